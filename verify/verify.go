@@ -1,0 +1,256 @@
+// Package verify says whether a container's place on the LAN works, and if
+// it does not, which part of the path to the gateway is broken.
+//
+// It holds the verdict table ([Judge]), the round of questions that the
+// table is fed by ([Round]), and the seams to those who fetch the facts:
+// a [Prober] asks on the wire, a [Datapath] watches the trunk, a [Sender]
+// puts a frame out. It opens no sockets and loads no programs itself.
+package verify
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mode is how much a verdict weighs.
+type Mode string
+
+const (
+	Off    Mode = "off"    // ask nothing, judge nothing
+	Warn   Mode = "warn"   // keep and show the verdict; only what harms others is fatal
+	Strict Mode = "strict" // a gateway that is not proven to answer is fatal, too
+)
+
+// ParseMode reads a mode as users write it.
+func ParseMode(s string) (Mode, error) {
+	switch m := Mode(s); m {
+	case Off, Warn, Strict:
+		return m, nil
+	}
+	return "", fmt.Errorf("verify mode %q: use off, warn or strict", s)
+}
+
+// Tighten gives the stricter of two modes: a container may ask for more
+// than its network does, never for less.
+func (m Mode) Tighten(other Mode) Mode {
+	rank := map[Mode]int{Off: 0, Warn: 1, Strict: 2}
+	if rank[other] > rank[m] {
+		return other
+	}
+	return m
+}
+
+// Instant is a point on CLOCK_MONOTONIC in nanoseconds, the clock that
+// bpf_ktime_get_ns reads. Zero means never.
+type Instant uint64
+
+// Now reads the clock that evidence is stamped with.
+func Now() Instant {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+		return 0 // cannot fail with these arguments
+	}
+	return Instant(ts.Nano())
+}
+
+// Sub gives the time from o to i.
+func (i Instant) Sub(o Instant) time.Duration { return time.Duration(int64(i) - int64(o)) }
+
+// MAC is an Ethernet address as a value that can be compared. The zero
+// value means none.
+type MAC [6]byte
+
+// MACOf takes the first six bytes of a hardware address; anything else
+// gives the zero MAC.
+func MACOf(a net.HardwareAddr) (m MAC) {
+	if len(a) == len(m) {
+		copy(m[:], a)
+	}
+	return m
+}
+
+// IsZero reports whether there is no address.
+func (m MAC) IsZero() bool { return m == MAC{} }
+
+// Hardware gives the address in the form that package net uses.
+func (m MAC) Hardware() net.HardwareAddr { return net.HardwareAddr(m[:]) }
+
+// String gives "02:42:c0:a8:32:02".
+func (m MAC) String() string { return m.Hardware().String() }
+
+// MarshalText and UnmarshalText keep the readable form in records; no MAC is "".
+func (m MAC) MarshalText() ([]byte, error) {
+	if m.IsZero() {
+		return nil, nil
+	}
+	return []byte(m.String()), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (m *MAC) UnmarshalText(b []byte) error {
+	*m = MAC{}
+	if len(b) == 0 {
+		return nil
+	}
+	a, err := net.ParseMAC(string(b))
+	if err != nil || len(a) != len(m) {
+		return fmt.Errorf("MAC address %q: want six bytes such as 02:42:c0:a8:32:02", b)
+	}
+	copy(m[:], a)
+	return nil
+}
+
+// ID names an attachment: 16 random bytes, written as 32 hex digits.
+type ID [16]byte
+
+// String gives the 32 hex digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText and UnmarshalText keep the readable form in records.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (id *ID) UnmarshalText(b []byte) error {
+	if n, err := hex.Decode(id[:], b); err != nil || n != len(id) {
+		return fmt.Errorf("attachment id %q: want 32 hex digits", b)
+	}
+	return nil
+}
+
+// Endpoint is one MAC on one trunk, and all that the datapath has to know
+// to watch it. {Trunk, Tags, MAC} is its key.
+type Endpoint struct {
+	Trunk      int          `json:"trunk"` // ifindex on the host
+	Tags       Tags         `json:"tags"`  // what its frames must carry on the trunk; empty = untagged
+	MAC        MAC          `json:"mac"`
+	Addrs      []netip.Addr `json:"addrs,omitempty"`    // leased to it; at most MaxAddrs
+	Gateways   []netip.Addr `json:"gateways,omitempty"` // asked for by it; at most MaxGateways
+	Attachment ID           `json:"attachment"`
+	Netns      uint64       `json:"netns,omitempty"` // SO_NETNS_COOKIE of its namespace, 0 if the kernel has none
+	// Enforce drops this MAC's frames that would leave the trunk with any
+	// tag but Tags: a container must not hop VLANs by tagging by hand. It
+	// must be off where the MAC is shared with the host (passthru).
+	Enforce bool `json:"enforce"`
+}
+
+// Limits of one endpoint, fixed by the layout of the datapath's maps.
+const (
+	MaxAddrs    = 4
+	MaxGateways = 4
+)
+
+// Datapath watches trunks. Expect and Forget may be called again for the
+// same endpoint; Forget of an unknown one is nil. Implemented by package bpf.
+type Datapath interface {
+	// Prepare makes sure that the trunk is watched: nil once it is. Its
+	// error says, for a person, why it cannot be.
+	Prepare(trunk int) error
+	// Expect tells which tags to expect from e.MAC, from now on. A second
+	// call for the same key replaces addresses and gateways, keeps counters.
+	Expect(e Endpoint) error
+	// Evidence gives what has been seen of e since Expect.
+	Evidence(e Endpoint) (Evidence, error)
+	// Forget ends the watch of e. Its counters are gone.
+	Forget(e Endpoint) error
+	// Endpoints gives all that is watched on all trunks: what a lost
+	// database is rebuilt from.
+	Endpoints() ([]Endpoint, error)
+	// Release takes the program off a trunk that has no endpoint left.
+	Release(trunk int) error
+}
+
+// Evidence is what the datapath saw of one endpoint.
+type Evidence struct {
+	Counters Counters      `json:"counters"`
+	Gateways []GatewaySeen `json:"gateways,omitempty"` // one for each of Endpoint.Gateways, same order
+	Rivals   []Rival       `json:"rivals,omitempty"`   // other MACs that claimed one of Endpoint.Addrs
+	VLANs    []VLANSeen    `json:"vlans,omitempty"`    // inbound on the trunk, by outermost VLAN; 0 = untagged
+}
+
+// Counters count frames and bytes of an endpoint on its trunk.
+type Counters struct {
+	OutFrames uint64 `json:"out_frames"` // left with the expected tag
+	OutBytes  uint64 `json:"out_bytes"`
+	InFrames  uint64 `json:"in_frames"` // unicast to its MAC, came with the expected tag
+	InBytes   uint64 `json:"in_bytes"`
+	OutWrong  uint64 `json:"out_wrong"` // left, or tried to, with another tag
+	InWrong   uint64 `json:"in_wrong"`  // came to its MAC with another tag
+	Dropped   uint64 `json:"dropped"`   // those of OutWrong that were stopped
+}
+
+// GatewaySeen is the last question for a gateway and the last answer to it,
+// as the trunk saw them.
+type GatewaySeen struct {
+	Addr    netip.Addr `json:"addr"`
+	Asked   Sighting   `json:"asked"`              // last ARP request or NS from the endpoint
+	Reply   Sighting   `json:"reply"`              // last ARP reply or NA about Addr, to the endpoint or to all
+	MAC     MAC        `json:"mac"`                // who sent Reply
+	Other   MAC        `json:"other"`              // the MAC that answered before, where it was another
+	OtherAt Instant    `json:"other_at,omitempty"` // when Other was last seen
+}
+
+// Sighting is one kind of frame seen on the trunk: when last, how often, and
+// with which tags.
+type Sighting struct {
+	At       Instant `json:"at,omitempty"`
+	Count    uint32  `json:"count,omitempty"`
+	Tags     Tags    `json:"tags,omitempty"`
+	InPacket bool    `json:"in_packet,omitempty"` // the outermost tag was in the packet's bytes, not in skb metadata
+}
+
+// Rival is a MAC, not ours, that claimed one of our addresses.
+type Rival struct {
+	Addr  netip.Addr `json:"addr"`
+	MAC   MAC        `json:"mac"`
+	At    Instant    `json:"at"`
+	Count uint32     `json:"count"`
+}
+
+// VLANSeen says when a VLAN was last heard inbound on a trunk.
+type VLANSeen struct {
+	VID    uint16  `json:"vid"` // outermost; 0 = untagged
+	At     Instant `json:"at"`
+	Frames uint64  `json:"frames"`
+}
+
+// Sender puts one Ethernet frame out of an interface of the calling thread's
+// network namespace. Implemented by package bpf (a tc test run, which costs no
+// packet socket) and by verify/probe (a packet socket).
+type Sender interface {
+	Send(ifindex int, frame []byte) error
+}
+
+// Question asks who holds an address.
+type Question struct {
+	Addr netip.Addr
+	// Conflict asks whether anyone else holds an address that we are about
+	// to take; otherwise the address is a gateway's, who should answer.
+	Conflict bool
+}
+
+// Answer is one MAC that says it holds an address.
+type Answer struct {
+	Addr netip.Addr `json:"addr"`
+	MAC  MAC        `json:"mac"`
+	At   Instant    `json:"at"`
+}
+
+// Prober asks for addresses on one interface of one network namespace. It is
+// used from one goroutine, whose thread is in that namespace.
+type Prober interface {
+	// Ask sends one probe: an ARP probe with sender 0.0.0.0 (RFC 5227
+	// §2.1.1), or a neighbour solicitation from :: (RFC 4862 §5.4.2). Neither
+	// touches anybody's cache. It may be repeated for the same address.
+	Ask(q Question) error
+	// Next waits for the next answer; ctx.Err() when ctx ends first. The same
+	// MAC may answer more than once.
+	Next(ctx context.Context) (Answer, error)
+	// Close ends it, and takes away whatever it left in the namespace.
+	Close() error
+}
