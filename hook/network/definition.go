@@ -1,0 +1,110 @@
+// Package network holds the administrator's definitions of networks: what one
+// is, how it is checked, and how it is kept as one JSON file per network.
+//
+// It knows files and rules only. Which link stands behind a parent's name is
+// hook/link's to say; which address a container gets, and which gateway is
+// inferred where none was named, is ipam's. A definition always stores the
+// gateway that was settled on, so that reading the file tells the whole truth.
+package network
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net/netip"
+	"time"
+)
+
+// Driver is the kind of link a network's containers get.
+const DriverMacvlan = "macvlan"
+
+// Mode is a macvlan mode, spelt as ip-link(8) and Docker spell it.
+type Mode string
+
+const (
+	ModeBridge   Mode = "bridge"
+	ModePrivate  Mode = "private"
+	ModeVEPA     Mode = "vepa"
+	ModePassthru Mode = "passthru"
+)
+
+// Verify says how much a start asks of the wire before it may go on.
+type Verify string
+
+const (
+	VerifyOff    Verify = "off"    // nothing is sent, nothing is judged
+	VerifyWarn   Verify = "warn"   // judged and kept; only harm to others is fatal
+	VerifyStrict Verify = "strict" // a silent gateway is fatal as well
+)
+
+// Definition is one network. The zero value of every optional field means "the
+// default", and is left out of the file.
+type Definition struct {
+	Name string `json:"name"`
+	// ID is the generation: 16 random hexadecimal digits. A network removed and
+	// made again under the same name has another one, which is how an attach
+	// that was under way can tell.
+	ID     string `json:"id"`
+	Driver string `json:"driver"`
+	// Parent is the host link that carries the network: "eth0", "eth0.50", any
+	// link's name.
+	Parent string `json:"parent"`
+	Mode   Mode   `json:"mode"`
+	// Managed says that the parent is a VLAN sub-interface that we made, so
+	// that we may make it again after a reboot and delete it with the network.
+	Managed bool     `json:"managed,omitzero"`
+	Subnets []Subnet `json:"subnets"`
+	// Internal networks give no default route.
+	Internal bool `json:"internal,omitzero"`
+	// MTU in bytes; 0 takes the parent's.
+	MTU int `json:"mtu,omitzero"`
+	// Verify is empty for VerifyWarn; VerifyMode reads it with the default in.
+	Verify Verify `json:"verify,omitzero"`
+	// Deadline bounds the wait for a silent gateway.
+	Deadline Duration `json:"deadline,omitzero"`
+	// ConflictWindow is how long a rival has to object to an address.
+	ConflictWindow Duration `json:"conflict-window,omitzero"`
+	// Quarantine keeps a released address from other owners for this long.
+	Quarantine Duration          `json:"quarantine,omitzero"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Created    time.Time         `json:"created,omitzero"`
+}
+
+// Subnet is one block of addresses on the network.
+type Subnet struct {
+	// Subnet has no host bits: 192.168.50.0/24.
+	Subnet netip.Prefix `json:"subnet"`
+	// Gateway is the zero Addr where the subnet has none.
+	Gateway netip.Addr `json:"gateway,omitzero"`
+	// Ranges limit what is given out; none means all of the subnet.
+	Ranges []netip.Prefix `json:"ip-range,omitempty"`
+	// Aux names addresses that others hold and that are never given out.
+	Aux map[string]netip.Addr `json:"aux-address,omitempty"`
+}
+
+// Duration is a time.Duration that reads and writes as "1.5s".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	*d = Duration(v)
+	return err
+}
+
+// VerifyMode is the network's verification mode with the default filled in.
+func (d *Definition) VerifyMode() Verify {
+	if d.Verify == "" {
+		return VerifyWarn
+	}
+	return d.Verify
+}
+
+// NewID makes a generation for a new network.
+func NewID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b[:])
+}
