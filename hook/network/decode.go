@@ -1,0 +1,127 @@
+package network
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+)
+
+// decode reads one definition. It is stricter than encoding/json, which takes
+// unknown fields, fields named twice and fields in another case for what they
+// are not: a typo in a hand-written file must not start a container on a
+// network that is not the one described. Its errors say "field: reason".
+func decode(text []byte) (*Definition, error) {
+	var d Definition
+	if err := decodeObject("", text, reflect.ValueOf(&d).Elem()); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, fmt.Errorf("line %d: %w", line(text, syntax.Offset), err)
+		}
+		return nil, err
+	}
+	return &d, nil
+}
+
+// line is the line, counted from 1, that the byte at offset is on.
+func line(text []byte, offset int64) int {
+	return 1 + bytes.Count(text[:min(int(offset), len(text))], []byte("\n"))
+}
+
+// decodeObject reads a JSON object into a struct. path is what the object is
+// called in errors, empty for the whole file.
+func decodeObject(path string, text []byte, into reflect.Value) error {
+	// As a whole first: RawMessages below then hold no syntax errors, and the
+	// offset of one found here is the file's.
+	if !json.Valid(text) {
+		var any json.RawMessage
+		return json.Unmarshal(text, &any)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return errors.New(strings.TrimPrefix(path+": is not a JSON object", ": "))
+	}
+	fields, names := fieldsOf(into)
+	seen := map[string]bool{}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		name := t.(string) // what stands before a colon in valid JSON is one
+		at := strings.TrimPrefix(path+"."+name, ".")
+		field, known := fields[name]
+		switch {
+		case !known:
+			return fmt.Errorf("%s: is not a field%s", clip(at), didYouMean(name, names))
+		case seen[name]:
+			return fmt.Errorf("%s: is there twice", at)
+		}
+		seen[name] = true
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return err
+		}
+		if err := decodeField(at, raw, field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func decodeField(at string, raw json.RawMessage, into reflect.Value) error {
+	if into.Kind() == reflect.Slice && into.Type().Elem() == reflect.TypeFor[Subnet]() {
+		return decodeSubnets(at, raw, into)
+	}
+	if err := json.Unmarshal(raw, into.Addr().Interface()); err != nil {
+		return fmt.Errorf("%s: %s", at, reason(err))
+	}
+	return nil
+}
+
+func decodeSubnets(at string, raw json.RawMessage, into reflect.Value) error {
+	var objects []json.RawMessage
+	if err := json.Unmarshal(raw, &objects); err != nil {
+		return fmt.Errorf("%s: %s", at, reason(err))
+	}
+	subnets := make([]Subnet, len(objects))
+	for i, o := range objects {
+		if err := decodeObject(fmt.Sprintf("%s[%d]", at, i), o, reflect.ValueOf(&subnets[i]).Elem()); err != nil {
+			return err
+		}
+	}
+	into.Set(reflect.ValueOf(subnets))
+	return nil
+}
+
+// reason is what is wrong with a value, without the names that Go has for it.
+func reason(err error) string {
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) {
+		return fmt.Sprintf("a JSON %s does not belong here", kind.Value)
+	}
+	return err.Error()
+}
+
+// fieldsOf finds a struct's fields by their names in JSON, which it also lists
+// in the order of the struct.
+func fieldsOf(v reflect.Value) (fields map[string]reflect.Value, names []string) {
+	fields = map[string]reflect.Value{}
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		fields[name], names = v.Field(i), append(names, name)
+	}
+	return fields, names
+}
+
+// encode writes a definition as it is kept: indented, in the struct's order,
+// maps sorted, so that two versions of a file can be compared line by line.
+func encode(w io.Writer, d *Definition) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(d)
+}

@@ -1,0 +1,160 @@
+package network
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// whole is a definition that uses every field.
+func whole() *Definition {
+	return &Definition{
+		Name: "web50", ID: "0123456789abcdef", Driver: DriverMacvlan, Parent: "eth0.50", Mode: ModeBridge, Managed: true,
+		Subnets: []Subnet{{
+			Subnet:  netip.MustParsePrefix("192.168.50.0/24"),
+			Gateway: netip.MustParseAddr("192.168.50.1"),
+			Ranges:  []netip.Prefix{netip.MustParsePrefix("192.168.50.128/25"), netip.MustParsePrefix("192.168.50.64/26")},
+			Aux:     map[string]netip.Addr{"printer": netip.MustParseAddr("192.168.50.200"), "nas": netip.MustParseAddr("192.168.50.201")},
+		}, {
+			Subnet: netip.MustParsePrefix("fd50::/64"),
+		}},
+		Internal: true, MTU: 1400, Verify: VerifyStrict,
+		Deadline: Duration(1500 * time.Millisecond), ConflictWindow: Duration(20 * time.Millisecond), Quarantine: Duration(30 * time.Second),
+		Labels: map[string]string{"site": "north"}, Created: time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC),
+	}
+}
+
+func TestValidName(t *testing.T) {
+	for _, name := range []string{"a", "web50", "0", "A.b_c-d", strings.Repeat("x", 64)} {
+		if err := ValidName(name); err != nil {
+			t.Errorf("%q is refused: %v", name, err)
+		}
+	}
+	for _, name := range []string{"", ".", "..", "../x", "a/b", "/etc/passwd", "-a", ".a", "_a", "a b", "a\x00b", "a\n", "ä", strings.Repeat("x", 65), strings.Repeat("x", 1<<20)} {
+		err := ValidName(name)
+		if err == nil {
+			t.Errorf("%.80q is allowed", name)
+		} else if strings.Contains(err.Error(), "\n") || len(err.Error()) > 500 {
+			t.Errorf("%.80q: not one short line: %v", name, err)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	if err := whole().Validate(); err != nil {
+		t.Fatalf("a whole definition is refused: %v", err)
+	}
+	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
+	for _, test := range []struct {
+		want string // the start of the error
+		edit func(*Definition)
+	}{
+		{"name: ", func(d *Definition) { d.Name = "../x" }},
+		{"id: ", func(d *Definition) { d.ID = "0123456789ABCDEF" }},
+		{"id: ", func(d *Definition) { d.ID = "" }},
+		{"driver: ", func(d *Definition) { d.Driver = "bridge" }},
+		{"parent: is missing", func(d *Definition) { d.Parent = "" }},
+		{`parent: "enp0s31f6abc.4000" has 17 bytes: Linux allows 15`, func(d *Definition) { d.Parent = "enp0s31f6abc.4000" }},
+		{"parent: ", func(d *Definition) { d.Parent = "a/b" }},
+		{"parent: ", func(d *Definition) { d.Parent = "eth%d" }},
+		{`mode: "brigde" is not one of bridge, private, vepa, passthru; did you mean "bridge"?`, func(d *Definition) { d.Mode = "brigde" }},
+		{"verify: ", func(d *Definition) { d.Verify = "strickt" }},
+		{"subnets: is empty", func(d *Definition) { d.Subnets = nil }},
+		{"subnets[0].subnet: is missing", func(d *Definition) { d.Subnets[0] = Subnet{} }},
+		{"subnets[0].subnet: 192.168.50.1/24 has host bits set: write 192.168.50.0/24", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("192.168.50.1/24")} }},
+		{"subnets[0].subnet: 0.0.0.0/0 is not", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("0.0.0.0/0")} }},
+		{"subnets[0].subnet: 224.0.0.0/8 is not", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("224.0.0.0/8")} }},
+		{"subnets[0].subnet: 127.0.0.0/8 is not", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("127.0.0.0/8")} }},
+		{"subnets[0].subnet: fe80::/64 is not", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("fe80::/64")} }},
+		{"subnets[0].subnet: ::ffff:10.0.0.0/104 is IPv4", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("::ffff:10.0.0.0/104")} }},
+		{"subnets[0].gateway: 192.168.60.1 is not in 192.168.50.0/24", func(d *Definition) { d.Subnets[0].Gateway = addr("192.168.60.1") }},
+		{"subnets[0].gateway: 192.168.50.0 is the address of", func(d *Definition) { d.Subnets[0].Gateway = addr("192.168.50.0") }},
+		{"subnets[0].gateway: 192.168.50.255 is the broadcast", func(d *Definition) { d.Subnets[0].Gateway = addr("192.168.50.255") }},
+		{"subnets[1].gateway: fd50::1%eth0 is not in", func(d *Definition) { d.Subnets[1].Gateway = addr("fd50::1%eth0") }},
+		{"subnets[0].ip-range[0]: 192.168.51.0/25 is not within", func(d *Definition) { d.Subnets[0].Ranges[0] = prefix("192.168.51.0/25") }},
+		{"subnets[0].ip-range[0]: 192.168.0.0/16 is not within", func(d *Definition) { d.Subnets[0].Ranges[0] = prefix("192.168.0.0/16") }},
+		{"subnets[0].ip-range[1]: 192.168.50.192/26 overlaps 192.168.50.128/25", func(d *Definition) { d.Subnets[0].Ranges[1] = prefix("192.168.50.192/26") }},
+		{`subnets[0].aux-address["nas"]: 10.0.0.1 is not in`, func(d *Definition) { d.Subnets[0].Aux["nas"] = addr("10.0.0.1") }},
+		{`subnets[0].aux-address["nas"]: 192.168.50.1 is the gateway`, func(d *Definition) { d.Subnets[0].Aux["nas"] = addr("192.168.50.1") }},
+		{`subnets[0].aux-address["printer"]: 192.168.50.201 is "nas" already`, func(d *Definition) { d.Subnets[0].Aux["printer"] = addr("192.168.50.201") }},
+		{`subnets[0].aux-address["zero"]: `, func(d *Definition) { d.Subnets[0].Aux["zero"] = netip.Addr{} }},
+		{"subnets[1].subnet: 192.168.50.0/25 overlaps 192.168.50.0/24", func(d *Definition) { d.Subnets[1] = Subnet{Subnet: prefix("192.168.50.0/25")} }},
+		{"mtu: 1279 is not between 1280 and 65535", func(d *Definition) { d.MTU = 1279 }},
+		{"mtu: 67 is not between 68", func(d *Definition) { d.MTU, d.Subnets = 67, d.Subnets[:1] }},
+		{"mtu: -1 is not", func(d *Definition) { d.MTU = -1 }},
+		{"deadline: 2m0s is not between 0s and 1m0s", func(d *Definition) { d.Deadline = Duration(2 * time.Minute) }},
+		{"conflict-window: -1ns is not", func(d *Definition) { d.ConflictWindow = -1 }},
+		{"quarantine: ", func(d *Definition) { d.Quarantine = Duration(25 * time.Hour) }},
+	} {
+		d := whole()
+		test.edit(d)
+		if err := d.Validate(); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("got %v, want %s…", err, test.want)
+		}
+	}
+}
+
+// Subnets of two addresses or one give all of them to hosts (RFC 3021, RFC 6164).
+func TestValidateSmallSubnets(t *testing.T) {
+	for _, pair := range [][2]string{{"10.0.0.0/31", "10.0.0.0"}, {"10.0.0.0/31", "10.0.0.1"}, {"10.0.0.7/32", "10.0.0.7"}, {"fd00::/127", "fd00::"}, {"10.0.0.0/30", "10.0.0.2"}} {
+		d := whole()
+		d.Subnets = []Subnet{{Subnet: netip.MustParsePrefix(pair[0]), Gateway: netip.MustParseAddr(pair[1])}}
+		if err := d.Validate(); err != nil {
+			t.Errorf("%v: %v", pair, err)
+		}
+	}
+}
+
+func TestConflicts(t *testing.T) {
+	d := whole()
+	other := func(edit func(*Definition)) *Definition {
+		o := whole()
+		o.Name = "db"
+		edit(o)
+		return o
+	}
+	far := []Subnet{{Subnet: netip.MustParsePrefix("10.0.0.0/8")}}
+	for _, test := range []struct {
+		other *Definition
+		want  string
+	}{
+		{other(func(o *Definition) { o.Parent = "eth0.60" }), ""}, // equal subnets on two VLANs are two networks
+		{whole(), ""}, // itself
+		{other(func(*Definition) {}), `subnet 192.168.50.0/24 overlaps 192.168.50.0/24 of network "db" on the same parent "eth0.50"`},
+		{other(func(o *Definition) { o.Subnets = far }), `parent "eth0.50" carries network "db" already: one network per parent`},
+	} {
+		err := d.Conflicts([]*Definition{other(func(o *Definition) { o.Parent = "eth9" }), test.other})
+		if got := errText(err); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestNearest(t *testing.T) {
+	keys := []string{"ip", "ip6", "mac", "mtu", "network", "networks", "interface", "verify", "gateway"}
+	for word, want := range map[string]string{
+		"netwrok": "network", "network": "network", "netwroks": "networks", "interfce": "interface", "verfiy": "verify",
+		"gatewya": "gateway", "mac6": "mac", "colour": "", "": "", "i": "", strings.Repeat("network", 1000): "",
+	} {
+		if got := Nearest(word, keys); got != want {
+			t.Errorf("Nearest(%.20q) = %q, want %q", word, got, want)
+		}
+	}
+}
+
+func TestNewID(t *testing.T) {
+	a, b := NewID(), NewID()
+	if d := whole(); a == b {
+		t.Errorf("the same ID twice: %s", a)
+	} else if d.ID = a; d.Validate() != nil {
+		t.Errorf("%q is no ID", a)
+	}
+}

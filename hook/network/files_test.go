@@ -1,0 +1,302 @@
+package network
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"net/netip"
+)
+
+var byValue = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})}
+
+func TestCreateAndLoad(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etc", "networks.d")
+	want := whole()
+	if err := want.Create(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(dir, want.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, byValue); diff != "" {
+		t.Error(diff)
+	}
+	info, err := os.Stat(filepath.Join(dir, "web50.json"))
+	if err != nil || info.Mode() != 0o644 {
+		t.Errorf("mode %v, %v; want 0644", info.Mode(), err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("left aside: %v", entries)
+	}
+	if err := want.Create(dir); !errors.Is(err, ErrExist) {
+		t.Errorf("created twice: %v", err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+		t.Errorf("left aside: %v", entries)
+	}
+	want.Labels = nil
+	if err := want.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Load(dir, want.Name); err != nil || got.Labels != nil {
+		t.Errorf("saved over: %+v, %v", got, err)
+	}
+}
+
+// What an administrator's tools compare must not change from save to save.
+func TestFileIsAsDocumented(t *testing.T) {
+	var got bytes.Buffer
+	if err := encode(&got, whole()); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/web50.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Optional fields that are not set are not in the file.
+func TestSmallFile(t *testing.T) {
+	small := &Definition{Name: "n", ID: "0123456789abcdef", Driver: DriverMacvlan, Parent: "eth0", Mode: ModeBridge,
+		Subnets: []Subnet{{Subnet: netip.MustParsePrefix("10.0.0.0/8")}}}
+	var got bytes.Buffer
+	if err := encode(&got, small); err != nil {
+		t.Fatal(err)
+	}
+	const want = `{
+  "name": "n",
+  "id": "0123456789abcdef",
+  "driver": "macvlan",
+  "parent": "eth0",
+  "mode": "bridge",
+  "subnets": [
+    {
+      "subnet": "10.0.0.0/8"
+    }
+  ]
+}
+`
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	var buf bytes.Buffer
+	if err := encode(&buf, whole()); err != nil {
+		t.Fatal(err)
+	}
+	text := buf.String()
+	replace := func(old, new string) string {
+		if !strings.Contains(text, old) {
+			t.Fatalf("%q is not in the file", old)
+		}
+		return strings.Replace(text, old, new, 1)
+	}
+	for _, test := range []struct{ text, want string }{
+		{replace(`"parent"`, `"parnet"`), `"parnet": is not a field; did you mean "parent"?`},
+		{replace(`"parent"`, `"Parent"`), `"Parent": is not a field; did you mean "parent"?`},
+		{replace(`"parent"`, `"colour"`), `"colour": is not a field`},
+		{replace(`"gateway"`, `"gatway"`), `"subnets[0].gatway": is not a field; did you mean "gateway"?`},
+		{replace(`"mtu": 1400`, `"mode": "vepa"`), `mode: is there twice`},
+		{replace(`"mtu": 1400`, `"mtu": "big"`), `mtu: a JSON string does not belong here`},
+		{replace(`"mtu": 1400`, `"mtu": 1.5`), `mtu: a JSON number 1.5 does not belong here`},
+		{replace(`"fd50::/64"`, `"fd50::/640"`), `subnets[1].subnet: `},
+		{replace(`"192.168.50.1"`, `"192.168.50.256"`), `subnets[0].gateway: `},
+		{replace(`"1.5s"`, `"soon"`), `deadline: time: invalid duration "soon"`},
+		{replace(`"1.5s"`, `1500`), `deadline: a JSON number does not belong here`},
+		{replace(`"web50"`, `"other"`), `name: "other" does not match the file's name`},
+		{replace(`"mtu": 1400,`, `"mtu": 1400`), `line 27: invalid character '"' after object key:value pair`},
+		{replace(`"192.168.50.0/24"`, `"192.168.50.0/33"`), `subnets[0].subnet: `},
+		{text[:40], `line 3: unexpected end of JSON input`},
+		{text + text, `line 36: invalid character '{' after top-level value`},
+		{`[]`, `is not a JSON object`},
+		{`null`, `is not a JSON object`},
+		{``, `line 1: unexpected end of JSON input`},
+		{`{"subnets":[null]}`, `subnets[0]: is not a JSON object`},
+		{`{"subnets":{}}`, `subnets: a JSON object does not belong here`},
+		{strings.Repeat(" ", maxFile) + text, `is larger than 1048576 bytes`},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "web50.json")
+		mustWrite(t, file, test.text)
+		_, err := Load(dir, "web50")
+		want := fmt.Sprintf("network file %s: %s", file, test.want)
+		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+func mustWrite(tb testing.TB, file, text string) {
+	tb.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func TestLoadWithoutFile(t *testing.T) {
+	dir := t.TempDir()
+	mustWrite(t, filepath.Join(dir, "web50.json"), "{}")
+	_, err := Load(dir, "wbe50")
+	if want := `network "wbe50": not defined in ` + dir + `; did you mean "web50"?`; !errors.Is(err, ErrNotExist) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := Load(filepath.Join(dir, "nowhere"), "web50"); !errors.Is(err, ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+	// A name that leads out of the directory is refused although the file is there.
+	mustWrite(t, filepath.Join(dir, "x.json"), "{}")
+	sub := filepath.Join(dir, "sub")
+	if err := os.Mkdir(sub, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(sub, "../x"); err == nil || !strings.Contains(err.Error(), `network name "../x"`) {
+		t.Errorf("%v", err)
+	}
+	if err := Remove(sub, "../x"); err == nil || errors.Is(err, ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "x.json")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A FIFO of that name must not hold up a container's start for ever.
+func TestLoadFIFO(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "web50.json"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(dir, "web50"); err == nil || !strings.HasSuffix(err.Error(), "is not a regular file") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestLoadAll(t *testing.T) {
+	dir := t.TempDir()
+	if good, broken := LoadAll(filepath.Join(dir, "nowhere")); len(good)+len(broken) != 0 {
+		t.Errorf("no directory: %v, %v", good, broken)
+	}
+	for _, name := range []string{"b", "a"} {
+		d := whole()
+		d.Name = name
+		if err := d.Create(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustWrite(t, filepath.Join(dir, "c.json"), "{")
+	mustWrite(t, filepath.Join(dir, "d.json"), strings.Replace(mustRead(t, filepath.Join(dir, "a.json")), `"bridge"`, `"bride"`, 1))
+	mustWrite(t, filepath.Join(dir, ".a.123"), "half-written")
+	mustWrite(t, filepath.Join(dir, "a.json~"), "an editor's")
+	good, broken := LoadAll(dir)
+	if len(good) != 2 || good[0].Name != "a" || good[1].Name != "b" {
+		t.Errorf("good: %v", good)
+	}
+	if len(broken) != 2 || !strings.Contains(broken[0].Error(), "c.json: line 1") || !strings.Contains(broken[1].Error(), `d.json: mode: "bride"`) {
+		t.Errorf("broken: %v", broken)
+	}
+}
+
+func mustRead(tb testing.TB, file string) string {
+	tb.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestRemove(t *testing.T) {
+	dir := t.TempDir()
+	if err := whole().Create(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(dir, "web50"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(dir, "web50"); !errors.Is(err, ErrNotExist) {
+		t.Errorf("removed twice: %v", err)
+	}
+}
+
+// Of many who create a network under the lock, on one parent, one succeeds.
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	var made atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			unlock, err := Lock(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer unlock()
+			d := whole()
+			d.Name = fmt.Sprintf("net%d", i)
+			others, _ := LoadAll(dir)
+			if d.Conflicts(others) != nil {
+				return
+			}
+			if err := d.Create(dir); err != nil {
+				t.Error(err)
+			}
+			made.Add(1)
+		})
+	}
+	wg.Wait()
+	if made.Load() != 1 {
+		t.Errorf("%d networks on one parent", made.Load())
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	var seed bytes.Buffer
+	if err := encode(&seed, whole()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed.Bytes())
+	f.Add([]byte(`{"subnets":[{"subnet":"10.0.0.0/8","aux-address":{"a":"10.0.0.1"}}]}`))
+	f.Add([]byte(`{"name":null,"subnets":[null]}`))
+	f.Add([]byte(`{"name":"a","name":"b"}`))
+	f.Add([]byte(`[1,{"a":`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		d, err := decode(text)
+		if err != nil || d.Validate() != nil {
+			return
+		}
+		// Whatever is accepted is written in a form that reads back the same.
+		var once, twice bytes.Buffer
+		if err := encode(&once, d); err != nil {
+			t.Fatal(err)
+		}
+		again, err := decode(once.Bytes())
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, &once)
+		}
+		if err := again.Validate(); err != nil {
+			t.Fatalf("%v in\n%s", err, &once)
+		}
+		if err := encode(&twice, again); err != nil {
+			t.Fatal(err)
+		}
+		if once.String() != twice.String() {
+			t.Fatal(cmp.Diff(once.String(), twice.String()))
+		}
+	})
+}

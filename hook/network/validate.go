@@ -1,0 +1,249 @@
+package network
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What a link's name may be long: IFNAMSIZ less its end, linux/if.h.
+const maxLinkName = 15
+
+// A file's name, with what is added to it aside and as ".json", stays below 255.
+const maxName = 64
+
+// An MTU below 68 cannot carry IPv4 (RFC 791 §3.2), below 1280 not IPv6
+// (RFC 8200 §5); the kernel's ETH_MAX_MTU is the top.
+const minMTU4, minMTU6, maxMTU = 68, 1280, 65535
+
+// Waits longer than this are slips of the pen: a container's start hangs on them.
+const maxWait = time.Minute
+
+var (
+	modes    = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA), string(ModePassthru)}
+	verifies = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
+)
+
+// ValidName says why name cannot be a network's, or nil. It is asked before any
+// path is built from a name: names come from annotations, which are hostile.
+func ValidName(name string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) || !madeOf(name, letters+"_.-") {
+		return fmt.Errorf("network name %s: up to 64 letters, digits, '_', '.' and '-', the first a letter or digit", clip(name))
+	}
+	return nil
+}
+
+func madeOf(word, letters string) bool { return strings.Trim(word, letters) == "" }
+
+// clip quotes a word of which nothing is known, its length least of all.
+func clip(word string) string {
+	if len(word) > 80 {
+		return fmt.Sprintf("%q…", word[:80])
+	}
+	return fmt.Sprintf("%q", word)
+}
+
+// Validate says what is wrong with the definition as "field: reason", or nil.
+func (d *Definition) Validate() error {
+	if err := ValidName(d.Name); err != nil {
+		return fmt.Errorf("name: %w", err)
+	}
+	if len(d.ID) != 16 || !madeOf(d.ID, "0123456789abcdef") {
+		return fmt.Errorf("id: %s is not 16 hexadecimal digits", clip(d.ID))
+	}
+	if d.Driver != DriverMacvlan {
+		return fmt.Errorf("driver: %s is not known; write %q", clip(d.Driver), DriverMacvlan)
+	}
+	if err := validLinkName(d.Parent); err != nil {
+		return fmt.Errorf("parent: %w", err)
+	}
+	if err := oneOf(string(d.Mode), modes); err != nil {
+		return fmt.Errorf("mode: %w", err)
+	}
+	if err := oneOf(string(d.VerifyMode()), verifies); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if err := d.validSubnets(); err != nil {
+		return err
+	}
+	if err := d.validMTU(); err != nil {
+		return fmt.Errorf("mtu: %w", err)
+	}
+	return d.validTimes()
+}
+
+// validLinkName holds what every link's name must; hook/link knows the rest.
+func validLinkName(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("is missing: name the host link that carries the network, such as %q", "eth0.50")
+	case len(name) > maxLinkName:
+		return fmt.Errorf("%s has %d bytes: Linux allows %d for a link's name", clip(name), len(name), maxLinkName)
+	case name == "." || name == ".." || strings.ContainsAny(name, "/:% \t\n\v\f\r\x00"):
+		return fmt.Errorf("%q cannot be a link's name", name)
+	}
+	return nil
+}
+
+func oneOf(word string, known []string) error {
+	if slices.Contains(known, word) {
+		return nil
+	}
+	return fmt.Errorf("%s is not one of %s%s", clip(word), strings.Join(known, ", "), didYouMean(word, known))
+}
+
+func (d *Definition) validSubnets() error {
+	if len(d.Subnets) == 0 {
+		return fmt.Errorf("subnets: is empty: a network needs at least one")
+	}
+	for i, s := range d.Subnets {
+		if err := s.validate(); err != nil {
+			return fmt.Errorf("subnets[%d].%w", i, err)
+		}
+		for _, before := range d.Subnets[:i] {
+			if before.Subnet.Overlaps(s.Subnet) {
+				return fmt.Errorf("subnets[%d].subnet: %s overlaps %s", i, s.Subnet, before.Subnet)
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Definition) validMTU() error {
+	least := minMTU4
+	for _, s := range d.Subnets {
+		if s.Subnet.Addr().Is6() {
+			least = minMTU6
+		}
+	}
+	if d.MTU != 0 && (d.MTU < least || d.MTU > maxMTU) {
+		return fmt.Errorf("%d is not between %d and %d", d.MTU, least, maxMTU)
+	}
+	return nil
+}
+
+func (d *Definition) validTimes() error {
+	for _, t := range []struct {
+		field string
+		value Duration
+		most  time.Duration
+	}{
+		{"deadline", d.Deadline, maxWait},
+		{"conflict-window", d.ConflictWindow, maxWait},
+		{"quarantine", d.Quarantine, 24 * time.Hour},
+	} {
+		if v := time.Duration(t.value); v < 0 || v > t.most {
+			return fmt.Errorf("%s: %s is not between 0s and %s", t.field, v, t.most)
+		}
+	}
+	return nil
+}
+
+// validate answers "field: reason", the field without its subnet's index.
+func (s *Subnet) validate() error {
+	if err := validPrefix(s.Subnet); err != nil {
+		return fmt.Errorf("subnet: %w", err)
+	}
+	if s.Gateway.IsValid() {
+		if err := s.host(s.Gateway); err != nil {
+			return fmt.Errorf("gateway: %w", err)
+		}
+	}
+	for i, r := range s.Ranges {
+		if err := validPrefix(r); err != nil {
+			return fmt.Errorf("ip-range[%d]: %w", i, err)
+		}
+		if r.Bits() < s.Subnet.Bits() || !s.Subnet.Contains(r.Addr()) {
+			return fmt.Errorf("ip-range[%d]: %s is not within %s", i, r, s.Subnet)
+		}
+		for _, before := range s.Ranges[:i] {
+			if before.Overlaps(r) {
+				return fmt.Errorf("ip-range[%d]: %s overlaps %s", i, r, before)
+			}
+		}
+	}
+	return s.validAux()
+}
+
+func (s *Subnet) validAux() error {
+	holder := map[netip.Addr]string{}
+	// Sorted, so that of several faults the same one is named each time.
+	for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
+		a := s.Aux[name]
+		if err := s.host(a); err != nil {
+			return fmt.Errorf("aux-address[%s]: %w", clip(name), err)
+		}
+		if a == s.Gateway {
+			return fmt.Errorf("aux-address[%s]: %s is the gateway", clip(name), a)
+		}
+		if other, taken := holder[a]; taken {
+			return fmt.Errorf("aux-address[%s]: %s is %s already", clip(name), a, clip(other))
+		}
+		holder[a] = name
+	}
+	return nil
+}
+
+// host says why a cannot be a host's address in the subnet, or nil.
+func (s *Subnet) host(a netip.Addr) error {
+	if a.Zone() != "" || !s.Subnet.Contains(a) {
+		return fmt.Errorf("%s is not in %s", a, s.Subnet)
+	}
+	// A subnet of two addresses or one has no broadcast address (RFC 3021).
+	if !a.Is4() || s.Subnet.Bits() >= 31 {
+		return nil
+	}
+	if a == s.Subnet.Addr() {
+		return fmt.Errorf("%s is the address of %s itself", a, s.Subnet)
+	}
+	if a == broadcast(s.Subnet) {
+		return fmt.Errorf("%s is the broadcast address of %s", a, s.Subnet)
+	}
+	return nil
+}
+
+func broadcast(p netip.Prefix) netip.Addr {
+	b := p.Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+func validPrefix(p netip.Prefix) error {
+	switch a := p.Addr(); {
+	case !p.IsValid():
+		return fmt.Errorf("is missing: write it as 192.168.50.0/24")
+	case a.Is4In6():
+		return fmt.Errorf("%s is IPv4 in the clothes of IPv6", p)
+	case p != p.Masked():
+		return fmt.Errorf("%s has host bits set: write %s", p, p.Masked())
+	case p.Bits() == 0, a.IsLoopback(), a.IsMulticast(), a.IsUnspecified(), a.IsLinkLocalUnicast() && a.Is6():
+		return fmt.Errorf("%s is not for hosts of a network", p)
+	}
+	return nil
+}
+
+// Conflicts says why d cannot live beside the other definitions, or nil: one
+// network per parent, no overlapping subnets on one parent. A definition of the
+// same name is d's former self and is passed over.
+func (d *Definition) Conflicts(others []*Definition) error {
+	for _, o := range others {
+		if o.Name == d.Name || o.Parent != d.Parent {
+			continue
+		}
+		for _, mine := range d.Subnets {
+			for _, theirs := range o.Subnets {
+				if mine.Subnet.Overlaps(theirs.Subnet) {
+					return fmt.Errorf("subnet %s overlaps %s of network %q on the same parent %q", mine.Subnet, theirs.Subnet, o.Name, o.Parent)
+				}
+			}
+		}
+		return fmt.Errorf("parent %q carries network %q already: one network per parent", o.Parent, o.Name)
+	}
+	return nil
+}
