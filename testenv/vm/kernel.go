@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// suites says which Debian suite carries a kernel series. A suite outlives the
+// name of any one kernel package: linux-image-amd64 there depends on the newest.
+var suites = map[string]string{
+	"5.10": "bullseye",
+	"6.1":  "bookworm",
+	"6.12": "trixie",
+}
+
+func seriesKnown() []string {
+	return []string{"5.10", "6.1", "6.12"}
+}
+
+// Kernel is an unpacked kernel package.
+type Kernel struct {
+	Release string // as uname -r says it
+	Image   string // path of vmlinuz
+	Modules string // path of lib/modules/RELEASE, depmod done
+}
+
+// cacheDir is where kernels are kept between runs.
+func cacheDir() (string, error) {
+	if d := os.Getenv("LANYARD_CACHE"); d != "" {
+		return filepath.Abs(d)
+	}
+	d, err := os.UserCacheDir()
+	return filepath.Join(d, "lanyard"), err
+}
+
+// findKernel returns the kernel of a series from the cache, and fetches it
+// first where the cache does not have it. A cached kernel needs no network.
+func findKernel(ctx context.Context, series string) (Kernel, error) {
+	suite, ok := suites[series]
+	if !ok {
+		return Kernel{}, fmt.Errorf("unknown series; there are %s", strings.Join(seriesKnown(), ", "))
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return Kernel{}, err
+	}
+	dir := filepath.Join(cache, "kernel", series)
+	if k, err := openKernel(dir); err == nil {
+		return k, nil
+	}
+	fmt.Fprintf(os.Stderr, "vm: fetching kernel %s of %s\n", series, suite)
+	if err := unpackKernel(ctx, cache, suite, dir); err != nil {
+		return Kernel{}, err
+	}
+	return openKernel(dir)
+}
+
+// openKernel finds the kernel in an unpacked package.
+func openKernel(dir string) (Kernel, error) {
+	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if err != nil || len(images) == 0 {
+		return Kernel{}, fmt.Errorf("no boot/vmlinuz-* in %q", dir)
+	}
+	slices.Sort(images)
+	image := images[len(images)-1]
+	release := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
+	k := Kernel{
+		Release: release,
+		Image:   image,
+		Modules: filepath.Join(dir, "lib", "modules", release),
+	}
+	if _, err := os.Stat(filepath.Join(k.Modules, "modules.dep")); err != nil {
+		return Kernel{}, err
+	}
+	return k, nil
+}
+
+// unpackKernel downloads a suite's kernel package and unpacks it into dir. The
+// work is done aside and renamed at the end, so that an interrupted run leaves
+// no half of a kernel in the cache.
+func unpackKernel(ctx context.Context, cache, suite, dir string) (err error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	aside, err := os.MkdirTemp(filepath.Dir(dir), ".unpack-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(aside)) }()
+
+	deb, err := downloadKernel(ctx, cache, suite, aside)
+	if err != nil {
+		return err
+	}
+	root := filepath.Join(aside, "root")
+	if err := command(ctx, aside, "dpkg", "-x", deb, root); err != nil {
+		return err
+	}
+	// Merged-/usr packages bring usr/lib/modules; one place is enough for us.
+	if _, err := os.Stat(filepath.Join(root, "lib")); errors.Is(err, os.ErrNotExist) {
+		if err := os.Symlink("usr/lib", filepath.Join(root, "lib")); err != nil {
+			return err
+		}
+	}
+	releases, err := os.ReadDir(filepath.Join(root, "lib", "modules"))
+	if err != nil {
+		return err
+	}
+	for _, r := range releases {
+		if err := command(ctx, aside, "depmod", "-b", root, r.Name()); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.Rename(root, dir)
+}
+
+// command runs a program and puts what it wrote into the error if it fails.
+func command(ctx context.Context, dir, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("run %s: %w: %s", name, err, oneLine(out))
+	}
+	return nil
+}
+
+// oneLine folds a program's output into the last lines that say something.
+func oneLine(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) > 3 {
+		lines = lines[len(lines)-3:]
+	}
+	return strings.Join(lines, "; ")
+}

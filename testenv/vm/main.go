@@ -1,0 +1,134 @@
+// Command vm runs a command inside a virtual machine that has a Debian kernel
+// and this machine's own files.
+//
+//	go run ./testenv/vm -kernel 6.1 -- ip -d link
+//	go run ./testenv/vm -kernel 6.12 -tests ./...
+//
+// Development and CI machines often lack 8021q, bonding, dummy, ipvlan or
+// bridge VLAN filtering, and often have no usable KVM. So the machine is
+// emulated (QEMU's TCG), its kernel is the package of a Debian suite, unpacked
+// and never installed, and its root is this machine's root, read-only, under an
+// overlay in memory: every program that is installed here is there as well, at
+// the same path, and nothing that happens inside touches a file here. Only the
+// directory given with -out is shared for writing.
+//
+// The machine has no network card. It is root's: what runs there may load
+// modules, mount and break what it likes.
+//
+// The exit status is that of the command; 124 when the time ran out, and 125
+// when the machine itself failed. (`go run` turns them all into 1: build the
+// program where the figure matters.)
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	exitTimeout = 124
+	exitMachine = 125
+)
+
+func main() {
+	switch filepath.Base(os.Args[0]) {
+	case "init":
+		os.Exit(guestInit())
+	case "job":
+		os.Exit(guestJob())
+	}
+	// QEMU is told to die with the thread that started it.
+	runtime.LockOSThread()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	code, err := run(ctx, os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vm:", err)
+	}
+	os.Exit(code)
+}
+
+type options struct {
+	series  string
+	timeout time.Duration
+	memory  int
+	out     string
+	tests   bool
+	fetch   bool
+	verbose bool
+	perTest time.Duration
+	pattern string
+}
+
+func parse(args []string) (options, []string, error) {
+	var o options
+	fs := flag.NewFlagSet("vm", flag.ContinueOnError)
+	fs.StringVar(&o.series, "kernel", "6.1", "kernel `series`: "+strings.Join(seriesKnown(), ", "))
+	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "give up after this long")
+	fs.IntVar(&o.memory, "memory", 2048, "memory of the machine in `MiB`")
+	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path; $LANYARD_OUT names it")
+	fs.BoolVar(&o.tests, "tests", false, "compile the tests of the packages named (default ./...) with the tag vm and run them inside")
+	fs.DurationVar(&o.perTest, "test-timeout", 5*time.Minute, "with -tests: give up on one package after this long")
+	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
+	fs.BoolVar(&o.fetch, "fetch", false, "only fetch the kernel")
+	fs.BoolVar(&o.verbose, "v", false, "show the kernel's console and, with -tests, every test")
+	fs.Usage = func() {
+		fmt.Fprint(fs.Output(), "usage: vm [flags] -- CMD [ARG…]\n       vm [flags] -tests [PACKAGE…]\n")
+		fs.PrintDefaults()
+	}
+	if err := fs.Parse(args); err != nil {
+		return o, nil, err
+	}
+	if !o.tests && !o.fetch && fs.NArg() == 0 {
+		fs.Usage()
+		return o, nil, errors.New("no command given")
+	}
+	return o, fs.Args(), nil
+}
+
+func run(ctx context.Context, args []string) (int, error) {
+	o, rest, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0, nil
+	}
+	if err != nil {
+		return 2, err
+	}
+	kernel, err := findKernel(ctx, o.series)
+	if err != nil {
+		return exitMachine, fmt.Errorf("find kernel %q: %w", o.series, err)
+	}
+	if o.fetch {
+		fmt.Println(kernel.Release)
+		return 0, nil
+	}
+	scratch, err := os.MkdirTemp("", "lanyard-vm-")
+	if err != nil {
+		return exitMachine, err
+	}
+	defer os.RemoveAll(scratch)
+
+	job, err := newJob(o, kernel)
+	if err != nil {
+		return exitMachine, err
+	}
+	if o.tests {
+		job.Steps, err = compileTests(ctx, scratch, rest, o)
+		job.Keep = append(job.Keep, scratch)
+	} else {
+		job.Steps = []Step{{Dir: job.Dir, Args: rest}}
+	}
+	if err != nil {
+		return exitMachine, err
+	}
+	return boot(ctx, o, kernel, job, scratch)
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// compileTests compiles the tests of the packages that have any, with the tag
+// vm and without cgo, into dir, and returns a step for each.
+func compileTests(ctx context.Context, dir string, patterns []string, o options) ([]Step, error) {
+	if len(patterns) == 0 {
+		patterns = []string{"./..."}
+	}
+	packages, err := listTests(ctx, patterns)
+	if err != nil {
+		return nil, err
+	}
+	var steps []Step
+	for i, p := range packages {
+		// Numbered, since two packages may end in the same name.
+		binary := filepath.Join(dir, fmt.Sprintf("%03d-%s.test", i, filepath.Base(p.Dir)))
+		args := []string{"test", "-c", "-tags=vm", "-ldflags=-s -w", "-o", binary, p.ImportPath}
+		cmd := goCommand(ctx, args...)
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return nil, fmt.Errorf("compile the tests of %s: %w", p.ImportPath, err)
+		}
+		step := Step{Package: p.ImportPath, Dir: p.Dir, Args: []string{
+			binary, "-test.v", "-test.paniconexit0", "-test.timeout=" + o.perTest.String(),
+		}}
+		if o.pattern != "" {
+			step.Args = append(step.Args, "-test.run="+o.pattern)
+		}
+		steps = append(steps, step)
+	}
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("no package in %q has tests", patterns)
+	}
+	return steps, nil
+}
+
+type goPackage struct {
+	ImportPath, Dir           string
+	TestGoFiles, XTestGoFiles []string
+}
+
+func listTests(ctx context.Context, patterns []string) ([]goPackage, error) {
+	cmd := goCommand(ctx, append([]string{"list", "-tags=vm", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list packages: %w", err)
+	}
+	var packages []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return packages, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
+			packages = append(packages, p)
+		}
+	}
+}
+
+func goCommand(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	return cmd
+}
+
+// runTest runs one package's tests inside the machine and prints what failed or
+// was skipped, and one line for the whole.
+func runTest(job Job, s Step, out io.Writer) bool {
+	report := &report{out: out, all: job.Verbose}
+	start := time.Now()
+	code := runStep(job, s, report)
+	ok := code == 0
+	report.close(!ok)
+	word := "ok  "
+	if !ok {
+		word = "FAIL"
+	}
+	line := fmt.Sprintf("%s %-48s %3d passed", word, s.Package, report.passed)
+	if report.skipped > 0 {
+		line += fmt.Sprintf(", %d skipped", report.skipped)
+	}
+	if report.failed > 0 {
+		line += fmt.Sprintf(", %d failed", report.failed)
+	}
+	if !ok && report.failed == 0 {
+		line += ", exit status " + strconv.Itoa(code)
+	}
+	fmt.Fprintf(out, "%s  %.1fs\n", line, time.Since(start).Seconds())
+	return ok
+}
