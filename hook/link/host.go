@@ -8,24 +8,94 @@
 package link
 
 import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
+
+// ErrForeign is returned when a link is not, or no longer, the one that was
+// asked for, and was therefore left alone.
+var ErrForeign = errors.New("link is not ours")
 
 // Host is the network namespace that holds the parents: the one that the
 // opening thread was in. Its methods may be called from any goroutine.
 type Host struct {
 	handle  *netlink.Handle
-	ns      identity // refused as a container's
+	ns      ns.NetNS
+	id      identity // refused as a container's
 	lockDir string
 }
 
 // OpenHost opens the calling thread's namespace. lockDir is where the locks of
 // parents are kept; it is made when it is first needed.
-func OpenHost(lockDir string) (*Host, error) { panic("unfinished") }
+func OpenHost(lockDir string) (*Host, error) {
+	// One thread throughout, or namespace and socket may be two threads'.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	current, err := ns.GetCurrentNS()
+	if err != nil {
+		return nil, fmt.Errorf("open the host's network namespace: %w", err)
+	}
+	id, err := identify(int(current.Fd()))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the host's network namespace: %w", err), current.Close())
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), current.Close())
+	}
+	return &Host{handle: handle, ns: current, id: id, lockDir: lockDir}, nil
+}
 
-// Close frees the netlink socket.
-func (h *Host) Close() { panic("unfinished") }
+// Close frees the netlink socket and lets go of the namespace.
+func (h *Host) Close() {
+	h.handle.Close()
+	h.ns.Close()
+}
 
-// identity tells namespaces apart among those that live now: inode numbers are
-// recycled, so it is never written down without a cookie and the boot id.
-type identity struct{ dev, ino uint64 }
+// How often a list is asked for again that changed while the kernel wrote it.
+const dumpTries = 20
+
+// whole asks a list of the kernel again until it came through in one piece. On
+// hosts where links come and go the kernel breaks dumps off all the time, and
+// what it had written until then must not be taken for all there is.
+func whole[T any](list func() (T, error)) (T, error) {
+	for range dumpTries {
+		v, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return v, err
+		}
+	}
+	var none T
+	return none, fmt.Errorf("the kernel's list changed %d times while it was read", dumpTries)
+}
+
+// linkByName is nil without an error where there is no such link.
+func linkByName(handle *netlink.Handle, name string) (netlink.Link, error) {
+	return present(whole(func() (netlink.Link, error) { return handle.LinkByName(name) }))
+}
+
+// linkByIndex is nil without an error where there is no such link.
+func linkByIndex(handle *netlink.Handle, index int) (netlink.Link, error) {
+	return present(handle.LinkByIndex(index))
+}
+
+func present(l netlink.Link, err error) (netlink.Link, error) {
+	var absent netlink.LinkNotFoundError
+	if errors.As(err, &absent) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	return l, err
+}
+
+// plain says what an errno does not.
+func plain(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: CAP_NET_ADMIN is needed", err)
+	}
+	return err
+}

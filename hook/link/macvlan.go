@@ -1,0 +1,284 @@
+package link
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNameTaken is returned by CreateMacvlan when the namespace has an interface
+// of that name.
+var ErrNameTaken = errors.New("interface name is taken")
+
+// ErrMACBusy is returned when another macvlan on the parent had the MAC
+// throughout the time that the context gave.
+var ErrMACBusy = errors.New("MAC is in use on the parent")
+
+// Mode is a macvlan mode.
+type Mode string
+
+const (
+	ModeBridge   Mode = "bridge"
+	ModePrivate  Mode = "private"
+	ModeVEPA     Mode = "vepa"
+	ModePassthru Mode = "passthru"
+)
+
+var kernelModes = map[Mode]netlink.MacvlanMode{
+	ModeBridge:   netlink.MACVLAN_MODE_BRIDGE,
+	ModePrivate:  netlink.MACVLAN_MODE_PRIVATE,
+	ModeVEPA:     netlink.MACVLAN_MODE_VEPA,
+	ModePassthru: netlink.MACVLAN_MODE_PASSTHRU,
+}
+
+// MacvlanSpec is the interface that a container shall have.
+type MacvlanSpec struct {
+	Name   string // inside the container
+	Parent Parent
+	Mode   Mode
+	// MAC is the container's; nil or the parent's own for ModePassthru, which
+	// knows no other.
+	MAC net.HardwareAddr
+	MTU int // 0 takes the parent's
+	// IPv6 false turns IPv6 off on the interface. True turns it on with
+	// accept_ra=0: the network's addresses and routes are the ones written in
+	// its definition, and no neighbour that sends advertisements adds to them.
+	IPv6 bool
+}
+
+// Interface is a macvlan as the kernel has it.
+type Interface struct {
+	Name        string
+	Index       int // in the container's namespace
+	MAC         net.HardwareAddr
+	MTU         int
+	ParentIndex int // in the host's namespace
+}
+
+func (s *MacvlanSpec) validate() error {
+	if err := ValidName(s.Name); err != nil {
+		return err
+	}
+	if _, ok := kernelModes[s.Mode]; !ok {
+		return fmt.Errorf("%q is not a macvlan mode", s.Mode)
+	}
+	// The kernel checks this when an MTU is changed, not when one is first given.
+	if s.MTU > s.Parent.MTU {
+		return fmt.Errorf("MTU %d is more than the %d of parent %q", s.MTU, s.Parent.MTU, s.Parent.Name)
+	}
+	if s.Mode == ModePassthru {
+		if s.MAC != nil && !bytes.Equal(s.MAC, s.Parent.MAC) {
+			return fmt.Errorf("MAC %s cannot be had: in mode passthru the interface has the MAC of parent %q, %s", s.MAC, s.Parent.Name, s.Parent.MAC)
+		}
+		return nil
+	}
+	return validMAC(s.MAC)
+}
+
+func validMAC(mac net.HardwareAddr) error {
+	if len(mac) != 6 || mac[0]&1 != 0 || bytes.Equal(mac, make([]byte, 6)) {
+		return fmt.Errorf("MAC %q is not one of a single Ethernet interface", mac.String())
+	}
+	return nil
+}
+
+// CreateMacvlan makes the interface directly in the namespace and sets it up.
+// On error nothing is left behind.
+//
+// Made in the host's namespace and moved, it would wait for RCU with the RTNL
+// held (rcu_barrier in __dev_change_net_namespace), some 15 ms. It is made
+// under a random name, because the kernel wants the name to be free in the
+// host's namespace as well (__rtnl_newlink). It is made down, so that a MAC
+// that is busy costs another try to set it up, and not a deletion, which waits
+// for RCU, too.
+func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i Interface, err error) {
+	defer func() {
+		if err != nil {
+			i, err = Interface{}, fmt.Errorf("create interface %s: %w", clip(spec.Name), err)
+		}
+	}()
+	if err = spec.validate(); err != nil {
+		return i, err
+	}
+	passing := passingName()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = passing, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
+	if spec.Mode != ModePassthru {
+		attrs.HardwareAddr = spec.MAC
+	}
+	err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
+	if err != nil {
+		return i, whyNoMacvlan(err, &spec)
+	}
+	// LinkAdd looks the index up in the host's namespace. It is not there.
+	l, err := linkByName(n.handle, passing)
+	if err == nil && l == nil {
+		err = fmt.Errorf("the interface went away while it was made: %w", ErrNoLink)
+	}
+	if err != nil {
+		return i, err
+	}
+	i = interfaceOf(l)
+	if err = n.bringUp(ctx, &i, &spec); err != nil {
+		return i, errors.Join(err, n.DeleteMacvlan(i))
+	}
+	return i, nil
+}
+
+// passingName is a name that nobody has: 60 random bits.
+func passingName() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b[:])[:maxName]
+}
+
+func interfaceOf(l netlink.Link) Interface {
+	a := l.Attrs()
+	return Interface{Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, ParentIndex: a.ParentIndex}
+}
+
+func whyNoMacvlan(err error, spec *MacvlanSpec) error {
+	parent := spec.Parent.Name
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("parent %q is gone: %w", parent, ErrNoLink)
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("parent %q is in use by another kind of link (a bridge, a bond, ipvlan)", parent)
+	case errors.Is(err, unix.EINVAL) && spec.Mode == ModePassthru:
+		return fmt.Errorf("parent %q carries another macvlan: mode passthru wants it alone", parent)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("parent %q does not take it: %w (does it carry a macvlan in mode passthru?)", parent, err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return errors.New("the kernel has no macvlan (modprobe macvlan)")
+	}
+	return plain(err)
+}
+
+// bringUp gives a new interface its name and sets it up, in one message:
+// do_setlink renames before it changes flags.
+func (n *Netns) bringUp(ctx context.Context, i *Interface, spec *MacvlanSpec) error {
+	// Before it is up, or the kernel has made itself addresses and asked for
+	// routers by the time that it is told not to.
+	err := n.Do(func() error { return setIPv6(i.Name, spec.IPv6) })
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Index, attrs.Name, attrs.Flags = i.Index, spec.Name, net.FlagUp
+	err = n.setUp(ctx, attrs)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("%w: the container has a %q already", ErrNameTaken, spec.Name)
+	}
+	if err != nil {
+		return err
+	}
+	i.Name = spec.Name
+	return nil
+}
+
+// setUp makes the change and waits for a busy MAC: that of a container that has
+// just ended is taken until its namespace is cleaned up in the background.
+func (n *Netns) setUp(ctx context.Context, attrs netlink.LinkAttrs) error {
+	change := &netlink.Macvlan{LinkAttrs: attrs}
+	err := retry(ctx, func() error { return n.handle.LinkModify(change) }, unix.EADDRINUSE, unix.EBUSY)
+	if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("set it up: %w", ErrMACBusy)
+	}
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("set it up: %w", plain(err))
+	}
+	return err
+}
+
+func setIPv6(name string, on bool) error {
+	conf := "ipv6/conf/" + name
+	if !on {
+		return writeSysctl(conf+"/disable_ipv6", "1")
+	}
+	return errors.Join(writeSysctl(conf+"/accept_ra", "0"), writeSysctl(conf+"/disable_ipv6", "0"))
+}
+
+// SetMAC gives the interface another MAC. It goes down and up again, so that
+// its IPv6 link-local address becomes that of the new MAC; that takes all IPv6
+// addresses and routes off, and waits for RCU. It is for the rare case that a
+// rival holds the address that the first MAC came with.
+func (n *Netns) SetMAC(ctx context.Context, i Interface, mac net.HardwareAddr) (Interface, error) {
+	err := n.setMAC(ctx, i, mac)
+	if err != nil {
+		return i, fmt.Errorf("set MAC of interface %q to %s: %w", i.Name, mac, err)
+	}
+	i.MAC = mac
+	return i, nil
+}
+
+func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) error {
+	if err := validMAC(mac); err != nil {
+		return err
+	}
+	l, err := n.own(i)
+	if err != nil {
+		return err
+	}
+	if l == nil {
+		return ErrNoLink
+	}
+	if l.Mode == netlink.MACVLAN_MODE_PASSTHRU {
+		return errors.New("in mode passthru that would change the parent's")
+	}
+	if err := n.handle.LinkSetDown(l); err != nil {
+		return plain(err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Index, attrs.Name, attrs.HardwareAddr, attrs.Flags = i.Index, i.Name, mac, net.FlagUp
+	return n.setUp(ctx, attrs)
+}
+
+// own is the interface if it is there and still what it was, nil if it is gone.
+func (n *Netns) own(i Interface) (*netlink.Macvlan, error) {
+	l, err := linkByIndex(n.handle, i.Index)
+	if err != nil || l == nil {
+		return nil, err
+	}
+	m, ok := l.(*netlink.Macvlan)
+	if !ok || m.ParentIndex != i.ParentIndex || !bytes.Equal(m.HardwareAddr, i.MAC) {
+		return nil, fmt.Errorf("interface %d, %q, %s: %w", i.Index, l.Attrs().Name, l.Attrs().HardwareAddr, ErrForeign)
+	}
+	return m, nil
+}
+
+// FindMacvlan looks for a macvlan of that MAC on that parent: what an attach
+// that was killed may have made before it could note the index. It is nil where
+// there is none.
+func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, error) {
+	links, err := whole(n.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if m, ok := l.(*netlink.Macvlan); ok && m.ParentIndex == parentIndex && bytes.Equal(m.HardwareAddr, mac) {
+			i := interfaceOf(m)
+			return &i, nil
+		}
+	}
+	return nil, nil
+}
+
+// DeleteMacvlan deletes the interface if it is still a macvlan of that index,
+// MAC and parent. A missing one is no error; another gives ErrForeign.
+func (n *Netns) DeleteMacvlan(i Interface) error {
+	l, err := n.own(i)
+	if err == nil && l != nil {
+		err = n.handle.LinkDel(l)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete interface %q: %w", i.Name, plain(err))
+	}
+	return nil
+}
