@@ -117,7 +117,10 @@ func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote.
 func (id *ID) UnmarshalText(b []byte) error {
-	if n, err := hex.Decode(id[:], b); err != nil || n != len(id) {
+	if len(b) != hex.EncodedLen(len(id)) {
+		return fmt.Errorf("attachment id %q: want 32 hex digits", b)
+	}
+	if _, err := hex.Decode(id[:], b); err != nil {
 		return fmt.Errorf("attachment id %q: want 32 hex digits", b)
 	}
 	return nil

@@ -1,0 +1,141 @@
+package verify
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	gateway = netip.MustParseAddr("192.168.50.1")
+	gwMAC   = MAC{2, 0, 0, 0, 0, 1}
+	other   = MAC{2, 0, 0, 0, 0, 2}
+	vlan50  = Tags{{Dot1Q, 50}}
+)
+
+// healthy is a gateway that was asked at 1 s and answered 200 µs later, both
+// with the right tag.
+func healthy() Facts {
+	at := Instant(time.Second)
+	return Facts{
+		Parent: "eth0.50", Trunk: "eth0", Tags: vlan50, Gateway: gateway,
+		Asked: at, Now: at + Instant(time.Millisecond),
+		Answer: Answer{Addr: gateway, MAC: gwMAC, At: at + Instant(400*time.Microsecond)},
+		Seen: &GatewaySeen{
+			Addr: gateway, MAC: gwMAC,
+			Asked: Sighting{At: at + 1000, Count: 1, Tags: vlan50},
+			Reply: Sighting{At: at + 201000, Count: 1, Tags: vlan50},
+		},
+		VLANs: []VLANSeen{{VID: 50, At: at, Frames: 1}},
+		Local: func(MAC) bool { return false },
+	}
+}
+
+func silence(f *Facts) {
+	f.Answer, f.Seen.Reply, f.Seen.MAC, f.VLANs = Answer{}, Sighting{}, MAC{}, nil
+	f.Now = f.Asked + Instant(time.Second)
+}
+
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		fault func(*Facts)
+		code  Code
+		says  []string
+	}{
+		{"healthy", func(*Facts) {}, OK, []string{"192.168.50.1", gwMAC.String(), "200µs", "VLAN 50"}},
+		{"untagged network", func(f *Facts) { f.Tags, f.Seen.Asked.Tags, f.Seen.Reply.Tags = nil, nil, nil }, OK, []string{"untagged"}},
+		{"the trunk alone saw the reply", func(f *Facts) { f.Answer = Answer{} }, OK, []string{"200µs"}},
+		{"rival", func(f *Facts) {
+			f.Rivals = []Rival{{Addr: netip.MustParseAddr("192.168.50.9"), MAC: other}}
+		}, AddressConflict, []string{"192.168.50.9", other.String()}},
+		{"down", func(f *Facts) { silence(f); f.Down = `"eth0" has no carrier` }, ParentDown, []string{"no carrier"}},
+		{"not watched", func(f *Facts) { f.Seen, f.Blind = nil, "no CAP_BPF" }, Unobserved, []string{"no CAP_BPF"}},
+		{"not watched, silent", func(f *Facts) { silence(f); f.Seen, f.Blind = nil, "no CAP_BPF" }, GatewaySilent, []string{"no CAP_BPF"}},
+		{"dropped on the way", func(f *Facts) { silence(f); f.Seen.Asked = Sighting{} }, NotSent, []string{`"eth0.50"`, `"eth0"`}},
+		{"asked long ago only", func(f *Facts) { silence(f); f.Seen.Asked.At = f.Asked - 1 }, NotSent, nil},
+		{"no tag", func(f *Facts) { f.Seen.Asked.Tags = nil }, Untagged, []string{"untagged, not VLAN 50"}},
+		{"other tag", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 60}} }, WrongVLAN, []string{"VLAN 60, not VLAN 50"}},
+		{"other kind of tag", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1AD, 50}} }, WrongVLAN, []string{"VLAN 50ad"}},
+		{"two tags", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 50}, {Dot1Q, 60}} }, UnexpectedTag, []string{"VLAN 50.60"}},
+		{"tag on an untagged network", func(f *Facts) { f.Tags = nil }, UnexpectedTag, nil},
+		{"reply elsewhere", func(f *Facts) { f.Seen.Reply.Tags = Tags{{Dot1Q, 60}} }, ReplyWrongVLAN, []string{"answered on VLAN 60"}},
+		{"sibling answers", func(f *Facts) { f.Seen.Reply, f.Seen.MAC = Sighting{}, MAC{} }, OKLocal, []string{"on this host"}},
+		{"sibling answers unseen", func(f *Facts) { f.Seen = &GatewaySeen{} }, OKLocal, nil},
+		{"host answers", func(f *Facts) { f.Local = func(m MAC) bool { return m == gwMAC } }, OKLocal, nil},
+		{"two gateways", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked+5 }, GatewayConflict, []string{gwMAC.String(), other.String()}},
+		{"failed over long ago", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked-5 }, OK, nil},
+		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{50, f.Now - 5, 9}} }, GatewaySilent, []string{"1s", "alive"}},
+		{"silent, VLAN heard too long ago", func(f *Facts) {
+			f.VLANs = []VLANSeen{{50, f.Asked, 9}}
+			silence(f)
+			f.Now += Instant(2 * aliveFor)
+			f.VLANs = []VLANSeen{{50, f.Asked, 9}, {60, f.Now - 7, 1}, {0, f.Now - 9, 1}}
+		}, VLANSilent, []string{"VLAN 60", "untagged"}},
+		{"nothing at all", silence, VLANSilent, []string{"nothing else was heard"}},
+		{"no gateway", func(f *Facts) { silence(f); f.Gateway = netip.Addr{} }, OK, []string{"no gateway to ask"}},
+		{"no gateway, wrong tag", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen.Asked.Tags = nil }, Untagged, nil},
+		{"no gateway, not watched", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen, f.Blind = nil, "why" }, Unobserved, []string{"why"}},
+	} {
+		f := healthy()
+		c.fault(&f)
+		v := Judge(f)
+		if v.Code != c.code {
+			t.Errorf("%s: got %s (%s), want %s", c.name, v.Code, v.Text, c.code)
+		}
+		for _, s := range c.says {
+			if !strings.Contains(v.Text, s) {
+				t.Errorf("%s: %q does not say %q", c.name, v.Text, s)
+			}
+		}
+		if strings.Contains(v.Text, "\n") || v.Text == "" {
+			t.Errorf("%s: want one line, got %q", c.name, v.Text)
+		}
+	}
+}
+
+func TestWorst(t *testing.T) {
+	got := Worst([]Verdict{{Code: OK}, {Code: GatewaySilent, Text: "first"}, {Code: GatewaySilent, Text: "second"}, {Code: OKLocal}})
+	if got.Code != GatewaySilent || got.Text != "first" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestFatal(t *testing.T) {
+	for code, modes := range map[Code]string{
+		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
+		GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict", ReplyWrongVLAN: "strict", GatewayConflict: "strict",
+		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
+	} {
+		for _, m := range []Mode{Off, Warn, Strict} {
+			if got, want := code.Fatal(m), strings.Contains(modes, string(m)); got != want {
+				t.Errorf("%s in mode %s: fatal = %v, want %v", code, m, got, want)
+			}
+		}
+	}
+	for _, m := range []Mode{Off, Warn, Strict} {
+		if Strict.Tighten(m) != Strict || Off.Tighten(m) != m {
+			t.Errorf("tighten with %s loosens", m)
+		}
+	}
+}
+
+func TestRecordsKeepTheReadableForm(t *testing.T) {
+	var m MAC
+	if err := m.UnmarshalText([]byte("02:42:c0:a8:32:02")); err != nil || m.String() != "02:42:c0:a8:32:02" {
+		t.Error(m, err)
+	}
+	if err := m.UnmarshalText([]byte("02:42")); err == nil || !m.IsZero() {
+		t.Error("a short MAC was accepted:", m)
+	}
+	var id ID
+	if err := id.UnmarshalText([]byte(strings.Repeat("0f", 16))); err != nil || id.String() != strings.Repeat("0f", 16) {
+		t.Error(id, err)
+	}
+	for _, bad := range []string{"", "0f", strings.Repeat("0f", 17), strings.Repeat("zz", 16)} {
+		if err := id.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("id %q was accepted", bad)
+		}
+	}
+}
