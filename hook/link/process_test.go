@@ -1,0 +1,323 @@
+package link
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"golang.org/x/sys/unix"
+)
+
+// The test binary, started again with this, ends its first thread and no other.
+const leaderless = "LINK_TEST_LEADERLESS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(leaderless) != "" {
+		go func() {
+			runtime.LockOSThread()
+			fmt.Println("ready")
+			time.Sleep(time.Minute)
+			os.Exit(0)
+		}()
+		// The main goroutine is on the first thread: init locked it there.
+		syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
+	}
+	os.Exit(m.Run())
+}
+
+func init() {
+	if os.Getenv(leaderless) != "" {
+		runtime.LockOSThread()
+	}
+}
+
+func mustFind(tb testing.TB, pid int) Process {
+	tb.Helper()
+	p, err := FindProcess(pid)
+	must(tb, err)
+	return p
+}
+
+func TestAlive(t *testing.T) {
+	me, err := Self()
+	must(t, err)
+	if !Alive(me) {
+		t.Error("the test is not alive")
+	}
+	if Alive(Process{Pid: me.Pid, Start: me.Start - 1}) {
+		t.Error("another process that had this pid is alive")
+	}
+	cmd := mustContainer(t)
+	p := mustFind(t, cmd.Process.Pid)
+	if !Alive(p) {
+		t.Error("the child is not alive")
+	}
+	must(t, cmd.Process.Kill())
+	waitFor(t, "the child is a zombie", func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
+		return err == nil && strings.Contains(string(text), ") Z ")
+	})
+	if Alive(p) {
+		t.Error("a zombie is alive")
+	}
+	if _, err := FindProcess(p.Pid); !errors.Is(err, ErrExited) {
+		t.Errorf("find a zombie: %v", err)
+	}
+	cmd.Wait()
+	if Alive(p) {
+		t.Error("a process that is gone is alive")
+	}
+}
+
+// A container can end its first thread alone, to look dead and keep its address.
+func TestLeaderlessIsAlive(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), leaderless+"=1")
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the first thread has ended", func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		return err == nil && strings.Contains(string(text), ") Z ")
+	})
+	p, err := FindProcess(cmd.Process.Pid)
+	if err != nil || !Alive(p) {
+		t.Errorf("%v, %v: taken for dead", p, err)
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	rest := func(state, threads, start string) string {
+		return state + " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 " + threads + " 0 " + start + " 23 24"
+	}
+	for text, want := range map[string]stat{
+		"7 (sleep) " + rest("S", "1", "4711"):                    {start: 4711},
+		"7 (a) Z 1 (b c) " + rest("R", "1", "4711"):              {start: 4711},
+		"7 () " + rest("Z", "1", "4711"):                         {exited: true, start: 4711},
+		"7 (x) " + rest("Z", "2", "4711"):                        {start: 4711},
+		"7 (x) " + rest("X", "0", "4711"):                        {exited: true, start: 4711},
+		"7 (x\n) " + rest("D", "1", "18446744073709551615"):      {start: 18446744073709551615},
+		"7 ((((" + strings.Repeat(")", 99) + rest("S", "1", "1"): {start: 1},
+	} {
+		if got, err := parseStat([]byte(text)); err != nil || got != want {
+			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", ")", "7 (x) S", "7 (x) " + rest("S", "1", "-1"), "7 (x) " + rest("S", "1", "18446744073709551616")} {
+		if got, err := parseStat([]byte(text)); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	self, err := os.ReadFile("/proc/self/stat")
+	must(f, err)
+	f.Add(self)
+	f.Add([]byte("1 (a) b) Z 1 1 1"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if st, err := parseStat(text); err == nil && !strings.Contains(string(text), strconv.FormatUint(st.start, 10)) && !strings.Contains(string(text), "0") {
+			t.Errorf("%q: %v", text, st)
+		}
+	})
+}
+
+func TestOpenNetns(t *testing.T) {
+	h := mustHost(t)
+	cmd := mustContainer(t)
+	n := mustOpen(t, h, cmd.Process.Pid)
+	info, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
+	must(t, err)
+	if st := info.Sys().(*syscall.Stat_t); n.Inode != st.Ino {
+		t.Errorf("inode %d, want %d", n.Inode, st.Ino)
+	}
+	if n.Process != mustFind(t, cmd.Process.Pid) || !n.Alive() {
+		t.Errorf("%v, %v", n.Process, n.Alive())
+	}
+	if wantCookie := kernelAtLeast(t, 5, 14); (n.Cookie != 0) != wantCookie {
+		t.Errorf("cookie %d, wanted one: %v", n.Cookie, wantCookie)
+	}
+	if again := mustOpen(t, h, cmd.Process.Pid); again.Cookie != n.Cookie || again.Inode != n.Inode {
+		t.Errorf("%d/%d, then %d/%d", n.Cookie, n.Inode, again.Cookie, again.Inode)
+	}
+	if other := mustNetns(t, h); other.Cookie == n.Cookie && n.Cookie != 0 || other.Inode == n.Inode {
+		t.Errorf("another has the same: %d/%d", n.Cookie, n.Inode)
+	}
+	// Held open, it outlives its process, and says so.
+	cmd.Process.Kill()
+	cmd.Wait()
+	if n.Alive() {
+		t.Error("alive after its end")
+	}
+	if _, err := n.Addrs(0); err != nil {
+		t.Error(err)
+	}
+	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, ErrExited) {
+		t.Errorf("%v", err)
+	}
+}
+
+func kernelAtLeast(tb testing.TB, major, minor int) bool {
+	tb.Helper()
+	var uts unix.Utsname
+	must(tb, unix.Uname(&uts))
+	var a, b int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(uts.Release[:]), "%d.%d", &a, &b); err != nil {
+		tb.Fatal(err)
+	}
+	return a > major || a == major && b >= minor
+}
+
+func TestOpenNetnsZombie(t *testing.T) {
+	h := mustHost(t)
+	cmd := mustContainer(t)
+	must(t, cmd.Process.Kill())
+	waitFor(t, "the child is a zombie", func() bool { _, err := FindProcess(cmd.Process.Pid); return errors.Is(err, ErrExited) })
+	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, ErrExited) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestOpenNetnsRefuses(t *testing.T) {
+	h := mustHost(t)
+	for _, pid := range []int{0, -1, -1 << 31} {
+		if _, err := h.OpenNetns(pid); err == nil || !strings.HasSuffix(err.Error(), "that is no process id") {
+			t.Errorf("%d: %v", pid, err)
+		}
+	}
+	if _, err := h.OpenNetns(1 << 30); !errors.Is(err, ErrExited) {
+		t.Errorf("a pid that nobody has: %v", err)
+	}
+	// Not the first process's namespace, and not the one that Host is in.
+	if _, err := h.OpenNetns(1); err == nil || !strings.HasSuffix(err.Error(), ofTheFirst()) {
+		t.Errorf("pid 1: %v, want %s", err, ofTheFirst())
+	}
+	var same *exec.Cmd
+	must(t, h.ns.Do(func(ns.NetNS) error {
+		same = exec.Command("sleep", "300")
+		return same.Start()
+	}))
+	t.Cleanup(func() {
+		same.Process.Kill()
+		same.Wait()
+	})
+	if _, err := h.OpenNetns(same.Process.Pid); err == nil || !strings.HasSuffix(err.Error(), "that is the host's own") {
+		t.Errorf("the host's: %v", err)
+	}
+}
+
+// ofTheFirst is how the first process's namespace is refused: some sandboxes do
+// not even let root look at it.
+func ofTheFirst() string {
+	if _, err := os.Stat("/proc/1/ns/net"); errors.Is(err, os.ErrPermission) {
+		return "permission denied"
+	}
+	return "that is the host's own"
+}
+
+func TestOpenNetnsPath(t *testing.T) {
+	h := mustHost(t)
+	pid := mustContainer(t).Process.Pid
+	n, err := h.OpenNetnsPath(fmt.Sprintf("/proc/%d/ns/net", pid))
+	must(t, err)
+	if byPid := mustOpen(t, h, pid); n.Cookie != byPid.Cookie || n.Inode != byPid.Inode || !n.Alive() || n.Process != (Process{}) {
+		t.Errorf("%+v, by pid %+v", n, byPid)
+	}
+	n.Close()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	must(t, unix.Mkfifo(fifo, 0o600))
+	for path, want := range map[string]string{
+		"/proc/self/exe":                    "that is not a namespace",
+		fifo:                                "that is not a namespace",
+		fmt.Sprintf("/proc/%d/ns/mnt", pid): "that is a namespace of another kind",
+		"/proc/1/ns/net":                    ofTheFirst(),
+		"/nowhere":                          "no such file or directory",
+	} {
+		if _, err := h.OpenNetnsPath(path); err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
+	}
+}
+
+func TestSysctl(t *testing.T) {
+	n := mustNetns(t, mustHost(t))
+	must(t, n.Do(func() error {
+		before, err := Sysctl("ipv4/conf/lo/arp_ignore", "2")
+		if before != "0" {
+			t.Errorf("before: %q", before)
+		}
+		return err
+	}))
+	if got := readSysctl(t, n, "ipv4/conf/lo/arp_ignore"); got != "2" {
+		t.Errorf("after: %q", got)
+	}
+	if own, err := os.ReadFile("/proc/sys/net/ipv4/conf/lo/arp_ignore"); err != nil || string(own) == "2\n" {
+		t.Errorf("written outside: %q, %v", own, err)
+	}
+	for _, key := range []string{"../kernel/hostname", "/etc/passwd", "ipv4/../../kernel/hostname", "nowhere"} {
+		if before, err := Sysctl(key, "x"); err == nil {
+			t.Errorf("%s: written, %q before", key, before)
+		}
+	}
+}
+
+func TestBootID(t *testing.T) {
+	if id, err := BootID(); err != nil || len(id) != 36 {
+		t.Errorf("%q, %v", id, err)
+	}
+}
+
+// Neither descriptors nor threads may be left of an attach: the broker makes
+// many.
+func TestNothingLeaks(t *testing.T) {
+	h := mustHost(t)
+	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
+	pid := mustContainer(t).Process.Pid
+	attach := func() {
+		n, err := h.OpenNetns(pid)
+		must(t, err)
+		defer n.Close()
+		i := mustCreate(t, h, n, specOn(t, p))
+		must(t, n.AddAddr(i.Index, Addr{Prefix: subnet}))
+		must(t, n.DeleteMacvlan(i))
+		if _, err := h.OpenNetns(1); err == nil {
+			t.Error("opened the host's")
+		}
+	}
+	count := func() [2]int { return [2]int{entries(t, "/proc/self/fd"), entries(t, "/proc/self/task")} }
+	for range 5 {
+		attach()
+	}
+	before := count()
+	for range 20 {
+		attach()
+	}
+	// The runtime may have started a thread of its own.
+	if after := count(); after[0] > before[0] || after[1] > before[1]+2 {
+		t.Errorf("descriptors and threads: %v, then %v", before, after)
+	}
+}
+
+func entries(tb testing.TB, dir string) int {
+	tb.Helper()
+	list, err := os.ReadDir(dir)
+	must(tb, err)
+	return len(list)
+}
