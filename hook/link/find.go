@@ -3,6 +3,7 @@ package link
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,41 +14,52 @@ import (
 // FindNetns finds a namespace that was seen before: by the processes in it, or
 // by a path that it is pinned at. It is nil where nobody holds it any more.
 // Inode numbers are recycled, so where the kernel has cookies the cookie must
-// match as well; an inode of 0 leaves it to the cookie alone. The caller checks
-// that the boot is the same.
+// match as well. The caller checks that the boot is the same.
 func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
-	if inode == 0 && cookie == 0 {
-		return nil, fmt.Errorf("find a network namespace: neither inode nor cookie is known")
-	}
-	tried := map[uint64]bool{}
-	try := func(path string) *Netns {
-		var st unix.Stat_t
-		if unix.Stat(path, &st) != nil || tried[st.Ino] || inode != 0 && st.Ino != inode {
-			return nil
-		}
-		tried[st.Ino] = true
-		n, err := h.openNetns(path)
-		if err != nil {
-			return nil // the host's own, or gone since
-		}
-		if n.Cookie != cookie {
-			n.Close()
-			return nil
-		}
-		return n
-	}
+	return h.search(
+		func(ino uint64) bool { return ino == inode },
+		func(n *Netns) bool { return n.Cookie == cookie },
+	)
+}
+
+// FindInterface finds the namespace that has a macvlan of that MAC on that
+// parent, by looking into every one that lives: for when all else is lost.
+func (h *Host) FindInterface(parentIndex int, mac net.HardwareAddr) (*Netns, error) {
+	return h.search(
+		func(uint64) bool { return true },
+		func(n *Netns) bool {
+			i, err := n.FindMacvlan(parentIndex, mac)
+			return err == nil && i != nil
+		},
+	)
+}
+
+// search opens the namespaces whose inode is wanted, each once, until one
+// matches; nil if none does. It is the caller's to close.
+func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool) (*Netns, error) {
 	held, err := filepath.Glob("/proc/[0-9]*/ns/net")
 	if err != nil {
 		return nil, err
 	}
 	pinned, err := pinnedNetns()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list pinned network namespaces: %w", err)
 	}
+	tried := map[uint64]bool{}
 	for _, path := range append(held, pinned...) {
-		if n := try(path); n != nil {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) != nil || tried[st.Ino] || !wanted(st.Ino) {
+			continue
+		}
+		tried[st.Ino] = true
+		n, err := h.openNetns(path)
+		if err != nil {
+			continue // the host's own, or gone since it was listed
+		}
+		if matches(n) {
 			return n, nil
 		}
+		n.Close()
 	}
 	return nil, nil
 }
