@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -109,7 +108,7 @@ func (h *Host) finishVLAN(lock *parentLock, l netlink.Link) error {
 	// The link is there for containers. Left to itself, the host would take an
 	// address and a default route from whoever sends router advertisements in
 	// that VLAN, and answer ARP for its addresses on other links.
-	err := h.ns.Do(func(ns.NetNS) error {
+	err := inside(h.fd, func() error {
 		return errors.Join(writeSysctl("ipv6/conf/"+name+"/disable_ipv6", "1"), writeSysctl("ipv4/conf/"+name+"/arp_ignore", "1"))
 	})
 	if err != nil {

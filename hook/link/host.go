@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -25,36 +24,35 @@ var ErrForeign = errors.New("link is not ours")
 // opening thread was in. Its methods may be called from any goroutine.
 type Host struct {
 	handle  *netlink.Handle
-	ns      ns.NetNS
+	fd      int
 	id      identity // refused as a container's
 	lockDir string
 }
 
 // OpenHost opens the calling thread's namespace. lockDir is where the locks of
 // parents are kept; it is made when it is first needed.
-func OpenHost(lockDir string) (*Host, error) {
+func OpenHost(lockDir string) (h *Host, err error) {
 	// One thread throughout, or namespace and socket may be two threads'.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	current, err := ns.GetCurrentNS()
+	h = &Host{lockDir: lockDir}
+	h.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the host's network namespace: %w", err)
 	}
-	id, err := identify(int(current.Fd()))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the host's network namespace: %w", err), current.Close())
+	if h.id, err = identify(h.fd); err == nil {
+		h.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 	}
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open netlink: %w", err), current.Close())
+		return nil, errors.Join(fmt.Errorf("open the host's network namespace: %w", err), unix.Close(h.fd))
 	}
-	return &Host{handle: handle, ns: current, id: id, lockDir: lockDir}, nil
+	return h, nil
 }
 
 // Close frees the netlink socket and lets go of the namespace.
 func (h *Host) Close() {
 	h.handle.Close()
-	h.ns.Close()
+	unix.Close(h.fd)
 }
 
 // How often a list is asked for again that changed while the kernel wrote it.

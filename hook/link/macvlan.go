@@ -93,11 +93,9 @@ func validMAC(mac net.HardwareAddr) error {
 // On error nothing is left behind.
 //
 // Made in the host's namespace and moved, it would wait for RCU with the RTNL
-// held (rcu_barrier in __dev_change_net_namespace), some 15 ms. It is made
-// under a random name, because the kernel wants the name to be free in the
-// host's namespace as well (__rtnl_newlink). It is made down, so that a MAC
-// that is busy costs another try to set it up, and not a deletion, which waits
-// for RCU, too.
+// held (rcu_barrier in __dev_change_net_namespace), some 15 ms. It is made down,
+// so that a MAC that is busy costs another try to set it up, and not a deletion,
+// which waits for RCU, too.
 func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i Interface, err error) {
 	defer func() {
 		if err != nil {
@@ -107,20 +105,14 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 	if err = spec.validate(); err != nil {
 		return i, err
 	}
-	passing := passingName()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = passing, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
-	if spec.Mode != ModePassthru {
-		attrs.HardwareAddr = spec.MAC
-	}
-	err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
+	name, err := h.addMacvlan(n, &spec)
 	if err != nil {
 		return i, whyNoMacvlan(err, &spec)
 	}
 	// LinkAdd looks the index up in the host's namespace. It is not there.
-	l, err := linkByName(n.handle, passing)
+	l, err := linkByName(n.handle, name)
 	if err == nil && l == nil {
-		err = fmt.Errorf("the interface went away while it was made: %w", ErrNoLink)
+		err = fmt.Errorf("it went away while it was made: %w", ErrNoLink)
 	}
 	if err != nil {
 		return i, err
@@ -130,6 +122,24 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 		return i, errors.Join(err, n.DeleteMacvlan(i))
 	}
 	return i, nil
+}
+
+// addMacvlan makes the link, down, and returns the name that it has now. The
+// kernel wants a new link's name to be free in the host's namespace as well
+// (rtnl_newlink looks there): where it is not, the link gets a passing name.
+// Not always, for renaming waits for RCU (dev_change_name), some 0.2 ms.
+func (h *Host) addMacvlan(n *Netns, spec *MacvlanSpec) (name string, err error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
+	if spec.Mode != ModePassthru {
+		attrs.HardwareAddr = spec.MAC
+	}
+	err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
+	if errors.Is(err, unix.EEXIST) {
+		attrs.Name = passingName()
+		err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
+	}
+	return attrs.Name, err
 }
 
 // passingName is a name that nobody has: 60 random bits.
@@ -161,8 +171,8 @@ func whyNoMacvlan(err error, spec *MacvlanSpec) error {
 	return plain(err)
 }
 
-// bringUp gives a new interface its name and sets it up, in one message:
-// do_setlink renames before it changes flags.
+// bringUp gives a new interface its name, if it has another, and sets it up, in
+// one message: do_setlink renames before it changes flags.
 func (n *Netns) bringUp(ctx context.Context, i *Interface, spec *MacvlanSpec) error {
 	// Before it is up, or the kernel has made itself addresses and asked for
 	// routers by the time that it is told not to.

@@ -37,8 +37,9 @@ func TestCreateMacvlan(t *testing.T) {
 			h := mustHost(t)
 			p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 			n := mustNetns(t, h)
-			// Names that are taken in the host do not matter.
-			mustVeth(t, h, "eth0")
+			if mode == ModeVEPA { // a name that is taken in the host does not matter
+				mustVeth(t, h, "eth0")
+			}
 			spec := specOn(t, p)
 			spec.Mode, spec.MTU = mode, 1400
 			if mode == ModePassthru {

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +31,7 @@ type Netns struct {
 	// namespace lives.
 	Inode uint64
 
-	ns     ns.NetNS
+	fd     int
 	handle *netlink.Handle
 	pidfd  *os.File // nil where it was found by path
 }
@@ -93,21 +90,16 @@ func (h *Host) openNetns(path string) (n *Netns, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd) // pkg/ns takes a path only, and opens its own
 	id, err := identify(fd)
+	if err == nil && (id == h.id || id == initial()) {
+		err = errors.New("that is the host's own")
+	}
+	n = &Netns{Inode: id.ino, fd: fd}
+	if err == nil {
+		err = n.Do(n.enter)
+	}
 	if err != nil {
-		return nil, err
-	}
-	if id == h.id || id == initial() {
-		return nil, errors.New("that is the host's own")
-	}
-	target, err := ns.GetNS("/proc/self/fd/" + strconv.Itoa(fd))
-	if err != nil {
-		return nil, err
-	}
-	n = &Netns{Inode: id.ino, ns: target}
-	if err = target.Do(func(ns.NetNS) error { return n.enter() }); err != nil {
-		return nil, errors.Join(err, target.Close())
+		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return n, nil
 }
@@ -181,12 +173,12 @@ func running(pidfd *os.File) bool {
 }
 
 // Fd is the namespace's descriptor, valid until Close.
-func (n *Netns) Fd() int { return int(n.ns.Fd()) }
+func (n *Netns) Fd() int { return n.fd }
 
 // Close lets go of the namespace and its process.
 func (n *Netns) Close() {
 	n.handle.Close()
-	n.ns.Close()
+	unix.Close(n.fd)
 	if n.pidfd != nil {
 		n.pidfd.Close()
 	}
@@ -194,55 +186,4 @@ func (n *Netns) Close() {
 
 // Do runs f on a thread of its own inside the namespace. Goroutines that f
 // starts are not inside.
-func (n *Netns) Do(f func() error) error {
-	return n.ns.Do(func(ns.NetNS) error { return f() })
-}
-
-// Sysctl writes a value below /proc/sys/net ("ipv6/conf/eth0/accept_ra") and
-// returns what was there before. It writes to the namespace that the calling
-// thread is in: call it within Do.
-func Sysctl(key, value string) (before string, err error) {
-	f, err := openSysctl(key, os.O_RDWR)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	var b [64]byte
-	size, err := f.Read(b[:])
-	if err == nil {
-		_, err = f.WriteAt([]byte(value), 0)
-	}
-	if err != nil {
-		return "", fmt.Errorf("set sysctl net/%s: %w", key, err)
-	}
-	return strings.TrimSpace(string(b[:size])), nil
-}
-
-// writeSysctl is Sysctl where what was there does not matter. A key that is not
-// there is one of a protocol that the kernel, or the interface, does not speak.
-func writeSysctl(key, value string) error {
-	f, err := openSysctl(key, os.O_WRONLY)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err = f.WriteString(value); err != nil {
-		return fmt.Errorf("set sysctl net/%s: %w", key, err)
-	}
-	return nil
-}
-
-func openSysctl(key string, flag int) (*os.File, error) {
-	// Keys hold interface names, which containers choose.
-	if !filepath.IsLocal(key) {
-		return nil, fmt.Errorf("sysctl %s is not below net", clip(key))
-	}
-	f, err := os.OpenFile("/proc/sys/net/"+key, flag, 0)
-	if err != nil {
-		return nil, fmt.Errorf("set sysctl net/%s: %w", key, errors.Unwrap(err))
-	}
-	return f, nil
-}
+func (n *Netns) Do(f func() error) error { return inside(n.fd, f) }

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containernetworking/plugins/pkg/ns"
 	"golang.org/x/sys/unix"
 )
 
@@ -210,7 +209,7 @@ func TestOpenNetnsRefuses(t *testing.T) {
 		t.Errorf("pid 1: %v, want %s", err, ofTheFirst())
 	}
 	var same *exec.Cmd
-	must(t, h.ns.Do(func(ns.NetNS) error {
+	must(t, inside(h.fd, func() error {
 		same = exec.Command("sleep", "300")
 		return same.Start()
 	}))
@@ -254,6 +253,23 @@ func TestOpenNetnsPath(t *testing.T) {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		}
 	}
+}
+
+// A test that fails inside a namespace ends its goroutine there.
+func TestDoThatIsBrokenOff(t *testing.T) {
+	n := mustNetns(t, mustHost(t))
+	if err := n.Do(func() error { runtime.Goexit(); return nil }); err == nil {
+		t.Error("no error")
+	}
+	own, err := os.Readlink("/proc/thread-self/ns/net")
+	must(t, err)
+	must(t, n.Do(func() error {
+		there, err := os.Readlink("/proc/thread-self/ns/net")
+		if there == own || there != fmt.Sprintf("net:[%d]", n.Inode) {
+			t.Errorf("inside it is %s, outside %s", there, own)
+		}
+		return err
+	}))
 }
 
 func TestSysctl(t *testing.T) {
