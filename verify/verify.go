@@ -257,3 +257,11 @@ type Prober interface {
 	// Close ends it, and takes away whatever it left in the namespace.
 	Close() error
 }
+
+// Announcer tells the neighbours that an address is now at an interface's MAC:
+// a gratuitous ARP (RFC 5227 §2.3) or an unsolicited NA (RFC 4861 §7.2.6). It is
+// used from the same thread as the Prober that it came with, also after that
+// one's Close.
+type Announcer interface {
+	Announce(addr netip.Addr) error
+}
