@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -115,7 +116,7 @@ func runStep(job Job, s Step, out io.Writer) int {
 			return code
 		}
 		fmt.Fprintf(out, "vm: %s: %s\n", s.Args[0], state)
-		return 128
+		return 128 + int(state.Sys().(syscall.WaitStatus).Signal())
 	}
 	fmt.Fprintln(out, "vm:", err)
 	if errors.Is(err, exec.ErrNotFound) {

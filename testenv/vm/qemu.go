@@ -128,7 +128,7 @@ func (m machine) exitStatus() (int, error) {
 	}
 	code, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
-		return exitMachine, fmt.Errorf("the machine went down before its job ended: %s", m.lastWords())
+		return exitMachine, fmt.Errorf("the machine went down before its job ended; the kernel's last words: %s", m.lastWords())
 	}
 	return code, nil
 }
