@@ -337,3 +337,41 @@ func entries(tb testing.TB, dir string) int {
 	must(tb, err)
 	return len(list)
 }
+
+// A pid that went to another process is not the process that had it.
+func TestRecycledPid(t *testing.T) {
+	h := mustHost(t)
+	first := mustContainer(t)
+	pid := first.Process.Pid
+	was, n := mustFind(t, pid), mustOpen(t, h, pid)
+	must(t, first.Process.Kill())
+	first.Wait()
+	// Others take pids, too: until it is ours, or for a thousand tries.
+	var second *exec.Cmd
+	for range 1000 {
+		must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0))
+		second = exec.Command("sleep", "300")
+		second.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		must(t, second.Start())
+		if second.Process.Pid == pid && mustFind(t, pid).Start != was.Start {
+			break
+		}
+		second.Process.Kill()
+		second.Wait()
+		second = nil
+	}
+	if second == nil {
+		t.Fatal("the pid could not be had again")
+	}
+	t.Cleanup(func() {
+		second.Process.Kill()
+		second.Wait()
+	})
+	if Alive(was) || n.Alive() {
+		t.Errorf("taken for the first: by record %v, by pidfd %v", Alive(was), n.Alive())
+	}
+	now := mustOpen(t, h, pid)
+	if now.Process == was || now.Inode == n.Inode || now.Cookie == n.Cookie && n.Cookie != 0 || !Alive(now.Process) {
+		t.Errorf("first %+v, second %+v", n, now)
+	}
+}

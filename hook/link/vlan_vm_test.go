@@ -1,0 +1,281 @@
+//go:build vm
+
+package link
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+)
+
+func mustVLAN(tb testing.TB, h *Host, name, base string, vid int, proto netlink.VlanProtocol) netlink.Link {
+	tb.Helper()
+	attrs := linkNamed(name, mustLink(tb, h, base).Attrs().Index)
+	return mustAdd(tb, h, &netlink.Vlan{LinkAttrs: attrs, VlanId: vid, VlanProtocol: proto})
+}
+
+func mustEnsure(tb testing.TB, h *Host, name string) (p Parent, created bool) {
+	tb.Helper()
+	p, created, err := h.EnsureParent(withTimeout(tb, 5*time.Second), name, true)
+	must(tb, err)
+	return p, created
+}
+
+func TestEnsureParentMakesVLAN(t *testing.T) {
+	h := mustHost(t)
+	trunk := mustResolve(t, h, mustVeth(t, h, "trunk"))
+	if _, _, err := h.EnsureParent(context.Background(), "trunk.50", false); !errors.Is(err, ErrNoLink) {
+		t.Errorf("not told to make it: %v", err)
+	}
+	p, created := mustEnsure(t, h, "trunk.50")
+	l := mustLink(t, h, "trunk.50")
+	want := Parent{
+		Name: "trunk.50", Index: l.Attrs().Index, MAC: trunk.MAC, MTU: 1500, Ours: true,
+		Trunk: "trunk", TrunkIndex: trunk.Index, Tags: []Tag{{0x8100, 50}},
+	}
+	if diff := cmp.Diff(want, p); diff != "" || !created {
+		t.Errorf("created %v: %s", created, diff)
+	}
+	v := l.(*netlink.Vlan)
+	if v.VlanId != 50 || v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.ParentIndex != trunk.Index || v.Alias != "lanyard" || !isUp(v) {
+		t.Errorf("the kernel has %+v", v)
+	}
+	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1", "ipv4/conf/trunk.50/arp_ignore": "1"} {
+		must(t, inside(h.fd, func() error {
+			got, err := os.ReadFile("/proc/sys/net/" + key)
+			if strings.TrimSpace(string(got)) != want {
+				t.Errorf("%s is %q", key, got)
+			}
+			return err
+		}))
+	}
+	// Again it is only found, and set up where someone set it down.
+	must(t, h.handle.LinkSetDown(l))
+	again, created := mustEnsure(t, h, "trunk.50")
+	if diff := cmp.Diff(want, again); diff != "" || created || !isUp(mustLink(t, h, "trunk.50")) {
+		t.Errorf("again: created %v: %s", created, diff)
+	}
+	waitFor(t, "a carrier", func() bool { why, err := h.Down(p); return err == nil && why == "" })
+	must(t, h.handle.LinkSetDown(mustLink(t, h, "trunkp")))
+	if why, err := h.Down(p); err != nil || why != `"trunk" has no carrier` {
+		t.Errorf("%q, %v", why, err)
+	}
+	must(t, h.RemoveParent(context.Background(), "trunk.50"))
+	if l, err := linkByName(h.handle, "trunk.50"); l != nil || err != nil {
+		t.Errorf("left: %v, %v", l, err)
+	}
+	must(t, h.RemoveParent(context.Background(), "trunk.50")) // gone is gone
+	mustLink(t, h, "trunk")
+}
+
+func TestEnsureParentRefusesVLAN(t *testing.T) {
+	h := mustHost(t)
+	mustVeth(t, h, "trunk")
+	mustVeth(t, h, "other")
+	mustVeth(t, h, "down")
+	must(t, h.handle.LinkSetDown(mustLink(t, h, "down")))
+	mustVLAN(t, h, "trunk.50", "trunk", 60, netlink.VLAN_PROTOCOL_8021Q)
+	mustVLAN(t, h, "trunk.51", "other", 51, netlink.VLAN_PROTOCOL_8021Q)
+	mustVLAN(t, h, "trunk.52", "trunk", 52, netlink.VLAN_PROTOCOL_8021AD)
+	mustVLAN(t, h, "foo", "trunk", 53, netlink.VLAN_PROTOCOL_8021Q)
+	mustAdd(t, h, &netlink.Dummy{LinkAttrs: linkNamed("trunk.54", 0)})
+	before := len(mustLinks(t, h))
+	for name, want := range map[string]string{
+		"trunk.50":  `parent "trunk.50": is VLAN 60 on "trunk", not VLAN 50 on "trunk": rename`,
+		"trunk.51":  `parent "trunk.51": is VLAN 51 on "other", not VLAN 51 on "trunk": rename`,
+		"trunk.52":  `parent "trunk.52": is VLAN 52 on "trunk" by protocol 0x88a8, not VLAN 52`,
+		"trunk.53":  `parent "trunk.53": cannot be made: VLAN 53 on "trunk" is there already, as "foo": use that as parent`,
+		"trunk.54":  `parent "trunk.54": is a link of type "dummy", not VLAN 54 on "trunk": rename`,
+		"down.50":   `parent "down.50": cannot be made while "down" is down: set it up first (ip link set down up)`,
+		"nobody.50": `parent "nobody.50": no such link, nor "nobody" to make it on`,
+	} {
+		_, created, err := h.EnsureParent(withTimeout(t, 5*time.Second), name, true)
+		if err == nil || !strings.HasPrefix(err.Error(), want) || created {
+			t.Errorf("got  %v (created %v)\nwant %s", err, created, want)
+		}
+	}
+	if after := len(mustLinks(t, h)); after != before {
+		t.Errorf("%d links, %d before", after, before)
+	}
+	// What is not ours stays, VLAN or not, whatever it is called.
+	for _, name := range []string{"trunk.50", "trunk.54", "foo"} {
+		if err := h.RemoveParent(context.Background(), name); !errors.Is(err, ErrForeign) {
+			t.Errorf("remove %s: %v", name, err)
+		}
+		mustLink(t, h, name)
+	}
+	must(t, h.handle.LinkSetAlias(mustLink(t, h, "trunk.54"), mark))
+	if err := h.RemoveParent(context.Background(), "trunk.54"); !errors.Is(err, ErrForeign) {
+		t.Errorf("remove a marked dummy: %v", err)
+	}
+}
+
+func mustLinks(tb testing.TB, h *Host) []netlink.Link {
+	tb.Helper()
+	list, err := whole(h.handle.LinkList)
+	must(tb, err)
+	return list
+}
+
+// The administrator's own sub-interfaces are used as they are, down as well.
+func TestExistingVLANIsUsedAndKept(t *testing.T) {
+	h := mustHost(t)
+	mustVeth(t, h, "trunk")
+	for _, name := range []string{"trunk.50", "foo"} {
+		mustVLAN(t, h, name, "trunk", 50+len(name), netlink.VLAN_PROTOCOL_8021Q)
+	}
+	must(t, h.handle.LinkSetName(mustLink(t, h, "trunk.50"), "trunk.58"))
+	for _, name := range []string{"trunk.58", "foo"} {
+		p, created := mustEnsure(t, h, name)
+		if p.Ours || created || p.Trunk != "trunk" || len(p.Tags) != 1 {
+			t.Errorf("%+v, created %v", p, created)
+		}
+		if l := mustLink(t, h, name); isUp(l) || l.Attrs().Alias != "" {
+			t.Errorf("%s was changed: %+v", name, l.Attrs())
+		}
+		if why, err := h.Down(p); err != nil || why != `"`+name+`" is down` {
+			t.Errorf("%q, %v", why, err)
+		}
+	}
+}
+
+// What a killed process left half made is finished and marked by the next.
+func TestHalfMadeParentIsFinished(t *testing.T) {
+	h := mustHost(t)
+	mustVeth(t, h, "trunk")
+	must(t, os.MkdirAll(h.lockDir, 0o755))
+	must(t, os.WriteFile(filepath.Join(h.lockDir, "parent-trunk.50.lock"), []byte("making\n"), 0o600))
+	mustVLAN(t, h, "trunk.50", "trunk", 50, netlink.VLAN_PROTOCOL_8021Q)
+	if p, created := mustEnsure(t, h, "trunk.50"); !p.Ours || created || !isUp(mustLink(t, h, "trunk.50")) {
+		t.Errorf("%+v, created %v", p, created)
+	}
+	if text, err := os.ReadFile(filepath.Join(h.lockDir, "parent-trunk.50.lock")); err != nil || len(text) != 0 {
+		t.Errorf("the lock file says %q, %v", text, err)
+	}
+	must(t, h.RemoveParent(context.Background(), "trunk.50"))
+}
+
+func TestManyEnsureOneParent(t *testing.T) {
+	h := mustHost(t)
+	mustVeth(t, h, "trunk")
+	var made atomic.Int32
+	var all sync.WaitGroup
+	ctx := withTimeout(t, 30*time.Second)
+	for range 16 {
+		all.Go(func() {
+			p, created, err := h.EnsureParent(ctx, "trunk.50", true)
+			if err != nil || !p.Ours {
+				t.Errorf("%+v, %v", p, err)
+			}
+			if created {
+				made.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if made.Load() != 1 {
+		t.Errorf("made %d times", made.Load())
+	}
+}
+
+// A lock that is not let go of costs the caller's time, no more.
+func TestParentLockEndsWithContext(t *testing.T) {
+	h := mustHost(t)
+	mustVeth(t, h, "trunk")
+	lock, err := h.lockParent(context.Background(), "trunk.50")
+	must(t, err)
+	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), "trunk.50", true); err == nil || !strings.Contains(err.Error(), `parent "trunk.50": lock it`) {
+		t.Errorf("%v", err)
+	}
+	must(t, lock.Close())
+	mustEnsure(t, h, "trunk.50")
+}
+
+func TestResolveQinQ(t *testing.T) {
+	h := mustHost(t)
+	trunk := mustResolve(t, h, mustVeth(t, h, "trunk"))
+	mustVLAN(t, h, "trunk.100", "trunk", 100, netlink.VLAN_PROTOCOL_8021AD)
+	mustVLAN(t, h, "trunk.7", "trunk", 7, netlink.VLAN_PROTOCOL_8021Q)
+	for _, name := range []string{"trunk.100", "trunk.7"} {
+		mustUp(t, h, name)
+	}
+	for name, want := range map[string][]Tag{
+		"trunk.100.200": {{0x88a8, 100}, {0x8100, 200}},
+		"trunk.7.8":     {{0x8100, 7}, {0x8100, 8}},
+	} {
+		p, created := mustEnsure(t, h, name)
+		if diff := cmp.Diff(want, p.Tags); diff != "" || !created || p.Trunk != "trunk" || p.TrunkIndex != trunk.Index {
+			t.Errorf("%+v, created %v: %s", p, created, diff)
+		}
+	}
+}
+
+// A VLAN whose trunk is elsewhere is no parent: nothing could be seen of it.
+func TestVLANOnAnotherNamespacesLink(t *testing.T) {
+	h := mustHost(t)
+	there := mustNetns(t, h)
+	mustVeth(t, h, "trunk")
+	l := mustVLAN(t, h, "far", "trunk", 50, netlink.VLAN_PROTOCOL_8021Q)
+	must(t, h.handle.LinkSetNsFd(l, there.Fd()))
+	other := &Host{handle: there.handle, fd: there.fd, lockDir: h.lockDir}
+	if _, err := other.Resolve("far"); err == nil || !strings.Contains(err.Error(), "in another network namespace") {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := h.EnsureParent(context.Background(), "trunk.50", true); err == nil || !strings.Contains(err.Error(), "perhaps in another network namespace") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestBondPorts(t *testing.T) {
+	h := mustHost(t)
+	bond := netlink.NewLinkBond(linkNamed("bond0", 0))
+	bond.Mode = netlink.BOND_MODE_ACTIVE_BACKUP
+	mustAdd(t, h, bond)
+	port := mustAdd(t, h, &netlink.Dummy{LinkAttrs: linkNamed("port", 0)})
+	must(t, h.handle.LinkSetMasterByIndex(port, mustLink(t, h, "bond0").Attrs().Index))
+	if _, err := h.Resolve("port"); err == nil || !strings.HasSuffix(err.Error(), `is a port of the bond "bond0" and cannot carry a network: use "bond0" as parent`) {
+		t.Errorf("%v", err)
+	}
+	mustUp(t, h, "bond0")
+	if p, _ := mustEnsure(t, h, "bond0.50"); p.Trunk != "bond0" {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestIPVLANHasTheParent(t *testing.T) {
+	h := mustHost(t)
+	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
+	mustAdd(t, h, &netlink.IPVlan{LinkAttrs: linkNamed("ipv0", p.Index), Mode: netlink.IPVLAN_MODE_L2})
+	if _, err := h.CreateMacvlan(context.Background(), mustNetns(t, h), specOn(t, p)); err == nil || !strings.Contains(err.Error(), `parent "trunk" is in use by another kind of link`) {
+		t.Errorf("%v", err)
+	}
+	if _, err := h.Resolve("ipv0"); err == nil || !strings.Contains(err.Error(), "is itself a ipvlan") {
+		t.Errorf("%v", err)
+	}
+}
+
+// The same MAC on two VLANs is two interfaces; the trunk's own list has both.
+func TestMacvlanOnVLAN(t *testing.T) {
+	h := mustHost(t)
+	mustVeth(t, h, "trunk")
+	for _, name := range []string{"trunk.50", "trunk.60"} {
+		p, _ := mustEnsure(t, h, name)
+		n := mustNetns(t, h)
+		i := mustCreate(t, h, n, specOn(t, p))
+		if got, err := h.ParentUnicast(p.Index); err != nil || len(got) != 1 || got[0].String() != i.MAC.String() {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if i.ParentIndex != p.Index {
+			t.Errorf("%+v", i)
+		}
+	}
+}
