@@ -79,6 +79,10 @@ func (s *MacvlanSpec) validate() error {
 		}
 		return nil
 	}
+	// The kernel calls it busy (macvlan_addr_busy), and would as long as we wait.
+	if bytes.Equal(s.MAC, s.Parent.MAC) {
+		return fmt.Errorf("MAC %s is that of parent %q", s.MAC, s.Parent.Name)
+	}
 	return validMAC(s.MAC)
 }
 

@@ -84,6 +84,7 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 		{`create interface "eth0": MAC "" is not`, func(s *MacvlanSpec) { s.MAC = nil }},
 		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`, func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
 		{`create interface "eth0": MAC ` + aMAC + ` cannot be had: in mode passthru`, func(s *MacvlanSpec) { s.Mode = ModePassthru }},
+		{`create interface "eth0": MAC ` + p.MAC.String() + ` is that of parent "trunk"`, func(s *MacvlanSpec) { s.MAC = p.MAC }},
 		{`create interface "eth0": parent "trunk" is gone`, func(s *MacvlanSpec) { s.Parent.Index = 9999 }},
 	} {
 		spec := specOn(t, p)

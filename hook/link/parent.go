@@ -148,7 +148,7 @@ func (h *Host) canCarry(l netlink.Link) error {
 	}
 	switch l.Type() {
 	case "macvlan", "macvtap", "ipvlan", "ipvtap":
-		return fmt.Errorf("is itself a %s: name the link below it", l.Type())
+		return fmt.Errorf("is of type %s itself: name the link below it", l.Type())
 	}
 	if a.MasterIndex == 0 {
 		return nil

@@ -98,7 +98,7 @@ func TestResolveRefuses(t *testing.T) {
 		"eth0.4095":  `parent "eth0.4095": VLAN 4095 cannot be had`,
 		"eth0.50":    `parent "eth0.50": is a link of type "veth", not VLAN 50 on "eth0": rename that link or choose another parent`,
 		"port":       `parent "port": is a port of the bridge "br0" and cannot carry a network: use "br0" as parent`,
-		"mv0":        `parent "mv0": is itself a macvlan: name the link below it`,
+		"mv0":        `parent "mv0": is of type macvlan itself: name the link below it`,
 	} {
 		if _, _, err := h.EnsureParent(context.Background(), name, true); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got  %v\nwant %s", err, want)

@@ -258,7 +258,7 @@ func TestIPVLANHasTheParent(t *testing.T) {
 	if _, err := h.CreateMacvlan(context.Background(), mustNetns(t, h), specOn(t, p)); err == nil || !strings.Contains(err.Error(), `parent "trunk" is in use by another kind of link`) {
 		t.Errorf("%v", err)
 	}
-	if _, err := h.Resolve("ipv0"); err == nil || !strings.Contains(err.Error(), "is itself a ipvlan") {
+	if _, err := h.Resolve("ipv0"); err == nil || !strings.Contains(err.Error(), "is of type ipvlan itself") {
 		t.Errorf("%v", err)
 	}
 }

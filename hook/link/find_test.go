@@ -1,0 +1,55 @@
+package link
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestFindNetns(t *testing.T) {
+	h := mustHost(t)
+	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
+	cmd := mustContainer(t)
+	n := mustOpen(t, h, cmd.Process.Pid)
+	i := mustCreate(t, h, n, specOn(t, p))
+	// A pin whose name mountinfo writes in octal.
+	pin := filepath.Join(t.TempDir(), "a pin")
+	must(t, os.WriteFile(pin, nil, 0o600))
+	must(t, unix.Mount(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid), pin, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { unix.Unmount(pin, unix.MNT_DETACH) })
+
+	wantFound(t, h, n, i, true)
+	if other, err := h.FindNetns(n.Inode, n.Cookie+1); other != nil || err != nil {
+		t.Errorf("another cookie: %v, %v", other, err)
+	}
+	if other, err := h.FindNetns(1, n.Cookie); other != nil || err != nil {
+		t.Errorf("another inode: %v, %v", other, err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	wantFound(t, h, n, i, true) // by its pin
+	must(t, unix.Unmount(pin, unix.MNT_DETACH))
+	wantFound(t, h, n, i, false) // n holds it, but nobody who is looked for
+}
+
+func wantFound(tb testing.TB, h *Host, n *Netns, i Interface, want bool) {
+	tb.Helper()
+	bySelf, err := h.FindNetns(n.Inode, n.Cookie)
+	must(tb, err)
+	byInterface, err := h.FindInterface(i.ParentIndex, i.MAC)
+	must(tb, err)
+	for how, found := range map[string]*Netns{"inode": bySelf, "interface": byInterface} {
+		if (found != nil) != want {
+			tb.Errorf("by %s: %+v, wanted %v", how, found, want)
+		}
+		if found != nil {
+			if found.Inode != n.Inode || found.Cookie != n.Cookie {
+				tb.Errorf("by %s: %+v, want %+v", how, found, n)
+			}
+			found.Close()
+		}
+	}
+}
