@@ -1,0 +1,169 @@
+// Package testenv makes small networks for tests: a switch, a host whose trunk
+// hangs on it, and stations such as gateways, each in a network namespace of
+// its own, joined by veth pairs. Frames really cross a bridge, and ARP and
+// neighbour discovery are the kernel's.
+//
+//	lab := testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}})
+//	gw := lab.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
+//	c := testenv.NewContainer(t)
+//	lab.Host.Exec("lanyard-hook", …)   // in the host's namespace, with c.Pid
+//	gw.MoveToVLAN(60)                  // a fault, made for real
+//
+// Everything is gone when the test ends, and whatever keeps a namespace from
+// going (a process, a descriptor, a thread left inside) fails the test. Root is
+// needed. A lab with VLANs needs bridge VLAN filtering and 802.1Q, which the
+// virtual machine of testenv/vm has; a lab without does not.
+//
+// What a program under test does with the lab is not judged here.
+package testenv
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Config describes a lab. The zero value is a switch without VLANs.
+type Config struct {
+	// Trunk is the name of the host's network card; "eth9" if empty.
+	Trunk string
+	// VLANs are those that the trunk carries tagged. The switch filters by
+	// VLAN if there are any; frames without a tag are then in VLAN 1.
+	VLANs []uint16
+}
+
+// nativeVLAN is where a filtering switch puts frames without a tag.
+const nativeVLAN = 1
+
+// Names of the switch's parts in its own namespace.
+const (
+	bridgeName = "switch"
+	trunkPort  = "trunk"
+)
+
+// A Lab is a switch and what hangs on it. Its methods make or change things at
+// once, and fail the test where the kernel refuses.
+type Lab struct {
+	Host   *Namespace // where the containers' parents live
+	Switch *Namespace // the bridge, and a port per peer
+	Trunk  string     // the host's network card, in Host
+
+	tb       testing.TB
+	vlans    []uint16
+	native   uint16
+	stations int
+}
+
+// NewLab makes a switch and a host on its trunk port.
+func NewLab(tb testing.TB, c Config) *Lab {
+	tb.Helper()
+	if c.Trunk == "" {
+		c.Trunk = "eth9"
+	}
+	l := &Lab{
+		Host:   NewNamespace(tb, "host"),
+		Switch: NewNamespace(tb, "switch"),
+		Trunk:  c.Trunk,
+		tb:     tb,
+		vlans:  slices.Clone(c.VLANs),
+	}
+	l.addBridge()
+	l.plug(trunkPort, l.Host, c.Trunk, nil)
+	if l.filters() {
+		l.native = nativeVLAN
+		l.setVLAN(trunkPort, nativeVLAN, true)
+		for _, vid := range c.VLANs {
+			l.setVLAN(trunkPort, vid, false)
+		}
+	}
+	l.WaitCarrier()
+	return l
+}
+
+func (l *Lab) filters() bool { return len(l.vlans) > 0 }
+
+func (l *Lab) addBridge() {
+	l.tb.Helper()
+	// A switch has no addresses: without IPv6 it sends nothing of its own.
+	must(l.tb, l.Switch.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
+	no := false
+	br := &netlink.Bridge{
+		LinkAttrs:         netlink.LinkAttrs{Name: bridgeName},
+		MulticastSnooping: &no, // no querier here: neighbour discovery must be flooded
+	}
+	if l.filters() {
+		yes, none := true, uint16(0)
+		br.VlanFiltering = &yes
+		br.VlanDefaultPVID = &none
+	}
+	if err := l.Switch.nl.LinkAdd(br); err != nil {
+		l.tb.Fatalf("add the switch's bridge (VLANs need the kernel's BRIDGE_VLAN_FILTERING): %v", err)
+	}
+	must(l.tb, l.Switch.nl.LinkSetUp(br))
+}
+
+// plug joins a new port of the switch to a new network card in a namespace.
+func (l *Lab) plug(port string, in *Namespace, nic string, mac []byte) {
+	l.tb.Helper()
+	veth := &netlink.Veth{
+		LinkAttrs:        netlink.LinkAttrs{Name: port},
+		PeerName:         nic,
+		PeerNamespace:    netlink.NsFd(in.file.Fd()),
+		PeerHardwareAddr: mac,
+	}
+	br := l.Switch.link(l.tb, bridgeName)
+	if err := l.Switch.nl.LinkAdd(veth); err != nil {
+		l.tb.Fatalf("add port %q: %v", port, err)
+	}
+	p := l.Switch.link(l.tb, port)
+	must(l.tb, l.Switch.nl.LinkSetMaster(p, br))
+	must(l.tb, l.Switch.nl.LinkSetUp(p))
+	must(l.tb, in.nl.LinkSetUp(in.link(l.tb, nic)))
+}
+
+// setVLAN puts a port into a VLAN: without a tag as an access port is, or with.
+func (l *Lab) setVLAN(port string, vid uint16, untagged bool) {
+	l.tb.Helper()
+	p := l.Switch.link(l.tb, port)
+	if err := l.Switch.nl.BridgeVlanAdd(p, vid, untagged, untagged, false, true); err != nil {
+		l.tb.Fatalf("put port %q into VLAN %d: %v", port, vid, err)
+	}
+}
+
+func (l *Lab) dropVLAN(port string, vid uint16) {
+	l.tb.Helper()
+	p := l.Switch.link(l.tb, port)
+	if err := l.Switch.nl.BridgeVlanDel(p, vid, false, false, false, true); err != nil {
+		l.tb.Fatalf("take port %q out of VLAN %d: %v", port, vid, err)
+	}
+}
+
+// WaitCarrier waits until the trunk has a carrier and the switch forwards.
+func (l *Lab) WaitCarrier() {
+	l.tb.Helper()
+	l.waitPort(trunkPort)
+}
+
+// waitPort waits until a port of the switch, and so the card behind it, is up.
+func (l *Lab) waitPort(port string) {
+	l.tb.Helper()
+	Eventually(l.tb, "carrier on port "+port, func() error {
+		p, err := l.Switch.nl.LinkByName(port)
+		if err != nil {
+			return err
+		}
+		if s := p.Attrs().OperState; s != netlink.OperUp {
+			return fmt.Errorf("port is %s", s)
+		}
+		return nil
+	})
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}

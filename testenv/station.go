@@ -1,0 +1,89 @@
+package testenv
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// NIC is the name of a station's network card.
+const NIC = "eth0"
+
+// A Station is a machine on an access port of the switch.
+type Station struct {
+	*Namespace
+	Port string           // in the switch
+	MAC  net.HardwareAddr // of NIC
+	VLAN uint16           // of the port; 0 where the switch does not filter
+
+	lab *Lab
+}
+
+// AddGateway adds a station that holds the addresses given, each with its
+// prefix length. VLAN 0 is the network without tags.
+func (l *Lab) AddGateway(vlan uint16, prefixes ...string) *Station {
+	l.tb.Helper()
+	return l.addStation("gateway", vlan, prefixes)
+}
+
+// AddRival adds a station that holds addresses which are meant for another.
+func (l *Lab) AddRival(vlan uint16, prefixes ...string) *Station {
+	l.tb.Helper()
+	return l.addStation("rival", vlan, prefixes)
+}
+
+func (l *Lab) addStation(kind string, vlan uint16, prefixes []string) *Station {
+	l.tb.Helper()
+	l.stations++
+	if l.filters() && vlan == 0 {
+		vlan = nativeVLAN
+	}
+	s := &Station{
+		Namespace: NewNamespace(l.tb, fmt.Sprintf("%s %d", kind, l.stations)),
+		Port:      fmt.Sprintf("port%d", l.stations),
+		// Locally administered, and telling in a trace: VLAN and number.
+		MAC:  net.HardwareAddr{0x0a, 0, byte(vlan >> 8), byte(vlan), byte(l.stations >> 8), byte(l.stations)},
+		VLAN: vlan,
+		lab:  l,
+	}
+	// A station starts with its addresses in use, as one that has long been up.
+	must(l.tb, s.Sysctl("net/ipv6/conf/default/accept_dad", "0"))
+	l.plug(s.Port, s.Namespace, NIC, s.MAC)
+	if l.filters() {
+		l.setVLAN(s.Port, vlan, true)
+	}
+	for _, p := range prefixes {
+		s.AddAddr(p)
+	}
+	l.waitPort(s.Port)
+	return s
+}
+
+// AddAddr gives the station an address, usable at once.
+func (s *Station) AddAddr(prefix string) {
+	s.lab.tb.Helper()
+	a := s.addr(prefix)
+	if a.IP.To4() == nil {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	if err := s.nl.AddrAdd(s.link(s.lab.tb, NIC), a); err != nil {
+		s.lab.tb.Fatalf("give %s to %s: %v", prefix, s.Name, err)
+	}
+}
+
+// RemoveAddr takes an address from the station, which no longer answers for it.
+func (s *Station) RemoveAddr(prefix string) {
+	s.lab.tb.Helper()
+	if err := s.nl.AddrDel(s.link(s.lab.tb, NIC), s.addr(prefix)); err != nil {
+		s.lab.tb.Fatalf("take %s from %s: %v", prefix, s.Name, err)
+	}
+}
+
+func (s *Station) addr(prefix string) *netlink.Addr {
+	s.lab.tb.Helper()
+	a, err := netlink.ParseAddr(prefix)
+	must(s.lab.tb, err)
+	return a
+}
