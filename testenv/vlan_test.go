@@ -38,9 +38,12 @@ func TestVLANFaults(t *testing.T) {
 	addTag(t, l, "eth9.60", "60", "192.168.50.10/24")
 	hostAddr(t, l, "eth9", "192.168.50.11/24")
 
-	// answers says on which of the host's cards the gateway answers ARP.
+	// answers says whether the gateway answers on one of the host's cards.
 	answers := func(nic string) bool {
-		_, err := l.Host.Exec("arping", "-q", "-c2", "-w3", "-I", nic, "192.168.50.1")
+		// A neighbour entry that failed before would wait for its next turn.
+		_, err := l.Host.Exec("ip", "neigh", "flush", "dev", nic)
+		must(t, err)
+		_, err = l.Host.Exec("ping", "-n", "-c1", "-W1", "-I", nic, "192.168.50.1")
 		return err == nil
 	}
 	check := func(what string, want ...string) {
@@ -65,7 +68,8 @@ func TestVLANFaults(t *testing.T) {
 	check("VLAN 50 back on the trunk", "eth9.50")
 	l.SetNative(60)
 	gw.MoveToVLAN(60)
-	check("VLAN 60 native", "eth9", "eth9.60")
+	// Tagged requests still enter VLAN 60; their replies come back without a tag.
+	check("VLAN 60 native", "eth9")
 }
 
 func TestImpair(t *testing.T) {

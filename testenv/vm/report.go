@@ -66,12 +66,10 @@ func (r *report) line(line string) error {
 	case strings.HasPrefix(line, "==="):
 		return nil
 	case len(r.running) == 0:
-		// Nobody's line: the verdict of the whole is said elsewhere.
-		if line == "PASS\n" || line == "FAIL\n" {
-			r.held.Reset()
-			return nil
-		}
-		return r.flush(true)
+		// No test's, or a subtest's after its parent's. The verdict of the
+		// whole is said elsewhere.
+		quiet := line == "PASS\n" || line == "FAIL\n" || strings.HasPrefix(strings.TrimSpace(line), "--- PASS: ")
+		return r.flush(!quiet)
 	default:
 		return nil
 	}

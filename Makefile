@@ -1,0 +1,65 @@
+# Lanyard. `make help` lists the targets.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+KERNEL  ?= 6.1
+TIMEOUT ?= 30m
+
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TAGS      := urfave_cli_no_docs
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+GOLANGCI  := v2.15.0
+LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
+
+.DELETE_ON_ERROR:
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: build
+build: ## bin/lanyard and bin/lanyard-hook, static
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: test
+test: deps-test ## everything: units and namespaces on this kernel, then 6.1 and 6.12 in a VM; root
+	go test -race -tags '$(TAGS)' ./...
+	$(MAKE) test-vm KERNEL=6.1
+	$(MAKE) test-vm KERNEL=6.12
+
+.PHONY: test-vm
+test-vm: deps-test bin/vm ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
+	bin/vm -kernel $(KERNEL) -timeout $(TIMEOUT) -tests $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
+
+# go build knows what is fresh; make need not.
+.PHONY: bin/vm
+bin/vm:
+	CGO_ENABLED=0 go build -o $@ ./testenv/vm
+
+.PHONY: lint
+lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
+	$(LINTER) run
+	$(LINTER) run --build-tags vm,failpoint
+	go vet -tags vm ./...
+	$(MAKE) generate
+	git diff --exit-code -- $(shell git ls-files '*_bpfel.go' '*_bpfel.o' '*_bpfeb.go' '*_bpfeb.o')
+
+.PHONY: generate
+generate: deps-generate ## the tc program's object and its Go side
+	go generate ./...
+
+$(LINTER):
+	GOBIN=$(abspath bin/tools) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	mv bin/tools/golangci-lint $@
+
+.PHONY: install
+install: build ## into $(DESTDIR)$(PREFIX)
+	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
+	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+
+.PHONY: deps-test deps-generate
+deps-test deps-generate: deps-%:
+	@testenv/deps.sh $*
+
+.PHONY: clean
+clean: ## what was built; the kernels stay cached
+	rm -rf bin

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs the Debian packages that a target of the Makefile needs: those that
+# are missing, so that a second run does nothing.
+set -eu
+
+test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman busybox-static procps"
+generate="clang llvm libbpf-dev"
+
+packages=
+for subject in "$@"; do
+	case $subject in
+	test) packages="$packages $test_" ;;
+	generate) packages="$packages $generate" ;;
+	*)
+		echo "deps.sh: unknown subject \"$subject\": test, generate" >&2
+		exit 2
+		;;
+	esac
+done
+
+missing=
+for p in $packages; do
+	case $(dpkg-query -W -f '${Status}' "$p" 2>/dev/null || true) in
+	"install ok installed") ;;
+	*) missing="$missing $p" ;;
+	esac
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "deps.sh: these packages are missing and only root can install them:$missing" >&2
+	exit 1
+fi
+apt-get update
+# shellcheck disable=SC2086 # a list of words
+DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing
