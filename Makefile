@@ -41,7 +41,7 @@ lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of gene
 	$(LINTER) run --build-tags vm,failpoint
 	go vet -tags vm ./...
 	$(MAKE) generate
-	git diff --exit-code -- $(shell git ls-files '*_bpfel.go' '*_bpfel.o' '*_bpfeb.go' '*_bpfeb.o')
+	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o' '*_bpfeb.go' '*_bpfeb.o'
 
 .PHONY: generate
 generate: deps-generate ## the tc program's object and its Go side
