@@ -1,0 +1,115 @@
+// Package ndp builds and reads the neighbour solicitations and advertisements
+// that a prober needs (RFC 4861), as whole Ethernet frames. How a frame gets
+// onto the wire, and what an answer means, it leaves to others.
+package ndp
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/mdlayher/ethernet"
+	wire "github.com/mdlayher/ndp"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Message is what one frame with a neighbour solicitation or advertisement says.
+type Message struct {
+	Destination verify.MAC // of the Ethernet header
+	Source      verify.MAC // of the Ethernet header
+	From        netip.Addr // IPv6 source; :: where the sender has no address yet
+	To          netip.Addr // IPv6 destination
+	Target      netip.Addr
+	Advert      bool       // an advertisement (NA), else a solicitation (NS)
+	LinkLayer   verify.MAC // the target's in an NA, the sender's in an NS; zero: not said
+	// Flags of an advertisement.
+	Router, Solicited, Override bool
+}
+
+var (
+	unspecified = netip.IPv6Unspecified()
+	allNodes    = netip.IPv6LinkLocalAllNodes()
+)
+
+// Probe gives the solicitation that asks who holds target without touching
+// anybody's cache: from ::, to the solicited-node group, with no source
+// link-layer option (RFC 4862 §5.4.2). The answer comes to all nodes.
+func Probe(mac verify.MAC, target netip.Addr) ([]byte, error) {
+	return solicit(Message{Source: mac, From: unspecified, Target: target})
+}
+
+// Solicit gives the solicitation that asks for target on behalf of src, which
+// the one who answers may put into its cache with mac.
+func Solicit(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
+	return solicit(Message{Source: mac, From: src, Target: target, LinkLayer: mac})
+}
+
+func solicit(m Message) (_ []byte, err error) {
+	if m.To, err = wire.SolicitedNodeMulticast(m.Target); err != nil {
+		return nil, fmt.Errorf("build NS for %q: %w", m.Target, err)
+	}
+	m.Destination = GroupMAC(m.To)
+	return m.Frame()
+}
+
+// Announce gives the unsolicited advertisement that tells everybody that addr
+// is now at mac, in place of any other (RFC 4861 §7.2.6).
+func Announce(mac verify.MAC, addr netip.Addr) ([]byte, error) {
+	return Message{
+		Destination: GroupMAC(allNodes), Source: mac,
+		From: addr, To: allNodes, Target: addr,
+		Advert: true, Override: true, LinkLayer: mac,
+	}.Frame()
+}
+
+// SolicitedNode gives the Ethernet address of the group that a solicitation
+// for addr goes to: who holds addr, or is about to, listens there.
+func SolicitedNode(addr netip.Addr) verify.MAC {
+	a := addr.As16()
+	return verify.MAC{0x33, 0x33, 0xff, a[13], a[14], a[15]}
+}
+
+// GroupMAC gives the Ethernet address that a multicast group maps to (RFC 2464 §7).
+func GroupMAC(group netip.Addr) verify.MAC {
+	a := group.As16()
+	return verify.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
+}
+
+// Frame gives the message as an Ethernet frame without a tag. It is longer
+// than the shortest that Ethernet allows, so there is no padding.
+func (m Message) Frame() ([]byte, error) {
+	if m.Target.Zone() != "" || m.From.Zone() != "" {
+		return nil, fmt.Errorf("build ND from %q for %q: the zone after %% is not part of an address on the wire", m.From, m.Target)
+	}
+	if !m.From.Is6() || m.From.Is4In6() || !m.To.Is6() {
+		return nil, fmt.Errorf("build ND from %q to %q: want IPv6 addresses", m.From, m.To)
+	}
+	icmp, err := wire.MarshalMessageChecksum(m.body(), m.From, m.To)
+	if err != nil {
+		return nil, fmt.Errorf("build ND from %q for %q: %w", m.From, m.Target, err)
+	}
+	return (&ethernet.Frame{
+		Destination: m.Destination.Hardware(),
+		Source:      m.Source.Hardware(),
+		EtherType:   ethernet.EtherTypeIPv6,
+		Payload:     append(ipv6Header(m.From, m.To, len(icmp)), icmp...),
+	}).MarshalBinary()
+}
+
+func (m Message) body() wire.Message {
+	direction := wire.Source
+	if m.Advert {
+		direction = wire.Target
+	}
+	var options []wire.Option
+	if !m.LinkLayer.IsZero() {
+		options = []wire.Option{&wire.LinkLayerAddress{Direction: direction, Addr: m.LinkLayer.Hardware()}}
+	}
+	if m.Advert {
+		return &wire.NeighborAdvertisement{
+			Router: m.Router, Solicited: m.Solicited, Override: m.Override,
+			TargetAddress: m.Target, Options: options,
+		}
+	}
+	return &wire.NeighborSolicitation{TargetAddress: m.Target, Options: options}
+}
