@@ -1,0 +1,191 @@
+package probe_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/probe"
+)
+
+// soon is how long an answer may take on a busy or emulated machine; quiet is
+// how long a silence is listened to.
+const (
+	soon  = 5 * time.Second
+	quiet = 200 * time.Millisecond
+)
+
+var (
+	gateway4 = netip.MustParseAddr("192.168.50.1")
+	gateway6 = netip.MustParseAddr("fd50::1")
+	free4    = netip.MustParseAddr("192.168.50.77")
+	free6    = netip.MustParseAddr("fd50::77")
+)
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// mustLab makes a switch with a trunk and a gateway for both families.
+func mustLab(tb testing.TB) (*testenv.Lab, *testenv.Station) {
+	tb.Helper()
+	l := testenv.NewLab(tb, testenv.Config{})
+	return l, l.AddGateway(0, gateway4.String()+"/24", gateway6.String()+"/64")
+}
+
+// A place is a container's interface on the LAN, as the hook makes it: up, and
+// with no address of its own.
+type place struct {
+	*testenv.Namespace
+	ifindex int
+	mac     verify.MAC
+}
+
+// mustPlace puts a bridge-mode macvlan on the trunk into a namespace.
+func mustPlace(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) place {
+	tb.Helper()
+	trunk, err := l.Host.Netlink().LinkByName(l.Trunk)
+	must(tb, err)
+	ns, err := os.Open(in.Path())
+	must(tb, err)
+	defer ns.Close()
+	must(tb, l.Host.Netlink().LinkAdd(&netlink.Macvlan{
+		LinkAttrs: netlink.LinkAttrs{
+			Name: name, ParentIndex: trunk.Attrs().Index,
+			HardwareAddr: mac.Hardware(), Namespace: netlink.NsFd(ns.Fd()),
+		},
+		Mode: netlink.MACVLAN_MODE_BRIDGE,
+	}))
+	link, err := in.Netlink().LinkByName(name)
+	must(tb, err)
+	must(tb, in.Netlink().LinkSetUp(link))
+	return place{in, link.Attrs().Index, mac}
+}
+
+func mustContainer(tb testing.TB, l *testenv.Lab) place {
+	tb.Helper()
+	return mustPlace(tb, l, testenv.NewNamespace(tb, "container"), "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
+}
+
+// addAddr gives a link an address that is usable at once.
+func addAddr(tb testing.TB, p place, prefix string) {
+	tb.Helper()
+	a, err := netlink.ParseAddr(prefix)
+	must(tb, err)
+	if a.IP.To4() == nil {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	link, err := p.Netlink().LinkByIndex(p.ifindex)
+	must(tb, err)
+	must(tb, p.Netlink().AddrAdd(link, a))
+}
+
+// neighbours are the entries for IP addresses on the place's interface.
+func (p place) neighbours(tb testing.TB) map[string]netlink.Neigh {
+	tb.Helper()
+	entries := map[string]netlink.Neigh{}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		list, err := p.Netlink().NeighList(p.ifindex, family)
+		must(tb, err)
+		for _, n := range list {
+			if !n.IP.IsMulticast() {
+				entries[n.IP.String()] = n
+			}
+		}
+	}
+	return entries
+}
+
+// each runs a test with every prober, on a thread inside the place's namespace.
+func each(t *testing.T, p place, test func(t *testing.T, prober verify.Prober)) {
+	t.Helper()
+	for name, open := range probers {
+		t.Run(name, func(t *testing.T) {
+			p.do(t, func() error {
+				prober, closeAll, err := open(p)
+				if err != nil {
+					return err
+				}
+				test(t, prober)
+				return closeAll()
+			})
+		})
+	}
+}
+
+// do runs a function inside the namespace. It may report by Errorf, not FailNow.
+func (p place) do(tb testing.TB, f func() error) {
+	tb.Helper()
+	if err := p.Do(f); err != nil {
+		tb.Error(err)
+	}
+}
+
+// probers opens each kind, and gives what closes it with all that it needed.
+var probers = map[string]func(place) (verify.Prober, func() error, error){
+	"table": func(p place) (verify.Prober, func() error, error) {
+		t, err := probe.OpenTable(p.ifindex, p.mac, probe.SocketSender{})
+		if err != nil {
+			return nil, nil, err
+		}
+		return t, t.Close, nil
+	},
+	"socket": func(p place) (verify.Prober, func() error, error) {
+		s, err := probe.OpenSocket(p.ifindex, p.mac)
+		if err != nil {
+			return nil, nil, err
+		}
+		return s, s.Close, nil
+	},
+}
+
+// ask asks and expects an answer from each of the MACs, in any order.
+func ask(t *testing.T, p verify.Prober, q verify.Question, want ...net.HardwareAddr) {
+	t.Helper()
+	if err := p.Ask(q); err != nil {
+		t.Error(err)
+		return
+	}
+	missing := map[string]bool{}
+	for _, mac := range want {
+		missing[mac.String()] = true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	for len(missing) > 0 {
+		a, err := p.Next(ctx)
+		if err != nil {
+			t.Errorf("%+v: no answer from %v: %v", q, missing, err)
+			return
+		}
+		if a.Addr != q.Addr || a.At == 0 {
+			t.Errorf("%+v: answer is %+v", q, a)
+		}
+		delete(missing, a.MAC.String())
+	}
+}
+
+// askSilence asks and expects that nobody answers.
+func askSilence(t *testing.T, p verify.Prober, q verify.Question) {
+	t.Helper()
+	if err := p.Ask(q); err != nil {
+		t.Error(err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), quiet)
+	defer cancel()
+	if a, err := p.Next(ctx); err != context.DeadlineExceeded {
+		t.Errorf("%+v: got %+v, %v; want silence", q, a, err)
+	}
+}

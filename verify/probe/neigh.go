@@ -1,0 +1,131 @@
+package probe
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// learned are the states in which the kernel holds a MAC that it was told by
+// the wire, not by an administrator (include/uapi/linux/neighbour.h).
+const learned = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
+
+// neigh is an entry of the kernel's neighbour table.
+type neigh struct {
+	ifindex int
+	addr    netip.Addr
+	state   uint16
+	mac     verify.MAC
+}
+
+// ndmsgLen is the size of struct ndmsg.
+const ndmsgLen = 12
+
+// request gives a netlink message about one entry.
+func (n neigh) request(kind, flags uint16) []byte {
+	dst := n.addr.AsSlice()
+	size := unix.SizeofNlMsghdr + ndmsgLen + unix.SizeofRtAttr + len(dst)
+	family := byte(unix.AF_INET)
+	if n.addr.Is6() {
+		family = unix.AF_INET6
+	}
+	e := binary.NativeEndian
+	b := make([]byte, 0, size)
+	b = e.AppendUint32(b, uint32(size))
+	b = e.AppendUint16(b, kind)
+	b = e.AppendUint16(b, flags|unix.NLM_F_REQUEST)
+	b = append(b, make([]byte, 8)...) // sequence and port: one request at a time
+	b = append(b, family, 0, 0, 0)
+	b = e.AppendUint32(b, uint32(n.ifindex))
+	b = e.AppendUint16(b, n.state)
+	b = append(b, 0, 0)
+	b = e.AppendUint16(b, uint16(unix.SizeofRtAttr+len(dst)))
+	b = e.AppendUint16(b, unix.NDA_DST)
+	return append(b, dst...)
+}
+
+// parseNeigh reads the body of an RTM_NEWNEIGH; false if it is about no IP
+// address (bridges tell of theirs in the same group).
+func parseNeigh(b []byte) (n neigh, ok bool) {
+	if len(b) < ndmsgLen {
+		return neigh{}, false
+	}
+	n.ifindex = int(binary.NativeEndian.Uint32(b[4:]))
+	n.state = binary.NativeEndian.Uint16(b[8:])
+	attrs, err := nl.ParseRouteAttr(b[ndmsgLen:])
+	if err != nil {
+		return neigh{}, false
+	}
+	for _, a := range attrs {
+		switch a.Attr.Type {
+		case unix.NDA_DST:
+			n.addr, _ = netip.AddrFromSlice(a.Value)
+		case unix.NDA_LLADDR:
+			n.mac = verify.MACOf(a.Value)
+		}
+	}
+	return n, n.addr.IsValid()
+}
+
+// openRoute opens a route netlink socket in the thread's namespace, listening
+// to the groups given as a bit mask.
+func openRoute(groups uint32) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("bind", err)
+	}
+	return fd, nil
+}
+
+// roundTrip sends a request and gives the kernel's messages, which are there
+// as soon as the request is sent: rtnetlink works in the sender's own thread.
+func roundTrip(fd int, request, buf []byte) ([]syscall.NetlinkMessage, error) {
+	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, os.NewSyscallError("sendto", err)
+	}
+	messages, err := receive(fd, buf)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		if m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4 {
+			if errno := -int32(binary.NativeEndian.Uint32(m.Data)); errno != 0 {
+				return nil, syscall.Errno(errno)
+			}
+		}
+	}
+	return messages, nil
+}
+
+// errForged is returned where a message does not come from the kernel.
+var errForged = errors.New("not from the kernel")
+
+// receive takes one datagram without waiting. Anyone with CAP_NET_ADMIN in the
+// namespace, such as another container of the pod, can write to our socket:
+// only port 0, the kernel, is believed.
+func receive(fd int, buf []byte) ([]syscall.NetlinkMessage, error) {
+	n, from, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+	if err != nil {
+		return nil, os.NewSyscallError("recvfrom", err)
+	}
+	if a, ok := from.(*unix.SockaddrNetlink); !ok || a.Pid != 0 {
+		return nil, errForged
+	}
+	messages, err := syscall.ParseNetlinkMessage(buf[:n])
+	if err != nil {
+		return nil, fmt.Errorf("read netlink message of %d bytes: %w", n, err)
+	}
+	return messages, nil
+}

@@ -1,0 +1,42 @@
+// Package probe asks for addresses on the wire. It has two probers:
+//
+//   - [Table] is quick: the kernel's neighbour table takes the answers, so no
+//     packet socket has to be closed, which waits for RCU (about 16 ms).
+//   - [Socket] is exact: it reads every frame itself, so it also sees several
+//     that answer for one address and a rival that is asking itself.
+//
+// None of the sockets here takes a namespace: everything is to be called on a
+// thread that is inside the namespace and locked to its goroutine.
+//
+// Which questions to ask, how often, and what an answer means is for package
+// verify.
+package probe
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+)
+
+// send puts the probe for q on the wire.
+func send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error {
+	build := arp.Probe
+	if q.Addr.Is6() {
+		build = ndp.Probe
+	}
+	frame, err := build(mac, q.Addr)
+	if err != nil {
+		return err
+	}
+	// A frame that something local dropped (a tc filter says ENOBUFS), or that
+	// a link was down for, is the verdict's business: the trunk did not see it.
+	if err := s.Send(ifindex, frame); err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.ENETDOWN) {
+		return fmt.Errorf("send probe for %s: %w", q.Addr, err)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package probe_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+func TestAnswers(t *testing.T) {
+	l, gw := mustLab(t)
+	p := mustContainer(t, l)
+	each(t, p, func(t *testing.T, prober verify.Prober) {
+		for _, addr := range []netip.Addr{gateway4, gateway6} {
+			ask(t, prober, verify.Question{Addr: addr}, gw.MAC)
+			ask(t, prober, verify.Question{Addr: addr}, gw.MAC) // again
+			ask(t, prober, verify.Question{Addr: addr, Conflict: true}, gw.MAC)
+		}
+		for _, addr := range []netip.Addr{free4, free6} {
+			askSilence(t, prober, verify.Question{Addr: addr, Conflict: true})
+			askSilence(t, prober, verify.Question{Addr: addr})
+		}
+	})
+}
+
+// A link-local address is asked for without its zone: the interface says it.
+func TestLinkLocalGateway(t *testing.T) {
+	l, gw := mustLab(t)
+	gw.AddAddr("fe80::1/64")
+	p := mustContainer(t, l)
+	each(t, p, func(t *testing.T, prober verify.Prober) {
+		ask(t, prober, verify.Question{Addr: netip.MustParseAddr("fe80::1")}, gw.MAC)
+		if err := prober.Ask(verify.Question{Addr: netip.MustParseAddr("fe80::1%lan0")}); err == nil {
+			t.Error("a zone was accepted")
+		}
+	})
+}
+
+// Siblings on the same parent answer one another without the trunk.
+func TestSibling(t *testing.T) {
+	l, _ := mustLab(t)
+	p := mustContainer(t, l)
+	sibling := mustPlace(t, l, testenv.NewNamespace(t, "sibling"), "lan1", verify.MAC{0x02, 0x42, 192, 168, 50, 3})
+	addAddr(t, sibling, "192.168.50.3/24")
+	addAddr(t, sibling, "fd50::3/64")
+	each(t, p, func(t *testing.T, prober verify.Prober) {
+		for _, a := range []string{"192.168.50.3", "fd50::3"} {
+			ask(t, prober, verify.Question{Addr: netip.MustParseAddr(a), Conflict: true}, sibling.mac.Hardware())
+		}
+	})
+}
+
+// The end of the context is heard while waiting, however it comes.
+func TestContextEnds(t *testing.T) {
+	l, _ := mustLab(t)
+	p := mustContainer(t, l)
+	each(t, p, func(t *testing.T, prober verify.Prober) {
+		if err := prober.Ask(verify.Question{Addr: free4}); err != nil {
+			t.Error(err)
+		}
+		ended, end := context.WithCancel(context.Background())
+		end()
+		if _, err := prober.Next(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled before: %v", err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		timer := time.AfterFunc(20*time.Millisecond, cancel)
+		defer timer.Stop()
+		if _, err := prober.Next(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled while waiting: %v", err)
+		}
+		start := time.Now()
+		ctx, cancel = context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := prober.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("deadline: %v", err)
+		}
+		if took := time.Since(start); took < 20*time.Millisecond {
+			t.Errorf("ended after %v, before its deadline", took)
+		}
+	})
+}
+
+// After an ended wait the same prober still hears answers.
+func TestGoesOnAfterSilence(t *testing.T) {
+	l, gw := mustLab(t)
+	p := mustContainer(t, l)
+	each(t, p, func(t *testing.T, prober verify.Prober) {
+		askSilence(t, prober, verify.Question{Addr: free4, Conflict: true})
+		ask(t, prober, verify.Question{Addr: gateway4}, gw.MAC)
+	})
+}
+
+// A link that is down is no error of the prober: nobody answers.
+func TestLinkDown(t *testing.T) {
+	l, _ := mustLab(t)
+	p := mustContainer(t, l)
+	trunk, err := l.Host.Netlink().LinkByName(l.Trunk)
+	must(t, err)
+	each(t, p, func(t *testing.T, prober verify.Prober) {
+		must := func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		must(l.Host.Netlink().LinkSetDown(trunk))
+		askSilence(t, prober, verify.Question{Addr: gateway4})
+		must(l.Host.Netlink().LinkSetUp(trunk))
+	})
+}
+
+// The round of package verify works with both, end to end.
+func TestRound(t *testing.T) {
+	l, gw := mustLab(t)
+	rival := l.AddRival(0, "192.168.50.9/24")
+	p := mustContainer(t, l)
+	each(t, p, func(t *testing.T, prober verify.Prober) {
+		f, err := verify.Round(context.Background(), prober, verify.Plan{
+			Addrs: []netip.Addr{free4, free6}, Gateways: []netip.Addr{gateway4, gateway6}, Deadline: soon,
+		})
+		if err != nil || len(f.Rivals) > 0 || fmt.Sprint(f.Gateways[gateway4].MAC, f.Gateways[gateway6].MAC) != fmt.Sprint(gw.MAC, gw.MAC) {
+			t.Errorf("free addresses: %+v, %v", f, err)
+		}
+		f, err = verify.Round(context.Background(), prober, verify.Plan{
+			Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")}, Window: soon, Deadline: soon,
+		})
+		if err != nil || len(f.Rivals) != 1 || f.Rivals[0].MAC.String() != rival.MAC.String() {
+			t.Errorf("held address: %+v, %v", f, err)
+		}
+	})
+}

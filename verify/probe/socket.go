@@ -1,0 +1,192 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+)
+
+// Socket is a prober that reads every answer itself from a packet socket: all
+// that answer for one address are heard, and so is a rival that is about to
+// take it (an ARP probe, RFC 5227 §2.1.1; a solicitation from ::, RFC 4862
+// §5.4.3). It leaves nothing in the namespace and needs neither BPF nor IPv6 on
+// the interface. Closing it waits for RCU, about 16 ms.
+type Socket struct {
+	ifindex int
+	mac     verify.MAC
+	conn    *packet.Conn
+	asked   map[netip.Addr]bool // whether as a conflict
+	groups  map[verify.MAC]bool // joined
+	buf     []byte
+}
+
+var (
+	_ verify.Prober = (*Socket)(nil)
+	_ verify.Sender = (*Socket)(nil)
+)
+
+// OpenSocket opens a prober on an interface of the calling thread's network
+// namespace; mac is the interface's.
+//
+// One socket serves both families, since each costs an RCU wait when closed.
+func OpenSocket(ifindex int, mac verify.MAC) (*Socket, error) {
+	f, err := filter()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := packet.Listen(&net.Interface{Index: ifindex}, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: f})
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	return &Socket{
+		ifindex: ifindex, mac: mac, conn: conn,
+		asked:  map[netip.Addr]bool{},
+		groups: map[verify.MAC]bool{},
+		buf:    make([]byte, 2<<10), // ARP and ND fit any Ethernet frame
+	}, nil
+}
+
+// Send puts a frame out of the socket's own interface.
+func (s *Socket) Send(ifindex int, frame []byte) error {
+	if ifindex != s.ifindex {
+		return fmt.Errorf("send on interface %d: the socket is on %d", ifindex, s.ifindex)
+	}
+	return write(s.conn, frame)
+}
+
+// write sends a frame, which brings its addresses along; the library wants one
+// all the same.
+func write(conn *packet.Conn, frame []byte) error {
+	_, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: make(net.HardwareAddr, 6)})
+	return err
+}
+
+// Ask sends one probe.
+func (s *Socket) Ask(q verify.Question) error {
+	if q.Addr.Is6() {
+		// Where IPv6 is off nobody has joined all nodes, to whom a probe is
+		// answered; a rival's own solicitation goes to the address's group.
+		for _, g := range []verify.MAC{ndp.GroupMAC(netip.IPv6LinkLocalAllNodes()), ndp.SolicitedNode(q.Addr)} {
+			if s.groups[g] {
+				continue
+			}
+			if err := s.conn.JoinGroup(g.Hardware()); err != nil {
+				return fmt.Errorf("join group %s: %w", g, err)
+			}
+			s.groups[g] = true
+		}
+	}
+	s.asked[q.Addr] = q.Conflict
+	return send(s, s.ifindex, s.mac, q)
+}
+
+// Next waits for the next answer.
+func (s *Socket) Next(ctx context.Context) (verify.Answer, error) {
+	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
+		return verify.Answer{}, err
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		s.conn.SetReadDeadline(time.Unix(1, 0)) // long ago: the read ends now
+	})
+	defer func() {
+		if !stop() {
+			<-ended
+		}
+	}()
+	for {
+		n, _, err := s.conn.ReadFrom(s.buf)
+		switch {
+		case err == nil:
+			if addr, mac := s.claim(s.buf[:n]); !mac.IsZero() {
+				return verify.Answer{Addr: addr, MAC: mac, At: verify.Now()}, nil
+			}
+			// Frames of others, however many, must not keep us beyond the end.
+			if ctx.Err() != nil {
+				return verify.Answer{}, ctx.Err()
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return verify.Answer{}, ctx.Err()
+		case !errors.Is(err, unix.ENETDOWN): // said once when the link goes down; the verdict says it better
+			return verify.Answer{}, fmt.Errorf("read from packet socket: %w", err)
+		}
+	}
+}
+
+// claim gives the address that a frame claims and the MAC that claims it; no
+// MAC if it is no answer to what was asked.
+func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
+	addr, mac, answer := claimARP(frame)
+	if mac.IsZero() {
+		addr, mac, answer = claimND(frame)
+	}
+	conflict, ok := s.asked[addr]
+	// A gateway has to answer: that it asks shows nothing of our way out. Our
+	// own MAC is our own frame, come back from a switch that reflects it.
+	if !ok || !conflict && !answer || mac == s.mac {
+		return addr, verify.MAC{}
+	}
+	return addr, mac
+}
+
+// claimARP reads what an ARP frame claims, and whether it is a reply.
+func claimARP(frame []byte) (addr netip.Addr, mac verify.MAC, answer bool) {
+	p, err := arp.Parse(frame)
+	if err != nil {
+		return addr, mac, false
+	}
+	if p.SenderIP.IsUnspecified() && !p.Reply {
+		return p.TargetIP, p.Sender, false
+	}
+	return p.SenderIP, p.Sender, p.Reply
+}
+
+// claimND reads what a solicitation or advertisement claims, and whether it is
+// an advertisement.
+func claimND(frame []byte) (addr netip.Addr, mac verify.MAC, answer bool) {
+	m, err := ndp.Parse(frame)
+	if err != nil {
+		return addr, mac, false
+	}
+	mac = m.LinkLayer
+	if mac.IsZero() {
+		mac = m.Source // the option may be left out of an answer to one station
+	}
+	if !m.Advert && !m.From.IsUnspecified() {
+		return m.From, mac, false
+	}
+	return m.Target, mac, m.Advert
+}
+
+// Close closes the socket.
+func (s *Socket) Close() error { return s.conn.Close() }
+
+// SocketSender sends each frame from a packet socket of its own, which it closes
+// again: about 16 ms each. It is for the few frames of those who have no BPF
+// and keep no [Socket].
+type SocketSender struct{}
+
+var _ verify.Sender = SocketSender{}
+
+// Send puts a frame out of an interface of the calling thread's namespace.
+func (SocketSender) Send(ifindex int, frame []byte) (err error) {
+	// Protocol 0 receives nothing.
+	conn, err := packet.Listen(&net.Interface{Index: ifindex}, packet.Raw, 0, nil)
+	if err != nil {
+		return fmt.Errorf("open packet socket: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	return write(conn, frame)
+}

@@ -1,0 +1,227 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Table is a prober that reads the answers from the kernel's neighbour table.
+//
+// For each question it puts an entry in state INCOMPLETE into the table and
+// sends the probe itself. The kernel sends nothing for an entry that was made
+// in this way (net/core/neighbour.c, __neigh_update: a state that is not valid
+// stops the timer), so nothing leaves with another address of the namespace
+// as its sender; it only waits, and takes the answer: a unicast ARP reply makes
+// the entry REACHABLE, any other ARP from the address STALE, an advertisement
+// to all nodes STALE. It takes answers of siblings too, which never reach the
+// trunk. For the same reason an INCOMPLETE entry must not be left behind:
+// packets for it would queue up and the kernel would never ask.
+//
+// What the table cannot tell, the program on the trunk does: of two that answer
+// an ARP probe the first is kept, as the kernel lets no other override it for a
+// second (net.ipv4.neigh.*.locktime; RFC 4861 §7.2.5's override flag decides for
+// IPv6, which Linux sets in its answers); and a rival that is only probing shows
+// nowhere.
+type Table struct {
+	ifindex int
+	mac     verify.MAC
+	sender  verify.Sender
+
+	requests, events int // netlink sockets: apart, so that no flood of events loses an acknowledgement
+	waiter           waiter
+	buf              []byte
+	asked            map[netip.Addr]*asked
+	answers          []verify.Answer // read and not yet given out
+	// Events were lost, and go on being lost without a word until the socket
+	// has been read empty (net/netlink/af_netlink.c, NETLINK_S_CONGESTED).
+	overrun bool
+}
+
+type asked struct {
+	conflict bool
+	answered bool
+}
+
+var _ verify.Prober = (*Table)(nil)
+
+// OpenTable opens a prober on an interface of the calling thread's network
+// namespace; mac is the interface's. IPv6 has to be on there to ask for IPv6
+// addresses. The sender is the caller's, and used until Close.
+func OpenTable(ifindex int, mac verify.MAC, sender verify.Sender) (_ *Table, err error) {
+	t := &Table{
+		ifindex: ifindex, mac: mac, sender: sender,
+		requests: -1, events: -1, waiter: waiter{-1},
+		buf:   make([]byte, 8<<10), // events and answers are of one entry each
+		asked: map[netip.Addr]*asked{},
+	}
+	defer func() {
+		if err != nil {
+			t.closeAll()
+			err = fmt.Errorf("open neighbour table: %w", err)
+		}
+	}()
+	if t.requests, err = openRoute(0); err != nil {
+		return nil, err
+	}
+	if t.events, err = openRoute(unix.RTMGRP_NEIGH); err != nil {
+		return nil, err
+	}
+	if t.waiter, err = newWaiter(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Ask begins the question anew, also where the table had an answer: an entry
+// that is valid already tells nothing when it is confirmed.
+func (t *Table) Ask(q verify.Question) error {
+	entry := neigh{ifindex: t.ifindex, addr: q.Addr, state: unix.NUD_INCOMPLETE}
+	request := entry.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
+	if _, err := roundTrip(t.requests, request, t.buf); err != nil {
+		return fmt.Errorf("prepare neighbour entry for %s: %w", q.Addr, explain(err, q.Addr))
+	}
+	t.asked[q.Addr] = &asked{conflict: q.Conflict}
+	return send(t.sender, t.ifindex, t.mac, q)
+}
+
+// explain says what the kernel's refusals mean.
+func explain(err error, addr netip.Addr) error {
+	switch {
+	case errors.Is(err, unix.EINVAL) && addr.Is6(), errors.Is(err, unix.EAFNOSUPPORT):
+		return errors.New("IPv6 is off on the interface: set net.ipv6.conf.*.disable_ipv6=0, or leave IPv6 addresses out")
+	case errors.Is(err, unix.ENOBUFS):
+		return errors.New("the host's neighbour table is full: raise net.ipv4.neigh.default.gc_thresh3 (or net.ipv6)")
+	}
+	return err
+}
+
+// Next waits for the next answer.
+func (t *Table) Next(ctx context.Context) (verify.Answer, error) {
+	for {
+		if len(t.answers) > 0 {
+			a := t.answers[0]
+			t.answers = t.answers[1:]
+			return a, nil
+		}
+		more, err := t.read()
+		if err != nil {
+			return verify.Answer{}, err
+		}
+		switch {
+		case len(t.answers) > 0:
+		case !more:
+			err = t.waiter.wait(ctx, t.events)
+		default:
+			err = ctx.Err() // events of others, however many, must not keep us beyond the end
+		}
+		if err != nil {
+			return verify.Answer{}, err
+		}
+	}
+}
+
+// read takes one event; false if there is none.
+func (t *Table) read() (more bool, err error) {
+	messages, err := receive(t.events, t.buf)
+	switch {
+	case err == nil:
+		for _, m := range messages {
+			if m.Header.Type == unix.RTM_NEWNEIGH {
+				t.take(m.Data)
+			}
+		}
+	case errors.Is(err, errForged):
+	case errors.Is(err, unix.ENOBUFS):
+		t.overrun = true
+	case errors.Is(err, unix.EAGAIN):
+		if !t.overrun {
+			return false, nil
+		}
+		t.overrun = false
+		return true, t.reread()
+	default:
+		return false, fmt.Errorf("read neighbour events: %w", err)
+	}
+	return true, nil
+}
+
+// take notes an entry if it answers one of our questions.
+func (t *Table) take(message []byte) {
+	n, ok := parseNeigh(message)
+	if !ok || n.ifindex != t.ifindex || n.mac.IsZero() || n.mac == t.mac {
+		return
+	}
+	q, ok := t.asked[n.addr]
+	if !ok || !q.answeredBy(n) {
+		return
+	}
+	q.answered = true
+	t.answers = append(t.answers, verify.Answer{Addr: n.addr, MAC: n.mac, At: verify.Now()})
+}
+
+// answeredBy reports whether an entry in this state is an answer. Any frame
+// from a rival shows that there is one. A gateway has to answer: its own ARP
+// requests, which make the entry STALE, come in even where nothing of ours
+// gets out. For IPv6 the states do not tell, but there the gateway's own
+// solicitations go to other groups than ours.
+func (q *asked) answeredBy(n neigh) bool {
+	if n.addr.Is4() && !q.conflict {
+		return n.state == unix.NUD_REACHABLE
+	}
+	return n.state&learned != 0
+}
+
+// reread looks at each entry after events were lost.
+func (t *Table) reread() error {
+	for addr := range t.asked {
+		entry := neigh{ifindex: t.ifindex, addr: addr}
+		messages, err := roundTrip(t.requests, entry.request(unix.RTM_GETNEIGH, 0), t.buf)
+		if errors.Is(err, unix.ENOENT) {
+			continue // collected as garbage: the question is asked again
+		}
+		if err != nil {
+			return fmt.Errorf("read neighbour entry of %s: %w", addr, err)
+		}
+		for _, m := range messages {
+			if m.Header.Type == unix.RTM_NEWNEIGH {
+				t.take(m.Data)
+			}
+		}
+	}
+	return nil
+}
+
+// Close takes away the entries of addresses that are about to be taken, and
+// those that nobody answered. A gateway's stays: it was learnt as the kernel
+// learns, ages as any does, and spares the container's first packet an ARP.
+func (t *Table) Close() error {
+	var errs []error
+	for addr, q := range t.asked {
+		if q.answered && !q.conflict {
+			continue
+		}
+		entry := neigh{ifindex: t.ifindex, addr: addr}
+		_, err := roundTrip(t.requests, entry.request(unix.RTM_DELNEIGH, unix.NLM_F_ACK), t.buf)
+		// Gone already, by garbage collection or with the interface.
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, fmt.Errorf("delete neighbour entry of %s: %w", addr, err))
+		}
+	}
+	return errors.Join(append(errs, t.closeAll())...)
+}
+
+func (t *Table) closeAll() error {
+	var errs []error
+	for _, fd := range []int{t.requests, t.events, t.waiter.eventfd} {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,79 @@
+package probe
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A waiter waits for a descriptor in one system call on the caller's thread.
+// The runtime's poller would hand the event to a locked thread by way of
+// another one, and its timers can be late by milliseconds while threads sit in
+// system calls: too late for a window of two round trips.
+type waiter struct{ eventfd int }
+
+func newWaiter() (waiter, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return waiter{-1}, os.NewSyscallError("eventfd", err)
+	}
+	return waiter{fd}, nil
+}
+
+func (w waiter) close() error { return unix.Close(w.eventfd) }
+
+// wait returns nil when fd can be read (or has an error to be read), and the
+// context's error when that ends first.
+func (w waiter) wait(ctx context.Context, fd int) error {
+	defer w.wakeOnEnd(ctx)()
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(w.eventfd), Events: unix.POLLIN}}
+	for {
+		timeout, err := remaining(ctx)
+		if err != nil {
+			return err
+		}
+		// Nothing ready, interrupted: the next turn finds out why.
+		if _, err := unix.Ppoll(fds, timeout, nil); err != nil && err != unix.EINTR {
+			return os.NewSyscallError("ppoll", err)
+		}
+		if fds[0].Revents != 0 {
+			return nil
+		}
+	}
+}
+
+// wakeOnEnd makes the end of the context an event of the eventfd. What it
+// returns undoes that, and leaves the eventfd empty.
+func (w waiter) wakeOnEnd(ctx context.Context) func() {
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		unix.Write(w.eventfd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	})
+	return func() {
+		if !stop() {
+			<-woken
+			unix.Read(w.eventfd, make([]byte, 8))
+		}
+	}
+}
+
+// remaining gives the time up to the context's deadline, nil without one. The
+// context's own timer may be late: the clock decides.
+func remaining(ctx context.Context) (*unix.Timespec, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return nil, nil
+	}
+	left := time.Until(deadline)
+	if left <= 0 {
+		return nil, context.DeadlineExceeded
+	}
+	ts := unix.NsecToTimespec(left.Nanoseconds())
+	return &ts, nil
+}
