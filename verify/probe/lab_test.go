@@ -2,6 +2,7 @@ package probe_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -55,14 +56,19 @@ type place struct {
 // mustPlace puts a bridge-mode macvlan on the trunk into a namespace.
 func mustPlace(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) place {
 	tb.Helper()
-	trunk, err := l.Host.Netlink().LinkByName(l.Trunk)
+	return mustPlaceOn(tb, l, l.Trunk, in, name, mac)
+}
+
+func mustPlaceOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string, mac verify.MAC) place {
+	tb.Helper()
+	on, err := l.Host.Netlink().LinkByName(parent)
 	must(tb, err)
 	ns, err := os.Open(in.Path())
 	must(tb, err)
 	defer ns.Close()
 	must(tb, l.Host.Netlink().LinkAdd(&netlink.Macvlan{
 		LinkAttrs: netlink.LinkAttrs{
-			Name: name, ParentIndex: trunk.Attrs().Index,
+			Name: name, ParentIndex: on.Attrs().Index,
 			HardwareAddr: mac.Hardware(), Namespace: netlink.NsFd(ns.Fd()),
 		},
 		Mode: netlink.MACVLAN_MODE_BRIDGE,
@@ -185,7 +191,7 @@ func askSilence(t *testing.T, p verify.Prober, q verify.Question) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), quiet)
 	defer cancel()
-	if a, err := p.Next(ctx); err != context.DeadlineExceeded {
+	if a, err := p.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%+v: got %+v, %v; want silence", q, a, err)
 	}
 }

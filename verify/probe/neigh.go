@@ -8,7 +8,6 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
@@ -60,17 +59,19 @@ func parseNeigh(b []byte) (n neigh, ok bool) {
 	}
 	n.ifindex = int(binary.NativeEndian.Uint32(b[4:]))
 	n.state = binary.NativeEndian.Uint16(b[8:])
-	attrs, err := nl.ParseRouteAttr(b[ndmsgLen:])
-	if err != nil {
-		return neigh{}, false
-	}
-	for _, a := range attrs {
-		switch a.Attr.Type {
-		case unix.NDA_DST:
-			n.addr, _ = netip.AddrFromSlice(a.Value)
-		case unix.NDA_LLADDR:
-			n.mac = verify.MACOf(a.Value)
+	for b = b[ndmsgLen:]; len(b) >= unix.SizeofRtAttr; {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return neigh{}, false
 		}
+		value := b[unix.SizeofRtAttr:size]
+		switch binary.NativeEndian.Uint16(b[2:]) {
+		case unix.NDA_DST:
+			n.addr, _ = netip.AddrFromSlice(value)
+		case unix.NDA_LLADDR:
+			n.mac = verify.MACOf(value)
+		}
+		b = b[min(len(b), (size+3)&^3):] // padded to four bytes, the last perhaps not
 	}
 	return n, n.addr.IsValid()
 }

@@ -62,8 +62,7 @@ func OpenTable(ifindex int, mac verify.MAC, sender verify.Sender) (_ *Table, err
 	}
 	defer func() {
 		if err != nil {
-			t.closeAll()
-			err = fmt.Errorf("open neighbour table: %w", err)
+			err = errors.Join(fmt.Errorf("open neighbour table: %w", err), t.closeAll())
 		}
 	}()
 	if t.requests, err = openRoute(0); err != nil {

@@ -22,8 +22,6 @@ func newWaiter() (waiter, error) {
 	return waiter{fd}, nil
 }
 
-func (w waiter) close() error { return unix.Close(w.eventfd) }
-
 // wait returns nil when fd can be read (or has an error to be read), and the
 // context's error when that ends first.
 func (w waiter) wait(ctx context.Context, fd int) error {
@@ -45,17 +43,18 @@ func (w waiter) wait(ctx context.Context, fd int) error {
 }
 
 // wakeOnEnd makes the end of the context an event of the eventfd. What it
-// returns undoes that, and leaves the eventfd empty.
+// returns undoes that, and leaves the eventfd empty. An eventfd that is empty
+// takes a write, and has been written to once woken is closed: neither fails.
 func (w waiter) wakeOnEnd(ctx context.Context) func() {
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(woken)
-		unix.Write(w.eventfd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		_, _ = unix.Write(w.eventfd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 	})
 	return func() {
 		if !stop() {
 			<-woken
-			unix.Read(w.eventfd, make([]byte, 8))
+			_, _ = unix.Read(w.eventfd, make([]byte, 8))
 		}
 	}
 }
