@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/network"
+)
+
+// completeTime bounds how long somebody at a prompt waits for the database.
+const completeTime = time.Second
+
+// complete prints what the last of the words may become, one a line. Whatever
+// stands in its way, it prints nothing: a prompt is no place for errors.
+func (e env) complete(ctx context.Context, app *cli.App, words []string) {
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	// "--format", "=", "js" is what bash makes of --format=js.
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "=" })
+	before, last := words[:len(words)-1], words[len(words)-1]
+	l := line{flags: app.Flags, verbs: app.Commands}
+	if err := l.read(app, before); err != nil && !errors.Is(err, errNoValue) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, completeTime)
+	defer cancel()
+	for _, candidate := range l.candidates(ctx, app, last) {
+		if strings.HasPrefix(candidate, last) {
+			fmt.Fprintln(e.stdout, candidate)
+		}
+	}
+}
+
+func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words []string) {
+	switch {
+	case l.wanting != nil:
+		return l.values()
+	case strings.HasPrefix(last, "-"):
+		for _, f := range l.known(app) {
+			for _, n := range f.Names() {
+				if len(n) > 1 && n != "root" {
+					words = append(words, "--"+n)
+				}
+			}
+		}
+		return words
+	case len(l.verbs) > 0:
+		for _, v := range l.verbs {
+			words = append(words, v.Name)
+		}
+		return words
+	}
+	return slices.DeleteFunc(l.arguments(ctx), func(w string) bool { return slices.Contains(l.args, w) })
+}
+
+// values are those of the flag that the last word belongs to.
+func (l *line) values() []string {
+	switch l.wanting.Names()[0] {
+	case "format":
+		return []string{"table", "json"}
+	case "driver":
+		return []string{network.DriverMacvlan}
+	case "mode":
+		return modes()
+	case "verify":
+		return []string{"off", "warn", "strict"}
+	case "option":
+		words := []string{}
+		for _, key := range dockerKeys {
+			words = append(words, key+"=")
+		}
+		return words
+	case "parent":
+		return hostLinks()
+	}
+	return nil
+}
+
+func modes() []string {
+	return []string{string(network.ModeBridge), string(network.ModePrivate), string(network.ModeVEPA), string(network.ModePassthru)}
+}
+
+func hostLinks() (names []string) {
+	links, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	for _, i := range links {
+		if i.Flags&net.FlagLoopback == 0 {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+// arguments are what the command works on.
+func (l *line) arguments(ctx context.Context) []string {
+	p := wiring.DefaultPaths()
+	for _, g := range l.global {
+		if root, ok := strings.CutPrefix(g, "--"+flagRoot.Name+"="); ok {
+			p = wiring.PathsUnder(root)
+		}
+	}
+	switch strings.TrimPrefix(l.path(), "lanyard ") {
+	case "network rm", "network inspect":
+		return networkNames(p)
+	case "inspect":
+		return containerIDs(ctx, p)
+	case "verify":
+		return append(networkNames(p), containerIDs(ctx, p)...)
+	case "completion":
+		return []string{"bash", "zsh"}
+	}
+	return nil
+}
+
+func networkNames(p wiring.Paths) (names []string) {
+	defs, _ := network.LoadAll(p.Networks)
+	for _, d := range defs {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
+func containerIDs(ctx context.Context, p wiring.Paths) (names []string) {
+	if !netAdmin() {
+		return nil
+	}
+	l, err := wiring.Open(p)
+	if err != nil {
+		return nil
+	}
+	defer l.Close()
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, a := range recs {
+		names = append(names, ids(a)...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

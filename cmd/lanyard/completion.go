@@ -1,0 +1,62 @@
+package main
+
+import (
+	"io"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (e env) completion() *cli.Command {
+	return &cli.Command{
+		Name:      "completion",
+		Usage:     "print a script that completes commands, flags, networks and containers",
+		UsageText: "lanyard completion bash|zsh",
+		Description: `Examples:
+  source <(lanyard completion bash)
+  lanyard completion bash > /etc/bash_completion.d/lanyard
+  lanyard completion zsh > /usr/local/share/zsh/site-functions/_lanyard`,
+		Action: func(c *cli.Context) error {
+			if err := exactly(1, c, "SHELL"); err != nil {
+				return err
+			}
+			script, ok := completionScripts[c.Args().First()]
+			if !ok {
+				return usagef("%q is not a shell that can be completed in: use bash or zsh", c.Args().First())
+			}
+			_, err := io.WriteString(e.stdout, script)
+			return err
+		},
+	}
+}
+
+// completeVerb is what the scripts call, with the words up to the cursor.
+const completeVerb = "__complete"
+
+var completionScripts = map[string]string{
+	// bash makes words of their own of '=' and ':': complete() expects it.
+	"bash": `# bash completion for lanyard
+_lanyard() {
+	local IFS=$'\n'
+	COMPREPLY=($(lanyard __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+	[[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+}
+complete -o default -F _lanyard lanyard
+`,
+	"zsh": `#compdef lanyard
+_lanyard() {
+	local -a found
+	found=("${(@f)$(lanyard __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+	found=("${(@)found:#}")
+	if (( $#found )); then
+		compadd -a found
+	else
+		_files
+	fi
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+	_lanyard "$@"
+else
+	compdef _lanyard lanyard
+fi
+`,
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+)
+
+// line is a command line taken apart: which command, which flags, which
+// arguments. Package flag, which urfave/cli parses with, stops at the first
+// argument; people write flags behind it, as docker lets them.
+type line struct {
+	commands []*cli.Command // "network", "create"
+	global   []string       // flags of the whole, each as --name or --name=value
+	local    []string       // flags of the command
+	args     []string
+
+	flags    []cli.Flag     // that may come next
+	verbs    []*cli.Command // that may come next
+	wanting  cli.Flag       // the flag that still needs its value
+	wantedAs string         // as it was typed
+}
+
+// errNoValue is returned for a line that ends in a flag without its value.
+var errNoValue = errors.New("no value")
+
+// arrange puts flags before arguments, and refuses flags and verbs that are
+// unknown, in the words that were typed.
+func arrange(app *cli.App, args []string) ([]string, error) {
+	if len(args) > 0 && args[0] == "help" {
+		args = append(args[1:len(args):len(args)], "--help")
+	}
+	l := line{flags: app.Flags, verbs: app.Commands}
+	if err := l.read(app, args); err != nil {
+		if errors.Is(err, errNoValue) {
+			err = usagef("%s needs a value", l.wantedAs)
+		}
+		return nil, err
+	}
+	return l.words(), nil
+}
+
+func (l *line) read(app *cli.App, args []string) error {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		switch {
+		case l.wanting != nil:
+			l.take(app, l.wanting, arg)
+		case arg == "--":
+			l.args = append(l.args, args...)
+			args = nil
+		case len(arg) > 1 && arg[0] == '-':
+			if err := l.flag(app, arg); err != nil {
+				return err
+			}
+		case len(l.verbs) > 0:
+			if err := l.verb(arg); err != nil {
+				return err
+			}
+		default:
+			l.args = append(l.args, arg)
+		}
+	}
+	if l.wanting != nil {
+		return errNoValue
+	}
+	return nil
+}
+
+func (l *line) verb(word string) error {
+	var names []string
+	for _, v := range l.verbs {
+		if v.HasName(word) {
+			l.commands = append(l.commands, v)
+			l.flags, l.verbs = v.Flags, v.Subcommands
+			return nil
+		}
+		names = append(names, v.Name)
+	}
+	return usagef("%q is not a command of %q%s", word, l.path(), didYouMean(word, names))
+}
+
+// flag reads --name, --name=value, -n and -nvalue.
+func (l *line) flag(app *cli.App, arg string) error {
+	name, value, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	f := l.lookup(app, name)
+	if f == nil && arg[1] != '-' {
+		if short := l.lookup(app, arg[1:2]); short != nil && takesValue(short) {
+			f, value, joined = short, arg[2:], true
+		}
+	}
+	switch {
+	case f == nil:
+		return l.unknown(app, arg)
+	case joined:
+		l.take(app, f, value)
+	case takesValue(f):
+		l.wanting, l.wantedAs = f, arg
+	default:
+		l.put(app, f, "--"+f.Names()[0])
+	}
+	return nil
+}
+
+func (l *line) take(app *cli.App, f cli.Flag, value string) {
+	l.put(app, f, "--"+f.Names()[0]+"="+value)
+	l.wanting = nil
+}
+
+// put keeps a flag with the command that knows it.
+func (l *line) put(app *cli.App, f cli.Flag, word string) {
+	if slices.Contains(app.Flags, f) {
+		l.global = append(l.global, word)
+		return
+	}
+	l.local = append(l.local, word)
+}
+
+func (l *line) lookup(app *cli.App, name string) cli.Flag {
+	for _, f := range l.known(app) {
+		for _, n := range f.Names() {
+			if n == name {
+				return f
+			}
+		}
+	}
+	return nil
+}
+
+// known are the flags that the command may have, --help and the global ones
+// included.
+func (l *line) known(app *cli.App) []cli.Flag {
+	known := append([]cli.Flag{}, l.flags...)
+	if len(l.commands) > 0 {
+		known = append(known, app.Flags...)
+	}
+	return append(known, cli.HelpFlag)
+}
+
+func (l *line) unknown(app *cli.App, arg string) error {
+	typed, _, _ := strings.Cut(arg, "=")
+	var names []string
+	for _, f := range l.known(app) {
+		for _, n := range f.Names() {
+			if len(n) > 1 {
+				names = append(names, "--"+n)
+			}
+		}
+	}
+	return usagef("%q is not a flag of %q%s", typed, l.path(), didYouMean(typed, names))
+}
+
+func didYouMean(word string, known []string) string {
+	if near := network.Nearest(word, known); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
+}
+
+// path is the command as it was typed: "lanyard network create".
+func (l *line) path() string {
+	words := []string{"lanyard"}
+	for _, c := range l.commands {
+		words = append(words, c.Name)
+	}
+	return strings.Join(words, " ")
+}
+
+// words are the line again, in the order that urfave/cli wants.
+func (l *line) words() []string {
+	words := l.global
+	for _, c := range l.commands {
+		words = append(words, c.Name)
+	}
+	words = append(words, l.local...)
+	if len(l.args) > 0 {
+		words = append(append(words, "--"), l.args...)
+	}
+	return words
+}
+
+func takesValue(f cli.Flag) bool {
+	d, ok := f.(cli.DocGenerationFlag)
+	return ok && d.TakesValue()
+}

@@ -1,0 +1,140 @@
+// Lanyard is the administrator's command line: it defines networks, shows what
+// containers got from them, and proves again, now, that they work. One file
+// holds one verb.
+//
+// What it shows and does is package hook's to know; containers are attached by
+// lanyard-hook.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+)
+
+func main() {
+	ctx, _ := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	e := env{stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr)}
+	os.Exit(e.status(run(ctx, e, os.Args[1:])))
+}
+
+// env is the world as the command line sees it.
+type env struct {
+	stdout, stderr io.Writer
+	terminal       bool // stderr is one: somebody watches
+}
+
+// errUsage is returned when the command line itself is wrong, whatever the
+// state of the host. errReported is returned when stderr has been told why.
+var (
+	errUsage    = errors.New("wrong usage")
+	errReported = errors.New("failed")
+)
+
+// usagef makes a wrong usage of a message.
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+type usageError struct{ text string }
+
+func (e *usageError) Error() string        { return e.text }
+func (e *usageError) Is(target error) bool { return target == errUsage }
+
+func run(ctx context.Context, e env, args []string) error {
+	app := newApp(e)
+	if len(args) > 0 && args[0] == completeVerb {
+		e.complete(ctx, app, args[1:])
+		return nil
+	}
+	args, err := arrange(app, args)
+	if err != nil {
+		return err
+	}
+	return app.RunContext(ctx, append([]string{app.Name}, args...))
+}
+
+// status says what went wrong and gives the exit status: 1 for what failed, 2
+// for wrong usage.
+func (e env) status(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errReported):
+		return 1
+	case errors.Is(err, errUsage):
+		e.say("%v", err)
+		return 2
+	}
+	e.say("%v", err)
+	return 1
+}
+
+// say puts one line on stderr, whatever is in it.
+func (e env) say(format string, args ...any) {
+	line := strings.TrimSpace(fmt.Sprintf(format, args...))
+	fmt.Fprintln(e.stderr, "lanyard: "+strings.ReplaceAll(line, "\n", "; "))
+}
+
+// patience is how long a command may be silent to somebody who watches.
+const patience = time.Second
+
+// slow says what is being done, once it takes long. The caller calls done at
+// its end.
+func (e env) slow(format string, args ...any) (done func()) {
+	if !e.terminal {
+		return func() {}
+	}
+	said := make(chan struct{})
+	timer := time.AfterFunc(patience, func() {
+		defer close(said)
+		e.say(format, args...)
+	})
+	return func() {
+		if !timer.Stop() {
+			<-said
+		}
+	}
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// paths are those of the installed system, or all below --root.
+func paths(c *cli.Context) wiring.Paths {
+	if root := c.String(flagRoot.Name); root != "" {
+		return wiring.PathsUnder(root)
+	}
+	return wiring.DefaultPaths()
+}
+
+// open opens the parts for a command that needs privilege.
+func open(c *cli.Context) (*wiring.Lanyard, error) {
+	if !netAdmin() {
+		return nil, fmt.Errorf("%q needs CAP_NET_ADMIN: run it as root", c.Command.HelpName)
+	}
+	return wiring.Open(paths(c))
+}
+
+// netAdmin reports whether the process has CAP_NET_ADMIN. Where the kernel does
+// not say, what is tried will.
+func netAdmin() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return true
+	}
+	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
+}

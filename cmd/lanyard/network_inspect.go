@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
+)
+
+func (e env) networkInspect() *cli.Command {
+	return &cli.Command{
+		Name:      "inspect",
+		Usage:     "show all that is known of networks, as JSON",
+		UsageText: "lanyard network inspect NAME…",
+		Description: `Examples:
+  lanyard network inspect web50
+  lanyard network inspect web50 | jq -r '.[].subnets[].leases[].address'`,
+		Action: e.runNetworkInspect,
+	}
+}
+
+// networkReport is one network in the JSON of "network inspect".
+type networkReport struct {
+	Definition  *network.Definition `json:"definition"`
+	Parent      parent              `json:"parent"`
+	Subnets     []subnetReport      `json:"subnets"`
+	Attachments int                 `json:"attachments"` // those under way, too
+}
+
+type subnetReport struct {
+	Subnet netip.Prefix  `json:"subnet"`
+	Counts ipam.Counts   `json:"counts"`
+	Leases []leaseReport `json:"leases"`
+}
+
+type leaseReport struct {
+	Address    netip.Addr `json:"address"`
+	State      ipam.State `json:"state"`
+	Until      time.Time  `json:"until,omitzero"` // if it ends by itself
+	MAC        string     `json:"mac,omitempty"`
+	Interface  string     `json:"interface,omitempty"`
+	Attachment string     `json:"attachment,omitempty"`
+	Containers []string   `json:"containers"`
+}
+
+func (e env) runNetworkInspect(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return missing(c, "NAME")
+	}
+	l, err := open(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	recs, err := l.Attachments(c.Context)
+	if err != nil {
+		return err
+	}
+	var reports []networkReport
+	for _, name := range c.Args().Slice() {
+		r, rErr := reportNetwork(c.Context, l, name, recs)
+		if rErr != nil {
+			e.say("%v", rErr)
+			err = errReported
+			continue
+		}
+		reports = append(reports, r)
+	}
+	if pErr := printJSON(e.stdout, reports); pErr != nil {
+		return pErr
+	}
+	return err
+}
+
+func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []hook.Attachment) (r networkReport, err error) {
+	def, err := network.Load(l.Networks, name)
+	if err != nil {
+		return r, err
+	}
+	r = networkReport{Definition: def, Parent: lookAt(l.Host, def.Parent), Subnets: []subnetReport{}}
+	containers := map[string][]string{}
+	for _, a := range recs {
+		if a.Network == name {
+			r.Attachments++
+			containers[a.ID.String()] = ids(a)
+		}
+	}
+	usage, err := l.Usage(ctx, def)
+	if err != nil {
+		return r, err
+	}
+	for _, u := range usage {
+		s := subnetReport{Subnet: u.Subnet, Counts: u.Counts, Leases: []leaseReport{}}
+		for _, lease := range u.Leases {
+			s.Leases = append(s.Leases, leaseReport{
+				Address: lease.Addr, State: lease.State, Until: lease.Until, MAC: lease.MAC,
+				Interface: lease.Owner.Interface, Attachment: lease.Owner.Attachment,
+				Containers: append([]string{}, containers[lease.Owner.Attachment]...),
+			})
+		}
+		r.Subnets = append(r.Subnets, s)
+	}
+	return r, nil
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+func (e env) networkRm() *cli.Command {
+	return &cli.Command{
+		Name:      "rm",
+		Aliases:   []string{"remove"},
+		Usage:     "remove networks, and the VLAN sub-interfaces that were made for them",
+		UsageText: "lanyard network rm NAME…",
+		Description: `Examples:
+  lanyard network rm web50
+  lanyard network rm web50 db60
+
+A network that containers are attached to is refused, naming them. Links that
+were there before the network are left alone.`,
+		Action: e.runNetworkRm,
+	}
+}
+
+func (e env) runNetworkRm(c *cli.Context) error {
+	if c.NArg() == 0 {
+		return missing(c, "NAME")
+	}
+	l, err := open(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	for _, name := range c.Args().Slice() {
+		done := e.slow("removing network %q …", name)
+		rmErr := l.RemoveNetwork(c.Context, name)
+		done()
+		if rmErr != nil {
+			e.say("%v", rmErr)
+			err = errReported
+			continue
+		}
+		fmt.Fprintln(e.stdout, name)
+	}
+	return err
+}

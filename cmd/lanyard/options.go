@@ -1,0 +1,146 @@
+package main
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+)
+
+// option is a setting that can be spelt in two ways: --parent eth0 and
+// -o parent=eth0.
+type option struct {
+	value string
+	spelt string // as it was typed, ready to be followed by the value
+}
+
+// set takes a value, and refuses another one than it has.
+func (o *option) set(spelt, value string) error {
+	if value == "" {
+		return usagef("%s is empty", strings.TrimRight(spelt, " ="))
+	}
+	if o.value != "" && o.value != value {
+		return usagef("%s%s and %s%s contradict each other: give one", o.spelt, o.value, spelt, value)
+	}
+	*o = option{value, spelt}
+	return nil
+}
+
+// bytes is the value of an MTU; 0 where none was given.
+func (o *option) bytes() (int, error) {
+	if o.value == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(o.value)
+	if err != nil || n <= 0 {
+		return 0, usagef("%s%s is not a number of bytes", o.spelt, o.value)
+	}
+	return n, nil
+}
+
+// options are the settings that Docker passes to its driver by -o.
+type options struct{ parent, mode, mtu option }
+
+// field finds a setting by its flag, which is also what a definition's errors
+// call it; nil for what -o does not know.
+func (o *options) field(flag string) *option {
+	switch flag {
+	case "parent":
+		return &o.parent
+	case "mode":
+		return &o.mode
+	case "mtu":
+		return &o.mtu
+	}
+	return nil
+}
+
+// dockerKeys are the keys of -o: those that Docker's macvlan driver documents,
+// and what its drivers call the MTU.
+var (
+	dockerKeys = []string{"parent", "macvlan_mode", "com.docker.network.driver.mtu"}
+	flagOfKey  = map[string]string{dockerKeys[0]: "parent", dockerKeys[1]: "mode", dockerKeys[2]: "mtu"}
+)
+
+func readOptions(c *cli.Context) (o options, err error) {
+	if d := c.String("driver"); c.IsSet("driver") && d != network.DriverMacvlan {
+		return o, usagef("-d %q is not supported: %s is the only driver", d, network.DriverMacvlan)
+	}
+	for _, flag := range []string{"parent", "mode", "mtu"} {
+		if !c.IsSet(flag) {
+			continue
+		}
+		if err := o.field(flag).set("--"+flag+" ", c.String(flag)); err != nil {
+			return o, err
+		}
+	}
+	for _, w := range c.StringSlice("option") {
+		if err := o.driver(w); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// driver reads one -o.
+func (o *options) driver(word string) error {
+	key, value, ok := cut(word)
+	if !ok {
+		return usagef("-o %q has no value: write -o KEY=VALUE", word)
+	}
+	into := o.field(flagOfKey[key])
+	if into == nil {
+		hint := didYouMean(key, dockerKeys)
+		if hint == "" {
+			hint = ": use one of " + strings.Join(dockerKeys, ", ")
+		}
+		return usagef("-o %q is not known%s", key, hint)
+	}
+	return into.set("-o "+key+"=", value)
+}
+
+func cut(word string) (key, value string, ok bool) { return strings.Cut(word, "=") }
+
+// check validates what was defined, and says what is wrong with it in the
+// words that were typed.
+func (o *options) check(def *network.Definition) error {
+	if def.Parent == "" {
+		return usagef("--parent is missing: name the host link that carries the network, such as eth0.50")
+	}
+	if _, _, err := link.ParseParent(def.Parent); err != nil {
+		return usagef("%s%v", o.parent.spelt, err)
+	}
+	if err := def.Validate(); err != nil {
+		return usagef("%s", o.typed(err.Error()))
+	}
+	return nil
+}
+
+// fieldOf takes apart what a definition's errors begin with: "mtu: ",
+// "subnets[0].gateway: ", `subnets[1].aux-address["nas"]: `.
+var fieldOf = regexp.MustCompile(`^(?:subnets\[\d+\]\.)?([a-z-]+)(?:\[\d+\]|\["([^"]*)"\])?: (.*)$`)
+
+// typed turns "field: reason" into "--flag reason".
+func (o *options) typed(text string) string {
+	m := fieldOf.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	field, key, reason := m[1], m[2], m[3]
+	if s := o.field(field); s != nil && s.spelt != "" {
+		return s.spelt + reason
+	}
+	switch {
+	case field == "name":
+		return reason
+	case field == "subnets":
+		return "--subnet " + reason
+	case key != "":
+		return "--" + field + " " + key + "=" + reason
+	}
+	return "--" + field + " " + reason
+}

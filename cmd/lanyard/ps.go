@@ -1,0 +1,160 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+func (e env) ps() *cli.Command {
+	return &cli.Command{
+		Name:      "ps",
+		Usage:     "list what containers got, and whether it works",
+		UsageText: "lanyard ps [OPTIONS]",
+		Description: `Examples:
+  lanyard ps
+  lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
+
+VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify"
+asks again. OUT and IN are the frames until now, those with the right tag and
+those with a wrong one.`,
+		Flags: []cli.Flag{
+			flagFormat(), flagQuiet("container ids"),
+			&cli.BoolFlag{Name: "no-trunc", Usage: "print ids in full"},
+		},
+		Action: e.runPs,
+	}
+}
+
+// psRow is one container's interface in the JSON of "ps".
+type psRow struct {
+	Container  string           `json:"container"` // "" where nobody knows any more
+	Name       string           `json:"name,omitempty"`
+	Attachment string           `json:"attachment"`
+	State      hook.State       `json:"state"`
+	Network    string           `json:"network"`
+	Interface  string           `json:"interface"`
+	Addresses  []netip.Prefix   `json:"addresses"`
+	MAC        verify.MAC       `json:"mac"`
+	VLAN       string           `json:"vlan"` // "50", "100.200" for QinQ, "" for none
+	Verdict    verify.Code      `json:"verdict"`
+	Text       string           `json:"text"`
+	RTT        time.Duration    `json:"gateway_rtt_ns"`
+	Counters   *verify.Counters `json:"counters"`        // null where the trunk is not watched
+	Blind      string           `json:"blind,omitempty"` // why not
+}
+
+func (e env) runPs(c *cli.Context) error {
+	if err := exactly(0, c, "argument"); err != nil {
+		return err
+	}
+	inJSON, err := asJSON(c)
+	if err != nil {
+		return err
+	}
+	l, err := open(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	recs, err := l.Attachments(c.Context)
+	if err != nil {
+		return err
+	}
+	_, broken := network.LoadAll(l.Networks)
+	for _, err := range broken {
+		e.say("%v", err)
+	}
+	var rows []psRow
+	for _, a := range recs {
+		rows = append(rows, psRows(a, l.Evidence)...)
+	}
+	slices.SortStableFunc(rows, func(a, b psRow) int {
+		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface))
+	})
+	switch {
+	case inJSON:
+		return printJSON(e.stdout, rows)
+	case c.Bool("quiet"):
+		return e.printIDs(rows, c.Bool("no-trunc"))
+	}
+	return printTable(e.stdout, psTable(rows, c.Bool("no-trunc")))
+}
+
+// psRows gives a row for each container that holds an attachment: they share
+// its interface, and each is looked for by its own id.
+func psRows(a hook.Attachment, evidence func(hook.Attachment) (verify.Evidence, error)) []psRow {
+	row := psRow{
+		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
+		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
+		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT,
+	}
+	if seen, err := evidence(a); err != nil {
+		row.Blind = err.Error()
+	} else {
+		row.Counters = &seen.Counters
+	}
+	var rows []psRow
+	for _, c := range a.Containers {
+		row.Container, row.Name = c.ID, c.Name
+		rows = append(rows, row)
+	}
+	if len(rows) == 0 {
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func psTable(rows []psRow, whole bool) [][]string {
+	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN"}}
+	for _, r := range rows {
+		verdict := string(r.Verdict)
+		if r.State == hook.Attaching {
+			verdict = string(r.State) + "…"
+		}
+		out, in := "", ""
+		if n := r.Counters; n != nil {
+			out, in = fmt.Sprintf("%d/%d", n.OutFrames, n.OutWrong), fmt.Sprintf("%d/%d", n.InFrames, n.InWrong)
+		}
+		table = append(table, []string{
+			abbreviate(r.Container, whole), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
+			verdict, rounded(r.RTT), out, in,
+		})
+	}
+	return table
+}
+
+func (e env) printIDs(rows []psRow, whole bool) error {
+	seen := map[string]bool{"": true}
+	for _, r := range rows {
+		if !seen[r.Container] {
+			fmt.Fprintln(e.stdout, abbreviate(r.Container, whole))
+		}
+		seen[r.Container] = true
+	}
+	return nil
+}
+
+func joinPrefixes(prefixes []netip.Prefix) string {
+	list := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		list[i] = p.String()
+	}
+	return strings.Join(list, ",")
+}
+
+func macOrNone(m verify.MAC) string {
+	if m.IsZero() {
+		return ""
+	}
+	return m.String()
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+func (e env) verify() *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "ask the gateways again, now, and judge the answers",
+		UsageText: "lanyard verify [OPTIONS] ID|NETWORK",
+		Description: `ID is a container's, an attachment's, or the beginning of either; a network's
+name means everything attached to it, and comes first where both are the same.
+
+Examples:
+  lanyard verify web50
+  lanyard verify 3f2a9c || echo "the container is off the LAN"
+
+Each gateway is asked from inside the container's namespace, with the container's
+own MAC; nothing is changed there. The exit status is 1 if any verdict is bad.`,
+		Flags:  []cli.Flag{flagFormat()},
+		Action: e.runVerify,
+	}
+}
+
+// verifyRow is one gateway in the JSON of "verify".
+type verifyRow struct {
+	Containers []string      `json:"containers"`
+	Attachment string        `json:"attachment"`
+	Network    string        `json:"network"`
+	Interface  string        `json:"interface"`
+	Gateway    netip.Addr    `json:"gateway"` // "" where the network has none
+	MAC        verify.MAC    `json:"gateway_mac"`
+	Verdict    verify.Code   `json:"verdict"`
+	Good       bool          `json:"good"`
+	RTT        time.Duration `json:"gateway_rtt_ns"`
+	Text       string        `json:"text"`
+}
+
+func (e env) runVerify(c *cli.Context) error {
+	if err := exactly(1, c, "ID or NETWORK"); err != nil {
+		return err
+	}
+	inJSON, err := asJSON(c)
+	if err != nil {
+		return err
+	}
+	l, err := open(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	targets, err := verifyTargets(c.Context, l, c.Args().First())
+	if err != nil {
+		return err
+	}
+	if len(targets) == 0 {
+		e.say("note: nothing is attached to network %q: nobody to ask from", c.Args().First())
+	}
+	rows, bad := e.ask(c.Context, l, targets)
+	if inJSON {
+		err = printJSON(e.stdout, rows)
+	} else if len(rows) > 0 {
+		err = printTable(e.stdout, verifyTable(rows))
+	}
+	if err == nil && bad {
+		err = errReported
+	}
+	return err
+}
+
+// verifyTargets finds what is to be verified: a network's attachments, or a
+// container's. What is being attached has a hook that verifies it.
+func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string) (targets []hook.Attachment, err error) {
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = network.Load(l.Networks, word)
+	switch {
+	case err == nil:
+		for _, a := range recs {
+			if a.Network == word && a.State == hook.Attached {
+				targets = append(targets, a)
+			}
+		}
+		return targets, nil
+	case network.ValidName(word) == nil && !errors.Is(err, network.ErrNotExist):
+		return nil, err // its file is broken
+	}
+	found, err := find(recs, word)
+	if err != nil {
+		return nil, fmt.Errorf("%w, and no network either", err)
+	}
+	for _, a := range found {
+		if a.State == hook.Attached {
+			targets = append(targets, a)
+		}
+	}
+	if len(targets) == 0 {
+		return nil, fmt.Errorf("%q is being attached by process %d, which verifies it", word, found[0].Hook.Pid)
+	}
+	return targets, nil
+}
+
+// ask verifies one after the other. What cannot be asked counts as bad, and
+// does not stop the rest.
+func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment) (rows []verifyRow, bad bool) {
+	for i, a := range targets {
+		done := e.slow("asking the gateways of %q on network %q (%d of %d) …", a.Interface, a.Network, i+1, len(targets))
+		verdicts, err := l.Verify(ctx, a)
+		done()
+		if err != nil {
+			e.say("verify %s: %v", whose(a), err)
+			bad = true
+			continue
+		}
+		for _, v := range verdicts {
+			rows = append(rows, verifyRow{
+				Containers: ids(a), Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface,
+				Gateway: v.Gateway, MAC: v.MAC, Verdict: v.Code, Good: v.Code.Good(), RTT: v.RTT, Text: v.Text,
+			})
+			bad = bad || !v.Code.Good()
+		}
+	}
+	return rows, bad
+}
+
+func verifyTable(rows []verifyRow) [][]string {
+	table := [][]string{{"CONTAINER", "NETWORK", "GATEWAY", "RTT", "VERDICT", ""}}
+	for _, r := range rows {
+		gateway := ""
+		if r.Gateway.IsValid() {
+			gateway = r.Gateway.String()
+		}
+		table = append(table, []string{firstOf(r.Containers), r.Network, gateway, rounded(r.RTT), string(r.Verdict), r.Text})
+	}
+	return table
+}
+
+// firstOf names those who share an interface by the first, and their number.
+func firstOf(containers []string) string {
+	switch len(containers) {
+	case 0:
+		return ""
+	case 1:
+		return abbreviate(containers[0], false)
+	}
+	return fmt.Sprintf("%s+%d", abbreviate(containers[0], false), len(containers)-1)
+}
+
+// whose names an attachment in a message.
+func whose(a hook.Attachment) string {
+	if len(a.Containers) == 0 {
+		return "attachment " + a.ID.String()
+	}
+	return fmt.Sprintf("container %q", a.Containers[0].ID)
+}
