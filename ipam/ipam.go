@@ -9,6 +9,7 @@ package ipam
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -32,27 +33,57 @@ const (
 
 // Lease is one address and what is known of its holder.
 type Lease struct {
+	// Addr has no zone, and is not an IPv4 address in IPv6's clothes: an address
+	// has one spelling, or it could be held twice.
 	Addr  netip.Addr `json:"addr"`
-	Owner Owner      `json:"owner"`
+	Owner Owner      `json:"owner"` // for Quarantined and Declined: who had it
 	// Name is the holder's name that survives a restart, and MAC its interface's
-	// in colon form. Whoever has both again takes its quarantined address back
-	// at once: its neighbours remember nothing wrong.
+	// in colon form, "" where it is not known. Whoever has both again takes its
+	// quarantined address back at once: its neighbours remember nothing wrong.
 	Name  string    `json:"name,omitempty"`
 	MAC   string    `json:"mac,omitempty"`
 	State State     `json:"state"`
 	Until time.Time `json:"until,omitzero"` // when Quarantined or Declined ends
 }
 
+// Over says whether the address is free again although its row is still there.
+// It is from Until on.
+func (l Lease) Over(now time.Time) bool { return l.State != Held && !now.Before(l.Until) }
+
+// Bars says why l's address is not free for who asks for it, in the words of
+// ErrTaken; nil if it is. The row of the same owner bars, too: that is for the
+// store to look at first.
+func (l Lease) Bars(asks Lease, now time.Time) error {
+	switch {
+	case l.Over(now):
+		return nil
+	case l.State == Quarantined && l.Name != "" && l.Name == asks.Name && l.MAC == asks.MAC:
+		return nil
+	case l.State == Quarantined:
+		return fmt.Errorf("%w: %s was released by %s a moment ago, and is quarantined until %s UTC", ErrTaken, l.Addr, l.holder(), l.Until.UTC().Format(time.TimeOnly))
+	case l.State == Declined:
+		return fmt.Errorf("%w: %s is held by somebody else on the LAN; it is tried again after %s UTC", ErrTaken, l.Addr, l.Until.UTC().Format(time.TimeOnly))
+	}
+	return fmt.Errorf("%w: %s is held by %s", ErrTaken, l.Addr, l.holder())
+}
+
+func (l Lease) holder() string {
+	if l.Name != "" {
+		return fmt.Sprintf("%q (attachment %s)", l.Name, l.Owner.Attachment)
+	}
+	return "attachment " + l.Owner.Attachment
+}
+
 // Errors of stores.
 var (
 	// ErrTaken is returned by Claim when the address is not free; the error
-	// around it names the holder.
+	// around it names the holder, as [Lease.Bars] does.
 	ErrTaken = errors.New("address is taken")
 	// ErrPoolFull is returned by Next when no address is free; the error around
-	// it says how many are held, and how many will be free again by themselves.
+	// it is that of [Counts.Full].
 	ErrPoolFull = errors.New("no address is free")
 	// ErrCorrupt is returned by any method when the store's own records cannot
-	// be read. Nothing was changed.
+	// be read, or contradict each other. Nothing was changed.
 	ErrCorrupt = errors.New("database is damaged")
 )
 
@@ -63,31 +94,70 @@ type Counts struct {
 	Declined    int `json:"declined"`
 }
 
+// Add counts n more leases of a state.
+func (c *Counts) Add(s State, n int) {
+	switch s {
+	case Held:
+		c.Held += n
+	case Quarantined:
+		c.Quarantined += n
+	case Declined:
+		c.Declined += n
+	}
+}
+
+// Full is ErrPoolFull with how many addresses are held, and how many will be
+// free again by themselves.
+func (c Counts) Full(p Pool) error {
+	return fmt.Errorf("%w in %s: %d held, %d in quarantine, %d held by others on the LAN", ErrPoolFull, p, c.Held, c.Quarantined, c.Declined)
+}
+
 // Store keeps leases. A pool is a name that the caller chooses; it needs no
-// making. Every method is atomic, also against other processes, and safe for
-// concurrent use. What has run out counts as free, whether or not its row is
-// still there. ErrCorrupt apart, an error from a method means that nothing was
-// changed.
+// making. Names and the fields of an Owner are opaque: any string, also a
+// hostile one, stands for itself alone.
+//
+// Every method is atomic, also against other processes and hosts that share
+// the store, and safe for concurrent use. A method that cannot get its turn
+// before ctx ends returns an error that wraps ctx's. An error means that
+// nothing was changed, unless the store cannot know (a network broke): every
+// method may therefore be called again with the same arguments, and then does
+// what is left.
+//
+// What has run out (see [Lease.Over]) counts as free everywhere, whether or not
+// the store still has its row.
 type Store interface {
 	// Claim takes l.Addr for l.Owner if it is free: ErrTaken if not. An address
 	// that is quarantined is free for who has l.Name and l.MAC of its last
-	// holder. The same owner again is nil, and changes nothing.
+	// holder. The same owner again is nil, and changes nothing. An owner may
+	// claim several addresses, one by one. l.State and l.Until are ignored.
+	//
+	// Whether the address is one of the subnet's is not looked at: [Pool.Check].
 	Claim(ctx context.Context, pool string, l Lease) error
 	// Next takes the next free address of p after the last one that Next gave
-	// out, in the order of addresses, and begins again at the first: ErrPoolFull
-	// when it has been around. l.Addr is ignored. An owner that holds an address
-	// of the pool already gets that one.
+	// out from there, in the order of addresses ([Pool.Spans]), and begins again
+	// at the first: ErrPoolFull when it has been around. It never gives one
+	// that [Pool.Check] refuses. An owner that holds an address of the pool
+	// already gets that one, the lowest if several.
+	//
+	// A valid l.Addr is where to begin instead, itself included, whatever was
+	// given last: it is how a caller gives the same name the same address when
+	// it can. The next who does not say is not sent there. All other fields are
+	// as for Claim.
 	Next(ctx context.Context, pool string, p Pool, l Lease) (netip.Addr, error)
 	// Release frees whatever the owner holds in the pool, after a quarantine if
-	// that is not zero. Nothing held is nil.
+	// that is not zero. Nothing held is nil: what is quarantined or declined
+	// is not held, and stays as it is.
 	Release(ctx context.Context, pool string, o Owner, quarantine time.Duration) error
-	// Decline takes the address from the owner, and from everybody else until
-	// the time is over.
+	// Decline takes the address from the owner, and keeps it from everybody for
+	// d. It is an error, and changes nothing, if the owner does not hold it,
+	// unless it is the owner's declined one already.
 	Decline(ctx context.Context, pool string, a netip.Addr, o Owner, d time.Duration) error
-	// Leases gives the leases of a pool in the order of addresses, those out of
-	// quarantine left out.
+	// Leases gives the leases of a pool in the order of addresses, those that
+	// have run out left out. It is a copy: a reader who takes his time must not
+	// hold up others.
 	Leases(ctx context.Context, pool string) ([]Lease, error)
-	// Count gives how many leases of each kind there are.
+	// Count gives how many leases of each state there are. Its cost does not
+	// grow with those held.
 	Count(ctx context.Context, pool string) (Counts, error)
 	// RemovePool forgets a pool and all that is in it; an unknown one is nil.
 	RemovePool(ctx context.Context, pool string) error

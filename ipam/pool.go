@@ -1,11 +1,11 @@
 package ipam
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Pool is a subnet and which of its addresses are given out.
@@ -17,6 +17,48 @@ type Pool struct {
 	// Reserved are never given out. The value says to a person what for:
 	// "gateway", `aux-address "router2"`.
 	Reserved map[netip.Addr]string
+}
+
+// String is the subnet, and the ranges if there are any.
+func (p Pool) String() string {
+	if len(p.Ranges) == 0 {
+		return "subnet " + p.Subnet.String()
+	}
+	var ranges []string
+	for _, r := range p.Ranges {
+		ranges = append(ranges, r.String())
+	}
+	return fmt.Sprintf("range %s of subnet %s", strings.Join(ranges, ", "), p.Subnet)
+}
+
+// Validate says what is wrong with the pool, or nil. A reserved address may be
+// anywhere: a gateway on the link need not be in the subnet.
+func (p Pool) Validate() error {
+	if err := plain(p.Subnet); err != nil {
+		return fmt.Errorf("subnet %q: %w", p.Subnet, err)
+	}
+	for _, r := range p.Ranges {
+		if err := plain(r); err != nil {
+			return fmt.Errorf("range %q: %w", r, err)
+		}
+		if !p.Subnet.Contains(r.Addr()) || r.Bits() < p.Subnet.Bits() {
+			return fmt.Errorf("range %s is not within subnet %s", r, p.Subnet)
+		}
+	}
+	return nil
+}
+
+// plain refuses a prefix that has a second spelling.
+func plain(p netip.Prefix) error {
+	switch {
+	case !p.IsValid():
+		return errors.New("it is no address and prefix length")
+	case p.Addr().Is4In6():
+		return errors.New("it is an IPv4 prefix written as IPv6")
+	case p != p.Masked():
+		return fmt.Errorf("it has bits set beyond its prefix length: did you mean %s?", p.Masked())
+	}
+	return nil
 }
 
 // Check says why a cannot be anybody's address in the pool, or nil.
@@ -50,14 +92,6 @@ func special(subnet netip.Prefix, a netip.Addr) string {
 	return ""
 }
 
-// ranges gives where Next looks, in order.
-func (p Pool) ranges() []netip.Prefix {
-	if len(p.Ranges) == 0 {
-		return []netip.Prefix{p.Subnet}
-	}
-	return p.Ranges
-}
-
 // Last is the highest address of a prefix.
 func Last(p netip.Prefix) netip.Addr {
 	b := p.Addr().AsSlice()
@@ -78,75 +112,30 @@ func FirstUsable(subnet netip.Prefix) netip.Addr {
 	return a
 }
 
-// MAC derives an interface's MAC from its address: 02:42 and the IPv4 address,
-// as Docker does, so that an address always has the same one. For IPv6 it is
-// derived as MACIn does, from the address alone.
-func MAC(a netip.Addr) net.HardwareAddr {
-	if !a.Is4() {
-		return MACIn("", a)
+// Span is a run of addresses, both ends included.
+type Span struct{ First, Last netip.Addr }
+
+// Spans gives where a search looks that begins at start, in order: from there
+// upwards through the ranges, and around to where it began. Anything else than
+// an address within the ranges begins at the next one above; the zero Addr, at
+// the first. What [Pool.Check] refuses is not left out.
+func (p Pool) Spans(start netip.Addr) []Span {
+	ranges := slices.SortedFunc(slices.Values(p.Ranges), netip.Prefix.Compare)
+	if len(ranges) == 0 {
+		ranges = []netip.Prefix{p.Subnet}
 	}
-	b := a.As4()
-	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
-}
-
-// MACIn derives a MAC from a network and an address: for the second of two equal
-// addresses on one trunk. It is unicast and locally administered (IEEE 802-2014
-// §8.4), and never begins with 02:42.
-func MACIn(network string, a netip.Addr) net.HardwareAddr {
-	sum := sha256.Sum256([]byte(network + "\x00" + a.String()))
-	sum[0] = sum[0]&^0x03 | 0x02
-	if sum[0] == 0x02 && sum[1] == 0x42 {
-		sum[1]++
-	}
-	return net.HardwareAddr(sum[:6])
-}
-
-// Offset is how far an address is into its subnet, as a number. Of subnets
-// wider than 64 bits only the low 64 count: nobody fills more.
-func (p Pool) Offset(a netip.Addr) uint64 { return low(a) - low(p.Subnet.Masked().Addr()) }
-
-// At is the address at an offset: the opposite of Offset.
-func (p Pool) At(offset uint64) netip.Addr {
-	base := p.Subnet.Masked().Addr()
-	b := base.As16()
-	binary.BigEndian.PutUint64(b[8:], binary.BigEndian.Uint64(b[8:])+offset)
-	a := netip.AddrFrom16(b)
-	if base.Is4() {
-		return a.Unmap()
-	}
-	return a
-}
-
-func low(a netip.Addr) uint64 {
-	b := a.As16()
-	return binary.BigEndian.Uint64(b[8:])
-}
-
-// Span is a run of offsets, both ends included.
-type Span struct{ First, Last uint64 }
-
-// Spans gives where a search that begins after offset looks, in order: from
-// there to the end of its range, the ranges that follow, and around to where
-// it began. fresh begins at the first.
-func (p Pool) Spans(after uint64, fresh bool) []Span {
-	var whole []Span
-	for _, r := range p.ranges() {
-		whole = append(whole, Span{p.Offset(r.Masked().Addr()), p.Offset(Last(r.Masked()))})
-	}
-	if fresh {
-		return whole
-	}
-	for i, s := range whole {
-		if after < s.First || after > s.Last {
-			continue
+	var above, below []Span
+	for _, r := range ranges {
+		s := Span{r.Masked().Addr(), Last(r)}
+		switch {
+		case !s.First.Less(start):
+			above = append(above, s)
+		case s.Last.Less(start):
+			below = append(below, s)
+		default:
+			above = append(above, Span{start, s.Last})
+			below = append(below, Span{s.First, start.Prev()})
 		}
-		var spans []Span
-		if after < s.Last {
-			spans = append(spans, Span{after + 1, s.Last})
-		}
-		spans = append(spans, whole[i+1:]...)
-		spans = append(spans, whole[:i]...)
-		return append(spans, Span{s.First, after})
 	}
-	return whole
+	return append(above, below...)
 }

@@ -3,252 +3,239 @@
 //
 // The file belongs on a tmpfs: nothing is synced to a disk on the path of a
 // start, and a boot, which ends every container, frees every lease. Each visit
-// opens the file, and shuts everybody else out until it is closed again.
+// opens the file, and shuts everybody else out until it is closed again. A
+// damaged file is an error, [ipam.ErrCorrupt], never a crash, and never
+// believed; what to make of it is for the caller to decide.
 package boltstore
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
-
-	"github.com/lanyard-net/lanyard/ipam"
-)
-
-// layout is the version of what is in the file. Another one is refused, never
-// misread.
-const layout = "1"
-
-var (
-	bucketMeta = []byte("boltstore")
-	keyLayout  = []byte("layout")
 )
 
 // DB is a database file. It is closed except during a visit, so there is
 // nothing to close in the end. Safe for concurrent use.
 type DB struct {
-	path string
-	now  func() time.Time
+	// Now is the clock that quarantines are measured by. Set it before the
+	// first use; nil is time.Now.
+	Now func() time.Time
 
-	turn chan struct{} // guards what follows; a channel, to be waited for with a context
-	refs int
-	lock *os.File
-	bolt *bbolt.DB
+	path string
+	turn chan struct{} // one visit at a time; a channel, to be waited for with a context
+	open *session      // guarded by turn
+}
+
+// session is the time from opening the file to closing it.
+type session struct {
+	lock   *os.File
+	file   *os.File // bolt's
+	bolt   *bbolt.DB
+	since  time.Time
+	holds  int
+	closed chan struct{}
+	txid   uint64 // the last one written, 0 if none
+	broken error  // what made bolt unusable
 }
 
 // Open names a database file, which is made, with its directory, when it is
-// first needed. now is the clock that quarantines are measured by; nil is
-// time.Now.
-func Open(path string, now func() time.Time) *DB {
-	if now == nil {
-		now = time.Now
+// first needed. Nothing is done yet.
+func Open(path string) *DB { return &DB{path: path, turn: make(chan struct{}, 1)} }
+
+func (db *DB) now() time.Time {
+	if db.Now == nil {
+		return time.Now()
 	}
-	return &DB{path: path, now: now, turn: make(chan struct{}, 1)}
+	return db.Now()
 }
 
+// Goroutines of one process that hold the file one after the other, each
+// before the last has let go, would never let go of it together. After
+// longHold the next waits a little for the others. It cannot wait for as long
+// as they take: it may be called from within one of theirs.
+const (
+	longHold = 50 * time.Millisecond
+	briefly  = 5 * time.Millisecond
+)
+
 // Hold keeps the file open during f, for several visits in a row. Other
-// processes wait: f must not wait for the network.
+// processes wait: f must not wait for the network. Holds may be nested, and
+// held by several goroutines at once; the last to leave closes the file.
 func (db *DB) Hold(ctx context.Context, f func() error) (err error) {
-	if err := db.enter(ctx); err != nil {
+	if err = db.enter(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.leave()) }()
+	defer func() {
+		db.turn <- struct{}{}
+		defer func() { <-db.turn }()
+		if db.open.holds--; db.open.holds > 0 {
+			return
+		}
+		if cerr := db.close(); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+	}()
 	return f()
 }
 
-// View runs f in a transaction that changes nothing.
-func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
-	return db.visit(ctx, func(b *bbolt.DB) error {
-		return b.View(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
-	})
-}
-
-// Update runs f in a transaction; an error takes back what it changed.
-func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
-	return db.visit(ctx, func(b *bbolt.DB) error {
-		return b.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
-	})
-}
-
-// visit runs one transaction. A damaged page makes bbolt panic, or read beyond
-// the end of the file, which the kernel answers with SIGBUS: both become
-// ErrCorrupt. The file is then not closed in good order: locks within bbolt
-// may still be held by the transaction that failed.
-func (db *DB) visit(ctx context.Context, f func(*bbolt.DB) error) (err error) {
-	return db.Hold(ctx, func() (err error) {
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-		defer func() {
-			if r := recover(); r != nil {
-				db.bolt = nil
-				err = db.corrupt(fmt.Errorf("%v", r))
-			}
-		}()
-		if db.bolt == nil {
-			return db.corrupt(errors.New("an earlier visit found it so"))
-		}
-		return f(db.bolt)
-	})
-}
-
-func (db *DB) corrupt(cause error) error {
-	return fmt.Errorf("%w: %s: %w", ipam.ErrCorrupt, db.path, cause)
-}
-
 func (db *DB) enter(ctx context.Context) error {
+	if err := db.takeTurn(ctx); err != nil {
+		return err
+	}
+	if s := db.open; s != nil && time.Since(s.since) > longHold {
+		<-db.turn
+		select {
+		case <-s.closed:
+		case <-time.After(briefly):
+		case <-ctx.Done():
+		}
+		if err := db.takeTurn(ctx); err != nil {
+			return err
+		}
+	}
+	defer func() { <-db.turn }()
+	if err := db.begin(ctx); err != nil {
+		return err
+	}
+	db.open.holds++
+	return nil
+}
+
+func (db *DB) takeTurn(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return db.waited(ctx)
+	}
 	select {
 	case db.turn <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return db.waited(ctx)
 	}
-	defer func() { <-db.turn }()
-	if db.refs == 0 {
-		if err := db.open(ctx); err != nil {
-			return err
+}
+
+// View runs f in a transaction that changes nothing. f must not begin another.
+func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
+	return db.visit(ctx, func(s *session) error {
+		return s.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
+	})
+}
+
+// Update runs f in a transaction; an error takes back what it changed. f must
+// not begin another.
+func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
+	return db.visit(ctx, func(s *session) error {
+		var txid uint64
+		err := s.bolt.Update(func(tx *bbolt.Tx) error {
+			txid = uint64(tx.ID())
+			return f(&Tx{tx, db.now()})
+		})
+		if err == nil {
+			s.txid = txid
 		}
-	}
-	db.refs++
-	return nil
+		return err
+	})
 }
 
-func (db *DB) leave() error {
-	db.turn <- struct{}{}
-	defer func() { <-db.turn }()
-	if db.refs--; db.refs > 0 {
-		return nil
-	}
-	var err error
-	if db.bolt != nil {
-		err = db.bolt.Close()
-	}
-	db.bolt = nil
-	return errors.Join(err, db.lock.Close())
-}
-
-func (db *DB) waited(ctx context.Context) error {
-	return fmt.Errorf("wait for the lock of %s: %w", db.path, ctx.Err())
-}
-
-// open takes the lock and opens the file. A lock of our own comes before
-// bbolt's: that one is polled for every 50 ms, and 32 starts at once would wait
-// for most of a second.
-func (db *DB) open(ctx context.Context) (err error) {
-	if err := os.MkdirAll(filepath.Dir(db.path), 0o755); err != nil {
+// visit runs one transaction.
+func (db *DB) visit(ctx context.Context, f func(*session) error) (err error) {
+	if err := db.takeTurn(ctx); err != nil {
 		return err
 	}
-	if db.lock, err = db.takeLock(ctx); err != nil {
+	defer func() { <-db.turn }()
+	if err := db.begin(ctx); err != nil {
 		return err
 	}
-	if db.bolt, err = db.openBolt(); err != nil {
-		return errors.Join(err, db.lock.Close())
-	}
-	return nil
-}
-
-// takeLock waits in the kernel, in a goroutine that is left behind when ctx
-// ends: it then gives the lock back as soon as it gets it.
-func (db *DB) takeLock(ctx context.Context) (*os.File, error) {
-	f, err := os.OpenFile(db.path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	fd := int(f.Fd())
-	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-		return f, nil
-	}
-	locked := make(chan error, 1)
-	go func() { locked <- flock(fd) }()
-	select {
-	case err := <-locked:
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
-		}
-		return f, nil
-	case <-ctx.Done():
-		go func() {
-			<-locked
-			f.Close()
+	if db.open.holds == 0 {
+		defer func() {
+			if cerr := db.close(); cerr != nil {
+				err = errors.Join(err, cerr)
+			}
 		}()
-		return nil, db.waited(ctx)
 	}
+	return db.run(f)
 }
 
-func flock(fd int) error {
-	for {
-		if err := unix.Flock(fd, unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			return err
-		}
+// run turns what a damaged file does to bbolt into an error: it panics, or
+// reads beyond the end of a file that was cut off a moment ago, which the
+// kernel answers with SIGBUS. A panic over a file that is whole is a bug in f,
+// and goes on.
+func (db *DB) run(f func(*session) error) (err error) {
+	s := db.open
+	if s.broken != nil {
+		return s.broken
 	}
-}
-
-func (db *DB) openBolt() (b *bbolt.DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if r := recover(); r != nil {
-			err = db.corrupt(fmt.Errorf("%v", r))
+		r := recover()
+		if r == nil {
+			return
 		}
+		cause, found := r.(damage)
+		if !found {
+			if !db.isDamaged(s.lock, s.file) {
+				panic(r)
+			}
+			cause = damage{fmt.Errorf("%v", r)}
+		}
+		s.broken = db.corrupt(cause)
+		err = s.broken
 	}()
-	b, err = bbolt.Open(db.path, 0o600, &bbolt.Options{
-		NoSync: true, NoGrowSync: true, // see the package comment
-		FreelistType: bbolt.FreelistMapType,
-		Timeout:      time.Second, // our own lock is held: nobody else can have bbolt's for long
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
-		return nil, db.corrupt(err)
-	case err != nil:
-		var path *fs.PathError
-		if errors.As(err, &path) || errors.Is(err, bolterrors.ErrTimeout) {
-			return nil, fmt.Errorf("open database %s: %w", db.path, err)
-		}
-		return nil, db.corrupt(err) // "file size too small", an unreadable freelist
+	err = f(s)
+	if cause, found := errors.AsType[damage](err); found {
+		return db.corrupt(cause)
 	}
-	if err := checkLayout(b); err != nil {
-		return nil, errors.Join(fmt.Errorf("database %s: %w", db.path, err), b.Close())
-	}
-	return b, nil
+	return err
 }
 
-func checkLayout(b *bbolt.DB) error {
-	var found string
-	if err := b.View(func(tx *bbolt.Tx) error {
-		if meta := tx.Bucket(bucketMeta); meta != nil {
-			found = string(meta.Get(keyLayout))
-		}
+// damage is a contradiction within the file.
+type damage struct{ error }
+
+func damaged(format string, args ...any) damage { return damage{fmt.Errorf(format, args...)} }
+
+// begin opens the file if it is not. The caller has the turn.
+func (db *DB) begin(ctx context.Context) (err error) {
+	if db.open != nil {
 		return nil
-	}); err != nil {
+	}
+	s := &session{since: time.Now(), closed: make(chan struct{})}
+	if err := db.makeDir(); err != nil {
 		return err
 	}
-	switch found {
-	case layout:
-		return nil
-	case "":
-		return b.Update(func(tx *bbolt.Tx) error {
-			meta, err := tx.CreateBucketIfNotExists(bucketMeta)
-			if err != nil {
-				return err
-			}
-			return meta.Put(keyLayout, []byte(layout))
-		})
+	if s.lock, err = db.takeLock(ctx); err != nil {
+		return err
 	}
-	return fmt.Errorf("it has layout %q and this program knows %q: use the version that made it, or stop all containers and delete it", found, layout)
+	if err := db.openFile(s); err != nil {
+		return errors.Join(err, s.lock.Close())
+	}
+	db.open = s
+	return nil
 }
 
-// MoveAside renames a damaged file, so that a new one is made on the next
-// visit, and gives its new name.
-func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
-	lock, err := db.takeLock(ctx)
-	if err != nil {
-		return "", err
+// close closes the file, and seals it if it was written. The caller has the
+// turn.
+func (db *DB) close() error {
+	s := db.open
+	db.open = nil
+	defer close(s.closed)
+	defer s.lock.Close()
+	if s.broken != nil {
+		// bbolt may still hold locks of its own, and its Close wait for ever.
+		// Its lock on the file would outlive the descriptor, in the mapping.
+		unlock := unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
+		return errors.Join(unlock, s.file.Close())
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	name = db.path + ".corrupt-" + db.now().UTC().Format("20060102T150405.000000000")
-	return name, os.Rename(db.path, name)
+	if s.txid != 0 {
+		// Without a seal the next visit takes longer, and nothing else is lost:
+		// what was written is, and must not be reported as failed.
+		if now, err := stat(s.file, s.txid); err == nil {
+			_ = now.write(s.lock)
+		}
+	}
+	return s.bolt.Close()
 }

@@ -2,10 +2,7 @@ package boltstore
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"math/bits"
 	"net/netip"
 	"time"
@@ -17,14 +14,16 @@ import (
 
 // A pool is a bucket of buckets:
 //
-//	leases  address → Lease as JSON
-//	owners  owner, NUL, address → nothing
-//	blocks  address >> 12 → 4096 bits: taken or not
-//	ends    when it ends, address → nothing: quarantined and declined ones
-//	state   cursor, counts
+//	leases  address → Lease as JSON, and a checksum
+//	owners  owner, address → nothing, of those held
+//	ends    when it ends, address → nothing, of the others
+//	blocks  address without its last 12 bits → 4096 bits: taken or not
+//	state   cursor: the address that was given last; counts
 //
 // The bits make the next free address cost the same in a full pool as in an
-// empty one: a block of 4096 addresses is one read.
+// empty one: a block of 4096 addresses is one read. A lease is in three places,
+// and none is believed alone: what is free in one and taken in another is
+// damage, and nobody gets it.
 var (
 	bucketPools = []byte("pools")
 	inLeases    = []byte("leases")
@@ -34,9 +33,18 @@ var (
 	inState     = []byte("state")
 	keyCursor   = []byte("cursor")
 	keyCounts   = []byte("counts")
+
+	poolBuckets = [][]byte{inLeases, inOwners, inBlocks, inEnds, inState}
 )
 
-const blockBits = 12 // a block's bitmap is 512 bytes: a small row in a 4 KiB page
+const (
+	blockBits  = 12 // a block's bits are 512 bytes: a small row in a 4 KiB page
+	blockBytes = 1 << blockBits / 8
+)
+
+// expireAtOnce bounds what one visit pays for others' quarantines that have run
+// out: after it, only who would find the pool full goes on.
+const expireAtOnce = 64
 
 // pool is one pool within a transaction.
 type pool struct {
@@ -56,12 +64,12 @@ func openPool(tx *bbolt.Tx, name string, now time.Time) (*pool, error) {
 		return nil, nil
 	}
 	p := &pool{now: now, leases: b.Bucket(inLeases), owners: b.Bucket(inOwners), blocks: b.Bucket(inBlocks), ends: b.Bucket(inEnds), state: b.Bucket(inState)}
-	if v := p.state.Get(keyCounts); v != nil {
-		if err := json.Unmarshal(v, &p.counts); err != nil {
-			return nil, fmt.Errorf("%w: counts of pool %q: %w", ipam.ErrCorrupt, name, err)
-		}
+	if p.leases == nil || p.owners == nil || p.blocks == nil || p.ends == nil || p.state == nil {
+		return nil, damaged("pool %q lacks a bucket", name)
 	}
-	return p, nil
+	var err error
+	p.counts, err = decodeCounts(p.state.Get(keyCounts))
+	return p, err
 }
 
 // makePool finds or makes the pool, and frees what has run out.
@@ -70,66 +78,82 @@ func makePool(tx *bbolt.Tx, name string, now time.Time) (*pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := pools.CreateBucketIfNotExists([]byte(name))
-	if err != nil {
-		return nil, err
-	}
-	for _, in := range [][]byte{inLeases, inOwners, inBlocks, inEnds, inState} {
-		if _, err := b.CreateBucketIfNotExists(in); err != nil {
+	if pools.Bucket([]byte(name)) == nil {
+		b, err := pools.CreateBucket([]byte(name))
+		if err != nil {
 			return nil, err
+		}
+		for _, in := range poolBuckets {
+			if _, err := b.CreateBucket(in); err != nil {
+				return nil, err
+			}
 		}
 	}
 	p, err := openPool(tx, name, now)
 	if err != nil {
 		return nil, err
 	}
-	return p, p.expire()
+	_, err = p.expire(expireAtOnce)
+	return p, err
 }
 
-// expire frees what is out of quarantine. It reads one key where there is none.
-func (p *pool) expire() error {
-	for {
+// expire frees up to n of what has run out, and says how many it found. It
+// reads one key where there is none.
+func (p *pool) expire(n int) (found int, err error) {
+	for ; found < n; found++ {
 		k, _ := p.ends.Cursor().First()
-		if k == nil || binary.BigEndian.Uint64(k) > uint64(p.now.UnixNano()) {
-			return nil
+		if k == nil || endOf(k).After(p.now) {
+			return found, nil
 		}
-		a, ok := netip.AddrFromSlice(k[8:])
-		if !ok {
-			return fmt.Errorf("%w: end of a quarantine %x", ipam.ErrCorrupt, k)
-		}
-		l, err := p.lease(a)
+		l, err := p.ended(k)
 		if err != nil {
-			return err
-		}
-		if l == nil {
-			return fmt.Errorf("%w: quarantine of %s without a lease", ipam.ErrCorrupt, a)
+			return found, err
 		}
 		if err := p.remove(*l); err != nil {
-			return err
+			return found, err
 		}
 	}
+	return found, nil
 }
 
-// lease gives the row of an address, nil if it is free.
+// ended gives the lease of a key of ends.
+func (p *pool) ended(k []byte) (*ipam.Lease, error) {
+	a, ok := netip.AddrFromSlice(k[8:])
+	if !ok {
+		return nil, damaged("end of a quarantine %x", k)
+	}
+	l, err := p.lease(a)
+	if err == nil && l == nil {
+		err = damaged("quarantine of %s without a lease", a)
+	}
+	return l, err
+}
+
+// lease gives the row of an address, nil if there is none.
 func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
-	v := p.leases.Get(a.AsSlice())
+	key := a.AsSlice()
+	v := p.leases.Get(key)
 	if v == nil {
 		return nil, nil
 	}
-	var l ipam.Lease
-	if err := json.Unmarshal(v, &l); err != nil {
-		return nil, fmt.Errorf("%w: lease of %s: %w", ipam.ErrCorrupt, a, err)
-	}
-	return &l, nil
+	l, err := decode(key, v)
+	return &l, err
 }
 
-// put writes a lease and all that finds it. The address must be free.
+// put writes a lease and all that finds it. The address must be free in every
+// place.
 func (p *pool) put(l ipam.Lease) error {
-	v, err := json.Marshal(l)
+	key := l.Addr.AsSlice()
+	if p.leases.Get(key) != nil {
+		return damaged("%s has a lease and no bit", l.Addr)
+	}
+	if err := p.mark(l.Addr, true); err != nil {
+		return err
+	}
+	v, err := encode(l)
 	if err != nil {
 		return err
 	}
-	key := l.Addr.AsSlice()
 	if err := p.leases.Put(key, v); err != nil {
 		return err
 	}
@@ -138,35 +162,50 @@ func (p *pool) put(l ipam.Lease) error {
 	} else {
 		err = p.ends.Put(endKey(l.Until, key), []byte{})
 	}
-	return errors.Join(err, p.mark(l.Addr, true), p.count(l.State, 1))
+	if err != nil {
+		return err
+	}
+	return p.count(l.State, 1)
 }
 
 // remove is the opposite of put.
 func (p *pool) remove(l ipam.Lease) error {
 	key := l.Addr.AsSlice()
-	err := p.leases.Delete(key)
-	if l.State == ipam.Held {
-		err = errors.Join(err, p.owners.Delete(ownerKey(l.Owner, key)))
-	} else {
-		err = errors.Join(err, p.ends.Delete(endKey(l.Until, key)))
+	if err := p.mark(l.Addr, false); err != nil {
+		return err
 	}
-	return errors.Join(err, p.mark(l.Addr, false), p.count(l.State, -1))
+	if err := p.leases.Delete(key); err != nil {
+		return err
+	}
+	var err error
+	if l.State == ipam.Held {
+		err = p.owners.Delete(ownerKey(l.Owner, key))
+	} else {
+		err = p.ends.Delete(endKey(l.Until, key))
+	}
+	if err != nil {
+		return err
+	}
+	return p.count(l.State, -1)
 }
 
 func (p *pool) count(s ipam.State, by int) error {
-	switch s {
-	case ipam.Held:
-		p.counts.Held += by
-	case ipam.Quarantined:
-		p.counts.Quarantined += by
-	case ipam.Declined:
-		p.counts.Declined += by
-	}
+	p.counts.Add(s, by)
 	v, err := json.Marshal(p.counts)
 	if err != nil {
 		return err
 	}
 	return p.state.Put(keyCounts, v)
+}
+
+func decodeCounts(v []byte) (c ipam.Counts, err error) {
+	if v == nil {
+		return c, nil
+	}
+	if err := json.Unmarshal(v, &c); err != nil {
+		return c, damaged("counts: %w", err)
+	}
+	return c, nil
 }
 
 // held gives the addresses of an owner.
@@ -176,21 +215,38 @@ func (p *pool) held(o ipam.Owner) (addrs []netip.Addr, err error) {
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
 		a, ok := netip.AddrFromSlice(k[len(prefix):])
 		if !ok {
-			return nil, fmt.Errorf("%w: owner %q", ipam.ErrCorrupt, k)
+			return nil, damaged("owner %q", k)
 		}
 		addrs = append(addrs, a)
 	}
 	return addrs, nil
 }
 
-// ownerKey quotes nothing: none of the fields can hold a NUL (network and
-// interface names cannot, attachment ids are hex).
-func ownerKey(o ipam.Owner, addr []byte) []byte {
-	return append([]byte(o.Attachment+"\x00"+o.Network+"\x00"+o.Interface+"\x00"), addr...)
+// mark sets an address's bit, or clears it.
+func (p *pool) mark(a netip.Addr, taken bool) error {
+	key, bit := blockOf(a)
+	block := make([]byte, blockBytes)
+	copy(block, p.blocks.Get(key))
+	if taken == (block[bit/8]&(1<<(bit%8)) != 0) {
+		return damaged("%s is marked taken and has no lease, or the other way round", a)
+	}
+	block[bit/8] ^= 1 << (bit % 8)
+	return p.blocks.Put(key, block)
 }
 
-func endKey(until time.Time, addr []byte) []byte {
-	return append(binary.BigEndian.AppendUint64(nil, uint64(until.UnixNano())), addr...)
+// search gives the first address of the spans that is free and may be given
+// out; the zero Addr if there is none.
+func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
+	for _, s := range spans {
+		for a := s.First; a.IsValid() && !s.Last.Less(a); a = a.Next() {
+			key, bit := blockOf(a)
+			bit, free := firstFree(p.blocks.Get(key), bit)
+			if a = inBlock(a, bit); free && !s.Last.Less(a) && in.Check(a) == nil {
+				return a
+			}
+		}
+	}
+	return netip.Addr{}
 }
 
 // blockOf gives the key of an address's block, and its bit there. The key is
@@ -203,47 +259,18 @@ func blockOf(a netip.Addr) (key []byte, bit int) {
 	return b[:n-1], bit
 }
 
-func (p *pool) mark(a netip.Addr, taken bool) error {
-	key, bit := blockOf(a)
-	block := make([]byte, 1<<blockBits/8)
-	copy(block, p.blocks.Get(key))
-	if taken {
-		block[bit/8] |= 1 << (bit % 8)
-	} else {
-		block[bit/8] &^= 1 << (bit % 8)
-	}
-	return p.blocks.Put(key, block)
-}
-
-// search gives the first address of the spans that is free and may be given
-// out; the zero Addr if there is none.
-func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
-	for _, s := range spans {
-		for off := s.First; off <= s.Last; {
-			a := in.At(off)
-			key, bit := blockOf(a)
-			free, ok := firstFree(p.blocks.Get(key), bit)
-			skip := uint64(free - bit)
-			if skip > s.Last-off {
-				break
-			}
-			off += skip
-			if ok && in.Check(in.At(off)) == nil {
-				return in.At(off)
-			}
-			if ok {
-				if off == s.Last {
-					break
-				}
-				off++
-			}
-		}
-	}
-	return netip.Addr{}
+// inBlock gives the address of another bit of a's block.
+func inBlock(a netip.Addr, bit int) netip.Addr {
+	b := a.AsSlice()
+	n := len(b)
+	b[n-2] = b[n-2]&^0x0f | byte(bit>>8)
+	b[n-1] = byte(bit)
+	a, _ = netip.AddrFromSlice(b)
+	return a
 }
 
 // firstFree gives the first bit from bit on that is not set; if there is none,
-// the first of the next block, and false. A block that does not exist is free.
+// the last, and false. A block that does not exist is free.
 func firstFree(block []byte, bit int) (int, bool) {
 	if block == nil {
 		return bit, true
@@ -257,5 +284,5 @@ func firstFree(block []byte, bit int) (int, bool) {
 			return i*8 + bits.TrailingZeros8(^b), true
 		}
 	}
-	return 1 << blockBits, false
+	return 1<<blockBits - 1, false
 }

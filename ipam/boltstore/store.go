@@ -2,8 +2,8 @@ package boltstore
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -14,43 +14,41 @@ var _ ipam.Store = (*DB)(nil)
 
 // Claim implements [ipam.Store].
 func (db *DB) Claim(ctx context.Context, name string, l ipam.Lease) error {
+	if !l.Addr.IsValid() || l.Addr.Is4In6() || l.Addr.Zone() != "" {
+		return fmt.Errorf("claim %q: not a plain address", l.Addr)
+	}
 	return db.change(ctx, name, func(p *pool) error {
 		old, err := p.lease(l.Addr)
 		if err != nil {
 			return err
 		}
-		if old != nil {
-			switch {
-			case old.State == ipam.Held && old.Owner == l.Owner:
-				return nil
-			case old.State != ipam.Quarantined || l.Name == "" || old.Name != l.Name || old.MAC != l.MAC:
-				return fmt.Errorf("%w: %s %s", ipam.ErrTaken, l.Addr, holder(*old))
-			}
-			if err := p.remove(*old); err != nil {
-				return err
-			}
+		if old != nil && old.State == ipam.Held && old.Owner == l.Owner {
+			return nil
 		}
-		l.State, l.Until = ipam.Held, time.Time{}
-		return p.put(l)
+		return p.take(old, l)
 	})
 }
 
-// holder says what is known of who has an address.
-func holder(l ipam.Lease) string {
-	switch l.State {
-	case ipam.Quarantined:
-		return "was released a moment ago, and is quarantined until " + l.Until.UTC().Format(time.TimeOnly) + " UTC"
-	case ipam.Declined:
-		return "is held by somebody else on the LAN; it is tried again after " + l.Until.UTC().Format(time.TimeOnly) + " UTC"
+// take gives l's address to its owner, unless old, the row that is there, is
+// against it.
+func (p *pool) take(old *ipam.Lease, l ipam.Lease) error {
+	if old != nil {
+		if err := old.Bars(l, p.now); err != nil {
+			return err
+		}
+		if err := p.remove(*old); err != nil {
+			return err
+		}
 	}
-	if l.Name != "" {
-		return fmt.Sprintf("is held by %q (attachment %s)", l.Name, l.Owner.Attachment)
-	}
-	return "is held by attachment " + l.Owner.Attachment
+	l.State, l.Until = ipam.Held, time.Time{}
+	return p.put(l)
 }
 
 // Next implements [ipam.Store].
 func (db *DB) Next(ctx context.Context, name string, in ipam.Pool, l ipam.Lease) (got netip.Addr, err error) {
+	if err := in.Validate(); err != nil {
+		return got, err
+	}
 	err = db.change(ctx, name, func(p *pool) error {
 		mine, err := p.held(l.Owner)
 		if err != nil {
@@ -60,25 +58,50 @@ func (db *DB) Next(ctx context.Context, name string, in ipam.Pool, l ipam.Lease)
 			got = mine[0]
 			return nil
 		}
-		var last uint64
-		cursor := p.state.Get(keyCursor)
-		if cursor != nil {
-			last = binary.BigEndian.Uint64(cursor)
-		}
-		if got = p.search(in, in.Spans(last, cursor == nil)); !got.IsValid() {
-			c := p.counts
-			return fmt.Errorf("%w in subnet %s: %d held, %d in quarantine, %d held by others on the LAN", ipam.ErrPoolFull, in.Subnet, c.Held, c.Quarantined, c.Declined)
-		}
-		if err := p.state.Put(keyCursor, binary.BigEndian.AppendUint64(nil, in.Offset(got))); err != nil {
-			return err
-		}
-		l.Addr, l.State, l.Until = got, ipam.Held, time.Time{}
-		return p.put(l)
+		got, err = p.next(in, l)
+		return err
 	})
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	return got, nil
+}
+
+func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
+	start, told := l.Addr, l.Addr.IsValid()
+	if last, ok := netip.AddrFromSlice(p.state.Get(keyCursor)); ok && !told {
+		start = last.Next()
+	}
+	spans := in.Spans(start)
+	if told && spans[0].First == start && in.Check(start) == nil {
+		// Its own address of a moment ago has its bit set, and search would go
+		// past it.
+		old, err := p.lease(start)
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		if old != nil && old.Bars(l, p.now) == nil {
+			return start, p.take(old, l)
+		}
+	}
+	got := p.search(in, spans)
+	for !got.IsValid() {
+		n, err := p.expire(math.MaxInt)
+		if err != nil {
+			return got, err
+		}
+		if n == 0 {
+			return got, p.counts.Full(in)
+		}
+		got = p.search(in, spans)
+	}
+	if !told {
+		if err := p.state.Put(keyCursor, got.AsSlice()); err != nil {
+			return got, err
+		}
+	}
+	l.Addr = got
+	return got, p.take(nil, l)
 }
 
 // Release implements [ipam.Store].
@@ -89,7 +112,14 @@ func (db *DB) Release(ctx context.Context, name string, o ipam.Owner, quarantine
 			return err
 		}
 		for _, a := range mine {
-			if err := p.end(a, ipam.Quarantined, quarantine); err != nil {
+			l, err := p.lease(a)
+			if err != nil {
+				return err
+			}
+			if l == nil {
+				return damaged("%s has an owner and no lease", a)
+			}
+			if err := p.end(*l, ipam.Quarantined, quarantine); err != nil {
 				return err
 			}
 		}
@@ -101,40 +131,34 @@ func (db *DB) Release(ctx context.Context, name string, o ipam.Owner, quarantine
 func (db *DB) Decline(ctx context.Context, name string, a netip.Addr, o ipam.Owner, d time.Duration) error {
 	return db.change(ctx, name, func(p *pool) error {
 		l, err := p.lease(a)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if l == nil || l.State != ipam.Held || l.Owner != o {
+		case l == nil || l.Owner != o || l.State == ipam.Quarantined:
 			return fmt.Errorf("decline %s: it is not held by attachment %s", a, o.Attachment)
+		case l.State == ipam.Declined:
+			return nil
 		}
-		return p.end(a, ipam.Declined, d)
+		return p.end(*l, ipam.Declined, d)
 	})
 }
 
 // end takes an address from its holder, and keeps it from others for a while.
-func (p *pool) end(a netip.Addr, s ipam.State, d time.Duration) error {
-	l, err := p.lease(a)
-	if err != nil {
-		return err
-	}
-	if l == nil {
-		return fmt.Errorf("%w: %s has an owner and no lease", ipam.ErrCorrupt, a)
-	}
-	if err := p.remove(*l); err != nil || d <= 0 {
+func (p *pool) end(l ipam.Lease, s ipam.State, d time.Duration) error {
+	if err := p.remove(l); err != nil || d <= 0 {
 		return err
 	}
 	l.State, l.Until = s, p.now.Add(d)
-	return p.put(*l)
+	return p.put(l)
 }
 
 // Leases implements [ipam.Store].
 func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
-		return p.leases.ForEach(func(k, _ []byte) error {
-			a, _ := netip.AddrFromSlice(k)
-			l, err := p.lease(a)
-			if err == nil && (l.State == ipam.Held || l.Until.After(p.now)) {
-				leases = append(leases, *l)
+		return p.leases.ForEach(func(k, v []byte) error {
+			l, err := decode(k, v)
+			if err == nil && !l.Over(p.now) {
+				leases = append(leases, l)
 			}
 			return err
 		})
@@ -146,22 +170,15 @@ func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err
 func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
 		c = p.counts
-		return p.ends.ForEach(func(k, _ []byte) error {
-			if binary.BigEndian.Uint64(k) > uint64(p.now.UnixNano()) {
-				return nil
-			}
-			a, _ := netip.AddrFromSlice(k[8:])
-			l, err := p.lease(a)
-			if err != nil || l == nil {
+		ends := p.ends.Cursor()
+		for k, _ := ends.First(); k != nil && !endOf(k).After(p.now); k, _ = ends.Next() {
+			l, err := p.ended(k)
+			if err != nil {
 				return err
 			}
-			if l.State == ipam.Quarantined {
-				c.Quarantined--
-			} else {
-				c.Declined--
-			}
-			return nil
-		})
+			c.Add(l.State, -1)
+		}
+		return nil
 	})
 	return c, err
 }

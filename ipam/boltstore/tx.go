@@ -9,14 +9,17 @@ import (
 )
 
 // Tx is one transaction over the rows of others than this package: opaque
-// values in buckets, which need no making. Values are valid until it ends.
+// values in buckets, which need no making. Values are valid until it ends, and
+// must not be changed.
 type Tx struct {
 	tx  *bbolt.Tx
 	now time.Time
 }
 
-// rows keeps the buckets of others apart from our own.
-func rows(bucket string) []byte { return []byte("rows/" + bucket) }
+// rowsPrefix keeps the buckets of others apart from our own.
+const rowsPrefix = "rows/"
+
+func rows(bucket string) []byte { return []byte(rowsPrefix + bucket) }
 
 // Get gives the value of a key, and whether it is there.
 func (t *Tx) Get(bucket, key string) ([]byte, bool) {
@@ -24,8 +27,20 @@ func (t *Tx) Get(bucket, key string) ([]byte, bool) {
 	if b == nil {
 		return nil, false
 	}
-	v := b.Get([]byte(key))
-	return v, v != nil
+	row := b.Get([]byte(key))
+	if row == nil {
+		return nil, false
+	}
+	return mustOpen([]byte(key), row), true
+}
+
+// mustOpen panics over a row with a bad checksum; run makes an error of it.
+func mustOpen(key, row []byte) []byte {
+	v, err := opened(key, row)
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 // Put sets the value of a key. Keys may not be empty.
@@ -34,10 +49,7 @@ func (t *Tx) Put(bucket, key string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	if value == nil {
-		value = []byte{} // bbolt gives back nil for "not there"
-	}
-	return b.Put([]byte(key), value)
+	return b.Put([]byte(key), summed([]byte(key), value))
 }
 
 // Delete deletes a key; an absent one is nil.
@@ -49,8 +61,8 @@ func (t *Tx) Delete(bucket, key string) error {
 	return b.Delete([]byte(key))
 }
 
-// Prefix gives the keys that begin with prefix, in order. Nothing may be
-// changed in the bucket meanwhile.
+// Prefix gives the keys that begin with prefix, in order; with "", all.
+// Nothing may be changed in the bucket meanwhile.
 func (t *Tx) Prefix(bucket, prefix string) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		b := t.tx.Bucket(rows(bucket))
@@ -59,7 +71,7 @@ func (t *Tx) Prefix(bucket, prefix string) iter.Seq2[string, []byte] {
 		}
 		c := b.Cursor()
 		for k, v := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
-			if !yield(string(k), v) {
+			if !yield(string(k), mustOpen(k, v)) {
 				return
 			}
 		}

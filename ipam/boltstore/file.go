@@ -1,0 +1,154 @@
+package boltstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+// layout is the version of what is in the file. Another one is refused, never
+// misread.
+const layout = "1"
+
+var (
+	bucketMeta = []byte("boltstore")
+	keyLayout  = []byte("layout")
+)
+
+// errLayout is what another layout is refused with.
+var errLayout = errors.New("it was made by another version of this program: use that one, or stop all containers and delete it")
+
+func (db *DB) makeDir() error {
+	if err := os.MkdirAll(filepath.Dir(db.path), 0o755); err != nil {
+		return fmt.Errorf("make the database's directory: %w", err)
+	}
+	return nil
+}
+
+// options: nothing is synced, see the package comment. The list of free pages
+// is kept in the file, or opening would have to read all of it.
+func options() *bbolt.Options {
+	return &bbolt.Options{
+		NoSync: true, NoGrowSync: true, NoStatistics: true,
+		FreelistType: bbolt.FreelistMapType,
+		Timeout:      time.Second, // our own lock is held: bbolt's is free unless somebody deleted ours
+	}
+}
+
+// openFile opens the file that is looked at first, so that nobody can change
+// it for another in between.
+func (db *DB) openFile(s *session) (err error) {
+	s.file, err = db.fileOrNew(s.lock)
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	asSealed, err := db.trusted(s.lock, s.file)
+	if err != nil {
+		return errors.Join(err, s.file.Close())
+	}
+	o := options()
+	o.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return s.file, nil }
+	if s.bolt, err = bbolt.Open(db.path, 0o600, o); err != nil {
+		return fmt.Errorf("open database %q: %w", db.path, err)
+	}
+	var txid uint64
+	if err := s.bolt.View(func(tx *bbolt.Tx) error {
+		txid = uint64(tx.ID())
+		return checkLayout(tx)
+	}); err != nil {
+		return errors.Join(fmt.Errorf("database %q: %w", db.path, err), s.bolt.Close())
+	}
+	if !asSealed {
+		s.txid = txid // seal it: once read through is enough
+	}
+	return nil
+}
+
+func (db *DB) fileOrNew(lock *os.File) (*os.File, error) {
+	const flags = os.O_RDWR | unix.O_NOFOLLOW
+	f, err := os.OpenFile(db.path, flags, 0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := db.create(lock); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(db.path, flags, 0)
+}
+
+// create makes the file under another name first: whoever is killed here leaves
+// no half of a file under its own.
+func (db *DB) create(lock *os.File) error {
+	fresh := db.path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	b, err := bbolt.Open(fresh, 0o600, options())
+	if err != nil {
+		return err
+	}
+	err = b.Update(func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucket(bucketMeta)
+		if err != nil {
+			return err
+		}
+		return meta.Put(keyLayout, []byte(layout))
+	})
+	if err := errors.Join(err, b.Close(), seal{}.write(lock)); err != nil {
+		return err
+	}
+	return os.Rename(fresh, db.path)
+}
+
+func checkLayout(tx *bbolt.Tx) error {
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil {
+		return errLayout
+	}
+	return sameLayout(meta.Get(keyLayout))
+}
+
+func sameLayout(found []byte) error {
+	if string(found) != layout {
+		return fmt.Errorf("layout %q, and this program knows %q: %w", found, layout, errLayout)
+	}
+	return nil
+}
+
+// MoveAside renames a damaged file, so that a new one is made on the next
+// visit, and gives its new name. It gives "" where the file is whole, or is
+// not there: somebody else who found the damage was quicker, and what is in the
+// new one counts. It must not be called from within a Hold.
+func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
+	if err := db.makeDir(); err != nil {
+		return "", err
+	}
+	lock, err := db.takeLock(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	f, err := os.OpenFile(db.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("open database: %w", err)
+	}
+	defer f.Close()
+	if !db.isDamaged(lock, f) {
+		return "", nil
+	}
+	name = db.path + ".corrupt-" + db.now().UTC().Format("20060102T150405.000000000")
+	if err := errors.Join(seal{}.write(lock), os.Rename(db.path, name)); err != nil {
+		return "", fmt.Errorf("move the damaged database aside: %w", err)
+	}
+	return name, nil
+}

@@ -1,0 +1,160 @@
+package storetest
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/lanyard-net/lanyard/ipam"
+)
+
+var ends = []test{
+	{"a release frees all of the owner's, and nothing else", func(s *store) {
+		s.mustClaim("a", "192.168.50.9")
+		s.mustClaim("a", "192.168.50.11")
+		s.mustClaim("b", "192.168.50.10")
+		s.mustRelease("c", time.Minute)
+		s.mustRelease("a", 0)
+		s.mustRelease("a", 0)
+		s.want(held("b", "192.168.50.10"))
+		s.mustClaim("b", "192.168.50.9")
+	}},
+	{"a release in a pool that nobody knows", func(s *store) {
+		s.mustRelease("a", time.Minute)
+		s.want()
+	}},
+	{"a quarantine binds others, and for its time", func(s *store) {
+		s.mustClaim("a", "192.168.50.9")
+		s.mustRelease("a", 30*time.Second)
+		until := s.Now().Add(30 * time.Second)
+		s.want(in(ipam.Quarantined, leaseOf("a", "192.168.50.9"), until))
+		s.wantTaken(leaseOf("b", "192.168.50.9"), "quarantined", `"ca"`, until.Format(time.TimeOnly))
+		s.move(30*time.Second - 1)
+		s.wantTaken(leaseOf("b", "192.168.50.9"))
+		s.move(1)
+		s.want()
+		s.mustClaim("b", "192.168.50.9")
+		s.want(held("b", "192.168.50.9"))
+	}},
+	{"releasing again does not make a quarantine longer", func(s *store) {
+		s.mustClaim("a", "192.168.50.9")
+		s.mustRelease("a", 30*time.Second)
+		until := s.Now().Add(30 * time.Second)
+		s.move(20 * time.Second)
+		s.mustRelease("a", 30*time.Second)
+		s.want(in(ipam.Quarantined, leaseOf("a", "192.168.50.9"), until))
+	}},
+	{"the same name with the same MAC takes its own back at once", func(s *store) {
+		s.mustClaim("a", "192.168.50.9")
+		s.mustRelease("a", 30*time.Second)
+		restarted := leaseOf("a2", "192.168.50.9")
+		for _, other := range []struct{ name, mac string }{{"ca", "02:00:00:00:00:01"}, {"cb", restarted.MAC}, {"", restarted.MAC}} {
+			l := restarted
+			l.Name, l.MAC = other.name, other.mac
+			s.wantTaken(l)
+		}
+		restarted.Name = "ca"
+		if err := s.Claim(s.Context(), s.pool, restarted); err != nil {
+			s.Fatal(err)
+		}
+		s.move(time.Hour) // the quarantine's end is no longer one
+		s.want(in(ipam.Held, restarted, time.Time{}))
+		s.wantTaken(leaseOf("b", "192.168.50.9"))
+	}},
+	{"two without a name are not the same", func(s *store) {
+		l := leaseOf("a", "192.168.50.9")
+		l.Name, l.MAC = "", ""
+		if err := s.Claim(s.Context(), s.pool, l); err != nil {
+			s.Fatal(err)
+		}
+		s.mustRelease("a", time.Minute)
+		l.Owner.Attachment = "b"
+		s.wantTaken(l)
+	}},
+	{"next passes over what is in quarantine, until it is over", func(s *store) {
+		p := pool("192.168.50.0/30")
+		s.wantNext(p, lease("a"), "192.168.50.1")
+		s.wantNext(p, lease("b"), "192.168.50.2")
+		s.mustRelease("a", 30*time.Second)
+		s.wantFull(p, 1, 1, 0)
+		s.move(30 * time.Second)
+		s.wantNext(p, lease("c"), "192.168.50.1")
+		s.want(held("c", "192.168.50.1"), held("b", "192.168.50.2"))
+	}},
+	{"a declined address is nobody's for a time, not even the owner's", func(s *store) {
+		p := pool("192.168.50.0/30")
+		s.wantNext(p, lease("a"), "192.168.50.1")
+		s.mustDecline("a", "192.168.50.1", 10*time.Minute)
+		until := s.Now().Add(10 * time.Minute)
+		s.want(in(ipam.Declined, leaseOf("a", "192.168.50.1"), until))
+		s.wantTaken(leaseOf("a", "192.168.50.1"), "somebody else on the LAN", until.Format(time.TimeOnly))
+		s.wantNext(p, lease("a"), "192.168.50.2")
+		s.wantFull(p, 1, 0, 1)
+		s.mustRelease("a", 0)
+		s.want(in(ipam.Declined, leaseOf("a", "192.168.50.1"), until))
+		s.move(10 * time.Minute)
+		s.want()
+		s.mustClaim("b", "192.168.50.1")
+	}},
+	{"only its holder declines an address, and may do so twice", func(s *store) {
+		s.mustClaim("a", "192.168.50.9")
+		s.mustClaim("b", "192.168.50.10")
+		s.mustRelease("b", time.Minute)
+		before := s.Now().Add(time.Minute)
+		for _, c := range []struct{ id, addr string }{{"b", "192.168.50.9"}, {"a", "192.168.50.77"}, {"b", "192.168.50.10"}} {
+			err := s.Decline(s.Context(), s.pool, netip.MustParseAddr(c.addr), lease(c.id).Owner, time.Minute)
+			if err == nil {
+				s.Fatalf("decline %s of %s: no error", c.addr, c.id)
+			}
+			wantWords(s, err, c.addr)
+		}
+		s.want(held("a", "192.168.50.9"), in(ipam.Quarantined, leaseOf("b", "192.168.50.10"), before))
+		s.mustDecline("a", "192.168.50.9", time.Hour)
+		until := s.Now().Add(time.Hour)
+		s.move(time.Minute)
+		s.mustDecline("a", "192.168.50.9", time.Hour)
+		s.want(in(ipam.Declined, leaseOf("a", "192.168.50.9"), until))
+	}},
+	{"many quarantines that end at once", func(s *store) {
+		p := pool("192.168.48.0/22")
+		for i := range 300 {
+			s.mustNext(p, lease(fmt.Sprint(i)))
+			s.mustRelease(fmt.Sprint(i), time.Second)
+		}
+		if c, err := s.Count(s.Context(), s.pool); err != nil || c.Quarantined != 300 {
+			s.Fatalf("count: %+v, %v", c, err)
+		}
+		s.move(time.Second)
+		s.want()
+		s.mustClaim("x", "192.168.48.200")
+		s.want(held("x", "192.168.48.200"))
+	}},
+	{"a full pool of quarantines that ended", func(s *store) {
+		p := pool("192.168.50.0/24")
+		for i := range 254 {
+			s.mustNext(p, lease(fmt.Sprint(i)))
+		}
+		s.wantFull(p, 254, 0, 0)
+		for i := range 254 {
+			s.mustRelease(fmt.Sprint(i), time.Second)
+		}
+		s.wantFull(p, 0, 254, 0)
+		s.move(time.Second)
+		last := leaseOf("x", "192.168.50.254")
+		s.wantNext(p, last, "192.168.50.254")
+		s.want(in(ipam.Held, last, time.Time{}))
+	}},
+	{"removing a pool", func(s *store) {
+		p := pool("192.168.50.0/24")
+		s.wantNext(p, lease("a"), "192.168.50.1")
+		s.mustClaim("b", "192.168.50.9")
+		s.mustRelease("b", time.Hour)
+		for range 2 {
+			if err := s.RemovePool(s.Context(), s.pool); err != nil {
+				s.Fatal(err)
+			}
+			s.want()
+		}
+		s.wantNext(p, lease("c"), "192.168.50.1") // the cursor went, too
+	}},
+}

@@ -1,0 +1,190 @@
+// Package storetest is the one suite that every [ipam.Store] passes. It says in
+// code what the comments of the interface say in words.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/lanyard-net/lanyard/ipam"
+)
+
+// Run runs the suite. open gives a store that is empty, or a pool apart from
+// all others' at least, and tells time by now.
+func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ipam.Store) {
+	for _, group := range [][]test{claims, nexts, ends, whole} {
+		for _, c := range group {
+			t.Run(c.name, func(t *testing.T) {
+				clock := &clock{now: time.Date(2024, 2, 29, 23, 59, 30, 0, time.UTC)}
+				c.run(&store{T: t, clock: clock, Store: open(t, clock.Now), pool: "web50/192.168.50.0/24"})
+			})
+		}
+	}
+}
+
+type test struct {
+	name string
+	run  func(*store)
+}
+
+// clock stands still until it is moved.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// store is a store under test, and one pool of it.
+type store struct {
+	*testing.T
+	*clock
+	ipam.Store
+	pool string
+}
+
+// lease is what the attachment id, of the container "c"+id, asks for.
+func lease(id string) ipam.Lease {
+	return ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: "c" + id, MAC: "02:42:c0:a8:32:09"}
+}
+
+func leaseOf(id, addr string) ipam.Lease {
+	l := lease(id)
+	l.Addr = netip.MustParseAddr(addr)
+	return l
+}
+
+// pool is a subnet, its ranges, and "address=why" for what is reserved.
+func pool(subnet string, rest ...string) ipam.Pool {
+	p := ipam.Pool{Subnet: netip.MustParsePrefix(subnet), Reserved: map[netip.Addr]string{}}
+	for _, s := range rest {
+		if a, why, ok := strings.Cut(s, "="); ok {
+			p.Reserved[netip.MustParseAddr(a)] = why
+		} else {
+			p.Ranges = append(p.Ranges, netip.MustParsePrefix(s))
+		}
+	}
+	return p
+}
+
+func (s *store) mustClaim(id, addr string) {
+	s.Helper()
+	if err := s.Claim(s.Context(), s.pool, leaseOf(id, addr)); err != nil {
+		s.Fatalf("claim %s for %s: %v", addr, id, err)
+	}
+}
+
+// wantTaken wants a refusal that has all words.
+func (s *store) wantTaken(l ipam.Lease, words ...string) {
+	s.Helper()
+	err := s.Claim(s.Context(), s.pool, l)
+	if !errors.Is(err, ipam.ErrTaken) {
+		s.Fatalf("claim %s for %s: got %v, want ErrTaken", l.Addr, l.Owner.Attachment, err)
+	}
+	wantWords(s, err, append(words, l.Addr.String())...)
+}
+
+func wantWords(t testing.TB, err error, words ...string) {
+	t.Helper()
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("error %q lacks %q", err, w)
+		}
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %q has several lines", err)
+	}
+}
+
+func (s *store) mustNext(p ipam.Pool, l ipam.Lease) string {
+	s.Helper()
+	a, err := s.Next(s.Context(), s.pool, p, l)
+	if err != nil {
+		s.Fatalf("next of %s for %s: %v", p, l.Owner.Attachment, err)
+	}
+	return a.String()
+}
+
+func (s *store) wantNext(p ipam.Pool, l ipam.Lease, want string) {
+	s.Helper()
+	if got := s.mustNext(p, l); got != want {
+		s.Fatalf("next of %s for %s: got %s, want %s", p, l.Owner.Attachment, got, want)
+	}
+}
+
+// wantFull wants no address, and the counts in the error.
+func (s *store) wantFull(p ipam.Pool, held, quarantined, declined int) {
+	s.Helper()
+	a, err := s.Next(s.Context(), s.pool, p, lease("one-too-many"))
+	if !errors.Is(err, ipam.ErrPoolFull) {
+		s.Fatalf("next of %s: got %s, %v; want ErrPoolFull", p, a, err)
+	}
+	wantWords(s, err, p.Subnet.String(), fmt.Sprintf("%d held, %d in quarantine, %d held by others", held, quarantined, declined))
+}
+
+func (s *store) mustRelease(id string, quarantine time.Duration) {
+	s.Helper()
+	if err := s.Release(s.Context(), s.pool, lease(id).Owner, quarantine); err != nil {
+		s.Fatalf("release %s: %v", id, err)
+	}
+}
+
+func (s *store) mustDecline(id, addr string, d time.Duration) {
+	s.Helper()
+	if err := s.Decline(s.Context(), s.pool, netip.MustParseAddr(addr), lease(id).Owner, d); err != nil {
+		s.Fatalf("decline %s of %s: %v", addr, id, err)
+	}
+}
+
+// want wants these leases, in this order, and counts to match.
+func (s *store) want(want ...ipam.Lease) {
+	s.Helper()
+	got, err := s.Leases(s.Context(), s.pool)
+	if err != nil {
+		s.Fatal(err)
+	}
+	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if diff := cmp.Diff(want, got, same, cmpopts.EquateEmpty(), cmpopts.EquateApproxTime(0)); diff != "" {
+		s.Fatalf("leases (-want +got):\n%s", diff)
+	}
+	var counts ipam.Counts
+	for _, l := range want {
+		counts.Add(l.State, 1)
+	}
+	if got, err := s.Count(s.Context(), s.pool); err != nil || got != counts {
+		s.Fatalf("count: got %+v, %v; want %+v", got, err, counts)
+	}
+}
+
+func in(state ipam.State, l ipam.Lease, until time.Time) ipam.Lease {
+	l.State, l.Until = state, until
+	return l
+}
+
+func held(id, addr string) ipam.Lease { return in(ipam.Held, leaseOf(id, addr), time.Time{}) }
+
+// cancelled is a context that is over.
+func cancelled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}

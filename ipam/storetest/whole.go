@@ -1,0 +1,115 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/lanyard-net/lanyard/ipam"
+)
+
+// together is how many goroutines try at once.
+const together = 32
+
+var whole = []test{
+	{"one address, many who ask: one gets it", func(s *store) {
+		errs := make([]error, together)
+		var wg sync.WaitGroup
+		for i := range together {
+			wg.Go(func() { errs[i] = s.Claim(s.Context(), s.pool, leaseOf(fmt.Sprint(i), "192.168.50.9")) })
+		}
+		wg.Wait()
+		got := 0
+		for _, err := range errs {
+			if err == nil {
+				got++
+			} else if !errors.Is(err, ipam.ErrTaken) {
+				s.Error(err)
+			}
+		}
+		if got != 1 {
+			s.Fatalf("%d have the address", got)
+		}
+	}},
+	{"many who ask for any: each gets its own, in a row", func(s *store) {
+		p := pool("192.168.50.0/24")
+		var wg sync.WaitGroup
+		for i := range together {
+			wg.Go(func() {
+				if _, err := s.Next(s.Context(), s.pool, p, lease(fmt.Sprint(i))); err != nil {
+					s.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		leases, err := s.Leases(s.Context(), s.pool)
+		if err != nil || len(leases) != together {
+			s.Fatalf("%d leases, %v", len(leases), err)
+		}
+		want := p.Subnet.Addr()
+		owners := map[ipam.Owner]bool{}
+		for _, l := range leases {
+			if want = want.Next(); l.Addr != want || owners[l.Owner] {
+				s.Fatalf("%s of %v is not %s of somebody new", l.Addr, l.Owner, want)
+			}
+			owners[l.Owner] = true
+		}
+	}},
+	{"coming and going, all at once", func(s *store) {
+		p := pool("192.168.50.0/27") // 30 addresses for 32 who hold at most one
+		var mu sync.Mutex
+		holder := map[netip.Addr]string{}
+		var wg sync.WaitGroup
+		for i := range together {
+			id := fmt.Sprint(i)
+			wg.Go(func() {
+				for range 5 {
+					a, err := s.Next(s.Context(), s.pool, p, lease(id))
+					if errors.Is(err, ipam.ErrPoolFull) {
+						continue
+					}
+					mu.Lock()
+					if err != nil || holder[a] != "" {
+						s.Errorf("%s got %s, which %q has; %v", id, a, holder[a], err)
+					}
+					holder[a] = id
+					mu.Unlock()
+					runtime.Gosched()
+					mu.Lock()
+					delete(holder, a) // before it is released: from then on anybody may have it
+					mu.Unlock()
+					if err := s.Release(s.Context(), s.pool, lease(id).Owner, 0); err != nil {
+						s.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		s.want()
+	}},
+	{"a context that is over changes nothing", func(s *store) {
+		s.mustClaim("a", "192.168.50.9")
+		ctx, o, a := cancelled(), lease("a").Owner, netip.MustParseAddr("192.168.50.9")
+		_, next := s.Next(ctx, s.pool, pool("192.168.50.0/24"), lease("b"))
+		_, leases := s.Leases(ctx, s.pool)
+		_, count := s.Count(ctx, s.pool)
+		for what, err := range map[string]error{
+			"Claim":      s.Claim(ctx, s.pool, leaseOf("b", "192.168.50.10")),
+			"Next":       next,
+			"Release":    s.Release(ctx, s.pool, o, 0),
+			"Decline":    s.Decline(ctx, s.pool, a, o, time.Minute),
+			"Leases":     leases,
+			"Count":      count,
+			"RemovePool": s.RemovePool(ctx, s.pool),
+		} {
+			if !errors.Is(err, context.Canceled) {
+				s.Errorf("%s: got %v, want context.Canceled", what, err)
+			}
+		}
+		s.want(held("a", "192.168.50.9"))
+	}},
+}
