@@ -36,14 +36,14 @@ func (a *audit) row(path []string, key, value []byte) error {
 		if key == nil {
 			return nil
 		}
-		_, err := opened(key, value)
+		_, err := opened(strings.TrimPrefix(path[0], rowsPrefix), key, value)
 		return err
 	case len(path) == 1 && path[0] == string(bucketPools) && key == nil:
 		return nil
 	case len(path) == 2 && path[0] == string(bucketPools) && key == nil:
 		return a.endPool(path[1])
 	case len(path) == 3 && path[0] == string(bucketPools):
-		if err := a.pool.row(path[2], key, value); err != nil {
+		if err := a.pool.row(path[1], path[2], key, value); err != nil {
 			return damaged("pool %q: %w", path[1], err)
 		}
 		return nil
@@ -70,7 +70,7 @@ func (a *audit) end() error {
 	return nil
 }
 
-func (p *poolAudit) row(bucket string, key, value []byte) error {
+func (p *poolAudit) row(pool, bucket string, key, value []byte) error {
 	if key == nil {
 		p.buckets++
 		return nil
@@ -87,7 +87,7 @@ func (p *poolAudit) row(bucket string, key, value []byte) error {
 	case string(inEnds):
 		p.ends += sum(key)
 	case string(inLeases):
-		return p.lease(key, value)
+		return p.lease(pool, key, value)
 	case string(inOwners):
 		p.owners += sum(key)
 	case string(inState):
@@ -98,8 +98,8 @@ func (p *poolAudit) row(bucket string, key, value []byte) error {
 	return nil
 }
 
-func (p *poolAudit) lease(key, value []byte) error {
-	l, err := decode(key, value)
+func (p *poolAudit) lease(pool string, key, value []byte) error {
+	l, err := decode(pool, key, value)
 	if err != nil {
 		return err
 	}

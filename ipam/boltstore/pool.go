@@ -48,6 +48,7 @@ const expireAtOnce = 64
 
 // pool is one pool within a transaction.
 type pool struct {
+	name                                string
 	now                                 time.Time
 	leases, owners, blocks, ends, state *bbolt.Bucket
 	counts                              ipam.Counts
@@ -63,7 +64,7 @@ func openPool(tx *bbolt.Tx, name string, now time.Time) (*pool, error) {
 	if b == nil {
 		return nil, nil
 	}
-	p := &pool{now: now, leases: b.Bucket(inLeases), owners: b.Bucket(inOwners), blocks: b.Bucket(inBlocks), ends: b.Bucket(inEnds), state: b.Bucket(inState)}
+	p := &pool{name: name, now: now, leases: b.Bucket(inLeases), owners: b.Bucket(inOwners), blocks: b.Bucket(inBlocks), ends: b.Bucket(inEnds), state: b.Bucket(inState)}
 	if p.leases == nil || p.owners == nil || p.blocks == nil || p.ends == nil || p.state == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}
@@ -136,7 +137,7 @@ func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 	if v == nil {
 		return nil, nil
 	}
-	l, err := decode(key, v)
+	l, err := decode(p.name, key, v)
 	return &l, err
 }
 
@@ -150,7 +151,7 @@ func (p *pool) put(l ipam.Lease) error {
 	if err := p.mark(l.Addr, true); err != nil {
 		return err
 	}
-	v, err := encode(l)
+	v, err := encode(p.name, l)
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,7 @@ func (p *pool) end(l ipam.Lease, s ipam.State, d time.Duration) error {
 func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
 		return p.leases.ForEach(func(k, v []byte) error {
-			l, err := decode(k, v)
+			l, err := decode(p.name, k, v)
 			if err == nil && !l.Over(p.now) {
 				leases = append(leases, l)
 			}

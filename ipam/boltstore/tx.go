@@ -31,12 +31,12 @@ func (t *Tx) Get(bucket, key string) ([]byte, bool) {
 	if row == nil {
 		return nil, false
 	}
-	return mustOpen([]byte(key), row), true
+	return mustOpen(bucket, []byte(key), row), true
 }
 
 // mustOpen panics over a row with a bad checksum; run makes an error of it.
-func mustOpen(key, row []byte) []byte {
-	v, err := opened(key, row)
+func mustOpen(bucket string, key, row []byte) []byte {
+	v, err := opened(bucket, key, row)
 	if err != nil {
 		panic(err)
 	}
@@ -49,7 +49,7 @@ func (t *Tx) Put(bucket, key string, value []byte) error {
 	if err != nil {
 		return err
 	}
-	return b.Put([]byte(key), summed([]byte(key), value))
+	return b.Put([]byte(key), summed(bucket, []byte(key), value))
 }
 
 // Delete deletes a key; an absent one is nil.
@@ -71,7 +71,7 @@ func (t *Tx) Prefix(bucket, prefix string) iter.Seq2[string, []byte] {
 		}
 		c := b.Cursor()
 		for k, v := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
-			if !yield(string(k), mustOpen(k, v)) {
+			if !yield(string(k), mustOpen(bucket, k, v)) {
 				return
 			}
 		}
