@@ -138,7 +138,7 @@ func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachme
 }
 
 func verifyTable(rows []verifyRow) [][]string {
-	table := [][]string{{"CONTAINER", "NETWORK", "GATEWAY", "RTT", "VERDICT", ""}}
+	table := [][]string{{"CONTAINER", "NETWORK", "GATEWAY", "RTT", "VERDICT", "SEEN"}}
 	for _, r := range rows {
 		gateway := ""
 		if r.Gateway.IsValid() {

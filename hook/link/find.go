@@ -3,7 +3,6 @@ package link
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,16 +21,17 @@ func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
 	)
 }
 
-// FindInterface finds the namespace that has a macvlan of that MAC on that
-// parent, by looking into every one that lives: for when all else is lost.
-func (h *Host) FindInterface(parentIndex int, mac net.HardwareAddr) (*Netns, error) {
-	return h.search(
+// EachNetns visits every namespace that lives but the host's own, each once: for
+// when all else is lost. What visit is given is closed after it.
+func (h *Host) EachNetns(visit func(*Netns)) error {
+	_, err := h.search(
 		func(uint64) bool { return true },
 		func(n *Netns) bool {
-			i, err := n.FindMacvlan(parentIndex, mac)
-			return err == nil && i != nil
+			visit(n)
+			return false
 		},
 	)
+	return err
 }
 
 // search opens the namespaces whose inode is wanted, each once, until one

@@ -39,8 +39,15 @@ func wantFound(tb testing.TB, h *Host, n *Netns, i Interface, want bool) {
 	tb.Helper()
 	bySelf, err := h.FindNetns(n.Inode, n.Cookie)
 	must(tb, err)
-	byInterface, err := h.FindInterface(i.ParentIndex, i.MAC)
-	must(tb, err)
+	var byInterface *Netns
+	must(tb, h.EachNetns(func(n *Netns) {
+		found, err := n.FindMacvlan(i.ParentIndex, i.MAC)
+		must(tb, err)
+		if found != nil && byInterface == nil {
+			byInterface, err = h.FindNetns(n.Inode, n.Cookie)
+			must(tb, err)
+		}
+	}))
 	for how, found := range map[string]*Netns{"inode": bySelf, "interface": byInterface} {
 		if (found != nil) != want {
 			tb.Errorf("by %s: %+v, wanted %v", how, found, want)

@@ -267,21 +267,45 @@ func (n *Netns) own(i Interface) (*netlink.Macvlan, error) {
 	return m, nil
 }
 
+// Links lists the names of the namespace's interfaces.
+func (n *Netns) Links() ([]string, error) {
+	links, err := whole(n.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	names := make([]string, len(links))
+	for i, l := range links {
+		names[i] = l.Attrs().Name
+	}
+	return names, nil
+}
+
 // FindMacvlan looks for a macvlan of that MAC on that parent: what an attach
 // that was killed may have made before it could note the index. It is nil where
 // there is none.
 func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, error) {
+	all, err := n.Macvlans(parentIndex)
+	for _, i := range all {
+		if bytes.Equal(i.MAC, mac) {
+			return &i, nil
+		}
+	}
+	return nil, err
+}
+
+// Macvlans lists the namespace's macvlans on that parent of the host's. One that
+// stands on a link of its own namespace is none, whatever that link's index.
+func (n *Netns) Macvlans(parentIndex int) (found []Interface, err error) {
 	links, err := whole(n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
-		if m, ok := l.(*netlink.Macvlan); ok && m.ParentIndex == parentIndex && bytes.Equal(m.HardwareAddr, mac) {
-			i := interfaceOf(m)
-			return &i, nil
+		if m, ok := l.(*netlink.Macvlan); ok && m.ParentIndex == parentIndex && m.NetNsID >= 0 {
+			found = append(found, interfaceOf(m))
 		}
 	}
-	return nil, nil
+	return found, nil
 }
 
 // DeleteMacvlan deletes the interface if it is still a macvlan of that index,

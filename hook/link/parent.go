@@ -28,6 +28,7 @@ type Parent struct {
 	Index int
 	MAC   net.HardwareAddr
 	MTU   int
+	Up    bool // administratively
 	// Ours says that the link is a VLAN sub-interface that carries our mark.
 	Ours bool
 	// Trunk is the first link below that is not a VLAN link; the parent itself
@@ -165,7 +166,7 @@ func (h *Host) canCarry(l netlink.Link) error {
 func parentOf(chain []netlink.Link) Parent {
 	a, trunk := chain[0].Attrs(), chain[len(chain)-1].Attrs()
 	p := Parent{
-		Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU,
+		Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, Up: isUp(chain[0]),
 		Ours:  chain[0].Type() == "vlan" && a.Alias == mark,
 		Trunk: trunk.Name, TrunkIndex: trunk.Index,
 	}

@@ -68,7 +68,7 @@ func TestResolveLink(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	l := mustLink(t, h, "trunk").Attrs()
-	want := Parent{Name: "trunk", Index: l.Index, MAC: l.HardwareAddr, MTU: 1500, Trunk: "trunk", TrunkIndex: l.Index}
+	want := Parent{Name: "trunk", Index: l.Index, MAC: l.HardwareAddr, MTU: 1500, Up: true, Trunk: "trunk", TrunkIndex: l.Index}
 	if diff := cmp.Diff(want, mustResolve(t, h, "trunk")); diff != "" {
 		t.Error(diff)
 	}

@@ -39,7 +39,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	p, created := mustEnsure(t, h, "trunk.50")
 	l := mustLink(t, h, "trunk.50")
 	want := Parent{
-		Name: "trunk.50", Index: l.Attrs().Index, MAC: trunk.MAC, MTU: 1500, Ours: true,
+		Name: "trunk.50", Index: l.Attrs().Index, MAC: trunk.MAC, MTU: 1500, Up: true, Ours: true,
 		Trunk: "trunk", TrunkIndex: trunk.Index, Tags: []Tag{{0x8100, 50}},
 	}
 	if diff := cmp.Diff(want, p); diff != "" || !created {

@@ -1,0 +1,182 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// bucketMeta says what the database knows of itself.
+const bucketMeta = "meta"
+
+// keyReady is set once a new database holds whatever lives. Without it nothing
+// may be claimed: somebody may have deleted the file while containers ran.
+const keyReady = "ready"
+
+// errNotReady is returned by enter for a database that nobody has made ready.
+var errNotReady = errors.New("the database is new")
+
+// withDB runs f, and where the database turns out to be damaged or new, makes
+// it whole from what the kernel shows and runs f once more.
+func (l *Local) withDB(ctx context.Context, f func() error) error {
+	err := f()
+	switch {
+	case errors.Is(err, ipam.ErrCorrupt):
+		aside, merr := l.DB.MoveAside(ctx)
+		if merr != nil {
+			return errors.Join(err, merr)
+		}
+		l.Log.Warn("the database was damaged: moved aside, and made anew from what lives", "file", aside, "err", err)
+	case !errors.Is(err, errNotReady):
+		return err
+	}
+	if err := l.adopt(ctx); err != nil {
+		return fmt.Errorf("make the database anew: %w", err)
+	}
+	return f()
+}
+
+// adopt fills a new database with what lives: the macvlans on the parents of our
+// networks, in whichever namespace, and the addresses that they have there. The
+// datapath's maps, which outlive the database's file, say which attachment each
+// was. After a boot there is nothing, and this costs a look into /proc.
+func (l *Local) adopt(ctx context.Context) error {
+	defs, _ := network.LoadAll(l.Networks)
+	watched, err := l.Datapath.Endpoints()
+	if err != nil {
+		l.Log.Warn("the trunks' maps could not be read: attachments get new ids", "err", err)
+	}
+	var found []Attachment
+	if err := l.Host.EachNetns(func(n *link.Netns) {
+		for _, d := range defs {
+			some, serr := l.survivors(n, d, watched)
+			found, err = append(found, some...), errors.Join(err, serr)
+		}
+	}); err != nil {
+		return err
+	}
+	l.forgetDead(watched, found)
+	return l.DB.Hold(ctx, func() error {
+		for i := range found {
+			if err := l.adoptOne(ctx, &found[i]); err != nil {
+				return fmt.Errorf("adopt %s on network %q: %w", found[i].MAC, found[i].Network, err)
+			}
+		}
+		return l.DB.Update(ctx, func(tx Tx) error {
+			return tx.Put(bucketMeta, keyReady, []byte(time.Now().UTC().Format(time.RFC3339)))
+		})
+	})
+}
+
+// survivors gives a record for each interface on the network that the namespace
+// has. Which containers it was for is not known any more: it lives on while
+// anybody is in its namespace.
+func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []verify.Endpoint) (found []Attachment, err error) {
+	parent, err := l.Host.Resolve(def.Parent)
+	if err != nil {
+		return nil, nil // no parent, nothing on it
+	}
+	links, err := n.Macvlans(parent.Index)
+	if err != nil {
+		return nil, err
+	}
+	id, err := netnsOf(n)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range links {
+		addrs, err := n.Addrs(i.Index)
+		if err != nil {
+			return nil, err
+		}
+		a := Attachment{
+			State: Attached, Network: def.Name, Generation: def.ID,
+			Interface: i.Name, Index: i.Index, MAC: verify.MACOf(i.MAC), MTU: i.MTU,
+			Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
+			Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
+			Verdict: verify.Verdict{Code: verify.Unverified, Text: "found again by its interface: the database was lost"},
+		}
+		if a.recall(def, addrs); len(a.Addrs) == 0 {
+			continue // half made, by a hook that finds its record gone and undoes it
+		}
+		a.Endpoint = endpointOf(a, parent, watched)
+		a.ID = a.Endpoint.Attachment
+		found = append(found, a)
+	}
+	return found, nil
+}
+
+// recall reads a record's addresses, and what goes with them, from those that
+// the interface has.
+func (a *Attachment) recall(def *network.Definition, addrs []link.Addr) {
+	for _, has := range addrs {
+		for _, s := range def.Subnets {
+			if !s.Subnet.Contains(has.Prefix.Addr()) {
+				continue
+			}
+			a.Addrs = append(a.Addrs, netip.PrefixFrom(has.Prefix.Addr(), s.Subnet.Bits()))
+			a.Pools = append(a.Pools, poolName(def, s))
+			if s.Gateway.IsValid() && !def.Internal {
+				a.Gateways = append(a.Gateways, s.Gateway)
+			}
+		}
+	}
+}
+
+// endpointOf is what the datapath watches of an interface, or what it would.
+func endpointOf(a Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
+	want := verify.Endpoint{Trunk: parent.TrunkIndex, Tags: tagsOf(parent), MAC: a.MAC, Gateways: a.Gateways, Attachment: newID(), Netns: a.Netns.Cookie}
+	for _, p := range a.Addrs {
+		want.Addrs = append(want.Addrs, p.Addr())
+	}
+	for _, e := range watched {
+		if e.Trunk == want.Trunk && e.MAC == want.MAC && e.Tags.Equal(want.Tags) {
+			return e
+		}
+	}
+	return want
+}
+
+// forgetDead ends the watch of endpoints whose interface nobody has.
+func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment) {
+	for _, e := range watched {
+		if slices.ContainsFunc(living, func(a Attachment) bool { return a.ID == e.Attachment }) {
+			continue
+		}
+		if err := l.Datapath.Forget(e); err != nil {
+			l.Log.Warn("a dead endpoint is still watched", "mac", e.MAC, "err", err)
+		}
+	}
+}
+
+func (l *Local) adoptOne(ctx context.Context, a *Attachment) error {
+	if err := l.DB.Update(ctx, func(tx Tx) error { return put(tx, a) }); err != nil {
+		return err
+	}
+	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
+	for i, p := range a.Addrs {
+		// Somebody else's already: the container gave itself an address that
+		// was never its own, and gets no lease for it.
+		err := l.Leases.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner, MAC: a.MAC.String()})
+		if err != nil && !errors.Is(err, ipam.ErrTaken) {
+			return err
+		}
+	}
+	return nil
+}
+
+func tagsOf(p link.Parent) verify.Tags {
+	tags := make(verify.Tags, len(p.Tags))
+	for i, t := range p.Tags {
+		tags[i] = verify.Tag{TPID: t.Proto, VID: t.VID}
+	}
+	return tags
+}

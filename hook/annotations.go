@@ -1,0 +1,158 @@
+package hook
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+const prefix = "io.lanyard."
+
+// keys are the annotations that a container may carry, in the order in which
+// the nearest one to a typo is looked for.
+var keys = []string{
+	prefix + "network", prefix + "ip", prefix + "ip6", prefix + "mac",
+	prefix + "interface", prefix + "mtu", prefix + "verify",
+}
+
+// Parse decodes what a container asks for. A state without an annotation of
+// ours asks for nothing: ok is false. An unknown io.lanyard. key is an error: a
+// typo must not start a container off the network. Keys that are only nearly
+// ours (io.lanyrd.) are not ours to judge.
+//
+// Annotations are hostile input: under CRI-O, any author of a pod sets them.
+// Nothing here is used to build a path before it is checked.
+func Parse(s *specs.State) (r Request, ok bool, err error) {
+	ours := map[string]string{}
+	for k, v := range s.Annotations {
+		if strings.HasPrefix(k, prefix) {
+			ours[k] = v
+		}
+	}
+	if len(ours) == 0 {
+		return Request{}, false, nil
+	}
+	if err := known(ours); err != nil {
+		return Request{}, true, err
+	}
+	w, err := want(ours)
+	if err != nil {
+		return Request{}, true, err
+	}
+	if s.Pid <= 0 {
+		return Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
+	}
+	return Request{Container: s.ID, Name: name(s.Annotations), Pid: s.Pid, Pod: pod(s.Annotations), Wants: []Want{w}}, true, nil
+}
+
+// Ours reports whether the container carries any annotation of ours: if not,
+// there is nothing to take back either, and the database is not even opened.
+func Ours(s *specs.State) bool {
+	for k := range s.Annotations {
+		if strings.HasPrefix(k, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func known(ours map[string]string) error {
+	var bad []string
+	for k := range ours {
+		if !slices.Contains(keys, k) {
+			bad = append(bad, k)
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	slices.Sort(bad) // the same container gets the same message each time
+	if near := network.Nearest(bad[0], keys); near != "" {
+		return fmt.Errorf("annotation %q is unknown: did you mean %q?", bad[0], near)
+	}
+	return fmt.Errorf("annotation %q is unknown: use one of %s", bad[0], strings.Join(keys, ", "))
+}
+
+// want decodes the single form: one network, one interface.
+func want(ours map[string]string) (w Want, err error) {
+	if w.Network = ours[prefix+"network"]; w.Network == "" {
+		return w, errors.New(`annotation "io.lanyard.network" is missing: name the network to attach to`)
+	}
+	decoders := []struct {
+		key    string
+		decode func(string) error
+	}{
+		{"network", network.ValidName},
+		{"ip", func(v string) error { return w.addr(v, netip.Addr.Is4, "an IPv4 address such as 192.168.50.9") }},
+		{"ip6", func(v string) error { return w.addr(v, netip.Addr.Is6, "an IPv6 address such as fd50::9") }},
+		{"mac", w.mac},
+		{"interface", func(v string) error { w.Interface = v; return link.ValidName(v) }},
+		{"mtu", w.mtu},
+		{"verify", func(v string) (err error) { w.Verify, err = verify.ParseMode(v); return err }},
+	}
+	for _, d := range decoders {
+		v, set := ours[prefix+d.key]
+		if !set {
+			continue
+		}
+		if err := d.decode(v); err != nil {
+			return w, fmt.Errorf("annotation %q: %w", prefix+d.key, err)
+		}
+	}
+	return w, nil
+}
+
+func (w *Want) addr(v string, family func(netip.Addr) bool, example string) error {
+	a, err := netip.ParseAddr(v)
+	if err != nil || !family(a) || a.Is4In6() || a.Zone() != "" {
+		return fmt.Errorf("%q is not %s", v, example)
+	}
+	w.Addrs = append(w.Addrs, a)
+	return nil
+}
+
+func (w *Want) mac(v string) error {
+	if err := w.MAC.UnmarshalText([]byte(v)); err != nil {
+		return err
+	}
+	if w.MAC.IsZero() || w.MAC[0]&1 != 0 {
+		return fmt.Errorf("%q is not a unicast MAC address: its first byte must be even", v)
+	}
+	return nil
+}
+
+func (w *Want) mtu(v string) (err error) {
+	// 68 is the least that IPv4 runs on (RFC 791).
+	if w.MTU, err = strconv.Atoi(v); err != nil || w.MTU < 68 || w.MTU > 65535 {
+		return fmt.Errorf("%q is not an MTU: use a number of bytes from 68 to 65535", v)
+	}
+	return nil
+}
+
+// name finds what the engine calls the container, in the annotations that
+// CRI-O and the kubelet put into the state.
+func name(a map[string]string) string {
+	for _, k := range []string{"io.kubernetes.cri-o.ContainerName", "io.kubernetes.container.name"} {
+		if a[k] != "" {
+			return a[k]
+		}
+	}
+	return ""
+}
+
+func pod(a map[string]string) Pod {
+	return Pod{
+		Sandbox:   a["io.kubernetes.cri-o.SandboxID"],
+		Namespace: a["io.kubernetes.pod.namespace"],
+		Name:      a["io.kubernetes.pod.name"],
+	}
+}

@@ -1,0 +1,244 @@
+package hook
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// maxCandidates bounds how many addresses one attach tries when the wire says
+// that others hold them.
+const maxCandidates = 8
+
+// attempt is the attach of one interface under way.
+type attempt struct {
+	*Local
+	def  *network.Definition
+	r    Request
+	want Want
+	ns   *link.Netns
+
+	subnets []network.Subnet // one of each family; rec.Addrs is in the same order
+	links   []string         // names that the namespace had before
+
+	rec    Attachment // what has been or is about to be acquired
+	joined bool       // the namespace had it already: nothing to do
+	wrote  bool       // rec is on record
+	parent link.Parent
+	link   link.Interface
+	blind  string // why the trunk is not watched, "" if it is
+}
+
+// prepare finds out, changing nothing, what the attach will stand on.
+func (t *attempt) prepare() (err error) {
+	if t.subnets, err = choose(t.def, t.want.Addrs); err != nil {
+		return err
+	}
+	t.parent, err = t.Host.Resolve(t.def.Parent)
+	if errors.Is(err, link.ErrNoLink) && t.def.Managed {
+		err = nil // ready makes it, once the intent is on record
+	}
+	if err != nil || t.want.Interface != "" {
+		return err
+	}
+	t.links, err = t.ns.Links()
+	return err
+}
+
+// run acquires what the intent names, step by step, and commits it. Whoever
+// calls it undoes the record when it fails.
+func (t *attempt) run(ctx context.Context) error {
+	if err := t.ready(ctx); err != nil {
+		return err
+	}
+	if err := t.make(ctx); err != nil {
+		return err
+	}
+	if err := t.settle(ctx); err != nil {
+		return err
+	}
+	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
+		return fmt.Errorf("%s: %s", t.rec.Verdict.Code, t.rec.Verdict.Text)
+	}
+	failpoint("address")
+	return t.commit(ctx)
+}
+
+// ready makes sure of the parent and of the watch on its trunk. One of ours may
+// be missing after a boot, or half made by somebody who was killed.
+func (t *attempt) ready(ctx context.Context) (err error) {
+	if missing := t.parent.Index == 0; missing || t.def.Managed && !t.parent.Up {
+		if t.parent, _, err = t.Host.EnsureParent(ctx, t.def.Parent, true); err != nil {
+			return err
+		}
+		if missing {
+			if err := t.name(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	failpoint("parent")
+	t.blind = t.watch(t.parent.TrunkIndex)
+	return nil
+}
+
+// watch makes sure that a trunk is watched, or says why it cannot be.
+func (l *Local) watch(trunk int) (blind string) {
+	if err := l.Datapath.Prepare(trunk); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// make places the interface in the namespace, its frames expected before the
+// first of them can leave.
+func (t *attempt) make(ctx context.Context) (err error) {
+	if err := t.expect(); err != nil {
+		return err
+	}
+	t.link, err = t.Host.CreateMacvlan(ctx, t.ns, link.MacvlanSpec{
+		Name: t.rec.Interface, Parent: t.parent, Mode: link.Mode(t.def.Mode),
+		MAC: t.requestMAC(), MTU: t.rec.MTU, IPv6: t.hasIPv6(),
+	})
+	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
+	failpoint("link")
+	return err
+}
+
+// name settles everything that depends on the parent and on the addresses, and
+// puts it on record before any of it is used.
+func (t *attempt) name(ctx context.Context) error {
+	t.rec.Parent, t.rec.ParentIdx, t.rec.Trunk = t.parent.Name, t.parent.Index, t.parent.Trunk
+	if err := t.DB.Update(ctx, func(tx Tx) error {
+		if err := t.chooseMAC(tx); err != nil {
+			return err
+		}
+		t.rec.Endpoint = verify.Endpoint{
+			Trunk: t.parent.TrunkIndex, Tags: tagsOf(t.parent), MAC: t.rec.MAC,
+			Addrs: t.addrs(), Gateways: t.targets(),
+			Attachment: t.rec.ID, Netns: t.rec.Netns.Cookie,
+			// The MAC of a passthru is its parent's, and on the trunk the
+			// host's own frames may carry it with other tags.
+			Enforce: t.rec.Mode != verify.Off && t.def.Mode != network.ModePassthru,
+		}
+		return replace(tx, &t.rec)
+	}); err != nil {
+		return err
+	}
+	failpoint("record")
+	return nil
+}
+
+// expect tells the datapath, if there is one.
+func (t *attempt) expect() error {
+	if t.blind != "" {
+		return nil
+	}
+	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
+		return fmt.Errorf("watch trunk %q: %w", t.parent.Trunk, err)
+	}
+	failpoint("expect")
+	return nil
+}
+
+// settle asks the wire, and takes the next address where somebody else holds
+// the one that was to be given, unless it was asked for by name.
+func (t *attempt) settle(ctx context.Context) error {
+	if t.rec.Mode == verify.Off {
+		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "verification is off"}
+		return t.ns.Do(t.configure)
+	}
+	for try := 1; ; try++ {
+		f, err := t.wire(ctx)
+		if err != nil {
+			return err
+		}
+		if len(f.Rivals) == 0 || try == maxCandidates || t.asked(f.Rivals[0].Addr) {
+			return t.judge(f)
+		}
+		if err := t.decline(ctx, f.Rivals[0]); err != nil {
+			return err
+		}
+	}
+}
+
+// asked reports whether the container named the address itself.
+func (t *attempt) asked(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
+
+// decline gives up the address that a rival holds, and moves record, datapath
+// and interface to the next one.
+func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
+	old := t.rec.Endpoint
+	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, r.Addr) }); err != nil {
+		return err
+	}
+	if err := t.name(ctx); err != nil {
+		return err
+	}
+	if err := t.expect(); err != nil {
+		return err
+	}
+	if t.rec.MAC != old.MAC {
+		i, err := t.ns.SetMAC(ctx, t.link, t.rec.MAC.Hardware())
+		if err != nil {
+			return err
+		}
+		t.link = i
+		if t.blind == "" {
+			return t.Datapath.Forget(old)
+		}
+	}
+	return nil
+}
+
+// configure puts addresses and routes on. It runs inside the namespace.
+func (t *attempt) configure() error {
+	for _, p := range t.rec.Addrs {
+		// The round has just asked who holds it: the kernel need not ask again,
+		// which would leave an IPv6 address unusable for a second (RFC 4862 §5.4).
+		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p}); err != nil {
+			return err
+		}
+	}
+	if t.def.Internal {
+		return nil
+	}
+	for _, g := range t.rec.Gateways {
+		if err := t.ns.AddRoute(link.DefaultRoute(t.link.Index, g)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// commit makes the intent an attachment, if it is still there and its
+// container, too: the runtime may have been killed while we waited.
+func (t *attempt) commit(ctx context.Context) error {
+	if !t.ns.Alive() {
+		return fmt.Errorf("container %q exited while it was attached", t.r.Container)
+	}
+	t.rec.State = Attached
+	if err := t.save(ctx); err != nil {
+		t.rec.State = Attaching
+		return err
+	}
+	failpoint("commit")
+	return nil
+}
+
+func (t *attempt) save(ctx context.Context) error {
+	return t.DB.Update(ctx, func(tx Tx) error { return replace(tx, &t.rec) })
+}
+
+// newID names an attachment.
+func newID() (id verify.ID) {
+	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	return id
+}

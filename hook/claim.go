@@ -1,0 +1,128 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// declined is how long an address that somebody else holds on the wire is not
+// given out: long enough that a start does not meet it again and again, short
+// enough that an address freed in the meantime comes back by itself.
+const declined = 10 * time.Minute
+
+// choose picks the subnets that addresses are claimed from: those that hold
+// the addresses asked for, and the first of each family not asked for.
+func choose(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
+	have := map[bool]bool{} // by Is4
+	for _, a := range asked {
+		i := slices.IndexFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
+		if i < 0 {
+			return nil, fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
+		}
+		chosen, have[a.Is4()] = append(chosen, def.Subnets[i]), true
+	}
+	for _, s := range def.Subnets {
+		if !have[s.Subnet.Addr().Is4()] {
+			chosen, have[s.Subnet.Addr().Is4()] = append(chosen, s), true
+		}
+	}
+	return chosen, nil
+}
+
+func subnetList(def *network.Definition) string {
+	ps := make([]netip.Prefix, len(def.Subnets))
+	for i, s := range def.Subnets {
+		ps[i] = s.Subnet
+	}
+	return joinPrefixes(ps)
+}
+
+// claim takes an address in every chosen subnet.
+func (t *attempt) claim(ctx context.Context) error {
+	t.rec.Addrs, t.rec.Gateways = nil, nil
+	for _, s := range t.subnets {
+		a, err := t.claimIn(ctx, s)
+		if errors.Is(err, ipam.ErrPoolFull) {
+			if a, err = t.claimAfterSweep(ctx, s, err); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+		t.rec.Addrs = append(t.rec.Addrs, netip.PrefixFrom(a, s.Subnet.Bits()))
+		if s.Gateway.IsValid() && !t.def.Internal {
+			t.rec.Gateways = append(t.rec.Gateways, s.Gateway)
+		}
+	}
+	return nil
+}
+
+// claimAfterSweep tries once more where a full pool may hold what crashed
+// hooks left.
+func (t *attempt) claimAfterSweep(ctx context.Context, s network.Subnet, full error) (netip.Addr, error) {
+	swept, err := t.Sweep(ctx)
+	if err != nil || len(swept) == 0 {
+		return netip.Addr{}, errors.Join(full, err)
+	}
+	return t.claimIn(ctx, s)
+}
+
+func (t *attempt) owner() ipam.Owner {
+	return ipam.Owner{Attachment: t.rec.ID.String(), Network: t.rec.Network, Interface: t.rec.Interface}
+}
+
+// claimIn takes one address: the one asked for, or the next.
+func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, error) {
+	name, p := poolName(t.def, s), poolOf(s)
+	l := ipam.Lease{Owner: t.owner(), Name: t.r.Name, MAC: t.want.MAC.String()}
+	for _, a := range t.want.Addrs {
+		if !s.Subnet.Contains(a) {
+			continue
+		}
+		if err := p.Check(a); err != nil {
+			return netip.Addr{}, err
+		}
+		l.Addr = a
+		if t.want.MAC.IsZero() {
+			l.MAC = verify.MACOf(ipam.MAC(a)).String()
+		}
+		return a, t.Leases.Claim(ctx, name, l)
+	}
+	return t.Leases.Next(ctx, name, p, l)
+}
+
+// poolOf is what ipam has to know of a subnet.
+func poolOf(s network.Subnet) ipam.Pool {
+	p := ipam.Pool{Subnet: s.Subnet, Ranges: s.Ranges, Reserved: map[netip.Addr]string{}}
+	for name, a := range s.Aux {
+		p.Reserved[a] = fmt.Sprintf("aux-address %q", name)
+	}
+	if s.Gateway.IsValid() {
+		p.Reserved[s.Gateway] = "gateway"
+	}
+	return p
+}
+
+// replaceAddr declines one address and claims the next of the same subnet.
+func (t *attempt) replaceAddr(ctx context.Context, a netip.Addr) error {
+	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
+	s := t.subnets[i]
+	if err := t.Leases.Decline(ctx, poolName(t.def, s), a, t.owner(), declined); err != nil {
+		return err
+	}
+	next, err := t.claimIn(ctx, s)
+	if err != nil {
+		return fmt.Errorf("%s is held by somebody else on the LAN: %w", a, err)
+	}
+	t.rec.Addrs[i] = netip.PrefixFrom(next, s.Subnet.Bits())
+	return nil
+}

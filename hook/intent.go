@@ -1,0 +1,215 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// busyWait is how often a record that another hook is attaching is looked at.
+// There is no event to wait for: that hook may be killed at any moment.
+const busyWait = 5 * time.Millisecond
+
+// begin puts the intent on record and claims its addresses, or joins the
+// attachment that the namespace has already. Where another hook is just
+// attaching the same, it waits for that one's verdict.
+func (t *attempt) begin(ctx context.Context, id Netns) error {
+	self, err := link.Self()
+	if err != nil {
+		return err
+	}
+	for {
+		other, err := t.intend(ctx, id, self)
+		if err != nil || other == nil {
+			return err
+		}
+		if t.live(other, id.Boot) {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("waited for another hook (pid %d) that attaches %q here: %w", other.Hook.Pid, other.Interface, ctx.Err())
+			case <-time.After(busyWait):
+			}
+			continue
+		}
+		if err := t.drop(ctx, *other); err != nil {
+			return fmt.Errorf("sweep what an earlier start left: %w", err)
+		}
+	}
+}
+
+// intend is one visit to the database: the intent first, then the leases that
+// it names. other is a record that has to be waited for, or dropped, before.
+func (t *attempt) intend(ctx context.Context, id Netns, self link.Process) (other *Attachment, err error) {
+	err = t.DB.Hold(ctx, func() error {
+		if err := t.DB.Update(ctx, func(tx Tx) (err error) {
+			other, err = t.enter(tx, id, self)
+			return err
+		}); err != nil || other != nil || t.joined {
+			return err
+		}
+		t.wrote = true
+		failpoint("intent")
+		if err := t.claim(ctx); err != nil {
+			return err
+		}
+		failpoint("lease")
+		if t.parent.Index == 0 {
+			return nil // not made yet: see ready
+		}
+		return t.name(ctx)
+	})
+	return other, err
+}
+
+// enter looks at what the namespace and the container have, and writes the
+// intent where nothing stands against it.
+func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
+	if _, ready := tx.Get(bucketMeta, keyReady); !ready {
+		return nil, errNotReady
+	}
+	former, err := find(tx, bucketContainers, t.r.Container)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range former {
+		// The same container id in another namespace, and nobody lives there
+		// any more: its poststop is late, or never comes.
+		if a.Netns != id && !t.live(&a, id.Boot) {
+			return &a, nil
+		}
+	}
+	here, err := find(tx, bucketNetns, id.key())
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range here {
+		match, err := t.matches(a)
+		if err != nil {
+			return nil, err
+		}
+		if !match {
+			continue
+		}
+		if a.State == Attaching {
+			return &a, nil
+		}
+		return nil, t.join(tx, a)
+	}
+	if err := t.mayEnter(tx); err != nil {
+		return nil, err
+	}
+	t.rec = t.intent(id, self, here)
+	return nil, put(tx, &t.rec)
+}
+
+// matches reports whether what the container wants is what its namespace has;
+// something in between is refused, naming both.
+func (t *attempt) matches(a Attachment) (bool, error) {
+	w := t.want
+	sameInterface := w.Interface == a.Interface
+	if a.Network != w.Network && !sameInterface {
+		return false, nil
+	}
+	if w.Interface != "" && !sameInterface {
+		return false, nil // a second interface on the same network
+	}
+	if a.Network != w.Network {
+		return false, fmt.Errorf("interface %q of this namespace is on network %q already: ask for another io.lanyard.interface", a.Interface, a.Network)
+	}
+	if a.State == Attaching {
+		return true, nil
+	}
+	for _, addr := range w.Addrs {
+		if !slices.ContainsFunc(a.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
+			return false, fmt.Errorf("asked for %s, but this namespace's %q has %s already: containers that share a namespace share its address", addr, a.Interface, joinPrefixes(a.Addrs))
+		}
+	}
+	if !w.MAC.IsZero() && w.MAC != a.MAC {
+		return false, fmt.Errorf("asked for MAC %s, but this namespace's %q has %s already", w.MAC, a.Interface, a.MAC)
+	}
+	return true, nil
+}
+
+func joinPrefixes(ps []netip.Prefix) string {
+	s := make([]string, len(ps))
+	for i, p := range ps {
+		s[i] = p.String()
+	}
+	return strings.Join(s, ", ")
+}
+
+// join adds the container to those that hold the attachment.
+func (t *attempt) join(tx Tx, a Attachment) error {
+	a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool { return c.ID == t.r.Container })
+	a.Containers = append(a.Containers, t.container())
+	t.rec, t.joined = a, true
+	return put(tx, &t.rec)
+}
+
+func (t *attempt) container() Container {
+	return Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process}
+}
+
+// mayEnter looks at the definition once more, inside the transaction: the
+// network may be being removed, or have been made anew, since it was loaded.
+func (t *attempt) mayEnter(tx Tx) error {
+	if generation, ok := tx.Get(bucketRemoving, t.def.Name); ok && string(generation) == t.def.ID {
+		return fmt.Errorf("it is being removed: finish with \"lanyard network rm %s\"", t.def.Name)
+	}
+	now, err := network.Load(t.Networks, t.def.Name)
+	if err != nil {
+		return err
+	}
+	if now.ID != t.def.ID {
+		return errors.New("it was removed and made anew meanwhile: start the container again")
+	}
+	return nil
+}
+
+// intent is the record as it begins: who, where, and which pools to look for
+// leases in. What is acquired is added before it is acquired.
+func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachment {
+	rec := Attachment{
+		ID: newID(), State: Attaching, Network: t.def.Name, Generation: t.def.ID,
+		Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
+		Containers: []Container{t.container()}, Pod: t.r.Pod,
+		Quarantine: time.Duration(t.def.Quarantine),
+		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
+		Created:    time.Now().UTC(),
+	}
+	for _, s := range t.subnets {
+		rec.Pools = append(rec.Pools, poolName(t.def, s))
+	}
+	if rec.Interface == "" {
+		rec.Interface = t.freeName(here)
+	}
+	return rec
+}
+
+func (t *attempt) mtu() int {
+	if t.want.MTU != 0 {
+		return t.want.MTU
+	}
+	return t.def.MTU
+}
+
+// freeName is the first of eth0, eth1, … that neither the namespace nor an
+// intent for it has.
+func (t *attempt) freeName(here []Attachment) string {
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("eth%d", i)
+		taken := slices.Contains(t.links, name) ||
+			slices.ContainsFunc(here, func(a Attachment) bool { return a.Interface == name })
+		if !taken {
+			return name
+		}
+	}
+}

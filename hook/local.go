@@ -1,0 +1,101 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// undoTime bounds taking back what a failed step left, when the caller's own
+// time is over.
+const undoTime = 5 * time.Second
+
+// Local attaches in process, on the host whose namespace Host has open.
+type Local struct {
+	Host     *link.Host
+	Networks string // directory of definitions
+	DB       DB
+	Leases   ipam.Store
+	// Datapath watches trunks.
+	Datapath verify.Datapath
+	Probers  Probers
+	Log      *slog.Logger // what an operator should know and no caller waits for
+}
+
+// Probers opens probers, each with what announces addresses, on an interface
+// of the calling thread's network namespace.
+type Probers interface {
+	// Quick is for a start: watched says that the datapath is there to send
+	// through.
+	Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, verify.Announcer, error)
+	// Exact hears everybody who answers, and takes its time to close.
+	Exact(ifindex int, mac verify.MAC) (verify.Prober, verify.Announcer, error)
+}
+
+var _ Attacher = (*Local)(nil)
+
+// Attach implements [Attacher]. What fails is undone before it returns.
+func (l *Local) Attach(ctx context.Context, r Request) (got []Attachment, err error) {
+	ns, err := l.Host.OpenNetns(r.Pid)
+	if err != nil {
+		return nil, fmt.Errorf("container %q: %w", r.Container, err)
+	}
+	defer ns.Close()
+	id, err := netnsOf(ns)
+	if err != nil {
+		return nil, err
+	}
+	var fresh []Attachment
+	for _, w := range r.Wants {
+		a, isNew, err := l.attach(ctx, r, w, ns, id)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, fresh...))
+		}
+		if got = append(got, a); isNew {
+			fresh = append(fresh, a)
+		}
+	}
+	return got, nil
+}
+
+func netnsOf(ns *link.Netns) (Netns, error) {
+	boot, err := link.BootID()
+	return Netns{Boot: boot, Cookie: ns.Cookie, Inode: ns.Inode}, err
+}
+
+// attach gives the namespace one interface, or finds the one that it has.
+func (l *Local) attach(ctx context.Context, r Request, w Want, ns *link.Netns, id Netns) (rec Attachment, fresh bool, err error) {
+	def, err := network.Load(l.Networks, w.Network)
+	if err != nil {
+		return rec, false, err
+	}
+	t := &attempt{Local: l, def: def, want: w, ns: ns, r: r}
+	if err := t.prepare(); err != nil {
+		return rec, false, err
+	}
+	err = l.withDB(ctx, func() error { return t.begin(ctx, id) })
+	if err == nil && !t.joined {
+		err = t.run(ctx)
+	}
+	if err != nil && t.wrote {
+		err = errors.Join(err, l.undo(ctx, t.rec))
+	}
+	return t.rec, !t.joined, err
+}
+
+// undo takes back attachments although the caller's time may be over.
+func (l *Local) undo(ctx context.Context, recs ...Attachment) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	for i := len(recs) - 1; i >= 0; i-- {
+		err = errors.Join(err, l.drop(ctx, recs[i]))
+	}
+	return err
+}

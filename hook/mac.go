@@ -1,0 +1,76 @@
+package hook
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// bucketMACs finds who has a MAC on a trunk: trunk's ifindex, "/", MAC, NUL, ID.
+const bucketMACs = "macs"
+
+func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
+
+// chooseMAC settles the interface's MAC: what the container asked for; the
+// parent's in mode passthru, which the kernel gives no choice in; else 02:42 and
+// the IPv4 address, as Docker does, so that an address keeps its MAC and
+// neighbours' caches stay right. Where another has that MAC on the trunk (equal
+// subnets on two VLANs), or there is no IPv4 address, it is derived from network
+// and address.
+func (t *attempt) chooseMAC(tx Tx) error {
+	if t.def.Mode == network.ModePassthru {
+		t.rec.MAC = verify.MACOf(t.parent.MAC)
+		if !t.want.MAC.IsZero() && t.want.MAC != t.rec.MAC {
+			return fmt.Errorf("MAC %s cannot be had: in mode passthru the interface has that of parent %q, %s", t.want.MAC, t.parent.Name, t.rec.MAC)
+		}
+		return nil
+	}
+	if !t.want.MAC.IsZero() {
+		t.rec.MAC = t.want.MAC
+		return t.freeMAC(tx, t.want.MAC)
+	}
+	first := t.rec.Addrs[0].Addr()
+	t.rec.MAC = verify.MACOf(ipam.MAC(first))
+	if t.freeMAC(tx, t.rec.MAC) == nil {
+		return nil
+	}
+	t.rec.MAC = verify.MACOf(ipam.MACIn(t.def.Name, first))
+	return t.freeMAC(tx, t.rec.MAC)
+}
+
+// freeMAC refuses a MAC that another attachment has on the same trunk: tags
+// that are wrong could not be told whose they are.
+func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
+	holders, err := find(tx, bucketMACs, macKey(t.parent.TrunkIndex, mac))
+	if err != nil {
+		return err
+	}
+	for _, a := range holders {
+		if a.ID != t.rec.ID {
+			return fmt.Errorf("MAC %s is in use on trunk %q by %s: ask for another io.lanyard.mac", mac, t.parent.Trunk, users([]Attachment{a}))
+		}
+	}
+	return nil
+}
+
+// requestMAC is what the kernel is asked for: nothing in mode passthru.
+func (t *attempt) requestMAC() net.HardwareAddr {
+	if t.def.Mode == network.ModePassthru {
+		return nil
+	}
+	return t.rec.MAC.Hardware()
+}
+
+// hasIPv6 reports whether the network has an IPv6 subnet. Without one the
+// interface has IPv6 off: no address that the kernel makes by itself.
+func (t *attempt) hasIPv6() bool {
+	for _, p := range t.rec.Addrs {
+		if p.Addr().Is6() {
+			return true
+		}
+	}
+	return false
+}
