@@ -25,28 +25,47 @@ type Container struct {
 // process ends with the test.
 func NewContainer(tb testing.TB) *Container {
 	tb.Helper()
-	// cat waits for the end of its input, which comes even if this process is
-	// killed: nothing is left behind in any case.
-	cmd := exec.Command("cat")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
-	stdin, err := cmd.StdinPipe()
-	must(tb, err)
-	if err := cmd.Start(); err != nil {
+	c := newProcess(tb)
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := c.cmd.Start(); err != nil {
 		tb.Fatalf("start a container's process (root is needed): %v", err)
 	}
-	c := &Container{Pid: cmd.Process.Pid, cmd: cmd, stdin: stdin}
-	stop := func() {
-		c.stdin.Close()
-		cmd.Wait() // it was told to end, or killed: its status says nothing
-	}
+	c.Pid = c.cmd.Process.Pid
 	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", c.Pid))
 	if err != nil {
-		stop()
+		c.stop()
 		tb.Fatal(err)
 	}
 	c.Namespace = holdNamespace(tb, fmt.Sprintf("container %d", c.Pid), file)
-	tb.Cleanup(stop)
+	tb.Cleanup(c.stop)
 	return c
+}
+
+// Join starts the process of another container in the same namespace, as the
+// containers of a pod are. The namespace stays the first one's.
+func (c *Container) Join(tb testing.TB) *Container {
+	tb.Helper()
+	other := newProcess(tb)
+	must(tb, c.Start(other.cmd))
+	other.Namespace, other.Pid = c.Namespace, other.cmd.Process.Pid
+	tb.Cleanup(other.stop)
+	return other
+}
+
+// newProcess prepares cat, which waits for the end of its input; that comes even
+// if this process is killed: nothing is left behind in any case.
+func newProcess(tb testing.TB) *Container {
+	tb.Helper()
+	c := &Container{cmd: exec.Command("cat")}
+	var err error
+	c.stdin, err = c.cmd.StdinPipe()
+	must(tb, err)
+	return c
+}
+
+func (c *Container) stop() {
+	c.stdin.Close()
+	c.cmd.Wait() // it was told to end, or killed: its status says nothing
 }
 
 // Kill kills the container's process and leaves a zombie, until Reap or the end
