@@ -1,0 +1,132 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// expectAddrs writes the rows of an endpoint's addresses and gateways, and takes
+// its lease off those that it had before and has no more. A gateway's row stays for
+// as long as its trunk is watched: the next container asks for the same one.
+func (m *maps) expectAddrs(p place, e verify.Endpoint, old *wireEndpoint, same bool) error {
+	for _, a := range e.Addrs {
+		if err := m.lease(p, e.MAC, a, same); err != nil {
+			return err
+		}
+	}
+	for _, g := range e.Gateways {
+		for _, q := range []place{p, anywhere} {
+			if err := m.ask(q.address(g)); err != nil {
+				return err
+			}
+		}
+	}
+	if old == nil {
+		return nil
+	}
+	var err error
+	for _, a := range addrsOf(old) {
+		if !slices.Contains(e.Addrs, a) {
+			err = errors.Join(err, m.unlease(p, e.MAC, a))
+		}
+	}
+	return err
+}
+
+// lease says that a MAC holds an address. Rivals that were seen before are the
+// former holder's, unless the same attachment keeps it.
+func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error {
+	key := p.address(addr)
+	row, err := m.addrs.get(key)
+	if err != nil {
+		return err
+	}
+	if row == nil {
+		return m.addAddr(key, &wireAddress{Flags: flagLeased, Holder: mac})
+	}
+	if same && row.Flags&flagLeased != 0 && row.Holder == mac {
+		return nil
+	}
+	row.Flags |= flagLeased
+	row.Holder, row.Rival, row.Rivals, row.RivalNs = mac, verify.MAC{}, 0, 0
+	return m.addrs.replace(key, row)
+}
+
+// unlease takes the lease off an address, if the MAC still holds it.
+func (m *maps) unlease(p place, mac verify.MAC, addr netip.Addr) error {
+	key := p.address(addr)
+	row, err := m.addrs.get(key)
+	if err != nil || row == nil || row.Flags&flagLeased == 0 || row.Holder != mac {
+		return err
+	}
+	if row.Flags &^= flagLeased; row.Flags == 0 {
+		return m.addrs.remove(key)
+	}
+	return m.addrs.replace(key, row)
+}
+
+// ask says that endpoints ask for an address.
+func (m *maps) ask(key *wireAddressKey) error {
+	row, err := m.addrs.get(key)
+	if err != nil {
+		return err
+	}
+	if row == nil {
+		return m.addAddr(key, &wireAddress{Flags: flagGateway})
+	}
+	if row.Flags&flagGateway != 0 {
+		return nil
+	}
+	row.Flags |= flagGateway
+	return m.addrs.replace(key, row)
+}
+
+// addAddr adds a row, and where there is no room, makes some first.
+func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
+	err := m.addrs.add(key, row)
+	if !errors.Is(err, errFull) {
+		return err
+	}
+	if err := m.sweepAddrs(); err != nil {
+		return err
+	}
+	if err = m.addrs.add(key, row); errors.Is(err, errFull) {
+		return fmt.Errorf("%d addresses are watched already, which is as many as can be", m.addrs.MaxEntries())
+	}
+	return err
+}
+
+// sweepAddrs removes the rows that no endpoint has or asks for any more.
+func (m *maps) sweepAddrs() error {
+	needed := map[wireAddressKey]bool{}
+	all, err := m.list(0)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		p, err := placeOf(e.Tags)
+		if err != nil {
+			return err
+		}
+		for _, a := range e.Addrs {
+			needed[*p.address(a)] = true
+		}
+		for _, g := range e.Gateways {
+			needed[*p.address(g)], needed[*anywhere.address(g)] = true, true
+		}
+	}
+	keys, err := m.addrs.keys()
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if !needed[k] {
+			err = errors.Join(err, m.addrs.remove(&k))
+		}
+	}
+	return err
+}

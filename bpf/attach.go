@@ -1,0 +1,128 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+)
+
+// A way is a direction through the trunk, and the program that watches it.
+type way struct {
+	name   string // of the program's pin, too
+	tcx    ebpf.AttachType
+	parent uint32 // in clsact
+}
+
+var (
+	egress  = way{"egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS}
+	ingress = way{"ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS}
+	ways    = []way{egress, ingress}
+)
+
+// attached reports whether the trunk's own programs are on both ways of the
+// device that has its ifindex here and now. It asks the kernel, not the pins: a
+// device may be gone, or another have its ifindex.
+func (t *trunk) attached() (bool, error) {
+	for _, w := range ways {
+		if on, err := t.runs(w); !on || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// runs reports whether the pinned program of one way is on it.
+func (t *trunk) runs(w way) (bool, error) {
+	id, err := pinnedID(filepath.Join(t.path, w.name))
+	if err != nil {
+		return false, err
+	}
+	chain, err := queryTCX(t.ifindex, w.tcx)
+	if err != nil {
+		return false, fmt.Errorf("ask for the programs on trunk %s: %w", nameOf(t.ifindex), plain(err))
+	}
+	for _, other := range chain {
+		if other == id {
+			return true, nil
+		}
+	}
+	on, err := filterRuns(t.ifindex, w, id)
+	if on && len(chain) > 0 {
+		return false, hidden(t.ifindex, w)
+	}
+	return on, err
+}
+
+// hidden is the error for a trunk whose TCX programs see frames first. Whatever
+// they answer, but for TCX_NEXT, no filter of clsact sees (net/core/dev.c,
+// sch_handle_egress).
+func hidden(ifindex int, w way) error {
+	return fmt.Errorf("watch the %s of trunk %s: another's TCX program stands before clsact's filters and may end the chain: attach by TCX, too", w.name, nameOf(ifindex))
+}
+
+// attach puts the pinned programs on whichever way they are not on. The lock is
+// held. A link that is not pinned yet ends with its process, and a filter that
+// nobody finishes is replaced by the next one.
+func (t *trunk) attach(legacy bool) error {
+	for _, w := range ways {
+		on, err := t.runs(w)
+		if err != nil {
+			return err
+		}
+		if on {
+			continue
+		}
+		path := filepath.Join(t.path, w.name)
+		prog, err := ebpf.LoadPinnedProgram(path, nil)
+		if err != nil {
+			return fmt.Errorf("open program %q: %w", path, plain(err))
+		}
+		err = t.attachOne(w, prog, legacy)
+		prog.Close()
+		if err != nil {
+			return fmt.Errorf("attach to the %s of trunk %s: %w", w.name, nameOf(t.ifindex), err)
+		}
+	}
+	return nil
+}
+
+func (t *trunk) attachOne(w way, prog *ebpf.Program, legacy bool) error {
+	if !legacy {
+		err := attachTCX(t.ifindex, w, prog, filepath.Join(t.path, linkPin+w.name))
+		if !errors.Is(err, ebpf.ErrNotSupported) {
+			return err
+		}
+	} else if chain, err := queryTCX(t.ifindex, w.tcx); err != nil || len(chain) > 0 {
+		return errors.Join(err, hidden(t.ifindex, w))
+	}
+	return addFilter(t.ifindex, w, prog)
+}
+
+// detach takes the programs off a trunk, and clsact with them where they were in
+// it and nobody else's are. The lock is held.
+func (r root) detach(ifindex int) error {
+	var err error
+	filters := false
+	for _, w := range ways {
+		err = errors.Join(err, detachTCX(filepath.Join(r.trunkDir(ifindex), linkPin+w.name)))
+		had, ferr := removeFilter(ifindex, w)
+		filters, err = filters || had, errors.Join(err, ferr)
+	}
+	if filters {
+		err = errors.Join(err, removeEmptyQdisc(ifindex))
+	}
+	return err
+}
+
+// nameOf gives a link's name for a person, quoted, or its index where it is gone.
+func nameOf(ifindex int) string {
+	if l, err := net.InterfaceByIndex(ifindex); err == nil {
+		return strconv.Quote(l.Name)
+	}
+	return fmt.Sprintf("with index %d", ifindex)
+}

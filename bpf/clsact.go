@@ -1,0 +1,169 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// How our filter is told from others', on either way. Priority 1 comes before
+// all others: none of them can end the chain before it.
+const (
+	filterHandle   = 0x6c61 // "la"
+	filterPriority = 1
+	filterName     = "lanyard"
+)
+
+// addFilter puts the program into clsact, made where there is none. A filter of
+// ours that is there is replaced; it is that of a trunk whose pins were lost.
+func addFilter(ifindex int, w way, prog *ebpf.Program) error {
+	if err := netlink.QdiscAdd(clsact(ifindex)); err != nil && !errors.Is(err, unix.EEXIST) {
+		if errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("add clsact: %w: the kernel has none (CONFIG_NET_SCH_INGRESS)", err)
+		}
+		return fmt.Errorf("add clsact: %w", plain(err))
+	}
+	filter := filterOf(ifindex, w)
+	filter.Fd, filter.Name, filter.DirectAction = prog.FD(), filterName, true
+	if err := netlink.FilterReplace(filter); err != nil {
+		return fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, whyNot(err))
+	}
+	return nil
+}
+
+func clsact(ifindex int) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: ifindex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+}
+
+// whyNot says what usually stands behind the kernel's refusal of a filter.
+func whyNot(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%w: the kernel has no bpf classifier (CONFIG_NET_CLS_BPF)", err)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w: another kind of filter has that priority, or there is an ingress qdisc in clsact's place: move it", err)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: the trunk's clsact has a shared block: take it off", err)
+	}
+	return plain(err)
+}
+
+// removeFilter takes our filter out of clsact, and reports whether there was one.
+func removeFilter(ifindex int, w way) (bool, error) {
+	id, err := filterProgram(ifindex, w)
+	if err != nil || id == 0 {
+		return false, err
+	}
+	if err := netlink.FilterDel(filterOf(ifindex, w)); err != nil {
+		return false, fmt.Errorf("remove the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+	}
+	return true, nil
+}
+
+func filterOf(ifindex int, w way) *netlink.BpfFilter {
+	return &netlink.BpfFilter{Fd: -1, FilterAttrs: netlink.FilterAttrs{
+		LinkIndex: ifindex, Parent: w.parent, Handle: filterHandle,
+		Priority: filterPriority, Protocol: unix.ETH_P_ALL,
+	}}
+}
+
+// filterRuns reports whether our filter is there and has a program of that id.
+func filterRuns(ifindex int, w way, id uint32) (bool, error) {
+	has, err := filterProgram(ifindex, w)
+	return has == id, err
+}
+
+// filterProgram gives the id of the program in our filter, 0 where there is none.
+func filterProgram(ifindex int, w way) (uint32, error) {
+	msgs, err := askFilters(ifindex, w, 0, filterHandle, netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL)))
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV):
+		return 0, nil // no filter, no clsact, no device
+	case err != nil:
+		return 0, fmt.Errorf("ask for the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+	}
+	for _, m := range msgs {
+		if id := programIn(m); id != 0 {
+			return id, nil
+		}
+	}
+	return 0, nil
+}
+
+// programIn reads the program's id from a filter of ours, 0 from any other.
+func programIn(msg []byte) uint32 {
+	attrs, err := nl.ParseRouteAttr(msg[nl.SizeofTcMsg:])
+	if err != nil {
+		return 0
+	}
+	for _, a := range attrs {
+		if a.Attr.Type != nl.TCA_OPTIONS {
+			continue
+		}
+		options, err := nl.ParseRouteAttr(a.Value)
+		if err != nil {
+			return 0
+		}
+		var id uint32
+		var name string
+		for _, o := range options {
+			switch o.Attr.Type {
+			case nl.TCA_BPF_ID:
+				id = binary.NativeEndian.Uint32(o.Value)
+			case nl.TCA_BPF_NAME:
+				name = nl.BytesToString(o.Value)
+			}
+		}
+		if name == filterName {
+			return id
+		}
+	}
+	return 0
+}
+
+// askFilters asks for one filter, or with NLM_F_DUMP for all of one way.
+func askFilters(ifindex int, w way, flags int, handle, info uint32) ([][]byte, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETTFILTER, flags)
+	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: handle, Parent: w.parent, Info: info})
+	if flags&unix.NLM_F_DUMP == 0 {
+		req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
+	}
+	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
+}
+
+// removeEmptyQdisc removes clsact where no filter is left in it.
+func removeEmptyQdisc(ifindex int) error {
+	for _, w := range ways {
+		n, err := countFilters(ifindex, w)
+		if err != nil {
+			return fmt.Errorf("list the filters on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+		}
+		if n > 0 {
+			return nil
+		}
+	}
+	if err := netlink.QdiscDel(clsact(ifindex)); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove clsact from trunk %s: %w", nameOf(ifindex), plain(err))
+	}
+	return nil
+}
+
+// countFilters asks again where the kernel broke its list off.
+func countFilters(ifindex int, w way) (int, error) {
+	const dumps = 20
+	err := error(netlink.ErrDumpInterrupted)
+	for range dumps {
+		var filters [][]byte
+		if filters, err = askFilters(ifindex, w, unix.NLM_F_DUMP, 0, 0); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return len(filters), err
+		}
+	}
+	return 0, err
+}

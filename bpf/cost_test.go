@@ -1,0 +1,79 @@
+package bpf
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+)
+
+// BenchmarkProgram says what a frame costs above a program that does nothing.
+// Both run in turns, so that a busy machine weighs on both.
+func BenchmarkProgram(b *testing.B) {
+	must(b, rlimit.RemoveMemlock())
+	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R0, -1), asm.Return(),
+	}})
+	must(b, err)
+	defer empty.Close()
+	var o wireObjects
+	must(b, loadWireObjects(&o, nil))
+	defer o.Close()
+	e := verify.Endpoint{MAC: ours, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
+	m := maps{endpoints: table[wireEndpointKey, wireEndpoint]{o.Endpoints}, addrs: table[wireAddressKey, wireAddress]{o.Addrs}}
+	must(b, m.expect(e))
+	e.Tags, e.MAC = qinq, sibling
+	must(b, m.expect(e))
+
+	v50, v60 := vlan50[0], vlan60[0]
+	ask := mustFrame(b)(arp.Probe(ours, gw4))
+	solicit := mustFrame(b)(ndp.Probe(ours, gw6))
+	other := netip.MustParseAddr("192.168.50.77")
+	for _, c := range []struct {
+		name  string
+		prog  *ebpf.Program
+		frame []byte
+	}{
+		{"out/known", o.Egress, tagged(data(router, ours), v50)},
+		{"out/known-qinq", o.Egress, tagged(data(router, sibling), qinq...)},
+		{"out/unknown", o.Egress, data(router, rival)},
+		{"out/unknown-qinq", o.Egress, tagged(data(router, rival), qinq...)},
+		{"out/wrong-tag", o.Egress, tagged(data(router, ours), v60)},
+		{"out/arp-for-gateway", o.Egress, tagged(ask, v50)},
+		{"out/ns-for-gateway", o.Egress, tagged(solicit, v50)},
+		{"out/arp-unknown", o.Egress, tagged(mustFrame(b)(arp.Probe(rival, other)), v50)},
+		{"in/known", o.Ingress, tagged(data(ours, router), v50)},
+		{"in/known-qinq", o.Ingress, tagged(data(sibling, router), qinq...)},
+		{"in/unknown", o.Ingress, data(rival, router)},
+		{"in/wrong-tag", o.Ingress, tagged(data(ours, router), v60)},
+		{"in/broadcast", o.Ingress, data(all, router)},
+		{"in/arp-for-others", o.Ingress, tagged(mustFrame(b)(arp.Request(router, gw4, other)), v60)},
+		{"in/arp-gateway-asks", o.Ingress, tagged(mustFrame(b)(arp.Request(router, gw4, other)), v50)},
+		{"in/arp-reply", o.Ingress, tagged(mustARP(b, arp.Packet{Destination: ours, Source: router, Reply: true, Sender: router, SenderIP: gw4, Target: ours, TargetIP: addr4}), v50)},
+		{"in/arp-rival", o.Ingress, tagged(mustFrame(b)(arp.Probe(rival, addr4)), v50)},
+		{"in/na-for-others", o.Ingress, tagged(mustFrame(b)(ndp.Announce(router, netip.MustParseAddr("fd50::77"))), v50)},
+		{"in/na-gateway", o.Ingress, tagged(mustFrame(b)(ndp.Announce(router, gw6)), v50)},
+		{"in/na-wrong-vlan", o.Ingress, tagged(mustFrame(b)(ndp.Announce(router, gw6)), v60)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			const turns, runs = 8, 250_000
+			var base, full int64
+			for range b.N {
+				base, full = 1<<40, 1<<40
+				for range turns {
+					base = min(base, mustRun(b, empty, c.frame, runs))
+					full = min(full, mustRun(b, c.prog, c.frame, runs))
+				}
+			}
+			b.ReportMetric(float64(base), "empty-ns/frame")
+			b.ReportMetric(float64(full-base), "above-ns/frame")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

@@ -1,0 +1,219 @@
+// Package bpf watches trunks with a tc program: which VLAN tags the frames of
+// leased MACs carry, who answers for their gateways, who else claims their
+// addresses. It stops frames with tags that are not their network's. Programs
+// and maps are pinned, so that they go on when the process that put them there
+// has ended, and are loaded once per trunk; a container's start only writes to
+// the maps. Kernels from 5.10 on will do.
+//
+// It draws no conclusions: the verdict is package verify's. Which endpoints there
+// are is the caller's to know.
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Options say where the pins are and how programs are attached.
+type Options struct {
+	// Root is the directory of the pins, such as /sys/fs/bpf/lanyard. It is made
+	// with mode 0700 when the first trunk is prepared, its parent must be on a
+	// bpffs, and is removed with the last trunk. It belongs to one network
+	// namespace: trunks are told apart by ifindex.
+	Root string
+	// Legacy attaches by clsact even where the kernel has TCX.
+	Legacy bool
+}
+
+// Datapath is the tc programs and maps below one root. Its methods may be called
+// from any goroutine whose thread is in the trunks' network namespace; all but
+// Prepare and Release from any other as well.
+type Datapath struct {
+	root   root
+	legacy bool
+
+	mu     sync.Mutex
+	trunks map[int]*trunk // opened so far
+	emit   int            // the program's descriptor; 0 until somebody sends
+}
+
+var _ verify.Datapath = (*Datapath)(nil)
+
+// New gives a datapath that has touched nothing yet.
+func New(o Options) *Datapath {
+	return &Datapath{root: root(o.Root), legacy: o.Legacy, trunks: map[int]*trunk{}}
+}
+
+// Close lets go of what was opened. What is watched stays watched.
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
+	for ifindex, t := range d.trunks {
+		err = errors.Join(err, t.close())
+		delete(d.trunks, ifindex)
+	}
+	return errors.Join(err, d.closeEmitter())
+}
+
+// Prepare makes sure that the trunk with that ifindex is watched. Where it is,
+// this takes some tens of microseconds; else the program is loaded, which is once
+// per trunk, or put back where somebody took it off.
+func (d *Datapath) Prepare(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if t, err := d.open(ifindex); err == nil && t != nil {
+		if on, err := t.attached(); on && err == nil {
+			return nil
+		}
+	}
+	lock, err := d.root.lock(true)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	d.drop(ifindex)
+	if err := d.root.mend(ifindex); err != nil {
+		return err
+	}
+	t, err := d.open(ifindex)
+	if err != nil {
+		return err
+	}
+	return t.attach(d.legacy)
+}
+
+// mend makes sure that a trunk has its pins: those of dead devices go, and what is
+// missing is loaded. The lock is held.
+func (r root) mend(ifindex int) error {
+	all, err := r.list()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		alive, err := p.alive()
+		if err != nil {
+			return err
+		}
+		if !alive {
+			if err := r.remove(p.path); err != nil {
+				return err
+			}
+		} else if p.ifindex == ifindex && p.layout != layout {
+			return fmt.Errorf("trunk %s is watched by another version of lanyard: stop its containers, then remove %q", nameOf(ifindex), p.path)
+		}
+	}
+	t, err := r.open(ifindex)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // somebody removed some of the pins
+		if err := r.remove(r.trunkDir(ifindex)); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	case t != nil:
+		return t.close()
+	}
+	return r.load(ifindex)
+}
+
+// open gives a trunk's pins, nil if there are none. Those that are open already
+// are opened anew where others have taken their place.
+func (d *Datapath) open(ifindex int) (*trunk, error) {
+	if t := d.trunks[ifindex]; t != nil {
+		if t.current() {
+			return t, nil
+		}
+		d.drop(ifindex)
+	}
+	t, err := d.root.open(ifindex)
+	if t != nil {
+		d.trunks[ifindex] = t
+	}
+	return t, err
+}
+
+func (d *Datapath) drop(ifindex int) {
+	if t := d.trunks[ifindex]; t != nil {
+		t.close()
+		delete(d.trunks, ifindex)
+	}
+}
+
+// Release takes the program off a trunk, and its pins with it, if no endpoint is
+// left on it: otherwise it leaves all as it is. Nothing there is no error.
+func (d *Datapath) Release(ifindex int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	lock, err := d.root.lock(false)
+	if err != nil {
+		return err
+	}
+	if lock == nil {
+		return d.root.detach(ifindex)
+	}
+	defer lock.Close()
+	t, err := d.open(ifindex)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if t != nil {
+		used, err := t.used()
+		if used || err != nil {
+			return err
+		}
+	}
+	d.drop(ifindex)
+	return errors.Join(d.root.detach(ifindex), d.root.removeTrunk(ifindex))
+}
+
+// Expect tells which tags to expect from e.MAC.
+func (d *Datapath) Expect(e verify.Endpoint) error {
+	return d.with(e.Trunk, func(t *trunk) error {
+		if t == nil {
+			return fmt.Errorf("expect %s: trunk %s is not watched", e.MAC, nameOf(e.Trunk))
+		}
+		if err := t.expect(e); err != nil {
+			return fmt.Errorf("expect %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
+		}
+		return nil
+	})
+}
+
+// Forget ends the watch of e. Where its place is another attachment's by now,
+// that one is left alone.
+func (d *Datapath) Forget(e verify.Endpoint) error {
+	return d.with(e.Trunk, func(t *trunk) error {
+		if t == nil {
+			return nil
+		}
+		if err := t.forget(e); err != nil {
+			return fmt.Errorf("forget %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
+		}
+		return nil
+	})
+}
+
+// with runs f while nobody else changes the trunk's endpoints; t is nil where
+// nothing is pinned for it.
+func (d *Datapath) with(ifindex int, f func(t *trunk) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	lock, err := d.root.lock(false)
+	if err != nil {
+		return err
+	}
+	if lock == nil {
+		return f(nil)
+	}
+	defer lock.Close()
+	t, err := d.open(ifindex)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return f(t)
+}

@@ -1,0 +1,92 @@
+package bpf
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// As wire.c has them.
+const (
+	anyTags  = 0xffffffff
+	inPacket = 0x8000
+	vidMask  = 0x0fff
+
+	flagEnforce = 1 // of an endpoint
+
+	flagLeased  = 1 // of an address
+	flagGateway = 2
+
+	// layout is in the name of the pins, and changes with anything above, with
+	// the types of the maps, and with the program.
+	layout = 1
+)
+
+// place is what a key holds of tags, outermost first.
+type place struct{ outer, inner uint32 }
+
+var anywhere = place{anyTags, anyTags}
+
+// placeOf gives the form of tags in a key: at most two.
+func placeOf(t verify.Tags) (p place, err error) {
+	if len(t) > 2 {
+		return p, fmt.Errorf("%d tags (%s): a trunk is watched for two at the most", len(t), t)
+	}
+	words := [2]uint32{}
+	for i, tag := range t {
+		if tag.TPID == 0 || tag.VID == 0 || tag.VID > 4094 {
+			return p, fmt.Errorf("tag %#04x with VID %d: want 1 to 4094", tag.TPID, tag.VID)
+		}
+		words[i] = uint32(tag.TPID)<<16 | uint32(tag.VID)
+	}
+	return place{words[0], words[1]}, nil
+}
+
+// tagsOf reads tags as the program writes them, and whether the outermost was
+// in the packet's bytes.
+func tagsOf(words ...uint32) (t verify.Tags, inBytes bool) {
+	for _, w := range words {
+		if w == 0 {
+			break
+		}
+		t = append(t, verify.Tag{TPID: uint16(w >> 16), VID: uint16(w & vidMask)})
+	}
+	return t, len(words) > 0 && words[0]&inPacket != 0
+}
+
+func (p place) endpoint(mac verify.MAC) *wireEndpointKey {
+	return &wireEndpointKey{Outer: p.outer, Inner: p.inner, Mac: mac}
+}
+
+func (p place) address(addr netip.Addr) *wireAddressKey {
+	return &wireAddressKey{Outer: p.outer, Inner: p.inner, Addr: addr.As16()}
+}
+
+// addrOf reads an address; the zero Addr where the slot is empty.
+func addrOf(b [16]byte) netip.Addr {
+	if b == ([16]byte{}) {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16(b).Unmap()
+}
+
+// check refuses what the maps cannot hold.
+func check(e verify.Endpoint) error {
+	switch {
+	case e.MAC.IsZero() || e.MAC[0]&1 != 0:
+		return fmt.Errorf("MAC %q is no station's", e.MAC)
+	case len(e.Addrs) > verify.MaxAddrs:
+		return fmt.Errorf("%d addresses: at most %d are watched", len(e.Addrs), verify.MaxAddrs)
+	case len(e.Gateways) > verify.MaxGateways:
+		return fmt.Errorf("%d gateways: at most %d are watched", len(e.Gateways), verify.MaxGateways)
+	}
+	for _, list := range [][]netip.Addr{e.Addrs, e.Gateways} {
+		for _, a := range list {
+			if !a.IsValid() || a.IsUnspecified() || a.Zone() != "" {
+				return fmt.Errorf("address %q: want one with no zone that a host can have", a)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// mustRoot gives a root on a bpffs of the test's own. It fails the test if pins
+// are left at its end.
+func mustRoot(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	root := filepath.Join(dir, "lanyard")
+	must(tb, unix.Mount("bpf", dir, "bpf", 0, "mode=0700"))
+	tb.Cleanup(func() {
+		if _, err := os.Lstat(root); !errors.Is(err, fs.ErrNotExist) {
+			tb.Errorf("the root is left behind, with %v (%v)", mustTree(tb, root), err)
+		}
+		must(tb, unix.Unmount(dir, 0))
+	})
+	return root
+}
+
+// mustTree lists all that is below a directory.
+func mustTree(tb testing.TB, dir string) (paths []string) {
+	tb.Helper()
+	must(tb, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		paths = append(paths, path)
+		return err
+	}))
+	return paths
+}
+
+// A bench is a lab whose trunk can be watched, with one container on it.
+type bench struct {
+	*testenv.Lab
+	*Datapath
+	trunk     int
+	container *testenv.Container
+	endpoint  verify.Endpoint
+}
+
+// do runs f in the host's namespace.
+func (b *bench) do(tb testing.TB, f func() error) {
+	tb.Helper()
+	must(tb, b.Host.Do(f))
+}
+
+func mustIndex(tb testing.TB, n *testenv.Namespace, name string) int {
+	tb.Helper()
+	l, err := n.Netlink().LinkByName(name)
+	must(tb, err)
+	return l.Attrs().Index
+}
+
+// newBench makes a lab and watches its trunk. All is released when the test ends.
+func newBench(tb testing.TB, o Options, c testenv.Config) *bench {
+	tb.Helper()
+	if o.Root == "" {
+		o.Root = mustRoot(tb)
+	}
+	b := &bench{Lab: testenv.NewLab(tb, c), Datapath: New(o)}
+	b.trunk = mustIndex(tb, b.Host, b.Trunk)
+	tb.Cleanup(func() { must(tb, b.Close()) })
+	b.do(tb, func() error { return b.Prepare(b.trunk) })
+	tb.Cleanup(func() {
+		b.do(tb, func() error {
+			all, err := b.Endpoints()
+			for _, e := range all {
+				must(tb, b.Forget(e))
+			}
+			must(tb, err)
+			return b.Release(b.trunk)
+		})
+	})
+	return b
+}
+
+// join puts a macvlan of a MAC, on a parent, into a new container: eth0, with an
+// address. Nothing of IPv6 is sent that the test does not ask for.
+func (b *bench) join(tb testing.TB, parent string, mac verify.MAC, prefix string) *testenv.Container {
+	tb.Helper()
+	c := testenv.NewContainer(tb)
+	must(tb, c.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
+	for _, args := range [][]string{
+		{"link", "add", "link", parent, "name", "tmp0", "netns", strconv.Itoa(c.Pid), "address", mac.String(), "type", "macvlan", "mode", "bridge"},
+	} {
+		_, err := b.Host.Exec("ip", args...)
+		must(tb, err)
+	}
+	for _, args := range [][]string{
+		{"link", "set", "tmp0", "name", "eth0", "up"}, {"addr", "add", prefix, "dev", "eth0"},
+	} {
+		_, err := c.Exec("ip", args...)
+		must(tb, err)
+	}
+	return c
+}
+
+func ping(n *testenv.Namespace, addr netip.Addr, count int) error {
+	_, err := n.Exec("ping", "-n", "-q", "-i", "0.01", "-W", "2", "-c", fmt.Sprint(count), addr.String())
+	return err
+}
+
+// onBoth runs a test with either way to attach.
+func onBoth(t *testing.T, f func(t *testing.T, o Options)) {
+	for _, legacy := range []bool{false, true} {
+		name := "tcx"
+		if legacy {
+			name = "clsact"
+		}
+		t.Run(name, func(t *testing.T) { f(t, Options{Legacy: legacy}) })
+	}
+}

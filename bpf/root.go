@@ -1,0 +1,208 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// bpffs is where every distribution mounts it (Documentation/bpf, systemd).
+const bpffs = "/sys/fs/bpf"
+
+// aside is where a trunk's pins are put together before they get their name,
+// and where they lose it before they go. Whoever holds the lock may remove what
+// another left there.
+const aside = "aside"
+
+// A root is the directory that all pins are below, with one directory per trunk.
+type root string
+
+// lock waits until nobody else makes, changes or removes anything below the
+// root. The lock is on the directory itself and ends with the file, so that a
+// killed holder leaves none. With create it makes the directory; without, nil
+// comes back where there is none.
+func (r root) lock(create bool) (*os.File, error) {
+	const tries = 16
+	for range tries {
+		if create {
+			if err := r.create(); err != nil {
+				return nil, err
+			}
+		}
+		f, err := openDir(string(r))
+		if errors.Is(err, fs.ErrNotExist) {
+			if create {
+				continue // the last trunk was released in between
+			}
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f); err != nil {
+			return nil, errors.Join(fmt.Errorf("lock %q: %w", string(r), err), f.Close())
+		}
+		// Another may have removed it while we waited; its lock binds nobody.
+		if isAt(f, string(r)) {
+			return f, nil
+		}
+		f.Close()
+	}
+	return nil, fmt.Errorf("lock %q: it was removed %d times meanwhile", string(r), tries)
+}
+
+func flock(f *os.File) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// create makes the directory, on a bpffs.
+func (r root) create() error {
+	parent := filepath.Dir(string(r))
+	if !isBPFFS(parent) {
+		if err := mountBPFFS(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(string(r), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return plain(err)
+	}
+	return nil
+}
+
+func isBPFFS(path string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(path, &st) == nil && int64(st.Type) == unix.BPF_FS_MAGIC
+}
+
+// mountBPFFS mounts it where it belongs, if pins are meant to be there and
+// nothing else is mounted.
+func mountBPFFS(parent string) error {
+	var st unix.Statfs_t
+	if parent != bpffs {
+		return fmt.Errorf("%q is on no bpffs: choose a directory in %q", parent, bpffs)
+	}
+	if err := unix.Statfs(bpffs, &st); err != nil {
+		return fmt.Errorf("find %q: %w: the kernel has no BPF (CONFIG_BPF_SYSCALL), or sysfs is not mounted", bpffs, err)
+	}
+	if int64(st.Type) != unix.SYSFS_MAGIC {
+		return fmt.Errorf("%q is another file system's: mount bpffs there", bpffs)
+	}
+	// Two that come at once must not mount one over the other's pins: this is
+	// the directory below, and what both have open.
+	f, err := os.Open(bpffs)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := flock(f); err != nil {
+		return fmt.Errorf("lock %q: %w", bpffs, err)
+	}
+	if isBPFFS(bpffs) {
+		return nil
+	}
+	if err := unix.Mount("bpf", bpffs, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return fmt.Errorf("mount bpffs at %q: %w: mount it there, with CAP_SYS_ADMIN", bpffs, err)
+	}
+	return nil
+}
+
+// openDir opens a directory of pins, and refuses another user's: on a bpffs that
+// is everybody's (its root is 1777 unless mounted otherwise) any user can make
+// one of our name first, and would choose which program watches and which maps
+// we believe.
+func openDir(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, plain(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, errors.Join(fmt.Errorf("look at %q: %w", path, err), f.Close())
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		f.Close()
+		return nil, fmt.Errorf("open %q: uid %d made it with mode %#o, and could put pins of its own there: remove it", path, st.Uid, st.Mode&0o7777)
+	}
+	return f, nil
+}
+
+// isAt reports whether an open directory is still the one at a path.
+func isAt(f *os.File, path string) bool {
+	var open, named unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &open) == nil && unix.Lstat(path, &named) == nil &&
+		open.Dev == named.Dev && open.Ino == named.Ino
+}
+
+// trunkDir is where the pins of a trunk are. Pins of another layout have
+// another name.
+func (r root) trunkDir(ifindex int) string {
+	return filepath.Join(string(r), fmt.Sprintf("trunk-%d-v%d", ifindex, layout))
+}
+
+// pins is the directory of one trunk's, of whichever layout.
+type pins struct {
+	path            string
+	ifindex, layout int
+}
+
+// list gives what is pinned for all trunks.
+func (r root) list() (all []pins, err error) {
+	entries, err := os.ReadDir(string(r))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, plain(err)
+	}
+	for _, e := range entries {
+		p := pins{path: filepath.Join(string(r), e.Name())}
+		if n, _ := fmt.Sscanf(e.Name(), "trunk-%d-v%d", &p.ifindex, &p.layout); n == 2 {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// remove takes a directory of pins away at once: nobody finds half of it. The
+// lock is held.
+func (r root) remove(path string) error {
+	trash := filepath.Join(string(r), aside)
+	err := os.Rename(path, trash)
+	if err == nil {
+		err = os.RemoveAll(trash)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return plain(err)
+}
+
+// clear removes what a killed process left half made or half removed. The lock
+// is held.
+func (r root) clear() error { return plain(os.RemoveAll(filepath.Join(string(r), aside))) }
+
+// removeTrunk removes the pins of a trunk, of any layout, and the root with the
+// last of them. The lock is held.
+func (r root) removeTrunk(ifindex int) error {
+	all, err := r.list()
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.ifindex == ifindex {
+			err = errors.Join(err, r.remove(p.path))
+		}
+	}
+	if err = errors.Join(err, r.clear()); err != nil {
+		return err
+	}
+	if err := os.Remove(string(r)); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
+		return plain(err)
+	}
+	return nil
+}

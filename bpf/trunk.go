@@ -1,0 +1,100 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+)
+
+// Names of the pins in a trunk's directory; a link's is that of its way after
+// linkPin.
+const (
+	endpointsPin = "endpoints"
+	addrsPin     = "addrs"
+	vlansPin     = "vlans"
+	devicePin    = "device"
+	emitPin      = "emit"
+	linkPin      = "link-"
+)
+
+// A trunk is the open pins of one trunk.
+type trunk struct {
+	ifindex int
+	path    string
+	dir     *os.File
+	maps
+}
+
+// maps are the pinned maps of one trunk.
+type maps struct {
+	endpoints table[wireEndpointKey, wireEndpoint]
+	addrs     table[wireAddressKey, wireAddress]
+	vlans     *ebpf.Map
+}
+
+// open opens a trunk's pins, nil if there are none.
+func (r root) open(ifindex int) (_ *trunk, err error) {
+	t := &trunk{ifindex: ifindex, path: r.trunkDir(ifindex)}
+	t.dir, err = openDir(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err = t.maps.open(t.path); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	return t, nil
+}
+
+func (m *maps) open(path string) (err error) {
+	if m.endpoints, err = openTable[wireEndpointKey, wireEndpoint](filepath.Join(path, endpointsPin)); err != nil {
+		return err
+	}
+	if m.addrs, err = openTable[wireAddressKey, wireAddress](filepath.Join(path, addrsPin)); err != nil {
+		return err
+	}
+	path = filepath.Join(path, vlansPin)
+	if m.vlans, err = ebpf.LoadPinnedMap(path, nil); err != nil {
+		return fmt.Errorf("open map %q: %w", path, err)
+	}
+	return checkMap(m.vlans, path, ebpf.Array, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(wireVlan{}))
+}
+
+func (t *trunk) close() error {
+	return errors.Join(t.dir.Close(), t.endpoints.Close(), t.addrs.Close(), t.vlans.Close())
+}
+
+// current reports whether the pins are still those that are open.
+func (t *trunk) current() bool { return isAt(t.dir, t.path) }
+
+// alive reports whether the device that pins were made for still exists.
+func (p pins) alive() (bool, error) {
+	path := filepath.Join(p.path, devicePin)
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open map %q: %w", path, plain(err))
+	}
+	defer m.Close()
+	if err := checkMap(m, path, ebpf.DevMap, 4, 4); err != nil {
+		return false, err
+	}
+	var slot, ifindex uint32
+	err = m.Lookup(unsafe.Pointer(&slot), unsafe.Pointer(&ifindex))
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read map %q: %w", path, err)
+	}
+	return int(ifindex) == p.ifindex, nil
+}

@@ -1,0 +1,636 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Watches a trunk: which tags the frames of the leased MACs carry, who answers
+ * for their gateways, who else claims their addresses, which VLANs are alive.
+ * One pair of programs and one set of maps per trunk, so no key names it.
+ *
+ * Every frame goes on to whoever is next in the chain, but for one: a frame of
+ * a leased MAC that would leave with tags that are not its network's. A
+ * container can write a tag by hand and so hop into another VLAN; nobody else
+ * stops that.
+ *
+ * Everything here also loads on 5.10: no atomic operation that fetches, no
+ * kernel types, loops unrolled.
+ */
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define MAX_TAGS	3	/* one in metadata and two in bytes; more than the third is not told apart */
+#define MAX_ADDRS	4
+#define MAX_GATEWAYS	4
+#define RECENT		8	/* power of two */
+#define VLANS		4096
+
+/*
+ * A tag is TPID << 16 | VID in host order, 0 for none. A sighting also says
+ * where the outermost tag was, in a bit that no VID uses.
+ */
+#define VID_MASK	0x0fff
+#define IN_PACKET	0x8000
+#define ANY_TAGS	0xffffffff
+
+/* Flags of an endpoint. */
+#define ENFORCE		1
+
+/* Flags of an address: what it is to us. It may be both. */
+#define LEASED		1	/* holder has it */
+#define GATEWAY		2	/* endpoints ask for it */
+
+/* linux/if_arp.h has these, and the C library with it. */
+#define ARPHRD_ETHER	1
+#define ARPOP_REQUEST	1
+#define ARPOP_REPLY	2
+
+#define ND_SOLICIT	135
+#define ND_ADVERT	136
+#define ND_OPT_SOURCE	1
+#define ND_OPT_TARGET	2
+
+struct sighting {
+	__u64 ns;		/* bpf_ktime_get_ns() */
+	__u32 tag[MAX_TAGS];	/* outermost first */
+	__u32 count;
+};
+
+struct gateway {
+	__u8 addr[16];
+	struct sighting asked;
+	struct sighting reply;	/* to this endpoint's MAC */
+	__u64 other_ns;
+	__u8 mac[6];
+	__u8 other[6];		/* who answered before mac */
+	__u32 zero;
+	__u64 since;		/* user space's own: when the watch for it began */
+};
+
+/*
+ * With ANY_TAGS a key stands for "this MAC is leased on this trunk", and of
+ * its value only the tags count: how a wrong tag finds whose it is.
+ */
+struct endpoint_key {
+	__u32 outer;
+	__u32 inner;
+	__u8 mac[6];
+	__u16 zero;
+};
+
+struct endpoint {
+	struct bpf_spin_lock lock; /* of gateways[] */
+	__u32 flags;
+	__u32 outer;
+	__u32 inner;
+	/* Added to without the lock. */
+	__u64 out_frames;
+	__u64 out_bytes;
+	__u64 in_frames;
+	__u64 in_bytes;
+	__u64 out_wrong;
+	__u64 in_wrong;
+	__u64 dropped;
+	struct gateway gateways[MAX_GATEWAYS];
+	/* The rest is user space's own. */
+	__u8 addrs[MAX_ADDRS][16];
+	__u8 attachment[16];
+	__u64 netns;
+};
+
+struct address_key {
+	__u32 outer;
+	__u32 inner;
+	__u8 addr[16];		/* IPv4 as ::ffff:a.b.c.d */
+};
+
+struct answer {
+	__u64 ns;
+	__u32 tag[MAX_TAGS];
+	__u8 mac[6];
+	__u16 zero;
+};
+
+/*
+ * With ANY_TAGS: a gateway's address under tags that nobody asked for. Only
+ * answers that went to all are kept here, in a ring, since which endpoint they
+ * answer cannot be told from the frame; answers to one MAC are kept with it.
+ */
+struct address {
+	struct bpf_spin_lock lock;
+	__u32 flags;
+	__u8 holder[6];
+	__u8 rival[6];
+	__u32 rivals;
+	__u64 rival_ns;
+	__u32 replies;
+	__u32 zero;
+	struct answer recent[RECENT];
+};
+
+struct vlan {
+	__u64 frames;
+	__u64 ns;		/* of the first frame within the jiffy */
+	__u64 jiffy;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct endpoint_key);
+	__type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 32768);
+	__type(key, struct address_key);
+	__type(value, struct address);
+} addrs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, VLANS);
+	__type(key, __u32);
+	__type(value, struct vlan);
+} vlans SEC(".maps");
+
+/*
+ * Which device the trunk is: the kernel empties the slot when the device goes
+ * (kernel/bpf/devmap.c, dev_map_notification), and an ifindex that another
+ * device has got does not fill it again. No program looks here.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} device SEC(".maps");
+
+/* What has been read of a frame. */
+struct frame {
+	__u32 tag[MAX_TAGS];
+	__u32 off;		/* of what follows the tags in the bytes */
+	__u16 proto;		/* network order */
+	__u16 in_packet;
+};
+
+/* What a frame says about an address. */
+struct claim {
+	__u64 addr[2];
+	__u8 mac[6];		/* who says that it holds addr */
+	__u8 answer;		/* ARP reply or advertisement */
+};
+
+/*
+ * reach gives the frame from its Ethernet header on, with len bytes readable, or
+ * NULL if it is shorter. Pulling is for the rare frame whose headers are in
+ * fragments: a sender chooses where they begin, so they have to be looked at.
+ */
+static __always_inline unsigned char *reach(struct __sk_buff *skb, __u32 len)
+{
+	unsigned char *data = (void *)(long)skb->data;
+
+	if (data + len <= (unsigned char *)(long)skb->data_end)
+		return data;
+	if (bpf_skb_pull_data(skb, len))
+		return NULL;
+	data = (void *)(long)skb->data;
+	if (data + len > (unsigned char *)(long)skb->data_end)
+		return NULL;
+	return data;
+}
+
+static __always_inline void copy_mac(__u8 *to, const __u8 *from)
+{
+	*(__u32 *)to = *(__u32 *)from;
+	*(__u16 *)(to + 4) = *(__u16 *)(from + 4);
+}
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	return *(__u32 *)a == *(__u32 *)b && *(__u16 *)(a + 4) == *(__u16 *)(b + 4);
+}
+
+static __always_inline void add_tag(struct frame *f, __u32 tag, bool in_packet)
+{
+	if (!f->tag[0]) {
+		f->tag[0] = tag;
+		f->in_packet = in_packet;
+	} else if (!f->tag[1]) {
+		f->tag[1] = tag;
+	} else if (!f->tag[2]) {
+		f->tag[2] = tag;
+	}
+}
+
+static __always_inline bool is_tpid(__u16 proto)
+{
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
+}
+
+/*
+ * read_tags reads the tag in metadata and those in the bytes. Inbound, VID 0 is
+ * a priority and no VLAN; outbound nobody writes it but by hand. A tag that is
+ * cut short counts as VID 0, so that one with a known sender does not pass.
+ */
+static __always_inline void read_tags(struct __sk_buff *skb, struct frame *f, bool inbound)
+{
+	__u16 tci;
+	int i;
+
+	if (skb->vlan_present) {
+		tci = skb->vlan_tci & VID_MASK;
+		if (tci || !inbound)
+			add_tag(f, (__u32)bpf_ntohs(skb->vlan_proto) << 16 | tci, false);
+	}
+	f->off = ETH_HLEN;
+#pragma unroll
+	for (i = 0; i < MAX_TAGS; i++) {
+		unsigned char *data;
+		__u16 tpid = f->proto;
+
+		if (!is_tpid(tpid))
+			break;
+		f->proto = 0;
+		f->off += 4;
+		tci = 0;
+		data = reach(skb, f->off);
+		if (data) {
+			tci = bpf_ntohs(*(__be16 *)(data + f->off - 4)) & VID_MASK;
+			f->proto = *(__u16 *)(data + f->off - 2);
+		}
+		if (tci || !inbound)
+			add_tag(f, (__u32)bpf_ntohs(tpid) << 16 | tci, true);
+	}
+}
+
+static __always_inline void map_ip4(__u64 *addr, const unsigned char *ip4)
+{
+	__u32 *word = (__u32 *)addr;
+
+	addr[0] = 0;
+	word[2] = bpf_htonl(0xffff);
+	word[3] = *(__u32 *)ip4;
+}
+
+static __always_inline void copy_ip6(__u64 *addr, const unsigned char *ip6)
+{
+	addr[0] = *(__u64 *)ip6;
+	addr[1] = *(__u64 *)(ip6 + 8);
+}
+
+/*
+ * body gives len bytes behind the tags. The offset is one of four; masking it
+ * tells the verifier of 5.10, which forgets a bound when it spills.
+ */
+static __always_inline unsigned char *body(struct __sk_buff *skb, struct frame *f, __u32 len)
+{
+	unsigned char *data;
+	__u32 off = f->off;
+
+	asm volatile("%0 &= 31" : "+r"(off));
+	data = reach(skb, off + len);
+	return data ? data + off : NULL;
+}
+
+#define ARP_LEN		28
+#define ND_LEN		(sizeof(struct ipv6hdr) + 24)
+
+/* arp gives an ARP body for IPv4 over Ethernet (RFC 826), or NULL. */
+static __always_inline unsigned char *arp(struct __sk_buff *skb, struct frame *f)
+{
+	unsigned char *p = body(skb, f, ARP_LEN);
+
+	if (!p || *(__be32 *)p != bpf_htonl(ARPHRD_ETHER << 16 | ETH_P_IP) ||
+	    *(__be16 *)(p + 4) != bpf_htons(ETH_ALEN << 8 | 4))
+		return NULL;
+	return p;
+}
+
+/*
+ * nd gives an IPv6 header with a neighbour solicitation or advertisement (RFC 4861
+ * §7.1) behind it, or NULL. Behind extension headers none is looked for: a
+ * fragmented one is invalid (RFC 6980), and nobody sends the others with ND.
+ */
+static __always_inline unsigned char *nd(struct __sk_buff *skb, struct frame *f)
+{
+	unsigned char *p = body(skb, f, 8);
+
+	if (!p || p[6] != IPPROTO_ICMPV6)
+		return NULL;
+	p = body(skb, f, ND_LEN);
+	if (!p || p[7] != 255 || (p[40] != ND_SOLICIT && p[40] != ND_ADVERT) || p[41])
+		return NULL;
+	return p;
+}
+
+/* asks says whether an outbound frame asks who has an address, and which. */
+static __always_inline bool asks(struct __sk_buff *skb, struct frame *f, __u64 *addr)
+{
+	unsigned char *p;
+
+	if (f->proto == bpf_htons(ETH_P_ARP)) {
+		p = arp(skb, f);
+		if (!p || *(__be16 *)(p + 6) != bpf_htons(ARPOP_REQUEST))
+			return false;
+		map_ip4(addr, p + 24);
+		return true;
+	}
+	if (f->proto == bpf_htons(ETH_P_IPV6)) {
+		p = nd(skb, f);
+		if (!p || p[40] != ND_SOLICIT)
+			return false;
+		copy_ip6(addr, p + 48);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * arp_claim: any ARP claims its sender's address, but for a probe, which is
+ * about to take its target's (RFC 5227 §2.1.1).
+ */
+static __always_inline bool arp_claim(struct __sk_buff *skb, struct frame *f, struct claim *c)
+{
+	unsigned char *p = arp(skb, f);
+
+	if (!p)
+		return false;
+	c->answer = *(__be16 *)(p + 6) == bpf_htons(ARPOP_REPLY);
+	copy_mac(c->mac, p + 8);
+	map_ip4(c->addr, *(__be32 *)(p + 14) ? p + 14 : p + 24);
+	return true;
+}
+
+/*
+ * nd_claim: an advertisement claims its target, a solicitation its source, or
+ * its target while the source is :: (RFC 4862 §5.4.3). The MAC is that of the
+ * first option; where there is none it is the frame's, set by the caller.
+ */
+static __always_inline bool nd_claim(struct __sk_buff *skb, struct frame *f, struct claim *c)
+{
+	unsigned char *p = nd(skb, f);
+	__u8 option = ND_OPT_TARGET;
+
+	if (!p)
+		return false;
+	c->answer = p[40] == ND_ADVERT;
+	copy_ip6(c->addr, p + 8);
+	if (c->answer || !(c->addr[0] | c->addr[1]))
+		copy_ip6(c->addr, p + 48);
+	if (!c->answer)
+		option = ND_OPT_SOURCE;
+	p = body(skb, f, ND_LEN + 8);
+	if (p && p[64] == option && p[65] == 1)
+		copy_mac(c->mac, p + 66);
+	return true;
+}
+
+static __always_inline bool same_addr(const __u8 *a, const __u64 *b)
+{
+	return ((__u64 *)a)[0] == b[0] && ((__u64 *)a)[1] == b[1];
+}
+
+static __always_inline struct gateway *find_gateway(struct endpoint *e, const __u64 *addr)
+{
+	int i;
+
+#pragma unroll
+	for (i = 0; i < MAX_GATEWAYS; i++)
+		if (same_addr(e->gateways[i].addr, addr))
+			return &e->gateways[i];
+	return NULL;
+}
+
+static __always_inline void set_tags(__u32 *tag, const struct frame *f)
+{
+	tag[0] = f->tag[0] | (f->in_packet ? IN_PACKET : 0);
+	tag[1] = f->tag[1];
+	tag[2] = f->tag[2];
+}
+
+/*
+ * find gives the endpoint of key->mac and whether the frame's tags are its own.
+ * Three tags are nobody's.
+ */
+static __always_inline struct endpoint *find(struct endpoint_key *key, const struct frame *f, bool *right)
+{
+	struct endpoint *e;
+
+	*right = true;
+	if (!f->tag[2]) {
+		key->outer = f->tag[0];
+		key->inner = f->tag[1];
+		e = bpf_map_lookup_elem(&endpoints, key);
+		if (e)
+			return e;
+	}
+	*right = false;
+	key->outer = ANY_TAGS;
+	key->inner = ANY_TAGS;
+	e = bpf_map_lookup_elem(&endpoints, key);
+	if (!e)
+		return NULL;
+	key->outer = e->outer;
+	key->inner = e->inner;
+	return bpf_map_lookup_elem(&endpoints, key);
+}
+
+/* frames says how many frames a segmented buffer will be, or was, on the wire. */
+static __always_inline __u32 frames(struct __sk_buff *skb)
+{
+	return skb->gso_segs ?: 1;
+}
+
+static __always_inline void note_asked(struct __sk_buff *skb, const struct frame *f,
+				       struct endpoint *e, const __u64 *addr)
+{
+	struct gateway *g = find_gateway(e, addr);
+	__u64 now;
+
+	if (!g)
+		return;
+	now = bpf_ktime_get_ns();
+	bpf_spin_lock(&e->lock);
+	g->asked.ns = now;
+	g->asked.count++;
+	set_tags(g->asked.tag, f);
+	bpf_spin_unlock(&e->lock);
+}
+
+SEC("tc")
+int egress(struct __sk_buff *skb)
+{
+	unsigned char *eth = reach(skb, ETH_HLEN);
+	struct endpoint_key key = {};
+	struct frame f = {};
+	struct endpoint *e;
+	__u64 addr[2];
+	bool right;
+
+	if (!eth)
+		return TC_ACT_UNSPEC;
+	copy_mac(key.mac, eth + ETH_ALEN);
+	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
+	read_tags(skb, &f, false);
+	e = find(&key, &f, &right);
+	if (!e)
+		return TC_ACT_UNSPEC;
+	if (asks(skb, &f, addr))
+		note_asked(skb, &f, e, addr);
+	if (right) {
+		__sync_fetch_and_add(&e->out_frames, frames(skb));
+		__sync_fetch_and_add(&e->out_bytes, skb->wire_len);
+		return TC_ACT_UNSPEC;
+	}
+	__sync_fetch_and_add(&e->out_wrong, frames(skb));
+	if (!(e->flags & ENFORCE))
+		return TC_ACT_UNSPEC;
+	__sync_fetch_and_add(&e->dropped, frames(skb));
+	return TC_ACT_SHOT;
+}
+
+/* note_vlan reads the clock, which costs more than all the rest, once per jiffy. */
+static __always_inline void note_vlan(__u32 vid)
+{
+	struct vlan *v = bpf_map_lookup_elem(&vlans, &vid);
+	__u64 jiffy;
+
+	if (!v)
+		return;
+	__sync_fetch_and_add(&v->frames, 1);
+	jiffy = bpf_jiffies64();
+	if (v->jiffy == jiffy)
+		return;
+	v->jiffy = jiffy;
+	v->ns = bpf_ktime_get_ns();
+}
+
+/* note_reply: somebody answered one of ours about its gateway. */
+static __always_inline void note_reply(const struct frame *f, struct endpoint *e, const struct claim *c)
+{
+	struct gateway *g = find_gateway(e, c->addr);
+	__u64 now;
+
+	if (!g)
+		return;
+	now = bpf_ktime_get_ns();
+	bpf_spin_lock(&e->lock);
+	if (g->reply.count && !same_mac(g->mac, c->mac)) {
+		copy_mac(g->other, g->mac);
+		g->other_ns = g->reply.ns;
+	}
+	copy_mac(g->mac, c->mac);
+	g->reply.ns = now;
+	g->reply.count++;
+	set_tags(g->reply.tag, f);
+	bpf_spin_unlock(&e->lock);
+}
+
+/*
+ * note_claim looks at who says that an address is theirs: a rival, if one of
+ * ours holds it. The holder's own frames, reflected by a switch or seen because
+ * a sibling got them, are no rival's. An answer to all about a gateway is
+ * what those who asked with no address of their own get (RFC 4861 §7.2.4).
+ */
+static __always_inline void note_claim(const struct frame *f, const struct claim *c, bool to_all)
+{
+	struct address_key key = {
+		.outer = f->tag[0],
+		.inner = f->tag[1],
+	};
+	struct address *a;
+	__u64 now;
+
+	((__u64 *)key.addr)[0] = c->addr[0];
+	((__u64 *)key.addr)[1] = c->addr[1];
+	a = f->tag[2] ? NULL : bpf_map_lookup_elem(&addrs, &key);
+	if (!a) {
+		/* Answers to ARP go to one MAC, whatever the tag: no need to look. */
+		if (!to_all || !c->answer || f->proto != bpf_htons(ETH_P_IPV6))
+			return;
+		key.outer = ANY_TAGS;
+		key.inner = ANY_TAGS;
+		a = bpf_map_lookup_elem(&addrs, &key);
+		if (!a)
+			return;
+	}
+	now = bpf_ktime_get_ns();
+	bpf_spin_lock(&a->lock);
+	if ((a->flags & LEASED) && !same_mac(a->holder, c->mac)) {
+		if (!same_mac(a->rival, c->mac)) {
+			copy_mac(a->rival, c->mac);
+			a->rivals = 0;
+		}
+		a->rivals++;
+		a->rival_ns = now;
+	}
+	if ((a->flags & GATEWAY) && to_all && c->answer) {
+		struct answer *r = &a->recent[a->replies & (RECENT - 1)];
+
+		r->ns = now;
+		set_tags(r->tag, f);
+		copy_mac(r->mac, c->mac);
+		a->replies++;
+	}
+	bpf_spin_unlock(&a->lock);
+}
+
+SEC("tc")
+int ingress(struct __sk_buff *skb)
+{
+	unsigned char *eth = reach(skb, ETH_HLEN);
+	struct endpoint_key key = {};
+	struct endpoint *e = NULL;
+	struct claim c = {};
+	struct frame f = {};
+	bool right, to_all, claims = false;
+
+	if (!eth)
+		return TC_ACT_UNSPEC;
+	copy_mac(key.mac, eth);
+	copy_mac(c.mac, eth + ETH_ALEN);
+	to_all = eth[0] & 1;
+	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
+	read_tags(skb, &f, true);
+	note_vlan(f.tag[0] & VID_MASK);
+	if (!to_all) {
+		e = find(&key, &f, &right);
+		if (e && right) {
+			__sync_fetch_and_add(&e->in_frames, frames(skb));
+			__sync_fetch_and_add(&e->in_bytes, skb->len);
+		} else if (e) {
+			__sync_fetch_and_add(&e->in_wrong, frames(skb));
+		}
+	}
+	if (f.proto == bpf_htons(ETH_P_ARP))
+		claims = arp_claim(skb, &f, &c);
+	else if (f.proto == bpf_htons(ETH_P_IPV6))
+		claims = nd_claim(skb, &f, &c);
+	if (!claims)
+		return TC_ACT_UNSPEC;
+	if (e && c.answer)
+		note_reply(&f, e, &c);
+	note_claim(&f, &c, to_all);
+	return TC_ACT_UNSPEC;
+}
+
+/* emit puts the frame of a test run out of the interface named in cb[0]. */
+SEC("tc")
+int emit(struct __sk_buff *skb)
+{
+	return bpf_clone_redirect(skb, skb->cb[0], 0);
+}
+
+/* bpf_ktime_get_ns is for GPL programs only. */
+char _license[] SEC("license") = "GPL";
