@@ -20,9 +20,13 @@ help: ## this list
 build: ## bin/lanyard and bin/lanyard-hook, static
 	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
+.PHONY: demo
+demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
+	bin/vm -kernel $(KERNEL) -- env PATH="$(CURDIR)/bin:$$PATH" testenv/demo/demo.sh
+
 .PHONY: test
 test: deps-test ## everything: units and namespaces on this kernel, then 6.1 and 6.12 in a VM; root
-	go test -race -tags '$(TAGS)' ./...
+	go test -race -tags '$(TAGS) failpoint' ./...
 	$(MAKE) test-vm KERNEL=6.1
 	$(MAKE) test-vm KERNEL=6.12
 
@@ -39,7 +43,7 @@ bin/vm:
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
 	$(LINTER) run
 	$(LINTER) run --build-tags vm,failpoint
-	go vet -tags vm ./...
+	go vet -tags vm,failpoint ./...
 	$(MAKE) generate
 	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o' '*_bpfeb.go' '*_bpfeb.o'
 
@@ -56,8 +60,8 @@ install: build ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
 
-.PHONY: deps-test deps-generate
-deps-test deps-generate: deps-%:
+.PHONY: deps-test deps-demo deps-generate
+deps-test deps-demo deps-generate: deps-%:
 	@testenv/deps.sh $*
 
 .PHONY: clean

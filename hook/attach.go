@@ -45,11 +45,29 @@ func (t *attempt) prepare() (err error) {
 	if errors.Is(err, link.ErrNoLink) && t.def.Managed {
 		err = nil // ready makes it, once the intent is on record
 	}
+	if err == nil {
+		err = t.fits()
+	}
 	if err != nil || t.want.Interface != "" {
 		return err
 	}
 	t.links, err = t.ns.Links()
 	return err
+}
+
+// minMTU6 is the least that IPv6 runs on (RFC 8200 §5): below it the kernel
+// turns it off on the interface without a word.
+const minMTU6 = 1280
+
+// fits refuses an MTU that some of the addresses could not live with.
+func (t *attempt) fits() error {
+	mtu := t.mtu()
+	for _, s := range t.subnets {
+		if s.Subnet.Addr().Is6() && mtu != 0 && mtu < minMTU6 {
+			return fmt.Errorf("MTU %d is under the %d that IPv6 needs, and subnet %s is IPv6", mtu, minMTU6, s.Subnet)
+		}
+	}
+	return nil
 }
 
 // run acquires what the intent names, step by step, and commits it. Whoever

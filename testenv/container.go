@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -41,15 +42,25 @@ func NewContainer(tb testing.TB) *Container {
 	return c
 }
 
-// Join starts the process of another container in the same namespace, as the
-// containers of a pod are. The namespace stays the first one's.
-func (c *Container) Join(tb testing.TB) *Container {
+// JoinNamespace starts a process in a namespace that is there, as the second
+// container of a pod is. The namespace does not end with it.
+func JoinNamespace(tb testing.TB, n *Namespace) *Container {
 	tb.Helper()
-	other := newProcess(tb)
-	must(tb, c.Start(other.cmd))
-	other.Namespace, other.Pid = c.Namespace, other.cmd.Process.Pid
-	tb.Cleanup(other.stop)
-	return other
+	c := newProcess(tb)
+	must(tb, n.Start(c.cmd))
+	c.Namespace, c.Pid = n, c.cmd.Process.Pid
+	tb.Cleanup(c.stop)
+	return c
+}
+
+// Pin binds the namespace to a file for as long as the test runs: it lives on
+// when its last process has ended, as those of CRI-O's pods do.
+func (n *Namespace) Pin(tb testing.TB) {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "netns")
+	must(tb, os.WriteFile(path, nil, 0o600))
+	must(tb, unix.Mount(n.Path(), path, "", unix.MS_BIND, ""))
+	tb.Cleanup(func() { must(tb, unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
 // newProcess prepares cat, which waits for the end of its input; that comes even

@@ -4,15 +4,17 @@
 set -eu
 
 test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps"
+demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 generate="clang llvm libbpf-dev"
 
 packages=
 for subject in "$@"; do
 	case $subject in
 	test) packages="$packages $test_" ;;
+	demo) packages="$packages $demo" ;;
 	generate) packages="$packages $generate" ;;
 	*)
-		echo "deps.sh: unknown subject \"$subject\": test, generate" >&2
+		echo "deps.sh: unknown subject \"$subject\": test, demo, generate" >&2
 		exit 2
 		;;
 	esac

@@ -129,7 +129,7 @@ func identify(fd int) (identity, error) {
 
 // initial is the namespace of the first process, which need not be Host's: a
 // hook that itself runs in a namespace must not be led out of it either. It is
-// zero where that cannot be seen, and then cannot be opened either.
+// zero where that cannot be seen.
 func initial() identity {
 	var st unix.Stat_t
 	if unix.Stat("/proc/1/ns/net", &st) != nil {

@@ -14,8 +14,11 @@ import (
 	"time"
 )
 
-// compileTests compiles the tests of the packages that have any, with the tag
-// vm and without cgo, into dir, and returns a step for each.
+// tags are those that the tests are compiled with: all that there are.
+const tags = "vm,failpoint,urfave_cli_no_docs"
+
+// compileTests compiles the tests of the packages that have any, with all tags
+// and without cgo, into dir, and returns a step for each.
 func compileTests(ctx context.Context, dir string, patterns []string, o options) ([]Step, error) {
 	if len(patterns) == 0 {
 		patterns = []string{"./..."}
@@ -28,7 +31,7 @@ func compileTests(ctx context.Context, dir string, patterns []string, o options)
 	for i, p := range packages {
 		// Numbered, since two packages may end in the same name.
 		binary := filepath.Join(dir, fmt.Sprintf("%03d-%s.test", i, filepath.Base(p.Dir)))
-		args := []string{"test", "-c", "-tags=vm", "-ldflags=-s -w", "-o", binary, p.ImportPath}
+		args := []string{"test", "-c", "-tags=" + tags, "-ldflags=-s -w", "-o", binary, p.ImportPath}
 		cmd := goCommand(ctx, args...)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		if err := cmd.Run(); err != nil {
@@ -54,7 +57,7 @@ type goPackage struct {
 }
 
 func listTests(ctx context.Context, patterns []string) ([]goPackage, error) {
-	cmd := goCommand(ctx, append([]string{"list", "-tags=vm", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)...)
+	cmd := goCommand(ctx, append([]string{"list", "-tags=" + tags, "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -1,0 +1,36 @@
+package wiring
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"path/filepath"
+)
+
+// Paths are where everything is kept.
+type Paths struct {
+	Networks string // definitions, one JSON file each; the administrator's
+	Run      string // database and locks; gone after a boot, as all containers are
+	BPF      string // pins, on a bpffs
+}
+
+const bpffs = "/sys/fs/bpf"
+
+// DefaultPaths are those of an installed system.
+func DefaultPaths() Paths {
+	return Paths{Networks: "/etc/lanyard/networks.d", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard")}
+}
+
+// PathsUnder keeps everything below one directory, apart from an installed
+// system and from every other root. Pins can be nowhere but on a bpffs, where
+// the root's path makes the name.
+func PathsUnder(root string) Paths {
+	if abs, err := filepath.Abs(root); err == nil {
+		root = abs
+	}
+	sum := sha256.Sum256([]byte(root))
+	return Paths{
+		Networks: filepath.Join(root, "networks.d"),
+		Run:      filepath.Join(root, "run"),
+		BPF:      filepath.Join(bpffs, "lanyard-"+hex.EncodeToString(sum[:6])),
+	}
+}

@@ -1,0 +1,111 @@
+// Package wiring puts the concrete parts together for both binaries: the only
+// place that knows all of them. What it imports, the hook pays for at every
+// container start.
+package wiring
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/lanyard-net/lanyard/bpf"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/ipam/boltstore"
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+	"github.com/lanyard-net/lanyard/verify/probe"
+)
+
+// Lanyard is an attacher with all its parts.
+type Lanyard struct {
+	*hook.Local
+	datapath *bpf.Datapath
+}
+
+// Open opens the calling thread's network namespace as the host. It makes
+// nothing on disk yet.
+func Open(p Paths) (*Lanyard, error) {
+	host, err := link.OpenHost(filepath.Join(p.Run, "locks"))
+	if err != nil {
+		return nil, err
+	}
+	store := boltstore.Open(filepath.Join(p.Run, "lanyard.db"))
+	datapath := bpf.New(bpf.Options{Root: p.BPF})
+	return &Lanyard{
+		Local: &hook.Local{
+			Host:     host,
+			Networks: p.Networks,
+			DB:       database{store},
+			Leases:   store,
+			Datapath: datapath,
+			Probers:  probers{datapath},
+			Log:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		},
+		datapath: datapath,
+	}, nil
+}
+
+// Close lets go of everything that Open and later calls opened.
+func (l *Lanyard) Close() error {
+	l.Host.Close()
+	return l.datapath.Close()
+}
+
+// probers opens what asks on the wire.
+type probers struct{ datapath *bpf.Datapath }
+
+// Quick sends through the trunk's maps and listens to the neighbour table: no
+// packet socket, whose closing waits for RCU. Where there is no BPF, a packet
+// socket it is.
+func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, verify.Announcer, error) {
+	if !watched {
+		return p.Exact(ifindex, mac)
+	}
+	sender, err := p.datapath.Emitter()
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := probe.OpenTable(ifindex, mac, sender)
+	return t, announcer{sender, ifindex, mac}, err
+}
+
+// Exact reads every answer from a packet socket itself.
+func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, verify.Announcer, error) {
+	s, err := probe.OpenSocket(ifindex, mac)
+	// Announcing comes after the prober's end, so not by its socket.
+	return s, announcer{probe.SocketSender{}, ifindex, mac}, err
+}
+
+// announcer builds the frame that fits an address's family.
+type announcer struct {
+	sender  verify.Sender
+	ifindex int
+	mac     verify.MAC
+}
+
+func (a announcer) Announce(addr netip.Addr) (err error) {
+	build := arp.Announce
+	if addr.Is6() {
+		build = ndp.Announce
+	}
+	frame, err := build(a.mac, addr)
+	if err != nil {
+		return err
+	}
+	return a.sender.Send(a.ifindex, frame)
+}
+
+// database gives the hook its rows.
+type database struct{ *boltstore.DB }
+
+func (d database) View(ctx context.Context, f func(hook.Tx) error) error {
+	return d.DB.View(ctx, func(tx *boltstore.Tx) error { return f(tx) })
+}
+
+func (d database) Update(ctx context.Context, f func(hook.Tx) error) error {
+	return d.DB.Update(ctx, func(tx *boltstore.Tx) error { return f(tx) })
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// lan is a lab whose trunk carries one network without tags, "web", for both
+// families.
+func lan(t *testing.T, edit func(*network.Definition)) (*world, *testenv.Station) {
+	t.Helper()
+	w := newWorld(t, testenv.Config{})
+	gw := w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	w.define("web", w.Trunk, edit, "192.168.50.0/24", "fd50::/64")
+	return w, gw
+}
+
+func TestAttach(t *testing.T) {
+	w, gw := lan(t, nil)
+	before := w.links(w.Host)
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "ip=192.168.50.9")
+
+	a := w.record()
+	if a.State != hook.Attached || a.Verdict.Code != verify.OK || len(a.Verdicts) != 2 {
+		t.Errorf("record is %+v", a)
+	}
+	for _, v := range a.Verdicts {
+		if v.Code != verify.OK || v.MAC != verify.MACOf(gw.MAC) || v.RTT <= 0 {
+			t.Errorf("verdict is %+v, want ok from %s", v, gw.MAC)
+		}
+	}
+	if a.Interface != "eth0" || a.MAC.String() != "02:42:c0:a8:32:09" || a.Addrs[0].String() != "192.168.50.9/24" || a.Addrs[1].String() != "fd50::2/64" {
+		t.Errorf("got %s %s %v", a.Interface, a.MAC, a.Addrs)
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+	pings(t, c.Namespace, "fd50::1")
+	for _, family := range []string{"-4", "-6"} {
+		if out, err := c.Exec("ip", family, "route", "show", "default"); err != nil || !strings.Contains(out, "dev eth0") {
+			t.Errorf("default route %s: %q, %v", family, out, err)
+		}
+	}
+	must(t, c.Kill())
+	w.mustDetach("c1")
+	c.End(t)
+	w.wantNothing("web", before)
+	w.mustDetach("c1") // a second poststop has nothing to do
+}
+
+// The same container asking again, as prestart after createRuntime does, gets
+// what it has.
+func TestAttachTwice(t *testing.T) {
+	w, _ := lan(t, nil)
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	first := w.record()
+	if o := w.run(state("c1", c.Pid, "network=web"), []string{"prestart"}); o.status != 0 {
+		t.Fatalf("prestart after createRuntime: %+v", o)
+	}
+	if again := w.record(); again.ID != first.ID || len(again.Containers) != 1 || w.held("web") != 2 {
+		t.Errorf("the second call made %+v of %+v", again, first)
+	}
+	w.refused("another address", w.attach("c1", c, "network=web", "ip=192.168.50.77"), 1, "192.168.50.77", first.Addrs[0].String())
+	w.refused("another network", w.attach("c1", c, "network=db", "interface=eth0"), 1, `network "db"`)
+}
+
+// Containers of one pod share the interface; it goes with the last of them.
+func TestPod(t *testing.T) {
+	w, _ := lan(t, nil)
+	before := w.links(w.Host)
+	pod := testenv.NewContainer(t)
+	pod.Pin(t)
+	w.mustAttach("infra", pod, "network=web")
+	app := testenv.JoinNamespace(t, pod.Namespace)
+	if o := w.run(state("app", app.Pid, "network=web"), []string{"createRuntime"}); o.status != 0 {
+		t.Fatalf("second container: %+v", o)
+	}
+	if a := w.record(); len(a.Containers) != 2 {
+		t.Errorf("containers are %+v", a.Containers)
+	}
+	// CRI-O's poststop of an old attempt comes while the new one runs.
+	w.mustDetach("app")
+	if a := w.record(); len(a.Containers) != 2 {
+		t.Errorf("a poststop took a container that lives: %+v", a.Containers)
+	}
+	must(t, app.Kill())
+	w.mustDetach("app")
+	if a := w.record(); len(a.Containers) != 1 || a.Containers[0].ID != "infra" {
+		t.Errorf("after the app's end: %+v", a.Containers)
+	}
+	pings(t, pod.Namespace, "192.168.50.1")
+	app.Reap()
+	must(t, pod.Kill())
+	w.mustDetach("infra")
+	if links := w.links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("a namespace that lives on has %v", links)
+	}
+	w.wantNothing("web", before)
+}
+
+// An engine keeps a container's id over a restart, and may call poststop for
+// the old run after the new one was attached.
+func TestRestart(t *testing.T) {
+	w, _ := lan(t, nil)
+	old := testenv.NewContainer(t)
+	w.mustAttach("c1", old, "network=web")
+	must(t, old.Kill())
+	fresh := testenv.NewContainer(t)
+	w.mustAttach("c1", fresh, "network=web")
+	w.mustDetach("c1")
+	a := w.record()
+	if a.State != hook.Attached || a.Containers[0].Process.Pid != fresh.Pid {
+		t.Errorf("after a late poststop: %+v", a)
+	}
+	pings(t, fresh.Namespace, "192.168.50.1")
+}
+
+func TestModes(t *testing.T) {
+	for _, mode := range []network.Mode{network.ModeBridge, network.ModePrivate, network.ModeVEPA, network.ModePassthru} {
+		t.Run(string(mode), func(t *testing.T) {
+			w, _ := lan(t, func(d *network.Definition) { d.Mode = mode })
+			c := testenv.NewContainer(t)
+			w.mustAttach("c1", c, "network=web")
+			if a := w.record(); a.Verdict.Code != verify.OK {
+				t.Errorf("verdict is %+v", a.Verdict)
+			}
+			pings(t, c.Namespace, "192.168.50.1")
+			pings(t, c.Namespace, "fd50::1")
+			must(t, c.Kill())
+			w.mustDetach("c1")
+			c.End(t)
+			w.removeNetwork("web")
+		})
+	}
+}
+
+// An address that somebody on the LAN holds is passed over, unless it was asked
+// for by name.
+func TestConflict(t *testing.T) {
+	// The window that adapts is a few milliseconds: a busy machine may take
+	// longer, and the rival is then seen afterwards.
+	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(time.Second) })
+	rival := w.AddRival(0, "192.168.50.2/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	a := w.record()
+	if a.Addrs[0].String() != "192.168.50.3/24" || a.MAC.String() != "02:42:c0:a8:32:03" || a.Verdict.Code != verify.OK {
+		t.Errorf("got %v %s, %+v", a.Addrs, a.MAC, a.Verdict)
+	}
+	if n := w.watched(); n != 1 {
+		t.Errorf("%d endpoints are watched: the one that was passed over is still there", n)
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+	other := testenv.NewContainer(t)
+	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", "held by somebody else on the LAN")
+	rival.AddAddr("192.168.50.77/24")
+	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict", rival.MAC.String(), "192.168.50.77")
+	rival.AddAddr("fd50::77/64")
+	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict", rival.MAC.String(), "fd50::77")
+	if w.held("web") != 2 || len(w.records()) != 1 {
+		t.Errorf("refusals left %d leases, %d records", w.held("web"), len(w.records()))
+	}
+	if links := w.links(other.Namespace); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("refusals left links %v", links)
+	}
+}
+
+// Two containers of one host reach each other, and the gateway of one may be
+// the other.
+func TestSiblings(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[0].Gateway = d.Subnets[0].Subnet.Addr().Next().Next() }, "192.168.50.0/24")
+	router, c := testenv.NewContainer(t), testenv.NewContainer(t)
+	// The router has the gateway's address itself: nobody else answers for it.
+	w.mustAttach("router", router, "network=web")
+	_, err := router.Exec("ip", "addr", "add", "192.168.50.2/24", "dev", "eth0")
+	must(t, err)
+	w.mustAttach("c1", c, "network=web")
+	var code verify.Code
+	for _, a := range w.records() {
+		if a.Containers[0].ID == "c1" {
+			code = a.Verdict.Code
+		}
+	}
+	if code != verify.OKLocal {
+		t.Errorf("the gateway is a sibling: verdict %q, want %q", code, verify.OKLocal)
+	}
+	pings(t, c.Namespace, "192.168.50.2")
+}

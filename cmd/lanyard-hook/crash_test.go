@@ -1,0 +1,77 @@
+//go:build failpoint
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// failpoints are the steps of an attach after which the hook is killed.
+var failpoints = []string{"intent", "lease", "record", "parent", "expect", "link", "probe", "address", "commit"}
+
+// Whatever step the hook is killed at, the next attach of the same container
+// takes back what was left, or the sweeper does.
+func TestKilled(t *testing.T) {
+	w, _ := lan(t, nil)
+	before := w.links(w.Host)
+	for _, step := range failpoints {
+		for _, by := range []string{"next attach", "sweep", "sweep of a dead container"} {
+			t.Run(step+", "+by, func(t *testing.T) {
+				w.tb = t
+				c := testenv.NewContainer(t)
+				kill(t, w, c, step)
+				switch by {
+				case "next attach":
+					w.mustAttach("c1", c, "network=web")
+					if w.held("web") != 2 || w.watched() != 1 || len(w.records()) != 1 {
+						t.Errorf("after the next attach: %d leases, %d endpoints, %d records", w.held("web"), w.watched(), len(w.records()))
+					}
+					pings(t, c.Namespace, "192.168.50.1")
+					must(t, c.Kill())
+					w.mustDetach("c1")
+					c.End(t)
+				case "sweep of a dead container":
+					must(t, c.Kill())
+					c.End(t)
+					sweep(t, w)
+				case "sweep":
+					sweep(t, w)
+					if step == "commit" { // it was done: the container has its network
+						if len(w.records()) != 1 {
+							t.Error("the sweeper took what lives")
+						}
+						must(t, c.Kill())
+						c.End(t)
+						sweep(t, w)
+						break
+					}
+					if links := w.links(c.Namespace); fmt.Sprint(links) != "[lo]" {
+						t.Errorf("links of the container: %v", links)
+					}
+				}
+				w.wantNothing("web", before)
+			})
+		}
+	}
+}
+
+func kill(t *testing.T, w *world, c *testenv.Container, step string) {
+	t.Helper()
+	o := w.run(state("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_FAILPOINT="+step)
+	if o.status != -1 {
+		t.Fatalf("the hook was not killed at %q: status %d: %s", step, o.status, o.stderr)
+	}
+}
+
+func sweep(t *testing.T, w *world) {
+	t.Helper()
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Sweep(ctx)
+		return err
+	}))
+}

@@ -1,0 +1,28 @@
+//go:build !vm
+
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// The hook stands on the path of every container start: what it imports, its
+// start pays for.
+func TestImports(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", ".")
+	out, err := cmd.Output()
+	must(t, err)
+	deps := strings.Fields(string(out))
+	if len(deps) < 50 {
+		t.Fatalf("go list found %d packages", len(deps))
+	}
+	for _, d := range deps {
+		for _, heavy := range []string{"net/http", "text/template", "html/template", "github.com/urfave/cli", "google.golang.org/grpc", "github.com/lanyard-net/lanyard/testenv"} {
+			if d == heavy || strings.HasPrefix(d, heavy+"/") {
+				t.Errorf("lanyard-hook imports %s", d)
+			}
+		}
+	}
+}

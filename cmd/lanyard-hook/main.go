@@ -1,0 +1,162 @@
+// Lanyard-hook is the OCI hook: the runtime's state on stdin, an exit status,
+// one line on stderr. It stands on the path of every container start, so it
+// carries no command line framework, no HTTP and no RPC.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+)
+
+const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; the state comes on stdin)
+
+usage: lanyard-hook [--root DIR] [--timeout 10s] createRuntime|prestart|poststop
+
+In config.json:
+  "hooks": {
+    "createRuntime": [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createRuntime"]}],
+    "poststop":      [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
+  }
+Networks are made with "lanyard network create"; a container chooses one with
+the annotation io.lanyard.network.
+`
+
+// errUsage is returned when the hook was called in a way that it does not know.
+var errUsage = errors.New("wrong usage")
+
+func main() {
+	os.Exit(status(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout), os.Stderr))
+}
+
+// status says what went wrong in one line: runc puts all of stderr into the
+// error that its user sees.
+func status(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "lanyard: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	if errors.Is(err, errUsage) {
+		return 2
+	}
+	return 1
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if o.help {
+		_, err := io.WriteString(stdout, usage)
+		return err
+	}
+	// The runtime may set no timeout of its own, and would then wait for ever.
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %s (--timeout)", o.timeout))
+	defer cancel()
+	err = o.stage(ctx, o, stdin)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	return err
+}
+
+// options are what the hook's arguments say.
+type options struct {
+	stage   func(context.Context, options, io.Reader) error
+	paths   wiring.Paths
+	timeout time.Duration
+	help    bool
+}
+
+// stages by the names of the OCI runtime spec (config.md, "POSIX-platform
+// Hooks"). prestart is what older configurations list; where both are listed,
+// the second finds the attachment of the first.
+var stages = map[string]func(context.Context, options, io.Reader) error{
+	"createRuntime": attach,
+	"prestart":      attach,
+	"poststop":      detach,
+}
+
+func parse(args []string) (o options, err error) {
+	o = options{paths: wiring.DefaultPaths(), timeout: 10 * time.Second}
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		switch arg {
+		case "-h", "--help":
+			o.help = true
+			return o, nil
+		case "--root", "--timeout":
+			if len(args) == 0 {
+				return o, fmt.Errorf("%w: %s needs a value", errUsage, arg)
+			}
+			if err := o.set(arg, args[0]); err != nil {
+				return o, err
+			}
+			args = args[1:]
+		default:
+			if stages[arg] == nil || o.stage != nil {
+				return o, fmt.Errorf("%w: %q: use createRuntime, prestart or poststop (see lanyard-hook --help)", errUsage, arg)
+			}
+			o.stage = stages[arg]
+		}
+	}
+	if o.stage == nil {
+		return o, fmt.Errorf("%w: name the stage: createRuntime, prestart or poststop (see lanyard-hook --help)", errUsage)
+	}
+	return o, nil
+}
+
+func (o *options) set(flag, value string) (err error) {
+	switch flag {
+	case "--root":
+		o.paths = wiring.PathsUnder(value)
+	case "--timeout":
+		if o.timeout, err = time.ParseDuration(value); err != nil || o.timeout <= 0 {
+			return fmt.Errorf("%w: --timeout %q: use a duration such as 10s", errUsage, value)
+		}
+	}
+	return nil
+}
+
+func attach(ctx context.Context, o options, stdin io.Reader) error {
+	state, err := hook.ReadState(stdin)
+	if err != nil {
+		return err
+	}
+	req, ours, err := hook.Parse(state)
+	if err != nil || !ours {
+		return err
+	}
+	l, err := wiring.Open(o.paths)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	_, err = l.Attach(ctx, req)
+	return err
+}
+
+func detach(ctx context.Context, o options, stdin io.Reader) error {
+	state, err := hook.ReadState(stdin)
+	if err != nil {
+		return err
+	}
+	if !hook.Ours(state) {
+		return nil
+	}
+	l, err := wiring.Open(o.paths)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return l.Detach(ctx, state.ID)
+}

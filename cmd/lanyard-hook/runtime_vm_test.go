@@ -1,0 +1,215 @@
+//go:build vm
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// engine is a real runtime with our hook in its configuration.
+type engine struct {
+	t   *testing.T
+	w   *world
+	dir string // of bundles
+}
+
+func newEngine(t *testing.T) *engine {
+	t.Helper()
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	return &engine{t: t, w: w, dir: t.TempDir()}
+}
+
+// rootfs is a root file system with busybox in it.
+func (e *engine) rootfs() string {
+	e.t.Helper()
+	dir := filepath.Join(e.dir, "rootfs")
+	for _, d := range []string{"bin", "proc", "sys", "dev", "etc", "tmp"} {
+		must(e.t, os.MkdirAll(filepath.Join(dir, d), 0o755))
+	}
+	box, err := os.ReadFile("/bin/busybox")
+	must(e.t, err)
+	must(e.t, os.WriteFile(filepath.Join(dir, "bin", "busybox"), box, 0o755))
+	for _, tool := range []string{"sh", "ip", "ping", "sleep", "cat"} {
+		if err := os.Symlink("busybox", filepath.Join(dir, "bin", tool)); err != nil && !os.IsExist(err) {
+			e.t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// hookEnv makes the test binary the hook when a runtime calls it.
+func hookEnv() []string { return append(os.Environ(), asHook+"=1") }
+
+// hooks are those of the README, for this binary.
+func (e *engine) hooks(stages ...string) *specs.Hooks {
+	e.t.Helper()
+	self, err := os.Executable()
+	must(e.t, err)
+	h := func(stage string) []specs.Hook {
+		return []specs.Hook{{Path: self, Args: []string{"lanyard-hook", "--root", e.w.root, stage}, Env: hookEnv()}}
+	}
+	all := &specs.Hooks{Poststop: h("poststop")}
+	for _, s := range stages {
+		switch s {
+		case "createRuntime":
+			all.CreateRuntime = h(s)
+		case "prestart":
+			//nolint:staticcheck // deprecated, and still what many configurations list
+			all.Prestart = h(s)
+		}
+	}
+	return all
+}
+
+// bundle writes a config.json for a container with one annotation.
+func (e *engine) bundle(id string, hooks *specs.Hooks, annotations ...string) string {
+	e.t.Helper()
+	dir := filepath.Join(e.dir, id)
+	must(e.t, os.MkdirAll(dir, 0o755))
+	cmd := exec.Command("runc", "spec", "--bundle", dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		e.t.Fatalf("runc spec: %v: %s", err, out)
+	}
+	path := filepath.Join(dir, "config.json")
+	text, err := os.ReadFile(path)
+	must(e.t, err)
+	var spec specs.Spec
+	must(e.t, json.Unmarshal(text, &spec))
+	spec.Process.Args, spec.Process.Terminal = []string{"sleep", "300"}, false
+	spec.Root.Path = e.rootfs()
+	spec.Hooks = hooks
+	spec.Annotations = map[string]string{}
+	for _, a := range annotations {
+		k, v, _ := strings.Cut(a, "=")
+		spec.Annotations["io.lanyard."+k] = v
+	}
+	text, err = json.Marshal(spec)
+	must(e.t, err)
+	must(e.t, os.WriteFile(path, text, 0o600))
+	return dir
+}
+
+// run runs a program in the host's namespace; output goes to a file, which a
+// container that lives on may keep open.
+func (e *engine) run(args ...string) (string, error) {
+	e.t.Helper()
+	f, err := os.CreateTemp(e.dir, "output")
+	must(e.t, err)
+	defer f.Close()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = f, f
+	err = e.w.Host.Run(cmd)
+	out, rerr := os.ReadFile(f.Name())
+	must(e.t, rerr)
+	return string(out), err
+}
+
+func (e *engine) must(args ...string) string {
+	e.t.Helper()
+	out, err := e.run(args...)
+	if err != nil {
+		e.t.Fatalf("%q: %v: %s", args, err, out)
+	}
+	return out
+}
+
+// A real container by each runtime: on VLAN 50 before its first process runs,
+// and nothing left after it.
+func TestRuntimes(t *testing.T) {
+	for _, runtime := range []string{"runc", "crun"} {
+		for name, stages := range map[string][]string{
+			"createRuntime": {"createRuntime"}, "prestart": {"prestart"}, "both": {"prestart", "createRuntime"},
+		} {
+			t.Run(runtime+", "+name, func(t *testing.T) {
+				e := newEngine(t)
+				e.w.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
+				e.w.define("web", "eth9.50", nil, "192.168.50.0/24", "fd50::/64")
+				before := e.w.links(e.w.Host)
+				bundle := e.bundle("web1", e.hooks(stages...), "network=web", "verify=strict")
+				e.must(runtime, "--root", e.dir+"/state", "run", "--detach", "--bundle", bundle, "web1")
+				if a := e.w.record(); a.Verdict.Code != verify.OK || len(a.Containers) != 1 || a.Containers[0].ID != "web1" {
+					t.Errorf("record is %+v", a)
+				}
+				if out := e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ip", "addr", "show", "eth0"); !strings.Contains(out, "192.168.50.2/24") || !strings.Contains(out, "fd50::2/64") {
+					t.Errorf("addresses inside: %s", out)
+				}
+				e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ping", "-c1", "-W5", "192.168.50.1")
+				e.must(runtime, "--root", e.dir+"/state", "delete", "--force", "web1")
+				e.w.wantNothing("web", before)
+			})
+		}
+	}
+}
+
+// The reason reaches the user: runc shows the hook's line.
+func TestRuntimeRefusal(t *testing.T) {
+	e := newEngine(t)
+	gw := e.w.AddGateway(50, "192.168.50.1/24")
+	e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	before := e.w.links(e.w.Host)
+	gw.MoveToVLAN(60)
+	for _, runtime := range []string{"runc", "crun"} {
+		bundle := e.bundle(runtime+"1", e.hooks("createRuntime"), "network=web", "verify=strict")
+		out, err := e.run(runtime, "--root", e.dir+"/state-"+runtime, "run", "--detach", "--bundle", bundle, runtime+"1")
+		if err == nil {
+			t.Errorf("%s started the container: %s", runtime, out)
+		}
+		// crun sends a hook's stderr to /dev/null.
+		if runtime == "runc" && !strings.Contains(out, "vlan-silent") {
+			t.Errorf("runc says %q", out)
+		}
+		e.w.wantNothing("web", before)
+	}
+}
+
+// podman as root, with --hooks-dir.
+func TestPodman(t *testing.T) {
+	for _, runtime := range []string{"runc", "crun"} {
+		t.Run(runtime, func(t *testing.T) {
+			e := newEngine(t)
+			e.w.AddGateway(50, "192.168.50.1/24")
+			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
+			before := e.w.links(e.w.Host)
+			hooks := filepath.Join(e.dir, "hooks.d")
+			must(t, os.MkdirAll(hooks, 0o755))
+			h := e.hooks("createRuntime")
+			for stage, hook := range map[string]specs.Hook{"createRuntime": h.CreateRuntime[0], "poststop": h.Poststop[0]} {
+				text, err := json.Marshal(map[string]any{
+					"version": "1.0.0", "hook": hook, "stages": []string{stage},
+					"when": map[string]any{"annotations": map[string]string{`^io\.lanyard\.`: ".*"}},
+				})
+				must(t, err)
+				must(t, os.WriteFile(filepath.Join(hooks, "lanyard-"+stage+".json"), text, 0o600))
+			}
+			podman := func(args ...string) []string {
+				return append([]string{"podman", "--root", e.dir + "/storage", "--runroot", e.dir + "/runroot", "--runtime", runtime, "--hooks-dir", hooks}, args...)
+			}
+			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
+			if a := e.w.record(); a.Verdict.Code != verify.OK || fmt.Sprint(a.Containers[0].ID) != lastLine(id) {
+				t.Errorf("record is %+v, id %s", a, id)
+			}
+			e.must(podman("exec", lastLine(id), "ping", "-c1", "-W5", "192.168.50.1")...)
+			// The same container again: a new namespace, another attachment.
+			e.must(podman("restart", "--time", "0", lastLine(id))...)
+			e.must(podman("exec", lastLine(id), "ping", "-c1", "-W5", "192.168.50.1")...)
+			e.must(podman("rm", "--force", "--time", "0", lastLine(id))...)
+			e.w.wantNothing("web", before)
+		})
+	}
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}

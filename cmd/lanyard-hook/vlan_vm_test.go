@@ -1,0 +1,144 @@
+//go:build vm
+
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+func (w *world) waitNoCarrier(t *testing.T) {
+	t.Helper()
+	testenv.Eventually(t, "the trunk to lose its carrier", func() error {
+		l, err := w.Host.Netlink().LinkByName(w.Trunk)
+		if err == nil && l.Attrs().OperState == netlink.OperUp {
+			err = errors.New("it is up")
+		}
+		return err
+	})
+}
+
+// The sub-interface is made with the network and goes with it; one that was
+// there stays.
+func TestVLANParent(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w.AddGateway(50, "192.168.50.1/24")
+	before := w.links(w.Host)
+	_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.60", "up", "type", "vlan", "id", "60")
+	must(t, err)
+	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	w.define("db", "eth9.60", nil, "192.168.60.0/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	pings(t, c.Namespace, "192.168.50.1")
+
+	// After a reboot it is not there: the attach makes it again.
+	must(t, c.Kill())
+	w.mustDetach("c1")
+	c.End(t)
+	_, err = w.Host.Exec("ip", "link", "del", "eth9.50")
+	must(t, err)
+	c = testenv.NewContainer(t)
+	w.mustAttach("c2", c, "network=web")
+	pings(t, c.Namespace, "192.168.50.1")
+	must(t, c.Kill())
+	w.mustDetach("c2")
+	c.End(t)
+
+	w.removeNetwork("web")
+	w.removeNetwork("db")
+	after := strings.Join(w.links(w.Host), " ")
+	if want := strings.Join(append(before[:1:1], append([]string{"eth9.60"}, before[1:]...)...), " "); after != want {
+		t.Errorf("links are %q, want %q", after, want)
+	}
+}
+
+// A link of the right name that is not that VLAN is refused, and left alone.
+func TestVLANParentForeign(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.50", "up", "type", "vlan", "id", "60")
+	must(t, err)
+	if err := w.tryDefine("web", "eth9.50", nil, "192.168.50.0/24"); err == nil || !strings.Contains(err.Error(), `is VLAN 60 on "eth9"`) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The same subnet on two VLANs of one trunk: the second MAC is another.
+func TestSameSubnetOnTwoVLANs(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w.AddGateway(50, "192.168.50.1/24")
+	w.AddGateway(60, "192.168.50.1/24")
+	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	w.define("db", "eth9.60", nil, "192.168.50.0/24")
+	for _, name := range []string{"web", "db"} {
+		c := testenv.NewContainer(t)
+		w.mustAttach(name, c, "network="+name, "ip=192.168.50.9")
+		pings(t, c.Namespace, "192.168.50.1")
+	}
+	recs := w.records()
+	if len(recs) != 2 || recs[0].MAC == recs[1].MAC || recs[0].Verdict.Code != verify.OK || recs[1].Verdict.Code != verify.OK {
+		t.Errorf("records are %+v", recs)
+	}
+}
+
+// A container that writes tags by hand does not get out of its VLAN.
+func TestNoVLANHopping(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w.AddGateway(0, "192.0.2.1/24")
+	victim := w.AddGateway(50, "192.168.50.1/24")
+	w.define("plain", "eth9", func(d *network.Definition) { d.Verify = network.VerifyWarn }, "192.0.2.0/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=plain")
+	pings(t, c.Namespace, "192.0.2.1")
+	for _, args := range []string{
+		"link add link eth0 name eth0.50 type vlan id 50",
+		"link set eth0.50 up",
+		"addr add 192.168.50.66/24 dev eth0.50",
+	} {
+		_, err := c.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	if out, err := c.Exec("ping", "-n", "-c1", "-W1", "192.168.50.1"); err == nil {
+		t.Errorf("the container reached VLAN 50: %s", out)
+	}
+	out, err := victim.Exec("ip", "neigh", "show", "192.168.50.66")
+	must(t, err)
+	if strings.Contains(out, "lladdr") {
+		t.Errorf("the victim has heard of it: %s", out)
+	}
+	if n := w.evidence(w.record()).Counters; n.Dropped == 0 || n.OutWrong < n.Dropped {
+		t.Errorf("the drops were not counted: %+v", n)
+	}
+}
+
+func TestKilledVLAN(t *testing.T) {
+	for _, step := range []string{"intent", "parent", "link", "address"} {
+		t.Run(step, func(t *testing.T) {
+			w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+			w.AddGateway(50, "192.168.50.1/24")
+			before := w.links(w.Host)
+			w.define("web", "eth9.50", nil, "192.168.50.0/24")
+			_, err := w.Host.Exec("ip", "link", "del", "eth9.50") // the attach has to make it
+			must(t, err)
+			c := testenv.NewContainer(t)
+			kill(t, w, c, step)
+			must(t, c.Kill())
+			c.End(t)
+			sweep(t, w)
+			w.removeNetwork("web")
+			if after := w.links(w.Host); strings.Join(after, " ") != strings.Join(before, " ") {
+				t.Errorf("links are %q, were %q", after, before)
+			}
+			if n := w.watched(); n != 0 {
+				t.Errorf("%d endpoints are left", n)
+			}
+		})
+	}
+}
