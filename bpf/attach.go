@@ -62,13 +62,16 @@ func (t *trunk) runs(w way) (bool, error) {
 // they answer, but for TCX_NEXT, no filter of clsact sees (net/core/dev.c,
 // sch_handle_egress).
 func hidden(ifindex int, w way) error {
-	return fmt.Errorf("watch the %s of trunk %s: another's TCX program stands before clsact's filters and may end the chain: attach by TCX, too", w.name, nameOf(ifindex))
+	return fmt.Errorf("watch the %s of trunk %s by clsact: another's TCX program comes first, and may hide frames from it: take that one off, or let us attach by TCX, too", w.name, nameOf(ifindex))
 }
 
 // attach puts the pinned programs on whichever way they are not on. The lock is
 // held. A link that is not pinned yet ends with its process, and a filter that
 // nobody finishes is replaced by the next one.
 func (t *trunk) attach(legacy bool) error {
+	if err := t.checkNetns(); err != nil {
+		return err
+	}
 	for _, w := range ways {
 		on, err := t.runs(w)
 		if err != nil {
@@ -87,6 +90,7 @@ func (t *trunk) attach(legacy bool) error {
 		if err != nil {
 			return fmt.Errorf("attach to the %s of trunk %s: %w", w.name, nameOf(t.ifindex), err)
 		}
+		reached("attached " + w.name)
 	}
 	return nil
 }

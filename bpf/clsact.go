@@ -22,16 +22,45 @@ const (
 // addFilter puts the program into clsact, made where there is none. A filter of
 // ours that is there is replaced; it is that of a trunk whose pins were lost.
 func addFilter(ifindex int, w way, prog *ebpf.Program) error {
-	if err := netlink.QdiscAdd(clsact(ifindex)); err != nil && !errors.Is(err, unix.EEXIST) {
-		if errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("add clsact: %w: the kernel has none (CONFIG_NET_SCH_INGRESS)", err)
-		}
-		return fmt.Errorf("add clsact: %w", plain(err))
+	if err := addClsact(ifindex); err != nil {
+		return fmt.Errorf("add clsact: %w", err)
 	}
 	filter := filterOf(ifindex, w)
 	filter.Fd, filter.Name, filter.DirectAction = prog.FD(), filterName, true
 	if err := netlink.FilterReplace(filter); err != nil {
 		return fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, whyNot(err))
+	}
+	return nil
+}
+
+// addClsact adds the qdisc if it is not there. A qdisc "ingress" has its place on
+// many hosts; it would take the filters of both ways for inbound ones.
+func addClsact(ifindex int) error {
+	err := netlink.QdiscAdd(clsact(ifindex))
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%w: the kernel has none (CONFIG_NET_SCH_INGRESS)", err)
+	case !errors.Is(err, unix.EEXIST):
+		return plain(err)
+	}
+	// Without the echo 6.18 sends no answer where nobody listens for changes
+	// (rtnl_notify_needed).
+	req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ECHO|unix.NLM_F_ACK)
+	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Parent: netlink.HANDLE_CLSACT})
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC)
+	if err != nil {
+		return fmt.Errorf("ask which qdisc is in its place: %w", plain(err))
+	}
+	for _, m := range msgs {
+		attrs, err := nl.ParseRouteAttr(m[nl.SizeofTcMsg:])
+		if err != nil {
+			return err
+		}
+		for _, a := range attrs {
+			if kind := unix.ByteSliceToString(a.Value); a.Attr.Type == nl.TCA_KIND && kind != "clsact" {
+				return fmt.Errorf("a qdisc %q is in its place: replace that one by clsact", kind)
+			}
+		}
 	}
 	return nil
 }
@@ -48,7 +77,7 @@ func whyNot(err error) error {
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%w: the kernel has no bpf classifier (CONFIG_NET_CLS_BPF)", err)
 	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w: another kind of filter has that priority, or there is an ingress qdisc in clsact's place: move it", err)
+		return fmt.Errorf("%w: another kind of filter has that priority: move it to another", err)
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: the trunk's clsact has a shared block: take it off", err)
 	}
@@ -118,7 +147,7 @@ func programIn(msg []byte) uint32 {
 			case nl.TCA_BPF_ID:
 				id = binary.NativeEndian.Uint32(o.Value)
 			case nl.TCA_BPF_NAME:
-				name = nl.BytesToString(o.Value)
+				name = unix.ByteSliceToString(o.Value)
 			}
 		}
 		if name == filterName {

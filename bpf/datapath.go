@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"sync"
 
 	"github.com/lanyard-net/lanyard/verify"
@@ -43,9 +44,12 @@ type Datapath struct {
 
 var _ verify.Datapath = (*Datapath)(nil)
 
+// reached is told of each step that a kill may come after. Tests kill there.
+var reached = func(step string) {}
+
 // New gives a datapath that has touched nothing yet.
 func New(o Options) *Datapath {
-	return &Datapath{root: root(o.Root), legacy: o.Legacy, trunks: map[int]*trunk{}}
+	return &Datapath{root: root(filepath.Clean(o.Root)), legacy: o.Legacy, trunks: map[int]*trunk{}}
 }
 
 // Close lets go of what was opened. What is watched stays watched.
@@ -80,45 +84,15 @@ func (d *Datapath) Prepare(ifindex int) error {
 	if err := d.root.mend(ifindex); err != nil {
 		return err
 	}
+	reached("named")
 	t, err := d.open(ifindex)
 	if err != nil {
 		return err
 	}
+	if t == nil {
+		return fmt.Errorf("watch trunk %s: its pins were removed meanwhile", nameOf(ifindex))
+	}
 	return t.attach(d.legacy)
-}
-
-// mend makes sure that a trunk has its pins: those of dead devices go, and what is
-// missing is loaded. The lock is held.
-func (r root) mend(ifindex int) error {
-	all, err := r.list()
-	if err != nil {
-		return err
-	}
-	for _, p := range all {
-		alive, err := p.alive()
-		if err != nil {
-			return err
-		}
-		if !alive {
-			if err := r.remove(p.path); err != nil {
-				return err
-			}
-		} else if p.ifindex == ifindex && p.layout != layout {
-			return fmt.Errorf("trunk %s is watched by another version of lanyard: stop its containers, then remove %q", nameOf(ifindex), p.path)
-		}
-	}
-	t, err := r.open(ifindex)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // somebody removed some of the pins
-		if err := r.remove(r.trunkDir(ifindex)); err != nil {
-			return err
-		}
-	case err != nil:
-		return err
-	case t != nil:
-		return t.close()
-	}
-	return r.load(ifindex)
 }
 
 // open gives a trunk's pins, nil if there are none. Those that are open already
@@ -145,7 +119,7 @@ func (d *Datapath) drop(ifindex int) {
 }
 
 // Release takes the program off a trunk, and its pins with it, if no endpoint is
-// left on it: otherwise it leaves all as it is. Nothing there is no error.
+// left on it: otherwise all stays as it is. Nothing there is no error.
 func (d *Datapath) Release(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -153,22 +127,36 @@ func (d *Datapath) Release(ifindex int) error {
 	if err != nil {
 		return err
 	}
-	if lock == nil {
-		return d.root.detach(ifindex)
-	}
-	defer lock.Close()
-	t, err := d.open(ifindex)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if t != nil {
-		used, err := t.used()
+	if lock != nil {
+		defer lock.Close()
+		used, err := d.used(ifindex)
 		if used || err != nil {
 			return err
 		}
+		d.drop(ifindex)
 	}
-	d.drop(ifindex)
-	return errors.Join(d.root.detach(ifindex), d.root.removeTrunk(ifindex))
+	// Without pins there may still be a filter of ours.
+	if err := d.root.detach(ifindex); err != nil || lock == nil {
+		return err
+	}
+	reached("detached")
+	return d.root.removeTrunk(ifindex)
+}
+
+// used reports whether a trunk that is there has endpoints. The lock is held.
+func (d *Datapath) used(ifindex int) (bool, error) {
+	alive, err := pins{path: d.root.trunkDir(ifindex), ifindex: ifindex}.alive()
+	if !alive || err != nil {
+		return false, err
+	}
+	t, err := d.open(ifindex)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && t == nil {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return t.used()
 }
 
 // Expect tells which tags to expect from e.MAC.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
@@ -35,11 +36,13 @@ func (d *Datapath) Emitter() (verify.Sender, error) {
 			return nil, fmt.Errorf("open program %q: %w", path, plain(err))
 		}
 	}
-	o, err := loadObjects()
-	if err != nil {
+	var o struct {
+		Emit *ebpf.Program `ebpf:"emit"`
+	}
+	if err := loadInto(&o); err != nil {
 		return nil, err
 	}
-	defer o.Close()
+	defer o.Emit.Close()
 	fd, err := unix.FcntlInt(uintptr(o.Emit.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("keep program %q: %w", emitPin, err)

@@ -44,9 +44,11 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	if err := m.put(key, old != nil, row); err != nil {
 		return err
 	}
+	reached("row")
 	if err := m.put(anywhere.endpoint(e.MAC), alias, &wireEndpoint{Outer: p.outer, Inner: p.inner}); err != nil {
 		return err
 	}
+	reached("alias")
 	return m.expectAddrs(p, e, old, same)
 }
 
@@ -141,6 +143,7 @@ func (m *maps) forget(e verify.Endpoint) error {
 	if err = errors.Join(err, aerr); err != nil {
 		return err
 	}
+	reached("forgotten but for its row")
 	return m.endpoints.remove(key)
 }
 

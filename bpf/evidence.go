@@ -3,6 +3,7 @@ package bpf
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"unsafe"
 
@@ -66,39 +67,35 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 	return ev, err
 }
 
-// seen joins what was answered to the endpoint with what was answered to all. An
-// answer under other tags counts only where none came under the right ones: the
-// gateway of another VLAN may well have the same address (fe80::1).
+// seen joins what was answered to the endpoint itself with what was answered to
+// all. An answer to all under other tags counts only where the last question got
+// none under the right ones: the gateway of another VLAN may well have the same
+// address (fe80::1).
 func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
 	s := verify.GatewaySeen{Addr: addrOf(g.Addr), Asked: sightingOf(g.Asked), Reply: sightingOf(g.Reply)}
-	var replies []wireAnswer
+	replies, err := m.answers(p, s.Addr, g.Since)
+	if err != nil {
+		return s, err
+	}
+	s.Reply.Count += uint32(len(replies))
+	if g.OtherNs > 0 {
+		replies = append(replies, wireAnswer{Ns: g.OtherNs, Mac: g.Other})
+	}
 	if g.Reply.Count > 0 {
 		replies = append(replies, wireAnswer{Ns: g.Reply.Ns, Tag: g.Reply.Tag, Mac: g.Mac})
 	}
-	if g.OtherNs > 0 {
-		replies = append(replies, wireAnswer{Ns: g.OtherNs, Tag: g.Reply.Tag, Mac: g.Other})
-	}
-	for _, q := range []place{p, anywhere} {
-		if q == anywhere && len(replies) > 0 {
-			break
-		}
-		row, err := m.addrs.get(q.address(s.Addr))
+	latestFirst(replies)
+	if len(replies) == 0 || replies[0].Ns < g.Asked.Ns {
+		strays, err := m.answers(anywhere, s.Addr, max(g.Since, g.Asked.Ns))
 		if err != nil {
 			return s, err
 		}
-		if row == nil {
-			continue
-		}
-		for _, r := range row.Recent {
-			if r.Ns >= g.Since {
-				replies = append(replies, r)
-				s.Reply.Count++
-			}
-		}
+		s.Reply.Count += uint32(len(strays))
+		latestFirst(strays)
+		replies = append(strays, replies...)
 	}
-	slices.SortStableFunc(replies, func(a, b wireAnswer) int { return cmp.Compare(b.Ns, a.Ns) })
-	for i, r := range replies {
-		if i == 0 {
+	for _, r := range replies {
+		if s.MAC.IsZero() {
 			s.MAC, s.Reply.At = r.Mac, verify.Instant(r.Ns)
 			s.Reply.Tags, s.Reply.InPacket = tagsOf(r.Tag[:]...)
 		} else if r.Mac != s.MAC {
@@ -107,6 +104,25 @@ func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
 		}
 	}
 	return s, nil
+}
+
+// answers gives those that went to all since a point in time, and are kept: the
+// last few.
+func (m *maps) answers(p place, addr netip.Addr, since uint64) (list []wireAnswer, err error) {
+	row, err := m.addrs.get(p.address(addr))
+	if row == nil || err != nil {
+		return nil, err
+	}
+	for _, r := range row.Recent {
+		if r.Ns >= since {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+func latestFirst(list []wireAnswer) {
+	slices.SortStableFunc(list, func(a, b wireAnswer) int { return cmp.Compare(b.Ns, a.Ns) })
 }
 
 func sightingOf(w wireSighting) verify.Sighting {

@@ -18,8 +18,8 @@ const (
 	flagLeased  = 1 // of an address
 	flagGateway = 2
 
-	// layout is in the name of the pins, and changes with anything above, with
-	// the types of the maps, and with the program.
+	// layout is in the name of the pins, and changes with anything above and
+	// with the types of the maps.
 	layout = 1
 )
 

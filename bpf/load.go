@@ -3,7 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"math"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"unsafe"
@@ -12,70 +12,118 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// load makes a trunk's maps and programs, and pins them aside before they get
-// their name: a name stands for all of them. The lock is held.
-func (r root) load(ifindex int) (err error) {
-	if err := r.clear(); err != nil {
-		return err
-	}
-	o, err := loadObjects()
+// mend makes sure that a trunk has its pins: those of dead devices go, and what is
+// missing is loaded. The lock is held.
+func (r root) mend(ifindex int) error {
+	all, err := r.list()
 	if err != nil {
 		return err
 	}
-	defer o.Close()
-	var slot, value = uint32(0), uint32(ifindex)
-	if err := o.Device.Put(unsafe.Pointer(&slot), unsafe.Pointer(&value)); err != nil {
-		if errors.Is(err, unix.EINVAL) { // dev_map_update_elem finds no device
-			err = unix.ENODEV
+	for _, p := range all {
+		alive, err := p.alive()
+		if err == nil && !alive {
+			err = r.remove(p.path)
+		} else if err == nil && p.ifindex == ifindex && p.layout != layout {
+			err = fmt.Errorf("another version of lanyard watches trunk %s: stop its containers, then remove %q", nameOf(ifindex), p.path)
 		}
-		return fmt.Errorf("find trunk with index %d: %w", ifindex, err)
+		if err != nil && p.ifindex == ifindex {
+			return err
+		}
 	}
-	dir := filepath.Join(string(r), aside)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return plain(err)
+	t, err := r.open(ifindex)
+	if t != nil {
+		return t.close()
 	}
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed some of the pins
+		err = r.remove(r.trunkDir(ifindex))
+	}
+	if err != nil {
+		return err
+	}
+	return r.load(ifindex)
+}
+
+// load makes a trunk's maps and programs, and pins them aside before they get
+// their name: a name stands for all of them. The lock is held.
+func (r root) load(ifindex int) (err error) {
+	if err = r.clear(); err != nil {
+		return err
+	}
+	var o wireObjects
+	if err = loadInto(&o); err != nil {
+		return err
+	}
+	defer o.Close()
+	slot, device := uint32(0), uint32(ifindex)
+	if err = o.Device.Put(unsafe.Pointer(&slot), unsafe.Pointer(&device)); err != nil {
+		return fmt.Errorf("find trunk %s: %w", nameOf(ifindex), err)
+	}
+	netns, err := netnsMark()
+	if err != nil {
+		return err
+	}
+	if err = os.MkdirAll(filepath.Join(r.aside(), netns), 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.clear()) }()
 	for name, object := range map[string]interface{ Pin(string) error }{
 		endpointsPin: o.Endpoints, addrsPin: o.Addrs, vlansPin: o.Vlans, devicePin: o.Device,
 		egress.name: o.Egress, ingress.name: o.Ingress, emitPin: o.Emit,
 	} {
-		if err := object.Pin(filepath.Join(dir, name)); err != nil {
-			return errors.Join(plain(err), r.clear())
+		if err = object.Pin(filepath.Join(r.aside(), name)); err != nil {
+			return plain(err)
 		}
 	}
-	if err := os.Rename(dir, r.trunkDir(ifindex)); err != nil {
-		return errors.Join(plain(err), r.clear())
+	reached("pins")
+	return os.Rename(r.aside(), r.trunkDir(ifindex))
+}
+
+// netnsMark names an empty directory among a trunk's pins: an ifindex is one
+// network namespace's, and a root may be seen from several.
+func netnsMark() (string, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return "", fmt.Errorf("find the network namespace: %w", err)
+	}
+	return fmt.Sprintf("netns-%d", st.Ino), nil
+}
+
+// checkNetns refuses to work on the device that has the trunk's ifindex in another
+// namespace than the trunk's.
+func (t *trunk) checkNetns() error {
+	mark, err := netnsMark()
+	if err == nil && !exists(filepath.Join(t.path, mark)) {
+		err = fmt.Errorf("%q is about a trunk of another network namespace: use another root in this one", t.path)
+	}
+	return err
+}
+
+// loadInto hands programs and maps to the kernel. Below 5.11 that counts maps
+// against RLIMIT_MEMLOCK, and answers EPERM where it is too low.
+func loadInto(objects any) error {
+	err := loadWireObjects(objects, nil)
+	if errors.Is(err, unix.EPERM) {
+		unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+		if unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unlimited, nil) == nil {
+			err = loadWireObjects(objects, nil)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("load tc program: %w", plain(err))
 	}
 	return nil
 }
 
-// loadObjects hands maps and programs to the kernel. Below 5.11 it counts maps
-// against RLIMIT_MEMLOCK, and answers EPERM where that is too low.
-func loadObjects() (*wireObjects, error) {
-	o := new(wireObjects)
-	err := loadWireObjects(o, nil)
-	if errors.Is(err, unix.EPERM) {
-		unlimited := unix.Rlimit{Cur: math.MaxUint64, Max: math.MaxUint64}
-		if unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unlimited, nil) == nil {
-			err = loadWireObjects(o, nil)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("load tc program: %w", plain(err))
-	}
-	return o, nil
-}
-
-// plain says in a person's words what the kernel's errors of BPF mean. They stay
-// what they are.
+// plain says in a person's words what the kernel's answers to BPF mean.
 func plain(err error) error {
 	var refused *ebpf.VerifierError
 	switch {
-	case errors.As(err, &refused) && !errors.Is(err, unix.EPERM):
-		return fmt.Errorf("the kernel's verifier refuses it, please report this: %w", err)
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below Linux 5.8", err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below Linux 5.8", unix.EPERM)
 	case errors.Is(err, unix.ENOSYS):
-		return fmt.Errorf("%w: the kernel has no BPF (CONFIG_BPF_SYSCALL)", err)
+		return fmt.Errorf("%w: the kernel has no BPF (CONFIG_BPF_SYSCALL)", unix.ENOSYS)
+	case errors.As(err, &refused):
+		return fmt.Errorf("the kernel's verifier refuses it, please report this: %w", err)
 	}
 	return err
 }

@@ -13,11 +13,6 @@ import (
 // bpffs is where every distribution mounts it (Documentation/bpf, systemd).
 const bpffs = "/sys/fs/bpf"
 
-// aside is where a trunk's pins are put together before they get their name,
-// and where they lose it before they go. Whoever holds the lock may remove what
-// another left there.
-const aside = "aside"
-
 // A root is the directory that all pins are below, with one directory per trunk.
 type root string
 
@@ -72,7 +67,7 @@ func (r root) create() error {
 		}
 	}
 	if err := os.Mkdir(string(r), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return plain(err)
+		return err
 	}
 	return nil
 }
@@ -121,7 +116,7 @@ func mountBPFFS(parent string) error {
 func openDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, plain(err)
+		return nil, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -157,11 +152,11 @@ type pins struct {
 func (r root) list() (all []pins, err error) {
 	entries, err := os.ReadDir(string(r))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, plain(err)
+		return nil, err
 	}
 	for _, e := range entries {
 		p := pins{path: filepath.Join(string(r), e.Name())}
-		if n, _ := fmt.Sscanf(e.Name(), "trunk-%d-v%d", &p.ifindex, &p.layout); n == 2 {
+		if _, err := fmt.Sscanf(e.Name(), "trunk-%d-v%d", &p.ifindex, &p.layout); err == nil {
 			all = append(all, p)
 		}
 	}
@@ -171,20 +166,24 @@ func (r root) list() (all []pins, err error) {
 // remove takes a directory of pins away at once: nobody finds half of it. The
 // lock is held.
 func (r root) remove(path string) error {
-	trash := filepath.Join(string(r), aside)
-	err := os.Rename(path, trash)
-	if err == nil {
-		err = os.RemoveAll(trash)
+	if err := r.clear(); err != nil {
+		return err
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err := os.Rename(path, r.aside()); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
 	}
-	return plain(err)
+	return r.clear()
 }
 
-// clear removes what a killed process left half made or half removed. The lock
-// is held.
-func (r root) clear() error { return plain(os.RemoveAll(filepath.Join(string(r), aside))) }
+// clear removes what is aside: where a trunk's pins are put together before they
+// get their name, and where they lose it before they go. Whatever is there was left
+// by one who was killed. The lock is held.
+func (r root) clear() error { return os.RemoveAll(r.aside()) }
+
+func (r root) aside() string { return filepath.Join(string(r), "aside") }
 
 // removeTrunk removes the pins of a trunk, of any layout, and the root with the
 // last of them. The lock is held.
@@ -202,7 +201,7 @@ func (r root) removeTrunk(ifindex int) error {
 		return err
 	}
 	if err := os.Remove(string(r)); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
-		return plain(err)
+		return err
 	}
 	return nil
 }

@@ -74,6 +74,12 @@ func (t *trunk) close() error {
 // current reports whether the pins are still those that are open.
 func (t *trunk) current() bool { return isAt(t.dir, t.path) }
 
+// exists reports whether there is anything at a path.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
 // alive reports whether the device that pins were made for still exists.
 func (p pins) alive() (bool, error) {
 	path := filepath.Join(p.path, devicePin)

@@ -233,9 +233,15 @@ static __always_inline void add_tag(struct frame *f, __u32 tag, bool in_packet)
 	}
 }
 
+/*
+ * is_tpid also knows what some switches take for a tag before 802.1ad had a
+ * number of its own; the kernel never writes it, but a container may by hand.
+ */
 static __always_inline bool is_tpid(__u16 proto)
 {
-	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD);
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD) ||
+	       proto == bpf_htons(ETH_P_QINQ1) || proto == bpf_htons(ETH_P_QINQ2) ||
+	       proto == bpf_htons(ETH_P_QINQ3);
 }
 
 /*
