@@ -10,6 +10,7 @@ package verify
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -228,6 +229,10 @@ type VLANSeen struct {
 type Sender interface {
 	Send(ifindex int, frame []byte) error
 }
+
+// Dropped reports whether a Sender's error says that something on this host
+// dropped the frame (a tc filter gives ENOBUFS), or that a link was down.
+func Dropped(err error) bool { return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENETDOWN) }
 
 // Question asks who holds an address.
 type Question struct {

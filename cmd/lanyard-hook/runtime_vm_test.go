@@ -87,6 +87,9 @@ func (e *engine) bundle(id string, hooks *specs.Hooks, annotations ...string) st
 	var spec specs.Spec
 	must(e.t, json.Unmarshal(text, &spec))
 	spec.Process.Args, spec.Process.Terminal = []string{"sleep", "300"}, false
+	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Effective, &spec.Process.Capabilities.Permitted} {
+		*set = append(*set, "CAP_NET_RAW") // to ping
+	}
 	spec.Root.Path = e.rootfs()
 	spec.Hooks = hooks
 	spec.Annotations = map[string]string{}
@@ -137,6 +140,7 @@ func TestRuntimes(t *testing.T) {
 				e.w.define("web", "eth9.50", nil, "192.168.50.0/24", "fd50::/64")
 				before := e.w.links(e.w.Host)
 				bundle := e.bundle("web1", e.hooks(stages...), "network=web", "verify=strict")
+				t.Cleanup(func() { e.run(runtime, "--root", e.dir+"/state", "delete", "--force", "web1") })
 				e.must(runtime, "--root", e.dir+"/state", "run", "--detach", "--bundle", bundle, "web1")
 				if a := e.w.record(); a.Verdict.Code != verify.OK || len(a.Containers) != 1 || a.Containers[0].ID != "web1" {
 					t.Errorf("record is %+v", a)
@@ -195,7 +199,8 @@ func TestPodman(t *testing.T) {
 			podman := func(args ...string) []string {
 				return append([]string{"podman", "--root", e.dir + "/storage", "--runroot", e.dir + "/runroot", "--runtime", runtime, "--hooks-dir", hooks}, args...)
 			}
-			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
+			t.Cleanup(func() { e.run(podman("rm", "--all", "--force", "--time", "0")...) })
+			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
 			if a := e.w.record(); a.Verdict.Code != verify.OK || fmt.Sprint(a.Containers[0].ID) != lastLine(id) {
 				t.Errorf("record is %+v, id %s", a, id)
 			}

@@ -47,6 +47,7 @@ bundle() {
 	hook=$(command -v lanyard-hook)
 	jq --arg hook "$hook" '
 		.process.args = ["sleep", "3600"] | .process.terminal = false |
+		(.process.capabilities | .bounding, .effective, .permitted) += ["CAP_NET_RAW"] |
 		.annotations = {"io.lanyard.network": "web50"} |
 		.hooks = {
 			createRuntime: [{path: $hook, args: ["lanyard-hook", "createRuntime"]}],

@@ -13,10 +13,7 @@
 package probe
 
 import (
-	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -33,9 +30,8 @@ func send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error
 	if err != nil {
 		return err
 	}
-	// A frame that something local dropped (a tc filter says ENOBUFS), or that
-	// a link was down for, is the verdict's business: the trunk did not see it.
-	if err := s.Send(ifindex, frame); err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.ENETDOWN) {
+	// The verdict's business: the trunk did not see it.
+	if err := s.Send(ifindex, frame); err != nil && !verify.Dropped(err) {
 		return fmt.Errorf("send probe for %s: %w", q.Addr, err)
 	}
 	return nil
