@@ -293,15 +293,21 @@ func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, 
 	return nil, err
 }
 
-// Macvlans lists the namespace's macvlans on that parent of the host's. One that
-// stands on a link of its own namespace is none, whatever that link's index.
+// Macvlans lists the namespace's macvlans on that parent of the host's. Indexes
+// are each namespace's own: one that stands on a link elsewhere is none.
 func (n *Netns) Macvlans(parentIndex int) (found []Interface, err error) {
 	links, err := whole(n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
+	host, err := n.handle.GetNetNsIdByFd(n.host)
+	if err != nil {
+		return nil, fmt.Errorf("find the host's namespace from inside: %w", err)
+	}
 	for _, l := range links {
-		if m, ok := l.(*netlink.Macvlan); ok && m.ParentIndex == parentIndex && m.NetNsID >= 0 {
+		// The namespace has an id of the host's (rtnetlink(7), IFLA_LINK_NETNSID) as
+		// soon as one of its links stands on one there.
+		if m, ok := l.(*netlink.Macvlan); ok && m.ParentIndex == parentIndex && m.NetNsID >= 0 && m.NetNsID == host {
 			found = append(found, interfaceOf(m))
 		}
 	}

@@ -32,6 +32,7 @@ type Netns struct {
 	Inode uint64
 
 	fd     int
+	host   int // descriptor of the Host's namespace, which outlives this
 	handle *netlink.Handle
 	pidfd  *os.File // nil where it was found by path
 }
@@ -94,7 +95,7 @@ func (h *Host) openNetns(path string) (n *Netns, err error) {
 	if err == nil && (id == h.id || id == initial()) {
 		err = errors.New("that is the host's own")
 	}
-	n = &Netns{Inode: id.ino, fd: fd}
+	n = &Netns{Inode: id.ino, fd: fd, host: h.fd}
 	if err == nil {
 		err = n.Do(n.enter)
 	}
