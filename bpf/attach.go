@@ -90,7 +90,7 @@ func (t *trunk) attach(legacy bool) error {
 		if err != nil {
 			return fmt.Errorf("attach to the %s of trunk %s: %w", w.name, nameOf(t.ifindex), err)
 		}
-		reached("attached " + w.name)
+		failpoint("bpf-" + w.name)
 	}
 	return nil
 }

@@ -44,9 +44,6 @@ type Datapath struct {
 
 var _ verify.Datapath = (*Datapath)(nil)
 
-// reached is told of each step that a kill may come after. Tests kill there.
-var reached = func(step string) {}
-
 // New gives a datapath that has touched nothing yet.
 func New(o Options) *Datapath {
 	return &Datapath{root: root(filepath.Clean(o.Root)), legacy: o.Legacy, trunks: map[int]*trunk{}}
@@ -84,7 +81,7 @@ func (d *Datapath) Prepare(ifindex int) error {
 	if err := d.root.mend(ifindex); err != nil {
 		return err
 	}
-	reached("named")
+	failpoint("bpf-named")
 	t, err := d.open(ifindex)
 	if err != nil {
 		return err
@@ -139,7 +136,7 @@ func (d *Datapath) Release(ifindex int) error {
 	if err := d.root.detach(ifindex); err != nil || lock == nil {
 		return err
 	}
-	reached("detached")
+	failpoint("bpf-detached")
 	return d.root.removeTrunk(ifindex)
 }
 

@@ -20,7 +20,7 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	if err != nil {
 		return err
 	}
-	alias, err := m.alias(p, e)
+	mac, there, err := m.mac(p, e)
 	if err != nil {
 		return err
 	}
@@ -44,33 +44,61 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	if err := m.put(key, old != nil, row); err != nil {
 		return err
 	}
-	reached("row")
-	if err := m.put(anywhere.endpoint(e.MAC), alias, &wireEndpoint{Outer: p.outer, Inner: p.inner}); err != nil {
+	failpoint("bpf-row")
+	if err := m.put(anywhere.endpoint(e.MAC), there, mac); err != nil {
 		return err
 	}
-	reached("alias")
+	failpoint("bpf-mac")
 	return m.expectAddrs(p, e, old, same)
 }
 
-// alias reports whether the row that stands for the MAC under any tags is there.
-// One MAC may be watched under two VLANs only where neither has to be kept off the
-// other's: a wrong tag could not be told whose it is.
-func (m *maps) alias(p place, e verify.Endpoint) (bool, error) {
-	a, err := m.endpoints.get(anywhere.endpoint(e.MAC))
-	if err != nil || a == nil {
-		return false, err
+// mac gives the row that stands for e.MAC under any tags: it says whose a frame
+// with wrong tags is. One MAC may be watched under two VLANs only where neither has
+// to be kept off the other's; wrong tags are then the first one's.
+func (m *maps) mac(p place, e verify.Endpoint) (row *wireEndpoint, there bool, err error) {
+	mine := &wireEndpoint{Outer: p.outer, Inner: p.inner}
+	row, err = m.endpoints.get(anywhere.endpoint(e.MAC))
+	if err != nil || row == nil {
+		return mine, false, err
 	}
-	if q := (place{a.Outer, a.Inner}); q != p {
-		other, err := m.endpoints.get(q.endpoint(e.MAC))
-		if err != nil {
-			return false, err
-		}
-		if other != nil && (e.Enforce || other.Flags&flagEnforce != 0) {
-			t, _ := tagsOf(q.outer, q.inner)
-			return false, fmt.Errorf("the MAC is in use on it already, by attachment %s (%s): ask for another", verify.ID(other.Attachment), t)
+	q := place{row.Outer, row.Inner}
+	if q == p {
+		return row, true, nil
+	}
+	other, err := m.endpoints.get(q.endpoint(e.MAC))
+	if err != nil || other == nil {
+		return mine, true, err
+	}
+	if e.Enforce || other.Flags&flagEnforce != 0 {
+		t, _ := tagsOf(q.outer, q.inner)
+		return nil, false, fmt.Errorf("the MAC is in use on it already, by attachment %s (%s): ask for another", verify.ID(other.Attachment), t)
+	}
+	row.Flags |= flagShared
+	return row, true, nil
+}
+
+// leaveMAC makes the row for a MAC under any tags another endpoint's that has the
+// MAC, or removes it.
+func (m *maps) leaveMAC(p place, mac verify.MAC) error {
+	key := anywhere.endpoint(mac)
+	row, err := m.endpoints.get(key)
+	if err != nil || row == nil || (place{row.Outer, row.Inner}) != p {
+		return err
+	}
+	if row.Flags&flagShared == 0 {
+		return m.endpoints.remove(key)
+	}
+	keys, err := m.endpoints.keys()
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if q := (place{k.Outer, k.Inner}); k.Mac == mac && q != p && q != anywhere {
+			row.Outer, row.Inner = k.Outer, k.Inner
+			return m.endpoints.replace(key, row)
 		}
 	}
-	return true, nil
+	return m.endpoints.remove(key)
 }
 
 func rowOf(p place, e verify.Endpoint) *wireEndpoint {
@@ -136,14 +164,10 @@ func (m *maps) forget(e verify.Endpoint) error {
 	for _, a := range addrs {
 		err = errors.Join(err, m.unlease(p, e.MAC, a))
 	}
-	alias, aerr := m.endpoints.get(anywhere.endpoint(e.MAC))
-	if alias != nil && (place{alias.Outer, alias.Inner}) == p {
-		aerr = m.endpoints.remove(anywhere.endpoint(e.MAC))
-	}
-	if err = errors.Join(err, aerr); err != nil {
+	if err = errors.Join(err, m.leaveMAC(p, e.MAC)); err != nil {
 		return err
 	}
-	reached("forgotten but for its row")
+	failpoint("bpf-forget")
 	return m.endpoints.remove(key)
 }
 

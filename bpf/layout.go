@@ -14,6 +14,7 @@ const (
 	vidMask  = 0x0fff
 
 	flagEnforce = 1 // of an endpoint
+	flagShared  = 2 // of a MAC under any tags, and ours alone: several have had it
 
 	flagLeased  = 1 // of an address
 	flagGateway = 2

@@ -74,7 +74,7 @@ func (r root) load(ifindex int) (err error) {
 			return plain(err)
 		}
 	}
-	reached("pins")
+	failpoint("bpf-pins")
 	return os.Rename(r.aside(), r.trunkDir(ifindex))
 }
 

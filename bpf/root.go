@@ -175,6 +175,7 @@ func (r root) remove(path string) error {
 		}
 		return err
 	}
+	failpoint("bpf-aside")
 	return r.clear()
 }
 

@@ -1,0 +1,256 @@
+package bpf
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+)
+
+var (
+	local6 = netip.MustParseAddr("fe80::99")
+	nodes  = netip.IPv6LinkLocalAllNodes()
+)
+
+// watched is the endpoint that the claims below are about.
+func watched() verify.Endpoint {
+	return verify.Endpoint{
+		MAC: ours, Tags: vlan50, Attachment: verify.ID{1}, Enforce: true,
+		Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6},
+	}
+}
+
+func reply(tb testing.TB, from verify.MAC) []byte {
+	tb.Helper()
+	return mustARP(tb, arp.Packet{Destination: ours, Source: from, Reply: true, Sender: from, SenderIP: gw4, Target: ours, TargetIP: addr4})
+}
+
+func advert(tb testing.TB, to verify.MAC, from verify.MAC) []byte {
+	tb.Helper()
+	return mustND(tb, ndp.Message{Destination: to, Source: from, From: gw6, To: nodes, Target: gw6, Advert: true, LinkLayer: from})
+}
+
+func TestAsked(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	frames := map[string]struct {
+		frame []byte
+		of    int // which gateway it asks for; -1 none
+	}{
+		"ARP probe":         {mustFrame(t)(arp.Probe(ours, gw4)), 0},
+		"ARP request":       {mustFrame(t)(arp.Request(ours, addr4, gw4)), 0},
+		"NS from ::":        {mustFrame(t)(ndp.Probe(ours, gw6)), 1},
+		"NS":                {mustFrame(t)(ndp.Solicit(ours, addr6, gw6)), 1},
+		"ARP for another":   {mustFrame(t)(arp.Probe(ours, addr4)), -1},
+		"ARP reply":         {mustARP(t, arp.Packet{Destination: router, Source: ours, Reply: true, Sender: ours, SenderIP: addr4, Target: router, TargetIP: gw4}), -1},
+		"NA":                {mustFrame(t)(ndp.Announce(ours, gw6)), -1},
+		"another's request": {mustFrame(t)(arp.Probe(rival, gw4)), -1},
+	}
+	for name, f := range frames {
+		for _, tags := range []verify.Tags{vlan50, vlan60, nil} {
+			before := k.mustEvidence(t, e)
+			start := verify.Now()
+			k.out(t, tagged(f.frame, tags...))
+			end := verify.Now()
+			after := k.mustEvidence(t, e)
+			for i, g := range after.Gateways {
+				want := before.Gateways[i].Asked
+				if i == f.of {
+					want = verify.Sighting{At: g.Asked.At, Count: want.Count + 1, Tags: tags, InPacket: len(tags) > 0}
+				}
+				if !equal(g.Asked, want) || i == f.of && (g.Asked.At < start || g.Asked.At > end) {
+					t.Errorf("%s, %s: gateway %s asked %+v, want %+v", name, tags, g.Addr, g.Asked, want)
+				}
+			}
+		}
+	}
+}
+
+func equal(a, b verify.Sighting) bool {
+	return a.At == b.At && a.Count == b.Count && a.InPacket == b.InPacket && a.Tags.Equal(b.Tags)
+}
+
+// TestReplies plays answers one after the other: who answered last, with which
+// tags, and who before.
+func TestReplies(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	vrrp := mustARP(t, arp.Packet{Destination: ours, Source: router2, Reply: true, Sender: router, SenderIP: gw4, Target: ours, TargetIP: addr4})
+	bare := mustND(t, ndp.Message{Destination: ours, Source: router, From: gw6, To: addr6, Target: gw6, Advert: true})
+	for _, c := range []struct {
+		name       string
+		frame      []byte
+		tags       verify.Tags
+		of         int
+		count      uint32 // of answers about this gateway by then
+		mac, other verify.MAC
+	}{
+		{"ARP reply", reply(t, router), vlan50, 0, 1, router, verify.MAC{}},
+		{"again", reply(t, router), vlan50, 0, 2, router, verify.MAC{}},
+		{"under another tag", reply(t, router), vlan60, 0, 3, router, verify.MAC{}},
+		{"with no tag", reply(t, router), nil, 0, 4, router, verify.MAC{}},
+		{"another answers", reply(t, router2), vlan50, 0, 5, router2, router},
+		{"its MAC is not the frame's", vrrp, vlan50, 0, 6, router, router2},
+		{"NA to us", advert(t, ours, router), vlan50, 1, 1, router, verify.MAC{}},
+		{"NA to us under another tag", advert(t, ours, router), vlan60, 1, 2, router, verify.MAC{}},
+		{"NA to us with no option", bare, vlan50, 1, 3, router, verify.MAC{}},
+		{"NA to all", advert(t, all, router2), vlan50, 1, 4, router2, router},
+		{"and again", advert(t, all, router2), vlan50, 1, 5, router2, router},
+	} {
+		start := verify.Now()
+		k.in(t, tagged(c.frame, c.tags...))
+		end := verify.Now()
+		g := k.mustEvidence(t, e).Gateways[c.of]
+		want := verify.Sighting{At: g.Reply.At, Count: c.count, Tags: c.tags, InPacket: len(c.tags) > 0}
+		if !equal(g.Reply, want) || g.Reply.At < start || g.Reply.At > end || g.MAC != c.mac || g.Other != c.other {
+			t.Errorf("%s: %+v, want %+v from %s, before it %s", c.name, g, want, c.mac, c.other)
+		}
+	}
+}
+
+// TestNoReplies are frames that are no answer about a gateway of ours.
+func TestNoReplies(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	for name, frame := range map[string][]byte{
+		"request":           mustFrame(t)(arp.Request(router, gw4, addr4)),
+		"about another":     mustARP(t, arp.Packet{Destination: ours, Source: router, Reply: true, Sender: router, SenderIP: addr4.Next().Next(), Target: ours, TargetIP: addr4}),
+		"to another":        mustARP(t, arp.Packet{Destination: rival, Source: router, Reply: true, Sender: router, SenderIP: gw4, Target: rival, TargetIP: addr4}),
+		"NS":                mustFrame(t)(ndp.Solicit(router, gw6, addr6)),
+		"NA about another":  mustFrame(t)(ndp.Announce(router, local6)),
+		"NA of another hop": hop(advert(t, ours, router)),
+	} {
+		k.in(t, tagged(frame, vlan50...))
+		for _, g := range k.mustEvidence(t, e).Gateways {
+			if g.Reply.Count != 0 || !g.MAC.IsZero() {
+				t.Errorf("%s is taken for a reply: %+v", name, g)
+			}
+		}
+	}
+}
+
+// hop makes an ND frame that came through a router, which nobody may believe
+// (RFC 4861 §7.1).
+func hop(frame []byte) []byte {
+	frame[14+7]--
+	return frame
+}
+
+// TestStrays has the gateway answer to all under a tag that nobody asked under. It
+// counts only where the last question got no right answer.
+func TestStrays(t *testing.T) {
+	k, e := mustKit(t), watched()
+	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	must(t, k.expect(e))
+	ask := tagged(mustFrame(t)(ndp.Probe(ours, gw6)), vlan50...)
+	seen := func(what string, tags verify.Tags, mac verify.MAC, count uint32) {
+		t.Helper()
+		g := k.mustEvidence(t, e).Gateways[1]
+		if !g.Reply.Tags.Equal(tags) || g.MAC != mac || g.Reply.Count != count {
+			t.Errorf("%s: %+v, want an answer from %s under %s, count %d", what, g, mac, tags, count)
+		}
+	}
+	seen("an answer before the watch began", nil, verify.MAC{}, 0)
+	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	k.out(t, ask)
+	seen("an answer before the question", nil, verify.MAC{}, 0)
+	k.in(t, tagged(advert(t, all, router), vlan50...))
+	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	seen("right and wrong", vlan50, router, 1)
+	k.out(t, ask)
+	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	seen("wrong alone", vlan60, router2, 2)
+	k.out(t, ask)
+	k.in(t, advert(t, all, router2))
+	seen("wrong alone, untagged", nil, router2, 2)
+
+	// Where somebody asks for it under that tag, it is theirs.
+	o := verify.Endpoint{MAC: sibling, Tags: vlan60, Gateways: []netip.Addr{gw6}}
+	must(t, k.expect(o))
+	k.out(t, ask)
+	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	seen("another network's", vlan50, router, 1)
+	if g := k.mustEvidence(t, o).Gateways[0]; g.MAC != router2 || g.Reply.Count != 1 {
+		t.Errorf("the other network's gateway: %+v", g)
+	}
+}
+
+// TestAnswersToAll keeps the last few of many.
+func TestAnswersToAll(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	for range 20 {
+		k.in(t, tagged(advert(t, all, router), vlan50...))
+	}
+	k.in(t, tagged(advert(t, all, router2), vlan50...))
+	if g := k.mustEvidence(t, e).Gateways[1]; g.MAC != router2 || g.Other != router || g.Reply.Count != 8 {
+		t.Errorf("after 21 answers: %+v, want the last from %s, before it %s, 8 kept", g, router2, router)
+	}
+}
+
+func TestRivals(t *testing.T) {
+	claims := map[string]struct {
+		frame []byte
+		addr  netip.Addr // zero: no rival
+	}{
+		"ARP probe":           {mustFrame(t)(arp.Probe(rival, addr4)), addr4},
+		"ARP announcement":    {mustFrame(t)(arp.Announce(rival, addr4)), addr4},
+		"ARP request":         {mustFrame(t)(arp.Request(rival, addr4, gw4)), addr4},
+		"ARP reply":           {mustARP(t, arp.Packet{Destination: ours, Source: rival, Reply: true, Sender: rival, SenderIP: addr4, Target: ours, TargetIP: addr4}), addr4},
+		"ARP reply, to other": {mustARP(t, arp.Packet{Destination: sibling, Source: rival, Reply: true, Sender: rival, SenderIP: addr4, Target: sibling, TargetIP: gw4}), addr4},
+		"NS from ::":          {mustFrame(t)(ndp.Probe(rival, addr6)), addr6},
+		"NS":                  {mustFrame(t)(ndp.Solicit(rival, addr6, gw6)), addr6},
+		"NA":                  {mustFrame(t)(ndp.Announce(rival, addr6)), addr6},
+		"NA with no option":   {mustND(t, ndp.Message{Destination: all, Source: rival, From: addr6, To: nodes, Target: addr6, Advert: true}), addr6},
+		"our own, reflected":  {mustFrame(t)(arp.Announce(ours, addr4)), netip.Addr{}},
+		"our own probe":       {mustFrame(t)(ndp.Probe(ours, addr6)), netip.Addr{}},
+		"asking for ours":     {mustFrame(t)(arp.Request(rival, gw4, addr4)), netip.Addr{}},
+		"NS for ours":         {mustFrame(t)(ndp.Solicit(rival, gw6, addr6)), netip.Addr{}},
+		"another address":     {mustFrame(t)(arp.Announce(rival, addr4.Next())), netip.Addr{}},
+	}
+	for name, c := range claims {
+		k, e := mustKit(t), watched()
+		must(t, k.expect(e))
+		for _, tags := range []verify.Tags{nil, vlan60, {c50, c60}} {
+			k.in(t, tagged(c.frame, tags...))
+		}
+		if got := k.mustEvidence(t, e).Rivals; len(got) != 0 {
+			t.Errorf("%s on other VLANs: %+v", name, got)
+		}
+		start := verify.Now()
+		k.in(t, tagged(c.frame, vlan50...))
+		k.in(t, tagged(c.frame, vlan50...))
+		got := k.mustEvidence(t, e).Rivals
+		if !c.addr.IsValid() {
+			if len(got) != 0 {
+				t.Errorf("%s: %+v, want no rival", name, got)
+			}
+			continue
+		}
+		if len(got) != 1 || got[0] != (verify.Rival{Addr: c.addr, MAC: rival, At: got[0].At, Count: 2}) || got[0].At < start {
+			t.Errorf("%s: %+v, want %s twice for %s", name, got, rival, c.addr)
+		}
+	}
+}
+
+// TestCutShort gives the program every beginning of every kind of frame: it reads
+// none of what is not there.
+func TestCutShort(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	for name, frame := range map[string][]byte{
+		"ARP": tagged(mustFrame(t)(arp.Announce(rival, addr4)), vlan50...)[:18+28], // the rest is padding
+		"ND":  tagged(mustFrame(t)(ndp.Probe(rival, addr6)), vlan50...),
+		"NA":  tagged(mustND(t, ndp.Message{Destination: ours, Source: router, From: gw6, To: addr6, Target: gw6, Advert: true}), vlan50...),
+	} {
+		for n := 15; n < len(frame); n++ {
+			k.in(t, frame[:n])
+			ev := k.mustEvidence(t, e)
+			if len(ev.Rivals) != 0 || ev.Gateways[0].Reply.Count+ev.Gateways[1].Reply.Count != 0 {
+				t.Fatalf("%d of the %d bytes of %s were taken for all: %+v", n, len(frame), name, ev)
+			}
+		}
+	}
+}
