@@ -3,7 +3,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"unsafe"
@@ -30,17 +29,24 @@ func (r root) mend(ifindex int) error {
 			return err
 		}
 	}
-	t, err := r.open(ifindex)
-	if t != nil {
-		return t.close()
+	if r.complete(ifindex) {
+		return nil
 	}
-	if errors.Is(err, fs.ErrNotExist) { // somebody removed some of the pins
-		err = r.remove(r.trunkDir(ifindex))
-	}
-	if err != nil {
+	if err := r.remove(r.trunkDir(ifindex)); err != nil {
 		return err
 	}
 	return r.load(ifindex)
+}
+
+// complete reports whether all pins of a trunk are there: somebody may have removed
+// some.
+func (r root) complete(ifindex int) bool {
+	for _, pin := range []string{endpointsPin, addrsPin, vlansPin, devicePin, emitPin, egress.name, ingress.name} {
+		if !exists(filepath.Join(r.trunkDir(ifindex), pin)) {
+			return false
+		}
+	}
+	return true
 }
 
 // load makes a trunk's maps and programs, and pins them aside before they get
@@ -56,6 +62,9 @@ func (r root) load(ifindex int) (err error) {
 	defer o.Close()
 	slot, device := uint32(0), uint32(ifindex)
 	if err = o.Device.Put(unsafe.Pointer(&slot), unsafe.Pointer(&device)); err != nil {
+		if errors.Is(err, unix.EINVAL) { // kernel/bpf/devmap.c, __dev_map_alloc_node
+			err = unix.ENODEV
+		}
 		return fmt.Errorf("find trunk %s: %w", nameOf(ifindex), err)
 	}
 	netns, err := netnsMark()

@@ -42,13 +42,11 @@ func mustTree(tb testing.TB, dir string) (paths []string) {
 	return paths
 }
 
-// A bench is a lab whose trunk can be watched, with one container on it.
+// A bench is a lab whose trunk can be watched.
 type bench struct {
 	*testenv.Lab
 	*Datapath
-	trunk     int
-	container *testenv.Container
-	endpoint  verify.Endpoint
+	trunk int
 }
 
 // do runs f in the host's namespace.
@@ -64,8 +62,8 @@ func mustIndex(tb testing.TB, n *testenv.Namespace, name string) int {
 	return l.Attrs().Index
 }
 
-// newBench makes a lab and watches its trunk. All is released when the test ends.
-func newBench(tb testing.TB, o Options, c testenv.Config) *bench {
+// newIdleBench makes a lab whose trunk is not watched yet.
+func newIdleBench(tb testing.TB, o Options, c testenv.Config) *bench {
 	tb.Helper()
 	if o.Root == "" {
 		o.Root = mustRoot(tb)
@@ -73,15 +71,21 @@ func newBench(tb testing.TB, o Options, c testenv.Config) *bench {
 	b := &bench{Lab: testenv.NewLab(tb, c), Datapath: New(o)}
 	b.trunk = mustIndex(tb, b.Host, b.Trunk)
 	tb.Cleanup(func() { must(tb, b.Close()) })
+	return b
+}
+
+// newBench makes a lab and watches its trunk. All is released when the test ends.
+func newBench(tb testing.TB, o Options, c testenv.Config) *bench {
+	tb.Helper()
+	b := newIdleBench(tb, o, c)
 	b.do(tb, func() error { return b.Prepare(b.trunk) })
 	tb.Cleanup(func() {
 		b.do(tb, func() error {
 			all, err := b.Endpoints()
 			for _, e := range all {
-				must(tb, b.Forget(e))
+				err = errors.Join(err, b.Forget(e))
 			}
-			must(tb, err)
-			return b.Release(b.trunk)
+			return errors.Join(err, b.Release(b.trunk))
 		})
 	})
 	return b
@@ -93,12 +97,9 @@ func (b *bench) join(tb testing.TB, parent string, mac verify.MAC, prefix string
 	tb.Helper()
 	c := testenv.NewContainer(tb)
 	must(tb, c.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
-	for _, args := range [][]string{
-		{"link", "add", "link", parent, "name", "tmp0", "netns", strconv.Itoa(c.Pid), "address", mac.String(), "type", "macvlan", "mode", "bridge"},
-	} {
-		_, err := b.Host.Exec("ip", args...)
-		must(tb, err)
-	}
+	_, err := b.Host.Exec("ip", "link", "add", "link", parent, "name", "tmp0", "netns", strconv.Itoa(c.Pid),
+		"address", mac.String(), "type", "macvlan", "mode", "bridge")
+	must(tb, err)
 	for _, args := range [][]string{
 		{"link", "set", "tmp0", "name", "eth0", "up"}, {"addr", "add", prefix, "dev", "eth0"},
 	} {

@@ -1,0 +1,277 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// chain gives the ids of all tc programs on one way of the trunk, by TCX and in
+// clsact, in the order in which frames meet them.
+func (b *bench) chain(tb testing.TB, w way) (ids []uint32) {
+	tb.Helper()
+	b.do(tb, func() (err error) {
+		if ids, err = queryTCX(b.trunk, w.tcx); err != nil {
+			return err
+		}
+		ids = slices.Clone(ids)
+		filters, err := askFilters(b.trunk, w, 0x300, 0, 0) // NLM_F_DUMP
+		for _, f := range filters {
+			if id := programIn(f); id != 0 {
+				ids = append(ids, id)
+			}
+		}
+		return err
+	})
+	return ids
+}
+
+// ours gives the ids of the pinned programs.
+func (b *bench) pinned(tb testing.TB) (ids [2]uint32) {
+	tb.Helper()
+	for i, w := range ways {
+		id, err := pinnedID(filepath.Join(b.root.trunkDir(b.trunk), w.name))
+		must(tb, err)
+		ids[i] = id
+	}
+	return ids
+}
+
+// checkWatched fails unless both programs are on the trunk, once each.
+func (b *bench) checkWatched(tb testing.TB, what string) {
+	tb.Helper()
+	ids := b.pinned(tb)
+	for i, w := range ways {
+		if got := b.chain(tb, w); len(got) != 1 || got[0] != ids[i] {
+			tb.Errorf("%s: programs %v on the %s, want %d alone", what, got, w.name, ids[i])
+		}
+	}
+}
+
+// qdiscs lists the trunk's, as tc does.
+func (b *bench) qdiscs(tb testing.TB) string {
+	tb.Helper()
+	out, err := b.Host.Exec("tc", "qdisc", "show", "dev", b.Trunk)
+	must(tb, err)
+	return out
+}
+
+func TestPrepareAgain(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newBench(t, o, testenv.Config{})
+		b.checkWatched(t, "prepared")
+		ids := b.pinned(t)
+		other := New(Options{Root: string(b.root), Legacy: !o.Legacy})
+		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), other.Prepare(b.trunk), other.Close()) })
+		b.checkWatched(t, "prepared three times")
+		if again := b.pinned(t); again != ids {
+			t.Errorf("programs %v, then %v: it was loaded again", ids, again)
+		}
+	})
+}
+
+// TestCrowd has many hooks come at once to a trunk that nobody watches.
+func TestCrowd(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		o.Root = mustRoot(t)
+		b := newIdleBench(t, o, testenv.Config{})
+		var all []*exec.Cmd
+		for range 8 {
+			cmd := process(t, order{Options: o, Do: "prepare", Trunk: b.trunk})
+			must(t, b.Host.Start(cmd))
+			all = append(all, cmd)
+		}
+		for _, cmd := range all {
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("one of many: %v: %s", err, cmd.Stderr)
+			}
+		}
+		b.checkWatched(t, "prepared by many at once")
+		b.do(t, func() error { return b.Release(b.trunk) })
+	})
+}
+
+func TestRelease(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newIdleBench(t, o, testenv.Config{})
+		before := b.qdiscs(t)
+		b.do(t, func() error { return b.Release(b.trunk) }) // nothing there
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}}
+		b.do(t, func() error { return errors.Join(b.Expect(e), b.Release(b.trunk)) })
+		b.checkWatched(t, "released while an endpoint was left")
+		b.do(t, func() error { return errors.Join(b.Forget(e), b.Release(b.trunk), b.Release(b.trunk)) })
+		for _, w := range ways {
+			if left := b.chain(t, w); len(left) > 0 {
+				t.Errorf("after the release there are programs %v on the %s", left, w.name)
+			}
+		}
+		if after := b.qdiscs(t); after != before {
+			t.Errorf("qdiscs before and after:\n%s%s", before, after)
+		}
+		if exists(string(b.root)) {
+			t.Errorf("after the release there are pins: %v", mustTree(t, string(b.root)))
+		}
+		// Nobody is surprised by an endpoint of a trunk that is not watched any more.
+		b.do(t, func() error { return b.Forget(e) })
+		want := fmt.Sprintf("expect %s: trunk %q is not watched", ours, b.Trunk)
+		if err := b.Host.Do(func() error { return b.Expect(e) }); err == nil || err.Error() != want {
+			t.Errorf("after the release, Expect: %v, want %q", err, want)
+		}
+	})
+}
+
+// TestTwoTrunks keeps the pins of one while the other is released.
+func TestTwoTrunks(t *testing.T) {
+	b := newBench(t, Options{}, testenv.Config{})
+	_, err := b.Host.Exec("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
+	must(t, err)
+	other := mustIndex(t, b.Host, "other0")
+	e := verify.Endpoint{Trunk: other, MAC: ours, Tags: verify.Tags{}, Attachment: verify.ID{2}, Enforce: true}
+	f := e
+	f.Trunk, f.Attachment = b.trunk, verify.ID{3}
+	b.do(t, func() error { return errors.Join(b.Prepare(other), b.Expect(e), b.Expect(f)) })
+	all, err := b.Endpoints()
+	must(t, err)
+	if len(all) != 2 || all[0].Trunk == all[1].Trunk {
+		t.Errorf("endpoints of two trunks: %+v", all)
+	}
+	b.do(t, func() error { return errors.Join(b.Forget(e), b.Release(other)) })
+	b.checkWatched(t, "another trunk was released")
+	if all, err = b.Endpoints(); err != nil || len(all) != 1 || all[0].Trunk != b.trunk {
+		t.Errorf("endpoints after one trunk was released: %+v, %v", all, err)
+	}
+}
+
+// TestDeviceGone deletes the trunk, and brings another device with its ifindex.
+func TestDeviceGone(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newIdleBench(t, o, testenv.Config{})
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), b.Expect(e)) })
+		_, err := b.Host.Exec("ip", "link", "del", b.Trunk)
+		must(t, err)
+		if all, err := b.Endpoints(); err != nil || len(all) != 0 {
+			t.Errorf("endpoints of a trunk that is gone: %+v, %v", all, err)
+		}
+		want := fmt.Sprintf("find trunk with index %d: no such device", b.trunk)
+		if err := b.Host.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
+			t.Errorf("Prepare of a trunk that is gone: %v, want %q", err, want)
+		}
+		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "peer0")
+		must(t, err)
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		b.checkWatched(t, "on another device of the same index")
+		if all, err := b.Endpoints(); err != nil || len(all) != 0 {
+			t.Errorf("endpoints on another device of the same index: %+v, %v", all, err)
+		}
+		// Under another index, the dead one's pins go when the new one is prepared.
+		_, err = b.Host.Exec("ip", "link", "del", b.Trunk)
+		must(t, err)
+		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "type", "veth", "peer", "name", "peer0")
+		must(t, err)
+		dead := b.root.trunkDir(b.trunk)
+		b.trunk = mustIndex(t, b.Host, b.Trunk)
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		b.checkWatched(t, "on another device of another index")
+		if exists(dead) {
+			t.Errorf("the pins of a dead device are left: %q", dead)
+		}
+		// Released after its death: endpoints are no reason to keep anything.
+		e.Trunk = b.trunk
+		b.do(t, func() error { return b.Expect(e) })
+		_, err = b.Host.Exec("ip", "link", "del", b.Trunk)
+		must(t, err)
+		b.do(t, func() error { return b.Release(b.trunk) })
+	})
+}
+
+// TestTakenOff has somebody take the program off a trunk that lives on: what was
+// expected there is watched again.
+func TestTakenOff(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newBench(t, o, testenv.Config{})
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+		b.do(t, func() error { return b.Expect(e) })
+		ids := b.pinned(t)
+		if o.Legacy || len(mustTCX(t, b)) == 0 {
+			_, err := b.Host.Exec("tc", "qdisc", "del", "dev", b.Trunk, "clsact")
+			must(t, err)
+		} else {
+			must(t, detachTCX(filepath.Join(b.root.trunkDir(b.trunk), linkPin+"egress")))
+		}
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		b.checkWatched(t, "taken off and prepared")
+		if again := b.pinned(t); again != ids {
+			t.Errorf("programs %v, then %v: it was loaded again", ids, again)
+		}
+		if _, err := b.Evidence(e); err != nil {
+			t.Errorf("its endpoint was lost: %v", err)
+		}
+	})
+}
+
+func mustTCX(tb testing.TB, b *bench) (ids []uint32) {
+	tb.Helper()
+	b.do(tb, func() (err error) { ids, err = queryTCX(b.trunk, egress.tcx); return err })
+	return ids
+}
+
+// TestPinsGone has somebody remove some pins, or all. Filters of clsact stay behind.
+func TestPinsGone(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		for _, pin := range []string{endpointsPin, vlansPin, "egress", emitPin, devicePin, ""} {
+			b := newBench(t, o, testenv.Config{})
+			must(t, os.RemoveAll(filepath.Join(b.root.trunkDir(b.trunk), pin)))
+			b.do(t, func() error { return b.Prepare(b.trunk) })
+			testenv.Eventually(t, "the old programs to go", func() error {
+				if n := len(b.chain(t, egress)); n != 1 {
+					return fmt.Errorf("%d programs on the egress", n)
+				}
+				return nil
+			})
+			b.checkWatched(t, "without "+strconv.Quote(pin)+" and prepared")
+		}
+	})
+}
+
+// TestOtherLayout meets the pins of another version.
+func TestOtherLayout(t *testing.T) {
+	b := newBench(t, Options{}, testenv.Config{})
+	now := b.root.trunkDir(b.trunk)
+	later := strings.Replace(now, fmt.Sprintf("-v%d", layout), fmt.Sprintf("-v%d", layout+1), 1)
+	must(t, os.Rename(now, later))
+	want := fmt.Sprintf("another version of lanyard watches trunk %q: stop its containers, then remove %q", b.Trunk, later)
+	if err := b.Host.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
+		t.Errorf("Prepare: %v, want %q", err, want)
+	}
+	if all, err := b.Endpoints(); len(all) != 0 || err != nil {
+		t.Errorf("endpoints read from another layout: %+v, %v", all, err)
+	}
+	must(t, os.Rename(later, now))
+}
+
+// TestOtherNetns meets a trunk of the same index in another namespace.
+func TestOtherNetns(t *testing.T) {
+	b := newBench(t, Options{}, testenv.Config{})
+	n := testenv.NewNamespace(t, "other")
+	if b.trunk == 1 {
+		t.Fatal("the trunk is lo")
+	}
+	_, err := n.Exec("ip", "link", "add", "x0", "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "x1", "index", "77")
+	must(t, err)
+	want := fmt.Sprintf("%q is about a trunk of another network namespace: use another root in this one", b.root.trunkDir(b.trunk))
+	if err := n.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
+		t.Errorf("Prepare: %v, want %q", err, want)
+	}
+	b.checkWatched(t, "asked for from another namespace")
+}

@@ -1,0 +1,102 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// orderEnv carries an order to a process of this binary that is not to run tests.
+const orderEnv = "LANYARD_BPF_ORDER"
+
+// An order is what another process is to do with a datapath, as a hook would.
+type order struct {
+	Options Options
+	Do      string
+	Trunk   int             `json:",omitempty"`
+	Expect  verify.Endpoint `json:",omitempty"`
+}
+
+func (o order) run() error {
+	d := New(o.Options)
+	defer d.Close()
+	switch o.Do {
+	case "prepare":
+		return d.Prepare(o.Trunk)
+	case "release":
+		return d.Release(o.Trunk)
+	case "expect":
+		return d.Expect(o.Expect)
+	case "forget":
+		return d.Forget(o.Expect)
+	case "emitter":
+		_, err := d.Emitter()
+		return err
+	}
+	return fmt.Errorf("do %q: no such order", o.Do)
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(orderEnv); text != "" {
+		var o order
+		err := json.Unmarshal([]byte(text), &o)
+		if err == nil {
+			err = o.run()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	before := mustMounts()
+	code := m.Run()
+	if after := mustMounts(); after != before {
+		fmt.Fprintf(os.Stderr, "bpffs mounted before and after the tests:\n%s\n%s", before, after)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// mustMounts lists the bpffs below the directory that tests work in.
+func mustMounts() (found string) {
+	all, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		panic(err)
+	}
+	for line := range strings.Lines(string(all)) {
+		if strings.Contains(line, " - bpf ") && strings.Contains(line, " "+os.TempDir()+"/Test") {
+			found += line
+		}
+	}
+	return found
+}
+
+// process makes a process that carries out an order.
+func process(tb testing.TB, o order) *exec.Cmd {
+	tb.Helper()
+	self, err := os.Executable()
+	must(tb, err)
+	text, err := json.Marshal(o)
+	must(tb, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), orderEnv+"="+string(text))
+	cmd.Stderr = new(bytes.Buffer)
+	return cmd
+}
+
+// finish runs a process inside a namespace and gives its error as one would read it.
+func finish(n *testenv.Namespace, cmd *exec.Cmd) error {
+	err := n.Run(cmd)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(cmd.Stderr.(*bytes.Buffer).String()))
+	}
+	return nil
+}
