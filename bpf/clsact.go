@@ -22,47 +22,64 @@ const (
 // addFilter puts the program into clsact, made where there is none. A filter of
 // ours that is there is replaced; it is that of a trunk whose pins were lost.
 func addFilter(ifindex int, w way, prog *ebpf.Program) error {
-	if err := addClsact(ifindex); err != nil {
+	made, err := addClsact(ifindex)
+	if err != nil {
 		return fmt.Errorf("add clsact: %w", err)
 	}
 	filter := filterOf(ifindex, w)
 	filter.Fd, filter.Name, filter.DirectAction = prog.FD(), filterName, true
 	if err := netlink.FilterReplace(filter); err != nil {
-		return fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, whyNot(err))
+		err = fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, whyNot(err))
+		if made {
+			err = errors.Join(err, removeEmptyQdisc(ifindex))
+		}
+		return err
 	}
 	return nil
 }
 
-// addClsact adds the qdisc if it is not there. A qdisc "ingress" has its place on
+// addClsact adds the qdisc, and reports whether it was not there. A qdisc "ingress" has its place on
 // many hosts; it would take the filters of both ways for inbound ones.
-func addClsact(ifindex int) error {
-	err := netlink.QdiscAdd(clsact(ifindex))
+func addClsact(ifindex int) (made bool, err error) {
+	err = netlink.QdiscAdd(clsact(ifindex))
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("%w: the kernel has none (CONFIG_NET_SCH_INGRESS)", err)
+		return false, fmt.Errorf("%w: the kernel has none (CONFIG_NET_SCH_INGRESS)", err)
 	case !errors.Is(err, unix.EEXIST):
-		return plain(err)
+		return err == nil, plain(err)
 	}
+	kind, err := placeholder(ifindex)
+	if err != nil {
+		return false, fmt.Errorf("ask which qdisc is in its place: %w", plain(err))
+	}
+	if kind != "clsact" {
+		return false, fmt.Errorf("a qdisc %q is in its place: replace that one by clsact", kind)
+	}
+	return false, nil
+}
+
+// placeholder gives the kind of the qdisc in clsact's place.
+func placeholder(ifindex int) (string, error) {
 	// Without the echo 6.18 sends no answer where nobody listens for changes
 	// (rtnl_notify_needed).
 	req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ECHO|unix.NLM_F_ACK)
 	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Parent: netlink.HANDLE_CLSACT})
 	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC)
 	if err != nil {
-		return fmt.Errorf("ask which qdisc is in its place: %w", plain(err))
+		return "", err
 	}
 	for _, m := range msgs {
 		attrs, err := nl.ParseRouteAttr(m[nl.SizeofTcMsg:])
 		if err != nil {
-			return err
+			return "", err
 		}
 		for _, a := range attrs {
-			if kind := unix.ByteSliceToString(a.Value); a.Attr.Type == nl.TCA_KIND && kind != "clsact" {
-				return fmt.Errorf("a qdisc %q is in its place: replace that one by clsact", kind)
+			if a.Attr.Type == nl.TCA_KIND {
+				return unix.ByteSliceToString(a.Value), nil
 			}
 		}
 	}
-	return nil
+	return "", unix.ENOENT
 }
 
 func clsact(ifindex int) *netlink.Clsact {

@@ -79,7 +79,7 @@ func (d *Datapath) Prepare(ifindex int) error {
 	defer lock.Close()
 	d.drop(ifindex)
 	if err := d.root.mend(ifindex); err != nil {
-		return err
+		return errors.Join(err, d.root.removeEmpty())
 	}
 	failpoint("bpf-named")
 	t, err := d.open(ifindex)

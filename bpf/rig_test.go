@@ -46,7 +46,8 @@ func mustTree(tb testing.TB, dir string) (paths []string) {
 type bench struct {
 	*testenv.Lab
 	*Datapath
-	trunk int
+	trunk     int
+	container *testenv.Container // made when a test first needs one
 }
 
 // do runs f in the host's namespace.

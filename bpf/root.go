@@ -198,11 +198,14 @@ func (r root) removeTrunk(ifindex int) error {
 			err = errors.Join(err, r.remove(p.path))
 		}
 	}
-	if err = errors.Join(err, r.clear()); err != nil {
-		return err
+	return errors.Join(err, r.clear(), r.removeEmpty())
+}
+
+// removeEmpty removes the root if nothing is left in it. The lock is held.
+func (r root) removeEmpty() error {
+	err := os.Remove(string(r))
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	if err := os.Remove(string(r)); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return err
 }

@@ -1,0 +1,280 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// mustForeign loads a tc program that is not ours and only gives an answer.
+func mustForeign(tb testing.TB, answer int32) (*ebpf.Program, uint32) {
+	tb.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R0, answer), asm.Return(),
+	}})
+	must(tb, err)
+	tb.Cleanup(func() { p.Close() })
+	info, err := p.Info()
+	must(tb, err)
+	id, _ := info.ID()
+	return p, uint32(id)
+}
+
+// foreignFilter puts a program into clsact as others do.
+func (b *bench) foreignFilter(w way, p *ebpf.Program, priority, protocol uint16) error {
+	return b.Host.Do(func() error {
+		if err := netlink.QdiscAdd(clsact(b.trunk)); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		return netlink.FilterReplace(&netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true, FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: b.trunk, Parent: w.parent, Handle: 1, Priority: priority, Protocol: protocol,
+		}})
+	})
+}
+
+// filters lists one way's filters in clsact, as tc does.
+func (b *bench) filters(tb testing.TB, w way) string {
+	tb.Helper()
+	out, err := b.Host.Exec("tc", "filter", "show", "dev", b.Trunk, w.name)
+	must(tb, err)
+	return out
+}
+
+// checkSees fails unless a container's traffic is counted, and goes through.
+func (b *bench) checkSees(tb testing.TB, what string) {
+	tb.Helper()
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+	b.do(tb, func() error { return b.Expect(e) })
+	if b.container == nil {
+		b.container = b.join(tb, b.Trunk, ours, "192.168.50.2/24")
+	}
+	must(tb, ping(b.container.Namespace, gw4, 3))
+	if got := b.mustEvidence(tb, e).Counters; got.OutFrames < 3 || got.InFrames < 3 {
+		tb.Errorf("%s: %+v, want three pings both ways", what, got)
+	}
+	b.do(tb, func() error { return b.Forget(e) })
+}
+
+func (b *bench) mustEvidence(tb testing.TB, e verify.Endpoint) verify.Evidence {
+	tb.Helper()
+	ev, err := b.Evidence(e)
+	must(tb, err)
+	return ev
+}
+
+// TestForeignFilters works beside others' filters, of our priority too, that were
+// there before and that come afterwards. It leaves them, and clsact with them.
+func TestForeignFilters(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newIdleBench(t, o, testenv.Config{})
+		b.AddGateway(0, "192.168.50.1/24")
+		ends, _ := mustForeign(t, 0) // TC_ACT_OK: nobody behind it sees the frame
+		for _, w := range ways {
+			must(t, b.foreignFilter(w, ends, 1, unix.ETH_P_ALL))
+			must(t, b.foreignFilter(w, ends, 5, unix.ETH_P_ALL))
+		}
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		b.checkSees(t, "others' filters before ours")
+		for _, w := range ways {
+			must(t, b.foreignFilter(w, ends, 7, unix.ETH_P_ALL))
+		}
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		b.checkSees(t, "others' filters after ours")
+		b.do(t, func() error { return b.Release(b.trunk) })
+		for _, w := range ways {
+			left := b.filters(t, w)
+			if strings.Count(left, "foreign") != 3 || strings.Contains(left, filterName) {
+				t.Errorf("filters on the %s after the release:\n%s", w.name, left)
+			}
+		}
+		// The next to come and go leaves nothing, once the others are gone.
+		for _, w := range ways {
+			_, err := b.Host.Exec("tc", "filter", "del", "dev", b.Trunk, w.name)
+			must(t, err)
+		}
+		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), b.Release(b.trunk)) })
+		if got := b.qdiscs(t); o.Legacy && strings.Contains(got, "clsact") {
+			t.Errorf("qdiscs after the last release: %s", got)
+		}
+	})
+}
+
+// TestForeignTCX works beside others' TCX programs. One that lets frames pass
+// (TCX_PASS) lets nobody behind it see them: ours is put before all that are there.
+func TestForeignTCX(t *testing.T) {
+	const pass = 0
+	b := newIdleBench(t, Options{}, testenv.Config{})
+	b.AddGateway(0, "192.168.50.1/24")
+	attach := func(w way, anchor link.Anchor, answer int32) error {
+		p, _ := mustForeign(t, answer)
+		return b.Host.Do(func() error {
+			l, err := link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: w.tcx, Anchor: anchor})
+			if err == nil {
+				t.Cleanup(func() { l.Close() })
+			}
+			return err
+		})
+	}
+	if err := attach(egress, link.Tail(), pass); errors.Is(err, ebpf.ErrNotSupported) {
+		checkOld(t)
+		return
+	} else {
+		must(t, err)
+	}
+	must(t, attach(ingress, link.Tail(), pass))
+	b.do(t, func() error { return b.Prepare(b.trunk) })
+	b.checkSees(t, "another's TCX program before ours")
+	for _, w := range ways {
+		must(t, attach(w, link.Tail(), pass))
+		must(t, attach(w, link.Head(), -1))
+	}
+	b.do(t, func() error { return b.Prepare(b.trunk) })
+	b.checkSees(t, "others' TCX programs around ours")
+	b.do(t, func() error { return b.Release(b.trunk) })
+	for _, w := range ways {
+		if left := b.chain(t, w); len(left) != 3 {
+			t.Errorf("programs on the %s after the release: %v, want the three others", w.name, left)
+		}
+	}
+}
+
+// checkOld fails the test where the kernel is new enough for TCX (6.6) after all.
+func checkOld(tb testing.TB) {
+	tb.Helper()
+	var u unix.Utsname
+	must(tb, unix.Uname(&u))
+	var major, minor int
+	_, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	must(tb, err)
+	if major > 6 || major == 6 && minor >= 6 {
+		tb.Errorf("Linux %d.%d has no TCX", major, minor)
+	}
+}
+
+// TestHidden puts another's TCX program in front of our filter.
+func TestHidden(t *testing.T) {
+	b := newBench(t, Options{Legacy: true}, testenv.Config{})
+	p, _ := mustForeign(t, -1)
+	var l link.Link
+	err := b.Host.Do(func() (err error) {
+		l, err = link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: ebpf.AttachTCXIngress})
+		return err
+	})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		checkOld(t)
+		return
+	}
+	must(t, err)
+	want := hidden(b.trunk, ingress).Error()
+	b.do(t, func() error {
+		want = hidden(b.trunk, ingress).Error()
+		if err := b.Prepare(b.trunk); err == nil || err.Error() != want {
+			t.Errorf("a filter behind another's TCX program: %v, want %q", err, want)
+		}
+		if err := errors.Join(b.Release(b.trunk)); err != nil {
+			return err
+		}
+		if err := b.Prepare(b.trunk); err == nil || !strings.Contains(err.Error(), "another's TCX program comes first") {
+			t.Errorf("attaching a filter behind another's TCX program: %v", err)
+		}
+		return l.Close()
+	})
+}
+
+// TestNoRoomInClsact meets what has its place, or our filter's, on the trunk.
+func TestNoRoomInClsact(t *testing.T) {
+	ends, _ := mustForeign(t, 0)
+	for name, c := range map[string]struct {
+		setup func(b *bench) error
+		want  string
+	}{
+		"ingress qdisc": {
+			func(b *bench) error {
+				_, err := b.Host.Exec("tc", "qdisc", "add", "dev", b.Trunk, "ingress")
+				return err
+			},
+			`attach to the egress of trunk "eth9": add clsact: a qdisc "ingress" is in its place: replace that one by clsact`,
+		},
+		"priority": {
+			func(b *bench) error { return b.foreignFilter(ingress, ends, filterPriority, unix.ETH_P_IP) },
+			`attach to the ingress of trunk "eth9": add a filter of priority 1 to clsact: invalid argument: another kind of filter has that priority: move it to another`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newIdleBench(t, Options{Legacy: true}, testenv.Config{})
+			must(t, c.setup(b))
+			before := b.qdiscs(t) + b.filters(t, egress) + b.filters(t, ingress)
+			if err := b.Host.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != c.want {
+				t.Errorf("Prepare: %v, want %q", err, c.want)
+			}
+			b.do(t, func() error { return b.Release(b.trunk) })
+			if after := b.qdiscs(t) + b.filters(t, egress) + b.filters(t, ingress); after != before {
+				t.Errorf("before and after:\n%s%s", before, after)
+			}
+		})
+	}
+}
+
+// TestForeignPins meets pins that are not what their names say.
+func TestForeignPins(t *testing.T) {
+	b := newBench(t, Options{}, testenv.Config{})
+	pin := filepath.Join(b.root.trunkDir(b.trunk), endpointsPin)
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 16, ValueSize: 8, MaxEntries: 1})
+	must(t, err)
+	defer m.Close()
+	must(t, os.Rename(pin, pin+"0"))
+	must(t, m.Pin(pin))
+	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 16 and %d: another program made it; remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
+	other := New(Options{Root: string(b.root)})
+	defer other.Close()
+	for what, err := range map[string]error{
+		"Prepare": b.Host.Do(func() error { return other.Prepare(b.trunk) }),
+		"Forget":  other.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ours}),
+	} {
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+	}
+	must(t, os.Rename(pin+"0", pin))
+}
+
+// TestForeignOwner meets directories that another user made first.
+func TestForeignOwner(t *testing.T) {
+	b := newIdleBench(t, Options{}, testenv.Config{})
+	path := string(b.root)
+	for what, change := range map[string]func() error{
+		"owned by another": func() error { return os.Chown(path, 1000, 1000) },
+		"open to others":   func() error { return os.Chmod(path, 0o777) },
+	} {
+		must(t, os.Mkdir(path, 0o700))
+		must(t, change())
+		for _, f := range []func() error{
+			func() error { return b.Prepare(b.trunk) },
+			func() error { return b.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ours}) },
+			func() error { return b.Release(b.trunk) },
+		} {
+			if err := b.Host.Do(f); err == nil || !strings.Contains(err.Error(), "could put pins of its own there: remove it") {
+				t.Errorf("a root that is %s: %v", what, err)
+			}
+		}
+		must(t, os.Remove(path))
+	}
+	must(t, os.Symlink("/nowhere", path))
+	if err := b.Host.Do(func() error { return b.Prepare(b.trunk) }); err == nil {
+		t.Error("a root that is a symbolic link was followed")
+	}
+	must(t, os.Remove(path))
+}
