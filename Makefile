@@ -41,8 +41,8 @@ bin/vm:
 
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
-	$(LINTER) run
-	$(LINTER) run --build-tags vm,failpoint
+	$(LINTER) run --allow-parallel-runners
+	$(LINTER) run --allow-parallel-runners --build-tags vm,failpoint
 	go vet -tags vm,failpoint ./...
 	$(MAKE) generate
 	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o' '*_bpfeb.go' '*_bpfeb.o'
