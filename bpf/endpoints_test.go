@@ -1,0 +1,232 @@
+package bpf
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+)
+
+// TestLayout fails where somebody changes a type of the maps: layout has to change
+// as well then, or older pins would be misread.
+func TestLayout(t *testing.T) {
+	got := map[string]uintptr{
+		"endpoint_key": unsafe.Sizeof(wireEndpointKey{}), "endpoint": unsafe.Sizeof(wireEndpoint{}),
+		"address_key": unsafe.Sizeof(wireAddressKey{}), "address": unsafe.Sizeof(wireAddress{}),
+		"gateway": unsafe.Sizeof(wireGateway{}), "vlan": unsafe.Sizeof(wireVlan{}),
+	}
+	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 544, "address_key": 24, "address": 296, "gateway": 96, "vlan": 24}
+	if !reflect.DeepEqual(got, want) || layout != 1 {
+		t.Errorf("layout %d has sizes %v, want %v: change the layout's number with them", layout, got, want)
+	}
+	if len(wireEndpoint{}.Addrs) != verify.MaxAddrs || len(wireEndpoint{}.Gateways) != verify.MaxGateways {
+		t.Error("the limits of package verify and of wire.c differ")
+	}
+}
+
+func (k *kit) mustList(tb testing.TB) []verify.Endpoint {
+	tb.Helper()
+	all, err := k.list(7)
+	must(tb, err)
+	return all
+}
+
+// mustEmpty fails unless nothing is watched, but for gateways, whose rows stay.
+func (k *kit) mustEmpty(tb testing.TB, what string) {
+	tb.Helper()
+	keys, err := k.endpoints.keys()
+	must(tb, err)
+	if len(keys) > 0 {
+		tb.Errorf("%s: endpoints are left: %+v", what, keys)
+	}
+	addrs, err := k.addrs.keys()
+	must(tb, err)
+	for _, a := range addrs {
+		row, err := k.addrs.get(&a)
+		must(tb, err)
+		if row.Flags != flagGateway {
+			tb.Errorf("%s: %s is left with flags %d", what, addrOf(a.Addr), row.Flags)
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	k := mustKit(t)
+	want := []verify.Endpoint{
+		{Trunk: 7, MAC: ours, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}, Attachment: verify.ID{1, 15: 9}, Netns: 1 << 40, Enforce: true},
+		{Trunk: 7, MAC: sibling, Tags: qinq, Attachment: verify.ID{2}},
+		{Trunk: 7, MAC: router, Addrs: []netip.Addr{addr4}, Attachment: verify.ID{3}, Enforce: true},
+	}
+	for _, e := range want {
+		must(t, k.expect(e))
+	}
+	got := k.mustList(t)
+	slices.SortFunc(got, func(a, b verify.Endpoint) int { return slices.Compare(a.Attachment[:], b.Attachment[:]) })
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("listed:\n%+v\nwant:\n%+v", got, want)
+	}
+	for _, e := range want {
+		must(t, k.forget(e))
+		must(t, k.forget(e))
+	}
+	k.mustEmpty(t, "all forgotten")
+}
+
+// TestExpectAgain keeps what was counted where the same attachment comes again with
+// other addresses, and nothing where another one does.
+func TestExpectAgain(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	k.out(t, tagged(mustFrame(t)(arp.Probe(ours, gw4)), c50))
+	k.in(t, tagged(reply(t, router), c50))
+	for _, a := range []netip.Addr{addr4, addr4.Next()} {
+		k.in(t, tagged(mustFrame(t)(arp.Announce(rival, a)), c50))
+	}
+	before := k.mustEvidence(t, e)
+	if len(before.Rivals) != 1 || before.Gateways[0].Reply.Count != 1 {
+		t.Fatalf("before: %+v", before)
+	}
+	must(t, k.expect(e))
+	if again := k.mustEvidence(t, e); !reflect.DeepEqual(before, again) {
+		t.Errorf("expected again: %+v, want %+v", again, before)
+	}
+
+	o := e
+	o.Addrs, o.Gateways = []netip.Addr{addr4.Next()}, []netip.Addr{gw6, gw4}
+	must(t, k.expect(o))
+	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4)), c50)) // is not ours any more
+	after := k.mustEvidence(t, o)
+	if after.Counters != before.Counters || len(after.Rivals) != 0 || !reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
+		t.Errorf("expected with another address: %+v, want the counters and gateways of %+v", after, before)
+	}
+	if ev := k.mustEvidence(t, e); len(ev.Rivals) != 0 {
+		t.Errorf("the address that was given up still has rivals: %+v", ev.Rivals)
+	}
+
+	next := o
+	next.Attachment = verify.ID{9}
+	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4.Next())), c50))
+	must(t, k.expect(next))
+	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Rivals) != 0 || ev.Gateways[1].Reply.Count != 0 {
+		t.Errorf("another attachment begins with %+v", ev)
+	}
+	if _, err := k.evidence(o); err == nil {
+		t.Error("the former attachment is given the evidence of its successor")
+	}
+	must(t, k.forget(o)) // comes late, and is content
+	if _, err := k.evidence(next); err != nil {
+		t.Errorf("a late Forget took the successor away: %v", err)
+	}
+	must(t, k.forget(verify.Endpoint{MAC: ours, Tags: vlan50}))
+	k.mustEmpty(t, "forgotten by its key alone")
+}
+
+// TestAddressMoves gives a leased address to another MAC before the former one is
+// forgotten.
+func TestAddressMoves(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	o := e
+	o.MAC, o.Attachment = sibling, verify.ID{2}
+	must(t, k.expect(o))
+	must(t, k.forget(e))
+	k.in(t, tagged(mustFrame(t)(arp.Announce(ours, addr4)), c50))
+	if ev := k.mustEvidence(t, o); len(ev.Rivals) != 1 || ev.Rivals[0].MAC != ours {
+		t.Errorf("rivals of the new holder: %+v, want %s", ev.Rivals, ours)
+	}
+}
+
+// TestSharedGateway forgets one of two that ask for the same gateway, and one whose
+// address is the other's gateway.
+func TestSharedGateway(t *testing.T) {
+	k, e := mustKit(t), watched()
+	o := e
+	o.MAC, o.Attachment, o.Addrs = sibling, verify.ID{2}, []netip.Addr{gw4}
+	must(t, k.expect(e))
+	must(t, k.expect(o))
+	must(t, k.forget(o))
+	k.in(t, tagged(advert(t, all, router), c50))
+	if g := k.mustEvidence(t, e).Gateways[1]; g.MAC != router {
+		t.Errorf("its gateway, shared with one that was forgotten: %+v", g)
+	}
+	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, gw4)), c50))
+	must(t, k.expect(o))
+	if ev := k.mustEvidence(t, o); len(ev.Rivals) != 0 {
+		t.Errorf("rivals from before it was expected: %+v", ev.Rivals)
+	}
+	must(t, k.forget(e))
+	must(t, k.forget(o))
+	k.mustEmpty(t, "both forgotten")
+}
+
+// TestFull fills the maps. What there is no room for leaves nothing behind.
+func TestFull(t *testing.T) {
+	k := mustKit(t)
+	most := int(k.Endpoints.MaxEntries()) / 2
+	nth := func(i int) verify.Endpoint {
+		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50, Attachment: verify.ID{1}}
+		for j := range byte(verify.MaxAddrs) {
+			e.Addrs = append(e.Addrs, netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), j}))
+		}
+		return e
+	}
+	for i := range most {
+		must(t, k.expect(nth(i)))
+	}
+	e := verify.Endpoint{MAC: ours, Tags: vlan50, Attachment: verify.ID{2}, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
+	refused := func(e verify.Endpoint, want string) {
+		t.Helper()
+		if err := k.expect(e); err == nil || err.Error() != want {
+			t.Errorf("one too many: %v, want %q", err, want)
+		}
+		if _, err := k.evidence(e); err == nil {
+			t.Error("what was refused is watched")
+		}
+	}
+	refused(e, fmt.Sprintf("%d MACs are watched already, which is as many as can be", most))
+	must(t, k.forget(nth(0)))
+	refused(e, fmt.Sprintf("%d addresses are watched already, which is as many as can be", k.Addrs.MaxEntries()))
+	if row, err := k.addrs.get((place{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
+		t.Errorf("the address of what was refused is left: %+v, %v", row, err)
+	}
+	e.Gateways = nil
+	must(t, k.expect(e))
+	must(t, k.forget(e))
+
+	// Gateways that nobody asks for any more make room.
+	for i := range 4 {
+		must(t, k.ask(anywhere.address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))))
+	}
+	must(t, k.expect(e))
+	must(t, k.forget(e))
+	for i := 1; i < most; i++ {
+		must(t, k.forget(nth(i)))
+	}
+	k.mustEmpty(t, "all forgotten")
+}
+
+func TestRefused(t *testing.T) {
+	k := mustKit(t)
+	many := slices.Repeat([]netip.Addr{addr4}, 5)
+	for want, e := range map[string]verify.Endpoint{
+		`MAC "00:00:00:00:00:00" is no station's`:                            {},
+		`MAC "ff:ff:ff:ff:ff:ff" is no station's`:                            {MAC: all},
+		`5 addresses: at most 4 are watched`:                                 {MAC: ours, Addrs: many},
+		`5 gateways: at most 4 are watched`:                                  {MAC: ours, Gateways: many},
+		`address "0.0.0.0": want one with no zone that a host can have`:      {MAC: ours, Addrs: []netip.Addr{netip.IPv4Unspecified()}},
+		`address "fe80::1%eth0": want one with no zone that a host can have`: {MAC: ours, Gateways: []netip.Addr{gw6.WithZone("eth0")}},
+		`tag 0x8100 with VID 4095: want 1 to 4094`:                           {MAC: ours, Tags: verify.Tags{tag(verify.Dot1Q, 4095)}},
+		`tag 0x8100 with VID 0: want 1 to 4094`:                              {MAC: ours, Tags: verify.Tags{tag(verify.Dot1Q, 0)}},
+		`3 tags (VLAN 50.60.50): a trunk is watched for two at the most`:     {MAC: ours, Tags: verify.Tags{c50, c60, c50}},
+	} {
+		if err := k.expect(e); err == nil || err.Error() != want {
+			t.Errorf("%+v: %v, want %q", e, err, want)
+		}
+	}
+	k.mustEmpty(t, "all were refused")
+}

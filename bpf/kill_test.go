@@ -1,0 +1,123 @@
+//go:build failpoint
+
+package bpf
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// kill runs an order in a process that is killed after a step.
+func kill(tb testing.TB, n *testenv.Namespace, o order, step string) {
+	tb.Helper()
+	cmd := process(tb, o)
+	cmd.Env = append(cmd.Env, "LANYARD_FAILPOINT="+step)
+	err := finish(n, cmd)
+	if s, ok := cmd.ProcessState.Sys().(interface{ Signal() unix.Signal }); err == nil || !ok || s.Signal() != unix.SIGKILL {
+		tb.Fatalf("%s, killed after %q: %v: it did not get there", o.Do, step, err)
+	}
+}
+
+// TestKilledLoader kills hooks while they put a trunk under watch. Whatever is left
+// does not look watched, and the next one makes it so.
+func TestKilledLoader(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		for _, step := range []string{"bpf-pins", "bpf-named", "bpf-egress", "bpf-ingress"} {
+			o := o
+			o.Root = mustRoot(t)
+			b := newIdleBench(t, o, testenv.Config{})
+			kill(t, b.Host, order{Options: o, Do: "prepare", Trunk: b.trunk}, step)
+			if all, err := b.Endpoints(); err != nil || len(all) > 0 {
+				t.Errorf("killed after %s: endpoints %+v, %v", step, all, err)
+			}
+			b.do(t, func() error { return b.Prepare(b.trunk) })
+			b.checkWatched(t, "killed after "+step+" and prepared again")
+			b.do(t, func() error { return b.Release(b.trunk) })
+			if got := b.qdiscs(t); strings.Contains(got, "clsact") {
+				t.Errorf("killed after %s, prepared and released: %s", step, got)
+			}
+		}
+	})
+}
+
+// TestKilledLoaderReleased releases what a killed hook left, with no other between.
+func TestKilledLoaderReleased(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		for _, step := range []string{"bpf-pins", "bpf-named", "bpf-egress", "bpf-ingress"} {
+			o := o
+			o.Root = mustRoot(t)
+			b := newIdleBench(t, o, testenv.Config{})
+			kill(t, b.Host, order{Options: o, Do: "prepare", Trunk: b.trunk}, step)
+			b.do(t, func() error { return b.Release(b.trunk) })
+			if left := append(b.chain(t, egress), b.chain(t, ingress)...); len(left) > 0 {
+				t.Errorf("killed after %s and released: programs %v", step, left)
+			}
+		}
+	})
+}
+
+// TestKilledRelease kills who takes the watch off; the next finishes it, or takes
+// the trunk under watch again.
+func TestKilledRelease(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		for _, step := range []string{"bpf-detached", "bpf-aside"} {
+			for _, again := range []bool{true, false} {
+				o := o
+				o.Root = mustRoot(t)
+				b := newIdleBench(t, o, testenv.Config{})
+				b.do(t, func() error { return b.Prepare(b.trunk) })
+				kill(t, b.Host, order{Options: o, Do: "release", Trunk: b.trunk}, step)
+				if again {
+					b.do(t, func() error { return b.Prepare(b.trunk) })
+					b.checkWatched(t, "a release was killed after "+step)
+				}
+				b.do(t, func() error { return b.Release(b.trunk) })
+			}
+		}
+	})
+}
+
+// TestKilledExpect kills a hook between the rows that it writes. The endpoint is
+// there for whoever cleans up, who leaves nothing of it.
+func TestKilledExpect(t *testing.T) {
+	b := newBench(t, Options{}, testenv.Config{})
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{}, Attachment: verify.ID{1}}
+	o := order{Options: Options{Root: string(b.root)}, Trunk: b.trunk, Expect: e}
+	clean := func(what string) {
+		t.Helper()
+		all, err := b.Endpoints()
+		must(t, err)
+		if len(all) != 1 || all[0].MAC != ours {
+			t.Errorf("%s: endpoints %+v, want the one", what, all)
+		}
+		for _, e := range all {
+			must(t, b.Forget(e))
+		}
+		for what, keys := range map[string]func() (int, error){
+			"endpoints": func() (int, error) { k, err := b.trunks[b.trunk].endpoints.keys(); return len(k), err },
+			"addresses": func() (int, error) { k, err := b.trunks[b.trunk].addrs.keys(); return len(k), err },
+		} {
+			if n, err := keys(); n != 0 || err != nil {
+				t.Errorf("%d %s are left, %v", n, what, err)
+			}
+		}
+	}
+	for _, step := range []string{"bpf-row", "bpf-mac"} {
+		o.Do = "expect"
+		kill(t, b.Host, o, step)
+		clean("killed after " + step)
+		kill(t, b.Host, o, step)
+		must(t, finish(b.Host, process(t, o)))
+		clean("killed after " + step + " and expected again")
+	}
+	must(t, finish(b.Host, process(t, o)))
+	o.Do = "forget"
+	kill(t, b.Host, o, "bpf-forget")
+	clean("killed while it was forgotten")
+}
