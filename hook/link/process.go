@@ -71,20 +71,21 @@ func readStat(pid int) (stat, error) {
 // included: what counts begins after the last ')'.
 func parseStat(text []byte) (stat, error) {
 	end := bytes.LastIndexByte(text, ')')
-	fields := strings.Fields(string(text[end+1:])) // the first is field 3
+	fields := strings.Fields(string(text[end+1:]))
+	const first = 3 // what the manual calls the first of them
 	if end < 0 || len(fields) < 20 {
 		return stat{}, errors.New("cannot make sense of its stat file")
 	}
-	start, err := strconv.ParseUint(fields[22-3], 10, 64)
+	start, err := strconv.ParseUint(fields[22-first], 10, 64)
 	if err != nil {
-		return stat{}, fmt.Errorf("cannot make sense of its start time %q", fields[22-3])
+		return stat{}, fmt.Errorf("cannot make sense of its start time %q", fields[22-first])
 	}
-	switch fields[3-3] {
+	switch fields[0] {
 	// The state is the first thread's. A container can end that one alone to
 	// look dead, and keep its address in use after it went to another: while
 	// other threads live, the process does.
 	case "Z", "X", "x":
-		return stat{exited: fields[20-3] == "0" || fields[20-3] == "1", start: start}, nil
+		return stat{exited: fields[20-first] == "0" || fields[20-first] == "1", start: start}, nil
 	}
 	return stat{start: start}, nil
 }
