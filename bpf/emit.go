@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
@@ -60,8 +61,9 @@ func (d *Datapath) closeEmitter() error {
 	return err
 }
 
-// What a device's queue answers besides errors (include/linux/netdevice.h).
-const netXmitCN = 2 // sent, but the queue fills
+// netXmitCN is what a queue answers that fills (include/linux/netdevice.h), and
+// also what stands for the queue of an interface that is down (noop_enqueue).
+const netXmitCN = 2
 
 // Send puts one frame out of an interface of the calling thread's namespace. The
 // kernel's error comes back as it is: ENETDOWN where the interface is down, ENOBUFS
@@ -76,7 +78,11 @@ func (e emitter) Send(ifindex int, frame []byte) error {
 	case err != nil:
 	case ret < 0:
 		err = unix.Errno(-ret)
-	case ret != 0 && ret != netXmitCN:
+	case ret == netXmitCN:
+		if l, lerr := net.InterfaceByIndex(ifindex); lerr == nil && l.Flags&net.FlagUp == 0 {
+			err = unix.ENETDOWN
+		}
+	case ret != 0:
 		err = unix.ENOBUFS // as net_xmit_errno has it
 	}
 	if err != nil {

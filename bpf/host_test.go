@@ -1,0 +1,85 @@
+package bpf
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// TestMount prepares a trunk where nobody has mounted a bpffs yet, by two at once.
+// The mount namespace is a shell's own: what is mounted ends with it.
+func TestMount(t *testing.T) {
+	b := newIdleBench(t, Options{Root: bpffs + "/lanyard-test"}, testenv.Config{})
+	o := order{Options: Options{Root: string(b.root)}, Do: "prepare", Trunk: b.trunk}
+	cmd := process(t, o)
+	// Unmounting is over and over, since it may be mounted more than once.
+	script := `set -e
+while mountpoint -q /sys/fs/bpf; do umount /sys/fs/bpf; done
+"$0" & first=$!
+"$0"
+wait $first
+test "$(grep -c ' /sys/fs/bpf ' /proc/self/mountinfo)" = 1
+stat -fc %T /sys/fs/bpf
+stat -c %a /sys/fs/bpf /sys/fs/bpf/lanyard-test
+ls /sys/fs/bpf/lanyard-test
+`
+	self := cmd.Path
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, self}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	cmd.Stdout = cmd.Stderr
+	err := finish(b.Host, cmd)
+	want := fmt.Sprintf("bpf_fs\n1700\n700\ntrunk-%d-v%d\n", b.trunk, layout)
+	if got := fmt.Sprint(cmd.Stderr); err != nil || got != want {
+		t.Errorf("%v: got %q, want %q", err, got, want)
+	}
+	if exists(string(b.root)) {
+		t.Errorf("%q is in the host's mount namespace", b.root)
+	}
+	b.do(t, func() error { return b.Release(b.trunk) }) // of clsact, what the shell left
+}
+
+// TestNoBPFFS is told to work where no pins can be.
+func TestNoBPFFS(t *testing.T) {
+	dir := t.TempDir()
+	d := New(Options{Root: filepath.Join(dir, "lanyard")})
+	want := fmt.Sprintf("%q is on no bpffs: choose a directory in %q", dir, bpffs)
+	if err := d.Prepare(1); err == nil || err.Error() != want {
+		t.Errorf("Prepare: %v, want %q", err, want)
+	}
+}
+
+// TestNoCapability is a hook of a user who has none.
+func TestNoCapability(t *testing.T) {
+	b := newIdleBench(t, Options{}, testenv.Config{})
+	dir := filepath.Dir(string(b.root))
+	// The user gets a bpffs of its own to fail in, and this binary to run.
+	must(t, os.Chown(dir, 65534, 65534))
+	for path := dir; path != "/"; path = filepath.Dir(path) {
+		if path != dir && strings.HasPrefix(path, os.TempDir()+"/") {
+			must(t, os.Chmod(path, 0o755))
+		}
+	}
+	for _, do := range []string{"prepare", "emitter"} {
+		cmd := process(t, order{Options: Options{Root: string(b.root)}, Do: do, Trunk: b.trunk})
+		copied := filepath.Join(t.TempDir(), "hook")
+		must(t, os.Chmod(filepath.Dir(copied), 0o755))
+		must(t, os.Chmod(filepath.Dir(filepath.Dir(copied)), 0o755))
+		binary, err := os.ReadFile(cmd.Path)
+		must(t, err)
+		must(t, os.WriteFile(copied, binary, 0o755))
+		cmd.Path = copied
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		err = finish(b.Host, cmd)
+		const want = "load tc program: operation not permitted: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below Linux 5.8"
+		if err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
+			t.Errorf("%s: %v, want %q", do, err, want)
+		}
+	}
+}
