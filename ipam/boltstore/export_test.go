@@ -1,6 +1,12 @@
 package boltstore
 
-import "os"
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/lanyard-net/lanyard/ipam"
+)
 
 // Audit reads a whole file as a visit does that finds no seal.
 func Audit(path string) error {
@@ -19,3 +25,17 @@ func Audit(path string) error {
 
 // Options are what the file is opened with.
 var Options = options
+
+// Fill gives out n addresses, one in a transaction, as starts do.
+func Fill(ctx context.Context, db *DB, name string, in ipam.Pool, n int) error {
+	return db.Hold(ctx, func() error {
+		for i := range n {
+			id := fmt.Sprintf("%016x", uint64(i)*0x9e3779b97f4a7c15)
+			l := ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: id, MAC: "02:42:0a:20:00:01"}
+			if _, err := db.Next(ctx, name, in, l); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,69 @@
+package boltstore_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/ipam/boltstore"
+)
+
+// sizes are of pools in which the cost of a visit must be about the same.
+var sizes = []int{0, 1_000, 10_000, 50_000, 1_000_000}
+
+// forSizes runs a benchmark over a file with n leases.
+func forSizes(b *testing.B, run func(b *testing.B, db *boltstore.DB, path string)) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			db, path := tempDB(b)
+			if err := boltstore.Fill(b.Context(), db, poolName, pool12, n); err != nil {
+				b.Fatal(err)
+			}
+			mustNext(b, db, "first")
+			b.ResetTimer()
+			run(b, db, path)
+		})
+	}
+}
+
+// BenchmarkClaim is what a start pays: open the file, claim, close.
+func BenchmarkClaim(b *testing.B) {
+	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
+		for i := range b.N {
+			mustNext(b, db, fmt.Sprint("new", i))
+			b.StopTimer()
+			if err := db.Release(b.Context(), poolName, lease(fmt.Sprint("new", i)).Owner, 0); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+	})
+}
+
+// BenchmarkLook opens the file, reads one row and closes it.
+func BenchmarkLook(b *testing.B) {
+	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
+		for range b.N {
+			if _, err := db.Count(b.Context(), poolName); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkUnsealed is the visit that comes after a process was killed: the
+// whole file is read.
+func BenchmarkUnsealed(b *testing.B) {
+	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
+		for range b.N {
+			b.StopTimer()
+			if err := os.Remove(path + ".lock"); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			if _, err := db.Count(b.Context(), poolName); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
