@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,20 +25,24 @@ import (
 const pageSize = 4096
 
 // populated is a file with two pools and some rows: trees of several pages,
-// buckets within others, free pages.
-func populated(t *testing.T) (path string, image []byte) {
+// buckets within others, free pages. earlier is the file as it was before the
+// last of them.
+func populated(t *testing.T) (path string, image, earlier []byte) {
 	t.Helper()
 	db, path := tempDB(t)
 	six := ipam.Pool{Subnet: netip.MustParsePrefix("fd11::/64")}
 	if err := db.Hold(t.Context(), func() error {
 		for i := range 60 {
+			if i == 55 {
+				earlier = mustRead(t, path)
+			}
 			id := fmt.Sprint(i)
 			mustNext(t, db, id)
 			if _, err := db.Next(t.Context(), "six", six, lease(id)); err != nil {
 				return err
 			}
 			if err := db.Update(t.Context(), func(tx *boltstore.Tx) error {
-				return tx.Put("attachments", id, bytes.Repeat([]byte(id), 100))
+				return errors.Join(tx.Put("attachments", id, bytes.Repeat([]byte(id), 100)), tx.Put("few", fmt.Sprint(i%5), []byte(id)))
 			}); err != nil {
 				return err
 			}
@@ -47,88 +53,109 @@ func populated(t *testing.T) (path string, image []byte) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	image, err := os.ReadFile(path)
+	return path, mustRead(t, path), earlier
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return path, image
+	return b
 }
 
 // everything is all that can be read.
-func everything(ctx context.Context, db *boltstore.DB) (all []any, err error) {
-	for _, pool := range []string{poolName, "six"} {
-		leases, lerr := db.Leases(ctx, pool)
-		count, cerr := db.Count(ctx, pool)
-		all, err = append(all, leases, count), errors.Join(err, lerr, cerr)
-	}
-	rows := map[string]string{}
-	verr := db.View(ctx, func(tx *boltstore.Tx) error {
-		for k, v := range tx.Prefix("attachments", "") {
-			rows[k] = string(v)
+func everything(ctx context.Context, db *boltstore.DB) (string, error) {
+	var all strings.Builder
+	err := db.Hold(ctx, func() (err error) {
+		for _, pool := range []string{poolName, "six"} {
+			leases, lerr := db.Leases(ctx, pool)
+			count, cerr := db.Count(ctx, pool)
+			fmt.Fprintln(&all, leases, count)
+			err = errors.Join(err, lerr, cerr)
 		}
-		return nil
+		return errors.Join(err, db.View(ctx, func(tx *boltstore.Tx) error {
+			for _, bucket := range []string{"attachments", "few"} {
+				for k, v := range tx.Prefix(bucket, "") {
+					fmt.Fprintf(&all, "%s %s\n", k, v)
+				}
+			}
+			return nil
+		}))
 	})
-	return append(all, rows), errors.Join(err, verr)
+	return all.String(), err
 }
 
-// damages are what can befall a file.
-func damages(image []byte) map[string][]byte {
-	rng := rand.New(rand.NewPCG(1, 2))
-	all := map[string][]byte{}
-	add := func(what string, at int, change func(b []byte) []byte) {
-		all[fmt.Sprintf("%s at %d", what, at)] = change(bytes.Clone(image))
-	}
-	over := func(at int, with []byte) func([]byte) []byte {
-		return func(b []byte) []byte { copy(b[at:], with); return b }
-	}
-	step := 1
-	if testing.Short() {
-		step = 10
-	}
-	for at := 0; at < len(image); at += 29 * step {
-		add("a bit", at, func(b []byte) []byte { b[at] ^= 1 << rng.IntN(8); return b })
-	}
-	for at := 0; at < len(image); at += 253 * step {
-		add("the end", at, func(b []byte) []byte { return b[:at] })
-		for _, n := range []int{8, 64, 512, pageSize} {
-			garbage := make([]byte, n)
-			for i := range garbage {
-				garbage[i] = byte(rng.Uint32())
+// damages are what can befall a file: each is what it is called, and the file.
+func damages(image, earlier []byte, rng *rand.Rand) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		over := func(what string, at int, with []byte) bool {
+			b := bytes.Clone(image)
+			copy(b[at:], with)
+			return yield(fmt.Sprintf("%s at %d", what, at), b)
+		}
+		step := 1
+		if testing.Short() {
+			step = 10
+		}
+		for at := rng.IntN(29); at < len(image); at += 29 * step {
+			if !over("a bit", at, []byte{image[at] ^ 1<<rng.IntN(8)}) {
+				return
 			}
-			add(fmt.Sprintf("%d zeros", n), at, over(at, make([]byte, n)))
-			add(fmt.Sprintf("%d ones", n), at, over(at, bytes.Repeat([]byte{0xff}, n)))
-			add(fmt.Sprintf("%d of anything", n), at, over(at, garbage))
+		}
+		for at := rng.IntN(253); at < len(image); at += 253 * step {
+			ok := yield(fmt.Sprint("the end at ", at), image[:at])
+			for _, n := range []int{8, 64, 512, pageSize} {
+				garbage := make([]byte, n)
+				for i := range garbage {
+					garbage[i] = byte(rng.Uint32())
+				}
+				ok = ok && over(fmt.Sprint(n, " zeros"), at, make([]byte, n)) &&
+					over(fmt.Sprint(n, " ones"), at, bytes.Repeat([]byte{0xff}, n)) &&
+					over(fmt.Sprint(n, " of anything"), at, garbage)
+			}
+			if !ok {
+				return
+			}
+		}
+		for at := 0; at < len(image); at += pageSize {
+			from := rng.IntN(len(image)/pageSize) * pageSize
+			ok := over(fmt.Sprint("page ", from/pageSize), at, image[from:from+pageSize]) &&
+				// A page that says it is the one that it replaces.
+				over(fmt.Sprint("page ", from/pageSize, " renamed"), at+8, image[from+8:from+pageSize]) &&
+				// One that was not written, or came back.
+				(at >= len(earlier) || over("the page as it was", at, earlier[at:at+pageSize]))
+			for n := range min(100, image[at+10]) {
+				ok = ok && over(fmt.Sprint(n, " rows of more"), at+10, []byte{n})
+			}
+			// Every number of the page's head and first rows, made very large,
+			// to find whoever believes one.
+			for i := at; i < at+96; i += 2 {
+				ok = ok && over("a large number", i, []byte{0xff, 0x7f})
+			}
+			if !ok {
+				return
+			}
 		}
 	}
-	for at := 0; at < len(image); at += pageSize {
-		from := rng.IntN(len(image)/pageSize) * pageSize
-		add(fmt.Sprintf("page %d", from/pageSize), at, over(at, image[from:from+pageSize]))
-		// A page that says it is the one that it replaces.
-		add(fmt.Sprintf("page %d renamed", from/pageSize), at, func(b []byte) []byte {
-			copy(b[at+8:at+pageSize], image[from+8:])
-			return b
-		})
-	}
-	// Every number of every page's head and first rows, made very large, to
-	// find whoever believes one.
-	for page := 0; page < len(image); page += pageSize {
-		for at := page; at < page+96; at += 2 {
-			add("a large number", at, over(at, []byte{0xff, 0x7f}))
-		}
-	}
-	return all
 }
 
 // TestDamage: whatever has befallen the file, it is an error or made no
 // difference. Nothing crashes, and nobody gets an address that another has.
 func TestDamage(t *testing.T) {
-	path, image := populated(t)
+	path, image, earlier := populated(t)
 	want, err := everything(t.Context(), boltstore.Open(path))
 	if err != nil {
 		t.Fatal(err)
 	}
+	taken := map[netip.Addr]bool{}
+	for _, l := range mustLeases(t, boltstore.Open(path)) {
+		taken[l.Addr] = true
+	}
+	seed := rand.Uint64()
 	found, harmless := 0, 0
-	for what, damaged := range damages(image) {
+	for what, damaged := range damages(image, earlier, rand.New(rand.NewPCG(seed, 0))) {
 		if err := errors.Join(os.WriteFile(path, damaged, 0o600), os.RemoveAll(path+".lock")); err != nil {
 			t.Fatal(err)
 		}
@@ -137,33 +164,22 @@ func TestDamage(t *testing.T) {
 		switch {
 		case err == nil:
 			harmless++
-			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-				t.Fatalf("%s: other rows, and no error:\n%s", what, diff)
+			if got != want {
+				t.Fatalf("seed %d: %s: other rows, and no error:\n%s", seed, what, cmp.Diff(want, got))
 			}
-			mustStillClaim(t, db, what, got[0].([]ipam.Lease))
-		case errors.Is(err, ipam.ErrCorrupt) && bytes.Contains([]byte(err.Error()), []byte(path)):
+			if a, err := db.Next(t.Context(), poolName, pool12, lease("new")); err != nil || taken[a] {
+				t.Fatalf("seed %d: %s: a claim gave %s, %v; that address is taken: %v", seed, what, a, err, taken[a])
+			}
+		case errors.Is(err, ipam.ErrCorrupt) && strings.Contains(err.Error(), path):
 			found++
-			if _, err := db.Next(t.Context(), poolName, pool12, lease("new")); !errors.Is(err, ipam.ErrCorrupt) {
-				t.Fatalf("%s: a claim gave %v", what, err)
+			if a, again := db.Next(t.Context(), poolName, pool12, lease("new")); !errors.Is(again, ipam.ErrCorrupt) {
+				t.Fatalf("seed %d: %s: a claim gave %s, %v, after: %v", seed, what, a, again, err)
 			}
 		default:
-			t.Fatalf("%s: %v", what, err)
+			t.Fatalf("seed %d: %s: %v", seed, what, err)
 		}
 	}
-	t.Logf("%d damages: %d found, %d in bytes that mean nothing", found+harmless, found, harmless)
-}
-
-func mustStillClaim(t *testing.T, db *boltstore.DB, what string, leases []ipam.Lease) {
-	t.Helper()
-	a, err := db.Next(t.Context(), poolName, pool12, lease("new"))
-	if err != nil {
-		t.Fatalf("%s: %v", what, err)
-	}
-	for _, l := range leases {
-		if l.Addr == a {
-			t.Fatalf("%s: %s was given out twice", what, a)
-		}
-	}
+	t.Logf("seed %d: %d damages: %d found, %d in bytes that mean nothing", seed, found+harmless, found, harmless)
 }
 
 // touch makes sure that a change is seen as one, however coarse the clock of
@@ -178,10 +194,7 @@ func touch(t *testing.T, path string) {
 func TestOldCopyIsRefused(t *testing.T) {
 	db, path := tempDB(t)
 	mustNext(t, db, "a")
-	old, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	old := mustRead(t, path)
 	mustNext(t, db, "b")
 	if err := os.WriteFile(path, old, 0o600); err != nil {
 		t.Fatal(err)
@@ -203,44 +216,46 @@ func TestTouchedButWholeIsTrusted(t *testing.T) {
 	mustNext(t, db, "b")
 }
 
-// TestContradictions are trees that bbolt has nothing against.
-func TestContradictions(t *testing.T) {
+// TestForeignHands: trees that bbolt has nothing against, and that we did not
+// write.
+func TestForeignHands(t *testing.T) {
 	in := func(tx *bbolt.Tx, bucket string) *bbolt.Bucket {
-		return tx.Bucket([]byte("pools")).Bucket([]byte(poolName)).Bucket([]byte(bucket))
+		return tx.Bucket([]byte("pool/" + poolName)).Bucket([]byte(bucket))
 	}
 	first := func(b *bbolt.Bucket) []byte { k, _ := b.Cursor().First(); return bytes.Clone(k) }
 	drop := func(bucket string) func(tx *bbolt.Tx) error {
 		return func(tx *bbolt.Tx) error { b := in(tx, bucket); return b.Delete(first(b)) }
 	}
 	for what, change := range map[string]func(*bbolt.Tx) error{
-		"a lease is missing":  drop("leases"),
-		"bits are missing":    drop("blocks"),
-		"an owner is missing": drop("owners"),
-		"an end is missing":   drop("ends"),
-		"a bucket is missing": func(tx *bbolt.Tx) error {
-			return tx.Bucket([]byte("pools")).Bucket([]byte(poolName)).DeleteBucket([]byte("ends"))
+		"a lease is missing":         drop("leases"),
+		"bits are missing":           drop("blocks"),
+		"an owner is missing":        drop("owners"),
+		"an end is missing":          drop("ends"),
+		"the cursor is missing":      func(tx *bbolt.Tx) error { return in(tx, "state").Delete([]byte("cursor")) },
+		"an empty bucket is missing": func(tx *bbolt.Tx) error { return tx.Bucket([]byte("pool/six")).DeleteBucket([]byte("ends")) },
+		"an empty bucket is another": func(tx *bbolt.Tx) error {
+			b := tx.Bucket([]byte("pool/six"))
+			_, err := b.CreateBucket([]byte("en`s"))
+			return errors.Join(err, b.DeleteBucket([]byte("ends")))
 		},
+		"a pool is missing":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("pool/six")) },
 		"a foreign bucket":     func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("poolz")); return err },
+		"a foreign key":        func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("x"), []byte("x")) },
 		"no layout":            func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("layout")) },
+		"no sum":               func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("sum")) },
+		"nothing of ours":      func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("boltstore")) },
 		"the count is another": func(tx *bbolt.Tx) error { return in(tx, "state").Put([]byte("counts"), []byte(`{"held":1}`)) },
-		"the count is none":    func(tx *bbolt.Tx) error { return in(tx, "state").Put([]byte("counts"), []byte(`{`)) },
-		"a bit too many": func(tx *bbolt.Tx) error {
-			b := in(tx, "blocks")
-			k := first(b)
-			v := bytes.Clone(b.Get(k))
-			v[300] = 1
-			return b.Put(k, v)
+		"a row is missing":     func(tx *bbolt.Tx) error { return tx.Bucket([]byte("rows/few")).Delete([]byte("3")) },
+		"a row is another": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("rows/few")).Put([]byte("1"), []byte("who?"))
 		},
-		"a lease of another address": func(tx *bbolt.Tx) error {
-			b := in(tx, "leases")
-			return b.Put([]byte{10, 32, 0, 99}, bytes.Clone(b.Get(first(b))))
-		},
-		"another's rows": func(tx *bbolt.Tx) error {
-			return tx.Bucket([]byte("rows/attachments")).Put([]byte("1"), []byte("without a checksum"))
+		"a row is in another bucket": func(tx *bbolt.Tx) error {
+			from, to := tx.Bucket([]byte("rows/few")), tx.Bucket([]byte("rows/attachments"))
+			return errors.Join(to.Put([]byte("x"), bytes.Clone(from.Get([]byte("1")))), from.Delete([]byte("1")))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			path, _ := populated(t)
+			path, _, _ := populated(t)
 			edit(t, path, change)
 			touch(t, path)
 			if _, err := everything(t.Context(), boltstore.Open(path)); !errors.Is(err, ipam.ErrCorrupt) {
@@ -265,7 +280,7 @@ func remake(db *boltstore.DB, name string) error {
 // TestMoveAsideOnce: of many who find the damage one moves it, and nobody
 // moves what another has made in its place.
 func TestMoveAsideOnce(t *testing.T) {
-	path, image := populated(t)
+	path, image, _ := populated(t)
 	image[3*pageSize] ^= 1
 	if err := os.WriteFile(path, image, 0o600); err != nil {
 		t.Fatal(err)
@@ -287,8 +302,8 @@ func TestMoveAsideOnce(t *testing.T) {
 	if err != nil || len(aside) != 1 {
 		t.Fatalf("moved aside: %q, %v", aside, err)
 	}
-	if kept, err := os.ReadFile(aside[0]); err != nil || !bytes.Equal(kept, image) {
-		t.Errorf("what was moved aside is not what was damaged; %v", err)
+	if !bytes.Equal(mustRead(t, aside[0]), image) {
+		t.Error("what was moved aside is not what was damaged")
 	}
 }
 
@@ -305,7 +320,7 @@ func TestMoveAsideNothing(t *testing.T) {
 // TestCutOffMeanwhile: the file shrinks in the middle of a visit, and the
 // kernel answers a read of the mapping with SIGBUS.
 func TestCutOffMeanwhile(t *testing.T) {
-	path, _ := populated(t)
+	path, _, _ := populated(t)
 	db := boltstore.Open(path)
 	err := db.Hold(t.Context(), func() error {
 		mustLeases(t, db)

@@ -122,7 +122,7 @@ func (db *DB) takeTurn(ctx context.Context) error {
 // View runs f in a transaction that changes nothing. f must not begin another.
 func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
-		return s.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
+		return s.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx, now: db.now()}) })
 	})
 }
 
@@ -133,7 +133,11 @@ func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
 		var txid uint64
 		err := s.bolt.Update(func(tx *bbolt.Tx) error {
 			txid = uint64(tx.ID())
-			return f(&Tx{tx, db.now()})
+			t := &Tx{tx: tx, now: db.now()}
+			if err := f(t); err != nil {
+				return err
+			}
+			return t.addUp()
 		})
 		if err == nil {
 			s.txid = txid
@@ -176,14 +180,10 @@ func (db *DB) run(f func(*session) error) (err error) {
 		if r == nil {
 			return
 		}
-		cause, found := r.(damage)
-		if !found {
-			if !db.isDamaged(s.lock, s.file) {
-				panic(r)
-			}
-			cause = damage{fmt.Errorf("%v", r)}
+		if !db.isDamaged(s.lock, s.file) {
+			panic(r)
 		}
-		s.broken = db.corrupt(cause)
+		s.broken = db.corrupt(fmt.Errorf("%v", r))
 		err = s.broken
 	}()
 	err = f(s)

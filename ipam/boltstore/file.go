@@ -20,6 +20,7 @@ const layout = "1"
 var (
 	bucketMeta = []byte("boltstore")
 	keyLayout  = []byte("layout")
+	keySum     = []byte("sum")
 )
 
 // errLayout is what another layout is refused with.
@@ -99,7 +100,7 @@ func (db *DB) create(lock *os.File) error {
 		if err != nil {
 			return err
 		}
-		return meta.Put(keyLayout, []byte(layout))
+		return errors.Join(meta.Put(keyLayout, []byte(layout)), meta.Put(keySum, []byte("0")))
 	})
 	if err := errors.Join(err, b.Close(), seal{}.write(lock)); err != nil {
 		return err

@@ -32,15 +32,18 @@ func (db *DB) takeLock(ctx context.Context) (*os.File, error) {
 	}
 	err = pass(f, unix.F_OFD_SETLK)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		locked := make(chan error, 1)
-		go func() { locked <- pass(f, unix.F_OFD_SETLKW) }()
+		locked := make(chan error)
+		go func() {
+			err := pass(f, unix.F_OFD_SETLKW)
+			select {
+			case locked <- err:
+			case <-ctx.Done():
+				f.Close()
+			}
+		}()
 		select {
 		case err = <-locked:
 		case <-ctx.Done():
-			go func() {
-				<-locked
-				f.Close()
-			}()
 			return nil, db.waited(ctx)
 		}
 	}

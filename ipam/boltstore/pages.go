@@ -86,18 +86,18 @@ func readMeta(f io.ReaderAt, at int64, id uint64) (m meta, err error) {
 }
 
 // walker goes through all pages of a file. row is called for every key in
-// order, with the buckets that it is in, and for every bucket when it ends,
-// with a nil key.
+// order, with the full name of its bucket (see within), and for every bucket
+// when it ends, with a nil key.
 type walker struct {
 	f    io.ReaderAt
 	meta meta
 	seen []bool // by page
-	row  func(path []string, key, value []byte) error
+	row  func(bucket string, key, value []byte) error
 }
 
 // walk checks that the pages make whole trees, that none is in two places, and
 // that each is in one or free.
-func walk(f io.ReaderAt, size int64, m meta, row func(path []string, key, value []byte) error) error {
+func walk(f io.ReaderAt, size int64, m meta, row func(bucket string, key, value []byte) error) error {
 	if m.pages < 2 || m.pages > uint64(size)/uint64(m.pageSize)+1<<16 {
 		return fmt.Errorf("%d pages in a file of %d bytes", m.pages, size)
 	}
@@ -106,7 +106,7 @@ func walk(f io.ReaderAt, size int64, m meta, row func(path []string, key, value 
 	if err := w.freelist(); err != nil {
 		return fmt.Errorf("list of free pages: %w", err)
 	}
-	if err := w.tree(m.root, nil, nil, nil, 0); err != nil {
+	if err := w.tree(m.root, "", nil, nil, 0); err != nil {
 		return err
 	}
 	for id, seen := range w.seen {
@@ -180,7 +180,7 @@ func (w *walker) freelist() error {
 
 // tree goes through the pages below one. All keys are from low on, and below
 // high unless that is nil.
-func (w *walker) tree(id uint64, path []string, low, high []byte, depth int) error {
+func (w *walker) tree(id uint64, bucket string, low, high []byte, depth int) error {
 	b, err := w.page(id)
 	if err != nil {
 		return err
@@ -188,53 +188,53 @@ func (w *walker) tree(id uint64, path []string, low, high []byte, depth int) err
 	if depth > maxDepth {
 		return fmt.Errorf("page %d is %d deep", id, depth)
 	}
-	if err := w.elements(b, path, low, high, depth); err != nil {
+	if err := w.elements(b, bucket, low, high, depth); err != nil {
 		return fmt.Errorf("page %d: %w", id, err)
 	}
 	if low == nil && high == nil { // a bucket's first page
-		return w.row(path, nil, nil)
+		return w.row(bucket, nil, nil)
 	}
 	return nil
 }
 
-func (w *walker) elements(b []byte, path []string, low, high []byte, depth int) error {
+func (w *walker) elements(b []byte, bucket string, low, high []byte, depth int) error {
 	flags, count := native.Uint16(b[8:]), int(native.Uint16(b[10:]))
 	if flags != flagLeaf && flags != flagBranch || pageHeader+count*leafElem > len(b) {
 		return errors.New("it is neither leaf nor branch")
 	}
 	if flags == flagLeaf {
-		return w.leaf(b, count, path, low, high, depth)
+		return w.leaf(b, count, bucket, low, high, depth)
 	}
-	return w.branch(b, count, path, low, high, depth)
+	return w.branch(b, count, bucket, low, high, depth)
 }
 
-func (w *walker) branch(b []byte, count int, path []string, low, high []byte, depth int) error {
+func (w *walker) branch(b []byte, count int, bucket string, low, high []byte, depth int) error {
 	if count == 0 {
 		return errors.New("a branch without leaves")
 	}
 	keys := make([][]byte, count+1)
 	for i := range count {
 		at := pageHeader + i*branchElem
-		var err error
-		if keys[i], err = cut(b, at, native.Uint32(b[at:]), native.Uint32(b[at+4:])); err != nil {
+		key, err := cut(b, at, native.Uint32(b[at:]), native.Uint32(b[at+4:]))
+		if err != nil {
 			return err
 		}
+		if err := ordered(low, key, high, i > 0); err != nil {
+			return err
+		}
+		keys[i], low = key, key
 	}
 	keys[count] = high
 	for i := range count {
-		if err := ordered(low, keys[i], high); err != nil {
-			return err
-		}
 		child := native.Uint64(b[pageHeader+i*branchElem+8:])
-		if err := w.tree(child, path, keys[i], keys[i+1], depth+1); err != nil {
+		if err := w.tree(child, bucket, keys[i], keys[i+1], depth+1); err != nil {
 			return err
 		}
-		low = append(bytes.Clone(keys[i]), 0) // the least that is above
 	}
 	return nil
 }
 
-func (w *walker) leaf(b []byte, count int, path []string, low, high []byte, depth int) error {
+func (w *walker) leaf(b []byte, count int, bucket string, low, high []byte, depth int) error {
 	for i := range count {
 		at := pageHeader + i*leafElem
 		flags, pos := native.Uint32(b[at:]), native.Uint32(b[at+4:])
@@ -247,15 +247,15 @@ func (w *walker) leaf(b []byte, count int, path []string, low, high []byte, dept
 		if err != nil {
 			return err
 		}
-		if err := ordered(low, key, high); err != nil {
+		if err := ordered(low, key, high, i > 0); err != nil {
 			return err
 		}
-		low = append(bytes.Clone(key), 0)
+		low = key
 		switch flags {
 		case 0:
-			err = w.row(path, key, value)
+			err = w.row(bucket, key, value)
 		case 1:
-			err = w.bucket(append(path[:len(path):len(path)], string(key)), value, depth+1)
+			err = w.bucket(within(bucket, string(key)), value, depth+1)
 		default:
 			err = fmt.Errorf("row %q has flags %#x", key, flags)
 		}
@@ -267,21 +267,21 @@ func (w *walker) leaf(b []byte, count int, path []string, low, high []byte, dept
 }
 
 // bucket goes into a bucket: pages of its own, or one within the value.
-func (w *walker) bucket(path []string, value []byte, depth int) error {
+func (w *walker) bucket(name string, value []byte, depth int) error {
 	if depth > maxDepth || len(value) < bucketValue {
-		return fmt.Errorf("bucket %q has no pages", path)
+		return fmt.Errorf("bucket %s has no pages", name)
 	}
 	if root := native.Uint64(value); root != 0 {
-		return w.tree(root, path, nil, nil, depth)
+		return w.tree(root, name, nil, nil, depth)
 	}
 	inline := value[bucketValue:]
 	if len(inline) < pageHeader || native.Uint16(inline[8:]) != flagLeaf {
-		return fmt.Errorf("bucket %q has no page", path)
+		return fmt.Errorf("bucket %s has no page", name)
 	}
-	if err := w.elements(inline, path, nil, nil, depth); err != nil {
-		return fmt.Errorf("bucket %q: %w", path, err)
+	if err := w.elements(inline, name, nil, nil, depth); err != nil {
+		return fmt.Errorf("bucket %s: %w", name, err)
 	}
-	return w.row(path, nil, nil)
+	return w.row(name, nil, nil)
 }
 
 // cut gives n bytes of the page from at+pos on.
@@ -293,8 +293,11 @@ func cut(b []byte, at int, pos, n uint32) ([]byte, error) {
 	return b[from : from+uint64(n)], nil
 }
 
-func ordered(low, key, high []byte) error {
-	if len(key) == 0 || bytes.Compare(key, low) < 0 || high != nil && bytes.Compare(key, high) >= 0 {
+// ordered checks a key: from low on, above it if something came before in the
+// page, and below high.
+func ordered(low, key, high []byte, above bool) error {
+	c := bytes.Compare(key, low)
+	if len(key) == 0 || c < 0 || c == 0 && above || high != nil && bytes.Compare(key, high) >= 0 {
 		return fmt.Errorf("key %q is out of order", key)
 	}
 	return nil

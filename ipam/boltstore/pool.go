@@ -7,14 +7,12 @@ import (
 	"net/netip"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
 // A pool is a bucket of buckets:
 //
-//	leases  address → Lease as JSON, and a checksum
+//	leases  address → Lease as JSON
 //	owners  owner, address → nothing, of those held
 //	ends    when it ends, address → nothing, of the others
 //	blocks  address without its last 12 bits → 4096 bits: taken or not
@@ -25,17 +23,12 @@ import (
 // and none is believed alone: what is free in one and taken in another is
 // damage, and nobody gets it.
 var (
-	bucketPools = []byte("pools")
-	inLeases    = []byte("leases")
-	inOwners    = []byte("owners")
-	inBlocks    = []byte("blocks")
-	inEnds      = []byte("ends")
-	inState     = []byte("state")
-	keyCursor   = []byte("cursor")
-	keyCounts   = []byte("counts")
-
-	poolBuckets = [][]byte{inLeases, inOwners, inBlocks, inEnds, inState}
+	keyCursor = []byte("cursor")
+	keyCounts = []byte("counts")
 )
+
+// poolPrefix keeps pools apart from the buckets of others.
+const poolPrefix = "pool/"
 
 const (
 	blockBits  = 12 // a block's bits are 512 bytes: a small row in a 4 KiB page
@@ -48,61 +41,64 @@ const expireAtOnce = 64
 
 // pool is one pool within a transaction.
 type pool struct {
-	name                                string
 	now                                 time.Time
-	leases, owners, blocks, ends, state *bbolt.Bucket
-	counts                              ipam.Counts
+	leases, owners, blocks, ends, state table
+	counts, said                        ipam.Counts // as they are, and as they are in the file
 }
 
 // openPool finds the pool, nil if there is none.
-func openPool(tx *bbolt.Tx, name string, now time.Time) (*pool, error) {
-	pools := tx.Bucket(bucketPools)
-	if pools == nil {
+func openPool(t *Tx, name string) (*pool, error) {
+	b := t.root().table(poolPrefix + name)
+	if b.b == nil {
 		return nil, nil
 	}
-	b := pools.Bucket([]byte(name))
-	if b == nil {
-		return nil, nil
-	}
-	p := &pool{name: name, now: now, leases: b.Bucket(inLeases), owners: b.Bucket(inOwners), blocks: b.Bucket(inBlocks), ends: b.Bucket(inEnds), state: b.Bucket(inState)}
-	if p.leases == nil || p.owners == nil || p.blocks == nil || p.ends == nil || p.state == nil {
+	p := &pool{now: t.now, leases: b.table("leases"), owners: b.table("owners"), blocks: b.table("blocks"), ends: b.table("ends"), state: b.table("state")}
+	if p.leases.b == nil || p.owners.b == nil || p.blocks.b == nil || p.ends.b == nil || p.state.b == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}
-	var err error
-	p.counts, err = decodeCounts(p.state.Get(keyCounts))
-	return p, err
+	if v := p.state.get(keyCounts); v != nil {
+		if err := json.Unmarshal(v, &p.said); err != nil {
+			return nil, damaged("counts: %w", err)
+		}
+	}
+	p.counts = p.said
+	return p, nil
 }
 
-// makePool finds or makes the pool, and frees what has run out.
-func makePool(tx *bbolt.Tx, name string, now time.Time) (*pool, error) {
-	pools, err := tx.CreateBucketIfNotExists(bucketPools)
+// makePool finds or makes the pool.
+func makePool(t *Tx, name string) (*pool, error) {
+	if p, err := openPool(t, name); p != nil || err != nil {
+		return p, err
+	}
+	b, err := t.root().make(poolPrefix + name)
 	if err != nil {
 		return nil, err
 	}
-	if pools.Bucket([]byte(name)) == nil {
-		b, err := pools.CreateBucket([]byte(name))
-		if err != nil {
+	for _, in := range []string{"leases", "owners", "blocks", "ends", "state"} {
+		if _, err := b.make(in); err != nil {
 			return nil, err
 		}
-		for _, in := range poolBuckets {
-			if _, err := b.CreateBucket(in); err != nil {
-				return nil, err
-			}
-		}
 	}
-	p, err := openPool(tx, name, now)
+	return openPool(t, name)
+}
+
+// close writes what is written once in a transaction.
+func (p *pool) close() error {
+	if p.counts == p.said {
+		return nil
+	}
+	v, err := json.Marshal(p.counts)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, err = p.expire(expireAtOnce)
-	return p, err
+	return p.state.put(keyCounts, v)
 }
 
 // expire frees up to n of what has run out, and says how many it found. It
 // reads one key where there is none.
 func (p *pool) expire(n int) (found int, err error) {
 	for ; found < n; found++ {
-		k, _ := p.ends.Cursor().First()
+		k, _ := p.ends.b.Cursor().First()
 		if k == nil || endOf(k).After(p.now) {
 			return found, nil
 		}
@@ -133,11 +129,11 @@ func (p *pool) ended(k []byte) (*ipam.Lease, error) {
 // lease gives the row of an address, nil if there is none.
 func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 	key := a.AsSlice()
-	v := p.leases.Get(key)
+	v := p.leases.get(key)
 	if v == nil {
 		return nil, nil
 	}
-	l, err := decode(p.name, key, v)
+	l, err := decode(key, v)
 	return &l, err
 }
 
@@ -145,28 +141,26 @@ func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 // place.
 func (p *pool) put(l ipam.Lease) error {
 	key := l.Addr.AsSlice()
-	if p.leases.Get(key) != nil {
+	if p.leases.get(key) != nil {
 		return damaged("%s has a lease and no bit", l.Addr)
 	}
 	if err := p.mark(l.Addr, true); err != nil {
 		return err
 	}
-	v, err := encode(p.name, l)
+	v, err := encode(l)
 	if err != nil {
 		return err
 	}
-	if err := p.leases.Put(key, v); err != nil {
+	if err := p.leases.put(key, v); err != nil {
 		return err
 	}
 	if l.State == ipam.Held {
-		err = p.owners.Put(ownerKey(l.Owner, key), []byte{})
+		err = p.owners.put(ownerKey(l.Owner, key), []byte{})
 	} else {
-		err = p.ends.Put(endKey(l.Until, key), []byte{})
+		err = p.ends.put(endKey(l.Until, key), []byte{})
 	}
-	if err != nil {
-		return err
-	}
-	return p.count(l.State, 1)
+	p.counts.Add(l.State, 1)
+	return err
 }
 
 // remove is the opposite of put.
@@ -175,44 +169,23 @@ func (p *pool) remove(l ipam.Lease) error {
 	if err := p.mark(l.Addr, false); err != nil {
 		return err
 	}
-	if err := p.leases.Delete(key); err != nil {
+	if err := p.leases.delete(key); err != nil {
 		return err
 	}
 	var err error
 	if l.State == ipam.Held {
-		err = p.owners.Delete(ownerKey(l.Owner, key))
+		err = p.owners.delete(ownerKey(l.Owner, key))
 	} else {
-		err = p.ends.Delete(endKey(l.Until, key))
+		err = p.ends.delete(endKey(l.Until, key))
 	}
-	if err != nil {
-		return err
-	}
-	return p.count(l.State, -1)
-}
-
-func (p *pool) count(s ipam.State, by int) error {
-	p.counts.Add(s, by)
-	v, err := json.Marshal(p.counts)
-	if err != nil {
-		return err
-	}
-	return p.state.Put(keyCounts, v)
-}
-
-func decodeCounts(v []byte) (c ipam.Counts, err error) {
-	if v == nil {
-		return c, nil
-	}
-	if err := json.Unmarshal(v, &c); err != nil {
-		return c, damaged("counts: %w", err)
-	}
-	return c, nil
+	p.counts.Add(l.State, -1)
+	return err
 }
 
 // held gives the addresses of an owner.
 func (p *pool) held(o ipam.Owner) (addrs []netip.Addr, err error) {
 	prefix := ownerKey(o, nil)
-	c := p.owners.Cursor()
+	c := p.owners.b.Cursor()
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
 		a, ok := netip.AddrFromSlice(k[len(prefix):])
 		if !ok {
@@ -227,12 +200,12 @@ func (p *pool) held(o ipam.Owner) (addrs []netip.Addr, err error) {
 func (p *pool) mark(a netip.Addr, taken bool) error {
 	key, bit := blockOf(a)
 	block := make([]byte, blockBytes)
-	copy(block, p.blocks.Get(key))
+	copy(block, p.blocks.get(key))
 	if taken == (block[bit/8]&(1<<(bit%8)) != 0) {
 		return damaged("%s is marked taken and has no lease, or the other way round", a)
 	}
 	block[bit/8] ^= 1 << (bit % 8)
-	return p.blocks.Put(key, block)
+	return p.blocks.put(key, block)
 }
 
 // search gives the first address of the spans that is free and may be given
@@ -241,7 +214,7 @@ func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
 	for _, s := range spans {
 		for a := s.First; a.IsValid() && !s.Last.Less(a); a = a.Next() {
 			key, bit := blockOf(a)
-			bit, free := firstFree(p.blocks.Get(key), bit)
+			bit, free := firstFree(p.blocks.get(key), bit)
 			if a = inBlock(a, bit); free && !s.Last.Less(a) && in.Check(a) == nil {
 				return a
 			}

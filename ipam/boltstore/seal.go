@@ -88,7 +88,7 @@ func check(f io.ReaderAt, size int64) (txid uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	a := &audit{}
+	var a audit
 	if err := walk(f, size, m, a.row); err != nil {
 		return 0, err
 	}

@@ -69,7 +69,7 @@ func (db *DB) Next(ctx context.Context, name string, in ipam.Pool, l ipam.Lease)
 
 func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 	start, told := l.Addr, l.Addr.IsValid()
-	if last, ok := netip.AddrFromSlice(p.state.Get(keyCursor)); ok && !told {
+	if last, ok := netip.AddrFromSlice(p.state.get(keyCursor)); ok && !told {
 		start = last.Next()
 	}
 	spans := in.Spans(start)
@@ -96,7 +96,7 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 		got = p.search(in, spans)
 	}
 	if !told {
-		if err := p.state.Put(keyCursor, got.AsSlice()); err != nil {
+		if err := p.state.put(keyCursor, got.AsSlice()); err != nil {
 			return got, err
 		}
 	}
@@ -155,8 +155,8 @@ func (p *pool) end(l ipam.Lease, s ipam.State, d time.Duration) error {
 // Leases implements [ipam.Store].
 func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
-		return p.leases.ForEach(func(k, v []byte) error {
-			l, err := decode(p.name, k, v)
+		return p.leases.b.ForEach(func(k, v []byte) error {
+			l, err := decode(k, v)
 			if err == nil && !l.Over(p.now) {
 				leases = append(leases, l)
 			}
@@ -170,7 +170,7 @@ func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err
 func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
 		c = p.counts
-		ends := p.ends.Cursor()
+		ends := p.ends.b.Cursor()
 		for k, _ := ends.First(); k != nil && !endOf(k).After(p.now); k, _ = ends.Next() {
 			l, err := p.ended(k)
 			if err != nil {
@@ -186,28 +186,39 @@ func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error)
 // RemovePool implements [ipam.Store].
 func (db *DB) RemovePool(ctx context.Context, name string) error {
 	return db.Update(ctx, func(t *Tx) error {
-		pools := t.tx.Bucket(bucketPools)
-		if pools == nil || pools.Bucket([]byte(name)) == nil {
+		pool := t.root().table(poolPrefix + name)
+		if pool.b == nil {
 			return nil
 		}
-		return pools.DeleteBucket([]byte(name))
+		if err := pool.forget(); err != nil {
+			return err
+		}
+		return t.tx.DeleteBucket([]byte(poolPrefix + name))
 	})
 }
 
+// change runs f on the pool, which is made if there is none, and frees what has
+// run out.
 func (db *DB) change(ctx context.Context, name string, f func(*pool) error) error {
 	return db.Update(ctx, func(t *Tx) error {
-		p, err := makePool(t.tx, name, t.now)
+		p, err := makePool(t, name)
 		if err != nil {
 			return err
 		}
-		return f(p)
+		if _, err := p.expire(expireAtOnce); err != nil {
+			return err
+		}
+		if err := f(p); err != nil {
+			return err
+		}
+		return p.close()
 	})
 }
 
 // read runs f if there is such a pool.
 func (db *DB) read(ctx context.Context, name string, f func(*pool) error) error {
 	return db.View(ctx, func(t *Tx) error {
-		p, err := openPool(t.tx, name, t.now)
+		p, err := openPool(t, name)
 		if err != nil || p == nil {
 			return err
 		}

@@ -14,64 +14,45 @@ import (
 type Tx struct {
 	tx  *bbolt.Tx
 	now time.Time
+	sum uint64 // by how much the file's is another
 }
 
 // rowsPrefix keeps the buckets of others apart from our own.
 const rowsPrefix = "rows/"
 
-func rows(bucket string) []byte { return []byte(rowsPrefix + bucket) }
+func (t *Tx) rows(bucket string) table { return t.root().table(rowsPrefix + bucket) }
 
 // Get gives the value of a key, and whether it is there.
 func (t *Tx) Get(bucket, key string) ([]byte, bool) {
-	b := t.tx.Bucket(rows(bucket))
-	if b == nil {
-		return nil, false
-	}
-	row := b.Get([]byte(key))
-	if row == nil {
-		return nil, false
-	}
-	return mustOpen(bucket, []byte(key), row), true
-}
-
-// mustOpen panics over a row with a bad checksum; run makes an error of it.
-func mustOpen(bucket string, key, row []byte) []byte {
-	v, err := opened(bucket, key, row)
-	if err != nil {
-		panic(err)
-	}
-	return v
+	v := t.rows(bucket).get([]byte(key))
+	return v, v != nil
 }
 
 // Put sets the value of a key. Keys may not be empty.
 func (t *Tx) Put(bucket, key string, value []byte) error {
-	b, err := t.tx.CreateBucketIfNotExists(rows(bucket))
+	b, err := t.root().make(rowsPrefix + bucket)
 	if err != nil {
 		return err
 	}
-	return b.Put([]byte(key), summed(bucket, []byte(key), value))
+	return b.put([]byte(key), append([]byte{}, value...)) // no value is one, too
 }
 
 // Delete deletes a key; an absent one is nil.
 func (t *Tx) Delete(bucket, key string) error {
-	b := t.tx.Bucket(rows(bucket))
-	if b == nil {
-		return nil
-	}
-	return b.Delete([]byte(key))
+	return t.rows(bucket).delete([]byte(key))
 }
 
 // Prefix gives the keys that begin with prefix, in order; with "", all.
 // Nothing may be changed in the bucket meanwhile.
 func (t *Tx) Prefix(bucket, prefix string) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
-		b := t.tx.Bucket(rows(bucket))
+		b := t.rows(bucket).b
 		if b == nil {
 			return
 		}
 		c := b.Cursor()
 		for k, v := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
-			if !yield(string(k), mustOpen(bucket, k, v)) {
+			if !yield(string(k), v) {
 				return
 			}
 		}
