@@ -39,6 +39,16 @@ test-vm: deps-test bin/vm ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=re
 bin/vm:
 	CGO_ENABLED=0 go build -o $@ ./testenv/vm
 
+.PHONY: bench
+bench: deps-bench build bin/bench ## attach and detach beside CNI, netavark and runc, into testenv/bench/latest.*; QUICK=1; root
+	bin/bench $(if $(QUICK),-quick) -out testenv/bench
+
+.PHONY: bin/bench
+bin/bench:
+	CGO_ENABLED=0 go build -o $@ ./testenv/bench
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
+
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
 	$(LINTER) run --allow-parallel-runners
@@ -60,8 +70,8 @@ install: build ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
 
-.PHONY: deps-test deps-demo deps-generate
-deps-test deps-demo deps-generate: deps-%:
+.PHONY: deps-test deps-demo deps-bench deps-generate
+deps-test deps-demo deps-bench deps-generate: deps-%:
 	@testenv/deps.sh $*
 
 .PHONY: clean

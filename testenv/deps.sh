@@ -5,6 +5,7 @@ set -eu
 
 test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
+bench="containernetworking-plugins netavark runc time busybox-static"
 generate="clang llvm libbpf-dev"
 
 packages=
@@ -12,9 +13,10 @@ for subject in "$@"; do
 	case $subject in
 	test) packages="$packages $test_" ;;
 	demo) packages="$packages $demo" ;;
+	bench) packages="$packages $bench" ;;
 	generate) packages="$packages $generate" ;;
 	*)
-		echo "deps.sh: unknown subject \"$subject\": test, demo, generate" >&2
+		echo "deps.sh: unknown subject \"$subject\": test, demo, bench, generate" >&2
 		exit 2
 		;;
 	esac

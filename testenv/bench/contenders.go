@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// A contender gives a container an interface on the trunk, and takes it back.
+type contender struct {
+	name   string
+	attach func(*container) invocation
+	detach func(*container) invocation // nil where it has none
+	// late says that it detaches when the container is dead and its namespace
+	// going, as poststop does. CNI and netavark are called before.
+	late bool
+}
+
+// Names of the contenders, in results and in the baseline.
+const (
+	ours     = "lanyard-hook"
+	cni      = "CNI macvlan + host-local"
+	netavark = "netavark"
+	floor    = "bare netlink program"
+)
+
+func (w *world) contenders() []contender {
+	return []contender{
+		{ours, w.hook("createRuntime"), w.hook("poststop"), true},
+		{cni, w.cni("ADD"), w.cni("DEL"), false},
+		{netavark, w.netavark("setup"), w.netavark("teardown"), false},
+		{floor, w.floor, nil, false},
+	}
+}
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // maps and strings
+	}
+	return b
+}
+
+// hook is ours, with verification as it is by default.
+func (w *world) hook(stage string) func(*container) invocation {
+	return func(c *container) invocation {
+		s := specs.State{
+			Version: specs.Version, ID: c.id, Status: specs.StateCreating, Pid: c.pid,
+			Annotations: map[string]string{"io.lanyard.network": netName},
+		}
+		if stage == "poststop" {
+			s.Status, s.Pid = specs.StateStopped, 0
+		}
+		return invocation{path: filepath.Join(w.bin, "lanyard-hook"), args: []string{"--root", w.root(), stage}, stdin: mustJSON(s)}
+	}
+}
+
+// proven makes sure that what was measured had been verified: the gateway's
+// answer was seen on the trunk, for each container that we attached.
+func (w *world) proven() error {
+	out, err := exec.Command(filepath.Join(w.bin, "lanyard"), "--root", w.root(), "ps", "--format", "json").Output()
+	if err != nil {
+		return fmt.Errorf("lanyard ps: %w", err)
+	}
+	var rows []struct{ Container, Verdict string }
+	if err := json.Unmarshal(out, &rows); err != nil {
+		return fmt.Errorf("lanyard ps: %w", err)
+	}
+	for _, row := range rows {
+		if row.Verdict != "ok" {
+			return fmt.Errorf("container %q was attached with verdict %q: what was measured is not the whole job", row.Container, row.Verdict)
+		}
+	}
+	if len(rows) == 0 {
+		return errors.New("lanyard ps shows no container")
+	}
+	return nil
+}
+
+// Where Debian puts the peers.
+const (
+	cniDir       = "/usr/lib/cni"
+	netavarkPath = "/usr/lib/podman/netavark"
+)
+
+// cni is what a CNI runtime does: the plugin's process, which starts host-local.
+func (w *world) cni(command string) func(*container) invocation {
+	conf := mustJSON(map[string]any{
+		"cniVersion": "1.0.0", "name": netName, "type": "macvlan", "master": trunk, "mode": "bridge",
+		"ipam": map[string]any{
+			"type": "host-local", "dataDir": filepath.Join(state, "cni"),
+			"ranges": [][]map[string]string{{{
+				"subnet": subnet.String(), "rangeStart": "10.50.64.1", "rangeEnd": "10.50.127.254", "gateway": gateway.String(),
+			}}},
+			"routes": []map[string]string{{"dst": "0.0.0.0/0"}},
+		},
+	})
+	return func(c *container) invocation {
+		return invocation{
+			path: filepath.Join(cniDir, "macvlan"), stdin: conf,
+			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
+		}
+	}
+}
+
+// netavark gets its address from its caller: podman has allocated one.
+func (w *world) netavark(verb string) func(*container) invocation {
+	return func(c *container) invocation {
+		options := mustJSON(map[string]any{
+			"container_id": c.id, "container_name": c.id,
+			"networks": map[string]any{netName: map[string]any{"static_ips": []string{c.addr.String()}, "interface_name": "eth0"}},
+			"network_info": map[string]any{netName: map[string]any{
+				"name": netName, "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
+				"driver": "macvlan", "network_interface": trunk,
+				"subnets":      []map[string]string{{"subnet": subnet.String(), "gateway": gateway.String()}},
+				"ipv6_enabled": false, "internal": false, "dns_enabled": false,
+				"ipam_options": map[string]string{"driver": "host-local"},
+			}},
+		})
+		return invocation{path: netavarkPath, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()}, stdin: options}
+	}
+}
+
+// floor is the least that a Go program can take.
+func (w *world) floor(c *container) invocation {
+	return invocation{
+		path: filepath.Join(w.bin, "bench-floor"),
+		args: []string{fmt.Sprint(c.pid), trunk, fmt.Sprintf("%s/%d", c.addr, subnet.Bits()), gateway.String()},
+	}
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// crowds measures many attaches at once: a host that boots.
+func crowds(w *world, o options, r *results) error {
+	count, at, rounds := 192, 32, 5
+	if o.quick {
+		rounds = 2
+	}
+	all := w.contenders()
+	took := make([][]sample, len(all))
+	for n := range rounds {
+		for k := range all {
+			i := (k + n) % len(all)
+			s, err := w.crowd(all[i], count, at)
+			if err != nil {
+				return fmt.Errorf("%s: %w", all[i].name, err)
+			}
+			took[i] = append(took[i], s)
+		}
+	}
+	subject := fmt.Sprintf("%d attaches, %d at once", count, at)
+	for i, c := range all {
+		r.add(subject, c.name, took[i])
+	}
+	r.compare(subject, ours, cni, 0.45)
+	r.compare(subject, ours, netavark, 1.0)
+	return nil
+}
+
+// crowd attaches count containers, so many at once.
+func (w *world) crowd(c contender, count, at int) (total sample, err error) {
+	made, err := w.newContainers(count)
+	defer endAll(made)
+	if err != nil {
+		return total, err
+	}
+	next := make(chan *container, count)
+	for _, one := range made {
+		next <- one
+	}
+	close(next)
+	errs := make(chan error, at)
+	var cpu sync.Mutex
+	began := time.Now()
+	for range at {
+		go func() {
+			var err error
+			for one := range next {
+				var s sample
+				if s, err = c.attach(one).run(); err != nil {
+					break
+				}
+				cpu.Lock()
+				total.cpu += s.cpu
+				cpu.Unlock()
+			}
+			errs <- err
+		}()
+	}
+	for range at {
+		if e := <-errs; err == nil {
+			err = e
+		}
+	}
+	total.wall = time.Since(began)
+	if err != nil {
+		return total, err
+	}
+	return total, w.clear(c, made)
+}
+
+// clear takes back what a contender gave to containers.
+func (w *world) clear(c contender, made []*container) error {
+	if c.late {
+		endAll(made)
+	}
+	for _, one := range made {
+		if c.detach == nil {
+			break
+		}
+		if _, err := c.detach(one).run(); err != nil {
+			return err
+		}
+	}
+	endAll(made)
+	return w.drain()
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// subjects in the order in which they are measured. The slow ones grow things
+// and are not part of a quick run.
+var subjects = []struct {
+	name    string
+	slow    bool
+	measure func(*world, options, *results) error
+}{
+	{"attach", false, attaches},
+	{"runc", false, runcs},
+	{"crowd", false, crowds},
+}
+
+func measureAll(o options) error {
+	w, err := newWorld(o.bin)
+	if err != nil {
+		return err
+	}
+	defer w.gateway.end()
+	r := &results{Quick: o.quick, Machine: thisMachine(w)}
+	for _, s := range subjects {
+		asked := o.only == "" && (!s.slow || !o.quick)
+		if o.only != "" {
+			asked = strings.Contains(","+o.only+",", ","+s.name+",")
+		}
+		if !asked {
+			continue
+		}
+		began := time.Now()
+		if err := s.measure(w, o, r); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		fmt.Fprintf(os.Stderr, "bench: %s measured in %s\n", s.name, time.Since(began).Round(time.Second))
+	}
+	if _, err := os.Stdout.WriteString(r.markdown()); err != nil {
+		return err
+	}
+	if o.out == "" {
+		return nil
+	}
+	return r.write(o.out)
+}
+
+// batch is how many containers each contender has at a time. Costs grow with the
+// macvlans on a trunk, for all of them; a few dozen is what a host has.
+const batch = 10
+
+// attaches measures attach and detach, contender by contender in turn.
+func attaches(w *world, o options, r *results) error {
+	batches := 20
+	if o.quick {
+		batches = 5
+	}
+	all := w.contenders()
+	attach, detach := make([][]sample, len(all)), make([][]sample, len(all))
+	for b := -1; b < batches; b++ { // the first warms up, and counts for nothing
+		got, gone, err := w.oneBatch(all, b)
+		if err != nil {
+			return err
+		}
+		if b < 0 {
+			continue
+		}
+		for i := range all {
+			attach[i], detach[i] = append(attach[i], got[i]...), append(detach[i], gone[i]...)
+		}
+	}
+	for i, c := range all {
+		r.add("attach", c.name, attach[i])
+		if c.detach != nil {
+			r.add("detach", c.name, detach[i])
+		}
+	}
+	r.compare("attach", ours, cni, 0.45)
+	r.compare("attach", ours, netavark, 0.85)
+	r.compare("attach", ours, floor, 1.6)
+	r.compare("detach", ours, cni, 0.25)
+	r.compare("detach", ours, netavark, 0.25)
+	return w.memory(all, r)
+}
+
+// oneBatch attaches containers of every contender in turn, then detaches them.
+// Who begins changes from turn to turn.
+func (w *world) oneBatch(all []contender, turn int) (attach, detach [][]sample, err error) {
+	attach, detach = make([][]sample, len(all)), make([][]sample, len(all))
+	made := make([][]*container, len(all))
+	for i := range all {
+		made[i], err = w.newContainers(batch)
+		defer endAll(made[i])
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	each := func(f func(i int, c *container) error) error {
+		for n := range batch {
+			for k := range all {
+				i := (k + n + max(turn, 0)) % len(all)
+				if err := f(i, made[i][n]); err != nil {
+					return fmt.Errorf("%s: %w", all[i].name, err)
+				}
+			}
+		}
+		return nil
+	}
+	if err := each(func(i int, c *container) error {
+		s, err := all[i].attach(c).run()
+		attach[i] = append(attach[i], s)
+		return err
+	}); err != nil {
+		return nil, nil, err
+	}
+	if err := w.proven(); err != nil {
+		return nil, nil, err
+	}
+	if err := each(func(i int, c *container) error {
+		if all[i].detach == nil {
+			return nil
+		}
+		if all[i].late {
+			c.end()
+		}
+		s, err := all[i].detach(c).run()
+		detach[i] = append(detach[i], s)
+		return err
+	}); err != nil {
+		return nil, nil, err
+	}
+	for i := range all {
+		endAll(made[i])
+	}
+	return attach, detach, w.drain()
+}
+
+// memory adds the peaks of memory, of a few runs each.
+func (w *world) memory(all []contender, r *results) error {
+	const runs = 5
+	for _, c := range all {
+		made, err := w.newContainers(runs)
+		defer endAll(made)
+		if err != nil {
+			return err
+		}
+		for _, one := range made {
+			kib, err := c.attach(one).peakRSS()
+			if err != nil {
+				return err
+			}
+			s := r.find("attach", c.name)
+			s.RSS = max(s.RSS, kib)
+			if c.detach != nil && !c.late {
+				if _, err := c.detach(one).run(); err != nil {
+					return err
+				}
+			}
+		}
+		for _, one := range made {
+			one.end()
+			if c.late {
+				if _, err := c.detach(one).run(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if s := r.find("attach", ours); s != nil {
+		mb := float64(s.RSS) / 1024
+		r.Ratios = append(r.Ratios, Ratio{Name: "peak RSS of lanyard-hook, MiB", Value: mb, Low: mb, High: mb, Target: 6})
+	}
+	return w.drain()
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// machine is where the figures come from.
+type machine struct {
+	CPU      string            `json:"cpu"`
+	Cores    int               `json:"cores"`
+	Kernel   string            `json:"kernel"`
+	Load     string            `json:"load"` // 1, 5, 15 minutes, at the beginning
+	Versions map[string]string `json:"versions"`
+}
+
+func thisMachine(w *world) machine {
+	m := machine{Cores: runtime.NumCPU(), Versions: map[string]string{"go": runtime.Version()}}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		m.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+				m.CPU = strings.TrimSpace(v)
+				break
+			}
+		}
+	}
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		m.Load = strings.Join(strings.Fields(string(b))[:3], " ")
+	}
+	for _, p := range []string{"containernetworking-plugins", "netavark", "runc"} {
+		if out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", p).Output(); err == nil {
+			m.Versions[p] = string(out)
+		}
+	}
+	if out, err := exec.Command(filepath.Join(w.bin, "lanyard"), "--version").Output(); err == nil {
+		m.Versions["lanyard"] = strings.TrimSpace(string(out))
+	}
+	return m
+}
+
+// write keeps the results as JSON, as a table and as a plot.
+func (r *results) write(dir string) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "latest.json"), append(b, '\n'), 0o644),
+		os.WriteFile(filepath.Join(dir, "latest.md"), []byte(r.markdown()), 0o644),
+		os.WriteFile(filepath.Join(dir, "latest.svg"), r.plot(), 0o644),
+	)
+}
+
+// markdown is the tables that the README shows.
+func (r *results) markdown() string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s, %d cores, Linux %s; containernetworking-plugins %s, netavark %s, runc %s. Whole processes, in turn; milliseconds.\n\n",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["containernetworking-plugins"], r.Machine.Versions["netavark"], r.Machine.Versions["runc"])
+	fmt.Fprintln(&b, "| | | runs | median | p10 | p90 | user+sys | peak RSS |")
+	fmt.Fprintln(&b, "|---|---|--:|--:|--:|--:|--:|--:|")
+	subject := ""
+	for _, s := range r.Series {
+		label := s.Subject
+		if label == subject {
+			label = ""
+		}
+		subject = s.Subject
+		rss := ""
+		if s.RSS > 0 {
+			rss = fmt.Sprintf("%.1f MiB", float64(s.RSS)/1024)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %.1f | %.1f | %.1f | %.1f | %s |\n", label, s.Name, s.Runs, s.Median, s.P10, s.P90, s.CPU, rss)
+	}
+	fmt.Fprintln(&b, "\n| ratio | | 95 % interval | target | |")
+	fmt.Fprintln(&b, "|---|--:|--:|--:|---|")
+	for _, x := range r.Ratios {
+		bound, verdict := "≤", "met"
+		if x.AtLeast {
+			bound = "≥"
+		}
+		if !x.met() {
+			verdict = "**missed**"
+		}
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target, verdict)
+	}
+	return b.String()
+}

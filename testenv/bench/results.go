@@ -1,0 +1,81 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// results are what latest.json holds.
+type results struct {
+	Machine machine  `json:"machine"`
+	Quick   bool     `json:"quick"`
+	Series  []series `json:"series"`
+	Ratios  []Ratio  `json:"ratios"`
+}
+
+// series is what one contender's runs took.
+type series struct {
+	Subject string  `json:"subject"`
+	Name    string  `json:"name"`
+	Runs    int     `json:"runs"`
+	Median  float64 `json:"median_ms"`
+	P10     float64 `json:"p10_ms"`
+	P90     float64 `json:"p90_ms"`
+	CPU     float64 `json:"user_sys_ms"` // median
+	RSS     int     `json:"peak_rss_kib,omitzero"`
+
+	walls []float64
+}
+
+// A Ratio is one claim: how ours compares, and what was aimed at.
+type Ratio struct {
+	Name   string  `json:"name"`
+	Value  float64 `json:"ratio"`
+	Low    float64 `json:"low"` // 95 % interval
+	High   float64 `json:"high"`
+	Target float64 `json:"target"`
+	// AtLeast says that more is better.
+	AtLeast bool `json:"at_least,omitzero"`
+}
+
+// met says whether the target is reached.
+func (r Ratio) met() bool {
+	if r.AtLeast {
+		return r.Value >= r.Target
+	}
+	return r.Value <= r.Target
+}
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// add makes a series of samples.
+func (r *results) add(subject, name string, samples []sample) {
+	s := series{Subject: subject, Name: name, Runs: len(samples)}
+	var cpus []float64
+	for _, one := range samples {
+		s.walls = append(s.walls, millis(one.wall))
+		cpus = append(cpus, millis(one.cpu))
+	}
+	s.Median, s.P10, s.P90 = median(s.walls), quantile(s.walls, 0.1), quantile(s.walls, 0.9)
+	s.CPU = median(cpus)
+	r.Series = append(r.Series, s)
+}
+
+func (r *results) find(subject, name string) *series {
+	for i := range r.Series {
+		if s := &r.Series[i]; s.Subject == subject && s.Name == name {
+			return s
+		}
+	}
+	return nil
+}
+
+// compare adds the ratio of two series, if both were measured.
+func (r *results) compare(subject, a, b string, target float64) {
+	x, y := r.find(subject, a), r.find(subject, b)
+	if x == nil || y == nil {
+		return
+	}
+	v, low, high := ratio(x.walls, y.walls)
+	r.Ratios = append(r.Ratios, Ratio{Name: fmt.Sprintf("%s: %s / %s", subject, a, b), Value: v, Low: low, High: high, Target: target})
+}

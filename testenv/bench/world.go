@@ -1,0 +1,203 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+)
+
+// The one network of the bench. It is IPv4 alone, which all contenders can do,
+// and without tags, which every kernel can.
+var (
+	subnet  = netip.MustParsePrefix("10.50.0.0/16")
+	gateway = netip.MustParseAddr("10.50.0.1")
+)
+
+const (
+	netName = "web"
+	trunk   = "eth9"
+	// state is on a tmpfs of the bench's own, for us and for every peer alike.
+	state = "/run/bench"
+)
+
+// world is the namespaces, and where the programs are.
+type world struct {
+	bin     string
+	gateway *container // a namespace like any other
+	made    int        // containers so far: each has an id of its own
+}
+
+// newWorld makes this process's namespaces a host with a trunk that has a
+// gateway at its other end.
+func newWorld(bin string) (w *world, err error) {
+	w = new(world)
+	if w.bin, err = filepath.Abs(bin); err != nil {
+		return nil, err
+	}
+	for _, m := range []struct {
+		source, target, kind string
+		flags                uintptr
+	}{
+		{"none", "/", "", unix.MS_REC | unix.MS_PRIVATE},
+		{"tmpfs", "/run", "tmpfs", 0},
+		{"bpf", "/sys/fs/bpf", "bpf", 0},
+	} {
+		if err := unix.Mount(m.source, m.target, m.kind, m.flags, ""); err != nil {
+			return nil, fmt.Errorf("mount %s at %q: %w", m.source, m.target, err)
+		}
+	}
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		return nil, err
+	}
+	if w.gateway, err = w.newContainer(); err != nil {
+		return nil, err
+	}
+	if err := w.plug(); err != nil {
+		return nil, fmt.Errorf("join trunk and gateway: %w", err)
+	}
+	def := &network.Definition{
+		Name: netName, ID: network.NewID(), Driver: network.DriverMacvlan, Parent: trunk, Mode: network.ModeBridge,
+		Subnets: []network.Subnet{{Subnet: subnet, Gateway: gateway}},
+	}
+	return w, errors.Join(def.Validate(), def.Create(filepath.Join(w.root(), "networks.d")))
+}
+
+// root is what lanyard is given for its --root.
+func (w *world) root() string { return filepath.Join(state, "lanyard") }
+
+func (w *world) plug() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	veth := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: trunk}, PeerName: "eth0",
+		PeerNamespace: netlink.NsPid(w.gateway.pid),
+	}
+	if err := errors.Join(netlink.LinkSetUp(lo), netlink.LinkAdd(veth), netlink.LinkSetUp(veth)); err != nil {
+		return err
+	}
+	return w.gateway.within(func(h *netlink.Handle) error {
+		nic, err := h.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		ip := &net.IPNet{IP: gateway.AsSlice(), Mask: net.CIDRMask(subnet.Bits(), 32)}
+		return errors.Join(h.AddrAdd(nic, &netlink.Addr{IPNet: ip}), h.LinkSetUp(nic))
+	})
+}
+
+// A container is a network namespace with lo up, in which one process waits as a
+// runtime's init does while hooks run.
+type container struct {
+	id   string
+	pid  int
+	addr netip.Addr // for contenders that allocate none themselves
+	cmd  *exec.Cmd
+	done func()
+}
+
+func (w *world) newContainer() (*container, error) {
+	cmd := exec.Command("cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	stdin, err := cmd.StdinPipe() // which ends with this process, and cat with it
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start a container's process: %w", err)
+	}
+	w.made++
+	n := w.made % (1 << 15)
+	c := &container{
+		id: fmt.Sprintf("c%d", w.made), pid: cmd.Process.Pid, cmd: cmd, done: func() { stdin.Close() },
+		// The upper half of the subnet: ours and host-local's begin below.
+		addr: netip.AddrFrom4([4]byte{10, 50, byte(128 + n>>8), byte(n)}),
+	}
+	return c, c.within(func(h *netlink.Handle) error {
+		lo, err := h.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return h.LinkSetUp(lo)
+	})
+}
+
+func (w *world) newContainers(n int) (all []*container, err error) {
+	for range n {
+		c, err := w.newContainer()
+		if err != nil {
+			return all, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// path names the namespace.
+func (c *container) path() string { return fmt.Sprintf("/proc/%d/ns/net", c.pid) }
+
+// within gives a netlink handle inside the namespace.
+func (c *container) within(f func(*netlink.Handle) error) error {
+	ns, err := netns.GetFromPath(c.path())
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return f(h)
+}
+
+// end kills the process. The kernel takes the namespace down in the background.
+func (c *container) end() {
+	c.done()
+	c.cmd.Process.Kill()
+	c.cmd.Wait()
+}
+
+func endAll(all []*container) {
+	for _, c := range all {
+		c.end()
+	}
+}
+
+// drain waits until the kernel has taken down the namespaces that ended so far,
+// which holds the RTNL that the next measurement needs. It does so one after the
+// other (netns_wq), so the end of one more tells; a link between it and the host
+// shows when that is gone.
+func (w *world) drain() error {
+	c, err := w.newContainer()
+	if err != nil {
+		return err
+	}
+	defer c.end()
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "drain"}, PeerName: "drain", PeerNamespace: netlink.NsPid(c.pid)}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return err
+	}
+	c.end()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		if _, err := net.InterfaceByName("drain"); err != nil {
+			time.Sleep(50 * time.Millisecond) // what comes after needs no RTNL
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return errors.New("the namespaces of earlier runs are not gone after a minute")
+}
