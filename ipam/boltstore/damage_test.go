@@ -265,6 +265,62 @@ func TestForeignHands(t *testing.T) {
 	}
 }
 
+// TestContradictions are rows that contradict each other in a file that is
+// whole otherwise. Whoever comes upon them says so for all: nobody goes on with
+// the file, and it can be moved aside.
+func TestContradictions(t *testing.T) {
+	one := netip.MustParseAddr("10.32.0.1")
+	next := func(db *boltstore.DB) error {
+		l := lease("new")
+		l.Addr = one
+		_, err := db.Next(context.Background(), poolName, pool12, l)
+		return err
+	}
+	release := func(db *boltstore.DB) error {
+		return db.Release(context.Background(), poolName, lease("0").Owner, 0)
+	}
+	for _, c := range []struct {
+		what, bucket string
+		key          []byte
+		value        string
+		visit        func(*boltstore.DB) error
+	}{
+		{"a lease is missing", "leases", one.AsSlice(), "", release},
+		{"bits are missing", "blocks", one.AsSlice()[:3], "", next},
+		{"a lease is another's", "leases", one.AsSlice(), `{"addr":"10.32.0.2"}`, next},
+		{"a lease is none", "leases", one.AsSlice(), `{`, next},
+		{"counts are none", "state", []byte("counts"), `{`, next},
+		{"an owner of nothing", "owners", []byte(`"0""web50""eth0"xyz`), "x", release},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			path, _, _ := populated(t)
+			db := boltstore.Open(path)
+			var value []byte
+			if c.value != "" {
+				value = []byte(c.value)
+			}
+			if err := boltstore.Forge(t.Context(), db, poolName, c.bucket, c.key, value); err != nil {
+				t.Fatal(err)
+			}
+			mustAudit(t, path)
+			for range 2 {
+				if err := c.visit(db); !errors.Is(err, ipam.ErrCorrupt) {
+					t.Fatalf("got %v", err)
+				}
+			}
+			if _, err := boltstore.Open(path).Count(t.Context(), "six"); !errors.Is(err, ipam.ErrCorrupt) {
+				t.Errorf("another visit: %v", err)
+			}
+			if name, err := db.MoveAside(t.Context()); name == "" || err != nil {
+				t.Fatalf("moved to %q, %v", name, err)
+			}
+			if err := c.visit(db); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // remake is a process that starts anew where it finds damage.
 func remake(db *boltstore.DB, name string) error {
 	err := claimOnce(db, name)

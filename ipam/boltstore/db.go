@@ -41,7 +41,7 @@ type session struct {
 	holds  int
 	closed chan struct{}
 	txid   uint64 // the last one written, 0 if none
-	broken error  // what made bolt unusable
+	broken error  // the damage that was found
 }
 
 // Open names a database file, which is made, with its directory, when it is
@@ -180,15 +180,19 @@ func (db *DB) run(f func(*session) error) (err error) {
 		if r == nil {
 			return
 		}
-		if !db.isDamaged(s.lock, s.file) {
-			panic(r)
+		if now, err := stat(s.file); err == nil {
+			_, err = check(s.file, now.size)
+			if err == nil || errors.Is(err, errLayout) {
+				panic(r)
+			}
 		}
-		s.broken = db.corrupt(fmt.Errorf("%v", r))
+		s.broken = db.condemn(s.lock, s.file, fmt.Errorf("%v", r))
 		err = s.broken
 	}()
 	err = f(s)
 	if cause, found := errors.AsType[damage](err); found {
-		return db.corrupt(cause)
+		s.broken = db.condemn(s.lock, s.file, cause)
+		return s.broken
 	}
 	return err
 }
@@ -233,8 +237,8 @@ func (db *DB) close() error {
 	if s.txid != 0 {
 		// Without a seal the next visit takes longer, and nothing else is lost:
 		// what was written is, and must not be reported as failed.
-		if now, err := stat(s.file, s.txid); err == nil {
-			_ = now.write(s.lock)
+		if now, err := stat(s.file); err == nil {
+			_ = seal{now, s.txid, ""}.write(s.lock)
 		}
 	}
 	return s.bolt.Close()

@@ -39,3 +39,15 @@ func Fill(ctx context.Context, db *DB, name string, in ipam.Pool, n int) error {
 		return nil
 	})
 }
+
+// Forge changes a row of a pool, and the sum with it, as a bug of ours would:
+// without a value it is deleted.
+func Forge(ctx context.Context, db *DB, pool, bucket string, key, value []byte) error {
+	return db.Update(ctx, func(t *Tx) error {
+		b := t.root().table(poolPrefix + pool).table(bucket)
+		if value == nil {
+			return b.delete(key)
+		}
+		return b.put(key, value)
+	})
+}

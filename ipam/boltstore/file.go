@@ -7,10 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/ipam"
 )
 
 // layout is the version of what is in the file. Another one is refused, never
@@ -39,7 +40,6 @@ func options() *bbolt.Options {
 	return &bbolt.Options{
 		NoSync: true, NoGrowSync: true, NoStatistics: true,
 		FreelistType: bbolt.FreelistMapType,
-		Timeout:      time.Second, // our own lock is held: bbolt's is free unless somebody deleted ours
 	}
 }
 
@@ -50,7 +50,10 @@ func (db *DB) openFile(s *session) (err error) {
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
-	asSealed, err := db.trusted(s.lock, s.file)
+	err = db.own(s.file)
+	if err == nil {
+		err = db.trust(s.lock, s.file)
+	}
 	if err != nil {
 		return errors.Join(err, s.file.Close())
 	}
@@ -59,15 +62,17 @@ func (db *DB) openFile(s *session) (err error) {
 	if s.bolt, err = bbolt.Open(db.path, 0o600, o); err != nil {
 		return fmt.Errorf("open database %q: %w", db.path, err)
 	}
-	var txid uint64
-	if err := s.bolt.View(func(tx *bbolt.Tx) error {
-		txid = uint64(tx.ID())
-		return checkLayout(tx)
-	}); err != nil {
+	if err := s.bolt.View(checkLayout); err != nil {
 		return errors.Join(fmt.Errorf("database %q: %w", db.path, err), s.bolt.Close())
 	}
-	if !asSealed {
-		s.txid = txid // seal it: once read through is enough
+	return nil
+}
+
+// own takes bbolt's lock, before anything is read: our own keeps nobody out
+// where somebody has deleted the lock file in the middle of a visit.
+func (db *DB) own(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("lock database %q: another process has it open, although nobody has its lock file: was %q deleted? Try again: %w", db.path, db.path+".lock", err)
 	}
 	return nil
 }
@@ -144,11 +149,14 @@ func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
 		return "", fmt.Errorf("open database: %w", err)
 	}
 	defer f.Close()
-	if !db.isDamaged(lock, f) {
+	if err := db.own(f); err != nil {
+		return "", err
+	}
+	if !errors.Is(db.trust(lock, f), ipam.ErrCorrupt) {
 		return "", nil
 	}
 	name = db.path + ".corrupt-" + db.now().UTC().Format("20060102T150405.000000000")
-	if err := errors.Join(seal{}.write(lock), os.Rename(db.path, name)); err != nil {
+	if err := os.Rename(db.path, name); err != nil {
 		return "", fmt.Errorf("move the damaged database aside: %w", err)
 	}
 	return name, nil

@@ -27,6 +27,7 @@ var roles = map[string]func(db *boltstore.DB, name string) error{
 	"hog":    hog,
 	"once":   claimOnce,
 	"remake": remake,
+	"full":   func(db *boltstore.DB, fresh string) error { return fullDisk(db, os.Getenv(envPath), fresh) },
 }
 
 func TestMain(m *testing.M) {

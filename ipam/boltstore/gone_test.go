@@ -1,0 +1,75 @@
+package boltstore_test
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boltstore"
+)
+
+// TestDeletedMeanwhile: what a visit writes to a file that somebody deletes in
+// the middle of it is lost, as if it had been deleted a moment later. The new
+// one is as good as any, and the last visit to the old one has no part in it.
+func TestDeletedMeanwhile(t *testing.T) {
+	for what, files := range map[string][]string{"database": {""}, "both": {"", ".lock"}} {
+		t.Run(what, func(t *testing.T) {
+			db, path := tempDB(t)
+			other := boltstore.Open(path)
+			for i := range 3 {
+				mustNext(t, db, string(rune('a'+i)))
+			}
+			if err := db.Hold(t.Context(), func() error {
+				for _, suffix := range files {
+					if err := os.Remove(path + suffix); err != nil {
+						return err
+					}
+				}
+				mustNext(t, db, "d")
+				if len(files) == 2 { // nothing keeps another out of a new one
+					mustNext(t, other, "x")
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			mustNext(t, other, "y")
+			mustNext(t, db, "z")
+			mustAudit(t, path)
+			if n := len(mustLeases(t, db)); n != 1+len(files) {
+				t.Errorf("%d leases", n)
+			}
+		})
+	}
+}
+
+// TestLockDeletedMeanwhile: nobody reads a file that another is writing, or
+// takes it for damaged and moves it aside.
+func TestLockDeletedMeanwhile(t *testing.T) {
+	db, path := tempDB(t)
+	other := boltstore.Open(path)
+	if err := db.Hold(t.Context(), func() error {
+		mustNext(t, db, "a")
+		if err := os.Remove(path + ".lock"); err != nil {
+			return err
+		}
+		_, err := other.Next(t.Context(), poolName, pool12, lease("b"))
+		_, moved := other.MoveAside(t.Context())
+		for _, err := range []error{err, moved} {
+			if err == nil || errors.Is(err, ipam.ErrCorrupt) || !strings.Contains(err.Error(), path+".lock") {
+				t.Errorf("got %v", err)
+			}
+		}
+		mustNext(t, db, "c")
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	mustNext(t, other, "d")
+	mustAudit(t, path)
+	if n := len(mustLeases(t, db)); n != 3 {
+		t.Errorf("%d leases", n)
+	}
+}
