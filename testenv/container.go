@@ -19,7 +19,7 @@ type Container struct {
 	Pid int
 
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
 }
 
 // NewContainer starts a process in a new network namespace with lo up. The
@@ -31,6 +31,13 @@ func NewContainer(tb testing.TB) *Container {
 	if err := c.cmd.Start(); err != nil {
 		tb.Fatalf("start a container's process (root is needed): %v", err)
 	}
+	c.hold(tb)
+	tb.Cleanup(c.stop)
+	return c
+}
+
+func (c *Container) hold(tb testing.TB) {
+	tb.Helper()
 	c.Pid = c.cmd.Process.Pid
 	file, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", c.Pid))
 	if err != nil {
@@ -38,8 +45,6 @@ func NewContainer(tb testing.TB) *Container {
 		tb.Fatal(err)
 	}
 	c.Namespace = holdNamespace(tb, fmt.Sprintf("container %d", c.Pid), file)
-	tb.Cleanup(c.stop)
-	return c
 }
 
 // JoinNamespace starts a process in a namespace that is there, as the second
@@ -63,11 +68,15 @@ func (n *Namespace) Pin(tb testing.TB) {
 	tb.Cleanup(func() { must(tb, unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
-// newProcess prepares cat, which waits for the end of its input; that comes even
-// if this process is killed: nothing is left behind in any case.
-func newProcess(tb testing.TB) *Container {
+// newProcess prepares cat, or what ends in it, which waits for the end of its
+// input; that comes even if this process is killed: nothing is left behind in any
+// case.
+func newProcess(tb testing.TB, args ...string) *Container {
 	tb.Helper()
-	c := &Container{cmd: exec.Command("cat")}
+	if len(args) == 0 {
+		args = []string{"cat"}
+	}
+	c := &Container{cmd: exec.Command(args[0], args[1:]...)}
 	var err error
 	c.stdin, err = c.cmd.StdinPipe()
 	must(tb, err)
