@@ -73,6 +73,8 @@ func (l *line) values() []string {
 		return modes()
 	case "verify":
 		return []string{"off", "warn", "strict"}
+	case "brokered":
+		return []string{string(network.BrokeredGuarded), string(network.BrokeredDirect)}
 	case "option":
 		words := []string{}
 		for _, key := range dockerKeys {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -27,6 +28,10 @@ func (e env) networkCreate() *cli.Command {
     lanyard network create -d macvlan --subnet 192.168.50.0/24 \
       -o parent=eth0.50 -o macvlan_mode=bridge web50
 
+  Alice, and the members of net, may attach rootless containers:
+    lanyard network create lab70 --parent eth0.70 --subnet 192.168.70.0/24 \
+      --allow-user alice --allow-group net --max-per-user 4
+
 Without --gateway, each subnet's first usable address is taken for it. Gateways,
 ranges and aux addresses go to the subnet that holds them.`,
 		Flags:  createFlags(),
@@ -50,6 +55,10 @@ func createFlags() []cli.Flag {
 		&cli.StringFlag{Name: "deadline", Usage: "`TIME` how long a silent gateway is waited for (default: 1s)"},
 		&cli.StringFlag{Name: "conflict-window", Usage: "`TIME` how long others have to object to an address (default: two round trips)"},
 		&cli.StringFlag{Name: "quarantine", Value: "30s", Usage: "`TIME` how long a released address is kept from others (default: 30s)"},
+		&cli.StringSliceFlag{Name: "allow-user", Usage: "`USER` whose rootless containers may attach, by name or number (default: nobody's)"},
+		&cli.StringSliceFlag{Name: "allow-group", Usage: "`GROUP` whose members' rootless containers may attach"},
+		&cli.StringFlag{Name: "max-per-user", Usage: "`NUMBER` of attachments that such a user may have (default: 8)"},
+		&cli.StringFlag{Name: "brokered", Usage: "`HOW` rootless containers attach: guarded, or direct for users trusted with the LAN (default: guarded)"},
 		&cli.StringFlag{Name: "driver", Aliases: []string{"d"}, Usage: "`DRIVER` macvlan, which is the only one"},
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"o", "opt"}, KeepSpace: true,
 			Usage: "`KEY=VALUE` docker's spelling of parent, macvlan_mode and com.docker.network.driver.mtu"},
@@ -109,6 +118,9 @@ func define(c *cli.Context) (*network.Definition, error) {
 			return nil, err
 		}
 	}
+	if err := allow(c, def); err != nil {
+		return nil, err
+	}
 	if def.Subnets, err = readSubnets(c, def.Internal); err != nil {
 		return nil, err
 	}
@@ -122,6 +134,18 @@ func duration(c *cli.Context, flag string, into *network.Duration) error {
 	}
 	if err := into.UnmarshalText([]byte(v)); err != nil {
 		return usagef("--%s %q is not a time: write it as 500ms or 1.5s", flag, v)
+	}
+	return nil
+}
+
+// allow reads who may attach without privilege.
+func allow(c *cli.Context, def *network.Definition) (err error) {
+	def.AllowUsers, def.AllowGroups = c.StringSlice("allow-user"), c.StringSlice("allow-group")
+	def.Brokered = network.Brokered(c.String("brokered"))
+	if n := c.String("max-per-user"); n != "" {
+		if def.MaxPerUser, err = strconv.Atoi(n); err != nil || def.MaxPerUser <= 0 {
+			return usagef("--max-per-user %q is not a number from 1 on", n)
+		}
 	}
 	return nil
 }

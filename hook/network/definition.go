@@ -64,9 +64,17 @@ type Definition struct {
 	// ConflictWindow is how long a rival has to object to an address.
 	ConflictWindow Duration `json:"conflict-window,omitzero"`
 	// Quarantine keeps a released address from other owners for this long.
-	Quarantine Duration          `json:"quarantine,omitzero"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Created    time.Time         `json:"created,omitzero"`
+	Quarantine Duration `json:"quarantine,omitzero"`
+	// AllowUsers and AllowGroups name who may attach rootless containers through
+	// the broker; nobody but root where both are empty.
+	AllowUsers  []string `json:"allow-user,omitempty"`
+	AllowGroups []string `json:"allow-group,omitempty"`
+	// MaxPerUser bounds each such user's attachments; PerUser has the default.
+	MaxPerUser int `json:"max-per-user,omitzero"`
+	// Brokered is empty for BrokeredGuarded; BrokeredMode has the default.
+	Brokered Brokered          `json:"brokered,omitzero"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Created  time.Time         `json:"created,omitzero"`
 }
 
 // Subnet is one block of addresses on the network.

@@ -21,6 +21,7 @@ func whole() *Definition {
 		}},
 		Internal: true, MTU: 1400, Verify: VerifyStrict,
 		Deadline: Duration(1500 * time.Millisecond), ConflictWindow: Duration(20 * time.Millisecond), Quarantine: Duration(30 * time.Second),
+		AllowUsers: []string{"root"}, AllowGroups: []string{"1000"}, MaxPerUser: 3, Brokered: BrokeredDirect,
 		Labels: map[string]string{"site": "north"}, Created: time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC),
 	}
 }
@@ -57,6 +58,11 @@ func TestValidate(t *testing.T) {
 		{"parent: is missing", func(d *Definition) { d.Parent = "" }},
 		{`parent: "enp0s31f6abc.4000" has 17 bytes: Linux allows 15`, func(d *Definition) { d.Parent = "enp0s31f6abc.4000" }},
 		{"parent: ", func(d *Definition) { d.Parent = "a/b" }},
+		{`allow-user[1]: "-x"`, func(d *Definition) { d.AllowUsers = []string{"alice", "-x"} }},
+		{`allow-user[0]: ""`, func(d *Definition) { d.AllowUsers = []string{""} }},
+		{`allow-group[0]: "4294967295"`, func(d *Definition) { d.AllowGroups = []string{"4294967295"} }},
+		{"max-per-user: -1", func(d *Definition) { d.MaxPerUser = -1 }},
+		{`brokered: "gaurded" is not one of guarded, direct; did you mean "guarded"?`, func(d *Definition) { d.Brokered = "gaurded" }},
 		{"parent: ", func(d *Definition) { d.Parent = "eth%d" }},
 		{`mode: "brigde" is not one of bridge, private, vepa, passthru; did you mean "bridge"?`, func(d *Definition) { d.Mode = "brigde" }},
 		{"verify: ", func(d *Definition) { d.Verify = "strickt" }},
