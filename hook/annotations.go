@@ -24,6 +24,9 @@ var keys = []string{
 	prefix + "interface", prefix + "mtu", prefix + "verify",
 }
 
+// Below 68 bytes IPv4 does not run (RFC 791 §3.2); above 65535 nothing does.
+const minMTU, maxMTU = 68, 65535
+
 // Parse decodes what a container asks for. A state without an annotation of
 // ours asks for nothing: ok is false. An unknown io.lanyard. key is an error: a
 // typo must not start a container off the network. Keys that are only nearly
@@ -131,9 +134,8 @@ func (w *Want) mac(v string) error {
 }
 
 func (w *Want) mtu(v string) (err error) {
-	// 68 is the least that IPv4 runs on (RFC 791).
-	if w.MTU, err = strconv.Atoi(v); err != nil || w.MTU < 68 || w.MTU > 65535 {
-		return fmt.Errorf("%q is not an MTU: use a number of bytes from 68 to 65535", v)
+	if w.MTU, err = strconv.Atoi(v); err != nil || w.MTU < minMTU || w.MTU > maxMTU {
+		return fmt.Errorf("%q is not an MTU: use a number of bytes from %d to %d", v, minMTU, maxMTU)
 	}
 	return nil
 }

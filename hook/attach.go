@@ -24,6 +24,8 @@ type attempt struct {
 	r    Request
 	want Want
 	ns   *link.Netns
+	// caller is who asked, where that was not root.
+	caller *Caller
 
 	subnets []network.Subnet // one of each family; rec.Addrs is in the same order
 	links   []string         // names that the namespace had before

@@ -80,10 +80,19 @@ func (t *attempt) owner() ipam.Owner {
 	return ipam.Owner{Attachment: t.rec.ID.String(), Network: t.rec.Network, Interface: t.rec.Interface}
 }
 
+// leaseName is what a lease is found again by after a restart. A caller chooses
+// its own name freely: with its uid before it, it is no other's.
+func (t *attempt) leaseName() string {
+	if t.caller == nil || t.r.Name == "" {
+		return t.r.Name
+	}
+	return fmt.Sprintf("uid %d: %s", t.caller.UID, t.r.Name)
+}
+
 // claimIn takes one address: the one asked for, or the next.
 func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, error) {
 	name, p := poolName(t.def, s), poolOf(s)
-	l := ipam.Lease{Owner: t.owner(), Name: t.r.Name, MAC: t.want.MAC.String()}
+	l := ipam.Lease{Owner: t.owner(), Name: t.leaseName(), MAC: t.want.MAC.String()}
 	for _, a := range t.want.Addrs {
 		if !s.Subnet.Contains(a) {
 			continue
@@ -95,7 +104,11 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 		if t.want.MAC.IsZero() {
 			l.MAC = verify.MACOf(ipam.MAC(a)).String()
 		}
-		return a, t.Leases.Claim(ctx, name, l)
+		err := t.Leases.Claim(ctx, name, l)
+		if t.caller != nil && errors.Is(err, ipam.ErrTaken) {
+			err = fmt.Errorf("address %s is taken: ask for another, or for none", a) // whose it is, is not the caller's to know
+		}
+		return a, err
 	}
 	return t.Leases.Next(ctx, name, p, l)
 }

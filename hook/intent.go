@@ -26,8 +26,17 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for swept := false; ; {
 		other, err := t.intend(ctx, id, self)
+		if errors.Is(err, errQuota) && !swept {
+			// Some of them may be of containers that are gone. Others' are none
+			// of this caller's business, nor is the time that they take.
+			if _, serr := t.sweep(ctx, func(a *Attachment) bool { return a.Owner == t.caller.UID }); serr != nil {
+				return errors.Join(err, serr)
+			}
+			swept = true
+			continue
+		}
 		if err != nil || other == nil {
 			return err
 		}
@@ -106,6 +115,9 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 	if err := t.mayEnter(tx); err != nil {
 		return nil, err
 	}
+	if err := t.caller.quota(tx, t.def); err != nil {
+		return nil, err
+	}
 	t.rec = t.intent(id, self, here)
 	return nil, put(tx, &t.rec)
 }
@@ -149,6 +161,9 @@ func joinPrefixes(ps []netip.Prefix) string {
 // join adds the container to those that hold the attachment.
 func (t *attempt) join(tx Tx, a Attachment) error {
 	a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool { return c.ID == t.r.Container })
+	if t.caller != nil && len(a.Containers) >= maxSharers {
+		return fmt.Errorf("%d containers share its interface %q already", len(a.Containers), a.Interface)
+	}
 	a.Containers = append(a.Containers, t.container())
 	t.rec, t.joined = a, true
 	return put(tx, &t.rec)
@@ -184,6 +199,7 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
+		Owner:      t.caller.user(),
 	}
 	for _, s := range t.subnets {
 		rec.Pools = append(rec.Pools, poolName(t.def, s))

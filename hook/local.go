@@ -48,13 +48,19 @@ func (l *Local) Attach(ctx context.Context, r Request) (got []Attachment, err er
 		return nil, fmt.Errorf("container %q: %w", r.Container, err)
 	}
 	defer ns.Close()
+	return l.attachAll(ctx, r, ns, nil)
+}
+
+// attachAll gives the namespace every interface that is wanted, for root or for
+// a caller.
+func (l *Local) attachAll(ctx context.Context, r Request, ns *link.Netns, by *Caller) (got []Attachment, err error) {
 	id, err := netnsOf(ns)
 	if err != nil {
 		return nil, err
 	}
 	var fresh []Attachment
 	for _, w := range r.Wants {
-		a, isNew, err := l.attach(ctx, r, w, ns, id)
+		a, isNew, err := l.attach(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by}, id)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, fresh...))
 		}
@@ -71,12 +77,16 @@ func netnsOf(ns *link.Netns) (Netns, error) {
 }
 
 // attach gives the namespace one interface, or finds the one that it has.
-func (l *Local) attach(ctx context.Context, r Request, w Want, ns *link.Netns, id Netns) (rec Attachment, fresh bool, err error) {
-	def, err := network.Load(l.Networks, w.Network)
-	if err != nil {
+func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment, fresh bool, err error) {
+	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
+		if t.caller != nil {
+			err = refuse("%w", err)
+		}
 		return rec, false, err
 	}
-	t := &attempt{Local: l, def: def, want: w, ns: ns, r: r}
+	if err := t.caller.admit(t.def, t.want); err != nil {
+		return rec, false, err
+	}
 	if err := t.prepare(); err != nil {
 		return rec, false, err
 	}

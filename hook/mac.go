@@ -50,6 +50,9 @@ func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
 	}
 	for _, a := range holders {
 		if a.ID != t.rec.ID {
+			if t.caller != nil {
+				return fmt.Errorf("MAC %s is in use on trunk %q: ask for another address", mac, t.parent.Trunk)
+			}
 			return fmt.Errorf("MAC %s is in use on trunk %q by %s: ask for another io.lanyard.mac", mac, t.parent.Trunk, users([]Attachment{a}))
 		}
 	}

@@ -14,6 +14,11 @@ import (
 // exited: an engine that keeps a container's id over a restart calls poststop
 // for the old run after the new one was attached.
 func (l *Local) Detach(ctx context.Context, containerID string) error {
+	return l.detach(ctx, containerID, func(*Attachment) bool { return true })
+}
+
+// detach drops the container's references to those attachments that mine picks.
+func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attachment) bool) error {
 	var dead []Attachment
 	err := l.DB.Update(ctx, func(tx Tx) error {
 		held, err := find(tx, bucketContainers, containerID)
@@ -21,6 +26,9 @@ func (l *Local) Detach(ctx context.Context, containerID string) error {
 			return err
 		}
 		for _, a := range held {
+			if !mine(&a) {
+				continue
+			}
 			a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool {
 				return c.ID == containerID && !link.Alive(c.Process)
 			})
@@ -46,7 +54,11 @@ func (l *Local) Detach(ctx context.Context, containerID string) error {
 // Sweep takes back what crashed hooks and vanished containers left, and
 // returns what it took. The records are read first and the living looked at
 // second: what is attached in between is not in the list.
-func (l *Local) Sweep(ctx context.Context) (swept []Attachment, err error) {
+func (l *Local) Sweep(ctx context.Context) ([]Attachment, error) {
+	return l.sweep(ctx, func(*Attachment) bool { return true })
+}
+
+func (l *Local) sweep(ctx context.Context, which func(*Attachment) bool) (swept []Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
@@ -56,7 +68,7 @@ func (l *Local) Sweep(ctx context.Context) (swept []Attachment, err error) {
 		return nil, err
 	}
 	for _, a := range recs {
-		if l.live(&a, boot) {
+		if !which(&a) || l.live(&a, boot) {
 			continue
 		}
 		if derr := l.drop(ctx, a); derr != nil {
