@@ -136,12 +136,12 @@ func attach(ctx context.Context, o options, stdin io.Reader) error {
 	if err != nil || !ours {
 		return err
 	}
-	l, err := wiring.Open(o.paths)
+	a, done, err := wiring.Attacher(o.paths)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	_, err = l.Attach(ctx, req)
+	defer done()
+	_, err = a.Attach(ctx, req)
 	return err
 }
 
@@ -153,10 +153,10 @@ func detach(ctx context.Context, o options, stdin io.Reader) error {
 	if !hook.Ours(state) {
 		return nil
 	}
-	l, err := wiring.Open(o.paths)
+	a, done, err := wiring.Attacher(o.paths)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	return l.Detach(ctx, state.ID)
+	defer done()
+	return a.Detach(ctx, state.ID)
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
 )
 
 func main() {
@@ -122,19 +123,13 @@ func paths(c *cli.Context) wiring.Paths {
 
 // open opens the parts for a command that needs privilege.
 func open(c *cli.Context) (*wiring.Lanyard, error) {
-	if !netAdmin() {
-		return nil, fmt.Errorf("%q needs CAP_NET_ADMIN: run it as root", c.Command.HelpName)
+	l, err := wiring.Open(paths(c))
+	if errors.Is(err, hook.ErrUnprivileged) {
+		return nil, unprivileged(c)
 	}
-	return wiring.Open(paths(c))
+	return l, err
 }
 
-// netAdmin reports whether the process has CAP_NET_ADMIN. Where the kernel does
-// not say, what is tried will.
-func netAdmin() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return true
-	}
-	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
+func unprivileged(c *cli.Context) error {
+	return fmt.Errorf("%q needs CAP_NET_ADMIN: run it as root", c.Command.HelpName)
 }

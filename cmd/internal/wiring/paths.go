@@ -11,13 +11,17 @@ type Paths struct {
 	Networks string // definitions, one JSON file each; the administrator's
 	Run      string // database and locks; gone after a boot, as all containers are
 	BPF      string // pins, on a bpffs
+	Socket   string // the broker's
 }
 
 const bpffs = "/sys/fs/bpf"
 
 // DefaultPaths are those of an installed system.
 func DefaultPaths() Paths {
-	return Paths{Networks: "/etc/lanyard/networks.d", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard")}
+	return Paths{
+		Networks: "/etc/lanyard/networks.d", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard"),
+		Socket: "/run/lanyard/lanyard.sock",
+	}
 }
 
 // PathsUnder keeps everything below one directory, apart from an installed
@@ -32,5 +36,6 @@ func PathsUnder(root string) Paths {
 		Networks: filepath.Join(root, "networks.d"),
 		Run:      filepath.Join(root, "run"),
 		BPF:      filepath.Join(bpffs, "lanyard-"+hex.EncodeToString(sum[:6])),
+		Socket:   filepath.Join(root, "run", "lanyard.sock"),
 	}
 }

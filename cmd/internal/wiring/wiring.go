@@ -5,6 +5,7 @@ package wiring
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/verify"
@@ -26,9 +28,16 @@ type Lanyard struct {
 	datapath *bpf.Datapath
 }
 
-// Open opens the calling thread's network namespace as the host. It makes
-// nothing on disk yet.
+// Open opens the calling thread's network namespace as the host, if the process
+// may change it: hook.ErrUnprivileged if not. It makes nothing on disk yet.
 func Open(p Paths) (*Lanyard, error) {
+	may, err := link.Privileged()
+	if err != nil {
+		return nil, err
+	}
+	if !may {
+		return nil, hook.ErrUnprivileged
+	}
 	host, err := link.OpenHost(filepath.Join(p.Run, "locks"))
 	if err != nil {
 		return nil, err
@@ -47,6 +56,19 @@ func Open(p Paths) (*Lanyard, error) {
 		},
 		datapath: datapath,
 	}, nil
+}
+
+// Attacher opens what attaches: in process, or where the process has no
+// privilege, through the broker. The caller closes it.
+func Attacher(p Paths) (hook.Attacher, func() error, error) {
+	l, err := Open(p)
+	if errors.Is(err, hook.ErrUnprivileged) {
+		return broker.Client{Socket: p.Socket}, func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return l, l.Close, nil
 }
 
 // Close lets go of everything that Open and later calls opened.

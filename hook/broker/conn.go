@@ -1,0 +1,48 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// Network is SOCK_SEQPACKET in the words of package net.
+const network = "unixpacket"
+
+// errTooLong is returned for a message that is longer than any should be.
+var errTooLong = fmt.Errorf("message is over %d bytes", maxMessage)
+
+// receive reads one message. There is no buffer for control data: descriptors
+// that are sent along are dropped by the kernel.
+func receive(c *net.UnixConn) ([]byte, error) {
+	b := make([]byte, maxMessage)
+	n, _, flags, _, err := c.ReadMsgUnix(b, nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case flags&unix.MSG_TRUNC != 0:
+		return nil, errTooLong
+	case n == 0:
+		return nil, io.EOF // an empty message looks the same
+	}
+	return b[:n], nil
+}
+
+func send(c *net.UnixConn, message any) error {
+	b, err := json.Marshal(message)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxMessage {
+		return errTooLong
+	}
+	n, err := c.Write(b)
+	if err == nil && n < len(b) {
+		err = errors.New("a message was cut short")
+	}
+	return err
+}

@@ -1,0 +1,52 @@
+package broker
+
+import (
+	"sync"
+	"time"
+)
+
+// What is kept for "lanyard why". Anybody can fail as often as they like: the
+// oldest users and failures go.
+const (
+	maxUsers    = 256
+	maxFailures = 16
+	maxText     = 1000 // bytes of a failure
+)
+
+// failures are the last answers to each user that were no success.
+type failures struct {
+	mu    sync.Mutex
+	by    map[uint32][]Failure
+	order []uint32 // users, the one who failed last at the end
+}
+
+func (f *failures) add(uid uint32, container, text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by == nil {
+		f.by = map[uint32][]Failure{}
+	}
+	list := append(f.by[uid], Failure{At: time.Now().UTC(), Container: cut(container), Error: cut(text)})
+	if len(list) > maxFailures {
+		list = append([]Failure{}, list[len(list)-maxFailures:]...)
+	}
+	f.by[uid] = list
+	for i, u := range f.order {
+		if u == uid {
+			f.order = append(f.order[:i], f.order[i+1:]...)
+			break
+		}
+	}
+	if f.order = append(f.order, uid); len(f.order) > maxUsers {
+		delete(f.by, f.order[0])
+		f.order = f.order[1:]
+	}
+}
+
+func (f *failures) of(uid uint32) []Failure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]Failure(nil), f.by[uid]...)
+}
+
+func cut(s string) string { return s[:min(len(s), maxText)] }

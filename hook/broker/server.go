@@ -1,0 +1,174 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook"
+)
+
+const (
+	// readTime is how long a caller may take to send its request, and to take
+	// the answer: both fit into a socket's buffer.
+	readTime = 2 * time.Second
+	// workTime bounds one request, waiting for its turn included. A hook gives
+	// up after ten seconds unless told otherwise.
+	workTime = 30 * time.Second
+	// noFiles is how long accepting pauses where the host or the process has no
+	// descriptors left.
+	noFiles = 50 * time.Millisecond
+)
+
+// Server attaches for whoever connects and may have it.
+type Server struct {
+	Local *hook.Local
+	Log   *slog.Logger // the full reason of every refusal
+
+	turns    turns
+	failures failures
+	work     sync.WaitGroup
+}
+
+// Serve answers callers until ctx ends. Then it takes no new ones, finishes what
+// is under way, and returns nil.
+func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	refuseRights(raw)
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for {
+		c, err := l.AcceptUnix()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				c.Close()
+			}
+			s.work.Wait()
+			return nil
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			s.Log.Error("cannot take callers", "err", err)
+			<-time.After(noFiles)
+		case errors.Is(err, unix.ECONNABORTED):
+		case err != nil:
+			s.work.Wait()
+			return fmt.Errorf("take callers: %w", err)
+		default:
+			s.admit(context.WithoutCancel(ctx), c)
+		}
+	}
+}
+
+// admit counts the caller in and answers it on the side. Who is one too many is
+// told so without being heard: accepting must never wait for a caller.
+func (s *Server) admit(ctx context.Context, c *net.UnixConn) {
+	caller, pid, err := peerOf(c)
+	if err != nil {
+		s.Log.Debug("turned a caller away", "err", err)
+		c.Close()
+		return
+	}
+	v, err := s.turns.join(caller.UID, c)
+	if err != nil {
+		s.Log.Debug("turned a caller away", "uid", caller.UID, "pid", pid, "err", err)
+		// A fresh socket has room for this, whether or not anybody reads.
+		_ = c.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		_ = send(c, reply{Version: version, Error: err.Error()})
+		c.Close()
+		return
+	}
+	s.work.Go(func() {
+		defer s.turns.leave(v)
+		defer c.Close()
+		s.answer(ctx, c, v, caller, pid)
+	})
+}
+
+func (s *Server) answer(ctx context.Context, c *net.UnixConn, v *visit, caller hook.Caller, pid int32) {
+	log := s.Log.With("uid", caller.UID, "pid", pid)
+	if raw, err := c.SyscallConn(); err == nil {
+		refuseRights(raw)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, workTime, fmt.Errorf("not done after %s", workTime))
+	defer cancel()
+	_ = c.SetReadDeadline(time.Now().Add(readTime))
+	b, err := receive(c)
+	s.turns.heard(v)
+	if err != nil && !errors.Is(err, errTooLong) {
+		log.Debug("a caller asked for nothing", "err", err)
+		return
+	}
+	var m *request
+	if err == nil {
+		m, err = decode(b)
+	}
+	var r reply
+	if err == nil {
+		log = log.With("verb", m.Verb, "container", m.Container)
+		r, err = s.do(ctx, log, v, caller, m)
+	}
+	r.Version = version
+	if err != nil {
+		r = reply{Version: version, Error: s.told(log, err)}
+		container := ""
+		if m != nil {
+			container = m.Container
+		}
+		s.failures.add(caller.UID, container, r.Error)
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(readTime))
+	if err := send(c, r); err != nil {
+		log.Warn("the caller did not wait for the answer", "err", err)
+	}
+}
+
+func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook.Caller, m *request) (r reply, err error) {
+	if m.Verb == verbWhy {
+		r.Failures = s.failures.of(caller.UID)
+		return r, nil
+	}
+	done, err := v.turn(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer done()
+	if m.Verb == verbDetach {
+		if err = s.Local.DetachFor(ctx, caller, m.Container); err == nil {
+			log.Info("detached")
+		}
+		return r, err
+	}
+	got, err := s.Local.AttachFor(ctx, caller, m.request())
+	for _, a := range got {
+		log.Info("attached", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "mac", a.MAC, "verdict", a.Verdict.Code, "attachment", a.ID)
+		r.Attachments = append(r.Attachments, grantedOf(a))
+	}
+	return r, err
+}
+
+// told logs why a request failed and gives what its caller is told. Every
+// refusal reads the same, or it would tell which networks, processes and
+// namespaces of others there are; its number leads the administrator to the
+// reason.
+func (s *Server) told(log *slog.Logger, err error) string {
+	if !errors.Is(err, hook.ErrRefused) {
+		log.Warn("failed", "err", err)
+		return err.Error()
+	}
+	var b [4]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	number := hex.EncodeToString(b[:])
+	log.Warn("refused", "number", number, "err", err)
+	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own (the administrator finds the reason as %s in the broker's log)", number)
+}

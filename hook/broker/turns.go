@@ -1,0 +1,125 @@
+package broker
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"io"
+	"sync"
+)
+
+// How many requests of one user are worked on at a time, and how many more
+// connections a user may have. Who starts a hundred containers at once gets
+// them all; who wants to keep the broker from others holds up nobody else.
+const (
+	perUser = 4
+	waiting = 128
+)
+
+// maxConns bounds all connections: well below what a process may have open.
+const maxConns = 512
+
+// Errors that callers are turned away with.
+var (
+	errBusy = errors.New("you have too many requests under way: try again when some are done")
+	errFull = errors.New("the broker has too many callers: try again")
+)
+
+// turns counts connections and hands out turns, per user.
+type turns struct {
+	mu     sync.Mutex
+	conns  int
+	users  map[uint32]*user
+	silent list.List // of *visit: those that have not asked for anything yet, the oldest first
+}
+
+type user struct {
+	conns int
+	slots chan struct{}
+}
+
+// A visit is one connection.
+type visit struct {
+	*user
+	uid    uint32
+	conn   io.Closer
+	silent *list.Element // nil once it was heard, or sent away
+	gone   bool          // sent away, and counted no more
+}
+
+// join counts a connection in. A user has some 65,536 subordinate uids to come
+// as, which no bound per user holds: where there is no room, whoever has
+// been silent the longest goes. A hook asks at once and never waits in that
+// line.
+func (t *turns) join(uid uint32, conn io.Closer) (*visit, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u := t.users[uid]
+	if u == nil {
+		u = &user{slots: make(chan struct{}, perUser)}
+	}
+	if u.conns >= perUser+waiting {
+		return nil, errBusy
+	}
+	if t.conns >= maxConns && !t.sendAway() {
+		return nil, errFull
+	}
+	if t.users == nil {
+		t.users = map[uint32]*user{}
+	}
+	t.users[uid] = u
+	u.conns++
+	t.conns++
+	v := &visit{user: u, uid: uid, conn: conn}
+	v.silent = t.silent.PushBack(v)
+	return v, nil
+}
+
+func (t *turns) sendAway() bool {
+	oldest := t.silent.Front()
+	if oldest == nil {
+		return false
+	}
+	v := t.silent.Remove(oldest).(*visit)
+	v.silent, v.gone = nil, true
+	v.conn.Close()
+	t.uncount(v)
+	return true
+}
+
+func (t *turns) uncount(v *visit) {
+	t.conns--
+	if v.conns--; v.conns == 0 {
+		delete(t.users, v.uid)
+	}
+}
+
+// heard is called once the visitor has asked for something.
+func (t *turns) heard(v *visit) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if v.silent != nil {
+		t.silent.Remove(v.silent)
+		v.silent = nil
+	}
+}
+
+// leave counts a connection out.
+func (t *turns) leave(v *visit) {
+	t.heard(v)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !v.gone {
+		t.uncount(v)
+	}
+}
+
+// turn waits for the user's turn, which ends with done.
+func (u *user) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case u.slots <- struct{}{}:
+		return func() { <-u.slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
