@@ -48,7 +48,25 @@ func (l *Local) withDB(ctx context.Context, f func() error) error {
 // networks, in whichever namespace, and the addresses that they have there. The
 // datapath's maps, which outlive the database's file, say which attachment each
 // was. After a boot there is nothing, and this costs a look into /proc.
+//
+// Many may find a new database at once, and whoever is not the first must not
+// adopt what the first has attached by then: others wait meanwhile.
 func (l *Local) adopt(ctx context.Context) error {
+	l.adopting.Lock()
+	defer l.adopting.Unlock()
+	return l.DB.Hold(ctx, func() error {
+		ready := false
+		if err := l.DB.View(ctx, func(tx Tx) error {
+			_, ready = tx.Get(bucketMeta, keyReady)
+			return nil
+		}); err != nil || ready {
+			return err
+		}
+		return l.adoptAll(ctx)
+	})
+}
+
+func (l *Local) adoptAll(ctx context.Context) error {
 	defs, _ := network.LoadAll(l.Networks)
 	watched, err := l.Datapath.Endpoints()
 	if err != nil {
@@ -64,15 +82,13 @@ func (l *Local) adopt(ctx context.Context) error {
 		return err
 	}
 	l.forgetDead(watched, found)
-	return l.DB.Hold(ctx, func() error {
-		for i := range found {
-			if err := l.adoptOne(ctx, &found[i]); err != nil {
-				return fmt.Errorf("adopt %s on network %q: %w", found[i].MAC, found[i].Network, err)
-			}
+	for i := range found {
+		if err := l.adoptOne(ctx, &found[i]); err != nil {
+			return fmt.Errorf("adopt %s on network %q: %w", found[i].MAC, found[i].Network, err)
 		}
-		return l.DB.Update(ctx, func(tx Tx) error {
-			return tx.Put(bucketMeta, keyReady, []byte(time.Now().UTC().Format(time.RFC3339)))
-		})
+	}
+	return l.DB.Update(ctx, func(tx Tx) error {
+		return tx.Put(bucketMeta, keyReady, []byte(time.Now().UTC().Format(time.RFC3339)))
 	})
 }
 

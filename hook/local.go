@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/link"
@@ -27,6 +28,8 @@ type Local struct {
 	Datapath verify.Datapath
 	Probers  Probers
 	Log      *slog.Logger // what an operator should know and no caller waits for
+
+	adopting sync.Mutex
 }
 
 // Probers opens probers, each with what announces addresses, on an interface

@@ -30,7 +30,7 @@ type Namespace struct {
 func NewNamespace(tb testing.TB, name string) *Namespace {
 	tb.Helper()
 	var file *os.File
-	err := onThread(func() (err error) {
+	err := OnThread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make network namespace %q (root is needed): %w", name, err)
 		}
@@ -68,9 +68,9 @@ func (n *Namespace) release(tb testing.TB) {
 	n.file = nil
 }
 
-// onThread runs a function on a thread of its own, which dies afterwards: it
+// OnThread runs a function on a thread of its own, which dies afterwards: it
 // may change the thread's namespaces and need not put them back.
-func onThread(f func() error) error {
+func OnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -78,7 +78,7 @@ func onThread(f func() error) error {
 			// The runtime cannot end the process's first thread, which would
 			// stay in the namespace for good. Sit on it while another works.
 			defer runtime.UnlockOSThread()
-			done <- onThread(f)
+			done <- OnThread(f)
 			return
 		}
 		// Never unlocked: the thread ends with the goroutine, also where that
@@ -93,7 +93,7 @@ func onThread(f func() error) error {
 // Do runs a function inside the namespace. The function must not call FailNow,
 // and goroutines that it starts are outside.
 func (n *Namespace) Do(f func() error) error {
-	return onThread(func() error {
+	return OnThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter network namespace %q: %w", n.Name, err)
 		}

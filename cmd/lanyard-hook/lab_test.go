@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asHook) != "" {
 		main()
 	}
+	if root := os.Getenv(asBroker); root != "" {
+		serveForTest(root)
+	}
 	os.Exit(m.Run())
 }
 

@@ -52,8 +52,8 @@ func ownersOf(netns int) (owners []uint32, err error) {
 	return nil, fmt.Errorf("there are more than %d user namespaces above it", maxNested)
 }
 
-// Privileged reports whether this process may change the network namespace that
-// it is in. A rootless engine's hook has every capability in its engine's user
+// Privileged reports whether the calling thread may change the network namespace
+// that it is in. A rootless engine's hook has every capability in its engine's user
 // namespace, and none in the one that the host's network belongs to.
 func Privileged() (bool, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -64,10 +64,11 @@ func Privileged() (bool, error) {
 	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
 		return false, nil
 	}
-	fd, err := home()
+	fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, fmt.Errorf("open the host's network namespace: %w", err)
 	}
+	defer unix.Close(fd)
 	above, err := unix.IoctlRetInt(fd, unix.NS_GET_USERNS)
 	// Its user namespace is neither ours nor below ours.
 	if errors.Is(err, unix.EPERM) {

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// dialBy connects to the broker as a user; the connection ends with the test.
+func (b *brokered) dialBy(uid int) (c *net.UnixConn, err error) {
+	err = asUID(uid, func() (err error) {
+		c, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: b.socket(), Net: "unixpacket"})
+		return err
+	})
+	if err == nil {
+		b.tb.Cleanup(func() { c.Close() })
+	}
+	return c, err
+}
+
+func (b *brokered) mustDialBy(uid int) *net.UnixConn {
+	b.tb.Helper()
+	c, err := b.dialBy(uid)
+	must(b.tb, err)
+	return c
+}
+
+// ask sends bytes and gives the error that comes back, "" if the broker hung up.
+func (b *brokered) ask(uid int, message []byte, oob []byte) string {
+	b.tb.Helper()
+	c := b.mustDialBy(uid)
+	must(b.tb, c.SetDeadline(time.Now().Add(20*time.Second)))
+	if _, _, err := c.WriteMsgUnix(message, oob, nil); err != nil {
+		return err.Error()
+	}
+	buf := make([]byte, 64<<10)
+	n, err := c.Read(buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		return ""
+	}
+	must(b.tb, err)
+	var r struct{ Error string }
+	must(b.tb, json.Unmarshal(buf[:n], &r))
+	if r.Error == "" {
+		b.tb.Errorf("%.100q was answered with %s", message, buf[:n])
+	}
+	return r.Error
+}
+
+// works checks that an honest user is served, after or amid whatever came.
+func (b *brokered) works(id string) {
+	b.tb.Helper()
+	c := testenv.NewRootless(b.tb, bob)
+	b.mustAttachBy(bob, id, c.Pid, "network=web")
+	must(b.tb, c.Kill())
+	b.mustDetachBy(bob, id)
+	c.End(b.tb)
+}
+
+// Whatever comes over the socket, it is refused in one line, and the broker
+// goes on.
+func TestBrokerMessages(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	pid := testenv.NewRootless(t, alice).Pid
+	attach := func(edit string) []byte {
+		return fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]%s}`, pid, edit)
+	}
+	wants := func(w string) []byte {
+		return fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[%s]}`, pid, w)
+	}
+	for _, x := range []struct {
+		what    string
+		message []byte
+		want    string
+	}{
+		{"nothing", []byte(""), ""},
+		{"no JSON", []byte("\x00\xff\xfe"), "not a request in JSON"},
+		{"another kind of JSON", []byte(`[1,2,3]`), "not a request in JSON"},
+		{"cut short", attach("")[:40], "not a request in JSON"},
+		{"two in one", append(attach(""), attach("")...), "something follows"},
+		{"a field from the future", attach(`,"namespace":"/proc/1/ns/net"`), "unknown field"},
+		{"another version", []byte(`{"version":2,"verb":"attach"}`), "version 2"},
+		{"another verb", []byte(`{"version":1,"verb":"exec"}`), "verb"},
+		{"too long", append(attach(""), make([]byte, 40<<10)...), "over 32768 bytes"},
+		{"nested for ever", []byte(strings.Repeat("[", 30000)), "not a request in JSON"},
+		{"no container", []byte(`{"version":1,"verb":"attach","pid":1,"wants":[{"network":"web"}]}`), "container id"},
+		{"NUL in the container", []byte(`{"version":1,"verb":"detach","container":"a\u0000b"}`), "container id"},
+		{"lines in the container", []byte(`{"version":1,"verb":"detach","container":"a\nlevel=INFO msg=attached"}`), "container id"},
+		{"a long container", fmt.Appendf(nil, `{"version":1,"verb":"detach","container":%q}`, strings.Repeat("x", 257)), "container id"},
+		{"no pid", []byte(`{"version":1,"verb":"attach","container":"c1","wants":[{"network":"web"}]}`), "process id"},
+		{"a negative pid", []byte(`{"version":1,"verb":"attach","container":"c1","pid":-1,"wants":[{"network":"web"}]}`), "process id"},
+		{"no networks", fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d}`, pid), "0 networks"},
+		{"nine networks", wants(strings.Repeat(`{"network":"web"},`, 8) + `{"network":"web"}`), "9 networks"},
+		{"a path for a network", wants(`{"network":"../../etc/shadow"}`), "network name"},
+		{"a path for an interface", wants(`{"network":"web","interface":"../../x"}`), "link's name"},
+		{"a numbered interface", wants(`{"network":"web","interface":"eth%d"}`), "link's name"},
+		{"lo", wants(`{"network":"web","interface":"lo"}`), "link's name"},
+		{"two addresses of a family", wants(`{"network":"web","addresses":["192.168.50.8","192.168.50.9"]}`), "second address"},
+		{"an address with a zone", wants(`{"network":"web","addresses":["fe80::1%eth0"]}`), "not an address"},
+		{"IPv4 in IPv6's clothes", wants(`{"network":"web","addresses":["::ffff:192.168.50.9"]}`), "not an address"},
+		{"an MTU of 1", wants(`{"network":"web","mtu":1}`), "not an MTU"},
+		{"a multicast MAC", wants(`{"network":"web","mac":"01:00:5e:00:00:01"}`), "unicast"},
+		{"a mode of its own", wants(`{"network":"web","verify":"never"}`), "verify mode"},
+	} {
+		if got := b.ask(alice, x.message, nil); !strings.Contains(got, x.want) || x.want == "" && got != "" || strings.Contains(got, "\n") {
+			t.Errorf("%s: the broker says %q, want %q", x.what, got, x.want)
+		}
+	}
+	if recs := b.records(); len(recs) > 0 {
+		t.Errorf("there are records: %+v", recs)
+	}
+	b.works("after")
+}
+
+// Descriptors that are sent along do not stay with the broker.
+func TestBrokerDescriptors(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	b.works("before")
+	count := func() int {
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.cmd.Process.Pid))
+		must(t, err)
+		return len(fds)
+	}
+	before := count()
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	file, err := os.Open("/proc/self/exe")
+	must(t, err)
+	defer file.Close()
+	path, err := os.OpenFile("/etc", unix.O_PATH, 0)
+	must(t, err)
+	defer path.Close()
+	netns, err := os.Open("/proc/self/ns/net")
+	must(t, err)
+	defer netns.Close()
+	fds := []int{int(w.Fd()), int(file.Fd()), int(path.Fd()), int(netns.Fd())}
+	for range 50 {
+		b.ask(alice, []byte(`{"version":1,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`), unix.UnixRights(fds...))
+	}
+	w.Close()
+	// The reading end tells when the last writer has let go.
+	must(t, r.SetReadDeadline(time.Now().Add(10*time.Second)))
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("somebody still holds the pipe: %v", err)
+	}
+	testenv.Eventually(t, "the broker to hold no more than before", func() error {
+		if n := count(); n > before {
+			return fmt.Errorf("%d descriptors, %d before", n, before)
+		}
+		return nil
+	})
+	b.works("after")
+}
+
+// mustRaiseFiles lets this process have as many files as it may.
+func mustRaiseFiles(tb testing.TB) (limit int) {
+	tb.Helper()
+	var r unix.Rlimit
+	must(tb, unix.Getrlimit(unix.RLIMIT_NOFILE, &r))
+	r.Cur = r.Max
+	must(tb, unix.Setrlimit(unix.RLIMIT_NOFILE, &r))
+	return int(min(r.Cur, 1<<20))
+}
+
+// Whoever connects and says nothing, as often as can be, keeps nobody out.
+func TestBrokerFlood(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	mustRaiseFiles(t)
+	const calls = 10_000
+	refused := 0
+	for i := range calls {
+		c, err := b.dialBy(mallory)
+		must(t, err)
+		if i%100 != 0 {
+			continue
+		}
+		// One user's connections are few: more are told so and hung up on.
+		must(t, c.SetDeadline(time.Now().Add(time.Second)))
+		if n, err := c.Read(make([]byte, 1024)); n > 0 || errors.Is(err, io.EOF) {
+			refused++
+		}
+		if i%2500 == 0 {
+			b.works(fmt.Sprintf("amid%d", i))
+		}
+	}
+	if refused < calls/100/2 {
+		t.Errorf("of %d connections looked at, %d were refused", calls/100, refused)
+	}
+	b.works("after")
+}
+
+// A user has as many uids as subordinate ones. Those who say nothing go
+// when there is no room.
+func TestBrokerFloodByManyUIDs(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	mustRaiseFiles(t)
+	for i := range 1500 {
+		c, err := b.dialBy(100_000 + i)
+		must(t, err)
+		_ = c
+		if i%500 == 499 {
+			b.works(fmt.Sprintf("amid%d", i))
+		}
+	}
+	b.works("after")
+}
+
+// A broker that has no descriptor left goes on when it has.
+func TestBrokerNoFiles(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	b.works("before")
+	pid := b.cmd.Process.Pid
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	must(t, err)
+	var was unix.Rlimit
+	must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &was))
+	must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(len(fds)) + 2, Max: was.Max}, nil))
+	var held []*net.UnixConn
+	for range 20 {
+		held = append(held, b.mustDialBy(alice))
+	}
+	testenv.Eventually(t, "the broker to run out of descriptors", func() error {
+		if !strings.Contains(b.logged(), "too many open files") {
+			return errors.New("it did not")
+		}
+		return nil
+	})
+	for _, c := range held {
+		c.Close()
+	}
+	must(t, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &was, nil))
+	b.works("after")
+}
+
+// A user of the broker is not held up by those who are slow.
+func TestBrokerSlowCallers(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	for range 132 {
+		b.mustDialBy(mallory)
+	}
+	b.works("amid")
+	// Nor is the broker by those who do not fetch their answers.
+	for range 100 {
+		c := b.mustDialBy(alice)
+		_, err := c.Write([]byte(`{"version":1,"verb":"why"}`))
+		must(t, err)
+	}
+	b.works("after")
+}

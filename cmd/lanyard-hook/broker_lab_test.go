@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/serve"
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// asBroker tells the test binary to be the broker, below the directory named.
+const asBroker = "LANYARD_TEST_AS_BROKER"
+
+// alice may attach, and so may bob; mallory may not.
+const (
+	alice   = 1000
+	bob     = 1001
+	mallory = 1002
+)
+
+func serveForTest(root string) {
+	ctx, _ := signal.NotifyContext(context.Background(), unix.SIGTERM)
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if err := serve.Run(ctx, serve.Options{Paths: wiring.PathsUnder(root), Log: log, Sweep: time.Hour}); err != nil {
+		fmt.Fprintln(os.Stderr, "lanyard:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// brokered is a world with a broker in it.
+type brokered struct {
+	*world
+	cmd *exec.Cmd
+	log string // file
+}
+
+// newBrokered starts a broker in the host's namespace of a lab.
+func newBrokered(t *testing.T, c testenv.Config) *brokered {
+	t.Helper()
+	b := &brokered{world: newWorld(t, c)}
+	// Users have to get at the socket and at the test binary's output.
+	for dir := b.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		must(t, os.MkdirAll(dir, 0o755))
+		must(t, os.Chmod(dir, 0o755))
+	}
+	b.log = filepath.Join(b.root, "broker.log")
+	b.start()
+	t.Cleanup(b.stop)
+	return b
+}
+
+func (b *brokered) start(env ...string) {
+	b.tb.Helper()
+	f, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	must(b.tb, err)
+	defer f.Close()
+	b.cmd = exec.Command("/proc/self/exe")
+	b.cmd.Env = append(append(os.Environ(), asBroker+"="+b.root), env...)
+	b.cmd.Stdout, b.cmd.Stderr = f, f
+	must(b.tb, b.Host.Start(b.cmd))
+	testenv.Eventually(b.tb, "the broker", func() error {
+		c, err := net.Dial("unixpacket", b.socket())
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+}
+
+func (b *brokered) socket() string { return wiring.PathsUnder(b.root).Socket }
+
+// stop ends the broker as systemd does; it must go in peace.
+func (b *brokered) stop() {
+	b.tb.Helper()
+	if b.cmd.ProcessState != nil {
+		return
+	}
+	must(b.tb, b.cmd.Process.Signal(unix.SIGTERM))
+	if err := b.cmd.Wait(); err != nil {
+		b.tb.Errorf("the broker ended with %v: %s", err, b.logged())
+	}
+	if b.tb.Failed() {
+		b.tb.Logf("the broker's log:\n%s", b.logged())
+	}
+}
+
+// kill ends it as nothing should.
+func (b *brokered) kill() {
+	b.tb.Helper()
+	must(b.tb, b.cmd.Process.Kill())
+	b.cmd.Wait() // "signal: killed" is no news
+}
+
+func (b *brokered) logged() string {
+	b.tb.Helper()
+	text, err := os.ReadFile(b.log)
+	must(b.tb, err)
+	return string(text)
+}
+
+// by makes a command one of a user's. What a rootless engine starts is root of
+// its user namespace and this user outside: with no privilege on the host.
+func by(uid int, cmd *exec.Cmd) *exec.Cmd {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	return cmd
+}
+
+// hookBy runs the hook as a user's engine does.
+func (b *brokered) hookBy(uid int, stdin []byte, stage string) outcome {
+	b.tb.Helper()
+	cmd, stderr := b.command(stdin, []string{stage})
+	err := b.Host.Run(by(uid, cmd))
+	if err != nil && cmd.ProcessState == nil {
+		b.tb.Fatalf("run the hook as uid %d: %v", uid, err)
+	}
+	return outcome{cmd.ProcessState.ExitCode(), stderr.String()}
+}
+
+func (b *brokered) attachBy(uid int, id string, pid int, annotations ...string) outcome {
+	b.tb.Helper()
+	return b.hookBy(uid, state(id, pid, annotations...), "createRuntime")
+}
+
+func (b *brokered) mustAttachBy(uid int, id string, pid int, annotations ...string) {
+	b.tb.Helper()
+	if o := b.attachBy(uid, id, pid, annotations...); o.status != 0 || o.stderr != "" {
+		b.tb.Fatalf("attach %s as uid %d: status %d: %s", id, uid, o.status, o.stderr)
+	}
+}
+
+func (b *brokered) mustDetachBy(uid int, id string) {
+	b.tb.Helper()
+	if o := b.hookBy(uid, state(id, 0, "network=web"), "poststop"); o.status != 0 || o.stderr != "" {
+		b.tb.Fatalf("detach %s as uid %d: status %d: %s", id, uid, o.status, o.stderr)
+	}
+}
+
+// secret is what no caller is told: the same line, whatever the reason.
+func (b *brokered) secret(what string, o outcome, reason string) {
+	b.tb.Helper()
+	b.refused(what, o, 1, "refused: the network must be one that allows you, and the container your own")
+	number := o.stderr[strings.LastIndex(o.stderr, " as ")+4:]
+	number = number[:strings.Index(number, " ")]
+	for line := range strings.Lines(b.logged()) {
+		if strings.Contains(line, "number="+number) {
+			if !strings.Contains(line, reason) {
+				b.tb.Errorf("%s: the log says %q, want %q", what, line, reason)
+			}
+			return
+		}
+	}
+	b.tb.Errorf("%s: %q is not in the log", what, number)
+}
+
+// why is what "lanyard why" shows to a user.
+func (b *brokered) why(uid int) (lines []string) {
+	b.tb.Helper()
+	var failures []broker.Failure
+	must(b.tb, asUID(uid, func() (err error) {
+		failures, err = broker.Client{Socket: b.socket()}.Why(context.Background())
+		return err
+	}))
+	for _, f := range failures {
+		lines = append(lines, f.Container+": "+f.Error)
+	}
+	return lines
+}
+
+// lanBrokered is lan with a broker, for alice and bob.
+func lanBrokered(t *testing.T, edit func(*network.Definition)) (*brokered, *testenv.Station) {
+	t.Helper()
+	b := newBrokered(t, testenv.Config{})
+	gw := b.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	b.define("web", b.Trunk, func(d *network.Definition) {
+		d.AllowUsers = []string{fmt.Sprint(alice), fmt.Sprint(bob)}
+		if edit != nil {
+			edit(d)
+		}
+	}, "192.168.50.0/24", "fd50::/64")
+	return b, gw
+}
+
+// asUID runs f on a thread of that user, which is what the kernel notes of who
+// connects a socket. The thread dies afterwards.
+func asUID(uid int, f func() error) error {
+	return testenv.OnThread(func() error {
+		for _, call := range []struct{ trap, id uintptr }{{unix.SYS_SETRESGID, uintptr(uid)}, {unix.SYS_SETRESUID, uintptr(uid)}} {
+			// Not syscall.Setuid: that changes all threads.
+			if _, _, errno := unix.RawSyscall(call.trap, call.id, call.id, call.id); errno != 0 {
+				return errno
+			}
+		}
+		return f()
+	})
+}
+
+func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
