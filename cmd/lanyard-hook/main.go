@@ -136,11 +136,11 @@ func attach(ctx context.Context, o options, stdin io.Reader) error {
 	if err != nil || !ours {
 		return err
 	}
-	a, done, err := wiring.Attacher(o.paths)
+	a, parts, err := wiring.Attacher(o.paths)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer parts.Close()
 	_, err = a.Attach(ctx, req)
 	return err
 }
@@ -153,10 +153,10 @@ func detach(ctx context.Context, o options, stdin io.Reader) error {
 	if !hook.Ours(state) {
 		return nil
 	}
-	a, done, err := wiring.Attacher(o.paths)
+	a, parts, err := wiring.Attacher(o.paths)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer parts.Close()
 	return a.Detach(ctx, state.ID)
 }

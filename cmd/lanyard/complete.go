@@ -136,7 +136,7 @@ func networkNames(p wiring.Paths) (names []string) {
 }
 
 func containerIDs(ctx context.Context, p wiring.Paths) (names []string) {
-	l, err := wiring.Open(p)
+	l, err := wiring.OpenPrivileged(p)
 	if err != nil {
 		return nil
 	}

@@ -123,7 +123,7 @@ func paths(c *cli.Context) wiring.Paths {
 
 // open opens the parts for a command that needs privilege.
 func open(c *cli.Context) (*wiring.Lanyard, error) {
-	l, err := wiring.Open(paths(c))
+	l, err := wiring.OpenPrivileged(paths(c))
 	if errors.Is(err, hook.ErrUnprivileged) {
 		return nil, unprivileged(c)
 	}

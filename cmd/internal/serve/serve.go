@@ -27,7 +27,7 @@ type Options struct {
 
 // Run serves until ctx ends, and then finishes what is under way.
 func Run(ctx context.Context, o Options) error {
-	l, err := wiring.Open(o.Paths)
+	l, err := wiring.OpenPrivileged(o.Paths)
 	if err != nil {
 		return err
 	}

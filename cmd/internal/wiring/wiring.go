@@ -6,6 +6,7 @@ package wiring
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -28,9 +29,9 @@ type Lanyard struct {
 	datapath *bpf.Datapath
 }
 
-// Open opens the calling thread's network namespace as the host, if the process
-// may change it: hook.ErrUnprivileged if not. It makes nothing on disk yet.
-func Open(p Paths) (*Lanyard, error) {
+// OpenPrivileged is Open for who is going to change the host's network:
+// hook.ErrUnprivileged where the process may not.
+func OpenPrivileged(p Paths) (*Lanyard, error) {
 	may, err := link.Privileged()
 	if err != nil {
 		return nil, err
@@ -38,6 +39,12 @@ func Open(p Paths) (*Lanyard, error) {
 	if !may {
 		return nil, hook.ErrUnprivileged
 	}
+	return Open(p)
+}
+
+// Open opens the calling thread's network namespace as the host. It makes
+// nothing on disk yet.
+func Open(p Paths) (*Lanyard, error) {
 	host, err := link.OpenHost(filepath.Join(p.Run, "locks"))
 	if err != nil {
 		return nil, err
@@ -60,15 +67,15 @@ func Open(p Paths) (*Lanyard, error) {
 
 // Attacher opens what attaches: in process, or where the process has no
 // privilege, through the broker. The caller closes it.
-func Attacher(p Paths) (hook.Attacher, func() error, error) {
-	l, err := Open(p)
+func Attacher(p Paths) (hook.Attacher, io.Closer, error) {
+	l, err := OpenPrivileged(p)
 	if errors.Is(err, hook.ErrUnprivileged) {
-		return broker.Client{Socket: p.Socket}, func() error { return nil }, nil
+		return broker.Client{Socket: p.Socket}, io.NopCloser(nil), nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return l, l.Close, nil
+	return l, l, nil
 }
 
 // Close lets go of everything that Open and later calls opened.
