@@ -46,14 +46,14 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		return err
 	}
 	refuseRights(raw)
-	stop := context.AfterFunc(ctx, func() { l.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	for {
 		c, err := l.AcceptUnix()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
-				c.Close()
+				_ = c.Close()
 			}
 			s.work.Wait()
 			return nil
@@ -76,7 +76,7 @@ func (s *Server) admit(ctx context.Context, c *net.UnixConn) {
 	caller, pid, err := peerOf(c)
 	if err != nil {
 		s.Log.Debug("turned a caller away", "err", err)
-		c.Close()
+		_ = c.Close()
 		return
 	}
 	v, err := s.turns.join(caller.UID, c)
@@ -85,12 +85,12 @@ func (s *Server) admit(ctx context.Context, c *net.UnixConn) {
 		// A fresh socket has room for this, whether or not anybody reads.
 		_ = c.SetWriteDeadline(time.Now().Add(time.Millisecond))
 		_ = send(c, reply{Version: version, Error: err.Error()})
-		c.Close()
+		_ = c.Close()
 		return
 	}
 	s.work.Go(func() {
 		defer s.turns.leave(v)
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		s.answer(ctx, c, v, caller, pid)
 	})
 }
