@@ -56,7 +56,7 @@ func (r root) load(ifindex int) (err error) {
 		return err
 	}
 	var o wireObjects
-	if err = loadInto(&o); err != nil {
+	if err = loadInto(loadWireObjects, &o); err != nil {
 		return err
 	}
 	defer o.Close()
@@ -109,12 +109,12 @@ func (t *trunk) checkNetns() error {
 
 // loadInto hands programs and maps to the kernel. Below 5.11 that counts maps
 // against RLIMIT_MEMLOCK, and answers EPERM where it is too low.
-func loadInto(objects any) error {
-	err := loadWireObjects(objects, nil)
+func loadInto(load func(any, *ebpf.CollectionOptions) error, objects any) error {
+	err := load(objects, nil)
 	if errors.Is(err, unix.EPERM) {
 		unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 		if unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unlimited, nil) == nil {
-			err = loadWireObjects(objects, nil)
+			err = load(objects, nil)
 		}
 	}
 	if err != nil {

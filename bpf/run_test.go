@@ -24,7 +24,7 @@ type kit struct {
 func mustKit(tb testing.TB) *kit {
 	tb.Helper()
 	k := new(kit)
-	must(tb, loadInto(&k.wireObjects))
+	must(tb, loadInto(loadWireObjects, &k.wireObjects))
 	tb.Cleanup(func() { k.wireObjects.Close() })
 	k.maps = maps{
 		endpoints: table[wireEndpointKey, wireEndpoint]{k.Endpoints},

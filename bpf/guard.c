@@ -1,0 +1,437 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Passes the frames of guarded attachments between the two links that each has
+ * in the broker's namespace: a macvlan on the parent, outside, and the end of a
+ * veth pair, inside, whose other end the container has. What the container
+ * sends has to carry its lease; the rest is dropped and counted by reason. Its
+ * owner is root in there, and may send whatever bytes they like.
+ *
+ * One program for all, on the ingress of both links of each. A frame that comes
+ * in by a link that is not in the map is dropped: it is of an attachment that
+ * is being made or taken away.
+ *
+ * Everything here also loads on 5.10.
+ */
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define MAX_ADDRS	4
+#define MAX_GATEWAYS	4
+
+/* Why a frame was dropped: the index of its counter. guard.go has the names. */
+enum reason {
+	PASS,
+	SHORT,		/* cut off before its headers end */
+	LONG,		/* over the MTU */
+	TAG,		/* a VLAN tag, in metadata or in the bytes */
+	SOURCE,		/* another source MAC */
+	PROTOCOL,	/* neither IP nor ARP */
+	ARP,		/* sender fields that are not the lease's */
+	IPV4,		/* another source address */
+	IPV6,
+	ND,		/* a neighbour's message that is not the lease's, or malformed */
+	ROUTER,		/* what only routers send: advertisements, redirects, queries */
+	DHCP,		/* what only servers send */
+	HIDDEN,		/* behind headers or in fragments that hide what it is (RFC 7113) */
+	ECHO,		/* its own, reflected */
+	DESTINATION,	/* inbound, to others */
+	REASONS,
+};
+
+#define OUTBOUND	1	/* the link is the inside one */
+
+struct guard {
+	__u32 to;		/* ifindex that passes it on */
+	__u32 flags;
+	__u32 mtu;
+	__u8 mac[6];
+	__u16 zero;
+	__u8 link_local[16];
+	__u8 addrs[MAX_ADDRS][16];	/* IPv4 as ::ffff:a.b.c.d; :: for none */
+	__u8 gateways[MAX_GATEWAYS][16];
+	__u8 attachment[16];	/* user space's own */
+	__u32 pad;
+	__u64 frames;
+	__u64 bytes;
+	__u64 dropped[REASONS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, __u32);	/* ifindex that the frame came in by */
+	__type(value, struct guard);
+} guards SEC(".maps");
+
+#define ETH_P_9100	0x9100	/* tags of before 802.1ad */
+#define ETH_P_9200	0x9200
+
+struct arp_body {
+	__be32 kind;		/* Ethernet, IPv4 */
+	__be16 lengths;
+	__be16 op;
+	__u8 sender_mac[6];
+	__u8 sender[4];
+	__u8 target_mac[6];
+	__u8 target[4];
+} __attribute__((packed));
+
+struct ip4 {
+	__u8 version_ihl, tos;
+	__be16 len, id, frag;
+	__u8 ttl, protocol;
+	__be16 check;
+	__u8 source[4], dest[4];
+} __attribute__((packed));
+
+struct ip6 {
+	__be32 version_flow;
+	__be16 len;
+	__u8 next, hops;
+	__u8 source[16], dest[16];
+} __attribute__((packed));
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]));
+}
+
+static __always_inline bool same16(const void *a, const void *b)
+{
+	const __u32 *x = a, *y = b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]));
+}
+
+static __always_inline bool is_zero16(const void *a)
+{
+	const __u32 *x = a;
+
+	return !(x[0] | x[1] | x[2] | x[3]);
+}
+
+/*
+ * has looks for an IPv6 address in a list. Empty slots match nothing, nor does
+ * an IPv4 address of the list that somebody writes as IPv6's.
+ */
+static __always_inline bool has(const __u8 list[][16], const void *addr)
+{
+	const __u32 *word = addr;
+	int i;
+
+	if (!(word[0] | word[1]) && (word[2] == bpf_htonl(0xffff) || !(word[2] | word[3])))
+		return false;
+#pragma unroll
+	for (i = 0; i < MAX_ADDRS; i++)
+		if (same16(list[i], addr))
+			return true;
+	return false;
+}
+
+/* has4 looks for an IPv4 address, given as the word that it is on the wire. */
+static __always_inline bool has4(const __u8 list[][16], __u32 addr)
+{
+	int i;
+
+#pragma unroll
+	for (i = 0; i < MAX_ADDRS; i++) {
+		const __u32 *word = (const __u32 *)list[i];
+
+		if (word[2] == bpf_htonl(0xffff) && word[3] == addr && !(word[0] | word[1]))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline enum reason out_arp(struct __sk_buff *skb, const struct guard *g)
+{
+	struct arp_body a;
+	__u32 sender, target;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)))
+		return SHORT;
+	if (a.kind != bpf_htonl(1 << 16 | ETH_P_IP) || a.lengths != bpf_htons(ETH_ALEN << 8 | 4) ||
+	    (a.op != bpf_htons(1) && a.op != bpf_htons(2)) || !same_mac(a.sender_mac, g->mac))
+		return ARP;
+	__builtin_memcpy(&sender, a.sender, 4);
+	if (has4(g->addrs, sender))
+		return PASS;
+	/*
+	 * A probe (RFC 5227 §2.1.1) may ask for its own addresses and for its
+	 * gateways. For another's it would look like a rival to that one.
+	 */
+	__builtin_memcpy(&target, a.target, 4);
+	if (!sender && a.op == bpf_htons(1) && (has4(g->addrs, target) || has4(g->gateways, target)))
+		return PASS;
+	return ARP;
+}
+
+/* ports says whether UDP's ports are those of a DHCP server's answers. */
+static __always_inline enum reason ports(struct __sk_buff *skb, __u32 off, __u16 server, __u16 client)
+{
+	__be16 p[2];
+
+	if (bpf_skb_load_bytes(skb, off, p, sizeof(p)))
+		return SHORT;
+	if (p[0] == bpf_htons(server) || p[1] == bpf_htons(client))
+		return DHCP;
+	return PASS;
+}
+
+#define FRAG_OFFSET	0x1fff
+
+/*
+ * The ports and types that are looked at are in the first 8 bytes, and so in the
+ * fragment whose offset is 0: no other can write over them (RFC 791 §3.2).
+ */
+static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct guard *g)
+{
+	struct ip4 h;
+	__u32 source, off;
+	__u8 type;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &h, sizeof(h)))
+		return SHORT;
+	__builtin_memcpy(&source, h.source, 4);
+	off = (h.version_ihl & 0xf) * 4;
+	if (h.version_ihl >> 4 != 4 || off < sizeof(h) || !has4(g->addrs, source))
+		return IPV4;
+	if (h.frag & bpf_htons(FRAG_OFFSET))
+		return PASS;
+	off += ETH_HLEN;
+	if (h.protocol == IPPROTO_UDP)
+		return ports(skb, off, 67, 68);
+	if (h.protocol != IPPROTO_ICMP && h.protocol != IPPROTO_IGMP)
+		return PASS;
+	if (bpf_skb_load_bytes(skb, off, &type, 1))
+		return SHORT;
+	if (h.protocol == IPPROTO_IGMP)
+		return type == 0x11 ? ROUTER : PASS; /* query */
+	return type == 5 || type == 9 ? ROUTER : PASS; /* redirect, advertisement */
+}
+
+/* Types of ICMPv6, and options of ND. */
+#define MLD_QUERY	130
+#define MLD_REPORT	131
+#define MLD_DONE	132
+#define ND_ROUTER	133	/* solicitation */
+#define ND_SOLICIT	135
+#define ND_ADVERT	136
+#define MLD2_REPORT	143
+#define OPT_SOURCE	1
+#define OPT_TARGET	2
+#define OPT_NONCE	14	/* RFC 7527, which Linux sends in DAD */
+
+/*
+ * options checks those of an ND message from off to end: the link-layer address
+ * of the kind that fits, which must be the lease's, and a nonce. Others have no
+ * business in these messages (RFC 4861 §4).
+ */
+static __always_inline enum reason options(struct __sk_buff *skb, const struct guard *g,
+					   __u32 off, __u32 end, __u8 kind)
+{
+	__u8 o[8];
+	int i;
+
+#pragma unroll
+	for (i = 0; i < 3; i++) {
+		if (off == end)
+			return PASS;
+		if (off + 8 > end || bpf_skb_load_bytes(skb, off, o, sizeof(o)))
+			return ND;
+		if (o[1] != 1)
+			return ND;
+		if (o[0] != OPT_NONCE && (o[0] != kind || !same_mac(o + 2, g->mac)))
+			return ND;
+		off += 8;
+	}
+	return off == end ? PASS : ND;
+}
+
+static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct guard *g,
+					     const struct ip6 *h, __u32 off, bool behind)
+{
+	__u32 end = ETH_HLEN + sizeof(*h) + bpf_ntohs(h->len);
+	bool no_source = is_zero16(h->source);
+	__u8 m[24];
+
+	if (end > skb->len)
+		return SHORT;
+	if (bpf_skb_load_bytes(skb, off, m, 8))
+		return SHORT;
+	if (m[0] == MLD_REPORT || m[0] == MLD_DONE || m[0] == MLD2_REPORT)
+		return PASS;
+	/* Only MLD stands behind a router alert. */
+	if (behind)
+		return HIDDEN;
+	switch (m[0]) {
+	case 1: case 2: case 3: case 4: case 128: case 129:
+		return no_source ? IPV6 : PASS;
+	case ND_ROUTER:
+		if (m[1] || h->hops != 255)
+			return ND;
+		return options(skb, g, off + 8, end, no_source ? 0 : OPT_SOURCE);
+	case ND_SOLICIT:
+	case ND_ADVERT:
+		break;
+	default:
+		return ROUTER;
+	}
+	if (m[1] || h->hops != 255 || bpf_skb_load_bytes(skb, off, m, sizeof(m)))
+		return ND;
+	if (m[0] == ND_ADVERT) {
+		if (no_source || (!has(g->addrs, m + 8) && !same16(g->link_local, m + 8)))
+			return ND;
+		return options(skb, g, off + 24, end, OPT_TARGET);
+	}
+	if (!no_source)
+		return options(skb, g, off + 24, end, OPT_SOURCE);
+	/* DAD, and the question for the gateway before there is an address. */
+	if (!has(g->addrs, m + 8) && !same16(g->link_local, m + 8) && !has(g->gateways, m + 8))
+		return ND;
+	return options(skb, g, off + 24, end, 0);
+}
+
+/*
+ * out_ip6 lets through what it can see to be harmless. The kind of a fragment is
+ * what the fragment at offset 0 says (RFC 8200 §4.5), and none of them may say
+ * ICMPv6 or yet another header: with that, the whole message could be what no
+ * part of it shows.
+ */
+static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct guard *g)
+{
+	__u32 off = ETH_HLEN + sizeof(struct ip6);
+	struct ip6 h;
+	__u8 x[8];
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &h, sizeof(h)))
+		return SHORT;
+	if ((h.version_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
+		return IPV6;
+	if (!has(g->addrs, h.source) && !same16(g->link_local, h.source) &&
+	    !(is_zero16(h.source) && (h.next == IPPROTO_ICMPV6 || h.next == IPPROTO_HOPOPTS)))
+		return IPV6;
+	switch (h.next) {
+	case IPPROTO_ICMPV6:
+		return out_icmp6(skb, g, &h, off, false);
+	case IPPROTO_UDP:
+		return ports(skb, off, 547, 546);
+	case IPPROTO_TCP: case IPPROTO_SCTP: case IPPROTO_UDPLITE: case IPPROTO_ESP:
+	case IPPROTO_GRE: case IPPROTO_IPIP: case IPPROTO_IPV6: case IPPROTO_NONE:
+		return PASS;
+	case IPPROTO_HOPOPTS:
+		if (bpf_skb_load_bytes(skb, off, x, sizeof(x)))
+			return SHORT;
+		if (x[0] != IPPROTO_ICMPV6 || x[1])
+			return HIDDEN;
+		return out_icmp6(skb, g, &h, off + 8, true);
+	case IPPROTO_FRAGMENT:
+		if (bpf_skb_load_bytes(skb, off, x, sizeof(x)))
+			return SHORT;
+		if (x[0] == IPPROTO_TCP || x[0] == IPPROTO_SCTP || x[0] == IPPROTO_UDPLITE)
+			return PASS;
+		if (x[0] != IPPROTO_UDP)
+			return HIDDEN;
+		/* The offset is in units of 8 bytes, in the upper 13 bits. */
+		return x[2] || x[3] & 0xf8 ? PASS : ports(skb, off + 8, 547, 546);
+	}
+	return HIDDEN;
+}
+
+static __always_inline bool is_tag(__be16 proto)
+{
+	return proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD) ||
+	       proto == bpf_htons(ETH_P_9100) || proto == bpf_htons(ETH_P_9200);
+}
+
+/* The kernel holds what is not segmented yet to nothing: the container sets its MTU. */
+static __always_inline bool too_long(struct __sk_buff *skb, const struct guard *g)
+{
+	if (skb->gso_size)
+		return skb->gso_size + 40 > g->mtu;
+	return skb->len > g->mtu + ETH_HLEN;
+}
+
+static __always_inline enum reason outbound(struct __sk_buff *skb, const struct guard *g, const struct ethhdr *eth)
+{
+	if (!same_mac(eth->h_source, g->mac))
+		return SOURCE;
+	if (too_long(skb, g))
+		return LONG;
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		return out_ip4(skb, g);
+	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		return out_ip6(skb, g);
+	if (eth->h_proto == bpf_htons(ETH_P_ARP))
+		return out_arp(skb, g);
+	return PROTOCOL;
+}
+
+/* solicited says whether a multicast MAC is the solicited-node group's of addr. */
+static __always_inline bool solicited(const __u8 *mac, const __u8 *addr)
+{
+	return mac[0] == 0x33 && mac[1] == 0x33 && mac[2] == 0xff &&
+	       mac[3] == addr[13] && mac[4] == addr[14] && mac[5] == addr[15];
+}
+
+static __always_inline enum reason inbound(const struct guard *g, const struct ethhdr *eth)
+{
+	const __u8 *to = eth->h_dest;
+	int i;
+
+	if (same_mac(eth->h_source, g->mac))
+		return ECHO;
+	if (same_mac(to, g->mac) || (to[0] & to[1] & to[2] & to[3] & to[4] & to[5]) == 0xff)
+		return PASS;
+	/* All nodes. */
+	if (to[0] == 0x33 && to[1] == 0x33 && !(to[2] | to[3] | to[4]) && to[5] == 1)
+		return PASS;
+	if (solicited(to, g->link_local))
+		return PASS;
+#pragma unroll
+	for (i = 0; i < MAX_ADDRS; i++)
+		if (solicited(to, g->addrs[i]) && !is_zero16(g->addrs[i]))
+			return PASS;
+	return DESTINATION;
+}
+
+SEC("tc")
+int pass(struct __sk_buff *skb)
+{
+	__u32 from = skb->ifindex;
+	struct guard *g = bpf_map_lookup_elem(&guards, &from);
+	enum reason why = PASS;
+	struct ethhdr eth;
+
+	if (!g)
+		return TC_ACT_SHOT;
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		why = SHORT;
+	else if (skb->vlan_present || is_tag(eth.h_proto))
+		why = TAG;
+	else if (g->flags & OUTBOUND)
+		why = outbound(skb, g, &eth);
+	else
+		why = inbound(g, &eth);
+	if (why != PASS) {
+		if (why < REASONS)
+			__sync_fetch_and_add(&g->dropped[why], 1);
+		return TC_ACT_SHOT;
+	}
+	__sync_fetch_and_add(&g->frames, skb->gso_segs ?: 1);
+	__sync_fetch_and_add(&g->bytes, skb->len);
+	return bpf_redirect(g->to, 0);
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";
