@@ -26,6 +26,7 @@ type attempt struct {
 	ns   *link.Netns
 	// caller is who asked, where that was not root.
 	caller *Caller
+	guard  bool // its frames are held to its lease
 
 	subnets []network.Subnet // one of each family; rec.Addrs is in the same order
 	links   []string         // names that the namespace had before
@@ -123,10 +124,7 @@ func (t *attempt) make(ctx context.Context) (err error) {
 	if err := t.expect(); err != nil {
 		return err
 	}
-	t.link, err = t.Host.CreateMacvlan(ctx, t.ns, link.MacvlanSpec{
-		Name: t.rec.Interface, Parent: t.parent, Mode: link.Mode(t.def.Mode),
-		MAC: t.requestMAC(), MTU: t.rec.MTU, IPv6: t.hasIPv6(),
-	})
+	t.link, err = t.place(ctx)
 	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
 	failpoint("link")
 	return err
@@ -205,15 +203,19 @@ func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
 	if err := t.expect(); err != nil {
 		return err
 	}
-	if t.rec.MAC != old.MAC {
+	if t.rec.Guard != nil {
+		if err := t.replaceGuarded(ctx); err != nil {
+			return err
+		}
+	} else if t.rec.MAC != old.MAC {
 		i, err := t.ns.SetMAC(ctx, t.link, t.rec.MAC.Hardware())
 		if err != nil {
 			return err
 		}
 		t.link = i
-		if t.blind == "" {
-			return t.Datapath.Forget(old)
-		}
+	}
+	if t.rec.MAC != old.MAC && t.blind == "" {
+		return t.Datapath.Forget(old)
 	}
 	return nil
 }

@@ -93,6 +93,7 @@ type Attachment struct {
 	Evidence   *verify.Evidence `json:"evidence,omitempty"` // as it was when the verdict was drawn
 	Created    time.Time        `json:"created"`
 	Pod        Pod              `json:"pod,omitzero"`
+	Guard      *verify.Guard    `json:"guard,omitempty"`    // set where it is guarded; its links, once they are made
 	Owner      uint32           `json:"owner_uid,omitzero"` // whose rootless container it is for; 0 for root's
 }
 

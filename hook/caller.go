@@ -85,9 +85,6 @@ func (c *Caller) admit(def *network.Definition, w Want) error {
 	if !ok {
 		return refuse("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, errors.New("see its allow-user and allow-group")))
 	}
-	if def.BrokeredMode() != network.BrokeredDirect {
-		return fmt.Errorf("guarded attachments cannot be made yet: the administrator must make the network with --brokered direct")
-	}
 	// A chosen MAC may be that of a gateway or of a server that is down: the
 	// switch would hand over its frames.
 	if !w.MAC.IsZero() {

@@ -201,6 +201,9 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 		Created:    time.Now().UTC(),
 		Owner:      t.caller.user(),
 	}
+	if t.guard {
+		rec.Guard = &verify.Guard{Attachment: rec.ID}
+	}
 	for _, s := range t.subnets {
 		rec.Pools = append(rec.Pools, poolName(t.def, s))
 	}

@@ -27,7 +27,12 @@ type Local struct {
 	// Datapath watches trunks.
 	Datapath verify.Datapath
 	Probers  Probers
-	Log      *slog.Logger // what an operator should know and no caller waits for
+	// Guards hold guarded attachments to their leases, in the namespace pinned at
+	// GuardNetns; nil where none are made.
+	Guards     Guards
+	GuardNetns string
+
+	Log *slog.Logger // what an operator should know and no caller waits for
 
 	adopting sync.Mutex
 }
@@ -88,6 +93,9 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 		return rec, false, err
 	}
 	if err := t.caller.admit(t.def, t.want); err != nil {
+		return rec, false, err
+	}
+	if t.guard, err = t.caller.guarded(t.def); err != nil {
 		return rec, false, err
 	}
 	if err := t.prepare(); err != nil {

@@ -141,6 +141,9 @@ func (l *Local) drop(ctx context.Context, a Attachment) error {
 // dropLink deletes the interface where its namespace lives on (pods, pinned
 // paths). Elsewhere the kernel deletes it in the background, with the namespace.
 func (l *Local) dropLink(a Attachment) error {
+	if a.Guard != nil {
+		return l.dropGuarded(a)
+	}
 	if a.MAC.IsZero() || a.ParentIdx == 0 {
 		return nil
 	}

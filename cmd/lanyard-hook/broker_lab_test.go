@@ -60,6 +60,7 @@ func newBrokered(t *testing.T, c testenv.Config) *brokered {
 		must(t, os.MkdirAll(dir, 0o755))
 		must(t, os.Chmod(dir, 0o755))
 	}
+	t.Cleanup(func() { must(t, unix.Unmount(b.guards(), unix.MNT_DETACH)) })
 	b.log = filepath.Join(b.root, "broker.log")
 	b.start()
 	t.Cleanup(b.stop)
@@ -82,6 +83,19 @@ func (b *brokered) start(env ...string) {
 		}
 		return err
 	})
+}
+
+func (b *brokered) guards() string { return wiring.PathsUnder(b.root).Guards }
+
+// guardLinks lists what is in the namespace of the guards.
+func (b *brokered) guardLinks() (names []string) {
+	b.tb.Helper()
+	out, err := exec.Command("nsenter", "--net="+b.guards(), "ip", "-o", "link").Output()
+	must(b.tb, err)
+	for line := range strings.Lines(string(out)) {
+		names = append(names, strings.TrimSuffix(strings.Fields(line)[1], ":"))
+	}
+	return names
 }
 
 func (b *brokered) socket() string { return wiring.PathsUnder(b.root).Socket }

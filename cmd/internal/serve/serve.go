@@ -16,6 +16,7 @@ import (
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/link"
 )
 
 // Options of a broker.
@@ -38,6 +39,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer alone.Close()
+	if err := link.PinNetns(o.Paths.Guards); err != nil {
+		return err
+	}
 	listener, err := listen(o.Paths.Socket)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ type Paths struct {
 	Run      string // database and locks; gone after a boot, as all containers are
 	BPF      string // pins, on a bpffs
 	Socket   string // the broker's
+	Guards   string // where the namespace for guarded attachments is mounted
 }
 
 const bpffs = "/sys/fs/bpf"
@@ -20,7 +21,7 @@ const bpffs = "/sys/fs/bpf"
 func DefaultPaths() Paths {
 	return Paths{
 		Networks: "/etc/lanyard/networks.d", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard"),
-		Socket: "/run/lanyard/lanyard.sock",
+		Socket: "/run/lanyard/lanyard.sock", Guards: "/run/lanyard/guards",
 	}
 }
 
@@ -37,5 +38,6 @@ func PathsUnder(root string) Paths {
 		Run:      filepath.Join(root, "run"),
 		BPF:      filepath.Join(bpffs, "lanyard-"+hex.EncodeToString(sum[:6])),
 		Socket:   filepath.Join(root, "run", "lanyard.sock"),
+		Guards:   filepath.Join(root, "run", "guards"),
 	}
 }

@@ -59,7 +59,11 @@ func Open(p Paths) (*Lanyard, error) {
 			Leases:   store,
 			Datapath: datapath,
 			Probers:  probers{datapath},
-			Log:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
+
+			Guards:     bpf.NewGuards(bpf.Options{Root: p.BPF}),
+			GuardNetns: p.Guards,
+
+			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		},
 		datapath: datapath,
 	}, nil

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// A guarded container has an ordinary interface, and is on the LAN with it.
+func TestGuarded(t *testing.T) {
+	b, gw := lanBrokered(t, nil)
+	before := b.links(b.Host)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	a := b.record()
+	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Guard == nil || a.Guard.Inside == 0 || a.Owner != alice {
+		t.Errorf("record is %+v", a)
+	}
+	if l, err := c.Netlink().LinkByName("eth0"); err != nil || l.Type() != "veth" || l.Attrs().HardwareAddr.String() != "02:42:c0:a8:32:09" {
+		t.Errorf("eth0 is %+v, %v", l, err)
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+	pings(t, c.Namespace, "fd50::1")
+	must(t, c.Kill())
+	b.mustDetachBy(alice, "c1")
+	c.End(t)
+	b.wantNothing("web", before)
+	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("the guards' namespace has %q", links)
+	}
+	// The LAN reaches it first, by IPv6 too: nobody has heard of it before.
+	next := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c2", next.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
+	pings(t, gw.Namespace, "fd50::10")
+	pings(t, gw.Namespace, "192.168.50.10")
+}
+
+// Guarded containers reach each other and rootful ones, and are reached.
+func TestGuardedSiblings(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	one, two, rootful := testenv.NewRootless(t, alice), testenv.NewRootless(t, bob), testenv.NewContainer(t)
+	b.mustAttachBy(alice, "one", one.Pid, "network=web", "ip=192.168.50.11", "ip6=fd50::11")
+	b.mustAttachBy(bob, "two", two.Pid, "network=web", "ip=192.168.50.12", "ip6=fd50::12")
+	b.mustAttach("rootful", rootful, "network=web", "ip=192.168.50.13", "ip6=fd50::13")
+	for _, x := range []struct {
+		from *testenv.Container
+		to   string
+	}{{one, "12"}, {two, "11"}, {one, "13"}, {rootful, "12"}} {
+		pings(t, x.from.Namespace, "192.168.50."+x.to)
+		pings(t, x.from.Namespace, "fd50::"+x.to)
+	}
+}
+
+// An address that somebody holds is passed over here, too.
+func TestGuardedConflict(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	b.AddRival(0, "192.168.50.2/24", "fd50::2/64")
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	if a := b.record(); a.Addrs[0].String() != "192.168.50.3/24" || a.Addrs[1].String() != "fd50::3/64" || a.Verdict.Code != verify.OK {
+		t.Errorf("got %v, %+v", a.Addrs, a.Verdict)
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+	pings(t, c.Namespace, "fd50::1")
+}
+
+// A broker that was killed leaves containers as they are, and its successor
+// takes back what is over.
+func TestGuardedRestart(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	before := b.links(b.Host)
+	c, gone := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	b.mustAttachBy(alice, "c2", gone.Pid, "network=web")
+	b.kill()
+	pings(t, c.Namespace, "192.168.50.1")
+	gone.End(t)
+	b.start()
+	testenv.Eventually(t, "the sweeper", func() error {
+		if n := len(b.records()); n != 1 {
+			return fmt.Errorf("there are %d records", n)
+		}
+		return nil
+	})
+	pings(t, c.Namespace, "192.168.50.1")
+	must(t, c.Kill())
+	b.mustDetachBy(alice, "c1")
+	c.End(t)
+	b.wantNothing("web", before)
+	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("the guards' namespace has %q", links)
+	}
+}
+
+func TestGuardedModes(t *testing.T) {
+	for _, mode := range []network.Mode{network.ModePrivate, network.ModeVEPA, network.ModePassthru} {
+		t.Run(string(mode), func(t *testing.T) {
+			b, _ := lanBrokered(t, func(d *network.Definition) { d.Mode = mode })
+			c := testenv.NewRootless(t, alice)
+			if mode == network.ModePassthru {
+				b.refused("passthru", b.attachBy(alice, "c1", c.Pid, "network=web"), 1, "passthru cannot be guarded")
+				return
+			}
+			b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+			pings(t, c.Namespace, "192.168.50.1")
+		})
+	}
+}

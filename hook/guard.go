@@ -1,0 +1,128 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Guards hold the frames of guarded attachments to their leases. Admit belongs
+// on a thread in the namespace that has the links. Implemented by package bpf.
+type Guards interface {
+	// Admit lets pass what carries the lease, and nothing else.
+	Admit(verify.Guard) error
+	// Forget lets nothing pass any more; an unknown guard is nil.
+	Forget(verify.Guard) error
+	// Guarded gives what has been let through and stopped.
+	Guarded(verify.Guard) (verify.Guarded, error)
+}
+
+// errNoGuards is returned where nobody has made the namespace for guarded
+// attachments, which "lanyard serve" does.
+var errNoGuards = errors.New("guarded attachments are the broker's to make")
+
+// guardTag names the links of a guarded attachment: deleting them must need no
+// more than the intent.
+func guardTag(id verify.ID) string { return id.String()[:12] }
+
+func (l *Local) openGuards() (*link.Netns, error) {
+	if l.Guards == nil {
+		return nil, errNoGuards
+	}
+	return l.Host.OpenNetnsPath(l.GuardNetns)
+}
+
+// place makes the interface: in the container's namespace itself, or guarded.
+func (t *attempt) place(ctx context.Context) (link.Interface, error) {
+	spec := link.MacvlanSpec{
+		Name: t.rec.Interface, Parent: t.parent, Mode: link.Mode(t.def.Mode),
+		MAC: t.requestMAC(), MTU: t.rec.MTU, IPv6: t.hasIPv6(),
+	}
+	if t.rec.Guard == nil {
+		return t.Host.CreateMacvlan(ctx, t.ns, spec)
+	}
+	guards, err := t.openGuards()
+	if err != nil {
+		return link.Interface{}, err
+	}
+	defer guards.Close()
+	return t.Host.CreateGuarded(ctx, guards, t.ns, link.GuardedSpec{
+		MacvlanSpec: spec, Tag: guardTag(t.rec.ID), Groups: t.groups(),
+		Admit: func(outside, inside, mtu int) error {
+			t.rec.Guard = &verify.Guard{
+				Outside: outside, Inside: inside, MAC: t.rec.MAC, MTU: mtu,
+				Addrs: t.addrs(), Gateways: t.rec.Gateways, Attachment: t.rec.ID,
+			}
+			return t.Guards.Admit(*t.rec.Guard)
+		},
+	})
+}
+
+// groups are the multicast MACs that reach the container: those by which IPv6
+// finds its addresses. What it joins by itself does not reach the macvlan.
+func (t *attempt) groups() (macs []net.HardwareAddr) {
+	if !t.hasIPv6() {
+		return nil
+	}
+	macs = append(macs, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1})
+	for _, a := range append(t.addrs(), t.rec.MAC.LinkLocal()) {
+		if b := a.As16(); a.Is6() {
+			macs = append(macs, net.HardwareAddr{0x33, 0x33, 0xff, b[13], b[14], b[15]})
+		}
+	}
+	return macs
+}
+
+// replaceGuarded makes the links of a guarded attachment anew, with the MAC and
+// the addresses that the record has now.
+func (t *attempt) replaceGuarded(ctx context.Context) (err error) {
+	if err := t.dropGuarded(t.rec); err != nil {
+		return err
+	}
+	if t.link, err = t.place(ctx); err != nil {
+		return err
+	}
+	t.rec.Index = t.link.Index
+	return nil
+}
+
+// dropGuarded takes the links away first: what is in their queues goes with
+// them.
+func (l *Local) dropGuarded(a Attachment) error {
+	guards, err := l.openGuards()
+	if err != nil {
+		return err
+	}
+	defer guards.Close()
+	return errors.Join(guards.DeleteGuarded(guardTag(a.ID)), l.Guards.Forget(*a.Guard))
+}
+
+// Guarded is what the guard of an attachment has let through and stopped; nil
+// where there is none.
+func (l *Local) Guarded(a Attachment) (*verify.Guarded, error) {
+	if a.Guard == nil || a.Guard.Inside == 0 || l.Guards == nil {
+		return nil, nil
+	}
+	g, err := l.Guards.Guarded(*a.Guard)
+	if err != nil {
+		return nil, err
+	}
+	return &g, nil
+}
+
+// guarded says whether a caller's attachment is, and refuses what cannot be.
+func (c *Caller) guarded(def *network.Definition) (bool, error) {
+	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
+		return false, nil
+	}
+	// The MAC of a passthru is its parent's, and the parent has no other users.
+	if def.Mode == network.ModePassthru {
+		return false, fmt.Errorf("mode %s cannot be guarded: rootless containers need another network, or one with --brokered %s", def.Mode, network.BrokeredDirect)
+	}
+	return true, nil
+}
