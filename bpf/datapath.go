@@ -53,12 +53,10 @@ func New(o Options) *Datapath {
 func (d *Datapath) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var err error
-	for ifindex, t := range d.trunks {
-		err = errors.Join(err, t.close())
-		delete(d.trunks, ifindex)
+	for ifindex := range d.trunks {
+		d.drop(ifindex)
 	}
-	return errors.Join(err, d.closeEmitter())
+	return d.closeEmitter()
 }
 
 // Prepare makes sure that the trunk with that ifindex is watched. Where it is,

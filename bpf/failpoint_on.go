@@ -12,7 +12,7 @@ import (
 // runs. LANYARD_FAILPOINT names the step.
 func failpoint(step string) {
 	if os.Getenv("LANYARD_FAILPOINT") == step {
-		unix.Kill(os.Getpid(), unix.SIGKILL)
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 		select {}
 	}
 }

@@ -59,7 +59,7 @@ func (r root) load(ifindex int) (err error) {
 	if err = loadInto(loadWireObjects, &o); err != nil {
 		return err
 	}
-	defer o.Close()
+	defer func() { err = errors.Join(err, o.Close()) }()
 	slot, device := uint32(0), uint32(ifindex)
 	if err = o.Device.Put(unsafe.Pointer(&slot), unsafe.Pointer(&device)); err != nil {
 		if errors.Is(err, unix.EINVAL) { // kernel/bpf/devmap.c, __dev_map_alloc_node

@@ -25,7 +25,7 @@ func mustKit(tb testing.TB) *kit {
 	tb.Helper()
 	k := new(kit)
 	must(tb, loadInto(loadWireObjects, &k.wireObjects))
-	tb.Cleanup(func() { k.wireObjects.Close() })
+	tb.Cleanup(func() { k.Close() })
 	k.maps = maps{
 		endpoints: table[wireEndpointKey, wireEndpoint]{k.Endpoints},
 		addrs:     table[wireAddressKey, wireAddress]{k.Addrs},

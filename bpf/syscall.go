@@ -12,7 +12,8 @@ import (
 
 // The library tries out what the kernel can do before it asks for any of this,
 // and loads maps and programs for it: every hook process would pay for that.
-// The attributes are the beginning of union bpf_attr's (include/uapi/linux/bpf.h).
+// The attributes are the beginning of union bpf_attr (include/uapi/linux/bpf.h), as
+// much of it as the kernel may write, whatever size it is told.
 
 func bpf(cmd int, attr unsafe.Pointer, size uintptr) (int, error) {
 	fd, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(cmd), uintptr(attr), size)
@@ -77,6 +78,7 @@ func queryTCX(ifindex int, kind ebpf.AttachType) ([]uint32, error) {
 		ifindex, kind, flags, attached uint32
 		ids                            uint64
 		count, _                       uint32
+		idFlags, links, linkFlags, rev uint64
 	}{ifindex: uint32(ifindex), kind: uint32(kind), ids: address(&p, ids), count: maxChain}
 	_, err := bpf(unix.BPF_PROG_QUERY, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	switch {

@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -47,13 +48,14 @@ func (r root) open(ifindex int) (_ *trunk, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = t.maps.open(t.path); err != nil {
-		return nil, errors.Join(err, t.close())
+	if err = t.openMaps(t.path); err != nil {
+		t.close()
+		return nil, err
 	}
 	return t, nil
 }
 
-func (m *maps) open(path string) (err error) {
+func (m *maps) openMaps(path string) (err error) {
 	if m.endpoints, err = openTable[wireEndpointKey, wireEndpoint](filepath.Join(path, endpointsPin)); err != nil {
 		return err
 	}
@@ -67,8 +69,10 @@ func (m *maps) open(path string) (err error) {
 	return checkMap(m.vlans, path, ebpf.Array, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(wireVlan{}))
 }
 
-func (t *trunk) close() error {
-	return errors.Join(t.dir.Close(), t.endpoints.Close(), t.addrs.Close(), t.vlans.Close())
+func (t *trunk) close() {
+	for _, c := range []io.Closer{t.dir, t.endpoints, t.addrs, t.vlans} {
+		c.Close() // nothing was written that could be lost
+	}
 }
 
 // current reports whether the pins are still those that are open.
