@@ -556,6 +556,7 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 		.inner = f->tag[1],
 	};
 	struct address *a;
+	bool rival, answer;
 	__u64 now;
 
 	((__u64 *)key.addr)[0] = c->addr[0];
@@ -571,9 +572,15 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 		if (!a)
 			return;
 	}
+	/* Most claims are a gateway's own: not worth a look at the clock. */
+	rival = (a->flags & LEASED) && !same_mac(a->holder, c->mac);
+	answer = (a->flags & GATEWAY) && to_all && c->answer;
+	if (!rival && !answer)
+		return;
 	now = bpf_ktime_get_ns();
 	bpf_spin_lock(&a->lock);
-	if ((a->flags & LEASED) && !same_mac(a->holder, c->mac)) {
+	/* The holder may have changed since. */
+	if (rival && !same_mac(a->holder, c->mac)) {
 		if (!same_mac(a->rival, c->mac)) {
 			copy_mac(a->rival, c->mac);
 			a->rivals = 0;
@@ -581,7 +588,7 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 		a->rivals++;
 		a->rival_ns = now;
 	}
-	if ((a->flags & GATEWAY) && to_all && c->answer) {
+	if (answer) {
 		struct answer *r = &a->recent[a->replies & (RECENT - 1)];
 
 		r->ns = now;
