@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+	"unicode/utf8"
 )
 
 // Owner is who holds a lease: one interface of one attachment. It is
@@ -44,6 +45,21 @@ type Lease struct {
 	MAC   string    `json:"mac,omitempty"`
 	State State     `json:"state"`
 	Until time.Time `json:"until,omitzero"` // when Quarantined or Declined ends
+}
+
+// Validate says what of a lease no store could keep, or nil: text that is not
+// UTF-8, of which JSON makes another, and an address that has a second
+// spelling. No address is none of its business.
+func (l Lease) Validate() error {
+	if l.Addr.Is4In6() || l.Addr.Zone() != "" {
+		return fmt.Errorf("address %q has a second spelling", l.Addr)
+	}
+	for _, s := range []string{l.Owner.Attachment, l.Owner.Network, l.Owner.Interface, l.Name, l.MAC} {
+		if !utf8.ValidString(s) {
+			return fmt.Errorf("holder of %s: %q is not UTF-8", l.Addr, s)
+		}
+	}
+	return nil
 }
 
 // Over says whether the address is free again although its row is still there.
@@ -114,7 +130,8 @@ func (c Counts) Full(p Pool) error {
 
 // Store keeps leases. A pool is a name that the caller chooses; it needs no
 // making. Names and the fields of an Owner are opaque: any string, also a
-// hostile one, stands for itself alone.
+// hostile one, stands for itself alone. Claim and Next refuse a lease that is
+// not valid: [Lease.Validate].
 //
 // Every method is atomic, also against other processes and hosts that share
 // the store, and safe for concurrent use. A method that cannot get its turn

@@ -93,6 +93,14 @@ func TestRows(t *testing.T) {
 	if err := db.View(t.Context(), func(tx *boltstore.Tx) error { return tx.Put("a", "k", nil) }); err == nil {
 		t.Error("a row was put in a view")
 	}
+	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error {
+		if tx.Put("a", "", nil) == nil || tx.Put("a", strings.Repeat("k", 40_000), nil) == nil {
+			t.Error("a row was put under no key, or one that is too long")
+		}
+		return nil // and does not mind
+	}); err != nil {
+		t.Error(err)
+	}
 	mustAudit(t, path)
 }
 

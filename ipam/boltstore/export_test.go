@@ -3,6 +3,7 @@ package boltstore
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/lanyard-net/lanyard/ipam"
@@ -19,7 +20,12 @@ func Audit(path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = check(f, fi.Size())
+	return AuditOf(f, fi.Size())
+}
+
+// AuditOf is Audit of a file that need not be one.
+func AuditOf(f io.ReaderAt, size int64) error {
+	_, err := check(f, size)
 	return err
 }
 

@@ -73,3 +73,30 @@ func TestLockDeletedMeanwhile(t *testing.T) {
 		t.Errorf("%d leases", n)
 	}
 }
+
+// TestCutOffMeanwhile: the file shrinks in the middle of a visit, and the
+// kernel answers a read of the mapping with SIGBUS.
+func TestCutOffMeanwhile(t *testing.T) {
+	path, _, _ := populated(t)
+	db := boltstore.Open(path)
+	err := db.Hold(t.Context(), func() error {
+		mustLeases(t, db)
+		if err := os.Truncate(path, 2*pageSize); err != nil {
+			t.Fatal(err)
+		}
+		_, err := db.Leases(t.Context(), poolName)
+		_, again := db.Next(t.Context(), poolName, pool12, lease("new"))
+		if !errors.Is(again, ipam.ErrCorrupt) {
+			t.Errorf("again: %v", again)
+		}
+		return err
+	})
+	if !errors.Is(err, ipam.ErrCorrupt) {
+		t.Fatalf("got %v", err)
+	}
+	// Nothing is left that would keep others, or this process, out.
+	if name, err := boltstore.Open(path).MoveAside(t.Context()); name == "" || err != nil {
+		t.Fatalf("moved to %q, %v", name, err)
+	}
+	mustNext(t, db, "new")
+}

@@ -98,7 +98,7 @@ type walker struct {
 // walk checks that the pages make whole trees, that none is in two places, and
 // that each is in one or free.
 func walk(f io.ReaderAt, size int64, m meta, row func(bucket string, key, value []byte) error) error {
-	if m.pages < 2 || m.pages > uint64(size)/uint64(m.pageSize)+1<<16 {
+	if m.pages < 2 || m.pages > uint64(size)/uint64(m.pageSize) {
 		return fmt.Errorf("%d pages in a file of %d bytes", m.pages, size)
 	}
 	w := &walker{f: f, meta: m, seen: make([]bool, m.pages), row: row}

@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"bytes"
 	"encoding/json"
 	"math/bits"
 	"net/netip"
@@ -185,8 +184,7 @@ func (p *pool) remove(l ipam.Lease) error {
 // held gives the addresses of an owner.
 func (p *pool) held(o ipam.Owner) (addrs []netip.Addr, err error) {
 	prefix := ownerKey(o, nil)
-	c := p.owners.b.Cursor()
-	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+	for k := range p.owners.prefix(prefix) {
 		a, ok := netip.AddrFromSlice(k[len(prefix):])
 		if !ok {
 			return nil, damaged("owner %q", k)

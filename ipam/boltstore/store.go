@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -14,8 +15,11 @@ var _ ipam.Store = (*DB)(nil)
 
 // Claim implements [ipam.Store].
 func (db *DB) Claim(ctx context.Context, name string, l ipam.Lease) error {
-	if !l.Addr.IsValid() || l.Addr.Is4In6() || l.Addr.Zone() != "" {
-		return fmt.Errorf("claim %q: not a plain address", l.Addr)
+	if !l.Addr.IsValid() {
+		return errors.New("claim: no address")
+	}
+	if err := l.Validate(); err != nil {
+		return fmt.Errorf("claim: %w", err)
 	}
 	return db.change(ctx, name, func(p *pool) error {
 		old, err := p.lease(l.Addr)
@@ -48,6 +52,9 @@ func (p *pool) take(old *ipam.Lease, l ipam.Lease) error {
 func (db *DB) Next(ctx context.Context, name string, in ipam.Pool, l ipam.Lease) (got netip.Addr, err error) {
 	if err := in.Validate(); err != nil {
 		return got, err
+	}
+	if err := l.Validate(); err != nil {
+		return got, fmt.Errorf("claim: %w", err)
 	}
 	err = db.change(ctx, name, func(p *pool) error {
 		mine, err := p.held(l.Owner)
@@ -155,13 +162,16 @@ func (p *pool) end(l ipam.Lease, s ipam.State, d time.Duration) error {
 // Leases implements [ipam.Store].
 func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
-		return p.leases.b.ForEach(func(k, v []byte) error {
+		for k, v := range p.leases.prefix(nil) {
 			l, err := decode(k, v)
-			if err == nil && !l.Over(p.now) {
+			if err != nil {
+				return err
+			}
+			if !l.Over(p.now) {
 				leases = append(leases, l)
 			}
-			return err
-		})
+		}
+		return nil
 	})
 	return leases, err
 }
@@ -170,8 +180,10 @@ func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err
 func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
 		c = p.counts
-		ends := p.ends.b.Cursor()
-		for k, _ := ends.First(); k != nil && !endOf(k).After(p.now); k, _ = ends.Next() {
+		for k := range p.ends.prefix(nil) {
+			if endOf(k).After(p.now) {
+				break
+			}
 			l, err := p.ended(k)
 			if err != nil {
 				return err
@@ -186,14 +198,7 @@ func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error)
 // RemovePool implements [ipam.Store].
 func (db *DB) RemovePool(ctx context.Context, name string) error {
 	return db.Update(ctx, func(t *Tx) error {
-		pool := t.root().table(poolPrefix + name)
-		if pool.b == nil {
-			return nil
-		}
-		if err := pool.forget(); err != nil {
-			return err
-		}
-		return t.tx.DeleteBucket([]byte(poolPrefix + name))
+		return t.root().drop(poolPrefix + name)
 	})
 }
 

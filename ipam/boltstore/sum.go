@@ -1,9 +1,11 @@
 package boltstore
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"strconv"
 
 	"go.etcd.io/bbolt"
@@ -45,16 +47,19 @@ func (b table) table(name string) table {
 	return table{b.t, within(b.name, name), b.b.Bucket([]byte(name))}
 }
 
-// make makes the table if there is none.
+// make makes the table if there is none. Here as below, what fails is not in
+// the sum: the caller may have his reasons to go on.
 func (b table) make(name string) (table, error) {
 	t := b.table(name)
 	if t.b != nil {
 		return t, nil
 	}
 	var err error
-	t.b, err = b.b.CreateBucket([]byte(name))
+	if t.b, err = b.b.CreateBucket([]byte(name)); err != nil {
+		return t, err
+	}
 	b.t.sum += share(t.name, nil, nil)
-	return t, err
+	return t, nil
 }
 
 func (b table) get(key []byte) []byte {
@@ -64,12 +69,32 @@ func (b table) get(key []byte) []byte {
 	return b.b.Get(key)
 }
 
+// prefix gives the rows whose keys begin with prefix, in order. None may be
+// changed meanwhile.
+func (b table) prefix(prefix []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		if b.b == nil {
+			return
+		}
+		c := b.b.Cursor()
+		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+			if !yield(k, v) {
+				return
+			}
+		}
+	}
+}
+
 func (b table) put(key, value []byte) error {
-	if old := b.b.Get(key); old != nil {
+	old := b.get(key)
+	if err := b.b.Put(key, value); err != nil {
+		return err
+	}
+	if old != nil {
 		b.t.sum -= share(b.name, key, old)
 	}
 	b.t.sum += share(b.name, key, value)
-	return b.b.Put(key, value)
+	return nil
 }
 
 func (b table) delete(key []byte) error {
@@ -77,21 +102,38 @@ func (b table) delete(key []byte) error {
 	if old == nil {
 		return nil
 	}
+	if err := b.b.Delete(key); err != nil {
+		return err
+	}
 	b.t.sum -= share(b.name, key, old)
-	return b.b.Delete(key)
+	return nil
 }
 
-// forget takes a bucket that is about to be deleted out of the sum, and all
-// that is in it.
-func (b table) forget() error {
-	b.t.sum -= share(b.name, nil, nil)
-	return b.b.ForEach(func(k, v []byte) error {
-		if v == nil {
-			return b.table(string(k)).forget()
-		}
-		b.t.sum -= share(b.name, k, v)
+// drop deletes a table in it, with all that is in that.
+func (b table) drop(name string) error {
+	t := b.table(name)
+	if t.b == nil {
 		return nil
-	})
+	}
+	gone := t.total()
+	if err := b.b.DeleteBucket([]byte(name)); err != nil {
+		return err
+	}
+	b.t.sum -= gone
+	return nil
+}
+
+// total is the share of a table with all that is in it.
+func (b table) total() uint64 {
+	sum := share(b.name, nil, nil)
+	for k, v := range b.prefix(nil) {
+		if v == nil { // a bucket
+			sum += b.table(string(k)).total()
+		} else {
+			sum += share(b.name, k, v)
+		}
+	}
+	return sum
 }
 
 // addUp brings the sum in the file up to date.

@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"bytes"
 	"iter"
 	"time"
 
@@ -46,12 +45,7 @@ func (t *Tx) Delete(bucket, key string) error {
 // Nothing may be changed in the bucket meanwhile.
 func (t *Tx) Prefix(bucket, prefix string) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
-		b := t.rows(bucket).b
-		if b == nil {
-			return
-		}
-		c := b.Cursor()
-		for k, v := c.Seek([]byte(prefix)); k != nil && bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
+		for k, v := range t.rows(bucket).prefix([]byte(prefix)) {
 			if !yield(string(k), v) {
 				return
 			}

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/lanyard-net/lanyard/ipam"
@@ -78,6 +79,27 @@ var claims = []test{
 			}
 		}
 	}},
+	{"text that is not UTF-8 is nobody's name", func(s *store) {
+		bad := "a\xffb"
+		for _, l := range []ipam.Lease{
+			{Owner: ipam.Owner{Attachment: bad}},
+			{Owner: ipam.Owner{Network: bad}},
+			{Owner: ipam.Owner{Interface: bad}},
+			{Name: bad},
+			{MAC: bad},
+		} {
+			if a, err := s.Next(s.Context(), s.pool, pool("192.168.50.0/24"), l); err == nil {
+				s.Errorf("next of %+v: got %s", l, a)
+			}
+			l.Addr = netip.MustParseAddr("192.168.50.9")
+			if err := s.Claim(s.Context(), s.pool, l); err == nil {
+				s.Errorf("claim of %+v: no error", l)
+			} else {
+				wantWords(s, err, `a\xffb`)
+			}
+		}
+		s.want()
+	}},
 	{"one owner may claim several", func(s *store) {
 		s.mustClaim("a", "192.168.50.20")
 		s.mustClaim("a", "192.168.50.9")
@@ -94,6 +116,9 @@ var claims = []test{
 			if err := s.Claim(s.Context(), s.pool, leaseOf("a", a)); err == nil {
 				s.Errorf("claim of %s: no error", a)
 			}
+			if _, err := s.Next(s.Context(), s.pool, pool("192.168.50.0/24"), leaseOf("a", a)); err == nil {
+				s.Errorf("next from %s on: no error", a)
+			}
 		}
 		if err := s.Claim(s.Context(), s.pool, lease("a")); err == nil {
 			s.Error("claim of no address: no error")
@@ -103,13 +128,17 @@ var claims = []test{
 	{"pools are apart", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		first := s.pool
-		for _, other := range []string{"web50/192.168.50.0/2", "web50", "w", "web50/192.168.50.0/24\x00", "öäü \n\"%"} {
+		for _, other := range []string{"web50/192.168.50.0/2", "web50", "w", "web50/192.168.50.0/24\x00", "öäü \n\"%", "", "\xff", "\\xff", strings.Repeat("long", 10_000)} {
 			s.pool = other
 			s.want()
 			s.mustClaim("b", "192.168.50.9")
 			s.wantNext(pool("192.168.50.8/29"), lease("c"), "192.168.50.10")
 			s.mustRelease("a", 0)
 			s.want(held("b", "192.168.50.9"), held("c", "192.168.50.10"))
+			if err := s.RemovePool(s.Context(), other); err != nil {
+				s.Fatal(err)
+			}
+			s.want()
 		}
 		s.pool = first
 		s.want(held("a", "192.168.50.9"))

@@ -1,0 +1,155 @@
+package boltstore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boltstore"
+)
+
+// touch makes sure that a change is seen as one, however coarse the clock of
+// the file system is.
+func touch(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Chtimes(path, time.Time{}, time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOldCopyIsRefused(t *testing.T) {
+	db, path := tempDB(t)
+	mustNext(t, db, "a")
+	old := mustRead(t, path)
+	mustNext(t, db, "b")
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	touch(t, path)
+	if a, err := db.Next(t.Context(), poolName, pool12, lease("c")); !errors.Is(err, ipam.ErrCorrupt) {
+		t.Fatalf("got %s, %v; b has that", a, err)
+	}
+	if name, err := db.MoveAside(t.Context()); name == "" || err != nil {
+		t.Fatalf("moved to %q, %v", name, err)
+	}
+	mustNext(t, db, "d")
+}
+
+func TestTouchedButWholeIsTrusted(t *testing.T) {
+	db, path := tempDB(t)
+	mustNext(t, db, "a")
+	touch(t, path)
+	mustNext(t, db, "b")
+}
+
+// TestForeignHands: trees that bbolt has nothing against, and that we did not
+// write.
+func TestForeignHands(t *testing.T) {
+	in := func(tx *bbolt.Tx, bucket string) *bbolt.Bucket {
+		return tx.Bucket([]byte("pool/" + poolName)).Bucket([]byte(bucket))
+	}
+	first := func(b *bbolt.Bucket) []byte { k, _ := b.Cursor().First(); return bytes.Clone(k) }
+	drop := func(bucket string) func(tx *bbolt.Tx) error {
+		return func(tx *bbolt.Tx) error { b := in(tx, bucket); return b.Delete(first(b)) }
+	}
+	for what, change := range map[string]func(*bbolt.Tx) error{
+		"a lease is missing":         drop("leases"),
+		"bits are missing":           drop("blocks"),
+		"an owner is missing":        drop("owners"),
+		"an end is missing":          drop("ends"),
+		"the cursor is missing":      func(tx *bbolt.Tx) error { return in(tx, "state").Delete([]byte("cursor")) },
+		"an empty bucket is missing": func(tx *bbolt.Tx) error { return tx.Bucket([]byte("pool/six")).DeleteBucket([]byte("ends")) },
+		"an empty bucket is another": func(tx *bbolt.Tx) error {
+			b := tx.Bucket([]byte("pool/six"))
+			_, err := b.CreateBucket([]byte("en`s"))
+			return errors.Join(err, b.DeleteBucket([]byte("ends")))
+		},
+		"a pool is missing":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("pool/six")) },
+		"a foreign bucket":     func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("poolz")); return err },
+		"a foreign key":        func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("x"), []byte("x")) },
+		"no layout":            func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("layout")) },
+		"no sum":               func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("sum")) },
+		"nothing of ours":      func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("boltstore")) },
+		"the count is another": func(tx *bbolt.Tx) error { return in(tx, "state").Put([]byte("counts"), []byte(`{"held":1}`)) },
+		"a row is missing":     func(tx *bbolt.Tx) error { return tx.Bucket([]byte("rows/few")).Delete([]byte("3")) },
+		"a row is another": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("rows/few")).Put([]byte("1"), []byte("who?"))
+		},
+		"a row is in another bucket": func(tx *bbolt.Tx) error {
+			from, to := tx.Bucket([]byte("rows/few")), tx.Bucket([]byte("rows/attachments"))
+			return errors.Join(to.Put([]byte("x"), bytes.Clone(from.Get([]byte("1")))), from.Delete([]byte("1")))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			path, _, _ := populated(t)
+			edit(t, path, change)
+			touch(t, path)
+			if _, err := everything(t.Context(), boltstore.Open(path)); !errors.Is(err, ipam.ErrCorrupt) {
+				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestContradictions are rows that contradict each other in a file that is
+// whole otherwise. Whoever comes upon them says so for all: nobody goes on with
+// the file, and it can be moved aside.
+func TestContradictions(t *testing.T) {
+	one := netip.MustParseAddr("10.32.0.1")
+	next := func(db *boltstore.DB) error {
+		l := lease("new")
+		l.Addr = one
+		_, err := db.Next(context.Background(), poolName, pool12, l)
+		return err
+	}
+	release := func(db *boltstore.DB) error {
+		return db.Release(context.Background(), poolName, lease("0").Owner, 0)
+	}
+	for _, c := range []struct {
+		what, bucket string
+		key          []byte
+		value        string
+		visit        func(*boltstore.DB) error
+	}{
+		{"a lease is missing", "leases", one.AsSlice(), "", release},
+		{"bits are missing", "blocks", one.AsSlice()[:3], "", next},
+		{"a lease is another's", "leases", one.AsSlice(), `{"addr":"10.32.0.2"}`, next},
+		{"a lease is none", "leases", one.AsSlice(), `{`, next},
+		{"counts are none", "state", []byte("counts"), `{`, next},
+		{"an owner of nothing", "owners", []byte(`"0""web50""eth0"xyz`), "x", release},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			path, _, _ := populated(t)
+			db := boltstore.Open(path)
+			var value []byte
+			if c.value != "" {
+				value = []byte(c.value)
+			}
+			if err := boltstore.Forge(t.Context(), db, poolName, c.bucket, c.key, value); err != nil {
+				t.Fatal(err)
+			}
+			mustAudit(t, path)
+			for range 2 {
+				if err := c.visit(db); !errors.Is(err, ipam.ErrCorrupt) {
+					t.Fatalf("got %v", err)
+				}
+			}
+			if _, err := boltstore.Open(path).Count(t.Context(), "six"); !errors.Is(err, ipam.ErrCorrupt) {
+				t.Errorf("another visit: %v", err)
+			}
+			if name, err := db.MoveAside(t.Context()); name == "" || err != nil {
+				t.Fatalf("moved to %q, %v", name, err)
+			}
+			if err := c.visit(db); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
