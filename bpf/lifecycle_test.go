@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -98,6 +101,52 @@ func TestCrowd(t *testing.T) {
 		b.checkWatched(t, "prepared by many at once")
 		b.do(t, func() error { return b.Release(b.trunk) })
 	})
+}
+
+// TestChurn has hooks come and go while others take the trunk away under them.
+// None is ever told anything but that it is not watched, and nothing is left.
+func TestChurn(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newIdleBench(t, o, testenv.Config{})
+		o.Root = string(b.root)
+		var hooks errgroup.Group
+		for i := range 4 {
+			hooks.Go(func() error {
+				return b.Host.Do(func() error {
+					for n := range 10 {
+						e := verify.Endpoint{Trunk: b.trunk, MAC: verify.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i), byte(n)}, Enforce: true}
+						if err := visit(o, e); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			})
+		}
+		must(t, hooks.Wait())
+		b.do(t, func() error { return b.Release(b.trunk) })
+		if left := append(b.chain(t, egress), b.chain(t, ingress)...); len(left) > 0 {
+			t.Errorf("programs are left: %v", left)
+		}
+	})
+}
+
+// visit is a container that comes and goes, with a network made and removed around
+// it.
+func visit(o Options, e verify.Endpoint) error {
+	d := New(o)
+	defer d.Close()
+	if err := d.Prepare(e.Trunk); err != nil {
+		return err
+	}
+	err := d.Expect(e)
+	if err == nil {
+		_, err = d.Evidence(e)
+	}
+	if err != nil && !strings.HasSuffix(err.Error(), "is not watched") {
+		return err
+	}
+	return errors.Join(d.Forget(e), d.Release(e.Trunk))
 }
 
 func TestRelease(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -56,13 +57,34 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	before := mustMounts()
+	before, files := mustMounts(), mustFiles()
 	code := m.Run()
 	if after := mustMounts(); after != before {
 		fmt.Fprintf(os.Stderr, "bpffs mounted before and after the tests:\n%s\n%s", before, after)
 		code = 1
 	}
+	if after := mustFiles(); len(after) > len(files)+runtimeFiles {
+		fmt.Fprintf(os.Stderr, "files open before and after the tests:\n%q\n%q\n", files, after)
+		code = 1
+	}
 	os.Exit(code)
+}
+
+// runtimeFiles are those that Go's poller opens once and keeps.
+const runtimeFiles = 2
+
+// mustFiles lists what this process has open.
+func mustFiles() (found []string) {
+	all, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		panic(err)
+	}
+	for _, path := range all {
+		if target, err := os.Readlink(path); err == nil {
+			found = append(found, target)
+		}
+	}
+	return found
 }
 
 // mustMounts lists the bpffs below the directory that tests work in.
