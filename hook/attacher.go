@@ -85,6 +85,7 @@ type Attachment struct {
 	Trunk      string           `json:"trunk"`
 	Endpoint   verify.Endpoint  `json:"endpoint"` // its key is set before the datapath is told
 	Netns      Netns            `json:"netns"`
+	Number     *int             `json:"nsid,omitempty"` // while the namespace lives; nil where nobody gave it one
 	Hook       link.Process     `json:"hook"` // who attaches; an intent lives while it does
 	Containers []Container      `json:"containers"`
 	Mode       verify.Mode      `json:"verify"`

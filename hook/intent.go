@@ -207,6 +207,10 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 	for _, s := range t.subnets {
 		rec.Pools = append(rec.Pools, poolName(t.def, s))
 	}
+	// Without a number poststop has to look for the namespace: no reason to fail.
+	if number, err := t.Host.Number(t.ns); err == nil {
+		rec.Number = &number
+	}
 	if rec.Interface == "" {
 		rec.Interface = t.freeName(here)
 	}

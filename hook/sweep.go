@@ -147,6 +147,12 @@ func (l *Local) dropLink(a Attachment) error {
 	if a.MAC.IsZero() || a.ParentIdx == 0 {
 		return nil
 	}
+	if a.Number != nil {
+		// Most containers' namespace ends with them, and then this is all.
+		if lives, err := l.Host.Numbered(*a.Number); err == nil && !lives {
+			return nil
+		}
+	}
 	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
 	if err != nil || ns == nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,16 +36,18 @@ func (h *Host) EachNetns(visit func(*Netns)) error {
 // search opens the namespaces whose inode is wanted, each once, until one
 // matches; nil if none does. It is the caller's to close.
 func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool) (*Netns, error) {
-	held, err := filepath.Glob("/proc/[0-9]*/ns/net")
-	if err != nil {
-		return nil, err
-	}
+	// Pins first: they are few, and where a namespace outlives its container it
+	// mostly has one.
 	pinned, err := pinnedNetns()
 	if err != nil {
 		return nil, fmt.Errorf("list pinned network namespaces: %w", err)
 	}
+	held, err := heldNetns()
+	if err != nil {
+		return nil, err
+	}
 	tried := map[uint64]bool{}
-	for _, path := range append(held, pinned...) {
+	for _, path := range append(pinned, held...) {
 		var st unix.Stat_t
 		if unix.Stat(path, &st) != nil || tried[st.Ino] || !wanted(st.Ino) {
 			continue
@@ -62,6 +63,26 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 		n.Close()
 	}
 	return nil, nil
+}
+
+// heldNetns gives the path of each process's namespace. Filepath.Glob would look
+// at each four times.
+func heldNetns() (paths []string, err error) {
+	proc, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	names, err := proc.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	for _, name := range names {
+		if name[0] >= '0' && name[0] <= '9' {
+			paths = append(paths, "/proc/"+name+"/ns/net")
+		}
+	}
+	return paths, nil
 }
 
 // pinnedNetns lists the paths in this mount namespace that a network namespace

@@ -1,0 +1,52 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Number gives the number that the host's namespace knows n by (its nsid, as
+// "ip netns list-id" shows it), and has the kernel choose one first if n has
+// none. The number is n's until the last process and descriptor have let go of
+// it, and may be another namespace's afterwards.
+func (h *Host) Number(n *Netns) (int, error) {
+	err := h.handle.SetNetNsIdByFd(n.fd, -1)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return 0, fmt.Errorf("number a network namespace: %w", plain(err))
+	}
+	id, err := h.handle.GetNetNsIdByFd(n.fd)
+	if err == nil && id < 0 {
+		err = errors.New("the kernel gave it none")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("number a network namespace: %w", err)
+	}
+	return id, nil
+}
+
+// Numbered says whether any living namespace has the number: one system call,
+// which waits for nobody (rtnl_net_getid takes no RTNL), where FindNetns looks
+// at every process of the host.
+func (h *Host) Numbered(id int) (bool, error) {
+	value := make([]byte, 4)
+	binary.NativeEndian.PutUint32(value, uint32(id))
+	req := nl.NewNetlinkRequest(unix.RTM_GETNSID, 0)
+	req.AddData(nl.NewRtGenMsg())
+	req.AddData(nl.NewRtAttr(netlink.NETNSA_NSID, value))
+	err := inside(h.fd, func() error {
+		_, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNSID)
+		return err
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for network namespace number %d: %w", id, err)
+	}
+	return true, nil
+}
