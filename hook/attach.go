@@ -37,6 +37,7 @@ type attempt struct {
 	parent link.Parent
 	link   link.Interface
 	blind  string // why the trunk is not watched, "" if it is
+	traced int    // steps of the trace that are not of this attach
 }
 
 // prepare finds out, changing nothing, what the attach will stand on.
@@ -88,7 +89,6 @@ func (t *attempt) run(ctx context.Context) error {
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return fmt.Errorf("%s: %s", t.rec.Verdict.Code, t.rec.Verdict.Text)
 	}
-	failpoint("address")
 	return t.commit(ctx)
 }
 
@@ -105,8 +105,9 @@ func (t *attempt) ready(ctx context.Context) (err error) {
 			}
 		}
 	}
-	failpoint("parent")
+	t.reached("parent")
 	t.blind = t.watch(t.parent.TrunkIndex)
+	t.r.Trace.Mark("watch")
 	return nil
 }
 
@@ -126,7 +127,7 @@ func (t *attempt) make(ctx context.Context) (err error) {
 	}
 	t.link, err = t.place(ctx)
 	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
-	failpoint("link")
+	t.reached("link")
 	return err
 }
 
@@ -150,7 +151,7 @@ func (t *attempt) name(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	failpoint("record")
+	t.reached("record")
 	return nil
 }
 
@@ -162,7 +163,7 @@ func (t *attempt) expect() error {
 	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
 		return fmt.Errorf("watch trunk %q: %w", t.parent.Trunk, err)
 	}
-	failpoint("expect")
+	t.reached("expect")
 	return nil
 }
 
@@ -229,14 +230,12 @@ func (t *attempt) configure() error {
 			return err
 		}
 	}
-	if t.def.Internal {
-		return nil
-	}
-	for _, g := range t.rec.Gateways {
+	for _, g := range t.rec.Gateways { // none where the network is internal
 		if err := t.ns.AddRoute(link.DefaultRoute(t.link.Index, g)); err != nil {
 			return err
 		}
 	}
+	t.reached("address")
 	return nil
 }
 
@@ -246,12 +245,12 @@ func (t *attempt) commit(ctx context.Context) error {
 	if !t.ns.Alive() {
 		return fmt.Errorf("container %q exited while it was attached", t.r.Container)
 	}
-	t.rec.State = Attached
+	t.rec.State, t.rec.Timing = Attached, t.r.Trace.since(t.traced)
 	if err := t.save(ctx); err != nil {
 		t.rec.State = Attaching
 		return err
 	}
-	failpoint("commit")
+	t.reached("commit")
 	return nil
 }
 

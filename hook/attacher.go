@@ -37,6 +37,7 @@ type Request struct {
 	Pid       int    // the container's init, as the host sees it
 	Pod       Pod    // zero outside Kubernetes
 	Wants     []Want
+	Trace     *Trace `json:"-"` // notes what the steps took; nil for none
 }
 
 // Pod is where in Kubernetes a container belongs.
@@ -86,13 +87,14 @@ type Attachment struct {
 	Endpoint   verify.Endpoint  `json:"endpoint"` // its key is set before the datapath is told
 	Netns      Netns            `json:"netns"`
 	Number     *int             `json:"nsid,omitempty"` // while the namespace lives; nil where nobody gave it one
-	Hook       link.Process     `json:"hook"` // who attaches; an intent lives while it does
+	Hook       link.Process     `json:"hook"`           // who attaches; an intent lives while it does
 	Containers []Container      `json:"containers"`
 	Mode       verify.Mode      `json:"verify"`
 	Verdict    verify.Verdict   `json:"verdict"`
 	Verdicts   []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
 	Evidence   *verify.Evidence `json:"evidence,omitempty"` // as it was when the verdict was drawn
 	Created    time.Time        `json:"created"`
+	Timing     []Step           `json:"timing,omitempty"` // up to the commit, where the attach was traced
 	Pod        Pod              `json:"pod,omitzero"`
 	Guard      *verify.Guard    `json:"guard,omitempty"`    // set where it is guarded; its links, once they are made
 	Owner      uint32           `json:"owner_uid,omitzero"` // whose rootless container it is for; 0 for root's

@@ -65,11 +65,11 @@ func (t *attempt) intend(ctx context.Context, id Netns, self link.Process) (othe
 			return err
 		}
 		t.wrote = true
-		failpoint("intent")
+		t.reached("intent")
 		if err := t.claim(ctx); err != nil {
 			return err
 		}
-		failpoint("lease")
+		t.reached("lease")
 		if t.parent.Index == 0 {
 			return nil // not made yet: see ready
 		}

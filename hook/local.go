@@ -66,6 +66,7 @@ func (l *Local) attachAll(ctx context.Context, r Request, ns *link.Netns, by *Ca
 	if err != nil {
 		return nil, err
 	}
+	r.Trace.Mark("namespace")
 	var fresh []Attachment
 	for _, w := range r.Wants {
 		a, isNew, err := l.attach(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by}, id)
@@ -98,9 +99,12 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 	if t.guard, err = t.caller.guarded(t.def); err != nil {
 		return rec, false, err
 	}
+	t.r.Trace.Mark("definition")
+	t.traced = t.r.Trace.count()
 	if err := t.prepare(); err != nil {
 		return rec, false, err
 	}
+	t.r.Trace.Mark("resolve")
 	err = l.withDB(ctx, func() error { return t.begin(ctx, id) })
 	if err == nil && !t.joined {
 		err = t.run(ctx)

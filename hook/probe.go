@@ -27,11 +27,13 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		if err != nil || len(f.Rivals) > 0 {
 			return err
 		}
-		failpoint("probe")
+		t.reached("probe")
 		if err := t.configure(); err != nil {
 			return err
 		}
-		return t.announce(a)
+		err = t.announce(a)
+		t.r.Trace.Mark("announce")
+		return err
 	})
 	return f, err
 }
@@ -101,6 +103,7 @@ func (t *attempt) judge(f verify.Findings) error {
 		t.rec.Verdicts = append(t.rec.Verdicts, verify.Judge(each))
 	}
 	t.rec.Verdict = verify.Worst(t.rec.Verdicts)
+	t.r.Trace.Mark("judge")
 	return nil
 }
 

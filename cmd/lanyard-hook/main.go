@@ -27,13 +27,16 @@ In config.json:
   }
 Networks are made with "lanyard network create"; a container chooses one with
 the annotation io.lanyard.network.
+
+With LANYARD_TRACE=1 in the hook's "env", what each step took is kept ("lanyard
+inspect ID --timing") and written to stderr.
 `
 
 // errUsage is returned when the hook was called in a way that it does not know.
 var errUsage = errors.New("wrong usage")
 
 func main() {
-	os.Exit(status(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout), os.Stderr))
+	os.Exit(status(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr), os.Stderr))
 }
 
 // status says what went wrong in one line: runc puts all of stderr into the
@@ -49,7 +52,8 @@ func status(err error, stderr io.Writer) int {
 	return 1
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	trace := newTrace()
 	o, err := parse(args)
 	if err != nil {
 		return err
@@ -57,6 +61,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	if o.help {
 		_, err := io.WriteString(stdout, usage)
 		return err
+	}
+	if o.trace = trace; trace != nil {
+		defer printTrace(stderr, trace)
 	}
 	// The runtime may set no timeout of its own, and would then wait for ever.
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %s (--timeout)", o.timeout))
@@ -73,6 +80,7 @@ type options struct {
 	stage   func(context.Context, options, io.Reader) error
 	paths   wiring.Paths
 	timeout time.Duration
+	trace   *hook.Trace // nil: nobody asked
 	help    bool
 }
 
@@ -141,6 +149,8 @@ func attach(ctx context.Context, o options, stdin io.Reader) error {
 		return err
 	}
 	defer parts.Close()
+	req.Trace = o.trace
+	o.trace.Mark("open")
 	_, err = a.Attach(ctx, req)
 	return err
 }
