@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -11,15 +14,19 @@ func (e env) inspect() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
 		Usage:     "show all that is known of a container's interfaces, as JSON",
-		UsageText: "lanyard inspect ID",
+		UsageText: "lanyard inspect [--timing] ID",
 		Description: `ID is a container's, an attachment's, or the beginning of either.
 
 Examples:
   lanyard inspect 3f2a9c
   lanyard inspect 3f2a9c | jq '.[].evidence_now.counters'
+  lanyard inspect --timing 3f2a9c
 
 "evidence" is what the trunk had seen when the verdict was drawn, and
-"evidence_now" what it has seen until now.`,
+"evidence_now" what it has seen until now. Timing is kept of containers whose
+hook has LANYARD_TRACE=1 in its "env": what each step took, up to the one that
+made the attachment final.`,
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "timing", Usage: "show what each step of the attach took, as a table"}},
 		Action: e.runInspect,
 	}
 }
@@ -48,6 +55,9 @@ func (e env) runInspect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("timing") {
+		return e.printTiming(found)
+	}
 	var all []inspection
 	for _, a := range found {
 		i := inspection{Attachment: a}
@@ -59,4 +69,22 @@ func (e env) runInspect(c *cli.Context) error {
 		all = append(all, i)
 	}
 	return printJSON(e.stdout, all)
+}
+
+// printTiming shows where the time of attaches went.
+func (e env) printTiming(found []hook.Attachment) error {
+	rows := [][]string{{"INTERFACE", "NETWORK", "STEP", "TOOK", "SHARE"}}
+	for _, a := range found {
+		if len(a.Timing) == 0 {
+			return fmt.Errorf("%q on network %q was not traced: put LANYARD_TRACE=1 into the hook's \"env\", and start the container again", a.Interface, a.Network)
+		}
+		var sum time.Duration
+		for _, s := range a.Timing {
+			sum += s.Took
+		}
+		for _, s := range append(a.Timing, hook.Step{Name: "sum", Took: sum}) {
+			rows = append(rows, []string{a.Interface, a.Network, s.Name, s.Took.String(), fmt.Sprintf("%.0f%%", 100*s.Took.Seconds()/sum.Seconds())})
+		}
+	}
+	return printTable(e.stdout, rows)
 }

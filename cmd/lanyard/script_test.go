@@ -149,6 +149,9 @@ func runHook() error {
 		return err
 	}
 	defer l.Close()
+	if os.Getenv("LANYARD_TRACE") == "1" {
+		r.Trace = hook.NewTrace()
+	}
 	_, err = l.Attach(context.Background(), r)
 	return err
 }
@@ -185,7 +188,7 @@ func hookCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
 	path, err := exec.LookPath("hook")
 	ts.Check(err)
 	cmd := exec.Command(path)
-	cmd.Env = append(os.Environ(), varNetns+"="+ts.Getenv(varNetns), varRoot+"="+ts.Getenv(varRoot))
+	cmd.Env = append(os.Environ(), varNetns+"="+ts.Getenv(varNetns), varRoot+"="+ts.Getenv(varRoot), "LANYARD_TRACE="+ts.Getenv("LANYARD_TRACE"))
 	cmd.Stdin = strings.NewReader(string(text))
 	return cmd
 }

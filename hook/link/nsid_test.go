@@ -1,0 +1,44 @@
+package link
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// A namespace's number lasts as long as anybody holds it, a process or a
+// descriptor, and hardly longer: poststop relies on both.
+func TestNumber(t *testing.T) {
+	h := mustHost(t)
+	cmd := mustContainer(t)
+	n, err := h.OpenNetns(cmd.Process.Pid)
+	must(t, err)
+	id, err := h.Number(n)
+	must(t, err)
+	if again, err := h.Number(n); again != id || err != nil {
+		t.Errorf("asked again: %d, %v, want %d", again, err, id)
+	}
+	if other, err := h.Number(mustNetns(t, h)); other == id || err != nil {
+		t.Errorf("another namespace's number is %d, %v", other, err)
+	}
+	wantNumbered(t, h, id)
+	must(t, cmd.Process.Kill())
+	cmd.Wait()
+	wantNumbered(t, h, id) // n holds it
+	n.Close()
+	// A closed netlink socket lets go after an RCU grace period.
+	testenv.Eventually(t, "the namespace's end", func() error {
+		if lives, err := h.Numbered(id); lives || err != nil {
+			return fmt.Errorf("number %d is in use: %v, %v", id, lives, err)
+		}
+		return nil
+	})
+}
+
+func wantNumbered(tb testing.TB, h *Host, id int) {
+	tb.Helper()
+	if lives, err := h.Numbered(id); !lives || err != nil {
+		tb.Errorf("number %d is in use: %v, %v; want true", id, lives, err)
+	}
+}
