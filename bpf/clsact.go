@@ -28,7 +28,16 @@ func addFilter(ifindex int, w way, prog *ebpf.Program) error {
 	}
 	filter := filterOf(ifindex, w)
 	filter.Fd, filter.Name, filter.DirectAction = prog.FD(), filterName, true
-	if err := netlink.FilterReplace(filter); err != nil {
+	err = netlink.FilterAdd(filter)
+	if errors.Is(err, unix.EEXIST) {
+		var id uint32
+		if id, err = filterProgram(ifindex, w); err == nil && id == 0 {
+			err = fmt.Errorf("%w: another's filter has our handle, %#x: give it another", unix.EEXIST, filterHandle)
+		} else if err == nil {
+			err = netlink.FilterReplace(filter)
+		}
+	}
+	if err != nil {
 		err = fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, whyNot(err))
 		if made {
 			err = errors.Join(err, removeEmptyQdisc(ifindex))

@@ -148,6 +148,9 @@ func (d *Datapath) used(ifindex int) (bool, error) {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && t == nil {
 		return false, nil
 	}
+	if err == nil {
+		err = t.checkNetns()
+	}
 	if err != nil {
 		return false, err
 	}

@@ -34,13 +34,13 @@ func mustForeign(tb testing.TB, answer int32) (*ebpf.Program, uint32) {
 }
 
 // foreignFilter puts a program into clsact as others do.
-func (b *bench) foreignFilter(w way, p *ebpf.Program, priority, protocol uint16) error {
+func (b *bench) foreignFilter(w way, p *ebpf.Program, handle uint32, priority, protocol uint16) error {
 	return b.Host.Do(func() error {
 		if err := netlink.QdiscAdd(clsact(b.trunk)); err != nil && !errors.Is(err, unix.EEXIST) {
 			return err
 		}
 		return netlink.FilterReplace(&netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true, FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: b.trunk, Parent: w.parent, Handle: 1, Priority: priority, Protocol: protocol,
+			LinkIndex: b.trunk, Parent: w.parent, Handle: handle, Priority: priority, Protocol: protocol,
 		}})
 	})
 }
@@ -83,13 +83,13 @@ func TestForeignFilters(t *testing.T) {
 		b.AddGateway(0, "192.168.50.1/24")
 		ends, _ := mustForeign(t, 0) // TC_ACT_OK: nobody behind it sees the frame
 		for _, w := range ways {
-			must(t, b.foreignFilter(w, ends, 1, unix.ETH_P_ALL))
-			must(t, b.foreignFilter(w, ends, 5, unix.ETH_P_ALL))
+			must(t, b.foreignFilter(w, ends, 1, 1, unix.ETH_P_ALL))
+			must(t, b.foreignFilter(w, ends, 1, 5, unix.ETH_P_ALL))
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkSees(t, "others' filters before ours")
 		for _, w := range ways {
-			must(t, b.foreignFilter(w, ends, 7, unix.ETH_P_ALL))
+			must(t, b.foreignFilter(w, ends, 1, 7, unix.ETH_P_ALL))
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkSees(t, "others' filters after ours")
@@ -209,8 +209,14 @@ func TestNoRoomInClsact(t *testing.T) {
 			`attach to the egress of trunk "eth9": add clsact: a qdisc "ingress" is in its place: replace that one by clsact`,
 		},
 		"priority": {
-			func(b *bench) error { return b.foreignFilter(ingress, ends, filterPriority, unix.ETH_P_IP) },
+			func(b *bench) error { return b.foreignFilter(ingress, ends, 1, filterPriority, unix.ETH_P_IP) },
 			`attach to the ingress of trunk "eth9": add a filter of priority 1 to clsact: invalid argument: another kind of filter has that priority: move it to another`,
+		},
+		"handle": {
+			func(b *bench) error {
+				return b.foreignFilter(egress, ends, filterHandle, filterPriority, unix.ETH_P_ALL)
+			},
+			`attach to the egress of trunk "eth9": add a filter of priority 1 to clsact: file exists: another's filter has our handle, 0x6c61: give it another`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -322,5 +322,8 @@ func TestOtherNetns(t *testing.T) {
 	if err := n.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
 		t.Errorf("Prepare: %v, want %q", err, want)
 	}
-	b.checkWatched(t, "asked for from another namespace")
+	if err := n.Do(func() error { return b.Release(b.trunk) }); err == nil || err.Error() != want {
+		t.Errorf("Release: %v, want %q", err, want)
+	}
+	b.checkWatched(t, "asked for and released from another namespace")
 }
