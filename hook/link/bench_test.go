@@ -22,7 +22,7 @@ func BenchmarkAttach(b *testing.B) {
 			spent[name] += now.Sub(last)
 			last = now
 		}
-		p, _, err := h.EnsureParent(ctx, "trunk", false)
+		p, _, err := h.EnsureParent(ctx, ParentSpec{Name: "trunk"}, false)
 		must(b, err)
 		step("parent")
 		n, err := h.OpenNetns(pid)

@@ -6,84 +6,113 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// EnsureParent finds the parent of that name, checks that it can carry
-// macvlans and, where it is named BASE.VID, that it really is that VLAN on that
-// base. A missing one is made, up and marked as ours, if create says so; a
-// marked one that is down is set up. A link that is not ours is never changed.
-func (h *Host) EnsureParent(ctx context.Context, name string, create bool) (p Parent, created bool, err error) {
-	base, vid, err := ParseParent(name)
+// EnsureParent finds the parent, checks that it can carry macvlans and, where it
+// is named BASE.VID, that it really is that VLAN on that base. A missing VLAN or
+// dummy is made, up and marked as ours, if create says so, and so is the VLAN
+// that a VLAN is to stand on; a marked one that is down is set up. A link that
+// is not ours is never changed.
+func (h *Host) EnsureParent(ctx context.Context, want ParentSpec, create bool) (p Parent, created bool, err error) {
+	base, tag, err := want.vlan()
 	if err != nil {
-		return Parent{}, false, fmt.Errorf("parent %w", err)
+		return Parent{}, false, err
 	}
-	p, l, err := h.find(name, base, vid)
-	if vid != 0 && create && (errors.Is(err, ErrNoLink) || err == nil && !isUp(l)) {
-		p, created, err = h.ensureVLAN(ctx, name, base, vid)
+	p, l, err := h.find(want, base.Name, tag)
+	if (tag.VID != 0 || want.Dummy) && create && (errors.Is(err, ErrNoLink) || err == nil && !isUp(l)) {
+		p, created, err = h.ensureOurs(ctx, want, base, tag)
 	}
 	if err != nil {
-		return Parent{}, false, fmt.Errorf("parent %q: %w", name, err)
+		return Parent{}, false, fmt.Errorf("parent %q: %w", want.Name, err)
 	}
 	return p, created, nil
 }
 
 func isUp(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_UP != 0 }
 
-// ensureVLAN makes the link, or finishes it: what we make is up last of all.
-func (h *Host) ensureVLAN(ctx context.Context, name, base string, vid uint16) (p Parent, created bool, err error) {
-	lock, err := h.lockParent(ctx, name)
+// ensureOurs makes the link, or finishes it: what we make is up last of all.
+func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag Tag) (p Parent, created bool, err error) {
+	lock, err := h.lockParent(ctx, want.Name)
 	if err != nil {
 		return Parent{}, false, err
 	}
 	defer lock.Close()
-	p, l, err := h.find(name, base, vid) // again: another may have made it meanwhile
+	p, l, err := h.find(want, base.Name, tag) // again: another may have made it meanwhile
 	switch {
 	case errors.Is(err, ErrNoLink):
 		created = true
-		err = h.makeVLAN(lock, name, base, vid)
+		err = h.makeOurs(ctx, lock, want, base, tag)
 	case err == nil && !isUp(l) && (p.Ours || lock.unfinished()):
-		err = h.finishVLAN(lock, l)
+		err = h.finish(lock, l)
 	default:
 		return p, false, err
 	}
 	if err == nil {
-		p, _, err = h.find(name, base, vid)
+		p, _, err = h.find(want, base.Name, tag)
 	}
 	return p, created, err
 }
 
-func (h *Host) makeVLAN(lock *parentLock, name, base string, vid uint16) (err error) {
-	below, err := linkByName(h.handle, base)
+// makeOurs makes a dummy, or a VLAN and the VLAN that it stands on. Locks are
+// taken from the outside in: eth0.100.200 before eth0.100.
+func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base ParentSpec, tag Tag) (err error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = want.Name
+	if want.Dummy {
+		return h.add(lock, &netlink.Dummy{LinkAttrs: attrs}, func(err error) error {
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				return errors.New("cannot be made: the kernel has no dummy links (modprobe dummy)")
+			}
+			return fmt.Errorf("make it: %w", plain(err))
+		})
+	}
+	below, err := linkByName(h.handle, base.Name)
+	if _, outer, _ := base.vlan(); err == nil && outer.VID != 0 && (below == nil || isOurs(below) && !isUp(below)) {
+		var baseMade bool
+		if _, baseMade, err = h.EnsureParent(ctx, base, true); err == nil {
+			below, err = linkByName(h.handle, base.Name)
+		}
+		defer func() {
+			if err != nil && baseMade {
+				err = errors.Join(err, h.RemoveParent(ctx, base.Name))
+			}
+		}()
+	}
 	switch {
 	case err != nil:
 		return err
 	case below == nil:
-		return fmt.Errorf("%w, nor %q to make it on", ErrNoLink, base)
+		return fmt.Errorf("%w, nor %q to make it on", ErrNoLink, base.Name)
 	case !isUp(below):
-		return fmt.Errorf("cannot be made while %q is down: set it up first (ip link set %s up)", base, base)
+		return fmt.Errorf("cannot be made while %q is down: set it up first (ip link set %s up)", base.Name, base.Name)
 	case below.Attrs().EncapType != "ether":
-		return fmt.Errorf("cannot be made: %q is not an Ethernet link (%s)", base, below.Attrs().EncapType)
+		return fmt.Errorf("cannot be made: %q is not an Ethernet link (%s)", base.Name, below.Attrs().EncapType)
 	}
-	if err = lock.begin(); err != nil {
+	attrs.ParentIndex = below.Attrs().Index
+	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: int(tag.VID), VlanProtocol: netlink.VlanProtocol(tag.Proto)}
+	return h.add(lock, vlan, func(err error) error { return h.whyNoVLAN(err, below.Attrs(), tag) })
+}
+
+// add makes a link and finishes it, or leaves nothing behind.
+func (h *Host) add(lock *parentLock, l netlink.Link, why func(error) error) error {
+	if err := lock.begin(); err != nil {
 		return err
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex = name, below.Attrs().Index
-	link := &netlink.Vlan{LinkAttrs: attrs, VlanId: int(vid), VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
-	if err = h.handle.LinkAdd(link); err != nil {
-		return errors.Join(h.whyNoVLAN(err, below.Attrs(), vid), lock.end())
+	if err := h.handle.LinkAdd(l); err != nil {
+		return errors.Join(why(err), lock.end())
 	}
-	if err = h.finishVLAN(lock, link); err != nil {
-		return errors.Join(err, h.handle.LinkDel(link), lock.end())
+	if err := h.finish(lock, l); err != nil {
+		return errors.Join(err, h.handle.LinkDel(l), lock.end())
 	}
 	return nil
 }
 
-func (h *Host) whyNoVLAN(err error, below *netlink.LinkAttrs, vid uint16) error {
+func (h *Host) whyNoVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return errors.New("cannot be made: the kernel has no 802.1Q VLANs (modprobe 8021q)")
@@ -92,15 +121,15 @@ func (h *Host) whyNoVLAN(err error, below *netlink.LinkAttrs, vid uint16) error 
 	}
 	links, listErr := whole(h.handle.LinkList)
 	for _, l := range links {
-		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(vid) {
-			return fmt.Errorf("cannot be made: VLAN %d on %q is there already, as %q: use that as parent", vid, below.Name, v.Name)
+		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto {
+			return fmt.Errorf("cannot be made: %s on %q is there already, as %q: use that as parent", tag, below.Name, v.Name)
 		}
 	}
-	return errors.Join(fmt.Errorf("cannot be made: VLAN %d on %q is there already, perhaps in another network namespace", vid, below.Name), listErr)
+	return errors.Join(fmt.Errorf("cannot be made: %s on %q is there already, perhaps in another network namespace", tag, below.Name), listErr)
 }
 
-// finishVLAN marks a new link, closes it to the host and sets it up.
-func (h *Host) finishVLAN(lock *parentLock, l netlink.Link) error {
+// finish marks a new link, closes it to the host and sets it up.
+func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 	name := l.Attrs().Name
 	if err := h.handle.LinkSetAlias(l, mark); err != nil {
 		return fmt.Errorf("mark it: %w", plain(err))
@@ -120,11 +149,13 @@ func (h *Host) finishVLAN(lock *parentLock, l netlink.Link) error {
 	return lock.end()
 }
 
-// RemoveParent deletes a VLAN sub-interface that carries our mark. A missing
-// one is no error; one that is not ours gives ErrForeign and stays.
+// RemoveParent deletes a VLAN or dummy that carries our mark, and the VLAN that a
+// VLAN stood on if that is ours, too, nothing else stands on it, and it is not
+// one to keep. A missing one is no error; one that is not ours gives ErrForeign
+// and stays.
 // The kernel deletes all macvlans on it, in every namespace: the caller has
 // made sure that there are none.
-func (h *Host) RemoveParent(ctx context.Context, name string) (err error) {
+func (h *Host) RemoveParent(ctx context.Context, name string, keep ...string) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("remove parent %s: %w", clip(name), err)
@@ -142,13 +173,49 @@ func (h *Host) RemoveParent(ctx context.Context, name string) (err error) {
 	if err != nil || l == nil {
 		return err
 	}
-	if l.Type() != "vlan" || l.Attrs().Alias != mark {
+	if !isOurs(l) {
 		return ErrForeign
 	}
 	if err = h.handle.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
 		return plain(err)
 	}
-	return nil
+	return h.removeBase(ctx, name, keep)
+}
+
+// removeBase deletes the VLAN that name was made on, where nobody needs it.
+func (h *Host) removeBase(ctx context.Context, name string, keep []string) error {
+	base, vid, err := ParseParent(name)
+	if err != nil || vid == 0 || slices.Contains(keep, base) {
+		return err
+	}
+	if _, outer, err := ParseParent(base); err != nil || outer == 0 {
+		return err
+	}
+	l, err := linkByName(h.handle, base)
+	if err != nil || l == nil || !isOurs(l) {
+		return err
+	}
+	used, err := h.carriesAny(l.Attrs().Index)
+	if err != nil || used {
+		return err
+	}
+	return h.RemoveParent(ctx, base, keep...)
+}
+
+// carriesAny says whether any link stands on that of the index: a VLAN in this
+// namespace, or a macvlan in any, which shows in its list of MACs.
+func (h *Host) carriesAny(index int) (bool, error) {
+	links, err := whole(h.handle.LinkList)
+	if err != nil {
+		return false, err
+	}
+	for _, l := range links {
+		if l.Attrs().ParentIndex == index && l.Attrs().NetNsID < 0 {
+			return true, nil
+		}
+	}
+	macs, err := h.ParentUnicast(index)
+	return len(macs) > 0, err
 }
 
 // parentLock is held by whoever makes or deletes a parent. Its file is empty

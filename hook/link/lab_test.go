@@ -83,7 +83,7 @@ func linkNamed(name string, parent int) netlink.LinkAttrs {
 
 func mustResolve(tb testing.TB, h *Host, name string) Parent {
 	tb.Helper()
-	p, err := h.Resolve(name)
+	p, err := h.Resolve(ParentSpec{Name: name})
 	must(tb, err)
 	return p
 }

@@ -29,7 +29,7 @@ type Parent struct {
 	MAC   net.HardwareAddr
 	MTU   int
 	Up    bool // administratively
-	// Ours says that the link is a VLAN sub-interface that carries our mark.
+	// Ours says that the link carries our mark: a VLAN or dummy that we made.
 	Ours bool
 	// Trunk is the first link below that is not a VLAN link; the parent itself
 	// where that is none.
@@ -39,24 +39,58 @@ type Parent struct {
 	Tags []Tag
 }
 
+// ParentSpec is a parent as a network asks for it.
+type ParentSpec struct {
+	// Name is that of a link, or BASE.VID for a VLAN on one, or BASE.VID.VID
+	// for a VLAN within a VLAN (QinQ).
+	Name string
+	// Outer is the protocol of the outermost tag of such a VLAN; 0 is 802.1Q,
+	// which all within it have.
+	Outer uint16
+	// Dummy parents are links that lead nowhere: whoever stands on one reaches
+	// the others on it, and nobody else.
+	Dummy bool
+}
+
+// vlan takes a spec apart: the link that a VLAN of that name is on, and its tag,
+// whose VID is 0 where the name is that of any link. Whether such a base is to
+// be made, too, is in its own spec.
+func (s ParentSpec) vlan() (base ParentSpec, tag Tag, err error) {
+	name, vid, err := ParseParent(s.Name)
+	if err != nil {
+		return base, tag, fmt.Errorf("parent %w", err)
+	}
+	if s.Dummy && vid != 0 {
+		return base, tag, fmt.Errorf("parent %q: a VLAN is no dummy", s.Name)
+	}
+	if vid == 0 {
+		return base, tag, nil
+	}
+	base, tag = ParentSpec{Name: name, Outer: s.Outer}, Tag{Proto: unix.ETH_P_8021Q, VID: vid}
+	if _, below, err := ParseParent(name); s.Outer != 0 && err == nil && below == 0 {
+		tag.Proto = s.Outer // the outermost
+	}
+	return base, tag, nil
+}
+
 // Resolve finds an existing parent and what is below it, changing nothing. It
 // refuses, in words, what cannot carry macvlans.
-func (h *Host) Resolve(name string) (Parent, error) {
-	base, vid, err := ParseParent(name)
+func (h *Host) Resolve(want ParentSpec) (Parent, error) {
+	base, tag, err := want.vlan()
 	if err != nil {
-		return Parent{}, fmt.Errorf("parent %w", err)
+		return Parent{}, err
 	}
-	p, _, err := h.find(name, base, vid)
+	p, _, err := h.find(want, base.Name, tag)
 	if err != nil {
-		return Parent{}, fmt.Errorf("parent %q: %w", name, err)
+		return Parent{}, fmt.Errorf("parent %q: %w", want.Name, err)
 	}
 	return p, nil
 }
 
-// find looks a parent up by name and, where vid is not 0, checks that it is
-// that VLAN on base.
-func (h *Host) find(name, base string, vid uint16) (Parent, netlink.Link, error) {
-	l, err := linkByName(h.handle, name)
+// find looks a parent up by name and, where the tag has a VID, checks that it
+// is that VLAN on base.
+func (h *Host) find(want ParentSpec, base string, tag Tag) (Parent, netlink.Link, error) {
+	l, err := linkByName(h.handle, want.Name)
 	if err != nil {
 		return Parent{}, nil, err
 	}
@@ -67,8 +101,14 @@ func (h *Host) find(name, base string, vid uint16) (Parent, netlink.Link, error)
 	if err != nil {
 		return Parent{}, nil, err
 	}
-	if vid != 0 && !isVLAN(chain, base, vid) {
-		return Parent{}, nil, fmt.Errorf("is %s, not VLAN %d on %q: rename that link or choose another parent", describe(chain), vid, base)
+	if tag.VID != 0 && !isVLAN(chain, base, tag) {
+		return Parent{}, nil, fmt.Errorf("is %s, not %s on %q: rename that link or choose another parent", describe(chain), tag, base)
+	}
+	if want.Dummy && l.Type() != "dummy" {
+		return Parent{}, nil, fmt.Errorf("is %s, not a dummy: rename that link", describe(chain))
+	}
+	if p := parentOf(chain); tag.VID != 0 && want.Outer != 0 && p.Tags[0].Proto != want.Outer {
+		return Parent{}, nil, fmt.Errorf("is %s on %q, not by protocol %#x: rename that link or choose another parent", p.Tags[0], p.Trunk, want.Outer)
 	}
 	if err := h.canCarry(l); err != nil {
 		return Parent{}, nil, err
@@ -101,9 +141,18 @@ func (h *Host) below(l netlink.Link) ([]netlink.Link, error) {
 	return nil, fmt.Errorf("there are more than 8 VLAN links below %q", chain[0].Attrs().Name)
 }
 
-func isVLAN(chain []netlink.Link, base string, vid uint16) bool {
+func isVLAN(chain []netlink.Link, base string, tag Tag) bool {
 	v, ok := chain[0].(*netlink.Vlan)
-	return ok && v.VlanId == int(vid) && protoOf(v) == unix.ETH_P_8021Q && named(chain[1], base)
+	return ok && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto && named(chain[1], base)
+}
+
+// String gives "VLAN 50", and "VLAN 50 by protocol 0x88a8" where that is not
+// 802.1Q.
+func (t Tag) String() string {
+	if t.Proto != unix.ETH_P_8021Q {
+		return fmt.Sprintf("VLAN %d by protocol %#x", t.VID, t.Proto)
+	}
+	return fmt.Sprintf("VLAN %d", t.VID)
 }
 
 // named looks at alternative names, too, as the kernel does.
@@ -134,10 +183,8 @@ func describe(chain []netlink.Link) string {
 		return "a physical link"
 	case !ok:
 		return fmt.Sprintf("a link of type %q", chain[0].Type())
-	case protoOf(v) != unix.ETH_P_8021Q:
-		return fmt.Sprintf("VLAN %d on %q by protocol %#x", v.VlanId, chain[1].Attrs().Name, protoOf(v))
 	}
-	return fmt.Sprintf("VLAN %d on %q", v.VlanId, chain[1].Attrs().Name)
+	return fmt.Sprintf("%s on %q", Tag{protoOf(v), uint16(v.VlanId)}, chain[1].Attrs().Name)
 }
 
 // canCarry says why the kernel would not let a macvlan stand on the link, or
@@ -163,11 +210,17 @@ func (h *Host) canCarry(l netlink.Link) error {
 	return fmt.Errorf("is a port of the %s %q and cannot carry a network: use %q as parent", master.Type(), master.Attrs().Name, master.Attrs().Name)
 }
 
+// isOurs says whether we made the link. Only two types are ours to make: an
+// alias on any other is somebody's own text.
+func isOurs(l netlink.Link) bool {
+	return (l.Type() == "vlan" || l.Type() == "dummy") && l.Attrs().Alias == mark
+}
+
 func parentOf(chain []netlink.Link) Parent {
 	a, trunk := chain[0].Attrs(), chain[len(chain)-1].Attrs()
 	p := Parent{
 		Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, Up: isUp(chain[0]),
-		Ours:  chain[0].Type() == "vlan" && a.Alias == mark,
+		Ours:  isOurs(chain[0]),
 		Trunk: trunk.Name, TrunkIndex: trunk.Index,
 	}
 	for i := len(chain) - 2; i >= 0; i-- {

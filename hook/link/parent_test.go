@@ -72,7 +72,7 @@ func TestResolveLink(t *testing.T) {
 	if diff := cmp.Diff(want, mustResolve(t, h, "trunk")); diff != "" {
 		t.Error(diff)
 	}
-	p, created, err := h.EnsureParent(context.Background(), "trunk", true)
+	p, created, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk"}, true)
 	if diff := cmp.Diff(want, p); diff != "" || created || err != nil {
 		t.Errorf("%v, %v: %s", created, err, diff)
 	}
@@ -100,11 +100,11 @@ func TestResolveRefuses(t *testing.T) {
 		"port":       `parent "port": is a port of the bridge "br0" and cannot carry a network: use "br0" as parent`,
 		"mv0":        `parent "mv0": is of type macvlan itself: name the link below it`,
 	} {
-		if _, _, err := h.EnsureParent(context.Background(), name, true); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: name}, true); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
-	if _, err := h.Resolve("nowhere"); !errors.Is(err, ErrNoLink) {
+	if _, err := h.Resolve(ParentSpec{Name: "nowhere"}); !errors.Is(err, ErrNoLink) {
 		t.Errorf("%v", err)
 	}
 	// Bridges themselves can.

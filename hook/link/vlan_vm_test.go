@@ -25,7 +25,7 @@ func mustVLAN(tb testing.TB, h *Host, name, base string, vid int, proto netlink.
 
 func mustEnsure(tb testing.TB, h *Host, name string) (p Parent, created bool) {
 	tb.Helper()
-	p, created, err := h.EnsureParent(withTimeout(tb, 5*time.Second), name, true)
+	p, created, err := h.EnsureParent(withTimeout(tb, 5*time.Second), ParentSpec{Name: name}, true)
 	must(tb, err)
 	return p, created
 }
@@ -33,7 +33,7 @@ func mustEnsure(tb testing.TB, h *Host, name string) (p Parent, created bool) {
 func TestEnsureParentMakesVLAN(t *testing.T) {
 	h := mustHost(t)
 	trunk := mustResolve(t, h, mustVeth(t, h, "trunk"))
-	if _, _, err := h.EnsureParent(context.Background(), "trunk.50", false); !errors.Is(err, ErrNoLink) {
+	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, false); !errors.Is(err, ErrNoLink) {
 		t.Errorf("not told to make it: %v", err)
 	}
 	p, created := mustEnsure(t, h, "trunk.50")
@@ -92,13 +92,13 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 	for name, want := range map[string]string{
 		"trunk.50":  `parent "trunk.50": is VLAN 60 on "trunk", not VLAN 50 on "trunk": rename`,
 		"trunk.51":  `parent "trunk.51": is VLAN 51 on "other", not VLAN 51 on "trunk": rename`,
-		"trunk.52":  `parent "trunk.52": is VLAN 52 on "trunk" by protocol 0x88a8, not VLAN 52`,
+		"trunk.52":  `parent "trunk.52": is VLAN 52 by protocol 0x88a8 on "trunk", not VLAN 52`,
 		"trunk.53":  `parent "trunk.53": cannot be made: VLAN 53 on "trunk" is there already, as "foo": use that as parent`,
 		"trunk.54":  `parent "trunk.54": is a link of type "dummy", not VLAN 54 on "trunk": rename`,
 		"down.50":   `parent "down.50": cannot be made while "down" is down: set it up first (ip link set down up)`,
 		"nobody.50": `parent "nobody.50": no such link, nor "nobody" to make it on`,
 	} {
-		_, created, err := h.EnsureParent(withTimeout(t, 5*time.Second), name, true)
+		_, created, err := h.EnsureParent(withTimeout(t, 5*time.Second), ParentSpec{Name: name}, true)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || created {
 			t.Errorf("got  %v (created %v)\nwant %s", err, created, want)
 		}
@@ -112,10 +112,6 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 			t.Errorf("remove %s: %v", name, err)
 		}
 		mustLink(t, h, name)
-	}
-	must(t, h.handle.LinkSetAlias(mustLink(t, h, "trunk.54"), mark))
-	if err := h.RemoveParent(context.Background(), "trunk.54"); !errors.Is(err, ErrForeign) {
-		t.Errorf("remove a marked dummy: %v", err)
 	}
 }
 
@@ -172,7 +168,7 @@ func TestManyEnsureOneParent(t *testing.T) {
 	ctx := withTimeout(t, 30*time.Second)
 	for range 16 {
 		all.Go(func() {
-			p, created, err := h.EnsureParent(ctx, "trunk.50", true)
+			p, created, err := h.EnsureParent(ctx, ParentSpec{Name: "trunk.50"}, true)
 			if err != nil || !p.Ours {
 				t.Errorf("%+v, %v", p, err)
 			}
@@ -193,7 +189,7 @@ func TestParentLockEndsWithContext(t *testing.T) {
 	mustVeth(t, h, "trunk")
 	lock, err := h.lockParent(context.Background(), "trunk.50")
 	must(t, err)
-	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), "trunk.50", true); err == nil || !strings.Contains(err.Error(), `parent "trunk.50": lock it`) {
+	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), `parent "trunk.50": lock it`) {
 		t.Errorf("%v", err)
 	}
 	must(t, lock.Close())
@@ -219,6 +215,65 @@ func TestResolveQinQ(t *testing.T) {
 	}
 }
 
+// QinQ is made whole, and taken away whole but for what others need.
+func TestQinQIsMadeAndRemoved(t *testing.T) {
+	h := mustHost(t)
+	mustVeth(t, h, "trunk")
+	ctx := withTimeout(t, 10*time.Second)
+	inner := func(name string) ParentSpec { return ParentSpec{Name: name, Outer: 0x88a8} }
+	p, created, err := h.EnsureParent(ctx, inner("trunk.100.200"), true)
+	must(t, err)
+	if diff := cmp.Diff([]Tag{{0x88a8, 100}, {0x8100, 200}}, p.Tags); diff != "" || !created || !p.Ours {
+		t.Errorf("%+v, created %v: %s", p, created, diff)
+	}
+	if l := mustLink(t, h, "trunk.100"); l.Attrs().Alias != mark || !isUp(l) {
+		t.Errorf("the outer VLAN is %+v", l.Attrs())
+	}
+	if _, err := h.Resolve(ParentSpec{Name: "trunk.100"}); err == nil || !strings.Contains(err.Error(), "by protocol 0x88a8 on \"trunk\", not VLAN 100 on") {
+		t.Errorf("taken for 802.1Q: %v", err)
+	}
+	_, _, err = h.EnsureParent(ctx, inner("trunk.100.201"), true)
+	must(t, err)
+	must(t, h.RemoveParent(ctx, "trunk.100.200"))
+	mustLink(t, h, "trunk.100") // .201 stands on it
+	must(t, h.RemoveParent(ctx, "trunk.100.201", "trunk.100"))
+	mustLink(t, h, "trunk.100") // it is to be kept
+	_, _, err = h.EnsureParent(ctx, inner("trunk.100.202"), true)
+	must(t, err)
+	must(t, h.RemoveParent(ctx, "trunk.100.202"))
+	if l, err := linkByName(h.handle, "trunk.100"); l != nil || err != nil {
+		t.Errorf("the outer VLAN is left: %v, %v", l, err)
+	}
+	// An outer VLAN that was there stays.
+	mustVLAN(t, h, "trunk.7", "trunk", 7, netlink.VLAN_PROTOCOL_8021Q)
+	mustUp(t, h, "trunk.7")
+	mustEnsure(t, h, "trunk.7.8")
+	if _, err := h.Resolve(inner("trunk.7.8")); err == nil || !strings.Contains(err.Error(), `is VLAN 7 on "trunk", not by protocol 0x88a8`) {
+		t.Errorf("taken for 802.1ad: %v", err)
+	}
+	must(t, h.RemoveParent(ctx, "trunk.7.8"))
+	mustLink(t, h, "trunk.7")
+}
+
+func TestDummyParent(t *testing.T) {
+	h := mustHost(t)
+	ctx := withTimeout(t, 10*time.Second)
+	want := ParentSpec{Name: "dm-0123456789", Dummy: true}
+	if _, _, err := h.EnsureParent(ctx, want, false); !errors.Is(err, ErrNoLink) {
+		t.Errorf("not told to make it: %v", err)
+	}
+	p, created, err := h.EnsureParent(ctx, want, true)
+	must(t, err)
+	if !created || !p.Ours || !p.Up || p.Trunk != want.Name || len(p.Tags) != 0 {
+		t.Errorf("%+v, created %v", p, created)
+	}
+	must(t, h.RemoveParent(ctx, want.Name))
+	mustVeth(t, h, want.Name)
+	if _, _, err := h.EnsureParent(ctx, want, true); err == nil || !strings.Contains(err.Error(), `is a link of type "veth", not a dummy`) {
+		t.Errorf("%v", err)
+	}
+}
+
 // A VLAN whose trunk is elsewhere is no parent: nothing could be seen of it.
 func TestVLANOnAnotherNamespacesLink(t *testing.T) {
 	h := mustHost(t)
@@ -227,10 +282,10 @@ func TestVLANOnAnotherNamespacesLink(t *testing.T) {
 	l := mustVLAN(t, h, "far", "trunk", 50, netlink.VLAN_PROTOCOL_8021Q)
 	must(t, h.handle.LinkSetNsFd(l, there.Fd()))
 	other := &Host{handle: there.handle, fd: there.fd, lockDir: h.lockDir}
-	if _, err := other.Resolve("far"); err == nil || !strings.Contains(err.Error(), "in another network namespace") {
+	if _, err := other.Resolve(ParentSpec{Name: "far"}); err == nil || !strings.Contains(err.Error(), "in another network namespace") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := h.EnsureParent(context.Background(), "trunk.50", true); err == nil || !strings.Contains(err.Error(), "perhaps in another network namespace") {
+	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), "perhaps in another network namespace") {
 		t.Errorf("%v", err)
 	}
 }
@@ -242,7 +297,7 @@ func TestBondPorts(t *testing.T) {
 	mustAdd(t, h, bond)
 	port := mustAdd(t, h, &netlink.Dummy{LinkAttrs: linkNamed("port", 0)})
 	must(t, h.handle.LinkSetMasterByIndex(port, mustLink(t, h, "bond0").Attrs().Index))
-	if _, err := h.Resolve("port"); err == nil || !strings.HasSuffix(err.Error(), `is a port of the bond "bond0" and cannot carry a network: use "bond0" as parent`) {
+	if _, err := h.Resolve(ParentSpec{Name: "port"}); err == nil || !strings.HasSuffix(err.Error(), `is a port of the bond "bond0" and cannot carry a network: use "bond0" as parent`) {
 		t.Errorf("%v", err)
 	}
 	mustUp(t, h, "bond0")
@@ -258,7 +313,7 @@ func TestIPVLANHasTheParent(t *testing.T) {
 	if _, err := h.CreateMacvlan(context.Background(), mustNetns(t, h), specOn(t, p)); err == nil || !strings.Contains(err.Error(), `parent "trunk" is in use by another kind of link`) {
 		t.Errorf("%v", err)
 	}
-	if _, err := h.Resolve("ipv0"); err == nil || !strings.Contains(err.Error(), "is of type ipvlan itself") {
+	if _, err := h.Resolve(ParentSpec{Name: "ipv0"}); err == nil || !strings.Contains(err.Error(), "is of type ipvlan itself") {
 		t.Errorf("%v", err)
 	}
 }
