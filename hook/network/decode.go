@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,8 +74,8 @@ func decodeObject(path string, text []byte, into reflect.Value) error {
 }
 
 func decodeField(at string, raw json.RawMessage, into reflect.Value) error {
-	if into.Kind() == reflect.Slice && into.Type().Elem() == reflect.TypeFor[Subnet]() {
-		return decodeSubnets(at, raw, into)
+	if isObjects(into.Type()) {
+		return decodeObjects(at, raw, into)
 	}
 	if err := json.Unmarshal(raw, into.Addr().Interface()); err != nil {
 		return fmt.Errorf("%s: %s", at, reason(err))
@@ -82,18 +83,28 @@ func decodeField(at string, raw json.RawMessage, into reflect.Value) error {
 	return nil
 }
 
-func decodeSubnets(at string, raw json.RawMessage, into reflect.Value) error {
+// isObjects says whether a field is a list of JSON objects: of structs that do
+// not read themselves.
+func isObjects(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct &&
+		!reflect.PointerTo(t.Elem()).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+func decodeObjects(at string, raw json.RawMessage, into reflect.Value) error {
 	var objects []json.RawMessage
 	if err := json.Unmarshal(raw, &objects); err != nil {
 		return fmt.Errorf("%s: %s", at, reason(err))
 	}
-	subnets := make([]Subnet, len(objects))
+	if len(objects) == 0 {
+		return nil // as if it were not there
+	}
+	list := reflect.MakeSlice(into.Type(), len(objects), len(objects))
 	for i, o := range objects {
-		if err := decodeObject(fmt.Sprintf("%s[%d]", at, i), o, reflect.ValueOf(&subnets[i]).Elem()); err != nil {
+		if err := decodeObject(fmt.Sprintf("%s[%d]", at, i), o, list.Index(i)); err != nil {
 			return err
 		}
 	}
-	into.Set(reflect.ValueOf(subnets))
+	into.Set(list)
 	return nil
 }
 

@@ -14,19 +14,6 @@ import (
 	"time"
 )
 
-// Driver is the kind of link a network's containers get.
-const DriverMacvlan = "macvlan"
-
-// Mode is a macvlan mode, spelt as ip-link(8) and Docker spell it.
-type Mode string
-
-const (
-	ModeBridge   Mode = "bridge"
-	ModePrivate  Mode = "private"
-	ModeVEPA     Mode = "vepa"
-	ModePassthru Mode = "passthru"
-)
-
 // Verify says how much a start asks of the wire before it may go on.
 type Verify string
 
@@ -48,13 +35,37 @@ type Definition struct {
 	// Parent is the host link that carries the network: "eth0", "eth0.50", any
 	// link's name.
 	Parent string `json:"parent"`
-	Mode   Mode   `json:"mode"`
-	// Managed says that the parent is a VLAN sub-interface that we made, so
-	// that we may make it again after a reboot and delete it with the network.
-	Managed bool     `json:"managed,omitzero"`
-	Subnets []Subnet `json:"subnets"`
+	// VLANProto is the protocol of the outermost tag of a parent that is named
+	// BASE.VID: empty for 802.1q.
+	VLANProto VLANProto `json:"vlan-proto,omitzero"`
+	Mode      Mode      `json:"mode"`
+	// Managed says that the parent is a VLAN sub-interface or a dummy that we
+	// made, so that we may make it again after a reboot and delete it with the
+	// network.
+	Managed bool `json:"managed,omitzero"`
+	// ShareParent lets the network stand on a parent that carries others.
+	ShareParent bool `json:"share-parent,omitzero"`
+	// IPAM is IPAMNone for a network that gives links and no addresses.
+	IPAM    IPAM     `json:"ipam,omitzero"`
+	Subnets []Subnet `json:"subnets,omitempty"`
+	// Allocate is empty for AllocateSequential.
+	Allocate Allocate `json:"allocate,omitzero"`
 	// Internal networks give no default route.
 	Internal bool `json:"internal,omitzero"`
+	// Routes are given besides the default route.
+	Routes []Route `json:"routes,omitempty"`
+	// OnLink says that gateways need not be in their subnets: they are on the
+	// link all the same.
+	OnLink bool `json:"onlink,omitzero"`
+	// SourceRouting gives each interface a routing table of its own for what
+	// it sends from its addresses: replies leave by where the question came in.
+	SourceRouting bool `json:"source-routing,omitzero"`
+	// KubernetesNamespaces are those whose pods may ask for the network; "*" is
+	// any, and a pod that is in none. Without any, no pod may.
+	KubernetesNamespaces []string `json:"kubernetes-namespaces,omitempty"`
+	// PodDefaultRoute lets the network take the default route of a pod, which
+	// has one of its own.
+	PodDefaultRoute bool `json:"pod-default-route,omitzero"`
 	// MTU in bytes; 0 takes the parent's.
 	MTU int `json:"mtu,omitzero"`
 	// Verify is empty for VerifyWarn; VerifyMode reads it with the default in.

@@ -10,7 +10,10 @@ import (
 // whole is a definition that uses every field.
 func whole() *Definition {
 	return &Definition{
-		Name: "web50", ID: "0123456789abcdef", Driver: DriverMacvlan, Parent: "eth0.50", Mode: ModeBridge, Managed: true,
+		Name: "web50", ID: "0123456789abcdef", Driver: DriverMacvlan, Parent: "eth0.50", VLANProto: VLANProto8021AD, Mode: ModeBridge, Managed: true,
+		ShareParent: true, Allocate: AllocateStable, OnLink: true, SourceRouting: true,
+		Routes:               []Route{{Dst: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.50.254")}},
+		KubernetesNamespaces: []string{"shop"}, PodDefaultRoute: true,
 		Subnets: []Subnet{{
 			Subnet:  netip.MustParsePrefix("192.168.50.0/24"),
 			Gateway: netip.MustParseAddr("192.168.50.1"),
@@ -74,10 +77,27 @@ func TestValidate(t *testing.T) {
 		{"subnets[0].subnet: 127.0.0.0/8 is not", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("127.0.0.0/8")} }},
 		{"subnets[0].subnet: fe80::/64 is not", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("fe80::/64")} }},
 		{"subnets[0].subnet: ::ffff:10.0.0.0/104 is IPv4", func(d *Definition) { d.Subnets[0] = Subnet{Subnet: prefix("::ffff:10.0.0.0/104")} }},
-		{"subnets[0].gateway: 192.168.60.1 is not in 192.168.50.0/24", func(d *Definition) { d.Subnets[0].Gateway = addr("192.168.60.1") }},
+		{"subnets[0].gateway: 192.168.60.1 is not in 192.168.50.0/24: a router outside", func(d *Definition) { d.Subnets[0].Gateway, d.OnLink = addr("192.168.60.1"), false }},
+		{"subnets[0].gateway: fd60::1 is no router for 192.168.50.0/24", func(d *Definition) { d.Subnets[0].Gateway = addr("fd60::1") }},
+		{"subnets[1].gateway: ff02::1 is no host's address", func(d *Definition) { d.Subnets[1].Gateway = addr("ff02::1") }},
+		{`vlan-proto: "802.1Q" is not one of 802.1q, 802.1ad; did you mean "802.1q"?`, func(d *Definition) { d.VLANProto = "802.1Q" }},
+		{`allocate: "stabel" is not one of sequential, stable; did you mean "stable"?`, func(d *Definition) { d.Allocate = "stabel" }},
+		{`ipam: "dhcp" is not known; write "none" or leave it out`, func(d *Definition) { d.IPAM = "dhcp" }},
+		{`subnets: there is 192.168.50.0/24, but ipam "none" gives no addresses`, func(d *Definition) { d.IPAM = IPAMNone }},
+		{`routes: ipam "none" gives no addresses to route from`, func(d *Definition) { d.IPAM, d.Subnets = IPAMNone, nil }},
+		{`source-routing: ipam "none" gives no addresses`, func(d *Definition) { d.IPAM, d.Subnets, d.Routes = IPAMNone, nil, nil }},
+		{"routes[0].dst: is missing", func(d *Definition) { d.Routes[0] = Route{} }},
+		{"routes[0].dst: 10.0.0.1/8 has host bits set: write 10.0.0.0/8", func(d *Definition) { d.Routes[0].Dst = prefix("10.0.0.1/8") }},
+		{"routes[0].dst: 0.0.0.0/0 is the default route", func(d *Definition) { d.Routes[0].Dst = prefix("0.0.0.0/0") }},
+		{"routes[0].via: fd50::1 is no router for 10.0.0.0/8", func(d *Definition) { d.Routes[0].Via = addr("fd50::1") }},
+		{"routes[0].via: 192.168.60.1 is in none of the network's subnets", func(d *Definition) { d.Routes[0].Via, d.OnLink = addr("192.168.60.1"), false }},
+		{"routes[0].via: 192.168.50.255 is the broadcast address", func(d *Definition) { d.Routes[0].Via, d.OnLink = addr("192.168.50.255"), false }},
+		{"routes[1].dst: 10.0.0.0/8 is there already, via 192.168.50.254", func(d *Definition) { d.Routes = append(d.Routes, d.Routes[0]) }},
+		{`kubernetes-namespaces[0]: "Shop" is not the name of one`, func(d *Definition) { d.KubernetesNamespaces[0] = "Shop" }},
+		{"pod-default-route: no pod may ask", func(d *Definition) { d.KubernetesNamespaces = nil }},
 		{"subnets[0].gateway: 192.168.50.0 is the address of", func(d *Definition) { d.Subnets[0].Gateway = addr("192.168.50.0") }},
 		{"subnets[0].gateway: 192.168.50.255 is the broadcast", func(d *Definition) { d.Subnets[0].Gateway = addr("192.168.50.255") }},
-		{"subnets[1].gateway: fd50::1%eth0 is not in", func(d *Definition) { d.Subnets[1].Gateway = addr("fd50::1%eth0") }},
+		{"subnets[1].gateway: fd50::1%eth0 is no host", func(d *Definition) { d.Subnets[1].Gateway = addr("fd50::1%eth0") }},
 		{"subnets[0].ip-range[0]: 192.168.51.0/25 is not within", func(d *Definition) { d.Subnets[0].Ranges[0] = prefix("192.168.51.0/25") }},
 		{"subnets[0].ip-range[0]: 192.168.0.0/16 is not within", func(d *Definition) { d.Subnets[0].Ranges[0] = prefix("192.168.0.0/16") }},
 		{"subnets[0].ip-range[1]: 192.168.50.192/26 overlaps 192.168.50.128/25", func(d *Definition) { d.Subnets[0].Ranges[1] = prefix("192.168.50.192/26") }},
@@ -125,15 +145,18 @@ func TestConflicts(t *testing.T) {
 		other *Definition
 		want  string
 	}{
-		{other(func(o *Definition) { o.Parent = "eth0.60" }), ""}, // equal subnets on two VLANs are two networks
 		{whole(), ""}, // itself
 		{other(func(*Definition) {}), `subnet 192.168.50.0/24 overlaps 192.168.50.0/24 of network "db" on the same parent "eth0.50"`},
-		{other(func(o *Definition) { o.Subnets = far }), `parent "eth0.50" carries network "db" already: one network per parent`},
+		{other(func(o *Definition) { o.Subnets = far }), ""},
+		{other(func(o *Definition) { o.Subnets, o.Mode = far, ModePassthru }), `parent "eth0.50" carries network "db" already: mode passthru shares its parent with nobody`},
 	} {
-		err := d.Conflicts([]*Definition{other(func(o *Definition) { o.Parent = "eth9" }), test.other})
-		if got := errText(err); got != test.want {
+		if got := errText(d.Conflicts([]*Definition{test.other})); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
+	}
+	d.ShareParent = false
+	if got, want := errText(d.Conflicts([]*Definition{other(func(o *Definition) { o.Subnets = far })})), `parent "eth0.50" carries network "db" already: one network per parent, unless --share-parent says otherwise`; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -162,5 +185,22 @@ func TestNewID(t *testing.T) {
 		t.Errorf("the same ID twice: %s", a)
 	} else if d.ID = a; d.Validate() != nil {
 		t.Errorf("%q is no ID", a)
+	}
+}
+
+func TestMayPod(t *testing.T) {
+	for _, test := range []struct {
+		listed    []string
+		namespace string
+		may       bool
+	}{
+		{nil, "shop", false}, {nil, "", false}, {[]string{"shop"}, "shop", true}, {[]string{"shop"}, "bank", false},
+		{[]string{"shop"}, "", false}, {[]string{"*"}, "bank", true}, {[]string{"*"}, "", true},
+	} {
+		d := whole()
+		d.KubernetesNamespaces = test.listed
+		if d.MayPod(test.namespace) != test.may {
+			t.Errorf("%q listed, pod in %q: want %v", test.listed, test.namespace, test.may)
+		}
 	}
 }

@@ -22,10 +22,7 @@ const minMTU4, minMTU6, maxMTU = 68, 1280, 65535
 // Waits longer than this are slips of the pen: a container's start hangs on them.
 const maxWait = time.Minute
 
-var (
-	modes    = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA), string(ModePassthru)}
-	verifies = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
-)
+var verifies = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
 
 // ValidName says why name cannot be a network's, or nil. It is asked before any
 // path is built from a name: names come from annotations, which are hostile.
@@ -55,20 +52,13 @@ func (d *Definition) Validate() error {
 	if len(d.ID) != 16 || !madeOf(d.ID, "0123456789abcdef") {
 		return fmt.Errorf("id: %s is not 16 hexadecimal digits", clip(d.ID))
 	}
-	if d.Driver != DriverMacvlan {
-		return fmt.Errorf("driver: %s is not known; write %q", clip(d.Driver), DriverMacvlan)
-	}
-	if err := validLinkName(d.Parent); err != nil {
-		return fmt.Errorf("parent: %w", err)
-	}
-	if err := oneOf(string(d.Mode), modes); err != nil {
-		return fmt.Errorf("mode: %w", err)
-	}
 	if err := oneOf(string(d.VerifyMode()), verifies); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	if err := d.validSubnets(); err != nil {
-		return err
+	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRoutes, d.validPods} {
+		if err := part(); err != nil {
+			return err
+		}
 	}
 	if err := d.validMTU(); err != nil {
 		return fmt.Errorf("mtu: %w", err)
@@ -100,11 +90,8 @@ func oneOf(word string, known []string) error {
 }
 
 func (d *Definition) validSubnets() error {
-	if len(d.Subnets) == 0 {
-		return fmt.Errorf("subnets: is empty: a network needs at least one")
-	}
 	for i, s := range d.Subnets {
-		if err := s.validate(); err != nil {
+		if err := s.validate(d.OnLink); err != nil {
 			return fmt.Errorf("subnets[%d].%w", i, err)
 		}
 		for _, before := range d.Subnets[:i] {
@@ -147,14 +134,12 @@ func (d *Definition) validTimes() error {
 }
 
 // validate answers "field: reason", the field without its subnet's index.
-func (s *Subnet) validate() error {
+func (s *Subnet) validate(onLink bool) error {
 	if err := validPrefix(s.Subnet); err != nil {
 		return fmt.Errorf("subnet: %w", err)
 	}
-	if s.Gateway.IsValid() {
-		if err := s.host(s.Gateway); err != nil {
-			return fmt.Errorf("gateway: %w", err)
-		}
+	if err := s.validGateway(onLink); err != nil {
+		return err
 	}
 	for i, r := range s.Ranges {
 		if err := validPrefix(r); err != nil {
@@ -231,12 +216,16 @@ func validPrefix(p netip.Prefix) error {
 	return nil
 }
 
-// Conflicts says why d cannot live beside the other definitions, or nil: one
-// network per parent, no overlapping subnets on one parent. A definition of the
-// same name is d's former self and is passed over.
+// Conflicts says why d cannot live beside the other definitions, or nil. The
+// others are those whose frames are on the same trunk with the same tags, which
+// is not for this package to know. A definition of the same name is d's former
+// self and is passed over.
+//
+// Subnets may not overlap; one network per parent, unless d shares it, which
+// nobody can with mode passthru.
 func (d *Definition) Conflicts(others []*Definition) error {
 	for _, o := range others {
-		if o.Name == d.Name || o.Parent != d.Parent {
+		if o.Name == d.Name {
 			continue
 		}
 		for _, mine := range d.Subnets {
@@ -246,7 +235,14 @@ func (d *Definition) Conflicts(others []*Definition) error {
 				}
 			}
 		}
-		return fmt.Errorf("parent %q carries network %q already: one network per parent", o.Parent, o.Name)
+		switch {
+		case !d.ShareParent:
+			return fmt.Errorf("parent %q carries network %q already: one network per parent, unless --share-parent says otherwise", o.Parent, o.Name)
+		case d.Mode == ModePassthru || o.Mode == ModePassthru:
+			return fmt.Errorf("parent %q carries network %q already: mode passthru shares its parent with nobody", o.Parent, o.Name)
+		case d.Driver != o.Driver:
+			return fmt.Errorf("parent %q carries network %q of driver %s: no link carries %s as well", o.Parent, o.Name, o.Driver, d.Driver)
+		}
 	}
 	return nil
 }

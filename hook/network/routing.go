@@ -1,0 +1,107 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Route is a route that containers get besides the default route.
+type Route struct {
+	// Dst has no host bits.
+	Dst netip.Prefix `json:"dst"`
+	// Via is a router in one of the network's subnets.
+	Via netip.Addr `json:"via"`
+}
+
+// String is the route as the command line has it: 10.0.0.0/8,192.168.50.254.
+func (r Route) String() string { return r.Dst.String() + "," + r.Via.String() }
+
+func (d *Definition) validRoutes() error {
+	for i, r := range d.Routes {
+		if err := d.validRoute(r); err != nil {
+			return fmt.Errorf("routes[%d].%w", i, err)
+		}
+		for _, before := range d.Routes[:i] {
+			if before.Dst == r.Dst {
+				return fmt.Errorf("routes[%d].dst: %s is there already, via %s", i, r.Dst, before.Via)
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Definition) validRoute(r Route) error {
+	switch a := r.Dst.Addr(); {
+	case !r.Dst.IsValid():
+		return fmt.Errorf("dst: is missing: write it as 10.0.0.0/8")
+	case a.Is4In6():
+		return fmt.Errorf("dst: %s is IPv4 in the clothes of IPv6", r.Dst)
+	case r.Dst != r.Dst.Masked():
+		return fmt.Errorf("dst: %s has host bits set: write %s", r.Dst, r.Dst.Masked())
+	case r.Dst.Bits() == 0:
+		return fmt.Errorf("dst: %s is the default route: name its router as gateway", r.Dst)
+	case !r.Via.IsValid() || r.Via.Is4() != a.Is4():
+		return fmt.Errorf("via: %s is no router for %s", r.Via, r.Dst)
+	}
+	if d.OnLink {
+		return validRouter("via", r.Via)
+	}
+	for _, s := range d.Subnets {
+		if s.Subnet.Contains(r.Via) {
+			if err := s.host(r.Via); err != nil {
+				return fmt.Errorf("via: %w", err)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("via: %s is in none of the network's subnets", r.Via)
+}
+
+// validRouter holds what is true of every router, wherever it is.
+func validRouter(field string, a netip.Addr) error {
+	if !a.IsValid() || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return fmt.Errorf("%s: %s is no host's address", field, a)
+	}
+	return nil
+}
+
+// gateway answers "gateway: reason".
+func (s *Subnet) validGateway(onLink bool) error {
+	if !s.Gateway.IsValid() {
+		return nil
+	}
+	if onLink && !s.Subnet.Contains(s.Gateway) {
+		if s.Gateway.Is4() != s.Subnet.Addr().Is4() {
+			return fmt.Errorf("gateway: %s is no router for %s", s.Gateway, s.Subnet)
+		}
+		return validRouter("gateway", s.Gateway)
+	}
+	if err := s.host(s.Gateway); err != nil {
+		if !s.Subnet.Contains(s.Gateway) {
+			return fmt.Errorf("gateway: %w: a router outside of its subnet has to be said to be on the link", err)
+		}
+		return fmt.Errorf("gateway: %w", err)
+	}
+	return nil
+}
+
+// MayPod says whether pods of a Kubernetes namespace, "" if it is none, may ask
+// for the network.
+func (d *Definition) MayPod(namespace string) bool {
+	return slices.Contains(d.KubernetesNamespaces, "*") ||
+		namespace != "" && slices.Contains(d.KubernetesNamespaces, namespace)
+}
+
+func (d *Definition) validPods() error {
+	for i, n := range d.KubernetesNamespaces {
+		// An RFC 1123 label, as Kubernetes has them.
+		if n != "*" && (len(n) == 0 || len(n) > 63 || !madeOf(n, "abcdefghijklmnopqrstuvwxyz0123456789-")) {
+			return fmt.Errorf("kubernetes-namespaces[%d]: %s is not the name of one", i, clip(n))
+		}
+	}
+	if d.PodDefaultRoute && len(d.KubernetesNamespaces) == 0 {
+		return fmt.Errorf("pod-default-route: no pod may ask for the network: list namespaces")
+	}
+	return nil
+}
