@@ -96,11 +96,15 @@ func (l *Local) adoptAll(ctx context.Context) error {
 // has. Which containers it was for is not known any more: it lives on while
 // anybody is in its namespace.
 func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []verify.Endpoint) (found []Attachment, err error) {
-	parent, err := l.Host.Resolve(def.Parent)
+	parent, err := l.Parent(def)
 	if err != nil {
 		return nil, nil // no parent, nothing on it
 	}
-	links, err := n.Macvlans(parent.Index)
+	list := n.Macvlans
+	if def.Driver == network.DriverIPvlan {
+		list = n.IPVlans
+	}
+	links, err := list(parent.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -114,13 +118,13 @@ func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []veri
 			return nil, err
 		}
 		a := Attachment{
-			State: Attached, Network: def.Name, Generation: def.ID,
+			State: Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
 			Interface: i.Name, Index: i.Index, MAC: verify.MACOf(i.MAC), MTU: i.MTU,
 			Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
 			Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
 			Verdict: verify.Verdict{Code: verify.Unverified, Text: "found again by its interface: the database was lost"},
 		}
-		if a.recall(def, addrs); len(a.Addrs) == 0 {
+		if a.recall(def, addrs); len(a.Addrs) == 0 && def.IPAM != network.IPAMNone {
 			continue // half made, by a hook that finds its record gone and undoes it
 		}
 		a.Endpoint = endpointOf(a, parent, watched)
@@ -187,12 +191,4 @@ func (l *Local) adoptOne(ctx context.Context, a *Attachment) error {
 		}
 	}
 	return nil
-}
-
-func tagsOf(p link.Parent) verify.Tags {
-	tags := make(verify.Tags, len(p.Tags))
-	for i, t := range p.Tags {
-		tags[i] = verify.Tag{TPID: t.Proto, VID: t.VID}
-	}
-	return tags
 }

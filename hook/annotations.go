@@ -21,7 +21,7 @@ const prefix = "io.lanyard."
 // the nearest one to a typo is looked for.
 var keys = []string{
 	prefix + "network", prefix + "ip", prefix + "ip6", prefix + "mac",
-	prefix + "interface", prefix + "mtu", prefix + "verify",
+	prefix + "interface", prefix + "mtu", prefix + "verify", prefix + "networks",
 }
 
 // Below 68 bytes IPv4 does not run (RFC 791 §3.2); above 65535 nothing does.
@@ -47,14 +47,14 @@ func Parse(s *specs.State) (r Request, ok bool, err error) {
 	if err := known(ours); err != nil {
 		return Request{}, true, err
 	}
-	w, err := want(ours)
+	wants, err := wants(ours)
 	if err != nil {
 		return Request{}, true, err
 	}
 	if s.Pid <= 0 {
 		return Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
 	}
-	return Request{Container: s.ID, Name: name(s.Annotations), Pid: s.Pid, Pod: pod(s.Annotations), Wants: []Want{w}}, true, nil
+	return Request{Container: s.ID, Name: name(s.Annotations), Pid: s.Pid, Pod: pod(s.Annotations), Wants: wants}, true, nil
 }
 
 // Ours reports whether the container carries any annotation of ours: if not,
@@ -83,6 +83,35 @@ func known(ours map[string]string) error {
 		return fmt.Errorf("annotation %q is unknown: did you mean %q?", bad[0], near)
 	}
 	return fmt.Errorf("annotation %q is unknown: use one of %s", bad[0], strings.Join(keys, ", "))
+}
+
+// wants decodes either form: io.lanyard.networks for several interfaces, or
+// io.lanyard.network and what belongs to it for one.
+func wants(ours map[string]string) ([]Want, error) {
+	several, set := ours[prefix+"networks"]
+	if !set {
+		w, err := want(ours)
+		return []Want{w}, err
+	}
+	var mode verify.Mode
+	for _, k := range keys {
+		v, also := ours[k]
+		switch {
+		case !also || k == prefix+"networks":
+		case k != prefix+"verify":
+			return nil, fmt.Errorf("annotations %q and %q contradict each other: say it all in the first", prefix+"networks", k)
+		default:
+			var err error
+			if mode, err = verify.ParseMode(v); err != nil {
+				return nil, fmt.Errorf("annotation %q: %w", k, err)
+			}
+		}
+	}
+	list, err := selections(several, mode)
+	if err != nil {
+		return nil, fmt.Errorf("annotation %q: %w", prefix+"networks", err)
+	}
+	return list, nil
 }
 
 // want decodes the single form: one network, one interface.
@@ -141,9 +170,10 @@ func (w *Want) mtu(v string) (err error) {
 }
 
 // name finds what the engine calls the container, in the annotations that
-// CRI-O and the kubelet put into the state.
+// CRI-O and the kubelet put into the state. The kubelet's label comes first: the
+// author of a pod cannot set that.
 func name(a map[string]string) string {
-	for _, k := range []string{"io.kubernetes.cri-o.ContainerName", "io.kubernetes.container.name"} {
+	for _, k := range []string{"io.kubernetes.container.name", "io.kubernetes.cri-o.ContainerName"} {
 		if a[k] != "" {
 			return a[k]
 		}

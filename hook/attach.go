@@ -31,6 +31,8 @@ type attempt struct {
 	subnets []network.Subnet // one of each family; rec.Addrs is in the same order
 	links   []string         // names that the namespace had before
 
+	taken map[bool]bool // by Is4: the default routes that are not for this interface
+
 	rec    Attachment // what has been or is about to be acquired
 	joined bool       // the namespace had it already: nothing to do
 	wrote  bool       // rec is on record
@@ -45,7 +47,7 @@ func (t *attempt) prepare() (err error) {
 	if t.subnets, err = choose(t.def, t.want.Addrs); err != nil {
 		return err
 	}
-	t.parent, err = t.Host.Resolve(t.def.Parent)
+	t.parent, err = t.Parent(t.def)
 	if errors.Is(err, link.ErrNoLink) && t.def.Managed {
 		err = nil // ready makes it, once the intent is on record
 	}
@@ -53,10 +55,15 @@ func (t *attempt) prepare() (err error) {
 		err = t.fits()
 	}
 	if err != nil || t.want.Interface != "" {
+		return whosParent(t.def, err)
+	}
+	if t.links, err = t.ns.Links(); err != nil {
 		return err
 	}
-	t.links, err = t.ns.Links()
-	return err
+	for _, w := range t.r.Wants {
+		t.links = append(t.links, w.Interface) // spoken for
+	}
+	return nil
 }
 
 // minMTU6 is the least that IPv6 runs on (RFC 8200 §5): below it the kernel
@@ -96,7 +103,7 @@ func (t *attempt) run(ctx context.Context) error {
 // be missing after a boot, or half made by somebody who was killed.
 func (t *attempt) ready(ctx context.Context) (err error) {
 	if missing := t.parent.Index == 0; missing || t.def.Managed && !t.parent.Up {
-		if t.parent, _, err = t.Host.EnsureParent(ctx, t.def.Parent, true); err != nil {
+		if t.parent, _, err = t.ensureParent(ctx, t.def); err != nil {
 			return err
 		}
 		if missing {
@@ -106,9 +113,19 @@ func (t *attempt) ready(ctx context.Context) (err error) {
 		}
 	}
 	t.reached("parent")
-	t.blind = t.watch(t.parent.TrunkIndex)
+	t.blind = t.watchFor(t.def, t.parent)
 	t.r.Trace.Mark("watch")
 	return nil
+}
+
+// watchFor makes sure that a network's trunk is watched, or says why its
+// containers cannot be. Endpoints are told apart by their MAC, and an ipvlan's
+// frames are the host's.
+func (l *Local) watchFor(def *network.Definition, p link.Parent) (blind string) {
+	if def.Driver == network.DriverIPvlan {
+		return fmt.Sprintf("driver ipvlan sends with the MAC of parent %q, which is the host's, too", p.Name)
+	}
+	return l.watch(p.TrunkIndex)
 }
 
 // watch makes sure that a trunk is watched, or says why it cannot be.
@@ -131,6 +148,9 @@ func (t *attempt) make(ctx context.Context) (err error) {
 	return err
 }
 
+// passing is a name that an attachment's interface alone can have.
+func passing(id verify.ID) string { return id.String()[:15] }
+
 // name settles everything that depends on the parent and on the addresses, and
 // puts it on record before any of it is used.
 func (t *attempt) name(ctx context.Context) error {
@@ -143,9 +163,9 @@ func (t *attempt) name(ctx context.Context) error {
 			Trunk: t.parent.TrunkIndex, Tags: tagsOf(t.parent), MAC: t.rec.MAC,
 			Addrs: t.addrs(), Gateways: t.targets(),
 			Attachment: t.rec.ID, Netns: t.rec.Netns.Cookie,
-			// The MAC of a passthru is its parent's, and on the trunk the
-			// host's own frames may carry it with other tags.
-			Enforce: t.rec.Mode != verify.Off && t.def.Mode != network.ModePassthru,
+			// A MAC that is the parent's own may carry other tags on the trunk
+			// in the host's own frames.
+			Enforce: t.rec.Mode != verify.Off && !t.def.SharesMAC(),
 		}
 		return replace(tx, &t.rec)
 	}); err != nil {
@@ -170,8 +190,15 @@ func (t *attempt) expect() error {
 // settle asks the wire, and takes the next address where somebody else holds
 // the one that was to be given, unless it was asked for by name.
 func (t *attempt) settle(ctx context.Context) error {
-	if t.rec.Mode == verify.Off {
+	switch {
+	case t.rec.Mode == verify.Off:
 		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "verification is off"}
+		return t.ns.Do(t.configure)
+	case len(t.rec.Addrs) == 0:
+		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "the network gives no addresses: the workload asks for its own"}
+		return nil
+	case t.def.Routed():
+		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: fmt.Sprintf("mode %s has no gateway to ask: the host routes", t.def.Mode)}
 		return t.ns.Do(t.configure)
 	}
 	for try := 1; ; try++ {
@@ -230,10 +257,8 @@ func (t *attempt) configure() error {
 			return err
 		}
 	}
-	for _, g := range t.rec.Gateways { // none where the network is internal
-		if err := t.ns.AddRoute(link.DefaultRoute(t.link.Index, g)); err != nil {
-			return err
-		}
+	if err := t.route(); err != nil {
+		return err
 	}
 	t.reached("address")
 	return nil

@@ -55,6 +55,9 @@ type Want struct {
 	MAC       verify.MAC   // zero derives one from the address
 	MTU       int          // 0 takes the network's
 	Verify    verify.Mode  // may tighten what the network asks; "" leaves it
+	// Default says whether the interface takes the default routes; nil
+	// leaves each to the first of the request whose network has a gateway.
+	Default *bool
 }
 
 // State is how far an attachment has come.
@@ -72,14 +75,16 @@ type Attachment struct {
 	ID         verify.ID        `json:"id"`
 	State      State            `json:"state"`
 	Network    string           `json:"network"`
-	Generation string           `json:"generation"` // the definition's id
+	Generation string           `json:"generation"`       // the definition's id
+	Driver     string           `json:"driver,omitempty"` // "" is macvlan
 	Interface  string           `json:"interface"`
 	Index      int              `json:"ifindex,omitzero"` // inside the namespace
 	MAC        verify.MAC       `json:"mac"`
 	MTU        int              `json:"mtu,omitzero"`
 	Addrs      []netip.Prefix   `json:"addresses"`
 	Gateways   []netip.Addr     `json:"gateways,omitempty"`
-	Pools      []string         `json:"pools"` // where its leases are
+	Defaults   []netip.Addr     `json:"default_via,omitempty"` // those of Gateways that the default routes go by; 0.0.0.0 or :: is the host itself
+	Pools      []string         `json:"pools"`                 // where its leases are
 	Quarantine time.Duration    `json:"quarantine_ns,omitzero"`
 	Parent     string           `json:"parent"`
 	ParentIdx  int              `json:"parent_ifindex"`

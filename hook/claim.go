@@ -21,6 +21,9 @@ const declined = 10 * time.Minute
 // choose picks the subnets that addresses are claimed from: those that hold
 // the addresses asked for, and the first of each family not asked for.
 func choose(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
+	if def.IPAM == network.IPAMNone && len(asked) > 0 {
+		return nil, fmt.Errorf("address %s cannot be had: the network gives none, and leaves them to the workload", asked[0])
+	}
 	have := map[bool]bool{} // by Is4
 	for _, a := range asked {
 		i := slices.IndexFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
@@ -80,13 +83,23 @@ func (t *attempt) owner() ipam.Owner {
 	return ipam.Owner{Attachment: t.rec.ID.String(), Network: t.rec.Network, Interface: t.rec.Interface}
 }
 
-// leaseName is what a lease is found again by after a restart. A caller chooses
-// its own name freely: with its uid before it, it is no other's.
+// leaseName is what stays the same when the container is started again, and what
+// a lease is found again by: what the engine calls it, or its id, which some
+// engines keep. In a pod, the first container's stands for all; containers of one
+// name in two pods are two. A caller chooses its own names freely: with its uid
+// before it, it is no other's.
 func (t *attempt) leaseName() string {
-	if t.caller == nil || t.r.Name == "" {
-		return t.r.Name
+	name := t.r.Name
+	if name == "" {
+		name = t.r.Container
 	}
-	return fmt.Sprintf("uid %d: %s", t.caller.UID, t.r.Name)
+	if p := t.r.Pod; p.Name != "" {
+		name = p.Namespace + "/" + p.Name + "/" + name
+	}
+	if t.caller == nil {
+		return name
+	}
+	return fmt.Sprintf("uid %d: %s", t.caller.UID, name)
 }
 
 // claimIn takes one address: the one asked for, or the next.
@@ -109,6 +122,9 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 			err = fmt.Errorf("address %s is taken: ask for another, or for none", a) // whose it is, is not the caller's to know
 		}
 		return a, err
+	}
+	if t.def.Allocate == network.AllocateStable {
+		l.Addr = p.Start(l.Name)
 	}
 	return t.Leases.Next(ctx, name, p, l)
 }

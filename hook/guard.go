@@ -39,9 +39,16 @@ func (l *Local) openGuards() (*link.Netns, error) {
 
 // place makes the interface: in the container's namespace itself, or guarded.
 func (t *attempt) place(ctx context.Context) (link.Interface, error) {
+	if t.def.Driver == network.DriverIPvlan {
+		return t.Host.CreateIPVlan(ctx, t.ns, link.IPVlanSpec{
+			Name: t.rec.Interface, Passing: passing(t.rec.ID), Parent: t.parent,
+			Mode: link.IPVlanMode(t.def.Mode), Flag: link.IPVlanFlag(t.def.IPvlanFlag()),
+			MTU: t.rec.MTU, IPv6: t.hasIPv6(), RA: t.def.IPAM == network.IPAMNone,
+		})
+	}
 	spec := link.MacvlanSpec{
 		Name: t.rec.Interface, Parent: t.parent, Mode: link.Mode(t.def.Mode),
-		MAC: t.requestMAC(), MTU: t.rec.MTU, IPv6: t.hasIPv6(),
+		MAC: t.requestMAC(), MTU: t.rec.MTU, IPv6: t.hasIPv6(), RA: t.def.IPAM == network.IPAMNone,
 	}
 	if t.rec.Guard == nil {
 		return t.Host.CreateMacvlan(ctx, t.ns, spec)
@@ -120,8 +127,11 @@ func (c *Caller) guarded(def *network.Definition) (bool, error) {
 	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
 		return false, nil
 	}
-	// The MAC of a passthru is its parent's, and the parent has no other users.
-	if def.Mode == network.ModePassthru {
+	if def.IPAM == network.IPAMNone {
+		return false, fmt.Errorf("a network that gives no addresses cannot be guarded, as there are none to hold a container to: rootless containers need another, or one with --brokered %s", network.BrokeredDirect)
+	}
+	// A MAC that is the parent's own is not the lease's.
+	if def.SharesMAC() {
 		return false, fmt.Errorf("mode %s cannot be guarded: rootless containers need another network, or one with --brokered %s", def.Mode, network.BrokeredDirect)
 	}
 	return true, nil

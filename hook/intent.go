@@ -194,7 +194,7 @@ func (t *attempt) mayEnter(tx Tx) error {
 func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachment {
 	rec := Attachment{
 		ID: newID(), State: Attaching, Network: t.def.Name, Generation: t.def.ID,
-		Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
+		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
 		Containers: []Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,17 +69,42 @@ func (l *Local) attachAll(ctx context.Context, r Request, ns *link.Netns, by *Ca
 		return nil, err
 	}
 	r.Trace.Mark("namespace")
+	defaults := claimedDefaults(r)
 	var fresh []Attachment
 	for _, w := range r.Wants {
-		a, isNew, err := l.attach(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by}, id)
+		a, isNew, err := l.attach(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by, taken: defaults}, id)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, fresh...))
 		}
 		if got = append(got, a); isNew {
 			fresh = append(fresh, a)
 		}
+		for _, g := range a.Defaults {
+			defaults[g.Is4()] = true
+		}
 	}
 	return got, nil
+}
+
+// claimedDefaults are those that are none for whoever does not ask: both, where
+// one interface asks for them.
+func claimedDefaults(r Request) map[bool]bool {
+	asked := slices.ContainsFunc(r.Wants, func(w Want) bool { return w.Default != nil && *w.Default })
+	return map[bool]bool{true: asked, false: asked}
+}
+
+// notFor gives the default routes that the interface does not get.
+func (t *attempt) notFor() map[bool]bool {
+	none := map[bool]bool{true: true, false: true}
+	switch asked := t.want.Default; {
+	case t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute:
+		return none // the cluster's, and not for the pod's author to move
+	case asked == nil:
+		return maps.Clone(t.taken)
+	case *asked:
+		return nil
+	}
+	return none
 }
 
 func netnsOf(ns *link.Netns) (Netns, error) {
@@ -96,9 +123,13 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 	if err := t.caller.admit(t.def, t.want); err != nil {
 		return rec, false, err
 	}
+	if err := mayUse(t.def, t.r.Pod); err != nil {
+		return rec, false, err
+	}
 	if t.guard, err = t.caller.guarded(t.def); err != nil {
 		return rec, false, err
 	}
+	t.taken = t.notFor()
 	t.r.Trace.Mark("definition")
 	t.traced = t.r.Trace.count()
 	if err := t.prepare(); err != nil {
@@ -113,6 +144,20 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 		err = errors.Join(err, l.undo(ctx, t.rec))
 	}
 	return t.rec, !t.joined, err
+}
+
+// mayUse refuses pods that the network does not list: under CRI-O any author of
+// a pod sets our annotations. The namespace is a label, which the kubelet sets
+// and CRI-O writes over whatever annotation the author gave the same name; so is
+// the sandbox's id, by which a pod is known.
+func mayUse(def *network.Definition, p Pod) error {
+	if p.Sandbox == "" && p.Namespace == "" || def.MayPod(p.Namespace) {
+		return nil
+	}
+	if p.Namespace == "" {
+		return errors.New("pods that are in no Kubernetes namespace may not use it: list \"*\" (--allow-namespace)")
+	}
+	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list that (--allow-namespace)", p.Namespace)
 }
 
 // undo takes back attachments although the caller's time may be over.

@@ -15,22 +15,26 @@ const bucketMACs = "macs"
 func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
 
 // chooseMAC settles the interface's MAC: what the container asked for; the
-// parent's in mode passthru, which the kernel gives no choice in; else 02:42 and
+// parent's in mode passthru and with ipvlan, which the kernel gives no choice in; else 02:42 and
 // the IPv4 address, as Docker does, so that an address keeps its MAC and
 // neighbours' caches stay right. Where another has that MAC on the trunk (equal
 // subnets on two VLANs), or there is no IPv4 address, it is derived from network
 // and address.
 func (t *attempt) chooseMAC(tx Tx) error {
-	if t.def.Mode == network.ModePassthru {
+	if t.def.SharesMAC() {
 		t.rec.MAC = verify.MACOf(t.parent.MAC)
 		if !t.want.MAC.IsZero() && t.want.MAC != t.rec.MAC {
-			return fmt.Errorf("MAC %s cannot be had: in mode passthru the interface has that of parent %q, %s", t.want.MAC, t.parent.Name, t.rec.MAC)
+			return fmt.Errorf("MAC %s cannot be had: with %s, mode %s, the interface has that of parent %q, %s", t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
 		}
 		return nil
 	}
 	if !t.want.MAC.IsZero() {
 		t.rec.MAC = t.want.MAC
 		return t.freeMAC(tx, t.want.MAC)
+	}
+	if len(t.rec.Addrs) == 0 {
+		t.rec.MAC = verify.MACOf(ipam.MACNamed(t.def.Name, t.leaseName()+"\x00"+t.rec.Interface))
+		return t.freeMAC(tx, t.rec.MAC)
 	}
 	first := t.rec.Addrs[0].Addr()
 	t.rec.MAC = verify.MACOf(ipam.MAC(first))
@@ -61,15 +65,19 @@ func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
 
 // requestMAC is what the kernel is asked for: nothing in mode passthru.
 func (t *attempt) requestMAC() net.HardwareAddr {
-	if t.def.Mode == network.ModePassthru {
+	if t.def.SharesMAC() {
 		return nil
 	}
 	return t.rec.MAC.Hardware()
 }
 
-// hasIPv6 reports whether the network has an IPv6 subnet. Without one the
-// interface has IPv6 off: no address that the kernel makes by itself.
+// hasIPv6 reports whether the network has an IPv6 subnet, or leaves addresses
+// to the workload. Elsewhere the interface has IPv6 off: no address that the
+// kernel makes by itself.
 func (t *attempt) hasIPv6() bool {
+	if t.def.IPAM == network.IPAMNone {
+		return true
+	}
 	for _, p := range t.rec.Addrs {
 		if p.Addr().Is6() {
 			return true

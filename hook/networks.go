@@ -21,11 +21,7 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 		return "", err
 	}
 	defer unlock()
-	others, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
-	if err := def.Conflicts(others); err != nil {
-		return "", err
-	}
-	p, err := l.Host.Resolve(def.Parent)
+	p, err := l.Host.Resolve(specOf(def))
 	switch {
 	case errors.Is(err, link.ErrNoLink):
 		def.Managed = true
@@ -34,10 +30,14 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 	default:
 		def.Managed = p.Ours
 	}
+	others, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
+	if err := def.Conflicts(l.beside(def, p, others)); err != nil {
+		return "", err
+	}
 	if err := def.Create(l.Networks); err != nil {
 		return "", err
 	}
-	p, created, err := l.Host.EnsureParent(ctx, def.Parent, def.Managed)
+	p, created, err := l.Host.EnsureParent(ctx, specOf(def), def.Managed)
 	if err == nil && def.MTU > p.MTU {
 		err = fmt.Errorf("--mtu %d is over the %d of parent %q", def.MTU, p.MTU, p.Name)
 	}
@@ -48,10 +48,7 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 		}
 		return "", err
 	}
-	if err := l.Datapath.Prepare(p.TrunkIndex); err != nil {
-		blind = err.Error()
-	}
-	return blind, nil
+	return l.watchFor(def, p), nil
 }
 
 // RemoveNetwork removes a definition, and the parent if we made it. It refuses
@@ -70,11 +67,40 @@ func (l *Local) RemoveNetwork(ctx context.Context, name string) error {
 	if _, err := l.Sweep(ctx); err != nil {
 		return err
 	}
+	others, _ := network.LoadAll(l.Networks)
+	return l.removeNetwork(ctx, def, others)
+}
+
+// Prune removes every network that nothing is attached to, and returns their
+// names. One that cannot be removed does not stop the others.
+func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
+	unlock, err := network.Lock(l.Networks)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := l.Sweep(ctx); err != nil {
+		return nil, err
+	}
+	defs, _ := network.LoadAll(l.Networks) // who is broken is somebody's, and stays
+	left := slices.Clone(defs)
+	for _, def := range defs {
+		switch rmErr := l.removeNetwork(ctx, def, left); {
+		case rmErr == nil:
+			pruned = append(pruned, def.Name)
+			left = slices.DeleteFunc(left, func(o *network.Definition) bool { return o == def })
+		case !errors.Is(rmErr, errInUse):
+			err = errors.Join(err, fmt.Errorf("network %q: %w", def.Name, rmErr))
+		}
+	}
+	return pruned, err
+}
+
+func (l *Local) removeNetwork(ctx context.Context, def *network.Definition, all []*network.Definition) error {
 	if err := l.DB.Update(ctx, func(tx Tx) error { return markRemoving(tx, def) }); err != nil {
 		return err
 	}
-	others, _ := network.LoadAll(l.Networks)
-	others = slices.DeleteFunc(others, func(o *network.Definition) bool { return o.Name == name })
+	others := slices.DeleteFunc(slices.Clone(all), func(o *network.Definition) bool { return o.Name == def.Name })
 	if err := l.releaseParent(ctx, def, others); err != nil {
 		return err
 	}
@@ -83,11 +109,14 @@ func (l *Local) RemoveNetwork(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if err := network.Remove(l.Networks, name); err != nil {
+	if err := network.Remove(l.Networks, def.Name); err != nil {
 		return err
 	}
-	return l.DB.Update(ctx, func(tx Tx) error { return tx.Delete(bucketRemoving, name) })
+	return l.DB.Update(ctx, func(tx Tx) error { return tx.Delete(bucketRemoving, def.Name) })
 }
+
+// errInUse is returned for a network that something is attached to.
+var errInUse = errors.New("remove them first")
 
 func markRemoving(tx Tx, def *network.Definition) error {
 	held, err := find(tx, bucketNetworks, def.Name)
@@ -95,7 +124,7 @@ func markRemoving(tx Tx, def *network.Definition) error {
 		return err
 	}
 	if len(held) > 0 {
-		return fmt.Errorf("network %q is in use by %s: remove them first", def.Name, users(held))
+		return fmt.Errorf("network %q is in use by %s: %w", def.Name, users(held), errInUse)
 	}
 	return tx.Put(bucketRemoving, def.Name, []byte(def.ID))
 }
@@ -113,37 +142,6 @@ func users(held []Attachment) string {
 	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ", ")
-}
-
-// releaseParent takes the program off a trunk that no other network is on, and
-// deletes the parent if we made it and no other network needs it.
-func (l *Local) releaseParent(ctx context.Context, def *network.Definition, others []*network.Definition) error {
-	p, err := l.Host.Resolve(def.Parent)
-	if errors.Is(err, link.ErrNoLink) {
-		return nil // the administrator was quicker
-	}
-	if err != nil {
-		return err
-	}
-	sameTrunk, sameParent := false, false
-	for _, o := range others {
-		if q, err := l.Host.Resolve(o.Parent); err == nil && q.TrunkIndex == p.TrunkIndex {
-			sameTrunk = true
-			sameParent = sameParent || q.Index == p.Index
-		}
-	}
-	if !sameTrunk {
-		if err := l.Datapath.Release(p.TrunkIndex); err != nil {
-			return err
-		}
-	}
-	if !def.Managed || sameParent {
-		return nil
-	}
-	if err := l.Host.RemoveParent(ctx, def.Parent); err != nil && !errors.Is(err, link.ErrForeign) {
-		return err
-	}
-	return nil
 }
 
 // poolName names the pool of leases of one subnet. The generation is in it:

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -13,10 +14,10 @@ import (
 // the addresses on where nobody else holds them. A rival comes back in the
 // findings; the addresses are then not on.
 func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
-	err = t.ns.Do(func() error {
-		p, a, err := t.Probers.Quick(t.link.Index, t.rec.MAC, t.blind == "")
+	err = t.asking(func(index int, name string) error {
+		p, a, err := t.Probers.Quick(index, t.rec.MAC, t.blind == "")
 		if err != nil {
-			return fmt.Errorf("open a prober on %q: %w", t.link.Name, err)
+			return fmt.Errorf("open a prober on %q: %w", name, err)
 		}
 		// Closing takes the candidates' neighbour entries away, which has to
 		// be before the addresses go on.
@@ -38,6 +39,17 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 	return f, err
 }
 
+// asking runs f where probes are sent from: inside the namespace, on the new
+// interface. The kernel hands an ipvlan what is sent to its addresses, and a
+// probe's answer is sent to none: with ipvlan it is the parent that asks, whose
+// MAC is the interface's.
+func (t *attempt) asking(f func(index int, name string) error) error {
+	if t.def.Driver == network.DriverIPvlan {
+		return t.Host.Do(func() error { return f(t.parent.Index, t.parent.Name) })
+	}
+	return t.ns.Do(func() error { return f(t.rec.Index, t.rec.Interface) })
+}
+
 func (t *attempt) plan() verify.Plan {
 	p := verify.Plan{
 		Addrs:    t.addrs(),
@@ -51,12 +63,18 @@ func (t *attempt) plan() verify.Plan {
 	return p
 }
 
+// announcements are how many a start sends: one may be lost. RFC 5227 §2.3
+// spaces them by two seconds, which a start cannot wait for.
+const announcements = 3
+
 // announce tells the neighbours, which may remember another MAC for the
 // address. Nobody has to hear it for the container to work.
 func (t *attempt) announce(a verify.Announcer) error {
-	for _, addr := range t.addrs() {
-		if err := a.Announce(addr); err != nil && !verify.Dropped(err) {
-			return fmt.Errorf("announce %s: %w", addr, err)
+	for range announcements {
+		for _, addr := range t.addrs() {
+			if err := a.Announce(addr); err != nil && !verify.Dropped(err) {
+				return fmt.Errorf("announce %s: %w", addr, err)
+			}
 		}
 	}
 	return nil

@@ -36,6 +36,9 @@ func (r *Request) validate() error {
 			return fmt.Errorf("container %q: %w", r.Container, err)
 		}
 	}
+	if err := compatible(r.Wants); err != nil {
+		return fmt.Errorf("container %q: %w", r.Container, err)
+	}
 	return nil
 }
 

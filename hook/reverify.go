@@ -33,13 +33,16 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 	}
 	defer ns.Close()
 	t := &attempt{Local: l, def: def, ns: ns, rec: a}
-	if t.parent, err = l.Host.Resolve(a.Parent); err != nil {
+	if t.parent, err = l.Parent(def); err != nil {
 		return nil, err
 	}
-	t.blind = l.watch(t.parent.TrunkIndex)
+	if len(a.Addrs) == 0 || def.Routed() {
+		return []verify.Verdict{a.Verdict}, nil // nobody to ask, as at the start
+	}
+	t.blind = l.watchFor(def, t.parent)
 	var f verify.Findings
-	if err := ns.Do(func() (err error) {
-		f, err = t.again(ctx)
+	if err := t.asking(func(index int, name string) (err error) {
+		f, err = t.again(ctx, index, name)
 		return err
 	}); err != nil {
 		return nil, err
@@ -53,10 +56,10 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 // again is a round with an exact prober, which reads every answer itself: two
 // that answer for one address are both heard. Off a start's path, its packet
 // socket costs nobody anything.
-func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
-	p, _, err := t.Probers.Exact(t.rec.Index, t.rec.MAC)
+func (t *attempt) again(ctx context.Context, index int, name string) (f verify.Findings, err error) {
+	p, _, err := t.Probers.Exact(index, t.rec.MAC)
 	if err != nil {
-		return f, fmt.Errorf("open a prober on %q: %w", t.rec.Interface, err)
+		return f, fmt.Errorf("open a prober on %q: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	plan := t.plan()

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
@@ -158,8 +159,11 @@ func (l *Local) dropLink(a Attachment) error {
 		return err
 	}
 	defer ns.Close()
-	i, err := ns.FindMacvlan(a.ParentIdx, a.MAC.Hardware())
+	i, err := findLink(ns, a)
 	if err != nil || i == nil {
+		return err
+	}
+	if err := ns.RouteNoMore(i.Index, a.Addrs); err != nil {
 		return err
 	}
 	err = ns.DeleteMacvlan(*i)
@@ -167,4 +171,12 @@ func (l *Local) dropLink(a Attachment) error {
 		return nil // the container made something else of the name
 	}
 	return err
+}
+
+// findLink finds a record's interface, whole or half made.
+func findLink(ns *link.Netns, a Attachment) (*link.Interface, error) {
+	if a.Driver == network.DriverIPvlan {
+		return ns.FindIPVlan(a.ParentIdx, a.Index, a.Interface, passing(a.ID))
+	}
+	return ns.FindMacvlan(a.ParentIdx, a.MAC.Hardware())
 }

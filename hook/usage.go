@@ -2,6 +2,7 @@ package hook
 
 import (
 	"context"
+	"math/big"
 	"net/netip"
 
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -12,21 +13,59 @@ import (
 type Usage struct {
 	Subnet netip.Prefix
 	Counts ipam.Counts
-	Leases []ipam.Lease // in the order of addresses
+	Leases []ipam.Lease // in the order of addresses; none in a summary
+	// Size is how many addresses are given out to who asks for none by name,
+	// and Free how many of them are left. In a summary Free takes every lease
+	// for one of them; addresses asked for by name may be outside.
+	Size, Free *big.Int
 }
 
 // Usage gives the leases of every subnet of a network. It knows what their
 // pools are called, and nobody else has to.
 func (l *Local) Usage(ctx context.Context, def *network.Definition) (all []Usage, err error) {
 	for _, s := range def.Subnets {
-		u := Usage{Subnet: s.Subnet}
-		if u.Counts, err = l.Leases.Count(ctx, poolName(def, s)); err != nil {
+		u, err := l.summary(ctx, def, s)
+		if err != nil {
 			return nil, err
 		}
 		if u.Leases, err = l.Leases.Leases(ctx, poolName(def, s)); err != nil {
 			return nil, err
 		}
+		p, taken := poolOf(s), 0
+		for _, lease := range u.Leases {
+			if p.InRanges(lease.Addr) {
+				taken++
+			}
+		}
+		u.Free = left(u.Size, taken)
 		all = append(all, u)
 	}
 	return all, nil
+}
+
+// Summary is Usage without the leases. Its cost does not grow with them.
+func (l *Local) Summary(ctx context.Context, def *network.Definition) (all []Usage, err error) {
+	for _, s := range def.Subnets {
+		u, err := l.summary(ctx, def, s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+func (l *Local) summary(ctx context.Context, def *network.Definition, s network.Subnet) (u Usage, err error) {
+	u = Usage{Subnet: s.Subnet, Size: poolOf(s).Size()}
+	u.Counts, err = l.Leases.Count(ctx, poolName(def, s))
+	u.Free = left(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
+	return u, err
+}
+
+func left(size *big.Int, taken int) *big.Int {
+	free := new(big.Int).Sub(size, big.NewInt(int64(taken)))
+	if free.Sign() < 0 {
+		return new(big.Int)
+	}
+	return free
 }

@@ -20,8 +20,12 @@ func MAC(a netip.Addr) net.HardwareAddr {
 // MACIn derives a MAC from a network and an address: for the second of two equal
 // addresses on one trunk. It is unicast and locally administered (IEEE 802-2014
 // §8.4), and never begins with 02:42.
-func MACIn(network string, a netip.Addr) net.HardwareAddr {
-	sum := sha256.Sum256([]byte(network + "\x00" + a.String()))
+func MACIn(network string, a netip.Addr) net.HardwareAddr { return MACNamed(network, a.String()) }
+
+// MACNamed derives a MAC from a network and a name, in the same form: for who
+// has no address that it could come from.
+func MACNamed(network, name string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(network + "\x00" + name))
 	sum[0] = sum[0]&^0x03 | 0x02
 	if sum[0] == 0x02 && sum[1] == 0x42 {
 		sum[1]++

@@ -1,8 +1,11 @@
 package ipam
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/netip"
 	"slices"
 	"strings"
@@ -120,12 +123,8 @@ type Span struct{ First, Last netip.Addr }
 // an address within the ranges begins at the next one above; the zero Addr, at
 // the first. What [Pool.Check] refuses is not left out.
 func (p Pool) Spans(start netip.Addr) []Span {
-	ranges := slices.SortedFunc(slices.Values(p.Ranges), netip.Prefix.Compare)
-	if len(ranges) == 0 {
-		ranges = []netip.Prefix{p.Subnet}
-	}
 	var above, below []Span
-	for _, r := range ranges {
+	for _, r := range p.ranges() {
 		s := Span{r.Masked().Addr(), Last(r)}
 		switch {
 		case !s.First.Less(start):
@@ -138,4 +137,55 @@ func (p Pool) Spans(start netip.Addr) []Span {
 		}
 	}
 	return append(above, below...)
+}
+
+// Start draws an address of the ranges from a name: where to look first for an
+// address that the name may have had before. The same name gives the same one.
+func (p Pool) Start(name string) netip.Addr {
+	sum := sha256.Sum256([]byte(name))
+	ranges := p.ranges()
+	r := ranges[binary.BigEndian.Uint64(sum[16:])%uint64(len(ranges))]
+	b := r.Masked().Addr().AsSlice()
+	for i := range b {
+		host := byte(0xff) // bits that are the host's
+		if fixed := r.Bits() - 8*i; fixed > 0 {
+			host = byte(0xff >> min(fixed, 8))
+		}
+		b[i] |= sum[i] & host
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// Size is how many addresses Next can give out of an empty pool.
+func (p Pool) Size() *big.Int {
+	n := new(big.Int)
+	ranges := p.ranges()
+	for _, r := range ranges {
+		n.Add(n, new(big.Int).Lsh(big.NewInt(1), uint(r.Addr().BitLen()-r.Bits())))
+	}
+	never := map[netip.Addr]bool{p.Subnet.Addr(): true, Last(p.Subnet): true}
+	for a := range p.Reserved {
+		never[a] = true
+	}
+	for a := range never {
+		if p.Check(a) != nil && p.InRanges(a) {
+			n.Sub(n, big.NewInt(1))
+		}
+	}
+	return n
+}
+
+// InRanges says whether Next may give the address out: others can only be asked
+// for by name.
+func (p Pool) InRanges(a netip.Addr) bool {
+	return slices.ContainsFunc(p.ranges(), func(r netip.Prefix) bool { return r.Contains(a) })
+}
+
+// ranges are in the order of addresses, and never none.
+func (p Pool) ranges() []netip.Prefix {
+	if len(p.Ranges) == 0 {
+		return []netip.Prefix{p.Subnet}
+	}
+	return slices.SortedFunc(slices.Values(p.Ranges), netip.Prefix.Compare)
 }

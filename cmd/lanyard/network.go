@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -17,7 +18,7 @@ func (e env) network() *cli.Command {
 		Usage:     "define networks, show and remove them",
 		UsageText: "lanyard network COMMAND …",
 		Subcommands: []*cli.Command{
-			e.networkCreate(), e.networkLs(), e.networkInspect(), e.networkRm(),
+			e.networkCreate(), e.networkLs(), e.networkInspect(), e.networkRm(), e.networkPrune(),
 		},
 	}
 }
@@ -27,7 +28,7 @@ type parent struct {
 	Name  string `json:"name"`
 	State string `json:"state"`         // up, down, missing or refused
 	Why   string `json:"why,omitempty"` // if it is not up
-	Ours  bool   `json:"ours"`          // a VLAN sub-interface that we made
+	Ours  bool   `json:"ours"`          // a VLAN sub-interface or dummy that we made
 	Trunk string `json:"trunk,omitempty"`
 	VLAN  string `json:"vlan,omitempty"` // "50", "100.200" for QinQ, "" for none
 	MTU   int    `json:"mtu,omitempty"`
@@ -36,24 +37,24 @@ type parent struct {
 
 // lookAt finds a network's parent, changing nothing. What cannot be found out
 // is said in the state.
-func lookAt(h *link.Host, name string) parent {
-	p, err := h.Resolve(name)
+func lookAt(l *wiring.Lanyard, def *network.Definition) parent {
+	p, err := l.Parent(def)
 	if err != nil {
 		state := "refused"
 		if errors.Is(err, link.ErrNoLink) {
 			state = "missing"
 		}
-		return parent{Name: name, State: state, Why: err.Error()}
+		return parent{Name: def.Parent, State: state, Why: err.Error()}
 	}
 	tags := make(verify.Tags, len(p.Tags))
 	for i, t := range p.Tags {
 		tags[i] = verify.Tag{TPID: t.Proto, VID: t.VID}
 	}
 	seen := parent{
-		Name: name, State: "up", Ours: p.Ours, Trunk: p.Trunk,
+		Name: def.Parent, State: "up", Ours: p.Ours, Trunk: p.Trunk,
 		VLAN: vlan(tags), MTU: p.MTU, MAC: p.MAC.String(),
 	}
-	why, err := h.Down(p)
+	why, err := l.Host.Down(p)
 	if err != nil {
 		why = err.Error()
 	}

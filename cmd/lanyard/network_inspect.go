@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math/big"
 	"net/netip"
 	"time"
 
@@ -17,10 +18,16 @@ func (e env) networkInspect() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
 		Usage:     "show all that is known of networks, as JSON",
-		UsageText: "lanyard network inspect NAME…",
+		UsageText: "lanyard network inspect [OPTIONS] NAME…",
 		Description: `Examples:
   lanyard network inspect web50
-  lanyard network inspect web50 | jq -r '.[].subnets[].leases[].address'`,
+  lanyard network inspect web50 | jq -r '.[].subnets[].leases[].address'
+  lanyard network inspect --summary web50 | jq '.[].subnets[].free'
+
+"free" is how many addresses are left to give out. With --summary, where leases
+are counted and not read, each counts as one of the range's, although a container
+may have asked for an address outside it.`,
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "summary", Usage: "count leases and do not list them: quick on networks of a million"}},
 		Action: e.runNetworkInspect,
 	}
 }
@@ -35,8 +42,10 @@ type networkReport struct {
 
 type subnetReport struct {
 	Subnet netip.Prefix  `json:"subnet"`
+	Size   *big.Int      `json:"size"` // addresses given out to who asks for none by name
+	Free   *big.Int      `json:"free"` // those of them that are left
 	Counts ipam.Counts   `json:"counts"`
-	Leases []leaseReport `json:"leases"`
+	Leases []leaseReport `json:"leases"` // null in a summary
 }
 
 type leaseReport struct {
@@ -64,7 +73,7 @@ func (e env) runNetworkInspect(c *cli.Context) error {
 	}
 	var reports []networkReport
 	for _, name := range c.Args().Slice() {
-		r, rErr := reportNetwork(c.Context, l, name, recs)
+		r, rErr := reportNetwork(c.Context, l, name, recs, c.Bool("summary"))
 		if rErr != nil {
 			e.say("%v", rErr)
 			err = errReported
@@ -78,12 +87,12 @@ func (e env) runNetworkInspect(c *cli.Context) error {
 	return err
 }
 
-func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []hook.Attachment) (r networkReport, err error) {
+func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []hook.Attachment, summary bool) (r networkReport, err error) {
 	def, err := network.Load(l.Networks, name)
 	if err != nil {
 		return r, err
 	}
-	r = networkReport{Definition: def, Parent: lookAt(l.Host, def.Parent), Subnets: []subnetReport{}}
+	r = networkReport{Definition: def, Parent: lookAt(l, def), Subnets: []subnetReport{}}
 	containers := map[string][]string{}
 	for _, a := range recs {
 		if a.Network == name {
@@ -91,12 +100,19 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 			containers[a.ID.String()] = ids(a)
 		}
 	}
-	usage, err := l.Usage(ctx, def)
+	use := l.Usage
+	if summary {
+		use = l.Summary
+	}
+	usage, err := use(ctx, def)
 	if err != nil {
 		return r, err
 	}
 	for _, u := range usage {
-		s := subnetReport{Subnet: u.Subnet, Counts: u.Counts, Leases: []leaseReport{}}
+		s := subnetReport{Subnet: u.Subnet, Size: u.Size, Free: u.Free, Counts: u.Counts}
+		if !summary {
+			s.Leases = []leaseReport{}
+		}
 		for _, lease := range u.Leases {
 			s.Leases = append(s.Leases, leaseReport{
 				Address: lease.Addr, State: lease.State, Until: lease.Until, MAC: lease.MAC,

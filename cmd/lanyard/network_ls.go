@@ -60,7 +60,7 @@ func (e env) runNetworkLs(c *cli.Context) error {
 	}
 	var rows []networkRow
 	for _, d := range defs {
-		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, lookAt(l.Host, d.Parent), d.Subnets})
+		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, lookAt(l, d), d.Subnets})
 	}
 	if inJSON {
 		return printJSON(e.stdout, rows)

@@ -54,6 +54,7 @@ type want struct {
 	MAC       verify.MAC   `json:"mac,omitzero"`
 	MTU       int          `json:"mtu,omitempty"`
 	Verify    verify.Mode  `json:"verify,omitempty"`
+	Default   *bool        `json:"default-route,omitempty"`
 }
 
 // reply is what the broker answers.

@@ -1,10 +1,12 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,6 +23,9 @@ type Addr struct {
 	Tentative, Duplicate bool
 }
 
+// addrBusy bounds the wait for an address that an ipvlan elsewhere has.
+const addrBusy = 3 * time.Second
+
 // AddAddr puts an address on the interface of that index. An IPv4 subnet of
 // more than two addresses gets its broadcast address with it (RFC 3021 has
 // none for two).
@@ -29,7 +34,12 @@ func (n *Netns) AddAddr(index int, a Addr) error {
 	if a.Prefix.Addr().Is6() && !a.DAD {
 		addr.Flags = unix.IFA_F_NODAD
 	}
-	if err := n.handle.AddrAdd(onIndex(index), addr); err != nil {
+	// An ipvlan's address is taken (ipvlan_addr_busy) until the namespace of the
+	// container that had it is cleaned up in the background.
+	ctx, cancel := context.WithTimeout(context.Background(), addrBusy)
+	defer cancel()
+	err := retry(ctx, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
+	if err != nil {
 		if errors.Is(err, unix.EEXIST) {
 			err = errors.New("the interface has it already")
 		}
@@ -88,8 +98,10 @@ func DefaultRoute(index int, gateway netip.Addr) Route {
 
 // AddRoute adds a route; one to the same destination that is there already is
 // an error that names its interface.
-func (n *Netns) AddRoute(r Route) error {
-	route := &netlink.Route{LinkIndex: r.Index, Dst: ipNet(r.Dst), Scope: netlink.SCOPE_UNIVERSE}
+func (n *Netns) AddRoute(r Route) error { return n.addRoute(r, unix.RT_TABLE_MAIN) }
+
+func (n *Netns) addRoute(r Route, table int) error {
+	route := &netlink.Route{LinkIndex: r.Index, Dst: ipNet(r.Dst), Scope: netlink.SCOPE_UNIVERSE, Table: table}
 	if r.Gateway.IsValid() {
 		route.Gw = r.Gateway.AsSlice()
 	} else {

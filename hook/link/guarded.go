@@ -139,7 +139,7 @@ func (n *Netns) addPair(container *Netns, spec GuardedSpec, mtu int) (int, error
 func (n *Netns) bringUpGuarded(l netlink.Link, ipv6 bool) error {
 	name := l.Attrs().Name
 	if err := n.Do(func() error {
-		return errors.Join(writeSysctl("ipv6/conf/"+name+"/addr_gen_mode", "0"), setIPv6(name, ipv6))
+		return errors.Join(writeSysctl("ipv6/conf/"+name+"/addr_gen_mode", "0"), setIPv6(name, ipv6, false))
 	}); err != nil {
 		return err
 	}

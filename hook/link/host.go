@@ -55,6 +55,10 @@ func (h *Host) Close() {
 	unix.Close(h.fd)
 }
 
+// Do runs f on a thread of its own inside the host's namespace. Goroutines that f
+// starts are not inside.
+func (h *Host) Do(f func() error) error { return inside(h.fd, f) }
+
 // How often a list is asked for again that changed while the kernel wrote it.
 const dumpTries = 20
 

@@ -51,6 +51,8 @@ type MacvlanSpec struct {
 	// accept_ra=0: the network's addresses and routes are the ones written in
 	// its definition, and no neighbour that sends advertisements adds to them.
 	IPv6 bool
+	// RA leaves router advertisements to be taken as the namespace has it.
+	RA bool
 }
 
 // Interface is a macvlan as the kernel has it.
@@ -122,7 +124,7 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 		return i, err
 	}
 	i = interfaceOf(l)
-	if err = n.bringUp(ctx, &i, &spec); err != nil {
+	if err = n.bringUp(ctx, &i, spec.Name, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
 		return i, errors.Join(err, n.DeleteMacvlan(i))
 	}
 	return i, nil
@@ -177,30 +179,29 @@ func whyNoMacvlan(err error, spec *MacvlanSpec) error {
 
 // bringUp gives a new interface its name, if it has another, and sets it up, in
 // one message: do_setlink renames before it changes flags.
-func (n *Netns) bringUp(ctx context.Context, i *Interface, spec *MacvlanSpec) error {
+func (n *Netns) bringUp(ctx context.Context, i *Interface, name string, prepare func() error) error {
 	// Before it is up, or the kernel has made itself addresses and asked for
 	// routers by the time that it is told not to.
-	err := n.Do(func() error { return setIPv6(i.Name, spec.IPv6) })
-	if err != nil {
+	if err := n.Do(prepare); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Index, attrs.Name, attrs.Flags = i.Index, spec.Name, net.FlagUp
-	err = n.setUp(ctx, attrs)
+	attrs.Index, attrs.Name, attrs.Flags = i.Index, name, net.FlagUp
+	err := n.setUp(ctx, attrs)
 	if errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("%w: the container has a %q already", ErrNameTaken, spec.Name)
+		return fmt.Errorf("%w: the container has a %q already", ErrNameTaken, name)
 	}
 	if err != nil {
 		return err
 	}
-	i.Name = spec.Name
+	i.Name = name
 	return nil
 }
 
 // setUp makes the change and waits for a busy MAC: that of a container that has
 // just ended is taken until its namespace is cleaned up in the background.
 func (n *Netns) setUp(ctx context.Context, attrs netlink.LinkAttrs) error {
-	change := &netlink.Macvlan{LinkAttrs: attrs}
+	change := &netlink.Device{LinkAttrs: attrs}
 	err := retry(ctx, func() error { return n.handle.LinkModify(change) }, unix.EADDRINUSE, unix.EBUSY)
 	if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("set it up: %w", ErrMACBusy)
@@ -211,10 +212,13 @@ func (n *Netns) setUp(ctx context.Context, attrs netlink.LinkAttrs) error {
 	return err
 }
 
-func setIPv6(name string, on bool) error {
+func setIPv6(name string, on, ra bool) error {
 	conf := "ipv6/conf/" + name
 	if !on {
 		return writeSysctl(conf+"/disable_ipv6", "1")
+	}
+	if ra {
+		return writeSysctl(conf+"/disable_ipv6", "0")
 	}
 	return errors.Join(writeSysctl(conf+"/accept_ra", "0"), writeSysctl(conf+"/disable_ipv6", "0"))
 }
@@ -243,8 +247,8 @@ func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) e
 	if l == nil {
 		return ErrNoLink
 	}
-	if l.Mode == netlink.MACVLAN_MODE_PASSTHRU {
-		return errors.New("in mode passthru that would change the parent's")
+	if m, ok := l.(*netlink.Macvlan); !ok || m.Mode == netlink.MACVLAN_MODE_PASSTHRU {
+		return errors.New("that would change the parent's")
 	}
 	if err := n.handle.LinkSetDown(l); err != nil {
 		return plain(err)
@@ -255,16 +259,16 @@ func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) e
 }
 
 // own is the interface if it is there and still what it was, nil if it is gone.
-func (n *Netns) own(i Interface) (*netlink.Macvlan, error) {
+func (n *Netns) own(i Interface) (netlink.Link, error) {
 	l, err := linkByIndex(n.handle, i.Index)
 	if err != nil || l == nil {
 		return nil, err
 	}
-	m, ok := l.(*netlink.Macvlan)
-	if !ok || m.ParentIndex != i.ParentIndex || !bytes.Equal(m.HardwareAddr, i.MAC) {
-		return nil, fmt.Errorf("interface %d, %q, %s: %w", i.Index, l.Attrs().Name, l.Attrs().HardwareAddr, ErrForeign)
+	kind, a := l.Type(), l.Attrs()
+	if kind != "macvlan" && kind != "ipvlan" || a.ParentIndex != i.ParentIndex || !bytes.Equal(a.HardwareAddr, i.MAC) {
+		return nil, fmt.Errorf("interface %d, %q, %s: %w", i.Index, a.Name, a.HardwareAddr, ErrForeign)
 	}
-	return m, nil
+	return l, nil
 }
 
 // Links lists the names of the namespace's interfaces.
@@ -314,8 +318,8 @@ func (n *Netns) Macvlans(parentIndex int) (found []Interface, err error) {
 	return found, nil
 }
 
-// DeleteMacvlan deletes the interface if it is still a macvlan of that index,
-// MAC and parent. A missing one is no error; another gives ErrForeign.
+// DeleteMacvlan deletes the interface if it is still a macvlan, or an ipvlan, of
+// that index, MAC and parent. A missing one is no error; another gives ErrForeign.
 func (n *Netns) DeleteMacvlan(i Interface) error {
 	l, err := n.own(i)
 	if err == nil && l != nil {

@@ -11,6 +11,10 @@ import (
 	"strings"
 )
 
+// Decode reads one definition, and leaves it to Validate what its values may be.
+// Its errors say "field: reason".
+func Decode(text []byte) (*Definition, error) { return decode(text) }
+
 // decode reads one definition. It is stricter than encoding/json, which takes
 // unknown fields, fields named twice and fields in another case for what they
 // are not: a typo in a hand-written file must not start a container on a

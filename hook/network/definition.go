@@ -39,6 +39,8 @@ type Definition struct {
 	// BASE.VID: empty for 802.1q.
 	VLANProto VLANProto `json:"vlan-proto,omitzero"`
 	Mode      Mode      `json:"mode"`
+	// Flag is for ipvlan: who reaches whom on one parent. Empty is ModeBridge.
+	Flag Mode `json:"flag,omitzero"`
 	// Managed says that the parent is a VLAN sub-interface or a dummy that we
 	// made, so that we may make it again after a reboot and delete it with the
 	// network.

@@ -57,7 +57,14 @@ func TestValidate(t *testing.T) {
 		{"name: ", func(d *Definition) { d.Name = "../x" }},
 		{"id: ", func(d *Definition) { d.ID = "0123456789ABCDEF" }},
 		{"id: ", func(d *Definition) { d.ID = "" }},
-		{"driver: ", func(d *Definition) { d.Driver = "bridge" }},
+		{`driver: "bridge" is not one of macvlan, ipvlan`, func(d *Definition) { d.Driver = "bridge" }},
+		{`mode: "bridge" is not one of l2, l3, l3s`, func(d *Definition) { d.Driver = DriverIPvlan }},
+		{`flag: "vepa" is for driver ipvlan`, func(d *Definition) { d.Flag = ModeVEPA }},
+		{`flag: "passthru" is not one of bridge, private, vepa`, func(d *Definition) { d.Driver, d.Mode, d.Flag = DriverIPvlan, ModeL2, ModePassthru }},
+		{"subnets[0].gateway: mode l3 has none: the host routes", func(d *Definition) { d.Driver, d.Mode = DriverIPvlan, ModeL3 }},
+		{"routes: mode l3s has no routers", func(d *Definition) {
+			d.Driver, d.Mode, d.Subnets = DriverIPvlan, ModeL3S, []Subnet{{Subnet: prefix("192.168.50.0/24")}}
+		}},
 		{"parent: is missing", func(d *Definition) { d.Parent = "" }},
 		{`parent: "enp0s31f6abc.4000" has 17 bytes: Linux allows 15`, func(d *Definition) { d.Parent = "enp0s31f6abc.4000" }},
 		{"parent: ", func(d *Definition) { d.Parent = "a/b" }},

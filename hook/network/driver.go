@@ -2,10 +2,15 @@ package network
 
 import "fmt"
 
-// DriverMacvlan is the kind of link that a network's containers get.
-const DriverMacvlan = "macvlan"
+// Drivers are the kinds of link that a network's containers get.
+const (
+	DriverMacvlan = "macvlan" // a MAC for each container
+	DriverIPvlan  = "ipvlan"  // the parent's MAC for all, where a switch port takes one only
+)
 
-// Mode is a macvlan mode, spelt as ip-link(8) and Docker spell it.
+var drivers = []string{DriverMacvlan, DriverIPvlan}
+
+// Mode is a mode of the driver, spelt as ip-link(8) and Docker spell it.
 type Mode string
 
 const (
@@ -13,9 +18,31 @@ const (
 	ModePrivate  Mode = "private"
 	ModeVEPA     Mode = "vepa"
 	ModePassthru Mode = "passthru"
+	ModeL2       Mode = "l2"
+	ModeL3       Mode = "l3"
+	ModeL3S      Mode = "l3s"
 )
 
-var modes = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA), string(ModePassthru)}
+var (
+	modes       = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA), string(ModePassthru)}
+	ipvlanModes = []string{string(ModeL2), string(ModeL3), string(ModeL3S)}
+	ipvlanFlags = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA)}
+)
+
+// Routed says whether the host routes between the containers and the parent: no
+// broadcast leaves, nobody is asked by ARP, and there is no gateway.
+func (d *Definition) Routed() bool { return d.Mode == ModeL3 || d.Mode == ModeL3S }
+
+// SharesMAC says whether interfaces have the parent's MAC.
+func (d *Definition) SharesMAC() bool { return d.Driver == DriverIPvlan || d.Mode == ModePassthru }
+
+// IPvlanFlag is the network's with the default filled in.
+func (d *Definition) IPvlanFlag() Mode {
+	if d.Flag == "" {
+		return ModeBridge
+	}
+	return d.Flag
+}
 
 // VLANProto is the protocol of a VLAN tag, spelt as ip-link(8) spells it but for
 // the case.
@@ -44,19 +71,52 @@ func DummyParent(id string) string { return "dm-" + id[:12] }
 func (d *Definition) Dummy() bool { return len(d.ID) == 16 && d.Parent == DummyParent(d.ID) }
 
 func (d *Definition) validDriver() error {
-	if d.Driver != DriverMacvlan {
-		return fmt.Errorf("driver: %s is not known; write %q", clip(d.Driver), DriverMacvlan)
+	if err := oneOf(d.Driver, drivers); err != nil {
+		return fmt.Errorf("driver: %w", err)
 	}
 	if err := validLinkName(d.Parent); err != nil {
 		return fmt.Errorf("parent: %w", err)
 	}
-	if err := oneOf(string(d.Mode), modes); err != nil {
+	known := modes
+	if d.Driver == DriverIPvlan {
+		known = ipvlanModes
+	}
+	if err := oneOf(string(d.Mode), known); err != nil {
 		return fmt.Errorf("mode: %w", err)
+	}
+	if err := d.validFlag(); err != nil {
+		return fmt.Errorf("flag: %w", err)
 	}
 	if d.VLANProto != "" {
 		if err := oneOf(string(d.VLANProto), vlanProtos); err != nil {
 			return fmt.Errorf("vlan-proto: %w", err)
 		}
+	}
+	return nil
+}
+
+func (d *Definition) validFlag() error {
+	switch {
+	case d.Flag == "":
+		return nil
+	case d.Driver != DriverIPvlan:
+		return fmt.Errorf("%s is for driver %s: leave it out, or say it as mode", clip(string(d.Flag)), DriverIPvlan)
+	}
+	return oneOf(string(d.Flag), ipvlanFlags)
+}
+
+// validRouted refuses gateways where nobody can be asked for them.
+func (d *Definition) validRouted() error {
+	if !d.Routed() {
+		return nil
+	}
+	for i, s := range d.Subnets {
+		if s.Gateway.IsValid() {
+			return fmt.Errorf("subnets[%d].gateway: mode %s has none: the host routes", i, d.Mode)
+		}
+	}
+	if len(d.Routes) > 0 {
+		return fmt.Errorf("routes: mode %s has no routers: the host routes", d.Mode)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (d *Definition) Validate() error {
 	if err := oneOf(string(d.VerifyMode()), verifies); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRoutes, d.validPods} {
+	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes, d.validPods} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -242,6 +242,8 @@ func (d *Definition) Conflicts(others []*Definition) error {
 			return fmt.Errorf("parent %q carries network %q already: mode passthru shares its parent with nobody", o.Parent, o.Name)
 		case d.Driver != o.Driver:
 			return fmt.Errorf("parent %q carries network %q of driver %s: no link carries %s as well", o.Parent, o.Name, o.Driver, d.Driver)
+		case d.Driver == DriverIPvlan && (d.Mode != o.Mode || d.IPvlanFlag() != o.IPvlanFlag()):
+			return fmt.Errorf("parent %q carries network %q in ipvlan mode %s, %s: all on one parent have the same", o.Parent, o.Name, o.Mode, o.IPvlanFlag())
 		}
 	}
 	return nil

@@ -1,0 +1,134 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// IPVlanMode is an ipvlan mode, spelt as ip-link(8) spells it.
+type IPVlanMode string
+
+var ipvlanModes = map[IPVlanMode]netlink.IPVlanMode{
+	"l2": netlink.IPVLAN_MODE_L2, "l3": netlink.IPVLAN_MODE_L3, "l3s": netlink.IPVLAN_MODE_L3S,
+}
+
+// IPVlanFlag says who reaches whom on one parent: "bridge", "private" or "vepa".
+type IPVlanFlag string
+
+var ipvlanFlags = map[IPVlanFlag]netlink.IPVlanFlag{
+	"bridge": netlink.IPVLAN_FLAG_BRIDGE, "private": netlink.IPVLAN_FLAG_PRIVATE, "vepa": netlink.IPVLAN_FLAG_VEPA,
+}
+
+// IPVlanSpec is the interface that a container shall have. Its MAC is the
+// parent's: the kernel tells the containers apart by their addresses.
+type IPVlanSpec struct {
+	Name   string // inside the container
+	Parent Parent
+	Mode   IPVlanMode
+	Flag   IPVlanFlag
+	MTU    int  // 0 takes the parent's
+	IPv6   bool // as in MacvlanSpec
+	RA     bool
+	// Passing is the name that the link has while it is made, where that of the
+	// container is taken in the host's namespace. No MAC tells ours from
+	// another's, so the caller must know it to find what it left half made.
+	Passing string
+}
+
+func (s *IPVlanSpec) validate() error {
+	for _, name := range []string{s.Name, s.Passing} {
+		if err := ValidName(name); err != nil {
+			return err
+		}
+	}
+	if _, ok := ipvlanModes[s.Mode]; !ok {
+		return fmt.Errorf("%q is not an ipvlan mode", s.Mode)
+	}
+	if _, ok := ipvlanFlags[s.Flag]; !ok {
+		return fmt.Errorf("%q is not an ipvlan flag", s.Flag)
+	}
+	if s.MTU > s.Parent.MTU {
+		return fmt.Errorf("MTU %d is more than the %d of parent %q", s.MTU, s.Parent.MTU, s.Parent.Name)
+	}
+	return nil
+}
+
+// CreateIPVlan makes the interface directly in the namespace and sets it up, as
+// CreateMacvlan does. On error nothing is left behind.
+func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i Interface, err error) {
+	defer func() {
+		if err != nil {
+			i, err = Interface{}, fmt.Errorf("create interface %s: %w", clip(spec.Name), err)
+		}
+	}()
+	if err = spec.validate(); err != nil {
+		return i, err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
+	link := &netlink.IPVlan{LinkAttrs: attrs, Mode: ipvlanModes[spec.Mode], Flag: ipvlanFlags[spec.Flag]}
+	err = h.handle.LinkAdd(link)
+	if errors.Is(err, unix.EEXIST) {
+		link.Name = spec.Passing
+		err = h.handle.LinkAdd(link)
+	}
+	if err != nil {
+		return i, whyNoIPVlan(err, &spec)
+	}
+	l, err := linkByName(n.handle, link.Name)
+	if err == nil && l == nil {
+		err = fmt.Errorf("it went away while it was made: %w", ErrNoLink)
+	}
+	if err != nil {
+		return i, err
+	}
+	i = interfaceOf(l)
+	if err = n.bringUp(ctx, &i, spec.Name, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
+		return i, errors.Join(err, n.DeleteMacvlan(i))
+	}
+	return i, nil
+}
+
+func whyNoIPVlan(err error, spec *IPVlanSpec) error {
+	parent := spec.Parent.Name
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("parent %q is gone: %w", parent, ErrNoLink)
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("parent %q is in use by another kind of link (a bridge, a bond, macvlan)", parent)
+	case errors.Is(err, unix.EOPNOTSUPP):
+		return errors.New("the kernel has no ipvlan (modprobe ipvlan)")
+	}
+	return plain(err)
+}
+
+// FindIPVlan looks for an ipvlan on that parent of the host's: by its index, or
+// where that is 0 by the names that it may have. It is nil where there is none.
+func (n *Netns) FindIPVlan(parentIndex, index int, names ...string) (*Interface, error) {
+	all, err := n.IPVlans(parentIndex)
+	for _, i := range all {
+		if index != 0 && i.Index == index || index == 0 && slices.Contains(names, i.Name) {
+			return &i, nil
+		}
+	}
+	return nil, err
+}
+
+// IPVlans lists the namespace's ipvlans on that parent of the host's.
+func (n *Netns) IPVlans(parentIndex int) (found []Interface, err error) {
+	links, err := whole(n.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if v, ok := l.(*netlink.IPVlan); ok && v.ParentIndex == parentIndex && v.NetNsID >= 0 {
+			found = append(found, interfaceOf(v))
+		}
+	}
+	return found, nil
+}
