@@ -69,6 +69,8 @@ $(LINTER):
 install: build ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|' systemd/lanyard-restore.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard-restore.service
 
 .PHONY: deps-test deps-demo deps-bench deps-generate
 deps-test deps-demo deps-bench deps-generate: deps-%:

@@ -68,7 +68,7 @@ func (l *line) values() []string {
 	case "format":
 		return []string{"table", "json"}
 	case "driver":
-		return []string{network.DriverMacvlan}
+		return []string{network.DriverMacvlan, network.DriverIPvlan}
 	case "mode":
 		return modes()
 	case "verify":
@@ -77,6 +77,14 @@ func (l *line) values() []string {
 		return []string{string(network.BrokeredGuarded), string(network.BrokeredDirect)}
 	case "log":
 		return []string{"text", "json"}
+	case "ipam":
+		return []string{string(network.IPAMNone)}
+	case "allocate":
+		return []string{string(network.AllocateSequential), string(network.AllocateStable)}
+	case "vlan-proto":
+		return []string{string(network.VLANProto8021Q), string(network.VLANProto8021AD)}
+	case "gateway":
+		return []string{noGateway}
 	case "option":
 		words := []string{}
 		for _, key := range dockerKeys {
@@ -90,7 +98,10 @@ func (l *line) values() []string {
 }
 
 func modes() []string {
-	return []string{string(network.ModeBridge), string(network.ModePrivate), string(network.ModeVEPA), string(network.ModePassthru)}
+	return []string{
+		string(network.ModeBridge), string(network.ModePrivate), string(network.ModeVEPA), string(network.ModePassthru),
+		string(network.ModeL2), string(network.ModeL3), string(network.ModeL3S),
+	}
 }
 
 func hostLinks() (names []string) {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,47 +30,27 @@ func (e env) networkCreate() *cli.Command {
     lanyard network create -d macvlan --subnet 192.168.50.0/24 \
       -o parent=eth0.50 -o macvlan_mode=bridge web50
 
+  One MAC for all, where a switch port takes no more:
+    lanyard network create -d ipvlan --subnet 192.168.20.0/24 -o parent=eth0.20 ipvlan20
+
   Alice, and the members of net, may attach rootless containers:
     lanyard network create lab70 --parent eth0.70 --subnet 192.168.70.0/24 \
       --allow-user alice --allow-group net --max-per-user 4
 
-Without --gateway, each subnet's first usable address is taken for it. Gateways,
-ranges and aux addresses go to the subnet that holds them.`,
+  A network of its own, which leads nowhere:
+    lanyard network create lab
+
+  What configuration tools wrote, or "network inspect" showed:
+    lanyard network create --from web50.json
+
+Without --gateway, each subnet's first usable address is taken for it; "none" is
+none. Gateways, ranges and aux addresses go to the subnet that holds them.`,
 		Flags:  createFlags(),
 		Action: e.runNetworkCreate,
 	}
 }
 
-func createFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "parent", Usage: "`LINK` host link that carries the network: eth0, eth0.50, any name"},
-		&cli.StringSliceFlag{Name: "subnet", Usage: "`PREFIX` the LAN's block of addresses, such as 192.168.50.0/24; one or more"},
-		&cli.StringSliceFlag{Name: "gateway", Usage: "`ADDRESS` a subnet's router (default: the subnet's first usable address)"},
-		&cli.StringSliceFlag{Name: "ip-range", Usage: "`PREFIX` part of a subnet that addresses are given out from (default: all of it)"},
-		&cli.StringSliceFlag{Name: "aux-address", Usage: "`NAME=ADDRESS` somebody else's address, which nobody is given"},
-		&cli.StringFlag{Name: "mode", Usage: "`MODE` bridge, private, vepa or passthru (default: bridge)"},
-		&cli.StringFlag{Name: "mtu", Usage: "`BYTES` of containers' interfaces (default: the parent's)"},
-		&cli.BoolFlag{Name: "internal", Usage: "give containers no default route"},
-		&cli.BoolFlag{Name: "ipv6", Usage: "as docker has it: one of the subnets is IPv6"},
-		&cli.StringSliceFlag{Name: "label", Usage: "`KEY=VALUE` kept with the network", KeepSpace: true},
-		&cli.StringFlag{Name: "verify", Usage: "`MODE` off, warn or strict: a silent gateway stops a start only if strict (default: warn)"},
-		&cli.StringFlag{Name: "deadline", Usage: "`TIME` how long a silent gateway is waited for (default: 1s)"},
-		&cli.StringFlag{Name: "conflict-window", Usage: "`TIME` how long others have to object to an address (default: two round trips)"},
-		&cli.StringFlag{Name: "quarantine", Value: "30s", Usage: "`TIME` how long a released address is kept from others (default: 30s)"},
-		&cli.StringSliceFlag{Name: "allow-user", Usage: "`USER` whose rootless containers may attach, by name or number (default: nobody's)"},
-		&cli.StringSliceFlag{Name: "allow-group", Usage: "`GROUP` whose members' rootless containers may attach"},
-		&cli.StringFlag{Name: "max-per-user", Usage: "`NUMBER` of attachments that such a user may have (default: 8)"},
-		&cli.StringFlag{Name: "brokered", Usage: "`HOW` rootless containers attach: guarded, or direct for users trusted with the LAN (default: guarded)"},
-		&cli.StringFlag{Name: "driver", Aliases: []string{"d"}, Usage: "`DRIVER` macvlan, which is the only one"},
-		&cli.StringSliceFlag{Name: "option", Aliases: []string{"o", "opt"}, KeepSpace: true,
-			Usage: "`KEY=VALUE` docker's spelling of parent, macvlan_mode and com.docker.network.driver.mtu"},
-	}
-}
-
 func (e env) runNetworkCreate(c *cli.Context) error {
-	if err := exactly(1, c, "NAME"); err != nil {
-		return err
-	}
 	def, err := define(c)
 	if err != nil {
 		return err
@@ -84,6 +66,9 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		return err
 	}
 	fmt.Fprintln(e.stdout, def.Name)
+	if def.Routed() && c.IsSet("gateway") {
+		e.say("note: --gateway is ignored in mode %s: the host routes", def.Mode)
+	}
 	if blind != "" {
 		e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, blind)
 	}
@@ -91,19 +76,35 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 }
 
 // define makes a definition of what was typed. Its errors are wrong usage:
-// nothing of the host has been looked at.
+// nothing of the host has been looked at but for the other networks.
 func define(c *cli.Context) (*network.Definition, error) {
+	if c.IsSet("from") {
+		return defineFrom(c)
+	}
+	if err := exactly(1, c, "NAME"); err != nil {
+		return nil, err
+	}
 	o, err := readOptions(c)
 	if err != nil {
 		return nil, err
 	}
 	def := &network.Definition{
-		Name: c.Args().First(), ID: network.NewID(), Driver: network.DriverMacvlan,
-		Parent: o.parent.value, Mode: network.ModeBridge, Internal: c.Bool("internal"),
+		Name: c.Args().First(), ID: network.NewID(), Driver: o.driver,
+		Parent: o.parent.value, VLANProto: network.VLANProto(strings.ToLower(o.vlanProto.value)),
+		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"), ShareParent: c.Bool("share-parent"),
+		OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"), Allocate: network.Allocate(c.String("allocate")),
+		KubernetesNamespaces: list(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
 		Verify: network.Verify(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
 	}
-	if o.mode.value != "" {
+	switch {
+	case o.mode.value != "":
 		def.Mode = network.Mode(o.mode.value)
+	case def.Driver == network.DriverIPvlan:
+		def.Mode = network.ModeL2
+	}
+	if def.Parent == "" {
+		// As Docker has it: a dummy of the network's own, and nobody outside.
+		def.Parent, def.Internal = network.DummyParent(def.ID), true
 	}
 	if def.MTU, err = o.mtu.bytes(); err != nil {
 		return nil, err
@@ -121,10 +122,58 @@ func define(c *cli.Context) (*network.Definition, error) {
 	if err := allow(c, def); err != nil {
 		return nil, err
 	}
-	if def.Subnets, err = readSubnets(c, def.Internal); err != nil {
+	if err := address(c, def); err != nil {
 		return nil, err
 	}
 	return def, o.check(def)
+}
+
+// address reads what containers' addresses and routes are made of.
+func address(c *cli.Context, def *network.Definition) (err error) {
+	if err := readIPAM(c, def); err != nil {
+		return err
+	}
+	// Nobody is sent to a gateway that was not named where there is no way out.
+	if def.Subnets, err = readSubnets(c, !def.Internal && !def.Routed()); err != nil {
+		return err
+	}
+	if def.Routed() {
+		for i := range def.Subnets {
+			def.Subnets[i].Gateway = netip.Addr{} // Docker ignores it, and so do we: runNetworkCreate says so
+		}
+	}
+	if len(def.Subnets) == 0 && def.IPAM == "" {
+		if def.Parent != network.DummyParent(def.ID) {
+			return usagef("--subnet is missing: give the LAN's block of addresses, such as --subnet 192.168.50.0/24, or say --ipam none")
+		}
+		others, _ := network.LoadAll(paths(c).Networks)
+		p, err := unusedSubnet(others)
+		if err != nil {
+			return err
+		}
+		def.Subnets = []network.Subnet{{Subnet: p}}
+	}
+	def.Routes, err = readRoutes(c)
+	return err
+}
+
+// readIPAM reads --ipam, and docker's flag for the same: its driver "default" is
+// what a network has that says nothing, and "null" gives no addresses.
+func readIPAM(c *cli.Context, def *network.Definition) error {
+	switch v := c.String("ipam"); v {
+	case "", "default":
+		return nil
+	case string(network.IPAMNone), "null":
+		def.IPAM = network.IPAMNone
+	default:
+		return usagef("--ipam %q is not known: use %q, or leave it out", v, network.IPAMNone)
+	}
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "source-routing", "onlink"} {
+		if c.IsSet(flag) {
+			return usagef("--ipam %s and --%s contradict each other: the one gives no addresses, and the other is about them", network.IPAMNone, flag)
+		}
+	}
+	return nil
 }
 
 func duration(c *cli.Context, flag string, into *network.Duration) error {

@@ -43,7 +43,10 @@ func (o *option) bytes() (int, error) {
 }
 
 // options are the settings that Docker passes to its driver by -o.
-type options struct{ parent, mode, mtu option }
+type options struct {
+	driver                             string
+	parent, mode, flag, mtu, vlanProto option
+}
 
 // field finds a setting by its flag, which is also what a definition's errors
 // call it; nil for what -o does not know.
@@ -55,22 +58,37 @@ func (o *options) field(flag string) *option {
 		return &o.mode
 	case "mtu":
 		return &o.mtu
+	case "vlan-proto":
+		return &o.vlanProto
+	case "flag":
+		return &o.flag
 	}
 	return nil
 }
 
-// dockerKeys are the keys of -o: those that Docker's macvlan driver documents,
-// and what its drivers call the MTU.
+// dockerKeys are the keys of -o: those that Docker's macvlan and ipvlan drivers
+// document, what its drivers call the MTU, and what 802.1ad needs in the same
+// style.
 var (
-	dockerKeys = []string{"parent", "macvlan_mode", "com.docker.network.driver.mtu"}
-	flagOfKey  = map[string]string{dockerKeys[0]: "parent", dockerKeys[1]: "mode", dockerKeys[2]: "mtu"}
+	dockerKeys = []string{"parent", "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "com.docker.network.driver.mtu", "vlan_proto"}
+	flagOfKey  = map[string]string{
+		"parent": "parent", "macvlan_mode": "mode", "ipvlan_mode": "mode", "ipvlan_flag": "flag",
+		"com.docker.network.driver.mtu": "mtu", "vlan_proto": "vlan-proto",
+	}
+	driverOfKey = map[string]string{
+		"macvlan_mode": network.DriverMacvlan, "ipvlan_mode": network.DriverIPvlan, "ipvlan_flag": network.DriverIPvlan,
+	}
 )
 
 func readOptions(c *cli.Context) (o options, err error) {
-	if d := c.String("driver"); c.IsSet("driver") && d != network.DriverMacvlan {
-		return o, usagef("-d %q is not supported: %s is the only driver", d, network.DriverMacvlan)
+	o.driver = network.DriverMacvlan
+	switch d := c.String("driver"); {
+	case d == network.DriverIPvlan:
+		o.driver = d
+	case c.IsSet("driver") && d != network.DriverMacvlan:
+		return o, usagef("-d %q is not supported: use %s or %s", d, network.DriverMacvlan, network.DriverIPvlan)
 	}
-	for _, flag := range []string{"parent", "mode", "mtu"} {
+	for _, flag := range []string{"parent", "mode", "mtu", "vlan-proto"} {
 		if !c.IsSet(flag) {
 			continue
 		}
@@ -79,15 +97,15 @@ func readOptions(c *cli.Context) (o options, err error) {
 		}
 	}
 	for _, w := range c.StringSlice("option") {
-		if err := o.driver(w); err != nil {
+		if err := o.read(w); err != nil {
 			return o, err
 		}
 	}
 	return o, nil
 }
 
-// driver reads one -o.
-func (o *options) driver(word string) error {
+// read reads one -o.
+func (o *options) read(word string) error {
 	key, value, ok := cut(word)
 	if !ok {
 		return usagef("-o %q has no value: write -o KEY=VALUE", word)
@@ -100,6 +118,9 @@ func (o *options) driver(word string) error {
 		}
 		return usagef("-o %q is not known%s", key, hint)
 	}
+	if d := driverOfKey[key]; d != "" && d != o.driver {
+		return usagef("-o %s is for -d %s, and the driver is %s", key, d, o.driver)
+	}
 	return into.set("-o "+key+"=", value)
 }
 
@@ -108,11 +129,12 @@ func cut(word string) (key, value string, ok bool) { return strings.Cut(word, "=
 // check validates what was defined, and says what is wrong with it in the
 // words that were typed.
 func (o *options) check(def *network.Definition) error {
-	if def.Parent == "" {
-		return usagef("--parent is missing: name the host link that carries the network, such as eth0.50")
-	}
-	if _, _, err := link.ParseParent(def.Parent); err != nil {
+	_, vid, err := link.ParseParent(def.Parent)
+	if err != nil {
 		return usagef("%s%v", o.parent.spelt, err)
+	}
+	if def.VLANProto != "" && vid == 0 {
+		return usagef("%s%s needs a parent of the form LINK.VLAN", o.vlanProto.spelt, o.vlanProto.value)
 	}
 	if err := def.Validate(); err != nil {
 		return usagef("%s", o.typed(err.Error()))
@@ -121,8 +143,8 @@ func (o *options) check(def *network.Definition) error {
 }
 
 // fieldOf takes apart what a definition's errors begin with: "mtu: ",
-// "subnets[0].gateway: ", `subnets[1].aux-address["nas"]: `.
-var fieldOf = regexp.MustCompile(`^(?:subnets\[\d+\]\.)?([a-z-]+)(?:\[\d+\]|\["([^"]*)"\])?: (.*)$`)
+// "subnets[0].gateway: ", `subnets[1].aux-address["nas"]: `, "routes[0].via: ".
+var fieldOf = regexp.MustCompile(`^(?:subnets\[\d+\]\.)?([a-z-]+)(?:\[\d+\](?:\.(?:dst|via))?|\["([^"]*)"\])?: (.*)$`)
 
 // typed turns "field: reason" into "--flag reason".
 func (o *options) typed(text string) string {
@@ -139,6 +161,10 @@ func (o *options) typed(text string) string {
 		return reason
 	case field == "subnets":
 		return "--subnet " + reason
+	case field == "kubernetes-namespaces":
+		return "--allow-namespace " + reason
+	case field == "routes":
+		return "--route " + reason
 	case key != "":
 		return "--" + field + " " + key + "=" + reason
 	}

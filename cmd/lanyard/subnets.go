@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -10,9 +12,13 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
+// noGateway is how --gateway says that there is none, nor one to be inferred.
+const noGateway = "none"
+
 // readSubnets reads --subnet, and gives each subnet the gateway, ranges and aux
-// addresses that it holds.
-func readSubnets(c *cli.Context, internal bool) (subnets []network.Subnet, err error) {
+// addresses that it holds. infer says whether a gateway that is not named is to
+// be taken from the subnet.
+func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err error) {
 	for _, w := range list(c, "subnet") {
 		p, err := prefix("--subnet", w, "192.168.50.0/24")
 		if err != nil {
@@ -20,24 +26,33 @@ func readSubnets(c *cli.Context, internal bool) (subnets []network.Subnet, err e
 		}
 		subnets = append(subnets, network.Subnet{Subnet: p})
 	}
-	if len(subnets) == 0 {
-		return nil, usagef("--subnet is missing: give the LAN's block of addresses, such as --subnet 192.168.50.0/24")
-	}
 	if err := sixth(c, subnets); err != nil {
 		return nil, err
 	}
+	onLink := c.Bool("onlink")
 	for _, part := range []struct {
 		flag string
 		add  func([]network.Subnet, string) error
-	}{{"gateway", addGateway}, {"ip-range", addRange}, {"aux-address", addAux}} {
-		for _, w := range list(c, part.flag) {
+	}{
+		{"gateway", func(s []network.Subnet, w string) error { return addGateway(s, w, onLink) }},
+		{"ip-range", addRange}, {"aux-address", addAux},
+	} {
+		words := list(c, part.flag)
+		if part.flag == "gateway" && slices.Contains(words, noGateway) {
+			if len(words) > 1 {
+				return nil, usagef("--gateway %s and --gateway %s contradict each other: give one", noGateway, other(words, noGateway))
+			}
+			inferred = false
+			continue
+		}
+		for _, w := range words {
 			if err := part.add(subnets, w); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if internal {
-		return subnets, nil // nobody is sent to a gateway that was not named
+	if !inferred {
+		return subnets, nil
 	}
 	for i := range subnets {
 		if err := infer(&subnets[i]); err != nil {
@@ -45,6 +60,16 @@ func readSubnets(c *cli.Context, internal bool) (subnets []network.Subnet, err e
 		}
 	}
 	return subnets, nil
+}
+
+// other is the first of the words that is another one.
+func other(words []string, than string) string {
+	for _, w := range words {
+		if w != than {
+			return w
+		}
+	}
+	return than
 }
 
 // list is a flag that may be repeated, and hold a list, as Docker's may.
@@ -98,20 +123,68 @@ func outside(flag, word string, subnets []network.Subnet) error {
 	return usagef("%s %s is in none of the subnets %s", flag, word, joinSubnets(subnets, ", "))
 }
 
-func addGateway(subnets []network.Subnet, word string) error {
+func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 	a, err := netip.ParseAddr(word)
 	if err != nil {
-		return usagef("--gateway %q is not an address", word)
+		return usagef("--gateway %q is not an address: give one, or %q", word, noGateway)
 	}
 	s := holding(subnets, a)
+	if s == nil && onLink {
+		s = wanting(subnets, a)
+	}
 	switch {
+	case s == nil && onLink:
+		return usagef("--gateway %s is in none of the subnets %s, and none of its family is without one", word, joinSubnets(subnets, ", "))
 	case s == nil:
-		return outside("--gateway", word, subnets)
+		return fmt.Errorf("%w; if it is on the link all the same, say --onlink", outside("--gateway", word, subnets))
 	case s.Gateway.IsValid() && s.Gateway != a:
 		return usagef("--gateway %s and --gateway %s are both in subnet %s: give one", s.Gateway, a, s.Subnet)
 	}
 	s.Gateway = a
 	return nil
+}
+
+// wanting finds the first subnet of the address's family that has no gateway.
+func wanting(subnets []network.Subnet, a netip.Addr) *network.Subnet {
+	for i := range subnets {
+		if s := &subnets[i]; s.Subnet.Addr().Is4() == a.Is4() && !s.Gateway.IsValid() {
+			return s
+		}
+	}
+	return nil
+}
+
+// readRoutes reads --route.
+func readRoutes(c *cli.Context) (routes []network.Route, err error) {
+	for _, w := range c.StringSlice("route") {
+		dst, via, ok := strings.Cut(w, ",")
+		a, err := netip.ParseAddr(via)
+		if !ok || err != nil {
+			return nil, usagef("--route %q is not PREFIX,ROUTER, such as 10.0.0.0/8,192.168.50.254", w)
+		}
+		p, err := prefix("--route", dst, "10.0.0.0/8")
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, network.Route{Dst: p, Via: a})
+	}
+	return routes, nil
+}
+
+// unusedSubnet is what Docker gives a network that names none: the first block
+// of 172.18.0.0/16 to 172.31.0.0/16 that no other network has.
+func unusedSubnet(others []*network.Definition) (p netip.Prefix, err error) {
+	for b := byte(18); b < 32; b++ {
+		p = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, b}), 16)
+		if !slices.ContainsFunc(others, func(o *network.Definition) bool { return overlaps(o, p) }) {
+			return p, nil
+		}
+	}
+	return p, usagef("--subnet is missing, and no block of 172.18.0.0/16 to 172.31.0.0/16 is free: give one")
+}
+
+func overlaps(d *network.Definition, p netip.Prefix) bool {
+	return slices.ContainsFunc(d.Subnets, func(s network.Subnet) bool { return s.Subnet.Overlaps(p) })
 }
 
 func addRange(subnets []network.Subnet, word string) error {

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+)
+
+// maxDefinition bounds the file that --from reads, in bytes.
+const maxDefinition = 1 << 20
+
+// defineFrom takes a definition from a file. What belongs to a network that is
+// there, its generation, when it was made and whether its parent is ours, is
+// new: a copy of a definition is another network.
+func defineFrom(c *cli.Context) (*network.Definition, error) {
+	for _, f := range c.Command.Flags {
+		if name := f.Names()[0]; name != "from" && c.IsSet(name) {
+			return nil, usagef("--from and --%s contradict each other: say it in the file", name)
+		}
+	}
+	if c.NArg() > 1 {
+		return nil, exactly(1, c, "NAME")
+	}
+	file := c.String("from")
+	text, err := readDefinition(file)
+	if err != nil {
+		return nil, fmt.Errorf("--from %q: %w", file, err)
+	}
+	def, err := network.Decode(text)
+	if err != nil {
+		return nil, usagef("--from %q: %v", file, err)
+	}
+	if name := c.Args().First(); name != "" {
+		if def.Name != "" && def.Name != name {
+			return nil, usagef("--from %q: name: is %q there, and %q here: give one", file, def.Name, name)
+		}
+		def.Name = name
+	}
+	def.ID, def.Created, def.Managed = network.NewID(), time.Now().UTC().Truncate(time.Second), false
+	if def.Driver == "" {
+		def.Driver = network.DriverMacvlan
+	}
+	if def.Mode == "" {
+		def.Mode = network.ModeBridge
+		if def.Driver == network.DriverIPvlan {
+			def.Mode = network.ModeL2
+		}
+	}
+	if def.Parent == "" {
+		def.Parent, def.Internal = network.DummyParent(def.ID), true
+	}
+	if err := def.Validate(); err != nil {
+		return nil, usagef("--from %q: %v", file, err)
+	}
+	return def, nil
+}
+
+func readDefinition(file string) ([]byte, error) {
+	in := io.Reader(os.Stdin)
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			var path *os.PathError
+			if errors.As(err, &path) {
+				err = path.Err
+			}
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxDefinition+1))
+	if err == nil && len(text) > maxDefinition {
+		err = fmt.Errorf("is larger than %d bytes", maxDefinition)
+	}
+	return text, err
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+)
+
+func (e env) restore() *cli.Command {
+	return &cli.Command{
+		Name:      "restore",
+		Usage:     "make the networks' links again after a boot",
+		UsageText: "lanyard restore [OPTIONS]",
+		Description: `Examples:
+  lanyard restore
+  systemctl enable lanyard-restore.service
+  lanyard restore --format json | jq -r '.[] | select(.error) | .network'
+
+What we made before is made again: VLAN sub-interfaces, dummies, and the watch on
+their trunks. What was there before a network is the administrator's: where it is
+missing, that is an error, and the exit status is 1. The first container to ask
+for a network does the same for that one.`,
+		Flags:  []cli.Flag{flagFormat()},
+		Action: e.runRestore,
+	}
+}
+
+// restoreRow is one network in the JSON of "restore".
+type restoreRow struct {
+	Network string `json:"network"`
+	Parent  string `json:"parent"`
+	Made    bool   `json:"made"`            // the parent was missing
+	Blind   string `json:"blind,omitempty"` // why its trunk is not watched
+	Error   string `json:"error,omitempty"`
+}
+
+func (e env) runRestore(c *cli.Context) error {
+	if err := exactly(0, c, "argument"); err != nil {
+		return err
+	}
+	inJSON, err := asJSON(c)
+	if err != nil {
+		return err
+	}
+	l, err := open(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	done := e.slow("making the networks' links again …")
+	all, err := l.Restore(c.Context)
+	done()
+	var rows []restoreRow
+	for _, r := range all {
+		row := restoreRow{Network: r.Network, Parent: r.Parent, Made: r.Made, Blind: r.Blind}
+		if r.Err != nil {
+			row.Error = r.Err.Error()
+			e.say("network %q: %v", r.Network, r.Err)
+			if err == nil {
+				err = errReported
+			}
+		}
+		rows = append(rows, row)
+	}
+	pErr := printRestored(e, rows, inJSON)
+	if err == nil {
+		err = pErr
+	}
+	return err
+}
+
+func printRestored(e env, rows []restoreRow, inJSON bool) error {
+	if inJSON {
+		return printJSON(e.stdout, rows)
+	}
+	table := [][]string{{"NETWORK", "PARENT", "STATE"}}
+	for _, r := range rows {
+		state := "there"
+		switch {
+		case r.Error != "":
+			state = "failed"
+		case r.Made:
+			state = "made"
+		}
+		table = append(table, []string{r.Network, r.Parent, state})
+	}
+	return printTable(e.stdout, table)
+}
