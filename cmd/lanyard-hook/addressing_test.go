@@ -1,0 +1,309 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// got lists a container's addresses on the LAN, link-local ones left out.
+func got(tb testing.TB, c *testenv.Container) (addrs []string) {
+	tb.Helper()
+	out, err := c.Exec("ip", "-o", "addr", "show", "scope", "global")
+	must(tb, err)
+	for line := range strings.Lines(out) {
+		addrs = append(addrs, strings.Fields(line)[3])
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// routesOf lists a container's routes by family, as ip-route(8) prints them.
+func routesOf(tb testing.TB, c *testenv.Container, family string, table ...string) []string {
+	tb.Helper()
+	out, err := c.Exec("ip", append([]string{family, "route", "show"}, table...)...)
+	must(tb, err)
+	var routes []string
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "fe80::") && !strings.HasPrefix(line, "multicast") {
+			routes = append(routes, strings.TrimSpace(line))
+		}
+	}
+	return routes
+}
+
+// Prefixes from one address to 2^64 behave as their RFCs say: a /31 (RFC 3021)
+// and a /127 (RFC 6164) have two hosts and nothing else.
+func TestPrefixes(t *testing.T) {
+	for _, test := range []struct {
+		subnet  string
+		gateway string   // inferred where ""; "none" is none
+		want    []string // in the order given out; then there is none left
+	}{
+		{"10.9.0.0/30", "", []string{"10.9.0.2/30"}},
+		{"10.9.0.0/31", "", []string{"10.9.0.1/31"}},
+		{"10.9.0.0/31", "none", []string{"10.9.0.0/31", "10.9.0.1/31"}},
+		{"10.9.0.7/32", "none", []string{"10.9.0.7/32"}},
+		{"fd09::/126", "", []string{"fd09::2/126", "fd09::3/126"}},
+		{"2001:db8:9::/127", "", []string{"2001:db8:9::1/127"}},
+		{"fd09::/127", "none", []string{"fd09::/127", "fd09::1/127"}},
+	} {
+		t.Run(test.subnet+" "+test.gateway, func(t *testing.T) {
+			w := newWorld(t, testenv.Config{})
+			w.create(test.subnet, test.gateway)
+			for i, want := range test.want {
+				c := testenv.NewContainer(t)
+				w.mustAttach(fmt.Sprint("c", i), c, "network=web", "verify=warn")
+				if addrs := got(t, c); len(addrs) != 1 || addrs[0] != want {
+					t.Errorf("container %d has %q, want %q", i, addrs, want)
+				}
+			}
+			w.refused("one more than there are", w.attach("more", testenv.NewContainer(t), "network=web"), 1, "no address is free")
+		})
+	}
+}
+
+// create defines "web" on the trunk with a gateway inferred as the command line
+// does, and a station that has it.
+func (w *world) create(subnet, gateway string) {
+	w.tb.Helper()
+	p := netip.MustParsePrefix(subnet)
+	s := network.Subnet{Subnet: p}
+	if gateway == "" {
+		s.Gateway = p.Addr()
+		if p.Addr().BitLen()-p.Bits() > 1 {
+			s.Gateway = p.Addr().Next()
+		}
+		w.AddGateway(0, netip.PrefixFrom(s.Gateway, p.Bits()).String())
+	}
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets = []network.Subnet{s} })
+}
+
+// Addresses are given out of the ranges alone, from their first address up, and
+// what others hold is passed over. Names may ask for one outside.
+func TestRanges(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.32.254/24")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.Subnets = []network.Subnet{{
+			Subnet: netip.MustParsePrefix("192.168.32.0/24"), Gateway: netip.MustParseAddr("192.168.32.254"),
+			Ranges: []netip.Prefix{netip.MustParsePrefix("192.168.32.128/30"), netip.MustParsePrefix("192.168.32.16/31")},
+			Aux:    map[string]netip.Addr{"my-router": netip.MustParseAddr("192.168.32.129")},
+		}}
+	})
+	for i, want := range []string{"192.168.32.16/24", "192.168.32.17/24", "192.168.32.128/24", "192.168.32.130/24", "192.168.32.131/24"} {
+		c := testenv.NewContainer(t)
+		w.mustAttach(fmt.Sprint("c", i), c, "network=web")
+		if addrs := got(t, c); len(addrs) != 1 || addrs[0] != want {
+			t.Errorf("container %d has %q, want %q", i, addrs, want)
+		}
+	}
+	w.refused("one more", w.attach("more", testenv.NewContainer(t), "network=web"), 1, "no address is free", "192.168.32.128/30")
+	c := testenv.NewContainer(t)
+	w.mustAttach("named", c, "network=web", "ip=192.168.32.40")
+	w.refused("the router's", w.attach("bold", testenv.NewContainer(t), "network=web", "ip=192.168.32.129"), 1, `aux-address "my-router"`)
+}
+
+// A container chooses its subnet by the address that it asks for.
+func TestSubnetByAddress(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.216.1/24", "192.168.218.1/24", "2001:db8:abc8::10/64")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.Subnets = []network.Subnet{
+			{Subnet: netip.MustParsePrefix("192.168.216.0/24"), Gateway: netip.MustParseAddr("192.168.216.1")},
+			{Subnet: netip.MustParsePrefix("192.168.218.0/24"), Gateway: netip.MustParseAddr("192.168.218.1")},
+			{Subnet: netip.MustParsePrefix("2001:db8:abc8::/64"), Gateway: netip.MustParseAddr("2001:db8:abc8::10")},
+		}
+	})
+	for i, test := range []struct {
+		ask  []string
+		want string
+	}{
+		{nil, "192.168.216.2/24 2001:db8:abc8::1/64"},
+		{[]string{"ip=192.168.218.10"}, "192.168.218.10/24 2001:db8:abc8::2/64"},
+		{[]string{"ip=192.168.216.10", "ip6=2001:db8:abc8::50"}, "192.168.216.10/24 2001:db8:abc8::50/64"},
+	} {
+		c := testenv.NewContainer(t)
+		w.mustAttach(fmt.Sprint("c", i), c, append([]string{"network=web", "verify=strict"}, test.ask...)...)
+		if addrs := strings.Join(got(t, c), " "); addrs != test.want {
+			t.Errorf("%q gives %q, want %q", test.ask, addrs, test.want)
+		}
+	}
+	// The router, which answers for all, is how they reach each other.
+	first := testenv.NewContainer(t)
+	w.mustAttach("first", first, "network=web", "ip=192.168.218.77")
+	pings(t, first.Namespace, "192.168.218.1")
+	w.refused("an address of no subnet", w.attach("lost", testenv.NewContainer(t), "network=web", "ip=10.0.0.1"), 1, "10.0.0.1 is in none of its subnets")
+}
+
+// Without an IPv6 subnet there is no IPv6 on the interface; loopback keeps its
+// own. The MTU is the parent's.
+func TestNoIPv6WithoutSubnet(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	_, err := w.Host.Exec("ip", "link", "set", w.Trunk, "mtu", "1480")
+	must(t, err)
+	w.define("web", w.Trunk, nil, "192.168.50.0/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	out, err := c.Exec("ip", "addr")
+	must(t, err)
+	if strings.Count(out, "inet6") != 1 || !strings.Contains(out, "inet6 ::1/128") {
+		t.Errorf("addresses: %s", out)
+	}
+	if !strings.Contains(out, "eth0@if") || !strings.Contains(out, "mtu 1480") {
+		t.Errorf("eth0: %s", out)
+	}
+}
+
+// A gateway outside of the subnet, on the link all the same; and none at all.
+func TestGatewayOnLinkAndNone(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	gw := w.AddGateway(0, "10.0.0.1/32", "fd00::1/128", "192.168.99.1/32")
+	for _, to := range []string{"203.0.113.7/32", "2001:db8:1::7/128"} {
+		_, err := gw.Exec("ip", "route", "add", to, "dev", testenv.NIC)
+		must(t, err)
+	}
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.OnLink = true
+		d.Subnets = []network.Subnet{
+			{Subnet: netip.MustParsePrefix("203.0.113.7/32"), Gateway: netip.MustParseAddr("10.0.0.1")},
+			{Subnet: netip.MustParsePrefix("2001:db8:1::7/128"), Gateway: netip.MustParseAddr("fd00::1")},
+		}
+	})
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "verify=strict")
+	pings(t, c.Namespace, "192.168.99.1")
+	pings(t, c.Namespace, "fd00::1")
+	w.detachAndEnd(t, "c1", c)
+	w.removeNetwork("web")
+
+	w.define("none", w.Trunk, func(d *network.Definition) {
+		d.Subnets = []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24")}}
+	})
+	c = testenv.NewContainer(t)
+	w.mustAttach("c2", c, "network=none", "verify=strict")
+	if routes := routesOf(t, c, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "192.168.50.0/24 dev eth0") {
+		t.Errorf("routes without a gateway: %q", routes)
+	}
+}
+
+func (w *world) detachAndEnd(t *testing.T, id string, c *testenv.Container) {
+	t.Helper()
+	must(t, c.Kill())
+	w.mustDetach(id)
+	c.End(t)
+}
+
+// Routes besides the default route, where their router is near.
+func TestExtraRoutes(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	w.AddGateway(0, "192.168.50.254/24", "10.20.0.1/16", "fd50::fe/64", "fd20::1/64")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.Routes = []network.Route{
+			{Dst: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.50.254")},
+			{Dst: netip.MustParsePrefix("fd20::/64"), Via: netip.MustParseAddr("fd50::fe")},
+		}
+	}, "192.168.50.0/24", "fd50::/64")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	pings(t, c.Namespace, "10.20.0.1")
+	pings(t, c.Namespace, "fd20::1")
+}
+
+// A link and no address: the workload asks a router itself.
+func TestNoAddresses(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	gw := w.AddGateway(0, "192.168.50.1/24")
+	before := w.links(w.Host)
+	w.define("web", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
+	w.refused("an address", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1, "the network gives none")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "verify=strict")
+	a := w.record()
+	if a.Verdict.Code != verify.Unverified || len(a.Addrs) != 0 {
+		t.Errorf("record is %+v", a)
+	}
+	// The workload's own doing: what it sends is seen on the LAN from its MAC.
+	_, err := c.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", "eth0")
+	must(t, err)
+	pings(t, c.Namespace, "192.168.50.1")
+	out, err := gw.Exec("ip", "neigh", "show", "192.168.50.77")
+	must(t, err)
+	if !strings.Contains(out, a.MAC.String()) {
+		t.Errorf("the gateway knows %q, want %s", out, a.MAC)
+	}
+	if ra, err := c.Exec("cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra", "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"); err != nil || ra != "1\n0\n" {
+		t.Errorf("accept_ra and disable_ipv6 are %q, %v", ra, err)
+	}
+	w.detachAndEnd(t, "c1", c)
+	// The same container again has the same MAC: its DHCP lease is found again.
+	c = testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	if again := w.record(); again.MAC != a.MAC {
+		t.Errorf("MAC %s, and %s before", again.MAC, a.MAC)
+	}
+	w.detachAndEnd(t, "c1", c)
+	w.wantNothing("web", before)
+}
+
+// Stable addresses: the same name gets the same one, also in a new container,
+// where nobody else has it by then.
+func TestStableAddresses(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "10.50.0.1/16")
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Allocate = network.AllocateStable }, "10.50.0.0/16")
+	addrs := map[string]string{}
+	for round := range 2 {
+		for _, id := range []string{"a", "b", "c"} {
+			c := testenv.NewContainer(t)
+			w.mustAttach(id, c, "network=web")
+			addr := strings.Join(got(t, c), " ")
+			if round > 0 && addrs[id] != addr {
+				t.Errorf("container %s has %s, and had %s", id, addr, addrs[id])
+			}
+			addrs[id] = addr
+			w.detachAndEnd(t, id, c)
+		}
+	}
+	if addrs["a"] == addrs["b"] || addrs["b"] == addrs["c"] || addrs["a"] == addrs["c"] {
+		t.Errorf("not three addresses: %v", addrs)
+	}
+}
+
+// A container that asks for its address by name has it again at once after a
+// restart, although it is quarantined for all others.
+func TestRestartWithAddress(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(1e12) }, "192.168.50.0/24")
+	for range 2 {
+		c := testenv.NewContainer(t)
+		w.mustAttach("c1", c, "network=web", "ip=192.168.50.9")
+		w.detachAndEnd(t, "c1", c)
+	}
+	w.refused("another", w.attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1, "quarantined")
+}
+
+// Neighbours are told three times.
+func TestAnnouncements(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	gw := w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	heard := listen(t, gw.Namespace, "192.168.50.2", "fd50::2")
+	w.define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	testenv.Eventually(t, "three of each", func() error {
+		garp, na := heard.count()
+		if garp != 3 || na != 3 {
+			return fmt.Errorf("%d gratuitous ARP, %d unsolicited NA", garp, na)
+		}
+		return nil
+	})
+}

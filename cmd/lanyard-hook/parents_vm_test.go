@@ -1,0 +1,290 @@
+//go:build vm
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// ip runs ip(8) in a namespace, with the words of one line.
+func ip(t *testing.T, n *testenv.Namespace, line string) {
+	t.Helper()
+	_, err := n.Exec("ip", strings.Fields(line)...)
+	must(t, err)
+}
+
+// QinQ with an 802.1ad tag outside: both links are made and go again, and the
+// trunk sees both tags in the right order.
+func TestQinQ(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	gw := w.AddGateway(0)
+	for _, line := range []string{
+		"link add link eth0 name outer type vlan proto 802.1ad id 100", "link set outer up",
+		"link add link outer name inner type vlan id 200", "link set inner up", "addr add 192.168.50.1/24 dev inner",
+	} {
+		ip(t, gw.Namespace, line)
+	}
+	before := w.links(w.Host)
+	w.define("web", "eth9.100.200", func(d *network.Definition) { d.VLANProto = network.VLANProto8021AD }, "192.168.50.0/24")
+	if links := w.links(w.Host); !slices.Contains(links, "eth9.100") || !slices.Contains(links, "eth9.100.200") {
+		t.Errorf("links are %q", links)
+	}
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "verify=strict")
+	a := w.record()
+	want := verify.Tags{{TPID: verify.Dot1AD, VID: 100}, {TPID: verify.Dot1Q, VID: 200}}
+	if !a.Endpoint.Tags.Equal(want) || !a.Evidence.Gateways[0].Asked.Tags.Equal(want) || a.Verdict.Code != verify.OK {
+		t.Errorf("expected %s, left with %+v, verdict %+v", a.Endpoint.Tags, a.Evidence.Gateways, a.Verdict)
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+	w.detachAndEnd(t, "c1", c)
+	w.removeNetwork("web")
+	if links := w.links(w.Host); !slices.Equal(links, before) {
+		t.Errorf("links are %q, want %q", links, before)
+	}
+}
+
+// A bond carries networks, tagged and not; its ports do not.
+func TestBond(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+	w.AddGateway(0, "192.168.40.1/24")
+	w.AddGateway(50, "192.168.50.1/24")
+	for _, line := range []string{
+		"link add bond0 type bond mode active-backup miimon 50", "link set eth9 down", "link set eth9 master bond0", "link set bond0 up",
+	} {
+		ip(t, w.Host, line)
+	}
+	w.WaitCarrier()
+	if err := w.tryDefine("port", "eth9", nil, "192.168.30.0/24"); err == nil || !strings.Contains(err.Error(), `is a port of the bond "bond0"`) {
+		t.Errorf("a port: %v", err)
+	}
+	w.define("lan", "bond0", nil, "192.168.40.0/24")
+	w.define("web", "bond0.50", nil, "192.168.50.0/24")
+	for name, gateway := range map[string]string{"lan": "192.168.40.1", "web": "192.168.50.1"} {
+		c := testenv.NewContainer(t)
+		w.mustAttach(name, c, "network="+name, "verify=strict")
+		pings(t, c.Namespace, gateway)
+		w.detachAndEnd(t, name, c)
+	}
+	w.removeNetwork("web")
+	w.removeNetwork("lan")
+	if links := w.links(w.Host); !slices.Contains(links, "bond0") || slices.Contains(links, "bond0.50") {
+		t.Errorf("links are %q", links)
+	}
+}
+
+// A network without a parent stands on a dummy of its own: its containers reach
+// each other and nobody else, and the dummy goes with it.
+func TestDummy(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	before := w.links(w.Host)
+	var parent string
+	w.define("lab", "x", func(d *network.Definition) {
+		d.Parent, d.Internal = network.DummyParent(d.ID), true
+		d.Subnets = []network.Subnet{{Subnet: d.Subnets[0].Subnet}}
+		parent = d.Parent
+	}, "172.18.0.0/16")
+	if links := w.links(w.Host); !slices.Contains(links, parent) {
+		t.Errorf("links are %q, want %q among them", links, parent)
+	}
+	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.mustAttach("a", a, "network=lab")
+	w.mustAttach("b", b, "network=lab")
+	pings(t, b.Namespace, "172.18.0.1")
+	if routes := routesOf(t, a, "-4"); len(routes) != 1 {
+		t.Errorf("routes: %q", routes)
+	}
+	w.detachAndEnd(t, "a", a)
+	w.detachAndEnd(t, "b", b)
+	w.removeNetwork("lab")
+	if links := w.links(w.Host); !slices.Equal(links, before) {
+		t.Errorf("links are %q, want %q", links, before)
+	}
+}
+
+// A shared sub-interface that we made goes with its last network, whichever
+// that is; one of any name that was there stays.
+func TestShareParent(t *testing.T) {
+	share := func(d *network.Definition) { d.ShareParent = true }
+	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
+		w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+		ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
+		ip(t, w.Host, "link set foo up")
+		w.define("a", "eth9.50", nil, "192.168.50.0/24")
+		if err := w.tryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil || !strings.Contains(err.Error(), `parent "eth9.50" carries network "a" already`) {
+			t.Errorf("not told to share: %v", err)
+		}
+		if err := w.tryDefine("b", "eth9.50", share, "192.168.50.128/25"); err == nil || !strings.Contains(err.Error(), "overlaps 192.168.50.0/24") {
+			t.Errorf("overlapping: %v", err)
+		}
+		w.define("b", "eth9.50", share, "192.168.51.0/24")
+		w.define("c", "foo", nil, "192.168.50.0/24") // another VLAN: another network
+		// The same VLAN by another name.
+		ip(t, w.Host, "link property add dev foo altname foo60")
+		if err := w.tryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil || !strings.Contains(err.Error(), `of network "c"`) {
+			t.Errorf("overlapping by another name: %v", err)
+		}
+		w.removeNetwork(order[0])
+		if links := w.links(w.Host); !slices.Contains(links, "eth9.50") {
+			t.Errorf("%q was removed, and eth9.50 with it: %q", order[0], links)
+		}
+		w.removeNetwork(order[1])
+		w.removeNetwork("c")
+		if links := w.links(w.Host); slices.Contains(links, "eth9.50") || !slices.Contains(links, "foo") {
+			t.Errorf("links are %q", links)
+		}
+	}
+}
+
+// boot takes away what does not survive one: links, records, leases.
+func (w *world) boot(t *testing.T, links ...string) {
+	t.Helper()
+	must(t, os.RemoveAll(wiring.PathsUnder(w.root).Run))
+	must(t, os.RemoveAll(wiring.PathsUnder(w.root).BPF))
+	for _, l := range links {
+		ip(t, w.Host, "link del "+l)
+	}
+}
+
+func (w *world) restore() (rows []hook.Restored) {
+	w.tb.Helper()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		rows, err = l.Restore(ctx)
+		return err
+	}))
+	return rows
+}
+
+// After a boot, what we made is made again, by restore or by the first attach;
+// what was the administrator's is missing, and said to be. Leases are gone.
+func TestRestore(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w.AddGateway(50, "192.168.50.1/24")
+	w.AddGateway(60, "192.168.60.1/24")
+	ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
+	ip(t, w.Host, "link set foo up")
+	w.define("ours", "eth9.50", nil, "192.168.50.0/24")
+	w.define("theirs", "foo", nil, "192.168.60.0/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=ours")
+	c.End(t)
+
+	w.boot(t, "eth9.50", "foo")
+	rows := w.restore()
+	if len(rows) != 2 || !rows[0].Made || rows[0].Err != nil || rows[0].Blind != "" {
+		t.Errorf("restored %+v", rows)
+	}
+	if err := rows[1].Err; rows[1].Made || !errors.Is(err, link.ErrNoLink) || !strings.Contains(err.Error(), `parent "foo": no such link: it was there before the network`) {
+		t.Errorf("foo: %+v", rows[1])
+	}
+	if links := w.links(w.Host); !slices.Contains(links, "eth9.50") || slices.Contains(links, "foo") {
+		t.Errorf("links are %q", links)
+	}
+	if n := w.held("ours"); n != 0 {
+		t.Errorf("%d leases of the boot before", n)
+	}
+	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1, `parent "foo": no such link`, "yours to make again")
+	c = testenv.NewContainer(t)
+	w.mustAttach("c3", c, "network=ours", "verify=strict")
+	if addrs := got(t, c); addrs[0] != "192.168.50.2/24" {
+		t.Errorf("addresses %q", addrs)
+	}
+	// A second time there is nothing to do.
+	if rows := w.restore(); rows[0].Made || rows[0].Err != nil {
+		t.Errorf("again: %+v", rows)
+	}
+	// And without restore, the first attach makes what it needs.
+	w.detachAndEnd(t, "c3", c)
+	w.boot(t, "eth9.50")
+	c = testenv.NewContainer(t)
+	w.mustAttach("c4", c, "network=ours", "verify=strict")
+	pings(t, c.Namespace, "192.168.50.1")
+}
+
+// A network with containers is not removed, and prune leaves it alone.
+func TestRemoveInUse(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w.AddGateway(50, "192.168.50.1/24")
+	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	w.define("db", "eth9.60", nil, "192.168.60.0/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	err := w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
+	if err == nil || err.Error() != `network "web" is in use by container "c1": remove them first` {
+		t.Errorf("%v", err)
+	}
+	prune := func() (pruned []string) {
+		must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+			pruned, err = l.Prune(ctx)
+			return err
+		}))
+		return pruned
+	}
+	if pruned := prune(); !slices.Equal(pruned, []string{"db"}) {
+		t.Errorf("pruned %q", pruned)
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+	w.detachAndEnd(t, "c1", c)
+	if pruned := prune(); !slices.Equal(pruned, []string{"web"}) {
+		t.Errorf("pruned %q", pruned)
+	}
+	if links := w.links(w.Host); slices.Contains(links, "eth9.50") || slices.Contains(links, "eth9.60") {
+		t.Errorf("links are %q", links)
+	}
+}
+
+// All 4,094 VLANs of one trunk: their definitions written by configuration
+// tools, their links made, used and removed. Nothing of it is quadratic in what
+// the kernel is asked.
+func TestAllVLANs(t *testing.T) {
+	const vlans = 4094
+	some := []uint16{2, 2047, vlans}
+	w := newWorld(t, testenv.Config{VLANs: some})
+	dir := wiring.PathsUnder(w.root).Networks
+	for vid := 1; vid <= vlans; vid++ {
+		def := &network.Definition{
+			Name: fmt.Sprintf("v%04d", vid), ID: network.NewID(), Driver: network.DriverMacvlan, Parent: fmt.Sprintf("eth9.%d", vid),
+			Mode: network.ModeBridge, Managed: true, IPAM: network.IPAMNone,
+		}
+		must(t, def.Create(dir))
+	}
+	rows := w.restore()
+	for _, r := range rows {
+		if !r.Made || r.Err != nil {
+			t.Fatalf("%+v", r)
+		}
+	}
+	if n := len(w.links(w.Host)); len(rows) != vlans || n < vlans {
+		t.Fatalf("%d networks, %d links", len(rows), n)
+	}
+	for _, vid := range some {
+		c := testenv.NewContainer(t)
+		name := fmt.Sprintf("v%04d", vid)
+		w.mustAttach(name, c, "network="+name)
+		if a := w.record(); a.Endpoint.Tags[0].VID != vid {
+			t.Errorf("%s: %+v", name, a.Endpoint)
+		}
+		w.detachAndEnd(t, name, c)
+	}
+	var pruned []string
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		pruned, err = l.Prune(ctx)
+		return err
+	}))
+	if links := w.links(w.Host); len(pruned) != vlans || !slices.Equal(links, []string{"eth9", "lo"}) {
+		t.Errorf("%d pruned, links %q", len(pruned), links)
+	}
+}

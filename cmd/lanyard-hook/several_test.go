@@ -1,0 +1,217 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// twoLANs are two networks with a router each; both routers know of a third
+// net behind them, with one host in it: 203.0.113.9 and 2001:db8:f::9 .
+func twoLANs(t *testing.T, edit func(*network.Definition)) *world {
+	t.Helper()
+	w := newWorld(t, testenv.Config{})
+	for _, prefixes := range [][]string{
+		{"192.168.50.1/24", "fd50::1/64"},
+		{"192.168.60.1/24", "203.0.113.9/32"},
+	} {
+		w.AddGateway(0, prefixes...)
+	}
+	w.define("web", w.Trunk, edit, "192.168.50.0/24", "fd50::/64")
+	w.define("db", w.Trunk, func(d *network.Definition) {
+		d.ShareParent = true
+		if edit != nil {
+			edit(d)
+		}
+	}, "192.168.60.0/24")
+	return w
+}
+
+// Several networks for one container, in both forms. The first whose network
+// has a gateway takes the default route of its family, unless one is told to.
+func TestSeveralNetworks(t *testing.T) {
+	for _, test := range []struct {
+		networks string
+		default4 string // interface
+		default6 string
+	}{
+		{"web,db", "eth0", "eth0"},
+		{"db,web", "eth0", "eth1"},
+		{"web@lan0,db@lan1", "lan0", "lan0"},
+		{`[{"name":"web","interface":"eth5"},{"name":"db","default-route":true}]`, "eth0", ""},
+		{`[{"name":"web","default-route":false},{"name":"db","ips":["192.168.60.9"]}]`, "eth1", ""},
+		{`[{"name":"web","default-route":false},{"name":"db","default-route":false}]`, "", ""},
+	} {
+		t.Run(test.networks, func(t *testing.T) {
+			w := twoLANs(t, nil)
+			before := w.links(w.Host)
+			c := testenv.NewContainer(t)
+			w.mustAttach("c1", c, "networks="+test.networks, "verify=strict")
+			for family, want := range map[string]string{"-4": test.default4, "-6": test.default6} {
+				var dev string
+				for _, r := range routesOf(t, c, family) {
+					if f := strings.Fields(r); f[0] == "default" {
+						dev = f[slices.Index(f, "dev")+1]
+					}
+				}
+				if dev != want {
+					t.Errorf("the default route of %s is on %q, want %q: %q", family, dev, want, routesOf(t, c, family))
+				}
+			}
+			if recs := w.records(); len(recs) != 2 || len(recs[0].Addrs)+len(recs[1].Addrs) != 3 {
+				t.Errorf("records: %+v", recs)
+			}
+			pings(t, c.Namespace, "192.168.50.1")
+			pings(t, c.Namespace, "192.168.60.1")
+			// Asked again, nothing is added.
+			w.mustAttach("c1", c, "networks="+test.networks)
+			if recs := w.records(); len(recs) != 2 {
+				t.Errorf("%d records after the second time", len(recs))
+			}
+			w.detachAndEnd(t, "c1", c)
+			w.wantNothing("web", before)
+			w.wantNothing("db", before)
+		})
+	}
+}
+
+// All or nothing: where the second network is refused, the first is undone.
+func TestSeveralNetworksAllOrNothing(t *testing.T) {
+	w := twoLANs(t, nil)
+	before := w.links(w.Host)
+	c := testenv.NewContainer(t)
+	w.refused("a network that is not there", w.attach("c1", c, "networks=web,nope"), 1, `network "nope": not defined`)
+	w.wantNothing("web", before)
+	if links := w.links(c.Namespace); !slices.Equal(links, []string{"lo"}) {
+		t.Errorf("links in the container: %q", links)
+	}
+}
+
+// With source routing, what is asked on the second interface by somebody behind
+// its router is answered on the second interface, and not by the default route.
+func TestSourceRouting(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		w := twoLANs(t, func(d *network.Definition) { d.SourceRouting = on })
+		c := testenv.NewContainer(t)
+		w.mustAttach("c1", c, "networks=web,db@eth1")
+		for from, want := range map[string]string{"192.168.50.2": "eth0", "192.168.60.2": "eth1", "fd50::2": "eth0"} {
+			to := "203.0.113.9"
+			if strings.Contains(from, ":") {
+				to = "2001:db8:f::9"
+			}
+			out, err := c.Exec("ip", "route", "get", to, "from", from)
+			must(t, err)
+			if !on {
+				want = "eth0"
+			}
+			if !strings.Contains(out, "dev "+want+" ") {
+				t.Errorf("source routing %v: from %s it goes %s, want %s", on, from, out, want)
+			}
+		}
+		if on {
+			// Nothing of it outlives the interface in a namespace that lives on.
+			pod := testenv.NewContainer(t)
+			first := testenv.JoinNamespace(t, pod.Namespace)
+			w.mustAttach("p1", first, "network=db")
+			must(t, first.Kill())
+			w.mustDetach("p1")
+			first.Reap()
+			rules, err := pod.Exec("ip", "rule")
+			must(t, err)
+			if strings.Contains(rules, "30000:") {
+				t.Errorf("rules are left: %s", rules)
+			}
+		}
+	}
+}
+
+// podState is what CRI-O writes for a container of a pod.
+func podState(t *testing.T, id string, pid int, namespace string, annotations ...string) []byte {
+	t.Helper()
+	var s specs.State
+	must(t, json.Unmarshal(state(id, pid, annotations...), &s))
+	s.Annotations["io.kubernetes.cri-o.SandboxID"] = "sandbox1"
+	if namespace != "" {
+		s.Annotations["io.kubernetes.pod.namespace"] = namespace
+		s.Annotations["io.kubernetes.pod.name"] = "shop-1"
+		s.Annotations["io.kubernetes.container.name"] = "app"
+	}
+	b, err := json.Marshal(s)
+	must(t, err)
+	return b
+}
+
+// A pod's author sets our annotations: only a network that lists the pod's
+// namespace is given, and the default route stays the cluster's.
+func TestPods(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24", "203.0.113.9/32")
+	for name, edit := range map[string]func(*network.Definition){
+		"closed": nil,
+		"shops":  func(d *network.Definition) { d.KubernetesNamespaces = []string{"shop"} },
+		"any":    func(d *network.Definition) { d.KubernetesNamespaces = []string{"*"} },
+	} {
+		w.define(name, w.Trunk, func(d *network.Definition) {
+			d.ShareParent = true
+			if edit != nil {
+				edit(d)
+			}
+		}, map[string]string{"closed": "192.168.51.0/24", "shops": "192.168.50.0/24", "any": "192.168.52.0/24"}[name])
+	}
+	pod := newPod(t)
+	create := []string{"createRuntime"}
+	w.refused("a network that lists none", w.run(podState(t, "a", pod.Pid, "shop", "network=closed"), create), 1, `pods of the Kubernetes namespace "shop" may not use it`)
+	w.refused("another namespace", w.run(podState(t, "a", pod.Pid, "bank", "network=shops"), create), 1, `pods of the Kubernetes namespace "bank" may not use it`)
+	w.refused("no namespace", w.run(podState(t, "a", pod.Pid, "", "network=shops"), create), 1, "pods that are in no Kubernetes namespace")
+	for id, network := range map[string]string{"a": "shops", "b": "any"} {
+		if o := w.run(podState(t, id, pod.Pid, "shop", "network="+network, "interface="+network), create); o.status != 0 {
+			t.Fatalf("%s: %s", network, o.stderr)
+		}
+	}
+	pings(t, pod.Namespace, "192.168.50.1")
+	if routes := routesOf(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") || len(routes) != 3 {
+		t.Errorf("the pod's routes are %q", routes)
+	}
+}
+
+// newPod is a namespace with a default route of its cluster's.
+func newPod(t *testing.T) *testenv.Container {
+	t.Helper()
+	pod := testenv.NewContainer(t)
+	for _, args := range [][]string{
+		{"link", "add", "cluster", "type", "veth", "peer", "name", "node"},
+		{"link", "set", "cluster", "up"}, {"link", "set", "node", "up"}, {"route", "add", "default", "dev", "cluster"},
+	} {
+		_, err := pod.Exec("ip", args...)
+		must(t, err)
+	}
+	return pod
+}
+
+// A network may say that it takes the default route of pods; the cluster's is
+// there again afterwards.
+func TestPodDefaultRoute(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24", "203.0.113.9/32")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.KubernetesNamespaces, d.PodDefaultRoute = []string{"shop"}, true
+	}, "192.168.50.0/24")
+	pod := newPod(t)
+	c := testenv.JoinNamespace(t, pod.Namespace)
+	if o := w.run(podState(t, "a", c.Pid, "shop", "network=web", "interface=lan0"), []string{"createRuntime"}); o.status != 0 {
+		t.Fatal(o.stderr)
+	}
+	pings(t, pod.Namespace, "203.0.113.9")
+	must(t, c.Kill())
+	w.mustDetach("a")
+	c.Reap()
+	if routes := routesOf(t, pod, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "default dev cluster") {
+		t.Errorf("the pod's routes are %q", routes)
+	}
+}
