@@ -214,7 +214,7 @@ func (db *DB) begin(ctx context.Context) (err error) {
 	if s.lock, err = db.takeLock(ctx); err != nil {
 		return err
 	}
-	if err := db.openFile(s); err != nil {
+	if err := db.openFile(ctx, s); err != nil {
 		return errors.Join(err, s.lock.Close())
 	}
 	db.open = s

@@ -45,12 +45,12 @@ func options() *bbolt.Options {
 
 // openFile opens the file that is looked at first, so that nobody can change
 // it for another in between.
-func (db *DB) openFile(s *session) (err error) {
+func (db *DB) openFile(ctx context.Context, s *session) (err error) {
 	s.file, err = db.fileOrNew(s.lock)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
-	err = db.own(s.file)
+	err = db.own(ctx, s.file)
 	if err == nil {
 		err = db.trust(s.lock, s.file)
 	}
@@ -64,15 +64,6 @@ func (db *DB) openFile(s *session) (err error) {
 	}
 	if err := s.bolt.View(checkLayout); err != nil {
 		return errors.Join(fmt.Errorf("database %q: %w", db.path, err), s.bolt.Close())
-	}
-	return nil
-}
-
-// own takes bbolt's lock, before anything is read: our own keeps nobody out
-// where somebody has deleted the lock file in the middle of a visit.
-func (db *DB) own(f *os.File) error {
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("lock database %q: another process has it open, although nobody has its lock file: was %q deleted? Try again: %w", db.path, db.path+".lock", err)
 	}
 	return nil
 }
@@ -149,7 +140,7 @@ func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
 		return "", fmt.Errorf("open database: %w", err)
 	}
 	defer f.Close()
-	if err := db.own(f); err != nil {
+	if err := db.own(ctx, f); err != nil {
 		return "", err
 	}
 	if !errors.Is(db.trust(lock, f), ipam.ErrCorrupt) {

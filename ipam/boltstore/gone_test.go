@@ -1,10 +1,12 @@
 package boltstore_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
@@ -54,6 +56,12 @@ func TestLockDeletedMeanwhile(t *testing.T) {
 		mustNext(t, db, "a")
 		if err := os.Remove(path + ".lock"); err != nil {
 			return err
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, waited := other.Next(ctx, poolName, pool12, lease("b"))
+		if !errors.Is(waited, context.DeadlineExceeded) {
+			t.Errorf("got %v", waited)
 		}
 		_, err := other.Next(t.Context(), poolName, pool12, lease("b"))
 		_, moved := other.MoveAside(t.Context())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,6 +69,28 @@ func ofd(f *os.File, cmd int, at int64, kind int16) error {
 		err := unix.FcntlFlock(f.Fd(), cmd, &unix.Flock_t{Type: kind, Start: at, Len: 1})
 		if !errors.Is(err, unix.EINTR) {
 			return err
+		}
+	}
+}
+
+// own takes bbolt's lock, flock(2) on the database itself, before that is read.
+// Whoever has the lock file has it at once, but where somebody deleted the lock
+// file in the middle of a visit, or a process was killed in one: the kernel
+// lets go of its files one after the other, and nobody can wait for flock and
+// ctx in one.
+func (db *DB) own(ctx context.Context, f *os.File) error {
+	for tries := 0; ; tries++ {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		if tries == 1000 {
+			return fmt.Errorf("lock database %q: another process has it open without its lock file: was %q deleted? Try again: %w", db.path, db.path+".lock", err)
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return db.waited(ctx)
 		}
 	}
 }
