@@ -21,8 +21,24 @@ const bucketMeta = "meta"
 // may be claimed: somebody may have deleted the file while containers ran.
 const keyReady = "ready"
 
-// errNotReady is returned by enter for a database that nobody has made ready.
+// errNotReady is returned by ready.
 var errNotReady = errors.New("the database is new")
+
+// ready is errNotReady for a database that nobody has made ready.
+func ready(tx Tx) error {
+	if _, ok := tx.Get(bucketMeta, keyReady); !ok {
+		return errNotReady
+	}
+	return nil
+}
+
+// findReady finds records as find does, in a database that is ready.
+func findReady(tx Tx, bucket, key string) ([]Attachment, error) {
+	if err := ready(tx); err != nil {
+		return nil, err
+	}
+	return find(tx, bucket, key)
+}
 
 // withDB runs f, and where the database turns out to be damaged or new, makes
 // it whole from what the kernel shows and runs f once more.
@@ -55,11 +71,11 @@ func (l *Local) adopt(ctx context.Context) error {
 	l.adopting.Lock()
 	defer l.adopting.Unlock()
 	return l.DB.Hold(ctx, func() error {
-		ready := false
+		done := false
 		if err := l.DB.View(ctx, func(tx Tx) error {
-			_, ready = tx.Get(bucketMeta, keyReady)
+			done = ready(tx) == nil
 			return nil
-		}); err != nil || ready {
+		}); err != nil || done {
 			return err
 		}
 		return l.adoptAll(ctx)
@@ -72,17 +88,23 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	if err != nil {
 		l.Log.Warn("the trunks' maps could not be read: attachments get new ids", "err", err)
 	}
+	// What is overlooked here has no lease any more: rather none may claim.
 	var found []Attachment
-	if err := l.Host.EachNetns(func(n *link.Netns) {
+	var missed error
+	err = l.Host.EachNetns(func(n *link.Netns) {
 		for _, d := range defs {
-			some, serr := l.survivors(n, d, watched)
-			found, err = append(found, some...), errors.Join(err, serr)
+			some, err := l.survivors(n, d, watched)
+			found, missed = append(found, some...), errors.Join(missed, err)
 		}
-	}); err != nil {
+	})
+	if err = errors.Join(err, missed); err != nil {
 		return err
 	}
 	l.forgetDead(watched, found)
 	for i := range found {
+		if err := l.watchAgain(found[i].Endpoint); err != nil {
+			l.Log.Warn("an adopted endpoint is not watched", "mac", found[i].MAC, "err", err)
+		}
 		if err := l.adoptOne(ctx, &found[i]); err != nil {
 			return fmt.Errorf("adopt %s on network %q: %w", found[i].MAC, found[i].Network, err)
 		}
@@ -98,7 +120,7 @@ func (l *Local) adoptAll(ctx context.Context) error {
 func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []verify.Endpoint) (found []Attachment, err error) {
 	parent, err := l.Parent(def)
 	if err != nil {
-		return nil, nil // no parent, nothing on it
+		return nil, nil // no parent, or one that carries nothing
 	}
 	list := n.Macvlans
 	if def.Driver == network.DriverIPvlan {
@@ -128,6 +150,7 @@ func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []veri
 			continue // half made, by a hook that finds its record gone and undoes it
 		}
 		a.Endpoint = endpointOf(a, parent, watched)
+		a.Endpoint.Enforce = a.Mode != verify.Off && def.Mode != network.ModePassthru
 		a.ID = a.Endpoint.Attachment
 		found = append(found, a)
 	}
@@ -175,6 +198,14 @@ func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment) {
 			l.Log.Warn("a dead endpoint is still watched", "mac", e.MAC, "err", err)
 		}
 	}
+}
+
+// watchAgain has the datapath watch what lives, where its maps are lost, too.
+func (l *Local) watchAgain(e verify.Endpoint) error {
+	if err := l.Datapath.Prepare(e.Trunk); err != nil {
+		return err
+	}
+	return l.Datapath.Expect(e)
 }
 
 func (l *Local) adoptOne(ctx context.Context, a *Attachment) error {

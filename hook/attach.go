@@ -222,12 +222,14 @@ func (t *attempt) asked(a netip.Addr) bool { return slices.Contains(t.want.Addrs
 // and interface to the next one.
 func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
 	old := t.rec.Endpoint
+	t.rec.Former = &old // until it is forgotten, and the interface is no longer that
 	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, r.Addr) }); err != nil {
 		return err
 	}
 	if err := t.name(ctx); err != nil {
 		return err
 	}
+	failpoint("decline")
 	if err := t.expect(); err != nil {
 		return err
 	}
@@ -241,10 +243,14 @@ func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
 			return err
 		}
 		t.link = i
+		failpoint("remac")
 	}
 	if t.rec.MAC != old.MAC && t.blind == "" {
-		return t.Datapath.Forget(old)
+		if err := t.Datapath.Forget(old); err != nil {
+			return err
+		}
 	}
+	t.rec.Former = nil
 	return nil
 }
 
@@ -267,12 +273,18 @@ func (t *attempt) configure() error {
 // commit makes the intent an attachment, if it is still there and its
 // container, too: the runtime may have been killed while we waited.
 func (t *attempt) commit(ctx context.Context) error {
-	if !t.ns.Alive() {
-		return fmt.Errorf("container %q exited while it was attached", t.r.Container)
-	}
-	t.rec.State, t.rec.Timing = Attached, t.r.Trace.since(t.traced)
-	if err := t.save(ctx); err != nil {
-		t.rec.State = Attaching
+	was := t.rec
+	t.rec.State, t.rec.Former, t.rec.Timing = Attached, nil, t.r.Trace.since(t.traced)
+	err := t.DB.Update(ctx, func(tx Tx) error {
+		// Within the transaction: a poststop that comes before it leaves the
+		// record to us, and one that comes after finds it.
+		if !t.ns.Alive() {
+			return fmt.Errorf("container %q exited while it was attached", t.r.Container)
+		}
+		return replace(tx, &t.rec)
+	})
+	if err != nil {
+		t.rec = was
 		return err
 	}
 	t.reached("commit")

@@ -66,6 +66,7 @@ type State string
 const (
 	Attaching State = "attaching" // an intent: what it names may be half made
 	Attached  State = "attached"
+	Detaching State = "detaching" // being taken back: nobody may join it any more
 )
 
 // Attachment is one interface of one network namespace: what the containers
@@ -89,10 +90,11 @@ type Attachment struct {
 	Parent     string           `json:"parent"`
 	ParentIdx  int              `json:"parent_ifindex"`
 	Trunk      string           `json:"trunk"`
-	Endpoint   verify.Endpoint  `json:"endpoint"` // its key is set before the datapath is told
+	Endpoint   verify.Endpoint  `json:"endpoint"`         // its key is set before the datapath is told
+	Former     *verify.Endpoint `json:"former,omitempty"` // what the interface was before the wire said that its address is taken
 	Netns      Netns            `json:"netns"`
 	Number     *int             `json:"nsid,omitempty"` // while the namespace lives; nil where nobody gave it one
-	Hook       link.Process     `json:"hook"`           // who attaches; an intent lives while it does
+	Hook       link.Process     `json:"hook"`           // who attaches or takes back; until it is Attached the record is that process's
 	Containers []Container      `json:"containers"`
 	Mode       verify.Mode      `json:"verify"`
 	Verdict    verify.Verdict   `json:"verdict"`

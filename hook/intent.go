@@ -14,9 +14,13 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// busyWait is how often a record that another hook is attaching is looked at.
+// busyWait is how often a record that another hook is attaching, or taking back,
+// is looked at: the first time, and in the long run.
 // There is no event to wait for: that hook may be killed at any moment.
-const busyWait = 5 * time.Millisecond
+const (
+	busyWait    = 5 * time.Millisecond
+	busyWaitMax = 50 * time.Millisecond
+)
 
 // begin puts the intent on record and claims its addresses, or joins the
 // attachment that the namespace has already. Where another hook is just
@@ -26,7 +30,8 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 	if err != nil {
 		return err
 	}
-	for swept := false; ; {
+	wait, swept := busyWait, false
+	for {
 		other, err := t.intend(ctx, id, self)
 		if errors.Is(err, errQuota) && !swept {
 			// Some of them may be of containers that are gone. Others' are none
@@ -44,11 +49,12 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 			select {
 			case <-ctx.Done():
 				return fmt.Errorf("waited for another hook (pid %d) that attaches %q here: %w", other.Hook.Pid, other.Interface, ctx.Err())
-			case <-time.After(busyWait):
+			case <-time.After(wait):
 			}
+			wait = min(2*wait, busyWaitMax)
 			continue
 		}
-		if err := t.drop(ctx, *other); err != nil {
+		if _, err := t.dropDead(ctx, other.ID, id.Boot); err != nil {
 			return fmt.Errorf("sweep what an earlier start left: %w", err)
 		}
 	}
@@ -81,10 +87,7 @@ func (t *attempt) intend(ctx context.Context, id Netns, self link.Process) (othe
 // enter looks at what the namespace and the container have, and writes the
 // intent where nothing stands against it.
 func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
-	if _, ready := tx.Get(bucketMeta, keyReady); !ready {
-		return nil, errNotReady
-	}
-	former, err := find(tx, bucketContainers, t.r.Container)
+	former, err := findReady(tx, bucketContainers, t.r.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +110,7 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 		if !match {
 			continue
 		}
-		if a.State == Attaching {
+		if a.State != Attached {
 			return &a, nil
 		}
 		return nil, t.join(tx, a)
@@ -136,7 +139,7 @@ func (t *attempt) matches(a Attachment) (bool, error) {
 	if a.Network != w.Network {
 		return false, fmt.Errorf("interface %q of this namespace is on network %q already: ask for another io.lanyard.interface", a.Interface, a.Network)
 	}
-	if a.State == Attaching {
+	if a.State != Attached {
 		return true, nil
 	}
 	for _, addr := range w.Addrs {

@@ -74,7 +74,7 @@ func (l *Local) attachAll(ctx context.Context, r Request, ns *link.Netns, by *Ca
 	for _, w := range r.Wants {
 		a, isNew, err := l.attach(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by, taken: defaults}, id)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, fresh...))
+			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, r, fresh...))
 		}
 		if got = append(got, a); isNew {
 			fresh = append(fresh, a)
@@ -141,7 +141,7 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 		err = t.run(ctx)
 	}
 	if err != nil && t.wrote {
-		err = errors.Join(err, l.undo(ctx, t.rec))
+		err = errors.Join(err, l.undo(ctx, t.r, t.rec))
 	}
 	return t.rec, !t.joined, err
 }
@@ -160,12 +160,36 @@ func mayUse(def *network.Definition, p Pod) error {
 	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list that (--allow-namespace)", p.Namespace)
 }
 
-// undo takes back attachments although the caller's time may be over.
-func (l *Local) undo(ctx context.Context, recs ...Attachment) (err error) {
+// undo takes back what one request was given although the caller's time may be
+// over. What another container of the namespace has joined meanwhile stays, for
+// that one.
+func (l *Local) undo(ctx context.Context, r Request, recs ...Attachment) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	for i := len(recs) - 1; i >= 0; i-- {
-		err = errors.Join(err, l.drop(ctx, recs[i]))
+		err = errors.Join(err, l.undoOne(ctx, r, recs[i]))
 	}
 	return err
+}
+
+func (l *Local) undoOne(ctx context.Context, r Request, rec Attachment) error {
+	// Where the row is gone, the database was lost: what was made is there.
+	t := &taken{rec, rec.State}
+	err := l.DB.Update(ctx, func(tx Tx) error {
+		row, err := get(tx, rec.ID)
+		if errors.Is(err, ErrGone) {
+			return nil
+		}
+		if err == nil {
+			t, err = take(tx, row, func(c Container) bool { return c.ID == r.Container })
+		}
+		if t != nil {
+			t.Attachment = rec // knows more than the row
+		}
+		return err
+	})
+	if t == nil || err != nil {
+		return err
+	}
+	return l.drop(ctx, *t)
 }

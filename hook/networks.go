@@ -97,7 +97,9 @@ func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 }
 
 func (l *Local) removeNetwork(ctx context.Context, def *network.Definition, all []*network.Definition) error {
-	if err := l.DB.Update(ctx, func(tx Tx) error { return markRemoving(tx, def) }); err != nil {
+	if err := l.withDB(ctx, func() error {
+		return l.DB.Update(ctx, func(tx Tx) error { return markRemoving(tx, def) })
+	}); err != nil {
 		return err
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(o *network.Definition) bool { return o.Name == def.Name })
@@ -119,7 +121,7 @@ func (l *Local) removeNetwork(ctx context.Context, def *network.Definition, all 
 var errInUse = errors.New("remove them first")
 
 func markRemoving(tx Tx, def *network.Definition) error {
-	held, err := find(tx, bucketNetworks, def.Name)
+	held, err := findReady(tx, bucketNetworks, def.Name)
 	if err != nil {
 		return err
 	}

@@ -96,8 +96,12 @@ func put(tx Tx, a *Attachment) error {
 // replace writes the record only if it is still there: whoever swept it has
 // given away what it named.
 func replace(tx Tx, a *Attachment) error {
-	if _, ok := tx.Get(bucketRecords, a.ID.String()); !ok {
-		return ErrGone
+	row, err := get(tx, a.ID)
+	if err == nil && row.State == Detaching {
+		err = ErrGone
+	}
+	if err != nil {
+		return err
 	}
 	return put(tx, a)
 }

@@ -7,8 +7,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // Detach implements [Attacher]. It drops only references whose init has
@@ -20,31 +19,27 @@ func (l *Local) Detach(ctx context.Context, containerID string) error {
 
 // detach drops the container's references to those attachments that mine picks.
 func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attachment) bool) error {
-	var dead []Attachment
-	err := l.DB.Update(ctx, func(tx Tx) error {
-		held, err := find(tx, bucketContainers, containerID)
-		if err != nil {
+	var all []taken
+	err := l.withDB(ctx, func() error {
+		all = nil
+		return l.DB.Update(ctx, func(tx Tx) error {
+			held, err := findReady(tx, bucketContainers, containerID)
+			for _, a := range held {
+				// A hook that is still at it, its container dead or not, finds that
+				// out itself: it must not lose the address under its hands.
+				if !mine(&a) || a.State != Attached && link.Alive(a.Hook) {
+					continue
+				}
+				t, terr := take(tx, a, func(c Container) bool { return c.ID == containerID && !link.Alive(c.Process) })
+				if err = errors.Join(err, terr); t != nil {
+					all = append(all, *t)
+				}
+			}
 			return err
-		}
-		for _, a := range held {
-			if !mine(&a) {
-				continue
-			}
-			a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool {
-				return c.ID == containerID && !link.Alive(c.Process)
-			})
-			if len(a.Containers) == 0 {
-				dead = append(dead, a) // the row stays as it is until all is undone
-				continue
-			}
-			if err := put(tx, &a); err != nil {
-				return err
-			}
-		}
-		return nil
+		})
 	})
-	for _, a := range dead {
-		err = errors.Join(err, l.drop(ctx, a))
+	for _, t := range all {
+		err = errors.Join(err, l.drop(ctx, t))
 	}
 	if err != nil {
 		return fmt.Errorf("detach container %q: %w", containerID, err)
@@ -54,7 +49,8 @@ func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attac
 
 // Sweep takes back what crashed hooks and vanished containers left, and
 // returns what it took. The records are read first and the living looked at
-// second: what is attached in between is not in the list.
+// second, and again when a record is taken: what is attached in between, or
+// joined by another container, stays.
 func (l *Local) Sweep(ctx context.Context) ([]Attachment, error) {
 	return l.sweep(ctx, func(*Attachment) bool { return true })
 }
@@ -72,32 +68,57 @@ func (l *Local) sweep(ctx context.Context, which func(*Attachment) bool) (swept 
 		if !which(&a) || l.live(&a, boot) {
 			continue
 		}
-		if derr := l.drop(ctx, a); derr != nil {
+		did, derr := l.dropDead(ctx, a.ID, boot)
+		if derr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
-			continue
+		} else if did {
+			swept = append(swept, a)
 		}
-		swept = append(swept, a)
 	}
 	return swept, err
 }
 
+// dropDead drops a record if nobody needs it now.
+func (l *Local) dropDead(ctx context.Context, id verify.ID, boot string) (did bool, err error) {
+	var t *taken
+	err = l.DB.Update(ctx, func(tx Tx) error {
+		a, err := get(tx, id)
+		if errors.Is(err, ErrGone) || err == nil && l.live(&a, boot) {
+			return nil
+		}
+		if err == nil {
+			t, err = take(tx, a, func(Container) bool { return true })
+		}
+		return err
+	})
+	if t == nil || err != nil {
+		return false, err
+	}
+	return true, l.drop(ctx, *t)
+}
+
 // Attachments gives every record, finished or not.
 func (l *Local) Attachments(ctx context.Context) (recs []Attachment, err error) {
-	err = l.DB.View(ctx, func(tx Tx) (err error) {
-		recs, err = all(tx)
-		return err
+	err = l.withDB(ctx, func() error {
+		return l.DB.View(ctx, func(tx Tx) (err error) {
+			if err = ready(tx); err == nil {
+				recs, err = all(tx)
+			}
+			return err
+		})
 	})
 	return recs, err
 }
 
-// live says whether a record still has somebody to be there for. An intent
-// lives with the hook that makes it, an attachment with its containers; one
-// that was adopted knows of none, and lives with its namespace.
+// live says whether a record still has somebody to be there for. One
+// that is being made or taken back lives with the process that does it, an
+// attachment with its containers; one that was adopted knows of none, and lives
+// with its namespace.
 func (l *Local) live(a *Attachment, boot string) bool {
 	if a.Netns.Boot != boot {
 		return false
 	}
-	if a.State == Attaching {
+	if a.State != Attached {
 		return link.Alive(a.Hook)
 	}
 	if len(a.Containers) == 0 {
@@ -108,75 +129,4 @@ func (l *Local) live(a *Attachment, boot string) bool {
 		return err != nil || ns != nil
 	}
 	return slices.ContainsFunc(a.Containers, func(c Container) bool { return link.Alive(c.Process) })
-}
-
-// drop takes back whatever the record names, half made or whole, and deletes
-// the record last: where a step fails, it stays for the next sweep. Every step
-// is tried, and each is content where there is nothing to undo. The interface
-// goes before the datapath's watch over it, and both before the lease: nobody
-// is given an address that an old interface still answers for.
-func (l *Local) drop(ctx context.Context, a Attachment) error {
-	errs := []error{l.dropLink(a)}
-	if !a.Endpoint.MAC.IsZero() && a.Endpoint.Trunk != 0 {
-		errs = append(errs, l.Datapath.Forget(a.Endpoint))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	quarantine := a.Quarantine
-	if a.State == Attaching {
-		quarantine = 0 // nobody was ever told of the address
-	}
-	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
-	return l.DB.Hold(ctx, func() error {
-		for _, pool := range a.Pools {
-			errs = append(errs, l.Leases.Release(ctx, pool, owner, quarantine))
-		}
-		if err := errors.Join(errs...); err != nil {
-			return err
-		}
-		return l.DB.Update(ctx, func(tx Tx) error { return remove(tx, a.ID) })
-	})
-}
-
-// dropLink deletes the interface where its namespace lives on (pods, pinned
-// paths). Elsewhere the kernel deletes it in the background, with the namespace.
-func (l *Local) dropLink(a Attachment) error {
-	if a.Guard != nil {
-		return l.dropGuarded(a)
-	}
-	if a.MAC.IsZero() || a.ParentIdx == 0 {
-		return nil
-	}
-	if a.Number != nil {
-		// Most containers' namespace ends with them, and then this is all.
-		if lives, err := l.Host.Numbered(*a.Number); err == nil && !lives {
-			return nil
-		}
-	}
-	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
-	if err != nil || ns == nil {
-		return err
-	}
-	defer ns.Close()
-	i, err := findLink(ns, a)
-	if err != nil || i == nil {
-		return err
-	}
-	if err := ns.RouteNoMore(i.Index, a.Addrs); err != nil {
-		return err
-	}
-	err = ns.DeleteMacvlan(*i)
-	if errors.Is(err, link.ErrForeign) {
-		return nil // the container made something else of the name
-	}
-	return err
-}
-
-// findLink finds a record's interface, whole or half made.
-func findLink(ns *link.Netns, a Attachment) (*link.Interface, error) {
-	if a.Driver == network.DriverIPvlan {
-		return ns.FindIPVlan(a.ParentIdx, a.Index, a.Interface, passing(a.ID))
-	}
-	return ns.FindMacvlan(a.ParentIdx, a.MAC.Hardware())
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,6 +113,7 @@ func worldOf(ts *testscript.TestScript) *world { return ts.Value("world").(*worl
 // enterNetns moves the whole process into the lab: threads that the runtime has
 // already made would stay where they are, so it begins anew.
 func enterNetns() {
+	runtime.LockOSThread() // until exec: the thread that moves is the one that goes on
 	path := os.Getenv(varNetns)
 	if path == "" {
 		return

@@ -1,0 +1,185 @@
+//go:build failpoint
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// meanwhile is a datapath that has something else happen in the middle of what
+// is done with it, once.
+type meanwhile struct {
+	verify.Datapath
+	forget, endpoints func()
+	once              *sync.Once
+}
+
+func (m meanwhile) Forget(e verify.Endpoint) error {
+	if m.forget != nil {
+		m.once.Do(m.forget)
+	}
+	return m.Datapath.Forget(e)
+}
+
+func (m meanwhile) Endpoints() ([]verify.Endpoint, error) {
+	if m.endpoints != nil {
+		m.once.Do(m.endpoints)
+	}
+	return m.Datapath.Endpoints()
+}
+
+// A pod's next container asks for the interface just as the last one's is taken
+// back, by the sweeper or by its poststop: it gets one.
+func TestJoinWhileTakenBack(t *testing.T) {
+	for _, how := range []string{"sweep", "poststop"} {
+		t.Run(how, func(t *testing.T) {
+			w, _ := lan(t, nil)
+			pod := testenv.NewContainer(t)
+			pod.Pin(t)
+			old := testenv.JoinNamespace(t, pod.Namespace)
+			w.mustAttach("try0", old, "network=web")
+			must(t, old.Kill())
+			fresh := testenv.JoinNamespace(t, pod.Namespace)
+			var joined sync.WaitGroup
+			must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+				l.Datapath = meanwhile{Datapath: l.Datapath, once: new(sync.Once), forget: func() {
+					joined.Go(func() {
+						if o := w.attach("try1", fresh, "network=web"); o.status != 0 {
+							t.Errorf("attach meanwhile: %+v", o)
+						}
+					})
+				}}
+				if how == "poststop" {
+					return l.Detach(ctx, "try0")
+				}
+				_, err := l.Sweep(ctx)
+				return err
+			}))
+			joined.Wait()
+			if a := w.record(); a.State != hook.Attached || a.Containers[0].ID != "try1" || w.held("web") != 2 || w.watched() != 1 {
+				t.Errorf("record %+v, %d leases, %d endpoints", a, w.held("web"), w.watched())
+			}
+			pings(t, pod.Namespace, "192.168.50.1")
+		})
+	}
+}
+
+// The runtime was killed and the container deleted, and its hook lives on: a
+// poststop leaves it what it works with, and it undoes that itself.
+func TestOrphanedHook(t *testing.T) {
+	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(2 * time.Second) })
+	w.mustAttach("first", testenv.NewContainer(t), "network=web", "ip=192.168.50.200")
+	gw.RemoveAddr("192.168.50.1/24") // the orphan takes its time
+	c1, c2 := testenv.NewContainer(t), testenv.NewContainer(t)
+	var done sync.WaitGroup
+	done.Go(func() {
+		w.refused("orphan", w.attach("c1", c1, "network=web", "ip=192.168.50.9"), 1, `"c1" exited`)
+	})
+	testenv.Eventually(t, "the orphan to be at it", func() error {
+		if n := w.watched(); n != 2 {
+			return fmt.Errorf("%d endpoints", n)
+		}
+		return nil
+	})
+	must(t, c1.Kill())
+	w.mustDetach("c1")
+	w.refused("its address", w.attach("c2", c2, "network=web", "ip=192.168.50.9"), 1, "is held by")
+	done.Wait()
+	if w.held("web") != 2 || w.watched() != 1 || len(w.records()) != 1 {
+		t.Errorf("%d leases, %d endpoints, %d records are left", w.held("web"), w.watched(), len(w.records()))
+	}
+}
+
+// A hook that is killed while it moves to the next address leaves two MACs.
+func TestKilledWhileDeclining(t *testing.T) {
+	for _, step := range []string{"decline", "remac"} {
+		t.Run(step, func(t *testing.T) {
+			w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(time.Second) })
+			before := w.links(w.Host)
+			w.AddRival(0, "192.168.50.2/24")
+			pod := testenv.NewContainer(t)
+			pod.Pin(t)
+			kill(t, w, pod, step)
+			sweep(t, w)
+			if links := w.links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+				t.Errorf("links of the pod: %v", links)
+			}
+			w.wantNothing("web", before)
+		})
+	}
+}
+
+// A database that is lost or damaged while containers run: every command knows
+// them again.
+func TestLostDatabase(t *testing.T) {
+	for what, damage := range map[string]func(path string) error{
+		"deleted": os.Remove,
+		"garbage": func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("garbage ", 8192)), 0o600) },
+	} {
+		for command, run := range map[string]func(context.Context, *wiring.Lanyard) error{
+			"gc": func(ctx context.Context, l *wiring.Lanyard) error {
+				swept, err := l.Sweep(ctx)
+				if len(swept) != 0 {
+					err = fmt.Errorf("swept %+v", swept)
+				}
+				return err
+			},
+			"rm": func(ctx context.Context, l *wiring.Lanyard) error {
+				if err := l.RemoveNetwork(ctx, "web"); err == nil || !strings.Contains(err.Error(), "is in use") {
+					return fmt.Errorf("a network with a container on it was removed: %v", err)
+				}
+				return nil
+			},
+			"poststop": func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "another") },
+		} {
+			t.Run(what+", "+command, func(t *testing.T) {
+				w, _ := lan(t, nil)
+				c := testenv.NewContainer(t)
+				w.mustAttach("c1", c, "network=web")
+				must(t, damage(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
+				must(t, w.admin(run))
+				if w.record().MAC.IsZero() || w.held("web") != 2 || w.watched() != 1 {
+					t.Errorf("%d leases, %d endpoints", w.held("web"), w.watched())
+				}
+				pings(t, c.Namespace, "192.168.50.1")
+			})
+		}
+	}
+}
+
+// Two find a new database; the first is done with that and attaches while the
+// second still looks around.
+func TestAdoptInACrowd(t *testing.T) {
+	w, _ := lan(t, nil)
+	var hooks sync.WaitGroup
+	for i := range 8 {
+		c := testenv.NewContainer(t)
+		hooks.Go(func() {
+			if o := w.attach(fmt.Sprintf("c%d", i), c, "network=web"); o.status != 0 {
+				t.Errorf("%d: %+v", i, o)
+			}
+		})
+	}
+	hooks.Wait()
+	for _, a := range w.records() {
+		if len(a.Containers) != 1 || a.Verdict.Code == verify.Unverified {
+			t.Errorf("record is %+v", a)
+		}
+	}
+	if w.held("web") != 16 || w.watched() != 8 {
+		t.Errorf("%d leases, %d endpoints", w.held("web"), w.watched())
+	}
+}
