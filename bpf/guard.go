@@ -216,7 +216,7 @@ func (g *Guards) load() error {
 	if err := loadInto(loadGuardObjects, &o); err != nil {
 		return err
 	}
-	defer o.Close()
+	defer func() { _ = o.Close() }()
 	dir := g.root.aside()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 const redirect = 7 // TC_ACT_REDIRECT
 
 var (
-	ownLocal   = ours.LinkLocal()
+	ownLocal = ours.LinkLocal()
 	other4   = netip.MustParseAddr("192.168.50.77")
 	other6   = netip.MustParseAddr("fd50::77")
 	allNodes = netip.MustParseAddr("ff02::1")
