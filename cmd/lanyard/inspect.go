@@ -23,9 +23,10 @@ Examples:
   lanyard inspect --timing 3f2a9c
 
 "evidence" is what the trunk had seen when the verdict was drawn, and
-"evidence_now" what it has seen until now. Timing is kept of containers whose
-hook has LANYARD_TRACE=1 in its "env": what each step took, up to the one that
-made the attachment final.`,
+"evidence_now" what it has seen until now. "guarded_now" counts what a rootless
+container's guard let through, and what it stopped, by reason. Timing is kept of
+containers whose hook has LANYARD_TRACE=1 in its "env": what each step took, up to
+the one that made the attachment final.`,
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "timing", Usage: "show what each step of the attach took, as a table"}},
 		Action: e.runInspect,
 	}
@@ -36,6 +37,9 @@ type inspection struct {
 	hook.Attachment
 	Now   *verify.Evidence `json:"evidence_now"`    // null where the trunk is not watched
 	Blind string           `json:"blind,omitempty"` // why not
+	// Guarded is what the guard of a rootless container has let through and
+	// stopped.
+	Guarded *verify.Guarded `json:"guarded_now,omitempty"`
 }
 
 func (e env) runInspect(c *cli.Context) error {
@@ -65,6 +69,9 @@ func (e env) runInspect(c *cli.Context) error {
 			i.Blind = err.Error()
 		} else {
 			i.Now = &seen
+		}
+		if i.Guarded, err = l.Guarded(a); err != nil {
+			e.say("%v", err)
 		}
 		all = append(all, i)
 	}

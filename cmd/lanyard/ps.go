@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -26,7 +28,8 @@ func (e env) ps() *cli.Command {
 
 VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify"
 asks again. OUT and IN are the frames until now, those with the right tag and
-those with a wrong one.`,
+those with a wrong one. GUARDED counts the frames that a rootless container was not allowed
+to send; "lanyard inspect" has them by reason.`,
 		Flags: []cli.Flag{
 			flagFormat(), flagQuiet("container ids"),
 			&cli.BoolFlag{Name: "no-trunc", Usage: "print ids in full"},
@@ -49,8 +52,10 @@ type psRow struct {
 	Verdict    verify.Code      `json:"verdict"`
 	Text       string           `json:"text"`
 	RTT        time.Duration    `json:"gateway_rtt_ns"`
-	Counters   *verify.Counters `json:"counters"`        // null where the trunk is not watched
-	Blind      string           `json:"blind,omitempty"` // why not
+	Counters   *verify.Counters `json:"counters"`            // null where the trunk is not watched
+	Blind      string           `json:"blind,omitempty"`     // why not
+	Owner      uint32           `json:"owner_uid,omitempty"` // whose rootless container it is
+	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
 }
 
 func (e env) runPs(c *cli.Context) error {
@@ -76,7 +81,7 @@ func (e env) runPs(c *cli.Context) error {
 	}
 	var rows []psRow
 	for _, a := range recs {
-		rows = append(rows, psRows(a, l.Evidence)...)
+		rows = append(rows, psRows(a, l)...)
 	}
 	slices.SortStableFunc(rows, func(a, b psRow) int {
 		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface))
@@ -92,16 +97,20 @@ func (e env) runPs(c *cli.Context) error {
 
 // psRows gives a row for each container that holds an attachment: they share
 // its interface, and each is looked for by its own id.
-func psRows(a hook.Attachment, evidence func(hook.Attachment) (verify.Evidence, error)) []psRow {
+func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 	row := psRow{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
-		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT,
+		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner,
 	}
-	if seen, err := evidence(a); err != nil {
+	if seen, err := l.Evidence(a); err != nil {
 		row.Blind = err.Error()
 	} else {
 		row.Counters = &seen.Counters
+	}
+	var err error
+	if row.Guarded, err = l.Guarded(a); err != nil {
+		row.Blind = err.Error()
 	}
 	var rows []psRow
 	for _, c := range a.Containers {
@@ -116,6 +125,11 @@ func psRows(a hook.Attachment, evidence func(hook.Attachment) (verify.Evidence, 
 
 func psTable(rows []psRow, whole bool) [][]string {
 	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN"}}
+	// Only rootless containers are guarded, and many hosts have none.
+	guards := slices.ContainsFunc(rows, func(r psRow) bool { return r.Guarded != nil })
+	if guards {
+		table[0] = append(table[0], "GUARDED")
+	}
 	for _, r := range rows {
 		verdict := string(r.Verdict)
 		if r.State == hook.Attaching {
@@ -125,12 +139,24 @@ func psTable(rows []psRow, whole bool) [][]string {
 		if n := r.Counters; n != nil {
 			out, in = fmt.Sprintf("%d/%d", n.OutFrames, n.OutWrong), fmt.Sprintf("%d/%d", n.InFrames, n.InWrong)
 		}
-		table = append(table, []string{
+		row := []string{
 			abbreviate(r.Container, whole), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in,
-		})
+		}
+		if guards {
+			row = append(row, stopped(r.Guarded))
+		}
+		table = append(table, row)
 	}
 	return table
+}
+
+// stopped is how many frames a guard did not let out, "" where there is none.
+func stopped(g *verify.Guarded) string {
+	if g == nil {
+		return ""
+	}
+	return strconv.FormatUint(g.Dropped(), 10)
 }
 
 func (e env) printIDs(rows []psRow, whole bool) error {
