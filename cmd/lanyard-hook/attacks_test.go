@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+
+	"context"
+)
+
+var (
+	broadcast = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	allNodes  = netip.MustParseAddr("ff02::1")
+)
+
+func ether(dst, src verify.MAC, proto uint16, parts ...[]byte) []byte {
+	b := append(append([]byte{}, dst[:]...), src[:]...)
+	b = binary.BigEndian.AppendUint16(b, proto)
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	return b
+}
+
+func packet4(src, dst string, proto byte, payload ...byte) []byte {
+	h := make([]byte, 20)
+	h[0], h[8], h[9] = 0x45, 64, proto
+	binary.BigEndian.PutUint16(h[2:], uint16(20+len(payload)))
+	copy(h[12:], netip.MustParseAddr(src).AsSlice())
+	copy(h[16:], netip.MustParseAddr(dst).AsSlice())
+	var sum uint32
+	for i := 0; i < 20; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(h[i:]))
+	}
+	binary.BigEndian.PutUint16(h[10:], ^uint16(sum+sum>>16))
+	return append(h, payload...)
+}
+
+func packet6(src, dst netip.Addr, next byte, payload ...byte) []byte {
+	h := make([]byte, 40)
+	h[0], h[6], h[7] = 0x60, next, 255
+	binary.BigEndian.PutUint16(h[4:], uint16(len(payload)))
+	copy(h[8:], src.AsSlice())
+	copy(h[24:], dst.AsSlice())
+	return append(h, payload...)
+}
+
+func udpPorts(src, dst uint16) []byte {
+	b := binary.BigEndian.AppendUint16(nil, src)
+	return append(binary.BigEndian.AppendUint16(b, dst), 0, 40, 0, 0)
+}
+
+func tag(tpid, vid uint16) []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, tpid), vid)
+}
+
+// attackFrames are those that a holder of a macvlan could harm others with, as
+// one with the MAC, the IPv4 address .9 and the IPv6 address ::9 sends them.
+// Each ends in the mark.
+func attackFrames(tb testing.TB, own, gateway, victim verify.MAC, mark []byte) map[string][]byte {
+	tb.Helper()
+	must2 := func(b []byte, err error) []byte {
+		tb.Helper()
+		must(tb, err)
+		return b
+	}
+	v4, v6, own6 := netip.MustParseAddr("192.168.50.10"), netip.MustParseAddr("fd50::10"), netip.MustParseAddr("fd50::9")
+	gw4 := netip.MustParseAddr("192.168.50.1")
+	ll := own.LinkLocal()
+	group := ndp.GroupMAC(allNodes)
+	icmp := func(kind byte) []byte { return append([]byte{kind, 0, 0, 0}, make([]byte, 20)...) }
+	ping := append([]byte{8, 0, 0, 0, 0, 1, 0, 1}, mark...)
+	frames := map[string][]byte{
+		"another MAC":                   ether(gateway, verify.MAC{2, 0, 0, 0, 0, 0x66}, 0x0800, packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"the gateway's MAC":             ether(victim, gateway, 0x0800, packet4("192.168.50.9", "192.168.50.10", 1, ping...)),
+		"the victim's MAC":              ether(gateway, victim, 0x0800, packet4("192.168.50.10", "192.168.50.1", 1, ping...)),
+		"the victim's IPv4 address":     ether(gateway, own, 0x0800, packet4("192.168.50.10", "192.168.50.1", 1, ping...)),
+		"the victim's IPv6 address":     ether(gateway, own, 0x86dd, packet6(v6, allNodes, 58, append(icmp(128), mark...)...)),
+		"VLAN 60 by hand":               ether(gateway, own, 0x8100, tag(60, 0x0800), packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"QinQ by hand":                  ether(gateway, own, 0x88a8, tag(60, 0x8100), tag(50, 0x0800), packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"VLAN 0 by hand":                ether(gateway, own, 0x8100, tag(0, 0x0800), packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"ARP: the gateway is me":        must2(arp.Packet{Destination: victim, Source: own, Reply: true, Sender: own, SenderIP: gw4, Target: victim, TargetIP: v4}.Frame()),
+		"ARP: the victim is me":         must2(arp.Announce(own, v4)),
+		"ARP: I am at another's MAC":    must2(arp.Packet{Destination: broadcast, Source: own, Sender: victim, SenderIP: netip.MustParseAddr("192.168.50.9"), TargetIP: gw4}.Frame()),
+		"ARP: a probe for the victim":   must2(arp.Probe(own, v4)),
+		"ND: the victim is me":          must2(ndp.Message{Destination: group, Source: own, From: own6, To: allNodes, Target: v6, Advert: true, Override: true, LinkLayer: own}.Frame()),
+		"ND: I am at another's MAC":     must2(ndp.Message{Destination: group, Source: own, From: own6, To: allNodes, Target: own6, Advert: true, Override: true, LinkLayer: gateway}.Frame()),
+		"ND: DAD for the victim":        must2(ndp.Probe(own, v6)),
+		"ND: a question from the other": must2(ndp.Solicit(own, v6, own6)),
+		"a router advertisement":        ether(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(134), mark...)...)),
+		"a redirect":                    ether(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(137), mark...)...)),
+		"an RA in a fragment":           ether(group, own, 0x86dd, packet6(ll, allNodes, 44, append(append([]byte{58, 0, 0, 1, 0, 0, 0, 7}, icmp(134)...), mark...)...)),
+		"an RA behind options":          ether(group, own, 0x86dd, packet6(ll, allNodes, 60, append(append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp(134)...), mark...)...)),
+		"an RA behind hop-by-hop":       ether(group, own, 0x86dd, packet6(ll, allNodes, 0, append(append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp(134)...), mark...)...)),
+		"an ICMP redirect":              ether(victim, own, 0x0800, packet4("192.168.50.9", "192.168.50.10", 1, append([]byte{5, 1, 0, 0, 192, 168, 50, 9}, mark...)...)),
+		"a DHCP offer":                  ether(broadcast, own, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(67, 68), mark...)...)),
+		"a DHCPv6 answer":               ether(group, own, 0x86dd, packet6(ll, allNodes, 17, append(udpPorts(547, 546), mark...)...)),
+		"spanning tree":                 ether(verify.MAC{1, 0x80, 0xc2}, own, 38, []byte{0x42, 0x42, 3}, make([]byte, 35)),
+		"LLDP":                          ether(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, own, 0x88cc, make([]byte, 46)),
+		"a pause":                       ether(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, own, 0x8808, make([]byte, 46)),
+		"an IGMP query":                 ether(verify.MAC{1, 0, 0x5e, 0, 0, 1}, own, 0x0800, packet4("192.168.50.9", "224.0.0.1", 2, append([]byte{0x11, 0, 0, 0, 0, 0, 0, 0}, mark...)...)),
+		"an MLD query":                  ether(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(130), mark...)...)),
+	}
+	for what, f := range frames {
+		if !bytes.HasSuffix(f, mark) {
+			frames[what] = append(f, mark...)
+		}
+	}
+	return frames
+}
+
+// prisoner is a guarded container, and a victim beside it.
+type prisoner struct {
+	*brokered
+	gw               *testenv.Station
+	c, victim        *testenv.Container
+	own, its, router verify.MAC
+}
+
+func newPrisoner(t *testing.T) *prisoner {
+	t.Helper()
+	b, gw := lanBrokered(t, nil)
+	p := &prisoner{brokered: b, gw: gw, c: testenv.NewRootless(t, alice), victim: testenv.NewRootless(t, bob), router: verify.MACOf(gw.MAC)}
+	b.mustAttachBy(alice, "prisoner", p.c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	b.mustAttachBy(bob, "victim", p.victim.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
+	p.own, p.its = verify.MAC{2, 0x42, 192, 168, 50, 9}, verify.MAC{2, 0x42, 192, 168, 50, 10}
+	return p
+}
+
+// end sends the frame that tells the wiretaps that nothing more comes: an
+// honest one, to all, which takes the same way.
+func (p *prisoner) end(t *testing.T, r *raw) []byte {
+	t.Helper()
+	mark := []byte("-the-end-of-it-")
+	r.mustSend(t, ether(broadcast, p.own, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(4242, 4242), mark...)...)))
+	return mark
+}
+
+// Whatever frames the container's owner makes, none reaches the wire or another
+// container; all of them are counted.
+func TestAttackFrames(t *testing.T) {
+	p := newPrisoner(t)
+	mark := []byte("!attack!")
+	frames := attackFrames(t, p.own, p.router, p.its, mark)
+	taps := map[string]*wiretap{
+		"the switch": mustTap(t, p.Switch), "the gateway": mustTap(t, p.gw.Namespace),
+		"the victim": mustTap(t, p.victim.Namespace), "the host": mustTap(t, p.Host),
+	}
+	r := mustRaw(t, p.c.Namespace, "eth0")
+	before := p.stopped("prisoner")
+	for _, f := range frames {
+		r.mustSend(t, f)
+	}
+	end := p.end(t, r)
+	for where, tap := range taps {
+		for _, f := range tap.until(t, end) {
+			if bytes.Contains(f, mark) {
+				t.Errorf("%s saw %x", where, f)
+			}
+		}
+	}
+	if n := p.stopped("prisoner") - before; n != uint64(len(frames)) {
+		t.Errorf("%d frames were sent, and %d counted", len(frames), n)
+	}
+	pings(t, p.victim.Namespace, "192.168.50.1")
+}
+
+// stopped is what "lanyard ps" shows of a container's guard.
+func (p *prisoner) stopped(id string) (n uint64) {
+	p.tb.Helper()
+	must(p.tb, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		recs, err := l.Attachments(ctx)
+		for _, a := range recs {
+			if len(a.Containers) == 0 || a.Containers[0].ID != id {
+				continue
+			}
+			g, gerr := l.Guarded(a)
+			if gerr != nil {
+				return gerr
+			}
+			n = g.Dropped()
+		}
+		return err
+	}))
+	return n
+}
+
+// unicast is the list of MACs that the parent takes in besides its own.
+func (p *prisoner) unicast() string {
+	p.tb.Helper()
+	out, err := p.Host.Exec("bridge", "fdb", "show", "dev", p.Trunk)
+	must(p.tb, err)
+	return out
+}
+
+// What a holder of a macvlan does to its parent, the owner of a guarded
+// container does to nothing.
+func TestAttackLinks(t *testing.T) {
+	p := newPrisoner(t)
+	before := p.unicast()
+	ip := func(args ...string) error {
+		_, err := p.c.Exec("ip", args...)
+		return err
+	}
+	// Its own switch of mode has no effect on what is no macvlan.
+	if err := ip("link", "set", "eth0", "type", "macvlan", "mode", "bridge"); err == nil {
+		t.Error("eth0 is a macvlan")
+	}
+	for i := range 40 {
+		name := fmt.Sprintf("nested%d", i)
+		must(t, ip("link", "add", name, "link", "eth0", "type", "macvlan", "mode", "bridge"))
+		must(t, ip("link", "set", name, "up"))
+	}
+	// The gateway's MAC, and one that listens to what the gateway sends.
+	must(t, ip("link", "add", "thief", "link", "eth0", "address", p.router.String(), "type", "macvlan", "mode", "bridge"))
+	must(t, ip("link", "set", "thief", "up"))
+	must(t, ip("link", "add", "spy", "link", "eth0", "type", "macvlan", "mode", "source"))
+	must(t, ip("link", "set", "spy", "type", "macvlan", "macaddr", "add", p.router.String()))
+	must(t, ip("link", "set", "spy", "up"))
+	must(t, ip("link", "set", "eth0", "promisc", "on", "allmulticast", "on"))
+	if now := p.unicast(); now != before {
+		t.Errorf("the parent's list was\n%s and is\n%s", before, now)
+	}
+	if out, err := p.Host.Exec("ip", "-d", "link", "show", p.Trunk); err != nil || strings.Contains(out, "PROMISC") || strings.Contains(out, "ALLMULTI") {
+		t.Errorf("the parent is %s, %v", out, err)
+	}
+	// What the victim and the gateway say to each other, nobody else hears.
+	tap := mustTap(t, p.c.Namespace)
+	for range 5 {
+		pings(t, p.victim.Namespace, "192.168.50.1")
+		pings(t, p.victim.Namespace, "fd50::1")
+	}
+	r := mustRaw(t, p.c.Namespace, "eth0")
+	for _, f := range tap.until(t, p.end(t, r)) {
+		if verify.MAC(f[:6]) == p.its || verify.MAC(f[:6]) == p.router && verify.MAC(f[6:12]) == p.its {
+			t.Errorf("the prisoner heard %x", f)
+		}
+	}
+	// A MAC of its choice gets nowhere.
+	must(t, ip("link", "set", "eth0", "address", "02:00:00:00:00:66"))
+	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "192.168.50.1"); err == nil {
+		t.Errorf("another MAC pings: %s", out)
+	}
+	must(t, ip("link", "set", "eth0", "address", p.own.String()))
+	pings(t, p.c.Namespace, "192.168.50.1")
+	// Nor do addresses.
+	must(t, ip("addr", "add", "192.168.50.66/24", "dev", "eth0"))
+	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "-I", "192.168.50.66", "192.168.50.1"); err == nil {
+		t.Errorf("another address pings: %s", out)
+	}
+	// An MTU of its choice makes no frames that others cannot take.
+	must(t, ip("link", "set", "eth0", "mtu", "9000"))
+	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "-M", "do", "-s", "3000", "192.168.50.1"); err == nil {
+		t.Errorf("frames over the MTU pass: %s", out)
+	}
+	// Deleting its own interface, the owner only takes it from itself.
+	must(t, ip("link", "del", "eth0"))
+	pings(t, p.victim.Namespace, "192.168.50.1")
+	must(t, p.c.Kill())
+	p.mustDetachBy(alice, "prisoner")
+}
+
+// After the attachment is gone, nothing that the owner kept is of use.
+func TestAttackAfterwards(t *testing.T) {
+	p := newPrisoner(t)
+	kept := testenv.NewContainer(t)
+	_, err := p.c.Exec("ip", "link", "add", "kept", "link", "eth0", "type", "macvlan", "mode", "bridge")
+	must(t, err)
+	_, err = p.c.Exec("ip", "link", "set", "kept", "netns", fmt.Sprint(kept.Pid))
+	must(t, err)
+	must(t, p.c.Kill())
+	p.mustDetachBy(alice, "prisoner")
+	for _, n := range []*testenv.Namespace{p.c.Namespace, kept.Namespace} {
+		if links := p.links(n); len(links) != 1 {
+			t.Errorf("%s has %q", n.Name, links)
+		}
+	}
+	if strings.Contains(p.unicast(), p.own.String()) {
+		t.Errorf("the parent still takes in %s", p.own)
+	}
+}
