@@ -69,8 +69,10 @@ $(LINTER):
 install: build ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|@PREFIX@|$(PREFIX)|' systemd/lanyard-restore.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard-restore.service
+	install -D -m 0644 systemd/lanyard.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard.socket
+	for unit in lanyard lanyard-restore; do \
+		sed 's|@PREFIX@|$(PREFIX)|' systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
+	done
 
 .PHONY: deps-test deps-demo deps-bench deps-generate
 deps-test deps-demo deps-bench deps-generate: deps-%:

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +50,8 @@ type brokered struct {
 	*world
 	cmd *exec.Cmd
 	log string // file
+	// confine is a command that runs the broker with less than root has.
+	confine []string
 }
 
 // newBrokered starts a broker in the host's namespace of a lab.
@@ -72,7 +75,10 @@ func (b *brokered) start(env ...string) {
 	f, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(b.tb, err)
 	defer f.Close()
-	b.cmd = exec.Command("/proc/self/exe")
+	self, err := os.Executable()
+	must(b.tb, err)
+	args := append(slices.Clone(b.confine), self)
+	b.cmd = exec.Command(args[0], args[1:]...)
 	b.cmd.Env = append(append(os.Environ(), asBroker+"="+b.root), env...)
 	b.cmd.Stdout, b.cmd.Stderr = f, f
 	must(b.tb, b.Host.Start(b.cmd))

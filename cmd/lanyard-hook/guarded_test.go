@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
@@ -109,4 +111,48 @@ func TestGuardedModes(t *testing.T) {
 			pings(t, c.Namespace, "192.168.50.1")
 		})
 	}
+}
+
+// A container's interface has a carrier while its parent has one.
+func TestGuardedCarrier(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	carrier := func(want netlink.LinkOperState) {
+		t.Helper()
+		testenv.Eventually(t, fmt.Sprintf("eth0 to be %s", want), func() error {
+			l, err := c.Netlink().LinkByName("eth0")
+			if err == nil && l.Attrs().OperState != want {
+				err = fmt.Errorf("it is %s", l.Attrs().OperState)
+			}
+			return err
+		})
+	}
+	carrier(netlink.OperUp)
+	b.SetTrunk(false)
+	carrier(netlink.OperDown)
+	b.SetTrunk(true)
+	carrier(netlink.OperUp)
+	pings(t, c.Namespace, "192.168.50.1")
+	// A successor looks for itself.
+	b.kill()
+	b.SetTrunk(false)
+	b.start()
+	carrier(netlink.OperDown)
+	b.SetTrunk(true)
+	carrier(netlink.OperUp)
+}
+
+// The unit of systemd takes most capabilities away.
+func TestBrokerConfined(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	b.stop()
+	b.confine = []string{"setpriv", "--bounding-set=-all,+net_admin,+net_raw,+bpf,+sys_admin,+sys_ptrace", "--inh-caps=-all", "--no-new-privs"}
+	b.start()
+	b.works("guarded")
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	pings(t, c.Namespace, "192.168.50.1")
+	must(t, c.Kill())
+	b.mustDetachBy(alice, "c1")
 }

@@ -166,7 +166,8 @@ func (n *Netns) DeleteGuarded(tag string) (err error) {
 
 // joinGroups makes a link let multicast MACs in, until it is deleted.
 func joinGroups(name string, groups []net.HardwareAddr) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	// Any socket will do (net/socket.c, sock_do_ioctl).
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,23 +43,35 @@ func Run(ctx context.Context, o Options) error {
 	if err := link.PinNetns(o.Paths.Guards); err != nil {
 		return err
 	}
+	guards, err := l.Host.OpenNetnsPath(o.Paths.Guards)
+	if err != nil {
+		return err
+	}
+	defer guards.Close()
 	listener, err := listen(o.Paths.Socket)
 	if err != nil {
 		return err
 	}
-	sweeping, cancel := context.WithCancel(ctx)
-	swept := make(chan struct{})
-	go func() {
-		defer close(swept)
-		sweep(sweeping, l.Local, o)
-	}()
+	aside, cancel := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { sweep(aside, l.Local, o) })
+	beside.Go(func() { mirror(aside, guards, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	err = (&broker.Server{Local: l.Local, Log: o.Log}).Serve(ctx, listener)
 	notify("STOPPING=1")
 	cancel()
-	<-swept
+	beside.Wait()
 	return err
+}
+
+// Prepare makes the namespace for guarded attachments. A service that is confined
+// to mounts of its own has it made from outside: it is to outlive the service.
+func Prepare(p wiring.Paths) error {
+	if err := os.MkdirAll(p.Run, 0o755); err != nil {
+		return err
+	}
+	return link.PinNetns(p.Guards)
 }
 
 // lock keeps a second broker from the same socket. It ends with the process.
@@ -75,6 +88,19 @@ func lock(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("another \"lanyard serve\" runs already (lock %s): %w", f.Name(), err)
 	}
 	return f, nil
+}
+
+// mirror tells guarded containers of their parents' carriers.
+func mirror(ctx context.Context, guards *link.Netns, o Options) {
+	for ctx.Err() == nil {
+		if err := guards.MirrorCarriers(ctx); err != nil {
+			o.Log.Error("carriers", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
 }
 
 // sweep takes back what killed hooks, a killed broker and vanished containers

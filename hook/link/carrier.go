@@ -1,0 +1,73 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// MirrorCarriers takes the carrier from guarded containers' interfaces while
+// their macvlans have none, until ctx ends: a veth pair knows nothing of what
+// stands behind it. It returns early where the kernel's reports got lost; calling
+// it again begins with the state that there is.
+func (n *Netns) MirrorCarriers(ctx context.Context) error {
+	at := netns.NsHandle(n.fd)
+	reports, done := make(chan netlink.LinkUpdate, 256), make(chan struct{})
+	var lost error
+	err := netlink.LinkSubscribeWithOptions(reports, done, netlink.LinkSubscribeOptions{
+		Namespace: &at, ListExisting: true, ErrorCallback: func(err error) { lost = err },
+	})
+	if err != nil {
+		return fmt.Errorf("listen for carriers: %w", plain(err))
+	}
+	defer close(done)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r, ok := <-reports:
+			if !ok {
+				return fmt.Errorf("listen for carriers: %w", errors.Join(lost, errors.New("reports got lost")))
+			}
+			if err := n.mirrorCarrier(r.Attrs().Name); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// mirrorCarrier looks at both links of an attachment, whichever the report is
+// about: either may be the last to come.
+func (n *Netns) mirrorCarrier(name string) error {
+	tag, ok := strings.CutPrefix(name, outsidePrefix)
+	if !ok {
+		if tag, ok = strings.CutPrefix(name, insidePrefix); !ok {
+			return nil
+		}
+	}
+	inside, err := linkByName(n.handle, insidePrefix+tag)
+	if err != nil || inside == nil {
+		return err
+	}
+	outside, err := linkByName(n.handle, outsidePrefix+tag)
+	if err != nil {
+		return err
+	}
+	set := n.handle.LinkSetDown
+	carrier := outside != nil && outside.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
+	switch {
+	case carrier == isUp(inside):
+		return nil
+	case carrier:
+		set = n.handle.LinkSetUp
+	}
+	if err := set(inside); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("mirror the carrier of %q: %w", outsidePrefix+tag, plain(err))
+	}
+	return nil
+}
