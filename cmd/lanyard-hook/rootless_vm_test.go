@@ -1,0 +1,262 @@
+//go:build vm
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// userNames of the virtual machine, made when they are first needed.
+var userNames = map[int]string{alice: "alice", bob: "bob", mallory: "mallory"}
+
+// rootless is a user with podman and our hook in a directory of hooks, in a lab
+// with a broker.
+type rootless struct {
+	*brokered
+	t       *testing.T
+	runtime string
+	hook    string // the program
+}
+
+func newRootless(t *testing.T, runtime string, edit func(*network.Definition)) *rootless {
+	t.Helper()
+	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})
+	b.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
+	b.define("web", "eth9.50", func(d *network.Definition) {
+		d.AllowUsers = []string{"alice", "bob"}
+		if edit != nil {
+			edit(d)
+		}
+	}, "192.168.50.0/24", "fd50::/64")
+	r := &rootless{brokered: b, t: t, runtime: runtime, hook: filepath.Join(b.root, "lanyard-hook")}
+	// Where users may read it, and as an administrator installs it.
+	self, err := os.ReadFile("/proc/self/exe")
+	must(t, err)
+	must(t, os.WriteFile(r.hook, self, 0o755))
+	for uid := range userNames {
+		r.account(uid)
+		// podman leaves a process of its own behind.
+		t.Cleanup(func() { r.killUser(uid) })
+	}
+	return r
+}
+
+// killUser kills all that a user runs, without a word to anybody. The user is
+// the virtual machine's.
+func (r *rootless) killUser(uid int) {
+	r.t.Helper()
+	if name, err := os.Hostname(); err != nil || name != "lanyard-vm" {
+		r.t.Fatalf("this is %q, %v: not the virtual machine", name, err)
+	}
+	by(uid, exec.Command("kill", "-9", "-1")).Run() // it kills itself, too
+}
+
+// account makes a user, with subordinate ids, a home and a place in /run.
+func (r *rootless) account(uid int) {
+	r.t.Helper()
+	name := userNames[uid]
+	for file, line := range map[string]string{
+		"/etc/passwd": fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh", name, uid, uid, r.home(uid)),
+		"/etc/group":  fmt.Sprintf("%s:x:%d:", name, uid),
+		"/etc/subuid": fmt.Sprintf("%s:%d:65536", name, uid*100_000),
+		"/etc/subgid": fmt.Sprintf("%s:%d:65536", name, uid*100_000),
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil && !os.IsNotExist(err) {
+			r.t.Fatal(err)
+		}
+		if kept := without(string(text), name+":") + line + "\n"; kept != string(text) {
+			must(r.t, os.WriteFile(file, []byte(kept), 0o644))
+		}
+	}
+	for _, dir := range []string{r.home(uid), r.runDir(uid)} {
+		must(r.t, os.MkdirAll(filepath.Dir(dir), 0o755))
+		must(r.t, os.MkdirAll(dir, 0o700))
+		must(r.t, os.Chown(dir, uid, uid))
+	}
+	e := &engine{t: r.t, w: r.world, dir: r.home(uid)}
+	rootfs := e.rootfs()
+	must(r.t, os.MkdirAll(filepath.Join(rootfs, "run"), 0o755))
+	must(r.t, filepath.WalkDir(rootfs, func(path string, _ os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, uid)
+	}))
+}
+
+// without leaves out the lines that begin with a word.
+func without(text, prefix string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, prefix) {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+func (r *rootless) home(uid int) string   { return filepath.Join(r.root, "home", fmt.Sprint(uid)) }
+func (r *rootless) runDir(uid int) string { return fmt.Sprintf("/run/user/%d", uid) }
+
+// hooksDir has what an administrator or user would put there, for this binary.
+func (r *rootless) hooksDir() string {
+	r.t.Helper()
+	dir := filepath.Join(r.root, "hooks.d")
+	must(r.t, os.MkdirAll(dir, 0o755))
+	for _, stage := range []string{"createRuntime", "poststop"} {
+		text, err := json.Marshal(map[string]any{
+			"version": "1.0.0", "stages": []string{stage},
+			"hook": specs.Hook{Path: r.hook, Args: []string{"lanyard-hook", "--root", r.root, stage}, Env: hookEnv()},
+			"when": map[string]any{"annotations": map[string]string{`^io\.lanyard\.`: ".*"}},
+		})
+		must(r.t, err)
+		must(r.t, os.WriteFile(filepath.Join(dir, "lanyard-"+stage+".json"), text, 0o644))
+	}
+	return dir
+}
+
+// podman runs podman as a user.
+func (r *rootless) podman(uid int, args ...string) (string, error) {
+	r.t.Helper()
+	all := append([]string{
+		"--cgroup-manager", "cgroupfs", "--events-backend", "file", "--storage-driver", "vfs",
+		"--runtime", r.runtime, "--hooks-dir", r.hooksDir(),
+	}, args...)
+	f, err := os.CreateTemp(r.root, "output") // a container that lives on may keep it open
+	must(r.t, err)
+	defer f.Close()
+	cmd := by(uid, exec.Command("podman", all...))
+	cmd.Dir = r.home(uid)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.home(uid), "XDG_RUNTIME_DIR=" + r.runDir(uid)}
+	cmd.Stdout, cmd.Stderr = f, f
+	err = r.Host.Run(cmd)
+	out, rerr := os.ReadFile(f.Name())
+	must(r.t, rerr)
+	return string(out), err
+}
+
+func (r *rootless) mustPodman(uid int, args ...string) string {
+	r.t.Helper()
+	out, err := r.podman(uid, args...)
+	if err != nil {
+		r.t.Fatalf("podman %q as uid %d: %v: %s", args, uid, err, out)
+	}
+	return out
+}
+
+// create starts a container of a user on the network.
+func (r *rootless) create(uid int, name string, annotations ...string) (string, error) {
+	r.t.Helper()
+	args := []string{"run", "--detach", "--name", name, "--network", "none"}
+	for _, a := range append([]string{"network=web"}, annotations...) {
+		args = append(args, "--annotation", "io.lanyard."+a)
+	}
+	return r.podman(uid, append(args, "--rootfs", filepath.Join(r.home(uid), "rootfs"), "sleep", "300")...)
+}
+
+func (r *rootless) mustCreate(uid int, name string, annotations ...string) {
+	r.t.Helper()
+	if out, err := r.create(uid, name, annotations...); err != nil {
+		r.t.Fatalf("start %q as uid %d: %v: %s\n%s", name, uid, err, out, r.logged())
+	}
+}
+
+// A user's own podman, with nothing configured but the directory of hooks: on
+// VLAN 50 before the first process runs, and nothing left after it.
+func TestRootlessPodman(t *testing.T) {
+	for _, runtime := range []string{"crun", "runc"} {
+		t.Run(runtime, func(t *testing.T) {
+			r := newRootless(t, runtime, nil)
+			before := r.links(r.Host)
+			r.mustCreate(alice, "a1", "ip=192.168.50.9")
+			r.mustCreate(bob, "b1")
+			for _, a := range r.records() {
+				if a.Verdict.Code != verify.OK || a.Guard == nil || a.Owner == 0 {
+					t.Errorf("record is %+v", a)
+				}
+			}
+			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "192.168.50.1")
+			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "fd50::1")
+			r.mustPodman(bob, "exec", "b1", "ping", "-c1", "-W5", "192.168.50.9")
+			r.mustPodman(alice, "restart", "--time", "0", "a1")
+			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "192.168.50.1")
+			// Who is not allowed is told: by runc at once, by crun never.
+			out, err := r.create(mallory, "m1")
+			if err == nil {
+				t.Errorf("mallory has a container: %s", out)
+			}
+			if runtime == "runc" && !strings.Contains(out, "refused: the network must be one that allows you") {
+				t.Errorf("runc says %q", out)
+			}
+			if lines := r.why(mallory); len(lines) == 0 || !strings.Contains(lines[0], ": refused: the network must be one that allows you") {
+				t.Errorf("mallory is told %q", lines)
+			}
+			for uid, name := range map[int]string{alice: "a1", bob: "b1"} {
+				r.mustPodman(uid, "rm", "--force", "--time", "0", name)
+			}
+			r.wantNothing("web", before)
+			if links := r.guardLinks(); fmt.Sprint(links) != "[lo]" {
+				t.Errorf("the guards' namespace has %q", links)
+			}
+		})
+	}
+}
+
+// What a user kills or throws away without a word, the sweeper takes back.
+func TestRootlessKilled(t *testing.T) {
+	r := newRootless(t, "crun", nil)
+	before := r.links(r.Host)
+	r.mustCreate(alice, "a1")
+	r.mustCreate(alice, "a2")
+	// As a logout does, or podman system reset amid it: everything of the user's.
+	r.killUser(alice)
+	r.sweepBroker()
+	r.wantNothing("web", before)
+	if links := r.guardLinks(); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("the guards' namespace has %q", links)
+	}
+}
+
+// sweepBroker has a new broker look for what is over.
+func (r *rootless) sweepBroker() {
+	r.t.Helper()
+	r.kill()
+	r.start()
+	testenv.Eventually(r.t, "the sweeper", func() error {
+		if n := len(r.records()); n > 0 {
+			return fmt.Errorf("there are %d records", n)
+		}
+		return nil
+	})
+}
+
+// A pod's containers share one interface.
+func TestRootlessPod(t *testing.T) {
+	r := newRootless(t, "crun", nil)
+	r.mustCreate(alice, "first")
+	r.mustPodman(alice, "run", "--detach", "--name", "second", "--network", "container:first", "--annotation", "io.lanyard.network=web",
+		"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
+	if a := r.record(); len(a.Containers) != 2 {
+		t.Errorf("containers are %+v", a.Containers)
+	}
+	r.mustPodman(alice, "exec", "second", "ping", "-c1", "-W5", "192.168.50.1")
+	r.mustPodman(alice, "rm", "--force", "--time", "0", "second")
+	r.mustPodman(alice, "exec", "first", "ping", "-c1", "-W5", "192.168.50.1")
+	r.mustPodman(alice, "rm", "--force", "--time", "0", "first")
+	if recs := r.records(); len(recs) > 0 {
+		t.Errorf("records are left: %+v", recs)
+	}
+}
