@@ -35,6 +35,18 @@ const minMTU, maxMTU = 68, 65535
 // Annotations are hostile input: under CRI-O, any author of a pod sets them.
 // Nothing here is used to build a path before it is checked.
 func Parse(s *specs.State) (r Request, ok bool, err error) {
+	wants, ok, err := wantsOf(s)
+	if err != nil || !ok {
+		return Request{}, ok, err
+	}
+	if s.Pid <= 0 {
+		return Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
+	}
+	return Request{Container: s.ID, Name: name(s.Annotations), Pid: s.Pid, Pod: pod(s.Annotations), Wants: wants}, true, nil
+}
+
+// wantsOf decodes what a container asks for, in whatever stage.
+func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
 	ours := map[string]string{}
 	for k, v := range s.Annotations {
 		if strings.HasPrefix(k, prefix) {
@@ -42,19 +54,13 @@ func Parse(s *specs.State) (r Request, ok bool, err error) {
 		}
 	}
 	if len(ours) == 0 {
-		return Request{}, false, nil
+		return nil, false, nil
 	}
 	if err := known(ours); err != nil {
-		return Request{}, true, err
+		return nil, true, err
 	}
-	wants, err := wants(ours)
-	if err != nil {
-		return Request{}, true, err
-	}
-	if s.Pid <= 0 {
-		return Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
-	}
-	return Request{Container: s.ID, Name: name(s.Annotations), Pid: s.Pid, Pod: pod(s.Annotations), Wants: wants}, true, nil
+	wants, err = wantsIn(ours)
+	return wants, true, err
 }
 
 // Ours reports whether the container carries any annotation of ours: if not,
@@ -85,9 +91,9 @@ func known(ours map[string]string) error {
 	return fmt.Errorf("annotation %q is unknown: use one of %s", bad[0], strings.Join(keys, ", "))
 }
 
-// wants decodes either form: io.lanyard.networks for several interfaces, or
+// wantsIn decodes either form: io.lanyard.networks for several interfaces, or
 // io.lanyard.network and what belongs to it for one.
-func wants(ours map[string]string) ([]Want, error) {
+func wantsIn(ours map[string]string) ([]Want, error) {
 	several, set := ours[prefix+"networks"]
 	if !set {
 		w, err := want(ours)

@@ -87,8 +87,13 @@ func TestBrokerRefuses(t *testing.T) {
 	if lines := b.why(alice); len(lines) != 9 || !strings.HasPrefix(lines[0], "x: refused") {
 		t.Errorf("alice is told %d: %q", len(lines), lines)
 	}
-	if lines := b.why(mallory); len(lines) != 1 || !strings.HasPrefix(lines[0], "m: refused") {
+	// What went wrong before the broker was asked is there, too.
+	b.refused("a typo", b.attachBy(mallory, "m", c.Pid, "nettwork=web"), 1, "did you mean")
+	if lines := b.why(mallory); len(lines) != 2 || !strings.Contains(lines[1], "did you mean") {
 		t.Errorf("mallory is told %q", lines)
+	}
+	if lines := b.why(bob); len(lines) != 2 || !strings.HasPrefix(lines[0], "x: refused") {
+		t.Errorf("bob is told %q", lines)
 	}
 }
 

@@ -12,19 +12,26 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/link"
 )
 
 const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; the state comes on stdin)
 
-usage: lanyard-hook [--root DIR] [--timeout 10s] createRuntime|prestart|poststop
+usage: lanyard-hook [--root DIR] [--timeout 10s] createRuntime|prestart|createContainer|poststop
 
 In config.json:
   "hooks": {
-    "createRuntime": [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createRuntime"]}],
-    "poststop":      [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
+    "createRuntime":   [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createRuntime"]}],
+    "createContainer": [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createContainer"]}],
+    "poststop":        [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
   }
+createContainer is for name resolution alone: it writes /etc/resolv.conf where the
+network has --dns and the container's engine gives it none.
 Networks are made with "lanyard network create"; a container chooses one with
 the annotation io.lanyard.network.
 
@@ -68,16 +75,38 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	// The runtime may set no timeout of its own, and would then wait for ever.
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %s (--timeout)", o.timeout))
 	defer cancel()
-	err = o.stage(ctx, o, stdin)
+	state, err := hook.ReadState(stdin)
+	if err != nil {
+		return err
+	}
+	err = o.stage(ctx, o, state)
+	if err != nil {
+		tell(o, state.ID, err)
+	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		return errors.Join(context.Cause(ctx), err)
 	}
 	return err
 }
 
+// tellTime bounds leaving a message behind.
+const tellTime = time.Second
+
+// tell leaves with the broker, for "lanyard why", what a user would not see
+// otherwise: crun sends stderr to /dev/null. Root has logs, and other ways.
+func tell(o options, id string, why error) {
+	if may, err := link.Privileged(); may || err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+	defer cancel()
+	// Where there is no broker, that is what went wrong.
+	_ = broker.Client{Socket: o.paths.Socket}.Tell(ctx, id, strings.ReplaceAll(why.Error(), "\n", "; "))
+}
+
 // options are what the hook's arguments say.
 type options struct {
-	stage   func(context.Context, options, io.Reader) error
+	stage   func(context.Context, options, *specs.State) error
 	paths   wiring.Paths
 	timeout time.Duration
 	trace   *hook.Trace // nil: nobody asked
@@ -87,10 +116,11 @@ type options struct {
 // stages by the names of the OCI runtime spec (config.md, "POSIX-platform
 // Hooks"). prestart is what older configurations list; where both are listed,
 // the second finds the attachment of the first.
-var stages = map[string]func(context.Context, options, io.Reader) error{
-	"createRuntime": attach,
-	"prestart":      attach,
-	"poststop":      detach,
+var stages = map[string]func(context.Context, options, *specs.State) error{
+	"createRuntime":   attach,
+	"createContainer": resolve,
+	"prestart":        attach,
+	"poststop":        detach,
 }
 
 func parse(args []string) (o options, err error) {
@@ -112,13 +142,13 @@ func parse(args []string) (o options, err error) {
 			args = args[1:]
 		default:
 			if stages[arg] == nil || o.stage != nil {
-				return o, fmt.Errorf("%w: %q: use createRuntime, prestart or poststop (see lanyard-hook --help)", errUsage, arg)
+				return o, fmt.Errorf("%w: %q: use createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)", errUsage, arg)
 			}
 			o.stage = stages[arg]
 		}
 	}
 	if o.stage == nil {
-		return o, fmt.Errorf("%w: name the stage: createRuntime, prestart or poststop (see lanyard-hook --help)", errUsage)
+		return o, fmt.Errorf("%w: name the stage: createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)", errUsage)
 	}
 	return o, nil
 }
@@ -135,11 +165,7 @@ func (o *options) set(flag, value string) (err error) {
 	return nil
 }
 
-func attach(ctx context.Context, o options, stdin io.Reader) error {
-	state, err := hook.ReadState(stdin)
-	if err != nil {
-		return err
-	}
+func attach(ctx context.Context, o options, state *specs.State) error {
 	req, ours, err := hook.Parse(state)
 	if err != nil || !ours {
 		return err
@@ -155,11 +181,12 @@ func attach(ctx context.Context, o options, stdin io.Reader) error {
 	return err
 }
 
-func detach(ctx context.Context, o options, stdin io.Reader) error {
-	state, err := hook.ReadState(stdin)
-	if err != nil {
-		return err
-	}
+// resolve tells the container of its networks' name servers.
+func resolve(_ context.Context, o options, state *specs.State) error {
+	return hook.GiveResolvConf(o.paths.Networks, state)
+}
+
+func detach(ctx context.Context, o options, state *specs.State) error {
 	if !hook.Ours(state) {
 		return nil
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,7 @@ func newRootless(t *testing.T, runtime string, edit func(*network.Definition)) *
 	b.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
 	b.define("web", "eth9.50", func(d *network.Definition) {
 		d.AllowUsers = []string{"alice", "bob"}
+		d.DNS, d.DNSSearch = []netip.Addr{netip.MustParseAddr("192.168.50.1")}, []string{"lab.example"}
 		if edit != nil {
 			edit(d)
 		}
@@ -116,7 +118,7 @@ func (r *rootless) hooksDir() string {
 	r.t.Helper()
 	dir := filepath.Join(r.root, "hooks.d")
 	must(r.t, os.MkdirAll(dir, 0o755))
-	for _, stage := range []string{"createRuntime", "poststop"} {
+	for _, stage := range []string{"createRuntime", "createContainer", "poststop"} {
 		text, err := json.Marshal(map[string]any{
 			"version": "1.0.0", "stages": []string{stage},
 			"hook": specs.Hook{Path: r.hook, Args: []string{"lanyard-hook", "--root", r.root, stage}, Env: hookEnv()},
@@ -160,7 +162,7 @@ func (r *rootless) mustPodman(uid int, args ...string) string {
 // create starts a container of a user on the network.
 func (r *rootless) create(uid int, name string, annotations ...string) (string, error) {
 	r.t.Helper()
-	args := []string{"run", "--detach", "--name", name, "--network", "none"}
+	args := []string{"run", "--detach", "--name", name, "--network", "none", "--cap-add", "NET_RAW"}
 	for _, a := range append([]string{"network=web"}, annotations...) {
 		args = append(args, "--annotation", "io.lanyard."+a)
 	}
@@ -190,6 +192,9 @@ func TestRootlessPodman(t *testing.T) {
 			}
 			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "192.168.50.1")
 			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "fd50::1")
+			if out := r.mustPodman(alice, "exec", "a1", "cat", "/etc/resolv.conf"); !strings.Contains(out, "search lab.example\nnameserver 192.168.50.1\n") {
+				t.Errorf("resolv.conf is %q", out)
+			}
 			r.mustPodman(bob, "exec", "b1", "ping", "-c1", "-W5", "192.168.50.9")
 			r.mustPodman(alice, "restart", "--time", "0", "a1")
 			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "192.168.50.1")
@@ -247,7 +252,7 @@ func (r *rootless) sweepBroker() {
 func TestRootlessPod(t *testing.T) {
 	r := newRootless(t, "crun", nil)
 	r.mustCreate(alice, "first")
-	r.mustPodman(alice, "run", "--detach", "--name", "second", "--network", "container:first", "--annotation", "io.lanyard.network=web",
+	r.mustPodman(alice, "run", "--detach", "--name", "second", "--cap-add", "NET_RAW", "--network", "container:first", "--annotation", "io.lanyard.network=web",
 		"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
 	if a := r.record(); len(a.Containers) != 2 {
 		t.Errorf("containers are %+v", a.Containers)

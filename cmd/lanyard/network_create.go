@@ -119,6 +119,14 @@ func define(c *cli.Context) (*network.Definition, error) {
 			return nil, err
 		}
 	}
+	def.DNSSearch = c.StringSlice("dns-search")
+	for _, s := range c.StringSlice("dns") {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, usagef("--dns %q is not an address such as 192.168.50.1", s)
+		}
+		def.DNS = append(def.DNS, a)
+	}
 	if err := allow(c, def); err != nil {
 		return nil, err
 	}

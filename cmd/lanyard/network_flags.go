@@ -27,6 +27,8 @@ func createFlags() []cli.Flag {
 		&cli.StringFlag{Name: "deadline", Usage: "`TIME` how long a silent gateway is waited for (default: 1s)"},
 		&cli.StringFlag{Name: "conflict-window", Usage: "`TIME` how long others have to object to an address (default: two round trips)"},
 		&cli.StringFlag{Name: "quarantine", Value: "30s", Usage: "`TIME` how long a released address is kept from others (default: 30s)"},
+		&cli.StringSliceFlag{Name: "dns", Usage: "`ADDRESS` of a name server that containers are told of, where their engine tells them of none"},
+		&cli.StringSliceFlag{Name: "dns-search", Usage: "`DOMAIN` that containers look for short names in"},
 		&cli.StringSliceFlag{Name: "allow-user", Usage: "`USER` whose rootless containers may attach, by name or number (default: nobody's)"},
 		&cli.StringSliceFlag{Name: "allow-group", Usage: "`GROUP` whose members' rootless containers may attach"},
 		&cli.StringFlag{Name: "max-per-user", Usage: "`NUMBER` of attachments that such a user may have (default: 8)"},

@@ -49,6 +49,13 @@ func (c Client) Why(ctx context.Context) ([]Failure, error) {
 	return got.Failures, nil
 }
 
+// Tell leaves with the broker what the calling user is to find by Why: what went
+// wrong before the broker was asked.
+func (c Client) Tell(ctx context.Context, containerID, text string) error {
+	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: cut(containerID), Error: cut(text)})
+	return err
+}
+
 func (c Client) call(ctx context.Context, m request) (*reply, error) {
 	b, err := c.exchange(ctx, m)
 	if err != nil {

@@ -26,7 +26,11 @@ func (f *failures) add(uid uint32, container, text string) {
 	if f.by == nil {
 		f.by = map[uint32][]Failure{}
 	}
-	list := append(f.by[uid], Failure{At: time.Now().UTC(), Container: cut(container), Error: cut(text)})
+	list, next := f.by[uid], Failure{At: time.Now().UTC(), Container: cut(container), Error: cut(text)}
+	if n := len(list); n > 0 && list[n-1].Container == next.Container && list[n-1].Error == next.Error {
+		return // the hook tells what it was told
+	}
+	list = append(list, next)
 	if len(list) > maxFailures {
 		list = append([]Failure{}, list[len(list)-maxFailures:]...)
 	}

@@ -34,6 +34,7 @@ const (
 	verbAttach = "attach"
 	verbDetach = "detach"
 	verbWhy    = "why"
+	verbTell   = "tell"
 )
 
 // request is what a caller sends.
@@ -44,6 +45,7 @@ type request struct {
 	Name      string `json:"name,omitempty"`
 	Pid       int    `json:"pid,omitempty"`
 	Wants     []want `json:"wants,omitempty"`
+	Error     string `json:"error,omitempty"` // of tell
 }
 
 // want is hook.Want as it is sent.
@@ -128,8 +130,8 @@ func decode(b []byte) (*request, error) {
 		return nil, fmt.Errorf("message is of version %d, and the broker speaks %d: install hook and broker of one release", m.Version, version)
 	}
 	switch m.Verb {
-	case verbAttach, verbDetach, verbWhy:
+	case verbAttach, verbDetach, verbWhy, verbTell:
 		return &m, nil
 	}
-	return nil, fmt.Errorf("message has the verb %.20q: use attach, detach or why", m.Verb)
+	return nil, fmt.Errorf("message has the verb %.20q: use attach, detach, why or tell", m.Verb)
 }

@@ -134,8 +134,12 @@ func (s *Server) answer(ctx context.Context, c *net.UnixConn, v *visit, caller h
 }
 
 func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook.Caller, m *request) (r reply, err error) {
-	if m.Verb == verbWhy {
+	switch m.Verb {
+	case verbWhy:
 		r.Failures = s.failures.of(caller.UID)
+		return r, nil
+	case verbTell:
+		s.failures.add(caller.UID, m.Container, m.Error)
 		return r, nil
 	}
 	done, err := v.turn(ctx)

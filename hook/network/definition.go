@@ -78,6 +78,10 @@ type Definition struct {
 	ConflictWindow Duration `json:"conflict-window,omitzero"`
 	// Quarantine keeps a released address from other owners for this long.
 	Quarantine Duration `json:"quarantine,omitzero"`
+	// DNS are the name servers that containers are told of, where their engine
+	// tells them of none; DNSSearch are the domains that short names are in.
+	DNS       []netip.Addr `json:"dns,omitempty"`
+	DNSSearch []string     `json:"dns-search,omitempty"`
 	// AllowUsers and AllowGroups name who may attach rootless containers through
 	// the broker; nobody but root where both are empty.
 	AllowUsers  []string `json:"allow-user,omitempty"`

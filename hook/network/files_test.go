@@ -123,7 +123,7 @@ func TestLoadRefuses(t *testing.T) {
 		{replace(`"mtu": 1400,`, `"mtu": 1400`), `line 42: invalid character '"' after object key:value pair`},
 		{replace(`"192.168.50.0/24"`, `"192.168.50.0/33"`), `subnets[0].subnet: `},
 		{text[:40], `line 3: unexpected end of JSON input`},
-		{text + text, `line 59: invalid character '{' after top-level value`},
+		{text + text, `line 65: invalid character '{' after top-level value`},
 		{`[]`, `is not a JSON object`},
 		{`null`, `is not a JSON object`},
 		{``, `line 1: unexpected end of JSON input`},

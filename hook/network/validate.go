@@ -63,6 +63,9 @@ func (d *Definition) Validate() error {
 	if err := d.validMTU(); err != nil {
 		return fmt.Errorf("mtu: %w", err)
 	}
+	if err := d.validDNS(); err != nil {
+		return err
+	}
 	if err := d.validAllow(); err != nil {
 		return err
 	}

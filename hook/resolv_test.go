@@ -1,0 +1,160 @@
+package hook
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// resolvWorld is a container that is being created, and a network with a name
+// server.
+type resolvWorld struct{ dir, root, networks string }
+
+func newResolvWorld(t *testing.T) *resolvWorld {
+	t.Helper()
+	w := &resolvWorld{dir: t.TempDir()}
+	w.root, w.networks = filepath.Join(w.dir, "rootfs"), filepath.Join(w.dir, "networks.d")
+	must(t, os.MkdirAll(filepath.Join(w.root, "etc"), 0o755))
+	def := &network.Definition{
+		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: "eth0", Mode: network.ModeBridge,
+		Subnets: []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24")}},
+		DNS:     []netip.Addr{netip.MustParseAddr("192.168.50.1"), netip.MustParseAddr("fd50::1")}, DNSSearch: []string{"lab.example"},
+	}
+	must(t, def.Validate())
+	must(t, def.Create(w.networks))
+	w.config(t, nil)
+	return w
+}
+
+func (w *resolvWorld) config(t *testing.T, mounts []specs.Mount) {
+	t.Helper()
+	text, err := json.Marshal(specs.Spec{Root: &specs.Root{Path: "rootfs"}, Mounts: mounts})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(w.dir, "config.json"), text, 0o600))
+}
+
+// seen is what the container then reads, in a mount namespace of its own.
+func (w *resolvWorld) seen(prepare ...func() error) (text string, err error) {
+	err = testenv.OnThread(func() error {
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
+			return err
+		}
+		for _, p := range prepare {
+			if err := p(); err != nil {
+				return err
+			}
+		}
+		s := &specs.State{ID: "c1", Bundle: w.dir, Annotations: map[string]string{"io.lanyard.network": "web"}}
+		if err := GiveResolvConf(w.networks, s); err != nil {
+			return err
+		}
+		if err := errors.Join(unix.Chroot(w.root), unix.Chdir("/")); err != nil {
+			return err
+		}
+		b, err := os.ReadFile(resolvPath)
+		text = string(b)
+		return err
+	})
+	return text, err
+}
+
+const wantResolv = "# lanyard: web\nsearch lab.example\nnameserver 192.168.50.1\nnameserver fd50::1\n"
+
+func TestResolvConf(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	for name, prepare := range map[string]func(etc string) error{
+		"none in the image": func(string) error { return nil },
+		"one in the image":  func(etc string) error { return os.WriteFile(etc+"/resolv.conf", []byte("nameserver 1.1.1.1\n"), 0o644) },
+		"a link that leads nowhere": func(etc string) error {
+			return os.Symlink("../run/systemd/resolve/stub-resolv.conf", etc+"/resolv.conf")
+		},
+		"a link inside the image": func(etc string) error {
+			return errors.Join(os.WriteFile(etc+"/real", nil, 0o644), os.Symlink("/etc/real", etc+"/resolv.conf"))
+		},
+		"a link to a file of the host's": func(etc string) error { return os.Symlink(secret, etc+"/resolv.conf") },
+		"a link out of the image": func(etc string) error {
+			return os.Symlink(strings.Repeat("../", 30)+secret, etc+"/resolv.conf")
+		},
+		"no /etc": func(etc string) error { return os.Remove(etc) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newResolvWorld(t)
+			must(t, prepare(filepath.Join(w.root, "etc")))
+			if got, err := w.seen(); err != nil || got != wantResolv {
+				t.Errorf("the container reads %q, %v", got, err)
+			}
+			if text, err := os.ReadFile(secret); err != nil || string(text) != "secret" {
+				t.Errorf("the host's file is %q, %v", text, err)
+			}
+		})
+	}
+}
+
+// What was in the image is there again after the container.
+func TestResolvConfKeepsImage(t *testing.T) {
+	w := newResolvWorld(t)
+	path := filepath.Join(w.root, "etc/resolv.conf")
+	must(t, os.WriteFile(path, []byte("mine"), 0o644))
+	if _, err := w.seen(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
+		t.Errorf("the image has %q, %v", text, err)
+	}
+}
+
+func TestResolvConfRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(w *resolvWorld) error
+		want    string
+	}{
+		"a FIFO":      {func(w *resolvWorld) error { return unix.Mkfifo(w.root+"/etc/resolv.conf", 0o644) }, "no file"},
+		"a directory": {func(w *resolvWorld) error { return os.Mkdir(w.root+"/etc/resolv.conf", 0o755) }, "no file"},
+		"/etc leads to the host's": {func(w *resolvWorld) error {
+			return errors.Join(os.Remove(w.root+"/etc"), os.Symlink("/usr", w.root+"/etc"))
+		}, "resolv.conf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newResolvWorld(t)
+			must(t, c.prepare(w))
+			if got, err := w.seen(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("read %q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+	w := newResolvWorld(t)
+	readOnly := func() error {
+		return errors.Join(unix.Mount(w.root, w.root, "", unix.MS_BIND, ""), unix.Mount("", w.root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	}
+	if _, err := w.seen(readOnly); err == nil || !strings.Contains(err.Error(), "-v FILE:/etc/resolv.conf") {
+		t.Errorf("a read-only root: %v", err)
+	}
+}
+
+// An engine that brings a resolv.conf of its own keeps it.
+func TestResolvConfOfEngine(t *testing.T) {
+	w := newResolvWorld(t)
+	w.config(t, []specs.Mount{{Destination: "/etc/resolv.conf", Type: "bind", Source: "/run/x"}})
+	must(t, os.WriteFile(filepath.Join(w.root, "etc/resolv.conf"), []byte("engine"), 0o644))
+	if got, err := w.seen(); err != nil || got != "engine" {
+		t.Errorf("the container reads %q, %v", got, err)
+	}
+}
