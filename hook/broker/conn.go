@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,10 +34,13 @@ func receive(c *net.UnixConn) ([]byte, error) {
 }
 
 func send(c *net.UnixConn, message any) error {
-	b, err := json.Marshal(message)
-	if err != nil {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(message); err != nil {
 		return err
 	}
+	b := text.Bytes()
 	if len(b) > maxMessage {
 		return errTooLong
 	}

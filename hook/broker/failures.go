@@ -1,16 +1,18 @@
 package broker
 
 import (
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 // What is kept for "lanyard why". Anybody can fail as often as they like: the
 // oldest users and failures go.
 const (
 	maxUsers    = 256
-	maxFailures = 16
-	maxText     = 1000 // bytes of a failure
+	maxFailures = 8
+	maxText     = 800 // bytes of a failure; all of them fit into one message
 )
 
 // failures are the last answers to each user that were no success.
@@ -53,4 +55,12 @@ func (f *failures) of(uid uint32) []Failure {
 	return append([]Failure(nil), f.by[uid]...)
 }
 
-func cut(s string) string { return s[:min(len(s), maxText)] }
+// cut keeps a text of a caller's short, and on one line of a terminal.
+func cut(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == unicode.ReplacementChar {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), maxText)])
+}
