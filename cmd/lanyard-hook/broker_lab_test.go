@@ -55,7 +55,7 @@ type brokered struct {
 }
 
 // newBrokered starts a broker in the host's namespace of a lab.
-func newBrokered(t *testing.T, c testenv.Config) *brokered {
+func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	t.Helper()
 	b := &brokered{world: newWorld(t, c)}
 	// Users have to get at the socket and at the test binary's output.
@@ -204,7 +204,7 @@ func (b *brokered) why(uid int) (lines []string) {
 }
 
 // lanBrokered is lan with a broker, for alice and bob.
-func lanBrokered(t *testing.T, edit func(*network.Definition)) (*brokered, *testenv.Station) {
+func lanBrokered(t testing.TB, edit func(*network.Definition)) (*brokered, *testenv.Station) {
 	t.Helper()
 	b := newBrokered(t, testenv.Config{})
 	gw := b.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
