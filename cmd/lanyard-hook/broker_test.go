@@ -84,7 +84,7 @@ func TestBrokerRefuses(t *testing.T) {
 	if recs := b.records(); len(recs) > 0 || b.held("web") > 0 {
 		t.Errorf("refusals left %+v", recs)
 	}
-	if lines := b.why(alice); len(lines) != 9 || !strings.HasPrefix(lines[0], "x: refused") {
+	if lines := b.why(alice); len(lines) != 8 || !strings.HasPrefix(lines[0], "x: refused") {
 		t.Errorf("alice is told %d: %q", len(lines), lines)
 	}
 	// What went wrong before the broker was asked is there, too.
