@@ -73,7 +73,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 // none under the right ones: the gateway of another VLAN may well have the same
 // address (fe80::1).
 func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
-	s := verify.GatewaySeen{Addr: addrOf(g.Addr), Asked: sightingOf(g.Asked), Reply: sightingOf(g.Reply)}
+	s := verify.GatewaySeen{Addr: addrOf(g.Addr), Asked: sightingOf(g.Asked), Reply: sightingOf(g.Reply), Direct: verify.Instant(g.Reply.Ns)}
 	replies, err := m.answers(p, s.Addr, g.Since)
 	if err != nil {
 		return s, err

@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,10 +22,18 @@ type Facts struct {
 	Tags    Tags       // what frames must carry on the trunk
 	Down    string     // why nothing can leave, "" if the link is up
 	Gateway netip.Addr // zero: none to ask
+	MAC     MAC        // the container's
 	Asked   Instant    // when the first question went out
+	Probes  int        // how many were sent to this gateway
 	Now     Instant    // when the round ended
 	Answer  Answer     // from the container's side; zero MAC: silent
 	Rivals  []Rival    // who else holds one of the addresses
+	// Control is what the gateway answered to the parent's own MAC, asked where
+	// it had left the container's without an answer. Zero MAC: silent, or not asked.
+	Control Answer
+	// Proxies are MACs that answer for any address (proxy ARP): that they also
+	// answer for a gateway says nothing of who the gateway is.
+	Proxies []MAC
 	// Seen is what the trunk saw of the questions for Gateway (or, without
 	// one, for the container's own address). Nil: not watched, and Blind says why.
 	Seen  *GatewaySeen
@@ -37,12 +46,13 @@ type Facts struct {
 
 // Judge draws the verdict: the first line of the table that the facts meet.
 // What stands earlier explains what stands later (a port that is down also
-// makes a gateway silent), so order is meaning here.
+// makes a gateway silent), so order is meaning here: of several faults at once
+// this one is dominant, and the only one that is named.
 func Judge(f Facts) Verdict {
 	v := Verdict{Gateway: f.Gateway, MAC: f.Answer.MAC}
 	v.RTT = f.rtt()
 	for _, line := range []func(Facts) (Code, string){
-		conflict, down, blind, notSent, wrongTag, replyTag, answered, silent,
+		conflict, down, blind, notSent, wrongTag, replyTag, unreached, answered, filtered, silent,
 	} {
 		if v.Code, v.Text = line(f); v.Code != "" {
 			break
@@ -60,9 +70,10 @@ func (s *GatewaySeen) fresh(asked Instant) bool {
 }
 
 // rtt prefers the kernel's stamps on the trunk: they leave out how long the
-// prober slept. A reply older than the last question answers an earlier one.
+// prober slept. Which of several questions a reply answers cannot be told: it
+// then counts from the first.
 func (f Facts) rtt() time.Duration {
-	if s := f.Seen; s != nil && s.fresh(f.Asked) && s.Reply.At >= s.Asked.At && s.Asked.At >= f.Asked {
+	if s := f.Seen; s != nil && s.fresh(f.Asked) && s.Reply.At >= s.Asked.At && s.Asked.At >= f.Asked && f.Probes <= 1 {
 		return s.Reply.At.Sub(s.Asked.At)
 	}
 	if !f.Answer.MAC.IsZero() {
@@ -76,7 +87,7 @@ func conflict(f Facts) (Code, string) {
 		return "", ""
 	}
 	r := f.Rivals[0]
-	return AddressConflict, fmt.Sprintf("address %s is held by %s on %s: free it there, or exclude it with --aux-address", r.Addr, r.MAC, f.where())
+	return AddressConflict, fmt.Sprintf("address %s is held by %s on %s: free it there, or exclude it with --aux-address", r.Addr, r.MAC.Describe(), f.where())
 }
 
 func down(f Facts) (Code, string) {
@@ -90,6 +101,8 @@ func blind(f Facts) (Code, string) {
 	switch {
 	case f.Seen != nil:
 		return "", ""
+	case f.Gateway.IsValid() && f.Answer.MAC.IsZero() && !f.Control.MAC.IsZero():
+		return filtered(f)
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero():
 		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s; tags were not watched: %s", f.Gateway, f.waited(), f.where(), f.Blind)
 	case !f.Gateway.IsValid():
@@ -125,8 +138,11 @@ func wrongTag(f Facts) (Code, string) {
 	return WrongVLAN, text
 }
 
+// replyTag: what the container itself has heard came with the right tags, or it
+// would not have got there. Then another VLAN's router only has the same address,
+// as fe80::1 often is, and told all of it meanwhile.
 func replyTag(f Facts) (Code, string) {
-	if !f.Seen.fresh(f.Asked) || f.Seen.Reply.Tags.Equal(f.Tags) {
+	if !f.Seen.fresh(f.Asked) || f.Seen.Reply.Tags.Equal(f.Tags) || !f.Answer.MAC.IsZero() {
 		return "", ""
 	}
 	return ReplyWrongVLAN, fmt.Sprintf("gateway %s was asked on %s and answered on %s: compare the native VLAN on both ends of trunk %q", f.Gateway, f.Tags, f.Seen.Reply.Tags, f.Trunk)
@@ -140,13 +156,55 @@ func answered(f Facts) (Code, string) {
 	if !replied && f.Answer.MAC.IsZero() {
 		return "", ""
 	}
-	if !replied || f.Local(f.Seen.MAC) {
+	mac := f.Seen.MAC
+	if !f.Seen.Reply.Tags.Equal(f.Tags) {
+		mac = f.Answer.MAC // see replyTag
+	}
+	if !replied || f.Local(mac) {
 		return OKLocal, f.localText()
 	}
-	if old := f.Seen; !old.Other.IsZero() && old.OtherAt >= f.Asked {
-		return GatewayConflict, fmt.Sprintf("gateway %s is answered for by %s and %s on %s: one of them is not the gateway", f.Gateway, old.MAC, old.Other, f.where())
+	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.rivals(s.MAC, s.Other) {
+		return GatewayConflict, fmt.Sprintf("gateway %s is answered for by %s and %s on %s: one of them is not the gateway", f.Gateway, s.MAC.Describe(), s.Other.Describe(), f.where())
 	}
-	return OK, fmt.Sprintf("gateway %s (%s) answered in %s on %s", f.Gateway, f.Seen.MAC, round(f.rtt()), f.Tags)
+	text := fmt.Sprintf("gateway %s (%s) answered in %s on %s", f.Gateway, mac, round(f.rtt()), f.Tags)
+	if f.Probes >= lateProbes {
+		text += fmt.Sprintf(", not before %d probes: the gateway is slow, or the switch port was still starting (spanning tree: set it to edge, portfast)", f.Probes)
+	}
+	return OK, text
+}
+
+// lateProbes is from how many probes on an answer counts as late: the third
+// leaves after three sixteenths of the deadline.
+const lateProbes = 3
+
+// rivals reports whether two MACs that answer for one gateway contradict each
+// other. Two virtual ones are the members of a group (GLBP gives each asker
+// another); one that answers for whatever is asked is a proxy.
+func (f Facts) rivals(a, b MAC) bool {
+	group := a.Virtual() && b.Virtual()
+	return !group && !slices.Contains(f.Proxies, a) && !slices.Contains(f.Proxies, b)
+}
+
+// Indirect reports whether all that came back from an IPv6 gateway went to all
+// nodes: that it could reach the container's own MAC is not proven then.
+func (f Facts) Indirect() bool {
+	return f.Gateway.Is6() && f.Seen != nil && f.Seen.fresh(f.Asked) && f.Seen.Direct < f.Asked
+}
+
+// unreached: what goes to all comes in, and what goes to the container does not.
+func unreached(f Facts) (Code, string) {
+	if !f.Indirect() {
+		return "", ""
+	}
+	return filtered(f)
+}
+
+// filtered: the way to the gateway is whole for one MAC and not for another.
+func filtered(f Facts) (Code, string) {
+	if f.Control.MAC.IsZero() {
+		return "", ""
+	}
+	return MACFiltered, fmt.Sprintf("gateway %s (%s) answers the MAC of parent %q and not %s on %s: let the switch port have several MACs (port security), or the hypervisor's port (promiscuous mode, forged transmits, MAC spoofing)", f.Gateway, f.Control.MAC, f.Parent, f.MAC, f.where())
 }
 
 func silent(f Facts) (Code, string) {
@@ -160,7 +218,7 @@ func silent(f Facts) (Code, string) {
 			continue
 		}
 		if v.VID == vid {
-			return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive: check the gateway", f.Gateway, f.waited(), f.where(), f.Tags)
+			return GatewaySilent, f.silentText()
 		}
 		heard = append(heard, vlanName(v.VID))
 	}
@@ -169,6 +227,15 @@ func silent(f Facts) (Code, string) {
 		others = "heard: " + strings.Join(heard, ", ")
 	}
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and no frame of %s came in on trunk %q (%s): check that the switch port carries %s", f.Gateway, f.waited(), f.Tags, f.Trunk, others, f.Tags)
+}
+
+// silentText: of two tags the trunk's histogram knows the outer one.
+func (f Facts) silentText() string {
+	alive, also := f.Tags.String(), ""
+	if n := len(f.Tags); n > 1 {
+		alive, also = f.Tags[:1].String(), fmt.Sprintf(", and that %s is carried inside", f.Tags[n-1:])
+	}
+	return fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive: check the gateway%s", f.Gateway, f.waited(), f.where(), alive, also)
 }
 
 func (f Facts) localText() string {

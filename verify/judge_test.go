@@ -60,11 +60,30 @@ func TestJudge(t *testing.T) {
 		{"other kind of tag", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1AD, 50}} }, WrongVLAN, []string{"VLAN 50ad"}},
 		{"two tags", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 50}, {Dot1Q, 60}} }, UnexpectedTag, []string{"VLAN 50.60"}},
 		{"tag on an untagged network", func(f *Facts) { f.Tags = nil }, UnexpectedTag, nil},
-		{"reply elsewhere", func(f *Facts) { f.Seen.Reply.Tags = Tags{{Dot1Q, 60}} }, ReplyWrongVLAN, []string{"answered on VLAN 60"}},
+		{"reply elsewhere", func(f *Facts) { f.Answer, f.Seen.Reply.Tags = Answer{}, Tags{{Dot1Q, 60}} }, ReplyWrongVLAN, []string{"answered on VLAN 60"}},
+		{"another VLAN's router has the address", func(f *Facts) { f.Seen.MAC, f.Seen.Reply.Tags = other, Tags{{Dot1Q, 60}} }, OK, []string{gwMAC.String()}},
 		{"sibling answers", func(f *Facts) { f.Seen.Reply, f.Seen.MAC = Sighting{}, MAC{} }, OKLocal, []string{"on this host"}},
 		{"sibling answers unseen", func(f *Facts) { f.Seen = &GatewaySeen{} }, OKLocal, nil},
 		{"host answers", func(f *Facts) { f.Local = func(m MAC) bool { return m == gwMAC } }, OKLocal, nil},
 		{"two gateways", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked+5 }, GatewayConflict, []string{gwMAC.String(), other.String()}},
+		{"two gateways, one of them a proxy for all", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt, f.Proxies = other, f.Asked+5, []MAC{other} }, OK, nil},
+		{"two routers of a GLBP group", func(f *Facts) {
+			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = MAC{0, 7, 0xb4, 0, 1, 1}, MAC{0, 7, 0xb4, 0, 1, 2}, f.Asked+5
+		}, OK, nil},
+		{"VRRP and somebody else", func(f *Facts) {
+			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = MAC{0, 0, 0x5e, 0, 1, 50}, other, f.Asked+5
+		}, GatewayConflict, []string{"(VRRP or CARP)", other.String()}},
+		{"answered late", func(f *Facts) { f.Probes = 3 }, OK, []string{"not before 3 probes", "portfast", "400µs"}},
+		{"filtered", func(f *Facts) { silence(f); f.Control, f.MAC = Answer{MAC: gwMAC}, other }, MACFiltered, []string{gwMAC.String(), other.String(), "port security"}},
+		{"filtered on the way back", func(f *Facts) {
+			f.Gateway, f.Control = netip.MustParseAddr("fd50::1"), Answer{MAC: gwMAC}
+		}, MACFiltered, nil},
+		{"answered to all only", func(f *Facts) { f.Gateway = netip.MustParseAddr("fd50::1") }, OK, nil},
+		{"answered to both", func(f *Facts) {
+			f.Gateway, f.Control, f.Seen.Direct = netip.MustParseAddr("fd50::1"), Answer{MAC: gwMAC}, f.Asked+7
+		}, OK, nil},
+		{"filtered, not watched", func(f *Facts) { silence(f); f.Control, f.Seen = Answer{MAC: gwMAC}, nil }, MACFiltered, nil},
+		{"dropped here, the parent's not", func(f *Facts) { silence(f); f.Control, f.Seen.Asked = Answer{MAC: gwMAC}, Sighting{} }, NotSent, nil},
 		{"failed over long ago", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked-5 }, OK, nil},
 		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{50, f.Now - 5, 9}} }, GatewaySilent, []string{"1s", "alive"}},
 		{"silent, VLAN heard too long ago", func(f *Facts) {
@@ -73,6 +92,11 @@ func TestJudge(t *testing.T) {
 			f.Now += Instant(2 * aliveFor)
 			f.VLANs = []VLANSeen{{50, f.Asked, 9}, {60, f.Now - 7, 1}, {0, f.Now - 9, 1}}
 		}, VLANSilent, []string{"VLAN 60", "untagged"}},
+		{"silent, outer VLAN alive", func(f *Facts) {
+			silence(f)
+			f.Tags = Tags{{Dot1AD, 100}, {Dot1Q, 200}}
+			f.Seen.Asked.Tags, f.VLANs = f.Tags, []VLANSeen{{100, f.Now - 5, 9}}
+		}, GatewaySilent, []string{"though VLAN 100ad is alive", "VLAN 200 is carried inside"}},
 		{"nothing at all", silence, VLANSilent, []string{"nothing else was heard"}},
 		{"no gateway", func(f *Facts) { silence(f); f.Gateway = netip.Addr{} }, OK, []string{"no gateway to ask"}},
 		{"no gateway, wrong tag", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen.Asked.Tags = nil }, Untagged, nil},
@@ -105,7 +129,7 @@ func TestWorst(t *testing.T) {
 func TestFatal(t *testing.T) {
 	for code, modes := range map[Code]string{
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
-		GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict", ReplyWrongVLAN: "strict", GatewayConflict: "strict",
+		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict", ReplyWrongVLAN: "strict", GatewayConflict: "strict",
 		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
 	} {
 		for _, m := range []Mode{Off, Warn, Strict} {
@@ -137,5 +161,28 @@ func TestRecordsKeepTheReadableForm(t *testing.T) {
 		if err := id.UnmarshalText([]byte(bad)); err == nil {
 			t.Errorf("id %q was accepted", bad)
 		}
+	}
+}
+
+func TestVendor(t *testing.T) {
+	for _, c := range []struct {
+		mac     MAC
+		vendor  string
+		virtual bool
+	}{
+		{MAC{0, 0, 0x5e, 0, 1, 50}, "VRRP or CARP", true},
+		{MAC{0, 7, 0xb4, 0, 1, 2}, "GLBP", true},
+		{MAC{0x52, 0x54, 0, 1, 2, 3}, "QEMU", false},
+		{MAC{2, 0x42, 192, 168, 50, 2}, "a container of Docker's or Lanyard's", false},
+		{MAC{0x0a, 1, 2, 3, 4, 5}, "set by hand or by software", false},
+		{MAC{0x3c, 0x52, 0x82, 1, 2, 3}, "", false},
+	} {
+		if c.mac.Vendor() != c.vendor || c.mac.Virtual() != c.virtual || !strings.HasPrefix(c.mac.Describe(), c.mac.String()) {
+			t.Errorf("%s: vendor %q, virtual %v; want %q, %v", c.mac, c.mac.Vendor(), c.mac.Virtual(), c.vendor, c.virtual)
+		}
+	}
+	// RFC 4291, appendix A: the universal bit is turned over.
+	if got := (MAC{0x02, 0x42, 192, 168, 50, 2}).LinkLocal(); got != netip.MustParseAddr("fe80::42:c0ff:fea8:3202") {
+		t.Error(got)
 	}
 }

@@ -25,21 +25,42 @@ type Plan struct {
 	// Window is how long a rival may take to show itself. Zero adapts: two
 	// round trips of the slowest gateway and a millisecond, at the least.
 	// RFC 5227 §2.1.1 waits five to seven seconds; a container start cannot.
-	// A rival slower than the window is still seen by the datapath
-	// afterwards, as an anomaly of the attachment.
+	// The trade: a rival that is asleep, or slower than the gateway by more than
+	// twice, is not seen in time, and the attach is ok. What it says afterwards
+	// the datapath counts as an anomaly of the attachment, without end, where
+	// RFC 5227 would have stopped listening. A longer window (--conflict-window)
+	// finds slower rivals and costs every start that much.
 	Window   time.Duration
 	Deadline time.Duration // for the gateways; zero is DefaultDeadline
+	// From is who asks the gateways; see [Question].
+	From netip.Addr
+	// Direct asks IPv6 gateways from this address of the container's own, before they
+	// are asked from ::. The answer comes to its MAC, not to all, and shows that the
+	// way back is open for it. The zero Addr leaves that out.
+	Direct netip.Addr
+	// Proxies answer for any address: they are no rivals.
+	Proxies []MAC
 	// Witness gives the rivals that the trunk has seen so far: those that the
 	// prober cannot see, such as another host's probe. Nil: no witness.
 	Witness func() []Rival
+	// Doubt is called once, where two repetitions have not made every gateway
+	// answer either, with those that are silent and the time that is left. It must
+	// not wait: the round goes on. Nil: nobody is told.
+	Doubt func(silent []netip.Addr, left time.Duration)
 }
 
 // Findings are the answers of one round.
 type Findings struct {
 	Asked, Ended Instant
 	Gateways     map[netip.Addr]Answer // first answer of each; missing = silent
+	Probes       map[netip.Addr]int    // how many were sent to each
 	Rivals       []Rival               // who holds one of Plan.Addrs
 }
+
+// doubtAfter is how many times a gateway is asked before its silence is in doubt.
+// Repetitions are a sixteenth, then an eighth of the deadline apart, and so on:
+// the third question goes out after three sixteenths.
+const doubtAfter = 3
 
 // Round asks everything at once, repeats what stays unanswered at growing
 // intervals (a lost frame, a switch port still learning), and ends as soon
@@ -49,11 +70,16 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 	if plan.Deadline == 0 {
 		plan.Deadline = DefaultDeadline
 	}
-	f = Findings{Asked: Now(), Gateways: map[netip.Addr]Answer{}}
+	f = Findings{Asked: Now(), Gateways: map[netip.Addr]Answer{}, Probes: map[netip.Addr]int{}}
 	defer func() { f.Ended = Now() }()
-	for wait := plan.Deadline / 16; len(f.Rivals) == 0; wait *= 2 {
-		if err := ask(p, plan, f); err != nil {
+	wait := plan.Deadline / 16
+	for times := 1; len(f.Rivals) == 0; times++ {
+		silent, err := f.ask(p, plan)
+		if err != nil {
 			return f, err
+		}
+		if times == doubtAfter && len(silent) > 0 && plan.Doubt != nil {
+			plan.Doubt(silent, plan.Deadline-Now().Sub(f.Asked))
 		}
 		over, err := f.listen(ctx, p, plan, wait)
 		if err != nil {
@@ -62,29 +88,42 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 		if over {
 			break
 		}
+		wait *= 2
 	}
 	if plan.Witness != nil {
-		f.Rivals = append(f.Rivals, plan.Witness()...)
+		for _, r := range plan.Witness() {
+			if !slices.Contains(plan.Proxies, r.MAC) {
+				f.Rivals = append(f.Rivals, r)
+			}
+		}
 	}
 	return f, nil
 }
 
-// ask sends a question for every address that nobody has answered for.
-func ask(p Prober, plan Plan, f Findings) error {
+// ask sends a question for every address that nobody has answered for, and
+// gives the gateways among them.
+func (f *Findings) ask(p Prober, plan Plan) (silent []netip.Addr, err error) {
 	for _, a := range plan.Addrs {
 		if err := p.Ask(Question{Addr: a, Conflict: true}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, g := range plan.Gateways {
 		if _, ok := f.Gateways[g]; ok {
 			continue
 		}
-		if err := p.Ask(Question{Addr: g}); err != nil {
-			return err
+		if g.Is6() && plan.Direct.IsValid() {
+			if err := p.Ask(Question{Addr: g, From: plan.Direct}); err != nil {
+				return nil, err
+			}
 		}
+		if err := p.Ask(Question{Addr: g, From: plan.From}); err != nil {
+			return nil, err
+		}
+		f.Probes[g]++
+		silent = append(silent, g)
 	}
-	return nil
+	return silent, nil
 }
 
 // listen takes answers until the round is over, or until the questions
@@ -116,6 +155,9 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 
 func (f *Findings) take(a Answer, plan Plan) {
 	if slices.Contains(plan.Addrs, a.Addr) {
+		if slices.Contains(plan.Proxies, a.MAC) {
+			return
+		}
 		f.Rivals = append(f.Rivals, Rival{Addr: a.Addr, MAC: a.MAC, At: a.At, Count: 1})
 		return
 	}

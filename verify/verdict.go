@@ -22,6 +22,7 @@ const (
 	ReplyWrongVLAN  Code = "reply-wrong-vlan" // the reply came back under another tag
 	VLANSilent      Code = "vlan-silent"      // no reply, and nothing at all inbound on the VLAN
 	GatewaySilent   Code = "gateway-silent"   // no reply, though the VLAN is alive
+	MACFiltered     Code = "mac-filtered"     // the gateway answers the parent's MAC, not the container's
 	AddressConflict Code = "address-conflict" // another MAC holds the address
 	GatewayConflict Code = "gateway-conflict" // two MACs answer for the gateway
 	Unverified      Code = "unverified"       // verification was off
@@ -31,7 +32,7 @@ const (
 // attachment's. What harms others is worst, then what hides the most.
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
-	GatewaySilent, VLANSilent, NotSent, ParentDown,
+	MACFiltered, GatewaySilent, VLANSilent, NotSent, ParentDown,
 	UnexpectedTag, WrongVLAN, Untagged, AddressConflict,
 }
 

@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -62,50 +61,6 @@ func Now() Instant {
 
 // Sub gives the time from o to i.
 func (i Instant) Sub(o Instant) time.Duration { return time.Duration(int64(i) - int64(o)) }
-
-// MAC is an Ethernet address as a value that can be compared. The zero
-// value means none.
-type MAC [6]byte
-
-// MACOf takes the first six bytes of a hardware address; anything else
-// gives the zero MAC.
-func MACOf(a net.HardwareAddr) (m MAC) {
-	if len(a) == len(m) {
-		copy(m[:], a)
-	}
-	return m
-}
-
-// IsZero reports whether there is no address.
-func (m MAC) IsZero() bool { return m == MAC{} }
-
-// Hardware gives the address in the form that package net uses.
-func (m MAC) Hardware() net.HardwareAddr { return net.HardwareAddr(m[:]) }
-
-// String gives "02:42:c0:a8:32:02".
-func (m MAC) String() string { return m.Hardware().String() }
-
-// MarshalText and UnmarshalText keep the readable form in records; no MAC is "".
-func (m MAC) MarshalText() ([]byte, error) {
-	if m.IsZero() {
-		return nil, nil
-	}
-	return []byte(m.String()), nil
-}
-
-// UnmarshalText reads what MarshalText wrote.
-func (m *MAC) UnmarshalText(b []byte) error {
-	*m = MAC{}
-	if len(b) == 0 {
-		return nil
-	}
-	a, err := net.ParseMAC(string(b))
-	if err != nil || len(a) != len(m) {
-		return fmt.Errorf("MAC address %q: want six bytes such as 02:42:c0:a8:32:02", b)
-	}
-	copy(m[:], a)
-	return nil
-}
 
 // ID names an attachment: 16 random bytes, written as 32 hex digits.
 type ID [16]byte
@@ -197,6 +152,7 @@ type GatewaySeen struct {
 	MAC     MAC        `json:"mac"`                // who sent Reply
 	Other   MAC        `json:"other"`              // the MAC that answered before, where it was another
 	OtherAt Instant    `json:"other_at,omitempty"` // when Other was last seen
+	Direct  Instant    `json:"direct,omitempty"`   // when the last answer came that went to the endpoint's MAC, not to all
 }
 
 // Sighting is one kind of frame seen on the trunk: when last, how often, and
@@ -240,6 +196,9 @@ type Question struct {
 	// Conflict asks whether anyone else holds an address that we are about
 	// to take; otherwise the address is a gateway's, who should answer.
 	Conflict bool
+	// From is who asks for an IPv6 address, and is answered alone. The zero Addr
+	// asks from ::, which is answered to all.
+	From netip.Addr
 }
 
 // Answer is one MAC that says it holds an address.

@@ -22,11 +22,7 @@ import (
 
 // send puts the probe for q on the wire.
 func send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error {
-	build := arp.Probe
-	if q.Addr.Is6() {
-		build = ndp.Probe
-	}
-	frame, err := build(mac, q.Addr)
+	frame, err := question(mac, q)
 	if err != nil {
 		return err
 	}
@@ -35,4 +31,14 @@ func send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error
 		return fmt.Errorf("send probe for %s: %w", q.Addr, err)
 	}
 	return nil
+}
+
+func question(mac verify.MAC, q verify.Question) ([]byte, error) {
+	switch {
+	case q.Addr.Is4():
+		return arp.Probe(mac, q.Addr)
+	case q.From.IsValid():
+		return ndp.Solicit(mac, q.From, q.Addr)
+	}
+	return ndp.Probe(mac, q.Addr)
 }

@@ -79,7 +79,13 @@ func OpenTable(ifindex int, mac verify.MAC, sender verify.Sender) (_ *Table, err
 
 // Ask begins the question anew, also where the table had an answer: an entry
 // that is valid already tells nothing when it is confirmed.
+//
+// A question from an address that the interface does not have yet is only sent:
+// the kernel would not take the answer, which is for the trunk to see.
 func (t *Table) Ask(q verify.Question) error {
+	if q.From.IsValid() {
+		return send(t.sender, t.ifindex, t.mac, q)
+	}
 	entry := neigh{ifindex: t.ifindex, addr: q.Addr, state: unix.NUD_INCOMPLETE}
 	request := entry.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
 	if _, err := roundTrip(t.requests, request, t.buf); err != nil {
