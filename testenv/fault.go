@@ -1,17 +1,22 @@
 package testenv
 
 import (
+	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
-// MoveToVLAN makes the station's port an access port of another VLAN.
+// MoveToVLAN takes the station's port to another VLAN. One that tags its frames
+// itself goes on with the old tag, and gets nowhere.
 func (s *Station) MoveToVLAN(vid uint16) {
 	s.lab.tb.Helper()
 	s.lab.dropVLAN(s.Port, s.VLAN)
-	s.lab.setVLAN(s.Port, vid, true)
+	s.lab.setVLAN(s.Port, vid, !s.nested)
 	s.VLAN = vid
 }
 
@@ -73,6 +78,80 @@ func (l *Lab) SetNative(vid uint16) {
 func (l *Lab) SetTrunk(up bool) {
 	l.tb.Helper()
 	l.setPort(trunkPort, up)
+}
+
+// Directions through a port, as the switch sees them: what comes in from the
+// machine behind it, and what goes out to it.
+const (
+	In  = "ingress"
+	Out = "egress"
+)
+
+// Filter has the switch's port judge frames by tc filters, in order, each being
+// what follows "tc filter add … protocol all" such as "matchall action drop". They
+// are in place until undo is called.
+func (s *Station) Filter(direction string, filters ...string) (undo func()) {
+	s.lab.tb.Helper()
+	return s.lab.filter(s.Port, direction, filters)
+}
+
+// FilterTrunk does for the host's port what [Station.Filter] does.
+func (l *Lab) FilterTrunk(direction string, filters ...string) (undo func()) {
+	l.tb.Helper()
+	return l.filter(trunkPort, direction, filters)
+}
+
+// FilterHost does the same for a link of the host's, seen from the host.
+func (l *Lab) FilterHost(link, direction string, filters ...string) (undo func()) {
+	l.tb.Helper()
+	return l.filterIn(l.Host, link, direction, filters)
+}
+
+func (l *Lab) filter(port, direction string, filters []string) (undo func()) {
+	l.tb.Helper()
+	return l.filterIn(l.Switch, port, direction, filters)
+}
+
+func (l *Lab) filterIn(n *Namespace, port, direction string, filters []string) (undo func()) {
+	l.tb.Helper()
+	tc := func(words string) {
+		l.tb.Helper()
+		_, err := n.Exec("tc", strings.Fields(words)...)
+		must(l.tb, err)
+	}
+	tc("qdisc add dev " + port + " clsact")
+	for i, f := range filters {
+		tc(fmt.Sprintf("filter add dev %s %s prio %d protocol all %s", port, direction, i+1, f))
+	}
+	return func() {
+		l.tb.Helper()
+		tc("qdisc del dev " + port + " clsact")
+	}
+}
+
+// Listening puts the trunk's port into the state in which a switch that speaks
+// the spanning tree protocol forwards nothing, until undo is called, from
+// whichever goroutine.
+func (l *Lab) Listening() (undo func() error) {
+	l.tb.Helper()
+	port := l.Switch.link(l.tb, trunkPort).Attrs().Index
+	must(l.tb, l.Switch.setSTP(port, 1)) // BR_STATE_LISTENING (linux/if_bridge.h)
+	return func() error { return l.Switch.setSTP(port, 3) }
+}
+
+// setSTP sets the state of a bridge's port, quicker than a program would.
+func (n *Namespace) setSTP(port int, state byte) error {
+	return n.Do(func() error {
+		req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+		msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+		msg.Index = int32(port)
+		req.AddData(msg)
+		info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+		info.AddRtAttr(nl.IFLA_BRPORT_STATE, []byte{state})
+		req.AddData(info)
+		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+		return err
+	})
 }
 
 func (l *Lab) setPort(port string, up bool) {

@@ -17,8 +17,10 @@ type Station struct {
 	Port string           // in the switch
 	MAC  net.HardwareAddr // of NIC
 	VLAN uint16           // of the port; 0 where the switch does not filter
+	Card string           // where its addresses are: NIC, or a VLAN on it
 
-	lab *Lab
+	lab    *Lab
+	nested bool // tags its frames itself
 }
 
 // AddGateway adds a station that holds the addresses given, each with its
@@ -46,10 +48,13 @@ func (l *Lab) addStation(kind string, vlan uint16, prefixes []string) *Station {
 		// Locally administered, and telling in a trace: VLAN and number.
 		MAC:  net.HardwareAddr{0x0a, 0, byte(vlan >> 8), byte(vlan), byte(l.stations >> 8), byte(l.stations)},
 		VLAN: vlan,
+		Card: NIC,
 		lab:  l,
 	}
 	// A station starts with its addresses in use, as one that has long been up.
 	must(l.tb, s.Sysctl("net/ipv6/conf/default/accept_dad", "0"))
+	// And says nothing unless it is asked: a VLAN is silent where a test wants it.
+	must(l.tb, s.Sysctl("net/ipv6/conf/default/router_solicitations", "0"))
 	l.plug(s.Port, s.Namespace, NIC, s.MAC)
 	if l.filters() {
 		l.setVLAN(s.Port, vlan, true)
@@ -68,7 +73,7 @@ func (s *Station) AddAddr(prefix string) {
 	if a.IP.To4() == nil {
 		a.Flags = unix.IFA_F_NODAD
 	}
-	if err := s.nl.AddrAdd(s.link(s.lab.tb, NIC), a); err != nil {
+	if err := s.nl.AddrAdd(s.link(s.lab.tb, s.Card), a); err != nil {
 		s.lab.tb.Fatalf("give %s to %s: %v", prefix, s.Name, err)
 	}
 }
@@ -76,8 +81,26 @@ func (s *Station) AddAddr(prefix string) {
 // RemoveAddr takes an address from the station, which no longer answers for it.
 func (s *Station) RemoveAddr(prefix string) {
 	s.lab.tb.Helper()
-	if err := s.nl.AddrDel(s.link(s.lab.tb, NIC), s.addr(prefix)); err != nil {
+	if err := s.nl.AddrDel(s.link(s.lab.tb, s.Card), s.addr(prefix)); err != nil {
 		s.lab.tb.Fatalf("take %s from %s: %v", prefix, s.Name, err)
+	}
+}
+
+// Nest has the station tag its frames twice, as QinQ does: with the VLAN of its
+// port, and with one inside. What it is given from now on is there.
+func (s *Station) Nest(inner uint16) {
+	s.lab.tb.Helper()
+	s.nested = true
+	s.lab.dropVLAN(s.Port, s.VLAN)
+	s.lab.setVLAN(s.Port, s.VLAN, false)
+	for _, vid := range []uint16{s.VLAN, inner} {
+		below := s.link(s.lab.tb, s.Card)
+		s.Card = fmt.Sprintf("%s.%d", s.Card, vid)
+		must(s.lab.tb, s.nl.LinkAdd(&netlink.Vlan{
+			LinkAttrs: netlink.LinkAttrs{Name: s.Card, ParentIndex: below.Attrs().Index},
+			VlanId:    int(vid),
+		}))
+		must(s.lab.tb, s.nl.LinkSetUp(s.link(s.lab.tb, s.Card)))
 	}
 }
 
