@@ -40,6 +40,11 @@ type attempt struct {
 	link   link.Interface
 	blind  string // why the trunk is not watched, "" if it is
 	traced int    // steps of the trace that are not of this attach
+
+	control  *control // under way
+	controls map[netip.Addr]verify.Answer
+	proxies  []verify.MAC // that answer for any address
+	indirect []netip.Addr // gateways that have answered to all nodes only
 }
 
 // prepare finds out, changing nothing, what the attach will stand on.
@@ -94,10 +99,18 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
-		return fmt.Errorf("%s: %s", t.rec.Verdict.Code, t.rec.Verdict.Text)
+		return &Refusal{t.rec.Verdict, t.rec.Evidence}
 	}
 	return t.commit(ctx)
 }
+
+// Refusal is the error of an attach whose verdict was fatal.
+type Refusal struct {
+	Verdict  verify.Verdict
+	Evidence *verify.Evidence // nil where the trunk was not watched
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("%s: %s", r.Verdict.Code, r.Verdict.Text) }
 
 // ready makes sure of the parent and of the watch on its trunk. One of ours may
 // be missing after a boot, or half made by somebody who was killed.
@@ -206,8 +219,21 @@ func (t *attempt) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if len(f.Rivals) > 0 {
+			proxy, err := t.proxied(ctx, f)
+			if err != nil {
+				return err
+			}
+			if proxy {
+				try--
+				continue
+			}
+		}
 		if len(f.Rivals) == 0 || try == maxCandidates || t.asked(f.Rivals[0].Addr) {
-			return t.judge(f)
+			if err := t.judge(f); err != nil {
+				return err
+			}
+			return t.confirm(ctx, f)
 		}
 		if err := t.decline(ctx, f.Rivals[0]); err != nil {
 			return err

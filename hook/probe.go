@@ -21,7 +21,10 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		}
 		// Closing takes the candidates' neighbour entries away, which has to
 		// be before the addresses go on.
-		f, err = verify.Round(ctx, p, t.plan())
+		plan := t.plan()
+		plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
+		f, err = verify.Round(ctx, p, plan)
+		t.controls = t.controlled(f, plan)
 		if cerr := p.Close(); err == nil {
 			err = cerr
 		}
@@ -56,6 +59,7 @@ func (t *attempt) plan() verify.Plan {
 		Gateways: t.rec.Gateways,
 		Window:   time.Duration(t.def.ConflictWindow),
 		Deadline: time.Duration(t.def.Deadline),
+		Proxies:  t.proxies,
 	}
 	if t.blind == "" {
 		p.Witness = t.rivals
@@ -68,7 +72,8 @@ func (t *attempt) plan() verify.Plan {
 const announcements = 3
 
 // announce tells the neighbours, which may remember another MAC for the
-// address. Nobody has to hear it for the container to work.
+// address. Nobody has to hear it for the container to work: what drops it here, or
+// a link that is down, is the verdict's business.
 func (t *attempt) announce(a verify.Announcer) error {
 	for range announcements {
 		for _, addr := range t.addrs() {
@@ -94,9 +99,9 @@ func (t *attempt) rivals() []verify.Rival {
 // gateway, or one for the link where there is none.
 func (t *attempt) judge(f verify.Findings) error {
 	facts := verify.Facts{
-		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags,
+		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
 		Asked: f.Asked, Now: f.Ended, Rivals: f.Rivals, Blind: t.blind,
-		Local: t.isLocal,
+		Local: t.isLocal, Proxies: t.proxies,
 	}
 	var err error
 	if facts.Down, err = t.Host.Down(t.parent); err != nil {
@@ -109,14 +114,17 @@ func (t *attempt) judge(f verify.Findings) error {
 		}
 		t.rec.Evidence, facts.VLANs = &e, e.VLANs
 	}
-	t.rec.Verdicts = nil
+	t.rec.Verdicts, t.indirect = nil, nil
 	for i, g := range t.targets() {
 		each := facts
 		if len(t.rec.Gateways) > 0 {
-			each.Gateway, each.Answer = g, f.Gateways[g]
+			each.Gateway, each.Answer, each.Probes, each.Control = g, f.Gateways[g], f.Probes[g], t.controls[g]
 		}
 		if t.rec.Evidence != nil {
 			each.Seen = &t.rec.Evidence.Gateways[i]
+		}
+		if each.Indirect() {
+			t.indirect = append(t.indirect, g)
 		}
 		t.rec.Verdicts = append(t.rec.Verdicts, verify.Judge(each))
 	}

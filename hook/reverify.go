@@ -40,30 +40,61 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 		return []verify.Verdict{a.Verdict}, nil // nobody to ask, as at the start
 	}
 	t.blind = l.watchFor(def, t.parent)
-	var f verify.Findings
-	if err := t.asking(func(index int, name string) (err error) {
-		f, err = t.again(ctx, index, name)
-		return err
-	}); err != nil {
+	f, err := t.againUnlessProxied(ctx)
+	if err != nil {
 		return nil, err
 	}
 	if err := t.judge(f); err != nil {
 		return nil, err
 	}
+	if err := t.confirm(ctx, f); err != nil {
+		return nil, err
+	}
 	return t.rec.Verdicts, nil
 }
 
-// again is a round with an exact prober, which reads every answer itself: two
+// againUnlessProxied repeats the round where its rival was none.
+func (t *attempt) againUnlessProxied(ctx context.Context) (f verify.Findings, err error) {
+	for {
+		if f, err = t.again(ctx); err != nil || len(f.Rivals) == 0 {
+			return f, err
+		}
+		if proxy, err := t.proxied(ctx, f); !proxy || err != nil {
+			return f, err
+		}
+	}
+}
+
+// again is a round that takes its time. The trunk's rivals since the attach are in
+// Evidence, and are not news.
+func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
+	plan := t.plan()
+	plan.Witness = nil
+	plan.Window = max(plan.Window, 100*time.Millisecond)
+	plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
+	f, err = t.ask(ctx, plan)
+	t.controls = t.controlled(f, plan)
+	return f, err
+}
+
+// ask is a round from where the container's questions come from, with an exact
+// prober.
+func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
+	err = t.asking(func(index int, name string) error {
+		f, err = t.exactly(ctx, index, name, t.rec.MAC, plan)
+		return err
+	})
+	return f, err
+}
+
+// exactly is a round with an exact prober, which reads every answer itself: two
 // that answer for one address are both heard. Off a start's path, its packet
-// socket costs nobody anything.
-func (t *attempt) again(ctx context.Context, index int, name string) (f verify.Findings, err error) {
-	p, _, err := t.Probers.Exact(index, t.rec.MAC)
+// socket costs nobody anything. It runs inside the link's namespace.
+func (t *attempt) exactly(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
+	p, _, err := t.Probers.Exact(index, mac)
 	if err != nil {
 		return f, fmt.Errorf("open a prober on %q: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	plan := t.plan()
-	plan.Witness = nil // the trunk's rivals since the attach are in Evidence, and are not news
-	plan.Window = max(plan.Window, 100*time.Millisecond)
 	return verify.Round(ctx, p, plan)
 }
