@@ -34,6 +34,19 @@ test: deps-test ## everything: units and namespaces on this kernel, then 6.1 and
 test-vm: deps-test bin/vm ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
 	bin/vm -kernel $(KERNEL) -timeout $(TIMEOUT) -tests $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
 
+# Both machines at once: most of a cell is waiting for silence.
+.PHONY: matrix
+matrix: deps-test bin/vm ## every fault in every place, on 6.1 and 6.12: bin/matrix/*.md, *.json; RANDOM=500 SEED=1 draws labs instead
+	rm -rf bin/matrix && mkdir -p bin/matrix
+	status=0; pids=; \
+	for kernel in 6.1 6.12; do \
+		LANYARD_MATRIX=whole LANYARD_RANDOM=$(RANDOM) LANYARD_SEED=$(SEED) \
+		bin/vm -kernel $$kernel -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
+			-tests -run '^$(if $(RANDOM),TestRandom,TestMatrix)$$' ./cmd/internal/matrix & pids="$$pids $$!"; \
+	done; \
+	for pid in $$pids; do wait $$pid || status=1; done; \
+	cat bin/matrix/*.md; exit $$status
+
 # go build knows what is fresh; make need not.
 .PHONY: bin/vm
 bin/vm:

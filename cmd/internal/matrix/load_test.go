@@ -1,0 +1,150 @@
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+)
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// number reads a setting of the environment.
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	must(t, err)
+	return n
+}
+
+// Containers come and go on a LAN that works, several at once, each with the MAC
+// and the address that its forerunner had a moment ago, while others fill the trunk
+// with broadcasts. Not one verdict may be anything but ok. LANYARD_HEALTHY is how
+// many attaches.
+func TestNoFalseAlarm(t *testing.T) {
+	const workers = 4
+	n := number(t, "LANYARD_HEALTHY", 40)
+	l := testenv.NewLab(t, testenv.Config{})
+	l.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	paths := wiring.PathsUnder(filepath.Join(t.TempDir(), "root"))
+	defer os.RemoveAll(paths.BPF)
+	must(t, inHost(l, paths, func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.CreateNetwork(ctx, &network.Definition{
+			Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: "eth9", Mode: network.ModeBridge,
+			Subnets: []network.Subnet{
+				{Subnet: netip.MustParsePrefix("192.168.50.0/24"), Gateway: netip.MustParseAddr("192.168.50.1")},
+				{Subnet: netip.MustParsePrefix("fd50::/64"), Gateway: netip.MustParseAddr("fd50::1")},
+			},
+		})
+		return err
+	}))
+	quiet := babble(t, l.AddGateway(0))
+	defer quiet()
+
+	var wg sync.WaitGroup
+	alarms := make(chan string, n)
+	for w := range workers {
+		boxes := make([]*testenv.Container, n/workers)
+		for i := range boxes {
+			boxes[i] = testenv.NewContainer(t)
+		}
+		wg.Go(func() {
+			for i, box := range boxes {
+				if alarm := start(l, paths, fmt.Sprintf("c%d", w), byte(10+w), box); alarm != "" {
+					alarms <- fmt.Sprintf("worker %d, attach %d: %s", w, i, alarm)
+				}
+				box.End(t) // its namespace has the next one's MAC
+			}
+		})
+	}
+	wg.Wait()
+	close(alarms)
+	for a := range alarms {
+		t.Error(a)
+	}
+	must(t, inHost(l, paths, func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") }))
+}
+
+func inHost(l *testenv.Lab, paths wiring.Paths, f func(context.Context, *wiring.Lanyard) error) error {
+	return l.Host.Do(func() error {
+		parts, err := wiring.Open(paths)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		return errors.Join(f(ctx, parts), parts.Close())
+	})
+}
+
+// start attaches a container, ends it, and says what was wrong with any verdict.
+func start(l *testenv.Lab, paths wiring.Paths, id string, host byte, box *testenv.Container) (alarm string) {
+	r := hook.Request{Container: id, Name: id, Pid: box.Pid, Wants: []hook.Want{{
+		Network: "web", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 168, 50, host}), netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x50, 15: host})},
+	}}}
+	err := inHost(l, paths, func(ctx context.Context, l *wiring.Lanyard) error {
+		got, err := l.Attach(ctx, r)
+		if err != nil {
+			return err
+		}
+		for _, v := range got[0].Verdicts {
+			if v.Code != verify.OK {
+				alarm = fmt.Sprintf("%s: %s", v.Code, v.Text)
+			}
+		}
+		return errors.Join(box.Kill(), l.Detach(ctx, id))
+	})
+	if err != nil {
+		alarm = err.Error()
+	}
+	return alarm
+}
+
+// babble has a station send broadcasts about an address of its own without end.
+func babble(t *testing.T, s *testenv.Station) (stop func()) {
+	t.Helper()
+	r := s.Respond(func(testenv.Asked) []testenv.Reply { return nil })
+	frame, err := arp.Announce(verify.MACOf(s.MAC), netip.MustParseAddr("192.168.50.200"))
+	must(t, err)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+				if r.Send(frame) != nil {
+					return
+				}
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+		r.Stop()
+	}
+}

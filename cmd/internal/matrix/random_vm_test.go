@@ -1,0 +1,253 @@
+//go:build vm
+
+package matrix
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// A flaw is a fault that others can be made beside. Two of one spot exclude each
+// other: they would be made with the same switch or filter.
+type flaw struct {
+	name string
+	spot string
+	only func(cell) bool
+	make func(*bench, cell) (undo func())
+}
+
+// byName finds a fault of the fixed matrix.
+func byName(name string) *fault {
+	i := slices.IndexFunc(faults, func(f *fault) bool { return f.name == name })
+	return faults[i]
+}
+
+// flaws take their making from the fixed matrix, so that both mean the same.
+var flaws = func() (all []flaw) {
+	for _, x := range []struct{ spot, flaw, fault string }{
+		{"carrier", "down", "trunk's port down"},
+		{"host", "drop", "a filter on the parent drops frames"},
+		{"host", "untagged", "a filter sends frames out without a tag"},
+		{"host", "other-vlan", "a filter sends frames out of another VLAN"},
+		{"host", "tag-more", "a filter pushes a tag too many"},
+		{"vlan", "off-trunk", "VLAN not on the trunk, another alive"},
+		{"in", "lost-out", "nothing leaves the host's port, VLAN alive"},
+		{"in", "one-mac-in", "port security: only the parent's MAC in"},
+		{"out", "lost-in", "nothing reaches the host"},
+		{"out", "one-mac-out", "hypervisor: only the parent's MAC out"},
+		{"out", "retag", "switch changes the tag of answers"},
+		{"gateway", "no-address", "gateway has no address, VLAN alive"},
+		{"gateway", "moved", "gateway's port in another VLAN"},
+		{"peer", "rival", "another host has the container's address"},
+		{"peer", "second-gateway", "two hosts have the gateway's address"},
+	} {
+		f := byName(x.fault)
+		all = append(all, flaw{x.flaw, x.spot, f.only, f.make})
+	}
+	return append(all, flaw{"slow", "gateway", nil, nil}) // made by draw, which knows how slow
+}()
+
+// A mix is one random lab: what is wrong with it, and what the network is like
+// besides.
+type mix struct {
+	cell
+	flaws []flaw
+	delay time.Duration // of the gateway's answers
+	alive bool          // somebody speaks on the VLAN before
+	noise int           // frames of others before, on another VLAN
+}
+
+func draw(r *rand.Rand, b *bench) mix {
+	m := mix{cell: cell{
+		place: b.places[r.IntN(len(b.places))], family: families[r.IntN(len(families))],
+		mode: network.ModeBridge, legacy: hasTCX() && r.IntN(2) == 0,
+	}}
+	if r.IntN(4) == 0 {
+		m.mode = []network.Mode{network.ModePrivate, network.ModeVEPA}[r.IntN(2)]
+	}
+	m.alive, m.noise = r.IntN(2) == 0, r.IntN(4)
+	var spots []string
+	for range []int{0, 0, 1, 1, 1, 1, 2, 2, 3, 3}[r.IntN(10)] {
+		f := flaws[r.IntN(len(flaws))]
+		if slices.Contains(spots, f.spot) || f.only != nil && !f.only(m.cell) {
+			continue
+		}
+		spots = append(spots, f.spot)
+		if f.name == "slow" {
+			m.delay = time.Duration(50+r.IntN(200)) * time.Millisecond
+		}
+		m.flaws = append(m.flaws, f)
+	}
+	m.fault = &fault{name: m.name(), fresh: true, make: m.make, speak: m.speak, deadline: 600 * time.Millisecond}
+	return m
+}
+
+func (m mix) name() string {
+	if len(m.flaws) == 0 {
+		return "none"
+	}
+	names := make([]string, len(m.flaws))
+	for i, f := range m.flaws {
+		names[i] = f.name
+	}
+	return strings.Join(names, "+")
+}
+
+func (m mix) make(b *bench, c cell) (undo func()) {
+	var undos []func()
+	for _, f := range m.flaws {
+		make := f.make
+		if f.name == "slow" {
+			make = gatewayBy(slow(m.delay))
+		}
+		undos = append(undos, make(b, c))
+	}
+	return func() {
+		for _, u := range slices.Backward(undos) {
+			u()
+		}
+	}
+}
+
+func (m mix) speak(b *bench, c cell) {
+	for range m.noise {
+		b.say(b.chatter)
+	}
+	if m.alive {
+		b.say(c.place.peer)
+	}
+}
+
+func (m mix) has(names ...string) bool {
+	return slices.ContainsFunc(m.flaws, func(f flaw) bool { return slices.Contains(names, f.name) })
+}
+
+// truth is the dominant fault as package verify defines it: the first line of its
+// table of which there is a sign at all. A gateway that is not there cannot answer
+// on a wrong VLAN; a rival that the question does not reach stays unknown.
+func (m mix) truth() verify.Code {
+	switch {
+	case m.has("down"):
+		return verify.ParentDown
+	case m.has("drop"):
+		return verify.NotSent
+	case m.has("untagged"):
+		return verify.Untagged
+	case m.has("other-vlan"):
+		return verify.WrongVLAN
+	case m.has("tag-more"):
+		return verify.UnexpectedTag
+	}
+	carried := !m.has("off-trunk")
+	reaches := carried && !m.has("lost-out", "one-mac-in")
+	// What goes to all comes in where what goes to one MAC does not.
+	toOne, toAll := !m.has("lost-in", "one-mac-out"), !m.has("lost-in")
+	comes := toOne || toAll && m.family.name == "IPv6"
+	rightly := !m.has("retag")
+	if m.has("rival") && reaches && comes && rightly {
+		return verify.AddressConflict
+	}
+	answers := m.has("second-gateway") || !m.has("no-address", "moved")
+	if reaches && answers && comes {
+		switch {
+		case !rightly:
+			return verify.ReplyWrongVLAN
+		case !toOne:
+			return verify.MACFiltered
+		case m.has("second-gateway") && !m.has("no-address", "moved", "slow"):
+			// Of a slow one the window does not wait for, only the other is known.
+			return verify.GatewayConflict
+		}
+		return verify.OK
+	}
+	if carried && answers && !m.has("lost-out", "lost-in") && rightly {
+		return verify.MACFiltered
+	}
+	return m.silence(carried && !m.has("lost-out"), answers, toAll, rightly)
+}
+
+// silence tells by what else came in on the VLAN with its tag: who spoke before, and
+// answers to the parent's MAC.
+func (m mix) silence(parentReaches, answers, toAll, rightly bool) verify.Code {
+	if m.alive && !m.has("off-trunk", "lost-in", "retag") || parentReaches && answers && toAll && rightly {
+		return verify.GatewaySilent
+	}
+	return verify.VLANSilent
+}
+
+// TestRandom draws labs by a seed: LANYARD_RANDOM is how many, LANYARD_SEED which.
+// The part that "make test" has time for is small, and always the same.
+func TestRandom(t *testing.T) {
+	n, seed := number(t, "LANYARD_RANDOM", 12), number(t, "LANYARD_SEED", 1)
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
+	b := newBench(t)
+	confusion := map[verify.Code]map[verify.Code]int{}
+	right := 0
+	for i := range n {
+		m := draw(r, b)
+		o, err := b.attach(m.cell)
+		must(t, err)
+		truth, got := m.truth(), o.verdict.Code
+		if confusion[truth] == nil {
+			confusion[truth] = map[verify.Code]int{}
+		}
+		confusion[truth][got]++
+		if truth == got {
+			right++
+			continue
+		}
+		t.Logf("seed %d, lab %d: %s, delay %v, alive %v, noise %d: verdict %s (%s), want %s", seed, i, m.cell, m.delay, m.alive, m.noise, got, o.verdict.Text, truth)
+	}
+	t.Logf("%d of %d right", right, n)
+	if right*100 < n*99 {
+		t.Errorf("%d of %d right, want 99 %%", right, n)
+	}
+	if dir := os.Getenv("LANYARD_OUT"); dir != "" {
+		text := fmt.Sprintf("## Linux %s: %d of %d random labs right, seed %d\n\n%s", os.Getenv("LANYARD_VM"), right, n, seed, confused(confusion))
+		must(t, os.WriteFile(filepath.Join(dir, "random-"+os.Getenv("LANYARD_VM")+".md"), []byte(text), 0o644))
+	}
+}
+
+// confused is the matrix of true fault against verdict.
+func confused(confusion map[verify.Code]map[verify.Code]int) string {
+	var codes []verify.Code
+	for truth, row := range confusion {
+		codes = append(codes, truth)
+		for got := range row {
+			codes = append(codes, got)
+		}
+	}
+	slices.Sort(codes)
+	codes = slices.Compact(codes)
+	var s strings.Builder
+	s.WriteString("| true \\ verdict |")
+	for _, c := range codes {
+		fmt.Fprintf(&s, " %s |", c)
+	}
+	s.WriteString("\n|---|" + strings.Repeat("---|", len(codes)) + "\n")
+	for _, truth := range codes {
+		if confusion[truth] == nil {
+			continue
+		}
+		fmt.Fprintf(&s, "| %s |", truth)
+		for _, got := range codes {
+			cell := ""
+			if n := confusion[truth][got]; n > 0 {
+				cell = strconv.Itoa(n)
+			}
+			fmt.Fprintf(&s, " %s |", cell)
+		}
+		s.WriteString("\n")
+	}
+	return s.String()
+}
