@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -111,7 +112,7 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 	if err = spec.validate(); err != nil {
 		return i, err
 	}
-	name, err := h.addMacvlan(n, &spec)
+	name, err := h.addPatiently(ctx, n, &spec)
 	if err != nil {
 		return i, whyNoMacvlan(err, &spec)
 	}
@@ -128,6 +129,25 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 		return i, errors.Join(err, n.DeleteMacvlan(i))
 	}
 	return i, nil
+}
+
+// leaving is how long a passthru macvlan may take to go whose namespace has ended.
+const leaving = time.Second
+
+// addPatiently waits for the parent where it must be free of others: that of a
+// container that has just ended is there until its namespace is cleaned up in the
+// background. One that lives stays, and the kernel's refusal with it.
+func (h *Host) addPatiently(ctx context.Context, n *Netns, spec *MacvlanSpec) (name string, err error) {
+	if spec.Mode != ModePassthru {
+		return h.addMacvlan(n, spec)
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaving)
+	defer cancel()
+	err = retry(ctx, func() error {
+		name, err = h.addMacvlan(n, spec)
+		return err
+	}, unix.EINVAL)
+	return name, err
 }
 
 // addMacvlan makes the link, down, and returns the name that it has now. The
