@@ -130,7 +130,7 @@ func (l *line) arguments(ctx context.Context) []string {
 		return networkNames(p)
 	case "inspect":
 		return containerIDs(ctx, p)
-	case "verify":
+	case "verify", "watch":
 		return append(networkNames(p), containerIDs(ctx, p)...)
 	case "completion":
 		return []string{"bash", "zsh"}

@@ -28,8 +28,11 @@ func (e env) ps() *cli.Command {
 
 VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify"
 asks again. OUT and IN are the frames until now, those with the right tag and
-those with a wrong one. GUARDED counts the frames that a rootless container was not allowed
-to send; "lanyard inspect" has them by reason.`,
+those with a wrong one. ANOMALIES counts what the trunk has seen since the start
+that should not be: others who claim the address, frames with a wrong tag, a gateway
+that is another MAC now. "lanyard watch" says which, as they happen. GUARDED counts
+the frames that a rootless container was not allowed to send; "lanyard inspect" has
+them by reason.`,
 		Flags: []cli.Flag{
 			flagFormat(), flagQuiet("container ids"),
 			&cli.BoolFlag{Name: "no-trunc", Usage: "print ids in full"},
@@ -53,6 +56,7 @@ type psRow struct {
 	Text       string           `json:"text"`
 	RTT        time.Duration    `json:"gateway_rtt_ns"`
 	Counters   *verify.Counters `json:"counters"`            // null where the trunk is not watched
+	Anomalies  []verify.Anomaly `json:"anomalies"`           // since the start
 	Blind      string           `json:"blind,omitempty"`     // why not
 	Owner      uint32           `json:"owner_uid,omitempty"` // whose rootless container it is
 	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
@@ -101,12 +105,12 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 	row := psRow{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
-		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner,
+		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
 	}
 	if seen, err := l.Evidence(a); err != nil {
 		row.Blind = err.Error()
 	} else {
-		row.Counters = &seen.Counters
+		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, since(a, seen)...)
 	}
 	var err error
 	if row.Guarded, err = l.Guarded(a); err != nil {
@@ -124,7 +128,7 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 }
 
 func psTable(rows []psRow, whole bool) [][]string {
-	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN"}}
+	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN", "ANOMALIES"}}
 	// Only rootless containers are guarded, and many hosts have none.
 	guards := slices.ContainsFunc(rows, func(r psRow) bool { return r.Guarded != nil })
 	if guards {
@@ -135,13 +139,14 @@ func psTable(rows []psRow, whole bool) [][]string {
 		if r.State == hook.Attaching {
 			verdict = string(r.State) + "…"
 		}
-		out, in := "", ""
+		out, in, anomalies := "", "", ""
 		if n := r.Counters; n != nil {
 			out, in = fmt.Sprintf("%d/%d", n.OutFrames, n.OutWrong), fmt.Sprintf("%d/%d", n.InFrames, n.InWrong)
+			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
 			abbreviate(r.Container, whole), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
-			verdict, rounded(r.RTT), out, in,
+			verdict, rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {
 			row = append(row, stopped(r.Guarded))
@@ -157,6 +162,21 @@ func stopped(g *verify.Guarded) string {
 		return ""
 	}
 	return strconv.FormatUint(g.Dropped(), 10)
+}
+
+// since gives what was seen of an attachment after its verdict.
+func since(a hook.Attachment, now verify.Evidence) []verify.Anomaly {
+	if a.Evidence == nil {
+		return verify.Anomalies(verify.Evidence{}, now)
+	}
+	return verify.Anomalies(*a.Evidence, now)
+}
+
+func total(list []verify.Anomaly) (n uint64) {
+	for _, a := range list {
+		n += a.Count
+	}
+	return n
 }
 
 func (e env) printIDs(rows []psRow, whole bool) error {

@@ -28,6 +28,8 @@ import (
 // eth9 for a trunk and everything that it keeps below $ROOT.
 //
 //	gateway PREFIX…               a station on the switch that holds the addresses
+//	rival PREFIX ADDR             a station that takes an address and pings another from it
+//	await FILE PATTERN            what a program in the background writes there comes to match
 //	container ID                  a network namespace with a process in it
 //	attach ID KEY=VALUE…          what a runtime does: the hook, with these annotations
 //	crash ID KEY=VALUE…           the same, killed while it waits for a silent gateway
@@ -74,7 +76,7 @@ func runScripts(t *testing.T, dir string, lab testenv.Config) {
 		RequireUniqueNames: true,
 		UpdateScripts:      os.Getenv("UPDATE_SCRIPTS") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"gateway": cmdGateway, "container": cmdContainer, "attach": cmdAttach,
+			"gateway": cmdGateway, "rival": cmdRival, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
 			"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "mask": cmdMask,
 		},
 	})
@@ -167,6 +169,23 @@ func cmdGateway(ts *testscript.TestScript, neg bool, args []string) {
 		args = args[1:]
 	}
 	worldOf(ts).lab.AddGateway(uint16(vlan), args...)
+}
+
+func cmdRival(ts *testscript.TestScript, neg bool, args []string) {
+	_, err := worldOf(ts).lab.AddRival(0, args[0]).Exec("ping", "-n", "-c1", "-W5", args[1])
+	ts.Check(err)
+}
+
+func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := regexp.Compile(args[1])
+	ts.Check(err)
+	testenv.Eventually(worldOf(ts).tb, args[1]+" in "+args[0], func() error {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && !want.Match(text) {
+			err = fmt.Errorf("it says %q", text)
+		}
+		return err
+	})
 }
 
 func cmdContainer(ts *testscript.TestScript, neg bool, args []string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -19,17 +20,18 @@ func (e env) verify() *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "ask the gateways again, now, and judge the answers",
-		UsageText: "lanyard verify [OPTIONS] ID|NETWORK",
+		UsageText: "lanyard verify [OPTIONS] ID|NETWORK\n       lanyard verify [OPTIONS] --all",
 		Description: `ID is a container's, an attachment's, or the beginning of either; a network's
 name means everything attached to it, and comes first where both are the same.
 
 Examples:
   lanyard verify web50
   lanyard verify 3f2a9c || echo "the container is off the LAN"
+  lanyard verify --all --format json    a monitoring check
 
 Each gateway is asked from inside the container's namespace, with the container's
 own MAC; nothing is changed there. The exit status is 1 if any verdict is bad.`,
-		Flags:  []cli.Flag{flagFormat()},
+		Flags:  []cli.Flag{flagFormat(), &cli.BoolFlag{Name: "all", Usage: "everything that is attached"}},
 		Action: e.runVerify,
 	}
 }
@@ -49,7 +51,11 @@ type verifyRow struct {
 }
 
 func (e env) runVerify(c *cli.Context) error {
-	if err := exactly(1, c, "ID or NETWORK"); err != nil {
+	everything, wants := c.Bool("all"), 1
+	if everything {
+		wants = 0
+	}
+	if err := exactly(wants, c, "ID or NETWORK"); err != nil {
 		return err
 	}
 	inJSON, err := asJSON(c)
@@ -61,11 +67,11 @@ func (e env) runVerify(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	targets, err := verifyTargets(c.Context, l, c.Args().First())
+	targets, err := verifyTargets(c.Context, l, c.Args().First(), everything)
 	if err != nil {
 		return err
 	}
-	if len(targets) == 0 {
+	if len(targets) == 0 && !everything {
 		e.say("note: nothing is attached to network %q: nobody to ask from", c.Args().First())
 	}
 	rows, bad := e.ask(c.Context, l, targets)
@@ -80,12 +86,15 @@ func (e env) runVerify(c *cli.Context) error {
 	return err
 }
 
-// verifyTargets finds what is to be verified: a network's attachments, or a
-// container's. What is being attached has a hook that verifies it.
-func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string) (targets []hook.Attachment, err error) {
+// verifyTargets finds what is to be verified: a network's attachments, a
+// container's, or all. What is being attached has a hook that verifies it.
+func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string, everything bool) (targets []hook.Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if everything {
+		return attached(recs), nil
 	}
 	_, err = network.Load(l.Networks, word)
 	switch {
@@ -103,15 +112,15 @@ func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string) (targets
 	if err != nil {
 		return nil, fmt.Errorf("%w, and no network either", err)
 	}
-	for _, a := range found {
-		if a.State == hook.Attached {
-			targets = append(targets, a)
-		}
-	}
-	if len(targets) == 0 {
+	if targets = attached(found); len(targets) == 0 {
 		return nil, fmt.Errorf("%q is being attached by process %d, which verifies it", word, found[0].Hook.Pid)
 	}
 	return targets, nil
+}
+
+// attached leaves out what is only being attached.
+func attached(recs []hook.Attachment) []hook.Attachment {
+	return slices.DeleteFunc(recs, func(a hook.Attachment) bool { return a.State != hook.Attached })
 }
 
 // ask verifies one after the other. What cannot be asked counts as bad, and
