@@ -174,10 +174,11 @@ type setting struct {
 	legacy   bool
 	blind    bool
 	deadline time.Duration
+	window   time.Duration
 }
 
 func (c cell) setting() setting {
-	return setting{c.place, c.family, c.mode, c.legacy, c.fault.blind, c.deadline()}
+	return setting{c.place, c.family, c.mode, c.legacy, c.fault.blind, c.deadline(), c.fault.window}
 }
 
 // settle makes the network of a cell, unless the cell before has left it.
@@ -191,7 +192,7 @@ func (b *bench) settle(c cell) {
 	def := &network.Definition{
 		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: c.place.parent, Mode: c.mode,
 		Subnets:  []network.Subnet{{Subnet: p, Gateway: p.Addr().Next()}},
-		Deadline: network.Duration(c.deadline()),
+		Deadline: network.Duration(c.deadline()), ConflictWindow: network.Duration(c.fault.window),
 	}
 	must(b.tb, def.Validate())
 	must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error {

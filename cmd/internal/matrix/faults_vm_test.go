@@ -23,9 +23,10 @@ type fault struct {
 	want     func(*bench, cell) want
 	speak    func(*bench, cell) // who is heard on the trunk then; nil: nobody
 	deadline time.Duration
-	modes    bool // met in every mode of macvlan
-	blind    bool // BPF cannot be had
-	fresh    bool // what the trunk has heard until now would mislead
+	window   time.Duration // for rivals; 0 adapts to how quick the LAN is
+	modes    bool          // met in every mode of macvlan
+	blind    bool          // BPF cannot be had
+	fresh    bool          // what the trunk has heard until now would mislead
 }
 
 func nothing() {}
@@ -316,7 +317,7 @@ var claimFaults = []*fault{
 		want: conflict,
 	},
 	{
-		name: "another host is about to take the container's address",
+		name: "another host is about to take the container's address", window: 300 * time.Millisecond,
 		make: func(_ *bench, c cell) func() {
 			mac := verify.MACOf(c.place.peer.MAC)
 			r := c.place.peer.Respond(func(q testenv.Asked) []testenv.Reply {
