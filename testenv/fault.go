@@ -119,12 +119,19 @@ func (l *Lab) filterIn(n *Namespace, port, direction string, filters []string) (
 		_, err := n.Exec("tc", strings.Fields(words)...)
 		must(l.tb, err)
 	}
-	tc("qdisc add dev " + port + " clsact")
+	key := n.Name + " " + port // directions of one port share a qdisc
+	if l.filtered[key]++; l.filtered[key] == 1 {
+		tc("qdisc add dev " + port + " clsact")
+	}
 	for i, f := range filters {
 		tc(fmt.Sprintf("filter add dev %s %s prio %d protocol all %s", port, direction, i+1, f))
 	}
 	return func() {
 		l.tb.Helper()
+		if l.filtered[key]--; l.filtered[key] > 0 {
+			tc("filter del dev " + port + " " + direction)
+			return
+		}
 		tc("qdisc del dev " + port + " clsact")
 	}
 }

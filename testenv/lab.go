@@ -54,6 +54,7 @@ type Lab struct {
 	vlans    []uint16
 	native   uint16
 	stations int
+	filtered map[string]int // links with tc filters: how many times
 }
 
 // NewLab makes a switch and a host on its trunk port.
@@ -68,6 +69,8 @@ func NewLab(tb testing.TB, c Config) *Lab {
 		Trunk:  c.Trunk,
 		tb:     tb,
 		vlans:  slices.Clone(c.VLANs),
+
+		filtered: map[string]int{},
 	}
 	l.addBridge()
 	l.plug(trunkPort, l.Host, c.Trunk, nil)

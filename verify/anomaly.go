@@ -76,7 +76,10 @@ func (e Evidence) claims(r Rival) uint32 {
 
 // movedTo: members of a group take turns, which is what they are for.
 func (s GatewaySeen) movedTo(now GatewaySeen) bool {
-	return s.Addr == now.Addr && !s.MAC.IsZero() && !now.MAC.IsZero() && s.MAC != now.MAC && !(s.MAC.Virtual() && now.MAC.Virtual())
+	if s.MAC.Virtual() && now.MAC.Virtual() {
+		return false
+	}
+	return s.Addr == now.Addr && !s.MAC.IsZero() && !now.MAC.IsZero() && s.MAC != now.MAC
 }
 
 func frames(n uint64) string {

@@ -82,7 +82,7 @@ func (e env) runWatch(c *cli.Context) error {
 			return err
 		}
 		select {
-		case <-c.Context.Done():
+		case <-c.Done():
 			w.erase()
 			return nil
 		case <-tick.C:
