@@ -85,9 +85,9 @@ func newBench(tb testing.TB) *bench {
 	return b
 }
 
-// station adds one that says nothing but what it is asked for: it does not report
-// the groups that it joins (MLDv2, RFC 3810), which would make its VLAN look alive
-// a moment after it was given an address.
+// station adds one that says nothing but what it is asked for, or its VLAN would
+// look alive: it neither reports the groups that it joins (MLDv2, RFC 3810), nor asks
+// containers whether they are still there (RFC 4861 §7.3.3), five seconds later.
 func (b *bench) station(p *place) *testenv.Station {
 	b.tb.Helper()
 	s := b.AddGateway(p.vid)
@@ -101,6 +101,7 @@ func (b *bench) station(p *place) *testenv.Station {
 		_, err := s.Exec("tc", strings.Fields(args)...)
 		must(b.tb, err)
 	}
+	must(b.tb, s.Sysctl("net/ipv6/neigh/"+s.Card+"/ucast_solicit", "0"))
 	return s
 }
 
