@@ -101,10 +101,11 @@ func (l *Lab) FilterTrunk(direction string, filters ...string) (undo func()) {
 	return l.filter(trunkPort, direction, filters)
 }
 
-// FilterHost does the same for a link of the host's, seen from the host.
-func (l *Lab) FilterHost(link, direction string, filters ...string) (undo func()) {
+// FilterLink does the same for a link of the host's or of a station's, seen from
+// there.
+func (l *Lab) FilterLink(n *Namespace, link, direction string, filters ...string) (undo func()) {
 	l.tb.Helper()
-	return l.filterIn(l.Host, link, direction, filters)
+	return l.filterIn(n, link, direction, filters)
 }
 
 func (l *Lab) filter(port, direction string, filters []string) (undo func()) {

@@ -85,7 +85,7 @@ var localFaults = []*fault{
 	{
 		name: "a filter on the parent drops frames", only: tagged,
 		make: func(b *bench, c cell) func() {
-			return b.FilterHost(c.place.parent, testenv.Out, "matchall action drop")
+			return b.FilterLink(b.Host, c.place.parent, testenv.Out, "matchall action drop")
 		},
 		want: func(b *bench, c cell) want {
 			return want{verify.NotSent, []string{c.place.parent, "tc filter"}, &seen{}}
@@ -94,7 +94,7 @@ var localFaults = []*fault{
 	{
 		name: "a filter sends frames out without a tag", only: tagged,
 		make: func(b *bench, c cell) func() {
-			return b.FilterHost(c.place.parent, testenv.Out, "matchall action mirred egress redirect dev "+b.Trunk)
+			return b.FilterLink(b.Host, c.place.parent, testenv.Out, "matchall action mirred egress redirect dev "+b.Trunk)
 		},
 		want: wrongTag(verify.Untagged, nil),
 	},
@@ -102,7 +102,7 @@ var localFaults = []*fault{
 		name: "a filter sends frames out of another VLAN", modes: true, only: tagged,
 		make: func(b *bench, c cell) func() {
 			b.ip("link", "add", "link", b.Trunk, "name", "other0", "up", "type", "vlan", "id", fmt.Sprint(chatterVLAN))
-			undo := b.FilterHost(c.place.parent, testenv.Out, "matchall action mirred egress redirect dev other0")
+			undo := b.FilterLink(b.Host, c.place.parent, testenv.Out, "matchall action mirred egress redirect dev other0")
 			return func() { undo(); b.ip("link", "del", "other0") }
 		},
 		want: wrongTag(verify.WrongVLAN, tags(chatterVLAN)),
@@ -110,7 +110,7 @@ var localFaults = []*fault{
 	{
 		name: "a filter pushes a tag too many",
 		make: func(b *bench, c cell) func() {
-			return b.FilterHost(c.place.parent, testenv.Out, "matchall action vlan push id 99")
+			return b.FilterLink(b.Host, c.place.parent, testenv.Out, "matchall action vlan push id 99")
 		},
 		only: tagged,
 		want: func(b *bench, c cell) want {
@@ -294,7 +294,8 @@ var tagFaults = []*fault{
 	{
 		name: "switch changes the inner tag of answers", only: func(c cell) bool { return len(c.place.tags) == 2 },
 		make: func(b *bench, c cell) func() {
-			return c.place.gateway.Filter(testenv.In, "matchall action vlan pop pipe action vlan modify id 77 pipe action vlan push id 100")
+			outer := fmt.Sprintf("%s.%d", testenv.NIC, outerVLAN) // frames leave it with the inner tag only
+			return b.FilterLink(c.place.gateway.Namespace, outer, testenv.Out, "matchall action vlan modify id 77")
 		},
 		want: replyOn(tags(outerVLAN, 77)),
 	},
