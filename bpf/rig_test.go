@@ -23,6 +23,7 @@ func mustRoot(tb testing.TB) string {
 	dir := tb.TempDir()
 	root := filepath.Join(dir, "lanyard")
 	must(tb, unix.Mount("bpf", dir, "bpf", 0, "mode=0700"))
+	mountsMade = append(mountsMade, dir)
 	tb.Cleanup(func() {
 		if _, err := os.Lstat(root); !errors.Is(err, fs.ErrNotExist) {
 			tb.Errorf("the root is left behind, with %v (%v)", mustTree(tb, root), err)
