@@ -16,11 +16,12 @@ type way struct {
 	name   string // of the program's pin, too
 	tcx    ebpf.AttachType
 	parent uint32 // in clsact
+	handle uint32 // there
 }
 
 var (
-	egress  = way{"egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS}
-	ingress = way{"ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS}
+	egress  = way{"egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, filterHandle}
+	ingress = way{"ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, filterHandle}
 	ways    = []way{egress, ingress}
 )
 

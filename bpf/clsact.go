@@ -15,6 +15,7 @@ import (
 // all others: none of them can end the chain before it.
 const (
 	filterHandle   = 0x6c61 // "la"
+	guardHandle    = 0x6c62 // of the guard on a parent, which may be a trunk as well
 	filterPriority = 1
 	filterName     = "lanyard"
 )
@@ -32,7 +33,7 @@ func addFilter(ifindex int, w way, prog *ebpf.Program) error {
 	if errors.Is(err, unix.EEXIST) {
 		var id uint32
 		if id, err = filterProgram(ifindex, w); err == nil && id == 0 {
-			err = fmt.Errorf("%w: another's filter has our handle, %#x: give it another", unix.EEXIST, filterHandle)
+			err = fmt.Errorf("%w: another's filter has our handle, %#x: give it another", unix.EEXIST, w.handle)
 		} else if err == nil {
 			err = netlink.FilterReplace(filter)
 		}
@@ -124,7 +125,7 @@ func removeFilter(ifindex int, w way) (bool, error) {
 
 func filterOf(ifindex int, w way) *netlink.BpfFilter {
 	return &netlink.BpfFilter{Fd: -1, FilterAttrs: netlink.FilterAttrs{
-		LinkIndex: ifindex, Parent: w.parent, Handle: filterHandle,
+		LinkIndex: ifindex, Parent: w.parent, Handle: w.handle,
 		Priority: filterPriority, Protocol: unix.ETH_P_ALL,
 	}}
 }
@@ -137,7 +138,7 @@ func filterRuns(ifindex int, w way, id uint32) (bool, error) {
 
 // filterProgram gives the id of the program in our filter, 0 where there is none.
 func filterProgram(ifindex int, w way) (uint32, error) {
-	msgs, err := askFilters(ifindex, w, 0, filterHandle, netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL)))
+	msgs, err := askFilters(ifindex, w, 0, w.handle, netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL)))
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV):
 		return 0, nil // no filter, no clsact, no device

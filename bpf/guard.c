@@ -12,6 +12,10 @@
  * in by a link that is not in the map is dropped: it is of an attachment that
  * is being made or taken away.
  *
+ * A second program does the same on the egress of a parent, where containers have
+ * their macvlans themselves: what leaves has to carry a lease, or be the host's.
+ * What macvlans of one parent send each other does not come by there.
+ *
  * Everything here also loads on 5.10.
  */
 #include <stdbool.h>
@@ -48,7 +52,9 @@ enum reason {
 	REASONS,
 };
 
+/* Flags of a guard. */
 #define OUTBOUND	1	/* the link is the inside one */
+#define HOST		2	/* of a MAC on a parent: not a lease, and free to send */
 
 struct guard {
 	__u32 to;		/* ifindex that passes it on */
@@ -73,6 +79,24 @@ struct {
 	__type(key, __u32);	/* ifindex that the frame came in by */
 	__type(value, struct guard);
 } guards SEC(".maps");
+
+/*
+ * Who may send by the egress of a parent. With a MAC of zeros: that the parent is
+ * held at all, and the counters of what nobody may send.
+ */
+struct lease_key {
+	__u32 parent;		/* ifindex */
+	__u8 mac[6];
+	__u16 zero;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct lease_key);
+	__type(value, struct guard);
+} leases SEC(".maps");
 
 #define ETH_P_9100	0x9100	/* tags of before 802.1ad */
 #define ETH_P_9200	0x9200
@@ -432,6 +456,43 @@ int pass(struct __sk_buff *skb)
 	__sync_fetch_and_add(&g->frames, skb->gso_segs ?: 1);
 	__sync_fetch_and_add(&g->bytes, skb->len);
 	return bpf_redirect(g->to, 0);
+}
+
+SEC("tc")
+int parent(struct __sk_buff *skb)
+{
+	struct lease_key key = { .parent = skb->ifindex };
+	struct guard *all = bpf_map_lookup_elem(&leases, &key);
+	struct guard *g = NULL;
+	enum reason why = PASS;
+	struct ethhdr eth;
+
+	if (!all)
+		return TC_ACT_UNSPEC;
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth))) {
+		why = SHORT;
+	} else {
+		__builtin_memcpy(key.mac, eth.h_source, sizeof(key.mac));
+		g = bpf_map_lookup_elem(&leases, &key);
+		if (!g)
+			why = SOURCE;
+		else if (g->flags & HOST)
+			return TC_ACT_UNSPEC;
+		else if (skb->vlan_present || is_tag(eth.h_proto))
+			why = TAG;
+		else
+			why = outbound(skb, g, &eth);
+	}
+	if (!g)
+		g = all;
+	if (why == PASS) {
+		__sync_fetch_and_add(&g->frames, skb->gso_segs ?: 1);
+		__sync_fetch_and_add(&g->bytes, skb->len);
+		return TC_ACT_UNSPEC;
+	}
+	if (why < REASONS)
+		__sync_fetch_and_add(&g->dropped[why], 1);
+	return TC_ACT_SHOT;
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"unsafe"
@@ -16,15 +15,21 @@ import (
 )
 
 // guardLayout is in the name of the pins, and changes with guard.c.
-const guardLayout = 1
+const guardLayout = 2
 
 // Names of the pins in the guards' directory.
 const (
 	guardsPin = "guards"
 	passPin   = "pass"
+	leasesPin = "leases"
+	parentPin = "parent"
 )
 
-const guardOutbound = 1 // a flag in guard.c
+// Flags in guard.c.
+const (
+	guardOutbound = 1
+	guardHost     = 2
+)
 
 // reasons are guard.c's, in its order.
 var reasons = []string{
@@ -46,7 +51,7 @@ func (g *Guards) Admit(a verify.Guard) error {
 	if err := checkGuard(a); err != nil {
 		return fmt.Errorf("guard %s: %w", a.MAC, err)
 	}
-	m, prog, err := g.ready()
+	m, prog, err := g.ready(guardsPin, passPin)
 	if err != nil {
 		return err
 	}
@@ -73,7 +78,7 @@ func (g *Guards) Admit(a verify.Guard) error {
 // Forget lets no frame of the attachment's pass any more. Where the links are
 // not known, it is looked for by its id.
 func (g *Guards) Forget(a verify.Guard) error {
-	m, err := g.open()
+	m, err := g.open(guardsPin)
 	if err != nil || m == nil {
 		return err
 	}
@@ -106,7 +111,7 @@ func keysOf(m *ebpf.Map, id verify.ID) (keys []uint32, err error) {
 
 // Guarded gives what has been let through and stopped.
 func (g *Guards) Guarded(a verify.Guard) (c verify.Guarded, err error) {
-	m, err := g.open()
+	m, err := g.open(guardsPin)
 	if err != nil {
 		return c, err
 	}
@@ -149,21 +154,18 @@ func guardOf(a verify.Guard) *guardGuard {
 }
 
 func checkGuard(a verify.Guard) error {
-	switch {
-	case a.Inside == 0 || a.Outside == 0 || a.Inside == a.Outside:
+	if a.Inside == 0 || a.Outside == 0 || a.Inside == a.Outside {
 		return errors.New("it has no two links")
-	case a.MTU <= 0:
-		return errors.New("it has no MTU")
 	}
-	return check(verify.Endpoint{MAC: a.MAC, Addrs: append([]netip.Addr(nil), a.Addrs...), Gateways: a.Gateways})
+	return checkLease(a)
 }
 
 func (g *Guards) dir() string {
 	return filepath.Join(string(g.root), fmt.Sprintf("guard-v%d", guardLayout))
 }
 
-// open opens the map, nil if there is none.
-func (g *Guards) open() (*ebpf.Map, error) {
+// open opens one of the maps, nil if there is none.
+func (g *Guards) open(pin string) (*ebpf.Map, error) {
 	dir, err := openDir(g.dir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -172,34 +174,36 @@ func (g *Guards) open() (*ebpf.Map, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	path := filepath.Join(g.dir(), guardsPin)
+	path := filepath.Join(g.dir(), pin)
 	m, err := ebpf.LoadPinnedMap(path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open map %q: %w", path, plain(err))
 	}
-	if err := checkMap(m, path, ebpf.Hash, 4, unsafe.Sizeof(guardGuard{})); err != nil {
+	key := map[string]uintptr{guardsPin: 4, leasesPin: unsafe.Sizeof(guardLeaseKey{})}[pin]
+	if err := checkMap(m, path, ebpf.Hash, key, unsafe.Sizeof(guardGuard{})); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
 
-// ready opens map and program, and loads them where they are not pinned.
-func (g *Guards) ready() (*ebpf.Map, *ebpf.Program, error) {
+// ready opens a map and the program that reads it, and loads all where they are
+// not pinned.
+func (g *Guards) ready(mapPin, progPin string) (*ebpf.Map, *ebpf.Program, error) {
 	lock, err := g.root.lock(true)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer lock.Close()
-	m, err := g.open()
+	m, err := g.open(mapPin)
 	if err == nil && m == nil {
 		if err = g.load(); err == nil {
-			m, err = g.open()
+			m, err = g.open(mapPin)
 		}
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	path := filepath.Join(g.dir(), passPin)
+	path := filepath.Join(g.dir(), progPin)
 	prog, err := ebpf.LoadPinnedProgram(path, nil)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open program %q: %w", path, plain(err)), m.Close())
@@ -221,7 +225,10 @@ func (g *Guards) load() error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	err := errors.Join(o.Guards.Pin(filepath.Join(dir, guardsPin)), o.Pass.Pin(filepath.Join(dir, passPin)))
+	err := errors.Join(
+		o.Guards.Pin(filepath.Join(dir, guardsPin)), o.Pass.Pin(filepath.Join(dir, passPin)),
+		o.Leases.Pin(filepath.Join(dir, leasesPin)), o.Parent.Pin(filepath.Join(dir, parentPin)),
+	)
 	if err == nil {
 		err = os.Rename(dir, g.dir())
 	}

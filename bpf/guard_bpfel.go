@@ -30,12 +30,21 @@ type guardGuard struct {
 	Dropped    [15]uint64
 }
 
+type guardLeaseKey struct {
+	_      structs.HostLayout
+	Parent uint32
+	Mac    [6]uint8
+	Zero   uint16
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	guardMapGuards = "guards"
-	guardProgPass  = "pass"
+	guardMapGuards  = "guards"
+	guardMapLeases  = "leases"
+	guardProgParent = "parent"
+	guardProgPass   = "pass"
 )
 
 // loadGuard returns the embedded CollectionSpec for guard.
@@ -80,7 +89,8 @@ type guardSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type guardProgramSpecs struct {
-	Pass *ebpf.ProgramSpec `ebpf:"pass"`
+	Parent *ebpf.ProgramSpec `ebpf:"parent"`
+	Pass   *ebpf.ProgramSpec `ebpf:"pass"`
 }
 
 // guardMapSpecs contains maps before they are loaded into the kernel.
@@ -88,6 +98,7 @@ type guardProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type guardMapSpecs struct {
 	Guards *ebpf.MapSpec `ebpf:"guards"`
+	Leases *ebpf.MapSpec `ebpf:"leases"`
 }
 
 // guardVariableSpecs contains global variables before they are loaded into the kernel.
@@ -117,11 +128,13 @@ func (o *guardObjects) Close() error {
 // It can be passed to loadGuardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type guardMaps struct {
 	Guards *ebpf.Map `ebpf:"guards"`
+	Leases *ebpf.Map `ebpf:"leases"`
 }
 
 func (m *guardMaps) Close() error {
 	return _GuardClose(
 		m.Guards,
+		m.Leases,
 	)
 }
 
@@ -135,11 +148,13 @@ type guardVariables struct {
 //
 // It can be passed to loadGuardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type guardPrograms struct {
-	Pass *ebpf.Program `ebpf:"pass"`
+	Parent *ebpf.Program `ebpf:"parent"`
+	Pass   *ebpf.Program `ebpf:"pass"`
 }
 
 func (p *guardPrograms) Close() error {
 	return _GuardClose(
+		p.Parent,
 		p.Pass,
 	)
 }
