@@ -152,6 +152,9 @@ func (l *Local) watch(trunk int) (blind string) {
 // make places the interface in the namespace, its frames expected before the
 // first of them can leave.
 func (t *attempt) make(ctx context.Context) (err error) {
+	if err := t.lease(ctx); err != nil {
+		return err
+	}
 	if err := t.expect(); err != nil {
 		return err
 	}
@@ -256,6 +259,9 @@ func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
 		return err
 	}
 	failpoint("decline")
+	if err := t.lease(ctx); err != nil {
+		return err
+	}
 	if err := t.expect(); err != nil {
 		return err
 	}
@@ -270,6 +276,11 @@ func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
 		}
 		t.link = i
 		failpoint("remac")
+	}
+	if t.rec.MAC != old.MAC && t.rec.AtParent {
+		if err := t.Guards.Unlease(t.parent.Index, old.MAC); err != nil {
+			return err
+		}
 	}
 	if t.rec.MAC != old.MAC && t.blind == "" {
 		if err := t.Datapath.Forget(old); err != nil {

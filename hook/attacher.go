@@ -103,8 +103,9 @@ type Attachment struct {
 	Created    time.Time        `json:"created"`
 	Timing     []Step           `json:"timing,omitempty"` // up to the commit, where the attach was traced
 	Pod        Pod              `json:"pod,omitzero"`
-	Guard      *verify.Guard    `json:"guard,omitempty"`    // set where it is guarded; its links, once they are made
-	Owner      uint32           `json:"owner_uid,omitzero"` // whose rootless container it is for; 0 for root's
+	Guard      *verify.Guard    `json:"guard,omitempty"`            // set where it is guarded; its links, once they are made
+	AtParent   bool             `json:"guarded_at_parent,omitzero"` // the parent's egress lets out what carries its lease
+	Owner      uint32           `json:"owner_uid,omitzero"`         // whose rootless container it is for; 0 for root's
 }
 
 // Netns tells a network namespace from every other one, dead or alive.

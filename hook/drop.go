@@ -44,11 +44,11 @@ func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
 // goes before the datapath's watch over it, and both before the lease: nobody
 // is given an address that an old interface still answers for.
 func (l *Local) drop(ctx context.Context, t taken) error {
-	err := errors.Join(l.dropLink(t.Attachment), l.forget(t.Endpoint))
+	err := errors.Join(l.dropLink(t.Attachment), l.unlease(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC
-		err = errors.Join(err, l.dropLink(former), l.forget(*t.Former))
+		err = errors.Join(err, l.dropLink(former), l.unlease(former), l.forget(*t.Former))
 	}
 	if err != nil {
 		return errors.Join(err, l.letGo(ctx, t.ID))
@@ -75,6 +75,15 @@ func (l *Local) forget(e verify.Endpoint) error {
 		return nil
 	}
 	return l.Datapath.Forget(e)
+}
+
+// unlease lets nothing of an attachment's MAC leave by its parent any more, if
+// the parent is held to leases.
+func (l *Local) unlease(a Attachment) error {
+	if !a.AtParent || l.Guards == nil || a.ParentIdx == 0 || a.MAC.IsZero() {
+		return nil
+	}
+	return l.Guards.Unlease(a.ParentIdx, a.MAC)
 }
 
 // letGo leaves a record that could not be taken back whole to the next sweep: it

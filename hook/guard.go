@@ -20,6 +20,18 @@ type Guards interface {
 	Forget(verify.Guard) error
 	// Guarded gives what has been let through and stopped.
 	Guarded(verify.Guard) (verify.Guarded, error)
+
+	// Hold lets leave by a parent what carries a lease, or one of the host's
+	// MACs, and nothing else; Free lets all leave again.
+	Hold(parent int, host []verify.MAC) error
+	Held(parent int) (bool, error)
+	Free(parent int) error
+	// Lease lets leave what carries the lease; its links do not matter.
+	Lease(parent int, g verify.Guard) error
+	Unlease(parent int, mac verify.MAC) error
+	// Leased gives what a MAC has sent by a parent, and what it was not let; no
+	// MAC stands for all that have no lease.
+	Leased(parent int, mac verify.MAC) (verify.Guarded, error)
 }
 
 // errNoGuards is returned where nobody has made the namespace for guarded
@@ -112,10 +124,19 @@ func (l *Local) dropGuarded(a Attachment) error {
 // Guarded is what the guard of an attachment has let through and stopped; nil
 // where there is none.
 func (l *Local) Guarded(a Attachment) (*verify.Guarded, error) {
-	if a.Guard == nil || a.Guard.Inside == 0 || l.Guards == nil {
+	if l.Guards == nil {
 		return nil, nil
 	}
-	g, err := l.Guards.Guarded(*a.Guard)
+	var g verify.Guarded
+	var err error
+	switch {
+	case a.Guard != nil && a.Guard.Inside != 0:
+		g, err = l.Guards.Guarded(*a.Guard)
+	case a.Guard == nil && a.AtParent && !a.MAC.IsZero():
+		g, err = l.Guards.Leased(a.ParentIdx, a.MAC)
+	default:
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

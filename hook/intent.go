@@ -103,6 +103,11 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 		return nil, err
 	}
 	for _, a := range here {
+		// Below Linux 5.14 another namespace may have the inode of one that is
+		// gone: what nobody lives in is not this one's.
+		if id.Cookie == 0 && a.State == Attached && !t.live(&a, id.Boot) {
+			return &a, nil
+		}
 		match, err := t.matches(a)
 		if err != nil {
 			return nil, err
@@ -112,6 +117,9 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 		}
 		if a.State != Attached {
 			return &a, nil
+		}
+		if t.caller != nil && a.Owner != t.caller.UID {
+			return nil, refuse("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
 		}
 		return nil, t.join(tx, a)
 	}
@@ -203,6 +211,7 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
 		Owner:      t.caller.user(),
+		AtParent:   t.def.GuardsParent(),
 	}
 	if t.guard {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}

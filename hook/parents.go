@@ -84,6 +84,11 @@ func (l *Local) releaseParent(ctx context.Context, def *network.Definition, othe
 			return err
 		}
 	}
+	if def.GuardsParent() && l.Guards != nil {
+		if err := l.Guards.Free(p.Index); err != nil {
+			return err
+		}
+	}
 	if !def.Managed || slices.ContainsFunc(others, func(o *network.Definition) bool { return l.sameParent(def, p, o) }) {
 		return nil
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -9,12 +10,11 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
-
-	"context"
 )
 
 var (
@@ -126,9 +126,9 @@ type prisoner struct {
 	own, its, router verify.MAC
 }
 
-func newPrisoner(t *testing.T) *prisoner {
+func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
 	t.Helper()
-	b, gw := lanBrokered(t, nil)
+	b, gw := lanBrokered(t, edit)
 	p := &prisoner{brokered: b, gw: gw, c: testenv.NewRootless(t, alice), victim: testenv.NewRootless(t, bob), router: verify.MACOf(gw.MAC)}
 	b.mustAttachBy(alice, "prisoner", p.c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
 	b.mustAttachBy(bob, "victim", p.victim.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
@@ -148,7 +148,7 @@ func (p *prisoner) end(t *testing.T, r *raw) []byte {
 // Whatever frames the container's owner makes, none reaches the wire or another
 // container; all of them are counted.
 func TestAttackFrames(t *testing.T) {
-	p := newPrisoner(t)
+	p := newPrisoner(t, nil)
 	mark := []byte("!attack!")
 	frames := attackFrames(t, p.own, p.router, p.its, mark)
 	taps := map[string]*wiretap{
@@ -174,6 +174,64 @@ func TestAttackFrames(t *testing.T) {
 	pings(t, p.victim.Namespace, "192.168.50.1")
 }
 
+// The same from a macvlan that a trusted user has, with the guard on the parent's
+// egress: nothing leaves the host. What macvlans of one parent send each other
+// is not seen there.
+func TestAttackFramesDirect(t *testing.T) {
+	p := newPrisoner(t, direct)
+	mark := []byte("!attack!")
+	frames := attackFrames(t, p.own, p.router, p.its, mark)
+	// What carries another's whole lease, MAC and all, looks like that one's on the
+	// egress: this much remains possible, and only to users of the same parent.
+	delete(frames, "the victim's MAC")
+	taps := map[string]*wiretap{"the switch": mustTap(t, p.Switch), "the gateway": mustTap(t, p.gw.Namespace)}
+	r := mustRaw(t, p.c.Namespace, "eth0")
+	for _, f := range frames {
+		r.mustSend(t, f)
+	}
+	end := p.end(t, r)
+	for where, tap := range taps {
+		for _, f := range tap.until(t, end) {
+			if bytes.Contains(f, mark) {
+				t.Errorf("%s saw %x", where, f)
+			}
+		}
+	}
+	if n := p.stopped("prisoner"); n < 15 {
+		t.Errorf("%d frames were counted", n)
+	}
+	pings(t, p.c.Namespace, "192.168.50.1")
+	pings(t, p.c.Namespace, "fd50::1")
+	pings(t, p.gw.Namespace, "fd50::9")
+
+	// A nested macvlan gets nowhere, and is seen.
+	for _, args := range []string{"add nested link eth0 address 02:00:00:00:00:66 type macvlan mode bridge", "set nested up"} {
+		_, err := p.c.Exec("ip", append([]string{"link"}, strings.Fields(args)...)...)
+		must(t, err)
+	}
+	nested := mustRaw(t, p.c.Namespace, "nested")
+	nested.mustSend(t, ether(broadcast, verify.MAC{2, 0, 0, 0, 0, 0x66}, 0x0800, packet4("192.168.50.66", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...)))
+	end = p.end(t, r)
+	for _, f := range taps["the switch"].until(t, end) {
+		if bytes.Contains(f, mark) {
+			t.Errorf("the nested macvlan sent %x", f)
+		}
+	}
+	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		found, broken := l.Audit(ctx)
+		if len(broken) > 0 || len(found) != 1 || found[0].Err != nil || fmt.Sprint(found[0].Strangers) != "[02:00:00:00:00:66]" || found[0].Dropped["source-mac"] == 0 {
+			t.Errorf("the audit finds %+v, %v", found, broken)
+		}
+		return nil
+	}))
+	// After the end of the attachment its MAC gets nowhere either, though its
+	// owner has kept the interface.
+	must(t, p.c.Kill())
+	p.mustDetachBy(alice, "prisoner")
+	must(t, p.victim.Kill())
+	p.mustDetachBy(bob, "victim")
+}
+
 // stopped is what "lanyard ps" shows of a container's guard.
 func (p *prisoner) stopped(id string) (n uint64) {
 	p.tb.Helper()
@@ -186,6 +244,9 @@ func (p *prisoner) stopped(id string) (n uint64) {
 			g, gerr := l.Guarded(a)
 			if gerr != nil {
 				return gerr
+			}
+			if g == nil {
+				return fmt.Errorf("%q is not guarded", id)
 			}
 			n = g.Dropped()
 		}
@@ -205,7 +266,7 @@ func (p *prisoner) unicast() string {
 // What a holder of a macvlan does to its parent, the owner of a guarded
 // container does to nothing.
 func TestAttackLinks(t *testing.T) {
-	p := newPrisoner(t)
+	p := newPrisoner(t, nil)
 	before := p.unicast()
 	ip := func(args ...string) error {
 		_, err := p.c.Exec("ip", args...)
@@ -271,7 +332,7 @@ func TestAttackLinks(t *testing.T) {
 
 // After the attachment is gone, nothing that the owner kept is of use.
 func TestAttackAfterwards(t *testing.T) {
-	p := newPrisoner(t)
+	p := newPrisoner(t, nil)
 	kept := testenv.NewContainer(t)
 	_, err := p.c.Exec("ip", "link", "add", "kept", "link", "eth0", "type", "macvlan", "mode", "bridge")
 	must(t, err)

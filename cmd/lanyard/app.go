@@ -30,7 +30,7 @@ lanyard-hook: io.lanyard.network=web50
 		Writer:    e.stdout,
 		ErrWriter: e.stderr,
 		Commands: []*cli.Command{
-			e.network(), e.ps(), e.inspect(), e.verify(), e.watch(), e.gc(), e.restore(), e.serve(), e.why(), e.version(), e.completion(),
+			e.network(), e.ps(), e.inspect(), e.verify(), e.watch(), e.gc(), e.restore(), e.serve(), e.why(), e.audit(), e.version(), e.completion(),
 		},
 		// Labels and driver options may hold commas; what is a list is split where it is read.
 		DisableSliceFlagSeparator: true,

@@ -73,6 +73,8 @@ func (l *line) values() []string {
 		return modes()
 	case "verify":
 		return []string{"off", "warn", "strict"}
+	case "guard":
+		return []string{string(network.On), string(network.Off)}
 	case "brokered":
 		return []string{string(network.BrokeredGuarded), string(network.BrokeredDirect)}
 	case "log":

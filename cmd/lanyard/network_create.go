@@ -198,7 +198,7 @@ func duration(c *cli.Context, flag string, into *network.Duration) error {
 // allow reads who may attach without privilege.
 func allow(c *cli.Context, def *network.Definition) (err error) {
 	def.AllowUsers, def.AllowGroups = c.StringSlice("allow-user"), c.StringSlice("allow-group")
-	def.Brokered = network.Brokered(c.String("brokered"))
+	def.Brokered, def.Guard = network.Brokered(c.String("brokered")), network.Switch(c.String("guard"))
 	if n := c.String("max-per-user"); n != "" {
 		if def.MaxPerUser, err = strconv.Atoi(n); err != nil || def.MaxPerUser <= 0 {
 			return usagef("--max-per-user %q is not a number from 1 on", n)

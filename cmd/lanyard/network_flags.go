@@ -32,6 +32,7 @@ func createFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "allow-user", Usage: "`USER` whose rootless containers may attach, by name or number (default: nobody's)"},
 		&cli.StringSliceFlag{Name: "allow-group", Usage: "`GROUP` whose members' rootless containers may attach"},
 		&cli.StringFlag{Name: "max-per-user", Usage: "`NUMBER` of attachments that such a user may have (default: 8)"},
+		&cli.StringFlag{Name: "guard", Usage: "`on|off` let leave by the parent what carries a lease, and nothing else (default: on with --brokered direct)"},
 		&cli.StringFlag{Name: "brokered", Usage: "`HOW` rootless containers attach: guarded, or direct for users trusted with the LAN (default: guarded)"},
 		&cli.StringFlag{Name: "driver", Aliases: []string{"d"}, Usage: "`DRIVER` macvlan, or ipvlan: one MAC for all (default: macvlan)"},
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"o", "opt"}, KeepSpace: true,

@@ -21,6 +21,39 @@ const (
 	BrokeredDirect Brokered = "direct"
 )
 
+// Switch is "on", "off", or "" for the default.
+type Switch string
+
+// Values of a Switch.
+const (
+	On  Switch = "on"
+	Off Switch = "off"
+)
+
+var switches = []string{string(On), string(Off)}
+
+// GuardsParent reports whether what leaves by the parent is held to the leases:
+// where it was asked for, and where users are given macvlans of their own.
+func (d *Definition) GuardsParent() bool {
+	if d.Guard == "" {
+		return d.Brokered == BrokeredDirect && d.cannotGuardParent() == ""
+	}
+	return d.Guard == On
+}
+
+// cannotGuardParent says why nothing can be held to leases on the parent, or "".
+func (d *Definition) cannotGuardParent() string {
+	switch {
+	case d.SharesMAC():
+		return "the interfaces have the parent's MAC, which is the host's, too"
+	case d.ShareParent:
+		return "the parent is shared, and other networks' containers would be cut off"
+	case d.IPAM == IPAMNone:
+		return "the network gives no addresses to hold anybody to"
+	}
+	return ""
+}
+
 // defaultPerUser is how many attachments a user may have where the network does
 // not say: enough for a desk, far from a subnet's end.
 const defaultPerUser = 8
@@ -103,6 +136,14 @@ func (d *Definition) validAllow() error {
 	}
 	if d.MaxPerUser < 0 || d.MaxPerUser > maxPerUser {
 		return fmt.Errorf("max-per-user: %d is not between 1 and %d", d.MaxPerUser, maxPerUser)
+	}
+	if d.Guard != "" {
+		if err := oneOf(string(d.Guard), switches); err != nil {
+			return fmt.Errorf("guard: %w", err)
+		}
+	}
+	if why := d.cannotGuardParent(); d.Guard == On && why != "" {
+		return fmt.Errorf("guard: cannot be on: %s", why)
 	}
 	if err := oneOf(string(d.BrokeredMode()), brokereds); err != nil {
 		return fmt.Errorf("brokered: %w", err)

@@ -88,6 +88,8 @@ type Definition struct {
 	AllowGroups []string `json:"allow-group,omitempty"`
 	// MaxPerUser bounds each such user's attachments; PerUser has the default.
 	MaxPerUser int `json:"max-per-user,omitzero"`
+	// Guard is empty for the default; GuardsParent reads it.
+	Guard Switch `json:"guard,omitzero"`
 	// Brokered is empty for BrokeredGuarded; BrokeredMode has the default.
 	Brokered Brokered          `json:"brokered,omitzero"`
 	Labels   map[string]string `json:"labels,omitempty"`

@@ -1,0 +1,144 @@
+package hook
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// lease tells the guard of the parent's egress, where there is one, what the
+// attachment may send. The first to come there puts the guard on.
+func (t *attempt) lease(ctx context.Context) error {
+	if !t.rec.AtParent {
+		return nil
+	}
+	if t.Guards == nil {
+		return errNoGuards
+	}
+	held, err := t.Guards.Held(t.parent.Index)
+	if err == nil && !held {
+		err = t.hold(ctx)
+	}
+	if err == nil {
+		err = t.Guards.Lease(t.parent.Index, leaseOf(&t.rec, t.parent.MTU))
+	}
+	if err != nil {
+		return fmt.Errorf("guard the egress of parent %q: %w (the network's --guard off does without)", t.parent.Name, err)
+	}
+	return nil
+}
+
+func leaseOf(a *Attachment, mtu int) verify.Guard {
+	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Attachment: a.ID}
+	if g.MTU == 0 {
+		g.MTU = mtu
+	}
+	for _, p := range a.Addrs {
+		g.Addrs = append(g.Addrs, p.Addr())
+	}
+	return g
+}
+
+// hold puts the guard on the parent. What stands there already goes on; what
+// nobody knows would be cut off, and is named instead.
+func (t *attempt) hold(ctx context.Context) error {
+	recs, err := t.Attachments(ctx)
+	if err != nil {
+		return err
+	}
+	strangers, err := t.strangers(t.parent.Index, recs)
+	if err != nil {
+		return err
+	}
+	if len(strangers) > 0 {
+		return fmt.Errorf("%s is sent by somebody whom it would cut off: give that a parent of its own", strangers[0])
+	}
+	for i := range recs {
+		a := &recs[i]
+		if a.ParentIdx != t.parent.Index || a.MAC.IsZero() || a.ID == t.rec.ID {
+			continue
+		}
+		if err := t.Guards.Lease(t.parent.Index, leaseOf(a, t.parent.MTU)); err != nil {
+			return err
+		}
+	}
+	return t.Guards.Hold(t.parent.Index, []verify.MAC{verify.MACOf(t.parent.MAC)})
+}
+
+// strangers are the MACs that a parent takes in and that no record has. Nested
+// macvlans of containers' are among them.
+func (l *Local) strangers(parent int, recs []Attachment) (macs []verify.MAC, err error) {
+	all, err := l.Host.ParentUnicast(parent)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range all {
+		mac := verify.MACOf(m)
+		known := slices.ContainsFunc(recs, func(a Attachment) bool { return a.ParentIdx == parent && a.MAC == mac })
+		if !known && !slices.Contains(macs, mac) {
+			macs = append(macs, mac)
+		}
+	}
+	return macs, nil
+}
+
+// Audited is what was found on the parent of a network.
+type Audited struct {
+	Network string
+	Parent  string
+	// Strangers are MACs that the parent takes in and that nobody was given: of
+	// nested macvlans, or of links that others made.
+	Strangers []verify.MAC
+	// Dropped counts what strangers sent and the guard of the parent's egress
+	// stopped, by reason.
+	Dropped map[string]uint64
+	Err     error // why the network could not be looked at
+}
+
+// Audit compares what the networks' parents take in with what was given out.
+// What came or went meanwhile is looked at again, so that it is no stranger.
+func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
+	defs, broken := network.LoadAll(l.Networks)
+	for _, def := range defs {
+		a := Audited{Network: def.Name, Parent: def.Parent}
+		a.Strangers, a.Dropped, a.Err = l.audit(ctx, def)
+		found = append(found, a)
+	}
+	return found, broken
+}
+
+func (l *Local) audit(ctx context.Context, def *network.Definition) (macs []verify.MAC, dropped map[string]uint64, err error) {
+	p, err := l.Parent(def)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The list first and the records second: what is attached in between is known.
+	before, err := l.strangers(p.Index, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	now, err := l.strangers(p.Index, recs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, mac := range now {
+		if slices.Contains(before, mac) {
+			macs = append(macs, mac)
+		}
+	}
+	if l.Guards == nil {
+		return macs, nil, nil
+	}
+	if held, err := l.Guards.Held(p.Index); err != nil || !held {
+		return macs, nil, err
+	}
+	g, err := l.Guards.Leased(p.Index, verify.MAC{})
+	return macs, g.OutDropped, err
+}
