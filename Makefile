@@ -86,6 +86,12 @@ install: build ## into $(DESTDIR)$(PREFIX)
 	for unit in lanyard lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
+	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
+	for stage in createRuntime createContainer poststop; do \
+		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
+	done
+	install -d $(DESTDIR)$(PREFIX)/share/man/man7
+	sed 's|@PREFIX@|$(PREFIX)|' docs/man/lanyard-rootless.7 > $(DESTDIR)$(PREFIX)/share/man/man7/lanyard-rootless.7
 
 .PHONY: deps-test deps-demo deps-bench deps-generate
 deps-test deps-demo deps-bench deps-generate: deps-%:
