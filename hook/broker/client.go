@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,7 +73,7 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 }
 
 func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, c.Socket)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, c.whyNot(err)
 	}
@@ -99,6 +100,25 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 		return nil, errors.New("it went away before it answered: see its log (journalctl -u lanyard)")
 	}
 	return nil, err
+}
+
+// dialWait is how long somebody who finds the line full stands aside.
+const dialWait = 5 * time.Millisecond
+
+// dial waits for a place in the line, which others may fill as fast as it moves:
+// the kernel answers EAGAIN then (unix(7)), and tells nobody when it has moved.
+func (c Client) dial(ctx context.Context) (net.Conn, error) {
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, network, c.Socket)
+		if !errors.Is(err, unix.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("its line is full: %w", ctx.Err())
+		case <-time.After(dialWait):
+		}
+	}
 }
 
 // whyNot says what to do where nobody listens.

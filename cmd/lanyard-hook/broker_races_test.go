@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// answer is what the broker says on a connection, "" for success.
+func answer(tb testing.TB, c *net.UnixConn, message []byte) string {
+	tb.Helper()
+	must(tb, c.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err := c.Write(message)
+	must(tb, err)
+	buf := make([]byte, 64<<10)
+	n, err := c.Read(buf)
+	must(tb, err)
+	var r struct{ Error string }
+	must(tb, json.Unmarshal(buf[:n], &r))
+	return r.Error
+}
+
+// Who calls is who connected: what the socket is handed on to, and what the
+// process has become since, changes nothing.
+func TestBrokerCallerIsWhoConnected(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, bob)
+	message := fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`, c.Pid)
+	// Mallory connects, and root, which every set-user-ID program may be, asks.
+	if got := answer(t, b.mustDialBy(mallory), message); !strings.HasPrefix(got, "refused") {
+		t.Errorf("root with mallory's socket is told %q", got)
+	}
+	if got := answer(t, b.mustDialBy(alice), message); !strings.HasPrefix(got, "refused") {
+		t.Errorf("root with alice's socket is told %q", got)
+	}
+	if got := answer(t, b.mustDialBy(bob), message); got != "" {
+		t.Errorf("root with bob's socket is told %q", got)
+	}
+}
+
+// A subordinate uid of a user's, in a user namespace of its own, speaks for
+// nobody, and a user namespace that it made is still the user's.
+func TestBrokerSubordinate(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, alice)
+	b.secret("a subordinate uid", b.attachBy(100_032, "x", c.Pid, "network=web"), "belongs to uid 1000 ")
+	sub := testenv.NewRootless(t, 100_032)
+	b.secret("a container of a subordinate uid", b.attachBy(alice, "x", sub.Pid, "network=web"), "belongs to uid 100032")
+}
+
+// One thread of a process in another's namespace does not make that the
+// process's.
+func TestBrokerThreads(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, bob)
+	// A thread of this process, root's, is in bob's namespace meanwhile.
+	must(t, c.Do(func() error {
+		b.secret("a thread that is inside", b.attachBy(bob, "x", os.Getpid(), "network=web"), "refused")
+		b.secret("the thread itself", b.attachBy(bob, "x", unix.Gettid(), "network=web"), "refused")
+		return nil
+	}))
+}
+
+// A process that ends while it is looked at leaves nothing behind, however the
+// two meet.
+func TestBrokerExitRace(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	before := b.links(b.Host)
+	for i := range 20 {
+		c := testenv.NewRootless(t, alice)
+		done := make(chan outcome, 1)
+		cmd, stderr := b.command(state(fmt.Sprintf("c%d", i), c.Pid, "network=web"), []string{"createRuntime"})
+		must(t, b.Host.Start(by(alice, cmd)))
+		go func() {
+			_ = cmd.Wait()
+			done <- outcome{cmd.ProcessState.ExitCode(), stderr.String()}
+		}()
+		must(t, c.Kill())
+		<-done
+		b.mustDetachBy(alice, fmt.Sprintf("c%d", i))
+		c.End(t)
+	}
+	b.wantNothing("web", before)
+	if links := b.guardLinks(); len(links) != 1 {
+		t.Errorf("the guards' namespace has %q", links)
+	}
+}
+
+// Others' floods do not hold a user up: the slowest of some starts amid them is
+// in proportion to one without. The bound is far above what was measured, since
+// machines that run tests are busy.
+func TestBrokerAmidFloods(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	mustRaiseFiles(t)
+	stop := make(chan struct{})
+	floods := make(chan error, 2)
+	pid := testenv.NewRootless(t, mallory).Pid
+	for _, message := range []string{"", fmt.Sprintf(`{"version":1,"verb":"attach","container":"m","pid":%d,"wants":[{"network":"web"}]}`, pid)} {
+		go func() { floods <- flood(b.socket(), message, stop) }()
+	}
+	for i := range 5 {
+		b.works(fmt.Sprintf("amid%d", i))
+	}
+	close(stop)
+	for range 2 {
+		must(t, <-floods)
+	}
+	b.works("after")
+	if lines := b.why(bob); len(lines) > 0 {
+		t.Errorf("bob is told of %q", lines)
+	}
+}
+
+// flood asks again and again as mallory, with or without a message, until it is
+// to stop.
+func flood(socket, message string, stop chan struct{}) error {
+	return asUID(mallory, func() error {
+		for {
+			select {
+			case <-stop:
+				return nil
+			default:
+			}
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+			if err != nil {
+				return err
+			}
+			// EAGAIN: the line is full, as a flood would have it.
+			if unix.Connect(fd, &unix.SockaddrUnix{Name: socket}) == nil && message != "" {
+				_, _ = unix.Write(fd, []byte(message))
+			}
+			unix.Close(fd)
+		}
+	})
+}
