@@ -56,6 +56,10 @@ bin/vm:
 bench: deps-bench build bin/bench ## attach and detach beside CNI, netavark and runc, into testenv/bench/latest.*; QUICK=1; root
 	bin/bench $(if $(QUICK),-quick) -out testenv/bench
 
+.PHONY: bench-check
+bench-check: deps-bench build bin/bench ## the quick bench, failing where a ratio is worse than testenv/bench/latest.json; root
+	bin/bench -quick -only attach,runc -check testenv/bench/latest.json
+
 .PHONY: bin/bench
 bin/bench:
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench

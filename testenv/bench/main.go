@@ -6,6 +6,7 @@
 //
 //	make bench            # the whole of it, under ten minutes
 //	make bench QUICK=1    # under two
+//	make bench-check      # the quick one, against the committed baseline
 //
 // Everything happens in namespaces of its own, mounts included, which end with
 // it. Root is needed.
@@ -38,6 +39,7 @@ type options struct {
 	out   string // directory of the results
 	quick bool
 	only  string // subjects, separated by commas; "" is all
+	check string // baseline to compare with
 }
 
 func run(args []string) error {
@@ -46,7 +48,8 @@ func run(args []string) error {
 	fs.StringVar(&o.bin, "bin", "bin", "`directory` of lanyard-hook and the bench's own programs")
 	fs.StringVar(&o.out, "out", "", "`directory` that gets latest.json, latest.md and latest.svg")
 	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and nothing that grows")
-	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, runc, crowd")
+	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, runc, crowd, growth")
+	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail where a ratio is worse beyond the margin")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

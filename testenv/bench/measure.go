@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -17,6 +18,7 @@ var subjects = []struct {
 	{"attach", false, attaches},
 	{"runc", false, runcs},
 	{"crowd", false, crowds},
+	{"growth", true, growth},
 }
 
 func measureAll(o options) error {
@@ -43,10 +45,13 @@ func measureAll(o options) error {
 	if _, err := os.Stdout.WriteString(r.markdown()); err != nil {
 		return err
 	}
-	if o.out == "" {
-		return nil
+	if o.out != "" {
+		err = r.write(o.out)
 	}
-	return r.write(o.out)
+	if o.check != "" {
+		err = errors.Join(err, r.check(o.check))
+	}
+	return err
 }
 
 // batch is how many containers each contender has at a time. Costs grow with the
