@@ -40,12 +40,17 @@ func (p Pool) Validate() error {
 	if err := plain(p.Subnet); err != nil {
 		return fmt.Errorf("subnet %q: %w", p.Subnet, err)
 	}
-	for _, r := range p.Ranges {
+	for i, r := range p.Ranges {
 		if err := plain(r); err != nil {
 			return fmt.Errorf("range %q: %w", r, err)
 		}
 		if !p.Subnet.Contains(r.Addr()) || r.Bits() < p.Subnet.Bits() {
 			return fmt.Errorf("range %s is not within subnet %s", r, p.Subnet)
+		}
+		for _, before := range p.Ranges[:i] {
+			if before.Overlaps(r) {
+				return fmt.Errorf("ranges %s and %s overlap", before, r)
+			}
 		}
 	}
 	return nil
