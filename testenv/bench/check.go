@@ -7,12 +7,18 @@ import (
 	"strings"
 )
 
-// margin is how much worse than the baseline a ratio may be. On a machine with
-// two cores and other work to do, six runs of the quick bench gave 1.09 to 1.27
-// for attach against netavark and 3.06 to 3.34 against the bare program: an
-// eighth either way. A quarter, and that for the lower end of the interval, is
-// not reached by noise.
-const margin = 1.25
+// marginOf is how much worse than the baseline a ratio may be, at the lower end
+// of its interval. On a machine with two cores and other work to do, ten runs of
+// the quick bench gave 1.09 to 1.46 for attach against netavark, the lower ends
+// 0.74 to 1.34, and 3.06 to 3.59 against the bare program: a quarter is not
+// reached by noise. Detach gave 0.12 to 0.19: there it is the others that wait
+// for RCU, as long as the machine pleases.
+func marginOf(name string) float64 {
+	if strings.HasPrefix(name, "detach") {
+		return 1.5
+	}
+	return 1.25
+}
 
 // guarded says which ratios are fit for it. CNI's closes a packet socket, and so
 // waits for RCU: half a millisecond on a machine that is busy in the right way,
@@ -43,7 +49,7 @@ func (r *results) check(file string) error {
 		if !known || !guarded(x.Name) {
 			continue
 		}
-		if compared++; x.Low > old*margin {
+		if compared++; x.Low > old*marginOf(x.Name) {
 			worse = append(worse, fmt.Sprintf("%s is %.2f (at least %.2f), and was %.2f", x.Name, x.Value, x.Low, old))
 		}
 	}
@@ -51,7 +57,7 @@ func (r *results) check(file string) error {
 		return fmt.Errorf("baseline %q has none of the ratios that were measured", file)
 	}
 	if len(worse) > 0 {
-		return fmt.Errorf("worse than the baseline by more than %.0f %%: %s", 100*(margin-1), strings.Join(worse, "; "))
+		return fmt.Errorf("worse than the baseline beyond the margin: %s", strings.Join(worse, "; "))
 	}
 	return nil
 }
