@@ -100,6 +100,9 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	if err = errors.Join(err, missed); err != nil {
 		return err
 	}
+	if err := l.dropOrphans(found); err != nil {
+		return err
+	}
 	l.forgetDead(watched, found)
 	for i := range found {
 		if err := l.watchAgain(found[i].Endpoint); err != nil {
@@ -155,7 +158,8 @@ func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []veri
 		a.ID = a.Endpoint.Attachment
 		found = append(found, a)
 	}
-	return found, nil
+	guarded, err := l.guardedSurvivors(n, id, def, parent, watched)
+	return append(found, guarded...), err
 }
 
 // recall reads a record's addresses, and what goes with them, from those that

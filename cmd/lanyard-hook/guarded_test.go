@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
@@ -96,6 +99,55 @@ func TestGuardedRestart(t *testing.T) {
 	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
 		t.Errorf("the guards' namespace has %q", links)
 	}
+}
+
+// Where the database is lost, guarded containers keep their addresses, and what
+// nobody has any more is deleted.
+func TestGuardedAdopted(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	before := b.links(b.Host)
+	c, gone := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	b.mustAttachBy(alice, "c2", gone.Pid, "network=web")
+	was := map[verify.ID]hook.Attachment{}
+	for _, a := range b.records() {
+		was[a.ID] = a
+	}
+	b.kill()
+	must(t, os.Remove(filepath.Join(wiring.PathsUnder(b.root).Run, "lanyard.db")))
+	gone.End(t)
+	b.start()
+	next := testenv.NewRootless(t, bob)
+	b.mustAttachBy(bob, "c3", next.Pid, "network=web")
+	adopted := 0
+	for _, a := range b.records() {
+		if old, ok := was[a.ID]; ok {
+			adopted++
+			if a.Owner != alice || a.Guard == nil || fmt.Sprint(a.Addrs) != fmt.Sprint(old.Addrs) || a.Interface != "eth0" || old.Containers[0].ID != "c1" {
+				t.Errorf("%+v was adopted as %+v", old, a)
+			}
+		}
+	}
+	if adopted != 1 || len(b.records()) != 2 || b.held("web") != 4 {
+		t.Errorf("%d were adopted; %d records, %d leases", adopted, len(b.records()), b.held("web"))
+	}
+	if links := b.guardLinks(); len(links) != 5 {
+		t.Errorf("the guards' namespace has %q", links)
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+	c.End(t)
+	must(t, next.Kill())
+	b.mustDetachBy(bob, "c3")
+	next.End(t)
+	b.kill()
+	b.start()
+	testenv.Eventually(t, "the sweeper", func() error {
+		if n := len(b.records()); n > 0 {
+			return fmt.Errorf("there are %d records", n)
+		}
+		return nil
+	})
+	b.wantNothing("web", before)
 }
 
 func TestGuardedModes(t *testing.T) {

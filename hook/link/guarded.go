@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -162,6 +163,33 @@ func (n *Netns) DeleteGuarded(tag string) (err error) {
 		}
 	}
 	return err
+}
+
+// GuardedTags lists the tags of the guarded attachments that have a link in the
+// namespace.
+func (n *Netns) GuardedTags() ([]string, error) {
+	names, err := n.Links()
+	var tags []string
+	for _, name := range names {
+		if tag, ok := strings.CutPrefix(name, outsidePrefix); ok {
+			tags = append(tags, tag)
+		}
+	}
+	return tags, err
+}
+
+// Veths lists the namespace's ends of veth pairs.
+func (n *Netns) Veths() (found []Interface, err error) {
+	links, err := whole(n.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if l.Type() == "veth" {
+			found = append(found, interfaceOf(l))
+		}
+	}
+	return found, nil
 }
 
 // joinGroups makes a link let multicast MACs in, until it is deleted.
