@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -97,37 +98,39 @@ func TestSeveralNetworksAllOrNothing(t *testing.T) {
 // its router is answered on the second interface, and not by the default route.
 func TestSourceRouting(t *testing.T) {
 	for _, on := range []bool{false, true} {
-		w := twoLANs(t, func(d *network.Definition) { d.SourceRouting = on })
-		c := testenv.NewContainer(t)
-		w.mustAttach("c1", c, "networks=web,db@eth1")
-		for from, want := range map[string]string{"192.168.50.2": "eth0", "192.168.60.2": "eth1", "fd50::2": "eth0"} {
-			to := "203.0.113.9"
-			if strings.Contains(from, ":") {
-				to = "2001:db8:f::9"
+		t.Run(fmt.Sprint("source routing ", on), func(t *testing.T) {
+			w := twoLANs(t, func(d *network.Definition) { d.SourceRouting = on })
+			c := testenv.NewContainer(t)
+			w.mustAttach("c1", c, "networks=web,db@eth1")
+			for from, want := range map[string]string{"192.168.50.2": "eth0", "192.168.60.2": "eth1", "fd50::2": "eth0"} {
+				to := "203.0.113.9"
+				if strings.Contains(from, ":") {
+					to = "2001:db8:f::9"
+				}
+				out, err := c.Exec("ip", "route", "get", to, "from", from)
+				must(t, err)
+				if !on {
+					want = "eth0"
+				}
+				if !strings.Contains(out, "dev "+want+" ") {
+					t.Errorf("source routing %v: from %s it goes %s, want %s", on, from, out, want)
+				}
 			}
-			out, err := c.Exec("ip", "route", "get", to, "from", from)
-			must(t, err)
-			if !on {
-				want = "eth0"
+			if on {
+				// Nothing of it outlives the interface in a namespace that lives on.
+				pod := testenv.NewContainer(t)
+				first := testenv.JoinNamespace(t, pod.Namespace)
+				w.mustAttach("p1", first, "network=db")
+				must(t, first.Kill())
+				w.mustDetach("p1")
+				first.Reap()
+				rules, err := pod.Exec("ip", "rule")
+				must(t, err)
+				if strings.Contains(rules, "30000:") {
+					t.Errorf("rules are left: %s", rules)
+				}
 			}
-			if !strings.Contains(out, "dev "+want+" ") {
-				t.Errorf("source routing %v: from %s it goes %s, want %s", on, from, out, want)
-			}
-		}
-		if on {
-			// Nothing of it outlives the interface in a namespace that lives on.
-			pod := testenv.NewContainer(t)
-			first := testenv.JoinNamespace(t, pod.Namespace)
-			w.mustAttach("p1", first, "network=db")
-			must(t, first.Kill())
-			w.mustDetach("p1")
-			first.Reap()
-			rules, err := pod.Exec("ip", "rule")
-			must(t, err)
-			if strings.Contains(rules, "30000:") {
-				t.Errorf("rules are left: %s", rules)
-			}
-		}
+		})
 	}
 }
 
