@@ -38,7 +38,9 @@ func (t *attempt) route() error {
 // routeByHost sends everything to the host, which needs no next hop: there is no
 // ARP to find one by.
 func (t *attempt) routeByHost() error {
-	if t.def.Internal {
+	// On a dummy nothing leads out, and the network's own subnets reach each
+	// other by this route alone.
+	if t.def.Internal && !t.def.Dummy() {
 		return nil
 	}
 	for _, p := range t.rec.Addrs {

@@ -246,15 +246,18 @@ func TestRemoveInUse(t *testing.T) {
 	}
 }
 
-// All 4,094 VLANs of one trunk: their definitions written by configuration
-// tools, their links made, used and removed. Nothing of it is quadratic in what
-// the kernel is asked.
-func TestAllVLANs(t *testing.T) {
-	const vlans = 4094
-	some := []uint16{2, 2047, vlans}
+// A thousand VLANs of one trunk, up to the last: their definitions written by
+// configuration tools, their links made, used and removed. Nothing of it is
+// quadratic in what the kernel is asked.
+func TestManyVLANs(t *testing.T) {
+	var vids []int
+	for vid := 2; vid <= 4094; vid += 4 {
+		vids = append(vids, vid)
+	}
+	some := []uint16{2, 2046, 4094}
 	w := newWorld(t, testenv.Config{VLANs: some})
 	dir := wiring.PathsUnder(w.root).Networks
-	for vid := 1; vid <= vlans; vid++ {
+	for _, vid := range vids {
 		def := &network.Definition{
 			Name: fmt.Sprintf("v%04d", vid), ID: network.NewID(), Driver: network.DriverMacvlan, Parent: fmt.Sprintf("eth9.%d", vid),
 			Mode: network.ModeBridge, Managed: true, IPAM: network.IPAMNone,
@@ -267,7 +270,7 @@ func TestAllVLANs(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 	}
-	if n := len(w.links(w.Host)); len(rows) != vlans || n < vlans {
+	if n := len(w.links(w.Host)); len(rows) != len(vids) || n < len(vids) {
 		t.Fatalf("%d networks, %d links", len(rows), n)
 	}
 	for _, vid := range some {
@@ -284,7 +287,7 @@ func TestAllVLANs(t *testing.T) {
 		pruned, err = l.Prune(ctx)
 		return err
 	}))
-	if links := w.links(w.Host); len(pruned) != vlans || !slices.Equal(links, []string{"eth9", "lo"}) {
+	if links := w.links(w.Host); len(pruned) != len(vids) || !slices.Equal(links, []string{"eth9", "lo"}) {
 		t.Errorf("%d pruned, links %q", len(pruned), links)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +36,7 @@ import (
 //	crash ID KEY=VALUE…           the same, killed while it waits for a silent gateway
 //	end ID                        the container's process ends, and no poststop comes
 //	fails STATUS PROGRAM ARG…     the exit status is this one, and every line on stderr is ours
+//	inlab PROGRAM ARG…            (with exec) runs any program in the host's namespace
 //	mask FILE                     replaces what differs from run to run
 const (
 	varNetns = "NETNS"
@@ -55,6 +57,15 @@ func TestMain(m *testing.M) {
 			os.Args = slices.Insert(os.Args, at, "--root", os.Getenv(varRoot))
 			main()
 		},
+		"inlab": func() {
+			enterNetns()
+			path, err := exec.LookPath(os.Args[1])
+			if err == nil {
+				err = unix.Exec(path, os.Args[1:], os.Environ())
+			}
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
+		},
 		"hook": func() {
 			enterNetns()
 			if err := runHook(); err != nil {
@@ -69,16 +80,22 @@ func TestScripts(t *testing.T) {
 	runScripts(t, "testdata/script", testenv.Config{})
 }
 
-func runScripts(t *testing.T, dir string, lab testenv.Config) {
+type scriptCmd = func(*testscript.TestScript, bool, []string)
+
+func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string]scriptCmd) {
+	cmds := map[string]scriptCmd{
+		"gateway": cmdGateway, "rival": cmdRival, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
+		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "mask": cmdMask,
+	}
+	for _, m := range more {
+		maps.Copy(cmds, m)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                dir,
 		Setup:              func(env *testscript.Env) error { return setup(env, lab) },
 		RequireUniqueNames: true,
 		UpdateScripts:      os.Getenv("UPDATE_SCRIPTS") != "",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"gateway": cmdGateway, "rival": cmdRival, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
-			"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "mask": cmdMask,
-		},
+		Cmds:               cmds,
 	})
 }
 
@@ -144,15 +161,18 @@ func runHook() error {
 	if err != nil {
 		return err
 	}
-	r, ours, err := hook.Parse(state)
-	if err != nil || !ours {
-		return err
-	}
 	l, err := wiring.Open(wiring.PathsUnder(os.Getenv(varRoot)))
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+	if len(os.Args) > 1 && os.Args[1] == "poststop" {
+		return l.Detach(context.Background(), state.ID)
+	}
+	r, ours, err := hook.Parse(state)
+	if err != nil || !ours {
+		return err
+	}
 	if os.Getenv("LANYARD_TRACE") == "1" {
 		r.Trace = hook.NewTrace()
 	}

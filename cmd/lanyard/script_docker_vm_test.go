@@ -1,0 +1,116 @@
+//go:build vm
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// The commands of Docker's macvlan and ipvlan documentation, as they stand there
+// but for the program's name, with real containers by runc. Besides the commands
+// of all scripts there are:
+//
+//	run ID KEY=VALUE…        a runc container with these annotations
+//	inside ID PROGRAM ARG…   a program in it
+//	remove ID                the container ends, and its poststop hook runs
+func TestScriptsDocker(t *testing.T) {
+	runScripts(t, "testdata/script-docker", testenv.Config{
+		Trunk: "eth0", VLANs: []uint16{10, 20, 30, 40, 50, 114, 118, 139, 140, 218},
+	}, map[string]scriptCmd{"run": cmdRun, "inside": cmdInside, "remove": cmdRemove})
+}
+
+func runc(ts *testscript.TestScript, args ...string) []string {
+	return append([]string{"runc", "--root", ts.MkAbs("runc")}, args...)
+}
+
+func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
+	log, err := os.Create(ts.MkAbs("run.log"))
+	ts.Check(err)
+	defer log.Close()
+	line := runc(ts, "run", "--detach", "--bundle", bundle(ts, args[0], args[1:]), args[0])
+	cmd := exec.Command(line[0], line[1:]...)
+	// A file, as the container keeps it open.
+	cmd.Stdout, cmd.Stderr = log, log
+	runErr := worldOf(ts).lab.Host.Run(cmd)
+	said, err := os.ReadFile(log.Name())
+	ts.Check(err)
+	if runErr != nil != neg {
+		ts.Fatalf("%q: %v: %s", line, runErr, said)
+	}
+	ts.Logf("%s", said)
+	if runErr == nil {
+		id := args[0]
+		ts.Defer(func() { worldOf(ts).lab.Host.Exec("runc", runc(ts, "delete", "--force", id)[1:]...) })
+	}
+}
+
+// bundle writes a container's config.json: busybox, our hooks, annotations.
+func bundle(ts *testscript.TestScript, id string, annotations []string) string {
+	dir := ts.MkAbs("bundle-" + id)
+	ts.Check(os.RemoveAll(dir)) // an id may come again
+	root := filepath.Join(dir, "rootfs")
+	for _, d := range []string{"bin", "proc", "sys", "dev", "etc"} {
+		ts.Check(os.MkdirAll(filepath.Join(root, d), 0o755))
+	}
+	box, err := os.ReadFile("/bin/busybox")
+	ts.Check(err)
+	ts.Check(os.WriteFile(filepath.Join(root, "bin", "busybox"), box, 0o755))
+	for _, tool := range []string{"sh", "ip", "ping", "sleep"} {
+		ts.Check(os.Symlink("busybox", filepath.Join(root, "bin", tool)))
+	}
+	out, err := exec.Command("runc", "spec", "--bundle", dir).CombinedOutput()
+	if err != nil {
+		ts.Fatalf("runc spec: %v: %s", err, out)
+	}
+	path := filepath.Join(dir, "config.json")
+	text, err := os.ReadFile(path)
+	ts.Check(err)
+	var spec specs.Spec
+	ts.Check(json.Unmarshal(text, &spec))
+	spec.Process.Args, spec.Process.Terminal = []string{"sleep", "300"}, false
+	spec.Process.Capabilities.Bounding = append(spec.Process.Capabilities.Bounding, "CAP_NET_RAW")
+	spec.Process.Capabilities.Effective = append(spec.Process.Capabilities.Effective, "CAP_NET_RAW")
+	spec.Process.Capabilities.Permitted = append(spec.Process.Capabilities.Permitted, "CAP_NET_RAW")
+	spec.Annotations = map[string]string{}
+	for _, a := range annotations {
+		k, v, _ := strings.Cut(a, "=")
+		spec.Annotations["io.lanyard."+k] = v
+	}
+	hook, err := exec.LookPath("hook")
+	ts.Check(err)
+	env := append(os.Environ(), varRoot+"="+ts.Getenv(varRoot))
+	spec.Hooks = &specs.Hooks{
+		CreateRuntime: []specs.Hook{{Path: hook, Args: []string{"hook", "createRuntime"}, Env: env}},
+		Poststop:      []specs.Hook{{Path: hook, Args: []string{"hook", "poststop"}, Env: env}},
+	}
+	text, err = json.Marshal(spec)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, text, 0o600))
+	return dir
+}
+
+func cmdInside(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec("inlab", runc(ts, append([]string{"exec", args[0]}, args[1:]...)...)...)
+	if err != nil != neg {
+		ts.Fatalf("%q in %s: %v: %s", args[1:], args[0], err, ts.ReadFile("stdout")+ts.ReadFile("stderr"))
+	}
+}
+
+func cmdRemove(ts *testscript.TestScript, neg bool, args []string) {
+	for _, id := range args {
+		if err := ts.Exec("inlab", runc(ts, "delete", "--force", id)...); err != nil {
+			ts.Fatalf("remove %s: %v: %s", id, err, fmt.Sprint(ts.ReadFile("stderr")))
+		}
+	}
+}
