@@ -112,7 +112,9 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	}
 	l.forgetDead(watched, found)
 	for i := range found {
-		if err := l.watchAgain(found[i].Endpoint); err != nil {
+		if found[i].Driver == network.DriverIPvlan {
+			// Its MAC is the host's: there was no watch.
+		} else if err := l.watchAgain(found[i].Endpoint); err != nil {
 			l.Log.Warn("an adopted endpoint is not watched", "mac", found[i].MAC, "err", err)
 		}
 		if err := l.adoptOne(ctx, &found[i]); err != nil {
