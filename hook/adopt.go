@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/link"
@@ -84,24 +83,18 @@ func (l *Local) adopt(ctx context.Context) error {
 }
 
 func (l *Local) adoptAll(ctx context.Context) error {
+	defs, _ := network.LoadAll(l.Networks)
 	watched, err := l.Datapath.Endpoints()
 	if err != nil {
 		l.Log.Warn("the trunks' maps could not be read: attachments get new ids", "err", err)
 	}
-	// After a boot nothing lives, and thousands of networks need not be looked at.
-	grounds := sync.OnceValue(l.grounds)
 	// What is overlooked here has no lease any more: rather none may claim.
 	var found []Attachment
 	var missed error
 	err = l.Host.EachNetns(func(n *link.Netns) {
-		links, err := l.Host.Tenants(n)
-		missed = errors.Join(missed, err)
-		for _, i := range links {
-			a, err := survivor(n, i, grounds()[i.ParentIndex], watched)
-			missed = errors.Join(missed, err)
-			if a != nil {
-				found = append(found, *a)
-			}
+		for _, d := range defs {
+			some, err := l.survivors(n, d, watched)
+			found, missed = append(found, some...), errors.Join(missed, err)
 		}
 	})
 	if err = errors.Join(err, missed); err != nil {
@@ -112,9 +105,7 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	}
 	l.forgetDead(watched, found)
 	for i := range found {
-		if found[i].Driver == network.DriverIPvlan {
-			// Its MAC is the host's: there was no watch.
-		} else if err := l.watchAgain(found[i].Endpoint); err != nil {
+		if err := l.watchAgain(found[i].Endpoint); err != nil {
 			l.Log.Warn("an adopted endpoint is not watched", "mac", found[i].MAC, "err", err)
 		}
 		if err := l.adoptOne(ctx, &found[i]); err != nil {
@@ -126,34 +117,19 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	})
 }
 
-// ground is a network and the link that it stands on.
-type ground struct {
-	def    *network.Definition
-	parent link.Parent
-}
-
-// grounds gives the networks by the ifindex of their parents. Without its
-// parent, a network has nothing on it.
-func (l *Local) grounds() map[int][]ground {
-	all := map[int][]ground{}
-	defs, _ := network.LoadAll(l.Networks)
-	for _, d := range defs {
-		if p, err := l.Parent(d); err == nil {
-			all[p.Index] = append(all[p.Index], ground{d, p})
-		}
-	}
-	return all
-}
-
-// survivor gives a record for an interface on one of the networks that share its
-// parent: the one whose addresses it has, or one that gives none; nil where it is
-// on none. Which containers it was for is not known any more: it lives on while
+// survivors gives a record for each interface on the network that the namespace
+// has. Which containers it was for is not known any more: it lives on while
 // anybody is in its namespace.
-func survivor(n *link.Netns, i link.Interface, on []ground, watched []verify.Endpoint) (*Attachment, error) {
-	if len(on) == 0 {
-		return nil, nil
+func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []verify.Endpoint) (found []Attachment, err error) {
+	parent, err := l.Parent(def)
+	if err != nil {
+		return nil, nil // no parent, or one that carries nothing
 	}
-	addrs, err := n.Addrs(i.Index)
+	list := n.Macvlans
+	if def.Driver == network.DriverIPvlan {
+		list = n.IPVlans
+	}
+	links, err := list(parent.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -161,28 +137,26 @@ func survivor(n *link.Netns, i link.Interface, on []ground, watched []verify.End
 	if err != nil {
 		return nil, err
 	}
-	var found *Attachment
-	for _, g := range on {
+	for _, i := range links {
+		addrs, err := n.Addrs(i.Index)
+		if err != nil {
+			return nil, err
+		}
 		a := Attachment{
-			State: Attached, Network: g.def.Name, Generation: g.def.ID, Driver: g.def.Driver,
+			State: Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
 			Interface: i.Name, Index: i.Index, MAC: verify.MACOf(i.MAC), MTU: i.MTU,
-			Parent: g.parent.Name, ParentIdx: g.parent.Index, Trunk: g.parent.Trunk, Netns: id,
-			Quarantine: time.Duration(g.def.Quarantine), Mode: verify.Mode(g.def.VerifyMode()), Created: time.Now().UTC(),
-			AtParent: g.def.GuardsParent(),
+			Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
+			Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
+			AtParent: def.GuardsParent(),
 			Verdict:  verify.Verdict{Code: verify.Unverified, Text: "found again by its interface: the database was lost"},
 		}
-		// One with no address is half made, by a hook that finds its record
-		// gone and undoes it, unless its network gives none.
-		a.recall(g.def, addrs)
-		if len(a.Addrs) > 0 || g.def.IPAM == network.IPAMNone && found == nil {
-			a.Endpoint = endpointOf(a, g.parent, watched)
-			a.Endpoint.Enforce = a.Mode != verify.Off && !g.def.SharesMAC()
-			a.ID = a.Endpoint.Attachment
-			found = &a
+		if a.recall(def, addrs); len(a.Addrs) == 0 && def.IPAM != network.IPAMNone {
+			continue // half made, by a hook that finds its record gone and undoes it
 		}
-		if len(a.Addrs) > 0 {
-			break
-		}
+		a.Endpoint = endpointOf(a, parent, watched)
+		a.Endpoint.Enforce = a.Mode != verify.Off && def.Mode != network.ModePassthru
+		a.ID = a.Endpoint.Attachment
+		found = append(found, a)
 	}
 	guarded, err := l.guardedSurvivors(n, id, def, parent, watched)
 	return append(found, guarded...), err

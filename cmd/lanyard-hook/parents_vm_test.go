@@ -246,15 +246,15 @@ func TestRemoveInUse(t *testing.T) {
 	}
 }
 
-// A thousand VLANs of one trunk, up to the last: their definitions written by
+// 512 VLANs of one trunk, up to the last: their definitions written by
 // configuration tools, their links made, used and removed. Nothing of it is
 // quadratic in what the kernel is asked.
 func TestManyVLANs(t *testing.T) {
 	var vids []int
-	for vid := 2; vid <= 4094; vid += 4 {
+	for vid := 6; vid <= 4094; vid += 8 {
 		vids = append(vids, vid)
 	}
-	some := []uint16{2, 2046, 4094}
+	some := []uint16{6, 2046, 4094}
 	w := newWorld(t, testenv.Config{VLANs: some})
 	dir := wiring.PathsUnder(w.root).Networks
 	for _, vid := range vids {

@@ -33,31 +33,6 @@ func (h *Host) EachNetns(visit func(*Netns)) error {
 	return err
 }
 
-// Tenants lists the namespace's macvlans and ipvlans that stand on the host's own
-// links: an ifindex alone may be that of a link in any namespace.
-func (h *Host) Tenants(n *Netns) (found []Interface, err error) {
-	links, err := whole(n.handle.LinkList)
-	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	host := -1
-	for _, l := range links {
-		if k, at := l.Type(), l.Attrs().NetNsID; k != "macvlan" && k != "ipvlan" || at < 0 {
-			continue
-		}
-		// What the host is called in there is given when it is first needed.
-		if host < 0 {
-			if host, err = n.handle.GetNetNsIdByFd(h.fd); err != nil {
-				return nil, fmt.Errorf("find the host's namespace from a container's: %w", err)
-			}
-		}
-		if l.Attrs().NetNsID == host {
-			found = append(found, interfaceOf(l))
-		}
-	}
-	return found, nil
-}
-
 // search opens the namespaces whose inode is wanted, each once, until one
 // matches; nil if none does. It is the caller's to close.
 func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool) (*Netns, error) {
