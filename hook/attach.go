@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -36,6 +37,7 @@ type attempt struct {
 	rec    Attachment // what has been or is about to be acquired
 	joined bool       // the namespace had it already: nothing to do
 	wrote  bool       // rec is on record
+	busy   bool       // the MAC that goes with the address is somebody else's on the parent
 	parent link.Parent
 	link   link.Interface
 	blind  string // why the trunk is not watched, "" if it is
@@ -92,7 +94,7 @@ func (t *attempt) run(ctx context.Context) error {
 	if err := t.ready(ctx); err != nil {
 		return err
 	}
-	if err := t.make(ctx); err != nil {
+	if err := t.makeAnyhow(ctx); err != nil {
 		return err
 	}
 	if err := t.settle(ctx); err != nil {
@@ -162,6 +164,36 @@ func (t *attempt) make(ctx context.Context) (err error) {
 	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
 	t.reached("link")
 	return err
+}
+
+// busyMAC is how long a MAC that is derived is waited for, while another macvlan
+// on the parent has it. That of a container that has just ended is free within
+// milliseconds; that of a link which is somebody else's never is.
+const busyMAC = time.Second
+
+// makeAnyhow makes the interface, with another MAC where the first is busy and
+// nobody asked for it: Docker's containers on the same parent have MACs derived
+// in the same way.
+func (t *attempt) makeAnyhow(ctx context.Context) error {
+	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.guard {
+		return t.make(ctx)
+	}
+	soon, cancel := context.WithTimeout(ctx, busyMAC)
+	defer cancel()
+	err := t.make(soon)
+	if !errors.Is(err, link.ErrMACBusy) || ctx.Err() != nil {
+		return err
+	}
+	old := t.rec.Endpoint
+	t.busy, t.rec.Former = true, &old
+	if err := t.name(ctx); err != nil {
+		return err
+	}
+	if err := t.make(ctx); err != nil {
+		return err
+	}
+	t.rec.Former = nil
+	return t.forget(old)
 }
 
 // passing is a name that an attachment's interface alone can have.
@@ -326,10 +358,6 @@ func (t *attempt) commit(ctx context.Context) error {
 	}
 	t.reached("commit")
 	return nil
-}
-
-func (t *attempt) save(ctx context.Context) error {
-	return t.DB.Update(ctx, func(tx Tx) error { return replace(tx, &t.rec) })
 }
 
 // newID names an attachment.

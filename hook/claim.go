@@ -53,11 +53,6 @@ func (t *attempt) claim(ctx context.Context) error {
 	t.rec.Addrs, t.rec.Gateways = nil, nil
 	for _, s := range t.subnets {
 		a, err := t.claimIn(ctx, s)
-		if errors.Is(err, ipam.ErrPoolFull) {
-			if a, err = t.claimAfterSweep(ctx, s, err); err != nil {
-				return err
-			}
-		}
 		if err != nil {
 			return err
 		}
@@ -67,16 +62,6 @@ func (t *attempt) claim(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// claimAfterSweep tries once more where a full pool may hold what crashed
-// hooks left.
-func (t *attempt) claimAfterSweep(ctx context.Context, s network.Subnet, full error) (netip.Addr, error) {
-	swept, err := t.Sweep(ctx)
-	if err != nil || len(swept) == 0 {
-		return netip.Addr{}, errors.Join(full, err)
-	}
-	return t.claimIn(ctx, s)
 }
 
 func (t *attempt) owner() ipam.Owner {

@@ -117,6 +117,10 @@ func (l *Local) dropLink(a Attachment) error {
 			return nil
 		}
 	}
+	// Inodes and cookies are a boot's own.
+	if boot, err := link.BootID(); err != nil || boot != a.Netns.Boot {
+		return err
+	}
 	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
 	if err != nil || ns == nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -33,14 +34,10 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 	wait, swept := busyWait, false
 	for {
 		other, err := t.intend(ctx, id, self)
-		if errors.Is(err, errQuota) && !swept {
-			// Some of them may be of containers that are gone. Others' are none
-			// of this caller's business, nor is the time that they take.
-			if _, serr := t.sweep(ctx, func(a *Attachment) bool { return a.Owner == t.caller.UID }); serr != nil {
-				return errors.Join(err, serr)
+		if isScarce(err) && !swept {
+			if swept, err = t.makeRoom(ctx, err); swept && err == nil {
+				continue
 			}
-			swept = true
-			continue
 		}
 		if err != nil || other == nil {
 			return err
@@ -54,10 +51,34 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 			wait = min(2*wait, busyWaitMax)
 			continue
 		}
-		if _, err := t.dropDead(ctx, other.ID, id.Boot); err != nil {
+		if _, err := t.dropDead(ctx, other.ID, id.Boot, false); err != nil {
 			return fmt.Errorf("sweep what an earlier start left: %w", err)
 		}
 	}
+}
+
+// isScarce says whether an error may be due to what the dead still hold.
+func isScarce(err error) bool {
+	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) || errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
+}
+
+// makeRoom takes back what containers hold that are gone, their addresses at
+// once: somebody wants them. Its error is full where there was nothing.
+func (t *attempt) makeRoom(ctx context.Context, full error) (swept bool, err error) {
+	if t.wrote {
+		if err := t.undo(ctx, t.r, t.rec); err != nil {
+			return false, errors.Join(full, err)
+		}
+		t.wrote = false
+	}
+	took, err := t.sweep(ctx, true, func(a *Attachment) bool {
+		// Others' are none of a caller's business, nor is the time that they take.
+		return t.caller == nil || a.Owner == t.caller.UID
+	})
+	if len(took) == 0 || err != nil {
+		return false, errors.Join(full, err)
+	}
+	return true, nil
 }
 
 // intend is one visit to the database: the intent first, then the leases that
@@ -171,6 +192,15 @@ func joinPrefixes(ps []netip.Prefix) string {
 
 // join adds the container to those that hold the attachment.
 func (t *attempt) join(tx Tx, a Attachment) error {
+	if mode := a.Mode.Tighten(t.want.Verify); a.Verdict.Code.Fatal(mode) {
+		return fmt.Errorf("this namespace's %q does not do for verify mode %s: %s: %s", a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
+	}
+	if a.Guard == nil {
+		// Whoever has the namespace may have deleted it.
+		if i, err := findLink(t.ns, a); err != nil || i == nil {
+			return errors.Join(fmt.Errorf("interface %q of this namespace is gone: end the containers that share it, and start them again", a.Interface), err)
+		}
+	}
 	a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool { return c.ID == t.r.Container })
 	if t.caller != nil && len(a.Containers) >= maxSharers {
 		return fmt.Errorf("%d containers share its interface %q already", len(a.Containers), a.Interface)

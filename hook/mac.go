@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
@@ -30,6 +31,9 @@ func (t *attempt) chooseMAC(tx Tx) error {
 	}
 	if !t.want.MAC.IsZero() {
 		t.rec.MAC = t.want.MAC
+		if err := t.notGateways(tx, t.want.MAC); err != nil {
+			return err
+		}
 		return t.freeMAC(tx, t.want.MAC)
 	}
 	if len(t.rec.Addrs) == 0 {
@@ -37,12 +41,31 @@ func (t *attempt) chooseMAC(tx Tx) error {
 		return t.freeMAC(tx, t.rec.MAC)
 	}
 	first := t.rec.Addrs[0].Addr()
-	t.rec.MAC = verify.MACOf(ipam.MAC(first))
-	if t.freeMAC(tx, t.rec.MAC) == nil {
-		return nil
+	if !t.busy {
+		t.rec.MAC = verify.MACOf(ipam.MAC(first))
+		if t.freeMAC(tx, t.rec.MAC) == nil {
+			return nil
+		}
 	}
 	t.rec.MAC = verify.MACOf(ipam.MACIn(t.def.Name, first))
 	return t.freeMAC(tx, t.rec.MAC)
+}
+
+// errMACTaken is returned for a MAC that another attachment has.
+var errMACTaken = errors.New("MAC is in use")
+
+// notGateways refuses the MAC of a gateway that answered another container on the
+// trunk: whoever takes it takes its neighbours' way out with it.
+func (t *attempt) notGateways(tx Tx, mac verify.MAC) error {
+	recs, err := all(tx)
+	for _, a := range recs {
+		for _, v := range a.Verdicts {
+			if v.MAC == mac && a.Endpoint.Trunk == t.parent.TrunkIndex {
+				return fmt.Errorf("MAC %s cannot be had: it is that of gateway %s", mac, v.Gateway)
+			}
+		}
+	}
+	return err
 }
 
 // freeMAC refuses a MAC that another attachment has on the same trunk: tags
@@ -55,9 +78,9 @@ func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
 	for _, a := range holders {
 		if a.ID != t.rec.ID {
 			if t.caller != nil {
-				return fmt.Errorf("MAC %s is in use on trunk %q: ask for another address", mac, t.parent.Trunk)
+				return fmt.Errorf("%w: %s on trunk %q: ask for another address", errMACTaken, mac, t.parent.Trunk)
 			}
-			return fmt.Errorf("MAC %s is in use on trunk %q by %s: ask for another io.lanyard.mac", mac, t.parent.Trunk, users([]Attachment{a}))
+			return fmt.Errorf("%w: %s on trunk %q by %s: ask for another io.lanyard.mac", errMACTaken, mac, t.parent.Trunk, users([]Attachment{a}))
 		}
 	}
 	return nil

@@ -28,7 +28,8 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 	case err != nil:
 		return "", err
 	default:
-		def.Managed = p.Ours
+		// One that somebody was killed over while making it is ours, too.
+		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
 	}
 	others, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
 	if err := def.Conflicts(l.beside(def, p, others)); err != nil {
@@ -64,7 +65,7 @@ func (l *Local) RemoveNetwork(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.Sweep(ctx); err != nil {
+	if _, err := l.sweep(ctx, false, func(a *Attachment) bool { return a.Network == name }); err != nil {
 		return err
 	}
 	others, _ := network.LoadAll(l.Networks)
@@ -104,7 +105,8 @@ func (l *Local) removeNetwork(ctx context.Context, def *network.Definition, all 
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(o *network.Definition) bool { return o.Name == def.Name })
 	if err := l.releaseParent(ctx, def, others); err != nil {
-		return err
+		// The network is whole: let it be used again.
+		return errors.Join(err, l.DB.Update(ctx, func(tx Tx) error { return tx.Delete(bucketRemoving, def.Name) }))
 	}
 	for _, s := range def.Subnets {
 		if err := l.Leases.RemovePool(ctx, poolName(def, s)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -69,11 +70,8 @@ func isVLANName(name string) bool {
 // deletes the parent if we made it and no other network needs it.
 func (l *Local) releaseParent(ctx context.Context, def *network.Definition, others []*network.Definition) error {
 	p, err := l.Parent(def)
-	if errors.Is(err, link.ErrNoLink) {
-		return nil // the administrator was quicker
-	}
 	if err != nil {
-		return err
+		return nil // gone, or made something else of: not ours to release any more
 	}
 	sameTrunk := slices.ContainsFunc(others, func(o *network.Definition) bool {
 		q, err := l.Parent(o)
@@ -94,6 +92,9 @@ func (l *Local) releaseParent(ctx context.Context, def *network.Definition, othe
 	}
 	var keep []string
 	for _, o := range others {
+		if strings.HasPrefix(o.Parent, def.Parent+".") {
+			return nil // a network's VLAN stands on it; it goes with that
+		}
 		keep = append(keep, o.Parent)
 	}
 	if err := l.Host.RemoveParent(ctx, def.Parent, keep...); err != nil && !errors.Is(err, link.ErrForeign) {

@@ -52,10 +52,12 @@ func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attac
 // second, and again when a record is taken: what is attached in between, or
 // joined by another container, stays.
 func (l *Local) Sweep(ctx context.Context) ([]Attachment, error) {
-	return l.sweep(ctx, func(*Attachment) bool { return true })
+	return l.sweep(ctx, false, func(*Attachment) bool { return true })
 }
 
-func (l *Local) sweep(ctx context.Context, which func(*Attachment) bool) (swept []Attachment, err error) {
+// sweep takes back those that which picks. Where somebody waits for the addresses
+// they are free at once, without a quarantine.
+func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) bool) (swept []Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
@@ -68,7 +70,7 @@ func (l *Local) sweep(ctx context.Context, which func(*Attachment) bool) (swept 
 		if !which(&a) || l.live(&a, boot) {
 			continue
 		}
-		did, derr := l.dropDead(ctx, a.ID, boot)
+		did, derr := l.dropDead(ctx, a.ID, boot, atOnce)
 		if derr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
 		} else if did {
@@ -79,7 +81,7 @@ func (l *Local) sweep(ctx context.Context, which func(*Attachment) bool) (swept 
 }
 
 // dropDead drops a record if nobody needs it now.
-func (l *Local) dropDead(ctx context.Context, id verify.ID, boot string) (did bool, err error) {
+func (l *Local) dropDead(ctx context.Context, id verify.ID, boot string, atOnce bool) (did bool, err error) {
 	var t *taken
 	err = l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
@@ -93,6 +95,9 @@ func (l *Local) dropDead(ctx context.Context, id verify.ID, boot string) (did bo
 	})
 	if t == nil || err != nil {
 		return false, err
+	}
+	if atOnce {
+		t.Quarantine = 0
 	}
 	return true, l.drop(ctx, *t)
 }

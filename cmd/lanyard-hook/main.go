@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -26,9 +27,9 @@ usage: lanyard-hook [--root DIR] [--timeout 10s] createRuntime|prestart|createCo
 
 In config.json:
   "hooks": {
-    "createRuntime":   [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createRuntime"]}],
-    "createContainer": [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createContainer"]}],
-    "poststop":        [{"path": "/usr/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
+    "createRuntime":   [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createRuntime"]}],
+    "createContainer": [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createContainer"]}],
+    "poststop":        [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
   }
 createContainer is for name resolution alone: it writes /etc/resolv.conf where the
 network has --dns and the container's engine gives it none.
@@ -42,6 +43,13 @@ inspect ID --timing") and written to stderr.
 // errUsage is returned when the hook was called in a way that it does not know.
 var errUsage = errors.New("wrong usage")
 
+// maxLine bounds the line, in bytes. It quotes annotations, whose authors may be
+// hostile, and runc keeps all of a hook's stderr in memory.
+const maxLine = 2 << 10
+
+// grace is what taking back may need when the time is over.
+const grace = 5 * time.Second
+
 func main() {
 	os.Exit(status(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr), os.Stderr))
 }
@@ -52,7 +60,11 @@ func status(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "lanyard: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	line := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if len(line) > maxLine {
+		line = line[:maxLine] + "…"
+	}
+	fmt.Fprintln(stderr, "lanyard: "+line)
 	if errors.Is(err, errUsage) {
 		return 2
 	}
@@ -170,15 +182,12 @@ func attach(ctx context.Context, o options, state *specs.State) error {
 	if err != nil || !ours {
 		return err
 	}
-	a, parts, err := wiring.Attacher(o.paths)
-	if err != nil {
+	return withAttacher(o, func(a hook.Attacher) error {
+		req.Trace = o.trace
+		o.trace.Mark("open")
+		_, err := a.Attach(ctx, req)
 		return err
-	}
-	defer parts.Close()
-	req.Trace = o.trace
-	o.trace.Mark("open")
-	_, err = a.Attach(ctx, req)
-	return err
+	})
 }
 
 // resolve tells the container of its networks' name servers.
@@ -190,10 +199,25 @@ func detach(ctx context.Context, o options, state *specs.State) error {
 	if !hook.Ours(state) {
 		return nil
 	}
-	a, parts, err := wiring.Attacher(o.paths)
+	return withAttacher(o, func(a hook.Attacher) error { return a.Detach(ctx, state.ID) })
+}
+
+// withAttacher runs f with what attaches. What that has to say beside its errors
+// (a damaged database was moved aside, and where to) joins them in the one line.
+func withAttacher(o options, f func(hook.Attacher) error) error {
+	var notes strings.Builder
+	a, parts, err := wiring.Attacher(o.paths, slog.New(slog.NewTextHandler(&notes, nil)))
 	if err != nil {
 		return err
 	}
 	defer parts.Close()
-	return a.Detach(ctx, state.ID)
+	err = f(a)
+	if notes.Len() == 0 {
+		return err
+	}
+	if err != nil {
+		return errors.Join(err, errors.New(strings.TrimSpace(notes.String())))
+	}
+	fmt.Fprint(os.Stderr, notes.String())
+	return nil
 }

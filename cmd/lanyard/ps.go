@@ -183,7 +183,7 @@ func (e env) printIDs(rows []psRow, whole bool) error {
 	seen := map[string]bool{"": true}
 	for _, r := range rows {
 		if !seen[r.Container] {
-			fmt.Fprintln(e.stdout, abbreviate(r.Container, whole))
+			fmt.Fprintln(e.stdout, clean(abbreviate(r.Container, whole)))
 		}
 		seen[r.Container] = true
 	}

@@ -173,13 +173,23 @@ func (h *Host) RemoveParent(ctx context.Context, name string, keep ...string) (e
 	if err != nil || l == nil {
 		return err
 	}
-	if !isOurs(l) {
+	if !isOurs(l) && !lock.unfinished() {
 		return ErrForeign
 	}
 	if err = h.handle.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
 		return plain(err)
 	}
+	if err = lock.end(); err != nil {
+		return err
+	}
 	return h.removeBase(ctx, name, keep)
+}
+
+// Unfinished says whether whoever last made a parent of that name was killed
+// before it had our mark.
+func (h *Host) Unfinished(name string) bool {
+	info, err := os.Stat(filepath.Join(h.lockDir, "parent-"+name+".lock"))
+	return err == nil && info.Size() > 0
 }
 
 // removeBase deletes the VLAN that name was made on, where nobody needs it.

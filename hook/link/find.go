@@ -94,6 +94,7 @@ func pinnedNetns() (paths []string, err error) {
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20) // an overlay of many layers is one long line
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		if len(fields) > 4 && strings.HasPrefix(fields[3], "net:[") {

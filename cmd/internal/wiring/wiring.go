@@ -71,7 +71,8 @@ func Open(p Paths) (*Lanyard, error) {
 
 // Attacher opens what attaches: in process, or where the process has no
 // privilege, through the broker. The caller closes it.
-func Attacher(p Paths) (hook.Attacher, io.Closer, error) {
+// What it has to say beside its errors goes to log.
+func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 	l, err := OpenPrivileged(p)
 	if errors.Is(err, hook.ErrUnprivileged) {
 		return broker.Client{Socket: p.Socket}, io.NopCloser(nil), nil
@@ -79,6 +80,7 @@ func Attacher(p Paths) (hook.Attacher, io.Closer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	l.Log = log
 	return l, l, nil
 }
 
