@@ -5,6 +5,22 @@
 // table is fed by ([Round]), and the seams to those who fetch the facts:
 // a [Prober] asks on the wire, a [Datapath] watches the trunk, a [Sender]
 // puts a frame out. It opens no sockets and loads no programs itself.
+//
+// Of several faults at once the verdict names the dominant one: the first line of
+// Judge's table that there is any sign of. A port that is down explains a silent
+// gateway; a gateway that is not there cannot answer on a wrong VLAN. What the
+// first repair uncovers, the next verdict says.
+//
+// # What a verdict can miss
+//
+// A rival that is slower than the conflict window ([Plan.Window]) is found after
+// the start, by its first frame, and is then an [Anomaly]. So is a second gateway
+// that answers later than the first by more than that.
+//
+// A filter that comes after the datapath's program on the trunk itself drops frames
+// that it has seen leave: that looks as silence from beyond does.
+//
+// Of QinQ the datapath knows the outer VLAN's life, not the inner one's.
 package verify
 
 import (
