@@ -86,13 +86,13 @@ $(LINTER):
 install: build ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
-	install -D -m 0644 systemd/lanyard.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard.socket
+	install -D -m 0644 cmd/lanyard/systemd/lanyard.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard.socket
 	for unit in lanyard lanyard-restore; do \
-		sed 's|@PREFIX@|$(PREFIX)|' systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
+		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
 	for stage in createRuntime createContainer poststop; do \
-		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
+		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' cmd/lanyard-hook/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/man/man7
 	sed 's|@PREFIX@|$(PREFIX)|' docs/man/lanyard-rootless.7 > $(DESTDIR)$(PREFIX)/share/man/man7/lanyard-rootless.7
