@@ -87,6 +87,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	// The runtime may set no timeout of its own, and would then wait for ever.
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %s (--timeout)", o.timeout))
 	defer cancel()
+	// Not everything looks at a context: stdin that nobody closes, a lock that is
+	// held for ever. What is on record then is swept.
+	defer time.AfterFunc(o.timeout+grace, func() { os.Exit(status(context.Cause(ctx), stderr)) }).Stop()
 	state, err := hook.ReadState(stdin)
 	if err != nil {
 		return err

@@ -103,6 +103,95 @@ func TestOrphanedHook(t *testing.T) {
 	}
 }
 
+// An address, or a MAC, that a container holds which is gone without a poststop is
+// had by who asks for it.
+func TestDeadHolder(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
+	for i, want := range []string{"ip=192.168.50.9", "mac=02:00:00:00:00:09"} {
+		dead := testenv.NewContainer(t)
+		w.mustAttach(fmt.Sprintf("dead%d", i), dead, "network=web", want)
+		must(t, dead.Kill())
+		dead.End(t)
+		w.mustAttach(fmt.Sprintf("next%d", i), testenv.NewContainer(t), "network=web", want)
+		if n := len(w.records()); n != i+1 {
+			t.Errorf("%d records", n)
+		}
+	}
+}
+
+// The same container again, a moment after its poststop, has its address back.
+func TestRestartInQuarantine(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
+	first := testenv.NewContainer(t)
+	w.mustAttach("c1", first, "network=web", "ip=192.168.50.9")
+	must(t, first.Kill())
+	w.mustDetach("c1")
+	first.End(t)
+	w.refused("another", w.attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1, "quarantined")
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
+}
+
+// A pool that is full of the dead is not full.
+func TestPoolFullOfTheDead(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) }, "192.168.50.0/30")
+	dead := testenv.NewContainer(t)
+	w.mustAttach("dead", dead, "network=web")
+	must(t, dead.Kill())
+	dead.End(t)
+	w.mustAttach("next", testenv.NewContainer(t), "network=web")
+}
+
+// A link of somebody else's on the parent has the MAC that goes with the address,
+// as Docker's containers do.
+func TestMACOfAnother(t *testing.T) {
+	w, _ := lan(t, nil)
+	_, err := w.Host.Exec("ip", "link", "add", "dk", "link", w.Trunk, "address", "02:42:c0:a8:32:02", "type", "macvlan", "mode", "bridge")
+	must(t, err)
+	_, err = w.Host.Exec("ip", "link", "set", "dk", "up")
+	must(t, err)
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	if a := w.record(); a.MAC.String() == "02:42:c0:a8:32:02" || a.Former != nil || w.watched() != 1 {
+		t.Errorf("record is %+v, %d endpoints", a, w.watched())
+	}
+	pings(t, c.Namespace, "192.168.50.1")
+}
+
+// Who joins an interface is held to its own verify mode, and to the interface
+// being there.
+func TestJoinIsJudged(t *testing.T) {
+	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(300 * time.Millisecond) })
+	gw.RemoveAddr("192.168.50.1/24")
+	pod := testenv.NewContainer(t)
+	w.mustAttach("first", pod, "network=web")
+	next := testenv.JoinNamespace(t, pod.Namespace)
+	w.refused("strict", w.attach("strict", next, "network=web", "verify=strict"), 1, "verify mode strict", "silent")
+	_, err := pod.Exec("ip", "link", "del", "eth0")
+	must(t, err)
+	w.refused("deleted", w.attach("late", next, "network=web"), 1, `"eth0"`, "is gone")
+}
+
+// Nobody gets the MAC of a gateway by asking for it.
+func TestGatewaysMAC(t *testing.T) {
+	w, gw := lan(t, nil)
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	w.refused("by name", w.attach("evil", testenv.NewContainer(t), "network=web", "mac="+gw.MAC.String()), 1, "gateway", gw.MAC.String())
+	pings(t, c.Namespace, "192.168.50.1")
+}
+
+// A network whose parent was made something else of can be removed.
+func TestRemoveRefusedParent(t *testing.T) {
+	w, _ := lan(t, nil)
+	for _, args := range [][]string{{"link", "add", "br7", "type", "bridge"}, {"link", "set", w.Trunk, "master", "br7"}} {
+		_, err := w.Host.Exec("ip", args...)
+		must(t, err)
+	}
+	w.removeNetwork("web")
+}
+
 // A hook that is killed while it moves to the next address leaves two MACs.
 func TestKilledWhileDeclining(t *testing.T) {
 	for _, step := range []string{"decline", "remac"} {

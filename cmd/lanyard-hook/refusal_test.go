@@ -116,6 +116,33 @@ func TestDeadline(t *testing.T) {
 	w.wantNothing("web", before)
 }
 
+// Not even a stdin that nobody closes keeps it.
+func TestWatchdog(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	cmd, stderr := w.command(nil, []string{"--timeout", "100ms", "createRuntime"})
+	open, write, err := os.Pipe()
+	must(t, err)
+	defer write.Close()
+	cmd.Stdin = open
+	err = w.Host.Run(cmd)
+	open.Close()
+	if err == nil {
+		t.Fatal("an unfinished state was taken")
+	}
+	w.refused("open stdin", outcome{cmd.ProcessState.ExitCode(), stderr.String()}, 1, "not done after 100ms")
+}
+
+// Annotations of any size end in one line that runc can keep.
+func TestLongLine(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	c := testenv.NewContainer(t)
+	o := w.attach("c1", c, strings.Repeat("\x1b", 100<<10)+"=1")
+	w.refused("a key of 100 KB", o, 1, "io.lanyard.")
+	if len(o.stderr) > 4<<10 || strings.Contains(o.stderr, "\x1b") {
+		t.Errorf("said %d bytes", len(o.stderr))
+	}
+}
+
 // No CAP_NET_ADMIN: said so, and nothing is left.
 func TestUnprivileged(t *testing.T) {
 	w, _ := lan(t, nil)
