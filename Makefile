@@ -3,7 +3,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 KERNEL  ?= 6.1
-TIMEOUT ?= 30m
+TIMEOUT ?= 40m
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
@@ -26,7 +26,7 @@ demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc contai
 
 .PHONY: test
 test: deps-test ## everything: units and namespaces on this kernel, then 6.1 and 6.12 in a VM; root
-	go test -race -tags '$(TAGS) failpoint' ./...
+	go test -race -timeout 20m -tags '$(TAGS) failpoint' ./...
 	$(MAKE) test-vm KERNEL=6.1
 	$(MAKE) test-vm KERNEL=6.12
 

@@ -228,7 +228,7 @@ func TestLostDatabase(t *testing.T) {
 			},
 			"rm": func(ctx context.Context, l *wiring.Lanyard) error {
 				if err := l.RemoveNetwork(ctx, "web"); err == nil || !strings.Contains(err.Error(), "is in use") {
-					return fmt.Errorf("a network with a container on it was removed: %v", err)
+					return fmt.Errorf("a network with a container on it was removed: %w", err)
 				}
 				return nil
 			},
