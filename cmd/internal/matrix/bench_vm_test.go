@@ -51,6 +51,9 @@ type bench struct {
 	chatter *testenv.Station
 	parent  verify.MAC // the host's card's, and so that of every VLAN on it
 	now     *cell      // whose network there is
+
+	forward   func() *time.Timer // has a port that listens go on to forward
+	forwarded chan error         // and how that went
 }
 
 func newBench(tb testing.TB) *bench {
@@ -59,6 +62,8 @@ func newBench(tb testing.TB) *bench {
 		Lab:   testenv.NewLab(tb, testenv.Config{VLANs: []uint16{taggedVLAN, chatterVLAN, outerVLAN}}),
 		tb:    tb,
 		paths: wiring.PathsUnder(filepath.Join(tb.TempDir(), "root")),
+
+		forwarded: make(chan error, 1),
 	}
 	tb.Cleanup(func() {
 		b.clear()
