@@ -105,7 +105,7 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	}
 	l.forgetDead(watched, found)
 	for i := range found {
-		if err := l.watchAgain(found[i].Endpoint); err != nil {
+		if err := l.watchAgain(found[i]); err != nil {
 			l.Log.Warn("an adopted endpoint is not watched", "mac", found[i].MAC, "err", err)
 		}
 		if err := l.adoptOne(ctx, &found[i]); err != nil {
@@ -154,7 +154,7 @@ func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []veri
 			continue // half made, by a hook that finds its record gone and undoes it
 		}
 		a.Endpoint = endpointOf(a, parent, watched)
-		a.Endpoint.Enforce = a.Mode != verify.Off && def.Mode != network.ModePassthru
+		a.Endpoint.Enforce = a.Mode != verify.Off && !def.SharesMAC()
 		a.ID = a.Endpoint.Attachment
 		found = append(found, a)
 	}
@@ -179,15 +179,19 @@ func (a *Attachment) recall(def *network.Definition, addrs []link.Addr) {
 	}
 }
 
-// endpointOf is what the datapath watches of an interface, or what it would.
+// endpointOf is what the datapath shall watch of an interface, under the id that
+// it knows it by. Gateways are those of the definition as it is now.
 func endpointOf(a Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
 	want := verify.Endpoint{Trunk: parent.TrunkIndex, Tags: tagsOf(parent), MAC: a.MAC, Gateways: a.Gateways, Attachment: newID(), Netns: a.Netns.Cookie}
 	for _, p := range a.Addrs {
 		want.Addrs = append(want.Addrs, p.Addr())
 	}
+	if len(want.Gateways) == 0 {
+		want.Gateways = want.Addrs // as targets has it
+	}
 	for _, e := range watched {
 		if e.Trunk == want.Trunk && e.MAC == want.MAC && e.Tags.Equal(want.Tags) {
-			return e
+			want.Attachment = e.Attachment
 		}
 	}
 	return want
@@ -206,11 +210,15 @@ func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment) {
 }
 
 // watchAgain has the datapath watch what lives, where its maps are lost, too.
-func (l *Local) watchAgain(e verify.Endpoint) error {
-	if err := l.Datapath.Prepare(e.Trunk); err != nil {
+// An ipvlan's frames are the host's and never were watched.
+func (l *Local) watchAgain(a Attachment) error {
+	if a.Driver == network.DriverIPvlan {
+		return nil
+	}
+	if err := l.Datapath.Prepare(a.Endpoint.Trunk); err != nil {
 		return err
 	}
-	return l.Datapath.Expect(e)
+	return l.Datapath.Expect(a.Endpoint)
 }
 
 func (l *Local) adoptOne(ctx context.Context, a *Attachment) error {

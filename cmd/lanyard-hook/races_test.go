@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -247,6 +248,35 @@ func TestLostDatabase(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A gateway that was added to the definition before the database was lost is asked
+// for, like any other.
+func TestVerifyAfterLoss(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[1].Gateway = netip.Addr{} }, "192.168.50.0/24", "fd50::/64")
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	must(t, os.Remove(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		d, err := network.Load(l.Networks, "web")
+		if err != nil {
+			return err
+		}
+		d.Subnets[1].Gateway = netip.MustParseAddr("fd50::1")
+		if err := d.Save(l.Networks); err != nil {
+			return err
+		}
+		recs, err := l.Attachments(ctx)
+		if err != nil {
+			return err
+		}
+		verdicts, err := l.Verify(ctx, recs[0])
+		if len(verdicts) != 2 || verdicts[0].Code != verify.OK || verdicts[1].Code != verify.OK {
+			t.Errorf("verdicts are %+v", verdicts)
+		}
+		return err
+	}))
 }
 
 // Two find a new database; the first is done with that and attaches while the
