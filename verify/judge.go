@@ -218,7 +218,7 @@ func silent(f Facts) (Code, string) {
 			continue
 		}
 		if v.VID == vid {
-			return GatewaySilent, f.silentText()
+			return GatewaySilent, f.silentText(v.At)
 		}
 		heard = append(heard, vlanName(v.VID))
 	}
@@ -226,14 +226,22 @@ func silent(f Facts) (Code, string) {
 	if len(heard) > 0 {
 		others = "heard: " + strings.Join(heard, ", ")
 	}
-	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and no frame of %s came in on trunk %q (%s): check that the switch port carries %s", f.Gateway, f.waited(), f.Tags, f.Trunk, others, f.Tags)
+	none, carries := "no frame of "+f.Tags.String(), f.Tags.String()
+	if len(f.Tags) == 0 {
+		none, carries = "no untagged frame", "frames without a tag"
+	}
+	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s came in on trunk %q (%s): check that the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
 }
 
-// silentText: of two tags the trunk's histogram knows the outer one.
-func (f Facts) silentText() string {
+// silentText: of two tags the trunk's histogram knows the outer one. Where that was
+// heard before the question only, the port may have lost it since.
+func (f Facts) silentText(heard Instant) string {
 	alive, also := f.Tags.String(), ""
 	if n := len(f.Tags); n > 1 {
 		alive, also = f.Tags[:1].String(), fmt.Sprintf(", and that %s is carried inside", f.Tags[n-1:])
+	}
+	if heard < f.Asked {
+		also += fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago", alive, round(f.Now.Sub(heard)))
 	}
 	return fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive: check the gateway%s", f.Gateway, f.waited(), f.where(), alive, also)
 }
