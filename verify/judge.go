@@ -228,7 +228,7 @@ func silent(f Facts) (Code, string) {
 	}
 	none, carries := "no frame of "+f.Tags.String(), f.Tags.String()
 	if len(f.Tags) == 0 {
-		none, carries = "no untagged frame", "frames without a tag"
+		none, carries = "no untagged frame", "untagged frames"
 	}
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s came in on trunk %q (%s): check that the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
 }
