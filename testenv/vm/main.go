@@ -77,7 +77,7 @@ func parse(args []string) (options, []string, error) {
 	fs.IntVar(&o.memory, "memory", 2048, "memory of the machine in `MiB`")
 	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path; $LANYARD_OUT names it")
 	fs.BoolVar(&o.tests, "tests", false, "compile the tests of the packages named (default ./...) with the tag vm and run them inside")
-	fs.DurationVar(&o.perTest, "test-timeout", 20*time.Minute, "with -tests: give up on one package after this long")
+	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute, "with -tests: give up on one package after this long")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
 	fs.BoolVar(&o.fetch, "fetch", false, "only fetch the kernel")
 	fs.BoolVar(&o.verbose, "v", false, "show the kernel's console and, with -tests, every test")
