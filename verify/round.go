@@ -166,20 +166,24 @@ func (f *Findings) take(a Answer, plan Plan) {
 	}
 }
 
-// left is how long the round still has to go.
+// left is how long the round still has to go: until every gateway has answered or
+// its deadline is over, and the conflict window is. A window that was asked for
+// is waited out whatever the gateways do; one that adapts takes no longer than
+// they may.
 func (f *Findings) left(plan Plan) time.Duration {
-	spent := Now().Sub(f.Asked)
-	if len(f.Gateways) < len(plan.Gateways) {
-		return plan.Deadline - spent
+	var until time.Duration
+	answered := len(f.Gateways) == len(plan.Gateways)
+	if !answered {
+		until = plan.Deadline
 	}
-	window := plan.Window
-	if window == 0 {
-		window = f.window(plan)
+	switch {
+	case len(plan.Addrs) == 0:
+	case plan.Window != 0:
+		until = max(until, plan.Window)
+	case answered:
+		until = min(f.window(plan), plan.Deadline)
 	}
-	if len(plan.Addrs) == 0 {
-		window = 0
-	}
-	return min(window, plan.Deadline) - spent
+	return until - Now().Sub(f.Asked)
 }
 
 func (f *Findings) window(plan Plan) time.Duration {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,41 @@ func TestConflict(t *testing.T) {
 	}
 	if links := w.links(other.Namespace); fmt.Sprint(links) != "[lo]" {
 		t.Errorf("refusals left links %v", links)
+	}
+}
+
+// The window is what was asked for, however short the deadline of the gateways is;
+// a rival that is slower still is seen by the trunk afterwards.
+func TestConflictWindow(t *testing.T) {
+	for window, conflict := range map[time.Duration]bool{2 * time.Second: true, 20 * time.Millisecond: false} {
+		t.Run(window.String(), func(t *testing.T) {
+			w, _ := lan(t, func(d *network.Definition) {
+				d.Deadline, d.ConflictWindow = network.Duration(100*time.Millisecond), network.Duration(window)
+			})
+			addr := netip.MustParseAddr("192.168.50.77")
+			slow := w.AddRival(0)
+			r := slow.Respond(func(q testenv.Asked) []testenv.Reply {
+				if q.Addr != addr {
+					return nil
+				}
+				return []testenv.Reply{{MAC: verify.MACOf(slow.MAC), After: 400 * time.Millisecond}}
+			})
+			t.Cleanup(r.Stop)
+			o := w.attach("c1", testenv.NewContainer(t), "network=web", "ip="+addr.String())
+			if conflict {
+				w.refused("within the window", o, 1, "address-conflict", slow.MAC.String())
+				return
+			}
+			if o.status != 0 {
+				t.Fatalf("beyond the window: %+v", o)
+			}
+			testenv.Eventually(t, "the trunk to see the rival", func() error {
+				if rivals := w.evidence(w.record()).Rivals; len(rivals) != 1 || rivals[0].MAC != verify.MACOf(slow.MAC) {
+					return fmt.Errorf("rivals are %+v", rivals)
+				}
+				return nil
+			})
+		})
 	}
 }
 

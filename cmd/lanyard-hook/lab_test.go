@@ -19,6 +19,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // asHook tells the test binary to be the hook: the program that is tested is
@@ -98,6 +99,16 @@ func (w *world) tryDefine(name, parent string, edit func(*network.Definition), s
 		}
 		return err
 	})
+}
+
+// evidence is what the trunk has seen of an attachment until now.
+func (w *world) evidence(a hook.Attachment) (e verify.Evidence) {
+	w.tb.Helper()
+	must(w.tb, w.admin(func(_ context.Context, l *wiring.Lanyard) (err error) {
+		e, err = l.Evidence(a)
+		return err
+	}))
+	return e
 }
 
 // removeNetwork removes a network, after which nothing of it may be left.

@@ -3,29 +3,16 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
-	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// evidence is what the trunk has seen of an attachment until now.
-func (w *world) evidence(a hook.Attachment) (e verify.Evidence) {
-	w.tb.Helper()
-	must(w.tb, w.admin(func(_ context.Context, l *wiring.Lanyard) (err error) {
-		e, err = l.Evidence(a)
-		return err
-	}))
-	return e
-}
 
 func (w *world) waitNoCarrier(t *testing.T) {
 	t.Helper()
