@@ -24,9 +24,10 @@ build: ## bin/lanyard and bin/lanyard-hook, static
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
 	bin/vm -kernel $(KERNEL) -- env PATH="$(CURDIR)/bin:$$PATH" testenv/demo/demo.sh
 
+# A race-checked process sleeps a second before it exits, and tests run hundreds.
 .PHONY: test
 test: deps-test ## everything: units and namespaces on this kernel, then 6.1 and 6.12 in a VM; root
-	go test -race -timeout 20m -tags '$(TAGS) failpoint' ./...
+	GORACE=atexit_sleep_ms=0 go test -race -timeout 20m -tags '$(TAGS) failpoint' ./...
 	$(MAKE) test-vm KERNEL=6.1
 	$(MAKE) test-vm KERNEL=6.12
 

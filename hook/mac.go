@@ -16,11 +16,11 @@ const bucketMACs = "macs"
 func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
 
 // chooseMAC settles the interface's MAC: what the container asked for; the
-// parent's in mode passthru and with ipvlan, which the kernel gives no choice in; else 02:42 and
-// the IPv4 address, as Docker does, so that an address keeps its MAC and
-// neighbours' caches stay right. Where another has that MAC on the trunk (equal
-// subnets on two VLANs), or there is no IPv4 address, it is derived from network
-// and address.
+// parent's in mode passthru and with ipvlan, where the kernel gives no choice;
+// else 02:42 and the IPv4 address, as Docker does, so that an address keeps its
+// MAC and neighbours' caches stay right. Where another has that MAC on the trunk
+// (equal subnets on two VLANs) or on the parent, or there is no IPv4 address, it
+// is derived from network and address.
 func (t *attempt) chooseMAC(tx Tx) error {
 	if t.def.SharesMAC() {
 		t.rec.MAC = verify.MACOf(t.parent.MAC)

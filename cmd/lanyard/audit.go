@@ -37,14 +37,7 @@ type auditRow struct {
 }
 
 func (e env) runAudit(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
-		return err
-	}
-	inJSON, err := asJSON(c)
-	if err != nil {
-		return err
-	}
-	l, err := open(c)
+	l, inJSON, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}

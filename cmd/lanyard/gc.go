@@ -35,14 +35,7 @@ type gcRow struct {
 }
 
 func (e env) runGC(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
-		return err
-	}
-	inJSON, err := asJSON(c)
-	if err != nil {
-		return err
-	}
-	l, err := open(c)
+	l, inJSON, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}

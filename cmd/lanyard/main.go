@@ -130,6 +130,18 @@ func open(c *cli.Context) (*wiring.Lanyard, error) {
 	return l, err
 }
 
+// openListing checks the command line of a verb that lists, and opens the parts.
+func openListing(args int, c *cli.Context, what string) (l *wiring.Lanyard, inJSON bool, err error) {
+	if err = exactly(args, c, what); err != nil {
+		return nil, false, err
+	}
+	if inJSON, err = asJSON(c); err != nil {
+		return nil, false, err
+	}
+	l, err = open(c)
+	return l, inJSON, err
+}
+
 func unprivileged(c *cli.Context) error {
 	return fmt.Errorf("%q needs CAP_NET_ADMIN: run it as root", c.Command.HelpName)
 }

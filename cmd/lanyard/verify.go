@@ -55,14 +55,7 @@ func (e env) runVerify(c *cli.Context) error {
 	if everything {
 		wants = 0
 	}
-	if err := exactly(wants, c, "ID or NETWORK"); err != nil {
-		return err
-	}
-	inJSON, err := asJSON(c)
-	if err != nil {
-		return err
-	}
-	l, err := open(c)
+	l, inJSON, err := openListing(wants, c, "ID or NETWORK")
 	if err != nil {
 		return err
 	}
