@@ -128,9 +128,27 @@ func (m machine) exitStatus() (int, error) {
 	}
 	code, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
+		m.showReport(os.Stderr)
 		return exitMachine, fmt.Errorf("the machine went down before its job ended; the kernel's last words: %s", m.lastWords())
 	}
 	return code, nil
+}
+
+// reportLines is how much of a console is shown: a kernel's report of its own
+// crash, registers and stack, is shorter.
+const reportLines = 120
+
+// showReport writes the end of the console, where a kernel that crashed says
+// where and why.
+func (m machine) showReport(w io.Writer) {
+	data, err := os.ReadFile(m.console)
+	if err != nil {
+		return // lastWords says so
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	for _, line := range lines[max(0, len(lines)-reportLines):] {
+		fmt.Fprintln(w, "console:", strings.TrimSpace(line))
+	}
 }
 
 // lastWords picks from the console what tells most: a panic or a complaint of
