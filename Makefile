@@ -27,27 +27,16 @@ demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc contai
 # A race-checked process sleeps a second before it exits, and tests run hundreds.
 # What a kernel does is nothing that a cached result could know.
 .PHONY: test
-test: deps-test ## everything: units and namespaces on this kernel, then 6.1 and 6.12 in a VM; root
+test: deps-test bin/vm ## everything: units and namespaces on this kernel, then 6.1 and 6.12 in a VM; root
 	GORACE=atexit_sleep_ms=0 go test -race -count=1 -timeout 20m -tags '$(TAGS) failpoint' ./...
-	$(MAKE) test-vm KERNEL=6.1
-	$(MAKE) test-vm KERNEL=6.12
+	$(MAKE) -j2 --output-sync=line test-vm-6.1 test-vm-6.12
 
 .PHONY: test-vm
-test-vm: deps-test bin/vm ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
-	bin/vm -kernel $(KERNEL) -timeout $(TIMEOUT) -tests $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
+test-vm: test-vm-$(KERNEL) ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
+	@:
 
-# Both machines at once: most of a cell is waiting for silence.
-.PHONY: matrix
-matrix: deps-test bin/vm ## every fault in every place, on 6.1 and 6.12: bin/matrix/*.md, *.json; RANDOM=500 SEED=1 draws labs instead
-	rm -rf bin/matrix && mkdir -p bin/matrix
-	status=0; pids=; \
-	for kernel in 6.1 6.12; do \
-		LANYARD_MATRIX=whole LANYARD_RANDOM=$(RANDOM) LANYARD_SEED=$(SEED) \
-		bin/vm -kernel $$kernel -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
-			-tests -run '^$(if $(RANDOM),TestRandom,TestMatrix)$$' ./cmd/internal/matrix & pids="$$pids $$!"; \
-	done; \
-	for pid in $$pids; do wait $$pid || status=1; done; \
-	cat bin/matrix/*.md; exit $$status
+test-vm-%: deps-test bin/vm
+	bin/vm -kernel $* -timeout $(TIMEOUT) -tests $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
 
 # go build knows what is fresh; make need not.
 .PHONY: bin/vm

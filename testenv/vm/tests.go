@@ -105,6 +105,6 @@ func runTest(job Job, s Step, out io.Writer) bool {
 	if !ok && report.failed == 0 {
 		line += ", exit status " + strconv.Itoa(code)
 	}
-	fmt.Fprintf(out, "%s  %.1fs\n", line, time.Since(start).Seconds())
+	fmt.Fprintf(out, "%s  %.1fs  on %s\n", line, time.Since(start).Seconds(), job.Release)
 	return ok
 }
