@@ -29,7 +29,7 @@ demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc contai
 .PHONY: test
 test: deps-test bin/vm ## everything: units and namespaces on this kernel, then 6.1 and 6.12 in a VM; root
 	GORACE=atexit_sleep_ms=0 go test -race -count=1 -timeout 20m -tags '$(TAGS) failpoint' ./...
-	$(MAKE) -j2 --output-sync=line test-vm-6.1 test-vm-6.12
+	$(MAKE) -j2 test-vm-6.1 test-vm-6.12
 
 .PHONY: test-vm
 test-vm: test-vm-$(KERNEL) ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
