@@ -3,8 +3,10 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -17,7 +19,10 @@ type fault struct {
 	name  string
 	code  verify.Code
 	words []string // in the verdict's sentence
-	// make breaks it, before the container starts.
+	// unplug breaks it before the trunk is watched: what a gateway says of itself
+	// as it comes up (MLD reports) would show its VLAN alive.
+	unplug func(w *world, gw *testenv.Station)
+	// make breaks it, before the container starts; nil if that was all.
 	make func(t *testing.T, w *world, gw *testenv.Station)
 	// check looks at the evidence.
 	check func(hook.Attachment) bool
@@ -53,7 +58,6 @@ func hello(t *testing.T, s *testenv.Station) {
 var faults = []fault{
 	{
 		name: "none", code: verify.OK, words: []string{"VLAN 50"},
-		make: func(*testing.T, *world, *testenv.Station) {},
 		check: func(a hook.Attachment) bool {
 			g := a.Evidence.Gateways[0]
 			return g.Asked.Tags.Equal(a.Endpoint.Tags) && g.Reply.Tags.Equal(a.Endpoint.Tags) && g.Reply.At >= g.Asked.At && a.Verdict.RTT == g.Reply.At.Sub(g.Asked.At)
@@ -61,17 +65,15 @@ var faults = []fault{
 	},
 	{
 		name: "gateway's port moved to VLAN 60", code: verify.VLANSilent, words: []string{"check that the switch port carries VLAN 50"},
-		make: func(_ *testing.T, _ *world, gw *testenv.Station) { gw.MoveToVLAN(60) },
+		unplug: func(_ *world, gw *testenv.Station) { gw.MoveToVLAN(60) },
 		check: func(a hook.Attachment) bool {
 			return a.Evidence.Gateways[0].Asked.Count > 0 && a.Evidence.Gateways[0].Reply.Count == 0
 		},
 	},
 	{
 		name: "VLAN off the trunk, another alive", code: verify.VLANSilent, words: []string{"VLAN 50", "heard: VLAN 60"},
-		make: func(t *testing.T, w *world, _ *testenv.Station) {
-			w.TakeOffTrunk(50)
-			hello(t, w.AddGateway(60))
-		},
+		unplug: func(w *world, _ *testenv.Station) { w.TakeOffTrunk(50) },
+		make:   func(t *testing.T, w *world, _ *testenv.Station) { hello(t, w.AddGateway(60)) },
 	},
 	{
 		name: "gateway has no address, VLAN alive", code: verify.GatewaySilent, words: []string{"though VLAN 50 is alive"},
@@ -133,9 +135,18 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	gw := w.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
 	before := w.links(w.Host)
-	w.define("web", "eth9.50", func(d *network.Definition) { d.Deadline = network.Duration(500e6) }, subnet)
-	f.make(t, w, gw)
+	if f.unplug != nil {
+		f.unplug(w, gw)
+	}
+	w.define("web", "eth9.50", func(d *network.Definition) {
+		d.Deadline = network.Duration(500 * time.Millisecond)
+		d.ConflictWindow = network.Duration(250 * time.Millisecond) // a rival may be slow here
+	}, subnet)
+	if f.make != nil {
+		f.make(t, w, gw)
+	}
 	annotations := []string{"network=web"}
+	f.words = slices.Clone(f.words) // both families have them
 	if f.ip != "" {
 		key, ip := "ip=", f.ip
 		if strings.Contains(subnet, ":") {
