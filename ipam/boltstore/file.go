@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -15,7 +16,8 @@ import (
 )
 
 // layout is the version of what is in the file. Another one is refused, never
-// misread.
+// misread. It stands in the file twice, as 1=1: a flipped bit is damage, and no
+// other version.
 const layout = "1"
 
 var (
@@ -96,7 +98,7 @@ func (db *DB) create(lock *os.File) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(meta.Put(keyLayout, []byte(layout)), meta.Put(keySum, []byte("0")))
+		return errors.Join(meta.Put(keyLayout, []byte(layout+"="+layout)), meta.Put(keySum, []byte("0")))
 	})
 	if err := errors.Join(err, b.Close(), seal{}.write(lock)); err != nil {
 		return err
@@ -113,8 +115,12 @@ func checkLayout(tx *bbolt.Tx) error {
 }
 
 func sameLayout(found []byte) error {
-	if string(found) != layout {
-		return fmt.Errorf("layout %q, and this program knows %q: %w", found, layout, errLayout)
+	version, again, both := strings.Cut(string(found), "=")
+	switch {
+	case !both || version != again:
+		return damaged("layout %q", found)
+	case version != layout:
+		return fmt.Errorf("layout %q, and this program knows %q: %w", version, layout, errLayout)
 	}
 	return nil
 }

@@ -75,6 +75,7 @@ func TestForeignHands(t *testing.T) {
 		"a foreign bucket":     func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("poolz")); return err },
 		"a foreign key":        func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("x"), []byte("x")) },
 		"no layout":            func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("layout")) },
+		"half a layout":        func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("layout"), []byte("9=1")) },
 		"no sum":               func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("sum")) },
 		"nothing of ours":      func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("boltstore")) },
 		"the count is another": func(tx *bbolt.Tx) error { return in(tx, "state").Put([]byte("counts"), []byte(`{"held":1}`)) },
