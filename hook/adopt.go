@@ -147,8 +147,8 @@ func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []veri
 			Interface: i.Name, Index: i.Index, MAC: verify.MACOf(i.MAC), MTU: i.MTU,
 			Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
 			Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
-			AtParent: def.GuardsParent(),
-			Verdict:  verify.Verdict{Code: verify.Unverified, Text: "found again by its interface: the database was lost"},
+			AtParent: def.GuardsParent(), HostLink: hostLinkOf(def),
+			Verdict: verify.Verdict{Code: verify.Unverified, Text: "found again by its interface: the database was lost"},
 		}
 		if a.recall(def, addrs); len(a.Addrs) == 0 && def.IPAM != network.IPAMNone {
 			continue // half made, by a hook that finds its record gone and undoes it

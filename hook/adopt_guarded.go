@@ -36,7 +36,7 @@ func (l *Local) guardedSurvivors(n *link.Netns, id Netns, def *network.Definitio
 		e := watched[at]
 		a := Attachment{
 			ID: e.Attachment, Endpoint: e, Guard: &verify.Guard{Attachment: e.Attachment, MAC: e.MAC},
-			Owner: owners[len(owners)-2], AtParent: def.GuardsParent(),
+			Owner: owners[len(owners)-2], AtParent: def.GuardsParent(), HostLink: hostLinkOf(def),
 			State: Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
 			Interface: i.Name, Index: i.Index, MAC: e.MAC, MTU: i.MTU,
 			Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,

@@ -41,7 +41,9 @@ type attempt struct {
 	parent link.Parent
 	link   link.Interface
 	blind  string // why the trunk is not watched, "" if it is
-	traced int    // steps of the trace that are not of this attach
+	// hostLink is the index of the host's own link on the network, 0 for none.
+	hostLink int
+	traced   int // steps of the trace that are not of this attach
 
 	control  *control // under way
 	controls map[netip.Addr]verify.Answer
@@ -103,6 +105,9 @@ func (t *attempt) run(ctx context.Context) error {
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return &Refusal{t.rec.Verdict, t.rec.Evidence}
 	}
+	if err := t.openToHost(); err != nil {
+		return err
+	}
 	return t.commit(ctx)
 }
 
@@ -128,6 +133,9 @@ func (t *attempt) ready(ctx context.Context) (err error) {
 		}
 	}
 	t.reached("parent")
+	if t.hostLink, err = t.ensureHost(ctx, t.def, t.parent); err != nil {
+		return err
+	}
 	t.blind = t.watchFor(t.def, t.parent)
 	t.r.Trace.Mark("watch")
 	return nil

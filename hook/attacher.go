@@ -105,6 +105,7 @@ type Attachment struct {
 	Pod        Pod              `json:"pod,omitzero"`
 	Guard      *verify.Guard    `json:"guard,omitempty"`            // set where it is guarded; its links, once they are made
 	AtParent   bool             `json:"guarded_at_parent,omitzero"` // the parent's egress lets out what carries its lease
+	HostLink   string           `json:"host_link,omitempty"`        // the host's own, by which it has a route to each address
 	Owner      uint32           `json:"owner_uid,omitzero"`         // whose rootless container it is for; 0 for root's
 }
 

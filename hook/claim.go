@@ -89,7 +89,7 @@ func (t *attempt) leaseName() string {
 
 // claimIn takes one address: the one asked for, or the next.
 func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, error) {
-	name, p := poolName(t.def, s), poolOf(s)
+	name, p := poolName(t.def, s), poolOf(t.def, s)
 	l := ipam.Lease{Owner: t.owner(), Name: t.leaseName(), MAC: t.want.MAC.String()}
 	for _, a := range t.want.Addrs {
 		if !s.Subnet.Contains(a) {
@@ -114,14 +114,17 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 	return t.Leases.Next(ctx, name, p, l)
 }
 
-// poolOf is what ipam has to know of a subnet.
-func poolOf(s network.Subnet) ipam.Pool {
+// poolOf is what ipam has to know of a network's subnet.
+func poolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 	p := ipam.Pool{Subnet: s.Subnet, Ranges: s.Ranges, Reserved: map[netip.Addr]string{}}
 	for name, a := range s.Aux {
 		p.Reserved[a] = fmt.Sprintf("aux-address %q", name)
 	}
 	if s.Gateway.IsValid() {
 		p.Reserved[s.Gateway] = "gateway"
+	}
+	if a := def.HostAddress(s); a.IsValid() {
+		p.Reserved[a] = "host's own (--host-access)"
 	}
 	return p
 }

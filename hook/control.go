@@ -119,7 +119,7 @@ func (t *attempt) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.
 	if i < 0 {
 		return nil, nil
 	}
-	s, p := t.def.Subnets[i].Subnet, poolOf(t.def.Subnets[i])
+	s, p := t.def.Subnets[i].Subnet, poolOf(t.def, t.def.Subnets[i])
 	leases, err := t.Leases.Leases(ctx, poolName(t.def, t.def.Subnets[i]))
 	if err != nil {
 		return nil, err

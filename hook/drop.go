@@ -44,7 +44,7 @@ func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
 // goes before the datapath's watch over it, and both before the lease: nobody
 // is given an address that an old interface still answers for.
 func (l *Local) drop(ctx context.Context, t taken) error {
-	err := errors.Join(l.dropLink(t.Attachment), l.unlease(t.Attachment), l.forget(t.Endpoint))
+	err := errors.Join(l.unrouteHost(t.Attachment), l.dropLink(t.Attachment), l.unlease(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC

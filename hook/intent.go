@@ -242,6 +242,7 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 		Created:    time.Now().UTC(),
 		Owner:      t.caller.user(),
 		AtParent:   t.def.GuardsParent(),
+		HostLink:   hostLinkOf(t.def),
 	}
 	if t.guard {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}

@@ -35,6 +35,9 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 	if err := def.Conflicts(l.beside(def, p, others)); err != nil {
 		return "", err
 	}
+	if err := def.HostConflicts(others); err != nil {
+		return "", err
+	}
 	if err := def.Create(l.Networks); err != nil {
 		return "", err
 	}
@@ -42,8 +45,14 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 	if err == nil && def.MTU > p.MTU {
 		err = fmt.Errorf("--mtu %d is over the %d of parent %q", def.MTU, p.MTU, p.Name)
 	}
+	if err == nil && def.HostAccess {
+		err = l.createHost(ctx, def, p)
+	}
 	if err != nil {
 		err = errors.Join(err, network.Remove(l.Networks, def.Name))
+		if def.HostAccess {
+			err = errors.Join(err, l.Host.RemoveHostLink(def.HostLink()))
+		}
 		if created {
 			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent))
 		}
@@ -107,6 +116,11 @@ func (l *Local) removeNetwork(ctx context.Context, def *network.Definition, all 
 	if err := l.releaseParent(ctx, def, others); err != nil {
 		// The network is whole: let it be used again.
 		return errors.Join(err, l.DB.Update(ctx, func(tx Tx) error { return tx.Delete(bucketRemoving, def.Name) }))
+	}
+	if def.HostAccess {
+		if err := l.Host.RemoveHostLink(def.HostLink()); err != nil {
+			return err
+		}
 	}
 	for _, s := range def.Subnets {
 		if err := l.Leases.RemovePool(ctx, poolName(def, s)); err != nil {

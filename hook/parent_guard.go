@@ -49,7 +49,9 @@ func (t *attempt) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	strangers, err := t.strangers(t.parent.Index, recs)
+	defs, _ := network.LoadAll(t.Networks)
+	host := hostMACs(defs)
+	strangers, err := t.strangers(t.parent.Index, recs, host)
 	if err != nil {
 		return err
 	}
@@ -65,19 +67,19 @@ func (t *attempt) hold(ctx context.Context) error {
 			return err
 		}
 	}
-	return t.Guards.Hold(t.parent.Index, []verify.MAC{verify.MACOf(t.parent.MAC)})
+	return t.Guards.Hold(t.parent.Index, append(host, verify.MACOf(t.parent.MAC)))
 }
 
-// strangers are the MACs that a parent takes in and that no record has. Nested
-// macvlans of containers' are among them.
-func (l *Local) strangers(parent int, recs []Attachment) (macs []verify.MAC, err error) {
+// strangers are the MACs that a parent takes in and that no record has, nor a link
+// of the host's own. Nested macvlans of containers' are among them.
+func (l *Local) strangers(parent int, recs []Attachment, host []verify.MAC) (macs []verify.MAC, err error) {
 	all, err := l.Host.ParentUnicast(parent)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range all {
 		mac := verify.MACOf(m)
-		known := slices.ContainsFunc(recs, func(a Attachment) bool { return a.ParentIdx == parent && a.MAC == mac })
+		known := slices.Contains(host, mac) || slices.ContainsFunc(recs, func(a Attachment) bool { return a.ParentIdx == parent && a.MAC == mac })
 		if !known && !slices.Contains(macs, mac) {
 			macs = append(macs, mac)
 		}
@@ -102,21 +104,22 @@ type Audited struct {
 // What came or went meanwhile is looked at again, so that it is no stranger.
 func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	defs, broken := network.LoadAll(l.Networks)
+	host := hostMACs(defs)
 	for _, def := range defs {
 		a := Audited{Network: def.Name, Parent: def.Parent}
-		a.Strangers, a.Dropped, a.Err = l.audit(ctx, def)
+		a.Strangers, a.Dropped, a.Err = l.audit(ctx, def, host)
 		found = append(found, a)
 	}
 	return found, broken
 }
 
-func (l *Local) audit(ctx context.Context, def *network.Definition) (macs []verify.MAC, dropped map[string]uint64, err error) {
+func (l *Local) audit(ctx context.Context, def *network.Definition, host []verify.MAC) (macs []verify.MAC, dropped map[string]uint64, err error) {
 	p, err := l.Parent(def)
 	if err != nil {
 		return nil, nil, err
 	}
 	// The list first and the records second: what is attached in between is known.
-	before, err := l.strangers(p.Index, nil)
+	before, err := l.strangers(p.Index, nil, host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,7 +127,7 @@ func (l *Local) audit(ctx context.Context, def *network.Definition) (macs []veri
 	if err != nil {
 		return nil, nil, err
 	}
-	now, err := l.strangers(p.Index, recs)
+	now, err := l.strangers(p.Index, recs, host)
 	if err != nil {
 		return nil, nil, err
 	}

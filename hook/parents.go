@@ -131,6 +131,7 @@ func (l *Local) Restore(ctx context.Context) (all []Restored, err error) {
 		r := Restored{Network: def.Name, Parent: def.Parent}
 		var p link.Parent
 		if p, r.Made, r.Err = l.ensureParent(ctx, def); r.Err == nil {
+			_, r.Err = l.ensureHost(ctx, def, p)
 			key := trunkOf{p.TrunkIndex, def.Driver}
 			if _, done := watched[key]; !done {
 				watched[key] = l.watchFor(def, p)

@@ -31,7 +31,7 @@ func (l *Local) Usage(ctx context.Context, def *network.Definition) (all []Usage
 		if u.Leases, err = l.Leases.Leases(ctx, poolName(def, s)); err != nil {
 			return nil, err
 		}
-		p, taken := poolOf(s), 0
+		p, taken := poolOf(def, s), 0
 		for _, lease := range u.Leases {
 			if p.InRanges(lease.Addr) {
 				taken++
@@ -56,7 +56,7 @@ func (l *Local) Summary(ctx context.Context, def *network.Definition) (all []Usa
 }
 
 func (l *Local) summary(ctx context.Context, def *network.Definition, s network.Subnet) (u Usage, err error) {
-	u = Usage{Subnet: s.Subnet, Size: poolOf(s).Size()}
+	u = Usage{Subnet: s.Subnet, Size: poolOf(def, s).Size()}
 	u.Counts, err = l.Leases.Count(ctx, poolName(def, s))
 	u.Free = left(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
 	return u, err

@@ -60,6 +60,37 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// The host's routes to a container go with it, whenever its hook was killed, and
+// so do those of a hook that finds its own leavings.
+func TestKilledHostAccess(t *testing.T) {
+	w, _ := lan(t, hostAccess)
+	before, link := w.links(w.Host), w.definition("web").HostLink()
+	for _, step := range []string{"parent", "address", "host", "commit"} {
+		t.Run(step, func(t *testing.T) {
+			w.tb = t
+			c := testenv.NewContainer(t)
+			kill(t, w, c, step)
+			if step == "host" && len(w.hostRoutes(link)) != 2 {
+				t.Errorf("killed too early: the host's routes are %q", w.hostRoutes(link))
+			}
+			w.mustAttach("c1", c, "network=web")
+			pings(t, w.Host, w.record().Addrs[0].Addr().String())
+			must(t, c.Kill())
+			c.End(t)
+			sweep(t, w)
+			w.wantHostRoutes(link)
+
+			c = testenv.NewContainer(t)
+			kill(t, w, c, step)
+			must(t, c.Kill())
+			c.End(t)
+			sweep(t, w)
+			w.wantHostRoutes(link)
+			w.wantNothing("web", before)
+		})
+	}
+}
+
 func kill(t *testing.T, w *world, c *testenv.Container, step string) {
 	t.Helper()
 	o := w.run(state("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_FAILPOINT="+step)

@@ -117,6 +117,15 @@ func (w *world) removeNetwork(name string) {
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, name) }))
 }
 
+func (w *world) restore() (rows []hook.Restored) {
+	w.tb.Helper()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		rows, err = l.Restore(ctx)
+		return err
+	}))
+	return rows
+}
+
 func (w *world) records() (recs []hook.Attachment) {
 	w.tb.Helper()
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {

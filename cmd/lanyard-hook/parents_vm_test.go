@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
-	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
@@ -157,15 +156,6 @@ func (w *world) boot(t *testing.T, links ...string) {
 	for _, l := range links {
 		ip(t, w.Host, "link del "+l)
 	}
-}
-
-func (w *world) restore() (rows []hook.Restored) {
-	w.tb.Helper()
-	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
-		rows, err = l.Restore(ctx)
-		return err
-	}))
-	return rows
 }
 
 // After a boot, what we made is made again, by restore or by the first attach;

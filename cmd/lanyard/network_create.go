@@ -40,6 +40,10 @@ func (e env) networkCreate() *cli.Command {
   A network of its own, which leads nowhere:
     lanyard network create lab
 
+  The host reaches the containers by a link of its own, which Docker leaves to you:
+    lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 \
+      --host-access --host-address 192.168.50.250
+
   What configuration tools wrote, or "network inspect" showed:
     lanyard network create --from web50.json
 
@@ -130,6 +134,9 @@ func define(c *cli.Context) (*network.Definition, error) {
 	if err := allow(c, def); err != nil {
 		return nil, err
 	}
+	if err := readHostAccess(c, def); err != nil {
+		return nil, err
+	}
 	if err := address(c, def); err != nil {
 		return nil, err
 	}
@@ -165,6 +172,22 @@ func address(c *cli.Context, def *network.Definition) (err error) {
 	return err
 }
 
+// readHostAccess reads --host-access, which --host-address says as well.
+func readHostAccess(c *cli.Context, def *network.Definition) error {
+	def.HostAccess = c.Bool("host-access")
+	for _, w := range list(c, "host-address") {
+		a, err := netip.ParseAddr(w)
+		if err != nil {
+			return usagef("--host-address %q is not an address such as 192.168.50.250", w)
+		}
+		if c.IsSet("host-access") && !def.HostAccess {
+			return usagef("--host-access=false and --host-address %s contradict each other: leave one of them out", w)
+		}
+		def.HostAccess, def.HostAddresses = true, append(def.HostAddresses, a)
+	}
+	return nil
+}
+
 // readIPAM reads --ipam, and docker's flag for the same: its driver "default" is
 // what a network has that says nothing, and "null" gives no addresses.
 func readIPAM(c *cli.Context, def *network.Definition) error {
@@ -176,7 +199,7 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	default:
 		return usagef("--ipam %q is not known: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "source-routing", "onlink"} {
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
 			return usagef("--ipam %s and --%s contradict each other: the one gives no addresses, and the other is about them", network.IPAMNone, flag)
 		}

@@ -17,6 +17,8 @@ func createFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "route", Usage: "`PREFIX,ROUTER` give containers this route, too, such as 10.0.0.0/8,192.168.50.254", KeepSpace: true},
 		&cli.BoolFlag{Name: "onlink", Usage: "gateways and routers are on the link although no subnet holds them"},
 		&cli.BoolFlag{Name: "source-routing", Usage: "replies leave by the interface that the question came in by, however many a container has"},
+		&cli.BoolFlag{Name: "host-access", Usage: "let the host reach the containers, and they it, by a link of its own"},
+		&cli.StringSliceFlag{Name: "host-address", Usage: "`ADDRESS` of the host on that link, one in each subnet (default: the first that is free)"},
 		&cli.BoolFlag{Name: "ipv6", Usage: "as docker has it: one of the subnets is IPv6"},
 		&cli.BoolFlag{Name: "share-parent", Usage: "stand on a parent that carries another network already"},
 		&cli.StringFlag{Name: "vlan-proto", Usage: "`PROTOCOL` 802.1q or 802.1ad: of the outermost tag of a parent such as eth0.100.200 (default: 802.1q)"},

@@ -37,7 +37,31 @@ type networkReport struct {
 	Definition  *network.Definition `json:"definition"`
 	Parent      parent              `json:"parent"`
 	Subnets     []subnetReport      `json:"subnets"`
-	Attachments int                 `json:"attachments"` // those under way, too
+	Host        *hostLink           `json:"host,omitempty"` // if the host has a link of its own
+	Attachments int                 `json:"attachments"`    // those under way, too
+}
+
+// hostLink is the host's own link on a network as it is now.
+type hostLink struct {
+	Link      string       `json:"link"`
+	State     string       `json:"state"` // up, down or missing
+	MAC       string       `json:"mac,omitempty"`
+	Addresses []netip.Addr `json:"addresses"`
+}
+
+func lookAtHost(l *wiring.Lanyard, def *network.Definition) (*hostLink, error) {
+	if !def.HostAccess {
+		return nil, nil
+	}
+	seen := &hostLink{Link: def.HostLink(), State: "missing", Addresses: def.HostAddresses}
+	i, up, err := l.Host.FindHostLink(seen.Link)
+	if i != nil {
+		seen.State, seen.MAC = "down", i.MAC.String()
+	}
+	if up {
+		seen.State = "up"
+	}
+	return seen, err
 }
 
 type subnetReport struct {
@@ -93,6 +117,9 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 		return r, err
 	}
 	r = networkReport{Definition: def, Parent: lookAt(l, def), Subnets: []subnetReport{}}
+	if r.Host, err = lookAtHost(l, def); err != nil {
+		return r, err
+	}
 	containers := map[string][]string{}
 	for _, a := range recs {
 		if a.Network == name {

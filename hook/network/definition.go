@@ -68,6 +68,12 @@ type Definition struct {
 	// PodDefaultRoute lets the network take the default route of a pod, which
 	// has one of its own.
 	PodDefaultRoute bool `json:"pod-default-route,omitzero"`
+	// HostAccess gives the host a link of its own on the parent, by which it
+	// reaches the containers, and they it.
+	HostAccess bool `json:"host-access,omitzero"`
+	// HostAddresses are the host's on that link: one in each subnet, which nobody
+	// is given.
+	HostAddresses []netip.Addr `json:"host-address,omitempty"`
 	// MTU in bytes; 0 takes the parent's.
 	MTU int `json:"mtu,omitzero"`
 	// Verify is empty for VerifyWarn; VerifyMode reads it with the default in.

@@ -22,7 +22,7 @@ func whole() *Definition {
 		}, {
 			Subnet: netip.MustParsePrefix("fd50::/64"),
 		}},
-		Internal: true, MTU: 1400, Verify: VerifyStrict,
+		Internal: true, HostAccess: true, HostAddresses: []netip.Addr{netip.MustParseAddr("192.168.50.5"), netip.MustParseAddr("fd50::5")}, MTU: 1400, Verify: VerifyStrict,
 		Deadline: Duration(1500 * time.Millisecond), ConflictWindow: Duration(20 * time.Millisecond), Quarantine: Duration(30 * time.Second),
 		DNS: []netip.Addr{netip.MustParseAddr("192.168.50.1")}, DNSSearch: []string{"lab.example"},
 		AllowUsers: []string{"root"}, AllowGroups: []string{"1000"}, MaxPerUser: 3, Brokered: BrokeredDirect,
@@ -107,6 +107,22 @@ func TestValidate(t *testing.T) {
 		{"routes[0].via: 192.168.60.1 is in none of the network's subnets", func(d *Definition) { d.Routes[0].Via, d.OnLink = addr("192.168.60.1"), false }},
 		{"routes[0].via: 192.168.50.255 is the broadcast address", func(d *Definition) { d.Routes[0].Via, d.OnLink = addr("192.168.50.255"), false }},
 		{"routes[1].dst: 10.0.0.0/8 is there already, via 192.168.50.254", func(d *Definition) { d.Routes = append(d.Routes, d.Routes[0]) }},
+		{"host-address: 192.168.50.5 is nobody's without host-access", func(d *Definition) { d.HostAccess = false }},
+		{"host-access: cannot be had: the network gives no addresses", func(d *Definition) {
+			d.IPAM, d.Subnets, d.Routes, d.SourceRouting = IPAMNone, nil, nil, false
+		}},
+		{"host-access: cannot be had: mode private keeps", func(d *Definition) { d.Mode = ModePrivate }},
+		{"host-access: cannot be had: mode private keeps", func(d *Definition) { d.Driver, d.Mode, d.Flag = DriverIPvlan, ModeL2, ModePrivate }},
+		{"host-access: cannot be had: mode vepa reaches", func(d *Definition) { d.Mode = ModeVEPA }},
+		{"host-access: cannot be had: mode passthru shares", func(d *Definition) { d.Mode = ModePassthru }},
+		{"host-access: cannot be had: mode l3s has the host route", func(d *Definition) {
+			d.Driver, d.Mode, d.Subnets, d.Routes = DriverIPvlan, ModeL3S, []Subnet{{Subnet: prefix("192.168.50.0/24")}}, nil
+		}},
+		{"host-address[0]: 10.0.0.5 is in none of the network's subnets", func(d *Definition) { d.HostAddresses[0] = addr("10.0.0.5") }},
+		{"host-address[0]: 192.168.50.255 is the broadcast address", func(d *Definition) { d.HostAddresses[0] = addr("192.168.50.255") }},
+		{"host-address[0]: 192.168.50.1 is the gateway", func(d *Definition) { d.HostAddresses[0] = addr("192.168.50.1") }},
+		{`host-address[0]: 192.168.50.200 is "printer" already`, func(d *Definition) { d.HostAddresses[0] = addr("192.168.50.200") }},
+		{"host-address[1]: 192.168.50.5 and 192.168.50.6 are both in 192.168.50.0/24", func(d *Definition) { d.HostAddresses[1] = addr("192.168.50.6") }},
 		{`kubernetes-namespaces[0]: "Shop" is not the name of one`, func(d *Definition) { d.KubernetesNamespaces[0] = "Shop" }},
 		{"pod-default-route: no pod may ask", func(d *Definition) { d.KubernetesNamespaces = nil }},
 		{"subnets[0].gateway: 192.168.50.0 is the address of", func(d *Definition) { d.Subnets[0].Gateway = addr("192.168.50.0") }},
@@ -121,7 +137,7 @@ func TestValidate(t *testing.T) {
 		{`subnets[0].aux-address["zero"]: `, func(d *Definition) { d.Subnets[0].Aux["zero"] = netip.Addr{} }},
 		{"subnets[1].subnet: 192.168.50.0/25 overlaps 192.168.50.0/24", func(d *Definition) { d.Subnets[1] = Subnet{Subnet: prefix("192.168.50.0/25")} }},
 		{"mtu: 1279 is not between 1280 and 65535", func(d *Definition) { d.MTU = 1279 }},
-		{"mtu: 67 is not between 68", func(d *Definition) { d.MTU, d.Subnets = 67, d.Subnets[:1] }},
+		{"mtu: 67 is not between 68", func(d *Definition) { d.MTU, d.Subnets, d.HostAddresses = 67, d.Subnets[:1], nil }},
 		{"mtu: -1 is not", func(d *Definition) { d.MTU = -1 }},
 		{"deadline: 2m0s is not between 0s and 1m0s", func(d *Definition) { d.Deadline = Duration(2 * time.Minute) }},
 		{"conflict-window: -1ns is not", func(d *Definition) { d.ConflictWindow = -1 }},
@@ -139,6 +155,7 @@ func TestValidate(t *testing.T) {
 func TestValidateSmallSubnets(t *testing.T) {
 	for _, pair := range [][2]string{{"10.0.0.0/31", "10.0.0.0"}, {"10.0.0.0/31", "10.0.0.1"}, {"10.0.0.7/32", "10.0.0.7"}, {"fd00::/127", "fd00::"}, {"10.0.0.0/30", "10.0.0.2"}} {
 		d := whole()
+		d.HostAddresses = nil
 		d.Subnets = []Subnet{{Subnet: netip.MustParsePrefix(pair[0]), Gateway: netip.MustParseAddr(pair[1])}}
 		if err := d.Validate(); err != nil {
 			t.Errorf("%v: %v", pair, err)
@@ -171,6 +188,26 @@ func TestConflicts(t *testing.T) {
 	d.ShareParent = false
 	if got, want := errText(d.Conflicts([]*Definition{other(func(o *Definition) { o.Subnets = far })})), `parent "eth0.50" carries network "db" already: one network per parent, unless --share-parent says otherwise`; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// The host has one route to an address: of two networks that are for it to
+// reach, none may have an address of the other's, wherever they are.
+func TestHostConflicts(t *testing.T) {
+	d, o := whole(), whole()
+	o.Name, o.Parent = "db", "eth1"
+	if got, want := errText(d.HostConflicts([]*Definition{o})), `subnet 192.168.50.0/24 overlaps 192.168.50.0/24 of network "db", and both are for the host to reach: leave --host-access out of one`; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, edit := range []func(d, o *Definition){
+		func(d, _ *Definition) { d.HostAccess = false }, func(_, o *Definition) { o.HostAccess = false }, func(_, o *Definition) { o.Name = d.Name },
+		func(_, o *Definition) { o.Subnets = []Subnet{{Subnet: netip.MustParsePrefix("10.0.0.0/8")}} },
+	} {
+		d, o := whole(), whole()
+		o.Name = "db"
+		if edit(d, o); d.HostConflicts([]*Definition{o}) != nil {
+			t.Errorf("%v beside %v: %v", d, o, d.HostConflicts([]*Definition{o}))
+		}
 	}
 }
 

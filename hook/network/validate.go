@@ -55,7 +55,7 @@ func (d *Definition) Validate() error {
 	if err := oneOf(string(d.VerifyMode()), verifies); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes, d.validPods} {
+	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes, d.validHostAccess, d.validPods} {
 		if err := part(); err != nil {
 			return err
 		}

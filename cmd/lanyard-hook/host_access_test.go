@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+func hostAccess(d *network.Definition) { d.HostAccess = true }
+
+// definition is the network as it is kept.
+func (w *world) definition(name string) *network.Definition {
+	w.tb.Helper()
+	d, err := network.Load(wiring.PathsUnder(w.root).Networks, name)
+	must(w.tb, err)
+	return d
+}
+
+// hostRoutes lists the host's routes by a link, without those that the kernel
+// made.
+func (w *world) hostRoutes(link string) (to []string) {
+	w.tb.Helper()
+	for _, family := range []string{"-4", "-6"} {
+		out, err := w.Host.Exec("ip", family, "route", "show", "dev", link)
+		must(w.tb, err)
+		for line := range strings.Lines(out) {
+			if !strings.Contains(line, "proto kernel") {
+				to = append(to, strings.Fields(line)[0])
+			}
+		}
+	}
+	return to
+}
+
+// wantHostRoutes compares them.
+func (w *world) wantHostRoutes(link string, want ...string) {
+	w.tb.Helper()
+	if to := w.hostRoutes(link); !slices.Equal(to, want) {
+		w.tb.Errorf("the host's routes by %s are %q, want %q", link, to, want)
+	}
+}
+
+// The host reaches the containers by a link of its own, and they it; its other
+// traffic stays where it was. With the container its routes go, and with the
+// network the link.
+func TestHostAccess(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	before := w.links(w.Host)
+	// The host is on this LAN itself, at the address that would come first.
+	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.2/24", "dev", w.Trunk)
+	must(t, err)
+	w.define("web", w.Trunk, hostAccess, "192.168.50.0/24", "fd50::/64")
+	def := w.definition("web")
+	if got := joinAddrs(def.HostAddresses); got != "192.168.50.3 fd50::2" {
+		t.Errorf("the host has %s", got)
+	}
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "ip=192.168.50.9", "ip6=fd50::9", "verify=strict")
+	for from, to := range map[*testenv.Namespace][]string{
+		w.Host:      {"192.168.50.9", "fd50::9", "192.168.50.1"},
+		c.Namespace: {"192.168.50.3", "fd50::2", "192.168.50.1"},
+	} {
+		for _, addr := range to {
+			pings(t, from, addr)
+		}
+	}
+	w.wantHostRoutes(def.HostLink(), "192.168.50.9", "fd50::9")
+	if out, err := w.Host.Exec("ip", "route", "get", "192.168.50.1"); err != nil || !strings.Contains(out, "dev "+w.Trunk+" src 192.168.50.2") {
+		t.Errorf("the host's way to the gateway: %s, %v", out, err)
+	}
+	w.refused("the host's address", w.attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1, "192.168.50.3 is reserved: it is the host's own")
+	w.wantNoStrangers()
+	w.detachAndEnd(t, "c1", c)
+	w.wantHostRoutes(def.HostLink())
+	if links := w.links(w.Host); !slices.Contains(links, def.HostLink()) {
+		t.Errorf("links of the host: %q", links)
+	}
+	w.removeNetwork("web")
+	if links := w.links(w.Host); !slices.Equal(links, before) {
+		t.Errorf("links of the host: %q, want %q", links, before)
+	}
+}
+
+func joinAddrs(addrs []netip.Addr) string {
+	var words []string
+	for _, a := range addrs {
+		words = append(words, a.String())
+	}
+	return strings.Join(words, " ")
+}
+
+// wantNoStrangers checks that all MACs on the parents were given out.
+func (w *world) wantNoStrangers() {
+	w.tb.Helper()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		found, _ := l.Audit(ctx)
+		for _, a := range found {
+			if len(a.Strangers)+len(a.Dropped) > 0 || a.Err != nil {
+				w.tb.Errorf("strangers on %s: %v, stopped %v, %v", a.Parent, a.Strangers, a.Dropped, a.Err)
+			}
+		}
+		return nil
+	}))
+}
+
+// An address that somebody on the LAN holds is passed over, or refused where it
+// was named; one that the host has elsewhere is refused. Nothing is left.
+func TestHostAccessConflict(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	rival := w.AddRival(0, "192.168.50.2/24", "fd50::2/64")
+	before := w.links(w.Host)
+	named := func(addr string) func(*network.Definition) {
+		return func(d *network.Definition) {
+			d.HostAccess, d.HostAddresses = true, []netip.Addr{netip.MustParseAddr(addr)}
+		}
+	}
+	if err := w.tryDefine("web", w.Trunk, named("192.168.50.2"), "192.168.50.0/24"); err == nil || err.Error() != "--host-address 192.168.50.2 is held by "+rival.MAC.String()+" on the LAN: give another" {
+		t.Errorf("a rival's: %v", err)
+	}
+	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", w.Trunk)
+	must(t, err)
+	if err := w.tryDefine("web", w.Trunk, named("192.168.50.77"), "192.168.50.0/24"); err == nil || !strings.Contains(err.Error(), "192.168.50.77 is the host's already") {
+		t.Errorf("the host's: %v", err)
+	}
+	if links := w.links(w.Host); !slices.Equal(links, before) {
+		t.Errorf("links of the host: %q, want %q", links, before)
+	}
+	w.define("web", w.Trunk, hostAccess, "192.168.50.0/24", "fd50::/64")
+	if got := joinAddrs(w.definition("web").HostAddresses); got != "192.168.50.3 fd50::3" {
+		t.Errorf("the host has %s", got)
+	}
+}
+
+// Whoever loses the host's link finds it made again by the next attach, with the
+// routes to those who are there; so does one whose making was broken off.
+func TestHostLinkLost(t *testing.T) {
+	w, _ := lan(t, hostAccess)
+	def := w.definition("web")
+	one, two := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.mustAttach("one", one, "network=web", "ip=192.168.50.11", "ip6=fd50::11")
+	l, err := w.Host.Netlink().LinkByName(def.HostLink())
+	must(t, err)
+	mac := l.Attrs().HardwareAddr.String()
+	for _, args := range []string{
+		"link del " + def.HostLink(),
+		"link add " + def.HostLink() + " link " + w.Trunk + " address " + mac + " type macvlan mode bridge", // and killed here
+	} {
+		_, err := w.Host.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	w.mustAttach("two", two, "network=web", "ip=192.168.50.12", "ip6=fd50::12")
+	pings(t, w.Host, "192.168.50.12")
+	_, err = w.Host.Exec("ip", "link", "del", def.HostLink())
+	must(t, err)
+	if rows := w.restore(); len(rows) != 1 || rows[0].Err != nil {
+		t.Errorf("restored: %+v", rows)
+	}
+	for _, addr := range []string{"192.168.50.11", "192.168.50.12", "fd50::11", "fd50::12"} {
+		pings(t, w.Host, addr)
+	}
+	// Another link of that name is left alone, and named.
+	for _, args := range []string{"link del " + def.HostLink(), "link add " + def.HostLink() + " type veth peer name other"} {
+		_, err := w.Host.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	w.refused("another's link", w.attach("three", testenv.NewContainer(t), "network=web"), 1, def.HostLink(), `of type "veth"`)
+}
+
+// A route of somebody else's to the same address stops the start, and stays.
+func TestHostRouteTaken(t *testing.T) {
+	w, _ := lan(t, hostAccess)
+	_, err := w.Host.Exec("ip", "route", "add", "192.168.50.9/32", "dev", w.Trunk)
+	must(t, err)
+	c := testenv.NewContainer(t)
+	w.refused("a route that is there", w.attach("c1", c, "network=web", "ip=192.168.50.9"), 1, "route the host to 192.168.50.9", `by "`+w.Trunk+`"`)
+	if out, err := w.Host.Exec("ip", "route", "show", "192.168.50.9"); err != nil || !strings.Contains(out, "dev "+w.Trunk) {
+		t.Errorf("the route is %q, %v", out, err)
+	}
+	w.wantHostRoutes(w.definition("web").HostLink())
+}
+
+// The guard of the parent's egress lets the host's own link out: nothing that it
+// asks the LAN for is stopped, or counted as a stranger's.
+func TestHostAccessGuarded(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	for _, addr := range []string{"192.168.50.9", "fd50::9"} {
+		pings(t, w.Host, addr)
+	}
+	for _, a := range w.definition("web").HostAddresses {
+		pings(t, c.Namespace, a.String())
+	}
+	w.wantNoStrangers()
+}
+
+// A rootless user's guarded container is reached like any other.
+func TestHostAccessRootless(t *testing.T) {
+	b, _ := lanBrokered(t, hostAccess)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	for _, addr := range []string{"192.168.50.9", "fd50::9"} {
+		pings(t, b.Host, addr)
+	}
+	for _, a := range b.definition("web").HostAddresses {
+		pings(t, c.Namespace, a.String())
+	}
+	b.wantNoStrangers()
+	must(t, c.Kill())
+	b.mustDetachBy(alice, "c1")
+	b.wantHostRoutes(b.definition("web").HostLink())
+}
+
+// A database that is lost does not lose the routes, nor who they are to.
+func TestHostAccessAdopted(t *testing.T) {
+	w, _ := lan(t, hostAccess)
+	def := w.definition("web")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	must(t, os.Remove(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
+	if a := w.record(); a.HostLink != def.HostLink() || a.Verdict.Code != verify.Unverified {
+		t.Errorf("record is %+v", a)
+	}
+	must(t, c.Kill())
+	c.End(t)
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Sweep(ctx)
+		return err
+	}))
+	w.wantHostRoutes(def.HostLink())
+}

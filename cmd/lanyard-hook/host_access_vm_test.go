@@ -1,0 +1,66 @@
+//go:build vm
+
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// The host reaches containers on a VLAN that is made for them, also after a boot,
+// and by an ipvlan of its own where they have one; with the network all goes.
+func TestHostAccessVLAN(t *testing.T) {
+	for _, driver := range []string{network.DriverMacvlan, network.DriverIPvlan} {
+		t.Run(driver, func(t *testing.T) {
+			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+			w.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
+			before := w.links(w.Host)
+			err := w.tryDefine("web", "eth9.50", func(d *network.Definition) {
+				hostAccess(d)
+				if d.Driver = driver; driver == network.DriverIPvlan {
+					d.Mode = network.ModeL2
+				}
+			}, "192.168.50.0/24", "fd50::/64")
+			if err != nil && !strings.Contains(err.Error(), "driver ipvlan sends with the MAC") {
+				t.Fatal(err)
+			}
+			w.reachHost(t, "c1")
+			def := w.definition("web")
+			w.wantHostRoutes(def.HostLink())
+			w.boot(t, "eth9.50") // and what stood on it
+			if rows := w.restore(); len(rows) != 1 || rows[0].Err != nil || !rows[0].Made {
+				t.Errorf("restored %+v", rows)
+			}
+			if links := w.links(w.Host); !slices.Contains(links, def.HostLink()) {
+				t.Errorf("links of the host: %q", links)
+			}
+			w.reachHost(t, "c2")
+			w.removeNetwork("web")
+			if links := w.links(w.Host); !slices.Equal(links, before) {
+				t.Errorf("links of the host: %q, want %q", links, before)
+			}
+		})
+	}
+}
+
+// reachHost attaches two containers to "web", of which each reaches the host,
+// the gateway and the other, and the host reaches both.
+func (w *world) reachHost(t *testing.T, id string) {
+	t.Helper()
+	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.mustAttach(id+"a", a, "network=web", "ip=192.168.50.9", "ip6=fd50::9", "verify=strict")
+	w.mustAttach(id+"b", b, "network=web", "ip=192.168.50.10", "ip6=fd50::10", "verify=strict")
+	for _, addr := range []string{"192.168.50.9", "192.168.50.10", "fd50::9", "fd50::10"} {
+		pings(t, w.Host, addr)
+	}
+	for _, addr := range append(strings.Fields(joinAddrs(w.definition("web").HostAddresses)), "192.168.50.1", "fd50::1", "192.168.50.10") {
+		pings(t, a.Namespace, addr)
+	}
+	w.wantNoStrangers()
+	w.detachAndEnd(t, id+"a", a)
+	w.detachAndEnd(t, id+"b", b)
+}
