@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/link"
@@ -83,7 +84,6 @@ func (l *Local) adopt(ctx context.Context) error {
 }
 
 func (l *Local) adoptAll(ctx context.Context) error {
-	defs, _ := network.LoadAll(l.Networks)
 	watched, err := l.Datapath.Endpoints()
 	if err != nil {
 		l.Log.Warn("the trunks' maps could not be read: attachments get new ids", "err", err)
@@ -91,11 +91,10 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	// What is overlooked here has no lease any more: rather none may claim.
 	var found []Attachment
 	var missed error
+	standing := sync.OnceValue(l.allStanding)
 	err = l.Host.EachNetns(func(n *link.Netns) {
-		for _, d := range defs {
-			some, err := l.survivors(n, d, watched)
-			found, missed = append(found, some...), errors.Join(missed, err)
-		}
+		some, err := l.survivors(n, standing, watched)
+		found, missed = append(found, some...), errors.Join(missed, err)
 	})
 	if err = errors.Join(err, missed); err != nil {
 		return err
@@ -117,19 +116,30 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	})
 }
 
-// survivors gives a record for each interface on the network that the namespace
-// has. Which containers it was for is not known any more: it lives on while
-// anybody is in its namespace.
-func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []verify.Endpoint) (found []Attachment, err error) {
-	parent, err := l.Parent(def)
-	if err != nil {
-		return nil, nil // no parent, or one that carries nothing
+// standing is a network and the parent that it stands on now.
+type standing struct {
+	def    *network.Definition
+	parent link.Parent
+}
+
+// allStanding finds the parents of all networks; those that have none carry
+// nothing. With thousands of networks it takes its time, and is asked for only by
+// a namespace that has something on a parent.
+func (l *Local) allStanding() (all []standing) {
+	defs, _ := network.LoadAll(l.Networks)
+	for _, d := range defs {
+		if p, err := l.Parent(d); err == nil {
+			all = append(all, standing{d, p})
+		}
 	}
-	list := n.Macvlans
-	if def.Driver == network.DriverIPvlan {
-		list = n.IPVlans
-	}
-	links, err := list(parent.Index)
+	return all
+}
+
+// survivors gives a record for each interface on one of our networks that the
+// namespace has. Which containers it was for is not known any more: it lives on
+// while anybody is in its namespace.
+func (l *Local) survivors(n *link.Netns, standing func() []standing, watched []verify.Endpoint) (found []Attachment, err error) {
+	links, err := n.Standing()
 	if err != nil {
 		return nil, err
 	}
@@ -142,24 +152,46 @@ func (l *Local) survivors(n *link.Netns, def *network.Definition, watched []veri
 		if err != nil {
 			return nil, err
 		}
-		a := Attachment{
-			State: Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
-			Interface: i.Name, Index: i.Index, MAC: verify.MACOf(i.MAC), MTU: i.MTU,
-			Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
-			Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
-			AtParent: def.GuardsParent(), HostLink: hostLinkOf(def),
-			Verdict: verify.Verdict{Code: verify.Unverified, Text: "found again by its interface: the database was lost"},
+		for _, s := range standing() {
+			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind {
+				continue
+			}
+			if a, whole := survivor(i, id, s, addrs, watched); whole {
+				found = append(found, a)
+			}
 		}
-		if a.recall(def, addrs); len(a.Addrs) == 0 && def.IPAM != network.IPAMNone {
-			continue // half made, by a hook that finds its record gone and undoes it
-		}
-		a.Endpoint = endpointOf(a, parent, watched)
-		a.Endpoint.Enforce = a.Mode != verify.Off && !def.SharesMAC()
-		a.ID = a.Endpoint.Attachment
-		found = append(found, a)
 	}
-	guarded, err := l.guardedSurvivors(n, id, def, parent, watched)
+	guarded, err := l.guardedSurvivors(n, id, standing, watched)
 	return append(found, guarded...), err
+}
+
+// survivor is the record of an interface. It is not whole where the interface has
+// none of the network's addresses: half made, by a hook that finds its record gone
+// and undoes it, or another network's on the same parent.
+func survivor(i link.Interface, id Netns, s standing, addrs []link.Addr, watched []verify.Endpoint) (a Attachment, whole bool) {
+	a = recordOf(i, id, s)
+	a.MAC = verify.MACOf(i.MAC)
+	a.Verdict.Text = "found again by its interface: the database was lost"
+	if a.recall(s.def, addrs); len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
+		return a, false
+	}
+	a.Endpoint = endpointOf(a, s.parent, watched)
+	a.Endpoint.Enforce = a.Mode != verify.Off && !s.def.SharesMAC()
+	a.ID = a.Endpoint.Attachment
+	return a, true
+}
+
+// recordOf is what of a record can be told from an interface and its network.
+func recordOf(i link.Interface, id Netns, s standing) Attachment {
+	def, parent := s.def, s.parent
+	return Attachment{
+		State: Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
+		Interface: i.Name, Index: i.Index, MTU: i.MTU,
+		Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
+		Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
+		AtParent: def.GuardsParent(), HostLink: hostLinkOf(def),
+		Verdict: verify.Verdict{Code: verify.Unverified},
+	}
 }
 
 // recall reads a record's addresses, and what goes with them, from those that

@@ -4,18 +4,17 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// guardedSurvivors gives a record for each guarded interface on the network that
-// the namespace has. Its owner can make links of any MAC and put any address on
-// them: what counts is what the datapath watches for this very namespace.
-func (l *Local) guardedSurvivors(n *link.Netns, id Netns, def *network.Definition, parent link.Parent, watched []verify.Endpoint) (found []Attachment, err error) {
-	if id.Cookie == 0 || l.Guards == nil {
+// guardedSurvivors gives a record for each guarded interface on one of our
+// networks that the namespace has. Its owner can make links of any MAC and put any
+// address on them: what counts is what the datapath watches for this very namespace.
+func (l *Local) guardedSurvivors(n *link.Netns, id Netns, standing func() []standing, watched []verify.Endpoint) (found []Attachment, err error) {
+	mine := slices.DeleteFunc(slices.Clone(watched), func(e verify.Endpoint) bool { return e.Netns != id.Cookie })
+	if id.Cookie == 0 || l.Guards == nil || len(mine) == 0 {
 		return nil, nil // below Linux 5.14 nothing says which namespace is meant
 	}
 	ends, err := n.Veths()
@@ -23,35 +22,37 @@ func (l *Local) guardedSurvivors(n *link.Netns, id Netns, def *network.Definitio
 		return nil, err
 	}
 	for _, i := range ends {
-		at := slices.IndexFunc(watched, func(e verify.Endpoint) bool {
-			return e.Netns == id.Cookie && e.MAC == verify.MACOf(i.MAC) && e.Trunk == parent.TrunkIndex && e.Tags.Equal(tagsOf(parent))
-		})
-		if at < 0 {
-			continue
-		}
-		owners, err := n.Owners()
-		if err != nil || len(owners) < 2 {
-			return found, err
-		}
-		e := watched[at]
-		a := Attachment{
-			ID: e.Attachment, Endpoint: e, Guard: &verify.Guard{Attachment: e.Attachment, MAC: e.MAC},
-			Owner: owners[len(owners)-2], AtParent: def.GuardsParent(), HostLink: hostLinkOf(def),
-			State: Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
-			Interface: i.Name, Index: i.Index, MAC: e.MAC, MTU: i.MTU,
-			Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
-			Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
-			Verdict: verify.Verdict{Code: verify.Unverified, Text: "found again by its guard: the database was lost"},
-		}
-		var leased []link.Addr
-		for _, addr := range e.Addrs {
-			leased = append(leased, link.Addr{Prefix: netip.PrefixFrom(addr, addr.BitLen())})
-		}
-		if a.recall(def, leased); len(a.Addrs) > 0 {
-			found = append(found, a)
+		for _, e := range mine {
+			if e.MAC != verify.MACOf(i.MAC) {
+				continue
+			}
+			owners, err := n.Owners()
+			if err != nil || len(owners) < 2 {
+				return found, err
+			}
+			for _, s := range standing() {
+				if e.Trunk != s.parent.TrunkIndex || !e.Tags.Equal(tagsOf(s.parent)) {
+					continue
+				}
+				a := recordOf(i, id, s)
+				a.ID, a.MAC, a.Endpoint, a.Owner = e.Attachment, e.MAC, e, owners[len(owners)-2]
+				a.Guard = &verify.Guard{Attachment: e.Attachment, MAC: e.MAC}
+				a.Verdict.Text = "found again by its guard: the database was lost"
+				if a.recall(s.def, leased(e)); len(a.Addrs) > 0 {
+					found = append(found, a)
+				}
+			}
 		}
 	}
 	return found, nil
+}
+
+// leased are an endpoint's addresses, as if the interface showed them.
+func leased(e verify.Endpoint) (addrs []link.Addr) {
+	for _, a := range e.Addrs {
+		addrs = append(addrs, link.Addr{Prefix: netip.PrefixFrom(a, a.BitLen())})
+	}
+	return addrs
 }
 
 // dropOrphans deletes the links of guarded attachments that nobody has the other

@@ -110,25 +110,14 @@ func whyNoIPVlan(err error, spec *IPVlanSpec) error {
 // FindIPVlan looks for an ipvlan on that parent of the host's: by its index, or
 // where that is 0 by the names that it may have. It is nil where there is none.
 func (n *Netns) FindIPVlan(parentIndex, index int, names ...string) (*Interface, error) {
-	all, err := n.IPVlans(parentIndex)
+	all, err := n.Standing()
 	for _, i := range all {
+		if i.Kind != "ipvlan" || i.ParentIndex != parentIndex {
+			continue
+		}
 		if index != 0 && i.Index == index || index == 0 && slices.Contains(names, i.Name) {
 			return &i, nil
 		}
 	}
 	return nil, err
-}
-
-// IPVlans lists the namespace's ipvlans on that parent of the host's.
-func (n *Netns) IPVlans(parentIndex int) (found []Interface, err error) {
-	links, err := whole(n.handle.LinkList)
-	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
-	}
-	for _, l := range links {
-		if v, ok := l.(*netlink.IPVlan); ok && v.ParentIndex == parentIndex && v.NetNsID >= 0 {
-			found = append(found, interfaceOf(v))
-		}
-	}
-	return found, nil
 }

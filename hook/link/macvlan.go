@@ -59,7 +59,8 @@ type MacvlanSpec struct {
 // Interface is a macvlan as the kernel has it.
 type Interface struct {
 	Name        string
-	Index       int // in the container's namespace
+	Kind        string // macvlan, ipvlan, veth
+	Index       int    // in the container's namespace
 	MAC         net.HardwareAddr
 	MTU         int
 	ParentIndex int // in the host's namespace
@@ -177,7 +178,7 @@ func passingName() string {
 
 func interfaceOf(l netlink.Link) Interface {
 	a := l.Attrs()
-	return Interface{Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, ParentIndex: a.ParentIndex}
+	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, ParentIndex: a.ParentIndex}
 }
 
 func whyNoMacvlan(err error, spec *MacvlanSpec) error {
@@ -308,31 +309,35 @@ func (n *Netns) Links() ([]string, error) {
 // that was killed may have made before it could note the index. It is nil where
 // there is none.
 func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, error) {
-	all, err := n.Macvlans(parentIndex)
+	all, err := n.Standing()
 	for _, i := range all {
-		if bytes.Equal(i.MAC, mac) {
+		if i.Kind == "macvlan" && i.ParentIndex == parentIndex && bytes.Equal(i.MAC, mac) {
 			return &i, nil
 		}
 	}
 	return nil, err
 }
 
-// Macvlans lists the namespace's macvlans on that parent of the host's. Indexes
-// are each namespace's own: one that stands on a link elsewhere is none.
-func (n *Netns) Macvlans(parentIndex int) (found []Interface, err error) {
+// Standing lists the namespace's macvlans and ipvlans that stand on links of the
+// host's. Indexes are each namespace's own: one that stands on a link elsewhere is
+// none.
+func (n *Netns) Standing() (found []Interface, err error) {
 	links, err := whole(n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	host, err := n.handle.GetNetNsIdByFd(n.host)
-	if err != nil {
-		return nil, fmt.Errorf("find the host's namespace from inside: %w", err)
-	}
 	for _, l := range links {
+		if (l.Type() != "macvlan" && l.Type() != "ipvlan") || l.Attrs().NetNsID < 0 {
+			continue
+		}
 		// The namespace has an id of the host's (rtnetlink(7), IFLA_LINK_NETNSID) as
 		// soon as one of its links stands on one there.
-		if m, ok := l.(*netlink.Macvlan); ok && m.ParentIndex == parentIndex && m.NetNsID >= 0 && m.NetNsID == host {
-			found = append(found, interfaceOf(m))
+		host, err := n.handle.GetNetNsIdByFd(n.host)
+		if err != nil {
+			return nil, fmt.Errorf("find the host's namespace from inside: %w", err)
+		}
+		if l.Attrs().NetNsID == host {
+			found = append(found, interfaceOf(l))
 		}
 	}
 	return found, nil

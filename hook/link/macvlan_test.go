@@ -50,7 +50,7 @@ func TestCreateMacvlan(t *testing.T) {
 			if mode == ModePassthru {
 				wantMAC = p.MAC
 			}
-			if diff := cmp.Diff(Interface{Name: "eth0", Index: i.Index, MAC: wantMAC, MTU: 1400, ParentIndex: p.Index}, i); diff != "" {
+			if diff := cmp.Diff(Interface{Name: "eth0", Kind: "macvlan", Index: i.Index, MAC: wantMAC, MTU: 1400, ParentIndex: p.Index}, i); diff != "" {
 				t.Error(diff)
 			}
 			l, err := linkByIndex(n.handle, i.Index)
