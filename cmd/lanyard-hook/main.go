@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -51,7 +52,20 @@ const maxLine = 2 << 10
 const grace = 5 * time.Second
 
 func main() {
+	growStack()
 	os.Exit(status(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr), os.Stderr))
+}
+
+// stack is how much an attach needs, in bytes.
+const stack = 24 << 10
+
+// growStack has the stack grow at once while there is next to nothing on it: the
+// runtime doubles it whenever it is full, and moves all that is there.
+//
+//go:noinline
+func growStack() {
+	var frame [stack]byte
+	runtime.KeepAlive(&frame)
 }
 
 // status says what went wrong in one line: runc puts all of stderr into the

@@ -255,21 +255,38 @@ func TestOpenNetnsPath(t *testing.T) {
 	}
 }
 
-// A test that fails inside a namespace ends its goroutine there.
-func TestDoThatIsBrokenOff(t *testing.T) {
-	n := mustNetns(t, mustHost(t))
-	if err := n.Do(func() error { runtime.Goexit(); return nil }); err == nil {
-		t.Error("no error")
-	}
-	own, err := os.Readlink("/proc/thread-self/ns/net")
-	must(t, err)
-	must(t, n.Do(func() error {
+// Do brings the thread back to where it was: also from within another namespace,
+// and where f ends the goroutine, as a test that fails inside does.
+func TestDoComesBack(t *testing.T) {
+	h := mustHost(t)
+	n, other := mustNetns(t, h), mustNetns(t, h)
+	isIn := func(what string, inode uint64) {
 		there, err := os.Readlink("/proc/thread-self/ns/net")
-		if there == own || there != fmt.Sprintf("net:[%d]", n.Inode) {
-			t.Errorf("inside it is %s, outside %s", there, own)
+		if want := fmt.Sprintf("net:[%d]", inode); err != nil || there != want {
+			t.Errorf("%s it is in %s, not %s: %v", what, there, want, err)
 		}
-		return err
+	}
+	own := h.id.ino
+	must(t, h.Do(func() error {
+		isIn("on the host", own)
+		must(t, n.Do(func() error {
+			isIn("inside", n.Inode)
+			must(t, other.Do(func() error { isIn("further inside", other.Inode); return nil }))
+			isIn("after that", n.Inode)
+			return nil
+		}))
+		isIn("outside again", own)
+		return nil
 	}))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		must(t, h.Do(func() error {
+			defer isIn("broken off", own)
+			return n.Do(func() error { runtime.Goexit(); return nil })
+		}))
+	}()
+	<-ended
 }
 
 func TestSysctl(t *testing.T) {

@@ -3,7 +3,9 @@ package probe
 import (
 	"context"
 	"os"
+	"runtime"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,13 +35,31 @@ func (w waiter) wait(ctx context.Context, fd int) error {
 			return err
 		}
 		// Nothing ready, interrupted: the next turn finds out why.
-		if _, err := unix.Ppoll(fds, timeout, nil); err != nil && err != unix.EINTR {
+		if err := poll(fds, timeout); err != nil && err != unix.EINTR {
 			return os.NewSyscallError("ppoll", err)
 		}
 		if fds[0].Revents != 0 {
 			return nil
 		}
 	}
+}
+
+// short is a wait for which it does not pay to have another thread take over what
+// this one would do meanwhile.
+const short = 3 * time.Millisecond
+
+// poll waits for one of the descriptors. A short wait keeps its processor: the
+// runtime would give that to another thread, and wake it for that.
+func poll(fds []unix.PollFd, timeout *unix.Timespec) error {
+	if timeout == nil || timeout.Nano() > short.Nanoseconds() || runtime.GOMAXPROCS(0) == 1 {
+		_, err := unix.Ppoll(fds, timeout, nil)
+		return err
+	}
+	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // wakeOnEnd makes the end of the context an event of the eventfd. What it
