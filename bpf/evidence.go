@@ -13,6 +13,27 @@ import (
 
 // Evidence gives what has been seen of e since Expect.
 func (d *Datapath) Evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
+	err = d.watched(e, func(t *trunk) error {
+		ev, err = t.evidence(e)
+		return err
+	})
+	return ev, err
+}
+
+// Rivals gives the MACs that have claimed e's addresses since Expect.
+func (d *Datapath) Rivals(e verify.Endpoint) (list []verify.Rival, err error) {
+	err = d.watched(e, func(t *trunk) error {
+		p, err := placeOf(e.Tags)
+		if err == nil {
+			list, err = t.rivals(p, e)
+		}
+		return err
+	})
+	return list, err
+}
+
+// watched runs f on the trunk that e is watched on.
+func (d *Datapath) watched(e verify.Endpoint, f func(*trunk) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t, err := d.open(e.Trunk)
@@ -20,12 +41,12 @@ func (d *Datapath) Evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 		err = errors.New("its trunk is not watched") // asked for in a container, where the index is another link's
 	}
 	if err == nil {
-		ev, err = t.evidence(e)
+		err = f(t)
 	}
 	if err != nil {
-		return ev, fmt.Errorf("read evidence of %s: %w", e.MAC, err)
+		return fmt.Errorf("read evidence of %s: %w", e.MAC, err)
 	}
-	return ev, nil
+	return nil
 }
 
 func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
@@ -55,17 +76,24 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 		}
 		ev.Gateways = append(ev.Gateways, seen)
 	}
-	for _, a := range e.Addrs {
-		row, err := m.addrs.get(p.address(a))
-		if err != nil {
-			return ev, err
-		}
-		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Rivals > 0 {
-			ev.Rivals = append(ev.Rivals, verify.Rival{Addr: a, MAC: row.Rival, At: verify.Instant(row.RivalNs), Count: row.Rivals})
-		}
+	if ev.Rivals, err = m.rivals(p, e); err != nil {
+		return ev, err
 	}
 	ev.VLANs, err = m.histogram()
 	return ev, err
+}
+
+func (m *maps) rivals(p place, e verify.Endpoint) (list []verify.Rival, err error) {
+	for _, a := range e.Addrs {
+		row, err := m.addrs.get(p.address(a))
+		if err != nil {
+			return nil, err
+		}
+		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Rivals > 0 {
+			list = append(list, verify.Rival{Addr: a, MAC: row.Rival, At: verify.Instant(row.RivalNs), Count: row.Rivals})
+		}
+	}
+	return list, nil
 }
 
 // seen joins what was answered to the endpoint itself with what was answered to
@@ -132,21 +160,24 @@ func sightingOf(w wireSighting) verify.Sighting {
 	return s
 }
 
-// histogram says which VLANs were heard. It copies the whole table from shared
-// memory: looking 4096 rows up takes a millisecond, this takes microseconds.
+// histogram says which VLANs were heard. It reads the table in shared memory:
+// looking 4096 rows up takes a millisecond, this takes microseconds. It copies a
+// few rows at a time, as a copy of the whole would be new pages, and each a fault.
 func (m *maps) histogram() (list []verify.VLANSeen, err error) {
 	shared, err := m.vlans.Memory()
 	if err != nil {
 		return nil, fmt.Errorf("map the table of VLANs: %w", err)
 	}
-	table := make([]wireVlan, m.vlans.MaxEntries())
-	size := len(table) * int(unsafe.Sizeof(table[0]))
-	if _, err := shared.ReadAt(unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(table))), size), 0); err != nil {
-		return nil, fmt.Errorf("read the table of VLANs: %w", err)
-	}
-	for vid, v := range table {
-		if v.Frames > 0 {
-			list = append(list, verify.VLANSeen{VID: uint16(vid), At: verify.Instant(v.Ns), Frames: v.Frames})
+	var rows [64]wireVlan // of 4096
+	chunk := unsafe.Slice((*byte)(unsafe.Pointer(&rows)), unsafe.Sizeof(rows))
+	for first := 0; first < int(m.vlans.MaxEntries()); first += len(rows) {
+		if _, err := shared.ReadAt(chunk, int64(first)*int64(unsafe.Sizeof(rows[0]))); err != nil {
+			return nil, fmt.Errorf("read the table of VLANs: %w", err)
+		}
+		for i, v := range rows {
+			if v.Frames > 0 {
+				list = append(list, verify.VLANSeen{VID: uint16(first + i), At: verify.Instant(v.Ns), Frames: v.Frames})
+			}
 		}
 	}
 	return list, nil

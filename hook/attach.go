@@ -45,6 +45,7 @@ type attempt struct {
 	hostLink int
 	traced   int // steps of the trace that are not of this attach
 
+	here     *onHost  // read while the round had time, for the verdict after it
 	control  *control // under way
 	controls map[netip.Addr]verify.Answer
 	proxies  []verify.MAC // that answer for any address

@@ -26,8 +26,9 @@ func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
 		if len(left) == len(a.Containers) {
 			return nil, nil
 		}
+		row := a
 		a.Containers = left
-		return nil, put(tx, &a)
+		return nil, write(tx, &row, &a)
 	}
 	self, err := link.Self()
 	if err != nil {
@@ -35,7 +36,7 @@ func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
 	}
 	t := &taken{a, a.State}
 	a.State, a.Hook = Detaching, self
-	return t, put(tx, &a)
+	return t, write(tx, &t.Attachment, &a)
 }
 
 // drop takes back whatever the record names, half made or whole, and deletes

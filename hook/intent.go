@@ -151,7 +151,7 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 		return nil, err
 	}
 	t.rec = t.intent(id, self, here)
-	return nil, put(tx, &t.rec)
+	return nil, write(tx, nil, &t.rec)
 }
 
 // matches reports whether what the container wants is what its namespace has;

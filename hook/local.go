@@ -45,6 +45,8 @@ type Probers interface {
 	// Quick is for a start: watched says that the datapath is there to send
 	// through.
 	Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, verify.Announcer, error)
+	// Announcer announces what the MAC has, through the datapath.
+	Announcer(ifindex int, mac verify.MAC) (verify.Announcer, error)
 	// Exact hears everybody who answers, and takes its time to close.
 	Exact(ifindex int, mac verify.MAC) (verify.Prober, verify.Announcer, error)
 }

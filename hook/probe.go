@@ -3,7 +3,9 @@ package hook
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -23,6 +25,7 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		// be before the addresses go on.
 		plan := t.plan()
 		plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
+		plan.Meanwhile = func() { t.here = t.lookHere() }
 		f, err = verify.Round(ctx, p, plan)
 		t.controls = t.controlled(f, plan)
 		if cerr := p.Close(); err == nil {
@@ -35,10 +38,12 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		if err := t.configure(); err != nil {
 			return err
 		}
-		err = t.announce(a)
-		t.r.Trace.Mark("announce")
-		return err
+		return t.announce(a, t.announcedHere())
 	})
+	if err == nil && len(f.Rivals) == 0 {
+		err = t.announceFromParent()
+		t.r.Trace.Mark("announce")
+	}
 	return f, err
 }
 
@@ -71,11 +76,35 @@ func (t *attempt) plan() verify.Plan {
 // spaces them by two seconds, which a start cannot wait for.
 const announcements = 3
 
+// announcedHere is how many leave by the interface itself. To siblings on the
+// parent the kernel copies each, in the sender's time: a copy is not lost, and one
+// is enough. The others go out of the parent, to the LAN alone.
+func (t *attempt) announcedHere() int {
+	if t.blind != "" || t.def.Driver == network.DriverIPvlan {
+		return announcements // by a packet socket; by the parent itself
+	}
+	return 1
+}
+
+func (t *attempt) announceFromParent() error {
+	left := announcements - t.announcedHere()
+	if left == 0 {
+		return nil
+	}
+	return t.Host.Do(func() error {
+		a, err := t.Probers.Announcer(t.parent.Index, t.rec.MAC)
+		if err != nil {
+			return fmt.Errorf("announce from parent %q: %w", t.parent.Name, err)
+		}
+		return t.announce(a, left)
+	})
+}
+
 // announce tells the neighbours, which may remember another MAC for the
 // address. Nobody has to hear it for the container to work: what drops it here, or
 // a link that is down, is the verdict's business.
-func (t *attempt) announce(a verify.Announcer) error {
-	for range announcements {
+func (t *attempt) announce(a verify.Announcer, times int) error {
+	for range times {
 		for _, addr := range t.addrs() {
 			if err := a.Announce(addr); err != nil && !verify.Dropped(err) {
 				return fmt.Errorf("announce %s: %w", addr, err)
@@ -88,24 +117,48 @@ func (t *attempt) announce(a verify.Announcer) error {
 // rivals are those that the trunk has seen. No evidence, no witness: what the
 // prober hears still counts.
 func (t *attempt) rivals() []verify.Rival {
-	e, err := t.Datapath.Evidence(t.rec.Endpoint)
+	list, err := t.Datapath.Rivals(t.rec.Endpoint)
 	if err != nil {
 		return nil
 	}
-	return e.Rivals
+	return list
+}
+
+// onHost is what the verdict has to know of this host.
+type onHost struct {
+	down string // why nothing can pass through the parent
+	macs []net.HardwareAddr
+	err  error
+}
+
+// lookHere reads it. On a VLAN parent siblings never show on the trunk, so only an
+// untagged parent's list has to be read: there the trunk's ingress sees them.
+func (t *attempt) lookHere() *onHost {
+	var h onHost
+	if h.down, h.err = t.Host.Down(t.parent); h.err != nil || len(t.parent.Tags) > 0 {
+		return &h
+	}
+	// Without a list the parent's own MAC is what is known to be local.
+	if macs, err := t.Host.ParentUnicast(t.parent.Index); err == nil {
+		h.macs = macs
+	}
+	return &h
 }
 
 // judge joins what was answered with what the trunk saw: a verdict for each
 // gateway, or one for the link where there is none.
 func (t *attempt) judge(f verify.Findings) error {
+	here := t.here
+	if t.here = nil; here == nil {
+		here = t.lookHere()
+	}
+	if here.err != nil {
+		return here.err
+	}
 	facts := verify.Facts{
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
 		Asked: f.Asked, Now: f.Ended, Rivals: f.Rivals, Blind: t.blind,
-		Local: t.isLocal, Proxies: t.proxies,
-	}
-	var err error
-	if facts.Down, err = t.Host.Down(t.parent); err != nil {
-		return err
+		Down: here.down, Local: func(mac verify.MAC) bool { return t.isLocal(here, mac) }, Proxies: t.proxies,
 	}
 	if t.blind == "" {
 		e, err := t.Datapath.Evidence(t.rec.Endpoint)
@@ -150,24 +203,8 @@ func (t *attempt) addrs() []netip.Addr {
 	return addrs
 }
 
-// isLocal reports whether a MAC is this host's. On a VLAN parent siblings
-// never show on the trunk, so only an untagged parent's list has to be read:
-// there the trunk's ingress sees them.
-func (t *attempt) isLocal(mac verify.MAC) bool {
-	if mac == verify.MACOf(t.parent.MAC) {
-		return true
-	}
-	if len(t.parent.Tags) > 0 {
-		return false
-	}
-	macs, err := t.Host.ParentUnicast(t.parent.Index)
-	if err != nil {
-		return false
-	}
-	for _, m := range macs {
-		if verify.MACOf(m) == mac {
-			return true
-		}
-	}
-	return false
+// isLocal reports whether a MAC is this host's.
+func (t *attempt) isLocal(here *onHost, mac verify.MAC) bool {
+	return mac == verify.MACOf(t.parent.MAC) ||
+		slices.ContainsFunc(here.macs, func(m net.HardwareAddr) bool { return verify.MACOf(m) == mac })
 }

@@ -66,11 +66,20 @@ func indexKey(of string, id verify.ID) string { return of + "\x00" + id.String()
 // put writes the record and whatever finds it.
 func put(tx Tx, a *Attachment) error {
 	old, err := get(tx, a.ID)
-	if err != nil && !errors.Is(err, ErrGone) {
+	if errors.Is(err, ErrGone) {
+		return write(tx, nil, a)
+	}
+	if err != nil {
 		return err
 	}
+	return write(tx, &old, a)
+}
+
+// write puts the record in the place of the row that was read in the same
+// transaction; nil where there is none.
+func write(tx Tx, old, a *Attachment) error {
 	now := a.indexes()
-	if err == nil {
+	if old != nil {
 		for k := range old.indexes() {
 			if now[k] {
 				delete(now, k)
@@ -103,7 +112,7 @@ func replace(tx Tx, a *Attachment) error {
 	if err != nil {
 		return err
 	}
-	return put(tx, a)
+	return write(tx, &row, a)
 }
 
 func get(tx Tx, id verify.ID) (a Attachment, err error) {

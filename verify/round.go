@@ -43,6 +43,10 @@ type Plan struct {
 	// Witness gives the rivals that the trunk has seen so far: those that the
 	// prober cannot see, such as another host's probe. Nil: no witness.
 	Witness func() []Rival
+	// Meanwhile is called at most once, where every gateway has answered and the
+	// conflict window is still open: for what can be found out while there is
+	// nothing but time to pass. Nil: nothing.
+	Meanwhile func()
 	// Doubt is called once, where two repetitions have not made every gateway
 	// answer either, with those that are silent and the time that is left. It must
 	// not wait: the round goes on. Nil: nobody is told.
@@ -55,6 +59,9 @@ type Findings struct {
 	Gateways     map[netip.Addr]Answer // first answer of each; missing = silent
 	Probes       map[netip.Addr]int    // how many were sent to each
 	Rivals       []Rival               // who holds one of Plan.Addrs
+
+	sent      Instant // when the first questions were all on their way
+	meanwhile func()  // Plan's, until it was called
 }
 
 // doubtAfter is how many times a gateway is asked before its silence is in doubt.
@@ -70,13 +77,16 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 	if plan.Deadline == 0 {
 		plan.Deadline = DefaultDeadline
 	}
-	f = Findings{Asked: Now(), Gateways: map[netip.Addr]Answer{}, Probes: map[netip.Addr]int{}}
+	f = Findings{Asked: Now(), Gateways: map[netip.Addr]Answer{}, Probes: map[netip.Addr]int{}, meanwhile: plan.Meanwhile}
 	defer func() { f.Ended = Now() }()
 	wait := plan.Deadline / 16
 	for times := 1; len(f.Rivals) == 0; times++ {
 		silent, err := f.ask(p, plan)
 		if err != nil {
 			return f, err
+		}
+		if times == 1 {
+			f.sent = Now()
 		}
 		if times == doubtAfter && len(silent) > 0 && plan.Doubt != nil {
 			plan.Doubt(silent, plan.Deadline-Now().Sub(f.Asked))
@@ -135,13 +145,16 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 		if left <= 0 || len(f.Rivals) > 0 {
 			return true, nil
 		}
+		if work := f.meanwhile; work != nil && f.answered(plan) {
+			f.meanwhile = nil
+			work()
+			continue
+		}
 		pause := min(left, again.Sub(Now()))
 		if pause <= 0 {
 			return false, nil
 		}
-		step, cancel := context.WithTimeout(ctx, pause)
-		a, err := p.Next(step)
-		cancel()
+		a, err := p.Next(ctx, pause)
 		switch {
 		case err == nil:
 			f.take(a, plan)
@@ -166,24 +179,27 @@ func (f *Findings) take(a Answer, plan Plan) {
 	}
 }
 
+func (f *Findings) answered(plan Plan) bool { return len(f.Gateways) == len(plan.Gateways) }
+
 // left is how long the round still has to go: until every gateway has answered or
 // its deadline is over, and the conflict window is. A window that was asked for
 // is waited out whatever the gateways do; one that adapts takes no longer than
-// they may.
+// they may. It opens when the questions have been sent, which takes a while where
+// hundreds of macvlans get a copy each.
 func (f *Findings) left(plan Plan) time.Duration {
-	var until time.Duration
-	answered := len(f.Gateways) == len(plan.Gateways)
+	var until Instant
+	deadline, answered := f.Asked+Instant(plan.Deadline), f.answered(plan)
 	if !answered {
-		until = plan.Deadline
+		until = deadline
 	}
 	switch {
 	case len(plan.Addrs) == 0:
 	case plan.Window != 0:
-		until = max(until, plan.Window)
+		until = max(until, f.sent+Instant(plan.Window))
 	case answered:
-		until = min(f.window(plan), plan.Deadline)
+		until = min(f.sent+Instant(f.window(plan)), deadline)
 	}
-	return until - Now().Sub(f.Asked)
+	return until.Sub(Now())
 }
 
 func (f *Findings) window(plan Plan) time.Duration {
@@ -192,7 +208,7 @@ func (f *Findings) window(plan Plan) time.Duration {
 	}
 	var slowest time.Duration
 	for _, a := range f.Gateways {
-		slowest = max(slowest, a.At.Sub(f.Asked))
+		slowest = max(slowest, a.At.Sub(f.sent))
 	}
 	return 2*slowest + windowSlack
 }

@@ -131,6 +131,8 @@ type Datapath interface {
 	Expect(e Endpoint) error
 	// Evidence gives what has been seen of e since Expect.
 	Evidence(e Endpoint) (Evidence, error)
+	// Rivals gives those of the evidence, at a fraction of its cost.
+	Rivals(e Endpoint) ([]Rival, error)
 	// Forget ends the watch of e. Its counters are gone.
 	Forget(e Endpoint) error
 	// Endpoints gives all that is watched on all trunks: what a lost
@@ -231,9 +233,10 @@ type Prober interface {
 	// §2.1.1), or a neighbour solicitation from :: (RFC 4862 §5.4.2). Neither
 	// touches anybody's cache. It may be repeated for the same address.
 	Ask(q Question) error
-	// Next waits for the next answer; ctx.Err() when ctx ends first. The same
-	// MAC may answer more than once.
-	Next(ctx context.Context) (Answer, error)
+	// Next waits for the next answer for so long: context.DeadlineExceeded when
+	// that is over, ctx.Err() when ctx ends first. The same MAC may answer more
+	// than once.
+	Next(ctx context.Context, wait time.Duration) (Answer, error)
 	// Close ends it, and takes away whatever it left in the namespace.
 	Close() error
 }

@@ -36,9 +36,7 @@ func (n *Netns) AddAddr(index int, a Addr) error {
 	}
 	// An ipvlan's address is taken (ipvlan_addr_busy) until the namespace of the
 	// container that had it is cleaned up in the background.
-	ctx, cancel := context.WithTimeout(context.Background(), addrBusy)
-	defer cancel()
-	err := retry(ctx, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
+	err := retryFor(context.Background(), addrBusy, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
 	if err != nil {
 		if errors.Is(err, unix.EEXIST) {
 			err = errors.New("the interface has it already")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -266,19 +267,22 @@ func (l *parentLock) unfinished() bool {
 // retry calls f until it answers anything but one of the passing errors, or ctx
 // ends; then the last of those comes back.
 func retry(ctx context.Context, f func() error, passing ...error) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	<-timer.C
+	return retryFor(ctx, math.MaxInt64, f, passing...)
+}
+
+// retryFor is retry that also ends when so much time is over. There is no timer
+// where there is nothing to wait for, which is nearly always.
+func retryFor(ctx context.Context, patience time.Duration, f func() error, passing ...error) error {
+	began := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 16*time.Millisecond) {
 		err := f()
-		if !isOneOf(err, passing) {
+		if !isOneOf(err, passing) || time.Since(began) > patience {
 			return err
 		}
-		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return err
-		case <-timer.C:
+		case <-time.After(wait):
 		}
 	}
 }

@@ -142,9 +142,7 @@ func (h *Host) addPatiently(ctx context.Context, n *Netns, spec *MacvlanSpec) (n
 	if spec.Mode != ModePassthru {
 		return h.addMacvlan(n, spec)
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaving)
-	defer cancel()
-	err = retry(ctx, func() error {
+	err = retryFor(ctx, leaving, func() error {
 		name, err = h.addMacvlan(n, spec)
 		return err
 	}, unix.EINVAL)

@@ -47,15 +47,13 @@ func askBoth(open func() (verify.Prober, error)) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
 	for _, q := range []verify.Question{{Addr: gateway4}, {Addr: gateway6}} {
 		if err := prober.Ask(q); err != nil {
 			return err
 		}
 	}
 	for range 2 {
-		if _, err := prober.Next(ctx); err != nil {
+		if _, err := prober.Next(context.Background(), soon); err != nil {
 			return err
 		}
 	}

@@ -167,10 +167,9 @@ func ask(t *testing.T, p verify.Prober, q verify.Question, want ...net.HardwareA
 	for _, mac := range want {
 		missing[mac.String()] = true
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
+	deadline := time.Now().Add(soon)
 	for len(missing) > 0 {
-		a, err := p.Next(ctx)
+		a, err := p.Next(context.Background(), time.Until(deadline))
 		if err != nil {
 			t.Errorf("%+v: no answer from %v: %v", q, missing, err)
 			return
@@ -189,9 +188,7 @@ func askSilence(t *testing.T, p verify.Prober, q verify.Question) {
 		t.Error(err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), quiet)
-	defer cancel()
-	if a, err := p.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+	if a, err := p.Next(context.Background(), quiet); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%+v: got %+v, %v; want silence", q, a, err)
 	}
 }

@@ -65,23 +65,28 @@ func TestContextEnds(t *testing.T) {
 		}
 		ended, end := context.WithCancel(context.Background())
 		end()
-		if _, err := prober.Next(ended); !errors.Is(err, context.Canceled) {
+		if _, err := prober.Next(ended, soon); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled before: %v", err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		timer := time.AfterFunc(20*time.Millisecond, cancel)
 		defer timer.Stop()
-		if _, err := prober.Next(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := prober.Next(ctx, soon); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled while waiting: %v", err)
 		}
 		start := time.Now()
 		ctx, cancel = context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
-		if _, err := prober.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("deadline: %v", err)
+		for what, next := range map[string]func() (verify.Answer, error){
+			"deadline":     func() (verify.Answer, error) { return prober.Next(ctx, soon) },
+			"wait is over": func() (verify.Answer, error) { return prober.Next(context.Background(), 20*time.Millisecond) },
+		} {
+			if _, err := next(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
-		if took := time.Since(start); took < 20*time.Millisecond {
-			t.Errorf("ended after %v, before its deadline", took)
+		if took := time.Since(start); took < 20*time.Millisecond || took >= soon {
+			t.Errorf("ended after %v, not at its end", took)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,8 +93,9 @@ func (s *Socket) Ask(q verify.Question) error {
 }
 
 // Next waits for the next answer.
-func (s *Socket) Next(ctx context.Context) (verify.Answer, error) {
-	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
+func (s *Socket) Next(ctx context.Context, wait time.Duration) (verify.Answer, error) {
+	until := time.Now().Add(wait)
+	if err := s.conn.SetReadDeadline(until); err != nil {
 		return verify.Answer{}, err
 	}
 	ended := make(chan struct{})
@@ -116,11 +118,11 @@ func (s *Socket) Next(ctx context.Context) (verify.Answer, error) {
 				return verify.Answer{Addr: addr, MAC: mac, At: verify.Now()}, nil
 			}
 			// Frames of others, however many, must not keep us beyond the end.
-			if ctx.Err() != nil {
-				return verify.Answer{}, ctx.Err()
+			if _, err := remaining(ctx, until); err != nil {
+				return verify.Answer{}, err
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return verify.Answer{}, ctx.Err()
+			return verify.Answer{}, cmp.Or(ctx.Err(), context.DeadlineExceeded)
 		case !errors.Is(err, unix.ENETDOWN): // said once when the link goes down; the verdict says it better
 			return verify.Answer{}, fmt.Errorf("read from packet socket: %w", err)
 		}

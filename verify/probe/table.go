@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -107,7 +108,8 @@ func explain(err error, addr netip.Addr) error {
 }
 
 // Next waits for the next answer.
-func (t *Table) Next(ctx context.Context) (verify.Answer, error) {
+func (t *Table) Next(ctx context.Context, wait time.Duration) (verify.Answer, error) {
+	until := time.Now().Add(wait)
 	for {
 		if len(t.answers) > 0 {
 			a := t.answers[0]
@@ -121,9 +123,9 @@ func (t *Table) Next(ctx context.Context) (verify.Answer, error) {
 		switch {
 		case len(t.answers) > 0:
 		case !more:
-			err = t.waiter.wait(ctx, t.events)
+			err = t.waiter.wait(ctx, t.events, until)
 		default:
-			err = ctx.Err() // events of others, however many, must not keep us beyond the end
+			_, err = remaining(ctx, until) // events of others, however many, must not keep us beyond the end
 		}
 		if err != nil {
 			return verify.Answer{}, err

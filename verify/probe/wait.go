@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime"
 	"time"
@@ -25,17 +26,17 @@ func newWaiter() (waiter, error) {
 }
 
 // wait returns nil when fd can be read (or has an error to be read), and the
-// context's error when that ends first.
-func (w waiter) wait(ctx context.Context, fd int) error {
+// context's error when that ends first, or until comes.
+func (w waiter) wait(ctx context.Context, fd int, until time.Time) error {
 	defer w.wakeOnEnd(ctx)()
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(w.eventfd), Events: unix.POLLIN}}
 	for {
-		timeout, err := remaining(ctx)
+		timeout, err := remaining(ctx, until)
 		if err != nil {
 			return err
 		}
 		// Nothing ready, interrupted: the next turn finds out why.
-		if err := poll(fds, timeout); err != nil && err != unix.EINTR {
+		if err := poll(fds, timeout); err != nil && !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("ppoll", err)
 		}
 		if fds[0].Revents != 0 {
@@ -50,12 +51,12 @@ const short = 3 * time.Millisecond
 
 // poll waits for one of the descriptors. A short wait keeps its processor: the
 // runtime would give that to another thread, and wake it for that.
-func poll(fds []unix.PollFd, timeout *unix.Timespec) error {
-	if timeout == nil || timeout.Nano() > short.Nanoseconds() || runtime.GOMAXPROCS(0) == 1 {
-		_, err := unix.Ppoll(fds, timeout, nil)
+func poll(fds []unix.PollFd, timeout unix.Timespec) error {
+	if timeout.Nano() > short.Nanoseconds() || runtime.GOMAXPROCS(0) == 1 {
+		_, err := unix.Ppoll(fds, &timeout, nil)
 		return err
 	}
-	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
 	if errno != 0 {
 		return errno
 	}
@@ -79,20 +80,18 @@ func (w waiter) wakeOnEnd(ctx context.Context) func() {
 	}
 }
 
-// remaining gives the time up to the context's deadline, nil without one. The
-// context's own timer may be late: the clock decides.
-func remaining(ctx context.Context) (*unix.Timespec, error) {
+// remaining gives the time up to until, or to the context's deadline where that is
+// before. The context's own timer may be late: the clock decides.
+func remaining(ctx context.Context, until time.Time) (unix.Timespec, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return unix.Timespec{}, err
 	}
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return nil, nil
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
+		until = deadline
 	}
-	left := time.Until(deadline)
+	left := time.Until(until)
 	if left <= 0 {
-		return nil, context.DeadlineExceeded
+		return unix.Timespec{}, context.DeadlineExceeded
 	}
-	ts := unix.NsecToTimespec(left.Nanoseconds())
-	return &ts, nil
+	return unix.NsecToTimespec(left.Nanoseconds()), nil
 }

@@ -108,6 +108,11 @@ func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober
 	return t, announcer{sender, ifindex, mac}, err
 }
 
+func (p probers) Announcer(ifindex int, mac verify.MAC) (verify.Announcer, error) {
+	sender, err := p.datapath.Emitter()
+	return announcer{sender, ifindex, mac}, err
+}
+
 // Exact reads every answer from a packet socket itself.
 func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, verify.Announcer, error) {
 	s, err := probe.OpenSocket(ifindex, mac)
