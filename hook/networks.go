@@ -11,35 +11,62 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// CreateNetwork defines a network and makes its parent ready. The definition is
-// written before the parent is made: a crash in between leaves a network whose
-// parent the first attach makes, not a link that nobody knows. blind says why
-// the tags of its frames cannot be watched, "" if they can.
+// CreateNetwork defines a network and makes its parent ready. blind says why the
+// tags of its frames cannot be watched, "" if they can.
 func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (blind string, err error) {
-	unlock, err := network.Lock(l.Networks)
+	all, err := l.CreateNetworks(ctx, []*network.Definition{def})
 	if err != nil {
 		return "", err
 	}
+	return all[0], nil
+}
+
+// CreateNetworks defines several networks, or none of them: see CreateNetwork.
+func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) (blind []string, err error) {
+	unlock, err := network.Lock(l.Networks)
+	if err != nil {
+		return nil, err
+	}
 	defer unlock()
-	p, err := l.Host.Resolve(specOf(def))
+	there, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
+	n, trunks := neighboursOf(there), watched{}
+	for i, def := range defs {
+		p, err := l.createNetwork(ctx, def, n)
+		if err != nil {
+			if len(defs) > 1 {
+				err = fmt.Errorf("network %q: %w", def.Name, err)
+			}
+			_, left := l.removeNetworks(ctx, defs[:i], n)
+			return nil, errors.Join(append([]error{err}, left...)...)
+		}
+		n.add(def)
+		blind = append(blind, trunks.once(l, def, p))
+	}
+	return blind, nil
+}
+
+// createNetwork writes the definition before the parent is made: a crash in between
+// leaves a network whose parent the first attach makes, not a link that nobody
+// knows.
+func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *neighbours) (p link.Parent, err error) {
+	p, err = l.Host.Resolve(specOf(def))
 	switch {
 	case errors.Is(err, link.ErrNoLink):
 		def.Managed = true
 	case err != nil:
-		return "", err
+		return p, err
 	default:
 		// One that somebody was killed over while making it is ours, too.
 		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
 	}
-	others, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
-	if err := def.Conflicts(l.beside(def, p, others)); err != nil {
-		return "", err
+	if err := def.Conflicts(l.beside(def, p, n)); err != nil {
+		return p, err
 	}
-	if err := def.HostConflicts(others); err != nil {
-		return "", err
+	if err := def.HostConflicts(n.all); err != nil {
+		return p, err
 	}
 	if err := def.Create(l.Networks); err != nil {
-		return "", err
+		return p, err
 	}
 	p, created, err := l.Host.EnsureParent(ctx, specOf(def), def.Managed)
 	if err == nil && def.MTU > p.MTU {
@@ -54,31 +81,51 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 			err = errors.Join(err, l.Host.RemoveHostLink(def.HostLink()))
 		}
 		if created {
-			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent))
+			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent, n.needs))
 		}
-		return "", err
+		return p, err
 	}
-	return l.watchFor(def, p), nil
+	return p, nil
 }
 
 // RemoveNetwork removes a definition, and the parent if we made it. It refuses
-// while anything is attached. The mark that it sets first keeps attaches
-// out; if we crash after it, removing the network again finishes the job.
+// while anything is attached.
 func (l *Local) RemoveNetwork(ctx context.Context, name string) error {
+	_, errs := l.RemoveNetworks(ctx, []string{name})
+	return errors.Join(errs...)
+}
+
+// RemoveNetworks removes several, and gives the names of those that are gone. One
+// that cannot be removed does not stop the others.
+func (l *Local) RemoveNetworks(ctx context.Context, names []string) (gone []string, errs []error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {
-		return err
+		return nil, []error{err}
 	}
 	defer unlock()
-	def, err := network.Load(l.Networks, name)
-	if err != nil {
-		return err
+	var defs []*network.Definition
+	wanted := map[string]bool{}
+	for _, name := range names {
+		if wanted[name] {
+			continue
+		}
+		wanted[name] = true
+		def, err := network.Load(l.Networks, name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		defs = append(defs, def)
 	}
-	if _, err := l.sweep(ctx, false, func(a *Attachment) bool { return a.Network == name }); err != nil {
-		return err
+	if len(defs) == 0 {
+		return nil, errs
 	}
-	others, _ := network.LoadAll(l.Networks)
-	return l.removeNetwork(ctx, def, others)
+	if _, err := l.sweep(ctx, false, func(a *Attachment) bool { return wanted[a.Network] }); err != nil {
+		return nil, append(errs, err)
+	}
+	there, _ := network.LoadAll(l.Networks)
+	gone, more := l.removeNetworks(ctx, defs, neighboursOf(there))
+	return gone, append(errs, more...)
 }
 
 // Prune removes every network that nothing is attached to, and returns their
@@ -93,44 +140,128 @@ func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 		return nil, err
 	}
 	defs, _ := network.LoadAll(l.Networks) // who is broken is somebody's, and stays
-	left := slices.Clone(defs)
-	for _, def := range defs {
-		switch rmErr := l.removeNetwork(ctx, def, left); {
-		case rmErr == nil:
-			pruned = append(pruned, def.Name)
-			left = slices.DeleteFunc(left, func(o *network.Definition) bool { return o == def })
-		case !errors.Is(rmErr, errInUse):
-			err = errors.Join(err, fmt.Errorf("network %q: %w", def.Name, rmErr))
-		}
-	}
-	return pruned, err
+	pruned, errs := l.removeNetworks(ctx, defs, neighboursOf(defs))
+	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, errInUse) })
+	return pruned, errors.Join(errs...)
 }
 
-func (l *Local) removeNetwork(ctx context.Context, def *network.Definition, all []*network.Definition) error {
-	if err := l.withDB(ctx, func() error {
-		return l.DB.Update(ctx, func(tx Tx) error { return markRemoving(tx, def) })
-	}); err != nil {
-		return err
+// together is how many networks are removed in one go: deleting a link waits for
+// RCU, and many wait no longer than one. Each holds a descriptor meanwhile.
+const together = 256
+
+func (l *Local) removeNetworks(ctx context.Context, defs []*network.Definition, n *neighbours) (gone []string, errs []error) {
+	for some := range slices.Chunk(defs, together) {
+		names, more := l.removeSome(ctx, some, n)
+		gone, errs = append(gone, names...), append(errs, more...)
 	}
-	others := slices.DeleteFunc(slices.Clone(all), func(o *network.Definition) bool { return o.Name == def.Name })
-	if err := l.releaseParent(ctx, def, others); err != nil {
-		// The network is whole: let it be used again.
-		return errors.Join(err, l.DB.Update(ctx, func(tx Tx) error { return tx.Delete(bucketRemoving, def.Name) }))
-	}
-	if def.HostAccess {
-		if err := l.Host.RemoveHostLink(def.HostLink()); err != nil {
-			return err
+	return gone, errs
+}
+
+// leaving is a network that is being removed.
+type leaving struct {
+	def    *network.Definition
+	marked bool
+	err    error // it stays
+}
+
+// removeSome marks the networks first, which keeps attaches out; whoever crashes
+// after it finishes by removing the network again.
+func (l *Local) removeSome(ctx context.Context, defs []*network.Definition, n *neighbours) (gone []string, errs []error) {
+	all := l.markAll(ctx, defs)
+	l.removeParents(ctx, all, n)
+	err := l.DB.Hold(ctx, func() error {
+		for i := range all {
+			l.removeDefinition(ctx, &all[i])
+		}
+		return l.unmarkAll(ctx, all)
+	})
+	for _, r := range all {
+		switch {
+		case r.err == nil:
+			gone = append(gone, r.def.Name)
+		case errors.Is(r.err, errInUse):
+			errs = append(errs, r.err)
+		default:
+			errs = append(errs, fmt.Errorf("network %q: %w", r.def.Name, r.err))
 		}
 	}
-	for _, s := range def.Subnets {
-		if err := l.Leases.RemovePool(ctx, poolName(def, s)); err != nil {
-			return err
+	if err != nil {
+		errs = append(errs, err)
+	}
+	return gone, errs
+}
+
+func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []leaving) {
+	err := l.withDB(ctx, func() error {
+		return l.DB.Update(ctx, func(tx Tx) error {
+			all = nil
+			if err := ready(tx); err != nil {
+				return err
+			}
+			for _, def := range defs {
+				err := markRemoving(tx, def)
+				all = append(all, leaving{def, err == nil, err})
+			}
+			return nil
+		})
+	})
+	if err == nil {
+		return all
+	}
+	all = nil
+	for _, def := range defs {
+		all = append(all, leaving{def, false, err})
+	}
+	return all
+}
+
+// removeParents deletes those that nobody needs any more.
+func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours) {
+	var names []string
+	for i := range all {
+		r := &all[i]
+		if r.err != nil {
+			continue
+		}
+		n.remove(r.def)
+		goes := false
+		if goes, r.err = l.releaseParent(r.def, n); goes {
+			names = append(names, r.def.Parent)
 		}
 	}
-	if err := network.Remove(l.Networks, def.Name); err != nil {
-		return err
+	stay := l.Host.RemoveParents(ctx, names, n.needs)
+	for i := range all {
+		r := &all[i]
+		if err := stay[r.def.Parent]; r.err == nil && !errors.Is(err, link.ErrForeign) {
+			r.err = err
+		}
+		if r.marked && r.err != nil {
+			n.add(r.def)
+		}
 	}
-	return l.DB.Update(ctx, func(tx Tx) error { return tx.Delete(bucketRemoving, def.Name) })
+}
+
+func (l *Local) removeDefinition(ctx context.Context, r *leaving) {
+	for _, s := range r.def.Subnets {
+		if r.err == nil {
+			r.err = l.Leases.RemovePool(ctx, poolName(r.def, s))
+		}
+	}
+	if r.err == nil {
+		r.err = network.Remove(l.Networks, r.def.Name)
+	}
+}
+
+// unmarkAll lets networks be used again that stay, and forgets those that do not.
+func (l *Local) unmarkAll(ctx context.Context, all []leaving) error {
+	return l.DB.Update(ctx, func(tx Tx) (err error) {
+		for _, r := range all {
+			if r.marked {
+				err = errors.Join(err, tx.Delete(bucketRemoving, r.def.Name))
+			}
+		}
+		return err
+	})
 }
 
 // errInUse is returned for a network that something is attached to.

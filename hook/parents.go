@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -41,66 +40,34 @@ func whosParent(def *network.Definition, err error) error {
 	return err
 }
 
-// beside gives the networks whose frames are on p's trunk with the same tags:
-// those that name the same parent, and those whose parent is another name of
-// the same link. p is zero where the parent is not made yet.
-func (l *Local) beside(def *network.Definition, p link.Parent, others []*network.Definition) []*network.Definition {
-	return slices.DeleteFunc(slices.Clone(others), func(o *network.Definition) bool { return !l.sameParent(def, p, o) })
-}
-
-func (l *Local) sameParent(def *network.Definition, p link.Parent, o *network.Definition) bool {
-	if o.Parent == def.Parent {
-		return true
-	}
-	if p.Index == 0 || isVLANName(def.Parent) && isVLANName(o.Parent) {
-		// Two links of such names are two VLANs: the kernel has each VLAN of a
-		// link once. Thousands of them need not be asked for.
-		return false
-	}
-	q, err := l.Parent(o)
-	return err == nil && q.TrunkIndex == p.TrunkIndex && slices.Equal(q.Tags, p.Tags)
-}
-
-func isVLANName(name string) bool {
-	_, vid, err := link.ParseParent(name)
-	return err == nil && vid != 0
-}
-
 // releaseParent takes the program off a trunk that no other network is on, and
-// deletes the parent if we made it and no other network needs it.
-func (l *Local) releaseParent(ctx context.Context, def *network.Definition, others []*network.Definition) error {
+// says whether the parent goes with the network: we made it, and no other network
+// needs it.
+func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool, err error) {
 	p, err := l.Parent(def)
 	if err != nil {
-		return nil // gone, or made something else of: not ours to release any more
+		return false, nil // gone, or made something else of: not ours to release any more
 	}
-	sameTrunk := slices.ContainsFunc(others, func(o *network.Definition) bool {
+	sameTrunk := slices.ContainsFunc(n.all, func(o *network.Definition) bool {
 		q, err := l.Parent(o)
 		return err == nil && q.TrunkIndex == p.TrunkIndex
 	})
 	if !sameTrunk {
 		if err := l.Datapath.Release(p.TrunkIndex); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if def.GuardsParent() && l.Guards != nil {
 		if err := l.Guards.Free(p.Index); err != nil {
-			return err
+			return false, err
 		}
 	}
-	if !def.Managed || slices.ContainsFunc(others, func(o *network.Definition) bool { return l.sameParent(def, p, o) }) {
-		return nil
+	// Where a network's VLAN stands on it, it goes with that.
+	goes = def.Managed && len(l.beside(def, p, n)) == 0 && !n.above(def.Parent)
+	if def.HostAccess && !goes {
+		err = l.Host.RemoveHostLink(def.HostLink())
 	}
-	var keep []string
-	for _, o := range others {
-		if strings.HasPrefix(o.Parent, def.Parent+".") {
-			return nil // a network's VLAN stands on it; it goes with that
-		}
-		keep = append(keep, o.Parent)
-	}
-	if err := l.Host.RemoveParent(ctx, def.Parent, keep...); err != nil && !errors.Is(err, link.ErrForeign) {
-		return err
-	}
-	return nil
+	return goes, err
 }
 
 // Restored is a network whose parent was made sure of.
@@ -110,6 +77,23 @@ type Restored struct {
 	Made    bool   // it was missing
 	Blind   string // why the trunk is not watched, "" if it is
 	Err     error  // why the network cannot be used; the other fields say less then
+}
+
+// watched are the trunks that a command has made sure of already, and why they
+// cannot be watched.
+type watched map[trunkOf]string
+
+type trunkOf struct {
+	index  int
+	driver string
+}
+
+func (w watched) once(l *Local, def *network.Definition, p link.Parent) (blind string) {
+	key := trunkOf{p.TrunkIndex, def.Driver}
+	if _, done := w[key]; !done {
+		w[key] = l.watchFor(def, p)
+	}
+	return w[key]
 }
 
 // Restore makes the links again that we made before, as they are gone after a
@@ -122,21 +106,13 @@ func (l *Local) Restore(ctx context.Context) (all []Restored, err error) {
 	}
 	defer unlock()
 	defs, broken := network.LoadAll(l.Networks)
-	type trunkOf struct {
-		index  int
-		driver string
-	}
-	watched := map[trunkOf]string{} // → why not
+	watched := watched{}
 	for _, def := range defs {
 		r := Restored{Network: def.Name, Parent: def.Parent}
 		var p link.Parent
 		if p, r.Made, r.Err = l.ensureParent(ctx, def); r.Err == nil {
 			_, r.Err = l.ensureHost(ctx, def, p)
-			key := trunkOf{p.TrunkIndex, def.Driver}
-			if _, done := watched[key]; !done {
-				watched[key] = l.watchFor(def, p)
-			}
-			r.Blind = watched[key]
+			r.Blind = watched.once(l, def, p)
 		}
 		all = append(all, r)
 	}

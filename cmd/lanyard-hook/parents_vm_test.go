@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -233,51 +232,5 @@ func TestRemoveInUse(t *testing.T) {
 	}
 	if links := w.links(w.Host); slices.Contains(links, "eth9.50") || slices.Contains(links, "eth9.60") {
 		t.Errorf("links are %q", links)
-	}
-}
-
-// 512 VLANs of one trunk, up to the last: their definitions written by
-// configuration tools, their links made, used and removed. Nothing of it is
-// quadratic in what the kernel is asked.
-func TestManyVLANs(t *testing.T) {
-	var vids []int
-	for vid := 6; vid <= 4094; vid += 8 {
-		vids = append(vids, vid)
-	}
-	some := []uint16{6, 2046, 4094}
-	w := newWorld(t, testenv.Config{VLANs: some})
-	dir := wiring.PathsUnder(w.root).Networks
-	for _, vid := range vids {
-		def := &network.Definition{
-			Name: fmt.Sprintf("v%04d", vid), ID: network.NewID(), Driver: network.DriverMacvlan, Parent: fmt.Sprintf("eth9.%d", vid),
-			Mode: network.ModeBridge, Managed: true, IPAM: network.IPAMNone,
-		}
-		must(t, def.Create(dir))
-	}
-	rows := w.restore()
-	for _, r := range rows {
-		if !r.Made || r.Err != nil {
-			t.Fatalf("%+v", r)
-		}
-	}
-	if n := len(w.links(w.Host)); len(rows) != len(vids) || n < len(vids) {
-		t.Fatalf("%d networks, %d links", len(rows), n)
-	}
-	for _, vid := range some {
-		c := testenv.NewContainer(t)
-		name := fmt.Sprintf("v%04d", vid)
-		w.mustAttach(name, c, "network="+name)
-		if a := w.record(); a.Endpoint.Tags[0].VID != vid {
-			t.Errorf("%s: %+v", name, a.Endpoint)
-		}
-		w.detachAndEnd(t, name, c)
-	}
-	var pruned []string
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
-		pruned, err = l.Prune(ctx)
-		return err
-	}))
-	if links := w.links(w.Host); len(pruned) != len(vids) || !slices.Equal(links, []string{"eth9", "lo"}) {
-		t.Errorf("%d pruned, links %q", len(pruned), links)
 	}
 }

@@ -18,7 +18,7 @@ func (e env) network() *cli.Command {
 		Usage:     "define networks, show and remove them",
 		UsageText: "lanyard network COMMAND …",
 		Subcommands: []*cli.Command{
-			e.networkCreate(), e.networkLs(), e.networkInspect(), e.networkRm(), e.networkPrune(),
+			e.networkCreate(), e.networkLs(), e.networkInspect(), e.networkRm(), e.networkPrune(), e.networkSchema(),
 		},
 	}
 }

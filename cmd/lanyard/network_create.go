@@ -44,7 +44,8 @@ func (e env) networkCreate() *cli.Command {
     lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 \
       --host-access --host-address 192.168.50.250
 
-  What configuration tools wrote, or "network inspect" showed:
+  What configuration tools wrote, or "network inspect" showed; an array of
+  definitions is made as a whole or not at all:
     lanyard network create --from web50.json
 
 Without --gateway, each subnet's first usable address is taken for it; "none" is
@@ -55,7 +56,7 @@ none. Gateways, ranges and aux addresses go to the subnet that holds them.`,
 }
 
 func (e env) runNetworkCreate(c *cli.Context) error {
-	def, err := define(c)
+	defs, err := defineAll(c)
 	if err != nil {
 		return err
 	}
@@ -64,27 +65,34 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	defer e.slow("making parent %q ready …", def.Parent)()
-	blind, err := l.CreateNetwork(c.Context, def)
+	defer e.slow("making parent %q ready …", defs[0].Parent)()
+	blind, err := l.CreateNetworks(c.Context, defs)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(e.stdout, def.Name)
-	if def.Routed() && c.IsSet("gateway") {
-		e.say("note: --gateway is ignored in mode %s: the host routes", def.Mode)
-	}
-	if blind != "" {
-		e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, blind)
+	for i, def := range defs {
+		fmt.Fprintln(e.stdout, def.Name)
+		if def.Routed() && c.IsSet("gateway") {
+			e.say("note: --gateway is ignored in mode %s: the host routes", def.Mode)
+		}
+		if blind[i] != "" {
+			e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, blind[i])
+		}
 	}
 	return nil
+}
+
+func defineAll(c *cli.Context) ([]*network.Definition, error) {
+	if c.IsSet("from") {
+		return defineFrom(c)
+	}
+	def, err := define(c)
+	return []*network.Definition{def}, err
 }
 
 // define makes a definition of what was typed. Its errors are wrong usage:
 // nothing of the host has been looked at but for the other networks.
 func define(c *cli.Context) (*network.Definition, error) {
-	if c.IsSet("from") {
-		return defineFrom(c)
-	}
 	if err := exactly(1, c, "NAME"); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,6 @@ func createFlags() []cli.Flag {
 		&cli.StringFlag{Name: "driver", Aliases: []string{"d"}, Usage: "`DRIVER` macvlan, or ipvlan: one MAC for all (default: macvlan)"},
 		&cli.StringSliceFlag{Name: "option", Aliases: []string{"o", "opt"}, KeepSpace: true,
 			Usage: "`KEY=VALUE` docker's spelling: parent, macvlan_mode, ipvlan_mode, ipvlan_flag, com.docker.network.driver.mtu; vlan_proto as well"},
-		&cli.StringFlag{Name: "from", Usage: "`FILE` take the definition from a JSON file, - for stdin, and no other option"},
+		&cli.StringFlag{Name: "from", Usage: "`FILE` take the definition, or an array of them, from a JSON file, - for stdin, and no other option"},
 	}
 }

@@ -13,12 +13,12 @@ import (
 )
 
 // maxDefinition bounds the file that --from reads, in bytes.
-const maxDefinition = 1 << 20
+const maxDefinition = 16 << 20
 
-// defineFrom takes a definition from a file. What belongs to a network that is
+// defineFrom takes definitions from a file. What belongs to a network that is
 // there, its generation, when it was made and whether its parent is ours, is
 // new: a copy of a definition is another network.
-func defineFrom(c *cli.Context) (*network.Definition, error) {
+func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 	for _, f := range c.Command.Flags {
 		if name := f.Names()[0]; name != "from" && c.IsSet(name) {
 			return nil, usagef("--from and --%s contradict each other: say it in the file", name)
@@ -32,16 +32,36 @@ func defineFrom(c *cli.Context) (*network.Definition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--from %q: %w", file, err)
 	}
-	def, err := network.Decode(text)
+	defs, err := network.DecodeAll(text)
 	if err != nil {
 		return nil, usagef("--from %q: %v", file, err)
 	}
-	if name := c.Args().First(); name != "" {
-		if def.Name != "" && def.Name != name {
-			return nil, usagef("--from %q: name: is %q there, and %q here: give one", file, def.Name, name)
-		}
-		def.Name = name
+	if len(defs) == 0 {
+		return nil, usagef("--from %q: there is no definition in it", file)
 	}
+	if name := c.Args().First(); name != "" {
+		if len(defs) > 1 {
+			return nil, usagef("--from %q: there are %d definitions in it, and one name here: leave that out", file, len(defs))
+		}
+		if own := defs[0].Name; own != "" && own != name {
+			return nil, usagef("--from %q: name: is %q there, and %q here: give one", file, own, name)
+		}
+		defs[0].Name = name
+	}
+	for i, def := range defs {
+		if err := settle(def); err != nil {
+			where := ""
+			if len(defs) > 1 {
+				where = fmt.Sprintf("[%d]: ", i)
+			}
+			return nil, usagef("--from %q: %s%v", file, where, err)
+		}
+	}
+	return defs, nil
+}
+
+// settle fills in what a file may leave out.
+func settle(def *network.Definition) error {
 	def.ID, def.Created, def.Managed = network.NewID(), time.Now().UTC().Truncate(time.Second), false
 	if def.Driver == "" {
 		def.Driver = network.DriverMacvlan
@@ -55,10 +75,7 @@ func defineFrom(c *cli.Context) (*network.Definition, error) {
 	if def.Parent == "" {
 		def.Parent, def.Internal = network.DummyParent(def.ID), true
 	}
-	if err := def.Validate(); err != nil {
-		return nil, usagef("--from %q: %v", file, err)
-	}
-	return def, nil
+	return def.Validate()
 }
 
 func readDefinition(file string) ([]byte, error) {

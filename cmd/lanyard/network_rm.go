@@ -31,15 +31,14 @@ func (e env) runNetworkRm(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	for _, name := range c.Args().Slice() {
-		done := e.slow("removing network %q …", name)
-		rmErr := l.RemoveNetwork(c.Context, name)
-		done()
-		if rmErr != nil {
-			e.say("%v", rmErr)
-			err = errReported
-			continue
-		}
+	done := e.slow("removing networks …")
+	gone, errs := l.RemoveNetworks(c.Context, c.Args().Slice())
+	done()
+	for _, rmErr := range errs {
+		e.say("%v", rmErr)
+		err = errReported
+	}
+	for _, name := range gone {
 		fmt.Fprintln(e.stdout, name)
 	}
 	return err

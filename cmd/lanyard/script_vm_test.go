@@ -11,3 +11,9 @@ import (
 func TestScriptsVLAN(t *testing.T) {
 	runScripts(t, "testdata/script-vm", testenv.Config{VLANs: []uint16{50, 60}})
 }
+
+// Nothing of what a command does may be quadratic in the networks that there are:
+// with all VLANs of a trunk it would not end.
+func TestScriptsMany(t *testing.T) {
+	runScripts(t, "testdata/script-many", testenv.Config{VLANs: []uint16{2, 4094}})
+}

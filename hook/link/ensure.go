@@ -2,15 +2,17 @@ package link
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -80,7 +82,7 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 		}
 		defer func() {
 			if err != nil && baseMade {
-				err = errors.Join(err, h.RemoveParent(ctx, base.Name))
+				err = errors.Join(err, h.RemoveParent(ctx, base.Name, nobody))
 			}
 		}()
 	}
@@ -151,39 +153,111 @@ func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 }
 
 // RemoveParent deletes a VLAN or dummy that carries our mark, and the VLAN that a
-// VLAN stood on if that is ours, too, nothing else stands on it, and it is not
-// one to keep. A missing one is no error; one that is not ours gives ErrForeign
-// and stays.
+// VLAN stood on if that is ours, too, nothing else stands on it, and nobody needs
+// it. A missing one is no error; one that is not ours gives ErrForeign and stays.
 // The kernel deletes all macvlans on it, in every namespace: the caller has
 // made sure that there are none.
-func (h *Host) RemoveParent(ctx context.Context, name string, keep ...string) (err error) {
-	defer func() {
+func (h *Host) RemoveParent(ctx context.Context, name string, needed func(name string) bool) error {
+	return h.RemoveParents(ctx, []string{name}, needed)[name]
+}
+
+// RemoveParents deletes many as RemoveParent does one, and gives an error for each
+// that stays. The kernel waits for RCU once for all of them.
+func (h *Host) RemoveParents(ctx context.Context, names []string, needed func(name string) bool) (stay map[string]error) {
+	stay = map[string]error{}
+	var going []going
+	for _, name := range names {
+		g, err := h.toRemove(ctx, name)
 		if err != nil {
-			err = fmt.Errorf("remove parent %s: %w", clip(name), err)
+			stay[name] = err
+		} else if g.link != nil {
+			going = append(going, g)
 		}
-	}()
-	if err = ValidName(name); err != nil {
+	}
+	err := h.delete(going)
+	bases := map[string]string{} // → one that stood on it
+	for _, g := range going {
+		stays := err
+		if stays == nil {
+			stays = g.lock.end()
+		}
+		g.lock.Close()
+		if stays != nil {
+			stay[g.name] = stays
+		} else if base, vid, err := ParseParent(g.name); err == nil && vid != 0 {
+			bases[base] = g.name
+		}
+	}
+	for base, name := range bases {
+		if err := h.removeBase(ctx, base, needed); err != nil {
+			stay[name] = err
+		}
+	}
+	for name, err := range stay {
+		stay[name] = fmt.Errorf("remove parent %s: %w", clip(name), err)
+	}
+	return stay
+}
+
+// going is a link that is about to be deleted, and its lock.
+type going struct {
+	name string
+	link netlink.Link // nil where there is none
+	lock *parentLock
+}
+
+// toRemove finds what is ours to delete, and leaves it locked.
+func (h *Host) toRemove(ctx context.Context, name string) (g going, err error) {
+	if err := ValidName(name); err != nil {
+		return g, err
+	}
+	g.name = name
+	if g.lock, err = h.lockParent(ctx, name); err != nil {
+		return g, err
+	}
+	g.link, err = linkByName(h.handle, name)
+	if err == nil && g.link != nil && !isOurs(g.link) && !g.lock.unfinished() {
+		err = ErrForeign
+	}
+	if err != nil || g.link == nil {
+		g.lock.Close()
+	}
+	return g, err
+}
+
+// delete deletes links, several by a group of their own (rtnl_group_dellink).
+func (h *Host) delete(links []going) (err error) {
+	switch len(links) {
+	case 0:
+		return nil
+	case 1:
+		err = h.handle.LinkDel(links[0].link)
+	default:
+		// Nobody else's: of 31 random bits.
+		group := rand.Int32() | 1<<30
+		for _, g := range links {
+			if err := h.handle.LinkSetGroup(g.link, int(group)); err != nil && !errors.Is(err, unix.ENODEV) {
+				return plain(err)
+			}
+		}
+		err = h.deleteGroup(uint32(group))
+	}
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return plain(err)
+}
+
+func (h *Host) deleteGroup(group uint32) error {
+	value := make([]byte, 4)
+	binary.NativeEndian.PutUint32(value, group)
+	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, value))
+	return inside(h.fd, func() error {
+		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 		return err
-	}
-	lock, err := h.lockParent(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	l, err := linkByName(h.handle, name)
-	if err != nil || l == nil {
-		return err
-	}
-	if !isOurs(l) && !lock.unfinished() {
-		return ErrForeign
-	}
-	if err = h.handle.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
-		return plain(err)
-	}
-	if err = lock.end(); err != nil {
-		return err
-	}
-	return h.removeBase(ctx, name, keep)
+	})
 }
 
 // Unfinished says whether whoever last made a parent of that name was killed
@@ -193,13 +267,9 @@ func (h *Host) Unfinished(name string) bool {
 	return err == nil && info.Size() > 0
 }
 
-// removeBase deletes the VLAN that name was made on, where nobody needs it.
-func (h *Host) removeBase(ctx context.Context, name string, keep []string) error {
-	base, vid, err := ParseParent(name)
-	if err != nil || vid == 0 || slices.Contains(keep, base) {
-		return err
-	}
-	if _, outer, err := ParseParent(base); err != nil || outer == 0 {
+// removeBase deletes the VLAN that others were made on, where nobody needs it.
+func (h *Host) removeBase(ctx context.Context, base string, needed func(string) bool) error {
+	if _, outer, err := ParseParent(base); err != nil || outer == 0 || needed(base) {
 		return err
 	}
 	l, err := linkByName(h.handle, base)
@@ -210,8 +280,10 @@ func (h *Host) removeBase(ctx context.Context, name string, keep []string) error
 	if err != nil || used {
 		return err
 	}
-	return h.RemoveParent(ctx, base, keep...)
+	return h.RemoveParent(ctx, base, needed)
 }
+
+func nobody(string) bool { return false }
 
 // carriesAny says whether any link stands on that of the index: a VLAN in this
 // namespace, or a macvlan in any, which shows in its list of MACs.

@@ -11,9 +11,31 @@ import (
 	"strings"
 )
 
-// Decode reads one definition, and leaves it to Validate what its values may be.
-// Its errors say "field: reason".
-func Decode(text []byte) (*Definition, error) { return decode(text) }
+// DecodeAll reads one definition, or a JSON array of them, and leaves it to
+// Validate what values may be. Its errors say "field: reason", and of an array
+// "[2]: field: reason".
+func DecodeAll(text []byte) (all []*Definition, err error) {
+	if !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("[")) {
+		d, err := decode(text)
+		return []*Definition{d}, err
+	}
+	var raw []json.RawMessage
+	if err := json.Unmarshal(text, &raw); err != nil {
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			err = fmt.Errorf("line %d: %w", line(text, syntax.Offset), err)
+		}
+		return nil, err
+	}
+	for i, one := range raw {
+		d, err := decode(one)
+		if err != nil {
+			return nil, fmt.Errorf("[%d]: %w", i, err)
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
 
 // decode reads one definition. It is stricter than encoding/json, which takes
 // unknown fields, fields named twice and fields in another case for what they

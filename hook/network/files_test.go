@@ -275,6 +275,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"name":null,"subnets":[null]}`))
 	f.Add([]byte(`{"name":"a","name":"b"}`))
 	f.Add([]byte(`[1,{"a":`))
+	published := mustSchema(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		d, err := decode(text)
 		if err != nil || d.Validate() != nil {
@@ -284,6 +285,9 @@ func FuzzDecode(f *testing.F) {
 		var once, twice bytes.Buffer
 		if err := encode(&once, d); err != nil {
 			t.Fatal(err)
+		}
+		if err := fits(published, once.Bytes()); err != nil {
+			t.Fatalf("the schema is narrower than the code: %v in\n%s", err, &once)
 		}
 		again, err := decode(once.Bytes())
 		if err != nil {

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/ndp"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// advertise sends one router advertisement (RFC 4861 §4.2) from a station, with a
+// prefix that hosts make themselves addresses from.
+func advertise(t *testing.T, router *testenv.Station, prefix string) {
+	t.Helper()
+	p := netip.MustParsePrefix(prefix)
+	must(t, router.Do(func() error {
+		ifi, err := net.InterfaceByName(testenv.NIC)
+		if err != nil {
+			return err
+		}
+		c, _, err := ndp.Listen(ifi, ndp.LinkLocal)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.WriteTo(&ndp.RouterAdvertisement{
+			CurrentHopLimit: 64, RouterLifetime: 30 * time.Minute,
+			Options: []ndp.Option{
+				&ndp.PrefixInformation{
+					PrefixLength: uint8(p.Bits()), Prefix: p.Addr(), OnLink: true, AutonomousAddressConfiguration: true,
+					ValidLifetime: time.Hour, PreferredLifetime: time.Hour,
+				},
+				&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: router.MAC},
+			},
+		}, nil, netip.MustParseAddr("ff02::1"))
+	}))
+}
+
+// A workload of a network that gives no addresses makes itself one from what a
+// router advertises, and its default route. One of a network that has addresses to
+// give takes none, with IPv6 and without.
+func TestSLAAC(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	router := w.AddGateway(0, "192.168.50.1/24", "fd77::1/64", "fd60::1/64", "2001:db8:f::9/128")
+	share := func(edit func(*network.Definition)) func(*network.Definition) {
+		return func(d *network.Definition) {
+			d.ShareParent = true
+			if edit != nil {
+				edit(d)
+			}
+		}
+	}
+	w.define("own", w.Trunk, share(func(d *network.Definition) { d.IPAM = network.IPAMNone }))
+	w.define("four", w.Trunk, share(nil), "192.168.50.0/24")
+	w.define("six", w.Trunk, share(nil), "fd60::/64")
+	own, four, six := testenv.NewContainer(t), testenv.NewContainer(t), testenv.NewContainer(t)
+	w.mustAttach("own", own, "network=own")
+	w.mustAttach("four", four, "network=four")
+	w.mustAttach("six", six, "network=six")
+	testenv.Eventually(t, "an address from the router's prefix", func() error {
+		advertise(t, router, "fd77::/64")
+		if addrs := strings.Join(got(t, own), " "); !strings.HasPrefix(addrs, "fd77::") {
+			return errors.New("it has " + addrs)
+		}
+		return nil
+	})
+	testenv.Eventually(t, "the address to be the workload's own", func() error {
+		if out, err := own.Exec("ip", "-6", "addr", "show", "tentative"); err != nil || out != "" {
+			return errors.New("tentative: " + out)
+		}
+		return nil
+	})
+	pings(t, own.Namespace, "fd77::1")
+	pings(t, own.Namespace, "2001:db8:f::9") // by the router
+	advertise(t, router, "fd77::/64")
+	for _, c := range []*testenv.Container{four, six} {
+		if addrs := strings.Join(got(t, c), " "); strings.Contains(addrs, "fd77") {
+			t.Errorf("%s has %s", c.Name, addrs)
+		}
+		if routes := strings.Join(routesOf(t, c, "-6"), "; "); strings.Contains(routes, "proto ra") {
+			t.Errorf("%s has routes of the router's: %s", c.Name, routes)
+		}
+	}
+}
+
+// A workload of a network that gives no addresses asks a DHCP server for one. Its
+// MAC is the same in the next container of its name, and so is what it is given.
+func TestDHCP(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	server := w.AddGateway(0, "192.168.50.1/24")
+	dir := t.TempDir()
+	write := func(name string, mode os.FileMode, lines ...string) string {
+		path := filepath.Join(dir, name)
+		must(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), mode))
+		return path
+	}
+	conf := write("udhcpd.conf", 0o600,
+		"start 192.168.50.100", "end 192.168.50.110", "interface "+testenv.NIC, "lease_file "+filepath.Join(dir, "leases"),
+		"pidfile "+filepath.Join(dir, "pid"), "opt subnet 255.255.255.0", "opt router 192.168.50.1", "opt lease 600")
+	write("leases", 0o600)
+	script := write("udhcpc.sh", 0o700, "#!/bin/sh", `[ "$1" = bound ] || exit 0`,
+		`ip addr add $ip/24 dev $interface && ip route add default via $router`)
+	serve := exec.Command("busybox", "udhcpd", "-f", conf)
+	var log bytes.Buffer
+	serve.Stdout, serve.Stderr = &log, &log
+	must(t, server.Start(serve))
+	t.Cleanup(func() {
+		serve.Process.Kill()
+		serve.Wait() // "signal: killed" is no news
+		if t.Failed() {
+			t.Logf("udhcpd: %s", &log)
+		}
+	})
+	w.define("own", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
+	var first string
+	for range 2 {
+		c := testenv.NewContainer(t)
+		w.mustAttach("c1", c, "network=own")
+		if out, err := c.Exec("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "8", "-T", "1", "-s", script); err != nil {
+			t.Fatalf("udhcpc: %v: %s", err, out)
+		}
+		addrs := strings.Join(got(t, c), " ")
+		if first == "" {
+			first = addrs
+		}
+		if !strings.HasPrefix(addrs, "192.168.50.1") || addrs != first {
+			t.Errorf("it has %q, and %q before", addrs, first)
+		}
+		pings(t, c.Namespace, "192.168.50.1")
+		w.detachAndEnd(t, "c1", c)
+	}
+}

@@ -1,0 +1,178 @@
+package network
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/lanyard-net/lanyard/hook/network/schema"
+)
+
+func mustSchema(tb testing.TB) *jsonschema.Schema {
+	tb.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema.Network))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource("network.schema.json", doc); err != nil {
+		tb.Fatal(err)
+	}
+	s, err := c.Compile("network.schema.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// fits says what the schema has against a text that is JSON.
+func fits(s *jsonschema.Schema, text []byte) error {
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	return s.Validate(v)
+}
+
+// Every field is in the schema, and nothing else is.
+func TestSchemaFields(t *testing.T) {
+	defs := schemaDefs(t)
+	for name, of := range map[string]any{"definition": Definition{}, "subnet": Subnet{}, "route": Route{}} {
+		_, fields := fieldsOf(reflect.ValueOf(of))
+		slices.Sort(fields)
+		if known := slices.Sorted(maps.Keys(defs[name].Properties)); !slices.Equal(known, fields) {
+			t.Errorf("%s: the schema has %q\nthe code has %q", name, known, fields)
+		}
+		for field, p := range defs[name].Properties {
+			if p.Description == "" && p.Ref == "" {
+				t.Errorf("%s: %s is not described", name, field)
+			}
+		}
+	}
+}
+
+type schemaDef struct {
+	Properties map[string]struct {
+		Enum        []string
+		Description string
+		Ref         string `json:"$ref"`
+	}
+}
+
+func schemaDefs(t *testing.T) map[string]schemaDef {
+	t.Helper()
+	var s struct {
+		Defs map[string]schemaDef `json:"$defs"`
+	}
+	if err := json.Unmarshal(schema.Network, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s.Defs
+}
+
+// What has a choice of words has the same in both.
+func TestSchemaWords(t *testing.T) {
+	code := map[string][]string{
+		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
+		"allocate": allocates, "ipam": {string(IPAMNone)}, "verify": verifies, "guard": switches, "brokered": brokereds,
+	}
+	for field, p := range schemaDefs(t)["definition"].Properties {
+		if !slices.Equal(p.Enum, code[field]) {
+			t.Errorf("%s: the schema has %q, the code has %q", field, p.Enum, code[field])
+		}
+	}
+}
+
+// What the code takes, the schema takes.
+func TestSchemaTakes(t *testing.T) {
+	s := mustSchema(t)
+	ipvlan := whole()
+	ipvlan.Driver, ipvlan.Mode, ipvlan.Flag = DriverIPvlan, ModeL2, ModeBridge
+	none := whole()
+	none.IPAM, none.Subnets, none.Routes, none.SourceRouting, none.HostAccess, none.HostAddresses = IPAMNone, nil, nil, false, false, nil
+	open := whole()
+	open.Subnets[1].Gateway, open.Guard, open.KubernetesNamespaces = netip.MustParseAddr("fd50::ffff:1"), On, []string{"*"}
+	open.ShareParent = false
+	for _, d := range []*Definition{whole(), ipvlan, none, open} {
+		if err := d.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		if err := encode(&text, d); err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range []string{text.String(), "[" + text.String() + "]", "[" + text.String() + "," + text.String() + "]"} {
+			if err := fits(s, []byte(form)); err != nil {
+				t.Errorf("%v in\n%s", err, form)
+			}
+		}
+	}
+	for _, text := range []string{
+		`{"name": "web", "subnets": [{"subnet": "192.168.50.0/24"}]}`, `{"ipam": "none"}`, `{"driver": "ipvlan", "ipam": "none"}`, `{}`,
+	} {
+		if err := fits(s, []byte(text)); err != nil {
+			t.Errorf("%v in %s", err, text)
+		}
+	}
+}
+
+// What is wrong in itself, with no need to look at another field, the schema finds
+// as the code does.
+func TestSchemaRefuses(t *testing.T) {
+	s := mustSchema(t)
+	for _, text := range []string{
+		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`, `{"subnets": {}}`, `{"subnets": [{}]}`,
+		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`, `{"parent": "enp0s31f6abc.4000"}`,
+		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`, `{"driver": "ipvlan", "flag": "passthru"}`,
+		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"verify": "strickt"}`, `{"brokered": "gaurded"}`, `{"guard": "yes"}`,
+		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`, `{"deadline": 1500}`, `{"deadline": "-1s"}`,
+		`{"subnets": [{"subnet": "192.168.50.0"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "gatway": "192.168.50.1"}]}`,
+		`{"subnets": [{"subnet": "192.168.50.0/24", "gateway": "192.168.50.256"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"nas": "x"}}]}`,
+		`{"routes": [{"dst": "10.0.0.0/8"}]}`, `{"host-address": ["192.168.50.5"]}`, `{"host-access": "yes"}`, `{"dns": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}`,
+		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`, `{"labels": {"a": 1}}`, `{"created": "yesterday"}`,
+	} {
+		if fits(s, []byte(text)) == nil {
+			t.Errorf("the schema takes %s", text)
+		}
+		if all, err := DecodeAll([]byte(text)); err == nil && len(all) > 0 && complete(all[0]).Validate() == nil {
+			t.Errorf("the code takes %s", text)
+		}
+	}
+}
+
+// complete gives a definition what every one has to have.
+func complete(d *Definition) *Definition {
+	c := *d
+	for into, value := range map[*string]string{&c.Name: "web", &c.ID: "0123456789abcdef", &c.Driver: DriverMacvlan, &c.Parent: "eth0"} {
+		if *into == "" {
+			*into = value
+		}
+	}
+	if c.Mode == "" {
+		if c.Mode = ModeBridge; c.Driver == DriverIPvlan {
+			c.Mode = ModeL2
+		}
+	}
+	if len(c.Subnets) == 0 && c.IPAM == "" {
+		c.Subnets = []Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24")}}
+	}
+	return &c
+}
+
+// The files that are shown as examples are what they should be.
+func TestSchemaExample(t *testing.T) {
+	if err := fits(mustSchema(t), []byte(mustRead(t, "testdata/web50.json"))); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(string(schema.Network), `"https://json-schema.org/draft/2020-12/schema"`) {
+		t.Error("the draft is not said")
+	}
+}
