@@ -70,11 +70,12 @@ func (n *Namespace) Pin(tb testing.TB) {
 
 // newProcess prepares cat, or what ends in it, which waits for the end of its
 // input; that comes even if this process is killed: nothing is left behind in any
-// case.
+// case. That of busybox needs no libraries, which an emulated machine takes long to
+// read.
 func newProcess(tb testing.TB, args ...string) *Container {
 	tb.Helper()
 	if len(args) == 0 {
-		args = []string{"cat"}
+		args = []string{"busybox", "cat"}
 	}
 	c := &Container{cmd: exec.Command(args[0], args[1:]...)}
 	var err error

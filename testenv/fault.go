@@ -1,8 +1,10 @@
 package testenv
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -115,26 +117,37 @@ func (l *Lab) filter(port, direction string, filters []string) (undo func()) {
 
 func (l *Lab) filterIn(n *Namespace, port, direction string, filters []string) (undo func()) {
 	l.tb.Helper()
-	tc := func(words string) {
-		l.tb.Helper()
-		_, err := n.Exec("tc", strings.Fields(words)...)
-		must(l.tb, err)
-	}
 	key := n.Name + " " + port // directions of one port share a qdisc
+	var batch []string
 	if l.filtered[key]++; l.filtered[key] == 1 {
-		tc("qdisc add dev " + port + " clsact")
+		batch = append(batch, "qdisc add dev "+port+" clsact")
 	}
 	for i, f := range filters {
-		tc(fmt.Sprintf("filter add dev %s %s prio %d protocol all %s", port, direction, i+1, f))
+		batch = append(batch, fmt.Sprintf("filter add dev %s %s prio %d protocol all %s", port, direction, i+1, f))
 	}
+	must(l.tb, n.TC(batch...))
 	return func() {
 		l.tb.Helper()
 		if l.filtered[key]--; l.filtered[key] > 0 {
-			tc("filter del dev " + port + " " + direction)
+			must(l.tb, n.TC("filter del dev "+port+" "+direction))
 			return
 		}
-		tc("qdisc del dev " + port + " clsact")
+		must(l.tb, n.TC("qdisc del dev "+port+" clsact"))
 	}
+}
+
+// TC runs several commands of tc(8) inside the namespace by one program.
+func (n *Namespace) TC(commands ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), execTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "tc", "-batch", "-")
+	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := n.Run(cmd); err != nil {
+		return fmt.Errorf("run tc %q in namespace %q: %w: %s", commands, n.Name, err, strings.TrimSpace(out.String()))
+	}
+	return nil
 }
 
 // Listening puts the trunk's port into the state in which a switch that speaks
