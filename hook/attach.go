@@ -48,8 +48,9 @@ type attempt struct {
 	here     *onHost  // read while the round had time, for the verdict after it
 	control  *control // under way
 	controls map[netip.Addr]verify.Answer
-	proxies  []verify.MAC // that answer for any address
-	indirect []netip.Addr // gateways that have answered to all nodes only
+	routers  []verify.Answer // that have advertised themselves; nil: not asked
+	proxies  []verify.MAC    // that answer for any address
+	indirect []netip.Addr    // gateways that have answered to all nodes only
 }
 
 // prepare finds out, changing nothing, what the attach will stand on.

@@ -64,7 +64,11 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 	if i < 0 {
 		return nil
 	}
-	gateway, seen := t.rec.Verdicts[i].Gateway, t.rec.Evidence.Gateways[i]
+	gateway := t.rec.Verdicts[i].Gateway
+	apart := first.Others[gateway].At.Sub(first.Gateways[gateway].At) // 0 where the prober has heard one alone
+	if t.rec.Evidence != nil {
+		apart = t.rec.Evidence.Gateways[i].Reply.At.Sub(t.rec.Evidence.Gateways[i].OtherAt)
+	}
 	free, err := t.freeAddrs(ctx, gateway)
 	if err != nil {
 		return err
@@ -74,7 +78,7 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 	if plan.Addrs = free; len(free) == 0 {
 		plan.Addrs = t.addrs() // ours: nobody answers, and the window is kept open
 	}
-	plan.Window = max(plan.Window, 2*max(t.rec.Verdicts[i].RTT, seen.Reply.At.Sub(seen.OtherAt))+controlSlack)
+	plan.Window = max(plan.Window, 2*max(t.rec.Verdicts[i].RTT, apart)+controlSlack)
 	f, err := t.ask(ctx, plan)
 	if err != nil {
 		return err

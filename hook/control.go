@@ -17,11 +17,14 @@ const closing = 25 * time.Millisecond
 
 // A control asks the gateways that left the container without an answer once more,
 // from the parent's own MAC: what tells a gateway that is silent from a filter for
-// MACs on the way. It runs beside the container's own round, and only where that
+// MACs on the way, where the container's is another. It runs beside the container's own round, and only where that
 // one is in doubt.
+//
+// Routers are asked for beside an IPv6 gateway: who advertises itself may be the
+// gateway, by another address than the network says.
 type control struct {
 	cancel  context.CancelFunc
-	answers chan map[netip.Addr]verify.Answer
+	answers chan verify.Findings
 }
 
 // sharesMAC: in passthru, and with ipvlan, no filter can tell the container from
@@ -39,22 +42,27 @@ func (t *attempt) direct() netip.Addr {
 
 // doubt starts the control.
 func (t *attempt) doubt(ctx context.Context) func([]netip.Addr, time.Duration) {
-	if t.sharesMAC() {
-		return nil
-	}
-	mac := verify.MACOf(t.parent.MAC)
 	return func(silent []netip.Addr, left time.Duration) {
+		plan := verify.Plan{
+			// From ::, the answer would go to all, the container included.
+			From:     verify.MACOf(t.parent.MAC).LinkLocal(),
+			Routers:  slices.ContainsFunc(silent, netip.Addr.Is6),
+			Deadline: max(left-closing, closing),
+		}
+		if !t.sharesMAC() {
+			plan.Gateways = silent
+		} else if !plan.Routers {
+			return
+		}
 		ctx, cancel := context.WithCancel(ctx)
-		t.control = &control{cancel, make(chan map[netip.Addr]verify.Answer, 1)}
+		t.control = &control{cancel, make(chan verify.Findings, 1)}
 		go func() {
-			f, err := t.askAsParent(ctx, verify.Plan{
-				// From ::, the answer would go to all, the container included.
-				Gateways: silent, From: mac.LinkLocal(), Deadline: max(left-closing, closing),
-			})
+			f, err := t.askAsParent(ctx, plan)
 			if err != nil && ctx.Err() == nil {
 				t.Log.Warn("the gateways could not be asked from the parent's MAC", "parent", t.parent.Name, "err", err)
+				f.Routers = nil // nor the routers
 			}
-			t.control.answers <- f.Gateways
+			t.control.answers <- f
 		}()
 	}
 }
@@ -68,26 +76,31 @@ func (t *attempt) askAsParent(ctx context.Context, plan verify.Plan) (f verify.F
 	return f, err
 }
 
-// controlled waits for the control, if there is one, and gives what it was
+// controlled waits for the control, if there is one, and keeps what it was
 // answered. Where the container got every answer itself, that is of no use any more.
-func (t *attempt) controlled(f verify.Findings, plan verify.Plan) map[netip.Addr]verify.Answer {
+func (t *attempt) controlled(f verify.Findings, plan verify.Plan) {
+	t.controls, t.routers = nil, nil
 	if t.control == nil {
-		return nil
+		return
 	}
-	if len(f.Rivals) > 0 || len(f.Gateways) == len(plan.Gateways) {
+	useless := len(f.Rivals) > 0 || len(f.Gateways) == len(plan.Gateways)
+	if useless {
 		t.control.cancel()
 	}
 	answers := <-t.control.answers
 	t.control.cancel()
 	t.control = nil
-	return answers
+	if !useless {
+		t.controls, t.routers = answers.Gateways, answers.Routers
+	}
 }
 
 // Answers to controls come as quickly as the rival's did; controlSlack is for
-// everything else.
+// everything else: a router that is busy, a machine here that is. A rival that is
+// none of a proxy's costs its attach, which fails anyhow, that much.
 const (
 	maxProxies   = 4
-	controlSlack = 50 * time.Millisecond
+	controlSlack = 250 * time.Millisecond
 )
 
 // reachTime is how long a gateway that has just answered to all may take to answer

@@ -27,7 +27,7 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
 		plan.Meanwhile = func() { t.here = t.lookHere() }
 		f, err = verify.Round(ctx, p, plan)
-		t.controls = t.controlled(f, plan)
+		t.controlled(f, plan)
 		if cerr := p.Close(); err == nil {
 			err = cerr
 		}
@@ -157,7 +157,7 @@ func (t *attempt) judge(f verify.Findings) error {
 	}
 	facts := verify.Facts{
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
-		Asked: f.Asked, Now: f.Ended, Rivals: f.Rivals, Blind: t.blind,
+		Asked: f.Asked, Now: f.Ended, Blind: t.blind,
 		Down: here.down, Local: func(mac verify.MAC) bool { return t.isLocal(here, mac) }, Proxies: t.proxies,
 	}
 	if t.blind == "" {
@@ -165,13 +165,19 @@ func (t *attempt) judge(f verify.Findings) error {
 		if err != nil {
 			return fmt.Errorf("read evidence from trunk %q: %w", t.parent.Trunk, err)
 		}
+		e.Routers = t.routers
 		t.rec.Evidence, facts.VLANs = &e, e.VLANs
 	}
 	t.rec.Verdicts, t.indirect = nil, nil
 	for i, g := range t.targets() {
 		each := facts
+		each.Rivals = t.rivalsOf(f, g)
 		if len(t.rec.Gateways) > 0 {
-			each.Gateway, each.Answer, each.Probes, each.Control = g, f.Gateways[g], f.Probes[g], t.controls[g]
+			each.Gateway, each.Answer, each.Other, each.Probes = g, f.Gateways[g], f.Others[g], f.Probes[g]
+			each.Control = t.controls[g]
+		}
+		if g.Is6() {
+			each.Routers = t.routers
 		}
 		if t.rec.Evidence != nil {
 			each.Seen = &t.rec.Evidence.Gateways[i]
@@ -184,6 +190,18 @@ func (t *attempt) judge(f verify.Findings) error {
 	t.rec.Verdict = verify.Worst(t.rec.Verdicts)
 	t.r.Trace.Mark("judge")
 	return nil
+}
+
+// rivalsOf are those of the addresses that a gateway is there for. One in the other
+// family is that family's fault alone, unless that has no gateway to say it.
+func (t *attempt) rivalsOf(f verify.Findings, gateway netip.Addr) (list []verify.Rival) {
+	for _, r := range f.Rivals {
+		same := func(g netip.Addr) bool { return g.Is4() == r.Addr.Is4() }
+		if same(gateway) || !slices.ContainsFunc(t.targets(), same) {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // targets are the addresses whose questions the trunk is watched for: the

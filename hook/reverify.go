@@ -73,7 +73,7 @@ func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
 	plan.Window = max(plan.Window, 100*time.Millisecond)
 	plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
 	f, err = t.ask(ctx, plan)
-	t.controls = t.controlled(f, plan)
+	t.controlled(f, plan)
 	return f, err
 }
 

@@ -27,10 +27,14 @@ type Facts struct {
 	Probes  int        // how many were sent to this gateway
 	Now     Instant    // when the round ended
 	Answer  Answer     // from the container's side; zero MAC: silent
-	Rivals  []Rival    // who else holds one of the addresses
+	Other   Answer     // from another MAC; zero: none, or the prober cannot tell
+	Rivals  []Rival    // who else holds an address of the container's, of the gateway's family
 	// Control is what the gateway answered to the parent's own MAC, asked where
 	// it had left the container's without an answer. Zero MAC: silent, or not asked.
 	Control Answer
+	// Routers are those that advertised themselves then, of an IPv6 gateway's
+	// network; nil: they were not asked.
+	Routers []Answer
 	// Proxies are MACs that answer for any address (proxy ARP): that they also
 	// answer for a gateway says nothing of who the gateway is.
 	Proxies []MAC
@@ -104,7 +108,9 @@ func blind(f Facts) (Code, string) {
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero() && !f.Control.MAC.IsZero():
 		return filtered(f)
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero():
-		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s; tags were not watched: %s", f.Gateway, f.waited(), f.where(), f.Blind)
+		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s%s; tags were not watched: %s", f.Gateway, f.waited(), f.where(), f.routersText(), f.Blind)
+	case f.Gateway.IsValid() && !f.Other.MAC.IsZero() && f.rivals(f.Answer.MAC, f.Other.MAC):
+		return GatewayConflict, f.conflictText(f.Answer.MAC, f.Other.MAC)
 	case !f.Gateway.IsValid():
 		return Unobserved, "no gateway to ask, and tags were not watched: " + f.Blind
 	}
@@ -164,13 +170,17 @@ func answered(f Facts) (Code, string) {
 		return OKLocal, f.localText()
 	}
 	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.rivals(s.MAC, s.Other) {
-		return GatewayConflict, fmt.Sprintf("gateway %s is answered for by %s and %s on %s: one of them is not the gateway", f.Gateway, s.MAC.Describe(), s.Other.Describe(), f.where())
+		return GatewayConflict, f.conflictText(s.MAC, s.Other)
 	}
 	text := fmt.Sprintf("gateway %s (%s) answered in %s on %s", f.Gateway, mac, round(f.rtt()), f.Tags)
 	if f.Probes >= lateProbes {
 		text += fmt.Sprintf(", not before %d probes: the gateway is slow, or the switch port was still starting (spanning tree: set it to edge, portfast)", f.Probes)
 	}
 	return OK, text
+}
+
+func (f Facts) conflictText(a, b MAC) string {
+	return fmt.Sprintf("gateway %s is answered for by %s and %s on %s: one of them is not the gateway", f.Gateway, a.Describe(), b.Describe(), f.where())
 }
 
 // lateProbes is from how many probes on an answer counts as late: the third
@@ -233,6 +243,19 @@ func silent(f Facts) (Code, string) {
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s came in on trunk %q (%s): check that the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
 }
 
+// routersText says whether anybody calls themselves a router where the gateway is
+// silent: who does may be the gateway, by another address than the network says.
+func (f Facts) routersText() string {
+	switch {
+	case f.Routers == nil:
+		return ""
+	case len(f.Routers) == 0:
+		return " and no router advertises itself (RA)"
+	}
+	r := f.Routers[0]
+	return fmt.Sprintf(" and router %s (%s) advertises itself (RA)", r.Addr, r.MAC.Describe())
+}
+
 // silentText: of two tags the trunk's histogram knows the outer one. Where that was
 // heard before the question only, the port may have lost it since.
 func (f Facts) silentText(heard Instant) string {
@@ -243,7 +266,10 @@ func (f Facts) silentText(heard Instant) string {
 	if heard < f.Asked {
 		also += fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago", alive, round(f.Now.Sub(heard)))
 	}
-	return fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive: check the gateway%s", f.Gateway, f.waited(), f.where(), alive, also)
+	if len(f.Routers) > 0 {
+		also = " and its address" + also
+	}
+	return fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive%s: check the gateway%s", f.Gateway, f.waited(), f.where(), alive, f.routersText(), also)
 }
 
 func (f Facts) localText() string {

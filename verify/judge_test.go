@@ -73,6 +73,18 @@ func TestJudge(t *testing.T) {
 		{"VRRP and somebody else", func(f *Facts) {
 			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = MAC{0, 0, 0x5e, 0, 1, 50}, other, f.Asked+5
 		}, GatewayConflict, []string{"(VRRP or CARP)", other.String()}},
+		{"not watched, two gateways", func(f *Facts) { f.Seen, f.Other = nil, Answer{MAC: other} }, GatewayConflict, []string{gwMAC.String(), other.String()}},
+		{"not watched, a gateway and a proxy for all", func(f *Facts) { f.Seen, f.Other, f.Proxies = nil, Answer{MAC: other}, []MAC{other} }, Unobserved, nil},
+		{"silent beside a router", func(f *Facts) {
+			silence(f)
+			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 1}}
+			f.Routers = []Answer{{Addr: gwMAC.LinkLocal(), MAC: gwMAC}}
+		}, GatewaySilent, []string{"router " + gwMAC.LinkLocal().String(), gwMAC.String(), "check the gateway and its address"}},
+		{"silent, and no router", func(f *Facts) {
+			silence(f)
+			f.VLANs, f.Routers = []VLANSeen{{VID: 50, At: f.Asked, Frames: 1}}, []Answer{}
+		}, GatewaySilent, []string{"no router advertises itself"}},
+		{"not watched, silent, and no router", func(f *Facts) { silence(f); f.Seen, f.Routers = nil, []Answer{} }, GatewaySilent, []string{"no router advertises itself"}},
 		{"answered late", func(f *Facts) { f.Probes = 3 }, OK, []string{"not before 3 probes", "portfast", "400µs"}},
 		{"filtered", func(f *Facts) { silence(f); f.Control, f.MAC = Answer{MAC: gwMAC}, other }, MACFiltered, []string{gwMAC.String(), other.String(), "port security"}},
 		{"filtered on the way back", func(f *Facts) {

@@ -22,14 +22,8 @@ const (
 type Plan struct {
 	Addrs    []netip.Addr // about to be taken: does anybody hold one?
 	Gateways []netip.Addr // should answer
-	// Window is how long a rival may take to show itself. Zero adapts: two
-	// round trips of the slowest gateway and a millisecond, at the least.
-	// RFC 5227 §2.1.1 waits five to seven seconds; a container start cannot.
-	// The trade: a rival that is asleep, or slower than the gateway by more than
-	// twice, is not seen in time, and the attach is ok. What it says afterwards
-	// the datapath counts as an anomaly of the attachment, without end, where
-	// RFC 5227 would have stopped listening. A longer window (--conflict-window)
-	// finds slower rivals and costs every start that much.
+	// Window is how long a rival may take to show itself. Zero adapts: see the
+	// package's comment.
 	Window   time.Duration
 	Deadline time.Duration // for the gateways; zero is DefaultDeadline
 	// From is who asks the gateways; see [Question].
@@ -38,6 +32,9 @@ type Plan struct {
 	// are asked from ::. The answer comes to its MAC, not to all, and shows that the
 	// way back is open for it. The zero Addr leaves that out.
 	Direct netip.Addr
+	// Routers asks which IPv6 routers there are as well, as From. The first that
+	// advertises itself is answer enough.
+	Routers bool
 	// Proxies answer for any address: they are no rivals.
 	Proxies []MAC
 	// Witness gives the rivals that the trunk has seen so far: those that the
@@ -57,8 +54,10 @@ type Plan struct {
 type Findings struct {
 	Asked, Ended Instant
 	Gateways     map[netip.Addr]Answer // first answer of each; missing = silent
+	Others       map[netip.Addr]Answer // of another MAC than the first, where there was one
 	Probes       map[netip.Addr]int    // how many were sent to each
 	Rivals       []Rival               // who holds one of Plan.Addrs
+	Routers      []Answer              // who advertised themselves; nil: not asked
 
 	sent      Instant // when the first questions were all on their way
 	meanwhile func()  // Plan's, until it was called
@@ -77,7 +76,13 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 	if plan.Deadline == 0 {
 		plan.Deadline = DefaultDeadline
 	}
-	f = Findings{Asked: Now(), Gateways: map[netip.Addr]Answer{}, Probes: map[netip.Addr]int{}, meanwhile: plan.Meanwhile}
+	f = Findings{
+		Asked: Now(), Gateways: map[netip.Addr]Answer{}, Others: map[netip.Addr]Answer{}, Probes: map[netip.Addr]int{},
+		meanwhile: plan.Meanwhile,
+	}
+	if plan.Routers {
+		f.Routers = []Answer{}
+	}
 	defer func() { f.Ended = Now() }()
 	wait := plan.Deadline / 16
 	for times := 1; len(f.Rivals) == 0; times++ {
@@ -133,6 +138,9 @@ func (f *Findings) ask(p Prober, plan Plan) (silent []netip.Addr, err error) {
 		f.Probes[g]++
 		silent = append(silent, g)
 	}
+	if plan.Routers && len(f.Routers) == 0 {
+		return silent, p.Ask(Question{Routers: true, From: plan.From})
+	}
 	return silent, nil
 }
 
@@ -167,6 +175,12 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 }
 
 func (f *Findings) take(a Answer, plan Plan) {
+	if a.Router {
+		if !slices.ContainsFunc(f.Routers, func(r Answer) bool { return r.Addr == a.Addr && r.MAC == a.MAC }) {
+			f.Routers = append(f.Routers, a)
+		}
+		return
+	}
 	if slices.Contains(plan.Addrs, a.Addr) {
 		if slices.Contains(plan.Proxies, a.MAC) {
 			return
@@ -174,15 +188,21 @@ func (f *Findings) take(a Answer, plan Plan) {
 		f.Rivals = append(f.Rivals, Rival{Addr: a.Addr, MAC: a.MAC, At: a.At, Count: 1})
 		return
 	}
-	if _, known := f.Gateways[a.Addr]; !known && slices.Contains(plan.Gateways, a.Addr) {
+	first, known := f.Gateways[a.Addr]
+	switch {
+	case known && first.MAC != a.MAC:
+		f.Others[a.Addr] = a
+	case !known && slices.Contains(plan.Gateways, a.Addr):
 		f.Gateways[a.Addr] = a
 	}
 }
 
-func (f *Findings) answered(plan Plan) bool { return len(f.Gateways) == len(plan.Gateways) }
+func (f *Findings) answered(plan Plan) bool {
+	return len(f.Gateways) == len(plan.Gateways) && (!plan.Routers || len(f.Routers) > 0)
+}
 
-// left is how long the round still has to go: until every gateway has answered or
-// its deadline is over, and the conflict window is. A window that was asked for
+// left is how long the round still has to go: until every gateway has answered (and
+// a router, where those are asked) or its deadline is over, and the conflict window is. A window that was asked for
 // is waited out whatever the gateways do; one that adapts takes no longer than
 // they may. It opens when the questions have been sent, which takes a while where
 // hundreds of macvlans get a copy each.

@@ -11,11 +11,34 @@
 // gateway; a gateway that is not there cannot answer on a wrong VLAN. What the
 // first repair uncovers, the next verdict says.
 //
+// # The conflict window
+//
+// Who holds an address is asked in the same breath as the gateway, before the address
+// is put on. How long a rival has to answer adapts to how quick the LAN is: two round
+// trips of the slowest gateway and a millisecond; 10 ms where no gateway is asked; the
+// deadline where one stays silent. So a verdict on a healthy LAN costs two round trips
+// and little more, the window included, and a silent gateway its deadline (one second
+// unless the network says otherwise), in which there is time to ask again from the
+// parent's MAC, and which routers there are.
+//
+// RFC 5227 §2.1.1 waits five to seven seconds instead. The trade: a rival that is
+// asleep, or slower than the gateway by more than twice, comes too late for the verdict,
+// and the attach is ok. It is not lost: the datapath goes on watching, and the rival's
+// first frame is an [Anomaly] of the attachment, without end, where RFC 5227 stops to
+// listen. A window of its own ([Plan.Window], --conflict-window) finds slower rivals and
+// costs every start that much.
+//
+// # IPv6
+//
+// Nobody waits for the kernel's duplicate address detection: the round asks as that
+// does (RFC 4862 §5.4.2), within the same window. Where a gateway is silent, the
+// routers of the link are asked to advertise themselves (RFC 4861 §6.3.7): whether one
+// does tells a gateway that is down from one that has another address.
+//
 // # What a verdict can miss
 //
-// A rival that is slower than the conflict window ([Plan.Window]) is found after
-// the start, by its first frame, and is then an [Anomaly]. So is a second gateway
-// that answers later than the first by more than that.
+// A second gateway that answers later than the first by more than the conflict window
+// is found after the start, as a rival is.
 //
 // A filter that comes after the datapath's program on the trunk itself drops frames
 // that it has seen leave: that looks as silence from beyond does.
@@ -148,6 +171,10 @@ type Evidence struct {
 	Gateways []GatewaySeen `json:"gateways,omitempty"` // one for each of Endpoint.Gateways, same order
 	Rivals   []Rival       `json:"rivals,omitempty"`   // other MACs that claimed one of Endpoint.Addrs
 	VLANs    []VLANSeen    `json:"vlans,omitempty"`    // inbound on the trunk, by outermost VLAN; 0 = untagged
+	// Routers are those that advertised themselves (RA) when they were asked to,
+	// since an IPv6 gateway was silent: an empty list where none did. Nil where they
+	// were not asked. The hook's, not the datapath's.
+	Routers []Answer `json:"routers,omitzero"`
 }
 
 // Counters count frames and bytes of an endpoint on its trunk.
@@ -217,13 +244,19 @@ type Question struct {
 	// From is who asks for an IPv6 address, and is answered alone. The zero Addr
 	// asks from ::, which is answered to all.
 	From netip.Addr
+	// Routers asks for whatever routers there are, and for no address (RFC 4861
+	// §6.3.7). From is set.
+	Routers bool
 }
 
-// Answer is one MAC that says it holds an address.
+// Answer is one MAC that says it holds an address, or is a router.
 type Answer struct {
-	Addr netip.Addr `json:"addr"`
+	Addr netip.Addr `json:"addr"` // of a router, the one that it advertises itself from
 	MAC  MAC        `json:"mac"`
 	At   Instant    `json:"at"`
+	// Router says that it has advertised itself (RA): that it would answer for
+	// Addr is not said.
+	Router bool `json:"router,omitzero"`
 }
 
 // Prober asks for addresses on one interface of one network namespace. It is

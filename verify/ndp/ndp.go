@@ -1,5 +1,5 @@
-// Package ndp builds and reads the neighbour solicitations and advertisements
-// that a prober needs (RFC 4861), as whole Ethernet frames. How a frame gets
+// Package ndp builds and reads the solicitations and advertisements of neighbours
+// and routers that a prober needs (RFC 4861), as whole Ethernet frames. How a frame gets
 // onto the wire, and what an answer means, it leaves to others.
 package ndp
 
@@ -84,7 +84,12 @@ func (m Message) Frame() ([]byte, error) {
 	if !m.From.Is6() || m.From.Is4In6() || !m.To.Is6() {
 		return nil, fmt.Errorf("build ND from %q to %q: want IPv6 addresses", m.From, m.To)
 	}
-	icmp, err := wire.MarshalMessageChecksum(m.body(), m.From, m.To)
+	return m.frame(m.body())
+}
+
+// frame puts the headers of the message before a body.
+func (m Message) frame(body wire.Message) ([]byte, error) {
+	icmp, err := wire.MarshalMessageChecksum(body, m.From, m.To)
 	if err != nil {
 		return nil, fmt.Errorf("build ND from %q for %q: %w", m.From, m.Target, err)
 	}

@@ -33,21 +33,9 @@ func ipv6Header(from, to netip.Addr, payload int) []byte {
 // §7.1.2 call valid is an error, and so is what has a tag (it belongs to
 // another network) or an extension header (RFC 6980: a fragment can hide).
 func Parse(frame []byte) (Message, error) {
-	var f ethernet.Frame
-	if err := f.UnmarshalBinary(frame); err != nil {
-		return Message{}, fmt.Errorf("read Ethernet frame of %d bytes: %w", len(frame), err)
-	}
-	if f.VLAN != nil || f.EtherType != ethernet.EtherTypeIPv6 {
-		return Message{}, errors.New("read ND: not an IPv6 frame without a tag")
-	}
-	m := Message{Destination: verify.MACOf(f.Destination), Source: verify.MACOf(f.Source)}
-	icmp, err := m.readHeader(f.Payload)
+	m, body, err := open(frame)
 	if err != nil {
 		return Message{}, err
-	}
-	body, err := wire.ParseMessage(icmp)
-	if err != nil {
-		return Message{}, fmt.Errorf("read ND: %w", err)
 	}
 	switch body := body.(type) {
 	case *wire.NeighborSolicitation:
@@ -58,9 +46,29 @@ func Parse(frame []byte) (Message, error) {
 		m.Router, m.Solicited, m.Override = body.Router, body.Solicited, body.Override
 		m.LinkLayer = linkLayer(body.Options, wire.Target)
 	default:
-		return Message{}, fmt.Errorf("read ND: ICMPv6 type %d is no solicitation or advertisement", icmp[0])
+		return Message{}, fmt.Errorf("read ND: a %T is no solicitation or advertisement of a neighbour", body)
 	}
 	return m, m.check()
+}
+
+// open reads a frame as far as all messages of the protocol are alike.
+func open(frame []byte) (m Message, body wire.Message, err error) {
+	var f ethernet.Frame
+	if err := f.UnmarshalBinary(frame); err != nil {
+		return m, nil, fmt.Errorf("read Ethernet frame of %d bytes: %w", len(frame), err)
+	}
+	if f.VLAN != nil || f.EtherType != ethernet.EtherTypeIPv6 {
+		return m, nil, errors.New("read ND: not an IPv6 frame without a tag")
+	}
+	m.Destination, m.Source = verify.MACOf(f.Destination), verify.MACOf(f.Source)
+	icmp, err := m.readHeader(f.Payload)
+	if err != nil {
+		return m, nil, err
+	}
+	if body, err = wire.ParseMessage(icmp); err != nil {
+		return m, nil, fmt.Errorf("read ND: %w", err)
+	}
+	return m, body, nil
 }
 
 // readHeader reads the IPv6 header and gives the ICMPv6 message behind it.

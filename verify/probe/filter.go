@@ -5,8 +5,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter lets a packet socket hear ARP, and ICMPv6 of the two types that ask
-// and answer for neighbours, from outside and without a tag. The tag counts
+// filter lets a packet socket hear ARP, and ICMPv6 of the three types in which
+// routers tell of themselves, and neighbours ask and answer for one another, from outside and without a tag. The tag counts
 // where the kernel keeps it beside the packet: a macvlan on a trunk is given
 // the frames of those VLANs that the host has no interface for, and a rival
 // in VLAN 60 is none on the network without tags.
@@ -21,9 +21,9 @@ func filter() ([]bpf.RawInstruction, error) {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 6},
 		bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 4},
-		bpf.LoadAbsolute{Off: 54, Size: 1}, // ICMPv6 type: 135 solicits, 136 advertises
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 135, SkipTrue: 1},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 136, SkipTrue: 1},
+		bpf.LoadAbsolute{Off: 54, Size: 1}, // ICMPv6 type: 134 is a router's, 135 solicits, 136 advertises
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 134, SkipTrue: 2},
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 16},
 		bpf.RetConstant{Val: 0},
 	})

@@ -35,6 +35,8 @@ func send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error
 
 func question(mac verify.MAC, q verify.Question) ([]byte, error) {
 	switch {
+	case q.Routers:
+		return ndp.Router{Source: mac, From: q.From}.Frame()
 	case q.Addr.Is4():
 		return arp.Probe(mac, q.Addr)
 	case q.From.IsValid():

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
 func TestAnswers(t *testing.T) {
@@ -138,4 +139,30 @@ func TestRound(t *testing.T) {
 			t.Errorf("held address: %+v, %v", f, err)
 		}
 	})
+}
+
+// Routers say which they are when they are asked; only who reads frames can hear it.
+func TestRouters(t *testing.T) {
+	l, gw := mustLab(t)
+	r := gw.Respond(func(q testenv.Asked) []testenv.Reply {
+		if q.Addr.IsValid() {
+			return nil
+		}
+		return []testenv.Reply{{MAC: verify.MACOf(gw.MAC)}}
+	})
+	defer r.Stop()
+	p := mustContainer(t, l)
+	must(t, p.Do(func() error {
+		s, err := probe.OpenSocket(p.ifindex, p.mac)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		f, err := verify.Round(context.Background(), s, verify.Plan{Routers: true, From: p.mac.LinkLocal(), Deadline: soon})
+		mac := verify.MACOf(gw.MAC)
+		if len(f.Routers) != 1 || f.Routers[0].Addr != mac.LinkLocal() || f.Routers[0].MAC != mac {
+			t.Errorf("routers are %+v, want %s", f.Routers, mac)
+		}
+		return err
+	}))
 }

@@ -28,6 +28,7 @@ type Socket struct {
 	mac     verify.MAC
 	conn    *packet.Conn
 	asked   map[netip.Addr]bool // whether as a conflict
+	routers bool                // were asked for
 	groups  map[verify.MAC]bool // joined
 	buf     []byte
 }
@@ -75,21 +76,35 @@ func write(conn *packet.Conn, frame []byte) error {
 
 // Ask sends one probe.
 func (s *Socket) Ask(q verify.Question) error {
-	if q.Addr.Is6() {
-		// Where IPv6 is off nobody has joined all nodes, to whom a probe is
-		// answered; a rival's own solicitation goes to the address's group.
-		for _, g := range []verify.MAC{ndp.GroupMAC(netip.IPv6LinkLocalAllNodes()), ndp.SolicitedNode(q.Addr)} {
-			if s.groups[g] {
-				continue
-			}
-			if err := s.conn.JoinGroup(g.Hardware()); err != nil {
-				return fmt.Errorf("join group %s: %w", g, err)
-			}
-			s.groups[g] = true
-		}
+	// Where IPv6 is off nobody has joined all nodes, to whom a probe is
+	// answered; a rival's own solicitation goes to the address's group.
+	var err error
+	switch toAll := ndp.GroupMAC(netip.IPv6LinkLocalAllNodes()); {
+	case q.Routers:
+		s.routers, err = true, s.join(toAll)
+	case q.Addr.Is6():
+		err = s.join(toAll, ndp.SolicitedNode(q.Addr))
 	}
-	s.asked[q.Addr] = q.Conflict
+	if err != nil {
+		return err
+	}
+	if !q.Routers {
+		s.asked[q.Addr] = q.Conflict
+	}
 	return send(s, s.ifindex, s.mac, q)
+}
+
+func (s *Socket) join(groups ...verify.MAC) error {
+	for _, g := range groups {
+		if s.groups[g] {
+			continue
+		}
+		if err := s.conn.JoinGroup(g.Hardware()); err != nil {
+			return fmt.Errorf("join group %s: %w", g, err)
+		}
+		s.groups[g] = true
+	}
+	return nil
 }
 
 // Next waits for the next answer.
@@ -114,8 +129,9 @@ func (s *Socket) Next(ctx context.Context, wait time.Duration) (verify.Answer, e
 		n, _, err := s.conn.ReadFrom(s.buf)
 		switch {
 		case err == nil:
-			if addr, mac := s.claim(s.buf[:n]); !mac.IsZero() {
-				return verify.Answer{Addr: addr, MAC: mac, At: verify.Now()}, nil
+			if a := s.answer(s.buf[:n]); !a.MAC.IsZero() {
+				a.At = verify.Now()
+				return a, nil
 			}
 			// Frames of others, however many, must not keep us beyond the end.
 			if _, err := remaining(ctx, until); err != nil {
@@ -127,6 +143,18 @@ func (s *Socket) Next(ctx context.Context, wait time.Duration) (verify.Answer, e
 			return verify.Answer{}, fmt.Errorf("read from packet socket: %w", err)
 		}
 	}
+}
+
+// answer reads a frame; no MAC if it is no answer to what was asked.
+func (s *Socket) answer(frame []byte) (a verify.Answer) {
+	if a.Addr, a.MAC = s.claim(frame); !a.MAC.IsZero() || !s.routers {
+		return a
+	}
+	// One with no lifetime says that it is no router to send anything by.
+	if r, err := ndp.ParseRouter(frame); err == nil && r.Advert && r.Lifetime > 0 {
+		return verify.Answer{Addr: r.From, MAC: r.Source, Router: true}
+	}
+	return a
 }
 
 // claim gives the address that a frame claims and the MAC that claims it; no
