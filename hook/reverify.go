@@ -59,22 +59,50 @@ func (t *attempt) againUnlessProxied(ctx context.Context) (f verify.Findings, er
 		if f, err = t.again(ctx); err != nil || len(f.Rivals) == 0 {
 			return f, err
 		}
-		if proxy, err := t.proxied(ctx, f); !proxy || err != nil {
+		proxy, err := t.proxied(ctx, f)
+		if err != nil {
 			return f, err
 		}
+		if !proxy {
+			return t.others(ctx, f)
+		}
 	}
+}
+
+// others asks on for the gateways that a rival has nothing to do with: the round
+// ended when it showed itself.
+func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Findings, error) {
+	plan := t.patient(ctx)
+	plan.Addrs, plan.Gateways = nil, nil
+	for _, g := range t.rec.Gateways {
+		if len(t.rivalsOf(f, g)) == 0 {
+			plan.Gateways = append(plan.Gateways, g)
+		}
+	}
+	if len(plan.Gateways) == 0 {
+		return f, nil
+	}
+	more, err := t.ask(ctx, plan)
+	t.controlled(more, plan)
+	more.Asked, more.Rivals = f.Asked, f.Rivals
+	return more, err
 }
 
 // again is a round that takes its time. The trunk's rivals since the attach are in
 // Evidence, and are not news.
 func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
+	plan := t.patient(ctx)
+	f, err = t.ask(ctx, plan)
+	t.controlled(f, plan)
+	return f, err
+}
+
+func (t *attempt) patient(ctx context.Context) verify.Plan {
 	plan := t.plan()
 	plan.Witness = nil
 	plan.Window = max(plan.Window, 100*time.Millisecond)
 	plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
-	f, err = t.ask(ctx, plan)
-	t.controlled(f, plan)
-	return f, err
+	return plan
 }
 
 // ask is a round from where the container's questions come from, with an exact
