@@ -15,9 +15,10 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// An Asked is one question for an address that a responder has heard.
+// An Asked is one question that a responder has heard: for an address, or for
+// whatever IPv6 routers there are.
 type Asked struct {
-	Addr  netip.Addr
+	Addr  netip.Addr // zero where routers are asked for
 	By    verify.MAC
 	From  netip.Addr // 0.0.0.0 or :: in a probe
 	Times int        // how often it was asked for until now, this one included
@@ -31,6 +32,10 @@ type Reply struct {
 	// answering (RFC 5227 §2.1.1, RFC 4862 §5.4.3).
 	Probes bool
 }
+
+// routerLifetime is what routers say of themselves unless they are told otherwise
+// (RFC 4861 §6.2.1).
+const routerLifetime = 30 * time.Minute
 
 // A Responder answers for addresses in the way that a test tells it: what no
 // kernel does, such as routers of other makes.
@@ -48,10 +53,22 @@ type Responder struct {
 // kernel answers for addresses that it has. It ends with Stop.
 func (s *Station) Respond(answer func(Asked) []Reply) *Responder {
 	s.lab.tb.Helper()
-	card := s.link(s.lab.tb, s.Card).Attrs()
+	return s.lab.respond(s.Namespace, s.Card, answer)
+}
+
+// Overhear hears on the switch's side what the host asks, before the switch judges it,
+// whatever its tags.
+func (l *Lab) Overhear(hear func(Asked) []Reply) *Responder {
+	l.tb.Helper()
+	return l.respond(l.Switch, trunkPort, hear)
+}
+
+func (l *Lab) respond(n *Namespace, card string, answer func(Asked) []Reply) *Responder {
+	l.tb.Helper()
 	r := &Responder{answer: answer, done: make(chan struct{}), times: map[netip.Addr]int{}}
-	must(s.lab.tb, s.Do(func() (err error) {
-		r.conn, err = packet.Listen(&net.Interface{Index: card.Index}, packet.Raw, unix.ETH_P_ALL, nil)
+	index := n.link(l.tb, card).Attrs().Index
+	must(l.tb, n.Do(func() (err error) {
+		r.conn, err = packet.Listen(&net.Interface{Index: index}, packet.Raw, unix.ETH_P_ALL, nil)
 		return err
 	}))
 	go r.serve()
@@ -86,10 +103,19 @@ func (r *Responder) serve() {
 		if err != nil {
 			return
 		}
-		if q, ok := question(buf[:n]); ok {
+		if q, ok := question(untagged(buf[:n])); ok {
 			r.take(q)
 		}
 	}
+}
+
+// untagged is a frame without the tags that its bytes carry: the kernel has taken the
+// outermost away already.
+func untagged(frame []byte) []byte {
+	for len(frame) > 18 && (frame[12] == 0x81 && frame[13] == 0 || frame[12] == 0x88 && frame[13] == 0xa8) {
+		frame = append(frame[:12:12], frame[16:]...)
+	}
+	return frame
 }
 
 // question reads what a frame asks for.
@@ -99,6 +125,9 @@ func question(frame []byte) (q Asked, ok bool) {
 	}
 	if m, err := ndp.Parse(frame); err == nil {
 		return Asked{Addr: m.Target, By: m.Source, From: m.From}, !m.Advert
+	}
+	if r, err := ndp.ParseRouter(frame); err == nil {
+		return Asked{By: r.Source, From: r.From}, !r.Advert
 	}
 	return q, false
 }
@@ -121,6 +150,8 @@ func (r *Responder) take(q Asked) {
 // where that one has no address yet and asks by IPv6 (RFC 4861 §7.2.4).
 func (a Reply) frame(q Asked) ([]byte, error) {
 	switch {
+	case !q.Addr.IsValid():
+		return ndp.Router{Source: a.MAC, From: a.MAC.LinkLocal(), Advert: true, Lifetime: routerLifetime}.Frame()
 	case q.Addr.Is4() && a.Probes:
 		return arp.Probe(a.MAC, q.Addr)
 	case q.Addr.Is4():

@@ -93,15 +93,32 @@ func (s *Station) Nest(inner uint16) {
 	s.nested = true
 	s.lab.dropVLAN(s.Port, s.VLAN)
 	s.lab.setVLAN(s.Port, s.VLAN, false)
-	for _, vid := range []uint16{s.VLAN, inner} {
-		below := s.link(s.lab.tb, s.Card)
-		s.Card = fmt.Sprintf("%s.%d", s.Card, vid)
-		must(s.lab.tb, s.nl.LinkAdd(&netlink.Vlan{
-			LinkAttrs: netlink.LinkAttrs{Name: s.Card, ParentIndex: below.Attrs().Index},
-			VlanId:    int(vid),
-		}))
-		must(s.lab.tb, s.nl.LinkSetUp(s.link(s.lab.tb, s.Card)))
-	}
+	s.stack(netlink.VLAN_PROTOCOL_8021Q, s.VLAN)
+	s.stack(netlink.VLAN_PROTOCOL_8021Q, inner)
+}
+
+// NestAD has the station tag its frames twice, by 802.1ad outside. The switch does
+// not know that kind of tag: to it they are frames without one, of the port's VLAN.
+func (s *Station) NestAD(outer, inner uint16) {
+	s.lab.tb.Helper()
+	// Linux answers on any card for an address of any other: here on the one without
+	// tags as well, which is another network.
+	must(s.lab.tb, s.Sysctl("net/ipv4/conf/all/arp_ignore", "1"))
+	s.stack(netlink.VLAN_PROTOCOL_8021AD, outer)
+	s.stack(netlink.VLAN_PROTOCOL_8021Q, inner)
+}
+
+// stack makes a VLAN on the card that the station's addresses are on, which are on
+// the VLAN from now on.
+func (s *Station) stack(proto netlink.VlanProtocol, vid uint16) {
+	s.lab.tb.Helper()
+	below := s.link(s.lab.tb, s.Card)
+	s.Card = fmt.Sprintf("%s.%d", s.Card, vid)
+	must(s.lab.tb, s.nl.LinkAdd(&netlink.Vlan{
+		LinkAttrs: netlink.LinkAttrs{Name: s.Card, ParentIndex: below.Attrs().Index},
+		VlanId:    int(vid), VlanProtocol: proto,
+	}))
+	must(s.lab.tb, s.nl.LinkSetUp(s.link(s.lab.tb, s.Card)))
 }
 
 func (s *Station) addr(prefix string) *netlink.Addr {
