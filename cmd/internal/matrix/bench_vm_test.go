@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +28,7 @@ const (
 	chatterVLAN = 60
 	outerVLAN   = 100
 	innerVLAN   = 200
+	serviceVLAN = 101 // by 802.1ad, around innerVLAN
 )
 
 // A place is one kind of network on the trunk, and who else is on it. Addresses
@@ -42,7 +42,11 @@ type place struct {
 	peer    *testenv.Station // has no address until a fault gives it one
 }
 
+// ad says whether the outer tag is an 802.1ad one.
+func (p *place) ad() bool { return len(p.tags) > 0 && p.tags[0].TPID == verify.Dot1AD }
+
 // A bench is one lab for many cells: making one takes longer than most cells do.
+// Cells of one bench follow each other; benches know nothing of one another.
 type bench struct {
 	*testenv.Lab
 	tb      testing.TB
@@ -51,9 +55,6 @@ type bench struct {
 	chatter *testenv.Station
 	parent  verify.MAC // the host's card's, and so that of every VLAN on it
 	now     *cell      // whose network there is
-
-	forward   func() *time.Timer // has a port that listens go on to forward
-	forwarded chan error         // and how that went
 }
 
 func newBench(tb testing.TB) *bench {
@@ -62,8 +63,6 @@ func newBench(tb testing.TB) *bench {
 		Lab:   testenv.NewLab(tb, testenv.Config{VLANs: []uint16{taggedVLAN, chatterVLAN, outerVLAN}}),
 		tb:    tb,
 		paths: wiring.PathsUnder(filepath.Join(tb.TempDir(), "root")),
-
-		forwarded: make(chan error, 1),
 	}
 	tb.Cleanup(func() {
 		b.clear()
@@ -73,11 +72,15 @@ func newBench(tb testing.TB) *bench {
 		{name: "untagged", parent: b.Trunk, vid: plainVLAN},
 		{name: "VLAN", parent: b.Trunk + ".50", vid: taggedVLAN, tags: tags(taggedVLAN)},
 		{name: "QinQ", parent: "qinq0", vid: outerVLAN, tags: tags(outerVLAN, innerVLAN)},
+		// The switch knows 802.1Q alone: these are frames of VLAN 1 to it.
+		{name: "802.1ad", parent: "qinqad0", vid: plainVLAN, tags: append(verify.Tags{{TPID: verify.Dot1AD, VID: serviceVLAN}}, tags(innerVLAN)...)},
 	}
 	b.chatter = b.AddGateway(chatterVLAN)
-	b.ip("link", "add", "link", b.Trunk, "name", b.Trunk+".50", "up", "type", "vlan", "id", "50")
+	b.addVLAN50()
 	b.ip("link", "add", "link", b.Trunk, "name", "outer0", "up", "type", "vlan", "id", "100")
 	b.ip("link", "add", "link", "outer0", "name", "qinq0", "up", "type", "vlan", "id", "200")
+	b.ip("link", "add", "link", b.Trunk, "name", "outerad0", "up", "type", "vlan", "protocol", "802.1ad", "id", "101")
+	b.ip("link", "add", "link", "outerad0", "name", "qinqad0", "up", "type", "vlan", "id", "200")
 	for _, p := range b.places {
 		p.gateway, p.peer = b.station(p), b.station(p)
 		for _, f := range families {
@@ -96,16 +99,16 @@ func newBench(tb testing.TB) *bench {
 func (b *bench) station(p *place) *testenv.Station {
 	b.tb.Helper()
 	s := b.AddGateway(p.vid)
-	if len(p.tags) > 1 {
+	switch {
+	case p.ad():
+		s.NestAD(serviceVLAN, innerVLAN)
+	case len(p.tags) > 1:
 		s.Nest(innerVLAN)
 	}
-	for _, args := range []string{
-		"qdisc add dev " + s.Card + " clsact",
-		"filter add dev " + s.Card + " egress protocol ipv6 flower ip_proto icmpv6 type 143 action drop",
-	} {
-		_, err := s.Exec("tc", strings.Fields(args)...)
-		must(b.tb, err)
-	}
+	must(b.tb, s.TC(
+		"qdisc add dev "+s.Card+" clsact",
+		"filter add dev "+s.Card+" egress protocol ipv6 flower ip_proto icmpv6 type 143 action drop",
+	))
 	must(b.tb, s.Sysctl("net/ipv6/neigh/"+s.Card+"/ucast_solicit", "0"))
 	return s
 }
@@ -122,6 +125,11 @@ func (b *bench) ip(args ...string) {
 	b.tb.Helper()
 	_, err := b.Host.Exec("ip", args...)
 	must(b.tb, err)
+}
+
+func (b *bench) addVLAN50() {
+	b.tb.Helper()
+	b.ip("link", "add", "link", b.Trunk, "name", b.Trunk+".50", "up", "type", "vlan", "id", "50")
 }
 
 // say has a station say something that its whole VLAN hears.
@@ -147,6 +155,8 @@ var families = []*family{
 	{"IPv4", netip.MustParsePrefix("192.168.50.0/24"), "192.168.50.1/24", netip.MustParseAddr("192.168.50.9"), "192.168.50.9/24"},
 	{"IPv6", netip.MustParsePrefix("fd50::/64"), "fd50::1/64", netip.MustParseAddr("fd50::9"), "fd50::9/64"},
 }
+
+func (f *family) gatewayAddr() netip.Addr { return netip.MustParsePrefix(f.gateway).Addr() }
 
 // admin runs f in the host's namespace, with the parts that both commands have.
 func (b *bench) admin(c cell, f func(ctx context.Context, l *wiring.Lanyard) error) error {
@@ -196,7 +206,7 @@ func (b *bench) settle(c cell) {
 	b.clear()
 	p := c.family.subnet
 	def := &network.Definition{
-		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: c.place.parent, Mode: c.mode,
+		Name: "web", ID: network.NewID(), Driver: c.driver(), Parent: c.place.parent, Mode: c.mode,
 		Subnets:  []network.Subnet{{Subnet: p, Gateway: p.Addr().Next()}},
 		Deadline: network.Duration(c.deadline()), ConflictWindow: network.Duration(c.fault.window),
 	}
@@ -240,10 +250,10 @@ func (b *bench) attach(c cell) (o outcome, err error) {
 		})
 		return err
 	})
-	undo()
 	must(b.tb, box.Kill())
 	must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1") }))
 	box.End(b.tb)
+	undo()
 	return o, err
 }
 

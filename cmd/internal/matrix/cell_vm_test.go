@@ -29,6 +29,31 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s, %s, %s, %s, %s", c.fault.name, c.place.name, c.family.name, c.mode, by)
 }
 
+func (c cell) driver() string {
+	if c.mode == network.ModeL2 {
+		return network.DriverIPvlan
+	}
+	return network.DriverMacvlan
+}
+
+// want is what the cell must come to. With ipvlan the trunk is not watched: what
+// cannot be seen of the tags then leaves an answer, or none.
+func (c cell) want(b *bench) want {
+	w := c.fault.want(b, c)
+	if c.mode != network.ModeL2 {
+		return w
+	}
+	w.seen = nil
+	switch w.code {
+	case verify.ParentDown, verify.AddressConflict, verify.GatewayConflict:
+	case verify.OK:
+		w.code, w.words = verify.Unobserved, []string{"tags were not watched: driver ipvlan"}
+	default:
+		w.code, w.words = verify.GatewaySilent, []string{"tags were not watched: driver ipvlan"}
+	}
+	return w
+}
+
 // deadline is short where silence is what the cell waits for, and still many
 // round trips of an emulated machine.
 func (c cell) deadline() time.Duration {
@@ -50,6 +75,7 @@ type seen struct {
 	dropped bool         // the trunk stopped frames
 	late    bool         // the rival may be slower than the window, and then is none
 	cut     bool         // the round ended early: the gateway counts for nothing
+	routers []verify.MAC // that advertised themselves when asked to; nil: never mind
 }
 
 // want is what a cell must come to.
@@ -122,6 +148,13 @@ func (s *seen) wrong(o outcome, say func(string, ...any)) {
 		if heard(vid) {
 			say("VLAN %d was heard", vid)
 		}
+	}
+	var routers []verify.MAC
+	for _, r := range o.evidence.Routers {
+		routers = append(routers, r.MAC)
+	}
+	if s.routers != nil && (o.evidence.Routers == nil || !slices.Equal(routers, s.routers)) {
+		say("routers that advertise themselves are %+v, want %s", o.evidence.Routers, s.routers)
 	}
 	if n := o.evidence.Counters.Dropped; s.dropped != (n > 0) {
 		say("%d frames were dropped at the trunk", n)

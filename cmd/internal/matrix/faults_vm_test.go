@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
@@ -34,11 +38,18 @@ func nothing() {}
 func peerSpeaks(b *bench, c cell) { b.say(c.place.peer) }
 
 // silence is what all faults have in common whose only sign is that nobody answers.
-func silence(c cell) *seen { return &seen{asked: &c.place.tags} }
+func silence(c cell) *seen {
+	s := &seen{asked: &c.place.tags}
+	if over6(c) {
+		s.routers = []verify.MAC{}
+	}
+	return s
+}
 
 func tagged(c cell) bool  { return len(c.place.tags) > 0 }
-func ownMAC(c cell) bool  { return c.mode != network.ModePassthru }
+func ownMAC(c cell) bool  { return c.mode != network.ModePassthru && c.mode != network.ModeL2 }
 func noVLANs(c cell) bool { return !tagged(c) }
+func over6(c cell) bool   { return c.family.name == "IPv6" }
 
 // outer is the VLAN that the trunk's histogram knows the place by; 0 for none.
 func (p *place) outer() uint16 {
@@ -92,6 +103,13 @@ var localFaults = []*fault{
 		},
 	},
 	{
+		name: "another's program ahead of ours drops frames",
+		make: dropAhead,
+		want: func(_ *bench, c cell) want {
+			return want{verify.NotSent, []string{c.place.parent, "tc filter"}, &seen{}}
+		},
+	},
+	{
 		name: "a filter sends frames out without a tag", only: tagged,
 		make: func(b *bench, c cell) func() {
 			return b.FilterLink(b.Host, c.place.parent, testenv.Out, "matchall action mirred egress redirect dev "+b.Trunk)
@@ -129,6 +147,34 @@ var localFaults = []*fault{
 	},
 }
 
+// dropAhead has another's program drop frames on the trunk before ours sees them: by
+// TCX where ours is there by TCX, else by a later filter of clsact with our priority,
+// which the kernel tries first (net/sched/cls_bpf.c, cls_bpf_change).
+func dropAhead(b *bench, c cell) (undo func()) {
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "drop", Type: ebpf.SchedCLS, License: "MIT",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // TC_ACT_SHOT
+	})
+	must(b.tb, err)
+	card, err := b.Host.Netlink().LinkByName(b.Trunk)
+	must(b.tb, err)
+	index := card.Attrs().Index
+	if hasTCX() && !c.legacy {
+		var l link.Link
+		must(b.tb, b.Host.Do(func() (err error) {
+			l, err = link.AttachTCX(link.TCXOptions{Interface: index, Program: prog, Attach: ebpf.AttachTCXEgress, Anchor: link.Head()})
+			return err
+		}))
+		return func() { must(b.tb, errors.Join(l.Close(), prog.Close())) }
+	}
+	filter := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.HANDLE_MIN_EGRESS, Handle: 0xbad, Priority: 1, Protocol: unix.ETH_P_ALL},
+		Fd:          prog.FD(), Name: "drop", DirectAction: true,
+	}
+	must(b.tb, b.Host.Netlink().FilterAdd(filter))
+	return func() { must(b.tb, errors.Join(b.Host.Netlink().FilterDel(filter), prog.Close())) }
+}
+
 // wrongTag is what frames come to that leave the trunk as they should not. Where
 // the MAC is the parent's own they are not stopped.
 func wrongTag(code verify.Code, got verify.Tags) func(*bench, cell) want {
@@ -149,6 +195,25 @@ var silentFaults = []*fault{
 		make:  withoutAddress,
 		speak: peerSpeaks,
 		want:  gatewaySilent,
+	},
+	{
+		name: "gateway has another address than it should, and advertises itself", only: over6,
+		make: func(b *bench, c cell) func() {
+			undo, mac := withoutAddress(b, c), c.place.gatewayMAC()
+			r := c.place.gateway.Respond(func(q testenv.Asked) []testenv.Reply {
+				if q.Addr.IsValid() {
+					return nil
+				}
+				return []testenv.Reply{{MAC: mac}}
+			})
+			return func() { r.Stop(); undo() }
+		},
+		want: func(b *bench, c cell) want {
+			w := gatewaySilent(b, c)
+			w.words = append(w.words[:1], "router "+c.place.gatewayMAC().LinkLocal().String(), c.place.gatewayMAC().String())
+			w.seen.routers = []verify.MAC{c.place.gatewayMAC()}
+			return w
+		},
 	},
 	{
 		name: "gateway's port down, VLAN alive",
@@ -173,7 +238,7 @@ var silentFaults = []*fault{
 	{
 		name: "VLAN not on the trunk, another alive", modes: true, fresh: true,
 		make: func(b *bench, c cell) func() {
-			if noVLANs(c) {
+			if c.place.vid == plainVLAN {
 				b.SetNative(0)
 				return func() { b.SetNative(plainVLAN) }
 			}
@@ -214,8 +279,8 @@ var silentFaults = []*fault{
 		},
 		want: func(b *bench, c cell) want {
 			s := silence(c)
-			if c.family.name == "IPv6" { // answers to :: go to all, and come in
-				s.reply = &c.place.tags
+			if over6(c) { // answers to :: go to all, and come in
+				s.reply, s.routers = &c.place.tags, nil
 			}
 			return want{verify.MACFiltered, []string{c.place.gatewayMAC().String(), "promiscuous"}, s}
 		},
@@ -250,7 +315,11 @@ func gatewaySilent(_ *bench, c cell) want {
 	if len(alive) > 1 {
 		alive = alive[:1]
 	}
-	return want{verify.GatewaySilent, []string{"though " + alive.String() + " is alive"}, s}
+	w := want{verify.GatewaySilent, []string{"though " + alive.String() + " is alive"}, s}
+	if over6(c) && len(s.routers) == 0 {
+		w.words = append(w.words, "no router advertises itself")
+	}
+	return w
 }
 
 func vlanSilent(heard string, others ...uint16) func(*bench, cell) want {
@@ -276,11 +345,15 @@ var tagFaults = []*fault{
 	},
 	{
 		name: "switch changes the tag of answers", modes: true, only: tagged,
-		make: func(b *bench, _ cell) func() {
-			return b.FilterTrunk(testenv.Out, "matchall action vlan modify id 77")
+		make: func(b *bench, c cell) func() {
+			proto := " protocol 802.1Q"
+			if c.place.ad() {
+				proto = " protocol 802.1ad"
+			}
+			return b.FilterTrunk(testenv.Out, "matchall action vlan modify id 77"+proto)
 		},
 		want: func(b *bench, c cell) want {
-			got := append(tags(77), c.place.tags[1:]...)
+			got := append(verify.Tags{{TPID: c.place.tags[0].TPID, VID: 77}}, c.place.tags[1:]...)
 			return replyOn(got)(b, c)
 		},
 	},
@@ -294,10 +367,12 @@ var tagFaults = []*fault{
 	{
 		name: "switch changes the inner tag of answers", only: func(c cell) bool { return len(c.place.tags) == 2 },
 		make: func(b *bench, c cell) func() {
-			outer := fmt.Sprintf("%s.%d", testenv.NIC, outerVLAN) // frames leave it with the inner tag only
+			outer := fmt.Sprintf("%s.%d", testenv.NIC, c.place.outer()) // frames leave it with the inner tag only
 			return b.FilterLink(c.place.gateway.Namespace, outer, testenv.Out, "matchall action vlan modify id 77")
 		},
-		want: replyOn(tags(outerVLAN, 77)),
+		want: func(b *bench, c cell) want {
+			return replyOn(append(verify.Tags{c.place.tags[0]}, tags(77)...))(b, c)
+		},
 	},
 }
 
@@ -316,6 +391,23 @@ var claimFaults = []*fault{
 			return func() { c.place.peer.RemoveAddr(c.family.ownThere) }
 		},
 		want: conflict,
+	},
+	{
+		name: "a virtual machine has the container's address", window: 300 * time.Millisecond,
+		make: func(_ *bench, c cell) func() {
+			r := c.place.peer.Respond(func(q testenv.Asked) []testenv.Reply {
+				if q.Addr != c.family.own {
+					return nil
+				}
+				return []testenv.Reply{{MAC: machine}}
+			})
+			return r.Stop
+		},
+		want: func(b *bench, c cell) want {
+			w := conflict(b, c)
+			w.words[1], w.seen.rival = machine.String()+" (QEMU)", machine
+			return w
+		},
 	},
 	{
 		name: "another host is about to take the container's address", window: 300 * time.Millisecond,
@@ -340,6 +432,19 @@ var claimFaults = []*fault{
 		want: func(b *bench, c cell) want {
 			w := fine(c, c.place.gatewayMAC().String(), c.place.peer.MAC.String())
 			w.code, w.seen.mac, w.seen.other = verify.GatewayConflict, c.place.gatewayMAC(), verify.MACOf(c.place.peer.MAC)
+			return w
+		},
+	},
+	{
+		name: "another host has the address of a VRRP group", window: 300 * time.Millisecond,
+		make: func(b *bench, c cell) func() {
+			undo := gatewayBy(answers(vrrp))(b, c)
+			c.place.peer.AddAddr(c.family.gateway)
+			return func() { c.place.peer.RemoveAddr(c.family.gateway); undo() }
+		},
+		want: func(b *bench, c cell) want {
+			w := fine(c, vrrp.String()+" (VRRP", c.place.peer.MAC.String())
+			w.code, w.seen.mac, w.seen.other = verify.GatewayConflict, vrrp, verify.MACOf(c.place.peer.MAC)
 			return w
 		},
 	},

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -185,37 +187,54 @@ func (m mix) silence(parentReaches, answers, toAll, rightly bool) verify.Code {
 	return verify.VLANSilent
 }
 
-// TestRandom draws labs by a seed: LANYARD_RANDOM is how many, LANYARD_SEED which.
-// The part that "make test" has time for is small, and always the same.
+// TestRandom draws labs by a seed: LANYARD_RANDOM is how many, LANYARD_SEED which. A
+// lab depends on the seed and on its number alone. The part that "make test" has time
+// for is small, and always the same.
 func TestRandom(t *testing.T) {
 	n, seed := number(t, "LANYARD_RANDOM", 12), number(t, "LANYARD_SEED", 1)
-	r := rand.New(rand.NewPCG(uint64(seed), 0))
-	b := newBench(t)
-	confusion := map[verify.Code]map[verify.Code]int{}
-	right := 0
-	for i := range n {
-		m := draw(r, b)
-		o, err := b.attach(m.cell)
-		must(t, err)
-		truth, got := m.truth(), o.verdict.Code
-		if confusion[truth] == nil {
-			confusion[truth] = map[verify.Code]int{}
+	tally := tally{confusion: map[verify.Code]map[verify.Code]int{}}
+	var next atomic.Int32
+	sideBySide(t, func(t *testing.T, b *bench) {
+		for i := int(next.Add(1)); i <= n; i = int(next.Add(1)) {
+			m := draw(rand.New(rand.NewPCG(uint64(seed), uint64(i))), b)
+			truth := m.truth()
+			o, again, err := b.steadily(m.cell, func(o outcome) bool { return o.verdict.Code == truth })
+			must(t, err)
+			if !tally.add(truth, o.verdict.Code, again) {
+				t.Logf("seed %d, lab %d: %s, delay %v, alive %v, noise %d: verdict %s (%s), want %s", seed, i, m.cell, m.delay, m.alive, m.noise, o.verdict.Code, o.verdict.Text, truth)
+			}
 		}
-		confusion[truth][got]++
-		if truth == got {
-			right++
-			continue
-		}
-		t.Logf("seed %d, lab %d: %s, delay %v, alive %v, noise %d: verdict %s (%s), want %s", seed, i, m.cell, m.delay, m.alive, m.noise, got, o.verdict.Text, truth)
-	}
-	t.Logf("%d of %d right", right, n)
-	if right*100 < n*99 {
-		t.Errorf("%d of %d right, want 99 %%", right, n)
+	})
+	result := fmt.Sprintf("%d of %d random labs right, seed %d; the machine stood still in %d", tally.right, n, seed, tally.again)
+	t.Log(result)
+	if tally.right*100 < n*99 {
+		t.Error("want 99 %")
 	}
 	if dir := os.Getenv("LANYARD_OUT"); dir != "" {
-		text := fmt.Sprintf("## Linux %s: %d of %d random labs right, seed %d\n\n%s", os.Getenv("LANYARD_VM"), right, n, seed, confused(confusion))
+		text := fmt.Sprintf("## Linux %s: %s\n\n%s", os.Getenv("LANYARD_VM"), result, confused(tally.confusion))
 		must(t, os.WriteFile(filepath.Join(dir, "random-"+os.Getenv("LANYARD_VM")+".md"), []byte(text), 0o644))
 	}
+}
+
+// A tally counts what labs came to.
+type tally struct {
+	mu           sync.Mutex
+	confusion    map[verify.Code]map[verify.Code]int // by truth, by verdict
+	right, again int
+}
+
+func (a *tally) add(truth, got verify.Code, again int) (right bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.confusion[truth] == nil {
+		a.confusion[truth] = map[verify.Code]int{}
+	}
+	a.confusion[truth][got]++
+	a.again += again
+	if truth == got {
+		a.right++
+	}
+	return truth == got
 }
 
 // confused is the matrix of true fault against verdict.

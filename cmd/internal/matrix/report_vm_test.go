@@ -27,18 +27,21 @@ type row struct {
 	Text   string      `json:"text"`
 	Wrong  string      `json:"wrong,omitempty"` // what is not as it must be
 	Millis int64       `json:"attach_ms"`
+	Again  int         `json:"again,omitzero"` // how often the machine stood still in it
 }
 
 type report struct{ Rows []row }
 
-// add runs a cell, and fails the test where it is wrong.
-func (r *report) add(t *testing.T, c cell, w want, run func() (outcome, error)) {
+// run attaches in a cell, and fails the test where it comes to anything else than it
+// must. The report says how often it took several attempts.
+func (c cell) run(t *testing.T, b *bench) row {
 	t.Helper()
-	o, err := run()
+	w := c.want(b)
+	o, again, err := b.steadily(c, func(o outcome) bool { return w.wrong(o) == "" })
 	got := row{
 		Kernel: os.Getenv("LANYARD_VM"), Fault: c.fault.name, Place: c.place.name, Family: c.family.name,
 		Mode: string(c.mode), Legacy: c.legacy, Want: w.code,
-		Got: o.verdict.Code, Text: o.verdict.Text, Wrong: w.wrong(o), Millis: o.took.Milliseconds(),
+		Got: o.verdict.Code, Text: o.verdict.Text, Wrong: w.wrong(o), Millis: o.took.Milliseconds(), Again: again,
 	}
 	if err != nil {
 		got.Wrong = "attach failed: " + err.Error()
@@ -46,7 +49,7 @@ func (r *report) add(t *testing.T, c cell, w want, run func() (outcome, error)) 
 	if got.Wrong != "" {
 		t.Errorf("%s: %s", c, got.Wrong)
 	}
-	r.Rows = append(r.Rows, got)
+	return got
 }
 
 // write leaves the report for machines and for people in the directory that is
@@ -64,53 +67,56 @@ func (r *report) write(t *testing.T, name string) {
 	must(t, os.WriteFile(base+".md", []byte(r.markdown()), 0o644))
 }
 
-// markdown is a table of faults against places. A field says what all its cells
-// came to and how many there were, or what some came to instead.
+// markdown is a table of faults against places.
 func (r *report) markdown() string {
-	var columns, faults []string
+	var columns []string
 	fields := map[[2]string][]row{}
 	for _, x := range r.Rows {
 		column := x.Place + " " + x.Family
 		if !slices.Contains(columns, column) {
 			columns = append(columns, column)
 		}
-		if !slices.Contains(faults, x.Fault) {
-			faults = append(faults, x.Fault)
-		}
 		k := [2]string{x.Fault, column}
 		fields[k] = append(fields[k], x)
 	}
 	var s strings.Builder
-	good := 0
+	good, again := 0, 0
 	for _, x := range r.Rows {
+		again += x.Again
 		if x.Wrong == "" {
 			good++
 		}
 	}
 	fmt.Fprintf(&s, "## Linux %s: %d of %d cells right\n\n", os.Getenv("LANYARD_VM"), good, len(r.Rows))
+	if again > 0 {
+		fmt.Fprintf(&s, "The machine stood still %d times, and the cell was tried again.\n\n", again)
+	}
 	fmt.Fprintf(&s, "| fault | %s |\n|---|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
 	for _, f := range faults {
-		fmt.Fprintf(&s, "| %s |", f)
+		fmt.Fprintf(&s, "| %s |", f.name)
 		for _, c := range columns {
-			fmt.Fprintf(&s, " %s |", field(fields[[2]string{f, c}]))
+			fmt.Fprintf(&s, " %s |", field(fields[[2]string{f.name, c}]))
 		}
 		s.WriteString("\n")
 	}
 	return s.String()
 }
 
+// field counts what the cells came to, the wrong ones in bold.
 func field(rows []row) string {
-	if len(rows) == 0 {
-		return ""
-	}
-	var bad []string
+	var list []string
+	count := map[string]int{}
 	for _, x := range rows {
+		what := string(x.Got)
 		if x.Wrong != "" {
-			bad = append(bad, fmt.Sprintf("**%s** (%s)", x.Got, x.Mode))
+			what = fmt.Sprintf("**%s** (%s)", x.Got, x.Mode)
+		}
+		if count[what]++; count[what] == 1 {
+			list = append(list, what)
 		}
 	}
-	if len(bad) > 0 {
-		return strings.Join(bad, ", ")
+	for i, what := range list {
+		list[i] = fmt.Sprintf("%s ×%d", what, count[what])
 	}
-	return fmt.Sprintf("%s ×%d", rows[0].Got, len(rows))
+	return strings.Join(list, ", ")
 }

@@ -1,0 +1,136 @@
+package matrix
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// BenchmarkVerification says what a verdict adds to an attach: the same attach with
+// verification at its defaults and with none, in turn, beside gateways that answer
+// after different times. "beyond-ms" is what it adds beyond two round trips and 2 ms,
+// or beyond the deadline where the gateway is silent: below zero is within. Figures are lower
+// quartiles: what others on the machine take away is not ours.
+//
+//	go test -run - -bench Verification -benchtime 30x ./cmd/internal/matrix
+func BenchmarkVerification(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		delay  time.Duration
+		silent bool
+		both   bool // families
+	}{
+		{name: "RTT=0"}, {name: "RTT=0,both-families", both: true},
+		{name: "RTT=5ms", delay: 5 * time.Millisecond}, {name: "RTT=20ms", delay: 20 * time.Millisecond},
+		{name: "silent", silent: true},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			with, without := newSite(b, network.VerifyWarn, c.both), newSite(b, network.VerifyOff, c.both)
+			switch {
+			case c.silent:
+				with.gateway.RemoveAddr("192.168.50.1/24")
+			case c.delay > 0:
+				with.gateway.RemoveAddr("192.168.50.1/24")
+				mac := verify.MACOf(with.gateway.MAC)
+				r := with.gateway.Respond(func(q testenv.Asked) []testenv.Reply {
+					if q.Addr != gateway4 {
+						return nil
+					}
+					return []testenv.Reply{{MAC: mac, After: c.delay}}
+				})
+				defer r.Stop()
+			}
+			var on, off, beyond []time.Duration
+			for b.Loop() {
+				bare, _ := without.attach(b)
+				took, v := with.attach(b)
+				allowed := 2*v.RTT + 2*time.Millisecond
+				if c.silent {
+					allowed = verify.DefaultDeadline
+				}
+				on, off, beyond = append(on, took), append(off, bare), append(beyond, took-allowed)
+				if good := v.Code == verify.OK; good == c.silent {
+					b.Fatalf("verdict %s: %s", v.Code, v.Text)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(millis(quartile(off)), "off-ms")
+			b.ReportMetric(millis(quartile(on)-quartile(off)), "added-ms")
+			b.ReportMetric(millis(quartile(beyond)-quartile(off)), "beyond-ms")
+		})
+	}
+}
+
+var gateway4, gateway6 = netip.MustParseAddr("192.168.50.1"), netip.MustParseAddr("fd50::1")
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func quartile(list []time.Duration) time.Duration {
+	slices.Sort(list)
+	return list[len(list)/4]
+}
+
+// A site is a LAN with a gateway, and one network on it.
+type site struct {
+	*testenv.Lab
+	paths   wiring.Paths
+	gateway *testenv.Station
+	addrs   []netip.Addr
+}
+
+func newSite(b *testing.B, mode network.Verify, both bool) *site {
+	b.Helper()
+	s := &site{
+		Lab: testenv.NewLab(b, testenv.Config{}), paths: wiring.PathsUnder(filepath.Join(b.TempDir(), "root")),
+		addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")},
+	}
+	b.Cleanup(func() { os.RemoveAll(s.paths.BPF) })
+	s.gateway = s.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	def := &network.Definition{
+		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: s.Trunk, Mode: network.ModeBridge, Verify: mode,
+		Subnets: []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24"), Gateway: gateway4}},
+	}
+	if both {
+		def.Subnets = append(def.Subnets, network.Subnet{Subnet: netip.MustParsePrefix("fd50::/64"), Gateway: gateway6})
+		s.addrs = append(s.addrs, netip.MustParseAddr("fd50::9"))
+	}
+	must(b, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.CreateNetwork(ctx, def)
+		return err
+	}))
+	b.Cleanup(func() {
+		must(b, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") }))
+	})
+	return s
+}
+
+// attach attaches a container, takes it away again, and gives how long the attach took.
+func (s *site) attach(b *testing.B) (took time.Duration, v verify.Verdict) {
+	b.Helper()
+	box := testenv.NewContainer(b)
+	must(b, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error {
+		start := time.Now()
+		got, err := l.Attach(ctx, hook.Request{Container: "c1", Name: "c1", Pid: box.Pid, Wants: []hook.Want{{Network: "web", Addrs: s.addrs}}})
+		took = time.Since(start)
+		if err != nil {
+			return err
+		}
+		v = got[0].Verdict
+		if err := box.Kill(); err != nil {
+			return err
+		}
+		return l.Detach(ctx, "c1")
+	}))
+	box.End(b)
+	return took, v
+}
