@@ -202,10 +202,10 @@ func (f *Findings) answered(plan Plan) bool {
 }
 
 // left is how long the round still has to go: until every gateway has answered (and
-// a router, where those are asked) or its deadline is over, and the conflict window is. A window that was asked for
-// is waited out whatever the gateways do; one that adapts takes no longer than
-// they may. It opens when the questions have been sent, which takes a while where
-// hundreds of macvlans get a copy each.
+// a router, where those are asked) or its deadline is over, and the conflict window
+// is. A window that was asked for is waited out whatever the gateways do; one that
+// adapts takes no longer than they may. It opens when the questions have been sent,
+// which takes a while where hundreds of macvlans get a copy each.
 func (f *Findings) left(plan Plan) time.Duration {
 	var until Instant
 	deadline, answered := f.Asked+Instant(plan.Deadline), f.answered(plan)
