@@ -45,11 +45,16 @@ func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error 
 	if err != nil {
 		return err
 	}
+	if same && row != nil && row.Flags&flagLeased != 0 && row.Holder == mac {
+		return nil
+	}
+	if row == nil || row.Flags&flagLeased == 0 {
+		if err := m.hint(key, func(h *wireHint) { h.Leased++ }); err != nil {
+			return err
+		}
+	}
 	if row == nil {
 		return m.addAddr(key, &wireAddress{Flags: flagLeased, Holder: mac})
-	}
-	if same && row.Flags&flagLeased != 0 && row.Holder == mac {
-		return nil
 	}
 	row.Flags |= flagLeased
 	row.Holder, row.Rival, row.Rivals, row.RivalNs = mac, verify.MAC{}, 0, 0
@@ -64,9 +69,27 @@ func (m *maps) unlease(p place, mac verify.MAC, addr netip.Addr) error {
 		return err
 	}
 	if row.Flags &^= flagLeased; row.Flags == 0 {
-		return m.addrs.remove(key)
+		err = m.addrs.remove(key)
+	} else {
+		err = m.addrs.replace(key, row)
 	}
-	return m.addrs.replace(key, row)
+	if err != nil {
+		return err
+	}
+	return m.hint(key, func(h *wireHint) { h.Leased-- })
+}
+
+// hint changes what is said of all addresses that hash to the same. More is said
+// before a row is there, and less when it is gone: who is killed in between leaves
+// a look at the row that is not needed, and never one that is missing.
+func (m *maps) hint(key *wireAddressKey, change func(*wireHint)) error {
+	slot := hintOf(key)
+	h, err := m.hints.get(slot)
+	if err != nil {
+		return err
+	}
+	change(&h)
+	return m.hints.put(slot, &h)
 }
 
 // ask says that endpoints ask for an address.
@@ -75,11 +98,14 @@ func (m *maps) ask(key *wireAddressKey) error {
 	if err != nil {
 		return err
 	}
+	if row != nil && row.Flags&flagGateway != 0 {
+		return nil
+	}
+	if err := m.hint(key, func(h *wireHint) { h.Asked++ }); err != nil {
+		return err
+	}
 	if row == nil {
 		return m.addAddr(key, &wireAddress{Flags: flagGateway})
-	}
-	if row.Flags&flagGateway != 0 {
-		return nil
 	}
 	row.Flags |= flagGateway
 	return m.addrs.replace(key, row)
@@ -88,16 +114,30 @@ func (m *maps) ask(key *wireAddressKey) error {
 // addAddr adds a row, and where there is no room, makes some first.
 func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 	err := m.addrs.add(key, row)
-	if !errors.Is(err, errFull) {
-		return err
+	if errors.Is(err, errFull) {
+		if err = m.sweepAddrs(); err == nil {
+			err = m.addrs.add(key, row)
+		}
 	}
-	if err := m.sweepAddrs(); err != nil {
-		return err
+	if errors.Is(err, errFull) {
+		err = fmt.Errorf("%d addresses are watched already, which is as many as can be", m.addrs.MaxEntries())
 	}
-	if err = m.addrs.add(key, row); errors.Is(err, errFull) {
-		return fmt.Errorf("%d addresses are watched already, which is as many as can be", m.addrs.MaxEntries())
+	if err != nil {
+		err = errors.Join(err, m.unhint(key, row))
 	}
 	return err
+}
+
+// unhint takes back what was said of a row that is gone.
+func (m *maps) unhint(key *wireAddressKey, row *wireAddress) error {
+	return m.hint(key, func(h *wireHint) {
+		if row.Flags&flagLeased != 0 {
+			h.Leased--
+		}
+		if row.Flags&flagGateway != 0 {
+			h.Asked--
+		}
+	})
 }
 
 // sweepAddrs removes the rows that no endpoint has or asks for any more.
@@ -125,8 +165,19 @@ func (m *maps) sweepAddrs() error {
 	}
 	for _, k := range keys {
 		if !needed[k] {
-			err = errors.Join(err, m.addrs.remove(&k))
+			err = errors.Join(err, m.removeAddr(&k))
 		}
 	}
 	return err
+}
+
+func (m *maps) removeAddr(key *wireAddressKey) error {
+	row, err := m.addrs.get(key)
+	if err != nil || row == nil {
+		return err
+	}
+	if err := m.addrs.remove(key); err != nil {
+		return err
+	}
+	return m.unhint(key, row)
 }

@@ -26,7 +26,7 @@ func BenchmarkProgram(b *testing.B) {
 	must(b, loadWireObjects(&o, nil))
 	defer o.Close()
 	e := verify.Endpoint{MAC: ours, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
-	m := maps{endpoints: table[wireEndpointKey, wireEndpoint]{o.Endpoints}, addrs: table[wireAddressKey, wireAddress]{o.Addrs}}
+	m := mapsOf(&o)
 	must(b, m.expect(e))
 	e.Tags, e.MAC = qinq, sibling
 	must(b, m.expect(e))

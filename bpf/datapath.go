@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -59,6 +60,11 @@ func (d *Datapath) Close() error {
 	return d.closeEmitter()
 }
 
+// probeTime is for how long after Prepare and Expect times are exact: who calls them
+// is about to probe there, for a minute at the most, and has to tell the answers to
+// its own questions from those that came before.
+const probeTime = 90 * time.Second
+
 // Prepare makes sure that the trunk with that ifindex is watched. Where it is,
 // this takes some tens of microseconds; else the program is loaded, which is once
 // per trunk, or put back where somebody took it off.
@@ -67,7 +73,7 @@ func (d *Datapath) Prepare(ifindex int) error {
 	defer d.mu.Unlock()
 	if t, err := d.open(ifindex); err == nil && t != nil {
 		if on, err := t.attached(); on && err == nil {
-			return nil
+			return t.exactly(probeTime)
 		}
 	}
 	lock, err := d.root.lock(true)
@@ -87,7 +93,18 @@ func (d *Datapath) Prepare(ifindex int) error {
 	if t == nil {
 		return fmt.Errorf("watch trunk %s: its pins were removed meanwhile", nameOf(ifindex))
 	}
+	if err := t.exactly(probeTime); err != nil {
+		return err
+	}
 	return t.attach(d.legacy)
+}
+
+// exactly has the program look at the clock for each time that it notes, for so long.
+func (m *maps) exactly(d time.Duration) error {
+	if err := m.times.put(0, &wireClock{ExactUntil: uint64(verify.Now()) + uint64(d)}); err != nil {
+		return fmt.Errorf("ask for exact times: %w", err)
+	}
+	return nil
 }
 
 // open gives a trunk's pins, nil if there are none. Those that are open already
@@ -163,7 +180,7 @@ func (d *Datapath) Expect(e verify.Endpoint) error {
 		if t == nil {
 			return fmt.Errorf("expect %s: trunk %s is not watched", e.MAC, nameOf(e.Trunk))
 		}
-		if err := t.expect(e); err != nil {
+		if err := errors.Join(t.expect(e), t.exactly(probeTime)); err != nil {
 			return fmt.Errorf("expect %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
 		}
 		return nil

@@ -20,12 +20,10 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	if err != nil {
 		return err
 	}
-	mac, there, err := m.mac(p, e)
-	if err != nil {
-		return err
+	first, old, err := m.find(p, e.MAC)
+	if err == nil {
+		err = m.admit(p, e, first)
 	}
-	key := p.endpoint(e.MAC)
-	old, err := m.endpoints.get(key)
 	if err != nil {
 		return err
 	}
@@ -41,64 +39,147 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	if same {
 		row.inherit(old)
 	}
-	if err := m.put(key, old != nil, row); err != nil {
+	if err := m.place(p, e.MAC, first, old != nil, row); err != nil {
 		return err
 	}
 	failpoint("bpf-row")
-	if err := m.put(anywhere.endpoint(e.MAC), there, mac); err != nil {
-		return err
-	}
-	failpoint("bpf-mac")
 	return m.expectAddrs(p, e, old, same)
 }
 
-// mac gives the row that stands for e.MAC under any tags: it says whose a frame
-// with wrong tags is. One MAC may be watched under two VLANs only where neither has
-// to be kept off the other's; wrong tags are then the first one's.
-func (m *maps) mac(p place, e verify.Endpoint) (row *wireEndpoint, there bool, err error) {
-	mine := &wireEndpoint{Outer: p.outer, Inner: p.inner}
-	row, err = m.endpoints.get(anywhere.endpoint(e.MAC))
-	if err != nil || row == nil {
-		return mine, false, err
+// find gives the row of a MAC, which is first, and that of its endpoint under some
+// tags: the same one, where no other endpoint has the MAC. Either is nil if it is
+// not there.
+func (m *maps) find(p place, mac verify.MAC) (first, row *wireEndpoint, err error) {
+	first, err = m.endpoints.get(macKey(mac))
+	switch {
+	case err != nil || first == nil:
+		return nil, nil, err
+	case first.Flags&flagSeveral == 0:
+		if first.at(p) {
+			row = first
+		}
+		return first, row, nil
 	}
-	q := place{row.Outer, row.Inner}
-	if q == p {
-		return row, true, nil
+	if err = m.openShared(); err == nil {
+		row, err = m.shared.get(p.endpoint(mac))
 	}
-	other, err := m.endpoints.get(q.endpoint(e.MAC))
-	if err != nil || other == nil {
-		return mine, true, err
-	}
-	if e.Enforce || other.Flags&flagEnforce != 0 {
-		t, _ := tagsOf(q.outer, q.inner)
-		return nil, false, fmt.Errorf("the MAC is in use on it already, by attachment %s (%s): ask for another", verify.ID(other.Attachment), t)
-	}
-	row.Flags |= flagShared
-	return row, true, nil
+	return first, row, err
 }
 
-// leaveMAC makes the row for a MAC under any tags another endpoint's that has the
-// MAC, or removes it.
-func (m *maps) leaveMAC(p place, mac verify.MAC) error {
-	key := anywhere.endpoint(mac)
-	row, err := m.endpoints.get(key)
-	if err != nil || row == nil || (place{row.Outer, row.Inner}) != p {
+func (e *wireEndpoint) at(p place) bool { return e.Outer == p.outer && e.Inner == p.inner }
+
+// admit refuses a MAC that another endpoint has, unless neither has to be kept off
+// the other's VLAN: what it sends there would be a wrong tag, and is not.
+func (m *maps) admit(p place, e verify.Endpoint, first *wireEndpoint) error {
+	if first == nil {
+		return nil
+	}
+	others := []wireEndpoint{*first}
+	if first.Flags&flagSeveral != 0 {
+		var err error
+		if others, err = m.sharing(e.MAC); err != nil {
+			return err
+		}
+	}
+	for _, o := range others {
+		if !o.at(p) && (e.Enforce || o.Flags&flagEnforce != 0) {
+			t, _ := tagsOf(o.Outer, o.Inner)
+			return fmt.Errorf("the MAC is in use on it already, by attachment %s (%s): ask for another", verify.ID(o.Attachment), t)
+		}
+	}
+	return nil
+}
+
+// place writes an endpoint's row: the MAC's own, or where another endpoint has that,
+// one beside it.
+func (m *maps) place(p place, mac verify.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
+	several := first != nil && first.Flags&flagSeveral != 0
+	if first != nil && !several && !first.at(p) {
+		if err := m.share(mac, first); err != nil {
+			return err
+		}
+		several = true
+	}
+	if !several {
+		return put(m.endpoints, macKey(mac), first != nil, row)
+	}
+	if err := put(m.shared, p.endpoint(mac), there, row); err != nil {
 		return err
 	}
-	if row.Flags&flagShared == 0 {
-		return m.endpoints.remove(key)
+	failpoint("bpf-shared")
+	return nil
+}
+
+// share makes the row of a MAC one for several endpoints, of which the one that has
+// had it alone is the first. What lies in "shared" of that MAC before was left by
+// one who was killed here.
+func (m *maps) share(mac verify.MAC, first *wireEndpoint) error {
+	if err := m.openShared(); err != nil {
+		return err
 	}
-	keys, err := m.endpoints.keys()
+	left, err := m.sharing(mac)
+	for _, o := range left {
+		err = errors.Join(err, m.shared.remove(place{o.Outer, o.Inner}.endpoint(mac)))
+	}
 	if err != nil {
 		return err
 	}
+	if err := put(m.shared, place{first.Outer, first.Inner}.endpoint(mac), false, first); err != nil {
+		return err
+	}
+	failpoint("bpf-share")
+	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagSeveral, Outer: first.Outer, Inner: first.Inner})
+}
+
+// sharing gives the endpoints that are in "shared" with a MAC.
+func (m *maps) sharing(mac verify.MAC) (list []wireEndpoint, err error) {
+	if err := m.openShared(); err != nil {
+		return nil, err
+	}
+	keys, err := m.shared.keys()
+	if err != nil {
+		return nil, err
+	}
 	for _, k := range keys {
-		if q := (place{k.Outer, k.Inner}); k.Mac == mac && q != p && q != anywhere {
-			row.Outer, row.Inner = k.Outer, k.Inner
-			return m.endpoints.replace(key, row)
+		if k.Mac != mac {
+			continue
+		}
+		row, err := m.shared.get(&k)
+		if err != nil {
+			return nil, err
+		}
+		if row != nil {
+			list = append(list, *row)
 		}
 	}
-	return m.endpoints.remove(key)
+	return list, nil
+}
+
+// leave takes an endpoint's row away. Where others have its MAC, wrong tags are
+// another's from now on.
+func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
+	if first == nil || first.Flags&flagSeveral == 0 {
+		if first == nil || !first.at(p) {
+			return nil
+		}
+		return m.endpoints.remove(macKey(mac))
+	}
+	left, err := m.sharing(mac)
+	if err != nil {
+		return err
+	}
+	left = slices.DeleteFunc(left, func(o wireEndpoint) bool { return o.at(p) })
+	switch {
+	case len(left) == 0:
+		err = m.endpoints.remove(macKey(mac))
+	case first.at(p):
+		first.Outer, first.Inner = left[0].Outer, left[0].Inner
+		err = m.endpoints.replace(macKey(mac), first)
+	}
+	if err != nil {
+		return err
+	}
+	return m.shared.remove(p.endpoint(mac))
 }
 
 func rowOf(p place, e verify.Endpoint) *wireEndpoint {
@@ -130,14 +211,13 @@ func (e *wireEndpoint) inherit(old *wireEndpoint) {
 	}
 }
 
-func (m *maps) put(k *wireEndpointKey, there bool, row *wireEndpoint) error {
+func put[K any](t table[K, wireEndpoint], k *K, there bool, row *wireEndpoint) error {
 	if there {
-		return m.endpoints.replace(k, row)
+		return t.replace(k, row)
 	}
-	err := m.endpoints.add(k, row)
+	err := t.add(k, row)
 	if errors.Is(err, errFull) {
-		// A row for the MAC under its tags, and one for it under any.
-		return fmt.Errorf("%d MACs are watched already, which is as many as can be", m.endpoints.MaxEntries()/2)
+		return fmt.Errorf("%d MACs are watched already, which is as many as can be", t.MaxEntries())
 	}
 	return err
 }
@@ -149,8 +229,7 @@ func (m *maps) forget(e verify.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	key := p.endpoint(e.MAC)
-	row, err := m.endpoints.get(key)
+	first, row, err := m.find(p, e.MAC)
 	if err != nil {
 		return err
 	}
@@ -164,11 +243,11 @@ func (m *maps) forget(e verify.Endpoint) error {
 	for _, a := range addrs {
 		err = errors.Join(err, m.unlease(p, e.MAC, a))
 	}
-	if err = errors.Join(err, m.leaveMAC(p, e.MAC)); err != nil {
+	if err != nil || row == nil {
 		return err
 	}
 	failpoint("bpf-forget")
-	return m.endpoints.remove(key)
+	return m.leave(p, e.MAC, first)
 }
 
 // owns reports whether a row is e's. One that names no attachment is content
@@ -198,7 +277,7 @@ func gatewaysOf(row *wireEndpoint) (list []netip.Addr) {
 // used reports whether any endpoint is watched.
 func (m *maps) used() (bool, error) {
 	keys, err := m.endpoints.keys()
-	return slices.ContainsFunc(keys, func(k wireEndpointKey) bool { return k.Outer != anyTags }), err
+	return len(keys) > 0, err
 }
 
 // list gives all endpoints, with the trunk given.
@@ -208,24 +287,32 @@ func (m *maps) list(trunk int) (all []verify.Endpoint, err error) {
 		return nil, err
 	}
 	for _, k := range keys {
-		if k.Outer == anyTags {
-			continue
-		}
 		row, err := m.endpoints.get(&k)
 		if err != nil {
 			return nil, err
 		}
+		var rows []wireEndpoint
 		if row == nil {
 			continue // forgotten since
+		} else if row.Flags&flagSeveral == 0 {
+			rows = []wireEndpoint{*row}
+		} else if rows, err = m.sharing(k.Mac); err != nil {
+			return nil, err
 		}
-		e := verify.Endpoint{
-			Trunk: trunk, MAC: k.Mac, Addrs: addrsOf(row), Gateways: gatewaysOf(row),
-			Attachment: row.Attachment, Netns: row.Netns, Enforce: row.Flags&flagEnforce != 0,
+		for _, row := range rows {
+			all = append(all, endpointOf(trunk, k.Mac, &row))
 		}
-		e.Tags, _ = tagsOf(k.Outer, k.Inner)
-		all = append(all, e)
 	}
 	return all, nil
+}
+
+func endpointOf(trunk int, mac verify.MAC, row *wireEndpoint) verify.Endpoint {
+	e := verify.Endpoint{
+		Trunk: trunk, MAC: mac, Addrs: addrsOf(row), Gateways: gatewaysOf(row),
+		Attachment: row.Attachment, Netns: row.Netns, Enforce: row.Flags&flagEnforce != 0,
+	}
+	e.Tags, _ = tagsOf(row.Outer, row.Inner)
+	return e
 }
 
 // Endpoints gives all that is watched on all trunks whose device still exists.

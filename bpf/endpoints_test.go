@@ -18,10 +18,11 @@ func TestLayout(t *testing.T) {
 	got := map[string]uintptr{
 		"endpoint_key": unsafe.Sizeof(wireEndpointKey{}), "endpoint": unsafe.Sizeof(wireEndpoint{}),
 		"address_key": unsafe.Sizeof(wireAddressKey{}), "address": unsafe.Sizeof(wireAddress{}),
-		"gateway": unsafe.Sizeof(wireGateway{}), "vlan": unsafe.Sizeof(wireVlan{}),
+		"gateway": unsafe.Sizeof(wireGateway{}), "vlan": unsafe.Sizeof(wireVlan{}), "mac_key": unsafe.Sizeof(wireMacKey{}),
+		"clock": unsafe.Sizeof(wireClock{}), "hint": unsafe.Sizeof(wireHint{}),
 	}
-	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 544, "address_key": 24, "address": 296, "gateway": 96, "vlan": 24}
-	if !reflect.DeepEqual(got, want) || layout != 1 {
+	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 544, "address_key": 24, "address": 296, "gateway": 96, "vlan": 24, "mac_key": 8, "clock": 24, "hint": 8}
+	if !reflect.DeepEqual(got, want) || layout != 2 {
 		t.Errorf("layout %d has sizes %v, want %v: change the layout's number with them", layout, got, want)
 	}
 	if len(wireEndpoint{}.Addrs) != verify.MaxAddrs || len(wireEndpoint{}.Gateways) != verify.MaxGateways {
@@ -36,9 +37,36 @@ func (k *kit) mustList(tb testing.TB) []verify.Endpoint {
 	return all
 }
 
+// mustHint fails unless what is said of addresses is what there is.
+func (k *kit) mustHint(tb testing.TB, what string) {
+	tb.Helper()
+	want := map[uint32]wireHint{}
+	keys, err := k.addrs.keys()
+	must(tb, err)
+	for _, a := range keys {
+		row, err := k.addrs.get(&a)
+		must(tb, err)
+		h := want[hintOf(&a)]
+		h.Leased += row.Flags & flagLeased
+		h.Asked += row.Flags & flagGateway / flagGateway
+		want[hintOf(&a)] = h
+	}
+	for slot := range k.Hints.MaxEntries() {
+		if got, err := k.hints.get(slot); err != nil || got != want[slot] {
+			tb.Errorf("%s: hint %d says %+v (%v), want %+v", what, slot, got, err, want[slot])
+		}
+	}
+}
+
 // mustEmpty fails unless nothing is watched, but for gateways, whose rows stay.
 func (k *kit) mustEmpty(tb testing.TB, what string) {
 	tb.Helper()
+	k.mustHint(tb, what)
+	left, err := k.shared.keys()
+	must(tb, err)
+	if len(left) > 0 {
+		tb.Errorf("%s: shared MACs are left: %+v", what, left)
+	}
 	keys, err := k.endpoints.keys()
 	must(tb, err)
 	if len(keys) > 0 {
@@ -167,7 +195,7 @@ func TestSharedGateway(t *testing.T) {
 // TestFull fills the maps. What there is no room for leaves nothing behind.
 func TestFull(t *testing.T) {
 	k := mustKit(t)
-	most := int(k.Endpoints.MaxEntries()) / 2
+	most := int(k.Endpoints.MaxEntries())
 	nth := func(i int) verify.Endpoint {
 		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50, Attachment: verify.ID{1}}
 		for j := range byte(verify.MaxAddrs) {
@@ -178,6 +206,7 @@ func TestFull(t *testing.T) {
 	for i := range most {
 		must(t, k.expect(nth(i)))
 	}
+	k.mustHint(t, "full")
 	e := verify.Endpoint{MAC: ours, Tags: vlan50, Attachment: verify.ID{2}, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
 	refused := func(e verify.Endpoint, want string) {
 		t.Helper()

@@ -54,7 +54,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 	if err != nil {
 		return ev, err
 	}
-	row, err := m.endpoints.get(p.endpoint(e.MAC))
+	_, row, err := m.find(p, e.MAC)
 	if err != nil {
 		return ev, err
 	}

@@ -243,7 +243,7 @@ func TestForeignPins(t *testing.T) {
 	defer m.Close()
 	must(t, os.Rename(pin, pin+"0"))
 	must(t, m.Pin(pin))
-	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 16 and %d: another program made it; remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
+	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 8 and %d: another program made it; remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
 	other := New(Options{Root: string(b.root)})
 	defer other.Close()
 	for what, err := range map[string]error{

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -108,7 +109,7 @@ func TestKilledExpect(t *testing.T) {
 			}
 		}
 	}
-	for _, step := range []string{"bpf-row", "bpf-mac"} {
+	for _, step := range []string{"bpf-row"} {
 		o.Do = "expect"
 		kill(t, b.Host, o, step)
 		clean("killed after " + step)
@@ -120,4 +121,31 @@ func TestKilledExpect(t *testing.T) {
 	o.Do = "forget"
 	kill(t, b.Host, o, "bpf-forget")
 	clean("killed while it was forgotten")
+}
+
+// TestKilledShare kills a hook while it gives a MAC to a second endpoint. The first
+// goes on to be watched, and nothing is left when both are forgotten.
+func TestKilledShare(t *testing.T) {
+	for _, step := range []string{"bpf-share", "bpf-shared"} {
+		b := newBench(t, Options{}, testenv.Config{})
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan50, Attachment: verify.ID{1}}
+		f := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan60, Attachment: verify.ID{2}}
+		must(t, b.Expect(e))
+		o := order{Options: Options{Root: string(b.root)}, Trunk: b.trunk, Expect: f, Do: "expect"}
+		kill(t, b.Host, o, step)
+		if _, err := b.Evidence(e); err != nil {
+			t.Errorf("killed after %s: the first: %v", step, err)
+		}
+		must(t, finish(b.Host, process(t, o)))
+		all, err := b.Endpoints()
+		must(t, err)
+		if len(all) != 2 {
+			t.Errorf("killed after %s and expected again: %+v, want both", step, all)
+		}
+		must(t, errors.Join(b.Forget(e), b.Forget(f)))
+		left, err := b.trunks[b.trunk].sharing(ours)
+		if all, lerr := b.Endpoints(); err != nil || lerr != nil || len(all)+len(left) != 0 {
+			t.Errorf("killed after %s, and both forgotten: %+v, %+v, %v, %v", step, all, left, err, lerr)
+		}
+	}
 }

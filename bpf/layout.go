@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
@@ -14,14 +15,14 @@ const (
 	vidMask  = 0x0fff
 
 	flagEnforce = 1 // of an endpoint
-	flagShared  = 2 // of a MAC under any tags, and ours alone: several have had it
+	flagSeveral = 2 // of a MAC that several endpoints have had, which are in the map "shared"
 
 	flagLeased  = 1 // of an address
 	flagGateway = 2
 
 	// layout is in the name of the pins, and changes with anything above and
 	// with the types of the maps.
-	layout = 1
+	layout = 2
 )
 
 // place is what a key holds of tags, outermost first.
@@ -58,6 +59,15 @@ func tagsOf(words ...uint32) (t verify.Tags, inBytes bool) {
 
 func (p place) endpoint(mac verify.MAC) *wireEndpointKey {
 	return &wireEndpointKey{Outer: p.outer, Inner: p.inner, Mac: mac}
+}
+
+func macKey(mac verify.MAC) *wireMacKey { return &wireMacKey{Mac: mac} }
+
+// hintOf gives the row of hints that speaks for an address: wire.c, may_be.
+func hintOf(k *wireAddressKey) uint32 {
+	a, b := binary.NativeEndian.Uint64(k.Addr[:8]), binary.NativeEndian.Uint64(k.Addr[8:])
+	h := (a*31+b)*31 + (uint64(k.Inner)<<32 | uint64(k.Outer))
+	return uint32(h * 0x9e3779b97f4a7c15 >> 52)
 }
 
 func (p place) address(addr netip.Addr) *wireAddressKey {

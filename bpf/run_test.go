@@ -3,6 +3,7 @@ package bpf
 import (
 	"encoding/binary"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -26,12 +27,20 @@ func mustKit(tb testing.TB) *kit {
 	k := new(kit)
 	must(tb, loadInto(loadWireObjects, &k.wireObjects))
 	tb.Cleanup(func() { k.Close() })
-	k.maps = maps{
-		endpoints: table[wireEndpointKey, wireEndpoint]{k.Endpoints},
-		addrs:     table[wireAddressKey, wireAddress]{k.Addrs},
-		vlans:     k.Vlans,
-	}
+	k.maps = mapsOf(&k.wireObjects)
+	must(tb, k.exactly(time.Hour))
 	return k
+}
+
+func mapsOf(o *wireObjects) maps {
+	return maps{
+		endpoints: table[wireMacKey, wireEndpoint]{o.Endpoints},
+		shared:    table[wireEndpointKey, wireEndpoint]{o.Shared},
+		addrs:     table[wireAddressKey, wireAddress]{o.Addrs},
+		hints:     array[wireHint]{fd: o.Hints.FD()},
+		times:     array[wireClock]{fd: o.Times.FD()},
+		vlans:     o.Vlans,
+	}
 }
 
 // out and in run the program over a frame that leaves, or comes in.

@@ -65,6 +65,32 @@ func pinnedID(path string) (uint32, error) {
 	return info.id, nil
 }
 
+// mapInfo is the beginning of struct bpf_map_info.
+type mapInfo struct{ kind, id, key, value, entries uint32 }
+
+func infoOf(fd int) (info mapInfo, err error) {
+	var p runtime.Pinner
+	defer p.Unpin()
+	attr := struct {
+		fd, size uint32
+		info     uint64
+	}{uint32(fd), uint32(unsafe.Sizeof(info)), address(&p, &info)}
+	_, err = bpf(unix.BPF_OBJ_GET_INFO_BY_FD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	return info, err
+}
+
+// element reads or writes one row of a map.
+func element[K, V any](cmd, fd int, key *K, value *V) error {
+	var p runtime.Pinner
+	defer p.Unpin()
+	attr := struct {
+		fd, _             uint32
+		key, value, flags uint64
+	}{fd: uint32(fd), key: address(&p, key), value: address(&p, value)}
+	_, err := bpf(cmd, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	return err
+}
+
 // maxChain is how many programs the kernel takes in one chain (BPF_MPROG_MAX).
 const maxChain = 64
 

@@ -37,8 +37,12 @@ func checkMap(m *ebpf.Map, path string, kind ebpf.MapType, key, value uintptr) e
 	if m.Type() == kind && uintptr(m.KeySize()) == key && uintptr(m.ValueSize()) == value {
 		return nil
 	}
+	return foreign(path, m.Type(), m.KeySize(), m.ValueSize(), kind, key, value)
+}
+
+func foreign(path string, is ebpf.MapType, isKey, isValue uint32, kind ebpf.MapType, key, value uintptr) error {
 	return fmt.Errorf("open map %q: it is a %s of %d and %d bytes, not a %s of %d and %d: another program made it; remove it with the network's last container gone",
-		path, m.Type(), m.KeySize(), m.ValueSize(), kind, key, value)
+		path, is, isKey, isValue, kind, key, value)
 }
 
 // get gives the value of a key, nil if there is none.

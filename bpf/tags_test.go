@@ -156,6 +156,8 @@ func TestSameMAC(t *testing.T) {
 	if ret := k.out(t, tagged(data(router, ours), c50)); ret != shot {
 		t.Errorf("after the other was forgotten, its VLAN got %#x", ret)
 	}
+	must(t, k.forget(b))
+	k.mustEmpty(t, "both forgotten")
 }
 
 // TestSegments hands over buffers that are several frames on the wire.

@@ -16,7 +16,10 @@ import (
 // linkPin.
 const (
 	endpointsPin = "endpoints"
+	sharedPin    = "shared"
 	addrsPin     = "addrs"
+	hintsPin     = "hints"
+	timesPin     = "times"
 	vlansPin     = "vlans"
 	devicePin    = "device"
 	emitPin      = "emit"
@@ -26,21 +29,26 @@ const (
 // A trunk is the open pins of one trunk.
 type trunk struct {
 	ifindex int
-	path    string
 	dir     *os.File
 	maps
 }
 
-// maps are the pinned maps of one trunk.
+// maps are the pinned maps of one trunk. Those that few need are opened when
+// somebody does.
 type maps struct {
-	endpoints table[wireEndpointKey, wireEndpoint]
+	endpoints table[wireMacKey, wireEndpoint]
+	shared    table[wireEndpointKey, wireEndpoint]
 	addrs     table[wireAddressKey, wireAddress]
+	hints     array[wireHint]
+	times     array[wireClock]
 	vlans     *ebpf.Map
+	path      string // of the pins
 }
 
 // open opens a trunk's pins, nil if there are none.
 func (r root) open(ifindex int) (_ *trunk, err error) {
-	t := &trunk{ifindex: ifindex, path: r.trunkDir(ifindex)}
+	t := &trunk{ifindex: ifindex}
+	t.path = r.trunkDir(ifindex)
 	t.dir, err = openDir(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -48,29 +56,37 @@ func (r root) open(ifindex int) (_ *trunk, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = t.openMaps(t.path); err != nil {
+	if err = t.openMaps(); err != nil {
 		t.close()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (m *maps) openMaps(path string) (err error) {
-	if m.endpoints, err = openTable[wireEndpointKey, wireEndpoint](filepath.Join(path, endpointsPin)); err != nil {
+func (m *maps) openMaps() (err error) {
+	if m.endpoints, err = openTable[wireMacKey, wireEndpoint](filepath.Join(m.path, endpointsPin)); err != nil {
 		return err
 	}
-	if m.addrs, err = openTable[wireAddressKey, wireAddress](filepath.Join(path, addrsPin)); err != nil {
+	if m.addrs, err = openTable[wireAddressKey, wireAddress](filepath.Join(m.path, addrsPin)); err != nil {
 		return err
 	}
-	path = filepath.Join(path, vlansPin)
+	m.hints.path, m.times.path = filepath.Join(m.path, hintsPin), filepath.Join(m.path, timesPin)
+	path := filepath.Join(m.path, vlansPin)
 	if m.vlans, err = ebpf.LoadPinnedMap(path, nil); err != nil {
 		return fmt.Errorf("open map %q: %w", path, err)
 	}
 	return checkMap(m.vlans, path, ebpf.Array, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(wireVlan{}))
 }
 
+func (m *maps) openShared() (err error) {
+	if m.shared.Map == nil {
+		m.shared, err = openTable[wireEndpointKey, wireEndpoint](filepath.Join(m.path, sharedPin))
+	}
+	return err
+}
+
 func (t *trunk) close() {
-	for _, c := range []io.Closer{t.dir, t.endpoints, t.addrs, t.vlans} {
+	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.vlans} {
 		c.Close() // nothing was written that could be lost
 	}
 }

@@ -45,6 +45,13 @@ type wireAnswer struct {
 	_    [4]byte
 }
 
+type wireClock struct {
+	_          structs.HostLayout
+	Ns         uint64
+	Mix        uint64
+	ExactUntil uint64
+}
+
 type wireEndpoint struct {
 	_    structs.HostLayout
 	Lock struct {
@@ -87,6 +94,18 @@ type wireGateway struct {
 	Since   uint64
 }
 
+type wireHint struct {
+	_      structs.HostLayout
+	Leased uint32
+	Asked  uint32
+}
+
+type wireMacKey struct {
+	_    structs.HostLayout
+	Mac  [6]uint8
+	Zero uint16
+}
+
 type wireSighting struct {
 	_     structs.HostLayout
 	Ns    uint64
@@ -108,6 +127,9 @@ const (
 	wireMapAddrs     = "addrs"
 	wireMapDevice    = "device"
 	wireMapEndpoints = "endpoints"
+	wireMapHints     = "hints"
+	wireMapShared    = "shared"
+	wireMapTimes     = "times"
 	wireMapVlans     = "vlans"
 	wireProgEgress   = "egress"
 	wireProgEmit     = "emit"
@@ -168,6 +190,9 @@ type wireMapSpecs struct {
 	Addrs     *ebpf.MapSpec `ebpf:"addrs"`
 	Device    *ebpf.MapSpec `ebpf:"device"`
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
+	Hints     *ebpf.MapSpec `ebpf:"hints"`
+	Shared    *ebpf.MapSpec `ebpf:"shared"`
+	Times     *ebpf.MapSpec `ebpf:"times"`
 	Vlans     *ebpf.MapSpec `ebpf:"vlans"`
 }
 
@@ -200,6 +225,9 @@ type wireMaps struct {
 	Addrs     *ebpf.Map `ebpf:"addrs"`
 	Device    *ebpf.Map `ebpf:"device"`
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
+	Hints     *ebpf.Map `ebpf:"hints"`
+	Shared    *ebpf.Map `ebpf:"shared"`
+	Times     *ebpf.Map `ebpf:"times"`
 	Vlans     *ebpf.Map `ebpf:"vlans"`
 }
 
@@ -208,6 +236,9 @@ func (m *wireMaps) Close() error {
 		m.Addrs,
 		m.Device,
 		m.Endpoints,
+		m.Hints,
+		m.Shared,
+		m.Times,
 		m.Vlans,
 	)
 }

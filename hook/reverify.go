@@ -106,8 +106,11 @@ func (t *attempt) patient(ctx context.Context) verify.Plan {
 }
 
 // ask is a round from where the container's questions come from, with an exact
-// prober.
+// prober. It may be long after the last one: the watch is made sure of again.
 func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
+	if t.blind == "" {
+		t.blind = t.watch(t.parent.TrunkIndex)
+	}
 	err = t.asking(func(index int, name string) error {
 		f, err = t.exactly(ctx, index, name, t.rec.MAC, plan)
 		return err
