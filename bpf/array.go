@@ -36,10 +36,15 @@ func (a *array[V]) open() error {
 	return nil
 }
 
-// get reads a row. One that has a lock may be seen half written.
-func (a *array[V]) get(row uint32) (v V, err error) {
+// get reads a row.
+func (a *array[V]) get(row uint32) (V, error) { return a.read(row, 0) }
+
+// locked reads a row that has a lock, as no writer leaves it half done.
+func (a *array[V]) locked(row uint32) (V, error) { return a.read(row, unix.BPF_F_LOCK) }
+
+func (a *array[V]) read(row uint32, flags uint64) (v V, err error) {
 	if err = a.open(); err == nil {
-		err = element(unix.BPF_MAP_LOOKUP_ELEM, a.fd, &row, &v)
+		err = element(unix.BPF_MAP_LOOKUP_ELEM, a.fd, &row, &v, flags)
 	}
 	return v, err
 }
@@ -48,7 +53,7 @@ func (a *array[V]) put(row uint32, v *V) error {
 	if err := a.open(); err != nil {
 		return err
 	}
-	return element(unix.BPF_MAP_UPDATE_ELEM, a.fd, &row, v)
+	return element(unix.BPF_MAP_UPDATE_ELEM, a.fd, &row, v, 0)
 }
 
 // Close lets go of it, if it was opened.

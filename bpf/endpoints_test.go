@@ -20,8 +20,9 @@ func TestLayout(t *testing.T) {
 		"address_key": unsafe.Sizeof(wireAddressKey{}), "address": unsafe.Sizeof(wireAddress{}),
 		"gateway": unsafe.Sizeof(wireGateway{}), "vlan": unsafe.Sizeof(wireVlan{}), "mac_key": unsafe.Sizeof(wireMacKey{}),
 		"clock": unsafe.Sizeof(wireClock{}), "hint": unsafe.Sizeof(wireHint{}),
+		"what": unsafe.Sizeof(wireWhat{}), "place": unsafe.Sizeof(wirePlace{}),
 	}
-	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 544, "address_key": 24, "address": 296, "gateway": 96, "vlan": 24, "mac_key": 8, "clock": 24, "hint": 8}
+	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 544, "address_key": 24, "address": 296, "gateway": 96, "vlan": 24, "mac_key": 8, "clock": 24, "hint": 8, "what": 56, "place": 328}
 	if !reflect.DeepEqual(got, want) || layout != 2 {
 		t.Errorf("layout %d has sizes %v, want %v: change the layout's number with them", layout, got, want)
 	}

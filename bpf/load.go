@@ -41,7 +41,7 @@ func (r root) mend(ifindex int) error {
 // complete reports whether all pins of a trunk are there: somebody may have removed
 // some.
 func (r root) complete(ifindex int) bool {
-	for _, pin := range []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, vlansPin, devicePin, emitPin, egress.name, ingress.name} {
+	for _, pin := range []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, vlansPin, devicePin, emitPin, egress.name, ingress.name} {
 		if !exists(filepath.Join(r.trunkDir(ifindex), pin)) {
 			return false
 		}
@@ -77,7 +77,7 @@ func (r root) load(ifindex int) (err error) {
 	defer func() { err = errors.Join(err, r.clear()) }()
 	for name, object := range map[string]interface{ Pin(string) error }{
 		endpointsPin: o.Endpoints, sharedPin: o.Shared, addrsPin: o.Addrs, hintsPin: o.Hints, timesPin: o.Times,
-		vlansPin: o.Vlans, devicePin: o.Device,
+		historyPin: o.History, vlansPin: o.Vlans, devicePin: o.Device,
 		egress.name: o.Egress, ingress.name: o.Ingress, emitPin: o.Emit,
 	} {
 		if err = object.Pin(filepath.Join(r.aside(), name)); err != nil {

@@ -39,6 +39,7 @@ func mapsOf(o *wireObjects) maps {
 		addrs:     table[wireAddressKey, wireAddress]{o.Addrs},
 		hints:     array[wireHint]{fd: o.Hints.FD()},
 		times:     array[wireClock]{fd: o.Times.FD()},
+		history:   array[wirePlace]{fd: o.History.FD()},
 		vlans:     o.Vlans,
 	}
 }

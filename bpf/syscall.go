@@ -80,13 +80,13 @@ func infoOf(fd int) (info mapInfo, err error) {
 }
 
 // element reads or writes one row of a map.
-func element[K, V any](cmd, fd int, key *K, value *V) error {
+func element[K, V any](cmd, fd int, key *K, value *V, flags uint64) error {
 	var p runtime.Pinner
 	defer p.Unpin()
 	attr := struct {
 		fd, _             uint32
 		key, value, flags uint64
-	}{fd: uint32(fd), key: address(&p, key), value: address(&p, value)}
+	}{fd: uint32(fd), key: address(&p, key), value: address(&p, value), flags: flags}
 	_, err := bpf(cmd, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	return err
 }

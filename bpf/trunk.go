@@ -20,6 +20,7 @@ const (
 	addrsPin     = "addrs"
 	hintsPin     = "hints"
 	timesPin     = "times"
+	historyPin   = "history"
 	vlansPin     = "vlans"
 	devicePin    = "device"
 	emitPin      = "emit"
@@ -41,6 +42,7 @@ type maps struct {
 	addrs     table[wireAddressKey, wireAddress]
 	hints     array[wireHint]
 	times     array[wireClock]
+	history   array[wirePlace]
 	vlans     *ebpf.Map
 	path      string // of the pins
 }
@@ -71,6 +73,7 @@ func (m *maps) openMaps() (err error) {
 		return err
 	}
 	m.hints.path, m.times.path = filepath.Join(m.path, hintsPin), filepath.Join(m.path, timesPin)
+	m.history.path = filepath.Join(m.path, historyPin)
 	path := filepath.Join(m.path, vlansPin)
 	if m.vlans, err = ebpf.LoadPinnedMap(path, nil); err != nil {
 		return fmt.Errorf("open map %q: %w", path, err)
@@ -86,7 +89,7 @@ func (m *maps) openShared() (err error) {
 }
 
 func (t *trunk) close() {
-	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.vlans} {
+	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.vlans} {
 		c.Close() // nothing was written that could be lost
 	}
 }

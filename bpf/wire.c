@@ -36,6 +36,9 @@
 #define RECENT		8	/* power of two */
 #define VLANS		4096
 #define HINTS		4096	/* power of two */
+#define WAYS		4	/* power of two */
+#define OURS		128	/* power of two; as many places for what happens to one of ours */
+#define STRANGERS	32	/* power of two; and as many behind them for MACs that are nobody's */
 
 /*
  * A tag is TPID << 16 | VID in host order, 0 for none. A sighting also says
@@ -148,6 +151,45 @@ struct vlan {
 	__u64 jiffy;
 };
 
+/* Kinds of what happened. history.go has them as well. */
+enum kind {
+	CONFLICT = 1,	/* mac claimed addr, which is of's */
+	WRONG_OUT,	/* of sent with tags that are not its own */
+	STOPPED,	/* and was not let */
+	WRONG_IN,	/* mac sent to of with such tags */
+	MOVED,		/* mac answered of, or all, for gateway addr, and was did before */
+	STRANGER,	/* mac sent, and is nobody's that is watched */
+};
+
+/* Each of its bytes counts: what is the same in all of them is one event. */
+struct what {
+	__u32 kind;
+	__u32 tag[MAX_TAGS];
+	__u8 addr[16];
+	__u8 mac[6];
+	__u8 of[6];
+	__u8 was[6];
+	__u16 zero[3];
+};
+
+struct event {
+	struct what what;
+	__u64 first;	/* now() */
+	__u64 last;
+	__u64 frames;
+};
+
+/*
+ * The last few events of a place, which is what they happened to: somebody who
+ * makes many of them for one address makes that one forget its own. A newer event
+ * takes the place of the one that has been there longest.
+ */
+struct place {
+	struct bpf_spin_lock lock;
+	__u32 next;
+	struct event events[WAYS];
+};
+
 /*
  * The time of the last look at the clock. With mix = ns ^ jiffy the pair is known
  * to belong together, in whatever order another CPU sees it written.
@@ -198,6 +240,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct hint);
 } hints SEC(".maps");
+
+/* What happened, for whoever comes to look: many may, and the newest is kept. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OURS + STRANGERS);
+	__type(key, __u32);
+	__type(value, struct place);
+} history SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -539,6 +589,78 @@ static __always_inline __u32 frames(struct __sk_buff *skb)
 	return skb->gso_segs ?: 1;
 }
 
+#define MIX(h)	((h) * 0x9e3779b97f4a7c15ULL)
+
+static __always_inline __u32 place_of(const __u8 *mac)
+{
+	return MIX(*(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32) >> 57;
+}
+
+static __always_inline bool same_what(const struct what *a, const struct what *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) |
+		 (x[4] ^ y[4]) | (x[5] ^ y[5]) | (x[6] ^ y[6]));
+}
+
+/* note keeps what happened. The same again needs no lock: it is counted. */
+static __always_inline void note(__u32 place, const struct what *what, __u32 frames)
+{
+	struct place *p = bpf_map_lookup_elem(&history, &place);
+	struct event *e;
+	__u64 ns;
+	int i;
+
+	if (!p)
+		return;
+	ns = now();
+#pragma unroll
+	for (i = 0; i < WAYS; i++) {
+		e = &p->events[i];
+		if (same_what(&e->what, what)) {
+			e->last = ns;
+			__sync_fetch_and_add(&e->frames, frames);
+			return;
+		}
+	}
+	bpf_spin_lock(&p->lock);
+	e = &p->events[p->next & (WAYS - 1)];
+	p->next++;
+	e->what = *what;
+	e->first = ns;
+	e->last = ns;
+	e->frames = frames;
+	bpf_spin_unlock(&p->lock);
+}
+
+/* note_wrong: a frame of one of ours, or to it, with tags that are not its own. */
+static __always_inline void note_wrong(enum kind kind, const struct frame *f, const __u8 *of,
+				       const __u8 *from, __u32 frames)
+{
+	struct what w = { .kind = kind };
+
+	set_tags(w.tag, f);
+	copy_mac(w.of, of);
+	copy_mac(w.mac, from);
+	note(place_of(of), &w, frames);
+}
+
+/*
+ * note_stranger: a frame leaves whose MAC nobody is watched for: the host's own, or
+ * somebody's who has made a macvlan of their own choice. Which, user space knows.
+ */
+static __always_inline void note_stranger(const struct frame *f, const __u8 *mac, __u32 frames)
+{
+	struct what w = { .kind = STRANGER };
+	__u64 h = *(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32;
+
+	set_tags(w.tag, f);
+	copy_mac(w.mac, mac);
+	h ^= (__u64)f->tag[1] << 32 | f->tag[0];
+	note(OURS + (MIX(h) >> 59), &w, frames);
+}
+
 /*
  * note_asked takes the lock only where more changes than the time and the count:
  * whoever reads finds both as they were before or after.
@@ -579,8 +701,10 @@ int egress(struct __sk_buff *skb)
 	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
 	read_tags(skb, &f, false);
 	e = find(&key, &f, &right);
-	if (!e)
+	if (!e) {
+		note_stranger(&f, key.mac, frames(skb));
 		return TC_ACT_UNSPEC;
+	}
 	if (asks(skb, &f, addr))
 		note_asked(&f, e, addr);
 	if (right) {
@@ -589,6 +713,7 @@ int egress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	}
 	__sync_fetch_and_add(&e->out_wrong, frames(skb));
+	note_wrong(e->flags & ENFORCE ? STOPPED : WRONG_OUT, &f, key.mac, key.mac, frames(skb));
 	if (!(e->flags & ENFORCE))
 		return TC_ACT_UNSPEC;
 	__sync_fetch_and_add(&e->dropped, frames(skb));
@@ -610,10 +735,28 @@ static __always_inline void note_vlan(__u32 vid, __u32 frames)
 	v->ns = now();
 }
 
+static __always_inline void note_moved(const struct frame *f, const struct claim *c, __u32 place,
+				       const __u8 *of, const __u8 *was)
+{
+	struct what w = { .kind = MOVED };
+
+	set_tags(w.tag, f);
+	((__u64 *)w.addr)[0] = c->addr[0];
+	((__u64 *)w.addr)[1] = c->addr[1];
+	copy_mac(w.mac, c->mac);
+	if (of)
+		copy_mac(w.of, of);
+	copy_mac(w.was, was);
+	note(place, &w, 1);
+}
+
 /* note_reply: somebody answered one of ours about its gateway. */
-static __always_inline void note_reply(const struct frame *f, struct endpoint *e, const struct claim *c)
+static __always_inline void note_reply(const struct frame *f, struct endpoint *e, const __u8 *of,
+				       const struct claim *c)
 {
 	struct gateway *g = find_gateway(e, c->addr);
+	__u8 was[6] = {};
+	bool moved;
 	__u64 ns;
 
 	if (!g)
@@ -625,7 +768,9 @@ static __always_inline void note_reply(const struct frame *f, struct endpoint *e
 		return;
 	}
 	bpf_spin_lock(&e->lock);
-	if (g->reply.count && !same_mac(g->mac, c->mac)) {
+	moved = g->reply.count && !same_mac(g->mac, c->mac);
+	if (moved) {
+		copy_mac(was, g->mac);
 		copy_mac(g->other, g->mac);
 		g->other_ns = g->reply.ns;
 	}
@@ -634,6 +779,8 @@ static __always_inline void note_reply(const struct frame *f, struct endpoint *e
 	g->reply.count++;
 	set_tags(g->reply.tag, f);
 	bpf_spin_unlock(&e->lock);
+	if (moved)
+		note_moved(f, c, place_of(of), of, was);
 }
 
 /* may_be says whether an address under some tags may be leased, or asked for. */
@@ -643,8 +790,7 @@ static __always_inline struct hint *may_be(__u32 outer, __u32 inner, const __u64
 	__u32 slot;
 
 	/* layout.go does the same. */
-	h *= 0x9e3779b97f4a7c15ULL;
-	slot = h >> 52;
+	slot = MIX(h) >> 52;
 	return bpf_map_lookup_elem(&hints, &slot);
 }
 
@@ -660,10 +806,23 @@ static __always_inline struct address *lookup(__u32 outer, __u32 inner, const __
 	return bpf_map_lookup_elem(&addrs, &key);
 }
 
-static __always_inline void note_rival(struct address *a, const struct claim *c)
+/* place_at is the place of what happens to an address. */
+static __always_inline __u32 place_at(const __u64 *addr)
 {
+	return MIX(addr[0] * 31 + addr[1]) >> 57;
+}
+
+static __always_inline void note_rival(const struct frame *f, struct address *a, const struct claim *c)
+{
+	struct what w = { .kind = CONFLICT };
 	__u64 ns = now();
 
+	set_tags(w.tag, f);
+	((__u64 *)w.addr)[0] = c->addr[0];
+	((__u64 *)w.addr)[1] = c->addr[1];
+	copy_mac(w.mac, c->mac);
+	copy_mac(w.of, a->holder);
+	note(place_at(c->addr), &w, 1);
 	if (a->rivals && same_mac(a->rival, c->mac)) {
 		a->rival_ns = ns;
 		__sync_fetch_and_add(&a->rivals, 1);
@@ -683,13 +842,17 @@ static __always_inline void note_rival(struct address *a, const struct claim *c)
 }
 
 /* note_answer keeps an answer to all, but for what is the last one again. */
-static __always_inline void note_answer(const struct frame *f, struct address *a, const struct claim *c)
+static __always_inline void note_answer(const struct frame *f, struct address *a, const struct claim *c, bool own)
 {
 	struct answer *r = &a->recent[(a->replies - 1) & (RECENT - 1)];
 	__u64 ns = now();
 
-	if (r->ns == ns && same_mac(r->mac, c->mac) && same_tags(r->tag, f))
-		return;
+	if (same_mac(r->mac, c->mac)) {
+		if (r->ns == ns && same_tags(r->tag, f))
+			return;
+	} else if (own && r->ns) {
+		note_moved(f, c, place_at(c->addr), NULL, r->mac);
+	}
 	bpf_spin_lock(&a->lock);
 	r = &a->recent[a->replies & (RECENT - 1)];
 	r->ns = ns;
@@ -708,6 +871,7 @@ static __always_inline void note_answer(const struct frame *f, struct address *a
 static __always_inline void note_claim(const struct frame *f, const struct claim *c, bool to_all)
 {
 	struct address *a = NULL;
+	bool own = true;
 	struct hint *h;
 
 	to_all = to_all && c->answer;
@@ -717,15 +881,16 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 	/* Answers to ARP go to one MAC, whatever the tag: no need to look. */
 	if (!a && to_all && f->proto == bpf_htons(ETH_P_IPV6)) {
 		h = may_be(ANY_TAGS, ANY_TAGS, c->addr);
+		own = false; /* fe80::1 is a gateway's on many VLANs, and another's on each */
 		if (h && h->asked)
 			a = lookup(ANY_TAGS, ANY_TAGS, c->addr);
 	}
 	if (!a)
 		return;
 	if ((a->flags & LEASED) && !same_mac(a->holder, c->mac))
-		note_rival(a, c);
+		note_rival(f, a, c);
 	if ((a->flags & GATEWAY) && to_all)
-		note_answer(f, a, c);
+		note_answer(f, a, c, own);
 }
 
 SEC("tc")
@@ -753,6 +918,7 @@ int ingress(struct __sk_buff *skb)
 			__sync_fetch_and_add(&e->in_bytes, skb->len);
 		} else if (e) {
 			__sync_fetch_and_add(&e->in_wrong, frames(skb));
+			note_wrong(WRONG_IN, &f, key.mac, c.mac, frames(skb));
 		}
 	}
 	if (f.proto == bpf_htons(ETH_P_ARP))
@@ -762,7 +928,7 @@ int ingress(struct __sk_buff *skb)
 	if (!claims)
 		return TC_ACT_UNSPEC;
 	if (e && c.answer)
-		note_reply(&f, e, &c);
+		note_reply(&f, e, key.mac, &c);
 	note_claim(&f, &c, to_all);
 	return TC_ACT_UNSPEC;
 }

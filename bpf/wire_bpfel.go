@@ -82,6 +82,14 @@ type wireEndpointKey struct {
 	Zero  uint16
 }
 
+type wireEvent struct {
+	_      structs.HostLayout
+	What   wireWhat
+	First  uint64
+	Last   uint64
+	Frames uint64
+}
+
 type wireGateway struct {
 	_       structs.HostLayout
 	Addr    [16]uint8
@@ -106,6 +114,16 @@ type wireMacKey struct {
 	Zero uint16
 }
 
+type wirePlace struct {
+	_    structs.HostLayout
+	Lock struct {
+		_   structs.HostLayout
+		Val uint32
+	}
+	Next   uint32
+	Events [4]wireEvent
+}
+
 type wireSighting struct {
 	_     structs.HostLayout
 	Ns    uint64
@@ -120,6 +138,17 @@ type wireVlan struct {
 	Jiffy  uint64
 }
 
+type wireWhat struct {
+	_    structs.HostLayout
+	Kind uint32
+	Tag  [3]uint32
+	Addr [16]uint8
+	Mac  [6]uint8
+	Of   [6]uint8
+	Was  [6]uint8
+	Zero [3]uint16
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -128,6 +157,7 @@ const (
 	wireMapDevice    = "device"
 	wireMapEndpoints = "endpoints"
 	wireMapHints     = "hints"
+	wireMapHistory   = "history"
 	wireMapShared    = "shared"
 	wireMapTimes     = "times"
 	wireMapVlans     = "vlans"
@@ -191,6 +221,7 @@ type wireMapSpecs struct {
 	Device    *ebpf.MapSpec `ebpf:"device"`
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Hints     *ebpf.MapSpec `ebpf:"hints"`
+	History   *ebpf.MapSpec `ebpf:"history"`
 	Shared    *ebpf.MapSpec `ebpf:"shared"`
 	Times     *ebpf.MapSpec `ebpf:"times"`
 	Vlans     *ebpf.MapSpec `ebpf:"vlans"`
@@ -226,6 +257,7 @@ type wireMaps struct {
 	Device    *ebpf.Map `ebpf:"device"`
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Hints     *ebpf.Map `ebpf:"hints"`
+	History   *ebpf.Map `ebpf:"history"`
 	Shared    *ebpf.Map `ebpf:"shared"`
 	Times     *ebpf.Map `ebpf:"times"`
 	Vlans     *ebpf.Map `ebpf:"vlans"`
@@ -237,6 +269,7 @@ func (m *wireMaps) Close() error {
 		m.Device,
 		m.Endpoints,
 		m.Hints,
+		m.History,
 		m.Shared,
 		m.Times,
 		m.Vlans,

@@ -161,6 +161,11 @@ type Datapath interface {
 	// Endpoints gives all that is watched on all trunks: what a lost
 	// database is rebuilt from.
 	Endpoints() ([]Endpoint, error)
+	// Events gives what happened on a trunk that should not have, also while nobody
+	// looked: the last few of each address and MAC, the oldest first.
+	Events(trunk int) ([]Event, error)
+	// Trunks gives all that are watched.
+	Trunks() ([]int, error)
 	// Release takes the program off a trunk that has no endpoint left.
 	Release(trunk int) error
 }

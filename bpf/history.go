@@ -1,0 +1,85 @@
+package bpf
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// places is how many rows the history has (wire.c, OURS and STRANGERS).
+const places = 128 + 32
+
+// kinds are those of wire.c, in its order.
+var kinds = []struct {
+	kind    verify.Kind
+	stopped bool
+}{
+	1: {kind: verify.Conflict}, 2: {kind: verify.WrongTagOut}, 3: {verify.WrongTagOut, true},
+	4: {kind: verify.WrongTagIn}, 5: {kind: verify.GatewayMoved}, 6: {kind: verify.Stranger},
+}
+
+// Events gives what happened on a trunk, as far as it is kept, the oldest first.
+func (d *Datapath) Events(trunk int) ([]verify.Event, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t, err := d.open(trunk)
+	if err == nil && t == nil {
+		err = errors.New("it is not watched")
+	}
+	var list []verify.Event
+	if err == nil {
+		list, err = t.events()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what happened on trunk %s: %w", nameOf(trunk), err)
+	}
+	return list, nil
+}
+
+func (m *maps) events() (list []verify.Event, err error) {
+	for row := range uint32(places) {
+		p, err := m.history.locked(row)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, eventsOf(&p)...)
+	}
+	slices.SortStableFunc(list, func(a, b verify.Event) int { return cmp.Compare(a.Last, b.Last) })
+	return list, nil
+}
+
+// eventsOf reads a place. What it does not know is a later program's, and left out.
+func eventsOf(p *wirePlace) (list []verify.Event) {
+	for _, e := range p.Events {
+		w := &e.What
+		if w.Kind == 0 || int(w.Kind) >= len(kinds) {
+			continue
+		}
+		v := verify.Event{
+			Kind: kinds[w.Kind].kind, Stopped: kinds[w.Kind].stopped, Frames: e.Frames,
+			First: verify.Instant(e.First), Last: verify.Instant(max(e.First, e.Last)),
+			Addr: addrOf(w.Addr), MAC: w.Mac, Of: w.Of, Was: w.Was,
+		}
+		v.Tags, v.InPacket = tagsOf(w.Tag[:]...)
+		list = append(list, v)
+	}
+	return list
+}
+
+// Trunks gives the trunks that are watched and whose device still exists.
+func (d *Datapath) Trunks() (list []int, err error) {
+	trunks, err := d.root.list()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range trunks {
+		alive, aerr := p.alive()
+		if err = errors.Join(err, aerr); alive && p.layout == layout {
+			list = append(list, p.ifindex)
+		}
+	}
+	return list, err
+}

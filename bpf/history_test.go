@@ -1,0 +1,169 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"unicode"
+	"unsafe"
+
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+)
+
+func (k *kit) mustEvents(tb testing.TB) []verify.Event {
+	tb.Helper()
+	list, err := k.events()
+	must(tb, err)
+	return list
+}
+
+// mustHave fails unless an event is there so many times, at a time since then.
+func (k *kit) mustHave(tb testing.TB, since verify.Instant, want verify.Event) {
+	tb.Helper()
+	for _, got := range k.mustEvents(tb) {
+		if got.What() == want.What() {
+			if got.Frames != want.Frames || got.First < since || got.Last < got.First || got.Last > verify.Now() {
+				tb.Errorf("%s: %d times, from %d to %d; want %d since %d", got, got.Frames, got.First, got.Last, want.Frames, since)
+			}
+			return
+		}
+	}
+	tb.Errorf("%s is not among %v", want, k.mustEvents(tb))
+}
+
+// TestHistory has each thing happen that should not, twice.
+func TestHistory(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	start := verify.Now()
+	k.in(t, tagged(reply(t, router), c50))
+	k.in(t, tagged(advert(t, all, router), c50))
+	for range 2 {
+		k.out(t, tagged(data(router, ours), c60))
+		k.in(t, tagged(data(ours, router2), c60, c50))
+		k.in(t, tagged(mustFrame(t)(arp.Probe(rival, addr4)), c50))
+		k.in(t, tagged(mustFrame(t)(ndp.Announce(rival, addr6)), c50))
+		k.out(t, data(router, rival))
+	}
+	k.in(t, tagged(reply(t, router2), c50))
+	k.in(t, tagged(advert(t, all, router2), c50))
+	for _, want := range []verify.Event{
+		{Kind: verify.WrongTagOut, Stopped: true, Frames: 2, Tags: vlan60, InPacket: true, MAC: ours, Of: ours},
+		{Kind: verify.WrongTagIn, Frames: 2, Tags: verify.Tags{c60, c50}, InPacket: true, MAC: router2, Of: ours},
+		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr4, MAC: rival, Of: ours},
+		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr6, MAC: rival, Of: ours},
+		{Kind: verify.Stranger, Frames: 2, MAC: rival},
+		{Kind: verify.GatewayMoved, Frames: 1, Tags: vlan50, InPacket: true, Addr: gw4, MAC: router2, Of: ours, Was: router},
+		{Kind: verify.GatewayMoved, Frames: 1, Tags: vlan50, InPacket: true, Addr: gw6, MAC: router2, Was: router},
+	} {
+		k.mustHave(t, start, want)
+	}
+	if n := len(k.mustEvents(t)); n != 7 {
+		t.Errorf("%d events, want 7: %v", n, k.mustEvents(t))
+	}
+	// They stay when their container goes, and another comes to its place.
+	must(t, k.forget(e))
+	must(t, k.expect(e))
+	if n := len(k.mustEvents(t)); n != 7 {
+		t.Errorf("%d events are left", n)
+	}
+}
+
+// TestHistoryFlooded has hostile neighbours, and a container, make events without
+// end. What happened to others is still there.
+func TestHistoryFlooded(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	o := verify.Endpoint{MAC: sibling, Tags: vlan50, Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.3")}, Enforce: true, Attachment: verify.ID{2}}
+	must(t, k.expect(o))
+	start := verify.Now()
+	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, o.Addrs[0])), c50))
+	k.out(t, tagged(data(router, sibling), c60))
+	mac := func(i int) verify.MAC { return verify.MAC{0x0e, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)} }
+	const floods = 2000
+	for i := range floods {
+		k.in(t, tagged(mustFrame(t)(arp.Announce(mac(i), addr4)), c50))
+		k.in(t, tagged(data(ours, mac(i)), c60))
+		k.out(t, data(router, mac(i)))
+	}
+	k.mustHave(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true, Addr: o.Addrs[0], MAC: rival, Of: sibling})
+	k.mustHave(t, start, verify.Event{Kind: verify.WrongTagOut, Stopped: true, Frames: 1, Tags: vlan60, InPacket: true, MAC: sibling, Of: sibling})
+	k.mustHave(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true, Addr: addr4, MAC: mac(floods - 1), Of: ours})
+	k.mustHave(t, start, verify.Event{Kind: verify.Stranger, Frames: 1, MAC: mac(floods - 1)})
+	if n := len(k.mustEvents(t)); n > 32*4+3*4 {
+		t.Errorf("%d events are kept", n)
+	}
+}
+
+// TestHistoryCrowd has several processors note the same and different things in one
+// place while somebody reads: nothing is half written, and what repeats is counted.
+func TestHistoryCrowd(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	const runs = 20_000
+	var all sync.WaitGroup
+	for i := range byte(4) {
+		all.Go(func() {
+			mustRun(t, k.Ingress, tagged(mustFrame(t)(arp.Announce(verify.MAC{0x0e, 5: i}, addr4)), c50), runs)
+		})
+	}
+	done := make(chan struct{})
+	go func() { all.Wait(); close(done) }()
+	for reading := true; reading; {
+		select {
+		case <-done:
+			reading = false
+		default:
+		}
+		for _, ev := range k.mustEvents(t) {
+			if ev.Kind != verify.Conflict || ev.Addr != addr4 || ev.Of != ours || ev.MAC[0] != 0x0e {
+				t.Fatalf("read %+v", ev)
+			}
+		}
+	}
+	var total uint64
+	for _, ev := range k.mustEvents(t) {
+		total += ev.Frames
+	}
+	if total != 4*runs {
+		t.Errorf("counted %d of %d", total, 4*runs)
+	}
+}
+
+// FuzzHistory reads whatever may lie in the map: later programs know other kinds. It
+// ends in lines that a terminal can be trusted with.
+func FuzzHistory(f *testing.F) {
+	one := wirePlace{Next: 1}
+	one.Events[0] = wireEvent{What: wireWhat{Kind: 1, Tag: [3]uint32{0x81008032}, Addr: addr4.As16(), Mac: rival, Of: ours}, First: 5, Last: 3, Frames: 1}
+	size := int(unsafe.Sizeof(one))
+	f.Add(slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&one)), size)))
+	for kind := range uint32(9) {
+		b := make([]byte, size)
+		binary.NativeEndian.PutUint32(b[8:], kind)
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p wirePlace
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&p)), size), b)
+		for _, e := range eventsOf(&p) {
+			if e.Kind == "" || e.Last < e.First || len(e.Tags) > 3 {
+				t.Errorf("read %+v", e)
+			}
+			line := e.String() + e.What()
+			if strings.ContainsFunc(line, unicode.IsControl) || line == "" {
+				t.Errorf("%+v says %q", e, line)
+			}
+			if _, err := json.Marshal(e); err != nil {
+				t.Errorf("%+v: %v", e, err)
+			}
+			_ = fmt.Sprint(e.Expected())
+		}
+	})
+}
