@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,8 +22,11 @@ func (e env) audit() *cli.Command {
   lanyard audit --format json | jq '.[].strangers'
 
 A user who has a macvlan can make more of them on the same parent, with MACs of
-their own choice: they are in the parent's list. STOPPED counts what the guard of
-the parent's egress did not let out. The exit status is 1 if there are any.`,
+their own choice: while they are up they are in the parent's list (STRANGERS), and
+what they have sent, the trunk has seen (SENT, with the frames of each; the last 128
+are kept, "lanyard watch" says when). What a container sent last, while it was taken
+back, may be there as well. STOPPED counts what the guard of the parent's egress did
+not let out. The exit status is 1 if there are any.`,
 		Flags:  []cli.Flag{flagFormat()},
 		Action: e.runAudit,
 	}
@@ -33,7 +37,16 @@ type auditRow struct {
 	Network   string            `json:"network"`
 	Parent    string            `json:"parent"`
 	Strangers []verify.MAC      `json:"strangers"`
+	Sent      []sentRow         `json:"sent"`
 	Stopped   map[string]uint64 `json:"stopped,omitempty"`
+}
+
+// sentRow is what one stranger has sent.
+type sentRow struct {
+	MAC    verify.MAC `json:"mac"`
+	Frames uint64     `json:"frames"`
+	Since  time.Time  `json:"since"`
+	Time   time.Time  `json:"time"` // of the last
 }
 
 func (e env) runAudit(c *cli.Context) error {
@@ -50,8 +63,12 @@ func (e env) runAudit(c *cli.Context) error {
 			broken = append(broken, fmt.Errorf("network %q: %w", a.Network, a.Err))
 			continue
 		}
-		rows = append(rows, auditRow{a.Network, a.Parent, append([]verify.MAC{}, a.Strangers...), a.Dropped})
-		bad = bad || len(a.Strangers) > 0
+		row := auditRow{a.Network, a.Parent, append([]verify.MAC{}, a.Strangers...), []sentRow{}, a.Dropped}
+		for _, h := range a.Sent {
+			row.Sent = append(row.Sent, sentRow{h.MAC, h.Frames, h.Since.UTC(), h.At.UTC()})
+		}
+		rows = append(rows, row)
+		bad = bad || len(a.Strangers)+len(a.Sent) > 0
 	}
 	for _, err := range broken {
 		e.say("%v", err)
@@ -68,16 +85,19 @@ func (e env) runAudit(c *cli.Context) error {
 }
 
 func auditTable(rows []auditRow) [][]string {
-	table := [][]string{{"NETWORK", "PARENT", "STRANGERS", "STOPPED"}}
+	table := [][]string{{"NETWORK", "PARENT", "STRANGERS", "SENT", "STOPPED"}}
 	for _, r := range rows {
-		var macs, stopped []string
+		var macs, sent, stopped []string
 		for _, m := range r.Strangers {
 			macs = append(macs, m.String())
+		}
+		for _, s := range r.Sent {
+			sent = append(sent, fmt.Sprintf("%s %d", s.MAC, s.Frames))
 		}
 		for _, why := range slices.Sorted(maps.Keys(r.Stopped)) {
 			stopped = append(stopped, fmt.Sprintf("%s %d", why, r.Stopped[why]))
 		}
-		table = append(table, []string{r.Network, r.Parent, strings.Join(macs, ","), strings.Join(stopped, ", ")})
+		table = append(table, []string{r.Network, r.Parent, strings.Join(macs, ","), strings.Join(sent, ", "), strings.Join(stopped, ", ")})
 	}
 	return table
 }

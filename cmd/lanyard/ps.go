@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -30,7 +31,7 @@ VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify"
 asks again. OUT and IN are the frames until now, those with the right tag and
 those with a wrong one. ANOMALIES counts what the trunk has seen since the start
 that should not be: others who claim the address, frames with a wrong tag, a gateway
-that is another MAC now. "lanyard watch" says which, as they happen. GUARDED counts
+that is another MAC now. "lanyard watch" says which and when. GUARDED counts
 the frames that a rootless container was not allowed to send; "lanyard inspect" has
 them by reason.`,
 		Flags: []cli.Flag{
@@ -89,7 +90,25 @@ func (e env) runPs(c *cli.Context) error {
 	case c.Bool("quiet"):
 		return e.printIDs(rows, c.Bool("no-trunc"))
 	}
-	return printTable(e.stdout, psTable(rows, c.Bool("no-trunc")))
+	if err := printTable(e.stdout, psTable(rows, c.Bool("no-trunc"))); err != nil {
+		return err
+	}
+	return e.noteStrangers(c.Context, l)
+}
+
+// noteStrangers says that there is more to see, which is no container's.
+func (e env) noteStrangers(ctx context.Context, l *wiring.Lanyard) error {
+	history, err := l.History(ctx)
+	n := 0
+	for _, h := range history {
+		if h.Kind == verify.Stranger {
+			n++
+		}
+	}
+	if n > 0 {
+		e.say("note: MACs that nobody was given have sent (%d): see \"lanyard audit\"", n)
+	}
+	return err
 }
 
 // psRows gives a row for each container that holds an attachment: they share

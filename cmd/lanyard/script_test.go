@@ -31,7 +31,7 @@ import (
 //	gateway PREFIX…               a station on the switch that holds the addresses
 //	rival PREFIX ADDR             a station that takes an address and pings another from it
 //	await FILE PATTERN            what a program in the background writes there comes to match
-//	container ID                  a network namespace with a process in it
+//	container ID                  a network namespace with a process in it, whose pid is $PID
 //	attach ID KEY=VALUE…          what a runtime does: the hook, with these annotations
 //	crash ID KEY=VALUE…           the same, killed while it waits for a silent gateway
 //	end ID                        the container's process ends, and no poststop comes
@@ -211,6 +211,7 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 func cmdContainer(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	w.containers[args[0]] = testenv.NewContainer(w.tb)
+	ts.Setenv("PID", strconv.Itoa(w.containers[args[0]].Pid))
 }
 
 // hookCommand is the hook with a container's state on stdin.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,33 +26,39 @@ func (e env) watch() *cli.Command {
 		Name:      "watch",
 		Usage:     "show what goes wrong on the trunks, as it happens",
 		UsageText: "lanyard watch [OPTIONS] [ID|NETWORK]",
-		Description: `One line for each anomaly of what is attached: another host claims an address,
-frames leave or come with a wrong VLAN tag, a gateway has another MAC. It begins
-with those that there were since each container's start, and ends with Ctrl-C.
-On a terminal the last line shows the frames a second of each VLAN that comes in.
+		Description: `One line for each thing that should not be: another host claims an address
+(conflict), frames leave or come with a wrong VLAN tag (wrong-tag-out, wrong-tag-in),
+a gateway has another MAC (gateway-moved), a MAC sends that nobody was given
+(stranger). It begins with what happened while nobody watched, of containers that are
+gone, too: the trunk keeps the last few of each address and MAC, the same again in one
+line with their number. It ends with Ctrl-C. On a terminal the last line shows the
+frames a second of each VLAN that comes in.
 
 Examples:
   lanyard watch
   lanyard watch web50
-  lanyard watch --once
+  lanyard watch --once --since 24h
   lanyard watch --format json | jq -r 'select(.kind == "conflict") | .mac'`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` table, or json: one object a line (default: table)"},
 			&cli.BoolFlag{Name: "once", Usage: "show what there was until now, and end"},
+			&cli.DurationFlag{Name: "since", Usage: "`DURATION` begin with what happened no longer ago, such as 10m or 0s (default: all that is kept)"},
 		},
 		Action: e.runWatch,
 	}
 }
 
-// watchLine is one anomaly in the JSON of "watch".
+// watchLine is one event in the JSON of "watch".
 type watchLine struct {
-	Time       time.Time `json:"time"`
+	Time       time.Time `json:"time"` // of the last frame
 	Containers []string  `json:"containers"`
 	Attachment string    `json:"attachment"`
 	Network    string    `json:"network"`
 	Interface  string    `json:"interface"`
 	Trunk      string    `json:"trunk"`
-	verify.Anomaly
+	verify.Event
+	Since time.Time `json:"since"` // of the first frame
+	Text  string    `json:"text"`
 }
 
 func (e env) runWatch(c *cli.Context) error {
@@ -67,16 +74,19 @@ func (e env) runWatch(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, last: map[verify.ID]verify.Evidence{}, vlans: map[string]uint64{}}
+	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, of: c.Args().First(), seen: map[int]map[string]uint64{}, vlans: map[string]uint64{}}
+	if c.IsSet("since") {
+		w.since = time.Now().Add(-c.Duration("since"))
+	}
 	if e.terminal && !inJSON && !c.Bool("once") {
 		w.picture = e.stderr
 	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		targets, err := verifyTargets(c.Context, l, c.Args().First(), c.NArg() == 0)
+		targets, err := verifyTargets(c.Context, l, w.of, c.NArg() == 0)
 		if err == nil {
-			err = w.look(targets)
+			err = w.look(c.Context, targets)
 		}
 		if err != nil || c.Bool("once") {
 			return err
@@ -90,37 +100,121 @@ func (e env) runWatch(c *cli.Context) error {
 	}
 }
 
-// A watcher compares the evidence of each attachment with what it was.
+// A watcher compares what happened with what it has shown.
 type watcher struct {
 	*wiring.Lanyard
 	out     io.Writer
 	json    bool
-	picture io.Writer // nil: nobody watches the rates
-	last    map[verify.ID]verify.Evidence
-	vlans   map[string]uint64 // frames by then, by trunk and VLAN
-	at      time.Time         // when that was
+	of      string                    // what is watched, "" for all
+	since   time.Time                 // what was before is not shown
+	picture io.Writer                 // nil: nobody watches the rates
+	seen    map[int]map[string]uint64 // frames of each event by then, by trunk
+	vlans   map[string]uint64         // frames by then, by trunk and VLAN
+	at      time.Time                 // when that was
 }
 
-// look reads the evidence of all and prints what is new. An attachment that is
-// gone meanwhile has nothing to tell any more.
-func (w *watcher) look(targets []hook.Attachment) error {
+// look prints what is new. A trunk that is gone meanwhile has nothing to tell any
+// more.
+func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
+	trunks, err := w.Datapath.Trunks()
+	if err != nil {
+		return err
+	}
+	for _, trunk := range trunks {
+		events, err := w.Datapath.Events(trunk)
+		if err != nil {
+			continue
+		}
+		if events = w.news(trunk, events); len(events) == 0 {
+			continue
+		}
+		happened, err := w.Happened(ctx, trunk, events)
+		if err != nil {
+			return err
+		}
+		for _, h := range happened {
+			if h.At.Before(w.since) || !w.wants(h, targets) {
+				continue
+			}
+			if err := w.print(h); err != nil {
+				return err
+			}
+		}
+	}
+	w.draw(w.heard(targets))
+	return nil
+}
+
+// news gives those that were not there before, or have come again, with the number
+// of new ones.
+func (w *watcher) news(trunk int, events []verify.Event) (news []verify.Event) {
+	seen := map[string]uint64{}
+	for _, e := range events {
+		key := fmt.Sprint(e.First, e.What())
+		seen[key] = e.Frames
+		if before := w.seen[trunk][key]; e.Frames > before {
+			if before > 0 {
+				e.First = e.Last
+			}
+			e.Frames -= before
+			news = append(news, e)
+		}
+	}
+	w.seen[trunk] = seen
+	return news
+}
+
+// wants reports whether an event is of what is watched.
+func (w *watcher) wants(h hook.Happened, targets []hook.Attachment) bool {
+	if w.of == "" || w.of == h.Network {
+		return true
+	}
+	return h.Attachment != nil && slices.ContainsFunc(targets, func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
+}
+
+func (w *watcher) print(h hook.Happened) error {
+	w.erase()
+	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk, Event: h.Event, Text: h.String()}
+	who := fmt.Sprintf("trunk %q", h.Trunk)
+	switch a := h.Attachment; {
+	case a != nil:
+		line.Containers, line.Attachment, line.Interface = ids(*a), a.ID.String(), a.Interface
+		who = fmt.Sprintf("%s of network %q", whose(*a), a.Network)
+	case !h.Of.IsZero():
+		who = fmt.Sprintf("%s of trunk %q, which is gone", h.Of, h.Trunk)
+	case h.Network != "":
+		who = fmt.Sprintf("network %q", h.Network)
+	}
+	if w.json {
+		return json.NewEncoder(w.out).Encode(line)
+	}
+	count := fmt.Sprint(h.Frames)
+	if h.At.Sub(h.Since) >= time.Second {
+		count += " since " + clockOf(h.Since)
+	}
+	_, err := fmt.Fprintln(w.out, clean(fmt.Sprintf("%s  %s  %s: %s (%s)", clockOf(h.At), h.Kind, who, h, count)))
+	return err
+}
+
+// clockOf gives a time, with its day where that is not today.
+func clockOf(t time.Time) string {
+	t = t.Local()
+	if now := time.Now(); t.YearDay() != now.YearDay() || t.Year() != now.Year() {
+		return t.Format(time.DateTime)
+	}
+	return t.Format(time.TimeOnly)
+}
+
+// heard gives the frames of each VLAN that the trunks have heard.
+func (w *watcher) heard(targets []hook.Attachment) map[string]uint64 {
 	vlans := map[string]uint64{}
-	seen := map[verify.ID]bool{}
+	if w.picture == nil {
+		return vlans
+	}
 	for _, a := range targets {
 		now, err := w.Evidence(a)
 		if err != nil {
 			continue
-		}
-		seen[a.ID] = true
-		list := since(a, now)
-		if old, ok := w.last[a.ID]; ok {
-			list = verify.Anomalies(old, now)
-		}
-		w.last[a.ID] = now
-		for _, anomaly := range list {
-			if err := w.print(a, anomaly); err != nil {
-				return err
-			}
 		}
 		for _, v := range now.VLANs {
 			name := "untagged"
@@ -130,23 +224,7 @@ func (w *watcher) look(targets []hook.Attachment) error {
 			vlans[a.Trunk+" "+name] = v.Frames
 		}
 	}
-	maps.DeleteFunc(w.last, func(id verify.ID, _ verify.Evidence) bool { return !seen[id] })
-	w.draw(vlans)
-	return nil
-}
-
-func (w *watcher) print(a hook.Attachment, anomaly verify.Anomaly) error {
-	w.erase()
-	at := time.Now()
-	if anomaly.At != 0 {
-		at = at.Add(-verify.Now().Sub(anomaly.At))
-	}
-	if w.json {
-		return json.NewEncoder(w.out).Encode(watchLine{at.UTC(), ids(a), a.ID.String(), a.Network, a.Interface, a.Trunk, anomaly})
-	}
-	_, err := fmt.Fprintln(w.out, clean(fmt.Sprintf("%s  %s  %s of network %q: %s (%d)",
-		at.Format(time.TimeOnly), anomaly.Kind, whose(a), a.Network, anomaly.Text, anomaly.Count)))
-	return err
+	return vlans
 }
 
 // rateTime is over what the rates are taken.

@@ -271,3 +271,12 @@ func (h *Host) ParentUnicast(index int) ([]net.HardwareAddr, error) {
 	}
 	return macs, nil
 }
+
+// Interfaces lists the host's links.
+func (h *Host) Interfaces() (list []net.Interface, err error) {
+	err = h.Do(func() (err error) {
+		list, err = net.Interfaces()
+		return err
+	})
+	return list, err
+}

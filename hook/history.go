@@ -1,0 +1,128 @@
+package hook
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Happened is an event on a trunk, and whose it is.
+type Happened struct {
+	verify.Event
+	At         time.Time   // of the last frame
+	Since      time.Time   // of the first
+	Trunk      string      // its name
+	Network    string      // "" where that cannot be told
+	Attachment *Attachment // nil where nobody has it, or not any more
+}
+
+// Happened says whose events of a trunk are, and leaves out those that are as they
+// should be: routers of a group that take turns, and what the host itself sends.
+func (l *Local) Happened(ctx context.Context, trunk int, events []verify.Event) (list []Happened, err error) {
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	on, err := l.onTrunk(trunk)
+	if err != nil {
+		return nil, err
+	}
+	now, clock := time.Now(), verify.Now()
+	for _, e := range events {
+		h := Happened{Event: e, At: now.Add(-clock.Sub(e.Last)), Since: now.Add(-clock.Sub(e.First)), Trunk: on.name}
+		if e.Expected() {
+			continue
+		}
+		if e.Kind == verify.Stranger {
+			if on.knows(e, recs) {
+				continue
+			}
+		} else if i := slices.IndexFunc(recs, func(a Attachment) bool { return h.of(&a, trunk) }); i >= 0 {
+			h.Attachment, h.Network = &recs[i], recs[i].Network
+		}
+		if h.Network == "" {
+			h.Network = on.network(e.Tags)
+		}
+		list = append(list, h)
+	}
+	return list, nil
+}
+
+// of reports whether an event is of an attachment: its MAC may have been another's
+// before.
+func (h *Happened) of(a *Attachment, trunk int) bool {
+	if a.Endpoint.Trunk != trunk || a.Created.After(h.At) {
+		return false
+	}
+	tagged := a.Endpoint.Tags.Equal(h.Tags)
+	switch {
+	case h.Kind == verify.WrongTagIn, h.Kind == verify.WrongTagOut:
+		return a.MAC == h.Of
+	case h.Of.IsZero():
+		return tagged && slices.Contains(a.Gateways, h.Addr)
+	}
+	return tagged && a.MAC == h.Of
+}
+
+// onTrunk is what belongs on a trunk.
+type onTrunk struct {
+	name     string
+	host     []verify.MAC
+	networks []tagsOfNetwork
+}
+
+type tagsOfNetwork struct {
+	network string
+	tags    verify.Tags
+}
+
+func (l *Local) onTrunk(trunk int) (on onTrunk, err error) {
+	defs, _ := network.LoadAll(l.Networks) // a broken file is for others to complain of
+	for _, def := range defs {
+		if p, err := l.Parent(def); err == nil && p.TrunkIndex == trunk {
+			on.networks = append(on.networks, tagsOfNetwork{def.Name, tagsOf(p)})
+		}
+	}
+	links, err := l.Host.Interfaces()
+	for _, i := range links {
+		on.host = append(on.host, verify.MACOf(i.HardwareAddr))
+		if i.Index == trunk {
+			on.name = i.Name
+		}
+	}
+	return on, err
+}
+
+// network gives the first network with those tags.
+func (on onTrunk) network(tags verify.Tags) string {
+	i := slices.IndexFunc(on.networks, func(n tagsOfNetwork) bool { return n.tags.Equal(tags) })
+	if i < 0 {
+		return ""
+	}
+	return on.networks[i].network
+}
+
+// knows reports whether a MAC that nobody is watched for sends by right: the host's, or
+// one that was given out after all. What others have on VLANs that are no network's
+// is theirs to know, unless the tag was written by hand.
+func (on onTrunk) knows(e verify.Event, recs []Attachment) bool {
+	return slices.Contains(on.host, e.MAC) ||
+		slices.ContainsFunc(recs, func(a Attachment) bool { return a.MAC == e.MAC }) ||
+		!e.InPacket && on.network(e.Tags) == ""
+}
+
+// History gives what happened on all trunks, as far as it is kept, each trunk's
+// oldest first.
+func (l *Local) History(ctx context.Context) (all []Happened, err error) {
+	trunks, err := l.Datapath.Trunks()
+	for _, trunk := range trunks {
+		events, eerr := l.Datapath.Events(trunk)
+		some, herr := l.Happened(ctx, trunk, events)
+		all, err = append(all, some...), errors.Join(err, eerr, herr)
+	}
+	return all, err
+}
