@@ -67,11 +67,12 @@ const probeTime = 90 * time.Second
 
 // Prepare makes sure that the trunk with that ifindex is watched. Where it is,
 // this takes some tens of microseconds; else the program is loaded, which is once
-// per trunk, or put back where somebody took it off.
+// per trunk, put back where somebody took it off, or put in the place of an earlier
+// edition, whose counters go on.
 func (d *Datapath) Prepare(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if t, err := d.open(ifindex); err == nil && t != nil {
+	if t, err := d.open(ifindex); err == nil && t != nil && exists(filepath.Join(t.path, editionMark(edition))) {
 		if on, err := t.attached(); on && err == nil {
 			return t.exactly(probeTime)
 		}
@@ -93,7 +94,7 @@ func (d *Datapath) Prepare(ifindex int) error {
 	if t == nil {
 		return fmt.Errorf("watch trunk %s: its pins were removed meanwhile", nameOf(ifindex))
 	}
-	if err := t.exactly(probeTime); err != nil {
+	if err := errors.Join(t.upgrade(), t.exactly(probeTime)); err != nil {
 		return err
 	}
 	return t.attach(d.legacy)

@@ -40,7 +40,7 @@ func (d *Datapath) Emitter() (verify.Sender, error) {
 	var o struct {
 		Emit *ebpf.Program `ebpf:"emit"`
 	}
-	if err := loadInto(loadWireObjects, &o); err != nil {
+	if err := loadInto(loadWireObjects, &o, nil); err != nil {
 		return nil, err
 	}
 	defer o.Emit.Close()

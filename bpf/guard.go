@@ -217,7 +217,7 @@ func (g *Guards) load() error {
 		return err
 	}
 	var o guardObjects
-	if err := loadInto(loadGuardObjects, &o); err != nil {
+	if err := loadInto(loadGuardObjects, &o, nil); err != nil {
 		return err
 	}
 	defer func() { _ = o.Close() }()

@@ -30,7 +30,7 @@ type guardKit struct{ guardObjects }
 func mustGuardKit(tb testing.TB) *guardKit {
 	tb.Helper()
 	k := new(guardKit)
-	must(tb, loadInto(loadGuardObjects, &k.guardObjects))
+	must(tb, loadInto(loadGuardObjects, &k.guardObjects, nil))
 	tb.Cleanup(func() { k.Close() })
 	return k
 }

@@ -149,3 +149,23 @@ func TestKilledShare(t *testing.T) {
 		}
 	}
 }
+
+// TestKilledUpgrade kills who puts the programs in the place of an earlier edition's;
+// the next finishes it, and the maps are the old ones.
+func TestKilledUpgrade(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newBench(t, o, testenv.Config{})
+		o.Root = string(b.root)
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}}
+		must(t, b.Expect(e))
+		for _, step := range []string{"bpf-swapped-emit", "bpf-swapped-egress", "bpf-swapped-ingress"} {
+			b.asEdition(t, edition-1)
+			kill(t, b.Host, order{Options: o, Do: "prepare", Trunk: b.trunk}, step)
+			b.do(t, func() error { return b.Prepare(b.trunk) })
+			b.checkWatched(t, "killed at "+step+" and prepared again")
+			if _, err := b.Evidence(e); err != nil {
+				t.Errorf("killed at %s: its endpoint was lost: %v", step, err)
+			}
+		}
+	})
+}

@@ -23,6 +23,10 @@ const (
 	// layout is in the name of the pins, and changes with anything above and
 	// with the types of the maps.
 	layout = 2
+
+	// edition is of the programs, and goes up with each change of what they do: a
+	// trunk that an earlier one watches gets this one, with the maps as they are.
+	edition = 1
 )
 
 // place is what a key holds of tags, outermost first.

@@ -41,7 +41,7 @@ func (r root) mend(ifindex int) error {
 // complete reports whether all pins of a trunk are there: somebody may have removed
 // some.
 func (r root) complete(ifindex int) bool {
-	for _, pin := range []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, vlansPin, devicePin, emitPin, egress.name, ingress.name} {
+	for _, pin := range append([]string{emitPin, egress.name, ingress.name}, mapPins...) {
 		if !exists(filepath.Join(r.trunkDir(ifindex), pin)) {
 			return false
 		}
@@ -56,7 +56,7 @@ func (r root) load(ifindex int) (err error) {
 		return err
 	}
 	var o wireObjects
-	if err = loadInto(loadWireObjects, &o); err != nil {
+	if err = loadInto(loadWireObjects, &o, nil); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
@@ -71,8 +71,10 @@ func (r root) load(ifindex int) (err error) {
 	if err != nil {
 		return err
 	}
-	if err = os.MkdirAll(filepath.Join(r.aside(), netns), 0o700); err != nil {
-		return err
+	for _, mark := range []string{netns, editionMark(edition)} {
+		if err = os.MkdirAll(filepath.Join(r.aside(), mark), 0o700); err != nil {
+			return err
+		}
 	}
 	defer func() { err = errors.Join(err, r.clear()) }()
 	for name, object := range map[string]interface{ Pin(string) error }{
@@ -110,12 +112,12 @@ func (t *trunk) checkNetns() error {
 
 // loadInto hands programs and maps to the kernel. Below 5.11 that counts maps
 // against RLIMIT_MEMLOCK, and answers EPERM where it is too low.
-func loadInto(load func(any, *ebpf.CollectionOptions) error, objects any) error {
-	err := load(objects, nil)
+func loadInto(load func(any, *ebpf.CollectionOptions) error, objects any, o *ebpf.CollectionOptions) error {
+	err := load(objects, o)
 	if errors.Is(err, unix.EPERM) {
 		unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 		if unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unlimited, nil) == nil {
-			err = load(objects, nil)
+			err = load(objects, o)
 		}
 	}
 	if err != nil {

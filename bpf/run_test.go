@@ -25,7 +25,7 @@ type kit struct {
 func mustKit(tb testing.TB) *kit {
 	tb.Helper()
 	k := new(kit)
-	must(tb, loadInto(loadWireObjects, &k.wireObjects))
+	must(tb, loadInto(loadWireObjects, &k.wireObjects, nil))
 	tb.Cleanup(func() { k.Close() })
 	k.maps = mapsOf(&k.wireObjects)
 	must(tb, k.exactly(time.Hour))

@@ -66,7 +66,7 @@ func pinnedID(path string) (uint32, error) {
 }
 
 // mapInfo is the beginning of struct bpf_map_info.
-type mapInfo struct{ kind, id, key, value, entries uint32 }
+type mapInfo struct{ kind, _, key, value, _ uint32 }
 
 func infoOf(fd int) (info mapInfo, err error) {
 	var p runtime.Pinner

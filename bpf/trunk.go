@@ -27,6 +27,9 @@ const (
 	linkPin      = "link-"
 )
 
+// mapPins are those of the maps, and of the maps in wire.c.
+var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, vlansPin, devicePin}
+
 // A trunk is the open pins of one trunk.
 type trunk struct {
 	ifindex int

@@ -1,0 +1,131 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+)
+
+// editionMark names an empty directory among a trunk's pins: which edition of the
+// programs watches it.
+func editionMark(n int) string { return fmt.Sprintf("edition-%d", n) }
+
+// editionOf gives the edition that watches a trunk, 0 where that cannot be told.
+func (t *trunk) editionOf() (n int, err error) {
+	entries, err := os.ReadDir(t.path)
+	for _, e := range entries {
+		var found int
+		if _, err := fmt.Sscanf(e.Name(), "edition-%d", &found); err == nil {
+			n = max(n, found)
+		}
+	}
+	return n, err
+}
+
+// upgrade puts our programs in the place of an earlier edition's. A later one's stay:
+// of two that are installed, in a broker that was not restarted and in the hooks, the
+// later wins. Frames meet one or the other, and both count in the same maps. The lock
+// is held.
+func (t *trunk) upgrade() error {
+	if exists(filepath.Join(t.path, editionMark(edition))) {
+		return nil
+	}
+	was, err := t.editionOf()
+	if err != nil || was > edition {
+		return err
+	}
+	if err = t.replaceAll(); err != nil {
+		return fmt.Errorf("upgrade the programs on trunk %s: %w", nameOf(t.ifindex), err)
+	}
+	if err := os.Mkdir(filepath.Join(t.path, editionMark(edition)), 0o700); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(t.path, editionMark(was))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (t *trunk) replaceAll() (err error) {
+	pinned := map[string]*ebpf.Map{}
+	defer func() {
+		for _, m := range pinned {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	for _, name := range mapPins {
+		if pinned[name], err = ebpf.LoadPinnedMap(filepath.Join(t.path, name), nil); err != nil {
+			delete(pinned, name)
+			return fmt.Errorf("open map %q: %w", name, plain(err))
+		}
+	}
+	var o wireObjects
+	if err := loadInto(loadWireObjects, &o, &ebpf.CollectionOptions{MapReplacements: pinned}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	if err := t.replace(emitPin, o.Emit, nil); err != nil {
+		return err
+	}
+	for i, prog := range []*ebpf.Program{o.Egress, o.Ingress} {
+		w := ways[i]
+		if err := t.replace(w.name, prog, func() error { return t.swap(w, prog) }); err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	return nil
+}
+
+// replace pins a program in the place of another, once it runs where that one did. Who is
+// killed in between leaves the old pin, and what runs is not it: attach puts that
+// right.
+func (t *trunk) replace(pin string, prog *ebpf.Program, run func() error) error {
+	path := filepath.Join(t.path, pin)
+	next := path + "-next"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := prog.Pin(next); err != nil {
+		return plain(err)
+	}
+	if run != nil {
+		if err := run(); err != nil {
+			return errors.Join(err, os.Remove(next))
+		}
+	}
+	failpoint("bpf-swapped-" + pin)
+	return os.Rename(next, path)
+}
+
+// swap has a program run in the place of the one that watches a way, at once: no
+// frame passes between them. Where none does, attach will put it there.
+func (t *trunk) swap(w way, prog *ebpf.Program) error {
+	id, err := pinnedID(filepath.Join(t.path, w.name))
+	if err != nil {
+		return err
+	}
+	if on, err := filterRuns(t.ifindex, w, id); err != nil || on {
+		if err == nil {
+			err = addFilter(t.ifindex, w, prog)
+		}
+		return err
+	}
+	l, err := link.LoadPinnedLink(filepath.Join(t.path, linkPin+w.name), nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return plain(err)
+	}
+	defer l.Close()
+	// One that is detached cannot be updated: attach makes another.
+	if on, err := t.runs(w); !on || err != nil {
+		return err
+	}
+	return plain(l.Update(prog))
+}

@@ -1,0 +1,105 @@
+package bpf
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// TestEdition fails where somebody changes what the programs do: trunks that are
+// watched go on with the old ones until edition is raised, and this with it.
+func TestEdition(t *testing.T) {
+	const want = "4208cb6d9095a380"
+	spec, err := loadWire()
+	must(t, err)
+	h := sha256.New()
+	for _, name := range []string{"egress", "ingress", "emit"} {
+		tag, err := spec.Programs[name].Instructions.Tag(binary.LittleEndian)
+		must(t, err)
+		h.Write([]byte(tag))
+	}
+	if got := hex.EncodeToString(h.Sum(nil)[:8]); edition != 1 || got != want {
+		t.Errorf("edition %d is %s, want %s: raise the edition once this one was released", edition, got, want)
+	}
+}
+
+// asEdition has the trunk look as another edition's.
+func (b *bench) asEdition(tb testing.TB, n int) {
+	tb.Helper()
+	dir := b.root.trunkDir(b.trunk)
+	must(tb, os.Rename(filepath.Join(dir, editionMark(edition)), filepath.Join(dir, editionMark(n))))
+}
+
+// TestUpgrade comes to a trunk that an earlier edition watches, while frames pass:
+// each is counted, by one or the other.
+func TestUpgrade(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newBench(t, o, testenv.Config{})
+		b.AddGateway(0, "192.168.50.1/24")
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+		b.do(t, func() error { return b.Expect(e) })
+		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
+		must(t, ping(c.Namespace, gw4, 1))
+		before, ids := b.mustEvidence(t, e).Counters, b.pinned(t)
+		b.asEdition(t, edition-1)
+
+		const pings = 200
+		done := make(chan error)
+		go func() { done <- ping(c.Namespace, gw4, pings) }()
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		must(t, <-done)
+		after := b.pinned(t)
+		if after[0] == ids[0] || after[1] == ids[1] {
+			t.Errorf("programs %v, then %v: they are the old ones", ids, after)
+		}
+		b.checkWatched(t, "upgraded")
+		got := b.mustEvidence(t, e).Counters
+		// The kernels may ask each other by ARP once more.
+		for _, n := range []uint64{got.OutFrames - before.OutFrames, got.InFrames - before.InFrames} {
+			if n < pings || n > pings+4 {
+				t.Errorf("counted %d frames of %d: %+v, then %+v", n, pings, before, got)
+			}
+		}
+		// The next finds it done.
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		if again := b.pinned(t); again != after {
+			t.Errorf("programs %v, then %v: upgraded again", after, again)
+		}
+	})
+}
+
+// TestLaterEdition leaves a trunk to a later edition, and puts that one back where
+// somebody took it off.
+func TestLaterEdition(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newBench(t, o, testenv.Config{})
+		ids := b.pinned(t)
+		b.asEdition(t, edition+1)
+		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), b.Prepare(b.trunk)) })
+		b.checkWatched(t, "by a later edition")
+		if again := b.pinned(t); again != ids {
+			t.Errorf("programs %v, then %v: the later ones were replaced", ids, again)
+		}
+	})
+}
+
+// TestUpgradeTakenOff comes to a trunk whose earlier programs somebody took off.
+func TestUpgradeTakenOff(t *testing.T) {
+	onBoth(t, func(t *testing.T, o Options) {
+		b := newBench(t, o, testenv.Config{})
+		for _, w := range ways {
+			must(t, detachTCX(filepath.Join(b.root.trunkDir(b.trunk), linkPin+w.name)))
+			b.do(t, func() error { _, err := removeFilter(b.trunk, w); return err })
+		}
+		b.asEdition(t, edition-1)
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		b.checkWatched(t, "taken off and upgraded")
+	})
+}
