@@ -44,18 +44,12 @@ func whosParent(def *network.Definition, err error) error {
 // says whether the parent goes with the network: we made it, and no other network
 // needs it.
 func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool, err error) {
-	p, err := l.Parent(def)
-	if err != nil {
-		return false, nil // gone, or made something else of: not ours to release any more
+	p, missing := l.Parent(def)
+	if err := l.releaseTrunks(p, missing != nil, n.all); err != nil {
+		return false, err
 	}
-	sameTrunk := slices.ContainsFunc(n.all, func(o *network.Definition) bool {
-		q, err := l.Parent(o)
-		return err == nil && q.TrunkIndex == p.TrunkIndex
-	})
-	if !sameTrunk {
-		if err := l.Datapath.Release(p.TrunkIndex); err != nil {
-			return false, err
-		}
+	if missing != nil {
+		return false, nil // gone, or made something else of: not ours to delete any more
 	}
 	if def.GuardsParent() && l.Guards != nil {
 		if err := l.Guards.Free(p.Index); err != nil {
@@ -68,6 +62,28 @@ func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool
 		err = l.Host.RemoveHostLink(def.HostLink())
 	}
 	return goes, err
+}
+
+// releaseTrunks takes the program off a parent's trunk, if no other network is on it
+// and no endpoint is left. Which trunk the parent stood on cannot be told where it is
+// missing: then it is whichever nobody needs.
+func (l *Local) releaseTrunks(p link.Parent, missing bool, others []*network.Definition) (err error) {
+	trunks := []int{p.TrunkIndex}
+	if missing {
+		if trunks, err = l.Datapath.Trunks(); err != nil {
+			return err
+		}
+	}
+	for _, trunk := range trunks {
+		needed := slices.ContainsFunc(others, func(o *network.Definition) bool {
+			q, err := l.Parent(o)
+			return err == nil && q.TrunkIndex == trunk
+		})
+		if !needed {
+			err = errors.Join(err, l.Datapath.Release(trunk))
+		}
+	}
+	return err
 }
 
 // Restored is a network whose parent was made sure of.

@@ -26,7 +26,7 @@ import (
 )
 
 // Scripts run lanyard in the host's namespace of a lab of their own, with
-// eth9 for a trunk and everything that it keeps below $ROOT.
+// eth9 for a trunk and everything that it keeps below $ROOT and, of BPF, $PINS.
 //
 //	gateway PREFIX…               a station on the switch that holds the addresses
 //	rival PREFIX ADDR             a station that takes an address and pings another from it
@@ -122,6 +122,7 @@ func setup(env *testscript.Env, c testenv.Config) error {
 		}
 	})
 	env.Setenv(varRoot, root)
+	env.Setenv("PINS", wiring.PathsUnder(root).BPF)
 	env.Setenv(varNetns, w.lab.Host.Path())
 	env.Values["world"] = w
 	return nil
