@@ -155,9 +155,22 @@ func filterProgram(ifindex int, w way) (uint32, error) {
 
 // programIn reads the program's id from a filter of ours, 0 from any other.
 func programIn(msg []byte) uint32 {
+	if id, name := readFilter(msg); name == filterName {
+		return id
+	}
+	return 0
+}
+
+// filterID reads the program's id from anybody's filter, 0 where it runs none.
+func filterID(msg []byte) uint32 {
+	id, _ := readFilter(msg)
+	return id
+}
+
+func readFilter(msg []byte) (id uint32, name string) {
 	attrs, err := nl.ParseRouteAttr(msg[nl.SizeofTcMsg:])
 	if err != nil {
-		return 0
+		return 0, ""
 	}
 	for _, a := range attrs {
 		if a.Attr.Type != nl.TCA_OPTIONS {
@@ -165,23 +178,20 @@ func programIn(msg []byte) uint32 {
 		}
 		options, err := nl.ParseRouteAttr(a.Value)
 		if err != nil {
-			return 0
+			return 0, ""
 		}
-		var id uint32
-		var name string
 		for _, o := range options {
 			switch o.Attr.Type {
 			case nl.TCA_BPF_ID:
-				id = binary.NativeEndian.Uint32(o.Value)
+				if len(o.Value) >= 4 {
+					id = binary.NativeEndian.Uint32(o.Value)
+				}
 			case nl.TCA_BPF_NAME:
 				name = unix.ByteSliceToString(o.Value)
 			}
 		}
-		if name == filterName {
-			return id
-		}
 	}
-	return 0
+	return id, name
 }
 
 // askFilters asks for one filter, or with NLM_F_DUMP for all of one way.

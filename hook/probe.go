@@ -160,6 +160,7 @@ func (t *attempt) judge(f verify.Findings) error {
 		Asked: f.Asked, Now: f.Ended, Blind: t.blind,
 		Down: here.down, Local: func(mac verify.MAC) bool { return t.isLocal(here, mac) }, Proxies: t.proxies,
 	}
+	t.rec.Evidence = nil
 	if t.blind == "" {
 		e, err := t.Datapath.Evidence(t.rec.Endpoint)
 		if err != nil {
@@ -181,6 +182,14 @@ func (t *attempt) judge(f verify.Findings) error {
 		}
 		if t.rec.Evidence != nil {
 			each.Seen = &t.rec.Evidence.Gateways[i]
+		}
+		if each.Unseen() {
+			// An error says that the program was taken off meanwhile: the next start
+			// or verification puts it back.
+			ahead, err := t.Datapath.Ahead(t.parent.TrunkIndex)
+			if each.Ahead = ahead; err != nil {
+				each.Seen, each.Blind = nil, err.Error()
+			}
 		}
 		if each.Indirect() {
 			t.indirect = append(t.indirect, g)

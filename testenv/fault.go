@@ -2,12 +2,16 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
 	"strings"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -184,4 +188,41 @@ func (l *Lab) setPort(port string, up bool) {
 	}
 	must(l.tb, l.Switch.nl.LinkSetUp(p))
 	l.waitPort(port)
+}
+
+// Foreign puts a program in front of all others on a link, by TCX where the kernel has
+// it and else in clsact, as another project's would come: it gives one answer (from
+// include/uapi/linux/pkt_cls.h, -1 for the next in line), and is called "foreign". It
+// is in place until undo is called.
+func (l *Lab) Foreign(n *Namespace, nic, direction string, answer int32) (undo func()) {
+	l.tb.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R0, answer), asm.Return(),
+	}})
+	must(l.tb, err)
+	at, err := n.Netlink().LinkByName(nic)
+	must(l.tb, err)
+	kind, parent := ebpf.AttachTCXEgress, uint32(netlink.HANDLE_MIN_EGRESS)
+	if direction == In {
+		kind, parent = ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS
+	}
+	var tcx link.Link
+	filter := &netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true, FilterAttrs: netlink.FilterAttrs{
+		LinkIndex: at.Attrs().Index, Parent: parent, Handle: 0xf0, Priority: 1, Protocol: unix.ETH_P_ALL,
+	}}
+	must(l.tb, n.Do(func() (err error) {
+		tcx, err = link.AttachTCX(link.TCXOptions{Interface: at.Attrs().Index, Program: p, Attach: kind, Anchor: link.Head()})
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			return netlink.FilterAdd(filter)
+		}
+		return err
+	}))
+	return func() {
+		l.tb.Helper()
+		if tcx != nil {
+			must(l.tb, errors.Join(tcx.Close(), p.Close()))
+			return
+		}
+		must(l.tb, errors.Join(n.Do(func() error { return netlink.FilterDel(filter) }), p.Close()))
+	}
 }

@@ -43,6 +43,9 @@ type Facts struct {
 	Seen  *GatewaySeen
 	VLANs []VLANSeen
 	Blind string
+	// Ahead are the programs that may have hidden from the trunk's what is missing
+	// in Seen.
+	Ahead Ahead
 	// Local are the MACs of this host: of its interfaces, and of other
 	// endpoints on the same trunk.
 	Local func(MAC) bool
@@ -53,6 +56,9 @@ type Facts struct {
 // makes a gateway silent), so order is meaning here: of several faults at once
 // this one is dominant, and the only one that is named.
 func Judge(f Facts) Verdict {
+	if why := f.bypassed(); why != "" {
+		f.Seen, f.Blind = nil, why
+	}
 	v := Verdict{Gateway: f.Gateway, MAC: f.Answer.MAC}
 	v.RTT = f.rtt()
 	for _, line := range []func(Facts) (Code, string){
@@ -66,6 +72,41 @@ func Judge(f Facts) Verdict {
 		v.MAC = f.Seen.MAC
 	}
 	return v
+}
+
+// Unseen reports whether the trunk has missed something: no question was seen, or an
+// answer was heard that was not. Then Ahead is worth a look.
+func (f Facts) Unseen() bool {
+	return f.Seen != nil && (!f.asked() || !f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked) || f.deaf())
+}
+
+// deaf reports whether the parent has heard the gateway, by its packet socket, and the
+// trunk's program has heard nothing of the VLAN since.
+func (f Facts) deaf() bool {
+	return !f.Control.MAC.IsZero() && !slices.ContainsFunc(f.VLANs, func(v VLANSeen) bool { return v.VID == f.vid() && v.At >= f.Asked })
+}
+
+// vid is that of the outermost tag, 0 for none.
+func (f Facts) vid() uint16 {
+	if len(f.Tags) == 0 {
+		return 0
+	}
+	return f.Tags[0].VID
+}
+
+// bypassed says who has hidden frames from the trunk's program: it has missed
+// something, and somebody is ahead of it. Where nothing came back either, the
+// question was dropped: that is notSent's.
+func (f Facts) bypassed() string {
+	const text = "bypassed by %s on the %s of trunk %q, which comes before ours and ends the chain"
+	switch {
+	case !f.Unseen() || f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked):
+	case !f.asked() && len(f.Ahead.Out) > 0:
+		return fmt.Sprintf(text, strings.Join(f.Ahead.Out, ", "), "egress", f.Trunk)
+	case f.asked() && len(f.Ahead.In) > 0 && !f.Local(f.Answer.MAC):
+		return fmt.Sprintf(text, strings.Join(f.Ahead.In, ", "), "ingress", f.Trunk)
+	}
+	return ""
 }
 
 // fresh reports whether a reply came after the question of this round.
@@ -126,7 +167,11 @@ func notSent(f Facts) (Code, string) {
 	if !f.Answer.MAC.IsZero() {
 		return OKLocal, f.localText()
 	}
-	return NotSent, fmt.Sprintf("no probe from %q reached trunk %q: look for a tc filter or nftables netdev rule on them that drops it", f.Parent, f.Trunk)
+	suspect := "look for a tc filter or nftables netdev rule on them that drops it"
+	if len(f.Ahead.Out) > 0 {
+		suspect = fmt.Sprintf("look at %s, which comes before ours there", strings.Join(f.Ahead.Out, ", "))
+	}
+	return NotSent, fmt.Sprintf("no probe from %q reached trunk %q: %s", f.Parent, f.Trunk, suspect)
 }
 
 func wrongTag(f Facts) (Code, string) {
@@ -214,20 +259,19 @@ func filtered(f Facts) (Code, string) {
 	if f.Control.MAC.IsZero() {
 		return "", ""
 	}
+	if f.Seen != nil && len(f.Ahead.In) > 0 && f.deaf() {
+		return GatewaySilent, fmt.Sprintf("gateway %s (%s) answers %q, and nothing of it passes the ingress of trunk %q: look at %s, which comes before ours there", f.Gateway, f.Control.MAC, f.Parent, f.Trunk, strings.Join(f.Ahead.In, ", "))
+	}
 	return MACFiltered, fmt.Sprintf("gateway %s (%s) answers the MAC of parent %q and not %s on %s: let the switch port have several MACs (port security), or the hypervisor's port (promiscuous mode, forged transmits, MAC spoofing)", f.Gateway, f.Control.MAC, f.Parent, f.MAC, f.where())
 }
 
 func silent(f Facts) (Code, string) {
-	vid := uint16(0)
-	if len(f.Tags) > 0 {
-		vid = f.Tags[0].VID
-	}
 	var heard []string
 	for _, v := range f.VLANs {
 		if v.Frames == 0 || f.Now.Sub(v.At) > aliveFor {
 			continue
 		}
-		if v.VID == vid {
+		if v.VID == f.vid() {
 			return GatewaySilent, f.silentText(v.At)
 		}
 		heard = append(heard, vlanName(v.VID))

@@ -53,6 +53,23 @@ func TestJudge(t *testing.T) {
 		{"down", func(f *Facts) { silence(f); f.Down = `"eth0" has no carrier` }, ParentDown, []string{"no carrier"}},
 		{"not watched", func(f *Facts) { f.Seen, f.Blind = nil, "no CAP_BPF" }, Unobserved, []string{"no CAP_BPF"}},
 		{"not watched, silent", func(f *Facts) { silence(f); f.Seen, f.Blind = nil, "no CAP_BPF" }, GatewaySilent, []string{"no CAP_BPF"}},
+		{"hidden on the way out", func(f *Facts) { f.Seen, f.Ahead.Out = &GatewaySeen{}, []string{"a filter"} }, Unobserved, []string{"bypassed by a filter on the egress", gwMAC.String()}},
+		{"hidden on the way out alone", func(f *Facts) { f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"} }, Unobserved, []string{"egress"}},
+		{"hidden on the way in", func(f *Facts) { f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"} }, Unobserved, []string{"ingress"}},
+		{"somebody is ahead and hides nothing", func(f *Facts) { f.Ahead = Ahead{[]string{"a filter"}, []string{"a filter"}} }, OK, nil},
+		{"somebody is ahead of a sibling", func(f *Facts) {
+			f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"}
+			f.Local = func(m MAC) bool { return m == gwMAC }
+		}, OKLocal, nil},
+		{"dropped by who is ahead", func(f *Facts) { silence(f); f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"} }, NotSent, []string{"look at a filter"}},
+		{"dropped by who is ahead, coming in", func(f *Facts) {
+			silence(f)
+			f.Control, f.Ahead.In = Answer{MAC: gwMAC}, []string{"a filter"}
+		}, GatewaySilent, []string{"look at a filter", gwMAC.String()}},
+		{"filtered, and somebody is ahead", func(f *Facts) {
+			silence(f)
+			f.Control, f.Ahead.In, f.VLANs = Answer{MAC: gwMAC}, []string{"a filter"}, []VLANSeen{{VID: 50, At: f.Now, Frames: 1}}
+		}, MACFiltered, nil},
 		{"dropped on the way", func(f *Facts) { silence(f); f.Seen.Asked = Sighting{} }, NotSent, []string{`"eth0.50"`, `"eth0"`}},
 		{"asked long ago only", func(f *Facts) { silence(f); f.Seen.Asked.At = f.Asked - 1 }, NotSent, nil},
 		{"no tag", func(f *Facts) { f.Seen.Asked.Tags = nil }, Untagged, []string{"untagged, not VLAN 50"}},

@@ -164,11 +164,18 @@ type Datapath interface {
 	// Events gives what happened on a trunk that should not have, also while nobody
 	// looked: the last few of each address and MAC, the oldest first.
 	Events(trunk int) ([]Event, error)
+	// Ahead gives who else is on a trunk and sees frames first. Its error says, for a
+	// person, why nothing is seen at all.
+	Ahead(trunk int) (Ahead, error)
 	// Trunks gives all that are watched.
 	Trunks() ([]int, error)
 	// Release takes the program off a trunk that has no endpoint left.
 	Release(trunk int) error
 }
+
+// Ahead are the programs, in a person's words, that see a trunk's frames before
+// the datapath does: what they end there it never sees.
+type Ahead struct{ Out, In []string }
 
 // Evidence is what the datapath saw of one endpoint.
 type Evidence struct {

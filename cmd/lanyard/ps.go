@@ -93,7 +93,34 @@ func (e env) runPs(c *cli.Context) error {
 	if err := printTable(e.stdout, psTable(rows, c.Bool("no-trunc"))); err != nil {
 		return err
 	}
+	e.noteAhead(l, recs)
 	return e.noteStrangers(c.Context, l)
+}
+
+// noteAhead names whoever may hide frames from what is counted.
+func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
+	seen := map[int]bool{}
+	for _, a := range recs {
+		if seen[a.Endpoint.Trunk] || a.State != hook.Attached {
+			continue
+		}
+		seen[a.Endpoint.Trunk] = true
+		if _, err := l.Evidence(a); err != nil {
+			continue // not watched, as its row says
+		}
+		ahead, err := l.Datapath.Ahead(a.Endpoint.Trunk)
+		if err != nil {
+			e.say("note: %v: nothing is counted; \"lanyard verify\" puts it back", err)
+		}
+		for _, way := range []struct {
+			name  string
+			names []string
+		}{{"egress", ahead.Out}, {"ingress", ahead.In}} {
+			if len(way.names) > 0 {
+				e.say("note: %s comes before ours on the %s of trunk %q, and may hide frames: \"lanyard verify\" says whether it does", strings.Join(way.names, ", "), way.name, a.Trunk)
+			}
+		}
+	}
 }
 
 // noteStrangers says that there is more to see, which is no container's.
@@ -119,12 +146,14 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
 		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
 	}
-	if seen, err := l.Evidence(a); err != nil {
-		row.Blind = err.Error()
-	} else {
+	seen, err := l.Evidence(a)
+	if err == nil {
 		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, since(a, seen)...)
+		_, err = l.Datapath.Ahead(a.Endpoint.Trunk)
 	}
-	var err error
+	if err != nil {
+		row.Blind = err.Error()
+	}
 	if row.Guarded, err = l.Guarded(a); err != nil {
 		row.Blind = err.Error()
 	}

@@ -37,6 +37,7 @@ import (
 //	end ID                        the container's process ends, and no poststop comes
 //	fails STATUS PROGRAM ARG…     the exit status is this one, and every line on stderr is ours
 //	inlab PROGRAM ARG…            (with exec) runs any program in the host's namespace
+//	foreign DIRECTION ANSWER      another's program comes before ours on the trunk, and gives that answer
 //	mask FILE                     replaces what differs from run to run
 const (
 	varNetns = "NETNS"
@@ -85,7 +86,7 @@ type scriptCmd = func(*testscript.TestScript, bool, []string)
 func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string]scriptCmd) {
 	cmds := map[string]scriptCmd{
 		"gateway": cmdGateway, "rival": cmdRival, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
-		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "mask": cmdMask,
+		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
 	}
 	for _, m := range more {
 		maps.Copy(cmds, m)
@@ -267,6 +268,13 @@ func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
 func cmdEnd(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	w.containers[args[0]].End(w.tb)
+}
+
+func cmdForeign(ts *testscript.TestScript, neg bool, args []string) {
+	w := worldOf(ts)
+	answer, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	w.tb.Cleanup(w.lab.Foreign(w.lab.Host, w.lab.Trunk, args[0], int32(answer)))
 }
 
 func cmdFails(ts *testscript.TestScript, neg bool, args []string) {

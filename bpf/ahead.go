@@ -1,0 +1,98 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Ahead gives the programs that see a trunk's frames before ours: whatever they let
+// pass or drop, but for TCX_NEXT or TC_ACT_UNSPEC, ours do not see. They were put there
+// after ours, which we do not contest: two that both want to be first would never
+// end. An error says that ours are not there at all.
+func (d *Datapath) Ahead(trunk int) (a verify.Ahead, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t, err := d.open(trunk)
+	if err == nil && t == nil {
+		err = errors.New("it is not watched")
+	}
+	if err == nil {
+		a.Out, err = t.ahead(egress)
+	}
+	if err == nil {
+		a.In, err = t.ahead(ingress)
+	}
+	if err != nil {
+		return a, fmt.Errorf("look for programs on trunk %s: %w", nameOf(trunk), err)
+	}
+	return a, nil
+}
+
+func (t *trunk) ahead(w way) (names []string, err error) {
+	id, err := pinnedID(filepath.Join(t.path, w.name))
+	if err != nil {
+		return nil, err
+	}
+	chain, err := queryTCX(t.ifindex, w.tcx)
+	if err != nil {
+		return nil, plain(err)
+	}
+	ours := slices.Index(chain, id)
+	if ours >= 0 {
+		chain = chain[:ours]
+	}
+	for _, other := range chain {
+		names = append(names, fmt.Sprintf("TCX program %s (id %d)", programName(other), other))
+	}
+	if ours >= 0 {
+		return names, nil
+	}
+	filters, err := filtersAhead(t.ifindex, w, id)
+	return append(names, filters...), err
+}
+
+// filtersAhead gives the filters of clsact that come before ours: those of its priority
+// that were added later (net/sched/cls_bpf.c, cls_bpf_change).
+func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
+	msgs, err := askFilters(ifindex, w, unix.NLM_F_DUMP, 0, 0)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return nil, plain(err)
+	}
+	for _, m := range msgs {
+		if programIn(m) == ours {
+			return names, nil
+		}
+		head := nl.DeserializeTcMsg(m)
+		if head.Handle == 0 {
+			continue // stands for all of its priority
+		}
+		name := "of another kind"
+		if id := filterID(m); id != 0 {
+			name = fmt.Sprintf("%s (id %d)", programName(id), id)
+		}
+		names = append(names, fmt.Sprintf("tc filter %s, priority %d", name, head.Info>>16))
+	}
+	return nil, fmt.Errorf("our program was taken off its %s", w.name)
+}
+
+// programName gives what a program's author called it, quoted.
+func programName(id uint32) string {
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+	if err != nil {
+		return `""` // gone meanwhile
+	}
+	defer p.Close()
+	info, err := p.Info()
+	if err != nil {
+		return `""`
+	}
+	return fmt.Sprintf("%q", info.Name)
+}

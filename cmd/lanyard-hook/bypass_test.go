@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// verifyAgain is "lanyard verify" of the only attachment.
+func (w *world) verifyAgain() (verdicts []verify.Verdict) {
+	w.tb.Helper()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		verdicts, err = l.Verify(ctx, w.record())
+		return err
+	}))
+	return verdicts
+}
+
+// Another project puts its program in front of ours, after the trunk was taken under
+// watch. What it lets pass ours does not see; what it drops nobody does.
+func TestBypassed(t *testing.T) {
+	const pass, drop, next = 0, 2, -1
+	for _, c := range []struct {
+		name, direction string
+		answer          int32
+		want            verify.Code
+		words           []string
+	}{
+		{"it hands on, out", testenv.Out, next, verify.OK, nil},
+		{"it hands on, in", testenv.In, next, verify.OK, nil},
+		{"it lets pass, out", testenv.Out, pass, verify.Unobserved, []string{"bypassed by", `"foreign" (id `, "egress", "answered"}},
+		{"it lets pass, in", testenv.In, pass, verify.Unobserved, []string{"bypassed by", `"foreign" (id `, "ingress", "answered"}},
+		{"it drops, out", testenv.Out, drop, verify.NotSent, []string{"look at", `"foreign" (id `}},
+		{"it drops, in", testenv.In, drop, verify.GatewaySilent, []string{"answers \"eth9\"", "look at", `"foreign" (id `, "ingress"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, _ := lan(t, nil)
+			w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+			if got := w.record().Verdict; got.Code != verify.OK {
+				t.Fatalf("before it came: %+v", got)
+			}
+			check := func(what string, verdicts []verify.Verdict) {
+				t.Helper()
+				if len(verdicts) != 2 {
+					t.Fatalf("%s: %+v, want one for each gateway", what, verdicts)
+				}
+				for _, v := range verdicts {
+					if v.Code != c.want {
+						t.Errorf("%s: %+v, want %s", what, v, c.want)
+					}
+					for _, word := range c.words {
+						if !strings.Contains(v.Text, word) {
+							t.Errorf("%s: %q does not say %q", what, v.Text, word)
+						}
+					}
+				}
+			}
+			undo := w.Foreign(w.Host, w.Trunk, c.direction, c.answer)
+			check("verified again", w.verifyAgain())
+			c2 := testenv.NewContainer(t)
+			w.mustAttach("c2", c2, "network=web")
+			for _, a := range w.records() {
+				if a.Containers[0].ID == "c2" {
+					check("attached", a.Verdicts)
+				}
+			}
+			must(t, c2.Kill())
+			w.mustDetach("c2")
+			undo()
+			for _, v := range w.verifyAgain() {
+				if v.Code != verify.OK {
+					t.Errorf("after it has gone: %+v", v)
+				}
+			}
+		})
+	}
+}
+
+// Somebody takes our program off. The next verification puts it back.
+func TestTakenOff(t *testing.T) {
+	w, _ := lan(t, nil)
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	links, err := filepath.Glob(filepath.Join(wiring.PathsUnder(w.root).BPF, "*", "link-*"))
+	must(t, err)
+	for _, link := range links { // the kernel detaches what nobody holds
+		must(t, os.Remove(link))
+	}
+	if len(links) == 0 {
+		_, err := w.Host.Exec("tc", "qdisc", "del", "dev", w.Trunk, "clsact")
+		must(t, err)
+	}
+	testenv.Eventually(t, "the program to be missed", func() error {
+		return w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			_, err := l.Datapath.Ahead(w.record().Endpoint.Trunk)
+			if err == nil || !strings.Contains(err.Error(), "taken off") {
+				return fmt.Errorf("programs ahead of ours: %v", err)
+			}
+			return nil
+		})
+	})
+	for _, v := range w.verifyAgain() {
+		if v.Code != verify.OK {
+			t.Errorf("verified: %+v", v)
+		}
+	}
+	if a := w.record(); a.State != hook.Attached {
+		t.Errorf("record is %+v", a)
+	}
+}
