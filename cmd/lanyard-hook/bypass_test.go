@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -100,8 +101,11 @@ func TestTakenOff(t *testing.T) {
 	testenv.Eventually(t, "the program to be missed", func() error {
 		return w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 			_, err := l.Datapath.Ahead(w.record().Endpoint.Trunk)
-			if err == nil || !strings.Contains(err.Error(), "taken off") {
-				return fmt.Errorf("programs ahead of ours: %v", err)
+			if err == nil {
+				return errors.New("it is there")
+			}
+			if !strings.Contains(err.Error(), "taken off") {
+				return fmt.Errorf("programs ahead of ours: %w", err)
 			}
 			return nil
 		})
