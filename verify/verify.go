@@ -189,7 +189,12 @@ type Evidence struct {
 	Routers []Answer `json:"routers,omitzero"`
 }
 
-// Counters count frames and bytes of an endpoint on its trunk.
+// Counters count frames and bytes of an endpoint on its trunk, exactly, on however many
+// processors. A buffer that the kernel cuts up later (GSO), or has put together (GRO),
+// is as many frames as it has segments; one whose segments the kernel does not know
+// itself (gso_segs is 0: a virtual machine made it) is one. OutBytes has the headers of
+// each segment, as they will be on the wire; InBytes has them once, since the others
+// are gone.
 type Counters struct {
 	OutFrames uint64 `json:"out_frames"` // left with the expected tag
 	OutBytes  uint64 `json:"out_bytes"`
