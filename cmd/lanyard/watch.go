@@ -88,6 +88,9 @@ func (e env) runWatch(c *cli.Context) error {
 		if err == nil {
 			err = w.look(c.Context, targets)
 		}
+		if c.Err() != nil {
+			err = nil // told to end in the middle of it
+		}
 		if err != nil || c.Bool("once") {
 			return err
 		}
