@@ -112,54 +112,15 @@ func TestBrokerMessages(t *testing.T) {
 		{"a multicast MAC", wants(`{"network":"web","mac":"01:00:5e:00:00:01"}`), "unicast"},
 		{"a mode of its own", wants(`{"network":"web","verify":"never"}`), "verify mode"},
 	} {
-		if got := b.ask(alice, x.message, nil); !strings.Contains(got, x.want) || x.want == "" && got != "" || strings.Contains(got, "\n") {
-			t.Errorf("%s: the broker says %q, want %q", x.what, got, x.want)
-		}
+		t.Run(x.what, func(t *testing.T) {
+			if got := b.on(t).ask(alice, x.message, nil); !strings.Contains(got, x.want) || x.want == "" && got != "" || strings.Contains(got, "\n") {
+				t.Errorf("the broker says %q, want %q", got, x.want)
+			}
+		})
 	}
 	if recs := b.records(); len(recs) > 0 {
 		t.Errorf("there are records: %+v", recs)
 	}
-	b.works("after")
-}
-
-// Descriptors that are sent along do not stay with the broker.
-func TestBrokerDescriptors(t *testing.T) {
-	b, _ := lanBrokered(t, direct)
-	b.works("before")
-	count := func() int {
-		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.cmd.Process.Pid))
-		must(t, err)
-		return len(fds)
-	}
-	before := count()
-	r, w, err := os.Pipe()
-	must(t, err)
-	defer r.Close()
-	file, err := os.Open("/proc/self/exe")
-	must(t, err)
-	defer file.Close()
-	path, err := os.OpenFile("/etc", unix.O_PATH, 0)
-	must(t, err)
-	defer path.Close()
-	netns, err := os.Open("/proc/self/ns/net")
-	must(t, err)
-	defer netns.Close()
-	fds := []int{int(w.Fd()), int(file.Fd()), int(path.Fd()), int(netns.Fd())}
-	for range 50 {
-		b.ask(alice, []byte(`{"version":1,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`), unix.UnixRights(fds...))
-	}
-	w.Close()
-	// The reading end tells when the last writer has let go.
-	must(t, r.SetReadDeadline(time.Now().Add(10*time.Second)))
-	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("somebody still holds the pipe: %v", err)
-	}
-	testenv.Eventually(t, "the broker to hold no more than before", func() error {
-		if n := count(); n > before {
-			return fmt.Errorf("%d descriptors, %d before", n, before)
-		}
-		return nil
-	})
 	b.works("after")
 }
 

@@ -28,6 +28,9 @@ import (
 // asBroker tells the test binary to be the broker, below the directory named.
 const asBroker = "LANYARD_TEST_AS_BROKER"
 
+// asInstalled has it log no more than an installed one does.
+const asInstalled = "LANYARD_TEST_AS_INSTALLED"
+
 // alice may attach, and so may bob; mallory may not.
 const (
 	alice   = 1000
@@ -37,7 +40,11 @@ const (
 
 func serveForTest(root string) {
 	ctx, _ := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	level := slog.LevelDebug
+	if os.Getenv(asInstalled) != "" {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	if err := serve.Run(ctx, serve.Options{Paths: wiring.PathsUnder(root), Log: log, Sweep: time.Hour}); err != nil {
 		fmt.Fprintln(os.Stderr, "lanyard:", err)
 		os.Exit(1)
@@ -201,6 +208,25 @@ func (b *brokered) why(uid int) (lines []string) {
 		lines = append(lines, f.Container+": "+f.Error)
 	}
 	return lines
+}
+
+// on is the same world for a subtest.
+func (b *brokered) on(t testing.TB) *brokered {
+	w, c := *b.world, *b
+	w.tb, c.world = t, &w
+	return &c
+}
+
+// mustSleepBy starts a process of a user's on the host, which ends with the test.
+func (b *brokered) mustSleepBy(uid int) (pid int) {
+	b.tb.Helper()
+	cmd := by(uid, exec.Command("sleep", "60"))
+	must(b.tb, b.Host.Start(cmd))
+	b.tb.Cleanup(func() {
+		must(b.tb, cmd.Process.Kill())
+		cmd.Wait()
+	})
+	return cmd.Process.Pid
 }
 
 // lanBrokered is lan with a broker, for alice and bob.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,9 +19,14 @@ import (
 // answer is what the broker says on a connection, "" for success.
 func answer(tb testing.TB, c *net.UnixConn, message []byte) string {
 	tb.Helper()
-	must(tb, c.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err := c.Write(message)
 	must(tb, err)
+	return reply(tb, c)
+}
+
+func reply(tb testing.TB, c *net.UnixConn) string {
+	tb.Helper()
+	must(tb, c.SetDeadline(time.Now().Add(20*time.Second)))
 	buf := make([]byte, 64<<10)
 	n, err := c.Read(buf)
 	must(tb, err)
@@ -46,6 +53,38 @@ func TestBrokerCallerIsWhoConnected(t *testing.T) {
 	}
 }
 
+// A set-user-ID program that writes to a socket which its caller connected speaks
+// for its caller.
+func TestBrokerSetUID(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, bob)
+	dir, err := os.MkdirTemp("/var/tmp", "lanyard-test") // where set-user-ID counts
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	must(t, os.Chmod(dir, 0o755))
+	text, err := os.ReadFile("/bin/cat")
+	must(t, err)
+	cat, message := filepath.Join(dir, "cat"), filepath.Join(dir, "message")
+	must(t, os.WriteFile(cat, text, 0o755))
+	must(t, os.Chmod(cat, 0o755|os.ModeSetuid))
+	// Only root can read this, so who sends it is root by then.
+	must(t, os.WriteFile(message, fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`, c.Pid), 0o600))
+	for uid, want := range map[int]string{mallory: "refused", alice: "refused", bob: ""} {
+		conn := b.mustDialBy(uid)
+		socket, err := conn.File()
+		must(t, err)
+		cmd := by(uid, exec.Command(cat, message))
+		cmd.Stdout = socket
+		if err := b.Host.Run(cmd); err != nil {
+			t.Fatalf("the program did not run as root: %v", err)
+		}
+		socket.Close()
+		if got := reply(t, conn); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("root with the socket of uid %d is told %q", uid, got)
+		}
+	}
+}
+
 // A subordinate uid of a user's, in a user namespace of its own, speaks for
 // nobody, and a user namespace that it made is still the user's.
 func TestBrokerSubordinate(t *testing.T) {
@@ -67,6 +106,40 @@ func TestBrokerThreads(t *testing.T) {
 		b.secret("the thread itself", b.attachBy(bob, "x", unix.Gettid(), "network=web"), "refused")
 		return nil
 	}))
+}
+
+// A pid that becomes another's while the broker looks at it gives nobody the
+// other's namespace, however the two meet.
+func TestBrokerRecycledPid(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	before := b.links(b.Host)
+	recycled := 0
+	for i := range 30 {
+		c := testenv.NewRootless(t, alice)
+		id := fmt.Sprintf("c%d", i)
+		cmd, _ := b.command(state(id, c.Pid, "network=web"), []string{"createRuntime"})
+		must(t, b.Host.Start(by(alice, cmd)))
+		// Each time a little later.
+		<-time.After(time.Duration(i) * 300 * time.Microsecond)
+		must(t, c.Kill())
+		c.Reap()
+		must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, c.Pid-1), 0))
+		next := testenv.NewRootless(t, bob)
+		_ = cmd.Wait()
+		if next.Pid == c.Pid {
+			recycled++
+			b.secret("a recycled pid", b.attachBy(alice, "x", c.Pid, "network=web"), "belongs to uid 1001 ")
+		}
+		if links := b.links(next.Namespace); len(links) != 1 {
+			t.Fatalf("bob's namespace has %q", links)
+		}
+		b.mustDetachBy(alice, id)
+		next.End(t)
+	}
+	if recycled < 5 {
+		t.Errorf("a pid was recycled %d times: the test tests little", recycled)
+	}
+	b.wantNothing("web", before)
 }
 
 // A process that ends while it is looked at leaves nothing behind, however the

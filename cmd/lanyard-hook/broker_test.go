@@ -48,43 +48,56 @@ func TestBrokerRefuses(t *testing.T) {
 	c := testenv.NewRootless(t, alice)
 	nested := testenv.NewRootless(t, alice, testenv.Unshare...)
 	rootful := testenv.NewContainer(t)
+	rootfulPod := testenv.JoinNamespace(t, rootful.Namespace)
 	zombie := testenv.NewRootless(t, alice)
 	must(t, zombie.Kill())
 	gone := testenv.NewRootless(t, alice)
 	must(t, gone.Kill())
 	gone.Reap()
 	for _, x := range []struct {
-		what   string
-		o      outcome
-		reason string
+		what    string
+		uid     int
+		pid     int
+		network string
+		reason  string // in the log
 	}{
-		{"a user who is not allowed", b.attachBy(mallory, "m", testenv.NewRootless(t, mallory).Pid, "network=web"), `does not allow uid 1002`},
-		{"no such network", b.attachBy(alice, "x", c.Pid, "network=nope"), `network \"nope\": not defined`},
-		{"the host's namespace", b.attachBy(alice, "x", b.cmd.Process.Pid, "network=web"), "the host's own"},
-		{"another user's container", b.attachBy(bob, "x", c.Pid, "network=web"), "belongs to uid 1000"},
-		{"a nested one of another user", b.attachBy(bob, "x", nested.Pid, "network=web"), "[1000 1000 0]"},
-		{"a rootful container", b.attachBy(alice, "x", rootful.Pid, "network=web"), "rootful"},
-		{"a zombie", b.attachBy(alice, "x", zombie.Pid, "network=web"), "exited"},
-		{"nobody", b.attachBy(alice, "x", gone.Pid, "network=web"), "exited"},
-		{"no process can have it", b.attachBy(alice, "x", 1<<30, "network=web"), "process"},
+		{"a user who is not allowed", mallory, testenv.NewRootless(t, mallory).Pid, "web", `does not allow uid 1002`},
+		{"no such network", alice, c.Pid, "nope", `network \"nope\": not defined`},
+		{"the broker's own process", alice, b.cmd.Process.Pid, "web", "the host's own"},
+		{"process 1", alice, 1, "web", "network namespace"},
+		{"the calling user's process on the host", alice, b.mustSleepBy(alice), "web", "the host's own"},
+		{"another user's container", bob, c.Pid, "web", "belongs to uid 1000"},
+		{"a nested one of another user", bob, nested.Pid, "web", "[1000 1000 0]"},
+		{"a rootful container", alice, rootful.Pid, "web", "rootful"},
+		{"a second process in a rootful container", alice, rootfulPod.Pid, "web", "rootful"},
+		{"a zombie", alice, zombie.Pid, "web", "exited"},
+		{"nobody", alice, gone.Pid, "web", "exited"},
+		{"no process can have it", alice, 1 << 30, "web", "process"},
 	} {
-		b.secret(x.what, x.o, x.reason)
+		t.Run(x.what, func(t *testing.T) {
+			b := b.on(t)
+			b.secret(x.what, b.attachBy(x.uid, "x", x.pid, "network="+x.network), x.reason)
+		})
 	}
 	for _, x := range []struct {
-		what string
-		o    outcome
-		word string
+		what, annotation, word string
 	}{
-		{"a MAC of its choice", b.attachBy(alice, "x", c.Pid, "network=web", "mac=02:00:00:00:00:77"), "cannot choose its MAC"},
-		{"the gateway's address", b.attachBy(alice, "x", c.Pid, "network=web", "ip=192.168.50.1"), "gateway"},
-		{"an address of no subnet", b.attachBy(alice, "x", c.Pid, "network=web", "ip=10.0.0.1"), "10.0.0.1"},
+		{"a MAC of its choice", "mac=02:00:00:00:00:77", "cannot choose its MAC"},
+		{"the gateway's address", "ip=192.168.50.1", "gateway"},
+		{"the gateway's address of IPv6", "ip6=fd50::1", "gateway"},
+		{"an address of no subnet", "ip=10.0.0.1", "10.0.0.1"},
+		{"the network's own address", "ip=192.168.50.0", "192.168.50.0"},
+		{"the broadcast address", "ip=192.168.50.255", "192.168.50.255"},
 	} {
-		b.refused(x.what, x.o, 1, x.word)
+		t.Run(x.what, func(t *testing.T) {
+			b := b.on(t)
+			b.refused(x.what, b.attachBy(alice, "x", c.Pid, "network=web", x.annotation), 1, x.word)
+		})
 	}
 	if recs := b.records(); len(recs) > 0 || b.held("web") > 0 {
 		t.Errorf("refusals left %+v", recs)
 	}
-	if lines := b.why(alice); len(lines) != 8 || !strings.HasPrefix(lines[0], "x: refused") {
+	if lines := b.why(alice); len(lines) != 8 || !strings.HasPrefix(lines[7], "x: ") {
 		t.Errorf("alice is told %d: %q", len(lines), lines)
 	}
 	// What went wrong before the broker was asked is there, too.

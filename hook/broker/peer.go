@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"net"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,28 +17,25 @@ const maxGroups = 65536
 // become since, by running a set-user-ID program say, changes nothing. Nothing is
 // read from /proc about the caller, so its pid, which may be another's by now, is
 // for the log alone.
-func peerOf(c *net.UnixConn) (caller hook.Caller, pid int32, err error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return caller, 0, err
-	}
-	cerr := raw.Control(func(fd uintptr) {
-		var cred *unix.Ucred
-		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil {
-			return
-		}
-		caller.UID, pid = cred.Uid, cred.Pid
-		caller.GIDs, err = groupsOf(int(fd))
-		caller.GIDs = append(caller.GIDs, cred.Gid)
-	})
-	if err = errors.Join(cerr, err); err != nil {
-		return caller, 0, fmt.Errorf("find out who calls: %w", err)
-	}
+func peerOf(fd int) (*unix.Ucred, error) {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	// What has no uid here must not look like one that has (from_kuid_munged).
-	if caller.UID == overflowID {
-		return caller, 0, errors.New("find out who calls: the caller's uid is not mapped here")
+	if err == nil && cred.Uid == overflowID {
+		err = errors.New("the caller's uid is not mapped here")
 	}
-	return caller, pid, nil
+	if err != nil {
+		return nil, fmt.Errorf("find out who calls: %w", err)
+	}
+	return cred, nil
+}
+
+// callerOf adds to it the groups that it was in.
+func callerOf(fd int, cred *unix.Ucred) (hook.Caller, error) {
+	groups, err := groupsOf(fd)
+	if err != nil {
+		return hook.Caller{}, fmt.Errorf("find out what groups the caller is in: %w", err)
+	}
+	return hook.Caller{UID: cred.Uid, GIDs: append(groups, cred.Gid)}, nil
 }
 
 // overflowID stands for uids that are not mapped (kernel/sys.c, DEFAULT_OVERFLOWUID).
@@ -70,9 +66,7 @@ const soPassRights = 83
 // told EPERM. Closing one can hang for ever where a FUSE server wants it to.
 // Below Linux 6.16 a message is read without room for control data, and the
 // kernel drops what comes along.
-func refuseRights(raw interface {
-	Control(func(fd uintptr)) error
-}) {
+func refuseRights(fd int) {
 	// ENOPROTOOPT is all that can be said below 6.16, and then there is nothing to do.
-	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, soPassRights, 0) })
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPassRights, 0)
 }

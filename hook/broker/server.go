@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -41,19 +42,18 @@ type Server struct {
 // Serve answers callers until ctx ends. Then it takes no new ones, finishes what
 // is under way, and returns nil.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
-	raw, err := l.SyscallConn()
+	d, err := openDoor(l)
 	if err != nil {
 		return err
 	}
-	refuseRights(raw)
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = errors.Join(d.Close(), l.Close()) })
 	defer stop()
 	for {
-		c, err := l.AcceptUnix()
+		fd, err := d.next()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
-				_ = c.Close()
+				_ = unix.Close(fd)
 			}
 			s.work.Wait()
 			return nil
@@ -65,41 +65,63 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 			s.work.Wait()
 			return fmt.Errorf("take callers: %w", err)
 		default:
-			s.admit(context.WithoutCancel(ctx), c)
+			s.admit(context.WithoutCancel(ctx), fd)
 		}
 	}
 }
 
 // admit counts the caller in and answers it on the side. Who is one too many is
-// told so without being heard: accepting must never wait for a caller.
-func (s *Server) admit(ctx context.Context, c *net.UnixConn) {
-	caller, pid, err := peerOf(c)
+// told so without being heard: accepting must never wait for a caller, and must
+// cost less than calling.
+func (s *Server) admit(ctx context.Context, fd int) {
+	cred, err := peerOf(fd)
 	if err != nil {
 		s.Log.Debug("turned a caller away", "err", err)
-		_ = c.Close()
+		_ = unix.Close(fd)
 		return
 	}
-	v, err := s.turns.join(caller.UID, c)
+	if !s.turns.spend(cred.Uid, time.Now()) {
+		_, _ = unix.Write(fd, tooOften) // a fresh socket has room for it
+		_ = unix.Close(fd)
+		return
+	}
+	log := s.Log.With("uid", cred.Uid, "pid", cred.Pid)
+	c, caller, err := s.invite(fd, cred)
 	if err != nil {
-		s.Log.Debug("turned a caller away", "uid", caller.UID, "pid", pid, "err", err)
-		// A fresh socket has room for this, whether or not anybody reads.
-		_ = c.SetWriteDeadline(time.Now().Add(time.Millisecond))
-		_ = send(c, reply{Version: version, Error: err.Error()})
+		log.Error("cannot take a caller", "err", err)
+		return
+	}
+	v, err := s.turns.join(cred.Uid, c)
+	if err != nil {
+		log.Debug("turned a caller away", "err", err)
+		_ = send(c, reply{Version: version, Error: err.Error()}) // likewise
 		_ = c.Close()
 		return
 	}
 	s.work.Go(func() {
 		defer s.turns.leave(v)
 		defer func() { _ = c.Close() }()
-		s.answer(ctx, c, v, caller, pid)
+		s.answer(ctx, log, c, v, caller)
 	})
 }
 
-func (s *Server) answer(ctx context.Context, c *net.UnixConn, v *visit, caller hook.Caller, pid int32) {
-	log := s.Log.With("uid", caller.UID, "pid", pid)
-	if raw, err := c.SyscallConn(); err == nil {
-		refuseRights(raw)
+// invite makes a connection of a socket, which it takes over.
+func (s *Server) invite(fd int, cred *unix.Ucred) (*net.UnixConn, hook.Caller, error) {
+	refuseRights(fd)
+	f := os.NewFile(uintptr(fd), "caller")
+	defer f.Close()
+	caller, err := callerOf(fd, cred)
+	if err != nil {
+		return nil, caller, err
 	}
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, caller, err
+	}
+	return c.(*net.UnixConn), caller, nil
+}
+
+func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, v *visit, caller hook.Caller) {
 	ctx, cancel := context.WithTimeoutCause(ctx, workTime, fmt.Errorf("not done after %s", workTime))
 	defer cancel()
 	_ = c.SetReadDeadline(time.Now().Add(readTime))

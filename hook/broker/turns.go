@@ -4,8 +4,11 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"sync"
+	"time"
 )
 
 // How many requests of one user are worked on at a time, and how many more
@@ -19,6 +22,22 @@ const (
 // maxConns bounds all connections: well below what a process may have open.
 const maxConns = 512
 
+// What a user may ask for at once, and then per second: as many containers as
+// one may start at once, and after that more than an engine can start. Who asks for
+// more is turned away before anything is done for them, so that all others' floods
+// together cost a user no more than the turning away.
+const (
+	burst     = perUser + waiting
+	perSecond = 40
+)
+
+// maxBudgets is how many users' budgets are kept before those that are whole again
+// are forgotten.
+const maxBudgets = 1024
+
+// tooOften is what those read who have spent it.
+var tooOften = fmt.Appendf(nil, `{"version":%d,"error":"you ask too often: wait a second, and try again"}`, version)
+
 // Errors that callers are turned away with.
 var (
 	errBusy = errors.New("you have too many requests under way: try again when some are done")
@@ -27,10 +46,43 @@ var (
 
 // turns counts connections and hands out turns, per user.
 type turns struct {
-	mu     sync.Mutex
-	conns  int
-	users  map[uint32]*user
-	silent list.List // of *visit: those that have not asked for anything yet, the oldest first
+	mu      sync.Mutex
+	conns   int
+	users   map[uint32]*user
+	budgets map[uint32]budget
+	silent  list.List // of *visit: those that have not asked for anything yet, the oldest first
+}
+
+// A budget is what a user had left at a time.
+type budget struct {
+	left float64
+	at   time.Time
+}
+
+func (b budget) now(now time.Time) float64 {
+	return min(burst, b.left+perSecond*now.Sub(b.at).Seconds())
+}
+
+// spend takes one from the user's budget, if there is one left.
+func (t *turns) spend(uid uint32, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	b, ok := t.budgets[uid]
+	left := b.now(now)
+	if !ok {
+		left = burst
+		if len(t.budgets) >= maxBudgets {
+			maps.DeleteFunc(t.budgets, func(_ uint32, b budget) bool { return b.now(now) == burst })
+		}
+	}
+	if left < 1 {
+		return false
+	}
+	if t.budgets == nil {
+		t.budgets = map[uint32]budget{}
+	}
+	t.budgets[uid] = budget{left - 1, now}
+	return true
 }
 
 type user struct {

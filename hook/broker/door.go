@@ -1,0 +1,59 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// line is how many callers may wait to be accepted. Who comes next waits for as
+// long as it takes to turn away all of them, so that it is to be short; whom it
+// has no room for tries again (Client.dial).
+const line = 64
+
+// A door takes callers in as bare descriptors. To make a connection of each, as
+// package net does, costs more than calling does: a flood would fill the line faster
+// than it is turned away.
+type door struct {
+	file *os.File
+	raw  syscall.RawConn
+}
+
+func openDoor(l *net.UnixListener) (*door, error) {
+	f, err := l.File()
+	if err != nil {
+		return nil, fmt.Errorf("open the socket: %w", err)
+	}
+	raw, err := f.SyscallConn()
+	if err == nil {
+		cerr := raw.Control(func(fd uintptr) {
+			refuseRights(int(fd))
+			// Called again, it changes the length of the line and nothing else,
+			// whoever made the socket.
+			err = errors.Join(unix.SetNonblock(int(fd), true), unix.Listen(int(fd), line))
+		})
+		err = errors.Join(cerr, err)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the socket: %w", err), f.Close())
+	}
+	return &door{f, raw}, nil
+}
+
+// next waits for a caller.
+func (d *door) next() (fd int, err error) {
+	rerr := d.raw.Read(func(l uintptr) bool {
+		fd, _, err = unix.Accept4(int(l), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+	})
+	if rerr != nil {
+		return -1, rerr
+	}
+	return fd, err
+}
+
+func (d *door) Close() error { return d.file.Close() }
