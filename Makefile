@@ -35,7 +35,7 @@ test: deps-test bin/vm ## everything: units and namespaces on this kernel, then 
 test-vm: test-vm-$(KERNEL) ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
 	@:
 
-test-vm-%: deps-test bin/vm
+test-vm-%: deps-test build bin/vm
 	bin/vm -kernel $* -timeout $(TIMEOUT) -tests $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
 
 # KERNEL=6.12 is that one alone. Machines side by side: most of a cell is waiting for
@@ -97,7 +97,7 @@ install: build ## into $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
 	install -D -m 0644 cmd/lanyard/systemd/lanyard.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard.socket
-	for unit in lanyard lanyard-restore; do \
+	for unit in lanyard lanyard-guards lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d

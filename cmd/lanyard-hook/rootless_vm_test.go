@@ -59,44 +59,70 @@ func newRootless(t *testing.T, runtime string, edit func(*network.Definition)) *
 // the virtual machine's.
 func (r *rootless) killUser(uid int) {
 	r.t.Helper()
-	if name, err := os.Hostname(); err != nil || name != "lanyard-vm" {
-		r.t.Fatalf("this is %q, %v: not the virtual machine", name, err)
-	}
+	mustBeInVM(r.t)
 	by(uid, exec.Command("kill", "-9", "-1")).Run() // it kills itself, too
 }
 
-// account makes a user, with subordinate ids, a home and a place in /run.
+// mustBeInVM stands before what would harm the machine of whoever runs a test
+// binary by hand.
+func mustBeInVM(t *testing.T) {
+	t.Helper()
+	if name, err := os.Hostname(); err != nil || name != "lanyard-vm" {
+		t.Fatalf("this is %q, %v: not the virtual machine", name, err)
+	}
+}
+
+// account makes a user who has a root file system for containers and a place in
+// /run.
 func (r *rootless) account(uid int) {
 	r.t.Helper()
+	mustAccount(r.t, uid, r.home(uid))
+	must(r.t, os.MkdirAll(filepath.Dir(r.runDir(uid)), 0o755))
+	mustOwnDir(r.t, uid, r.runDir(uid))
+	mustRootfs(r.t, r.home(uid), uid)
+}
+
+// mustAccount makes a user, with subordinate ids and a home.
+func mustAccount(t *testing.T, uid int, home string) {
+	t.Helper()
 	name := userNames[uid]
 	for file, line := range map[string]string{
-		"/etc/passwd": fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh", name, uid, uid, r.home(uid)),
+		"/etc/passwd": fmt.Sprintf("%s:x:%d:%d::%s:/bin/sh", name, uid, uid, home),
+		"/etc/shadow": fmt.Sprintf("%s:*:20000:0:99999:7:::", name), // PAM asks whether it has expired
 		"/etc/group":  fmt.Sprintf("%s:x:%d:", name, uid),
 		"/etc/subuid": fmt.Sprintf("%s:%d:65536", name, uid*100_000),
 		"/etc/subgid": fmt.Sprintf("%s:%d:65536", name, uid*100_000),
 	} {
 		text, err := os.ReadFile(file)
 		if err != nil && !os.IsNotExist(err) {
-			r.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if kept := without(string(text), name+":") + line + "\n"; kept != string(text) {
-			must(r.t, os.WriteFile(file, []byte(kept), 0o644))
+			must(t, os.WriteFile(file, []byte(kept), 0o644))
 		}
 	}
-	for _, dir := range []string{r.home(uid), r.runDir(uid)} {
-		must(r.t, os.MkdirAll(filepath.Dir(dir), 0o755))
-		must(r.t, os.MkdirAll(dir, 0o700))
-		must(r.t, os.Chown(dir, uid, uid))
-	}
-	e := &engine{t: r.t, w: r.world, dir: r.home(uid)}
-	rootfs := e.rootfs()
-	must(r.t, os.MkdirAll(filepath.Join(rootfs, "run"), 0o755))
-	must(r.t, filepath.WalkDir(rootfs, func(path string, _ os.DirEntry, err error) error {
+	must(t, os.MkdirAll(filepath.Dir(home), 0o755))
+	mustOwnDir(t, uid, home)
+}
+
+func mustOwnDir(t *testing.T, uid int, dir string) {
+	t.Helper()
+	must(t, os.MkdirAll(dir, 0o700))
+	must(t, os.Chown(dir, uid, uid))
+}
+
+// mustRootfs makes a root file system with busybox in it, of a user's.
+func mustRootfs(t *testing.T, dir string, uid int) string {
+	t.Helper()
+	rootfs := (&engine{t: t, dir: dir}).rootfs()
+	must(t, os.MkdirAll(filepath.Join(rootfs, "run"), 0o755))
+	must(t, filepath.WalkDir(rootfs, func(path string, _ os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		return os.Lchown(path, uid, uid)
 	}))
+	return rootfs
 }
 
 // without leaves out the lines that begin with a word.

@@ -27,7 +27,7 @@ line again with "lanyard why"; the full reason is in this command's log.
 SIGTERM ends it once what is under way is done. Containers keep running.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log", Value: "text", Usage: "`FORMAT` of the log on stderr: text or json (default: text)"},
-			&cli.BoolFlag{Name: "prepare", Usage: "only make the namespace for guarded attachments: for a unit's ExecStartPre=+"},
+			&cli.BoolFlag{Name: "prepare", Usage: "only make the namespace for guarded attachments: for lanyard-guards.service"},
 			&cli.StringFlag{Name: "sweep", Value: "30s", Usage: "`TIME` between looks for what vanished containers left (default: 30s)"},
 		},
 		Action: e.runServe,
