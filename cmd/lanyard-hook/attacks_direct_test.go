@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// ip changes links of the prisoner's, as its owner does; all arguments in one line.
+func (p *prisoner) ip(t *testing.T, line string) {
+	t.Helper()
+	_, err := p.c.Exec("ip", strings.Fields(line)...)
+	must(t, err)
+}
+
+// shout has a link of the prisoner's say something to all, with a mark in it.
+func (p *prisoner) shout(t *testing.T, device string, mac verify.MAC, mark []byte) {
+	t.Helper()
+	mustRaw(t, p.c.Namespace, device).mustSend(t, ether(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...)))
+}
+
+func (p *prisoner) strangers(t *testing.T) (macs []verify.MAC) {
+	t.Helper()
+	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		found, broken := l.Audit(ctx)
+		for _, a := range found {
+			macs = append(macs, a.Strangers...)
+			broken = append(broken, a.Err)
+		}
+		return errors.Join(broken...)
+	}))
+	return macs
+}
+
+// What the owner of a macvlan does to the parent, with the guard on its egress:
+// nothing of it leaves the host, and the audit names it. What remains possible is
+// here, too, since the guide says so: it is what macvlans of one parent do to each
+// other.
+func TestAttackLinksDirect(t *testing.T) {
+	p := newPrisoner(t, direct)
+	tap := mustTap(t, p.Switch)
+	mark := []byte("!attack!")
+	honest := mustRaw(t, p.c.Namespace, "eth0")
+	silent := func(t *testing.T) {
+		t.Helper()
+		for _, f := range tap.until(t, p.end(t, honest)) {
+			if bytes.Contains(f, mark) {
+				t.Errorf("the switch saw %x", f)
+			}
+		}
+	}
+	t.Run("another MAC", func(t *testing.T) {
+		other := verify.MAC{2, 0, 0, 0, 0, 0x66}
+		p.ip(t, "link set eth0 address "+other.String())
+		p.shout(t, "eth0", other, mark)
+		p.ip(t, "link set eth0 address "+p.own.String())
+		silent(t)
+	})
+	t.Run("another mode", func(t *testing.T) {
+		p.ip(t, "link set eth0 type macvlan mode private")
+		p.ip(t, "link set eth0 type macvlan mode bridge")
+		pings(t, p.c.Namespace, "192.168.50.1")
+	})
+	t.Run("many nested ones", func(t *testing.T) {
+		const many = 50
+		for i := range many {
+			p.ip(t, fmt.Sprintf("link add n%d link eth0 address 02:00:00:00:01:%02x type macvlan mode bridge", i, i))
+			p.ip(t, fmt.Sprintf("link set n%d up", i))
+			p.shout(t, fmt.Sprintf("n%d", i), verify.MAC{2, 0, 0, 0, 1, byte(i)}, mark)
+		}
+		silent(t)
+		if macs := p.strangers(t); len(macs) != many {
+			t.Errorf("the audit names %d strangers: %v", len(macs), macs)
+		}
+		for i := range many {
+			p.ip(t, fmt.Sprintf("link del n%d", i))
+		}
+	})
+	t.Run("promiscuity", func(t *testing.T) {
+		p.ip(t, "link set eth0 promisc on allmulticast on")
+		pings(t, p.victim.Namespace, "192.168.50.1")
+		p.ip(t, "link set eth0 promisc off allmulticast off")
+	})
+	t.Run("remains: what the gateway sends to siblings, by source mode", func(t *testing.T) {
+		p.ip(t, "link add spy link eth0 type macvlan mode source")
+		p.ip(t, "link set spy type macvlan macaddr add "+p.router.String())
+		p.ip(t, "link set spy up")
+		spy := mustTap(t, p.c.Namespace)
+		pings(t, p.victim.Namespace, "192.168.50.1")
+		heard := false
+		for _, f := range spy.until(t, p.end(t, honest)) {
+			heard = heard || verify.MAC(f[:6]) == p.its
+		}
+		if !heard {
+			t.Error("nothing was heard: the guide says that it is")
+		}
+		p.ip(t, "link del spy")
+	})
+	t.Run("remains: what siblings send to the gateway, by its MAC", func(t *testing.T) {
+		p.ip(t, "link add thief link eth0 address "+p.router.String()+" type macvlan mode bridge")
+		p.ip(t, "link set thief up")
+		if out, err := p.victim.Exec("ping", "-n", "-c1", "-W1", "192.168.50.1"); err == nil {
+			t.Errorf("the victim reaches the gateway: the guide says that it does not: %s", out)
+		}
+		if macs := p.strangers(t); len(macs) != 1 || macs[0] != p.router {
+			t.Errorf("the audit names %v", macs)
+		}
+		p.ip(t, "link del thief")
+		pings(t, p.victim.Namespace, "192.168.50.1")
+	})
+	must(t, p.c.Kill())
+	p.mustDetachBy(alice, "prisoner")
+}
+
+// After the attachment is gone, a link that its owner has kept, with the MAC and
+// the address of then, gets nowhere, is named, and finds nobody at that address:
+// it is in quarantine.
+func TestAttackAfterwardsDirect(t *testing.T) {
+	p := newPrisoner(t, func(d *network.Definition) {
+		direct(d)
+		d.Quarantine = network.Duration(30 * time.Second)
+	})
+	tap := mustTap(t, p.Switch)
+	honest := mustRaw(t, p.victim.Namespace, "eth0")
+	testenv.JoinNamespace(t, p.c.Namespace) // a process that stays behind
+	p.ip(t, "link add kept link eth0 address 02:00:00:00:00:66 type macvlan mode bridge")
+	must(t, p.c.Kill())
+	p.mustDetachBy(alice, "prisoner")
+	if links := p.links(p.c.Namespace); fmt.Sprint(links) != "[kept lo]" {
+		t.Errorf("the namespace has %q", links)
+	}
+	testenv.Eventually(t, "the MAC to be free", func() error {
+		_, err := p.c.Exec("ip", "link", "set", "kept", "address", p.own.String())
+		return err
+	})
+	p.ip(t, "link set kept up")
+	p.ip(t, "addr add 192.168.50.9/24 dev kept")
+	mark := []byte("!attack!")
+	p.shout(t, "kept", p.own, mark)
+	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "192.168.50.1"); err == nil {
+		t.Errorf("it pings the gateway: %s", out)
+	}
+	end := []byte("-the-end-of-it-")
+	honest.mustSend(t, ether(broadcast, p.its, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
+	for _, f := range tap.until(t, end) {
+		if verify.MAC(f[6:12]) == p.own {
+			t.Errorf("the switch saw %x", f)
+		}
+	}
+	if macs := p.strangers(t); len(macs) != 1 || macs[0] != p.own {
+		t.Errorf("the audit names %v", macs)
+	}
+	next := testenv.NewRootless(t, bob)
+	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1, "192.168.50.9", "taken")
+	p.mustAttachBy(bob, "next", next.Pid, "network=web")
+	p.ip(t, "link del kept")
+}
