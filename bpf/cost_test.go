@@ -62,7 +62,7 @@ func BenchmarkProgram(b *testing.B) {
 		{"in/na-wrong-vlan", o.Ingress, tagged(mustFrame(b)(ndp.Announce(router, gw6)), v60)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			const turns, runs = 8, 250_000
+			const turns, runs = 100, 20_000
 			var base, full int64
 			for range b.N {
 				base, full = 1<<40, 1<<40

@@ -107,11 +107,12 @@ func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
 		return s, err
 	}
 	s.Reply.Count += uint32(len(replies))
+	// Of the same time is what came within a tick: the order is kept.
 	if g.OtherNs > 0 {
-		replies = append(replies, wireAnswer{Ns: g.OtherNs, Mac: g.Other})
+		replies = append([]wireAnswer{{Ns: g.OtherNs, Mac: g.Other}}, replies...)
 	}
 	if g.Reply.Count > 0 {
-		replies = append(replies, wireAnswer{Ns: g.Reply.Ns, Tag: g.Reply.Tag, Mac: g.Mac})
+		replies = append([]wireAnswer{{Ns: g.Reply.Ns, Tag: g.Reply.Tag, Mac: g.Mac}}, replies...)
 	}
 	latestFirst(replies)
 	if len(replies) == 0 || replies[0].Ns < g.Asked.Ns {
@@ -136,13 +137,14 @@ func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
 }
 
 // answers gives those that went to all since a point in time, and are kept: the
-// last few.
+// last few, the latest first.
 func (m *maps) answers(p place, addr netip.Addr, since uint64) (list []wireAnswer, err error) {
 	row, err := m.addrs.get(p.address(addr))
 	if row == nil || err != nil {
 		return nil, err
 	}
-	for _, r := range row.Recent {
+	for i := range uint32(len(row.Recent)) {
+		r := row.Recent[(row.Replies-1-i)%uint32(len(row.Recent))]
 		if r.Ns >= since {
 			list = append(list, r)
 		}

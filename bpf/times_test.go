@@ -48,3 +48,40 @@ func TestTimes(t *testing.T) {
 		t.Errorf("counted %d questions of %d", g.Asked.Count, times+50)
 	}
 }
+
+// TestRepeated has claims come again and again within one tick: they are looked into
+// once, and every one of them is in the history. Others in between are not hidden.
+func TestRepeated(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	must(t, k.exactly(-time.Second))
+	k.in(t, tagged(reply(t, router), vlan50...))
+	k.in(t, tagged(advert(t, all, router), vlan50...))
+	start := verify.Now() - verify.Instant(jiffy)
+	const times = 500
+	for range times {
+		for _, from := range []verify.MAC{rival, router2} {
+			k.in(t, tagged(mustFrame(t)(arp.Announce(from, addr4)), vlan50...))
+		}
+		k.in(t, tagged(reply(t, router), vlan50...))
+		k.in(t, tagged(advert(t, all, router), vlan50...))
+	}
+	for _, from := range []verify.MAC{rival, router2} {
+		k.mustHave(t, start, verify.Event{Kind: verify.Conflict, Frames: times, Tags: vlan50, InPacket: true, Addr: addr4, MAC: from, Of: ours})
+	}
+	ev := k.mustEvidence(t, e)
+	if len(ev.Rivals) != 1 || ev.Rivals[0].Count == 0 || ev.Rivals[0].MAC != rival && ev.Rivals[0].MAC != router2 {
+		t.Errorf("rivals are %+v", ev.Rivals)
+	}
+	if g := ev.Gateways; g[0].MAC != router || g[0].Reply.Count != times+1 || g[1].MAC != router || g[1].Reply.Count == 0 || !g[1].Other.IsZero() {
+		t.Errorf("gateways are %+v", g)
+	}
+	// A gateway that moves within the tick is seen to.
+	k.in(t, tagged(reply(t, router2), vlan50...))
+	k.in(t, tagged(advert(t, all, router2), vlan50...))
+	for i, g := range k.mustEvidence(t, e).Gateways {
+		if g.MAC != router2 || g.Other != router {
+			t.Errorf("gateway %d is %+v after it has moved", i, g)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // editionMark names an empty directory among a trunk's pins: which edition of the
@@ -123,9 +124,9 @@ func (t *trunk) swap(w way, prog *ebpf.Program) error {
 		return plain(err)
 	}
 	defer l.Close()
-	// One that is detached cannot be updated: attach makes another.
-	if on, err := t.runs(w); !on || err != nil {
-		return err
+	// One that is detached runs nothing (ENOLINK): attach makes another.
+	if err := l.Update(prog); err != nil && !errors.Is(err, unix.ENOLINK) {
+		return plain(err)
 	}
-	return plain(l.Update(prog))
+	return nil
 }

@@ -36,6 +36,7 @@
 #define RECENT		8	/* power of two */
 #define VLANS		4096
 #define HINTS		4096	/* power of two */
+#define AGAIN		64	/* power of two */
 #define WAYS		4	/* power of two */
 #define OURS		128	/* power of two; as many places for what happens to one of ours */
 #define STRANGERS	32	/* power of two; and as many behind them for MACs that are nobody's */
@@ -207,6 +208,18 @@ struct hint {
 };
 
 /*
+ * The last claim that was looked into. The same again, at the same time, has nothing
+ * new to tell but how often: no need to look. While somebody probes no two times are
+ * the same.
+ */
+struct again {
+	__u64 ns;
+	struct what what;	/* kind is 0 where it was no conflict */
+	__u32 to_all;
+	__u32 zero;
+};
+
+/*
  * A MAC's endpoint. Where several have the MAC, under different tags, theirs are
  * in "shared", and the row here names the first of them: whose a wrong tag is.
  */
@@ -240,6 +253,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct hint);
 } hints SEC(".maps");
+
+/* Each processor's own: what two wrote at once could be a claim that nobody made. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, AGAIN);
+	__type(key, __u32);
+	__type(value, struct again);
+} lately SEC(".maps");
 
 /* What happened, for whoever comes to look: many may, and the newest is kept. */
 struct {
@@ -280,6 +301,7 @@ struct {
 struct frame {
 	__u32 tag[MAX_TAGS];
 	__u32 off;		/* of what follows the tags in the bytes */
+	__u32 frames;		/* that a segmented buffer will be, or was, on the wire */
 	__u16 proto;		/* network order */
 	__u16 in_packet;
 };
@@ -583,12 +605,6 @@ static __always_inline struct endpoint *find(const struct mac_key *mac, const st
 	return bpf_map_lookup_elem(&shared, &key);
 }
 
-/* frames says how many frames a segmented buffer will be, or was, on the wire. */
-static __always_inline __u32 frames(struct __sk_buff *skb)
-{
-	return skb->gso_segs ?: 1;
-}
-
 #define MIX(h)	((h) * 0x9e3779b97f4a7c15ULL)
 
 static __always_inline __u32 place_of(const __u8 *mac)
@@ -596,16 +612,18 @@ static __always_inline __u32 place_of(const __u8 *mac)
 	return MIX(*(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32) >> 57;
 }
 
-static __always_inline bool same_what(const struct what *a, const struct what *b)
+/* same_what compares all but what is always zero in that kind. */
+static __always_inline bool same_what(const struct what *a, const struct what *b, bool of_address)
 {
 	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
 
-	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) |
-		 (x[4] ^ y[4]) | (x[5] ^ y[5]) | (x[6] ^ y[6]));
+	if (x[0] != y[0] || x[1] != y[1] || x[4] != y[4] || x[5] != y[5])
+		return false;
+	return !of_address || (x[2] == y[2] && x[3] == y[3] && x[6] == y[6]);
 }
 
 /* note keeps what happened. The same again needs no lock: it is counted. */
-static __always_inline void note(__u32 place, const struct what *what, __u32 frames)
+static __always_inline void note(__u32 place, const struct what *what, bool of_address, __u32 frames)
 {
 	struct place *p = bpf_map_lookup_elem(&history, &place);
 	struct event *e;
@@ -618,7 +636,7 @@ static __always_inline void note(__u32 place, const struct what *what, __u32 fra
 #pragma unroll
 	for (i = 0; i < WAYS; i++) {
 		e = &p->events[i];
-		if (same_what(&e->what, what)) {
+		if (same_what(&e->what, what, of_address)) {
 			e->last = ns;
 			__sync_fetch_and_add(&e->frames, frames);
 			return;
@@ -636,21 +654,21 @@ static __always_inline void note(__u32 place, const struct what *what, __u32 fra
 
 /* note_wrong: a frame of one of ours, or to it, with tags that are not its own. */
 static __always_inline void note_wrong(enum kind kind, const struct frame *f, const __u8 *of,
-				       const __u8 *from, __u32 frames)
+				       const __u8 *from)
 {
 	struct what w = { .kind = kind };
 
 	set_tags(w.tag, f);
 	copy_mac(w.of, of);
 	copy_mac(w.mac, from);
-	note(place_of(of), &w, frames);
+	note(place_of(of), &w, false, f->frames);
 }
 
 /*
  * note_stranger: a frame leaves whose MAC nobody is watched for: the host's own, or
  * somebody's who has made a macvlan of their own choice. Which, user space knows.
  */
-static __always_inline void note_stranger(const struct frame *f, const __u8 *mac, __u32 frames)
+static __always_inline void note_stranger(const struct frame *f, const __u8 *mac)
 {
 	struct what w = { .kind = STRANGER };
 	__u64 h = *(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32;
@@ -658,7 +676,7 @@ static __always_inline void note_stranger(const struct frame *f, const __u8 *mac
 	set_tags(w.tag, f);
 	copy_mac(w.mac, mac);
 	h ^= (__u64)f->tag[1] << 32 | f->tag[0];
-	note(OURS + (MIX(h) >> 59), &w, frames);
+	note(OURS + (MIX(h) >> 59), &w, false, f->frames);
 }
 
 /*
@@ -698,25 +716,26 @@ int egress(struct __sk_buff *skb)
 	if (!eth)
 		return TC_ACT_UNSPEC;
 	copy_mac(key.mac, eth + ETH_ALEN);
+	f.frames = skb->gso_segs ?: 1;
 	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
 	read_tags(skb, &f, false);
 	e = find(&key, &f, &right);
 	if (!e) {
-		note_stranger(&f, key.mac, frames(skb));
+		note_stranger(&f, key.mac);
 		return TC_ACT_UNSPEC;
 	}
 	if (asks(skb, &f, addr))
 		note_asked(&f, e, addr);
 	if (right) {
-		__sync_fetch_and_add(&e->out_frames, frames(skb));
+		__sync_fetch_and_add(&e->out_frames, f.frames);
 		__sync_fetch_and_add(&e->out_bytes, skb->wire_len);
 		return TC_ACT_UNSPEC;
 	}
-	__sync_fetch_and_add(&e->out_wrong, frames(skb));
-	note_wrong(e->flags & ENFORCE ? STOPPED : WRONG_OUT, &f, key.mac, key.mac, frames(skb));
+	__sync_fetch_and_add(&e->out_wrong, f.frames);
+	note_wrong(e->flags & ENFORCE ? STOPPED : WRONG_OUT, &f, key.mac, key.mac);
 	if (!(e->flags & ENFORCE))
 		return TC_ACT_UNSPEC;
-	__sync_fetch_and_add(&e->dropped, frames(skb));
+	__sync_fetch_and_add(&e->dropped, f.frames);
 	return TC_ACT_SHOT;
 }
 
@@ -747,25 +766,29 @@ static __always_inline void note_moved(const struct frame *f, const struct claim
 	if (of)
 		copy_mac(w.of, of);
 	copy_mac(w.was, was);
-	note(place, &w, 1);
+	note(place, &w, true, 1);
 }
 
-/* note_reply: somebody answered one of ours about its gateway. */
-static __always_inline void note_reply(const struct frame *f, struct endpoint *e, const __u8 *of,
+/*
+ * note_reply: somebody answered one of ours about its gateway. True says that it was the
+ * same answer as the last at the same time, and has been looked into.
+ */
+static __always_inline bool note_reply(const struct frame *f, struct endpoint *e, const __u8 *of,
 				       const struct claim *c)
 {
 	struct gateway *g = find_gateway(e, c->addr);
 	__u8 was[6] = {};
-	bool moved;
+	bool moved, again;
 	__u64 ns;
 
 	if (!g)
-		return;
+		return false;
 	ns = now();
 	if (g->reply.count && same_mac(g->mac, c->mac) && same_tags(g->reply.tag, f)) {
+		again = g->reply.ns == ns;
 		g->reply.ns = ns;
 		__sync_fetch_and_add(&g->reply.count, 1);
-		return;
+		return again;
 	}
 	bpf_spin_lock(&e->lock);
 	moved = g->reply.count && !same_mac(g->mac, c->mac);
@@ -781,6 +804,7 @@ static __always_inline void note_reply(const struct frame *f, struct endpoint *e
 	bpf_spin_unlock(&e->lock);
 	if (moved)
 		note_moved(f, c, place_of(of), of, was);
+	return false;
 }
 
 /* may_be says whether an address under some tags may be leased, or asked for. */
@@ -812,17 +836,13 @@ static __always_inline __u32 place_at(const __u64 *addr)
 	return MIX(addr[0] * 31 + addr[1]) >> 57;
 }
 
-static __always_inline void note_rival(const struct frame *f, struct address *a, const struct claim *c)
+static __always_inline void note_rival(struct address *a, const struct claim *c, struct what *w)
 {
-	struct what w = { .kind = CONFLICT };
 	__u64 ns = now();
 
-	set_tags(w.tag, f);
-	((__u64 *)w.addr)[0] = c->addr[0];
-	((__u64 *)w.addr)[1] = c->addr[1];
-	copy_mac(w.mac, c->mac);
-	copy_mac(w.of, a->holder);
-	note(place_at(c->addr), &w, 1);
+	w->kind = CONFLICT;
+	copy_mac(w->of, a->holder);
+	note(place_at(c->addr), w, true, 1);
 	if (a->rivals && same_mac(a->rival, c->mac)) {
 		a->rival_ns = ns;
 		__sync_fetch_and_add(&a->rivals, 1);
@@ -862,6 +882,16 @@ static __always_inline void note_answer(const struct frame *f, struct address *a
 	bpf_spin_unlock(&a->lock);
 }
 
+/* same_claim says whether a claim is the one that was looked into last. */
+static __always_inline bool same_claim(const struct again *l, const struct what *w, bool to_all)
+{
+	const __u64 *x = (const __u64 *)l->what.addr, *y = (const __u64 *)w->addr;
+
+	return x[0] == y[0] && x[1] == y[1] && same_mac(l->what.mac, w->mac) &&
+	       l->what.tag[0] == w->tag[0] && l->what.tag[1] == w->tag[1] &&
+	       l->what.tag[2] == w->tag[2] && l->to_all == to_all;
+}
+
 /*
  * note_claim looks at who says that an address is theirs: a rival, if one of
  * ours holds it. The holder's own frames, reflected by a switch or seen because
@@ -871,26 +901,51 @@ static __always_inline void note_answer(const struct frame *f, struct address *a
 static __always_inline void note_claim(const struct frame *f, const struct claim *c, bool to_all)
 {
 	struct address *a = NULL;
-	bool own = true;
+	bool may;
+	struct what w = {};
+	struct again *l;
 	struct hint *h;
+	__u32 slot;
 
 	to_all = to_all && c->answer;
 	h = may_be(f->tag[0], f->tag[1], c->addr);
-	if (h && (h->leased || (to_all && h->asked)) && !f->tag[2])
-		a = lookup(f->tag[0], f->tag[1], c->addr);
+	may = h && (h->leased || (to_all && h->asked)) && !f->tag[2];
 	/* Answers to ARP go to one MAC, whatever the tag: no need to look. */
-	if (!a && to_all && f->proto == bpf_htons(ETH_P_IPV6)) {
+	if (!may) {
+		if (!to_all || f->proto != bpf_htons(ETH_P_IPV6))
+			return;
 		h = may_be(ANY_TAGS, ANY_TAGS, c->addr);
-		own = false; /* fe80::1 is a gateway's on many VLANs, and another's on each */
-		if (h && h->asked)
-			a = lookup(ANY_TAGS, ANY_TAGS, c->addr);
+		if (!h || !h->asked)
+			return;
 	}
-	if (!a)
+	set_tags(w.tag, f);
+	((__u64 *)w.addr)[0] = c->addr[0];
+	((__u64 *)w.addr)[1] = c->addr[1];
+	copy_mac(w.mac, c->mac);
+	slot = place_at(c->addr) & (AGAIN - 1);
+	l = bpf_map_lookup_elem(&lately, &slot);
+	if (!l)
 		return;
-	if ((a->flags & LEASED) && !same_mac(a->holder, c->mac))
-		note_rival(f, a, c);
-	if ((a->flags & GATEWAY) && to_all)
-		note_answer(f, a, c, own);
+	if (l->ns == now() && same_claim(l, &w, to_all)) {
+		if (l->what.kind == CONFLICT)
+			note(place_at(c->addr), &l->what, true, 1);
+		return;
+	}
+	if (may)
+		a = lookup(f->tag[0], f->tag[1], c->addr);
+	if (a && (a->flags & LEASED) && !same_mac(a->holder, c->mac))
+		note_rival(a, c, &w);
+	if (a && (a->flags & GATEWAY) && to_all)
+		note_answer(f, a, c, true);
+	/* fe80::1 is a gateway's on many VLANs, and another's on each. */
+	if (!a && to_all && f->proto == bpf_htons(ETH_P_IPV6)) {
+		a = lookup(ANY_TAGS, ANY_TAGS, c->addr);
+		if (a && (a->flags & GATEWAY))
+			note_answer(f, a, c, false);
+	}
+	l->what = w;
+	l->to_all = to_all;
+	l->ns = now();
 }
 
 SEC("tc")
@@ -908,17 +963,18 @@ int ingress(struct __sk_buff *skb)
 	copy_mac(key.mac, eth);
 	copy_mac(c.mac, eth + ETH_ALEN);
 	to_all = eth[0] & 1;
+	f.frames = skb->gso_segs ?: 1;
 	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
 	read_tags(skb, &f, true);
-	note_vlan(f.tag[0] & VID_MASK, frames(skb));
+	note_vlan(f.tag[0] & VID_MASK, f.frames);
 	if (!to_all) {
 		e = find(&key, &f, &right);
 		if (e && right) {
-			__sync_fetch_and_add(&e->in_frames, frames(skb));
+			__sync_fetch_and_add(&e->in_frames, f.frames);
 			__sync_fetch_and_add(&e->in_bytes, skb->len);
 		} else if (e) {
-			__sync_fetch_and_add(&e->in_wrong, frames(skb));
-			note_wrong(WRONG_IN, &f, key.mac, c.mac, frames(skb));
+			__sync_fetch_and_add(&e->in_wrong, f.frames);
+			note_wrong(WRONG_IN, &f, key.mac, c.mac);
 		}
 	}
 	if (f.proto == bpf_htons(ETH_P_ARP))
@@ -927,8 +983,8 @@ int ingress(struct __sk_buff *skb)
 		claims = nd_claim(skb, &f, &c);
 	if (!claims)
 		return TC_ACT_UNSPEC;
-	if (e && c.answer)
-		note_reply(&f, e, key.mac, &c);
+	if (e && c.answer && note_reply(&f, e, key.mac, &c))
+		return TC_ACT_UNSPEC;
 	note_claim(&f, &c, to_all);
 	return TC_ACT_UNSPEC;
 }

@@ -36,6 +36,14 @@ type wireAddressKey struct {
 	Addr  [16]uint8
 }
 
+type wireAgain struct {
+	_     structs.HostLayout
+	Ns    uint64
+	What  wireWhat
+	ToAll uint32
+	Zero  uint32
+}
+
 type wireAnswer struct {
 	_    structs.HostLayout
 	Ns   uint64
@@ -158,6 +166,7 @@ const (
 	wireMapEndpoints = "endpoints"
 	wireMapHints     = "hints"
 	wireMapHistory   = "history"
+	wireMapLately    = "lately"
 	wireMapShared    = "shared"
 	wireMapTimes     = "times"
 	wireMapVlans     = "vlans"
@@ -222,6 +231,7 @@ type wireMapSpecs struct {
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
 	Hints     *ebpf.MapSpec `ebpf:"hints"`
 	History   *ebpf.MapSpec `ebpf:"history"`
+	Lately    *ebpf.MapSpec `ebpf:"lately"`
 	Shared    *ebpf.MapSpec `ebpf:"shared"`
 	Times     *ebpf.MapSpec `ebpf:"times"`
 	Vlans     *ebpf.MapSpec `ebpf:"vlans"`
@@ -258,6 +268,7 @@ type wireMaps struct {
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
 	Hints     *ebpf.Map `ebpf:"hints"`
 	History   *ebpf.Map `ebpf:"history"`
+	Lately    *ebpf.Map `ebpf:"lately"`
 	Shared    *ebpf.Map `ebpf:"shared"`
 	Times     *ebpf.Map `ebpf:"times"`
 	Vlans     *ebpf.Map `ebpf:"vlans"`
@@ -270,6 +281,7 @@ func (m *wireMaps) Close() error {
 		m.Endpoints,
 		m.Hints,
 		m.History,
+		m.Lately,
 		m.Shared,
 		m.Times,
 		m.Vlans,

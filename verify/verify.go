@@ -226,7 +226,8 @@ type Sighting struct {
 	InPacket bool    `json:"in_packet,omitempty"` // the outermost tag was in the packet's bytes, not in skb metadata
 }
 
-// Rival is a MAC, not ours, that claimed one of our addresses.
+// Rival is a MAC, not ours, that claimed one of our addresses. What it claims again
+// within one tick of the kernel's (1 to 10 ms) counts once, but while somebody probes.
 type Rival struct {
 	Addr  netip.Addr `json:"addr"`
 	MAC   MAC        `json:"mac"`
