@@ -20,7 +20,7 @@ const (
 	payload  = 1000 // of a datagram
 	segments = 8    // of one that the kernel cuts up (GSO)
 	headers  = 14 + 20 + 8
-	bursts   = 20
+	bursts   = 4
 	burst    = 25 // sends on one processor before the other side has to have them all
 )
 
@@ -51,8 +51,13 @@ func TestCounters(t *testing.T) {
 			want.OutBytes += sends * segs * (headers + payload)
 			must(t, flood(gw.Namespace, c.Namespace, addr4, int(segs)))
 			want.InFrames += sends * segs
-			want.InBytes += sends * (headers + segs*payload) // see Counters
-			if got := b.mustEvidence(t, e).Counters; got != want {
+			// See Counters. A bridge may have cut it up by then (Linux 5.10's does).
+			want.InBytes += sends * (headers + segs*payload)
+			got := b.mustEvidence(t, e).Counters
+			if cut := sends * (segs - 1) * headers; got.InBytes == want.InBytes+cut {
+				want.InBytes += cut
+			}
+			if got != want {
 				t.Errorf("%d processors, %d frames a send: counted\n%+v, want\n%+v", cpus, segs, got, want)
 				want = got
 			}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// A trunk has as many MACs as it can be watched for. The next start is refused, in every
+// mode: a container that nobody watches could write VLAN tags by hand.
+func TestTrunkFull(t *testing.T) {
+	const most = 8192 // of the map "endpoints"
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, nil, "192.168.50.0/24")
+	before := w.links(w.Host)
+	each := func(f func(*wiring.Lanyard, verify.Endpoint) error) {
+		t.Helper()
+		must(t, w.admin(func(_ context.Context, l *wiring.Lanyard) error {
+			p, err := l.Parent(w.definition("web"))
+			if err == nil {
+				err = l.Datapath.Prepare(p.TrunkIndex)
+			}
+			for i := range most {
+				e := verify.Endpoint{Trunk: p.TrunkIndex, MAC: verify.MAC{0x0e, 0, 0, 0, byte(i >> 8), byte(i)}, Attachment: verify.ID{1}}
+				err = errors.Join(err, f(l, e))
+			}
+			return err
+		}))
+	}
+	// Records that are made for the first time begin with what lives, and nobody else.
+	first := testenv.NewContainer(t)
+	w.mustAttach("c0", first, "network=web")
+	must(t, first.Kill())
+	w.mustDetach("c0")
+	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Expect(e) })
+	for _, mode := range []verify.Mode{verify.Warn, verify.Strict} {
+		w.refused("a MAC too many", w.attach("c1", testenv.NewContainer(t), "network=web", "verify="+string(mode)), 1, `watch trunk "`+w.Trunk+`"`, "8192 MACs are watched already, which is as many as can be")
+	}
+	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Forget(e) })
+	w.wantNothing("web", before)
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+}
