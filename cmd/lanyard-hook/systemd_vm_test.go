@@ -1,0 +1,523 @@
+//go:build vm
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// installed is a system with Lanyard on it as "make install" leaves it: the
+// virtual machine's files, and on them a systemd that is process 1 of namespaces
+// of its own, with the host of a lab for its network. What it keeps in memory is
+// gone with it, as after a reboot.
+type installed struct {
+	*testenv.Lab
+	t      *testing.T
+	dir    string // what outlives a reboot and not the test
+	cgroup string
+	cmd    *exec.Cmd // nil while the system is down
+	pid    int       // of its process 1
+	log    *os.File
+	inside string   // pid inside of podman's container
+	others []string // pids inside of containers that are not podman's
+}
+
+// bootScript makes of fresh namespaces what systemd expects. Everything that it
+// would write to or clean up at a boot is covered: systemd-tmpfiles empties /tmp.
+const bootScript = `set -e
+read -r go
+mount --make-rshared /
+mount --bind "$1/etc" /etc/lanyard
+mount --bind "$1/units" /etc/systemd/system
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+for dir in /run /tmp /var/tmp /var/log; do mount -t tmpfs tmpfs "$dir"; done
+for unit in $2; do
+	ln -sf /dev/null "/etc/systemd/system/$unit"
+done
+exec env container=lanyard /lib/systemd/systemd --system --unit=multi-user.target
+`
+
+// masked are units that do nothing for what is tested here, or would do it to the
+// machine.
+var masked = []string{
+	"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
+	"systemd-tmpfiles-setup.service", "systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-clean.timer",
+	"systemd-modules-load.service", "systemd-sysctl.service", "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount",
+	"systemd-random-seed.service", "systemd-sysusers.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
+	"systemd-pcrphase.service", "systemd-pcrphase-sysinit.service", "systemd-machine-id-commit.service", "systemd-firstboot.service",
+	"systemd-repart.service", "kmod-static-nodes.service", "modprobe@.service", "systemd-remount-fs.service", "remote-fs.target",
+	"dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount",
+	"sys-fs-fuse-connections.mount", "systemd-ask-password-console.path", "systemd-ask-password-wall.path",
+	"cryptsetup.target", "veritysetup.target", "integritysetup.target", "getty.target",
+}
+
+func newInstalled(t *testing.T) *installed {
+	t.Helper()
+	mustBeInVM(t)
+	out, err := exec.Command("make", "-C", "../..", "-o", "build", "install").CombinedOutput()
+	if err != nil {
+		t.Fatalf("make install: %v: %s", err, out)
+	}
+	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}}), t: t, dir: t.TempDir(), cgroup: "/sys/fs/cgroup/lanyard-systemd"}
+	for _, sub := range []string{"etc", "units"} {
+		must(t, os.Mkdir(filepath.Join(s.dir, sub), 0o755))
+	}
+	must(t, os.MkdirAll("/etc/lanyard", 0o755))
+	s.log, err = os.Create(filepath.Join(s.dir, "systemd.log"))
+	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() && s.cmd != nil {
+			said, _ := os.ReadFile(s.log.Name())
+			t.Logf("systemd says:\n%s", said)
+			out, _ := s.as(0, "ps -ef; journalctl --no-pager -b -u 'lanyard*'; systemctl --no-pager status 'lanyard*'; systemctl --no-pager --failed; journalctl --no-pager -b -n 60")
+			t.Logf("the journal:\n%s", out)
+		}
+		s.kill()
+		s.log.Close()
+	})
+	return s
+}
+
+// boot starts systemd and waits for the units that it starts by itself.
+func (s *installed) boot() {
+	s.t.Helper()
+	must(s.t, os.MkdirAll(s.cgroup, 0o755))
+	group, err := os.Open(s.cgroup)
+	must(s.t, err)
+	defer group.Close()
+	s.cmd = exec.Command("unshare", "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--fork", "--kill-child",
+		"sh", "-c", bootScript, "boot", s.dir, strings.Join(masked, " "))
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	stdin, err := s.cmd.StdinPipe()
+	must(s.t, err)
+	must(s.t, s.Host.Start(s.cmd))
+	testenv.Eventually(s.t, "namespaces", func() error {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", s.cmd.Process.Pid))
+		if err == nil {
+			s.pid, err = strconv.Atoi(strings.TrimSpace(string(children)))
+		}
+		return err
+	})
+	// Where a process is, systemd could not hand controllers on (cgroups(7), "no
+	// internal processes"): unshare leaves, systemd makes itself a place.
+	must(s.t, os.WriteFile("/sys/fs/cgroup/cgroup.procs", fmt.Append(nil, s.cmd.Process.Pid), 0))
+	_, err = stdin.Write([]byte("\n"))
+	must(s.t, err)
+	patiently(s.t, "systemd", func() error {
+		out, err := s.as(0, "systemctl is-active multi-user.target")
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	})
+}
+
+// patiently is for what takes an emulated machine longer than an event does.
+func patiently(t *testing.T, what string, ask func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); <-time.After(500 * time.Millisecond) {
+		if err = ask(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("waited three minutes for %s: %v", what, err)
+}
+
+// kill ends systemd and all that it runs, as a power cut does.
+func (s *installed) kill() {
+	s.t.Helper()
+	if s.cmd == nil {
+		return
+	}
+	if err := unix.Kill(s.pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		s.t.Errorf("kill systemd: %v", err)
+	}
+	s.ended()
+}
+
+// ended waits for the end of systemd, and clears its control groups away.
+func (s *installed) ended() {
+	s.t.Helper()
+	s.cmd.Wait() // by whatever signal
+	s.cmd = nil
+	// The group as well: where controllers were handed on, no process may be.
+	testenv.Eventually(s.t, "the end of what systemd ran", func() error {
+		return exec.Command("find", s.cgroup, "-depth", "-type", "d", "-delete").Run()
+	})
+}
+
+// as runs a line of shell inside: as root, or as somebody who logs in.
+func (s *installed) as(uid int, line string) (string, error) {
+	args := []string{"--target", strconv.Itoa(s.pid), "--mount", "--pid", "--cgroup", "--net", "--uts", "--ipc", "--"}
+	if uid == 0 {
+		args = append(args, "sh", "-c", line)
+	} else {
+		args = append(args, "su", "--login", userNames[uid], "--command", line)
+	}
+	f, err := os.CreateTemp(s.dir, "output") // a container that lives on may keep it open
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	// Below systemd's own group: it cannot move a process from outside into a
+	// session's (nsdelegate, cgroups(7)).
+	group, err := visitors(s.cgroup)
+	if err != nil {
+		return "", err
+	}
+	defer group.Close()
+	cmd := exec.Command("nsenter", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	// What lasts for ever ends here.
+	stop := time.AfterFunc(4*time.Minute, func() { _ = cmd.Process.Kill() })
+	defer stop.Stop()
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	err = cmd.Wait()
+	out, rerr := os.ReadFile(f.Name())
+	return string(out), errors.Join(err, rerr)
+}
+
+// visitors is the control group of those who come in from outside.
+func visitors(root string) (*os.File, error) {
+	dir := filepath.Join(root, "visitors")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.Open(dir)
+}
+
+func (s *installed) mustAs(uid int, line string) string {
+	s.t.Helper()
+	out, err := s.as(uid, line)
+	if err != nil {
+		s.t.Fatalf("uid %d runs %q: %v: %s", uid, line, err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+// wants checks what a line of root's prints.
+func (s *installed) wants(line, want string) {
+	s.t.Helper()
+	if out, err := s.as(0, line); strings.TrimSpace(out) != want {
+		s.t.Errorf("%q says %q, %v; want %q", line, strings.TrimSpace(out), err, want)
+	}
+}
+
+// row is what "lanyard ps" lists of a container's interface.
+type row struct {
+	Container string
+	State     hook.State
+	Addresses []string
+	Verdict   verify.Code
+	Owner     uint32 `json:"owner_uid"`
+}
+
+func (s *installed) rows() (rows []row) {
+	s.t.Helper()
+	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard ps --format json")), &rows))
+	return rows
+}
+
+// processes starts what a rootless engine would call containers of alice's.
+func (s *installed) processes(n int) (pids []string) {
+	s.t.Helper()
+	out := s.mustAs(0, fmt.Sprintf(`for i in $(seq %d); do
+	setpriv --reuid %d --regid %[2]d --clear-groups unshare --user --map-root-user --net sleep 600 >/dev/null 2>&1 </dev/null &
+	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+	echo $!
+done`, n, alice))
+	pids = strings.Fields(out)
+	s.others = append(s.others, pids...)
+	return pids
+}
+
+// endOthers ends them without a word to anybody.
+func (s *installed) endOthers() {
+	s.t.Helper()
+	s.mustAs(0, "kill -9 "+strings.Join(s.others, " "))
+	s.others = nil
+}
+
+// hookLine is a line of shell that has the installed hook attach a process of
+// alice's.
+func hookLine(id, pid, network string) string {
+	return fmt.Sprintf(`setpriv --reuid %d --regid %[1]d --clear-groups /usr/local/libexec/lanyard/lanyard-hook --timeout 2m createRuntime <<'END'
+{"ociVersion":"1.0.2","id":%[2]q,"status":"creating","pid":%[3]s,"bundle":"/","annotations":{"io.lanyard.network":%[4]q}}
+END
+`, alice, id, pid, network)
+}
+
+// alicesPodman is what alice types: the installed hooks, and nothing configured.
+const alicesPodman = "podman --storage-driver vfs --hooks-dir /usr/local/share/lanyard/hooks.d "
+
+// The units as they are installed, under a systemd: sockets, restarts, an end amid
+// work, hardening, logouts and reboots.
+func TestSystemd(t *testing.T) {
+	s := newInstalled(t)
+	s.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
+	home, err := os.MkdirTemp("/srv", "lanyard-test") // which nothing covers
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(home)) })
+	mustAccount(t, alice, home)
+	s.boot()
+	s.mustAs(0, "systemctl enable --no-reload lanyard-restore.service; systemctl enable --now lanyard.socket")
+	s.wants("systemctl is-active lanyard.socket", "active")
+	s.wants("systemctl is-active lanyard.service || true", "inactive")
+	s.mustAs(0, "lanyard network create web50 --parent eth9.50 --subnet 192.168.50.0/24 --subnet fd50::/64 --allow-user alice --max-per-user 40")
+	for _, phase := range []struct {
+		name string
+		do   func()
+	}{
+		{"exposure", s.exposure},
+		{"activation", func() { s.activation(home) }},
+		{"restarts", s.restarts},
+		{"finishes", s.finishes},
+		{"crashes", s.crashes},
+		{"logout", s.logout},
+		{"reboot", s.reboot},
+	} {
+		began := time.Now()
+		phase.do()
+		t.Logf("%s: %v", phase.name, time.Since(began).Round(time.Second))
+	}
+}
+
+// exposure is what systemd says of the unit's confinement, in the words of the
+// threat model.
+func (s *installed) exposure() {
+	s.t.Helper()
+	out := s.mustAs(0, "systemd-analyze --no-pager security lanyard.service")
+	found := regexp.MustCompile(`Overall exposure level for lanyard.service: (\d+\.\d)`).FindStringSubmatch(out)
+	if found == nil {
+		s.t.Fatalf("systemd-analyze says %s", out)
+	}
+	if level, err := strconv.ParseFloat(found[1], 64); err != nil || level >= 3 {
+		s.t.Errorf("the exposure is %s, %v; want less than 3.0", found[1], err)
+	}
+	if out := s.mustAs(0, "systemd-analyze --man=no verify lanyard.service lanyard.socket lanyard-guards.service lanyard-restore.service 2>&1 | grep -i lanyard || true"); out != "" {
+		s.t.Errorf("systemd-analyze verify says %s", out)
+	}
+}
+
+// activation: alice's podman starts the broker by its socket.
+func (s *installed) activation(home string) {
+	s.t.Helper()
+	mustRootfs(s.t, home, alice)
+	s.mustAs(0, "loginctl enable-linger alice")
+	s.mustAs(alice, alicesPodman+"run --detach --name a1 --network none --cap-add NET_RAW --annotation io.lanyard.network=web50 --rootfs ~/rootfs sleep 600")
+	s.wants("systemctl is-active lanyard.service", "active")
+	if r := s.rows(); len(r) != 1 || r[0].State != hook.Attached || r[0].Verdict != verify.OK || r[0].Owner != alice {
+		s.t.Errorf("attached are %+v", r)
+	}
+	// What it may, the kernel says: five capabilities, and never more.
+	status := s.mustAs(0, "cat /proc/$(systemctl show --property MainPID --value lanyard)/status")
+	const five = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_BPF
+	for _, want := range []string{fmt.Sprintf("CapEff:\t%016x\n", five), fmt.Sprintf("CapBnd:\t%016x\n", five), "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+		if !strings.Contains(status, want) {
+			s.t.Errorf("the broker's status lacks %q: %s", want, status)
+		}
+	}
+	s.inside = s.mustAs(alice, alicesPodman+"inspect --format '{{.State.Pid}}' a1")
+	s.pings()
+}
+
+// pings has alice's container ask its gateway.
+func (s *installed) pings() {
+	s.t.Helper()
+	for _, addr := range []string{"192.168.50.1", "fd50::1"} {
+		s.mustAs(0, "nsenter --net=/proc/"+s.inside+"/ns/net ping -n -c1 -W5 "+addr)
+	}
+}
+
+// restarts: attaches go on while the broker is restarted again and again, and
+// none of them fails.
+func (s *installed) restarts() {
+	s.t.Helper()
+	const attaches, restarts = 6, 2
+	var script strings.Builder
+	script.WriteString("failed=0\n")
+	for i, pid := range s.processes(attaches) {
+		fmt.Fprintf(&script, "%s[ $? = 0 ] || failed=1\n", hookLine(fmt.Sprintf("r%d", i), pid, "web50"))
+	}
+	script.WriteString("exit $failed\n")
+	done := make(chan error, 1)
+	go func() {
+		out, err := s.as(0, script.String())
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		done <- err
+	}()
+	first := s.mustAs(0, "systemctl show --property MainPID --value lanyard")
+	for range restarts {
+		s.mustAs(0, "systemctl restart lanyard")
+	}
+	if now := s.mustAs(0, "systemctl show --property MainPID --value lanyard"); now == first {
+		s.t.Errorf("the broker is %s still", now)
+	}
+	if err := <-done; err != nil {
+		s.t.Errorf("attaches amid restarts: %v", err)
+	}
+	attached := 0
+	for _, r := range s.rows() {
+		if r.State == hook.Attached && r.Verdict == verify.OK {
+			attached++
+		}
+	}
+	if attached != attaches+1 {
+		s.t.Errorf("%d are attached, want %d: %+v", attached, attaches+1, s.rows())
+	}
+	s.pings()
+	s.endOthers()
+}
+
+// slow is a network whose gateway is silent, so that attaches take their time.
+const slow = "slow60"
+
+// begin starts an attach and waits for its intent.
+func (s *installed) begin(id string) (done chan string) {
+	s.t.Helper()
+	line := hookLine(id, s.processes(1)[0], slow)
+	done = make(chan string, 1)
+	go func() {
+		out, err := s.as(0, line)
+		if err != nil {
+			out = fmt.Sprint(err, ": ", out)
+		}
+		done <- out
+	}()
+	patiently(s.t, "the intent", func() error {
+		for _, r := range s.rows() {
+			if r.Container == id && r.State == hook.Attaching {
+				return nil
+			}
+		}
+		return errors.New("it is not there")
+	})
+	return done
+}
+
+// finishes: what is under way when the broker is told to end is finished.
+func (s *installed) finishes() {
+	s.t.Helper()
+	s.mustAs(0, "lanyard network create "+slow+" --parent eth9.60 --subnet 192.168.60.0/24 --allow-user alice --deadline 4s")
+	done := s.begin("slow1")
+	s.mustAs(0, "systemctl stop lanyard.service")
+	if out := <-done; out != "" {
+		s.t.Errorf("the hook says %q", out)
+	}
+	found := false
+	for _, r := range s.rows() {
+		found = found || r.Container == "slow1" && r.State == hook.Attached
+	}
+	if !found {
+		s.t.Errorf("attached are %+v", s.rows())
+	}
+	s.wants("systemctl show --property Result --value lanyard", "success")
+}
+
+// crashes: a broker that is killed in the middle of an attach is there again, and
+// takes back what it was at.
+func (s *installed) crashes() {
+	s.t.Helper()
+	s.mustAs(0, "systemctl start lanyard")
+	done := s.begin("slow2")
+	s.mustAs(0, "systemctl kill --signal KILL lanyard")
+	if out := <-done; !strings.Contains(out, "went away before it answered") {
+		s.t.Errorf("the hook says %q", out)
+	}
+	patiently(s.t, "the sweeper", func() error {
+		for _, r := range s.rows() {
+			if r.Container == "slow2" {
+				return fmt.Errorf("there is %+v", r)
+			}
+		}
+		return nil
+	})
+	s.wants("systemctl is-active lanyard.service", "active")
+	s.pings()
+}
+
+// logout: who is gone, has their processes killed and nobody to say so.
+func (s *installed) logout() {
+	s.t.Helper()
+	s.endOthers()
+	s.mustAs(0, fmt.Sprintf("loginctl disable-linger alice; systemctl stop user-%d.slice", alice)) // as KillUserProcesses= has it
+	patiently(s.t, "the end of alice's processes", func() error {
+		if out, err := s.as(0, "ps -u alice -o pid,args --no-headers"); err == nil {
+			return fmt.Errorf("there are %s", out)
+		}
+		return nil
+	})
+	// A broker looks as it starts, and every 30 seconds.
+	s.mustAs(0, "systemctl restart lanyard")
+	patiently(s.t, "the sweeper", func() error {
+		if r := s.rows(); len(r) > 0 {
+			return fmt.Errorf("there are %+v", r)
+		}
+		return nil
+	})
+	if out := s.mustAs(0, "nsenter --net=/run/lanyard/guards ip -brief link"); strings.Contains(out, "\n") {
+		s.t.Errorf("the guards' namespace has %s", out)
+	}
+}
+
+// reboot: links are made again and leases are gone, before anybody asks.
+func (s *installed) reboot() {
+	s.t.Helper()
+	if out := s.mustAs(0, hookLine("before", s.processes(1)[0], "web50")); out != "" {
+		s.t.Errorf("the hook says %q", out)
+	}
+	_, _ = s.as(0, "systemctl poweroff") // which may end this very command
+	patiently(s.t, "the end of systemd", func() error { return exec.Command("sh", "-c", fmt.Sprintf("! kill -0 %d 2>/dev/null", s.pid)).Run() })
+	s.ended()
+	s.others = nil
+	for _, vlan := range []string{"eth9.50", "eth9.60"} {
+		_, err := s.Host.Exec("ip", "link", "del", vlan)
+		must(s.t, err)
+	}
+	s.boot()
+	s.wants("systemctl is-active lanyard.socket lanyard-restore.service", "active\nactive")
+	s.wants("systemctl is-active lanyard.service || true", "inactive")
+	for _, vlan := range []string{"eth9.50", "eth9.60"} {
+		if out, err := s.Host.Exec("ip", "-brief", "link", "show", "up", "dev", vlan); err != nil || out == "" {
+			s.t.Errorf("%s is %q, %v", vlan, out, err)
+		}
+	}
+	s.wants("lanyard network ls --quiet | sort", slow+"\nweb50")
+	if r := s.rows(); len(r) > 0 {
+		s.t.Errorf("there are %+v", r)
+	}
+	if out := s.mustAs(0, hookLine("after", s.processes(1)[0], "web50")); out != "" {
+		s.t.Errorf("the hook says %q", out)
+	}
+	if r := s.rows(); len(r) != 1 || r[0].Verdict != verify.OK || r[0].Addresses[0] != "192.168.50.2/24" {
+		s.t.Errorf("attached are %+v", r)
+	}
+}
