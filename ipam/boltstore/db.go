@@ -239,6 +239,9 @@ func (db *DB) close() error {
 		// what was written is, and must not be reported as failed.
 		if now, err := stat(s.file); err == nil {
 			_ = seal{now, s.txid, ""}.write(s.lock)
+			if wasteful(s.file, now.size) {
+				_ = db.compact(s)
+			}
 		}
 	}
 	return s.bolt.Close()

@@ -26,6 +26,7 @@ var roles = map[string]func(db *boltstore.DB, name string) error{
 	"churn":  churn,
 	"hog":    hog,
 	"once":   claimOnce,
+	"weigh":  weigh,
 	"remake": remake,
 	"full":   func(db *boltstore.DB, fresh string) error { return fullDisk(db, os.Getenv(envPath), fresh) },
 }

@@ -1,0 +1,78 @@
+package boltstore
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"go.etcd.io/bbolt"
+)
+
+// A file of bbolt's never shrinks, and the list of its free pages is read by each
+// visit and written by each transaction: where a pool of a million leases was, a
+// claim would cost more than in that pool.
+const (
+	smallFile = 4 << 20  // bytes: such a list is read in no time
+	batch     = 64 << 10 // bytes that a transaction copies
+)
+
+// wasteful says whether much of a file is free. What starts and ends of containers
+// leave free, the next ones use: it takes the end of many at once.
+func wasteful(f io.ReaderAt, size int64) bool {
+	if size <= smallFile {
+		return false
+	}
+	m, err := readMetas(f)
+	if err != nil {
+		return false
+	}
+	head := make([]byte, pageHeader+8)
+	if _, err := f.ReadAt(head, int64(m.freelist)*int64(m.pageSize)); err != nil {
+		return false
+	}
+	free := uint64(native.Uint16(head[10:]))
+	if free == 0xffff { // more than that: see walker.freelist
+		free = native.Uint64(head[pageHeader:])
+	}
+	return free > m.pages/4
+}
+
+// compact copies what is in the file into a new one, which takes its place. Whoever
+// is killed here leaves one of the two, and it is whole: the seal says what the last
+// transaction of the new one is before that is there.
+func (db *DB) compact(s *session) (err error) {
+	fresh := db.path + ".new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	defer os.Remove(fresh) // gone by then, if all went well
+	to, err := bbolt.Open(fresh, 0o600, options())
+	if err != nil {
+		return err
+	}
+	err = bbolt.Compact(to, s.bolt, batch)
+	if err = errors.Join(err, to.Close()); err != nil {
+		return err
+	}
+	f, err := os.Open(fresh)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	m, err := readMetas(f)
+	if err != nil {
+		return err
+	}
+	if err := (seal{txid: m.txid}).write(s.lock); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, db.path); err != nil {
+		return err
+	}
+	now, err := stat(f)
+	if err != nil {
+		return err
+	}
+	return seal{now, m.txid, ""}.write(s.lock)
+}
