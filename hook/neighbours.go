@@ -2,7 +2,6 @@ package hook
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -12,15 +11,19 @@ import (
 // thousands of VLANs, and whoever makes or removes them all must not compare each
 // with each.
 type neighbours struct {
-	all     []*network.Definition
-	parents map[string][]*network.Definition // by name
+	all     map[string]*network.Definition   // by name
+	parents map[string][]*network.Definition // by their parent's name
+	bases   map[string]int                   // how many stand on a VLAN of that link
 	// others are those whose parent's name is that of no VLAN: what stands behind
 	// it has to be asked for.
-	others []*network.Definition
+	others map[string]*network.Definition
 }
 
 func neighboursOf(defs []*network.Definition) *neighbours {
-	n := &neighbours{parents: map[string][]*network.Definition{}}
+	n := &neighbours{
+		all: map[string]*network.Definition{}, parents: map[string][]*network.Definition{}, bases: map[string]int{},
+		others: map[string]*network.Definition{},
+	}
 	for _, d := range defs {
 		n.add(d)
 	}
@@ -28,33 +31,37 @@ func neighboursOf(defs []*network.Definition) *neighbours {
 }
 
 func (n *neighbours) add(d *network.Definition) {
-	n.all, n.parents[d.Parent] = append(n.all, d), append(n.parents[d.Parent], d)
-	if !isVLANName(d.Parent) {
-		n.others = append(n.others, d)
+	n.all[d.Name], n.parents[d.Parent] = d, append(n.parents[d.Parent], d)
+	if base := baseOf(d.Parent); base == "" {
+		n.others[d.Name] = d
+	} else {
+		n.bases[base]++
 	}
 }
 
 func (n *neighbours) remove(d *network.Definition) {
-	is := func(o *network.Definition) bool { return o.Name == d.Name }
-	n.all, n.others = slices.DeleteFunc(n.all, is), slices.DeleteFunc(n.others, is)
-	if left := slices.DeleteFunc(n.parents[d.Parent], is); len(left) > 0 {
-		n.parents[d.Parent] = left
-		return
+	delete(n.all, d.Name)
+	delete(n.others, d.Name)
+	n.parents[d.Parent] = slices.DeleteFunc(n.parents[d.Parent], func(o *network.Definition) bool { return o.Name == d.Name })
+	if base := baseOf(d.Parent); base != "" {
+		n.bases[base]--
 	}
-	delete(n.parents, d.Parent)
 }
 
 // needs says whether a network stands on the link of that name.
 func (n *neighbours) needs(parent string) bool { return len(n.parents[parent]) > 0 }
 
 // above says whether a network stands on a VLAN of the link of that name.
-func (n *neighbours) above(parent string) bool {
-	for p := range n.parents {
-		if strings.HasPrefix(p, parent+".") {
-			return true
-		}
+func (n *neighbours) above(parent string) bool { return n.bases[parent] > 0 }
+
+// baseOf is the link that a VLAN of that name is on, "" where the name is that of no
+// VLAN.
+func baseOf(parent string) string {
+	base, vid, err := link.ParseParent(parent)
+	if err != nil || vid == 0 {
+		return ""
 	}
-	return false
+	return base
 }
 
 // beside gives the networks whose frames are on p's trunk with the same tags:
@@ -68,7 +75,7 @@ func (l *Local) beside(def *network.Definition, p link.Parent, n *neighbours) []
 	// Two links of VLANs' names are two VLANs: the kernel has each VLAN of a link
 	// once. Thousands of them need not be asked for.
 	maybe := n.others
-	if !isVLANName(def.Parent) {
+	if baseOf(def.Parent) == "" {
 		maybe = n.all
 	}
 	for _, o := range maybe {
@@ -80,9 +87,4 @@ func (l *Local) beside(def *network.Definition, p link.Parent, n *neighbours) []
 		}
 	}
 	return found
-}
-
-func isVLANName(name string) bool {
-	_, vid, err := link.ParseParent(name)
-	return err == nil && vid != 0
 }

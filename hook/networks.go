@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -62,7 +63,7 @@ func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *n
 	if err := def.Conflicts(l.beside(def, p, n)); err != nil {
 		return p, err
 	}
-	if err := def.HostConflicts(n.all); err != nil {
+	if err := def.HostConflicts(slices.Collect(maps.Values(n.all))); err != nil {
 		return p, err
 	}
 	if err := def.Create(l.Networks); err != nil {
@@ -169,12 +170,8 @@ type leaving struct {
 func (l *Local) removeSome(ctx context.Context, defs []*network.Definition, n *neighbours) (gone []string, errs []error) {
 	all := l.markAll(ctx, defs)
 	l.removeParents(ctx, all, n)
-	err := l.DB.Hold(ctx, func() error {
-		for i := range all {
-			l.removeDefinition(ctx, &all[i])
-		}
-		return l.unmarkAll(ctx, all)
-	})
+	l.removeDefinitions(ctx, all)
+	err := l.unmarkAll(ctx, all)
 	for _, r := range all {
 		switch {
 		case r.err == nil:
@@ -241,14 +238,26 @@ func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours)
 	}
 }
 
-func (l *Local) removeDefinition(ctx context.Context, r *leaving) {
-	for _, s := range r.def.Subnets {
-		if r.err == nil {
-			r.err = l.Leases.RemovePool(ctx, poolName(r.def, s))
+// removeDefinitions deletes the files last: until then, removing the networks again
+// finishes it.
+func (l *Local) removeDefinitions(ctx context.Context, all []leaving) {
+	var pools []string
+	for _, r := range all {
+		for _, s := range r.def.Subnets {
+			if r.err == nil {
+				pools = append(pools, poolName(r.def, s))
+			}
 		}
 	}
-	if r.err == nil {
-		r.err = network.Remove(l.Networks, r.def.Name)
+	err := l.Leases.RemovePool(ctx, pools...)
+	for i := range all {
+		r := &all[i]
+		if r.err == nil {
+			r.err = err
+		}
+		if r.err == nil {
+			r.err = network.Remove(l.Networks, r.def.Name)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -45,7 +44,7 @@ func whosParent(def *network.Definition, err error) error {
 // needs it.
 func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool, err error) {
 	p, missing := l.Parent(def)
-	if err := l.releaseTrunks(p, missing != nil, n.all); err != nil {
+	if err := l.releaseTrunks(p, missing != nil, n); err != nil {
 		return false, err
 	}
 	if missing != nil {
@@ -67,7 +66,7 @@ func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool
 // releaseTrunks takes the program off a parent's trunk, if no other network is on it
 // and no endpoint is left. Which trunk the parent stood on cannot be told where it is
 // missing: then it is whichever nobody needs.
-func (l *Local) releaseTrunks(p link.Parent, missing bool, others []*network.Definition) (err error) {
+func (l *Local) releaseTrunks(p link.Parent, missing bool, n *neighbours) (err error) {
 	trunks := []int{p.TrunkIndex}
 	if missing {
 		if trunks, err = l.Datapath.Trunks(); err != nil {
@@ -75,15 +74,20 @@ func (l *Local) releaseTrunks(p link.Parent, missing bool, others []*network.Def
 		}
 	}
 	for _, trunk := range trunks {
-		needed := slices.ContainsFunc(others, func(o *network.Definition) bool {
-			q, err := l.Parent(o)
-			return err == nil && q.TrunkIndex == trunk
-		})
-		if !needed {
+		if !l.anyOnTrunk(trunk, n) {
 			err = errors.Join(err, l.Datapath.Release(trunk))
 		}
 	}
 	return err
+}
+
+func (l *Local) anyOnTrunk(trunk int, n *neighbours) bool {
+	for _, o := range n.all {
+		if q, err := l.Parent(o); err == nil && q.TrunkIndex == trunk {
+			return true
+		}
+	}
+	return false
 }
 
 // Restored is a network whose parent was made sure of.

@@ -176,6 +176,6 @@ type Store interface {
 	// Count gives how many leases of each state there are. Its cost does not
 	// grow with those held.
 	Count(ctx context.Context, pool string) (Counts, error)
-	// RemovePool forgets a pool and all that is in it; an unknown one is nil.
-	RemovePool(ctx context.Context, pool string) error
+	// RemovePool forgets pools and all that is in them; an unknown one is nil.
+	RemovePool(ctx context.Context, pools ...string) error
 }

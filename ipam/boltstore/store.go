@@ -196,9 +196,14 @@ func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error)
 }
 
 // RemovePool implements [ipam.Store].
-func (db *DB) RemovePool(ctx context.Context, name string) error {
+func (db *DB) RemovePool(ctx context.Context, names ...string) error {
 	return db.Update(ctx, func(t *Tx) error {
-		return t.root().drop(poolPrefix + name)
+		for _, name := range names {
+			if err := t.root().drop(poolPrefix + name); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
