@@ -65,7 +65,11 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	defer e.slow("making parent %q ready …", defs[0].Parent)()
+	if len(defs) > 1 {
+		defer e.slow("making %d networks …", len(defs))()
+	} else {
+		defer e.slow("making parent %q ready …", defs[0].Parent)()
+	}
 	blind, err := l.CreateNetworks(c.Context, defs)
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func (db *DB) compact(s *session) (err error) {
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer os.Remove(fresh) // gone by then, if all went well
+	defer func() { _ = os.Remove(fresh) }() // gone by then, if all went well
 	to, err := bbolt.Open(fresh, 0o600, options())
 	if err != nil {
 		return err
