@@ -4,11 +4,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -69,12 +71,7 @@ func bundle(ts *testscript.TestScript, id string, annotations []string) string {
 	for _, tool := range []string{"sh", "ip", "ping", "sleep"} {
 		ts.Check(os.Symlink("busybox", filepath.Join(root, "bin", tool)))
 	}
-	out, err := exec.Command("runc", "spec", "--bundle", dir).CombinedOutput()
-	if err != nil {
-		ts.Fatalf("runc spec: %v: %s", err, out)
-	}
-	path := filepath.Join(dir, "config.json")
-	text, err := os.ReadFile(path)
+	text, err := runcSpec()
 	ts.Check(err)
 	var spec specs.Spec
 	ts.Check(json.Unmarshal(text, &spec))
@@ -96,9 +93,24 @@ func bundle(ts *testscript.TestScript, id string, annotations []string) string {
 	}
 	text, err = json.Marshal(spec)
 	ts.Check(err)
-	ts.Check(os.WriteFile(path, text, 0o600))
+	ts.Check(os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600))
 	return dir
 }
+
+// runcSpec is what "runc spec" writes. It is asked once: an emulated machine takes
+// its time to start a program of that size.
+var runcSpec = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "spec")
+	if err != nil {
+		return nil, err
+	}
+	out, err := exec.Command("runc", "spec", "--bundle", dir).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("runc spec: %w: %s", err, out)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	return text, errors.Join(err, os.RemoveAll(dir))
+})
 
 func cmdInside(ts *testscript.TestScript, neg bool, args []string) {
 	err := ts.Exec("inlab", runc(ts, append([]string{"exec", args[0]}, args[1:]...)...)...)
