@@ -2,9 +2,6 @@ package matrix
 
 import (
 	"context"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -35,7 +32,11 @@ func BenchmarkVerification(b *testing.B) {
 		{name: "silent", silent: true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			with, without := newSite(b, network.VerifyWarn, c.both), newSite(b, network.VerifyOff, c.both)
+			subnets := []network.Subnet{subnet4}
+			if c.both {
+				subnets = append(subnets, subnet6)
+			}
+			with, without := newSite(b, network.VerifyWarn, subnets...), newSite(b, network.VerifyOff, subnets...)
 			switch {
 			case c.silent:
 				with.gateway.RemoveAddr("192.168.50.1/24")
@@ -43,7 +44,7 @@ func BenchmarkVerification(b *testing.B) {
 				with.gateway.RemoveAddr("192.168.50.1/24")
 				mac := verify.MACOf(with.gateway.MAC)
 				r := with.gateway.Respond(func(q testenv.Asked) []testenv.Reply {
-					if q.Addr != gateway4 {
+					if q.Addr != subnet4.Gateway {
 						return nil
 					}
 					return []testenv.Reply{{MAC: mac, After: c.delay}}
@@ -71,47 +72,11 @@ func BenchmarkVerification(b *testing.B) {
 	}
 }
 
-var gateway4, gateway6 = netip.MustParseAddr("192.168.50.1"), netip.MustParseAddr("fd50::1")
-
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func quartile(list []time.Duration) time.Duration {
 	slices.Sort(list)
 	return list[len(list)/4]
-}
-
-// A site is a LAN with a gateway, and one network on it.
-type site struct {
-	*testenv.Lab
-	paths   wiring.Paths
-	gateway *testenv.Station
-	addrs   []netip.Addr
-}
-
-func newSite(b *testing.B, mode network.Verify, both bool) *site {
-	b.Helper()
-	s := &site{
-		Lab: testenv.NewLab(b, testenv.Config{}), paths: wiring.PathsUnder(filepath.Join(b.TempDir(), "root")),
-		addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")},
-	}
-	b.Cleanup(func() { os.RemoveAll(s.paths.BPF) })
-	s.gateway = s.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
-	def := &network.Definition{
-		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: s.Trunk, Mode: network.ModeBridge, Verify: mode,
-		Subnets: []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24"), Gateway: gateway4}},
-	}
-	if both {
-		def.Subnets = append(def.Subnets, network.Subnet{Subnet: netip.MustParsePrefix("fd50::/64"), Gateway: gateway6})
-		s.addrs = append(s.addrs, netip.MustParseAddr("fd50::9"))
-	}
-	must(b, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error {
-		_, err := l.CreateNetwork(ctx, def)
-		return err
-	}))
-	b.Cleanup(func() {
-		must(b, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") }))
-	})
-	return s
 }
 
 // attach attaches a container, takes it away again, and gives how long the attach took.

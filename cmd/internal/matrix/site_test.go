@@ -1,0 +1,76 @@
+package matrix
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// A site is a LAN with a gateway, and one network on it.
+type site struct {
+	*testenv.Lab
+	paths   wiring.Paths
+	gateway *testenv.Station
+	addrs   []netip.Addr
+}
+
+// subnet4 and subnet6 are a site's, each with the gateway that is there.
+var (
+	subnet4 = network.Subnet{Subnet: netip.MustParsePrefix("192.168.50.0/24"), Gateway: netip.MustParseAddr("192.168.50.1")}
+	subnet6 = network.Subnet{Subnet: netip.MustParsePrefix("fd50::/64"), Gateway: netip.MustParseAddr("fd50::1")}
+)
+
+// newSite makes a LAN, and a network of the subnets given, in each of which a container
+// asks for number 9.
+func newSite(tb testing.TB, mode network.Verify, subnets ...network.Subnet) *site {
+	tb.Helper()
+	s := &site{Lab: testenv.NewLab(tb, testenv.Config{}), paths: wiring.PathsUnder(filepath.Join(tb.TempDir(), "root"))}
+	for _, n := range subnets {
+		a := n.Subnet.Addr().AsSlice()
+		a[len(a)-1] = 9
+		own, _ := netip.AddrFromSlice(a)
+		s.addrs = append(s.addrs, own)
+	}
+	tb.Cleanup(func() { os.RemoveAll(s.paths.BPF) })
+	s.gateway = s.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	def := &network.Definition{
+		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: s.Trunk, Mode: network.ModeBridge,
+		Verify: mode, Subnets: subnets,
+	}
+	must(tb, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.CreateNetwork(ctx, def)
+		return err
+	}))
+	tb.Cleanup(func() {
+		must(tb, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") }))
+	})
+	return s
+}
+
+// A rival in a family without a gateway is nobody's verdict but the link's, and
+// still refuses the start.
+func TestRivalWithoutGateway(t *testing.T) {
+	alone := subnet6
+	alone.Gateway = netip.Addr{}
+	s := newSite(t, network.VerifyWarn, subnet4, alone)
+	s.AddRival(0, "fd50::9/64")
+	box := testenv.NewContainer(t)
+	err := inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Attach(ctx, hook.Request{Container: "c1", Name: "c1", Pid: box.Pid, Wants: []hook.Want{{Network: "web", Addrs: s.addrs}}})
+		return err
+	})
+	var refusal *hook.Refusal
+	if !errors.As(err, &refusal) || refusal.Verdict.Code != verify.AddressConflict || !strings.Contains(refusal.Verdict.Text, "fd50::9") {
+		t.Errorf("got %v, want the conflict over fd50::9", err)
+	}
+}
