@@ -285,8 +285,8 @@ type Prober interface {
 	// touches anybody's cache. It may be repeated for the same address.
 	Ask(q Question) error
 	// Next waits for the next answer for so long: context.DeadlineExceeded when
-	// that is over, ctx.Err() when ctx ends first. The same MAC may answer more
-	// than once.
+	// that is over, ctx.Err() when ctx ends first. What has come already is given
+	// out even where wait is 0. The same MAC may answer more than once.
 	Next(ctx context.Context, wait time.Duration) (Answer, error)
 	// Close ends it, and takes away whatever it left in the namespace.
 	Close() error

@@ -107,9 +107,13 @@ func (s *Socket) join(groups ...verify.MAC) error {
 	return nil
 }
 
+// atLeast is how long an answer is waited for: a read whose time is over as it begins
+// does not look at what has come already.
+const atLeast = time.Millisecond
+
 // Next waits for the next answer.
 func (s *Socket) Next(ctx context.Context, wait time.Duration) (verify.Answer, error) {
-	until := time.Now().Add(wait)
+	until := time.Now().Add(max(wait, atLeast))
 	if err := s.conn.SetReadDeadline(until); err != nil {
 		return verify.Answer{}, err
 	}
