@@ -40,16 +40,20 @@ test-vm-%: deps-test build bin/vm
 
 # KERNEL=6.12 is that one alone. Machines side by side: most of a cell is waiting for
 # silence. What is wrong shows in the reports, which come last whatever happened.
+MATRIX  := $(if $(RANDOM),random,$(if $(HEALTHY),healthy,matrix))
+KERNELS := $(if $(filter file,$(origin KERNEL)),6.1 6.12,$(KERNEL))
+REPORTS := $(KERNELS:%=bin/matrix/$(MATRIX)-%.md)
+
 .PHONY: matrix
 matrix: deps-test bin/vm ## every fault against its verdict: bin/matrix/*.md, *.json; KERNEL=6.12; RANDOM=500 SEED=1 draws labs; HEALTHY=2000 looks for false alarms
-	rm -rf bin/matrix && mkdir -p bin/matrix
-	status=0; $(MAKE) -k -j2 $(addprefix matrix-,$(if $(filter file,$(origin KERNEL)),6.1 6.12,$(KERNEL))) || status=$$?; \
-	cat bin/matrix/*.md; exit $$status
+	mkdir -p bin/matrix && rm -f $(REPORTS) $(REPORTS:.md=.json)
+	status=0; $(MAKE) -k -j2 $(KERNELS:%=matrix-%) || status=$$?; cat $(REPORTS); exit $$status
 
+matrix-%: test = $(patsubst matrix,TestMatrix,$(patsubst random,TestRandom,$(patsubst healthy,TestNoFalseAlarm,$(MATRIX))))
 matrix-%:
 	LANYARD_MATRIX=whole LANYARD_RANDOM=$(RANDOM) LANYARD_SEED=$(SEED) LANYARD_HEALTHY=$(HEALTHY) \
 	bin/vm -kernel $* -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
-		-tests -run '^$(if $(RANDOM),TestRandom,$(if $(HEALTHY),TestNoFalseAlarm,TestMatrix))$$' ./cmd/internal/matrix
+		-tests -run '^$(test)$$' ./cmd/internal/matrix
 
 FUZZTIME ?= 60s
 
