@@ -38,6 +38,7 @@ type attempt struct {
 	joined bool       // the namespace had it already: nothing to do
 	wrote  bool       // rec is on record
 	busy   bool       // the MAC that goes with the address is somebody else's on the parent
+	leaver leaver
 	parent link.Parent
 	link   link.Interface
 	blind  string // why the trunk is not watched, "" if it is
@@ -195,7 +196,7 @@ func (t *attempt) makeAnyhow(ctx context.Context) error {
 		return err
 	}
 	old := t.rec.Endpoint
-	t.busy, t.rec.Former = true, &old
+	t.busy, t.leaver.mac, t.rec.Former = true, old.MAC, &old
 	if err := t.name(ctx); err != nil {
 		return err
 	}
@@ -265,11 +266,11 @@ func (t *attempt) settle(ctx context.Context) error {
 			return err
 		}
 		if len(f.Rivals) > 0 {
-			proxy, err := t.proxied(ctx, f)
+			none, err := t.excused(ctx, f)
 			if err != nil {
 				return err
 			}
-			if proxy {
+			if none {
 				try--
 				continue
 			}

@@ -121,7 +121,7 @@ func (t *attempt) rivals() []verify.Rival {
 	if err != nil {
 		return nil
 	}
-	return list
+	return slices.DeleteFunc(list, func(r verify.Rival) bool { return r.At <= t.leaver.since })
 }
 
 // onHost is what the verdict has to know of this host.

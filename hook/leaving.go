@@ -1,0 +1,71 @@
+package hook
+
+import (
+	"context"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// leavingFor is how long a rival on this host's own parent has to go. What is left of
+// a container that has ended answers for its address until the kernel has taken its
+// namespace down, in the background: on a busy host that takes seconds.
+const leavingFor = 5 * time.Second
+
+// A leaver is a rival that an attach has waited for, or would.
+type leaver struct {
+	mac     verify.MAC     // that was busy on the parent; zero: none was
+	until   time.Time      // it is waited for at the most; zero: it has not been yet
+	since   verify.Instant // what the trunk saw of rivals up to then is no news
+	excused bool           // once, by its MAC alone
+}
+
+// excused reports whether a rival is none: the round is to be repeated then.
+func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
+	if proxy, err := t.proxied(ctx, f); proxy || err != nil {
+		return proxy, err
+	}
+	return t.left(ctx, f.Rivals[0])
+}
+
+// left waits for a rival that is a neighbour on the same parent to go, where the
+// address was asked for by name: its next container is then often here before the
+// last one has gone. For any other the next address is quicker.
+func (t *attempt) left(ctx context.Context, r verify.Rival) (bool, error) {
+	if !t.asked(r.Addr) {
+		return false, nil
+	}
+	if t.leaver.until.IsZero() {
+		t.leaver.until = time.Now().Add(leavingFor)
+	}
+	here := t.oursBefore(r)
+	for pause := time.Millisecond; time.Now().Before(t.leaver.until); pause = min(2*pause, 50*time.Millisecond) {
+		macs, err := t.Host.ParentUnicast(t.parent.Index)
+		if err != nil {
+			return false, err
+		}
+		if !slices.ContainsFunc(macs, func(a net.HardwareAddr) bool { return verify.MACOf(a) == r.MAC }) {
+			t.here, t.leaver.since = nil, verify.Now()
+			return here, nil
+		}
+		here = true
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	return false, nil
+}
+
+// oursBefore reports whether a rival has a MAC that the last container of this address
+// has had here, so that it may have gone between its answer and our look. That
+// excuses it once: who is somewhere else answers again.
+func (t *attempt) oursBefore(r verify.Rival) bool {
+	ours := !t.leaver.excused && (r.MAC == t.leaver.mac || r.MAC == verify.MACOf(ipam.MACIn(t.def.Name, r.Addr)))
+	t.leaver.excused = t.leaver.excused || ours
+	return ours
+}
