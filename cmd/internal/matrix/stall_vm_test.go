@@ -37,5 +37,6 @@ func (b *bench) steadily(c cell, right func(outcome) bool) (o outcome, again int
 		if err == nil && right(o) || again == 3 || lastStall.Load() < start {
 			return o, again, err
 		}
+		b.tb.Logf("the machine stood still: %s came to %s, %v", c, o.verdict.Code, err)
 	}
 }
