@@ -126,3 +126,16 @@ func (l *Local) History(ctx context.Context) (all []Happened, err error) {
 	}
 	return all, err
 }
+
+// strangersFor is how long a stranger that has fallen silent is still news: a check
+// that fails for ever says nothing.
+const strangersFor = time.Hour
+
+// Strangers gives the MACs that nobody was given and that have sent lately, on all
+// trunks.
+func (l *Local) Strangers(ctx context.Context) ([]Happened, error) {
+	history, err := l.History(ctx)
+	return slices.DeleteFunc(history, func(h Happened) bool {
+		return h.Kind != verify.Stranger || time.Since(h.At) > strangersFor
+	}), err
+}

@@ -94,7 +94,8 @@ type Audited struct {
 	// Strangers are MACs that the parent takes in and that nobody was given: of
 	// nested macvlans, or of links that others made.
 	Strangers []verify.MAC
-	// Sent is what the trunk has seen leave of MACs that nobody was given.
+	// Sent is what the trunk has seen leave of MACs that nobody was given, in the
+	// last hour.
 	Sent []Happened
 	// Dropped counts what strangers sent and the guard of the parent's egress
 	// stopped, by reason.
@@ -107,15 +108,15 @@ type Audited struct {
 func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	defs, broken := network.LoadAll(l.Networks)
 	host := hostMACs(defs)
-	history, err := l.History(ctx)
+	sent, err := l.Strangers(ctx)
 	if err != nil {
 		broken = append(broken, err)
 	}
 	for _, def := range defs {
 		a := Audited{Network: def.Name, Parent: def.Parent}
 		a.Strangers, a.Dropped, a.Err = l.audit(ctx, def, host)
-		for _, h := range history {
-			if h.Kind == verify.Stranger && h.Network == def.Name {
+		for _, h := range sent {
+			if h.Network == def.Name {
 				a.Sent = append(a.Sent, h)
 			}
 		}

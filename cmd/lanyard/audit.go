@@ -23,10 +23,10 @@ func (e env) audit() *cli.Command {
 
 A user who has a macvlan can make more of them on the same parent, with MACs of
 their own choice: while they are up they are in the parent's list (STRANGERS), and
-what they have sent, the trunk has seen (SENT, with the frames of each; the last 128
-are kept, "lanyard watch" says when). What a container sent last, while it was taken
-back, may be there as well. STOPPED counts what the guard of the parent's egress did
-not let out. The exit status is 1 if there are any.`,
+what they have sent in the last hour, the trunk has seen (SENT, with the frames of
+each; the last 128 are kept, and "lanyard watch" says when). STOPPED counts what the
+guard of the parent's egress did not let out. The exit status is 1 if there are any
+strangers, or were within the hour.`,
 		Flags:  []cli.Flag{flagFormat()},
 		Action: e.runAudit,
 	}

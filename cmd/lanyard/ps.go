@@ -125,14 +125,8 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 
 // noteStrangers says that there is more to see, which is no container's.
 func (e env) noteStrangers(ctx context.Context, l *wiring.Lanyard) error {
-	history, err := l.History(ctx)
-	n := 0
-	for _, h := range history {
-		if h.Kind == verify.Stranger {
-			n++
-		}
-	}
-	if n > 0 {
+	sent, err := l.Strangers(ctx)
+	if n := len(sent); n > 0 {
 		e.say("note: MACs that nobody was given have sent (%d): see \"lanyard audit\"", n)
 	}
 	return err

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"os/exec"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// A container sends until it is killed: nothing of it is taken for a stranger's, nor
+// is what the host itself sends.
+func TestNoStrangers(t *testing.T) {
+	w, _ := lan(t, nil)
+	w.mustAttach("other", testenv.NewContainer(t), "network=web") // the trunk stays watched
+	for range 5 {
+		c := testenv.NewContainer(t)
+		w.mustAttach("c1", c, "network=web")
+		flood := exec.Command("ping", "-q", "-f", "-c", "100000", "192.168.50.1")
+		must(t, c.Start(flood))
+		pings(t, c.Namespace, "fd50::1")
+		must(t, flood.Process.Kill())
+		_ = flood.Wait() // killed
+		must(t, c.Kill())
+		w.mustDetach("c1")
+		c.End(t)
+	}
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		history, err := l.History(ctx)
+		for _, h := range history {
+			t.Errorf("%s: %s (%d)", h.Kind, h, h.Frames)
+		}
+		return err
+	}))
+}
