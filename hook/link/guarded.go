@@ -77,12 +77,17 @@ type GuardedSpec struct {
 	Admit func(outside, inside int, mtu int) error
 }
 
-// CreateGuarded makes the links, and sets them up once they are guarded. The
-// interface that it gives is the container's. On error nothing is left behind.
+// CreateGuarded makes the links, and sets them up once they are guarded: nothing
+// passes before, and a qdisc on a link that is up waits for RCU (dev_deactivate).
+// The interface that it gives is the container's. On error nothing is left behind.
 func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec GuardedSpec) (i Interface, err error) {
+	var outside Interface
 	defer func() {
 		if err != nil {
-			i, err = Interface{}, errors.Join(fmt.Errorf("create interface %s: %w", clip(spec.Name), err), guards.DeleteGuarded(spec.Tag))
+			err = errors.Join(fmt.Errorf("create interface %s: %w", clip(spec.Name), err), guards.DeleteGuarded(spec.Tag))
+			if i = (Interface{}); outside.Index != 0 { // it may have a passing name yet
+				err = errors.Join(err, guards.DeleteMacvlan(outside))
+			}
 		}
 	}()
 	if err = ValidName(spec.Name); err != nil {
@@ -90,8 +95,7 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	}
 	outer := spec.MacvlanSpec
 	outer.Name, outer.IPv6 = outsidePrefix+spec.Tag, false
-	outside, err := h.CreateMacvlan(ctx, guards, outer)
-	if err != nil {
+	if outside, err = h.makeMacvlan(ctx, guards, &outer); err != nil {
 		return i, err
 	}
 	inside, err := guards.addPair(container, spec, outside.MTU)
@@ -108,8 +112,11 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	i = interfaceOf(l)
 	i.ParentIndex = 0 // that of its peer's namespace says nothing
 	if err = guards.Do(func() error {
-		return errors.Join(spec.Admit(outside.Index, inside, i.MTU), joinGroups(outer.Name, spec.Groups))
+		return errors.Join(spec.Admit(outside.Index, inside, i.MTU), joinGroups(outside.Name, spec.Groups))
 	}); err != nil {
+		return i, err
+	}
+	if err = guards.bringUp(ctx, &outside, outer.Name, func() error { return setIPv6(outside.Name, false, false) }); err != nil {
 		return i, err
 	}
 	if err = guards.handle.LinkSetUp(onIndex(inside)); err != nil {

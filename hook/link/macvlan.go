@@ -110,12 +110,23 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 			i, err = Interface{}, fmt.Errorf("create interface %s: %w", clip(spec.Name), err)
 		}
 	}()
+	if i, err = h.makeMacvlan(ctx, n, &spec); err != nil {
+		return i, err
+	}
+	if err = n.bringUp(ctx, &i, spec.Name, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
+		return i, errors.Join(err, n.DeleteMacvlan(i))
+	}
+	return i, nil
+}
+
+// makeMacvlan makes the interface, down, and perhaps with a passing name.
+func (h *Host) makeMacvlan(ctx context.Context, n *Netns, spec *MacvlanSpec) (i Interface, err error) {
 	if err = spec.validate(); err != nil {
 		return i, err
 	}
-	name, err := h.addPatiently(ctx, n, &spec)
+	name, err := h.addPatiently(ctx, n, spec)
 	if err != nil {
-		return i, whyNoMacvlan(err, &spec)
+		return i, whyNoMacvlan(err, spec)
 	}
 	// LinkAdd looks the index up in the host's namespace. It is not there.
 	l, err := linkByName(n.handle, name)
@@ -125,11 +136,7 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 	if err != nil {
 		return i, err
 	}
-	i = interfaceOf(l)
-	if err = n.bringUp(ctx, &i, spec.Name, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
-		return i, errors.Join(err, n.DeleteMacvlan(i))
-	}
-	return i, nil
+	return interfaceOf(l), nil
 }
 
 // leaving is how long a passthru macvlan may take to go whose namespace has ended.
