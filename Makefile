@@ -79,6 +79,7 @@ bin/bench:
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-claim ./testenv/bench/claim
 
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files

@@ -18,22 +18,40 @@ type contender struct {
 	// late says that it detaches when the container is dead and its namespace
 	// going, as poststop does. CNI and netavark are called before.
 	late bool
+	// rootless says that its containers are a user's.
+	rootless bool
 }
 
 // Names of the contenders, in results and in the baseline.
 const (
 	ours     = "lanyard-hook"
+	guarded  = "lanyard-hook, guarded, by the broker"
+	former   = "lanyard-hook, the other build"
 	cni      = "CNI macvlan + host-local"
 	netavark = "netavark"
 	floor    = "bare netlink program"
 )
 
 func (w *world) contenders() []contender {
-	return []contender{
-		{ours, w.hook("createRuntime"), w.hook("poststop"), true},
-		{cni, w.cni("ADD"), w.cni("DEL"), false},
-		{netavark, w.netavark("setup"), w.netavark("teardown"), false},
-		{floor, w.floor, nil, false},
+	all := []contender{
+		{name: ours, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true},
+		{name: cni, attach: w.cni("ADD"), detach: w.cni("DEL")},
+		{name: netavark, attach: w.netavark("setup"), detach: w.netavark("teardown")},
+		{name: floor, attach: w.floor},
+	}
+	if w.versus != "" {
+		all = append(all, contender{name: former, attach: w.other("createRuntime"), detach: w.other("poststop"), late: true})
+	}
+	return all
+}
+
+// other is another build of ours.
+func (w *world) other(stage string) func(*container) invocation {
+	same := w.hook(stage)
+	return func(c *container) invocation {
+		v := same(c)
+		v.path = w.versus
+		return v
 	}
 }
 
@@ -55,7 +73,7 @@ func (w *world) hook(stage string) func(*container) invocation {
 		if stage == "poststop" {
 			s.Status, s.Pid = specs.StateStopped, 0
 		}
-		return invocation{path: filepath.Join(w.bin, "lanyard-hook"), args: []string{"--root", w.root(), stage}, stdin: mustJSON(s)}
+		return invocation{path: filepath.Join(w.bin, "lanyard-hook"), args: []string{"--root", w.root(), stage}, stdin: mustJSON(s), uid: c.uid}
 	}
 }
 
@@ -66,13 +84,13 @@ func (w *world) proven() error {
 	if err != nil {
 		return fmt.Errorf("lanyard ps: %w", err)
 	}
-	var rows []struct{ Container, Verdict string }
+	var rows []struct{ Container, Verdict, Text string }
 	if err := json.Unmarshal(out, &rows); err != nil {
 		return fmt.Errorf("lanyard ps: %w", err)
 	}
 	for _, row := range rows {
 		if row.Verdict != "ok" {
-			return fmt.Errorf("container %q was attached with verdict %q: what was measured is not the whole job", row.Container, row.Verdict)
+			return fmt.Errorf("container %q was attached with verdict %q (%s): what was measured is not the whole job", row.Container, row.Verdict, row.Text)
 		}
 	}
 	if len(rows) == 0 {

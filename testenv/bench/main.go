@@ -35,11 +35,12 @@ const inWorld = "LANYARD_BENCH_IN_WORLD"
 
 // options are the program's flags.
 type options struct {
-	bin   string // directory of our programs
-	out   string // directory of the results
-	quick bool
-	only  string // subjects, separated by commas; "" is all
-	check string // baseline to compare with
+	bin    string // directory of our programs
+	out    string // directory of the results
+	quick  bool
+	only   string // subjects, separated by commas; "" is all
+	check  string // baseline to compare with
+	versus string // another build of the hook
 }
 
 func run(args []string) error {
@@ -48,7 +49,8 @@ func run(args []string) error {
 	fs.StringVar(&o.bin, "bin", "bin", "`directory` of lanyard-hook and the bench's own programs")
 	fs.StringVar(&o.out, "out", "", "`directory` that gets latest.json, latest.md and latest.svg")
 	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and nothing that grows")
-	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, runc, crowd, growth")
+	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, vlans, atonce, growth")
+	fs.StringVar(&o.versus, "versus", "", "`file` that is another build of lanyard-hook: measured in the same turns")
 	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail where a ratio is worse beyond the margin")
 	if err := fs.Parse(args); err != nil {
 		return err

@@ -16,17 +16,24 @@ var subjects = []struct {
 	measure func(*world, options, *results) error
 }{
 	{"attach", false, attaches},
+	{"steps", false, stepsOf},
 	{"runc", false, runcs},
 	{"crowd", false, crowds},
+	{"frames", false, frames},
+	{"throughput", false, throughput},
+	{"claims", false, claims},
+	{"vlans", true, vlans},
+	{"atonce", true, atOnce},
 	{"growth", true, growth},
 }
 
 func measureAll(o options) error {
-	w, err := newWorld(o.bin)
+	w, err := newWorld(o.bin, o.versus)
 	if err != nil {
 		return err
 	}
 	defer w.gateway.end()
+	defer w.stopBroker()
 	r := &results{Quick: o.quick, Machine: thisMachine(w)}
 	for _, s := range subjects {
 		asked := o.only == "" && (!s.slow || !o.quick)
@@ -64,7 +71,10 @@ func attaches(w *world, o options, r *results) error {
 	if o.quick {
 		batches = 5
 	}
-	all := w.contenders()
+	if err := w.startBroker(); err != nil {
+		return err
+	}
+	all := append(w.contenders(), contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true})
 	attach, detach := make([][]sample, len(all)), make([][]sample, len(all))
 	for b := -1; b < batches; b++ { // the first warms up, and counts for nothing
 		got, gone, err := w.oneBatch(all, b)
@@ -89,6 +99,9 @@ func attaches(w *world, o options, r *results) error {
 	r.compare("attach", ours, floor, 1.6)
 	r.compare("detach", ours, cni, 0.25)
 	r.compare("detach", ours, netavark, 0.25)
+	r.compare("attach", guarded, ours, 2.0)
+	r.compare("attach", guarded, cni, 0.7)
+	r.compare("attach", ours, former, 1.0)
 	return w.memory(all, r)
 }
 
@@ -98,7 +111,7 @@ func (w *world) oneBatch(all []contender, turn int) (attach, detach [][]sample, 
 	attach, detach = make([][]sample, len(all)), make([][]sample, len(all))
 	made := make([][]*container, len(all))
 	for i := range all {
-		made[i], err = w.newContainers(batch)
+		made[i], err = w.newAll(all[i], batch)
 		defer endAll(made[i])
 		if err != nil {
 			return nil, nil, err
@@ -148,6 +161,9 @@ func (w *world) oneBatch(all []contender, turn int) (attach, detach [][]sample, 
 func (w *world) memory(all []contender, r *results) error {
 	const runs = 5
 	for _, c := range all {
+		if c.rootless {
+			continue // the broker's memory is not one start's
+		}
 		made, err := w.newContainers(runs)
 		defer endAll(made)
 		if err != nil {

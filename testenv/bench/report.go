@@ -64,7 +64,16 @@ func (r *results) write(dir string) error {
 		os.WriteFile(filepath.Join(dir, "latest.json"), append(b, '\n'), 0o644),
 		os.WriteFile(filepath.Join(dir, "latest.md"), []byte(r.markdown()), 0o644),
 		os.WriteFile(filepath.Join(dir, "latest.svg"), r.plot(), 0o644),
+		r.writeGrowth(filepath.Join(dir, "growth.svg")),
 	)
+}
+
+// writeGrowth keeps the plot of an earlier run where this one measured no growth.
+func (r *results) writeGrowth(path string) error {
+	if len(r.Curves) == 0 {
+		return nil
+	}
+	return os.WriteFile(path, r.plotGrowth(), 0o644)
 }
 
 // markdown is the tables that the README shows.
@@ -87,6 +96,32 @@ func (r *results) markdown() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %d | %.1f | %.1f | %.1f | %.1f | %s |\n", label, s.Name, s.Runs, s.Median, s.P10, s.P90, s.CPU, rss)
 	}
+	if len(r.Figures) > 0 {
+		fmt.Fprintln(&b, "\n| | | |\n|---|---|--:|")
+	}
+	for _, f := range r.Figures {
+		fmt.Fprintf(&b, "| %s | %s | %.2f %s |\n", f.Subject, f.Name, f.Value, f.Unit)
+	}
+	if len(r.Steps) > 0 {
+		fmt.Fprintln(&b, "\n| step of an attach (LANYARD_TRACE=1) | median ms | after 1,000 |\n|---|--:|--:|")
+	}
+	for _, s := range r.Steps {
+		late := ""
+		if s.Late > 0 {
+			late = fmt.Sprintf("%.2f", s.Late)
+		}
+		fmt.Fprintf(&b, "| %s | %.2f | %s |\n", s.Name, s.Millis, late)
+	}
+	for _, c := range r.Curves {
+		fmt.Fprintf(&b, "\n%s, %s, by %s: ", c.Title, c.Name, c.X)
+		for i, p := range c.Points {
+			fmt.Fprintf(&b, "%s%.0f: %.1f", map[bool]string{true: ", "}[i > 0], p.X, p.Ms)
+		}
+		fmt.Fprintln(&b, " ms")
+	}
+	for _, why := range r.Missing {
+		fmt.Fprintf(&b, "\nNot measured: %s\n", why)
+	}
 	fmt.Fprintln(&b, "\n| ratio | | 95 % interval | target | |")
 	fmt.Fprintln(&b, "|---|--:|--:|--:|---|")
 	for _, x := range r.Ratios {
@@ -98,6 +133,12 @@ func (r *results) markdown() string {
 			verdict = "**missed**"
 		}
 		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target, verdict)
+	}
+	if r.find("attach", ours) != nil {
+		fmt.Fprintln(&b, "\n![attach and detach](latest.svg)")
+	}
+	if len(r.Curves) > 0 {
+		fmt.Fprintln(&b, "\n![how cost grows](growth.svg)")
 	}
 	return b.String()
 }

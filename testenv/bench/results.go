@@ -10,7 +10,43 @@ type results struct {
 	Machine machine  `json:"machine"`
 	Quick   bool     `json:"quick"`
 	Series  []series `json:"series"`
+	Steps   []step   `json:"steps,omitempty"` // of an attach
+	Figures []figure `json:"figures,omitempty"`
+	Curves  []curve  `json:"curves,omitempty"`
 	Ratios  []Ratio  `json:"ratios"`
+	// Missing says what could not be measured here, and why.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// figure is one that is no time of a process.
+type figure struct {
+	Subject string  `json:"subject"`
+	Name    string  `json:"name"`
+	Value   float64 `json:"value"`
+	Unit    string  `json:"unit"`
+}
+
+func (r *results) figure(subject, name string, value float64, unit string) {
+	r.Figures = append(r.Figures, figure{subject, name, value, unit})
+}
+
+// A curve is how a cost grows with a number.
+type curve struct {
+	Title  string  `json:"title"`
+	X      string  `json:"x"` // what grows
+	Name   string  `json:"name"`
+	Points []point `json:"points"`
+}
+
+type point struct {
+	X  float64 `json:"x"`
+	Ms float64 `json:"median_ms"`
+}
+
+// atLeast adds a ratio of which more is better.
+func (r *results) atLeast(name string, a, b []float64, target float64) {
+	v, low, high := ratio(a, b)
+	r.Ratios = append(r.Ratios, Ratio{Name: name, Value: v, Low: low, High: high, Target: target, AtLeast: true})
 }
 
 // series is what one contender's runs took.

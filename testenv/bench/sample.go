@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,6 +24,7 @@ type invocation struct {
 	args  []string // without the program's name
 	env   []string // added to nothing: all there is, with PATH
 	stdin []byte
+	uid   uint32 // who runs it
 }
 
 // command prepares the process. Its files are files, so that no copying
@@ -32,6 +32,9 @@ type invocation struct {
 func (v invocation) command() (cmd *exec.Cmd, output *os.File, err error) {
 	cmd = exec.Command(v.path, v.args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, v.env...)
+	if v.uid != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: v.uid, Gid: v.uid}}
+	}
 	in, err := memfile(v.stdin)
 	if err != nil {
 		return nil, nil, err
@@ -58,9 +61,15 @@ func memfile(content []byte) (*os.File, error) {
 
 // run runs the program to its end and says what that took.
 func (v invocation) run() (s sample, err error) {
+	s, _, err = v.runFor(false)
+	return s, err
+}
+
+// runFor also gives what the program said, if that is wanted.
+func (v invocation) runFor(said bool) (s sample, text string, err error) {
 	cmd, output, err := v.command()
 	if err != nil {
-		return s, err
+		return s, "", err
 	}
 	defer output.Close()
 	defer cmd.Stdin.(*os.File).Close()
@@ -68,16 +77,19 @@ func (v invocation) run() (s sample, err error) {
 	err = cmd.Run()
 	s.wall = time.Since(began)
 	if err != nil {
-		return s, v.failed(err, output)
+		return s, "", fmt.Errorf("run %s %s: %w: %s", v.path, strings.Join(v.args, " "), err, strings.TrimSpace(read(output)))
 	}
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	s.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	return s, nil
+	if said {
+		text = read(output)
+	}
+	return s, text, nil
 }
 
-func (v invocation) failed(err error, output *os.File) error {
-	said, _ := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", output.Fd()))
-	return fmt.Errorf("run %s %s: %w: %s", v.path, strings.Join(v.args, " "), err, bytes.TrimSpace(said))
+func read(f *os.File) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	return string(b)
 }
 
 // peakRSS runs the program by time(1) and gives the most memory that it had at

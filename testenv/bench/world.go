@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // The one network of the bench. It is IPv4 alone, which all contenders can do,
@@ -23,6 +25,8 @@ import (
 var (
 	subnet  = netip.MustParsePrefix("10.50.0.0/16")
 	gateway = netip.MustParseAddr("10.50.0.1")
+	// bareGateway is the same machine's, at the end of a trunk that nobody watches.
+	bareGateway = netip.MustParsePrefix("10.51.0.1/24")
 )
 
 const (
@@ -35,16 +39,25 @@ const (
 // world is the namespaces, and where the programs are.
 type world struct {
 	bin     string
+	versus  string     // another build of the hook; "" for none
 	gateway *container // a namespace like any other
 	made    int        // containers so far: each has an id of its own
+	broker  *exec.Cmd  // nil until it is needed
+
+	brokerEnded chan error
 }
 
 // newWorld makes this process's namespaces a host with a trunk that has a
 // gateway at its other end.
-func newWorld(bin string) (w *world, err error) {
+func newWorld(bin, versus string) (w *world, err error) {
 	w = new(world)
 	if w.bin, err = filepath.Abs(bin); err != nil {
 		return nil, err
+	}
+	if versus != "" {
+		if w.versus, err = filepath.Abs(versus); err != nil {
+			return nil, err
+		}
 	}
 	for _, m := range []struct {
 		source, target, kind string
@@ -64,12 +77,13 @@ func newWorld(bin string) (w *world, err error) {
 	if w.gateway, err = w.newContainer(); err != nil {
 		return nil, err
 	}
-	if err := w.plug(); err != nil {
-		return nil, fmt.Errorf("join trunk and gateway: %w", err)
+	if err := w.plugTo(trunk, "eth0", netip.PrefixFrom(gateway, subnet.Bits())); err != nil {
+		return nil, err
 	}
 	def := &network.Definition{
 		Name: netName, ID: network.NewID(), Driver: network.DriverMacvlan, Parent: trunk, Mode: network.ModeBridge,
-		Subnets: []network.Subnet{{Subnet: subnet, Gateway: gateway}},
+		Subnets:    []network.Subnet{{Subnet: subnet, Gateway: gateway}},
+		AllowUsers: []string{strconv.Itoa(alice)}, MaxPerUser: 1 << 10,
 	}
 	return w, errors.Join(def.Validate(), def.Create(filepath.Join(w.root(), "networks.d")))
 }
@@ -77,26 +91,20 @@ func newWorld(bin string) (w *world, err error) {
 // root is what lanyard is given for its --root.
 func (w *world) root() string { return filepath.Join(state, "lanyard") }
 
-func (w *world) plug() error {
+// plugTo makes a trunk that leads to the gateway.
+func (w *world) plugTo(trunk, nic string, addr netip.Prefix) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
 	}
 	veth := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: trunk}, PeerName: "eth0",
+		LinkAttrs: netlink.LinkAttrs{Name: trunk}, PeerName: nic,
 		PeerNamespace: netlink.NsPid(w.gateway.pid),
 	}
 	if err := errors.Join(netlink.LinkSetUp(lo), netlink.LinkAdd(veth), netlink.LinkSetUp(veth)); err != nil {
-		return err
+		return fmt.Errorf("join trunk %s and gateway: %w", trunk, err)
 	}
-	return w.gateway.within(func(h *netlink.Handle) error {
-		nic, err := h.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		ip := &net.IPNet{IP: gateway.AsSlice(), Mask: net.CIDRMask(subnet.Bits(), 32)}
-		return errors.Join(h.AddrAdd(nic, &netlink.Addr{IPNet: ip}), h.LinkSetUp(nic))
-	})
+	return w.gateway.within(func(h handle) error { return h.address(nic, addr) })
 }
 
 // A container is a network namespace with lo up, in which one process waits as a
@@ -104,6 +112,7 @@ func (w *world) plug() error {
 type container struct {
 	id   string
 	pid  int
+	uid  uint32     // whose it is
 	addr netip.Addr // for contenders that allocate none themselves
 	cmd  *exec.Cmd
 	done func()
@@ -112,21 +121,44 @@ type container struct {
 func (w *world) newContainer() (*container, error) {
 	cmd := exec.Command("cat")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	return w.start(cmd, 0)
+}
+
+// newFor makes one as a contender needs it.
+func (w *world) newFor(c contender) (*container, error) {
+	if c.rootless {
+		return w.newRootless()
+	}
+	return w.newContainer()
+}
+
+func (w *world) start(cmd *exec.Cmd, uid uint32) (*container, error) {
 	stdin, err := cmd.StdinPipe() // which ends with this process, and cat with it
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start a container's process: %w", err)
 	}
+	// An echo comes once all that stands before cat is done.
+	if _, err = stdin.Write([]byte{'\n'}); err == nil {
+		_, err = out.Read(make([]byte, 1))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start a container's process: %w", err)
+	}
 	w.made++
 	n := w.made % (1 << 15)
 	c := &container{
-		id: fmt.Sprintf("c%d", w.made), pid: cmd.Process.Pid, cmd: cmd, done: func() { stdin.Close() },
+		id: fmt.Sprintf("c%d", w.made), pid: cmd.Process.Pid, uid: uid, cmd: cmd, done: func() { stdin.Close() },
 		// The upper half of the subnet: ours and host-local's begin below.
 		addr: netip.AddrFrom4([4]byte{10, 50, byte(128 + n>>8), byte(n)}),
 	}
-	return c, c.within(func(h *netlink.Handle) error {
+	return c, c.within(func(h handle) error {
 		lo, err := h.LinkByName("lo")
 		if err != nil {
 			return err
@@ -135,9 +167,11 @@ func (w *world) newContainer() (*container, error) {
 	})
 }
 
-func (w *world) newContainers(n int) (all []*container, err error) {
+func (w *world) newContainers(n int) ([]*container, error) { return w.newAll(contender{}, n) }
+
+func (w *world) newAll(of contender, n int) (all []*container, err error) {
 	for range n {
-		c, err := w.newContainer()
+		c, err := w.newFor(of)
 		if err != nil {
 			return all, err
 		}
@@ -149,8 +183,33 @@ func (w *world) newContainers(n int) (all []*container, err error) {
 // path names the namespace.
 func (c *container) path() string { return fmt.Sprintf("/proc/%d/ns/net", c.pid) }
 
+// handle is netlink inside a namespace.
+type handle struct{ *netlink.Handle }
+
+// address sets a link up, with an address.
+func (h handle) address(nic string, addr netip.Prefix) error {
+	l, err := h.LinkByName(nic)
+	if err != nil {
+		return err
+	}
+	ip := &net.IPNet{IP: addr.Addr().AsSlice(), Mask: net.CIDRMask(addr.Bits(), 32)}
+	return errors.Join(h.AddrAdd(l, &netlink.Addr{IPNet: ip}), h.LinkSetUp(l))
+}
+
+// mac is that of the container's eth0.
+func (c *container) mac() (mac verify.MAC, err error) {
+	err = c.within(func(h handle) error {
+		l, err := h.LinkByName("eth0")
+		if err == nil {
+			mac = verify.MACOf(l.Attrs().HardwareAddr)
+		}
+		return err
+	})
+	return mac, err
+}
+
 // within gives a netlink handle inside the namespace.
-func (c *container) within(f func(*netlink.Handle) error) error {
+func (c *container) within(f func(handle) error) error {
 	ns, err := netns.GetFromPath(c.path())
 	if err != nil {
 		return err
@@ -161,7 +220,7 @@ func (c *container) within(f func(*netlink.Handle) error) error {
 		return err
 	}
 	defer h.Close()
-	return f(h)
+	return f(handle{h})
 }
 
 // end kills the process. The kernel takes the namespace down in the background.

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+)
+
+// frames measures what the program on the trunk costs a frame, above a program
+// that does nothing: both run in turns over the same frames, in the kernel
+// (BPF_PROG_TEST_RUN). The trunk has a container on it.
+func frames(w *world, o options, r *results) error {
+	c := w.contenders()[0]
+	made, err := w.newContainers(1)
+	defer endAll(made)
+	if err != nil {
+		return err
+	}
+	if _, err := c.attach(made[0]).run(); err != nil {
+		return err
+	}
+	mac, err := made[0].mac()
+	if err != nil {
+		return err
+	}
+	empty, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R0, -1), asm.Return(),
+	}})
+	if err != nil {
+		return fmt.Errorf("load an empty program: %w", err)
+	}
+	defer empty.Close()
+	programs := map[string]*ebpf.Program{}
+	for _, way := range []string{"out", "in"} {
+		p, err := pinnedOnTrunk(map[string]string{"out": "egress", "in": "ingress"}[way])
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		programs[way] = p
+	}
+	worst := 0.0
+	for _, f := range framesOf(mac) {
+		above, base, err := above(programs[f.way], empty, f.bytes, o.quick)
+		if err != nil {
+			return fmt.Errorf("%s, %s: %w", f.way, f.what, err)
+		}
+		worst = max(worst, above)
+		r.figure("program on the trunk, a frame "+f.way, f.what, above, fmt.Sprintf("ns above the %.0f of an empty one", base))
+	}
+	r.Ratios = append(r.Ratios, Ratio{Name: "program on the trunk above an empty one, worst frame, ns", Value: worst, Low: worst, High: worst, Target: 45})
+	return w.clear(c, made)
+}
+
+// pinnedOnTrunk opens a program that the hook has put on the bench's trunk: the
+// only one below its root.
+func pinnedOnTrunk(name string) (*ebpf.Program, error) {
+	pins, err := filepath.Glob("/sys/fs/bpf/*/trunk-*/" + name)
+	if err == nil && len(pins) != 1 {
+		err = fmt.Errorf("%d programs %q are pinned, not one", len(pins), name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ebpf.LoadPinnedProgram(pins[0], nil)
+}
+
+// above gives the quickest of some turns of each: what disturbs only adds.
+func above(p, empty *ebpf.Program, frame []byte, quick bool) (ns, base float64, err error) {
+	turns, runs := 10, 200_000
+	if quick {
+		turns = 4
+	}
+	full := 0.0
+	for range turns {
+		for _, one := range []struct {
+			p    *ebpf.Program
+			best *float64
+		}{{empty, &base}, {p, &full}} {
+			_, took, berr := one.p.Benchmark(frame, runs, nil)
+			err = errors.Join(err, berr)
+			if ns := float64(took.Nanoseconds()); *one.best == 0 || ns < *one.best {
+				*one.best = ns
+			}
+		}
+	}
+	return full - base, base, err
+}
+
+type frame struct {
+	way, what string
+	bytes     []byte
+}
+
+// framesOf are kinds of frames on a trunk that has a container of that MAC.
+func framesOf(mac verify.MAC) []frame {
+	stranger, router, all := verify.MAC{0x0a, 1}, verify.MAC{0x0a, 2}, verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	data := func(to, from verify.MAC, tags ...byte) []byte {
+		b := append(append(append([]byte{}, to[:]...), from[:]...), tags...)
+		return append(append(b, 0x08, 0x00, 0x45), make([]byte, 99)...)
+	}
+	frame60 := []byte{0x81, 0x00, 0, 60}
+	qinq := []byte{0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 60}
+	ask, _ := arp.Probe(mac, gateway)
+	reply, _ := arp.Packet{Destination: mac, Source: router, Reply: true, Sender: router, SenderIP: gateway, Target: mac, TargetIP: gateway}.Frame()
+	others, _ := arp.Probe(stranger, gateway.Next().Next())
+	return []frame{
+		{"out", "of a container", data(router, mac)},
+		{"out", "of a stranger", data(router, stranger)},
+		{"out", "of a stranger, QinQ", data(router, stranger, qinq...)},
+		{"out", "of a container, with a tag (dropped)", data(router, mac, frame60...)},
+		{"out", "ARP for the gateway", ask},
+		{"in", "for a container", data(mac, router)},
+		{"in", "for a stranger", data(stranger, router)},
+		{"in", "for a stranger, QinQ", data(stranger, router, qinq...)},
+		{"in", "broadcast", data(all, router)},
+		{"in", "ARP of others", others},
+		{"in", "the gateway's ARP reply", reply},
+	}
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// A step is a part of an attach (LANYARD_TRACE=1), and its median.
+type step struct {
+	Name   string  `json:"step"`
+	Millis float64 `json:"median_ms"`
+	// Late is the same with a thousand containers on the trunk; 0 where that was
+	// not measured.
+	Late float64 `json:"late_ms,omitzero"`
+}
+
+// A trace is what the hook itself has measured, of several attaches.
+type trace struct {
+	names []string
+	took  map[string][]float64
+}
+
+// attach attaches with the trace on.
+func (t *trace) attach(v invocation) (sample, error) {
+	v.env = append(v.env, "LANYARD_TRACE=1")
+	s, said, err := v.runFor(true)
+	if err != nil {
+		return s, err
+	}
+	if t.took == nil {
+		t.took = map[string][]float64{}
+	}
+	for line := range strings.Lines(said) {
+		f := strings.Fields(line)
+		if len(f) != 4 || f[0] != "lanyard-trace:" {
+			continue
+		}
+		ms, err := strconv.ParseFloat(f[2], 64)
+		if err != nil {
+			return s, fmt.Errorf("read the trace: %w", err)
+		}
+		if t.took[f[1]] == nil {
+			t.names = append(t.names, f[1])
+		}
+		t.took[f[1]] = append(t.took[f[1]], ms)
+	}
+	return s, nil
+}
+
+// stepsOf says where an attach's time goes.
+func stepsOf(w *world, o options, r *results) error {
+	runs := 60
+	if o.quick {
+		runs = 20
+	}
+	made, err := w.newContainers(runs)
+	defer endAll(made)
+	if err != nil {
+		return err
+	}
+	c, t := w.contenders()[0], trace{}
+	for _, one := range made {
+		if _, err := t.attach(c.attach(one)); err != nil {
+			return err
+		}
+	}
+	for _, name := range t.names {
+		r.Steps = append(r.Steps, step{Name: name, Millis: median(t.took[name])})
+	}
+	return w.clear(c, made)
+}
