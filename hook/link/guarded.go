@@ -119,10 +119,18 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	if err = guards.bringUp(ctx, &outside, outer.Name, func() error { return setIPv6(outside.Name, false, false) }); err != nil {
 		return i, err
 	}
+	// The last end to come up can send at once. The other, which has a carrier from
+	// then on, only when the kernel's watch of links has come to it, or somebody
+	// asks (rtnl_getlink, from Linux 6.8): until then it drops what it is given. At
+	// the container's end the sender is told; at ours answers would be lost.
+	if err = container.bringUpGuarded(l, spec.IPv6); err != nil {
+		return i, err
+	}
 	if err = guards.handle.LinkSetUp(onIndex(inside)); err != nil {
 		return i, fmt.Errorf("set it up: %w", plain(err))
 	}
-	return i, container.bringUpGuarded(l, spec.IPv6)
+	_, err = linkByIndex(container.handle, i.Index)
+	return i, err
 }
 
 // addPair makes the veth pair, down, and gives the near end's index.

@@ -14,6 +14,7 @@ package probe
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -26,12 +27,27 @@ func send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error
 	if err != nil {
 		return err
 	}
-	// The verdict's business: the trunk did not see it.
-	if err := s.Send(ifindex, frame); err != nil && !verify.Dropped(err) {
-		return fmt.Errorf("send probe for %s: %w", q.Addr, err)
+	for wait := firstWait; ; wait *= 2 {
+		err := s.Send(ifindex, frame)
+		switch {
+		case err == nil:
+			return nil
+		case !verify.Dropped(err):
+			return fmt.Errorf("send probe for %s: %w", q.Addr, err)
+		case wait > lastWait:
+			return nil // the verdict's business: the trunk did not see it
+		}
+		time.Sleep(wait)
 	}
-	return nil
 }
+
+// A link that has just come up may have no queue yet (linkwatch_do_dev) and drop
+// what it is given: it is given it again, some milliseconds in all. The next
+// question would come much later.
+const (
+	firstWait = time.Millisecond / 2
+	lastWait  = 4 * time.Millisecond
+)
 
 func question(mac verify.MAC, q verify.Question) ([]byte, error) {
 	switch {
