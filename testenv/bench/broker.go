@@ -1,18 +1,11 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // alice is a user without privilege, whom the network allows.
@@ -53,41 +46,13 @@ func (w *world) startBroker() error {
 		}
 	}
 	w.bin = dir
-	log, err := os.Create(filepath.Join(state, "broker.log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	w.broker = exec.Command(filepath.Join(dir, "lanyard"), "--root", w.root(), "serve")
-	w.broker.Stdout, w.broker.Stderr = log, log
-	w.broker.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	started, ended := make(chan error), make(chan error, 1)
-	go func() {
-		// The signal comes when the thread ends that started it.
-		runtime.LockOSThread()
-		err := w.broker.Start()
-		if started <- err; err == nil {
-			ended <- w.broker.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		return fmt.Errorf("start the broker: %w", err)
-	}
-	w.brokerEnded = ended
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if c, err := net.Dial("unixpacket", filepath.Join(w.root(), "run", "lanyard.sock")); err == nil {
-			return c.Close()
-		}
-	}
-	text, _ := os.ReadFile(log.Name())
-	return errors.Join(fmt.Errorf("the broker does not listen: %s", text), w.stopBroker())
+	w.broker, err = startDaemon(exec.Command(filepath.Join(dir, "lanyard"), "--root", w.root(), "serve"),
+		"unixpacket", filepath.Join(w.root(), "run", "lanyard.sock"), 10*time.Second)
+	return err
 }
 
 func (w *world) stopBroker() error {
-	if w.broker == nil {
-		return nil
-	}
-	err := errors.Join(w.broker.Process.Signal(unix.SIGTERM), <-w.brokerEnded)
+	d := w.broker
 	w.broker = nil
-	return err
+	return d.stop()
 }

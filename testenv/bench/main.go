@@ -49,7 +49,7 @@ func run(args []string) error {
 	fs.StringVar(&o.bin, "bin", "bin", "`directory` of lanyard-hook and the bench's own programs")
 	fs.StringVar(&o.out, "out", "", "`directory` that gets latest.json, latest.md and latest.svg")
 	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and nothing that grows")
-	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, vlans, atonce, growth")
+	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
 	fs.StringVar(&o.versus, "versus", "", "`file` that is another build of lanyard-hook: measured in the same turns")
 	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail where a ratio is worse beyond the margin")
 	if err := fs.Parse(args); err != nil {

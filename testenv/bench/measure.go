@@ -22,6 +22,7 @@ var subjects = []struct {
 	{"frames", false, frames},
 	{"throughput", false, throughput},
 	{"claims", false, claims},
+	{"docker", false, dockers},
 	{"vlans", true, vlans},
 	{"atonce", true, atOnce},
 	{"growth", true, growth},

@@ -45,6 +45,9 @@ func vlans(w *world, _ options, r *results) error {
 			}
 			took = append(took, s)
 		}
+		if err := w.proven(); err != nil {
+			return err
+		}
 		grows.Points = append(grows.Points, point{float64(n), medianWall(took)})
 		if err := w.clear(c, made); err != nil {
 			return err

@@ -38,13 +38,13 @@ const (
 
 // world is the namespaces, and where the programs are.
 type world struct {
-	bin     string
-	versus  string     // another build of the hook; "" for none
-	gateway *container // a namespace like any other
-	made    int        // containers so far: each has an id of its own
-	broker  *exec.Cmd  // nil until it is needed
-
-	brokerEnded chan error
+	bin string
+	// packages is where testenv/deps.sh unpacks what is not to be installed.
+	packages string
+	versus   string     // another build of the hook; "" for none
+	gateway  *container // a namespace like any other
+	made     int        // containers so far: each has an id of its own
+	broker   *daemon    // nil until it is needed
 }
 
 // newWorld makes this process's namespaces a host with a trunk that has a
@@ -54,6 +54,7 @@ func newWorld(bin, versus string) (w *world, err error) {
 	if w.bin, err = filepath.Abs(bin); err != nil {
 		return nil, err
 	}
+	w.packages = w.bin
 	if versus != "" {
 		if w.versus, err = filepath.Abs(versus); err != nil {
 			return nil, err

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A daemon is a process that serves at a socket until it is stopped.
+type daemon struct {
+	cmd   *exec.Cmd
+	ended chan error
+}
+
+// startDaemon waits until the daemon listens.
+func startDaemon(cmd *exec.Cmd, network, socket string, patience time.Duration) (*daemon, error) {
+	log, err := os.Create(filepath.Join(state, filepath.Base(cmd.Path)+".log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	d, started := &daemon{cmd, make(chan error, 1)}, make(chan error)
+	go func() {
+		// The signal comes when the thread ends that started it.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		if started <- err; err == nil {
+			d.ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if c, err := net.Dial(network, socket); err == nil {
+			return d, c.Close()
+		}
+	}
+	text, _ := os.ReadFile(log.Name())
+	return nil, errors.Join(fmt.Errorf("%s does not listen: %s", cmd.Path, text), d.stop())
+}
+
+func (d *daemon) stop() error {
+	if d == nil {
+		return nil
+	}
+	return errors.Join(d.cmd.Process.Signal(unix.SIGTERM), <-d.ended)
+}
