@@ -74,8 +74,12 @@ func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
 		if head.Handle == 0 {
 			continue // stands for all of its priority
 		}
+		id, whose := readFilter(m)
+		if whose == filterName {
+			continue // the guard of a parent that is the trunk: what it hides, it counts
+		}
 		name := "of another kind"
-		if id := filterID(m); id != 0 {
+		if id != 0 {
 			name = fmt.Sprintf("%s (id %d)", programName(id), id)
 		}
 		names = append(names, fmt.Sprintf("tc filter %s, priority %d", name, head.Info>>16))

@@ -161,12 +161,8 @@ func programIn(msg []byte) uint32 {
 	return 0
 }
 
-// filterID reads the program's id from anybody's filter, 0 where it runs none.
-func filterID(msg []byte) uint32 {
-	id, _ := readFilter(msg)
-	return id
-}
-
+// readFilter reads the program's id from anybody's filter, 0 where it runs none, and
+// what it is called.
 func readFilter(msg []byte) (id uint32, name string) {
 	attrs, err := nl.ParseRouteAttr(msg[nl.SizeofTcMsg:])
 	if err != nil {

@@ -25,7 +25,8 @@ A user who has a macvlan can make more of them on the same parent, with MACs of
 their own choice: while they are up they are in the parent's list (STRANGERS), and
 what they have sent in the last hour, the trunk has seen (SENT, with the frames of
 each; the last 128 are kept, and "lanyard watch" says when). STOPPED counts what the
-guard of the parent's egress did not let out. The exit status is 1 if there are any
+guard of the parent's egress did not let out; below Linux 6.6 the trunk has not seen
+that. The exit status is 1 if there are any
 strangers, or were within the hour.`,
 		Flags:  []cli.Flag{flagFormat()},
 		Action: e.runAudit,
