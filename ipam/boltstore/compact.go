@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"errors"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -39,9 +40,12 @@ func wasteful(f io.ReaderAt, size int64) bool {
 }
 
 // compact copies what is in the file into a new one, which takes its place. Whoever
-// is killed here leaves one of the two, and it is whole: the seal says what the last
-// transaction of the new one is before that is there.
+// is killed here leaves one of the two, and it is whole.
 func (db *DB) compact(s *session) (err error) {
+	old, err := readMetas(s.file)
+	if err != nil {
+		return err
+	}
 	fresh := db.path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -55,7 +59,7 @@ func (db *DB) compact(s *session) (err error) {
 	if err = errors.Join(err, to.Close()); err != nil {
 		return err
 	}
-	f, err := os.Open(fresh)
+	f, err := os.OpenFile(fresh, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -64,7 +68,9 @@ func (db *DB) compact(s *session) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := (seal{txid: m.txid}).write(s.lock); err != nil {
+	// An even number: a transaction's tells which of the two pages it is in.
+	by := old.txid + old.txid%2
+	if err := raise(f, m.pageSize, by); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh, db.path); err != nil {
@@ -74,5 +80,26 @@ func (db *DB) compact(s *session) (err error) {
 	if err != nil {
 		return err
 	}
-	return seal{now, m.txid, ""}.write(s.lock)
+	return seal{now, m.txid + by, ""}.write(s.lock)
+}
+
+// raise makes a file's last transactions later ones than those that its rows come
+// from. Otherwise a copy of the file as it was before would pass for the newer one.
+func raise(f *os.File, pageSize uint32, by uint64) error {
+	const txid, sum = pageHeader + 48, pageHeader + 56
+	for id := range int64(2) {
+		page, at := make([]byte, sum+8), id*int64(pageSize)
+		if _, err := f.ReadAt(page, at); err != nil {
+			return err
+		}
+		native.PutUint64(page[txid:], native.Uint64(page[txid:])+by)
+		h := fnv.New64a()
+		h.Write(page[pageHeader:sum])
+		native.PutUint64(page[sum:], h.Sum64())
+		if _, err := f.WriteAt(page, at); err != nil {
+			return err
+		}
+	}
+	_, err := readMetas(f)
+	return err
 }

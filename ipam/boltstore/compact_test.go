@@ -1,10 +1,13 @@
 package boltstore_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
@@ -16,10 +19,18 @@ func TestShrinks(t *testing.T) {
 	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error { return tx.Put("rows", "k", []byte("v")) }); err != nil {
 		t.Fatal(err)
 	}
-	if err := boltstore.Fill(t.Context(), db, "large", pool12, 30_000); err != nil {
+	if err := boltstore.FillFast(t.Context(), db, "large", pool12, 30_000, 1); err != nil {
 		t.Fatal(err)
 	}
 	large := mustSize(t, path)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := os.ReadFile(path + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := db.RemovePool(t.Context(), "large"); err != nil {
 		t.Fatal(err)
 	}
@@ -43,13 +54,20 @@ func TestShrinks(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	// Without a seal, as after a crash, it is read through and believed.
-	if err := os.Remove(path + ".lock"); err != nil {
+	// With the seal of before, as after a crash, it is read through and believed.
+	if err := os.WriteFile(path+".lock", sealed, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	mustNext(t, db, "last")
 	if _, err := os.Stat(path + ".new"); !os.IsNotExist(err) {
 		t.Errorf("left aside: %v", err)
+	}
+	// The file as it was before is still an old copy.
+	if err := os.WriteFile(path, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Leases(t.Context(), poolName); !errors.Is(err, ipam.ErrCorrupt) || !strings.Contains(err.Error(), "it is an old copy") {
+		t.Errorf("the file as it was before: %v", err)
 	}
 }
 
