@@ -84,7 +84,7 @@ func TestClaimCost(t *testing.T) {
 	empty := 0
 	for _, m := range million {
 		db, path := tempDB(t)
-		if err := boltstore.FillFast(t.Context(), db, poolName, pool12, m.n/50, m.step); err != nil {
+		if err := boltstore.FillFast(t.Context(), db, poolName, pool12, m.n/100, m.step); err != nil {
 			t.Fatal(err)
 		}
 		a := mustNext(t, db, "first")
