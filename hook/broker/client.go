@@ -57,19 +57,35 @@ func (c Client) Tell(ctx context.Context, containerID, text string) error {
 	return err
 }
 
+// Who is turned away since others of the same user are under way, or were a moment
+// ago, asks again so many times: half a minute's worth, which a hook does not have.
+const (
+	again     = 300
+	againWait = 100 * time.Millisecond
+)
+
 func (c Client) call(ctx context.Context, m request) (*reply, error) {
-	b, err := c.exchange(ctx, m)
-	if err != nil {
-		return nil, fmt.Errorf("ask the broker: %w", err)
+	for tries := 1; ; tries++ {
+		b, err := c.exchange(ctx, m)
+		if err != nil {
+			return nil, fmt.Errorf("ask the broker: %w", err)
+		}
+		var got reply
+		if err := json.Unmarshal(b, &got); err != nil {
+			return nil, fmt.Errorf("ask the broker: its answer is no JSON: %w", err)
+		}
+		if got.Error == "" {
+			return &got, nil
+		}
+		if !got.Later || tries == again {
+			return nil, errors.New(got.Error)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.New(got.Error)
+		case <-time.After(againWait):
+		}
 	}
-	var got reply
-	if err := json.Unmarshal(b, &got); err != nil {
-		return nil, fmt.Errorf("ask the broker: its answer is no JSON: %w", err)
-	}
-	if got.Error != "" {
-		return nil, errors.New(got.Error)
-	}
-	return &got, nil
 }
 
 func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {

@@ -63,6 +63,7 @@ type want struct {
 type reply struct {
 	Version     int       `json:"version"`
 	Error       string    `json:"error,omitempty"`
+	Later       bool      `json:"later,omitempty"` // nothing was looked at: ask again
 	Attachments []granted `json:"attachments,omitempty"`
 	Failures    []Failure `json:"failures,omitempty"`
 }

@@ -94,7 +94,7 @@ func (s *Server) admit(ctx context.Context, fd int) {
 	v, err := s.turns.join(cred.Uid, c)
 	if err != nil {
 		log.Debug("turned a caller away", "err", err)
-		_ = send(c, reply{Version: version, Error: err.Error()}) // likewise
+		_ = send(c, reply{Version: version, Error: err.Error(), Later: true}) // likewise
 		_ = c.Close()
 		return
 	}

@@ -36,7 +36,7 @@ const (
 const maxBudgets = 1024
 
 // tooOften is what those read who have spent it.
-var tooOften = fmt.Appendf(nil, `{"version":%d,"error":"you ask too often: wait a second, and try again"}`, version)
+var tooOften = fmt.Appendf(nil, `{"version":%d,"later":true,"error":"you ask too often: wait a second, and try again"}`, version)
 
 // Errors that callers are turned away with.
 var (
