@@ -247,6 +247,9 @@ func (m *maps) forget(e verify.Endpoint) error {
 		return err
 	}
 	failpoint("bpf-forget")
+	if err := m.bid(e.MAC); err != nil {
+		return err
+	}
 	return m.leave(p, e.MAC, first)
 }
 

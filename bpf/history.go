@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -45,10 +49,48 @@ func (m *maps) events() (list []verify.Event, err error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, eventsOf(&p)...)
+		for _, e := range eventsOf(&p) {
+			late, err := m.farewell(e)
+			if err != nil {
+				return nil, err
+			}
+			if !late {
+				list = append(list, e)
+			}
+		}
 	}
 	slices.SortStableFunc(list, func(a, b verify.Event) int { return cmp.Compare(a.Last, b.Last) })
 	return list, nil
+}
+
+// lastFrames is for how long after its watch a MAC that sends is no stranger: a
+// container's namespace is taken down in the kernel's own time.
+const lastFrames = 10 * time.Second
+
+// bid notes that the watch of a MAC ends.
+func (m *maps) bid(mac verify.MAC) error {
+	if err := m.openFormer(); err != nil {
+		return err
+	}
+	now := uint64(verify.Now())
+	return m.former.Update(unsafe.Pointer(macKey(mac)), unsafe.Pointer(&now), ebpf.UpdateAny)
+}
+
+// farewell reports whether a stranger's event is all of a container that was ending.
+func (m *maps) farewell(e verify.Event) (bool, error) {
+	if e.Kind != verify.Stranger {
+		return false, nil
+	}
+	if err := m.openFormer(); err != nil {
+		return false, err
+	}
+	var ended uint64
+	err := m.former.Lookup(unsafe.Pointer(macKey(e.MAC)), unsafe.Pointer(&ended))
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	}
+	at := verify.Instant(ended)
+	return e.First+verify.Instant(lastFrames) > at && e.Last.Sub(at) < lastFrames, err
 }
 
 // eventsOf reads a place. What it does not know is a later program's, and left out.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 	"unicode"
 	"unsafe"
 
@@ -73,6 +74,26 @@ func TestHistory(t *testing.T) {
 	must(t, k.expect(e))
 	if n := len(k.mustEvents(t)); n != 7 {
 		t.Errorf("%d events are left", n)
+	}
+}
+
+// TestFarewell has a container send after its watch has ended. A stranger that takes
+// the MAC later, or had it before, is one.
+func TestFarewell(t *testing.T) {
+	k, e := mustKit(t), watched()
+	must(t, k.expect(e))
+	must(t, k.forget(e))
+	k.out(t, data(router, ours))
+	if list := k.mustEvents(t); len(list) > 0 {
+		t.Errorf("a container's last frame: %v", list)
+	}
+	for what, ended := range map[string]time.Duration{"long ago": -time.Minute, "only now": time.Minute} {
+		at := uint64(verify.Now()) + uint64(ended)
+		must(t, k.Former.Put(macKey(ours), &at))
+		k.out(t, data(router, ours))
+		if list := k.mustEvents(t); len(list) != 1 || list[0].MAC != ours {
+			t.Errorf("a MAC whose watch ended %s: %v", what, list)
+		}
 	}
 }
 

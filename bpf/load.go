@@ -79,7 +79,7 @@ func (r root) load(ifindex int) (err error) {
 	defer func() { err = errors.Join(err, r.clear()) }()
 	for name, object := range map[string]interface{ Pin(string) error }{
 		endpointsPin: o.Endpoints, sharedPin: o.Shared, addrsPin: o.Addrs, hintsPin: o.Hints, timesPin: o.Times,
-		historyPin: o.History, vlansPin: o.Vlans, devicePin: o.Device,
+		historyPin: o.History, formerPin: o.Former, vlansPin: o.Vlans, devicePin: o.Device,
 		egress.name: o.Egress, ingress.name: o.Ingress, emitPin: o.Emit,
 	} {
 		if err = object.Pin(filepath.Join(r.aside(), name)); err != nil {

@@ -40,6 +40,7 @@ func mapsOf(o *wireObjects) maps {
 		hints:     array[wireHint]{fd: o.Hints.FD()},
 		times:     array[wireClock]{fd: o.Times.FD()},
 		history:   array[wirePlace]{fd: o.History.FD()},
+		former:    o.Former,
 		vlans:     o.Vlans,
 	}
 }

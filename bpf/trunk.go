@@ -21,6 +21,7 @@ const (
 	hintsPin     = "hints"
 	timesPin     = "times"
 	historyPin   = "history"
+	formerPin    = "former"
 	vlansPin     = "vlans"
 	devicePin    = "device"
 	emitPin      = "emit"
@@ -28,7 +29,7 @@ const (
 )
 
 // mapPins are those of the maps, and of the maps in wire.c.
-var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, vlansPin, devicePin}
+var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, formerPin, vlansPin, devicePin}
 
 // A trunk is the open pins of one trunk.
 type trunk struct {
@@ -46,6 +47,7 @@ type maps struct {
 	hints     array[wireHint]
 	times     array[wireClock]
 	history   array[wirePlace]
+	former    *ebpf.Map
 	vlans     *ebpf.Map
 	path      string // of the pins
 }
@@ -91,8 +93,19 @@ func (m *maps) openShared() (err error) {
 	return err
 }
 
+func (m *maps) openFormer() (err error) {
+	if m.former == nil {
+		path := filepath.Join(m.path, formerPin)
+		if m.former, err = ebpf.LoadPinnedMap(path, nil); err != nil {
+			return fmt.Errorf("open map %q: %w", path, err)
+		}
+		err = checkMap(m.former, path, ebpf.LRUHash, unsafe.Sizeof(wireMacKey{}), 8)
+	}
+	return err
+}
+
 func (t *trunk) close() {
-	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.vlans} {
+	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.former, t.vlans} {
 		c.Close() // nothing was written that could be lost
 	}
 }

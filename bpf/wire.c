@@ -286,6 +286,17 @@ struct {
 } vlans SEC(".maps");
 
 /*
+ * MACs whose watch has ended, and when: a container that ends may still send a frame
+ * or two, which are no stranger's. No program looks here either.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct mac_key);
+	__type(value, __u64);
+} former SEC(".maps");
+
+/*
  * Which device the trunk is: the kernel empties the slot when the device goes
  * (kernel/bpf/devmap.c, dev_map_notification), and an ifindex that another
  * device has got does not fill it again. No program looks here.

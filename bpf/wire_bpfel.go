@@ -164,6 +164,7 @@ const (
 	wireMapAddrs     = "addrs"
 	wireMapDevice    = "device"
 	wireMapEndpoints = "endpoints"
+	wireMapFormer    = "former"
 	wireMapHints     = "hints"
 	wireMapHistory   = "history"
 	wireMapLately    = "lately"
@@ -229,6 +230,7 @@ type wireMapSpecs struct {
 	Addrs     *ebpf.MapSpec `ebpf:"addrs"`
 	Device    *ebpf.MapSpec `ebpf:"device"`
 	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
+	Former    *ebpf.MapSpec `ebpf:"former"`
 	Hints     *ebpf.MapSpec `ebpf:"hints"`
 	History   *ebpf.MapSpec `ebpf:"history"`
 	Lately    *ebpf.MapSpec `ebpf:"lately"`
@@ -266,6 +268,7 @@ type wireMaps struct {
 	Addrs     *ebpf.Map `ebpf:"addrs"`
 	Device    *ebpf.Map `ebpf:"device"`
 	Endpoints *ebpf.Map `ebpf:"endpoints"`
+	Former    *ebpf.Map `ebpf:"former"`
 	Hints     *ebpf.Map `ebpf:"hints"`
 	History   *ebpf.Map `ebpf:"history"`
 	Lately    *ebpf.Map `ebpf:"lately"`
@@ -279,6 +282,7 @@ func (m *wireMaps) Close() error {
 		m.Addrs,
 		m.Device,
 		m.Endpoints,
+		m.Former,
 		m.Hints,
 		m.History,
 		m.Lately,
