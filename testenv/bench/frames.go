@@ -93,11 +93,11 @@ func nobodyProbes() error {
 	return m.Put(uint32(0), make([]byte, m.ValueSize()))
 }
 
-// above gives the quickest of some turns of each: what disturbs only adds.
+// above gives the quickest of many short turns of each: what disturbs only adds.
 func above(p, empty *ebpf.Program, frame []byte, quick bool) (ns, base float64, err error) {
-	turns, runs := 10, 200_000
+	turns, runs := 100, 20_000
 	if quick {
-		turns = 4
+		turns = 40
 	}
 	full := 0.0
 	for range turns {
