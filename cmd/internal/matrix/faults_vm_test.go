@@ -106,7 +106,11 @@ var localFaults = []*fault{
 		name: "another's program ahead of ours drops frames",
 		make: dropAhead,
 		want: func(_ *bench, c cell) want {
-			return want{verify.NotSent, []string{c.place.parent, "tc filter"}, &seen{}}
+			culprit := "tc filter"
+			if hasTCX() && !c.legacy {
+				culprit = `TCX program "drop"`
+			}
+			return want{verify.NotSent, []string{c.place.parent, culprit}, &seen{}}
 		},
 	},
 	{
