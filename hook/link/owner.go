@@ -80,3 +80,15 @@ func Privileged() (bool, error) {
 	unix.Close(above)
 	return true, nil
 }
+
+// initialUserns is the inode of the user namespace that all others are below
+// (PROC_USER_INIT_INO, include/linux/proc_ns.h).
+const initialUserns = 0xEFFFFFFD
+
+// HostsRoot reports whether the process is root of the host itself, wherever in
+// the network it is: root of a user namespace is privileged in a container that
+// belongs to it, and still an ordinary user.
+func HostsRoot() bool {
+	var st unix.Stat_t
+	return unix.Geteuid() == 0 && unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino == initialUserns
+}
