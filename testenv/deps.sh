@@ -3,7 +3,7 @@
 # are missing, so that a second run does nothing.
 set -eu
 
-test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session"
+test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 bench="containernetworking-plugins netavark runc time busybox-static iproute2 util-linux"
 generate="clang llvm libbpf-dev"

@@ -1,0 +1,123 @@
+//go:build vm
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// image makes an image of a user's root file system, after a change to it.
+func (r *rootless) image(uid int, name string, change func(rootfs string) error) {
+	r.t.Helper()
+	dir := filepath.Join(r.home(uid), name)
+	must(r.t, os.MkdirAll(dir, 0o755))
+	rootfs := mustRootfs(r.t, dir, uid)
+	must(r.t, change(rootfs))
+	file := filepath.Join(dir, "image.tar")
+	if out, err := exec.Command("tar", "--owner=0", "--group=0", "--numeric-owner", "-C", rootfs, "-cf", file, ".").CombinedOutput(); err != nil {
+		r.t.Fatalf("tar: %v: %s", err, out)
+	}
+	r.mustPodman(uid, "import", "--quiet", file, "localhost/"+name)
+}
+
+// onWeb are the options that put a container on the network.
+var onWeb = []string{"--network", "none", "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web"}
+
+// Name resolution in images of all kinds: what the container reads is ours, what
+// the image and the host have stays as it was.
+func TestRootlessResolvConf(t *testing.T) {
+	r := newRootless(t, "crun", nil)
+	secret := filepath.Join(r.home(alice), "secret")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	must(t, os.Chown(secret, alice, alice))
+	const want = "search lab.example\nnameserver 192.168.50.1\n"
+	reads := func(image string, options ...string) (string, error) {
+		args := append(append([]string{"run", "--rm"}, onWeb...), options...)
+		return r.podman(alice, append(args, "localhost/"+image, "cat", "/etc/resolv.conf")...)
+	}
+	r.image(alice, "plain", func(rootfs string) error {
+		return os.WriteFile(rootfs+"/etc/resolv.conf", []byte("nameserver 1.1.1.1\n"), 0o644)
+	})
+	r.image(alice, "hostile", func(rootfs string) error {
+		return os.Symlink(strings.Repeat("../", 30)+secret, rootfs+"/etc/resolv.conf")
+	})
+	r.image(alice, "without", func(rootfs string) error { return nil })
+	for image, options := range map[string][]string{"plain": nil, "hostile": nil, "without": nil} {
+		if out, err := reads(image, options...); err != nil || !strings.Contains(out, want) {
+			t.Errorf("in the image %q the container reads %q, %v", image, out, err)
+		}
+	}
+	if out, err := reads("plain", "--read-only"); err != nil || !strings.Contains(out, want) {
+		t.Errorf("with a read-only root the container reads %q, %v", out, err)
+	}
+	// Where there is nothing to mount it over, crun says that the hook failed, and
+	// the broker the rest.
+	if out, err := reads("without", "--read-only"); err == nil {
+		t.Errorf("with a read-only root without one the container reads %q", out)
+	}
+	if lines := r.why(alice); len(lines) != 1 || !strings.Contains(lines[0], "-v FILE:/etc/resolv.conf") {
+		t.Errorf("alice is told %q", lines)
+	}
+	own := filepath.Join(r.home(alice), "resolv.conf")
+	must(t, os.WriteFile(own, []byte("nameserver 9.9.9.9\n"), 0o644))
+	if out, err := reads("without", "--read-only", "-v", own+":/etc/resolv.conf"); err != nil || out != "nameserver 9.9.9.9\n" {
+		t.Errorf("with a file of its own the container reads %q, %v", out, err)
+	}
+	if text, err := os.ReadFile(secret); err != nil || string(text) != "secret" {
+		t.Errorf("alice's file is %q, %v", text, err)
+	}
+	r.sweepBroker()
+}
+
+// A pod of podman's: the containers are in the namespace of one that has no hook,
+// and share one interface; "podman system reset" takes all of it away.
+func TestRootlessPodmanPod(t *testing.T) {
+	r := newRootless(t, "crun", nil)
+	before := r.links(r.Host)
+	r.image(alice, "plain", func(string) error { return nil })
+	r.mustPodman(alice, "pod", "create", "--name", "p", "--network", "none", "--infra-image", "localhost/plain", "--infra-command", "sleep 300")
+	for _, name := range []string{"one", "two"} {
+		r.mustPodman(alice, "run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "localhost/plain", "sleep", "300")
+	}
+	if a := r.record(); len(a.Containers) != 2 || a.Verdict.Code != verify.OK || a.Guard == nil {
+		t.Errorf("record is %+v", a)
+	}
+	r.mustPodman(alice, "exec", "two", "ping", "-c1", "-W5", "192.168.50.1")
+	r.mustPodman(alice, "pod", "restart", "p")
+	if a := r.record(); len(a.Containers) != 2 {
+		t.Errorf("record is %+v", a)
+	}
+	r.mustPodman(alice, "exec", "one", "ping", "-c1", "-W5", "192.168.50.1")
+	r.mustPodman(alice, "kill", "--signal", "KILL", "one", "two")
+	r.mustPodman(alice, "system", "reset", "--force")
+	r.sweepBroker()
+	r.wantNothing("web", before)
+}
+
+// A container that has podman's own interface first has ours as a second, and
+// keeps podman's default route.
+func TestRootlessSecondInterface(t *testing.T) {
+	r := newRootless(t, "crun", nil)
+	must(t, os.Chmod("/dev/net/tun", 0o666)) // as udev has it
+	r.mustPodman(alice, "run", "--detach", "--name", "a1", "--network", "slirp4netns", "--cap-add", "NET_RAW",
+		"--annotation", quoted(`io.lanyard.networks=[{"name":"web","interface":"lan0","default-route":false}]`),
+		"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
+	if a := r.record(); a.Guard == nil || a.Verdict.Code != verify.OK {
+		t.Errorf("record is %+v", a)
+	}
+	routes := r.mustPodman(alice, "exec", "a1", "ip", "route")
+	if !strings.Contains(routes, "default via 10.0.2.2 dev tap0") || !strings.Contains(routes, "192.168.50.0/24 dev lan0") {
+		t.Errorf("routes are %s", routes)
+	}
+	r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "-I", "lan0", "192.168.50.1")
+	r.mustPodman(alice, "rm", "--force", "--time", "0", "a1")
+}
+
+// quoted is a value with commas and quotes as podman reads one (RFC 4180).
+func quoted(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
