@@ -129,12 +129,12 @@ func TestAttackAfterwardsDirect(t *testing.T) {
 		direct(d)
 		d.Quarantine = network.Duration(30 * time.Second)
 	})
-	tap := mustTap(t, p.Switch)
 	honest := mustRaw(t, p.victim.Namespace, "eth0")
 	testenv.JoinNamespace(t, p.c.Namespace) // a process that stays behind
 	p.ip(t, "link add kept link eth0 address 02:00:00:00:00:66 type macvlan mode bridge")
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
+	tap := mustTap(t, p.Switch) // until now what it sent was its own
 	if links := p.links(p.c.Namespace); fmt.Sprint(links) != "[kept lo]" {
 		t.Errorf("the namespace has %q", links)
 	}
