@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 )
@@ -145,4 +147,27 @@ func mustFlood(tb testing.TB, socket string, messages ...string) (calm func()) {
 		all = append(all, cmd)
 	}
 	return calm
+}
+
+// Who starts more containers at once than the broker takes requests gets all of
+// them: the hooks ask again.
+func TestBrokerBurst(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	const asked = 250 // more than the budget of one user, and faster than it grows
+	results := make(chan error, asked)
+	for range asked {
+		go func() {
+			results <- asUID(alice, func() error {
+				_, err := broker.Client{Socket: b.socket()}.Why(context.Background())
+				return err
+			})
+		}()
+	}
+	for range asked {
+		if err := <-results; err != nil {
+			t.Errorf("one was turned away: %v", err)
+		}
+	}
 }

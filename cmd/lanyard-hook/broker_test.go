@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -150,29 +148,6 @@ func TestBrokerQuota(t *testing.T) {
 	// Another user has a quota of their own.
 	c := testenv.NewRootless(t, bob)
 	b.mustAttachBy(bob, "bob1", c.Pid, "network=web")
-}
-
-// Who starts more containers at once than the broker takes requests gets all of
-// them: the hooks ask again.
-func TestBrokerBurst(t *testing.T) {
-	b, _ := lanBrokered(t, nil)
-	c := testenv.NewRootless(t, alice)
-	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
-	const asked = 250 // more than the budget of one user, and faster than it grows
-	results := make(chan error, asked)
-	for range asked {
-		go func() {
-			results <- asUID(alice, func() error {
-				_, err := broker.Client{Socket: b.socket()}.Why(context.Background())
-				return err
-			})
-		}()
-	}
-	for range asked {
-		if err := <-results; err != nil {
-			t.Errorf("one was turned away: %v", err)
-		}
-	}
 }
 
 // Containers that ended without a poststop do not count.
