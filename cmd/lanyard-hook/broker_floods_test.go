@@ -155,7 +155,7 @@ func TestBrokerBurst(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
-	const asked = 250 // more than the budget of one user, and faster than it grows
+	const asked = 160 // more than the budget of one user, and faster than it grows
 	results := make(chan error, asked)
 	for range asked {
 		go func() {
