@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -200,21 +201,30 @@ func askFilters(ifindex int, w way, flags int, handle, info uint32) ([][]byte, e
 	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
 }
 
-// removeEmptyQdisc removes clsact where no filter is left in it.
+// removeEmptyQdisc removes clsact where no filter is left in it. The kernel does
+// not while anybody is looking through its filters, which takes no lock of ours
+// and no RTNL (EBUSY; tc_get_qdisc in net/sched/sch_api.c): it is asked again for
+// up to a second.
 func removeEmptyQdisc(ifindex int) error {
-	for _, w := range ways {
-		n, err := countFilters(ifindex, w)
-		if err != nil {
-			return fmt.Errorf("list the filters on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+	const patience, nap = time.Second, time.Millisecond
+	for began := time.Now(); ; time.Sleep(nap) {
+		for _, w := range ways {
+			n, err := countFilters(ifindex, w)
+			if err != nil {
+				return fmt.Errorf("list the filters on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+			}
+			if n > 0 {
+				return nil
+			}
 		}
-		if n > 0 {
+		err := netlink.QdiscDel(clsact(ifindex))
+		switch {
+		case err == nil, errors.Is(err, unix.ENODEV):
 			return nil
+		case !errors.Is(err, unix.EBUSY) || time.Since(began) > patience:
+			return fmt.Errorf("remove clsact from trunk %s: %w", nameOf(ifindex), plain(err))
 		}
 	}
-	if err := netlink.QdiscDel(clsact(ifindex)); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("remove clsact from trunk %s: %w", nameOf(ifindex), plain(err))
-	}
-	return nil
 }
 
 // countFilters asks again where the kernel broke its list off.

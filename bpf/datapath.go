@@ -74,7 +74,10 @@ func (d *Datapath) Prepare(ifindex int) error {
 	defer d.mu.Unlock()
 	if t, err := d.open(ifindex); err == nil && t != nil && exists(filepath.Join(t.path, editionMark(edition))) {
 		if on, err := t.attached(); on && err == nil {
-			return t.exactly(probeTime)
+			// No lock is held: somebody may have released the trunk meanwhile.
+			if err := t.exactly(probeTime); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
 	}
 	lock, err := d.root.lock(true)
