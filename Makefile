@@ -32,11 +32,11 @@ test: deps-test bin/vm ## everything: units and namespaces on this kernel, then 
 	$(MAKE) -j2 test-vm-6.1 test-vm-6.12
 
 .PHONY: test-vm
-test-vm: test-vm-$(KERNEL) ## all tests in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
+test-vm: test-vm-$(KERNEL) ## all tests that a kernel matters to, in a VM; KERNEL=6.1 PKG=./hook/... RUN=regexp
 	@:
 
 test-vm-%: deps-test build bin/vm
-	bin/vm -kernel $* -timeout $(TIMEOUT) -tests $(if $(RUN),-run '$(RUN)') $(or $(PKG),./...)
+	bin/vm -kernel $* -timeout $(TIMEOUT) -tests $(if $(value RUN),-run '$(value RUN)') $(PKG)
 
 # KERNEL=6.12 is that one alone. Machines side by side: most of a cell is waiting for
 # silence. What is wrong shows in the reports, which come last whatever happened.

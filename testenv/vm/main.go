@@ -76,7 +76,7 @@ func parse(args []string) (options, []string, error) {
 	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "give up after this long")
 	fs.IntVar(&o.memory, "memory", 2048, "memory of the machine in `MiB`")
 	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path; $LANYARD_OUT names it")
-	fs.BoolVar(&o.tests, "tests", false, "compile the tests of the packages named (default ./...) with the tag vm and run them inside")
+	fs.BoolVar(&o.tests, "tests", false, "compile the tests of the packages named (default: all that a kernel matters to) with the tag vm and run them inside")
 	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute, "with -tests: give up on one package after this long")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
 	fs.BoolVar(&o.fetch, "fetch", false, "only fetch the kernel")
