@@ -32,6 +32,7 @@ var onWeb = []string{"--network", "none", "--cap-add", "NET_RAW", "--annotation"
 // Name resolution in images of all kinds: what the container reads is ours, what
 // the image and the host have stays as it was.
 func TestRootlessResolvConf(t *testing.T) {
+	onOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	secret := filepath.Join(r.home(alice), "secret")
 	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
@@ -78,6 +79,7 @@ func TestRootlessResolvConf(t *testing.T) {
 // A pod of podman's: the containers are in the namespace of one that has no hook,
 // and share one interface; "podman system reset" takes all of it away.
 func TestRootlessPodmanPod(t *testing.T) {
+	onOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	before := r.links(r.Host)
 	r.image(alice, "plain", func(string) error { return nil })
@@ -103,6 +105,7 @@ func TestRootlessPodmanPod(t *testing.T) {
 // A container that has podman's own interface first has ours as a second, and
 // keeps podman's default route.
 func TestRootlessSecondInterface(t *testing.T) {
+	onOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	must(t, os.Chmod("/dev/net/tun", 0o666)) // as udev has it
 	r.mustPodman(alice, "run", "--detach", "--name", "a1", "--network", "slirp4netns", "--cap-add", "NET_RAW",
