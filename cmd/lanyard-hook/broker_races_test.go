@@ -114,13 +114,13 @@ func TestBrokerRecycledPid(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	before := b.links(b.Host)
 	recycled := 0
-	for i := range 30 {
+	for i := range 12 {
 		c := testenv.NewRootless(t, alice)
 		id := fmt.Sprintf("c%d", i)
 		cmd, _ := b.command(state(id, c.Pid, "network=web"), []string{"createRuntime"})
 		must(t, b.Host.Start(by(alice, cmd)))
 		// Each time a little later.
-		<-time.After(time.Duration(i) * 300 * time.Microsecond)
+		<-time.After(time.Duration(i) * 750 * time.Microsecond)
 		must(t, c.Kill())
 		c.Reap()
 		must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, c.Pid-1), 0))
@@ -147,7 +147,7 @@ func TestBrokerRecycledPid(t *testing.T) {
 func TestBrokerExitRace(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	before := b.links(b.Host)
-	for i := range 20 {
+	for i := range 10 {
 		c := testenv.NewRootless(t, alice)
 		done := make(chan outcome, 1)
 		cmd, stderr := b.command(state(fmt.Sprintf("c%d", i), c.Pid, "network=web"), []string{"createRuntime"})
