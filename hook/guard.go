@@ -40,7 +40,7 @@ var errNoGuards = errors.New("guarded attachments are the broker's to make")
 
 // guardTag names the links of a guarded attachment: deleting them must need no
 // more than the intent.
-func guardTag(id verify.ID) string { return id.String()[:12] }
+func guardTag(id verify.ID) string { return id.String()[20:] }
 
 func (l *Local) openGuards() (*link.Netns, error) {
 	if l.Guards == nil {

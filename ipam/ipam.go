@@ -18,7 +18,7 @@ import (
 // Owner is who holds a lease: one interface of one attachment. It is
 // comparable; two owners are the same only if all fields are.
 type Owner struct {
-	Attachment string `json:"attachment"` // the attachment's random id
+	Attachment string `json:"attachment"` // the attachment's id: unique, and of any form
 	Network    string `json:"network"`
 	Interface  string `json:"interface"`
 }

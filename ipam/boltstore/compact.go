@@ -16,6 +16,10 @@ import (
 const (
 	smallFile = 4 << 20  // bytes: such a list is read in no time
 	batch     = 64 << 10 // bytes that a transaction copies
+
+	// wasteEvery is how many transactions look once, where nothing was dropped: to
+	// look costs a claim in a large file three reads.
+	wasteEvery = 64
 )
 
 // wasteful says whether much of a file is free. What starts and ends of containers

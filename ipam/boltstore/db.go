@@ -41,6 +41,7 @@ type session struct {
 	holds  int
 	closed chan struct{}
 	txid   uint64 // the last one written, 0 if none
+	drop   bool   // a table was dropped
 	broken error  // the damage that was found
 }
 
@@ -130,17 +131,17 @@ func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
 // not begin another.
 func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
+		t := &Tx{now: db.now()}
 		var txid uint64
 		err := s.bolt.Update(func(tx *bbolt.Tx) error {
-			txid = uint64(tx.ID())
-			t := &Tx{tx: tx, now: db.now()}
+			t.tx, txid = tx, uint64(tx.ID())
 			if err := f(t); err != nil {
 				return err
 			}
 			return t.addUp()
 		})
 		if err == nil {
-			s.txid = txid
+			s.txid, s.drop = txid, s.drop || t.drop
 		}
 		return err
 	})
@@ -239,7 +240,7 @@ func (db *DB) close() error {
 		// what was written is, and must not be reported as failed.
 		if now, err := stat(s.file); err == nil {
 			_ = seal{now, s.txid, ""}.write(s.lock)
-			if wasteful(s.file, now.size) {
+			if (s.drop || s.txid%wasteEvery == 0) && wasteful(s.file, now.size) {
 				_ = db.compact(s)
 			}
 		}

@@ -180,7 +180,7 @@ func TestAnotherLayoutIsRefused(t *testing.T) {
 		if err := db.Hold(t.Context(), func() error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("layout"), []byte("2=2")) })
+		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("layout"), []byte("1=1")) })
 		if !sealed {
 			if err := os.Remove(path + ".lock"); err != nil {
 				t.Fatal(err)

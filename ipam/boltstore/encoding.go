@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"net/netip"
@@ -24,13 +25,20 @@ func decode(key, row []byte) (l ipam.Lease, err error) {
 	return l, nil
 }
 
-// ownerKey quotes, so that no owner's key is the beginning of another's,
-// whatever a hostile name has in it.
+// ownerKey begins as the owner's attachment does: ids come in the order of time, so
+// that starts, one after the other, write the same few pages however many there are.
+// Then comes a hash of the whole, since short keys make a low tree; the fields are
+// quoted, so that no owner is another, whatever a hostile name has in it. Where two
+// come to the same all the same, the lease says whose it is.
 func ownerKey(o ipam.Owner, addr []byte) []byte {
-	k := make([]byte, 0, 96)
+	whole := make([]byte, 0, 96)
 	for _, field := range [...]string{o.Attachment, o.Network, o.Interface} {
-		k = strconv.AppendQuote(k, field)
+		whole = strconv.AppendQuote(whole, field)
 	}
+	sum := sha256.Sum256(whole)
+	k := make([]byte, 16, 32)
+	copy(k, o.Attachment[:min(8, len(o.Attachment))])
+	copy(k[8:], sum[:])
 	return append(k, addr...)
 }
 

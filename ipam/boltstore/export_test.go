@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +28,16 @@ func Audit(path string) error {
 func AuditOf(f io.ReaderAt, size int64) error {
 	_, err := check(f, size)
 	return err
+}
+
+// OwnerKey is the key of an owner's address.
+var OwnerKey = ownerKey
+
+// StartID is the attachment id of the nth start, of ten in a second, as the hook makes
+// them: the time, and what is random.
+func StartID(n int) string {
+	r := sha256.Sum256(fmt.Append(nil, n))
+	return fmt.Sprintf("%08x%x", 1_700_000_000+n/10, r[:12])
 }
 
 // Options are what the file is opened with.
@@ -58,28 +69,30 @@ func Forge(ctx context.Context, db *DB, pool, bucket string, key, value []byte) 
 	})
 }
 
-// FillFast gives out n addresses, the first of each step ones, many in a
-// transaction: a million takes seconds. What such transactions leave free, and
-// starts would not, is taken out of the file.
+// FillFast gives out n addresses, the first of each step ones, some hundred in a
+// transaction: a million takes half a minute, and leaves pages as full, and as few of
+// them free, as one by one would.
 func FillFast(ctx context.Context, db *DB, name string, in ipam.Pool, n, step int) error {
-	const together = 50_000
+	const together = 500
 	a := ipam.FirstUsable(in.Subnet)
-	for done := 0; done < n; {
-		if err := db.change(ctx, name, func(p *pool) error {
-			for until := min(n, done+together); done < until; done++ {
-				id := fmt.Sprintf("%016x", uint64(done)*0x9e3779b97f4a7c15)
-				owner := ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}
-				if err := p.put(ipam.Lease{Addr: a, Owner: owner, Name: id, MAC: "02:42:0a:20:00:01", State: ipam.Held}); err != nil {
-					return err
-				}
-				for range step {
-					a = a.Next()
-				}
+	fill := func(p *pool, done int) error {
+		for i := done; i < min(n, done+together); i++ {
+			owner := ipam.Owner{Attachment: StartID(i), Network: "web50", Interface: "eth0"}
+			if err := p.put(ipam.Lease{Addr: a, Owner: owner, Name: owner.Attachment, MAC: "02:42:0a:20:00:01", State: ipam.Held}); err != nil {
+				return err
 			}
-			return nil
-		}); err != nil {
-			return err
+			for range step {
+				a = a.Next()
+			}
 		}
+		return nil
 	}
-	return db.visit(ctx, db.compact)
+	return db.Hold(ctx, func() error {
+		for done := 0; done < n; done += together {
+			if err := db.change(ctx, name, func(p *pool) error { return fill(p, done) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -16,9 +16,9 @@ import (
 )
 
 // layout is the version of what is in the file. Another one is refused, never
-// misread. It stands in the file twice, as 1=1: a flipped bit is damage, and no
+// misread. It stands in the file twice, as 2=2: a flipped bit is damage, and no
 // other version.
-const layout = "1"
+const layout = "2"
 
 var (
 	bucketMeta = []byte("boltstore")
@@ -37,11 +37,12 @@ func (db *DB) makeDir() error {
 }
 
 // options: nothing is synced, see the package comment. The list of free pages
-// is kept in the file, or opening would have to read all of it.
+// is kept in the file, or opening would have to read all of it; as a list, since maps
+// of it would be made anew by each visit, and would not take the first free page.
 func options() *bbolt.Options {
 	return &bbolt.Options{
 		NoSync: true, NoGrowSync: true, NoStatistics: true,
-		FreelistType: bbolt.FreelistMapType,
+		FreelistType: bbolt.FreelistArrayType,
 	}
 }
 

@@ -62,7 +62,7 @@ func (db *DB) Next(ctx context.Context, name string, in ipam.Pool, l ipam.Lease)
 			return err
 		}
 		if len(mine) > 0 {
-			got = mine[0]
+			got = mine[0].Addr
 			return nil
 		}
 		got, err = p.next(in, l)
@@ -118,15 +118,8 @@ func (db *DB) Release(ctx context.Context, name string, o ipam.Owner, quarantine
 		if err != nil {
 			return err
 		}
-		for _, a := range mine {
-			l, err := p.lease(a)
-			if err != nil {
-				return err
-			}
-			if l == nil {
-				return damaged("%s has an owner and no lease", a)
-			}
-			if err := p.end(*l, ipam.Quarantined, quarantine); err != nil {
+		for _, l := range mine {
+			if err := p.end(l, ipam.Quarantined, quarantine); err != nil {
 				return err
 			}
 		}

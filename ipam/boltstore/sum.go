@@ -120,6 +120,7 @@ func (b table) drop(name string) error {
 		return err
 	}
 	b.t.sum -= gone
+	b.t.drop = true
 	return nil
 }
 

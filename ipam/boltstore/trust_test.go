@@ -124,7 +124,7 @@ func TestContradictions(t *testing.T) {
 		{"a lease is another's", "leases", one.AsSlice(), `{"addr":"10.32.0.2"}`, next},
 		{"a lease is none", "leases", one.AsSlice(), `{`, next},
 		{"counts are none", "state", []byte("counts"), `{`, next},
-		{"an owner of nothing", "owners", []byte(`"0""web50""eth0"xyz`), "x", release},
+		{"an owner of nothing", "owners", boltstore.OwnerKey(lease("0").Owner, []byte("xyz")), "x", release},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			path, _, _ := populated(t)
@@ -153,4 +153,23 @@ func TestContradictions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOwnersOfOneHash: an owner whose key leads to another's lease does not have it.
+func TestOwnersOfOneHash(t *testing.T) {
+	db, path := tempDB(t)
+	mine, other := mustNext(t, db, "mine"), mustNext(t, db, "other")
+	if err := boltstore.Forge(t.Context(), db, poolName, "owners", boltstore.OwnerKey(lease("mine").Owner, other.AsSlice()), []byte{}); err != nil {
+		t.Fatal(err)
+	}
+	if a := mustNext(t, db, "mine"); a != mine {
+		t.Errorf("mine is %s, and was %s", a, mine)
+	}
+	if err := db.Release(t.Context(), poolName, lease("mine").Owner, 0); err != nil {
+		t.Fatal(err)
+	}
+	if leases := mustLeases(t, db); len(leases) != 1 || leases[0].Addr != other {
+		t.Errorf("left are %+v", leases)
+	}
+	mustAudit(t, path)
 }

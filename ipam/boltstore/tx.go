@@ -11,9 +11,10 @@ import (
 // values in buckets, which need no making. Values are valid until it ends, and
 // must not be changed.
 type Tx struct {
-	tx  *bbolt.Tx
-	now time.Time
-	sum uint64 // by how much the file's is another
+	tx   *bbolt.Tx
+	now  time.Time
+	sum  uint64 // by how much the file's is another
+	drop bool   // a table was dropped
 }
 
 // rowsPrefix keeps the buckets of others apart from our own.
