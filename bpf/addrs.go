@@ -120,7 +120,7 @@ func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 		}
 	}
 	if errors.Is(err, errFull) {
-		err = fmt.Errorf("%d addresses are watched already, which is as many as can be", m.addrs.MaxEntries())
+		err = fmt.Errorf("%d addresses are watched already, which is as many as can be", m.addrs.entries)
 	}
 	if err != nil {
 		err = errors.Join(err, m.unhint(key, row))

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -85,18 +84,4 @@ func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
 		names = append(names, fmt.Sprintf("tc filter %s, priority %d", name, head.Info>>16))
 	}
 	return nil, fmt.Errorf("our program was taken off its %s", w.name)
-}
-
-// programName gives what a program's author called it, quoted.
-func programName(id uint32) string {
-	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
-	if err != nil {
-		return `""` // gone meanwhile
-	}
-	defer p.Close()
-	info, err := p.Info()
-	if err != nil {
-		return `""`
-	}
-	return fmt.Sprintf("%q", info.Name)
 }

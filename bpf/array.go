@@ -1,39 +1,24 @@
 package bpf
 
 import (
-	"errors"
-	"fmt"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
-// An array is a pinned map whose rows are always there. It is opened when it is first
-// used, and by hand: a start that needs one row of it pays for two calls.
+// An array is a pinned map whose rows are always there. It is opened when it is
+// first used: a start needs one row of some.
 type array[V any] struct {
 	path string
-	fd   int
+	handle
 }
 
-func (a *array[V]) open() error {
-	if a.fd != 0 {
-		return nil
+func (a *array[V]) open() (err error) {
+	if a.fd == 0 {
+		var v V
+		a.handle, err = openMap(a.path, unix.BPF_MAP_TYPE_ARRAY, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(v))
 	}
-	fd, err := objGet(a.path)
-	if err != nil {
-		return fmt.Errorf("open map %q: %w", a.path, plain(err))
-	}
-	var v V
-	info, err := infoOf(fd)
-	if err == nil && (info.kind != uint32(ebpf.Array) || info.key != 4 || uintptr(info.value) != unsafe.Sizeof(v)) {
-		err = foreign(a.path, ebpf.MapType(info.kind), info.key, info.value, ebpf.Array, 4, unsafe.Sizeof(v))
-	}
-	if err != nil {
-		return errors.Join(err, unix.Close(fd))
-	}
-	a.fd = fd
-	return nil
+	return err
 }
 
 // get reads a row.
@@ -54,12 +39,4 @@ func (a *array[V]) put(row uint32, v *V) error {
 		return err
 	}
 	return element(unix.BPF_MAP_UPDATE_ELEM, a.fd, &row, v, 0)
-}
-
-// Close lets go of it, if it was opened.
-func (a array[V]) Close() error {
-	if a.fd == 0 {
-		return nil
-	}
-	return unix.Close(a.fd)
 }

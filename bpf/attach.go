@@ -7,21 +7,21 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // A way is a direction through the trunk, and the program that watches it.
 type way struct {
 	name   string // of the program's pin, too
-	tcx    ebpf.AttachType
+	tcx    uint32 // the attach type
 	parent uint32 // in clsact
 	handle uint32 // there
 }
 
 var (
-	egress  = way{"egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, filterHandle}
-	ingress = way{"ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, filterHandle}
+	egress  = way{"egress", unix.BPF_TCX_EGRESS, netlink.HANDLE_MIN_EGRESS, filterHandle}
+	ingress = way{"ingress", unix.BPF_TCX_INGRESS, netlink.HANDLE_MIN_INGRESS, filterHandle}
 	ways    = []way{egress, ingress}
 )
 
@@ -81,13 +81,12 @@ func (t *trunk) attach(legacy bool) error {
 		if on {
 			continue
 		}
-		path := filepath.Join(t.path, w.name)
-		prog, err := ebpf.LoadPinnedProgram(path, nil)
+		prog, err := openProgram(filepath.Join(t.path, w.name))
 		if err != nil {
-			return fmt.Errorf("open program %q: %w", path, plain(err))
+			return err
 		}
 		err = t.attachOne(w, prog, legacy)
-		prog.Close()
+		unix.Close(prog)
 		if err != nil {
 			return fmt.Errorf("attach to the %s of trunk %s: %w", w.name, nameOf(t.ifindex), err)
 		}
@@ -96,10 +95,10 @@ func (t *trunk) attach(legacy bool) error {
 	return nil
 }
 
-func (t *trunk) attachOne(w way, prog *ebpf.Program, legacy bool) error {
+func (t *trunk) attachOne(w way, prog int, legacy bool) error {
 	if !legacy {
 		err := attachTCX(t.ifindex, w, prog, filepath.Join(t.path, linkPin+w.name))
-		if !errors.Is(err, ebpf.ErrNotSupported) {
+		if !errors.Is(err, errNoTCX) {
 			return err
 		}
 	} else if chain, err := queryTCX(t.ifindex, w.tcx); err != nil || len(chain) > 0 {

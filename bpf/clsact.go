@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -23,13 +22,13 @@ const (
 
 // addFilter puts the program into clsact, made where there is none. A filter of
 // ours that is there is replaced; it is that of a trunk whose pins were lost.
-func addFilter(ifindex int, w way, prog *ebpf.Program) error {
+func addFilter(ifindex int, w way, prog int) error {
 	made, err := addClsact(ifindex)
 	if err != nil {
 		return fmt.Errorf("add clsact: %w", err)
 	}
 	filter := filterOf(ifindex, w)
-	filter.Fd, filter.Name, filter.DirectAction = prog.FD(), filterName, true
+	filter.Fd, filter.Name, filter.DirectAction = prog, filterName, true
 	err = netlink.FilterAdd(filter)
 	if errors.Is(err, unix.EEXIST) {
 		var id uint32

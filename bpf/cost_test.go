@@ -22,14 +22,12 @@ func BenchmarkProgram(b *testing.B) {
 	}})
 	must(b, err)
 	defer empty.Close()
-	var o wireObjects
-	must(b, loadWireObjects(&o, nil))
-	defer o.Close()
+	k := mustKit(b)
+	must(b, k.exactly(0))
 	e := verify.Endpoint{MAC: ours, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
-	m := mapsOf(&o)
-	must(b, m.expect(e))
+	must(b, k.expect(e))
 	e.Tags, e.MAC = qinq, sibling
-	must(b, m.expect(e))
+	must(b, k.expect(e))
 
 	v50, v60 := vlan50[0], vlan60[0]
 	ask := mustFrame(b)(arp.Probe(ours, gw4))
@@ -40,26 +38,26 @@ func BenchmarkProgram(b *testing.B) {
 		prog  *ebpf.Program
 		frame []byte
 	}{
-		{"out/known", o.Egress, tagged(data(router, ours), v50)},
-		{"out/known-qinq", o.Egress, tagged(data(router, sibling), qinq...)},
-		{"out/unknown", o.Egress, data(router, rival)},
-		{"out/unknown-qinq", o.Egress, tagged(data(router, rival), qinq...)},
-		{"out/wrong-tag", o.Egress, tagged(data(router, ours), v60)},
-		{"out/arp-for-gateway", o.Egress, tagged(ask, v50)},
-		{"out/ns-for-gateway", o.Egress, tagged(solicit, v50)},
-		{"out/arp-unknown", o.Egress, tagged(mustFrame(b)(arp.Probe(rival, other)), v50)},
-		{"in/known", o.Ingress, tagged(data(ours, router), v50)},
-		{"in/known-qinq", o.Ingress, tagged(data(sibling, router), qinq...)},
-		{"in/unknown", o.Ingress, data(rival, router)},
-		{"in/wrong-tag", o.Ingress, tagged(data(ours, router), v60)},
-		{"in/broadcast", o.Ingress, data(all, router)},
-		{"in/arp-for-others", o.Ingress, tagged(mustFrame(b)(arp.Request(router, gw4, other)), v60)},
-		{"in/arp-gateway-asks", o.Ingress, tagged(mustFrame(b)(arp.Request(router, gw4, other)), v50)},
-		{"in/arp-reply", o.Ingress, tagged(mustARP(b, arp.Packet{Destination: ours, Source: router, Reply: true, Sender: router, SenderIP: gw4, Target: ours, TargetIP: addr4}), v50)},
-		{"in/arp-rival", o.Ingress, tagged(mustFrame(b)(arp.Probe(rival, addr4)), v50)},
-		{"in/na-for-others", o.Ingress, tagged(mustFrame(b)(ndp.Announce(router, netip.MustParseAddr("fd50::77"))), v50)},
-		{"in/na-gateway", o.Ingress, tagged(mustFrame(b)(ndp.Announce(router, gw6)), v50)},
-		{"in/na-wrong-vlan", o.Ingress, tagged(mustFrame(b)(ndp.Announce(router, gw6)), v60)},
+		{"out/known", k.Egress, tagged(data(router, ours), v50)},
+		{"out/known-qinq", k.Egress, tagged(data(router, sibling), qinq...)},
+		{"out/unknown", k.Egress, data(router, rival)},
+		{"out/unknown-qinq", k.Egress, tagged(data(router, rival), qinq...)},
+		{"out/wrong-tag", k.Egress, tagged(data(router, ours), v60)},
+		{"out/arp-for-gateway", k.Egress, tagged(ask, v50)},
+		{"out/ns-for-gateway", k.Egress, tagged(solicit, v50)},
+		{"out/arp-unknown", k.Egress, tagged(mustFrame(b)(arp.Probe(rival, other)), v50)},
+		{"in/known", k.Ingress, tagged(data(ours, router), v50)},
+		{"in/known-qinq", k.Ingress, tagged(data(sibling, router), qinq...)},
+		{"in/unknown", k.Ingress, data(rival, router)},
+		{"in/wrong-tag", k.Ingress, tagged(data(ours, router), v60)},
+		{"in/broadcast", k.Ingress, data(all, router)},
+		{"in/arp-for-others", k.Ingress, tagged(mustFrame(b)(arp.Request(router, gw4, other)), v60)},
+		{"in/arp-gateway-asks", k.Ingress, tagged(mustFrame(b)(arp.Request(router, gw4, other)), v50)},
+		{"in/arp-reply", k.Ingress, tagged(mustARP(b, arp.Packet{Destination: ours, Source: router, Reply: true, Sender: router, SenderIP: gw4, Target: ours, TargetIP: addr4}), v50)},
+		{"in/arp-rival", k.Ingress, tagged(mustFrame(b)(arp.Probe(rival, addr4)), v50)},
+		{"in/na-for-others", k.Ingress, tagged(mustFrame(b)(ndp.Announce(router, netip.MustParseAddr("fd50::77"))), v50)},
+		{"in/na-gateway", k.Ingress, tagged(mustFrame(b)(ndp.Announce(router, gw6)), v50)},
+		{"in/na-wrong-vlan", k.Ingress, tagged(mustFrame(b)(ndp.Announce(router, gw6)), v60)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			const turns, runs = 100, 20_000

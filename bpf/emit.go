@@ -7,7 +7,6 @@ import (
 	"net"
 	"path/filepath"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
@@ -37,19 +36,12 @@ func (d *Datapath) Emitter() (verify.Sender, error) {
 			return nil, fmt.Errorf("open program %q: %w", path, plain(err))
 		}
 	}
-	var o struct {
-		Emit *ebpf.Program `ebpf:"emit"`
-	}
-	if err := loadInto(loadWireObjects, &o, nil); err != nil {
+	o, err := wireObject.load(nil, emitPin)
+	if err != nil {
 		return nil, err
 	}
-	defer o.Emit.Close()
-	fd, err := unix.FcntlInt(uintptr(o.Emit.FD()), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("keep program %q: %w", emitPin, err)
-	}
-	d.emit = fd
-	return emitter{fd}, nil
+	d.emit = o.programs[emitPin]
+	return emitter{d.emit}, nil
 }
 
 func (d *Datapath) closeEmitter() error {

@@ -211,13 +211,13 @@ func (e *wireEndpoint) inherit(old *wireEndpoint) {
 	}
 }
 
-func put[K any](t table[K, wireEndpoint], k *K, there bool, row *wireEndpoint) error {
+func put[K comparable](t table[K, wireEndpoint], k *K, there bool, row *wireEndpoint) error {
 	if there {
 		return t.replace(k, row)
 	}
 	err := t.add(k, row)
 	if errors.Is(err, errFull) {
-		return fmt.Errorf("%d MACs are watched already, which is as many as can be", t.MaxEntries())
+		return fmt.Errorf("%d MACs are watched already, which is as many as can be", t.entries)
 	}
 	return err
 }

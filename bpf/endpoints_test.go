@@ -52,7 +52,7 @@ func (k *kit) mustHint(tb testing.TB, what string) {
 		h.Asked += row.Flags & flagGateway / flagGateway
 		want[hintOf(&a)] = h
 	}
-	for slot := range k.Hints.MaxEntries() {
+	for slot := range k.hints.entries {
 		if got, err := k.hints.get(slot); err != nil || got != want[slot] {
 			tb.Errorf("%s: hint %d says %+v (%v), want %+v", what, slot, got, err, want[slot])
 		}
@@ -196,7 +196,7 @@ func TestSharedGateway(t *testing.T) {
 // TestFull fills the maps. What there is no room for leaves nothing behind.
 func TestFull(t *testing.T) {
 	k := mustKit(t)
-	most := int(k.Endpoints.MaxEntries())
+	most := int(k.endpoints.entries)
 	nth := func(i int) verify.Endpoint {
 		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50, Attachment: verify.ID{1}}
 		for j := range byte(verify.MaxAddrs) {
@@ -220,7 +220,7 @@ func TestFull(t *testing.T) {
 	}
 	refused(e, fmt.Sprintf("%d MACs are watched already, which is as many as can be", most))
 	must(t, k.forget(nth(0)))
-	refused(e, fmt.Sprintf("%d addresses are watched already, which is as many as can be", k.Addrs.MaxEntries()))
+	refused(e, fmt.Sprintf("%d addresses are watched already, which is as many as can be", k.addrs.entries))
 	if row, err := k.addrs.get((place{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
 		t.Errorf("the address of what was refused is left: %+v, %v", row, err)
 	}

@@ -121,7 +121,7 @@ func TestForeignTCX(t *testing.T) {
 	attach := func(w way, anchor link.Anchor, answer int32) error {
 		p, _ := mustForeign(t, answer)
 		return b.Host.Do(func() error {
-			l, err := link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: w.tcx, Anchor: anchor})
+			l, err := link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: ebpf.AttachType(w.tcx), Anchor: anchor})
 			if err == nil {
 				t.Cleanup(func() { l.Close() })
 			}

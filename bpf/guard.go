@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
@@ -55,16 +54,16 @@ func (g *Guards) Admit(a verify.Guard) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
+	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
 	for _, side := range []struct {
 		from, to int
 		flags    uint32
 	}{{a.Inside, a.Outside, guardOutbound}, {a.Outside, a.Inside, 0}} {
 		key, value := uint32(side.from), guardOf(a)
 		value.To, value.Flags = uint32(side.to), side.flags
-		if err := m.Update(unsafe.Pointer(&key), unsafe.Pointer(value), ebpf.UpdateAny); err != nil {
+		if err := update(m, &key, value, unix.BPF_ANY); err != nil {
 			if errors.Is(err, unix.E2BIG) {
-				err = fmt.Errorf("there are %d guarded attachments, which is all that fit", m.MaxEntries()/2)
+				err = fmt.Errorf("there are %d guarded attachments, which is all that fit", m.entries/2)
 			}
 			return fmt.Errorf("guard %s: %w", a.MAC, err)
 		}
@@ -79,34 +78,37 @@ func (g *Guards) Admit(a verify.Guard) error {
 // not known, it is looked for by its id.
 func (g *Guards) Forget(a verify.Guard) error {
 	m, err := g.open(guardsPin)
-	if err != nil || m == nil {
+	if err != nil || m.fd == 0 {
 		return err
 	}
 	defer m.Close()
 	keys := []uint32{uint32(a.Inside), uint32(a.Outside)}
 	if a.Inside == 0 || a.Outside == 0 {
-		if keys, err = keysOf(m, a.Attachment); err != nil {
+		if keys, err = guardsOf(m, a.Attachment); err != nil {
 			return err
 		}
 	}
 	for _, k := range keys {
-		if err := m.Delete(unsafe.Pointer(&k)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := remove(m, &k); err != nil {
 			return fmt.Errorf("forget guard of %s: %w", a.MAC, err)
 		}
 	}
 	return nil
 }
 
-func keysOf(m *ebpf.Map, id verify.ID) (keys []uint32, err error) {
-	var key uint32
-	var value guardGuard
-	all := m.Iterate()
-	for all.Next(&key, &value) {
-		if value.Attachment == id {
-			keys = append(keys, key)
+func guardsOf(m handle, id verify.ID) (keys []uint32, err error) {
+	all, err := keysOf[uint32](m)
+	for _, k := range all {
+		var v guardGuard
+		found, err := lookup(m, &k, &v, 0)
+		if err != nil {
+			return nil, err
+		}
+		if found && v.Attachment == id {
+			keys = append(keys, k)
 		}
 	}
-	return keys, all.Err()
+	return keys, err
 }
 
 // Guarded gives what has been let through and stopped.
@@ -115,14 +117,18 @@ func (g *Guards) Guarded(a verify.Guard) (c verify.Guarded, err error) {
 	if err != nil {
 		return c, err
 	}
-	if m == nil {
+	if m.fd == 0 {
 		return c, fmt.Errorf("nothing is guarded below %q", string(g.root))
 	}
 	defer m.Close()
 	var in, out guardGuard
 	for from, value := range map[int]*guardGuard{a.Inside: &out, a.Outside: &in} {
 		key := uint32(from)
-		if err := m.Lookup(unsafe.Pointer(&key), unsafe.Pointer(value)); err != nil {
+		found, err := lookup(m, &key, value, 0)
+		if err == nil && !found {
+			err = errNoRow
+		}
+		if err != nil {
 			return c, fmt.Errorf("read the guard of %s: %w", a.MAC, err)
 		}
 	}
@@ -164,49 +170,39 @@ func (g *Guards) dir() string {
 	return filepath.Join(string(g.root), fmt.Sprintf("guard-v%d", guardLayout))
 }
 
-// open opens one of the maps, nil if there is none.
-func (g *Guards) open(pin string) (*ebpf.Map, error) {
+// open opens one of the maps, the zero handle if there is none.
+func (g *Guards) open(pin string) (handle, error) {
 	dir, err := openDir(g.dir())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return handle{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return handle{}, err
 	}
 	defer dir.Close()
-	path := filepath.Join(g.dir(), pin)
-	m, err := ebpf.LoadPinnedMap(path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("open map %q: %w", path, plain(err))
-	}
 	key := map[string]uintptr{guardsPin: 4, leasesPin: unsafe.Sizeof(guardLeaseKey{})}[pin]
-	if err := checkMap(m, path, ebpf.Hash, key, unsafe.Sizeof(guardGuard{})); err != nil {
-		return nil, errors.Join(err, m.Close())
-	}
-	return m, nil
+	return openMap(filepath.Join(g.dir(), pin), unix.BPF_MAP_TYPE_HASH, key, unsafe.Sizeof(guardGuard{}))
 }
 
 // ready opens a map and the program that reads it, and loads all where they are
 // not pinned.
-func (g *Guards) ready(mapPin, progPin string) (*ebpf.Map, *ebpf.Program, error) {
+func (g *Guards) ready(mapPin, progPin string) (m handle, prog int, err error) {
 	lock, err := g.root.lock(true)
 	if err != nil {
-		return nil, nil, err
+		return m, 0, err
 	}
 	defer lock.Close()
-	m, err := g.open(mapPin)
-	if err == nil && m == nil {
+	m, err = g.open(mapPin)
+	if err == nil && m.fd == 0 {
 		if err = g.load(); err == nil {
 			m, err = g.open(mapPin)
 		}
 	}
 	if err != nil {
-		return nil, nil, err
+		return m, 0, err
 	}
-	path := filepath.Join(g.dir(), progPin)
-	prog, err := ebpf.LoadPinnedProgram(path, nil)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("open program %q: %w", path, plain(err)), m.Close())
+	if prog, err = openProgram(filepath.Join(g.dir(), progPin)); err != nil {
+		return m, 0, errors.Join(err, m.Close())
 	}
 	return m, prog, nil
 }
@@ -216,20 +212,16 @@ func (g *Guards) load() error {
 	if err := g.root.clear(); err != nil {
 		return err
 	}
-	var o guardObjects
-	if err := loadInto(loadGuardObjects, &o, nil); err != nil {
+	o, err := guardObject.load(nil)
+	if err != nil {
 		return err
 	}
-	defer func() { _ = o.Close() }()
+	defer o.close()
 	dir := g.root.aside()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	err := errors.Join(
-		o.Guards.Pin(filepath.Join(dir, guardsPin)), o.Pass.Pin(filepath.Join(dir, passPin)),
-		o.Leases.Pin(filepath.Join(dir, leasesPin)), o.Parent.Pin(filepath.Join(dir, parentPin)),
-	)
-	if err == nil {
+	if err = o.pin(dir, []string{guardsPin, passPin, leasesPin, parentPin}); err == nil {
 		err = os.Rename(dir, g.dir())
 	}
 	if err != nil {

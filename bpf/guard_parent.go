@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -14,7 +12,7 @@ import (
 )
 
 // parentEgress is where the guard of a parent hangs.
-var parentEgress = way{"guard", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, guardHandle}
+var parentEgress = way{"guard", unix.BPF_TCX_EGRESS, netlink.HANDLE_MIN_EGRESS, guardHandle}
 
 // Hold lets leave by a parent what carries a lease, or one of the host's MACs,
 // and nothing else. Holding again adds MACs. It belongs on a thread in the
@@ -25,16 +23,16 @@ func (g *Guards) Hold(parent int, host []verify.MAC) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
+	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
 	for _, mac := range append([]verify.MAC{{}}, host...) {
 		v := &guardGuard{Flags: guardHost}
-		err := m.Update(unsafe.Pointer(leaseKey(parent, mac)), unsafe.Pointer(v), ebpf.UpdateNoExist)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		err := update(m, leaseKey(parent, mac), v, unix.BPF_NOEXIST)
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("guard parent %s: %w", nameOf(parent), err)
 		}
 	}
 	// Whatever a TCX program of others answers, but for TCX_NEXT, no filter sees.
-	chain, err := queryTCX(parent, ebpf.AttachTCXEgress)
+	chain, err := queryTCX(parent, unix.BPF_TCX_EGRESS)
 	if err != nil {
 		return fmt.Errorf("guard parent %s: %w", nameOf(parent), plain(err))
 	}
@@ -50,16 +48,13 @@ func (g *Guards) Hold(parent int, host []verify.MAC) error {
 // Held reports whether a parent is held.
 func (g *Guards) Held(parent int) (bool, error) {
 	m, err := g.open(leasesPin)
-	if err != nil || m == nil {
+	if err != nil || m.fd == 0 {
 		return false, err
 	}
 	defer m.Close()
 	v := new(guardGuard)
-	err = m.Lookup(unsafe.Pointer(leaseKey(parent, verify.MAC{})), unsafe.Pointer(v))
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
-	}
-	if err != nil {
+	found, err := lookup(m, leaseKey(parent, verify.MAC{}), v, 0)
+	if !found || err != nil {
 		return false, err
 	}
 	id, err := filterProgram(parent, parentEgress)
@@ -76,10 +71,10 @@ func (g *Guards) Lease(parent int, a verify.Guard) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
-	if err := m.Update(unsafe.Pointer(leaseKey(parent, a.MAC)), unsafe.Pointer(guardOf(a)), ebpf.UpdateAny); err != nil {
+	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
+	if err := update(m, leaseKey(parent, a.MAC), guardOf(a), unix.BPF_ANY); err != nil {
 		if errors.Is(err, unix.E2BIG) {
-			err = fmt.Errorf("there are %d, which is all that fit", m.MaxEntries())
+			err = fmt.Errorf("there are %d, which is all that fit", m.entries)
 		}
 		return fmt.Errorf("guard %s on parent %s: %w", a.MAC, nameOf(parent), err)
 	}
@@ -89,11 +84,11 @@ func (g *Guards) Lease(parent int, a verify.Guard) error {
 // Unlease ends it: nothing of that MAC leaves by the parent any more.
 func (g *Guards) Unlease(parent int, mac verify.MAC) error {
 	m, err := g.open(leasesPin)
-	if err != nil || m == nil {
+	if err != nil || m.fd == 0 {
 		return err
 	}
 	defer m.Close()
-	if err := m.Delete(unsafe.Pointer(leaseKey(parent, mac))); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := remove(m, leaseKey(parent, mac)); err != nil {
 		return fmt.Errorf("forget guard of %s: %w", mac, err)
 	}
 	return nil
@@ -103,12 +98,16 @@ func (g *Guards) Unlease(parent int, mac verify.MAC) error {
 // MAC it is what nobody is known to send.
 func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error) {
 	m, err := g.open(leasesPin)
-	if err != nil || m == nil {
+	if err != nil || m.fd == 0 {
 		return c, err
 	}
 	defer m.Close()
 	v := new(guardGuard)
-	if err := m.Lookup(unsafe.Pointer(leaseKey(parent, mac)), unsafe.Pointer(v)); err != nil {
+	found, err := lookup(m, leaseKey(parent, mac), v, 0)
+	if err == nil && !found {
+		err = errNoRow
+	}
+	if err != nil {
 		return c, fmt.Errorf("read the guard of %s: %w", mac, err)
 	}
 	return verify.Guarded{OutFrames: v.Frames, OutBytes: v.Bytes, OutDropped: named(v.Dropped[:])}, nil
@@ -117,23 +116,14 @@ func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error
 // Free lets all leave by a parent again.
 func (g *Guards) Free(parent int) error {
 	m, err := g.open(leasesPin)
-	if err != nil || m == nil {
+	if err != nil || m.fd == 0 {
 		return err
 	}
 	defer m.Close()
-	var keys []guardLeaseKey
-	var key guardLeaseKey
-	var value guardGuard
-	all := m.Iterate()
-	for all.Next(&key, &value) {
-		if key.Parent == uint32(parent) {
-			keys = append(keys, key)
-		}
-	}
-	err = all.Err()
+	keys, err := keysOf[guardLeaseKey](m)
 	for _, k := range keys {
-		if derr := m.Delete(unsafe.Pointer(&k)); derr != nil && !errors.Is(derr, ebpf.ErrKeyNotExist) {
-			err = errors.Join(err, derr)
+		if k.Parent == uint32(parent) {
+			err = errors.Join(err, remove(m, &k))
 		}
 	}
 	had, ferr := removeFilter(parent, parentEgress)

@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"testing"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -25,14 +25,15 @@ var (
 
 // A guardKit is the guard's program and map, on no device. A test run comes in by
 // lo, whose ifindex is 1.
-type guardKit struct{ guardObjects }
+type guardKit struct {
+	Pass   *ebpf.Program
+	guards handle
+}
 
 func mustGuardKit(tb testing.TB) *guardKit {
 	tb.Helper()
-	k := new(guardKit)
-	must(tb, loadInto(loadGuardObjects, &k.guardObjects, nil))
-	tb.Cleanup(func() { k.Close() })
-	return k
+	o := mustLoad(tb, &guardObject)
+	return &guardKit{mustProgram(tb, o, passPin), mustMap(tb, o, guardsPin)}
 }
 
 func lease() verify.Guard {
@@ -47,9 +48,10 @@ func (k *guardKit) pass(tb testing.TB, flags uint32, frame []byte) string {
 	tb.Helper()
 	key, v := uint32(1), guardOf(lease())
 	v.To, v.Flags = 2, flags
-	must(tb, k.Guards.Update(unsafe.Pointer(&key), unsafe.Pointer(v), ebpf.UpdateAny))
+	must(tb, update(k.guards, &key, v, unix.BPF_ANY))
 	ret := mustRet(tb, k.Pass, frame, 0, 0)
-	must(tb, k.Guards.Lookup(unsafe.Pointer(&key), unsafe.Pointer(v)))
+	_, err := lookup(k.guards, &key, v, 0)
+	must(tb, err)
 	why := ""
 	for name, n := range named(v.Dropped[:]) {
 		if why != "" || n != 1 {
@@ -263,7 +265,7 @@ func TestGuardSegments(t *testing.T) {
 	key, v := uint32(1), guardOf(lease())
 	v.To, v.Flags = 2, guardOutbound
 	for size, want := range map[uint32]uint32{1448: redirect, 1480: shot} {
-		must(t, k.Guards.Update(unsafe.Pointer(&key), unsafe.Pointer(v), ebpf.UpdateAny))
+		must(t, update(k.guards, &key, v, unix.BPF_ANY))
 		if ret := mustRet(t, k.Pass, ip4(addr4, 6, 0, make([]byte, 20)...), 2, size); ret != want {
 			t.Errorf("segments of %d: %d, want %d", size, ret, want)
 		}

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unsafe"
 
-	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -73,7 +72,7 @@ func (m *maps) bid(mac verify.MAC) error {
 		return err
 	}
 	now := uint64(verify.Now())
-	return m.former.Update(unsafe.Pointer(macKey(mac)), unsafe.Pointer(&now), ebpf.UpdateAny)
+	return update(m.former, macKey(mac), &now, unix.BPF_ANY)
 }
 
 // farewell reports whether a stranger's event is all of a container that was ending.
@@ -85,12 +84,12 @@ func (m *maps) farewell(e verify.Event) (bool, error) {
 		return false, err
 	}
 	var ended uint64
-	err := m.former.Lookup(unsafe.Pointer(macKey(e.MAC)), unsafe.Pointer(&ended))
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
+	found, err := lookup(m.former, macKey(e.MAC), &ended, 0)
+	if !found || err != nil {
+		return false, err
 	}
 	at := verify.Instant(ended)
-	return e.First+verify.Instant(lastFrames) > at && e.Last.Sub(at) < lastFrames, err
+	return e.First+verify.Instant(lastFrames) > at && e.Last.Sub(at) < lastFrames, nil
 }
 
 // eventsOf reads a place. What it does not know is a later program's, and left out.

@@ -13,6 +13,8 @@ import (
 	"unicode"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
@@ -89,7 +91,7 @@ func TestFarewell(t *testing.T) {
 	}
 	for what, ended := range map[string]time.Duration{"long ago": -time.Minute, "only now": time.Minute} {
 		at := uint64(verify.Now()) + uint64(ended)
-		must(t, k.Former.Put(macKey(ours), &at))
+		must(t, update(k.former, macKey(ours), &at, unix.BPF_ANY))
 		k.out(t, data(router, ours))
 		if list := k.mustEvents(t); len(list) != 1 || list[0].MAC != ours {
 			t.Errorf("a MAC whose watch ended %s: %v", what, list)

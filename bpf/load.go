@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,13 +53,13 @@ func (r root) load(ifindex int) (err error) {
 	if err = r.clear(); err != nil {
 		return err
 	}
-	var o wireObjects
-	if err = loadInto(loadWireObjects, &o, nil); err != nil {
+	o, err := wireObject.load(nil)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, o.Close()) }()
+	defer o.close()
 	slot, device := uint32(0), uint32(ifindex)
-	if err = o.Device.Put(unsafe.Pointer(&slot), unsafe.Pointer(&device)); err != nil {
+	if err = update(handle{fd: o.maps[devicePin]}, &slot, &device, unix.BPF_ANY); err != nil {
 		if errors.Is(err, unix.EINVAL) { // kernel/bpf/devmap.c, __dev_map_alloc_node
 			err = unix.ENODEV
 		}
@@ -77,14 +75,8 @@ func (r root) load(ifindex int) (err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, r.clear()) }()
-	for name, object := range map[string]interface{ Pin(string) error }{
-		endpointsPin: o.Endpoints, sharedPin: o.Shared, addrsPin: o.Addrs, hintsPin: o.Hints, timesPin: o.Times,
-		historyPin: o.History, formerPin: o.Former, vlansPin: o.Vlans, devicePin: o.Device,
-		egress.name: o.Egress, ingress.name: o.Ingress, emitPin: o.Emit,
-	} {
-		if err = object.Pin(filepath.Join(r.aside(), name)); err != nil {
-			return plain(err)
-		}
+	if err = o.pin(r.aside(), append([]string{egress.name, ingress.name, emitPin}, mapPins...)); err != nil {
+		return err
 	}
 	failpoint("bpf-pins")
 	return os.Rename(r.aside(), r.trunkDir(ifindex))
@@ -110,25 +102,9 @@ func (t *trunk) checkNetns() error {
 	return err
 }
 
-// loadInto hands programs and maps to the kernel. Below 5.11 that counts maps
-// against RLIMIT_MEMLOCK, and answers EPERM where it is too low.
-func loadInto(load func(any, *ebpf.CollectionOptions) error, objects any, o *ebpf.CollectionOptions) error {
-	err := load(objects, o)
-	if errors.Is(err, unix.EPERM) {
-		unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
-		if unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unlimited, nil) == nil {
-			err = load(objects, o)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("load tc program: %w", plain(err))
-	}
-	return nil
-}
-
 // plain says in a person's words what the kernel's answers to BPF mean.
 func plain(err error) error {
-	var refused *ebpf.VerifierError
+	var refused *refusal
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below Linux 5.8", unix.EPERM)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -18,31 +19,54 @@ const (
 
 // A kit is programs and maps that hang on no device.
 type kit struct {
-	wireObjects
+	Egress, Ingress *ebpf.Program
 	maps
 }
 
 func mustKit(tb testing.TB) *kit {
 	tb.Helper()
-	k := new(kit)
-	must(tb, loadInto(loadWireObjects, &k.wireObjects, nil))
-	tb.Cleanup(func() { k.Close() })
-	k.maps = mapsOf(&k.wireObjects)
+	o := mustLoad(tb, &wireObject)
+	k := &kit{Egress: mustProgram(tb, o, egress.name), Ingress: mustProgram(tb, o, ingress.name)}
+	open := func(name string) handle { return mustMap(tb, o, name) }
+	k.maps = maps{
+		endpoints: table[wireMacKey, wireEndpoint]{open(endpointsPin)},
+		shared:    table[wireEndpointKey, wireEndpoint]{open(sharedPin)},
+		addrs:     table[wireAddressKey, wireAddress]{open(addrsPin)},
+		hints:     array[wireHint]{handle: open(hintsPin)},
+		times:     array[wireClock]{handle: open(timesPin)},
+		history:   array[wirePlace]{handle: open(historyPin)},
+		former:    open(formerPin),
+		vlans:     open(vlansPin),
+	}
 	must(tb, k.exactly(time.Hour))
 	return k
 }
 
-func mapsOf(o *wireObjects) maps {
-	return maps{
-		endpoints: table[wireMacKey, wireEndpoint]{o.Endpoints},
-		shared:    table[wireEndpointKey, wireEndpoint]{o.Shared},
-		addrs:     table[wireAddressKey, wireAddress]{o.Addrs},
-		hints:     array[wireHint]{fd: o.Hints.FD()},
-		times:     array[wireClock]{fd: o.Times.FD()},
-		history:   array[wirePlace]{fd: o.History.FD()},
-		former:    o.Former,
-		vlans:     o.Vlans,
-	}
+// mustLoad hands all of an object to the kernel until the test ends.
+func mustLoad(tb testing.TB, object *object) *loaded {
+	tb.Helper()
+	o, err := object.load(nil)
+	must(tb, err)
+	tb.Cleanup(o.close)
+	return o
+}
+
+func mustMap(tb testing.TB, o *loaded, name string) (m handle) {
+	tb.Helper()
+	m.fd = o.maps[name]
+	must(tb, infoOf(m.fd, &m.mapInfo))
+	return m
+}
+
+// mustProgram gives a program as the library that runs it knows it.
+func mustProgram(tb testing.TB, o *loaded, name string) *ebpf.Program {
+	tb.Helper()
+	fd, err := unix.FcntlInt(uintptr(o.programs[name]), unix.F_DUPFD_CLOEXEC, 0)
+	must(tb, err)
+	p, err := ebpf.NewProgramFromFD(fd)
+	must(tb, err)
+	tb.Cleanup(func() { p.Close() })
+	return p
 }
 
 // out and in run the program over a frame that leaves, or comes in.

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Names of the pins in a trunk's directory; a link's is that of its way after
@@ -47,8 +47,8 @@ type maps struct {
 	hints     array[wireHint]
 	times     array[wireClock]
 	history   array[wirePlace]
-	former    *ebpf.Map
-	vlans     *ebpf.Map
+	former    handle
+	vlans     handle
 	path      string // of the pins
 }
 
@@ -79,27 +79,20 @@ func (m *maps) openMaps() (err error) {
 	}
 	m.hints.path, m.times.path = filepath.Join(m.path, hintsPin), filepath.Join(m.path, timesPin)
 	m.history.path = filepath.Join(m.path, historyPin)
-	path := filepath.Join(m.path, vlansPin)
-	if m.vlans, err = ebpf.LoadPinnedMap(path, nil); err != nil {
-		return fmt.Errorf("open map %q: %w", path, err)
-	}
-	return checkMap(m.vlans, path, ebpf.Array, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(wireVlan{}))
+	m.vlans, err = openMap(filepath.Join(m.path, vlansPin), unix.BPF_MAP_TYPE_ARRAY, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(wireVlan{}))
+	return err
 }
 
 func (m *maps) openShared() (err error) {
-	if m.shared.Map == nil {
+	if m.shared.fd == 0 {
 		m.shared, err = openTable[wireEndpointKey, wireEndpoint](filepath.Join(m.path, sharedPin))
 	}
 	return err
 }
 
 func (m *maps) openFormer() (err error) {
-	if m.former == nil {
-		path := filepath.Join(m.path, formerPin)
-		if m.former, err = ebpf.LoadPinnedMap(path, nil); err != nil {
-			return fmt.Errorf("open map %q: %w", path, err)
-		}
-		err = checkMap(m.former, path, ebpf.LRUHash, unsafe.Sizeof(wireMacKey{}), 8)
+	if m.former.fd == 0 {
+		m.former, err = openMap(filepath.Join(m.path, formerPin), unix.BPF_MAP_TYPE_LRU_HASH, unsafe.Sizeof(wireMacKey{}), unsafe.Sizeof(uint64(0)))
 	}
 	return err
 }
@@ -122,24 +115,18 @@ func exists(path string) bool {
 // alive reports whether the device that pins were made for still exists.
 func (p pins) alive() (bool, error) {
 	path := filepath.Join(p.path, devicePin)
-	m, err := ebpf.LoadPinnedMap(path, nil)
+	m, err := openMap(path, unix.BPF_MAP_TYPE_DEVMAP, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(uint32(0)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("open map %q: %w", path, plain(err))
-	}
-	defer m.Close()
-	if err := checkMap(m, path, ebpf.DevMap, 4, 4); err != nil {
 		return false, err
 	}
+	defer m.Close()
 	var slot, ifindex uint32
-	err = m.Lookup(unsafe.Pointer(&slot), unsafe.Pointer(&ifindex))
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
-	}
+	found, err := lookup(m, &slot, &ifindex, 0)
 	if err != nil {
 		return false, fmt.Errorf("read map %q: %w", path, err)
 	}
-	return int(ifindex) == p.ifindex, nil
+	return found && int(ifindex) == p.ifindex, nil
 }

@@ -6,9 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,28 +52,32 @@ func (t *trunk) upgrade() error {
 }
 
 func (t *trunk) replaceAll() (err error) {
-	pinned := map[string]*ebpf.Map{}
+	pinned := map[string]handle{}
 	defer func() {
 		for _, m := range pinned {
-			err = errors.Join(err, m.Close())
+			m.Close()
 		}
 	}()
-	for _, name := range mapPins {
-		if pinned[name], err = ebpf.LoadPinnedMap(filepath.Join(t.path, name), nil); err != nil {
-			delete(pinned, name)
-			return fmt.Errorf("open map %q: %w", name, plain(err))
+	for _, def := range wireObject.maps {
+		if !slices.Contains(mapPins, def.name) {
+			continue
 		}
+		m, err := openMap(filepath.Join(t.path, def.name), def.kind, uintptr(def.key), uintptr(def.value))
+		if err != nil {
+			return err
+		}
+		pinned[def.name] = m
 	}
-	var o wireObjects
-	if err := loadInto(loadWireObjects, &o, &ebpf.CollectionOptions{MapReplacements: pinned}); err != nil {
+	o, err := wireObject.load(pinned)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, o.Close()) }()
-	if err := t.replace(emitPin, o.Emit, nil); err != nil {
+	defer o.close()
+	if err := t.replace(emitPin, o.programs[emitPin], nil); err != nil {
 		return err
 	}
-	for i, prog := range []*ebpf.Program{o.Egress, o.Ingress} {
-		w := ways[i]
+	for _, w := range ways {
+		prog := o.programs[w.name]
 		if err := t.replace(w.name, prog, func() error { return t.swap(w, prog) }); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -85,27 +88,27 @@ func (t *trunk) replaceAll() (err error) {
 // replace pins a program in the place of another, once it runs where that one did. Who is
 // killed in between leaves the old pin, and what runs is not it: attach puts that
 // right.
-func (t *trunk) replace(pin string, prog *ebpf.Program, run func() error) error {
-	path := filepath.Join(t.path, pin)
+func (t *trunk) replace(name string, prog int, run func() error) error {
+	path := filepath.Join(t.path, name)
 	next := path + "-next"
 	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := prog.Pin(next); err != nil {
-		return plain(err)
+	if err := pin(prog, next); err != nil {
+		return err
 	}
 	if run != nil {
 		if err := run(); err != nil {
 			return errors.Join(err, os.Remove(next))
 		}
 	}
-	failpoint("bpf-swapped-" + pin)
+	failpoint("bpf-swapped-" + name)
 	return os.Rename(next, path)
 }
 
 // swap has a program run in the place of the one that watches a way, at once: no
 // frame passes between them. Where none does, attach will put it there.
-func (t *trunk) swap(w way, prog *ebpf.Program) error {
+func (t *trunk) swap(w way, prog int) error {
 	id, err := pinnedID(filepath.Join(t.path, w.name))
 	if err != nil {
 		return err
@@ -116,16 +119,16 @@ func (t *trunk) swap(w way, prog *ebpf.Program) error {
 		}
 		return err
 	}
-	l, err := link.LoadPinnedLink(filepath.Join(t.path, linkPin+w.name), nil)
+	link, err := objGet(filepath.Join(t.path, linkPin+w.name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return plain(err)
 	}
-	defer l.Close()
+	defer unix.Close(link)
 	// One that is detached runs nothing (ENOLINK): attach makes another.
-	if err := l.Update(prog); err != nil && !errors.Is(err, unix.ENOLINK) {
+	if err := updateLink(link, prog); err != nil && !errors.Is(err, unix.ENOLINK) {
 		return plain(err)
 	}
 	return nil
