@@ -157,6 +157,7 @@ func (l *Local) survivors(n *link.Netns, standing func() []standing, watched []v
 				continue
 			}
 			if a, whole := survivor(i, id, s, addrs, watched); whole {
+				a.Defaults = defaultsBy(n, i.Index)
 				found = append(found, a)
 			}
 		}
@@ -209,6 +210,19 @@ func (a *Attachment) recall(def *network.Definition, addrs []link.Addr) {
 			}
 		}
 	}
+}
+
+// defaultsBy reads what a record says of an interface's default routes. They are
+// no reason to adopt nothing: whoever has the namespace may change its routes faster
+// than they can be read.
+func defaultsBy(n *link.Netns, index int) (via []netip.Addr) {
+	routes, _ := n.Defaults()
+	for _, r := range routes {
+		if r.Index == index {
+			via = append(via, r.Via())
+		}
+	}
+	return via
 }
 
 // endpointOf is what the datapath shall watch of an interface, under the id that

@@ -39,6 +39,7 @@ func (l *Local) guardedSurvivors(n *link.Netns, id Netns, standing func() []stan
 				a.Guard = &verify.Guard{Attachment: e.Attachment, MAC: e.MAC}
 				a.Verdict.Text = "found again by its guard: the database was lost"
 				if a.recall(s.def, leased(e)); len(a.Addrs) > 0 {
+					a.Defaults = defaultsBy(n, i.Index)
 					found = append(found, a)
 				}
 			}

@@ -56,7 +56,8 @@ type Want struct {
 	MTU       int          // 0 takes the network's
 	Verify    verify.Mode  // may tighten what the network asks; "" leaves it
 	// Default says whether the interface takes the default routes; nil
-	// leaves each to the first of the request whose network has a gateway.
+	// leaves each to whoever has it already, and else to the first of the request
+	// whose network has a gateway.
 	Default *bool
 }
 
@@ -84,8 +85,9 @@ type Attachment struct {
 	MTU        int              `json:"mtu,omitzero"`
 	Addrs      []netip.Prefix   `json:"addresses"`
 	Gateways   []netip.Addr     `json:"gateways,omitempty"`
-	Defaults   []netip.Addr     `json:"default_via,omitempty"` // those of Gateways that the default routes go by; 0.0.0.0 or :: is the host itself
-	Pools      []string         `json:"pools"`                 // where its leases are
+	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // those of Gateways that the default routes go by; 0.0.0.0 or :: is the host itself
+	Others     []OtherDefault   `json:"default_left_to,omitempty"` // default routes of others' that stay where they are, and that nobody said to take
+	Pools      []string         `json:"pools"`                     // where its leases are
 	Quarantine time.Duration    `json:"quarantine_ns,omitzero"`
 	Parent     string           `json:"parent"`
 	ParentIdx  int              `json:"parent_ifindex"`

@@ -7,22 +7,18 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
+// OtherDefault is a default route that somebody else gave the namespace, and that
+// an attachment left where it was.
+type OtherDefault struct {
+	To        netip.Prefix `json:"to"`           // 0.0.0.0/0 or ::/0, or the lower half of it
+	Via       netip.Addr   `json:"via,omitzero"` // none where it is on the link itself
+	Interface string       `json:"interface"`
+}
+
 // route puts the routes on. It runs inside the namespace.
 func (t *attempt) route() error {
-	t.rec.Defaults = nil
-	if t.def.Routed() {
-		return t.routeByHost()
-	}
-	for _, g := range t.rec.Gateways {
-		if t.taken[g.Is4()] {
-			continue
-		}
-		for _, r := range t.defaultRoutes(g) {
-			if err := t.ns.AddRoute(r); err != nil {
-				return err
-			}
-		}
-		t.rec.Defaults = append(t.rec.Defaults, g)
+	if err := t.routeEverywhere(); err != nil || t.def.Routed() {
+		return err
 	}
 	for _, r := range t.extraRoutes() {
 		if err := t.ns.AddRoute(r); err != nil {
@@ -35,44 +31,71 @@ func (t *attempt) route() error {
 	return t.ns.RouteBySource(t.link.Index, t.rec.Addrs, t.ownRoutes())
 }
 
-// routeByHost sends everything to the host, which needs no next hop: there is no
-// ARP to find one by.
-func (t *attempt) routeByHost() error {
+// routeEverywhere puts the default routes on that are for this interface.
+func (t *attempt) routeEverywhere() error {
+	t.rec.Defaults, t.rec.Others = nil, nil
+	others, err := t.ns.Defaults()
+	if err != nil {
+		return err
+	}
+	for _, r := range t.defaultRoutes() {
+		is4 := r.Dst.Addr().Is4()
+		if t.taken[is4] {
+			continue
+		}
+		i := slices.IndexFunc(others, func(o link.Route) bool { return o.Dst.Addr().Is4() == is4 })
+		routes := []link.Route{r}
+		switch {
+		case i < 0:
+		case t.leaves(others[i]):
+			t.rec.Others = append(t.rec.Others, OtherDefault{others[i].Dst, others[i].Gateway, t.ns.NameOf(others[i].Index)})
+			continue
+		default:
+			routes = r.Halves()
+		}
+		for _, r := range routes {
+			if err := t.ns.AddRoute(r); err != nil {
+				return err
+			}
+		}
+		t.rec.Defaults = append(t.rec.Defaults, r.Via())
+	}
+	return nil
+}
+
+// leaves says whether another's default route is left alone. Who asks for the
+// default route, takes it; a network that takes that of pods (--pod-default-route)
+// does so once in each pod.
+func (t *attempt) leaves(other link.Route) bool {
+	if t.want.Default != nil {
+		return false
+	}
+	return t.r.Pod.Sandbox == "" || other.Dst.Bits() > 0
+}
+
+// defaultRoutes are those that the interface would have if it were the only one:
+// by its gateways, or to the host, which needs no next hop, as there is no ARP to
+// find one by.
+func (t *attempt) defaultRoutes() (routes []link.Route) {
+	if !t.def.Routed() {
+		for _, g := range t.rec.Gateways {
+			r := link.DefaultRoute(t.link.Index, g)
+			r.OnLink = t.def.OnLink
+			routes = append(routes, r)
+		}
+		return routes
+	}
 	// On a dummy nothing leads out, and the network's own subnets reach each
 	// other by this route alone.
 	if t.def.Internal && !t.def.Dummy() {
 		return nil
 	}
 	for _, p := range t.rec.Addrs {
-		if t.taken[p.Addr().Is4()] {
-			continue
-		}
-		everywhere := link.DefaultRoute(t.link.Index, p.Addr())
-		everywhere.Gateway = netip.Addr{}
-		if err := t.ns.AddRoute(everywhere); err != nil {
-			return err
-		}
-		t.rec.Defaults = append(t.rec.Defaults, everywhere.Dst.Addr())
+		r := link.DefaultRoute(t.link.Index, p.Addr())
+		r.Gateway = netip.Addr{}
+		routes = append(routes, r)
 	}
-	return nil
-}
-
-// defaultRoutes are one, by the gateway. A pod has one from its cluster already,
-// which stays, to be there again when the interface has gone: both halves of
-// everywhere are more specific.
-func (t *attempt) defaultRoutes(gateway netip.Addr) []link.Route {
-	everywhere := link.DefaultRoute(t.link.Index, gateway)
-	everywhere.OnLink = t.def.OnLink
-	if t.r.Pod.Sandbox == "" {
-		return []link.Route{everywhere}
-	}
-	lower, upper := everywhere, everywhere
-	lower.Dst = netip.PrefixFrom(everywhere.Dst.Addr(), 1)
-	b := lower.Dst.Addr().AsSlice()
-	b[0] = 0x80
-	a, _ := netip.AddrFromSlice(b)
-	upper.Dst = netip.PrefixFrom(a, 1)
-	return []link.Route{lower, upper}
+	return routes
 }
 
 // extraRoutes are the network's, where the router is in a subnet that this
@@ -96,10 +119,5 @@ func (t *attempt) ownRoutes() (routes []link.Route) {
 	for _, p := range t.rec.Addrs {
 		routes = append(routes, link.Route{Index: t.link.Index, Dst: p.Masked()})
 	}
-	for _, g := range t.rec.Gateways {
-		r := link.DefaultRoute(t.link.Index, g)
-		r.OnLink = t.def.OnLink
-		routes = append(routes, r)
-	}
-	return append(routes, t.extraRoutes()...)
+	return append(append(routes, t.defaultRoutes()...), t.extraRoutes()...)
 }

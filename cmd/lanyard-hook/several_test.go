@@ -1,16 +1,21 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // twoLANs are two networks with a router each; both routers know of a third
@@ -187,14 +192,78 @@ func TestPods(t *testing.T) {
 func newPod(t *testing.T) *testenv.Container {
 	t.Helper()
 	pod := testenv.NewContainer(t)
+	mustGiveDefault(t, pod)
+	return pod
+}
+
+// mustGiveDefault gives a namespace an interface "cluster" that has the default route.
+func mustGiveDefault(t *testing.T, c *testenv.Container, options ...string) {
+	t.Helper()
 	for _, args := range [][]string{
 		{"link", "add", "cluster", "type", "veth", "peer", "name", "node"},
-		{"link", "set", "cluster", "up"}, {"link", "set", "node", "up"}, {"route", "add", "default", "dev", "cluster"},
+		{"link", "set", "cluster", "up"}, {"link", "set", "node", "up"},
+		append([]string{"route", "add", "default", "dev", "cluster"}, options...),
 	} {
-		_, err := pod.Exec("ip", args...)
+		_, err := c.Exec("ip", args...)
 		must(t, err)
 	}
-	return pod
+}
+
+// A default route that somebody else gave the container stays where it is, unless
+// one of ours is told to take it, and then it comes back when ours goes. In the
+// other family ours is the only one.
+func TestOthersDefaultRoute(t *testing.T) {
+	const left = "[{0.0.0.0/0 invalid IP cluster}]"
+	for _, test := range []struct {
+		what, want, option string
+		goes4, goes6       string // interface that the way out is on
+		via, others        string
+	}{
+		{"unset", ``, "", "cluster", "eth0", "[fd50::1]", left},
+		{"unset, with another metric than ours", ``, "metric 100", "cluster", "eth0", "[fd50::1]", left},
+		{"true", `,"default-route":true`, "", "eth0", "eth0", "[192.168.50.1 fd50::1]", "[]"},
+		{"false", `,"default-route":false`, "", "cluster", "", "[]", "[]"},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			w := newWorld(t, testenv.Config{})
+			w.AddGateway(0, "192.168.50.1/24", "fd50::1/64", "203.0.113.9/32")
+			w.define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
+			host := testenv.NewContainer(t)
+			mustGiveDefault(t, host, strings.Fields(test.option)...)
+			before := append(routesOf(t, host, "-4"), routesOf(t, host, "-6")...)
+			c := testenv.JoinNamespace(t, host.Namespace)
+			networks := `networks=[{"name":"web"` + test.want + `}]`
+			w.mustAttach("c1", c, networks, "verify=strict")
+			w.mustAttach("c1", c, networks) // again, and nothing is added
+			for to, want := range map[string]string{"203.0.113.9": test.goes4, "198.51.100.9": test.goes4, "2001:db8::9": test.goes6, "9000::9": test.goes6} {
+				out, err := c.Exec("ip", "route", "get", to)
+				if want == "" && err == nil || want != "" && !strings.Contains(out, "dev "+want+" ") {
+					t.Errorf("%s goes %q, %v, want %q", to, out, err, want)
+				}
+			}
+			if a := w.record(); fmt.Sprint(a.Defaults) != test.via || fmt.Sprint(a.Others) != test.others {
+				t.Errorf("recorded: by %v, left to %v, want %s and %s", a.Defaults, a.Others, test.via, test.others)
+			}
+			must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+				v, err := l.Verify(ctx, w.record())
+				if len(v) != 2 || v[0].Code != verify.OK || v[1].Code != verify.OK {
+					t.Errorf("asked again: %+v", v)
+				}
+				return err
+			}))
+			must(t, c.Kill())
+			w.mustDetach("c1")
+			c.Reap()
+			if after := append(routesOf(t, host, "-4"), routesOf(t, host, "-6")...); !slices.Equal(after, before) {
+				t.Errorf("routes were %q and are %q", before, after)
+			}
+			w.mustAttach("c2", testenv.JoinNamespace(t, host.Namespace), networks)
+			must(t, os.Remove(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
+			if a := w.record(); fmt.Sprint(a.Defaults) != test.via {
+				t.Errorf("adopted: by %v, want %s", a.Defaults, test.via)
+			}
+		})
+	}
 }
 
 // A network may say that it takes the default route of pods; the cluster's is
