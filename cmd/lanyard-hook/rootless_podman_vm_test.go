@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,8 +103,8 @@ func TestRootlessPodmanPod(t *testing.T) {
 }
 
 // A container that has podman's own interface first has ours as a second. The
-// default route stays podman's, unless ours is told to take it; podman has none of
-// IPv6 to give.
+// default route stays podman's, unless ours is told to take it; in IPv6, of which podman
+// gives nothing here, it is ours.
 func TestRootlessSecondInterface(t *testing.T) {
 	onOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
@@ -114,30 +113,26 @@ func TestRootlessSecondInterface(t *testing.T) {
 		runtime, option string
 		routes          []string
 	}{
-		{"crun", ``, []string{"default via 10.0.2.2 dev tap0", "default via fd50::1 dev lan0"}},
-		{"crun", `,"default-route":false`, []string{"default via 10.0.2.2 dev tap0"}},
-		{"runc", `,"default-route":true`, []string{"0.0.0.0/1 via 192.168.50.1 dev lan0", "128.0.0.0/1 via 192.168.50.1 dev lan0", "default via 10.0.2.2 dev tap0", "default via fd50::1 dev lan0"}},
+		{"crun", ``, nil},
+		{"runc", `,"default-route":true`, []string{"0.0.0.0/1 via 192.168.50.1 dev lan0", "128.0.0.0/1 via 192.168.50.1 dev lan0"}},
 	} {
-		t.Run(test.runtime+test.option, func(t *testing.T) {
-			r.runtime = test.runtime
-			r.mustPodman(alice, "run", "--detach", "--name", "a1", "--network", "slirp4netns", "--cap-add", "NET_RAW",
-				"--annotation", quoted(`io.lanyard.networks=[{"name":"web","interface":"lan0"`+test.option+`}]`),
-				"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
-			if a := r.record(); a.Guard == nil || a.Verdict.Code != verify.OK || (len(a.Others) > 0) != (test.option == "") {
-				t.Errorf("record is %+v", a)
+		r.runtime = test.runtime
+		r.mustPodman(alice, "run", "--detach", "--name", "a1", "--network", "slirp4netns:enable_ipv6=false", "--cap-add", "NET_RAW",
+			"--annotation", quoted(`io.lanyard.networks=[{"name":"web","interface":"lan0"`+test.option+`}]`),
+			"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
+		if a := r.record(); a.Guard == nil || a.Verdict.Code != verify.OK || (len(a.Others) > 0) != (test.option == "") {
+			t.Errorf("record is %+v", a)
+		}
+		routes := r.mustPodman(alice, "exec", "a1", "sh", "-c", "ip route; ip -6 route; ping -c1 -W5 -I lan0 192.168.50.1")
+		for _, want := range append(test.routes, "default via 10.0.2.2 dev tap0", "192.168.50.0/24 dev lan0", "default via fd50::1 dev lan0") {
+			if !strings.Contains(routes, want) {
+				t.Errorf("%s%s: there is no route %q in %s", test.runtime, test.option, want, routes)
 			}
-			routes := r.mustPodman(alice, "exec", "a1", "ip", "route") + r.mustPodman(alice, "exec", "a1", "ip", "-6", "route")
-			for _, want := range append(test.routes, "192.168.50.0/24 dev lan0") {
-				if !strings.Contains(routes, want) {
-					t.Errorf("there is no route %q in %s", want, routes)
-				}
-			}
-			if n := strings.Count(routes, "default via"); n != strings.Count(fmt.Sprint(test.routes), "default via") {
-				t.Errorf("%d default routes: %s", n, routes)
-			}
-			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "-I", "lan0", "192.168.50.1")
-			r.mustPodman(alice, "rm", "--force", "--time", "0", "a1")
-		})
+		}
+		if n := strings.Count(routes, " via "); n != 2+len(test.routes) {
+			t.Errorf("%s%s: %d routes by a gateway: %s", test.runtime, test.option, n, routes)
+		}
+		r.mustPodman(alice, "rm", "--force", "--time", "0", "a1")
 	}
 }
 
