@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +23,19 @@ func (p *prisoner) ip(t *testing.T, line string) {
 	t.Helper()
 	_, err := p.c.Exec("ip", strings.Fields(line)...)
 	must(t, err)
+}
+
+// nest has the prisoner make so many macvlans on its interface, in group 7: n0, n1, …
+func (p *prisoner) nest(t *testing.T, many int) {
+	t.Helper()
+	var lines strings.Builder
+	for i := range many {
+		fmt.Fprintf(&lines, "link add n%d link eth0 group 7 address 02:00:00:00:%02x:%02x type macvlan mode bridge\n", i, 1+i/256, i%256)
+	}
+	lines.WriteString("link set group 7 up\n")
+	file := filepath.Join(t.TempDir(), "batch")
+	must(t, os.WriteFile(file, []byte(lines.String()), 0o600))
+	p.ip(t, "-batch "+file)
 }
 
 // shout has a link of the prisoner's say something to all, with a mark in it.
@@ -71,19 +87,25 @@ func TestAttackLinksDirect(t *testing.T) {
 		pings(t, p.c.Namespace, "192.168.50.1")
 	})
 	t.Run("many nested ones", func(t *testing.T) {
-		const many = 50
-		for i := range many {
-			p.ip(t, fmt.Sprintf("link add n%d link eth0 address 02:00:00:00:01:%02x type macvlan mode bridge", i, i))
-			p.ip(t, fmt.Sprintf("link set n%d up", i))
-			p.shout(t, fmt.Sprintf("n%d", i), verify.MAC{2, 0, 0, 0, 1, byte(i)}, mark)
-		}
+		const many = 300
+		p.nest(t, many)
+		r := mustRaw(t, p.c.Namespace, "eth0")
+		must(t, p.c.Do(func() error {
+			for i := range many {
+				l, err := net.InterfaceByName(fmt.Sprintf("n%d", i))
+				if err != nil {
+					return err
+				}
+				r.index = l.Index
+				r.mustSend(t, ether(broadcast, verify.MAC(l.HardwareAddr), 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...)))
+			}
+			return nil
+		}))
 		silent(t)
 		if macs := p.strangers(t); len(macs) != many {
 			t.Errorf("the audit names %d strangers: %v", len(macs), macs)
 		}
-		for i := range many {
-			p.ip(t, fmt.Sprintf("link del n%d", i))
-		}
+		p.ip(t, "link del group 7")
 	})
 	t.Run("promiscuity", func(t *testing.T) {
 		p.ip(t, "link set eth0 promisc on allmulticast on")

@@ -111,6 +111,13 @@ func TestBrokerThreads(t *testing.T) {
 // A pid that becomes another's while the broker looks at it gives nobody the
 // other's namespace, however the two meet.
 func TestBrokerRecycledPid(t *testing.T) {
+	recyclePids(t, func(pid int) { must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0)) })
+}
+
+// recyclePids has pids of alice's become bob's while the broker looks at them: after
+// next, the pid is the next that the kernel gives.
+func recyclePids(t *testing.T, next func(pid int)) {
+	t.Helper()
 	b, _ := lanBrokered(t, nil)
 	before := b.links(b.Host)
 	recycled := 0
@@ -123,18 +130,18 @@ func TestBrokerRecycledPid(t *testing.T) {
 		<-time.After(time.Duration(i) * 750 * time.Microsecond)
 		must(t, c.Kill())
 		c.Reap()
-		must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, c.Pid-1), 0))
-		next := testenv.NewRootless(t, bob)
+		next(c.Pid)
+		other := testenv.NewRootless(t, bob)
 		_ = cmd.Wait()
-		if next.Pid == c.Pid {
+		if other.Pid == c.Pid {
 			recycled++
 			b.secret("a recycled pid", b.attachBy(alice, "x", c.Pid, "network=web"), "belongs to uid 1001 ")
 		}
-		if links := b.links(next.Namespace); len(links) != 1 {
+		if links := b.links(other.Namespace); len(links) != 1 {
 			t.Fatalf("bob's namespace has %q", links)
 		}
 		b.mustDetachBy(alice, id)
-		next.End(t)
+		other.End(t)
 	}
 	if recycled < 3 {
 		t.Errorf("a pid was recycled %d times: the test tests little", recycled)
