@@ -84,7 +84,8 @@ func TestRootlessPodmanPod(t *testing.T) {
 	before := r.links(r.Host)
 	r.image(alice, "plain", func(string) error { return nil })
 	r.mustPodman(alice, "pod", "create", "--name", "p", "--network", "none", "--infra-image", "localhost/plain", "--infra-command", "sleep 300")
-	for _, name := range []string{"one", "two"} {
+	for name, runtime := range map[string]string{"one": "crun", "two": "runc"} {
+		r.runtime = runtime
 		r.mustPodman(alice, "run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "localhost/plain", "sleep", "300")
 	}
 	if a := r.record(); len(a.Containers) != 2 || a.Verdict.Code != verify.OK || a.Guard == nil {

@@ -262,6 +262,7 @@ func TestRootlessKilled(t *testing.T) {
 	r := newRootless(t, "crun", nil)
 	before := r.links(r.Host)
 	r.mustCreate(alice, "a1")
+	r.runtime = "runc"
 	r.mustCreate(alice, "a2")
 	// As a logout does, or podman system reset amid it: everything of the user's.
 	r.killUser(alice)
@@ -289,6 +290,7 @@ func (r *rootless) sweepBroker() {
 func TestRootlessPod(t *testing.T) {
 	r := newRootless(t, "crun", nil)
 	r.mustCreate(alice, "first")
+	r.runtime = "runc"
 	r.mustPodman(alice, "run", "--detach", "--name", "second", "--cap-add", "NET_RAW", "--network", "container:first", "--annotation", "io.lanyard.network=web",
 		"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
 	if a := r.record(); len(a.Containers) != 2 {
