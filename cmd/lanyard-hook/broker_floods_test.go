@@ -103,24 +103,37 @@ func init() {
 	}
 	message, err := io.ReadAll(os.Stdin)
 	if err == nil {
+		err = unix.Setpriority(unix.PRIO_PROCESS, 0, 19) // this thread, which floods
+	}
+	if err == nil {
 		err = flood(socket, message)
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
 
-// flood asks again and again, with or without a message.
+// flood asks again and again, with or without a message. It says on stdout when it
+// has begun.
 func flood(socket string, message []byte) error {
-	for {
+	for asked := 0; ; {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}
 		// EAGAIN: the line is full, as a flood would have it.
-		if unix.Connect(fd, &unix.SockaddrUnix{Name: socket}) == nil && len(message) > 0 {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: socket})
+		if err == nil && len(message) > 0 {
 			_, _ = unix.Write(fd, message)
 		}
 		unix.Close(fd)
+		switch {
+		case err == nil:
+			if asked++; asked == 100 {
+				fmt.Println("flooding")
+			}
+		case err != unix.EAGAIN:
+			return err
+		}
 	}
 }
 
@@ -129,22 +142,27 @@ func flood(socket string, message []byte) error {
 // others.
 func mustFlood(tb testing.TB, socket string, messages ...string) (calm func()) {
 	tb.Helper()
-	self, err := os.Executable()
-	must(tb, err)
 	var all []*exec.Cmd
 	calm = sync.OnceFunc(func() {
 		for _, cmd := range all {
 			must(tb, cmd.Process.Kill())
-			cmd.Wait() // killed
+			if cmd.Wait(); cmd.ProcessState.Exited() {
+				tb.Errorf("a flood ended by itself: %v", cmd.ProcessState)
+			}
 		}
 	})
 	tb.Cleanup(calm)
 	for _, m := range messages {
-		cmd := by(mallory, exec.Command("nice", "-n", "19", self))
+		cmd := by(mallory, exec.Command("/proc/self/exe")) // by its path, mallory could not get at it
 		cmd.Env = append(os.Environ(), asFlooder+"="+socket)
 		cmd.Stdin, cmd.Stderr = strings.NewReader(m), os.Stderr
+		begun, err := cmd.StdoutPipe()
+		must(tb, err)
 		must(tb, cmd.Start())
 		all = append(all, cmd)
+		if _, err := io.ReadFull(begun, make([]byte, 1)); err != nil {
+			tb.Fatalf("a flood did not begin: %v", err)
+		}
 	}
 	return calm
 }
