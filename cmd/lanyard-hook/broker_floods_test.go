@@ -80,9 +80,9 @@ func TestBrokerLatencyAmidFloods(t *testing.T) {
 	}
 	ratio := median(amid).Seconds() / median(calm).Seconds()
 	t.Logf("a start takes %v without floods, %v amid them: %.2f times as long", median(calm), median(amid), ratio)
-	// The aim is 2; the margin is for what else the machine does. It was 30
-	// before floods were turned away at the door.
-	if ratio > 5 {
+	// The aim is 2, and 1.3 to 2.2 was seen on two processors; the margin is for what
+	// else the machine does. It was 30 before floods were turned away at the door.
+	if ratio > 3 {
 		t.Errorf("floods make a start of another user's take %.2f times as long", ratio)
 	}
 }
