@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -23,6 +24,8 @@ type line struct {
 	verbs    []*cli.Command // that may come next
 	wanting  cli.Flag       // the flag that still needs its value
 	wantedAs string         // as it was typed
+
+	given map[cli.Flag][2]string // what came of a flag that is given once, and as it was typed
 }
 
 // errNoValue is returned for a line that ends in a flag without its value.
@@ -50,7 +53,11 @@ func (l *line) read(app *cli.App, args []string) error {
 		args = args[1:]
 		switch {
 		case l.wanting != nil:
-			l.take(app, l.wanting, arg)
+			f := l.wanting
+			l.wanting = nil
+			if err := l.put(app, f, "="+arg, l.wantedAs+" "+arg); err != nil {
+				return err
+			}
 		case arg == "--":
 			l.args = append(l.args, args...)
 			args = nil
@@ -97,28 +104,39 @@ func (l *line) flag(app *cli.App, arg string) error {
 	switch {
 	case f == nil:
 		return l.unknown(app, arg)
-	case joined:
-		l.take(app, f, value)
-	case takesValue(f):
+	case takesValue(f) && !joined:
 		l.wanting, l.wantedAs = f, arg
-	default:
-		l.put(app, f, "--"+f.Names()[0])
+		return nil
+	case takesValue(f):
+		return l.put(app, f, "="+value, arg)
+	case !joined:
+		return l.put(app, f, "=true", arg)
 	}
-	return nil
+	if _, err := strconv.ParseBool(value); err != nil {
+		return usagef("%s is neither true nor false: write %s", arg, strings.TrimSuffix(arg, "="+value))
+	}
+	return l.put(app, f, "="+value, arg)
 }
 
-func (l *line) take(app *cli.App, f cli.Flag, value string) {
-	l.put(app, f, "--"+f.Names()[0]+"="+value)
-	l.wanting = nil
-}
-
-// put keeps a flag with the command that knows it.
-func (l *line) put(app *cli.App, f cli.Flag, word string) {
+// put keeps a flag with the command that knows it. One that is no list is given once,
+// or says the same again.
+func (l *line) put(app *cli.App, f cli.Flag, value, typed string) error {
+	word := "--" + f.Names()[0] + value
+	if _, list := f.(*cli.StringSliceFlag); !list {
+		if was, twice := l.given[f]; twice && was[0] != word {
+			return usagef("%s and %s contradict each other: give one", was[1], typed)
+		}
+		if l.given == nil {
+			l.given = map[cli.Flag][2]string{}
+		}
+		l.given[f] = [2]string{word, typed}
+	}
 	if slices.Contains(app.Flags, f) {
 		l.global = append(l.global, word)
-		return
+	} else {
+		l.local = append(l.local, word)
 	}
-	l.local = append(l.local, word)
+	return nil
 }
 
 func (l *line) lookup(app *cli.App, name string) cli.Flag {

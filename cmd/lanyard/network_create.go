@@ -252,6 +252,9 @@ func labels(words []string) (map[string]string, error) {
 		if key == "" {
 			return nil, usagef("--label %q has no key: write KEY=VALUE", w)
 		}
+		if old, twice := labels[key]; twice && old != value {
+			return nil, usagef("--label %s=%s and %s contradict each other: give one", key, old, w)
+		}
 		labels[key] = value
 	}
 	return labels, nil

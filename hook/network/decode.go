@@ -13,8 +13,11 @@ import (
 
 // DecodeAll reads one definition, or a JSON array of them, and leaves it to
 // Validate what values may be. Its errors say "field: reason", and of an array
-// "[2]: field: reason".
+// "[2]: field: reason". Nothing but space has no definition in it.
 func DecodeAll(text []byte) (all []*Definition, err error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, nil
+	}
 	if !bytes.HasPrefix(bytes.TrimLeft(text, " \t\r\n"), []byte("[")) {
 		d, err := decode(text)
 		return []*Definition{d}, err
