@@ -107,8 +107,10 @@ func (m machine) args() []string {
 		"-m", strconv.Itoa(m.memory),
 		"-kernel", m.kernel.Image, "-initrd", m.initramfs,
 		// A panic ends in a reboot, and that (-no-reboot) ends QEMU. On a busy
-		// machine the timer's first ticks come late, which would be taken for none.
-		"-append", "console=ttyS0 " + m.talk + " no_timer_check panic=-1 mitigations=off cgroup_no_v1=all",
+		// machine the timer's first ticks come late, which would be taken for none, and
+		// the clocks seem to drift apart: each look at the one that the kernel would take
+		// instead is a call to a device.
+		"-append", "console=ttyS0 " + m.talk + " no_timer_check tsc=reliable panic=-1 mitigations=off cgroup_no_v1=all",
 		"-chardev", "file,id=console,path=" + escape(m.console), "-serial", "chardev:console",
 		"-device", "virtio-serial",
 		"-chardev", "stdio,id=output,signal=off", "-device", "virtserialport,chardev=output,name=" + portOutput,
