@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -32,7 +33,7 @@ var onWeb = []string{"--network", "none", "--cap-add", "NET_RAW", "--annotation"
 // Name resolution in images of all kinds: what the container reads is ours, what
 // the image and the host have stays as it was.
 func TestRootlessResolvConf(t *testing.T) {
-	onOneKernel(t, "6.12")
+	testenv.OnOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	secret := filepath.Join(r.home(alice), "secret")
 	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
@@ -79,7 +80,7 @@ func TestRootlessResolvConf(t *testing.T) {
 // A pod of podman's: the containers are in the namespace of one that has no hook,
 // and share one interface; "podman system reset" takes all of it away.
 func TestRootlessPodmanPod(t *testing.T) {
-	onOneKernel(t, "6.12")
+	testenv.OnOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	before := r.links(r.Host)
 	r.image(alice, "plain", func(string) error { return nil })
@@ -107,7 +108,7 @@ func TestRootlessPodmanPod(t *testing.T) {
 // default route stays podman's, unless ours is told to take it; in IPv6, of which podman
 // gives nothing here, it is ours.
 func TestRootlessSecondInterface(t *testing.T) {
-	onOneKernel(t, "6.12")
+	testenv.OnOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	must(t, os.Chmod("/dev/net/tun", 0o666)) // as udev has it
 	for _, test := range []struct {

@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -70,16 +69,6 @@ func mustBeInVM(t *testing.T) {
 	t.Helper()
 	if name, err := os.Hostname(); err != nil || name != "lanyard-vm" {
 		t.Fatalf("this is %q, %v: not the virtual machine", name, err)
-	}
-}
-
-// onOneKernel leaves a test to one of the kernels where all tests are run: podman and
-// systemd take minutes of an emulated processor, and ask of the kernel what other
-// tests ask of each. Named by -run, it runs on any.
-func onOneKernel(t *testing.T, series string) {
-	t.Helper()
-	if flag.Lookup("test.run").Value.String() == "" && os.Getenv("LANYARD_VM") != series {
-		t.Skipf("runs on %s, or where -run names it", series)
 	}
 }
 

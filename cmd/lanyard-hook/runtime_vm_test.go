@@ -179,7 +179,7 @@ func TestRuntimeRefusal(t *testing.T) {
 
 // podman as root, with --hooks-dir.
 func TestPodman(t *testing.T) {
-	onOneKernel(t, "6.12")
+	testenv.OnOneKernel(t, "6.12")
 	for _, runtime := range []string{"runc", "crun"} {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)

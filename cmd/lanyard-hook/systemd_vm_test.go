@@ -279,7 +279,7 @@ const alicesPodman = "podman --storage-driver vfs --hooks-dir /usr/local/share/l
 // The units as they are installed, under a systemd: sockets, restarts, an end amid
 // work, hardening, logouts and reboots.
 func TestSystemd(t *testing.T) {
-	onOneKernel(t, "6.1")
+	testenv.OnOneKernel(t, "6.1")
 	s := newInstalled(t)
 	s.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
 	home, err := os.MkdirTemp("/srv", "lanyard-test") // which nothing covers

@@ -15,5 +15,6 @@ func TestScriptsVLAN(t *testing.T) {
 // Nothing of what a command does may be quadratic in the networks that there are:
 // with all VLANs of a trunk it would not end.
 func TestScriptsMany(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
 	runScripts(t, "testdata/script-many", testenv.Config{VLANs: []uint16{2, 4094}})
 }
