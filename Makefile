@@ -11,6 +11,11 @@ LDFLAGS   := -s -w -X main.version=$(VERSION)
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
 
+# The linker writes through a mapping, and what it wrote lies in the page cache page by
+# page; a copy lies there in larger pieces, as anything that is installed, and starts
+# half a millisecond sooner.
+copied = for f in $(1); do cp $$f $$f.copy && mv $$f.copy $$f || exit 1; done
+
 .DELETE_ON_ERROR:
 .PHONY: help
 help: ## this list
@@ -19,6 +24,7 @@ help: ## this list
 .PHONY: build
 build: ## bin/lanyard and bin/lanyard-hook, static
 	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	@$(call copied,bin/lanyard bin/lanyard-hook)
 
 .PHONY: demo
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
@@ -80,6 +86,7 @@ bin/bench:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-claim ./testenv/bench/claim
+	@$(call copied,$@-floor $@-hello $@-claim)
 
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
