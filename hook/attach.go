@@ -22,10 +22,12 @@ const maxCandidates = 8
 // attempt is the attach of one interface under way.
 type attempt struct {
 	*Local
-	def  *network.Definition
-	r    Request
-	want Want
-	ns   *link.Netns
+	def *network.Definition
+	// stamp is of the file that def was read from.
+	stamp network.Stamp
+	r     Request
+	want  Want
+	ns    *link.Netns
 	// caller is who asked, where that was not root.
 	caller *Caller
 	guard  bool // its frames are held to its lease

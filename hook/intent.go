@@ -220,6 +220,9 @@ func (t *attempt) mayEnter(tx Tx) error {
 	if generation, ok := tx.Get(bucketRemoving, t.def.Name); ok && string(generation) == t.def.ID {
 		return fmt.Errorf("it is being removed: finish with \"lanyard network rm %s\"", t.def.Name)
 	}
+	if s := network.StampOf(t.Networks, t.def.Name); s == t.stamp && s != (network.Stamp{}) {
+		return nil // it is what was loaded
+	}
 	now, err := network.Load(t.Networks, t.def.Name)
 	if err != nil {
 		return err

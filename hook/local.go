@@ -116,6 +116,7 @@ func netnsOf(ns *link.Netns) (Netns, error) {
 
 // attach gives the namespace one interface, or finds the one that it has.
 func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment, fresh bool, err error) {
+	t.stamp = network.StampOf(l.Networks, t.want.Network)
 	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
 		if t.caller != nil {
 			err = refuse("%w", err)

@@ -40,6 +40,24 @@ func Load(dir, name string) (*Definition, error) {
 	return d, err
 }
 
+// A Stamp tells one file of a network from whatever takes its place, and from what it
+// becomes when it is written: two of one network that are equal are of one text.
+type Stamp struct {
+	ino          uint64
+	size         int64
+	mtime, ctime int64 // ns
+}
+
+// StampOf gives the stamp of one network's file, the zero Stamp where it has none. Taken
+// before Load, it never speaks for more than was read.
+func StampOf(dir, name string) Stamp {
+	var st unix.Stat_t
+	if err := unix.Stat(pathOf(dir, name), &st); err != nil {
+		return Stamp{}
+	}
+	return Stamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
+}
+
 // absent is ErrNotExist, with the name that was probably meant.
 func absent(dir, name string) error {
 	var names []string
