@@ -20,6 +20,9 @@ const (
 	filterName     = "lanyard"
 )
 
+// filterInfo is its priority, and that it sees every protocol, as struct tcmsg has them.
+var filterInfo = netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL))
+
 // addFilter puts the program into clsact, made where there is none. A filter of
 // ours that is there is replaced; it is that of a trunk whose pins were lost.
 func addFilter(ifindex int, w way, prog int) error {
@@ -27,15 +30,13 @@ func addFilter(ifindex int, w way, prog int) error {
 	if err != nil {
 		return fmt.Errorf("add clsact: %w", err)
 	}
-	filter := filterOf(ifindex, w)
-	filter.Fd, filter.Name, filter.DirectAction = prog, filterName, true
-	err = netlink.FilterAdd(filter)
+	err = changeFilter(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifindex, w, prog)
 	if errors.Is(err, unix.EEXIST) {
 		var id uint32
 		if id, err = filterProgram(ifindex, w); err == nil && id == 0 {
 			err = fmt.Errorf("%w: another's filter has our handle, %#x: give it another", unix.EEXIST, w.handle)
 		} else if err == nil {
-			err = netlink.FilterReplace(filter)
+			err = changeFilter(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, ifindex, w, prog)
 		}
 	}
 	if err != nil {
@@ -51,7 +52,7 @@ func addFilter(ifindex int, w way, prog int) error {
 // addClsact adds the qdisc, and reports whether it was not there. A qdisc "ingress" has its place on
 // many hosts; it would take the filters of both ways for inbound ones.
 func addClsact(ifindex int) (made bool, err error) {
-	err = netlink.QdiscAdd(clsact(ifindex))
+	err = changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifindex)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return false, fmt.Errorf("%w: the kernel has none (CONFIG_NET_SCH_INGRESS)", err)
@@ -92,10 +93,33 @@ func placeholder(ifindex int) (string, error) {
 	return "", unix.ENOENT
 }
 
-func clsact(ifindex int) *netlink.Clsact {
-	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: ifindex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	}}
+// changeClsact adds or removes the qdisc. The requests of this file are put together
+// here: in the library each can be one of all kinds of qdiscs and filters, which the hook
+// would have with it.
+func changeClsact(cmd, flags, ifindex int) error {
+	req := nl.NewNetlinkRequest(cmd, flags|unix.NLM_F_ACK)
+	req.AddData(&nl.TcMsg{
+		Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	})
+	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+// changeFilter adds, replaces or removes our filter of one way.
+func changeFilter(cmd, flags, ifindex int, w way, prog int) error {
+	req := nl.NewNetlinkRequest(cmd, flags|unix.NLM_F_ACK)
+	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: w.handle, Parent: w.parent, Info: filterInfo})
+	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
+	if cmd == unix.RTM_NEWTFILTER {
+		options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
+		options.AddRtAttr(nl.TCA_BPF_FD, nl.Uint32Attr(uint32(prog)))
+		options.AddRtAttr(nl.TCA_BPF_NAME, nl.ZeroTerminated(filterName))
+		options.AddRtAttr(nl.TCA_BPF_FLAGS, nl.Uint32Attr(nl.TCA_BPF_FLAG_ACT_DIRECT))
+		req.AddData(options)
+	}
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // whyNot says what usually stands behind the kernel's refusal of a filter.
@@ -117,17 +141,10 @@ func removeFilter(ifindex int, w way) (bool, error) {
 	if err != nil || id == 0 {
 		return false, err
 	}
-	if err := netlink.FilterDel(filterOf(ifindex, w)); err != nil {
+	if err := changeFilter(unix.RTM_DELTFILTER, 0, ifindex, w, 0); err != nil {
 		return false, fmt.Errorf("remove the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
 	}
 	return true, nil
-}
-
-func filterOf(ifindex int, w way) *netlink.BpfFilter {
-	return &netlink.BpfFilter{Fd: -1, FilterAttrs: netlink.FilterAttrs{
-		LinkIndex: ifindex, Parent: w.parent, Handle: w.handle,
-		Priority: filterPriority, Protocol: unix.ETH_P_ALL,
-	}}
 }
 
 // filterRuns reports whether our filter is there and has a program of that id.
@@ -138,7 +155,7 @@ func filterRuns(ifindex int, w way, id uint32) (bool, error) {
 
 // filterProgram gives the id of the program in our filter, 0 where there is none.
 func filterProgram(ifindex int, w way) (uint32, error) {
-	msgs, err := askFilters(ifindex, w, 0, w.handle, netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL)))
+	msgs, err := askFilters(ifindex, w, 0, w.handle, filterInfo)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV):
 		return 0, nil // no filter, no clsact, no device
@@ -216,7 +233,7 @@ func removeEmptyQdisc(ifindex int) error {
 				return nil
 			}
 		}
-		err := netlink.QdiscDel(clsact(ifindex))
+		err := changeClsact(unix.RTM_DELQDISC, 0, ifindex)
 		switch {
 		case err == nil, errors.Is(err, unix.ENODEV):
 			return nil

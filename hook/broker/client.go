@@ -123,11 +123,17 @@ const dialWait = time.Millisecond
 
 // dial waits for a place in the line, which others may fill as fast as it moves:
 // the kernel answers EAGAIN then (unix(7)), and tells nobody when it has moved.
+//
+// It names its kind of address: a dialer for any would have a resolver of host names
+// with it.
 func (c Client) dial(ctx context.Context) (net.Conn, error) {
 	for {
-		conn, err := new(net.Dialer).DialContext(ctx, network, c.Socket)
+		conn, err := new(net.Dialer).DialUnix(ctx, network, nil, &net.UnixAddr{Name: c.Socket, Net: network})
+		if err == nil {
+			return conn, nil
+		}
 		if !errors.Is(err, unix.EAGAIN) {
-			return conn, err
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
