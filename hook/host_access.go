@@ -63,6 +63,7 @@ func (l *Local) createHost(ctx context.Context, def *network.Definition, p link.
 	}
 	failpoint("settle")
 	_, _, err := l.hostLink(ctx, def, p)
+	failpoint("host-link")
 	return err
 }
 
@@ -131,7 +132,7 @@ func (l *Local) hostLink(ctx context.Context, def *network.Definition, p link.Pa
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {
-			return 0, false, fmt.Errorf("host-address: there is none in %s: give the host one", s.Subnet)
+			return 0, false, fmt.Errorf("host-address: the host has none in %s, as after a making that was broken off: remove the network, and make it again", s.Subnet)
 		}
 		spec.IPv6 = spec.IPv6 || s.Subnet.Addr().Is6()
 	}

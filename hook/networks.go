@@ -69,7 +69,9 @@ func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *n
 	if err := def.Create(l.Networks); err != nil {
 		return p, err
 	}
+	failpoint("define")
 	p, created, err := l.Host.EnsureParent(ctx, specOf(def), def.Managed)
+	failpoint("make")
 	if err == nil && def.MTU > p.MTU {
 		err = fmt.Errorf("--mtu %d is over the %d of parent %q", def.MTU, p.MTU, p.Name)
 	}

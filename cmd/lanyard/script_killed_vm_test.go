@@ -1,0 +1,14 @@
+//go:build vm && failpoint
+
+package main
+
+import (
+	"testing"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// The administrator's commands, killed at each step by LANYARD_FAILPOINT.
+func TestScriptsKilled(t *testing.T) {
+	runScripts(t, "testdata/script-killed", testenv.Config{VLANs: []uint16{50}})
+}
