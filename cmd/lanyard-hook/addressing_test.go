@@ -296,14 +296,8 @@ func TestRestartWithAddress(t *testing.T) {
 func TestAnnouncements(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	gw := w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
-	heard := listen(t, gw.Namespace, "192.168.50.2", "fd50::2")
+	heard := listen(t, gw.Namespace, testenv.NIC, "192.168.50.2", "fd50::2")
 	w.define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	testenv.Eventually(t, "three of each", func() error {
-		garp, na := heard.count()
-		if garp != 3 || na != 3 {
-			return fmt.Errorf("%d gratuitous ARP, %d unsolicited NA", garp, na)
-		}
-		return nil
-	})
+	heard.wantThree(t)
 }

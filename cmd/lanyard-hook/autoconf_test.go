@@ -3,48 +3,16 @@ package main
 import (
 	"bytes"
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/mdlayher/ndp"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 )
-
-// advertise sends one router advertisement (RFC 4861 §4.2) from a station, with a
-// prefix that hosts make themselves addresses from.
-func advertise(t *testing.T, router *testenv.Station, prefix string) {
-	t.Helper()
-	p := netip.MustParsePrefix(prefix)
-	must(t, router.Do(func() error {
-		ifi, err := net.InterfaceByName(testenv.NIC)
-		if err != nil {
-			return err
-		}
-		c, _, err := ndp.Listen(ifi, ndp.LinkLocal)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		return c.WriteTo(&ndp.RouterAdvertisement{
-			CurrentHopLimit: 64, RouterLifetime: 30 * time.Minute,
-			Options: []ndp.Option{
-				&ndp.PrefixInformation{
-					PrefixLength: uint8(p.Bits()), Prefix: p.Addr(), OnLink: true, AutonomousAddressConfiguration: true,
-					ValidLifetime: time.Hour, PreferredLifetime: time.Hour,
-				},
-				&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: router.MAC},
-			},
-		}, nil, netip.MustParseAddr("ff02::1"))
-	}))
-}
 
 // A workload of a network that gives no addresses makes itself one from what a
 // router advertises, and its default route. One of a network that has addresses to
@@ -67,8 +35,11 @@ func TestSLAAC(t *testing.T) {
 	w.mustAttach("own", own, "network=own")
 	w.mustAttach("four", four, "network=four")
 	w.mustAttach("six", six, "network=six")
+	prefix := netip.MustParsePrefix("fd77::/64")
 	testenv.Eventually(t, "an address from the router's prefix", func() error {
-		advertise(t, router, "fd77::/64")
+		if err := router.Advertise(prefix); err != nil {
+			return err
+		}
 		if addrs := strings.Join(got(t, own), " "); !strings.HasPrefix(addrs, "fd77::") {
 			return errors.New("it has " + addrs)
 		}
@@ -82,7 +53,7 @@ func TestSLAAC(t *testing.T) {
 	})
 	pings(t, own.Namespace, "fd77::1")
 	pings(t, own.Namespace, "2001:db8:f::9") // by the router
-	advertise(t, router, "fd77::/64")
+	must(t, router.Advertise(prefix))
 	for _, c := range []*testenv.Container{four, six} {
 		if addrs := strings.Join(got(t, c), " "); strings.Contains(addrs, "fd77") {
 			t.Errorf("%s has %s", c.Name, addrs)

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
@@ -14,18 +16,19 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// listener counts the announcements of two addresses that come to a station.
+// listener counts the announcements of two addresses that come to a card.
 type listener struct {
 	ip4, ip6    netip.Addr
 	mu          sync.Mutex
 	garps, nads int
+	first, last time.Time
 }
 
-func listen(tb testing.TB, n *testenv.Namespace, ip4, ip6 string) *listener {
+func listen(tb testing.TB, n *testenv.Namespace, card, ip4, ip6 string) *listener {
 	tb.Helper()
 	var conn *packet.Conn
 	must(tb, n.Do(func() error {
-		i, err := net.InterfaceByName(testenv.NIC)
+		i, err := net.InterfaceByName(card)
 		if err == nil {
 			conn, err = packet.Listen(i, packet.Raw, unix.ETH_P_ALL, nil)
 		}
@@ -49,13 +52,34 @@ func (l *listener) read(conn *packet.Conn) {
 			return
 		}
 		l.mu.Lock()
+		before := l.garps + l.nads
 		if p, err := arp.Parse(b[:n]); err == nil && p.SenderIP == l.ip4 && p.TargetIP == l.ip4 {
 			l.garps++
 		}
 		if m, err := ndp.Parse(b[:n]); err == nil && m.Advert && !m.Solicited && m.Target == l.ip6 {
 			l.nads++
 		}
+		if l.garps+l.nads > before {
+			if l.last = time.Now(); before == 0 {
+				l.first = l.last
+			}
+		}
 		l.mu.Unlock()
+	}
+}
+
+// wantThree checks that three of each came, within the time of one start: RFC 5227
+// §2.3 has two seconds between one and the next.
+func (l *listener) wantThree(tb testing.TB) {
+	tb.Helper()
+	testenv.Eventually(tb, "three announcements of each", func() error {
+		if garps, nads := l.count(); garps != 3 || nads != 3 {
+			return fmt.Errorf("%d gratuitous ARP, %d unsolicited NA", garps, nads)
+		}
+		return nil
+	})
+	if took := l.last.Sub(l.first); took > 2*time.Second {
+		tb.Errorf("the last came %s after the first", took)
 	}
 }
 

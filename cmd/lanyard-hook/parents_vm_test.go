@@ -14,7 +14,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // ip runs ip(8) in a namespace, with the words of one line.
@@ -22,66 +21,6 @@ func ip(t *testing.T, n *testenv.Namespace, line string) {
 	t.Helper()
 	_, err := n.Exec("ip", strings.Fields(line)...)
 	must(t, err)
-}
-
-// QinQ with an 802.1ad tag outside: both links are made and go again, and the
-// trunk sees both tags in the right order.
-func TestQinQ(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
-	gw := w.AddGateway(0)
-	for _, line := range []string{
-		"link add link eth0 name outer type vlan proto 802.1ad id 100", "link set outer up",
-		"link add link outer name inner type vlan id 200", "link set inner up", "addr add 192.168.50.1/24 dev inner",
-	} {
-		ip(t, gw.Namespace, line)
-	}
-	before := w.links(w.Host)
-	w.define("web", "eth9.100.200", func(d *network.Definition) { d.VLANProto = network.VLANProto8021AD }, "192.168.50.0/24")
-	if links := w.links(w.Host); !slices.Contains(links, "eth9.100") || !slices.Contains(links, "eth9.100.200") {
-		t.Errorf("links are %q", links)
-	}
-	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web", "verify=strict")
-	a := w.record()
-	want := verify.Tags{{TPID: verify.Dot1AD, VID: 100}, {TPID: verify.Dot1Q, VID: 200}}
-	if !a.Endpoint.Tags.Equal(want) || !a.Evidence.Gateways[0].Asked.Tags.Equal(want) || a.Verdict.Code != verify.OK {
-		t.Errorf("expected %s, left with %+v, verdict %+v", a.Endpoint.Tags, a.Evidence.Gateways, a.Verdict)
-	}
-	pings(t, c.Namespace, "192.168.50.1")
-	w.detachAndEnd(t, "c1", c)
-	w.removeNetwork("web")
-	if links := w.links(w.Host); !slices.Equal(links, before) {
-		t.Errorf("links are %q, want %q", links, before)
-	}
-}
-
-// A bond carries networks, tagged and not; its ports do not.
-func TestBond(t *testing.T) {
-	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
-	w.AddGateway(0, "192.168.40.1/24")
-	w.AddGateway(50, "192.168.50.1/24")
-	for _, line := range []string{
-		"link add bond0 type bond mode active-backup miimon 50", "link set eth9 down", "link set eth9 master bond0", "link set bond0 up",
-	} {
-		ip(t, w.Host, line)
-	}
-	w.WaitCarrier()
-	if err := w.tryDefine("port", "eth9", nil, "192.168.30.0/24"); err == nil || !strings.Contains(err.Error(), `is a port of the bond "bond0"`) {
-		t.Errorf("a port: %v", err)
-	}
-	w.define("lan", "bond0", nil, "192.168.40.0/24")
-	w.define("web", "bond0.50", nil, "192.168.50.0/24")
-	for name, gateway := range map[string]string{"lan": "192.168.40.1", "web": "192.168.50.1"} {
-		c := testenv.NewContainer(t)
-		w.mustAttach(name, c, "network="+name, "verify=strict")
-		pings(t, c.Namespace, gateway)
-		w.detachAndEnd(t, name, c)
-	}
-	w.removeNetwork("web")
-	w.removeNetwork("lan")
-	if links := w.links(w.Host); !slices.Contains(links, "bond0") || slices.Contains(links, "bond0.50") {
-		t.Errorf("links are %q", links)
-	}
 }
 
 // A network without a parent stands on a dummy of its own: its containers reach

@@ -16,51 +16,6 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// silent checks that an address does not answer from inside.
-func silent(t *testing.T, n *testenv.Namespace, addr string) {
-	t.Helper()
-	if out, err := n.Exec("ping", "-n", "-c2", "-i0.2", "-W1", addr); err == nil {
-		t.Errorf("%s answers %s: %s", addr, n.Name, out)
-	}
-}
-
-// Containers of one network reach each other in mode bridge, not in mode
-// private, and in mode vepa by a switch that sends frames back where they came
-// from. All reach the gateway; nobody reaches the host.
-func TestModesReach(t *testing.T) {
-	for _, test := range []struct {
-		mode    network.Mode
-		hairpin bool
-		reach   bool
-	}{
-		{network.ModeBridge, false, true}, {network.ModePrivate, false, false}, {network.ModePrivate, true, false},
-		{network.ModeVEPA, false, false}, {network.ModeVEPA, true, true},
-	} {
-		t.Run(string(test.mode), func(t *testing.T) {
-			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
-			w.AddGateway(50, "192.168.50.1/24")
-			if test.hairpin {
-				_, err := w.Switch.Exec("bridge", "link", "set", "dev", "trunk", "hairpin", "on")
-				must(t, err)
-			}
-			w.define("web", "eth9.50", func(d *network.Definition) { d.Mode = test.mode }, "192.168.50.0/24")
-			ip(t, w.Host, "addr add 192.168.50.99/24 dev eth9.50")
-			a, b := testenv.NewContainer(t), testenv.NewContainer(t)
-			w.mustAttach("a", a, "network=web", "verify=strict")
-			w.mustAttach("b", b, "network=web", "verify=strict")
-			pings(t, a.Namespace, "192.168.50.1")
-			if test.reach {
-				pings(t, a.Namespace, "192.168.50.3")
-			} else {
-				silent(t, a.Namespace, "192.168.50.3")
-			}
-			if !test.hairpin {
-				silent(t, a.Namespace, "192.168.50.99")
-			}
-		})
-	}
-}
-
 // passthru gives one container the parent's MAC, and a second one nothing.
 func TestPassthru(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
@@ -76,61 +31,6 @@ func TestPassthru(t *testing.T) {
 	}
 	w.refused("a second container", w.attach("c2", testenv.NewContainer(t), "network=web"), 1, "passthru")
 	w.refused("another MAC", w.attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "02:00:00:00:00:01 cannot be had")
-}
-
-// router is a station on a trunk port that routes between VLANs 10 and 20: a
-// packet from one to the other goes in and out at the same port.
-func router(t *testing.T, w *world) *testenv.Station {
-	t.Helper()
-	r := w.AddGateway(10)
-	for _, vlan := range []string{"10", "20"} {
-		_, err := w.Switch.Exec("bridge", "vlan", "add", "dev", r.Port, "vid", vlan)
-		must(t, err)
-		ip(t, r.Namespace, "link add link eth0 name eth0."+vlan+" type vlan id "+vlan)
-		ip(t, r.Namespace, "link set eth0."+vlan+" up")
-		ip(t, r.Namespace, "addr add 192.168."+vlan+".1/24 dev eth0."+vlan)
-		ip(t, r.Namespace, "addr add fd"+vlan+"::1/64 dev eth0."+vlan+" nodad")
-	}
-	return r
-}
-
-// Across networks the way is by the outside router, and there is no other.
-func TestRouterBetweenVLANs(t *testing.T) {
-	w := newWorld(t, testenv.Config{VLANs: []uint16{10, 20}})
-	r := router(t, w)
-	w.define("ten", "eth9.10", nil, "192.168.10.0/24", "fd10::/64")
-	w.define("twenty", "eth9.20", nil, "192.168.20.0/24", "fd20::/64")
-	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach("a", a, "network=ten", "verify=strict")
-	w.mustAttach("b", b, "network=twenty", "verify=strict")
-	silent(t, a.Namespace, "192.168.20.2")
-	silent(t, a.Namespace, "fd20::2")
-	must(t, r.Sysctl("net/ipv4/ip_forward", "1"))
-	must(t, r.Sysctl("net/ipv6/conf/all/forwarding", "1"))
-	pings(t, a.Namespace, "192.168.20.2")
-	pings(t, a.Namespace, "fd20::2")
-	must(t, r.Sysctl("net/ipv4/ip_forward", "0"))
-	silent(t, a.Namespace, "192.168.20.2")
-}
-
-// Two subnets on one VLAN reach each other by a router that answers for both.
-func TestMultiSubnet(t *testing.T) {
-	w := newWorld(t, testenv.Config{VLANs: []uint16{114}})
-	r := w.AddGateway(114, "192.168.114.254/24", "192.168.116.254/24")
-	must(t, r.Sysctl("net/ipv4/ip_forward", "1"))
-	must(t, r.Sysctl("net/ipv4/conf/all/send_redirects", "0"))
-	must(t, r.Sysctl("net/ipv4/conf/eth0/send_redirects", "0"))
-	w.define("multi", "eth9.114", func(d *network.Definition) {
-		for i := range d.Subnets {
-			b := d.Subnets[i].Subnet.Addr().As4()
-			b[3] = 254
-			d.Subnets[i].Gateway = netip.AddrFrom4(b)
-		}
-	}, "192.168.114.0/24", "192.168.116.0/24")
-	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach("a", a, "network=multi", "ip=192.168.114.10", "verify=strict")
-	w.mustAttach("b", b, "network=multi", "ip=192.168.116.10", "verify=strict")
-	pings(t, a.Namespace, "192.168.116.10")
 }
 
 // ipvlan, for ports that take one MAC: containers reach the gateway and each

@@ -127,8 +127,10 @@ func (e *engine) must(args ...string) string {
 	return out
 }
 
-// A real container by each runtime: on VLAN 50 before its first process runs,
-// and nothing left after it.
+// A real container by each runtime: on VLAN 50 before its first process runs, its
+// neighbours told by then, and nothing left after it.
+//
+// Row: neighbours are told of a new address
 func TestRuntimes(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		for name, stages := range map[string][]string{
@@ -141,7 +143,9 @@ func TestRuntimes(t *testing.T) {
 				before := e.w.links(e.w.Host)
 				bundle := e.bundle("web1", e.hooks(stages...), "network=web", "verify=strict")
 				t.Cleanup(func() { e.run(runtime, "--root", e.dir+"/state", "delete", "--force", "web1") })
+				heard := listen(t, e.w.Switch, "trunk", "192.168.50.2", "fd50::2")
 				e.must(runtime, "--root", e.dir+"/state", "run", "--detach", "--bundle", bundle, "web1")
+				heard.wantThree(t)
 				if a := e.w.record(); a.Verdict.Code != verify.OK || len(a.Containers) != 1 || a.Containers[0].ID != "web1" {
 					t.Errorf("record is %+v", a)
 				}

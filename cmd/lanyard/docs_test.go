@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -10,26 +11,12 @@ import (
 // Every command that docs/parity.md shows from Docker's documentation is run by a
 // script, as it stands there.
 func TestDockerCommandsAreRun(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/parity.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	scripts, err := filepath.Glob("testdata/script-docker/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
 	run := map[string]bool{}
-	for _, s := range scripts {
-		text, err := os.ReadFile(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			run[strings.TrimSpace(line)] = true
-		}
+	for line := range strings.Lines(readAll(t, "testdata/script-docker/*.txtar")) {
+		run[strings.TrimSpace(line)] = true
 	}
 	shown := 0
-	for line := range strings.Lines(string(doc)) {
+	for line := range strings.Lines(readAll(t, "../../docs/parity.md")) {
 		// The shell takes the quotes away; a script has none.
 		line = strings.ReplaceAll(strings.TrimSpace(line), `"`, "")
 		if !strings.HasPrefix(line, "lanyard network create ") {
@@ -42,4 +29,63 @@ func TestDockerCommandsAreRun(t *testing.T) {
 	if shown < 20 {
 		t.Errorf("%d commands are shown", shown)
 	}
+}
+
+// Every row of docs/parity.md names first what shows it with real containers, which
+// says where; and all else that it names is there.
+func TestRowsAreProven(t *testing.T) {
+	hookTests := readAll(t, "../lanyard-hook/*_test.go")
+	goTests := hookTests + readAll(t, "../../hook/network/*_test.go")
+	row := regexp.MustCompile(`(?m)^\| (.+?) \| .* \| (.+?) \|$`)
+	test, script := regexp.MustCompile(`\bTest\w+`), regexp.MustCompile(`\bscript[-\w]*/[-\w]+`)
+	rows := row.FindAllStringSubmatch(readAll(t, "../../docs/parity.md"), -1)
+	shown := 0
+	for _, r := range rows {
+		behaviour, proof := r[1], r[2]
+		if behaviour == "behaviour" {
+			continue
+		}
+		shown++
+		var real string
+		switch first, _, _ := strings.Cut(proof, ","); {
+		case strings.HasPrefix(first, "script-docker/"), strings.HasPrefix(first, "script-many/"):
+			real = readAll(t, "testdata/"+first+".txtar")
+		case first == "TestRuntimes":
+			real = hookTests
+		default:
+			t.Errorf("%q: %q has no real containers", behaviour, first)
+		}
+		if mark := regexp.MustCompile(`(?m)^(#|//) Row: ` + regexp.QuoteMeta(behaviour) + `$`); !mark.MatchString(real) {
+			t.Errorf("%q: %q does not say where it is shown", behaviour, proof)
+		}
+		for _, name := range test.FindAllString(proof, -1) {
+			if !strings.Contains(goTests, "func "+name+"(t *testing.T)") {
+				t.Errorf("%q: there is no %s", behaviour, name)
+			}
+		}
+		for _, name := range script.FindAllString(proof, -1) {
+			readAll(t, "testdata/"+name+".txtar")
+		}
+	}
+	if shown < 40 {
+		t.Errorf("%d rows are shown", shown)
+	}
+}
+
+// readAll reads the files of a pattern, which there must be.
+func readAll(t *testing.T, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no file %q: %v", pattern, err)
+	}
+	var all strings.Builder
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	return all.String()
 }

@@ -19,17 +19,21 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// The commands of Docker's macvlan and ipvlan documentation, as they stand there
-// but for the program's name, with real containers by runc. Besides the commands
-// of all scripts there are:
+// runcCmds are what scripts do with real containers:
 //
-//	run ID KEY=VALUE…        a runc container with these annotations
+//	run ID KEY=VALUE…        a runc container with these annotations; pod=POD puts it into that
+//	                         pod's namespace, as CRI-O does, netns=POD without saying so, and
+//	                         kube=NAME names the one of Kubernetes
 //	inside ID PROGRAM ARG…   a program in it
-//	remove ID                the container ends, and its poststop hook runs
+//	remove ID…               the container ends, and its poststop hook runs
+var runcCmds = map[string]scriptCmd{"run": cmdRun, "inside": cmdInside, "remove": cmdRemove}
+
+// The commands of Docker's macvlan and ipvlan documentation, as they stand there
+// but for the program's name, and the rows of docs/parity.md, with real containers.
 func TestScriptsDocker(t *testing.T) {
 	runScripts(t, "testdata/script-docker", testenv.Config{
-		Trunk: "eth0", VLANs: []uint16{10, 20, 30, 40, 50, 114, 118, 139, 140, 218},
-	}, map[string]scriptCmd{"run": cmdRun, "inside": cmdInside, "remove": cmdRemove})
+		Trunk: "eth0", VLANs: []uint16{10, 20, 30, 40, 50, 100, 114, 118, 139, 140, 218},
+	}, runcCmds, switchCmds)
 }
 
 func runc(ts *testscript.TestScript, args ...string) []string {
@@ -81,8 +85,17 @@ func bundle(ts *testscript.TestScript, id string, annotations []string) string {
 	spec.Process.Capabilities.Permitted = append(spec.Process.Capabilities.Permitted, "CAP_NET_RAW")
 	spec.Annotations = map[string]string{}
 	for _, a := range annotations {
-		k, v, _ := strings.Cut(a, "=")
-		spec.Annotations["io.lanyard."+k] = v
+		switch k, v, _ := strings.Cut(a, "="); k {
+		case "pod":
+			spec.Annotations["io.kubernetes.cri-o.SandboxID"] = v
+			join(ts, &spec, v)
+		case "netns":
+			join(ts, &spec, v)
+		case "kube":
+			spec.Annotations["io.kubernetes.pod.namespace"] = v
+		default:
+			spec.Annotations["io.lanyard."+k] = v
+		}
 	}
 	hook, err := exec.LookPath("hook")
 	ts.Check(err)
@@ -95,6 +108,19 @@ func bundle(ts *testscript.TestScript, id string, annotations []string) string {
 	ts.Check(err)
 	ts.Check(os.WriteFile(filepath.Join(dir, "config.json"), text, 0o600))
 	return dir
+}
+
+// join puts a container into a pod's namespace.
+func join(ts *testscript.TestScript, spec *specs.Spec, pod string) {
+	n := worldOf(ts).others["pod "+pod]
+	if n == nil {
+		ts.Fatalf("there is no pod %q", pod)
+	}
+	for i := range spec.Linux.Namespaces {
+		if ns := &spec.Linux.Namespaces[i]; ns.Type == specs.NetworkNamespace {
+			ns.Path = n.Path()
+		}
+	}
 }
 
 // runcSpec is what "runc spec" writes. It is asked once: an emulated machine takes

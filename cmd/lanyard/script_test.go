@@ -105,6 +105,7 @@ type world struct {
 	tb         testing.TB
 	lab        *testenv.Lab
 	containers map[string]*testenv.Container
+	others     map[string]*testenv.Namespace // by what they are called
 }
 
 func setup(env *testscript.Env, c testenv.Config) error {
@@ -112,7 +113,7 @@ func setup(env *testscript.Env, c testenv.Config) error {
 	if !ok {
 		return errors.New("testscript's T hides the test")
 	}
-	w := &world{tb: tb, lab: testenv.NewLab(tb, c), containers: map[string]*testenv.Container{}}
+	w := &world{tb: tb, lab: testenv.NewLab(tb, c), containers: map[string]*testenv.Container{}, others: map[string]*testenv.Namespace{}}
 	if _, err := w.lab.Host.Exec("ip", "link", "set", w.lab.Trunk, "address", trunkMAC); err != nil {
 		return err
 	}

@@ -16,5 +16,5 @@ func TestScriptsVLAN(t *testing.T) {
 // with all VLANs of a trunk it would not end.
 func TestScriptsMany(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
-	runScripts(t, "testdata/script-many", testenv.Config{VLANs: []uint16{2, 4094}})
+	runScripts(t, "testdata/script-many", testenv.Config{VLANs: []uint16{2, 4094}}, runcCmds)
 }

@@ -1,0 +1,35 @@
+package testenv
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/mdlayher/ndp"
+)
+
+// Advertise has the station say once that it is a router (RFC 4861 §4.2), with a
+// prefix that hosts make themselves addresses from.
+func (s *Station) Advertise(prefix netip.Prefix) error {
+	return s.Do(func() error {
+		ifi, err := net.InterfaceByName(s.Card)
+		if err != nil {
+			return err
+		}
+		c, _, err := ndp.Listen(ifi, ndp.LinkLocal)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return c.WriteTo(&ndp.RouterAdvertisement{
+			CurrentHopLimit: 64, RouterLifetime: routerLifetime,
+			Options: []ndp.Option{
+				&ndp.PrefixInformation{
+					PrefixLength: uint8(prefix.Bits()), Prefix: prefix.Addr(), OnLink: true, AutonomousAddressConfiguration: true,
+					ValidLifetime: time.Hour, PreferredLifetime: time.Hour,
+				},
+				&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: s.MAC},
+			},
+		}, nil, netip.MustParseAddr("ff02::1"))
+	})
+}
