@@ -181,10 +181,13 @@ func (d *Definition) write(dir string, renameFlags uint) (err error) {
 	return syncDir(dir)
 }
 
+// unfinished ends the names of files that are still being written.
+const unfinished = ".new"
+
 // writeAside leaves a whole, synced file in dir under a name that LoadAll
 // passes over, or no file at all.
 func writeAside(dir, name string, text []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, "."+name+".*")
+	f, err := os.CreateTemp(dir, "."+name+".*"+unfinished)
 	if err != nil {
 		return "", err
 	}
@@ -229,7 +232,8 @@ func Remove(dir, name string) error {
 }
 
 // Lock serialises commands that look at all definitions and then write one. It
-// waits for whoever holds it, and lasts until unlock or the process's end.
+// waits for whoever holds it, and lasts until unlock or the process's end. What one
+// that was killed left unfinished is gone then.
 func Lock(dir string) (unlock func(), err error) {
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("lock networks: %w", err)
@@ -248,5 +252,23 @@ func Lock(dir string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock networks in %s: %w", dir, err)
 	}
+	if err := removeUnfinished(dir, f); err != nil {
+		f.Close()
+		return nil, err
+	}
 	return func() { f.Close() }, nil
+}
+
+// removeUnfinished removes what a writer was killed over: nobody finishes it.
+func removeUnfinished(dir string, f *os.File) error {
+	names, err := f.Readdirnames(-1)
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") && strings.HasSuffix(name, unfinished) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("remove what was left unfinished: %w", err)
+	}
+	return nil
 }

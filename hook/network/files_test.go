@@ -304,3 +304,26 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// What a killed writer left goes with the next who takes the lock; networks stay.
+func TestLockRemovesUnfinished(t *testing.T) {
+	dir := t.TempDir()
+	if err := whole().Create(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := writeAside(dir, "web50", []byte("{"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left: %v", left, err)
+	}
+	if all, errs := LoadAll(dir); len(all) != 1 || len(errs) > 0 {
+		t.Errorf("networks %v, %v", all, errs)
+	}
+}
