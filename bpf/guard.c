@@ -19,6 +19,7 @@
  * Everything here also loads on 5.10.
  */
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -44,9 +45,9 @@ enum reason {
 	IPV4,		/* another source address */
 	IPV6,
 	ND,		/* a neighbour's message that is not the lease's, or malformed */
-	ROUTER,		/* what only routers send: advertisements, redirects, queries */
+	ROUTER,		/* what only routers send: advertisements, redirects, queries, their own protocols */
 	DHCP,		/* what only servers send */
-	HIDDEN,		/* behind headers or in fragments that hide what it is (RFC 7113) */
+	HIDDEN,		/* behind headers or in fragments that hide what it is (RFC 7113), or still to be written over */
 	ECHO,		/* its own, reflected */
 	DESTINATION,	/* inbound, to others */
 	REASONS,
@@ -146,6 +147,74 @@ static __always_inline bool is_zero16(const void *a)
 }
 
 /*
+ * headlen is the length of the head of a frame. In assembly, since the compiler would
+ * load both fields by pointers of its own, which the verifier does not take.
+ */
+static __always_inline unsigned long headlen(struct __sk_buff *skb)
+{
+	unsigned long end, start;
+
+	asm volatile("%0 = *(u32 *)(%2 + %3)\n"
+		     "%1 = *(u32 *)(%2 + %4)\n"
+		     : "=&r"(end), "=&r"(start)
+		     : "r"(skb), "i"(offsetof(struct __sk_buff, data_end)), "i"(offsetof(struct __sk_buff, data)));
+	return end - start;
+}
+
+/*
+ * load reads bytes of a frame that nobody can change any more. What comes from the
+ * ring of a packet socket (PACKET_TX_RING) is in pages that its sender can still write to, until
+ * somebody copies it; the head of the frame is not: what is looked at goes there first.
+ */
+static __always_inline long load(struct __sk_buff *skb, __u32 off, void *to, __u32 size)
+{
+	if (off + size > headlen(skb) && bpf_skb_pull_data(skb, off + size))
+		return -1;
+	return bpf_skb_load_bytes(skb, off, to, size);
+}
+
+/*
+ * Where struct sk_buff has its fields, the kernel says when the program is loaded
+ * (BTF): until then numbers stand for their offsets (kernelFields in field.go).
+ */
+#define FIELD(number) ({ \
+	unsigned long offset; \
+	asm volatile("%0 = %1" : "=r"(offset) : "i"(0x5b0f0000 + (number))); \
+	offset; \
+})
+#define HEAD		FIELD(0)
+#define DATA		FIELD(1)
+#define CSUM_START	FIELD(2)
+#define CSUM_OFFSET	FIELD(3)
+#define IP_SUMMED	FIELD(4)
+#define IP_SUMMED_BIT	FIELD(5)	/* in its byte */
+
+#define CHECKSUM_PARTIAL	3	/* include/linux/skbuff.h */
+
+#define read_field(skb, field, to) bpf_probe_read_kernel(to, sizeof(*(to)), (void *)(skb) + (field))
+
+/*
+ * settled says whether the first bytes of a frame stay as they are. A checksum that
+ * is still to be written is written by the device that sends the frame in the end, or for it: to
+ * wherever the sender has said, which can be any user of a packet socket (struct virtio_net_hdr).
+ */
+static __always_inline bool settled(struct __sk_buff *skb, __u32 bytes)
+{
+	__u64 head = 0, data = 0;
+	__u16 start = 0, offset = 0;
+	__u8 bits = 0;
+
+	if (read_field(skb, IP_SUMMED, &bits))
+		return false;
+	if ((bits >> IP_SUMMED_BIT & 3) != CHECKSUM_PARTIAL)
+		return true;
+	if (read_field(skb, HEAD, &head) || read_field(skb, DATA, &data) ||
+	    read_field(skb, CSUM_START, &start) || read_field(skb, CSUM_OFFSET, &offset))
+		return false;
+	return (__u64)start + offset >= data - head + bytes;
+}
+
+/*
  * has looks for an IPv6 address in a list. Empty slots match nothing, nor does
  * an IPv4 address of the list that somebody writes as IPv6's.
  */
@@ -183,7 +252,7 @@ static __always_inline enum reason out_arp(struct __sk_buff *skb, const struct g
 	struct arp_body a;
 	__u32 sender, target;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &a, sizeof(a)))
+	if (load(skb, ETH_HLEN, &a, sizeof(a)))
 		return SHORT;
 	if (a.kind != bpf_htonl(1 << 16 | ETH_P_IP) || a.lengths != bpf_htons(ETH_ALEN << 8 | 4) ||
 	    (a.op != bpf_htons(1) && a.op != bpf_htons(2)) || !same_mac(a.sender_mac, g->mac))
@@ -201,16 +270,32 @@ static __always_inline enum reason out_arp(struct __sk_buff *skb, const struct g
 	return ARP;
 }
 
-/* ports says whether UDP's ports are those of a DHCP server's answers. */
+/*
+ * What routers say to each other to agree on who forwards: RIP, RIPng, HSRP, GLBP
+ * by their ports, EIGRP, OSPF, PIM and VRRP by their protocols. Whoever has the best of them
+ * takes the others' traffic.
+ */
+static __always_inline bool is_routers_port(__be16 port)
+{
+	return port == bpf_htons(520) || port == bpf_htons(521) || port == bpf_htons(1985) ||
+	       port == bpf_htons(2029) || port == bpf_htons(3222);
+}
+
+static __always_inline bool is_routers_protocol(__u8 protocol)
+{
+	return protocol == 88 || protocol == 89 || protocol == 103 || protocol == 112;
+}
+
+/* ports says whether UDP's ports are those of a DHCP server's answers, or of routers. */
 static __always_inline enum reason ports(struct __sk_buff *skb, __u32 off, __u16 server, __u16 client)
 {
 	__be16 p[2];
 
-	if (bpf_skb_load_bytes(skb, off, p, sizeof(p)))
+	if (load(skb, off, p, sizeof(p)))
 		return SHORT;
 	if (p[0] == bpf_htons(server) || p[1] == bpf_htons(client))
 		return DHCP;
-	return PASS;
+	return is_routers_port(p[1]) ? ROUTER : PASS;
 }
 
 #define FRAG_OFFSET	0x1fff
@@ -219,26 +304,30 @@ static __always_inline enum reason ports(struct __sk_buff *skb, __u32 off, __u16
  * The ports and types that are looked at are in the first 8 bytes, and so in the
  * fragment whose offset is 0: no other can write over them (RFC 791 §3.2).
  */
-static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct guard *g)
+static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct guard *g, __u32 *seen)
 {
 	struct ip4 h;
 	__u32 source, off;
 	__u8 type;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &h, sizeof(h)))
+	if (load(skb, ETH_HLEN, &h, sizeof(h)))
 		return SHORT;
 	__builtin_memcpy(&source, h.source, 4);
 	off = (h.version_ihl & 0xf) * 4;
 	if (h.version_ihl >> 4 != 4 || off < sizeof(h) || !has4(g->addrs, source))
 		return IPV4;
+	if (is_routers_protocol(h.protocol))
+		return ROUTER;
+	off += ETH_HLEN;
+	if (h.protocol != IPPROTO_ICMP && h.protocol != IPPROTO_IGMP)
+		*seen = off + 4; /* the ports */
 	if (h.frag & bpf_htons(FRAG_OFFSET))
 		return PASS;
-	off += ETH_HLEN;
 	if (h.protocol == IPPROTO_UDP)
 		return ports(skb, off, 67, 68);
 	if (h.protocol != IPPROTO_ICMP && h.protocol != IPPROTO_IGMP)
 		return PASS;
-	if (bpf_skb_load_bytes(skb, off, &type, 1))
+	if (load(skb, off, &type, 1))
 		return SHORT;
 	if (h.protocol == IPPROTO_IGMP)
 		return type == 0x11 ? ROUTER : PASS; /* query */
@@ -272,7 +361,7 @@ static __always_inline enum reason options(struct __sk_buff *skb, const struct g
 	for (i = 0; i < 3; i++) {
 		if (off == end)
 			return PASS;
-		if (off + 8 > end || bpf_skb_load_bytes(skb, off, o, sizeof(o)))
+		if (off + 8 > end || load(skb, off, o, sizeof(o)))
 			return ND;
 		if (o[1] != 1)
 			return ND;
@@ -292,7 +381,7 @@ static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct
 
 	if (end > skb->len)
 		return SHORT;
-	if (bpf_skb_load_bytes(skb, off, m, 8))
+	if (load(skb, off, m, 8))
 		return SHORT;
 	if (m[0] == MLD_REPORT || m[0] == MLD_DONE || m[0] == MLD2_REPORT)
 		return PASS;
@@ -312,7 +401,7 @@ static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct
 	default:
 		return ROUTER;
 	}
-	if (m[1] || h->hops != 255 || bpf_skb_load_bytes(skb, off, m, sizeof(m)))
+	if (m[1] || h->hops != 255 || load(skb, off, m, sizeof(m)))
 		return ND;
 	if (m[0] == ND_ADVERT) {
 		if (no_source || (!has(g->addrs, m + 8) && !same16(g->link_local, m + 8)))
@@ -333,19 +422,21 @@ static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct
  * ICMPv6 or yet another header: with that, the whole message could be what no
  * part of it shows.
  */
-static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct guard *g)
+static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct guard *g, __u32 *seen)
 {
 	__u32 off = ETH_HLEN + sizeof(struct ip6);
 	struct ip6 h;
 	__u8 x[8];
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &h, sizeof(h)))
+	if (load(skb, ETH_HLEN, &h, sizeof(h)))
 		return SHORT;
 	if ((h.version_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
 		return IPV6;
 	if (!has(g->addrs, h.source) && !same16(g->link_local, h.source) &&
 	    !(is_zero16(h.source) && (h.next == IPPROTO_ICMPV6 || h.next == IPPROTO_HOPOPTS)))
 		return IPV6;
+	if (h.next != IPPROTO_ICMPV6 && h.next != IPPROTO_HOPOPTS && h.next != IPPROTO_FRAGMENT)
+		*seen = off + 4; /* the ports */
 	switch (h.next) {
 	case IPPROTO_ICMPV6:
 		return out_icmp6(skb, g, &h, off, false);
@@ -355,13 +446,13 @@ static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct g
 	case IPPROTO_GRE: case IPPROTO_IPIP: case IPPROTO_IPV6: case IPPROTO_NONE:
 		return PASS;
 	case IPPROTO_HOPOPTS:
-		if (bpf_skb_load_bytes(skb, off, x, sizeof(x)))
+		if (load(skb, off, x, sizeof(x)))
 			return SHORT;
 		if (x[0] != IPPROTO_ICMPV6 || x[1])
 			return HIDDEN;
 		return out_icmp6(skb, g, &h, off + 8, true);
 	case IPPROTO_FRAGMENT:
-		if (bpf_skb_load_bytes(skb, off, x, sizeof(x)))
+		if (load(skb, off, x, sizeof(x)))
 			return SHORT;
 		if (x[0] == IPPROTO_TCP || x[0] == IPPROTO_SCTP || x[0] == IPPROTO_UDPLITE)
 			return PASS;
@@ -389,17 +480,20 @@ static __always_inline bool too_long(struct __sk_buff *skb, const struct guard *
 
 static __always_inline enum reason outbound(struct __sk_buff *skb, const struct guard *g, const struct ethhdr *eth)
 {
+	__u32 seen = skb->len; /* of ICMP, fragments and ARP no host leaves the checksum to others */
+	enum reason why = PROTOCOL;
+
 	if (!same_mac(eth->h_source, g->mac))
 		return SOURCE;
 	if (too_long(skb, g))
 		return LONG;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		return out_ip4(skb, g);
-	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		return out_ip6(skb, g);
-	if (eth->h_proto == bpf_htons(ETH_P_ARP))
-		return out_arp(skb, g);
-	return PROTOCOL;
+		why = out_ip4(skb, g, &seen);
+	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		why = out_ip6(skb, g, &seen);
+	else if (eth->h_proto == bpf_htons(ETH_P_ARP))
+		why = out_arp(skb, g);
+	return why == PASS && !settled(skb, seen) ? HIDDEN : why;
 }
 
 /* solicited says whether a multicast MAC is the solicited-node group's of addr. */
@@ -440,7 +534,7 @@ int pass(struct __sk_buff *skb)
 
 	if (!g)
 		return TC_ACT_SHOT;
-	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	if (load(skb, 0, &eth, sizeof(eth)))
 		why = SHORT;
 	else if (skb->vlan_present || is_tag(eth.h_proto))
 		why = TAG;
@@ -469,7 +563,7 @@ int parent(struct __sk_buff *skb)
 
 	if (!all)
 		return TC_ACT_UNSPEC;
-	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth))) {
+	if (load(skb, 0, &eth, sizeof(eth))) {
 		why = SHORT;
 	} else {
 		__builtin_memcpy(key.mac, eth.h_source, sizeof(key.mac));

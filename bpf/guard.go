@@ -14,7 +14,7 @@ import (
 )
 
 // guardLayout is in the name of the pins, and changes with guard.c.
-const guardLayout = 2
+const guardLayout = 3
 
 // Names of the pins in the guards' directory.
 const (

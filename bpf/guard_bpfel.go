@@ -19,12 +19,26 @@ var guardObject = object{
 	},
 	types: 700,
 	programs: []progDef{
-		{name: "parent", from: 704, to: 13728, uses: []use{
+		{name: "parent", from: 704, to: 17240, uses: []use{
 			{at: 64, name: "leases"},
-			{at: 312, name: "leases"},
+			{at: 400, name: "leases"},
+		}, fields: []field{
+			{at: 9168, number: 4},
+			{at: 9240, number: 5},
+			{at: 9368, number: 0},
+			{at: 9432, number: 1},
+			{at: 9496, number: 2},
+			{at: 9560, number: 3},
 		}},
-		{name: "pass", from: 13728, to: 27880, uses: []use{
+		{name: "pass", from: 17240, to: 34872, uses: []use{
 			{at: 40, name: "guards"},
+		}, fields: []field{
+			{at: 8904, number: 4},
+			{at: 8976, number: 5},
+			{at: 9120, number: 0},
+			{at: 9184, number: 1},
+			{at: 9248, number: 2},
+			{at: 9312, number: 3},
 		}},
 	},
 }

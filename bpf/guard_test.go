@@ -170,6 +170,18 @@ func TestGuardOut(t *testing.T) {
 		{"RARP", frame(all, ours, 0x8035, make([]byte, 46)), "protocol"},
 		{"PPPoE", frame(all, ours, 0x8863, make([]byte, 46)), "protocol"},
 
+		{"EIGRP", ip4(addr4, 88, 0, make([]byte, 20)...), "router"},
+		{"OSPF", ip4(addr4, 89, 0, make([]byte, 20)...), "router"},
+		{"PIM", ip4(addr4, 103, 0, make([]byte, 20)...), "router"},
+		{"VRRP", ip4(addr4, 112, 0, make([]byte, 20)...), "router"},
+		{"VRRP in a fragment", ip4(addr4, 112, 0x2001, make([]byte, 20)...), "router"},
+		{"VRRP over IPv6", ip6(addr6, 112, make([]byte, 20)...), "hidden"},
+		{"RIP", ip4(addr4, 17, 0, udp(520, 520)...), "router"},
+		{"HSRP", ip4(addr4, 17, 0, udp(1985, 1985)...), "router"},
+		{"GLBP", ip4(addr4, 17, 0, udp(3222, 3222)...), "router"},
+		{"RIPng", ip6(ownLocal, 17, udp(521, 521)...), "router"},
+		{"HSRP over IPv6", ip6(ownLocal, 17, udp(2029, 2029)...), "router"},
+
 		{"ARP for another's address", mustF(arp.Announce(ours, other4)), "arp"},
 		{"ARP for the gateway's address", mustF(arp.Announce(ours, gw4)), "arp"},
 		{"ARP with another's MAC", spoofed(arp.Packet{Destination: all, Source: ours, Sender: router, SenderIP: addr4, TargetIP: addr4}), "arp"},

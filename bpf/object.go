@@ -30,6 +30,7 @@ type progDef struct {
 	name     string
 	from, to int // bytes of the image
 	uses     []use
+	fields   []field
 }
 
 // use is an instruction, at so many bytes, that loads a map's address.
@@ -128,6 +129,9 @@ func (o *object) loadProgram(p progDef, maps map[string]int) (int, error) {
 		}
 		// Of struct bpf_insn, the last four bytes (include/uapi/linux/bpf.h).
 		putUint32(code[u.at+4:], uint32(fd))
+	}
+	if err := putFields(code, p.fields); err != nil {
+		return 0, err
 	}
 	fd, err := loadTC(p.name, code, o.license, nil)
 	if err == nil || errors.Is(err, unix.EPERM) {

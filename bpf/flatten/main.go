@@ -96,14 +96,18 @@ func layOut(name string, spec *ebpf.CollectionSpec) (image []byte, table string,
 		if p.Type != ebpf.SchedCLS || p.License != license(spec) {
 			return nil, "", fmt.Errorf("program %s is a %s under %q: one kind and one license is all there is room for", key, p.Type, p.License)
 		}
-		code, uses, err := assemble(p.Instructions)
+		code, uses, fields, err := assemble(p.Instructions)
 		if err != nil {
 			return nil, "", fmt.Errorf("program %s: %w", key, err)
 		}
 		for len(image)%asm.InstructionSize != 0 {
 			image = append(image, 0)
 		}
-		defs += fmt.Sprintf("{name: %q, from: %d, to: %d, uses: []use{\n%s}},\n", key, len(image), len(image)+len(code), uses)
+		defs += fmt.Sprintf("{name: %q, from: %d, to: %d, uses: []use{\n%s}", key, len(image), len(image)+len(code), uses)
+		if fields != "" {
+			defs += fmt.Sprintf(", fields: []field{\n%s}", fields)
+		}
+		defs += "},\n"
 		image = append(image, code...)
 	}
 	return image, defs + "},\n}\n\n", nil
@@ -127,19 +131,22 @@ func typesOf(to *btf.Builder, m *ebpf.MapSpec) (key, value btf.TypeID, err error
 	return key, value, err
 }
 
-// assemble gives instructions as bytes, and which of them load a map's address.
-func assemble(all asm.Instructions) (code []byte, uses string, err error) {
+// assemble gives instructions as bytes, and which of them load a map's address, or
+// the number of a field (FIELD in guard.c) whose offset the kernel says.
+func assemble(all asm.Instructions) (code []byte, uses, fields string, err error) {
 	for it := all.Iterate(); it.Next(); {
 		switch ins := it.Ins; {
 		case ins.IsLoadFromMap() && ins.Src == asm.PseudoMapFD:
 			uses += fmt.Sprintf("{at: %d, name: %q},\n", it.Offset.Bytes(), ins.Reference())
+		case ins.OpCode == asm.Mov.Imm(0, 0).OpCode && ins.Constant>>8 == 0x5b0f00:
+			fields += fmt.Sprintf("{at: %d, number: %d},\n", it.Offset.Bytes(), ins.Constant&0xff)
 		case ins.OpCode.IsDWordLoad() && ins.Src != 0, ins.IsKfuncCall(), btf.CORERelocationMetadata(ins) != nil:
-			return nil, "", fmt.Errorf("instruction %d, %v, needs more than a map", it.Index, ins)
+			return nil, "", "", fmt.Errorf("instruction %d, %v, needs more than a map", it.Index, ins)
 		}
 	}
 	var b bytes.Buffer
 	err = all.Marshal(&b, binary.LittleEndian)
-	return b.Bytes(), uses, err
+	return b.Bytes(), uses, fields, err
 }
 
 // declare gives Go's form of types, and of no others that they are made of.

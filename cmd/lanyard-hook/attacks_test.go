@@ -108,6 +108,9 @@ func attackFrames(tb testing.TB, own, gateway, victim verify.MAC, mark []byte) m
 		"LLDP":                          ether(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, own, 0x88cc, make([]byte, 46)),
 		"a pause":                       ether(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, own, 0x8808, make([]byte, 46)),
 		"an IGMP query":                 ether(verify.MAC{1, 0, 0x5e, 0, 0, 1}, own, 0x0800, packet4("192.168.50.9", "224.0.0.1", 2, append([]byte{0x11, 0, 0, 0, 0, 0, 0, 0}, mark...)...)),
+		"VRRP: I am the gateway":        ether(verify.MAC{1, 0, 0x5e, 0, 0, 18}, own, 0x0800, packet4("192.168.50.9", "224.0.0.18", 112, append([]byte{0x31, 1, 255, 1, 0, 1, 0, 0, 192, 168, 50, 1}, mark...)...)),
+		"OSPF":                          ether(verify.MAC{1, 0, 0x5e, 0, 0, 5}, own, 0x0800, packet4("192.168.50.9", "224.0.0.5", 89, append([]byte{2, 1, 0, 44}, mark...)...)),
+		"HSRP: I am the gateway":        ether(verify.MAC{1, 0, 0x5e, 0, 0, 2}, own, 0x0800, packet4("192.168.50.9", "224.0.0.2", 17, append(udpPorts(1985, 1985), mark...)...)),
 		"an MLD query":                  ether(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(130), mark...)...)),
 	}
 	for what, f := range frames {
@@ -276,11 +279,7 @@ func TestAttackLinks(t *testing.T) {
 	if err := ip("link", "set", "eth0", "type", "macvlan", "mode", "bridge"); err == nil {
 		t.Error("eth0 is a macvlan")
 	}
-	for i := range 40 {
-		name := fmt.Sprintf("nested%d", i)
-		must(t, ip("link", "add", name, "link", "eth0", "type", "macvlan", "mode", "bridge"))
-		must(t, ip("link", "set", name, "up"))
-	}
+	p.nest(t, 300)
 	// The gateway's MAC, and one that listens to what the gateway sends.
 	must(t, ip("link", "add", "thief", "link", "eth0", "address", p.router.String(), "type", "macvlan", "mode", "bridge"))
 	must(t, ip("link", "set", "thief", "up"))
