@@ -167,6 +167,13 @@ func openTarget(root string) (int, error) {
 		unix.Close(fd)
 		return 0, errors.Join(err, errors.New("what the image has there is no file"))
 	}
+	// The container's own /proc is mounted by now. What runtimes write there on its
+	// behalf, such as the label of its processes, must not end in a file of ours.
+	var on unix.Statfs_t
+	if err := unix.Fstatfs(fd, &on); err != nil || on.Type == unix.PROC_SUPER_MAGIC || on.Type == unix.SYSFS_MAGIC {
+		unix.Close(fd)
+		return 0, errors.Join(err, errors.New("what the image has there is no file of its own, but the kernel's"))
+	}
 	return fd, nil
 }
 

@@ -141,6 +141,12 @@ func TestResolvConfRefuses(t *testing.T) {
 		})
 	}
 	w := newResolvWorld(t)
+	must(t, errors.Join(os.Mkdir(w.root+"/proc", 0o755), os.Symlink("/proc/1/attr/exec", w.root+"/etc/resolv.conf")))
+	proc := func() error { return unix.Mount("proc", w.root+"/proc", "proc", 0, "") }
+	if got, err := w.seen(proc); err == nil || !strings.Contains(err.Error(), "no file of its own") {
+		t.Errorf("a link to the kernel's: read %q, %v", got, err)
+	}
+	w = newResolvWorld(t)
 	readOnly := func() error {
 		return errors.Join(unix.Mount(w.root, w.root, "", unix.MS_BIND, ""), unix.Mount("", w.root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	}
