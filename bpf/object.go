@@ -93,9 +93,11 @@ func (o *object) try(there map[string]handle, only []string) (_ *loaded, err err
 			if p.name != name {
 				continue
 			}
-			if l.programs[name], err = o.loadProgram(p, l.maps); err != nil {
+			fd, err := o.loadProgram(p, l.maps)
+			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
+			l.programs[name] = fd
 		}
 	}
 	return l, nil
