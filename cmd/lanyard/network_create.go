@@ -79,6 +79,9 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		if def.Routed() && c.IsSet("gateway") {
 			e.say("note: --gateway is ignored in mode %s: the host routes", def.Mode)
 		}
+		for _, err := range def.Unknown() {
+			e.say("note: --%v: nobody can attach by that name until there is one, here and not in a directory service; a number will do", err)
+		}
 		if blind[i] != "" {
 			e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, blind[i])
 		}
@@ -209,7 +212,7 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	case string(network.IPAMNone), "null":
 		def.IPAM = network.IPAMNone
 	default:
-		return usagef("--ipam %q is not known: use %q, or leave it out", v, network.IPAMNone)
+		return usagef("--ipam (--ipam-driver) %q is not known: use %q, or leave it out", v, network.IPAMNone)
 	}
 	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {

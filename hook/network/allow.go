@@ -97,6 +97,21 @@ func (d *Definition) Allows(uid uint32, gids []uint32) (ok bool, err error) {
 	return ok, err
 }
 
+// Unknown says which of the users and groups that may attach the host does not know.
+func (d *Definition) Unknown() (errs []error) {
+	for _, name := range d.AllowUsers {
+		if _, err := uidOf(name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, name := range d.AllowGroups {
+		if _, err := gidOf(name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
 // uidOf takes numbers as well: for users of a directory service, which are not
 // in /etc/passwd.
 func uidOf(name string) (uint32, error) {

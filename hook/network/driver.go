@@ -1,6 +1,9 @@
 package network
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Drivers are the kinds of link that a network's containers get.
 const (
@@ -77,9 +80,12 @@ func (d *Definition) validDriver() error {
 	if err := validLinkName(d.Parent); err != nil {
 		return fmt.Errorf("parent: %w", err)
 	}
-	known := modes
+	known, others, other := modes, ipvlanModes, DriverIPvlan
 	if d.Driver == DriverIPvlan {
-		known = ipvlanModes
+		known, others, other = ipvlanModes, modes, DriverMacvlan
+	}
+	if slices.Contains(others, string(d.Mode)) {
+		return fmt.Errorf("mode: %q is for driver %s, and the driver is %s", d.Mode, other, d.Driver)
 	}
 	if err := oneOf(string(d.Mode), known); err != nil {
 		return fmt.Errorf("mode: %w", err)

@@ -100,8 +100,11 @@ func (d *Definition) validPods() error {
 			return fmt.Errorf("kubernetes-namespaces[%d]: %s is not the name of one", i, clip(n))
 		}
 	}
-	if d.PodDefaultRoute && len(d.KubernetesNamespaces) == 0 {
+	switch {
+	case d.PodDefaultRoute && len(d.KubernetesNamespaces) == 0:
 		return fmt.Errorf("pod-default-route: no pod may ask for the network: list namespaces")
+	case d.PodDefaultRoute && d.Internal:
+		return fmt.Errorf("pod-default-route: an internal network leads nowhere: leave one of the two out")
 	}
 	return nil
 }
