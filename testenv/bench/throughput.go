@@ -1,15 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"runtime"
+	"os/exec"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Names of the series of a TCP stream, in GB/s.
@@ -22,12 +20,12 @@ const (
 // bareTrunk is a second trunk to the same gateway, which nobody watches.
 const bareTrunk = "eth8"
 
-// throughput sends a TCP stream from containers to the gateway, in short turns:
+// throughput has iperf3 send a TCP stream from containers to the gateway, in short turns:
 // over a trunk that is watched and one that is not, and through a guard.
 func throughput(w *world, o options, r *results) error {
-	turns := 60
+	turns := 24
 	if o.quick {
-		turns = 10
+		turns = 6
 	}
 	if err := w.startBroker(); err != nil {
 		return err
@@ -56,15 +54,15 @@ func throughput(w *world, o options, r *results) error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	server, err := w.listen()
+	stop, err := w.serve()
 	if err != nil {
 		return err
 	}
-	defer server.Close()
+	defer stop()
 	for n := range turns + 1 {
 		for k := range all {
 			i := (k + n) % len(all)
-			rate, err := stream(made[i], server, all[i].to, 200*time.Millisecond)
+			rate, err := send(made[i], all[i].to, stream)
 			if err != nil {
 				return fmt.Errorf("%s: %w", all[i].name, err)
 			}
@@ -93,77 +91,50 @@ func (w *world) bareFloor(c *container) invocation {
 	return v
 }
 
-// listen listens in the gateway's namespace, on all its addresses.
-func (w *world) listen() (l net.Listener, err error) {
-	err = w.gateway.do(func() error {
-		l, err = net.Listen("tcp4", "0.0.0.0:7777")
-		return err
-	})
-	return l, err
+// stream is how many bytes one turn sends, and for iperf3 on which port.
+const stream, streamPort = "512M", "7777"
+
+// in is a program that runs in the container's network namespace.
+func (c *container) in(program string, args ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{"--net=" + c.path(), program}, args...)...)
 }
 
-// do runs f on a thread in the namespace, which ends with it.
-func (c *container) do(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		fd, err := unix.Open(c.path(), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			unix.Close(fd)
+// serve starts iperf3 in the gateway's namespace, and waits until it listens.
+func (w *world) serve() (stop func(), err error) {
+	cmd := w.gateway.in("iperf3", "--server", "--port", streamPort)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	stop = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	for range 100 {
+		if _, err = send(w.gateway, "127.0.0.1", "1K"); err == nil {
+			return stop, nil
 		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	return <-done
+		time.Sleep(20 * time.Millisecond)
+	}
+	stop()
+	return nil, fmt.Errorf("iperf3 does not listen: %w", err)
 }
 
-// stream sends for a while, and gives bytes per second.
-func stream(from *container, server net.Listener, to string, span time.Duration) (rate float64, err error) {
-	var near net.Conn
-	if err := from.do(func() (err error) {
-		near, err = net.DialTimeout("tcp4", net.JoinHostPort(to, "7777"), 5*time.Second)
-		return err
-	}); err != nil {
-		return 0, err
-	}
-	far, err := server.Accept()
-	if err != nil {
-		return 0, err
-	}
-	defer far.Close()
-	go func() {
-		defer near.Close()
-		chunk := make([]byte, 128<<10)
-		for end := time.Now().Add(span); time.Now().Before(end); {
-			if _, err := near.Write(chunk); err != nil {
-				return
-			}
-		}
-	}()
-	return receive(far, span/4)
-}
-
-// receive reads to the end, and gives bytes per second since the window had time to
-// open.
-func receive(from net.Conn, opening time.Duration) (float64, error) {
-	chunk := make([]byte, 128<<10)
-	var began time.Time
-	count := 0
-	for until := time.Now().Add(opening); ; {
-		n, err := from.Read(chunk)
-		if errors.Is(err, io.EOF) {
-			return float64(count) / time.Since(began).Seconds(), nil
-		}
-		if err != nil {
-			return 0, err
-		}
-		if !began.IsZero() {
-			count += n
-		} else if now := time.Now(); now.After(until) {
-			began = now
+// send sends so many bytes, and gives how many came in per second.
+func send(from *container, to, amount string) (rate float64, err error) {
+	out, err := from.in("iperf3", "--client", to, "--port", streamPort, "--bytes", amount, "--json").Output()
+	var said struct {
+		Error string
+		End   struct {
+			Received struct {
+				BitsPerSecond float64 `json:"bits_per_second"`
+			} `json:"sum_received"`
 		}
 	}
+	if jerr := json.Unmarshal(out, &said); jerr != nil {
+		return 0, errors.Join(err, jerr)
+	}
+	if err != nil || said.Error != "" {
+		return 0, fmt.Errorf("iperf3 to %s: %w: %s", to, err, said.Error)
+	}
+	return said.End.Received.BitsPerSecond / 8, nil
 }
