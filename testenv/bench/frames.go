@@ -95,7 +95,7 @@ func nobodyProbes() error {
 
 // above gives the quickest of many short turns of each: what disturbs only adds.
 func above(p, empty *ebpf.Program, frame []byte, quick bool) (ns, base float64, err error) {
-	turns, runs := 100, 20_000
+	turns, runs := 300, 20_000
 	if quick {
 		turns = 40
 	}
