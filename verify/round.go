@@ -14,7 +14,8 @@ const (
 	// quietWindow is how long a rival has where there is no gateway whose
 	// round trip could tell how quick this LAN is.
 	quietWindow = 10 * time.Millisecond
-	// windowSlack is added to two gateway round trips: scheduling, here and there.
+	// windowSlack is added to two gateway round trips: scheduling, here and there. Of
+	// it goes an eighth of a round trip: in long ones that is allowed for already.
 	windowSlack = time.Millisecond
 )
 
@@ -256,5 +257,5 @@ func (f *Findings) window(plan Plan) time.Duration {
 	for _, a := range f.Gateways {
 		slowest = max(slowest, a.At.Sub(f.sent))
 	}
-	return 2*slowest + windowSlack
+	return 2*slowest + max(0, windowSlack-slowest/8)
 }

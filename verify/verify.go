@@ -15,11 +15,12 @@
 //
 // Who holds an address is asked in the same breath as the gateway, before the address
 // is put on. How long a rival has to answer adapts to how quick the LAN is: two round
-// trips of the slowest gateway and a millisecond; 10 ms where no gateway is asked; the
-// deadline where one stays silent. So a verdict on a healthy LAN costs two round trips
-// and little more, the window included, and a silent gateway its deadline (one second
-// unless the network says otherwise), in which there is time to ask again from the
-// parent's MAC, and which routers there are.
+// trips of the slowest gateway and a millisecond, of which nothing is left where one
+// takes 8 ms; 10 ms where no gateway is asked; the deadline where one stays silent. So
+// a verdict on a healthy LAN costs two round trips and less than 2 ms, the window
+// included, and a silent gateway its deadline (one second unless the network says
+// otherwise), in which there is time to ask again from the parent's MAC, and which
+// routers there are.
 //
 // RFC 5227 §2.1.1 waits five to seven seconds instead. The trade: a rival that is
 // asleep, or slower than the gateway by more than twice, comes too late for the verdict,
