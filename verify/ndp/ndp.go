@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"github.com/mdlayher/ethernet"
+	wire "github.com/mdlayher/ndp"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -43,12 +44,11 @@ func Solicit(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
 	return solicit(Message{Source: mac, From: src, Target: target, LinkLayer: mac})
 }
 
-func solicit(m Message) ([]byte, error) {
-	if m.Target.Is6() {
-		a := m.Target.As16()
-		m.To = netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff, 13: a[13], 14: a[14], 15: a[15]})
+func solicit(m Message) (_ []byte, err error) {
+	if m.To, err = wire.SolicitedNodeMulticast(m.Target); err != nil {
+		return nil, fmt.Errorf("build NS for %q: %w", m.Target, err)
 	}
-	m.Destination = SolicitedNode(m.Target)
+	m.Destination = GroupMAC(m.To)
 	return m.Frame()
 }
 
@@ -81,35 +81,40 @@ func (m Message) Frame() ([]byte, error) {
 	if m.Target.Zone() != "" || m.From.Zone() != "" {
 		return nil, fmt.Errorf("build ND from %q for %q: the zone after %% is not part of an address on the wire", m.From, m.Target)
 	}
-	if !m.From.Is6() || m.From.Is4In6() || !m.To.Is6() || !m.Target.Is6() || m.Target.Is4In6() {
-		return nil, fmt.Errorf("build ND from %q to %q for %q: want IPv6 addresses", m.From, m.To, m.Target)
+	if !m.From.Is6() || m.From.Is4In6() || !m.To.Is6() {
+		return nil, fmt.Errorf("build ND from %q to %q: want IPv6 addresses", m.From, m.To)
 	}
 	return m.frame(m.body())
 }
 
-// frame puts the headers of the message, and its checksum, before and into a body.
-func (m Message) frame(body []byte) ([]byte, error) {
-	sum(m.From, m.To, body)
+// frame puts the headers of the message before a body.
+func (m Message) frame(body wire.Message) ([]byte, error) {
+	icmp, err := wire.MarshalMessageChecksum(body, m.From, m.To)
+	if err != nil {
+		return nil, fmt.Errorf("build ND from %q for %q: %w", m.From, m.Target, err)
+	}
 	return (&ethernet.Frame{
 		Destination: m.Destination.Hardware(),
 		Source:      m.Source.Hardware(),
 		EtherType:   ethernet.EtherTypeIPv6,
-		Payload:     append(ipv6Header(m.From, m.To, len(body)), body...),
+		Payload:     append(ipv6Header(m.From, m.To, len(icmp)), icmp...),
 	}).MarshalBinary()
 }
 
-func (m Message) body() []byte {
-	if !m.Advert {
-		b := icmp(typeNS, sourceLinkLayer, m.LinkLayer)
-		copy(b[8:24], m.Target.AsSlice())
-		return b
+func (m Message) body() wire.Message {
+	direction := wire.Source
+	if m.Advert {
+		direction = wire.Target
 	}
-	b := icmp(typeNA, targetLinkLayer, m.LinkLayer)
-	for flag, set := range map[byte]bool{flagRouter: m.Router, flagSolicited: m.Solicited, flagOverride: m.Override} {
-		if set {
-			b[4] |= flag
+	var options []wire.Option
+	if !m.LinkLayer.IsZero() {
+		options = []wire.Option{&wire.LinkLayerAddress{Direction: direction, Addr: m.LinkLayer.Hardware()}}
+	}
+	if m.Advert {
+		return &wire.NeighborAdvertisement{
+			Router: m.Router, Solicited: m.Solicited, Override: m.Override,
+			TargetAddress: m.Target, Options: options,
 		}
 	}
-	copy(b[8:24], m.Target.AsSlice())
-	return b
+	return &wire.NeighborSolicitation{TargetAddress: m.Target, Options: options}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/mdlayher/ethernet"
+	wire "github.com/mdlayher/ndp"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -32,31 +33,26 @@ func ipv6Header(from, to netip.Addr, payload int) []byte {
 // §7.1.2 call valid is an error, and so is what has a tag (it belongs to
 // another network) or an extension header (RFC 6980: a fragment can hide).
 func Parse(frame []byte) (Message, error) {
-	m, icmp, err := open(frame)
+	m, body, err := open(frame)
 	if err != nil {
 		return Message{}, err
 	}
-	option := byte(sourceLinkLayer)
-	switch icmp[0] {
-	case typeNS:
-	case typeNA:
-		m.Advert, option = true, targetLinkLayer
+	switch body := body.(type) {
+	case *wire.NeighborSolicitation:
+		m.Target = body.TargetAddress
+		m.LinkLayer = linkLayer(body.Options, wire.Source)
+	case *wire.NeighborAdvertisement:
+		m.Advert, m.Target = true, body.TargetAddress
+		m.Router, m.Solicited, m.Override = body.Router, body.Solicited, body.Override
+		m.LinkLayer = linkLayer(body.Options, wire.Target)
 	default:
-		return Message{}, fmt.Errorf("read ND: type %d is no solicitation or advertisement of a neighbour", icmp[0])
-	}
-	body, mac, err := split(icmp, option)
-	if err != nil {
-		return Message{}, err
-	}
-	m.Target, m.LinkLayer = netip.AddrFrom16([16]byte(body[8:24])), mac
-	if m.Advert {
-		m.Router, m.Solicited, m.Override = body[4]&flagRouter != 0, body[4]&flagSolicited != 0, body[4]&flagOverride != 0
+		return Message{}, fmt.Errorf("read ND: a %T is no solicitation or advertisement of a neighbour", body)
 	}
 	return m, m.check()
 }
 
 // open reads a frame as far as all messages of the protocol are alike.
-func open(frame []byte) (m Message, icmp []byte, err error) {
+func open(frame []byte) (m Message, body wire.Message, err error) {
 	var f ethernet.Frame
 	if err := f.UnmarshalBinary(frame); err != nil {
 		return m, nil, fmt.Errorf("read Ethernet frame of %d bytes: %w", len(frame), err)
@@ -65,8 +61,14 @@ func open(frame []byte) (m Message, icmp []byte, err error) {
 		return m, nil, errors.New("read ND: not an IPv6 frame without a tag")
 	}
 	m.Destination, m.Source = verify.MACOf(f.Destination), verify.MACOf(f.Source)
-	icmp, err = m.readHeader(f.Payload)
-	return m, icmp, err
+	icmp, err := m.readHeader(f.Payload)
+	if err != nil {
+		return m, nil, err
+	}
+	if body, err = wire.ParseMessage(icmp); err != nil {
+		return m, nil, fmt.Errorf("read ND: %w", err)
+	}
+	return m, body, nil
 }
 
 // readHeader reads the IPv6 header and gives the ICMPv6 message behind it.
@@ -100,8 +102,6 @@ func (m *Message) readHeader(b []byte) ([]byte, error) {
 // check holds the message to the rules that span header, body and options.
 func (m Message) check() error {
 	switch {
-	case m.Target.Is4In6():
-		return fmt.Errorf("read ND: target %s is an IPv4 address", m.Target)
 	case m.Target.IsMulticast():
 		return fmt.Errorf("read ND: target %s is a group", m.Target)
 	case m.Advert && m.Solicited && m.To.IsMulticast():
@@ -120,6 +120,15 @@ func (m Message) check() error {
 
 func solicitedNode(a netip.Addr) bool {
 	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff}), 104).Contains(a)
+}
+
+func linkLayer(options []wire.Option, direction wire.Direction) verify.MAC {
+	for _, o := range options {
+		if l, ok := o.(*wire.LinkLayerAddress); ok && l.Direction == direction {
+			return verify.MACOf(l.Addr)
+		}
+	}
+	return verify.MAC{}
 }
 
 // checksum sums the pseudo-header (RFC 8200 §8.1) and the message: 0xffff if

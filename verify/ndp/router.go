@@ -1,11 +1,12 @@
 package ndp
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
+
+	wire "github.com/mdlayher/ndp"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -27,10 +28,10 @@ var Routers = netip.IPv6LinkLocalAllRouters()
 // Frame gives a solicitation to all routers, or an advertisement to all nodes.
 func (r Router) Frame() ([]byte, error) {
 	m := Message{Source: r.Source, From: r.From, To: Routers}
-	body := icmp(typeRS, sourceLinkLayer, r.Source)
+	option := []wire.Option{&wire.LinkLayerAddress{Direction: wire.Source, Addr: r.Source.Hardware()}}
+	var body wire.Message = &wire.RouterSolicitation{Options: option}
 	if r.Advert {
-		m.To, body = allNodes, icmp(typeRA, sourceLinkLayer, r.Source)
-		binary.BigEndian.PutUint16(body[6:], uint16(r.Lifetime/time.Second))
+		m.To, body = allNodes, &wire.RouterAdvertisement{RouterLifetime: r.Lifetime, Options: option}
 	}
 	m.Destination = GroupMAC(m.To)
 	return m.frame(body)
@@ -40,20 +41,17 @@ func (r Router) Frame() ([]byte, error) {
 // solicitation or an advertisement that RFC 4861 §6.1.1 and §6.1.2 call valid is an
 // error.
 func ParseRouter(frame []byte) (Router, error) {
-	m, icmp, err := open(frame)
+	m, body, err := open(frame)
 	if err != nil {
 		return Router{}, err
 	}
 	r := Router{Source: m.Source, From: m.From}
-	if icmp[0] != typeRS && icmp[0] != typeRA {
-		return Router{}, fmt.Errorf("read ND: type %d is no solicitation or advertisement of a router", icmp[0])
-	}
-	body, _, err := split(icmp, sourceLinkLayer)
-	if err != nil {
-		return Router{}, err
-	}
-	if icmp[0] == typeRA {
-		r.Advert, r.Lifetime = true, time.Duration(binary.BigEndian.Uint16(body[6:]))*time.Second
+	switch body := body.(type) {
+	case *wire.RouterSolicitation:
+	case *wire.RouterAdvertisement:
+		r.Advert, r.Lifetime = true, body.RouterLifetime
+	default:
+		return Router{}, fmt.Errorf("read ND: a %T is no solicitation or advertisement of a router", body)
 	}
 	switch {
 	case r.Advert && !r.From.IsLinkLocalUnicast():
