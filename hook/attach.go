@@ -2,10 +2,10 @@ package hook
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -379,9 +379,6 @@ func (t *attempt) commit(ctx context.Context) error {
 // over. The others are random.
 func newID() (id verify.ID) {
 	binary.BigEndian.PutUint32(id[:], uint32(time.Now().Unix()))
-	// The runtime's generator is seeded by the kernel, and crypto/rand is a third of a
-	// megabyte that each start would map.
-	binary.NativeEndian.PutUint32(id[4:], rand.Uint32())
-	binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	rand.Read(id[4:]) // never fails: crypto/rand ends the process instead
 	return id
 }

@@ -2,10 +2,11 @@ package broker
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -191,7 +192,9 @@ func (s *Server) told(log *slog.Logger, err error) string {
 		log.Warn("failed", "err", err)
 		return err.Error()
 	}
-	number := fmt.Sprintf("%08x", rand.Uint32())
+	var b [4]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	number := hex.EncodeToString(b[:])
 	log.Warn("refused", "number", number, "err", err)
 	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own (the administrator finds the reason as %s in the broker's log)", number)
 }

@@ -3,9 +3,10 @@ package link
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"time"
 
@@ -175,7 +176,9 @@ func (h *Host) addMacvlan(n *Netns, spec *MacvlanSpec) (name string, err error) 
 
 // passingName is a name that nobody has: 60 random bits.
 func passingName() string {
-	return fmt.Sprintf("%016x", rand.Uint64())[:maxName]
+	var b [8]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b[:])[:maxName]
 }
 
 func interfaceOf(l netlink.Link) Interface {

@@ -8,8 +8,8 @@
 package network
 
 import (
-	"fmt"
-	"math/rand/v2"
+	"crypto/rand"
+	"encoding/hex"
 	"net/netip"
 	"time"
 )
@@ -137,5 +137,7 @@ func (d *Definition) VerifyMode() Verify {
 
 // NewID makes a generation for a new network.
 func NewID() string {
-	return fmt.Sprintf("%016x", rand.Uint64())
+	var b [8]byte
+	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(b[:])
 }
