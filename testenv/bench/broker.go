@@ -47,7 +47,7 @@ func (w *world) startBroker() error {
 	}
 	w.bin = dir
 	w.broker, err = startDaemon(exec.Command(filepath.Join(dir, "lanyard"), "--root", w.root(), "serve"),
-		"unixpacket", filepath.Join(w.root(), "run", "lanyard.sock"), 10*time.Second)
+		10*time.Second, dialed("unixpacket", filepath.Join(w.root(), "run", "lanyard.sock")))
 	return err
 }
 

@@ -20,8 +20,8 @@ type daemon struct {
 	ended chan error
 }
 
-// startDaemon waits until the daemon listens.
-func startDaemon(cmd *exec.Cmd, network, socket string, patience time.Duration) (*daemon, error) {
+// startDaemon waits until the daemon answers.
+func startDaemon(cmd *exec.Cmd, patience time.Duration, ask func() error) (*daemon, error) {
 	log, err := os.Create(filepath.Join(state, filepath.Base(cmd.Path)+".log"))
 	if err != nil {
 		return nil, err
@@ -42,12 +42,23 @@ func startDaemon(cmd *exec.Cmd, network, socket string, patience time.Duration) 
 		return nil, err
 	}
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if c, err := net.Dial(network, socket); err == nil {
-			return d, c.Close()
+		if ask() == nil {
+			return d, nil
 		}
 	}
 	text, _ := os.ReadFile(log.Name())
 	return nil, errors.Join(fmt.Errorf("%s does not listen: %s", cmd.Path, text), d.stop())
+}
+
+// dialed asks by making a connection.
+func dialed(network, socket string) func() error {
+	return func() error {
+		c, err := net.Dial(network, socket)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
 }
 
 func (d *daemon) stop() error {

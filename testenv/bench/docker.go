@@ -92,7 +92,7 @@ func (w *world) startDocker(unpacked string) (*dockerd, error) {
 		"--storage-driver=vfs", "--data-root="+filepath.Join(dir, "data"), "--exec-root="+filepath.Join(dir, "exec"),
 		"--pidfile="+filepath.Join(dir, "pid"), "--host=unix://"+socket)
 	cmd.Env = append(os.Environ(), "PATH="+strings.Join([]string{filepath.Join(unpacked, "usr/bin"), filepath.Join(unpacked, "usr/sbin"), os.Getenv("PATH")}, ":"))
-	d, err := startDaemon(cmd, "unix", socket, 30*time.Second)
+	d, err := startDaemon(cmd, 30*time.Second, dialed("unix", socket))
 	if err != nil {
 		return nil, err
 	}

@@ -54,11 +54,11 @@ func throughput(w *world, o options, r *results) error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	stop, err := w.serve()
+	server, err := w.serve()
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer func() { _ = server.stop() }() // it calls its end an error
 	for n := range turns + 1 {
 		for k := range all {
 			i := (k + n) % len(all)
@@ -99,24 +99,12 @@ func (c *container) in(program string, args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--net=" + c.path(), program}, args...)...)
 }
 
-// serve starts iperf3 in the gateway's namespace, and waits until it listens.
-func (w *world) serve() (stop func(), err error) {
-	cmd := w.gateway.in("iperf3", "--server", "--port", streamPort)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	for range 100 {
-		if _, err = send(w.gateway, "127.0.0.1", "1K"); err == nil {
-			return stop, nil
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	stop()
-	return nil, fmt.Errorf("iperf3 does not listen: %w", err)
+// serve starts iperf3 in the gateway's namespace.
+func (w *world) serve() (*daemon, error) {
+	return startDaemon(w.gateway.in("iperf3", "--server", "--port", streamPort), 5*time.Second, func() error {
+		_, err := send(w.gateway, "127.0.0.1", "1K")
+		return err
+	})
 }
 
 // send sends so many bytes, and gives how many came in per second.
