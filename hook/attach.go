@@ -34,6 +34,7 @@ type attempt struct {
 
 	subnets []network.Subnet // one of each family; rec.Addrs is in the same order
 	links   []string         // names that the namespace had before
+	alone   bool             // it had its loopback, and nothing else
 
 	taken map[bool]bool // by Is4: the default routes that are not for this interface
 
@@ -75,6 +76,7 @@ func (t *attempt) prepare() (err error) {
 	if t.links, err = t.ns.Links(); err != nil {
 		return err
 	}
+	t.alone = len(t.links) == 1
 	for _, w := range t.r.Wants {
 		t.links = append(t.links, w.Interface) // spoken for
 	}

@@ -34,9 +34,12 @@ func (t *attempt) route() error {
 // routeEverywhere puts the default routes on that are for this interface.
 func (t *attempt) routeEverywhere() error {
 	t.rec.Defaults, t.rec.Others = nil, nil
-	others, err := t.ns.Defaults()
-	if err != nil {
-		return err
+	var others []link.Route
+	if !t.alone { // nothing led anywhere, and there are no routes to be read
+		var err error
+		if others, err = t.ns.Defaults(); err != nil {
+			return err
+		}
 	}
 	for _, r := range t.defaultRoutes() {
 		is4 := r.Dst.Addr().Is4()
