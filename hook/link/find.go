@@ -2,8 +2,10 @@ package link
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +56,9 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 		}
 		tried[st.Ino] = true
 		n, err := h.openNetns(path)
+		if isShort(err) {
+			return nil, fmt.Errorf("open network namespace %q: %w", path, err)
+		}
 		if err != nil {
 			continue // the host's own, or gone since it was listed
 		}
@@ -63,6 +68,12 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 		n.Close()
 	}
 	return nil, nil
+}
+
+// isShort says whether an error says nothing of what was asked for: this process, or
+// the machine, has no room to look.
+func isShort(err error) bool {
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // heldNetns gives the path of each process's namespace. Filepath.Glob would look

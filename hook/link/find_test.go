@@ -60,3 +60,28 @@ func wantFound(tb testing.TB, h *Host, n *Netns, i Interface, want bool) {
 		}
 	}
 }
+
+// Who has no descriptor left does not know that a namespace is gone.
+func TestFindNetnsWithoutFiles(t *testing.T) {
+	h := mustHost(t)
+	n := mustOpen(t, h, mustContainer(t).Process.Pid)
+	var was unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &was))
+	failed := 0
+	for free := range 16 {
+		spare, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		must(t, err)
+		must(t, unix.Close(spare)) // the lowest that is free
+		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(spare + free), Max: was.Max}))
+		found, err := h.FindNetns(n.Inode, n.Cookie)
+		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was))
+		if found != nil {
+			found.Close()
+		} else if failed++; err == nil {
+			t.Errorf("with %d descriptors left the namespace is gone", free)
+		}
+	}
+	if failed == 0 || failed == 16 {
+		t.Errorf("it failed %d times: the test tests little", failed)
+	}
+}
