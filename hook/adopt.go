@@ -83,6 +83,15 @@ func (l *Local) adopt(ctx context.Context) error {
 	})
 }
 
+// adoptAll reads every namespace, and passes over those that cannot be read and are
+// not root's: their owner need only change links without a pause, or make one that is
+// too long to be told of, to keep the database of all from being made anew.
+//
+// What they had is lost with that, to them: the links of a guarded attachment whose
+// other end is not found are deleted (dropOrphans), and nothing of a macvlan that they
+// were given leaves by a guarded parent any more (forgetDead). Where nothing guards
+// the parent they can go on to use its address, as they can with any that they make
+// up; whoever is given it next meets them as a rival on the wire, and gets another.
 func (l *Local) adoptAll(ctx context.Context) error {
 	watched, err := l.Datapath.Endpoints()
 	if err != nil {
@@ -92,9 +101,23 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	var found []Attachment
 	var missed error
 	standing := sync.OnceValue(l.allStanding)
+	passed := map[uint32]bool{} // whose namespaces
 	err = l.Host.EachNetns(func(n *link.Netns) {
-		some, err := l.survivors(n, standing, watched)
-		found, missed = append(found, some...), errors.Join(missed, err)
+		owner, err := ownerOf(n)
+		var some []Attachment
+		if err == nil {
+			n.Tries = triesFor(owner, passed[owner])
+			some, err = l.survivors(n, owner, standing, watched)
+		}
+		switch {
+		case err == nil:
+			found = append(found, some...)
+		case owner == 0:
+			missed = errors.Join(missed, fmt.Errorf("network namespace %d, which is root's (\"lsns -t net\" shows who is in it): %w", n.Inode, err))
+		default:
+			passed[owner] = true
+			l.Log.Warn("a network namespace was passed over: it could not be read, and what its owner had is lost", "inode", n.Inode, "uid", owner, "err", err)
+		}
 	})
 	if err = errors.Join(err, missed); err != nil {
 		return err
@@ -102,7 +125,7 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	if err := l.dropOrphans(found); err != nil {
 		return err
 	}
-	l.forgetDead(watched, found)
+	l.forgetDead(watched, found, standing)
 	for i := range found {
 		if err := l.watchAgain(found[i]); err != nil {
 			l.Log.Warn("an adopted endpoint is not watched", "mac", found[i].MAC, "err", err)
@@ -116,10 +139,36 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	})
 }
 
+// triesFor is how often a list of a namespace's is read that changes meanwhile. A user
+// can have any number of namespaces, and starts wait for all of them.
+func triesFor(owner uint32, passed bool) int {
+	switch {
+	case owner == 0:
+		return 0
+	case passed:
+		return 1
+	}
+	return 3
+}
+
+// ownerOf is the uid that a namespace belongs to, as owns has it; 0 for root's.
+func ownerOf(n *link.Netns) (uint32, error) {
+	owners, err := n.Owners()
+	if err != nil {
+		return 0, err
+	}
+	return owners[max(len(owners)-2, 0)], nil
+}
+
 // standing is a network and the parent that it stands on now.
 type standing struct {
 	def    *network.Definition
 	parent link.Parent
+}
+
+// carries says whether an endpoint is one of those on its parent.
+func (s standing) carries(e verify.Endpoint) bool {
+	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(tagsOf(s.parent))
 }
 
 // allStanding finds the parents of all networks; those that have none carry
@@ -138,7 +187,7 @@ func (l *Local) allStanding() (all []standing) {
 // survivors gives a record for each interface on one of our networks that the
 // namespace has. Which containers it was for is not known any more: it lives on
 // while anybody is in its namespace.
-func (l *Local) survivors(n *link.Netns, standing func() []standing, watched []verify.Endpoint) (found []Attachment, err error) {
+func (l *Local) survivors(n *link.Netns, owner uint32, standing func() []standing, watched []verify.Endpoint) (found []Attachment, err error) {
 	links, err := n.Standing()
 	if err != nil {
 		return nil, err
@@ -147,6 +196,7 @@ func (l *Local) survivors(n *link.Netns, standing func() []standing, watched []v
 	if err != nil {
 		return nil, err
 	}
+	routes := defaultsOf(n)
 	for _, i := range links {
 		addrs, err := n.Addrs(i.Index)
 		if err != nil {
@@ -157,7 +207,7 @@ func (l *Local) survivors(n *link.Netns, standing func() []standing, watched []v
 				continue
 			}
 			if a, whole := survivor(i, id, s, addrs, watched); whole {
-				a.Defaults = defaultsBy(n, i.Index)
+				a.Owner, a.Defaults = owner, defaultsBy(routes(), i.Index)
 				found = append(found, a)
 			}
 		}
@@ -212,11 +262,20 @@ func (a *Attachment) recall(def *network.Definition, addrs []link.Addr) {
 	}
 }
 
-// defaultsBy reads what a record says of an interface's default routes. They are
-// no reason to adopt nothing: whoever has the namespace may change its routes faster
-// than they can be read.
-func defaultsBy(n *link.Netns, index int) (via []netip.Addr) {
-	routes, _ := n.Defaults()
+// defaultsOf reads the default routes of a namespace, when they are first asked for.
+// They are no reason to adopt nothing: whoever has the namespace may change its routes
+// faster than they can be read, and may have tens of thousands.
+func defaultsOf(n *link.Netns) func() []link.Route {
+	return sync.OnceValue(func() []link.Route {
+		hasty := *n
+		hasty.Tries = 1
+		routes, _ := hasty.Defaults()
+		return routes
+	})
+}
+
+// defaultsBy is what a record says of an interface's default routes.
+func defaultsBy(routes []link.Route, index int) (via []netip.Addr) {
 	for _, r := range routes {
 		if r.Index == index {
 			via = append(via, r.Via())
@@ -243,8 +302,9 @@ func endpointOf(a Attachment, parent link.Parent, watched []verify.Endpoint) ver
 	return want
 }
 
-// forgetDead ends the watch of endpoints whose interface nobody has.
-func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment) {
+// forgetDead ends the watch of endpoints whose interface nobody has, and what guards
+// of parents let these send.
+func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment, standing func() []standing) {
 	for _, e := range watched {
 		if slices.ContainsFunc(living, func(a Attachment) bool { return a.ID == e.Attachment }) {
 			continue
@@ -252,7 +312,21 @@ func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment) {
 		if err := l.Datapath.Forget(e); err != nil {
 			l.Log.Warn("a dead endpoint is still watched", "mac", e.MAC, "err", err)
 		}
+		if err := l.unleaseDead(e, standing()); err != nil {
+			l.Log.Warn("a dead endpoint may still send", "mac", e.MAC, "err", err)
+		}
 	}
+}
+
+// unleaseDead ends what the guard of an endpoint's parent lets it send. A MAC that it
+// had from its parent is the host's own there.
+func (l *Local) unleaseDead(e verify.Endpoint, all []standing) (err error) {
+	for _, s := range all {
+		if l.Guards != nil && s.carries(e) && e.MAC != verify.MACOf(s.parent.MAC) {
+			err = errors.Join(err, l.Guards.Unlease(s.parent.Index, e.MAC))
+		}
+	}
+	return err
 }
 
 // watchAgain has the datapath watch what lives, where its maps are lost, too.

@@ -31,7 +31,7 @@ func (l *Local) guardedSurvivors(n *link.Netns, id Netns, standing func() []stan
 				return found, err
 			}
 			for _, s := range standing() {
-				if e.Trunk != s.parent.TrunkIndex || !e.Tags.Equal(tagsOf(s.parent)) {
+				if !s.carries(e) {
 					continue
 				}
 				a := recordOf(i, id, s)
@@ -39,7 +39,7 @@ func (l *Local) guardedSurvivors(n *link.Netns, id Netns, standing func() []stan
 				a.Guard = &verify.Guard{Attachment: e.Attachment, MAC: e.MAC}
 				a.Verdict.Text = "found again by its guard: the database was lost"
 				if a.recall(s.def, leased(e)); len(a.Addrs) > 0 {
-					a.Defaults = defaultsBy(n, i.Index)
+					a.Defaults = defaultsBy(defaultsOf(n)(), i.Index)
 					found = append(found, a)
 				}
 			}

@@ -75,8 +75,13 @@ func (t *attempt) makeRoom(ctx context.Context, full error) (swept bool, err err
 		// Others' are none of a caller's business, nor is the time that they take.
 		return t.caller == nil || a.Owner == t.caller.UID
 	})
-	if len(took) == 0 || err != nil {
+	if len(took) == 0 {
 		return false, errors.Join(full, err)
+	}
+	if err != nil {
+		// What can be taken back is room enough: whoever has a namespace may see to
+		// it that what they had in there cannot.
+		t.Log.Warn("not all that is over could be taken back", "err", err)
 	}
 	return true, nil
 }

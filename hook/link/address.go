@@ -61,7 +61,7 @@ func (n *Netns) Addrs(index int) ([]Addr, error) {
 	if index != 0 {
 		on = onIndex(index)
 	}
-	list, err := whole(func() ([]netlink.Addr, error) { return n.handle.AddrList(on, netlink.FAMILY_ALL) })
+	list, err := wholeIn(n.Tries, func() ([]netlink.Addr, error) { return n.handle.AddrList(on, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

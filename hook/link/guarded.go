@@ -195,7 +195,7 @@ func (n *Netns) GuardedTags() ([]string, error) {
 
 // Veths lists the namespace's ends of veth pairs.
 func (n *Netns) Veths() (found []Interface, err error) {
-	links, err := whole(n.handle.LinkList)
+	links, err := wholeIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

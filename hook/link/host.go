@@ -65,15 +65,20 @@ const dumpTries = 20
 // whole asks a list of the kernel again until it came through in one piece. On
 // hosts where links come and go the kernel breaks dumps off all the time, and
 // what it had written until then must not be taken for all there is.
-func whole[T any](list func() (T, error)) (T, error) {
-	for range dumpTries {
+func whole[T any](list func() (T, error)) (T, error) { return wholeIn(0, list) }
+
+func wholeIn[T any](tries int, list func() (T, error)) (T, error) {
+	if tries == 0 {
+		tries = dumpTries
+	}
+	for range tries {
 		v, err := list()
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return v, err
 		}
 	}
 	var none T
-	return none, fmt.Errorf("the kernel's list changed %d times while it was read", dumpTries)
+	return none, fmt.Errorf("the kernel's list changed %d times while it was read", tries)
 }
 
 // linkByName is nil without an error where there is no such link.

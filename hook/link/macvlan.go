@@ -299,7 +299,7 @@ func (n *Netns) own(i Interface) (netlink.Link, error) {
 
 // Links lists the names of the namespace's interfaces.
 func (n *Netns) Links() ([]string, error) {
-	links, err := whole(n.handle.LinkList)
+	links, err := wholeIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -327,7 +327,7 @@ func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, 
 // host's. Indexes are each namespace's own: one that stands on a link elsewhere is
 // none.
 func (n *Netns) Standing() (found []Interface, err error) {
-	links, err := whole(n.handle.LinkList)
+	links, err := wholeIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -30,6 +30,9 @@ type Netns struct {
 	// Inode is recycled by the kernel: it means something only while the
 	// namespace lives.
 	Inode uint64
+	// Tries is how often a list is read that changes meanwhile, which whoever has
+	// the namespace may see to; 0 stands for as often as one of the host's.
+	Tries int
 
 	fd     int
 	host   int // descriptor of the Host's namespace, which outlives this

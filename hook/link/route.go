@@ -114,7 +114,7 @@ const maxRoutes = 1 << 16
 func (n *Netns) Defaults() ([]Route, error) {
 	var found []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		some, err := whole(func() (some []Route, err error) {
+		some, err := wholeIn(n.Tries, func() (some []Route, err error) {
 			left := maxRoutes
 			err = n.handle.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
 				if r.Type == unix.RTN_UNICAST && routeOf(r).IsDefault() {
@@ -138,7 +138,7 @@ func (n *Netns) Defaults() ([]Route, error) {
 func (n *Netns) Routes() ([]Route, error) {
 	var routes []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := whole(func() ([]netlink.Route, error) { return n.handle.RouteList(nil, family) })
+		list, err := wholeIn(n.Tries, func() ([]netlink.Route, error) { return n.handle.RouteList(nil, family) })
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}

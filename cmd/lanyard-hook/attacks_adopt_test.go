@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// wordy makes links that take long to tell of: what they hear in mode source is part
+// of that.
+func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
+	t.Helper()
+	_, err := n.Exec("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+	must(t, err)
+	var macs []net.HardwareAddr
+	for i := range heard {
+		macs = append(macs, net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)})
+	}
+	const atOnce = 5000 // that a message has room for
+	for i := range links {
+		name := fmt.Sprintf("wordy%d", i)
+		_, err = n.Exec("ip", "link", "add", name, "link", "v0", "type", "macvlan", "mode", "source")
+		must(t, err)
+		l, err := n.Netlink().LinkByName(name)
+		must(t, err)
+		must(t, n.Netlink().MacvlanMACAddrSet(l, macs[:min(heard, atOnce)]))
+		for _, m := range macs[min(heard, atOnce):] {
+			must(t, n.Netlink().MacvlanMACAddrAdd(l, m))
+		}
+	}
+}
+
+// unreadable is how much a link hears that is more than is read as one message.
+const unreadable = 6000
+
+// restless has links of a namespace come and go, so that a list of them has changed
+// before it is read to its end.
+func restless(t *testing.T, n *testenv.Namespace) {
+	t.Helper()
+	wordy(t, n, 20, 2000)
+	file := filepath.Join(t.TempDir(), "batch")
+	must(t, os.WriteFile(file, []byte(strings.Repeat("link add x type veth peer name y\nlink del x\n", 1000)), 0o600))
+	for range 2 { // who deletes one waits without the lock
+		cmd := exec.Command("sh", "-c", `while :; do ip -force -batch "$0" 2>/dev/null; done`, file)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		must(t, n.Start(cmd))
+		t.Cleanup(func() {
+			must(t, unix.Kill(-cmd.Process.Pid, unix.SIGKILL))
+			cmd.Wait() // "signal: killed" is no news
+		})
+	}
+	interrupted := 0
+	for range 10 {
+		if _, err := n.Netlink().LinkList(); errors.Is(err, netlink.ErrDumpInterrupted) {
+			interrupted++
+		}
+	}
+	if interrupted == 0 {
+		t.Error("no list was interrupted: the test tests little")
+	}
+}
+
+// loseDatabase deletes the database while the broker is down.
+func (b *brokered) loseDatabase() {
+	b.tb.Helper()
+	b.kill()
+	must(b.tb, os.Remove(filepath.Join(wiring.PathsUnder(b.root).Run, "lanyard.db")))
+	b.start()
+}
+
+// Whoever keeps the links of their own namespace from being read does not keep a lost
+// database from being made anew. It is their loss: what they had is theirs no more.
+// Root's namespaces are not passed over.
+func TestAttackAdoption(t *testing.T) {
+	p := newPrisoner(t, direct)
+	rootful := testenv.NewContainer(t)
+	p.mustAttach("rootful", rootful, "network=web", "ip=192.168.50.11")
+	was := map[verify.ID]hook.Attachment{}
+	for _, a := range p.records() {
+		was[a.ID] = a
+	}
+	wordy(t, p.c.Namespace, 1, unreadable)
+	if _, err := p.c.Netlink().LinkList(); err == nil || errors.Is(err, netlink.ErrDumpInterrupted) {
+		t.Errorf("the list of links can be read: %v", err)
+	}
+	restless(t, testenv.NewRootless(t, mallory).Namespace)
+	p.loseDatabase()
+	next := testenv.NewRootless(t, bob)
+	p.mustAttachBy(bob, "next", next.Pid, "network=web")
+	for _, a := range p.records() {
+		old, adopted := was[a.ID]
+		if adopted && (a.Owner == alice || a.Owner != old.Owner || fmt.Sprint(a.Addrs) != fmt.Sprint(old.Addrs)) {
+			t.Errorf("%+v was adopted as %+v", old, a)
+		}
+		if !adopted && a.Containers[0].ID != "next" {
+			t.Errorf("there is %+v", a)
+		}
+	}
+	if n := len(p.records()); n != 3 || p.held("web") != 6 || p.watched() != 3 {
+		t.Errorf("%d records, %d leases, %d endpoints", n, p.held("web"), p.watched())
+	}
+	var st unix.Stat_t
+	must(t, unix.Stat(p.c.Path(), &st))
+	if !strings.Contains(p.logged(), fmt.Sprintf("passed over: it could not be read, and what its owner had is lost\" inode=%d uid=%d ", st.Ino, alice)) {
+		t.Errorf("the log does not name namespace %d", st.Ino)
+	}
+	tap := mustTap(t, p.Switch)
+	mark := []byte("!attack!")
+	p.shout(t, "eth0", p.own, mark)
+	pings(t, p.victim.Namespace, "192.168.50.1")
+	pings(t, rootful.Namespace, "192.168.50.1")
+	end := []byte("-the-end-of-it-")
+	mustRaw(t, p.victim.Namespace, "eth0").mustSend(t, ether(broadcast, p.its, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
+	for _, f := range tap.until(t, end) {
+		if bytes.Contains(f, mark) {
+			t.Errorf("the switch saw %x", f)
+		}
+	}
+
+	wordy(t, rootful.Namespace, 1, unreadable)
+	p.loseDatabase()
+	look := func() error {
+		return p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			_, err := l.Attachments(ctx)
+			return err
+		})
+	}
+	if err := look(); err == nil || !strings.Contains(err.Error(), "which is root's") {
+		t.Errorf("root's own was passed over: %v", err)
+	}
+	_, err := rootful.Exec("ip", "link", "del", "v0")
+	must(t, err)
+	must(t, look())
+}
+
+// Nor does that keep an address from who needs it, where others are free to be taken
+// back.
+func TestAttackRoom(t *testing.T) {
+	b := newBrokered(t, testenv.Config{})
+	b.AddGateway(0, "192.168.50.1/29")
+	b.define("web", b.Trunk, func(d *network.Definition) {
+		direct(d)
+		d.AllowUsers = []string{fmt.Sprint(alice)}
+	}, "192.168.50.0/29")
+	kept := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "kept", kept.Pid, "network=web")
+	testenv.JoinNamespace(t, kept.Namespace) // a process that stays behind
+	wordy(t, kept.Namespace, 1, unreadable)
+	must(t, kept.Kill())
+	for i := range 4 {
+		c := testenv.NewContainer(t)
+		b.mustAttach(fmt.Sprintf("c%d", i), c, "network=web")
+		if i == 0 {
+			c.End(t)
+		}
+	}
+	if o := b.attach("next", testenv.NewContainer(t), "network=web"); o.status != 0 || !strings.Contains(o.stderr, "not all that is over could be taken back") {
+		t.Errorf("status %d: %s", o.status, o.stderr)
+	}
+}
