@@ -13,6 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
 // mustSendSummed sends a frame with the demand to write the Internet checksum of all
@@ -80,14 +81,19 @@ func mustNotSum(t *testing.T, n *testenv.Namespace, device string) {
 // A checksum that is still to be written can be had to be written over anything, and
 // to be any value: after the guard has looked, an honest frame would become
 // another.
-func TestAttackChecksum(t *testing.T) {
-	p := newPrisoner(t, nil)
+func TestAttackChecksum(t *testing.T) { attackBySums(t, newPrisoner(t, nil)) }
+
+func TestAttackChecksumDirect(t *testing.T) { attackBySums(t, newPrisoner(t, direct)) }
+
+func attackBySums(t *testing.T, p *prisoner) {
+	t.Helper()
 	mustNotSum(t, p.Host, p.Trunk)
 	mark := []byte("!attack!")
 	v4, gw4 := netip.MustParseAddr("192.168.50.9"), netip.MustParseAddr("192.168.50.1")
 	// As the victim's, its header's checksum too; then written over with its own.
 	udp := ether(broadcast, p.own, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
 	copy(udp[26:], v4.AsSlice())
+	udp6 := ether(ndp.GroupMAC(allNodes), p.own, 0x86dd, packet6(netip.MustParseAddr("fd50::9"), allNodes, 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
 	question, err := arp.Packet{Destination: broadcast, Source: p.own, Sender: p.own, SenderIP: v4, TargetIP: gw4}.Frame()
 	must(t, err)
 	question = append(append(question, mark...), 0, 0)
@@ -101,6 +107,7 @@ func TestAttackChecksum(t *testing.T) {
 	}{
 		{udp, 28, 50<<8 | 10},     // the victim's IPv4 address
 		{udp, 34, 67},             // a DHCP server's port
+		{udp6, 36, 0x10},          // the victim's IPv6 address
 		{question, 30, 50<<8 | 1}, // ARP: the gateway is at my MAC
 		{question, 20, 2},         // ARP: an answer
 		{udp, 26, 192<<8 | 168},   // what it was, as far as one can see
@@ -116,12 +123,12 @@ func TestAttackChecksum(t *testing.T) {
 	if n := p.stopped("prisoner") - before; n != uint64(len(frames)) {
 		t.Errorf("%d frames were sent, and %d counted", len(frames), n)
 	}
-	// Another MAC, and a VLAN tag: some kernels refuse to send these, others forget the
-	// checksum at the end of the veth pair (skb_postpull_rcsum).
-	r.mustSendSummed(t, comesTo(question, 10, 50<<8|66), 10, 0)
-	r.mustSendSummed(t, comesTo(question, 12, 0x8100), 12, 0)
+	// The victim's MAC, and a VLAN tag: some kernels refuse to send these, others forget
+	// the checksum at the end of the veth pair (skb_postpull_rcsum).
+	r.mustSendSummed(t, comesTo(udp, 10, 50<<8|10), 10, 0)
+	r.mustSendSummed(t, comesTo(udp, 12, 0x8100), 12, 0)
 	for _, f := range tap.until(t, p.end(t, r)) {
-		if verify.MAC(f[6:12]) == p.own && f[12] == 0x81 || f[11] == 66 {
+		if bytes.Contains(f, mark) && (verify.MAC(f[6:12]) != p.own || f[12] != 8) {
 			t.Errorf("the switch saw %x", f)
 		}
 	}
