@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -51,30 +48,6 @@ func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
 // unreadable is how much a link hears that is more than is read as one message.
 const unreadable = 5500
 
-// restless has links of a namespace come and go until calm, so that a list of them has
-// changed before it is read to its end.
-func restless(t *testing.T, n *testenv.Namespace) (calm func()) {
-	t.Helper()
-	wordy(t, n, 8, 2000)
-	file := filepath.Join(t.TempDir(), "batch")
-	must(t, os.WriteFile(file, []byte(strings.Repeat("link add x type veth peer name y\nlink del x\n", 1000)), 0o600))
-	cmd := exec.Command("sh", "-c", `while :; do ip -force -batch "$0" 2>/dev/null; done`, file)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	must(t, n.Start(cmd))
-	calm = sync.OnceFunc(func() {
-		must(t, unix.Kill(-cmd.Process.Pid, unix.SIGKILL))
-		cmd.Wait() // "signal: killed" is no news
-	})
-	t.Cleanup(calm)
-	testenv.Eventually(t, "a list to be interrupted", func() error {
-		if _, err := n.Netlink().LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return errors.Join(errors.New("it was not"), err)
-		}
-		return nil
-	})
-	return calm
-}
-
 // loseDatabase deletes the database while the broker is down.
 func (b *brokered) loseDatabase() {
 	b.tb.Helper()
@@ -98,11 +71,9 @@ func TestAttackAdoption(t *testing.T) {
 	if _, err := p.c.Netlink().LinkList(); err == nil || errors.Is(err, netlink.ErrDumpInterrupted) {
 		t.Errorf("the list of links can be read: %v", err)
 	}
-	calm := restless(t, testenv.NewRootless(t, mallory).Namespace)
 	p.loseDatabase()
 	next := testenv.NewRootless(t, bob)
 	p.mustAttachBy(bob, "next", next.Pid, "network=web")
-	calm()
 	for _, a := range p.records() {
 		old, adopted := was[a.ID]
 		if adopted && (a.Owner == alice || a.Owner != old.Owner || fmt.Sprint(a.Addrs) != fmt.Sprint(old.Addrs)) {

@@ -1,0 +1,68 @@
+//go:build !vm
+
+// On an emulated machine this is more than its processors can do.
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// restless has links of a namespace come and go until calm, so that a list of them has
+// changed before it is read to its end.
+func restless(t *testing.T, n *testenv.Namespace) (calm func()) {
+	t.Helper()
+	wordy(t, n, 20, 4000)
+	file := filepath.Join(t.TempDir(), "batch")
+	must(t, os.WriteFile(file, []byte(strings.Repeat("link add x type veth peer name y\nlink del x\n", 1000)), 0o600))
+	cmd := exec.Command("sh", "-c", `while :; do ip -force -batch "$0" 2>/dev/null; done`, file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	must(t, n.Start(cmd))
+	calm = sync.OnceFunc(func() {
+		must(t, unix.Kill(-cmd.Process.Pid, unix.SIGKILL))
+		cmd.Wait() // "signal: killed" is no news
+	})
+	t.Cleanup(calm)
+	testenv.Eventually(t, "a list to be interrupted", func() error {
+		if _, err := n.Netlink().LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return errors.Join(errors.New("it was not"), err)
+		}
+		return nil
+	})
+	return calm
+}
+
+// The same, and in time, with links that change while they are read. Whether they are
+// read after all is a matter of luck.
+func TestAttackAdoptionAmidChanges(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	victim, next := testenv.NewRootless(t, bob), testenv.NewRootless(t, bob)
+	b.mustAttachBy(bob, "victim", victim.Pid, "network=web")
+	was := b.record()
+	calm := restless(t, testenv.NewRootless(t, mallory).Namespace)
+	b.loseDatabase()
+	b.mustAttachBy(bob, "next", next.Pid, "network=web")
+	calm()
+	recs := b.records()
+	if len(recs) != 2 || b.held("web") != 4 {
+		t.Errorf("there are %+v", recs)
+	}
+	for _, a := range recs {
+		if len(a.Containers) == 0 && (a.ID != was.ID || a.Owner != bob || fmt.Sprint(a.Addrs) != fmt.Sprint(was.Addrs)) {
+			t.Errorf("%+v was adopted as %+v", was, a)
+		}
+	}
+}
