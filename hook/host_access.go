@@ -53,16 +53,23 @@ func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.
 	return nil
 }
 
-// createHost settles on the host's addresses on a new network, and makes its link.
+// createHost settles on the host's addresses on a new network, and makes its link. One
+// that is there has been settled on before.
 func (l *Local) createHost(ctx context.Context, def *network.Definition, p link.Parent) error {
-	if err := l.settleHost(ctx, def, p); err != nil {
+	there, _, err := l.Host.FindHostLink(def.HostLink())
+	if err != nil {
 		return err
 	}
-	if err := def.Save(l.Networks); err != nil {
-		return err
+	if there == nil {
+		if err := l.settleHost(ctx, def, p); err != nil {
+			return err
+		}
+		if err := def.Save(l.Networks); err != nil {
+			return err
+		}
 	}
 	failpoint("settle")
-	_, _, err := l.hostLink(ctx, def, p)
+	_, _, err = l.hostLink(ctx, def, p)
 	failpoint("host-link")
 	return err
 }
@@ -132,7 +139,7 @@ func (l *Local) hostLink(ctx context.Context, def *network.Definition, p link.Pa
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {
-			return 0, false, fmt.Errorf("host-address: the host has none in %s, as after a making that was broken off: remove the network, and make it again", s.Subnet)
+			return 0, false, fmt.Errorf("host-address: the host has none in %s, as after a making that was broken off: give the command that makes it again, or remove the network", s.Subnet)
 		}
 		spec.IPv6 = spec.IPv6 || s.Subnet.Addr().Is6()
 	}

@@ -43,13 +43,33 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 		n.add(def)
 		blind = append(blind, trunks.once(l, def, p))
 	}
-	return blind, nil
+	for _, def := range defs {
+		err = errors.Join(err, network.Finish(l.Networks, def.Name))
+	}
+	return blind, err
 }
 
 // createNetwork writes the definition before the parent is made: a crash in between
 // leaves a network whose parent the first attach makes, not a link that nobody
-// knows.
+// knows. The same command given once more goes on from there.
 func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *neighbours) (p link.Parent, err error) {
+	begun, err := network.Begun(l.Networks, def.Name)
+	if err != nil {
+		return p, err
+	}
+	if begun == nil {
+		return l.beginNetwork(ctx, def, n)
+	}
+	if !def.Begins(begun) {
+		return p, fmt.Errorf("network %q: %w in %s: its making was broken off, and it was another; \"lanyard network rm %s\" takes it away", def.Name, network.ErrExist, l.Networks, def.Name)
+	}
+	n.remove(begun)
+	*def = *begun
+	p, _, err = l.makeLinks(ctx, def)
+	return p, err
+}
+
+func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *neighbours) (p link.Parent, err error) {
 	p, err = l.Host.Resolve(specOf(def))
 	switch {
 	case errors.Is(err, link.ErrNoLink):
@@ -66,18 +86,11 @@ func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *n
 	if err := def.HostConflicts(slices.Collect(maps.Values(n.all))); err != nil {
 		return p, err
 	}
-	if err := def.Create(l.Networks); err != nil {
+	if err := l.write(def); err != nil {
 		return p, err
 	}
 	failpoint("define")
-	p, created, err := l.Host.EnsureParent(ctx, specOf(def), def.Managed)
-	failpoint("make")
-	if err == nil && def.MTU > p.MTU {
-		err = fmt.Errorf("--mtu %d is over the %d of parent %q", def.MTU, p.MTU, p.Name)
-	}
-	if err == nil && def.HostAccess {
-		err = l.createHost(ctx, def, p)
-	}
+	p, created, err := l.makeLinks(ctx, def)
 	if err != nil {
 		err = errors.Join(err, network.Remove(l.Networks, def.Name))
 		if def.HostAccess {
@@ -89,6 +102,34 @@ func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *n
 		return p, err
 	}
 	return p, nil
+}
+
+// write puts the definition in its place, where none is, and notes that its links are
+// not made yet.
+func (l *Local) write(def *network.Definition) error {
+	if _, err := network.Load(l.Networks, def.Name); !errors.Is(err, network.ErrNotExist) {
+		return fmt.Errorf("network %q: %w in %s", def.Name, network.ErrExist, l.Networks)
+	}
+	if err := network.Begin(l.Networks, def.Name); err != nil {
+		return err
+	}
+	if err := def.Create(l.Networks); err != nil {
+		return errors.Join(err, network.Finish(l.Networks, def.Name))
+	}
+	return nil
+}
+
+// makeLinks makes what a network has on the host, or what of it is not there yet.
+func (l *Local) makeLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
+	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
+	failpoint("make")
+	if err == nil && def.MTU > p.MTU {
+		err = fmt.Errorf("--mtu %d is over the %d of parent %q", def.MTU, p.MTU, p.Name)
+	}
+	if err == nil && def.HostAccess {
+		err = l.createHost(ctx, def, p)
+	}
+	return p, created, err
 }
 
 // RemoveNetwork removes a definition, and the parent if we made it. It refuses

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -228,7 +229,64 @@ func Remove(dir, name string) error {
 	if err != nil {
 		return fmt.Errorf("remove network %q: %w", name, err)
 	}
+	return Finish(dir, name)
+}
+
+// making ends the names of files that stand beside a network while it is made: who is
+// killed meanwhile leaves a definition whose links may not be there.
+const making = ".making"
+
+func makingOf(dir, name string) string { return filepath.Join(dir, "."+name+making) }
+
+// Begin notes that a network is being made, until Finish or Remove.
+func Begin(dir, name string) error {
+	if err := ValidName(name); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(makingOf(dir, name), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("begin network %q: %w", name, err)
+	}
+	return f.Close()
+}
+
+// Finish notes that it is made. Twice is no error.
+func Finish(dir, name string) error {
+	err := os.Remove(makingOf(dir, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("finish network %q: %w", name, err)
+	}
 	return nil
+}
+
+// Begun loads the definition that a making of that name was broken off over, nil
+// where there is none. The lock is held.
+func Begun(dir, name string) (*Definition, error) {
+	if _, err := os.Lstat(makingOf(dir, name)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("network %q: %w", name, err)
+	}
+	d, err := Load(dir, name)
+	if errors.Is(err, ErrNotExist) {
+		return nil, nil
+	}
+	return d, err
+}
+
+// Begins says whether d is what the making of a network begins with that came to be,
+// or was to become, made: the same but for what each making has of its own.
+func (d *Definition) Begins(made *Definition) bool {
+	asked, has := *d, *made
+	asked.ID, asked.Created, asked.Managed = has.ID, has.Created, has.Managed
+	if d.Dummy() && made.Dummy() {
+		asked.Parent = has.Parent
+	}
+	if n := len(asked.HostAddresses); n <= len(has.HostAddresses) && slices.Equal(asked.HostAddresses, has.HostAddresses[:n]) {
+		asked.HostAddresses = has.HostAddresses // the others were found
+	}
+	var x, y bytes.Buffer
+	return encode(&x, &asked) == nil && encode(&y, &has) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
 // Lock serialises commands that look at all definitions and then write one. It
@@ -263,7 +321,11 @@ func Lock(dir string) (unlock func(), err error) {
 func removeUnfinished(dir string, f *os.File) error {
 	names, err := f.Readdirnames(-1)
 	for _, name := range names {
-		if strings.HasPrefix(name, ".") && strings.HasSuffix(name, unfinished) {
+		if !strings.HasPrefix(name, ".") {
+			continue
+		}
+		of, isMaking := strings.CutSuffix(name[1:], making)
+		if isMaking && !slices.Contains(names, of+suffix) || strings.HasSuffix(name, unfinished) {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
 		}
 	}

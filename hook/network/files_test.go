@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -325,5 +327,72 @@ func TestLockRemovesUnfinished(t *testing.T) {
 	}
 	if all, errs := LoadAll(dir); len(all) != 1 || len(errs) > 0 {
 		t.Errorf("networks %v, %v", all, errs)
+	}
+}
+
+// Who is killed while making a network leaves it begun, until it is finished or
+// removed.
+func TestBegun(t *testing.T) {
+	dir := t.TempDir()
+	want := func(what string, begun bool) {
+		t.Helper()
+		d, err := Begun(dir, "web50")
+		if err != nil || (d != nil) != begun {
+			t.Errorf("%s: begun is %+v, %v", what, d, err)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("nothing", false)
+	must(Begin(dir, "web50"))
+	want("killed before the definition is there", false)
+	unlock, err := Lock(dir)
+	must(err)
+	unlock()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("there is %v, %v", left, err)
+	}
+	must(Begin(dir, "web50"))
+	must(whole().Create(dir))
+	unlock, err = Lock(dir)
+	must(err)
+	unlock()
+	want("killed after it", true)
+	must(Finish(dir, "web50"))
+	must(Finish(dir, "web50"))
+	want("finished", false)
+	must(Begin(dir, "web50"))
+	must(Remove(dir, "web50"))
+	want("removed", false)
+	if _, err := os.Lstat(makingOf(dir, "web50")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the note is left: %v", err)
+	}
+}
+
+func TestBegins(t *testing.T) {
+	made := whole()
+	made.HostAccess, made.HostAddresses = true, []netip.Addr{netip.MustParseAddr("192.168.50.2")}
+	for what, c := range map[string]struct {
+		edit func(*Definition)
+		want bool
+	}{
+		"the same":              {func(*Definition) {}, true},
+		"made at another time":  {func(d *Definition) { d.ID, d.Created, d.Managed = NewID(), time.Time{}, !d.Managed }, true},
+		"an address was found":  {func(d *Definition) { d.HostAddresses = nil }, true},
+		"another was asked for": {func(d *Definition) { d.HostAddresses = []netip.Addr{netip.MustParseAddr("192.168.50.3")} }, false},
+		"another mode":          {func(d *Definition) { d.Mode = ModePrivate }, false},
+		"another parent":        {func(d *Definition) { d.Parent = "eth1" }, false},
+		"fewer subnets":         {func(d *Definition) { d.Subnets = d.Subnets[:1] }, false},
+	} {
+		asked := whole()
+		asked.HostAccess, asked.HostAddresses = true, made.HostAddresses
+		c.edit(asked)
+		if got := asked.Begins(made); got != c.want {
+			t.Errorf("%s: %v", what, got)
+		}
 	}
 }
