@@ -19,7 +19,7 @@ func TestShrinks(t *testing.T) {
 	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error { return tx.Put("rows", "k", []byte("v")) }); err != nil {
 		t.Fatal(err)
 	}
-	if err := boltstore.FillFast(t.Context(), db, "large", pool12, 25_000, 1); err != nil {
+	if err := boltstore.FillFast(t.Context(), db, "large", pool12, 40_000, 1); err != nil {
 		t.Fatal(err)
 	}
 	large := mustSize(t, path)

@@ -21,7 +21,7 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-const pageSize = 4096
+const pageSize = boltstore.PageSize
 
 // populated is a file with two pools and some rows: trees of several pages,
 // buckets within others, free pages. earlier is the file as it was before the

@@ -190,7 +190,7 @@ func TestAnotherLayoutIsRefused(t *testing.T) {
 		if err == nil || errors.Is(err, ipam.ErrCorrupt) {
 			t.Fatalf("got %v", err)
 		}
-		for _, word := range []string{path, `"2"`, `"1"`, "another version"} {
+		for _, word := range []string{path, `"3"`, `"1"`, "another version"} {
 			if !strings.Contains(err.Error(), word) {
 				t.Errorf("error %q lacks %s", err, word)
 			}

@@ -33,12 +33,21 @@ func AuditOf(f io.ReaderAt, size int64) error {
 // OwnerKey is the key of an owner's address.
 var OwnerKey = ownerKey
 
+// Encode and Decode are of a lease's row.
+var (
+	Encode = encode
+	Decode = decode
+)
+
 // StartID is the attachment id of the nth start, of ten in a second, as the hook makes
 // them: the time, and what is random.
 func StartID(n int) string {
 	r := sha256.Sum256(fmt.Append(nil, n))
 	return fmt.Sprintf("%08x%x", 1_700_000_000+n/10, r[:12])
 }
+
+// PageSize is that of the file, in bytes.
+const PageSize = pageSize
 
 // Options are what the file is opened with.
 var Options = options

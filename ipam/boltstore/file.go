@@ -16,9 +16,9 @@ import (
 )
 
 // layout is the version of what is in the file. Another one is refused, never
-// misread. It stands in the file twice, as 2=2: a flipped bit is damage, and no
+// misread. It stands in the file twice, as 3=3: a flipped bit is damage, and no
 // other version.
-const layout = "2"
+const layout = "3"
 
 var (
 	bucketMeta = []byte("boltstore")
@@ -36,12 +36,18 @@ func (db *DB) makeDir() error {
 	return nil
 }
 
+// pageSize is in bytes. A claim parses and writes anew the pages from each tree's root
+// to the leaf: of a quarter the size they are a level more, and a third of the bytes. It
+// is the least that bbolt looks for its second meta page at (getPageSize in its db.go).
+const pageSize = 1024
+
 // options: nothing is synced, see the package comment. The list of free pages
 // is kept in the file, or opening would have to read all of it; as a list, since maps
 // of it would be made anew by each visit, and would not take the first free page.
 func options() *bbolt.Options {
 	return &bbolt.Options{
 		NoSync: true, NoGrowSync: true, NoStatistics: true,
+		PageSize:     pageSize,
 		FreelistType: bbolt.FreelistArrayType,
 	}
 }

@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"encoding/json"
 	"math/bits"
 	"net/netip"
 	"time"
@@ -11,14 +10,14 @@ import (
 
 // A pool is a bucket of buckets:
 //
-//	leases  address → Lease as JSON
+//	leases  address → Lease, see encode
 //	owners  the owner's beginning and hash, address → nothing, of those held
 //	ends    when it ends, address → nothing, of the others
-//	blocks  address without its last 12 bits → 4096 bits: taken or not
+//	blocks  address without its last 11 bits → 2048 bits: taken or not
 //	state   cursor: the address that was given last; counts
 //
 // The bits make the next free address cost the same in a full pool as in an
-// empty one: a block of 4096 addresses is one read. A lease is in three places,
+// empty one: a block of 2048 addresses is one read. A lease is in three places,
 // and none is believed alone: what is free in one and taken in another is
 // damage, and nobody gets it.
 var (
@@ -30,12 +29,14 @@ var (
 const poolPrefix = "pool/"
 
 const (
-	blockBits  = 12 // a block's bits are 512 bytes: a small row in a 4 KiB page
+	blockBits  = 11 // a block's bits are 256 bytes: a page has room for three
 	blockBytes = 1 << blockBits / 8
+	blockHigh  = 1<<(blockBits-8) - 1 // its share of an address's last byte but one
 )
 
 // inOrder is how full bbolt leaves a page of keys that come in order, as those of
-// owners do: half full, a million would need twice the pages, and a level more.
+// owners do, and those of leases until a pool has been gone through: half full, a
+// million would need twice the pages, and a level more.
 const inOrder = 0.9
 
 // expireAtOnce bounds what one visit pays for others' quarantines that have run
@@ -59,10 +60,11 @@ func openPool(t *Tx, name string) (*pool, error) {
 	if p.leases.b == nil || p.owners.b == nil || p.blocks.b == nil || p.ends.b == nil || p.state.b == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}
-	p.owners.b.FillPercent = inOrder
+	p.owners.b.FillPercent, p.leases.b.FillPercent = inOrder, inOrder
 	if v := p.state.get(keyCounts); v != nil {
-		if err := json.Unmarshal(v, &p.said); err != nil {
-			return nil, damaged("counts: %w", err)
+		var err error
+		if p.said, err = decodeCounts(v); err != nil {
+			return nil, err
 		}
 	}
 	p.counts = p.said
@@ -91,11 +93,7 @@ func (p *pool) close() error {
 	if p.counts == p.said {
 		return nil
 	}
-	v, err := json.Marshal(p.counts)
-	if err != nil {
-		return err
-	}
-	return p.state.put(keyCounts, v)
+	return p.state.put(keyCounts, encodeCounts(p.counts))
 }
 
 // expire frees up to n of what has run out, and says how many it found. It
@@ -151,20 +149,14 @@ func (p *pool) put(l ipam.Lease) error {
 	if err := p.mark(l.Addr, true); err != nil {
 		return err
 	}
-	v, err := encode(l)
-	if err != nil {
+	if err := p.leases.swap(key, nil, encode(l)); err != nil {
 		return err
-	}
-	if err := p.leases.put(key, v); err != nil {
-		return err
-	}
-	if l.State == ipam.Held {
-		err = p.owners.put(ownerKey(l.Owner, key), []byte{})
-	} else {
-		err = p.ends.put(endKey(l.Until, key), []byte{})
 	}
 	p.counts.Add(l.State, 1)
-	return err
+	if l.State == ipam.Held {
+		return p.owners.put(ownerKey(l.Owner, key), []byte{})
+	}
+	return p.ends.put(endKey(l.Until, key), []byte{})
 }
 
 // remove is the opposite of put.
@@ -173,10 +165,10 @@ func (p *pool) remove(l ipam.Lease) error {
 	if err := p.mark(l.Addr, false); err != nil {
 		return err
 	}
-	if err := p.leases.delete(key); err != nil {
+	err := p.leases.delete(key)
+	if err != nil {
 		return err
 	}
-	var err error
 	if l.State == ipam.Held {
 		err = p.owners.delete(ownerKey(l.Owner, key))
 	} else {
@@ -211,13 +203,14 @@ func (p *pool) held(o ipam.Owner) (leases []ipam.Lease, err error) {
 // mark sets an address's bit, or clears it.
 func (p *pool) mark(a netip.Addr, taken bool) error {
 	key, bit := blockOf(a)
+	old := p.blocks.get(key)
 	block := make([]byte, blockBytes)
-	copy(block, p.blocks.get(key))
+	copy(block, old)
 	if taken == (block[bit/8]&(1<<(bit%8)) != 0) {
 		return damaged("%s is marked taken and has no lease, or the other way round", a)
 	}
 	block[bit/8] ^= 1 << (bit % 8)
-	return p.blocks.put(key, block)
+	return p.blocks.swap(key, old, block)
 }
 
 // search gives the first address of the spans that is free and may be given
@@ -236,12 +229,12 @@ func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
 }
 
 // blockOf gives the key of an address's block, and its bit there. The key is
-// the address without its last 12 bits, so that no subnet has to be known.
+// the address without its last bits, so that no subnet has to be known.
 func blockOf(a netip.Addr) (key []byte, bit int) {
 	b := a.AsSlice()
 	n := len(b)
-	bit = int(b[n-2]&0x0f)<<8 | int(b[n-1])
-	b[n-2] &^= 0x0f
+	bit = int(b[n-2]&blockHigh)<<8 | int(b[n-1])
+	b[n-2] &^= blockHigh
 	return b[:n-1], bit
 }
 
@@ -249,7 +242,7 @@ func blockOf(a netip.Addr) (key []byte, bit int) {
 func inBlock(a netip.Addr, bit int) netip.Addr {
 	b := a.AsSlice()
 	n := len(b)
-	b[n-2] = b[n-2]&^0x0f | byte(bit>>8)
+	b[n-2] = b[n-2]&^blockHigh | byte(bit>>8)
 	b[n-1] = byte(bit)
 	a, _ = netip.AddrFromSlice(b)
 	return a

@@ -85,8 +85,11 @@ func (b table) prefix(prefix []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-func (b table) put(key, value []byte) error {
-	old := b.get(key)
+func (b table) put(key, value []byte) error { return b.swap(key, b.get(key), value) }
+
+// swap is put where the caller has just read what is there, nil if nothing is: to
+// find a row again costs as much as to find it.
+func (b table) swap(key, old, value []byte) error {
 	if err := b.b.Put(key, value); err != nil {
 		return err
 	}
