@@ -123,6 +123,7 @@ func TestBrokerRange(t *testing.T) {
 
 // However many hooks come at once, nobody gets more than the network allows.
 func TestBrokerQuota(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
 	b, _ := lanBrokered(t, func(d *network.Definition) {
 		direct(d)
 		d.MaxPerUser = 3

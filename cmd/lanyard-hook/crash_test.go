@@ -63,6 +63,7 @@ func TestKilled(t *testing.T) {
 // The host's routes to a container go with it, whenever its hook was killed, and
 // so do those of a hook that finds its own leavings.
 func TestKilledHostAccess(t *testing.T) {
+	testenv.OnOneKernel(t, "6.1")
 	w, _ := lan(t, hostAccess)
 	before, link := w.links(w.Host), w.definition("web").HostLink()
 	for _, step := range []string{"parent", "address", "host", "commit"} {
