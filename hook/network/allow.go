@@ -82,7 +82,15 @@ func (d *Definition) PerUser() int {
 // Allows reports whether a user of these ids may attach through the broker:
 // root, and whoever the definition names. A name that the host does not know
 // allows nobody; it is in the error, for the broker's log.
+//
+// A user's subordinate uids, 65,536 as a rule, are in all groups that the user is in,
+// and a set-user-ID program lets the user come as each: for groups they do not count,
+// or --max-per-user would be of no use.
 func (d *Definition) Allows(uid uint32, gids []uint32) (ok bool, err error) {
+	return d.allows(uid, gids, Subuids)
+}
+
+func (d *Definition) allows(uid uint32, gids []uint32, subuids string) (ok bool, err error) {
 	if uid == 0 {
 		return true, nil
 	}
@@ -90,11 +98,15 @@ func (d *Definition) Allows(uid uint32, gids []uint32) (ok bool, err error) {
 		id, uerr := uidOf(name)
 		ok, err = ok || uerr == nil && id == uid, errors.Join(err, uerr)
 	}
+	member := false
 	for _, name := range d.AllowGroups {
 		id, gerr := gidOf(name)
-		ok, err = ok || gerr == nil && slices.Contains(gids, id), errors.Join(err, gerr)
+		member, err = member || gerr == nil && slices.Contains(gids, id), errors.Join(err, gerr)
 	}
-	return ok, err
+	if member && !ok && readSubordinates(subuids).has(uid) {
+		return false, errors.Join(err, fmt.Errorf("allow-group: uid %d is another's subordinate one (%s), and these do not count for groups", uid, subuids))
+	}
+	return ok || member, err
 }
 
 // Unknown says which of the users and groups that may attach the host does not know.

@@ -1,8 +1,16 @@
 package network
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 func TestAllows(t *testing.T) {
+	subuids := filepath.Join(t.TempDir(), "subuid")
+	if err := os.WriteFile(subuids, []byte("alice:100000:65536\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name          string
 		users, groups []string
@@ -20,9 +28,12 @@ func TestAllows(t *testing.T) {
 		{name: "an unknown name", users: []string{"no-such-user"}, uid: 1000, unknown: true},
 		{name: "an unknown name beside a known", users: []string{"no-such-user", "1000"}, uid: 1000, want: true, unknown: true},
 		{name: "an unknown group", groups: []string{"no-such-group"}, uid: 1000, gids: []uint32{0}, unknown: true},
+		{name: "a subordinate uid by its user's group", groups: []string{"adm"}, uid: 100000, gids: []uint32{4}, unknown: true},
+		{name: "a subordinate uid that is named", users: []string{"165535"}, groups: []string{"adm"}, uid: 165535, gids: []uint32{4}, want: true},
+		{name: "the uid after them by group", groups: []string{"adm"}, uid: 165536, gids: []uint32{4}, want: true},
 	} {
 		d := &Definition{AllowUsers: c.users, AllowGroups: c.groups}
-		if ok, err := d.Allows(c.uid, c.gids); ok != c.want || (err != nil) != c.unknown {
+		if ok, err := d.allows(c.uid, c.gids, subuids); ok != c.want || (err != nil) != c.unknown {
 			t.Errorf("%s: %v, %v", c.name, ok, err)
 		}
 	}
