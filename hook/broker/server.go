@@ -164,7 +164,7 @@ func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook
 		s.failures.add(caller.UID, m.Container, m.Error)
 		return r, nil
 	}
-	done, err := v.turn(ctx)
+	done, err := s.turns.turn(ctx, v.user)
 	if err != nil {
 		return r, err
 	}

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// How many requests of one user are worked on at a time, and how many more
-// connections a user may have. Who starts a hundred containers at once gets
-// them all; who wants to keep the broker from others holds up nobody else.
+// How many requests of one user are worked on at a time while nobody else has any,
+// and how many more connections a user may have. Who starts a hundred containers at
+// once gets them all; who wants to keep the broker from others holds up nobody else.
 const (
 	perUser = 4
 	waiting = 128
@@ -51,6 +51,8 @@ type turns struct {
 	users   map[uint32]*user
 	budgets map[uint32]budget
 	silent  list.List // of *visit: those that have not asked for anything yet, the oldest first
+	working int       // requests that are worked on
+	queue   list.List // of waiter: requests whose turn it is not yet, the oldest first
 }
 
 // A budget is what a user had left at a time.
@@ -86,8 +88,14 @@ func (t *turns) spend(uid uint32, now time.Time) bool {
 }
 
 type user struct {
-	conns int
-	slots chan struct{}
+	conns   int
+	working int
+}
+
+// A waiter is a request whose turn it is not yet: begun is closed when it is.
+type waiter struct {
+	user  *user
+	begun chan struct{}
 }
 
 // A visit is one connection.
@@ -108,7 +116,7 @@ func (t *turns) join(uid uint32, conn io.Closer) (*visit, error) {
 	defer t.mu.Unlock()
 	u := t.users[uid]
 	if u == nil {
-		u = &user{slots: make(chan struct{}, perUser)}
+		u = &user{}
 	}
 	if u.conns >= perUser+waiting {
 		return nil, errBusy
@@ -166,12 +174,61 @@ func (t *turns) leave(v *visit) {
 	}
 }
 
-// turn waits for the user's turn, which ends with done.
-func (u *user) turn(ctx context.Context) (done func(), err error) {
+// turn waits for the user's turn, which ends with done. One request of each user is
+// worked on at any time; more of one user's, which take from the others, while there
+// are no others.
+func (t *turns) turn(ctx context.Context, u *user) (done func(), err error) {
+	e, begun := t.queueUp(u)
 	select {
-	case u.slots <- struct{}{}:
-		return func() { <-u.slots }, nil
+	case <-begun:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		if t.giveUp(e) {
+			return nil, context.Cause(ctx)
+		}
+	}
+	return func() { t.end(u) }, nil
+}
+
+func (t *turns) queueUp(u *user) (*list.Element, chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	begun := make(chan struct{})
+	e := t.queue.PushBack(waiter{u, begun})
+	t.begin()
+	return e, begun
+}
+
+// giveUp is false where the turn has come after all.
+func (t *turns) giveUp(e *list.Element) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-e.Value.(waiter).begun:
+		return false
+	default:
+		t.queue.Remove(e)
+		return true
+	}
+}
+
+func (t *turns) end(u *user) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u.working--
+	t.working--
+	t.begin()
+}
+
+// begin has those begin who may. The caller has the lock.
+func (t *turns) begin() {
+	for e := t.queue.Front(); e != nil; {
+		w, next := e.Value.(waiter), e.Next()
+		if u := w.user; u.working == 0 || u.working == t.working && u.working < perUser {
+			u.working++
+			t.working++
+			t.queue.Remove(e)
+			close(w.begun)
+		}
+		e = next
 	}
 }

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 )
@@ -46,5 +48,51 @@ func TestSpendForgets(t *testing.T) {
 	}
 	if n := len(ts.budgets); n > maxBudgets {
 		t.Errorf("%d users are remembered, want at most %d", n, maxBudgets)
+	}
+}
+
+// Who is alone has several requests worked on at a time; beside others, one.
+func TestTurn(t *testing.T) {
+	var ts turns
+	ctx := t.Context()
+	mustTurn := func(u *user) (done func()) {
+		t.Helper()
+		done, err := ts.turn(ctx, u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	hasNone := func(u *user) {
+		t.Helper()
+		gone, cancel := context.WithCancelCause(ctx)
+		cause := errors.New("gave up")
+		cancel(cause)
+		if _, err := ts.turn(gone, u); !errors.Is(err, cause) {
+			t.Errorf("got a turn, or the error %v", err)
+		}
+	}
+	alice, bob := &user{}, &user{}
+	var ends []func()
+	for range perUser {
+		ends = append(ends, mustTurn(alice))
+	}
+	hasNone(alice)
+	bobs := mustTurn(bob)
+	hasNone(bob)
+	for _, end := range ends[1:] {
+		end()
+		hasNone(alice)
+	}
+	later := make(chan func())
+	go func() { later <- mustTurn(alice) }()
+	ends[0]()
+	(<-later)()
+	more := mustTurn(alice)
+	bobs()
+	mustTurn(alice)()
+	more()
+	if ts.working != 0 || alice.working != 0 || bob.working != 0 || ts.queue.Len() != 0 {
+		t.Errorf("%d are worked on in the end, %d wait", ts.working, ts.queue.Len())
 	}
 }
