@@ -34,6 +34,7 @@ type Server struct {
 	Local *hook.Local
 	Log   *slog.Logger // the full reason of every refusal
 
+	guests   *hook.Guests
 	turns    turns
 	failures failures
 	work     sync.WaitGroup
@@ -48,6 +49,8 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = errors.Join(d.Close(), l.Close()) })
 	defer stop()
+	s.guests = s.Local.Guests()
+	go follow(ctx, s.guests)
 	for {
 		fd, err := d.next()
 		switch {
@@ -80,7 +83,8 @@ func (s *Server) admit(ctx context.Context, fd int) {
 		_ = unix.Close(fd)
 		return
 	}
-	if !s.turns.spend(cred.Uid, time.Now()) {
+	as := s.countedAs(fd, cred.Uid)
+	if !s.turns.spend(as, time.Now()) {
 		_, _ = unix.Write(fd, tooOften) // a fresh socket has room for it
 		_ = unix.Close(fd)
 		return
@@ -91,7 +95,7 @@ func (s *Server) admit(ctx context.Context, fd int) {
 		log.Error("cannot take a caller", "err", err)
 		return
 	}
-	v, err := s.turns.join(cred.Uid, c)
+	v, err := s.turns.join(as, c)
 	if err != nil {
 		log.Debug("turned a caller away", "err", err)
 		_ = send(c, reply{Version: version, Error: err.Error(), Later: true}) // likewise
