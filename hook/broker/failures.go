@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -8,7 +9,8 @@ import (
 )
 
 // What is kept for "lanyard why". Anybody can fail as often as they like: the
-// oldest users and failures go.
+// oldest users and failures go. Strangers, who may come as any number of uids, are
+// kept apart, and make nobody else go.
 const (
 	maxUsers    = 256
 	maxFailures = 8
@@ -19,10 +21,11 @@ const (
 type failures struct {
 	mu    sync.Mutex
 	by    map[uint32][]Failure
-	order []uint32 // users, the one who failed last at the end
+	order struct{ guests, strangers []uint32 } // users, the one who failed last at the end
 }
 
-func (f *failures) add(uid uint32, container, text string) {
+// add keeps a failure of a user, who is counted as somebody.
+func (f *failures) add(uid, as uint32, container, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.by == nil {
@@ -37,15 +40,16 @@ func (f *failures) add(uid uint32, container, text string) {
 		list = append([]Failure{}, list[len(list)-maxFailures:]...)
 	}
 	f.by[uid] = list
-	for i, u := range f.order {
-		if u == uid {
-			f.order = append(f.order[:i], f.order[i+1:]...)
-			break
-		}
+	is := func(u uint32) bool { return u == uid }
+	f.order.guests = slices.DeleteFunc(f.order.guests, is)
+	f.order.strangers = slices.DeleteFunc(f.order.strangers, is)
+	order := &f.order.guests
+	if as == strangers {
+		order = &f.order.strangers
 	}
-	if f.order = append(f.order, uid); len(f.order) > maxUsers {
-		delete(f.by, f.order[0])
-		f.order = f.order[1:]
+	if *order = append(*order, uid); len(*order) > maxUsers {
+		delete(f.by, (*order)[0])
+		*order = (*order)[1:]
 	}
 }
 

@@ -9,16 +9,21 @@ import (
 // Whatever callers leave behind is bounded, and fits into one answer.
 func TestFailures(t *testing.T) {
 	var f failures
+	f.add(7, 7, "c", "a guest's")
 	worst := strings.Repeat("\"\x00\u2028<", 400)
+	const first = 1000
 	for uid := range uint32(3 * maxUsers) {
 		for i := range 3 * maxFailures {
-			f.add(uid, worst, worst[i:])
+			f.add(first+uid, strangers, worst, worst[i:])
 		}
 	}
-	if len(f.by) != maxUsers || len(f.order) != maxUsers {
-		t.Errorf("%d users are remembered, in an order of %d", len(f.by), len(f.order))
+	if len(f.by) != maxUsers+1 || len(f.order.strangers) != maxUsers {
+		t.Errorf("%d users are remembered, in an order of %d", len(f.by), len(f.order.strangers))
 	}
-	last := f.of(3*maxUsers - 1)
+	if len(f.of(7)) != 1 {
+		t.Error("strangers made a guest be forgotten")
+	}
+	last := f.of(first + 3*maxUsers - 1)
 	if len(last) != maxFailures {
 		t.Errorf("%d failures of one user are remembered", len(last))
 	}
@@ -26,11 +31,11 @@ func TestFailures(t *testing.T) {
 	if err != nil || len(b) > maxMessage {
 		t.Errorf("they make a message of %d bytes, %v", len(b), err)
 	}
-	if f.of(0) != nil {
+	if f.of(first) != nil {
 		t.Error("the first user is still remembered")
 	}
-	f.add(1, "c", "the same")
-	f.add(1, "c", "the same")
+	f.add(1, 1, "c", "the same")
+	f.add(1, 1, "c", "the same")
 	if got := f.of(1); len(got) != 1 {
 		t.Errorf("the same failure twice is %+v", got)
 	}

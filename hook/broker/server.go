@@ -151,7 +151,7 @@ func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, 
 		if m != nil {
 			container = m.Container
 		}
-		s.failures.add(caller.UID, container, r.Error)
+		s.failures.add(caller.UID, v.uid, container, r.Error)
 	}
 	_ = c.SetWriteDeadline(time.Now().Add(readTime))
 	if err := send(c, r); err != nil {
@@ -165,7 +165,7 @@ func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook
 		r.Failures = s.failures.of(caller.UID)
 		return r, nil
 	case verbTell:
-		s.failures.add(caller.UID, m.Container, m.Error)
+		s.failures.add(caller.UID, v.uid, m.Container, m.Error)
 		return r, nil
 	}
 	done, err := s.turns.turn(ctx, v.user)
