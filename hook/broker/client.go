@@ -119,7 +119,7 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 }
 
 // dialWait is how long somebody who finds the line full stands aside.
-const dialWait = time.Millisecond
+const dialWait = time.Millisecond / 4
 
 // dial waits for a place in the line, which others may fill as fast as it moves:
 // the kernel answers EAGAIN then (unix(7)), and tells nobody when it has moved.
