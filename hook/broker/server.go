@@ -135,11 +135,26 @@ func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, 
 		log.Debug("a caller asked for nothing", "err", err)
 		return
 	}
+	r := s.reply(ctx, log, v, caller, b, err)
+	_ = c.SetWriteDeadline(time.Now().Add(readTime))
+	if err := send(c, r); err != nil {
+		log.Warn("the caller did not wait for the answer", "err", err)
+	}
+}
+
+// reply works on a message that was read, when it is the caller's turn: to make sense
+// of what a hundred connections of one user's have sent is work, too.
+func (s *Server) reply(ctx context.Context, log *slog.Logger, v *visit, caller hook.Caller, b []byte, err error) (r reply) {
 	var m *request
+	done, late := s.turns.turn(ctx, v.user)
+	if late == nil {
+		defer done()
+	} else {
+		err = late
+	}
 	if err == nil {
 		m, err = decode(b)
 	}
-	var r reply
 	if err == nil {
 		log = log.With("verb", m.Verb, "container", m.Container)
 		r, err = s.do(ctx, log, v, caller, m)
@@ -153,10 +168,7 @@ func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, 
 		}
 		s.failures.add(caller.UID, v.uid, container, r.Error)
 	}
-	_ = c.SetWriteDeadline(time.Now().Add(readTime))
-	if err := send(c, r); err != nil {
-		log.Warn("the caller did not wait for the answer", "err", err)
-	}
+	return r
 }
 
 func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook.Caller, m *request) (r reply, err error) {
@@ -167,13 +179,7 @@ func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook
 	case verbTell:
 		s.failures.add(caller.UID, v.uid, m.Container, m.Error)
 		return r, nil
-	}
-	done, err := s.turns.turn(ctx, v.user)
-	if err != nil {
-		return r, err
-	}
-	defer done()
-	if m.Verb == verbDetach {
+	case verbDetach:
 		if err = s.Local.DetachFor(ctx, caller, m.Container); err == nil {
 			log.Info("detached")
 		}
