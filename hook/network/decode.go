@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"strings"
 )
 
@@ -143,8 +144,18 @@ func reason(err error) string {
 	if errors.As(err, &kind) {
 		return fmt.Sprintf("a JSON %s does not belong here", kind.Value)
 	}
+	if m := unparsed.FindStringSubmatch(err.Error()); m != nil {
+		what := "an address such as 192.168.50.1"
+		if m[1] == "Prefix" {
+			what = "a block of addresses such as 192.168.50.0/24"
+		}
+		return fmt.Sprintf("%s is not %s", m[2], what)
+	}
 	return err.Error()
 }
+
+// unparsed takes apart what net/netip says of a word that it cannot read.
+var unparsed = regexp.MustCompile(`^(?:netip\.)?Parse(Addr|Prefix)\(("(?:[^"\\]|\\.)*")\): `)
 
 // fieldsOf finds a struct's fields by their names in JSON, which it also lists
 // in the order of the struct.

@@ -10,6 +10,7 @@ package network
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -123,8 +124,11 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%s is not a time: write it as 500ms or 1.5s", clip(string(text)))
+	}
 	*d = Duration(v)
-	return err
+	return nil
 }
 
 // VerifyMode is the network's verification mode with the default filled in.

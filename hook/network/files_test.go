@@ -119,7 +119,7 @@ func TestLoadRefuses(t *testing.T) {
 		{replace(`"mtu": 1400`, `"mtu": 1.5`), `mtu: a JSON number 1.5 does not belong here`},
 		{replace(`"fd50::/64"`, `"fd50::/640"`), `subnets[1].subnet: `},
 		{replace(`"192.168.50.1"`, `"192.168.50.256"`), `subnets[0].gateway: `},
-		{replace(`"1.5s"`, `"soon"`), `deadline: time: invalid duration "soon"`},
+		{replace(`"1.5s"`, `"soon"`), `deadline: "soon" is not a time: write it as 500ms or 1.5s`},
 		{replace(`"1.5s"`, `1500`), `deadline: a JSON number does not belong here`},
 		{replace(`"web50"`, `"other"`), `name: "other" does not match the file's name`},
 		{replace(`"mtu": 1400,`, `"mtu": 1400`), `line 46: invalid character '"' after object key:value pair`},

@@ -41,7 +41,9 @@ func (d *Definition) validRoute(r Route) error {
 		return fmt.Errorf("dst: %s has host bits set: write %s", r.Dst, r.Dst.Masked())
 	case r.Dst.Bits() == 0:
 		return fmt.Errorf("dst: %s is the default route: name its router as gateway", r.Dst)
-	case !r.Via.IsValid() || r.Via.Is4() != a.Is4():
+	case !r.Via.IsValid():
+		return fmt.Errorf("via: is missing: name the router that leads to %s", r.Dst)
+	case r.Via.Is4() != a.Is4():
 		return fmt.Errorf("via: %s is no router for %s", r.Via, r.Dst)
 	}
 	if d.OnLink {

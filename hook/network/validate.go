@@ -69,6 +69,9 @@ func (d *Definition) Validate() error {
 	if err := d.validAllow(); err != nil {
 		return err
 	}
+	if value, has := d.Labels[""]; has {
+		return fmt.Errorf("labels: %s has no key: give it one", clip(value))
+	}
 	return d.validTimes()
 }
 
@@ -165,6 +168,9 @@ func (s *Subnet) validAux() error {
 	// Sorted, so that of several faults the same one is named each time.
 	for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
 		a := s.Aux[name]
+		if name == "" {
+			return fmt.Errorf("aux-address[\"\"]: %s has no name: give it one", a)
+		}
 		if err := s.host(a); err != nil {
 			return fmt.Errorf("aux-address[%s]: %w", clip(name), err)
 		}
@@ -213,10 +219,25 @@ func validPrefix(p netip.Prefix) error {
 		return fmt.Errorf("%s is IPv4 in the clothes of IPv6", p)
 	case p != p.Masked():
 		return fmt.Errorf("%s has host bits set: write %s", p, p.Masked())
-	case p.Bits() == 0, a.IsLoopback(), a.IsMulticast(), a.IsUnspecified(), a.IsLinkLocalUnicast() && a.Is6():
+	case p.Bits() == 0, a.IsUnspecified():
 		return fmt.Errorf("%s is not for hosts of a network", p)
 	}
+	for _, no := range notForHosts {
+		if p.Overlaps(no) {
+			return fmt.Errorf("%s is not for hosts of a network: %s is in it, or around it", p, no)
+		}
+	}
+	if last := netip.AddrFrom4([4]byte{255, 255, 255, 255}); p.Bits() >= 31 && p.Contains(last) {
+		return fmt.Errorf("%s is not for hosts of a network: %s is everybody's (RFC 919)", p, last)
+	}
 	return nil
+}
+
+// notForHosts are the blocks of loopback and multicast addresses (RFC 1122 §3.2.1.3,
+// RFC 4291 §2.4), and the one that the kernel gives out on every link by itself.
+var notForHosts = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
 }
 
 // Conflicts says why d cannot live beside the other definitions, or nil. The
