@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
@@ -48,8 +49,14 @@ func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 		}
 		defs[0].Name = name
 	}
+	first := map[string]int{}
 	for i, def := range defs {
-		if err := settle(def); err != nil {
+		err := settle(def)
+		if before, twice := first[def.Name]; err == nil && twice {
+			err = fmt.Errorf("name: %q is that of [%d] already: give them two", def.Name, before)
+		}
+		first[def.Name] = i
+		if err != nil {
 			where := ""
 			if len(defs) > 1 {
 				where = fmt.Sprintf("[%d]: ", i)
@@ -75,7 +82,17 @@ func settle(def *network.Definition) error {
 	if def.Parent == "" {
 		def.Parent, def.Internal = network.DummyParent(def.ID), true
 	}
-	return def.Validate()
+	if err := def.Validate(); err != nil {
+		return err
+	}
+	_, vid, err := link.ParseParent(def.Parent)
+	if err != nil {
+		return fmt.Errorf("parent: %w", err)
+	}
+	if def.VLANProto != "" && vid == 0 {
+		return fmt.Errorf("vlan-proto: %s needs a parent of the form LINK.VLAN", def.VLANProto)
+	}
+	return nil
 }
 
 func readDefinition(file string) ([]byte, error) {

@@ -117,7 +117,10 @@ func holding(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 
 // outside is the error for what fits none of the subnets.
 func outside(flag, word string, subnets []network.Subnet) error {
-	if len(subnets) == 1 {
+	switch len(subnets) {
+	case 0:
+		return usagef("%s %s needs the subnet that it is in: add --subnet", flag, word)
+	case 1:
 		return usagef("%s %s is not in subnet %s", flag, word, subnets[0].Subnet)
 	}
 	return usagef("%s %s is in none of the subnets %s", flag, word, joinSubnets(subnets, ", "))
@@ -133,6 +136,8 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 		s = wanting(subnets, a)
 	}
 	switch {
+	case len(subnets) == 0:
+		return outside("--gateway", word, subnets)
 	case s == nil && onLink:
 		return usagef("--gateway %s is in none of the subnets %s, and none of its family is without one", word, joinSubnets(subnets, ", "))
 	case s == nil:
