@@ -62,6 +62,17 @@ func (l *Local) summary(ctx context.Context, def *network.Definition, s network.
 	return u, err
 }
 
+// GivesNothing lists the subnets of a network that hold no address for who asks
+// for none by name.
+func GivesNothing(def *network.Definition) (all []netip.Prefix) {
+	for _, s := range def.Subnets {
+		if poolOf(def, s).Size().Sign() == 0 {
+			all = append(all, s.Subnet)
+		}
+	}
+	return all
+}
+
 func left(size *big.Int, taken int) *big.Int {
 	free := new(big.Int).Sub(size, big.NewInt(int64(taken)))
 	if free.Sign() < 0 {

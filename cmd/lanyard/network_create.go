@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
@@ -82,6 +83,9 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		for _, err := range def.Unknown() {
 			e.say("note: --%v: nobody can attach by that name until there is one, here and not in a directory service; a number will do", err)
 		}
+		for _, p := range hook.GivesNothing(def) {
+			e.say("note: network %q has nothing to give out in %s but what is asked for by name: gateway, aux addresses and host hold the rest", def.Name, p)
+		}
 		if blind[i] != "" {
 			e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, blind[i])
 		}
@@ -122,6 +126,9 @@ func define(c *cli.Context) (*network.Definition, error) {
 		def.Mode = network.ModeL2
 	}
 	if def.Parent == "" {
+		if c.IsSet("internal") && !def.Internal {
+			return nil, usagef("--internal=false needs a --parent: a network without one leads nowhere")
+		}
 		// As Docker has it: a dummy of the network's own, and nobody outside.
 		def.Parent, def.Internal = network.DummyParent(def.ID), true
 	}

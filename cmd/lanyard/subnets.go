@@ -39,8 +39,8 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 	} {
 		words := list(c, part.flag)
 		if part.flag == "gateway" && slices.Contains(words, noGateway) {
-			if len(words) > 1 {
-				return nil, usagef("--gateway %s and --gateway %s contradict each other: give one", noGateway, other(words, noGateway))
+			if o := other(words, noGateway); o != noGateway {
+				return nil, usagef("--gateway %s and --gateway %s contradict each other: give one", noGateway, o)
 			}
 			inferred = false
 			continue
@@ -83,13 +83,19 @@ func list(c *cli.Context, flag string) (words []string) {
 // sixth holds --ipv6 against the subnets. Docker has it for its own reasons;
 // here an IPv6 subnet is enough.
 func sixth(c *cli.Context, subnets []network.Subnet) error {
-	if !c.Bool("ipv6") {
+	if !c.IsSet("ipv6") {
 		return nil
 	}
 	for _, s := range subnets {
+		if s.Subnet.Addr().Is6() && !c.Bool("ipv6") {
+			return usagef("--ipv6=false and --subnet %s contradict each other: leave one of them out", s.Subnet)
+		}
 		if s.Subnet.Addr().Is6() {
 			return nil
 		}
+	}
+	if !c.Bool("ipv6") {
+		return nil
 	}
 	return usagef("--ipv6 needs an IPv6 block of addresses: add one, such as --subnet fd50::/64")
 }

@@ -108,6 +108,9 @@ func TestValidate(t *testing.T) {
 		{`source-routing: ipam "none" gives no addresses`, func(d *Definition) { d.IPAM, d.Subnets, d.Routes = IPAMNone, nil, nil }},
 		{"routes[0].dst: is missing", func(d *Definition) { d.Routes[0] = Route{} }},
 		{"routes[0].dst: 10.0.0.1/8 has host bits set: write 10.0.0.0/8", func(d *Definition) { d.Routes[0].Dst = prefix("10.0.0.1/8") }},
+		{"routes[0].dst: 127.0.0.0/8 is never routed", func(d *Definition) { d.Routes[0].Dst = prefix("127.0.0.0/8") }},
+		{"routes[0].dst: fe80::/64 is never routed", func(d *Definition) { d.Routes[0] = Route{prefix("fe80::/64"), addr("fd50::1")} }},
+		{"routes[0].dst: 192.168.50.0/24 is a subnet of the network's own", func(d *Definition) { d.Routes[0].Dst = prefix("192.168.50.0/24") }},
 		{"routes[0].dst: 0.0.0.0/0 is the default route", func(d *Definition) { d.Routes[0].Dst = prefix("0.0.0.0/0") }},
 		{"routes[0].via: is missing: name the router that leads to 10.0.0.0/8", func(d *Definition) { d.Routes[0].Via = netip.Addr{} }},
 		{"routes[0].via: fd50::1 is no router for 10.0.0.0/8", func(d *Definition) { d.Routes[0].Via = addr("fd50::1") }},
@@ -121,7 +124,8 @@ func TestValidate(t *testing.T) {
 		{"host-access: cannot be had: mode private keeps", func(d *Definition) { d.Mode = ModePrivate }},
 		{"host-access: cannot be had: mode private keeps", func(d *Definition) { d.Driver, d.Mode, d.Flag = DriverIPvlan, ModeL2, ModePrivate }},
 		{"host-access: cannot be had: mode vepa reaches", func(d *Definition) { d.Mode = ModeVEPA }},
-		{"host-access: cannot be had: mode passthru shares", func(d *Definition) { d.Mode = ModePassthru }},
+		{"host-access: cannot be had: mode passthru shares", func(d *Definition) { d.Mode, d.ShareParent = ModePassthru, false }},
+		{"share-parent: cannot be had: mode passthru shares", func(d *Definition) { d.Mode = ModePassthru }},
 		{"host-access: cannot be had: mode l3s has the host route", func(d *Definition) {
 			d.Driver, d.Mode, d.Subnets, d.Routes = DriverIPvlan, ModeL3S, []Subnet{{Subnet: prefix("192.168.50.0/24")}}, nil
 		}},

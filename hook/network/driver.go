@@ -90,6 +90,9 @@ func (d *Definition) validDriver() error {
 	if err := oneOf(string(d.Mode), known); err != nil {
 		return fmt.Errorf("mode: %w", err)
 	}
+	if d.Mode == ModePassthru && d.ShareParent {
+		return fmt.Errorf("share-parent: cannot be had: mode passthru shares its parent with nobody")
+	}
 	if err := d.validFlag(); err != nil {
 		return fmt.Errorf("flag: %w", err)
 	}

@@ -39,6 +39,10 @@ func (d *Definition) validRoute(r Route) error {
 		return fmt.Errorf("dst: %s is IPv4 in the clothes of IPv6", r.Dst)
 	case r.Dst != r.Dst.Masked():
 		return fmt.Errorf("dst: %s has host bits set: write %s", r.Dst, r.Dst.Masked())
+	case a.IsLoopback(), a.Is6() && a.IsLinkLocalUnicast():
+		return fmt.Errorf("dst: %s is never routed", r.Dst)
+	case slices.ContainsFunc(d.Subnets, func(s Subnet) bool { return s.Subnet == r.Dst }):
+		return fmt.Errorf("dst: %s is a subnet of the network's own: no router leads there", r.Dst)
 	case r.Dst.Bits() == 0:
 		return fmt.Errorf("dst: %s is the default route: name its router as gateway", r.Dst)
 	case !r.Via.IsValid():
