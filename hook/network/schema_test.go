@@ -137,7 +137,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"subnets": [{"subnet": "192.168.50.0"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "gatway": "192.168.50.1"}]}`,
 		`{"subnets": [{"subnet": "192.168.50.0/24", "gateway": "192.168.50.256"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"nas": "x"}}]}`,
 		`{"routes": [{"dst": "10.0.0.0/8"}]}`, `{"host-address": ["192.168.50.5"]}`, `{"host-access": "yes"}`, `{"dns": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}`,
-		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`, `{"labels": {"a": 1}}`, `{"created": "yesterday"}`,
+		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`, `{"labels": {"a": 1}}`, `{"labels": {"": "a"}}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"": "192.168.50.9"}}]}`, `{"created": "yesterday"}`,
 	} {
 		if fits(s, []byte(text)) == nil {
 			t.Errorf("the schema takes %s", text)
