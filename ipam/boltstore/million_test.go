@@ -89,12 +89,13 @@ func BenchmarkMillion(b *testing.B) {
 }
 
 // TestClaimCost: a claim takes no more memory in a pool of many than in an empty
-// one, and nowhere near 16 MB, however the free addresses lie.
+// one, which is nowhere near 16 MB (the race detector, which has that much itself, is
+// why it is not said in numbers), however the free addresses lie.
 func TestClaimCost(t *testing.T) {
 	empty := 0
 	for _, m := range million {
 		db, path := tempDB(t)
-		if err := boltstore.FillFast(t.Context(), db, poolName, pool12, m.n/100, m.step); err != nil {
+		if err := boltstore.FillFast(t.Context(), db, poolName, pool12, m.n/10, m.step); err != nil {
 			t.Fatal(err)
 		}
 		a := mustNext(t, db, "first")
@@ -114,7 +115,7 @@ func TestClaimCost(t *testing.T) {
 		if empty == 0 {
 			empty = weight
 		}
-		if t.Logf("%s: a process takes %d KB", m.name, weight); weight > empty+8<<10 {
+		if t.Logf("%s: a process takes %d KB", m.name, weight); weight > empty+2<<10 {
 			t.Errorf("%s: a process takes %d KB, and %d with an empty pool", m.name, weight, empty)
 		}
 	}
