@@ -83,7 +83,7 @@ func TestRootlessResolvConf(t *testing.T) {
 // A pod of podman's: the containers are in the namespace of one that has no hook,
 // and share one interface; "podman system reset" takes all of it away.
 func TestRootlessPodmanPod(t *testing.T) {
-	testenv.OnOneKernel(t, "6.12")
+	testenv.OnOneKernel(t, "6.1")
 	r := newRootless(t, "crun", nil)
 	before := r.links(r.Host)
 	r.image(alice, "plain", func(string) error { return nil })
