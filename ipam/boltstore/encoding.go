@@ -12,11 +12,10 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// A lease's row, whose key is the address: the state's first letter; unless it is
-// held, when that ends, in ns since 1970 (8 bytes); then five texts, see appendText.
-// JSON is three times as long, which is what a million leases take of memory, and
-// how many pages a claim finds its way through.
-
+// encode gives a lease's row, whose key is the address: the state's first letter;
+// unless it is held, when that ends, in ns since 1970 (8 bytes); then five texts, see
+// appendText. JSON is three times as long, which is what a million leases take of
+// memory, and how many pages a claim finds its way through.
 func encode(l ipam.Lease) []byte {
 	row := append(make([]byte, 0, 128), l.State[0])
 	if l.State != ipam.Held {
@@ -32,6 +31,7 @@ func texts(l *ipam.Lease) [5]*string {
 	return [...]*string{&l.Owner.Attachment, &l.Owner.Network, &l.Owner.Interface, &l.Name, &l.MAC}
 }
 
+// decode is the opposite; what encode never gives is damage.
 func decode(key, row []byte) (l ipam.Lease, err error) {
 	if l, ok := read(key, row); ok {
 		return l, nil
@@ -113,6 +113,7 @@ func encodeCounts(c ipam.Counts) (row []byte) {
 
 func numbers(c *ipam.Counts) [3]*int { return [...]*int{&c.Held, &c.Quarantined, &c.Declined} }
 
+// decodeCounts is the opposite.
 func decodeCounts(row []byte) (c ipam.Counts, err error) {
 	rest := row
 	for _, number := range numbers(&c) {
@@ -121,6 +122,9 @@ func decodeCounts(row []byte) (c ipam.Counts, err error) {
 			return c, damaged("counts %x", row)
 		}
 		*number, rest = int(n), rest[size:]
+	}
+	if len(rest) > 0 {
+		return c, damaged("counts %x", row)
 	}
 	return c, nil
 }
