@@ -41,7 +41,30 @@ func (p *prisoner) nest(t *testing.T, many int) {
 // shout has a link of the prisoner's say something to all, with a mark in it.
 func (p *prisoner) shout(t *testing.T, device string, mac verify.MAC, mark []byte) {
 	t.Helper()
-	mustRaw(t, p.c.Namespace, device).mustSend(t, ether(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...)))
+	mustRaw(t, p.c.Namespace, device).mustSend(t, toAll(mac, mark))
+}
+
+func toAll(mac verify.MAC, mark []byte) []byte {
+	return ether(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...))
+}
+
+// shoutNested has all links of nest say it, and gives how many have. They are listed
+// once: to ask for each by its name lists all of them each time.
+func (p *prisoner) shoutNested(t *testing.T, mark []byte) (said int) {
+	t.Helper()
+	r := mustRaw(t, p.c.Namespace, "eth0")
+	must(t, p.c.Do(func() error {
+		links, err := net.Interfaces()
+		for _, l := range links {
+			if strings.HasPrefix(l.Name, "n") {
+				r.index = l.Index
+				r.mustSend(t, toAll(verify.MAC(l.HardwareAddr), mark))
+				said++
+			}
+		}
+		return err
+	}))
+	return said
 }
 
 func (p *prisoner) strangers(t *testing.T) (macs []verify.MAC) {
@@ -89,22 +112,9 @@ func TestAttackLinksDirect(t *testing.T) {
 	t.Run("many nested ones", func(t *testing.T) {
 		const many = 300
 		p.nest(t, many)
-		said := 0
-		r := mustRaw(t, p.c.Namespace, "eth0")
-		must(t, p.c.Do(func() error {
-			links, err := net.Interfaces()
-			for _, l := range links {
-				if strings.HasPrefix(l.Name, "n") {
-					r.index = l.Index
-					r.mustSend(t, ether(broadcast, verify.MAC(l.HardwareAddr), 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...)))
-					said++
-				}
-			}
-			if said != many {
-				t.Errorf("%d of %d have said something", said, many)
-			}
-			return err
-		}))
+		if said := p.shoutNested(t, mark); said != many {
+			t.Errorf("%d of %d have said something", said, many)
+		}
 		silent(t)
 		if macs := p.strangers(t); len(macs) != many {
 			t.Errorf("the audit names %d strangers: %v", len(macs), macs)
