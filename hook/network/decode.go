@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -144,18 +144,19 @@ func reason(err error) string {
 	if errors.As(err, &kind) {
 		return fmt.Sprintf("a JSON %s does not belong here", kind.Value)
 	}
-	if m := unparsed.FindStringSubmatch(err.Error()); m != nil {
-		what := "an address such as 192.168.50.1"
-		if m[1] == "Prefix" {
-			what = "a block of addresses such as 192.168.50.0/24"
+	for call, what := range map[string]string{
+		"ParseAddr(":         "an address such as 192.168.50.1",
+		"netip.ParsePrefix(": "a block of addresses such as 192.168.50.0/24",
+	} {
+		// What net/netip says of a word that it cannot read, and quotes.
+		if rest, is := strings.CutPrefix(err.Error(), call); is {
+			if word, err := strconv.QuotedPrefix(rest); err == nil {
+				return fmt.Sprintf("%s is not %s", word, what)
+			}
 		}
-		return fmt.Sprintf("%s is not %s", m[2], what)
 	}
 	return err.Error()
 }
-
-// unparsed takes apart what net/netip says of a word that it cannot read.
-var unparsed = regexp.MustCompile(`^(?:netip\.)?Parse(Addr|Prefix)\(("(?:[^"\\]|\\.)*")\): `)
 
 // fieldsOf finds a struct's fields by their names in JSON, which it also lists
 // in the order of the struct.
