@@ -10,7 +10,6 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // declined is how long an address that somebody else holds on the wire is not
@@ -99,9 +98,6 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 			return netip.Addr{}, err
 		}
 		l.Addr = a
-		if t.want.MAC.IsZero() {
-			l.MAC = verify.MACOf(ipam.MAC(a)).String()
-		}
 		err := t.Leases.Claim(ctx, name, l)
 		if t.caller != nil && errors.Is(err, ipam.ErrTaken) {
 			err = fmt.Errorf("address %s is taken: ask for another, or for none", a) // whose it is, is not the caller's to know
@@ -138,7 +134,7 @@ func (t *attempt) replaceAddr(ctx context.Context, a netip.Addr) error {
 	}
 	next, err := t.claimIn(ctx, s)
 	if err != nil {
-		return fmt.Errorf("%s is held by somebody else on the LAN: %w", a, err)
+		return fmt.Errorf("%s is held by another station on the LAN: %w", a, err)
 	}
 	t.rec.Addrs[i] = netip.PrefixFrom(next, s.Subnet.Bits())
 	return nil

@@ -10,7 +10,6 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -18,10 +17,10 @@ import (
 // asked once, when the network is made, and nobody's start waits for it.
 const hostWindow = 300 * time.Millisecond
 
-// hostMAC is that of the host's own link on a network. It is none that a
-// container is given, and the same after a boot.
-func hostMAC(def *network.Definition) verify.MAC {
-	return verify.MACOf(ipam.MACNamed(def.ID, "host"))
+// hostMAC returns the MAC of the host's own link on a network. No container is given
+// it, and it is the same after a boot.
+func (l *Local) hostMAC(def *network.Definition) (verify.MAC, error) {
+	return l.derivedMAC(def.ID, "host")
 }
 
 // settleHost gives the host an address in each subnet where the definition names
@@ -134,8 +133,12 @@ func (l *Local) ensureHost(ctx context.Context, def *network.Definition, p link.
 }
 
 func (l *Local) hostLink(ctx context.Context, def *network.Definition, p link.Parent) (index int, made bool, err error) {
+	mac, err := l.hostMAC(def)
+	if err != nil {
+		return 0, false, err
+	}
 	spec := link.HostLinkSpec{
-		Name: def.HostLink(), Parent: p, IPVlan: def.Driver == network.DriverIPvlan, MAC: hostMAC(def).Hardware(), MTU: def.MTU, Addrs: def.HostAddresses,
+		Name: def.HostLink(), Parent: p, IPVlan: def.Driver == network.DriverIPvlan, MAC: mac.Hardware(), MTU: def.MTU, Addrs: def.HostAddresses,
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {
@@ -195,11 +198,16 @@ func hostLinkOf(def *network.Definition) string {
 }
 
 // hostMACs are the MACs of the host's own links on networks.
-func hostMACs(defs []*network.Definition) (macs []verify.MAC) {
+func (l *Local) hostMACs(defs []*network.Definition) (macs []verify.MAC, err error) {
 	for _, d := range defs {
-		if d.HostAccess {
-			macs = append(macs, hostMAC(d))
+		if !d.HostAccess {
+			continue
 		}
+		mac, err := l.hostMAC(d)
+		if err != nil {
+			return nil, err
+		}
+		macs = append(macs, mac)
 	}
-	return macs
+	return macs, nil
 }

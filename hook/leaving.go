@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -41,7 +40,10 @@ func (t *attempt) left(ctx context.Context, r verify.Rival) (bool, error) {
 	if t.leaver.until.IsZero() {
 		t.leaver.until = time.Now().Add(leavingFor)
 	}
-	here := t.oursBefore(r)
+	here, err := t.oursBefore(r)
+	if err != nil {
+		return false, err
+	}
 	for pause := time.Millisecond; time.Now().Before(t.leaver.until); pause = min(2*pause, 50*time.Millisecond) {
 		macs, err := t.Host.ParentUnicast(t.parent.Index)
 		if err != nil {
@@ -61,11 +63,17 @@ func (t *attempt) left(ctx context.Context, r verify.Rival) (bool, error) {
 	return false, nil
 }
 
-// oursBefore reports whether a rival has a MAC that the last container of this address
-// has had here, so that it may have gone between its answer and our look. That
-// excuses it once: who is somewhere else answers again.
-func (t *attempt) oursBefore(r verify.Rival) bool {
-	ours := !t.leaver.excused && (r.MAC == t.leaver.mac || r.MAC == verify.MACOf(ipam.MACIn(t.def.Name, r.Addr)))
-	t.leaver.excused = t.leaver.excused || ours
-	return ours
+// oursBefore reports whether a claimant has a MAC that the last container with this
+// address had here: it may have ended between its answer and our look at the parent.
+// That excuses it once: a station elsewhere answers again.
+func (t *attempt) oursBefore(r verify.Rival) (bool, error) {
+	if t.leaver.excused {
+		return false, nil
+	}
+	second, err := t.derivedMAC(t.def.Name, r.Addr.String()+secondMAC)
+	if err != nil {
+		return false, err
+	}
+	t.leaver.excused = r.MAC == t.leaver.mac || r.MAC == second
+	return t.leaver.excused, nil
 }

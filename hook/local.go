@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -24,8 +25,10 @@ const undoTime = 5 * time.Second
 type Local struct {
 	Host     *link.Host
 	Networks string // directory of definitions
-	DB       DB
-	Leases   ipam.Store
+	// HostID returns the key from which MACs are derived.
+	HostID func() (hostid.ID, error)
+	DB     DB
+	Leases ipam.Store
 	// Datapath watches trunks.
 	Datapath verify.Datapath
 	Probers  Probers

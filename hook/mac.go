@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -15,40 +17,73 @@ const bucketMACs = "macs"
 
 func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
 
-// chooseMAC settles the interface's MAC: what the container asked for; the
-// parent's in mode passthru and with ipvlan, where the kernel gives no choice;
-// else 02:42 and the IPv4 address, as Docker does, so that an address keeps its
-// MAC and neighbours' caches stay right. Where another has that MAC on the trunk
-// (equal subnets on two VLANs) or on the parent, or there is no IPv4 address, it
-// is derived from network and address.
-func (t *attempt) chooseMAC(tx Tx) error {
-	if t.def.SharesMAC() {
+// chooseMAC chooses the interface's MAC: the one that the container asked for; the
+// parent's in mode passthru and with ipvlan, where the kernel gives no choice; else one
+// that is derived, so that an address keeps its MAC on this host and neighbours' caches
+// stay right. By default it is derived from the host's identity, the network and the
+// address: two hosts with the same definition never have the same MAC.
+func (t *attempt) chooseMAC(tx Tx) (err error) {
+	switch {
+	case t.def.SharesMAC():
 		t.rec.MAC = verify.MACOf(t.parent.MAC)
 		if !t.want.MAC.IsZero() && t.want.MAC != t.rec.MAC {
-			return fmt.Errorf("MAC %s cannot be had: with %s, mode %s, the interface has that of parent %q, %s", t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
+			return fmt.Errorf("cannot use MAC %s: with %s, mode %s, the interface has that of parent %q, %s", t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
 		}
 		return nil
-	}
-	if !t.want.MAC.IsZero() {
+	case !t.want.MAC.IsZero():
 		t.rec.MAC = t.want.MAC
 		if err := t.notGateways(tx, t.want.MAC); err != nil {
 			return err
 		}
 		return t.freeMAC(tx, t.want.MAC)
 	}
-	if len(t.rec.Addrs) == 0 {
-		t.rec.MAC = verify.MACOf(ipam.MACNamed(t.def.Name, t.leaseName()+"\x00"+t.rec.Interface))
-		return t.freeMAC(tx, t.rec.MAC)
+	if t.rec.MAC, err = t.addressMAC(tx); err != nil || !t.rec.MAC.IsZero() {
+		return err
 	}
-	first := t.rec.Addrs[0].Addr()
-	if !t.busy {
-		t.rec.MAC = verify.MACOf(ipam.MAC(first))
-		if t.freeMAC(tx, t.rec.MAC) == nil {
-			return nil
-		}
+	name := t.leaseName() + "\x00" + t.rec.Interface
+	if len(t.rec.Addrs) > 0 {
+		name = t.rec.Addrs[0].Addr().String()
 	}
-	t.rec.MAC = verify.MACOf(ipam.MACIn(t.def.Name, first))
+	if t.busy {
+		name += secondMAC
+	}
+	if t.rec.MAC, err = t.derivedMAC(t.def.Name, name); err != nil {
+		return err
+	}
 	return t.freeMAC(tx, t.rec.MAC)
+}
+
+// secondMAC goes into the name from which a MAC is derived where another link on the
+// parent has the first one.
+const secondMAC = "\x00second"
+
+// addressMAC returns 02:42 and the interface's first IPv4 address, where the network
+// takes MACs from addresses and no other interface on the trunk or the parent has that
+// MAC (equal subnets on two VLANs; Docker's older releases chose the same); else no MAC.
+func (t *attempt) addressMAC(tx Tx) (mac verify.MAC, err error) {
+	if t.def.MACFrom != network.MACFromAddress || t.busy {
+		return mac, nil
+	}
+	i := slices.IndexFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() })
+	if i < 0 {
+		return mac, nil
+	}
+	mac = verify.MACOf(ipam.AddressMAC(t.rec.Addrs[i].Addr()))
+	if err := t.freeMAC(tx, mac); errors.Is(err, errMACTaken) {
+		return verify.MAC{}, nil
+	} else if err != nil {
+		return verify.MAC{}, err
+	}
+	return mac, nil
+}
+
+// derivedMAC derives a MAC that no other host derives.
+func (l *Local) derivedMAC(network, name string) (verify.MAC, error) {
+	id, err := l.HostID()
+	if err != nil {
+		return verify.MAC{}, err
+	}
+	return verify.MACOf(ipam.DerivedMAC(id[:], network, name)), nil
 }
 
 // errMACTaken is returned for a MAC that another attachment has.
@@ -61,7 +96,7 @@ func (t *attempt) notGateways(tx Tx, mac verify.MAC) error {
 	for _, a := range recs {
 		for _, v := range a.Verdicts {
 			if v.MAC == mac && a.Endpoint.Trunk == t.parent.TrunkIndex {
-				return fmt.Errorf("MAC %s cannot be had: it is that of gateway %s", mac, v.Gateway)
+				return fmt.Errorf("cannot use MAC %s: it is that of gateway %s", mac, v.Gateway)
 			}
 		}
 	}

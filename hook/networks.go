@@ -29,6 +29,10 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 		return nil, err
 	}
 	defer unlock()
+	// Where an identity has to be written, it is now: the service may not write to /etc.
+	if _, err := l.HostID(); err != nil {
+		return nil, err
+	}
 	there, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
 	n, trunks := neighboursOf(there), watched{}
 	for i, def := range defs {

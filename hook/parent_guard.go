@@ -50,7 +50,10 @@ func (t *attempt) hold(ctx context.Context) error {
 		return err
 	}
 	defs, _ := network.LoadAll(t.Networks)
-	host := hostMACs(defs)
+	host, err := t.hostMACs(defs)
+	if err != nil {
+		return err
+	}
 	strangers, err := t.strangers(t.parent.Index, recs, host)
 	if err != nil {
 		return err
@@ -107,7 +110,10 @@ type Audited struct {
 // What came or went meanwhile is looked at again, so that it is no stranger.
 func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	defs, broken := network.LoadAll(l.Networks)
-	host := hostMACs(defs)
+	host, err := l.hostMACs(defs)
+	if err != nil {
+		return nil, append(broken, err)
+	}
 	sent, err := l.Strangers(ctx)
 	if err != nil {
 		broken = append(broken, err)

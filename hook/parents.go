@@ -125,6 +125,9 @@ func (l *Local) Restore(ctx context.Context) (all []Restored, err error) {
 		return nil, err
 	}
 	defer unlock()
+	if _, err := l.HostID(); err != nil {
+		return nil, err
+	}
 	defs, broken := network.LoadAll(l.Networks)
 	watched := watched{}
 	for _, def := range defs {

@@ -39,8 +39,8 @@ type Lease struct {
 	Addr  netip.Addr `json:"addr"`
 	Owner Owner      `json:"owner"` // for Quarantined and Declined: who had it
 	// Name is the holder's name that survives a restart, and MAC its interface's
-	// in colon form, "" where it is not known. Whoever has both again takes its
-	// quarantined address back at once: its neighbours remember nothing wrong.
+	// in colon form, "" where it is not known. Next gives a quarantined address back at
+	// once to a holder that has both again.
 	Name  string    `json:"name,omitempty"`
 	MAC   string    `json:"mac,omitempty"`
 	State State     `json:"state"`
@@ -66,21 +66,24 @@ func (l Lease) Validate() error {
 // It is from Until on.
 func (l Lease) Over(now time.Time) bool { return l.State != Held && !now.Before(l.Until) }
 
-// Bars says why l's address is not free for who asks for it, in the words of
-// ErrTaken; nil if it is. The row of the same owner bars, too: that is for the
-// store to look at first.
-func (l Lease) Bars(asks Lease, now time.Time) error {
+// BarsClaim returns an error that wraps ErrTaken and says why an address that is asked
+// for by name is not free, and nil if it is. Quarantine does not bar it: engines give a
+// recreated container another id, and whoever names an address means that address. The
+// row of the same owner bars; the store looks for that first.
+func (l Lease) BarsClaim(now time.Time) error {
 	switch {
-	case l.Over(now):
+	case l.Over(now) || l.State == Quarantined:
 		return nil
-	case l.State == Quarantined && l.Name != "" && l.Name == asks.Name && l.MAC == asks.MAC:
-		return nil
-	case l.State == Quarantined:
-		return fmt.Errorf("%w: %s was released by %s a moment ago, and is quarantined until %s UTC", ErrTaken, l.Addr, l.holder(), l.Until.UTC().Format(time.TimeOnly))
 	case l.State == Declined:
-		return fmt.Errorf("%w: %s is held by somebody else on the LAN; it is tried again after %s UTC", ErrTaken, l.Addr, l.Until.UTC().Format(time.TimeOnly))
+		return fmt.Errorf("%w: %s is held by another station on the LAN; it is tried again after %s UTC", ErrTaken, l.Addr, l.Until.UTC().Format(time.TimeOnly))
 	}
 	return fmt.Errorf("%w: %s is held by %s", ErrTaken, l.Addr, l.holder())
+}
+
+// FreeFor reports whether Next may give l's address to the holder in asks: what has run
+// out, and what that holder, by name and MAC, had until a moment ago.
+func (l Lease) FreeFor(asks Lease, now time.Time) bool {
+	return l.Over(now) || l.State == Quarantined && l.Name != "" && l.Name == asks.Name && l.MAC == asks.MAC
 }
 
 func (l Lease) holder() string {
@@ -93,7 +96,7 @@ func (l Lease) holder() string {
 // Errors of stores.
 var (
 	// ErrTaken is returned by Claim when the address is not free; the error
-	// around it names the holder, as [Lease.Bars] does.
+	// around it names the holder, as [Lease.BarsClaim] does.
 	ErrTaken = errors.New("address is taken")
 	// ErrPoolFull is returned by Next when no address is free; the error around
 	// it is that of [Counts.Full].
@@ -144,8 +147,7 @@ func (c Counts) Full(p Pool) error {
 // the store still has its row.
 type Store interface {
 	// Claim takes l.Addr for l.Owner if it is free: ErrTaken if not. An address
-	// that is quarantined is free for who has l.Name and l.MAC of its last
-	// holder. The same owner again is nil, and changes nothing. An owner may
+	// that is quarantined is free. The same owner again is nil, and changes nothing. An owner may
 	// claim several addresses, one by one. l.State and l.Until are ignored.
 	//
 	// Whether the address is one of the subnet's is not looked at: [Pool.Check].

@@ -1,31 +1,30 @@
 package ipam
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"net"
 	"net/netip"
 )
 
-// MAC derives an interface's MAC from its address: 02:42 and the IPv4 address,
-// as Docker does, so that an address always has the same one. For IPv6 it is
-// derived as MACIn does, from the address alone.
-func MAC(a netip.Addr) net.HardwareAddr {
+// AddressMAC returns the MAC 02:42 followed by an IPv4 address, and nil for an IPv6
+// address. Every host derives the same MAC from the same address.
+func AddressMAC(a netip.Addr) net.HardwareAddr {
 	if !a.Is4() {
-		return MACIn("", a)
+		return nil
 	}
 	b := a.As4()
 	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }
 
-// MACIn derives a MAC from a network and an address: for the second of two equal
-// addresses on one trunk. It is unicast and locally administered (IEEE 802-2014
-// §8.4), and never begins with 02:42.
-func MACIn(network string, a netip.Addr) net.HardwareAddr { return MACNamed(network, a.String()) }
-
-// MACNamed derives a MAC from a network and a name, in the same form: for who
-// has no address that it could come from.
-func MACNamed(network, name string) net.HardwareAddr {
-	sum := sha256.Sum256([]byte(network + "\x00" + name))
+// DerivedMAC derives a MAC from the key of a host, a network's name and the name of
+// an interface on it, such as its address. The same arguments give the same MAC;
+// another key gives another MAC. The MAC is unicast and locally administered
+// (IEEE 802-2014 §8.4), and never begins with 02:42, which is [AddressMAC]'s.
+func DerivedMAC(key []byte, network, name string) net.HardwareAddr {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(network + "\x00" + name))
+	sum := h.Sum(nil)
 	sum[0] = sum[0]&^0x03 | 0x02
 	if sum[0] == 0x02 && sum[1] == 0x42 {
 		sum[1]++

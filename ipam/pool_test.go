@@ -152,26 +152,33 @@ func TestStart(t *testing.T) {
 	}
 }
 
-func TestMAC(t *testing.T) {
-	if got := MAC(netip.MustParseAddr("192.168.50.9")).String(); got != "02:42:c0:a8:32:09" {
+func TestAddressMAC(t *testing.T) {
+	if got := AddressMAC(netip.MustParseAddr("192.168.50.9")).String(); got != "02:42:c0:a8:32:09" {
 		t.Errorf("got %s", got)
 	}
-	seen := map[string]string{}
-	for i := range 2000 {
-		for _, network := range []string{"web50", "web60"} {
-			name := fmt.Sprint(i)
-			m := MACNamed(network, name)
-			if m[0]&3 != 2 || m[0] == 0x02 && m[1] == 0x42 {
-				t.Fatalf("%s is not local, not unicast, or of an IPv4 address", m)
-			}
-			if other, ok := seen[m.String()]; ok {
-				t.Fatalf("%s is of %s and %s", m, other, network+name)
-			}
-			seen[m.String()] = network + name
-		}
+	if got := AddressMAC(netip.MustParseAddr("fd11::9")); got != nil {
+		t.Errorf("got %s for an IPv6 address", got)
 	}
-	six := netip.MustParseAddr("fd11::9")
-	if a, b := MAC(six), MACIn("web50", six); a.String() == b.String() || MAC(six).String() != a.String() {
-		t.Errorf("%s, %s", a, b)
+}
+
+func TestDerivedMAC(t *testing.T) {
+	seen := map[string]string{}
+	for i := range 1000 {
+		for _, key := range []string{"host a", "host b"} {
+			for _, network := range []string{"web50", "web60"} {
+				name := fmt.Sprint(i)
+				m := DerivedMAC([]byte(key), network, name)
+				if m[0]&3 != 2 || m[0] == 0x02 && m[1] == 0x42 {
+					t.Fatalf("%s is not local, not unicast, or of an IPv4 address", m)
+				}
+				if other, ok := seen[m.String()]; ok {
+					t.Fatalf("%s is of %s and %s", m, other, key+network+name)
+				}
+				if again := DerivedMAC([]byte(key), network, name); again.String() != m.String() {
+					t.Fatalf("%s the first time, %s the second", m, again)
+				}
+				seen[m.String()] = key + network + name
+			}
+		}
 	}
 }

@@ -23,8 +23,11 @@ func lan(t *testing.T, edit func(*network.Definition)) (*world, *testenv.Station
 	return w, gw
 }
 
+// macFromAddress is for tests that know the MAC.
+func macFromAddress(d *network.Definition) { d.MACFrom = network.MACFromAddress }
+
 func TestAttach(t *testing.T) {
-	w, gw := lan(t, nil)
+	w, gw := lan(t, macFromAddress)
 	before := w.links(w.Host)
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web", "ip=192.168.50.9")
@@ -147,7 +150,10 @@ func TestModes(t *testing.T) {
 func TestConflict(t *testing.T) {
 	// The window that adapts is a few milliseconds: a busy machine may take
 	// longer, and the rival is then seen afterwards.
-	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(time.Second) })
+	w, _ := lan(t, func(d *network.Definition) {
+		d.ConflictWindow = network.Duration(time.Second)
+		macFromAddress(d)
+	})
 	rival := w.AddRival(0, "192.168.50.2/24")
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web")
@@ -160,7 +166,7 @@ func TestConflict(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	other := testenv.NewContainer(t)
-	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", "held by somebody else on the LAN")
+	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", "held by another station on the LAN")
 	rival.AddAddr("192.168.50.77/24")
 	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict", rival.MAC.String(), "192.168.50.77")
 	rival.AddAddr("fd50::77/64")

@@ -17,7 +17,7 @@ import (
 
 // A guarded container has an ordinary interface, and is on the LAN with it.
 func TestGuarded(t *testing.T) {
-	b, gw := lanBrokered(t, nil)
+	b, gw := lanBrokered(t, macFromAddress)
 	before := b.links(b.Host)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")

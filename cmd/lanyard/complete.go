@@ -83,6 +83,8 @@ func (l *line) values() []string {
 		return []string{string(network.IPAMNone)}
 	case "allocate":
 		return []string{string(network.AllocateSequential), string(network.AllocateStable)}
+	case "mac-from":
+		return []string{string(network.MACFromHost), string(network.MACFromAddress)}
 	case "vlan-proto":
 		return []string{string(network.VLANProto8021Q), string(network.VLANProto8021AD)}
 	case "gateway":

@@ -116,6 +116,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Parent: o.parent.value, VLANProto: network.VLANProto(strings.ToLower(o.vlanProto.value)),
 		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"), ShareParent: c.Bool("share-parent"),
 		OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"), Allocate: network.Allocate(c.String("allocate")),
+		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: list(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
 		Verify: network.Verify(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
 	}
@@ -221,7 +222,7 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	default:
 		return usagef("--ipam (--ipam-driver) %q is not known: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "source-routing", "onlink", "host-access", "host-address"} {
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
 			return usagef("--ipam %s and --%s contradict each other: the one gives no addresses, and the other is about them", network.IPAMNone, flag)
 		}

@@ -10,6 +10,7 @@ func createFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "ip-range", Usage: "`PREFIX` part of a subnet that addresses are given out from (default: all of it)"},
 		&cli.StringSliceFlag{Name: "aux-address", Usage: "`NAME=ADDRESS` somebody else's address, which nobody is given"},
 		&cli.StringFlag{Name: "allocate", Usage: "`HOW` sequential, or stable: a container of the same name gets the same address (default: sequential)"},
+		&cli.StringFlag{Name: "mac-from", Usage: "`SOURCE` of containers' MACs: host, different on every host, or address: 02:42 and the IPv4 address (default: host)"},
 		&cli.StringFlag{Name: "ipam", Aliases: []string{"ipam-driver"}, Usage: "`WHO` none: give links and no addresses, to workloads that ask for their own"},
 		&cli.StringFlag{Name: "mode", Usage: "`MODE` bridge, private, vepa or passthru (default: bridge); of ipvlan l2, l3 or l3s (default: l2)"},
 		&cli.StringFlag{Name: "mtu", Usage: "`BYTES` of containers' interfaces (default: the parent's)"},

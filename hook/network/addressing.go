@@ -1,6 +1,9 @@
 package network
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // IPAM says who gives containers their addresses.
 type IPAM string
@@ -19,6 +22,20 @@ const (
 	// that is free.
 	AllocateStable Allocate = "stable"
 )
+
+// MACFrom says what a container's MAC is derived from.
+type MACFrom string
+
+const (
+	// MACFromHost derives it from the host's identity, the network and the address:
+	// two hosts with the same definition never have the same MAC.
+	MACFromHost MACFrom = "host"
+	// MACFromAddress takes 02:42 and the IPv4 address: every host gives an address the
+	// same MAC.
+	MACFromAddress MACFrom = "address"
+)
+
+var macFroms = []string{string(MACFromHost), string(MACFromAddress)}
 
 var allocates = []string{string(AllocateSequential), string(AllocateStable)}
 
@@ -44,6 +61,25 @@ func (d *Definition) validAddressing() error {
 		if err := oneOf(string(d.Allocate), allocates); err != nil {
 			return fmt.Errorf("allocate: %w", err)
 		}
+	}
+	return d.validMACFrom()
+}
+
+func (d *Definition) validMACFrom() error {
+	if d.MACFrom == "" {
+		return nil
+	}
+	if err := oneOf(string(d.MACFrom), macFroms); err != nil {
+		return fmt.Errorf("mac-from: %w", err)
+	}
+	if d.MACFrom != MACFromAddress {
+		return nil
+	}
+	if d.SharesMAC() {
+		return fmt.Errorf("mac-from: %q has no effect in mode %s, in which the container has the parent's MAC: leave it out", d.MACFrom, d.Mode)
+	}
+	if !slices.ContainsFunc(d.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is4() }) {
+		return fmt.Errorf("mac-from: %q needs an IPv4 subnet: add one, or leave it out", d.MACFrom)
 	}
 	return nil
 }

@@ -53,6 +53,8 @@ type Definition struct {
 	Subnets []Subnet `json:"subnets,omitempty"`
 	// Allocate is empty for AllocateSequential.
 	Allocate Allocate `json:"allocate,omitzero"`
+	// MACFrom is empty for MACFromHost.
+	MACFrom MACFrom `json:"mac-from,omitzero"`
 	// Internal networks give no default route.
 	Internal bool `json:"internal,omitzero"`
 	// Routes are given besides the default route.

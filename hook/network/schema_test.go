@@ -82,7 +82,7 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
-		"allocate": allocates, "ipam": {string(IPAMNone)}, "verify": verifies, "guard": switches, "brokered": brokereds,
+		"allocate": allocates, "mac-from": macFroms, "ipam": {string(IPAMNone)}, "verify": verifies, "guard": switches, "brokered": brokereds,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {
 		if !slices.Equal(p.Enum, code[field]) {
@@ -132,7 +132,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`, `{"subnets": {}}`, `{"subnets": [{}]}`,
 		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`, `{"parent": "enp0s31f6abc.4000"}`,
 		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`, `{"driver": "ipvlan", "flag": "passthru"}`,
-		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"verify": "strickt"}`, `{"brokered": "gaurded"}`, `{"guard": "yes"}`,
+		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`, `{"verify": "strickt"}`, `{"brokered": "gaurded"}`, `{"guard": "yes"}`,
 		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`, `{"deadline": 1500}`, `{"deadline": "-1s"}`,
 		`{"subnets": [{"subnet": "192.168.50.0"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "gatway": "192.168.50.1"}]}`,
 		`{"subnets": [{"subnet": "192.168.50.0/24", "gateway": "192.168.50.256"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"nas": "x"}}]}`,

@@ -29,17 +29,19 @@ func (db *DB) Claim(ctx context.Context, name string, l ipam.Lease) error {
 		if old != nil && old.State == ipam.Held && old.Owner == l.Owner {
 			return nil
 		}
+		if old != nil {
+			if err := old.BarsClaim(p.now); err != nil {
+				return err
+			}
+		}
 		return p.take(old, l)
 	})
 }
 
-// take gives l's address to its owner, unless old, the row that is there, is
-// against it.
+// take gives l's address to its owner. old is the row that is there, nil for none, and
+// bars nothing.
 func (p *pool) take(old *ipam.Lease, l ipam.Lease) error {
 	if old != nil {
-		if err := old.Bars(l, p.now); err != nil {
-			return err
-		}
 		if err := p.remove(*old); err != nil {
 			return err
 		}
@@ -87,7 +89,7 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, err
 		}
-		if old != nil && old.Bars(l, p.now) == nil {
+		if old != nil && old.FreeFor(l, p.now) {
 			return start, p.take(old, l)
 		}
 	}

@@ -46,7 +46,7 @@ func newSite(tb testing.TB, mode network.Verify, subnets ...network.Subnet) *sit
 	s.gateway = s.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	def := &network.Definition{
 		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: s.Trunk, Mode: network.ModeBridge,
-		Verify: mode, Subnets: subnets,
+		Verify: mode, Subnets: subnets, MACFrom: network.MACFromAddress,
 	}
 	must(tb, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.CreateNetwork(ctx, def)

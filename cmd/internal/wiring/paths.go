@@ -9,6 +9,7 @@ import (
 // Paths are where everything is kept.
 type Paths struct {
 	Networks string // definitions, one JSON file each; the administrator's
+	HostID   string // the host's identity, where it is not the machine id
 	Run      string // database and locks; gone after a boot, as all containers are
 	BPF      string // pins, on a bpffs
 	Socket   string // the broker's
@@ -20,7 +21,7 @@ const bpffs = "/sys/fs/bpf"
 // DefaultPaths are those of an installed system.
 func DefaultPaths() Paths {
 	return Paths{
-		Networks: "/etc/lanyard/networks.d", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard"),
+		Networks: "/etc/lanyard/networks.d", HostID: "/etc/lanyard/host-id", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard"),
 		Socket: "/run/lanyard/lanyard.sock", Guards: "/run/lanyard/guards",
 	}
 }
@@ -35,6 +36,7 @@ func PathsUnder(root string) Paths {
 	sum := sha256.Sum256([]byte(root))
 	return Paths{
 		Networks: filepath.Join(root, "networks.d"),
+		HostID:   filepath.Join(root, "host-id"),
 		Run:      filepath.Join(root, "run"),
 		BPF:      filepath.Join(bpffs, "lanyard-"+hex.EncodeToString(sum[:6])),
 		Socket:   filepath.Join(root, "run", "lanyard.sock"),

@@ -11,10 +11,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/verify"
@@ -55,6 +57,7 @@ func Open(p Paths) (*Lanyard, error) {
 		Local: &hook.Local{
 			Host:     host,
 			Networks: p.Networks,
+			HostID:   sync.OnceValues(hostid.Files{Own: p.HostID, Machine: "/etc/machine-id"}.Load),
 			DB:       database{store},
 			Leases:   store,
 			Datapath: datapath,
