@@ -58,6 +58,7 @@ func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error 
 	}
 	row.Flags |= flagLeased
 	row.Holder, row.Rival, row.Rivals, row.RivalNs = mac, verify.MAC{}, 0, 0
+	row.Prober, row.Probes, row.ProberNs = verify.MAC{}, 0, 0
 	return m.addrs.replace(key, row)
 }
 
@@ -83,7 +84,15 @@ func (m *maps) unlease(p place, mac verify.MAC, addr netip.Addr) error {
 // before a row is there, and less when it is gone: who is killed in between leaves
 // a look at the row that is not needed, and never one that is missing.
 func (m *maps) hint(key *wireAddressKey, change func(*wireHint)) error {
-	slot := hintOf(key)
+	return m.changeHint(hintOf(key), change)
+}
+
+// hintMAC does so for a MAC that becomes known as this host's, or is so no more.
+func (m *maps) hintMAC(mac verify.MAC, change func(*wireHint)) error {
+	return m.changeHint(hintOfMAC(mac), change)
+}
+
+func (m *maps) changeHint(slot uint32, change func(*wireHint)) error {
 	h, err := m.hints.get(slot)
 	if err != nil {
 		return err

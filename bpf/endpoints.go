@@ -101,7 +101,7 @@ func (m *maps) place(p place, mac verify.MAC, first *wireEndpoint, there bool, r
 		several = true
 	}
 	if !several {
-		return put(m.endpoints, macKey(mac), first != nil, row)
+		return m.putMAC(mac, first != nil, row)
 	}
 	if err := put(m.shared, p.endpoint(mac), there, row); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
 		if first == nil || !first.at(p) {
 			return nil
 		}
-		return m.endpoints.remove(macKey(mac))
+		return m.removeMAC(mac)
 	}
 	left, err := m.sharing(mac)
 	if err != nil {
@@ -171,7 +171,7 @@ func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
 	left = slices.DeleteFunc(left, func(o wireEndpoint) bool { return o.at(p) })
 	switch {
 	case len(left) == 0:
-		err = m.endpoints.remove(macKey(mac))
+		err = m.removeMAC(mac)
 	case first.at(p):
 		first.Outer, first.Inner = left[0].Outer, left[0].Inner
 		err = m.endpoints.replace(macKey(mac), first)
@@ -180,6 +180,29 @@ func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
 		return err
 	}
 	return m.shared.remove(p.endpoint(mac))
+}
+
+// putMAC writes the row of a MAC. Which MACs there are is said before a row is there,
+// and taken back when it is gone.
+func (m *maps) putMAC(mac verify.MAC, there bool, row *wireEndpoint) error {
+	if !there {
+		if err := m.hintMAC(mac, func(h *wireHint) { h.Macs++ }); err != nil {
+			return err
+		}
+	}
+	err := put(m.endpoints, macKey(mac), there, row)
+	if err != nil && !there {
+		err = errors.Join(err, m.hintMAC(mac, func(h *wireHint) { h.Macs-- }))
+	}
+	return err
+}
+
+// removeMAC takes the row of a MAC away, which no endpoint has any more.
+func (m *maps) removeMAC(mac verify.MAC) error {
+	if err := m.endpoints.remove(macKey(mac)); err != nil {
+		return err
+	}
+	return m.hintMAC(mac, func(h *wireHint) { h.Macs-- })
 }
 
 func rowOf(p place, e verify.Endpoint) *wireEndpoint {
@@ -202,6 +225,7 @@ func rowOf(p place, e verify.Endpoint) *wireEndpoint {
 func (e *wireEndpoint) inherit(old *wireEndpoint) {
 	e.OutFrames, e.OutBytes, e.InFrames, e.InBytes = old.OutFrames, old.OutBytes, old.InFrames, old.InBytes
 	e.OutWrong, e.InWrong, e.Dropped = old.OutWrong, old.InWrong, old.Dropped
+	e.Duplicates, e.DuplicateNs, e.Returned, e.ReturnedNs = old.Duplicates, old.DuplicateNs, old.Returned, old.ReturnedNs
 	for i := range e.Gateways {
 		for _, g := range old.Gateways {
 			if g.Addr == e.Gateways[i].Addr {

@@ -22,13 +22,23 @@ func (d *Datapath) Evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 	return ev, err
 }
 
-// Rivals gives the MACs that have claimed e's addresses since Expect.
+// Rivals gives the MACs that have claimed e's addresses since Expect, or have asked
+// whether they may take them.
 func (d *Datapath) Rivals(e verify.Endpoint) (list []verify.Rival, err error) {
 	err = d.watched(e, func(t *trunk) error {
 		p, err := placeOf(e.Tags)
-		if err == nil {
-			list, err = t.rivals(p, e)
+		if err != nil {
+			return err
 		}
+		_, row, err := t.find(p, e.MAC)
+		if err != nil || row == nil || !owns(e, row) {
+			return err
+		}
+		if list, err = t.rivals(p, e, row); err != nil {
+			return err
+		}
+		probers, err := t.probers(p, e)
+		list = append(list, probers...)
 		return err
 	})
 	return list, err
@@ -78,14 +88,23 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 		}
 		ev.Gateways = append(ev.Gateways, seen)
 	}
-	if ev.Rivals, err = m.rivals(p, e); err != nil {
+	ev.Returned = verify.Sighting{At: verify.Instant(row.ReturnedNs), Count: row.Returned}
+	if ev.Rivals, err = m.rivals(p, e, row); err != nil {
 		return ev, err
 	}
 	ev.VLANs, err = m.histogram()
 	return ev, err
 }
 
-func (m *maps) rivals(p place, e verify.Endpoint) (list []verify.Rival, err error) {
+// rivals gives those that claimed e's addresses, and another station that has its MAC.
+func (m *maps) rivals(p place, e verify.Endpoint, own *wireEndpoint) (list []verify.Rival, err error) {
+	if own.Duplicates > 0 {
+		r := verify.Rival{MAC: e.MAC, At: verify.Instant(own.DuplicateNs), Count: own.Duplicates, SameMAC: true}
+		if len(e.Addrs) > 0 {
+			r.Addr = e.Addrs[0]
+		}
+		list = append(list, r)
+	}
 	for _, a := range e.Addrs {
 		row, err := m.addrs.get(p.address(a))
 		if err != nil {
@@ -93,6 +112,20 @@ func (m *maps) rivals(p place, e verify.Endpoint) (list []verify.Rival, err erro
 		}
 		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Rivals > 0 {
 			list = append(list, verify.Rival{Addr: a, MAC: row.Rival, At: verify.Instant(row.RivalNs), Count: row.Rivals})
+		}
+	}
+	return list, nil
+}
+
+// probers gives those that asked whether they may take e's addresses.
+func (m *maps) probers(p place, e verify.Endpoint) (list []verify.Rival, err error) {
+	for _, a := range e.Addrs {
+		row, err := m.addrs.get(p.address(a))
+		if err != nil {
+			return nil, err
+		}
+		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Probes > 0 {
+			list = append(list, verify.Rival{Addr: a, MAC: row.Prober, At: verify.Instant(row.ProberNs), Count: row.Probes, Probing: true})
 		}
 	}
 	return list, nil
@@ -173,7 +206,7 @@ func (m *maps) histogram() (list []verify.VLANSeen, err error) {
 	}
 	for i, v := range unsafe.Slice((*wireVlan)(unsafe.Pointer(unsafe.SliceData(shared))), m.vlans.entries) {
 		if v.Frames > 0 {
-			list = append(list, verify.VLANSeen{VID: uint16(i), At: verify.Instant(v.Ns), Frames: v.Frames})
+			list = append(list, verify.VLANSeen{VID: uint16(i), At: verify.Instant(v.Ns), Frames: v.Frames, MAC: v.Mac})
 		}
 	}
 	return list, unix.Munmap(shared)

@@ -22,6 +22,7 @@ var kinds = []struct {
 }{
 	1: {kind: verify.Conflict}, 2: {kind: verify.WrongTagOut}, 3: {verify.WrongTagOut, true},
 	4: {kind: verify.WrongTagIn}, 5: {kind: verify.GatewayMoved}, 6: {kind: verify.Stranger},
+	7: {kind: verify.SameMAC}, 8: {kind: verify.Returned},
 }
 
 // Events gives what happened on a trunk, as far as it is kept, the oldest first.
@@ -75,20 +76,50 @@ func (m *maps) bid(mac verify.MAC) error {
 	return update(m.former, macKey(mac), &now, unix.BPF_ANY)
 }
 
+// Ended gives when the watch of a MAC last ended on any trunk, 0 where that is not known.
+func (d *Datapath) Ended(mac verify.MAC) (last verify.Instant, err error) {
+	trunks, err := d.Trunks()
+	if err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, trunk := range trunks {
+		t, err := d.open(trunk)
+		if err != nil {
+			return 0, fmt.Errorf("look for %s on trunk %s: %w", mac, nameOf(trunk), err)
+		}
+		if t == nil {
+			continue // released since
+		}
+		at, err := t.ended(mac)
+		if err != nil {
+			return 0, err
+		}
+		last = max(last, at)
+	}
+	return last, nil
+}
+
+// ended gives when the watch of a MAC ended, 0 where that is not known.
+func (m *maps) ended(mac verify.MAC) (verify.Instant, error) {
+	if err := m.openFormer(); err != nil {
+		return 0, err
+	}
+	var at uint64
+	_, err := lookup(m.former, macKey(mac), &at, 0)
+	return verify.Instant(at), err
+}
+
 // farewell reports whether a stranger's event is all of a container that was ending.
 func (m *maps) farewell(e verify.Event) (bool, error) {
 	if e.Kind != verify.Stranger {
 		return false, nil
 	}
-	if err := m.openFormer(); err != nil {
+	at, err := m.ended(e.MAC)
+	if at == 0 || err != nil {
 		return false, err
 	}
-	var ended uint64
-	found, err := lookup(m.former, macKey(e.MAC), &ended, 0)
-	if !found || err != nil {
-		return false, err
-	}
-	at := verify.Instant(ended)
 	return e.First+verify.Instant(lastFrames) > at && e.Last.Sub(at) < lastFrames, nil
 }
 

@@ -51,7 +51,8 @@ func TestHistory(t *testing.T) {
 	for range 2 {
 		k.out(t, tagged(data(router, ours), c60))
 		k.in(t, tagged(data(ours, router2), c60, c50))
-		k.in(t, tagged(mustFrame(t)(arp.Probe(rival, addr4)), c50))
+		k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4)), c50))
+		k.in(t, tagged(mustFrame(t)(arp.Probe(rival, addr4)), c50)) // no claim yet
 		k.in(t, tagged(mustFrame(t)(ndp.Announce(rival, addr6)), c50))
 		k.out(t, data(router, rival))
 	}

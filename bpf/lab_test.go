@@ -50,7 +50,7 @@ func TestLabRivals(t *testing.T) {
 	s, err := b.Emitter()
 	must(t, err)
 	nic := mustIndex(t, r.Namespace, testenv.NIC)
-	for _, frame := range [][]byte{mustFrame(t)(arp.Announce(verify.MACOf(r.MAC), addr4)), mustFrame(t)(ndp.Probe(verify.MACOf(r.MAC), addr6))} {
+	for _, frame := range [][]byte{mustFrame(t)(arp.Announce(verify.MACOf(r.MAC), addr4)), mustFrame(t)(ndp.Announce(verify.MACOf(r.MAC), addr6))} {
 		must(t, r.Do(func() error { return s.Send(nic, frame) }))
 	}
 	testenv.Eventually(t, "the rival", func() error {

@@ -20,9 +20,12 @@ const (
 	flagLeased  = 1 // of an address
 	flagGateway = 2
 
+	localParent  = 1 // of a MAC in the map "locals"
+	localSibling = 2
+
 	// layout is in the name of the pins, and changes with anything above and
 	// with the types of the maps.
-	layout = 2
+	layout = 3
 
 	// edition is of the programs, and goes up with each change of what they do: a
 	// trunk that an earlier one watches gets this one, with the maps as they are.
@@ -71,6 +74,12 @@ func macKey(mac verify.MAC) *wireMacKey { return &wireMacKey{Mac: mac} }
 func hintOf(k *wireAddressKey) uint32 {
 	a, b := binary.NativeEndian.Uint64(k.Addr[:8]), binary.NativeEndian.Uint64(k.Addr[8:])
 	h := (a*31+b)*31 + (uint64(k.Inner)<<32 | uint64(k.Outer))
+	return uint32(h * 0x9e3779b97f4a7c15 >> 52)
+}
+
+// hintOfMAC gives the row of hints that speaks for a MAC: wire.c, mac_may_be_local.
+func hintOfMAC(mac verify.MAC) uint32 {
+	h := uint64(binary.NativeEndian.Uint32(mac[:4])) | uint64(binary.NativeEndian.Uint16(mac[4:]))<<32
 	return uint32(h * 0x9e3779b97f4a7c15 >> 52)
 }
 

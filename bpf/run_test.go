@@ -36,6 +36,7 @@ func mustKit(tb testing.TB) *kit {
 		times:     array[wireClock]{handle: open(timesPin)},
 		history:   array[wirePlace]{handle: open(historyPin)},
 		former:    open(formerPin),
+		locals:    open(localsPin),
 		vlans:     open(vlansPin),
 	}
 	must(tb, k.exactly(time.Hour))

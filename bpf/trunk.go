@@ -24,12 +24,15 @@ const (
 	formerPin    = "former"
 	vlansPin     = "vlans"
 	devicePin    = "device"
+	localsPin    = "locals"
+	sentPin      = "sent"
+	portPin      = "port"
 	emitPin      = "emit"
 	linkPin      = "link-"
 )
 
 // mapPins are those of the maps, and of the maps in wire.c.
-var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, formerPin, vlansPin, devicePin}
+var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, formerPin, vlansPin, devicePin, localsPin, sentPin, portPin}
 
 // A trunk is the open pins of one trunk.
 type trunk struct {
@@ -48,6 +51,7 @@ type maps struct {
 	times     array[wireClock]
 	history   array[wirePlace]
 	former    handle
+	locals    handle
 	vlans     handle
 	path      string // of the pins
 }
@@ -97,8 +101,15 @@ func (m *maps) openFormer() (err error) {
 	return err
 }
 
+func (m *maps) openLocals() (err error) {
+	if m.locals.fd == 0 {
+		m.locals, err = openMap(filepath.Join(m.path, localsPin), unix.BPF_MAP_TYPE_HASH, unsafe.Sizeof(wireMacKey{}), unsafe.Sizeof(uint32(0)))
+	}
+	return err
+}
+
 func (t *trunk) close() {
-	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.former, t.vlans} {
+	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.former, t.locals, t.vlans} {
 		c.Close() // nothing was written that could be lost
 	}
 }

@@ -6,10 +6,18 @@
  * for their gateways, who else claims their addresses, which VLANs are alive.
  * One pair of programs and one set of maps per trunk, so no key names it.
  *
- * Every frame goes on to whoever is next in the chain, but for one: a frame of
- * a leased MAC that would leave with tags that are not its network's. A
- * container can write a tag by hand and so hop into another VLAN; nobody else
- * stops that.
+ * Every frame goes on to the next program in the chain, but for two kinds. A frame
+ * of a leased MAC that would leave with tags that are not its network's: a container
+ * can write a tag by hand and so hop into another VLAN, and nothing else stops that.
+ * And a container's answer to the host's own question whether an address is in use:
+ * see answers_host.
+ *
+ * The ingress of a trunk sees more than what comes from the wire. Unicast between two
+ * macvlans in bridge mode on the trunk itself passes there as well (macvlan_queue_xmit,
+ * dev_forward_skb), and a switch port may send a frame back where it came from. So a
+ * frame whose source is a MAC of this host shows nothing of the VLAN. With the MAC of
+ * an endpoint, and sent to all, it is either a frame of ours that came back or that of
+ * another station with the same MAC: see note_own.
  *
  * What costs most is left out where it can be: a frame is looked up once, by its
  * MAC; an address only where a hint says that it may be one of ours; the clock
@@ -40,6 +48,14 @@
 #define WAYS		4	/* power of two */
 #define OURS		128	/* power of two; as many places for what happens to one of ours */
 #define STRANGERS	32	/* power of two; and as many behind them for MACs that are nobody's */
+#define SENT		1024	/* power of two */
+
+/*
+ * How long a frame that was sent to all may take to come back, and how long a port
+ * that has sent one back is expected to send back others, in ns.
+ */
+#define RETURN_TIME	500000000ULL
+#define RETURNS_FOR	10000000000ULL
 
 /*
  * A tag is TPID << 16 | VID in host order, 0 for none. A sighting also says
@@ -57,6 +73,10 @@
 #define LEASED		1	/* holder has it */
 #define GATEWAY		2	/* endpoints ask for it */
 
+/* Kinds of a MAC in the map "locals". */
+#define PARENT		1	/* of the trunk, or of a parent on it */
+#define SIBLING		2	/* of a macvlan on the trunk that is no endpoint */
+
 /* linux/if_arp.h has these, and the C library with it. */
 #define ARPHRD_ETHER	1
 #define ARPOP_REQUEST	1
@@ -66,6 +86,8 @@
 #define ND_ADVERT	136
 #define ND_OPT_SOURCE	1
 #define ND_OPT_TARGET	2
+
+#define PROBE_MARK	0x6c79	/* verify/mac.go has it as well */
 
 struct sighting {
 	__u64 ns;		/* now() */
@@ -109,6 +131,10 @@ struct endpoint {
 	__u64 out_wrong;
 	__u64 in_wrong;
 	__u64 dropped;
+	__u64 duplicate_ns;	/* the last frame of another station with this MAC */
+	__u64 returned_ns;	/* the last frame of ours that came back */
+	__u32 duplicates;
+	__u32 returned;
 	struct gateway gateways[MAX_GATEWAYS];
 	/* The rest is user space's own. */
 	__u8 addrs[MAX_ADDRS][16];
@@ -141,15 +167,22 @@ struct address {
 	__u8 rival[6];
 	__u32 rivals;
 	__u64 rival_ns;
+	__u64 prober_ns;
+	__u8 prober[6];		/* that asked whether it may take the address */
+	__u16 zero;
+	__u32 probes;
 	__u32 replies;
-	__u32 zero;
+	__u32 zero_too;
 	struct answer recent[RECENT];
 };
 
+/* Frames from the wire alone: those with a source MAC of this host do not count. */
 struct vlan {
 	__u64 frames;
 	__u64 ns;		/* of the first frame within the jiffy */
 	__u64 jiffy;
+	__u8 mac[6];		/* that sent it */
+	__u16 zero;
 };
 
 /* Kinds of what happened. history.go has them as well. */
@@ -160,6 +193,8 @@ enum kind {
 	WRONG_IN,	/* mac sent to of with such tags */
 	MOVED,		/* mac answered of, or all, for gateway addr, and was did before */
 	STRANGER,	/* mac sent, and is nobody's that is watched */
+	DUPLICATE,	/* mac came in from the wire, and is an endpoint's of ours */
+	RETURNED,	/* a frame that mac, which is ours, had sent came back */
 };
 
 /* Each of its bytes counts: what is the same in all of them is one event. */
@@ -201,10 +236,26 @@ struct clock {
 	__u64 exact_until;	/* somebody probes until then: user space's own */
 };
 
-/* How many addresses that hash to the same are leased, and are asked for. */
+/* What is known of the switch port. */
+struct port {
+	__u64 returned_ns;	/* when it last sent a frame of ours back */
+};
+
+/*
+ * How many addresses that hash to the same are leased, and are asked for; and how
+ * many MACs that hash to it are an endpoint's or in "locals".
+ */
 struct hint {
 	__u32 leased;
 	__u32 asked;
+	__u32 macs;
+	__u32 zero;
+};
+
+/* A frame that this host has sent to all: what it was, and when. */
+struct sent {
+	__u64 hash;
+	__u64 ns;
 };
 
 /*
@@ -254,6 +305,26 @@ struct {
 	__type(value, struct hint);
 } hints SEC(".maps");
 
+/*
+ * MACs of this host on the trunk that are no endpoint's; user space keeps it. The value
+ * is PARENT or SIBLING.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct mac_key);
+	__type(value, __u32);
+} locals SEC(".maps");
+
+/* The last frames that endpoints and parents have sent to all, by hash. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SENT);
+	__type(key, __u32);
+	__type(value, struct sent);
+} sent SEC(".maps");
+
 /* Each processor's own: what two wrote at once could be a claim that nobody made. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -276,6 +347,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct clock);
 } times SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct port);
+} port SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -322,6 +400,7 @@ struct claim {
 	__u64 addr[2];
 	__u8 mac[6];		/* who says that it holds addr */
 	__u8 answer;		/* ARP reply or advertisement */
+	__u8 probe;		/* mac is only about to take addr */
 };
 
 /*
@@ -331,8 +410,11 @@ struct claim {
  */
 static __always_inline unsigned char *reach(struct __sk_buff *skb, __u32 len)
 {
-	unsigned char *data = (void *)(long)skb->data;
+	unsigned char *data;
 
+	/* Else clang keeps &skb->data_end for later, which the verifier refuses. */
+	asm volatile("" : "+r"(skb));
+	data = (void *)(long)skb->data;
 	if (data + len <= (unsigned char *)(long)skb->data_end)
 		return data;
 	if (bpf_skb_pull_data(skb, len))
@@ -518,8 +600,8 @@ static __always_inline bool asks(struct __sk_buff *skb, struct frame *f, __u64 *
 }
 
 /*
- * arp_claim: any ARP claims its sender's address, but for a probe, which is
- * about to take its target's (RFC 5227 §2.1.1).
+ * arp_claim: any ARP claims its sender's address, but for a probe, whose sender is
+ * about to take the target's (RFC 5227 §2.1.1).
  */
 static __always_inline bool arp_claim(struct __sk_buff *skb, struct frame *f, struct claim *c)
 {
@@ -529,6 +611,7 @@ static __always_inline bool arp_claim(struct __sk_buff *skb, struct frame *f, st
 		return false;
 	c->answer = *(__be16 *)(p + 6) == bpf_htons(ARPOP_REPLY);
 	copy_mac(c->mac, p + 8);
+	c->probe = !*(__be32 *)(p + 14) && !c->answer;
 	map_ip4(c->addr, *(__be32 *)(p + 14) ? p + 14 : p + 24);
 	return true;
 }
@@ -547,7 +630,8 @@ static __always_inline bool nd_claim(struct __sk_buff *skb, struct frame *f, str
 		return false;
 	c->answer = p[40] == ND_ADVERT;
 	copy_ip6(c->addr, p + 8);
-	if (c->answer || !(c->addr[0] | c->addr[1]))
+	c->probe = !c->answer && !(c->addr[0] | c->addr[1]);
+	if (c->answer || c->probe)
 		copy_ip6(c->addr, p + 48);
 	if (!c->answer)
 		option = ND_OPT_SOURCE;
@@ -690,6 +774,103 @@ static __always_inline void note_stranger(const struct frame *f, const __u8 *mac
 	note(OURS + (MIX(h) >> 59), &w, false, f->frames);
 }
 
+/* mac_may_be_local says whether a MAC may be an endpoint's, or in "locals". */
+static __always_inline bool mac_may_be_local(const __u8 *mac)
+{
+	/* layout.go does the same. */
+	__u32 slot = MIX(*(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32) >> 52;
+	struct hint *h = bpf_map_lookup_elem(&hints, &slot);
+
+	return h && h->macs;
+}
+
+/* local_kind gives PARENT, SIBLING, or 0 for a MAC that is not in "locals". */
+static __always_inline __u32 local_kind(const __u8 *mac)
+{
+	struct mac_key key = {};
+	__u32 *kind;
+
+	if (!mac_may_be_local(mac))
+		return 0;
+	copy_mac(key.mac, mac);
+	kind = bpf_map_lookup_elem(&locals, &key);
+	return kind ? *kind : 0;
+}
+
+/*
+ * frame_hash tells a frame to all from others of the same MAC: by its protocol and the
+ * first 28 bytes of its body, which is all of an ARP. The tags do not count, since the
+ * metadata that has them is another on the way back. 0 where the frame is shorter.
+ */
+static __always_inline __u64 frame_hash(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
+{
+	unsigned char *p = body(skb, f, ARP_LEN);
+	__u64 h = (*(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32) ^ (__u64)f->proto << 48;
+	int i;
+
+	if (!p)
+		return 0;
+#pragma unroll
+	for (i = 0; i < ARP_LEN; i += 4)
+		h = MIX(h ^ *(__u32 *)(p + i));
+	return h | 1;
+}
+
+/* note_sent keeps what this host sends to all, so that it is known if it comes back. */
+static __always_inline void note_sent(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
+{
+	__u64 hash = frame_hash(skb, f, mac);
+	__u32 slot = hash >> 54;
+	struct sent *s = bpf_map_lookup_elem(&sent, &slot);
+
+	if (!s || !hash)
+		return;
+	s->hash = hash;
+	s->ns = now();
+}
+
+/* came_back says whether a frame is one that this host sent a moment ago. */
+static __always_inline bool came_back(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
+{
+	__u64 hash = frame_hash(skb, f, mac);
+	__u32 slot = hash >> 54;
+	struct sent *s = bpf_map_lookup_elem(&sent, &slot);
+
+	return s && s->hash == hash && now() - s->ns < RETURN_TIME;
+}
+
+/*
+ * answers_probe says whether a frame answers an ARP probe (RFC 5227 §2.1.1), or goes to
+ * an address that a host asks from whether an IPv6 address is in use: its link-local
+ * with PROBE_MARK where EUI-64 has ff:fe, so that it is no interface's.
+ */
+static __always_inline bool answers_probe(struct __sk_buff *skb, struct frame *f)
+{
+	unsigned char *p;
+
+	if (f->proto == bpf_htons(ETH_P_ARP)) {
+		p = arp(skb, f);
+		return p && *(__be16 *)(p + 6) == bpf_htons(ARPOP_REPLY) && !*(__be32 *)(p + 24);
+	}
+	if (f->proto == bpf_htons(ETH_P_IPV6)) {
+		p = nd(skb, f);
+		return p && p[40] == ND_ADVERT && *(__be16 *)(p + 24) == bpf_htons(0xfe80) &&
+		       p[24 + 11] == PROBE_MARK >> 8 && p[24 + 12] == (PROBE_MARK & 0xff);
+	}
+	return false;
+}
+
+/*
+ * answers_host says whether an endpoint answers a probe of its own host's, to the
+ * parent's MAC. The question is whether another station has the endpoint's address. Only
+ * a switch port that sends frames back brings it to the endpoint itself; the answer
+ * would come back in the same way and look like the other station's.
+ */
+static __always_inline bool answers_host(struct __sk_buff *skb, struct frame *f, const __u8 *to)
+{
+	return answers_probe(skb, f) && local_kind(to) == PARENT;
+}
+
 /*
  * note_asked takes the lock only where more changes than the time and the count:
  * whoever reads finds both as they were before or after.
@@ -722,10 +903,12 @@ int egress(struct __sk_buff *skb)
 	struct frame f = {};
 	struct endpoint *e;
 	__u64 addr[2];
+	__u8 to[6];
 	bool right;
 
 	if (!eth)
 		return TC_ACT_UNSPEC;
+	copy_mac(to, eth);
 	copy_mac(key.mac, eth + ETH_ALEN);
 	f.frames = skb->gso_segs ?: 1;
 	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
@@ -733,10 +916,16 @@ int egress(struct __sk_buff *skb)
 	e = find(&key, &f, &right);
 	if (!e) {
 		note_stranger(&f, key.mac);
+		if ((to[0] & 1) && local_kind(key.mac) == PARENT)
+			note_sent(skb, &f, key.mac);
 		return TC_ACT_UNSPEC;
 	}
 	if (asks(skb, &f, addr))
 		note_asked(&f, e, addr);
+	if (to[0] & 1)
+		note_sent(skb, &f, key.mac);
+	else if (right && answers_host(skb, &f, to))
+		return TC_ACT_SHOT;
 	if (right) {
 		__sync_fetch_and_add(&e->out_frames, f.frames);
 		__sync_fetch_and_add(&e->out_bytes, skb->wire_len);
@@ -750,7 +939,7 @@ int egress(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
-static __always_inline void note_vlan(__u32 vid, __u32 frames)
+static __always_inline void note_vlan(__u32 vid, __u32 frames, const __u8 *mac)
 {
 	struct vlan *v = bpf_map_lookup_elem(&vlans, &vid);
 	__u64 jiffy;
@@ -763,6 +952,65 @@ static __always_inline void note_vlan(__u32 vid, __u32 frames)
 		return;
 	v->jiffy = jiffy;
 	v->ns = now();
+	copy_mac(v->mac, mac);
+}
+
+static __always_inline void note_at_mac(enum kind kind, const struct frame *f, const __u8 *mac)
+{
+	struct what w = { .kind = kind };
+
+	set_tags(w.tag, f);
+	copy_mac(w.mac, mac);
+	copy_mac(w.of, mac);
+	note(place_of(mac), &w, false, f->frames);
+}
+
+/*
+ * returned says whether a frame to all, which has a MAC of this host as its source, is
+ * one of this host's that came back, by a loop or by a port that sends frames back
+ * (hairpin): the host has just sent the same. Behind a port that does so others are
+ * taken for such as well.
+ */
+static __always_inline bool returned(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
+{
+	__u32 key = 0;
+	struct port *p = bpf_map_lookup_elem(&port, &key);
+
+	if (!p)
+		return true;
+	if (came_back(skb, f, mac)) {
+		p->returned_ns = now();
+		return true;
+	}
+	return p->returned_ns && now() - p->returned_ns < RETURNS_FOR;
+}
+
+/*
+ * note_own looks at a frame whose source is an endpoint's MAC, with its tags, or the
+ * parent's: own is NULL then. Between siblings nothing is to be learnt from it. Sent to
+ * all, it has come back, or another station has this MAC. An answer to the host's own
+ * probe cannot be the endpoint's, since egress drops that: see answers_host.
+ */
+static __always_inline void note_own(struct __sk_buff *skb, struct frame *f, struct endpoint *own,
+				     const __u8 *mac, const __u8 *to)
+{
+	if (to[0] & 1) {
+		if (returned(skb, f, mac)) {
+			if (own) {
+				own->returned_ns = now();
+				__sync_fetch_and_add(&own->returned, 1);
+			}
+			note_at_mac(RETURNED, f, mac);
+			return;
+		}
+	} else if (!answers_host(skb, f, to)) {
+		return;
+	}
+	if (own) {
+		own->duplicate_ns = now();
+		__sync_fetch_and_add(&own->duplicates, 1);
+	}
+	note_at_mac(DUPLICATE, f, mac);
 }
 
 static __always_inline void note_moved(const struct frame *f, const struct claim *c, __u32 place,
@@ -872,6 +1120,24 @@ static __always_inline void note_rival(struct address *a, const struct claim *c,
 	bpf_spin_unlock(&a->lock);
 }
 
+/*
+ * note_probe: mac asks whether it may take an address that is leased. To who is about
+ * to take it as well that is a conflict (RFC 5227 §2.1.1, RFC 4862 §5.4.3); to who has
+ * it, it is none: the prober will hear so. Which, user space knows.
+ */
+static __always_inline void note_probe(struct address *a, const struct claim *c)
+{
+	__u64 ns = now();
+
+	bpf_spin_lock(&a->lock);
+	if (!same_mac(a->holder, c->mac)) {
+		copy_mac(a->prober, c->mac);
+		a->prober_ns = ns;
+		a->probes++;
+	}
+	bpf_spin_unlock(&a->lock);
+}
+
 /* note_answer keeps an answer to all, but for what is the last one again. */
 static __always_inline void note_answer(const struct frame *f, struct address *a, const struct claim *c, bool own)
 {
@@ -944,7 +1210,9 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 	}
 	if (may)
 		a = lookup(f->tag[0], f->tag[1], c->addr);
-	if (a && (a->flags & LEASED) && !same_mac(a->holder, c->mac))
+	if (a && (a->flags & LEASED) && c->probe)
+		note_probe(a, c);
+	else if (a && (a->flags & LEASED) && !same_mac(a->holder, c->mac))
 		note_rival(a, c, &w);
 	if (a && (a->flags & GATEWAY) && to_all)
 		note_answer(f, a, c, true);
@@ -959,6 +1227,33 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 	l->ns = now();
 }
 
+/*
+ * from_host says whether the source of a frame is a MAC of this host. Where it is, the
+ * frame shows nothing of the VLAN.
+ */
+static __always_inline bool from_host(struct __sk_buff *skb, struct frame *f, const __u8 *mac,
+				      const __u8 *to)
+{
+	struct mac_key key = {};
+	struct endpoint *own;
+	__u32 kind;
+	bool right;
+
+	if (!mac_may_be_local(mac))
+		return false;
+	copy_mac(key.mac, mac);
+	own = find(&key, f, &right);
+	if (own) {
+		if (right)
+			note_own(skb, f, own, mac, to);
+		return true;
+	}
+	kind = local_kind(mac);
+	if (kind == PARENT)
+		note_own(skb, f, NULL, mac, to);
+	return kind;
+}
+
 SEC("tc")
 int ingress(struct __sk_buff *skb)
 {
@@ -967,32 +1262,37 @@ int ingress(struct __sk_buff *skb)
 	struct endpoint *e = NULL;
 	struct claim c = {};
 	struct frame f = {};
-	bool right, to_all, claims = false;
+	bool right, to_all, local, claims = false;
+	__u8 from[6];
 
 	if (!eth)
 		return TC_ACT_UNSPEC;
 	copy_mac(key.mac, eth);
-	copy_mac(c.mac, eth + ETH_ALEN);
+	copy_mac(from, eth + ETH_ALEN);
+	copy_mac(c.mac, from);
 	to_all = eth[0] & 1;
 	f.frames = skb->gso_segs ?: 1;
 	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
 	read_tags(skb, &f, true);
-	note_vlan(f.tag[0] & VID_MASK, f.frames);
+	local = from_host(skb, &f, from, key.mac);
+	if (!local)
+		note_vlan(f.tag[0] & VID_MASK, f.frames, from);
 	if (!to_all) {
 		e = find(&key, &f, &right);
-		if (e && right) {
+		if (e && !right) {
+			__sync_fetch_and_add(&e->in_wrong, f.frames);
+			note_wrong(WRONG_IN, &f, key.mac, from);
+		} else if (e && !local) {
 			__sync_fetch_and_add(&e->in_frames, f.frames);
 			__sync_fetch_and_add(&e->in_bytes, skb->len);
-		} else if (e) {
-			__sync_fetch_and_add(&e->in_wrong, f.frames);
-			note_wrong(WRONG_IN, &f, key.mac, c.mac);
 		}
 	}
 	if (f.proto == bpf_htons(ETH_P_ARP))
 		claims = arp_claim(skb, &f, &c);
 	else if (f.proto == bpf_htons(ETH_P_IPV6))
 		claims = nd_claim(skb, &f, &c);
-	if (!claims)
+	/* The parent's own claim is a probe of this host's that came back. */
+	if (!claims || (local && local_kind(c.mac) == PARENT))
 		return TC_ACT_UNSPEC;
 	if (e && c.answer && note_reply(&f, e, key.mac, &c))
 		return TC_ACT_UNSPEC;

@@ -14,57 +14,101 @@ var wireImage string
 var wireObject = object{
 	image: &wireImage, license: "GPL",
 	maps: []mapDef{
-		{name: "addrs", kind: 1, key: 24, value: 296, entries: 32768, flags: 0x1, keyType: 1, valueType: 2},
+		{name: "addrs", kind: 1, key: 24, value: 320, entries: 32768, flags: 0x1, keyType: 1, valueType: 2},
 		{name: "device", kind: 14, key: 4, value: 4, entries: 1, flags: 0x0, keyType: 0, valueType: 0},
-		{name: "endpoints", kind: 1, key: 8, value: 544, entries: 8192, flags: 0x1, keyType: 3, valueType: 4},
+		{name: "endpoints", kind: 1, key: 8, value: 568, entries: 8192, flags: 0x1, keyType: 3, valueType: 4},
 		{name: "former", kind: 9, key: 8, value: 8, entries: 1024, flags: 0x0, keyType: 3, valueType: 5},
-		{name: "hints", kind: 2, key: 4, value: 8, entries: 4096, flags: 0x0, keyType: 6, valueType: 7},
+		{name: "hints", kind: 2, key: 4, value: 16, entries: 4096, flags: 0x0, keyType: 6, valueType: 7},
 		{name: "history", kind: 2, key: 4, value: 328, entries: 160, flags: 0x0, keyType: 6, valueType: 8},
 		{name: "lately", kind: 6, key: 4, value: 72, entries: 64, flags: 0x0, keyType: 6, valueType: 9},
-		{name: "shared", kind: 1, key: 16, value: 544, entries: 8192, flags: 0x1, keyType: 10, valueType: 4},
-		{name: "times", kind: 2, key: 4, value: 24, entries: 1, flags: 0x0, keyType: 6, valueType: 11},
-		{name: "vlans", kind: 2, key: 4, value: 24, entries: 4096, flags: 0x400, keyType: 6, valueType: 12},
+		{name: "locals", kind: 1, key: 8, value: 4, entries: 8192, flags: 0x1, keyType: 3, valueType: 6},
+		{name: "port", kind: 2, key: 4, value: 8, entries: 1, flags: 0x0, keyType: 6, valueType: 10},
+		{name: "sent", kind: 2, key: 4, value: 16, entries: 1024, flags: 0x0, keyType: 6, valueType: 11},
+		{name: "shared", kind: 1, key: 16, value: 568, entries: 8192, flags: 0x1, keyType: 12, valueType: 4},
+		{name: "times", kind: 2, key: 4, value: 24, entries: 1, flags: 0x0, keyType: 6, valueType: 13},
+		{name: "vlans", kind: 2, key: 4, value: 32, entries: 4096, flags: 0x400, keyType: 6, valueType: 14},
 	},
-	types: 2000,
+	types: 2302,
 	programs: []progDef{
-		{name: "egress", from: 2000, to: 9024, uses: []use{
-			{at: 1864, name: "endpoints"},
-			{at: 2176, name: "shared"},
-			{at: 2272, name: "shared"},
-			{at: 2568, name: "history"},
-			{at: 2688, name: "times"},
-			{at: 3336, name: "times"},
-			{at: 5720, name: "history"},
-			{at: 5864, name: "times"},
+		{name: "egress", from: 2304, to: 12480, uses: []use{
+			{at: 1960, name: "endpoints"},
+			{at: 2280, name: "shared"},
+			{at: 2384, name: "shared"},
+			{at: 2680, name: "history"},
+			{at: 2800, name: "times"},
+			{at: 3448, name: "times"},
+			{at: 5064, name: "hints"},
+			{at: 5168, name: "locals"},
+			{at: 5736, name: "sent"},
+			{at: 5840, name: "times"},
+			{at: 7064, name: "sent"},
+			{at: 7168, name: "times"},
+			{at: 7936, name: "history"},
+			{at: 8088, name: "times"},
+			{at: 9504, name: "hints"},
+			{at: 10008, name: "locals"},
 		}},
-		{name: "emit", from: 9024, to: 9056, uses: []use{}},
-		{name: "ingress", from: 9056, to: 26760, uses: []use{
-			{at: 2160, name: "vlans"},
-			{at: 2328, name: "times"},
-			{at: 2528, name: "endpoints"},
-			{at: 2792, name: "shared"},
-			{at: 2888, name: "shared"},
-			{at: 3152, name: "history"},
-			{at: 3280, name: "times"},
-			{at: 5224, name: "times"},
-			{at: 7064, name: "history"},
-			{at: 7208, name: "times"},
-			{at: 8864, name: "hints"},
-			{at: 9176, name: "hints"},
-			{at: 9352, name: "lately"},
-			{at: 9496, name: "times"},
-			{at: 9920, name: "history"},
-			{at: 10016, name: "times"},
-			{at: 10176, name: "addrs"},
-			{at: 10368, name: "times"},
-			{at: 10568, name: "addrs"},
-			{at: 10728, name: "times"},
-			{at: 10984, name: "history"},
-			{at: 11080, name: "times"},
-			{at: 13504, name: "times"},
-			{at: 14032, name: "history"},
-			{at: 14136, name: "times"},
-			{at: 15992, name: "times"},
+		{name: "emit", from: 12480, to: 12512, uses: []use{}},
+		{name: "ingress", from: 12512, to: 41328, uses: []use{
+			{at: 2280, name: "hints"},
+			{at: 2392, name: "endpoints"},
+			{at: 2632, name: "port"},
+			{at: 3168, name: "sent"},
+			{at: 3272, name: "times"},
+			{at: 4320, name: "hints"},
+			{at: 4408, name: "times"},
+			{at: 4640, name: "times"},
+			{at: 4936, name: "history"},
+			{at: 5056, name: "times"},
+			{at: 5624, name: "times"},
+			{at: 5856, name: "locals"},
+			{at: 5960, name: "times"},
+			{at: 6256, name: "history"},
+			{at: 6376, name: "times"},
+			{at: 7400, name: "shared"},
+			{at: 7496, name: "shared"},
+			{at: 7576, name: "hints"},
+			{at: 7680, name: "locals"},
+			{at: 7792, name: "port"},
+			{at: 8328, name: "sent"},
+			{at: 8432, name: "times"},
+			{at: 8560, name: "vlans"},
+			{at: 8712, name: "times"},
+			{at: 8960, name: "endpoints"},
+			{at: 9216, name: "shared"},
+			{at: 9400, name: "shared"},
+			{at: 9696, name: "history"},
+			{at: 9824, name: "times"},
+			{at: 11400, name: "hints"},
+			{at: 12840, name: "locals"},
+			{at: 13496, name: "times"},
+			{at: 14336, name: "history"},
+			{at: 14480, name: "times"},
+			{at: 15184, name: "hints"},
+			{at: 16584, name: "times"},
+			{at: 16736, name: "times"},
+			{at: 17032, name: "history"},
+			{at: 17152, name: "times"},
+			{at: 18224, name: "hints"},
+			{at: 18536, name: "hints"},
+			{at: 18712, name: "lately"},
+			{at: 18856, name: "times"},
+			{at: 19280, name: "history"},
+			{at: 19376, name: "times"},
+			{at: 19544, name: "addrs"},
+			{at: 19720, name: "times"},
+			{at: 19928, name: "addrs"},
+			{at: 20088, name: "times"},
+			{at: 21096, name: "times"},
+			{at: 21352, name: "history"},
+			{at: 21448, name: "times"},
+			{at: 23272, name: "times"},
+			{at: 23800, name: "history"},
+			{at: 23904, name: "times"},
+			{at: 25760, name: "times"},
+			{at: 25992, name: "locals"},
+			{at: 26160, name: "history"},
+			{at: 26280, name: "times"},
 		}},
 	},
 }
@@ -75,14 +119,19 @@ type wireAddress struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	Flags   uint32
-	Holder  [6]uint8
-	Rival   [6]uint8
-	Rivals  uint32
-	RivalNs uint64
-	Replies uint32
-	Zero    uint32
-	Recent  [8]wireAnswer
+	Flags    uint32
+	Holder   [6]uint8
+	Rival    [6]uint8
+	Rivals   uint32
+	RivalNs  uint64
+	ProberNs uint64
+	Prober   [6]uint8
+	Zero     uint16
+	Probes   uint32
+	Replies  uint32
+	ZeroToo  uint32
+	_        [4]byte
+	Recent   [8]wireAnswer
 }
 
 type wireAddressKey struct {
@@ -114,20 +163,24 @@ type wireEndpoint struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	Flags      uint32
-	Outer      uint32
-	Inner      uint32
-	OutFrames  uint64
-	OutBytes   uint64
-	InFrames   uint64
-	InBytes    uint64
-	OutWrong   uint64
-	InWrong    uint64
-	Dropped    uint64
-	Gateways   [4]wireGateway
-	Addrs      [4][16]uint8
-	Attachment [16]uint8
-	Netns      uint64
+	Flags       uint32
+	Outer       uint32
+	Inner       uint32
+	OutFrames   uint64
+	OutBytes    uint64
+	InFrames    uint64
+	InBytes     uint64
+	OutWrong    uint64
+	InWrong     uint64
+	Dropped     uint64
+	DuplicateNs uint64
+	ReturnedNs  uint64
+	Duplicates  uint32
+	Returned    uint32
+	Gateways    [4]wireGateway
+	Addrs       [4][16]uint8
+	Attachment  [16]uint8
+	Netns       uint64
 }
 
 type wireEndpointKey struct {
@@ -162,6 +215,8 @@ type wireHint struct {
 	_      structs.HostLayout
 	Leased uint32
 	Asked  uint32
+	Macs   uint32
+	Zero   uint32
 }
 
 type wireMacKey struct {
@@ -192,6 +247,8 @@ type wireVlan struct {
 	Frames uint64
 	Ns     uint64
 	Jiffy  uint64
+	Mac    [6]uint8
+	Zero   uint16
 }
 
 type wireWhat struct {

@@ -32,9 +32,10 @@ type attempt struct {
 	caller *Caller
 	guard  bool // its frames are held to its lease
 
-	subnets []network.Subnet // one of each family; rec.Addrs is in the same order
-	links   []string         // names that the namespace had before
-	alone   bool             // it had its loopback, and nothing else
+	hostAddrs []link.HostAddr  // the host's own, when the addresses were claimed
+	subnets   []network.Subnet // one of each family; rec.Addrs is in the same order
+	links     []string         // names that the namespace had before
+	alone     bool             // it had its loopback, and nothing else
 
 	taken map[bool]bool // by Is4: the default routes that are not for this interface
 
@@ -46,6 +47,12 @@ type attempt struct {
 	parent link.Parent
 	link   link.Interface
 	blind  string // why the trunk is not watched, "" if it is
+	// asked is when the conflict question was sent for a round to come; 0: it was not.
+	asked verify.Instant
+	held  bool // the addresses are on: the round is of a later verification
+	// conflicts is how many candidates were declined.
+	conflicts int
+	scatter   bool // the next candidate is to be looked for at random
 	// hostLink is the index of the host's own link on the network, 0 for none.
 	hostLink int
 	traced   int // steps of the trace that are not of this attach
@@ -176,6 +183,9 @@ func (t *attempt) make(ctx context.Context) (err error) {
 	if err := t.expect(); err != nil {
 		return err
 	}
+	if err := t.openWindow(); err != nil {
+		return err
+	}
 	t.link, err = t.place(ctx)
 	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
 	t.reached("link")
@@ -265,7 +275,7 @@ func (t *attempt) settle(ctx context.Context) error {
 		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: fmt.Sprintf("mode %s has no gateway to ask: the host routes", t.def.Mode)}
 		return t.ns.Do(t.configure)
 	}
-	for try := 1; ; try++ {
+	for {
 		f, err := t.wire(ctx)
 		if err != nil {
 			return err
@@ -276,12 +286,11 @@ func (t *attempt) settle(ctx context.Context) error {
 				return err
 			}
 			if none {
-				try--
 				continue
 			}
 		}
-		if len(f.Rivals) == 0 || try == maxCandidates || t.asked(f.Rivals[0].Addr) {
-			if err := t.judge(f); err != nil {
+		if t.conflicts++; len(f.Rivals) == 0 || t.conflicts == maxCandidates || t.byName(f.Rivals[0]) {
+			if err := t.judge(ctx, f); err != nil {
 				return err
 			}
 			return t.confirm(ctx, f)
@@ -292,15 +301,22 @@ func (t *attempt) settle(ctx context.Context) error {
 	}
 }
 
-// asked reports whether the container named the address itself.
-func (t *attempt) asked(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
+// named reports whether the container named the address itself.
+func (t *attempt) named(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
+
+// scatterAfter is after how many candidates that others have the next one is looked for
+// at random: another host gives out addresses from the same range in their order.
+const scatterAfter = 3
 
 // decline gives up the address that a rival holds, and moves record, datapath
 // and interface to the next one.
 func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
 	old := t.rec.Endpoint
 	t.rec.Former = &old // until it is forgotten, and the interface is no longer that
-	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, r.Addr) }); err != nil {
+	// Of two hosts that ask at the same time both give way: in the same order they would
+	// meet again.
+	t.scatter = r.Probing || t.conflicts >= scatterAfter
+	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.declinedAddr(r)) }); err != nil {
 		return err
 	}
 	if err := t.name(ctx); err != nil {
@@ -311,6 +327,9 @@ func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
 		return err
 	}
 	if err := t.expect(); err != nil {
+		return err
+	}
+	if err := t.openWindow(); err != nil {
 		return err
 	}
 	if t.rec.Guard != nil {
@@ -358,6 +377,9 @@ func (t *attempt) configure() error {
 // commit makes the intent an attachment, if it is still there and its
 // container, too: the runtime may have been killed while we waited.
 func (t *attempt) commit(ctx context.Context) error {
+	if err := t.notHosts(); err != nil {
+		return err
+	}
 	was := t.rec
 	t.rec.State, t.rec.Former, t.rec.Timing = Attached, nil, t.r.Trace.since(t.traced)
 	err := t.DB.Update(ctx, func(tx Tx) error {

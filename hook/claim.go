@@ -2,6 +2,7 @@ package hook
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -48,7 +49,10 @@ func subnetList(def *network.Definition) string {
 }
 
 // claim takes an address in every chosen subnet.
-func (t *attempt) claim(ctx context.Context) error {
+func (t *attempt) claim(ctx context.Context) (err error) {
+	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
+		return err
+	}
 	t.rec.Addrs, t.rec.Gateways = nil, nil
 	for _, s := range t.subnets {
 		a, err := t.claimIn(ctx, s)
@@ -89,6 +93,9 @@ func (t *attempt) leaseName() string {
 // claimIn takes one address: the one asked for, or the next.
 func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, error) {
 	name, p := poolName(t.def, s), poolOf(t.def, s)
+	if err := t.reserveHosts(p.Reserved, s.Subnet, t.hostAddrs); err != nil {
+		return netip.Addr{}, err
+	}
 	l := ipam.Lease{Owner: t.owner(), Name: t.leaseName(), MAC: t.want.MAC.String()}
 	for _, a := range t.want.Addrs {
 		if !s.Subnet.Contains(a) {
@@ -104,7 +111,10 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 		}
 		return a, err
 	}
-	if t.def.Allocate == network.AllocateStable {
+	switch {
+	case t.scatter:
+		l.Addr = p.Start(rand.Text())
+	case t.def.Allocate == network.AllocateStable:
 		l.Addr = p.Start(l.Name)
 	}
 	return t.Leases.Next(ctx, name, p, l)
@@ -125,11 +135,17 @@ func poolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 	return p
 }
 
+// declineLease gives an address up that another station has.
+func (t *attempt) declineLease(ctx context.Context, a netip.Addr) error {
+	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
+	return t.Leases.Decline(ctx, poolName(t.def, t.subnets[i]), a, t.owner(), declined)
+}
+
 // replaceAddr declines one address and claims the next of the same subnet.
 func (t *attempt) replaceAddr(ctx context.Context, a netip.Addr) error {
 	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
 	s := t.subnets[i]
-	if err := t.Leases.Decline(ctx, poolName(t.def, s), a, t.owner(), declined); err != nil {
+	if err := t.declineLease(ctx, a); err != nil {
 		return err
 	}
 	next, err := t.claimIn(ctx, s)

@@ -52,7 +52,7 @@ func (t *attempt) confirmFiltered(ctx context.Context, f verify.Findings) error 
 		f.Gateways[g] = a
 		f.Probes[g] += again.Probes[g]
 	}
-	return t.judge(f)
+	return t.judge(ctx, f)
 }
 
 // confirmOne asks once more where two answered for one gateway. Both of a standing
@@ -74,7 +74,7 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 		return err
 	}
 	plan := t.plan()
-	plan.Witness = nil // of free addresses the trunk knows nothing
+	plan.Witness, plan.Ask = nil, nil // of free addresses the trunk knows nothing
 	if plan.Addrs = free; len(free) == 0 {
 		plan.Addrs = t.addrs() // ours: nobody answers, and the window is kept open
 	}
@@ -84,12 +84,12 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 		return err
 	}
 	if len(f.Rivals) == 0 {
-		return t.judge(f)
+		return t.judge(ctx, f)
 	}
 	for _, r := range f.Rivals {
 		if slices.Contains(free, r.Addr) {
 			t.proxies = append(t.proxies, r.MAC)
 		}
 	}
-	return t.judge(first) // the proxy ended the round before the gateway could answer
+	return t.judge(ctx, first) // the proxy ended the round before the gateway could answer
 }

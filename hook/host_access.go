@@ -32,7 +32,7 @@ func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.
 		return err
 	}
 	for _, a := range def.HostAddresses {
-		if slices.Contains(mine, a) {
+		if hasAddr(mine, a) {
 			return fmt.Errorf("--host-address %s is the host's already, on another link", a)
 		}
 		if r, err := l.rivalOnLAN(ctx, def, p, a); err != nil || r != nil {
@@ -73,6 +73,10 @@ func (l *Local) createHost(ctx context.Context, def *network.Definition, p link.
 	return err
 }
 
+func hasAddr(list []link.HostAddr, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(h link.HostAddr) bool { return h.Addr == a })
+}
+
 func refusedBy(r *verify.Rival) error {
 	if r == nil {
 		return nil
@@ -81,11 +85,11 @@ func refusedBy(r *verify.Rival) error {
 }
 
 // freeForHost goes through a subnet from its first address up.
-func (l *Local) freeForHost(ctx context.Context, def *network.Definition, p link.Parent, s network.Subnet, mine []netip.Addr) (netip.Addr, error) {
+func (l *Local) freeForHost(ctx context.Context, def *network.Definition, p link.Parent, s network.Subnet, mine []link.HostAddr) (netip.Addr, error) {
 	pool, asked := poolOf(def, s), 0
 	for _, span := range pool.Spans(netip.Addr{}) {
 		for a := span.First; a.IsValid() && !span.Last.Less(a); a = a.Next() {
-			if pool.Check(a) != nil || slices.Contains(mine, a) {
+			if pool.Check(a) != nil || hasAddr(mine, a) {
 				continue
 			}
 			if asked++; asked > maxCandidates {

@@ -24,6 +24,9 @@ type leaver struct {
 
 // excused reports whether a rival is none: the round is to be repeated then.
 func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
+	if f.Rivals[0].SameMAC {
+		return t.movedHere(ctx)
+	}
 	if proxy, err := t.proxied(ctx, f); proxy || err != nil {
 		return proxy, err
 	}
@@ -34,7 +37,7 @@ func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) 
 // address was asked for by name: its next container is then often here before the
 // last one has gone. For any other the next address is quicker.
 func (t *attempt) left(ctx context.Context, r verify.Rival) (bool, error) {
-	if !t.asked(r.Addr) {
+	if !t.named(r.Addr) {
 		return false, nil
 	}
 	if t.leaver.until.IsZero() {

@@ -42,16 +42,20 @@ type Local struct {
 	adopting sync.Mutex
 }
 
-// Probers opens probers, each with what announces addresses, on an interface
-// of the calling thread's network namespace.
+// Probers opens probers and what announces addresses, on an interface of the calling
+// thread's network namespace.
 type Probers interface {
 	// Quick is for a start: watched says that the datapath is there to send
 	// through.
-	Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, verify.Announcer, error)
-	// Announcer announces what the MAC has, through the datapath.
-	Announcer(ifindex int, mac verify.MAC) (verify.Announcer, error)
+	Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error)
+	// Ask sends one question through the datapath, from an interface of the calling
+	// thread's namespace and with its MAC. What comes back the datapath sees.
+	Ask(ifindex int, mac verify.MAC, q verify.Question) error
+	// Announcer announces what the MAC has: through the datapath where it is there
+	// (watched).
+	Announcer(ifindex int, mac verify.MAC, watched bool) (verify.Announcer, error)
 	// Exact hears everybody who answers, and takes its time to close.
-	Exact(ifindex int, mac verify.MAC) (verify.Prober, verify.Announcer, error)
+	Exact(ifindex int, mac verify.MAC) (verify.Prober, error)
 }
 
 var _ Attacher = (*Local)(nil)
@@ -77,7 +81,7 @@ func (l *Local) attachAll(ctx context.Context, r Request, ns *link.Netns, by *Ca
 	defaults := claimedDefaults(r)
 	var fresh []Attachment
 	for _, w := range r.Wants {
-		a, isNew, err := l.attach(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by, taken: defaults}, id)
+		a, isNew, err := l.attachWant(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by, taken: defaults}, id)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, r, fresh...))
 		}
@@ -89,6 +93,20 @@ func (l *Local) attachAll(ctx context.Context, r Request, ns *link.Netns, by *Ca
 		}
 	}
 	return got, nil
+}
+
+// attachWant attaches one interface, and begins again where another host that started
+// at the same time has its address.
+func (l *Local) attachWant(ctx context.Context, t attempt, id Netns) (rec Attachment, fresh bool, err error) {
+	for range maxCandidates {
+		rec, fresh, err = l.attach(ctx, t, id)
+		var late *lateConflict
+		if !errors.As(err, &late) {
+			break
+		}
+		t.scatter = true
+	}
+	return rec, fresh, err
 }
 
 // claimedDefaults are those that are none for whoever does not ask: both, where

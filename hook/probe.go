@@ -13,38 +13,62 @@ import (
 )
 
 // wire asks the questions of one round from inside the namespace, and puts
-// the addresses on where nobody else holds them. A rival comes back in the
-// findings; the addresses are then not on.
+// the addresses on where no other station has them. A rival comes back in the
+// findings; the addresses are then not on, unless it showed itself last.
 func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
+	if t.here, err = t.lookHere(ctx); err != nil {
+		return f, err
+	}
+	if f, err = t.round(ctx); err != nil || len(f.Rivals) > 0 {
+		return f, err
+	}
+	t.reached("probe")
+	if err := t.ns.Do(t.configure); err != nil {
+		return f, err
+	}
+	if err := t.announceAll(); err != nil {
+		return f, err
+	}
+	t.r.Trace.Mark("announce")
+	return f, t.late(ctx, &f)
+}
+
+// round asks who has the addresses, and the gateways.
+func (t *attempt) round(ctx context.Context) (f verify.Findings, err error) {
 	err = t.asking(func(index int, name string) error {
-		p, a, err := t.Probers.Quick(index, t.rec.MAC, t.blind == "")
+		p, err := t.Probers.Quick(index, t.rec.MAC, t.blind == "")
 		if err != nil {
 			return fmt.Errorf("open a prober on %q: %w", name, err)
 		}
 		// Closing takes the candidates' neighbour entries away, which has to
 		// be before the addresses go on.
 		plan := t.plan()
+		plan.Asked, t.asked = t.asked, 0
 		plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
-		plan.Meanwhile = func() { t.here = t.lookHere() }
 		f, err = verify.Round(ctx, p, plan)
 		t.controlled(f, plan)
 		if cerr := p.Close(); err == nil {
 			err = cerr
 		}
-		if err != nil || len(f.Rivals) > 0 {
-			return err
-		}
-		t.reached("probe")
-		if err := t.configure(); err != nil {
-			return err
-		}
-		return t.announce(a, t.announcedHere())
+		return err
 	})
-	if err == nil && len(f.Rivals) == 0 {
-		err = t.announceFromParent()
-		t.r.Trace.Mark("announce")
+	if err != nil || len(f.Rivals) > 0 || t.blind == "" || t.sharesMAC() {
+		return f, err
 	}
-	return f, err
+	return f, t.askBlind(ctx, &f)
+}
+
+// askBlind asks from the parent where no program on the trunk hears the answers: by a
+// packet socket.
+func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
+	plan := t.plan()
+	plan.Gateways = nil
+	g, err := t.askAsParent(ctx, plan)
+	for i := range g.Rivals {
+		g.Rivals[i].SameMAC = g.Rivals[i].MAC == t.rec.MAC
+	}
+	f.Rivals = g.Rivals
+	return err
 }
 
 // asking runs f where probes are sent from: inside the namespace, on the new
@@ -61,13 +85,15 @@ func (t *attempt) asking(f func(index int, name string) error) error {
 func (t *attempt) plan() verify.Plan {
 	p := verify.Plan{
 		Addrs:    t.addrs(),
+		Held:     t.held,
 		Gateways: t.rec.Gateways,
 		Window:   time.Duration(t.def.ConflictWindow),
 		Deadline: time.Duration(t.def.Deadline),
 		Proxies:  t.proxies,
 	}
 	if t.blind == "" {
-		p.Witness = t.rivals
+		p.Witness, p.Ask = t.rivals, t.askConflict
+		p.Inside = t.here == nil || len(t.here.foreign) > 0
 	}
 	return p
 }
@@ -86,18 +112,21 @@ func (t *attempt) announcedHere() int {
 	return 1
 }
 
-func (t *attempt) announceFromParent() error {
-	left := announcements - t.announcedHere()
-	if left == 0 {
-		return nil
+// announceAll announces the addresses from the interface, and from its parent.
+func (t *attempt) announceAll() error {
+	err := t.asking(func(index int, name string) error { return t.announceFrom(index, name, t.announcedHere()) })
+	if left := announcements - t.announcedHere(); err == nil && left > 0 {
+		err = t.Host.Do(func() error { return t.announceFrom(t.parent.Index, t.parent.Name, left) })
 	}
-	return t.Host.Do(func() error {
-		a, err := t.Probers.Announcer(t.parent.Index, t.rec.MAC)
-		if err != nil {
-			return fmt.Errorf("announce from parent %q: %w", t.parent.Name, err)
-		}
-		return t.announce(a, left)
-	})
+	return err
+}
+
+func (t *attempt) announceFrom(index int, name string, times int) error {
+	a, err := t.Probers.Announcer(index, t.rec.MAC, t.blind == "")
+	if err != nil {
+		return fmt.Errorf("announce from %q: %w", name, err)
+	}
+	return t.announce(a, times)
 }
 
 // announce tells the neighbours, which may remember another MAC for the
@@ -114,46 +143,46 @@ func (t *attempt) announce(a verify.Announcer, times int) error {
 	return nil
 }
 
-// rivals are those that the trunk has seen. No evidence, no witness: what the
-// prober hears still counts.
-func (t *attempt) rivals() []verify.Rival {
-	list, err := t.Datapath.Rivals(t.rec.Endpoint)
-	if err != nil {
-		return nil
-	}
-	return slices.DeleteFunc(list, func(r verify.Rival) bool { return r.At <= t.leaver.since })
-}
-
-// onHost is what the verdict has to know of this host.
+// onHost is what a round and its verdict have to know of this host.
 type onHost struct {
-	down string // why nothing can pass through the parent
-	macs []net.HardwareAddr
-	err  error
+	down    string // why nothing can pass through the parent
+	macs    []net.HardwareAddr
+	foreign []verify.MAC // those of macs that are no attachment's with leases
 }
 
-// lookHere reads it. On a VLAN parent siblings never show on the trunk, so only an
-// untagged parent's list has to be read: there the trunk's ingress sees them.
-func (t *attempt) lookHere() *onHost {
-	var h onHost
-	if h.down, h.err = t.Host.Down(t.parent); h.err != nil || len(t.parent.Tags) > 0 {
-		return &h
+// lookHere reads it, and tells the trunk which MACs are this host's. Only on the trunk
+// itself its ingress sees siblings: where the parent is a VLAN they are not looked for.
+func (t *attempt) lookHere(ctx context.Context) (h *onHost, err error) {
+	h = &onHost{}
+	if h.down, err = t.Host.Down(t.parent); err != nil {
+		return nil, err
 	}
-	// Without a list the parent's own MAC is what is known to be local.
-	if macs, err := t.Host.ParentUnicast(t.parent.Index); err == nil {
-		h.macs = macs
+	if h.macs, err = t.Host.ParentUnicast(t.parent.Index); err != nil {
+		return nil, err
 	}
-	return &h
+	if h.foreign, err = t.Local.foreign(ctx, t.def, t.parent, h.macs); err != nil {
+		return nil, err
+	}
+	if t.blind != "" {
+		return h, nil
+	}
+	locals := verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}}
+	if len(t.parent.Tags) == 0 {
+		locals.Siblings = h.foreign
+	}
+	return h, t.Datapath.Locals(t.parent.TrunkIndex, locals)
 }
 
 // judge joins what was answered with what the trunk saw: a verdict for each
 // gateway, or one for the link where there is none.
-func (t *attempt) judge(f verify.Findings) error {
+func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 	here := t.here
-	if t.here = nil; here == nil {
-		here = t.lookHere()
-	}
-	if here.err != nil {
-		return here.err
+	t.here = nil // of this round
+	if here == nil {
+		var err error
+		if here, err = t.lookHere(ctx); err != nil {
+			return err
+		}
 	}
 	facts := verify.Facts{
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
@@ -205,7 +234,7 @@ func (t *attempt) judge(f verify.Findings) error {
 // family is that family's fault alone, unless that has no gateway to say it.
 func (t *attempt) rivalsOf(f verify.Findings, gateway netip.Addr) (list []verify.Rival) {
 	for _, r := range f.Rivals {
-		same := func(g netip.Addr) bool { return g.Is4() == r.Addr.Is4() }
+		same := func(g netip.Addr) bool { return r.SameMAC || g.Is4() == r.Addr.Is4() }
 		if same(gateway) || !slices.ContainsFunc(t.targets(), same) {
 			list = append(list, r)
 		}

@@ -4,15 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Evidence is what the trunk has seen of an attachment up to now.
+// Evidence is what the trunk has seen of an attachment up to now, and whether this host
+// has taken one of its addresses.
 func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
-	return l.Datapath.Evidence(a.Endpoint)
+	e, err := l.Datapath.Evidence(a.Endpoint)
+	if err != nil {
+		return e, err
+	}
+	host, err := l.hostRivals(a)
+	e.Rivals = append(e.Rivals, host...)
+	return e, err
 }
 
 // Verify asks the gateways of an attachment again, now, from inside its
@@ -32,25 +40,79 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" takes the record away", a.Interface, a.Network)
 	}
 	defer ns.Close()
-	t := &attempt{Local: l, def: def, ns: ns, rec: a}
+	t := &attempt{Local: l, def: def, ns: ns, rec: a, held: true}
 	if t.parent, err = l.Parent(def); err != nil {
 		return nil, err
 	}
-	if len(a.Addrs) == 0 || def.Routed() {
-		return []verify.Verdict{a.Verdict}, nil // nobody to ask, as at the start
-	}
 	t.blind = l.watchFor(def, t.parent)
+	if len(a.Addrs) == 0 || def.Routed() {
+		return t.verdictWithoutRound(), nil
+	}
+	if t.here, err = t.lookHere(ctx); err != nil {
+		return nil, err
+	}
 	f, err := t.againUnlessProxied(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.judge(f); err != nil {
+	if err := t.claimants(&f); err != nil {
+		return nil, err
+	}
+	if err := t.judge(ctx, f); err != nil {
 		return nil, err
 	}
 	if err := t.confirm(ctx, f); err != nil {
 		return nil, err
 	}
 	return t.rec.Verdicts, nil
+}
+
+// verdictWithoutRound is that of the start, where there is no station to ask, unless
+// another one has shown since that it has the MAC.
+func (t *attempt) verdictWithoutRound() []verify.Verdict {
+	if r := t.duplicate(); r != nil {
+		return []verify.Verdict{verify.Judge(verify.Facts{Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Rivals: []verify.Rival{*r}})}
+	}
+	return []verify.Verdict{t.rec.Verdict}
+}
+
+// claimants adds to a round's rivals those that it cannot hear: this host itself, and a
+// station with the same MAC that was not asked for what it has.
+func (t *attempt) claimants(f *verify.Findings) error {
+	host, err := t.hostRivals(t.rec)
+	f.Rivals = append(f.Rivals, host...)
+	if r := t.duplicate(); r != nil && !slices.ContainsFunc(f.Rivals, func(r verify.Rival) bool { return r.SameMAC }) {
+		f.Rivals = append(f.Rivals, *r)
+	}
+	return err
+}
+
+// duplicateFor is how long a frame of another station with the same MAC shows that it is
+// there: as long as any frame shows that a VLAN is alive.
+const duplicateFor = time.Minute
+
+// duplicate gives the station that has shown since the start that it has the MAC, nil if
+// none has within the last minute.
+func (t *attempt) duplicate() *verify.Rival {
+	if t.blind != "" {
+		return nil
+	}
+	now, err := t.Datapath.Evidence(t.rec.Endpoint)
+	if err != nil {
+		return nil // not watched until a moment ago
+	}
+	var then verify.Evidence
+	if t.rec.Evidence != nil {
+		then = *t.rec.Evidence
+	}
+	recent := slices.ContainsFunc(verify.Anomalies(then, now), func(a verify.Anomaly) bool { return a.Kind == verify.SameMAC })
+	i := slices.IndexFunc(now.Rivals, func(r verify.Rival) bool {
+		return r.SameMAC && verify.Now().Sub(r.At) < duplicateFor
+	})
+	if !recent || i < 0 {
+		return nil
+	}
+	return &now.Rivals[i]
 }
 
 // againUnlessProxied repeats the round where its rival was none.
@@ -73,7 +135,7 @@ func (t *attempt) againUnlessProxied(ctx context.Context) (f verify.Findings, er
 // ended when it showed itself.
 func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Findings, error) {
 	plan := t.patient(ctx)
-	plan.Addrs, plan.Gateways = nil, nil
+	plan.Addrs, plan.Witness, plan.Gateways = nil, nil, nil
 	for _, g := range t.rec.Gateways {
 		if len(t.rivalsOf(f, g)) == 0 {
 			plan.Gateways = append(plan.Gateways, g)
@@ -88,9 +150,10 @@ func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Finding
 	return more, err
 }
 
-// again is a round that takes its time. The trunk's rivals since the attach are in
-// Evidence, and are not news.
+// again is a round that takes its time. The trunk's rivals before it are in Evidence,
+// and are not news.
 func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
+	t.leaver.since = verify.Now()
 	plan := t.patient(ctx)
 	f, err = t.ask(ctx, plan)
 	t.controlled(f, plan)
@@ -99,7 +162,7 @@ func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
 
 func (t *attempt) patient(ctx context.Context) verify.Plan {
 	plan := t.plan()
-	plan.Witness = nil
+	plan.Inside = true // it hears siblings, and off a start's path costs them nothing
 	plan.Window = max(plan.Window, 100*time.Millisecond)
 	plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
 	return plan
@@ -122,7 +185,7 @@ func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings,
 // that answer for one address are both heard. Off a start's path, its packet
 // socket costs nobody anything. It runs inside the link's namespace.
 func (t *attempt) exactly(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
-	p, _, err := t.Probers.Exact(index, mac)
+	p, err := t.Probers.Exact(index, mac)
 	if err != nil {
 		return f, fmt.Errorf("open a prober on %q: %w", name, err)
 	}

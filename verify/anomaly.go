@@ -13,6 +13,8 @@ const (
 	WrongTagOut  Kind = "wrong-tag-out" // frames left, or tried to, with tags not their network's
 	WrongTagIn   Kind = "wrong-tag-in"  // frames came to the MAC with tags not their network's
 	GatewayMoved Kind = "gateway-moved" // another MAC answers for a gateway than before
+	SameMAC      Kind = "duplicate-mac" // another station has an endpoint's MAC
+	Returned     Kind = "returned"      // frames of this host's came back: a loop, or a hairpin port
 )
 
 // Anomaly is one thing that should not be, seen on the trunk between two readings
@@ -37,10 +39,7 @@ func Anomalies(before, now Evidence) (list []Anomaly) {
 	}
 	for _, r := range now.Rivals {
 		if n := r.Count - before.claims(r); n > 0 {
-			list = append(list, Anomaly{
-				Kind: Conflict, Count: uint64(n), Addr: r.Addr, MAC: r.MAC, At: r.At,
-				Text: fmt.Sprintf("address %s is claimed by %s", r.Addr, r.MAC.Describe()),
-			})
+			list = append(list, r.anomaly(uint64(n)))
 		}
 	}
 	out, in := now.Counters.OutWrong-before.Counters.OutWrong, now.Counters.InWrong-before.Counters.InWrong
@@ -61,6 +60,19 @@ func Anomalies(before, now Evidence) (list []Anomaly) {
 		}
 	}
 	return list
+}
+
+func (r Rival) anomaly(count uint64) Anomaly {
+	a := Anomaly{Kind: Conflict, Count: count, Addr: r.Addr, MAC: r.MAC, At: r.At}
+	switch {
+	case r.SameMAC:
+		a.Kind, a.Text = SameMAC, fmt.Sprintf("another station has MAC %s as well", r.MAC)
+	case r.Link != "":
+		a.Text = fmt.Sprintf("address %s is this host's own, on %q", r.Addr, r.Link)
+	default:
+		a.Text = fmt.Sprintf("address %s is claimed by %s", r.Addr, r.MAC.Describe())
+	}
+	return a
 }
 
 // claims is how often a rival had claimed an address by then. The trunk keeps one

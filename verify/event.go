@@ -45,6 +45,10 @@ func (e Event) String() string {
 		return fmt.Sprintf("frames from %s came with a wrong tag, %s", e.MAC.Describe(), e.Tags)
 	case GatewayMoved:
 		return fmt.Sprintf("gateway %s is %s now, and was %s", e.Addr, e.MAC.Describe(), e.Was)
+	case SameMAC:
+		return fmt.Sprintf("another station has MAC %s as well, %s", e.MAC, e.Tags)
+	case Returned:
+		return fmt.Sprintf("frames from %s came back, %s: a loop, or a switch port that sends frames back (hairpin)", e.MAC, e.Tags)
 	case Stranger:
 		return fmt.Sprintf("%s sends, %s, and nobody was given that MAC", e.MAC.Describe(), e.Tags)
 	}

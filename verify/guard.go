@@ -34,6 +34,15 @@ func (g Guarded) Dropped() (n uint64) {
 	return n
 }
 
+// ProbeLinkLocal is the address that a parent with this MAC asks from whether an IPv6
+// address is in use. It is as [MAC.LinkLocal], with 6c:79 in place of ff:fe (wire.c,
+// PROBE_MARK), so that no interface has it.
+func (m MAC) ProbeLinkLocal() netip.Addr {
+	a := m.LinkLocal().As16()
+	a[11], a[12] = 0x6c, 0x79
+	return netip.AddrFrom16(a)
+}
+
 // LinkLocal is the IPv6 link-local address that goes with a MAC (RFC 4291,
 // appendix A).
 func (m MAC) LinkLocal() netip.Addr {

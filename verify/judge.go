@@ -132,6 +132,14 @@ func conflict(f Facts) (Code, string) {
 		return "", ""
 	}
 	r := f.Rivals[0]
+	switch {
+	case r.SameMAC:
+		return DuplicateMAC, fmt.Sprintf("another station on %s has MAC %s as well: give the hosts different identities (machine-id), or name another with io.lanyard.mac", f.where(), r.MAC)
+	case r.Probing:
+		return AddressConflict, fmt.Sprintf("address %s is being taken by %s on %s at the same time: start again, or give each its own", r.Addr, r.MAC.Describe(), f.where())
+	case r.Link != "":
+		return AddressConflict, fmt.Sprintf("address %s is this host's own, on %q: take it off there, or exclude it with --aux-address", r.Addr, r.Link)
+	}
 	return AddressConflict, fmt.Sprintf("address %s is held by %s on %s: free it there, or exclude it with --aux-address", r.Addr, r.MAC.Describe(), f.where())
 }
 
@@ -268,7 +276,9 @@ func filtered(f Facts) (Code, string) {
 func silent(f Facts) (Code, string) {
 	var heard []string
 	for _, v := range f.VLANs {
-		if v.Frames == 0 || f.Now.Sub(v.At) > aliveFor {
+		// A link on the parent that was made since the trunk was last told of such links
+		// is not the wire.
+		if v.Frames == 0 || f.Now.Sub(v.At) > aliveFor || f.Local(v.MAC) {
 			continue
 		}
 		if v.VID == f.vid() {

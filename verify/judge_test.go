@@ -114,17 +114,17 @@ func TestJudge(t *testing.T) {
 		{"filtered, not watched", func(f *Facts) { silence(f); f.Control, f.Seen = Answer{MAC: gwMAC}, nil }, MACFiltered, nil},
 		{"dropped here, the parent's not", func(f *Facts) { silence(f); f.Control, f.Seen.Asked = Answer{MAC: gwMAC}, Sighting{} }, NotSent, nil},
 		{"failed over long ago", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked-5 }, OK, nil},
-		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{50, f.Now - 5, 9}} }, GatewaySilent, []string{"1s", "alive"}},
+		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{VID: 50, At: f.Now - 5, Frames: 9}} }, GatewaySilent, []string{"1s", "alive"}},
 		{"silent, VLAN heard too long ago", func(f *Facts) {
-			f.VLANs = []VLANSeen{{50, f.Asked, 9}}
+			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 9}}
 			silence(f)
 			f.Now += Instant(2 * aliveFor)
-			f.VLANs = []VLANSeen{{50, f.Asked, 9}, {60, f.Now - 7, 1}, {0, f.Now - 9, 1}}
+			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 9}, {VID: 60, At: f.Now - 7, Frames: 1}, {VID: 0, At: f.Now - 9, Frames: 1}}
 		}, VLANSilent, []string{"VLAN 60", "untagged"}},
 		{"silent, outer VLAN alive", func(f *Facts) {
 			silence(f)
 			f.Tags = Tags{{Dot1AD, 100}, {Dot1Q, 200}}
-			f.Seen.Asked.Tags, f.VLANs = f.Tags, []VLANSeen{{100, f.Now - 5, 9}}
+			f.Seen.Asked.Tags, f.VLANs = f.Tags, []VLANSeen{{VID: 100, At: f.Now - 5, Frames: 9}}
 		}, GatewaySilent, []string{"though VLAN 100ad is alive", "VLAN 200 is carried inside"}},
 		{"nothing at all", silence, VLANSilent, []string{"nothing else was heard"}},
 		{"no gateway", func(f *Facts) { silence(f); f.Gateway = netip.Addr{} }, OK, []string{"no gateway to ask"}},

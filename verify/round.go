@@ -19,10 +19,19 @@ const (
 	windowSlack = time.Millisecond
 )
 
-// Plan is what one round asks, before any address is put on.
+// Plan is what one round asks.
 type Plan struct {
-	Addrs    []netip.Addr // about to be taken: does anybody hold one?
+	Addrs    []netip.Addr // about to be taken, or held: does another station hold one?
+	Held     bool         // Addrs are ours already
 	Gateways []netip.Addr // should answer
+	// Ask asks for Addrs by another way than the prober, whose answers Witness gives.
+	// Nil: the prober asks.
+	Ask func() error
+	// Asked is when Ask was called before the round began, so that the conflict window
+	// is open already. Zero: the round calls it.
+	Asked Instant
+	// Inside has the prober ask for Addrs although there is Ask.
+	Inside bool
 	// Window is how long a rival may take to show itself. Zero adapts: see the
 	// package's comment.
 	Window   time.Duration
@@ -41,10 +50,6 @@ type Plan struct {
 	// Witness gives the rivals that the trunk has seen so far: those that the
 	// prober cannot see, such as another host's probe. Nil: no witness.
 	Witness func() []Rival
-	// Meanwhile is called at most once, where every gateway has answered and the
-	// conflict window is still open: for what can be found out while there is
-	// nothing but time to pass. Nil: nothing.
-	Meanwhile func()
 	// Doubt is called once, where two repetitions have not made every gateway
 	// answer either, with those that are silent and the time that is left. It must
 	// not wait: the round goes on. Nil: nobody is told.
@@ -60,8 +65,8 @@ type Findings struct {
 	Rivals       []Rival               // who holds one of Plan.Addrs
 	Routers      []Answer              // who advertised themselves; nil: not asked
 
-	sent      Instant // when the first questions were all on their way
-	meanwhile func()  // Plan's, until it was called
+	sent   Instant // when the first questions were all on their way
+	window Instant // when the conflict window opened
 }
 
 // doubtAfter is how many times a gateway is asked before its silence is in doubt.
@@ -79,7 +84,6 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 	}
 	f = Findings{
 		Asked: Now(), Gateways: map[netip.Addr]Answer{}, Others: map[netip.Addr]Answer{}, Probes: map[netip.Addr]int{},
-		meanwhile: plan.Meanwhile,
 	}
 	if plan.Routers {
 		f.Routers = []Answer{}
@@ -87,12 +91,9 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 	defer func() { f.Ended = Now() }()
 	wait := plan.Deadline / 16
 	for times := 1; len(f.Rivals) == 0; times++ {
-		silent, err := f.ask(p, plan)
+		silent, err := f.ask(p, plan, times)
 		if err != nil {
 			return f, err
-		}
-		if times == 1 {
-			f.sent = Now()
 		}
 		if times == doubtAfter && len(silent) > 0 && plan.Doubt != nil {
 			plan.Doubt(silent, plan.Deadline-Now().Sub(f.Asked))
@@ -104,19 +105,26 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 		if over {
 			break
 		}
+		f.witness(plan)
 		wait *= 2
 	}
 	if err := f.glean(ctx, p, plan); err != nil {
 		return f, err
 	}
-	if plan.Witness != nil {
-		for _, r := range plan.Witness() {
-			if !slices.Contains(plan.Proxies, r.MAC) {
-				f.Rivals = append(f.Rivals, r)
-			}
+	f.witness(plan)
+	return f, nil
+}
+
+// witness adds the rivals that the trunk has seen, if there were none before.
+func (f *Findings) witness(plan Plan) {
+	if plan.Witness == nil || len(f.Rivals) > 0 {
+		return
+	}
+	for _, r := range plan.Witness() {
+		if !slices.Contains(plan.Proxies, r.MAC) {
+			f.Rivals = append(f.Rivals, r)
 		}
 	}
-	return f, nil
 }
 
 // gleaned is how many answers are taken at the most that came in time and were not
@@ -142,11 +150,22 @@ func (f *Findings) glean(ctx context.Context, p Prober, plan Plan) error {
 	return nil
 }
 
-// ask sends a question for every address that nobody has answered for, and
-// gives the gateways among them.
-func (f *Findings) ask(p Prober, plan Plan) (silent []netip.Addr, err error) {
+// ask sends a question for every address that is without an answer, and returns the
+// gateways among them. times counts from 1.
+func (f *Findings) ask(p Prober, plan Plan, times int) (silent []netip.Addr, err error) {
+	if times == 1 {
+		defer func() { f.opened(plan) }()
+	}
+	if plan.Ask != nil && len(plan.Addrs) > 0 && (times > 1 || plan.Asked == 0) {
+		if err := plan.Ask(); err != nil {
+			return nil, err
+		}
+	}
 	for _, a := range plan.Addrs {
-		if err := p.Ask(Question{Addr: a, Conflict: true}); err != nil {
+		if plan.Ask != nil && !plan.Inside {
+			break
+		}
+		if err := p.Ask(Question{Addr: a, Conflict: true, Held: plan.Held}); err != nil {
 			return nil, err
 		}
 	}
@@ -171,6 +190,15 @@ func (f *Findings) ask(p Prober, plan Plan) (silent []netip.Addr, err error) {
 	return silent, nil
 }
 
+// opened notes when the questions were sent, and when the conflict window opened.
+func (f *Findings) opened(plan Plan) {
+	f.sent = Now()
+	f.window = f.sent
+	if plan.Asked != 0 && !plan.Inside {
+		f.window = plan.Asked
+	}
+}
+
 // listen takes answers until the round is over, or until the questions
 // should be repeated.
 func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Duration) (over bool, err error) {
@@ -179,11 +207,6 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 		left := f.left(plan)
 		if left <= 0 || len(f.Rivals) > 0 {
 			return true, nil
-		}
-		if work := f.meanwhile; work != nil && f.answered(plan) {
-			f.meanwhile = nil
-			work()
-			continue
 		}
 		pause := min(left, again.Sub(Now()))
 		if pause <= 0 {
@@ -231,8 +254,9 @@ func (f *Findings) answered(plan Plan) bool {
 // left is how long the round still has to go: until every gateway has answered (and
 // a router, where those are asked) or its deadline is over, and the conflict window
 // is. A window that was asked for is waited out whatever the gateways do; one that
-// adapts takes no longer than they may. It opens when the questions have been sent,
-// which takes a while where hundreds of macvlans get a copy each.
+// adapts takes no longer than they may. It opens when the question was sent from the
+// parent, or where the prober asks, when all questions have been sent: that takes a
+// while where hundreds of macvlans get a copy each.
 func (f *Findings) left(plan Plan) time.Duration {
 	var until Instant
 	deadline, answered := f.Asked+Instant(plan.Deadline), f.answered(plan)
@@ -242,14 +266,15 @@ func (f *Findings) left(plan Plan) time.Duration {
 	switch {
 	case len(plan.Addrs) == 0:
 	case plan.Window != 0:
-		until = max(until, f.sent+Instant(plan.Window))
+		until = max(until, f.window+Instant(plan.Window))
 	case answered:
-		until = min(f.sent+Instant(f.window(plan)), deadline)
+		until = min(f.window+Instant(f.adapted(plan)), deadline)
 	}
 	return until.Sub(Now())
 }
 
-func (f *Findings) window(plan Plan) time.Duration {
+// adapted returns how long the conflict window is open where the network says nothing.
+func (f *Findings) adapted(plan Plan) time.Duration {
 	if len(plan.Gateways) == 0 {
 		return quietWindow
 	}

@@ -24,6 +24,7 @@ const (
 	GatewaySilent   Code = "gateway-silent"   // no reply, though the VLAN is alive
 	MACFiltered     Code = "mac-filtered"     // the gateway answers the parent's MAC, not the container's
 	AddressConflict Code = "address-conflict" // another MAC holds the address
+	DuplicateMAC    Code = "duplicate-mac"    // another station has the interface's MAC
 	GatewayConflict Code = "gateway-conflict" // two MACs answer for the gateway
 	Unverified      Code = "unverified"       // verification was off
 )
@@ -33,7 +34,7 @@ const (
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
 	MACFiltered, GatewaySilent, VLANSilent, NotSent, ParentDown,
-	UnexpectedTag, WrongVLAN, Untagged, AddressConflict,
+	UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
 // Good reports whether the gateway was heard where it should be.
@@ -41,12 +42,12 @@ func (c Code) Good() bool {
 	return c == OK || c == OKLocal || c == Unobserved
 }
 
-// Fatal reports whether an attach must fail. A wrong tag on the way out and
-// an address conflict harm others, so they are fatal in every mode but Off;
+// Fatal reports whether an attach must fail. A wrong tag on the way out, an address
+// conflict and a duplicate MAC harm others, so they are fatal in every mode but Off;
 // Strict adds whatever is not Good.
 func (c Code) Fatal(m Mode) bool {
 	switch c {
-	case Untagged, WrongVLAN, UnexpectedTag, AddressConflict:
+	case Untagged, WrongVLAN, UnexpectedTag, AddressConflict, DuplicateMAC:
 		return m != Off
 	case Unverified:
 		return false

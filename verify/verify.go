@@ -155,7 +155,8 @@ type Datapath interface {
 	Expect(e Endpoint) error
 	// Evidence gives what has been seen of e since Expect.
 	Evidence(e Endpoint) (Evidence, error)
-	// Rivals gives those of the evidence, at a fraction of its cost.
+	// Rivals gives those of the evidence, at a fraction of its cost, and those that are
+	// only probing.
 	Rivals(e Endpoint) ([]Rival, error)
 	// Forget ends the watch of e. Its counters are gone.
 	Forget(e Endpoint) error
@@ -170,8 +171,23 @@ type Datapath interface {
 	Ahead(trunk int) (Ahead, error)
 	// Trunks gives all that are watched.
 	Trunks() ([]int, error)
+	// Ended gives when the watch of a MAC last ended on any trunk, 0 if that is not known.
+	Ended(mac MAC) (Instant, error)
+	// Locals tells which MACs on a trunk are this host's and no endpoint's: a frame
+	// that carries one of them as its source shows nothing of the VLAN.
+	Locals(trunk int, l Locals) error
 	// Release takes the program off a trunk that has no endpoint left.
 	Release(trunk int) error
+}
+
+// Locals are MACs of this host on one trunk that are no endpoint's.
+type Locals struct {
+	// Parents are those of the trunk and of a parent on it. They are added to those
+	// that were told before.
+	Parents []MAC
+	// Siblings are those of macvlans on the trunk itself, which others made. They take
+	// the place of those that were told before; nil leaves these.
+	Siblings []MAC
 }
 
 // Ahead are the programs, in a person's words, that see a trunk's frames before
@@ -182,7 +198,8 @@ type Ahead struct{ Out, In []string }
 type Evidence struct {
 	Counters Counters      `json:"counters"`
 	Gateways []GatewaySeen `json:"gateways,omitempty"` // one for each of Endpoint.Gateways, same order
-	Rivals   []Rival       `json:"rivals,omitempty"`   // other MACs that claimed one of Endpoint.Addrs
+	Rivals   []Rival       `json:"rivals,omitempty"`   // others that claimed one of Endpoint.Addrs, or have Endpoint.MAC
+	Returned Sighting      `json:"returned,omitzero"`  // frames that the endpoint sent to all and that came back: a loop, or a hairpin port
 	VLANs    []VLANSeen    `json:"vlans,omitempty"`    // inbound on the trunk, by outermost VLAN; 0 = untagged
 	// Routers are those that advertised themselves (RA) when they were asked to,
 	// since an IPv6 gateway was silent: an empty list where none did. Nil where they
@@ -199,7 +216,7 @@ type Evidence struct {
 type Counters struct {
 	OutFrames uint64 `json:"out_frames"` // left with the expected tag
 	OutBytes  uint64 `json:"out_bytes"`
-	InFrames  uint64 `json:"in_frames"` // unicast to its MAC, came with the expected tag
+	InFrames  uint64 `json:"in_frames"` // unicast to its MAC, came with the expected tag, and not from a MAC of this host
 	InBytes   uint64 `json:"in_bytes"`
 	OutWrong  uint64 `json:"out_wrong"` // left, or tried to, with another tag
 	InWrong   uint64 `json:"in_wrong"`  // came to its MAC with another tag
@@ -227,20 +244,31 @@ type Sighting struct {
 	InPacket bool    `json:"in_packet,omitempty"` // the outermost tag was in the packet's bytes, not in skb metadata
 }
 
-// Rival is a MAC, not ours, that claimed one of our addresses. What it claims again
-// within one tick of the kernel's (1 to 10 ms) counts once, but while somebody probes.
+// Rival is another station that claimed an address of an endpoint's, or that has the
+// endpoint's MAC. What it claims again within one tick of the kernel's (1 to 10 ms)
+// counts once, but while a probe is pending.
 type Rival struct {
-	Addr  netip.Addr `json:"addr"`
+	Addr  netip.Addr `json:"addr"` // zero where the endpoint has none
 	MAC   MAC        `json:"mac"`
 	At    Instant    `json:"at"`
 	Count uint32     `json:"count"`
+	// SameMAC says that MAC is the endpoint's own: frames with it came in from the wire
+	// that the endpoint had not sent.
+	SameMAC bool `json:"same_mac,omitzero"`
+	// Probing says that it only asked whether it may take the address. To an interface
+	// that is about to take it as well this is a conflict; to one that has it, it is not.
+	Probing bool `json:"probing,omitzero"`
+	// Link is the link of this host that has the address, "" for another station.
+	Link string `json:"link,omitempty"`
 }
 
-// VLANSeen says when a VLAN was last heard inbound on a trunk.
+// VLANSeen says when a VLAN was last heard inbound on a trunk, from the wire: frames
+// with a source MAC of this host do not count.
 type VLANSeen struct {
 	VID    uint16  `json:"vid"` // outermost; 0 = untagged
 	At     Instant `json:"at"`
 	Frames uint64  `json:"frames"`
+	MAC    MAC     `json:"mac"` // that was heard last
 }
 
 // Sender puts one Ethernet frame out of an interface of the calling thread's
@@ -260,6 +288,9 @@ type Question struct {
 	// Conflict asks whether anyone else holds an address that we are about
 	// to take; otherwise the address is a gateway's, who should answer.
 	Conflict bool
+	// Held says that the address is ours already: another station that only probes for it
+	// is no conflict then.
+	Held bool
 	// From is who asks for an IPv6 address, and is answered alone. The zero Addr
 	// asks from ::, which is answered to all.
 	From netip.Addr

@@ -23,6 +23,9 @@ const (
 	WireMapHints     = "hints"
 	WireMapHistory   = "history"
 	WireMapLately    = "lately"
+	WireMapLocals    = "locals"
+	WireMapPort      = "port"
+	WireMapSent      = "sent"
 	WireMapShared    = "shared"
 	WireMapTimes     = "times"
 	WireMapVlans     = "vlans"
@@ -89,6 +92,9 @@ type WireMapSpecs struct {
 	Hints     *ebpf.MapSpec `ebpf:"hints"`
 	History   *ebpf.MapSpec `ebpf:"history"`
 	Lately    *ebpf.MapSpec `ebpf:"lately"`
+	Locals    *ebpf.MapSpec `ebpf:"locals"`
+	Port      *ebpf.MapSpec `ebpf:"port"`
+	Sent      *ebpf.MapSpec `ebpf:"sent"`
 	Shared    *ebpf.MapSpec `ebpf:"shared"`
 	Times     *ebpf.MapSpec `ebpf:"times"`
 	Vlans     *ebpf.MapSpec `ebpf:"vlans"`
@@ -127,6 +133,9 @@ type WireMaps struct {
 	Hints     *ebpf.Map `ebpf:"hints"`
 	History   *ebpf.Map `ebpf:"history"`
 	Lately    *ebpf.Map `ebpf:"lately"`
+	Locals    *ebpf.Map `ebpf:"locals"`
+	Port      *ebpf.Map `ebpf:"port"`
+	Sent      *ebpf.Map `ebpf:"sent"`
 	Shared    *ebpf.Map `ebpf:"shared"`
 	Times     *ebpf.Map `ebpf:"times"`
 	Vlans     *ebpf.Map `ebpf:"vlans"`
@@ -141,6 +150,9 @@ func (m *WireMaps) Close() error {
 		m.Hints,
 		m.History,
 		m.Lately,
+		m.Locals,
+		m.Port,
+		m.Sent,
 		m.Shared,
 		m.Times,
 		m.Vlans,

@@ -134,8 +134,13 @@ func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
 	b, gw := lanBrokered(t, edit)
 	p := &prisoner{brokered: b, gw: gw, c: testenv.NewRootless(t, alice), victim: testenv.NewRootless(t, bob), router: verify.MACOf(gw.MAC)}
 	b.mustAttachBy(alice, "prisoner", p.c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	p.own = b.record().MAC
 	b.mustAttachBy(bob, "victim", p.victim.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
-	p.own, p.its = verify.MAC{2, 0x42, 192, 168, 50, 9}, verify.MAC{2, 0x42, 192, 168, 50, 10}
+	for _, a := range b.records() {
+		if a.Owner == bob {
+			p.its = a.MAC
+		}
+	}
 	return p
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // failpoints are the steps of an attach after which the hook is killed.
-var failpoints = []string{"intent", "lease", "record", "parent", "expect", "link", "probe", "address", "commit"}
+var failpoints = []string{"intent", "lease", "record", "parent", "expect", "ask", "link", "probe", "address", "commit"}
 
 // Whatever step the hook is killed at, the next attach of the same container
 // takes back what was left, or the sweeper does.

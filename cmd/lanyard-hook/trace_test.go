@@ -23,7 +23,7 @@ func TestTrace(t *testing.T) {
 		}
 		kept = append(kept, s.Name)
 	}
-	if got, want := strings.Join(kept, " "), "resolve intent lease record parent watch expect link probe address announce judge"; got != want {
+	if got, want := strings.Join(kept, " "), "resolve intent lease record parent watch expect ask link probe address announce judge"; got != want {
 		t.Errorf("steps are %q, want %q", got, want)
 	}
 	for _, step := range append(kept, "start", "open", "namespace", "definition", "commit", "sum") {

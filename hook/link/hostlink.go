@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -194,14 +195,33 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 	return errors.Join(errs...)
 }
 
+// HostAddr is an address of the host.
+type HostAddr struct {
+	Addr  netip.Addr
+	Index int // of its link
+}
+
 // HostAddrs lists the addresses that the host has, on whatever link.
-func (h *Host) HostAddrs() (addrs []netip.Addr, err error) {
+func (h *Host) HostAddrs() (addrs []HostAddr, err error) {
 	list, err := whole(func() ([]netlink.Addr, error) { return h.handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
 	for _, a := range list {
-		addrs = append(addrs, prefix(a.IPNet).Addr())
+		addrs = append(addrs, HostAddr{prefix(a.IPNet).Addr(), a.LinkIndex})
 	}
 	return addrs, nil
+}
+
+// HostLinkAt returns name and MAC of a link of the host's by its ifindex; the name is
+// the number where the link is gone.
+func (h *Host) HostLinkAt(index int) (name string, mac net.HardwareAddr, err error) {
+	l, err := linkByIndex(h.handle, index)
+	if err != nil {
+		return "", nil, fmt.Errorf("look at link %d: %w", index, plain(err))
+	}
+	if l == nil {
+		return strconv.Itoa(index), nil, nil
+	}
+	return l.Attrs().Name, l.Attrs().HardwareAddr, nil
 }

@@ -21,8 +21,10 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// send puts the probe for q on the wire.
-func send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error {
+// Send puts the probe for q on the wire, from an interface of the calling thread's
+// network namespace and with its MAC. Where the link drops it (a queue that is not there
+// yet, a link that is down) that is no error: the verdict says so.
+func Send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error {
 	frame, err := question(mac, q)
 	if err != nil {
 		return err

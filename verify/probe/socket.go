@@ -27,7 +27,7 @@ type Socket struct {
 	ifindex int
 	mac     verify.MAC
 	conn    *packet.Conn
-	asked   map[netip.Addr]bool // whether as a conflict
+	asked   map[netip.Addr]verify.Question
 	routers bool                // were asked for
 	groups  map[verify.MAC]bool // joined
 	buf     []byte
@@ -53,7 +53,7 @@ func OpenSocket(ifindex int, mac verify.MAC) (*Socket, error) {
 	}
 	return &Socket{
 		ifindex: ifindex, mac: mac, conn: conn,
-		asked:  map[netip.Addr]bool{},
+		asked:  map[netip.Addr]verify.Question{},
 		groups: map[verify.MAC]bool{},
 		buf:    make([]byte, 2<<10), // ARP and ND fit any Ethernet frame
 	}, nil
@@ -89,9 +89,9 @@ func (s *Socket) Ask(q verify.Question) error {
 		return err
 	}
 	if !q.Routers {
-		s.asked[q.Addr] = q.Conflict
+		s.asked[q.Addr] = q
 	}
-	return send(s, s.ifindex, s.mac, q)
+	return Send(s, s.ifindex, s.mac, q)
 }
 
 func (s *Socket) join(groups ...verify.MAC) error {
@@ -164,46 +164,63 @@ func (s *Socket) answer(frame []byte) (a verify.Answer) {
 // claim gives the address that a frame claims and the MAC that claims it; no
 // MAC if it is no answer to what was asked.
 func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
-	addr, mac, answer := claimARP(frame)
+	addr, mac, kind := claimARP(frame)
 	if mac.IsZero() {
-		addr, mac, answer = claimND(frame)
+		addr, mac, kind = claimND(frame)
 	}
-	conflict, ok := s.asked[addr]
-	// A gateway has to answer: that it asks shows nothing of our way out. Our
-	// own MAC is our own frame, come back from a switch that reflects it.
-	if !ok || !conflict && !answer || mac == s.mac {
+	q, ok := s.asked[addr]
+	switch {
+	case !ok, mac == s.mac: // our own frame, come back from a switch that reflects it
+		return addr, verify.MAC{}
+	case !q.Conflict && kind != answers:
+		// A gateway has to answer: that it asks shows nothing of our way out.
+		return addr, verify.MAC{}
+	case q.Held && kind == probes:
 		return addr, verify.MAC{}
 	}
 	return addr, mac
 }
 
-// claimARP reads what an ARP frame claims, and whether it is a reply.
-func claimARP(frame []byte) (addr netip.Addr, mac verify.MAC, answer bool) {
+// A kind of claim is what a frame does about the address that it claims.
+type kind int
+
+const (
+	answers kind = iota // a reply, or an advertisement
+	uses                // the sender has the address
+	probes              // the sender is about to take it
+)
+
+// claimARP reads what an ARP frame claims, and how.
+func claimARP(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 	p, err := arp.Parse(frame)
-	if err != nil {
-		return addr, mac, false
+	switch {
+	case err != nil:
+		return addr, mac, k
+	case p.Reply:
+		return p.SenderIP, p.Sender, answers
+	case p.SenderIP.IsUnspecified():
+		return p.TargetIP, p.Sender, probes
 	}
-	if p.SenderIP.IsUnspecified() && !p.Reply {
-		return p.TargetIP, p.Sender, false
-	}
-	return p.SenderIP, p.Sender, p.Reply
+	return p.SenderIP, p.Sender, uses
 }
 
-// claimND reads what a solicitation or advertisement claims, and whether it is
-// an advertisement.
-func claimND(frame []byte) (addr netip.Addr, mac verify.MAC, answer bool) {
+// claimND reads what a solicitation or advertisement claims, and how.
+func claimND(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 	m, err := ndp.Parse(frame)
 	if err != nil {
-		return addr, mac, false
+		return addr, mac, k
 	}
 	mac = m.LinkLayer
 	if mac.IsZero() {
 		mac = m.Source // the option may be left out of an answer to one station
 	}
-	if !m.Advert && !m.From.IsUnspecified() {
-		return m.From, mac, false
+	switch {
+	case m.Advert:
+		return m.Target, mac, answers
+	case m.From.IsUnspecified():
+		return m.Target, mac, probes
 	}
-	return m.Target, mac, m.Advert
+	return m.From, mac, uses
 }
 
 // Close closes the socket.

@@ -85,7 +85,7 @@ func OpenTable(ifindex int, mac verify.MAC, sender verify.Sender) (_ *Table, err
 // the kernel would not take the answer, which is for the trunk to see.
 func (t *Table) Ask(q verify.Question) error {
 	if q.From.IsValid() {
-		return send(t.sender, t.ifindex, t.mac, q)
+		return Send(t.sender, t.ifindex, t.mac, q)
 	}
 	entry := neigh{ifindex: t.ifindex, addr: q.Addr, state: unix.NUD_INCOMPLETE}
 	request := entry.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
@@ -93,7 +93,7 @@ func (t *Table) Ask(q verify.Question) error {
 		return fmt.Errorf("prepare neighbour entry for %s: %w", q.Addr, explain(err, q.Addr))
 	}
 	t.asked[q.Addr] = &asked{conflict: q.Conflict}
-	return send(t.sender, t.ifindex, t.mac, q)
+	return Send(t.sender, t.ifindex, t.mac, q)
 }
 
 // explain says what the kernel's refusals mean.

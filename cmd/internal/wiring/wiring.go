@@ -99,28 +99,37 @@ type probers struct{ datapath *bpf.Datapath }
 // Quick sends through the trunk's maps and listens to the neighbour table: no
 // packet socket, whose closing waits for RCU. Where there is no BPF, a packet
 // socket it is.
-func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, verify.Announcer, error) {
+func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error) {
 	if !watched {
 		return p.Exact(ifindex, mac)
 	}
 	sender, err := p.datapath.Emitter()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	t, err := probe.OpenTable(ifindex, mac, sender)
-	return t, announcer{sender, ifindex, mac}, err
+	return probe.OpenTable(ifindex, mac, sender)
 }
 
-func (p probers) Announcer(ifindex int, mac verify.MAC) (verify.Announcer, error) {
+// Ask sends through the trunk's maps.
+func (p probers) Ask(ifindex int, mac verify.MAC, q verify.Question) error {
+	sender, err := p.datapath.Emitter()
+	if err != nil {
+		return err
+	}
+	return probe.Send(sender, ifindex, mac, q)
+}
+
+func (p probers) Announcer(ifindex int, mac verify.MAC, watched bool) (verify.Announcer, error) {
+	if !watched {
+		return announcer{probe.SocketSender{}, ifindex, mac}, nil
+	}
 	sender, err := p.datapath.Emitter()
 	return announcer{sender, ifindex, mac}, err
 }
 
 // Exact reads every answer from a packet socket itself.
-func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, verify.Announcer, error) {
-	s, err := probe.OpenSocket(ifindex, mac)
-	// Announcing comes after the prober's end, so not by its socket.
-	return s, announcer{probe.SocketSender{}, ifindex, mac}, err
+func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, error) {
+	return probe.OpenSocket(ifindex, mac)
 }
 
 // announcer builds the frame that fits an address's family.

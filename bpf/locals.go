@@ -1,0 +1,77 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Locals tells which MACs on a trunk are this host's and no endpoint's.
+func (d *Datapath) Locals(ifindex int, l verify.Locals) error {
+	return d.with(ifindex, func(t *trunk) error {
+		if t == nil {
+			return fmt.Errorf("trunk %s is not watched", nameOf(ifindex))
+		}
+		if err := t.setLocals(l); err != nil {
+			return fmt.Errorf("tell trunk %s which MACs are this host's: %w", nameOf(ifindex), err)
+		}
+		return nil
+	})
+}
+
+func (m *maps) setLocals(l verify.Locals) (err error) {
+	if err := m.openLocals(); err != nil {
+		return err
+	}
+	want := map[verify.MAC]uint32{}
+	for _, mac := range l.Siblings {
+		want[mac] = localSibling
+	}
+	for _, mac := range l.Parents {
+		want[mac] = localParent
+	}
+	for mac, kind := range want {
+		err = errors.Join(err, m.addLocal(mac, kind))
+	}
+	if l.Siblings == nil || err != nil {
+		return err
+	}
+	keys, err := keysOf[wireMacKey](m.locals)
+	for _, k := range keys {
+		if want[k.Mac] == 0 {
+			err = errors.Join(err, m.removeLocal(k.Mac))
+		}
+	}
+	return err
+}
+
+func (m *maps) addLocal(mac verify.MAC, kind uint32) error {
+	var had uint32
+	found, err := lookup(m.locals, macKey(mac), &had, 0)
+	if err != nil || found && had == kind {
+		return err
+	}
+	if !found {
+		if err := m.hintMAC(mac, func(h *wireHint) { h.Macs++ }); err != nil {
+			return err
+		}
+	}
+	return update(m.locals, macKey(mac), &kind, unix.BPF_ANY)
+}
+
+// removeLocal takes a sibling away that is no more. Parents stay: another network's is
+// not known here.
+func (m *maps) removeLocal(mac verify.MAC) error {
+	var kind uint32
+	found, err := lookup(m.locals, macKey(mac), &kind, 0)
+	if err != nil || !found || kind != localSibling {
+		return err
+	}
+	if err := remove(m.locals, macKey(mac)); err != nil {
+		return err
+	}
+	return m.hintMAC(mac, func(h *wireHint) { h.Macs-- })
+}
