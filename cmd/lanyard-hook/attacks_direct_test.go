@@ -196,7 +196,7 @@ func TestAttackAfterwardsDirect(t *testing.T) {
 		t.Errorf("the audit names %v", macs)
 	}
 	next := testenv.NewRootless(t, bob)
-	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1, "192.168.50.9", "taken")
+	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1, "192.168.50.9", "address-conflict")
 	p.mustAttachBy(bob, "next", next.Pid, "network=web")
 	p.ip(t, "link del kept")
 }
