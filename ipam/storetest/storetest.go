@@ -138,7 +138,7 @@ func (s *store) wantFull(p ipam.Pool, held, quarantined, declined int) {
 	if !errors.Is(err, ipam.ErrPoolFull) {
 		s.Fatalf("next of %s: got %s, %v; want ErrPoolFull", p, a, err)
 	}
-	wantWords(s, err, p.Subnet.String(), fmt.Sprintf("%d held, %d in quarantine, %d held by others", held, quarantined, declined))
+	wantWords(s, err, p.Subnet.String(), fmt.Sprintf("%d held, %d in quarantine, %d held by other stations", held, quarantined, declined))
 }
 
 func (s *store) mustRelease(id string, quarantine time.Duration) {
