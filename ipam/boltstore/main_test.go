@@ -13,8 +13,8 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// Processes are made of the test binary itself: envRole says what one does,
-// envPath with which file, envName under which name.
+// The tests run the test binary itself as other processes: envRole is the role of such a process,
+// envPath its file, envName its name.
 const (
 	envRole = "BOLTSTORE_TEST_ROLE"
 	envPath = "BOLTSTORE_TEST_PATH"
