@@ -35,7 +35,7 @@ func unhex(tb testing.TB, s string) []byte {
 	return b
 }
 
-// TestFrames holds every frame to its bytes, written by hand from RFC 826.
+// TestFrames compares every frame with its bytes, written by hand from RFC 826.
 func TestFrames(t *testing.T) {
 	probe, perr := arp.Probe(mac, gw)
 	request, rerr := arp.Request(mac, addr, gw)
@@ -113,8 +113,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that no frame of a stranger makes Parse fail in any way but
-// by an error, and that what it reads is written back as it was read.
+// FuzzParse checks that Parse survives every frame a station can send, and that a packet that it
+// has read is written back as it was.
 func FuzzParse(f *testing.F) {
 	for _, frame := range malformed {
 		f.Add(unhex(f, frame))
@@ -136,7 +136,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%+v was read but cannot be written: %v", p, err)
 		}
-		n := min(len(frame), 42) // all but the padding
+		n := min(len(frame), 42) // everything but the padding
 		if !bytes.Equal(again[:n], frame[:n]) {
 			t.Fatalf("written back\n%x for\n%x", again[:n], frame[:n])
 		}

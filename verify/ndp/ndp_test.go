@@ -42,8 +42,8 @@ func unhex(tb testing.TB, s string) []byte {
 	return b
 }
 
-// sum puts the right checksum into a frame: RFC 8200 §8.1, summed the long way
-// round, apart from the code under test.
+// sum sets the checksum of a frame (RFC 8200 §8.1). It adds in another way than the code under
+// test, of which it is independent.
 func sum(frame []byte) []byte {
 	frame = slices.Clone(frame)
 	icmp := frame[54:]
@@ -60,7 +60,7 @@ func sum(frame []byte) []byte {
 	return frame
 }
 
-// TestFrames holds every frame to its bytes, written by hand from RFC 4861 §4.
+// TestFrames compares every frame with its bytes, written by hand from RFC 4861 §4.
 func TestFrames(t *testing.T) {
 	probe, perr := ndp.Probe(mac, gw)
 	solicit, serr := ndp.Solicit(mac, addr, gw)
@@ -116,7 +116,7 @@ func TestParse(t *testing.T) {
 		Advert: true, Router: true, Override: true, LinkLayer: peer,
 	}
 	frame := sum(unhex(t, advert))
-	for name, frame := range map[string][]byte{"as it is": frame, "padded": append(slices.Clone(frame), 0, 0, 1)} {
+	for name, frame := range map[string][]byte{"unpadded": frame, "padded": append(slices.Clone(frame), 0, 0, 1)} {
 		got, err := ndp.Parse(frame)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -174,9 +174,9 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that no frame of a stranger makes Parse fail in any way but
-// by an error, and that what it reads is written back as it was read. The
-// checksum is put right first, or the fuzzer would seldom come past it.
+// FuzzParse checks that Parse survives every frame a station can send, and that a message that it
+// has read is written back as it was. The checksum is set first, since the fuzzer would seldom find
+// the right one.
 func FuzzParse(f *testing.F) {
 	for _, frame := range malformed {
 		f.Add(unhex(f, frame))
