@@ -26,7 +26,7 @@ type Router struct {
 var Routers = netip.IPv6LinkLocalAllRouters()
 
 // Frame returns a solicitation to all routers, or an advertisement to all nodes, as an Ethernet
-// frame. It returns an error if From is not an IPv6 address.
+// frame. From must be an IPv6 address.
 func (r Router) Frame() ([]byte, error) {
 	m := Message{Source: r.Source, From: r.From, To: Routers}
 	option := []wire.Option{&wire.LinkLayerAddress{Direction: wire.Source, Addr: r.Source.Hardware()}}
