@@ -34,7 +34,7 @@ func (r *results) plot() []byte {
 	return b.Bytes()
 }
 
-// plotGrowth draws each curve's kind as a panel of its own, from nothing on.
+// plotGrowth draws a panel for each kind of curve, with axes from zero.
 func (r *results) plotGrowth() []byte {
 	const width, height, left, top = 360, 220, 46, 34
 	var panels []string
