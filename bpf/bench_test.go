@@ -9,8 +9,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
 
-// BenchmarkStart says what the steps of one container's start cost, each as a
-// hook process does it: with nothing open yet.
+// BenchmarkStart measures the steps of a container's start, each as a hook process does it, with
+// nothing open yet.
 func BenchmarkStart(b *testing.B) {
 	for _, legacy := range []bool{false, true} {
 		name := "tcx"
