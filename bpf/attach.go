@@ -54,15 +54,15 @@ func (t *trunk) runs(w way) (bool, error) {
 	}
 	on, err := filterRuns(t.ifindex, w, id)
 	if on && len(chain) > 0 {
-		return false, hidden(t.ifindex, w)
+		return false, hiddenError(t.ifindex, w)
 	}
 	return on, err
 }
 
-// hidden returns the error for a trunk whose TCX programs of other projects see frames first.
+// hiddenError returns the error for a trunk whose TCX programs of other projects see frames first.
 // Frames that they answer, except with TCX_NEXT, do not reach a filter of clsact (net/core/dev.c,
 // sch_handle_egress).
-func hidden(ifindex int, w way) error {
+func hiddenError(ifindex int, w way) error {
 	return fmt.Errorf("watch the %s of trunk %s by clsact: "+
 		"another project's TCX program comes first and may hide frames: "+
 		"detach that program, or let lanyard attach by TCX, too", w.name, nameOf(ifindex))
@@ -104,7 +104,7 @@ func (t *trunk) attachOne(w way, prog int, legacy bool) error {
 			return err
 		}
 	} else if chain, err := queryTCX(t.ifindex, w.tcx); err != nil || len(chain) > 0 {
-		return errors.Join(err, hidden(t.ifindex, w))
+		return errors.Join(err, hiddenError(t.ifindex, w))
 	}
 	return addFilter(t.ifindex, w, prog)
 }

@@ -40,7 +40,7 @@ func addFilter(ifindex int, w way, prog int) error {
 		}
 	}
 	if err != nil {
-		err = fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, whyNot(err))
+		err = fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, explainFilterError(err))
 		if made {
 			err = errors.Join(err, removeEmptyQdisc(ifindex))
 		}
@@ -59,7 +59,7 @@ func addClsact(ifindex int) (made bool, err error) {
 	case !errors.Is(err, unix.EEXIST):
 		return err == nil, plain(err)
 	}
-	kind, err := placeholder(ifindex)
+	kind, err := clsactPlaceKind(ifindex)
 	if err != nil {
 		return false, fmt.Errorf("find the qdisc in its place: %w", plain(err))
 	}
@@ -69,8 +69,8 @@ func addClsact(ifindex int) (made bool, err error) {
 	return false, nil
 }
 
-// placeholder returns the kind of the qdisc in clsact's place.
-func placeholder(ifindex int) (string, error) {
+// clsactPlaceKind returns the kind of the qdisc in clsact's place.
+func clsactPlaceKind(ifindex int) (string, error) {
 	// Without the echo, 6.18 sends no answer if no process listens for changes
 	// (rtnl_notify_needed).
 	req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ECHO|unix.NLM_F_ACK)
@@ -121,8 +121,8 @@ func changeFilter(cmd, flags, ifindex int, w way, prog int) error {
 	return err
 }
 
-// whyNot adds the usual cause to the errno with which the kernel refuses a filter.
-func whyNot(err error) error {
+// explainFilterError adds the usual cause to the errno with which the kernel refuses a filter.
+func explainFilterError(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%w: the kernel has no bpf classifier (CONFIG_NET_CLS_BPF)", err)

@@ -180,9 +180,9 @@ func TestHidden(t *testing.T) {
 		return
 	}
 	must(t, err)
-	want := hidden(b.trunk, ingress).Error()
+	want := hiddenError(b.trunk, ingress).Error()
 	b.do(t, func() error {
-		want = hidden(b.trunk, ingress).Error()
+		want = hiddenError(b.trunk, ingress).Error()
 		if err := b.Prepare(b.trunk); err == nil || err.Error() != want {
 			t.Errorf("a filter after another TCX program: %v, want %q", err, want)
 		}

@@ -135,12 +135,12 @@ func (g *Guards) Guarded(a verify.Guard) (c verify.Guarded, err error) {
 	}
 	return verify.Guarded{
 		OutFrames: out.Frames, OutBytes: out.Bytes, InFrames: in.Frames, InBytes: in.Bytes,
-		OutDropped: named(out.Dropped[:]), InDropped: named(in.Dropped[:]),
+		OutDropped: byReason(out.Dropped[:]), InDropped: byReason(in.Dropped[:]),
 	}, nil
 }
 
-// named returns the counts that are not zero, by the name of the reason.
-func named(counts []uint64) map[string]uint64 {
+// byReason returns the counts that are not zero, by the name of the reason.
+func byReason(counts []uint64) map[string]uint64 {
 	byName := map[string]uint64{}
 	for i, n := range counts {
 		if n > 0 && i < len(reasons) {

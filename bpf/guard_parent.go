@@ -40,7 +40,7 @@ func (g *Guards) Hold(parent int, host []verify.MAC) error {
 	own, _ := pinnedID(filepath.Join(g.root.trunkDir(parent), egress.name)) // 0 if the parent is not a trunk
 	for _, id := range chain {
 		if id != own {
-			return hidden(parent, parentEgress)
+			return hiddenError(parent, parentEgress)
 		}
 	}
 	return addFilter(parent, parentEgress, prog)
@@ -112,7 +112,7 @@ func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error
 	if err != nil {
 		return c, fmt.Errorf("read the guard of %s: %w", mac, err)
 	}
-	return verify.Guarded{OutFrames: v.Frames, OutBytes: v.Bytes, OutDropped: named(v.Dropped[:])}, nil
+	return verify.Guarded{OutFrames: v.Frames, OutBytes: v.Bytes, OutDropped: byReason(v.Dropped[:])}, nil
 }
 
 // Free stops guarding a parent, given by its ifindex: all frames leave again.

@@ -54,7 +54,7 @@ func (k *guardKit) pass(tb testing.TB, flags uint32, frame []byte) string {
 	_, err := lookup(k.guards, &key, v, 0)
 	must(tb, err)
 	why := ""
-	for name, n := range named(v.Dropped[:]) {
+	for name, n := range byReason(v.Dropped[:]) {
 		if why != "" || n != 1 {
 			tb.Errorf("%d frames were dropped for %s, another for %s", n, name, why)
 		}
