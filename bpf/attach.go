@@ -59,9 +59,9 @@ func (t *trunk) runs(w way) (bool, error) {
 	return on, err
 }
 
-// hiddenError returns the error for a trunk whose TCX programs of other projects see frames first.
-// Frames that they answer, except with TCX_NEXT, do not reach a filter of clsact (net/core/dev.c,
-// sch_handle_egress).
+// hiddenError returns the error for a trunk on which TCX programs of other projects see frames
+// first. Frames that they answer, except with TCX_NEXT, do not reach a filter of clsact
+// (net/core/dev.c, sch_handle_egress).
 func hiddenError(ifindex int, w way) error {
 	return fmt.Errorf("watch the %s of trunk %s by clsact: "+
 		"another project's TCX program comes first and may hide frames: "+

@@ -24,7 +24,7 @@ const (
 var filterInfo = netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL))
 
 // addFilter adds the program to clsact, which it makes if necessary. It replaces an existing filter
-// of lanyard's, left from a trunk whose pins were lost.
+// of lanyard's, left from a trunk that has lost its pins.
 func addFilter(ifindex int, w way, prog int) error {
 	made, err := addClsact(ifindex)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // emitter sends frames with a test run of a tc program that redirects them to an interface. It
-// needs no packet socket, whose close would wait for RCU.
+// needs no packet socket: closing one waits for RCU.
 type emitter struct{ fd int }
 
 // Emitter returns a sender that sends frames in the calling thread's current network namespace. It

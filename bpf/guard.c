@@ -4,7 +4,7 @@
 /*
  * The guard programs. The first passes the frames of guarded attachments between the two links that
  * each attachment has in the broker's namespace: outside, a macvlan on the parent; inside, one end
- * of a veth pair, whose other end is in the container. Frames that the container sends must match
+ * of a veth pair, with the other end in the container. Frames that the container sends must match
  * its permit; all others are dropped and counted by reason. The owner of the container is root in
  * its namespace, and can send any bytes.
  *

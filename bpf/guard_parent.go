@@ -16,8 +16,8 @@ var parentEgress = way{"guard", unix.BPF_TCX_EGRESS, netlink.HANDLE_MIN_EGRESS, 
 
 // Hold starts to guard a parent, given by its ifindex: a frame leaves only if it matches a permit,
 // or carries one of the host's MACs. If it is called again, it adds MACs. It must be called on a
-// thread in the parent's namespace, and after Lease for all existing containers, whose frames would
-// be dropped otherwise.
+// thread in the parent's namespace. Call Lease for all existing containers before, since Hold drops
+// the frames of MACs without a permit.
 func (g *Guards) Hold(parent int, host []verify.MAC) error {
 	m, prog, err := g.ready(leasesPin, parentPin)
 	if err != nil {

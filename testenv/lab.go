@@ -1,6 +1,6 @@
-// Package testenv makes small networks for tests: a switch, a host whose trunk is connected to it,
-// and stations such as gateways, each in a network namespace of its own, connected by veth pairs.
-// Frames really cross a bridge, and ARP and neighbour discovery are the kernel's.
+// Package testenv makes small networks for tests: a switch, a host with a trunk to it, and stations
+// such as gateways, each in a network namespace of its own, connected by veth pairs. Frames really
+// cross a bridge, and ARP and neighbour discovery are the kernel's.
 //
 //	lab := testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}})
 //	gw := lab.AddGateway(50, "192.168.50.1/24", "fd50::1/64")

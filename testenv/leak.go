@@ -41,8 +41,8 @@ func (n *Namespace) checkLeaks(tb testing.TB) {
 	})
 }
 
-// namesIn lists a directory whose entries come and go, without a stat of each: filepath.Glob would
-// take half the time of many short tests.
+// namesIn lists a directory of entries that come and go, without a stat of each: filepath.Glob
+// would take half the time of many short tests.
 func namesIn(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -52,8 +52,7 @@ func namesIn(dir string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// commandOf returns, in brackets, the command line of the process of a path below /proc/PID; "" if
-// there is none.
+// commandOf returns, in brackets, the command line of the process of a path below /proc/PID, or "".
 func commandOf(p string) string {
 	pid, _, _ := strings.Cut(strings.TrimPrefix(p, "/proc/"), "/")
 	line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))

@@ -55,9 +55,9 @@ func (db *DB) now() time.Time {
 	return db.Now()
 }
 
-// Goroutines of one process whose holds overlap without a gap would never close the file between
-// them. After longHold, enter therefore waits for the others to leave. It waits for overlapWait at
-// the most, since the caller may itself be within one of the holds.
+// If holds of several goroutines overlap without a gap, the file is never closed. After longHold,
+// enter therefore waits for the others to leave. It waits for overlapWait at the most, since the
+// caller may itself be within one of the holds.
 const (
 	longHold    = 50 * time.Millisecond
 	overlapWait = 5 * time.Millisecond

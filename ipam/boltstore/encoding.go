@@ -12,9 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// encode returns a lease's row, whose key is the address: the first letter of the state; unless the
-// lease is held, the time at which it ends, in ns since 1970 (8 bytes); then five texts (see
-// appendText). JSON would be three times as long. The length decides how much memory a million
+// encode returns a lease's row; its key is the address. The row has the first letter of the state;
+// unless the lease is held, the time at which it ends, in ns since 1970 (8 bytes); then five texts
+// (see appendText). JSON would be three times as long. The length decides how much memory a million
 // leases take, and how many pages a claim reads.
 func encode(l ipam.Lease) []byte {
 	row := append(make([]byte, 0, 128), l.State[0])
@@ -64,7 +64,8 @@ func read(key, row []byte) (l ipam.Lease, ok bool) {
 	return l, len(row) == 0
 }
 
-// Formats of a text in a row: its bytes, or the bytes whose hexadecimal or colon form it is.
+// Formats of a text in a row: its bytes, or the bytes that its hexadecimal or colon form stands
+// for.
 const (
 	plain = iota
 	hexadecimal

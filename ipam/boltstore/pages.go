@@ -264,7 +264,7 @@ func (w *walker) leaf(b []byte, count int, bucket string, low, high []byte, dept
 	return nil
 }
 
-// bucket goes through a bucket, whose pages are its own, or one within the value.
+// bucket goes through a bucket: its pages are its own, or one within the value.
 func (w *walker) bucket(name string, value []byte, depth int) error {
 	if depth > maxDepth || len(value) < bucketValue {
 		return fmt.Errorf("bucket %s has no pages", name)

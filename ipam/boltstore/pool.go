@@ -33,9 +33,9 @@ const (
 	blockHigh  = 1<<(blockBits-8) - 1 // the block's bits in the last byte but one of an address
 )
 
-// inOrder is the fill percentage of pages whose keys are inserted in order, as those of owners are,
-// and those of leases until Next has been through the pool once. With bbolt's default of half full,
-// a million leases would need twice the pages, and one level more.
+// inOrder is the fill percentage of pages with keys that are inserted in order, as those of owners
+// are, and those of leases until Next has been through the pool once. With bbolt's default of half
+// full, a million leases would need twice the pages, and one level more.
 const inOrder = 0.9
 
 // expireAtOnce limits how many leases that have run out one visit frees. Only a Next that finds the
@@ -127,7 +127,7 @@ func (p *pool) ended(k []byte) (*ipam.Lease, error) {
 	return l, err
 }
 
-// lease returns the row of an address, nil if there is none.
+// lease returns the row of an address, or nil.
 func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 	key := a.AsSlice()
 	v := p.leases.get(key)
@@ -211,8 +211,8 @@ func (p *pool) mark(a netip.Addr, taken bool) error {
 	return p.blocks.swap(key, old, block)
 }
 
-// search returns the first address of the spans that is free and that in.Check accepts; the zero
-// Addr if there is none.
+// search returns the first address of the spans that is free and that in.Check accepts, or the zero
+// Addr.
 func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
 	for _, s := range spans {
 		for a := s.First; a.IsValid() && !s.Last.Less(a); a = a.Next() {
@@ -246,8 +246,8 @@ func inBlock(a netip.Addr, bit int) netip.Addr {
 	return a
 }
 
-// firstFree returns the first bit from bit on that is not set; if there is none, the last bit and
-// false. A nil block is free.
+// firstFree returns the first bit from bit on that is not set. If all are set, it returns the last
+// bit and false. A nil block is free.
 func firstFree(block []byte, bit int) (int, bool) {
 	if block == nil {
 		return bit, true

@@ -38,7 +38,7 @@ func stat(f *os.File) (s fileStat, err error) {
 
 const sealFormat = "%d %d %d %d %d %q\n"
 
-// readSeal returns the seal in the lock file, or the zero seal if there is none that can be read.
+// readSeal returns the seal in the lock file, or the zero seal if it cannot be read.
 func readSeal(lock *os.File) (s seal) {
 	b := make([]byte, 4096)
 	n, _ := lock.ReadAt(b, 0)

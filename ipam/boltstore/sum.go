@@ -31,11 +31,11 @@ func share(bucket string, key, value []byte) uint64 {
 // have the same full name, whatever a hostile name contains.
 func within(bucket, name string) string { return bucket + strconv.Quote(name) }
 
-// table is a bucket whose changes go into the sum. All buckets are tables but bucketMeta.
+// table is a bucket that is part of the sum. All buckets are tables but bucketMeta.
 type table struct {
 	t    *Tx
 	name string        // the full name, see within
-	b    *bbolt.Bucket // nil if there is none
+	b    *bbolt.Bucket // nil if the bucket does not exist
 }
 
 // root returns the file's root bucket.
@@ -67,7 +67,7 @@ func (b table) get(key []byte) []byte {
 	return b.b.Get(key)
 }
 
-// prefix iterates over the rows whose keys begin with prefix, in order. The table must not be
+// prefix iterates over the rows with keys that begin with prefix, in order. The table must not be
 // changed during the iteration.
 func (b table) prefix(prefix []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
@@ -85,8 +85,8 @@ func (b table) prefix(prefix []byte) iter.Seq2[[]byte, []byte] {
 
 func (b table) put(key, value []byte) error { return b.swap(key, b.get(key), value) }
 
-// swap is put for a caller that has just read the old value, nil if there is none: finding the row
-// again would cost as much as the first time.
+// swap is put for a caller that has just read the old value (nil if absent): finding the row again
+// would cost as much as the first time.
 func (b table) swap(key, old, value []byte) error {
 	if err := b.b.Put(key, value); err != nil {
 		return err

@@ -18,8 +18,8 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// Run runs the suite. open returns a store that is empty, or whose pools are at least separate from
-// those of the other tests, and that gets the time from now.
+// Run runs the suite. open returns a store that is empty, or has at least pools separate from those
+// of the other tests, and that gets the time from now.
 func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ipam.Store) {
 	for _, group := range [][]test{claims, nexts, ends, whole} {
 		for _, c := range group {

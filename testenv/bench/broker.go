@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// alice is the uid of an unprivileged user whom the network allows.
+// alice is the uid of an unprivileged user in the network's allow list.
 const alice = 1000
 
 // newRootless makes a container of alice: its network namespace belongs to a user namespace that

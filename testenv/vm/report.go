@@ -65,8 +65,8 @@ func (r *report) line(line string) error {
 	case strings.HasPrefix(line, "==="):
 		return nil
 	case len(r.running) == 0:
-		// The line belongs to no test, or to a subtest whose parent has ended. The result of the
-		// whole package is reported elsewhere.
+		// The line belongs to no test, or to a subtest of a parent that has ended. The result of
+		// the whole package is reported elsewhere.
 		quiet := line == "PASS\n" || line == "FAIL\n" || strings.HasPrefix(strings.TrimSpace(line), "--- PASS: ")
 		return r.flush(!quiet)
 	default:
