@@ -34,7 +34,8 @@ func addFilter(ifindex int, w way, prog int) error {
 	if errors.Is(err, unix.EEXIST) {
 		var id uint32
 		if id, err = filterProgram(ifindex, w); err == nil && id == 0 {
-			err = fmt.Errorf("%w: another project's filter has lanyard's handle, %#x: give it another handle", unix.EEXIST, w.handle)
+			err = fmt.Errorf("%w: another project's filter has lanyard's handle, %#x: give it another handle", unix.EEXIST,
+				w.handle)
 		} else if err == nil {
 			err = changeFilter(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, ifindex, w, prog)
 		}
@@ -108,7 +109,8 @@ func changeClsact(cmd, flags, ifindex int) error {
 // changeFilter adds, replaces or removes lanyard's filter of one way.
 func changeFilter(cmd, flags, ifindex int, w way, prog int) error {
 	req := nl.NewNetlinkRequest(cmd, flags|unix.NLM_F_ACK)
-	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: w.handle, Parent: w.parent, Info: filterInfo})
+	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: w.handle, Parent: w.parent,
+		Info: filterInfo})
 	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
 	if cmd == unix.RTM_NEWTFILTER {
 		options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)

@@ -36,12 +36,14 @@ func mustForeign(tb testing.TB, answer int32) (*ebpf.Program, uint32) {
 // foreignFilter adds a program to clsact as another project would.
 func (b *bench) foreignFilter(w way, p *ebpf.Program, handle uint32, priority, protocol uint16) error {
 	return b.Host.Do(func() error {
-		if err := changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b.trunk); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b.trunk); err != nil &&
+			!errors.Is(err, unix.EEXIST) {
 			return err
 		}
-		return netlink.FilterReplace(&netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true, FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: b.trunk, Parent: w.parent, Handle: handle, Priority: priority, Protocol: protocol,
-		}})
+		return netlink.FilterReplace(&netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true,
+			FilterAttrs: netlink.FilterAttrs{
+				LinkIndex: b.trunk, Parent: w.parent, Handle: handle, Priority: priority, Protocol: protocol,
+			}})
 	})
 }
 
@@ -123,7 +125,8 @@ func TestForeignTCX(t *testing.T) {
 	attach := func(w way, anchor link.Anchor, answer int32) error {
 		p, _ := mustForeign(t, answer)
 		return b.Host.Do(func() error {
-			l, err := link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: ebpf.AttachType(w.tcx), Anchor: anchor})
+			l, err := link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: ebpf.AttachType(w.tcx),
+				Anchor: anchor})
 			if err == nil {
 				t.Cleanup(func() { l.Close() })
 			}
@@ -189,7 +192,8 @@ func TestHidden(t *testing.T) {
 		if err := errors.Join(b.Release(b.trunk)); err != nil {
 			return err
 		}
-		if err := b.Prepare(b.trunk); err == nil || !strings.Contains(err.Error(), "another project's TCX program comes first") {
+		if err := b.Prepare(b.trunk); err == nil ||
+			!strings.Contains(err.Error(), "another project's TCX program comes first") {
 			t.Errorf("attaching a filter after another TCX program: %v", err)
 		}
 		return l.Close()
@@ -212,13 +216,15 @@ func TestClsactTaken(t *testing.T) {
 		},
 		"priority": {
 			func(b *bench) error { return b.foreignFilter(ingress, ends, 1, filterPriority, unix.ETH_P_IP) },
-			`attach to the ingress of trunk "eth9": add a filter of priority 1 to clsact: invalid argument: a filter of another kind has that priority: give it another priority`,
+			`attach to the ingress of trunk "eth9": add a filter of priority 1 to clsact: invalid argument: a filter of ` +
+				`another kind has that priority: give it another priority`,
 		},
 		"handle": {
 			func(b *bench) error {
 				return b.foreignFilter(egress, ends, filterHandle, filterPriority, unix.ETH_P_ALL)
 			},
-			`attach to the egress of trunk "eth9": add a filter of priority 1 to clsact: file exists: another project's filter has lanyard's handle, 0x6c61: give it another handle`,
+			`attach to the egress of trunk "eth9": add a filter of priority 1 to clsact: file exists: another project's ` +
+				`filter has lanyard's handle, 0x6c61: give it another handle`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,7 +251,8 @@ func TestForeignPins(t *testing.T) {
 	defer m.Close()
 	must(t, os.Rename(pin, pin+"0"))
 	must(t, m.Pin(pin))
-	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 8 and %d: another program made it; remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
+	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 8 and %d: another program made it; "+
+		"remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
 	other := New(Options{Root: string(b.root)})
 	defer other.Close()
 	for what, err := range map[string]error{
@@ -274,7 +281,8 @@ func TestForeignOwner(t *testing.T) {
 			func() error { return b.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ours}) },
 			func() error { return b.Release(b.trunk) },
 		} {
-			if err := b.Host.Do(f); err == nil || !strings.Contains(err.Error(), "another user could put pins there: remove it") {
+			if err := b.Host.Do(f); err == nil ||
+				!strings.Contains(err.Error(), "another user could put pins there: remove it") {
 				t.Errorf("a root that is %s: %v", what, err)
 			}
 		}

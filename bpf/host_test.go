@@ -78,7 +78,8 @@ func TestNoCapability(t *testing.T) {
 		cmd.Path = copied
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		err = finish(b.Host, cmd)
-		const want = "load tc program: operation not permitted: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below Linux 5.8"
+		const want = "load tc program: operation not permitted: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below " +
+			"Linux 5.8"
 		if err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
 			t.Errorf("%s: %v, want %q", do, err, want)
 		}

@@ -20,7 +20,8 @@ func kill(tb testing.TB, n *testenv.Namespace, o order, step string) {
 	cmd := process(tb, o)
 	cmd.Env = append(cmd.Env, "LANYARD_FAILPOINT="+step)
 	err := finish(n, cmd)
-	if s, ok := cmd.ProcessState.Sys().(interface{ Signal() unix.Signal }); err == nil || !ok || s.Signal() != unix.SIGKILL {
+	if s, ok := cmd.ProcessState.Sys().(interface{ Signal() unix.Signal }); err == nil || !ok ||
+		s.Signal() != unix.SIGKILL {
 		tb.Fatalf("%s, killed after %q: %v: it did not reach the step", o.Do, step, err)
 	}
 }
@@ -88,7 +89,8 @@ func TestKilledRelease(t *testing.T) {
 // and Forget remove all of it.
 func TestKilledExpect(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{}, Attachment: verify.ID{1}}
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{},
+		Attachment: verify.ID{1}}
 	o := order{Options: Options{Root: string(b.root)}, Trunk: b.trunk, Expect: e}
 	clean := func(what string) {
 		t.Helper()

@@ -114,7 +114,8 @@ func TestConcurrentRelease(t *testing.T) {
 			hooks.Go(func() error {
 				return b.Host.Do(func() error {
 					for n := range 10 {
-						e := verify.Endpoint{Trunk: b.trunk, MAC: verify.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i), byte(n)}, Enforce: true}
+						e := verify.Endpoint{Trunk: b.trunk, MAC: verify.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4},
+							Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i), byte(n)}, Enforce: true}
 						if err := visit(o, e); err != nil {
 							return err
 						}
@@ -216,7 +217,8 @@ func TestDeviceGone(t *testing.T) {
 		if err := b.Host.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
 			t.Errorf("Prepare of a trunk that was deleted: %v, want %q", err, want)
 		}
-		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "peer0")
+		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name",
+			"peer0")
 		must(t, err)
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkWatched(t, "on another device with the same ifindex")
@@ -316,9 +318,11 @@ func TestOtherNetns(t *testing.T) {
 	if b.trunk == 1 {
 		t.Fatal("the trunk is lo")
 	}
-	_, err := n.Exec("ip", "link", "add", "x0", "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "x1", "index", "77")
+	_, err := n.Exec("ip", "link", "add", "x0", "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "x1",
+		"index", "77")
 	must(t, err)
-	want := fmt.Sprintf("%q belongs to a trunk of another network namespace: use another root in this one", b.root.trunkDir(b.trunk))
+	want := fmt.Sprintf("%q belongs to a trunk of another network namespace: use another root in this one",
+		b.root.trunkDir(b.trunk))
 	if err := n.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
 		t.Errorf("Prepare: %v, want %q", err, want)
 	}

@@ -21,7 +21,8 @@ func (r root) mend(ifindex int) error {
 		if err == nil && !alive {
 			err = r.remove(p.path)
 		} else if err == nil && p.ifindex == ifindex && p.layout != layout {
-			err = fmt.Errorf("another version of lanyard watches trunk %s: stop its containers, then remove %q", nameOf(ifindex), p.path)
+			err = fmt.Errorf("another version of lanyard watches trunk %s: stop its containers, then remove %q", nameOf(ifindex),
+				p.path)
 		}
 		if err != nil && p.ifindex == ifindex {
 			return err

@@ -125,7 +125,8 @@ func openDir(path string) (*os.File, error) {
 	}
 	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
 		f.Close()
-		return nil, fmt.Errorf("open %q: it belongs to uid %d and has mode %#o, so that another user could put pins there: remove it", path, st.Uid, st.Mode&0o7777)
+		return nil, fmt.Errorf("open %q: it belongs to uid %d and has mode %#o, so that another user could put pins there: "+
+			"remove it", path, st.Uid, st.Mode&0o7777)
 	}
 	return f, nil
 }

@@ -29,7 +29,8 @@ const (
 )
 
 // mapPins are the names of the maps' pins, and of the maps in wire.c.
-var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, formerPin, vlansPin, devicePin}
+var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, formerPin, vlansPin,
+	devicePin}
 
 // A trunk is the open pins of one trunk.
 type trunk struct {
@@ -78,7 +79,8 @@ func (m *maps) openMaps() (err error) {
 	}
 	m.hints.path, m.times.path = filepath.Join(m.path, hintsPin), filepath.Join(m.path, timesPin)
 	m.history.path = filepath.Join(m.path, historyPin)
-	m.vlans, err = openMap(filepath.Join(m.path, vlansPin), unix.BPF_MAP_TYPE_ARRAY, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(wireVlan{}))
+	m.vlans, err = openMap(filepath.Join(m.path, vlansPin), unix.BPF_MAP_TYPE_ARRAY, unsafe.Sizeof(uint32(0)),
+		unsafe.Sizeof(wireVlan{}))
 	return err
 }
 
@@ -91,7 +93,8 @@ func (m *maps) openShared() (err error) {
 
 func (m *maps) openFormer() (err error) {
 	if m.former.fd == 0 {
-		m.former, err = openMap(filepath.Join(m.path, formerPin), unix.BPF_MAP_TYPE_LRU_HASH, unsafe.Sizeof(wireMacKey{}), unsafe.Sizeof(uint64(0)))
+		m.former, err = openMap(filepath.Join(m.path, formerPin), unix.BPF_MAP_TYPE_LRU_HASH, unsafe.Sizeof(wireMacKey{}),
+			unsafe.Sizeof(uint64(0)))
 	}
 	return err
 }

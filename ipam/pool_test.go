@@ -108,7 +108,8 @@ func TestSpans(t *testing.T) {
 		if !slices.IsSortedFunc(all, netip.Addr.Compare) {
 			t.Errorf("%s: not in order: %s", p, all)
 		}
-		starts := append(addrs([]Span{{p.Subnet.Addr(), Last(p.Subnet)}}), netip.Addr{}, p.Subnet.Addr().Prev(), Last(p.Subnet).Next(), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::"))
+		starts := append(addrs([]Span{{p.Subnet.Addr(), Last(p.Subnet)}}), netip.Addr{}, p.Subnet.Addr().Prev(),
+			Last(p.Subnet).Next(), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::"))
 		for _, start := range starts {
 			i := max(0, slices.IndexFunc(all, func(a netip.Addr) bool { return !a.Less(start) }))
 			want := slices.Concat(all[i:], all[:i])
@@ -121,7 +122,8 @@ func TestSpans(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	for _, p := range small {
-		p.Reserved = map[netip.Addr]string{p.Subnet.Addr().Next(): "gateway", netip.MustParseAddr("172.16.0.1"): "outside the subnet"}
+		p.Reserved = map[netip.Addr]string{p.Subnet.Addr().Next(): "gateway",
+			netip.MustParseAddr("172.16.0.1"): "outside the subnet"}
 		n := 0
 		for _, a := range addrs(p.Spans(netip.Addr{})) {
 			if p.Check(a) == nil {

@@ -45,7 +45,8 @@ func (s *Station) SetMAC(mac net.HardwareAddr) {
 func (s *Station) Impair(delay time.Duration, loss float32) {
 	s.lab.tb.Helper()
 	link := s.link(s.lab.tb, NIC)
-	root := netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
+	root := netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0),
+		Parent: netlink.HANDLE_ROOT}
 	netem := netlink.NewNetem(root, netlink.NetemQdiscAttrs{
 		Latency: uint32(delay.Microseconds()),
 		Loss:    loss,
@@ -195,9 +196,10 @@ func (l *Lab) setPort(port string, up bool) {
 // called.
 func (l *Lab) Foreign(n *Namespace, nic, direction string, answer int32) (undo func()) {
 	l.tb.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
-		asm.Mov.Imm(asm.R0, answer), asm.Return(),
-	}})
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R0, answer), asm.Return(),
+		}})
 	must(l.tb, err)
 	at, err := n.Netlink().LinkByName(nic)
 	must(l.tb, err)

@@ -23,7 +23,8 @@ func (n *Namespace) checkLeaks(tb testing.TB) {
 	}
 	own := fmt.Sprintf("/proc/self/fd/%d", n.file.Fd())
 	eventually(tb.Errorf, leakTimeout, "namespace "+n.Name+" to be released", func() error {
-		for _, place := range []struct{ dir, below string }{{"/proc", "ns/net"}, {"/proc/self/task", "ns/net"}, {"/proc/self/fd", ""}} {
+		for _, place := range []struct{ dir, below string }{{"/proc", "ns/net"}, {"/proc/self/task", "ns/net"},
+			{"/proc/self/fd", ""}} {
 			names, err := namesIn(place.dir)
 			if err != nil {
 				return err

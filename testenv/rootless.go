@@ -17,7 +17,8 @@ var Unshare = []string{"unshare", "--user", "--map-root-user", "--net"}
 func NewRootless(tb testing.TB, uid int, inside ...string) *Container {
 	tb.Helper()
 	id := strconv.Itoa(uid)
-	args := slices.Concat([]string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups"}, Unshare, inside, []string{"cat"})
+	args := slices.Concat([]string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups"}, Unshare, inside,
+		[]string{"cat"})
 	c := newProcess(tb, args...)
 	out, err := c.cmd.StdoutPipe()
 	must(tb, err)

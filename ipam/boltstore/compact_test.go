@@ -16,7 +16,8 @@ import (
 func TestShrinks(t *testing.T) {
 	db, path := tempDB(t)
 	mustNext(t, db, "stays")
-	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error { return tx.Put("rows", "k", []byte("v")) }); err != nil {
+	if err := db.Update(t.Context(),
+		func(tx *boltstore.Tx) error { return tx.Put("rows", "k", []byte("v")) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := boltstore.FillFast(t.Context(), db, "large", pool12, 40_000, 1); err != nil {
@@ -66,7 +67,8 @@ func TestShrinks(t *testing.T) {
 	if err := os.WriteFile(path, before, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Leases(t.Context(), poolName); !errors.Is(err, ipam.ErrCorrupt) || !strings.Contains(err.Error(), "it is an old copy") {
+	if _, err := db.Leases(t.Context(), poolName); !errors.Is(err, ipam.ErrCorrupt) ||
+		!strings.Contains(err.Error(), "it is an old copy") {
 		t.Errorf("the earlier file: %v", err)
 	}
 }

@@ -40,7 +40,8 @@ func populated(t *testing.T) (path string, image, earlier []byte) {
 				return err
 			}
 			if err := db.Update(t.Context(), func(tx *boltstore.Tx) error {
-				return errors.Join(tx.Put("attachments", id, bytes.Repeat([]byte(id), 100)), tx.Put("few", fmt.Sprint(i%5), []byte(id)))
+				return errors.Join(tx.Put("attachments", id, bytes.Repeat([]byte(id), 100)),
+					tx.Put("few", fmt.Sprint(i%5), []byte(id)))
 			}); err != nil {
 				return err
 			}

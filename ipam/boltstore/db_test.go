@@ -74,7 +74,8 @@ func TestRows(t *testing.T) {
 	}
 	failed := errors.New("rolled back")
 	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error {
-		if err := errors.Join(tx.Delete("a", "b"), tx.Delete("a", "not there"), tx.Delete("no bucket", "x"), tx.Put("new", "k", nil)); err != nil {
+		if err := errors.Join(tx.Delete("a", "b"), tx.Delete("a", "not there"), tx.Delete("no bucket", "x"),
+			tx.Put("new", "k", nil)); err != nil {
 			t.Error(err)
 		}
 		if _, ok := tx.Get("a", "b"); ok {

@@ -57,7 +57,8 @@ func Fill(ctx context.Context, db *DB, name string, in ipam.Pool, n int) error {
 	return db.Hold(ctx, func() error {
 		for i := range n {
 			id := fmt.Sprintf("%016x", uint64(i)*0x9e3779b97f4a7c15)
-			l := ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: id, MAC: "02:42:0a:20:00:01"}
+			l := ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: id,
+				MAC: "02:42:0a:20:00:01"}
 			if _, err := db.Next(ctx, name, in, l); err != nil {
 				return err
 			}
@@ -87,7 +88,8 @@ func FillFast(ctx context.Context, db *DB, name string, in ipam.Pool, n, step in
 	fill := func(p *pool, done int) error {
 		for i := done; i < min(n, done+perTransaction); i++ {
 			owner := ipam.Owner{Attachment: StartID(i), Network: "web50", Interface: "eth0"}
-			if err := p.put(ipam.Lease{Addr: a, Owner: owner, Name: owner.Attachment, MAC: "02:42:0a:20:00:01", State: ipam.Held}); err != nil {
+			if err := p.put(ipam.Lease{Addr: a, Owner: owner, Name: owner.Attachment, MAC: "02:42:0a:20:00:01",
+				State: ipam.Held}); err != nil {
 				return err
 			}
 			for range step {

@@ -54,7 +54,8 @@ const poolName = "web50/10.32.0.0/12"
 var pool12 = ipam.Pool{Subnet: netip.MustParsePrefix("10.32.0.0/12")}
 
 func lease(attachment string) ipam.Lease {
-	return ipam.Lease{Owner: ipam.Owner{Attachment: attachment, Network: "web50", Interface: "eth0"}, Name: "c" + attachment}
+	return ipam.Lease{Owner: ipam.Owner{Attachment: attachment, Network: "web50", Interface: "eth0"},
+		Name: "c" + attachment}
 }
 
 func tempDB(tb testing.TB) (*boltstore.DB, string) {

@@ -77,7 +77,8 @@ func readMeta(f io.ReaderAt, at int64, id uint64) (m meta, err error) {
 	case native.Uint64(b[sum:]) != h.Sum64():
 		return m, errors.New("bad checksum")
 	}
-	m = meta{native.Uint32(b[8:]), native.Uint64(b[16:]), native.Uint64(b[32:]), native.Uint64(b[40:]), native.Uint64(b[48:])}
+	m = meta{native.Uint32(b[8:]), native.Uint64(b[16:]), native.Uint64(b[32:]), native.Uint64(b[40:]),
+		native.Uint64(b[48:])}
 	if m.pageSize < 1024 || m.pageSize > 1<<16 || m.pageSize&(m.pageSize-1) != 0 {
 		return m, fmt.Errorf("page size %d", m.pageSize)
 	}

@@ -55,7 +55,8 @@ func openPool(t *Tx, name string) (*pool, error) {
 	if b.b == nil {
 		return nil, nil
 	}
-	p := &pool{now: t.now, leases: b.table("leases"), owners: b.table("owners"), blocks: b.table("blocks"), ends: b.table("ends"), state: b.table("state")}
+	p := &pool{now: t.now, leases: b.table("leases"), owners: b.table("owners"), blocks: b.table("blocks"),
+		ends: b.table("ends"), state: b.table("state")}
 	if p.leases.b == nil || p.owners.b == nil || p.blocks.b == nil || p.ends.b == nil || p.state.b == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}

@@ -172,7 +172,9 @@ func hog(db *boltstore.DB, name string) error {
 			for i := 0; ; i++ {
 				err := db.Hold(ctx, func() error {
 					for range 5 {
-						if err := db.Update(ctx, func(tx *boltstore.Tx) error { return tx.Put("hog", fmt.Sprint(name, g), nil) }); err != nil {
+						if err := db.Update(ctx, func(tx *boltstore.Tx) error {
+							return tx.Put("hog", fmt.Sprint(name, g), nil)
+						}); err != nil {
 							return err
 						}
 					}

@@ -42,7 +42,8 @@ const sealFormat = "%d %d %d %d %d %q\n"
 func readSeal(lock *os.File) (s seal) {
 	b := make([]byte, 4096)
 	n, _ := lock.ReadAt(b, 0)
-	if _, err := fmt.Sscanf(string(b[:n]), sealFormat, &s.ino, &s.size, &s.mtime, &s.ctime, &s.txid, &s.damage); err != nil {
+	if _, err := fmt.Sscanf(string(b[:n]), sealFormat, &s.ino, &s.size, &s.mtime, &s.ctime, &s.txid,
+		&s.damage); err != nil {
 		return seal{}
 	}
 	return s

@@ -53,31 +53,36 @@ func TestEditedFile(t *testing.T) {
 	in := func(tx *bbolt.Tx, bucket string) *bbolt.Bucket {
 		return tx.Bucket([]byte("pool/" + poolName)).Bucket([]byte(bucket))
 	}
+	meta := func(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte("boltstore")) }
 	first := func(b *bbolt.Bucket) []byte { k, _ := b.Cursor().First(); return bytes.Clone(k) }
 	drop := func(bucket string) func(tx *bbolt.Tx) error {
 		return func(tx *bbolt.Tx) error { b := in(tx, bucket); return b.Delete(first(b)) }
 	}
 	for what, change := range map[string]func(*bbolt.Tx) error{
-		"a lease is missing":         drop("leases"),
-		"bits are missing":           drop("blocks"),
-		"an owner is missing":        drop("owners"),
-		"an end is missing":          drop("ends"),
-		"the cursor is missing":      func(tx *bbolt.Tx) error { return in(tx, "state").Delete([]byte("cursor")) },
-		"an empty bucket is missing": func(tx *bbolt.Tx) error { return tx.Bucket([]byte("pool/six")).DeleteBucket([]byte("ends")) },
+		"a lease is missing":    drop("leases"),
+		"bits are missing":      drop("blocks"),
+		"an owner is missing":   drop("owners"),
+		"an end is missing":     drop("ends"),
+		"the cursor is missing": func(tx *bbolt.Tx) error { return in(tx, "state").Delete([]byte("cursor")) },
+		"an empty bucket is missing": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("pool/six")).DeleteBucket([]byte("ends"))
+		},
 		"an empty bucket has another name": func(tx *bbolt.Tx) error {
 			b := tx.Bucket([]byte("pool/six"))
 			_, err := b.CreateBucket([]byte("en`s"))
 			return errors.Join(err, b.DeleteBucket([]byte("ends")))
 		},
-		"a pool is missing":     func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("pool/six")) },
-		"an unknown bucket":     func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("poolz")); return err },
-		"an unknown key":        func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("x"), []byte("x")) },
-		"no layout":             func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("layout")) },
-		"half a layout":         func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("layout"), []byte("9=1")) },
-		"no sum":                func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("sum")) },
-		"no meta bucket":        func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("boltstore")) },
-		"the count has changed": func(tx *bbolt.Tx) error { return in(tx, "state").Put([]byte("counts"), []byte(`{"held":1}`)) },
-		"a row is missing":      func(tx *bbolt.Tx) error { return tx.Bucket([]byte("rows/few")).Delete([]byte("3")) },
+		"a pool is missing": func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("pool/six")) },
+		"an unknown bucket": func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("poolz")); return err },
+		"an unknown key":    func(tx *bbolt.Tx) error { return meta(tx).Put([]byte("x"), []byte("x")) },
+		"no layout":         func(tx *bbolt.Tx) error { return meta(tx).Delete([]byte("layout")) },
+		"half a layout":     func(tx *bbolt.Tx) error { return meta(tx).Put([]byte("layout"), []byte("9=1")) },
+		"no sum":            func(tx *bbolt.Tx) error { return meta(tx).Delete([]byte("sum")) },
+		"no meta bucket":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("boltstore")) },
+		"the count has changed": func(tx *bbolt.Tx) error {
+			return in(tx, "state").Put([]byte("counts"), []byte(`{"held":1}`))
+		},
+		"a row is missing": func(tx *bbolt.Tx) error { return tx.Bucket([]byte("rows/few")).Delete([]byte("3")) },
 		"a row has changed": func(tx *bbolt.Tx) error {
 			return tx.Bucket([]byte("rows/few")).Put([]byte("1"), []byte("changed"))
 		},
@@ -157,7 +162,8 @@ func TestContradictions(t *testing.T) {
 func TestOwnersWithOneKey(t *testing.T) {
 	db, path := tempDB(t)
 	mine, other := mustNext(t, db, "mine"), mustNext(t, db, "other")
-	if err := boltstore.Forge(t.Context(), db, poolName, "owners", boltstore.OwnerKey(lease("mine").Owner, other.AsSlice()), []byte{}); err != nil {
+	key := boltstore.OwnerKey(lease("mine").Owner, other.AsSlice())
+	if err := boltstore.Forge(t.Context(), db, poolName, "owners", key, []byte{}); err != nil {
 		t.Fatal(err)
 	}
 	if a := mustNext(t, db, "mine"); a != mine {

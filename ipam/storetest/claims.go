@@ -128,7 +128,8 @@ var claims = []test{
 	{"pools do not affect each other", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		first := s.pool
-		for _, other := range []string{"web50/192.168.50.0/2", "web50", "w", "web50/192.168.50.0/24\x00", "öäü \n\"%", "", "\xff", "\\xff", strings.Repeat("long", 10_000)} {
+		for _, other := range []string{"web50/192.168.50.0/2", "web50", "w", "web50/192.168.50.0/24\x00", "öäü \n\"%", "",
+			"\xff", "\\xff", strings.Repeat("long", 10_000)} {
 			s.pool = other
 			s.want()
 			s.mustClaim("b", "192.168.50.9")

@@ -58,7 +58,8 @@ var nexts = []test{
 	}},
 	{"nothing outside of a range, several times around", func(s *store) {
 		p := pool("192.168.50.0/24", "192.168.50.64/30")
-		for i, want := range []string{"192.168.50.64", "192.168.50.65", "192.168.50.66", "192.168.50.67", "192.168.50.64", "192.168.50.65"} {
+		for i, want := range []string{"192.168.50.64", "192.168.50.65", "192.168.50.66", "192.168.50.67", "192.168.50.64",
+			"192.168.50.65"} {
 			s.wantNext(p, lease(fmt.Sprint(i)), want)
 			s.mustRelease(fmt.Sprint(i), 0)
 		}
@@ -101,7 +102,8 @@ var nexts = []test{
 			"255.255.255.252/30": {"255.255.255.253", "255.255.255.254", "255.255.255.253"},
 			"255.255.255.254/31": {"255.255.255.254", "255.255.255.255", "255.255.255.254"},
 			"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127": {
-				"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"},
+				"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+				"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"},
 		} {
 			s.pool = subnet
 			for i, a := range want {
@@ -126,7 +128,8 @@ var nexts = []test{
 	}},
 	{"over the borders of blocks of addresses", func(s *store) {
 		p := pool("10.0.0.0/16", "10.0.15.252/30", "10.0.16.0/30", "10.0.32.0/31")
-		for i, want := range []string{"10.0.15.252", "10.0.15.253", "10.0.15.254", "10.0.15.255", "10.0.16.0", "10.0.16.1", "10.0.16.2", "10.0.16.3", "10.0.32.0", "10.0.32.1"} {
+		for i, want := range []string{"10.0.15.252", "10.0.15.253", "10.0.15.254", "10.0.15.255", "10.0.16.0", "10.0.16.1",
+			"10.0.16.2", "10.0.16.3", "10.0.32.0", "10.0.32.1"} {
 			s.wantNext(p, lease(fmt.Sprint(i)), want)
 		}
 		s.wantFull(p, 10, 0, 0)

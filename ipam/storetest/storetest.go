@@ -64,7 +64,8 @@ type store struct {
 
 // lease is the lease that the attachment id, of the container "c"+id, asks for.
 func lease(id string) ipam.Lease {
-	return ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: "c" + id, MAC: "02:42:c0:a8:32:09"}
+	return ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: "c" + id,
+		MAC: "02:42:c0:a8:32:09"}
 }
 
 func leaseOf(id, addr string) ipam.Lease {
@@ -139,7 +140,8 @@ func (s *store) wantFull(p ipam.Pool, held, quarantined, declined int) {
 	if !errors.Is(err, ipam.ErrPoolFull) {
 		s.Fatalf("next of %s: got %s, %v; want ErrPoolFull", p, a, err)
 	}
-	wantWords(s, err, p.Subnet.String(), fmt.Sprintf("%d held, %d in quarantine, %d held by other stations", held, quarantined, declined))
+	wantWords(s, err, p.Subnet.String(),
+		fmt.Sprintf("%d held, %d in quarantine, %d held by other stations", held, quarantined, declined))
 }
 
 func (s *store) mustRelease(id string, quarantine time.Duration) {

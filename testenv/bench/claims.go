@@ -41,7 +41,8 @@ func claims(w *world, o options, r *results) error {
 	if err := fillHostLocal(dir, held); err != nil {
 		return err
 	}
-	all = append(all, claimer{fmt.Sprintf("%s, %d held", hostLocal, held), func(n int) invocation { return w.hostLocal(dir, n) }})
+	all = append(all, claimer{fmt.Sprintf("%s, %d held", hostLocal, held),
+		func(n int) invocation { return w.hostLocal(dir, n) }})
 	took := make([][]sample, len(all))
 	for n := range runs + 1 {
 		for k := range all {
@@ -84,7 +85,8 @@ func (w *world) hostLocal(dir string, n int) invocation {
 			"cniVersion": "1.0.0", "name": netName, "type": "macvlan",
 			"ipam": map[string]any{"type": "host-local", "dataDir": dir, "subnet": "10.16.0.0/12"},
 		}),
-		env: []string{"CNI_COMMAND=ADD", fmt.Sprintf("CNI_CONTAINERID=new%d", n), "CNI_NETNS=/proc/self/ns/net", "CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
+		env: []string{"CNI_COMMAND=ADD", fmt.Sprintf("CNI_CONTAINERID=new%d", n), "CNI_NETNS=/proc/self/ns/net",
+			"CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
 	}
 }
 

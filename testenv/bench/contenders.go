@@ -73,7 +73,8 @@ func (w *world) hook(stage string) func(*container) invocation {
 		if stage == "poststop" {
 			s.Status, s.Pid = specs.StateStopped, 0
 		}
-		return invocation{path: filepath.Join(w.bin, "lanyard-hook"), args: []string{"--root", w.root(), stage}, stdin: mustJSON(s), uid: c.uid}
+		return invocation{path: filepath.Join(w.bin, "lanyard-hook"), args: []string{"--root", w.root(), stage},
+			stdin: mustJSON(s), uid: c.uid}
 	}
 }
 
@@ -90,7 +91,8 @@ func (w *world) proven() error {
 	}
 	for _, row := range rows {
 		if row.Verdict != "ok" {
-			return fmt.Errorf("container %q was attached with verdict %q (%s): the measurement does not include a complete verification", row.Container, row.Verdict, row.Text)
+			return fmt.Errorf("container %q was attached with verdict %q (%s): the measurement does not include a complete "+
+				"verification", row.Container, row.Verdict, row.Text)
 		}
 	}
 	if len(rows) == 0 {
@@ -120,7 +122,8 @@ func (w *world) cni(command string) func(*container) invocation {
 	return func(c *container) invocation {
 		return invocation{
 			path: filepath.Join(cniDir, "macvlan"), stdin: conf,
-			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
+			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
+				"CNI_PATH=" + cniDir},
 		}
 	}
 }
@@ -130,7 +133,8 @@ func (w *world) netavark(verb string) func(*container) invocation {
 	return func(c *container) invocation {
 		options := mustJSON(map[string]any{
 			"container_id": c.id, "container_name": c.id,
-			"networks": map[string]any{netName: map[string]any{"static_ips": []string{c.addr.String()}, "interface_name": "eth0"}},
+			"networks": map[string]any{netName: map[string]any{"static_ips": []string{c.addr.String()},
+				"interface_name": "eth0"}},
 			"network_info": map[string]any{netName: map[string]any{
 				"name": netName, "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
 				"driver": "macvlan", "network_interface": trunk,
@@ -139,7 +143,8 @@ func (w *world) netavark(verb string) func(*container) invocation {
 				"ipam_options": map[string]string{"driver": "host-local"},
 			}},
 		})
-		return invocation{path: netavarkPath, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()}, stdin: options}
+		return invocation{path: netavarkPath, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()},
+			stdin: options}
 	}
 }
 

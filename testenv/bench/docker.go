@@ -36,7 +36,8 @@ func dockers(w *world, o options, r *results) error {
 	}
 	d, err := w.startDocker(unpacked)
 	if err != nil {
-		r.Missing = append(r.Missing, "Docker's macvlan driver: the daemon does not start here: "+strings.ReplaceAll(err.Error(), "\n", " "))
+		why := strings.ReplaceAll(err.Error(), "\n", " ")
+		r.Missing = append(r.Missing, "Docker's macvlan driver: the daemon does not start here: "+why)
 		return nil
 	}
 	defer d.stop()
@@ -87,10 +88,12 @@ func (w *world) startDocker(unpacked string) (*dockerd, error) {
 	}
 	socket := filepath.Join(dir, "sock")
 	cmd := exec.Command(filepath.Join(unpacked, "usr/sbin/dockerd"),
-		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
+		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+		"--userland-proxy=false",
 		"--storage-driver=vfs", "--data-root="+filepath.Join(dir, "data"), "--exec-root="+filepath.Join(dir, "exec"),
 		"--pidfile="+filepath.Join(dir, "pid"), "--host=unix://"+socket)
-	cmd.Env = append(os.Environ(), "PATH="+strings.Join([]string{filepath.Join(unpacked, "usr/bin"), filepath.Join(unpacked, "usr/sbin"), os.Getenv("PATH")}, ":"))
+	cmd.Env = append(os.Environ(), "PATH="+strings.Join([]string{filepath.Join(unpacked, "usr/bin"),
+		filepath.Join(unpacked, "usr/sbin"), os.Getenv("PATH")}, ":"))
 	d, err := startDaemon(cmd, 30*time.Second, dialed("unix", socket))
 	if err != nil {
 		return nil, err

@@ -55,9 +55,11 @@ func frames(w *world, o options, r *results) error {
 			return fmt.Errorf("%s, %s: %w", f.way, f.what, err)
 		}
 		worst = max(worst, above)
-		r.figure("program on the trunk, a frame "+f.way, f.what, above, fmt.Sprintf("ns above the %.0f of an empty one", base))
+		r.figure("program on the trunk, a frame "+f.way, f.what, above,
+			fmt.Sprintf("ns above the %.0f of an empty one", base))
 	}
-	r.Ratios = append(r.Ratios, Ratio{Name: "program on the trunk above an empty one, worst frame, ns", Value: worst, Low: worst, High: worst, Target: 45})
+	r.Ratios = append(r.Ratios, Ratio{Name: "program on the trunk above an empty one, worst frame, ns", Value: worst,
+		Low: worst, High: worst, Target: 45})
 	return w.clear(c, made)
 }
 
@@ -131,7 +133,8 @@ func framesOf(mac verify.MAC) []frame {
 	frame60 := []byte{0x81, 0x00, 0, 60}
 	qinq := []byte{0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 60}
 	ask, _ := arp.Probe(mac, gateway)
-	reply, _ := arp.Packet{Destination: mac, Source: router, Reply: true, Sender: router, SenderIP: gateway, Target: mac, TargetIP: gateway}.Frame()
+	reply, _ := arp.Packet{Destination: mac, Source: router, Reply: true, Sender: router, SenderIP: gateway, Target: mac,
+		TargetIP: gateway}.Frame()
 	others, _ := arp.Probe(unleased, gateway.Next().Next())
 	return []frame{
 		{"out", "of a container", data(router, mac)},

@@ -47,7 +47,8 @@ func run(args []string) error {
 	fs.StringVar(&o.bin, "bin", "bin", "`directory` of lanyard-hook and the bench's own programs")
 	fs.StringVar(&o.out, "out", "", "`directory` that gets latest.json, latest.md and latest.svg")
 	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and no growth curves")
-	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
+	fs.StringVar(&o.only, "only", "",
+		"`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
 	fs.StringVar(&o.versus, "versus", "", "`file` of another build of lanyard-hook, measured in the same turns")
 	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail if a ratio is worse by more than its margin")
 	if err := fs.Parse(args); err != nil {

@@ -75,7 +75,8 @@ func attaches(w *world, o options, r *results) error {
 	if err := w.startBroker(); err != nil {
 		return err
 	}
-	all := append(w.contenders(), contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true})
+	all := append(w.contenders(), contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"),
+		late: true, rootless: true})
 	attach, detach := make([][]sample, len(all)), make([][]sample, len(all))
 	for b := -1; b < batches; b++ { // the first batch warms up, and is not counted
 		got, gone, err := w.oneBatch(all, b)

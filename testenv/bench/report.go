@@ -79,8 +79,10 @@ func (r *results) writeGrowth(path string) error {
 // markdown returns the tables of latest.md.
 func (r *results) markdown() string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, %d cores, Linux %s; containernetworking-plugins %s, netavark %s, runc %s. Whole processes, in turn; milliseconds.\n\n",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["containernetworking-plugins"], r.Machine.Versions["netavark"], r.Machine.Versions["runc"])
+	fmt.Fprintf(&b, "%s, %d cores, Linux %s; containernetworking-plugins %s, netavark %s, runc %s. Whole processes, in "+
+		"turn; milliseconds.\n\n",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["containernetworking-plugins"],
+		r.Machine.Versions["netavark"], r.Machine.Versions["runc"])
 	fmt.Fprintln(&b, "| | | runs | median | p10 | p90 | user+sys | peak RSS |")
 	fmt.Fprintln(&b, "|---|---|--:|--:|--:|--:|--:|--:|")
 	subject := ""
@@ -94,7 +96,8 @@ func (r *results) markdown() string {
 		if s.RSS > 0 {
 			rss = fmt.Sprintf("%.1f MiB", float64(s.RSS)/1024)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %d | %.1f | %.1f | %.1f | %.1f | %s |\n", label, s.Name, s.Runs, s.Median, s.P10, s.P90, s.CPU, rss)
+		fmt.Fprintf(&b, "| %s | %s | %d | %.1f | %.1f | %.1f | %.1f | %s |\n", label, s.Name, s.Runs, s.Median, s.P10, s.P90,
+			s.CPU, rss)
 	}
 	if len(r.Figures) > 0 {
 		fmt.Fprintln(&b, "\n| | | |\n|---|---|--:|")
@@ -132,7 +135,8 @@ func (r *results) markdown() string {
 		if !x.met() {
 			verdict = "**missed**"
 		}
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target, verdict)
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target,
+			verdict)
 	}
 	if r.find("attach", ours) != nil {
 		fmt.Fprintln(&b, "\n![attach and detach](latest.svg)")

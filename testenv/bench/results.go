@@ -113,5 +113,6 @@ func (r *results) compare(subject, a, b string, target float64) {
 		return
 	}
 	v, low, high := ratio(x.walls, y.walls)
-	r.Ratios = append(r.Ratios, Ratio{Name: fmt.Sprintf("%s: %s / %s", subject, a, b), Value: v, Low: low, High: high, Target: target})
+	r.Ratios = append(r.Ratios, Ratio{Name: fmt.Sprintf("%s: %s / %s", subject, a, b), Value: v, Low: low, High: high,
+		Target: target})
 }

@@ -32,7 +32,8 @@ func runcs(w *world, o options, r *results) error {
 		name  string
 		hooks *specs.Hooks
 	}{
-		{ours, &specs.Hooks{CreateRuntime: hook(lanyard, "--root", w.root(), "createRuntime"), Poststop: hook(lanyard, "--root", w.root(), "poststop")}},
+		{ours, &specs.Hooks{CreateRuntime: hook(lanyard, "--root", w.root(), "createRuntime"),
+			Poststop: hook(lanyard, "--root", w.root(), "poststop")}},
 		{withHello, &specs.Hooks{CreateRuntime: hook(hello), Poststop: hook(hello)}},
 		{bare, nil},
 	}

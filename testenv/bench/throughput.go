@@ -39,7 +39,8 @@ func throughput(w *world, o options, r *results) error {
 	}{
 		{w.contenders()[0], gateway.String()},
 		{contender{name: withoutProgram, attach: w.bareFloor}, bareGateway.Addr().String()},
-		{contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true}, gateway.String()},
+		{contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true},
+			gateway.String()},
 	}
 	all[0].name = withProgram
 	took := make([][]float64, len(all))

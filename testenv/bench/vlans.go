@@ -24,7 +24,8 @@ func vlans(w *world, _ options, r *results) error {
 	for _, n := range []int{1, 64, 512, 2048, 4094} {
 		err := w.addVLANs(have+1, n)
 		if errors.Is(err, errNoVLANs) {
-			r.Missing = append(r.Missing, fmt.Sprintf("attach by VLANs on the trunk: %v (they can be measured in a virtual machine: bin/vm -kernel 6.12 -- bin/bench -only vlans)", err))
+			r.Missing = append(r.Missing, fmt.Sprintf("attach by VLANs on the trunk: %v (they can be measured in a virtual "+
+				"machine: bin/vm -kernel 6.12 -- bin/bench -only vlans)", err))
 			return nil
 		}
 		if err != nil {
@@ -65,7 +66,8 @@ func (w *world) inVLAN(c contender) contender {
 	attach := c.attach
 	c.attach = func(one *container) invocation {
 		v := attach(one)
-		v.stdin = []byte(strings.Replace(string(v.stdin), `"io.lanyard.network":"`+netName+`"`, `"io.lanyard.network":"`+vlanNet+`"`, 1))
+		v.stdin = []byte(strings.Replace(string(v.stdin), `"io.lanyard.network":"`+netName+`"`,
+			`"io.lanyard.network":"`+vlanNet+`"`, 1))
 		return v
 	}
 	return c

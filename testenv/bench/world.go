@@ -246,7 +246,8 @@ func (w *world) drain() error {
 		return err
 	}
 	defer c.end()
-	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "drain"}, PeerName: "drain", PeerNamespace: netlink.NsPid(c.pid)}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "drain"}, PeerName: "drain",
+		PeerNamespace: netlink.NsPid(c.pid)}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return err
 	}

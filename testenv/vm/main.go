@@ -74,8 +74,10 @@ func parse(args []string) (options, []string, error) {
 	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time after which the run is stopped")
 	fs.IntVar(&o.memory, "memory", 2048, "memory of the machine in `MiB`")
 	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path, which $LANYARD_OUT contains")
-	fs.BoolVar(&o.tests, "tests", false, "compile the tests of the given packages (default: all whose tests use testenv) with the tag vm, and run them inside")
-	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute, "with -tests: time after which one package's tests are stopped")
+	fs.BoolVar(&o.tests, "tests", false,
+		"compile the tests of the given packages (default: all whose tests use testenv) with the tag vm, and run them inside")
+	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute,
+		"with -tests: time after which one package's tests are stopped")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
 	fs.BoolVar(&o.fetch, "fetch", false, "download the kernel, and nothing else")
 	fs.BoolVar(&o.verbose, "v", false, "show the kernel's console and, with -tests, every test")

@@ -48,7 +48,8 @@ func boot(ctx context.Context, o options, k Kernel, job Job, scratch string) (in
 	}
 	switch {
 	case errors.Is(context.Cause(timed), errTimeout):
-		return exitTimeout, fmt.Errorf("the job did not end within %v; the end of the console: %s", o.timeout, m.lastMessage())
+		return exitTimeout, fmt.Errorf("the job did not end within %v; the end of the console: %s", o.timeout,
+			m.lastMessage())
 	case ctx.Err() != nil:
 		return exitMachine, errors.New("interrupted")
 	case err != nil:
@@ -143,7 +144,8 @@ func (m machine) exitStatus() (int, error) {
 	code, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
 		m.showReport(os.Stderr)
-		return exitMachine, fmt.Errorf("the machine stopped before its job ended; the end of the console: %s", m.lastMessage())
+		return exitMachine, fmt.Errorf("the machine stopped before its job ended; the end of the console: %s",
+			m.lastMessage())
 	}
 	return code, nil
 }

@@ -14,11 +14,13 @@ func TestReport(t *testing.T) {
 		passed, failed, skipped int
 	}{
 		"passing tests are not shown": {
-			in:     "=== RUN   TestA\n    a_test.go:1: chat\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n--- PASS: TestB (0.00s)\nPASS\n",
+			in: "=== RUN   TestA\n    a_test.go:1: chat\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n" +
+				"--- PASS: TestB (0.00s)\nPASS\n",
 			passed: 2,
 		},
 		"a failure is shown with its output": {
-			in:     "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\nFAIL\n",
+			in: "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n    b_test.go:1: wrong\n" +
+				"--- FAIL: TestB (0.00s)\nFAIL\n",
 			want:   "=== RUN   TestB\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
 			bad:    true,
 			passed: 1, failed: 1,
@@ -29,13 +31,16 @@ func TestReport(t *testing.T) {
 			skipped: 1,
 		},
 		"a subtest's skip after its parent's end": {
-			in:     "=== RUN   TestA\n=== RUN   TestA/x\n=== PAUSE TestA/x\n=== CONT  TestA/x\n--- PASS: TestA (0.00s)\n    --- PASS: TestA/y (0.00s)\n    --- SKIP: TestA/x (0.00s)\nPASS\n",
+			in: "=== RUN   TestA\n=== RUN   TestA/x\n=== PAUSE TestA/x\n=== CONT  TestA/x\n--- PASS: TestA (0.00s)\n" +
+				"    --- PASS: TestA/y (0.00s)\n    --- SKIP: TestA/x (0.00s)\nPASS\n",
 			want:   "    --- SKIP: TestA/x (0.00s)\n",
 			passed: 1,
 		},
 		"parallel tests are held until all have ended": {
-			in:     "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
-			want:   "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
+			in: "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n" +
+				"--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
+			want: "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n" +
+				"--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
 			bad:    true,
 			passed: 1, failed: 1,
 		},

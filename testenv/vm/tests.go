@@ -72,7 +72,8 @@ func (p goPackage) kernelMatters() bool {
 }
 
 func listTests(ctx context.Context, patterns []string) ([]goPackage, error) {
-	cmd := goCommand(ctx, append([]string{"list", "-tags=" + tags, "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles,TestImports,XTestImports"}, patterns...)...)
+	cmd := goCommand(ctx, append([]string{"list", "-tags=" + tags,
+		"-json=ImportPath,Dir,TestGoFiles,XTestGoFiles,TestImports,XTestImports"}, patterns...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -93,9 +93,11 @@ func Parse(frame []byte) (Packet, error) {
 	}
 	switch {
 	case p.HardwareType != 1 || p.HardwareAddrLength != 6:
-		return Packet{}, fmt.Errorf("read ARP: hardware type %d with addresses of %d bytes, want Ethernet", p.HardwareType, p.HardwareAddrLength)
+		return Packet{}, fmt.Errorf("read ARP: hardware type %d with addresses of %d bytes, want Ethernet", p.HardwareType,
+			p.HardwareAddrLength)
 	case p.ProtocolType != uint16(ethernet.EtherTypeIPv4) || p.IPLength != 4:
-		return Packet{}, fmt.Errorf("read ARP: protocol %#04x with addresses of %d bytes, want IPv4", p.ProtocolType, p.IPLength)
+		return Packet{}, fmt.Errorf("read ARP: protocol %#04x with addresses of %d bytes, want IPv4", p.ProtocolType,
+			p.IPLength)
 	case p.Operation != wire.OperationRequest && p.Operation != wire.OperationReply:
 		return Packet{}, fmt.Errorf("read ARP: operation %d, want a request or a reply", p.Operation)
 	}

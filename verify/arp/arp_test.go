@@ -15,7 +15,7 @@ import (
 
 var (
 	mac    = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
-	rival  = verify.MAC{0x0a, 0, 0, 50, 0, 1}
+	peer   = verify.MAC{0x0a, 0, 0, 50, 0, 1}
 	addr   = netip.MustParseAddr("192.168.50.2")
 	gw     = netip.MustParseAddr("192.168.50.1")
 	noAddr = netip.IPv4Unspecified()
@@ -77,11 +77,14 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := arp.Packet{Destination: mac, Source: rival, Reply: true, Sender: rival, SenderIP: gw, Target: mac, TargetIP: noAddr}
+	want := arp.Packet{Destination: mac, Source: peer, Reply: true, Sender: peer, SenderIP: gw, Target: mac,
+		TargetIP: noAddr}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
 }
+
+var zeros16 = strings.Repeat("00", 16)
 
 var malformed = map[string]string{
 	"empty":              "",
@@ -92,13 +95,14 @@ var malformed = map[string]string{
 	"not Ethernet":       header + "0006 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
 	"not IPv4":           header + "0001 86dd 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
 	"long MAC":           header + "0001 0800 08 04 0001 0242c0a832020000 00000000 0000000000000000 c0a83201",
-	"long address":       header + "0001 0800 06 10 0001 0242c0a83202" + strings.Repeat("00", 16) + "000000000000" + strings.Repeat("00", 16),
+	"long address":       header + "0001 0800 06 10 0001 0242c0a83202" + zeros16 + "000000000000" + zeros16,
 	"odd address length": header + "0001 0800 06 05 0001 0242c0a83202 0000000000 000000000000 c0a8320100",
 	"lengths overflow":   header + "0001 0800 ff ff 0001" + strings.Repeat("00", 600),
 	"RARP operation":     header + "0001 0800 06 04 0003 0242c0a83202 00000000 000000000000 c0a83201",
 	"no sender":          header + "0001 0800 06 04 0002 000000000000 c0a83201 000000000000 c0a83201",
-	"tagged":             "ffffffffffff 0242c0a83202 8100 0032 0806 0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
-	"tag cut":            "ffffffffffff 0242c0a83202 8100 00",
+	"tagged": "ffffffffffff 0242c0a83202 8100 0032 0806 0001 0800 06 04 0001 0242c0a83202 00000000 " +
+		"000000000000 c0a83201",
+	"tag cut": "ffffffffffff 0242c0a83202 8100 00",
 	"two tags, one 0x88a8": "ffffffffffff 0242c0a83202 88a8 0064 8100 0032 0806" +
 		"0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
 }

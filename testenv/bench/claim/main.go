@@ -36,7 +36,8 @@ func run(path, id string, n int) error {
 		for i := range n {
 			// Spread out, as if the ids were random.
 			name := fmt.Sprintf("%s-%016x", id, uint64(i)*0x9e3779b97f4a7c15)
-			l := ipam.Lease{Owner: ipam.Owner{Attachment: name, Network: "web", Interface: "eth0"}, Name: name, MAC: "02:42:0a:20:00:01"}
+			l := ipam.Lease{Owner: ipam.Owner{Attachment: name, Network: "web", Interface: "eth0"}, Name: name,
+				MAC: "02:42:0a:20:00:01"}
 			if _, err := db.Next(ctx, "web", ipam.Pool{Subnet: subnet}, l); err != nil {
 				return err
 			}
