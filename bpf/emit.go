@@ -58,9 +58,9 @@ func (d *Datapath) closeEmitter() error {
 const netXmitCN = 2
 
 // Send sends one frame from an interface, given by its ifindex, of the calling thread's namespace.
-// It returns the kernel's error: ENETDOWN if the interface is down, ENOBUFS if the frame was
-// dropped on its way out, by any program or queue. EINVAL if the frame has no Ethernet header, or
-// the interface does not exist.
+// It returns the kernel's error: ENETDOWN if the interface is down, EINVAL if the frame has no
+// Ethernet header or the interface does not exist, and ENOBUFS if the frame was dropped on its way
+// out, by any program or queue.
 func (e emitter) Send(ifindex int, frame []byte) error {
 	if len(frame) < 14 {
 		return fmt.Errorf("send on interface %d: %w: %d bytes are not an Ethernet frame", ifindex, unix.EINVAL, len(frame))

@@ -44,9 +44,9 @@ enum reason {
 	IPV4,		/* another source address */
 	IPV6,
 	ND,		/* a neighbour message that does not match the permit, or is malformed */
-	ROUTER,		/* only routers send it: advertisements, redirects, queries, routing protocols */
+	ROUTER,		/* only routers send it: advertisements, redirects, queries, routing */
 	DHCP,		/* only servers send it */
-	HIDDEN,		/* headers or fragments hide its type (RFC 7113), or bytes that were checked may still change */
+	HIDDEN,		/* headers or fragments hide its type (RFC 7113), or its bytes may change */
 	ECHO,		/* a frame of its own that was reflected */
 	DESTINATION,	/* inbound, for another station */
 	REASONS,
@@ -479,7 +479,8 @@ static __always_inline bool too_long(struct __sk_buff *skb, const struct guard *
 
 static __always_inline enum reason outbound(struct __sk_buff *skb, const struct guard *g, const struct ethhdr *eth)
 {
-	__u32 checked = skb->len; /* no host leaves the checksum of ICMP, fragments and ARP to the device */
+	/* No host leaves the checksum of ICMP, fragments and ARP to the device. */
+	__u32 checked = skb->len;
 	enum reason why = PROTOCOL;
 
 	if (!same_mac(eth->h_source, g->mac))

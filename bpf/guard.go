@@ -13,7 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// guardLayout is part of the pin directory's name. It changes when the map types in guard.c change.
+// guardLayout is part of the pin directory's name. Raise it whenever guard.c changes what it does.
 const guardLayout = 3
 
 // Names of the pins in the guards' directory.
