@@ -75,7 +75,7 @@ func parse(args []string) (options, []string, error) {
 	fs.IntVar(&o.memory, "memory", 2048, "memory of the machine in `MiB`")
 	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path, which $LANYARD_OUT contains")
 	fs.BoolVar(&o.tests, "tests", false,
-		"compile the tests of the given packages (default: all whose tests use testenv) with the tag vm, and run them inside")
+		"compile the tests of the given packages with the tag vm (default: all that use testenv), and run them inside")
 	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute,
 		"with -tests: time after which one package's tests are stopped")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")

@@ -87,10 +87,11 @@ func TestParse(t *testing.T) {
 var zeros16 = strings.Repeat("00", 16)
 
 var malformed = map[string]string{
-	"empty":              "",
-	"cut Ethernet":       "ffffffffffff 0242c0a83202 08",
-	"no ARP":             header,
-	"IPv4":               "ffffffffffff 0242c0a83202 0800 0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
+	"empty":        "",
+	"cut Ethernet": "ffffffffffff 0242c0a83202 08",
+	"no ARP":       header,
+	"IPv4": "ffffffffffff 0242c0a83202 0800 0001 0800 06 04 0001 0242c0a83202" +
+		" 00000000 000000000000 c0a83201",
 	"cut addresses":      header + "0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a832",
 	"not Ethernet":       header + "0006 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
 	"not IPv4":           header + "0001 86dd 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
