@@ -12,10 +12,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Ahead gives the programs that see a trunk's frames before ours: whatever they let
-// pass or drop, but for TCX_NEXT or TC_ACT_UNSPEC, ours do not see. They were put there
-// after ours, which we do not contest: two that both want to be first would never
-// end. An error says that ours are not there at all.
+// Ahead returns the programs that see the frames of a trunk, given by its ifindex, before lanyard's
+// programs: frames that they answer, except with TCX_NEXT or TC_ACT_UNSPEC, do not reach those.
+// Such programs were attached later, and lanyard does not move before them: two programs that both
+// insist on the first place would alternate without end. Ahead returns an error if lanyard's
+// programs are not attached at all.
 func (d *Datapath) Ahead(trunk int) (a verify.Ahead, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,7 +31,7 @@ func (d *Datapath) Ahead(trunk int) (a verify.Ahead, err error) {
 		a.In, err = t.ahead(ingress)
 	}
 	if err != nil {
-		return a, fmt.Errorf("look for programs on trunk %s: %w", nameOf(trunk), err)
+		return a, fmt.Errorf("list the programs on trunk %s: %w", nameOf(trunk), err)
 	}
 	return a, nil
 }
@@ -58,7 +59,7 @@ func (t *trunk) ahead(w way) (names []string, err error) {
 	return append(names, filters...), err
 }
 
-// filtersAhead gives the filters of clsact that come before ours: those of its priority
+// filtersAhead returns the names of the clsact filters before lanyard's: those of the same priority
 // that were added later (net/sched/cls_bpf.c, cls_bpf_change).
 func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
 	msgs, err := askFilters(ifindex, w, unix.NLM_F_DUMP, 0, 0)
@@ -71,11 +72,11 @@ func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
 		}
 		head := nl.DeserializeTcMsg(m)
 		if head.Handle == 0 {
-			continue // stands for all of its priority
+			continue // the entry for the priority itself
 		}
-		id, whose := readFilter(m)
-		if whose == filterName {
-			continue // the guard of a parent that is the trunk: what it hides, it counts
+		id, owner := readFilter(m)
+		if owner == filterName {
+			continue // the guard of a parent that is also a trunk: it counts the frames that it drops
 		}
 		name := "of another kind"
 		if id != 0 {
@@ -83,5 +84,5 @@ func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
 		}
 		names = append(names, fmt.Sprintf("tc filter %s, priority %d", name, head.Info>>16))
 	}
-	return nil, fmt.Errorf("our program was taken off its %s", w.name)
+	return nil, fmt.Errorf("lanyard's program is no longer on its %s", w.name)
 }

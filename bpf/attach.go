@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A way is a direction through the trunk, and the program that watches it.
+// A way is a direction through the trunk, with the place of the program that watches it.
 type way struct {
-	name   string // of the program's pin, too
-	tcx    uint32 // the attach type
+	name   string // also of the program's pin
+	tcx    uint32 // attach type
 	parent uint32 // in clsact
-	handle uint32 // there
+	handle uint32 // of the filter in clsact
 }
 
 var (
@@ -25,9 +25,9 @@ var (
 	ways    = []way{egress, ingress}
 )
 
-// attached reports whether the trunk's own programs are on both ways of the
-// device that has its ifindex here and now. It asks the kernel, not the pins: a
-// device may be gone, or another have its ifindex.
+// attached reports whether the pinned programs are on both ways of the device that currently has
+// the trunk's ifindex. It asks the kernel, not the pins: the device may no longer exist, or another
+// device may have its ifindex.
 func (t *trunk) attached() (bool, error) {
 	for _, w := range ways {
 		if on, err := t.runs(w); !on || err != nil {
@@ -37,7 +37,7 @@ func (t *trunk) attached() (bool, error) {
 	return true, nil
 }
 
-// runs reports whether the pinned program of one way is on it.
+// runs reports whether the pinned program of one way is attached there.
 func (t *trunk) runs(w way) (bool, error) {
 	id, err := pinnedID(filepath.Join(t.path, w.name))
 	if err != nil {
@@ -54,21 +54,23 @@ func (t *trunk) runs(w way) (bool, error) {
 	}
 	on, err := filterRuns(t.ifindex, w, id)
 	if on && len(chain) > 0 {
-		return false, hidden(t.ifindex, w)
+		return false, hiddenError(t.ifindex, w)
 	}
 	return on, err
 }
 
-// hidden is the error for a trunk whose TCX programs see frames first. Whatever
-// they answer, but for TCX_NEXT, no filter of clsact sees (net/core/dev.c,
-// sch_handle_egress).
-func hidden(ifindex int, w way) error {
-	return fmt.Errorf("watch the %s of trunk %s by clsact: another's TCX program comes first, and may hide frames from it: take that one off, or let us attach by TCX, too", w.name, nameOf(ifindex))
+// hiddenError returns the error for a trunk on which TCX programs of other projects see frames
+// first. Frames that they answer, except with TCX_NEXT, do not reach a filter of clsact
+// (net/core/dev.c, sch_handle_egress).
+func hiddenError(ifindex int, w way) error {
+	return fmt.Errorf("watch the %s of trunk %s by clsact: "+
+		"another project's TCX program comes first and may hide frames: "+
+		"detach that program, or let lanyard attach by TCX, too", w.name, nameOf(ifindex))
 }
 
-// attach puts the pinned programs on whichever way they are not on. The lock is
-// held. A link that is not pinned yet ends with its process, and a filter that
-// nobody finishes is replaced by the next one.
+// attach attaches the pinned programs on the ways where they are missing. The lock is held. If the
+// process is killed, a link that is not pinned yet ends with it, and the next attach replaces an
+// unfinished filter.
 func (t *trunk) attach(legacy bool) error {
 	if err := t.checkNetns(); err != nil {
 		return err
@@ -102,13 +104,13 @@ func (t *trunk) attachOne(w way, prog int, legacy bool) error {
 			return err
 		}
 	} else if chain, err := queryTCX(t.ifindex, w.tcx); err != nil || len(chain) > 0 {
-		return errors.Join(err, hidden(t.ifindex, w))
+		return errors.Join(err, hiddenError(t.ifindex, w))
 	}
 	return addFilter(t.ifindex, w, prog)
 }
 
-// detach takes the programs off a trunk, and clsact with them where they were in
-// it and nobody else's are. The lock is held.
+// detach detaches the programs from a trunk. It removes clsact if the programs were in it and no
+// other filter is. The lock is held.
 func (r root) detach(ifindex int) error {
 	var err error
 	filters := false
@@ -123,7 +125,7 @@ func (r root) detach(ifindex int) error {
 	return err
 }
 
-// nameOf gives a link's name for a person, quoted, or its index where it is gone.
+// nameOf returns a link's quoted name for an error text, or its ifindex if the link does not exist.
 func nameOf(ifindex int) string {
 	if l, err := net.InterfaceByIndex(ifindex); err == nil {
 		return strconv.Quote(l.Name)

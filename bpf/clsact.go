@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How our filter is told from others', on either way. Priority 1 comes before
-// all others: none of them can end the chain before it.
+// What identifies lanyard's filters, on either way. Priority 1 comes before all others, so that no
+// filter of another priority can end the chain before it.
 const (
 	filterHandle   = 0x6c61 // "la"
-	guardHandle    = 0x6c62 // of the guard on a parent, which may be a trunk as well
+	guardHandle    = 0x6c62 // of the guard on a parent, which may also be a trunk
 	filterPriority = 1
 	filterName     = "lanyard"
 )
 
-// filterInfo is its priority, and that it sees every protocol, as struct tcmsg has them.
+// filterInfo is the filter's priority and protocol (all), in the format of struct tcmsg.
 var filterInfo = netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL))
 
-// addFilter puts the program into clsact, made where there is none. A filter of
-// ours that is there is replaced; it is that of a trunk whose pins were lost.
+// addFilter adds the program to clsact, which it makes if necessary. It replaces an existing filter
+// of lanyard's, left from a trunk that has lost its pins.
 func addFilter(ifindex int, w way, prog int) error {
 	made, err := addClsact(ifindex)
 	if err != nil {
@@ -34,13 +34,14 @@ func addFilter(ifindex int, w way, prog int) error {
 	if errors.Is(err, unix.EEXIST) {
 		var id uint32
 		if id, err = filterProgram(ifindex, w); err == nil && id == 0 {
-			err = fmt.Errorf("%w: another's filter has our handle, %#x: give it another", unix.EEXIST, w.handle)
+			err = fmt.Errorf("%w: another project's filter has lanyard's handle, %#x: give it another handle", unix.EEXIST,
+				w.handle)
 		} else if err == nil {
 			err = changeFilter(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, ifindex, w, prog)
 		}
 	}
 	if err != nil {
-		err = fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, whyNot(err))
+		err = fmt.Errorf("add a filter of priority %d to clsact: %w", filterPriority, explainFilterError(err))
 		if made {
 			err = errors.Join(err, removeEmptyQdisc(ifindex))
 		}
@@ -49,29 +50,29 @@ func addFilter(ifindex int, w way, prog int) error {
 	return nil
 }
 
-// addClsact adds the qdisc, and reports whether it was not there. A qdisc "ingress" has its place on
-// many hosts; it would take the filters of both ways for inbound ones.
+// addClsact adds the qdisc, and reports whether it did not exist before. Many hosts have a qdisc
+// "ingress" in its place, which would treat the filters of both ways as inbound.
 func addClsact(ifindex int) (made bool, err error) {
 	err = changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifindex)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return false, fmt.Errorf("%w: the kernel has none (CONFIG_NET_SCH_INGRESS)", err)
+		return false, fmt.Errorf("%w: the kernel does not have it (CONFIG_NET_SCH_INGRESS)", err)
 	case !errors.Is(err, unix.EEXIST):
 		return err == nil, plain(err)
 	}
-	kind, err := placeholder(ifindex)
+	kind, err := clsactPlaceKind(ifindex)
 	if err != nil {
-		return false, fmt.Errorf("ask which qdisc is in its place: %w", plain(err))
+		return false, fmt.Errorf("find the qdisc in its place: %w", plain(err))
 	}
 	if kind != "clsact" {
-		return false, fmt.Errorf("a qdisc %q is in its place: replace that one by clsact", kind)
+		return false, fmt.Errorf("qdisc %q is in its place: replace it by clsact", kind)
 	}
 	return false, nil
 }
 
-// placeholder gives the kind of the qdisc in clsact's place.
-func placeholder(ifindex int) (string, error) {
-	// Without the echo 6.18 sends no answer where nobody listens for changes
+// clsactPlaceKind returns the kind of the qdisc in clsact's place.
+func clsactPlaceKind(ifindex int) (string, error) {
+	// Without the echo, 6.18 sends no answer if no process listens for changes
 	// (rtnl_notify_needed).
 	req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ECHO|unix.NLM_F_ACK)
 	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Parent: netlink.HANDLE_CLSACT})
@@ -93,9 +94,8 @@ func placeholder(ifindex int) (string, error) {
 	return "", unix.ENOENT
 }
 
-// changeClsact adds or removes the qdisc. The requests of this file are put together
-// here: in the library each can be one of all kinds of qdiscs and filters, which the hook
-// would have with it.
+// changeClsact adds or removes the qdisc. This file builds its requests itself: the library's
+// functions handle all kinds of qdiscs and filters, and would link that code into the hook.
 func changeClsact(cmd, flags, ifindex int) error {
 	req := nl.NewNetlinkRequest(cmd, flags|unix.NLM_F_ACK)
 	req.AddData(&nl.TcMsg{
@@ -106,10 +106,11 @@ func changeClsact(cmd, flags, ifindex int) error {
 	return err
 }
 
-// changeFilter adds, replaces or removes our filter of one way.
+// changeFilter adds, replaces or removes lanyard's filter of one way.
 func changeFilter(cmd, flags, ifindex int, w way, prog int) error {
 	req := nl.NewNetlinkRequest(cmd, flags|unix.NLM_F_ACK)
-	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: w.handle, Parent: w.parent, Info: filterInfo})
+	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: w.handle, Parent: w.parent,
+		Info: filterInfo})
 	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
 	if cmd == unix.RTM_NEWTFILTER {
 		options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
@@ -122,20 +123,20 @@ func changeFilter(cmd, flags, ifindex int, w way, prog int) error {
 	return err
 }
 
-// whyNot says what usually stands behind the kernel's refusal of a filter.
-func whyNot(err error) error {
+// explainFilterError adds the usual cause to the errno with which the kernel refuses a filter.
+func explainFilterError(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%w: the kernel has no bpf classifier (CONFIG_NET_CLS_BPF)", err)
 	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w: another kind of filter has that priority: move it to another", err)
+		return fmt.Errorf("%w: a filter of another kind has that priority: give it another priority", err)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: the trunk's clsact has a shared block: take it off", err)
+		return fmt.Errorf("%w: the trunk's clsact has a shared block: remove it", err)
 	}
 	return plain(err)
 }
 
-// removeFilter takes our filter out of clsact, and reports whether there was one.
+// removeFilter removes lanyard's filter from clsact, and reports whether there was one.
 func removeFilter(ifindex int, w way) (bool, error) {
 	id, err := filterProgram(ifindex, w)
 	if err != nil || id == 0 {
@@ -147,20 +148,20 @@ func removeFilter(ifindex int, w way) (bool, error) {
 	return true, nil
 }
 
-// filterRuns reports whether our filter is there and has a program of that id.
+// filterRuns reports whether lanyard's filter exists and has the program of that id.
 func filterRuns(ifindex int, w way, id uint32) (bool, error) {
 	has, err := filterProgram(ifindex, w)
 	return has == id, err
 }
 
-// filterProgram gives the id of the program in our filter, 0 where there is none.
+// filterProgram returns the id of the program in lanyard's filter, 0 if there is no filter.
 func filterProgram(ifindex int, w way) (uint32, error) {
 	msgs, err := askFilters(ifindex, w, 0, w.handle, filterInfo)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV):
 		return 0, nil // no filter, no clsact, no device
 	case err != nil:
-		return 0, fmt.Errorf("ask for the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+		return 0, fmt.Errorf("find the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
 	}
 	for _, m := range msgs {
 		if id := programIn(m); id != 0 {
@@ -170,7 +171,7 @@ func filterProgram(ifindex int, w way) (uint32, error) {
 	return 0, nil
 }
 
-// programIn reads the program's id from a filter of ours, 0 from any other.
+// programIn returns the program's id if a filter is lanyard's, otherwise 0.
 func programIn(msg []byte) uint32 {
 	if id, name := readFilter(msg); name == filterName {
 		return id
@@ -178,8 +179,7 @@ func programIn(msg []byte) uint32 {
 	return 0
 }
 
-// readFilter reads the program's id from anybody's filter, 0 where it runs none, and
-// what it is called.
+// readFilter returns the program's id and the name of any filter, 0 if it runs no program.
 func readFilter(msg []byte) (id uint32, name string) {
 	attrs, err := nl.ParseRouteAttr(msg[nl.SizeofTcMsg:])
 	if err != nil {
@@ -207,7 +207,7 @@ func readFilter(msg []byte) (id uint32, name string) {
 	return id, name
 }
 
-// askFilters asks for one filter, or with NLM_F_DUMP for all of one way.
+// askFilters requests one filter, or all of one way with NLM_F_DUMP.
 func askFilters(ifindex int, w way, flags int, handle, info uint32) ([][]byte, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETTFILTER, flags)
 	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: handle, Parent: w.parent, Info: info})
@@ -217,13 +217,12 @@ func askFilters(ifindex int, w way, flags int, handle, info uint32) ([][]byte, e
 	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
 }
 
-// removeEmptyQdisc removes clsact where no filter is left in it. The kernel does
-// not while anybody is looking through its filters, which takes no lock of ours
-// and no RTNL (EBUSY; tc_get_qdisc in net/sched/sch_api.c): it is asked again for
-// up to a second.
+// removeEmptyQdisc removes clsact if it has no filter. The kernel refuses that while another
+// process lists its filters, for which it needs neither lanyard's lock nor the RTNL (EBUSY;
+// tc_get_qdisc in net/sched/sch_api.c): removeEmptyQdisc retries for up to a second.
 func removeEmptyQdisc(ifindex int) error {
-	const patience, nap = time.Second, time.Millisecond
-	for began := time.Now(); ; time.Sleep(nap) {
+	const timeout, pause = time.Second, time.Millisecond
+	for began := time.Now(); ; time.Sleep(pause) {
 		for _, w := range ways {
 			n, err := countFilters(ifindex, w)
 			if err != nil {
@@ -237,13 +236,14 @@ func removeEmptyQdisc(ifindex int) error {
 		switch {
 		case err == nil, errors.Is(err, unix.ENODEV):
 			return nil
-		case !errors.Is(err, unix.EBUSY) || time.Since(began) > patience:
+		case !errors.Is(err, unix.EBUSY) || time.Since(began) > timeout:
 			return fmt.Errorf("remove clsact from trunk %s: %w", nameOf(ifindex), plain(err))
 		}
 	}
 }
 
-// countFilters asks again where the kernel broke its list off.
+// countFilters returns the number of filters of one way. It asks again if a change interrupted the
+// kernel's dump.
 func countFilters(ifindex int, w way) (int, error) {
 	const dumps = 20
 	err := error(netlink.ErrDumpInterrupted)

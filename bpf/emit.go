@@ -12,13 +12,13 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// emitter sends frames by a test run of a tc program that redirects them to an
-// interface: no packet socket, whose closing waits for RCU.
+// emitter sends frames with a test run of a tc program that redirects them to an interface. It
+// needs no packet socket: closing one waits for RCU.
 type emitter struct{ fd int }
 
-// Emitter gives a sender that puts frames out from the calling thread's network
-// namespace, whichever that is. It takes the program that a prepared trunk has
-// pinned, or loads one of its own. It may be used from any goroutine until Close.
+// Emitter returns a sender that sends frames in the calling thread's current network namespace. It
+// uses the pinned program of a prepared trunk, or loads one. The sender may be used by any
+// goroutine until Close.
 func (d *Datapath) Emitter() (verify.Sender, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,16 +53,17 @@ func (d *Datapath) closeEmitter() error {
 	return err
 }
 
-// netXmitCN is what a queue answers that fills (include/linux/netdevice.h), and
-// also what stands for the queue of an interface that is down (noop_enqueue).
+// netXmitCN is the return value of a queue that fills up (include/linux/netdevice.h), and of the
+// queue that replaces that of an interface which is down (noop_enqueue).
 const netXmitCN = 2
 
-// Send puts one frame out of an interface of the calling thread's namespace. The
-// kernel's error comes back as it is: ENETDOWN where the interface is down, ENOBUFS
-// where the frame was dropped on its way out, by whoever.
+// Send sends one frame from an interface, given by its ifindex, of the calling thread's namespace.
+// It returns the kernel's error: ENETDOWN if the interface is down, EINVAL if the frame has no
+// Ethernet header or the interface does not exist, and ENOBUFS if the frame was dropped on its way
+// out, by any program or queue.
 func (e emitter) Send(ifindex int, frame []byte) error {
 	if len(frame) < 14 {
-		return fmt.Errorf("send on interface %d: %w: %d bytes are no Ethernet frame", ifindex, unix.EINVAL, len(frame))
+		return fmt.Errorf("send on interface %d: %w: %d bytes are not an Ethernet frame", ifindex, unix.EINVAL, len(frame))
 	}
 	ctx := skb{cb: [5]uint32{uint32(ifindex)}}
 	ret, err := testRun(e.fd, frame, &ctx)
@@ -75,7 +76,7 @@ func (e emitter) Send(ifindex int, frame []byte) error {
 			err = unix.ENETDOWN
 		}
 	case ret != 0:
-		err = unix.ENOBUFS // as net_xmit_errno has it
+		err = unix.ENOBUFS // as net_xmit_errno does
 	}
 	if err != nil {
 		return fmt.Errorf("send %d bytes on interface %d: %w", len(frame), ifindex, err)

@@ -12,8 +12,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
 
-// TestEmitter sends from inside a container: the trunk sees the frame as it was
-// given, the gateway answers it, and the kernel's errors come back.
+// TestEmitter sends from inside a container: the trunk must see the unchanged frame, the gateway
+// answer it, and Send return the kernel's errors.
 func TestEmitter(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
@@ -35,13 +35,13 @@ func TestEmitter(t *testing.T) {
 			return nil
 		})
 		if err := send(tagged(probe, c60)); !errors.Is(err, unix.ENOBUFS) {
-			t.Errorf("a frame that the trunk stops: %v, want %v", err, unix.ENOBUFS)
+			t.Errorf("a frame that the trunk drops: %v, want %v", err, unix.ENOBUFS)
 		}
 		if got := b.mustEvidence(t, e).Counters; got.Dropped != 1 {
 			t.Errorf("after a wrong tag: %+v, want one dropped", got)
 		}
 		if err := send(probe[:13]); !errors.Is(err, unix.EINVAL) {
-			t.Errorf("a frame with no whole header: %v, want %v", err, unix.EINVAL)
+			t.Errorf("a frame with an incomplete header: %v, want %v", err, unix.EINVAL)
 		}
 		_, err = c.Exec("ip", "link", "set", "eth0", "down")
 		must(t, err)
@@ -49,12 +49,12 @@ func TestEmitter(t *testing.T) {
 			t.Errorf("an interface that is down: %v, want %v", err, unix.ENETDOWN)
 		}
 		if err := c.Do(func() error { return s.Send(nic+1000, probe) }); !errors.Is(err, unix.EINVAL) {
-			t.Errorf("an interface that is not there: %v, want %v", err, unix.EINVAL)
+			t.Errorf("an interface that does not exist: %v, want %v", err, unix.EINVAL)
 		}
 	})
 }
 
-// TestEmitterAlone sends with nothing prepared.
+// TestEmitterAlone sends without a prepared trunk.
 func TestEmitterAlone(t *testing.T) {
 	b := newIdleBench(t, Options{}, testenv.Config{})
 	s, err := b.Emitter()

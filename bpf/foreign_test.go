@@ -19,7 +19,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// mustForeign loads a tc program that is not ours and only gives an answer.
+// mustForeign loads a tc program as another project would have it, which only returns answer.
 func mustForeign(tb testing.TB, answer int32) (*ebpf.Program, uint32) {
 	tb.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
@@ -33,19 +33,21 @@ func mustForeign(tb testing.TB, answer int32) (*ebpf.Program, uint32) {
 	return p, uint32(id)
 }
 
-// foreignFilter puts a program into clsact as others do.
+// foreignFilter adds a program to clsact as another project would.
 func (b *bench) foreignFilter(w way, p *ebpf.Program, handle uint32, priority, protocol uint16) error {
 	return b.Host.Do(func() error {
-		if err := changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b.trunk); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b.trunk); err != nil &&
+			!errors.Is(err, unix.EEXIST) {
 			return err
 		}
-		return netlink.FilterReplace(&netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true, FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: b.trunk, Parent: w.parent, Handle: handle, Priority: priority, Protocol: protocol,
-		}})
+		return netlink.FilterReplace(&netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true,
+			FilterAttrs: netlink.FilterAttrs{
+				LinkIndex: b.trunk, Parent: w.parent, Handle: handle, Priority: priority, Protocol: protocol,
+			}})
 	})
 }
 
-// filters lists one way's filters in clsact, as tc does.
+// filters returns one way's filters in clsact, as tc lists them.
 func (b *bench) filters(tb testing.TB, w way) string {
 	tb.Helper()
 	out, err := b.Host.Exec("tc", "filter", "show", "dev", b.Trunk, w.name)
@@ -53,7 +55,7 @@ func (b *bench) filters(tb testing.TB, w way) string {
 	return out
 }
 
-// checkSees fails unless a container's traffic is counted, and goes through.
+// checkSees fails the test unless a container's traffic passes and is counted.
 func (b *bench) checkSees(tb testing.TB, what string) {
 	tb.Helper()
 	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
@@ -75,24 +77,25 @@ func (b *bench) mustEvidence(tb testing.TB, e verify.Endpoint) verify.Evidence {
 	return ev
 }
 
-// TestForeignFilters works beside others' filters, of our priority too, that were
-// there before and that come afterwards. It leaves them, and clsact with them.
+// TestForeignFilters checks that lanyard's filters work with those of other projects, also of the
+// same priority, that were added before and after them. Release must keep the other filters, and
+// clsact.
 func TestForeignFilters(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newIdleBench(t, o, testenv.Config{})
 		b.AddGateway(0, "192.168.50.1/24")
-		ends, _ := mustForeign(t, 0) // TC_ACT_OK: nobody behind it sees the frame
+		ends, _ := mustForeign(t, 0) // TC_ACT_OK: later programs do not see the frame
 		for _, w := range ways {
 			must(t, b.foreignFilter(w, ends, 1, 1, unix.ETH_P_ALL))
 			must(t, b.foreignFilter(w, ends, 1, 5, unix.ETH_P_ALL))
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		b.checkSees(t, "others' filters before ours")
+		b.checkSees(t, "with other filters before lanyard's")
 		for _, w := range ways {
 			must(t, b.foreignFilter(w, ends, 1, 7, unix.ETH_P_ALL))
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		b.checkSees(t, "others' filters after ours")
+		b.checkSees(t, "with other filters after lanyard's")
 		b.do(t, func() error { return b.Release(b.trunk) })
 		for _, w := range ways {
 			left := b.filters(t, w)
@@ -100,7 +103,7 @@ func TestForeignFilters(t *testing.T) {
 				t.Errorf("filters on the %s after the release:\n%s", w.name, left)
 			}
 		}
-		// The next to come and go leaves nothing, once the others are gone.
+		// Without the other filters, Prepare and Release leave nothing behind.
 		for _, w := range ways {
 			_, err := b.Host.Exec("tc", "filter", "del", "dev", b.Trunk, w.name)
 			must(t, err)
@@ -112,8 +115,9 @@ func TestForeignFilters(t *testing.T) {
 	})
 }
 
-// TestForeignTCX works beside others' TCX programs. One that lets frames pass
-// (TCX_PASS) lets nobody behind it see them: ours is put before all that are there.
+// TestForeignTCX checks that lanyard's TCX programs work with those of other projects. If one of
+// these passes a frame (TCX_PASS), later programs do not see it: lanyard attaches its own before
+// all existing ones.
 func TestForeignTCX(t *testing.T) {
 	const pass = 0
 	b := newIdleBench(t, Options{}, testenv.Config{})
@@ -121,7 +125,8 @@ func TestForeignTCX(t *testing.T) {
 	attach := func(w way, anchor link.Anchor, answer int32) error {
 		p, _ := mustForeign(t, answer)
 		return b.Host.Do(func() error {
-			l, err := link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: ebpf.AttachType(w.tcx), Anchor: anchor})
+			l, err := link.AttachTCX(link.TCXOptions{Interface: b.trunk, Program: p, Attach: ebpf.AttachType(w.tcx),
+				Anchor: anchor})
 			if err == nil {
 				t.Cleanup(func() { l.Close() })
 			}
@@ -136,22 +141,22 @@ func TestForeignTCX(t *testing.T) {
 	}
 	must(t, attach(ingress, link.Tail(), pass))
 	b.do(t, func() error { return b.Prepare(b.trunk) })
-	b.checkSees(t, "another's TCX program before ours")
+	b.checkSees(t, "with another TCX program, attached earlier")
 	for _, w := range ways {
 		must(t, attach(w, link.Tail(), pass))
 		must(t, attach(w, link.Head(), -1))
 	}
 	b.do(t, func() error { return b.Prepare(b.trunk) })
-	b.checkSees(t, "others' TCX programs around ours")
+	b.checkSees(t, "with other TCX programs around lanyard's")
 	b.do(t, func() error { return b.Release(b.trunk) })
 	for _, w := range ways {
 		if left := b.chain(t, w); len(left) != 3 {
-			t.Errorf("programs on the %s after the release: %v, want the three others", w.name, left)
+			t.Errorf("programs on the %s after the release: %v, want the other three", w.name, left)
 		}
 	}
 }
 
-// checkOld fails the test where the kernel is new enough for TCX (6.6) after all.
+// checkOld fails the test if the kernel is new enough for TCX (6.6).
 func checkOld(tb testing.TB) {
 	tb.Helper()
 	var u unix.Utsname
@@ -164,7 +169,7 @@ func checkOld(tb testing.TB) {
 	}
 }
 
-// TestHidden puts another's TCX program in front of our filter.
+// TestHidden attaches another project's TCX program before lanyard's filter.
 func TestHidden(t *testing.T) {
 	b := newBench(t, Options{Legacy: true}, testenv.Config{})
 	p, _ := mustForeign(t, -1)
@@ -178,24 +183,25 @@ func TestHidden(t *testing.T) {
 		return
 	}
 	must(t, err)
-	want := hidden(b.trunk, ingress).Error()
+	want := hiddenError(b.trunk, ingress).Error()
 	b.do(t, func() error {
-		want = hidden(b.trunk, ingress).Error()
+		want = hiddenError(b.trunk, ingress).Error()
 		if err := b.Prepare(b.trunk); err == nil || err.Error() != want {
-			t.Errorf("a filter behind another's TCX program: %v, want %q", err, want)
+			t.Errorf("a filter after another TCX program: %v, want %q", err, want)
 		}
 		if err := errors.Join(b.Release(b.trunk)); err != nil {
 			return err
 		}
-		if err := b.Prepare(b.trunk); err == nil || !strings.Contains(err.Error(), "another's TCX program comes first") {
-			t.Errorf("attaching a filter behind another's TCX program: %v", err)
+		if err := b.Prepare(b.trunk); err == nil ||
+			!strings.Contains(err.Error(), "another project's TCX program comes first") {
+			t.Errorf("attaching a filter after another TCX program: %v", err)
 		}
 		return l.Close()
 	})
 }
 
-// TestNoRoomInClsact meets what has its place, or our filter's, on the trunk.
-func TestNoRoomInClsact(t *testing.T) {
+// TestClsactTaken checks the errors if clsact, or lanyard's filter in it, cannot have its place.
+func TestClsactTaken(t *testing.T) {
 	ends, _ := mustForeign(t, 0)
 	for name, c := range map[string]struct {
 		setup func(b *bench) error
@@ -206,17 +212,19 @@ func TestNoRoomInClsact(t *testing.T) {
 				_, err := b.Host.Exec("tc", "qdisc", "add", "dev", b.Trunk, "ingress")
 				return err
 			},
-			`attach to the egress of trunk "eth9": add clsact: a qdisc "ingress" is in its place: replace that one by clsact`,
+			`attach to the egress of trunk "eth9": add clsact: qdisc "ingress" is in its place: replace it by clsact`,
 		},
 		"priority": {
 			func(b *bench) error { return b.foreignFilter(ingress, ends, 1, filterPriority, unix.ETH_P_IP) },
-			`attach to the ingress of trunk "eth9": add a filter of priority 1 to clsact: invalid argument: another kind of filter has that priority: move it to another`,
+			`attach to the ingress of trunk "eth9": add a filter of priority 1 to clsact: invalid argument: a filter of ` +
+				`another kind has that priority: give it another priority`,
 		},
 		"handle": {
 			func(b *bench) error {
 				return b.foreignFilter(egress, ends, filterHandle, filterPriority, unix.ETH_P_ALL)
 			},
-			`attach to the egress of trunk "eth9": add a filter of priority 1 to clsact: file exists: another's filter has our handle, 0x6c61: give it another`,
+			`attach to the egress of trunk "eth9": add a filter of priority 1 to clsact: file exists: another project's ` +
+				`filter has lanyard's handle, 0x6c61: give it another handle`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -234,7 +242,7 @@ func TestNoRoomInClsact(t *testing.T) {
 	}
 }
 
-// TestForeignPins meets pins that are not what their names say.
+// TestForeignPins checks the errors for pins that are not what their names say.
 func TestForeignPins(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
 	pin := filepath.Join(b.root.trunkDir(b.trunk), endpointsPin)
@@ -243,7 +251,8 @@ func TestForeignPins(t *testing.T) {
 	defer m.Close()
 	must(t, os.Rename(pin, pin+"0"))
 	must(t, m.Pin(pin))
-	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 8 and %d: another program made it; remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
+	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 8 and %d: another program made it; "+
+		"remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
 	other := New(Options{Root: string(b.root)})
 	defer other.Close()
 	for what, err := range map[string]error{
@@ -257,13 +266,13 @@ func TestForeignPins(t *testing.T) {
 	must(t, os.Rename(pin+"0", pin))
 }
 
-// TestForeignOwner meets directories that another user made first.
+// TestForeignOwner checks the errors for directories that another user created first.
 func TestForeignOwner(t *testing.T) {
 	b := newIdleBench(t, Options{}, testenv.Config{})
 	path := string(b.root)
 	for what, change := range map[string]func() error{
-		"owned by another": func() error { return os.Chown(path, 1000, 1000) },
-		"open to others":   func() error { return os.Chmod(path, 0o777) },
+		"owned by another user":    func() error { return os.Chown(path, 1000, 1000) },
+		"writable for other users": func() error { return os.Chmod(path, 0o777) },
 	} {
 		must(t, os.Mkdir(path, 0o700))
 		must(t, change())
@@ -272,7 +281,8 @@ func TestForeignOwner(t *testing.T) {
 			func() error { return b.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ours}) },
 			func() error { return b.Release(b.trunk) },
 		} {
-			if err := b.Host.Do(f); err == nil || !strings.Contains(err.Error(), "could put pins of its own there: remove it") {
+			if err := b.Host.Do(f); err == nil ||
+				!strings.Contains(err.Error(), "another user could put pins there: remove it") {
 				t.Errorf("a root that is %s: %v", what, err)
 			}
 		}

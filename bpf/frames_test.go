@@ -10,7 +10,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// The cast of the tests.
+// The stations and addresses of the tests.
 var (
 	ours    = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
 	sibling = verify.MAC{0x02, 0x42, 192, 168, 50, 3}
@@ -29,13 +29,13 @@ var (
 	qinq   = verify.Tags{{TPID: verify.Dot1AD, VID: 100}, {TPID: verify.Dot1Q, VID: 200}}
 )
 
-// frame makes an Ethernet frame.
+// frame returns an Ethernet frame.
 func frame(dst, src verify.MAC, proto uint16, payload []byte) []byte {
 	b := append(append([]byte{}, dst[:]...), src[:]...)
 	return append(binary.BigEndian.AppendUint16(b, proto), payload...)
 }
 
-// tagged puts tags into a frame's bytes.
+// tagged returns a frame with tags in its bytes.
 func tagged(f []byte, tags ...verify.Tag) []byte {
 	b := append([]byte{}, f[:12]...)
 	for _, t := range tags {
@@ -45,7 +45,7 @@ func tagged(f []byte, tags ...verify.Tag) []byte {
 	return append(b, f[12:]...)
 }
 
-// data is a frame that is neither ARP nor ND.
+// data returns a frame that is neither ARP nor ND.
 func data(dst, src verify.MAC) []byte { return frame(dst, src, 0x0800, make([]byte, 46)) }
 
 func mustARP(tb testing.TB, p arp.Packet) []byte {

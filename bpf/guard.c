@@ -2,21 +2,20 @@
 
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Passes the frames of guarded attachments between the two links that each has
- * in the broker's namespace: a macvlan on the parent, outside, and the end of a
- * veth pair, inside, whose other end the container has. What the container
- * sends has to carry its lease; the rest is dropped and counted by reason. Its
- * owner is root in there, and may send whatever bytes they like.
+ * The guard programs. The first passes the frames of guarded attachments between the two links that
+ * each attachment has in the broker's namespace: outside, a macvlan on the parent; inside, one end
+ * of a veth pair, with the other end in the container. Frames that the container sends must match
+ * its permit; all others are dropped and counted by reason. The owner of the container is root in
+ * its namespace, and can send any bytes.
  *
- * One program for all, on the ingress of both links of each. A frame that comes
- * in by a link that is not in the map is dropped: it is of an attachment that
- * is being made or taken away.
+ * It is one program for all attachments, on the ingress of both links of each. It drops a frame
+ * from a link that is not in the map: the attachment of that link is being made or removed.
  *
- * A second program does the same on the egress of a parent, where containers have
- * their macvlans themselves: what leaves has to carry a lease, or be the host's.
- * What macvlans of one parent send each other does not come by there.
+ * The second program does the same on the egress of a parent, where containers have macvlans of
+ * their own: frames that leave must match a permit, or carry one of the host's MACs. Frames between
+ * macvlans of the same parent do not pass this program.
  *
- * Everything here also loads on 5.10.
+ * Everything in this file also loads on 5.10.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,29 +35,29 @@
 /* Why a frame was dropped: the index of its counter. guard.go has the names. */
 enum reason {
 	PASS,
-	SHORT,		/* cut off before its headers end */
-	LONG,		/* over the MTU */
+	SHORT,		/* the frame ends within its headers */
+	LONG,		/* longer than the MTU */
 	TAG,		/* a VLAN tag, in metadata or in the bytes */
 	SOURCE,		/* another source MAC */
 	PROTOCOL,	/* neither IP nor ARP */
-	ARP,		/* sender fields that are not the lease's */
+	ARP,		/* sender fields that do not match the permit */
 	IPV4,		/* another source address */
 	IPV6,
-	ND,		/* a neighbour's message that is not the lease's, or malformed */
-	ROUTER,		/* what only routers send: advertisements, redirects, queries, their own protocols */
-	DHCP,		/* what only servers send */
-	HIDDEN,		/* behind headers or in fragments that hide what it is (RFC 7113), or still to be written over */
-	ECHO,		/* its own, reflected */
-	DESTINATION,	/* inbound, to others */
+	ND,		/* a neighbour message that does not match the permit, or is malformed */
+	ROUTER,		/* only routers send it: advertisements, redirects, queries, routing */
+	DHCP,		/* only servers send it */
+	HIDDEN,		/* headers or fragments hide its type (RFC 7113), or its bytes may change */
+	ECHO,		/* a frame of its own that was reflected */
+	DESTINATION,	/* inbound, for another station */
 	REASONS,
 };
 
 /* Flags of a guard. */
-#define OUTBOUND	1	/* the link is the inside one */
-#define HOST		2	/* of a MAC on a parent: not a lease, and free to send */
+#define OUTBOUND	1	/* the frame comes from the inside link */
+#define HOST		2	/* a MAC of the host on a parent: may send anything */
 
 struct guard {
-	__u32 to;		/* ifindex that passes it on */
+	__u32 to;		/* ifindex of the link that sends the frame on */
 	__u32 flags;
 	__u32 mtu;
 	__u8 mac[6];
@@ -66,7 +65,7 @@ struct guard {
 	__u8 link_local[16];
 	__u8 addrs[MAX_ADDRS][16];	/* IPv4 as ::ffff:a.b.c.d; :: for none */
 	__u8 gateways[MAX_GATEWAYS][16];
-	__u8 attachment[16];	/* user space's own */
+	__u8 attachment[16];	/* the attachment's id, for user space */
 	__u32 pad;
 	__u64 frames;
 	__u64 bytes;
@@ -77,13 +76,13 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 8192);
-	__type(key, __u32);	/* ifindex that the frame came in by */
+	__type(key, __u32);	/* ifindex of the link that received the frame */
 	__type(value, struct guard);
 } guards SEC(".maps");
 
 /*
- * Who may send by the egress of a parent. With a MAC of zeros: that the parent is
- * held at all, and the counters of what nobody may send.
+ * The permits for the egress of a parent. The entry with a zero MAC says that the parent is
+ * guarded, and has the counters of all MACs without a permit.
  */
 struct lease_key {
 	__u32 parent;		/* ifindex */
@@ -99,7 +98,7 @@ struct {
 	__type(value, struct guard);
 } leases SEC(".maps");
 
-#define ETH_P_9100	0x9100	/* tags of before 802.1ad */
+#define ETH_P_9100	0x9100	/* tag types in use before 802.1ad */
 #define ETH_P_9200	0x9200
 
 struct arp_body {
@@ -147,8 +146,8 @@ static __always_inline bool is_zero16(const void *a)
 }
 
 /*
- * headlen is the length of the head of a frame. In assembly, since the compiler would
- * load both fields by pointers of its own, which the verifier does not take.
+ * headlen returns the length of a frame's linear part. It is in assembly since the compiler would
+ * load both fields with pointers of its own, which the verifier rejects.
  */
 static __always_inline unsigned long headlen(struct __sk_buff *skb)
 {
@@ -162,9 +161,9 @@ static __always_inline unsigned long headlen(struct __sk_buff *skb)
 }
 
 /*
- * load reads bytes of a frame that nobody can change any more. What comes from the
- * ring of a packet socket (PACKET_TX_RING) is in pages that its sender can still write to, until
- * somebody copies it; the head of the frame is not: what is looked at goes there first.
+ * load reads bytes of a frame that cannot change any more. A frame from the ring of a packet socket
+ * (PACKET_TX_RING) is in pages that its sender can still write to, until they are copied. The
+ * linear part of the frame cannot be written to: load moves the bytes there first.
  */
 static __always_inline long load(struct __sk_buff *skb, __u32 off, void *to, __u32 size)
 {
@@ -174,8 +173,8 @@ static __always_inline long load(struct __sk_buff *skb, __u32 off, void *to, __u
 }
 
 /*
- * Where struct sk_buff has its fields, the kernel says when the program is loaded
- * (BTF): until then numbers stand for their offsets (kernelFields in field.go).
+ * The kernel defines the offsets of the fields of struct sk_buff (BTF), so they are known when the
+ * program is loaded. Until then these numbers stand for them (kernelFields in field.go).
  */
 #define FIELD(number) ({ \
 	unsigned long offset; \
@@ -187,18 +186,19 @@ static __always_inline long load(struct __sk_buff *skb, __u32 off, void *to, __u
 #define CSUM_START	FIELD(2)
 #define CSUM_OFFSET	FIELD(3)
 #define IP_SUMMED	FIELD(4)
-#define IP_SUMMED_BIT	FIELD(5)	/* in its byte */
+#define IP_SUMMED_BIT	FIELD(5)	/* bit number in that byte */
 
 #define CHECKSUM_PARTIAL	3	/* include/linux/skbuff.h */
 
 #define read_field(skb, field, to) bpf_probe_read_kernel(to, sizeof(*(to)), (void *)(skb) + (field))
 
 /*
- * settled says whether the first bytes of a frame stay as they are. A checksum that
- * is still to be written is written by the device that sends the frame in the end, or for it: to
- * wherever the sender has said, which can be any user of a packet socket (struct virtio_net_hdr).
+ * bytes_final reports whether the first bytes of a frame can no longer change. If a checksum is
+ * still missing, the device that finally sends the frame writes it, or the kernel does for the
+ * device. It is written where the sender has said, and any user of a packet socket can say that
+ * (struct virtio_net_hdr).
  */
-static __always_inline bool settled(struct __sk_buff *skb, __u32 bytes)
+static __always_inline bool bytes_final(struct __sk_buff *skb, __u32 bytes)
 {
 	__u64 head = 0, data = 0;
 	__u16 start = 0, offset = 0;
@@ -215,10 +215,10 @@ static __always_inline bool settled(struct __sk_buff *skb, __u32 bytes)
 }
 
 /*
- * has looks for an IPv6 address in a list. Empty slots match nothing, nor does
- * an IPv4 address of the list that somebody writes as IPv6's.
+ * contains6 reports whether an IPv6 address is in a list. Empty slots match nothing, and an IPv4
+ * address of the list does not match its IPv4-mapped IPv6 address.
  */
-static __always_inline bool has(const __u8 list[][16], const void *addr)
+static __always_inline bool contains6(const __u8 list[][16], const void *addr)
 {
 	const __u32 *word = addr;
 	int i;
@@ -232,8 +232,8 @@ static __always_inline bool has(const __u8 list[][16], const void *addr)
 	return false;
 }
 
-/* has4 looks for an IPv4 address, given as the word that it is on the wire. */
-static __always_inline bool has4(const __u8 list[][16], __u32 addr)
+/* contains4 reports whether an IPv4 address is in a list. addr is in network byte order. */
+static __always_inline bool contains4(const __u8 list[][16], __u32 addr)
 {
 	int i;
 
@@ -258,22 +258,22 @@ static __always_inline enum reason out_arp(struct __sk_buff *skb, const struct g
 	    (a.op != bpf_htons(1) && a.op != bpf_htons(2)) || !same_mac(a.sender_mac, g->mac))
 		return ARP;
 	__builtin_memcpy(&sender, a.sender, 4);
-	if (has4(g->addrs, sender))
+	if (contains4(g->addrs, sender))
 		return PASS;
 	/*
-	 * A probe (RFC 5227 §2.1.1) may ask for its own addresses and for its
-	 * gateways. For another's it would look like a rival to that one.
+	 * A probe (RFC 5227 §2.1.1) may ask for the permit's own addresses and gateways. For
+	 * another station's address it would look like a conflict to that station.
 	 */
 	__builtin_memcpy(&target, a.target, 4);
-	if (!sender && a.op == bpf_htons(1) && (has4(g->addrs, target) || has4(g->gateways, target)))
+	if (!sender && a.op == bpf_htons(1) && (contains4(g->addrs, target) || contains4(g->gateways, target)))
 		return PASS;
 	return ARP;
 }
 
 /*
- * What routers say to each other to agree on who forwards: RIP, RIPng, HSRP, GLBP
- * by their ports, EIGRP, OSPF, PIM and VRRP by their protocols. Whoever has the best of them
- * takes the others' traffic.
+ * Protocols with which routers agree on which one of them forwards: RIP, RIPng, HSRP, GLBP by their
+ * ports, EIGRP, OSPF, PIM and VRRP by their protocols. A station that announces the best values
+ * receives the traffic of the others.
  */
 static __always_inline bool is_routers_port(__be16 port)
 {
@@ -286,7 +286,7 @@ static __always_inline bool is_routers_protocol(__u8 protocol)
 	return protocol == 88 || protocol == 89 || protocol == 103 || protocol == 112;
 }
 
-/* ports says whether UDP's ports are those of a DHCP server's answers, or of routers. */
+/* ports returns DHCP for the UDP ports of a DHCP server's answer, ROUTER for those of routers. */
 static __always_inline enum reason ports(struct __sk_buff *skb, __u32 off, __u16 server, __u16 client)
 {
 	__be16 p[2];
@@ -301,10 +301,10 @@ static __always_inline enum reason ports(struct __sk_buff *skb, __u32 off, __u16
 #define FRAG_OFFSET	0x1fff
 
 /*
- * The ports and types that are looked at are in the first 8 bytes, and so in the
- * fragment whose offset is 0: no other can write over them (RFC 791 §3.2).
+ * All ports and types that are checked are in the first 8 bytes of the payload, so in the fragment
+ * with offset 0: no other fragment can overwrite them (RFC 791 §3.2).
  */
-static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct guard *g, __u32 *seen)
+static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct guard *g, __u32 *checked)
 {
 	struct ip4 h;
 	__u32 source, off;
@@ -314,13 +314,13 @@ static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct g
 		return SHORT;
 	__builtin_memcpy(&source, h.source, 4);
 	off = (h.version_ihl & 0xf) * 4;
-	if (h.version_ihl >> 4 != 4 || off < sizeof(h) || !has4(g->addrs, source))
+	if (h.version_ihl >> 4 != 4 || off < sizeof(h) || !contains4(g->addrs, source))
 		return IPV4;
 	if (is_routers_protocol(h.protocol))
 		return ROUTER;
 	off += ETH_HLEN;
 	if (h.protocol != IPPROTO_ICMP && h.protocol != IPPROTO_IGMP)
-		*seen = off + 4; /* the ports */
+		*checked = off + 4; /* the ports */
 	if (h.frag & bpf_htons(FRAG_OFFSET))
 		return PASS;
 	if (h.protocol == IPPROTO_UDP)
@@ -347,9 +347,9 @@ static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct g
 #define OPT_NONCE	14	/* RFC 7527, which Linux sends in DAD */
 
 /*
- * options checks those of an ND message from off to end: the link-layer address
- * of the kind that fits, which must be the lease's, and a nonce. Others have no
- * business in these messages (RFC 4861 §4).
+ * options checks the options of an ND message, from off to end. It accepts a link-layer address of
+ * the kind that fits the message, if it is that of the permit, and a nonce. Other options do not
+ * belong in these messages (RFC 4861 §4).
  */
 static __always_inline enum reason options(struct __sk_buff *skb, const struct guard *g,
 					   __u32 off, __u32 end, __u8 kind)
@@ -373,7 +373,7 @@ static __always_inline enum reason options(struct __sk_buff *skb, const struct g
 }
 
 static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct guard *g,
-					     const struct ip6 *h, __u32 off, bool behind)
+					     const struct ip6 *h, __u32 off, bool after_options)
 {
 	__u32 end = ETH_HLEN + sizeof(*h) + bpf_ntohs(h->len);
 	bool no_source = is_zero16(h->source);
@@ -385,8 +385,8 @@ static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct
 		return SHORT;
 	if (m[0] == MLD_REPORT || m[0] == MLD_DONE || m[0] == MLD2_REPORT)
 		return PASS;
-	/* Only MLD stands behind a router alert. */
-	if (behind)
+	/* Only MLD follows a router alert. */
+	if (after_options)
 		return HIDDEN;
 	switch (m[0]) {
 	case 1: case 2: case 3: case 4: case 128: case 129:
@@ -404,25 +404,24 @@ static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct
 	if (m[1] || h->hops != 255 || load(skb, off, m, sizeof(m)))
 		return ND;
 	if (m[0] == ND_ADVERT) {
-		if (no_source || (!has(g->addrs, m + 8) && !same16(g->link_local, m + 8)))
+		if (no_source || (!contains6(g->addrs, m + 8) && !same16(g->link_local, m + 8)))
 			return ND;
 		return options(skb, g, off + 24, end, OPT_TARGET);
 	}
 	if (!no_source)
 		return options(skb, g, off + 24, end, OPT_SOURCE);
-	/* DAD, and the question for the gateway before there is an address. */
-	if (!has(g->addrs, m + 8) && !same16(g->link_local, m + 8) && !has(g->gateways, m + 8))
+	/* DAD, and a solicitation for the gateway from a container that has no address yet. */
+	if (!contains6(g->addrs, m + 8) && !same16(g->link_local, m + 8) && !contains6(g->gateways, m + 8))
 		return ND;
 	return options(skb, g, off + 24, end, 0);
 }
 
 /*
- * out_ip6 lets through what it can see to be harmless. The kind of a fragment is
- * what the fragment at offset 0 says (RFC 8200 §4.5), and none of them may say
- * ICMPv6 or yet another header: with that, the whole message could be what no
- * part of it shows.
+ * out_ip6 passes only packets that are visibly harmless. The header of the fragment at offset 0
+ * gives the type of the whole packet (RFC 8200 §4.5). No fragment may be of ICMPv6, or announce yet
+ * another header: the reassembled message could then be of a type that no fragment shows.
  */
-static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct guard *g, __u32 *seen)
+static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct guard *g, __u32 *checked)
 {
 	__u32 off = ETH_HLEN + sizeof(struct ip6);
 	struct ip6 h;
@@ -432,11 +431,11 @@ static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct g
 		return SHORT;
 	if ((h.version_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
 		return IPV6;
-	if (!has(g->addrs, h.source) && !same16(g->link_local, h.source) &&
+	if (!contains6(g->addrs, h.source) && !same16(g->link_local, h.source) &&
 	    !(is_zero16(h.source) && (h.next == IPPROTO_ICMPV6 || h.next == IPPROTO_HOPOPTS)))
 		return IPV6;
 	if (h.next != IPPROTO_ICMPV6 && h.next != IPPROTO_HOPOPTS && h.next != IPPROTO_FRAGMENT)
-		*seen = off + 4; /* the ports */
+		*checked = off + 4; /* the ports */
 	switch (h.next) {
 	case IPPROTO_ICMPV6:
 		return out_icmp6(skb, g, &h, off, false);
@@ -470,7 +469,7 @@ static __always_inline bool is_tag(__be16 proto)
 	       proto == bpf_htons(ETH_P_9100) || proto == bpf_htons(ETH_P_9200);
 }
 
-/* The kernel holds what is not segmented yet to nothing: the container sets its MTU. */
+/* The kernel does not limit unsegmented buffers, and the container sets its own MTU. */
 static __always_inline bool too_long(struct __sk_buff *skb, const struct guard *g)
 {
 	if (skb->gso_size)
@@ -480,7 +479,8 @@ static __always_inline bool too_long(struct __sk_buff *skb, const struct guard *
 
 static __always_inline enum reason outbound(struct __sk_buff *skb, const struct guard *g, const struct ethhdr *eth)
 {
-	__u32 seen = skb->len; /* of ICMP, fragments and ARP no host leaves the checksum to others */
+	/* No host leaves the checksum of ICMP, fragments and ARP to the device. */
+	__u32 checked = skb->len;
 	enum reason why = PROTOCOL;
 
 	if (!same_mac(eth->h_source, g->mac))
@@ -488,15 +488,15 @@ static __always_inline enum reason outbound(struct __sk_buff *skb, const struct 
 	if (too_long(skb, g))
 		return LONG;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		why = out_ip4(skb, g, &seen);
+		why = out_ip4(skb, g, &checked);
 	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		why = out_ip6(skb, g, &seen);
+		why = out_ip6(skb, g, &checked);
 	else if (eth->h_proto == bpf_htons(ETH_P_ARP))
 		why = out_arp(skb, g);
-	return why == PASS && !settled(skb, seen) ? HIDDEN : why;
+	return why == PASS && !bytes_final(skb, checked) ? HIDDEN : why;
 }
 
-/* solicited says whether a multicast MAC is the solicited-node group's of addr. */
+/* solicited reports whether a MAC is that of addr's solicited-node group. */
 static __always_inline bool solicited(const __u8 *mac, const __u8 *addr)
 {
 	return mac[0] == 0x33 && mac[1] == 0x33 && mac[2] == 0xff &&

@@ -13,7 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// guardLayout is in the name of the pins, and changes with guard.c.
+// guardLayout is part of the pin directory's name. Raise it whenever guard.c changes what it does.
 const guardLayout = 3
 
 // Names of the pins in the guards' directory.
@@ -30,22 +30,22 @@ const (
 	guardHost     = 2
 )
 
-// reasons are guard.c's, in its order.
+// reasons are the names of enum reason in guard.c, in its order.
 var reasons = []string{
 	"", "short", "long", "tag", "source-mac", "protocol", "arp", "ipv4", "ipv6",
 	"nd", "router", "dhcp", "hidden", "echo", "destination",
 }
 
-// Guards hold the frames of guarded attachments to their leases, with one
-// program and one map for all below a root. Admit belongs on a thread in the
-// namespace that has the links.
+// Guards enforce the permits of guarded attachments, with one program and one map for all
+// attachments below a root. Admit must be called on a thread in the namespace of the links.
 type Guards struct{ root root }
 
-// NewGuards gives guards below a root, and touches nothing yet.
+// NewGuards returns the guards below a root. It does nothing yet.
 func NewGuards(o Options) *Guards { return &Guards{root(o.Root)} }
 
-// Admit lets the attachment's frames pass between its two links, and only those
-// that carry what it names. Admitting again replaces all but the counters' past.
+// Admit passes the attachment's frames between its two links, if they match the MAC and the
+// addresses of a. If it is called again, it replaces the permit and resets the counters. It returns
+// an error if a is incomplete, or if the map is full.
 func (g *Guards) Admit(a verify.Guard) error {
 	if err := checkGuard(a); err != nil {
 		return fmt.Errorf("guard %s: %w", a.MAC, err)
@@ -63,7 +63,7 @@ func (g *Guards) Admit(a verify.Guard) error {
 		value.To, value.Flags = uint32(side.to), side.flags
 		if err := update(m, &key, value, unix.BPF_ANY); err != nil {
 			if errors.Is(err, unix.E2BIG) {
-				err = fmt.Errorf("there are %d guarded attachments, which is all that fit", m.entries/2)
+				err = fmt.Errorf("the map is full, with %d guarded attachments", m.entries/2)
 			}
 			return fmt.Errorf("guard %s: %w", a.MAC, err)
 		}
@@ -74,8 +74,8 @@ func (g *Guards) Admit(a verify.Guard) error {
 	return nil
 }
 
-// Forget lets no frame of the attachment's pass any more. Where the links are
-// not known, it is looked for by its id.
+// Forget stops all frames of the attachment. If a does not name both links, Forget finds them by
+// the attachment's id. It returns nil if there is no guard.
 func (g *Guards) Forget(a verify.Guard) error {
 	m, err := g.open(guardsPin)
 	if err != nil || m.fd == 0 {
@@ -111,14 +111,15 @@ func guardsOf(m handle, id verify.ID) (keys []uint32, err error) {
 	return keys, err
 }
 
-// Guarded gives what has been let through and stopped.
+// Guarded returns how many frames of the attachment were passed and dropped. It returns an error if
+// the attachment is not guarded.
 func (g *Guards) Guarded(a verify.Guard) (c verify.Guarded, err error) {
 	m, err := g.open(guardsPin)
 	if err != nil {
 		return c, err
 	}
 	if m.fd == 0 {
-		return c, fmt.Errorf("nothing is guarded below %q", string(g.root))
+		return c, fmt.Errorf("there is no guard below %q", string(g.root))
 	}
 	defer m.Close()
 	var in, out guardGuard
@@ -134,11 +135,12 @@ func (g *Guards) Guarded(a verify.Guard) (c verify.Guarded, err error) {
 	}
 	return verify.Guarded{
 		OutFrames: out.Frames, OutBytes: out.Bytes, InFrames: in.Frames, InBytes: in.Bytes,
-		OutDropped: named(out.Dropped[:]), InDropped: named(in.Dropped[:]),
+		OutDropped: byReason(out.Dropped[:]), InDropped: byReason(in.Dropped[:]),
 	}, nil
 }
 
-func named(counts []uint64) map[string]uint64 {
+// byReason returns the counts that are not zero, by the name of the reason.
+func byReason(counts []uint64) map[string]uint64 {
 	byName := map[string]uint64{}
 	for i, n := range counts {
 		if n > 0 && i < len(reasons) {
@@ -161,7 +163,7 @@ func guardOf(a verify.Guard) *guardGuard {
 
 func checkGuard(a verify.Guard) error {
 	if a.Inside == 0 || a.Outside == 0 || a.Inside == a.Outside {
-		return errors.New("it has no two links")
+		return errors.New("it needs two different links")
 	}
 	return checkLease(a)
 }
@@ -170,7 +172,7 @@ func (g *Guards) dir() string {
 	return filepath.Join(string(g.root), fmt.Sprintf("guard-v%d", guardLayout))
 }
 
-// open opens one of the maps, the zero handle if there is none.
+// open opens one of the maps. It returns the zero handle if nothing is pinned.
 func (g *Guards) open(pin string) (handle, error) {
 	dir, err := openDir(g.dir())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -184,8 +186,8 @@ func (g *Guards) open(pin string) (handle, error) {
 	return openMap(filepath.Join(g.dir(), pin), unix.BPF_MAP_TYPE_HASH, key, unsafe.Sizeof(guardGuard{}))
 }
 
-// ready opens a map and the program that reads it, and loads all where they are
-// not pinned.
+// ready opens a map and the program that reads it. If they are not pinned, it loads the program and
+// all maps first.
 func (g *Guards) ready(mapPin, progPin string) (m handle, prog int, err error) {
 	lock, err := g.root.lock(true)
 	if err != nil {
@@ -207,7 +209,8 @@ func (g *Guards) ready(mapPin, progPin string) (m handle, prog int, err error) {
 	return m, prog, nil
 }
 
-// load pins map and program aside before they get their name. The lock is held.
+// load pins the maps and programs in a temporary directory, which it then renames. The lock is
+// held.
 func (g *Guards) load() error {
 	if err := g.root.clear(); err != nil {
 		return err

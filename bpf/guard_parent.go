@@ -11,13 +11,13 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// parentEgress is where the guard of a parent hangs.
+// parentEgress is the egress of a parent, with the filter's handle of the guard.
 var parentEgress = way{"guard", unix.BPF_TCX_EGRESS, netlink.HANDLE_MIN_EGRESS, guardHandle}
 
-// Hold lets leave by a parent what carries a lease, or one of the host's MACs,
-// and nothing else. Holding again adds MACs. It belongs on a thread in the
-// parent's namespace; leases are admitted before, or what they send meanwhile is
-// dropped.
+// Hold starts to guard a parent, given by its ifindex: a frame leaves only if it matches a permit,
+// or carries one of the host's MACs. If it is called again, it adds MACs. It must be called on a
+// thread in the parent's namespace. Call Lease for all existing containers before, since Hold drops
+// the frames of MACs without a permit.
 func (g *Guards) Hold(parent int, host []verify.MAC) error {
 	m, prog, err := g.ready(leasesPin, parentPin)
 	if err != nil {
@@ -31,21 +31,22 @@ func (g *Guards) Hold(parent int, host []verify.MAC) error {
 			return fmt.Errorf("guard parent %s: %w", nameOf(parent), err)
 		}
 	}
-	// Whatever a TCX program of others answers, but for TCX_NEXT, no filter sees.
+	// Frames that another project's TCX program answers, except with TCX_NEXT, do not reach a
+	// filter.
 	chain, err := queryTCX(parent, unix.BPF_TCX_EGRESS)
 	if err != nil {
 		return fmt.Errorf("guard parent %s: %w", nameOf(parent), plain(err))
 	}
-	own, _ := pinnedID(filepath.Join(g.root.trunkDir(parent), egress.name)) // 0 where it is no trunk
+	own, _ := pinnedID(filepath.Join(g.root.trunkDir(parent), egress.name)) // 0 if the parent is not a trunk
 	for _, id := range chain {
 		if id != own {
-			return hidden(parent, parentEgress)
+			return hiddenError(parent, parentEgress)
 		}
 	}
 	return addFilter(parent, parentEgress, prog)
 }
 
-// Held reports whether a parent is held.
+// Held reports whether a parent, given by its ifindex, is guarded.
 func (g *Guards) Held(parent int) (bool, error) {
 	m, err := g.open(leasesPin)
 	if err != nil || m.fd == 0 {
@@ -61,8 +62,8 @@ func (g *Guards) Held(parent int) (bool, error) {
 	return id != 0, err
 }
 
-// Lease lets leave by a parent what carries a's lease. Of a, the links do not
-// matter.
+// Lease permits frames that match a to leave by a parent, given by its ifindex. It does not use the
+// links of a. It returns an error if a is incomplete, or if the map is full.
 func (g *Guards) Lease(parent int, a verify.Guard) error {
 	if err := checkLease(a); err != nil {
 		return fmt.Errorf("guard %s: %w", a.MAC, err)
@@ -74,14 +75,15 @@ func (g *Guards) Lease(parent int, a verify.Guard) error {
 	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
 	if err := update(m, leaseKey(parent, a.MAC), guardOf(a), unix.BPF_ANY); err != nil {
 		if errors.Is(err, unix.E2BIG) {
-			err = fmt.Errorf("there are %d, which is all that fit", m.entries)
+			err = fmt.Errorf("the map is full, with %d entries", m.entries)
 		}
 		return fmt.Errorf("guard %s on parent %s: %w", a.MAC, nameOf(parent), err)
 	}
 	return nil
 }
 
-// Unlease ends it: nothing of that MAC leaves by the parent any more.
+// Unlease removes the permit of a MAC: its frames no longer leave by the parent, given by its
+// ifindex.
 func (g *Guards) Unlease(parent int, mac verify.MAC) error {
 	m, err := g.open(leasesPin)
 	if err != nil || m.fd == 0 {
@@ -94,8 +96,8 @@ func (g *Guards) Unlease(parent int, mac verify.MAC) error {
 	return nil
 }
 
-// Leased gives what a MAC has sent by a parent, and what it was not let. With no
-// MAC it is what nobody is known to send.
+// Leased returns how many frames of a MAC left by a parent, given by its ifindex, and how many were
+// dropped. For the zero MAC it counts the frames of all unleased MACs.
 func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error) {
 	m, err := g.open(leasesPin)
 	if err != nil || m.fd == 0 {
@@ -110,10 +112,10 @@ func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error
 	if err != nil {
 		return c, fmt.Errorf("read the guard of %s: %w", mac, err)
 	}
-	return verify.Guarded{OutFrames: v.Frames, OutBytes: v.Bytes, OutDropped: named(v.Dropped[:])}, nil
+	return verify.Guarded{OutFrames: v.Frames, OutBytes: v.Bytes, OutDropped: byReason(v.Dropped[:])}, nil
 }
 
-// Free lets all leave by a parent again.
+// Free stops guarding a parent, given by its ifindex: all frames leave again.
 func (g *Guards) Free(parent int) error {
 	m, err := g.open(leasesPin)
 	if err != nil || m.fd == 0 {
@@ -139,7 +141,7 @@ func leaseKey(parent int, mac verify.MAC) *guardLeaseKey {
 
 func checkLease(a verify.Guard) error {
 	if a.MTU <= 0 {
-		return errors.New("it has no MTU")
+		return errors.New("it needs an MTU")
 	}
 	return check(verify.Endpoint{MAC: a.MAC, Addrs: a.Addrs, Gateways: a.Gateways})
 }

@@ -23,8 +23,8 @@ var (
 	zero6    = netip.IPv6Unspecified()
 )
 
-// A guardKit is the guard's program and map, on no device. A test run comes in by
-// lo, whose ifindex is 1.
+// A guardKit is the guard's program and map, not attached to a device. Frames of a test run come
+// from lo, whose ifindex is 1.
 type guardKit struct {
 	Pass   *ebpf.Program
 	guards handle
@@ -43,7 +43,8 @@ func lease() verify.Guard {
 	}
 }
 
-// pass runs a frame through and gives why it was dropped, "" if it was passed on.
+// pass runs the program on a frame and returns the reason for which it was dropped, "" if it was
+// passed.
 func (k *guardKit) pass(tb testing.TB, flags uint32, frame []byte) string {
 	tb.Helper()
 	key, v := uint32(1), guardOf(lease())
@@ -53,19 +54,19 @@ func (k *guardKit) pass(tb testing.TB, flags uint32, frame []byte) string {
 	_, err := lookup(k.guards, &key, v, 0)
 	must(tb, err)
 	why := ""
-	for name, n := range named(v.Dropped[:]) {
+	for name, n := range byReason(v.Dropped[:]) {
 		if why != "" || n != 1 {
-			tb.Errorf("%d frames were dropped as %s, others as %s", n, name, why)
+			tb.Errorf("%d frames were dropped for %s, another for %s", n, name, why)
 		}
 		why = name
 	}
 	if want := map[bool]uint32{true: redirect, false: shot}[why == ""]; ret != want || (why == "") != (v.Frames == 1) {
-		tb.Errorf("the program answers %d, has passed %d, and dropped for %q", ret, v.Frames, why)
+		tb.Errorf("the program returned %d, passed %d frames, and dropped for %q", ret, v.Frames, why)
 	}
 	return why
 }
 
-// ip4 makes a packet; fragment is the field that holds offset and flags.
+// ip4 returns a frame with an IPv4 packet; fragment is the header field with flags and offset.
 func ip4(src netip.Addr, proto byte, fragment uint16, payload ...byte) []byte {
 	h := make([]byte, 20, 20+len(payload))
 	h[0], h[8], h[9] = 0x45, 64, proto
@@ -85,7 +86,7 @@ func ip6(src netip.Addr, next byte, payload ...byte) []byte {
 	return frame(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, ours, 0x86dd, append(h, payload...))
 }
 
-// icmp6 is a message of a type, padded to the length of a redirect.
+// icmp6 returns a message of the given type, padded to the length of a redirect.
 func icmp6(kind byte) []byte { return append([]byte{kind, 0, 0, 0}, make([]byte, 36)...) }
 
 func udp(src, dst uint16) []byte {
@@ -93,7 +94,7 @@ func udp(src, dst uint16) []byte {
 	return append(binary.BigEndian.AppendUint16(b, dst), 0, 8, 0, 0)
 }
 
-// nd is a solicitation or advertisement with an option's bytes.
+// nd returns a solicitation or advertisement with the bytes of its options.
 func nd(kind byte, target netip.Addr, option ...byte) []byte {
 	b := append([]byte{kind, 0, 0, 0, 0, 0, 0, 0}, target.AsSlice()...)
 	return append(b, option...)
@@ -108,15 +109,15 @@ func concat(parts ...[]byte) (all []byte) {
 	return all
 }
 
-// edited gives a frame with a byte changed.
+// edited returns a copy of a frame with one byte changed.
 func edited(f []byte, at int, to byte) []byte {
 	b := append([]byte{}, f...)
 	b[at] = to
 	return b
 }
 
-// What a container may send is passed on, and each thing that it may not is
-// dropped for its own reason.
+// TestGuardOut checks that everything a container may send is passed, and that everything else is
+// dropped for the right reason.
 func TestGuardOut(t *testing.T) {
 	k := mustGuardKit(t)
 	mustF := mustFrame(t)
@@ -131,12 +132,13 @@ func TestGuardOut(t *testing.T) {
 		{"UDP", ip4(addr4, 17, 0, udp(5353, 53)...), ""},
 		{"a ping", ip4(addr4, 1, 0, 8, 0, 0, 0), ""},
 		{"a fragment", ip4(addr4, 17, 0x2001, udp(67, 68)...), ""},
-		{"a DHCP client's question", ip4(addr4, 17, 0, udp(68, 67)...), ""},
+		{"a DHCP client's request", ip4(addr4, 17, 0, udp(68, 67)...), ""},
 		{"an ARP probe for its own address", mustF(arp.Probe(ours, addr4)), ""},
 		{"an ARP probe for its gateway", mustF(arp.Probe(ours, gw4)), ""},
 		{"an ARP request", mustF(arp.Request(ours, addr4, other4)), ""},
 		{"a gratuitous ARP", mustF(arp.Announce(ours, addr4)), ""},
-		{"an ARP reply", spoofed(arp.Packet{Destination: router, Source: ours, Reply: true, Sender: ours, SenderIP: addr4, Target: router, TargetIP: gw4}), ""},
+		{"an ARP reply", spoofed(arp.Packet{Destination: router, Source: ours, Reply: true, Sender: ours, SenderIP: addr4,
+			Target: router, TargetIP: gw4}), ""},
 		{"TCP over IPv6", ip6(addr6, 6, make([]byte, 20)...), ""},
 		{"UDP over IPv6", ip6(addr6, 17, udp(5353, 53)...), ""},
 		{"a ping over IPv6", ip6(addr6, 58, icmp6(128)...), ""},
@@ -150,20 +152,20 @@ func TestGuardOut(t *testing.T) {
 		{"an unsolicited advertisement", mustF(ndp.Announce(ours, addr6)), ""},
 		{"an advertisement of its link-local address", mustF(ndp.Announce(ours, ownLocal)), ""},
 		{"a router solicitation", ip6(ownLocal, 58, concat([]byte{133, 0, 0, 0, 0, 0, 0, 0}, linkLayer(1, ours))...), ""},
-		{"a report of its groups", ip6(ownLocal, 0, concat([]byte{58, 0, 5, 2, 0, 0, 1, 0}, icmp6(143))...), ""},
+		{"an MLD report", ip6(ownLocal, 0, concat([]byte{58, 0, 5, 2, 0, 0, 1, 0}, icmp6(143))...), ""},
 
 		{"ARP cut off", mustF(arp.Announce(ours, addr4))[:40], "short"},
 		{"UDP cut off", ip4(addr4, 17, 0, 0, 67), "short"},
 		{"a fragment header cut off", ip6(addr6, 44, 6, 0, 0, 1), "short"},
-		{"ICMPv6 shorter than it says", edited(ip6(addr6, 58, icmp6(128)...), 18, 9), "short"},
+		{"ICMPv6 shorter than its length field", edited(ip6(addr6, 58, icmp6(128)...), 18, 9), "short"},
 		{"over the MTU", ip4(addr4, 6, 0, make([]byte, 1500)...), "long"},
-		{"a tag by hand", tagged(ip4(addr4, 6, 0), vlan50...), "tag"},
-		{"QinQ by hand", tagged(ip4(addr4, 6, 0), qinq...), "tag"},
+		{"a tag in the frame", tagged(ip4(addr4, 6, 0), vlan50...), "tag"},
+		{"QinQ tags in the frame", tagged(ip4(addr4, 6, 0), qinq...), "tag"},
 		{"a tag of VID 0", tagged(ip4(addr4, 6, 0), verify.Tag{TPID: verify.Dot1Q}), "tag"},
-		{"a tag of before 802.1ad", frame(router, ours, 0x9100, make([]byte, 46)), "tag"},
+		{"a tag type from before 802.1ad", frame(router, ours, 0x9100, make([]byte, 46)), "tag"},
 		{"another source MAC", frame(router, sibling, 0x0800, make([]byte, 46)), "source-mac"},
 		{"the gateway's MAC", frame(ours, router, 0x0800, make([]byte, 46)), "source-mac"},
-		{"a group's MAC", frame(router, all, 0x0800, make([]byte, 46)), "source-mac"},
+		{"a multicast MAC", frame(router, all, 0x0800, make([]byte, 46)), "source-mac"},
 		{"spanning tree", frame(verify.MAC{1, 0x80, 0xc2}, ours, 38, make([]byte, 46)), "protocol"},
 		{"LLDP", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, ours, 0x88cc, make([]byte, 46)), "protocol"},
 		{"a pause", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, ours, 0x8808, make([]byte, 46)), "protocol"},
@@ -182,61 +184,78 @@ func TestGuardOut(t *testing.T) {
 		{"RIPng", ip6(ownLocal, 17, udp(521, 521)...), "router"},
 		{"HSRP over IPv6", ip6(ownLocal, 17, udp(2029, 2029)...), "router"},
 
-		{"ARP for another's address", mustF(arp.Announce(ours, other4)), "arp"},
+		{"ARP for another station's address", mustF(arp.Announce(ours, other4)), "arp"},
 		{"ARP for the gateway's address", mustF(arp.Announce(ours, gw4)), "arp"},
-		{"ARP with another's MAC", spoofed(arp.Packet{Destination: all, Source: ours, Sender: router, SenderIP: addr4, TargetIP: addr4}), "arp"},
-		{"an ARP reply for the gateway", spoofed(arp.Packet{Destination: sibling, Source: ours, Reply: true, Sender: ours, SenderIP: gw4, Target: sibling, TargetIP: other4}), "arp"},
-		{"a probe for another's address", mustF(arp.Probe(ours, other4)), "arp"},
-		{"a reply from 0.0.0.0", spoofed(arp.Packet{Destination: all, Source: ours, Reply: true, Sender: ours, SenderIP: netip.IPv4Unspecified(), TargetIP: addr4}), "arp"},
+		{"ARP with another station's MAC",
+			spoofed(arp.Packet{Destination: all, Source: ours, Sender: router, SenderIP: addr4, TargetIP: addr4}), "arp"},
+		{"an ARP reply for the gateway",
+			spoofed(arp.Packet{Destination: sibling, Source: ours, Reply: true, Sender: ours, SenderIP: gw4, Target: sibling,
+				TargetIP: other4}), "arp"},
+		{"a probe for another station's address", mustF(arp.Probe(ours, other4)), "arp"},
+		{"a reply from 0.0.0.0", spoofed(arp.Packet{Destination: all, Source: ours, Reply: true, Sender: ours,
+			SenderIP: netip.IPv4Unspecified(), TargetIP: addr4}), "arp"},
 		{"ARP of another hardware", edited(mustF(arp.Announce(ours, addr4)), 15, 6), "arp"},
 		{"ARP of another operation", edited(mustF(arp.Announce(ours, addr4)), 21, 3), "arp"},
 
-		{"another's IPv4 address", ip4(other4, 6, 0, make([]byte, 20)...), "ipv4"},
+		{"another station's IPv4 address", ip4(other4, 6, 0, make([]byte, 20)...), "ipv4"},
 		{"0.0.0.0", ip4(netip.IPv4Unspecified(), 17, 0, udp(68, 67)...), "ipv4"},
 		{"a header of 16 bytes", edited(ip4(addr4, 6, 0, make([]byte, 20)...), 14, 0x44), "ipv4"},
-		{"IPv6 that says it is IPv4", edited(ip4(addr4, 6, 0, make([]byte, 20)...), 14, 0x65), "ipv4"},
+		{"an IPv6 version field in an IPv4 frame", edited(ip4(addr4, 6, 0, make([]byte, 20)...), 14, 0x65), "ipv4"},
 		{"a DHCP offer", ip4(addr4, 17, 0, udp(67, 68)...), "dhcp"},
 		{"a DHCP offer from another port", ip4(addr4, 17, 0, udp(1067, 68)...), "dhcp"},
 		{"a DHCP offer in a first fragment", ip4(addr4, 17, 0x2000, udp(67, 68)...), "dhcp"},
-		{"a DHCP offer behind IP options", frame(router, ours, 0x0800, concat(edited(ip4(addr4, 17, 0), 14, 0x46)[14:], make([]byte, 4), udp(67, 68))), "dhcp"},
+		{"a DHCP offer after IP options",
+			frame(router, ours, 0x0800, concat(edited(ip4(addr4, 17, 0), 14, 0x46)[14:], make([]byte, 4), udp(67, 68))), "dhcp"},
 		{"an ICMP redirect", ip4(addr4, 1, 0, 5, 1, 0, 0), "router"},
 		{"an ICMP router advertisement", ip4(addr4, 1, 0, 9, 0, 0, 0), "router"},
 		{"an IGMP query", ip4(addr4, 2, 0, 0x11, 0, 0, 0), "router"},
 
-		{"another's IPv6 address", ip6(other6, 6, make([]byte, 20)...), "ipv6"},
-		{"another's link-local address", ip6(gw6, 6, make([]byte, 20)...), "ipv6"},
+		{"another station's IPv6 address", ip6(other6, 6, make([]byte, 20)...), "ipv6"},
+		{"another station's link-local address", ip6(gw6, 6, make([]byte, 20)...), "ipv6"},
 		{"TCP from ::", ip6(zero6, 6, make([]byte, 20)...), "ipv6"},
 		{"a ping from ::", ip6(zero6, 58, icmp6(128)...), "ipv6"},
-		{"its IPv4 address as IPv6's", ip6(netip.AddrFrom16(addr4.As16()), 6, make([]byte, 20)...), "ipv6"},
+		{"its IPv4 address, IPv4-mapped", ip6(netip.AddrFrom16(addr4.As16()), 6, make([]byte, 20)...), "ipv6"},
 		{"a DHCPv6 answer", ip6(ownLocal, 17, udp(547, 546)...), "dhcp"},
-		{"a DHCPv6 answer in a first fragment", ip6(addr6, 44, concat([]byte{17, 0, 0, 1, 0, 0, 0, 1}, udp(547, 546))...), "dhcp"},
+		{"a DHCPv6 answer in a first fragment", ip6(addr6, 44, concat([]byte{17, 0, 0, 1, 0, 0, 0, 1}, udp(547, 546))...),
+			"dhcp"},
 		{"a router advertisement", ip6(ownLocal, 58, icmp6(134)...), "router"},
 		{"a redirect", ip6(ownLocal, 58, icmp6(137)...), "router"},
 		{"an MLD query", ip6(ownLocal, 58, icmp6(130)...), "router"},
 		{"inverse ND", ip6(ownLocal, 58, icmp6(141)...), "router"},
 		{"a multicast router's advertisement", ip6(ownLocal, 58, icmp6(151)...), "router"},
-		{"an advertisement of another's address", mustF(ndp.Announce(ours, other6)), "ipv6"},
-		{"an advertisement of another's address from its own", ip6(addr6, 58, nd(136, other6, linkLayer(2, ours)...)...), "nd"},
-		{"an advertisement of the gateway's", ip6(ownLocal, 58, nd(136, gw6, linkLayer(2, ours)...)...), "nd"},
-		{"an advertisement with another's MAC", ip6(addr6, 58, nd(136, addr6, linkLayer(2, router)...)...), "nd"},
-		{"an advertisement with two MACs", ip6(addr6, 58, nd(136, addr6, concat(linkLayer(2, ours), linkLayer(2, router))...)...), "nd"},
-		{"an advertisement with a MAC behind a nonce", ip6(addr6, 58, nd(136, addr6, concat(nonce, linkLayer(2, router))...)...), "nd"},
-		{"an advertisement with four options", ip6(addr6, 58, nd(136, addr6, concat(nonce, nonce, nonce, linkLayer(2, router))...)...), "nd"},
-		{"an advertisement with a long option", ip6(addr6, 58, nd(136, addr6, append([]byte{2, 2}, make([]byte, 14)...)...)...), "nd"},
-		{"an advertisement with an option of no length", ip6(addr6, 58, nd(136, addr6, 2, 0, 0, 0, 0, 0, 0, 0)...), "nd"},
+		{"an advertisement of another station's address", mustF(ndp.Announce(ours, other6)), "ipv6"},
+		{"an advertisement of another station's address, from its own",
+			ip6(addr6, 58, nd(136, other6, linkLayer(2, ours)...)...), "nd"},
+		{"an advertisement of the gateway's address", ip6(ownLocal, 58, nd(136, gw6, linkLayer(2, ours)...)...), "nd"},
+		{"an advertisement with another station's MAC", ip6(addr6, 58, nd(136, addr6, linkLayer(2, router)...)...), "nd"},
+		{"an advertisement with two MACs",
+			ip6(addr6, 58, nd(136, addr6, concat(linkLayer(2, ours), linkLayer(2, router))...)...), "nd"},
+		{"an advertisement with another MAC after a nonce",
+			ip6(addr6, 58, nd(136, addr6, concat(nonce, linkLayer(2, router))...)...), "nd"},
+		{"an advertisement with four options",
+			ip6(addr6, 58, nd(136, addr6, concat(nonce, nonce, nonce, linkLayer(2, router))...)...), "nd"},
+		{"an advertisement with a long option",
+			ip6(addr6, 58, nd(136, addr6, append([]byte{2, 2}, make([]byte, 14)...)...)...), "nd"},
+		{"an advertisement with an option of length 0", ip6(addr6, 58, nd(136, addr6, 2, 0, 0, 0, 0, 0, 0, 0)...), "nd"},
 		{"an advertisement with half an option", ip6(addr6, 58, nd(136, addr6, 2, 1, 0, 0)...), "nd"},
-		{"a solicitation with another's MAC", mustND(t, ndp.Message{Destination: router, Source: ours, From: addr6, To: allNodes, Target: gw6, LinkLayer: sibling}), "nd"},
-		{"DAD of another's address", mustF(ndp.Probe(ours, other6)), "nd"},
+		{"a solicitation with another station's MAC",
+			mustND(t, ndp.Message{Destination: router, Source: ours, From: addr6, To: allNodes, Target: gw6,
+				LinkLayer: sibling}), "nd"},
+		{"DAD of another station's address", mustF(ndp.Probe(ours, other6)), "nd"},
 		{"DAD with a MAC", ip6(zero6, 58, nd(135, addr6, linkLayer(1, ours)...)...), "nd"},
-		{"a router solicitation with another's MAC", ip6(ownLocal, 58, concat([]byte{133, 0, 0, 0, 0, 0, 0, 0}, linkLayer(1, router))...), "nd"},
-		{"ND that was routed", edited(mustF(ndp.Announce(ours, addr6)), 21, 64), "nd"},
+		{"a router solicitation with another station's MAC",
+			ip6(ownLocal, 58, concat([]byte{133, 0, 0, 0, 0, 0, 0, 0}, linkLayer(1, router))...), "nd"},
+		{"ND with a hop limit of 64", edited(mustF(ndp.Announce(ours, addr6)), 21, 64), "nd"},
 		{"ND in a fragment", ip6(addr6, 44, concat([]byte{58, 0, 0, 1, 0, 0, 0, 1}, nd(136, other6))...), "hidden"},
-		{"a fragment that says more headers follow", ip6(addr6, 44, concat([]byte{60, 0, 0, 1, 0, 0, 0, 1}, make([]byte, 8))...), "hidden"},
-		{"ND behind destination options", ip6(addr6, 60, concat([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp6(134))...), "hidden"},
-		{"ND behind hop-by-hop options", ip6(addr6, 0, concat([]byte{58, 0, 1, 4, 0, 0, 0, 0}, nd(136, other6))...), "hidden"},
-		{"ND behind two headers", ip6(addr6, 0, concat([]byte{60, 0, 1, 4, 0, 0, 0, 0}, []byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp6(134))...), "hidden"},
+		{"a fragment with another extension header",
+			ip6(addr6, 44, concat([]byte{60, 0, 0, 1, 0, 0, 0, 1}, make([]byte, 8))...), "hidden"},
+		{"ND after destination options", ip6(addr6, 60, concat([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp6(134))...), "hidden"},
+		{"ND after hop-by-hop options", ip6(addr6, 0, concat([]byte{58, 0, 1, 4, 0, 0, 0, 0}, nd(136, other6))...), "hidden"},
+		{"ND after two extension headers",
+			ip6(addr6, 0, concat([]byte{60, 0, 1, 4, 0, 0, 0, 0}, []byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp6(134))...), "hidden"},
 		{"long hop-by-hop options", ip6(addr6, 0, concat([]byte{58, 1, 1, 12}, make([]byte, 12), icmp6(134))...), "hidden"},
-		{"ND behind an authentication header", ip6(addr6, 51, concat([]byte{58, 1}, make([]byte, 10), icmp6(134))...), "hidden"},
+		{"ND after an authentication header", ip6(addr6, 51, concat([]byte{58, 1}, make([]byte, 10), icmp6(134))...),
+			"hidden"},
 		{"a routing header", ip6(addr6, 43, make([]byte, 24)...), "hidden"},
 	} {
 		if why := k.pass(t, guardOutbound, x.frame); why != x.why {
@@ -253,15 +272,15 @@ func TestGuardIn(t *testing.T) {
 		why   string
 	}{
 		{"to its MAC", data(ours, router), ""},
-		{"to all", data(all, router), ""},
+		{"to broadcast", data(all, router), ""},
 		{"to all nodes", data(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, router), ""},
-		{"to the group of its address", data(ndp.SolicitedNode(addr6), router), ""},
-		{"to the group of its link-local address", data(ndp.SolicitedNode(ownLocal), router), ""},
+		{"to the solicited-node group of its address", data(ndp.SolicitedNode(addr6), router), ""},
+		{"to the solicited-node group of its link-local address", data(ndp.SolicitedNode(ownLocal), router), ""},
 		{"to a sibling", data(sibling, router), "destination"},
-		{"to the group of another's address", data(ndp.SolicitedNode(other6), router), "destination"},
-		{"to the group of an empty slot", data(verify.MAC{0x33, 0x33, 0xff}, router), "destination"},
+		{"to the solicited-node group of another address", data(ndp.SolicitedNode(other6), router), "destination"},
+		{"to the solicited-node group of an empty slot", data(verify.MAC{0x33, 0x33, 0xff}, router), "destination"},
 		{"to all routers", data(verify.MAC{0x33, 0x33, 0, 0, 0, 2}, router), "destination"},
-		{"to a group of IPv4", data(verify.MAC{1, 0, 0x5e, 0, 0, 0xfb}, router), "destination"},
+		{"to an IPv4 group", data(verify.MAC{1, 0, 0x5e, 0, 0, 0xfb}, router), "destination"},
 		{"its own, reflected", data(all, ours), "echo"},
 		{"tagged", tagged(data(ours, router), vlan50...), "tag"},
 	} {
@@ -271,7 +290,7 @@ func TestGuardIn(t *testing.T) {
 	}
 }
 
-// A buffer that is not segmented yet is held to the MTU by its segments.
+// TestGuardSegments checks that the segments of an unsegmented buffer are compared with the MTU.
 func TestGuardSegments(t *testing.T) {
 	k := mustGuardKit(t)
 	key, v := uint32(1), guardOf(lease())
@@ -284,15 +303,15 @@ func TestGuardSegments(t *testing.T) {
 	}
 }
 
-// What comes by a link that is nobody's goes nowhere.
+// TestGuardUnknown checks that frames from an unknown link are dropped.
 func TestGuardUnknown(t *testing.T) {
 	k := mustGuardKit(t)
 	if ret := mustRet(t, k.Pass, ip4(addr4, 6, 0), 0, 0); ret != shot {
-		t.Errorf("the program answers %d", ret)
+		t.Errorf("the program returned %d", ret)
 	}
 }
 
-// FuzzGuard holds what is passed on to what a few plain rules say of it.
+// FuzzGuard checks the frames that are passed with a few simple rules.
 func FuzzGuard(f *testing.F) {
 	k := mustGuardKit(f)
 	for _, seed := range [][]byte{
@@ -303,7 +322,7 @@ func FuzzGuard(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < 54 || len(b) > 2000 {
-			return // a test run takes no IP packet that ends before its header
+			return // a test run rejects an IP packet that is shorter than its header
 		}
 		if k.pass(t, guardOutbound, b) != "" {
 			return

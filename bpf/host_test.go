@@ -13,13 +13,13 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// TestMount prepares a trunk where nobody has mounted a bpffs yet, by two at once.
-// The mount namespace is a shell's own: what is mounted ends with it.
+// TestMount prepares a trunk without a mounted bpffs, by two processes at once. They run in a mount
+// namespace of a shell, with which the mount ends.
 func TestMount(t *testing.T) {
 	b := newIdleBench(t, Options{Root: bpffs + "/lanyard-test"}, testenv.Config{})
 	o := order{Options: Options{Root: string(b.root)}, Do: "prepare", Trunk: b.trunk}
 	cmd := process(t, o)
-	// Unmounting is over and over, since it may be mounted more than once.
+	// The script unmounts in a loop, since a bpffs may be mounted more than once.
 	script := `set -e
 while mountpoint -q /sys/fs/bpf; do umount /sys/fs/bpf; done
 "$0" & first=$!
@@ -42,24 +42,25 @@ ls /sys/fs/bpf/lanyard-test
 	if exists(string(b.root)) {
 		t.Errorf("%q is in the host's mount namespace", b.root)
 	}
-	b.do(t, func() error { return b.Release(b.trunk) }) // of clsact, what the shell left
+	b.do(t, func() error { return b.Release(b.trunk) }) // of the filters and clsact that the shell's processes left
 }
 
-// TestNoBPFFS is told to work where no pins can be.
+// TestNoBPFFS checks the error for a root that is not on a bpffs.
 func TestNoBPFFS(t *testing.T) {
 	dir := t.TempDir()
 	d := New(Options{Root: filepath.Join(dir, "lanyard")})
-	want := fmt.Sprintf("%q is on no bpffs: choose a directory in %q", dir, bpffs)
+	want := fmt.Sprintf("%q is not on a bpffs: choose a directory in %q", dir, bpffs)
 	if err := d.Prepare(1); err == nil || err.Error() != want {
 		t.Errorf("Prepare: %v, want %q", err, want)
 	}
 }
 
-// TestNoCapability is a hook of a user who has none.
+// TestNoCapability runs a hook as a user without capabilities.
 func TestNoCapability(t *testing.T) {
 	b := newIdleBench(t, Options{}, testenv.Config{})
 	dir := filepath.Dir(string(b.root))
-	// The user gets a bpffs of its own to fail in, and this binary to run.
+	// The user gets a bpffs of its own, so that only the capabilities are missing, and a copy of
+	// this binary.
 	must(t, os.Chown(dir, 65534, 65534))
 	for path := dir; path != "/"; path = filepath.Dir(path) {
 		if path != dir && strings.HasPrefix(path, os.TempDir()+"/") {
@@ -77,7 +78,8 @@ func TestNoCapability(t *testing.T) {
 		cmd.Path = copied
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		err = finish(b.Host, cmd)
-		const want = "load tc program: operation not permitted: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below Linux 5.8"
+		const want = "load tc program: operation not permitted: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below " +
+			"Linux 5.8"
 		if err == nil || !strings.HasSuffix(err.Error(), ": "+want) {
 			t.Errorf("%s: %v, want %q", do, err, want)
 		}

@@ -14,19 +14,20 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// kill runs an order in a process that is killed after a step.
+// kill runs an order in a process that kills itself after the given step.
 func kill(tb testing.TB, n *testenv.Namespace, o order, step string) {
 	tb.Helper()
 	cmd := process(tb, o)
 	cmd.Env = append(cmd.Env, "LANYARD_FAILPOINT="+step)
 	err := finish(n, cmd)
-	if s, ok := cmd.ProcessState.Sys().(interface{ Signal() unix.Signal }); err == nil || !ok || s.Signal() != unix.SIGKILL {
-		tb.Fatalf("%s, killed after %q: %v: it did not get there", o.Do, step, err)
+	if s, ok := cmd.ProcessState.Sys().(interface{ Signal() unix.Signal }); err == nil || !ok ||
+		s.Signal() != unix.SIGKILL {
+		tb.Fatalf("%s, killed after %q: %v: it did not reach the step", o.Do, step, err)
 	}
 }
 
-// TestKilledLoader kills hooks while they put a trunk under watch. Whatever is left
-// does not look watched, and the next one makes it so.
+// TestKilledLoader kills hooks while they prepare a trunk. The trunk must not look watched
+// afterwards, and the next Prepare must complete it.
 func TestKilledLoader(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, step := range []string{"bpf-pins", "bpf-named", "bpf-egress", "bpf-ingress"} {
@@ -47,7 +48,7 @@ func TestKilledLoader(t *testing.T) {
 	})
 }
 
-// TestKilledLoaderReleased releases what a killed hook left, with no other between.
+// TestKilledLoaderReleased releases what a killed hook left, without a Prepare in between.
 func TestKilledLoaderReleased(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, step := range []string{"bpf-pins", "bpf-named", "bpf-egress", "bpf-ingress"} {
@@ -63,8 +64,8 @@ func TestKilledLoaderReleased(t *testing.T) {
 	})
 }
 
-// TestKilledRelease kills who takes the watch off; the next finishes it, or takes
-// the trunk under watch again.
+// TestKilledRelease kills a process that releases a trunk. The next Release must complete that, and
+// Prepare must watch the trunk again.
 func TestKilledRelease(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, step := range []string{"bpf-detached", "bpf-aside"} {
@@ -84,18 +85,19 @@ func TestKilledRelease(t *testing.T) {
 	})
 }
 
-// TestKilledExpect kills a hook between the rows that it writes. The endpoint is
-// there for whoever cleans up, who leaves nothing of it.
+// TestKilledExpect kills a hook between the rows that it writes. Endpoints must list the endpoint,
+// and Forget remove all of it.
 func TestKilledExpect(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{}, Attachment: verify.ID{1}}
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{},
+		Attachment: verify.ID{1}}
 	o := order{Options: Options{Root: string(b.root)}, Trunk: b.trunk, Expect: e}
 	clean := func(what string) {
 		t.Helper()
 		all, err := b.Endpoints()
 		must(t, err)
 		if len(all) != 1 || all[0].MAC != ours {
-			t.Errorf("%s: endpoints %+v, want the one", what, all)
+			t.Errorf("%s: endpoints %+v, want one", what, all)
 		}
 		for _, e := range all {
 			must(t, b.Forget(e))
@@ -105,7 +107,7 @@ func TestKilledExpect(t *testing.T) {
 			"addresses": func() (int, error) { k, err := b.trunks[b.trunk].addrs.keys(); return len(k), err },
 		} {
 			if n, err := keys(); n != 0 || err != nil {
-				t.Errorf("%d %s are left, %v", n, what, err)
+				t.Errorf("%d %s remain, %v", n, what, err)
 			}
 		}
 	}
@@ -120,11 +122,11 @@ func TestKilledExpect(t *testing.T) {
 	must(t, finish(b.Host, process(t, o)))
 	o.Do = "forget"
 	kill(t, b.Host, o, "bpf-forget")
-	clean("killed while it was forgotten")
+	clean("killed in Forget")
 }
 
-// TestKilledShare kills a hook while it gives a MAC to a second endpoint. The first
-// goes on to be watched, and nothing is left when both are forgotten.
+// TestKilledShare kills a hook while it adds a second endpoint with the same MAC. The first must
+// stay watched, and nothing may remain when both are forgotten.
 func TestKilledShare(t *testing.T) {
 	for _, step := range []string{"bpf-share", "bpf-shared"} {
 		b := newBench(t, Options{}, testenv.Config{})
@@ -150,8 +152,8 @@ func TestKilledShare(t *testing.T) {
 	}
 }
 
-// TestKilledUpgrade kills who puts the programs in the place of an earlier edition's;
-// the next finishes it, and the maps are the old ones.
+// TestKilledUpgrade kills a process that replaces the programs of an earlier edition. The next
+// Prepare must complete that, and keep the maps.
 func TestKilledUpgrade(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})

@@ -19,7 +19,8 @@ func TestLab(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		gw := b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4},
+			Attachment: verify.ID{1}, Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
 		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
 		start := verify.Now()
@@ -31,7 +32,8 @@ func TestLab(t *testing.T) {
 			t.Errorf("counted %+v, want %+v", ev.Counters, want)
 		}
 		g := ev.Gateways[0]
-		if g.MAC != verify.MACOf(gw.MAC) || g.Asked.Count != 1 || g.Reply.Count != 1 || len(g.Asked.Tags)+len(g.Reply.Tags) != 0 ||
+		if g.MAC != verify.MACOf(gw.MAC) || g.Asked.Count != 1 || g.Reply.Count != 1 ||
+			len(g.Asked.Tags)+len(g.Reply.Tags) != 0 ||
 			g.Asked.At < start || g.Reply.At < g.Asked.At || g.Reply.At > verify.Now() {
 			t.Errorf("the gateway was seen as %+v, want one question and one answer after %d", g, start)
 		}
@@ -50,12 +52,14 @@ func TestLabRivals(t *testing.T) {
 	s, err := b.Emitter()
 	must(t, err)
 	nic := mustIndex(t, r.Namespace, testenv.NIC)
-	for _, frame := range [][]byte{mustFrame(t)(arp.Announce(verify.MACOf(r.MAC), addr4)), mustFrame(t)(ndp.Announce(verify.MACOf(r.MAC), addr6))} {
+	for _, frame := range [][]byte{mustFrame(t)(arp.Announce(verify.MACOf(r.MAC), addr4)),
+		mustFrame(t)(ndp.Announce(verify.MACOf(r.MAC), addr6))} {
 		must(t, r.Do(func() error { return s.Send(nic, frame) }))
 	}
 	testenv.Eventually(t, "the rival", func() error {
 		got := b.mustEvidence(t, e).Rivals
-		if len(got) != 2 || got[0].Addr != addr4 || got[1].Addr != addr6 || got[0].MAC != verify.MACOf(r.MAC) || got[1].MAC != verify.MACOf(r.MAC) {
+		if len(got) != 2 || got[0].Addr != addr4 || got[1].Addr != addr6 || got[0].MAC != verify.MACOf(r.MAC) ||
+			got[1].MAC != verify.MACOf(r.MAC) {
 			return fmt.Errorf("seen: %+v", got)
 		}
 		return nil
@@ -69,7 +73,8 @@ func TestFragments(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan50, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan50, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1},
+			Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
 		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
 		for _, l := range []struct {

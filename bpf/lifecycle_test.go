@@ -18,8 +18,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// chain gives the ids of all tc programs on one way of the trunk, by TCX and in
-// clsact, in the order in which frames meet them.
+// chain returns the ids of all tc programs on one way of the trunk, by TCX and in clsact, in the
+// order in which frames meet them.
 func (b *bench) chain(tb testing.TB, w way) (ids []uint32) {
 	tb.Helper()
 	b.do(tb, func() (err error) {
@@ -38,7 +38,7 @@ func (b *bench) chain(tb testing.TB, w way) (ids []uint32) {
 	return ids
 }
 
-// ours gives the ids of the pinned programs.
+// pinned returns the ids of the pinned programs.
 func (b *bench) pinned(tb testing.TB) (ids [2]uint32) {
 	tb.Helper()
 	for i, w := range ways {
@@ -55,12 +55,12 @@ func (b *bench) checkWatched(tb testing.TB, what string) {
 	ids := b.pinned(tb)
 	for i, w := range ways {
 		if got := b.chain(tb, w); len(got) != 1 || got[0] != ids[i] {
-			tb.Errorf("%s: programs %v on the %s, want %d alone", what, got, w.name, ids[i])
+			tb.Errorf("%s: programs %v on the %s, want only %d", what, got, w.name, ids[i])
 		}
 	}
 }
 
-// qdiscs lists the trunk's, as tc does.
+// qdiscs returns the trunk's qdiscs, as tc lists them.
 func (b *bench) qdiscs(tb testing.TB) string {
 	tb.Helper()
 	out, err := b.Host.Exec("tc", "qdisc", "show", "dev", b.Trunk)
@@ -77,13 +77,13 @@ func TestPrepareAgain(t *testing.T) {
 		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), other.Prepare(b.trunk), other.Close()) })
 		b.checkWatched(t, "prepared three times")
 		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: it was loaded again", ids, again)
+			t.Errorf("programs %v, then %v: they were loaded again", ids, again)
 		}
 	})
 }
 
-// TestCrowd has many hooks come at once to a trunk that nobody watches.
-func TestCrowd(t *testing.T) {
+// TestConcurrentPrepare runs many hooks at once on a trunk that is not watched yet.
+func TestConcurrentPrepare(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		o.Root = mustRoot(t)
 		b := newIdleBench(t, o, testenv.Config{})
@@ -95,7 +95,7 @@ func TestCrowd(t *testing.T) {
 		}
 		for _, cmd := range all {
 			if err := cmd.Wait(); err != nil {
-				t.Errorf("one of many: %v: %s", err, cmd.Stderr)
+				t.Errorf("one of the hooks: %v: %s", err, cmd.Stderr)
 			}
 		}
 		b.checkWatched(t, "prepared by many at once")
@@ -103,9 +103,9 @@ func TestCrowd(t *testing.T) {
 	})
 }
 
-// TestChurn has hooks come and go while others take the trunk away under them.
-// None is ever told anything but that it is not watched, and nothing is left.
-func TestChurn(t *testing.T) {
+// TestConcurrentRelease runs hooks while others release the trunk. The only error they may get is
+// that the trunk is not watched, and nothing may remain at the end.
+func TestConcurrentRelease(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newIdleBench(t, o, testenv.Config{})
 		o.Root = string(b.root)
@@ -114,7 +114,8 @@ func TestChurn(t *testing.T) {
 			hooks.Go(func() error {
 				return b.Host.Do(func() error {
 					for n := range 10 {
-						e := verify.Endpoint{Trunk: b.trunk, MAC: verify.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i), byte(n)}, Enforce: true}
+						e := verify.Endpoint{Trunk: b.trunk, MAC: verify.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4},
+							Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i), byte(n)}, Enforce: true}
 						if err := visit(o, e); err != nil {
 							return err
 						}
@@ -126,13 +127,13 @@ func TestChurn(t *testing.T) {
 		must(t, hooks.Wait())
 		b.do(t, func() error { return b.Release(b.trunk) })
 		if left := append(b.chain(t, egress), b.chain(t, ingress)...); len(left) > 0 {
-			t.Errorf("programs are left: %v", left)
+			t.Errorf("programs remain: %v", left)
 		}
 	})
 }
 
-// visit is a container that comes and goes, with a network made and removed around
-// it.
+// visit does what a container's start and end do, with a network that is created before and removed
+// after.
 func visit(o Options, e verify.Endpoint) error {
 	d := New(o)
 	defer d.Close()
@@ -153,11 +154,11 @@ func TestRelease(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newIdleBench(t, o, testenv.Config{})
 		before := b.qdiscs(t)
-		b.do(t, func() error { return b.Release(b.trunk) }) // nothing there
+		b.do(t, func() error { return b.Release(b.trunk) }) // there is nothing to release
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}}
 		b.do(t, func() error { return errors.Join(b.Expect(e), b.Release(b.trunk)) })
-		b.checkWatched(t, "released while an endpoint was left")
+		b.checkWatched(t, "released while there was an endpoint")
 		b.do(t, func() error { return errors.Join(b.Forget(e), b.Release(b.trunk), b.Release(b.trunk)) })
 		for _, w := range ways {
 			if left := b.chain(t, w); len(left) > 0 {
@@ -170,7 +171,7 @@ func TestRelease(t *testing.T) {
 		if exists(string(b.root)) {
 			t.Errorf("after the release there are pins: %v", mustTree(t, string(b.root)))
 		}
-		// Nobody is surprised by an endpoint of a trunk that is not watched any more.
+		// Forgetting an endpoint of a trunk that is no longer watched is not an error.
 		b.do(t, func() error { return b.Forget(e) })
 		want := fmt.Sprintf("expect %s: trunk %q is not watched", ours, b.Trunk)
 		if err := b.Host.Do(func() error { return b.Expect(e) }); err == nil || err.Error() != want {
@@ -179,7 +180,7 @@ func TestRelease(t *testing.T) {
 	})
 }
 
-// TestTwoTrunks keeps the pins of one while the other is released.
+// TestTwoTrunks checks that releasing one trunk keeps the pins of the other.
 func TestTwoTrunks(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
 	_, err := b.Host.Exec("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
@@ -195,13 +196,13 @@ func TestTwoTrunks(t *testing.T) {
 		t.Errorf("endpoints of two trunks: %+v", all)
 	}
 	b.do(t, func() error { return errors.Join(b.Forget(e), b.Release(other)) })
-	b.checkWatched(t, "another trunk was released")
+	b.checkWatched(t, "after the release of another trunk")
 	if all, err = b.Endpoints(); err != nil || len(all) != 1 || all[0].Trunk != b.trunk {
 		t.Errorf("endpoints after one trunk was released: %+v, %v", all, err)
 	}
 }
 
-// TestDeviceGone deletes the trunk, and brings another device with its ifindex.
+// TestDeviceGone deletes the trunk, and makes another device with its ifindex.
 func TestDeviceGone(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newIdleBench(t, o, testenv.Config{})
@@ -210,20 +211,21 @@ func TestDeviceGone(t *testing.T) {
 		_, err := b.Host.Exec("ip", "link", "del", b.Trunk)
 		must(t, err)
 		if all, err := b.Endpoints(); err != nil || len(all) != 0 {
-			t.Errorf("endpoints of a trunk that is gone: %+v, %v", all, err)
+			t.Errorf("endpoints of a trunk that was deleted: %+v, %v", all, err)
 		}
 		want := fmt.Sprintf("find trunk with index %d: no such device", b.trunk)
 		if err := b.Host.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
-			t.Errorf("Prepare of a trunk that is gone: %v, want %q", err, want)
+			t.Errorf("Prepare of a trunk that was deleted: %v, want %q", err, want)
 		}
-		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "peer0")
+		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name",
+			"peer0")
 		must(t, err)
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		b.checkWatched(t, "on another device of the same index")
+		b.checkWatched(t, "on another device with the same ifindex")
 		if all, err := b.Endpoints(); err != nil || len(all) != 0 {
-			t.Errorf("endpoints on another device of the same index: %+v, %v", all, err)
+			t.Errorf("endpoints on another device with the same ifindex: %+v, %v", all, err)
 		}
-		// Under another index, the dead one's pins go when the new one is prepared.
+		// If the new device has another ifindex, preparing it removes the pins of the deleted one.
 		_, err = b.Host.Exec("ip", "link", "del", b.Trunk)
 		must(t, err)
 		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "type", "veth", "peer", "name", "peer0")
@@ -231,11 +233,11 @@ func TestDeviceGone(t *testing.T) {
 		dead := b.root.trunkDir(b.trunk)
 		b.trunk = mustIndex(t, b.Host, b.Trunk)
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		b.checkWatched(t, "on another device of another index")
+		b.checkWatched(t, "on another device with another ifindex")
 		if exists(dead) {
-			t.Errorf("the pins of a dead device are left: %q", dead)
+			t.Errorf("the pins of a deleted device remain: %q", dead)
 		}
-		// Released after its death: endpoints are no reason to keep anything.
+		// A deleted trunk is released even if it has endpoints.
 		e.Trunk = b.trunk
 		b.do(t, func() error { return b.Expect(e) })
 		_, err = b.Host.Exec("ip", "link", "del", b.Trunk)
@@ -244,9 +246,9 @@ func TestDeviceGone(t *testing.T) {
 	})
 }
 
-// TestTakenOff has somebody take the program off a trunk that lives on: what was
-// expected there is watched again.
-func TestTakenOff(t *testing.T) {
+// TestDetached detaches a program from a trunk that still exists: Prepare must attach it again, and
+// keep the endpoints.
+func TestDetached(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
@@ -259,9 +261,9 @@ func TestTakenOff(t *testing.T) {
 			must(t, detachTCX(filepath.Join(b.root.trunkDir(b.trunk), linkPin+"egress")))
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		b.checkWatched(t, "taken off and prepared")
+		b.checkWatched(t, "detached and prepared")
 		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: it was loaded again", ids, again)
+			t.Errorf("programs %v, then %v: they were loaded again", ids, again)
 		}
 		if _, err := b.Evidence(e); err != nil {
 			t.Errorf("its endpoint was lost: %v", err)
@@ -275,14 +277,14 @@ func mustTCX(tb testing.TB, b *bench) (ids []uint32) {
 	return ids
 }
 
-// TestPinsGone has somebody remove some pins, or all. Filters of clsact stay behind.
+// TestPinsGone removes some pins, or all. Filters in clsact remain.
 func TestPinsGone(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, pin := range []string{endpointsPin, vlansPin, "egress", emitPin, devicePin, ""} {
 			b := newBench(t, o, testenv.Config{})
 			must(t, os.RemoveAll(filepath.Join(b.root.trunkDir(b.trunk), pin)))
 			b.do(t, func() error { return b.Prepare(b.trunk) })
-			testenv.Eventually(t, "the old programs to go", func() error {
+			testenv.Eventually(t, "the old programs to be removed", func() error {
 				if n := len(b.chain(t, egress)); n != 1 {
 					return fmt.Errorf("%d programs on the egress", n)
 				}
@@ -293,7 +295,7 @@ func TestPinsGone(t *testing.T) {
 	})
 }
 
-// TestOtherLayout meets the pins of another version.
+// TestOtherLayout checks what happens to the pins of another version.
 func TestOtherLayout(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
 	now := b.root.trunkDir(b.trunk)
@@ -309,21 +311,23 @@ func TestOtherLayout(t *testing.T) {
 	must(t, os.Rename(later, now))
 }
 
-// TestOtherNetns meets a trunk of the same index in another namespace.
+// TestOtherNetns checks what happens to a trunk with the same ifindex in another namespace.
 func TestOtherNetns(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
 	n := testenv.NewNamespace(t, "other")
 	if b.trunk == 1 {
 		t.Fatal("the trunk is lo")
 	}
-	_, err := n.Exec("ip", "link", "add", "x0", "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "x1", "index", "77")
+	_, err := n.Exec("ip", "link", "add", "x0", "index", strconv.Itoa(b.trunk), "type", "veth", "peer", "name", "x1",
+		"index", "77")
 	must(t, err)
-	want := fmt.Sprintf("%q is about a trunk of another network namespace: use another root in this one", b.root.trunkDir(b.trunk))
+	want := fmt.Sprintf("%q belongs to a trunk of another network namespace: use another root in this one",
+		b.root.trunkDir(b.trunk))
 	if err := n.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
 		t.Errorf("Prepare: %v, want %q", err, want)
 	}
 	if err := n.Do(func() error { return b.Release(b.trunk) }); err == nil || err.Error() != want {
 		t.Errorf("Release: %v, want %q", err, want)
 	}
-	b.checkWatched(t, "asked for and released from another namespace")
+	b.checkWatched(t, "prepared and released from another namespace")
 }

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mend makes sure that a trunk has its pins: those of dead devices go, and what is
-// missing is loaded. The lock is held.
+// mend makes a trunk's pins complete: it removes the pins of devices that no longer exist, and
+// loads what is missing. The lock is held.
 func (r root) mend(ifindex int) error {
 	all, err := r.list()
 	if err != nil {
@@ -21,7 +21,8 @@ func (r root) mend(ifindex int) error {
 		if err == nil && !alive {
 			err = r.remove(p.path)
 		} else if err == nil && p.ifindex == ifindex && p.layout != layout {
-			err = fmt.Errorf("another version of lanyard watches trunk %s: stop its containers, then remove %q", nameOf(ifindex), p.path)
+			err = fmt.Errorf("another version of lanyard watches trunk %s: stop its containers, then remove %q", nameOf(ifindex),
+				p.path)
 		}
 		if err != nil && p.ifindex == ifindex {
 			return err
@@ -36,8 +37,7 @@ func (r root) mend(ifindex int) error {
 	return r.load(ifindex)
 }
 
-// complete reports whether all pins of a trunk are there: somebody may have removed
-// some.
+// complete reports whether a trunk has all its pins: another process may have removed some.
 func (r root) complete(ifindex int) bool {
 	for _, pin := range append([]string{emitPin, egress.name, ingress.name}, mapPins...) {
 		if !exists(filepath.Join(r.trunkDir(ifindex), pin)) {
@@ -47,8 +47,8 @@ func (r root) complete(ifindex int) bool {
 	return true
 }
 
-// load makes a trunk's maps and programs, and pins them aside before they get
-// their name: a name stands for all of them. The lock is held.
+// load makes a trunk's maps and programs, pins them in a temporary directory, and renames that: a
+// directory with the trunk's name is always complete. The lock is held.
 func (r root) load(ifindex int) (err error) {
 	if err = r.clear(); err != nil {
 		return err
@@ -82,8 +82,9 @@ func (r root) load(ifindex int) (err error) {
 	return os.Rename(r.aside(), r.trunkDir(ifindex))
 }
 
-// netnsMark names an empty directory among a trunk's pins: an ifindex is one
-// network namespace's, and a root may be seen from several.
+// netnsMark returns the name of an empty directory among a trunk's pins. It identifies the network
+// namespace: an ifindex is valid in one namespace only, and several namespaces may see the same
+// root.
 func netnsMark() (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
@@ -92,17 +93,17 @@ func netnsMark() (string, error) {
 	return fmt.Sprintf("netns-%d", st.Ino), nil
 }
 
-// checkNetns refuses to work on the device that has the trunk's ifindex in another
-// namespace than the trunk's.
+// checkNetns returns an error if the pins belong to a trunk in another network namespace: the
+// device with that ifindex in this one is a different device.
 func (t *trunk) checkNetns() error {
 	mark, err := netnsMark()
 	if err == nil && !exists(filepath.Join(t.path, mark)) {
-		err = fmt.Errorf("%q is about a trunk of another network namespace: use another root in this one", t.path)
+		err = fmt.Errorf("%q belongs to a trunk of another network namespace: use another root in this one", t.path)
 	}
 	return err
 }
 
-// plain says in a person's words what the kernel's answers to BPF mean.
+// plain adds the missing capability or kernel option to an errno from bpf(2).
 func plain(err error) error {
 	var refused *refusal
 	switch {
@@ -111,7 +112,7 @@ func plain(err error) error {
 	case errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("%w: the kernel has no BPF (CONFIG_BPF_SYSCALL)", unix.ENOSYS)
 	case errors.As(err, &refused):
-		return fmt.Errorf("the kernel's verifier refuses it, please report this: %w", err)
+		return fmt.Errorf("the kernel's verifier rejects the program, please report this: %w", err)
 	}
 	return err
 }

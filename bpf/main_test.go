@@ -15,10 +15,10 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// orderEnv carries an order to a process of this binary that is not to run tests.
+// orderEnv passes an order to a process of this binary, which then runs no tests.
 const orderEnv = "LANYARD_BPF_ORDER"
 
-// An order is what another process is to do with a datapath, as a hook would.
+// An order is what another process does with a datapath, as a hook would.
 type order struct {
 	Options Options
 	Do      string
@@ -61,7 +61,7 @@ func TestMain(m *testing.M) {
 	files := mustFiles()
 	code := m.Run()
 	if left := mustMounts(); left != "" {
-		fmt.Fprintf(os.Stderr, "bpffs that are left mounted, with their pins:\n%s", left)
+		fmt.Fprintf(os.Stderr, "bpffs that are still mounted, with their pins:\n%s", left)
 		code = 1
 	}
 	if after := mustFiles(); len(after) > len(files)+runtimeFiles {
@@ -71,10 +71,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// runtimeFiles are those that Go's poller opens once and keeps.
+// runtimeFiles is the number of files that Go's poller opens once and keeps.
 const runtimeFiles = 2
 
-// mustFiles lists what this process has open.
+// mustFiles returns the files that this process has open.
 func mustFiles() (found []string) {
 	all, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {
@@ -88,10 +88,10 @@ func mustFiles() (found []string) {
 	return found
 }
 
-// mountsMade are the directories that tests have mounted a bpffs on.
+// mountsMade are the directories on which tests have mounted a bpffs.
 var mountsMade []string
 
-// mustMounts lists those that are mounted still.
+// mustMounts returns the lines of mountinfo for those that are still mounted.
 func mustMounts() (found string) {
 	all, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -105,7 +105,7 @@ func mustMounts() (found string) {
 	return found
 }
 
-// process makes a process that carries out an order.
+// process returns a command that carries out an order.
 func process(tb testing.TB, o order) *exec.Cmd {
 	tb.Helper()
 	self, err := os.Executable()
@@ -118,7 +118,7 @@ func process(tb testing.TB, o order) *exec.Cmd {
 	return cmd
 }
 
-// finish runs a process inside a namespace and gives its error as one would read it.
+// finish runs a command inside a namespace. Its error contains the command's output.
 func finish(n *testenv.Namespace, cmd *exec.Cmd) error {
 	err := n.Run(cmd)
 	if err != nil {

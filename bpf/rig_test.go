@@ -16,8 +16,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// mustRoot gives a root on a bpffs of the test's own. It fails the test if pins
-// are left at its end.
+// mustRoot returns a root on a new bpffs. It fails the test if pins are left at its end.
 func mustRoot(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -26,14 +25,14 @@ func mustRoot(tb testing.TB) string {
 	mountsMade = append(mountsMade, dir)
 	tb.Cleanup(func() {
 		if _, err := os.Lstat(root); !errors.Is(err, fs.ErrNotExist) {
-			tb.Errorf("the root is left behind, with %v (%v)", mustTree(tb, root), err)
+			tb.Errorf("the root still exists, with %v (%v)", mustTree(tb, root), err)
 		}
 		must(tb, unix.Unmount(dir, 0))
 	})
 	return root
 }
 
-// mustTree lists all that is below a directory.
+// mustTree returns the paths of everything below a directory.
 func mustTree(tb testing.TB, dir string) (paths []string) {
 	tb.Helper()
 	must(tb, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
@@ -48,7 +47,7 @@ type bench struct {
 	*testenv.Lab
 	*Datapath
 	trunk     int
-	container *testenv.Container // made when a test first needs one
+	container *testenv.Container // made by the first test that needs one
 }
 
 // do runs f in the host's namespace.
@@ -76,7 +75,7 @@ func newIdleBench(tb testing.TB, o Options, c testenv.Config) *bench {
 	return b
 }
 
-// newBench makes a lab and watches its trunk. All is released when the test ends.
+// newBench makes a lab and watches its trunk. The trunk is released when the test ends.
 func newBench(tb testing.TB, o Options, c testenv.Config) *bench {
 	tb.Helper()
 	b := newIdleBench(tb, o, c)
@@ -93,8 +92,8 @@ func newBench(tb testing.TB, o Options, c testenv.Config) *bench {
 	return b
 }
 
-// join puts a macvlan of a MAC, on a parent, into a new container: eth0, with an
-// address. Nothing of IPv6 is sent that the test does not ask for.
+// join makes a container with a macvlan eth0 on a parent, with the given MAC and address. IPv6 is
+// disabled, so that the container sends nothing that the test does not ask for.
 func (b *bench) join(tb testing.TB, parent string, mac verify.MAC, prefix string) *testenv.Container {
 	tb.Helper()
 	c := testenv.NewContainer(tb)
@@ -116,7 +115,7 @@ func ping(n *testenv.Namespace, addr netip.Addr, count int) error {
 	return err
 }
 
-// onBoth runs a test with either way to attach.
+// onBoth runs a test with each of the two ways to attach programs.
 func onBoth(t *testing.T, f func(t *testing.T, o Options)) {
 	for _, legacy := range []bool{false, true} {
 		name := "tcx"

@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bpffs is where every distribution mounts it (Documentation/bpf, systemd).
+// bpffs is the usual mount point of the BPF file system (Documentation/bpf, systemd).
 const bpffs = "/sys/fs/bpf"
 
-// A root is the directory that all pins are below, with one directory per trunk.
+// A root is the directory of all pins. It has one directory for each trunk.
 type root string
 
-// lock waits until nobody else makes, changes or removes anything below the
-// root. The lock is on the directory itself and ends with the file, so that a
-// killed holder leaves none. With create it makes the directory; without, nil
-// comes back where there is none.
+// lock waits until no other process makes, changes or removes pins below the root, and returns the
+// lock. The lock is on the directory itself and ends with the file, so that a killed process
+// releases it. If create is set, lock makes the directory; otherwise it returns nil if there is no
+// directory.
 func (r root) lock(create bool) (*os.File, error) {
 	const tries = 16
 	for range tries {
@@ -31,7 +31,7 @@ func (r root) lock(create bool) (*os.File, error) {
 		f, err := openDir(string(r))
 		if errors.Is(err, fs.ErrNotExist) {
 			if create {
-				continue // the last trunk was released in between
+				continue // the last trunk was released in the meantime
 			}
 			return nil, nil
 		}
@@ -41,13 +41,14 @@ func (r root) lock(create bool) (*os.File, error) {
 		if err := flock(f); err != nil {
 			return nil, errors.Join(fmt.Errorf("lock %q: %w", string(r), err), f.Close())
 		}
-		// Another may have removed it while we waited; its lock binds nobody.
+		// Another process may have removed the directory during the wait: a lock on a removed
+		// directory has no effect.
 		if isAt(f, string(r)) {
 			return f, nil
 		}
 		f.Close()
 	}
-	return nil, fmt.Errorf("lock %q: it was removed %d times meanwhile", string(r), tries)
+	return nil, fmt.Errorf("lock %q: it was removed %d times during the wait", string(r), tries)
 }
 
 func flock(f *os.File) error {
@@ -58,7 +59,7 @@ func flock(f *os.File) error {
 	}
 }
 
-// create makes the directory, on a bpffs.
+// create makes the directory, which must be on a bpffs, and mounts one if necessary.
 func (r root) create() error {
 	parent := filepath.Dir(string(r))
 	if !isBPFFS(parent) {
@@ -77,21 +78,21 @@ func isBPFFS(path string) bool {
 	return unix.Statfs(path, &st) == nil && int64(st.Type) == unix.BPF_FS_MAGIC
 }
 
-// mountBPFFS mounts it where it belongs, if pins are meant to be there and
-// nothing else is mounted.
+// mountBPFFS mounts a bpffs at its usual mount point, if that is the parent of the root and nothing
+// else is mounted there.
 func mountBPFFS(parent string) error {
 	var st unix.Statfs_t
 	if parent != bpffs {
-		return fmt.Errorf("%q is on no bpffs: choose a directory in %q", parent, bpffs)
+		return fmt.Errorf("%q is not on a bpffs: choose a directory in %q", parent, bpffs)
 	}
 	if err := unix.Statfs(bpffs, &st); err != nil {
 		return fmt.Errorf("find %q: %w: the kernel has no BPF (CONFIG_BPF_SYSCALL), or sysfs is not mounted", bpffs, err)
 	}
 	if int64(st.Type) != unix.SYSFS_MAGIC {
-		return fmt.Errorf("%q is another file system's: mount bpffs there", bpffs)
+		return fmt.Errorf("another file system is mounted at %q: mount bpffs there", bpffs)
 	}
-	// Two that come at once must not mount one over the other's pins: this is
-	// the directory below, and what both have open.
+	// Two processes must not both mount a bpffs, the second of which would cover the first one's
+	// pins. Both have opened the directory below the mount, which they lock.
 	f, err := os.Open(bpffs)
 	if err != nil {
 		return err
@@ -109,10 +110,10 @@ func mountBPFFS(parent string) error {
 	return nil
 }
 
-// openDir opens a directory of pins, and refuses another user's: on a bpffs that
-// is everybody's (its root is 1777 unless mounted otherwise) any user can make
-// one of our name first, and would choose which program watches and which maps
-// we believe.
+// openDir opens a directory of pins. It refuses a directory of another user. On a bpffs that is
+// writable for everyone (its root has mode 1777 unless mounted otherwise), any user can create a
+// directory of that name first, and would then choose which program watches and which maps are
+// believed.
 func openDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -120,35 +121,35 @@ func openDir(path string) (*os.File, error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, errors.Join(fmt.Errorf("look at %q: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("stat %q: %w", path, err), f.Close())
 	}
 	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
 		f.Close()
-		return nil, fmt.Errorf("open %q: uid %d made it with mode %#o, and could put pins of its own there: remove it", path, st.Uid, st.Mode&0o7777)
+		return nil, fmt.Errorf("open %q: it belongs to uid %d and has mode %#o, so that another user could put pins there: "+
+			"remove it", path, st.Uid, st.Mode&0o7777)
 	}
 	return f, nil
 }
 
-// isAt reports whether an open directory is still the one at a path.
+// isAt reports whether an open directory is still the directory at a path.
 func isAt(f *os.File, path string) bool {
 	var open, named unix.Stat_t
 	return unix.Fstat(int(f.Fd()), &open) == nil && unix.Lstat(path, &named) == nil &&
 		open.Dev == named.Dev && open.Ino == named.Ino
 }
 
-// trunkDir is where the pins of a trunk are. Pins of another layout have
-// another name.
+// trunkDir returns the directory of a trunk's pins. Pins of another layout have another directory.
 func (r root) trunkDir(ifindex int) string {
 	return filepath.Join(string(r), fmt.Sprintf("trunk-%d-v%d", ifindex, layout))
 }
 
-// pins is the directory of one trunk's, of whichever layout.
+// pins is the pin directory of a trunk, of any layout.
 type pins struct {
 	path            string
 	ifindex, layout int
 }
 
-// list gives what is pinned for all trunks.
+// list returns the pin directories of all trunks.
 func (r root) list() (all []pins, err error) {
 	entries, err := os.ReadDir(string(r))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -163,8 +164,8 @@ func (r root) list() (all []pins, err error) {
 	return all, nil
 }
 
-// remove takes a directory of pins away at once: nobody finds half of it. The
-// lock is held.
+// remove removes a directory of pins in one step, so that no process finds a part of it. The lock
+// is held.
 func (r root) remove(path string) error {
 	if err := r.clear(); err != nil {
 		return err
@@ -179,15 +180,15 @@ func (r root) remove(path string) error {
 	return r.clear()
 }
 
-// clear removes what is aside: where a trunk's pins are put together before they
-// get their name, and where they lose it before they go. Whatever is there was left
-// by one who was killed. The lock is held.
+// clear removes the temporary directory, in which a trunk's pins are created before they get their
+// name, and to which they are moved before they are deleted. Anything in it was left by a killed
+// process. The lock is held.
 func (r root) clear() error { return os.RemoveAll(r.aside()) }
 
 func (r root) aside() string { return filepath.Join(string(r), "aside") }
 
-// removeTrunk removes the pins of a trunk, of any layout, and the root with the
-// last of them. The lock is held.
+// removeTrunk removes the pins of a trunk, of any layout. It removes the root, too, if they were
+// the last. The lock is held.
 func (r root) removeTrunk(ifindex int) error {
 	all, err := r.list()
 	if err != nil {

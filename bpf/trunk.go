@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of the pins in a trunk's directory; a link's is that of its way after
-// linkPin.
+// Names of the pins in a trunk's directory. A link's pin is linkPin followed by the name of its
+// way.
 const (
 	endpointsPin = "endpoints"
 	sharedPin    = "shared"
@@ -31,8 +31,9 @@ const (
 	linkPin      = "link-"
 )
 
-// mapPins are those of the maps, and of the maps in wire.c.
-var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, formerPin, vlansPin, devicePin, localsPin, sentPin, portPin}
+// mapPins are the names of the maps' pins, and of the maps in wire.c.
+var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, historyPin, formerPin, vlansPin,
+	devicePin, localsPin, sentPin, portPin}
 
 // A trunk is the open pins of one trunk.
 type trunk struct {
@@ -41,8 +42,7 @@ type trunk struct {
 	maps
 }
 
-// maps are the pinned maps of one trunk. Those that few need are opened when
-// somebody does.
+// maps are the pinned maps of one trunk. Maps that are rarely used are opened on first use.
 type maps struct {
 	endpoints table[wireMacKey, wireEndpoint]
 	shared    table[wireEndpointKey, wireEndpoint]
@@ -53,10 +53,10 @@ type maps struct {
 	former    handle
 	locals    handle
 	vlans     handle
-	path      string // of the pins
+	path      string // of the directory with the pins
 }
 
-// open opens a trunk's pins, nil if there are none.
+// open opens a trunk's pins. It returns nil if there are none.
 func (r root) open(ifindex int) (_ *trunk, err error) {
 	t := &trunk{ifindex: ifindex}
 	t.path = r.trunkDir(ifindex)
@@ -83,7 +83,8 @@ func (m *maps) openMaps() (err error) {
 	}
 	m.hints.path, m.times.path = filepath.Join(m.path, hintsPin), filepath.Join(m.path, timesPin)
 	m.history.path = filepath.Join(m.path, historyPin)
-	m.vlans, err = openMap(filepath.Join(m.path, vlansPin), unix.BPF_MAP_TYPE_ARRAY, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(wireVlan{}))
+	m.vlans, err = openMap(filepath.Join(m.path, vlansPin), unix.BPF_MAP_TYPE_ARRAY, unsafe.Sizeof(uint32(0)),
+		unsafe.Sizeof(wireVlan{}))
 	return err
 }
 
@@ -96,7 +97,8 @@ func (m *maps) openShared() (err error) {
 
 func (m *maps) openFormer() (err error) {
 	if m.former.fd == 0 {
-		m.former, err = openMap(filepath.Join(m.path, formerPin), unix.BPF_MAP_TYPE_LRU_HASH, unsafe.Sizeof(wireMacKey{}), unsafe.Sizeof(uint64(0)))
+		m.former, err = openMap(filepath.Join(m.path, formerPin), unix.BPF_MAP_TYPE_LRU_HASH, unsafe.Sizeof(wireMacKey{}),
+			unsafe.Sizeof(uint64(0)))
 	}
 	return err
 }
@@ -110,20 +112,20 @@ func (m *maps) openLocals() (err error) {
 
 func (t *trunk) close() {
 	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.former, t.locals, t.vlans} {
-		c.Close() // nothing was written that could be lost
+		c.Close() // nothing is written that could be lost
 	}
 }
 
-// current reports whether the pins are still those that are open.
+// current reports whether the open pins are still those at the path.
 func (t *trunk) current() bool { return isAt(t.dir, t.path) }
 
-// exists reports whether there is anything at a path.
+// exists reports whether a file exists at a path.
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
 
-// alive reports whether the device that pins were made for still exists.
+// alive reports whether the device that the pins were made for still exists.
 func (p pins) alive() (bool, error) {
 	path := filepath.Join(p.path, devicePin)
 	m, err := openMap(path, unix.BPF_MAP_TYPE_DEVMAP, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(uint32(0)))

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// editionMark names an empty directory among a trunk's pins: which edition of the
-// programs watches it.
+// editionMark returns the name of an empty directory among a trunk's pins. It identifies the
+// edition of the programs on the trunk.
 func editionMark(n int) string { return fmt.Sprintf("edition-%d", n) }
 
-// editionOf gives the edition that watches a trunk, 0 where that cannot be told.
+// editionOf returns the edition of the programs on a trunk, 0 if it is not known.
 func (t *trunk) editionOf() (n int, err error) {
 	entries, err := os.ReadDir(t.path)
 	for _, e := range entries {
@@ -27,16 +27,16 @@ func (t *trunk) editionOf() (n int, err error) {
 	return n, err
 }
 
-// upgrade puts our programs in the place of an earlier edition's. A later one's stay:
-// of two that are installed, in a broker that was not restarted and in the hooks, the
-// later wins. Frames meet one or the other, and both count in the same maps. The lock
-// is held.
+// upgrade replaces programs of an earlier edition by those of this one. It keeps programs of a
+// later edition: if two editions are installed, in a broker that was not restarted and in the
+// hooks, the later one wins. Each frame meets one edition or the other, and both count in the same
+// maps. The lock is held.
 func (t *trunk) upgrade() error {
 	if exists(filepath.Join(t.path, editionMark(edition))) {
 		return nil
 	}
-	was, err := t.editionOf()
-	if err != nil || was > edition {
+	old, err := t.editionOf()
+	if err != nil || old > edition {
 		return err
 	}
 	if err = t.replaceAll(); err != nil {
@@ -45,7 +45,7 @@ func (t *trunk) upgrade() error {
 	if err := os.Mkdir(filepath.Join(t.path, editionMark(edition)), 0o700); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(t.path, editionMark(was))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(t.path, editionMark(old))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -85,9 +85,9 @@ func (t *trunk) replaceAll() (err error) {
 	return nil
 }
 
-// replace pins a program in the place of another, once it runs where that one did. Who is
-// killed in between leaves the old pin, and what runs is not it: attach puts that
-// right.
+// replace pins a program in place of another after run has attached it in place of that one. If the
+// process is killed in between, the old pin stays, and its program is not the one that runs: attach
+// corrects that.
 func (t *trunk) replace(name string, prog int, run func() error) error {
 	path := filepath.Join(t.path, name)
 	next := path + "-next"
@@ -106,8 +106,8 @@ func (t *trunk) replace(name string, prog int, run func() error) error {
 	return os.Rename(next, path)
 }
 
-// swap has a program run in the place of the one that watches a way, at once: no
-// frame passes between them. Where none does, attach will put it there.
+// swap replaces the program on one way of the trunk by another, atomically: no frame passes without
+// a program. If no program is attached, swap does nothing, and attach will attach it.
 func (t *trunk) swap(w way, prog int) error {
 	id, err := pinnedID(filepath.Join(t.path, w.name))
 	if err != nil {
@@ -127,7 +127,7 @@ func (t *trunk) swap(w way, prog int) error {
 		return plain(err)
 	}
 	defer unix.Close(link)
-	// One that is detached runs nothing (ENOLINK): attach makes another.
+	// A detached link runs nothing (ENOLINK): attach makes another one.
 	if err := updateLink(link, prog); err != nil && !errors.Is(err, unix.ENOLINK) {
 		return plain(err)
 	}

@@ -12,25 +12,25 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// TestEdition fails where somebody changes what the programs do: trunks that are
-// watched go on with the old ones until edition is raised, and this with it.
+// TestEdition fails if the programs change. Trunks that are already watched keep the old programs
+// until edition is raised, together with the hash here.
 func TestEdition(t *testing.T) {
 	const want = "212facdd5a5da1e6"
 	h := sha256.Sum256([]byte(wireImage[wireObject.types:]))
 	if got := hex.EncodeToString(h[:8]); edition != 1 || got != want {
-		t.Errorf("edition %d is %s, want %s: raise the edition once this one was released", edition, got, want)
+		t.Errorf("edition %d is %s, want %s: raise the edition if this one was released", edition, got, want)
 	}
 }
 
-// asEdition has the trunk look as another edition's.
+// asEdition makes the trunk's pins those of another edition.
 func (b *bench) asEdition(tb testing.TB, n int) {
 	tb.Helper()
 	dir := b.root.trunkDir(b.trunk)
 	must(tb, os.Rename(filepath.Join(dir, editionMark(edition)), filepath.Join(dir, editionMark(n))))
 }
 
-// TestUpgrade comes to a trunk that an earlier edition watches, while frames pass:
-// each is counted, by one or the other.
+// TestUpgrade prepares a trunk with programs of an earlier edition, while frames pass: each frame
+// must be counted, by one or the other.
 func TestUpgrade(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
@@ -49,17 +49,17 @@ func TestUpgrade(t *testing.T) {
 		must(t, <-done)
 		after := b.pinned(t)
 		if after[0] == ids[0] || after[1] == ids[1] {
-			t.Errorf("programs %v, then %v: they are the old ones", ids, after)
+			t.Errorf("programs %v, then %v: want new ones", ids, after)
 		}
 		b.checkWatched(t, "upgraded")
 		got := b.mustEvidence(t, e).Counters
-		// The kernels may ask each other by ARP once more.
+		// The kernels may send one more ARP request each.
 		for _, n := range []uint64{got.OutFrames - before.OutFrames, got.InFrames - before.InFrames} {
 			if n < pings || n > pings+4 {
 				t.Errorf("counted %d frames of %d: %+v, then %+v", n, pings, before, got)
 			}
 		}
-		// The next finds it done.
+		// The next Prepare does not upgrade again.
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		if again := b.pinned(t); again != after {
 			t.Errorf("programs %v, then %v: upgraded again", after, again)
@@ -67,23 +67,23 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-// TestLaterEdition leaves a trunk to a later edition, and puts that one back where
-// somebody took it off.
+// TestLaterEdition checks that Prepare keeps programs of a later edition, and attaches them again
+// if they were detached.
 func TestLaterEdition(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		ids := b.pinned(t)
 		b.asEdition(t, edition+1)
 		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), b.Prepare(b.trunk)) })
-		b.checkWatched(t, "by a later edition")
+		b.checkWatched(t, "with a later edition")
 		if again := b.pinned(t); again != ids {
 			t.Errorf("programs %v, then %v: the later ones were replaced", ids, again)
 		}
 	})
 }
 
-// TestUpgradeTakenOff comes to a trunk whose earlier programs somebody took off.
-func TestUpgradeTakenOff(t *testing.T) {
+// TestUpgradeDetached prepares a trunk whose programs of an earlier edition were detached.
+func TestUpgradeDetached(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		for _, w := range ways {
@@ -92,6 +92,6 @@ func TestUpgradeTakenOff(t *testing.T) {
 		}
 		b.asEdition(t, edition-1)
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		b.checkWatched(t, "taken off and upgraded")
+		b.checkWatched(t, "detached and upgraded")
 	})
 }

@@ -1,9 +1,8 @@
-// Package ipam says who holds which address: pools, leases, and the seam to
-// the stores that keep them.
+// Package ipam defines address pools, leases and [Store], the interface of the databases that keep
+// leases.
 //
-// It knows nothing of networks, links or the wire. Which pool an address is
-// taken from, and what is done when somebody on the LAN holds it already, is
-// for the caller to decide.
+// It knows nothing of networks, links or the wire. The caller decides which pool an address is
+// taken from, and what to do when a station on the LAN already uses the address.
 package ipam
 
 import (
@@ -15,41 +14,40 @@ import (
 	"unicode/utf8"
 )
 
-// Owner is who holds a lease: one interface of one attachment. It is
-// comparable; two owners are the same only if all fields are.
+// Owner identifies the holder of a lease: one interface of one attachment. It is comparable; two
+// owners are the same only if all fields are equal.
 type Owner struct {
-	Attachment string `json:"attachment"` // the attachment's id: unique, and of any form
+	Attachment string `json:"attachment"` // the attachment's id: unique, in any format
 	Network    string `json:"network"`
 	Interface  string `json:"interface"`
 }
 
-// State is why an address cannot be given out.
+// State is the reason why an address is not free.
 type State string
 
 const (
-	Held        State = "held"        // somebody has it
-	Quarantined State = "quarantined" // somebody had it until a moment ago; neighbours may still remember
-	Declined    State = "declined"    // somebody else answered for it on the wire
+	Held        State = "held"        // an owner uses it
+	Quarantined State = "quarantined" // an owner released it recently; its neighbours may still have it in their caches
+	Declined    State = "declined"    // another station answered for it on the wire
 )
 
 // Lease is one address and what is known of its holder.
 type Lease struct {
-	// Addr has no zone, and is not an IPv4 address in IPv6's clothes: an address
-	// has one spelling, or it could be held twice.
+	// Addr has no zone and is not IPv4-mapped (::ffff:a.b.c.d). Otherwise an address would have two
+	// spellings and could be leased twice.
 	Addr  netip.Addr `json:"addr"`
-	Owner Owner      `json:"owner"` // for Quarantined and Declined: who had it
-	// Name is the holder's name that survives a restart, and MAC its interface's
-	// in colon form, "" where it is not known. Next gives a quarantined address back at
-	// once to a holder that has both again.
+	Owner Owner      `json:"owner"` // for Quarantined and Declined: the last owner
+	// Name is the holder's name, which survives a restart. MAC is the MAC of its interface in colon
+	// form. Both are "" where they are not known. Next gives a quarantined address back at once to a
+	// holder with the same name and the same MAC.
 	Name  string    `json:"name,omitempty"`
 	MAC   string    `json:"mac,omitempty"`
 	State State     `json:"state"`
-	Until time.Time `json:"until,omitzero"` // when Quarantined or Declined ends
+	Until time.Time `json:"until,omitzero"` // when Quarantined or Declined ends; zero if Held
 }
 
-// Validate says what of a lease no store could keep, or nil: text that is not
-// UTF-8, of which JSON makes another, and an address that has a second
-// spelling. No address is none of its business.
+// Validate returns an error if no store can keep the lease: its text is not UTF-8 (JSON would
+// change it), or its address has a second spelling. A lease without an address is valid.
 func (l Lease) Validate() error {
 	if l.Addr.Is4In6() || l.Addr.Zone() != "" {
 		return fmt.Errorf("address %q has a second spelling", l.Addr)
@@ -62,26 +60,26 @@ func (l Lease) Validate() error {
 	return nil
 }
 
-// Over says whether the address is free again although its row is still there.
-// It is from Until on.
+// Over reports whether the address is free again although its row still exists: from Until on.
 func (l Lease) Over(now time.Time) bool { return l.State != Held && !now.Before(l.Until) }
 
-// BarsClaim returns an error that wraps ErrTaken and says why an address that is asked
-// for by name is not free, and nil if it is. Quarantine does not bar it: engines give a
-// recreated container another id, and whoever names an address means that address. The
-// row of the same owner bars; the store looks for that first.
+// BarsClaim returns why an address that is claimed explicitly is not free, as an error that wraps
+// ErrTaken, or nil if it is free. Quarantine does not bar it: engines give a recreated container
+// another id, and a user who names an address means that address. BarsClaim also refuses a row of
+// the same owner: the store handles that case before it calls BarsClaim.
 func (l Lease) BarsClaim(now time.Time) error {
 	switch {
 	case l.Over(now) || l.State == Quarantined:
 		return nil
 	case l.State == Declined:
-		return fmt.Errorf("%w: %s is held by another station on the LAN; it is tried again after %s UTC", ErrTaken, l.Addr, l.Until.UTC().Format(time.TimeOnly))
+		return fmt.Errorf("%w: %s is held by another station on the LAN; it is not leased again before %s UTC",
+			ErrTaken, l.Addr, l.Until.UTC().Format(time.TimeOnly))
 	}
 	return fmt.Errorf("%w: %s is held by %s", ErrTaken, l.Addr, l.holder())
 }
 
-// FreeFor reports whether Next may give l's address to the holder in asks: what has run
-// out, and what that holder, by name and MAC, had until a moment ago.
+// FreeFor reports whether Next may lease l's address to the holder in asks: the lease has run out,
+// or is the quarantined one of the same holder, by name and MAC.
 func (l Lease) FreeFor(asks Lease, now time.Time) bool {
 	return l.Over(now) || l.State == Quarantined && l.Name != "" && l.Name == asks.Name && l.MAC == asks.MAC
 }
@@ -93,27 +91,28 @@ func (l Lease) holder() string {
 	return "attachment " + l.Owner.Attachment
 }
 
-// Errors of stores.
+// Errors that stores return.
 var (
-	// ErrTaken is returned by Claim when the address is not free; the error
-	// around it names the holder, as [Lease.BarsClaim] does.
+	// ErrTaken is returned by Claim when the address is not free. The error around it names the
+	// holder, as that of [Lease.BarsClaim] does.
 	ErrTaken = errors.New("address is taken")
-	// ErrPoolFull is returned by Next when no address is free; the error around
-	// it is that of [Counts.Full].
+	// ErrPoolFull is returned by Next when no address is free. The error around it is that of
+	// [Counts.Full].
 	ErrPoolFull = errors.New("no address is free")
-	// ErrCorrupt is returned by any method when the store's own records cannot
-	// be read, or contradict each other. Nothing was changed.
+	// ErrCorrupt is returned by any method when the store's records cannot be read, or contradict
+	// each other. Nothing was changed.
 	ErrCorrupt = errors.New("database is damaged")
 )
 
-// Counts says how full a pool is, without reading its leases.
+// Counts is the number of leases of each state in a pool. Stores keep it, so that no lease has to
+// be read for it.
 type Counts struct {
 	Held        int `json:"held"`
 	Quarantined int `json:"quarantined"`
 	Declined    int `json:"declined"`
 }
 
-// Add counts n more leases of a state.
+// Add adds n leases of state s; n may be negative.
 func (c *Counts) Add(s State, n int) {
 	switch s {
 	case Held:
@@ -125,59 +124,58 @@ func (c *Counts) Add(s State, n int) {
 	}
 }
 
-// Full is ErrPoolFull with how many addresses are held, and how many will be
-// free again by themselves.
+// Full returns an error that wraps ErrPoolFull and names the pool p, the number of held addresses,
+// and the number of addresses that become free without a release.
 func (c Counts) Full(p Pool) error {
-	return fmt.Errorf("%w in %s: %d held, %d in quarantine, %d held by others on the LAN", ErrPoolFull, p, c.Held, c.Quarantined, c.Declined)
+	return fmt.Errorf("%w in %s: %d held, %d in quarantine, %d held by other stations on the LAN",
+		ErrPoolFull, p, c.Held, c.Quarantined, c.Declined)
 }
 
-// Store keeps leases. A pool is a name that the caller chooses; it needs no
-// making. Names and the fields of an Owner are opaque: any string, also a
-// hostile one, stands for itself alone. Claim and Next refuse a lease that is
-// not valid: [Lease.Validate].
+// Store keeps leases. A pool is identified by a name that the caller chooses, and need not be
+// created first. Names and the fields of an Owner are opaque: two different strings, even hostile
+// ones, never denote the same pool or owner. Claim and Next refuse a lease for which
+// [Lease.Validate] returns an error.
 //
-// Every method is atomic, also against other processes and hosts that share
-// the store, and safe for concurrent use. A method that cannot get its turn
-// before ctx ends returns an error that wraps ctx's. An error means that
-// nothing was changed, unless the store cannot know (a network broke): every
-// method may therefore be called again with the same arguments, and then does
-// what is left.
+// Every method is atomic, also with respect to other processes and hosts that share the store, and
+// is safe for concurrent use. If ctx ends before the method gets access to the store, it returns an
+// error that wraps that of ctx. An error means that nothing was changed, unless the store cannot
+// know (a network failed). Every method may therefore be called again with the same arguments, and
+// then does what is left to do.
 //
-// What has run out (see [Lease.Over]) counts as free everywhere, whether or not
-// the store still has its row.
+// A lease that has run out (see [Lease.Over]) counts as free in every method, whether or not the
+// store still has its row.
 type Store interface {
-	// Claim takes l.Addr for l.Owner if it is free: ErrTaken if not. An address
-	// that is quarantined is free. The same owner again is nil, and changes nothing. An owner may
-	// claim several addresses, one by one. l.State and l.Until are ignored.
+	// Claim leases l.Addr to l.Owner, or returns an error that wraps ErrTaken if the address is not
+	// free. A quarantined address is free. If the same owner already holds the address, Claim
+	// returns nil and changes nothing. An owner may claim several addresses, one by one. l.State and
+	// l.Until are ignored.
 	//
-	// Whether the address is one of the subnet's is not looked at: [Pool.Check].
+	// Claim does not check whether the address belongs to the subnet: see [Pool.Check].
 	Claim(ctx context.Context, pool string, l Lease) error
-	// Next takes the next free address of p after the last one that Next gave
-	// out from there, in the order of addresses ([Pool.Spans]), and begins again
-	// at the first: ErrPoolFull when it has been around. It never gives one
-	// that [Pool.Check] refuses. An owner that holds an address of the pool
-	// already gets that one, the lowest if several.
+	// Next leases the next free address of p, in the order of addresses ([Pool.Spans]), and returns
+	// it. It starts after the last address that Next leased from the pool and continues at the
+	// first after the end. If no address is free it returns an error that wraps ErrPoolFull. It
+	// never leases an address that [Pool.Check] refuses. If the owner already holds an address of
+	// the pool, Next returns that one, or the lowest of several.
 	//
-	// A valid l.Addr is where to begin instead, itself included, whatever was
-	// given last: it is how a caller gives the same name the same address when
-	// it can. The next who does not say is not sent there. All other fields are
-	// as for Claim.
+	// A valid l.Addr is the address to start at, itself included, instead of the one after the
+	// last: with it a caller can give the same name the same address again. It does not change
+	// where a Next without l.Addr starts. All other fields are as for Claim.
 	Next(ctx context.Context, pool string, p Pool, l Lease) (netip.Addr, error)
-	// Release frees whatever the owner holds in the pool, after a quarantine if
-	// that is not zero. Nothing held is nil: what is quarantined or declined
-	// is not held, and stays as it is.
+	// Release frees all addresses that the owner holds in the pool. If quarantine is not zero, they
+	// stay quarantined for that long. Release returns nil if the owner holds nothing: quarantined
+	// and declined addresses are not held, and stay as they are.
 	Release(ctx context.Context, pool string, o Owner, quarantine time.Duration) error
-	// Decline takes the address from the owner, and keeps it from everybody for
-	// d. It is an error, and changes nothing, if the owner does not hold it,
-	// unless it is the owner's declined one already.
+	// Decline takes the address from the owner and keeps it from every owner for d. It returns an
+	// error, and changes nothing, if the owner does not hold the address. It returns nil if the
+	// address is already declined by the same owner.
 	Decline(ctx context.Context, pool string, a netip.Addr, o Owner, d time.Duration) error
-	// Leases gives the leases of a pool in the order of addresses, those that
-	// have run out left out. It is a copy: a reader who takes his time must not
-	// hold up others.
+	// Leases returns the leases of a pool in the order of addresses, without those that have run
+	// out. The result is a copy, so that a slow reader does not block the store.
 	Leases(ctx context.Context, pool string) ([]Lease, error)
-	// Count gives how many leases of each state there are. Its cost does not
-	// grow with those held.
+	// Count returns the number of leases of each state. Its cost does not grow with the number of
+	// held addresses.
 	Count(ctx context.Context, pool string) (Counts, error)
-	// RemovePool forgets pools and all that is in them; an unknown one is nil.
+	// RemovePool deletes pools with all their leases. It returns nil for an unknown pool.
 	RemovePool(ctx context.Context, pools ...string) error
 }

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// AddressMAC returns the MAC 02:42 followed by an IPv4 address, and nil for an IPv6
-// address. Every host derives the same MAC from the same address.
+// AddressMAC returns the MAC 02:42 followed by an IPv4 address, and nil for an IPv6 address. Every
+// host derives the same MAC from the same address.
 func AddressMAC(a netip.Addr) net.HardwareAddr {
 	if !a.Is4() {
 		return nil
@@ -17,10 +17,10 @@ func AddressMAC(a netip.Addr) net.HardwareAddr {
 	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }
 
-// DerivedMAC derives a MAC from the key of a host, a network's name and the name of
-// an interface on it, such as its address. The same arguments give the same MAC;
-// another key gives another MAC. The MAC is unicast and locally administered
-// (IEEE 802-2014 §8.4), and never begins with 02:42, which is [AddressMAC]'s.
+// DerivedMAC derives a MAC from the key of a host, a network's name and the name of an interface on
+// it, such as its address. The same arguments give the same MAC; another key gives another MAC. The
+// MAC is unicast and locally administered (IEEE 802-2014 §8.4), and never begins with 02:42, which
+// is the prefix of [AddressMAC].
 func DerivedMAC(key []byte, network, name string) net.HardwareAddr {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(network + "\x00" + name))

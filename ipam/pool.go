@@ -11,18 +11,18 @@ import (
 	"strings"
 )
 
-// Pool is a subnet and which of its addresses are given out.
+// Pool is a subnet, and which of its addresses Next may lease.
 type Pool struct {
 	Subnet netip.Prefix
-	// Ranges limit what Next gives out; none means the whole subnet. An address
-	// asked for by name may be outside.
+	// Ranges limit what Next leases; if there are none, it leases from the whole subnet. An address
+	// that a caller claims explicitly may be outside of them.
 	Ranges []netip.Prefix
-	// Reserved are never given out. The value says to a person what for:
+	// Reserved addresses are never leased. The value is the purpose, in words for a user:
 	// "gateway", `aux-address "router2"`.
 	Reserved map[netip.Addr]string
 }
 
-// String is the subnet, and the ranges if there are any.
+// String returns the subnet, and the ranges if there are any.
 func (p Pool) String() string {
 	if len(p.Ranges) == 0 {
 		return "subnet " + p.Subnet.String()
@@ -34,14 +34,14 @@ func (p Pool) String() string {
 	return fmt.Sprintf("range %s of subnet %s", strings.Join(ranges, ", "), p.Subnet)
 }
 
-// Validate says what is wrong with the pool, or nil. A reserved address may be
-// anywhere: a gateway on the link need not be in the subnet.
+// Validate returns what is wrong with the pool, or nil. It accepts any reserved address: a gateway
+// on the link need not be in the subnet.
 func (p Pool) Validate() error {
-	if err := plain(p.Subnet); err != nil {
+	if err := canonical(p.Subnet); err != nil {
 		return fmt.Errorf("subnet %q: %w", p.Subnet, err)
 	}
 	for i, r := range p.Ranges {
-		if err := plain(r); err != nil {
+		if err := canonical(r); err != nil {
 			return fmt.Errorf("range %q: %w", r, err)
 		}
 		if !p.Subnet.Contains(r.Addr()) || r.Bits() < p.Subnet.Bits() {
@@ -56,20 +56,20 @@ func (p Pool) Validate() error {
 	return nil
 }
 
-// plain refuses a prefix that has a second spelling.
-func plain(p netip.Prefix) error {
+// canonical returns an error if a prefix is invalid or has a second spelling.
+func canonical(p netip.Prefix) error {
 	switch {
 	case !p.IsValid():
-		return errors.New("it is no address and prefix length")
+		return errors.New("not an address and prefix length")
 	case p.Addr().Is4In6():
-		return errors.New("it is an IPv4 prefix written as IPv6")
+		return errors.New("an IPv4 prefix is written as IPv6")
 	case p != p.Masked():
-		return fmt.Errorf("it has bits set beyond its prefix length: did you mean %s?", p.Masked())
+		return fmt.Errorf("bits are set beyond the prefix length: did you mean %s?", p.Masked())
 	}
 	return nil
 }
 
-// Check says why a cannot be anybody's address in the pool, or nil.
+// Check returns why no host may have address a in the pool, or nil.
 func (p Pool) Check(a netip.Addr) error {
 	if !p.Subnet.Contains(a) {
 		return fmt.Errorf("address %s is not in subnet %s", a, p.Subnet)
@@ -83,8 +83,8 @@ func (p Pool) Check(a netip.Addr) error {
 	return nil
 }
 
-// special says what an address is that no host may have. A /31 (RFC 3021) and a
-// /127 (RFC 6164) have two hosts and nothing else; a /32 and a /128 have one.
+// special returns the name of an address that no host may have, or "". A /31 (RFC 3021) and a /127
+// (RFC 6164) have two host addresses and no others; a /32 and a /128 have one.
 func special(subnet netip.Prefix, a netip.Addr) string {
 	if a.BitLen()-subnet.Bits() <= 1 {
 		return ""
@@ -100,7 +100,7 @@ func special(subnet netip.Prefix, a netip.Addr) string {
 	return ""
 }
 
-// Last is the highest address of a prefix.
+// Last returns the highest address of a prefix.
 func Last(p netip.Prefix) netip.Addr {
 	b := p.Addr().AsSlice()
 	for i := p.Bits(); i < len(b)*8; i++ {
@@ -110,8 +110,8 @@ func Last(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// FirstUsable is the first address of a subnet that a host may have: where a
-// gateway is looked for if none is named.
+// FirstUsable returns the first address of a subnet that a host may have. It is the gateway's
+// address if a definition names none.
 func FirstUsable(subnet netip.Prefix) netip.Addr {
 	a := subnet.Masked().Addr()
 	if special(subnet.Masked(), a) != "" {
@@ -120,13 +120,13 @@ func FirstUsable(subnet netip.Prefix) netip.Addr {
 	return a
 }
 
-// Span is a run of addresses, both ends included.
+// Span is a range of addresses, both ends included.
 type Span struct{ First, Last netip.Addr }
 
-// Spans gives where a search looks that begins at start, in order: from there
-// upwards through the ranges, and around to where it began. Anything else than
-// an address within the ranges begins at the next one above; the zero Addr, at
-// the first. What [Pool.Check] refuses is not left out.
+// Spans returns the spans that a search from start goes through, in order: upwards through the
+// ranges, then from the lowest address up to start. If start is not within the ranges, the search
+// starts at the next address above; if start is the zero Addr, at the lowest. Spans includes
+// addresses that [Pool.Check] refuses.
 func (p Pool) Spans(start netip.Addr) []Span {
 	var above, below []Span
 	for _, r := range p.ranges() {
@@ -144,15 +144,15 @@ func (p Pool) Spans(start netip.Addr) []Span {
 	return append(above, below...)
 }
 
-// Start draws an address of the ranges from a name: where to look first for an
-// address that the name may have had before. The same name gives the same one.
+// Start maps a name to an address of the ranges. A search for the name's address starts there, so
+// that the same name can get the same address again. The same name always gives the same result.
 func (p Pool) Start(name string) netip.Addr {
 	sum := sha256.Sum256([]byte(name))
 	ranges := p.ranges()
 	r := ranges[binary.BigEndian.Uint64(sum[16:])%uint64(len(ranges))]
 	b := r.Masked().Addr().AsSlice()
 	for i := range b {
-		host := byte(0xff) // bits that are the host's
+		host := byte(0xff) // bits of the host part
 		if fixed := r.Bits() - 8*i; fixed > 0 {
 			host = byte(0xff >> min(fixed, 8))
 		}
@@ -162,7 +162,7 @@ func (p Pool) Start(name string) netip.Addr {
 	return a
 }
 
-// Size is how many addresses Next can give out of an empty pool.
+// Size returns the number of addresses that Next can lease from an empty pool.
 func (p Pool) Size() *big.Int {
 	n := new(big.Int)
 	ranges := p.ranges()
@@ -181,13 +181,13 @@ func (p Pool) Size() *big.Int {
 	return n
 }
 
-// InRanges says whether Next may give the address out: others can only be asked
-// for by name.
+// InRanges reports whether Next may lease the address. Other addresses have to be claimed
+// explicitly.
 func (p Pool) InRanges(a netip.Addr) bool {
 	return slices.ContainsFunc(p.ranges(), func(r netip.Prefix) bool { return r.Contains(a) })
 }
 
-// ranges are in the order of addresses, and never none.
+// ranges returns the ranges in the order of addresses; the subnet if there are none.
 func (p Pool) ranges() []netip.Prefix {
 	if len(p.Ranges) == 0 {
 		return []netip.Prefix{p.Subnet}

@@ -25,7 +25,7 @@ func TestValidate(t *testing.T) {
 		{poolOf("192.168.50.0/24", "192.168.50.0/25", "192.168.50.128/25"), ""},
 		{poolOf("0.0.0.0/0", "10.0.0.0/8"), ""},
 		{poolOf("fd11::/64", "fd11::8000/113"), ""},
-		{Pool{}, "no address and prefix length"},
+		{Pool{}, "not an address and prefix length"},
 		{poolOf("192.168.50.9/24"), "did you mean 192.168.50.0/24"},
 		{poolOf("::ffff:192.168.50.0/120"), "written as IPv6"},
 		{poolOf("192.168.50.0/24", "192.168.50.1/28"), "did you mean 192.168.50.0/28"},
@@ -46,7 +46,7 @@ func TestCheck(t *testing.T) {
 	p.Reserved = map[netip.Addr]string{netip.MustParseAddr("192.168.50.1"): "gateway"}
 	for addr, want := range map[string]string{
 		"192.168.50.2":   "",
-		"192.168.50.200": "", // outside the range: asked for by name
+		"192.168.50.200": "", // outside the range: for an explicit claim
 		"192.168.50.0":   "network address",
 		"192.168.50.255": "broadcast address",
 		"192.168.50.1":   "gateway",
@@ -75,7 +75,7 @@ func TestFirstUsable(t *testing.T) {
 	}
 }
 
-// addrs are those of the spans, in order.
+// addrs returns all addresses of the spans, in order.
 func addrs(spans []Span) (all []netip.Addr) {
 	for _, s := range spans {
 		for a := s.First; a.IsValid() && !s.Last.Less(a); a = a.Next() {
@@ -85,7 +85,7 @@ func addrs(spans []Span) (all []netip.Addr) {
 	return all
 }
 
-// small are pools whose addresses can be looked at one by one.
+// small are pools that are small enough to check each address.
 var small = []Pool{
 	poolOf("10.0.0.0/24"),
 	poolOf("10.0.0.0/24", "10.0.0.64/30", "10.0.0.16/31", "10.0.0.255/32"),
@@ -100,15 +100,16 @@ var small = []Pool{
 	poolOf("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00/120"),
 }
 
-// TestSpans: from wherever a search starts, it sees every address once, and
-// begins with the first from there on.
+// TestSpans checks that a search sees every address once, wherever it starts, and begins with the
+// first address at or above its start.
 func TestSpans(t *testing.T) {
 	for _, p := range small {
 		all := addrs(p.Spans(netip.Addr{}))
 		if !slices.IsSortedFunc(all, netip.Addr.Compare) {
 			t.Errorf("%s: not in order: %s", p, all)
 		}
-		starts := append(addrs([]Span{{p.Subnet.Addr(), Last(p.Subnet)}}), netip.Addr{}, p.Subnet.Addr().Prev(), Last(p.Subnet).Next(), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::"))
+		starts := append(addrs([]Span{{p.Subnet.Addr(), Last(p.Subnet)}}), netip.Addr{}, p.Subnet.Addr().Prev(),
+			Last(p.Subnet).Next(), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::"))
 		for _, start := range starts {
 			i := max(0, slices.IndexFunc(all, func(a netip.Addr) bool { return !a.Less(start) }))
 			want := slices.Concat(all[i:], all[:i])
@@ -121,7 +122,8 @@ func TestSpans(t *testing.T) {
 
 func TestSize(t *testing.T) {
 	for _, p := range small {
-		p.Reserved = map[netip.Addr]string{p.Subnet.Addr().Next(): "gateway", netip.MustParseAddr("172.16.0.1"): "elsewhere"}
+		p.Reserved = map[netip.Addr]string{p.Subnet.Addr().Next(): "gateway",
+			netip.MustParseAddr("172.16.0.1"): "outside the subnet"}
 		n := 0
 		for _, a := range addrs(p.Spans(netip.Addr{})) {
 			if p.Check(a) == nil {
@@ -134,7 +136,8 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// TestStart: every address of the ranges is some name's, and no other is.
+// TestStart checks that every address of the ranges is the start of some name, and that no other
+// address is.
 func TestStart(t *testing.T) {
 	for _, p := range small {
 		seen := map[netip.Addr]bool{}
@@ -142,12 +145,12 @@ func TestStart(t *testing.T) {
 			name := fmt.Sprint("web", i)
 			a := p.Start(name)
 			if !p.InRanges(a) || a != p.Start(name) {
-				t.Fatalf("%s: %q starts at %s, and at %s", p, name, a, p.Start(name))
+				t.Fatalf("%s: %q starts at %s and at %s", p, name, a, p.Start(name))
 			}
 			seen[a] = true
 		}
 		if n := len(addrs(p.Spans(netip.Addr{}))); len(seen) != n {
-			t.Errorf("%s: %d of %d addresses are anybody's start", p, len(seen), n)
+			t.Errorf("%s: %d of %d addresses are the start of a name", p, len(seen), n)
 		}
 	}
 }
@@ -172,7 +175,7 @@ func TestDerivedMAC(t *testing.T) {
 					t.Fatalf("%s is not local, not unicast, or of an IPv4 address", m)
 				}
 				if other, ok := seen[m.String()]; ok {
-					t.Fatalf("%s is of %s and %s", m, other, key+network+name)
+					t.Fatalf("%s belongs to %s and %s", m, other, key+network+name)
 				}
 				if again := DerivedMAC([]byte(key), network, name); again.String() != m.String() {
 					t.Fatalf("%s the first time, %s the second", m, again)

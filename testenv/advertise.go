@@ -8,8 +8,8 @@ import (
 	"github.com/mdlayher/ndp"
 )
 
-// Advertise has the station say once that it is a router (RFC 4861 §4.2), with a
-// prefix that hosts make themselves addresses from.
+// Advertise sends one router advertisement (RFC 4861 §4.2) from the station, with a prefix from
+// which hosts configure addresses (SLAAC).
 func (s *Station) Advertise(prefix netip.Prefix) error {
 	return s.Do(func() error {
 		ifi, err := net.InterfaceByName(s.Card)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Container is an empty network namespace in which one process waits, as a
-// runtime's init does while the hooks run.
+// A Container is an empty network namespace with one process that waits, as a runtime's init does
+// while the hooks run.
 type Container struct {
 	*Namespace
 	Pid int
@@ -29,7 +29,7 @@ func NewContainer(tb testing.TB) *Container {
 	c := newProcess(tb)
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	if err := c.cmd.Start(); err != nil {
-		tb.Fatalf("start a container's process (root is needed): %v", err)
+		tb.Fatalf("start a container's process (needs root): %v", err)
 	}
 	c.hold(tb)
 	tb.Cleanup(c.stop)
@@ -47,8 +47,8 @@ func (c *Container) hold(tb testing.TB) {
 	c.Namespace = holdNamespace(tb, fmt.Sprintf("container %d", c.Pid), file)
 }
 
-// JoinNamespace starts a process in a namespace that is there, as the second
-// container of a pod is. The namespace does not end with it.
+// JoinNamespace starts a process in an existing namespace, as the second container of a pod does.
+// The namespace does not end with it.
 func JoinNamespace(tb testing.TB, n *Namespace) *Container {
 	tb.Helper()
 	c := newProcess(tb)
@@ -58,8 +58,8 @@ func JoinNamespace(tb testing.TB, n *Namespace) *Container {
 	return c
 }
 
-// Pin binds the namespace to a file for as long as the test runs: it lives on
-// when its last process has ended, as those of CRI-O's pods do.
+// Pin binds the namespace to a file until the test ends: the namespace outlives its last process,
+// as those of CRI-O's pods do.
 func (n *Namespace) Pin(tb testing.TB) {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "netns")
@@ -68,10 +68,9 @@ func (n *Namespace) Pin(tb testing.TB) {
 	tb.Cleanup(func() { must(tb, unix.Unmount(path, unix.MNT_DETACH)) })
 }
 
-// newProcess prepares cat, or what ends in it, which waits for the end of its
-// input; that comes even if this process is killed: nothing is left behind in any
-// case. That of busybox needs no libraries, which an emulated machine takes long to
-// read.
+// newProcess prepares cat, or the command args, which must end in cat. It waits for the end of its
+// input, which comes even if this process is killed, so that nothing is left behind in any case.
+// The cat is busybox's, which needs no libraries: an emulated machine takes long to read them.
 func newProcess(tb testing.TB, args ...string) *Container {
 	tb.Helper()
 	if len(args) == 0 {
@@ -86,11 +85,11 @@ func newProcess(tb testing.TB, args ...string) *Container {
 
 func (c *Container) stop() {
 	c.stdin.Close()
-	c.cmd.Wait() // it was told to end, or killed: its status says nothing
+	c.cmd.Wait() // it was told to end, or killed: its status means nothing
 }
 
-// Kill kills the container's process and leaves a zombie, until Reap or the end
-// of the test. The namespace lives on, held by the test, until End.
+// Kill kills the container's process and leaves a zombie until Reap or the end of the test. The
+// test holds the namespace open until End.
 func (c *Container) Kill() error {
 	if err := c.cmd.Process.Kill(); err != nil {
 		return err
@@ -99,14 +98,13 @@ func (c *Container) Kill() error {
 	return unix.Waitid(unix.P_PID, c.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 }
 
-// Reap takes the killed process's status: its pid is free from now on.
+// Reap takes the killed process's status, which frees its pid.
 func (c *Container) Reap() {
-	c.cmd.Wait() // "signal: killed" is no news
+	c.cmd.Wait() // the error "signal: killed" is expected
 }
 
-// End kills the process, reaps it and lets go of the namespace, which the
-// kernel then takes down with all that is in it. Nothing can be done inside
-// afterwards.
+// End kills the process, reaps it and closes the namespace, which the kernel then takes down with
+// everything in it. After End, nothing can run in the namespace.
 func (c *Container) End(tb testing.TB) {
 	tb.Helper()
 	must(tb, c.Kill())

@@ -12,7 +12,8 @@ func TestContainer(t *testing.T) {
 	c := NewContainer(t)
 	out, err := c.Exec("ip", "-br", "link")
 	must(t, err)
-	if f := strings.Fields(out); len(f) < 3 || f[0] != "lo" || strings.Count(out, "\n") != 1 || !strings.Contains(out, "LOWER_UP") {
+	if f := strings.Fields(out); len(f) < 3 || f[0] != "lo" || strings.Count(out, "\n") != 1 ||
+		!strings.Contains(out, "LOWER_UP") {
 		t.Errorf("a container's links are %q, want lo alone, up", out)
 	}
 	inside, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", c.Pid))

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that a target of the Makefile needs: those that
-# are missing, so that a second run does nothing.
+# Installs the Debian packages that the named subjects of the Makefile need. It installs only
+# missing packages, so that a second run does nothing.
 set -eu
 
 test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns"
@@ -31,7 +31,7 @@ for p in $packages; do
 done
 if [ -n "$missing" ]; then
 	if [ "$(id -u)" != 0 ]; then
-		echo "deps.sh: these packages are missing and only root can install them:$missing" >&2
+		echo "deps.sh: missing packages, which only root can install:$missing" >&2
 		exit 1
 	fi
 	apt-get update
@@ -39,14 +39,14 @@ if [ -n "$missing" ]; then
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing
 fi
 
-# Docker is unpacked, not installed: an installed daemon would start, and change
-# the machine's network.
+# Docker is unpacked, not installed: an installed daemon would start, and change the machine's
+# network.
 case " $* " in
 *" bench "*)
 	[ ! -x bin/docker/usr/sbin/dockerd ] || exit 0
 	debs=$(mktemp -d)
 	(cd "$debs" && apt-get -o APT::Sandbox::User=root download docker.io containerd tini) ||
-		echo "deps.sh: no docker.io: its driver will not be measured (apt-get update?)" >&2
+		echo "deps.sh: cannot download docker.io, so its driver is not measured: try apt-get update" >&2
 	for deb in "$debs"/*.deb; do
 		[ ! -e "$deb" ] || dpkg -x "$deb" bin/docker
 	done

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MoveToVLAN takes the station's port to another VLAN. One that tags its frames
-// itself goes on with the old tag, and gets nowhere.
+// MoveToVLAN moves the station's port to another VLAN. A station that tags its frames itself keeps
+// the old tag, and reaches nothing.
 func (s *Station) MoveToVLAN(vid uint16) {
 	s.lab.tb.Helper()
 	s.lab.dropVLAN(s.Port, s.VLAN)
@@ -26,26 +26,27 @@ func (s *Station) MoveToVLAN(vid uint16) {
 	s.VLAN = vid
 }
 
-// SetPort switches the station's port off or on: its card loses its carrier,
-// the host's does not.
+// SetPort switches the station's port on or off: the station's card loses its carrier, the host's
+// does not.
 func (s *Station) SetPort(up bool) {
 	s.lab.tb.Helper()
 	s.lab.setPort(s.Port, up)
 }
 
-// SetMAC changes the station's MAC, as a failover to another machine does.
+// SetMAC changes the station's MAC, as after a failover to another machine.
 func (s *Station) SetMAC(mac net.HardwareAddr) {
 	s.lab.tb.Helper()
 	must(s.lab.tb, s.nl.LinkSetHardwareAddr(s.link(s.lab.tb, NIC), mac))
 	s.MAC = mac
 }
 
-// Impair holds up what the station sends and loses a share of it, from 0 to
-// 100 percent. Zero for both takes it away. It needs the kernel's sch_netem.
+// Impair delays what the station sends, and loses a share of it, from 0 to 100 percent. Zero for
+// both removes the impairment. It needs the kernel's sch_netem.
 func (s *Station) Impair(delay time.Duration, loss float32) {
 	s.lab.tb.Helper()
 	link := s.link(s.lab.tb, NIC)
-	root := netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
+	root := netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Handle: netlink.MakeHandle(1, 0),
+		Parent: netlink.HANDLE_ROOT}
 	netem := netlink.NewNetem(root, netlink.NetemQdiscAttrs{
 		Latency: uint32(delay.Microseconds()),
 		Loss:    loss,
@@ -55,20 +56,20 @@ func (s *Station) Impair(delay time.Duration, loss float32) {
 	}
 }
 
-// TakeOffTrunk makes the switch's trunk port carry a VLAN no more.
+// TakeOffTrunk removes a VLAN from the switch's trunk port.
 func (l *Lab) TakeOffTrunk(vid uint16) {
 	l.tb.Helper()
 	l.dropVLAN(trunkPort, vid)
 }
 
-// PutOnTrunk makes the switch's trunk port carry a VLAN, tagged.
+// PutOnTrunk adds a VLAN to the switch's trunk port, tagged.
 func (l *Lab) PutOnTrunk(vid uint16) {
 	l.tb.Helper()
 	l.setVLAN(trunkPort, vid, false)
 }
 
-// SetNative changes the VLAN of the trunk port's frames without a tag; 0 drops
-// them. A VLAN that the port carried tagged leaves without a tag from now on.
+// SetNative changes the VLAN of the trunk port's untagged frames; 0 drops them. If the port carried
+// the VLAN tagged, its frames leave untagged from now on.
 func (l *Lab) SetNative(vid uint16) {
 	l.tb.Helper()
 	if l.native != 0 {
@@ -80,35 +81,34 @@ func (l *Lab) SetNative(vid uint16) {
 	l.native = vid
 }
 
-// SetTrunk switches the trunk port off or on: the host's card loses its carrier.
+// SetTrunk switches the trunk port on or off: the host's card loses its carrier.
 func (l *Lab) SetTrunk(up bool) {
 	l.tb.Helper()
 	l.setPort(trunkPort, up)
 }
 
-// Directions through a port, as the switch sees them: what comes in from the
-// machine behind it, and what goes out to it.
+// Directions through a port, as the switch sees them: In for frames from the machine behind it, Out
+// for frames to it.
 const (
 	In  = "ingress"
 	Out = "egress"
 )
 
-// Filter has the switch's port judge frames by tc filters, in order, each being
-// what follows "tc filter add … protocol all" such as "matchall action drop". They
-// are in place until undo is called.
+// Filter adds tc filters to the switch's port, in order. Each filter is the part after "tc filter
+// add … protocol all", such as "matchall action drop". They stay until undo is called.
 func (s *Station) Filter(direction string, filters ...string) (undo func()) {
 	s.lab.tb.Helper()
 	return s.lab.filter(s.Port, direction, filters)
 }
 
-// FilterTrunk does for the host's port what [Station.Filter] does.
+// FilterTrunk adds tc filters to the port of the host's trunk, as [Station.Filter] does.
 func (l *Lab) FilterTrunk(direction string, filters ...string) (undo func()) {
 	l.tb.Helper()
 	return l.filter(trunkPort, direction, filters)
 }
 
-// FilterLink does the same for a link of the host's or of a station's, seen from
-// there.
+// FilterLink adds tc filters to a link of the host or of a station; directions are as that machine
+// sees them.
 func (l *Lab) FilterLink(n *Namespace, link, direction string, filters ...string) (undo func()) {
 	l.tb.Helper()
 	return l.filterIn(n, link, direction, filters)
@@ -121,7 +121,7 @@ func (l *Lab) filter(port, direction string, filters []string) (undo func()) {
 
 func (l *Lab) filterIn(n *Namespace, port, direction string, filters []string) (undo func()) {
 	l.tb.Helper()
-	key := n.Name + " " + port // directions of one port share a qdisc
+	key := n.Name + " " + port // both directions of a port share a qdisc
 	var batch []string
 	if l.filtered[key]++; l.filtered[key] == 1 {
 		batch = append(batch, "qdisc add dev "+port+" clsact")
@@ -140,7 +140,7 @@ func (l *Lab) filterIn(n *Namespace, port, direction string, filters []string) (
 	}
 }
 
-// TC runs several commands of tc(8) inside the namespace by one program.
+// TC runs several tc(8) commands inside the namespace, with one process.
 func (n *Namespace) TC(commands ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), execTimeout)
 	defer cancel()
@@ -154,9 +154,8 @@ func (n *Namespace) TC(commands ...string) error {
 	return nil
 }
 
-// Listening puts the trunk's port into the state in which a switch that speaks
-// the spanning tree protocol forwards nothing, until undo is called, from
-// whichever goroutine.
+// Listening puts the trunk's port into the spanning tree state "listening", in which a switch
+// forwards nothing, until undo is called. Any goroutine may call undo.
 func (l *Lab) Listening() (undo func() error) {
 	l.tb.Helper()
 	port := l.Switch.link(l.tb, trunkPort).Attrs().Index
@@ -164,7 +163,8 @@ func (l *Lab) Listening() (undo func() error) {
 	return func() error { return l.Switch.setSTP(port, 3) }
 }
 
-// setSTP sets the state of a bridge's port, quicker than a program would.
+// setSTP sets the spanning tree state of a bridge port, given by its ifindex. It is faster than
+// running a program.
 func (n *Namespace) setSTP(port int, state byte) error {
 	return n.Do(func() error {
 		req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
@@ -190,15 +190,16 @@ func (l *Lab) setPort(port string, up bool) {
 	l.waitPort(port)
 }
 
-// Foreign puts a program in front of all others on a link, by TCX where the kernel has
-// it and else in clsact, as another project's would come: it gives one answer (from
-// include/uapi/linux/pkt_cls.h, -1 for the next in line), and is called "foreign". It
-// is in place until undo is called.
+// Foreign attaches a program before all others on a link, as another project would: by TCX where
+// the kernel has it, otherwise in clsact. The program is called "foreign" and always returns answer
+// (from include/uapi/linux/pkt_cls.h; -1 continues with the next program). It stays until undo is
+// called.
 func (l *Lab) Foreign(n *Namespace, nic, direction string, answer int32) (undo func()) {
 	l.tb.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
-		asm.Mov.Imm(asm.R0, answer), asm.Return(),
-	}})
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS, License: "GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R0, answer), asm.Return(),
+		}})
 	must(l.tb, err)
 	at, err := n.Netlink().LinkByName(nic)
 	must(l.tb, err)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every fuzz target of the packages named in turn, each for the time given. What
-# one finds, go keeps in its package's testdata/fuzz, where go test tries it for ever.
+# Runs every fuzz target of the named packages, one after the other, each for the given time. Go
+# keeps failing inputs in the package's testdata/fuzz, where every later go test runs them.
 set -eu
 
 if [ $# -lt 2 ]; then
@@ -12,7 +12,8 @@ shift
 
 status=0
 for package in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' "$@"); do
-	# Listing compiles: a package whose tests do not is a failure, not one without targets.
+	# Listing compiles the tests: a package that does not compile is a failure, not a package
+	# without targets.
 	targets=$(go test -list '^Fuzz' "$package")
 	for target in $(echo "$targets" | grep '^Fuzz' || true); do
 		echo "== $package $target"

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// OnOneKernel leaves a test to one of the virtual machine's kernels where all tests are
-// run, such as "6.12": podman, systemd, 4,094 links and 64 hooks at once take minutes of
-// an emulated processor, and ask of the kernel what other tests ask of each. Outside of
-// the machine, and where -run names it, it runs on any.
+// OnOneKernel skips a test on all kernels of the virtual machine but one, such as "6.12". It is for
+// expensive tests: podman, systemd, 4,094 links and 64 concurrent hooks take minutes of an emulated
+// processor, and use nothing of the kernel that other tests do not try on each kernel. Outside of
+// the virtual machine, and where -run selects tests, the test runs on every kernel.
 func OnOneKernel(t *testing.T, series string) {
 	t.Helper()
 	here := os.Getenv("LANYARD_VM")
 	if flag.Lookup("test.run").Value.String() == "" && here != "" && here != series {
-		t.Skipf("runs on %s, or where -run names it", series)
+		t.Skipf("runs only on %s, or with -run", series)
 	}
 }

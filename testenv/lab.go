@@ -1,20 +1,19 @@
-// Package testenv makes small networks for tests: a switch, a host whose trunk
-// hangs on it, and stations such as gateways, each in a network namespace of
-// its own, joined by veth pairs. Frames really cross a bridge, and ARP and
-// neighbour discovery are the kernel's.
+// Package testenv makes small networks for tests: a switch, a host with a trunk to it, and stations
+// such as gateways, each in a network namespace of its own, connected by veth pairs. Frames really
+// cross a bridge, and ARP and neighbour discovery are the kernel's.
 //
 //	lab := testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}})
 //	gw := lab.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
 //	c := testenv.NewContainer(t)
 //	lab.Host.Exec("lanyard-hook", …)   // in the host's namespace, with c.Pid
-//	gw.MoveToVLAN(60)                  // a fault, made for real
+//	gw.MoveToVLAN(60)                  // a real fault
 //
-// Everything is gone when the test ends, and whatever keeps a namespace from
-// going (a process, a descriptor, a thread left inside) fails the test. Root is
-// needed. A lab with VLANs needs bridge VLAN filtering and 802.1Q, which the
-// virtual machine of testenv/vm has; a lab without does not.
+// When the test ends, everything is removed. Anything that keeps a namespace alive (a process, a
+// descriptor, a thread left inside) fails the test. Labs need root. A lab with VLANs needs bridge
+// VLAN filtering and 802.1Q, which the virtual machine of testenv/vm has; a lab without VLANs does
+// not.
 //
-// What a program under test does with the lab is not judged here.
+// The package does not judge what a program under test does with a lab.
 package testenv
 
 import (
@@ -29,12 +28,12 @@ import (
 type Config struct {
 	// Trunk is the name of the host's network card; "eth9" if empty.
 	Trunk string
-	// VLANs are those that the trunk carries tagged. The switch filters by
-	// VLAN if there are any; frames without a tag are then in VLAN 1.
+	// VLANs are the VLANs that the trunk carries tagged. If there are any, the switch filters by
+	// VLAN, and untagged frames are in VLAN 1.
 	VLANs []uint16
 }
 
-// nativeVLAN is where a filtering switch puts frames without a tag.
+// nativeVLAN is the VLAN in which a filtering switch puts untagged frames.
 const nativeVLAN = 1
 
 // Names of the switch's parts in its own namespace.
@@ -43,10 +42,10 @@ const (
 	trunkPort  = "trunk"
 )
 
-// A Lab is a switch and what hangs on it. Its methods make or change things at
-// once, and fail the test where the kernel refuses.
+// A Lab is a switch and everything connected to it. Its methods take effect before they return, and
+// fail the test if the kernel refuses.
 type Lab struct {
-	Host   *Namespace // where the containers' parents live
+	Host   *Namespace // the namespace of the containers' parents
 	Switch *Namespace // the bridge, and a port per peer
 	Trunk  string     // the host's network card, in Host
 
@@ -54,10 +53,10 @@ type Lab struct {
 	vlans    []uint16
 	native   uint16
 	stations int
-	filtered map[string]int // links with tc filters: how many times
+	filtered map[string]int // number of tc filter sets, by namespace and link
 }
 
-// NewLab makes a switch and a host on its trunk port.
+// NewLab makes a switch, and a host on its trunk port.
 func NewLab(tb testing.TB, c Config) *Lab {
 	tb.Helper()
 	if c.Trunk == "" {
@@ -89,12 +88,12 @@ func (l *Lab) filters() bool { return len(l.vlans) > 0 }
 
 func (l *Lab) addBridge() {
 	l.tb.Helper()
-	// A switch has no addresses: without IPv6 it sends nothing of its own.
+	// A switch has no addresses. Without IPv6 it also sends no frames of its own.
 	must(l.tb, l.Switch.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
 	no := false
 	br := &netlink.Bridge{
 		LinkAttrs:         netlink.LinkAttrs{Name: bridgeName},
-		MulticastSnooping: &no, // no querier here: neighbour discovery must be flooded
+		MulticastSnooping: &no, // there is no querier: neighbour discovery must be flooded
 	}
 	if l.filters() {
 		yes, none := true, uint16(0)
@@ -107,7 +106,7 @@ func (l *Lab) addBridge() {
 	must(l.tb, l.Switch.nl.LinkSetUp(br))
 }
 
-// plug joins a new port of the switch to a new network card in a namespace.
+// plug connects a new port of the switch to a new network card in a namespace.
 func (l *Lab) plug(port string, in *Namespace, nic string, mac []byte) {
 	l.tb.Helper()
 	veth := &netlink.Veth{
@@ -126,12 +125,12 @@ func (l *Lab) plug(port string, in *Namespace, nic string, mac []byte) {
 	must(l.tb, in.nl.LinkSetUp(in.link(l.tb, nic)))
 }
 
-// setVLAN puts a port into a VLAN: without a tag as an access port is, or with.
+// setVLAN adds a port to a VLAN: untagged as for an access port, or tagged.
 func (l *Lab) setVLAN(port string, vid uint16, untagged bool) {
 	l.tb.Helper()
 	p := l.Switch.link(l.tb, port)
 	if err := l.Switch.nl.BridgeVlanAdd(p, vid, untagged, untagged, false, true); err != nil {
-		l.tb.Fatalf("put port %q into VLAN %d: %v", port, vid, err)
+		l.tb.Fatalf("add port %q to VLAN %d: %v", port, vid, err)
 	}
 }
 
@@ -139,7 +138,7 @@ func (l *Lab) dropVLAN(port string, vid uint16) {
 	l.tb.Helper()
 	p := l.Switch.link(l.tb, port)
 	if err := l.Switch.nl.BridgeVlanDel(p, vid, false, false, false, true); err != nil {
-		l.tb.Fatalf("take port %q out of VLAN %d: %v", port, vid, err)
+		l.tb.Fatalf("remove port %q from VLAN %d: %v", port, vid, err)
 	}
 }
 

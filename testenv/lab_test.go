@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// hostAddr gives an address to a card of the host's.
+// hostAddr adds an address to a card of the host.
 func hostAddr(t *testing.T, l *Lab, nic, prefix string) {
 	t.Helper()
 	addr, err := netlink.ParseAddr(prefix)
@@ -20,7 +20,7 @@ func hostAddr(t *testing.T, l *Lab, nic, prefix string) {
 	must(t, l.Host.nl.AddrAdd(l.Host.link(t, nic), addr))
 }
 
-// pings says whether an address answers a ping from a namespace within two seconds.
+// pings returns an error unless an address answers a ping from a namespace within two seconds.
 func pings(n *Namespace, addr string) error {
 	_, err := n.Exec("ping", "-n", "-c1", "-W2", addr)
 	return err
@@ -51,16 +51,16 @@ func TestUntaggedFaults(t *testing.T) {
 	silent := func(what string) {
 		t.Helper()
 		if pings(l.Host, "192.0.2.1") == nil {
-			t.Errorf("the gateway answers with %s", what)
+			t.Errorf("the gateway answers: %s", what)
 		}
 	}
 	gw.SetPort(false)
-	silent("its port down")
+	silent("its port is down")
 	gw.SetPort(true)
 	must(t, pings(l.Host, "192.0.2.1"))
 
 	gw.RemoveAddr("192.0.2.1/24")
-	silent("its address removed")
+	silent("its address is removed")
 	gw.AddAddr("192.0.2.1/24")
 	must(t, pings(l.Host, "192.0.2.1"))
 
@@ -68,7 +68,7 @@ func TestUntaggedFaults(t *testing.T) {
 	Eventually(t, "the trunk to lose its carrier", func() error {
 		link := l.Host.link(t, "uplink0")
 		if link.Attrs().OperState == netlink.OperUp {
-			return errors.New("it is up")
+			return errors.New("the trunk is up")
 		}
 		return nil
 	})
@@ -97,6 +97,6 @@ func TestRival(t *testing.T) {
 	out, err := l.Host.Exec("ip", "neigh", "show", "192.0.2.77")
 	must(t, err)
 	if !strings.Contains(out, rival.MAC.String()) || rival.MAC.String() == gw.MAC.String() {
-		t.Errorf("the rival's address is held by %q, want %s", out, rival.MAC)
+		t.Errorf("the claimant's address is held by %q, want %s", out, rival.MAC)
 	}
 }

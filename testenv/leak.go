@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// leaving is how long what was told to end may need to be gone.
-const leaving = 3 * time.Second
+// leakTimeout is the time in which processes that were told to end must be gone.
+const leakTimeout = 3 * time.Second
 
-// checkLeaks fails the test if anything but n itself would keep the namespace
-// alive: a process, a thread of this one, a descriptor.
+// checkLeaks fails the test if anything other than n keeps the namespace alive: a process, a thread
+// of this process, a descriptor.
 func (n *Namespace) checkLeaks(tb testing.TB) {
 	tb.Helper()
 	id, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", n.file.Fd()))
@@ -22,17 +22,19 @@ func (n *Namespace) checkLeaks(tb testing.TB) {
 		return
 	}
 	own := fmt.Sprintf("/proc/self/fd/%d", n.file.Fd())
-	eventually(tb.Errorf, leaving, "namespace "+n.Name+" to be left", func() error {
-		for _, place := range []struct{ dir, below string }{{"/proc", "ns/net"}, {"/proc/self/task", "ns/net"}, {"/proc/self/fd", ""}} {
+	eventually(tb.Errorf, leakTimeout, "namespace "+n.Name+" to be released", func() error {
+		for _, place := range []struct{ dir, below string }{{"/proc", "ns/net"}, {"/proc/self/task", "ns/net"},
+			{"/proc/self/fd", ""}} {
 			names, err := namesIn(place.dir)
 			if err != nil {
 				return err
 			}
 			for _, name := range names {
 				p := filepath.Join(place.dir, name, place.below)
-				// Unreadable: gone by now, or a zombie, which holds nothing; or it is not a process.
+				// If it cannot be read, it is gone, or a zombie (which holds nothing), or not a
+				// process.
 				if target, err := os.Readlink(p); err == nil && target == id && p != own {
-					return fmt.Errorf("%s is still there%s", p, commandOf(p))
+					return fmt.Errorf("%s still exists%s", p, commandOf(p))
 				}
 			}
 		}
@@ -40,8 +42,8 @@ func (n *Namespace) checkLeaks(tb testing.TB) {
 	})
 }
 
-// namesIn lists a directory whose entries come and go, and looks at none of them:
-// with a pattern, half of the time of many short tests would go into that.
+// namesIn lists a directory of entries that come and go, without a stat of each: filepath.Glob
+// would take half the time of many short tests.
 func namesIn(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -51,7 +53,7 @@ func namesIn(dir string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// commandOf says which program a path below /proc/PID is about.
+// commandOf returns, in brackets, the command line of the process of a path below /proc/PID, or "".
 func commandOf(p string) string {
 	pid, _, _ := strings.Cut(strings.TrimPrefix(p, "/proc/"), "/")
 	line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))

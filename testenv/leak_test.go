@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// complaints stands for a test's report, to see what would fail it.
-type complaints struct {
+// recorder is a testing.TB that records errors instead of failing the test.
+type recorder struct {
 	testing.TB
-	said []string
+	errors []string
 }
 
-func (c *complaints) Errorf(format string, args ...any) { c.said = append(c.said, format) }
-func (c *complaints) Helper()                           {}
+func (c *recorder) Errorf(format string, args ...any) { c.errors = append(c.errors, format) }
+func (c *recorder) Helper()                           {}
 
 func TestLeaksAreFailures(t *testing.T) {
 	leaks := map[string]func(*testing.T, *Namespace){
@@ -42,10 +42,10 @@ func TestLeaksAreFailures(t *testing.T) {
 			t.Parallel()
 			n := NewNamespace(t, strings.ToUpper(name))
 			leak(t, n)
-			c := &complaints{TB: t}
+			c := &recorder{TB: t}
 			n.checkLeaks(c)
-			if len(c.said) != 1 {
-				t.Errorf("a leaked %s was reported %d times, want once", name, len(c.said))
+			if len(c.errors) != 1 {
+				t.Errorf("a leaked %s was reported %d times, want once", name, len(c.errors))
 			}
 		})
 	}

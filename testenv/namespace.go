@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Namespace is a network namespace that a descriptor holds open; it has no
-// name in the file system.
+// A Namespace is a network namespace that is held open by a descriptor and has no name in the file
+// system.
 type Namespace struct {
 	Name string // for messages
 
@@ -32,7 +32,7 @@ func NewNamespace(tb testing.TB, name string) *Namespace {
 	var file *os.File
 	err := OnThread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("make network namespace %q (root is needed): %w", name, err)
+			return fmt.Errorf("make network namespace %q (needs root): %w", name, err)
 		}
 		file, err = os.Open("/proc/thread-self/ns/net")
 		return err
@@ -41,8 +41,8 @@ func NewNamespace(tb testing.TB, name string) *Namespace {
 	return holdNamespace(tb, name, file)
 }
 
-// holdNamespace takes over an open namespace: sets lo up, and closes and checks
-// it at the end of the test.
+// holdNamespace returns an open namespace as a Namespace, with lo up. At the end of the test it
+// closes the namespace and checks for leaks.
 func holdNamespace(tb testing.TB, name string, file *os.File) *Namespace {
 	tb.Helper()
 	nl, err := netlink.NewHandleAt(netns.NsHandle(file.Fd()), unix.NETLINK_ROUTE)
@@ -56,7 +56,7 @@ func holdNamespace(tb testing.TB, name string, file *os.File) *Namespace {
 	return n
 }
 
-// release lets go of the namespace and reports whatever else holds it.
+// release closes the namespace, and fails the test if anything else keeps it alive.
 func (n *Namespace) release(tb testing.TB) {
 	tb.Helper()
 	if n.file == nil {
@@ -68,30 +68,30 @@ func (n *Namespace) release(tb testing.TB) {
 	n.file = nil
 }
 
-// OnThread runs a function on a thread of its own, which dies afterwards: it
-// may change the thread's namespaces and need not put them back.
+// OnThread runs a function on a thread of its own, which ends afterwards: the function may change
+// the thread's namespaces without restoring them. OnThread returns the function's error.
 func OnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			// The runtime cannot end the process's first thread, which would
-			// stay in the namespace for good. Sit on it while another works.
+			// The runtime cannot end the process's first thread, which would stay in the namespace.
+			// Keep this goroutine on it while another thread runs f.
 			defer runtime.UnlockOSThread()
 			done <- OnThread(f)
 			return
 		}
-		// Never unlocked: the thread ends with the goroutine, also where that
-		// ends early, in a test's FailNow.
-		err := errors.New("it did not return; FailNow belongs on the test's own goroutine")
+		// The thread is never unlocked, so it ends with the goroutine, also if a test's FailNow
+		// ends that early.
+		err := errors.New("the function did not return: call FailNow only on the test's own goroutine")
 		defer func() { done <- err }()
 		err = f()
 	}()
 	return <-done
 }
 
-// Do runs a function inside the namespace. The function must not call FailNow,
-// and goroutines that it starts are outside.
+// Do runs a function inside the namespace. The function must not call FailNow, and goroutines that
+// it starts run outside of the namespace.
 func (n *Namespace) Do(f func() error) error {
 	return OnThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
@@ -101,20 +101,19 @@ func (n *Namespace) Do(f func() error) error {
 	})
 }
 
-// Path names the namespace for as long as the test runs, for whoever opens it
-// from this or another process.
+// Path returns a path to the namespace that this and other processes can open until the test ends.
 func (n *Namespace) Path() string {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd())
 }
 
-// Netlink is a route netlink handle inside the namespace.
+// Netlink returns a route netlink handle inside the namespace.
 func (n *Namespace) Netlink() *netlink.Handle { return n.nl }
 
-// execTimeout bounds a program that a test runs.
+// execTimeout limits the run time of a program.
 const execTimeout = 60 * time.Second
 
-// Exec runs a program inside the namespace and returns what it wrote to stdout
-// and stderr together. The error, if any, quotes that too.
+// Exec runs a program inside the namespace and returns its stdout and stderr together. An error
+// quotes the output, too.
 func (n *Namespace) Exec(name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), execTimeout)
 	defer cancel()
@@ -128,7 +127,7 @@ func (n *Namespace) Exec(name string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// Run runs a command, made by the caller, inside the namespace.
+// Run runs a command inside the namespace and waits for its end.
 func (n *Namespace) Run(cmd *exec.Cmd) error {
 	if err := n.Start(cmd); err != nil {
 		return err
@@ -136,12 +135,12 @@ func (n *Namespace) Run(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// Start starts a command inside the namespace. To wait for it is the caller's.
+// Start starts a command inside the namespace. The caller waits for its end.
 func (n *Namespace) Start(cmd *exec.Cmd) error {
 	return n.Do(cmd.Start)
 }
 
-// Sysctl writes a setting below /proc/sys as the namespace has it.
+// Sysctl writes a setting below /proc/sys, inside the namespace.
 func (n *Namespace) Sysctl(name, value string) error {
 	return n.Do(func() error {
 		return os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0)

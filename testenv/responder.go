@@ -15,30 +15,29 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// An Asked is one question that a responder has heard: for an address, or for
-// whatever IPv6 routers there are.
+// An Asked is a question that a responder has received: for an address, or for the IPv6 routers of
+// the link.
 type Asked struct {
-	Addr  netip.Addr // zero where routers are asked for
+	Addr  netip.Addr // zero if the question is for routers
 	By    verify.MAC
 	From  netip.Addr // 0.0.0.0 or :: in a probe
-	Times int        // how often it was asked for until now, this one included
+	Times int        // how often this question came so far, this one included
 }
 
-// A Reply is what a responder says to a question.
+// A Reply is a responder's answer to a question.
 type Reply struct {
-	MAC   verify.MAC // who says that it holds the address
+	MAC   verify.MAC // the MAC that the answer claims for the address
 	After time.Duration
-	// Probes says that it is about to take the address itself, instead of
-	// answering (RFC 5227 §2.1.1, RFC 4862 §5.4.3).
+	// Probes makes the responder probe for the address, as a station does that is about to take it,
+	// instead of answering (RFC 5227 §2.1.1, RFC 4862 §5.4.3).
 	Probes bool
 }
 
-// routerLifetime is what routers say of themselves unless they are told otherwise
-// (RFC 4861 §6.2.1).
+// routerLifetime is the default lifetime of router advertisements (RFC 4861 §6.2.1).
 const routerLifetime = 30 * time.Minute
 
-// A Responder answers for addresses in the way that a test tells it: what no
-// kernel does, such as routers of other makes.
+// A Responder answers for addresses as a test tells it to. It can do what no Linux kernel does,
+// such as the behaviour of other vendors' routers.
 type Responder struct {
 	conn   *packet.Conn
 	answer func(Asked) []Reply
@@ -49,15 +48,15 @@ type Responder struct {
 	timers []*time.Timer
 }
 
-// Respond has the station answer on its card by a function, beside whatever its
-// kernel answers for addresses that it has. It ends with Stop.
+// Respond makes the station answer on its card by a function, in addition to what its kernel
+// answers for the station's addresses. It ends with Stop.
 func (s *Station) Respond(answer func(Asked) []Reply) *Responder {
 	s.lab.tb.Helper()
 	return s.lab.respond(s.Namespace, s.Card, answer)
 }
 
-// Overhear hears on the switch's side what the host asks, before the switch judges it,
-// whatever its tags.
+// Overhear passes to a function the questions that the host sends, as the switch's trunk port
+// receives them: before the switch filters them, whatever their tags.
 func (l *Lab) Overhear(hear func(Asked) []Reply) *Responder {
 	l.tb.Helper()
 	return l.respond(l.Switch, trunkPort, hear)
@@ -75,13 +74,13 @@ func (l *Lab) respond(n *Namespace, card string, answer func(Asked) []Reply) *Re
 	return r
 }
 
-// Send puts a frame out of the responder's card.
+// Send sends a frame from the responder's card.
 func (r *Responder) Send(frame []byte) error {
 	_, err := r.conn.WriteTo(frame, &packet.Addr{HardwareAddr: make(net.HardwareAddr, 6)})
 	return err
 }
 
-// Stop ends it; what was still to be said is not said.
+// Stop stops the responder. Pending replies are not sent.
 func (r *Responder) Stop() {
 	r.mu.Lock()
 	for _, t := range r.timers {
@@ -98,7 +97,7 @@ func (r *Responder) serve() {
 	for {
 		n, _, err := r.conn.ReadFrom(buf)
 		if errors.Is(err, unix.ENETDOWN) {
-			continue // said once: the port comes again, or Stop does
+			continue // reported once; the port may come up again, or Stop may close it
 		}
 		if err != nil {
 			return
@@ -109,8 +108,8 @@ func (r *Responder) serve() {
 	}
 }
 
-// untagged is a frame without the tags that its bytes carry: the kernel has taken the
-// outermost away already.
+// untagged returns a frame without the tags that are in its bytes: the kernel has already removed
+// the outermost tag.
 func untagged(frame []byte) []byte {
 	for len(frame) > 18 && (frame[12] == 0x81 && frame[13] == 0 || frame[12] == 0x88 && frame[13] == 0xa8) {
 		frame = append(frame[:12:12], frame[16:]...)
@@ -118,7 +117,7 @@ func untagged(frame []byte) []byte {
 	return frame
 }
 
-// question reads what a frame asks for.
+// question returns the question in a frame, or false if it is not one.
 func question(frame []byte) (q Asked, ok bool) {
 	if p, err := arp.Parse(frame); err == nil {
 		return Asked{Addr: p.TargetIP, By: p.Sender, From: p.SenderIP}, !p.Reply && p.SenderIP != p.TargetIP
@@ -140,14 +139,14 @@ func (r *Responder) take(q Asked) {
 	for _, a := range r.answer(q) {
 		frame, err := a.frame(q)
 		if err != nil {
-			continue // an address of another family than its answer
+			continue // the address's family is not that of the answer
 		}
 		r.timers = append(r.timers, time.AfterFunc(a.After, func() { _ = r.Send(frame) }))
 	}
 }
 
-// frame gives the reply as it goes on the wire: to the one who asked, or to all
-// where that one has no address yet and asks by IPv6 (RFC 4861 §7.2.4).
+// frame returns the reply as an Ethernet frame. It goes to the station that asked, or to all nodes
+// if that station asked by IPv6 and has no address yet (RFC 4861 §7.2.4).
 func (a Reply) frame(q Asked) ([]byte, error) {
 	switch {
 	case !q.Addr.IsValid():

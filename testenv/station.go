@@ -16,21 +16,21 @@ type Station struct {
 	*Namespace
 	Port string           // in the switch
 	MAC  net.HardwareAddr // of NIC
-	VLAN uint16           // of the port; 0 where the switch does not filter
-	Card string           // where its addresses are: NIC, or a VLAN on it
+	VLAN uint16           // of the port; 0 if the switch does not filter by VLAN
+	Card string           // the link that has the addresses: NIC, or a VLAN on it
 
 	lab    *Lab
-	nested bool // tags its frames itself
+	nested bool // the station tags its frames itself
 }
 
-// AddGateway adds a station that holds the addresses given, each with its
-// prefix length. VLAN 0 is the network without tags.
+// AddGateway adds a station with the given addresses, each with its prefix length. VLAN 0 is the
+// untagged network.
 func (l *Lab) AddGateway(vlan uint16, prefixes ...string) *Station {
 	l.tb.Helper()
 	return l.addStation("gateway", vlan, prefixes)
 }
 
-// AddRival adds a station that holds addresses which are meant for another.
+// AddRival adds a station that uses addresses which are meant for another: a claimant.
 func (l *Lab) AddRival(vlan uint16, prefixes ...string) *Station {
 	l.tb.Helper()
 	return l.addStation("rival", vlan, prefixes)
@@ -45,15 +45,15 @@ func (l *Lab) addStation(kind string, vlan uint16, prefixes []string) *Station {
 	s := &Station{
 		Namespace: NewNamespace(l.tb, fmt.Sprintf("%s %d", kind, l.stations)),
 		Port:      fmt.Sprintf("port%d", l.stations),
-		// Locally administered, and telling in a trace: VLAN and number.
+		// Locally administered, and readable in a trace: VLAN and number.
 		MAC:  net.HardwareAddr{0x0a, 0, byte(vlan >> 8), byte(vlan), byte(l.stations >> 8), byte(l.stations)},
 		VLAN: vlan,
 		Card: NIC,
 		lab:  l,
 	}
-	// A station starts with its addresses in use, as one that has long been up.
+	// A station's addresses are usable at once, as if it had been up for a long time.
 	must(l.tb, s.Sysctl("net/ipv6/conf/default/accept_dad", "0"))
-	// And says nothing unless it is asked: a VLAN is silent where a test wants it.
+	// It sends nothing unless it is asked, so that a VLAN can be silent.
 	must(l.tb, s.Sysctl("net/ipv6/conf/default/router_solicitations", "0"))
 	l.plug(s.Port, s.Namespace, NIC, s.MAC)
 	if l.filters() {
@@ -66,7 +66,7 @@ func (l *Lab) addStation(kind string, vlan uint16, prefixes []string) *Station {
 	return s
 }
 
-// AddAddr gives the station an address, usable at once.
+// AddAddr adds an address to the station, usable at once.
 func (s *Station) AddAddr(prefix string) {
 	s.lab.tb.Helper()
 	a := s.addr(prefix)
@@ -74,20 +74,20 @@ func (s *Station) AddAddr(prefix string) {
 		a.Flags = unix.IFA_F_NODAD
 	}
 	if err := s.nl.AddrAdd(s.link(s.lab.tb, s.Card), a); err != nil {
-		s.lab.tb.Fatalf("give %s to %s: %v", prefix, s.Name, err)
+		s.lab.tb.Fatalf("add %s to %s: %v", prefix, s.Name, err)
 	}
 }
 
-// RemoveAddr takes an address from the station, which no longer answers for it.
+// RemoveAddr removes an address from the station, which then no longer answers for it.
 func (s *Station) RemoveAddr(prefix string) {
 	s.lab.tb.Helper()
 	if err := s.nl.AddrDel(s.link(s.lab.tb, s.Card), s.addr(prefix)); err != nil {
-		s.lab.tb.Fatalf("take %s from %s: %v", prefix, s.Name, err)
+		s.lab.tb.Fatalf("remove %s from %s: %v", prefix, s.Name, err)
 	}
 }
 
-// Nest has the station tag its frames twice, as QinQ does: with the VLAN of its
-// port, and with one inside. What it is given from now on is there.
+// Nest makes the station tag its frames twice, as QinQ does: with the VLAN of its port, and with an
+// inner one. Addresses that are added later are in the inner VLAN.
 func (s *Station) Nest(inner uint16) {
 	s.lab.tb.Helper()
 	s.nested = true
@@ -97,19 +97,18 @@ func (s *Station) Nest(inner uint16) {
 	s.stack(netlink.VLAN_PROTOCOL_8021Q, inner)
 }
 
-// NestAD has the station tag its frames twice, by 802.1ad outside. The switch does
-// not know that kind of tag: to it they are frames without one, of the port's VLAN.
+// NestAD makes the station tag its frames twice, with 802.1ad outside. The switch does not know
+// that kind of tag: it treats the frames as untagged ones of the port's VLAN.
 func (s *Station) NestAD(outer, inner uint16) {
 	s.lab.tb.Helper()
-	// Linux answers on any card for an address of any other: here on the one without
-	// tags as well, which is another network.
+	// Linux answers on every card for the addresses of all cards, so also on the card without tags,
+	// which is another network.
 	must(s.lab.tb, s.Sysctl("net/ipv4/conf/all/arp_ignore", "1"))
 	s.stack(netlink.VLAN_PROTOCOL_8021AD, outer)
 	s.stack(netlink.VLAN_PROTOCOL_8021Q, inner)
 }
 
-// stack makes a VLAN on the card that the station's addresses are on, which are on
-// the VLAN from now on.
+// stack makes a VLAN on the current card. Addresses that are added later are on that VLAN.
 func (s *Station) stack(proto netlink.VlanProtocol, vid uint16) {
 	s.lab.tb.Helper()
 	below := s.link(s.lab.tb, s.Card)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// addTag makes a sub-interface for a VLAN on the host's card, with an address.
+// addTag adds a VLAN sub-interface with an address to the host's card.
 func addTag(t *testing.T, l *Lab, name, vid, prefix string) {
 	t.Helper()
 	_, err := l.Host.Exec("ip", "link", "add", "link", l.Trunk, "name", name, "up", "type", "vlan", "id", vid)
@@ -38,9 +38,9 @@ func TestVLANFaults(t *testing.T) {
 	addTag(t, l, "eth9.60", "60", "192.168.50.10/24")
 	hostAddr(t, l, "eth9", "192.168.50.11/24")
 
-	// answers says whether the gateway answers on one of the host's cards.
+	// answers reports whether the gateway answers on one of the host's cards.
 	answers := func(nic string) bool {
-		// A neighbour entry that failed before would wait for its next turn.
+		// A failed neighbour entry would delay the next request.
 		_, err := l.Host.Exec("ip", "neigh", "flush", "dev", nic)
 		must(t, err)
 		_, err = l.Host.Exec("ping", "-n", "-c1", "-W1", "-I", nic, "192.168.50.1")
@@ -60,16 +60,16 @@ func TestVLANFaults(t *testing.T) {
 	}
 	check("healthy", "eth9.50")
 	gw.MoveToVLAN(60)
-	check("access port moved to VLAN 60", "eth9.60")
+	check("the access port is in VLAN 60", "eth9.60")
 	gw.MoveToVLAN(50)
 	l.TakeOffTrunk(50)
-	check("VLAN 50 off the trunk")
+	check("VLAN 50 is not on the trunk")
 	l.PutOnTrunk(50)
-	check("VLAN 50 back on the trunk", "eth9.50")
+	check("VLAN 50 is on the trunk again", "eth9.50")
 	l.SetNative(60)
 	gw.MoveToVLAN(60)
-	// Tagged requests still enter VLAN 60; their replies come back without a tag.
-	check("VLAN 60 native", "eth9")
+	// Tagged requests still enter VLAN 60; their replies come back untagged.
+	check("VLAN 60 is native", "eth9")
 }
 
 func TestImpair(t *testing.T) {

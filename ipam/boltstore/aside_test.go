@@ -14,7 +14,7 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// remake is a process that starts anew where it finds damage.
+// remake is the role of a process that moves a damaged file aside and claims from a new one.
 func remake(db *boltstore.DB, name string) error {
 	err := claimOnce(db, name)
 	if !errors.Is(err, ipam.ErrCorrupt) {
@@ -26,8 +26,8 @@ func remake(db *boltstore.DB, name string) error {
 	return claimOnce(db, name)
 }
 
-// TestMoveAsideOnce: of many who find the damage one moves it, and nobody
-// moves what another has made in its place.
+// TestMoveAsideOnce checks that one of many processes that find the damage moves the file, and that
+// none moves the file that another has created in its place.
 func TestMoveAsideOnce(t *testing.T) {
 	path, image, _ := populated(t)
 	image[3*pageSize] ^= 1
@@ -52,7 +52,7 @@ func TestMoveAsideOnce(t *testing.T) {
 		t.Fatalf("moved aside: %q, %v", aside, err)
 	}
 	if !bytes.Equal(mustRead(t, aside[0]), image) {
-		t.Error("what was moved aside is not what was damaged")
+		t.Error("the file that was moved aside is not the damaged one")
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// sizes are of pools in which the cost of a visit must be about the same.
+// sizes are numbers of leases with which a visit must cost about the same.
 var sizes = []int{0, 1_000, 10_000, 50_000, 1_000_000}
 
 // forSizes runs a benchmark over a file with n leases.
@@ -26,7 +26,7 @@ func forSizes(b *testing.B, run func(b *testing.B, db *boltstore.DB, path string
 	}
 }
 
-// BenchmarkClaim is what a start pays: open the file, claim, close.
+// BenchmarkClaim measures what a start pays: open the file, claim, close it.
 func BenchmarkClaim(b *testing.B) {
 	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
 		for i := range b.N {
@@ -40,7 +40,7 @@ func BenchmarkClaim(b *testing.B) {
 	})
 }
 
-// BenchmarkLook opens the file, reads one row and closes it.
+// BenchmarkLook measures opening the file, reading one row and closing it.
 func BenchmarkLook(b *testing.B) {
 	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
 		for range b.N {
@@ -51,8 +51,7 @@ func BenchmarkLook(b *testing.B) {
 	})
 }
 
-// BenchmarkUnsealed is the visit that comes after a process was killed: the
-// whole file is read.
+// BenchmarkUnsealed measures the visit after a process was killed, which reads the whole file.
 func BenchmarkUnsealed(b *testing.B) {
 	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
 		for range b.N {

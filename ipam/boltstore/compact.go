@@ -10,20 +10,20 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A file of bbolt's never shrinks, and the list of its free pages is read by each
-// visit and written by each transaction: where a pool of a million leases was, a
-// claim would cost more than in that pool.
+// A bbolt file never shrinks. Each visit reads the list of its free pages, and each transaction
+// writes it. After a pool of a million leases was removed, a claim would cost more than it did in
+// that pool.
 const (
-	smallFile = 4 << 20  // bytes: such a list is read in no time
-	batch     = 64 << 10 // bytes that a transaction copies
+	smallFile = 4 << 20  // bytes: reading the list of a file of this size costs next to nothing
+	batch     = 64 << 10 // bytes that one transaction copies
 
-	// wasteEvery is how many transactions look once, where nothing was dropped: to
-	// look costs a claim in a large file three reads.
+	// wasteEvery is the number of transactions between two checks of a file from which no pool was
+	// removed: the check costs a claim three reads in a large file.
 	wasteEvery = 64
 )
 
-// wasteful says whether much of a file is free. What starts and ends of containers
-// leave free, the next ones use: it takes the end of many at once.
+// wasteful reports whether more than a quarter of a file's pages is free. Containers that start use
+// the pages that others have left; only the end of many at once leaves that much.
 func wasteful(f io.ReaderAt, size int64) bool {
 	if size <= smallFile {
 		return false
@@ -43,8 +43,8 @@ func wasteful(f io.ReaderAt, size int64) bool {
 	return free > m.pages/4
 }
 
-// compact copies what is in the file into a new one, which takes its place. Whoever
-// is killed here leaves one of the two, and it is whole.
+// compact copies the file's contents into a new file and renames that over the old one. A process
+// that is killed here leaves one of the two, undamaged.
 func (db *DB) compact(s *session) (err error) {
 	old, err := readMetas(s.file)
 	if err != nil {
@@ -54,7 +54,7 @@ func (db *DB) compact(s *session) (err error) {
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	defer func() { _ = os.Remove(fresh) }() // gone by then, if all went well
+	defer func() { _ = os.Remove(fresh) }() // after the rename it does not exist
 	to, err := bbolt.Open(fresh, 0o600, options())
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (db *DB) compact(s *session) (err error) {
 	if err != nil {
 		return err
 	}
-	// An even number: a transaction's tells which of the two pages it is in.
+	// by is even: the parity of a transaction's number selects the meta page it is in.
 	by := old.txid + old.txid%2
 	if err := raise(f, m.pageSize, by); err != nil {
 		return err
@@ -87,8 +87,9 @@ func (db *DB) compact(s *session) (err error) {
 	return seal{now, m.txid + by, ""}.write(s.lock)
 }
 
-// raise makes a file's last transactions later ones than those that its rows come
-// from. Otherwise a copy of the file as it was before would pass for the newer one.
+// raise adds by to the transaction numbers in both meta pages, so that they are later than those of
+// the file that the rows were copied from. Otherwise a copy of that file would pass for the newer
+// one.
 func raise(f *os.File, pageSize uint32, by uint64) error {
 	const txid, sum = pageHeader + 48, pageHeader + 56
 	for id := range int64(2) {

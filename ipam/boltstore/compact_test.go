@@ -11,12 +11,13 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// A file that a large pool has left is small again, with all else still in it, and
-// neither taken for damaged nor for an old copy.
+// TestShrinks removes a large pool. The file must be small again, still contain everything else,
+// and be taken neither for damaged nor for an old copy.
 func TestShrinks(t *testing.T) {
 	db, path := tempDB(t)
 	mustNext(t, db, "stays")
-	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error { return tx.Put("rows", "k", []byte("v")) }); err != nil {
+	if err := db.Update(t.Context(),
+		func(tx *boltstore.Tx) error { return tx.Put("rows", "k", []byte("v")) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := boltstore.FillFast(t.Context(), db, "large", pool12, 40_000, 1); err != nil {
@@ -54,20 +55,21 @@ func TestShrinks(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	// With the seal of before, as after a crash, it is read through and believed.
+	// With the earlier seal, as after a crash, the whole file is read and found undamaged.
 	if err := os.WriteFile(path+".lock", sealed, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	mustNext(t, db, "last")
 	if _, err := os.Stat(path + ".new"); !os.IsNotExist(err) {
-		t.Errorf("left aside: %v", err)
+		t.Errorf("the new file is still there: %v", err)
 	}
-	// The file as it was before is still an old copy.
+	// The file of before the removal is still an old copy.
 	if err := os.WriteFile(path, before, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Leases(t.Context(), poolName); !errors.Is(err, ipam.ErrCorrupt) || !strings.Contains(err.Error(), "it is an old copy") {
-		t.Errorf("the file as it was before: %v", err)
+	if _, err := db.Leases(t.Context(), poolName); !errors.Is(err, ipam.ErrCorrupt) ||
+		!strings.Contains(err.Error(), "it is an old copy") {
+		t.Errorf("the earlier file: %v", err)
 	}
 }
 

@@ -23,9 +23,8 @@ import (
 
 const pageSize = boltstore.PageSize
 
-// populated is a file with two pools and some rows: trees of several pages,
-// buckets within others, free pages. earlier is the file as it was before the
-// last of them.
+// populated returns a file with two pools and some rows: trees of several pages, nested buckets,
+// free pages. earlier is the file before the last changes.
 func populated(t *testing.T) (path string, image, earlier []byte) {
 	t.Helper()
 	db, path := tempDB(t)
@@ -41,7 +40,8 @@ func populated(t *testing.T) (path string, image, earlier []byte) {
 				return err
 			}
 			if err := db.Update(t.Context(), func(tx *boltstore.Tx) error {
-				return errors.Join(tx.Put("attachments", id, bytes.Repeat([]byte(id), 100)), tx.Put("few", fmt.Sprint(i%5), []byte(id)))
+				return errors.Join(tx.Put("attachments", id, bytes.Repeat([]byte(id), 100)),
+					tx.Put("few", fmt.Sprint(i%5), []byte(id)))
 			}); err != nil {
 				return err
 			}
@@ -64,7 +64,7 @@ func mustRead(tb testing.TB, path string) []byte {
 	return b
 }
 
-// everything is all that can be read.
+// everything returns all that can be read from a database, as text.
 func everything(ctx context.Context, db *boltstore.DB) (string, error) {
 	var all strings.Builder
 	err := db.Hold(ctx, func() (err error) {
@@ -86,7 +86,7 @@ func everything(ctx context.Context, db *boltstore.DB) (string, error) {
 	return all.String(), err
 }
 
-// damages are what can befall a file: each is what it is called, and the file.
+// damages yields damaged versions of a file, each with a description.
 func damages(image, earlier []byte, rng *rand.Rand) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		over := func(what string, at int, with []byte) bool {
@@ -112,7 +112,7 @@ func damages(image, earlier []byte, rng *rand.Rand) iter.Seq2[string, []byte] {
 				}
 				ok = ok && over(fmt.Sprint(n, " zeros"), at, make([]byte, n)) &&
 					over(fmt.Sprint(n, " ones"), at, bytes.Repeat([]byte{0xff}, n)) &&
-					over(fmt.Sprint(n, " of anything"), at, garbage)
+					over(fmt.Sprint(n, " random bytes"), at, garbage)
 			}
 			if !ok {
 				return
@@ -121,15 +121,15 @@ func damages(image, earlier []byte, rng *rand.Rand) iter.Seq2[string, []byte] {
 		for at := 0; at < len(image); at += pageSize {
 			from := rng.IntN(len(image)/pageSize) * pageSize
 			ok := over(fmt.Sprint("page ", from/pageSize), at, image[from:from+pageSize]) &&
-				// A page that says it is the one that it replaces.
+				// A page with the number of the page that it replaces.
 				over(fmt.Sprint("page ", from/pageSize, " renamed"), at+8, image[from+8:from+pageSize]) &&
-				// One that was not written, or came back.
-				(at >= len(earlier) || over("the page as it was", at, earlier[at:at+pageSize]))
+				// A page that was not written, or an old version of it.
+				(at >= len(earlier) || over("the old page", at, earlier[at:at+pageSize]))
 			for n := range min(100, image[at+10]) {
-				ok = ok && over(fmt.Sprint(n, " rows of more"), at+10, []byte{n})
+				ok = ok && over(fmt.Sprint(n, " rows instead of more"), at+10, []byte{n})
 			}
-			// Every number of the page's head and first rows, made very large,
-			// to find whoever believes one.
+			// Each number of the page's header and first rows, made very large: none may be used
+			// unchecked.
 			for i := at; i < at+96; i += 2 {
 				ok = ok && over("a large number", i, []byte{0xff, 0x7f})
 			}
@@ -140,8 +140,8 @@ func damages(image, earlier []byte, rng *rand.Rand) iter.Seq2[string, []byte] {
 	}
 }
 
-// TestDamage: whatever has befallen the file, it is an error or made no
-// difference. Nothing crashes, and nobody gets an address that another has.
+// TestDamage damages a file in many ways. Each must give an error or make no difference. Nothing
+// may crash, and no address that is held may be leased again.
 func TestDamage(t *testing.T) {
 	path, image, earlier := populated(t)
 	want, err := everything(t.Context(), boltstore.Open(path))
@@ -164,7 +164,7 @@ func TestDamage(t *testing.T) {
 		case err == nil:
 			harmless++
 			if got != want {
-				t.Fatalf("seed %d: %s: other rows, and no error:\n%s", seed, what, cmp.Diff(want, got))
+				t.Fatalf("seed %d: %s: different rows, and no error:\n%s", seed, what, cmp.Diff(want, got))
 			}
 			if a, err := db.Next(t.Context(), poolName, pool12, lease("new")); err != nil || taken[a] {
 				t.Fatalf("seed %d: %s: a claim gave %s, %v; that address is taken: %v", seed, what, a, err, taken[a])
@@ -178,11 +178,11 @@ func TestDamage(t *testing.T) {
 			t.Fatalf("seed %d: %s: %v", seed, what, err)
 		}
 	}
-	t.Logf("seed %d: %d damages: %d found, %d in bytes that mean nothing", seed, found+harmless, found, harmless)
+	t.Logf("seed %d: %d damages: %d found, %d in unused bytes", seed, found+harmless, found, harmless)
 }
 
-// FuzzAudit: no file crashes who reads it, or has him take memory for which it
-// is too small; also where both its meta pages say what they should.
+// FuzzAudit checks that no file crashes a reader or makes it allocate more memory than the file's
+// size allows, even if the checksums of both meta pages are right.
 func FuzzAudit(f *testing.F) {
 	db, path := tempDB(f)
 	for i := range 100 {

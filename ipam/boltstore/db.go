@@ -1,11 +1,10 @@
-// Package boltstore keeps leases, and rows for the hook, in one bbolt file
-// that many short-lived processes share.
+// Package boltstore keeps leases, and rows for the hook, in one bbolt file that many short-lived
+// processes share.
 //
-// The file belongs on a tmpfs: nothing is synced to a disk on the path of a
-// start, and a boot, which ends every container, frees every lease. Each visit
-// opens the file, and shuts everybody else out until it is closed again. A
-// damaged file is an error, [ipam.ErrCorrupt], never a crash, and never
-// believed; what to make of it is for the caller to decide.
+// The file belongs on a tmpfs: starting a container then syncs nothing to a disk, and a boot, which
+// ends every container, frees every lease. Each visit opens the file and holds it exclusively until
+// it closes it again. A damaged file gives an error, [ipam.ErrCorrupt]; it never causes a crash,
+// and none of its rows is used. The caller decides what to do about it.
 package boltstore
 
 import (
@@ -20,33 +19,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DB is a database file. It is closed except during a visit, so there is
-// nothing to close in the end. Safe for concurrent use.
+// DB is a database file. The file is open only during a visit, so DB has no Close. It is safe for
+// concurrent use.
 type DB struct {
-	// Now is the clock that quarantines are measured by. Set it before the
-	// first use; nil is time.Now.
+	// Now returns the time that quarantines are measured by. Set it before the first use; nil means
+	// time.Now.
 	Now func() time.Time
 
 	path string
-	turn chan struct{} // one visit at a time; a channel, to be waited for with a context
+	turn chan struct{} // one visit at a time; a channel, so that a wait can end with a context
 	open *session      // guarded by turn
 }
 
-// session is the time from opening the file to closing it.
+// session is the state of an open file, from opening to closing it.
 type session struct {
 	lock   *os.File
-	file   *os.File // bolt's
+	file   *os.File // bbolt closes it
 	bolt   *bbolt.DB
 	since  time.Time
 	holds  int
 	closed chan struct{}
-	txid   uint64 // the last one written, 0 if none
+	txid   uint64 // the last transaction written, 0 if none
 	drop   bool   // a table was dropped
-	broken error  // the damage that was found
+	broken error  // the damage that was found; nil if none
 }
 
-// Open names a database file, which is made, with its directory, when it is
-// first needed. Nothing is done yet.
+// Open returns the database at path. It does nothing yet: the first visit creates the file and its
+// directory if they do not exist.
 func Open(path string) *DB { return &DB{path: path, turn: make(chan struct{}, 1)} }
 
 func (db *DB) now() time.Time {
@@ -56,18 +55,17 @@ func (db *DB) now() time.Time {
 	return db.Now()
 }
 
-// Goroutines of one process that hold the file one after the other, each
-// before the last has let go, would never let go of it together. After
-// longHold the next waits a little for the others. It cannot wait for as long
-// as they take: it may be called from within one of theirs.
+// If holds of several goroutines overlap without a gap, the file is never closed. After longHold,
+// enter therefore waits for the others to leave. It waits for overlapWait at the most, since the
+// caller may itself be within one of the holds.
 const (
-	longHold = 50 * time.Millisecond
-	briefly  = 5 * time.Millisecond
+	longHold    = 50 * time.Millisecond
+	overlapWait = 5 * time.Millisecond
 )
 
-// Hold keeps the file open during f, for several visits in a row. Other
-// processes wait: f must not wait for the network. Holds may be nested, and
-// held by several goroutines at once; the last to leave closes the file.
+// Hold keeps the file open during f, so that f can make several visits without another process in
+// between. Other processes wait: f must not wait for the network. Holds may be nested and may
+// overlap in several goroutines; the last one to end closes the file.
 func (db *DB) Hold(ctx context.Context, f func() error) (err error) {
 	if err = db.enter(ctx); err != nil {
 		return err
@@ -93,7 +91,7 @@ func (db *DB) enter(ctx context.Context) error {
 		<-db.turn
 		select {
 		case <-s.closed:
-		case <-time.After(briefly):
+		case <-time.After(overlapWait):
 		case <-ctx.Done():
 		}
 		if err := db.takeTurn(ctx); err != nil {
@@ -120,15 +118,15 @@ func (db *DB) takeTurn(ctx context.Context) error {
 	}
 }
 
-// View runs f in a transaction that changes nothing. f must not begin another.
+// View runs f in a read-only transaction. f must not begin another transaction.
 func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
 		return s.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx, now: db.now()}) })
 	})
 }
 
-// Update runs f in a transaction; an error takes back what it changed. f must
-// not begin another.
+// Update runs f in a transaction. If f returns an error, the transaction is rolled back. f must not
+// begin another transaction.
 func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
 		t := &Tx{now: db.now()}
@@ -147,7 +145,7 @@ func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
 	})
 }
 
-// visit runs one transaction.
+// visit runs one transaction, and opens and closes the file around it unless a Hold keeps it open.
 func (db *DB) visit(ctx context.Context, f func(*session) error) (err error) {
 	if err := db.takeTurn(ctx); err != nil {
 		return err
@@ -166,10 +164,9 @@ func (db *DB) visit(ctx context.Context, f func(*session) error) (err error) {
 	return db.run(f)
 }
 
-// run turns what a damaged file does to bbolt into an error: it panics, or
-// reads beyond the end of a file that was cut off a moment ago, which the
-// kernel answers with SIGBUS. A panic over a file that is whole is a bug in f,
-// and goes on.
+// run calls f and turns what bbolt does with a damaged file into an error: bbolt panics, or reads
+// beyond the end of a file that has just been truncated, which the kernel answers with SIGBUS. A
+// panic although the file is undamaged is a bug in f, and is passed on.
 func (db *DB) run(f func(*session) error) (err error) {
 	s := db.open
 	if s.broken != nil {
@@ -198,12 +195,12 @@ func (db *DB) run(f func(*session) error) (err error) {
 	return err
 }
 
-// damage is a contradiction within the file.
+// damage is an error about rows that contradict each other, or that cannot be read.
 type damage struct{ error }
 
 func damaged(format string, args ...any) damage { return damage{fmt.Errorf(format, args...)} }
 
-// begin opens the file if it is not. The caller has the turn.
+// begin opens the file if it is not open. The caller holds turn.
 func (db *DB) begin(ctx context.Context) (err error) {
 	if db.open != nil {
 		return nil
@@ -222,22 +219,21 @@ func (db *DB) begin(ctx context.Context) (err error) {
 	return nil
 }
 
-// close closes the file, and seals it if it was written. The caller has the
-// turn.
+// close closes the file, and seals it if it was written. The caller holds turn.
 func (db *DB) close() error {
 	s := db.open
 	db.open = nil
 	defer close(s.closed)
 	defer s.lock.Close()
 	if s.broken != nil {
-		// bbolt may still hold locks of its own, and its Close wait for ever.
-		// Its lock on the file would outlive the descriptor, in the mapping.
+		// bbolt may still hold locks of its own, so that its Close would never return. Its flock
+		// would outlive the descriptor, because the mapping keeps the open file.
 		unlock := unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
 		return errors.Join(unlock, s.file.Close())
 	}
 	if s.txid != 0 {
-		// Without a seal the next visit takes longer, and nothing else is lost:
-		// what was written is, and must not be reported as failed.
+		// If this fails, the next visit reads the whole file, and nothing else is lost. What was
+		// written is in the file, and must not be reported as failed.
 		if now, err := stat(s.file); err == nil {
 			_ = seal{now, s.txid, ""}.write(s.lock)
 			if (s.drop || s.txid%wasteEvery == 0) && wasteful(s.file, now.size) {

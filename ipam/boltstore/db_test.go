@@ -31,7 +31,7 @@ func TestOpenDoesNothing(t *testing.T) {
 	}
 }
 
-// dump is every row of a bucket.
+// dump returns every row of a bucket whose key begins with prefix.
 func dump(t *testing.T, db *boltstore.DB, bucket, prefix string) map[string]string {
 	t.Helper()
 	rows := map[string]string{}
@@ -72,13 +72,14 @@ func TestRows(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"a\x001": "one", "a\x002": ""}, dump(t, db, "a", "a\x00")); diff != "" {
 		t.Error(diff)
 	}
-	failed := errors.New("changed my mind")
+	failed := errors.New("rolled back")
 	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error {
-		if err := errors.Join(tx.Delete("a", "b"), tx.Delete("a", "not there"), tx.Delete("nor this", "x"), tx.Put("new", "k", nil)); err != nil {
+		if err := errors.Join(tx.Delete("a", "b"), tx.Delete("a", "not there"), tx.Delete("no bucket", "x"),
+			tx.Put("new", "k", nil)); err != nil {
 			t.Error(err)
 		}
 		if _, ok := tx.Get("a", "b"); ok {
-			t.Error("a deleted row is there")
+			t.Error("a deleted row still exists")
 		}
 		if v, ok := tx.Get("new", "k"); !ok || len(v) != 0 {
 			t.Errorf("an empty row: %q, %v", v, ok)
@@ -88,16 +89,16 @@ func TestRows(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if len(dump(t, db, "a", "")) != len(a) || len(dump(t, db, "new", "")) != 0 {
-		t.Error("an error did not take back what was changed")
+		t.Error("an error did not roll back the changes")
 	}
 	if err := db.View(t.Context(), func(tx *boltstore.Tx) error { return tx.Put("a", "k", nil) }); err == nil {
-		t.Error("a row was put in a view")
+		t.Error("Put succeeded in a View")
 	}
 	if err := db.Update(t.Context(), func(tx *boltstore.Tx) error {
 		if tx.Put("a", "", nil) == nil || tx.Put("a", strings.Repeat("k", 40_000), nil) == nil {
-			t.Error("a row was put under no key, or one that is too long")
+			t.Error("Put accepted an empty key, or one that is too long")
 		}
-		return nil // and does not mind
+		return nil // the failed Puts do not fail the transaction
 	}); err != nil {
 		t.Error(err)
 	}
@@ -112,7 +113,7 @@ func TestHold(t *testing.T) {
 	if err := db.Hold(t.Context(), func() error {
 		mustNext(t, db, "a")
 		wg.Go(func() { got <- mustNext(t, other, "other").String() })
-		// From within, also nested, and from another goroutine.
+		// From within a Hold, also from a nested one, and from another goroutine.
 		if err := db.Hold(t.Context(), func() error { mustNext(t, db, "b"); return nil }); err != nil {
 			t.Error(err)
 		}
@@ -121,8 +122,8 @@ func TestHold(t *testing.T) {
 		inner.Wait()
 		select {
 		case a := <-got:
-			t.Errorf("another process got %s meanwhile", a)
-		case <-time.After(20 * time.Millisecond): // it cannot be seen to wait
+			t.Errorf("another process got %s during the hold", a)
+		case <-time.After(20 * time.Millisecond): // nothing shows that it waits
 		}
 		return nil
 	}); err != nil {
@@ -139,9 +140,9 @@ func TestHold(t *testing.T) {
 	mustNext(t, other, "d")
 }
 
-// TestPanicGoesOn: a bug of the caller's must not be taken for damage, which
-// would have his good database moved aside.
-func TestPanicGoesOn(t *testing.T) {
+// TestPanicIsPassedOn checks that a bug of the caller's is not taken for damage, for which the
+// caller would move an undamaged database aside.
+func TestPanicIsPassedOn(t *testing.T) {
 	db, path := tempDB(t)
 	mustNext(t, db, "a")
 	for range 2 {

@@ -12,10 +12,10 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// encode gives a lease's row, whose key is the address: the state's first letter;
-// unless it is held, when that ends, in ns since 1970 (8 bytes); then five texts, see
-// appendText. JSON is three times as long, which is what a million leases take of
-// memory, and how many pages a claim finds its way through.
+// encode returns a lease's row; its key is the address. The row has the first letter of the state;
+// unless the lease is held, the time at which it ends, in ns since 1970 (8 bytes); then five texts
+// (see appendText). JSON would be three times as long. The length decides how much memory a million
+// leases take, and how many pages a claim reads.
 func encode(l ipam.Lease) []byte {
 	row := append(make([]byte, 0, 128), l.State[0])
 	if l.State != ipam.Held {
@@ -31,7 +31,7 @@ func texts(l *ipam.Lease) [5]*string {
 	return [...]*string{&l.Owner.Attachment, &l.Owner.Network, &l.Owner.Interface, &l.Name, &l.MAC}
 }
 
-// decode is the opposite; what encode never gives is damage.
+// decode is the opposite of encode. A row that encode cannot have written is damage.
 func decode(key, row []byte) (l ipam.Lease, err error) {
 	if l, ok := read(key, row); ok {
 		return l, nil
@@ -39,7 +39,7 @@ func decode(key, row []byte) (l ipam.Lease, err error) {
 	return l, damaged("row %x: %x", key, row)
 }
 
-// read is decode without words.
+// read is decode without an error text.
 func read(key, row []byte) (l ipam.Lease, ok bool) {
 	if l.Addr, ok = netip.AddrFromSlice(key); !ok || len(row) == 0 {
 		return l, false
@@ -64,7 +64,8 @@ func read(key, row []byte) (l ipam.Lease, ok bool) {
 	return l, len(row) == 0
 }
 
-// How a text is kept: as it is, or as the bytes that it is the hexadecimal form of.
+// Formats of a text in a row: its bytes, or the bytes that its hexadecimal or colon form stands
+// for.
 const (
 	plain = iota
 	hexadecimal
@@ -72,8 +73,8 @@ const (
 	kinds
 )
 
-// appendText appends a text: the number of its bytes, times kinds, and its kind
-// (uvarint), then the bytes.
+// appendText appends a text: a uvarint of the number of its bytes, times kinds, plus its kind; then
+// the bytes.
 func appendText(row []byte, text string) []byte {
 	bytes, kind := []byte(text), plain
 	if b, err := hex.DecodeString(text); err == nil && hex.EncodeToString(b) == text {
@@ -84,7 +85,7 @@ func appendText(row []byte, text string) []byte {
 	return append(binary.AppendUvarint(row, uint64(len(bytes)*kinds+kind)), bytes...)
 }
 
-// cutText is the opposite.
+// cutText is the opposite of appendText. It returns the text and the rest of the row.
 func cutText(row []byte) (text string, rest []byte, ok bool) {
 	head, size := binary.Uvarint(row)
 	n := head / kinds
@@ -103,7 +104,7 @@ func cutText(row []byte) (text string, rest []byte, ok bool) {
 	return text, row[n:], true
 }
 
-// encodeCounts gives the row of a pool's counts: three numbers (varint).
+// encodeCounts returns the row of a pool's counts: three numbers (varint).
 func encodeCounts(c ipam.Counts) (row []byte) {
 	for _, n := range numbers(&c) {
 		row = binary.AppendVarint(row, int64(*n))
@@ -113,7 +114,7 @@ func encodeCounts(c ipam.Counts) (row []byte) {
 
 func numbers(c *ipam.Counts) [3]*int { return [...]*int{&c.Held, &c.Quarantined, &c.Declined} }
 
-// decodeCounts is the opposite.
+// decodeCounts is the opposite of encodeCounts.
 func decodeCounts(row []byte) (c ipam.Counts, err error) {
 	rest := row
 	for _, number := range numbers(&c) {
@@ -129,11 +130,11 @@ func decodeCounts(row []byte) (c ipam.Counts, err error) {
 	return c, nil
 }
 
-// ownerKey begins as the owner's attachment does: ids come in the order of time, so
-// that starts, one after the other, write the same few pages however many there are.
-// Then comes a hash of the whole, in which the fields are quoted, so that no owner is
-// another, whatever a hostile name has in it. Both are short, since short keys make a
-// low tree: where two owners come to the same, the lease says whose it is.
+// ownerKey returns the key of an address in owners. It begins as the id of the attachment does: ids
+// are ordered by time, so that consecutive starts write the same few pages, however many there are.
+// Then comes a hash of all fields, which are quoted so that no hostile name can make two owners
+// equal. Both parts are short, since short keys make a low tree. Two owners may therefore have the
+// same key: the lease says which of them holds the address.
 func ownerKey(o ipam.Owner, addr []byte) []byte {
 	whole := make([]byte, 0, 96)
 	for _, field := range [...]string{o.Attachment, o.Network, o.Interface} {
@@ -149,12 +150,12 @@ func ownerKey(o ipam.Owner, addr []byte) []byte {
 	return append(k, addr...)
 }
 
-// ownerBytes is how many bytes of an ownerKey come before the address.
+// ownerBytes is the number of bytes of an ownerKey before the address.
 const ownerBytes = 8
 
 func endKey(until time.Time, addr []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(until.UnixNano())), addr...)
 }
 
-// endOf is the time of an endKey.
+// endOf returns the time in an endKey.
 func endOf(k []byte) time.Time { return time.Unix(0, int64(binary.BigEndian.Uint64(k))) }

@@ -10,8 +10,8 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// FuzzRow: a lease comes out of its row as it went in, whatever its texts look like,
-// and a row that was cut off is damage.
+// FuzzRow checks that decoding a row gives the encoded lease, whatever its texts are, and that a
+// truncated row is damage.
 func FuzzRow(f *testing.F) {
 	for _, text := range []string{
 		"", "web", "6553f100", "6553F100", "655", "02:42:0a:20:00:01", "02:42:0A:20:00:01", "02-42-0a-20-00-01",
@@ -30,11 +30,11 @@ func FuzzRow(f *testing.F) {
 		}
 		key, row := l.Addr.AsSlice(), boltstore.Encode(l)
 		if got, err := boltstore.Decode(key, row); err != nil || got != l {
-			t.Errorf("%+v came out as %+v, %v", l, got, err)
+			t.Errorf("%+v was decoded as %+v, %v", l, got, err)
 		}
 		n := int(cut) % len(row)
 		if got, err := boltstore.Decode(key, row[:n]); err == nil {
-			t.Errorf("cut off after %d of %d bytes: %+v", n, len(row), got)
+			t.Errorf("truncated after %d of %d bytes: %+v", n, len(row), got)
 		}
 		if got, err := boltstore.Decode(key, append(row, 0)); err == nil {
 			t.Errorf("one byte more: %+v", got)

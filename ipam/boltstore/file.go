@@ -15,9 +15,9 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// layout is the version of what is in the file. Another one is refused, never
-// misread. It stands in the file twice, as 3=3: a flipped bit is damage, and no
-// other version.
+// layout is the version of the file's contents. A file of another version is refused, never
+// misread. The file contains it twice, as 3=3, so that a flipped bit is found to be damage and not
+// taken for another version.
 const layout = "3"
 
 var (
@@ -26,8 +26,9 @@ var (
 	keySum     = []byte("sum")
 )
 
-// errLayout is what another layout is refused with.
-var errLayout = errors.New("it was made by another version of this program: use that one, or stop all containers and delete it")
+// errLayout is returned for a file of another layout.
+var errLayout = errors.New("another version of this program created it: " +
+	"use that version, or stop all containers and delete the file")
 
 func (db *DB) makeDir() error {
 	if err := os.MkdirAll(filepath.Dir(db.path), 0o755); err != nil {
@@ -36,14 +37,16 @@ func (db *DB) makeDir() error {
 	return nil
 }
 
-// pageSize is in bytes. A claim parses and writes anew the pages from each tree's root
-// to the leaf: of a quarter the size they are a level more, and a third of the bytes. It
-// is the least that bbolt looks for its second meta page at (getPageSize in its db.go).
+// pageSize is in bytes. A claim parses and rewrites the pages from each tree's root to the leaf:
+// with pages of a quarter of the usual size these trees have one level more, and the claim handles
+// a third of the bytes. It is the smallest size for which bbolt finds its second meta page
+// (getPageSize in its db.go).
 const pageSize = 1024
 
-// options: nothing is synced, see the package comment. The list of free pages
-// is kept in the file, or opening would have to read all of it; as a list, since maps
-// of it would be made anew by each visit, and would not take the first free page.
+// options returns how to open the file. Nothing is synced: see the package comment. The list of
+// free pages is kept in the file, since opening would otherwise have to read all of it. It is an
+// array, since each visit would have to build the maps again, and they would not give the first
+// free page.
 func options() *bbolt.Options {
 	return &bbolt.Options{
 		NoSync: true, NoGrowSync: true, NoStatistics: true,
@@ -52,8 +55,8 @@ func options() *bbolt.Options {
 	}
 }
 
-// openFile opens the file that is looked at first, so that nobody can change
-// it for another in between.
+// openFile opens the file and checks it. bbolt then gets the same descriptor, so that the file
+// cannot be replaced between the check and the use.
 func (db *DB) openFile(ctx context.Context, s *session) (err error) {
 	s.file, err = db.fileOrNew(s.lock)
 	if err != nil {
@@ -89,8 +92,8 @@ func (db *DB) fileOrNew(lock *os.File) (*os.File, error) {
 	return os.OpenFile(db.path, flags, 0)
 }
 
-// create makes the file under another name first: whoever is killed here leaves
-// no half of a file under its own.
+// create makes the file under another name and renames it, so that a process that is killed here
+// does not leave an incomplete file under the database's name.
 func (db *DB) create(lock *os.File) error {
 	fresh := db.path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -132,10 +135,9 @@ func sameLayout(found []byte) error {
 	return nil
 }
 
-// MoveAside renames a damaged file, so that a new one is made on the next
-// visit, and gives its new name. It gives "" where the file is whole, or is
-// not there: somebody else who found the damage was quicker, and what is in the
-// new one counts. It must not be called from within a Hold.
+// MoveAside renames a damaged file, so that the next visit creates a new one, and returns its new
+// name. It returns "" if the file is undamaged or does not exist: another process has found the
+// damage first, and the new file is the valid one. It must not be called from within a Hold.
 func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
 	if err := db.makeDir(); err != nil {
 		return "", err

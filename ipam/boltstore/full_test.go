@@ -16,8 +16,8 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// TestFullDisk: where there is no room, nothing is half done and nothing is
-// taken for damage, and it goes on as soon as there is.
+// TestFullDisk checks that on a full disk nothing is half done and nothing is taken for damage, and
+// that claims work again as soon as there is space.
 func TestFullDisk(t *testing.T) {
 	for _, fresh := range []string{"", "fresh"} {
 		_, path := tempDB(t)
@@ -29,25 +29,25 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// fullDisk is a process with a small disk of its own. It fills it before the
-// database is made if fresh is not "", or afterwards.
+// fullDisk is the role of a process with a small disk of its own. It fills the disk before the
+// database is created if fresh is not "", otherwise afterwards.
 func fullDisk(db *boltstore.DB, path, fresh string) error {
 	ctx, dir := context.Background(), filepath.Dir(path)
 	if err := unix.Mount("none", dir, "tmpfs", 0, "size=512k"); err != nil {
 		return fmt.Errorf("mount tmpfs: %w", err)
 	}
-	told := map[netip.Addr]bool{}
-	// fill claims until there is no room.
+	given := map[netip.Addr]bool{}
+	// fill claims addresses until the disk is full.
 	fill := func(times int) error {
 		for i := range times {
-			a, err := db.Next(ctx, poolName, pool12, lease(fmt.Sprint(len(told), "-", i)))
+			a, err := db.Next(ctx, poolName, pool12, lease(fmt.Sprint(len(given), "-", i)))
 			if err != nil {
 				return err
 			}
-			if told[a] {
+			if given[a] {
 				return fmt.Errorf("%s was given out twice", a)
 			}
-			told[a] = true
+			given[a] = true
 		}
 		return nil
 	}
@@ -68,18 +68,18 @@ func fullDisk(db *boltstore.DB, path, fresh string) error {
 			return fmt.Errorf("moved to %q, %w", name, err)
 		}
 		leases, err := db.Leases(ctx, poolName)
-		if len(leases) != len(told) {
-			err = errors.Join(err, fmt.Errorf("%d leases, %d were given out", len(leases), len(told)))
+		if len(leases) != len(given) {
+			err = errors.Join(err, fmt.Errorf("%d leases, %d were given out", len(leases), len(given)))
 		}
 		for _, l := range leases {
-			if !told[l.Addr] {
-				err = errors.Join(err, fmt.Errorf("nobody was given %s", l.Addr))
+			if !given[l.Addr] {
+				err = errors.Join(err, fmt.Errorf("%s was not given out", l.Addr))
 			}
 		}
 		return err
 	}
 	if fresh == "" {
-		// Within a visit that has written something, too.
+		// Also within a visit that has already written something.
 		if err := db.Hold(ctx, func() error {
 			for range 3 {
 				err := db.Update(ctx, func(tx *boltstore.Tx) error { return tx.Put("big", "k", make([]byte, 1<<20)) })
@@ -99,7 +99,7 @@ func fullDisk(db *boltstore.DB, path, fresh string) error {
 		return err
 	}
 	if err := fill(50); err != nil {
-		return fmt.Errorf("claim with room again: %w", err)
+		return fmt.Errorf("claim with free space again: %w", err)
 	}
 	return errors.Join(check(), boltstore.Audit(path))
 }

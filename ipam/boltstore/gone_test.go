@@ -12,10 +12,10 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// TestDeletedMeanwhile: what a visit writes to a file that somebody deletes in
-// the middle of it is lost, as if it had been deleted a moment later. The new
-// one is as good as any, and the last visit to the old one has no part in it.
-func TestDeletedMeanwhile(t *testing.T) {
+// TestDeletedDuringVisit deletes the database during a visit. What the visit writes to it is lost,
+// as if the file had been deleted a moment later. The new file is valid, and the last visit to the
+// old one does not affect it.
+func TestDeletedDuringVisit(t *testing.T) {
 	for what, files := range map[string][]string{"database": {""}, "both": {"", ".lock"}} {
 		t.Run(what, func(t *testing.T) {
 			db, path := tempDB(t)
@@ -30,7 +30,7 @@ func TestDeletedMeanwhile(t *testing.T) {
 					}
 				}
 				mustNext(t, db, "d")
-				if len(files) == 2 { // nothing keeps another out of a new one
+				if len(files) == 2 { // without the lock file, another process can open a new database
 					mustNext(t, other, "x")
 				}
 				return nil
@@ -47,9 +47,9 @@ func TestDeletedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestLockDeletedMeanwhile: nobody reads a file that another is writing, or
-// takes it for damaged and moves it aside.
-func TestLockDeletedMeanwhile(t *testing.T) {
+// TestLockDeletedDuringVisit deletes the lock file during a visit. No process may read the file
+// while another writes it, or take it for damaged and move it aside.
+func TestLockDeletedDuringVisit(t *testing.T) {
 	db, path := tempDB(t)
 	other := boltstore.Open(path)
 	if err := db.Hold(t.Context(), func() error {
@@ -82,9 +82,9 @@ func TestLockDeletedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestCutOffMeanwhile: the file shrinks in the middle of a visit, and the
-// kernel answers a read of the mapping with SIGBUS.
-func TestCutOffMeanwhile(t *testing.T) {
+// TestTruncatedDuringVisit truncates the file during a visit: the kernel answers a read of the
+// mapping with SIGBUS.
+func TestTruncatedDuringVisit(t *testing.T) {
 	path, _, _ := populated(t)
 	db := boltstore.Open(path)
 	err := db.Hold(t.Context(), func() error {
@@ -102,7 +102,7 @@ func TestCutOffMeanwhile(t *testing.T) {
 	if !errors.Is(err, ipam.ErrCorrupt) {
 		t.Fatalf("got %v", err)
 	}
-	// Nothing is left that would keep others, or this process, out.
+	// No lock is left that would keep out this or another process.
 	if name, err := boltstore.Open(path).MoveAside(t.Context()); name == "" || err != nil {
 		t.Fatalf("moved to %q, %v", name, err)
 	}

@@ -10,22 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lock file has two locks, on a byte each, and holds the seal. Who wants
-// the database takes the queue first and gives it back once it has the
-// database: otherwise a process that visits again and again takes the lock
-// from under those who wait, who have yet to wake up.
+// The lock file has two locks, on one byte each, and holds the seal. A process that wants the
+// database takes the queue's lock first and releases it once it has the database's lock. Without
+// the queue, a process that visits again and again would take the lock before a waiting process has
+// woken up.
 //
-// Open file description locks (fcntl(2)) rather than bbolt's flock, which is
-// polled for every 50 ms: 32 starts at once would wait for most of a second.
-// They end with the descriptor, however its process ends.
+// These are open file description locks (fcntl(2)) and not bbolt's flock, for which bbolt polls
+// every 50 ms: 32 simultaneous starts would wait for most of a second. The kernel releases them
+// with the descriptor, however the process ends.
 const (
 	byteQueue = iota
 	byteDatabase
 )
 
-// takeLock waits in the kernel, in a goroutine: it takes a thread while there
-// is something to wait for, and no timer has to guess how long. When ctx ends
-// first it is left behind, and gives the lock back as soon as it gets it.
+// takeLock returns the lock file with the database's lock held. It waits in the kernel, in a
+// goroutine of its own: that takes a thread for the time of the wait, and needs no polling
+// interval. If ctx ends first, the goroutine stays behind, and closes the file as soon as it has
+// the lock.
 func (db *DB) takeLock(ctx context.Context) (*os.File, error) {
 	f, err := os.OpenFile(db.path+".lock", os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -55,7 +56,7 @@ func (db *DB) takeLock(ctx context.Context) (*os.File, error) {
 	return f, nil
 }
 
-// pass goes through the queue to the database.
+// pass takes the queue's lock, then the database's, and releases the queue's.
 func pass(f *os.File, cmd int) error {
 	if err := ofd(f, cmd, byteQueue, unix.F_WRLCK); err != nil {
 		return err
@@ -73,11 +74,10 @@ func ofd(f *os.File, cmd int, at int64, kind int16) error {
 	}
 }
 
-// own takes bbolt's lock, flock(2) on the database itself, before that is read.
-// Whoever has the lock file has it at once, but where somebody deleted the lock
-// file in the middle of a visit, or a process was killed in one: the kernel
-// lets go of its files one after the other, and nobody can wait for flock and
-// ctx in one.
+// own takes bbolt's lock, flock(2) on the database itself, before the file is read. A process that
+// has the lock file gets it at once, except in two cases: the lock file was deleted during a visit,
+// or a process was killed during one (the kernel releases its files one after the other). It polls,
+// since no call waits for both flock and ctx.
 func (db *DB) own(ctx context.Context, f *os.File) error {
 	for tries := 0; ; tries++ {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -85,7 +85,8 @@ func (db *DB) own(ctx context.Context, f *os.File) error {
 			return err
 		}
 		if tries == 1000 {
-			return fmt.Errorf("lock database %q: another process has it open without its lock file: was %q deleted? Try again: %w", db.path, db.path+".lock", err)
+			return fmt.Errorf("lock database %q: another process has it open without the lock file %q, "+
+				"which may have been deleted: try again: %w", db.path, db.path+".lock", err)
 		}
 		select {
 		case <-time.After(time.Millisecond):
@@ -95,8 +96,8 @@ func (db *DB) own(ctx context.Context, f *os.File) error {
 	}
 }
 
-// waited says what ctx ended while waiting for: other processes, or other
-// goroutines of this one.
+// waited returns the error for a wait that ctx ended: other processes, or other goroutines of this
+// process, were using the database.
 func (db *DB) waited(ctx context.Context) error {
-	return fmt.Errorf("wait for database %q, which others are using: %w", db.path, context.Cause(ctx))
+	return fmt.Errorf("wait for database %q: it is in use: %w", db.path, context.Cause(ctx))
 }

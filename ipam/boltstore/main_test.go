@@ -13,8 +13,8 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// Processes are made of the test binary itself: envRole says what one does,
-// envPath with which file, envName under which name.
+// The tests run the test binary itself as other processes: envRole is the role of such a process,
+// envPath its file, envName its name.
 const (
 	envRole = "BOLTSTORE_TEST_ROLE"
 	envPath = "BOLTSTORE_TEST_PATH"
@@ -54,7 +54,8 @@ const poolName = "web50/10.32.0.0/12"
 var pool12 = ipam.Pool{Subnet: netip.MustParsePrefix("10.32.0.0/12")}
 
 func lease(attachment string) ipam.Lease {
-	return ipam.Lease{Owner: ipam.Owner{Attachment: attachment, Network: "web50", Interface: "eth0"}, Name: "c" + attachment}
+	return ipam.Lease{Owner: ipam.Owner{Attachment: attachment, Network: "web50", Interface: "eth0"},
+		Name: "c" + attachment}
 }
 
 func tempDB(tb testing.TB) (*boltstore.DB, string) {

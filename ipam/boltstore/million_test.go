@@ -15,16 +15,16 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// million are pools of 10.32.0.0/12 as they are after a million starts, with no gap
-// or with every second address free again, and before the first.
+// million are pools of 10.32.0.0/12: before the first start, after a million starts without a gap,
+// and with every second address free again.
 var million = []struct {
 	name    string
 	n, step int
 }{{"empty", 0, 1}, {"full", 1_000_000, 1}, {"fragmented", 500_000, 2}}
 
-// BenchmarkMillion is what a claim costs in them, as a visit of one process and as
-// whole processes: each beside the same in an empty pool, in turns, so that what
-// else the machine does is in both. A summary counts without reading the leases. The
+// BenchmarkMillion measures what a claim costs in these pools, as a visit of one process and as
+// whole processes. Each measurement alternates with the same one in an empty pool, so that both are
+// affected alike by the machine's other load. A summary counts without reading the leases. The
 // files are on a tmpfs, as /run is.
 func BenchmarkMillion(b *testing.B) {
 	type files struct {
@@ -88,9 +88,9 @@ func BenchmarkMillion(b *testing.B) {
 	}
 }
 
-// TestClaimCost: a claim takes no more memory in a pool of many than in an empty
-// one, which is nowhere near 16 MB (the race detector, which has that much itself, is
-// why it is not said in numbers), however the free addresses lie.
+// TestClaimCost checks that a claim takes no more memory in a large pool than in an empty one,
+// however the free addresses lie. That is far below 16 MB; the test has no absolute limit since the
+// race detector alone takes that much.
 func TestClaimCost(t *testing.T) {
 	empty := 0
 	for _, m := range million {
@@ -121,8 +121,8 @@ func TestClaimCost(t *testing.T) {
 	}
 }
 
-// weigh claims, and says what memory the process had at most. Rusage would count
-// what its parent had when it was forked.
+// weigh claims an address, and prints the process's peak memory in KB. Rusage would include what
+// its parent had when it was forked.
 func weigh(db *boltstore.DB, name string) error {
 	if err := claimOnce(db, name); err != nil {
 		return err
@@ -136,7 +136,7 @@ func weigh(db *boltstore.DB, name string) error {
 	return err
 }
 
-// mustWeigh is what a process takes for a claim at most, in KB.
+// mustWeigh returns the peak memory, in KB, of a process that makes a claim.
 func mustWeigh(tb testing.TB, path string) int {
 	tb.Helper()
 	out, err := command("weigh", path, "weighed").Output()

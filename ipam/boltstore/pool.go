@@ -11,67 +11,67 @@ import (
 // A pool is a bucket of buckets:
 //
 //	leases  address → Lease, see encode
-//	owners  the owner's beginning and hash, address → nothing, of those held
-//	ends    when it ends, address → nothing, of the others
+//	owners  ownerKey: start of the attachment id, hash, address → nothing; only of held leases
+//	ends    endKey: time at which the lease ends, address → nothing; only of the other leases
 //	blocks  address without its last 11 bits → 2048 bits: taken or not
-//	state   cursor: the address that was given last; counts
+//	state   cursor: the address that Next leased last; counts
 //
-// The bits make the next free address cost the same in a full pool as in an
-// empty one: a block of 2048 addresses is one read. A lease is in three places,
-// and none is believed alone: what is free in one and taken in another is
-// damage, and nobody gets it.
+// With the bits, finding the next free address costs the same in a full pool as in an empty one: a
+// block of 2048 addresses is one read. A lease is in three places, which must agree: an address
+// that is free in one and taken in another is damage, and is not leased.
 var (
 	keyCursor = []byte("cursor")
 	keyCounts = []byte("counts")
 )
 
-// poolPrefix keeps pools apart from the buckets of others.
+// poolPrefix separates the pools from other buckets.
 const poolPrefix = "pool/"
 
 const (
-	blockBits  = 11 // a block's bits are 256 bytes: a page has room for three
+	blockBits  = 11 // a block's bits are 256 bytes: three blocks fit in a page
 	blockBytes = 1 << blockBits / 8
-	blockHigh  = 1<<(blockBits-8) - 1 // its share of an address's last byte but one
+	blockHigh  = 1<<(blockBits-8) - 1 // the block's bits in the last byte but one of an address
 )
 
-// inOrder is how full bbolt leaves a page of keys that come in order, as those of
-// owners do, and those of leases until a pool has been gone through: half full, a
-// million would need twice the pages, and a level more.
+// inOrder is the fill percentage of pages with keys that are inserted in order, as those of owners
+// are, and those of leases until Next has been through the pool once. With bbolt's default of half
+// full, a million leases would need twice the pages, and one level more.
 const inOrder = 0.9
 
-// expireAtOnce bounds what one visit pays for others' quarantines that have run
-// out: after it, only who would find the pool full goes on.
+// expireAtOnce limits how many leases that have run out one visit frees. Only a Next that finds the
+// pool full frees more.
 const expireAtOnce = 64
 
 // pool is one pool within a transaction.
 type pool struct {
 	now                                 time.Time
 	leases, owners, blocks, ends, state table
-	counts, said                        ipam.Counts // as they are, and as they are in the file
+	counts, stored                      ipam.Counts // as they are now, and as they are in the file
 }
 
-// openPool finds the pool, nil if there is none.
+// openPool returns the pool, or nil if it does not exist.
 func openPool(t *Tx, name string) (*pool, error) {
 	b := t.root().table(poolPrefix + name)
 	if b.b == nil {
 		return nil, nil
 	}
-	p := &pool{now: t.now, leases: b.table("leases"), owners: b.table("owners"), blocks: b.table("blocks"), ends: b.table("ends"), state: b.table("state")}
+	p := &pool{now: t.now, leases: b.table("leases"), owners: b.table("owners"), blocks: b.table("blocks"),
+		ends: b.table("ends"), state: b.table("state")}
 	if p.leases.b == nil || p.owners.b == nil || p.blocks.b == nil || p.ends.b == nil || p.state.b == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}
 	p.owners.b.FillPercent, p.leases.b.FillPercent = inOrder, inOrder
 	if v := p.state.get(keyCounts); v != nil {
 		var err error
-		if p.said, err = decodeCounts(v); err != nil {
+		if p.stored, err = decodeCounts(v); err != nil {
 			return nil, err
 		}
 	}
-	p.counts = p.said
+	p.counts = p.stored
 	return p, nil
 }
 
-// makePool finds or makes the pool.
+// makePool returns the pool, and creates it if it does not exist.
 func makePool(t *Tx, name string) (*pool, error) {
 	if p, err := openPool(t, name); p != nil || err != nil {
 		return p, err
@@ -88,16 +88,16 @@ func makePool(t *Tx, name string) (*pool, error) {
 	return openPool(t, name)
 }
 
-// close writes what is written once in a transaction.
+// close writes the counts, once in a transaction.
 func (p *pool) close() error {
-	if p.counts == p.said {
+	if p.counts == p.stored {
 		return nil
 	}
 	return p.state.put(keyCounts, encodeCounts(p.counts))
 }
 
-// expire frees up to n of what has run out, and says how many it found. It
-// reads one key where there is none.
+// expire frees up to n leases that have run out, and returns how many it freed. If there are none,
+// it reads one key.
 func (p *pool) expire(n int) (found int, err error) {
 	for ; found < n; found++ {
 		k, _ := p.ends.b.Cursor().First()
@@ -115,7 +115,7 @@ func (p *pool) expire(n int) (found int, err error) {
 	return found, nil
 }
 
-// ended gives the lease of a key of ends.
+// ended returns the lease of a key in ends.
 func (p *pool) ended(k []byte) (*ipam.Lease, error) {
 	a, ok := netip.AddrFromSlice(k[8:])
 	if !ok {
@@ -128,7 +128,7 @@ func (p *pool) ended(k []byte) (*ipam.Lease, error) {
 	return l, err
 }
 
-// lease gives the row of an address, nil if there is none.
+// lease returns the row of an address, or nil.
 func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 	key := a.AsSlice()
 	v := p.leases.get(key)
@@ -139,8 +139,7 @@ func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 	return &l, err
 }
 
-// put writes a lease and all that finds it. The address must be free in every
-// place.
+// put writes a lease and its entries in the other buckets. The address must be free in all of them.
 func (p *pool) put(l ipam.Lease) error {
 	key := l.Addr.AsSlice()
 	if p.leases.get(key) != nil {
@@ -159,7 +158,7 @@ func (p *pool) put(l ipam.Lease) error {
 	return p.ends.put(endKey(l.Until, key), []byte{})
 }
 
-// remove is the opposite of put.
+// remove removes what put wrote.
 func (p *pool) remove(l ipam.Lease) error {
 	key := l.Addr.AsSlice()
 	if err := p.mark(l.Addr, false); err != nil {
@@ -178,7 +177,7 @@ func (p *pool) remove(l ipam.Lease) error {
 	return err
 }
 
-// held gives the leases that an owner holds.
+// held returns the leases that an owner holds.
 func (p *pool) held(o ipam.Owner) (leases []ipam.Lease, err error) {
 	prefix := ownerKey(o, nil)
 	for k := range p.owners.prefix(prefix) {
@@ -200,7 +199,7 @@ func (p *pool) held(o ipam.Owner) (leases []ipam.Lease, err error) {
 	return leases, nil
 }
 
-// mark sets an address's bit, or clears it.
+// mark sets or clears the bit of an address.
 func (p *pool) mark(a netip.Addr, taken bool) error {
 	key, bit := blockOf(a)
 	old := p.blocks.get(key)
@@ -213,8 +212,8 @@ func (p *pool) mark(a netip.Addr, taken bool) error {
 	return p.blocks.swap(key, old, block)
 }
 
-// search gives the first address of the spans that is free and may be given
-// out; the zero Addr if there is none.
+// search returns the first address of the spans that is free and that in.Check accepts, or the zero
+// Addr.
 func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
 	for _, s := range spans {
 		for a := s.First; a.IsValid() && !s.Last.Less(a); a = a.Next() {
@@ -228,8 +227,8 @@ func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
 	return netip.Addr{}
 }
 
-// blockOf gives the key of an address's block, and its bit there. The key is
-// the address without its last bits, so that no subnet has to be known.
+// blockOf returns the key of an address's block, and the number of its bit there. The key is the
+// address without its last bits, so that it does not depend on the subnet.
 func blockOf(a netip.Addr) (key []byte, bit int) {
 	b := a.AsSlice()
 	n := len(b)
@@ -238,7 +237,7 @@ func blockOf(a netip.Addr) (key []byte, bit int) {
 	return b[:n-1], bit
 }
 
-// inBlock gives the address of another bit of a's block.
+// inBlock returns the address in a's block that has the given bit.
 func inBlock(a netip.Addr, bit int) netip.Addr {
 	b := a.AsSlice()
 	n := len(b)
@@ -248,8 +247,8 @@ func inBlock(a netip.Addr, bit int) netip.Addr {
 	return a
 }
 
-// firstFree gives the first bit from bit on that is not set; if there is none,
-// the last, and false. A block that does not exist is free.
+// firstFree returns the first bit from bit on that is not set. If all are set, it returns the last
+// bit and false. A nil block is free.
 func firstFree(block []byte, bit int) (int, bool) {
 	if block == nil {
 		return bit, true

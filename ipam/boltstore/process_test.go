@@ -21,7 +21,7 @@ import (
 
 const processes, claimsEach = 32, 8
 
-// claimSome is a process that claims, and says what it got.
+// claimSome is the role of a process that claims addresses and prints them.
 func claimSome(db *boltstore.DB, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -65,8 +65,8 @@ func TestManyProcesses(t *testing.T) {
 	mustAudit(t, path)
 }
 
-// churn is a process that claims, releases and writes rows until it is killed.
-// It says "+address" once it has one, and "-address" before it gives it back.
+// churn is the role of a process that claims, releases and writes rows until it is killed. It
+// prints "+address id" once it has an address, and "- id" before it releases it.
 func churn(db *boltstore.DB, name string) error {
 	ctx := context.Background()
 	var mine []string
@@ -92,8 +92,8 @@ func churn(db *boltstore.DB, name string) error {
 	}
 }
 
-// TestKilled kills processes in the middle of what they do. What they were told
-// they have must be theirs, and the file whole.
+// TestKilled kills processes in the middle of their work. They must hold every address that they
+// were given, and the file must be undamaged.
 func TestKilled(t *testing.T) {
 	db, path := tempDB(t)
 	rounds := 120
@@ -101,7 +101,7 @@ func TestKilled(t *testing.T) {
 		rounds = 30
 	}
 	for round := range rounds {
-		if round%10 == 0 { // at the making of the file, too
+		if round%10 == 0 { // so that some are killed while they create the file
 			if err := errors.Join(os.RemoveAll(path), os.RemoveAll(path+".lock")); err != nil {
 				t.Fatal(err)
 			}
@@ -119,14 +119,14 @@ func TestKilled(t *testing.T) {
 		}
 		for id, a := range held {
 			if owners[id].String() != a {
-				t.Fatalf("round %d: %s was told that it has %s, and has %s", round, id, a, owners[id])
+				t.Fatalf("round %d: %s was given %s, and holds %s", round, id, a, owners[id])
 			}
 		}
 	}
 }
 
-// killSome runs two processes, kills them after some microseconds, and gives
-// what they know they hold.
+// killSome runs two processes, kills them after some microseconds, and returns the addresses that
+// they know they hold, by id.
 func killSome(t *testing.T, path, round string) (held map[string]string) {
 	t.Helper()
 	var outs [2]bytes.Buffer
@@ -139,7 +139,7 @@ func killSome(t *testing.T, path, round string) (held map[string]string) {
 		}
 	}
 	for _, c := range cmds {
-		<-time.After(time.Duration(rand.N(20_000)) * time.Microsecond) // when is the point, not how long
+		<-time.After(time.Duration(rand.N(20_000)) * time.Microsecond) // the moment matters, not the length
 		if err := c.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -162,8 +162,8 @@ func killSome(t *testing.T, path, round string) (held map[string]string) {
 	return held
 }
 
-// hog is a long-lived process whose goroutines visit without a pause, each
-// before the last has left.
+// hog is the role of a long-lived process whose goroutines hold the file without a pause, each
+// before the last one has left.
 func hog(db *boltstore.DB, name string) error {
 	ctx := context.Background()
 	errs := make(chan error)
@@ -172,7 +172,9 @@ func hog(db *boltstore.DB, name string) error {
 			for i := 0; ; i++ {
 				err := db.Hold(ctx, func() error {
 					for range 5 {
-						if err := db.Update(ctx, func(tx *boltstore.Tx) error { return tx.Put("hog", fmt.Sprint(name, g), nil) }); err != nil {
+						if err := db.Update(ctx, func(tx *boltstore.Tx) error {
+							return tx.Put("hog", fmt.Sprint(name, g), nil)
+						}); err != nil {
 							return err
 						}
 					}
@@ -190,7 +192,7 @@ func hog(db *boltstore.DB, name string) error {
 	return <-errs
 }
 
-func TestNobodyStarves(t *testing.T) {
+func TestNoProcessStarves(t *testing.T) {
 	db, path := tempDB(t)
 	for i := range 2 {
 		c := command("hog", path, fmt.Sprint(i))
@@ -243,11 +245,11 @@ func TestWaitEndsWithContext(t *testing.T) {
 		_, err := waiter.Next(ctx, poolName, pool12, lease("a"))
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), path) {
-			t.Errorf("got %v, want that the time was over", err)
+			t.Errorf("got %v, want context.DeadlineExceeded", err)
 		}
 		close(leave)
 		wg.Wait()
-		// Whoever gave up does not keep the lock that it gets afterwards.
+		// A wait that was given up does not keep the lock that it gets afterwards.
 		mustNext(t, db, "b")
 		mustNext(t, other, "c")
 	}

@@ -38,8 +38,8 @@ func (db *DB) Claim(ctx context.Context, name string, l ipam.Lease) error {
 	})
 }
 
-// take gives l's address to its owner. old is the row that is there, nil for none, and
-// bars nothing.
+// take leases l's address to its owner. old is the existing row of that address, or nil; the caller
+// has checked that it does not bar the lease.
 func (p *pool) take(old *ipam.Lease, l ipam.Lease) error {
 	if old != nil {
 		if err := p.remove(*old); err != nil {
@@ -77,14 +77,14 @@ func (db *DB) Next(ctx context.Context, name string, in ipam.Pool, l ipam.Lease)
 }
 
 func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
-	start, told := l.Addr, l.Addr.IsValid()
-	if last, ok := netip.AddrFromSlice(p.state.get(keyCursor)); ok && !told {
+	start, given := l.Addr, l.Addr.IsValid()
+	if last, ok := netip.AddrFromSlice(p.state.get(keyCursor)); ok && !given {
 		start = last.Next()
 	}
 	spans := in.Spans(start)
-	if told && spans[0].First == start && in.Check(start) == nil {
-		// Its own address of a moment ago has its bit set, and search would go
-		// past it.
+	if given && spans[0].First == start && in.Check(start) == nil {
+		// An address in quarantine that the holder may take back has its bit set: search would skip
+		// it.
 		old, err := p.lease(start)
 		if err != nil {
 			return netip.Addr{}, err
@@ -104,7 +104,7 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 		}
 		got = p.search(in, spans)
 	}
-	if !told {
+	if !given {
 		if err := p.state.put(keyCursor, got.AsSlice()); err != nil {
 			return got, err
 		}
@@ -145,7 +145,7 @@ func (db *DB) Decline(ctx context.Context, name string, a netip.Addr, o ipam.Own
 	})
 }
 
-// end takes an address from its holder, and keeps it from others for a while.
+// end ends a held lease. The address stays in state s for d, or is free at once if d is 0.
 func (p *pool) end(l ipam.Lease, s ipam.State, d time.Duration) error {
 	if err := p.remove(l); err != nil || d <= 0 {
 		return err
@@ -202,8 +202,8 @@ func (db *DB) RemovePool(ctx context.Context, names ...string) error {
 	})
 }
 
-// change runs f on the pool, which is made if there is none, and frees what has
-// run out.
+// change runs f on the pool in a transaction. Before that it creates the pool if it does not exist,
+// and frees leases that have run out.
 func (db *DB) change(ctx context.Context, name string, f func(*pool) error) error {
 	return db.Update(ctx, func(t *Tx) error {
 		p, err := makePool(t, name)
@@ -220,7 +220,7 @@ func (db *DB) change(ctx context.Context, name string, f func(*pool) error) erro
 	})
 }
 
-// read runs f if there is such a pool.
+// read runs f on the pool in a read-only transaction. It does not run f if the pool does not exist.
 func (db *DB) read(ctx context.Context, name string, f func(*pool) error) error {
 	return db.View(ctx, func(t *Tx) error {
 		p, err := openPool(t, name)

@@ -11,15 +11,13 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// bbolt's pages have no checksums: a count of rows that is one less, or a page
-// that is as it was yesterday, loses rows without a word. So the file keeps a
-// sum over all its rows and buckets, whatever they mean: each write takes out
-// what was there and adds what is, and whoever reads the whole file must come
-// to the same sum.
+// bbolt's pages have no checksums: a row count that is one too low, or an old version of a page,
+// loses rows silently. So the file keeps a sum over all its rows and buckets, whatever they mean.
+// Each write subtracts what was there and adds what is there now, and a process that reads the
+// whole file must get the same sum.
 
-// share is what a row adds to the sum; with no key and no value, what its
-// bucket does. 64 bits of SHA-256, so that no two changes make up for each
-// other.
+// share returns what a row adds to the sum; with neither key nor value, what its bucket adds. It is
+// 64 bits of SHA-256, so that no two changes cancel each other out.
 func share(bucket string, key, value []byte) uint64 {
 	b := make([]byte, 0, 512)
 	b = append(binary.AppendUvarint(b, uint64(len(bucket))), bucket...)
@@ -29,26 +27,26 @@ func share(bucket string, key, value []byte) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// within is the full name of a bucket in another. Quoted, no two of them are
-// one, whatever a hostile name has in it.
+// within returns the full name of a bucket in another. The name is quoted, so that no two buckets
+// have the same full name, whatever a hostile name contains.
 func within(bucket, name string) string { return bucket + strconv.Quote(name) }
 
-// table is a bucket whose changes go into the sum: all but that of meta.
+// table is a bucket that is part of the sum. All buckets are tables but bucketMeta.
 type table struct {
 	t    *Tx
-	name string        // the full one
-	b    *bbolt.Bucket // nil if there is none
+	name string        // the full name, see within
+	b    *bbolt.Bucket // nil if the bucket does not exist
 }
 
-// root is the file itself.
+// root returns the file's root bucket.
 func (t *Tx) root() table { return table{t, "", t.tx.Cursor().Bucket()} }
 
 func (b table) table(name string) table {
 	return table{b.t, within(b.name, name), b.b.Bucket([]byte(name))}
 }
 
-// make makes the table if there is none. Here as below, what fails is not in
-// the sum: the caller may have his reasons to go on.
+// make returns a table, and creates it if it does not exist. Here and in the methods below, an
+// operation that fails does not change the sum: the caller may ignore the error and continue.
 func (b table) make(name string) (table, error) {
 	t := b.table(name)
 	if t.b != nil {
@@ -69,8 +67,8 @@ func (b table) get(key []byte) []byte {
 	return b.b.Get(key)
 }
 
-// prefix gives the rows whose keys begin with prefix, in order. None may be
-// changed meanwhile.
+// prefix iterates over the rows with keys that begin with prefix, in order. The table must not be
+// changed during the iteration.
 func (b table) prefix(prefix []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		if b.b == nil {
@@ -87,8 +85,8 @@ func (b table) prefix(prefix []byte) iter.Seq2[[]byte, []byte] {
 
 func (b table) put(key, value []byte) error { return b.swap(key, b.get(key), value) }
 
-// swap is put where the caller has just read what is there, nil if nothing is: to
-// find a row again costs as much as to find it.
+// swap is put for a caller that has just read the old value (nil if absent): finding the row again
+// would cost as much as the first time.
 func (b table) swap(key, old, value []byte) error {
 	if err := b.b.Put(key, value); err != nil {
 		return err
@@ -112,7 +110,7 @@ func (b table) delete(key []byte) error {
 	return nil
 }
 
-// drop deletes a table in it, with all that is in that.
+// drop deletes a table of b, with everything in it.
 func (b table) drop(name string) error {
 	t := b.table(name)
 	if t.b == nil {
@@ -127,7 +125,7 @@ func (b table) drop(name string) error {
 	return nil
 }
 
-// total is the share of a table with all that is in it.
+// total returns the share of a table with everything in it.
 func (b table) total() uint64 {
 	sum := share(b.name, nil, nil)
 	for k, v := range b.prefix(nil) {
@@ -140,24 +138,24 @@ func (b table) total() uint64 {
 	return sum
 }
 
-// addUp brings the sum in the file up to date.
+// addUp updates the sum in the file.
 func (t *Tx) addUp() error {
 	if t.sum == 0 {
 		return nil
 	}
 	meta := t.tx.Bucket(bucketMeta)
-	said, err := strconv.ParseUint(string(meta.Get(keySum)), 16, 64)
+	stored, err := strconv.ParseUint(string(meta.Get(keySum)), 16, 64)
 	if err != nil {
 		return damaged("sum: %w", err)
 	}
-	return meta.Put(keySum, strconv.AppendUint(nil, said+t.sum, 16))
+	return meta.Put(keySum, strconv.AppendUint(nil, stored+t.sum, 16))
 }
 
-// audit adds up what is in a file. It looks at nothing but the sum: what a row
-// means is for who reads it.
+// audit adds up the sum of a file's contents. It does not look at what a row means: the package's
+// readers check that.
 type audit struct {
 	layout bool
-	said   string
+	stored string
 	sum    uint64
 }
 
@@ -171,17 +169,17 @@ func (a *audit) row(bucket string, key, value []byte) error {
 		a.layout = true
 		return sameLayout(value)
 	case string(key) == string(keySum):
-		a.said = string(value)
+		a.stored = string(value)
 	default:
-		return fmt.Errorf("bucket %s, key %q: not ours", bucket, key)
+		return fmt.Errorf("bucket %s, key %q: unknown", bucket, key)
 	}
 	return nil
 }
 
-// end is for what only the end of the file tells.
+// end checks what is known only at the end of the file.
 func (a *audit) end() error {
-	if sum := strconv.FormatUint(a.sum, 16); !a.layout || sum != a.said {
-		return fmt.Errorf("what is in it comes to %q, and %q was written", sum, a.said)
+	if sum := strconv.FormatUint(a.sum, 16); !a.layout || sum != a.stored {
+		return fmt.Errorf("the sum of its contents is %q, and it records %q", sum, a.stored)
 	}
 	return nil
 }

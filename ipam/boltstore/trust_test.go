@@ -15,8 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// touch makes sure that a change is seen as one, however coarse the clock of
-// the file system is.
+// touch makes sure that a change is detected, however coarse the file system's clock is.
 func touch(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Chtimes(path, time.Time{}, time.Unix(1, 0)); err != nil {
@@ -34,7 +33,7 @@ func TestOldCopyIsRefused(t *testing.T) {
 	}
 	touch(t, path)
 	if a, err := db.Next(t.Context(), poolName, pool12, lease("c")); !errors.Is(err, ipam.ErrCorrupt) {
-		t.Fatalf("got %s, %v; b has that", a, err)
+		t.Fatalf("got %s, %v; b holds that address", a, err)
 	}
 	if name, err := db.MoveAside(t.Context()); name == "" || err != nil {
 		t.Fatalf("moved to %q, %v", name, err)
@@ -49,39 +48,43 @@ func TestTouchedButWholeIsTrusted(t *testing.T) {
 	mustNext(t, db, "b")
 }
 
-// TestForeignHands: trees that bbolt has nothing against, and that we did not
-// write.
-func TestForeignHands(t *testing.T) {
+// TestEditedFile checks files that are valid for bbolt, but that this package did not write.
+func TestEditedFile(t *testing.T) {
 	in := func(tx *bbolt.Tx, bucket string) *bbolt.Bucket {
 		return tx.Bucket([]byte("pool/" + poolName)).Bucket([]byte(bucket))
 	}
+	meta := func(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket([]byte("boltstore")) }
 	first := func(b *bbolt.Bucket) []byte { k, _ := b.Cursor().First(); return bytes.Clone(k) }
 	drop := func(bucket string) func(tx *bbolt.Tx) error {
 		return func(tx *bbolt.Tx) error { b := in(tx, bucket); return b.Delete(first(b)) }
 	}
 	for what, change := range map[string]func(*bbolt.Tx) error{
-		"a lease is missing":         drop("leases"),
-		"bits are missing":           drop("blocks"),
-		"an owner is missing":        drop("owners"),
-		"an end is missing":          drop("ends"),
-		"the cursor is missing":      func(tx *bbolt.Tx) error { return in(tx, "state").Delete([]byte("cursor")) },
-		"an empty bucket is missing": func(tx *bbolt.Tx) error { return tx.Bucket([]byte("pool/six")).DeleteBucket([]byte("ends")) },
-		"an empty bucket is another": func(tx *bbolt.Tx) error {
+		"a lease is missing":    drop("leases"),
+		"bits are missing":      drop("blocks"),
+		"an owner is missing":   drop("owners"),
+		"an end is missing":     drop("ends"),
+		"the cursor is missing": func(tx *bbolt.Tx) error { return in(tx, "state").Delete([]byte("cursor")) },
+		"an empty bucket is missing": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("pool/six")).DeleteBucket([]byte("ends"))
+		},
+		"an empty bucket has another name": func(tx *bbolt.Tx) error {
 			b := tx.Bucket([]byte("pool/six"))
 			_, err := b.CreateBucket([]byte("en`s"))
 			return errors.Join(err, b.DeleteBucket([]byte("ends")))
 		},
-		"a pool is missing":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("pool/six")) },
-		"a foreign bucket":     func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("poolz")); return err },
-		"a foreign key":        func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("x"), []byte("x")) },
-		"no layout":            func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("layout")) },
-		"half a layout":        func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("layout"), []byte("9=1")) },
-		"no sum":               func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Delete([]byte("sum")) },
-		"nothing of ours":      func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("boltstore")) },
-		"the count is another": func(tx *bbolt.Tx) error { return in(tx, "state").Put([]byte("counts"), []byte(`{"held":1}`)) },
-		"a row is missing":     func(tx *bbolt.Tx) error { return tx.Bucket([]byte("rows/few")).Delete([]byte("3")) },
-		"a row is another": func(tx *bbolt.Tx) error {
-			return tx.Bucket([]byte("rows/few")).Put([]byte("1"), []byte("who?"))
+		"a pool is missing": func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("pool/six")) },
+		"an unknown bucket": func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("poolz")); return err },
+		"an unknown key":    func(tx *bbolt.Tx) error { return meta(tx).Put([]byte("x"), []byte("x")) },
+		"no layout":         func(tx *bbolt.Tx) error { return meta(tx).Delete([]byte("layout")) },
+		"half a layout":     func(tx *bbolt.Tx) error { return meta(tx).Put([]byte("layout"), []byte("9=1")) },
+		"no sum":            func(tx *bbolt.Tx) error { return meta(tx).Delete([]byte("sum")) },
+		"no meta bucket":    func(tx *bbolt.Tx) error { return tx.DeleteBucket([]byte("boltstore")) },
+		"the count has changed": func(tx *bbolt.Tx) error {
+			return in(tx, "state").Put([]byte("counts"), []byte(`{"held":1}`))
+		},
+		"a row is missing": func(tx *bbolt.Tx) error { return tx.Bucket([]byte("rows/few")).Delete([]byte("3")) },
+		"a row has changed": func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("rows/few")).Put([]byte("1"), []byte("changed"))
 		},
 		"a row is in another bucket": func(tx *bbolt.Tx) error {
 			from, to := tx.Bucket([]byte("rows/few")), tx.Bucket([]byte("rows/attachments"))
@@ -99,9 +102,8 @@ func TestForeignHands(t *testing.T) {
 	}
 }
 
-// TestContradictions are rows that contradict each other in a file that is
-// whole otherwise. Whoever comes upon them says so for all: nobody goes on with
-// the file, and it can be moved aside.
+// TestContradictions forges rows that contradict each other in a file that is otherwise valid. Once
+// one process has found that, every process gets the error, and the file can be moved aside.
 func TestContradictions(t *testing.T) {
 	one := netip.MustParseAddr("10.32.0.1")
 	next := func(db *boltstore.DB) error {
@@ -121,10 +123,10 @@ func TestContradictions(t *testing.T) {
 	}{
 		{"a lease is missing", "leases", one.AsSlice(), "", release},
 		{"bits are missing", "blocks", one.AsSlice()[:3], "", next},
-		{"a lease is another's", "leases", one.AsSlice(), `{"addr":"10.32.0.2"}`, next},
-		{"a lease is none", "leases", one.AsSlice(), `{`, next},
-		{"counts are none", "state", []byte("counts"), `{`, next},
-		{"an owner of nothing", "owners", boltstore.OwnerKey(lease("0").Owner, []byte("xyz")), "x", release},
+		{"a lease has another address", "leases", one.AsSlice(), `{"addr":"10.32.0.2"}`, next},
+		{"a lease cannot be read", "leases", one.AsSlice(), `{`, next},
+		{"counts cannot be read", "state", []byte("counts"), `{`, next},
+		{"an owner without an address", "owners", boltstore.OwnerKey(lease("0").Owner, []byte("xyz")), "x", release},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			path, _, _ := populated(t)
@@ -155,15 +157,17 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
-// TestOwnersOfOneHash: an owner whose key leads to another's lease does not have it.
-func TestOwnersOfOneHash(t *testing.T) {
+// TestOwnersWithOneKey checks that an owner does not get the lease of another owner with the same
+// key.
+func TestOwnersWithOneKey(t *testing.T) {
 	db, path := tempDB(t)
 	mine, other := mustNext(t, db, "mine"), mustNext(t, db, "other")
-	if err := boltstore.Forge(t.Context(), db, poolName, "owners", boltstore.OwnerKey(lease("mine").Owner, other.AsSlice()), []byte{}); err != nil {
+	key := boltstore.OwnerKey(lease("mine").Owner, other.AsSlice())
+	if err := boltstore.Forge(t.Context(), db, poolName, "owners", key, []byte{}); err != nil {
 		t.Fatal(err)
 	}
 	if a := mustNext(t, db, "mine"); a != mine {
-		t.Errorf("mine is %s, and was %s", a, mine)
+		t.Errorf("mine has %s, and had %s", a, mine)
 	}
 	if err := db.Release(t.Context(), poolName, lease("mine").Owner, 0); err != nil {
 		t.Fatal(err)

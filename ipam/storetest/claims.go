@@ -9,7 +9,7 @@ import (
 )
 
 var claims = []test{
-	{"a claim is kept whole", func(s *store) {
+	{"a claim is kept with all fields", func(s *store) {
 		s.want()
 		s.mustClaim("a", "192.168.50.9")
 		s.want(held("a", "192.168.50.9"))
@@ -30,12 +30,12 @@ var claims = []test{
 		}
 		s.want(held("a", "192.168.50.9"))
 	}},
-	{"somebody else is refused, and told who has it", func(s *store) {
+	{"another owner is refused, and the error names the holder", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		s.wantTaken(leaseOf("b", "192.168.50.9"), `"ca"`, "attachment a", "held")
 		s.want(held("a", "192.168.50.9"))
 	}},
-	{"a holder without a name is told by its attachment", func(s *store) {
+	{"a holder without a name is named by its attachment", func(s *store) {
 		l := leaseOf("a", "192.168.50.9")
 		l.Name = ""
 		if err := s.Claim(s.Context(), s.pool, l); err != nil {
@@ -55,7 +55,7 @@ var claims = []test{
 			s.wantTaken(l)
 		}
 	}},
-	{"hostile names stand for themselves alone", func(s *store) {
+	{"hostile names are different owners", func(s *store) {
 		owners := []ipam.Owner{
 			{Attachment: "a", Network: "b", Interface: "c"},
 			{Attachment: "a\x00b", Network: "", Interface: "c"},
@@ -79,7 +79,7 @@ var claims = []test{
 			}
 		}
 	}},
-	{"text that is not UTF-8 is nobody's name", func(s *store) {
+	{"text that is not UTF-8 is refused", func(s *store) {
 		bad := "a\xffb"
 		for _, l := range []ipam.Lease{
 			{Owner: ipam.Owner{Attachment: bad}},
@@ -100,7 +100,7 @@ var claims = []test{
 		}
 		s.want()
 	}},
-	{"one owner may claim several", func(s *store) {
+	{"one owner may claim several addresses", func(s *store) {
 		s.mustClaim("a", "192.168.50.20")
 		s.mustClaim("a", "192.168.50.9")
 		s.want(held("a", "192.168.50.9"), held("a", "192.168.50.20"))
@@ -125,10 +125,11 @@ var claims = []test{
 		}
 		s.want()
 	}},
-	{"pools are apart", func(s *store) {
+	{"pools do not affect each other", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		first := s.pool
-		for _, other := range []string{"web50/192.168.50.0/2", "web50", "w", "web50/192.168.50.0/24\x00", "öäü \n\"%", "", "\xff", "\\xff", strings.Repeat("long", 10_000)} {
+		for _, other := range []string{"web50/192.168.50.0/2", "web50", "w", "web50/192.168.50.0/24\x00", "öäü \n\"%", "",
+			"\xff", "\\xff", strings.Repeat("long", 10_000)} {
 			s.pool = other
 			s.want()
 			s.mustClaim("b", "192.168.50.9")

@@ -9,7 +9,7 @@ import (
 )
 
 var ends = []test{
-	{"a release frees all of the owner's, and nothing else", func(s *store) {
+	{"a release frees all addresses of the owner, and no other", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		s.mustClaim("a", "192.168.50.11")
 		s.mustClaim("b", "192.168.50.10")
@@ -19,11 +19,11 @@ var ends = []test{
 		s.want(held("b", "192.168.50.10"))
 		s.mustClaim("b", "192.168.50.9")
 	}},
-	{"a release in a pool that nobody knows", func(s *store) {
+	{"a release in an unknown pool", func(s *store) {
 		s.mustRelease("a", time.Minute)
 		s.want()
 	}},
-	{"a quarantine binds automatic claims, and for its time", func(s *store) {
+	{"a quarantine keeps automatic claims out until it ends", func(s *store) {
 		p := pool("192.168.50.8/31")
 		s.mustClaim("a", "192.168.50.9")
 		s.mustRelease("a", 30*time.Second)
@@ -44,7 +44,7 @@ var ends = []test{
 		s.mustRelease("a", 30*time.Second)
 		s.want(in(ipam.Quarantined, leaseOf("a", "192.168.50.9"), until))
 	}},
-	{"a quarantined address that is asked for by name is given at once", func(s *store) {
+	{"a claim of a quarantined address succeeds at once", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		s.mustRelease("a", 30*time.Second)
 		other := leaseOf("b", "192.168.50.9") // another name, another MAC
@@ -52,11 +52,11 @@ var ends = []test{
 		if err := s.Claim(s.Context(), s.pool, other); err != nil {
 			s.Fatal(err)
 		}
-		s.move(time.Hour) // the quarantine's end is no longer one
+		s.move(time.Hour) // the former end of the quarantine has no effect
 		s.want(in(ipam.Held, other, time.Time{}))
 		s.wantTaken(leaseOf("a", "192.168.50.9"), `"cb"`)
 	}},
-	{"next passes over what is in quarantine, until it is over", func(s *store) {
+	{"next skips an address in quarantine until that ends", func(s *store) {
 		p := pool("192.168.50.0/30")
 		s.wantNext(p, lease("a"), "192.168.50.1")
 		s.wantNext(p, lease("b"), "192.168.50.2")
@@ -66,7 +66,7 @@ var ends = []test{
 		s.wantNext(p, lease("c"), "192.168.50.1")
 		s.want(held("c", "192.168.50.1"), held("b", "192.168.50.2"))
 	}},
-	{"a declined address is nobody's for a time, not even the owner's", func(s *store) {
+	{"a declined address is refused for a time, also to its last owner", func(s *store) {
 		p := pool("192.168.50.0/30")
 		s.wantNext(p, lease("a"), "192.168.50.1")
 		s.mustDecline("a", "192.168.50.1", 10*time.Minute)
@@ -81,7 +81,7 @@ var ends = []test{
 		s.want()
 		s.mustClaim("b", "192.168.50.1")
 	}},
-	{"only its holder declines an address, and may do so twice", func(s *store) {
+	{"only its holder can decline an address, also twice", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		s.mustClaim("b", "192.168.50.10")
 		s.mustRelease("b", time.Minute)
@@ -100,7 +100,7 @@ var ends = []test{
 		s.mustDecline("a", "192.168.50.9", time.Hour)
 		s.want(in(ipam.Declined, leaseOf("a", "192.168.50.9"), until))
 	}},
-	{"many quarantines that end at once", func(s *store) {
+	{"many quarantines that end at the same time", func(s *store) {
 		p := pool("192.168.48.0/22")
 		for i := range 300 {
 			s.mustNext(p, lease(fmt.Sprint(i)))
@@ -114,7 +114,7 @@ var ends = []test{
 		s.mustClaim("x", "192.168.48.200")
 		s.want(held("x", "192.168.48.200"))
 	}},
-	{"a full pool of quarantines that ended", func(s *store) {
+	{"a pool full of quarantines that have ended", func(s *store) {
 		p := pool("192.168.50.0/24")
 		for i := range 254 {
 			s.mustNext(p, lease(fmt.Sprint(i)))
@@ -140,6 +140,6 @@ var ends = []test{
 			}
 			s.want()
 		}
-		s.wantNext(p, lease("c"), "192.168.50.1") // the cursor went, too
+		s.wantNext(p, lease("c"), "192.168.50.1") // the cursor is removed, too
 	}},
 }

@@ -8,24 +8,24 @@ import (
 )
 
 var nexts = []test{
-	{"upwards from the first, one by one", func(s *store) {
+	{"upwards from the first address, one by one", func(s *store) {
 		p := pool("192.168.50.0/24", "192.168.50.1=gateway")
 		for i, want := range []string{"192.168.50.2", "192.168.50.3", "192.168.50.4"} {
 			s.wantNext(p, lease(fmt.Sprint(i)), want)
 		}
 	}},
-	{"an owner has one, and gets it again", func(s *store) {
+	{"an owner has one address, and gets it again", func(s *store) {
 		p := pool("192.168.50.0/24")
 		s.wantNext(p, lease("a"), "192.168.50.1")
 		s.wantNext(p, lease("a"), "192.168.50.1")
 		s.wantNext(p, lease("b"), "192.168.50.2")
 		s.want(held("a", "192.168.50.1"), held("b", "192.168.50.2"))
 	}},
-	{"an address asked for by name counts as the owner's", func(s *store) {
+	{"a claimed address counts as the owner's", func(s *store) {
 		s.mustClaim("a", "192.168.50.200")
 		s.wantNext(pool("192.168.50.0/24", "192.168.50.0/25"), lease("a"), "192.168.50.200")
 	}},
-	{"what is free again is not given at once, but after going around", func(s *store) {
+	{"a released address comes last", func(s *store) {
 		p := pool("192.168.50.0/29") // .1 to .6
 		for i := range 6 {
 			s.wantNext(p, lease(fmt.Sprint(i)), fmt.Sprintf("192.168.50.%d", i+1))
@@ -37,14 +37,14 @@ var nexts = []test{
 		s.wantNext(p, lease("y"), "192.168.50.4")
 		s.wantFull(p, 6, 0, 0)
 	}},
-	{"addresses asked for by name are passed over", func(s *store) {
+	{"claimed addresses are skipped", func(s *store) {
 		p := pool("192.168.50.0/24")
 		s.mustClaim("a", "192.168.50.1")
 		s.mustClaim("b", "192.168.50.3")
 		s.wantNext(p, lease("x"), "192.168.50.2")
 		s.wantNext(p, lease("y"), "192.168.50.4")
 	}},
-	{"neither gateway nor aux, network or broadcast address", func(s *store) {
+	{"no gateway, aux, network or broadcast address", func(s *store) {
 		p := pool("192.168.50.0/29", "192.168.50.1=gateway", `192.168.50.3=aux-address "r"`, `192.168.50.6=aux-address "s"`)
 		for i, want := range []string{"192.168.50.2", "192.168.50.4", "192.168.50.5"} {
 			s.wantNext(p, lease(fmt.Sprint(i)), want)
@@ -56,9 +56,10 @@ var nexts = []test{
 		s.wantNext(p, lease("a"), "192.168.32.128")
 		s.wantNext(p, lease("b"), "192.168.32.129")
 	}},
-	{"nothing outside a range, around and around", func(s *store) {
+	{"nothing outside of a range, several times around", func(s *store) {
 		p := pool("192.168.50.0/24", "192.168.50.64/30")
-		for i, want := range []string{"192.168.50.64", "192.168.50.65", "192.168.50.66", "192.168.50.67", "192.168.50.64", "192.168.50.65"} {
+		for i, want := range []string{"192.168.50.64", "192.168.50.65", "192.168.50.66", "192.168.50.67", "192.168.50.64",
+			"192.168.50.65"} {
 			s.wantNext(p, lease(fmt.Sprint(i)), want)
 			s.mustRelease(fmt.Sprint(i), 0)
 		}
@@ -70,7 +71,7 @@ var nexts = []test{
 		}
 		s.wantFull(p, 5, 0, 0)
 	}},
-	{"a range that changed meanwhile", func(s *store) {
+	{"a range that has changed", func(s *store) {
 		s.wantNext(pool("192.168.50.0/24", "192.168.50.128/25"), lease("a"), "192.168.50.128")
 		s.wantNext(pool("192.168.50.0/24", "192.168.50.16/28"), lease("b"), "192.168.50.16")
 		s.wantNext(pool("192.168.50.0/24"), lease("c"), "192.168.50.17")
@@ -96,12 +97,13 @@ var nexts = []test{
 			s.wantFull(p, len(want), 0, 0)
 		}
 	}},
-	{"the ends of all addresses", func(s *store) {
+	{"the highest addresses", func(s *store) {
 		for subnet, want := range map[string][]string{
 			"255.255.255.252/30": {"255.255.255.253", "255.255.255.254", "255.255.255.253"},
 			"255.255.255.254/31": {"255.255.255.254", "255.255.255.255", "255.255.255.254"},
 			"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127": {
-				"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"},
+				"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+				"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe"},
 		} {
 			s.pool = subnet
 			for i, a := range want {
@@ -121,17 +123,18 @@ var nexts = []test{
 		s.wantNext(p, up, "fd11:0:0:9::fffe")
 		s.wantNext(pool("fd11::/48"), lease("e"), "fd11:0:0:5::3")
 	}},
-	{"a subnet-router anycast address is nobody's", func(s *store) {
+	{"the subnet-router anycast address is not leased", func(s *store) {
 		s.wantNext(pool("fd11::/64"), lease("a"), "fd11::1")
 	}},
-	{"over the edges of 4096 addresses", func(s *store) {
+	{"over the borders of blocks of addresses", func(s *store) {
 		p := pool("10.0.0.0/16", "10.0.15.252/30", "10.0.16.0/30", "10.0.32.0/31")
-		for i, want := range []string{"10.0.15.252", "10.0.15.253", "10.0.15.254", "10.0.15.255", "10.0.16.0", "10.0.16.1", "10.0.16.2", "10.0.16.3", "10.0.32.0", "10.0.32.1"} {
+		for i, want := range []string{"10.0.15.252", "10.0.15.253", "10.0.15.254", "10.0.15.255", "10.0.16.0", "10.0.16.1",
+			"10.0.16.2", "10.0.16.3", "10.0.32.0", "10.0.32.1"} {
 			s.wantNext(p, lease(fmt.Sprint(i)), want)
 		}
 		s.wantFull(p, 10, 0, 0)
 	}},
-	{"a start of one's own, and nobody else's", func(s *store) {
+	{"a start address does not affect other owners", func(s *store) {
 		p := pool("192.168.50.0/24", "192.168.50.1=gateway")
 		s.wantNext(p, lease("a"), "192.168.50.2")
 		s.wantNext(p, leaseOf("b", "192.168.50.77"), "192.168.50.77")
@@ -140,14 +143,14 @@ var nexts = []test{
 		s.wantNext(p, leaseOf("e", "192.168.50.254"), "192.168.50.3")
 		s.wantNext(p, lease("f"), "192.168.50.4")
 	}},
-	{"a start that cannot be had begins above it", func(s *store) {
+	{"a start that is not free begins above it", func(s *store) {
 		p := pool("192.168.50.0/24", "192.168.50.64/26", "192.168.50.64=gateway")
 		s.wantNext(p, leaseOf("a", "192.168.50.9"), "192.168.50.65")
 		s.wantNext(p, leaseOf("b", "192.168.50.200"), "192.168.50.66")
 		s.wantNext(p, leaseOf("c", "192.168.50.64"), "192.168.50.67")
 		s.wantNext(p, leaseOf("d", "fd11::1"), "192.168.50.68")
 	}},
-	{"a start in quarantine goes back to its own at once", func(s *store) {
+	{"a start in quarantine goes back to its last holder at once", func(s *store) {
 		p := pool("192.168.50.0/24")
 		s.wantNext(p, leaseOf("a", "192.168.50.77"), "192.168.50.77")
 		s.mustRelease("a", time.Minute)
@@ -157,7 +160,7 @@ var nexts = []test{
 		s.wantNext(p, restarted, "192.168.50.77")
 		s.want(in(ipam.Held, restarted, time.Time{}), held("b", "192.168.50.78"))
 	}},
-	{"a pool that makes no sense is refused", func(s *store) {
+	{"an invalid pool is refused", func(s *store) {
 		for _, p := range []ipam.Pool{
 			{},
 			pool("192.168.50.9/24"),

@@ -1,5 +1,5 @@
-// Package storetest is the one suite that every [ipam.Store] passes. It says in
-// code what the comments of the interface say in words.
+// Package storetest is the test suite that every [ipam.Store] passes. It tests what the comments of
+// the interface say.
 package storetest
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// Run runs the suite. open gives a store that is empty, or a pool apart from
-// all others' at least, and tells time by now.
+// Run runs the suite. open returns a store that is empty, or has at least pools separate from those
+// of the other tests, and that gets the time from now.
 func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ipam.Store) {
 	for _, group := range [][]test{claims, nexts, ends, whole} {
 		for _, c := range group {
@@ -36,7 +36,7 @@ type test struct {
 	run  func(*store)
 }
 
-// clock stands still until it is moved.
+// clock is a clock that stands still until move is called.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -54,7 +54,7 @@ func (c *clock) move(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// store is a store under test, and one pool of it.
+// store is a store under test, with one of its pools.
 type store struct {
 	*testing.T
 	*clock
@@ -62,9 +62,10 @@ type store struct {
 	pool string
 }
 
-// lease is what the attachment id, of the container "c"+id, asks for.
+// lease is the lease that the attachment id, of the container "c"+id, asks for.
 func lease(id string) ipam.Lease {
-	return ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: "c" + id, MAC: "02:42:c0:a8:32:09"}
+	return ipam.Lease{Owner: ipam.Owner{Attachment: id, Network: "web50", Interface: "eth0"}, Name: "c" + id,
+		MAC: "02:42:c0:a8:32:09"}
 }
 
 func leaseOf(id, addr string) ipam.Lease {
@@ -73,7 +74,8 @@ func leaseOf(id, addr string) ipam.Lease {
 	return l
 }
 
-// pool is a subnet, its ranges, and "address=why" for what is reserved.
+// pool returns a pool of a subnet. rest are its ranges, and "address=purpose" for reserved
+// addresses.
 func pool(subnet string, rest ...string) ipam.Pool {
 	p := ipam.Pool{Subnet: netip.MustParsePrefix(subnet), Reserved: map[netip.Addr]string{}}
 	for _, s := range rest {
@@ -93,7 +95,7 @@ func (s *store) mustClaim(id, addr string) {
 	}
 }
 
-// wantTaken wants a refusal that has all words.
+// wantTaken checks that l is refused with an error that contains all words.
 func (s *store) wantTaken(l ipam.Lease, words ...string) {
 	s.Helper()
 	err := s.Claim(s.Context(), s.pool, l)
@@ -131,14 +133,15 @@ func (s *store) wantNext(p ipam.Pool, l ipam.Lease, want string) {
 	}
 }
 
-// wantFull wants no address, and the counts in the error.
+// wantFull checks that no address is free, and that the error contains these counts.
 func (s *store) wantFull(p ipam.Pool, held, quarantined, declined int) {
 	s.Helper()
 	a, err := s.Next(s.Context(), s.pool, p, lease("one-too-many"))
 	if !errors.Is(err, ipam.ErrPoolFull) {
 		s.Fatalf("next of %s: got %s, %v; want ErrPoolFull", p, a, err)
 	}
-	wantWords(s, err, p.Subnet.String(), fmt.Sprintf("%d held, %d in quarantine, %d held by others", held, quarantined, declined))
+	wantWords(s, err, p.Subnet.String(),
+		fmt.Sprintf("%d held, %d in quarantine, %d held by other stations", held, quarantined, declined))
 }
 
 func (s *store) mustRelease(id string, quarantine time.Duration) {
@@ -155,7 +158,7 @@ func (s *store) mustDecline(id, addr string, d time.Duration) {
 	}
 }
 
-// want wants these leases, in this order, and counts to match.
+// want checks that the pool has these leases, in this order, and the counts match them.
 func (s *store) want(want ...ipam.Lease) {
 	s.Helper()
 	got, err := s.Leases(s.Context(), s.pool)
@@ -182,7 +185,7 @@ func in(state ipam.State, l ipam.Lease, until time.Time) ipam.Lease {
 
 func held(id, addr string) ipam.Lease { return in(ipam.Held, leaseOf(id, addr), time.Time{}) }
 
-// cancelled is a context that is over.
+// cancelled returns a context that is cancelled.
 func cancelled() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

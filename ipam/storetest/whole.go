@@ -12,14 +12,14 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// together is how many goroutines try at once.
-const together = 32
+// goroutines is the number of concurrent callers.
+const goroutines = 32
 
 var whole = []test{
-	{"one address, many who ask: one gets it", func(s *store) {
-		errs := make([]error, together)
+	{"many claims of one address: one succeeds", func(s *store) {
+		errs := make([]error, goroutines)
 		var wg sync.WaitGroup
-		for i := range together {
+		for i := range goroutines {
 			wg.Go(func() { errs[i] = s.Claim(s.Context(), s.pool, leaseOf(fmt.Sprint(i), "192.168.50.9")) })
 		}
 		wg.Wait()
@@ -32,13 +32,13 @@ var whole = []test{
 			}
 		}
 		if got != 1 {
-			s.Fatalf("%d have the address", got)
+			s.Fatalf("%d claims succeeded", got)
 		}
 	}},
-	{"many who ask for any: each gets its own, in a row", func(s *store) {
+	{"many concurrent nexts: each gets its own address, without gaps", func(s *store) {
 		p := pool("192.168.50.0/24")
 		var wg sync.WaitGroup
-		for i := range together {
+		for i := range goroutines {
 			wg.Go(func() {
 				if _, err := s.Next(s.Context(), s.pool, p, lease(fmt.Sprint(i))); err != nil {
 					s.Error(err)
@@ -47,24 +47,24 @@ var whole = []test{
 		}
 		wg.Wait()
 		leases, err := s.Leases(s.Context(), s.pool)
-		if err != nil || len(leases) != together {
+		if err != nil || len(leases) != goroutines {
 			s.Fatalf("%d leases, %v", len(leases), err)
 		}
 		want := p.Subnet.Addr()
 		owners := map[ipam.Owner]bool{}
 		for _, l := range leases {
 			if want = want.Next(); l.Addr != want || owners[l.Owner] {
-				s.Fatalf("%s of %v is not %s of somebody new", l.Addr, l.Owner, want)
+				s.Fatalf("got %s of %v, want %s of a new owner", l.Addr, l.Owner, want)
 			}
 			owners[l.Owner] = true
 		}
 	}},
-	{"coming and going, all at once", func(s *store) {
-		p := pool("192.168.50.0/27") // 30 addresses for 32 who hold at most one
+	{"concurrent nexts and releases", func(s *store) {
+		p := pool("192.168.50.0/27") // 30 addresses for 32 owners, which hold at most one each
 		var mu sync.Mutex
 		holder := map[netip.Addr]string{}
 		var wg sync.WaitGroup
-		for i := range together {
+		for i := range goroutines {
 			id := fmt.Sprint(i)
 			wg.Go(func() {
 				for range 5 {
@@ -74,13 +74,13 @@ var whole = []test{
 					}
 					mu.Lock()
 					if err != nil || holder[a] != "" {
-						s.Errorf("%s got %s, which %q has; %v", id, a, holder[a], err)
+						s.Errorf("%s got %s, which %q holds; %v", id, a, holder[a], err)
 					}
 					holder[a] = id
 					mu.Unlock()
 					runtime.Gosched()
 					mu.Lock()
-					delete(holder, a) // before it is released: from then on anybody may have it
+					delete(holder, a) // before the release: after it, another owner may get the address
 					mu.Unlock()
 					if err := s.Release(s.Context(), s.pool, lease(id).Owner, 0); err != nil {
 						s.Error(err)
@@ -91,7 +91,7 @@ var whole = []test{
 		wg.Wait()
 		s.want()
 	}},
-	{"a context that is over changes nothing", func(s *store) {
+	{"a cancelled context changes nothing", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
 		ctx, o, a := cancelled(), lease("a").Owner, netip.MustParseAddr("192.168.50.9")
 		_, next := s.Next(ctx, s.pool, pool("192.168.50.0/24"), lease("b"))

@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// alice is a user without privilege, whom the network allows.
+// alice is the uid of an unprivileged user in the network's allow list.
 const alice = 1000
 
-// newRootless makes a container of alice's: its namespaces are owned by a user
-// namespace of hers.
+// newRootless makes a container of alice: its network namespace belongs to a user namespace that
+// she made.
 func (w *world) newRootless() (*container, error) {
 	id := strconv.Itoa(alice)
 	return w.start(exec.Command("setpriv", "--reuid", id, "--regid", id, "--clear-groups",
 		"unshare", "--user", "--map-root-user", "--net", "sh", "-c", "ip link set lo up && exec cat"), alice)
 }
 
-// startBroker starts "lanyard serve". Users have to get at the hook, which may
-// be below a directory that they cannot look into: the bench's own has a copy.
+// startBroker starts "lanyard serve". Users must be able to execute the hook, which may be in a
+// directory that they cannot access: the programs are copied to a directory of the bench.
 func (w *world) startBroker() error {
 	if w.broker != nil {
 		return nil

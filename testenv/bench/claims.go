@@ -7,14 +7,14 @@ import (
 	"path/filepath"
 )
 
-// Names of the series of claims: a fresh process each.
+// Names of the series of claims. Each claim is a process of its own.
 const (
 	subjClaim = "claim an address"
 	hostLocal = "host-local"
 )
 
-// claims measures what an address costs among others that are held: with ours as a
-// process that does nothing else, and with CNI's.
+// claims measures what an address costs while others are held: with lanyard's store, in a process
+// that does nothing else, and with CNI's host-local.
 func claims(w *world, o options, r *results) error {
 	sizes, runs := []int{0, 50_000, 1_000_000}, 60
 	if o.quick {
@@ -41,7 +41,8 @@ func claims(w *world, o options, r *results) error {
 	if err := fillHostLocal(dir, held); err != nil {
 		return err
 	}
-	all = append(all, claimer{fmt.Sprintf("%s, %d held", hostLocal, held), func(n int) invocation { return w.hostLocal(dir, n) }})
+	all = append(all, claimer{fmt.Sprintf("%s, %d held", hostLocal, held),
+		func(n int) invocation { return w.hostLocal(dir, n) }})
 	took := make([][]sample, len(all))
 	for n := range runs + 1 {
 		for k := range all {
@@ -50,7 +51,7 @@ func claims(w *world, o options, r *results) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", all[i].name, err)
 			}
-			if n > 0 { // the first warms up
+			if n > 0 { // the first turn warms up
 				took[i] = append(took[i], s)
 			}
 		}
@@ -76,7 +77,7 @@ func (w *world) claim(db, id string, flags ...string) invocation {
 	return invocation{path: filepath.Join(w.bin, "bench-claim"), args: append(flags, db, id)}
 }
 
-// hostLocal is CNI's address plugin alone, as a process.
+// hostLocal runs CNI's address plugin alone, as a process.
 func (w *world) hostLocal(dir string, n int) invocation {
 	return invocation{
 		path: filepath.Join(cniDir, "host-local"),
@@ -84,12 +85,13 @@ func (w *world) hostLocal(dir string, n int) invocation {
 			"cniVersion": "1.0.0", "name": netName, "type": "macvlan",
 			"ipam": map[string]any{"type": "host-local", "dataDir": dir, "subnet": "10.16.0.0/12"},
 		}),
-		env: []string{"CNI_COMMAND=ADD", fmt.Sprintf("CNI_CONTAINERID=new%d", n), "CNI_NETNS=/proc/self/ns/net", "CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
+		env: []string{"CNI_COMMAND=ADD", fmt.Sprintf("CNI_CONTAINERID=new%d", n), "CNI_NETNS=/proc/self/ns/net",
+			"CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
 	}
 }
 
-// fillHostLocal makes the files by which host-local knows who holds what: one for
-// each address, with the holder's id, and the last one given.
+// fillHostLocal makes the files in which host-local records holders: one for each address, with the
+// holder's id, and the address given last.
 func fillHostLocal(dir string, n int) error {
 	dir = filepath.Join(dir, netName)
 	if err := os.MkdirAll(dir, 0o755); err != nil {

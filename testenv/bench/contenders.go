@@ -10,15 +10,15 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// A contender gives a container an interface on the trunk, and takes it back.
+// A contender gives a container an interface on the trunk, and removes it.
 type contender struct {
 	name   string
 	attach func(*container) invocation
-	detach func(*container) invocation // nil where it has none
-	// late says that it detaches when the container is dead and its namespace
-	// going, as poststop does. CNI and netavark are called before.
+	detach func(*container) invocation // nil if it has none
+	// late says that it detaches after the container's death, while its namespace is being removed,
+	// as poststop does. CNI and netavark are called before.
 	late bool
-	// rootless says that its containers are a user's.
+	// rootless says that its containers belong to an unprivileged user.
 	rootless bool
 }
 
@@ -45,7 +45,7 @@ func (w *world) contenders() []contender {
 	return all
 }
 
-// other is another build of ours.
+// other runs the other build of the hook (-versus).
 func (w *world) other(stage string) func(*container) invocation {
 	same := w.hook(stage)
 	return func(c *container) invocation {
@@ -58,12 +58,12 @@ func (w *world) other(stage string) func(*container) invocation {
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // maps and strings
+		panic(err) // only maps and strings are passed
 	}
 	return b
 }
 
-// hook is ours, with verification as it is by default.
+// hook runs lanyard-hook, with its default verification.
 func (w *world) hook(stage string) func(*container) invocation {
 	return func(c *container) invocation {
 		s := specs.State{
@@ -73,12 +73,13 @@ func (w *world) hook(stage string) func(*container) invocation {
 		if stage == "poststop" {
 			s.Status, s.Pid = specs.StateStopped, 0
 		}
-		return invocation{path: filepath.Join(w.bin, "lanyard-hook"), args: []string{"--root", w.root(), stage}, stdin: mustJSON(s), uid: c.uid}
+		return invocation{path: filepath.Join(w.bin, "lanyard-hook"), args: []string{"--root", w.root(), stage},
+			stdin: mustJSON(s), uid: c.uid}
 	}
 }
 
-// proven makes sure that what was measured had been verified: the gateway's
-// answer was seen on the trunk, for each container that we attached.
+// proven returns an error unless every container that lanyard attached was verified: the gateway's
+// answer was seen on the trunk.
 func (w *world) proven() error {
 	out, err := exec.Command(filepath.Join(w.bin, "lanyard"), "--root", w.root(), "ps", "--format", "json").Output()
 	if err != nil {
@@ -90,7 +91,8 @@ func (w *world) proven() error {
 	}
 	for _, row := range rows {
 		if row.Verdict != "ok" {
-			return fmt.Errorf("container %q was attached with verdict %q (%s): what was measured is not the whole job", row.Container, row.Verdict, row.Text)
+			return fmt.Errorf("container %q was attached with verdict %q (%s): the measurement does not include a complete "+
+				"verification", row.Container, row.Verdict, row.Text)
 		}
 	}
 	if len(rows) == 0 {
@@ -99,13 +101,13 @@ func (w *world) proven() error {
 	return nil
 }
 
-// Where Debian puts the peers.
+// Where Debian installs the other programs.
 const (
 	cniDir       = "/usr/lib/cni"
 	netavarkPath = "/usr/lib/podman/netavark"
 )
 
-// cni is what a CNI runtime does: the plugin's process, which starts host-local.
+// cni does what a CNI runtime does: it runs the plugin, which starts host-local.
 func (w *world) cni(command string) func(*container) invocation {
 	conf := mustJSON(map[string]any{
 		"cniVersion": "1.0.0", "name": netName, "type": "macvlan", "master": trunk, "mode": "bridge",
@@ -120,17 +122,19 @@ func (w *world) cni(command string) func(*container) invocation {
 	return func(c *container) invocation {
 		return invocation{
 			path: filepath.Join(cniDir, "macvlan"), stdin: conf,
-			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
+			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
+				"CNI_PATH=" + cniDir},
 		}
 	}
 }
 
-// netavark gets its address from its caller: podman has allocated one.
+// netavark runs netavark, which gets its address from its caller: podman has allocated one.
 func (w *world) netavark(verb string) func(*container) invocation {
 	return func(c *container) invocation {
 		options := mustJSON(map[string]any{
 			"container_id": c.id, "container_name": c.id,
-			"networks": map[string]any{netName: map[string]any{"static_ips": []string{c.addr.String()}, "interface_name": "eth0"}},
+			"networks": map[string]any{netName: map[string]any{"static_ips": []string{c.addr.String()},
+				"interface_name": "eth0"}},
 			"network_info": map[string]any{netName: map[string]any{
 				"name": netName, "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
 				"driver": "macvlan", "network_interface": trunk,
@@ -139,11 +143,12 @@ func (w *world) netavark(verb string) func(*container) invocation {
 				"ipam_options": map[string]string{"driver": "host-local"},
 			}},
 		})
-		return invocation{path: netavarkPath, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()}, stdin: options}
+		return invocation{path: netavarkPath, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()},
+			stdin: options}
 	}
 }
 
-// floor is the least that a Go program can take.
+// floor runs the bare program, the least that a Go program can take.
 func (w *world) floor(c *container) invocation {
 	return invocation{
 		path: filepath.Join(w.bin, "bench-floor"),

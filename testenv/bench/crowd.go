@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// crowds measures many attaches at once: a host that boots.
+// crowds measures many concurrent attaches, as on a host that boots.
 func crowds(w *world, o options, r *results) error {
 	count, at, rounds := 192, 32, 5
 	if o.quick {
@@ -35,7 +35,7 @@ func crowds(w *world, o options, r *results) error {
 	return nil
 }
 
-// crowd attaches count containers, so many at once.
+// crowd attaches count containers, at most at of them concurrently. It returns the total time.
 func (w *world) crowd(c contender, count, at int) (total sample, err error) {
 	made, err := w.newContainers(count)
 	defer endAll(made)
@@ -77,11 +77,11 @@ func (w *world) crowd(c contender, count, at int) (total sample, err error) {
 	return total, w.clear(c, made)
 }
 
-// clearAtOnce is how many containers are cleared at a time: CNI and netavark wait for
-// RCU, which does for several at once.
+// clearAtOnce is the number of concurrent detaches: CNI and netavark wait for RCU, and one wait
+// serves several.
 const clearAtOnce = 16
 
-// clear takes back what a contender gave to containers. That is not measured.
+// clear detaches and ends containers. That is not measured.
 func (w *world) clear(c contender, made []*container) error {
 	if c.late {
 		endAll(made)

@@ -14,14 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A daemon is a process that serves at a socket until it is stopped.
+// A daemon is a process that serves a socket until it is stopped.
 type daemon struct {
 	cmd   *exec.Cmd
 	ended chan error
 }
 
-// startDaemon waits until the daemon answers.
-func startDaemon(cmd *exec.Cmd, patience time.Duration, ask func() error) (*daemon, error) {
+// startDaemon starts a daemon and calls ask until it returns nil, for the time of timeout at the
+// most.
+func startDaemon(cmd *exec.Cmd, timeout time.Duration, ask func() error) (*daemon, error) {
 	log, err := os.Create(filepath.Join(state, filepath.Base(cmd.Path)+".log"))
 	if err != nil {
 		return nil, err
@@ -31,7 +32,7 @@ func startDaemon(cmd *exec.Cmd, patience time.Duration, ask func() error) (*daem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	d, started := &daemon{cmd, make(chan error, 1)}, make(chan error)
 	go func() {
-		// The signal comes when the thread ends that started it.
+		// Pdeathsig is sent when the thread ends that started the process.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		if started <- err; err == nil {
@@ -41,7 +42,7 @@ func startDaemon(cmd *exec.Cmd, patience time.Duration, ask func() error) (*daem
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if ask() == nil {
 			return d, nil
 		}
@@ -50,7 +51,7 @@ func startDaemon(cmd *exec.Cmd, patience time.Duration, ask func() error) (*daem
 	return nil, errors.Join(fmt.Errorf("%s does not listen: %s", cmd.Path, text), d.stop())
 }
 
-// dialed asks by making a connection.
+// dialed returns a function that makes a connection and closes it.
 func dialed(network, socket string) func() error {
 	return func() error {
 		c, err := net.Dial(network, socket)

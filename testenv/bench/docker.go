@@ -17,14 +17,13 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Docker's series are of calls of its API, not of processes.
+// docker is the name of Docker's series. They measure calls of its API, not processes.
 const docker = "Docker's API, macvlan driver"
 
-// dockers measures what connecting a running container to a macvlan network of
-// Docker's takes, with ours in turn. Its daemon is one of the bench's own: no
-// bridge, no packet filter, and all its state on the bench's tmpfs. testenv/deps.sh
-// unpacks Debian's package into bin/docker and installs nothing: an installed one
-// would start, and change the machine's network.
+// dockers measures how long Docker takes to connect a running container to a macvlan network, and
+// lanyard in turn. The daemon is started by the bench: without a bridge and a packet filter, and
+// with all its state on the bench's tmpfs. testenv/deps.sh unpacks Debian's package into bin/docker
+// and installs nothing: an installed daemon would start, and change the machine's network.
 func dockers(w *world, o options, r *results) error {
 	unpacked := filepath.Join(w.packages, "docker")
 	if _, err := os.Stat(filepath.Join(unpacked, "usr/sbin/dockerd")); err != nil {
@@ -37,7 +36,8 @@ func dockers(w *world, o options, r *results) error {
 	}
 	d, err := w.startDocker(unpacked)
 	if err != nil {
-		r.Missing = append(r.Missing, "Docker's macvlan driver: no daemon of the bench's own can run here: "+strings.ReplaceAll(err.Error(), "\n", " "))
+		why := strings.ReplaceAll(err.Error(), "\n", " ")
+		r.Missing = append(r.Missing, "Docker's macvlan driver: the daemon does not start here: "+why)
 		return nil
 	}
 	defer d.stop()
@@ -68,14 +68,14 @@ func dockers(w *world, o options, r *results) error {
 		}
 		attach = append(attach, s)
 	}
-	const subject = "beside Docker: attach"
+	const subject = "with Docker: attach"
 	r.add(subject, ours, attach)
 	r.add(subject, docker, connect)
-	r.add("beside Docker: detach", docker, disconnect)
+	r.add("with Docker: detach", docker, disconnect)
 	return errors.Join(w.clear(c, made), netlink.LinkDel(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: bareTrunk}}))
 }
 
-// dockerd is a daemon and the way to its API.
+// dockerd is a daemon with a client of its API.
 type dockerd struct {
 	*daemon
 	client *http.Client
@@ -88,10 +88,12 @@ func (w *world) startDocker(unpacked string) (*dockerd, error) {
 	}
 	socket := filepath.Join(dir, "sock")
 	cmd := exec.Command(filepath.Join(unpacked, "usr/sbin/dockerd"),
-		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
+		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+		"--userland-proxy=false",
 		"--storage-driver=vfs", "--data-root="+filepath.Join(dir, "data"), "--exec-root="+filepath.Join(dir, "exec"),
 		"--pidfile="+filepath.Join(dir, "pid"), "--host=unix://"+socket)
-	cmd.Env = append(os.Environ(), "PATH="+strings.Join([]string{filepath.Join(unpacked, "usr/bin"), filepath.Join(unpacked, "usr/sbin"), os.Getenv("PATH")}, ":"))
+	cmd.Env = append(os.Environ(), "PATH="+strings.Join([]string{filepath.Join(unpacked, "usr/bin"),
+		filepath.Join(unpacked, "usr/sbin"), os.Getenv("PATH")}, ":"))
 	d, err := startDaemon(cmd, 30*time.Second, dialed("unix", socket))
 	if err != nil {
 		return nil, err
@@ -102,8 +104,7 @@ func (w *world) startDocker(unpacked string) (*dockerd, error) {
 	return &dockerd{d, &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: time.Minute}}, nil
 }
 
-// prepare makes an image, a network on each trunk, and a container that runs on
-// the second.
+// prepare makes an image, a network on each trunk, and a container that runs on the second.
 func (d *dockerd) prepare(w *world) error {
 	if err := w.plugTo(bareTrunk, "eth1", bareGateway); err != nil {
 		return err
@@ -118,11 +119,11 @@ func (d *dockerd) prepare(w *world) error {
 	}
 	err = d.post("/images/create?fromSrc=-&repo=tiny", "application/x-tar", image)
 	for name, parent := range map[string]string{"lan": trunk, "aux": bareTrunk} {
-		of := map[string]string{trunk: subnet.String(), bareTrunk: bareGateway.Masked().String()}[parent]
+		cidr := map[string]string{trunk: subnet.String(), bareTrunk: bareGateway.Masked().String()}[parent]
 		err = errors.Join(err, d.call("/networks/create", map[string]any{
 			"Name": name, "Driver": "macvlan", "Options": map[string]string{"parent": parent},
-			// The last sixteenth: what ours has leased is at the beginning.
-			"IPAM": map[string]any{"Config": []map[string]string{{"Subnet": of, "IPRange": lastOf(of)}}},
+			// The last sixteenth: lanyard leases from the beginning.
+			"IPAM": map[string]any{"Config": []map[string]string{{"Subnet": cidr, "IPRange": lastOf(cidr)}}},
 		}))
 	}
 	return errors.Join(err,
@@ -132,9 +133,9 @@ func (d *dockerd) prepare(w *world) error {
 		d.call("/containers/bench/start", nil))
 }
 
-// lastOf gives a range at the end of one of the bench's subnets.
-func lastOf(of string) string {
-	if of == subnet.String() {
+// lastOf returns a range at the end of one of the bench's subnets.
+func lastOf(cidr string) string {
+	if cidr == subnet.String() {
 		return "10.50.240.0/20"
 	}
 	return "10.51.0.240/28"
@@ -157,7 +158,7 @@ func (d *dockerd) post(path, kind string, body []byte) error {
 	return err
 }
 
-// stop ends the container first: it would outlive its daemon.
+// stop ends the container first, which would otherwise outlive the daemon.
 func (d *dockerd) stop() {
 	_ = d.call("/containers/bench/kill", nil)
 	_ = d.daemon.stop()

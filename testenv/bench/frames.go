@@ -12,9 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
 
-// frames measures what the program on the trunk costs a frame, above a program
-// that does nothing: both run in turns over the same frames, in the kernel
-// (BPF_PROG_TEST_RUN). The trunk has a container on it.
+// frames measures what the program on the trunk costs per frame, compared with a program that does
+// nothing. Both run in turns over the same frames, in the kernel (BPF_PROG_TEST_RUN). One container
+// is attached to the trunk.
 func frames(w *world, o options, r *results) error {
 	c := w.contenders()[0]
 	made, err := w.newContainers(1)
@@ -45,7 +45,7 @@ func frames(w *world, o options, r *results) error {
 		defer p.Close()
 		programs[way] = p
 	}
-	if err := nobodyProbes(); err != nil {
+	if err := endProbeTime(); err != nil {
 		return err
 	}
 	worst := 0.0
@@ -55,18 +55,20 @@ func frames(w *world, o options, r *results) error {
 			return fmt.Errorf("%s, %s: %w", f.way, f.what, err)
 		}
 		worst = max(worst, above)
-		r.figure("program on the trunk, a frame "+f.way, f.what, above, fmt.Sprintf("ns above the %.0f of an empty one", base))
+		r.figure("program on the trunk, a frame "+f.way, f.what, above,
+			fmt.Sprintf("ns above the %.0f of an empty one", base))
 	}
-	r.Ratios = append(r.Ratios, Ratio{Name: "program on the trunk above an empty one, worst frame, ns", Value: worst, Low: worst, High: worst, Target: 45})
+	r.Ratios = append(r.Ratios, Ratio{Name: "program on the trunk above an empty one, worst frame, ns", Value: worst,
+		Low: worst, High: worst, Target: 45})
 	return w.clear(c, made)
 }
 
-// pinnedOnTrunk opens a program that the hook has put on the bench's trunk: the
-// only one below its root.
+// pinnedOnTrunk opens a program that the hook has attached to the bench's trunk, which is the only
+// trunk in its bpffs.
 func pinnedOnTrunk(name string) (*ebpf.Program, error) {
 	pins, err := filepath.Glob("/sys/fs/bpf/*/trunk-*/" + name)
 	if err == nil && len(pins) != 1 {
-		err = fmt.Errorf("%d programs %q are pinned, not one", len(pins), name)
+		err = fmt.Errorf("%d programs %q are pinned, want 1", len(pins), name)
 	}
 	if err != nil {
 		return nil, err
@@ -74,13 +76,13 @@ func pinnedOnTrunk(name string) (*ebpf.Program, error) {
 	return ebpf.LoadPinnedProgram(pins[0], nil)
 }
 
-// nobodyProbes ends the time after a start in which the program looks at the clock for
-// each question and answer (bpf/wire.c, struct clock): frames of a container that
-// started a while ago are what is measured.
-func nobodyProbes() error {
+// endProbeTime ends the time after a start during which the program reads the exact clock for each
+// question and answer (bpf/wire.c, struct clock): the frames of a container that started a while
+// ago are to be measured.
+func endProbeTime() error {
 	pins, err := filepath.Glob("/sys/fs/bpf/*/trunk-*/times")
 	if err == nil && len(pins) != 1 {
-		err = fmt.Errorf("%d maps of times are pinned, not one", len(pins))
+		err = fmt.Errorf("%d maps of times are pinned, want 1", len(pins))
 	}
 	if err != nil {
 		return err
@@ -93,7 +95,8 @@ func nobodyProbes() error {
 	return m.Put(uint32(0), make([]byte, m.ValueSize()))
 }
 
-// above gives the quickest of many short turns of each: what disturbs only adds.
+// above returns how many ns the program takes more than the empty one, and what that one takes. It
+// uses the quickest of many short turns of each, since disturbances only add time.
 func above(p, empty *ebpf.Program, frame []byte, quick bool) (ns, base float64, err error) {
 	turns, runs := 300, 20_000
 	if quick {
@@ -120,9 +123,9 @@ type frame struct {
 	bytes     []byte
 }
 
-// framesOf are kinds of frames on a trunk that has a container of that MAC.
+// framesOf returns kinds of frames on a trunk with a container of the given MAC.
 func framesOf(mac verify.MAC) []frame {
-	stranger, router, all := verify.MAC{0x0a, 1}, verify.MAC{0x0a, 2}, verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	unleased, router, all := verify.MAC{0x0a, 1}, verify.MAC{0x0a, 2}, verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	data := func(to, from verify.MAC, tags ...byte) []byte {
 		b := append(append(append([]byte{}, to[:]...), from[:]...), tags...)
 		return append(append(b, 0x08, 0x00, 0x45), make([]byte, 99)...)
@@ -130,17 +133,18 @@ func framesOf(mac verify.MAC) []frame {
 	frame60 := []byte{0x81, 0x00, 0, 60}
 	qinq := []byte{0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 60}
 	ask, _ := arp.Probe(mac, gateway)
-	reply, _ := arp.Packet{Destination: mac, Source: router, Reply: true, Sender: router, SenderIP: gateway, Target: mac, TargetIP: gateway}.Frame()
-	others, _ := arp.Probe(stranger, gateway.Next().Next())
+	reply, _ := arp.Packet{Destination: mac, Source: router, Reply: true, Sender: router, SenderIP: gateway, Target: mac,
+		TargetIP: gateway}.Frame()
+	others, _ := arp.Probe(unleased, gateway.Next().Next())
 	return []frame{
 		{"out", "of a container", data(router, mac)},
-		{"out", "of a stranger", data(router, stranger)},
-		{"out", "of a stranger, QinQ", data(router, stranger, qinq...)},
+		{"out", "of an unleased MAC", data(router, unleased)},
+		{"out", "of an unleased MAC, QinQ", data(router, unleased, qinq...)},
 		{"out", "of a container, with a tag (dropped)", data(router, mac, frame60...)},
 		{"out", "ARP for the gateway", ask},
 		{"in", "for a container", data(mac, router)},
-		{"in", "for a stranger", data(stranger, router)},
-		{"in", "for a stranger, QinQ", data(stranger, router, qinq...)},
+		{"in", "for an unleased MAC", data(unleased, router)},
+		{"in", "for an unleased MAC, QinQ", data(unleased, router, qinq...)},
 		{"in", "broadcast", data(all, router)},
 		{"in", "ARP of others", others},
 		{"in", "the gateway's ARP reply", reply},

@@ -5,11 +5,11 @@ import (
 	"math"
 )
 
-// growth measures how an attach costs more the more macvlans a trunk has: the
-// kernel keeps them in a table of 256 lists, copies each broadcast to all of them,
-// and lists them to whoever asks. A thousand is as many as a trunk that is a veth
-// can have: the copies, and the frame itself, pass a queue of a thousand
-// (net.core.netdev_max_backlog) before the gateway's namespace gets it.
+// growth measures how the cost of an attach grows with the number of macvlans on a trunk: the
+// kernel keeps them in a table of 256 lists, copies each broadcast to all of them, and lists all of
+// them in a dump. A veth as the trunk can have a thousand at the most: the copies, and the frame
+// itself, pass a queue of a thousand (net.core.netdev_max_backlog) before the gateway's namespace
+// gets it.
 func growth(w *world, _ options, r *results) error {
 	const most, window, subject = 1000, 20, "1000 on one trunk"
 	c := w.contenders()[0]
@@ -58,8 +58,8 @@ func medianWall(samples []sample) float64 {
 	return median(walls)
 }
 
-// atOnce measures how long one of several attaches takes that go on at the same
-// time: they wait for the database, and for the RTNL in the kernel.
+// atOnce measures how long one of several concurrent attaches takes: they wait for the database,
+// and for the RTNL in the kernel.
 func atOnce(w *world, _ options, r *results) error {
 	const count = 64
 	all := []contender{w.contenders()[0], w.contenders()[2]}
@@ -80,7 +80,7 @@ func atOnce(w *world, _ options, r *results) error {
 	return nil
 }
 
-// ticks gives powers of ten, or round steps, up to most.
+// ticks returns the marks of an axis up to most, in steps of a power of ten, or of half of one.
 func ticks(most float64) (list []float64) {
 	step := math.Pow(10, math.Floor(math.Log10(most)))
 	if most/step < 2.5 {

@@ -1,15 +1,13 @@
-// Bench measures what an attach costs, side by side with what others take to
-// attach without looking at the wire: CNI's macvlan with host-local, netavark,
-// and a bare Go program that makes the same link. All are real processes, run in
-// turn in one network namespace that stands for the host, with a gateway behind
-// its trunk. Only ratios between them carry over to another machine.
+// Bench measures what an attach costs, and compares it with programs that attach without looking at
+// the wire: CNI's macvlan with host-local, netavark, and a bare Go program that makes the same
+// link. All are real processes, run in turn in one network namespace that stands for the host, with
+// a gateway behind its trunk. Only the ratios between them carry over to another machine.
 //
-//	make bench            # the whole of it, under ten minutes
+//	make bench            # everything, under ten minutes
 //	make bench QUICK=1    # under two
-//	make bench-check      # the quick one, against the committed baseline
+//	make bench-check      # the quick bench, against the committed baseline
 //
-// Everything happens in namespaces of its own, mounts included, which end with
-// it. Root is needed.
+// Everything happens in namespaces of its own, mounts included, which end with it. It needs root.
 package main
 
 import (
@@ -30,15 +28,15 @@ func main() {
 	}
 }
 
-// inWorld tells the program that it is in namespaces of its own already.
+// inWorld is set in the environment of the process that is in its own namespaces.
 const inWorld = "LANYARD_BENCH_IN_WORLD"
 
 // options are the program's flags.
 type options struct {
-	bin    string // directory of our programs
+	bin    string // directory of the programs under test
 	out    string // directory of the results
 	quick  bool
-	only   string // subjects, separated by commas; "" is all
+	only   string // subjects, separated by commas; "" for all
 	check  string // baseline to compare with
 	versus string // another build of the hook
 }
@@ -48,10 +46,11 @@ func run(args []string) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.StringVar(&o.bin, "bin", "bin", "`directory` of lanyard-hook and the bench's own programs")
 	fs.StringVar(&o.out, "out", "", "`directory` that gets latest.json, latest.md and latest.svg")
-	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and nothing that grows")
-	fs.StringVar(&o.only, "only", "", "`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
-	fs.StringVar(&o.versus, "versus", "", "`file` that is another build of lanyard-hook: measured in the same turns")
-	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail where a ratio is worse beyond the margin")
+	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and no growth curves")
+	fs.StringVar(&o.only, "only", "",
+		"`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
+	fs.StringVar(&o.versus, "versus", "", "`file` of another build of lanyard-hook, measured in the same turns")
+	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail if a ratio is worse by more than its margin")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -61,8 +60,8 @@ func run(args []string) error {
 	return measureAll(o)
 }
 
-// enter runs the program again with a network and mounts of its own, in which
-// nothing it does can reach the machine's.
+// enter runs the program again in its own network and mount namespaces, so that it cannot change
+// the machine's.
 func enter(args []string) error {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), inWorld+"=1")
@@ -70,11 +69,11 @@ func enter(args []string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
 	err := cmd.Run()
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("make namespaces: %w: root is needed", err)
+		return fmt.Errorf("make namespaces (needs root): %w", err)
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		os.Exit(1) // it has said why
+		os.Exit(1) // it has printed the reason
 	}
 	return err
 }

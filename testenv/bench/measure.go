@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// subjects in the order in which they are measured. The slow ones grow things
-// and are not part of a quick run.
+// subjects are in the order in which they are measured. The slow ones measure growth, and are not
+// part of a quick run.
 var subjects = []struct {
 	name    string
 	slow    bool
@@ -62,11 +62,11 @@ func measureAll(o options) error {
 	return err
 }
 
-// batch is how many containers each contender has at a time. Costs grow with the
-// macvlans on a trunk, for all of them; a few dozen is what a host has.
+// batch is how many containers each contender has at a time. For all contenders, the costs grow
+// with the number of macvlans on a trunk; a host usually has a few dozen.
 const batch = 10
 
-// attaches measures attach and detach, contender by contender in turn.
+// attaches measures attach and detach of all contenders, in turn.
 func attaches(w *world, o options, r *results) error {
 	batches := 20
 	if o.quick {
@@ -75,9 +75,10 @@ func attaches(w *world, o options, r *results) error {
 	if err := w.startBroker(); err != nil {
 		return err
 	}
-	all := append(w.contenders(), contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true})
+	all := append(w.contenders(), contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"),
+		late: true, rootless: true})
 	attach, detach := make([][]sample, len(all)), make([][]sample, len(all))
-	for b := -1; b < batches; b++ { // the first warms up, and counts for nothing
+	for b := -1; b < batches; b++ { // the first batch warms up, and is not counted
 		got, gone, err := w.oneBatch(all, b)
 		if err != nil {
 			return err
@@ -106,8 +107,8 @@ func attaches(w *world, o options, r *results) error {
 	return w.memory(all, r)
 }
 
-// oneBatch attaches containers of every contender in turn, then detaches them.
-// Who begins changes from turn to turn.
+// oneBatch attaches containers of every contender in turn, then detaches them. Each turn begins
+// with another contender.
 func (w *world) oneBatch(all []contender, turn int) (attach, detach [][]sample, err error) {
 	attach, detach = make([][]sample, len(all)), make([][]sample, len(all))
 	made := make([][]*container, len(all))
@@ -158,12 +159,12 @@ func (w *world) oneBatch(all []contender, turn int) (attach, detach [][]sample, 
 	return attach, detach, w.drain()
 }
 
-// memory adds the peaks of memory, of a few runs each.
+// memory adds the peak memory of a few runs of each contender.
 func (w *world) memory(all []contender, r *results) error {
 	const runs = 5
 	for _, c := range all {
 		if c.rootless {
-			continue // the broker's memory is not one start's
+			continue // the broker's memory is not that of one start
 		}
 		made, err := w.newContainers(runs)
 		defer endAll(made)

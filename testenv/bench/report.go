@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is where the figures come from.
+// machine describes the machine that was measured.
 type machine struct {
 	CPU      string            `json:"cpu"`
 	Cores    int               `json:"cores"`
 	Kernel   string            `json:"kernel"`
-	Load     string            `json:"load"` // 1, 5, 15 minutes, at the beginning
+	Load     string            `json:"load"` // averages of 1, 5 and 15 minutes, at the beginning
 	Versions map[string]string `json:"versions"`
 }
 
@@ -51,7 +51,7 @@ func thisMachine(w *world) machine {
 	return m
 }
 
-// write keeps the results as JSON, as a table and as a plot.
+// write writes the results as JSON, as tables and as plots.
 func (r *results) write(dir string) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -68,7 +68,7 @@ func (r *results) write(dir string) error {
 	)
 }
 
-// writeGrowth keeps the plot of an earlier run where this one measured no growth.
+// writeGrowth keeps the plot of an earlier run if this run measured no growth.
 func (r *results) writeGrowth(path string) error {
 	if len(r.Curves) == 0 {
 		return nil
@@ -76,11 +76,13 @@ func (r *results) writeGrowth(path string) error {
 	return os.WriteFile(path, r.plotGrowth(), 0o644)
 }
 
-// markdown is the tables that the README shows.
+// markdown returns the tables of latest.md.
 func (r *results) markdown() string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, %d cores, Linux %s; containernetworking-plugins %s, netavark %s, runc %s. Whole processes, in turn; milliseconds.\n\n",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["containernetworking-plugins"], r.Machine.Versions["netavark"], r.Machine.Versions["runc"])
+	fmt.Fprintf(&b, "%s, %d cores, Linux %s; containernetworking-plugins %s, netavark %s, runc %s. Whole processes, in "+
+		"turn; milliseconds.\n\n",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["containernetworking-plugins"],
+		r.Machine.Versions["netavark"], r.Machine.Versions["runc"])
 	fmt.Fprintln(&b, "| | | runs | median | p10 | p90 | user+sys | peak RSS |")
 	fmt.Fprintln(&b, "|---|---|--:|--:|--:|--:|--:|--:|")
 	subject := ""
@@ -94,7 +96,8 @@ func (r *results) markdown() string {
 		if s.RSS > 0 {
 			rss = fmt.Sprintf("%.1f MiB", float64(s.RSS)/1024)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %d | %.1f | %.1f | %.1f | %.1f | %s |\n", label, s.Name, s.Runs, s.Median, s.P10, s.P90, s.CPU, rss)
+		fmt.Fprintf(&b, "| %s | %s | %d | %.1f | %.1f | %.1f | %.1f | %s |\n", label, s.Name, s.Runs, s.Median, s.P10, s.P90,
+			s.CPU, rss)
 	}
 	if len(r.Figures) > 0 {
 		fmt.Fprintln(&b, "\n| | | |\n|---|---|--:|")
@@ -132,7 +135,8 @@ func (r *results) markdown() string {
 		if !x.met() {
 			verdict = "**missed**"
 		}
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target, verdict)
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target,
+			verdict)
 	}
 	if r.find("attach", ours) != nil {
 		fmt.Fprintln(&b, "\n![attach and detach](latest.svg)")

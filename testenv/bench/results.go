@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// results are what latest.json holds.
+// results is the content of latest.json.
 type results struct {
 	Machine machine  `json:"machine"`
 	Quick   bool     `json:"quick"`
@@ -14,11 +14,11 @@ type results struct {
 	Figures []figure `json:"figures,omitempty"`
 	Curves  []curve  `json:"curves,omitempty"`
 	Ratios  []Ratio  `json:"ratios"`
-	// Missing says what could not be measured here, and why.
+	// Missing lists what could not be measured here, and why.
 	Missing []string `json:"missing,omitempty"`
 }
 
-// figure is one that is no time of a process.
+// A figure is a value that is not the time of a process.
 type figure struct {
 	Subject string  `json:"subject"`
 	Name    string  `json:"name"`
@@ -30,10 +30,10 @@ func (r *results) figure(subject, name string, value float64, unit string) {
 	r.Figures = append(r.Figures, figure{subject, name, value, unit})
 }
 
-// A curve is how a cost grows with a number.
+// A curve is a cost as a function of a number.
 type curve struct {
 	Title  string  `json:"title"`
-	X      string  `json:"x"` // what grows
+	X      string  `json:"x"` // what the number counts
 	Name   string  `json:"name"`
 	Points []point `json:"points"`
 }
@@ -43,13 +43,13 @@ type point struct {
 	Ms float64 `json:"median_ms"`
 }
 
-// atLeast adds a ratio of which more is better.
+// atLeast adds a ratio that is to be at least target.
 func (r *results) atLeast(name string, a, b []float64, target float64) {
 	v, low, high := ratio(a, b)
 	r.Ratios = append(r.Ratios, Ratio{Name: name, Value: v, Low: low, High: high, Target: target, AtLeast: true})
 }
 
-// series is what one contender's runs took.
+// series is the times of one contender's runs.
 type series struct {
 	Subject string  `json:"subject"`
 	Name    string  `json:"name"`
@@ -63,18 +63,18 @@ type series struct {
 	walls []float64
 }
 
-// A Ratio is one claim: how ours compares, and what was aimed at.
+// A Ratio compares two series, and has the target for the ratio of their medians.
 type Ratio struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"ratio"`
 	Low    float64 `json:"low"` // 95 % interval
 	High   float64 `json:"high"`
 	Target float64 `json:"target"`
-	// AtLeast says that more is better.
+	// AtLeast says that the target is a lower bound.
 	AtLeast bool `json:"at_least,omitzero"`
 }
 
-// met says whether the target is reached.
+// met reports whether the target is reached.
 func (r Ratio) met() bool {
 	if r.AtLeast {
 		return r.Value >= r.Target
@@ -84,7 +84,7 @@ func (r Ratio) met() bool {
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// add makes a series of samples.
+// add adds a series of samples.
 func (r *results) add(subject, name string, samples []sample) {
 	s := series{Subject: subject, Name: name, Runs: len(samples)}
 	var cpus []float64
@@ -113,5 +113,6 @@ func (r *results) compare(subject, a, b string, target float64) {
 		return
 	}
 	v, low, high := ratio(x.walls, y.walls)
-	r.Ratios = append(r.Ratios, Ratio{Name: fmt.Sprintf("%s: %s / %s", subject, a, b), Value: v, Low: low, High: high, Target: target})
+	r.Ratios = append(r.Ratios, Ratio{Name: fmt.Sprintf("%s: %s / %s", subject, a, b), Value: v, Low: low, High: high,
+		Target: target})
 }

@@ -18,7 +18,7 @@ const (
 	subjRunc  = "runc create + start"
 )
 
-// runcs measures whole starts: what a user of runc waits for.
+// runcs measures whole starts, which is the time that a user of runc waits.
 func runcs(w *world, o options, r *results) error {
 	runs := 60
 	if o.quick {
@@ -32,7 +32,8 @@ func runcs(w *world, o options, r *results) error {
 		name  string
 		hooks *specs.Hooks
 	}{
-		{ours, &specs.Hooks{CreateRuntime: hook(lanyard, "--root", w.root(), "createRuntime"), Poststop: hook(lanyard, "--root", w.root(), "poststop")}},
+		{ours, &specs.Hooks{CreateRuntime: hook(lanyard, "--root", w.root(), "createRuntime"),
+			Poststop: hook(lanyard, "--root", w.root(), "poststop")}},
 		{withHello, &specs.Hooks{CreateRuntime: hook(hello), Poststop: hook(hello)}},
 		{bare, nil},
 	}
@@ -48,7 +49,7 @@ func runcs(w *world, o options, r *results) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", kinds[i].name, err)
 			}
-			if n >= 2 { // the first ones warm up
+			if n >= 2 { // the first two turns warm up
 				took[i] = append(took[i], s)
 			}
 		}
@@ -74,7 +75,7 @@ func makeRootfs() (string, error) {
 	return dir, os.WriteFile(filepath.Join(dir, "bin", "sleep"), box, 0o755)
 }
 
-// runcOnce creates and starts a container, and deletes it unmeasured.
+// runcOnce creates and starts a container, which is measured, and deletes it.
 func (w *world) runcOnce(rootfs string, hooks *specs.Hooks) (s sample, err error) {
 	w.made++
 	id := fmt.Sprintf("bench%d", w.made)

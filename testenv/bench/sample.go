@@ -12,23 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A sample is one process, from before it was started until it was reaped.
+// A sample is the cost of one process, from before its start until it was reaped.
 type sample struct {
 	wall time.Duration
 	cpu  time.Duration // user and system
 }
 
-// invocation is a program to run, and what it gets on its stdin.
+// invocation is a program to run, and its standard input.
 type invocation struct {
 	path  string
 	args  []string // without the program's name
-	env   []string // added to nothing: all there is, with PATH
+	env   []string // the whole environment apart from PATH
 	stdin []byte
-	uid   uint32 // who runs it
+	uid   uint32 // the user that runs it
 }
 
-// command prepares the process. Its files are files, so that no copying
-// goroutine is part of what is measured; output goes to a file for the error.
+// command prepares the process. Its standard streams are files, so that no copying goroutine is
+// measured; the output is kept for the error.
 func (v invocation) command() (cmd *exec.Cmd, output *os.File, err error) {
 	cmd = exec.Command(v.path, v.args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, v.env...)
@@ -59,14 +59,14 @@ func memfile(content []byte) (*os.File, error) {
 	return f, err
 }
 
-// run runs the program to its end and says what that took.
+// run runs the program to its end and returns what that cost.
 func (v invocation) run() (s sample, err error) {
 	s, _, err = v.runFor(false)
 	return s, err
 }
 
-// runFor also gives what the program said, if that is wanted.
-func (v invocation) runFor(said bool) (s sample, text string, err error) {
+// runFor also returns the program's output, if wanted is set.
+func (v invocation) runFor(wanted bool) (s sample, text string, err error) {
 	cmd, output, err := v.command()
 	if err != nil {
 		return s, "", err
@@ -81,7 +81,7 @@ func (v invocation) runFor(said bool) (s sample, text string, err error) {
 	}
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	s.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	if said {
+	if wanted {
 		text = read(output)
 	}
 	return s, text, nil
@@ -92,9 +92,8 @@ func read(f *os.File) string {
 	return string(b)
 }
 
-// peakRSS runs the program by time(1) and gives the most memory that it had at
-// once, in KiB. The kernel counts what a process had before it called execve(2)
-// as well, so the one that starts it must be small.
+// peakRSS runs the program with time(1) and returns its peak memory in KiB. The kernel includes
+// what a process had before it called execve(2), so its parent must be small.
 func (v invocation) peakRSS() (kib int, err error) {
 	out, err := os.CreateTemp(state, "rss")
 	if err != nil {

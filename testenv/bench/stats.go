@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// quantile gives the q-th part of values, 0 to 1, between neighbours where need
-// be.
+// quantile returns the q-quantile of values, q from 0 to 1, interpolated linearly; 0 if there are
+// no values.
 func quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -22,13 +22,13 @@ func quantile(values []float64, q float64) float64 {
 
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
-// resamples is how often a confidence interval draws. The seed is fixed: the same
+// resamples is the number of draws for a confidence interval. The seed is fixed, so that the same
 // samples give the same interval.
 const resamples = 2000
 
-// ratio gives the median of a over that of b, and its 95 % interval by bootstrap.
-// Where the two were run in turn, both are drawn by the same turns, so that a
-// load which came over the machine for a while counts on both sides.
+// ratio returns the median of a over that of b, and its 95 % interval by bootstrap. If the two were
+// run in turn, both are drawn by the same turns, so that a temporary load on the machine counts on
+// both sides.
 func ratio(a, b []float64) (value, low, high float64) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	paired := len(a) == len(b)

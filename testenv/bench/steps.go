@@ -6,32 +6,31 @@ import (
 	"strings"
 )
 
-// A step is a part of an attach (LANYARD_TRACE=1), and its median.
+// A step is a part of an attach (LANYARD_TRACE=1), with its median time.
 type step struct {
 	Name   string  `json:"step"`
 	Millis float64 `json:"median_ms"`
-	// Late is the same with a thousand containers on the trunk; 0 where that was
-	// not measured.
+	// Late is the median with a thousand containers on the trunk; 0 if that was not measured.
 	Late float64 `json:"late_ms,omitzero"`
 }
 
-// A trace is what the hook itself has measured, of several attaches.
+// A trace is what the hook itself has measured, for several attaches.
 type trace struct {
 	names []string
 	took  map[string][]float64
 }
 
-// attach attaches with the trace on.
+// attach attaches with the trace switched on, and adds the steps' times.
 func (t *trace) attach(v invocation) (sample, error) {
 	v.env = append(v.env, "LANYARD_TRACE=1")
-	s, said, err := v.runFor(true)
+	s, output, err := v.runFor(true)
 	if err != nil {
 		return s, err
 	}
 	if t.took == nil {
 		t.took = map[string][]float64{}
 	}
-	for line := range strings.Lines(said) {
+	for line := range strings.Lines(output) {
 		f := strings.Fields(line)
 		if len(f) != 4 || f[0] != "lanyard-trace:" {
 			continue
@@ -48,7 +47,7 @@ func (t *trace) attach(v invocation) (sample, error) {
 	return s, nil
 }
 
-// stepsOf says where an attach's time goes.
+// stepsOf measures how long each step of an attach takes.
 func stepsOf(w *world, o options, r *results) error {
 	runs := 60
 	if o.quick {

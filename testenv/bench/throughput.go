@@ -17,11 +17,11 @@ const (
 	subjStream     = "TCP stream, GB/s"
 )
 
-// bareTrunk is a second trunk to the same gateway, which nobody watches.
+// bareTrunk is a second trunk to the same gateway, without a program.
 const bareTrunk = "eth8"
 
-// throughput has iperf3 send a TCP stream from containers to the gateway, in short turns:
-// over a trunk that is watched and one that is not, and through a guard.
+// throughput makes iperf3 send a TCP stream from containers to the gateway, in short turns: over a
+// trunk with the program, over one without, and through a guard.
 func throughput(w *world, o options, r *results) error {
 	turns := 24
 	if o.quick {
@@ -39,7 +39,8 @@ func throughput(w *world, o options, r *results) error {
 	}{
 		{w.contenders()[0], gateway.String()},
 		{contender{name: withoutProgram, attach: w.bareFloor}, bareGateway.Addr().String()},
-		{contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true}, gateway.String()},
+		{contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true},
+			gateway.String()},
 	}
 	all[0].name = withProgram
 	took := make([][]float64, len(all))
@@ -58,7 +59,7 @@ func throughput(w *world, o options, r *results) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = server.stop() }() // it calls its end an error
+	defer func() { _ = server.stop() }() // iperf3 reports its end by a signal as an error
 	for n := range turns + 1 {
 		for k := range all {
 			i := (k + n) % len(all)
@@ -66,7 +67,7 @@ func throughput(w *world, o options, r *results) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", all[i].name, err)
 			}
-			if n > 0 { // the first warms up
+			if n > 0 { // the first turn warms up
 				took[i] = append(took[i], rate)
 			}
 		}
@@ -84,17 +85,17 @@ func throughput(w *world, o options, r *results) error {
 	return netlink.LinkDel(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: bareTrunk}})
 }
 
-// bareFloor is floor on the other trunk.
+// bareFloor is floor on the second trunk.
 func (w *world) bareFloor(c *container) invocation {
 	v := w.floor(c)
 	v.args[1], v.args[2], v.args[3] = bareTrunk, bareGateway.Addr().Next().String()+"/24", bareGateway.Addr().String()
 	return v
 }
 
-// stream is how many bytes one turn sends, and for iperf3 on which port.
+// stream is the number of bytes that one turn sends, and streamPort the port of iperf3.
 const stream, streamPort = "512M", "7777"
 
-// in is a program that runs in the container's network namespace.
+// in returns a command that runs a program in the container's network namespace.
 func (c *container) in(program string, args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--net=" + c.path(), program}, args...)...)
 }
@@ -107,10 +108,10 @@ func (w *world) serve() (*daemon, error) {
 	})
 }
 
-// send sends so many bytes, and gives how many came in per second.
+// send sends the given amount of bytes, and returns how many were received per second.
 func send(from *container, to, amount string) (rate float64, err error) {
 	out, err := from.in("iperf3", "--client", to, "--port", streamPort, "--bytes", amount, "--json").Output()
-	var said struct {
+	var result struct {
 		Error string
 		End   struct {
 			Received struct {
@@ -118,11 +119,11 @@ func send(from *container, to, amount string) (rate float64, err error) {
 			} `json:"sum_received"`
 		}
 	}
-	if jerr := json.Unmarshal(out, &said); jerr != nil {
+	if jerr := json.Unmarshal(out, &result); jerr != nil {
 		return 0, errors.Join(err, jerr)
 	}
-	if err != nil || said.Error != "" {
-		return 0, fmt.Errorf("iperf3 to %s: %w: %s", to, err, said.Error)
+	if err != nil || result.Error != "" {
+		return 0, fmt.Errorf("iperf3 to %s: %w: %s", to, err, result.Error)
 	}
-	return said.End.Received.BitsPerSecond / 8, nil
+	return result.End.Received.BitsPerSecond / 8, nil
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// vlans measures an attach to one VLAN among more and more of them on the trunk,
-// each with a network of its own.
+// vlans measures an attach to one VLAN for a growing number of VLANs on the trunk, each with a
+// network.
 func vlans(w *world, _ options, r *results) error {
 	const runs = 20
 	grows := curve{Title: "attach", X: "VLANs on the trunk", Name: ours}
@@ -24,7 +24,8 @@ func vlans(w *world, _ options, r *results) error {
 	for _, n := range []int{1, 64, 512, 2048, 4094} {
 		err := w.addVLANs(have+1, n)
 		if errors.Is(err, errNoVLANs) {
-			r.Missing = append(r.Missing, fmt.Sprintf("attach by VLANs on the trunk: %v (the bench in a virtual machine does: bin/vm -kernel 6.12 -- bin/bench -only vlans)", err))
+			r.Missing = append(r.Missing, fmt.Sprintf("attach by VLANs on the trunk: %v (they can be measured in a virtual "+
+				"machine: bin/vm -kernel 6.12 -- bin/bench -only vlans)", err))
 			return nil
 		}
 		if err != nil {
@@ -57,15 +58,16 @@ func vlans(w *world, _ options, r *results) error {
 	return nil
 }
 
-// vlanNet is the network of the first VLAN, whose gateway is there.
+// vlanNet is the network of the first VLAN, which has the gateway.
 const vlanNet = "vlan1"
 
-// inVLAN is a contender that attaches to the first VLAN.
+// inVLAN returns the contender, changed to attach to the first VLAN.
 func (w *world) inVLAN(c contender) contender {
 	attach := c.attach
 	c.attach = func(one *container) invocation {
 		v := attach(one)
-		v.stdin = []byte(strings.Replace(string(v.stdin), `"io.lanyard.network":"`+netName+`"`, `"io.lanyard.network":"`+vlanNet+`"`, 1))
+		v.stdin = []byte(strings.Replace(string(v.stdin), `"io.lanyard.network":"`+netName+`"`,
+			`"io.lanyard.network":"`+vlanNet+`"`, 1))
 		return v
 	}
 	return c
@@ -73,7 +75,7 @@ func (w *world) inVLAN(c contender) contender {
 
 var errNoVLANs = errors.New("the kernel has no 802.1Q VLANs")
 
-// addVLANs makes sub-interfaces and networks, from the first VID to the last.
+// addVLANs makes sub-interfaces and networks, from VID first to last.
 func (w *world) addVLANs(first, last int) error {
 	probe := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "probe"}, VlanId: 4094}
 	lower, err := netlink.LinkByName(trunk)

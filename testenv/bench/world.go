@@ -20,35 +20,35 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// The one network of the bench. It is IPv4 alone, which all contenders can do,
-// and without tags, which every kernel can.
+// The only network of the bench. It has IPv4 only, which all contenders support, and no tags, which
+// every kernel supports.
 var (
 	subnet  = netip.MustParsePrefix("10.50.0.0/16")
 	gateway = netip.MustParseAddr("10.50.0.1")
-	// bareGateway is the same machine's, at the end of a trunk that nobody watches.
+	// bareGateway is the gateway's address on the trunk without a program.
 	bareGateway = netip.MustParsePrefix("10.51.0.1/24")
 )
 
 const (
 	netName = "web"
 	trunk   = "eth9"
-	// state is on a tmpfs of the bench's own, for us and for every peer alike.
+	// state is on a tmpfs of the bench, for lanyard and for all other contenders.
 	state = "/run/bench"
 )
 
-// world is the namespaces, and where the programs are.
+// world is the bench's namespaces and programs.
 type world struct {
 	bin string
-	// packages is where testenv/deps.sh unpacks what is not to be installed.
+	// packages is where testenv/deps.sh unpacks packages that are not installed.
 	packages string
 	versus   string     // another build of the hook; "" for none
-	gateway  *container // a namespace like any other
-	made     int        // containers so far: each has an id of its own
+	gateway  *container // a namespace like those of containers
+	made     int        // containers so far: gives each an id of its own
 	broker   *daemon    // nil until it is needed
 }
 
-// newWorld makes this process's namespaces a host with a trunk that has a
-// gateway at its other end.
+// newWorld turns this process's namespaces into a host with a trunk, and a gateway at the trunk's
+// other end.
 func newWorld(bin, versus string) (w *world, err error) {
 	w = new(world)
 	if w.bin, err = filepath.Abs(bin); err != nil {
@@ -89,10 +89,10 @@ func newWorld(bin, versus string) (w *world, err error) {
 	return w, errors.Join(def.Validate(), def.Create(filepath.Join(w.root(), "networks.d")))
 }
 
-// root is what lanyard is given for its --root.
+// root is the value of lanyard's --root.
 func (w *world) root() string { return filepath.Join(state, "lanyard") }
 
-// plugTo makes a trunk that leads to the gateway.
+// plugTo makes a trunk that is connected to the gateway.
 func (w *world) plugTo(trunk, nic string, addr netip.Prefix) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -108,13 +108,13 @@ func (w *world) plugTo(trunk, nic string, addr netip.Prefix) error {
 	return w.gateway.within(func(h handle) error { return h.address(nic, addr) })
 }
 
-// A container is a network namespace with lo up, in which one process waits as a
-// runtime's init does while hooks run.
+// A container is a network namespace with lo up and one process, which waits as a runtime's init
+// does while hooks run.
 type container struct {
 	id   string
 	pid  int
-	uid  uint32     // whose it is
-	addr netip.Addr // for contenders that allocate none themselves
+	uid  uint32     // the owner
+	addr netip.Addr // for contenders that do not allocate one themselves
 	cmd  *exec.Cmd
 	done func()
 }
@@ -125,7 +125,7 @@ func (w *world) newContainer() (*container, error) {
 	return w.start(cmd, 0)
 }
 
-// newFor makes one as a contender needs it.
+// newFor makes a container as a contender needs it.
 func (w *world) newFor(c contender) (*container, error) {
 	if c.rootless {
 		return w.newRootless()
@@ -134,7 +134,7 @@ func (w *world) newFor(c contender) (*container, error) {
 }
 
 func (w *world) start(cmd *exec.Cmd, uid uint32) (*container, error) {
-	stdin, err := cmd.StdinPipe() // which ends with this process, and cat with it
+	stdin, err := cmd.StdinPipe() // it ends with this process, and cat with it
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (w *world) start(cmd *exec.Cmd, uid uint32) (*container, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start a container's process: %w", err)
 	}
-	// An echo comes once all that stands before cat is done.
+	// The echo comes once every command before cat has been executed.
 	if _, err = stdin.Write([]byte{'\n'}); err == nil {
 		_, err = out.Read(make([]byte, 1))
 	}
@@ -156,7 +156,7 @@ func (w *world) start(cmd *exec.Cmd, uid uint32) (*container, error) {
 	n := w.made % (1 << 15)
 	c := &container{
 		id: fmt.Sprintf("c%d", w.made), pid: cmd.Process.Pid, uid: uid, cmd: cmd, done: func() { stdin.Close() },
-		// The upper half of the subnet: ours and host-local's begin below.
+		// The upper half of the subnet: lanyard and host-local lease from the lower half.
 		addr: netip.AddrFrom4([4]byte{10, 50, byte(128 + n>>8), byte(n)}),
 	}
 	return c, c.within(func(h handle) error {
@@ -170,24 +170,24 @@ func (w *world) start(cmd *exec.Cmd, uid uint32) (*container, error) {
 
 func (w *world) newContainers(n int) ([]*container, error) { return w.newAll(contender{}, n) }
 
-func (w *world) newAll(of contender, n int) (all []*container, err error) {
+func (w *world) newAll(c contender, n int) (all []*container, err error) {
 	for range n {
-		c, err := w.newFor(of)
+		one, err := w.newFor(c)
 		if err != nil {
 			return all, err
 		}
-		all = append(all, c)
+		all = append(all, one)
 	}
 	return all, nil
 }
 
-// path names the namespace.
+// path returns the path of the network namespace.
 func (c *container) path() string { return fmt.Sprintf("/proc/%d/ns/net", c.pid) }
 
-// handle is netlink inside a namespace.
+// handle is a netlink handle in a namespace.
 type handle struct{ *netlink.Handle }
 
-// address sets a link up, with an address.
+// address adds an address to a link and sets the link up.
 func (h handle) address(nic string, addr netip.Prefix) error {
 	l, err := h.LinkByName(nic)
 	if err != nil {
@@ -197,7 +197,7 @@ func (h handle) address(nic string, addr netip.Prefix) error {
 	return errors.Join(h.AddrAdd(l, &netlink.Addr{IPNet: ip}), h.LinkSetUp(l))
 }
 
-// mac is that of the container's eth0.
+// mac returns the MAC of the container's eth0.
 func (c *container) mac() (mac verify.MAC, err error) {
 	err = c.within(func(h handle) error {
 		l, err := h.LinkByName("eth0")
@@ -209,7 +209,7 @@ func (c *container) mac() (mac verify.MAC, err error) {
 	return mac, err
 }
 
-// within gives a netlink handle inside the namespace.
+// within calls f with a netlink handle in the container's namespace.
 func (c *container) within(f func(handle) error) error {
 	ns, err := netns.GetFromPath(c.path())
 	if err != nil {
@@ -224,7 +224,7 @@ func (c *container) within(f func(handle) error) error {
 	return f(handle{h})
 }
 
-// end kills the process. The kernel takes the namespace down in the background.
+// end kills the process. The kernel removes the namespace in the background.
 func (c *container) end() {
 	c.done()
 	c.cmd.Process.Kill()
@@ -237,27 +237,27 @@ func endAll(all []*container) {
 	}
 }
 
-// drain waits until the kernel has taken down the namespaces that ended so far,
-// which holds the RTNL that the next measurement needs. It does so one after the
-// other (netns_wq), so the end of one more tells; a link between it and the host
-// shows when that is gone.
+// drain waits until the kernel has removed the namespaces that ended so far, which takes the RTNL
+// that the next measurement needs. The kernel removes them one after the other (netns_wq). So drain
+// ends another namespace, and waits until a link between that and the host is gone.
 func (w *world) drain() error {
 	c, err := w.newContainer()
 	if err != nil {
 		return err
 	}
 	defer c.end()
-	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "drain"}, PeerName: "drain", PeerNamespace: netlink.NsPid(c.pid)}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "drain"}, PeerName: "drain",
+		PeerNamespace: netlink.NsPid(c.pid)}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return err
 	}
 	c.end()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if _, err := net.InterfaceByName("drain"); err != nil {
-			time.Sleep(50 * time.Millisecond) // what comes after needs no RTNL
+			time.Sleep(50 * time.Millisecond) // the rest of the removal needs no RTNL
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return errors.New("the namespaces of earlier runs are not gone after a minute")
+	return errors.New("the namespaces of earlier runs still exist after a minute")
 }

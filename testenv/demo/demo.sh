@@ -1,8 +1,8 @@
 #!/bin/bash
-# The main job, end to end, on a LAN made of namespaces: a runc container on
-# VLAN 50, proven; the same with the gateway's port in the wrong VLAN; and
-# nothing left afterwards. Needs root, a kernel with 8021q and bridge VLAN
-# filtering, lanyard and lanyard-hook in PATH. "make demo" brings all of these.
+# The main task, end to end, on a LAN of namespaces: a runc container on VLAN 50, verified; the
+# same with the gateway's port in the wrong VLAN; and no leftovers at the end. It needs root, a
+# kernel with 8021q and bridge VLAN filtering, and lanyard and lanyard-hook in PATH. "make demo"
+# provides all of these.
 set -euo pipefail
 
 work=$(mktemp -d)
@@ -37,7 +37,7 @@ port1_to_vlan() {
 	bridge -n switch vlan add dev port1 vid "$1" pvid untagged
 }
 
-# A bundle with busybox, our hooks and one annotation.
+# A bundle with busybox, the hooks of lanyard and one annotation.
 bundle() {
 	mkdir -p "$work/bundle/rootfs/bin"
 	cp /bin/busybox "$work/bundle/rootfs/bin/"
@@ -56,7 +56,8 @@ bundle() {
 	mv "$work/config.json" "$work/bundle/config.json"
 }
 
-# The container keeps runc's stdout: a file, or whoever reads ours would wait.
+# The container keeps runc's stdout open: without the file, a reader of this script's output would
+# wait for the container's end.
 start() {
 	printf '\033[1m$ runc run --detach web\033[0m\n'
 	runc run --detach web </dev/null >"$work/log" 2>&1
@@ -105,7 +106,7 @@ runc delete -f web >/dev/null 2>&1 || true
 run lanyard ps
 run lanyard network rm web50
 run ip -brief link show type vlan
-[ -z "$(ip -o link show type vlan)" ] || fail "a VLAN sub-interface is left"
+[ -z "$(ip -o link show type vlan)" ] || fail "a VLAN sub-interface still exists"
 run ls -A /sys/fs/bpf
-[ -z "$(ls -A /sys/fs/bpf)" ] || fail "pins are left"
+[ -z "$(ls -A /sys/fs/bpf)" ] || fail "pins still exist"
 say "Done."

@@ -11,15 +11,14 @@ import (
 	"strings"
 )
 
-// A privateApt looks at another suite than the machine's own, with lists and
-// sources of its own: the machine's configuration stays as it is, and no right
-// to change it is needed.
+// A privateApt uses package lists and sources of its own, so that it can look at another suite than
+// this machine's. It does not change the machine's configuration, and needs no right to do so.
 type privateApt struct {
 	dir string
 }
 
-// downloadKernel fetches the package that linux-image-amd64 of a suite depends
-// on into dir, and returns the file's name.
+// downloadKernel downloads the package that linux-image-amd64 of a suite depends on into dir, and
+// returns the file's path.
 func downloadKernel(ctx context.Context, cache, suite, dir string) (string, error) {
 	apt, err := newPrivateApt(ctx, filepath.Join(cache, "apt", suite), suite)
 	if err != nil {
@@ -34,14 +33,14 @@ func downloadKernel(ctx context.Context, cache, suite, dir string) (string, erro
 	}
 	name := kernelDepends.FindSubmatch(out)
 	if name == nil {
-		return "", fmt.Errorf("look up linux-image-amd64 in %s: it depends on no kernel", suite)
+		return "", fmt.Errorf("look up linux-image-amd64 in %s: it does not depend on a kernel", suite)
 	}
 	if err := apt.run(ctx, dir, "apt-get", "download", string(name[1])); err != nil {
 		return "", err
 	}
 	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
 	if err != nil || len(debs) != 1 {
-		return "", fmt.Errorf("download %s: %d packages arrived, want 1", name[1], len(debs))
+		return "", fmt.Errorf("download %s: got %d packages, want 1", name[1], len(debs))
 	}
 	return debs[0], nil
 }
@@ -69,14 +68,13 @@ func newPrivateApt(ctx context.Context, dir, suite string) (privateApt, error) {
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// debianRelease matches the suites of Debian's archive (group 2 empty) and of
-// its security archive; other vendors' suites have other names.
+// debianRelease matches the suites of Debian's archive (group 2 is empty) and of its security
+// archive. Suites of other vendors have other names.
 var debianRelease = regexp.MustCompile(
 	`^(buster|bullseye|bookworm|trixie|forky|sid|unstable|testing|stable|oldstable|oldoldstable)(-security)?$`)
 
-// deriveSources writes a sources list for a suite from where this machine
-// fetches its own: lines of "URI RELEASE COMPONENT". Whoever uses a mirror goes
-// on using it.
+// deriveSources returns a sources list for a suite. It uses the mirrors that this machine uses:
+// targets has lines of "URI RELEASE COMPONENT".
 func deriveSources(targets, suite string) (string, error) {
 	var list strings.Builder
 	seen := map[string]bool{}
@@ -93,7 +91,7 @@ func deriveSources(targets, suite string) (string, error) {
 		fmt.Fprintf(&list, "deb [signed-by=%s] %s %s%s main\n", keyring, f[0], suite, m[2])
 	}
 	if list.Len() == 0 {
-		return "", errors.New("this machine has no Debian package source: apt's sources name none")
+		return "", errors.New("no Debian package source in this machine's apt configuration")
 	}
 	return list.String(), nil
 }
@@ -106,9 +104,9 @@ func (a privateApt) command(ctx context.Context, cwd, name string, args ...strin
 		"Dir::Etc::sourceparts=-",
 		"Acquire::Languages=none",
 		"Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
-		"APT::Sandbox::User=",       // the cache may be where _apt cannot look
-		"APT::Architecture=amd64",   // the machine that is emulated
-		"APT::Update::Post-Invoke=", // hooks of images clean what is not theirs
+		"APT::Sandbox::User=",       // the cache may be where user _apt has no access
+		"APT::Architecture=amd64",   // of the emulated machine
+		"APT::Update::Post-Invoke=", // the hooks in container images delete files that are not theirs
 		"APT::Update::Post-Invoke-Success=",
 	}
 	var all []string

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of the virtio ports: what the job writes, and one line at the end.
+// Names of the virtio ports: one for the job's output, one for a line with its exit status.
 const (
 	portOutput = "output"
 	portStatus = "status"
@@ -26,9 +26,9 @@ const (
 	tagOut  = "out"
 )
 
-// guestInit is process 1: it makes the machine, runs the job, and switches the
-// power off. It returns only if it cannot; the kernel's panic then ends the run,
-// and what was printed is on the console.
+// guestInit is process 1: it sets up the machine, runs the job, and powers the machine off. It
+// returns only if the power-off fails; the kernel then panics, which ends the run, and its output
+// is on the console.
 func guestInit() int {
 	err := guest()
 	if err != nil {
@@ -58,7 +58,7 @@ func guest() error {
 	if err := mountAll(job); err != nil {
 		return err
 	}
-	if err := settle(job); err != nil {
+	if err := initSystem(job); err != nil {
 		return err
 	}
 	status, err := openPort(portStatus)
@@ -73,7 +73,7 @@ func guest() error {
 	return err
 }
 
-// loadModules loads what the next root is mounted with.
+// loadModules loads the modules that mounting the next root needs.
 func loadModules() error {
 	data, err := os.ReadFile("/" + moduleList)
 	if err != nil {
@@ -95,12 +95,11 @@ func loadModules() error {
 	return nil
 }
 
-// The root and its memory: what the root's files cost when first read matters
-// more than seeing changes made to them from outside.
+// Options of the 9p mounts. The cache of the root saves time when files are read, which matters
+// more than seeing changes from outside.
 const mount9p = "trans=virtio,version=9p2000.L,msize=524288"
 
-// switchRoot puts an overlay in memory over the other machine's root and moves
-// into it.
+// switchRoot puts an overlay in memory over the host machine's root and makes it the root.
 func switchRoot(job Job) error {
 	steps := []func() error{
 		func() error { return mount("memory", "/memory", "tmpfs", 0, "mode=755") },
@@ -125,7 +124,7 @@ func switchRoot(job Job) error {
 }
 
 func mountAll(job Job) error {
-	// The directories that the job needs may lie where memory is mounted next.
+	// The directories that the job needs may be below /tmp or /run, which are covered next.
 	kept := map[string]*os.File{}
 	for _, dir := range job.Keep {
 		f, err := os.Open(dir)
@@ -150,7 +149,7 @@ func mountAll(job Job) error {
 		{"debugfs", "/sys/kernel/debug", "debugfs", 0, ""},
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=755"},
 		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
-		// Runtimes keep overlays of their own here, which cannot lie on ours.
+		// Container runtimes make overlays here, which cannot be on top of this overlay.
 		{"tmpfs", "/var/lib/containers", "tmpfs", unix.MS_NODEV, "mode=755"},
 	}
 	for _, m := range mounts {
@@ -181,7 +180,7 @@ func mountAll(job Job) error {
 	return mount("none", "/", "", unix.MS_REC|unix.MS_SHARED, "")
 }
 
-// keep binds a directory back to its name where a mount has covered it.
+// keep binds a directory to its path again if a mount has covered it.
 func keep(dir string, f *os.File) error {
 	if !strings.HasPrefix(dir, "/tmp/") && !strings.HasPrefix(dir, "/run/") {
 		return nil
@@ -199,8 +198,8 @@ func mount(source, target, fstype string, flags uintptr, data string) error {
 	return nil
 }
 
-// settle does what an init system would have done by now.
-func settle(job Job) error {
+// initSystem does what the job expects an init system to have done.
+func initSystem(job Job) error {
 	for link, target := range map[string]string{
 		"/dev/fd": "/proc/self/fd", "/dev/stdin": "/proc/self/fd/0",
 		"/dev/stdout": "/proc/self/fd/1", "/dev/stderr": "/proc/self/fd/2",
@@ -212,7 +211,7 @@ func settle(job Job) error {
 	if err := unix.Sethostname([]byte("lanyard-vm")); err != nil {
 		return err
 	}
-	// systemd's defaults; podman asks for as many files as that.
+	// systemd's defaults; podman asks for that many files.
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: 1 << 19}); err != nil {
 		return err
 	}
@@ -224,7 +223,7 @@ func settle(job Job) error {
 	if err := loopbackUp(); err != nil {
 		return fmt.Errorf("set lo up: %w", err)
 	}
-	// -a goes on past a module that this kernel does not have.
+	// With -a, modprobe continues after a module that this kernel does not have.
 	modprobe := exec.Command("/sbin/modprobe", append([]string{"-aq"}, labModules...)...)
 	if err := modprobe.Run(); err != nil && job.Verbose {
 		fmt.Fprintln(os.Stderr, "vm: modprobe:", err)
@@ -246,8 +245,8 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr)
 }
 
-// startJob runs guestJob as a child and reaps every process that comes to init
-// until that one has ended. It returns the job's exit status.
+// startJob runs guestJob as a child, and reaps every process that is reparented to init, until the
+// job ends. It returns the job's exit status.
 func startJob(job *os.File) (int, error) {
 	if _, err := job.Seek(0, io.SeekStart); err != nil {
 		return 0, err
@@ -285,8 +284,8 @@ func startJob(job *os.File) (int, error) {
 	}
 }
 
-// openPort opens a virtio port by its name. Ports come a moment after the
-// driver does.
+// openPort opens a virtio port by its name. It waits, since ports appear a moment after their
+// driver.
 func openPort(name string) (*os.File, error) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
@@ -300,5 +299,5 @@ func openPort(name string) (*os.File, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("open port %q: it did not come", name)
+	return nil, fmt.Errorf("open port %q: it did not appear", name)
 }

@@ -15,9 +15,9 @@ const (
 	moduleDir  = "modules"
 )
 
-// buildInitramfs makes the first root filesystem: this very program as init,
-// the modules that the second root needs, and the job. It is made anew for each
-// run, since it costs milliseconds and carries the job.
+// buildInitramfs returns the first root filesystem as an archive: this program as init, the modules
+// that the second root needs, and the job. Each run builds it again: that costs milliseconds, and
+// it contains the job.
 func buildInitramfs(k Kernel, job Job) ([]byte, error) {
 	order, err := loadOrder(k.Modules, bootModules)
 	if err != nil {

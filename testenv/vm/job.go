@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// A Job is what the machine does, from the end of its boot to its power-off.
+// A Job is what the virtual machine does between boot and power-off.
 type Job struct {
-	Release string   // kernel, for lib/modules
-	Modules string   // where this machine keeps them
+	Release string   // of the kernel, for lib/modules
+	Modules string   // the host directory with the modules
 	Dir     string   // working directory
 	Out     string   // directory shared for writing, or empty
-	Keep    []string // directories that must stay in sight, wherever they are
+	Keep    []string // directories that must stay visible, wherever they are
 	Env     []string
 	Steps   []Step
 	Verbose bool
 }
 
-// A Step is one program. Package is set where the program is a compiled test.
+// A Step is one program. Package is set if the program is a compiled test.
 type Step struct {
 	Package string `json:",omitempty"`
 	Dir     string
@@ -52,8 +52,8 @@ func newJob(o options, k Kernel) (Job, error) {
 	return job, nil
 }
 
-// carriedEnv picks what a program inside may depend on; the rest is about this
-// machine's session and would mislead it.
+// carriedEnv returns the environment variables that a program in the virtual machine may depend on.
+// The others describe the host's session and would mislead it.
 func carriedEnv(environ []string) []string {
 	var env []string
 	for _, kv := range environ {
@@ -70,8 +70,8 @@ func carriedEnv(environ []string) []string {
 	return env
 }
 
-// guestJob runs the steps and reports their outcome. It is a child of init's,
-// so that init can reap whatever is left to it while this waits for its own.
+// guestJob runs the steps and reports their results. It is a child of init, so that init can reap
+// orphans while guestJob waits for its own children.
 func guestJob() int {
 	var job Job
 	file := os.NewFile(3, jobFile)
@@ -80,7 +80,7 @@ func guestJob() int {
 		return exitMachine
 	}
 	file.Close()
-	// Programs are looked up by the path that was carried in.
+	// exec looks up programs in the PATH that was carried over.
 	for _, kv := range job.Env {
 		name, value, _ := strings.Cut(kv, "=")
 		os.Setenv(name, value)
@@ -97,19 +97,19 @@ func guestJob() int {
 	return code
 }
 
-// lingering is how long a step's output is read after the step itself has ended
-// and something that it left behind holds the other end.
-const lingering = 2 * time.Second
+// outputDelay is how long the output of a step is read after its end, if another process still has
+// the output open.
+const outputDelay = 2 * time.Second
 
-// runStep runs a program and returns its exit status as a shell would.
+// runStep runs a program and returns its exit status as a shell does.
 func runStep(job Job, s Step, out io.Writer) int {
 	cmd := exec.Command(s.Args[0], s.Args[1:]...)
 	cmd.Dir = s.Dir
 	cmd.Env = job.Env
-	// Not the port itself: it cannot be opened twice, as /dev/stdout would do.
+	// Not the port itself: /dev/stdout would open it a second time, which fails.
 	cmd.Stdout = struct{ io.Writer }{out}
 	cmd.Stderr = cmd.Stdout
-	cmd.WaitDelay = lingering
+	cmd.WaitDelay = outputDelay
 	err := cmd.Run()
 	if state := cmd.ProcessState; state != nil {
 		if code := state.ExitCode(); code >= 0 {

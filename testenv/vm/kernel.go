@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// suites says which Debian suite carries a kernel series. A suite outlives the
-// name of any one kernel package: linux-image-amd64 there depends on the newest.
+// suites maps a kernel series to the Debian suite that has it. A suite outlives the name of any one
+// kernel package: its linux-image-amd64 depends on the newest.
 var suites = map[string]string{
 	"5.10": "bullseye",
 	"6.1":  "bookworm",
@@ -25,12 +25,12 @@ func seriesKnown() []string {
 
 // Kernel is an unpacked kernel package.
 type Kernel struct {
-	Release string // as uname -r says it
+	Release string // in the form of uname -r
 	Image   string // path of vmlinuz
-	Modules string // path of lib/modules/RELEASE, depmod done
+	Modules string // path of lib/modules/RELEASE, after depmod
 }
 
-// cacheDir is where kernels are kept between runs.
+// cacheDir returns the directory that keeps kernels between runs.
 func cacheDir() (string, error) {
 	if d := os.Getenv("LANYARD_CACHE"); d != "" {
 		return filepath.Abs(d)
@@ -39,12 +39,12 @@ func cacheDir() (string, error) {
 	return filepath.Join(d, "lanyard"), err
 }
 
-// findKernel returns the kernel of a series from the cache, and fetches it
-// first where the cache does not have it. A cached kernel needs no network.
+// findKernel returns the kernel of a series from the cache. If it is not there, findKernel
+// downloads it first. A cached kernel needs no network.
 func findKernel(ctx context.Context, series string) (Kernel, error) {
 	suite, ok := suites[series]
 	if !ok {
-		return Kernel{}, fmt.Errorf("unknown series; there are %s", strings.Join(seriesKnown(), ", "))
+		return Kernel{}, fmt.Errorf("unknown series: choose one of %s", strings.Join(seriesKnown(), ", "))
 	}
 	cache, err := cacheDir()
 	if err != nil {
@@ -61,7 +61,7 @@ func findKernel(ctx context.Context, series string) (Kernel, error) {
 	return openKernel(dir)
 }
 
-// openKernel finds the kernel in an unpacked package.
+// openKernel returns the kernel in the directory of an unpacked package.
 func openKernel(dir string) (Kernel, error) {
 	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
 	if err != nil || len(images) == 0 {
@@ -81,9 +81,9 @@ func openKernel(dir string) (Kernel, error) {
 	return k, nil
 }
 
-// unpackKernel downloads a suite's kernel package and unpacks it into dir. The
-// work is done aside and renamed at the end, so that an interrupted run leaves
-// no half of a kernel in the cache.
+// unpackKernel downloads a suite's kernel package and unpacks it into dir. It works in a temporary
+// directory and renames that at the end, so that an interrupted run leaves no incomplete kernel in
+// the cache.
 func unpackKernel(ctx context.Context, cache, suite, dir string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
@@ -102,7 +102,7 @@ func unpackKernel(ctx context.Context, cache, suite, dir string) (err error) {
 	if err := command(ctx, aside, "dpkg", "-x", deb, root); err != nil {
 		return err
 	}
-	// Merged-/usr packages bring usr/lib/modules; one place is enough for us.
+	// Merged-/usr packages have usr/lib/modules; this program looks only in lib.
 	if _, err := os.Stat(filepath.Join(root, "lib")); errors.Is(err, os.ErrNotExist) {
 		if err := os.Symlink("usr/lib", filepath.Join(root, "lib")); err != nil {
 			return err
@@ -123,7 +123,7 @@ func unpackKernel(ctx context.Context, cache, suite, dir string) (err error) {
 	return os.Rename(root, dir)
 }
 
-// command runs a program and puts what it wrote into the error if it fails.
+// command runs a program. If it fails, the error contains its output.
 func command(ctx context.Context, dir, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -134,7 +134,7 @@ func command(ctx context.Context, dir, name string, args ...string) error {
 	return nil
 }
 
-// oneLine folds a program's output into the last lines that say something.
+// oneLine joins the last three lines of a program's output.
 func oneLine(out []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if len(lines) > 3 {

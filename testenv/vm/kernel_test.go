@@ -12,12 +12,14 @@ import (
 func TestDeriveSources(t *testing.T) {
 	tests := map[string]struct{ targets, want string }{
 		"debian with security and updates": {
-			targets: "http://mirror.example/debian/ bookworm main\nhttp://mirror.example/debian/ bookworm-updates main\nhttp://mirror.example/debian-security/ bookworm-security main\n",
-			want:    "http://mirror.example/debian/ trixie main\nhttp://mirror.example/debian-security/ trixie-security main\n",
+			targets: "http://mirror.example/debian/ bookworm main\nhttp://mirror.example/debian/ bookworm-updates main\n" +
+				"http://mirror.example/debian-security/ bookworm-security main\n",
+			want: "http://mirror.example/debian/ trixie main\nhttp://mirror.example/debian-security/ trixie-security main\n",
 		},
-		"others' repositories are left out": {
-			targets: "http://tools.example/apt/ stable contrib\nhttp://node.example/ nodistro main\nhttp://mirror.example/debian/ bookworm main\n",
-			want:    "http://mirror.example/debian/ trixie main\n",
+		"repositories of other vendors are left out": {
+			targets: "http://tools.example/apt/ stable contrib\nhttp://node.example/ nodistro main\n" +
+				"http://mirror.example/debian/ bookworm main\n",
+			want: "http://mirror.example/debian/ trixie main\n",
 		},
 		"another system": {targets: "http://mirror.example/ubuntu/ noble main\n"},
 	}
@@ -63,6 +65,6 @@ kernel/drivers/virtio-mmio.ko:
 		t.Errorf("order (-want +got):\n%s", diff)
 	}
 	if _, err := loadOrder(dir, []string{"nosuch"}); err == nil {
-		t.Error("a module that the kernel lacks is no error")
+		t.Error("no error for a module that the kernel does not have")
 	}
 }

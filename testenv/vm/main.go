@@ -1,23 +1,21 @@
-// Command vm runs a command inside a virtual machine that has a Debian kernel
-// and this machine's own files.
+// Command vm runs a command inside a virtual machine that has a Debian kernel and this machine's
+// files.
 //
 //	go run ./testenv/vm -kernel 6.1 -- ip -d link
 //	go run ./testenv/vm -kernel 6.12 -tests ./...
 //
-// Development and CI machines often lack 8021q, bonding, dummy, ipvlan or
-// bridge VLAN filtering, and often have no usable KVM. So the machine is
-// emulated (QEMU's TCG), its kernel is the package of a Debian suite, unpacked
-// and never installed, and its root is this machine's root, read-only, under an
-// overlay in memory: every program that is installed here is there as well, at
-// the same path, and nothing that happens inside touches a file here. Only the
-// directory given with -out is shared for writing.
+// Development and CI machines often lack 8021q, bonding, dummy, ipvlan or bridge VLAN filtering,
+// and often have no usable KVM. So the machine is emulated (QEMU's TCG). Its kernel is the package
+// of a Debian suite, unpacked and never installed. Its root is this machine's root, read-only,
+// under an overlay in memory: every program that is installed here is there as well, at the same
+// path, and nothing that happens inside changes a file here. Only the directory of -out is shared
+// for writing.
 //
-// The machine has no network card. It is root's: what runs there may load
-// modules, mount and break what it likes.
+// The machine has no network card. The command runs in it as root: it may load modules, mount
+// filesystems and break anything.
 //
-// The exit status is that of the command; 124 when the time ran out, and 125
-// when the machine itself failed. (`go run` turns them all into 1: build the
-// program where the figure matters.)
+// The exit status is that of the command; 124 when the time ran out, and 125 when the machine
+// itself failed. (`go run` turns them all into 1: build the program if the status matters.)
 package main
 
 import (
@@ -46,7 +44,7 @@ func main() {
 	case "job":
 		os.Exit(guestJob())
 	}
-	// QEMU is told to die with the thread that started it.
+	// The kernel kills QEMU when the thread that started it ends.
 	runtime.LockOSThread()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -73,13 +71,15 @@ func parse(args []string) (options, []string, error) {
 	var o options
 	fs := flag.NewFlagSet("vm", flag.ContinueOnError)
 	fs.StringVar(&o.series, "kernel", "6.1", "kernel `series`: "+strings.Join(seriesKnown(), ", "))
-	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "give up after this long")
+	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time after which the run is stopped")
 	fs.IntVar(&o.memory, "memory", 2048, "memory of the machine in `MiB`")
-	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path; $LANYARD_OUT names it")
-	fs.BoolVar(&o.tests, "tests", false, "compile the tests of the packages named (default: all that a kernel matters to) with the tag vm and run them inside")
-	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute, "with -tests: give up on one package after this long")
+	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path, which $LANYARD_OUT contains")
+	fs.BoolVar(&o.tests, "tests", false,
+		"compile the tests of the given packages with the tag vm (default: all that use testenv), and run them inside")
+	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute,
+		"with -tests: time after which one package's tests are stopped")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
-	fs.BoolVar(&o.fetch, "fetch", false, "only fetch the kernel")
+	fs.BoolVar(&o.fetch, "fetch", false, "download the kernel, and nothing else")
 	fs.BoolVar(&o.verbose, "v", false, "show the kernel's console and, with -tests, every test")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "usage: vm [flags] -- CMD [ARG…]\n       vm [flags] -tests [PACKAGE…]\n")

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// bootModules are needed before the root filesystem is there to load others from.
+// bootModules are needed before the root filesystem, which has the other modules, is mounted.
 var bootModules = []string{"virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"}
 
-// labModules are loaded before the job starts, where the kernel has them: what
-// labs and runtimes use. Most would be loaded on demand; loading them in one go
-// keeps that out of what the tests time.
+// labModules are the modules that labs and container runtimes use. They are loaded before the job
+// starts, where the kernel has them. Most would be loaded on demand; loading them in advance keeps
+// that time out of the tests' measurements.
 var labModules = []string{
 	"8021q", "macvlan", "ipvlan", "veth", "bridge", "dummy", "bonding", "tun", "fuse",
 	"sch_ingress", "cls_bpf", "act_bpf", "cls_matchall", "cls_u32", "cls_flower",
@@ -23,14 +23,15 @@ var labModules = []string{
 	"sch_netem", "sch_prio", "sch_fq_codel", "nf_tables", "af_packet",
 }
 
-// A module is a kernel module as the first stage loads it.
+// A module is a kernel module that the first stage loads.
 type module struct {
-	Name string // without path and suffix
-	Path string // below lib/modules/RELEASE
+	Name string // without directory and suffix
+	Path string // relative to lib/modules/RELEASE
 }
 
-// loadOrder returns the modules named, each after those it depends on. Those
-// built into the kernel are left out.
+// loadOrder returns the named modules and their dependencies, each module after those it depends
+// on. It omits modules that are built into the kernel. It returns an error for a module that the
+// kernel does not have.
 func loadOrder(modules string, names []string) ([]module, error) {
 	deps, err := readDeps(filepath.Join(modules, "modules.dep"))
 	if err != nil {
@@ -79,7 +80,7 @@ func hasBuiltin(list, name string) bool {
 	return false
 }
 
-// readDeps reads modules.dep: "PATH: DEPENDENCY…" per line (depmod(8)).
+// readDeps reads modules.dep, which has lines of "PATH: DEPENDENCY…" (depmod(8)).
 func readDeps(file string) (map[string][]string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -95,14 +96,14 @@ func readDeps(file string) (map[string][]string, error) {
 	return deps, nil
 }
 
-// moduleName is a module's name: the file's, up to the first dot, with
-// underscores, as the kernel says it.
+// moduleName returns the name of a module as the kernel writes it: the file's name up to the first
+// dot, with underscores.
 func moduleName(p string) string {
 	name, _, _ := strings.Cut(path.Base(p), ".")
 	return strings.ReplaceAll(name, "-", "_")
 }
 
-// readModule returns a module's bytes, unpacked.
+// readModule returns a module's contents, decompressed.
 func readModule(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	if err != nil || !strings.HasSuffix(file, ".xz") {

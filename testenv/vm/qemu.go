@@ -17,8 +17,8 @@ import (
 
 const qemu = "qemu-system-x86_64"
 
-// boot runs a job in a new machine and returns its exit status. The error says
-// what went wrong with the machine, not with the job.
+// boot runs a job in a new virtual machine and returns the job's exit status. The error is about
+// the machine, not about the job.
 func boot(ctx context.Context, o options, k Kernel, job Job, scratch string) (int, error) {
 	initramfs, err := buildInitramfs(k, job)
 	if err != nil {
@@ -31,15 +31,15 @@ func boot(ctx context.Context, o options, k Kernel, job Job, scratch string) (in
 		status:    filepath.Join(scratch, "status"),
 		memory:    o.memory,
 		out:       o.out,
-		talk:      "quiet",
+		logLevel:  "quiet",
 	}
 	if o.verbose {
-		m.talk = "loglevel=7"
+		m.logLevel = "loglevel=7"
 	}
 	if err := os.WriteFile(m.initramfs, initramfs, 0o600); err != nil {
 		return exitMachine, err
 	}
-	timed, cancel := context.WithTimeoutCause(ctx, o.timeout, errTime)
+	timed, cancel := context.WithTimeoutCause(ctx, o.timeout, errTimeout)
 	defer cancel()
 	err = m.run(timed, os.Stdout)
 	if o.verbose {
@@ -47,8 +47,9 @@ func boot(ctx context.Context, o options, k Kernel, job Job, scratch string) (in
 		os.Stderr.Write(console)
 	}
 	switch {
-	case errors.Is(context.Cause(timed), errTime):
-		return exitTimeout, fmt.Errorf("no end after %v; the kernel's last words: %s", o.timeout, m.lastWords())
+	case errors.Is(context.Cause(timed), errTimeout):
+		return exitTimeout, fmt.Errorf("the job did not end within %v; the end of the console: %s", o.timeout,
+			m.lastMessage())
 	case ctx.Err() != nil:
 		return exitMachine, errors.New("interrupted")
 	case err != nil:
@@ -57,32 +58,33 @@ func boot(ctx context.Context, o options, k Kernel, job Job, scratch string) (in
 	return m.exitStatus()
 }
 
-var errTime = errors.New("time ran out")
+var errTimeout = errors.New("time ran out")
 
 // A machine is one run of QEMU.
 type machine struct {
 	kernel    Kernel
 	initramfs string
-	console   string // what the kernel says
-	status    string // what the job's exit status was
+	console   string // file with the kernel's output
+	status    string // file with the job's exit status
 	memory    int
 	out       string
-	talk      string // how much the kernel says
+	logLevel  string // kernel parameter for the amount of output
 }
 
 func (m machine) run(ctx context.Context, out io.Writer) error {
-	var complaints bytes.Buffer
+	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, qemu, m.args()...)
-	// A writer of ours, since QEMU makes the descriptor that it is given
-	// non-blocking, for everyone who shares it.
+	// A plain writer instead of the file: QEMU makes its descriptor non-blocking, for every process
+	// that shares it.
 	cmd.Stdout = struct{ io.Writer }{out}
-	cmd.Stderr = &complaints
-	// An end of input would count as a hang-up, and block the guest's output.
+	cmd.Stderr = &stderr
+	// At the end of its input, QEMU would take the guest's port for disconnected and block its
+	// output.
 	if _, err := cmd.StdinPipe(); err != nil {
 		return err
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid:   true, // ^C is ours to handle
+		Setpgid:   true, // so that ^C reaches this program only
 		Pdeathsig: syscall.SIGKILL,
 	}
 	cmd.WaitDelay = 5 * time.Second
@@ -91,31 +93,31 @@ func (m machine) run(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("%s is not installed (package qemu-system-x86)", qemu)
 	}
 	if err != nil && ctx.Err() == nil {
-		return fmt.Errorf("run %s: %w: %s", qemu, err, oneLine(complaints.Bytes()))
+		return fmt.Errorf("run %s: %w: %s", qemu, err, oneLine(stderr.Bytes()))
 	}
 	return nil
 }
 
-// processor has all that QEMU emulates but what makes emulation slower by a quarter and
-// is nothing that a test is about: a fifth level of page tables, a check of every access
-// from kernel to user, and registers of 256 bits, which every switch between threads saves.
+// processor is everything that QEMU emulates except what slows the emulation down by a quarter and
+// does not matter to the tests: a fifth level of page tables, a check of every access from the
+// kernel to user memory, and registers of 256 bits, which every thread switch saves.
 const processor = "max,-la57,-smap,-smep,-umip,-pku,-xsave"
 
-// args: both processors are emulated in turns, on one of ours. Side by side, one now
-// and then runs into code that the other is patching (a static key, as the first tc
-// program is attached) and the guest dies of the breakpoint in it; and two
-// machines side by side make better use of the processors here.
+// args returns QEMU's arguments. The two processors are emulated in turns, by one thread. With one
+// thread each, one of them now and then executes code that the other is patching (a static key,
+// when the first tc program is attached), and the guest dies of the breakpoint in it. Two virtual
+// machines side by side also use the host's processors better.
 func (m machine) args() []string {
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", "q35", "-accel", "tcg,thread=single", "-cpu", processor, "-smp", "2",
 		"-m", strconv.Itoa(m.memory),
 		"-kernel", m.kernel.Image, "-initrd", m.initramfs,
-		// A panic ends in a reboot, and that (-no-reboot) ends QEMU. On a busy
-		// machine the timer's first ticks come late, which would be taken for none, and
-		// the clocks seem to drift apart: each look at the one that the kernel would take
-		// instead is a call to a device.
-		"-append", "console=ttyS0 " + m.talk + " no_timer_check tsc=reliable panic=-1 mitigations=off cgroup_no_v1=all",
+		// A panic reboots, and a reboot (-no-reboot) ends QEMU. On a busy machine the first timer
+		// ticks come late, and the kernel would take the timer for broken. The clocks also seem to
+		// drift apart, and each read of the clock that the kernel would choose instead is a call to
+		// a device.
+		"-append", "console=ttyS0 " + m.logLevel + " no_timer_check tsc=reliable panic=-1 mitigations=off cgroup_no_v1=all",
 		"-chardev", "file,id=console,path=" + escape(m.console), "-serial", "chardev:console",
 		"-device", "virtio-serial",
 		"-chardev", "stdio,id=output,signal=off", "-device", "virtserialport,chardev=output,name=" + portOutput,
@@ -129,10 +131,11 @@ func (m machine) args() []string {
 	return args
 }
 
-// escape doubles commas: QEMU's way to keep one inside a value.
+// escape doubles commas, which is how QEMU quotes a comma in a value.
 func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 
-// exitStatus reads what the job left. Without it the machine ended early.
+// exitStatus returns the job's exit status from the status file. If the file is empty, the machine
+// stopped early, which is an error.
 func (m machine) exitStatus() (int, error) {
 	data, err := os.ReadFile(m.status)
 	if err != nil {
@@ -141,21 +144,22 @@ func (m machine) exitStatus() (int, error) {
 	code, err := strconv.Atoi(strings.TrimSpace(string(data)))
 	if err != nil {
 		m.showReport(os.Stderr)
-		return exitMachine, fmt.Errorf("the machine went down before its job ended; the kernel's last words: %s", m.lastWords())
+		return exitMachine, fmt.Errorf("the machine stopped before its job ended; the end of the console: %s",
+			m.lastMessage())
 	}
 	return code, nil
 }
 
-// reportLines is how much of a console is shown: a kernel's report of its own
-// crash, registers and stack, is shorter.
+// reportLines is the number of console lines that are shown. A kernel's crash report, with
+// registers and stack, is shorter.
 const reportLines = 120
 
-// showReport writes the end of the console, where a kernel that crashed says
-// where and why.
+// showReport writes the end of the console, where a kernel that crashed reports the place and the
+// reason.
 func (m machine) showReport(w io.Writer) {
 	data, err := os.ReadFile(m.console)
 	if err != nil {
-		return // lastWords says so
+		return // lastMessage reports it
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	for _, line := range lines[max(0, len(lines)-reportLines):] {
@@ -163,9 +167,9 @@ func (m machine) showReport(w io.Writer) {
 	}
 }
 
-// lastWords picks from the console what tells most: a panic or a complaint of
-// the guest's, else the last line.
-func (m machine) lastWords() string {
+// lastMessage returns the most useful line of the console: a panic, or an error of the guest;
+// otherwise the last line.
+func (m machine) lastMessage() string {
 	data, err := os.ReadFile(m.console)
 	if err != nil {
 		return err.Error()

@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// A report reads what `go test -v` prints and lets through what someone must
-// read: tests that failed or were skipped, with all that they said, and
-// whatever is no test's. A skip must be seen, or it hides a gap.
+// A report reads the output of `go test -v` and passes on what a person must read: tests that
+// failed or were skipped, with all their output, and output that belongs to no test. Skips are
+// shown since they may hide a gap.
 type report struct {
 	out io.Writer
-	all bool // let everything through
+	all bool // pass on everything
 
 	passed, failed, skipped int
 
 	partial []byte
-	held    bytes.Buffer // since the last moment that no test was running
+	held    bytes.Buffer // lines since the last moment at which no test was running
 	running map[string]bool
-	loud    bool // the held lines are worth reading
+	loud    bool // the held lines are to be shown
 }
 
 func (r *report) Write(p []byte) (int, error) {
@@ -35,8 +35,7 @@ func (r *report) Write(p []byte) (int, error) {
 	}
 }
 
-// line takes one line. Only top-level tests count: those of subtests are
-// indented.
+// line processes one line. It counts only top-level tests: results of subtests are indented.
 func (r *report) line(line string) error {
 	if r.all {
 		if _, err := io.WriteString(r.out, line); err != nil {
@@ -47,7 +46,7 @@ func (r *report) line(line string) error {
 	}
 	f := strings.Fields(line)
 	if strings.HasPrefix(strings.TrimSpace(line), "--- SKIP: ") {
-		r.loud = true // a subtest's skip hides as much
+		r.loud = true // the skip of a subtest hides as much
 	}
 	switch {
 	case strings.HasPrefix(line, "=== RUN ") && len(f) == 3 && !strings.Contains(f[2], "/"):
@@ -66,8 +65,8 @@ func (r *report) line(line string) error {
 	case strings.HasPrefix(line, "==="):
 		return nil
 	case len(r.running) == 0:
-		// No test's, or a subtest's after its parent's. The verdict of the
-		// whole is said elsewhere.
+		// The line belongs to no test, or to a subtest of a parent that has ended. The result of
+		// the whole package is reported elsewhere.
 		quiet := line == "PASS\n" || line == "FAIL\n" || strings.HasPrefix(strings.TrimSpace(line), "--- PASS: ")
 		return r.flush(!quiet)
 	default:
@@ -80,7 +79,7 @@ func (r *report) line(line string) error {
 	return r.flush(r.loud)
 }
 
-// flush forgets what is held, and prints it first if it is worth reading.
+// flush clears the held lines, and prints them first if loud is set.
 func (r *report) flush(loud bool) error {
 	r.loud = false
 	if !loud {
@@ -91,8 +90,8 @@ func (r *report) flush(loud bool) error {
 	return err
 }
 
-// close ends the report. What was still running when the program ended is
-// worth reading if it ended badly.
+// close ends the report. If the program failed, it prints the output of tests that were still
+// running.
 func (r *report) close(bad bool) error {
 	r.held.Write(r.partial)
 	r.partial = nil

@@ -13,29 +13,34 @@ func TestReport(t *testing.T) {
 		bad                     bool
 		passed, failed, skipped int
 	}{
-		"passing tests say nothing": {
-			in:     "=== RUN   TestA\n    a_test.go:1: chat\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n--- PASS: TestB (0.00s)\nPASS\n",
+		"passing tests are not shown": {
+			in: "=== RUN   TestA\n    a_test.go:1: chat\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n" +
+				"--- PASS: TestB (0.00s)\nPASS\n",
 			passed: 2,
 		},
-		"a failure is shown with what it said": {
-			in:     "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\nFAIL\n",
+		"a failure is shown with its output": {
+			in: "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n    b_test.go:1: wrong\n" +
+				"--- FAIL: TestB (0.00s)\nFAIL\n",
 			want:   "=== RUN   TestB\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
 			bad:    true,
 			passed: 1, failed: 1,
 		},
-		"so is a skip": {
+		"a skip is shown with its output": {
 			in:      "=== RUN   TestA\n    a_test.go:1: no fuse\n--- SKIP: TestA (0.00s)\nPASS\n",
 			want:    "=== RUN   TestA\n    a_test.go:1: no fuse\n--- SKIP: TestA (0.00s)\n",
 			skipped: 1,
 		},
 		"a subtest's skip after its parent's end": {
-			in:     "=== RUN   TestA\n=== RUN   TestA/x\n=== PAUSE TestA/x\n=== CONT  TestA/x\n--- PASS: TestA (0.00s)\n    --- PASS: TestA/y (0.00s)\n    --- SKIP: TestA/x (0.00s)\nPASS\n",
+			in: "=== RUN   TestA\n=== RUN   TestA/x\n=== PAUSE TestA/x\n=== CONT  TestA/x\n--- PASS: TestA (0.00s)\n" +
+				"    --- PASS: TestA/y (0.00s)\n    --- SKIP: TestA/x (0.00s)\nPASS\n",
 			want:   "    --- SKIP: TestA/x (0.00s)\n",
 			passed: 1,
 		},
 		"parallel tests are held until all have ended": {
-			in:     "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
-			want:   "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
+			in: "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n" +
+				"--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
+			want: "=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n=== PAUSE TestB\n=== CONT  TestB\n=== CONT  TestA\n" +
+				"--- PASS: TestA (0.00s)\n    b_test.go:1: wrong\n--- FAIL: TestB (0.00s)\n",
 			bad:    true,
 			passed: 1, failed: 1,
 		},
@@ -44,7 +49,7 @@ func TestReport(t *testing.T) {
 			want: "=== RUN   TestA\npanic: boom\n\ngoroutine 1 [running]:",
 			bad:  true,
 		},
-		"what no test said": {
+		"output of no test": {
 			in:   "cleanup: 1 link leaked\n",
 			want: "cleanup: 1 link leaked\n",
 		},
@@ -53,7 +58,7 @@ func TestReport(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
 			r := &report{out: &out}
-			for _, b := range []byte(tt.in) { // however the pipe cuts it
+			for _, b := range []byte(tt.in) { // wherever the pipe splits the output
 				if _, err := r.Write([]byte{b}); err != nil {
 					t.Fatal(err)
 				}

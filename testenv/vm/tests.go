@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// tags are those that the tests are compiled with: all that there are.
+// tags are the build tags for the tests: all that exist.
 const tags = "vm,failpoint,urfave_cli_no_docs"
 
-// compileTests compiles the tests of the packages that have any, with all tags
-// and without cgo, into dir, and returns a step for each.
+// compileTests compiles the tests of the matching packages into dir, with all tags and without cgo.
+// It returns a step for each package that has tests.
 func compileTests(ctx context.Context, dir string, patterns []string, o options) ([]Step, error) {
 	all := len(patterns) == 0
 	if all {
@@ -34,7 +34,7 @@ func compileTests(ctx context.Context, dir string, patterns []string, o options)
 	}
 	var steps []Step
 	for i, p := range packages {
-		// Numbered, since two packages may end in the same name.
+		// Numbered, since two packages may have the same last path element.
 		binary := filepath.Join(dir, fmt.Sprintf("%03d-%s.test", i, filepath.Base(p.Dir)))
 		args := []string{"test", "-c", "-tags=" + tags, "-ldflags=-s -w", "-o", binary, p.ImportPath}
 		cmd := goCommand(ctx, args...)
@@ -62,17 +62,18 @@ type goPackage struct {
 	TestImports, XTestImports []string
 }
 
-// labs is where tests have namespaces, links and containers from.
+// labs is the package with which tests make namespaces, links and containers.
 const labs = "github.com/lanyard-net/lanyard/testenv"
 
-// kernelMatters says whether the package's tests ask the kernel for more than any
-// program does. What those of the others say of one kernel they would say of every.
+// kernelMatters reports whether the package's tests use testenv, and so more of the kernel than
+// other programs. The results of all other tests are the same on every kernel.
 func (p goPackage) kernelMatters() bool {
 	return p.ImportPath == labs || slices.Contains(p.TestImports, labs) || slices.Contains(p.XTestImports, labs)
 }
 
 func listTests(ctx context.Context, patterns []string) ([]goPackage, error) {
-	cmd := goCommand(ctx, append([]string{"list", "-tags=" + tags, "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles,TestImports,XTestImports"}, patterns...)...)
+	cmd := goCommand(ctx, append([]string{"list", "-tags=" + tags,
+		"-json=ImportPath,Dir,TestGoFiles,XTestGoFiles,TestImports,XTestImports"}, patterns...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -98,8 +99,8 @@ func goCommand(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// runTest runs one package's tests inside the machine and prints what failed or
-// was skipped, and one line for the whole.
+// runTest runs one package's tests inside the virtual machine. It prints the output of tests that
+// failed or were skipped, and one line for the package.
 func runTest(job Job, s Step, out io.Writer) bool {
 	report := &report{out: out, all: job.Verbose}
 	start := time.Now()

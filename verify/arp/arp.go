@@ -1,6 +1,5 @@
-// Package arp builds and reads the ARP frames that a prober needs, as whole
-// Ethernet frames. How a frame gets onto the wire, and what an answer means,
-// it leaves to others.
+// Package arp builds and reads the ARP frames that a prober needs, as whole Ethernet frames. It
+// neither sends frames nor interprets answers.
 package arp
 
 import (
@@ -14,11 +13,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Packet is what one ARP frame for IPv4 over Ethernet says (RFC 826).
+// Packet is the content of one ARP frame for IPv4 over Ethernet (RFC 826).
 type Packet struct {
 	Destination verify.MAC // of the Ethernet header
 	Source      verify.MAC // of the Ethernet header; may differ from Sender (VRRP, proxies)
-	Reply       bool       // else a request
+	Reply       bool       // a reply, otherwise a request
 	Sender      verify.MAC
 	SenderIP    netip.Addr // 0.0.0.0 in a probe
 	Target      verify.MAC
@@ -30,20 +29,20 @@ var (
 	unspecified = netip.IPv4Unspecified()
 )
 
-// Probe gives the frame that asks who holds target without touching anybody's
-// cache: sender IP 0.0.0.0 (RFC 5227 §2.1.1).
+// Probe returns the frame that asks for the holder of target without changing any station's cache:
+// its sender IP is 0.0.0.0 (RFC 5227 §2.1.1). It returns an error if target is not an IPv4 address.
 func Probe(mac verify.MAC, target netip.Addr) ([]byte, error) {
 	return request(mac, unspecified, target)
 }
 
-// Request gives the frame that asks for target on behalf of src, which the
-// one who answers may put into its cache with mac.
+// Request returns the frame that asks for target on behalf of src. The station that answers may
+// cache src with mac. Request returns an error if an address is not IPv4.
 func Request(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
 	return request(mac, src, target)
 }
 
-// Announce gives the gratuitous ARP that tells everybody that addr is now at
-// mac, in the form of a request (RFC 5227 §2.3).
+// Announce returns the gratuitous ARP that tells all stations that addr is now at mac, in the form
+// of a request (RFC 5227 §2.3). It returns an error if addr is not an IPv4 address.
 func Announce(mac verify.MAC, addr netip.Addr) ([]byte, error) {
 	return request(mac, addr, addr)
 }
@@ -52,10 +51,10 @@ func request(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
 	return Packet{Destination: broadcast, Source: mac, Sender: mac, SenderIP: src, TargetIP: target}.Frame()
 }
 
-// Frame gives the packet as an Ethernet frame without a tag, padded with zeros
-// to the 60 bytes that every Ethernet frame has on the wire. Neither a veth nor
-// a packet socket pads, and a frame that a program receives in a test run must
-// at least have a whole Ethernet header.
+// Frame returns the packet as an Ethernet frame without a tag, padded with zeros to the 60 bytes
+// that every Ethernet frame has on the wire. Neither a veth nor a packet socket pads, and a frame
+// that a program receives in a test run must at least have a whole Ethernet header. It returns an
+// error if an address is not IPv4.
 func (p Packet) Frame() ([]byte, error) {
 	op := wire.OperationRequest
 	if p.Reply {
@@ -77,9 +76,9 @@ func (p Packet) Frame() ([]byte, error) {
 	}).MarshalBinary()
 }
 
-// Parse reads an Ethernet frame. Anybody on the LAN can have sent it: what is
-// not ARP for IPv4 over Ethernet, what has a tag (it belongs to another
-// network), and what comes from no MAC at all is an error.
+// Parse reads an Ethernet frame. Any station on the LAN can have sent it. Parse returns an error if
+// the frame is not ARP for IPv4 over Ethernet, if it has a tag (it then belongs to another
+// network), or if its sender MAC is zero.
 func Parse(frame []byte) (Packet, error) {
 	var f ethernet.Frame
 	if err := f.UnmarshalBinary(frame); err != nil {
@@ -94,9 +93,11 @@ func Parse(frame []byte) (Packet, error) {
 	}
 	switch {
 	case p.HardwareType != 1 || p.HardwareAddrLength != 6:
-		return Packet{}, fmt.Errorf("read ARP: hardware type %d with addresses of %d bytes, want Ethernet", p.HardwareType, p.HardwareAddrLength)
+		return Packet{}, fmt.Errorf("read ARP: hardware type %d with addresses of %d bytes, want Ethernet", p.HardwareType,
+			p.HardwareAddrLength)
 	case p.ProtocolType != uint16(ethernet.EtherTypeIPv4) || p.IPLength != 4:
-		return Packet{}, fmt.Errorf("read ARP: protocol %#04x with addresses of %d bytes, want IPv4", p.ProtocolType, p.IPLength)
+		return Packet{}, fmt.Errorf("read ARP: protocol %#04x with addresses of %d bytes, want IPv4", p.ProtocolType,
+			p.IPLength)
 	case p.Operation != wire.OperationRequest && p.Operation != wire.OperationReply:
 		return Packet{}, fmt.Errorf("read ARP: operation %d, want a request or a reply", p.Operation)
 	}

@@ -15,7 +15,7 @@ import (
 
 var (
 	mac    = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
-	rival  = verify.MAC{0x0a, 0, 0, 50, 0, 1}
+	peer   = verify.MAC{0x0a, 0, 0, 50, 0, 1}
 	addr   = netip.MustParseAddr("192.168.50.2")
 	gw     = netip.MustParseAddr("192.168.50.1")
 	noAddr = netip.IPv4Unspecified()
@@ -35,7 +35,7 @@ func unhex(tb testing.TB, s string) []byte {
 	return b
 }
 
-// TestFrames holds every frame to its bytes, written by hand from RFC 826.
+// TestFrames compares every frame with its bytes, written by hand from RFC 826.
 func TestFrames(t *testing.T) {
 	probe, perr := arp.Probe(mac, gw)
 	request, rerr := arp.Request(mac, addr, gw)
@@ -77,28 +77,33 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := arp.Packet{Destination: mac, Source: rival, Reply: true, Sender: rival, SenderIP: gw, Target: mac, TargetIP: noAddr}
+	want := arp.Packet{Destination: mac, Source: peer, Reply: true, Sender: peer, SenderIP: gw, Target: mac,
+		TargetIP: noAddr}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
 }
 
+var zeros16 = strings.Repeat("00", 16)
+
 var malformed = map[string]string{
-	"empty":              "",
-	"cut Ethernet":       "ffffffffffff 0242c0a83202 08",
-	"no ARP":             header,
-	"IPv4":               "ffffffffffff 0242c0a83202 0800 0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
+	"empty":        "",
+	"cut Ethernet": "ffffffffffff 0242c0a83202 08",
+	"no ARP":       header,
+	"IPv4": "ffffffffffff 0242c0a83202 0800 0001 0800 06 04 0001 0242c0a83202" +
+		" 00000000 000000000000 c0a83201",
 	"cut addresses":      header + "0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a832",
 	"not Ethernet":       header + "0006 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
 	"not IPv4":           header + "0001 86dd 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
 	"long MAC":           header + "0001 0800 08 04 0001 0242c0a832020000 00000000 0000000000000000 c0a83201",
-	"long address":       header + "0001 0800 06 10 0001 0242c0a83202" + strings.Repeat("00", 16) + "000000000000" + strings.Repeat("00", 16),
+	"long address":       header + "0001 0800 06 10 0001 0242c0a83202" + zeros16 + "000000000000" + zeros16,
 	"odd address length": header + "0001 0800 06 05 0001 0242c0a83202 0000000000 000000000000 c0a8320100",
 	"lengths overflow":   header + "0001 0800 ff ff 0001" + strings.Repeat("00", 600),
 	"RARP operation":     header + "0001 0800 06 04 0003 0242c0a83202 00000000 000000000000 c0a83201",
 	"no sender":          header + "0001 0800 06 04 0002 000000000000 c0a83201 000000000000 c0a83201",
-	"tagged":             "ffffffffffff 0242c0a83202 8100 0032 0806 0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
-	"tag cut":            "ffffffffffff 0242c0a83202 8100 00",
+	"tagged": "ffffffffffff 0242c0a83202 8100 0032 0806 0001 0800 06 04 0001 0242c0a83202 00000000 " +
+		"000000000000 c0a83201",
+	"tag cut": "ffffffffffff 0242c0a83202 8100 00",
 	"two tags, one 0x88a8": "ffffffffffff 0242c0a83202 88a8 0064 8100 0032 0806" +
 		"0001 0800 06 04 0001 0242c0a83202 00000000 000000000000 c0a83201",
 }
@@ -113,8 +118,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that no frame of a stranger makes Parse fail in any way but
-// by an error, and that what it reads is written back as it was read.
+// FuzzParse checks that Parse survives every frame a station can send, and that a packet that it
+// has read is written back as it was.
 func FuzzParse(f *testing.F) {
 	for _, frame := range malformed {
 		f.Add(unhex(f, frame))
@@ -136,7 +141,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%+v was read but cannot be written: %v", p, err)
 		}
-		n := min(len(frame), 42) // all but the padding
+		n := min(len(frame), 42) // everything but the padding
 		if !bytes.Equal(again[:n], frame[:n]) {
 			t.Fatalf("written back\n%x for\n%x", again[:n], frame[:n])
 		}

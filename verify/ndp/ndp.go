@@ -1,6 +1,6 @@
-// Package ndp builds and reads the solicitations and advertisements of neighbours
-// and routers that a prober needs (RFC 4861), as whole Ethernet frames. How a frame gets
-// onto the wire, and what an answer means, it leaves to others.
+// Package ndp builds and reads the solicitations and advertisements of neighbours and routers that
+// a prober needs (RFC 4861), as whole Ethernet frames. It neither sends frames nor interprets
+// answers.
 package ndp
 
 import (
@@ -13,15 +13,15 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Message is what one frame with a neighbour solicitation or advertisement says.
+// Message is the content of one frame with a neighbour solicitation or advertisement.
 type Message struct {
 	Destination verify.MAC // of the Ethernet header
 	Source      verify.MAC // of the Ethernet header
 	From        netip.Addr // IPv6 source; :: where the sender has no address yet
 	To          netip.Addr // IPv6 destination
 	Target      netip.Addr
-	Advert      bool       // an advertisement (NA), else a solicitation (NS)
-	LinkLayer   verify.MAC // the target's in an NA, the sender's in an NS; zero: not said
+	Advert      bool       // an advertisement (NA), otherwise a solicitation (NS)
+	LinkLayer   verify.MAC // option: the target's in an NA, the sender's in an NS; zero if absent
 	// Flags of an advertisement.
 	Router, Solicited, Override bool
 }
@@ -31,15 +31,16 @@ var (
 	allNodes    = netip.IPv6LinkLocalAllNodes()
 )
 
-// Probe gives the solicitation that asks who holds target without touching
-// anybody's cache: from ::, to the solicited-node group, with no source
-// link-layer option (RFC 4862 §5.4.2). The answer comes to all nodes.
+// Probe returns the solicitation that asks for the holder of target without changing any station's
+// cache: it comes from ::, goes to the solicited-node group, and has no source link-layer option
+// (RFC 4862 §5.4.2). The answer goes to all nodes. Probe returns an error if target is not an IPv6
+// address.
 func Probe(mac verify.MAC, target netip.Addr) ([]byte, error) {
 	return solicit(Message{Source: mac, From: unspecified, Target: target})
 }
 
-// Solicit gives the solicitation that asks for target on behalf of src, which
-// the one who answers may put into its cache with mac.
+// Solicit returns the solicitation that asks for target on behalf of src. The station that answers
+// may cache src with mac. Solicit returns an error if an address is not IPv6, or has a zone.
 func Solicit(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
 	return solicit(Message{Source: mac, From: src, Target: target, LinkLayer: mac})
 }
@@ -52,8 +53,9 @@ func solicit(m Message) (_ []byte, err error) {
 	return m.Frame()
 }
 
-// Announce gives the unsolicited advertisement that tells everybody that addr
-// is now at mac, in place of any other (RFC 4861 §7.2.6).
+// Announce returns the unsolicited advertisement that tells all nodes that addr is now at mac, and
+// overrides their cache entries (RFC 4861 §7.2.6). It returns an error if addr is not an IPv6
+// address, or has a zone.
 func Announce(mac verify.MAC, addr netip.Addr) ([]byte, error) {
 	return Message{
 		Destination: GroupMAC(allNodes), Source: mac,
@@ -62,24 +64,25 @@ func Announce(mac verify.MAC, addr netip.Addr) ([]byte, error) {
 	}.Frame()
 }
 
-// SolicitedNode gives the Ethernet address of the group that a solicitation
-// for addr goes to: who holds addr, or is about to, listens there.
+// SolicitedNode returns the Ethernet address of the group to which a solicitation for addr goes.
+// The station that has addr, or is about to take it, listens there.
 func SolicitedNode(addr netip.Addr) verify.MAC {
 	a := addr.As16()
 	return verify.MAC{0x33, 0x33, 0xff, a[13], a[14], a[15]}
 }
 
-// GroupMAC gives the Ethernet address that a multicast group maps to (RFC 2464 §7).
+// GroupMAC returns the Ethernet address that a multicast group maps to (RFC 2464 §7).
 func GroupMAC(group netip.Addr) verify.MAC {
 	a := group.As16()
 	return verify.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
 }
 
-// Frame gives the message as an Ethernet frame without a tag. It is longer
-// than the shortest that Ethernet allows, so there is no padding.
+// Frame returns the message as an Ethernet frame without a tag. It needs no padding, since it is
+// longer than the shortest Ethernet frame. Frame returns an error if an address is not IPv6, or has
+// a zone.
 func (m Message) Frame() ([]byte, error) {
 	if m.Target.Zone() != "" || m.From.Zone() != "" {
-		return nil, fmt.Errorf("build ND from %q for %q: the zone after %% is not part of an address on the wire", m.From, m.Target)
+		return nil, fmt.Errorf("build ND from %q for %q: a zone (after %%) cannot be sent", m.From, m.Target)
 	}
 	if !m.From.Is6() || m.From.Is4In6() || !m.To.Is6() {
 		return nil, fmt.Errorf("build ND from %q to %q: want IPv6 addresses", m.From, m.To)
@@ -87,7 +90,7 @@ func (m Message) Frame() ([]byte, error) {
 	return m.frame(m.body())
 }
 
-// frame puts the headers of the message before a body.
+// frame returns a body with the message's Ethernet and IPv6 headers.
 func (m Message) frame(body wire.Message) ([]byte, error) {
 	icmp, err := wire.MarshalMessageChecksum(body, m.From, m.To)
 	if err != nil {

@@ -42,8 +42,8 @@ func unhex(tb testing.TB, s string) []byte {
 	return b
 }
 
-// sum puts the right checksum into a frame: RFC 8200 §8.1, summed the long way
-// round, apart from the code under test.
+// sum sets the checksum of a frame (RFC 8200 §8.1). It adds in another way than the code under
+// test, of which it is independent.
 func sum(frame []byte) []byte {
 	frame = slices.Clone(frame)
 	icmp := frame[54:]
@@ -60,7 +60,7 @@ func sum(frame []byte) []byte {
 	return frame
 }
 
-// TestFrames holds every frame to its bytes, written by hand from RFC 4861 §4.
+// TestFrames compares every frame with its bytes, written by hand from RFC 4861 §4.
 func TestFrames(t *testing.T) {
 	probe, perr := ndp.Probe(mac, gw)
 	solicit, serr := ndp.Solicit(mac, addr, gw)
@@ -73,7 +73,8 @@ func TestFrames(t *testing.T) {
 	}{
 		{"probe", probe, perr, groupMAC + ip24 + none + group + "87 00 0000 00000000" + gateway},
 		{"solicit", solicit, serr, groupMAC + ip32 + own + group + "87 00 0000 00000000" + gateway + "01 01 0242c0a83202"},
-		{"announce", announce, aerr, "333300000001 0242c0a83202 86dd" + ip32 + own + nodes + "88 00 0000 20000000" + own + "02 01 0242c0a83202"},
+		{"announce", announce, aerr, "333300000001 0242c0a83202 86dd" + ip32 + own + nodes +
+			"88 00 0000 20000000" + own + "02 01 0242c0a83202"},
 	} {
 		if tt.err != nil {
 			t.Errorf("%s: %v", tt.name, tt.err)
@@ -91,7 +92,8 @@ func TestGroups(t *testing.T) {
 }
 
 func TestWrongFamily(t *testing.T) {
-	for _, bad := range []netip.Addr{netip.MustParseAddr("192.168.50.1"), netip.MustParseAddr("::ffff:192.168.50.1"), netip.MustParseAddr("fe80::1%eth0"), {}} {
+	for _, bad := range []netip.Addr{netip.MustParseAddr("192.168.50.1"), netip.MustParseAddr("::ffff:192.168.50.1"),
+		netip.MustParseAddr("fe80::1%eth0"), {}} {
 		if _, err := ndp.Probe(mac, bad); err == nil {
 			t.Errorf("a probe for %q was built", bad)
 		}
@@ -116,7 +118,7 @@ func TestParse(t *testing.T) {
 		Advert: true, Router: true, Override: true, LinkLayer: peer,
 	}
 	frame := sum(unhex(t, advert))
-	for name, frame := range map[string][]byte{"as it is": frame, "padded": append(slices.Clone(frame), 0, 0, 1)} {
+	for name, frame := range map[string][]byte{"unpadded": frame, "padded": append(slices.Clone(frame), 0, 0, 1)} {
 		got, err := ndp.Parse(frame)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -129,27 +131,31 @@ func TestParse(t *testing.T) {
 }
 
 var malformed = map[string]string{
-	"IPv4 inside":                 toAll + "45000000 0018 3aff" + gateway + nodes + "88 00 0000 20000000" + gateway,
-	"payload too long":            toAll + "60000000 0099 3aff" + gateway + nodes + "88 00 0000 20000000" + gateway,
-	"payload too short":           toAll + "60000000 0002 3aff" + gateway + nodes + "88 00 0000 20000000" + gateway,
-	"hop limit 254":               toAll + "60000000 0018 3afe" + gateway + nodes + "88 00 0000 20000000" + gateway,
-	"UDP":                         toAll + "60000000 0018 11ff" + gateway + nodes + "88 00 0000 20000000" + gateway,
-	"code 1":                      toAll + ip24 + gateway + nodes + "88 01 0000 20000000" + gateway,
-	"redirect":                    toAll + ip24 + gateway + nodes + "89 00 0000 20000000" + gateway,
-	"echo request":                toAll + ip24 + gateway + nodes + "80 00 0000 20000000" + gateway,
-	"router advertisement":        toAll + ip24 + gateway + nodes + "86 00 0000 20000000" + gateway,
-	"target cut":                  toAll + "60000000 0014 3aff" + gateway + nodes + "88 00 0000 20000000 fd500000000000000000000000",
-	"target a group":              toAll + ip24 + gateway + nodes + "88 00 0000 20000000" + nodes,
-	"target IPv4":                 toAll + ip24 + gateway + nodes + "88 00 0000 20000000 00000000000000000000ffffc0a83201",
-	"option of length 0":          toAll + ip32 + gateway + nodes + "88 00 0000 20000000" + gateway + "02 00 0a0000320001",
-	"option beyond the end":       toAll + ip32 + gateway + nodes + "88 00 0000 20000000" + gateway + "02 02 0a0000320001",
-	"solicited, to all":           toAll + ip24 + gateway + nodes + "88 00 0000 60000000" + gateway,
-	"source a group":              toAll + ip24 + nodes + nodes + "88 00 0000 20000000" + gateway,
-	"source IPv4":                 toAll + ip24 + "00000000000000000000ffffc0a83201" + nodes + "88 00 0000 20000000" + gateway,
-	"no source MAC":               "333300000001 000000000000 86dd" + ip24 + gateway + nodes + "88 00 0000 20000000" + gateway,
+	"IPv4 inside":          toAll + "45000000 0018 3aff" + gateway + nodes + "88 00 0000 20000000" + gateway,
+	"payload too long":     toAll + "60000000 0099 3aff" + gateway + nodes + "88 00 0000 20000000" + gateway,
+	"payload too short":    toAll + "60000000 0002 3aff" + gateway + nodes + "88 00 0000 20000000" + gateway,
+	"hop limit 254":        toAll + "60000000 0018 3afe" + gateway + nodes + "88 00 0000 20000000" + gateway,
+	"UDP":                  toAll + "60000000 0018 11ff" + gateway + nodes + "88 00 0000 20000000" + gateway,
+	"code 1":               toAll + ip24 + gateway + nodes + "88 01 0000 20000000" + gateway,
+	"redirect":             toAll + ip24 + gateway + nodes + "89 00 0000 20000000" + gateway,
+	"echo request":         toAll + ip24 + gateway + nodes + "80 00 0000 20000000" + gateway,
+	"router advertisement": toAll + ip24 + gateway + nodes + "86 00 0000 20000000" + gateway,
+	"target cut": toAll + "60000000 0014 3aff" + gateway + nodes + "88 00 0000 20000000 " +
+		"fd500000000000000000000000",
+	"target a group":        toAll + ip24 + gateway + nodes + "88 00 0000 20000000" + nodes,
+	"target IPv4":           toAll + ip24 + gateway + nodes + "88 00 0000 20000000 00000000000000000000ffffc0a83201",
+	"option of length 0":    toAll + ip32 + gateway + nodes + "88 00 0000 20000000" + gateway + "02 00 0a0000320001",
+	"option beyond the end": toAll + ip32 + gateway + nodes + "88 00 0000 20000000" + gateway + "02 02 0a0000320001",
+	"solicited, to all":     toAll + ip24 + gateway + nodes + "88 00 0000 60000000" + gateway,
+	"source a group":        toAll + ip24 + nodes + nodes + "88 00 0000 20000000" + gateway,
+	"source IPv4": toAll + ip24 + "00000000000000000000ffffc0a83201" + nodes +
+		"88 00 0000 20000000" + gateway,
+	"no source MAC": "333300000001 000000000000 86dd" + ip24 + gateway + nodes +
+		"88 00 0000 20000000" + gateway,
 	"NS from :: with its address": groupMAC + ip32 + none + group + "87 00 0000 00000000" + gateway + "01 01 0242c0a83202",
 	"NS from :: to all nodes":     groupMAC + ip24 + none + nodes + "87 00 0000 00000000" + gateway,
-	"ARP":                         "333300000001 0a0000320001 0806" + ip24 + gateway + nodes + "88 00 0000 20000000" + gateway,
+	"ARP": "333300000001 0a0000320001 0806" + ip24 + gateway + nodes +
+		"88 00 0000 20000000" + gateway,
 }
 
 func TestMalformed(t *testing.T) {
@@ -174,9 +180,9 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that no frame of a stranger makes Parse fail in any way but
-// by an error, and that what it reads is written back as it was read. The
-// checksum is put right first, or the fuzzer would seldom come past it.
+// FuzzParse checks that Parse survives every frame a station can send, and that a message that it
+// has read is written back as it was. The checksum is set first, since the fuzzer would seldom find
+// the right one.
 func FuzzParse(f *testing.F) {
 	for _, frame := range malformed {
 		f.Add(unhex(f, frame))

@@ -15,7 +15,7 @@ import (
 const (
 	headerLen = 40
 	protocol  = 58  // ICMPv6
-	hopLimit  = 255 // RFC 4861 §7.1: a router would have counted it down
+	hopLimit  = 255 // RFC 4861 §7.1: a router would have decremented it
 )
 
 func ipv6Header(from, to netip.Addr, payload int) []byte {
@@ -28,10 +28,10 @@ func ipv6Header(from, to netip.Addr, payload int) []byte {
 	return h
 }
 
-// Parse reads an Ethernet frame. Anybody on the LAN can have sent it: what is
-// not a neighbour solicitation or advertisement that RFC 4861 §7.1.1 and
-// §7.1.2 call valid is an error, and so is what has a tag (it belongs to
-// another network) or an extension header (RFC 6980: a fragment can hide).
+// Parse reads an Ethernet frame. Any station on the LAN can have sent it. Parse returns an error if
+// the frame is not a neighbour solicitation or advertisement that is valid by RFC 4861 §7.1.1 or
+// §7.1.2, if it has a tag (it then belongs to another network), or if it has an extension header
+// (RFC 6980: fragments can hide the content from filters).
 func Parse(frame []byte) (Message, error) {
 	m, body, err := open(frame)
 	if err != nil {
@@ -46,12 +46,12 @@ func Parse(frame []byte) (Message, error) {
 		m.Router, m.Solicited, m.Override = body.Router, body.Solicited, body.Override
 		m.LinkLayer = linkLayer(body.Options, wire.Target)
 	default:
-		return Message{}, fmt.Errorf("read ND: a %T is no solicitation or advertisement of a neighbour", body)
+		return Message{}, fmt.Errorf("read ND: a %T is not a neighbour solicitation or advertisement", body)
 	}
 	return m, m.check()
 }
 
-// open reads a frame as far as all messages of the protocol are alike.
+// open reads the part of a frame that all messages of the protocol have in common.
 func open(frame []byte) (m Message, body wire.Message, err error) {
 	var f ethernet.Frame
 	if err := f.UnmarshalBinary(frame); err != nil {
@@ -71,18 +71,18 @@ func open(frame []byte) (m Message, body wire.Message, err error) {
 	return m, body, nil
 }
 
-// readHeader reads the IPv6 header and gives the ICMPv6 message behind it.
+// readHeader reads the IPv6 header and returns the ICMPv6 message after it.
 func (m *Message) readHeader(b []byte) ([]byte, error) {
 	if len(b) < headerLen || b[0]>>4 != 6 {
-		return nil, fmt.Errorf("read ND: %d bytes that do not begin with an IPv6 header", len(b))
+		return nil, fmt.Errorf("read ND: the %d bytes do not begin with an IPv6 header", len(b))
 	}
 	if b[6] != protocol {
 		return nil, fmt.Errorf("read ND: next header %d, want ICMPv6", b[6])
 	}
 	if b[7] != hopLimit {
-		return nil, fmt.Errorf("read ND: hop limit %d, want %d: it comes from beyond a router", b[7], hopLimit)
+		return nil, fmt.Errorf("read ND: hop limit %d, want %d: it has passed a router", b[7], hopLimit)
 	}
-	// What lies behind the payload is Ethernet's padding.
+	// The bytes after the payload are Ethernet padding.
 	n := int(binary.BigEndian.Uint16(b[4:]))
 	if n < 4 || n > len(b)-headerLen {
 		return nil, fmt.Errorf("read ND: payload length %d in %d bytes", n, len(b))
@@ -99,11 +99,11 @@ func (m *Message) readHeader(b []byte) ([]byte, error) {
 	return icmp, nil
 }
 
-// check holds the message to the rules that span header, body and options.
+// check checks the rules that involve header, body and options.
 func (m Message) check() error {
 	switch {
 	case m.Target.IsMulticast():
-		return fmt.Errorf("read ND: target %s is a group", m.Target)
+		return fmt.Errorf("read ND: target %s is a multicast group", m.Target)
 	case m.Advert && m.Solicited && m.To.IsMulticast():
 		return fmt.Errorf("read ND: an advertisement to %s cannot be solicited", m.To)
 	case !m.Advert && m.From.IsUnspecified() && !m.LinkLayer.IsZero():
@@ -111,7 +111,7 @@ func (m Message) check() error {
 	case !m.Advert && m.From.IsUnspecified() && !solicitedNode(m.To):
 		return fmt.Errorf("read ND: a solicitation from :: to %s, want a solicited-node group", m.To)
 	case m.From.IsMulticast() || m.From.Is4In6():
-		return fmt.Errorf("read ND: source %s is not one station's", m.From)
+		return fmt.Errorf("read ND: source %s is not a unicast IPv6 address", m.From)
 	case m.Source.IsZero():
 		return errors.New("read ND: no source MAC")
 	}
@@ -131,8 +131,8 @@ func linkLayer(options []wire.Option, direction wire.Direction) verify.MAC {
 	return verify.MAC{}
 }
 
-// checksum sums the pseudo-header (RFC 8200 §8.1) and the message: 0xffff if
-// the checksum in it is right.
+// checksum adds up the pseudo-header (RFC 8200 §8.1) and the message. It returns 0xffff if the
+// message's checksum is right.
 func checksum(addresses, message []byte) uint16 {
 	sum := uint32(len(message)) + protocol
 	for _, b := range [][]byte{addresses, message} {

@@ -11,21 +11,22 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Router is what one frame between a host and the routers of its link says: which
-// of them there are.
+// Router is the content of one router solicitation or advertisement, by which a host learns which
+// routers a link has.
 type Router struct {
 	Source verify.MAC // of the Ethernet header
-	From   netip.Addr // an advertisement's is the router's link-local address
-	Advert bool       // an advertisement (RA), else a solicitation (RS)
-	// Lifetime is how long an advertisement says that its sender may be used as a
-	// default router, in whole seconds up to 18 hours; 0: not at all.
+	From   netip.Addr // in an advertisement, the router's link-local address
+	Advert bool       // an advertisement (RA), otherwise a solicitation (RS)
+	// Lifetime is how long the sender of an advertisement may be used as a default router, in whole
+	// seconds up to 18 hours; 0: not at all.
 	Lifetime time.Duration
 }
 
-// Routers is the group that all routers of a link are in.
+// Routers is the multicast group of all routers of a link.
 var Routers = netip.IPv6LinkLocalAllRouters()
 
-// Frame gives a solicitation to all routers, or an advertisement to all nodes.
+// Frame returns a solicitation to all routers, or an advertisement to all nodes, as an Ethernet
+// frame. From must be an IPv6 address.
 func (r Router) Frame() ([]byte, error) {
 	m := Message{Source: r.Source, From: r.From, To: Routers}
 	option := []wire.Option{&wire.LinkLayerAddress{Direction: wire.Source, Addr: r.Source.Hardware()}}
@@ -37,9 +38,8 @@ func (r Router) Frame() ([]byte, error) {
 	return m.frame(body)
 }
 
-// ParseRouter reads an Ethernet frame, which anybody can have sent: what is not a
-// solicitation or an advertisement that RFC 4861 §6.1.1 and §6.1.2 call valid is an
-// error.
+// ParseRouter reads an Ethernet frame, which any station can have sent. It returns an error if the
+// frame is not a router solicitation or advertisement that is valid by RFC 4861 §6.1.1 or §6.1.2.
 func ParseRouter(frame []byte) (Router, error) {
 	m, body, err := open(frame)
 	if err != nil {
@@ -51,13 +51,13 @@ func ParseRouter(frame []byte) (Router, error) {
 	case *wire.RouterAdvertisement:
 		r.Advert, r.Lifetime = true, body.RouterLifetime
 	default:
-		return Router{}, fmt.Errorf("read ND: a %T is no solicitation or advertisement of a router", body)
+		return Router{}, fmt.Errorf("read ND: a %T is not a router solicitation or advertisement", body)
 	}
 	switch {
 	case r.Advert && !r.From.IsLinkLocalUnicast():
 		return Router{}, fmt.Errorf("read ND: a router advertises itself from %s, want a link-local address", r.From)
 	case r.From.IsMulticast() || r.From.Is4In6():
-		return Router{}, fmt.Errorf("read ND: source %s is not one station's", r.From)
+		return Router{}, fmt.Errorf("read ND: source %s is not a unicast IPv6 address", r.From)
 	case r.Source.IsZero():
 		return Router{}, errors.New("read ND: no source MAC")
 	}

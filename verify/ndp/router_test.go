@@ -12,8 +12,9 @@ const (
 	fe80    = "fe800000000000000800 00fffe320001"
 	routers = "ff020000000000000000000000000002"
 	toAllR  = "333300000002 0a0000320001 86dd "
-	// Hop limit 64, no flags, half an hour; the router's MAC as an option.
-	advertR = toAll + "60000000 0018 3aff" + fe80 + nodes + "86 00 0000 40 00 0708 00000000 00000000" + "01 01 0a0000320001"
+	// Hop limit 64, no flags, lifetime half an hour; option with the router's MAC.
+	advertR = toAll + "60000000 0018 3aff" + fe80 + nodes + "86 00 0000 40 00 0708 00000000 00000000" +
+		"01 01 0a0000320001"
 )
 
 var linkLocal = netip.MustParseAddr("fe80::800:ff:fe32:1")
@@ -36,7 +37,8 @@ func TestRouterFrames(t *testing.T) {
 		}
 	}
 	got, err := ndp.ParseRouter(sum(unhex(t, advertR)))
-	if want := (ndp.Router{Source: peer, From: linkLocal, Advert: true, Lifetime: 30 * time.Minute}); err != nil || got != want {
+	if want := (ndp.Router{Source: peer, From: linkLocal, Advert: true, Lifetime: 30 * time.Minute}); err != nil ||
+		got != want {
 		t.Errorf("read as %+v, %v; want %+v", got, err, want)
 	}
 }
@@ -46,10 +48,11 @@ var malformedR = map[string]string{
 	"hop limit 254":         toAll + "60000000 0010 3afe" + fe80 + nodes + "86 00 0000 40 00 0708 00000000 00000000",
 	"cut":                   toAll + "60000000 000c 3aff" + fe80 + nodes + "86 00 0000 40 00 0708 00000000",
 	"code 1":                toAll + "60000000 0010 3aff" + fe80 + nodes + "86 01 0000 40 00 0708 00000000 00000000",
-	"option of length 0":    toAll + "60000000 0018 3aff" + fe80 + nodes + "86 00 0000 40 00 0708 00000000 00000000 0100 0a0000320001",
-	"a neighbour's":         advert,
-	"from a group":          toAllR + "60000000 0008 3aff" + nodes + routers + "85 00 0000 00000000",
-	"no source MAC":         "333300000002 000000000000 86dd 60000000 0008 3aff" + fe80 + routers + "85 00 0000 00000000",
+	"option of length 0": toAll + "60000000 0018 3aff" + fe80 + nodes + "86 00 0000 40 00 0708 00000000 00000000 " +
+		"0100 0a0000320001",
+	"neighbour message": advert,
+	"from a group":      toAllR + "60000000 0008 3aff" + nodes + routers + "85 00 0000 00000000",
+	"no source MAC":     "333300000002 000000000000 86dd 60000000 0008 3aff" + fe80 + routers + "85 00 0000 00000000",
 }
 
 func TestMalformedRouter(t *testing.T) {
@@ -60,7 +63,7 @@ func TestMalformedRouter(t *testing.T) {
 	}
 }
 
-// FuzzParseRouter holds for ParseRouter what FuzzParse does for Parse.
+// FuzzParseRouter checks for ParseRouter what FuzzParse checks for Parse.
 func FuzzParseRouter(f *testing.F) {
 	for _, frame := range malformedR {
 		f.Add(unhex(f, frame))

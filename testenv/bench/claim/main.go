@@ -1,6 +1,6 @@
-// Claim is what a start pays for its address, and nothing else: it opens a
-// database of leases, claims the next address of a pool, and closes it. With
-// -fill it claims many, one in a transaction, as starts do.
+// Claim does what a start does for its address, and nothing else: it opens a database of leases,
+// claims the next address of a pool, and closes it. With -fill it claims many, one per transaction,
+// as starts do.
 package main
 
 import (
@@ -14,11 +14,11 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 )
 
-// A million leases have room in it.
+// subnet has space for a million leases.
 var subnet = netip.MustParsePrefix("10.16.0.0/12")
 
 func main() {
-	fill := flag.Int("fill", 1, "how many addresses to claim")
+	fill := flag.Int("fill", 1, "number of addresses to claim")
 	flag.Parse()
 	if flag.NArg() != 2 {
 		fmt.Fprintln(os.Stderr, "usage: claim [-fill N] DATABASE ID")
@@ -34,9 +34,10 @@ func run(path, id string, n int) error {
 	db, ctx := boltstore.Open(path), context.Background()
 	return db.Hold(ctx, func() error {
 		for i := range n {
-			// Random, as the ids of attachments are.
+			// Spread out, as if the ids were random.
 			name := fmt.Sprintf("%s-%016x", id, uint64(i)*0x9e3779b97f4a7c15)
-			l := ipam.Lease{Owner: ipam.Owner{Attachment: name, Network: "web", Interface: "eth0"}, Name: name, MAC: "02:42:0a:20:00:01"}
+			l := ipam.Lease{Owner: ipam.Owner{Attachment: name, Network: "web", Interface: "eth0"}, Name: name,
+				MAC: "02:42:0a:20:00:01"}
 			if _, err := db.Next(ctx, "web", ipam.Pool{Subnet: subnet}, l); err != nil {
 				return err
 			}

@@ -1,6 +1,6 @@
-// Floor makes a macvlan with an address and a default route in the namespace of
-// a process, and nothing else: no lease, no record, no look at the wire. It is
-// the least that a Go program takes for what a container needs.
+// Floor makes a macvlan with an address and a default route in the namespace of a process, and
+// nothing else: no lease, no record, no look at the wire. It is the least that a Go program takes
+// to give a container what it needs.
 package main
 
 import (

@@ -1,5 +1,4 @@
-// Hello is the least that a hook written in Go can do: it reads the state and
-// ends.
+// Hello is the least that a hook written in Go can do: it reads the state and exits.
 package main
 
 import (
