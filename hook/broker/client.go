@@ -53,15 +53,15 @@ func (c Client) Why(ctx context.Context) ([]Failure, error) {
 // Tell leaves with the broker what the calling user is to find by Why: what went
 // wrong before the broker was asked.
 func (c Client) Tell(ctx context.Context, containerID, text string) error {
-	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: cut(containerID), Error: cut(text)})
+	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: sanitize(containerID), Error: sanitize(text)})
 	return err
 }
 
 // Who is turned away since others of the same user are under way, or were a moment
 // ago, asks again so many times: half a minute's worth, which a hook does not have.
 const (
-	again     = 300
-	againWait = 100 * time.Millisecond
+	maxTries  = 300
+	retryWait = 100 * time.Millisecond
 )
 
 func (c Client) call(ctx context.Context, m request) (*reply, error) {
@@ -77,13 +77,13 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 		if got.Error == "" {
 			return &got, nil
 		}
-		if !got.Later || tries == again {
+		if !got.Later || tries == maxTries {
 			return nil, errors.New(got.Error)
 		}
 		select {
 		case <-ctx.Done():
 			return nil, errors.New(got.Error)
-		case <-time.After(againWait):
+		case <-time.After(retryWait):
 		}
 	}
 }
@@ -91,7 +91,7 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return nil, c.whyNot(err)
+		return nil, c.explainDial(err)
 	}
 	defer conn.Close()
 	// Ends the reading and writing when the caller's time is over.
@@ -118,8 +118,8 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 	return nil, err
 }
 
-// dialWait is how long somebody who finds the line full stands aside.
-const dialWait = time.Millisecond / 4
+// redialWait is how long somebody who finds the line full stands aside.
+const redialWait = time.Millisecond / 4
 
 // dial waits for a place in the line, which others may fill as fast as it moves:
 // the kernel answers EAGAIN then (unix(7)), and tells nobody when it has moved.
@@ -128,7 +128,7 @@ const dialWait = time.Millisecond / 4
 // with it.
 func (c Client) dial(ctx context.Context) (net.Conn, error) {
 	for {
-		conn, err := new(net.Dialer).DialUnix(ctx, network, nil, &net.UnixAddr{Name: c.Socket, Net: network})
+		conn, err := new(net.Dialer).DialUnix(ctx, socketType, nil, &net.UnixAddr{Name: c.Socket, Net: socketType})
 		if err == nil {
 			return conn, nil
 		}
@@ -138,13 +138,13 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("its line is full: %w", ctx.Err())
-		case <-time.After(dialWait):
+		case <-time.After(redialWait):
 		}
 	}
 }
 
-// whyNot says what to do where nobody listens.
-func (c Client) whyNot(err error) error {
+// explainDial says what to do where nobody listens.
+func (c Client) explainDial(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
 		return fmt.Errorf("%w, and no broker listens at %s: as root, run \"systemctl enable --now lanyard.socket\"", hook.ErrUnprivileged, c.Socket)
 	}

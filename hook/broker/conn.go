@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Network is SOCK_SEQPACKET in the words of package net.
-const network = "unixpacket"
+// socketType is SOCK_SEQPACKET in the words of package net.
+const socketType = "unixpacket"
 
 // errTooLong is returned for a message that is longer than any should be.
 var errTooLong = fmt.Errorf("message is over %d bytes", maxMessage)

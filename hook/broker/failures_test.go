@@ -14,16 +14,16 @@ func TestFailures(t *testing.T) {
 	const first = 1000
 	for uid := range uint32(3 * maxUsers) {
 		for i := range 3 * maxFailures {
-			f.add(first+uid, strangers, worst, worst[i:])
+			f.add(first+uid, sharedBudgetUID, worst, worst[i:])
 		}
 	}
-	if len(f.by) != maxUsers+1 || len(f.order.strangers) != maxUsers {
-		t.Errorf("%d users are remembered, in an order of %d", len(f.by), len(f.order.strangers))
+	if len(f.byUID) != maxUsers+1 || len(f.order.unauthorized) != maxUsers {
+		t.Errorf("%d users are remembered, in an order of %d", len(f.byUID), len(f.order.unauthorized))
 	}
-	if len(f.of(7)) != 1 {
+	if len(f.forUID(7)) != 1 {
 		t.Error("strangers made a guest be forgotten")
 	}
-	last := f.of(first + 3*maxUsers - 1)
+	last := f.forUID(first + 3*maxUsers - 1)
 	if len(last) != maxFailures {
 		t.Errorf("%d failures of one user are remembered", len(last))
 	}
@@ -31,12 +31,12 @@ func TestFailures(t *testing.T) {
 	if err != nil || len(b) > maxMessage {
 		t.Errorf("they make a message of %d bytes, %v", len(b), err)
 	}
-	if f.of(first) != nil {
+	if f.forUID(first) != nil {
 		t.Error("the first user is still remembered")
 	}
 	f.add(1, 1, "c", "the same")
 	f.add(1, 1, "c", "the same")
-	if got := f.of(1); len(got) != 1 {
+	if got := f.forUID(1); len(got) != 1 {
 		t.Errorf("the same failure twice is %+v", got)
 	}
 }

@@ -20,7 +20,7 @@ const maxGroups = 65536
 func peerOf(fd int) (*unix.Ucred, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	// What has no uid here must not look like one that has (from_kuid_munged).
-	if err == nil && cred.Uid == overflowID {
+	if err == nil && cred.Uid == overflowUID {
 		err = errors.New("the caller's uid is not mapped here")
 	}
 	if err != nil {
@@ -38,8 +38,8 @@ func callerOf(fd int, cred *unix.Ucred) (hook.Caller, error) {
 	return hook.Caller{UID: cred.Uid, GIDs: append(groups, cred.Gid)}, nil
 }
 
-// overflowID stands for uids that are not mapped (kernel/sys.c, DEFAULT_OVERFLOWUID).
-const overflowID = 65534
+// overflowUID stands for uids that are not mapped (kernel/sys.c, DEFAULT_OVERFLOWUID).
+const overflowUID = 65534
 
 // groupsOf reads the groups that the caller was in when it connected
 // (SO_PEERGROUPS, Linux 4.13).
