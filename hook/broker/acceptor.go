@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// backlog is how many callers may wait to be accepted. Who comes next waits for as
-// long as it takes to turn away all of them, so that it is to be short; whom it
-// has no room for tries again (Client.dial).
+// backlog is the length of the queue of listen(2), in connections. It is short, because
+// a new caller waits until all queued ones are rejected. connect(2) fails with EAGAIN
+// if the queue is full, and the client retries (Client.dial).
 const backlog = 64
 
-// An acceptor takes callers in as bare descriptors. To make a connection of each, as
-// package net does, costs more than calling does: a flood would fill the line faster
-// than it is turned away.
+// An acceptor accepts callers as plain file descriptors. Package net would make a net.Conn
+// of each, which costs more CPU than connecting: a flood would fill the backlog faster
+// than the broker rejects it.
 type acceptor struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -26,25 +26,25 @@ type acceptor struct {
 func newAcceptor(l *net.UnixListener) (*acceptor, error) {
 	f, err := l.File()
 	if err != nil {
-		return nil, fmt.Errorf("open the socket: %w", err)
+		return nil, fmt.Errorf("listening socket: %w", err)
 	}
 	raw, err := f.SyscallConn()
 	if err == nil {
 		cerr := raw.Control(func(fd uintptr) {
 			refuseRights(int(fd))
-			// Called again, it changes the length of the line and nothing else,
-			// whoever made the socket.
+			// A second listen(2) changes only the backlog, also of a socket that
+			// systemd created.
 			err = errors.Join(unix.SetNonblock(int(fd), true), unix.Listen(int(fd), backlog))
 		})
 		err = errors.Join(cerr, err)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the socket: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("listening socket: %w", err), f.Close())
 	}
 	return &acceptor{f, raw}, nil
 }
 
-// accept waits for a caller.
+// accept waits for a caller and returns its file descriptor.
 func (a *acceptor) accept() (fd int, err error) {
 	rerr := a.raw.Read(func(l uintptr) bool {
 		fd, _, err = unix.Accept4(int(l), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)

@@ -7,18 +7,18 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 )
 
-// sharedBudgetUID is the uid that all those are counted under whom no network allows: no
-// caller has it (peerOf). A user has some 65,536 subordinate uids to come as; what
-// each may ask for, and as many connections as each may have, would be more than
-// the broker has to give.
+// sharedBudgetUID is the rate-limit key for all unauthorized callers: those that no
+// network allows. peerOf rejects this uid, so no caller has it. A user has up to 65,536
+// subordinate uids; a budget of requests and connections for each of them would let
+// one user exhaust the broker.
 const sharedBudgetUID = overflowUID
 
-// allowListInterval is how often the definitions are looked at for whom they allow. Who was
-// allowed a moment ago is a stranger until then, and feels it amid a flood of other
-// strangers alone.
+// allowListInterval is the poll interval for changes of the networks' allow lists. Until
+// the next poll, a newly allowed user shares the budget of the unauthorized callers. That
+// has an effect only during a flood from such callers.
 const allowListInterval = time.Second
 
-// pollAllowList looks until ctx ends.
+// pollAllowList updates list every allowListInterval until ctx ends.
 func pollAllowList(ctx context.Context, list *hook.Guests) {
 	tick := time.NewTicker(allowListInterval)
 	defer tick.Stop()
@@ -32,7 +32,8 @@ func pollAllowList(ctx context.Context, list *hook.Guests) {
 	}
 }
 
-// budgetUID is whom the caller at fd is counted as.
+// budgetUID returns the uid that the requests of the caller at fd are charged to: its
+// own, or sharedBudgetUID.
 func (s *Server) budgetUID(fd int, uid uint32) uint32 {
 	if s.allowList.Has(uid, func() ([]uint32, error) { return groupsOf(fd) }) {
 		return uid

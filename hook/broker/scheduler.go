@@ -11,51 +11,51 @@ import (
 	"time"
 )
 
-// How many requests of one user are worked on at a time while nobody else has any,
-// and how many more connections a user may have. Who starts a hundred containers at
-// once gets them all; who wants to keep the broker from others holds up nobody else.
+// Limits of one user: requests that run at a time while no other user has any, and
+// further connections. A user that starts a hundred containers at once gets all of them,
+// and a user that floods the broker delays no other user.
 const (
 	maxRunning = 4
 	maxQueued  = 128
 )
 
-// maxConns bounds all connections: well below what a process may have open.
+// maxConns is the maximum number of connections, well below the number of files that a
+// process may have open.
 const maxConns = 512
 
-// What a user may ask for at once, and then per second: as many containers as
-// one may start at once, and after that more than an engine can start. Who asks for
-// more is turned away before anything is done for them, so that all others' floods
-// together cost a user no more than the turning away.
+// The budget of one user: requests at once, and then requests per second. It covers as
+// many containers as a user may start at once, and then more than an engine can start.
+// Requests over the budget are rejected before any work is done for them, so a flood
+// costs other users no more than these rejections.
 const (
 	budgetBurst     = maxRunning + maxQueued
 	budgetPerSecond = 40
 )
 
-// maxBudgets is how many users' budgets are kept before those that are whole again
-// are forgotten.
+// maxBudgets is the number of budgets from which full ones are deleted.
 const maxBudgets = 1024
 
-// rateLimitReply is what those read who have spent it.
-var rateLimitReply = fmt.Appendf(nil, `{"version":%d,"later":true,"error":"you ask too often: wait a second, and try again"}`, version)
+// rateLimitReply is the reply to a user whose budget is spent.
+var rateLimitReply = fmt.Appendf(nil, `{"version":%d,"later":true,"error":"too many requests per second from your user: try again in a second"}`, version)
 
-// Errors that callers are turned away with.
+// Errors of connect, sent to the caller.
 var (
-	errBusy = errors.New("you have too many requests under way: try again when some are done")
-	errFull = errors.New("the broker has too many callers: try again")
+	errBusy = errors.New("your user has too many requests in progress: try again when some are done")
+	errFull = errors.New("the broker has too many connections: try again")
 )
 
-// scheduler counts connections and hands out turns, per user.
+// scheduler limits connections and requests per user, and decides which request runs next.
 type scheduler struct {
 	mu      sync.Mutex
 	conns   int
 	users   map[uint32]*user
 	budgets map[uint32]budget
-	idle    list.List // of *visit: those that have not asked for anything yet, the oldest first
-	running int       // requests that are worked on
-	queue   list.List // of waiter: requests whose turn it is not yet, the oldest first
+	idle    list.List // of *session: connections that have sent no request yet, the oldest first
+	running int       // requests that run now
+	queue   list.List // of waiter: requests that wait to run, the oldest first
 }
 
-// A budget is what a user had left at a time.
+// A budget is the number of requests that a user had left at a time.
 type budget struct {
 	tokens float64
 	at     time.Time
@@ -65,7 +65,7 @@ func (b budget) tokensAt(now time.Time) float64 {
 	return min(budgetBurst, b.tokens+budgetPerSecond*now.Sub(b.at).Seconds())
 }
 
-// spend takes one from the user's budget, if there is one left.
+// spend charges one request to the user's budget. It returns false if none is left.
 func (s *scheduler) spend(uid uint32, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,25 +92,25 @@ type user struct {
 	running int
 }
 
-// A waiter is a request whose turn it is not yet: started is closed when it is.
+// A waiter is a request that waits to run. started is closed when it may.
 type waiter struct {
 	user    *user
 	started chan struct{}
 }
 
-// A session is one connection.
+// A session is one connection of a user.
 type session struct {
 	*user
 	uid     uint32
 	conn    io.Closer
-	idle    *list.Element // nil once it was heard, or sent away
-	evicted bool          // sent away, and counted no more
+	idle    *list.Element // its element in scheduler.idle; nil after its request, or if evicted
+	evicted bool          // closed by evictIdle, and no longer counted
 }
 
-// connect counts a connection in. A user has some 65,536 subordinate uids to come
-// as, which no bound per user holds: where there is no room, whoever has
-// been silent the longest goes. A hook asks at once and never waits in that
-// line.
+// connect registers a connection. It returns errBusy if the user has too many, and errFull
+// if all users together do. A user can connect with 65,536 subordinate uids, which a limit
+// per uid does not stop; so at maxConns, connect closes the connection that has been idle
+// the longest. A hook sends its request at once, so it is not idle.
 func (s *scheduler) connect(uid uint32, conn io.Closer) (*session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *scheduler) remove(sess *session) {
 	}
 }
 
-// markActive is called once the visitor has asked for something.
+// markActive notes that the connection has sent its request.
 func (s *scheduler) markActive(sess *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +164,7 @@ func (s *scheduler) markActive(sess *session) {
 	}
 }
 
-// disconnect counts a connection out.
+// disconnect ends the registration by connect.
 func (s *scheduler) disconnect(sess *session) {
 	s.markActive(sess)
 	s.mu.Lock()
@@ -174,9 +174,9 @@ func (s *scheduler) disconnect(sess *session) {
 	}
 }
 
-// acquire waits for the user's turn, which ends with done. One request of each user is
-// worked on at any time; more of one user's, which take from the others, while there
-// are no others.
+// acquire waits until a request of the user may run; done ends it. One request of each
+// user runs at any time, because more would take time from other users. While no other
+// user's request runs, up to maxRunning do. If ctx ends first, acquire returns its cause.
 func (s *scheduler) acquire(ctx context.Context, u *user) (done func(), err error) {
 	e, started := s.enqueue(u)
 	select {
@@ -198,7 +198,7 @@ func (s *scheduler) enqueue(u *user) (*list.Element, chan struct{}) {
 	return e, started
 }
 
-// cancel is false where the turn has come after all.
+// cancel removes a waiter from the queue. It returns false if the request has started.
 func (s *scheduler) cancel(e *list.Element) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +219,7 @@ func (s *scheduler) release(u *user) {
 	s.dispatch()
 }
 
-// dispatch has those begin who may. The caller has the lock.
+// dispatch starts the waiting requests that may run. The caller holds s.mu.
 func (s *scheduler) dispatch() {
 	for e := s.queue.Front(); e != nil; {
 		w, next := e.Value.(waiter), e.Next()

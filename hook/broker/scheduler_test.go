@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// A user who asks without end gets what an engine may need, and takes nothing
-// from others.
+// A flood of one user is limited to the user's budget and costs other users nothing.
 func TestSpend(t *testing.T) {
 	var s scheduler
 	now := time.Now()
-	ask := func(uid uint32, times int) (got int) {
+	spend := func(uid uint32, times int) (got int) {
 		for range times {
 			if s.spend(uid, now) {
 				got++
@@ -20,38 +19,38 @@ func TestSpend(t *testing.T) {
 		}
 		return got
 	}
-	if got := ask(1, 10_000); got != budgetBurst {
-		t.Errorf("a flood was let in %d times, want %d", got, budgetBurst)
+	if got := spend(1, 10_000); got != budgetBurst {
+		t.Errorf("%d requests of a flood are accepted, want %d", got, budgetBurst)
 	}
-	if got := ask(2, 100); got != 100 {
-		t.Errorf("another user was let in %d of 100 times", got)
+	if got := spend(2, 100); got != 100 {
+		t.Errorf("%d of 100 requests of another user are accepted", got)
 	}
 	now = now.Add(time.Second)
-	if got := ask(1, 10_000); got != budgetPerSecond {
-		t.Errorf("a second later %d were let in, want %d", got, budgetPerSecond)
+	if got := spend(1, 10_000); got != budgetPerSecond {
+		t.Errorf("%d requests are accepted a second later, want %d", got, budgetPerSecond)
 	}
 	now = now.Add(time.Hour)
-	if got := ask(1, 10_000); got != budgetBurst {
-		t.Errorf("an hour later %d were let in, want %d", got, budgetBurst)
+	if got := spend(1, 10_000); got != budgetBurst {
+		t.Errorf("%d requests are accepted an hour later, want %d", got, budgetBurst)
 	}
 }
 
-// Uids that are heard of once are not remembered for ever.
-func TestSpendForgets(t *testing.T) {
+// The budgets of uids that sent one request are deleted again.
+func TestFullBudgetsAreDeleted(t *testing.T) {
 	var s scheduler
 	now := time.Now()
 	for uid := range uint32(100_000) {
 		if !s.spend(uid, now) {
-			t.Fatalf("uid %d was turned away the first time", uid)
+			t.Fatalf("the first request of uid %d is rejected", uid)
 		}
 		now = now.Add(time.Millisecond)
 	}
 	if n := len(s.budgets); n > maxBudgets {
-		t.Errorf("%d users are remembered, want at most %d", n, maxBudgets)
+		t.Errorf("%d budgets are kept, want at most %d", n, maxBudgets)
 	}
 }
 
-// Who is alone has several requests worked on at a time; beside others, one.
+// The requests of a single user run several at a time; with other users, one at a time.
 func TestAcquire(t *testing.T) {
 	var s scheduler
 	ctx := t.Context()
@@ -65,11 +64,11 @@ func TestAcquire(t *testing.T) {
 	}
 	mustWait := func(u *user) {
 		t.Helper()
-		gone, cancel := context.WithCancelCause(ctx)
+		ended, cancel := context.WithCancelCause(ctx)
 		cause := errors.New("gave up")
 		cancel(cause)
-		if _, err := s.acquire(gone, u); !errors.Is(err, cause) {
-			t.Errorf("got a turn, or the error %v", err)
+		if _, err := s.acquire(ended, u); !errors.Is(err, cause) {
+			t.Errorf("acquire returned %v, want the cause of the end of ctx", err)
 		}
 	}
 	alice, bob := &user{}, &user{}
@@ -93,6 +92,6 @@ func TestAcquire(t *testing.T) {
 	mustAcquire(alice)()
 	more()
 	if s.running != 0 || alice.running != 0 || bob.running != 0 || s.queue.Len() != 0 {
-		t.Errorf("%d are worked on in the end, %d wait", s.running, s.queue.Len())
+		t.Errorf("%d requests run at the end, %d wait", s.running, s.queue.Len())
 	}
 }
