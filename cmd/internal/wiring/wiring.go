@@ -1,6 +1,5 @@
-// Package wiring puts the concrete parts together for both binaries: the only
-// place that knows all of them. What it imports, the hook pays for at every
-// container start.
+// Package wiring connects the concrete parts for both binaries. No other package imports
+// all of them. Each of its imports costs time at every container start, in the hook.
 package wiring
 
 import (
@@ -23,14 +22,14 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// Lanyard is an attacher with all its parts.
+// Lanyard is a [hook.Local] with all its parts. Call Close after use.
 type Lanyard struct {
 	*hook.Local
 	datapath *bpf.Datapath
 }
 
-// OpenPrivileged is Open for who is going to change the host's network:
-// hook.ErrUnprivileged where the process may not.
+// OpenPrivileged is Open for changes of the host's network. It returns
+// hook.ErrUnprivileged if the process may not make them.
 func OpenPrivileged(p Paths) (*Lanyard, error) {
 	may, err := link.Privileged()
 	if err != nil {
@@ -42,8 +41,8 @@ func OpenPrivileged(p Paths) (*Lanyard, error) {
 	return Open(p)
 }
 
-// Open opens the calling thread's network namespace as the host. It makes
-// nothing on disk yet.
+// Open uses the calling thread's network namespace as the host's. It creates no files;
+// the first use of a part does.
 func Open(p Paths) (*Lanyard, error) {
 	host, err := link.OpenHost(filepath.Join(p.Run, "locks"))
 	if err != nil {
@@ -69,9 +68,8 @@ func Open(p Paths) (*Lanyard, error) {
 	}, nil
 }
 
-// Attacher opens what attaches: in process, or where the process has no
-// privilege, through the broker. The caller closes it.
-// What it has to say beside its errors goes to log.
+// Attacher returns an attacher in this process, or, if the process has no privilege, one
+// that uses the broker. The caller closes the Closer. Warnings go to log.
 func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 	l, err := OpenPrivileged(p)
 	if errors.Is(err, hook.ErrUnprivileged) {
@@ -84,18 +82,18 @@ func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 	return l, l, nil
 }
 
-// Close lets go of everything that Open and later calls opened.
+// Close closes everything that Open and later calls opened.
 func (l *Lanyard) Close() error {
 	l.Host.Close()
 	return l.datapath.Close()
 }
 
-// probers opens what asks on the wire.
+// probers implements hook.Probers: it opens the probers for ARP and ND.
 type probers struct{ datapath *bpf.Datapath }
 
-// Quick sends through the trunk's maps and listens to the neighbour table: no
-// packet socket, whose closing waits for RCU. Where there is no BPF, a packet
-// socket it is.
+// Quick returns a prober on the link ifindex that sends through the trunk's maps and reads
+// the neighbour table. It needs no packet socket, because closing one waits for RCU. If
+// BPF does not watch the link (watched is false), it returns Exact's prober.
 func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, verify.Announcer, error) {
 	if !watched {
 		return p.Exact(ifindex, mac)
@@ -108,19 +106,20 @@ func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober
 	return t, announcer{sender, ifindex, mac}, err
 }
 
+// Announcer returns an announcer on the link ifindex that sends through the trunk's maps.
 func (p probers) Announcer(ifindex int, mac verify.MAC) (verify.Announcer, error) {
 	sender, err := p.datapath.Emitter()
 	return announcer{sender, ifindex, mac}, err
 }
 
-// Exact reads every answer from a packet socket itself.
+// Exact returns a prober on the link ifindex that reads every reply from a packet socket.
 func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, verify.Announcer, error) {
 	s, err := probe.OpenSocket(ifindex, mac)
-	// Announcing comes after the prober's end, so not by its socket.
+	// Announcements follow when the prober is closed already, so they need another sender.
 	return s, announcer{probe.SocketSender{}, ifindex, mac}, err
 }
 
-// announcer builds the frame that fits an address's family.
+// announcer sends an ARP or ND announcement, by the family of the address.
 type announcer struct {
 	sender  verify.Sender
 	ifindex int
@@ -139,7 +138,7 @@ func (a announcer) Announce(addr netip.Addr) (err error) {
 	return a.sender.Send(a.ifindex, frame)
 }
 
-// database gives the hook its rows.
+// database adapts a boltstore.DB to hook.DB.
 type database struct{ *boltstore.DB }
 
 func (d database) View(ctx context.Context, f func(hook.Tx) error) error {
