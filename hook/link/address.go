@@ -23,8 +23,8 @@ type Addr struct {
 	Tentative, Duplicate bool
 }
 
-// addrBusy bounds the wait for an address that an ipvlan elsewhere has.
-const addrBusy = 3 * time.Second
+// addrBusyWait bounds the wait for an address that an ipvlan elsewhere has.
+const addrBusyWait = 3 * time.Second
 
 // AddAddr puts an address on the interface of that index. An IPv4 subnet of
 // more than two addresses gets its broadcast address with it (RFC 3021 has
@@ -36,12 +36,12 @@ func (n *Netns) AddAddr(index int, a Addr) error {
 	}
 	// An ipvlan's address is taken (ipvlan_addr_busy) until the namespace of the
 	// container that had it is cleaned up in the background.
-	err := retryFor(context.Background(), addrBusy, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
+	err := retryFor(context.Background(), addrBusyWait, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
 	if err != nil {
 		if errors.Is(err, unix.EEXIST) {
 			err = errors.New("the interface has it already")
 		}
-		return fmt.Errorf("add address %s: %w", a.Prefix, plain(err))
+		return fmt.Errorf("add address %s: %w", a.Prefix, explainErrno(err))
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ func (n *Netns) AddAddr(index int, a Addr) error {
 func (n *Netns) DelAddr(index int, p netip.Prefix) error {
 	err := n.handle.AddrDel(onIndex(index), &netlink.Addr{IPNet: ipNet(p)})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete address %s: %w", p, plain(err))
+		return fmt.Errorf("delete address %s: %w", p, explainErrno(err))
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func (n *Netns) Addrs(index int) ([]Addr, error) {
 	if index != 0 {
 		on = onIndex(index)
 	}
-	list, err := wholeIn(n.Tries, func() ([]netlink.Addr, error) { return n.handle.AddrList(on, netlink.FAMILY_ALL) })
+	list, err := dumpIn(n.Tries, func() ([]netlink.Addr, error) { return n.handle.AddrList(on, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

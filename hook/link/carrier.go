@@ -23,7 +23,7 @@ func (n *Netns) MirrorCarriers(ctx context.Context) error {
 		Namespace: &at, ListExisting: true, ErrorCallback: func(err error) { lost = err },
 	})
 	if err != nil {
-		return fmt.Errorf("listen for carriers: %w", plain(err))
+		return fmt.Errorf("listen for carriers: %w", explainErrno(err))
 	}
 	defer close(done)
 	for {
@@ -67,7 +67,7 @@ func (n *Netns) mirrorCarrier(name string) error {
 		set = n.handle.LinkSetUp
 	}
 	if err := set(inside); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("mirror the carrier of %q: %w", outsidePrefix+tag, plain(err))
+		return fmt.Errorf("mirror the carrier of %q: %w", outsidePrefix+tag, explainErrno(err))
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 			if errors.Is(err, unix.EOPNOTSUPP) {
 				return errors.New("cannot be made: the kernel has no dummy links (modprobe dummy)")
 			}
-			return fmt.Errorf("make it: %w", plain(err))
+			return fmt.Errorf("make it: %w", explainErrno(err))
 		})
 	}
 	below, err := linkByName(h.handle, base.Name)
@@ -82,7 +82,7 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 		}
 		defer func() {
 			if err != nil && baseMade {
-				err = errors.Join(err, h.RemoveParent(ctx, base.Name, nobody))
+				err = errors.Join(err, h.RemoveParent(ctx, base.Name, neverNeeded))
 			}
 		}()
 	}
@@ -98,7 +98,7 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 	}
 	attrs.ParentIndex = below.Attrs().Index
 	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: int(tag.VID), VlanProtocol: netlink.VlanProtocol(tag.Proto)}
-	return h.add(lock, vlan, func(err error) error { return h.whyNoVLAN(err, below.Attrs(), tag) })
+	return h.add(lock, vlan, func(err error) error { return h.explainVLAN(err, below.Attrs(), tag) })
 }
 
 // add makes a link and finishes it, or leaves nothing behind.
@@ -115,14 +115,14 @@ func (h *Host) add(lock *parentLock, l netlink.Link, why func(error) error) erro
 	return nil
 }
 
-func (h *Host) whyNoVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
+func (h *Host) explainVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return errors.New("cannot be made: the kernel has no 802.1Q VLANs (modprobe 8021q)")
 	case !errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("make it: %w", plain(err))
+		return fmt.Errorf("make it: %w", explainErrno(err))
 	}
-	links, listErr := whole(h.handle.LinkList)
+	links, listErr := dump(h.handle.LinkList)
 	for _, l := range links {
 		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto {
 			return fmt.Errorf("cannot be made: %s on %q is there already, as %q: use that as parent", tag, below.Name, v.Name)
@@ -135,7 +135,7 @@ func (h *Host) whyNoVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
 func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 	name := l.Attrs().Name
 	if err := h.handle.LinkSetAlias(l, mark); err != nil {
-		return fmt.Errorf("mark it: %w", plain(err))
+		return fmt.Errorf("mark it: %w", explainErrno(err))
 	}
 	// The link is there for containers. Left to itself, the host would take an
 	// address and a default route from whoever sends router advertisements in
@@ -147,7 +147,7 @@ func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 		return err
 	}
 	if err := h.handle.LinkSetUp(l); err != nil {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("set it up: %w", explainErrno(err))
 	}
 	return lock.end()
 }
@@ -165,18 +165,18 @@ func (h *Host) RemoveParent(ctx context.Context, name string, needed func(name s
 // that stays. The kernel waits for RCU once for all of them.
 func (h *Host) RemoveParents(ctx context.Context, names []string, needed func(name string) bool) (stay map[string]error) {
 	stay = map[string]error{}
-	var going []going
+	var removals []removal
 	for _, name := range names {
-		g, err := h.toRemove(ctx, name)
+		g, err := h.lockForRemoval(ctx, name)
 		if err != nil {
 			stay[name] = err
 		} else if g.link != nil {
-			going = append(going, g)
+			removals = append(removals, g)
 		}
 	}
-	err := h.delete(going)
+	err := h.delete(removals)
 	bases := map[string]string{} // → one that stood on it
-	for _, g := range going {
+	for _, g := range removals {
 		stays := err
 		if stays == nil {
 			stays = g.lock.end()
@@ -199,15 +199,15 @@ func (h *Host) RemoveParents(ctx context.Context, names []string, needed func(na
 	return stay
 }
 
-// going is a link that is about to be deleted, and its lock.
-type going struct {
+// removal is a link that is about to be deleted, and its lock.
+type removal struct {
 	name string
 	link netlink.Link // nil where there is none
 	lock *parentLock
 }
 
-// toRemove finds what is ours to delete, and leaves it locked.
-func (h *Host) toRemove(ctx context.Context, name string) (g going, err error) {
+// lockForRemoval finds what is ours to delete, and leaves it locked.
+func (h *Host) lockForRemoval(ctx context.Context, name string) (g removal, err error) {
 	if err := ValidName(name); err != nil {
 		return g, err
 	}
@@ -226,7 +226,7 @@ func (h *Host) toRemove(ctx context.Context, name string) (g going, err error) {
 }
 
 // delete deletes links, several by a group of their own (rtnl_group_dellink).
-func (h *Host) delete(links []going) (err error) {
+func (h *Host) delete(links []removal) (err error) {
 	switch len(links) {
 	case 0:
 		return nil
@@ -237,7 +237,7 @@ func (h *Host) delete(links []going) (err error) {
 		group := rand.Int32() | 1<<30
 		for _, g := range links {
 			if err := h.handle.LinkSetGroup(g.link, int(group)); err != nil && !errors.Is(err, unix.ENODEV) {
-				return plain(err)
+				return explainErrno(err)
 			}
 		}
 		err = h.deleteGroup(uint32(group))
@@ -245,7 +245,7 @@ func (h *Host) delete(links []going) (err error) {
 	if errors.Is(err, unix.ENODEV) {
 		return nil
 	}
-	return plain(err)
+	return explainErrno(err)
 }
 
 func (h *Host) deleteGroup(group uint32) error {
@@ -283,12 +283,12 @@ func (h *Host) removeBase(ctx context.Context, base string, needed func(string) 
 	return h.RemoveParent(ctx, base, needed)
 }
 
-func nobody(string) bool { return false }
+func neverNeeded(string) bool { return false }
 
 // carriesAny says whether any link stands on that of the index: a VLAN in this
 // namespace, or a macvlan in any, which shows in its list of MACs.
 func (h *Host) carriesAny(index int) (bool, error) {
-	links, err := whole(h.handle.LinkList)
+	links, err := dump(h.handle.LinkList)
 	if err != nil {
 		return false, err
 	}

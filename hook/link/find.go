@@ -44,7 +44,7 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 	if err != nil {
 		return nil, fmt.Errorf("list pinned network namespaces: %w", err)
 	}
-	held, err := heldNetns()
+	held, err := processNetns()
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 		}
 		tried[st.Ino] = true
 		n, err := h.openNetns(path)
-		if isShort(err) {
+		if isResourceError(err) {
 			return nil, fmt.Errorf("open network namespace %q: %w", path, err)
 		}
 		if err != nil {
@@ -70,15 +70,15 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 	return nil, nil
 }
 
-// isShort says whether an error says nothing of what was asked for: this process, or
+// isResourceError says whether an error says nothing of what was asked for: this process, or
 // the machine, has no room to look.
-func isShort(err error) bool {
+func isResourceError(err error) bool {
 	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
 }
 
-// heldNetns gives the path of each process's namespace. Filepath.Glob would look
+// processNetns gives the path of each process's namespace. Filepath.Glob would look
 // at each four times.
-func heldNetns() (paths []string, err error) {
+func processNetns() (paths []string, err error) {
 	proc, err := os.Open("/proc")
 	if err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func PinNetns(path string) (err error) {
 
 func pinNew(path string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return plain(err)
+		return explainErrno(err)
 	}
 	// What is in it only passes frames on, and has nothing to say itself.
 	if err := writeSysctl("ipv6/conf/default/disable_ipv6", "1"); err != nil {
@@ -127,7 +127,7 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 		return i, err
 	}
 	if err = guards.handle.LinkSetUp(onIndex(inside)); err != nil {
-		return i, fmt.Errorf("set it up: %w", plain(err))
+		return i, fmt.Errorf("set it up: %w", explainErrno(err))
 	}
 	_, err = linkByIndex(container.handle, i.Index)
 	return i, err
@@ -145,7 +145,7 @@ func (n *Netns) addPair(container *Netns, spec GuardedSpec, mtu int) (int, error
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return 0, errors.New("the kernel has no veth (modprobe veth)")
 	case err != nil:
-		return 0, plain(err)
+		return 0, explainErrno(err)
 	}
 	return pair.Index, nil
 }
@@ -160,7 +160,7 @@ func (n *Netns) bringUpGuarded(l netlink.Link, ipv6 bool) error {
 		return err
 	}
 	if err := n.handle.LinkSetUp(l); err != nil {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("set it up: %w", explainErrno(err))
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (n *Netns) DeleteGuarded(tag string) (err error) {
 			lerr = n.handle.LinkDel(l)
 		}
 		if lerr != nil && !errors.Is(lerr, unix.ENODEV) {
-			err = errors.Join(err, fmt.Errorf("delete link %q: %w", name, plain(lerr)))
+			err = errors.Join(err, fmt.Errorf("delete link %q: %w", name, explainErrno(lerr)))
 		}
 	}
 	return err
@@ -195,7 +195,7 @@ func (n *Netns) GuardedTags() ([]string, error) {
 
 // Veths lists the namespace's ends of veth pairs.
 func (n *Netns) Veths() (found []Interface, err error) {
-	links, err := wholeIn(n.Tries, n.handle.LinkList)
+	links, err := dumpIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

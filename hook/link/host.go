@@ -62,12 +62,12 @@ func (h *Host) Do(f func() error) error { return inside(h.fd, f) }
 // How often a list is asked for again that changed while the kernel wrote it.
 const dumpTries = 20
 
-// whole asks a list of the kernel again until it came through in one piece. On
+// dump asks a list of the kernel again until it came through in one piece. On
 // hosts where links come and go the kernel breaks dumps off all the time, and
 // what it had written until then must not be taken for all there is.
-func whole[T any](list func() (T, error)) (T, error) { return wholeIn(0, list) }
+func dump[T any](list func() (T, error)) (T, error) { return dumpIn(0, list) }
 
-func wholeIn[T any](tries int, list func() (T, error)) (T, error) {
+func dumpIn[T any](tries int, list func() (T, error)) (T, error) {
 	if tries == 0 {
 		tries = dumpTries
 	}
@@ -83,7 +83,7 @@ func wholeIn[T any](tries int, list func() (T, error)) (T, error) {
 
 // linkByName is nil without an error where there is no such link.
 func linkByName(handle *netlink.Handle, name string) (netlink.Link, error) {
-	return present(whole(func() (netlink.Link, error) { return handle.LinkByName(name) }))
+	return present(dump(func() (netlink.Link, error) { return handle.LinkByName(name) }))
 }
 
 // linkByIndex is nil without an error where there is no such link.
@@ -99,8 +99,8 @@ func present(l netlink.Link, err error) (netlink.Link, error) {
 	return l, err
 }
 
-// plain says what an errno does not.
-func plain(err error) error {
+// explainErrno says what an errno does not.
+func explainErrno(err error) error {
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: CAP_NET_ADMIN is needed", err)
 	}

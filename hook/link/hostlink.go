@@ -39,8 +39,8 @@ func (s *HostLinkSpec) link() netlink.Link {
 	return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
 }
 
-// is says whether a link is the one that was asked for, whole or half made.
-func (s *HostLinkSpec) is(l netlink.Link) bool {
+// matches says whether a link is the one that was asked for, whole or half made.
+func (s *HostLinkSpec) matches(l netlink.Link) bool {
 	a := l.Attrs()
 	return l.Type() == s.link().Type() && a.ParentIndex == s.Parent.Index && a.NetNsID < 0 && (s.IPVlan || bytes.Equal(a.HardwareAddr, s.MAC))
 }
@@ -63,8 +63,8 @@ func (h *Host) EnsureHostLink(ctx context.Context, spec HostLinkSpec) (index int
 	}
 	switch {
 	case err != nil:
-		err = h.whyNoHostLink(err, &spec)
-	case !spec.is(l):
+		err = h.explainHostLink(err, &spec)
+	case !spec.matches(l):
 		err = fmt.Errorf("%w: it is of type %q, and not the one that we make: rename it", ErrForeign, l.Type())
 	case !isUp(l):
 		err = h.finishHostLink(ctx, l, &spec)
@@ -75,16 +75,16 @@ func (h *Host) EnsureHostLink(ctx context.Context, spec HostLinkSpec) (index int
 	return l.Attrs().Index, made, nil
 }
 
-func (h *Host) whyNoHostLink(err error, spec *HostLinkSpec) error {
+func (h *Host) explainHostLink(err error, spec *HostLinkSpec) error {
 	if spec.IPVlan {
-		return whyNoIPVlan(err, &IPVlanSpec{Parent: spec.Parent})
+		return explainIPVlan(err, &IPVlanSpec{Parent: spec.Parent})
 	}
-	return whyNoMacvlan(err, &MacvlanSpec{Parent: spec.Parent, Mode: ModeBridge})
+	return explainMacvlan(err, &MacvlanSpec{Parent: spec.Parent, Mode: ModeBridge})
 }
 
 func (h *Host) finishHostLink(ctx context.Context, l netlink.Link, spec *HostLinkSpec) error {
 	if err := h.handle.LinkSetAlias(l, mark); err != nil {
-		return fmt.Errorf("mark it: %w", plain(err))
+		return fmt.Errorf("mark it: %w", explainErrno(err))
 	}
 	// It answers for its own addresses, and asks from them: whatever else the host
 	// has is none of this LAN's business.
@@ -101,11 +101,11 @@ func (h *Host) finishHostLink(ctx context.Context, l netlink.Link, spec *HostLin
 		}
 		err := retry(ctx, func() error { return h.handle.AddrAdd(l, addr) }, unix.EADDRINUSE)
 		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add address %s: %w", a, plain(err))
+			return fmt.Errorf("add address %s: %w", a, explainErrno(err))
 		}
 	}
 	if err := retry(ctx, func() error { return h.handle.LinkSetUp(l) }, unix.EADDRINUSE, unix.EBUSY); err != nil {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("set it up: %w", explainErrno(err))
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (h *Host) RemoveHostLink(name string) error {
 		err = h.handle.LinkDel(l)
 	}
 	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("remove the host's link %q: %w", name, plain(err))
+		return fmt.Errorf("remove the host's link %q: %w", name, explainErrno(err))
 	}
 	return nil
 }
@@ -140,17 +140,17 @@ func (h *Host) RouteHost(index int, to, from netip.Addr) error {
 	r := &netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(to, to.BitLen())), Src: from.AsSlice(), Scope: netlink.SCOPE_LINK}
 	err := h.handle.RouteAdd(r)
 	if errors.Is(err, unix.EEXIST) {
-		err = h.whoseRoute(index, to)
+		err = h.checkRoute(index, to)
 	}
 	if err != nil {
-		return fmt.Errorf("route the host to %s: %w", to, plain(err))
+		return fmt.Errorf("route the host to %s: %w", to, explainErrno(err))
 	}
 	return nil
 }
 
-// whoseRoute is nil where the host's route to an address is by the link of that
+// checkRoute is nil where the host's route to an address is by the link of that
 // index, and names the other link elsewhere.
-func (h *Host) whoseRoute(index int, to netip.Addr) error {
+func (h *Host) checkRoute(index int, to netip.Addr) error {
 	routes, err := h.routesTo(to)
 	for _, r := range routes {
 		if r.LinkIndex == index {
@@ -172,7 +172,7 @@ func (h *Host) routesTo(to netip.Addr) ([]netlink.Route, error) {
 		family = netlink.FAMILY_V6
 	}
 	want := &netlink.Route{Dst: ipNet(netip.PrefixFrom(to, to.BitLen())), Table: unix.RT_TABLE_MAIN}
-	return whole(func() ([]netlink.Route, error) {
+	return dump(func() ([]netlink.Route, error) {
 		return h.handle.RouteListFiltered(family, want, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
 	})
 }
@@ -188,7 +188,7 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 	for _, a := range to {
 		err := h.handle.RouteDel(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Scope: netlink.SCOPE_LINK})
 		if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, fmt.Errorf("take the host's route to %s away: %w", a, plain(err)))
+			errs = append(errs, fmt.Errorf("take the host's route to %s away: %w", a, explainErrno(err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -196,7 +196,7 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 
 // HostAddrs lists the addresses that the host has, on whatever link.
 func (h *Host) HostAddrs() (addrs []netip.Addr, err error) {
-	list, err := whole(func() ([]netlink.Addr, error) { return h.handle.AddrList(nil, netlink.FAMILY_ALL) })
+	list, err := dump(func() ([]netlink.Addr, error) { return h.handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}

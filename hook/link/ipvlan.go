@@ -78,7 +78,7 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 		err = h.handle.LinkAdd(link)
 	}
 	if err != nil {
-		return i, whyNoIPVlan(err, &spec)
+		return i, explainIPVlan(err, &spec)
 	}
 	l, err := linkByName(n.handle, link.Name)
 	if err == nil && l == nil {
@@ -94,7 +94,7 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 	return i, nil
 }
 
-func whyNoIPVlan(err error, spec *IPVlanSpec) error {
+func explainIPVlan(err error, spec *IPVlanSpec) error {
 	parent := spec.Parent.Name
 	switch {
 	case errors.Is(err, unix.ENODEV):
@@ -104,7 +104,7 @@ func whyNoIPVlan(err error, spec *IPVlanSpec) error {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return errors.New("the kernel has no ipvlan (modprobe ipvlan)")
 	}
-	return plain(err)
+	return explainErrno(err)
 }
 
 // FindIPVlan looks for an ipvlan on that parent of the host's: by its index, or

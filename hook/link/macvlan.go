@@ -124,9 +124,9 @@ func (h *Host) makeMacvlan(ctx context.Context, n *Netns, spec *MacvlanSpec) (i 
 	if err = spec.validate(); err != nil {
 		return i, err
 	}
-	name, err := h.addPatiently(ctx, n, spec)
+	name, err := h.addWithRetry(ctx, n, spec)
 	if err != nil {
-		return i, whyNoMacvlan(err, spec)
+		return i, explainMacvlan(err, spec)
 	}
 	// LinkAdd looks the index up in the host's namespace. It is not there.
 	l, err := linkByName(n.handle, name)
@@ -139,17 +139,17 @@ func (h *Host) makeMacvlan(ctx context.Context, n *Netns, spec *MacvlanSpec) (i 
 	return interfaceOf(l), nil
 }
 
-// leaving is how long a passthru macvlan may take to go whose namespace has ended.
-const leaving = time.Second
+// passthruWait is how long a passthru macvlan may take to go whose namespace has ended.
+const passthruWait = time.Second
 
-// addPatiently waits for the parent where it must be free of others: that of a
+// addWithRetry waits for the parent where it must be free of others: that of a
 // container that has just ended is there until its namespace is cleaned up in the
 // background. One that lives stays, and the kernel's refusal with it.
-func (h *Host) addPatiently(ctx context.Context, n *Netns, spec *MacvlanSpec) (name string, err error) {
+func (h *Host) addWithRetry(ctx context.Context, n *Netns, spec *MacvlanSpec) (name string, err error) {
 	if spec.Mode != ModePassthru {
 		return h.addMacvlan(n, spec)
 	}
-	err = retryFor(ctx, leaving, func() error {
+	err = retryFor(ctx, passthruWait, func() error {
 		name, err = h.addMacvlan(n, spec)
 		return err
 	}, unix.EINVAL)
@@ -168,14 +168,14 @@ func (h *Host) addMacvlan(n *Netns, spec *MacvlanSpec) (name string, err error) 
 	}
 	err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
 	if errors.Is(err, unix.EEXIST) {
-		attrs.Name = passingName()
+		attrs.Name = temporaryName()
 		err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
 	}
 	return attrs.Name, err
 }
 
-// passingName is a name that nobody has: 60 random bits.
-func passingName() string {
+// temporaryName is a name that nobody has: 60 random bits.
+func temporaryName() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	return hex.EncodeToString(b[:])[:maxName]
@@ -186,7 +186,7 @@ func interfaceOf(l netlink.Link) Interface {
 	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, ParentIndex: a.ParentIndex}
 }
 
-func whyNoMacvlan(err error, spec *MacvlanSpec) error {
+func explainMacvlan(err error, spec *MacvlanSpec) error {
 	parent := spec.Parent.Name
 	switch {
 	case errors.Is(err, unix.ENODEV):
@@ -200,7 +200,7 @@ func whyNoMacvlan(err error, spec *MacvlanSpec) error {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return errors.New("the kernel has no macvlan (modprobe macvlan)")
 	}
-	return plain(err)
+	return explainErrno(err)
 }
 
 // bringUp gives a new interface its name, if it has another, and sets it up, in
@@ -233,7 +233,7 @@ func (n *Netns) setUp(ctx context.Context, attrs netlink.LinkAttrs) error {
 		return fmt.Errorf("set it up: %w", ErrMACBusy)
 	}
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("set it up: %w", explainErrno(err))
 	}
 	return err
 }
@@ -266,7 +266,7 @@ func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) e
 	if err := validMAC(mac); err != nil {
 		return err
 	}
-	l, err := n.own(i)
+	l, err := n.current(i)
 	if err != nil {
 		return err
 	}
@@ -277,15 +277,15 @@ func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) e
 		return errors.New("that would change the parent's")
 	}
 	if err := n.handle.LinkSetDown(l); err != nil {
-		return plain(err)
+		return explainErrno(err)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Index, attrs.Name, attrs.HardwareAddr, attrs.Flags = i.Index, i.Name, mac, net.FlagUp
 	return n.setUp(ctx, attrs)
 }
 
-// own is the interface if it is there and still what it was, nil if it is gone.
-func (n *Netns) own(i Interface) (netlink.Link, error) {
+// current is the interface if it is there and still what it was, nil if it is gone.
+func (n *Netns) current(i Interface) (netlink.Link, error) {
 	l, err := linkByIndex(n.handle, i.Index)
 	if err != nil || l == nil {
 		return nil, err
@@ -299,7 +299,7 @@ func (n *Netns) own(i Interface) (netlink.Link, error) {
 
 // Links lists the names of the namespace's interfaces.
 func (n *Netns) Links() ([]string, error) {
-	links, err := wholeIn(n.Tries, n.handle.LinkList)
+	links, err := dumpIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -327,7 +327,7 @@ func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, 
 // host's. Indexes are each namespace's own: one that stands on a link elsewhere is
 // none.
 func (n *Netns) Standing() (found []Interface, err error) {
-	links, err := wholeIn(n.Tries, n.handle.LinkList)
+	links, err := dumpIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -351,12 +351,12 @@ func (n *Netns) Standing() (found []Interface, err error) {
 // DeleteMacvlan deletes the interface if it is still a macvlan, or an ipvlan, of
 // that index, MAC and parent. A missing one is no error; another gives ErrForeign.
 func (n *Netns) DeleteMacvlan(i Interface) error {
-	l, err := n.own(i)
+	l, err := n.current(i)
 	if err == nil && l != nil {
 		err = n.handle.LinkDel(l)
 	}
 	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete interface %q: %w", i.Name, plain(err))
+		return fmt.Errorf("delete interface %q: %w", i.Name, explainErrno(err))
 	}
 	return nil
 }

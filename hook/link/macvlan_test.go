@@ -16,7 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-const aMAC = "02:42:c0:a8:32:09"
+const testMAC = "02:42:c0:a8:32:09"
 
 // mustCreate makes eth0 of a spec that says only what matters.
 func mustCreate(tb testing.TB, h *Host, n *Netns, spec MacvlanSpec) Interface {
@@ -28,7 +28,7 @@ func mustCreate(tb testing.TB, h *Host, n *Netns, spec MacvlanSpec) Interface {
 
 func specOn(tb testing.TB, p Parent) MacvlanSpec {
 	tb.Helper()
-	return MacvlanSpec{Name: "eth0", Parent: p, Mode: ModeBridge, MAC: mustMAC(tb, aMAC)}
+	return MacvlanSpec{Name: "eth0", Parent: p, Mode: ModeBridge, MAC: mustMAC(tb, testMAC)}
 }
 
 func TestCreateMacvlan(t *testing.T) {
@@ -83,7 +83,7 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 		{`create interface "eth0": MTU 1501 is more than the 1500 of parent "trunk"`, func(s *MacvlanSpec) { s.MTU = 1501 }},
 		{`create interface "eth0": MAC "" is not`, func(s *MacvlanSpec) { s.MAC = nil }},
 		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`, func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
-		{`create interface "eth0": MAC ` + aMAC + ` cannot be had: in mode passthru`, func(s *MacvlanSpec) { s.Mode = ModePassthru }},
+		{`create interface "eth0": MAC ` + testMAC + ` cannot be had: in mode passthru`, func(s *MacvlanSpec) { s.Mode = ModePassthru }},
 		{`create interface "eth0": MAC ` + p.MAC.String() + ` is that of parent "trunk"`, func(s *MacvlanSpec) { s.MAC = p.MAC }},
 		{`create interface "eth0": parent "trunk" is gone`, func(s *MacvlanSpec) { s.Parent.Index = 9999 }},
 	} {
@@ -101,7 +101,7 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 
 func links(tb testing.TB, n *Netns) []string {
 	tb.Helper()
-	list, err := whole(n.handle.LinkList)
+	list, err := dump(n.handle.LinkList)
 	must(tb, err)
 	var names []string
 	for _, l := range list {
@@ -129,7 +129,7 @@ func TestCreateMacvlanNameTaken(t *testing.T) {
 	}
 }
 
-func TestPassthruWantsItsParentAlone(t *testing.T) {
+func TestPassthruNeedsItsParentExclusively(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	n := mustNetns(t, h)
@@ -143,7 +143,7 @@ func TestPassthruWantsItsParentAlone(t *testing.T) {
 	if _, err := h.CreateMacvlan(context.Background(), n, specOn(t, p)); err == nil || !strings.Contains(err.Error(), "mode passthru?") {
 		t.Errorf("%v", err)
 	}
-	if _, err := n.SetMAC(context.Background(), i, mustMAC(t, aMAC)); err == nil || !strings.Contains(err.Error(), "would change the parent's") {
+	if _, err := n.SetMAC(context.Background(), i, mustMAC(t, testMAC)); err == nil || !strings.Contains(err.Error(), "would change the parent's") {
 		t.Errorf("%v", err)
 	}
 	if now := mustResolve(t, h, "trunk"); !bytes.Equal(now.MAC, p.MAC) {
@@ -175,7 +175,7 @@ func TestBusyMACIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestBusyMACIsGivenUp(t *testing.T) {
+func TestBusyMACTimesOut(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	other, n := mustNetns(t, h), mustNetns(t, h)
@@ -188,7 +188,7 @@ func TestBusyMACIsGivenUp(t *testing.T) {
 	if took := time.Since(start); took < 50*time.Millisecond || took > 5*time.Second {
 		t.Errorf("gave up after %s", took)
 	}
-	if i, err := n.FindMacvlan(p.Index, mustMAC(t, aMAC)); i != nil || err != nil {
+	if i, err := n.FindMacvlan(p.Index, mustMAC(t, testMAC)); i != nil || err != nil {
 		t.Errorf("left behind: %v, %v", i, err)
 	}
 }
@@ -236,7 +236,7 @@ func TestForeignLinksAreNotDeleted(t *testing.T) {
 	}
 }
 
-func TestIPv6IsAsTheNetworkSays(t *testing.T) {
+func TestIPv6FollowsTheSpec(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	off, on := mustNetns(t, h), mustNetns(t, h)
@@ -292,7 +292,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 	if a, ok := got["fd50::9/64"]; !ok || a.DAD || a.Tentative || a.Duplicate {
 		t.Errorf("%v: not usable at once", addrs)
 	}
-	kernel, err := whole(func() ([]netlink.Addr, error) { return n.handle.AddrList(nil, netlink.FAMILY_V4) })
+	kernel, err := dump(func() ([]netlink.Addr, error) { return n.handle.AddrList(nil, netlink.FAMILY_V4) })
 	must(t, err)
 	for _, a := range kernel {
 		want := map[string]net.IP{"192.168.50.9/24": net.IPv4(192, 168, 50, 255).To4(), "10.0.0.0/31": nil}[a.IPNet.String()]

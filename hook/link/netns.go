@@ -95,12 +95,12 @@ func (h *Host) openNetns(path string) (n *Netns, err error) {
 		return nil, err
 	}
 	id, err := identify(fd)
-	if err == nil && (id == h.id || id == initial()) {
+	if err == nil && (id == h.id || id == initialNetns()) {
 		err = errors.New("that is the host's own")
 	}
 	n = &Netns{Inode: id.ino, fd: fd, host: h.fd}
 	if err == nil {
-		err = n.Do(n.enter)
+		err = n.Do(n.openSockets)
 	}
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
@@ -131,10 +131,10 @@ func identify(fd int) (identity, error) {
 	return identity{uint64(st.Dev), st.Ino}, nil
 }
 
-// initial is the namespace of the first process, which need not be Host's: a
+// initialNetns is the namespace of the first process, which need not be Host's: a
 // hook that itself runs in a namespace must not be led out of it either. It is
 // zero where that cannot be seen.
-func initial() identity {
+func initialNetns() identity {
 	var st unix.Stat_t
 	if unix.Stat("/proc/1/ns/net", &st) != nil {
 		return identity{}
@@ -142,8 +142,8 @@ func initial() identity {
 	return identity{uint64(st.Dev), st.Ino}
 }
 
-// enter opens, on a thread inside the namespace, what is of use outside it.
-func (n *Netns) enter() (err error) {
+// openSockets opens, on a thread inside the namespace, what is of use outside it.
+func (n *Netns) openSockets() (err error) {
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}

@@ -17,7 +17,7 @@ import (
 func (h *Host) Number(n *Netns) (int, error) {
 	err := h.handle.SetNetNsIdByFd(n.fd, -1)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return 0, fmt.Errorf("number a network namespace: %w", plain(err))
+		return 0, fmt.Errorf("number a network namespace: %w", explainErrno(err))
 	}
 	id, err := h.handle.GetNetNsIdByFd(n.fd)
 	if err == nil && id < 0 {

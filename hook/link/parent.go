@@ -143,7 +143,7 @@ func (h *Host) below(l netlink.Link) ([]netlink.Link, error) {
 
 func isVLAN(chain []netlink.Link, base string, tag Tag) bool {
 	v, ok := chain[0].(*netlink.Vlan)
-	return ok && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto && named(chain[1], base)
+	return ok && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto && hasName(chain[1], base)
 }
 
 // String gives "VLAN 50", and "VLAN 50 by protocol 0x88a8" where that is not
@@ -155,8 +155,8 @@ func (t Tag) String() string {
 	return fmt.Sprintf("VLAN %d", t.VID)
 }
 
-// named looks at alternative names, too, as the kernel does.
-func named(l netlink.Link, name string) bool {
+// hasName looks at alternative names, too, as the kernel does.
+func hasName(l netlink.Link, name string) bool {
 	if l.Attrs().Name == name {
 		return true
 	}
@@ -259,7 +259,7 @@ func (h *Host) Down(p Parent) (why string, err error) {
 // ParentUnicast lists the unicast MACs that the parent takes in besides its
 // own: those of the macvlans that are up on it, in whichever namespace.
 func (h *Host) ParentUnicast(index int) ([]net.HardwareAddr, error) {
-	entries, err := whole(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, unix.AF_BRIDGE) })
+	entries, err := dump(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, unix.AF_BRIDGE) })
 	if err != nil {
 		return nil, fmt.Errorf("list the unicast MACs of link %d: %w", index, err)
 	}

@@ -76,11 +76,11 @@ func TestResolveLink(t *testing.T) {
 	if diff := cmp.Diff(want, p); diff != "" || created || err != nil {
 		t.Errorf("%v, %v: %s", created, err, diff)
 	}
-	if err := h.RemoveParent(context.Background(), "trunk", nobody); !errors.Is(err, ErrForeign) {
+	if err := h.RemoveParent(context.Background(), "trunk", neverNeeded); !errors.Is(err, ErrForeign) {
 		t.Errorf("remove: %v", err)
 	}
 	mustLink(t, h, "trunk")
-	must(t, h.RemoveParent(context.Background(), "nowhere", nobody))
+	must(t, h.RemoveParent(context.Background(), "nowhere", neverNeeded))
 }
 
 func TestResolveRefuses(t *testing.T) {

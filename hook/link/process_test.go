@@ -205,8 +205,8 @@ func TestOpenNetnsRefuses(t *testing.T) {
 		t.Errorf("a pid that nobody has: %v", err)
 	}
 	// Not the first process's namespace, and not the one that Host is in.
-	if _, err := h.OpenNetns(1); err == nil || !strings.HasSuffix(err.Error(), ofTheFirst()) {
-		t.Errorf("pid 1: %v, want %s", err, ofTheFirst())
+	if _, err := h.OpenNetns(1); err == nil || !strings.HasSuffix(err.Error(), firstNetnsError()) {
+		t.Errorf("pid 1: %v, want %s", err, firstNetnsError())
 	}
 	var same *exec.Cmd
 	must(t, inside(h.fd, func() error {
@@ -222,9 +222,9 @@ func TestOpenNetnsRefuses(t *testing.T) {
 	}
 }
 
-// ofTheFirst is how the first process's namespace is refused: some sandboxes do
+// firstNetnsError is how the first process's namespace is refused: some sandboxes do
 // not even let root look at it.
-func ofTheFirst() string {
+func firstNetnsError() string {
 	if _, err := os.Stat("/proc/1/ns/net"); errors.Is(err, os.ErrPermission) {
 		return "permission denied"
 	}
@@ -246,7 +246,7 @@ func TestOpenNetnsPath(t *testing.T) {
 		"/proc/self/exe":                    "that is not a namespace",
 		fifo:                                "that is not a namespace",
 		fmt.Sprintf("/proc/%d/ns/mnt", pid): "that is a namespace of another kind",
-		"/proc/1/ns/net":                    ofTheFirst(),
+		"/proc/1/ns/net":                    firstNetnsError(),
 		"/nowhere":                          "no such file or directory",
 	} {
 		if _, err := h.OpenNetnsPath(path); err == nil || !strings.HasSuffix(err.Error(), want) {

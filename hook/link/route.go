@@ -46,15 +46,15 @@ func (n *Netns) addRoute(r Route, table int) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EEXIST):
-		err = n.whoRoutes(r.Dst)
+		err = n.routeExists(r.Dst)
 	case errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH):
 		err = fmt.Errorf("gateway %s is in no subnet of the interface", r.Gateway)
 	}
-	return fmt.Errorf("add route to %s: %w", r.Dst, plain(err))
+	return fmt.Errorf("add route to %s: %w", r.Dst, explainErrno(err))
 }
 
-// whoRoutes names the interface that has the route to dst.
-func (n *Netns) whoRoutes(dst netip.Prefix) error {
+// routeExists names the interface that has the route to dst.
+func (n *Netns) routeExists(dst netip.Prefix) error {
 	routes, err := n.Routes()
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ const maxRoutes = 1 << 16
 func (n *Netns) Defaults() ([]Route, error) {
 	var found []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		some, err := wholeIn(n.Tries, func() (some []Route, err error) {
+		some, err := dumpIn(n.Tries, func() (some []Route, err error) {
 			left := maxRoutes
 			err = n.handle.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
 				if r.Type == unix.RTN_UNICAST && routeOf(r).IsDefault() {
@@ -138,7 +138,7 @@ func (n *Netns) Defaults() ([]Route, error) {
 func (n *Netns) Routes() ([]Route, error) {
 	var routes []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := wholeIn(n.Tries, func() ([]netlink.Route, error) { return n.handle.RouteList(nil, family) })
+		list, err := dumpIn(n.Tries, func() ([]netlink.Route, error) { return n.handle.RouteList(nil, family) })
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}

@@ -30,7 +30,7 @@ func (n *Netns) RouteBySource(index int, addrs []netip.Prefix, routes []Route) e
 	for _, p := range addrs {
 		err := n.handle.RuleAdd(sourceRule(index, p.Addr()))
 		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add rule for what is sent from %s: %w", p.Addr(), plain(err))
+			return fmt.Errorf("add rule for what is sent from %s: %w", p.Addr(), explainErrno(err))
 		}
 	}
 	return nil
@@ -43,7 +43,7 @@ func (n *Netns) RouteNoMore(index int, addrs []netip.Prefix) error {
 	for _, p := range addrs {
 		err := n.handle.RuleDel(sourceRule(index, p.Addr()))
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EAFNOSUPPORT) {
-			errs = append(errs, fmt.Errorf("delete rule for what is sent from %s: %w", p.Addr(), plain(err)))
+			errs = append(errs, fmt.Errorf("delete rule for what is sent from %s: %w", p.Addr(), explainErrno(err)))
 		}
 	}
 	return errors.Join(errs...)

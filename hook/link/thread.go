@@ -25,7 +25,7 @@ func inside(fd int, f func() error) error {
 	}
 	defer unix.Close(back)
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter network namespace: %w", plain(err))
+		return fmt.Errorf("enter network namespace: %w", explainErrno(err))
 	}
 	defer func() {
 		if err := unix.Setns(back, unix.CLONE_NEWNET); err != nil {

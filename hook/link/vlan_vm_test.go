@@ -69,11 +69,11 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	if why, err := h.Down(p); err != nil || why != `"trunk" has no carrier` {
 		t.Errorf("%q, %v", why, err)
 	}
-	must(t, h.RemoveParent(context.Background(), "trunk.50", nobody))
+	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded))
 	if l, err := linkByName(h.handle, "trunk.50"); l != nil || err != nil {
 		t.Errorf("left: %v, %v", l, err)
 	}
-	must(t, h.RemoveParent(context.Background(), "trunk.50", nobody)) // gone is gone
+	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded)) // gone is gone
 	mustLink(t, h, "trunk")
 }
 
@@ -108,7 +108,7 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 	}
 	// What is not ours stays, VLAN or not, whatever it is called.
 	for _, name := range []string{"trunk.50", "trunk.54", "foo"} {
-		if err := h.RemoveParent(context.Background(), name, nobody); !errors.Is(err, ErrForeign) {
+		if err := h.RemoveParent(context.Background(), name, neverNeeded); !errors.Is(err, ErrForeign) {
 			t.Errorf("remove %s: %v", name, err)
 		}
 		mustLink(t, h, name)
@@ -117,7 +117,7 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 
 func mustLinks(tb testing.TB, h *Host) []netlink.Link {
 	tb.Helper()
-	list, err := whole(h.handle.LinkList)
+	list, err := dump(h.handle.LinkList)
 	must(tb, err)
 	return list
 }
@@ -145,7 +145,7 @@ func TestExistingVLANIsUsedAndKept(t *testing.T) {
 }
 
 // What a killed process left half made is finished and marked by the next.
-func TestHalfMadeParentIsFinished(t *testing.T) {
+func TestUnfinishedParentIsFinished(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	must(t, os.MkdirAll(h.lockDir, 0o755))
@@ -157,10 +157,10 @@ func TestHalfMadeParentIsFinished(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(h.lockDir, "parent-trunk.50.lock")); err != nil || len(text) != 0 {
 		t.Errorf("the lock file says %q, %v", text, err)
 	}
-	must(t, h.RemoveParent(context.Background(), "trunk.50", nobody))
+	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded))
 }
 
-func TestManyEnsureOneParent(t *testing.T) {
+func TestEnsureParentConcurrently(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	var made atomic.Int32
@@ -216,7 +216,7 @@ func TestResolveQinQ(t *testing.T) {
 }
 
 // QinQ is made whole, and taken away whole but for what others need.
-func TestQinQIsMadeAndRemoved(t *testing.T) {
+func TestQinQIsCreatedAndRemoved(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	ctx := withTimeout(t, 10*time.Second)
@@ -234,13 +234,13 @@ func TestQinQIsMadeAndRemoved(t *testing.T) {
 	}
 	_, _, err = h.EnsureParent(ctx, inner("trunk.100.201"), true)
 	must(t, err)
-	must(t, h.RemoveParent(ctx, "trunk.100.200", nobody))
+	must(t, h.RemoveParent(ctx, "trunk.100.200", neverNeeded))
 	mustLink(t, h, "trunk.100") // .201 stands on it
 	must(t, h.RemoveParent(ctx, "trunk.100.201", func(name string) bool { return name == "trunk.100" }))
 	mustLink(t, h, "trunk.100") // it is to be kept
 	_, _, err = h.EnsureParent(ctx, inner("trunk.100.202"), true)
 	must(t, err)
-	must(t, h.RemoveParent(ctx, "trunk.100.202", nobody))
+	must(t, h.RemoveParent(ctx, "trunk.100.202", neverNeeded))
 	if l, err := linkByName(h.handle, "trunk.100"); l != nil || err != nil {
 		t.Errorf("the outer VLAN is left: %v, %v", l, err)
 	}
@@ -251,7 +251,7 @@ func TestQinQIsMadeAndRemoved(t *testing.T) {
 	if _, err := h.Resolve(inner("trunk.7.8")); err == nil || !strings.Contains(err.Error(), `is VLAN 7 on "trunk", not by protocol 0x88a8`) {
 		t.Errorf("taken for 802.1ad: %v", err)
 	}
-	must(t, h.RemoveParent(ctx, "trunk.7.8", nobody))
+	must(t, h.RemoveParent(ctx, "trunk.7.8", neverNeeded))
 	mustLink(t, h, "trunk.7")
 }
 
@@ -267,7 +267,7 @@ func TestDummyParent(t *testing.T) {
 	if !created || !p.Ours || !p.Up || p.Trunk != want.Name || len(p.Tags) != 0 {
 		t.Errorf("%+v, created %v", p, created)
 	}
-	must(t, h.RemoveParent(ctx, want.Name, nobody))
+	must(t, h.RemoveParent(ctx, want.Name, neverNeeded))
 	mustVeth(t, h, want.Name)
 	if _, _, err := h.EnsureParent(ctx, want, true); err == nil || !strings.Contains(err.Error(), `is a link of type "veth", not a dummy`) {
 		t.Errorf("%v", err)
@@ -306,7 +306,7 @@ func TestBondPorts(t *testing.T) {
 	}
 }
 
-func TestIPVLANHasTheParent(t *testing.T) {
+func TestParentInUseByIPVlan(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	mustAdd(t, h, &netlink.IPVlan{LinkAttrs: linkNamed("ipv0", p.Index), Mode: netlink.IPVLAN_MODE_L2})
