@@ -15,27 +15,27 @@ import (
 // Addr is an address on an interface.
 type Addr struct {
 	Prefix netip.Prefix
-	// DAD leaves duplicate address detection to the kernel; without it an IPv6
-	// address is usable at once. It says nothing for IPv4.
+	// DAD makes the kernel run duplicate address detection; without it an IPv6
+	// address is usable at once. It has no effect for IPv4.
 	DAD bool
-	// Tentative and Duplicate are read back only: DAD is under way, or found
-	// another holder.
+	// Tentative and Duplicate are set by Addrs only: DAD is in progress, or found
+	// another station with the address.
 	Tentative, Duplicate bool
 }
 
-// addrBusyWait bounds the wait for an address that an ipvlan elsewhere has.
+// addrBusyWait is the maximum wait for an address that an ipvlan in another namespace has.
 const addrBusyWait = 3 * time.Second
 
-// AddAddr puts an address on the interface of that index. An IPv4 subnet of
-// more than two addresses gets its broadcast address with it (RFC 3021 has
-// none for two).
+// AddAddr adds an address to the interface with that ifindex. For an IPv4 subnet of more
+// than two addresses it sets the broadcast address, too (RFC 3021: a subnet of two has
+// none).
 func (n *Netns) AddAddr(index int, a Addr) error {
-	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)} // the library fills Broadcast in
+	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)} // the library sets Broadcast
 	if a.Prefix.Addr().Is6() && !a.DAD {
 		addr.Flags = unix.IFA_F_NODAD
 	}
-	// An ipvlan's address is taken (ipvlan_addr_busy) until the namespace of the
-	// container that had it is cleaned up in the background.
+	// An address of an ipvlan is busy (ipvlan_addr_busy) until the kernel has cleaned up
+	// the ended container's namespace in the background.
 	err := retryFor(context.Background(), addrBusyWait, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
 	if err != nil {
 		if errors.Is(err, unix.EEXIST) {
@@ -46,7 +46,8 @@ func (n *Netns) AddAddr(index int, a Addr) error {
 	return nil
 }
 
-// DelAddr takes an address off; an absent one is no error.
+// DelAddr removes an address from the interface with that ifindex. It returns nil if the
+// address or the interface is not there.
 func (n *Netns) DelAddr(index int, p netip.Prefix) error {
 	err := n.handle.AddrDel(onIndex(index), &netlink.Addr{IPNet: ipNet(p)})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
@@ -55,7 +56,8 @@ func (n *Netns) DelAddr(index int, p netip.Prefix) error {
 	return nil
 }
 
-// Addrs lists the addresses of the interface of that index, or of all if 0.
+// Addrs lists the addresses of the interface with that ifindex, or of all interfaces if
+// index is 0.
 func (n *Netns) Addrs(index int) ([]Addr, error) {
 	var on netlink.Link
 	if index != 0 {

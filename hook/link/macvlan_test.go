@@ -18,7 +18,7 @@ import (
 
 const testMAC = "02:42:c0:a8:32:09"
 
-// mustCreate makes eth0 of a spec that says only what matters.
+// mustCreate creates the interface of spec.
 func mustCreate(tb testing.TB, h *Host, n *Netns, spec MacvlanSpec) Interface {
 	tb.Helper()
 	i, err := h.CreateMacvlan(withTimeout(tb, 5*time.Second), n, spec)
@@ -37,7 +37,7 @@ func TestCreateMacvlan(t *testing.T) {
 			h := mustHost(t)
 			p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 			n := mustNetns(t, h)
-			if mode == ModeVEPA { // a name that is taken in the host does not matter
+			if mode == ModeVEPA { // the same name on the host has no effect
 				mustVeth(t, h, "eth0")
 			}
 			spec := specOn(t, p)
@@ -59,10 +59,10 @@ func TestCreateMacvlan(t *testing.T) {
 			}
 			m, a := l.(*netlink.Macvlan), l.Attrs()
 			if m.Mode != kernel || a.Name != "eth0" || a.MTU != 1400 || !bytes.Equal(a.HardwareAddr, wantMAC) || !isUp(l) || a.ParentIndex != p.Index {
-				t.Errorf("the kernel has %+v", m)
+				t.Errorf("the kernel reports %+v", m)
 			}
 			must(t, n.DeleteMacvlan(i))
-			must(t, n.DeleteMacvlan(i)) // gone is gone
+			must(t, n.DeleteMacvlan(i)) // deleted already
 		})
 	}
 }
@@ -83,8 +83,8 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 		{`create interface "eth0": MTU 1501 is more than the 1500 of parent "trunk"`, func(s *MacvlanSpec) { s.MTU = 1501 }},
 		{`create interface "eth0": MAC "" is not`, func(s *MacvlanSpec) { s.MAC = nil }},
 		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`, func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
-		{`create interface "eth0": MAC ` + testMAC + ` cannot be had: in mode passthru`, func(s *MacvlanSpec) { s.Mode = ModePassthru }},
-		{`create interface "eth0": MAC ` + p.MAC.String() + ` is that of parent "trunk"`, func(s *MacvlanSpec) { s.MAC = p.MAC }},
+		{`create interface "eth0": cannot use MAC ` + testMAC + `: in mode passthru`, func(s *MacvlanSpec) { s.Mode = ModePassthru }},
+		{`create interface "eth0": cannot use MAC ` + p.MAC.String() + `: parent "trunk" has it`, func(s *MacvlanSpec) { s.MAC = p.MAC }},
 		{`create interface "eth0": parent "trunk" is gone`, func(s *MacvlanSpec) { s.Parent.Index = 9999 }},
 	} {
 		spec := specOn(t, p)
@@ -125,7 +125,7 @@ func TestCreateMacvlanNameTaken(t *testing.T) {
 		t.Errorf("left behind: %v, %v", i, err)
 	}
 	if i, err := n.FindMacvlan(p.Index, first.MAC); err != nil || i == nil || i.Index != first.Index {
-		t.Errorf("the first is not found: %v, %v", i, err)
+		t.Errorf("the first interface: %v, %v", i, err)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestPassthruNeedsItsParentExclusively(t *testing.T) {
 	n := mustNetns(t, h)
 	first := mustCreate(t, h, n, specOn(t, p))
 	alone := MacvlanSpec{Name: "eth1", Parent: p, Mode: ModePassthru}
-	if _, err := h.CreateMacvlan(context.Background(), n, alone); err == nil || !strings.Contains(err.Error(), "mode passthru wants it alone") {
+	if _, err := h.CreateMacvlan(context.Background(), n, alone); err == nil || !strings.Contains(err.Error(), "mode passthru needs the parent exclusively") {
 		t.Errorf("%v", err)
 	}
 	must(t, n.DeleteMacvlan(first))
@@ -147,12 +147,12 @@ func TestPassthruNeedsItsParentExclusively(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if now := mustResolve(t, h, "trunk"); !bytes.Equal(now.MAC, p.MAC) {
-		t.Errorf("the parent's MAC became %s", now.MAC)
+		t.Errorf("the parent's MAC changed to %s", now.MAC)
 	}
 }
 
-// A container that starts again with its MAC meets its former self, which the
-// kernel has not yet cleaned up.
+// A restarted container finds its MAC in use by its previous interface, which the kernel
+// has not yet cleaned up.
 func TestBusyMACIsWaitedFor(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
@@ -206,11 +206,11 @@ func TestSetMAC(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	if _, err := n.SetMAC(context.Background(), i, next); !errors.Is(err, ErrForeign) {
-		t.Errorf("of an interface that is no longer the same: %v", err)
+		t.Errorf("of an interface that has another MAC now: %v", err)
 	}
-	mustCreate(t, h, other, specOn(t, p)) // the first MAC is free again
+	mustCreate(t, h, other, specOn(t, p)) // the first MAC is free now
 	if _, err := n.SetMAC(withTimeout(t, 20*time.Millisecond), changed, i.MAC); !errors.Is(err, ErrMACBusy) {
-		t.Errorf("to a MAC that is taken: %v", err)
+		t.Errorf("to a busy MAC: %v", err)
 	}
 }
 
@@ -232,7 +232,7 @@ func TestForeignLinksAreNotDeleted(t *testing.T) {
 		}
 	}
 	if got := links(t, n); len(got) != 4 {
-		t.Errorf("left of lo, eth0, theirs and theirsp: %v", got)
+		t.Errorf("got links %v, want lo, eth0, theirs and theirsp", got)
 	}
 }
 
@@ -240,7 +240,7 @@ func TestIPv6FollowsTheSpec(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	off, on := mustNetns(t, h), mustNetns(t, h)
-	// As an image or a runtime may have set it for what is yet to come.
+	// A default for new interfaces, as an image or a runtime may set it.
 	must(t, on.Do(func() error {
 		_, err := Sysctl("ipv6/conf/default/disable_ipv6", "1")
 		return err
@@ -262,7 +262,7 @@ func TestIPv6FollowsTheSpec(t *testing.T) {
 		addrs, err := on.Addrs(i.Index)
 		return err == nil && len(addrs) == 1 && addrs[0].Prefix == netip.MustParsePrefix("fe80::42:ff:fe00:2/64")
 	})
-	// The loopback keeps what it has.
+	// The loopback interface is unchanged.
 	if got := readSysctl(t, off, "ipv6/conf/lo/disable_ipv6"); got != "0" {
 		t.Errorf("off: lo's disable_ipv6=%s", got)
 	}
@@ -280,7 +280,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 	for _, a := range []Addr{four, six, two} {
 		must(t, n.AddAddr(i.Index, a))
 		if err := n.AddAddr(i.Index, a); err == nil || !strings.Contains(err.Error(), "has it already") {
-			t.Errorf("twice: %v", err)
+			t.Errorf("added twice: %v", err)
 		}
 	}
 	addrs, err := n.Addrs(i.Index)
@@ -290,7 +290,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 		got[a.Prefix.String()] = a
 	}
 	if a, ok := got["fd50::9/64"]; !ok || a.DAD || a.Tentative || a.Duplicate {
-		t.Errorf("%v: not usable at once", addrs)
+		t.Errorf("fd50::9 is not usable at once: %v", addrs)
 	}
 	kernel, err := dump(func() ([]netlink.Addr, error) { return n.handle.AddrList(nil, netlink.FAMILY_V4) })
 	must(t, err)
@@ -303,12 +303,12 @@ func TestAddressesAndRoutes(t *testing.T) {
 	for _, gateway := range []string{"192.168.50.1", "fd50::1"} {
 		must(t, n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr(gateway))))
 	}
-	if err := n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.2"))); err == nil || !strings.HasSuffix(err.Error(), `there is one already, on interface "eth0"`) {
+	if err := n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.2"))); err == nil || !strings.HasSuffix(err.Error(), `interface "eth0" has one already`) {
 		t.Errorf("a second default route: %v", err)
 	}
 	far := Route{Index: i.Index, Dst: netip.MustParsePrefix("10.9.0.0/16"), Gateway: netip.MustParseAddr("172.16.0.1")}
 	if err := n.AddRoute(far); err == nil || !strings.HasSuffix(err.Error(), "gateway 172.16.0.1 is in no subnet of the interface") {
-		t.Errorf("a gateway out of reach: %v", err)
+		t.Errorf("a gateway outside of all subnets: %v", err)
 	}
 	far.OnLink = true
 	must(t, n.AddRoute(far))
@@ -316,12 +316,12 @@ func TestAddressesAndRoutes(t *testing.T) {
 	must(t, n.AddRoute(direct))
 	wantRoutes(t, n, DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.1")), DefaultRoute(i.Index, netip.MustParseAddr("fd50::1")), far, direct)
 	must(t, n.DelAddr(i.Index, four.Prefix))
-	must(t, n.DelAddr(i.Index, four.Prefix)) // gone is gone
+	must(t, n.DelAddr(i.Index, four.Prefix)) // deleted already
 	addrs, err = n.Addrs(i.Index)
 	must(t, err)
 	for _, a := range addrs {
 		if a.Prefix == four.Prefix {
-			t.Errorf("deleted and there: %v", addrs)
+			t.Errorf("%s is deleted but listed: %v", four.Prefix, addrs)
 		}
 	}
 }

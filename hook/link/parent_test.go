@@ -38,7 +38,7 @@ func TestParseParent(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"eth0.0": "VLAN 0 cannot be had", "eth0.4095": "VLAN 4095 cannot be had", "eth0.99999999": "VLAN 99999999 cannot",
+		"eth0.0": "VLAN 0 is not between 1 and 4094", "eth0.4095": "VLAN 4095 is not between", "eth0.99999999": "VLAN 99999999 is not",
 		"enp0s31f6x.4000x": "Linux allows 15", "../eth0.5": "cannot be a link's name", "": "missing",
 	} {
 		if _, _, err := ParseParent(name); err == nil || !strings.Contains(err.Error(), want) {
@@ -93,9 +93,9 @@ func TestResolveRefuses(t *testing.T) {
 	mustAdd(t, h, &netlink.Macvlan{LinkAttrs: linkNamed("mv0", mustLink(t, h, "trunk").Attrs().Index), Mode: netlink.MACVLAN_MODE_BRIDGE})
 	for name, want := range map[string]string{
 		"nowhere":    `parent "nowhere": no such link`,
-		"nowhere.50": `parent "nowhere.50": no such link, nor "nowhere" to make it on`,
+		"nowhere.50": `parent "nowhere.50": no such link, and no link "nowhere" to create it on`,
 		"lo":         `parent "lo" cannot be a link's name`,
-		"eth0.4095":  `parent "eth0.4095": VLAN 4095 cannot be had`,
+		"eth0.4095":  `parent "eth0.4095": VLAN 4095 is not between 1 and 4094`,
 		"eth0.50":    `parent "eth0.50": is a link of type "veth", not VLAN 50 on "eth0": rename that link or choose another parent`,
 		"port":       `parent "port": is a port of the bridge "br0" and cannot carry a network: use "br0" as parent`,
 		"mv0":        `parent "mv0": is of type macvlan itself: name the link below it`,
@@ -107,7 +107,7 @@ func TestResolveRefuses(t *testing.T) {
 	if _, err := h.Resolve(ParentSpec{Name: "nowhere"}); !errors.Is(err, ErrNoLink) {
 		t.Errorf("%v", err)
 	}
-	// Bridges themselves can.
+	// A bridge itself can be a parent.
 	mustResolve(t, h, "br0")
 }
 
@@ -120,7 +120,7 @@ func TestDown(t *testing.T) {
 			t.Errorf("got %q, %v; want %q", why, err, want)
 		}
 	}
-	// A carrier comes and goes in the background (linkwatch).
+	// The kernel changes the carrier in the background (linkwatch).
 	waitFor(t, "a carrier", func() bool { why, err := h.Down(p); return err == nil && why == "" })
 	must(t, h.handle.LinkSetDown(mustLink(t, h, "trunkp")))
 	want(`"trunk" has no carrier`)

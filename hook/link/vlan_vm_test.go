@@ -34,7 +34,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	h := mustHost(t)
 	trunk := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, false); !errors.Is(err, ErrNoLink) {
-		t.Errorf("not told to make it: %v", err)
+		t.Errorf("without create: %v", err)
 	}
 	p, created := mustEnsure(t, h, "trunk.50")
 	l := mustLink(t, h, "trunk.50")
@@ -47,7 +47,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	}
 	v := l.(*netlink.Vlan)
 	if v.VlanId != 50 || v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.ParentIndex != trunk.Index || v.Alias != "lanyard" || !isUp(v) {
-		t.Errorf("the kernel has %+v", v)
+		t.Errorf("the kernel reports %+v", v)
 	}
 	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1", "ipv4/conf/trunk.50/arp_ignore": "1"} {
 		must(t, inside(h.fd, func() error {
@@ -58,7 +58,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 			return err
 		}))
 	}
-	// Again it is only found, and set up where someone set it down.
+	// The second call only finds it, and sets it up because it is down.
 	must(t, h.handle.LinkSetDown(l))
 	again, created := mustEnsure(t, h, "trunk.50")
 	if diff := cmp.Diff(want, again); diff != "" || created || !isUp(mustLink(t, h, "trunk.50")) {
@@ -73,7 +73,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	if l, err := linkByName(h.handle, "trunk.50"); l != nil || err != nil {
 		t.Errorf("left: %v, %v", l, err)
 	}
-	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded)) // gone is gone
+	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded)) // deleted already
 	mustLink(t, h, "trunk")
 }
 
@@ -93,10 +93,10 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 		"trunk.50":  `parent "trunk.50": is VLAN 60 on "trunk", not VLAN 50 on "trunk": rename`,
 		"trunk.51":  `parent "trunk.51": is VLAN 51 on "other", not VLAN 51 on "trunk": rename`,
 		"trunk.52":  `parent "trunk.52": is VLAN 52 by protocol 0x88a8 on "trunk", not VLAN 52`,
-		"trunk.53":  `parent "trunk.53": cannot be made: VLAN 53 on "trunk" is there already, as "foo": use that as parent`,
+		"trunk.53":  `parent "trunk.53": cannot create it: VLAN 53 on "trunk" exists already, as "foo": use that as parent`,
 		"trunk.54":  `parent "trunk.54": is a link of type "dummy", not VLAN 54 on "trunk": rename`,
-		"down.50":   `parent "down.50": cannot be made while "down" is down: set it up first (ip link set down up)`,
-		"nobody.50": `parent "nobody.50": no such link, nor "nobody" to make it on`,
+		"down.50":   `parent "down.50": cannot create it: "down" is down: run "ip link set down up"`,
+		"absent.50": `parent "absent.50": no such link, and no link "absent" to create it on`,
 	} {
 		_, created, err := h.EnsureParent(withTimeout(t, 5*time.Second), ParentSpec{Name: name}, true)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || created {
@@ -106,7 +106,7 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 	if after := len(mustLinks(t, h)); after != before {
 		t.Errorf("%d links, %d before", after, before)
 	}
-	// What is not ours stays, VLAN or not, whatever it is called.
+	// A link that is not ours stays, VLAN or not, whatever its name.
 	for _, name := range []string{"trunk.50", "trunk.54", "foo"} {
 		if err := h.RemoveParent(context.Background(), name, neverNeeded); !errors.Is(err, ErrForeign) {
 			t.Errorf("remove %s: %v", name, err)
@@ -122,7 +122,7 @@ func mustLinks(tb testing.TB, h *Host) []netlink.Link {
 	return list
 }
 
-// The administrator's own sub-interfaces are used as they are, down as well.
+// The administrator's own VLANs are used unchanged, also if they are down.
 func TestExistingVLANIsUsedAndKept(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
@@ -144,7 +144,7 @@ func TestExistingVLANIsUsedAndKept(t *testing.T) {
 	}
 }
 
-// What a killed process left half made is finished and marked by the next.
+// The next process finishes and marks a link that a killed one left unfinished.
 func TestUnfinishedParentIsFinished(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
@@ -183,13 +183,13 @@ func TestEnsureParentConcurrently(t *testing.T) {
 	}
 }
 
-// A lock that is not let go of costs the caller's time, no more.
+// Waiting for a lock that is never released ends with the caller's context.
 func TestParentLockEndsWithContext(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	lock, err := h.lockParent(context.Background(), "trunk.50")
 	must(t, err)
-	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), `parent "trunk.50": lock it`) {
+	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), `parent "trunk.50": cannot lock it`) {
 		t.Errorf("%v", err)
 	}
 	must(t, lock.Close())
@@ -215,7 +215,7 @@ func TestResolveQinQ(t *testing.T) {
 	}
 }
 
-// QinQ is made whole, and taken away whole but for what others need.
+// Both VLANs of a QinQ parent are created, and both are removed unless one is needed.
 func TestQinQIsCreatedAndRemoved(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
@@ -230,26 +230,26 @@ func TestQinQIsCreatedAndRemoved(t *testing.T) {
 		t.Errorf("the outer VLAN is %+v", l.Attrs())
 	}
 	if _, err := h.Resolve(ParentSpec{Name: "trunk.100"}); err == nil || !strings.Contains(err.Error(), "by protocol 0x88a8 on \"trunk\", not VLAN 100 on") {
-		t.Errorf("taken for 802.1Q: %v", err)
+		t.Errorf("resolved as 802.1Q: %v", err)
 	}
 	_, _, err = h.EnsureParent(ctx, inner("trunk.100.201"), true)
 	must(t, err)
 	must(t, h.RemoveParent(ctx, "trunk.100.200", neverNeeded))
-	mustLink(t, h, "trunk.100") // .201 stands on it
+	mustLink(t, h, "trunk.100") // .201 is on it
 	must(t, h.RemoveParent(ctx, "trunk.100.201", func(name string) bool { return name == "trunk.100" }))
-	mustLink(t, h, "trunk.100") // it is to be kept
+	mustLink(t, h, "trunk.100") // it is needed
 	_, _, err = h.EnsureParent(ctx, inner("trunk.100.202"), true)
 	must(t, err)
 	must(t, h.RemoveParent(ctx, "trunk.100.202", neverNeeded))
 	if l, err := linkByName(h.handle, "trunk.100"); l != nil || err != nil {
 		t.Errorf("the outer VLAN is left: %v, %v", l, err)
 	}
-	// An outer VLAN that was there stays.
+	// An outer VLAN that is not ours stays.
 	mustVLAN(t, h, "trunk.7", "trunk", 7, netlink.VLAN_PROTOCOL_8021Q)
 	mustUp(t, h, "trunk.7")
 	mustEnsure(t, h, "trunk.7.8")
 	if _, err := h.Resolve(inner("trunk.7.8")); err == nil || !strings.Contains(err.Error(), `is VLAN 7 on "trunk", not by protocol 0x88a8`) {
-		t.Errorf("taken for 802.1ad: %v", err)
+		t.Errorf("resolved as 802.1ad: %v", err)
 	}
 	must(t, h.RemoveParent(ctx, "trunk.7.8", neverNeeded))
 	mustLink(t, h, "trunk.7")
@@ -260,7 +260,7 @@ func TestDummyParent(t *testing.T) {
 	ctx := withTimeout(t, 10*time.Second)
 	want := ParentSpec{Name: "dm-0123456789", Dummy: true}
 	if _, _, err := h.EnsureParent(ctx, want, false); !errors.Is(err, ErrNoLink) {
-		t.Errorf("not told to make it: %v", err)
+		t.Errorf("without create: %v", err)
 	}
 	p, created, err := h.EnsureParent(ctx, want, true)
 	must(t, err)
@@ -274,7 +274,7 @@ func TestDummyParent(t *testing.T) {
 	}
 }
 
-// A VLAN whose trunk is elsewhere is no parent: nothing could be seen of it.
+// A VLAN with a trunk in another namespace cannot be a parent: the trunk is not visible.
 func TestVLANOnAnotherNamespacesLink(t *testing.T) {
 	h := mustHost(t)
 	there := mustNetns(t, h)
@@ -318,7 +318,7 @@ func TestParentInUseByIPVlan(t *testing.T) {
 	}
 }
 
-// The same MAC on two VLANs is two interfaces; the trunk's own list has both.
+// The same MAC can be used on two VLANs of one trunk.
 func TestMacvlanOnVLAN(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
