@@ -20,7 +20,7 @@ const (
 	AllocateStable Allocate = "stable"
 )
 
-var allocates = []string{string(AllocateSequential), string(AllocateStable)}
+var allocateValues = []string{string(AllocateSequential), string(AllocateStable)}
 
 func (d *Definition) validAddressing() error {
 	switch d.IPAM {
@@ -41,7 +41,7 @@ func (d *Definition) validAddressing() error {
 		return fmt.Errorf("ipam: %s is not known; write %q or leave it out", clip(string(d.IPAM)), IPAMNone)
 	}
 	if d.Allocate != "" {
-		if err := oneOf(string(d.Allocate), allocates); err != nil {
+		if err := oneOf(string(d.Allocate), allocateValues); err != nil {
 			return fmt.Errorf("allocate: %w", err)
 		}
 	}

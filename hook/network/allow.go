@@ -30,7 +30,7 @@ const (
 	Off Switch = "off"
 )
 
-var switches = []string{string(On), string(Off)}
+var switchValues = []string{string(On), string(Off)}
 
 // GuardsParent reports whether what leaves by the parent is held to the leases:
 // where it was asked for, and where users are given macvlans of their own.
@@ -61,7 +61,7 @@ const defaultPerUser = 8
 // maxPerUser is where a number is a slip of the pen.
 const maxPerUser = 65536
 
-var brokereds = []string{string(BrokeredGuarded), string(BrokeredDirect)}
+var brokeredValues = []string{string(BrokeredGuarded), string(BrokeredDirect)}
 
 // BrokeredMode is how the broker attaches, with the default filled in.
 func (d *Definition) BrokeredMode() Brokered {
@@ -165,14 +165,14 @@ func (d *Definition) validAllow() error {
 		return fmt.Errorf("max-per-user: %d is not between 1 and %d", d.MaxPerUser, maxPerUser)
 	}
 	if d.Guard != "" {
-		if err := oneOf(string(d.Guard), switches); err != nil {
+		if err := oneOf(string(d.Guard), switchValues); err != nil {
 			return fmt.Errorf("guard: %w", err)
 		}
 	}
 	if why := d.cannotGuardParent(); d.Guard == On && why != "" {
 		return fmt.Errorf("guard: cannot be on: %s", why)
 	}
-	if err := oneOf(string(d.BrokeredMode()), brokereds); err != nil {
+	if err := oneOf(string(d.BrokeredMode()), brokeredValues); err != nil {
 		return fmt.Errorf("brokered: %w", err)
 	}
 	return nil
@@ -182,5 +182,5 @@ func (d *Definition) validAllow() error {
 // services. The number must not be (uid_t)-1, which is nobody's.
 func badAccount(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-$@\\"
-	return name == "" || len(name) > maxName || name[0] == '-' || !madeOf(name, letters) || name == "4294967295"
+	return name == "" || len(name) > maxName || name[0] == '-' || !consistsOf(name, letters) || name == "4294967295"
 }

@@ -13,7 +13,7 @@ func TestAllowed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := whole(), whole()
+	one, two := fullDefinition(), fullDefinition()
 	one.Name, one.AllowUsers, one.AllowGroups = "one", []string{"daemon", "1000", "no-such-user"}, nil
 	two.Name, two.AllowUsers, two.AllowGroups = "two", []string{"100007"}, []string{"adm", "no-such-group"}
 	for _, d := range []*Definition{one, two} {
@@ -48,7 +48,7 @@ func TestAllowed(t *testing.T) {
 	}
 }
 
-func TestAllowedNothing(t *testing.T) {
+func TestAllowedWithoutDefinitions(t *testing.T) {
 	a := ReadAllowed("/nonexistent", "/nonexistent")
 	got, err := a.Has(1000, func() ([]uint32, error) { t.Error("groups are read for nothing"); return nil, nil })
 	if got || err != nil {

@@ -27,7 +27,7 @@ func DecodeAll(text []byte) (all []*Definition, err error) {
 	if err := json.Unmarshal(text, &raw); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			err = fmt.Errorf("line %d: %w", line(text, syntax.Offset), err)
+			err = fmt.Errorf("line %d: %w", lineNumber(text, syntax.Offset), err)
 		}
 		return nil, err
 	}
@@ -50,15 +50,15 @@ func decode(text []byte) (*Definition, error) {
 	if err := decodeObject("", text, reflect.ValueOf(&d).Elem()); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			return nil, fmt.Errorf("line %d: %w", line(text, syntax.Offset), err)
+			return nil, fmt.Errorf("line %d: %w", lineNumber(text, syntax.Offset), err)
 		}
 		return nil, err
 	}
 	return &d, nil
 }
 
-// line is the line, counted from 1, that the byte at offset is on.
-func line(text []byte, offset int64) int {
+// lineNumber is the line, counted from 1, that the byte at offset is on.
+func lineNumber(text []byte, offset int64) int {
 	return 1 + bytes.Count(text[:min(int(offset), len(text))], []byte("\n"))
 }
 

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// whole is a definition that uses every field.
-func whole() *Definition {
+// fullDefinition is a definition that uses every field.
+func fullDefinition() *Definition {
 	return &Definition{
 		Name: "web50", ID: "0123456789abcdef", Driver: DriverMacvlan, Parent: "eth0.50", VLANProto: VLANProto8021AD, Mode: ModeBridge, Managed: true,
 		ShareParent: true, Allocate: AllocateStable, OnLink: true, SourceRouting: true,
@@ -47,7 +47,7 @@ func TestValidName(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	if err := whole().Validate(); err != nil {
+	if err := fullDefinition().Validate(); err != nil {
 		t.Fatalf("a whole definition is refused: %v", err)
 	}
 	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
@@ -157,7 +157,7 @@ func TestValidate(t *testing.T) {
 		{"conflict-window: -1ns is not", func(d *Definition) { d.ConflictWindow = -1 }},
 		{"quarantine: ", func(d *Definition) { d.Quarantine = Duration(25 * time.Hour) }},
 	} {
-		d := whole()
+		d := fullDefinition()
 		test.edit(d)
 		if err := d.Validate(); err == nil || !strings.HasPrefix(err.Error(), test.want) {
 			t.Errorf("got %v, want %s…", err, test.want)
@@ -168,7 +168,7 @@ func TestValidate(t *testing.T) {
 // Subnets of two addresses or one give all of them to hosts (RFC 3021, RFC 6164).
 func TestValidateSmallSubnets(t *testing.T) {
 	for _, pair := range [][2]string{{"10.0.0.0/31", "10.0.0.0"}, {"10.0.0.0/31", "10.0.0.1"}, {"10.0.0.7/32", "10.0.0.7"}, {"fd00::/127", "fd00::"}, {"10.0.0.0/30", "10.0.0.2"}} {
-		d := whole()
+		d := fullDefinition()
 		d.HostAddresses = nil
 		d.Subnets = []Subnet{{Subnet: netip.MustParsePrefix(pair[0]), Gateway: netip.MustParseAddr(pair[1])}}
 		if err := d.Validate(); err != nil {
@@ -178,9 +178,9 @@ func TestValidateSmallSubnets(t *testing.T) {
 }
 
 func TestConflicts(t *testing.T) {
-	d := whole()
+	d := fullDefinition()
 	other := func(edit func(*Definition)) *Definition {
-		o := whole()
+		o := fullDefinition()
 		o.Name = "db"
 		edit(o)
 		return o
@@ -190,7 +190,7 @@ func TestConflicts(t *testing.T) {
 		other *Definition
 		want  string
 	}{
-		{whole(), ""}, // itself
+		{fullDefinition(), ""}, // itself
 		{other(func(*Definition) {}), `subnet 192.168.50.0/24 overlaps 192.168.50.0/24 of network "db" on the same parent "eth0.50"`},
 		{other(func(o *Definition) { o.Subnets = far }), ""},
 		{other(func(o *Definition) { o.Subnets, o.Mode = far, ModePassthru }), `parent "eth0.50" carries network "db" already: mode passthru shares its parent with nobody`},
@@ -208,7 +208,7 @@ func TestConflicts(t *testing.T) {
 // The host has one route to an address: of two networks that are for it to
 // reach, none may have an address of the other's, wherever they are.
 func TestHostConflicts(t *testing.T) {
-	d, o := whole(), whole()
+	d, o := fullDefinition(), fullDefinition()
 	o.Name, o.Parent = "db", "eth1"
 	if got, want := errText(d.HostConflicts([]*Definition{o})), `subnet 192.168.50.0/24 overlaps 192.168.50.0/24 of network "db", and both are for the host to reach: leave --host-access out of one`; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -217,7 +217,7 @@ func TestHostConflicts(t *testing.T) {
 		func(d, _ *Definition) { d.HostAccess = false }, func(_, o *Definition) { o.HostAccess = false }, func(_, o *Definition) { o.Name = d.Name },
 		func(_, o *Definition) { o.Subnets = []Subnet{{Subnet: netip.MustParsePrefix("10.0.0.0/8")}} },
 	} {
-		d, o := whole(), whole()
+		d, o := fullDefinition(), fullDefinition()
 		o.Name = "db"
 		if edit(d, o); d.HostConflicts([]*Definition{o}) != nil {
 			t.Errorf("%v beside %v: %v", d, o, d.HostConflicts([]*Definition{o}))
@@ -246,7 +246,7 @@ func TestNearest(t *testing.T) {
 
 func TestNewID(t *testing.T) {
 	a, b := NewID(), NewID()
-	if d := whole(); a == b {
+	if d := fullDefinition(); a == b {
 		t.Errorf("the same ID twice: %s", a)
 	} else if d.ID = a; d.Validate() != nil {
 		t.Errorf("%q is no ID", a)
@@ -262,7 +262,7 @@ func TestMayPod(t *testing.T) {
 		{nil, "shop", false}, {nil, "", false}, {[]string{"shop"}, "shop", true}, {[]string{"shop"}, "bank", false},
 		{[]string{"shop"}, "", false}, {[]string{"*"}, "bank", true}, {[]string{"*"}, "", true},
 	} {
-		d := whole()
+		d := fullDefinition()
 		d.KubernetesNamespaces = test.listed
 		if d.MayPod(test.namespace) != test.may {
 			t.Errorf("%q listed, pod in %q: want %v", test.listed, test.namespace, test.may)

@@ -40,6 +40,6 @@ func badDomain(name string) bool {
 	}
 	return slices.ContainsFunc(strings.Split(strings.TrimSuffix(name, "."), "."), func(label string) bool {
 		const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-		return label == "" || len(label) > 63 || label[0] == '-' || !madeOf(label, letters)
+		return label == "" || len(label) > 63 || label[0] == '-' || !consistsOf(label, letters)
 	})
 }

@@ -36,7 +36,7 @@ func Load(dir, name string) (*Definition, error) {
 	}
 	d, err := read(pathOf(dir, name), name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, absent(dir, name)
+		return nil, errAbsent(dir, name)
 	}
 	return d, err
 }
@@ -59,8 +59,8 @@ func StampOf(dir, name string) Stamp {
 	return Stamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
-// absent is ErrNotExist, with the name that was probably meant.
-func absent(dir, name string) error {
+// errAbsent is ErrNotExist, with the name that was probably meant.
+func errAbsent(dir, name string) error {
 	var names []string
 	if entries, err := os.ReadDir(dir); err == nil {
 		for _, e := range entries {
@@ -172,23 +172,23 @@ func (d *Definition) write(dir string, renameFlags uint) (err error) {
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	aside, err := writeAside(dir, d.Name, text.Bytes())
+	temp, err := writeTemp(dir, d.Name, text.Bytes())
 	if err != nil {
 		return err
 	}
-	if err = unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, pathOf(dir, d.Name), renameFlags); err != nil {
-		return errors.Join(err, os.Remove(aside))
+	if err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, pathOf(dir, d.Name), renameFlags); err != nil {
+		return errors.Join(err, os.Remove(temp))
 	}
 	return syncDir(dir)
 }
 
-// unfinished ends the names of files that are still being written.
-const unfinished = ".new"
+// tempSuffix ends the names of files that are still being written.
+const tempSuffix = ".new"
 
-// writeAside leaves a whole, synced file in dir under a name that LoadAll
+// writeTemp leaves a whole, synced file in dir under a name that LoadAll
 // passes over, or no file at all.
-func writeAside(dir, name string, text []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, "."+name+".*"+unfinished)
+func writeTemp(dir, name string, text []byte) (path string, err error) {
+	f, err := os.CreateTemp(dir, "."+name+".*"+tempSuffix)
 	if err != nil {
 		return "", err
 	}
@@ -221,7 +221,7 @@ func Remove(dir, name string) error {
 	}
 	err := os.Remove(pathOf(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return absent(dir, name)
+		return errAbsent(dir, name)
 	}
 	if err == nil {
 		err = syncDir(dir)
@@ -232,18 +232,18 @@ func Remove(dir, name string) error {
 	return Finish(dir, name)
 }
 
-// making ends the names of files that stand beside a network while it is made: who is
+// markerSuffix ends the names of files that stand beside a network while it is made: who is
 // killed meanwhile leaves a definition whose links may not be there.
-const making = ".making"
+const markerSuffix = ".making"
 
-func makingOf(dir, name string) string { return filepath.Join(dir, "."+name+making) }
+func markerPath(dir, name string) string { return filepath.Join(dir, "."+name+markerSuffix) }
 
 // Begin notes that a network is being made, until Finish or Remove.
 func Begin(dir, name string) error {
 	if err := ValidName(name); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(makingOf(dir, name), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(markerPath(dir, name), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("begin network %q: %w", name, err)
 	}
@@ -252,7 +252,7 @@ func Begin(dir, name string) error {
 
 // Finish notes that it is made. Twice is no error.
 func Finish(dir, name string) error {
-	err := os.Remove(makingOf(dir, name))
+	err := os.Remove(markerPath(dir, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("finish network %q: %w", name, err)
 	}
@@ -262,7 +262,7 @@ func Finish(dir, name string) error {
 // Begun loads the definition that a making of that name was broken off over, nil
 // where there is none. The lock is held.
 func Begun(dir, name string) (*Definition, error) {
-	if _, err := os.Lstat(makingOf(dir, name)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(markerPath(dir, name)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("network %q: %w", name, err)
@@ -310,22 +310,22 @@ func Lock(dir string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock networks in %s: %w", dir, err)
 	}
-	if err := removeUnfinished(dir, f); err != nil {
+	if err := removeLeftovers(dir, f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return func() { f.Close() }, nil
 }
 
-// removeUnfinished removes what a writer was killed over: nobody finishes it.
-func removeUnfinished(dir string, f *os.File) error {
+// removeLeftovers removes what a writer was killed over: nobody finishes it.
+func removeLeftovers(dir string, f *os.File) error {
 	names, err := f.Readdirnames(-1)
 	for _, name := range names {
 		if !strings.HasPrefix(name, ".") {
 			continue
 		}
-		of, isMaking := strings.CutSuffix(name[1:], making)
-		if isMaking && !slices.Contains(names, of+suffix) || strings.HasSuffix(name, unfinished) {
+		network, isMarker := strings.CutSuffix(name[1:], markerSuffix)
+		if isMarker && !slices.Contains(names, network+suffix) || strings.HasSuffix(name, tempSuffix) {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
 		}
 	}

@@ -23,7 +23,7 @@ var byValue = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 func TestCreateAndLoad(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "etc", "networks.d")
-	want := whole()
+	want := fullDefinition()
 	if err := want.Create(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +57,9 @@ func TestCreateAndLoad(t *testing.T) {
 }
 
 // What an administrator's tools compare must not change from save to save.
-func TestFileIsAsDocumented(t *testing.T) {
+func TestFileMatchesExample(t *testing.T) {
 	var got bytes.Buffer
-	if err := encode(&got, whole()); err != nil {
+	if err := encode(&got, fullDefinition()); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile("testdata/web50.json")
@@ -72,7 +72,7 @@ func TestFileIsAsDocumented(t *testing.T) {
 }
 
 // Optional fields that are not set are not in the file.
-func TestSmallFile(t *testing.T) {
+func TestFileOmitsUnsetFields(t *testing.T) {
 	small := &Definition{Name: "n", ID: "0123456789abcdef", Driver: DriverMacvlan, Parent: "eth0", Mode: ModeBridge,
 		Subnets: []Subnet{{Subnet: netip.MustParsePrefix("10.0.0.0/8")}}}
 	var got bytes.Buffer
@@ -99,7 +99,7 @@ func TestSmallFile(t *testing.T) {
 
 func TestLoadRefuses(t *testing.T) {
 	var buf bytes.Buffer
-	if err := encode(&buf, whole()); err != nil {
+	if err := encode(&buf, fullDefinition()); err != nil {
 		t.Fatal(err)
 	}
 	text := buf.String()
@@ -195,7 +195,7 @@ func TestLoadAll(t *testing.T) {
 		t.Errorf("no directory: %v, %v", good, broken)
 	}
 	for _, name := range []string{"b", "a"} {
-		d := whole()
+		d := fullDefinition()
 		d.Name = name
 		if err := d.Create(dir); err != nil {
 			t.Fatal(err)
@@ -225,7 +225,7 @@ func mustRead(tb testing.TB, file string) string {
 
 func TestRemove(t *testing.T) {
 	dir := t.TempDir()
-	if err := whole().Create(dir); err != nil {
+	if err := fullDefinition().Create(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := Remove(dir, "web50"); err != nil {
@@ -249,7 +249,7 @@ func TestLock(t *testing.T) {
 				return
 			}
 			defer unlock()
-			d := whole()
+			d := fullDefinition()
 			d.Name = fmt.Sprintf("net%d", i)
 			others, _ := LoadAll(dir)
 			if d.Conflicts(others) != nil {
@@ -269,7 +269,7 @@ func TestLock(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	var seed bytes.Buffer
-	if err := encode(&seed, whole()); err != nil {
+	if err := encode(&seed, fullDefinition()); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(seed.Bytes())
@@ -288,7 +288,7 @@ func FuzzDecode(f *testing.F) {
 		if err := encode(&once, d); err != nil {
 			t.Fatal(err)
 		}
-		if err := fits(published, once.Bytes()); err != nil {
+		if err := validate(published, once.Bytes()); err != nil {
 			t.Fatalf("the schema is narrower than the code: %v in\n%s", err, &once)
 		}
 		again, err := decode(once.Bytes())
@@ -308,12 +308,12 @@ func FuzzDecode(f *testing.F) {
 }
 
 // What a killed writer left goes with the next who takes the lock; networks stay.
-func TestLockRemovesUnfinished(t *testing.T) {
+func TestLockRemovesLeftovers(t *testing.T) {
 	dir := t.TempDir()
-	if err := whole().Create(dir); err != nil {
+	if err := fullDefinition().Create(dir); err != nil {
 		t.Fatal(err)
 	}
-	left, err := writeAside(dir, "web50", []byte("{"))
+	left, err := writeTemp(dir, "web50", []byte("{"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +357,7 @@ func TestBegun(t *testing.T) {
 		t.Errorf("there is %v, %v", left, err)
 	}
 	must(Begin(dir, "web50"))
-	must(whole().Create(dir))
+	must(fullDefinition().Create(dir))
 	unlock, err = Lock(dir)
 	must(err)
 	unlock()
@@ -368,13 +368,13 @@ func TestBegun(t *testing.T) {
 	must(Begin(dir, "web50"))
 	must(Remove(dir, "web50"))
 	want("removed", false)
-	if _, err := os.Lstat(makingOf(dir, "web50")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(markerPath(dir, "web50")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the note is left: %v", err)
 	}
 }
 
 func TestBegins(t *testing.T) {
-	made := whole()
+	made := fullDefinition()
 	made.HostAccess, made.HostAddresses = true, []netip.Addr{netip.MustParseAddr("192.168.50.2")}
 	for what, c := range map[string]struct {
 		edit func(*Definition)
@@ -388,7 +388,7 @@ func TestBegins(t *testing.T) {
 		"another parent":        {func(d *Definition) { d.Parent = "eth1" }, false},
 		"fewer subnets":         {func(d *Definition) { d.Subnets = d.Subnets[:1] }, false},
 	} {
-		asked := whole()
+		asked := fullDefinition()
 		asked.HostAccess, asked.HostAddresses = true, made.HostAddresses
 		c.edit(asked)
 		if got := asked.Begins(made); got != c.want {

@@ -54,7 +54,7 @@ func (d *Definition) validHostAddress(a netip.Addr, before []netip.Addr) error {
 		return fmt.Errorf("%s is in none of the network's subnets", a)
 	}
 	s := d.Subnets[at]
-	if err := s.host(a); err != nil {
+	if err := s.checkHost(a); err != nil {
 		return err
 	}
 	if a == s.Gateway {

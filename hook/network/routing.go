@@ -55,7 +55,7 @@ func (d *Definition) validRoute(r Route) error {
 	}
 	for _, s := range d.Subnets {
 		if s.Subnet.Contains(r.Via) {
-			if err := s.host(r.Via); err != nil {
+			if err := s.checkHost(r.Via); err != nil {
 				return fmt.Errorf("via: %w", err)
 			}
 			return nil
@@ -83,7 +83,7 @@ func (s *Subnet) validGateway(onLink bool) error {
 		}
 		return validRouter("gateway", s.Gateway)
 	}
-	if err := s.host(s.Gateway); err != nil {
+	if err := s.checkHost(s.Gateway); err != nil {
 		if !s.Subnet.Contains(s.Gateway) {
 			return fmt.Errorf("gateway: %w: a router outside of its subnet has to be said to be on the link", err)
 		}
@@ -102,7 +102,7 @@ func (d *Definition) MayPod(namespace string) bool {
 func (d *Definition) validPods() error {
 	for i, n := range d.KubernetesNamespaces {
 		// An RFC 1123 label, as Kubernetes has them.
-		if n != "*" && (len(n) == 0 || len(n) > 63 || !madeOf(n, "abcdefghijklmnopqrstuvwxyz0123456789-")) {
+		if n != "*" && (len(n) == 0 || len(n) > 63 || !consistsOf(n, "abcdefghijklmnopqrstuvwxyz0123456789-")) {
 			return fmt.Errorf("kubernetes-namespaces[%d]: %s is not the name of one", i, clip(n))
 		}
 	}

@@ -33,8 +33,8 @@ func mustSchema(tb testing.TB) *jsonschema.Schema {
 	return s
 }
 
-// fits says what the schema has against a text that is JSON.
-func fits(s *jsonschema.Schema, text []byte) error {
+// validate says what the schema has against a text that is JSON.
+func validate(s *jsonschema.Schema, text []byte) error {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
-		"allocate": allocates, "ipam": {string(IPAMNone)}, "verify": verifies, "guard": switches, "brokered": brokereds,
+		"allocate": allocateValues, "ipam": {string(IPAMNone)}, "verify": verifyValues, "guard": switchValues, "brokered": brokeredValues,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {
 		if !slices.Equal(p.Enum, code[field]) {
@@ -92,16 +92,16 @@ func TestSchemaWords(t *testing.T) {
 }
 
 // What the code takes, the schema takes.
-func TestSchemaTakes(t *testing.T) {
+func TestSchemaAccepts(t *testing.T) {
 	s := mustSchema(t)
-	ipvlan := whole()
+	ipvlan := fullDefinition()
 	ipvlan.Driver, ipvlan.Mode, ipvlan.Flag = DriverIPvlan, ModeL2, ModeBridge
-	none := whole()
+	none := fullDefinition()
 	none.IPAM, none.Subnets, none.Routes, none.SourceRouting, none.HostAccess, none.HostAddresses = IPAMNone, nil, nil, false, false, nil
-	open := whole()
+	open := fullDefinition()
 	open.Subnets[1].Gateway, open.Guard, open.KubernetesNamespaces = netip.MustParseAddr("fd50::ffff:1"), On, []string{"*"}
 	open.ShareParent = false
-	for _, d := range []*Definition{whole(), ipvlan, none, open} {
+	for _, d := range []*Definition{fullDefinition(), ipvlan, none, open} {
 		if err := d.Validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func TestSchemaTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, form := range []string{text.String(), "[" + text.String() + "]", "[" + text.String() + "," + text.String() + "]"} {
-			if err := fits(s, []byte(form)); err != nil {
+			if err := validate(s, []byte(form)); err != nil {
 				t.Errorf("%v in\n%s", err, form)
 			}
 		}
@@ -118,7 +118,7 @@ func TestSchemaTakes(t *testing.T) {
 	for _, text := range []string{
 		`{"name": "web", "subnets": [{"subnet": "192.168.50.0/24"}]}`, `{"ipam": "none"}`, `{"driver": "ipvlan", "ipam": "none"}`, `{}`,
 	} {
-		if err := fits(s, []byte(text)); err != nil {
+		if err := validate(s, []byte(text)); err != nil {
 			t.Errorf("%v in %s", err, text)
 		}
 	}
@@ -139,7 +139,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"routes": [{"dst": "10.0.0.0/8"}]}`, `{"host-address": ["192.168.50.5"]}`, `{"host-access": "yes"}`, `{"dns": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}`,
 		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`, `{"labels": {"a": 1}}`, `{"labels": {"": "a"}}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"": "192.168.50.9"}}]}`, `{"created": "yesterday"}`,
 	} {
-		if fits(s, []byte(text)) == nil {
+		if validate(s, []byte(text)) == nil {
 			t.Errorf("the schema takes %s", text)
 		}
 		if all, err := DecodeAll([]byte(text)); err == nil && len(all) > 0 && complete(all[0]).Validate() == nil {
@@ -169,7 +169,7 @@ func complete(d *Definition) *Definition {
 
 // The files that are shown as examples are what they should be.
 func TestSchemaExample(t *testing.T) {
-	if err := fits(mustSchema(t), []byte(mustRead(t, "testdata/web50.json"))); err != nil {
+	if err := validate(mustSchema(t), []byte(mustRead(t, "testdata/web50.json"))); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(string(schema.Network), `"https://json-schema.org/draft/2020-12/schema"`) {

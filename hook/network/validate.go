@@ -20,21 +20,21 @@ const maxName = 64
 const minMTU4, minMTU6, maxMTU = 68, 1280, 65535
 
 // Waits longer than this are slips of the pen: a container's start hangs on them.
-const maxWait = time.Minute
+const maxTimeLimit = time.Minute
 
-var verifies = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
+var verifyValues = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
 
 // ValidName says why name cannot be a network's, or nil. It is asked before any
 // path is built from a name: names come from annotations, which are hostile.
 func ValidName(name string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) || !madeOf(name, letters+"_.-") {
+	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) || !consistsOf(name, letters+"_.-") {
 		return fmt.Errorf("network name %s: up to 64 letters, digits, '_', '.' and '-', the first a letter or digit", clip(name))
 	}
 	return nil
 }
 
-func madeOf(word, letters string) bool { return strings.Trim(word, letters) == "" }
+func consistsOf(word, letters string) bool { return strings.Trim(word, letters) == "" }
 
 // clip quotes a word of which nothing is known, its length least of all.
 func clip(word string) string {
@@ -49,10 +49,10 @@ func (d *Definition) Validate() error {
 	if err := ValidName(d.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
-	if len(d.ID) != 16 || !madeOf(d.ID, "0123456789abcdef") {
+	if len(d.ID) != 16 || !consistsOf(d.ID, "0123456789abcdef") {
 		return fmt.Errorf("id: %s is not 16 hexadecimal digits", clip(d.ID))
 	}
-	if err := oneOf(string(d.VerifyMode()), verifies); err != nil {
+	if err := oneOf(string(d.VerifyMode()), verifyValues); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
 	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes, d.validHostAccess, d.validPods} {
@@ -128,8 +128,8 @@ func (d *Definition) validTimes() error {
 		value Duration
 		most  time.Duration
 	}{
-		{"deadline", d.Deadline, maxWait},
-		{"conflict-window", d.ConflictWindow, maxWait},
+		{"deadline", d.Deadline, maxTimeLimit},
+		{"conflict-window", d.ConflictWindow, maxTimeLimit},
 		{"quarantine", d.Quarantine, 24 * time.Hour},
 	} {
 		if v := time.Duration(t.value); v < 0 || v > t.most {
@@ -171,7 +171,7 @@ func (s *Subnet) validAux() error {
 		if name == "" {
 			return fmt.Errorf("aux-address[\"\"]: %s has no name: give it one", a)
 		}
-		if err := s.host(a); err != nil {
+		if err := s.checkHost(a); err != nil {
 			return fmt.Errorf("aux-address[%s]: %w", clip(name), err)
 		}
 		if a == s.Gateway {
@@ -185,8 +185,8 @@ func (s *Subnet) validAux() error {
 	return nil
 }
 
-// host says why a cannot be a host's address in the subnet, or nil.
-func (s *Subnet) host(a netip.Addr) error {
+// checkHost says why a cannot be a host's address in the subnet, or nil.
+func (s *Subnet) checkHost(a netip.Addr) error {
 	if a.Zone() != "" || !s.Subnet.Contains(a) {
 		return fmt.Errorf("%s is not in %s", a, s.Subnet)
 	}
