@@ -2,21 +2,20 @@ package network
 
 import "fmt"
 
-// IPAM says who gives containers their addresses.
+// IPAM selects how containers get addresses. Empty: Lanyard leases them.
 type IPAM string
 
-// IPAMNone gives none: the workload asks DHCP or a router itself.
+// IPAMNone disables address management: the workload uses DHCP or router advertisements.
 const IPAMNone IPAM = "none"
 
-// Allocate says which free address a container gets that asks for none.
+// Allocate selects which free address a container without a request for one gets.
 type Allocate string
 
 const (
-	// AllocateSequential gives the next after the one that was given last.
+	// AllocateSequential starts the search after the last leased address.
 	AllocateSequential Allocate = "sequential"
-	// AllocateStable begins at a place that is drawn from the container's name:
-	// a container that is started again gets the address that it had, where
-	// that is free.
+	// AllocateStable starts the search at an address derived from the container's name.
+	// A restarted container gets its previous address if that is free.
 	AllocateStable Allocate = "stable"
 )
 
@@ -31,14 +30,14 @@ func (d *Definition) validAddressing() error {
 	case IPAMNone:
 		switch {
 		case len(d.Subnets) > 0:
-			return fmt.Errorf("subnets: there is %s, but ipam %q gives no addresses: leave one of them out", d.Subnets[0].Subnet, d.IPAM)
+			return fmt.Errorf("subnets: %s is of no use, because ipam %q assigns no addresses: omit one of them", d.Subnets[0].Subnet, d.IPAM)
 		case len(d.Routes) > 0:
-			return fmt.Errorf("routes: ipam %q gives no addresses to route from: leave one of them out", d.IPAM)
+			return fmt.Errorf("routes: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		case d.SourceRouting:
-			return fmt.Errorf("source-routing: ipam %q gives no addresses to route from: leave one of them out", d.IPAM)
+			return fmt.Errorf("source-routing: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		}
 	default:
-		return fmt.Errorf("ipam: %s is not known; write %q or leave it out", clip(string(d.IPAM)), IPAMNone)
+		return fmt.Errorf("ipam: %s is not known: write %q or omit it", clip(string(d.IPAM)), IPAMNone)
 	}
 	if d.Allocate != "" {
 		if err := oneOf(string(d.Allocate), allocateValues); err != nil {

@@ -34,12 +34,12 @@ func TestAllowed(t *testing.T) {
 		{name: "root", want: true},
 		{name: "by name", uid: 1, want: true},
 		{name: "by number", uid: 1000, want: true},
-		{name: "another", uid: 1001, gids: []uint32{1000}},
+		{name: "another user", uid: 1001, gids: []uint32{1000}},
 		{name: "by group", uid: 1001, gids: []uint32{7, 4}, want: true},
-		{name: "a subordinate one by its user's group", uid: 100000, gids: []uint32{4}},
-		{name: "the last of these", uid: 165535, gids: []uint32{4}},
-		{name: "the one after", uid: 165536, gids: []uint32{4}, want: true},
-		{name: "a subordinate one that is named", uid: 100007, want: true},
+		{name: "a subordinate uid by the user's group", uid: 100000, gids: []uint32{4}},
+		{name: "the last subordinate uid", uid: 165535, gids: []uint32{4}},
+		{name: "the uid after it", uid: 165536, gids: []uint32{4}, want: true},
+		{name: "a subordinate uid that is named", uid: 100007, want: true},
 	} {
 		got, err := a.Has(c.uid, func() ([]uint32, error) { return c.gids, nil })
 		if got != c.want || err != nil {
@@ -50,7 +50,7 @@ func TestAllowed(t *testing.T) {
 
 func TestAllowedWithoutDefinitions(t *testing.T) {
 	a := ReadAllowed("/nonexistent", "/nonexistent")
-	got, err := a.Has(1000, func() ([]uint32, error) { t.Error("groups are read for nothing"); return nil, nil })
+	got, err := a.Has(1000, func() ([]uint32, error) { t.Error("groups are read without need"); return nil, nil })
 	if got || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}

@@ -33,7 +33,7 @@ func mustSchema(tb testing.TB) *jsonschema.Schema {
 	return s
 }
 
-// validate says what the schema has against a text that is JSON.
+// validate returns the schema's error for a JSON text, or nil.
 func validate(s *jsonschema.Schema, text []byte) error {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
@@ -42,7 +42,7 @@ func validate(s *jsonschema.Schema, text []byte) error {
 	return s.Validate(v)
 }
 
-// Every field is in the schema, and nothing else is.
+// The schema has exactly the fields of the structs.
 func TestSchemaFields(t *testing.T) {
 	defs := schemaDefs(t)
 	for name, of := range map[string]any{"definition": Definition{}, "subnet": Subnet{}, "route": Route{}} {
@@ -53,7 +53,7 @@ func TestSchemaFields(t *testing.T) {
 		}
 		for field, p := range defs[name].Properties {
 			if p.Description == "" && p.Ref == "" {
-				t.Errorf("%s: %s is not described", name, field)
+				t.Errorf("%s: %s has no description", name, field)
 			}
 		}
 	}
@@ -78,7 +78,7 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 	return s.Defs
 }
 
-// What has a choice of words has the same in both.
+// The schema's enums have the values that the code accepts.
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
@@ -91,7 +91,7 @@ func TestSchemaWords(t *testing.T) {
 	}
 }
 
-// What the code takes, the schema takes.
+// The schema accepts what the code accepts.
 func TestSchemaAccepts(t *testing.T) {
 	s := mustSchema(t)
 	ipvlan := fullDefinition()
@@ -124,8 +124,7 @@ func TestSchemaAccepts(t *testing.T) {
 	}
 }
 
-// What is wrong in itself, with no need to look at another field, the schema finds
-// as the code does.
+// The schema and the code reject the same errors in single fields.
 func TestSchemaRefuses(t *testing.T) {
 	s := mustSchema(t)
 	for _, text := range []string{
@@ -140,15 +139,15 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`, `{"labels": {"a": 1}}`, `{"labels": {"": "a"}}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"": "192.168.50.9"}}]}`, `{"created": "yesterday"}`,
 	} {
 		if validate(s, []byte(text)) == nil {
-			t.Errorf("the schema takes %s", text)
+			t.Errorf("the schema accepts %s", text)
 		}
 		if all, err := DecodeAll([]byte(text)); err == nil && len(all) > 0 && complete(all[0]).Validate() == nil {
-			t.Errorf("the code takes %s", text)
+			t.Errorf("the code accepts %s", text)
 		}
 	}
 }
 
-// complete gives a definition what every one has to have.
+// complete returns a copy of d with the required fields set.
 func complete(d *Definition) *Definition {
 	c := *d
 	for into, value := range map[*string]string{&c.Name: "web", &c.ID: "0123456789abcdef", &c.Driver: DriverMacvlan, &c.Parent: "eth0"} {
@@ -167,12 +166,12 @@ func complete(d *Definition) *Definition {
 	return &c
 }
 
-// The files that are shown as examples are what they should be.
+// The example file is valid, and the schema names its draft.
 func TestSchemaExample(t *testing.T) {
 	if err := validate(mustSchema(t), []byte(mustRead(t, "testdata/web50.json"))); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(string(schema.Network), `"https://json-schema.org/draft/2020-12/schema"`) {
-		t.Error("the draft is not said")
+		t.Error("the schema does not name its draft")
 	}
 }
