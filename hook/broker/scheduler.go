@@ -32,10 +32,10 @@ const (
 	budgetPerSecond = 40
 )
 
-// maxBudgets is the number of budgets from which full ones are deleted.
+// maxBudgets is the number of kept budgets at which a new one causes full ones to be deleted.
 const maxBudgets = 1024
 
-// rateLimitReply is the reply to a user whose budget is spent.
+// rateLimitReply is the reply to a user without budget.
 var rateLimitReply = fmt.Appendf(nil, `{"version":%d,"later":true,"error":"too many requests per second from your user: try again in a second"}`, version)
 
 // Errors of connect, sent to the caller.
@@ -174,9 +174,9 @@ func (s *scheduler) disconnect(sess *session) {
 	}
 }
 
-// acquire waits until a request of the user may run; done ends it. One request of each
-// user runs at any time, because more would take time from other users. While no other
-// user's request runs, up to maxRunning do. If ctx ends first, acquire returns its cause.
+// acquire waits until a request of the user may run; done ends it. Each user can always run
+// one request. More would take time from other users, so a user runs up to maxRunning only
+// while no other user runs any. If ctx ends first, acquire returns its cause.
 func (s *scheduler) acquire(ctx context.Context, u *user) (done func(), err error) {
 	e, started := s.enqueue(u)
 	select {

@@ -40,8 +40,8 @@ type Server struct {
 	work      sync.WaitGroup
 }
 
-// Serve accepts callers on l until ctx ends. Then it accepts no more, finishes the
-// requests in progress, and returns nil. It closes l.
+// Serve accepts callers on l until ctx ends. Then it closes l, finishes the requests in
+// progress, and returns nil. It returns an error if accepting fails.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	a, err := newAcceptor(l)
 	if err != nil {

@@ -16,7 +16,7 @@ const (
 	// frames with the lease's MAC and addresses.
 	BrokeredGuarded Brokered = "guarded"
 	// BrokeredDirect gives the macvlan to the user, who can then send any frames. It is
-	// for users who are trusted with the LAN.
+	// for users that are trusted with the LAN.
 	BrokeredDirect Brokered = "direct"
 )
 

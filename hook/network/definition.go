@@ -87,7 +87,7 @@ type Definition struct {
 	// the search domains.
 	DNS       []netip.Addr `json:"dns,omitempty"`
 	DNSSearch []string     `json:"dns-search,omitempty"`
-	// AllowUsers and AllowGroups name the users who may attach rootless containers
+	// AllowUsers and AllowGroups name the users that may attach rootless containers
 	// through the broker. Both empty: root only.
 	AllowUsers  []string `json:"allow-user,omitempty"`
 	AllowGroups []string `json:"allow-group,omitempty"`

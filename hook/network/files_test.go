@@ -330,7 +330,7 @@ func TestLockRemovesLeftovers(t *testing.T) {
 	}
 }
 
-// A network whose creation was killed is Begun until it is finished or removed.
+// After a killed creation, a network is Begun until it is finished or removed.
 func TestBegun(t *testing.T) {
 	dir := t.TempDir()
 	want := func(what string, begun bool) {
