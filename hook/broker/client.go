@@ -53,7 +53,8 @@ func (c Client) Why(ctx context.Context) ([]Failure, error) {
 // Tell records a failure for the calling user, which Why returns later: one that
 // happened before the hook called the broker.
 func (c Client) Tell(ctx context.Context, containerID, text string) error {
-	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: sanitize(containerID), Error: sanitize(text)})
+	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: sanitize(containerID),
+		Error: sanitize(text)})
 	return err
 }
 
@@ -147,7 +148,8 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 // explainDial adds the remedy to an error of dial if no broker listens.
 func (c Client) explainDial(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("%w, and no broker listens at %s: as root, run \"systemctl enable --now lanyard.socket\"", hook.ErrUnprivileged, c.Socket)
+		return fmt.Errorf("%w, and no broker listens at %s: as root, run \"systemctl enable --now lanyard.socket\"",
+			hook.ErrUnprivileged, c.Socket)
 	}
 	return err
 }

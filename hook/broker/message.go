@@ -104,7 +104,8 @@ func (m *request) request() hook.Request {
 }
 
 func grantedOf(a hook.Attachment) granted {
-	return granted{ID: a.ID, Network: a.Network, Interface: a.Interface, MAC: a.MAC, Addrs: a.Addrs, Gateways: a.Gateways, Verdict: a.Verdict}
+	return granted{ID: a.ID, Network: a.Network, Interface: a.Interface, MAC: a.MAC, Addrs: a.Addrs, Gateways: a.Gateways,
+		Verdict: a.Verdict}
 }
 
 func (g granted) attachment() hook.Attachment {
@@ -127,7 +128,8 @@ func decode(b []byte) (*request, error) {
 		return nil, errors.New("message is not one request in JSON: something follows it")
 	}
 	if m.Version != version {
-		return nil, fmt.Errorf("message has version %d, but the broker uses %d: install hook and broker of one release", m.Version, version)
+		return nil, fmt.Errorf("message has version %d, but the broker uses %d: install hook and broker of one release",
+			m.Version, version)
 	}
 	switch m.Verb {
 	case verbAttach, verbDetach, verbWhy, verbTell:

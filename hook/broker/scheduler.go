@@ -36,7 +36,8 @@ const (
 const maxBudgets = 1024
 
 // rateLimitReply is the reply to a user without budget.
-var rateLimitReply = fmt.Appendf(nil, `{"version":%d,"later":true,"error":"too many requests per second from your user: try again in a second"}`, version)
+var rateLimitReply = fmt.Appendf(nil, `{"version":%d,"later":true,"error":"%s"}`, version,
+	"too many requests per second from your user: try again in a second")
 
 // Errors of connect, sent to the caller.
 var (

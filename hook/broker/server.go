@@ -60,7 +60,8 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 			}
 			s.work.Wait()
 			return nil
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
+			errors.Is(err, unix.ENOMEM):
 			s.Log.Error("cannot accept callers", "err", err)
 			<-time.After(acceptPause)
 		case errors.Is(err, unix.ECONNABORTED):
@@ -146,7 +147,9 @@ func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, 
 // reply waits for the user's turn, and then decodes the message b and carries it out.
 // Decoding waits, too: a hundred messages of one user take time. err is the error of
 // receiving b.
-func (s *Server) reply(ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, b []byte, err error) (r reply) {
+func (s *Server) reply(
+	ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, b []byte, err error,
+) (r reply) {
 	var m *request
 	done, late := s.scheduler.acquire(ctx, sess.user)
 	if late == nil {
@@ -173,7 +176,9 @@ func (s *Server) reply(ctx context.Context, log *slog.Logger, sess *session, cal
 	return r
 }
 
-func (s *Server) do(ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, m *request) (r reply, err error) {
+func (s *Server) do(
+	ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, m *request,
+) (r reply, err error) {
 	switch m.Verb {
 	case verbWhy:
 		r.Failures = s.failures.forUID(caller.UID)
@@ -189,7 +194,8 @@ func (s *Server) do(ctx context.Context, log *slog.Logger, sess *session, caller
 	}
 	got, err := s.Local.AttachFor(ctx, caller, m.request())
 	for _, a := range got {
-		log.Info("attached", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "mac", a.MAC, "verdict", a.Verdict.Code, "attachment", a.ID)
+		log.Info("attached", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "mac", a.MAC,
+			"verdict", a.Verdict.Code, "attachment", a.ID)
 		r.Attachments = append(r.Attachments, grantedOf(a))
 	}
 	return r, err
@@ -208,5 +214,6 @@ func (s *Server) errorText(log *slog.Logger, err error) string {
 	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	number := hex.EncodeToString(b[:])
 	log.Warn("refused", "number", number, "err", err)
-	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own (reason: number %s in the broker's log)", number)
+	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own "+
+		"(reason: number %s in the broker's log)", number)
 }

@@ -36,7 +36,8 @@ func (n *Netns) AddAddr(index int, a Addr) error {
 	}
 	// An address of an ipvlan is busy (ipvlan_addr_busy) until the kernel has cleaned up
 	// the ended container's namespace in the background.
-	err := retryFor(context.Background(), addrBusyWait, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
+	err := retryFor(context.Background(), addrBusyWait, func() error { return n.handle.AddrAdd(onIndex(index), addr) },
+		unix.EADDRINUSE)
 	if err != nil {
 		if errors.Is(err, unix.EEXIST) {
 			err = errors.New("the interface has it already")

@@ -124,11 +124,13 @@ func (h *Host) explainVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
 	}
 	links, listErr := dump(h.handle.LinkList)
 	for _, l := range links {
-		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto {
+		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(tag.VID) &&
+			protoOf(v) == tag.Proto {
 			return fmt.Errorf("cannot create it: %s on %q exists already, as %q: use that as parent", tag, below.Name, v.Name)
 		}
 	}
-	return errors.Join(fmt.Errorf("cannot create it: %s on %q exists already, perhaps in another network namespace", tag, below.Name), listErr)
+	return errors.Join(fmt.Errorf("cannot create it: %s on %q exists already, perhaps in another network namespace",
+		tag, below.Name), listErr)
 }
 
 // finish marks a new link, disables the host's use of it and sets it up.
@@ -141,7 +143,8 @@ func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 	// address and a default route from any router advertisement in that VLAN, and
 	// answer ARP there for addresses of its other links.
 	err := inside(h.fd, func() error {
-		return errors.Join(writeSysctl("ipv6/conf/"+name+"/disable_ipv6", "1"), writeSysctl("ipv4/conf/"+name+"/arp_ignore", "1"))
+		return errors.Join(writeSysctl("ipv6/conf/"+name+"/disable_ipv6", "1"),
+			writeSysctl("ipv4/conf/"+name+"/arp_ignore", "1"))
 	})
 	if err != nil {
 		return err
@@ -163,7 +166,9 @@ func (h *Host) RemoveParent(ctx context.Context, name string, needed func(name s
 
 // RemoveParents deletes several parents, as RemoveParent does one. It returns an error for
 // each name that it could not delete. The kernel waits for RCU once for all of them.
-func (h *Host) RemoveParents(ctx context.Context, names []string, needed func(name string) bool) (stay map[string]error) {
+func (h *Host) RemoveParents(
+	ctx context.Context, names []string, needed func(name string) bool,
+) (stay map[string]error) {
 	stay = map[string]error{}
 	var removals []removal
 	for _, name := range names {
@@ -319,7 +324,8 @@ func (h *Host) lockParent(ctx context.Context, name string) (*parentLock, error)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock it: %w", err)
 	}
-	err = retry(ctx, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }, unix.EWOULDBLOCK, unix.EINTR)
+	err = retry(ctx, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }, unix.EWOULDBLOCK,
+		unix.EINTR)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot lock it (%s): %w", f.Name(), err), f.Close())
 	}

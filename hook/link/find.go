@@ -74,7 +74,8 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 // isResourceError reports whether err means that this process or the host is out of files
 // or memory: the lookup failed, but the object may exist.
 func isResourceError(err error) bool {
-	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN},
+		func(e error) bool { return errors.Is(err, e) })
 }
 
 // processNetns returns the path of each process's network namespace. filepath.Glob would

@@ -118,7 +118,8 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	}); err != nil {
 		return i, err
 	}
-	if err = guards.bringUp(ctx, &outside, outer.Name, func() error { return setIPv6(outside.Name, false, false) }); err != nil {
+	if err = guards.bringUp(ctx, &outside, outer.Name,
+		func() error { return setIPv6(outside.Name, false, false) }); err != nil {
 		return i, err
 	}
 	// The end that comes up last can send at once. The other end gets its carrier then,
@@ -139,7 +140,8 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 func (n *Netns) addPair(container *Netns, spec GuardedSpec, mtu int) (int, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = insidePrefix+spec.Tag, mtu
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: spec.Name, PeerHardwareAddr: spec.MAC, PeerNamespace: netlink.NsFd(container.Fd())}
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: spec.Name, PeerHardwareAddr: spec.MAC,
+		PeerNamespace: netlink.NsFd(container.Fd())}
 	err := n.handle.LinkAdd(pair)
 	switch {
 	case errors.Is(err, unix.EEXIST):

@@ -42,7 +42,8 @@ func (s *HostLinkSpec) link() netlink.Link {
 // matches reports whether a link is the one that s describes, finished or not.
 func (s *HostLinkSpec) matches(l netlink.Link) bool {
 	a := l.Attrs()
-	return l.Type() == s.link().Type() && a.ParentIndex == s.Parent.Index && a.NetNsID < 0 && (s.IPVlan || bytes.Equal(a.HardwareAddr, s.MAC))
+	return l.Type() == s.link().Type() && a.ParentIndex == s.Parent.Index && a.NetNsID < 0 &&
+		(s.IPVlan || bytes.Equal(a.HardwareAddr, s.MAC))
 }
 
 // EnsureHostLink creates the interface, or finishes an interrupted creation: the link is
@@ -91,7 +92,8 @@ func (h *Host) finishHostLink(ctx context.Context, l netlink.Link, spec *HostLin
 	// addresses must not be visible on this LAN.
 	conf := "ipv4/conf/" + spec.Name
 	if err := inside(h.fd, func() error {
-		return errors.Join(writeSysctl(conf+"/arp_ignore", "1"), writeSysctl(conf+"/arp_announce", "2"), setIPv6(spec.Name, spec.IPv6, false))
+		return errors.Join(writeSysctl(conf+"/arp_ignore", "1"), writeSysctl(conf+"/arp_announce", "2"),
+			setIPv6(spec.Name, spec.IPv6, false))
 	}); err != nil {
 		return err
 	}
@@ -139,7 +141,8 @@ func (h *Host) RemoveHostLink(name string) error {
 // with the source address from. It returns nil if that route exists already, and an error
 // if one through another link does.
 func (h *Host) RouteHost(index int, to, from netip.Addr) error {
-	r := &netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(to, to.BitLen())), Src: from.AsSlice(), Scope: netlink.SCOPE_LINK}
+	r := &netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(to, to.BitLen())), Src: from.AsSlice(),
+		Scope: netlink.SCOPE_LINK}
 	err := h.handle.RouteAdd(r)
 	if errors.Is(err, unix.EEXIST) {
 		err = h.checkRoute(index, to)
@@ -188,7 +191,8 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 	}
 	var errs []error
 	for _, a := range to {
-		err := h.handle.RouteDel(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Scope: netlink.SCOPE_LINK})
+		err := h.handle.RouteDel(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(a, a.BitLen())),
+			Scope: netlink.SCOPE_LINK})
 		if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
 			errs = append(errs, fmt.Errorf("delete the host's route to %s: %w", a, explainErrno(err)))
 		}

@@ -71,7 +71,8 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 		return i, err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU,
+		netlink.NsFd(n.Fd())
 	link := &netlink.IPVlan{LinkAttrs: attrs, Mode: ipvlanModes[spec.Mode], Flag: ipvlanFlags[spec.Flag]}
 	err = h.handle.LinkAdd(link)
 	if errors.Is(err, unix.EEXIST) {

@@ -78,7 +78,8 @@ func (s *MacvlanSpec) validate() error {
 	}
 	if s.Mode == ModePassthru {
 		if s.MAC != nil && !bytes.Equal(s.MAC, s.Parent.MAC) {
-			return fmt.Errorf("cannot use MAC %s: in mode passthru the interface has the MAC of parent %q, %s", s.MAC, s.Parent.Name, s.Parent.MAC)
+			return fmt.Errorf("cannot use MAC %s: in mode passthru the interface has the MAC of parent %q, %s",
+				s.MAC, s.Parent.Name, s.Parent.MAC)
 		}
 		return nil
 	}
@@ -164,7 +165,8 @@ func (h *Host) addWithRetry(ctx context.Context, n *Netns, spec *MacvlanSpec) (n
 // waits for RCU (dev_change_name), about 0.2 ms.
 func (h *Host) addMacvlan(n *Netns, spec *MacvlanSpec) (name string, err error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU,
+		netlink.NsFd(n.Fd())
 	if spec.Mode != ModePassthru {
 		attrs.HardwareAddr = spec.MAC
 	}
@@ -185,7 +187,8 @@ func temporaryName() string {
 
 func interfaceOf(l netlink.Link) Interface {
 	a := l.Attrs()
-	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, ParentIndex: a.ParentIndex}
+	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU,
+		ParentIndex: a.ParentIndex}
 }
 
 func explainMacvlan(err error, spec *MacvlanSpec) error {

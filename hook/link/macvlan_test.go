@@ -50,7 +50,8 @@ func TestCreateMacvlan(t *testing.T) {
 			if mode == ModePassthru {
 				wantMAC = p.MAC
 			}
-			if diff := cmp.Diff(Interface{Name: "eth0", Kind: "macvlan", Index: i.Index, MAC: wantMAC, MTU: 1400, ParentIndex: p.Index}, i); diff != "" {
+			if diff := cmp.Diff(Interface{Name: "eth0", Kind: "macvlan", Index: i.Index, MAC: wantMAC, MTU: 1400,
+				ParentIndex: p.Index}, i); diff != "" {
 				t.Error(diff)
 			}
 			l, err := linkByIndex(n.handle, i.Index)
@@ -58,7 +59,8 @@ func TestCreateMacvlan(t *testing.T) {
 				t.Fatalf("%v, %v", l, err)
 			}
 			m, a := l.(*netlink.Macvlan), l.Attrs()
-			if m.Mode != kernel || a.Name != "eth0" || a.MTU != 1400 || !bytes.Equal(a.HardwareAddr, wantMAC) || !isUp(l) || a.ParentIndex != p.Index {
+			if m.Mode != kernel || a.Name != "eth0" || a.MTU != 1400 || !bytes.Equal(a.HardwareAddr, wantMAC) || !isUp(l) ||
+				a.ParentIndex != p.Index {
 				t.Errorf("the kernel reports %+v", m)
 			}
 			must(t, n.DeleteMacvlan(i))
@@ -78,13 +80,17 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 	}{
 		{`create interface "": a link's name is missing`, func(s *MacvlanSpec) { s.Name = "" }},
 		{`create interface "../../kernel": "../../kernel" cannot be`, func(s *MacvlanSpec) { s.Name = "../../kernel" }},
-		{`create interface "sixteen-bytes-xx": "sixteen-bytes-xx" has 16 bytes: Linux allows 15`, func(s *MacvlanSpec) { s.Name = "sixteen-bytes-xx" }},
+		{`create interface "sixteen-bytes-xx": "sixteen-bytes-xx" has 16 bytes: Linux allows 15`,
+			func(s *MacvlanSpec) { s.Name = "sixteen-bytes-xx" }},
 		{`create interface "eth0": "source" is not a macvlan mode`, func(s *MacvlanSpec) { s.Mode = "source" }},
 		{`create interface "eth0": MTU 1501 is more than the 1500 of parent "trunk"`, func(s *MacvlanSpec) { s.MTU = 1501 }},
 		{`create interface "eth0": MAC "" is not`, func(s *MacvlanSpec) { s.MAC = nil }},
-		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`, func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
-		{`create interface "eth0": cannot use MAC ` + testMAC + `: in mode passthru`, func(s *MacvlanSpec) { s.Mode = ModePassthru }},
-		{`create interface "eth0": cannot use MAC ` + p.MAC.String() + `: parent "trunk" has it`, func(s *MacvlanSpec) { s.MAC = p.MAC }},
+		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`,
+			func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
+		{`create interface "eth0": cannot use MAC ` + testMAC + `: in mode passthru`,
+			func(s *MacvlanSpec) { s.Mode = ModePassthru }},
+		{`create interface "eth0": cannot use MAC ` + p.MAC.String() + `: parent "trunk" has it`,
+			func(s *MacvlanSpec) { s.MAC = p.MAC }},
 		{`create interface "eth0": parent "trunk" is gone`, func(s *MacvlanSpec) { s.Parent.Index = 9999 }},
 	} {
 		spec := specOn(t, p)
@@ -135,15 +141,18 @@ func TestPassthruNeedsItsParentExclusively(t *testing.T) {
 	n := mustNetns(t, h)
 	first := mustCreate(t, h, n, specOn(t, p))
 	alone := MacvlanSpec{Name: "eth1", Parent: p, Mode: ModePassthru}
-	if _, err := h.CreateMacvlan(context.Background(), n, alone); err == nil || !strings.Contains(err.Error(), "mode passthru needs the parent exclusively") {
+	if _, err := h.CreateMacvlan(context.Background(), n, alone); err == nil ||
+		!strings.Contains(err.Error(), "mode passthru needs the parent exclusively") {
 		t.Errorf("%v", err)
 	}
 	must(t, n.DeleteMacvlan(first))
 	i := mustCreate(t, h, n, alone)
-	if _, err := h.CreateMacvlan(context.Background(), n, specOn(t, p)); err == nil || !strings.Contains(err.Error(), "mode passthru?") {
+	if _, err := h.CreateMacvlan(context.Background(), n, specOn(t, p)); err == nil ||
+		!strings.Contains(err.Error(), "mode passthru?") {
 		t.Errorf("%v", err)
 	}
-	if _, err := n.SetMAC(context.Background(), i, mustMAC(t, testMAC)); err == nil || !strings.Contains(err.Error(), "would change the parent's") {
+	if _, err := n.SetMAC(context.Background(), i, mustMAC(t, testMAC)); err == nil ||
+		!strings.Contains(err.Error(), "would change the parent's") {
 		t.Errorf("%v", err)
 	}
 	if now := mustResolve(t, h, "trunk"); !bytes.Equal(now.MAC, p.MAC) {
@@ -252,7 +261,8 @@ func TestIPv6FollowsTheSpec(t *testing.T) {
 	if got := readSysctl(t, off, "ipv6/conf/eth0/disable_ipv6"); got != "1" {
 		t.Errorf("off: disable_ipv6=%s", got)
 	}
-	if got := readSysctl(t, on, "ipv6/conf/eth0/disable_ipv6") + readSysctl(t, on, "ipv6/conf/eth0/accept_ra"); got != "00" {
+	if got := readSysctl(t, on, "ipv6/conf/eth0/disable_ipv6") + readSysctl(t, on,
+		"ipv6/conf/eth0/accept_ra"); got != "00" {
 		t.Errorf("on: disable_ipv6 and accept_ra are %s", got)
 	}
 	if addrs, err := off.Addrs(0); err != nil || len(addrs) != 0 {
@@ -303,18 +313,21 @@ func TestAddressesAndRoutes(t *testing.T) {
 	for _, gateway := range []string{"192.168.50.1", "fd50::1"} {
 		must(t, n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr(gateway))))
 	}
-	if err := n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.2"))); err == nil || !strings.HasSuffix(err.Error(), `interface "eth0" has one already`) {
+	if err := n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.2"))); err == nil ||
+		!strings.HasSuffix(err.Error(), `interface "eth0" has one already`) {
 		t.Errorf("a second default route: %v", err)
 	}
 	far := Route{Index: i.Index, Dst: netip.MustParsePrefix("10.9.0.0/16"), Gateway: netip.MustParseAddr("172.16.0.1")}
-	if err := n.AddRoute(far); err == nil || !strings.HasSuffix(err.Error(), "gateway 172.16.0.1 is in no subnet of the interface") {
+	if err := n.AddRoute(far); err == nil || !strings.HasSuffix(err.Error(),
+		"gateway 172.16.0.1 is in no subnet of the interface") {
 		t.Errorf("a gateway outside of all subnets: %v", err)
 	}
 	far.OnLink = true
 	must(t, n.AddRoute(far))
 	direct := Route{Index: i.Index, Dst: netip.MustParsePrefix("10.8.0.0/16")}
 	must(t, n.AddRoute(direct))
-	wantRoutes(t, n, DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.1")), DefaultRoute(i.Index, netip.MustParseAddr("fd50::1")), far, direct)
+	wantRoutes(t, n, DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.1")),
+		DefaultRoute(i.Index, netip.MustParseAddr("fd50::1")), far, direct)
 	must(t, n.DelAddr(i.Index, four.Prefix))
 	must(t, n.DelAddr(i.Index, four.Prefix)) // deleted already
 	addrs, err = n.Addrs(i.Index)

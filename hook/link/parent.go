@@ -100,13 +100,15 @@ func (h *Host) find(want ParentSpec, base string, tag Tag) (Parent, netlink.Link
 		return Parent{}, nil, err
 	}
 	if tag.VID != 0 && !isVLAN(chain, base, tag) {
-		return Parent{}, nil, fmt.Errorf("is %s, not %s on %q: rename that link or choose another parent", describe(chain), tag, base)
+		return Parent{}, nil, fmt.Errorf("is %s, not %s on %q: rename that link or choose another parent", describe(chain),
+			tag, base)
 	}
 	if want.Dummy && l.Type() != "dummy" {
 		return Parent{}, nil, fmt.Errorf("is %s, not a dummy: rename that link", describe(chain))
 	}
 	if p := parentOf(chain); tag.VID != 0 && want.Outer != 0 && p.Tags[0].Proto != want.Outer {
-		return Parent{}, nil, fmt.Errorf("is %s on %q, not by protocol %#x: rename that link or choose another parent", p.Tags[0], p.Trunk, want.Outer)
+		return Parent{}, nil, fmt.Errorf("is %s on %q, not by protocol %#x: rename that link or choose another parent",
+			p.Tags[0], p.Trunk, want.Outer)
 	}
 	if err := h.canCarry(l); err != nil {
 		return Parent{}, nil, err
@@ -125,7 +127,8 @@ func (h *Host) below(l netlink.Link) ([]netlink.Link, error) {
 			return chain, nil
 		}
 		if a.NetNsID >= 0 {
-			return nil, fmt.Errorf("%q is a VLAN on a link in another network namespace: name a parent with its trunk in this one", a.Name)
+			return nil, fmt.Errorf("%q is a VLAN on a link in another network namespace: "+
+				"name a parent with its trunk in this one", a.Name)
 		}
 		next, err := linkByIndex(h.handle, a.ParentIndex)
 		if err != nil {
@@ -205,7 +208,8 @@ func (h *Host) canCarry(l netlink.Link) error {
 	if err != nil || master == nil || master.Type() == "vrf" {
 		return err
 	}
-	return fmt.Errorf("is a port of the %s %q and cannot carry a network: use %q as parent", master.Type(), master.Attrs().Name, master.Attrs().Name)
+	return fmt.Errorf("is a port of the %s %q and cannot carry a network: use %q as parent", master.Type(),
+		master.Attrs().Name, master.Attrs().Name)
 }
 
 // isOurs reports whether the link carries our mark. We create links of two types only; the
@@ -263,7 +267,8 @@ func (h *Host) ParentUnicast(index int) ([]net.HardwareAddr, error) {
 	}
 	var macs []net.HardwareAddr
 	for _, e := range entries {
-		if e.Flags&netlink.NTF_SELF != 0 && e.State&netlink.NUD_PERMANENT != 0 && len(e.HardwareAddr) == 6 && e.HardwareAddr[0]&1 == 0 {
+		if e.Flags&netlink.NTF_SELF != 0 && e.State&netlink.NUD_PERMANENT != 0 && len(e.HardwareAddr) == 6 &&
+			e.HardwareAddr[0]&1 == 0 {
 			macs = append(macs, e.HardwareAddr)
 		}
 	}

@@ -120,7 +120,8 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", ")", "7 (x) S", "7 (x) " + rest("S", "1", "-1"), "7 (x) " + rest("S", "1", "18446744073709551616")} {
+	for _, text := range []string{"", ")", "7 (x) S", "7 (x) " + rest("S", "1", "-1"),
+		"7 (x) " + rest("S", "1", "18446744073709551616")} {
 		if got, err := parseStat([]byte(text)); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
@@ -133,7 +134,8 @@ func FuzzParseStat(f *testing.F) {
 	f.Add(self)
 	f.Add([]byte("1 (a) b) Z 1 1 1"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if st, err := parseStat(text); err == nil && !strings.Contains(string(text), strconv.FormatUint(st.start, 10)) && !strings.Contains(string(text), "0") {
+		if st, err := parseStat(text); err == nil && !strings.Contains(string(text), strconv.FormatUint(st.start, 10)) &&
+			!strings.Contains(string(text), "0") {
 			t.Errorf("%q: %v", text, st)
 		}
 	})
@@ -189,7 +191,10 @@ func TestOpenNetnsZombie(t *testing.T) {
 	h := mustHost(t)
 	cmd := mustContainer(t)
 	must(t, cmd.Process.Kill())
-	waitFor(t, "the child is a zombie", func() bool { _, err := FindProcess(cmd.Process.Pid); return errors.Is(err, ErrExited) })
+	waitFor(t, "the child is a zombie", func() bool {
+		_, err := FindProcess(cmd.Process.Pid)
+		return errors.Is(err, ErrExited)
+	})
 	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, ErrExited) {
 		t.Errorf("%v", err)
 	}
@@ -218,7 +223,8 @@ func TestOpenNetnsRefuses(t *testing.T) {
 		same.Process.Kill()
 		same.Wait()
 	})
-	if _, err := h.OpenNetns(same.Process.Pid); err == nil || !strings.HasSuffix(err.Error(), "it is the host's own namespace") {
+	if _, err := h.OpenNetns(same.Process.Pid); err == nil ||
+		!strings.HasSuffix(err.Error(), "it is the host's own namespace") {
 		t.Errorf("the host's namespace: %v", err)
 	}
 }
@@ -237,7 +243,8 @@ func TestOpenNetnsPath(t *testing.T) {
 	pid := mustContainer(t).Process.Pid
 	n, err := h.OpenNetnsPath(fmt.Sprintf("/proc/%d/ns/net", pid))
 	must(t, err)
-	if byPid := mustOpen(t, h, pid); n.Cookie != byPid.Cookie || n.Inode != byPid.Inode || !n.Alive() || n.Process != (Process{}) {
+	if byPid := mustOpen(t, h, pid); n.Cookie != byPid.Cookie || n.Inode != byPid.Inode || !n.Alive() ||
+		n.Process != (Process{}) {
 		t.Errorf("%+v, by pid %+v", n, byPid)
 	}
 	n.Close()

@@ -46,10 +46,12 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 		t.Errorf("created %v: %s", created, diff)
 	}
 	v := l.(*netlink.Vlan)
-	if v.VlanId != 50 || v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.ParentIndex != trunk.Index || v.Alias != "lanyard" || !isUp(v) {
+	if v.VlanId != 50 || v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.ParentIndex != trunk.Index ||
+		v.Alias != "lanyard" || !isUp(v) {
 		t.Errorf("the kernel reports %+v", v)
 	}
-	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1", "ipv4/conf/trunk.50/arp_ignore": "1"} {
+	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1",
+		"ipv4/conf/trunk.50/arp_ignore": "1"} {
 		must(t, inside(h.fd, func() error {
 			got, err := os.ReadFile("/proc/sys/net/" + key)
 			if strings.TrimSpace(string(got)) != want {
@@ -189,7 +191,8 @@ func TestParentLockEndsWithContext(t *testing.T) {
 	mustVeth(t, h, "trunk")
 	lock, err := h.lockParent(context.Background(), "trunk.50")
 	must(t, err)
-	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), `parent "trunk.50": cannot lock it`) {
+	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), ParentSpec{Name: "trunk.50"}, true); err == nil ||
+		!strings.Contains(err.Error(), `parent "trunk.50": cannot lock it`) {
 		t.Errorf("%v", err)
 	}
 	must(t, lock.Close())
@@ -229,7 +232,8 @@ func TestQinQIsCreatedAndRemoved(t *testing.T) {
 	if l := mustLink(t, h, "trunk.100"); l.Attrs().Alias != mark || !isUp(l) {
 		t.Errorf("the outer VLAN is %+v", l.Attrs())
 	}
-	if _, err := h.Resolve(ParentSpec{Name: "trunk.100"}); err == nil || !strings.Contains(err.Error(), "by protocol 0x88a8 on \"trunk\", not VLAN 100 on") {
+	if _, err := h.Resolve(ParentSpec{Name: "trunk.100"}); err == nil ||
+		!strings.Contains(err.Error(), "by protocol 0x88a8 on \"trunk\", not VLAN 100 on") {
 		t.Errorf("resolved as 802.1Q: %v", err)
 	}
 	_, _, err = h.EnsureParent(ctx, inner("trunk.100.201"), true)
@@ -248,7 +252,8 @@ func TestQinQIsCreatedAndRemoved(t *testing.T) {
 	mustVLAN(t, h, "trunk.7", "trunk", 7, netlink.VLAN_PROTOCOL_8021Q)
 	mustUp(t, h, "trunk.7")
 	mustEnsure(t, h, "trunk.7.8")
-	if _, err := h.Resolve(inner("trunk.7.8")); err == nil || !strings.Contains(err.Error(), `is VLAN 7 on "trunk", not by protocol 0x88a8`) {
+	if _, err := h.Resolve(inner("trunk.7.8")); err == nil ||
+		!strings.Contains(err.Error(), `is VLAN 7 on "trunk", not by protocol 0x88a8`) {
 		t.Errorf("resolved as 802.1ad: %v", err)
 	}
 	must(t, h.RemoveParent(ctx, "trunk.7.8", neverNeeded))
@@ -269,7 +274,8 @@ func TestDummyParent(t *testing.T) {
 	}
 	must(t, h.RemoveParent(ctx, want.Name, neverNeeded))
 	mustVeth(t, h, want.Name)
-	if _, _, err := h.EnsureParent(ctx, want, true); err == nil || !strings.Contains(err.Error(), `is a link of type "veth", not a dummy`) {
+	if _, _, err := h.EnsureParent(ctx, want, true); err == nil ||
+		!strings.Contains(err.Error(), `is a link of type "veth", not a dummy`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -282,10 +288,12 @@ func TestVLANOnAnotherNamespacesLink(t *testing.T) {
 	l := mustVLAN(t, h, "far", "trunk", 50, netlink.VLAN_PROTOCOL_8021Q)
 	must(t, h.handle.LinkSetNsFd(l, there.Fd()))
 	other := &Host{handle: there.handle, fd: there.fd, lockDir: h.lockDir}
-	if _, err := other.Resolve(ParentSpec{Name: "far"}); err == nil || !strings.Contains(err.Error(), "in another network namespace") {
+	if _, err := other.Resolve(ParentSpec{Name: "far"}); err == nil ||
+		!strings.Contains(err.Error(), "in another network namespace") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), "perhaps in another network namespace") {
+	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, true); err == nil ||
+		!strings.Contains(err.Error(), "perhaps in another network namespace") {
 		t.Errorf("%v", err)
 	}
 }
@@ -297,7 +305,8 @@ func TestBondPorts(t *testing.T) {
 	mustAdd(t, h, bond)
 	port := mustAdd(t, h, &netlink.Dummy{LinkAttrs: linkNamed("port", 0)})
 	must(t, h.handle.LinkSetMasterByIndex(port, mustLink(t, h, "bond0").Attrs().Index))
-	if _, err := h.Resolve(ParentSpec{Name: "port"}); err == nil || !strings.HasSuffix(err.Error(), `is a port of the bond "bond0" and cannot carry a network: use "bond0" as parent`) {
+	if _, err := h.Resolve(ParentSpec{Name: "port"}); err == nil ||
+		!strings.HasSuffix(err.Error(), `is a port of the bond "bond0" and cannot carry a network: use "bond0" as parent`) {
 		t.Errorf("%v", err)
 	}
 	mustUp(t, h, "bond0")
@@ -310,10 +319,12 @@ func TestParentInUseByIPVlan(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	mustAdd(t, h, &netlink.IPVlan{LinkAttrs: linkNamed("ipv0", p.Index), Mode: netlink.IPVLAN_MODE_L2})
-	if _, err := h.CreateMacvlan(context.Background(), mustNetns(t, h), specOn(t, p)); err == nil || !strings.Contains(err.Error(), `parent "trunk" is in use by another kind of link`) {
+	if _, err := h.CreateMacvlan(context.Background(), mustNetns(t, h), specOn(t, p)); err == nil ||
+		!strings.Contains(err.Error(), `parent "trunk" is in use by another kind of link`) {
 		t.Errorf("%v", err)
 	}
-	if _, err := h.Resolve(ParentSpec{Name: "ipv0"}); err == nil || !strings.Contains(err.Error(), "is of type ipvlan itself") {
+	if _, err := h.Resolve(ParentSpec{Name: "ipv0"}); err == nil ||
+		!strings.Contains(err.Error(), "is of type ipvlan itself") {
 		t.Errorf("%v", err)
 	}
 }

@@ -30,7 +30,8 @@ func (d *Definition) validAddressing() error {
 	case IPAMNone:
 		switch {
 		case len(d.Subnets) > 0:
-			return fmt.Errorf("subnets: %s is of no use, because ipam %q assigns no addresses: omit one of them", d.Subnets[0].Subnet, d.IPAM)
+			return fmt.Errorf("subnets: %s is of no use, because ipam %q assigns no addresses: omit one of them",
+				d.Subnets[0].Subnet, d.IPAM)
 		case len(d.Routes) > 0:
 			return fmt.Errorf("routes: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		case d.SourceRouting:

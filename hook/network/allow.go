@@ -103,8 +103,8 @@ func (d *Definition) allows(uid uint32, gids []uint32, subuids string) (ok bool,
 		member, err = member || gerr == nil && slices.Contains(gids, id), errors.Join(err, gerr)
 	}
 	if member && !ok && readSubordinates(subuids).has(uid) {
-		return false, errors.Join(err, fmt.Errorf("allow-group: uid %d is a subordinate uid (%s), which groups do not allow: "+
-			"use allow-user", uid, subuids))
+		return false, errors.Join(err, fmt.Errorf("allow-group: uid %d is a subordinate uid (%s), "+
+			"which groups do not allow: use allow-user", uid, subuids))
 	}
 	return ok || member, err
 }

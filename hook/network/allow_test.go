@@ -28,9 +28,12 @@ func TestAllows(t *testing.T) {
 		{name: "an unknown name", users: []string{"no-such-user"}, uid: 1000, unknown: true},
 		{name: "an unknown and a known name", users: []string{"no-such-user", "1000"}, uid: 1000, want: true, unknown: true},
 		{name: "an unknown group", groups: []string{"no-such-group"}, uid: 1000, gids: []uint32{0}, unknown: true},
-		{name: "a subordinate uid by the user's group", groups: []string{"adm"}, uid: 100000, gids: []uint32{4}, unknown: true},
-		{name: "a subordinate uid that is named", users: []string{"165535"}, groups: []string{"adm"}, uid: 165535, gids: []uint32{4}, want: true},
-		{name: "the uid after the subordinate uids by group", groups: []string{"adm"}, uid: 165536, gids: []uint32{4}, want: true},
+		{name: "a subordinate uid by the user's group", groups: []string{"adm"}, uid: 100000, gids: []uint32{4},
+			unknown: true},
+		{name: "a subordinate uid that is named", users: []string{"165535"}, groups: []string{"adm"}, uid: 165535,
+			gids: []uint32{4}, want: true},
+		{name: "the uid after the subordinate uids by group", groups: []string{"adm"}, uid: 165536, gids: []uint32{4},
+			want: true},
 	} {
 		d := &Definition{AllowUsers: c.users, AllowGroups: c.groups}
 		if ok, err := d.allows(c.uid, c.gids, subuids); ok != c.want || (err != nil) != c.unknown {

@@ -9,7 +9,8 @@ import (
 func TestAllowed(t *testing.T) {
 	dir := t.TempDir()
 	subuids := filepath.Join(dir, "subuid")
-	err := os.WriteFile(subuids, []byte("# alice's\nalice:100000:65536\nnonsense\nbob:x:1\n1001:4294967295:4294967295\n"), 0o600)
+	err := os.WriteFile(subuids, []byte("# alice's\nalice:100000:65536\nnonsense\nbob:x:1\n1001:4294967295:4294967295\n"),
+		0o600)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -283,7 +283,8 @@ func (d *Definition) Begins(made *Definition) bool {
 	if d.Dummy() && made.Dummy() {
 		asked.Parent = has.Parent
 	}
-	if n := len(asked.HostAddresses); n <= len(has.HostAddresses) && slices.Equal(asked.HostAddresses, has.HostAddresses[:n]) {
+	if n := len(asked.HostAddresses); n <= len(has.HostAddresses) &&
+		slices.Equal(asked.HostAddresses, has.HostAddresses[:n]) {
 		asked.HostAddresses = has.HostAddresses // the creation chose the rest
 	}
 	var x, y bytes.Buffer

@@ -155,7 +155,8 @@ func TestLoadWithoutFile(t *testing.T) {
 	dir := t.TempDir()
 	mustWrite(t, filepath.Join(dir, "web50.json"), "{}")
 	_, err := Load(dir, "wbe50")
-	if want := `network "wbe50": not defined in ` + dir + `; did you mean "web50"?`; !errors.Is(err, ErrNotExist) || err.Error() != want {
+	if want := `network "wbe50": not defined in ` + dir + `; did you mean "web50"?`; !errors.Is(err, ErrNotExist) ||
+		err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if _, err := Load(filepath.Join(dir, "nowhere"), "web50"); !errors.Is(err, ErrNotExist) {
@@ -202,14 +203,16 @@ func TestLoadAll(t *testing.T) {
 		}
 	}
 	mustWrite(t, filepath.Join(dir, "c.json"), "{")
-	mustWrite(t, filepath.Join(dir, "d.json"), strings.Replace(mustRead(t, filepath.Join(dir, "a.json")), `"bridge"`, `"bride"`, 1))
+	mustWrite(t, filepath.Join(dir, "d.json"), strings.Replace(mustRead(t, filepath.Join(dir, "a.json")), `"bridge"`,
+		`"bride"`, 1))
 	mustWrite(t, filepath.Join(dir, ".a.123"), "half-written")
 	mustWrite(t, filepath.Join(dir, "a.json~"), "an editor's")
 	good, broken := LoadAll(dir)
 	if len(good) != 2 || good[0].Name != "a" || good[1].Name != "b" {
 		t.Errorf("good: %v", good)
 	}
-	if len(broken) != 2 || !strings.Contains(broken[0].Error(), "c.json: line 1") || !strings.Contains(broken[1].Error(), `d.json: mode: "bride"`) {
+	if len(broken) != 2 || !strings.Contains(broken[0].Error(), "c.json: line 1") ||
+		!strings.Contains(broken[1].Error(), `d.json: mode: "bride"`) {
 		t.Errorf("broken: %v", broken)
 	}
 }
@@ -379,13 +382,15 @@ func TestBegins(t *testing.T) {
 		edit func(*Definition)
 		want bool
 	}{
-		"the same":                  {func(*Definition) {}, true},
-		"created at another time":   {func(d *Definition) { d.ID, d.Created, d.Managed = NewID(), time.Time{}, !d.Managed }, true},
-		"a chosen address":          {func(d *Definition) { d.HostAddresses = nil }, true},
-		"another requested address": {func(d *Definition) { d.HostAddresses = []netip.Addr{netip.MustParseAddr("192.168.50.3")} }, false},
-		"another mode":              {func(d *Definition) { d.Mode = ModePrivate }, false},
-		"another parent":            {func(d *Definition) { d.Parent = "eth1" }, false},
-		"fewer subnets":             {func(d *Definition) { d.Subnets = d.Subnets[:1] }, false},
+		"the same": {func(*Definition) {}, true},
+		"created at another time": {func(d *Definition) { d.ID, d.Created, d.Managed = NewID(), time.Time{}, !d.Managed },
+			true},
+		"a chosen address": {func(d *Definition) { d.HostAddresses = nil }, true},
+		"another requested address": {
+			func(d *Definition) { d.HostAddresses = []netip.Addr{netip.MustParseAddr("192.168.50.3")} }, false},
+		"another mode":   {func(d *Definition) { d.Mode = ModePrivate }, false},
+		"another parent": {func(d *Definition) { d.Parent = "eth1" }, false},
+		"fewer subnets":  {func(d *Definition) { d.Subnets = d.Subnets[:1] }, false},
 	} {
 		asked := fullDefinition()
 		asked.HostAccess, asked.HostAddresses = true, made.HostAddresses

@@ -66,7 +66,8 @@ func (d *Definition) validRoute(r Route) error {
 
 // validRouter checks an address that may be outside of all subnets.
 func validRouter(field string, a netip.Addr) error {
-	if !a.IsValid() || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+	if !a.IsValid() || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() ||
+		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return fmt.Errorf("%s: %s is not a host address", field, a)
 	}
 	return nil

@@ -82,7 +82,8 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
-		"allocate": allocateValues, "ipam": {string(IPAMNone)}, "verify": verifyValues, "guard": switchValues, "brokered": brokeredValues,
+		"allocate": allocateValues, "ipam": {string(IPAMNone)}, "verify": verifyValues, "guard": switchValues,
+		"brokered": brokeredValues,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {
 		if !slices.Equal(p.Enum, code[field]) {
@@ -97,7 +98,8 @@ func TestSchemaAccepts(t *testing.T) {
 	ipvlan := fullDefinition()
 	ipvlan.Driver, ipvlan.Mode, ipvlan.Flag = DriverIPvlan, ModeL2, ModeBridge
 	none := fullDefinition()
-	none.IPAM, none.Subnets, none.Routes, none.SourceRouting, none.HostAccess, none.HostAddresses = IPAMNone, nil, nil, false, false, nil
+	none.IPAM, none.Subnets, none.Routes, none.SourceRouting, none.HostAccess, none.HostAddresses = IPAMNone, nil, nil,
+		false, false, nil
 	open := fullDefinition()
 	open.Subnets[1].Gateway, open.Guard, open.KubernetesNamespaces = netip.MustParseAddr("fd50::ffff:1"), On, []string{"*"}
 	open.ShareParent = false
@@ -109,14 +111,16 @@ func TestSchemaAccepts(t *testing.T) {
 		if err := encode(&text, d); err != nil {
 			t.Fatal(err)
 		}
-		for _, form := range []string{text.String(), "[" + text.String() + "]", "[" + text.String() + "," + text.String() + "]"} {
+		for _, form := range []string{text.String(), "[" + text.String() + "]",
+			"[" + text.String() + "," + text.String() + "]"} {
 			if err := validate(s, []byte(form)); err != nil {
 				t.Errorf("%v in\n%s", err, form)
 			}
 		}
 	}
 	for _, text := range []string{
-		`{"name": "web", "subnets": [{"subnet": "192.168.50.0/24"}]}`, `{"ipam": "none"}`, `{"driver": "ipvlan", "ipam": "none"}`, `{}`,
+		`{"name": "web", "subnets": [{"subnet": "192.168.50.0/24"}]}`, `{"ipam": "none"}`,
+		`{"driver": "ipvlan", "ipam": "none"}`, `{}`,
 	} {
 		if err := validate(s, []byte(text)); err != nil {
 			t.Errorf("%v in %s", err, text)
@@ -128,15 +132,23 @@ func TestSchemaAccepts(t *testing.T) {
 func TestSchemaRefuses(t *testing.T) {
 	s := mustSchema(t)
 	for _, text := range []string{
-		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`, `{"subnets": {}}`, `{"subnets": [{}]}`,
+		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`,
+		`{"subnets": {}}`, `{"subnets": [{}]}`,
 		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`, `{"parent": "enp0s31f6abc.4000"}`,
-		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`, `{"driver": "ipvlan", "flag": "passthru"}`,
-		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"verify": "strickt"}`, `{"brokered": "gaurded"}`, `{"guard": "yes"}`,
-		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`, `{"deadline": 1500}`, `{"deadline": "-1s"}`,
+		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`,
+		`{"driver": "ipvlan", "flag": "passthru"}`,
+		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"verify": "strickt"}`,
+		`{"brokered": "gaurded"}`, `{"guard": "yes"}`,
+		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`,
+		`{"deadline": 1500}`, `{"deadline": "-1s"}`,
 		`{"subnets": [{"subnet": "192.168.50.0"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "gatway": "192.168.50.1"}]}`,
-		`{"subnets": [{"subnet": "192.168.50.0/24", "gateway": "192.168.50.256"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"nas": "x"}}]}`,
-		`{"routes": [{"dst": "10.0.0.0/8"}]}`, `{"host-address": ["192.168.50.5"]}`, `{"host-access": "yes"}`, `{"dns": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}`,
-		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`, `{"labels": {"a": 1}}`, `{"labels": {"": "a"}}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"": "192.168.50.9"}}]}`, `{"created": "yesterday"}`,
+		`{"subnets": [{"subnet": "192.168.50.0/24", "gateway": "192.168.50.256"}]}`,
+		`{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"nas": "x"}}]}`,
+		`{"routes": [{"dst": "10.0.0.0/8"}]}`, `{"host-address": ["192.168.50.5"]}`, `{"host-access": "yes"}`,
+		`{"dns": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}`,
+		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`,
+		`{"labels": {"a": 1}}`, `{"labels": {"": "a"}}`,
+		`{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"": "192.168.50.9"}}]}`, `{"created": "yesterday"}`,
 	} {
 		if validate(s, []byte(text)) == nil {
 			t.Errorf("the schema accepts %s", text)
@@ -150,7 +162,8 @@ func TestSchemaRefuses(t *testing.T) {
 // complete returns a copy of d with the required fields set.
 func complete(d *Definition) *Definition {
 	c := *d
-	for into, value := range map[*string]string{&c.Name: "web", &c.ID: "0123456789abcdef", &c.Driver: DriverMacvlan, &c.Parent: "eth0"} {
+	for into, value := range map[*string]string{&c.Name: "web", &c.ID: "0123456789abcdef", &c.Driver: DriverMacvlan,
+		&c.Parent: "eth0"} {
 		if *into == "" {
 			*into = value
 		}

@@ -31,8 +31,10 @@ var verifyValues = []string{string(VerifyOff), string(VerifyWarn), string(Verify
 // before building a path from a name: names come from annotations, which are untrusted.
 func ValidName(name string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) || !consistsOf(name, letters+"_.-") {
-		return fmt.Errorf("network name %s: use up to 64 letters, digits, '_', '.' and '-', the first a letter or digit", clip(name))
+	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) ||
+		!consistsOf(name, letters+"_.-") {
+		return fmt.Errorf("network name %s: use up to 64 letters, digits, '_', '.' and '-', the first a letter or digit",
+			clip(name))
 	}
 	return nil
 }
@@ -58,7 +60,8 @@ func (d *Definition) Validate() error {
 	if err := oneOf(string(d.VerifyMode()), verifyValues); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes, d.validHostAccess, d.validPods} {
+	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes,
+		d.validHostAccess, d.validPods} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -258,7 +261,8 @@ func (d *Definition) Conflicts(others []*Definition) error {
 		for _, mine := range d.Subnets {
 			for _, theirs := range o.Subnets {
 				if mine.Subnet.Overlaps(theirs.Subnet) {
-					return fmt.Errorf("subnet %s overlaps %s of network %q on the same parent %q", mine.Subnet, theirs.Subnet, o.Name, o.Parent)
+					return fmt.Errorf("subnet %s overlaps %s of network %q on the same parent %q", mine.Subnet, theirs.Subnet, o.Name,
+						o.Parent)
 				}
 			}
 		}
@@ -266,9 +270,11 @@ func (d *Definition) Conflicts(others []*Definition) error {
 		case !d.ShareParent:
 			return fmt.Errorf("parent %q carries network %q already: use another parent, or --share-parent", o.Parent, o.Name)
 		case d.Mode == ModePassthru || o.Mode == ModePassthru:
-			return fmt.Errorf("parent %q carries network %q already: mode passthru needs the parent exclusively", o.Parent, o.Name)
+			return fmt.Errorf("parent %q carries network %q already: mode passthru needs the parent exclusively", o.Parent,
+				o.Name)
 		case d.Driver != o.Driver:
-			return fmt.Errorf("parent %q carries network %q of driver %s: it cannot carry %s, too", o.Parent, o.Name, o.Driver, d.Driver)
+			return fmt.Errorf("parent %q carries network %q of driver %s: it cannot carry %s, too", o.Parent, o.Name, o.Driver,
+				d.Driver)
 		case d.Driver == DriverIPvlan && (d.Mode != o.Mode || d.IPvlanFlag() != o.IPvlanFlag()):
 			return fmt.Errorf("parent %q carries network %q in ipvlan mode %s, %s: all networks on it must have the same mode",
 				o.Parent, o.Name, o.Mode, o.IPvlanFlag())
