@@ -61,7 +61,7 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 			return nil, fmt.Errorf("open network namespace %q: %w", path, err)
 		}
 		if err != nil {
-			continue // the host's own, or gone since it was listed
+			continue // the host's own, or ended since it was listed
 		}
 		if matches(n) {
 			return n, nil
