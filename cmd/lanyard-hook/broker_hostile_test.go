@@ -164,7 +164,7 @@ func TestBrokerFlood(t *testing.T) {
 	}
 	b.works("after")
 	// One user's connections are few; more are told so and hung up on.
-	if !strings.Contains(b.logged(), "too many requests under way") {
+	if !strings.Contains(b.logged(), "too many requests in progress") {
 		t.Error("nobody was turned away")
 	}
 }

@@ -183,8 +183,8 @@ func (b *brokered) mustDetachBy(uid int, id string) {
 func (b *brokered) secret(what string, o outcome, reason string) {
 	b.tb.Helper()
 	b.refused(what, o, 1, "refused: the network must be one that allows you, and the container your own")
-	number := o.stderr[strings.LastIndex(o.stderr, " as ")+4:]
-	number = number[:strings.Index(number, " ")]
+	_, number, _ := strings.Cut(o.stderr, "(reason: number ")
+	number, _, _ = strings.Cut(number, " ")
 	for line := range strings.Lines(b.logged()) {
 		if strings.Contains(line, "number="+number) {
 			if !strings.Contains(line, reason) {

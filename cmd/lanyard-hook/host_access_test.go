@@ -182,7 +182,7 @@ func TestHostRouteTaken(t *testing.T) {
 	_, err := w.Host.Exec("ip", "route", "add", "192.168.50.9/32", "dev", w.Trunk)
 	must(t, err)
 	c := testenv.NewContainer(t)
-	w.refused("a route that is there", w.attach("c1", c, "network=web", "ip=192.168.50.9"), 1, "route the host to 192.168.50.9", `by "`+w.Trunk+`"`)
+	w.refused("a route that is there", w.attach("c1", c, "network=web", "ip=192.168.50.9"), 1, "route the host to 192.168.50.9", `through "`+w.Trunk+`"`)
 	if out, err := w.Host.Exec("ip", "route", "show", "192.168.50.9"); err != nil || !strings.Contains(out, "dev "+w.Trunk) {
 		t.Errorf("the route is %q, %v", out, err)
 	}

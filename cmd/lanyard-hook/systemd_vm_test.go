@@ -450,7 +450,7 @@ func (s *installed) crashes() {
 	s.mustAs(0, "systemctl start lanyard")
 	done := s.begin("slow2")
 	s.mustAs(0, "systemctl kill --signal KILL lanyard")
-	if out := <-done; !strings.Contains(out, "went away before it answered") {
+	if out := <-done; !strings.Contains(out, "closed the connection before it replied") {
 		s.t.Errorf("the hook says %q", out)
 	}
 	patiently(s.t, "the sweeper", func() error {

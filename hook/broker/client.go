@@ -20,8 +20,8 @@ type Client struct{ Socket string }
 
 var _ hook.Attacher = Client{}
 
-// Attach implements [hook.Attacher]. Of an attachment only that is filled in
-// which can be seen from inside the container.
+// Attach implements [hook.Attacher]. It fills in only the fields of an attachment
+// that are visible from inside the container.
 func (c Client) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, error) {
 	got, err := c.call(ctx, requestOf(r))
 	if err != nil {
@@ -40,8 +40,8 @@ func (c Client) Detach(ctx context.Context, containerID string) error {
 	return err
 }
 
-// Why gives what the broker last answered to the calling user that was no
-// success, the newest last.
+// Why returns the last failures that the broker recorded for the calling user,
+// oldest first.
 func (c Client) Why(ctx context.Context) ([]Failure, error) {
 	got, err := c.call(ctx, request{Version: version, Verb: verbWhy})
 	if err != nil {
@@ -50,40 +50,42 @@ func (c Client) Why(ctx context.Context) ([]Failure, error) {
 	return got.Failures, nil
 }
 
-// Tell leaves with the broker what the calling user is to find by Why: what went
-// wrong before the broker was asked.
+// Tell records a failure for the calling user, which Why returns later: one that
+// happened before the hook called the broker.
 func (c Client) Tell(ctx context.Context, containerID, text string) error {
-	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: cut(containerID), Error: cut(text)})
+	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: sanitize(containerID),
+		Error: sanitize(text)})
 	return err
 }
 
-// Who is turned away since others of the same user are under way, or were a moment
-// ago, asks again so many times: half a minute's worth, which a hook does not have.
+// A request that the broker rejects as too early (the user has too many requests in
+// progress, or has spent its budget) is sent again, every retryWait, at most maxTries
+// times. That is 30 seconds, longer than the time limit of a hook.
 const (
-	again     = 300
-	againWait = 100 * time.Millisecond
+	maxTries  = 300
+	retryWait = 100 * time.Millisecond
 )
 
 func (c Client) call(ctx context.Context, m request) (*reply, error) {
 	for tries := 1; ; tries++ {
 		b, err := c.exchange(ctx, m)
 		if err != nil {
-			return nil, fmt.Errorf("ask the broker: %w", err)
+			return nil, fmt.Errorf("broker: %w", err)
 		}
 		var got reply
 		if err := json.Unmarshal(b, &got); err != nil {
-			return nil, fmt.Errorf("ask the broker: its answer is no JSON: %w", err)
+			return nil, fmt.Errorf("broker: its reply is not valid JSON: %w", err)
 		}
 		if got.Error == "" {
 			return &got, nil
 		}
-		if !got.Later || tries == again {
+		if !got.Later || tries == maxTries {
 			return nil, errors.New(got.Error)
 		}
 		select {
 		case <-ctx.Done():
 			return nil, errors.New(got.Error)
-		case <-time.After(againWait):
+		case <-time.After(retryWait):
 		}
 	}
 }
@@ -91,18 +93,19 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
-		return nil, c.whyNot(err)
+		return nil, c.explainDial(err)
 	}
 	defer conn.Close()
-	// Ends the reading and writing when the caller's time is over.
+	// Closing the connection ends reads and writes when the caller's ctx ends.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	u := conn.(*net.UnixConn)
-	// A broker that refuses at once has answered and closed before it read.
+	// A broker that rejects the connection replies and closes before it reads.
 	serr := send(u, m)
 	b, err := receive(u)
 	if errors.Is(err, unix.ECONNRESET) {
-		// Its answer lies behind the news that it did not read all we sent.
+		// The kernel reports first that the broker did not read all that was sent.
+		// The reply is next in the queue.
 		b, err = receive(u)
 	}
 	switch {
@@ -113,22 +116,21 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 	case serr != nil:
 		return nil, serr
 	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
-		return nil, errors.New("it went away before it answered: see its log (journalctl -u lanyard)")
+		return nil, errors.New("it closed the connection before it replied: see its log (journalctl -u lanyard)")
 	}
 	return nil, err
 }
 
-// dialWait is how long somebody who finds the line full stands aside.
-const dialWait = time.Millisecond / 4
+// redialWait is the pause before the next attempt when the backlog is full.
+const redialWait = time.Millisecond / 4
 
-// dial waits for a place in the line, which others may fill as fast as it moves:
-// the kernel answers EAGAIN then (unix(7)), and tells nobody when it has moved.
+// dial connects to the broker. While the backlog is full, connect(2) fails with EAGAIN
+// (unix(7)), and the kernel does not signal when there is space, so dial polls.
 //
-// It names its kind of address: a dialer for any would have a resolver of host names
-// with it.
+// It uses DialUnix, because Dial would link the resolver of host names.
 func (c Client) dial(ctx context.Context) (net.Conn, error) {
 	for {
-		conn, err := new(net.Dialer).DialUnix(ctx, network, nil, &net.UnixAddr{Name: c.Socket, Net: network})
+		conn, err := new(net.Dialer).DialUnix(ctx, socketType, nil, &net.UnixAddr{Name: c.Socket, Net: socketType})
 		if err == nil {
 			return conn, nil
 		}
@@ -137,16 +139,17 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("its line is full: %w", ctx.Err())
-		case <-time.After(dialWait):
+			return nil, fmt.Errorf("its backlog of connections is full: try again: %w", ctx.Err())
+		case <-time.After(redialWait):
 		}
 	}
 }
 
-// whyNot says what to do where nobody listens.
-func (c Client) whyNot(err error) error {
+// explainDial adds the remedy to an error of dial if no broker listens.
+func (c Client) explainDial(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("%w, and no broker listens at %s: as root, run \"systemctl enable --now lanyard.socket\"", hook.ErrUnprivileged, c.Socket)
+		return fmt.Errorf("%w, and no broker listens at %s: as root, run \"systemctl enable --now lanyard.socket\"",
+			hook.ErrUnprivileged, c.Socket)
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,14 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Network is SOCK_SEQPACKET in the words of package net.
-const network = "unixpacket"
+// socketType is the name of SOCK_SEQPACKET in package net.
+const socketType = "unixpacket"
 
-// errTooLong is returned for a message that is longer than any should be.
+// errTooLong is returned by send and receive for a message of more than maxMessage bytes.
 var errTooLong = fmt.Errorf("message is over %d bytes", maxMessage)
 
-// receive reads one message. There is no buffer for control data: descriptors
-// that are sent along are dropped by the kernel.
+// receive reads one message. It passes no buffer for control data, so the kernel
+// drops file descriptors that are sent with the message. It returns io.EOF at the end
+// of the stream and errTooLong for a message that does not fit.
 func receive(c *net.UnixConn) ([]byte, error) {
 	b := make([]byte, maxMessage)
 	n, _, flags, _, err := c.ReadMsgUnix(b, nil)
@@ -46,7 +46,7 @@ func send(c *net.UnixConn, message any) error {
 	}
 	n, err := c.Write(b)
 	if err == nil && n < len(b) {
-		err = errors.New("a message was cut short")
+		err = fmt.Errorf("message was truncated: sent %d of %d bytes", n, len(b))
 	}
 	return err
 }

@@ -8,59 +8,60 @@ import (
 	"unicode"
 )
 
-// What is kept for "lanyard why". Anybody can fail as often as they like: the
-// oldest users and failures go. Strangers, who may come as any number of uids, are
-// kept apart, and make nobody else go.
+// Limits of what is kept for "lanyard why". Any user can cause any number of failures, so
+// the oldest failures and users are dropped. Unauthorized callers can use many uids; they
+// are in a list of their own and cannot displace other users.
 const (
 	maxUsers    = 256
 	maxFailures = 8
-	maxText     = 800 // bytes of a failure; all of them fit into one message
+	maxText     = 800 // bytes of one text; maxFailures of them fit into one message
 )
 
-// failures are the last answers to each user that were no success.
+// failures holds the last error replies to each user.
 type failures struct {
 	mu    sync.Mutex
-	by    map[uint32][]Failure
-	order struct{ guests, strangers []uint32 } // users, the one who failed last at the end
+	byUID map[uint32][]Failure
+	order struct{ authorized, unauthorized []uint32 } // uids, the most recent failure last
 }
 
-// add keeps a failure of a user, who is counted as somebody.
-func (f *failures) add(uid, as uint32, container, text string) {
+// add keeps a failure of a user. charged is the uid that budgetUID returned for it.
+func (f *failures) add(uid, charged uint32, container, text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.by == nil {
-		f.by = map[uint32][]Failure{}
+	if f.byUID == nil {
+		f.byUID = map[uint32][]Failure{}
 	}
-	list, next := f.by[uid], Failure{At: time.Now().UTC(), Container: cut(container), Error: cut(text)}
+	list, next := f.byUID[uid], Failure{At: time.Now().UTC(), Container: sanitize(container), Error: sanitize(text)}
 	if n := len(list); n > 0 && list[n-1].Container == next.Container && list[n-1].Error == next.Error {
-		return // the hook tells what it was told
+		return // the hook reports an error that the broker sent it
 	}
 	list = append(list, next)
 	if len(list) > maxFailures {
 		list = append([]Failure{}, list[len(list)-maxFailures:]...)
 	}
-	f.by[uid] = list
+	f.byUID[uid] = list
 	is := func(u uint32) bool { return u == uid }
-	f.order.guests = slices.DeleteFunc(f.order.guests, is)
-	f.order.strangers = slices.DeleteFunc(f.order.strangers, is)
-	order := &f.order.guests
-	if as == strangers {
-		order = &f.order.strangers
+	f.order.authorized = slices.DeleteFunc(f.order.authorized, is)
+	f.order.unauthorized = slices.DeleteFunc(f.order.unauthorized, is)
+	order := &f.order.authorized
+	if charged == sharedBudgetUID {
+		order = &f.order.unauthorized
 	}
 	if *order = append(*order, uid); len(*order) > maxUsers {
-		delete(f.by, (*order)[0])
+		delete(f.byUID, (*order)[0])
 		*order = (*order)[1:]
 	}
 }
 
-func (f *failures) of(uid uint32) []Failure {
+func (f *failures) forUID(uid uint32) []Failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]Failure(nil), f.by[uid]...)
+	return append([]Failure(nil), f.byUID[uid]...)
 }
 
-// cut keeps a text of a caller's short, and on one line of a terminal.
-func cut(s string) string {
+// sanitize shortens a caller's text to maxText bytes and replaces control characters, so
+// that it fits on one line of a terminal.
+func sanitize(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 || r == unicode.ReplacementChar {
 			return '?'

@@ -1,11 +1,10 @@
 // Package broker attaches rootless containers: a privileged daemon on a socket,
-// and the client that lanyard-hook becomes where it has no privilege itself.
+// and the client that lanyard-hook uses if it has no privilege itself.
 //
-// A connection carries one JSON message each way (SOCK_SEQPACKET, so that a
-// message is whole or is none). The broker takes no file descriptors and no
-// paths from callers, only names and a pid, which it looks at itself. Who
-// calls, the kernel says. What the caller may have is decided by package hook,
-// where it is also recorded.
+// A connection carries one JSON message each way. The socket is SOCK_SEQPACKET, so a
+// message arrives whole or not at all. The broker accepts no file descriptors and no
+// paths from callers, only names and a pid, which it checks itself. The kernel
+// identifies the caller. Package hook decides what the caller may have, and records it.
 package broker
 
 import (
@@ -21,12 +20,12 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// maxMessage bounds a message, in bytes. A request for eight networks has less
-// than two thousand; refusals are kept to fit.
+// maxMessage is the maximum length of a message, in bytes. A request for eight networks
+// has under 2,000; maxText and maxFailures keep replies below the limit.
 const maxMessage = 32 << 10
 
-// version is that of the messages. Hook and broker are installed together, but
-// a broker may have been running since before.
+// version is the version of the messages. Hook and broker are installed together, but
+// a broker of the previous release may still be running.
 const version = 1
 
 // Verbs of a request.
@@ -37,7 +36,7 @@ const (
 	verbTell   = "tell"
 )
 
-// request is what a caller sends.
+// request is the message from a caller to the broker.
 type request struct {
 	Version   int    `json:"version"`
 	Verb      string `json:"verb"`
@@ -45,10 +44,10 @@ type request struct {
 	Name      string `json:"name,omitempty"`
 	Pid       int    `json:"pid,omitempty"`
 	Wants     []want `json:"wants,omitempty"`
-	Error     string `json:"error,omitempty"` // of tell
+	Error     string `json:"error,omitempty"` // of verbTell
 }
 
-// want is hook.Want as it is sent.
+// want is the wire format of hook.Want.
 type want struct {
 	Network   string       `json:"network"`
 	Interface string       `json:"interface,omitempty"`
@@ -59,17 +58,17 @@ type want struct {
 	Default   *bool        `json:"default-route,omitempty"`
 }
 
-// reply is what the broker answers.
+// reply is the message from the broker to a caller.
 type reply struct {
 	Version     int       `json:"version"`
 	Error       string    `json:"error,omitempty"`
-	Later       bool      `json:"later,omitempty"` // nothing was looked at: ask again
+	Later       bool      `json:"later,omitempty"` // the request was not read: send it again
 	Attachments []granted `json:"attachments,omitempty"`
 	Failures    []Failure `json:"failures,omitempty"`
 }
 
-// granted is what a caller is told of an attachment: what can be seen from
-// inside, and nothing of the host.
+// granted is the part of an attachment that a caller receives: what is visible from
+// inside the container, and nothing about the host.
 type granted struct {
 	ID        verify.ID      `json:"id"`
 	Network   string         `json:"network"`
@@ -80,8 +79,8 @@ type granted struct {
 	Verdict   verify.Verdict `json:"verdict"`
 }
 
-// Failure is an answer that was no success, kept for the user whom the runtime
-// did not show it: crun sends a hook's stderr to /dev/null.
+// Failure is an error reply, kept for "lanyard why". A runtime may not show it to the
+// user: crun sends a hook's stderr to /dev/null.
 type Failure struct {
 	At        time.Time `json:"at"`
 	Container string    `json:"container"`
@@ -105,7 +104,8 @@ func (m *request) request() hook.Request {
 }
 
 func grantedOf(a hook.Attachment) granted {
-	return granted{ID: a.ID, Network: a.Network, Interface: a.Interface, MAC: a.MAC, Addrs: a.Addrs, Gateways: a.Gateways, Verdict: a.Verdict}
+	return granted{ID: a.ID, Network: a.Network, Interface: a.Interface, MAC: a.MAC, Addrs: a.Addrs, Gateways: a.Gateways,
+		Verdict: a.Verdict}
 }
 
 func (g granted) attachment() hook.Attachment {
@@ -115,8 +115,8 @@ func (g granted) attachment() hook.Attachment {
 	}
 }
 
-// decode reads a request. It is strict: a field that this version does not know
-// may be one that would have tightened what is asked for.
+// decode reads a request. It rejects unknown fields: a field of another version may
+// restrict the request.
 func decode(b []byte) (*request, error) {
 	var m request
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -128,11 +128,12 @@ func decode(b []byte) (*request, error) {
 		return nil, errors.New("message is not one request in JSON: something follows it")
 	}
 	if m.Version != version {
-		return nil, fmt.Errorf("message is of version %d, and the broker speaks %d: install hook and broker of one release", m.Version, version)
+		return nil, fmt.Errorf("message has version %d, but the broker uses %d: install hook and broker of one release",
+			m.Version, version)
 	}
 	switch m.Verb {
 	case verbAttach, verbDetach, verbWhy, verbTell:
 		return &m, nil
 	}
-	return nil, fmt.Errorf("message has the verb %.20q: use attach, detach, why or tell", m.Verb)
+	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why or tell", m.Verb)
 }

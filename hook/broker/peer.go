@@ -13,35 +13,36 @@ import (
 // maxGroups is NGROUPS_MAX (linux/limits.h).
 const maxGroups = 65536
 
-// peerOf is who connected, as the kernel noted it then: what the process has
-// become since, by running a set-user-ID program say, changes nothing. Nothing is
-// read from /proc about the caller, so its pid, which may be another's by now, is
-// for the log alone.
+// peerOf returns the credentials of the caller at fd, as the kernel recorded them at
+// connect(2). A later change, such as running a set-user-ID program, has no effect.
+// Nothing about the caller is read from /proc, so the pid is for the log only: another
+// process may have it by now. peerOf returns an error for overflowUID.
 func peerOf(fd int) (*unix.Ucred, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	// What has no uid here must not look like one that has (from_kuid_munged).
-	if err == nil && cred.Uid == overflowID {
-		err = errors.New("the caller's uid is not mapped here")
+	// A uid that is not mapped here must not pass for one that is (from_kuid_munged).
+	if err == nil && cred.Uid == overflowUID {
+		err = errors.New("the uid is not mapped in the broker's user namespace")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find out who calls: %w", err)
+		return nil, fmt.Errorf("credentials of the caller: %w", err)
 	}
 	return cred, nil
 }
 
-// callerOf adds to it the groups that it was in.
+// callerOf returns the caller at fd with its uid and all its gids.
 func callerOf(fd int, cred *unix.Ucred) (hook.Caller, error) {
 	groups, err := groupsOf(fd)
 	if err != nil {
-		return hook.Caller{}, fmt.Errorf("find out what groups the caller is in: %w", err)
+		return hook.Caller{}, fmt.Errorf("groups of the caller: %w", err)
 	}
 	return hook.Caller{UID: cred.Uid, GIDs: append(groups, cred.Gid)}, nil
 }
 
-// overflowID stands for uids that are not mapped (kernel/sys.c, DEFAULT_OVERFLOWUID).
-const overflowID = 65534
+// overflowUID is what the kernel reports for a uid that is not mapped
+// (kernel/sys.c, DEFAULT_OVERFLOWUID).
+const overflowUID = 65534
 
-// groupsOf reads the groups that the caller was in when it connected
+// groupsOf returns the supplementary gids that the caller at fd had when it connected
 // (SO_PEERGROUPS, Linux 4.13).
 func groupsOf(fd int) ([]uint32, error) {
 	groups := make([]uint32, 64)
@@ -62,11 +63,11 @@ func groupsOf(fd int) ([]uint32, error) {
 // soPassRights is SO_PASSRIGHTS (asm-generic/socket.h, Linux 6.16).
 const soPassRights = 83
 
-// refuseRights tells the kernel that no descriptors are taken: who sends one is
-// told EPERM. Closing one can hang for ever where a FUSE server wants it to.
-// Below Linux 6.16 a message is read without room for control data, and the
-// kernel drops what comes along.
+// refuseRights makes the kernel reject file descriptors that are sent to the socket; the
+// sender gets EPERM. Closing a received descriptor can block without limit, if a FUSE
+// server delays it. Before Linux 6.16, receive passes no buffer for control data, and
+// the kernel drops the descriptors.
 func refuseRights(fd int) {
-	// ENOPROTOOPT is all that can be said below 6.16, and then there is nothing to do.
+	// Before 6.16 this fails with ENOPROTOOPT, which needs no action.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, soPassRights, 0)
 }

@@ -18,41 +18,41 @@ import (
 )
 
 const (
-	// readTime is how long a caller may take to send its request, and to take
-	// the answer: both fit into a socket's buffer.
+	// readTime is the time limit for receiving the request, and for sending the
+	// reply. Both fit into a socket buffer.
 	readTime = 2 * time.Second
-	// workTime bounds one request, waiting for its turn included. A hook gives
-	// up after ten seconds unless told otherwise.
+	// workTime is the time limit for one request, with the wait in the queue. A hook
+	// gives up after 10 seconds by default.
 	workTime = 30 * time.Second
-	// noFiles is how long accepting pauses where the host or the process has no
-	// descriptors left.
-	noFiles = 50 * time.Millisecond
+	// acceptPause is the pause before the next accept(2) when the host or the process
+	// has no file descriptors left.
+	acceptPause = 50 * time.Millisecond
 )
 
-// Server attaches for whoever connects and may have it.
+// Server attaches containers for the authorized callers that connect to it.
 type Server struct {
 	Local *hook.Local
 	Log   *slog.Logger // the full reason of every refusal
 
-	guests   *hook.Guests
-	turns    turns
-	failures failures
-	work     sync.WaitGroup
+	allowList *hook.Guests
+	scheduler scheduler
+	failures  failures
+	work      sync.WaitGroup
 }
 
-// Serve answers callers until ctx ends. Then it takes no new ones, finishes what
-// is under way, and returns nil.
+// Serve accepts callers on l until ctx ends. Then it closes l, finishes the requests in
+// progress, and returns nil. It returns an error if accepting fails.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
-	d, err := openDoor(l)
+	a, err := newAcceptor(l)
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = errors.Join(d.Close(), l.Close()) })
+	stop := context.AfterFunc(ctx, func() { _ = errors.Join(a.Close(), l.Close()) })
 	defer stop()
-	s.guests = s.Local.Guests()
-	go follow(ctx, s.guests)
+	s.allowList = s.Local.Guests()
+	go pollAllowList(ctx, s.allowList)
 	for {
-		fd, err := d.next()
+		fd, err := a.accept()
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -60,57 +60,59 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 			}
 			s.work.Wait()
 			return nil
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
-			s.Log.Error("cannot take callers", "err", err)
-			<-time.After(noFiles)
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
+			errors.Is(err, unix.ENOMEM):
+			s.Log.Error("cannot accept callers", "err", err)
+			<-time.After(acceptPause)
 		case errors.Is(err, unix.ECONNABORTED):
 		case err != nil:
 			s.work.Wait()
-			return fmt.Errorf("take callers: %w", err)
+			return fmt.Errorf("accept callers: %w", err)
 		default:
-			s.admit(context.WithoutCancel(ctx), fd)
+			s.handle(context.WithoutCancel(ctx), fd)
 		}
 	}
 }
 
-// admit counts the caller in and answers it on the side. Who is one too many is
-// told so without being heard: accepting must never wait for a caller, and must
-// cost less than calling.
-func (s *Server) admit(ctx context.Context, fd int) {
+// handle charges the caller's budget, registers its connection and answers it in a new
+// goroutine. A caller over its limits gets an error reply, and its request is not read:
+// accepting must never wait for a caller, and must cost less than connecting.
+func (s *Server) handle(ctx context.Context, fd int) {
 	cred, err := peerOf(fd)
 	if err != nil {
-		s.Log.Debug("turned a caller away", "err", err)
+		s.Log.Debug("rejected a caller", "err", err)
 		_ = unix.Close(fd)
 		return
 	}
-	as := s.countedAs(fd, cred.Uid)
-	if !s.turns.spend(as, time.Now()) {
-		_, _ = unix.Write(fd, tooOften) // a fresh socket has room for it
+	charged := s.budgetUID(fd, cred.Uid)
+	if !s.scheduler.spend(charged, time.Now()) {
+		_, _ = unix.Write(fd, rateLimitReply) // does not block: the socket buffer is empty
 		_ = unix.Close(fd)
 		return
 	}
 	log := s.Log.With("uid", cred.Uid, "pid", cred.Pid)
-	c, caller, err := s.invite(fd, cred)
+	c, caller, err := s.connOf(fd, cred)
 	if err != nil {
-		log.Error("cannot take a caller", "err", err)
+		log.Error("cannot accept the caller", "err", err)
 		return
 	}
-	v, err := s.turns.join(as, c)
+	sess, err := s.scheduler.connect(charged, c)
 	if err != nil {
-		log.Debug("turned a caller away", "err", err)
-		_ = send(c, reply{Version: version, Error: err.Error(), Later: true}) // likewise
+		log.Debug("rejected a caller", "err", err)
+		_ = send(c, reply{Version: version, Error: err.Error(), Later: true}) // does not block either
 		_ = c.Close()
 		return
 	}
 	s.work.Go(func() {
-		defer s.turns.leave(v)
+		defer s.scheduler.disconnect(sess)
 		defer func() { _ = c.Close() }()
-		s.answer(ctx, log, c, v, caller)
+		s.answer(ctx, log, c, sess, caller)
 	})
 }
 
-// invite makes a connection of a socket, which it takes over.
-func (s *Server) invite(fd int, cred *unix.Ucred) (*net.UnixConn, hook.Caller, error) {
+// connOf returns a net.UnixConn for the socket fd, with the caller. It closes fd, also
+// if it returns an error.
+func (s *Server) connOf(fd int, cred *unix.Ucred) (*net.UnixConn, hook.Caller, error) {
 	refuseRights(fd)
 	f := os.NewFile(uintptr(fd), "caller")
 	defer f.Close()
@@ -125,28 +127,31 @@ func (s *Server) invite(fd int, cred *unix.Ucred) (*net.UnixConn, hook.Caller, e
 	return c.(*net.UnixConn), caller, nil
 }
 
-func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, v *visit, caller hook.Caller) {
+func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, sess *session, caller hook.Caller) {
 	ctx, cancel := context.WithTimeoutCause(ctx, workTime, fmt.Errorf("not done after %s", workTime))
 	defer cancel()
 	_ = c.SetReadDeadline(time.Now().Add(readTime))
 	b, err := receive(c)
-	s.turns.heard(v)
+	s.scheduler.markActive(sess)
 	if err != nil && !errors.Is(err, errTooLong) {
-		log.Debug("a caller asked for nothing", "err", err)
+		log.Debug("received no request", "err", err)
 		return
 	}
-	r := s.reply(ctx, log, v, caller, b, err)
+	r := s.reply(ctx, log, sess, caller, b, err)
 	_ = c.SetWriteDeadline(time.Now().Add(readTime))
 	if err := send(c, r); err != nil {
-		log.Warn("the caller did not wait for the answer", "err", err)
+		log.Warn("the caller did not wait for the reply", "err", err)
 	}
 }
 
-// reply works on a message that was read, when it is the caller's turn: to make sense
-// of what a hundred connections of one user's have sent is work, too.
-func (s *Server) reply(ctx context.Context, log *slog.Logger, v *visit, caller hook.Caller, b []byte, err error) (r reply) {
+// reply waits for the user's turn, and then decodes the message b and carries it out.
+// Decoding waits, too: a hundred messages of one user take time. err is the error of
+// receiving b.
+func (s *Server) reply(
+	ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, b []byte, err error,
+) (r reply) {
 	var m *request
-	done, late := s.turns.turn(ctx, v.user)
+	done, late := s.scheduler.acquire(ctx, sess.user)
 	if late == nil {
 		defer done()
 	} else {
@@ -157,27 +162,29 @@ func (s *Server) reply(ctx context.Context, log *slog.Logger, v *visit, caller h
 	}
 	if err == nil {
 		log = log.With("verb", m.Verb, "container", m.Container)
-		r, err = s.do(ctx, log, v, caller, m)
+		r, err = s.do(ctx, log, sess, caller, m)
 	}
 	r.Version = version
 	if err != nil {
-		r = reply{Version: version, Error: s.told(log, err)}
+		r = reply{Version: version, Error: s.errorText(log, err)}
 		container := ""
 		if m != nil {
 			container = m.Container
 		}
-		s.failures.add(caller.UID, v.uid, container, r.Error)
+		s.failures.add(caller.UID, sess.uid, container, r.Error)
 	}
 	return r
 }
 
-func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook.Caller, m *request) (r reply, err error) {
+func (s *Server) do(
+	ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, m *request,
+) (r reply, err error) {
 	switch m.Verb {
 	case verbWhy:
-		r.Failures = s.failures.of(caller.UID)
+		r.Failures = s.failures.forUID(caller.UID)
 		return r, nil
 	case verbTell:
-		s.failures.add(caller.UID, v.uid, m.Container, m.Error)
+		s.failures.add(caller.UID, sess.uid, m.Container, m.Error)
 		return r, nil
 	case verbDetach:
 		if err = s.Local.DetachFor(ctx, caller, m.Container); err == nil {
@@ -187,17 +194,18 @@ func (s *Server) do(ctx context.Context, log *slog.Logger, v *visit, caller hook
 	}
 	got, err := s.Local.AttachFor(ctx, caller, m.request())
 	for _, a := range got {
-		log.Info("attached", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "mac", a.MAC, "verdict", a.Verdict.Code, "attachment", a.ID)
+		log.Info("attached", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "mac", a.MAC,
+			"verdict", a.Verdict.Code, "attachment", a.ID)
 		r.Attachments = append(r.Attachments, grantedOf(a))
 	}
 	return r, err
 }
 
-// told logs why a request failed and gives what its caller is told. Every
-// refusal reads the same, or it would tell which networks, processes and
-// namespaces of others there are; its number leads the administrator to the
-// reason.
-func (s *Server) told(log *slog.Logger, err error) string {
+// errorText logs why a request failed and returns the text for the caller. All refusals
+// have the same text; otherwise it would reveal which networks, processes and namespaces
+// of other users exist. The number in it lets the administrator find the reason in the
+// log.
+func (s *Server) errorText(log *slog.Logger, err error) string {
 	if !errors.Is(err, hook.ErrRefused) {
 		log.Warn("failed", "err", err)
 		return err.Error()
@@ -206,5 +214,6 @@ func (s *Server) told(log *slog.Logger, err error) string {
 	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	number := hex.EncodeToString(b[:])
 	log.Warn("refused", "number", number, "err", err)
-	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own (the administrator finds the reason as %s in the broker's log)", number)
+	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own "+
+		"(reason: number %s in the broker's log)", number)
 }

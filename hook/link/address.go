@@ -15,53 +15,56 @@ import (
 // Addr is an address on an interface.
 type Addr struct {
 	Prefix netip.Prefix
-	// DAD leaves duplicate address detection to the kernel; without it an IPv6
-	// address is usable at once. It says nothing for IPv4.
+	// DAD makes the kernel run duplicate address detection; without it an IPv6
+	// address is usable at once. It has no effect for IPv4.
 	DAD bool
-	// Tentative and Duplicate are read back only: DAD is under way, or found
-	// another holder.
+	// Tentative and Duplicate are set by Addrs only: DAD is in progress, or found
+	// another station with the address.
 	Tentative, Duplicate bool
 }
 
-// addrBusy bounds the wait for an address that an ipvlan elsewhere has.
-const addrBusy = 3 * time.Second
+// addrBusyWait is the maximum wait for an address that an ipvlan in another namespace has.
+const addrBusyWait = 3 * time.Second
 
-// AddAddr puts an address on the interface of that index. An IPv4 subnet of
-// more than two addresses gets its broadcast address with it (RFC 3021 has
-// none for two).
+// AddAddr adds an address to the interface with that ifindex. For an IPv4 subnet of more
+// than two addresses it sets the broadcast address, too (RFC 3021: a subnet of two has
+// none).
 func (n *Netns) AddAddr(index int, a Addr) error {
-	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)} // the library fills Broadcast in
+	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)} // the library sets Broadcast
 	if a.Prefix.Addr().Is6() && !a.DAD {
 		addr.Flags = unix.IFA_F_NODAD
 	}
-	// An ipvlan's address is taken (ipvlan_addr_busy) until the namespace of the
-	// container that had it is cleaned up in the background.
-	err := retryFor(context.Background(), addrBusy, func() error { return n.handle.AddrAdd(onIndex(index), addr) }, unix.EADDRINUSE)
+	// An address of an ipvlan is busy (ipvlan_addr_busy) until the kernel has cleaned up
+	// the ended container's namespace in the background.
+	err := retryFor(context.Background(), addrBusyWait, func() error { return n.handle.AddrAdd(onIndex(index), addr) },
+		unix.EADDRINUSE)
 	if err != nil {
 		if errors.Is(err, unix.EEXIST) {
 			err = errors.New("the interface has it already")
 		}
-		return fmt.Errorf("add address %s: %w", a.Prefix, plain(err))
+		return fmt.Errorf("add address %s: %w", a.Prefix, explainErrno(err))
 	}
 	return nil
 }
 
-// DelAddr takes an address off; an absent one is no error.
+// DelAddr removes an address from the interface with that ifindex. It returns nil if the
+// address or the interface is not there.
 func (n *Netns) DelAddr(index int, p netip.Prefix) error {
 	err := n.handle.AddrDel(onIndex(index), &netlink.Addr{IPNet: ipNet(p)})
 	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete address %s: %w", p, plain(err))
+		return fmt.Errorf("delete address %s: %w", p, explainErrno(err))
 	}
 	return nil
 }
 
-// Addrs lists the addresses of the interface of that index, or of all if 0.
+// Addrs lists the addresses of the interface with that ifindex, or of all interfaces if
+// index is 0.
 func (n *Netns) Addrs(index int) ([]Addr, error) {
 	var on netlink.Link
 	if index != 0 {
 		on = onIndex(index)
 	}
-	list, err := wholeIn(n.Tries, func() ([]netlink.Addr, error) { return n.handle.AddrList(on, netlink.FAMILY_ALL) })
+	list, err := dumpIn(n.Tries, func() ([]netlink.Addr, error) { return n.handle.AddrList(on, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// BenchmarkAttach is the netlink share of a container's start, on an untagged
-// parent: what it costs as a whole, and each step of it in µs.
+// BenchmarkAttach measures the netlink part of a container's start, on an untagged parent:
+// the total and each step in µs.
 func BenchmarkAttach(b *testing.B) {
 	h := mustHost(b)
 	mustVeth(b, h, "trunk")

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MirrorCarriers takes the carrier from guarded containers' interfaces while
-// their macvlans have none, until ctx ends: a veth pair knows nothing of what
-// stands behind it. It returns early where the kernel's reports got lost; calling
-// it again begins with the state that there is.
+// MirrorCarriers runs until ctx ends. It removes the carrier of a guarded container's
+// interface while the macvlan behind it has none; the kernel does not do this, because a
+// veth pair depends only on its two ends. MirrorCarriers returns an error if netlink
+// messages are lost. A new call starts from the current state of all links.
 func (n *Netns) MirrorCarriers(ctx context.Context) error {
 	at := netns.NsHandle(n.fd)
 	reports, done := make(chan netlink.LinkUpdate, 256), make(chan struct{})
@@ -23,7 +23,7 @@ func (n *Netns) MirrorCarriers(ctx context.Context) error {
 		Namespace: &at, ListExisting: true, ErrorCallback: func(err error) { lost = err },
 	})
 	if err != nil {
-		return fmt.Errorf("listen for carriers: %w", plain(err))
+		return fmt.Errorf("subscribe to link changes: %w", explainErrno(err))
 	}
 	defer close(done)
 	for {
@@ -32,7 +32,7 @@ func (n *Netns) MirrorCarriers(ctx context.Context) error {
 			return nil
 		case r, ok := <-reports:
 			if !ok {
-				return fmt.Errorf("listen for carriers: %w", errors.Join(lost, errors.New("reports got lost")))
+				return fmt.Errorf("subscribe to link changes: %w", errors.Join(lost, errors.New("messages were lost")))
 			}
 			if err := n.mirrorCarrier(r.Attrs().Name); err != nil {
 				return err
@@ -41,8 +41,8 @@ func (n *Netns) MirrorCarriers(ctx context.Context) error {
 	}
 }
 
-// mirrorCarrier looks at both links of an attachment, whichever the report is
-// about: either may be the last to come.
+// mirrorCarrier reads both links of the attachment that the link called name belongs to:
+// the message about either may be the last.
 func (n *Netns) mirrorCarrier(name string) error {
 	tag, ok := strings.CutPrefix(name, outsidePrefix)
 	if !ok {
@@ -67,7 +67,7 @@ func (n *Netns) mirrorCarrier(name string) error {
 		set = n.handle.LinkSetUp
 	}
 	if err := set(inside); err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("mirror the carrier of %q: %w", outsidePrefix+tag, plain(err))
+		return fmt.Errorf("mirror the carrier of %q: %w", outsidePrefix+tag, explainErrno(err))
 	}
 	return nil
 }

@@ -16,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnsureParent finds the parent, checks that it can carry macvlans and, where it
-// is named BASE.VID, that it really is that VLAN on that base. A missing VLAN or
-// dummy is made, up and marked as ours, if create says so, and so is the VLAN
-// that a VLAN is to stand on; a marked one that is down is set up. A link that
-// is not ours is never changed.
+// EnsureParent finds the parent, checks that it can carry macvlans and, if it is named
+// BASE.VID, that it is that VLAN on that base. With create, it creates a missing VLAN or
+// dummy, marks it as ours and sets it up; also the missing VLAN below a VLAN (QinQ). It
+// sets a marked link up that is down. It never changes a link that is not ours. It
+// returns ErrNoLink if the parent does not exist, and whether it created the parent.
 func (h *Host) EnsureParent(ctx context.Context, want ParentSpec, create bool) (p Parent, created bool, err error) {
 	base, tag, err := want.vlan()
 	if err != nil {
@@ -38,14 +38,14 @@ func (h *Host) EnsureParent(ctx context.Context, want ParentSpec, create bool) (
 
 func isUp(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_UP != 0 }
 
-// ensureOurs makes the link, or finishes it: what we make is up last of all.
+// ensureOurs creates the link or, if it is down, finishes it: a new link is set up last.
 func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag Tag) (p Parent, created bool, err error) {
 	lock, err := h.lockParent(ctx, want.Name)
 	if err != nil {
 		return Parent{}, false, err
 	}
 	defer lock.Close()
-	p, l, err := h.find(want, base.Name, tag) // again: another may have made it meanwhile
+	p, l, err := h.find(want, base.Name, tag) // again, under the lock
 	switch {
 	case errors.Is(err, ErrNoLink):
 		created = true
@@ -61,17 +61,17 @@ func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag Tag) (
 	return p, created, err
 }
 
-// makeOurs makes a dummy, or a VLAN and the VLAN that it stands on. Locks are
-// taken from the outside in: eth0.100.200 before eth0.100.
+// makeOurs creates a dummy, or a VLAN and the VLAN below it. Locks are acquired from the
+// inner VLAN to the outer: eth0.100.200 before eth0.100.
 func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base ParentSpec, tag Tag) (err error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = want.Name
 	if want.Dummy {
 		return h.add(lock, &netlink.Dummy{LinkAttrs: attrs}, func(err error) error {
 			if errors.Is(err, unix.EOPNOTSUPP) {
-				return errors.New("cannot be made: the kernel has no dummy links (modprobe dummy)")
+				return errors.New("cannot create it: the kernel has no dummy links: run \"modprobe dummy\"")
 			}
-			return fmt.Errorf("make it: %w", plain(err))
+			return fmt.Errorf("cannot create it: %w", explainErrno(err))
 		})
 	}
 	below, err := linkByName(h.handle, base.Name)
@@ -82,7 +82,7 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 		}
 		defer func() {
 			if err != nil && baseMade {
-				err = errors.Join(err, h.RemoveParent(ctx, base.Name, nobody))
+				err = errors.Join(err, h.RemoveParent(ctx, base.Name, neverNeeded))
 			}
 		}()
 	}
@@ -90,18 +90,18 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 	case err != nil:
 		return err
 	case below == nil:
-		return fmt.Errorf("%w, nor %q to make it on", ErrNoLink, base.Name)
+		return fmt.Errorf("%w, and no link %q to create it on", ErrNoLink, base.Name)
 	case !isUp(below):
-		return fmt.Errorf("cannot be made while %q is down: set it up first (ip link set %s up)", base.Name, base.Name)
+		return fmt.Errorf("cannot create it: %q is down: run \"ip link set %s up\"", base.Name, base.Name)
 	case below.Attrs().EncapType != "ether":
-		return fmt.Errorf("cannot be made: %q is not an Ethernet link (%s)", base.Name, below.Attrs().EncapType)
+		return fmt.Errorf("cannot create it: %q is not an Ethernet link (%s)", base.Name, below.Attrs().EncapType)
 	}
 	attrs.ParentIndex = below.Attrs().Index
 	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: int(tag.VID), VlanProtocol: netlink.VlanProtocol(tag.Proto)}
-	return h.add(lock, vlan, func(err error) error { return h.whyNoVLAN(err, below.Attrs(), tag) })
+	return h.add(lock, vlan, func(err error) error { return h.explainVLAN(err, below.Attrs(), tag) })
 }
 
-// add makes a link and finishes it, or leaves nothing behind.
+// add creates a link and finishes it. On error it deletes the link.
 func (h *Host) add(lock *parentLock, l netlink.Link, why func(error) error) error {
 	if err := lock.begin(); err != nil {
 		return err
@@ -115,68 +115,73 @@ func (h *Host) add(lock *parentLock, l netlink.Link, why func(error) error) erro
 	return nil
 }
 
-func (h *Host) whyNoVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
+func (h *Host) explainVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return errors.New("cannot be made: the kernel has no 802.1Q VLANs (modprobe 8021q)")
+		return errors.New("cannot create it: the kernel has no 802.1Q VLANs: run \"modprobe 8021q\"")
 	case !errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("make it: %w", plain(err))
+		return fmt.Errorf("cannot create it: %w", explainErrno(err))
 	}
-	links, listErr := whole(h.handle.LinkList)
+	links, listErr := dump(h.handle.LinkList)
 	for _, l := range links {
-		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto {
-			return fmt.Errorf("cannot be made: %s on %q is there already, as %q: use that as parent", tag, below.Name, v.Name)
+		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(tag.VID) &&
+			protoOf(v) == tag.Proto {
+			return fmt.Errorf("cannot create it: %s on %q exists already, as %q: use that as parent", tag, below.Name, v.Name)
 		}
 	}
-	return errors.Join(fmt.Errorf("cannot be made: %s on %q is there already, perhaps in another network namespace", tag, below.Name), listErr)
+	return errors.Join(fmt.Errorf("cannot create it: %s on %q exists already, perhaps in another network namespace",
+		tag, below.Name), listErr)
 }
 
-// finish marks a new link, closes it to the host and sets it up.
+// finish marks a new link, disables the host's use of it and sets it up.
 func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 	name := l.Attrs().Name
 	if err := h.handle.LinkSetAlias(l, mark); err != nil {
-		return fmt.Errorf("mark it: %w", plain(err))
+		return fmt.Errorf("set its alias: %w", explainErrno(err))
 	}
-	// The link is there for containers. Left to itself, the host would take an
-	// address and a default route from whoever sends router advertisements in
-	// that VLAN, and answer ARP for its addresses on other links.
+	// The link is for containers. Without these settings, the host would accept an
+	// address and a default route from any router advertisement in that VLAN, and
+	// answer ARP there for addresses of its other links.
 	err := inside(h.fd, func() error {
-		return errors.Join(writeSysctl("ipv6/conf/"+name+"/disable_ipv6", "1"), writeSysctl("ipv4/conf/"+name+"/arp_ignore", "1"))
+		return errors.Join(writeSysctl("ipv6/conf/"+name+"/disable_ipv6", "1"),
+			writeSysctl("ipv4/conf/"+name+"/arp_ignore", "1"))
 	})
 	if err != nil {
 		return err
 	}
 	if err := h.handle.LinkSetUp(l); err != nil {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("cannot set it up: %w", explainErrno(err))
 	}
 	return lock.end()
 }
 
-// RemoveParent deletes a VLAN or dummy that carries our mark, and the VLAN that a
-// VLAN stood on if that is ours, too, nothing else stands on it, and nobody needs
-// it. A missing one is no error; one that is not ours gives ErrForeign and stays.
-// The kernel deletes all macvlans on it, in every namespace: the caller has
-// made sure that there are none.
+// RemoveParent deletes a VLAN or dummy that carries our mark. It also deletes the VLAN
+// below it, if that carries our mark, no other link uses it, and needed returns false for
+// its name. It returns nil for a missing link, and ErrForeign for one that is not ours,
+// which it keeps. The kernel deletes all macvlans on the link, in every namespace; the
+// caller must make sure that there are none.
 func (h *Host) RemoveParent(ctx context.Context, name string, needed func(name string) bool) error {
 	return h.RemoveParents(ctx, []string{name}, needed)[name]
 }
 
-// RemoveParents deletes many as RemoveParent does one, and gives an error for each
-// that stays. The kernel waits for RCU once for all of them.
-func (h *Host) RemoveParents(ctx context.Context, names []string, needed func(name string) bool) (stay map[string]error) {
+// RemoveParents deletes several parents, as RemoveParent does one. It returns an error for
+// each name that it could not delete. The kernel waits for RCU once for all of them.
+func (h *Host) RemoveParents(
+	ctx context.Context, names []string, needed func(name string) bool,
+) (stay map[string]error) {
 	stay = map[string]error{}
-	var going []going
+	var removals []removal
 	for _, name := range names {
-		g, err := h.toRemove(ctx, name)
+		g, err := h.lockForRemoval(ctx, name)
 		if err != nil {
 			stay[name] = err
 		} else if g.link != nil {
-			going = append(going, g)
+			removals = append(removals, g)
 		}
 	}
-	err := h.delete(going)
-	bases := map[string]string{} // → one that stood on it
-	for _, g := range going {
+	err := h.delete(removals)
+	bases := map[string]string{} // name of a VLAN → a deleted VLAN that was on it
+	for _, g := range removals {
 		stays := err
 		if stays == nil {
 			stays = g.lock.end()
@@ -199,15 +204,17 @@ func (h *Host) RemoveParents(ctx context.Context, names []string, needed func(na
 	return stay
 }
 
-// going is a link that is about to be deleted, and its lock.
-type going struct {
+// removal is a link that is about to be deleted, and its lock.
+type removal struct {
 	name string
-	link netlink.Link // nil where there is none
+	link netlink.Link // nil if it does not exist
 	lock *parentLock
 }
 
-// toRemove finds what is ours to delete, and leaves it locked.
-func (h *Host) toRemove(ctx context.Context, name string) (g going, err error) {
+// lockForRemoval finds a link that may be deleted and holds its lock. If the link does not
+// exist, link is nil and the lock is closed. For a link that is not ours it returns
+// ErrForeign.
+func (h *Host) lockForRemoval(ctx context.Context, name string) (g removal, err error) {
 	if err := ValidName(name); err != nil {
 		return g, err
 	}
@@ -225,19 +232,19 @@ func (h *Host) toRemove(ctx context.Context, name string) (g going, err error) {
 	return g, err
 }
 
-// delete deletes links, several by a group of their own (rtnl_group_dellink).
-func (h *Host) delete(links []going) (err error) {
+// delete deletes the links, several of them as one link group (rtnl_group_dellink).
+func (h *Host) delete(links []removal) (err error) {
 	switch len(links) {
 	case 0:
 		return nil
 	case 1:
 		err = h.handle.LinkDel(links[0].link)
 	default:
-		// Nobody else's: of 31 random bits.
+		// A random number of 31 bits, so that no other link is in the group.
 		group := rand.Int32() | 1<<30
 		for _, g := range links {
 			if err := h.handle.LinkSetGroup(g.link, int(group)); err != nil && !errors.Is(err, unix.ENODEV) {
-				return plain(err)
+				return explainErrno(err)
 			}
 		}
 		err = h.deleteGroup(uint32(group))
@@ -245,7 +252,7 @@ func (h *Host) delete(links []going) (err error) {
 	if errors.Is(err, unix.ENODEV) {
 		return nil
 	}
-	return plain(err)
+	return explainErrno(err)
 }
 
 func (h *Host) deleteGroup(group uint32) error {
@@ -260,14 +267,14 @@ func (h *Host) deleteGroup(group uint32) error {
 	})
 }
 
-// Unfinished says whether whoever last made a parent of that name was killed
-// before it had our mark.
+// Unfinished reports whether creating the parent of that name was interrupted before it
+// was marked as ours.
 func (h *Host) Unfinished(name string) bool {
 	info, err := os.Stat(filepath.Join(h.lockDir, "parent-"+name+".lock"))
 	return err == nil && info.Size() > 0
 }
 
-// removeBase deletes the VLAN that others were made on, where nobody needs it.
+// removeBase deletes the VLAN base if it is ours, no link uses it, and needed returns false.
 func (h *Host) removeBase(ctx context.Context, base string, needed func(string) bool) error {
 	if _, outer, err := ParseParent(base); err != nil || outer == 0 || needed(base) {
 		return err
@@ -283,12 +290,12 @@ func (h *Host) removeBase(ctx context.Context, base string, needed func(string) 
 	return h.RemoveParent(ctx, base, needed)
 }
 
-func nobody(string) bool { return false }
+func neverNeeded(string) bool { return false }
 
-// carriesAny says whether any link stands on that of the index: a VLAN in this
-// namespace, or a macvlan in any, which shows in its list of MACs.
+// carriesAny reports whether the link with that ifindex has a link on it: a VLAN in this
+// namespace, or a macvlan in any namespace, which is in its list of MACs.
 func (h *Host) carriesAny(index int) (bool, error) {
-	links, err := whole(h.handle.LinkList)
+	links, err := dump(h.handle.LinkList)
 	if err != nil {
 		return false, err
 	}
@@ -301,25 +308,26 @@ func (h *Host) carriesAny(index int) (bool, error) {
 	return len(macs) > 0, err
 }
 
-// parentLock is held by whoever makes or deletes a parent. Its file is empty
-// but while a link is being made: the kernel takes no alias in the message that
-// makes one (rtnl_create_link), so that is how the next holder knows that a
-// link without our mark is what a killed one left.
+// parentLock is held while a parent is created or deleted. Its file is not empty while a
+// link is created: the kernel accepts no alias in the message that creates a link
+// (rtnl_create_link). So the next holder can tell that a killed process left a link
+// without our mark.
 type parentLock struct{ *os.File }
 
-// lockParent waits for the lock until ctx ends. Closing frees it; so does the
-// holder's death. The file stays: deleting it would let two hold it.
+// lockParent waits for the lock until ctx ends. Close releases it, and so does the end of
+// the process. The file is never deleted, because two processes could then hold the lock.
 func (h *Host) lockParent(ctx context.Context, name string) (*parentLock, error) {
 	if err := os.MkdirAll(h.lockDir, 0o755); err != nil {
-		return nil, fmt.Errorf("lock it: %w", err)
+		return nil, fmt.Errorf("cannot lock it: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(h.lockDir, "parent-"+name+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock it: %w", err)
+		return nil, fmt.Errorf("cannot lock it: %w", err)
 	}
-	err = retry(ctx, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }, unix.EWOULDBLOCK, unix.EINTR)
+	err = retry(ctx, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }, unix.EWOULDBLOCK,
+		unix.EINTR)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock it (%s): %w", f.Name(), err), f.Close())
+		return nil, errors.Join(fmt.Errorf("cannot lock it (%s): %w", f.Name(), err), f.Close())
 	}
 	return &parentLock{f}, nil
 }
@@ -336,19 +344,19 @@ func (l *parentLock) unfinished() bool {
 	return err == nil && info.Size() > 0
 }
 
-// retry calls f until it answers anything but one of the passing errors, or ctx
-// ends; then the last of those comes back.
-func retry(ctx context.Context, f func() error, passing ...error) error {
-	return retryFor(ctx, math.MaxInt64, f, passing...)
+// retry calls f until it returns an error that is not in temporary, or nil, or until ctx
+// ends. It returns the last result of f.
+func retry(ctx context.Context, f func() error, temporary ...error) error {
+	return retryFor(ctx, math.MaxInt64, f, temporary...)
 }
 
-// retryFor is retry that also ends when so much time is over. There is no timer
-// where there is nothing to wait for, which is nearly always.
-func retryFor(ctx context.Context, patience time.Duration, f func() error, passing ...error) error {
-	began := time.Now()
+// retryFor is retry with a time limit. It creates a timer only if the first call of f
+// fails, which is rare.
+func retryFor(ctx context.Context, limit time.Duration, f func() error, temporary ...error) error {
+	start := time.Now()
 	for wait := time.Millisecond; ; wait = min(2*wait, 16*time.Millisecond) {
 		err := f()
-		if !isOneOf(err, passing) || time.Since(began) > patience {
+		if !isOneOf(err, temporary) || time.Since(start) > limit {
 			return err
 		}
 		select {

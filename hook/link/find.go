@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FindNetns finds a namespace that was seen before: by the processes in it, or
-// by a path that it is pinned at. It is nil where nobody holds it any more.
-// Inode numbers are recycled, so where the kernel has cookies the cookie must
-// match as well. The caller checks that the boot is the same.
+// FindNetns finds the network namespace with that inode and cookie, by the processes in it
+// or by a path that it is mounted at. It returns nil if no process and no mount holds it.
+// Inode numbers are recycled, so the cookie must match, too (it is 0 on kernels without
+// cookies). The caller checks that the boot is the same.
 func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
 	return h.search(
 		func(ino uint64) bool { return ino == inode },
@@ -22,8 +22,8 @@ func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
 	)
 }
 
-// EachNetns visits every namespace that lives but the host's own, each once: for
-// when all else is lost. What visit is given is closed after it.
+// EachNetns calls visit once for every existing network namespace except the host's. It is
+// for rebuilding a lost database. Each Netns is closed after its visit.
 func (h *Host) EachNetns(visit func(*Netns)) error {
 	_, err := h.search(
 		func(uint64) bool { return true },
@@ -35,16 +35,17 @@ func (h *Host) EachNetns(visit func(*Netns)) error {
 	return err
 }
 
-// search opens the namespaces whose inode is wanted, each once, until one
-// matches; nil if none does. It is the caller's to close.
+// search opens the namespaces with an inode that wanted accepts, until matches returns true.
+// It returns that namespace, which the caller closes, or nil. An error means that the
+// search is incomplete.
 func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool) (*Netns, error) {
-	// Pins first: they are few, and where a namespace outlives its container it
-	// mostly has one.
+	// Mounts first: they are few, and a namespace that outlives its container mostly
+	// has one.
 	pinned, err := pinnedNetns()
 	if err != nil {
 		return nil, fmt.Errorf("list pinned network namespaces: %w", err)
 	}
-	held, err := heldNetns()
+	held, err := processNetns()
 	if err != nil {
 		return nil, err
 	}
@@ -56,11 +57,11 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 		}
 		tried[st.Ino] = true
 		n, err := h.openNetns(path)
-		if isShort(err) {
+		if isResourceError(err) {
 			return nil, fmt.Errorf("open network namespace %q: %w", path, err)
 		}
 		if err != nil {
-			continue // the host's own, or gone since it was listed
+			continue // the host's own, or ended since it was listed
 		}
 		if matches(n) {
 			return n, nil
@@ -70,15 +71,16 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 	return nil, nil
 }
 
-// isShort says whether an error says nothing of what was asked for: this process, or
-// the machine, has no room to look.
-func isShort(err error) bool {
-	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
+// isResourceError reports whether err means that this process or the host is out of files
+// or memory: the lookup failed, but the object may exist.
+func isResourceError(err error) bool {
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.EAGAIN},
+		func(e error) bool { return errors.Is(err, e) })
 }
 
-// heldNetns gives the path of each process's namespace. Filepath.Glob would look
-// at each four times.
-func heldNetns() (paths []string, err error) {
+// processNetns returns the path of each process's network namespace. filepath.Glob would
+// look up each path four times.
+func processNetns() (paths []string, err error) {
 	proc, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
@@ -96,8 +98,8 @@ func heldNetns() (paths []string, err error) {
 	return paths, nil
 }
 
-// pinnedNetns lists the paths in this mount namespace that a network namespace
-// is bound to: their root in mountinfo is "net:[INODE]" (fs/nsfs.c).
+// pinnedNetns lists the paths in this mount namespace at which a network namespace is
+// mounted: their root in mountinfo is "net:[INODE]" (fs/nsfs.c).
 func pinnedNetns() (paths []string, err error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -115,6 +117,6 @@ func pinnedNetns() (paths []string, err error) {
 	return paths, lines.Err()
 }
 
-// unescape undoes what the kernel does to paths in mountinfo (seq_path: space,
-// tab, newline and backslash as octal).
+// unescape decodes the octal escapes of paths in mountinfo (seq_path: space, tab, newline
+// and backslash).
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace

@@ -15,7 +15,7 @@ func TestFindNetns(t *testing.T) {
 	cmd := mustContainer(t)
 	n := mustOpen(t, h, cmd.Process.Pid)
 	i := mustCreate(t, h, n, specOn(t, p))
-	// A pin whose name mountinfo writes in octal.
+	// A mount point with a name that mountinfo escapes in octal.
 	pin := filepath.Join(t.TempDir(), "a pin")
 	must(t, os.WriteFile(pin, nil, 0o600))
 	must(t, unix.Mount(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid), pin, "", unix.MS_BIND, ""))
@@ -30,9 +30,9 @@ func TestFindNetns(t *testing.T) {
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
-	wantFound(t, h, n, i, true) // by its pin
+	wantFound(t, h, n, i, true) // by its mount
 	must(t, unix.Unmount(pin, unix.MNT_DETACH))
-	wantFound(t, h, n, i, false) // n holds it, but nobody who is looked for
+	wantFound(t, h, n, i, false) // only n holds it, which FindNetns does not see
 }
 
 func wantFound(tb testing.TB, h *Host, n *Netns, i Interface, want bool) {
@@ -50,7 +50,7 @@ func wantFound(tb testing.TB, h *Host, n *Netns, i Interface, want bool) {
 	}))
 	for how, found := range map[string]*Netns{"inode": bySelf, "interface": byInterface} {
 		if (found != nil) != want {
-			tb.Errorf("by %s: %+v, wanted %v", how, found, want)
+			tb.Errorf("by %s: found %+v, want found %v", how, found, want)
 		}
 		if found != nil {
 			if found.Inode != n.Inode || found.Cookie != n.Cookie {
@@ -61,7 +61,7 @@ func wantFound(tb testing.TB, h *Host, n *Netns, i Interface, want bool) {
 	}
 }
 
-// Who has no descriptor left does not know that a namespace is gone.
+// A process without free descriptors gets an error, and not "no such namespace".
 func TestFindNetnsWithoutFiles(t *testing.T) {
 	h := mustHost(t)
 	n := mustOpen(t, h, mustContainer(t).Process.Pid)
@@ -78,10 +78,10 @@ func TestFindNetnsWithoutFiles(t *testing.T) {
 		if found != nil {
 			found.Close()
 		} else if failed++; err == nil {
-			t.Errorf("with %d descriptors left the namespace is gone", free)
+			t.Errorf("with %d free descriptors: no namespace and no error", free)
 		}
 	}
 	if failed == 0 || failed == 16 {
-		t.Errorf("it failed %d times: the test tests little", failed)
+		t.Errorf("FindNetns failed %d of 16 times, want some", failed)
 	}
 }

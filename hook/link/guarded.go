@@ -15,12 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PinNetns makes a network namespace that lives for as long as it is mounted at
-// path. One that is there already stays.
+// PinNetns creates a network namespace and mounts it at path, which keeps it alive. If
+// path is a network namespace already, PinNetns does nothing.
 func PinNetns(path string) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("make network namespace %q: %w", path, err)
+			err = fmt.Errorf("create network namespace %q: %w", path, err)
 		}
 	}()
 	if fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
@@ -48,44 +48,46 @@ func PinNetns(path string) (err error) {
 
 func pinNew(path string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return plain(err)
+		return explainErrno(err)
 	}
-	// What is in it only passes frames on, and has nothing to say itself.
+	// The links in it only forward frames; they send none of their own.
 	if err := writeSysctl("ipv6/conf/default/disable_ipv6", "1"); err != nil {
 		return err
 	}
 	return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
 }
 
-// Names of the links of a guarded attachment, before its tag.
+// Prefixes of the names of a guarded attachment's links; the tag follows. The outside
+// link is the macvlan, the inside link is the near end of the veth pair.
 const (
 	outsidePrefix = "m"
 	insidePrefix  = "v"
 )
 
-// GuardedSpec is an interface whose frames are guarded. A namespace that the
-// container's owner cannot get into has a macvlan on the parent and the near
-// end of a veth pair, whose far end the container has.
+// GuardedSpec describes an interface with guarded frames. The macvlan on the parent
+// and the near end of a veth pair are in a namespace that the container's owner cannot
+// enter; the far end of the pair is in the container.
 type GuardedSpec struct {
 	MacvlanSpec
-	// Tag tells its links from others': up to 14 letters and digits.
+	// Tag is part of its links' names and makes them unique: up to 14 letters and digits.
 	Tag string
-	// Groups are the multicast MACs that the macvlan lets in.
+	// Groups are the multicast MACs that the macvlan receives.
 	Groups []net.HardwareAddr
-	// Admit puts a guard between the two links, on a thread in their namespace.
-	// Neither is up yet.
+	// Admit attaches a guard between the two links, given by ifindex. It is called on a
+	// thread in their namespace, before they are up.
 	Admit func(outside, inside int, mtu int) error
 }
 
-// CreateGuarded makes the links, and sets them up once they are guarded: nothing
-// passes before, and a qdisc on a link that is up waits for RCU (dev_deactivate).
-// The interface that it gives is the container's. On error nothing is left behind.
+// CreateGuarded creates the links, attaches the guard and then sets the links up. So no
+// frame passes unguarded, and adding the qdisc does not wait for RCU, as it does on a link
+// that is up (dev_deactivate). It returns the container's interface. On error it deletes
+// everything that it created.
 func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec GuardedSpec) (i Interface, err error) {
 	var outside Interface
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("create interface %s: %w", clip(spec.Name), err), guards.DeleteGuarded(spec.Tag))
-			if i = (Interface{}); outside.Index != 0 { // it may have a passing name yet
+			if i = (Interface{}); outside.Index != 0 { // it may still have its temporary name
 				err = errors.Join(err, guards.DeleteMacvlan(outside))
 			}
 		}
@@ -104,54 +106,56 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	}
 	l, err := linkByName(container.handle, spec.Name)
 	if err == nil && l == nil {
-		err = fmt.Errorf("it went away while it was made: %w", ErrNoLink)
+		err = fmt.Errorf("it was deleted during its creation: %w", ErrNoLink)
 	}
 	if err != nil {
 		return i, err
 	}
 	i = interfaceOf(l)
-	i.ParentIndex = 0 // that of its peer's namespace says nothing
+	i.ParentIndex = 0 // an ifindex in its peer's namespace has no meaning here
 	if err = guards.Do(func() error {
 		return errors.Join(spec.Admit(outside.Index, inside, i.MTU), joinGroups(outside.Name, spec.Groups))
 	}); err != nil {
 		return i, err
 	}
-	if err = guards.bringUp(ctx, &outside, outer.Name, func() error { return setIPv6(outside.Name, false, false) }); err != nil {
+	if err = guards.bringUp(ctx, &outside, outer.Name,
+		func() error { return setIPv6(outside.Name, false, false) }); err != nil {
 		return i, err
 	}
-	// The last end to come up can send at once. The other, which has a carrier from
-	// then on, only when the kernel's watch of links has come to it, or somebody
-	// asks (rtnl_getlink, from Linux 6.8): until then it drops what it is given. At
-	// the container's end the sender is told; at ours answers would be lost.
+	// The end that comes up last can send at once. The other end gets its carrier then,
+	// and drops frames until the kernel's linkwatch has run or a process reads the link
+	// (rtnl_getlink, from Linux 6.8). So the container's end comes up first: there the
+	// sender gets an error, while at our end replies would be lost.
 	if err = container.bringUpGuarded(l, spec.IPv6); err != nil {
 		return i, err
 	}
 	if err = guards.handle.LinkSetUp(onIndex(inside)); err != nil {
-		return i, fmt.Errorf("set it up: %w", plain(err))
+		return i, fmt.Errorf("cannot set it up: %w", explainErrno(err))
 	}
 	_, err = linkByIndex(container.handle, i.Index)
 	return i, err
 }
 
-// addPair makes the veth pair, down, and gives the near end's index.
+// addPair creates the veth pair, down, and returns the ifindex of the near end.
 func (n *Netns) addPair(container *Netns, spec GuardedSpec, mtu int) (int, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = insidePrefix+spec.Tag, mtu
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: spec.Name, PeerHardwareAddr: spec.MAC, PeerNamespace: netlink.NsFd(container.Fd())}
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: spec.Name, PeerHardwareAddr: spec.MAC,
+		PeerNamespace: netlink.NsFd(container.Fd())}
 	err := n.handle.LinkAdd(pair)
 	switch {
 	case errors.Is(err, unix.EEXIST):
 		return 0, fmt.Errorf("%w: the container has a %q already", ErrNameTaken, spec.Name)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return 0, errors.New("the kernel has no veth (modprobe veth)")
+		return 0, errors.New("the kernel has no veth: run \"modprobe veth\"")
 	case err != nil:
-		return 0, plain(err)
+		return 0, explainErrno(err)
 	}
 	return pair.Index, nil
 }
 
-// bringUpGuarded sets the container's end up. Its link-local address is to be
-// that of the MAC, which the guard knows, and not a random one (RFC 7217).
+// bringUpGuarded sets the container's end up. Its link-local address must be the one
+// derived from the MAC, which the guard knows, and not a random one (RFC 7217).
 func (n *Netns) bringUpGuarded(l netlink.Link, ipv6 bool) error {
 	name := l.Attrs().Name
 	if err := n.Do(func() error {
@@ -160,13 +164,13 @@ func (n *Netns) bringUpGuarded(l netlink.Link, ipv6 bool) error {
 		return err
 	}
 	if err := n.handle.LinkSetUp(l); err != nil {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("cannot set it up: %w", explainErrno(err))
 	}
 	return nil
 }
 
-// DeleteGuarded deletes the links of a guarded attachment, and with them the
-// container's. Missing ones are no error.
+// DeleteGuarded deletes the links of a guarded attachment; the kernel deletes the
+// container's end with them. It returns nil if they do not exist.
 func (n *Netns) DeleteGuarded(tag string) (err error) {
 	for _, name := range []string{insidePrefix + tag, outsidePrefix + tag} {
 		l, lerr := linkByName(n.handle, name)
@@ -174,14 +178,13 @@ func (n *Netns) DeleteGuarded(tag string) (err error) {
 			lerr = n.handle.LinkDel(l)
 		}
 		if lerr != nil && !errors.Is(lerr, unix.ENODEV) {
-			err = errors.Join(err, fmt.Errorf("delete link %q: %w", name, plain(lerr)))
+			err = errors.Join(err, fmt.Errorf("delete link %q: %w", name, explainErrno(lerr)))
 		}
 	}
 	return err
 }
 
-// GuardedTags lists the tags of the guarded attachments that have a link in the
-// namespace.
+// GuardedTags lists the tags of the guarded attachments with a link in the namespace.
 func (n *Netns) GuardedTags() ([]string, error) {
 	names, err := n.Links()
 	var tags []string
@@ -193,9 +196,9 @@ func (n *Netns) GuardedTags() ([]string, error) {
 	return tags, err
 }
 
-// Veths lists the namespace's ends of veth pairs.
+// Veths lists the ends of veth pairs in the namespace.
 func (n *Netns) Veths() (found []Interface, err error) {
-	links, err := wholeIn(n.Tries, n.handle.LinkList)
+	links, err := dumpIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -207,9 +210,9 @@ func (n *Netns) Veths() (found []Interface, err error) {
 	return found, nil
 }
 
-// joinGroups makes a link let multicast MACs in, until it is deleted.
+// joinGroups makes a link receive multicast MACs until it is deleted.
 func joinGroups(name string, groups []net.HardwareAddr) error {
-	// Any socket will do (net/socket.c, sock_do_ioctl).
+	// The ioctl works on a socket of any family (net/socket.c, sock_do_ioctl).
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -227,7 +230,7 @@ func joinGroups(name string, groups []net.HardwareAddr) error {
 		copy(request.mac[:], g)
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCADDMULTI, uintptr(unsafe.Pointer(&request)))
 		if errno != 0 && errno != unix.EEXIST {
-			return fmt.Errorf("let group %s in: %w", g, errno)
+			return fmt.Errorf("join multicast group %s: %w", g, errno)
 		}
 	}
 	return nil

@@ -1,10 +1,10 @@
-// Package link is the netlink side: it finds, makes and removes the host links
-// that carry networks, and the macvlan interfaces, addresses and routes inside
-// containers' namespaces. It also tells processes and namespaces apart, so that
-// a recycled pid or inode is never taken for what it was.
+// Package link uses netlink to find, create and remove the host links that carry networks,
+// and the macvlan interfaces, addresses and routes inside containers' namespaces. It also
+// identifies processes and namespaces, so that a recycled pid or inode is never mistaken
+// for the earlier one.
 //
-// It decides nothing: which network, which address, and when to undo what, are
-// the caller's. Neighbours, probes and BPF live elsewhere.
+// It makes no decisions: the caller chooses the network and the address, and when to undo
+// a step. Neighbour tables, probes and BPF are in other packages.
 package link
 
 import (
@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrForeign is returned when a link is not, or no longer, the one that was
-// asked for, and was therefore left alone.
+// ErrForeign is returned when a link is not, or no longer, the requested one. The link
+// is then left unchanged.
 var ErrForeign = errors.New("link is not ours")
 
 // Host is the network namespace that holds the parents: the one that the
@@ -25,14 +25,14 @@ var ErrForeign = errors.New("link is not ours")
 type Host struct {
 	handle  *netlink.Handle
 	fd      int
-	id      identity // refused as a container's
+	id      identity // OpenNetns refuses it as a container's namespace
 	lockDir string
 }
 
-// OpenHost opens the calling thread's namespace. lockDir is where the locks of
-// parents are kept; it is made when it is first needed.
+// OpenHost opens the calling thread's network namespace. lockDir is the directory for the
+// locks of parents; the first lock creates it.
 func OpenHost(lockDir string) (h *Host, err error) {
-	// One thread throughout, or namespace and socket may be two threads'.
+	// Stay on one thread, so that the namespace and the socket belong together.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	h = &Host{lockDir: lockDir}
@@ -49,25 +49,25 @@ func OpenHost(lockDir string) (h *Host, err error) {
 	return h, nil
 }
 
-// Close frees the netlink socket and lets go of the namespace.
+// Close closes the netlink socket and the descriptor of the namespace.
 func (h *Host) Close() {
 	h.handle.Close()
 	unix.Close(h.fd)
 }
 
-// Do runs f on a thread of its own inside the host's namespace. Goroutines that f
-// starts are not inside.
+// Do runs f on the calling goroutine's thread inside the host's namespace. Goroutines that
+// f starts are not inside.
 func (h *Host) Do(f func() error) error { return inside(h.fd, f) }
 
-// How often a list is asked for again that changed while the kernel wrote it.
+// dumpTries is how often a list that changed during the dump is requested.
 const dumpTries = 20
 
-// whole asks a list of the kernel again until it came through in one piece. On
-// hosts where links come and go the kernel breaks dumps off all the time, and
-// what it had written until then must not be taken for all there is.
-func whole[T any](list func() (T, error)) (T, error) { return wholeIn(0, list) }
+// dump requests a list from the kernel until one is complete, up to dumpTries times. On
+// hosts where links are created and deleted all the time, the kernel often interrupts
+// dumps, and a partial list must not pass for a complete one.
+func dump[T any](list func() (T, error)) (T, error) { return dumpIn(0, list) }
 
-func wholeIn[T any](tries int, list func() (T, error)) (T, error) {
+func dumpIn[T any](tries int, list func() (T, error)) (T, error) {
 	if tries == 0 {
 		tries = dumpTries
 	}
@@ -78,15 +78,15 @@ func wholeIn[T any](tries int, list func() (T, error)) (T, error) {
 		}
 	}
 	var none T
-	return none, fmt.Errorf("the kernel's list changed %d times while it was read", tries)
+	return none, fmt.Errorf("the kernel's list changed during each of %d reads: try again", tries)
 }
 
-// linkByName is nil without an error where there is no such link.
+// linkByName returns nil and no error if there is no such link.
 func linkByName(handle *netlink.Handle, name string) (netlink.Link, error) {
-	return present(whole(func() (netlink.Link, error) { return handle.LinkByName(name) }))
+	return present(dump(func() (netlink.Link, error) { return handle.LinkByName(name) }))
 }
 
-// linkByIndex is nil without an error where there is no such link.
+// linkByIndex returns nil and no error if there is no link with that ifindex.
 func linkByIndex(handle *netlink.Handle, index int) (netlink.Link, error) {
 	return present(handle.LinkByIndex(index))
 }
@@ -99,8 +99,8 @@ func present(l netlink.Link, err error) (netlink.Link, error) {
 	return l, err
 }
 
-// plain says what an errno does not.
-func plain(err error) error {
+// explainErrno adds the missing capability to EPERM.
+func explainErrno(err error) error {
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: CAP_NET_ADMIN is needed", err)
 	}

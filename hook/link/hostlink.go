@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HostLinkSpec is an interface of the host's own beside the containers' on a
-// parent. The kernel passes nothing between a parent and what stands on it: this
-// is how the host gets there.
+// HostLinkSpec describes an interface for the host on a parent. The kernel passes no
+// frames between a parent and the macvlans on it, so the host needs an interface of its
+// own to reach the containers.
 type HostLinkSpec struct {
 	Name   string
 	Parent Parent
-	// IPVlan makes an ipvlan of mode l2, with the parent's MAC, and no macvlan of
-	// mode bridge.
+	// IPVlan selects an ipvlan of mode l2, with the parent's MAC, instead of a macvlan
+	// of mode bridge.
 	IPVlan bool
 	MAC    net.HardwareAddr // of a macvlan
-	MTU    int              // 0 takes the parent's
-	IPv6   bool             // off where false, as in MacvlanSpec
-	// Addrs are the host's. They come without a route to their subnets: that
-	// would take the host's own traffic off the parent.
+	MTU    int              // 0: the parent's
+	IPv6   bool             // as in MacvlanSpec
+	// Addrs are the host's addresses. They are added without a route to their subnets,
+	// which would divert the host's own traffic from the parent.
 	Addrs []netip.Addr
 }
 
@@ -40,20 +40,22 @@ func (s *HostLinkSpec) link() netlink.Link {
 	return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
 }
 
-// is says whether a link is the one that was asked for, whole or half made.
-func (s *HostLinkSpec) is(l netlink.Link) bool {
+// matches reports whether a link is the one that s describes, finished or not.
+func (s *HostLinkSpec) matches(l netlink.Link) bool {
 	a := l.Attrs()
-	return l.Type() == s.link().Type() && a.ParentIndex == s.Parent.Index && a.NetNsID < 0 && (s.IPVlan || bytes.Equal(a.HardwareAddr, s.MAC))
+	return l.Type() == s.link().Type() && a.ParentIndex == s.Parent.Index && a.NetNsID < 0 &&
+		(s.IPVlan || bytes.Equal(a.HardwareAddr, s.MAC))
 }
 
-// EnsureHostLink makes the interface, or finishes one that somebody was killed
-// over: what we make is up last of all. Several may do so at once.
+// EnsureHostLink creates the interface, or finishes an interrupted creation: the link is
+// down until the last step. It returns the ifindex, and whether it created the link.
+// Several processes may call it at once. It returns ErrForeign if another link has the name.
 func (h *Host) EnsureHostLink(ctx context.Context, spec HostLinkSpec) (index int, made bool, err error) {
 	l, err := linkByName(h.handle, spec.Name)
 	if err == nil && l == nil {
 		made = true
 		if err = h.handle.LinkAdd(spec.link()); errors.Is(err, unix.EEXIST) {
-			made, err = false, nil // another was quicker
+			made, err = false, nil // another process created it
 		}
 		if err == nil {
 			l, err = linkByName(h.handle, spec.Name)
@@ -64,9 +66,9 @@ func (h *Host) EnsureHostLink(ctx context.Context, spec HostLinkSpec) (index int
 	}
 	switch {
 	case err != nil:
-		err = h.whyNoHostLink(err, &spec)
-	case !spec.is(l):
-		err = fmt.Errorf("%w: it is of type %q, and not the one that we make: rename it", ErrForeign, l.Type())
+		err = h.explainHostLink(err, &spec)
+	case !spec.matches(l):
+		err = fmt.Errorf("%w: a link of type %q has its name: rename that link", ErrForeign, l.Type())
 	case !isUp(l):
 		err = h.finishHostLink(ctx, l, &spec)
 	}
@@ -76,43 +78,44 @@ func (h *Host) EnsureHostLink(ctx context.Context, spec HostLinkSpec) (index int
 	return l.Attrs().Index, made, nil
 }
 
-func (h *Host) whyNoHostLink(err error, spec *HostLinkSpec) error {
+func (h *Host) explainHostLink(err error, spec *HostLinkSpec) error {
 	if spec.IPVlan {
-		return whyNoIPVlan(err, &IPVlanSpec{Parent: spec.Parent})
+		return explainIPVlan(err, &IPVlanSpec{Parent: spec.Parent})
 	}
-	return whyNoMacvlan(err, &MacvlanSpec{Parent: spec.Parent, Mode: ModeBridge})
+	return explainMacvlan(err, &MacvlanSpec{Parent: spec.Parent, Mode: ModeBridge})
 }
 
 func (h *Host) finishHostLink(ctx context.Context, l netlink.Link, spec *HostLinkSpec) error {
 	if err := h.handle.LinkSetAlias(l, mark); err != nil {
-		return fmt.Errorf("mark it: %w", plain(err))
+		return fmt.Errorf("set its alias: %w", explainErrno(err))
 	}
-	// It answers for its own addresses, and asks from them: whatever else the host
-	// has is none of this LAN's business.
+	// ARP replies and requests on this link use its own addresses only. The host's other
+	// addresses must not be visible on this LAN.
 	conf := "ipv4/conf/" + spec.Name
 	if err := inside(h.fd, func() error {
-		return errors.Join(writeSysctl(conf+"/arp_ignore", "1"), writeSysctl(conf+"/arp_announce", "2"), setIPv6(spec.Name, spec.IPv6, false))
+		return errors.Join(writeSysctl(conf+"/arp_ignore", "1"), writeSysctl(conf+"/arp_announce", "2"),
+			setIPv6(spec.Name, spec.IPv6, false))
 	}); err != nil {
 		return err
 	}
 	for _, a := range spec.Addrs {
 		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, a.BitLen()))}
 		if a.Is6() {
-			addr.Flags = unix.IFA_F_NODAD // who makes the network has asked already
+			addr.Flags = unix.IFA_F_NODAD // the creator of the network has probed already
 		}
 		err := retry(ctx, func() error { return h.handle.AddrAdd(l, addr) }, unix.EADDRINUSE)
 		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add address %s: %w", a, plain(err))
+			return fmt.Errorf("add address %s: %w", a, explainErrno(err))
 		}
 	}
 	if err := retry(ctx, func() error { return h.handle.LinkSetUp(l) }, unix.EADDRINUSE, unix.EBUSY); err != nil {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("cannot set it up: %w", explainErrno(err))
 	}
 	return nil
 }
 
-// FindHostLink finds the interface that EnsureHostLink made, nil if there is
-// none, and says whether it is up.
+// FindHostLink returns the interface that EnsureHostLink created, and whether it is up. It
+// returns nil if the interface does not exist.
 func (h *Host) FindHostLink(name string) (i *Interface, up bool, err error) {
 	l, err := linkByName(h.handle, name)
 	if err != nil || l == nil {
@@ -122,36 +125,38 @@ func (h *Host) FindHostLink(name string) (i *Interface, up bool, err error) {
 	return &found, isUp(l), nil
 }
 
-// RemoveHostLink deletes the interface that EnsureHostLink made, with its routes.
-// A missing one is no error; one that is not ours stays.
+// RemoveHostLink deletes the interface that EnsureHostLink created, with its routes. It
+// returns nil if the link does not exist or has another type; a link of another type stays.
 func (h *Host) RemoveHostLink(name string) error {
 	l, err := linkByName(h.handle, name)
 	if err == nil && l != nil && (l.Type() == "macvlan" || l.Type() == "ipvlan") {
 		err = h.handle.LinkDel(l)
 	}
 	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("remove the host's link %q: %w", name, plain(err))
+		return fmt.Errorf("remove the host's link %q: %w", name, explainErrno(err))
 	}
 	return nil
 }
 
-// RouteHost has the host send what is for an address by its link of that index,
-// from its own address there. A route that is there already stays.
+// RouteHost adds a route on the host to the address to, through the link with that ifindex,
+// with the source address from. It returns nil if that route exists already, and an error
+// if one through another link does.
 func (h *Host) RouteHost(index int, to, from netip.Addr) error {
-	r := &netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(to, to.BitLen())), Src: from.AsSlice(), Scope: netlink.SCOPE_LINK}
+	r := &netlink.Route{LinkIndex: index, Dst: ipNet(netip.PrefixFrom(to, to.BitLen())), Src: from.AsSlice(),
+		Scope: netlink.SCOPE_LINK}
 	err := h.handle.RouteAdd(r)
 	if errors.Is(err, unix.EEXIST) {
-		err = h.whoseRoute(index, to)
+		err = h.checkRoute(index, to)
 	}
 	if err != nil {
-		return fmt.Errorf("route the host to %s: %w", to, plain(err))
+		return fmt.Errorf("route the host to %s: %w", to, explainErrno(err))
 	}
 	return nil
 }
 
-// whoseRoute is nil where the host's route to an address is by the link of that
-// index, and names the other link elsewhere.
-func (h *Host) whoseRoute(index int, to netip.Addr) error {
+// checkRoute returns nil if the host's route to an address goes through the link with that
+// ifindex, and otherwise an error that names the other link.
+func (h *Host) checkRoute(index int, to netip.Addr) error {
 	routes, err := h.routesTo(to)
 	for _, r := range routes {
 		if r.LinkIndex == index {
@@ -159,12 +164,12 @@ func (h *Host) whoseRoute(index int, to netip.Addr) error {
 		}
 	}
 	if err != nil || len(routes) == 0 {
-		return err // gone again, or not to be seen
+		return err // deleted since, or not visible
 	}
 	if l, err := linkByIndex(h.handle, routes[0].LinkIndex); err == nil && l != nil {
-		return fmt.Errorf("there is a route of somebody else's, by %q: take that away", l.Attrs().Name)
+		return fmt.Errorf("there is a foreign route already, through %q: delete that route", l.Attrs().Name)
 	}
-	return errors.New("there is a route of somebody else's: take that away")
+	return errors.New("there is a foreign route already: delete that route")
 }
 
 func (h *Host) routesTo(to netip.Addr) ([]netlink.Route, error) {
@@ -173,13 +178,13 @@ func (h *Host) routesTo(to netip.Addr) ([]netlink.Route, error) {
 		family = netlink.FAMILY_V6
 	}
 	want := &netlink.Route{Dst: ipNet(netip.PrefixFrom(to, to.BitLen())), Table: unix.RT_TABLE_MAIN}
-	return whole(func() ([]netlink.Route, error) {
+	return dump(func() ([]netlink.Route, error) {
 		return h.handle.RouteListFiltered(family, want, netlink.RT_FILTER_DST|netlink.RT_FILTER_TABLE)
 	})
 }
 
-// UnrouteHost takes back what RouteHost did, by the name of the link. Where link
-// or route are gone there is nothing to do.
+// UnrouteHost deletes the routes to the addresses that RouteHost added through the link
+// called name. It ignores a missing link or route.
 func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 	l, err := linkByName(h.handle, name)
 	if err != nil || l == nil {
@@ -187,9 +192,10 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 	}
 	var errs []error
 	for _, a := range to {
-		err := h.handle.RouteDel(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(a, a.BitLen())), Scope: netlink.SCOPE_LINK})
+		err := h.handle.RouteDel(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(a, a.BitLen())),
+			Scope: netlink.SCOPE_LINK})
 		if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
-			errs = append(errs, fmt.Errorf("take the host's route to %s away: %w", a, plain(err)))
+			errs = append(errs, fmt.Errorf("delete the host's route to %s: %w", a, explainErrno(err)))
 		}
 	}
 	return errors.Join(errs...)
@@ -203,7 +209,7 @@ type HostAddr struct {
 
 // HostAddrs lists the addresses that the host has, on whatever link.
 func (h *Host) HostAddrs() (addrs []HostAddr, err error) {
-	list, err := whole(func() ([]netlink.Addr, error) { return h.handle.AddrList(nil, netlink.FAMILY_ALL) })
+	list, err := dump(func() ([]netlink.Addr, error) { return h.handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the host's addresses: %w", err)
 	}
@@ -218,7 +224,7 @@ func (h *Host) HostAddrs() (addrs []HostAddr, err error) {
 func (h *Host) HostLinkAt(index int) (name string, mac net.HardwareAddr, err error) {
 	l, err := linkByIndex(h.handle, index)
 	if err != nil {
-		return "", nil, fmt.Errorf("look at link %d: %w", index, plain(err))
+		return "", nil, fmt.Errorf("look at link %d: %w", index, explainErrno(err))
 	}
 	if l == nil {
 		return strconv.Itoa(index), nil, nil

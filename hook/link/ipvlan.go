@@ -10,33 +10,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IPVlanMode is an ipvlan mode, spelt as ip-link(8) spells it.
+// IPVlanMode is an ipvlan mode: "l2", "l3" or "l3s", as in ip-link(8).
 type IPVlanMode string
 
 var ipvlanModes = map[IPVlanMode]netlink.IPVlanMode{
 	"l2": netlink.IPVLAN_MODE_L2, "l3": netlink.IPVLAN_MODE_L3, "l3s": netlink.IPVLAN_MODE_L3S,
 }
 
-// IPVlanFlag says who reaches whom on one parent: "bridge", "private" or "vepa".
+// IPVlanFlag controls traffic between ipvlans on one parent: "bridge", "private" or "vepa".
 type IPVlanFlag string
 
 var ipvlanFlags = map[IPVlanFlag]netlink.IPVlanFlag{
 	"bridge": netlink.IPVLAN_FLAG_BRIDGE, "private": netlink.IPVLAN_FLAG_PRIVATE, "vepa": netlink.IPVLAN_FLAG_VEPA,
 }
 
-// IPVlanSpec is the interface that a container shall have. Its MAC is the
-// parent's: the kernel tells the containers apart by their addresses.
+// IPVlanSpec describes a container's interface. Its MAC is the parent's; the kernel
+// identifies the containers by their addresses.
 type IPVlanSpec struct {
 	Name   string // inside the container
 	Parent Parent
 	Mode   IPVlanMode
 	Flag   IPVlanFlag
-	MTU    int  // 0 takes the parent's
+	MTU    int  // 0: the parent's
 	IPv6   bool // as in MacvlanSpec
-	RA     bool
-	// Passing is the name that the link has while it is made, where that of the
-	// container is taken in the host's namespace. No MAC tells ours from
-	// another's, so the caller must know it to find what it left half made.
+	RA     bool // as in MacvlanSpec
+	// Passing is the temporary name of the link during its creation, used if Name is
+	// taken in the host's namespace. An ipvlan has no MAC of its own to find it by, so
+	// the caller must know this name to find an unfinished link.
 	Passing string
 }
 
@@ -58,8 +58,9 @@ func (s *IPVlanSpec) validate() error {
 	return nil
 }
 
-// CreateIPVlan makes the interface directly in the namespace and sets it up, as
-// CreateMacvlan does. On error nothing is left behind.
+// CreateIPVlan creates the interface directly in the namespace and sets it up, as
+// CreateMacvlan does. It returns ErrNameTaken, or ErrNoLink if the parent is gone. On error
+// it deletes what it created.
 func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i Interface, err error) {
 	defer func() {
 		if err != nil {
@@ -70,7 +71,8 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 		return i, err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU,
+		netlink.NsFd(n.Fd())
 	link := &netlink.IPVlan{LinkAttrs: attrs, Mode: ipvlanModes[spec.Mode], Flag: ipvlanFlags[spec.Flag]}
 	err = h.handle.LinkAdd(link)
 	if errors.Is(err, unix.EEXIST) {
@@ -78,11 +80,11 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 		err = h.handle.LinkAdd(link)
 	}
 	if err != nil {
-		return i, whyNoIPVlan(err, &spec)
+		return i, explainIPVlan(err, &spec)
 	}
 	l, err := linkByName(n.handle, link.Name)
 	if err == nil && l == nil {
-		err = fmt.Errorf("it went away while it was made: %w", ErrNoLink)
+		err = fmt.Errorf("it was deleted during its creation: %w", ErrNoLink)
 	}
 	if err != nil {
 		return i, err
@@ -94,7 +96,7 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 	return i, nil
 }
 
-func whyNoIPVlan(err error, spec *IPVlanSpec) error {
+func explainIPVlan(err error, spec *IPVlanSpec) error {
 	parent := spec.Parent.Name
 	switch {
 	case errors.Is(err, unix.ENODEV):
@@ -102,13 +104,14 @@ func whyNoIPVlan(err error, spec *IPVlanSpec) error {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("parent %q is in use by another kind of link (a bridge, a bond, macvlan)", parent)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return errors.New("the kernel has no ipvlan (modprobe ipvlan)")
+		return errors.New("the kernel has no ipvlan: run \"modprobe ipvlan\"")
 	}
-	return plain(err)
+	return explainErrno(err)
 }
 
-// FindIPVlan looks for an ipvlan on that parent of the host's: by its index, or
-// where that is 0 by the names that it may have. It is nil where there is none.
+// FindIPVlan returns the ipvlan on the host's parent with the ifindex parentIndex: the one
+// with the ifindex index or, if that is 0, one with any of the names. It returns nil if no
+// ipvlan matches.
 func (n *Netns) FindIPVlan(parentIndex, index int, names ...string) (*Interface, error) {
 	all, err := n.Standing()
 	for _, i := range all {

@@ -16,12 +16,12 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// mustHost is a Host in a namespace of its own, which stands for the host's.
+// mustHost returns a Host in a new namespace, which represents the host's.
 func mustHost(tb testing.TB) *Host {
 	tb.Helper()
 	target, err := ns.TempNetNS()
 	if err != nil {
-		tb.Fatalf("make a namespace (these tests need root): %v", err)
+		tb.Fatalf("create a namespace (these tests need root): %v", err)
 	}
 	tb.Cleanup(func() { target.Close() })
 	var h *Host
@@ -36,7 +36,7 @@ func mustHost(tb testing.TB) *Host {
 	return h
 }
 
-// mustVeth puts a pair of links in the host, both up, and returns the first's name.
+// mustVeth adds a veth pair to the host, both ends up, and returns name.
 func mustVeth(tb testing.TB, h *Host, name string) string {
 	tb.Helper()
 	attrs := netlink.NewLinkAttrs()
@@ -68,7 +68,7 @@ func mustUp(tb testing.TB, h *Host, name string) {
 	must(tb, h.handle.LinkSetUp(mustLink(tb, h, name)))
 }
 
-// mustAdd adds a link to the host and returns it as the kernel has it.
+// mustAdd adds a link to the host and returns it as the kernel reports it.
 func mustAdd(tb testing.TB, h *Host, l netlink.Link) netlink.Link {
 	tb.Helper()
 	must(tb, h.handle.LinkAdd(l))
@@ -88,12 +88,12 @@ func mustResolve(tb testing.TB, h *Host, name string) Parent {
 	return p
 }
 
-// mustContainer is a process in a namespace of its own.
+// mustContainer starts a process in a new network namespace.
 func mustContainer(tb testing.TB) *exec.Cmd {
 	tb.Helper()
 	cmd := exec.Command("sleep", "300")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	// Pdeathsig goes by the thread that forks.
+	// Pdeathsig applies to the end of the thread that forks.
 	runtime.LockOSThread()
 	tb.Cleanup(runtime.UnlockOSThread)
 	must(tb, cmd.Start())
@@ -112,7 +112,7 @@ func mustOpen(tb testing.TB, h *Host, pid int) *Netns {
 	return n
 }
 
-// mustNetns is the namespace of a container that lives as long as the test.
+// mustNetns returns the namespace of a container that runs until the end of the test.
 func mustNetns(tb testing.TB, h *Host) *Netns {
 	tb.Helper()
 	return mustOpen(tb, h, mustContainer(tb).Process.Pid)
@@ -132,13 +132,13 @@ func withTimeout(tb testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
-// waitFor asks until it is so, for ten seconds.
-func waitFor(tb testing.TB, what string, so func() bool) {
+// waitFor polls done until it returns true, for at most 10 seconds.
+func waitFor(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
 	end := time.After(10 * time.Second)
 	look := time.NewTicker(time.Millisecond)
 	defer look.Stop()
-	for !so() {
+	for !done() {
 		select {
 		case <-look.C:
 		case <-end:

@@ -14,12 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNameTaken is returned by CreateMacvlan when the namespace has an interface
-// of that name.
+// ErrNameTaken is returned when the container's namespace has an interface of that name.
 var ErrNameTaken = errors.New("interface name is taken")
 
-// ErrMACBusy is returned when another macvlan on the parent had the MAC
-// throughout the time that the context gave.
+// ErrMACBusy is returned when another macvlan on the parent has the MAC until the context
+// ends.
 var ErrMACBusy = errors.New("MAC is in use on the parent")
 
 // Mode is a macvlan mode.
@@ -39,31 +38,31 @@ var kernelModes = map[Mode]netlink.MacvlanMode{
 	ModePassthru: netlink.MACVLAN_MODE_PASSTHRU,
 }
 
-// MacvlanSpec is the interface that a container shall have.
+// MacvlanSpec describes a container's interface.
 type MacvlanSpec struct {
 	Name   string // inside the container
 	Parent Parent
 	Mode   Mode
-	// MAC is the container's; nil or the parent's own for ModePassthru, which
-	// knows no other.
+	// MAC is the container's. For ModePassthru it is nil or the parent's MAC, because
+	// the kernel allows no other.
 	MAC net.HardwareAddr
-	MTU int // 0 takes the parent's
-	// IPv6 false turns IPv6 off on the interface. True turns it on with
-	// accept_ra=0: the network's addresses and routes are the ones written in
-	// its definition, and no neighbour that sends advertisements adds to them.
+	MTU int // 0: the parent's
+	// IPv6 enables IPv6 on the interface, with accept_ra=0: the addresses and routes
+	// are those of the network's definition, and no router advertisement adds any.
+	// False disables IPv6.
 	IPv6 bool
-	// RA leaves router advertisements to be taken as the namespace has it.
+	// RA keeps the namespace's setting of accept_ra.
 	RA bool
 }
 
-// Interface is a macvlan as the kernel has it.
+// Interface is an existing macvlan, ipvlan or veth.
 type Interface struct {
 	Name        string
 	Kind        string // macvlan, ipvlan, veth
-	Index       int    // in the container's namespace
+	Index       int    // ifindex in the container's namespace
 	MAC         net.HardwareAddr
 	MTU         int
-	ParentIndex int // in the host's namespace
+	ParentIndex int // ifindex in the host's namespace
 }
 
 func (s *MacvlanSpec) validate() error {
@@ -73,37 +72,39 @@ func (s *MacvlanSpec) validate() error {
 	if _, ok := kernelModes[s.Mode]; !ok {
 		return fmt.Errorf("%q is not a macvlan mode", s.Mode)
 	}
-	// The kernel checks this when an MTU is changed, not when one is first given.
+	// The kernel checks this when it changes an MTU, not when it creates a link.
 	if s.MTU > s.Parent.MTU {
 		return fmt.Errorf("MTU %d is more than the %d of parent %q", s.MTU, s.Parent.MTU, s.Parent.Name)
 	}
 	if s.Mode == ModePassthru {
 		if s.MAC != nil && !bytes.Equal(s.MAC, s.Parent.MAC) {
-			return fmt.Errorf("MAC %s cannot be had: in mode passthru the interface has the MAC of parent %q, %s", s.MAC, s.Parent.Name, s.Parent.MAC)
+			return fmt.Errorf("cannot use MAC %s: in mode passthru the interface has the MAC of parent %q, %s",
+				s.MAC, s.Parent.Name, s.Parent.MAC)
 		}
 		return nil
 	}
-	// The kernel calls it busy (macvlan_addr_busy), and would as long as we wait.
+	// The kernel reports it as busy (macvlan_addr_busy), however long we wait.
 	if bytes.Equal(s.MAC, s.Parent.MAC) {
-		return fmt.Errorf("MAC %s is that of parent %q", s.MAC, s.Parent.Name)
+		return fmt.Errorf("cannot use MAC %s: parent %q has it", s.MAC, s.Parent.Name)
 	}
 	return validMAC(s.MAC)
 }
 
 func validMAC(mac net.HardwareAddr) error {
 	if len(mac) != 6 || mac[0]&1 != 0 || bytes.Equal(mac, make([]byte, 6)) {
-		return fmt.Errorf("MAC %q is not one of a single Ethernet interface", mac.String())
+		return fmt.Errorf("MAC %q is not a unicast Ethernet address", mac.String())
 	}
 	return nil
 }
 
-// CreateMacvlan makes the interface directly in the namespace and sets it up.
-// On error nothing is left behind.
+// CreateMacvlan creates the interface directly in the namespace and sets it up. It waits
+// for a busy MAC until ctx ends. It returns ErrNameTaken, ErrMACBusy, or ErrNoLink if the
+// parent is gone. On error it deletes what it created.
 //
-// Made in the host's namespace and moved, it would wait for RCU with the RTNL
-// held (rcu_barrier in __dev_change_net_namespace), some 15 ms. It is made down,
-// so that a MAC that is busy costs another try to set it up, and not a deletion,
-// which waits for RCU, too.
+// Moving an interface from the host's namespace would wait for RCU with the RTNL held
+// (rcu_barrier in __dev_change_net_namespace), about 15 ms. The interface is created down,
+// so that a busy MAC needs only another attempt to set it up, and no deletion, which waits
+// for RCU, too.
 func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i Interface, err error) {
 	defer func() {
 		if err != nil {
@@ -119,19 +120,19 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 	return i, nil
 }
 
-// makeMacvlan makes the interface, down, and perhaps with a passing name.
+// makeMacvlan creates the interface, down, and possibly with a temporary name.
 func (h *Host) makeMacvlan(ctx context.Context, n *Netns, spec *MacvlanSpec) (i Interface, err error) {
 	if err = spec.validate(); err != nil {
 		return i, err
 	}
-	name, err := h.addPatiently(ctx, n, spec)
+	name, err := h.addWithRetry(ctx, n, spec)
 	if err != nil {
-		return i, whyNoMacvlan(err, spec)
+		return i, explainMacvlan(err, spec)
 	}
-	// LinkAdd looks the index up in the host's namespace. It is not there.
+	// LinkAdd cannot return the index, which it looks up in the host's namespace.
 	l, err := linkByName(n.handle, name)
 	if err == nil && l == nil {
-		err = fmt.Errorf("it went away while it was made: %w", ErrNoLink)
+		err = fmt.Errorf("it was deleted during its creation: %w", ErrNoLink)
 	}
 	if err != nil {
 		return i, err
@@ -139,43 +140,46 @@ func (h *Host) makeMacvlan(ctx context.Context, n *Netns, spec *MacvlanSpec) (i 
 	return interfaceOf(l), nil
 }
 
-// leaving is how long a passthru macvlan may take to go whose namespace has ended.
-const leaving = time.Second
+// passthruWait is the maximum wait for the kernel to delete a passthru macvlan of an ended
+// container.
+const passthruWait = time.Second
 
-// addPatiently waits for the parent where it must be free of others: that of a
-// container that has just ended is there until its namespace is cleaned up in the
-// background. One that lives stays, and the kernel's refusal with it.
-func (h *Host) addPatiently(ctx context.Context, n *Netns, spec *MacvlanSpec) (name string, err error) {
+// addWithRetry is addMacvlan that waits, in mode passthru, until the parent has no other
+// macvlan: the one of an ended container exists until the kernel has cleaned up its
+// namespace in the background. If the other container still runs, the kernel's EINVAL
+// remains.
+func (h *Host) addWithRetry(ctx context.Context, n *Netns, spec *MacvlanSpec) (name string, err error) {
 	if spec.Mode != ModePassthru {
 		return h.addMacvlan(n, spec)
 	}
-	err = retryFor(ctx, leaving, func() error {
+	err = retryFor(ctx, passthruWait, func() error {
 		name, err = h.addMacvlan(n, spec)
 		return err
 	}, unix.EINVAL)
 	return name, err
 }
 
-// addMacvlan makes the link, down, and returns the name that it has now. The
-// kernel wants a new link's name to be free in the host's namespace as well
-// (rtnl_newlink looks there): where it is not, the link gets a passing name.
-// Not always, for renaming waits for RCU (dev_change_name), some 0.2 ms.
+// addMacvlan creates the link, down, and returns the name that it has then. The kernel
+// requires a new link's name to be free in the host's namespace, too (rtnl_newlink looks
+// there). If it is taken, the link gets a temporary name; only then, because renaming
+// waits for RCU (dev_change_name), about 0.2 ms.
 func (h *Host) addMacvlan(n *Netns, spec *MacvlanSpec) (name string, err error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU, netlink.NsFd(n.Fd())
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU,
+		netlink.NsFd(n.Fd())
 	if spec.Mode != ModePassthru {
 		attrs.HardwareAddr = spec.MAC
 	}
 	err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
 	if errors.Is(err, unix.EEXIST) {
-		attrs.Name = passingName()
+		attrs.Name = temporaryName()
 		err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
 	}
 	return attrs.Name, err
 }
 
-// passingName is a name that nobody has: 60 random bits.
-func passingName() string {
+// temporaryName returns a link name that no other link has: 60 random bits.
+func temporaryName() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	return hex.EncodeToString(b[:])[:maxName]
@@ -183,10 +187,11 @@ func passingName() string {
 
 func interfaceOf(l netlink.Link) Interface {
 	a := l.Attrs()
-	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, ParentIndex: a.ParentIndex}
+	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU,
+		ParentIndex: a.ParentIndex}
 }
 
-func whyNoMacvlan(err error, spec *MacvlanSpec) error {
+func explainMacvlan(err error, spec *MacvlanSpec) error {
 	parent := spec.Parent.Name
 	switch {
 	case errors.Is(err, unix.ENODEV):
@@ -194,20 +199,20 @@ func whyNoMacvlan(err error, spec *MacvlanSpec) error {
 	case errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("parent %q is in use by another kind of link (a bridge, a bond, ipvlan)", parent)
 	case errors.Is(err, unix.EINVAL) && spec.Mode == ModePassthru:
-		return fmt.Errorf("parent %q carries another macvlan: mode passthru wants it alone", parent)
+		return fmt.Errorf("parent %q carries another macvlan: mode passthru needs the parent exclusively", parent)
 	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("parent %q does not take it: %w (does it carry a macvlan in mode passthru?)", parent, err)
+		return fmt.Errorf("parent %q does not accept it: %w (does it carry a macvlan in mode passthru?)", parent, err)
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return errors.New("the kernel has no macvlan (modprobe macvlan)")
+		return errors.New("the kernel has no macvlan: run \"modprobe macvlan\"")
 	}
-	return plain(err)
+	return explainErrno(err)
 }
 
-// bringUp gives a new interface its name, if it has another, and sets it up, in
-// one message: do_setlink renames before it changes flags.
+// bringUp renames a new interface to name, if needed, and sets it up, in one message:
+// do_setlink renames before it changes flags. It calls prepare first, in the namespace.
 func (n *Netns) bringUp(ctx context.Context, i *Interface, name string, prepare func() error) error {
-	// Before it is up, or the kernel has made itself addresses and asked for
-	// routers by the time that it is told not to.
+	// Before the interface is up. Otherwise the kernel would add IPv6 addresses and
+	// solicit routers before the settings apply.
 	if err := n.Do(prepare); err != nil {
 		return err
 	}
@@ -224,16 +229,16 @@ func (n *Netns) bringUp(ctx context.Context, i *Interface, name string, prepare 
 	return nil
 }
 
-// setUp makes the change and waits for a busy MAC: that of a container that has
-// just ended is taken until its namespace is cleaned up in the background.
+// setUp applies attrs and waits for a busy MAC until ctx ends: the MAC of an ended
+// container is busy until the kernel has cleaned up its namespace in the background.
 func (n *Netns) setUp(ctx context.Context, attrs netlink.LinkAttrs) error {
 	change := &netlink.Device{LinkAttrs: attrs}
 	err := retry(ctx, func() error { return n.handle.LinkModify(change) }, unix.EADDRINUSE, unix.EBUSY)
 	if errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("set it up: %w", ErrMACBusy)
+		return fmt.Errorf("cannot set it up: %w", ErrMACBusy)
 	}
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("set it up: %w", plain(err))
+		return fmt.Errorf("cannot set it up: %w", explainErrno(err))
 	}
 	return err
 }
@@ -249,10 +254,10 @@ func setIPv6(name string, on, ra bool) error {
 	return errors.Join(writeSysctl(conf+"/accept_ra", "0"), writeSysctl(conf+"/disable_ipv6", "0"))
 }
 
-// SetMAC gives the interface another MAC. It goes down and up again, so that
-// its IPv6 link-local address becomes that of the new MAC; that takes all IPv6
-// addresses and routes off, and waits for RCU. It is for the rare case that a
-// rival holds the address that the first MAC came with.
+// SetMAC gives the interface another MAC. It sets the interface down and up again, so that
+// the IPv6 link-local address becomes that of the new MAC. That removes all IPv6 addresses
+// and routes, and waits for RCU. It is for the rare case that a claimant uses the address
+// that the first MAC was chosen with. It returns ErrNoLink, ErrForeign or ErrMACBusy.
 func (n *Netns) SetMAC(ctx context.Context, i Interface, mac net.HardwareAddr) (Interface, error) {
 	err := n.setMAC(ctx, i, mac)
 	if err != nil {
@@ -266,7 +271,7 @@ func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) e
 	if err := validMAC(mac); err != nil {
 		return err
 	}
-	l, err := n.own(i)
+	l, err := n.current(i)
 	if err != nil {
 		return err
 	}
@@ -274,18 +279,19 @@ func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) e
 		return ErrNoLink
 	}
 	if m, ok := l.(*netlink.Macvlan); !ok || m.Mode == netlink.MACVLAN_MODE_PASSTHRU {
-		return errors.New("that would change the parent's")
+		return errors.New("that would change the parent's MAC")
 	}
 	if err := n.handle.LinkSetDown(l); err != nil {
-		return plain(err)
+		return explainErrno(err)
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Index, attrs.Name, attrs.HardwareAddr, attrs.Flags = i.Index, i.Name, mac, net.FlagUp
 	return n.setUp(ctx, attrs)
 }
 
-// own is the interface if it is there and still what it was, nil if it is gone.
-func (n *Netns) own(i Interface) (netlink.Link, error) {
+// current returns the link with i's ifindex if it is a macvlan or ipvlan with i's parent and
+// MAC. It returns nil if no link has the ifindex, and ErrForeign if another link has it.
+func (n *Netns) current(i Interface) (netlink.Link, error) {
 	l, err := linkByIndex(n.handle, i.Index)
 	if err != nil || l == nil {
 		return nil, err
@@ -297,9 +303,9 @@ func (n *Netns) own(i Interface) (netlink.Link, error) {
 	return l, nil
 }
 
-// Links lists the names of the namespace's interfaces.
+// Links lists the names of all interfaces in the namespace.
 func (n *Netns) Links() ([]string, error) {
-	links, err := wholeIn(n.Tries, n.handle.LinkList)
+	links, err := dumpIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -310,9 +316,9 @@ func (n *Netns) Links() ([]string, error) {
 	return names, nil
 }
 
-// FindMacvlan looks for a macvlan of that MAC on that parent: what an attach
-// that was killed may have made before it could note the index. It is nil where
-// there is none.
+// FindMacvlan returns the macvlan with that MAC on the host's parent with the ifindex
+// parentIndex, or nil. A killed attach may have created it before it could record the
+// ifindex.
 func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, error) {
 	all, err := n.Standing()
 	for _, i := range all {
@@ -323,11 +329,11 @@ func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, 
 	return nil, err
 }
 
-// Standing lists the namespace's macvlans and ipvlans that stand on links of the
-// host's. Indexes are each namespace's own: one that stands on a link elsewhere is
-// none.
+// Standing lists the macvlans and ipvlans in the namespace with a parent on the host. It
+// skips those with a parent in another namespace: their ParentIndex could equal the ifindex
+// of a link of the host.
 func (n *Netns) Standing() (found []Interface, err error) {
-	links, err := wholeIn(n.Tries, n.handle.LinkList)
+	links, err := dumpIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
@@ -335,11 +341,11 @@ func (n *Netns) Standing() (found []Interface, err error) {
 		if (l.Type() != "macvlan" && l.Type() != "ipvlan") || l.Attrs().NetNsID < 0 {
 			continue
 		}
-		// The namespace has an id of the host's (rtnetlink(7), IFLA_LINK_NETNSID) as
-		// soon as one of its links stands on one there.
+		// The namespace has an id for the host's (rtnetlink(7), IFLA_LINK_NETNSID)
+		// once one of its links has a parent there.
 		host, err := n.handle.GetNetNsIdByFd(n.host)
 		if err != nil {
-			return nil, fmt.Errorf("find the host's namespace from inside: %w", err)
+			return nil, fmt.Errorf("find the id of the host's namespace: %w", err)
 		}
 		if l.Attrs().NetNsID == host {
 			found = append(found, interfaceOf(l))
@@ -348,15 +354,16 @@ func (n *Netns) Standing() (found []Interface, err error) {
 	return found, nil
 }
 
-// DeleteMacvlan deletes the interface if it is still a macvlan, or an ipvlan, of
-// that index, MAC and parent. A missing one is no error; another gives ErrForeign.
+// DeleteMacvlan deletes the interface if it is still a macvlan or ipvlan with i's ifindex,
+// MAC and parent. It returns nil if the interface does not exist, and ErrForeign if
+// another one has its ifindex.
 func (n *Netns) DeleteMacvlan(i Interface) error {
-	l, err := n.own(i)
+	l, err := n.current(i)
 	if err == nil && l != nil {
 		err = n.handle.LinkDel(l)
 	}
 	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete interface %q: %w", i.Name, plain(err))
+		return fmt.Errorf("delete interface %q: %w", i.Name, explainErrno(err))
 	}
 	return nil
 }

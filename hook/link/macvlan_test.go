@@ -16,9 +16,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-const aMAC = "02:42:c0:a8:32:09"
+const testMAC = "02:42:c0:a8:32:09"
 
-// mustCreate makes eth0 of a spec that says only what matters.
+// mustCreate creates the interface of spec.
 func mustCreate(tb testing.TB, h *Host, n *Netns, spec MacvlanSpec) Interface {
 	tb.Helper()
 	i, err := h.CreateMacvlan(withTimeout(tb, 5*time.Second), n, spec)
@@ -28,7 +28,7 @@ func mustCreate(tb testing.TB, h *Host, n *Netns, spec MacvlanSpec) Interface {
 
 func specOn(tb testing.TB, p Parent) MacvlanSpec {
 	tb.Helper()
-	return MacvlanSpec{Name: "eth0", Parent: p, Mode: ModeBridge, MAC: mustMAC(tb, aMAC)}
+	return MacvlanSpec{Name: "eth0", Parent: p, Mode: ModeBridge, MAC: mustMAC(tb, testMAC)}
 }
 
 func TestCreateMacvlan(t *testing.T) {
@@ -37,7 +37,7 @@ func TestCreateMacvlan(t *testing.T) {
 			h := mustHost(t)
 			p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 			n := mustNetns(t, h)
-			if mode == ModeVEPA { // a name that is taken in the host does not matter
+			if mode == ModeVEPA { // the same name on the host has no effect
 				mustVeth(t, h, "eth0")
 			}
 			spec := specOn(t, p)
@@ -50,7 +50,8 @@ func TestCreateMacvlan(t *testing.T) {
 			if mode == ModePassthru {
 				wantMAC = p.MAC
 			}
-			if diff := cmp.Diff(Interface{Name: "eth0", Kind: "macvlan", Index: i.Index, MAC: wantMAC, MTU: 1400, ParentIndex: p.Index}, i); diff != "" {
+			if diff := cmp.Diff(Interface{Name: "eth0", Kind: "macvlan", Index: i.Index, MAC: wantMAC, MTU: 1400,
+				ParentIndex: p.Index}, i); diff != "" {
 				t.Error(diff)
 			}
 			l, err := linkByIndex(n.handle, i.Index)
@@ -58,11 +59,12 @@ func TestCreateMacvlan(t *testing.T) {
 				t.Fatalf("%v, %v", l, err)
 			}
 			m, a := l.(*netlink.Macvlan), l.Attrs()
-			if m.Mode != kernel || a.Name != "eth0" || a.MTU != 1400 || !bytes.Equal(a.HardwareAddr, wantMAC) || !isUp(l) || a.ParentIndex != p.Index {
-				t.Errorf("the kernel has %+v", m)
+			if m.Mode != kernel || a.Name != "eth0" || a.MTU != 1400 || !bytes.Equal(a.HardwareAddr, wantMAC) || !isUp(l) ||
+				a.ParentIndex != p.Index {
+				t.Errorf("the kernel reports %+v", m)
 			}
 			must(t, n.DeleteMacvlan(i))
-			must(t, n.DeleteMacvlan(i)) // gone is gone
+			must(t, n.DeleteMacvlan(i)) // deleted already
 		})
 	}
 }
@@ -78,13 +80,17 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 	}{
 		{`create interface "": a link's name is missing`, func(s *MacvlanSpec) { s.Name = "" }},
 		{`create interface "../../kernel": "../../kernel" cannot be`, func(s *MacvlanSpec) { s.Name = "../../kernel" }},
-		{`create interface "sixteen-bytes-xx": "sixteen-bytes-xx" has 16 bytes: Linux allows 15`, func(s *MacvlanSpec) { s.Name = "sixteen-bytes-xx" }},
+		{`create interface "sixteen-bytes-xx": "sixteen-bytes-xx" has 16 bytes: Linux allows 15`,
+			func(s *MacvlanSpec) { s.Name = "sixteen-bytes-xx" }},
 		{`create interface "eth0": "source" is not a macvlan mode`, func(s *MacvlanSpec) { s.Mode = "source" }},
 		{`create interface "eth0": MTU 1501 is more than the 1500 of parent "trunk"`, func(s *MacvlanSpec) { s.MTU = 1501 }},
 		{`create interface "eth0": MAC "" is not`, func(s *MacvlanSpec) { s.MAC = nil }},
-		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`, func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
-		{`create interface "eth0": MAC ` + aMAC + ` cannot be had: in mode passthru`, func(s *MacvlanSpec) { s.Mode = ModePassthru }},
-		{`create interface "eth0": MAC ` + p.MAC.String() + ` is that of parent "trunk"`, func(s *MacvlanSpec) { s.MAC = p.MAC }},
+		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`,
+			func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
+		{`create interface "eth0": cannot use MAC ` + testMAC + `: in mode passthru`,
+			func(s *MacvlanSpec) { s.Mode = ModePassthru }},
+		{`create interface "eth0": cannot use MAC ` + p.MAC.String() + `: parent "trunk" has it`,
+			func(s *MacvlanSpec) { s.MAC = p.MAC }},
 		{`create interface "eth0": parent "trunk" is gone`, func(s *MacvlanSpec) { s.Parent.Index = 9999 }},
 	} {
 		spec := specOn(t, p)
@@ -101,7 +107,7 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 
 func links(tb testing.TB, n *Netns) []string {
 	tb.Helper()
-	list, err := whole(n.handle.LinkList)
+	list, err := dump(n.handle.LinkList)
 	must(tb, err)
 	var names []string
 	for _, l := range list {
@@ -125,34 +131,37 @@ func TestCreateMacvlanNameTaken(t *testing.T) {
 		t.Errorf("left behind: %v, %v", i, err)
 	}
 	if i, err := n.FindMacvlan(p.Index, first.MAC); err != nil || i == nil || i.Index != first.Index {
-		t.Errorf("the first is not found: %v, %v", i, err)
+		t.Errorf("the first interface: %v, %v", i, err)
 	}
 }
 
-func TestPassthruWantsItsParentAlone(t *testing.T) {
+func TestPassthruNeedsItsParentExclusively(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	n := mustNetns(t, h)
 	first := mustCreate(t, h, n, specOn(t, p))
 	alone := MacvlanSpec{Name: "eth1", Parent: p, Mode: ModePassthru}
-	if _, err := h.CreateMacvlan(context.Background(), n, alone); err == nil || !strings.Contains(err.Error(), "mode passthru wants it alone") {
+	if _, err := h.CreateMacvlan(context.Background(), n, alone); err == nil ||
+		!strings.Contains(err.Error(), "mode passthru needs the parent exclusively") {
 		t.Errorf("%v", err)
 	}
 	must(t, n.DeleteMacvlan(first))
 	i := mustCreate(t, h, n, alone)
-	if _, err := h.CreateMacvlan(context.Background(), n, specOn(t, p)); err == nil || !strings.Contains(err.Error(), "mode passthru?") {
+	if _, err := h.CreateMacvlan(context.Background(), n, specOn(t, p)); err == nil ||
+		!strings.Contains(err.Error(), "mode passthru?") {
 		t.Errorf("%v", err)
 	}
-	if _, err := n.SetMAC(context.Background(), i, mustMAC(t, aMAC)); err == nil || !strings.Contains(err.Error(), "would change the parent's") {
+	if _, err := n.SetMAC(context.Background(), i, mustMAC(t, testMAC)); err == nil ||
+		!strings.Contains(err.Error(), "would change the parent's") {
 		t.Errorf("%v", err)
 	}
 	if now := mustResolve(t, h, "trunk"); !bytes.Equal(now.MAC, p.MAC) {
-		t.Errorf("the parent's MAC became %s", now.MAC)
+		t.Errorf("the parent's MAC changed to %s", now.MAC)
 	}
 }
 
-// A container that starts again with its MAC meets its former self, which the
-// kernel has not yet cleaned up.
+// A restarted container finds its MAC in use by its previous interface, which the kernel
+// has not yet cleaned up.
 func TestBusyMACIsWaitedFor(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
@@ -175,7 +184,7 @@ func TestBusyMACIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestBusyMACIsGivenUp(t *testing.T) {
+func TestBusyMACTimesOut(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	other, n := mustNetns(t, h), mustNetns(t, h)
@@ -188,7 +197,7 @@ func TestBusyMACIsGivenUp(t *testing.T) {
 	if took := time.Since(start); took < 50*time.Millisecond || took > 5*time.Second {
 		t.Errorf("gave up after %s", took)
 	}
-	if i, err := n.FindMacvlan(p.Index, mustMAC(t, aMAC)); i != nil || err != nil {
+	if i, err := n.FindMacvlan(p.Index, mustMAC(t, testMAC)); i != nil || err != nil {
 		t.Errorf("left behind: %v, %v", i, err)
 	}
 }
@@ -206,11 +215,11 @@ func TestSetMAC(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	if _, err := n.SetMAC(context.Background(), i, next); !errors.Is(err, ErrForeign) {
-		t.Errorf("of an interface that is no longer the same: %v", err)
+		t.Errorf("of an interface that has another MAC now: %v", err)
 	}
-	mustCreate(t, h, other, specOn(t, p)) // the first MAC is free again
+	mustCreate(t, h, other, specOn(t, p)) // the first MAC is free now
 	if _, err := n.SetMAC(withTimeout(t, 20*time.Millisecond), changed, i.MAC); !errors.Is(err, ErrMACBusy) {
-		t.Errorf("to a MAC that is taken: %v", err)
+		t.Errorf("to a busy MAC: %v", err)
 	}
 }
 
@@ -232,15 +241,15 @@ func TestForeignLinksAreNotDeleted(t *testing.T) {
 		}
 	}
 	if got := links(t, n); len(got) != 4 {
-		t.Errorf("left of lo, eth0, theirs and theirsp: %v", got)
+		t.Errorf("got links %v, want lo, eth0, theirs and theirsp", got)
 	}
 }
 
-func TestIPv6IsAsTheNetworkSays(t *testing.T) {
+func TestIPv6FollowsTheSpec(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	off, on := mustNetns(t, h), mustNetns(t, h)
-	// As an image or a runtime may have set it for what is yet to come.
+	// A default for new interfaces, as an image or a runtime may set it.
 	must(t, on.Do(func() error {
 		_, err := Sysctl("ipv6/conf/default/disable_ipv6", "1")
 		return err
@@ -252,7 +261,8 @@ func TestIPv6IsAsTheNetworkSays(t *testing.T) {
 	if got := readSysctl(t, off, "ipv6/conf/eth0/disable_ipv6"); got != "1" {
 		t.Errorf("off: disable_ipv6=%s", got)
 	}
-	if got := readSysctl(t, on, "ipv6/conf/eth0/disable_ipv6") + readSysctl(t, on, "ipv6/conf/eth0/accept_ra"); got != "00" {
+	if got := readSysctl(t, on, "ipv6/conf/eth0/disable_ipv6") + readSysctl(t, on,
+		"ipv6/conf/eth0/accept_ra"); got != "00" {
 		t.Errorf("on: disable_ipv6 and accept_ra are %s", got)
 	}
 	if addrs, err := off.Addrs(0); err != nil || len(addrs) != 0 {
@@ -262,7 +272,7 @@ func TestIPv6IsAsTheNetworkSays(t *testing.T) {
 		addrs, err := on.Addrs(i.Index)
 		return err == nil && len(addrs) == 1 && addrs[0].Prefix == netip.MustParsePrefix("fe80::42:ff:fe00:2/64")
 	})
-	// The loopback keeps what it has.
+	// The loopback interface is unchanged.
 	if got := readSysctl(t, off, "ipv6/conf/lo/disable_ipv6"); got != "0" {
 		t.Errorf("off: lo's disable_ipv6=%s", got)
 	}
@@ -280,7 +290,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 	for _, a := range []Addr{four, six, two} {
 		must(t, n.AddAddr(i.Index, a))
 		if err := n.AddAddr(i.Index, a); err == nil || !strings.Contains(err.Error(), "has it already") {
-			t.Errorf("twice: %v", err)
+			t.Errorf("added twice: %v", err)
 		}
 	}
 	addrs, err := n.Addrs(i.Index)
@@ -290,9 +300,9 @@ func TestAddressesAndRoutes(t *testing.T) {
 		got[a.Prefix.String()] = a
 	}
 	if a, ok := got["fd50::9/64"]; !ok || a.DAD || a.Tentative || a.Duplicate {
-		t.Errorf("%v: not usable at once", addrs)
+		t.Errorf("fd50::9 is not usable at once: %v", addrs)
 	}
-	kernel, err := whole(func() ([]netlink.Addr, error) { return n.handle.AddrList(nil, netlink.FAMILY_V4) })
+	kernel, err := dump(func() ([]netlink.Addr, error) { return n.handle.AddrList(nil, netlink.FAMILY_V4) })
 	must(t, err)
 	for _, a := range kernel {
 		want := map[string]net.IP{"192.168.50.9/24": net.IPv4(192, 168, 50, 255).To4(), "10.0.0.0/31": nil}[a.IPNet.String()]
@@ -303,25 +313,28 @@ func TestAddressesAndRoutes(t *testing.T) {
 	for _, gateway := range []string{"192.168.50.1", "fd50::1"} {
 		must(t, n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr(gateway))))
 	}
-	if err := n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.2"))); err == nil || !strings.HasSuffix(err.Error(), `there is one already, on interface "eth0"`) {
+	if err := n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.2"))); err == nil ||
+		!strings.HasSuffix(err.Error(), `interface "eth0" has one already`) {
 		t.Errorf("a second default route: %v", err)
 	}
 	far := Route{Index: i.Index, Dst: netip.MustParsePrefix("10.9.0.0/16"), Gateway: netip.MustParseAddr("172.16.0.1")}
-	if err := n.AddRoute(far); err == nil || !strings.HasSuffix(err.Error(), "gateway 172.16.0.1 is in no subnet of the interface") {
-		t.Errorf("a gateway out of reach: %v", err)
+	if err := n.AddRoute(far); err == nil || !strings.HasSuffix(err.Error(),
+		"gateway 172.16.0.1 is in no subnet of the interface") {
+		t.Errorf("a gateway outside of all subnets: %v", err)
 	}
 	far.OnLink = true
 	must(t, n.AddRoute(far))
 	direct := Route{Index: i.Index, Dst: netip.MustParsePrefix("10.8.0.0/16")}
 	must(t, n.AddRoute(direct))
-	wantRoutes(t, n, DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.1")), DefaultRoute(i.Index, netip.MustParseAddr("fd50::1")), far, direct)
+	wantRoutes(t, n, DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.1")),
+		DefaultRoute(i.Index, netip.MustParseAddr("fd50::1")), far, direct)
 	must(t, n.DelAddr(i.Index, four.Prefix))
-	must(t, n.DelAddr(i.Index, four.Prefix)) // gone is gone
+	must(t, n.DelAddr(i.Index, four.Prefix)) // deleted already
 	addrs, err = n.Addrs(i.Index)
 	must(t, err)
 	for _, a := range addrs {
 		if a.Prefix == four.Prefix {
-			t.Errorf("deleted and there: %v", addrs)
+			t.Errorf("%s is deleted but listed: %v", four.Prefix, addrs)
 		}
 	}
 }

@@ -6,12 +6,13 @@ import (
 	"strings"
 )
 
-// IFNAMSIZ less its end, linux/if.h.
+// maxName is the maximum length of a link's name in bytes: IFNAMSIZ (linux/if.h) without
+// the terminating zero.
 const maxName = 15
 
-// ValidName says why name cannot be a link's name, or nil. Names of containers'
-// interfaces come from annotations, which are hostile, and end up in paths
-// below /proc/sys.
+// ValidName returns an error that says why name cannot be a link's name, or nil. Names of
+// containers' interfaces come from annotations, which are untrusted, and become part of
+// paths below /proc/sys.
 func ValidName(name string) error {
 	switch {
 	case name == "":
@@ -22,7 +23,7 @@ func ValidName(name string) error {
 	// devinet_sysctl_register in net/ipv4/devinet.c: /proc/sys/net/ipv4/conf
 	// has entries of these names.
 	case name == "lo" || name == "all" || name == "default":
-	// '%' would have the kernel number the name (dev_alloc_name).
+	// The kernel replaces '%d' by a number (dev_alloc_name).
 	case strings.ContainsAny(name, "/:% \t\n\v\f\r\x00"):
 	default:
 		return nil
@@ -30,7 +31,7 @@ func ValidName(name string) error {
 	return fmt.Errorf("%q cannot be a link's name", name)
 }
 
-// clip quotes a word of which nothing is known, its length least of all.
+// clip quotes untrusted text and limits its length to 80 bytes.
 func clip(word string) string {
 	if len(word) > 80 {
 		return fmt.Sprintf("%q…", word[:80])
@@ -38,10 +39,9 @@ func clip(word string) string {
 	return fmt.Sprintf("%q", word)
 }
 
-// ParseParent splits a parent's name into the link below it and its VLAN:
-// "eth0.50" into "eth0" and 50, "eth0.100.200" into "eth0.100" and 200. A name
-// that does not end in a dot and a number without leading zeros is a link of its
-// own: base is the name and vid is 0.
+// ParseParent splits a parent's name into the link below it and its VLAN id: "eth0.50"
+// into "eth0" and 50, "eth0.100.200" into "eth0.100" and 200. For a name that does not end
+// in a dot and a number without leading zeros, it returns the name and vid 0.
 func ParseParent(name string) (base string, vid uint16, err error) {
 	if err := ValidName(name); err != nil {
 		return "", 0, err
@@ -56,7 +56,7 @@ func ParseParent(name string) (base string, vid uint16, err error) {
 	}
 	n, err := strconv.Atoi(digits)
 	if err != nil || n < 1 || n > 4094 {
-		return "", 0, fmt.Errorf("%q: VLAN %s cannot be had: 1 to 4094 can (IEEE 802.1Q keeps 0 and 4095)", name, digits)
+		return "", 0, fmt.Errorf("%q: VLAN %s is not between 1 and 4094 (IEEE 802.1Q reserves 0 and 4095)", name, digits)
 	}
 	return name[:dot], uint16(n), nil
 }

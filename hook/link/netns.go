@@ -10,39 +10,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrExited is returned by OpenNetns for a process that has ended, or ended
-// while it was looked at.
+// ErrExited is returned for a process that has ended, or that ended during the call.
 var ErrExited = errors.New("process has exited")
 
-// identity tells namespaces apart among those that live now: inode numbers are
-// recycled, so it is never written down without a cookie and the boot id.
+// identity identifies a namespace among those that exist now. Inode numbers are recycled,
+// so it is never stored without a cookie and the boot id.
 type identity struct{ dev, ino uint64 }
 
 // Netns is a container's network namespace, held open. Its methods may be
 // called from any goroutine.
 type Netns struct {
-	// Process is the one by whose pid the namespace was found; zero where it
-	// was found by path.
+	// Process is the process that OpenNetns was called for; zero if the namespace
+	// was opened by path.
 	Process Process
 	// Cookie is the namespace's SO_NETNS_COOKIE, never used twice within a boot;
-	// 0 below Linux 5.14.
+	// 0 before Linux 5.14.
 	Cookie uint64
-	// Inode is recycled by the kernel: it means something only while the
-	// namespace lives.
+	// Inode identifies the namespace only while it exists; then the kernel recycles it.
 	Inode uint64
-	// Tries is how often a list is read that changes meanwhile, which whoever has
-	// the namespace may see to; 0 stands for as often as one of the host's.
+	// Tries is the maximum number of reads of a list that changes during each read. The
+	// owner of the namespace can cause such changes without end. 0: dumpTries.
 	Tries int
 
 	fd     int
-	host   int // descriptor of the Host's namespace, which outlives this
+	host   int // descriptor of the Host's namespace, which Host closes
 	handle *netlink.Handle
-	pidfd  *os.File // nil where it was found by path
+	pidfd  *os.File // nil if the namespace was opened by path
 }
 
-// OpenNetns opens the network namespace of a process. The process is held by a
-// pidfd before its namespace is opened and looked at again after, so that a
-// recycled pid cannot fool it. The host's own namespace is refused.
+// OpenNetns opens the network namespace of a process. It opens a pidfd first, and checks
+// after opening the namespace that the process still runs, so that a recycled pid is
+// detected. It returns ErrExited if the process has ended, and an error for the host's own
+// namespace.
 func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
 	defer func() {
 		if err != nil {
@@ -50,7 +49,7 @@ func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
 		}
 	}()
 	if pid <= 0 {
-		return nil, errors.New("that is no process id")
+		return nil, errors.New("not a process id")
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -64,7 +63,7 @@ func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
 	if err == nil {
 		n, err = h.openNetns("/proc/" + strconv.Itoa(pid) + "/ns/net")
 	}
-	// From its opening until here the pidfd's process had the pid, if it still has.
+	// If the process still runs, it had the pid from opening the pidfd until here.
 	if !running(pidfd) {
 		err = ErrExited
 	}
@@ -78,8 +77,8 @@ func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
 	return n, nil
 }
 
-// OpenNetnsPath opens a namespace that is pinned at path. The path must come
-// from the administrator or the runtime, never from a brokered caller.
+// OpenNetnsPath opens the namespace that is mounted at path. The path must come from the
+// administrator or the runtime, never from a caller of the broker.
 func (h *Host) OpenNetnsPath(path string) (*Netns, error) {
 	n, err := h.openNetns(path)
 	if err != nil {
@@ -89,18 +88,18 @@ func (h *Host) OpenNetnsPath(path string) (*Netns, error) {
 }
 
 func (h *Host) openNetns(path string) (n *Netns, err error) {
-	// Not to wait for ever on a FIFO, nor to start a device by opening it.
+	// O_NONBLOCK: opening a FIFO must not block, and opening a device not start it.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	id, err := identify(fd)
-	if err == nil && (id == h.id || id == initial()) {
-		err = errors.New("that is the host's own")
+	if err == nil && (id == h.id || id == initialNetns()) {
+		err = errors.New("it is the host's own namespace")
 	}
 	n = &Netns{Inode: id.ino, fd: fd, host: h.fd}
 	if err == nil {
-		err = n.Do(n.enter)
+		err = n.Do(n.openSockets)
 	}
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
@@ -108,21 +107,21 @@ func (h *Host) openNetns(path string) (n *Netns, err error) {
 	return n, nil
 }
 
-// identify checks that fd is a network namespace and tells which.
+// identify returns the identity of fd, or an error if fd is not a network namespace.
 func identify(fd int) (identity, error) {
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
 		return identity{}, err
 	}
 	if fs.Type != unix.NSFS_MAGIC {
-		return identity{}, errors.New("that is not a namespace")
+		return identity{}, errors.New("not a namespace")
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil {
 		return identity{}, err
 	}
 	if kind != unix.CLONE_NEWNET {
-		return identity{}, errors.New("that is a namespace of another kind")
+		return identity{}, errors.New("not a network namespace")
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -131,10 +130,10 @@ func identify(fd int) (identity, error) {
 	return identity{uint64(st.Dev), st.Ino}, nil
 }
 
-// initial is the namespace of the first process, which need not be Host's: a
-// hook that itself runs in a namespace must not be led out of it either. It is
-// zero where that cannot be seen.
-func initial() identity {
+// initialNetns returns the network namespace of process 1, which may differ from Host's if
+// the hook itself runs in a namespace. It must not be used as a container's either. The
+// result is zero if the namespace is not visible.
+func initialNetns() identity {
 	var st unix.Stat_t
 	if unix.Stat("/proc/1/ns/net", &st) != nil {
 		return identity{}
@@ -142,8 +141,9 @@ func initial() identity {
 	return identity{uint64(st.Dev), st.Ino}
 }
 
-// enter opens, on a thread inside the namespace, what is of use outside it.
-func (n *Netns) enter() (err error) {
+// openSockets opens the netlink handle and reads the cookie. It runs on a thread inside the
+// namespace; both remain valid outside.
+func (n *Netns) openSockets() (err error) {
 	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
@@ -153,19 +153,19 @@ func (n *Netns) enter() (err error) {
 		return err
 	}
 	defer unix.Close(fd)
-	// ENOPROTOOPT below Linux 5.14.
+	// ENOPROTOOPT before Linux 5.14.
 	if n.Cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil {
 		n.Cookie = 0
 	}
 	return nil
 }
 
-// Alive says whether the process that the namespace was found by still runs;
-// always true of one that was found by path.
+// Alive reports whether the process that the namespace was opened by still runs. It is
+// always true for a namespace that was opened by path.
 func (n *Netns) Alive() bool { return n.pidfd == nil || running(n.pidfd) }
 
-// running asks a pidfd, which becomes readable once the last thread has ended
-// (pidfd_open(2)): a zombie does not run.
+// running reports whether the process of a pidfd still runs. A pidfd becomes readable when
+// the last thread has ended (pidfd_open(2)), so a zombie does not run.
 func running(pidfd *os.File) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
 	for {
@@ -176,10 +176,10 @@ func running(pidfd *os.File) bool {
 	}
 }
 
-// Fd is the namespace's descriptor, valid until Close.
+// Fd returns the namespace's file descriptor, valid until Close.
 func (n *Netns) Fd() int { return n.fd }
 
-// Close lets go of the namespace and its process.
+// Close closes the descriptors of the namespace and its process.
 func (n *Netns) Close() {
 	n.handle.Close()
 	unix.Close(n.fd)
@@ -188,6 +188,6 @@ func (n *Netns) Close() {
 	}
 }
 
-// Do runs f on a thread of its own inside the namespace. Goroutines that f
+// Do runs f on the calling goroutine's thread inside the namespace. Goroutines that f
 // starts are not inside.
 func (n *Netns) Do(f func() error) error { return inside(n.fd, f) }

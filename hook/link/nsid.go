@@ -10,28 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Number gives the number that the host's namespace knows n by (its nsid, as
-// "ip netns list-id" shows it), and has the kernel choose one first if n has
-// none. The number is n's until the last process and descriptor have let go of
-// it, and may be another namespace's afterwards.
+// Number returns the nsid of n in the host's namespace, as "ip netns list-id" shows it. If n
+// has none, the kernel assigns one first. The nsid is valid until the last process and
+// descriptor of n are closed; then the kernel may give it to another namespace.
 func (h *Host) Number(n *Netns) (int, error) {
 	err := h.handle.SetNetNsIdByFd(n.fd, -1)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return 0, fmt.Errorf("number a network namespace: %w", plain(err))
+		return 0, fmt.Errorf("assign an id to a network namespace: %w", explainErrno(err))
 	}
 	id, err := h.handle.GetNetNsIdByFd(n.fd)
 	if err == nil && id < 0 {
-		err = errors.New("the kernel gave it none")
+		err = errors.New("the kernel assigned none")
 	}
 	if err != nil {
-		return 0, fmt.Errorf("number a network namespace: %w", err)
+		return 0, fmt.Errorf("read the id of a network namespace: %w", err)
 	}
 	return id, nil
 }
 
-// Numbered says whether any living namespace has the number: one system call,
-// which waits for nobody (rtnl_net_getid takes no RTNL), where FindNetns looks
-// at every process of the host.
+// Numbered reports whether any existing namespace has the nsid. It is one system call that
+// does not wait for locks (rtnl_net_getid takes no RTNL), while FindNetns reads every
+// process of the host.
 func (h *Host) Numbered(id int) (bool, error) {
 	value := make([]byte, 4)
 	binary.NativeEndian.PutUint32(value, uint32(id))
@@ -46,7 +45,7 @@ func (h *Host) Numbered(id int) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for network namespace number %d: %w", id, err)
+		return false, fmt.Errorf("look up network namespace id %d: %w", id, err)
 	}
 	return true, nil
 }

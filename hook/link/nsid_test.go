@@ -7,8 +7,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// A namespace's number lasts as long as anybody holds it, a process or a
-// descriptor, and hardly longer: poststop relies on both.
+// A namespace's nsid is valid while a process or descriptor holds the namespace, and soon
+// after no longer: poststop depends on both.
 func TestNumber(t *testing.T) {
 	h := mustHost(t)
 	cmd := mustContainer(t)
@@ -17,21 +17,21 @@ func TestNumber(t *testing.T) {
 	id, err := h.Number(n)
 	must(t, err)
 	if again, err := h.Number(n); again != id || err != nil {
-		t.Errorf("asked again: %d, %v, want %d", again, err, id)
+		t.Errorf("second call: %d, %v, want %d", again, err, id)
 	}
 	if other, err := h.Number(mustNetns(t, h)); other == id || err != nil {
-		t.Errorf("another namespace's number is %d, %v", other, err)
+		t.Errorf("another namespace's nsid is %d, %v", other, err)
 	}
 	wantNumbered(t, h, id)
 	must(t, cmd.Process.Kill())
 	cmd.Wait()
 	wantNumbered(t, h, id) // n holds it
 	n.Close()
-	// A closed netlink socket lets go after an RCU grace period.
+	// A closed netlink socket releases the namespace after an RCU grace period.
 	testenv.Eventually(t, "the namespace's end", func() error {
-		lives, err := h.Numbered(id)
-		if lives {
-			err = fmt.Errorf("number %d is in use", id)
+		exists, err := h.Numbered(id)
+		if exists {
+			err = fmt.Errorf("nsid %d is in use", id)
 		}
 		return err
 	})
@@ -39,7 +39,7 @@ func TestNumber(t *testing.T) {
 
 func wantNumbered(tb testing.TB, h *Host, id int) {
 	tb.Helper()
-	if lives, err := h.Numbered(id); !lives || err != nil {
-		tb.Errorf("number %d is in use: %v, %v; want true", id, lives, err)
+	if exists, err := h.Numbered(id); !exists || err != nil {
+		tb.Errorf("nsid %d is in use: %v, %v; want true", id, exists, err)
 	}
 }

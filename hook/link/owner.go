@@ -7,16 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxNested bounds the walk up the user namespaces: the kernel nests 32
+// maxNested limits the walk up the user namespaces: the kernel nests at most 32
 // (kernel/user_namespace.c, create_user_ns).
 const maxNested = 33
 
-// Owners gives the uids, as this process's user namespace has them, of those
-// who made the user namespaces that the network namespace is under: the nearest
-// first, and last the one of the user namespace that this process is in. A
-// rootless container's are [1000 0], those of a container of the host's root are
-// [0]. Everything comes from the descriptor that is held open, so that nobody
-// can put another namespace in its place.
+// Owners returns the owner uids of the user namespace that owns the network namespace and of
+// all its ancestors, innermost first, up to the user namespace of this process. The uids
+// are those that this process's user namespace maps them to. A rootless container has
+// [1000 0], a container of the host's root has [0]. All lookups use the open descriptor,
+// so no process can substitute another namespace.
 func (n *Netns) Owners() ([]uint32, error) {
 	owners, err := ownersOf(n.fd)
 	if err != nil {
@@ -39,7 +38,7 @@ func ownersOf(netns int) (owners []uint32, err error) {
 		owners = append(owners, uid)
 		above, err := unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
 		unix.Close(fd)
-		// There is nothing above that we may see (ioctl_ns(2)).
+		// The parent is above this process's user namespace (ioctl_ns(2)).
 		if errors.Is(err, unix.EPERM) {
 			return owners, nil
 		}
@@ -49,12 +48,12 @@ func ownersOf(netns int) (owners []uint32, err error) {
 		fd = above
 	}
 	unix.Close(fd)
-	return nil, fmt.Errorf("there are more than %d user namespaces above it", maxNested)
+	return nil, fmt.Errorf("it is below more than %d user namespaces", maxNested)
 }
 
-// Privileged reports whether the calling thread may change the network namespace
-// that it is in. A rootless engine's hook has every capability in its engine's user
-// namespace, and none in the one that the host's network belongs to.
+// Privileged reports whether the calling thread may change its network namespace. The hook
+// of a rootless engine has all capabilities in the engine's user namespace, but none in
+// the user namespace that owns the host's network namespace.
 func Privileged() (bool, error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -70,24 +69,24 @@ func Privileged() (bool, error) {
 	}
 	defer unix.Close(fd)
 	above, err := unix.IoctlRetInt(fd, unix.NS_GET_USERNS)
-	// Its user namespace is neither ours nor below ours.
+	// The owning user namespace is neither ours nor below ours.
 	if errors.Is(err, unix.EPERM) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("find whose the host's network namespace is: %w", err)
+		return false, fmt.Errorf("find the owner of the host's network namespace: %w", err)
 	}
 	unix.Close(above)
 	return true, nil
 }
 
-// initialUserns is the inode of the user namespace that all others are below
+// initialUserns is the inode of the initial user namespace, the ancestor of all others
 // (PROC_USER_INIT_INO, include/linux/proc_ns.h).
 const initialUserns = 0xEFFFFFFD
 
-// HostsRoot reports whether the process is root of the host itself, wherever in
-// the network it is: root of a user namespace is privileged in a container that
-// belongs to it, and still an ordinary user.
+// HostsRoot reports whether the process is root in the initial user namespace, in any
+// network namespace. Root of another user namespace may be privileged in a container that
+// this user namespace owns, but is an ordinary user on the host.
 func HostsRoot() bool {
 	var st unix.Stat_t
 	return unix.Geteuid() == 0 && unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino == initialUserns

@@ -27,6 +27,6 @@ func TestOwners(t *testing.T) {
 
 func TestPrivileged(t *testing.T) {
 	if ok, err := Privileged(); !ok || err != nil {
-		t.Errorf("root on its own network: %v, %v", ok, err)
+		t.Errorf("root in its own network namespace: %v, %v", ok, err)
 	}
 }

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoLink is returned where a parent, or the link below it, does not exist.
+// ErrNoLink is returned when a parent, or the link below it, does not exist.
 var ErrNoLink = errors.New("no such link")
 
-// mark is the alias (IFLA_IFALIAS) of the links that we made. Unlike a
-// database it cannot be lost while the link is there, and `ip link` shows it.
+// mark is the alias (IFLA_IFALIAS) of the links that this package created. Unlike a database
+// record it cannot be lost while the link exists, and `ip link` shows it.
 const mark = "lanyard"
 
 // Tag is one VLAN tag.
@@ -25,56 +25,54 @@ type Tag struct {
 // Parent is a host link that can carry a network.
 type Parent struct {
 	Name  string
-	Index int
+	Index int // ifindex
 	MAC   net.HardwareAddr
 	MTU   int
 	Up    bool // administratively
-	// Ours says that the link carries our mark: a VLAN or dummy that we made.
+	// Ours reports that the link carries our mark: a VLAN or dummy that we created.
 	Ours bool
-	// Trunk is the first link below that is not a VLAN link; the parent itself
-	// where that is none.
+	// Trunk is the first link below that is not a VLAN; the parent itself if that is not
+	// a VLAN.
 	Trunk      string
-	TrunkIndex int
-	// Tags that a frame of this parent carries on the trunk, outer first.
+	TrunkIndex int // ifindex
+	// Tags are those that the parent's frames carry on the trunk, the outer one first.
 	Tags []Tag
 }
 
-// ParentSpec is a parent as a network asks for it.
+// ParentSpec is a parent as a network's definition describes it.
 type ParentSpec struct {
-	// Name is that of a link, or BASE.VID for a VLAN on one, or BASE.VID.VID
-	// for a VLAN within a VLAN (QinQ).
+	// Name is the name of a link, or BASE.VID for a VLAN on one, or BASE.VID.VID for a
+	// VLAN in a VLAN (QinQ).
 	Name string
-	// Outer is the protocol of the outermost tag of such a VLAN; 0 is 802.1Q,
-	// which all within it have.
+	// Outer is the protocol of the outermost tag of such a VLAN; 0: 802.1Q. The inner
+	// tags are always 802.1Q.
 	Outer uint16
-	// Dummy parents are links that lead nowhere: whoever stands on one reaches
-	// the others on it, and nobody else.
+	// Dummy selects a dummy link: containers on it reach one another and no other station.
 	Dummy bool
 }
 
-// vlan takes a spec apart: the link that a VLAN of that name is on, and its tag,
-// whose VID is 0 where the name is that of any link. Whether such a base is to
-// be made, too, is in its own spec.
+// vlan splits a spec of a VLAN into the spec of the link below it and its tag. tag.VID is 0
+// if the name is not that of a VLAN. The base may be a VLAN itself.
 func (s ParentSpec) vlan() (base ParentSpec, tag Tag, err error) {
 	name, vid, err := ParseParent(s.Name)
 	if err != nil {
 		return base, tag, fmt.Errorf("parent %w", err)
 	}
 	if s.Dummy && vid != 0 {
-		return base, tag, fmt.Errorf("parent %q: a VLAN is no dummy", s.Name)
+		return base, tag, fmt.Errorf("parent %q: a dummy cannot have the name of a VLAN", s.Name)
 	}
 	if vid == 0 {
 		return base, tag, nil
 	}
 	base, tag = ParentSpec{Name: name, Outer: s.Outer}, Tag{Proto: unix.ETH_P_8021Q, VID: vid}
 	if _, below, err := ParseParent(name); s.Outer != 0 && err == nil && below == 0 {
-		tag.Proto = s.Outer // the outermost
+		tag.Proto = s.Outer // this is the outermost tag
 	}
 	return base, tag, nil
 }
 
-// Resolve finds an existing parent and what is below it, changing nothing. It
-// refuses, in words, what cannot carry macvlans.
+// Resolve finds an existing parent and its trunk, and changes nothing. It returns ErrNoLink
+// if the parent does not exist, and an error with the reason if it cannot carry macvlans.
 func (h *Host) Resolve(want ParentSpec) (Parent, error) {
 	base, tag, err := want.vlan()
 	if err != nil {
@@ -87,8 +85,8 @@ func (h *Host) Resolve(want ParentSpec) (Parent, error) {
 	return p, nil
 }
 
-// find looks a parent up by name and, where the tag has a VID, checks that it
-// is that VLAN on base.
+// find looks a parent up by name and, if the tag has a VID, checks that it is that VLAN on
+// base.
 func (h *Host) find(want ParentSpec, base string, tag Tag) (Parent, netlink.Link, error) {
 	l, err := linkByName(h.handle, want.Name)
 	if err != nil {
@@ -102,13 +100,15 @@ func (h *Host) find(want ParentSpec, base string, tag Tag) (Parent, netlink.Link
 		return Parent{}, nil, err
 	}
 	if tag.VID != 0 && !isVLAN(chain, base, tag) {
-		return Parent{}, nil, fmt.Errorf("is %s, not %s on %q: rename that link or choose another parent", describe(chain), tag, base)
+		return Parent{}, nil, fmt.Errorf("is %s, not %s on %q: rename that link or choose another parent", describe(chain),
+			tag, base)
 	}
 	if want.Dummy && l.Type() != "dummy" {
 		return Parent{}, nil, fmt.Errorf("is %s, not a dummy: rename that link", describe(chain))
 	}
 	if p := parentOf(chain); tag.VID != 0 && want.Outer != 0 && p.Tags[0].Proto != want.Outer {
-		return Parent{}, nil, fmt.Errorf("is %s on %q, not by protocol %#x: rename that link or choose another parent", p.Tags[0], p.Trunk, want.Outer)
+		return Parent{}, nil, fmt.Errorf("is %s on %q, not by protocol %#x: rename that link or choose another parent",
+			p.Tags[0], p.Trunk, want.Outer)
 	}
 	if err := h.canCarry(l); err != nil {
 		return Parent{}, nil, err
@@ -116,18 +116,19 @@ func (h *Host) find(want ParentSpec, base string, tag Tag) (Parent, netlink.Link
 	return parentOf(chain), l, nil
 }
 
-// below is the chain of VLAN links from l down to its trunk, both included.
+// below returns the chain of VLAN links from l down to its trunk, both included.
 func (h *Host) below(l netlink.Link) ([]netlink.Link, error) {
 	chain := []netlink.Link{l}
-	// The kernel bounds the chain (MAX_NEST_DEV); so do we, in case it
-	// changes under our eyes.
+	// The kernel limits the chain (MAX_NEST_DEV). This limit is for a chain that changes
+	// during the loop.
 	for range 8 {
 		a := l.Attrs()
 		if l.Type() != "vlan" {
 			return chain, nil
 		}
 		if a.NetNsID >= 0 {
-			return nil, fmt.Errorf("%q is a VLAN on a link in another network namespace: name a parent whose trunk is in this one", a.Name)
+			return nil, fmt.Errorf("%q is a VLAN on a link in another network namespace: "+
+				"name a parent with its trunk in this one", a.Name)
 		}
 		next, err := linkByIndex(h.handle, a.ParentIndex)
 		if err != nil {
@@ -143,11 +144,10 @@ func (h *Host) below(l netlink.Link) ([]netlink.Link, error) {
 
 func isVLAN(chain []netlink.Link, base string, tag Tag) bool {
 	v, ok := chain[0].(*netlink.Vlan)
-	return ok && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto && named(chain[1], base)
+	return ok && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto && hasName(chain[1], base)
 }
 
-// String gives "VLAN 50", and "VLAN 50 by protocol 0x88a8" where that is not
-// 802.1Q.
+// String returns "VLAN 50", or "VLAN 50 by protocol 0x88a8" if it is not 802.1Q.
 func (t Tag) String() string {
 	if t.Proto != unix.ETH_P_8021Q {
 		return fmt.Sprintf("VLAN %d by protocol %#x", t.VID, t.Proto)
@@ -155,8 +155,9 @@ func (t Tag) String() string {
 	return fmt.Sprintf("VLAN %d", t.VID)
 }
 
-// named looks at alternative names, too, as the kernel does.
-func named(l netlink.Link, name string) bool {
+// hasName reports whether name is the link's name or one of its alternative names, which
+// the kernel accepts, too.
+func hasName(l netlink.Link, name string) bool {
 	if l.Attrs().Name == name {
 		return true
 	}
@@ -170,12 +171,12 @@ func named(l netlink.Link, name string) bool {
 
 func protoOf(v *netlink.Vlan) uint16 {
 	if v.VlanProtocol == netlink.VLAN_PROTOCOL_UNKNOWN {
-		return unix.ETH_P_8021Q // what the kernel takes when it is not told
+		return unix.ETH_P_8021Q // the kernel's default
 	}
 	return uint16(v.VlanProtocol)
 }
 
-// describe says what a link is that was taken for another.
+// describe returns a description of the first link for errors, such as "a physical link".
 func describe(chain []netlink.Link) string {
 	v, ok := chain[0].(*netlink.Vlan)
 	switch {
@@ -187,8 +188,8 @@ func describe(chain []netlink.Link) string {
 	return fmt.Sprintf("%s on %q", Tag{protoOf(v), uint16(v.VlanId)}, chain[1].Attrs().Name)
 }
 
-// canCarry says why the kernel would not let a macvlan stand on the link, or
-// would let it and send the frames elsewhere.
+// canCarry returns an error if the kernel would not accept a macvlan on the link, or would
+// accept it and send the frames elsewhere.
 func (h *Host) canCarry(l netlink.Link) error {
 	a := l.Attrs()
 	if a.Flags&net.FlagLoopback != 0 || a.EncapType != "ether" {
@@ -202,16 +203,17 @@ func (h *Host) canCarry(l netlink.Link) error {
 		return nil
 	}
 	master, err := linkByIndex(h.handle, a.MasterIndex)
-	// A VRF only routes; every other master takes the frames for itself
-	// (netdev_rx_handler_register answers EBUSY).
+	// A VRF only routes; every other master receives the port's frames itself
+	// (netdev_rx_handler_register returns EBUSY).
 	if err != nil || master == nil || master.Type() == "vrf" {
 		return err
 	}
-	return fmt.Errorf("is a port of the %s %q and cannot carry a network: use %q as parent", master.Type(), master.Attrs().Name, master.Attrs().Name)
+	return fmt.Errorf("is a port of the %s %q and cannot carry a network: use %q as parent", master.Type(),
+		master.Attrs().Name, master.Attrs().Name)
 }
 
-// isOurs says whether we made the link. Only two types are ours to make: an
-// alias on any other is somebody's own text.
+// isOurs reports whether the link carries our mark. We create links of two types only; the
+// same alias on another type was set by another program.
 func isOurs(l netlink.Link) bool {
 	return (l.Type() == "vlan" || l.Type() == "dummy") && l.Attrs().Alias == mark
 }
@@ -224,16 +226,16 @@ func parentOf(chain []netlink.Link) Parent {
 		Trunk: trunk.Name, TrunkIndex: trunk.Index,
 	}
 	for i := len(chain) - 2; i >= 0; i-- {
-		v := chain[i].(*netlink.Vlan) // below() went on past VLAN links only
+		v := chain[i].(*netlink.Vlan) // below continues past VLAN links only
 		p.Tags = append(p.Tags, Tag{Proto: protoOf(v), VID: uint16(v.VlanId)})
 	}
 	return p
 }
 
-// Down says why nothing can pass through the parent now (`"eth0" has no
-// carrier`), or "" where parent and trunk are up and have a carrier.
+// Down returns why no frame can pass through the parent now (`"eth0" has no carrier`), or
+// "" if parent and trunk are up and have a carrier.
 func (h *Host) Down(p Parent) (why string, err error) {
-	// The trunk first: where it is down, what stands on it has no carrier.
+	// The trunk first: if it is down, the links on it have no carrier.
 	for _, at := range []struct {
 		name  string
 		index int
@@ -241,7 +243,7 @@ func (h *Host) Down(p Parent) (why string, err error) {
 		l, err := linkByIndex(h.handle, at.index)
 		switch {
 		case err != nil:
-			return "", fmt.Errorf("look at link %q: %w", at.name, err)
+			return "", fmt.Errorf("read link %q: %w", at.name, err)
 		case l == nil:
 			return fmt.Sprintf("%q is gone", at.name), nil
 		case l.Attrs().RawFlags&unix.IFF_UP == 0:
@@ -256,16 +258,17 @@ func (h *Host) Down(p Parent) (why string, err error) {
 	return "", nil
 }
 
-// ParentUnicast lists the unicast MACs that the parent takes in besides its
-// own: those of the macvlans that are up on it, in whichever namespace.
+// ParentUnicast lists the unicast MACs that the link with that ifindex receives besides its
+// own: those of the macvlans that are up on it, in all namespaces.
 func (h *Host) ParentUnicast(index int) ([]net.HardwareAddr, error) {
-	entries, err := whole(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, unix.AF_BRIDGE) })
+	entries, err := dump(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, unix.AF_BRIDGE) })
 	if err != nil {
 		return nil, fmt.Errorf("list the unicast MACs of link %d: %w", index, err)
 	}
 	var macs []net.HardwareAddr
 	for _, e := range entries {
-		if e.Flags&netlink.NTF_SELF != 0 && e.State&netlink.NUD_PERMANENT != 0 && len(e.HardwareAddr) == 6 && e.HardwareAddr[0]&1 == 0 {
+		if e.Flags&netlink.NTF_SELF != 0 && e.State&netlink.NUD_PERMANENT != 0 && len(e.HardwareAddr) == 6 &&
+			e.HardwareAddr[0]&1 == 0 {
 			macs = append(macs, e.HardwareAddr)
 		}
 	}

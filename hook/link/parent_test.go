@@ -16,7 +16,8 @@ func TestValidName(t *testing.T) {
 			t.Errorf("%q is refused: %v", name, err)
 		}
 	}
-	for _, name := range []string{"", ".", "..", "lo", "all", "default", "a/b", "a:1", "a b", "a\t", "a\nb", "a\vb", "eth%d", "a\x00", "sixteen-bytes-xx", strings.Repeat("x", 1<<20)} {
+	for _, name := range []string{"", ".", "..", "lo", "all", "default", "a/b", "a:1", "a b", "a\t", "a\nb", "a\vb",
+		"eth%d", "a\x00", "sixteen-bytes-xx", strings.Repeat("x", 1<<20)} {
 		if err := ValidName(name); err == nil {
 			t.Errorf("%.20q is allowed", name)
 		} else if len(err.Error()) > 500 || strings.Contains(err.Error(), "\n") {
@@ -31,14 +32,16 @@ func TestParseParent(t *testing.T) {
 		vid  uint16
 	}{
 		"eth0": {"eth0", 0}, "eth0.1": {"eth0", 1}, "eth0.4094": {"eth0", 4094}, "eth0.100.200": {"eth0.100", 200},
-		"br.lan": {"br.lan", 0}, "eth0.": {"eth0.", 0}, ".50": {".50", 0}, "eth0.050": {"eth0.050", 0}, "eth0.5x": {"eth0.5x", 0},
+		"br.lan": {"br.lan", 0}, "eth0.": {"eth0.", 0}, ".50": {".50", 0}, "eth0.050": {"eth0.050", 0},
+		"eth0.5x": {"eth0.5x", 0},
 	} {
 		if base, vid, err := ParseParent(name); err != nil || base != want.base || vid != want.vid {
 			t.Errorf("%q: %q, %d, %v; want %v", name, base, vid, err, want)
 		}
 	}
 	for name, want := range map[string]string{
-		"eth0.0": "VLAN 0 cannot be had", "eth0.4095": "VLAN 4095 cannot be had", "eth0.99999999": "VLAN 99999999 cannot",
+		"eth0.0": "VLAN 0 is not between 1 and 4094", "eth0.4095": "VLAN 4095 is not between",
+		"eth0.99999999":    "VLAN 99999999 is not",
 		"enp0s31f6x.4000x": "Linux allows 15", "../eth0.5": "cannot be a link's name", "": "missing",
 	} {
 		if _, _, err := ParseParent(name); err == nil || !strings.Contains(err.Error(), want) {
@@ -48,7 +51,8 @@ func TestParseParent(t *testing.T) {
 }
 
 func FuzzParseParent(f *testing.F) {
-	for _, seed := range []string{"eth0", "eth0.50", "eth0.100.200", "eth0.0", "eth0.4095", ".", "..", "a/b", "", "x.00000000000001"} {
+	for _, seed := range []string{"eth0", "eth0.50", "eth0.100.200", "eth0.0", "eth0.4095", ".", "..", "a/b", "",
+		"x.00000000000001"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -68,7 +72,8 @@ func TestResolveLink(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	l := mustLink(t, h, "trunk").Attrs()
-	want := Parent{Name: "trunk", Index: l.Index, MAC: l.HardwareAddr, MTU: 1500, Up: true, Trunk: "trunk", TrunkIndex: l.Index}
+	want := Parent{Name: "trunk", Index: l.Index, MAC: l.HardwareAddr, MTU: 1500, Up: true, Trunk: "trunk",
+		TrunkIndex: l.Index}
 	if diff := cmp.Diff(want, mustResolve(t, h, "trunk")); diff != "" {
 		t.Error(diff)
 	}
@@ -76,11 +81,11 @@ func TestResolveLink(t *testing.T) {
 	if diff := cmp.Diff(want, p); diff != "" || created || err != nil {
 		t.Errorf("%v, %v: %s", created, err, diff)
 	}
-	if err := h.RemoveParent(context.Background(), "trunk", nobody); !errors.Is(err, ErrForeign) {
+	if err := h.RemoveParent(context.Background(), "trunk", neverNeeded); !errors.Is(err, ErrForeign) {
 		t.Errorf("remove: %v", err)
 	}
 	mustLink(t, h, "trunk")
-	must(t, h.RemoveParent(context.Background(), "nowhere", nobody))
+	must(t, h.RemoveParent(context.Background(), "nowhere", neverNeeded))
 }
 
 func TestResolveRefuses(t *testing.T) {
@@ -90,24 +95,27 @@ func TestResolveRefuses(t *testing.T) {
 	mustVeth(t, h, "eth0.50")
 	bridge := mustAdd(t, h, &netlink.Bridge{LinkAttrs: linkNamed("br0", 0)})
 	must(t, h.handle.LinkSetMasterByIndex(mustLink(t, h, "port"), bridge.Attrs().Index))
-	mustAdd(t, h, &netlink.Macvlan{LinkAttrs: linkNamed("mv0", mustLink(t, h, "trunk").Attrs().Index), Mode: netlink.MACVLAN_MODE_BRIDGE})
+	mustAdd(t, h, &netlink.Macvlan{LinkAttrs: linkNamed("mv0", mustLink(t, h, "trunk").Attrs().Index),
+		Mode: netlink.MACVLAN_MODE_BRIDGE})
 	for name, want := range map[string]string{
 		"nowhere":    `parent "nowhere": no such link`,
-		"nowhere.50": `parent "nowhere.50": no such link, nor "nowhere" to make it on`,
+		"nowhere.50": `parent "nowhere.50": no such link, and no link "nowhere" to create it on`,
 		"lo":         `parent "lo" cannot be a link's name`,
-		"eth0.4095":  `parent "eth0.4095": VLAN 4095 cannot be had`,
-		"eth0.50":    `parent "eth0.50": is a link of type "veth", not VLAN 50 on "eth0": rename that link or choose another parent`,
-		"port":       `parent "port": is a port of the bridge "br0" and cannot carry a network: use "br0" as parent`,
-		"mv0":        `parent "mv0": is of type macvlan itself: name the link below it`,
+		"eth0.4095":  `parent "eth0.4095": VLAN 4095 is not between 1 and 4094`,
+		"eth0.50": `parent "eth0.50": is a link of type "veth", not VLAN 50 on "eth0": ` +
+			`rename that link or choose another parent`,
+		"port": `parent "port": is a port of the bridge "br0" and cannot carry a network: use "br0" as parent`,
+		"mv0":  `parent "mv0": is of type macvlan itself: name the link below it`,
 	} {
-		if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: name}, true); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: name}, true); err == nil ||
+			!strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
 	if _, err := h.Resolve(ParentSpec{Name: "nowhere"}); !errors.Is(err, ErrNoLink) {
 		t.Errorf("%v", err)
 	}
-	// Bridges themselves can.
+	// A bridge itself can be a parent.
 	mustResolve(t, h, "br0")
 }
 
@@ -120,7 +128,7 @@ func TestDown(t *testing.T) {
 			t.Errorf("got %q, %v; want %q", why, err, want)
 		}
 	}
-	// A carrier comes and goes in the background (linkwatch).
+	// The kernel changes the carrier in the background (linkwatch).
 	waitFor(t, "a carrier", func() bool { why, err := h.Down(p); return err == nil && why == "" })
 	must(t, h.handle.LinkSetDown(mustLink(t, h, "trunkp")))
 	want(`"trunk" has no carrier`)

@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process tells one process from every other of the same boot.
+// Process identifies one process among all of the same boot.
 type Process struct {
 	Pid   int    `json:"pid"`
 	Start uint64 `json:"start"` // clock ticks since boot: proc_pid_stat(5), field 22
 }
 
-// Self is the calling process.
+// Self returns the calling process.
 func Self() (Process, error) { return FindProcess(os.Getpid()) }
 
-// FindProcess is the process that has the pid now; ErrExited where none has, or
-// a zombie.
+// FindProcess returns the process that has the pid now. It returns ErrExited if there is
+// none, or if it is a zombie.
 func FindProcess(pid int) (Process, error) {
 	st, err := readStat(pid)
 	if err != nil {
@@ -34,9 +34,9 @@ func FindProcess(pid int) (Process, error) {
 	return Process{Pid: pid, Start: st.start}, nil
 }
 
-// Alive says whether p still runs. A zombie, or another process with p's pid,
-// does not count; where the kernel will not say, it counts as running, because
-// what is asked next is whether to free its address.
+// Alive reports whether p still runs. A zombie, or another process with p's pid, is not p.
+// If the kernel returns an error, Alive returns true, because the caller frees the
+// process's address otherwise.
 func Alive(p Process) bool {
 	st, err := readStat(p.Pid)
 	if err != nil {
@@ -52,7 +52,7 @@ type stat struct {
 
 func readStat(pid int) (stat, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	// ESRCH: it ended between the opening and the reading.
+	// ESRCH: the process ended between open and read.
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 		return stat{}, fmt.Errorf("process %d: %w", pid, ErrExited)
 	}
@@ -66,31 +66,31 @@ func readStat(pid int) (stat, error) {
 	return st, nil
 }
 
-// parseStat reads proc_pid_stat(5). The second field is the program's name in
-// parentheses, which the process itself chooses, parentheses and spaces
-// included: what counts begins after the last ')'.
+// parseStat parses proc_pid_stat(5). The second field is the program's name in parentheses.
+// The process chooses it, and it may contain parentheses and spaces, so the other fields
+// are read from the last ')' on.
 func parseStat(text []byte) (stat, error) {
 	end := bytes.LastIndexByte(text, ')')
 	fields := strings.Fields(string(text[end+1:]))
-	const first = 3 // what the manual calls the first of them
+	const first = 3 // the manual's number of fields[0]
 	if end < 0 || len(fields) < 20 {
-		return stat{}, errors.New("cannot make sense of its stat file")
+		return stat{}, errors.New("cannot parse its stat file")
 	}
 	start, err := strconv.ParseUint(fields[22-first], 10, 64)
 	if err != nil {
-		return stat{}, fmt.Errorf("cannot make sense of its start time %q", fields[22-first])
+		return stat{}, fmt.Errorf("cannot parse its start time %q", fields[22-first])
 	}
 	switch fields[0] {
-	// The state is the first thread's. A container can end that one alone to
-	// look dead, and keep its address in use after it went to another: while
-	// other threads live, the process does.
+	// The state is that of the first thread. A container can end only that thread, to
+	// appear dead and keep using its address after it is leased to another container.
+	// So the process counts as running while other threads do.
 	case "Z", "X", "x":
 		return stat{exited: fields[20-first] == "0" || fields[20-first] == "1", start: start}, nil
 	}
 	return stat{start: start}, nil
 }
 
-// BootID is the kernel's random id of this boot.
+// BootID returns the kernel's random id of this boot.
 func BootID() (string, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test binary, started again with this, ends its first thread and no other.
+// leaderless is an environment variable: with it, the test binary ends only its first
+// thread.
 const leaderless = "LINK_TEST_LEADERLESS"
 
 func TestMain(m *testing.M) {
@@ -54,7 +55,7 @@ func TestAlive(t *testing.T) {
 		t.Error("the test is not alive")
 	}
 	if Alive(Process{Pid: me.Pid, Start: me.Start - 1}) {
-		t.Error("another process that had this pid is alive")
+		t.Error("an earlier process with this pid is alive")
 	}
 	cmd := mustContainer(t)
 	p := mustFind(t, cmd.Process.Pid)
@@ -74,11 +75,11 @@ func TestAlive(t *testing.T) {
 	}
 	cmd.Wait()
 	if Alive(p) {
-		t.Error("a process that is gone is alive")
+		t.Error("a reaped process is alive")
 	}
 }
 
-// A container can end its first thread alone, to look dead and keep its address.
+// A container can end only its first thread, to appear dead and keep its address.
 func TestLeaderlessIsAlive(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), leaderless+"=1")
@@ -98,7 +99,7 @@ func TestLeaderlessIsAlive(t *testing.T) {
 	})
 	p, err := FindProcess(cmd.Process.Pid)
 	if err != nil || !Alive(p) {
-		t.Errorf("%v, %v: taken for dead", p, err)
+		t.Errorf("%v, %v: not alive", p, err)
 	}
 }
 
@@ -119,7 +120,8 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", ")", "7 (x) S", "7 (x) " + rest("S", "1", "-1"), "7 (x) " + rest("S", "1", "18446744073709551616")} {
+	for _, text := range []string{"", ")", "7 (x) S", "7 (x) " + rest("S", "1", "-1"),
+		"7 (x) " + rest("S", "1", "18446744073709551616")} {
 		if got, err := parseStat([]byte(text)); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
@@ -132,7 +134,8 @@ func FuzzParseStat(f *testing.F) {
 	f.Add(self)
 	f.Add([]byte("1 (a) b) Z 1 1 1"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if st, err := parseStat(text); err == nil && !strings.Contains(string(text), strconv.FormatUint(st.start, 10)) && !strings.Contains(string(text), "0") {
+		if st, err := parseStat(text); err == nil && !strings.Contains(string(text), strconv.FormatUint(st.start, 10)) &&
+			!strings.Contains(string(text), "0") {
 			t.Errorf("%q: %v", text, st)
 		}
 	})
@@ -151,19 +154,19 @@ func TestOpenNetns(t *testing.T) {
 		t.Errorf("%v, %v", n.Process, n.Alive())
 	}
 	if wantCookie := kernelAtLeast(t, 5, 14); (n.Cookie != 0) != wantCookie {
-		t.Errorf("cookie %d, wanted one: %v", n.Cookie, wantCookie)
+		t.Errorf("cookie %d, want one: %v", n.Cookie, wantCookie)
 	}
 	if again := mustOpen(t, h, cmd.Process.Pid); again.Cookie != n.Cookie || again.Inode != n.Inode {
 		t.Errorf("%d/%d, then %d/%d", n.Cookie, n.Inode, again.Cookie, again.Inode)
 	}
 	if other := mustNetns(t, h); other.Cookie == n.Cookie && n.Cookie != 0 || other.Inode == n.Inode {
-		t.Errorf("another has the same: %d/%d", n.Cookie, n.Inode)
+		t.Errorf("another namespace has the same cookie or inode: %d/%d", n.Cookie, n.Inode)
 	}
-	// Held open, it outlives its process, and says so.
+	// The open namespace outlives its process, and Alive reports that.
 	cmd.Process.Kill()
 	cmd.Wait()
 	if n.Alive() {
-		t.Error("alive after its end")
+		t.Error("alive after the end of its process")
 	}
 	if _, err := n.Addrs(0); err != nil {
 		t.Error(err)
@@ -188,7 +191,10 @@ func TestOpenNetnsZombie(t *testing.T) {
 	h := mustHost(t)
 	cmd := mustContainer(t)
 	must(t, cmd.Process.Kill())
-	waitFor(t, "the child is a zombie", func() bool { _, err := FindProcess(cmd.Process.Pid); return errors.Is(err, ErrExited) })
+	waitFor(t, "the child is a zombie", func() bool {
+		_, err := FindProcess(cmd.Process.Pid)
+		return errors.Is(err, ErrExited)
+	})
 	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, ErrExited) {
 		t.Errorf("%v", err)
 	}
@@ -197,16 +203,16 @@ func TestOpenNetnsZombie(t *testing.T) {
 func TestOpenNetnsRefuses(t *testing.T) {
 	h := mustHost(t)
 	for _, pid := range []int{0, -1, -1 << 31} {
-		if _, err := h.OpenNetns(pid); err == nil || !strings.HasSuffix(err.Error(), "that is no process id") {
+		if _, err := h.OpenNetns(pid); err == nil || !strings.HasSuffix(err.Error(), "not a process id") {
 			t.Errorf("%d: %v", pid, err)
 		}
 	}
 	if _, err := h.OpenNetns(1 << 30); !errors.Is(err, ErrExited) {
-		t.Errorf("a pid that nobody has: %v", err)
+		t.Errorf("an unused pid: %v", err)
 	}
-	// Not the first process's namespace, and not the one that Host is in.
-	if _, err := h.OpenNetns(1); err == nil || !strings.HasSuffix(err.Error(), ofTheFirst()) {
-		t.Errorf("pid 1: %v, want %s", err, ofTheFirst())
+	// Refused: the namespace of process 1, and that of Host.
+	if _, err := h.OpenNetns(1); err == nil || !strings.HasSuffix(err.Error(), firstNetnsError()) {
+		t.Errorf("pid 1: %v, want %s", err, firstNetnsError())
 	}
 	var same *exec.Cmd
 	must(t, inside(h.fd, func() error {
@@ -217,18 +223,19 @@ func TestOpenNetnsRefuses(t *testing.T) {
 		same.Process.Kill()
 		same.Wait()
 	})
-	if _, err := h.OpenNetns(same.Process.Pid); err == nil || !strings.HasSuffix(err.Error(), "that is the host's own") {
-		t.Errorf("the host's: %v", err)
+	if _, err := h.OpenNetns(same.Process.Pid); err == nil ||
+		!strings.HasSuffix(err.Error(), "it is the host's own namespace") {
+		t.Errorf("the host's namespace: %v", err)
 	}
 }
 
-// ofTheFirst is how the first process's namespace is refused: some sandboxes do
-// not even let root look at it.
-func ofTheFirst() string {
+// firstNetnsError returns the error for the namespace of process 1: some sandboxes do not
+// even allow root to read it.
+func firstNetnsError() string {
 	if _, err := os.Stat("/proc/1/ns/net"); errors.Is(err, os.ErrPermission) {
 		return "permission denied"
 	}
-	return "that is the host's own"
+	return "it is the host's own namespace"
 }
 
 func TestOpenNetnsPath(t *testing.T) {
@@ -236,17 +243,18 @@ func TestOpenNetnsPath(t *testing.T) {
 	pid := mustContainer(t).Process.Pid
 	n, err := h.OpenNetnsPath(fmt.Sprintf("/proc/%d/ns/net", pid))
 	must(t, err)
-	if byPid := mustOpen(t, h, pid); n.Cookie != byPid.Cookie || n.Inode != byPid.Inode || !n.Alive() || n.Process != (Process{}) {
+	if byPid := mustOpen(t, h, pid); n.Cookie != byPid.Cookie || n.Inode != byPid.Inode || !n.Alive() ||
+		n.Process != (Process{}) {
 		t.Errorf("%+v, by pid %+v", n, byPid)
 	}
 	n.Close()
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	must(t, unix.Mkfifo(fifo, 0o600))
 	for path, want := range map[string]string{
-		"/proc/self/exe":                    "that is not a namespace",
-		fifo:                                "that is not a namespace",
-		fmt.Sprintf("/proc/%d/ns/mnt", pid): "that is a namespace of another kind",
-		"/proc/1/ns/net":                    ofTheFirst(),
+		"/proc/self/exe":                    "not a namespace",
+		fifo:                                "not a namespace",
+		fmt.Sprintf("/proc/%d/ns/mnt", pid): "not a network namespace",
+		"/proc/1/ns/net":                    firstNetnsError(),
 		"/nowhere":                          "no such file or directory",
 	} {
 		if _, err := h.OpenNetnsPath(path); err == nil || !strings.HasSuffix(err.Error(), want) {
@@ -255,15 +263,15 @@ func TestOpenNetnsPath(t *testing.T) {
 	}
 }
 
-// Do brings the thread back to where it was: also from within another namespace,
-// and where f ends the goroutine, as a test that fails inside does.
-func TestDoComesBack(t *testing.T) {
+// Do moves the thread back to its previous namespace, also if that is not the first one,
+// and if f ends the goroutine, as a failing test does.
+func TestDoReturnsToItsNamespace(t *testing.T) {
 	h := mustHost(t)
 	n, other := mustNetns(t, h), mustNetns(t, h)
 	isIn := func(what string, inode uint64) {
 		there, err := os.Readlink("/proc/thread-self/ns/net")
 		if want := fmt.Sprintf("net:[%d]", inode); err != nil || there != want {
-			t.Errorf("%s it is in %s, not %s: %v", what, there, want, err)
+			t.Errorf("%s: in %s, want %s: %v", what, there, want, err)
 		}
 	}
 	own := h.id.ino
@@ -271,18 +279,18 @@ func TestDoComesBack(t *testing.T) {
 		isIn("on the host", own)
 		must(t, n.Do(func() error {
 			isIn("inside", n.Inode)
-			must(t, other.Do(func() error { isIn("further inside", other.Inode); return nil }))
-			isIn("after that", n.Inode)
+			must(t, other.Do(func() error { isIn("nested", other.Inode); return nil }))
+			isIn("after the nested Do", n.Inode)
 			return nil
 		}))
-		isIn("outside again", own)
+		isIn("after Do", own)
 		return nil
 	}))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		must(t, h.Do(func() error {
-			defer isIn("broken off", own)
+			defer isIn("after Goexit", own)
 			return n.Do(func() error { runtime.Goexit(); return nil })
 		}))
 	}()
@@ -302,11 +310,11 @@ func TestSysctl(t *testing.T) {
 		t.Errorf("after: %q", got)
 	}
 	if own, err := os.ReadFile("/proc/sys/net/ipv4/conf/lo/arp_ignore"); err != nil || string(own) == "2\n" {
-		t.Errorf("written outside: %q, %v", own, err)
+		t.Errorf("written outside of the namespace: %q, %v", own, err)
 	}
 	for _, key := range []string{"../kernel/hostname", "/etc/passwd", "ipv4/../../kernel/hostname", "nowhere"} {
 		if before, err := Sysctl(key, "x"); err == nil {
-			t.Errorf("%s: written, %q before", key, before)
+			t.Errorf("%s: no error, previous value %q", key, before)
 		}
 	}
 }
@@ -317,8 +325,7 @@ func TestBootID(t *testing.T) {
 	}
 }
 
-// Neither descriptors nor threads may be left of an attach: the broker makes
-// many.
+// An attach leaves no descriptors and no threads: one broker runs many attaches.
 func TestNothingLeaks(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
@@ -331,7 +338,7 @@ func TestNothingLeaks(t *testing.T) {
 		must(t, n.AddAddr(i.Index, Addr{Prefix: subnet}))
 		must(t, n.DeleteMacvlan(i))
 		if _, err := h.OpenNetns(1); err == nil {
-			t.Error("opened the host's")
+			t.Error("opened the host's namespace")
 		}
 	}
 	count := func() [2]int { return [2]int{entries(t, "/proc/self/fd"), entries(t, "/proc/self/task")} }
@@ -355,7 +362,7 @@ func entries(tb testing.TB, dir string) int {
 	return len(list)
 }
 
-// A pid that went to another process is not the process that had it.
+// Another process with a recycled pid is not mistaken for the first.
 func TestRecycledPid(t *testing.T) {
 	h := mustHost(t)
 	first := mustContainer(t)
@@ -363,7 +370,7 @@ func TestRecycledPid(t *testing.T) {
 	was, n := mustFind(t, pid), mustOpen(t, h, pid)
 	must(t, first.Process.Kill())
 	first.Wait()
-	// Others take pids, too: until it is ours, or for a thousand tries.
+	// Other processes use pids, too, so this tries up to 1,000 times.
 	var second *exec.Cmd
 	for range 1000 {
 		must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0))
@@ -378,14 +385,14 @@ func TestRecycledPid(t *testing.T) {
 		second = nil
 	}
 	if second == nil {
-		t.Fatal("the pid could not be had again")
+		t.Fatal("no second process got the pid")
 	}
 	t.Cleanup(func() {
 		second.Process.Kill()
 		second.Wait()
 	})
 	if Alive(was) || n.Alive() {
-		t.Errorf("taken for the first: by record %v, by pidfd %v", Alive(was), n.Alive())
+		t.Errorf("mistaken for the first: by record %v, by pidfd %v", Alive(was), n.Alive())
 	}
 	now := mustOpen(t, h, pid)
 	if now.Process == was || now.Inode == n.Inode || now.Cookie == n.Cookie && n.Cookie != 0 || !Alive(now.Process) {

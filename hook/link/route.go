@@ -12,13 +12,13 @@ import (
 
 // Route is a unicast route in the main table.
 type Route struct {
-	Index   int
+	Index   int          // ifindex
 	Dst     netip.Prefix // 0.0.0.0/0 or ::/0 for the default route
-	Gateway netip.Addr   // zero where Dst is on the link itself
-	OnLink  bool         // the gateway is reachable although no subnet holds it
+	Gateway netip.Addr   // zero if Dst is on the link itself
+	OnLink  bool         // the gateway is on the link although no subnet contains it
 }
 
-// DefaultRoute is the route to everywhere by a gateway.
+// DefaultRoute returns the default route through a gateway, of the gateway's family.
 func DefaultRoute(index int, gateway netip.Addr) Route {
 	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if gateway.Is6() {
@@ -27,8 +27,8 @@ func DefaultRoute(index int, gateway netip.Addr) Route {
 	return Route{Index: index, Dst: everywhere, Gateway: gateway}
 }
 
-// AddRoute adds a route; one to the same destination that is there already is
-// an error that names its interface.
+// AddRoute adds a route. If a route to the same destination exists, it returns an error that
+// names that route's interface.
 func (n *Netns) AddRoute(r Route) error { return n.addRoute(r, unix.RT_TABLE_MAIN) }
 
 func (n *Netns) addRoute(r Route, table int) error {
@@ -46,15 +46,15 @@ func (n *Netns) addRoute(r Route, table int) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EEXIST):
-		err = n.whoRoutes(r.Dst)
+		err = n.routeExists(r.Dst)
 	case errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH):
 		err = fmt.Errorf("gateway %s is in no subnet of the interface", r.Gateway)
 	}
-	return fmt.Errorf("add route to %s: %w", r.Dst, plain(err))
+	return fmt.Errorf("add route to %s: %w", r.Dst, explainErrno(err))
 }
 
-// whoRoutes names the interface that has the route to dst.
-func (n *Netns) whoRoutes(dst netip.Prefix) error {
+// routeExists returns an error that names the interface of the existing route to dst.
+func (n *Netns) routeExists(dst netip.Prefix) error {
 	routes, err := n.Routes()
 	if err != nil {
 		return err
@@ -64,13 +64,13 @@ func (n *Netns) whoRoutes(dst netip.Prefix) error {
 			continue
 		}
 		if name := n.NameOf(r.Index); name != "" {
-			return fmt.Errorf("there is one already, on interface %q", name)
+			return fmt.Errorf("interface %q has one already", name)
 		}
 	}
-	return errors.New("there is one already")
+	return errors.New("one exists already")
 }
 
-// NameOf is the name of the link of that index, "" where there is none.
+// NameOf returns the name of the link with that ifindex, or "" if it does not exist.
 func (n *Netns) NameOf(index int) string {
 	l, err := linkByIndex(n.handle, index)
 	if err != nil || l == nil {
@@ -79,7 +79,7 @@ func (n *Netns) NameOf(index int) string {
 	return l.Attrs().Name
 }
 
-// Via is the gateway, or 0.0.0.0 or :: for one on the link itself.
+// Via returns the gateway, or 0.0.0.0 or :: for a route on the link itself.
 func (r Route) Via() netip.Addr {
 	switch {
 	case r.Gateway.IsValid():
@@ -90,8 +90,8 @@ func (r Route) Via() netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// Halves are the two routes that together lead everywhere. Each is more specific
-// than a default route, which is there again when they have gone.
+// Halves returns two routes, which together cover all destinations. Each is more specific
+// than a default route, which applies again when they are deleted.
 func (r Route) Halves() []Route {
 	lower, upper := r, r
 	lower.Dst = netip.PrefixFrom(r.Dst.Addr(), 1)
@@ -102,11 +102,11 @@ func (r Route) Halves() []Route {
 	return []Route{lower, upper}
 }
 
-// IsDefault says whether it is a default route, or the lower half of one.
+// IsDefault reports whether r is a default route, or the lower half of one.
 func (r Route) IsDefault() bool { return r.Dst.Addr().IsUnspecified() && r.Dst.Bits() <= 1 }
 
-// maxRoutes bounds how many routes of a family are read in search of the default
-// route: the namespace's owner may have added any number.
+// maxRoutes is the maximum number of routes of a family that Defaults reads: the owner of
+// the namespace may have added any number.
 const maxRoutes = 1 << 16
 
 // Defaults lists the default routes of the main table, the more specific halves
@@ -114,7 +114,7 @@ const maxRoutes = 1 << 16
 func (n *Netns) Defaults() ([]Route, error) {
 	var found []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		some, err := wholeIn(n.Tries, func() (some []Route, err error) {
+		some, err := dumpIn(n.Tries, func() (some []Route, err error) {
 			left := maxRoutes
 			err = n.handle.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
 				if r.Type == unix.RTN_UNICAST && routeOf(r).IsDefault() {
@@ -138,7 +138,7 @@ func (n *Netns) Defaults() ([]Route, error) {
 func (n *Netns) Routes() ([]Route, error) {
 	var routes []Route
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		list, err := wholeIn(n.Tries, func() ([]netlink.Route, error) { return n.handle.RouteList(nil, family) })
+		list, err := dumpIn(n.Tries, func() ([]netlink.Route, error) { return n.handle.RouteList(nil, family) })
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
@@ -151,7 +151,7 @@ func (n *Netns) Routes() ([]Route, error) {
 	return routes, nil
 }
 
-// routeOf is the route; of several next hops, by the first.
+// routeOf converts a route. Of several next hops it takes the first.
 func routeOf(r netlink.Route) Route {
 	index, gw := r.LinkIndex, r.Gw
 	if len(r.MultiPath) > 0 {

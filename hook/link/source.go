@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tables of source routing are numbered from here by the interface's index.
-// Distributions name none above 255, and the kernel takes 32 bits.
+// firstSourceTable plus the ifindex is the number of an interface's table for source routing.
+// Distributions name no tables above 255, and the kernel allows 32 bits.
 const firstSourceTable = 0x6c790000
 
-// sourceRulePriority is where our rules stand: before that of the main table
-// (32766), after those that others may have put in front.
+// sourceRulePriority is the priority of our rules: before the rule of the main table
+// (32766), and after rules that other programs put first.
 const sourceRulePriority = 30000
 
-// RouteBySource has whatever is sent from the addresses go by the routes, which
-// are in a table of the interface's own. The table goes with the interface; the
-// rules that lead to it stay until RouteNoMore, or with the namespace.
+// RouteBySource makes packets from the addresses use the routes, which it adds to a table
+// for the interface with that ifindex. The kernel deletes the table's routes with the
+// interface. The rules stay until RouteNoMore or until the namespace ends.
 func (n *Netns) RouteBySource(index int, addrs []netip.Prefix, routes []Route) error {
 	table := firstSourceTable + index
 	for _, r := range routes {
@@ -30,20 +30,19 @@ func (n *Netns) RouteBySource(index int, addrs []netip.Prefix, routes []Route) e
 	for _, p := range addrs {
 		err := n.handle.RuleAdd(sourceRule(index, p.Addr()))
 		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add rule for what is sent from %s: %w", p.Addr(), plain(err))
+			return fmt.Errorf("add rule for source address %s: %w", p.Addr(), explainErrno(err))
 		}
 	}
 	return nil
 }
 
-// RouteNoMore takes the rules away that RouteBySource made; absent ones are no
-// error.
+// RouteNoMore deletes the rules that RouteBySource added. It ignores missing ones.
 func (n *Netns) RouteNoMore(index int, addrs []netip.Prefix) error {
 	var errs []error
 	for _, p := range addrs {
 		err := n.handle.RuleDel(sourceRule(index, p.Addr()))
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EAFNOSUPPORT) {
-			errs = append(errs, fmt.Errorf("delete rule for what is sent from %s: %w", p.Addr(), plain(err)))
+			errs = append(errs, fmt.Errorf("delete rule for source address %s: %w", p.Addr(), explainErrno(err)))
 		}
 	}
 	return errors.Join(errs...)

@@ -8,9 +8,8 @@ import (
 	"strings"
 )
 
-// Sysctl writes a value below /proc/sys/net ("ipv6/conf/eth0/accept_ra") and
-// returns what was there before. It writes to the namespace that the calling
-// thread is in: call it within Do.
+// Sysctl writes a value below /proc/sys/net ("ipv6/conf/eth0/accept_ra") and returns the
+// previous value. It writes in the calling thread's namespace: call it within Do.
 func Sysctl(key, value string) (before string, err error) {
 	f, err := openSysctl(key, os.O_RDWR)
 	if err != nil {
@@ -28,8 +27,8 @@ func Sysctl(key, value string) (before string, err error) {
 	return strings.TrimSpace(string(b[:size])), nil
 }
 
-// writeSysctl is Sysctl where what was there does not matter. A key that is not
-// there is one of a protocol that the kernel, or the interface, does not speak.
+// writeSysctl is Sysctl without the previous value. It returns nil for a missing key: the
+// kernel or the interface does not have that protocol.
 func writeSysctl(key, value string) error {
 	f, err := openSysctl(key, os.O_WRONLY)
 	if errors.Is(err, os.ErrNotExist) {
@@ -46,7 +45,7 @@ func writeSysctl(key, value string) error {
 }
 
 func openSysctl(key string, flag int) (*os.File, error) {
-	// Keys hold interface names, which containers choose.
+	// Keys contain interface names, which containers choose.
 	if !filepath.IsLocal(key) {
 		return nil, fmt.Errorf("sysctl %s is not below net", clip(key))
 	}

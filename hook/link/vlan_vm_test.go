@@ -34,7 +34,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	h := mustHost(t)
 	trunk := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, false); !errors.Is(err, ErrNoLink) {
-		t.Errorf("not told to make it: %v", err)
+		t.Errorf("without create: %v", err)
 	}
 	p, created := mustEnsure(t, h, "trunk.50")
 	l := mustLink(t, h, "trunk.50")
@@ -46,10 +46,12 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 		t.Errorf("created %v: %s", created, diff)
 	}
 	v := l.(*netlink.Vlan)
-	if v.VlanId != 50 || v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.ParentIndex != trunk.Index || v.Alias != "lanyard" || !isUp(v) {
-		t.Errorf("the kernel has %+v", v)
+	if v.VlanId != 50 || v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.ParentIndex != trunk.Index ||
+		v.Alias != "lanyard" || !isUp(v) {
+		t.Errorf("the kernel reports %+v", v)
 	}
-	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1", "ipv4/conf/trunk.50/arp_ignore": "1"} {
+	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1",
+		"ipv4/conf/trunk.50/arp_ignore": "1"} {
 		must(t, inside(h.fd, func() error {
 			got, err := os.ReadFile("/proc/sys/net/" + key)
 			if strings.TrimSpace(string(got)) != want {
@@ -58,7 +60,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 			return err
 		}))
 	}
-	// Again it is only found, and set up where someone set it down.
+	// The second call only finds it, and sets it up because it is down.
 	must(t, h.handle.LinkSetDown(l))
 	again, created := mustEnsure(t, h, "trunk.50")
 	if diff := cmp.Diff(want, again); diff != "" || created || !isUp(mustLink(t, h, "trunk.50")) {
@@ -69,11 +71,11 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	if why, err := h.Down(p); err != nil || why != `"trunk" has no carrier` {
 		t.Errorf("%q, %v", why, err)
 	}
-	must(t, h.RemoveParent(context.Background(), "trunk.50", nobody))
+	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded))
 	if l, err := linkByName(h.handle, "trunk.50"); l != nil || err != nil {
 		t.Errorf("left: %v, %v", l, err)
 	}
-	must(t, h.RemoveParent(context.Background(), "trunk.50", nobody)) // gone is gone
+	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded)) // deleted already
 	mustLink(t, h, "trunk")
 }
 
@@ -93,10 +95,10 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 		"trunk.50":  `parent "trunk.50": is VLAN 60 on "trunk", not VLAN 50 on "trunk": rename`,
 		"trunk.51":  `parent "trunk.51": is VLAN 51 on "other", not VLAN 51 on "trunk": rename`,
 		"trunk.52":  `parent "trunk.52": is VLAN 52 by protocol 0x88a8 on "trunk", not VLAN 52`,
-		"trunk.53":  `parent "trunk.53": cannot be made: VLAN 53 on "trunk" is there already, as "foo": use that as parent`,
+		"trunk.53":  `parent "trunk.53": cannot create it: VLAN 53 on "trunk" exists already, as "foo": use that as parent`,
 		"trunk.54":  `parent "trunk.54": is a link of type "dummy", not VLAN 54 on "trunk": rename`,
-		"down.50":   `parent "down.50": cannot be made while "down" is down: set it up first (ip link set down up)`,
-		"nobody.50": `parent "nobody.50": no such link, nor "nobody" to make it on`,
+		"down.50":   `parent "down.50": cannot create it: "down" is down: run "ip link set down up"`,
+		"absent.50": `parent "absent.50": no such link, and no link "absent" to create it on`,
 	} {
 		_, created, err := h.EnsureParent(withTimeout(t, 5*time.Second), ParentSpec{Name: name}, true)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || created {
@@ -106,9 +108,9 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 	if after := len(mustLinks(t, h)); after != before {
 		t.Errorf("%d links, %d before", after, before)
 	}
-	// What is not ours stays, VLAN or not, whatever it is called.
+	// A link that is not ours stays, VLAN or not, whatever its name.
 	for _, name := range []string{"trunk.50", "trunk.54", "foo"} {
-		if err := h.RemoveParent(context.Background(), name, nobody); !errors.Is(err, ErrForeign) {
+		if err := h.RemoveParent(context.Background(), name, neverNeeded); !errors.Is(err, ErrForeign) {
 			t.Errorf("remove %s: %v", name, err)
 		}
 		mustLink(t, h, name)
@@ -117,12 +119,12 @@ func TestEnsureParentRefusesVLAN(t *testing.T) {
 
 func mustLinks(tb testing.TB, h *Host) []netlink.Link {
 	tb.Helper()
-	list, err := whole(h.handle.LinkList)
+	list, err := dump(h.handle.LinkList)
 	must(tb, err)
 	return list
 }
 
-// The administrator's own sub-interfaces are used as they are, down as well.
+// The administrator's own VLANs are used unchanged, also if they are down.
 func TestExistingVLANIsUsedAndKept(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
@@ -144,8 +146,8 @@ func TestExistingVLANIsUsedAndKept(t *testing.T) {
 	}
 }
 
-// What a killed process left half made is finished and marked by the next.
-func TestHalfMadeParentIsFinished(t *testing.T) {
+// The next process finishes and marks a link that a killed one left unfinished.
+func TestUnfinishedParentIsFinished(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	must(t, os.MkdirAll(h.lockDir, 0o755))
@@ -157,10 +159,10 @@ func TestHalfMadeParentIsFinished(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(h.lockDir, "parent-trunk.50.lock")); err != nil || len(text) != 0 {
 		t.Errorf("the lock file says %q, %v", text, err)
 	}
-	must(t, h.RemoveParent(context.Background(), "trunk.50", nobody))
+	must(t, h.RemoveParent(context.Background(), "trunk.50", neverNeeded))
 }
 
-func TestManyEnsureOneParent(t *testing.T) {
+func TestEnsureParentConcurrently(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	var made atomic.Int32
@@ -183,13 +185,14 @@ func TestManyEnsureOneParent(t *testing.T) {
 	}
 }
 
-// A lock that is not let go of costs the caller's time, no more.
+// Waiting for a lock that is never released ends with the caller's context.
 func TestParentLockEndsWithContext(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	lock, err := h.lockParent(context.Background(), "trunk.50")
 	must(t, err)
-	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), `parent "trunk.50": lock it`) {
+	if _, _, err := h.EnsureParent(withTimeout(t, 30*time.Millisecond), ParentSpec{Name: "trunk.50"}, true); err == nil ||
+		!strings.Contains(err.Error(), `parent "trunk.50": cannot lock it`) {
 		t.Errorf("%v", err)
 	}
 	must(t, lock.Close())
@@ -215,8 +218,8 @@ func TestResolveQinQ(t *testing.T) {
 	}
 }
 
-// QinQ is made whole, and taken away whole but for what others need.
-func TestQinQIsMadeAndRemoved(t *testing.T) {
+// Both VLANs of a QinQ parent are created, and both are removed unless one is needed.
+func TestQinQIsCreatedAndRemoved(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	ctx := withTimeout(t, 10*time.Second)
@@ -229,29 +232,31 @@ func TestQinQIsMadeAndRemoved(t *testing.T) {
 	if l := mustLink(t, h, "trunk.100"); l.Attrs().Alias != mark || !isUp(l) {
 		t.Errorf("the outer VLAN is %+v", l.Attrs())
 	}
-	if _, err := h.Resolve(ParentSpec{Name: "trunk.100"}); err == nil || !strings.Contains(err.Error(), "by protocol 0x88a8 on \"trunk\", not VLAN 100 on") {
-		t.Errorf("taken for 802.1Q: %v", err)
+	if _, err := h.Resolve(ParentSpec{Name: "trunk.100"}); err == nil ||
+		!strings.Contains(err.Error(), "by protocol 0x88a8 on \"trunk\", not VLAN 100 on") {
+		t.Errorf("resolved as 802.1Q: %v", err)
 	}
 	_, _, err = h.EnsureParent(ctx, inner("trunk.100.201"), true)
 	must(t, err)
-	must(t, h.RemoveParent(ctx, "trunk.100.200", nobody))
-	mustLink(t, h, "trunk.100") // .201 stands on it
+	must(t, h.RemoveParent(ctx, "trunk.100.200", neverNeeded))
+	mustLink(t, h, "trunk.100") // .201 is on it
 	must(t, h.RemoveParent(ctx, "trunk.100.201", func(name string) bool { return name == "trunk.100" }))
-	mustLink(t, h, "trunk.100") // it is to be kept
+	mustLink(t, h, "trunk.100") // it is needed
 	_, _, err = h.EnsureParent(ctx, inner("trunk.100.202"), true)
 	must(t, err)
-	must(t, h.RemoveParent(ctx, "trunk.100.202", nobody))
+	must(t, h.RemoveParent(ctx, "trunk.100.202", neverNeeded))
 	if l, err := linkByName(h.handle, "trunk.100"); l != nil || err != nil {
 		t.Errorf("the outer VLAN is left: %v, %v", l, err)
 	}
-	// An outer VLAN that was there stays.
+	// An outer VLAN that is not ours stays.
 	mustVLAN(t, h, "trunk.7", "trunk", 7, netlink.VLAN_PROTOCOL_8021Q)
 	mustUp(t, h, "trunk.7")
 	mustEnsure(t, h, "trunk.7.8")
-	if _, err := h.Resolve(inner("trunk.7.8")); err == nil || !strings.Contains(err.Error(), `is VLAN 7 on "trunk", not by protocol 0x88a8`) {
-		t.Errorf("taken for 802.1ad: %v", err)
+	if _, err := h.Resolve(inner("trunk.7.8")); err == nil ||
+		!strings.Contains(err.Error(), `is VLAN 7 on "trunk", not by protocol 0x88a8`) {
+		t.Errorf("resolved as 802.1ad: %v", err)
 	}
-	must(t, h.RemoveParent(ctx, "trunk.7.8", nobody))
+	must(t, h.RemoveParent(ctx, "trunk.7.8", neverNeeded))
 	mustLink(t, h, "trunk.7")
 }
 
@@ -260,21 +265,22 @@ func TestDummyParent(t *testing.T) {
 	ctx := withTimeout(t, 10*time.Second)
 	want := ParentSpec{Name: "dm-0123456789", Dummy: true}
 	if _, _, err := h.EnsureParent(ctx, want, false); !errors.Is(err, ErrNoLink) {
-		t.Errorf("not told to make it: %v", err)
+		t.Errorf("without create: %v", err)
 	}
 	p, created, err := h.EnsureParent(ctx, want, true)
 	must(t, err)
 	if !created || !p.Ours || !p.Up || p.Trunk != want.Name || len(p.Tags) != 0 {
 		t.Errorf("%+v, created %v", p, created)
 	}
-	must(t, h.RemoveParent(ctx, want.Name, nobody))
+	must(t, h.RemoveParent(ctx, want.Name, neverNeeded))
 	mustVeth(t, h, want.Name)
-	if _, _, err := h.EnsureParent(ctx, want, true); err == nil || !strings.Contains(err.Error(), `is a link of type "veth", not a dummy`) {
+	if _, _, err := h.EnsureParent(ctx, want, true); err == nil ||
+		!strings.Contains(err.Error(), `is a link of type "veth", not a dummy`) {
 		t.Errorf("%v", err)
 	}
 }
 
-// A VLAN whose trunk is elsewhere is no parent: nothing could be seen of it.
+// A VLAN with a trunk in another namespace cannot be a parent: the trunk is not visible.
 func TestVLANOnAnotherNamespacesLink(t *testing.T) {
 	h := mustHost(t)
 	there := mustNetns(t, h)
@@ -282,10 +288,12 @@ func TestVLANOnAnotherNamespacesLink(t *testing.T) {
 	l := mustVLAN(t, h, "far", "trunk", 50, netlink.VLAN_PROTOCOL_8021Q)
 	must(t, h.handle.LinkSetNsFd(l, there.Fd()))
 	other := &Host{handle: there.handle, fd: there.fd, lockDir: h.lockDir}
-	if _, err := other.Resolve(ParentSpec{Name: "far"}); err == nil || !strings.Contains(err.Error(), "in another network namespace") {
+	if _, err := other.Resolve(ParentSpec{Name: "far"}); err == nil ||
+		!strings.Contains(err.Error(), "in another network namespace") {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, true); err == nil || !strings.Contains(err.Error(), "perhaps in another network namespace") {
+	if _, _, err := h.EnsureParent(context.Background(), ParentSpec{Name: "trunk.50"}, true); err == nil ||
+		!strings.Contains(err.Error(), "perhaps in another network namespace") {
 		t.Errorf("%v", err)
 	}
 }
@@ -297,7 +305,8 @@ func TestBondPorts(t *testing.T) {
 	mustAdd(t, h, bond)
 	port := mustAdd(t, h, &netlink.Dummy{LinkAttrs: linkNamed("port", 0)})
 	must(t, h.handle.LinkSetMasterByIndex(port, mustLink(t, h, "bond0").Attrs().Index))
-	if _, err := h.Resolve(ParentSpec{Name: "port"}); err == nil || !strings.HasSuffix(err.Error(), `is a port of the bond "bond0" and cannot carry a network: use "bond0" as parent`) {
+	if _, err := h.Resolve(ParentSpec{Name: "port"}); err == nil ||
+		!strings.HasSuffix(err.Error(), `is a port of the bond "bond0" and cannot carry a network: use "bond0" as parent`) {
 		t.Errorf("%v", err)
 	}
 	mustUp(t, h, "bond0")
@@ -306,19 +315,21 @@ func TestBondPorts(t *testing.T) {
 	}
 }
 
-func TestIPVLANHasTheParent(t *testing.T) {
+func TestParentInUseByIPVlan(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	mustAdd(t, h, &netlink.IPVlan{LinkAttrs: linkNamed("ipv0", p.Index), Mode: netlink.IPVLAN_MODE_L2})
-	if _, err := h.CreateMacvlan(context.Background(), mustNetns(t, h), specOn(t, p)); err == nil || !strings.Contains(err.Error(), `parent "trunk" is in use by another kind of link`) {
+	if _, err := h.CreateMacvlan(context.Background(), mustNetns(t, h), specOn(t, p)); err == nil ||
+		!strings.Contains(err.Error(), `parent "trunk" is in use by another kind of link`) {
 		t.Errorf("%v", err)
 	}
-	if _, err := h.Resolve(ParentSpec{Name: "ipv0"}); err == nil || !strings.Contains(err.Error(), "is of type ipvlan itself") {
+	if _, err := h.Resolve(ParentSpec{Name: "ipv0"}); err == nil ||
+		!strings.Contains(err.Error(), "is of type ipvlan itself") {
 		t.Errorf("%v", err)
 	}
 }
 
-// The same MAC on two VLANs is two interfaces; the trunk's own list has both.
+// The same MAC can be used on two VLANs of one trunk.
 func TestMacvlanOnVLAN(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")

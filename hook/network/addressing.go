@@ -5,21 +5,20 @@ import (
 	"slices"
 )
 
-// IPAM says who gives containers their addresses.
+// IPAM selects how containers get addresses. Empty: Lanyard leases them.
 type IPAM string
 
-// IPAMNone gives none: the workload asks DHCP or a router itself.
+// IPAMNone disables address management: the workload uses DHCP or router advertisements.
 const IPAMNone IPAM = "none"
 
-// Allocate says which free address a container gets that asks for none.
+// Allocate selects which free address a container without a request for one gets.
 type Allocate string
 
 const (
-	// AllocateSequential gives the next after the one that was given last.
+	// AllocateSequential starts the search after the last leased address.
 	AllocateSequential Allocate = "sequential"
-	// AllocateStable begins at a place that is drawn from the container's name:
-	// a container that is started again gets the address that it had, where
-	// that is free.
+	// AllocateStable starts the search at an address derived from the container's name.
+	// A restarted container gets its previous address if that is free.
 	AllocateStable Allocate = "stable"
 )
 
@@ -35,9 +34,9 @@ const (
 	MACFromAddress MACFrom = "address"
 )
 
-var macFroms = []string{string(MACFromHost), string(MACFromAddress)}
+var macFromValues = []string{string(MACFromHost), string(MACFromAddress)}
 
-var allocates = []string{string(AllocateSequential), string(AllocateStable)}
+var allocateValues = []string{string(AllocateSequential), string(AllocateStable)}
 
 func (d *Definition) validAddressing() error {
 	switch d.IPAM {
@@ -48,17 +47,18 @@ func (d *Definition) validAddressing() error {
 	case IPAMNone:
 		switch {
 		case len(d.Subnets) > 0:
-			return fmt.Errorf("subnets: there is %s, but ipam %q gives no addresses: leave one of them out", d.Subnets[0].Subnet, d.IPAM)
+			return fmt.Errorf("subnets: %s is of no use, because ipam %q assigns no addresses: omit one of them",
+				d.Subnets[0].Subnet, d.IPAM)
 		case len(d.Routes) > 0:
-			return fmt.Errorf("routes: ipam %q gives no addresses to route from: leave one of them out", d.IPAM)
+			return fmt.Errorf("routes: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		case d.SourceRouting:
-			return fmt.Errorf("source-routing: ipam %q gives no addresses to route from: leave one of them out", d.IPAM)
+			return fmt.Errorf("source-routing: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		}
 	default:
-		return fmt.Errorf("ipam: %s is not known; write %q or leave it out", clip(string(d.IPAM)), IPAMNone)
+		return fmt.Errorf("ipam: %s is not known: write %q or omit it", clip(string(d.IPAM)), IPAMNone)
 	}
 	if d.Allocate != "" {
-		if err := oneOf(string(d.Allocate), allocates); err != nil {
+		if err := oneOf(string(d.Allocate), allocateValues); err != nil {
 			return fmt.Errorf("allocate: %w", err)
 		}
 	}
@@ -69,17 +69,17 @@ func (d *Definition) validMACFrom() error {
 	if d.MACFrom == "" {
 		return nil
 	}
-	if err := oneOf(string(d.MACFrom), macFroms); err != nil {
+	if err := oneOf(string(d.MACFrom), macFromValues); err != nil {
 		return fmt.Errorf("mac-from: %w", err)
 	}
 	if d.MACFrom != MACFromAddress {
 		return nil
 	}
 	if d.SharesMAC() {
-		return fmt.Errorf("mac-from: %q has no effect in mode %s, in which the container has the parent's MAC: leave it out", d.MACFrom, d.Mode)
+		return fmt.Errorf("mac-from: %q has no effect in mode %s, in which the container has the parent's MAC: omit it", d.MACFrom, d.Mode)
 	}
 	if !slices.ContainsFunc(d.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is4() }) {
-		return fmt.Errorf("mac-from: %q needs an IPv4 subnet: add one, or leave it out", d.MACFrom)
+		return fmt.Errorf("mac-from: %q needs an IPv4 subnet: add one, or omit it", d.MACFrom)
 	}
 	return nil
 }

@@ -8,16 +8,15 @@ import (
 	"strconv"
 )
 
-// Brokered says how the broker attaches those who have no privilege.
+// Brokered selects how the broker attaches containers of unprivileged users.
 type Brokered string
 
 const (
-	// BrokeredGuarded keeps the interface that stands on the parent in a
-	// namespace of the broker's, and passes on what carries the lease's
-	// addresses.
+	// BrokeredGuarded keeps the macvlan in a namespace of the broker, and forwards only
+	// frames with the lease's MAC and addresses.
 	BrokeredGuarded Brokered = "guarded"
-	// BrokeredDirect hands it to the user, who can then send whatever frames
-	// they like. For users who are trusted with the LAN.
+	// BrokeredDirect gives the macvlan to the user, who can then send any frames. It is
+	// for users that are trusted with the LAN.
 	BrokeredDirect Brokered = "direct"
 )
 
@@ -30,10 +29,10 @@ const (
 	Off Switch = "off"
 )
 
-var switches = []string{string(On), string(Off)}
+var switchValues = []string{string(On), string(Off)}
 
-// GuardsParent reports whether what leaves by the parent is held to the leases:
-// where it was asked for, and where users are given macvlans of their own.
+// GuardsParent reports whether frames that leave through the parent must match a lease. It
+// is true if Guard is on, and by default for BrokeredDirect, if that is possible.
 func (d *Definition) GuardsParent() bool {
 	if d.Guard == "" {
 		return d.Brokered == BrokeredDirect && d.cannotGuardParent() == ""
@@ -41,29 +40,29 @@ func (d *Definition) GuardsParent() bool {
 	return d.Guard == On
 }
 
-// cannotGuardParent says why nothing can be held to leases on the parent, or "".
+// cannotGuardParent returns why the parent cannot enforce leases, or "".
 func (d *Definition) cannotGuardParent() string {
 	switch {
 	case d.SharesMAC():
 		return "the interfaces have the parent's MAC, which is the host's, too"
 	case d.ShareParent:
-		return "the parent is shared, and other networks' containers would be cut off"
+		return "the parent is shared, and the containers of its other networks would lose their connection"
 	case d.IPAM == IPAMNone:
-		return "the network gives no addresses to hold anybody to"
+		return "the network has no leases to enforce, because ipam is \"none\""
 	}
 	return ""
 }
 
-// defaultPerUser is how many attachments a user may have where the network does
-// not say: enough for a desk, far from a subnet's end.
+// defaultPerUser is the default of MaxPerUser: enough for one person's work, and far fewer
+// than a subnet's addresses.
 const defaultPerUser = 8
 
-// maxPerUser is where a number is a slip of the pen.
+// maxPerUser is the limit for MaxPerUser. A larger number is a typing error.
 const maxPerUser = 65536
 
-var brokereds = []string{string(BrokeredGuarded), string(BrokeredDirect)}
+var brokeredValues = []string{string(BrokeredGuarded), string(BrokeredDirect)}
 
-// BrokeredMode is how the broker attaches, with the default filled in.
+// BrokeredMode returns Brokered, or the default if that is empty.
 func (d *Definition) BrokeredMode() Brokered {
 	if d.Brokered == "" {
 		return BrokeredGuarded
@@ -71,7 +70,7 @@ func (d *Definition) BrokeredMode() Brokered {
 	return d.Brokered
 }
 
-// PerUser is how many attachments one user may have, with the default filled in.
+// PerUser returns the maximum number of attachments of one user: MaxPerUser or the default.
 func (d *Definition) PerUser() int {
 	if d.MaxPerUser == 0 {
 		return defaultPerUser
@@ -79,13 +78,13 @@ func (d *Definition) PerUser() int {
 	return d.MaxPerUser
 }
 
-// Allows reports whether a user of these ids may attach through the broker:
-// root, and whoever the definition names. A name that the host does not know
-// allows nobody; it is in the error, for the broker's log.
+// Allows reports whether a user with these ids may attach through the broker: root, and the
+// users and groups that the definition names. A name that the host does not know allows no
+// user. The error lists such names, for the broker's log; ok is valid with an error, too.
 //
-// A user's subordinate uids, 65,536 as a rule, are in all groups that the user is in,
-// and a set-user-ID program lets the user come as each: for groups they do not count,
-// or --max-per-user would be of no use.
+// A user's subordinate uids, typically 65,536, are in all groups of the user, and a
+// set-user-ID program lets the user connect with each of them. So groups do not allow
+// subordinate uids; otherwise --max-per-user would have no effect.
 func (d *Definition) Allows(uid uint32, gids []uint32) (ok bool, err error) {
 	return d.allows(uid, gids, Subuids)
 }
@@ -104,12 +103,13 @@ func (d *Definition) allows(uid uint32, gids []uint32, subuids string) (ok bool,
 		member, err = member || gerr == nil && slices.Contains(gids, id), errors.Join(err, gerr)
 	}
 	if member && !ok && readSubordinates(subuids).has(uid) {
-		return false, errors.Join(err, fmt.Errorf("allow-group: uid %d is another's subordinate one (%s), and these do not count for groups", uid, subuids))
+		return false, errors.Join(err, fmt.Errorf("allow-group: uid %d is a subordinate uid (%s), "+
+			"which groups do not allow: use allow-user", uid, subuids))
 	}
 	return ok || member, err
 }
 
-// Unknown says which of the users and groups that may attach the host does not know.
+// Unknown returns an error for each allowed user or group that the host does not know.
 func (d *Definition) Unknown() (errs []error) {
 	for _, name := range d.AllowUsers {
 		if _, err := uidOf(name); err != nil {
@@ -124,8 +124,8 @@ func (d *Definition) Unknown() (errs []error) {
 	return errs
 }
 
-// uidOf takes numbers as well: for users of a directory service, which are not
-// in /etc/passwd.
+// uidOf returns the uid of a user's name or number. Numbers are for users of a directory
+// service, who are not in /etc/passwd.
 func uidOf(name string) (uint32, error) {
 	if id, err := strconv.ParseUint(name, 10, 32); err == nil {
 		return uint32(id), nil
@@ -153,34 +153,35 @@ func id(digits string) (uint32, error) {
 	return uint32(n), err
 }
 
-// validAllow answers "field: reason".
+// validAllow returns errors of the form "field: reason".
 func (d *Definition) validAllow() error {
 	if i := slices.IndexFunc(d.AllowUsers, badAccount); i >= 0 {
-		return fmt.Errorf("allow-user[%d]: %s is no user's name or number", i, clip(d.AllowUsers[i]))
+		return fmt.Errorf("allow-user[%d]: %s is not a user's name or number", i, clip(d.AllowUsers[i]))
 	}
 	if i := slices.IndexFunc(d.AllowGroups, badAccount); i >= 0 {
-		return fmt.Errorf("allow-group[%d]: %s is no group's name or number", i, clip(d.AllowGroups[i]))
+		return fmt.Errorf("allow-group[%d]: %s is not a group's name or number", i, clip(d.AllowGroups[i]))
 	}
 	if d.MaxPerUser < 0 || d.MaxPerUser > maxPerUser {
 		return fmt.Errorf("max-per-user: %d is not between 1 and %d", d.MaxPerUser, maxPerUser)
 	}
 	if d.Guard != "" {
-		if err := oneOf(string(d.Guard), switches); err != nil {
+		if err := oneOf(string(d.Guard), switchValues); err != nil {
 			return fmt.Errorf("guard: %w", err)
 		}
 	}
 	if why := d.cannotGuardParent(); d.Guard == On && why != "" {
 		return fmt.Errorf("guard: cannot be on: %s", why)
 	}
-	if err := oneOf(string(d.BrokeredMode()), brokereds); err != nil {
+	if err := oneOf(string(d.BrokeredMode()), brokeredValues); err != nil {
 		return fmt.Errorf("brokered: %w", err)
 	}
 	return nil
 }
 
-// badAccount allows what useradd(8) does, and the '@' and '\' of directory
-// services. The number must not be (uid_t)-1, which is nobody's.
+// badAccount reports whether name cannot be a user's or group's name or number. It accepts
+// what useradd(8) does, and the '@' and '\' of directory services. It rejects the number of
+// (uid_t)-1, which is not a valid uid.
 func badAccount(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-$@\\"
-	return name == "" || len(name) > maxName || name[0] == '-' || !madeOf(name, letters) || name == "4294967295"
+	return name == "" || len(name) > maxName || name[0] == '-' || !consistsOf(name, letters) || name == "4294967295"
 }

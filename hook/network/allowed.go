@@ -2,17 +2,17 @@ package network
 
 import "slices"
 
-// Allowed is everybody whom some network allows, as of when it was read.
+// Allowed is the set of users and groups that any network allows, at the time of reading.
 type Allowed struct {
 	users, groups map[uint32]bool
 	subordinates  subordinates
 }
 
-// ReadAllowed reads the definitions in dir, and which uids are subordinate to
-// others. What cannot be read allows nobody.
+// ReadAllowed reads the definitions in dir, and the subordinate uids in the file subuids. It
+// skips definitions and names with errors.
 func ReadAllowed(dir, subuids string) *Allowed {
 	a := &Allowed{users: map[uint32]bool{0: true}, groups: map[uint32]bool{}, subordinates: readSubordinates(subuids)}
-	all, _ := LoadAll(dir) // whoever asks for a network is told what is wrong with it
+	all, _ := LoadAll(dir) // an attach to a broken network reports its error
 	for _, d := range all {
 		for _, name := range d.AllowUsers {
 			if id, err := uidOf(name); err == nil {
@@ -28,8 +28,8 @@ func ReadAllowed(dir, subuids string) *Allowed {
 	return a
 }
 
-// Has reports whether some network allows the user, as [Definition.Allows] does: by
-// the uid, or by a group, for which groups is called where it matters.
+// Has reports whether any network allows the user, by uid or group as [Definition.Allows]
+// does. It calls groups only if the gids matter, and returns its error.
 func (a *Allowed) Has(uid uint32, groups func() ([]uint32, error)) (bool, error) {
 	if a.users[uid] || len(a.groups) == 0 || a.subordinates.has(uid) {
 		return a.users[uid], nil

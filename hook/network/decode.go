@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// DecodeAll reads one definition, or a JSON array of them, and leaves it to
-// Validate what values may be. Its errors say "field: reason", and of an array
-// "[2]: field: reason". Nothing but space has no definition in it.
+// DecodeAll reads one definition, or a JSON array of them. It does not check values, which
+// Validate does. Its errors have the form "field: reason", or "[2]: field: reason" in an
+// array. For empty text or white space it returns nil.
 func DecodeAll(text []byte) (all []*Definition, err error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return nil, nil
@@ -27,7 +27,7 @@ func DecodeAll(text []byte) (all []*Definition, err error) {
 	if err := json.Unmarshal(text, &raw); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			err = fmt.Errorf("line %d: %w", line(text, syntax.Offset), err)
+			err = fmt.Errorf("line %d: %w", lineNumber(text, syntax.Offset), err)
 		}
 		return nil, err
 	}
@@ -41,32 +41,32 @@ func DecodeAll(text []byte) (all []*Definition, err error) {
 	return all, nil
 }
 
-// decode reads one definition. It is stricter than encoding/json, which takes
-// unknown fields, fields named twice and fields in another case for what they
-// are not: a typo in a hand-written file must not start a container on a
-// network that is not the one described. Its errors say "field: reason".
+// decode reads one definition. It is stricter than encoding/json, which accepts unknown
+// fields, duplicate fields and fields in another case: a typing error in a hand-written file
+// must not start a container on a network that differs from the described one. Its errors
+// have the form "field: reason".
 func decode(text []byte) (*Definition, error) {
 	var d Definition
 	if err := decodeObject("", text, reflect.ValueOf(&d).Elem()); err != nil {
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
-			return nil, fmt.Errorf("line %d: %w", line(text, syntax.Offset), err)
+			return nil, fmt.Errorf("line %d: %w", lineNumber(text, syntax.Offset), err)
 		}
 		return nil, err
 	}
 	return &d, nil
 }
 
-// line is the line, counted from 1, that the byte at offset is on.
-func line(text []byte, offset int64) int {
+// lineNumber returns the line, counted from 1, of the byte at offset.
+func lineNumber(text []byte, offset int64) int {
 	return 1 + bytes.Count(text[:min(int(offset), len(text))], []byte("\n"))
 }
 
-// decodeObject reads a JSON object into a struct. path is what the object is
-// called in errors, empty for the whole file.
+// decodeObject reads a JSON object into a struct. path is the object's name in errors, empty
+// for the whole file.
 func decodeObject(path string, text []byte, into reflect.Value) error {
-	// As a whole first: RawMessages below then hold no syntax errors, and the
-	// offset of one found here is the file's.
+	// The whole text first: then the RawMessages below have no syntax errors, and the
+	// offset of an error found here is that in the file.
 	if !json.Valid(text) {
 		var any json.RawMessage
 		return json.Unmarshal(text, &any)
@@ -82,14 +82,14 @@ func decodeObject(path string, text []byte, into reflect.Value) error {
 		if err != nil {
 			return err
 		}
-		name := t.(string) // what stands before a colon in valid JSON is one
+		name := t.(string) // in valid JSON, a field's name is a string
 		at := strings.TrimPrefix(path+"."+name, ".")
 		field, known := fields[name]
 		switch {
 		case !known:
 			return fmt.Errorf("%s: is not a field%s", clip(at), didYouMean(name, names))
 		case seen[name]:
-			return fmt.Errorf("%s: is there twice", at)
+			return fmt.Errorf("%s: occurs twice: remove one", at)
 		}
 		seen[name] = true
 		var raw json.RawMessage
@@ -113,8 +113,8 @@ func decodeField(at string, raw json.RawMessage, into reflect.Value) error {
 	return nil
 }
 
-// isObjects says whether a field is a list of JSON objects: of structs that do
-// not read themselves.
+// isObjects reports whether a field is a list of JSON objects: of structs that do not
+// implement encoding.TextUnmarshaler.
 func isObjects(t reflect.Type) bool {
 	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct &&
 		!reflect.PointerTo(t.Elem()).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
@@ -126,7 +126,7 @@ func decodeObjects(at string, raw json.RawMessage, into reflect.Value) error {
 		return fmt.Errorf("%s: %s", at, reason(err))
 	}
 	if len(objects) == 0 {
-		return nil // as if it were not there
+		return nil // as if the field were missing
 	}
 	list := reflect.MakeSlice(into.Type(), len(objects), len(objects))
 	for i, o := range objects {
@@ -138,17 +138,17 @@ func decodeObjects(at string, raw json.RawMessage, into reflect.Value) error {
 	return nil
 }
 
-// reason is what is wrong with a value, without the names that Go has for it.
+// reason returns what is wrong with a value, without the names of Go types and functions.
 func reason(err error) string {
 	var kind *json.UnmarshalTypeError
 	if errors.As(err, &kind) {
-		return fmt.Sprintf("a JSON %s does not belong here", kind.Value)
+		return fmt.Sprintf("a JSON %s is not allowed here", kind.Value)
 	}
 	for call, what := range map[string]string{
 		"ParseAddr(":         "an address such as 192.168.50.1",
 		"netip.ParsePrefix(": "a block of addresses such as 192.168.50.0/24",
 	} {
-		// What net/netip says of a word that it cannot read, and quotes.
+		// net/netip quotes the word that it cannot parse.
 		if rest, is := strings.CutPrefix(err.Error(), call); is {
 			if word, err := strconv.QuotedPrefix(rest); err == nil {
 				return fmt.Sprintf("%s is not %s", word, what)
@@ -158,8 +158,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// fieldsOf finds a struct's fields by their names in JSON, which it also lists
-// in the order of the struct.
+// fieldsOf returns a struct's fields by their JSON names, and these names in the order of
+// the struct.
 func fieldsOf(v reflect.Value) (fields map[string]reflect.Value, names []string) {
 	fields = map[string]reflect.Value{}
 	for i := range v.NumField() {
@@ -169,8 +169,8 @@ func fieldsOf(v reflect.Value) (fields map[string]reflect.Value, names []string)
 	return fields, names
 }
 
-// encode writes a definition as it is kept: indented, in the struct's order,
-// maps sorted, so that two versions of a file can be compared line by line.
+// encode writes a definition in the format of its file: indented, fields in the struct's
+// order, maps sorted, so that two versions of a file can be compared line by line.
 func encode(w io.Writer, d *Definition) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

@@ -1,10 +1,9 @@
-// Package network holds the administrator's definitions of networks: what one
-// is, how it is checked, and how it is kept as one JSON file per network.
+// Package network defines, validates and stores the administrator's definitions of networks,
+// as one JSON file for each network.
 //
-// It knows files and rules only. Which link stands behind a parent's name is
-// hook/link's to say; which address a container gets, and which gateway is
-// inferred where none was named, is ipam's. A definition always stores the
-// gateway that was settled on, so that reading the file tells the whole truth.
+// It handles files and rules only. Package hook/link finds the link of a parent's name.
+// Package ipam chooses a container's address, and the gateway if none is given. A definition
+// always stores the chosen gateway, so that the file is complete.
 package network
 
 import (
@@ -15,22 +14,22 @@ import (
 	"time"
 )
 
-// Verify says how much a start asks of the wire before it may go on.
+// Verify selects what an attach verifies on the wire before the container starts.
 type Verify string
 
 const (
-	VerifyOff    Verify = "off"    // nothing is sent, nothing is judged
-	VerifyWarn   Verify = "warn"   // judged and kept; only harm to others is fatal
-	VerifyStrict Verify = "strict" // a silent gateway is fatal as well
+	VerifyOff    Verify = "off"    // sends no probes and judges nothing
+	VerifyWarn   Verify = "warn"   // records the verdict; fails only if other stations would be harmed
+	VerifyStrict Verify = "strict" // also fails for a silent gateway
 )
 
-// Definition is one network. The zero value of every optional field means "the
-// default", and is left out of the file.
+// Definition is one network. The zero value of an optional field means the default, and is
+// omitted from the file.
 type Definition struct {
 	Name string `json:"name"`
-	// ID is the generation: 16 random hexadecimal digits. A network removed and
-	// made again under the same name has another one, which is how an attach
-	// that was under way can tell.
+	// ID is the generation: 16 random hexadecimal digits. A network that is deleted and
+	// recreated under the same name gets another one, so that an attach in progress
+	// detects it.
 	ID     string `json:"id"`
 	Driver string `json:"driver"`
 	// Parent is the host link that carries the network: "eth0", "eth0.50", any
@@ -40,66 +39,65 @@ type Definition struct {
 	// BASE.VID: empty for 802.1q.
 	VLANProto VLANProto `json:"vlan-proto,omitzero"`
 	Mode      Mode      `json:"mode"`
-	// Flag is for ipvlan: who reaches whom on one parent. Empty is ModeBridge.
+	// Flag is for ipvlan: it controls traffic between links on one parent. Empty:
+	// ModeBridge.
 	Flag Mode `json:"flag,omitzero"`
-	// Managed says that the parent is a VLAN sub-interface or a dummy that we
-	// made, so that we may make it again after a reboot and delete it with the
-	// network.
+	// Managed marks a parent that is a VLAN or a dummy that we created. We recreate it
+	// after a reboot and delete it with the network.
 	Managed bool `json:"managed,omitzero"`
-	// ShareParent lets the network stand on a parent that carries others.
+	// ShareParent allows a parent that carries other networks.
 	ShareParent bool `json:"share-parent,omitzero"`
-	// IPAM is IPAMNone for a network that gives links and no addresses.
+	// IPAM is IPAMNone for a network without address management.
 	IPAM    IPAM     `json:"ipam,omitzero"`
 	Subnets []Subnet `json:"subnets,omitempty"`
 	// Allocate is empty for AllocateSequential.
 	Allocate Allocate `json:"allocate,omitzero"`
 	// MACFrom is empty for MACFromHost.
 	MACFrom MACFrom `json:"mac-from,omitzero"`
-	// Internal networks give no default route.
+	// Internal networks have no default route.
 	Internal bool `json:"internal,omitzero"`
-	// Routes are given besides the default route.
+	// Routes are added besides the default route.
 	Routes []Route `json:"routes,omitempty"`
-	// OnLink says that gateways need not be in their subnets: they are on the
-	// link all the same.
+	// OnLink allows gateways outside of their subnets, which are on the link nevertheless.
 	OnLink bool `json:"onlink,omitzero"`
-	// SourceRouting gives each interface a routing table of its own for what
-	// it sends from its addresses: replies leave by where the question came in.
+	// SourceRouting gives each interface its own routing table for packets from its
+	// addresses, so that replies leave by the interface that the request arrived on.
 	SourceRouting bool `json:"source-routing,omitzero"`
-	// KubernetesNamespaces are those whose pods may ask for the network; "*" is
-	// any, and a pod that is in none. Without any, no pod may.
+	// KubernetesNamespaces lists the namespaces with pods that may use the network. "*"
+	// allows all pods, also those without a namespace. Empty: no pods.
 	KubernetesNamespaces []string `json:"kubernetes-namespaces,omitempty"`
-	// PodDefaultRoute lets the network take the default route of a pod, which
-	// has one of its own.
+	// PodDefaultRoute lets the network replace a pod's default route, which is the
+	// cluster's.
 	PodDefaultRoute bool `json:"pod-default-route,omitzero"`
-	// HostAccess gives the host a link of its own on the parent, by which it
-	// reaches the containers, and they it.
+	// HostAccess gives the host its own link on the parent, so that the host and the
+	// containers reach each other.
 	HostAccess bool `json:"host-access,omitzero"`
-	// HostAddresses are the host's on that link: one in each subnet, which nobody
-	// is given.
+	// HostAddresses are the host's addresses on that link: one in each subnet. They are
+	// never leased.
 	HostAddresses []netip.Addr `json:"host-address,omitempty"`
-	// MTU in bytes; 0 takes the parent's.
+	// MTU is in bytes. 0: the parent's.
 	MTU int `json:"mtu,omitzero"`
-	// Verify is empty for VerifyWarn; VerifyMode reads it with the default in.
+	// Verify is empty for VerifyWarn; VerifyMode returns it with the default.
 	Verify Verify `json:"verify,omitzero"`
-	// Deadline bounds the wait for a silent gateway.
+	// Deadline is the maximum wait for a silent gateway.
 	Deadline Duration `json:"deadline,omitzero"`
-	// ConflictWindow is how long a rival has to object to an address.
+	// ConflictWindow is how long a claimant has to answer for an address.
 	ConflictWindow Duration `json:"conflict-window,omitzero"`
-	// Quarantine keeps a released address from other owners for this long.
+	// Quarantine is how long a released address is not leased to another owner.
 	Quarantine Duration `json:"quarantine,omitzero"`
-	// DNS are the name servers that containers are told of, where their engine
-	// tells them of none; DNSSearch are the domains that short names are in.
+	// DNS are the name servers for containers if their engine sets none; DNSSearch are
+	// the search domains.
 	DNS       []netip.Addr `json:"dns,omitempty"`
 	DNSSearch []string     `json:"dns-search,omitempty"`
-	// AllowUsers and AllowGroups name who may attach rootless containers through
-	// the broker; nobody but root where both are empty.
+	// AllowUsers and AllowGroups name the users that may attach rootless containers
+	// through the broker. Both empty: root only.
 	AllowUsers  []string `json:"allow-user,omitempty"`
 	AllowGroups []string `json:"allow-group,omitempty"`
-	// MaxPerUser bounds each such user's attachments; PerUser has the default.
+	// MaxPerUser is each such user's maximum of attachments; PerUser returns the default.
 	MaxPerUser int `json:"max-per-user,omitzero"`
-	// Guard is empty for the default; GuardsParent reads it.
+	// Guard is empty for the default, which GuardsParent determines.
 	Guard Switch `json:"guard,omitzero"`
-	// Brokered is empty for BrokeredGuarded; BrokeredMode has the default.
+	// Brokered is empty for BrokeredGuarded; BrokeredMode returns it with the default.
 	Brokered Brokered          `json:"brokered,omitzero"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Created  time.Time         `json:"created,omitzero"`
@@ -109,15 +107,15 @@ type Definition struct {
 type Subnet struct {
 	// Subnet has no host bits: 192.168.50.0/24.
 	Subnet netip.Prefix `json:"subnet"`
-	// Gateway is the zero Addr where the subnet has none.
+	// Gateway is the zero Addr if the subnet has no gateway.
 	Gateway netip.Addr `json:"gateway,omitzero"`
-	// Ranges limit what is given out; none means all of the subnet.
+	// Ranges limit the addresses that are leased. Empty: the whole subnet.
 	Ranges []netip.Prefix `json:"ip-range,omitempty"`
-	// Aux names addresses that others hold and that are never given out.
+	// Aux names addresses of other stations, which are never leased.
 	Aux map[string]netip.Addr `json:"aux-address,omitempty"`
 }
 
-// Duration is a time.Duration that reads and writes as "1.5s".
+// Duration is a time.Duration with the text form "1.5s".
 type Duration time.Duration
 
 // MarshalText implements encoding.TextMarshaler.
@@ -133,7 +131,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// VerifyMode is the network's verification mode with the default filled in.
+// VerifyMode returns Verify, or the default if that is empty.
 func (d *Definition) VerifyMode() Verify {
 	if d.Verify == "" {
 		return VerifyWarn
@@ -141,7 +139,7 @@ func (d *Definition) VerifyMode() Verify {
 	return d.Verify
 }
 
-// NewID makes a generation for a new network.
+// NewID returns a new random generation for a network.
 func NewID() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the process instead

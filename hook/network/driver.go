@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Drivers are the kinds of link that a network's containers get.
+// Drivers are the types of link for a network's containers.
 const (
-	DriverMacvlan = "macvlan" // a MAC for each container
-	DriverIPvlan  = "ipvlan"  // the parent's MAC for all, where a switch port takes one only
+	DriverMacvlan = "macvlan" // each container has a MAC of its own
+	DriverIPvlan  = "ipvlan"  // all use the parent's MAC, for switch ports that accept only one
 )
 
 var drivers = []string{DriverMacvlan, DriverIPvlan}
 
-// Mode is a mode of the driver, spelt as ip-link(8) and Docker spell it.
+// Mode is a mode of the driver, with the name that ip-link(8) and Docker use.
 type Mode string
 
 const (
@@ -32,14 +32,14 @@ var (
 	ipvlanFlags = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA)}
 )
 
-// Routed says whether the host routes between the containers and the parent: no
-// broadcast leaves, nobody is asked by ARP, and there is no gateway.
+// Routed reports whether the host routes between the containers and the parent. Then no
+// broadcasts leave, there is no ARP, and the network has no gateway.
 func (d *Definition) Routed() bool { return d.Mode == ModeL3 || d.Mode == ModeL3S }
 
-// SharesMAC says whether interfaces have the parent's MAC.
+// SharesMAC reports whether the containers' interfaces have the parent's MAC.
 func (d *Definition) SharesMAC() bool { return d.Driver == DriverIPvlan || d.Mode == ModePassthru }
 
-// IPvlanFlag is the network's with the default filled in.
+// IPvlanFlag returns Flag, or the default if that is empty.
 func (d *Definition) IPvlanFlag() Mode {
 	if d.Flag == "" {
 		return ModeBridge
@@ -47,8 +47,7 @@ func (d *Definition) IPvlanFlag() Mode {
 	return d.Flag
 }
 
-// VLANProto is the protocol of a VLAN tag, spelt as ip-link(8) spells it but for
-// the case.
+// VLANProto is the protocol of a VLAN tag, with the name that ip-link(8) uses, in lower case.
 type VLANProto string
 
 const (
@@ -58,7 +57,7 @@ const (
 
 var vlanProtos = []string{string(VLANProto8021Q), string(VLANProto8021AD)}
 
-// TPID is the protocol as it stands in a frame (IEEE 802.1Q-2018, table 9-1).
+// TPID returns the protocol's EtherType (IEEE 802.1Q-2018, table 9-1).
 func (p VLANProto) TPID() uint16 {
 	if p == VLANProto8021AD {
 		return 0x88a8
@@ -66,11 +65,11 @@ func (p VLANProto) TPID() uint16 {
 	return 0x8100
 }
 
-// DummyParent is the name of the parent of a network that names none: a dummy
-// that is the network's own. It has the 15 bytes that Linux allows.
+// DummyParent returns the name of the dummy link that is the parent of a network without one.
+// It has 15 bytes, the maximum of Linux. id is the network's, of 16 digits.
 func DummyParent(id string) string { return "dm-" + id[:12] }
 
-// Dummy says whether the parent is the network's own dummy.
+// Dummy reports whether the parent is the network's own dummy.
 func (d *Definition) Dummy() bool { return len(d.ID) == 16 && d.Parent == DummyParent(d.ID) }
 
 func (d *Definition) validDriver() error {
@@ -91,7 +90,7 @@ func (d *Definition) validDriver() error {
 		return fmt.Errorf("mode: %w", err)
 	}
 	if d.Mode == ModePassthru && d.ShareParent {
-		return fmt.Errorf("share-parent: cannot be had: mode passthru shares its parent with nobody")
+		return fmt.Errorf("share-parent: is not possible: mode passthru needs the parent exclusively")
 	}
 	if err := d.validFlag(); err != nil {
 		return fmt.Errorf("flag: %w", err)
@@ -109,23 +108,23 @@ func (d *Definition) validFlag() error {
 	case d.Flag == "":
 		return nil
 	case d.Driver != DriverIPvlan:
-		return fmt.Errorf("%s is for driver %s: leave it out, or say it as mode", clip(string(d.Flag)), DriverIPvlan)
+		return fmt.Errorf("%s is for driver %s: omit it, or set it as mode", clip(string(d.Flag)), DriverIPvlan)
 	}
 	return oneOf(string(d.Flag), ipvlanFlags)
 }
 
-// validRouted refuses gateways where nobody can be asked for them.
+// validRouted rejects gateways and routes if the host routes.
 func (d *Definition) validRouted() error {
 	if !d.Routed() {
 		return nil
 	}
 	for i, s := range d.Subnets {
 		if s.Gateway.IsValid() {
-			return fmt.Errorf("subnets[%d].gateway: mode %s has none: the host routes", i, d.Mode)
+			return fmt.Errorf("subnets[%d].gateway: mode %s has no gateway, because the host routes: omit it", i, d.Mode)
 		}
 	}
 	if len(d.Routes) > 0 {
-		return fmt.Errorf("routes: mode %s has no routers: the host routes", d.Mode)
+		return fmt.Errorf("routes: mode %s has no routers, because the host routes: omit them", d.Mode)
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrExist is returned by Create when a network of that name is there already.
+// ErrExist is returned by Create when a network of that name is defined already.
 var ErrExist = errors.New("exists already")
 
 // ErrNotExist is returned by Load and Remove when no network of that name is
@@ -36,21 +36,21 @@ func Load(dir, name string) (*Definition, error) {
 	}
 	d, err := read(pathOf(dir, name), name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, absent(dir, name)
+		return nil, errAbsent(dir, name)
 	}
 	return d, err
 }
 
-// A Stamp tells one file of a network from whatever takes its place, and from what it
-// becomes when it is written: two of one network that are equal are of one text.
+// A Stamp identifies the content of a network's file: equal stamps of one network mean that
+// the file was neither replaced nor changed.
 type Stamp struct {
 	ino          uint64
 	size         int64
 	mtime, ctime int64 // ns
 }
 
-// StampOf gives the stamp of one network's file, the zero Stamp where it has none. Taken
-// before Load, it never speaks for more than was read.
+// StampOf returns the stamp of one network's file, or the zero Stamp if it cannot be read.
+// Call it before Load, so that the stamp is never newer than the loaded text.
 func StampOf(dir, name string) Stamp {
 	var st unix.Stat_t
 	if err := unix.Stat(pathOf(dir, name), &st); err != nil {
@@ -59,8 +59,8 @@ func StampOf(dir, name string) Stamp {
 	return Stamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
 }
 
-// absent is ErrNotExist, with the name that was probably meant.
-func absent(dir, name string) error {
+// errAbsent returns ErrNotExist with the network's name and the most similar existing one.
+func errAbsent(dir, name string) error {
 	var names []string
 	if entries, err := os.ReadDir(dir); err == nil {
 		for _, e := range entries {
@@ -72,9 +72,9 @@ func absent(dir, name string) error {
 	return fmt.Errorf("network %q: %w in %s%s", name, ErrNotExist, dir, didYouMean(name, names))
 }
 
-// LoadAll reads every definition in dir, sorted by name. A broken file stops
-// that network alone: it is one error, naming the file, in broken. A directory
-// that does not exist holds no networks.
+// LoadAll reads all definitions in dir, sorted by name. Each broken file is one error in
+// broken, which names the file; the other networks are still loaded. A directory that does
+// not exist has no networks.
 func LoadAll(dir string) (good []*Definition, broken []error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -83,7 +83,7 @@ func LoadAll(dir string) (good []*Definition, broken []error) {
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), suffix)
 		if !ok || strings.HasPrefix(name, ".") {
-			continue // an editor's or our own half-written file
+			continue // an unfinished file of an editor or of ours
 		}
 		d, err := read(pathOf(dir, name), name)
 		switch {
@@ -97,7 +97,8 @@ func LoadAll(dir string) (good []*Definition, broken []error) {
 	return good, broken
 }
 
-// read loads one file, whose errors name it.
+// read loads and validates one file. Its errors name the file; fs.ErrNotExist is returned as
+// it is.
 func read(path, name string) (d *Definition, err error) {
 	defer func() {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -121,7 +122,7 @@ func read(path, name string) (d *Definition, err error) {
 }
 
 func readFile(path string) ([]byte, error) {
-	// Not to wait for ever where someone has put a FIFO.
+	// O_NONBLOCK: the path may be a FIFO, and opening it must not block.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -141,8 +142,8 @@ func readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-// Create validates d and writes it to dir, which is made if need be. A network
-// of that name that is there already is left as it is: ErrExist.
+// Create validates d and writes it to dir, which it creates if needed. It returns ErrExist
+// if a network of that name is defined already, and leaves that unchanged.
 func (d *Definition) Create(dir string) error {
 	err := d.write(dir, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EEXIST) {
@@ -151,11 +152,11 @@ func (d *Definition) Create(dir string) error {
 	return err
 }
 
-// Save validates d and writes it to dir, in place of what was there.
+// Save validates d and writes it to dir. It replaces the previous definition.
 func (d *Definition) Save(dir string) error { return d.write(dir, 0) }
 
-// write puts the definition beside its place and renames it there: a reader
-// sees the old one or the new one, also after a power cut.
+// write writes the definition to a temporary file and renames it, so that a reader sees the
+// old one or the new one, also after a power failure.
 func (d *Definition) write(dir string, renameFlags uint) (err error) {
 	defer func() {
 		if err != nil {
@@ -172,23 +173,23 @@ func (d *Definition) write(dir string, renameFlags uint) (err error) {
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	aside, err := writeAside(dir, d.Name, text.Bytes())
+	temp, err := writeTemp(dir, d.Name, text.Bytes())
 	if err != nil {
 		return err
 	}
-	if err = unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, pathOf(dir, d.Name), renameFlags); err != nil {
-		return errors.Join(err, os.Remove(aside))
+	if err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, pathOf(dir, d.Name), renameFlags); err != nil {
+		return errors.Join(err, os.Remove(temp))
 	}
 	return syncDir(dir)
 }
 
-// unfinished ends the names of files that are still being written.
-const unfinished = ".new"
+// tempSuffix is the suffix of the names of temporary files.
+const tempSuffix = ".new"
 
-// writeAside leaves a whole, synced file in dir under a name that LoadAll
-// passes over, or no file at all.
-func writeAside(dir, name string, text []byte) (path string, err error) {
-	f, err := os.CreateTemp(dir, "."+name+".*"+unfinished)
+// writeTemp writes a complete, synced file to dir under a name that LoadAll skips. On error
+// it leaves no file.
+func writeTemp(dir, name string, text []byte) (path string, err error) {
+	f, err := os.CreateTemp(dir, "."+name+".*"+tempSuffix)
 	if err != nil {
 		return "", err
 	}
@@ -205,7 +206,7 @@ func writeAside(dir, name string, text []byte) (path string, err error) {
 	return f.Name(), nil
 }
 
-// syncDir makes a rename or removal last.
+// syncDir makes a rename or removal in dir durable.
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -214,14 +215,14 @@ func syncDir(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// Remove deletes the definition of one network; ErrNotExist where there is none.
+// Remove deletes the definition of one network. It returns ErrNotExist if it is not defined.
 func Remove(dir, name string) error {
 	if err := ValidName(name); err != nil {
 		return err
 	}
 	err := os.Remove(pathOf(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return absent(dir, name)
+		return errAbsent(dir, name)
 	}
 	if err == nil {
 		err = syncDir(dir)
@@ -232,37 +233,37 @@ func Remove(dir, name string) error {
 	return Finish(dir, name)
 }
 
-// making ends the names of files that stand beside a network while it is made: who is
-// killed meanwhile leaves a definition whose links may not be there.
-const making = ".making"
+// markerSuffix is the suffix of the names of files that exist while a network is created. A
+// process that is killed during that leaves a definition with links that may be missing.
+const markerSuffix = ".making"
 
-func makingOf(dir, name string) string { return filepath.Join(dir, "."+name+making) }
+func markerPath(dir, name string) string { return filepath.Join(dir, "."+name+markerSuffix) }
 
-// Begin notes that a network is being made, until Finish or Remove.
+// Begin records that the creation of a network has begun, until Finish or Remove.
 func Begin(dir, name string) error {
 	if err := ValidName(name); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(makingOf(dir, name), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(markerPath(dir, name), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return fmt.Errorf("begin network %q: %w", name, err)
 	}
 	return f.Close()
 }
 
-// Finish notes that it is made. Twice is no error.
+// Finish records that the creation is complete. It returns nil if Begin was not called.
 func Finish(dir, name string) error {
-	err := os.Remove(makingOf(dir, name))
+	err := os.Remove(markerPath(dir, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("finish network %q: %w", name, err)
 	}
 	return nil
 }
 
-// Begun loads the definition that a making of that name was broken off over, nil
-// where there is none. The lock is held.
+// Begun returns the definition of a network that was left by an interrupted creation, or nil
+// if there is no such network. The caller holds the lock.
 func Begun(dir, name string) (*Definition, error) {
-	if _, err := os.Lstat(makingOf(dir, name)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(markerPath(dir, name)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("network %q: %w", name, err)
@@ -274,24 +275,25 @@ func Begun(dir, name string) (*Definition, error) {
 	return d, err
 }
 
-// Begins says whether d is what the making of a network begins with that came to be,
-// or was to become, made: the same but for what each making has of its own.
+// Begins reports whether creating d results in the definition made: whether they are equal
+// except for the values that each creation chooses itself.
 func (d *Definition) Begins(made *Definition) bool {
 	asked, has := *d, *made
 	asked.ID, asked.Created, asked.Managed = has.ID, has.Created, has.Managed
 	if d.Dummy() && made.Dummy() {
 		asked.Parent = has.Parent
 	}
-	if n := len(asked.HostAddresses); n <= len(has.HostAddresses) && slices.Equal(asked.HostAddresses, has.HostAddresses[:n]) {
-		asked.HostAddresses = has.HostAddresses // the others were found
+	if n := len(asked.HostAddresses); n <= len(has.HostAddresses) &&
+		slices.Equal(asked.HostAddresses, has.HostAddresses[:n]) {
+		asked.HostAddresses = has.HostAddresses // the creation chose the rest
 	}
 	var x, y bytes.Buffer
 	return encode(&x, &asked) == nil && encode(&y, &has) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// Lock serialises commands that look at all definitions and then write one. It
-// waits for whoever holds it, and lasts until unlock or the process's end. What one
-// that was killed left unfinished is gone then.
+// Lock serialises commands that read all definitions and then write one. It waits for the
+// lock, and holds it until unlock or the end of the process. It removes the unfinished files
+// that killed processes left.
 func Lock(dir string) (unlock func(), err error) {
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("lock networks: %w", err)
@@ -310,27 +312,28 @@ func Lock(dir string) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock networks in %s: %w", dir, err)
 	}
-	if err := removeUnfinished(dir, f); err != nil {
+	if err := removeLeftovers(dir, f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return func() { f.Close() }, nil
 }
 
-// removeUnfinished removes what a writer was killed over: nobody finishes it.
-func removeUnfinished(dir string, f *os.File) error {
+// removeLeftovers removes the temporary files, and markers without a definition, that killed
+// processes left.
+func removeLeftovers(dir string, f *os.File) error {
 	names, err := f.Readdirnames(-1)
 	for _, name := range names {
 		if !strings.HasPrefix(name, ".") {
 			continue
 		}
-		of, isMaking := strings.CutSuffix(name[1:], making)
-		if isMaking && !slices.Contains(names, of+suffix) || strings.HasSuffix(name, unfinished) {
+		network, isMarker := strings.CutSuffix(name[1:], markerSuffix)
+		if isMarker && !slices.Contains(names, network+suffix) || strings.HasSuffix(name, tempSuffix) {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("remove what was left unfinished: %w", err)
+		return fmt.Errorf("remove unfinished files in %s: %w", dir, err)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ var byValue = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 func TestCreateAndLoad(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "etc", "networks.d")
-	want := whole()
+	want := fullDefinition()
 	if err := want.Create(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -39,27 +39,27 @@ func TestCreateAndLoad(t *testing.T) {
 		t.Errorf("mode %v, %v; want 0644", info.Mode(), err)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("left aside: %v", entries)
+		t.Errorf("files: %v, want one", entries)
 	}
 	if err := want.Create(dir); !errors.Is(err, ErrExist) {
 		t.Errorf("created twice: %v", err)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {
-		t.Errorf("left aside: %v", entries)
+		t.Errorf("files: %v, want one", entries)
 	}
 	want.Labels = nil
 	if err := want.Save(dir); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := Load(dir, want.Name); err != nil || got.Labels != nil {
-		t.Errorf("saved over: %+v, %v", got, err)
+		t.Errorf("after Save: %+v, %v", got, err)
 	}
 }
 
-// What an administrator's tools compare must not change from save to save.
-func TestFileIsAsDocumented(t *testing.T) {
+// The format of a file is stable, because administrators compare files with diff.
+func TestFileMatchesExample(t *testing.T) {
 	var got bytes.Buffer
-	if err := encode(&got, whole()); err != nil {
+	if err := encode(&got, fullDefinition()); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile("testdata/web50.json")
@@ -72,7 +72,7 @@ func TestFileIsAsDocumented(t *testing.T) {
 }
 
 // Optional fields that are not set are not in the file.
-func TestSmallFile(t *testing.T) {
+func TestFileOmitsUnsetFields(t *testing.T) {
 	small := &Definition{Name: "n", ID: "0123456789abcdef", Driver: DriverMacvlan, Parent: "eth0", Mode: ModeBridge,
 		Subnets: []Subnet{{Subnet: netip.MustParsePrefix("10.0.0.0/8")}}}
 	var got bytes.Buffer
@@ -99,7 +99,7 @@ func TestSmallFile(t *testing.T) {
 
 func TestLoadRefuses(t *testing.T) {
 	var buf bytes.Buffer
-	if err := encode(&buf, whole()); err != nil {
+	if err := encode(&buf, fullDefinition()); err != nil {
 		t.Fatal(err)
 	}
 	text := buf.String()
@@ -114,13 +114,13 @@ func TestLoadRefuses(t *testing.T) {
 		{replace(`"parent"`, `"Parent"`), `"Parent": is not a field; did you mean "parent"?`},
 		{replace(`"parent"`, `"colour"`), `"colour": is not a field`},
 		{replace(`"gateway"`, `"gatway"`), `"subnets[0].gatway": is not a field; did you mean "gateway"?`},
-		{replace(`"mtu": 1400`, `"mode": "vepa"`), `mode: is there twice`},
-		{replace(`"mtu": 1400`, `"mtu": "big"`), `mtu: a JSON string does not belong here`},
-		{replace(`"mtu": 1400`, `"mtu": 1.5`), `mtu: a JSON number 1.5 does not belong here`},
+		{replace(`"mtu": 1400`, `"mode": "vepa"`), `mode: occurs twice: remove one`},
+		{replace(`"mtu": 1400`, `"mtu": "big"`), `mtu: a JSON string is not allowed here`},
+		{replace(`"mtu": 1400`, `"mtu": 1.5`), `mtu: a JSON number 1.5 is not allowed here`},
 		{replace(`"fd50::/64"`, `"fd50::/640"`), `subnets[1].subnet: `},
 		{replace(`"192.168.50.1"`, `"192.168.50.256"`), `subnets[0].gateway: `},
 		{replace(`"1.5s"`, `"soon"`), `deadline: "soon" is not a time: write it as 500ms or 1.5s`},
-		{replace(`"1.5s"`, `1500`), `deadline: a JSON number does not belong here`},
+		{replace(`"1.5s"`, `1500`), `deadline: a JSON number is not allowed here`},
 		{replace(`"web50"`, `"other"`), `name: "other" does not match the file's name`},
 		{replace(`"mtu": 1400,`, `"mtu": 1400`), `line 46: invalid character '"' after object key:value pair`},
 		{replace(`"192.168.50.0/24"`, `"192.168.50.0/33"`), `subnets[0].subnet: `},
@@ -130,7 +130,7 @@ func TestLoadRefuses(t *testing.T) {
 		{`null`, `is not a JSON object`},
 		{``, `line 1: unexpected end of JSON input`},
 		{`{"subnets":[null]}`, `subnets[0]: is not a JSON object`},
-		{`{"subnets":{}}`, `subnets: a JSON object does not belong here`},
+		{`{"subnets":{}}`, `subnets: a JSON object is not allowed here`},
 		{strings.Repeat(" ", maxFile) + text, `is larger than 1048576 bytes`},
 	} {
 		dir := t.TempDir()
@@ -155,13 +155,14 @@ func TestLoadWithoutFile(t *testing.T) {
 	dir := t.TempDir()
 	mustWrite(t, filepath.Join(dir, "web50.json"), "{}")
 	_, err := Load(dir, "wbe50")
-	if want := `network "wbe50": not defined in ` + dir + `; did you mean "web50"?`; !errors.Is(err, ErrNotExist) || err.Error() != want {
+	if want := `network "wbe50": not defined in ` + dir + `; did you mean "web50"?`; !errors.Is(err, ErrNotExist) ||
+		err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if _, err := Load(filepath.Join(dir, "nowhere"), "web50"); !errors.Is(err, ErrNotExist) {
 		t.Errorf("no directory: %v", err)
 	}
-	// A name that leads out of the directory is refused although the file is there.
+	// A name that leads out of the directory is refused even if the file exists.
 	mustWrite(t, filepath.Join(dir, "x.json"), "{}")
 	sub := filepath.Join(dir, "sub")
 	if err := os.Mkdir(sub, 0o755); err != nil {
@@ -178,7 +179,7 @@ func TestLoadWithoutFile(t *testing.T) {
 	}
 }
 
-// A FIFO of that name must not hold up a container's start for ever.
+// A FIFO of that name must not block a container's start.
 func TestLoadFIFO(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, "web50.json"), 0o644); err != nil {
@@ -195,21 +196,23 @@ func TestLoadAll(t *testing.T) {
 		t.Errorf("no directory: %v, %v", good, broken)
 	}
 	for _, name := range []string{"b", "a"} {
-		d := whole()
+		d := fullDefinition()
 		d.Name = name
 		if err := d.Create(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mustWrite(t, filepath.Join(dir, "c.json"), "{")
-	mustWrite(t, filepath.Join(dir, "d.json"), strings.Replace(mustRead(t, filepath.Join(dir, "a.json")), `"bridge"`, `"bride"`, 1))
+	mustWrite(t, filepath.Join(dir, "d.json"), strings.Replace(mustRead(t, filepath.Join(dir, "a.json")), `"bridge"`,
+		`"bride"`, 1))
 	mustWrite(t, filepath.Join(dir, ".a.123"), "half-written")
 	mustWrite(t, filepath.Join(dir, "a.json~"), "an editor's")
 	good, broken := LoadAll(dir)
 	if len(good) != 2 || good[0].Name != "a" || good[1].Name != "b" {
 		t.Errorf("good: %v", good)
 	}
-	if len(broken) != 2 || !strings.Contains(broken[0].Error(), "c.json: line 1") || !strings.Contains(broken[1].Error(), `d.json: mode: "bride"`) {
+	if len(broken) != 2 || !strings.Contains(broken[0].Error(), "c.json: line 1") ||
+		!strings.Contains(broken[1].Error(), `d.json: mode: "bride"`) {
 		t.Errorf("broken: %v", broken)
 	}
 }
@@ -225,7 +228,7 @@ func mustRead(tb testing.TB, file string) string {
 
 func TestRemove(t *testing.T) {
 	dir := t.TempDir()
-	if err := whole().Create(dir); err != nil {
+	if err := fullDefinition().Create(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := Remove(dir, "web50"); err != nil {
@@ -236,7 +239,7 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// Of many who create a network under the lock, on one parent, one succeeds.
+// Of many concurrent creations of a network on one parent, under the lock, one succeeds.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	var made atomic.Int32
@@ -249,7 +252,7 @@ func TestLock(t *testing.T) {
 				return
 			}
 			defer unlock()
-			d := whole()
+			d := fullDefinition()
 			d.Name = fmt.Sprintf("net%d", i)
 			others, _ := LoadAll(dir)
 			if d.Conflicts(others) != nil {
@@ -269,7 +272,7 @@ func TestLock(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	var seed bytes.Buffer
-	if err := encode(&seed, whole()); err != nil {
+	if err := encode(&seed, fullDefinition()); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(seed.Bytes())
@@ -283,13 +286,13 @@ func FuzzDecode(f *testing.F) {
 		if err != nil || d.Validate() != nil {
 			return
 		}
-		// Whatever is accepted is written in a form that reads back the same.
+		// A valid definition stays the same when it is encoded and decoded again.
 		var once, twice bytes.Buffer
 		if err := encode(&once, d); err != nil {
 			t.Fatal(err)
 		}
-		if err := fits(published, once.Bytes()); err != nil {
-			t.Fatalf("the schema is narrower than the code: %v in\n%s", err, &once)
+		if err := validate(published, once.Bytes()); err != nil {
+			t.Fatalf("the schema rejects what the code accepts: %v in\n%s", err, &once)
 		}
 		again, err := decode(once.Bytes())
 		if err != nil {
@@ -307,13 +310,13 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// What a killed writer left goes with the next who takes the lock; networks stay.
-func TestLockRemovesUnfinished(t *testing.T) {
+// The next Lock removes what a killed writer left, and keeps the networks.
+func TestLockRemovesLeftovers(t *testing.T) {
 	dir := t.TempDir()
-	if err := whole().Create(dir); err != nil {
+	if err := fullDefinition().Create(dir); err != nil {
 		t.Fatal(err)
 	}
-	left, err := writeAside(dir, "web50", []byte("{"))
+	left, err := writeTemp(dir, "web50", []byte("{"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,15 +326,14 @@ func TestLockRemovesUnfinished(t *testing.T) {
 	}
 	unlock()
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is left: %v", left, err)
+		t.Errorf("%s still exists: %v", left, err)
 	}
 	if all, errs := LoadAll(dir); len(all) != 1 || len(errs) > 0 {
 		t.Errorf("networks %v, %v", all, errs)
 	}
 }
 
-// Who is killed while making a network leaves it begun, until it is finished or
-// removed.
+// After a killed creation, a network is Begun until it is finished or removed.
 func TestBegun(t *testing.T) {
 	dir := t.TempDir()
 	want := func(what string, begun bool) {
@@ -349,15 +351,15 @@ func TestBegun(t *testing.T) {
 	}
 	want("nothing", false)
 	must(Begin(dir, "web50"))
-	want("killed before the definition is there", false)
+	want("killed before the definition is written", false)
 	unlock, err := Lock(dir)
 	must(err)
 	unlock()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("there is %v, %v", left, err)
+		t.Errorf("the directory has %v, %v", left, err)
 	}
 	must(Begin(dir, "web50"))
-	must(whole().Create(dir))
+	must(fullDefinition().Create(dir))
 	unlock, err = Lock(dir)
 	must(err)
 	unlock()
@@ -368,27 +370,29 @@ func TestBegun(t *testing.T) {
 	must(Begin(dir, "web50"))
 	must(Remove(dir, "web50"))
 	want("removed", false)
-	if _, err := os.Lstat(makingOf(dir, "web50")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the note is left: %v", err)
+	if _, err := os.Lstat(markerPath(dir, "web50")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the marker still exists: %v", err)
 	}
 }
 
 func TestBegins(t *testing.T) {
-	made := whole()
+	made := fullDefinition()
 	made.HostAccess, made.HostAddresses = true, []netip.Addr{netip.MustParseAddr("192.168.50.2")}
 	for what, c := range map[string]struct {
 		edit func(*Definition)
 		want bool
 	}{
-		"the same":              {func(*Definition) {}, true},
-		"made at another time":  {func(d *Definition) { d.ID, d.Created, d.Managed = NewID(), time.Time{}, !d.Managed }, true},
-		"an address was found":  {func(d *Definition) { d.HostAddresses = nil }, true},
-		"another was asked for": {func(d *Definition) { d.HostAddresses = []netip.Addr{netip.MustParseAddr("192.168.50.3")} }, false},
-		"another mode":          {func(d *Definition) { d.Mode = ModePrivate }, false},
-		"another parent":        {func(d *Definition) { d.Parent = "eth1" }, false},
-		"fewer subnets":         {func(d *Definition) { d.Subnets = d.Subnets[:1] }, false},
+		"the same": {func(*Definition) {}, true},
+		"created at another time": {func(d *Definition) { d.ID, d.Created, d.Managed = NewID(), time.Time{}, !d.Managed },
+			true},
+		"a chosen address": {func(d *Definition) { d.HostAddresses = nil }, true},
+		"another requested address": {
+			func(d *Definition) { d.HostAddresses = []netip.Addr{netip.MustParseAddr("192.168.50.3")} }, false},
+		"another mode":   {func(d *Definition) { d.Mode = ModePrivate }, false},
+		"another parent": {func(d *Definition) { d.Parent = "eth1" }, false},
+		"fewer subnets":  {func(d *Definition) { d.Subnets = d.Subnets[:1] }, false},
 	} {
-		asked := whole()
+		asked := fullDefinition()
 		asked.HostAccess, asked.HostAddresses = true, made.HostAddresses
 		c.edit(asked)
 		if got := asked.Begins(made); got != c.want {

@@ -6,39 +6,38 @@ import (
 	"slices"
 )
 
-// HostLink is the name of the host's own link on a network with HostAccess. It
-// has the 15 bytes that Linux allows.
+// HostLink returns the name of the host's link on a network with HostAccess. It has 15 bytes,
+// the maximum of Linux.
 func (d *Definition) HostLink() string { return "ly-" + d.ID[:12] }
 
-// cannotHostAccess says why no link of the host's own would reach the
-// containers, or "".
+// cannotHostAccess returns why a link of the host would not reach the containers, or "".
 func (d *Definition) cannotHostAccess() string {
 	switch {
 	case d.IPAM == IPAMNone:
-		return "the network gives no addresses to route to"
+		return "ipam \"none\" assigns no addresses to route to"
 	case d.Mode == ModePassthru:
-		return "mode passthru shares its parent with nobody"
+		return "mode passthru needs the parent exclusively"
 	case d.Mode == ModePrivate || d.Flag == ModePrivate:
-		return "mode private keeps everybody on the parent apart, the host's link, too"
+		return "mode private isolates all links on the parent, also the host's"
 	case d.Mode == ModeVEPA || d.Flag == ModeVEPA:
-		return "mode vepa reaches others by the switch alone, and one that sends frames back reaches the parent's own address"
+		return "mode vepa sends all frames to the switch, and if that returns them, they reach the parent's own address"
 	case d.Routed():
-		return fmt.Sprintf("mode %s has the host route between containers and parent, and not to itself", d.Mode)
+		return fmt.Sprintf("in mode %s the host routes between containers and parent, but not to itself", d.Mode)
 	}
 	return ""
 }
 
-// validHostAccess answers "field: reason". Subnets without an address of the
-// host's are no fault yet: who makes the network settles on one for each.
+// validHostAccess returns errors of the form "field: reason". A subnet may lack an address
+// for the host: the creation of the network chooses one for each.
 func (d *Definition) validHostAccess() error {
 	if !d.HostAccess {
 		if len(d.HostAddresses) > 0 {
-			return fmt.Errorf("host-address: %s is nobody's without host-access", d.HostAddresses[0])
+			return fmt.Errorf("host-address: %s has no effect without host-access: add host-access", d.HostAddresses[0])
 		}
 		return nil
 	}
 	if why := d.cannotHostAccess(); why != "" {
-		return fmt.Errorf("host-access: cannot be had: %s", why)
+		return fmt.Errorf("host-access: is not possible: %s", why)
 	}
 	for i, a := range d.HostAddresses {
 		if err := d.validHostAddress(a, d.HostAddresses[:i]); err != nil {
@@ -54,7 +53,7 @@ func (d *Definition) validHostAddress(a netip.Addr, before []netip.Addr) error {
 		return fmt.Errorf("%s is in none of the network's subnets", a)
 	}
 	s := d.Subnets[at]
-	if err := s.host(a); err != nil {
+	if err := s.checkHost(a); err != nil {
 		return err
 	}
 	if a == s.Gateway {
@@ -62,7 +61,7 @@ func (d *Definition) validHostAddress(a netip.Addr, before []netip.Addr) error {
 	}
 	for name, other := range s.Aux {
 		if other == a {
-			return fmt.Errorf("%s is %s already", a, clip(name))
+			return fmt.Errorf("%s is aux-address %s already", a, clip(name))
 		}
 	}
 	for _, other := range before {
@@ -73,7 +72,7 @@ func (d *Definition) validHostAddress(a netip.Addr, before []netip.Addr) error {
 	return nil
 }
 
-// HostAddress is the host's address in a subnet; the zero Addr where it has none.
+// HostAddress returns the host's address in a subnet, or the zero Addr.
 func (d *Definition) HostAddress(s Subnet) netip.Addr {
 	for _, a := range d.HostAddresses {
 		if s.Subnet.Contains(a) {
@@ -83,9 +82,8 @@ func (d *Definition) HostAddress(s Subnet) netip.Addr {
 	return netip.Addr{}
 }
 
-// HostConflicts says why the host cannot reach d's containers beside those of
-// the other definitions, on whatever parent, or nil: it has one route to an
-// address.
+// HostConflicts returns an error if the host cannot reach the containers of d and those of
+// the other definitions, on any parent: it has one route to an address.
 func (d *Definition) HostConflicts(others []*Definition) error {
 	if !d.HostAccess {
 		return nil
@@ -97,7 +95,8 @@ func (d *Definition) HostConflicts(others []*Definition) error {
 		for _, mine := range d.Subnets {
 			for _, theirs := range o.Subnets {
 				if mine.Subnet.Overlaps(theirs.Subnet) {
-					return fmt.Errorf("subnet %s overlaps %s of network %q, and both are for the host to reach: leave --host-access out of one", mine.Subnet, theirs.Subnet, o.Name)
+					return fmt.Errorf("subnet %s overlaps %s of network %q, and both have host access: omit --host-access from one",
+						mine.Subnet, theirs.Subnet, o.Name)
 				}
 			}
 		}

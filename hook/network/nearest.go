@@ -2,13 +2,13 @@ package network
 
 import "fmt"
 
-// Nearest is the known word that was probably meant by word, or "" where none
-// is near: at most a third of the letters wrong, a swap of neighbours being one
-// fault. Of two equally near it takes the first.
+// Nearest returns the known word that is most similar to word, or "" if none differs in at
+// most a third of the letters. A swap of adjacent letters counts as one difference. Of two
+// equally similar words it returns the first.
 func Nearest(word string, known []string) string {
 	best, least := "", len(word)/3+1
 	for _, k := range known {
-		// The words are short; a hostile one is not, and is like nothing we know.
+		// The known words are short. This skips a long, hostile word at once.
 		if d := len(k) - len(word); d >= least || -d >= least {
 			continue
 		}
@@ -19,7 +19,7 @@ func Nearest(word string, known []string) string {
 	return best
 }
 
-// didYouMean is the end of an error that refuses a word.
+// didYouMean returns the end of an error about an unknown word.
 func didYouMean(word string, known []string) string {
 	if near := Nearest(word, known); near != "" {
 		return fmt.Sprintf("; did you mean %q?", near)
@@ -27,8 +27,8 @@ func didYouMean(word string, known []string) string {
 	return ""
 }
 
-// distance is the optimal string alignment distance of a and b in bytes: the
-// fewest insertions, deletions, changes and swaps of neighbours.
+// distance returns the optimal string alignment distance of a and b in bytes: the minimum
+// number of insertions, deletions, changes and swaps of adjacent bytes.
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

@@ -33,8 +33,8 @@ func mustSchema(tb testing.TB) *jsonschema.Schema {
 	return s
 }
 
-// fits says what the schema has against a text that is JSON.
-func fits(s *jsonschema.Schema, text []byte) error {
+// validate returns the schema's error for a JSON text, or nil.
+func validate(s *jsonschema.Schema, text []byte) error {
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func fits(s *jsonschema.Schema, text []byte) error {
 	return s.Validate(v)
 }
 
-// Every field is in the schema, and nothing else is.
+// The schema has exactly the fields of the structs.
 func TestSchemaFields(t *testing.T) {
 	defs := schemaDefs(t)
 	for name, of := range map[string]any{"definition": Definition{}, "subnet": Subnet{}, "route": Route{}} {
@@ -53,7 +53,7 @@ func TestSchemaFields(t *testing.T) {
 		}
 		for field, p := range defs[name].Properties {
 			if p.Description == "" && p.Ref == "" {
-				t.Errorf("%s: %s is not described", name, field)
+				t.Errorf("%s: %s has no description", name, field)
 			}
 		}
 	}
@@ -78,11 +78,12 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 	return s.Defs
 }
 
-// What has a choice of words has the same in both.
+// The schema's enums have the values that the code accepts.
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
-		"allocate": allocates, "mac-from": macFroms, "ipam": {string(IPAMNone)}, "verify": verifies, "guard": switches, "brokered": brokereds,
+		"allocate": allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues, "guard": switchValues,
+		"brokered": brokeredValues,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {
 		if !slices.Equal(p.Enum, code[field]) {
@@ -91,17 +92,18 @@ func TestSchemaWords(t *testing.T) {
 	}
 }
 
-// What the code takes, the schema takes.
-func TestSchemaTakes(t *testing.T) {
+// The schema accepts what the code accepts.
+func TestSchemaAccepts(t *testing.T) {
 	s := mustSchema(t)
-	ipvlan := whole()
+	ipvlan := fullDefinition()
 	ipvlan.Driver, ipvlan.Mode, ipvlan.Flag = DriverIPvlan, ModeL2, ModeBridge
-	none := whole()
-	none.IPAM, none.Subnets, none.Routes, none.SourceRouting, none.HostAccess, none.HostAddresses = IPAMNone, nil, nil, false, false, nil
-	open := whole()
+	none := fullDefinition()
+	none.IPAM, none.Subnets, none.Routes, none.SourceRouting, none.HostAccess, none.HostAddresses = IPAMNone, nil, nil,
+		false, false, nil
+	open := fullDefinition()
 	open.Subnets[1].Gateway, open.Guard, open.KubernetesNamespaces = netip.MustParseAddr("fd50::ffff:1"), On, []string{"*"}
 	open.ShareParent = false
-	for _, d := range []*Definition{whole(), ipvlan, none, open} {
+	for _, d := range []*Definition{fullDefinition(), ipvlan, none, open} {
 		if err := d.Validate(); err != nil {
 			t.Fatal(err)
 		}
@@ -109,49 +111,59 @@ func TestSchemaTakes(t *testing.T) {
 		if err := encode(&text, d); err != nil {
 			t.Fatal(err)
 		}
-		for _, form := range []string{text.String(), "[" + text.String() + "]", "[" + text.String() + "," + text.String() + "]"} {
-			if err := fits(s, []byte(form)); err != nil {
+		for _, form := range []string{text.String(), "[" + text.String() + "]",
+			"[" + text.String() + "," + text.String() + "]"} {
+			if err := validate(s, []byte(form)); err != nil {
 				t.Errorf("%v in\n%s", err, form)
 			}
 		}
 	}
 	for _, text := range []string{
-		`{"name": "web", "subnets": [{"subnet": "192.168.50.0/24"}]}`, `{"ipam": "none"}`, `{"driver": "ipvlan", "ipam": "none"}`, `{}`,
+		`{"name": "web", "subnets": [{"subnet": "192.168.50.0/24"}]}`, `{"ipam": "none"}`,
+		`{"driver": "ipvlan", "ipam": "none"}`, `{}`,
 	} {
-		if err := fits(s, []byte(text)); err != nil {
+		if err := validate(s, []byte(text)); err != nil {
 			t.Errorf("%v in %s", err, text)
 		}
 	}
 }
 
-// What is wrong in itself, with no need to look at another field, the schema finds
-// as the code does.
+// The schema and the code reject the same errors in single fields.
 func TestSchemaRefuses(t *testing.T) {
 	s := mustSchema(t)
 	for _, text := range []string{
-		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`, `{"subnets": {}}`, `{"subnets": [{}]}`,
+		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`,
+		`{"subnets": {}}`, `{"subnets": [{}]}`,
 		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`, `{"parent": "enp0s31f6abc.4000"}`,
-		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`, `{"driver": "ipvlan", "flag": "passthru"}`,
-		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`, `{"verify": "strickt"}`, `{"brokered": "gaurded"}`, `{"guard": "yes"}`,
-		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`, `{"deadline": 1500}`, `{"deadline": "-1s"}`,
+		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`,
+		`{"driver": "ipvlan", "flag": "passthru"}`,
+		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`, `{"verify": "strickt"}`,
+		`{"brokered": "gaurded"}`, `{"guard": "yes"}`,
+		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`,
+		`{"deadline": 1500}`, `{"deadline": "-1s"}`,
 		`{"subnets": [{"subnet": "192.168.50.0"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "gatway": "192.168.50.1"}]}`,
-		`{"subnets": [{"subnet": "192.168.50.0/24", "gateway": "192.168.50.256"}]}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"nas": "x"}}]}`,
-		`{"routes": [{"dst": "10.0.0.0/8"}]}`, `{"host-address": ["192.168.50.5"]}`, `{"host-access": "yes"}`, `{"dns": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}`,
-		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`, `{"labels": {"a": 1}}`, `{"labels": {"": "a"}}`, `{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"": "192.168.50.9"}}]}`, `{"created": "yesterday"}`,
+		`{"subnets": [{"subnet": "192.168.50.0/24", "gateway": "192.168.50.256"}]}`,
+		`{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"nas": "x"}}]}`,
+		`{"routes": [{"dst": "10.0.0.0/8"}]}`, `{"host-address": ["192.168.50.5"]}`, `{"host-access": "yes"}`,
+		`{"dns": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}`,
+		`{"dns": ["fe80::1%eth0"]}`, `{"allow-user": ["-x"]}`, `{"allow-user": [""]}`, `{"kubernetes-namespaces": ["Shop"]}`,
+		`{"labels": {"a": 1}}`, `{"labels": {"": "a"}}`,
+		`{"subnets": [{"subnet": "192.168.50.0/24", "aux-address": {"": "192.168.50.9"}}]}`, `{"created": "yesterday"}`,
 	} {
-		if fits(s, []byte(text)) == nil {
-			t.Errorf("the schema takes %s", text)
+		if validate(s, []byte(text)) == nil {
+			t.Errorf("the schema accepts %s", text)
 		}
 		if all, err := DecodeAll([]byte(text)); err == nil && len(all) > 0 && complete(all[0]).Validate() == nil {
-			t.Errorf("the code takes %s", text)
+			t.Errorf("the code accepts %s", text)
 		}
 	}
 }
 
-// complete gives a definition what every one has to have.
+// complete returns a copy of d with the required fields set.
 func complete(d *Definition) *Definition {
 	c := *d
-	for into, value := range map[*string]string{&c.Name: "web", &c.ID: "0123456789abcdef", &c.Driver: DriverMacvlan, &c.Parent: "eth0"} {
+	for into, value := range map[*string]string{&c.Name: "web", &c.ID: "0123456789abcdef", &c.Driver: DriverMacvlan,
+		&c.Parent: "eth0"} {
 		if *into == "" {
 			*into = value
 		}
@@ -167,12 +179,12 @@ func complete(d *Definition) *Definition {
 	return &c
 }
 
-// The files that are shown as examples are what they should be.
+// The example file is valid, and the schema names its draft.
 func TestSchemaExample(t *testing.T) {
-	if err := fits(mustSchema(t), []byte(mustRead(t, "testdata/web50.json"))); err != nil {
+	if err := validate(mustSchema(t), []byte(mustRead(t, "testdata/web50.json"))); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(string(schema.Network), `"https://json-schema.org/draft/2020-12/schema"`) {
-		t.Error("the draft is not said")
+		t.Error("the schema does not name its draft")
 	}
 }

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// Subuids is the file of subordinate uids (subuid(5)).
+// Subuids is the path of the file of subordinate uids (subuid(5)).
 const Subuids = "/etc/subuid"
 
-// subordinates are ranges of uids that belong to users of other uids.
-type subordinates []struct{ first, end uint64 } // from first up to, and not with, end
+// subordinates are ranges of uids that are subordinate to users.
+type subordinates []struct{ first, end uint64 } // the last uid is end-1
 
-// readSubordinates reads lines of "name:first:count", and passes over what is none,
-// as newuidmap(1) does.
+// readSubordinates reads lines of the form "name:first:count", and skips other lines, as
+// newuidmap(1) does. A missing file has no ranges.
 func readSubordinates(path string) (all subordinates) {
-	text, _ := os.ReadFile(path) // where there is none, there are none
+	text, _ := os.ReadFile(path)
 	for line := range bytes.Lines(text) {
 		fields := strings.Split(strings.TrimSpace(string(line)), ":")
 		if len(fields) != 3 {

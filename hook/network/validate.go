@@ -9,34 +9,39 @@ import (
 	"time"
 )
 
-// What a link's name may be long: IFNAMSIZ less its end, linux/if.h.
+// maxLinkName is the maximum length of a link's name in bytes: IFNAMSIZ (linux/if.h) without
+// the terminating zero.
 const maxLinkName = 15
 
-// A file's name, with what is added to it aside and as ".json", stays below 255.
+// maxName is the maximum length of a network's name in bytes. The name of its file, with all
+// suffixes, must stay below 255.
 const maxName = 64
 
-// An MTU below 68 cannot carry IPv4 (RFC 791 §3.2), below 1280 not IPv6
-// (RFC 8200 §5); the kernel's ETH_MAX_MTU is the top.
+// An MTU below 68 bytes cannot carry IPv4 (RFC 791 §3.2), below 1280 not IPv6 (RFC 8200 §5).
+// The maximum is the kernel's ETH_MAX_MTU.
 const minMTU4, minMTU6, maxMTU = 68, 1280, 65535
 
-// Waits longer than this are slips of the pen: a container's start hangs on them.
-const maxWait = time.Minute
+// maxTimeLimit is the maximum of times that delay a container's start. A longer one is a
+// typing error.
+const maxTimeLimit = time.Minute
 
-var verifies = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
+var verifyValues = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
 
-// ValidName says why name cannot be a network's, or nil. It is asked before any
-// path is built from a name: names come from annotations, which are hostile.
+// ValidName returns an error that says why name cannot be a network's name, or nil. Call it
+// before building a path from a name: names come from annotations, which are untrusted.
 func ValidName(name string) error {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) || !madeOf(name, letters+"_.-") {
-		return fmt.Errorf("network name %s: up to 64 letters, digits, '_', '.' and '-', the first a letter or digit", clip(name))
+	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) ||
+		!consistsOf(name, letters+"_.-") {
+		return fmt.Errorf("network name %s: use up to 64 letters, digits, '_', '.' and '-', the first a letter or digit",
+			clip(name))
 	}
 	return nil
 }
 
-func madeOf(word, letters string) bool { return strings.Trim(word, letters) == "" }
+func consistsOf(word, letters string) bool { return strings.Trim(word, letters) == "" }
 
-// clip quotes a word of which nothing is known, its length least of all.
+// clip quotes untrusted text and limits its length to 80 bytes.
 func clip(word string) string {
 	if len(word) > 80 {
 		return fmt.Sprintf("%q…", word[:80])
@@ -44,18 +49,19 @@ func clip(word string) string {
 	return fmt.Sprintf("%q", word)
 }
 
-// Validate says what is wrong with the definition as "field: reason", or nil.
+// Validate returns an error of the form "field: reason" for an invalid definition, or nil.
 func (d *Definition) Validate() error {
 	if err := ValidName(d.Name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}
-	if len(d.ID) != 16 || !madeOf(d.ID, "0123456789abcdef") {
+	if len(d.ID) != 16 || !consistsOf(d.ID, "0123456789abcdef") {
 		return fmt.Errorf("id: %s is not 16 hexadecimal digits", clip(d.ID))
 	}
-	if err := oneOf(string(d.VerifyMode()), verifies); err != nil {
+	if err := oneOf(string(d.VerifyMode()), verifyValues); err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
-	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes, d.validHostAccess, d.validPods} {
+	for _, part := range []func() error{d.validDriver, d.validAddressing, d.validSubnets, d.validRouted, d.validRoutes,
+		d.validHostAccess, d.validPods} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -75,7 +81,7 @@ func (d *Definition) Validate() error {
 	return d.validTimes()
 }
 
-// validLinkName holds what every link's name must; hook/link knows the rest.
+// validLinkName checks the rules for all links' names. Package hook/link checks the others.
 func validLinkName(name string) error {
 	switch {
 	case name == "":
@@ -128,8 +134,8 @@ func (d *Definition) validTimes() error {
 		value Duration
 		most  time.Duration
 	}{
-		{"deadline", d.Deadline, maxWait},
-		{"conflict-window", d.ConflictWindow, maxWait},
+		{"deadline", d.Deadline, maxTimeLimit},
+		{"conflict-window", d.ConflictWindow, maxTimeLimit},
 		{"quarantine", d.Quarantine, 24 * time.Hour},
 	} {
 		if v := time.Duration(t.value); v < 0 || v > t.most {
@@ -139,7 +145,7 @@ func (d *Definition) validTimes() error {
 	return nil
 }
 
-// validate answers "field: reason", the field without its subnet's index.
+// validate returns errors of the form "field: reason", without the subnet's index.
 func (s *Subnet) validate(onLink bool) error {
 	if err := validPrefix(s.Subnet); err != nil {
 		return fmt.Errorf("subnet: %w", err)
@@ -165,28 +171,28 @@ func (s *Subnet) validate(onLink bool) error {
 
 func (s *Subnet) validAux() error {
 	holder := map[netip.Addr]string{}
-	// Sorted, so that of several faults the same one is named each time.
+	// Sorted, so that the same of several errors is returned each time.
 	for _, name := range slices.Sorted(maps.Keys(s.Aux)) {
 		a := s.Aux[name]
 		if name == "" {
 			return fmt.Errorf("aux-address[\"\"]: %s has no name: give it one", a)
 		}
-		if err := s.host(a); err != nil {
+		if err := s.checkHost(a); err != nil {
 			return fmt.Errorf("aux-address[%s]: %w", clip(name), err)
 		}
 		if a == s.Gateway {
 			return fmt.Errorf("aux-address[%s]: %s is the gateway", clip(name), a)
 		}
 		if other, taken := holder[a]; taken {
-			return fmt.Errorf("aux-address[%s]: %s is %s already", clip(name), a, clip(other))
+			return fmt.Errorf("aux-address[%s]: %s is aux-address %s already", clip(name), a, clip(other))
 		}
 		holder[a] = name
 	}
 	return nil
 }
 
-// host says why a cannot be a host's address in the subnet, or nil.
-func (s *Subnet) host(a netip.Addr) error {
+// checkHost returns an error that says why a cannot be a host's address in the subnet, or nil.
+func (s *Subnet) checkHost(a netip.Addr) error {
 	if a.Zone() != "" || !s.Subnet.Contains(a) {
 		return fmt.Errorf("%s is not in %s", a, s.Subnet)
 	}
@@ -216,37 +222,37 @@ func validPrefix(p netip.Prefix) error {
 	case !p.IsValid():
 		return fmt.Errorf("is missing: write it as 192.168.50.0/24")
 	case a.Is4In6():
-		return fmt.Errorf("%s is IPv4 in the clothes of IPv6", p)
+		return fmt.Errorf("%s is an IPv4-mapped prefix: write it as IPv4", p)
 	case p != p.Masked():
 		return fmt.Errorf("%s has host bits set: write %s", p, p.Masked())
 	case p.Bits() == 0, a.IsUnspecified():
-		return fmt.Errorf("%s is not for hosts of a network", p)
+		return fmt.Errorf("%s is not usable for hosts", p)
 	}
 	for _, no := range notForHosts {
 		if p.Overlaps(no) {
-			return fmt.Errorf("%s is not for hosts of a network: %s is in it, or around it", p, no)
+			return fmt.Errorf("%s is not usable for hosts: it overlaps %s", p, no)
 		}
 	}
 	if last := netip.AddrFrom4([4]byte{255, 255, 255, 255}); p.Bits() >= 31 && p.Contains(last) {
-		return fmt.Errorf("%s is not for hosts of a network: %s is everybody's (RFC 919)", p, last)
+		return fmt.Errorf("%s is not usable for hosts: %s is the broadcast address (RFC 919)", p, last)
 	}
 	return nil
 }
 
-// notForHosts are the blocks of loopback and multicast addresses (RFC 1122 §3.2.1.3,
-// RFC 4291 §2.4), and the one that the kernel gives out on every link by itself.
+// notForHosts are the prefixes of loopback and multicast addresses (RFC 1122 §3.2.1.3,
+// RFC 4291 §2.4), and fe80::/10, from which the kernel assigns addresses on every link.
 var notForHosts = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
 	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
 }
 
-// Conflicts says why d cannot live beside the other definitions, or nil. The
-// others are those whose frames are on the same trunk with the same tags, which
-// is not for this package to know. A definition of the same name is d's former
-// self and is passed over.
+// Conflicts returns an error that says why d conflicts with one of the other definitions, or
+// nil. The caller passes those with frames on the same trunk with the same tags, which this
+// package cannot determine. A definition of the same name is d's previous version and is
+// skipped.
 //
-// Subnets may not overlap; one network per parent, unless d shares it, which
-// nobody can with mode passthru.
+// Subnets must not overlap. A parent carries one network, unless d shares it, which mode
+// passthru does not allow.
 func (d *Definition) Conflicts(others []*Definition) error {
 	for _, o := range others {
 		if o.Name == d.Name {
@@ -255,19 +261,23 @@ func (d *Definition) Conflicts(others []*Definition) error {
 		for _, mine := range d.Subnets {
 			for _, theirs := range o.Subnets {
 				if mine.Subnet.Overlaps(theirs.Subnet) {
-					return fmt.Errorf("subnet %s overlaps %s of network %q on the same parent %q", mine.Subnet, theirs.Subnet, o.Name, o.Parent)
+					return fmt.Errorf("subnet %s overlaps %s of network %q on the same parent %q", mine.Subnet, theirs.Subnet, o.Name,
+						o.Parent)
 				}
 			}
 		}
 		switch {
 		case !d.ShareParent:
-			return fmt.Errorf("parent %q carries network %q already: one network per parent, unless --share-parent says otherwise", o.Parent, o.Name)
+			return fmt.Errorf("parent %q carries network %q already: use another parent, or --share-parent", o.Parent, o.Name)
 		case d.Mode == ModePassthru || o.Mode == ModePassthru:
-			return fmt.Errorf("parent %q carries network %q already: mode passthru shares its parent with nobody", o.Parent, o.Name)
+			return fmt.Errorf("parent %q carries network %q already: mode passthru needs the parent exclusively", o.Parent,
+				o.Name)
 		case d.Driver != o.Driver:
-			return fmt.Errorf("parent %q carries network %q of driver %s: no link carries %s as well", o.Parent, o.Name, o.Driver, d.Driver)
+			return fmt.Errorf("parent %q carries network %q of driver %s: it cannot carry %s, too", o.Parent, o.Name, o.Driver,
+				d.Driver)
 		case d.Driver == DriverIPvlan && (d.Mode != o.Mode || d.IPvlanFlag() != o.IPvlanFlag()):
-			return fmt.Errorf("parent %q carries network %q in ipvlan mode %s, %s: all on one parent have the same", o.Parent, o.Name, o.Mode, o.IPvlanFlag())
+			return fmt.Errorf("parent %q carries network %q in ipvlan mode %s, %s: all networks on it must have the same mode",
+				o.Parent, o.Name, o.Mode, o.IPvlanFlag())
 		}
 	}
 	return nil

@@ -14,13 +14,13 @@ import (
 // firstPassed is the first descriptor that systemd passes (sd_listen_fds(3)).
 const firstPassed = 3
 
-// listen takes the socket that systemd passes, or makes its own. Anybody may
-// connect: who may attach is decided per request.
+// listen returns a listener on the socket that systemd passed, or on a new one at path.
+// Every user may connect: the broker authorizes each request.
 func listen(path string) (*net.UnixListener, error) {
 	if os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
 		return passed(os.Getenv("LISTEN_FDS"))
 	}
-	// Nobody serves there: the caller holds the lock. It is what a killed one left.
+	// No broker uses this socket, because the caller holds the lock. A killed one left it.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -36,31 +36,32 @@ func listen(path string) (*net.UnixListener, error) {
 
 func passed(count string) (*net.UnixListener, error) {
 	if count != "1" {
-		return nil, fmt.Errorf("systemd passed %q sockets: lanyard.socket has one", count)
+		return nil, fmt.Errorf("LISTEN_FDS: systemd passed %q sockets: declare one in lanyard.socket", count)
 	}
 	f := os.NewFile(firstPassed, "LISTEN_FDS")
 	defer f.Close()
 	unix.CloseOnExec(firstPassed)
 	kind, err := unix.GetsockoptInt(firstPassed, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err == nil && kind != unix.SOCK_SEQPACKET {
-		err = errors.New("it is not sequential: write ListenSequentialPacket= in lanyard.socket")
+		err = errors.New("not of type SOCK_SEQPACKET: use ListenSequentialPacket= in lanyard.socket")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("take the socket that systemd passed: %w", err)
+		return nil, fmt.Errorf("socket from systemd: %w", err)
 	}
 	l, err := net.FileListener(f)
 	if err != nil {
-		return nil, fmt.Errorf("take the socket that systemd passed: %w", err)
+		return nil, fmt.Errorf("socket from systemd: %w", err)
 	}
 	u, ok := l.(*net.UnixListener)
 	if !ok {
-		return nil, errors.Join(errors.New("the socket that systemd passed is not of Unix"), l.Close())
+		return nil, errors.Join(errors.New("socket from systemd: not a Unix socket: "+
+			"use ListenSequentialPacket= in lanyard.socket with a path"), l.Close())
 	}
 	return u, nil
 }
 
-// notify tells systemd how far we are (sd_notify(3)), if it asked. It wants to
-// know; we need not.
+// notify sends state to systemd if NOTIFY_SOCKET is set (sd_notify(3)). Errors are
+// ignored: the broker works without systemd.
 func notify(state string) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {

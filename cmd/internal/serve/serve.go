@@ -1,6 +1,5 @@
-// Package serve is the broker as a process: its lock, its socket, the systemd
-// that may stand behind it, and the sweeping beside it. What callers are answered
-// is package broker's.
+// Package serve runs the broker process: its lock, its socket, the protocol with systemd,
+// and the periodic sweep. Package broker answers the callers.
 package serve
 
 import (
@@ -20,14 +19,15 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
-// Options of a broker.
+// Options are the settings of a broker.
 type Options struct {
 	Paths wiring.Paths
 	Log   *slog.Logger
-	Sweep time.Duration // between looks for what vanished containers left
+	Sweep time.Duration // the interval of sweep
 }
 
-// Run serves until ctx ends, and then finishes what is under way.
+// Run serves until ctx ends, and then finishes the requests in progress. It returns
+// hook.ErrUnprivileged if the process may not change the host's network.
 func Run(ctx context.Context, o Options) error {
 	l, err := wiring.OpenPrivileged(o.Paths)
 	if err != nil {
@@ -35,11 +35,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer l.Close()
 	l.Log = o.Log
-	alone, err := lock(o.Paths.Run)
+	locked, err := lock(o.Paths.Run)
 	if err != nil {
 		return err
 	}
-	defer alone.Close()
+	defer locked.Close()
 	if err := link.PinNetns(o.Paths.Guards); err != nil {
 		return err
 	}
@@ -52,21 +52,22 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	aside, cancel := context.WithCancel(ctx)
-	var beside sync.WaitGroup
-	beside.Go(func() { sweep(aside, l.Local, o) })
-	beside.Go(func() { mirror(aside, guards, o) })
+	background, cancel := context.WithCancel(ctx)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { sweep(background, l.Local, o) })
+	tasks.Go(func() { mirror(background, guards, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	err = (&broker.Server{Local: l.Local, Log: o.Log}).Serve(ctx, listener)
 	notify("STOPPING=1")
 	cancel()
-	beside.Wait()
+	tasks.Wait()
 	return err
 }
 
-// Prepare makes the namespace for guarded attachments. A service that is confined
-// to mounts of its own has it made from outside: it is to outlive the service.
+// Prepare creates the namespace for guarded attachments and mounts it at p.Guards. A
+// service with a mount namespace of its own runs this outside of it, because the mount
+// must outlive the service.
 func Prepare(p wiring.Paths) error {
 	if err := os.MkdirAll(p.Run, 0o755); err != nil {
 		return err
@@ -74,7 +75,8 @@ func Prepare(p wiring.Paths) error {
 	return link.PinNetns(p.Guards)
 }
 
-// lock keeps a second broker from the same socket. It ends with the process.
+// lock prevents a second broker on the same socket. The kernel releases the lock when the
+// file is closed or the process ends.
 func lock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -85,16 +87,16 @@ func lock(dir string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another \"lanyard serve\" runs already (lock %s): %w", f.Name(), err)
+		return nil, fmt.Errorf("lock %s: another \"lanyard serve\" is running: %w", f.Name(), err)
 	}
 	return f, nil
 }
 
-// mirror tells guarded containers of their parents' carriers.
+// mirror copies the carrier state of the parents to the interfaces of guarded containers.
 func mirror(ctx context.Context, guards *link.Netns, o Options) {
 	for ctx.Err() == nil {
 		if err := guards.MirrorCarriers(ctx); err != nil {
-			o.Log.Error("carriers", "err", err)
+			o.Log.Error("cannot mirror carriers", "err", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):
@@ -103,18 +105,19 @@ func mirror(ctx context.Context, guards *link.Netns, o Options) {
 	}
 }
 
-// sweep takes back what killed hooks, a killed broker and vanished containers
-// left: at once, and then again and again.
+// sweep frees what killed hooks, a killed broker and vanished containers left: once at the
+// start, and then every o.Sweep.
 func sweep(ctx context.Context, l *hook.Local, o Options) {
 	tick := time.NewTicker(o.Sweep)
 	defer tick.Stop()
 	for {
 		swept, err := l.Sweep(ctx)
 		for _, a := range swept {
-			o.Log.Info("swept", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "uid", a.Owner, "attachment", a.ID, "state", a.State)
+			o.Log.Info("swept", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "uid", a.Owner,
+				"attachment", a.ID, "state", a.State)
 		}
 		if err != nil && ctx.Err() == nil {
-			o.Log.Error("sweep", "err", err)
+			o.Log.Error("sweep failed", "err", err)
 		}
 		select {
 		case <-tick.C:

@@ -6,19 +6,19 @@ import (
 	"path/filepath"
 )
 
-// Paths are where everything is kept.
+// Paths are the files and directories that Lanyard uses.
 type Paths struct {
-	Networks string // definitions, one JSON file each; the administrator's
-	HostID   string // the host's identity, where it is not the machine id
-	Run      string // database and locks; gone after a boot, as all containers are
-	BPF      string // pins, on a bpffs
-	Socket   string // the broker's
-	Guards   string // where the namespace for guarded attachments is mounted
+	Networks string // directory of definitions, one JSON file each, edited by the administrator
+	HostID   string // file with the host's identity, where that is not the machine id
+	Run      string // directory of the database and locks; lost at a reboot, as all containers are
+	BPF      string // directory of pins, on a bpffs
+	Socket   string // the broker's socket
+	Guards   string // mount point of the network namespace for guarded attachments
 }
 
 const bpffs = "/sys/fs/bpf"
 
-// DefaultPaths are those of an installed system.
+// DefaultPaths returns the paths of an installed system.
 func DefaultPaths() Paths {
 	return Paths{
 		Networks: "/etc/lanyard/networks.d", HostID: "/etc/lanyard/host-id", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard"),
@@ -26,9 +26,9 @@ func DefaultPaths() Paths {
 	}
 }
 
-// PathsUnder keeps everything below one directory, apart from an installed
-// system and from every other root. Pins can be nowhere but on a bpffs, where
-// the root's path makes the name.
+// PathsUnder returns paths below the directory root, separate from those of an installed
+// system and of other roots. Only the pins are elsewhere, because they need a bpffs; the
+// name of their directory is a hash of root's path.
 func PathsUnder(root string) Paths {
 	if abs, err := filepath.Abs(root); err == nil {
 		root = abs

@@ -1,6 +1,5 @@
-// Package wiring puts the concrete parts together for both binaries: the only
-// place that knows all of them. What it imports, the hook pays for at every
-// container start.
+// Package wiring connects the concrete parts for both binaries. No other package imports
+// all of them. Each of its imports costs time at every container start, in the hook.
 package wiring
 
 import (
@@ -25,14 +24,14 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// Lanyard is an attacher with all its parts.
+// Lanyard is a [hook.Local] with all its parts. Call Close after use.
 type Lanyard struct {
 	*hook.Local
 	datapath *bpf.Datapath
 }
 
-// OpenPrivileged is Open for who is going to change the host's network:
-// hook.ErrUnprivileged where the process may not.
+// OpenPrivileged is Open for changes of the host's network. It returns
+// hook.ErrUnprivileged if the process may not make them.
 func OpenPrivileged(p Paths) (*Lanyard, error) {
 	may, err := link.Privileged()
 	if err != nil {
@@ -44,8 +43,8 @@ func OpenPrivileged(p Paths) (*Lanyard, error) {
 	return Open(p)
 }
 
-// Open opens the calling thread's network namespace as the host. It makes
-// nothing on disk yet.
+// Open uses the calling thread's network namespace as the host's. It creates no files;
+// the first use of a part does.
 func Open(p Paths) (*Lanyard, error) {
 	host, err := link.OpenHost(filepath.Join(p.Run, "locks"))
 	if err != nil {
@@ -72,9 +71,8 @@ func Open(p Paths) (*Lanyard, error) {
 	}, nil
 }
 
-// Attacher opens what attaches: in process, or where the process has no
-// privilege, through the broker. The caller closes it.
-// What it has to say beside its errors goes to log.
+// Attacher returns an attacher in this process, or, if the process has no privilege, one
+// that uses the broker. The caller closes the Closer. Warnings go to log.
 func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 	l, err := OpenPrivileged(p)
 	if errors.Is(err, hook.ErrUnprivileged) {
@@ -87,18 +85,18 @@ func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 	return l, l, nil
 }
 
-// Close lets go of everything that Open and later calls opened.
+// Close closes everything that Open and later calls opened.
 func (l *Lanyard) Close() error {
 	l.Host.Close()
 	return l.datapath.Close()
 }
 
-// probers opens what asks on the wire.
+// probers implements hook.Probers: it opens the probers for ARP and ND.
 type probers struct{ datapath *bpf.Datapath }
 
-// Quick sends through the trunk's maps and listens to the neighbour table: no
-// packet socket, whose closing waits for RCU. Where there is no BPF, a packet
-// socket it is.
+// Quick returns a prober on the link ifindex that sends through the trunk's maps and reads
+// the neighbour table. It needs no packet socket, because closing one waits for RCU. If
+// BPF does not watch the link (watched is false), it returns Exact's prober.
 func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error) {
 	if !watched {
 		return p.Exact(ifindex, mac)
@@ -110,7 +108,7 @@ func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober
 	return probe.OpenTable(ifindex, mac, sender)
 }
 
-// Ask sends through the trunk's maps.
+// Ask sends a question from the link ifindex through the trunk's maps.
 func (p probers) Ask(ifindex int, mac verify.MAC, q verify.Question) error {
 	sender, err := p.datapath.Emitter()
 	if err != nil {
@@ -119,6 +117,8 @@ func (p probers) Ask(ifindex int, mac verify.MAC, q verify.Question) error {
 	return probe.Send(sender, ifindex, mac, q)
 }
 
+// Announcer returns an announcer on the link ifindex. It sends through the trunk's maps
+// if BPF watches the link, else from a packet socket.
 func (p probers) Announcer(ifindex int, mac verify.MAC, watched bool) (verify.Announcer, error) {
 	if !watched {
 		return announcer{probe.SocketSender{}, ifindex, mac}, nil
@@ -127,12 +127,12 @@ func (p probers) Announcer(ifindex int, mac verify.MAC, watched bool) (verify.An
 	return announcer{sender, ifindex, mac}, err
 }
 
-// Exact reads every answer from a packet socket itself.
+// Exact returns a prober on the link ifindex that reads every reply from a packet socket.
 func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, error) {
 	return probe.OpenSocket(ifindex, mac)
 }
 
-// announcer builds the frame that fits an address's family.
+// announcer sends an ARP or ND announcement, by the family of the address.
 type announcer struct {
 	sender  verify.Sender
 	ifindex int
@@ -151,7 +151,7 @@ func (a announcer) Announce(addr netip.Addr) (err error) {
 	return a.sender.Send(a.ifindex, frame)
 }
 
-// database gives the hook its rows.
+// database adapts a boltstore.DB to hook.DB.
 type database struct{ *boltstore.DB }
 
 func (d database) View(ctx context.Context, f func(hook.Tx) error) error {
