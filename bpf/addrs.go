@@ -54,11 +54,22 @@ func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error 
 		}
 	}
 	if row == nil {
-		return m.addAddr(key, &wireAddress{Flags: flagLeased, Holder: mac})
+		return m.addAddr(key, &wireAddress{Flags: flagLeased | flagTentative, Holder: mac})
 	}
-	row.Flags |= flagLeased
+	row.Flags |= flagLeased | flagTentative
 	row.Holder, row.Rival, row.Rivals, row.RivalNs = mac, verify.MAC{}, 0, 0
 	row.Prober, row.Probes, row.ProberNs = verify.MAC{}, 0, 0
+	return m.addrs.replace(key, row)
+}
+
+// settle says that a MAC uses an address from now on.
+func (m *maps) settle(p place, mac verify.MAC, addr netip.Addr) error {
+	key := p.address(addr)
+	row, err := m.addrs.get(key)
+	if err != nil || row == nil || row.Holder != mac || row.Flags&flagTentative == 0 {
+		return err
+	}
+	row.Flags &^= flagTentative
 	return m.addrs.replace(key, row)
 }
 
@@ -69,7 +80,7 @@ func (m *maps) unlease(p place, mac verify.MAC, addr netip.Addr) error {
 	if err != nil || row == nil || row.Flags&flagLeased == 0 || row.Holder != mac {
 		return err
 	}
-	if row.Flags &^= flagLeased; row.Flags == 0 {
+	if row.Flags &^= flagLeased | flagTentative; row.Flags == 0 {
 		err = m.addrs.remove(key)
 	} else {
 		err = m.addrs.replace(key, row)

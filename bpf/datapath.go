@@ -191,6 +191,23 @@ func (d *Datapath) Expect(e verify.Endpoint) error {
 	})
 }
 
+// Settle tells that e's addresses are in use from now on.
+func (d *Datapath) Settle(e verify.Endpoint) error {
+	return d.with(e.Trunk, func(t *trunk) error {
+		p, err := placeOf(e.Tags)
+		if t == nil || err != nil {
+			return err
+		}
+		for _, a := range e.Addrs {
+			err = errors.Join(err, t.settle(p, e.MAC, a))
+		}
+		if err != nil {
+			return fmt.Errorf("settle %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
+		}
+		return nil
+	})
+}
+
 // Forget ends the watch of e. Where its place is another attachment's by now,
 // that one is left alone.
 func (d *Datapath) Forget(e verify.Endpoint) error {

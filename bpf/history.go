@@ -76,8 +76,9 @@ func (m *maps) bid(mac verify.MAC) error {
 	return update(m.former, macKey(mac), &now, unix.BPF_ANY)
 }
 
-// Ended gives when the watch of a MAC last ended on any trunk, 0 where that is not known.
-func (d *Datapath) Ended(mac verify.MAC) (last verify.Instant, err error) {
+// Ended returns when the watch of e.MAC last ended on any other trunk than e's, 0 if that
+// is not known.
+func (d *Datapath) Ended(e verify.Endpoint) (last verify.Instant, err error) {
 	trunks, err := d.Trunks()
 	if err != nil {
 		return 0, err
@@ -85,14 +86,17 @@ func (d *Datapath) Ended(mac verify.MAC) (last verify.Instant, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, trunk := range trunks {
+		if trunk == e.Trunk {
+			continue
+		}
 		t, err := d.open(trunk)
 		if err != nil {
-			return 0, fmt.Errorf("look for %s on trunk %s: %w", mac, nameOf(trunk), err)
+			return 0, fmt.Errorf("look for %s on trunk %s: %w", e.MAC, nameOf(trunk), err)
 		}
 		if t == nil {
 			continue // released since
 		}
-		at, err := t.ended(mac)
+		at, err := t.ended(e.MAC)
 		if err != nil {
 			return 0, err
 		}

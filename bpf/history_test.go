@@ -44,7 +44,7 @@ func (k *kit) mustHave(tb testing.TB, since verify.Instant, want verify.Event) {
 // TestHistory has each thing happen that should not, twice.
 func TestHistory(t *testing.T) {
 	k, e := mustKit(t), watched()
-	must(t, k.expect(e))
+	k.use(t, e)
 	start := verify.Now()
 	k.in(t, tagged(reply(t, router), c50))
 	k.in(t, tagged(advert(t, all, router), c50))
@@ -74,7 +74,7 @@ func TestHistory(t *testing.T) {
 	}
 	// They stay when their container goes, and another comes to its place.
 	must(t, k.forget(e))
-	must(t, k.expect(e))
+	k.use(t, e)
 	if n := len(k.mustEvents(t)); n != 7 {
 		t.Errorf("%d events are left", n)
 	}
@@ -84,7 +84,7 @@ func TestHistory(t *testing.T) {
 // the MAC later, or had it before, is one.
 func TestFarewell(t *testing.T) {
 	k, e := mustKit(t), watched()
-	must(t, k.expect(e))
+	k.use(t, e)
 	must(t, k.forget(e))
 	k.out(t, data(router, ours))
 	if list := k.mustEvents(t); len(list) > 0 {
@@ -104,9 +104,9 @@ func TestFarewell(t *testing.T) {
 // end. What happened to others is still there.
 func TestHistoryFlooded(t *testing.T) {
 	k, e := mustKit(t), watched()
-	must(t, k.expect(e))
+	k.use(t, e)
 	o := verify.Endpoint{MAC: sibling, Tags: vlan50, Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.3")}, Enforce: true, Attachment: verify.ID{2}}
-	must(t, k.expect(o))
+	k.use(t, o)
 	start := verify.Now()
 	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, o.Addrs[0])), c50))
 	k.out(t, tagged(data(router, sibling), c60))
@@ -130,7 +130,7 @@ func TestHistoryFlooded(t *testing.T) {
 // place while somebody reads: nothing is half written, and what repeats is counted.
 func TestHistoryCrowd(t *testing.T) {
 	k, e := mustKit(t), watched()
-	must(t, k.expect(e))
+	k.use(t, e)
 	const runs = 20_000
 	var all sync.WaitGroup
 	for i := range byte(4) {

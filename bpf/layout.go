@@ -17,8 +17,9 @@ const (
 	flagEnforce = 1 // of an endpoint
 	flagSeveral = 2 // of a MAC that several endpoints have had, which are in the map "shared"
 
-	flagLeased  = 1 // of an address
-	flagGateway = 2
+	flagLeased    = 1 // of an address
+	flagGateway   = 2
+	flagTentative = 4
 
 	localParent  = 1 // of a MAC in the map "locals"
 	localSibling = 2

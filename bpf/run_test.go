@@ -102,3 +102,14 @@ func mustRun(tb testing.TB, p *ebpf.Program, frame []byte, times int) int64 {
 	must(tb, err)
 	return d.Nanoseconds()
 }
+
+// use has an endpoint watched whose addresses are in use.
+func (k *kit) use(tb testing.TB, e verify.Endpoint) {
+	tb.Helper()
+	must(tb, k.expect(e))
+	p, err := placeOf(e.Tags)
+	must(tb, err)
+	for _, a := range e.Addrs {
+		must(tb, k.settle(p, e.MAC, a))
+	}
+}

@@ -16,7 +16,7 @@ const jiffy = 250 * time.Millisecond
 // jiffy at the most, with as few looks at the clock.
 func TestTimes(t *testing.T) {
 	k, e := mustKit(t), watched()
-	must(t, k.expect(e))
+	k.use(t, e)
 	ask := func() (at, before, after verify.Instant) {
 		before = verify.Now()
 		k.out(t, tagged(mustFrame(t)(arp.Probe(ours, gw4)), vlan50...))
@@ -53,7 +53,7 @@ func TestTimes(t *testing.T) {
 // once, and every one of them is in the history. Others in between are not hidden.
 func TestRepeated(t *testing.T) {
 	k, e := mustKit(t), watched()
-	must(t, k.expect(e))
+	k.use(t, e)
 	must(t, k.exactly(-time.Second))
 	k.in(t, tagged(reply(t, router), vlan50...))
 	k.in(t, tagged(advert(t, all, router), vlan50...))

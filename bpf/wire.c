@@ -52,10 +52,10 @@
 
 /*
  * How long a frame that was sent to all may take to come back, and how long a port
- * that has sent one back is expected to send back others, in ns.
+ * that has sent the host's own back is expected to send back others, in ns.
  */
 #define RETURN_TIME	500000000ULL
-#define RETURNS_FOR	10000000000ULL
+#define RETURNS_FOR	60000000000ULL
 
 /*
  * A tag is TPID << 16 | VID in host order, 0 for none. A sighting also says
@@ -72,6 +72,7 @@
 /* Flags of an address: what it is to us. It may be both. */
 #define LEASED		1	/* holder has it */
 #define GATEWAY		2	/* endpoints ask for it */
+#define TENTATIVE	4	/* holder is only about to use it */
 
 /* Kinds of a MAC in the map "locals". */
 #define PARENT		1	/* of the trunk, or of a parent on it */
@@ -238,7 +239,7 @@ struct clock {
 
 /* What is known of the switch port. */
 struct port {
-	__u64 returned_ns;	/* when it last sent a frame of ours back */
+	__u64 returned_ns;	/* when it last sent a frame of a parent's back */
 };
 
 /*
@@ -968,10 +969,12 @@ static __always_inline void note_at_mac(enum kind kind, const struct frame *f, c
 /*
  * returned says whether a frame to all, which has a MAC of this host as its source, is
  * one of this host's that came back, by a loop or by a port that sends frames back
- * (hairpin): the host has just sent the same. Behind a port that does so others are
- * taken for such as well.
+ * (hairpin): the host has just sent the same. Behind a port that sends back a parent's
+ * frames others are taken for such as well. An endpoint's frame alone does not show
+ * that: another station with its MAC may have sent the same at the same time.
  */
-static __always_inline bool returned(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
+static __always_inline bool returned(struct __sk_buff *skb, struct frame *f, const __u8 *mac,
+				     bool parents)
 {
 	__u32 key = 0;
 	struct port *p = bpf_map_lookup_elem(&port, &key);
@@ -979,7 +982,8 @@ static __always_inline bool returned(struct __sk_buff *skb, struct frame *f, con
 	if (!p)
 		return true;
 	if (came_back(skb, f, mac)) {
-		p->returned_ns = now();
+		if (parents)
+			p->returned_ns = now();
 		return true;
 	}
 	return p->returned_ns && now() - p->returned_ns < RETURNS_FOR;
@@ -995,7 +999,7 @@ static __always_inline void note_own(struct __sk_buff *skb, struct frame *f, str
 				     const __u8 *mac, const __u8 *to)
 {
 	if (to[0] & 1) {
-		if (returned(skb, f, mac)) {
+		if (returned(skb, f, mac, !own)) {
 			if (own) {
 				own->returned_ns = now();
 				__sync_fetch_and_add(&own->returned, 1);
@@ -1099,9 +1103,11 @@ static __always_inline void note_rival(struct address *a, const struct claim *c,
 {
 	__u64 ns = now();
 
-	w->kind = CONFLICT;
-	copy_mac(w->of, a->holder);
-	note(place_at(c->addr), w, true, 1);
+	if (!(a->flags & TENTATIVE)) {
+		w->kind = CONFLICT;
+		copy_mac(w->of, a->holder);
+		note(place_at(c->addr), w, true, 1);
+	}
 	if (a->rivals && same_mac(a->rival, c->mac)) {
 		a->rival_ns = ns;
 		__sync_fetch_and_add(&a->rivals, 1);

@@ -380,6 +380,11 @@ func (t *attempt) commit(ctx context.Context) error {
 	if err := t.notHosts(); err != nil {
 		return err
 	}
+	if t.blind == "" {
+		if err := t.Datapath.Settle(t.rec.Endpoint); err != nil {
+			return err
+		}
+	}
 	was := t.rec
 	t.rec.State, t.rec.Former, t.rec.Timing = Attached, nil, t.r.Trace.since(t.traced)
 	err := t.DB.Update(ctx, func(tx Tx) error {

@@ -45,6 +45,10 @@ func (t *attempt) openWindow() error {
 	if t.blind != "" || t.rec.Mode == verify.Off || t.def.Routed() || len(t.rec.Addrs) == 0 {
 		return nil
 	}
+	// The parent's own question may come back: it is to be known as such.
+	if err := t.Datapath.Locals(t.parent.TrunkIndex, verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}}); err != nil {
+		return err
+	}
 	t.asked = verify.Now()
 	if err := t.askConflict(); err != nil {
 		return err
@@ -163,15 +167,24 @@ func (t *attempt) declinedAddr(r verify.Rival) netip.Addr {
 // host may still come in by this one.
 const lastFrames = 10 * time.Second
 
-// movedHere reports whether the MAC was an endpoint's on another trunk of this host
-// until a moment ago: then what came in were that one's last frames.
+// movedHere reports whether a container of this host had the MAC on another trunk until
+// a moment ago: then what came in were that one's last frames. It waits until that one's
+// link is gone.
 func (t *attempt) movedHere(ctx context.Context) (bool, error) {
-	ended, err := t.Datapath.Ended(t.rec.MAC)
-	if err != nil || ended == 0 || verify.Now().Sub(ended) > lastFrames {
+	ended, err := t.Datapath.Ended(t.rec.Endpoint)
+	if err != nil {
 		return false, err
 	}
+	moved := ended != 0 && verify.Now().Sub(ended) < lastFrames
+	there, err := t.waitUntilGone(ctx, 0, t.rec.MAC, func(index int) bool { return !slices.Contains(t.parent.Chain, index) })
+	if err != nil || there == macStays {
+		return false, err
+	}
+	if !moved && there == macAbsent || time.Now().After(t.leaver.until) {
+		return false, nil
+	}
 	t.leaver.since = verify.Now()
-	return true, ctx.Err()
+	return true, nil
 }
 
 // hostRivals gives the attachment's addresses that this host itself has, on any link.

@@ -34,7 +34,7 @@ func (l *Local) Happened(ctx context.Context, trunk int, events []verify.Event) 
 	now, clock := time.Now(), verify.Now()
 	for _, e := range events {
 		h := Happened{Event: e, At: now.Add(-clock.Sub(e.Last)), Since: now.Add(-clock.Sub(e.First)), Trunk: on.name}
-		if e.Expected() {
+		if e.Expected() || e.Kind == verify.Returned && on.reflects(e.Tags) {
 			continue
 		}
 		if e.Kind == verify.Stranger {
@@ -78,13 +78,14 @@ type onTrunk struct {
 type tagsOfNetwork struct {
 	network string
 	tags    verify.Tags
+	vepa    bool
 }
 
 func (l *Local) onTrunk(trunk int) (on onTrunk, err error) {
 	defs, _ := network.LoadAll(l.Networks) // a broken file is for others to complain of
 	for _, def := range defs {
 		if p, err := l.Parent(def); err == nil && p.TrunkIndex == trunk {
-			on.networks = append(on.networks, tagsOfNetwork{def.Name, tagsOf(p)})
+			on.networks = append(on.networks, tagsOfNetwork{def.Name, tagsOf(p), def.Mode == network.ModeVEPA})
 		}
 	}
 	links, err := l.Host.Interfaces()
@@ -104,6 +105,12 @@ func (on onTrunk) network(tags verify.Tags) string {
 		return ""
 	}
 	return on.networks[i].network
+}
+
+// reflects reports whether a network with those tags is of mode vepa, whose switch port
+// sends frames back.
+func (on onTrunk) reflects(tags verify.Tags) bool {
+	return slices.ContainsFunc(on.networks, func(n tagsOfNetwork) bool { return n.vepa && n.tags.Equal(tags) })
 }
 
 // knows reports whether a MAC that nobody is watched for sends by right: the host's, or

@@ -2,10 +2,10 @@ package hook
 
 import (
 	"context"
-	"net"
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -40,30 +40,53 @@ func (t *attempt) left(ctx context.Context, r verify.Rival) (bool, error) {
 	if !t.named(r.Addr) {
 		return false, nil
 	}
-	if t.leaver.until.IsZero() {
-		t.leaver.until = time.Now().Add(leavingFor)
-	}
 	here, err := t.oursBefore(r)
 	if err != nil {
 		return false, err
 	}
-	for pause := time.Millisecond; time.Now().Before(t.leaver.until); pause = min(2*pause, 50*time.Millisecond) {
-		macs, err := t.Host.ParentUnicast(t.parent.Index)
+	there, err := t.waitUntilGone(ctx, t.parent.Index, r.MAC, nil)
+	if err != nil || there == macStays {
+		return false, err
+	}
+	t.here, t.leaver.since = nil, verify.Now()
+	return here || there == macLeft, nil
+}
+
+// presence is what was found of a MAC on this host's parents.
+type presence int
+
+const (
+	macAbsent presence = iota // it is not there
+	macLeft                   // it was there, and is gone
+	macStays                  // it was there until the time to wait was over
+)
+
+// waitUntilGone waits until no link with a MAC is up on a parent, 0 for all of the host's
+// that where allows. All waits of an attach together are bounded by leavingFor.
+func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC, where func(index int) bool) (presence, error) {
+	if t.leaver.until.IsZero() {
+		t.leaver.until = time.Now().Add(leavingFor)
+	}
+	found := macAbsent
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		list, err := t.Host.UnicastMACs(parent)
 		if err != nil {
-			return false, err
+			return macAbsent, err
 		}
-		if !slices.ContainsFunc(macs, func(a net.HardwareAddr) bool { return verify.MACOf(a) == r.MAC }) {
-			t.here, t.leaver.since = nil, verify.Now()
-			return here, nil
+		if !slices.ContainsFunc(list, func(u link.UnicastMAC) bool {
+			return verify.MACOf(u.MAC) == mac && (where == nil || where(u.Parent))
+		}) {
+			return found, nil
 		}
-		here = true
+		if found = macLeft; time.Now().After(t.leaver.until) {
+			return macStays, nil
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return macAbsent, ctx.Err()
 		}
 	}
-	return false, nil
 }
 
 // oursBefore reports whether a claimant has a MAC that the last container with this

@@ -59,13 +59,13 @@ func (s *Station) Impair(delay time.Duration, loss float32) {
 // TakeOffTrunk removes a VLAN from the switch's trunk port.
 func (l *Lab) TakeOffTrunk(vid uint16) {
 	l.tb.Helper()
-	l.dropVLAN(trunkPort, vid)
+	l.dropVLAN(l.port, vid)
 }
 
 // PutOnTrunk adds a VLAN to the switch's trunk port, tagged.
 func (l *Lab) PutOnTrunk(vid uint16) {
 	l.tb.Helper()
-	l.setVLAN(trunkPort, vid, false)
+	l.setVLAN(l.port, vid, false)
 }
 
 // SetNative changes the VLAN of the trunk port's untagged frames; 0 drops them. If the port carried
@@ -73,18 +73,25 @@ func (l *Lab) PutOnTrunk(vid uint16) {
 func (l *Lab) SetNative(vid uint16) {
 	l.tb.Helper()
 	if l.native != 0 {
-		l.dropVLAN(trunkPort, l.native)
+		l.dropVLAN(l.port, l.native)
 	}
 	if vid != 0 {
-		l.setVLAN(trunkPort, vid, true)
+		l.setVLAN(l.port, vid, true)
 	}
 	l.native = vid
+}
+
+// SetHairpin has the trunk port send frames back to the host that they came from, where
+// the switch would forward them there: to all, and to another MAC behind that port.
+func (l *Lab) SetHairpin(on bool) {
+	l.tb.Helper()
+	must(l.tb, l.Switch.nl.LinkSetHairpin(l.Switch.link(l.tb, l.port), on))
 }
 
 // SetTrunk switches the trunk port on or off: the host's card loses its carrier.
 func (l *Lab) SetTrunk(up bool) {
 	l.tb.Helper()
-	l.setPort(trunkPort, up)
+	l.setPort(l.port, up)
 }
 
 // Directions through a port, as the switch sees them: In for frames from the machine behind it, Out
@@ -104,7 +111,7 @@ func (s *Station) Filter(direction string, filters ...string) (undo func()) {
 // FilterTrunk adds tc filters to the port of the host's trunk, as [Station.Filter] does.
 func (l *Lab) FilterTrunk(direction string, filters ...string) (undo func()) {
 	l.tb.Helper()
-	return l.filter(trunkPort, direction, filters)
+	return l.filter(l.port, direction, filters)
 }
 
 // FilterLink adds tc filters to a link of the host or of a station; directions are as that machine
@@ -158,7 +165,7 @@ func (n *Namespace) TC(commands ...string) error {
 // forwards nothing, until undo is called. Any goroutine may call undo.
 func (l *Lab) Listening() (undo func() error) {
 	l.tb.Helper()
-	port := l.Switch.link(l.tb, trunkPort).Attrs().Index
+	port := l.Switch.link(l.tb, l.port).Attrs().Index
 	must(l.tb, l.Switch.setSTP(port, 1)) // BR_STATE_LISTENING (linux/if_bridge.h)
 	return func() error { return l.Switch.setSTP(port, 3) }
 }

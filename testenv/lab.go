@@ -37,10 +37,7 @@ type Config struct {
 const nativeVLAN = 1
 
 // Names of the switch's parts in its own namespace.
-const (
-	bridgeName = "switch"
-	trunkPort  = "trunk"
-)
+const bridgeName = "switch"
 
 // A Lab is a switch and everything connected to it. Its methods take effect before they return, and
 // fail the test if the kernel refuses.
@@ -50,9 +47,10 @@ type Lab struct {
 	Trunk  string     // the host's network card, in Host
 
 	tb       testing.TB
+	port     string // the switch's port to Host
 	vlans    []uint16
 	native   uint16
-	stations int
+	ports    *int           // number of ports added after the first, for all hosts
 	filtered map[string]int // number of tc filter sets, by namespace and link
 }
 
@@ -63,25 +61,51 @@ func NewLab(tb testing.TB, c Config) *Lab {
 		c.Trunk = "eth9"
 	}
 	l := &Lab{
-		Host:   NewNamespace(tb, "host"),
-		Switch: NewNamespace(tb, "switch"),
-		Trunk:  c.Trunk,
-		tb:     tb,
-		vlans:  slices.Clone(c.VLANs),
-
+		Switch:   NewNamespace(tb, "switch"),
+		Trunk:    c.Trunk,
+		tb:       tb,
+		vlans:    slices.Clone(c.VLANs),
+		ports:    new(int),
 		filtered: map[string]int{},
 	}
 	l.addBridge()
-	l.plug(trunkPort, l.Host, c.Trunk, nil)
+	l.addHost("host", "trunk")
+	return l
+}
+
+// AddHost adds another host to the switch, on a trunk port with the same VLANs. It
+// returns the same lab with that host in place of the first.
+func (l *Lab) AddHost() *Lab {
+	l.tb.Helper()
+	other := *l
+	*l.ports++
+	other.addHost(fmt.Sprintf("host %d", *l.ports), fmt.Sprintf("trunk%d", *l.ports))
+	return &other
+}
+
+func (l *Lab) addHost(name, port string) {
+	l.tb.Helper()
+	l.Host, l.port, l.native = NewNamespace(l.tb, name), port, nativeVLAN
+	l.addTrunk(port, l.Trunk)
+}
+
+// AddUplink gives the host another network card, on a trunk port of its own.
+func (l *Lab) AddUplink(nic string) {
+	l.tb.Helper()
+	*l.ports++
+	l.addTrunk(fmt.Sprintf("trunk%d", *l.ports), nic)
+}
+
+func (l *Lab) addTrunk(port, nic string) {
+	l.tb.Helper()
+	l.plug(port, l.Host, nic, nil)
 	if l.filters() {
-		l.native = nativeVLAN
-		l.setVLAN(trunkPort, nativeVLAN, true)
-		for _, vid := range c.VLANs {
-			l.setVLAN(trunkPort, vid, false)
+		l.setVLAN(port, nativeVLAN, true)
+		for _, vid := range l.vlans {
+			l.setVLAN(port, vid, false)
 		}
 	}
-	l.WaitCarrier()
-	return l
+	l.waitPort(port)
 }
 
 func (l *Lab) filters() bool { return len(l.vlans) > 0 }
@@ -145,7 +169,7 @@ func (l *Lab) dropVLAN(port string, vid uint16) {
 // WaitCarrier waits until the trunk has a carrier and the switch forwards.
 func (l *Lab) WaitCarrier() {
 	l.tb.Helper()
-	l.waitPort(trunkPort)
+	l.waitPort(l.port)
 }
 
 // waitPort waits until a port of the switch, and so the card behind it, is up.

@@ -59,7 +59,7 @@ func (s *Station) Respond(answer func(Asked) []Reply) *Responder {
 // receives them: before the switch filters them, whatever their tags.
 func (l *Lab) Overhear(hear func(Asked) []Reply) *Responder {
 	l.tb.Helper()
-	return l.respond(l.Switch, trunkPort, hear)
+	return l.respond(l.Switch, l.port, hear)
 }
 
 func (l *Lab) respond(n *Namespace, card string, answer func(Asked) []Reply) *Responder {

@@ -38,15 +38,15 @@ func (l *Lab) AddRival(vlan uint16, prefixes ...string) *Station {
 
 func (l *Lab) addStation(kind string, vlan uint16, prefixes []string) *Station {
 	l.tb.Helper()
-	l.stations++
+	*l.ports++
 	if l.filters() && vlan == 0 {
 		vlan = nativeVLAN
 	}
 	s := &Station{
-		Namespace: NewNamespace(l.tb, fmt.Sprintf("%s %d", kind, l.stations)),
-		Port:      fmt.Sprintf("port%d", l.stations),
+		Namespace: NewNamespace(l.tb, fmt.Sprintf("%s %d", kind, *l.ports)),
+		Port:      fmt.Sprintf("port%d", *l.ports),
 		// Locally administered, and readable in a trace: VLAN and number.
-		MAC:  net.HardwareAddr{0x0a, 0, byte(vlan >> 8), byte(vlan), byte(l.stations >> 8), byte(l.stations)},
+		MAC:  net.HardwareAddr{0x0a, 0, byte(vlan >> 8), byte(vlan), byte(*l.ports >> 8), byte(*l.ports)},
 		VLAN: vlan,
 		Card: NIC,
 		lab:  l,

@@ -171,8 +171,12 @@ type Datapath interface {
 	Ahead(trunk int) (Ahead, error)
 	// Trunks gives all that are watched.
 	Trunks() ([]int, error)
-	// Ended gives when the watch of a MAC last ended on any trunk, 0 if that is not known.
-	Ended(mac MAC) (Instant, error)
+	// Ended returns when the watch of e.MAC last ended on any other trunk than e's, 0 if
+	// that is not known.
+	Ended(e Endpoint) (Instant, error)
+	// Settle tells that e's addresses are in use from now on: until then another station
+	// that claims one is no event, but a reason to take another address.
+	Settle(e Endpoint) error
 	// Locals tells which MACs on a trunk are this host's and no endpoint's: a frame
 	// that carries one of them as its source shows nothing of the VLAN.
 	Locals(trunk int, l Locals) error

@@ -35,6 +35,8 @@ type Parent struct {
 	// a VLAN.
 	Trunk      string
 	TrunkIndex int // ifindex
+	// Chain are the ifindexes from the parent down to the trunk.
+	Chain []int
 	// Tags are those that the parent's frames carry on the trunk, the outer one first.
 	Tags []Tag
 }
@@ -225,6 +227,9 @@ func parentOf(chain []netlink.Link) Parent {
 		Ours:  isOurs(chain[0]),
 		Trunk: trunk.Name, TrunkIndex: trunk.Index,
 	}
+	for _, l := range chain {
+		p.Chain = append(p.Chain, l.Attrs().Index)
+	}
 	for i := len(chain) - 2; i >= 0; i-- {
 		v := chain[i].(*netlink.Vlan) // below continues past VLAN links only
 		p.Tags = append(p.Tags, Tag{Proto: protoOf(v), VID: uint16(v.VlanId)})
@@ -260,16 +265,31 @@ func (h *Host) Down(p Parent) (why string, err error) {
 
 // ParentUnicast lists the unicast MACs that the link with that ifindex receives besides its
 // own: those of the macvlans that are up on it, in all namespaces.
-func (h *Host) ParentUnicast(index int) ([]net.HardwareAddr, error) {
+func (h *Host) ParentUnicast(index int) (macs []net.HardwareAddr, err error) {
+	list, err := h.UnicastMACs(index)
+	for _, u := range list {
+		macs = append(macs, u.MAC)
+	}
+	return macs, err
+}
+
+// UnicastMAC is a unicast MAC that a link receives besides its own.
+type UnicastMAC struct {
+	Parent int // ifindex of the link
+	MAC    net.HardwareAddr
+}
+
+// UnicastMACs lists what [Host.ParentUnicast] does, of all links if index is 0. A MAC on a
+// VLAN is also on the links below.
+func (h *Host) UnicastMACs(index int) (macs []UnicastMAC, err error) {
 	entries, err := dump(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, unix.AF_BRIDGE) })
 	if err != nil {
-		return nil, fmt.Errorf("list the unicast MACs of link %d: %w", index, err)
+		return nil, fmt.Errorf("list the unicast MACs of link %d: %w", index, explainErrno(err))
 	}
-	var macs []net.HardwareAddr
 	for _, e := range entries {
 		if e.Flags&netlink.NTF_SELF != 0 && e.State&netlink.NUD_PERMANENT != 0 && len(e.HardwareAddr) == 6 &&
 			e.HardwareAddr[0]&1 == 0 {
-			macs = append(macs, e.HardwareAddr)
+			macs = append(macs, UnicastMAC{Parent: e.LinkIndex, MAC: e.HardwareAddr})
 		}
 	}
 	return macs, nil

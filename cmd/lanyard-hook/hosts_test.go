@@ -1,0 +1,379 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// addHost adds another host to the LAN, with a directory and an identity of its own.
+// The first host keeps the machine's identity.
+func (w *world) addHost(identity string) *world {
+	w.tb.Helper()
+	other := &world{Lab: w.AddHost(), tb: w.tb, root: filepath.Join(w.tb.TempDir(), "root")}
+	other.tb.Cleanup(func() {
+		if err := os.RemoveAll(wiring.PathsUnder(other.root).BPF); err != nil {
+			other.tb.Errorf("remove pins: %v", err)
+		}
+	})
+	must(w.tb, os.MkdirAll(other.root, 0o755))
+	if identity != "" {
+		must(w.tb, os.WriteFile(wiring.PathsUnder(other.root).HostID, []byte(identity+"\n"), 0o600))
+	}
+	return other
+}
+
+const otherIdentity = "00112233445566778899aabbccddeeff"
+
+// twoHosts is a LAN with two hosts that have the same definition. Clones have the same
+// identity as well, as virtual machines that were copied with their machine id.
+func twoHosts(t *testing.T, clones bool, edit func(*network.Definition), subnets ...string) (a, b *world) {
+	t.Helper()
+	a = newWorld(t, testenv.Config{})
+	identity := otherIdentity
+	if clones {
+		identity = ""
+	}
+	b = a.addHost(identity)
+	a.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	for _, w := range []*world{a, b} {
+		w.define("web", w.Trunk, func(d *network.Definition) {
+			d.Verify = network.VerifyStrict
+			// The window that adapts is a few milliseconds, and a busy machine may take longer.
+			d.ConflictWindow = network.Duration(300 * time.Millisecond)
+			if edit != nil {
+				edit(d)
+			}
+		}, subnets...)
+	}
+	return a, b
+}
+
+// verdicts verifies the one attachment that there is.
+func (w *world) verdicts() (list []verify.Verdict) {
+	w.tb.Helper()
+	a := w.record()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		list, err = l.Verify(ctx, a)
+		return err
+	}))
+	return list
+}
+
+// kinds counts the anomalies of the one attachment since its start.
+func (w *world) kinds() map[verify.Kind]uint64 {
+	w.tb.Helper()
+	a, kinds := w.record(), map[verify.Kind]uint64{}
+	for _, x := range verify.Anomalies(*a.Evidence, w.evidence(a)) {
+		kinds[x.Kind] += x.Count
+	}
+	return kinds
+}
+
+// events counts those of each kind on the host's trunks.
+func (w *world) events() map[verify.Kind]int {
+	w.tb.Helper()
+	kinds := map[verify.Kind]int{}
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		list, err := l.History(ctx)
+		for _, h := range list {
+			kinds[h.Kind]++
+		}
+		return err
+	}))
+	return kinds
+}
+
+// Two hosts with the same definition, one after the other: the second takes the next
+// address, with another MAC, and neither sees anything wrong.
+func TestTwoHosts(t *testing.T) {
+	for name, subnets := range map[string][]string{"IPv4": {"192.168.50.0/24"}, "IPv6": {"fd50::/64"}, "both": {"192.168.50.0/24", "fd50::/64"}} {
+		for _, clones := range []bool{false, true} {
+			for _, mode := range []network.Mode{network.ModeBridge, network.ModePrivate} {
+				t.Run(fmt.Sprintf("%s, clones %v, %s", name, clones, mode), func(t *testing.T) {
+					a, b := twoHosts(t, clones, func(d *network.Definition) { d.Mode = mode }, subnets...)
+					a.mustAttach("a1", testenv.NewContainer(t), "network=web")
+					b.mustAttach("b1", testenv.NewContainer(t), "network=web")
+					first, second := a.record(), b.record()
+					if first.MAC == second.MAC {
+						t.Errorf("both have MAC %s", first.MAC)
+					}
+					for i, p := range second.Addrs {
+						if want := first.Addrs[i].Addr().Next(); p.Addr() != want {
+							t.Errorf("the second host has %s, want %s", p.Addr(), want)
+						}
+					}
+					for _, w := range []*world{a, b} {
+						for _, v := range w.verdicts() {
+							if v.Code != verify.OK {
+								t.Errorf("verdict is %+v", v)
+							}
+						}
+						if k := w.kinds(); len(k) != 0 {
+							t.Errorf("anomalies are %v", k)
+						}
+						// A clone is seen for the moment in which it takes another address.
+						if k := w.events(); len(k) != 0 && !clones {
+							t.Errorf("events are %v", k)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// Two containers have the same MAC, and a third machine does: the start is refused or
+// goes on with another, and both sides say it where it happens all the same.
+func TestDuplicateMAC(t *testing.T) {
+	a, b := twoHosts(t, false, nil, "192.168.50.0/24")
+	const mac = "02:00:00:00:00:77"
+	one := testenv.NewContainer(t)
+	a.mustAttach("a1", one, "network=web", "mac="+mac)
+	// The same address: the question finds the station although its MAC is ours.
+	addr := a.record().Addrs[0].Addr().String()
+	b.refused("the same MAC and address", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip="+addr), 1, "duplicate-mac", mac)
+	// Another address: what it announces is the first frame of its that the other sees.
+	b.mustAttach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip=192.168.50.99")
+	testenv.Eventually(t, "the first host to notice", func() error {
+		if k := a.kinds(); k[verify.SameMAC] == 0 {
+			return fmt.Errorf("anomalies are %v", k)
+		}
+		return nil
+	})
+	if v := a.verdicts(); len(v) != 1 || v[0].Code != verify.DuplicateMAC || !strings.Contains(v[0].Text, mac) {
+		t.Errorf("verdicts are %+v", v)
+	}
+	if k := a.events(); k[verify.SameMAC] == 0 {
+		t.Errorf("events are %v", k)
+	}
+	// The second host has told the switch that the MAC is there: what the first one says
+	// next to all goes to it.
+	_, err := one.Exec("ping", "-n", "-c1", "-W1", "192.168.50.200")
+	if err == nil {
+		t.Error("192.168.50.200 answers")
+	}
+	testenv.Eventually(t, "the second host to notice", func() error {
+		if k := b.kinds(); k[verify.SameMAC] == 0 {
+			return fmt.Errorf("anomalies are %v", k)
+		}
+		return nil
+	})
+}
+
+// Hosts that start at the same instant never keep one address between them.
+func TestSameInstant(t *testing.T) {
+	a, b := twoHosts(t, true, nil, "192.168.50.0/24", "fd50::/64")
+	for round := range 4 {
+		var group sync.WaitGroup
+		boxes := []*testenv.Container{testenv.NewContainer(t), testenv.NewContainer(t)}
+		outcomes := make([]outcome, 2)
+		id := fmt.Sprintf("c%d", round)
+		for i, w := range []*world{a, b} {
+			group.Go(func() { outcomes[i] = w.attach(id, boxes[i], "network=web") })
+		}
+		group.Wait()
+		for _, o := range outcomes {
+			if o.status != 0 {
+				t.Errorf("round %d: %+v", round, o)
+			}
+		}
+	}
+	held := map[string]string{}
+	for host, w := range map[string]*world{"a": a, "b": b} {
+		for _, r := range w.records() {
+			for _, x := range append(addresses(r), r.MAC.String()) {
+				if other := held[x]; other != "" {
+					t.Errorf("%s is held by host %s and host %s", x, other, host)
+				}
+				held[x] = host
+			}
+		}
+	}
+}
+
+func addresses(a hook.Attachment) (list []string) {
+	for _, p := range a.Addrs {
+		list = append(list, p.Addr().String())
+	}
+	return list
+}
+
+// The host is a station: none of its addresses is given out, on whatever link it is.
+func TestHostsOwnAddress(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.Verify = network.VerifyStrict })
+	ip := func(args string) {
+		t.Helper()
+		_, err := w.Host.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	ip("addr add 192.168.50.2/24 dev " + w.Trunk)
+	ip("addr add fd50::2/64 dev " + w.Trunk + " nodad")
+	ip("link add lan51 type veth peer name peer51")
+	ip("addr add 192.168.50.3/32 dev lan51")
+	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", `host's own, on "`+w.Trunk+`"`)
+	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip6=fd50::2"), 1, "fd50::2", `host's own, on "`+w.Trunk+`"`)
+	w.refused("by name, on another link", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1, `host's own, on "lan51"`)
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	a := w.record()
+	if got := addresses(a); !slices.Equal(got, []string{"192.168.50.4", "fd50::3"}) {
+		t.Errorf("got %v", got)
+	}
+	// It takes one later.
+	ip("addr add 192.168.50.4/24 dev lan51")
+	v := w.verdicts()
+	if i := slices.IndexFunc(v, func(v verify.Verdict) bool { return v.Code == verify.AddressConflict }); i < 0 || !strings.Contains(v[i].Text, `this host's own, on "lan51"`) {
+		t.Errorf("verdicts are %+v", v)
+	}
+	if k := w.kinds(); k[verify.Conflict] != 1 {
+		t.Errorf("anomalies are %v", k)
+	}
+	ip("addr del 192.168.50.4/24 dev lan51")
+	for _, v := range w.verdicts() {
+		if v.Code != verify.OK {
+			t.Errorf("verdict is %+v", v)
+		}
+	}
+	if k := w.kinds(); len(k) != 0 {
+		t.Errorf("anomalies are %v", k)
+	}
+}
+
+// A switch port that sends frames back makes neither a conflict nor a duplicate of a
+// container; another station with the MAC is found behind it all the same.
+func TestHairpinPort(t *testing.T) {
+	for _, mode := range []network.Mode{network.ModeBridge, network.ModePrivate, network.ModeVEPA} {
+		t.Run(string(mode), func(t *testing.T) {
+			a, b := twoHosts(t, false, func(d *network.Definition) { d.Mode = mode }, "192.168.50.0/24", "fd50::/64")
+			a.SetHairpin(true)
+			const mac = "02:00:00:00:00:77"
+			a.mustAttach("a1", testenv.NewContainer(t), "network=web", "mac="+mac)
+			for _, v := range a.verdicts() {
+				if v.Code != verify.OK {
+					t.Errorf("verdict is %+v", v)
+				}
+			}
+			rec := a.record()
+			e := a.evidence(rec)
+			if len(e.Rivals) != 0 || e.Returned.Count == 0 {
+				t.Errorf("evidence is %+v", e)
+			}
+			k := a.events()
+			if k[verify.SameMAC]+k[verify.Conflict] != 0 || (k[verify.Returned] == 0) != (mode == network.ModeVEPA) {
+				t.Errorf("events are %v", k)
+			}
+			b.SetHairpin(true)
+			b.refused("the same MAC", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip="+addresses(rec)[0]), 1, "duplicate-mac")
+			b.refused("the same MAC, IPv6", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip6="+addresses(rec)[1]), 1, "duplicate-mac")
+		})
+	}
+}
+
+// A macvlan on the parent that is not Lanyard's is asked as well: the parent's own
+// question does not reach it.
+func TestForeignMacvlan(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) })
+	first := testenv.NewContainer(t) // and there is a database, which takes no link for a lost container's
+	w.mustAttach("c0", first, "network=web")
+	must(t, first.Kill())
+	w.mustDetach("c0")
+	first.End(t)
+	other := testenv.NewContainer(t)
+	_, err := w.Host.Exec("ip", strings.Fields("link add link "+w.Trunk+" name lan0 netns "+other.Path()+" type macvlan mode bridge")...)
+	must(t, err)
+	for _, args := range []string{"addr add 192.168.50.3/24 dev lan0", "addr add fd50::3/64 dev lan0 nodad", "link set lan0 up"} {
+		_, err := other.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	if got := addresses(w.record()); !slices.Equal(got, []string{"192.168.50.4", "fd50::4"}) {
+		t.Errorf("got %v", got)
+	}
+	w.refused("by name", w.attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1, "192.168.50.3")
+}
+
+// Two uplinks of one host that are one LAN: a container on the other is a station.
+func TestTwoUplinks(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) })
+	w.AddUplink("eth8")
+	w.define("same", "eth8", func(d *network.Definition) {
+		d.ConflictWindow = network.Duration(300 * time.Millisecond)
+		d.Verify = network.VerifyStrict
+	}, "192.168.50.0/24", "fd50::/64")
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	w.mustAttach("c2", testenv.NewContainer(t), "network=same")
+	held := map[string]bool{}
+	for _, r := range w.records() {
+		for _, x := range append(addresses(r), r.MAC.String()) {
+			if held[x] {
+				t.Errorf("%s is held twice", x)
+			}
+			held[x] = true
+		}
+	}
+}
+
+// A container that is started again on another trunk of its host has its MAC again: the
+// last frames of the one before it are no other station's.
+func TestMovesToAnotherTrunk(t *testing.T) {
+	w, _ := lan(t, nil)
+	w.AddUplink("eth8")
+	const mac = "02:00:00:00:00:77"
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "mac="+mac, "ip=192.168.50.9")
+	must(t, c.Kill())
+	w.mustDetach("c1")
+	w.removeNetwork("web")
+	w.define("web", "eth8", func(d *network.Definition) { d.Verify = network.VerifyStrict }, "192.168.50.0/24", "fd50::/64")
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip=192.168.50.9")
+	if v := w.record().Verdict; v.Code != verify.OK {
+		t.Errorf("verdict is %+v", v)
+	}
+	c.End(t)
+}
+
+// Siblings on an untagged network talk while the wire is dead: that is no life of it.
+func TestSiblingsOnDeadWire(t *testing.T) {
+	w := newWorld(t, testenv.Config{}) // with no other station
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(400 * time.Millisecond) }, "192.168.50.0/24", "fd50::/64")
+	one, two := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.mustAttach("c1", one, "network=web")
+	w.mustAttach("c2", two, "network=web")
+	for _, a := range w.records() {
+		if a.Verdict.Code != verify.VLANSilent {
+			t.Errorf("verdict is %+v", a.Verdict)
+		}
+	}
+	for _, addr := range []string{"192.168.50.2", "192.168.50.3"} {
+		for _, c := range []*testenv.Container{one, two} {
+			pings(t, c.Namespace, addr)
+		}
+	}
+	for _, a := range w.records() {
+		if e := w.evidence(a); e.Counters.InFrames != 0 || len(e.VLANs) != 0 {
+			t.Errorf("evidence is %+v", e)
+		}
+		var v []verify.Verdict
+		must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+			v, err = l.Verify(ctx, a)
+			return err
+		}))
+		for _, v := range v {
+			if v.Code != verify.VLANSilent {
+				t.Errorf("verdict is %+v", v)
+			}
+		}
+	}
+}
