@@ -130,7 +130,7 @@ func (e *engine) must(args ...string) string {
 // A real container by each runtime: on VLAN 50 before its first process runs, its
 // neighbours told by then, and nothing left after it.
 //
-// Row: neighbours are told of a new address
+// Row: announcement of a new address
 func TestRuntimes(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		for name, stages := range map[string][]string{
