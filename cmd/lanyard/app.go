@@ -40,12 +40,12 @@ lanyard-hook: io.lanyard.network=web50
 		OnUsageError:              onUsageError,
 		HideHelpCommand:           true, // "help" is turned into --help: see arrange
 	}
-	dress(app.Commands)
+	setDefaults(app.Commands)
 	return app
 }
 
 // dress gives every command what all have in common.
-func dress(commands []*cli.Command) {
+func setDefaults(commands []*cli.Command) {
 	for _, c := range commands {
 		c.HideHelpCommand = true // a container or network may be named "help", or "h"
 		c.CustomHelpTemplate = helpTemplate
@@ -53,7 +53,7 @@ func dress(commands []*cli.Command) {
 		if c.Action == nil {
 			c.Action = cli.ShowSubcommandHelp
 		}
-		dress(c.Subcommands)
+		setDefaults(c.Subcommands)
 	}
 }
 
@@ -98,21 +98,21 @@ func flagLine(f cli.Flag) string {
 }
 
 // exactly checks the number of a command's arguments.
-func exactly(n int, c *cli.Context, what string) error {
+func checkArgs(n int, c *cli.Context, what string) error {
 	switch {
 	case c.NArg() < n:
-		return missing(c, what)
+		return missingArg(c, what)
 	case c.NArg() > n:
-		return usagef("%q is one too many for %q: it takes %s", c.Args().Get(n), c.Command.HelpName, plural(n, what))
+		return usagef("%q is one too many for %q: it takes %s", c.Args().Get(n), c.Command.HelpName, argCount(n, what))
 	}
 	return nil
 }
 
-func missing(c *cli.Context, what string) error {
+func missingArg(c *cli.Context, what string) error {
 	return usagef("%s is missing: %s", what, c.Command.UsageText)
 }
 
-func plural(n int, what string) string {
+func argCount(n int, what string) string {
 	if n == 0 {
 		return "no arguments"
 	}

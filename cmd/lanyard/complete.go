@@ -42,10 +42,10 @@ func (e env) complete(ctx context.Context, app *cli.App, words []string) {
 
 func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words []string) {
 	switch {
-	case l.wanting != nil:
+	case l.pending != nil:
 		return l.values()
 	case strings.HasPrefix(last, "-"):
-		for _, f := range l.known(app) {
+		for _, f := range l.knownFlags(app) {
 			for _, n := range f.Names() {
 				if len(n) > 1 && n != "root" {
 					words = append(words, "--"+n)
@@ -64,7 +64,7 @@ func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words
 
 // values are those of the flag that the last word belongs to.
 func (l *line) values() []string {
-	switch l.wanting.Names()[0] {
+	switch l.pending.Names()[0] {
 	case "format":
 		return []string{"table", "json"}
 	case "driver":

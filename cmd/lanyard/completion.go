@@ -16,7 +16,7 @@ func (e env) completion() *cli.Command {
   lanyard completion bash > /etc/bash_completion.d/lanyard
   lanyard completion zsh > /usr/local/share/zsh/site-functions/_lanyard`,
 		Action: func(c *cli.Context) error {
-			if err := exactly(1, c, "SHELL"); err != nil {
+			if err := checkArgs(1, c, "SHELL"); err != nil {
 				return err
 			}
 			script, ok := completionScripts[c.Args().First()]

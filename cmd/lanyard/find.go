@@ -12,7 +12,7 @@ import (
 // or the beginning of one that no other begins with. A container on several
 // networks has several.
 func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
-	if found := held(recs, id); len(found) > 0 {
+	if found := withID(recs, id); len(found) > 0 {
 		return found, nil
 	}
 	var candidates []string
@@ -29,13 +29,13 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 	case 0:
 		return nil, fmt.Errorf("no container or attachment %q: \"lanyard ps\" lists those there are", id)
 	case 1:
-		return held(recs, candidates[0]), nil
+		return withID(recs, candidates[0]), nil
 	}
-	return nil, fmt.Errorf("%q is the beginning of %s: write more of it", id, some(candidates))
+	return nil, fmt.Errorf("%q is the beginning of %s: write more of it", id, quoteSome(candidates))
 }
 
 // held gives the attachments that have exactly this id.
-func held(recs []hook.Attachment, id string) (found []hook.Attachment) {
+func withID(recs []hook.Attachment, id string) (found []hook.Attachment) {
 	for _, a := range recs {
 		if a.ID.String() == id || slices.Contains(ids(a), id) {
 			found = append(found, a)
@@ -55,7 +55,7 @@ func ids(a hook.Attachment) []string {
 }
 
 // some names a few of many.
-func some(words []string) string {
+func quoteSome(words []string) string {
 	const most = 5
 	more := ""
 	if len(words) > most {
@@ -71,8 +71,8 @@ func some(words []string) string {
 
 // abbreviate shortens an id as podman and docker list it: 64 hexadecimal digits
 // to 12. A name that somebody chose stays whole.
-func abbreviate(id string, whole bool) string {
-	if whole || len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
+func abbreviate(id string, full bool) string {
+	if full || len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
 		return id
 	}
 	return id[:12]

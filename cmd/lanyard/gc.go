@@ -58,7 +58,7 @@ func (e env) runGC(c *cli.Context) error {
 		if a.State == hook.Attaching {
 			why = "its hook was killed"
 		}
-		fmt.Fprintf(e.stdout, "took back %s on network %q from %s: %s\n", orDash(joinPrefixes(a.Addrs)), a.Network, whose(a), why)
+		fmt.Fprintf(e.stdout, "took back %s on network %q from %s: %s\n", orDash(joinPrefixes(a.Addrs)), a.Network, describe(a), why)
 	}
 	if len(swept) == 0 && err == nil {
 		fmt.Fprintln(e.stdout, "nothing to take back")

@@ -35,15 +35,15 @@ the one that made the attachment final.`,
 // inspection is one interface in the JSON of "inspect".
 type inspection struct {
 	hook.Attachment
-	Now   *verify.Evidence `json:"evidence_now"`    // null where the trunk is not watched
-	Blind string           `json:"blind,omitempty"` // why not
+	Now       *verify.Evidence `json:"evidence_now"`        // null where the trunk is not watched
+	Unwatched string           `json:"unwatched,omitempty"` // why not
 	// Guarded is what the guard of a rootless container has let through and
 	// stopped.
 	Guarded *verify.Guarded `json:"guarded_now,omitempty"`
 }
 
 func (e env) runInspect(c *cli.Context) error {
-	if err := exactly(1, c, "ID"); err != nil {
+	if err := checkArgs(1, c, "ID"); err != nil {
 		return err
 	}
 	l, err := open(c)
@@ -66,7 +66,7 @@ func (e env) runInspect(c *cli.Context) error {
 	for _, a := range found {
 		i := inspection{Attachment: a}
 		if seen, err := l.Evidence(a); err != nil {
-			i.Blind = err.Error()
+			i.Unwatched = err.Error()
 		} else {
 			i.Now = &seen
 		}

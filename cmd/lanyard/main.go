@@ -58,7 +58,7 @@ func run(ctx context.Context, e env, args []string) error {
 		e.complete(ctx, app, args[1:])
 		return nil
 	}
-	args, err := arrange(app, args)
+	args, err := normalize(app, args)
 	if err != nil {
 		return err
 	}
@@ -87,8 +87,8 @@ func (e env) say(format string, args ...any) {
 	fmt.Fprintln(e.stderr, "lanyard: "+strings.ReplaceAll(line, "\n", "; "))
 }
 
-// patience is how long a command may be silent to somebody who watches.
-const patience = time.Second
+// slowAfter is how long a command may be silent to somebody who watches.
+const slowAfter = time.Second
 
 // slow says what is being done, once it takes long. The caller calls done at
 // its end.
@@ -97,7 +97,7 @@ func (e env) slow(format string, args ...any) (done func()) {
 		return func() {}
 	}
 	said := make(chan struct{})
-	timer := time.AfterFunc(patience, func() {
+	timer := time.AfterFunc(slowAfter, func() {
 		defer close(said)
 		e.say(format, args...)
 	})
@@ -132,7 +132,7 @@ func open(c *cli.Context) (*wiring.Lanyard, error) {
 
 // openListing checks the command line of a verb that lists, and opens the parts.
 func openListing(args int, c *cli.Context, what string) (l *wiring.Lanyard, inJSON bool, err error) {
-	if err = exactly(args, c, what); err != nil {
+	if err = checkArgs(args, c, what); err != nil {
 		return nil, false, err
 	}
 	if inJSON, err = asJSON(c); err != nil {

@@ -37,7 +37,7 @@ type parent struct {
 
 // lookAt finds a network's parent, changing nothing. What cannot be found out
 // is said in the state.
-func lookAt(l *wiring.Lanyard, def *network.Definition) parent {
+func inspectParent(l *wiring.Lanyard, def *network.Definition) parent {
 	p, err := l.Parent(def)
 	if err != nil {
 		state := "refused"

@@ -71,7 +71,7 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 	} else {
 		defer e.slow("making parent %q ready …", defs[0].Parent)()
 	}
-	blind, err := l.CreateNetworks(c.Context, defs)
+	unwatched, err := l.CreateNetworks(c.Context, defs)
 	if err != nil {
 		return err
 	}
@@ -86,8 +86,8 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		for _, p := range hook.GivesNothing(def) {
 			e.say("note: network %q has nothing to give out in %s but what is asked for by name: gateway, aux addresses and host hold the rest", def.Name, p)
 		}
-		if blind[i] != "" {
-			e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, blind[i])
+		if unwatched[i] != "" {
+			e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, unwatched[i])
 		}
 	}
 	return nil
@@ -104,7 +104,7 @@ func defineAll(c *cli.Context) ([]*network.Definition, error) {
 // define makes a definition of what was typed. Its errors are wrong usage:
 // nothing of the host has been looked at but for the other networks.
 func define(c *cli.Context) (*network.Definition, error) {
-	if err := exactly(1, c, "NAME"); err != nil {
+	if err := checkArgs(1, c, "NAME"); err != nil {
 		return nil, err
 	}
 	o, err := readOptions(c)
@@ -117,7 +117,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"), ShareParent: c.Bool("share-parent"),
 		OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"), Allocate: network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
-		KubernetesNamespaces: list(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
+		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
 		Verify: network.Verify(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
 	}
 	switch {
@@ -142,7 +142,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 	for flag, into := range map[string]*network.Duration{
 		"deadline": &def.Deadline, "conflict-window": &def.ConflictWindow, "quarantine": &def.Quarantine,
 	} {
-		if err := duration(c, flag, into); err != nil {
+		if err := parseDuration(c, flag, into); err != nil {
 			return nil, err
 		}
 	}
@@ -154,20 +154,20 @@ func define(c *cli.Context) (*network.Definition, error) {
 		}
 		def.DNS = append(def.DNS, a)
 	}
-	if err := allow(c, def); err != nil {
+	if err := readAllowed(c, def); err != nil {
 		return nil, err
 	}
 	if err := readHostAccess(c, def); err != nil {
 		return nil, err
 	}
-	if err := address(c, def); err != nil {
+	if err := readAddressing(c, def); err != nil {
 		return nil, err
 	}
 	return def, o.check(def)
 }
 
 // address reads what containers' addresses and routes are made of.
-func address(c *cli.Context, def *network.Definition) (err error) {
+func readAddressing(c *cli.Context, def *network.Definition) (err error) {
 	if err := readIPAM(c, def); err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func address(c *cli.Context, def *network.Definition) (err error) {
 // readHostAccess reads --host-access, which --host-address says as well.
 func readHostAccess(c *cli.Context, def *network.Definition) error {
 	def.HostAccess = c.Bool("host-access")
-	for _, w := range list(c, "host-address") {
+	for _, w := range listFlag(c, "host-address") {
 		a, err := netip.ParseAddr(w)
 		if err != nil {
 			return usagef("--host-address %q is not an address such as 192.168.50.250", w)
@@ -230,7 +230,7 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	return nil
 }
 
-func duration(c *cli.Context, flag string, into *network.Duration) error {
+func parseDuration(c *cli.Context, flag string, into *network.Duration) error {
 	v := c.String(flag)
 	if v == "" {
 		return nil
@@ -242,7 +242,7 @@ func duration(c *cli.Context, flag string, into *network.Duration) error {
 }
 
 // allow reads who may attach without privilege.
-func allow(c *cli.Context, def *network.Definition) (err error) {
+func readAllowed(c *cli.Context, def *network.Definition) (err error) {
 	def.AllowUsers, def.AllowGroups = c.StringSlice("allow-user"), c.StringSlice("allow-group")
 	def.Brokered, def.Guard = network.Brokered(c.String("brokered")), network.Switch(c.String("guard"))
 	if n := c.String("max-per-user"); n != "" {
@@ -259,7 +259,7 @@ func labels(words []string) (map[string]string, error) {
 	}
 	labels := map[string]string{}
 	for _, w := range words {
-		key, value, _ := cut(w)
+		key, value, _ := keyValue(w)
 		if key == "" {
 			return nil, usagef("--label %q has no key: write KEY=VALUE", w)
 		}

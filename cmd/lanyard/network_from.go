@@ -26,7 +26,7 @@ func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 		}
 	}
 	if c.NArg() > 1 {
-		return nil, exactly(1, c, "NAME")
+		return nil, checkArgs(1, c, "NAME")
 	}
 	file := c.String("from")
 	text, err := readDefinition(file)
@@ -51,7 +51,7 @@ func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 	}
 	first := map[string]int{}
 	for i, def := range defs {
-		err := settle(def)
+		err := fillDefaults(def)
 		if before, twice := first[def.Name]; err == nil && twice {
 			err = fmt.Errorf("name: %q is that of [%d] already: give them two", def.Name, before)
 		}
@@ -68,7 +68,7 @@ func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 }
 
 // settle fills in what a file may leave out.
-func settle(def *network.Definition) error {
+func fillDefaults(def *network.Definition) error {
 	def.ID, def.Created, def.Managed = network.NewID(), time.Now().UTC().Truncate(time.Second), false
 	if def.Driver == "" {
 		def.Driver = network.DriverMacvlan

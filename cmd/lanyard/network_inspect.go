@@ -49,7 +49,7 @@ type hostLink struct {
 	Addresses []netip.Addr `json:"addresses"`
 }
 
-func lookAtHost(l *wiring.Lanyard, def *network.Definition) (*hostLink, error) {
+func inspectHostLink(l *wiring.Lanyard, def *network.Definition) (*hostLink, error) {
 	if !def.HostAccess {
 		return nil, nil
 	}
@@ -84,7 +84,7 @@ type leaseReport struct {
 
 func (e env) runNetworkInspect(c *cli.Context) error {
 	if c.NArg() == 0 {
-		return missing(c, "NAME")
+		return missingArg(c, "NAME")
 	}
 	l, err := open(c)
 	if err != nil {
@@ -116,8 +116,8 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 	if err != nil {
 		return r, err
 	}
-	r = networkReport{Definition: def, Parent: lookAt(l, def), Subnets: []subnetReport{}}
-	if r.Host, err = lookAtHost(l, def); err != nil {
+	r = networkReport{Definition: def, Parent: inspectParent(l, def), Subnets: []subnetReport{}}
+	if r.Host, err = inspectHostLink(l, def); err != nil {
 		return r, err
 	}
 	containers := map[string][]string{}

@@ -36,7 +36,7 @@ type networkRow struct {
 }
 
 func (e env) runNetworkLs(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
+	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
 	inJSON, err := asJSON(c)
@@ -60,7 +60,7 @@ func (e env) runNetworkLs(c *cli.Context) error {
 	}
 	var rows []networkRow
 	for _, d := range defs {
-		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, lookAt(l, d), d.Subnets})
+		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, inspectParent(l, d), d.Subnets})
 	}
 	if inJSON {
 		return printJSON(e.stdout, rows)

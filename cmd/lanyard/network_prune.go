@@ -21,7 +21,7 @@ do definitions that cannot be read.`,
 }
 
 func (e env) runNetworkPrune(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
+	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
 	l, err := open(c)

@@ -24,7 +24,7 @@ were there before the network are left alone.`,
 
 func (e env) runNetworkRm(c *cli.Context) error {
 	if c.NArg() == 0 {
-		return missing(c, "NAME")
+		return missingArg(c, "NAME")
 	}
 	l, err := open(c)
 	if err != nil {

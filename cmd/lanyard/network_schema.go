@@ -18,7 +18,7 @@ func (e env) networkSchema() *cli.Command {
 It is of what "network create --from" takes, for editors and configuration tools.
 What one field says of another, "network create" alone can tell.`,
 		Action: func(c *cli.Context) error {
-			if err := exactly(0, c, "argument"); err != nil {
+			if err := checkArgs(0, c, "argument"); err != nil {
 				return err
 			}
 			_, err := e.stdout.Write(schema.Network)

@@ -11,22 +11,22 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// option is a setting that can be spelt in two ways: --parent eth0 and
+// option is a setting that can be typed in two ways: --parent eth0 and
 // -o parent=eth0.
 type option struct {
 	value string
-	spelt string // as it was typed, ready to be followed by the value
+	typed string // as it was typed, ready to be followed by the value
 }
 
 // set takes a value, and refuses another one than it has.
-func (o *option) set(spelt, value string) error {
+func (o *option) set(typed, value string) error {
 	if value == "" {
-		return usagef("%s is empty", strings.TrimRight(spelt, " ="))
+		return usagef("%s is empty", strings.TrimRight(typed, " ="))
 	}
 	if o.value != "" && o.value != value {
-		return usagef("%s%s and %s%s contradict each other: give one", o.spelt, o.value, spelt, value)
+		return usagef("%s%s and %s%s contradict each other: give one", o.typed, o.value, typed, value)
 	}
-	*o = option{value, spelt}
+	*o = option{value, typed}
 	return nil
 }
 
@@ -37,7 +37,7 @@ func (o *option) bytes() (int, error) {
 	}
 	n, err := strconv.Atoi(o.value)
 	if err != nil || n <= 0 {
-		return 0, usagef("%s%s is not a number of bytes", o.spelt, o.value)
+		return 0, usagef("%s%s is not a number of bytes", o.typed, o.value)
 	}
 	return n, nil
 }
@@ -106,7 +106,7 @@ func readOptions(c *cli.Context) (o options, err error) {
 
 // read reads one -o.
 func (o *options) read(word string) error {
-	key, value, ok := cut(word)
+	key, value, ok := keyValue(word)
 	if !ok {
 		return usagef("-o %q has no value: write -o KEY=VALUE", word)
 	}
@@ -124,20 +124,20 @@ func (o *options) read(word string) error {
 	return into.set("-o "+key+"=", value)
 }
 
-func cut(word string) (key, value string, ok bool) { return strings.Cut(word, "=") }
+func keyValue(word string) (key, value string, ok bool) { return strings.Cut(word, "=") }
 
 // check validates what was defined, and says what is wrong with it in the
 // words that were typed.
 func (o *options) check(def *network.Definition) error {
 	_, vid, err := link.ParseParent(def.Parent)
 	if err != nil {
-		return usagef("%s%v", o.parent.spelt, err)
+		return usagef("%s%v", o.parent.typed, err)
 	}
 	if def.VLANProto != "" && vid == 0 {
-		return usagef("%s%s needs a parent of the form LINK.VLAN", o.vlanProto.spelt, o.vlanProto.value)
+		return usagef("%s%s needs a parent of the form LINK.VLAN", o.vlanProto.typed, o.vlanProto.value)
 	}
 	if err := def.Validate(); err != nil {
-		return usagef("%s", o.typed(err.Error()))
+		return usagef("%s", o.inTypedWords(err.Error()))
 	}
 	return nil
 }
@@ -147,14 +147,14 @@ func (o *options) check(def *network.Definition) error {
 var fieldOf = regexp.MustCompile(`^(?:subnets\[\d+\]\.)?([a-z-]+)(?:\[\d+\](?:\.(?:dst|via))?|\["([^"]*)"\])?: (.*)$`)
 
 // typed turns "field: reason" into "--flag reason".
-func (o *options) typed(text string) string {
+func (o *options) inTypedWords(text string) string {
 	m := fieldOf.FindStringSubmatch(text)
 	if m == nil {
 		return text
 	}
 	field, key, reason := m[1], m[2], m[3]
-	if s := o.field(field); s != nil && s.spelt != "" {
-		return s.spelt + reason
+	if s := o.field(field); s != nil && s.typed != "" {
+		return s.typed + reason
 	}
 	switch {
 	case field == "name":

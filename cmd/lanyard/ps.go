@@ -58,7 +58,7 @@ type psRow struct {
 	RTT        time.Duration    `json:"gateway_rtt_ns"`
 	Counters   *verify.Counters `json:"counters"`            // null where the trunk is not watched
 	Anomalies  []verify.Anomaly `json:"anomalies"`           // since the start
-	Blind      string           `json:"blind,omitempty"`     // why not
+	Unwatched  string           `json:"unwatched,omitempty"` // why not
 	Owner      uint32           `json:"owner_uid,omitempty"` // whose rootless container it is
 	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
 }
@@ -94,7 +94,7 @@ func (e env) runPs(c *cli.Context) error {
 		return err
 	}
 	e.noteAhead(l, recs)
-	return e.noteStrangers(c.Context, l)
+	return e.noteUnleased(c.Context, l)
 }
 
 // noteAhead names whoever may hide frames from what is counted.
@@ -123,8 +123,8 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 	}
 }
 
-// noteStrangers says that there is more to see, which is no container's.
-func (e env) noteStrangers(ctx context.Context, l *wiring.Lanyard) error {
+// noteUnleased says that there is more to see, which is no container's.
+func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 	sent, err := l.Strangers(ctx)
 	if n := len(sent); n > 0 {
 		e.say("note: MACs that nobody was given have sent (%d): see \"lanyard audit\"", n)
@@ -142,14 +142,14 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 	}
 	seen, err := l.Evidence(a)
 	if err == nil {
-		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, since(a, seen)...)
+		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, anomaliesSince(a, seen)...)
 		_, err = l.Datapath.Ahead(a.Endpoint.Trunk)
 	}
 	if err != nil {
-		row.Blind = err.Error()
+		row.Unwatched = err.Error()
 	}
 	if row.Guarded, err = l.Guarded(a); err != nil {
-		row.Blind = err.Error()
+		row.Unwatched = err.Error()
 	}
 	var rows []psRow
 	for _, c := range a.Containers {
@@ -162,7 +162,7 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 	return rows
 }
 
-func psTable(rows []psRow, whole bool) [][]string {
+func psTable(rows []psRow, full bool) [][]string {
 	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN", "ANOMALIES"}}
 	// Only rootless containers are guarded, and many hosts have none.
 	guards := slices.ContainsFunc(rows, func(r psRow) bool { return r.Guarded != nil })
@@ -180,11 +180,11 @@ func psTable(rows []psRow, whole bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			abbreviate(r.Container, whole), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
+			abbreviate(r.Container, full), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {
-			row = append(row, stopped(r.Guarded))
+			row = append(row, droppedFrames(r.Guarded))
 		}
 		table = append(table, row)
 	}
@@ -192,7 +192,7 @@ func psTable(rows []psRow, whole bool) [][]string {
 }
 
 // stopped is how many frames a guard did not let out, "" where there is none.
-func stopped(g *verify.Guarded) string {
+func droppedFrames(g *verify.Guarded) string {
 	if g == nil {
 		return ""
 	}
@@ -200,7 +200,7 @@ func stopped(g *verify.Guarded) string {
 }
 
 // since gives what was seen of an attachment after its verdict.
-func since(a hook.Attachment, now verify.Evidence) []verify.Anomaly {
+func anomaliesSince(a hook.Attachment, now verify.Evidence) []verify.Anomaly {
 	if a.Evidence == nil {
 		return verify.Anomalies(verify.Evidence{}, now)
 	}
@@ -214,11 +214,11 @@ func total(list []verify.Anomaly) (n uint64) {
 	return n
 }
 
-func (e env) printIDs(rows []psRow, whole bool) error {
+func (e env) printIDs(rows []psRow, full bool) error {
 	seen := map[string]bool{"": true}
 	for _, r := range rows {
 		if !seen[r.Container] {
-			fmt.Fprintln(e.stdout, clean(abbreviate(r.Container, whole)))
+			fmt.Fprintln(e.stdout, clean(abbreviate(r.Container, full)))
 		}
 		seen[r.Container] = true
 	}

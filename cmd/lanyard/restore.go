@@ -25,11 +25,11 @@ for a network does the same for that one.`,
 
 // restoreRow is one network in the JSON of "restore".
 type restoreRow struct {
-	Network string `json:"network"`
-	Parent  string `json:"parent"`
-	Made    bool   `json:"made"`            // the parent was missing
-	Blind   string `json:"blind,omitempty"` // why its trunk is not watched
-	Error   string `json:"error,omitempty"`
+	Network   string `json:"network"`
+	Parent    string `json:"parent"`
+	Made      bool   `json:"made"`                // the parent was missing
+	Unwatched string `json:"unwatched,omitempty"` // why its trunk is not watched
+	Error     string `json:"error,omitempty"`
 }
 
 func (e env) runRestore(c *cli.Context) error {
@@ -43,7 +43,7 @@ func (e env) runRestore(c *cli.Context) error {
 	done()
 	var rows []restoreRow
 	for _, r := range all {
-		row := restoreRow{Network: r.Network, Parent: r.Parent, Made: r.Made, Blind: r.Blind}
+		row := restoreRow{Network: r.Network, Parent: r.Parent, Made: r.Made, Unwatched: r.Blind}
 		if r.Err != nil {
 			row.Error = r.Err.Error()
 			e.say("network %q: %v", r.Network, r.Err)

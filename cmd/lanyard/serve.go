@@ -35,7 +35,7 @@ SIGTERM ends it once what is under way is done. Containers keep running.`,
 }
 
 func (e env) runServe(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
+	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
 	every, err := time.ParseDuration(c.String("sweep"))

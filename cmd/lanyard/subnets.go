@@ -19,14 +19,14 @@ const noGateway = "none"
 // addresses that it holds. infer says whether a gateway that is not named is to
 // be taken from the subnet.
 func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err error) {
-	for _, w := range list(c, "subnet") {
-		p, err := prefix("--subnet", w, "192.168.50.0/24")
+	for _, w := range listFlag(c, "subnet") {
+		p, err := parsePrefix("--subnet", w, "192.168.50.0/24")
 		if err != nil {
 			return nil, err
 		}
 		subnets = append(subnets, network.Subnet{Subnet: p})
 	}
-	if err := sixth(c, subnets); err != nil {
+	if err := checkIPv6(c, subnets); err != nil {
 		return nil, err
 	}
 	onLink := c.Bool("onlink")
@@ -37,9 +37,9 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 		{"gateway", func(s []network.Subnet, w string) error { return addGateway(s, w, onLink) }},
 		{"ip-range", addRange}, {"aux-address", addAux},
 	} {
-		words := list(c, part.flag)
+		words := listFlag(c, part.flag)
 		if part.flag == "gateway" && slices.Contains(words, noGateway) {
-			if o := other(words, noGateway); o != noGateway {
+			if o := firstOther(words, noGateway); o != noGateway {
 				return nil, usagef("--gateway %s and --gateway %s contradict each other: give one", noGateway, o)
 			}
 			inferred = false
@@ -55,7 +55,7 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 		return subnets, nil
 	}
 	for i := range subnets {
-		if err := infer(&subnets[i]); err != nil {
+		if err := inferGateway(&subnets[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -63,7 +63,7 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 }
 
 // other is the first of the words that is another one.
-func other(words []string, than string) string {
+func firstOther(words []string, than string) string {
 	for _, w := range words {
 		if w != than {
 			return w
@@ -73,7 +73,7 @@ func other(words []string, than string) string {
 }
 
 // list is a flag that may be repeated, and hold a list, as Docker's may.
-func list(c *cli.Context, flag string) (words []string) {
+func listFlag(c *cli.Context, flag string) (words []string) {
 	for _, w := range c.StringSlice(flag) {
 		words = append(words, strings.Split(w, ",")...)
 	}
@@ -82,7 +82,7 @@ func list(c *cli.Context, flag string) (words []string) {
 
 // sixth holds --ipv6 against the subnets. Docker has it for its own reasons;
 // here an IPv6 subnet is enough.
-func sixth(c *cli.Context, subnets []network.Subnet) error {
+func checkIPv6(c *cli.Context, subnets []network.Subnet) error {
 	if !c.IsSet("ipv6") {
 		return nil
 	}
@@ -100,7 +100,7 @@ func sixth(c *cli.Context, subnets []network.Subnet) error {
 	return usagef("--ipv6 needs an IPv6 block of addresses: add one, such as --subnet fd50::/64")
 }
 
-func prefix(flag, word, example string) (netip.Prefix, error) {
+func parsePrefix(flag, word, example string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(word)
 	if err != nil {
 		return p, usagef("%s %q is not a block of addresses: write it as %s", flag, word, example)
@@ -112,7 +112,7 @@ func prefix(flag, word, example string) (netip.Prefix, error) {
 }
 
 // holding finds the subnet that an address is in.
-func holding(subnets []network.Subnet, a netip.Addr) *network.Subnet {
+func subnetOf(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	for i := range subnets {
 		if subnets[i].Subnet.Contains(a) {
 			return &subnets[i]
@@ -122,7 +122,7 @@ func holding(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 }
 
 // outside is the error for what fits none of the subnets.
-func outside(flag, word string, subnets []network.Subnet) error {
+func notInSubnet(flag, word string, subnets []network.Subnet) error {
 	switch len(subnets) {
 	case 0:
 		return usagef("%s %s needs the subnet that it is in: add --subnet", flag, word)
@@ -137,17 +137,17 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 	if err != nil {
 		return usagef("--gateway %q is not an address: give one, or %q", word, noGateway)
 	}
-	s := holding(subnets, a)
+	s := subnetOf(subnets, a)
 	if s == nil && onLink {
-		s = wanting(subnets, a)
+		s = subnetWithoutGateway(subnets, a)
 	}
 	switch {
 	case len(subnets) == 0:
-		return outside("--gateway", word, subnets)
+		return notInSubnet("--gateway", word, subnets)
 	case s == nil && onLink:
 		return usagef("--gateway %s is in none of the subnets %s, and none of its family is without one", word, joinSubnets(subnets, ", "))
 	case s == nil:
-		return fmt.Errorf("%w; if it is on the link all the same, say --onlink", outside("--gateway", word, subnets))
+		return fmt.Errorf("%w; if it is on the link all the same, say --onlink", notInSubnet("--gateway", word, subnets))
 	case s.Gateway.IsValid() && s.Gateway != a:
 		return usagef("--gateway %s and --gateway %s are both in subnet %s: give one", s.Gateway, a, s.Subnet)
 	}
@@ -156,7 +156,7 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 }
 
 // wanting finds the first subnet of the address's family that has no gateway.
-func wanting(subnets []network.Subnet, a netip.Addr) *network.Subnet {
+func subnetWithoutGateway(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	for i := range subnets {
 		if s := &subnets[i]; s.Subnet.Addr().Is4() == a.Is4() && !s.Gateway.IsValid() {
 			return s
@@ -173,7 +173,7 @@ func readRoutes(c *cli.Context) (routes []network.Route, err error) {
 		if !ok || err != nil {
 			return nil, usagef("--route %q is not PREFIX,ROUTER, such as 10.0.0.0/8,192.168.50.254", w)
 		}
-		p, err := prefix("--route", dst, "10.0.0.0/8")
+		p, err := parsePrefix("--route", dst, "10.0.0.0/8")
 		if err != nil {
 			return nil, err
 		}
@@ -199,27 +199,27 @@ func overlaps(d *network.Definition, p netip.Prefix) bool {
 }
 
 func addRange(subnets []network.Subnet, word string) error {
-	p, err := prefix("--ip-range", word, "192.168.50.128/25")
+	p, err := parsePrefix("--ip-range", word, "192.168.50.128/25")
 	if err != nil {
 		return err
 	}
-	s := holding(subnets, p.Addr())
+	s := subnetOf(subnets, p.Addr())
 	if s == nil || p.Bits() < s.Subnet.Bits() {
-		return outside("--ip-range", word, subnets)
+		return notInSubnet("--ip-range", word, subnets)
 	}
 	s.Ranges = append(s.Ranges, p)
 	return nil
 }
 
 func addAux(subnets []network.Subnet, word string) error {
-	name, addr, ok := cut(word)
+	name, addr, ok := keyValue(word)
 	a, err := netip.ParseAddr(addr)
 	if !ok || name == "" || err != nil {
 		return usagef("--aux-address %q is not NAME=ADDRESS, such as nas=192.168.50.9", word)
 	}
-	s := holding(subnets, a)
+	s := subnetOf(subnets, a)
 	if s == nil {
-		return outside("--aux-address", word, subnets)
+		return notInSubnet("--aux-address", word, subnets)
 	}
 	if old, taken := s.Aux[name]; taken && old != a {
 		return usagef("--aux-address %s=%s and %s=%s have one name: give them two", name, old, name, a)
@@ -233,7 +233,7 @@ func addAux(subnets []network.Subnet, word string) error {
 
 // infer takes a subnet's first usable address for its gateway, as Docker does,
 // unless one was named. A subnet of one address keeps that for a container.
-func infer(s *network.Subnet) error {
+func inferGateway(s *network.Subnet) error {
 	if s.Gateway.IsValid() || s.Subnet.IsSingleIP() {
 		return nil
 	}

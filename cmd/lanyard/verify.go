@@ -124,7 +124,7 @@ func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachme
 		verdicts, err := l.Verify(ctx, a)
 		done()
 		if err != nil {
-			e.say("verify %s: %v", whose(a), err)
+			e.say("verify %s: %v", describe(a), err)
 			bad = true
 			continue
 		}
@@ -163,7 +163,7 @@ func firstOf(containers []string) string {
 }
 
 // whose names an attachment in a message.
-func whose(a hook.Attachment) string {
+func describe(a hook.Attachment) string {
 	if len(a.Containers) == 0 {
 		return "attachment " + a.ID.String()
 	}

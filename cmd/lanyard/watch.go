@@ -17,9 +17,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// watchEvery is how often the trunks' maps are read. The trunk sees every frame
+// watchInterval is how often the trunks' maps are read. The trunk sees every frame
 // all the same: what is read late is not lost.
-const watchEvery = 250 * time.Millisecond
+const watchInterval = 250 * time.Millisecond
 
 func (e env) watch() *cli.Command {
 	return &cli.Command{
@@ -63,7 +63,7 @@ type watchLine struct {
 
 func (e env) runWatch(c *cli.Context) error {
 	if c.NArg() > 1 {
-		return exactly(1, c, "ID or NETWORK")
+		return checkArgs(1, c, "ID or NETWORK")
 	}
 	inJSON, err := asJSON(c)
 	if err != nil {
@@ -74,19 +74,19 @@ func (e env) runWatch(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, of: c.Args().First(), seen: map[int]map[string]uint64{}, vlans: map[string]uint64{}}
+	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, filter: c.Args().First(), seen: map[int]map[string]uint64{}, rateFrames: map[string]uint64{}}
 	if c.IsSet("since") {
 		w.since = time.Now().Add(-c.Duration("since"))
 	}
 	if e.terminal && !inJSON && !c.Bool("once") {
-		w.picture = e.stderr
+		w.rateOutput = e.stderr
 	}
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
-		targets, err := verifyTargets(c.Context, l, w.of, c.NArg() == 0)
+		targets, err := verifyTargets(c.Context, l, w.filter, c.NArg() == 0)
 		if err == nil {
-			err = w.look(c.Context, targets)
+			err = w.poll(c.Context, targets)
 		}
 		if c.Err() != nil {
 			err = nil // told to end in the middle of it
@@ -96,7 +96,7 @@ func (e env) runWatch(c *cli.Context) error {
 		}
 		select {
 		case <-c.Done():
-			w.erase()
+			w.eraseRates()
 			return nil
 		case <-tick.C:
 		}
@@ -106,19 +106,19 @@ func (e env) runWatch(c *cli.Context) error {
 // A watcher compares what happened with what it has shown.
 type watcher struct {
 	*wiring.Lanyard
-	out     io.Writer
-	json    bool
-	of      string                    // what is watched, "" for all
-	since   time.Time                 // what was before is not shown
-	picture io.Writer                 // nil: nobody watches the rates
-	seen    map[int]map[string]uint64 // frames of each event by then, by trunk
-	vlans   map[string]uint64         // frames by then, by trunk and VLAN
-	at      time.Time                 // when that was
+	out        io.Writer
+	json       bool
+	filter     string                    // what is watched, "" for all
+	since      time.Time                 // what was before is not shown
+	rateOutput io.Writer                 // nil: nobody watches the rates
+	seen       map[int]map[string]uint64 // frames of each event by then, by trunk
+	rateFrames map[string]uint64         // frames by then, by trunk and VLAN
+	ratesAt    time.Time                 // when that was
 }
 
 // look prints what is new. A trunk that is gone meanwhile has nothing to tell any
 // more.
-func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
+func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 	trunks, err := w.Datapath.Trunks()
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
 		if err != nil {
 			continue
 		}
-		if events = w.news(trunk, events); len(events) == 0 {
+		if events = w.newEvents(trunk, events); len(events) == 0 {
 			continue
 		}
 		happened, err := w.Happened(ctx, trunk, events)
@@ -136,7 +136,7 @@ func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
 			return err
 		}
 		for _, h := range happened {
-			if h.At.Before(w.since) || !w.wants(h, targets) {
+			if h.At.Before(w.since) || !w.matches(h, targets) {
 				continue
 			}
 			if err := w.print(h); err != nil {
@@ -144,13 +144,13 @@ func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
 			}
 		}
 	}
-	w.draw(w.heard(targets))
+	w.drawRates(w.framesPerVLAN(targets))
 	return nil
 }
 
 // news gives those that were not there before, or have come again, with the number
 // of new ones.
-func (w *watcher) news(trunk int, events []verify.Event) (news []verify.Event) {
+func (w *watcher) newEvents(trunk int, events []verify.Event) (news []verify.Event) {
 	seen := map[string]uint64{}
 	for _, e := range events {
 		key := fmt.Sprint(e.First, e.What())
@@ -168,21 +168,21 @@ func (w *watcher) news(trunk int, events []verify.Event) (news []verify.Event) {
 }
 
 // wants reports whether an event is of what is watched.
-func (w *watcher) wants(h hook.Happened, targets []hook.Attachment) bool {
-	if w.of == "" || w.of == h.Network {
+func (w *watcher) matches(h hook.Happened, targets []hook.Attachment) bool {
+	if w.filter == "" || w.filter == h.Network {
 		return true
 	}
 	return h.Attachment != nil && slices.ContainsFunc(targets, func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
 }
 
 func (w *watcher) print(h hook.Happened) error {
-	w.erase()
+	w.eraseRates()
 	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk, Event: h.Event, Text: h.String()}
 	who := fmt.Sprintf("trunk %q", h.Trunk)
 	switch a := h.Attachment; {
 	case a != nil:
 		line.Containers, line.Attachment, line.Interface = ids(*a), a.ID.String(), a.Interface
-		who = fmt.Sprintf("%s of network %q", whose(*a), a.Network)
+		who = fmt.Sprintf("%s of network %q", describe(*a), a.Network)
 	case !h.Of.IsZero():
 		who = fmt.Sprintf("%s of trunk %q, which is gone", h.Of, h.Trunk)
 	case h.Network != "":
@@ -193,14 +193,14 @@ func (w *watcher) print(h hook.Happened) error {
 	}
 	count := fmt.Sprint(h.Frames)
 	if h.At.Sub(h.Since) >= time.Second {
-		count += " since " + clockOf(h.Since)
+		count += " since " + clockTime(h.Since)
 	}
-	_, err := fmt.Fprintln(w.out, clean(fmt.Sprintf("%s  %s  %s: %s (%s)", clockOf(h.At), h.Kind, who, h, count)))
+	_, err := fmt.Fprintln(w.out, clean(fmt.Sprintf("%s  %s  %s: %s (%s)", clockTime(h.At), h.Kind, who, h, count)))
 	return err
 }
 
-// clockOf gives a time, with its day where that is not today.
-func clockOf(t time.Time) string {
+// clockTime gives a time, with its day where that is not today.
+func clockTime(t time.Time) string {
 	t = t.Local()
 	if now := time.Now(); t.YearDay() != now.YearDay() || t.Year() != now.Year() {
 		return t.Format(time.DateTime)
@@ -209,9 +209,9 @@ func clockOf(t time.Time) string {
 }
 
 // heard gives the frames of each VLAN that the trunks have heard.
-func (w *watcher) heard(targets []hook.Attachment) map[string]uint64 {
+func (w *watcher) framesPerVLAN(targets []hook.Attachment) map[string]uint64 {
 	vlans := map[string]uint64{}
-	if w.picture == nil {
+	if w.rateOutput == nil {
 		return vlans
 	}
 	for _, a := range targets {
@@ -230,29 +230,29 @@ func (w *watcher) heard(targets []hook.Attachment) map[string]uint64 {
 	return vlans
 }
 
-// rateTime is over what the rates are taken.
-const rateTime = time.Second
+// rateInterval is over what the rates are taken.
+const rateInterval = time.Second
 
 // draw writes the rates of all VLANs over the line that has the last ones.
-func (w *watcher) draw(vlans map[string]uint64) {
+func (w *watcher) drawRates(vlans map[string]uint64) {
 	now := time.Now()
-	if w.picture == nil || now.Sub(w.at) < rateTime {
+	if w.rateOutput == nil || now.Sub(w.ratesAt) < rateInterval {
 		return
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(vlans)) {
-		if old, ok := w.vlans[name]; ok && vlans[name] >= old {
-			parts = append(parts, fmt.Sprintf("%s %.0f/s", name, float64(vlans[name]-old)/now.Sub(w.at).Seconds()))
+		if old, ok := w.rateFrames[name]; ok && vlans[name] >= old {
+			parts = append(parts, fmt.Sprintf("%s %.0f/s", name, float64(vlans[name]-old)/now.Sub(w.ratesAt).Seconds()))
 		}
 	}
-	w.vlans, w.at = vlans, now
-	w.erase()
-	fmt.Fprint(w.picture, clean(strings.Join(parts, "  ")))
+	w.rateFrames, w.ratesAt = vlans, now
+	w.eraseRates()
+	fmt.Fprint(w.rateOutput, clean(strings.Join(parts, "  ")))
 }
 
 // erase makes the line of rates empty (ECMA-48, EL).
-func (w *watcher) erase() {
-	if w.picture != nil {
-		fmt.Fprint(w.picture, "\r\x1b[K")
+func (w *watcher) eraseRates() {
+	if w.rateOutput != nil {
+		fmt.Fprint(w.rateOutput, "\r\x1b[K")
 	}
 }

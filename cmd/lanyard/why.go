@@ -33,7 +33,7 @@ Examples:
 
 func (e env) runWhy(c *cli.Context) error {
 	if c.NArg() > 1 {
-		return exactly(1, c, "ID")
+		return checkArgs(1, c, "ID")
 	}
 	inJSON, err := asJSON(c)
 	if err != nil {
