@@ -9,7 +9,7 @@ import (
 func (e env) completion() *cli.Command {
 	return &cli.Command{
 		Name:      "completion",
-		Usage:     "print a script that completes commands, flags, networks and containers",
+		Usage:     "print a shell script that completes commands, flags, networks and containers",
 		UsageText: "lanyard completion bash|zsh",
 		Description: `Examples:
   source <(lanyard completion bash)
@@ -21,7 +21,7 @@ func (e env) completion() *cli.Command {
 			}
 			script, ok := completionScripts[c.Args().First()]
 			if !ok {
-				return usagef("%q is not a shell that can be completed in: use bash or zsh", c.Args().First())
+				return usagef("shell %q is not supported: use bash or zsh", c.Args().First())
 			}
 			_, err := io.WriteString(e.stdout, script)
 			return err
@@ -29,11 +29,12 @@ func (e env) completion() *cli.Command {
 	}
 }
 
-// completeVerb is what the scripts call, with the words up to the cursor.
+// completeVerb is the hidden command that the scripts call with the words up to the
+// cursor.
 const completeVerb = "__complete"
 
 var completionScripts = map[string]string{
-	// bash makes words of their own of '=' and ':': complete() expects it.
+	// bash splits words at '=' and ':'; complete() expects that.
 	"bash": `# bash completion for lanyard
 _lanyard() {
 	local IFS=$'\n'

@@ -11,28 +11,28 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// line is a command line taken apart: which command, which flags, which
-// arguments. Package flag, which urfave/cli parses with, stops at the first
-// argument; people write flags behind it, as docker lets them.
+// line is a parsed command line: command, flags and arguments. Package flag, which
+// urfave/cli v2 uses, stops at the first argument, but docker accepts flags after it and
+// users type them there. urfave/cli v3 parses such lines itself.
 type line struct {
 	commands []*cli.Command // "network", "create"
-	global   []string       // flags of the whole, each as --name or --name=value
-	local    []string       // flags of the command
+	global   []string       // flags of the program, each as --name=value
+	local    []string       // flags of the command, likewise
 	args     []string
 
-	flags        []cli.Flag     // that may come next
-	verbs        []*cli.Command // that may come next
+	flags        []cli.Flag     // flags that may come next
+	verbs        []*cli.Command // commands that may come next
 	pending      cli.Flag       // the flag that still needs its value
-	pendingTyped string         // as it was typed
+	pendingTyped string         // that flag as the user typed it
 
-	given map[cli.Flag][2]string // what came of a flag that is given once, and as it was typed
+	given map[cli.Flag][2]string // flags that may be given once: normalized, and as the user typed them
 }
 
-// errNoValue is returned for a line that ends in a flag without its value.
+// errNoValue is returned by read when the line ends with a flag that needs a value.
 var errNoValue = errors.New("no value")
 
-// arrange puts flags before arguments, and refuses flags and verbs that are
-// unknown, in the words that were typed.
+// normalize moves flags before arguments. It returns a usage error for unknown flags and
+// commands, in the words that the user typed.
 func normalize(app *cli.App, args []string) ([]string, error) {
 	if len(args) > 0 && args[0] == "help" {
 		args = append(args[1:len(args):len(args)], "--help")
@@ -118,13 +118,13 @@ func (l *line) flag(app *cli.App, arg string) error {
 	return l.add(app, f, "="+value, arg)
 }
 
-// put keeps a flag with the command that knows it. One that is no list is given once,
-// or says the same again.
+// add adds a flag to those of the program or of the command. It returns a usage error if
+// a flag that is not a list has two different values.
 func (l *line) add(app *cli.App, f cli.Flag, value, typed string) error {
 	word := "--" + f.Names()[0] + value
 	if _, list := f.(*cli.StringSliceFlag); !list {
-		if was, twice := l.given[f]; twice && was[0] != word {
-			return usagef("%s and %s contradict each other: give one", was[1], typed)
+		if first, twice := l.given[f]; twice && first[0] != word {
+			return usagef("%s and %s contradict each other: give one", first[1], typed)
 		}
 		if l.given == nil {
 			l.given = map[cli.Flag][2]string{}
@@ -150,8 +150,8 @@ func (l *line) lookup(app *cli.App, name string) cli.Flag {
 	return nil
 }
 
-// known are the flags that the command may have, --help and the global ones
-// included.
+// knownFlags returns the flags of the command, with --help and the flags of the
+// program.
 func (l *line) knownFlags(app *cli.App) []cli.Flag {
 	known := append([]cli.Flag{}, l.flags...)
 	if len(l.commands) > 0 {
@@ -180,7 +180,7 @@ func didYouMean(word string, known []string) string {
 	return ""
 }
 
-// path is the command as it was typed: "lanyard network create".
+// path returns the command with the program: "lanyard network create".
 func (l *line) path() string {
 	words := []string{"lanyard"}
 	for _, c := range l.commands {
@@ -189,7 +189,7 @@ func (l *line) path() string {
 	return strings.Join(words, " ")
 }
 
-// words are the line again, in the order that urfave/cli wants.
+// words returns the line in the order that urfave/cli expects.
 func (l *line) words() []string {
 	words := l.global
 	for _, c := range l.commands {

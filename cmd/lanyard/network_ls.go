@@ -13,14 +13,14 @@ func (e env) networkLs() *cli.Command {
 	return &cli.Command{
 		Name:      "ls",
 		Aliases:   []string{"list"},
-		Usage:     "list the networks that are defined",
+		Usage:     "list the defined networks",
 		UsageText: "lanyard network ls [OPTIONS]",
 		Description: `Examples:
   lanyard network ls
   lanyard network ls --format json | jq -r '.[] | select(.parent.state != "up") | .name'
 
-No privilege is needed. A definition that cannot be read is named on stderr and
-does not stop the others.`,
+The command needs no privilege. A definition that cannot be read is reported on stderr,
+and the others are listed.`,
 		Flags:  []cli.Flag{flagFormat(), flagQuiet("names")},
 		Action: e.runNetworkLs,
 	}

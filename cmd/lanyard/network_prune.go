@@ -9,13 +9,13 @@ import (
 func (e env) networkPrune() *cli.Command {
 	return &cli.Command{
 		Name:      "prune",
-		Usage:     "remove every network that nothing is attached to",
+		Usage:     "remove all networks without attached containers",
 		UsageText: "lanyard network prune",
 		Description: `Examples:
   lanyard network prune
 
-It names what it removed. Networks that containers are attached to stay, and so
-do definitions that cannot be read.`,
+The command prints the names of removed networks. It keeps networks with attached
+containers, and definitions that cannot be read.`,
 		Action: e.runNetworkPrune,
 	}
 }

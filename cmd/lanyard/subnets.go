@@ -12,12 +12,12 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// noGateway is how --gateway says that there is none, nor one to be inferred.
+// noGateway is the value of --gateway for networks without one.
 const noGateway = "none"
 
-// readSubnets reads --subnet, and gives each subnet the gateway, ranges and aux
-// addresses that it holds. infer says whether a gateway that is not named is to
-// be taken from the subnet.
+// readSubnets reads --subnet, and assigns gateways, ranges and aux addresses to the
+// subnets that contain them. If inferred is set, subnets without --gateway get their first
+// usable address as gateway.
 func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err error) {
 	for _, w := range listFlag(c, "subnet") {
 		p, err := parsePrefix("--subnet", w, "192.168.50.0/24")
@@ -62,7 +62,7 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 	return subnets, nil
 }
 
-// other is the first of the words that is another one.
+// firstOther returns the first of the words that is not than, or than.
 func firstOther(words []string, than string) string {
 	for _, w := range words {
 		if w != than {
@@ -72,7 +72,8 @@ func firstOther(words []string, than string) string {
 	return than
 }
 
-// list is a flag that may be repeated, and hold a list, as Docker's may.
+// listFlag returns the values of a flag that may be repeated and may contain lists, as
+// Docker's flags may.
 func listFlag(c *cli.Context, flag string) (words []string) {
 	for _, w := range c.StringSlice(flag) {
 		words = append(words, strings.Split(w, ",")...)
@@ -80,8 +81,8 @@ func listFlag(c *cli.Context, flag string) (words []string) {
 	return words
 }
 
-// sixth holds --ipv6 against the subnets. Docker has it for its own reasons;
-// here an IPv6 subnet is enough.
+// checkIPv6 compares --ipv6 with the subnets. Lanyard does not need the flag, which exists
+// for Docker's command lines: an IPv6 subnet is enough.
 func checkIPv6(c *cli.Context, subnets []network.Subnet) error {
 	if !c.IsSet("ipv6") {
 		return nil
@@ -97,13 +98,14 @@ func checkIPv6(c *cli.Context, subnets []network.Subnet) error {
 	if !c.Bool("ipv6") {
 		return nil
 	}
-	return usagef("--ipv6 needs an IPv6 block of addresses: add one, such as --subnet fd50::/64")
+	return usagef("--ipv6 needs an IPv6 subnet: add one, such as --subnet fd50::/64")
 }
 
+// parsePrefix reads a prefix without host bits. Errors name the flag and an example.
 func parsePrefix(flag, word, example string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(word)
 	if err != nil {
-		return p, usagef("%s %q is not a block of addresses: write it as %s", flag, word, example)
+		return p, usagef("%s %q is not a subnet: write it as %s", flag, word, example)
 	}
 	if p != p.Masked() {
 		return p, usagef("%s %s has host bits set: write %s", flag, word, p.Masked())
@@ -111,7 +113,7 @@ func parsePrefix(flag, word, example string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// holding finds the subnet that an address is in.
+// subnetOf returns the subnet that contains an address, or nil.
 func subnetOf(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	for i := range subnets {
 		if subnets[i].Subnet.Contains(a) {
@@ -121,11 +123,11 @@ func subnetOf(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	return nil
 }
 
-// outside is the error for what fits none of the subnets.
+// notInSubnet returns the error for an address or range that no subnet contains.
 func notInSubnet(flag, word string, subnets []network.Subnet) error {
 	switch len(subnets) {
 	case 0:
-		return usagef("%s %s needs the subnet that it is in: add --subnet", flag, word)
+		return usagef("%s %s needs a subnet that contains it: add --subnet", flag, word)
 	case 1:
 		return usagef("%s %s is not in subnet %s", flag, word, subnets[0].Subnet)
 	}
@@ -145,9 +147,9 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 	case len(subnets) == 0:
 		return notInSubnet("--gateway", word, subnets)
 	case s == nil && onLink:
-		return usagef("--gateway %s is in none of the subnets %s, and none of its family is without one", word, joinSubnets(subnets, ", "))
+		return usagef("--gateway %s is in none of the subnets %s, and no subnet of its family is without a gateway", word, joinSubnets(subnets, ", "))
 	case s == nil:
-		return fmt.Errorf("%w; if it is on the link all the same, say --onlink", notInSubnet("--gateway", word, subnets))
+		return fmt.Errorf("%w; if it is on the link anyway, add --onlink", notInSubnet("--gateway", word, subnets))
 	case s.Gateway.IsValid() && s.Gateway != a:
 		return usagef("--gateway %s and --gateway %s are both in subnet %s: give one", s.Gateway, a, s.Subnet)
 	}
@@ -155,7 +157,8 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 	return nil
 }
 
-// wanting finds the first subnet of the address's family that has no gateway.
+// subnetWithoutGateway returns the first subnet of the address's family that has no
+// gateway, or nil.
 func subnetWithoutGateway(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	for i := range subnets {
 		if s := &subnets[i]; s.Subnet.Addr().Is4() == a.Is4() && !s.Gateway.IsValid() {
@@ -165,7 +168,7 @@ func subnetWithoutGateway(subnets []network.Subnet, a netip.Addr) *network.Subne
 	return nil
 }
 
-// readRoutes reads --route.
+// readRoutes reads the flag --route.
 func readRoutes(c *cli.Context) (routes []network.Route, err error) {
 	for _, w := range c.StringSlice("route") {
 		dst, via, ok := strings.Cut(w, ",")
@@ -182,8 +185,8 @@ func readRoutes(c *cli.Context) (routes []network.Route, err error) {
 	return routes, nil
 }
 
-// unusedSubnet is what Docker gives a network that names none: the first block
-// of 172.18.0.0/16 to 172.31.0.0/16 that no other network has.
+// unusedSubnet returns the subnet for a network without --subnet, as Docker does: the
+// first block from 172.18.0.0/16 to 172.31.0.0/16 that no other network overlaps.
 func unusedSubnet(others []*network.Definition) (p netip.Prefix, err error) {
 	for b := byte(18); b < 32; b++ {
 		p = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, b}), 16)
@@ -191,7 +194,7 @@ func unusedSubnet(others []*network.Definition) (p netip.Prefix, err error) {
 			return p, nil
 		}
 	}
-	return p, usagef("--subnet is missing, and no block of 172.18.0.0/16 to 172.31.0.0/16 is free: give one")
+	return p, usagef("--subnet is missing, and no block from 172.18.0.0/16 to 172.31.0.0/16 is free: give a subnet")
 }
 
 func overlaps(d *network.Definition, p netip.Prefix) bool {
@@ -222,7 +225,7 @@ func addAux(subnets []network.Subnet, word string) error {
 		return notInSubnet("--aux-address", word, subnets)
 	}
 	if old, taken := s.Aux[name]; taken && old != a {
-		return usagef("--aux-address %s=%s and %s=%s have one name: give them two", name, old, name, a)
+		return usagef("--aux-address %s=%s and %s=%s have the same name: use different names", name, old, name, a)
 	}
 	if s.Aux == nil {
 		s.Aux = map[string]netip.Addr{}
@@ -231,8 +234,8 @@ func addAux(subnets []network.Subnet, word string) error {
 	return nil
 }
 
-// infer takes a subnet's first usable address for its gateway, as Docker does,
-// unless one was named. A subnet of one address keeps that for a container.
+// inferGateway sets a subnet's gateway to its first usable address, as Docker did before
+// version 29, unless it has one. A subnet with a single address keeps it for a container.
 func inferGateway(s *network.Subnet) error {
 	if s.Gateway.IsValid() || s.Subnet.IsSingleIP() {
 		return nil
@@ -240,7 +243,7 @@ func inferGateway(s *network.Subnet) error {
 	s.Gateway = ipam.FirstUsable(s.Subnet)
 	for name, a := range s.Aux {
 		if a == s.Gateway {
-			return usagef("--aux-address %s=%s would be the gateway of %s: name that with --gateway", name, a, s.Subnet)
+			return usagef("--aux-address %s=%s is the default gateway of %s: set another with --gateway", name, a, s.Subnet)
 		}
 	}
 	return nil

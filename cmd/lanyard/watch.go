@@ -17,8 +17,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// watchInterval is how often the trunks' maps are read. The trunk sees every frame
-// all the same: what is read late is not lost.
+// watchInterval is the interval for reading the trunks' maps. The trunk programs see every
+// frame, so that an event that is read late is not lost.
 const watchInterval = 250 * time.Millisecond
 
 func (e env) watch() *cli.Command {
@@ -26,13 +26,13 @@ func (e env) watch() *cli.Command {
 		Name:      "watch",
 		Usage:     "show what goes wrong on the trunks, as it happens",
 		UsageText: "lanyard watch [OPTIONS] [ID|NETWORK]",
-		Description: `One line for each thing that should not be: another host claims an address
-(conflict), frames leave or come with a wrong VLAN tag (wrong-tag-out, wrong-tag-in),
-a gateway has another MAC (gateway-moved), a MAC sends that nobody was given
-(stranger). It begins with what happened while nobody watched, of containers that are
-gone, too: the trunk keeps the last few of each address and MAC, the same again in one
-line with their number. It ends with Ctrl-C. On a terminal the last line shows the
-frames a second of each VLAN that comes in.
+		Description: `The command prints one line for each event that should not happen: another station
+uses an address (conflict), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
+wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
+(stranger). It begins with earlier events, also of containers that are gone: the trunk
+program keeps the last few events of each address and MAC. A repeated event is one line
+with a count. Ctrl-C ends the command. On a terminal, the last line shows the incoming
+frames per second of each VLAN.
 
 Examples:
   lanyard watch
@@ -40,9 +40,9 @@ Examples:
   lanyard watch --once --since 24h
   lanyard watch --format json | jq -r 'select(.kind == "conflict") | .mac'`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` table, or json: one object a line (default: table)"},
-			&cli.BoolFlag{Name: "once", Usage: "show what there was until now, and end"},
-			&cli.DurationFlag{Name: "since", Usage: "`DURATION` begin with what happened no longer ago, such as 10m or 0s (default: all that is kept)"},
+			&cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` output format: table, or json with one object per line (default: table)"},
+			&cli.BoolFlag{Name: "once", Usage: "print the events until now, and end"},
+			&cli.DurationFlag{Name: "since", Usage: "`DURATION` maximum age of the first event, such as 10m or 0s (default: all events that are kept)"},
 		},
 		Action: e.runWatch,
 	}
@@ -89,7 +89,7 @@ func (e env) runWatch(c *cli.Context) error {
 			err = w.poll(c.Context, targets)
 		}
 		if c.Err() != nil {
-			err = nil // told to end in the middle of it
+			err = nil // interrupted
 		}
 		if err != nil || c.Bool("once") {
 			return err
@@ -103,21 +103,20 @@ func (e env) runWatch(c *cli.Context) error {
 	}
 }
 
-// A watcher compares what happened with what it has shown.
+// A watcher prints the events that it has not printed before.
 type watcher struct {
 	*wiring.Lanyard
 	out        io.Writer
 	json       bool
-	filter     string                    // what is watched, "" for all
-	since      time.Time                 // what was before is not shown
-	rateOutput io.Writer                 // nil: nobody watches the rates
-	seen       map[int]map[string]uint64 // frames of each event by then, by trunk
-	rateFrames map[string]uint64         // frames by then, by trunk and VLAN
-	ratesAt    time.Time                 // when that was
+	filter     string                    // id or network to watch; "" for all
+	since      time.Time                 // earlier events are not printed
+	rateOutput io.Writer                 // for the line of rates; nil for none
+	seen       map[int]map[string]uint64 // printed frames of each event, by trunk's ifindex
+	rateFrames map[string]uint64         // frames at ratesAt, by trunk and VLAN
+	ratesAt    time.Time                 // time of the last line of rates
 }
 
-// look prints what is new. A trunk that is gone meanwhile has nothing to tell any
-// more.
+// poll prints new events. It skips a trunk that was removed in the meantime.
 func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 	trunks, err := w.Datapath.Trunks()
 	if err != nil {
@@ -128,7 +127,8 @@ func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 		if err != nil {
 			continue
 		}
-		if events = w.newEvents(trunk, events); len(events) == 0 {
+		events = w.newEvents(trunk, events)
+		if len(events) == 0 {
 			continue
 		}
 		happened, err := w.Happened(ctx, trunk, events)
@@ -148,8 +148,8 @@ func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 	return nil
 }
 
-// news gives those that were not there before, or have come again, with the number
-// of new ones.
+// newEvents returns the events that are new or were repeated since the last call, with the
+// number of new frames, and records them as printed.
 func (w *watcher) newEvents(trunk int, events []verify.Event) (news []verify.Event) {
 	seen := map[string]uint64{}
 	for _, e := range events {
@@ -167,7 +167,7 @@ func (w *watcher) newEvents(trunk int, events []verify.Event) (news []verify.Eve
 	return news
 }
 
-// wants reports whether an event is of what is watched.
+// matches reports whether an event belongs to the container or network to watch.
 func (w *watcher) matches(h hook.Happened, targets []hook.Attachment) bool {
 	if w.filter == "" || w.filter == h.Network {
 		return true
@@ -184,7 +184,7 @@ func (w *watcher) print(h hook.Happened) error {
 		line.Containers, line.Attachment, line.Interface = ids(*a), a.ID.String(), a.Interface
 		who = fmt.Sprintf("%s of network %q", describe(*a), a.Network)
 	case !h.Of.IsZero():
-		who = fmt.Sprintf("%s of trunk %q, which is gone", h.Of, h.Trunk)
+		who = fmt.Sprintf("%s on trunk %q, which is no longer attached", h.Of, h.Trunk)
 	case h.Network != "":
 		who = fmt.Sprintf("network %q", h.Network)
 	}
@@ -199,7 +199,7 @@ func (w *watcher) print(h hook.Happened) error {
 	return err
 }
 
-// clockTime gives a time, with its day where that is not today.
+// clockTime formats a time, with the date if it is not today.
 func clockTime(t time.Time) string {
 	t = t.Local()
 	if now := time.Now(); t.YearDay() != now.YearDay() || t.Year() != now.Year() {
@@ -208,7 +208,7 @@ func clockTime(t time.Time) string {
 	return t.Format(time.TimeOnly)
 }
 
-// heard gives the frames of each VLAN that the trunks have heard.
+// framesPerVLAN returns the incoming frames of each VLAN, by trunk and VLAN.
 func (w *watcher) framesPerVLAN(targets []hook.Attachment) map[string]uint64 {
 	vlans := map[string]uint64{}
 	if w.rateOutput == nil {
@@ -230,10 +230,10 @@ func (w *watcher) framesPerVLAN(targets []hook.Attachment) map[string]uint64 {
 	return vlans
 }
 
-// rateInterval is over what the rates are taken.
+// rateInterval is the interval over which rates are computed.
 const rateInterval = time.Second
 
-// draw writes the rates of all VLANs over the line that has the last ones.
+// drawRates replaces the line of rates.
 func (w *watcher) drawRates(vlans map[string]uint64) {
 	now := time.Now()
 	if w.rateOutput == nil || now.Sub(w.ratesAt) < rateInterval {
@@ -250,7 +250,7 @@ func (w *watcher) drawRates(vlans map[string]uint64) {
 	fmt.Fprint(w.rateOutput, clean(strings.Join(parts, "  ")))
 }
 
-// erase makes the line of rates empty (ECMA-48, EL).
+// eraseRates clears the line of rates (ECMA-48, EL).
 func (w *watcher) eraseRates() {
 	if w.rateOutput != nil {
 		fmt.Fprint(w.rateOutput, "\r\x1b[K")
