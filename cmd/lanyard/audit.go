@@ -100,7 +100,8 @@ func auditTable(rows []auditRow) [][]string {
 		for _, reason := range slices.Sorted(maps.Keys(r.Dropped)) {
 			dropped = append(dropped, fmt.Sprintf("%s %d", reason, r.Dropped[reason]))
 		}
-		table = append(table, []string{r.Network, r.Parent, strings.Join(macs, ","), strings.Join(sent, ", "), strings.Join(dropped, ", ")})
+		table = append(table, []string{r.Network, r.Parent, strings.Join(macs, ","), strings.Join(sent, ", "),
+			strings.Join(dropped, ", ")})
 	}
 	return table
 }

@@ -46,7 +46,8 @@ func (e env) runGC(c *cli.Context) error {
 	if inJSON {
 		var rows []gcRow
 		for _, a := range swept {
-			rows = append(rows, gcRow{a.ID.String(), ids(a), a.State, a.Network, a.Interface, append([]netip.Prefix{}, a.Addrs...)})
+			addrs := append([]netip.Prefix{}, a.Addrs...)
+			rows = append(rows, gcRow{a.ID.String(), ids(a), a.State, a.Network, a.Interface, addrs})
 		}
 		if pErr := printJSON(e.stdout, rows); pErr != nil {
 			return pErr
@@ -58,7 +59,8 @@ func (e env) runGC(c *cli.Context) error {
 		if a.State == hook.Attaching {
 			why = "its hook was killed"
 		}
-		fmt.Fprintf(e.stdout, "released %s on network %q from %s: %s\n", orDash(joinPrefixes(a.Addrs)), a.Network, describe(a), why)
+		fmt.Fprintf(e.stdout, "released %s on network %q from %s: %s\n",
+			orDash(joinPrefixes(a.Addrs)), a.Network, describe(a), why)
 	}
 	if len(swept) == 0 && err == nil {
 		fmt.Fprintln(e.stdout, "nothing to release")

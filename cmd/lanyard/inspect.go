@@ -83,14 +83,16 @@ func (e env) printTiming(found []hook.Attachment) error {
 	rows := [][]string{{"INTERFACE", "NETWORK", "STEP", "TOOK", "SHARE"}}
 	for _, a := range found {
 		if len(a.Timing) == 0 {
-			return fmt.Errorf("interface %q on network %q was not traced: set LANYARD_TRACE=1 in the hook's \"env\" and restart the container", a.Interface, a.Network)
+			return fmt.Errorf("interface %q on network %q was not traced: "+
+				"set LANYARD_TRACE=1 in the hook's \"env\" and restart the container", a.Interface, a.Network)
 		}
 		var sum time.Duration
 		for _, s := range a.Timing {
 			sum += s.Took
 		}
 		for _, s := range append(a.Timing, hook.Step{Name: "sum", Took: sum}) {
-			rows = append(rows, []string{a.Interface, a.Network, s.Name, s.Took.String(), fmt.Sprintf("%.0f%%", 100*s.Took.Seconds()/sum.Seconds())})
+			share := fmt.Sprintf("%.0f%%", 100*s.Took.Seconds()/sum.Seconds())
+			rows = append(rows, []string{a.Interface, a.Network, s.Name, s.Took.String(), share})
 		}
 	}
 	return printTable(e.stdout, rows)

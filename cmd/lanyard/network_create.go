@@ -81,13 +81,16 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 			e.say("note: --gateway is ignored in mode %s: the host routes", def.Mode)
 		}
 		for _, err := range def.Unknown() {
-			e.say("note: --%v: the name has no effect until it exists on this host (directory services are not asked); a number works too", err)
+			e.say("note: --%v: the name has no effect until it exists on this host "+
+				"(directory services are not asked); a number works too", err)
 		}
 		for _, p := range hook.GivesNothing(def) {
-			e.say("note: network %q has no free address in %s except those that containers ask for by name: gateway, aux addresses and host use the others", def.Name, p)
+			e.say("note: network %q has no free address in %s except those that containers ask for by name: "+
+				"gateway, aux addresses and host use the others", def.Name, p)
 		}
 		if unwatched[i] != "" {
-			e.say("note: VLAN tags on network %q cannot be observed, so that ARP and ND alone verify gateways: %s", def.Name, unwatched[i])
+			e.say("note: VLAN tags on network %q cannot be observed, so that ARP and ND alone verify gateways: %s",
+				def.Name, unwatched[i])
 		}
 	}
 	return nil
@@ -114,8 +117,10 @@ func define(c *cli.Context) (*network.Definition, error) {
 	def := &network.Definition{
 		Name: c.Args().First(), ID: network.NewID(), Driver: o.driver,
 		Parent: o.parent.value, VLANProto: network.VLANProto(strings.ToLower(o.vlanProto.value)),
-		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"), ShareParent: c.Bool("share-parent"),
-		OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"), Allocate: network.Allocate(c.String("allocate")),
+		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"),
+		ShareParent: c.Bool("share-parent"),
+		OnLink:      c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
+		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
 		Verify: network.Verify(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
@@ -222,7 +227,8 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	default:
 		return usagef("--ipam (--ipam-driver) %q is not supported: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"} {
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "mac-from",
+		"source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
 			return usagef("--ipam %s and --%s contradict each other: leave one of them out", network.IPAMNone, flag)
 		}

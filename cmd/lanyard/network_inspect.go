@@ -27,7 +27,8 @@ func (e env) networkInspect() *cli.Command {
 "free" is the number of addresses that can still be given out. --summary counts leases
 instead of reading them. It counts each as a lease in the range, although a container
 can ask for an address outside of the range.`,
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "summary", Usage: "count leases instead of listing them (fast with a million leases)"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "summary",
+			Usage: "count leases instead of listing them (fast with a million leases)"}},
 		Action: e.runNetworkInspect,
 	}
 }
@@ -112,7 +113,8 @@ func (e env) runNetworkInspect(c *cli.Context) error {
 	return err
 }
 
-func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []hook.Attachment, summary bool) (r networkReport, err error) {
+func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []hook.Attachment,
+	summary bool) (r networkReport, err error) {
 	def, err := network.Load(l.Networks, name)
 	if err != nil {
 		return r, err

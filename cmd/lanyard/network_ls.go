@@ -72,7 +72,8 @@ func (e env) runNetworkLs(c *cli.Context) error {
 			state = r.Parent.Why
 		}
 		table = append(table, []string{
-			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), joinSubnets(r.Subnets, ","), joinGateways(r.Subnets, ","), state,
+			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), joinSubnets(r.Subnets, ","), joinGateways(r.Subnets, ","),
+			state,
 		})
 	}
 	return printTable(e.stdout, table)

@@ -68,8 +68,9 @@ func (o *options) field(flag string) *option {
 // dockerKeys are the keys of -o: those that Docker documents for its macvlan and ipvlan
 // drivers, the MTU key of its other drivers, and vlan_proto for 802.1ad.
 var (
-	dockerKeys = []string{"parent", "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "com.docker.network.driver.mtu", "vlan_proto"}
-	flagOfKey  = map[string]string{
+	dockerKeys = []string{"parent", "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "com.docker.network.driver.mtu",
+		"vlan_proto"}
+	flagOfKey = map[string]string{
 		"parent": "parent", "macvlan_mode": "mode", "ipvlan_mode": "mode", "ipvlan_flag": "flag",
 		"com.docker.network.driver.mtu": "mtu", "vlan_proto": "vlan-proto",
 	}

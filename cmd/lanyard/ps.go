@@ -81,7 +81,9 @@ func (e env) runPs(c *cli.Context) error {
 		rows = append(rows, psRows(a, l)...)
 	}
 	slices.SortStableFunc(rows, func(a, b psRow) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface))
+		return cmp.Or(
+			cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface),
+		)
 	})
 	switch {
 	case inJSON:
@@ -116,7 +118,8 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 			names []string
 		}{{"egress", ahead.Out}, {"ingress", ahead.In}} {
 			if len(way.names) > 0 {
-				e.say("note: %s runs before Lanyard's program on the %s of trunk %q and may hide frames: check with \"lanyard verify\"", strings.Join(way.names, ", "), way.name, a.Trunk)
+				e.say("note: %s runs before Lanyard's program on the %s of trunk %q and may hide frames: "+
+					"check with \"lanyard verify\"", strings.Join(way.names, ", "), way.name, a.Trunk)
 			}
 		}
 	}
@@ -162,7 +165,9 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 }
 
 func psTable(rows []psRow, full bool) [][]string {
-	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN", "ANOMALIES"}}
+	table := [][]string{{
+		"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN", "ANOMALIES",
+	}}
 	// The column is left out on the many hosts without rootless containers.
 	guards := slices.ContainsFunc(rows, func(r psRow) bool { return r.Guarded != nil })
 	if guards {

@@ -30,7 +30,8 @@ import (
 //	pod NAME                        creates a namespace with the default route of a cluster,
 //	                                pinned as CRI-O's are
 var switchCmds = map[string]scriptCmd{
-	"nested": cmdNested, "nested-ad": cmdNestedAD, "router": cmdRouter, "forwarding": cmdForwarding, "hairpin": cmdHairpin, "autoconf": cmdAutoconf, "pod": cmdPod,
+	"nested": cmdNested, "nested-ad": cmdNestedAD, "router": cmdRouter, "forwarding": cmdForwarding, "hairpin": cmdHairpin,
+	"autoconf": cmdAutoconf, "pod": cmdPod,
 }
 
 // vids parses OUTER.INNER.
@@ -107,7 +108,8 @@ func cmdAutoconf(ts *testscript.TestScript, neg bool, args []string) {
 	s := stateOf(ts).lab.AddGateway(uint16(vid), args[1])
 	conf, prefix6 := ts.MkAbs("udhcpd.conf"), netip.MustParsePrefix(args[3])
 	ts.Check(os.WriteFile(ts.MkAbs("leases"), nil, 0o600))
-	ts.Check(os.WriteFile(conf, fmt.Appendf(nil, "interface %s\nstart %s\nend %[2]s\nlease_file %s\npidfile %s\nopt subnet 255.255.255.0\n",
+	ts.Check(os.WriteFile(conf, fmt.Appendf(nil,
+		"interface %s\nstart %s\nend %[2]s\nlease_file %s\npidfile %s\nopt subnet 255.255.255.0\n",
 		s.Card, args[2], ts.MkAbs("leases"), ts.MkAbs("pid")), 0o600))
 	serve := exec.Command("busybox", "udhcpd", "-f", conf)
 	ts.Check(s.Start(serve))
@@ -137,7 +139,8 @@ func cmdPod(ts *testscript.TestScript, neg bool, args []string) {
 	pod := testenv.NewNamespace(w.tb, "pod "+args[0])
 	pod.Pin(w.tb)
 	for _, line := range []string{
-		"link add cluster type veth peer name node", "link set cluster up", "link set node up", "route add default dev cluster",
+		"link add cluster type veth peer name node", "link set cluster up", "link set node up",
+		"route add default dev cluster",
 	} {
 		ip(ts, pod, line)
 	}

@@ -114,7 +114,8 @@ func setup(env *testscript.Env, c testenv.Config) error {
 	if !ok {
 		return errors.New("the T of testscript is not a testing.TB")
 	}
-	w := &scriptState{tb: tb, lab: testenv.NewLab(tb, c), containers: map[string]*testenv.Container{}, namespaces: map[string]*testenv.Namespace{}}
+	w := &scriptState{tb: tb, lab: testenv.NewLab(tb, c), containers: map[string]*testenv.Container{},
+		namespaces: map[string]*testenv.Namespace{}}
 	if _, err := w.lab.Host.Exec("ip", "link", "set", w.lab.Trunk, "address", trunkMAC); err != nil {
 		return err
 	}
@@ -224,7 +225,8 @@ func hookCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
 	if c == nil {
 		ts.Fatalf("there is no container %q", args[0])
 	}
-	state := specs.State{Version: specs.Version, ID: args[0], Status: specs.StateCreating, Pid: c.Pid, Annotations: map[string]string{}}
+	state := specs.State{Version: specs.Version, ID: args[0], Status: specs.StateCreating, Pid: c.Pid,
+		Annotations: map[string]string{}}
 	for _, a := range args[1:] {
 		k, v, _ := strings.Cut(a, "=")
 		state.Annotations["io.lanyard."+k] = v
@@ -234,7 +236,8 @@ func hookCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
 	path, err := exec.LookPath("hook")
 	ts.Check(err)
 	cmd := exec.Command(path)
-	cmd.Env = append(os.Environ(), varNetns+"="+ts.Getenv(varNetns), varRoot+"="+ts.Getenv(varRoot), "LANYARD_TRACE="+ts.Getenv("LANYARD_TRACE"))
+	cmd.Env = append(os.Environ(), varNetns+"="+ts.Getenv(varNetns), varRoot+"="+ts.Getenv(varRoot),
+		"LANYARD_TRACE="+ts.Getenv("LANYARD_TRACE"))
 	cmd.Stdin = strings.NewReader(string(text))
 	return cmd
 }
@@ -305,7 +308,8 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "GENERATION"},
 	{regexp.MustCompile(`"[0-9a-f]{8}-[0-9a-f-]{27}"`), `"BOOT"`},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
-	{regexp.MustCompile(`"(at|other_at|cookie|inode|pid|start|netns|trunk|ifindex|parent_ifindex|\w*rtt_ns)": [1-9]\d*`), `"$1": N`},
+	{regexp.MustCompile(`"(at|other_at|cookie|inode|pid|start|netns|trunk|ifindex|parent_ifindex|\w*rtt_ns)": [1-9]\d*`),
+		`"$1": N`},
 	{regexp.MustCompile(`"((?:out|in)_(?:frames|bytes)|count|frames)": \d+`), `"$1": N`},
 	{regexp.MustCompile(`\b[0-9.]+(µs|ms|s)\b`), "TIME"},
 	{regexp.MustCompile(`  [1-9]\d*/(\d+)`), "  N/$1"}, // frames

@@ -26,9 +26,12 @@ of "lanyard network create". "lanyard why" shows users their refusals; the full 
 are in the log of this command. On SIGTERM, the broker finishes the requests that it has
 begun, and ends. Containers keep running.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "log", Value: "text", Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
-			&cli.BoolFlag{Name: "prepare", Usage: "only create the namespace for guarded attachments (used by lanyard-guards.service)"},
-			&cli.StringFlag{Name: "sweep", Value: "30s", Usage: "`DURATION` interval between sweeps for vanished containers (default: 30s)"},
+			&cli.StringFlag{Name: "log", Value: "text",
+				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
+			&cli.BoolFlag{Name: "prepare",
+				Usage: "only create the namespace for guarded attachments (used by lanyard-guards.service)"},
+			&cli.StringFlag{Name: "sweep", Value: "30s",
+				Usage: "`DURATION` interval between sweeps for vanished containers (default: 30s)"},
 		},
 		Action: e.runServe,
 	}

@@ -147,7 +147,8 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 	case len(subnets) == 0:
 		return notInSubnet("--gateway", word, subnets)
 	case s == nil && onLink:
-		return usagef("--gateway %s is in none of the subnets %s, and no subnet of its family is without a gateway", word, joinSubnets(subnets, ", "))
+		return usagef("--gateway %s is in none of the subnets %s, and no subnet of its family is without a gateway", word,
+			joinSubnets(subnets, ", "))
 	case s == nil:
 		return fmt.Errorf("%w; if it is on the link anyway, add --onlink", notInSubnet("--gateway", word, subnets))
 	case s.Gateway.IsValid() && s.Gateway != a:

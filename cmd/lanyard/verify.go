@@ -81,7 +81,8 @@ func (e env) runVerify(c *cli.Context) error {
 
 // verifyTargets returns the attachments of a network, of a container, or all. It leaves
 // out those that a hook is still attaching, since that hook verifies them.
-func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string, everything bool) (targets []hook.Attachment, err error) {
+func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string, everything bool) (targets []hook.Attachment,
+	err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err

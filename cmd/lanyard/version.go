@@ -20,7 +20,8 @@ func (e env) version() *cli.Command {
 			if err := checkArgs(0, c, "argument"); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(e.stdout, "lanyard %s (%s %s/%s)\n", cmp.Or(version, "unreleased"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(e.stdout, "lanyard %s (%s %s/%s)\n", cmp.Or(version, "unreleased"), runtime.Version(),
+				runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

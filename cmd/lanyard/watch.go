@@ -40,9 +40,11 @@ Examples:
   lanyard watch --once --since 24h
   lanyard watch --format json | jq -r 'select(.kind == "conflict") | .mac'`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` output format: table, or json with one object per line (default: table)"},
+			&cli.StringFlag{Name: "format", Value: "table",
+				Usage: "`FORMAT` output format: table, or json with one object per line (default: table)"},
 			&cli.BoolFlag{Name: "once", Usage: "print the events until now, and end"},
-			&cli.DurationFlag{Name: "since", Usage: "`DURATION` maximum age of the first event, such as 10m or 0s (default: all events that are kept)"},
+			&cli.DurationFlag{Name: "since",
+				Usage: "`DURATION` maximum age of the first event, such as 10m or 0s (default: all events that are kept)"},
 		},
 		Action: e.runWatch,
 	}
@@ -74,7 +76,8 @@ func (e env) runWatch(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, filter: c.Args().First(), seen: map[int]map[string]uint64{}, rateFrames: map[string]uint64{}}
+	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, filter: c.Args().First(), seen: map[int]map[string]uint64{},
+		rateFrames: map[string]uint64{}}
 	if c.IsSet("since") {
 		w.since = time.Now().Add(-c.Duration("since"))
 	}
@@ -172,12 +175,14 @@ func (w *watcher) matches(h hook.Happened, targets []hook.Attachment) bool {
 	if w.filter == "" || w.filter == h.Network {
 		return true
 	}
-	return h.Attachment != nil && slices.ContainsFunc(targets, func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
+	return h.Attachment != nil && slices.ContainsFunc(targets,
+		func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
 }
 
 func (w *watcher) print(h hook.Happened) error {
 	w.eraseRates()
-	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk, Event: h.Event, Text: h.String()}
+	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk,
+		Event: h.Event, Text: h.String()}
 	who := fmt.Sprintf("trunk %q", h.Trunk)
 	switch a := h.Attachment; {
 	case a != nil:
