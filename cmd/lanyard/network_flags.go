@@ -20,7 +20,7 @@ func createFlags() []cli.Flag {
 		&cli.StringFlag{Name: "ipam", Aliases: []string{"ipam-driver"},
 			Usage: "`MODE` none: no address management, for workloads that run DHCP or SLAAC (default: Lanyard's own)"},
 		&cli.StringFlag{Name: "mode",
-			Usage: "`MODE` macvlan mode: bridge, private, vepa, passthru (default: bridge); ipvlan mode: l2, l3, l3s (default: l2)"},
+			Usage: "`MODE` macvlan mode: bridge, private, vepa, passthru (default: bridge); ipvlan: l2, l3, l3s (default: l2)"},
 		&cli.StringFlag{Name: "mtu", Usage: "`BYTES` MTU of containers' interfaces (default: the parent's)"},
 		&cli.BoolFlag{Name: "internal", Usage: "no default route for containers"},
 		&cli.StringSliceFlag{Name: "route",
