@@ -160,7 +160,7 @@ func TestAttackLinksDirect(t *testing.T) {
 // After the attachment is gone, a link that its owner has kept, with the MAC and
 // the address of then, gets nowhere, is named, and finds nobody at that address:
 // it is in quarantine.
-func TestAttackAfterwardsDirect(t *testing.T) {
+func TestAttackAfterDetachDirect(t *testing.T) {
 	p := newPrisoner(t, func(d *network.Definition) {
 		direct(d)
 		d.Quarantine = network.Duration(30 * time.Second)

@@ -47,7 +47,7 @@ func restless(t *testing.T, n *testenv.Namespace) (calm func()) {
 
 // The same, and in time, with links that change while they are read. Whether they are
 // read after all is a matter of luck.
-func TestAttackAdoptionAmidChanges(t *testing.T) {
+func TestAttackRebuildDuringChanges(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	victim, next := testenv.NewRootless(t, bob), testenv.NewRootless(t, bob)
 	b.mustAttachBy(bob, "victim", victim.Pid, "network=web")

@@ -335,7 +335,7 @@ func TestAttackLinks(t *testing.T) {
 }
 
 // After the attachment is gone, nothing that the owner kept is of use.
-func TestAttackAfterwards(t *testing.T) {
+func TestAttackAfterDetach(t *testing.T) {
 	p := newPrisoner(t, nil)
 	kept := testenv.NewContainer(t)
 	_, err := p.c.Exec("ip", "link", "add", "kept", "link", "eth0", "type", "macvlan", "mode", "bridge")

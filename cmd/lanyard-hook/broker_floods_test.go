@@ -28,7 +28,7 @@ import (
 
 // Others' floods do not keep a user out: each start amid them is done within the
 // hook's own time.
-func TestBrokerAmidFloods(t *testing.T) {
+func TestBrokerDuringFloods(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	mustRaiseFiles(t)
 	calm := mustFlood(t, b.socket(), allFloods(t)...)
@@ -82,7 +82,7 @@ func allFloods(t *testing.T) []flood {
 // at turning them away, it is 1.5 to 2.1 times that on two processors, and bounded by
 // three. Measured in turns, so that a busy machine weighs on both, and for longer where
 // that is not enough to tell.
-func TestBrokerLatencyAmidFloods(t *testing.T) {
+func TestBrokerLatencyDuringFloods(t *testing.T) {
 	b, _ := lanBrokered(t, func(d *network.Definition) { d.Verify = network.VerifyOff })
 	b.stop()
 	b.start(asInstalled + "=1")

@@ -181,7 +181,7 @@ func TestBrokerFloodByManyUIDs(t *testing.T) {
 }
 
 // A broker that has no descriptor left goes on when it has.
-func TestBrokerNoFiles(t *testing.T) {
+func TestBrokerOutOfDescriptors(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	b.works("before")
 	pid := b.cmd.Process.Pid

@@ -37,7 +37,7 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 
 // Who calls is who connected: what the socket is handed on to, and what the
 // process has become since, changes nothing.
-func TestBrokerCallerIsWhoConnected(t *testing.T) {
+func TestBrokerIdentifiesConnector(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
 	message := fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`, c.Pid)

@@ -86,7 +86,7 @@ func TestBypassed(t *testing.T) {
 }
 
 // Somebody takes our program off. The next verification puts it back.
-func TestTakenOff(t *testing.T) {
+func TestProgramDetached(t *testing.T) {
 	w, _ := lan(t, nil)
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
 	links, err := filepath.Glob(filepath.Join(wiring.PathsUnder(w.root).BPF, "*", "link-*"))

@@ -103,7 +103,7 @@ func TestGuardedRestart(t *testing.T) {
 
 // Where the database is lost, guarded containers keep their addresses, and what
 // nobody has any more is deleted.
-func TestGuardedAdopted(t *testing.T) {
+func TestGuardedRebuilt(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	before := b.links(b.Host)
 	c, gone := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)

@@ -222,7 +222,7 @@ func TestHostAccessRootless(t *testing.T) {
 }
 
 // A database that is lost does not lose the routes, nor who they are to.
-func TestHostAccessAdopted(t *testing.T) {
+func TestHostAccessRebuilt(t *testing.T) {
 	w, _ := lan(t, hostAccess)
 	def := w.definition("web")
 	c := testenv.NewContainer(t)

@@ -44,7 +44,7 @@ func (m meanwhile) Endpoints() ([]verify.Endpoint, error) {
 
 // A pod's next container asks for the interface just as the last one's is taken
 // back, by the sweeper or by its poststop: it gets one.
-func TestJoinWhileTakenBack(t *testing.T) {
+func TestJoinDuringRelease(t *testing.T) {
 	for _, how := range []string{"sweep", "poststop"} {
 		t.Run(how, func(t *testing.T) {
 			w, _ := lan(t, nil)
@@ -138,7 +138,7 @@ func TestRestartInQuarantine(t *testing.T) {
 }
 
 // A pool that is full of the dead is not full.
-func TestPoolFullOfTheDead(t *testing.T) {
+func TestPoolFullOfDeadHolders(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
 	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) }, "192.168.50.0/30")
@@ -151,7 +151,7 @@ func TestPoolFullOfTheDead(t *testing.T) {
 
 // A link on the parent that is not Lanyard's has the MAC that goes with the address, as
 // containers of Docker's older releases have.
-func TestMACOfAnother(t *testing.T) {
+func TestMACOnForeignLink(t *testing.T) {
 	w, _ := lan(t, macFromAddress)
 	_, err := w.Host.Exec("ip", "link", "add", "dk", "link", w.Trunk, "address", "02:42:c0:a8:32:02", "type", "macvlan", "mode", "bridge")
 	must(t, err)
@@ -180,7 +180,7 @@ func TestJoinIsJudged(t *testing.T) {
 }
 
 // Nobody gets the MAC of a gateway by asking for it.
-func TestGatewaysMAC(t *testing.T) {
+func TestGatewayMACRefused(t *testing.T) {
 	w, gw := lan(t, nil)
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web")
@@ -286,7 +286,7 @@ func TestVerifyAfterLoss(t *testing.T) {
 
 // Two find a new database; the first is done with that and attaches while the
 // second still looks around.
-func TestAdoptInACrowd(t *testing.T) {
+func TestConcurrentRebuild(t *testing.T) {
 	w, _ := lan(t, nil)
 	var hooks sync.WaitGroup
 	for i := range 8 {

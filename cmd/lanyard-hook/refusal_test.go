@@ -83,7 +83,7 @@ func (w *world) trunkMAC() string {
 }
 
 // A container that does not name us costs nothing, and touches nothing.
-func TestNotOurs(t *testing.T) {
+func TestNoAnnotation(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	c := testenv.NewContainer(t)
 	for _, stage := range []string{"createRuntime", "prestart", "poststop"} {

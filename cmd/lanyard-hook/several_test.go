@@ -212,7 +212,7 @@ func mustGiveDefault(t *testing.T, c *testenv.Container, options ...string) {
 // A default route that somebody else gave the container stays where it is, unless
 // one of ours is told to take it, and then it comes back when ours goes. In the
 // other family ours is the only one.
-func TestOthersDefaultRoute(t *testing.T) {
+func TestForeignDefaultRoute(t *testing.T) {
 	const left = "[{0.0.0.0/0 invalid IP cluster}]"
 	for _, test := range []struct {
 		what, want, option string

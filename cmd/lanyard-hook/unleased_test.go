@@ -11,7 +11,7 @@ import (
 
 // A container sends until it is killed: nothing of it is taken for a stranger's, nor
 // is what the host itself sends.
-func TestNoStrangers(t *testing.T) {
+func TestNoUnleasedMACs(t *testing.T) {
 	w, _ := lan(t, nil)
 	w.mustAttach("other", testenv.NewContainer(t), "network=web") // the trunk stays watched
 	for range 5 {

@@ -59,7 +59,7 @@ func (b *brokered) loseDatabase() {
 // Whoever keeps the links of their own namespace from being read does not keep a lost
 // database from being made anew. It is their loss: what they had is theirs no more.
 // Root's namespaces are not passed over.
-func TestAttackAdoption(t *testing.T) {
+func TestAttackRebuild(t *testing.T) {
 	p := newPrisoner(t, direct)
 	rootful := testenv.NewContainer(t)
 	p.mustAttach("rootful", rootful, "network=web", "ip=192.168.50.11")
@@ -122,7 +122,7 @@ func TestAttackAdoption(t *testing.T) {
 
 // Nor does that keep an address from who needs it, where others are free to be taken
 // back.
-func TestAttackRoom(t *testing.T) {
+func TestAttackFullPool(t *testing.T) {
 	b := newBrokered(t, testenv.Config{})
 	b.AddGateway(0, "192.168.50.1/29")
 	b.define("web", b.Trunk, func(d *network.Definition) {
