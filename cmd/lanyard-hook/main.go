@@ -129,7 +129,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 const tellTime = time.Second
 
 // tell sends the error to the broker, for "lanyard why": crun sends stderr to /dev/null, so
-// that the user would not see it. It does nothing for root, who has logs.
+// that the user would not see it. It does nothing for root, because root has logs.
 func tell(o options, id string, why error) {
 	if link.HostsRoot() {
 		return
