@@ -38,8 +38,8 @@ func routesOf(tb testing.TB, c *testenv.Container, family string, table ...strin
 	return routes
 }
 
-// Prefixes from one address to 2^64 behave as their RFCs say: a /31 (RFC 3021)
-// and a /127 (RFC 6164) have two hosts and nothing else.
+// TestPrefixes checks which addresses prefixes from one address to 2^64 give out: a /31
+// (RFC 3021) and a /127 (RFC 6164) have two hosts and nothing else.
 func TestPrefixes(t *testing.T) {
 	for _, test := range []struct {
 		subnet  string
@@ -69,8 +69,8 @@ func TestPrefixes(t *testing.T) {
 	}
 }
 
-// create defines "web" on the trunk with a gateway inferred as the command line
-// does, and a station that has it.
+// create defines "web" on the trunk with the command line's default gateway, and adds a
+// station with that address.
 func (w *world) create(subnet, gateway string) {
 	w.tb.Helper()
 	p := netip.MustParsePrefix(subnet)
@@ -85,8 +85,9 @@ func (w *world) create(subnet, gateway string) {
 	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets = []network.Subnet{s} })
 }
 
-// Addresses are given out of the ranges alone, from their first address up, and
-// what others hold is passed over. Names may ask for one outside.
+// TestRanges checks that addresses are given out from the ranges only, from the first
+// address upwards, without excluded addresses. A container may ask for an address
+// outside.
 func TestRanges(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.32.254/24")
@@ -110,7 +111,7 @@ func TestRanges(t *testing.T) {
 	w.refused("the router's", w.attach("bold", testenv.NewContainer(t), "network=web", "ip=192.168.32.129"), 1, `aux-address "my-router"`)
 }
 
-// A container chooses its subnet by the address that it asks for.
+// TestSubnetByAddress checks that a requested address selects its subnet.
 func TestSubnetByAddress(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.216.1/24", "192.168.218.1/24", "2001:db8:abc8::10/64")
@@ -135,15 +136,15 @@ func TestSubnetByAddress(t *testing.T) {
 			t.Errorf("%q gives %q, want %q", test.ask, addrs, test.want)
 		}
 	}
-	// The router, which answers for all, is how they reach each other.
+	// They reach each other by the router, which answers for all.
 	first := testenv.NewContainer(t)
 	w.mustAttach("first", first, "network=web", "ip=192.168.218.77")
 	pings(t, first.Namespace, "192.168.218.1")
 	w.refused("an address of no subnet", w.attach("lost", testenv.NewContainer(t), "network=web", "ip=10.0.0.1"), 1, "10.0.0.1 is in none of its subnets")
 }
 
-// Without an IPv6 subnet there is no IPv6 on the interface; loopback keeps its
-// own. The MTU is the parent's.
+// TestNoIPv6WithoutSubnet checks that a network without an IPv6 subnet has no IPv6 on the
+// interface, except on loopback, and that the MTU is the parent's.
 func TestNoIPv6WithoutSubnet(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
@@ -162,7 +163,8 @@ func TestNoIPv6WithoutSubnet(t *testing.T) {
 	}
 }
 
-// A gateway outside of the subnet, on the link all the same; and none at all.
+// TestGatewayOnLinkAndNone has a gateway on the link outside of the subnet, and no
+// gateway.
 func TestGatewayOnLinkAndNone(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	gw := w.AddGateway(0, "10.0.0.1/32", "fd00::1/128", "192.168.99.1/32")
@@ -201,7 +203,7 @@ func (w *world) detachAndEnd(t *testing.T, id string, c *testenv.Container) {
 	c.End(t)
 }
 
-// Routes besides the default route, where their router is near.
+// TestExtraRoutes has additional routes by routers on the link.
 func TestExtraRoutes(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
@@ -218,7 +220,7 @@ func TestExtraRoutes(t *testing.T) {
 	pings(t, c.Namespace, "fd20::1")
 }
 
-// A link and no address: the workload asks a router itself.
+// TestNoAddresses attaches without addresses: the workload gets one from a router.
 func TestNoAddresses(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	gw := w.AddGateway(0, "192.168.50.1/24")
@@ -231,7 +233,7 @@ func TestNoAddresses(t *testing.T) {
 	if a.Verdict.Code != verify.Unverified || len(a.Addrs) != 0 {
 		t.Errorf("record is %+v", a)
 	}
-	// The workload's own doing: what it sends is seen on the LAN from its MAC.
+	// The workload configures an address, and the LAN sees frames from its MAC.
 	_, err := c.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", "eth0")
 	must(t, err)
 	pings(t, c.Namespace, "192.168.50.1")
@@ -244,7 +246,7 @@ func TestNoAddresses(t *testing.T) {
 		t.Errorf("accept_ra and disable_ipv6 are %q, %v", ra, err)
 	}
 	w.detachAndEnd(t, "c1", c)
-	// The same container again has the same MAC: its DHCP lease is found again.
+	// The same container has the same MAC again, so that a DHCP server finds its lease.
 	c = testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web")
 	if again := w.record(); again.MAC != a.MAC {
@@ -254,8 +256,8 @@ func TestNoAddresses(t *testing.T) {
 	w.wantNothing("web", before)
 }
 
-// Stable addresses: the same name gets the same one, also in a new container,
-// where nobody else has it by then.
+// TestStableAddresses checks that the same name gets the same address, also in a new
+// container, unless another container uses it by then.
 func TestStableAddresses(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "10.50.0.1/16")
@@ -278,9 +280,10 @@ func TestStableAddresses(t *testing.T) {
 	}
 }
 
-// A container that asks for its address by name has it again at once after a restart,
-// and so has the one that is created in its place with another id: podman run --replace,
-// compose and Quadlet do that. A container that asks for no address does not get it.
+// TestRestartWithAddress checks that a container that asks for its address by name gets it
+// right after a restart, and so does a container that replaces it with another id, as with
+// podman run --replace, compose and Quadlet. A container that asks for no address does not
+// get it.
 func TestRestartWithAddress(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(1e12) }, "192.168.50.8/29")
@@ -297,7 +300,7 @@ func TestRestartWithAddress(t *testing.T) {
 	}
 }
 
-// Neighbours are told three times.
+// TestAnnouncements checks that a new address is announced three times.
 func TestAnnouncements(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	gw := w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")

@@ -58,8 +58,8 @@ func TestAttach(t *testing.T) {
 	w.mustDetach("c1") // a second poststop has nothing to do
 }
 
-// The same container asking again, as prestart after createRuntime does, gets
-// what it has.
+// TestAttachTwice checks that a second attach of a container, as prestart after
+// createRuntime does, returns the same attachment.
 func TestAttachTwice(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
@@ -75,7 +75,8 @@ func TestAttachTwice(t *testing.T) {
 	w.refused("another network", w.attach("c1", c, "network=db", "interface=eth0"), 1, `network "db"`)
 }
 
-// Containers of one pod share the interface; it goes with the last of them.
+// TestPod checks that containers of one pod share the interface, and that the last one
+// removes it.
 func TestPod(t *testing.T) {
 	w, _ := lan(t, nil)
 	before := w.links(w.Host)
@@ -89,7 +90,7 @@ func TestPod(t *testing.T) {
 	if a := w.record(); len(a.Containers) != 2 {
 		t.Errorf("containers are %+v", a.Containers)
 	}
-	// CRI-O's poststop of an old attempt comes while the new one runs.
+	// CRI-O runs poststop of an old attempt while the new one runs.
 	w.mustDetach("app")
 	if a := w.record(); len(a.Containers) != 2 {
 		t.Errorf("a poststop took a container that lives: %+v", a.Containers)
@@ -109,8 +110,8 @@ func TestPod(t *testing.T) {
 	w.wantNothing("web", before)
 }
 
-// An engine keeps a container's id over a restart, and may call poststop for
-// the old run after the new one was attached.
+// TestRestart runs poststop of the old run after the new one was attached, with the same
+// id, as some engines do.
 func TestRestart(t *testing.T) {
 	w, _ := lan(t, nil)
 	old := testenv.NewContainer(t)
@@ -145,16 +146,16 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// An address that somebody on the LAN holds is passed over, unless it was asked
-// for by name.
+// TestConflict checks that an address that another station uses is declined, and that a
+// request for it by name is refused.
 func TestConflict(t *testing.T) {
-	// The window that adapts is a few milliseconds: a busy machine may take
-	// longer, and the rival is then seen afterwards.
+	// The adaptive window is a few milliseconds. On a busy machine the claimant may answer
+	// later, and would be seen after the start only.
 	w, _ := lan(t, func(d *network.Definition) {
 		d.ConflictWindow = network.Duration(time.Second)
 		macFromAddress(d)
 	})
-	rival := w.AddRival(0, "192.168.50.2/24")
+	claimant := w.AddRival(0, "192.168.50.2/24")
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web")
 	a := w.record()
@@ -167,10 +168,10 @@ func TestConflict(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 	other := testenv.NewContainer(t)
 	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", "held by another station on the LAN")
-	rival.AddAddr("192.168.50.77/24")
-	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict", rival.MAC.String(), "192.168.50.77")
-	rival.AddAddr("fd50::77/64")
-	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict", rival.MAC.String(), "fd50::77")
+	claimant.AddAddr("192.168.50.77/24")
+	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict", claimant.MAC.String(), "192.168.50.77")
+	claimant.AddAddr("fd50::77/64")
+	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict", claimant.MAC.String(), "fd50::77")
 	if w.held("web") != 2 || len(w.records()) != 1 {
 		t.Errorf("refusals left %d leases, %d records", w.held("web"), len(w.records()))
 	}
@@ -179,8 +180,8 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// The window is what was asked for, however short the deadline of the gateways is;
-// a rival that is slower still is seen by the trunk afterwards.
+// TestConflictWindow checks that --conflict-window is effective with a shorter deadline
+// too. The trunk program sees a claimant that answers even later, after the start.
 func TestConflictWindow(t *testing.T) {
 	for window, conflict := range map[time.Duration]bool{2 * time.Second: true, 20 * time.Millisecond: false} {
 		t.Run(window.String(), func(t *testing.T) {
@@ -204,7 +205,7 @@ func TestConflictWindow(t *testing.T) {
 			if o.status != 0 {
 				t.Fatalf("beyond the window: %+v", o)
 			}
-			testenv.Eventually(t, "the trunk to see the rival", func() error {
+			testenv.Eventually(t, "the trunk to see the claimant", func() error {
 				if rivals := w.evidence(w.record()).Rivals; len(rivals) != 1 || rivals[0].MAC != verify.MACOf(slow.MAC) {
 					return fmt.Errorf("rivals are %+v", rivals)
 				}
@@ -214,13 +215,13 @@ func TestConflictWindow(t *testing.T) {
 	}
 }
 
-// Two containers of one host reach each other, and the gateway of one may be
-// the other.
+// TestSiblings checks that containers of one host reach each other, and that one may be
+// the gateway of the other.
 func TestSiblings(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[0].Gateway = d.Subnets[0].Subnet.Addr().Next().Next() }, "192.168.50.0/24")
 	router, c := testenv.NewContainer(t), testenv.NewContainer(t)
-	// The router has the gateway's address itself: nobody else answers for it.
+	// The router itself has the gateway's address, so no other station answers for it.
 	w.mustAttach("router", router, "network=web")
 	_, err := router.Exec("ip", "addr", "add", "192.168.50.2/24", "dev", "eth0")
 	must(t, err)

@@ -16,9 +16,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// mustSendSummed sends a frame with the demand to write the Internet checksum of all
-// from start on at start+offset (struct virtio_net_hdr), which whoever passes it on to a
-// device that cannot does on the way.
+// mustSendSummed sends a frame with a request to write the Internet checksum of all bytes
+// from start to start+offset (struct virtio_net_hdr). The kernel writes it when it passes
+// the frame to a device without checksum offload.
 func (r *raw) mustSendSummed(t *testing.T, frame []byte, start, offset int) {
 	t.Helper()
 	header := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 0, 0}
@@ -33,8 +33,7 @@ func (r *raw) mustSendSummed(t *testing.T, frame []byte, start, offset int) {
 	must(t, unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 0))
 }
 
-// comesTo sets the frame's last two bytes so that its checksum from start on is the
-// value.
+// comesTo sets the frame's last two bytes so that its checksum from start is value.
 func comesTo(frame []byte, start int, value uint16) []byte {
 	frame = bytes.Clone(frame)
 	last := len(frame) - 2
@@ -46,7 +45,7 @@ func comesTo(frame []byte, start int, value uint16) []byte {
 	for i := start; i < last; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(frame[i:]))
 	}
-	sum += 0xffff - uint32(^value) // what is missing, in ones' complement
+	sum += 0xffff - uint32(^value) // the missing part, in ones' complement
 	for sum > 0xffff {
 		sum = sum&0xffff + sum>>16
 	}
@@ -78,9 +77,9 @@ func mustNotSum(t *testing.T, n *testenv.Namespace, device string) {
 	}))
 }
 
-// A checksum that is still to be written can be had to be written over anything, and
-// to be any value: after the guard has looked, an honest frame would become
-// another.
+// TestAttackChecksum sends frames whose checksum is written later. A sender can choose
+// the position and the value of the checksum, and so turn a permitted frame into another
+// one after the guard's check.
 func TestAttackChecksum(t *testing.T) { attackBySums(t, newPrisoner(t, nil)) }
 
 func TestAttackChecksumDirect(t *testing.T) { attackBySums(t, newPrisoner(t, direct)) }
@@ -90,7 +89,8 @@ func attackBySums(t *testing.T, p *prisoner) {
 	mustNotSum(t, p.Host, p.Trunk)
 	mark := []byte("!attack!")
 	v4, gw4 := netip.MustParseAddr("192.168.50.9"), netip.MustParseAddr("192.168.50.1")
-	// As the victim's, its header's checksum too; then written over with its own.
+	// Built with the victim's address, so that the header checksum is the victim's, and then
+	// given the sender's own address.
 	udp := ether(broadcast, p.own, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
 	copy(udp[26:], v4.AsSlice())
 	udp6 := ether(ndp.GroupMAC(allNodes), p.own, 0x86dd, packet6(netip.MustParseAddr("fd50::9"), allNodes, 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
@@ -110,7 +110,7 @@ func attackBySums(t *testing.T, p *prisoner) {
 		{udp6, 36, 0x10},          // the victim's IPv6 address
 		{question, 30, 50<<8 | 1}, // ARP: the gateway is at my MAC
 		{question, 20, 2},         // ARP: an answer
-		{udp, 26, 192<<8 | 168},   // what it was, as far as one can see
+		{udp, 26, 192<<8 | 168},   // the old value, as far as the check sees
 	}
 	for _, f := range frames {
 		r.mustSendSummed(t, comesTo(f.frame, f.at, f.value), f.at, 0)
@@ -132,7 +132,7 @@ func attackBySums(t *testing.T, p *prisoner) {
 			t.Errorf("the switch saw %x", f)
 		}
 	}
-	// What hosts leave to be written, is.
+	// Checksums that hosts normally leave to be written are written.
 	server := mustListen(t, p.gw.Namespace)
 	defer server.Close()
 	for _, up := range []bool{true, false} {
@@ -142,9 +142,8 @@ func attackBySums(t *testing.T, p *prisoner) {
 	}
 }
 
-// A frame that its sender can write to while it is under way is another after the
-// guard has looked than before. A packet socket sends what is in its ring without a
-// copy; a veth pair makes one, and so this is for those who have a macvlan.
+// TestAttackRing changes a frame after the guard's check. A packet socket sends from its
+// ring without a copy. A veth pair copies, so this attack needs a macvlan.
 func TestAttackRing(t *testing.T) {
 	p := newPrisoner(t, direct)
 	mark := []byte("!attack!")

@@ -18,14 +18,14 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// ip changes links of the prisoner's, as its owner does; all arguments in one line.
+// ip runs ip(8) in the attacker's container, as its owner; all arguments are in one line.
 func (p *prisoner) ip(t *testing.T, line string) {
 	t.Helper()
 	_, err := p.c.Exec("ip", strings.Fields(line)...)
 	must(t, err)
 }
 
-// nest has the prisoner make so many macvlans on its interface, in group 7: n0, n1, …
+// nest creates many macvlans on the attacker's interface, in group 7: n0, n1, …
 func (p *prisoner) nest(t *testing.T, many int) {
 	t.Helper()
 	var lines strings.Builder
@@ -38,7 +38,7 @@ func (p *prisoner) nest(t *testing.T, many int) {
 	p.ip(t, "-batch "+file)
 }
 
-// shout has a link of the prisoner's say something to all, with a mark in it.
+// shout broadcasts a frame with a mark from one of the attacker's links.
 func (p *prisoner) shout(t *testing.T, device string, mac verify.MAC, mark []byte) {
 	t.Helper()
 	mustRaw(t, p.c.Namespace, device).mustSend(t, toAll(mac, mark))
@@ -48,8 +48,8 @@ func toAll(mac verify.MAC, mark []byte) []byte {
 	return ether(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...))
 }
 
-// shoutNested has all links of nest say it, and gives how many have. They are listed
-// once: to ask for each by its name lists all of them each time.
+// shoutNested broadcasts from all links of nest, and returns their number. It lists the
+// links once, because a lookup by name lists all of them each time.
 func (p *prisoner) shoutNested(t *testing.T, mark []byte) (said int) {
 	t.Helper()
 	r := mustRaw(t, p.c.Namespace, "eth0")
@@ -80,10 +80,9 @@ func (p *prisoner) strangers(t *testing.T) (macs []verify.MAC) {
 	return macs
 }
 
-// What the owner of a macvlan does to the parent, with the guard on its egress:
-// nothing of it leaves the host, and the audit names it. What remains possible is
-// here, too, since the guide says so: it is what macvlans of one parent do to each
-// other.
+// TestAttackLinksDirect has the owner of a macvlan attack by links on the parent, with
+// the guard on its egress: no frame leaves the host, and the audit names the MACs. It
+// also shows what docs/rootless.md says remains possible between macvlans of one parent.
 func TestAttackLinksDirect(t *testing.T) {
 	p := newPrisoner(t, direct)
 	tap := mustTap(t, p.Switch)
@@ -157,20 +156,20 @@ func TestAttackLinksDirect(t *testing.T) {
 	p.mustDetachBy(alice, "prisoner")
 }
 
-// After the attachment is gone, a link that its owner has kept, with the MAC and
-// the address of then, gets nowhere, is named, and finds nobody at that address:
-// it is in quarantine.
-func TestAttackAfterwardsDirect(t *testing.T) {
+// TestAttackAfterDetachDirect keeps a link with the old MAC and address after the detach:
+// it reaches nothing, the audit names it, and no other container has the address, which
+// is in quarantine.
+func TestAttackAfterDetachDirect(t *testing.T) {
 	p := newPrisoner(t, func(d *network.Definition) {
 		direct(d)
 		d.Quarantine = network.Duration(30 * time.Second)
 	})
 	honest := mustRaw(t, p.victim.Namespace, "eth0")
-	testenv.JoinNamespace(t, p.c.Namespace) // a process that stays behind
+	testenv.JoinNamespace(t, p.c.Namespace) // a process that outlives the container
 	p.ip(t, "link add kept link eth0 address 02:00:00:00:00:66 type macvlan mode bridge")
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
-	tap := mustTap(t, p.Switch) // until now what it sent was its own
+	tap := mustTap(t, p.Switch) // its earlier frames carried its own lease
 	if links := p.links(p.c.Namespace); fmt.Sprint(links) != "[kept lo]" {
 		t.Errorf("the namespace has %q", links)
 	}

@@ -1,6 +1,6 @@
 //go:build !vm
 
-// On an emulated machine this is more than its processors can do.
+// An emulated machine is too slow for this test.
 
 package main
 
@@ -21,8 +21,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// restless has links of a namespace come and go until calm, so that a list of them has
-// changed before it is read to its end.
+// restless creates and deletes links in a namespace until calm is called, so that every
+// list of them changes while it is read.
 func restless(t *testing.T, n *testenv.Namespace) (calm func()) {
 	t.Helper()
 	wordy(t, n, 20, 4000)
@@ -33,7 +33,7 @@ func restless(t *testing.T, n *testenv.Namespace) (calm func()) {
 	must(t, n.Start(cmd))
 	calm = sync.OnceFunc(func() {
 		must(t, unix.Kill(-cmd.Process.Pid, unix.SIGKILL))
-		cmd.Wait() // "signal: killed" is no news
+		cmd.Wait() // "signal: killed" is expected
 	})
 	t.Cleanup(calm)
 	testenv.Eventually(t, "a list to be interrupted", func() error {
@@ -45,9 +45,9 @@ func restless(t *testing.T, n *testenv.Namespace) (calm func()) {
 	return calm
 }
 
-// The same, and in time, with links that change while they are read. Whether they are
-// read after all is a matter of luck.
-func TestAttackAdoptionAmidChanges(t *testing.T) {
+// TestAttackRebuildDuringChanges is TestAttackRebuild, with a time limit, and with links
+// that change while they are read. They may be read completely by chance.
+func TestAttackRebuildDuringChanges(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	victim, next := testenv.NewRootless(t, bob), testenv.NewRootless(t, bob)
 	b.mustAttachBy(bob, "victim", victim.Pid, "network=web")

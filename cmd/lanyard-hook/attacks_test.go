@@ -63,9 +63,9 @@ func tag(tpid, vid uint16) []byte {
 	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, tpid), vid)
 }
 
-// attackFrames are those that a holder of a macvlan could harm others with, as
-// one with the MAC, the IPv4 address .9 and the IPv6 address ::9 sends them.
-// Each ends in the mark.
+// attackFrames returns frames by which the owner of a macvlan could harm other stations,
+// sent by a station with the MAC, the IPv4 address .9 and the IPv6 address ::9. Each ends
+// with the mark.
 func attackFrames(tb testing.TB, own, gateway, victim verify.MAC, mark []byte) map[string][]byte {
 	tb.Helper()
 	must2 := func(b []byte, err error) []byte {
@@ -121,7 +121,7 @@ func attackFrames(tb testing.TB, own, gateway, victim verify.MAC, mark []byte) m
 	return frames
 }
 
-// prisoner is a guarded container, and a victim beside it.
+// prisoner is a lab with a guarded container, whose owner attacks, and a victim.
 type prisoner struct {
 	*brokered
 	gw               *testenv.Station
@@ -144,8 +144,8 @@ func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
 	return p
 }
 
-// end sends the frame that tells the wiretaps that nothing more comes: an
-// honest one, to all, which takes the same way.
+// end broadcasts a permitted frame on the same path, which tells the wiretaps that no
+// more frames follow.
 func (p *prisoner) end(t *testing.T, r *raw) []byte {
 	t.Helper()
 	mark := []byte("-the-end-of-it-")
@@ -153,8 +153,8 @@ func (p *prisoner) end(t *testing.T, r *raw) []byte {
 	return mark
 }
 
-// Whatever frames the container's owner makes, none reaches the wire or another
-// container; all of them are counted.
+// TestAttackFrames checks that no attack frame reaches the wire or another container, and
+// that all of them are counted.
 func TestAttackFrames(t *testing.T) {
 	p := newPrisoner(t, nil)
 	mark := []byte("!attack!")
@@ -182,15 +182,15 @@ func TestAttackFrames(t *testing.T) {
 	pings(t, p.victim.Namespace, "192.168.50.1")
 }
 
-// The same from a macvlan that a trusted user has, with the guard on the parent's
-// egress: nothing leaves the host. What macvlans of one parent send each other
-// is not seen there.
+// TestAttackFramesDirect does the same from a user's macvlan, with the guard on the
+// parent's egress: no frame leaves the host. Frames between macvlans of one parent do not
+// pass there.
 func TestAttackFramesDirect(t *testing.T) {
 	p := newPrisoner(t, direct)
 	mark := []byte("!attack!")
 	frames := attackFrames(t, p.own, p.router, p.its, mark)
-	// What carries another's whole lease, MAC and all, looks like that one's on the
-	// egress: this much remains possible, and only to users of the same parent.
+	// A frame with the complete lease of another container, MAC included, cannot be told
+	// apart on the egress. This remains possible, for users of the same parent only.
 	delete(frames, "the victim's MAC")
 	taps := map[string]*wiretap{"the switch": mustTap(t, p.Switch), "the gateway": mustTap(t, p.gw.Namespace)}
 	r := mustRaw(t, p.c.Namespace, "eth0")
@@ -212,7 +212,7 @@ func TestAttackFramesDirect(t *testing.T) {
 	pings(t, p.c.Namespace, "fd50::1")
 	pings(t, p.gw.Namespace, "fd50::9")
 
-	// A nested macvlan gets nowhere, and is seen.
+	// A nested macvlan reaches nothing, and is counted.
 	for _, args := range []string{"add nested link eth0 address 02:00:00:00:00:66 type macvlan mode bridge", "set nested up"} {
 		_, err := p.c.Exec("ip", append([]string{"link"}, strings.Fields(args)...)...)
 		must(t, err)
@@ -232,15 +232,15 @@ func TestAttackFramesDirect(t *testing.T) {
 		}
 		return nil
 	}))
-	// After the end of the attachment its MAC gets nowhere either, though its
-	// owner has kept the interface.
+	// After the detach its MAC reaches nothing either, although its owner kept the
+	// interface.
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
 	must(t, p.victim.Kill())
 	p.mustDetachBy(bob, "victim")
 }
 
-// stopped is what "lanyard ps" shows of a container's guard.
+// stopped returns the guard's counters that "lanyard ps" shows.
 func (p *prisoner) stopped(id string) (n uint64) {
 	p.tb.Helper()
 	must(p.tb, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
@@ -263,7 +263,7 @@ func (p *prisoner) stopped(id string) (n uint64) {
 	return n
 }
 
-// unicast is the list of MACs that the parent takes in besides its own.
+// unicast returns the MACs that the parent accepts in addition to its own.
 func (p *prisoner) unicast() string {
 	p.tb.Helper()
 	out, err := p.Host.Exec("bridge", "fdb", "show", "dev", p.Trunk)
@@ -271,8 +271,8 @@ func (p *prisoner) unicast() string {
 	return out
 }
 
-// What a holder of a macvlan does to its parent, the owner of a guarded
-// container does to nothing.
+// TestAttackLinks checks that link settings by which the owner of a macvlan affects the
+// parent have no effect from a guarded container.
 func TestAttackLinks(t *testing.T) {
 	p := newPrisoner(t, nil)
 	before := p.unicast()
@@ -280,12 +280,12 @@ func TestAttackLinks(t *testing.T) {
 		_, err := p.c.Exec("ip", args...)
 		return err
 	}
-	// Its own switch of mode has no effect on what is no macvlan.
+	// Changing the mode has no effect on a link that is not a macvlan.
 	if err := ip("link", "set", "eth0", "type", "macvlan", "mode", "bridge"); err == nil {
 		t.Error("eth0 is a macvlan")
 	}
 	p.nest(t, 300)
-	// The gateway's MAC, and one that listens to what the gateway sends.
+	// The gateway's MAC, and a link that listens to the gateway's frames.
 	must(t, ip("link", "add", "thief", "link", "eth0", "address", p.router.String(), "type", "macvlan", "mode", "bridge"))
 	must(t, ip("link", "set", "thief", "up"))
 	must(t, ip("link", "add", "spy", "link", "eth0", "type", "macvlan", "mode", "source"))
@@ -298,7 +298,7 @@ func TestAttackLinks(t *testing.T) {
 	if out, err := p.Host.Exec("ip", "-d", "link", "show", p.Trunk); err != nil || strings.Contains(out, "PROMISC") || strings.Contains(out, "ALLMULTI") {
 		t.Errorf("the parent is %s, %v", out, err)
 	}
-	// What the victim and the gateway say to each other, nobody else hears.
+	// No other station hears the frames between victim and gateway.
 	tap := mustTap(t, p.c.Namespace)
 	for range 5 {
 		pings(t, p.victim.Namespace, "192.168.50.1")
@@ -310,7 +310,7 @@ func TestAttackLinks(t *testing.T) {
 			t.Errorf("the prisoner heard %x", f)
 		}
 	}
-	// A MAC of its choice gets nowhere.
+	// A MAC of its choice reaches nothing.
 	must(t, ip("link", "set", "eth0", "address", "02:00:00:00:00:66"))
 	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "192.168.50.1"); err == nil {
 		t.Errorf("another MAC pings: %s", out)
@@ -322,20 +322,21 @@ func TestAttackLinks(t *testing.T) {
 	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "-I", "192.168.50.66", "192.168.50.1"); err == nil {
 		t.Errorf("another address pings: %s", out)
 	}
-	// An MTU of its choice makes no frames that others cannot take.
+	// An MTU of its choice causes no frames that are too long for other stations.
 	must(t, ip("link", "set", "eth0", "mtu", "9000"))
 	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "-M", "do", "-s", "3000", "192.168.50.1"); err == nil {
 		t.Errorf("frames over the MTU pass: %s", out)
 	}
-	// Deleting its own interface, the owner only takes it from itself.
+	// The owner can delete its own interface, which affects no other container.
 	must(t, ip("link", "del", "eth0"))
 	pings(t, p.victim.Namespace, "192.168.50.1")
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
 }
 
-// After the attachment is gone, nothing that the owner kept is of use.
-func TestAttackAfterwards(t *testing.T) {
+// TestAttackAfterDetach checks that links that the owner kept are useless after the
+// detach.
+func TestAttackAfterDetach(t *testing.T) {
 	p := newPrisoner(t, nil)
 	kept := testenv.NewContainer(t)
 	_, err := p.c.Exec("ip", "link", "add", "kept", "link", "eth0", "type", "macvlan", "mode", "bridge")

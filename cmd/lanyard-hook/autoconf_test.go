@@ -14,9 +14,9 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// A workload of a network that gives no addresses makes itself one from what a
-// router advertises, and its default route. One of a network that has addresses to
-// give takes none, with IPv6 and without.
+// TestSLAAC checks that a workload on a network without addresses configures an address
+// and a default route from router advertisements, and that a workload on a network with
+// addresses does not, with IPv6 and without.
 func TestSLAAC(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	router := w.AddGateway(0, "192.168.50.1/24", "fd77::1/64", "fd60::1/64", "2001:db8:f::9/128")
@@ -64,8 +64,8 @@ func TestSLAAC(t *testing.T) {
 	}
 }
 
-// A workload of a network that gives no addresses asks a DHCP server for one. Its
-// MAC is the same in the next container of its name, and so is what it is given.
+// TestDHCP checks that a workload on a network without addresses gets one by DHCP. The
+// next container of that name has the same MAC, and so the same address.
 func TestDHCP(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	server := w.AddGateway(0, "192.168.50.1/24")

@@ -12,7 +12,7 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// Descriptors that are sent along do not stay with the broker.
+// TestBrokerDescriptors checks that the broker keeps no descriptors that callers send.
 func TestBrokerDescriptors(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	b.works("before")
@@ -74,8 +74,8 @@ func (b *brokered) socketOf(t *testing.T, uid int) int {
 	return copied
 }
 
-// pipeEnd is the writing end of a pipe, whose other end hears at the end of the
-// test when the last that holds it has let go.
+// pipeEnd returns the writing end of a pipe. At the end of the test, its reading end
+// checks that all copies were closed.
 func pipeEnd(t *testing.T) []int {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -84,7 +84,7 @@ func pipeEnd(t *testing.T) []int {
 		w.Close()
 		must(t, r.SetReadDeadline(time.Now().Add(10*time.Second)))
 		if _, err := r.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("somebody still holds the pipe: %v", err)
+			t.Errorf("the pipe is still open: %v", err)
 		}
 		r.Close()
 	})

@@ -1,6 +1,6 @@
 //go:build !vm
 
-// On an emulated machine two floods alone are more than its processors can do.
+// An emulated machine is too slow even for two floods.
 
 package main
 
@@ -26,14 +26,14 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// Others' floods do not keep a user out: each start amid them is done within the
-// hook's own time.
-func TestBrokerAmidFloods(t *testing.T) {
+// TestBrokerDuringFloods checks that floods of other users do not block a user: each
+// start during them ends within the hook's timeout.
+func TestBrokerDuringFloods(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	mustRaiseFiles(t)
 	calm := mustFlood(t, b.socket(), allFloods(t)...)
 	for i := range 5 {
-		b.works(fmt.Sprintf("amid%d", i))
+		b.works(fmt.Sprintf("during%d", i))
 	}
 	calm()
 	b.works("after")
@@ -42,18 +42,19 @@ func TestBrokerAmidFloods(t *testing.T) {
 	}
 }
 
-// flood is what one hostile process asks of the broker, again and again.
+// flood describes what one hostile process asks of the broker, repeatedly.
 type flood struct {
 	Name     string
 	UID      int
-	UIDs     int      // it comes as so many, from UID on, in turn
-	Waiters  int      // so many threads ask, each waiting for a place in the line
-	Messages []string // in turn; none: connections alone
-	Nobody   bool     // it asks where nobody listens
+	UIDs     int      // number of uids, from UID on, used in turn
+	Waiters  int      // number of threads, each waiting for a place in the backlog
+	Messages []string // sent in turn; none: connections only
+	Nobody   bool     // it connects where no process listens
 }
 
-// allFloods are those of mallory, who may not attach, of as many uids as a user has
-// subordinate ones, and of alice, who may: hers is what the broker does most for.
+// allFloods returns floods of mallory, who may not attach, of as many uids as a user has
+// subordinate ones, and of alice, who may attach, with the requests that cost the broker
+// most.
 func allFloods(t *testing.T) []flood {
 	attach := func(id string, pid int) string {
 		return fmt.Sprintf(`{"version":1,"verb":"attach","container":%q,"pid":%d,"wants":[{"network":"web"}]}`, id, pid)
@@ -75,14 +76,14 @@ func allFloods(t *testing.T) []flood {
 	}
 }
 
-// What a start costs others amid each flood is less than twice what it costs beside a
-// process that is as busy and floods nobody, both at the lowest priority: what a
-// flood's own process takes of the processors is not the broker's to share out, and on
-// two of them is most of what there is to feel. Amid all at once, who keep the broker
-// at turning them away, it is 1.5 to 2.1 times that on two processors, and bounded by
-// three. Measured in turns, so that a busy machine weighs on both, and for longer where
-// that is not enough to tell.
-func TestBrokerLatencyAmidFloods(t *testing.T) {
+// TestBrokerLatencyDuringFloods checks that a start during each flood takes less than
+// twice as long as next to an equally busy process that does not flood, both at the
+// lowest priority. The broker does not control the CPU time of the flooding process, and
+// on two processors that is most of the effect. During all floods at once, while the
+// broker is busy rejecting them, a start takes 1.5 to 2.1 times as long on two
+// processors; the limit is three. Both are measured in turns, so that a busy machine
+// affects both, and for longer if the result is not clear.
+func TestBrokerLatencyDuringFloods(t *testing.T) {
 	b, _ := lanBrokered(t, func(d *network.Definition) { d.Verify = network.VerifyOff })
 	b.stop()
 	b.start(asInstalled + "=1")
@@ -112,7 +113,7 @@ func TestBrokerLatencyAmidFloods(t *testing.T) {
 		})
 	}
 	for _, fs := range suspects {
-		t.Errorf("amid %s a start of another user's takes %.2f times as long", nameOf(fs), l.ratio(nameOf(fs), beside(fs)))
+		t.Errorf("during %s a start of another user takes %.2f times as long", nameOf(fs), l.ratio(nameOf(fs), beside(fs)))
 	}
 }
 
@@ -132,21 +133,20 @@ func nameOf(fs []flood) string {
 
 func beside(fs []flood) string { return fmt.Sprintf("beside %d busy", len(fs)) }
 
-// nobodies take as much of the processors as the floods do, and have nobody do
-// anything.
+// nobodies are processes that use as much CPU time as the floods and send to no broker.
 func nobodies(fs []flood) []flood {
 	return slices.Repeat([]flood{{Name: "nobody", UID: mallory, Nobody: true}}, len(fs))
 }
 
-// latencies are what starts of bob's took amid this and that.
+// latencies are the times of bob's starts, by what ran at the same time.
 type latencies struct {
 	*brokered
 	took map[string][]time.Duration
 }
 
-func (l latencies) measure(name string, round int, amid ...flood) {
+func (l latencies) measure(name string, round int, during ...flood) {
 	l.tb.Helper()
-	calm := mustFlood(l.tb, l.socket(), amid...)
+	calm := mustFlood(l.tb, l.socket(), during...)
 	defer calm()
 	const each = 2
 	for i := range each {
@@ -161,11 +161,11 @@ func (l latencies) measure(name string, round int, amid ...flood) {
 	}
 }
 
-func (l latencies) log(amid, beside string) {
+func (l latencies) log(during, beside string) {
 	l.tb.Helper()
-	l.tb.Logf("a start takes %v, amid %s %v, %s %v: %.2f times as long (%d of each)",
-		median(l.took["calm"]).Round(time.Microsecond), amid, median(l.took[amid]).Round(time.Microsecond),
-		beside, median(l.took[beside]).Round(time.Microsecond), l.ratio(amid, beside), len(l.took[amid]))
+	l.tb.Logf("a start takes %v, during %s %v, %s %v: %.2f times as long (%d of each)",
+		median(l.took["calm"]).Round(time.Microsecond), during, median(l.took[during]).Round(time.Microsecond),
+		beside, median(l.took[beside]).Round(time.Microsecond), l.ratio(during, beside), len(l.took[during]))
 }
 
 func (l latencies) ratio(a, b string) float64 {
@@ -177,8 +177,8 @@ func median(all []time.Duration) time.Duration {
 	return all[len(all)/2]
 }
 
-// asFlooder tells the test binary to flood the socket named, as stdin says. It is a
-// process of its own: in the test's, it would take from who measures.
+// asFlooder makes the test binary flood the named socket, as stdin describes. It is a
+// process of its own, so that it does not slow down the measuring process.
 const asFlooder = "LANYARD_TEST_AS_FLOODER"
 
 func init() {
@@ -192,14 +192,14 @@ func init() {
 		go func() { fmt.Fprintln(os.Stderr, testenv.OnThread(func() error { return f.ask(socket) })) }()
 	}
 	if err == nil {
-		err = f.ask(socket) // a program begins on a thread that stays the same
+		err = f.ask(socket) // main's thread does not change
 	}
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
 }
 
-// ask asks without end, or until the test that began it is gone. It says on stdout
-// when it has begun.
+// ask sends requests until the test that started it is gone. It writes to stdout when it
+// has begun.
 func (f flood) ask(socket string) error {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, 19); err != nil { // this thread
 		return err
@@ -239,7 +239,7 @@ func (f flood) ask(socket string) error {
 	return nil
 }
 
-// become makes this thread's effective uid what the kernel notes of who connects.
+// become sets this thread's effective uid, which the kernel records when it connects.
 func (flood) become(uid int) error {
 	const same = ^uintptr(0)
 	for _, id := range []uintptr{0, uintptr(uid)} {
@@ -250,8 +250,8 @@ func (flood) become(uid int) error {
 	return nil
 }
 
-// mustFlood has all that at once until calm is called or the test ends, however it
-// ends: what goes on would take the processors from all others.
+// mustFlood runs all floods at once until calm is called or the test ends, in whatever
+// way: processes that go on would slow down all other tests.
 func mustFlood(tb testing.TB, socket string, floods ...flood) (calm func()) {
 	tb.Helper()
 	var all []*exec.Cmd
@@ -265,7 +265,7 @@ func mustFlood(tb testing.TB, socket string, floods ...flood) (calm func()) {
 	})
 	tb.Cleanup(calm)
 	for _, f := range floods {
-		cmd := exec.Command("/proc/self/exe") // by its path, mallory could not get at it
+		cmd := exec.Command("/proc/self/exe") // mallory cannot read its path
 		if f.UIDs == 0 {
 			by(f.UID, cmd)
 		}
@@ -284,8 +284,8 @@ func mustFlood(tb testing.TB, socket string, floods ...flood) (calm func()) {
 	return calm
 }
 
-// Who starts more containers at once than the broker takes requests gets all of
-// them: the hooks ask again.
+// TestBrokerBurst checks that a user who starts more containers at once than the broker
+// accepts requests gets all of them: the hooks retry.
 func TestBrokerBurst(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, alice)

@@ -57,7 +57,7 @@ func (b *brokered) ask(uid int, message []byte, oob []byte) string {
 	return r.Error
 }
 
-// works checks that an honest user is served, after or amid whatever came.
+// works checks that the broker serves an honest user, during or after an attack.
 func (b *brokered) works(id string) {
 	b.tb.Helper()
 	c := testenv.NewRootless(b.tb, bob)
@@ -67,8 +67,8 @@ func (b *brokered) works(id string) {
 	c.End(b.tb)
 }
 
-// Whatever comes over the socket, it is refused in one line, and the broker
-// goes on.
+// TestBrokerMessages checks that malformed messages are refused in one line, and that the
+// broker goes on.
 func TestBrokerMessages(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	pid := testenv.NewRootless(t, alice).Pid
@@ -92,7 +92,7 @@ func TestBrokerMessages(t *testing.T) {
 		{"another version", []byte(`{"version":2,"verb":"attach"}`), "version 2"},
 		{"another verb", []byte(`{"version":1,"verb":"exec"}`), "verb"},
 		{"too long", append(attach(""), make([]byte, 40<<10)...), "over 32768 bytes"},
-		{"nested for ever", []byte(strings.Repeat("[", 30000)), "not a request in JSON"},
+		{"nested without end", []byte(strings.Repeat("[", 30000)), "not a request in JSON"},
 		{"no container", []byte(`{"version":1,"verb":"attach","pid":1,"wants":[{"network":"web"}]}`), "container id"},
 		{"NUL in the container", []byte(`{"version":1,"verb":"detach","container":"a\u0000b"}`), "container id"},
 		{"lines in the container", []byte(`{"version":1,"verb":"detach","container":"a\nlevel=INFO msg=attached"}`), "container id"},
@@ -107,7 +107,7 @@ func TestBrokerMessages(t *testing.T) {
 		{"lo", wants(`{"network":"web","interface":"lo"}`), "link's name"},
 		{"two addresses of a family", wants(`{"network":"web","addresses":["192.168.50.8","192.168.50.9"]}`), "second address"},
 		{"an address with a zone", wants(`{"network":"web","addresses":["fe80::1%eth0"]}`), "not an address"},
-		{"IPv4 in IPv6's clothes", wants(`{"network":"web","addresses":["::ffff:192.168.50.9"]}`), "not an address"},
+		{"an IPv4-mapped address", wants(`{"network":"web","addresses":["::ffff:192.168.50.9"]}`), "not an address"},
 		{"an MTU of 1", wants(`{"network":"web","mtu":1}`), "not an MTU"},
 		{"a multicast MAC", wants(`{"network":"web","mac":"01:00:5e:00:00:01"}`), "unicast"},
 		{"a mode of its own", wants(`{"network":"web","verify":"never"}`), "verify mode"},
@@ -124,7 +124,7 @@ func TestBrokerMessages(t *testing.T) {
 	b.works("after")
 }
 
-// mustRaiseFiles lets this process have as many files as it may.
+// mustRaiseFiles raises this process's limit of files to the maximum.
 func mustRaiseFiles(tb testing.TB) (limit int) {
 	tb.Helper()
 	var r unix.Rlimit
@@ -134,7 +134,7 @@ func mustRaiseFiles(tb testing.TB) (limit int) {
 	return int(min(r.Cur, 1<<20))
 }
 
-// flood connects as a user, so many times, and says nothing.
+// flood opens many connections as a user and sends nothing.
 func (b *brokered) flood(uid, times int) {
 	b.tb.Helper()
 	must(b.tb, asUID(uid, func() error {
@@ -152,25 +152,26 @@ func (b *brokered) flood(uid, times int) {
 	}))
 }
 
-// Whoever connects and says nothing, 10,000 times, keeps nobody out.
+// TestBrokerFlood checks that 10,000 silent connections of one user do not block other
+// users.
 func TestBrokerFlood(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	mustRaiseFiles(t)
 	for i := range 10 {
 		b.flood(mallory, 1000)
 		if i%3 == 0 {
-			b.works(fmt.Sprintf("amid%d", i))
+			b.works(fmt.Sprintf("during%d", i))
 		}
 	}
 	b.works("after")
-	// One user's connections are few; more are told so and hung up on.
+	// The connections of one user are limited; the broker says so and closes more of them.
 	if !strings.Contains(b.logged(), "too many requests in progress") {
-		t.Error("nobody was turned away")
+		t.Error("no connection was rejected")
 	}
 }
 
-// A user has as many uids as subordinate ones. Those who say nothing go
-// when there is no room.
+// TestBrokerFloodByManyUIDs checks silent connections of many uids, which a user with
+// subordinate uids can open. The broker closes them when there is no room.
 func TestBrokerFloodByManyUIDs(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	mustRaiseFiles(t)
@@ -180,8 +181,9 @@ func TestBrokerFloodByManyUIDs(t *testing.T) {
 	b.works("after")
 }
 
-// A broker that has no descriptor left goes on when it has.
-func TestBrokerNoFiles(t *testing.T) {
+// TestBrokerOutOfDescriptors checks that a broker without free descriptors goes on when
+// it has some again.
+func TestBrokerOutOfDescriptors(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	b.works("before")
 	pid := b.cmd.Process.Pid
@@ -207,14 +209,14 @@ func TestBrokerNoFiles(t *testing.T) {
 	b.works("after")
 }
 
-// A user of the broker is not held up by those who are slow.
+// TestBrokerSlowCallers checks that slow callers do not delay other users.
 func TestBrokerSlowCallers(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	for range 132 {
 		b.mustDialBy(mallory)
 	}
-	b.works("amid")
-	// Nor is the broker by those who do not fetch their answers.
+	b.works("during")
+	// Callers that do not read their answers do not delay the broker.
 	for range 100 {
 		c := b.mustDialBy(alice)
 		_, err := c.Write([]byte(`{"version":1,"verb":"why"}`))

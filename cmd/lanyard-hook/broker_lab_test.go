@@ -25,10 +25,10 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// asBroker tells the test binary to be the broker, below the directory named.
+// asBroker makes the test binary run the broker, below the named directory.
 const asBroker = "LANYARD_TEST_AS_BROKER"
 
-// asInstalled has it log no more than an installed one does.
+// asInstalled makes it log as much as an installed broker.
 const asInstalled = "LANYARD_TEST_AS_INSTALLED"
 
 // alice may attach, and so may bob; mallory may not.
@@ -52,12 +52,12 @@ func serveForTest(root string) {
 	os.Exit(0)
 }
 
-// brokered is a world with a broker in it.
+// brokered is a world with a broker.
 type brokered struct {
 	*world
 	cmd *exec.Cmd
 	log string // file
-	// confine is a command that runs the broker with less than root has.
+	// confine is a command that runs the broker with fewer privileges than root.
 	confine []string
 }
 
@@ -65,7 +65,7 @@ type brokered struct {
 func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	t.Helper()
 	b := &brokered{world: newWorld(t, c)}
-	// Users have to get at the socket and at the test binary's output.
+	// Users need access to the socket and to the test binary's output.
 	for dir := b.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
 		must(t, os.MkdirAll(dir, 0o755))
 		must(t, os.Chmod(dir, 0o755))
@@ -100,7 +100,7 @@ func (b *brokered) start(env ...string) {
 
 func (b *brokered) guards() string { return wiring.PathsUnder(b.root).Guards }
 
-// guardLinks lists what is in the namespace of the guards.
+// guardLinks lists the links in the guards' namespace.
 func (b *brokered) guardLinks() (names []string) {
 	b.tb.Helper()
 	out, err := exec.Command("nsenter", "--net="+b.guards(), "ip", "-o", "link").Output()
@@ -113,7 +113,7 @@ func (b *brokered) guardLinks() (names []string) {
 
 func (b *brokered) socket() string { return wiring.PathsUnder(b.root).Socket }
 
-// stop ends the broker as systemd does; it must go in peace.
+// stop ends the broker as systemd does, and checks that it ends without an error.
 func (b *brokered) stop() {
 	b.tb.Helper()
 	if b.cmd.ProcessState != nil {
@@ -128,11 +128,11 @@ func (b *brokered) stop() {
 	}
 }
 
-// kill ends it as nothing should.
+// kill kills the broker.
 func (b *brokered) kill() {
 	b.tb.Helper()
 	must(b.tb, b.cmd.Process.Kill())
-	b.cmd.Wait() // "signal: killed" is no news
+	b.cmd.Wait() // "signal: killed" is expected
 }
 
 func (b *brokered) logged() string {
@@ -142,14 +142,14 @@ func (b *brokered) logged() string {
 	return string(text)
 }
 
-// by makes a command one of a user's. What a rootless engine starts is root of
-// its user namespace and this user outside: with no privilege on the host.
+// by makes a command run as a user, as root of a new user namespace, like the processes
+// of a rootless engine: without privilege on the host.
 func by(uid int, cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 	return cmd
 }
 
-// hookBy runs the hook as a user's engine does.
+// hookBy runs the hook as the engine of a user does.
 func (b *brokered) hookBy(uid int, stdin []byte, stage string) outcome {
 	b.tb.Helper()
 	cmd, stderr := b.command(stdin, []string{stage})
@@ -179,7 +179,8 @@ func (b *brokered) mustDetachBy(uid int, id string) {
 	}
 }
 
-// secret is what no caller is told: the same line, whatever the reason.
+// secret checks that a refusal reads like all others, and that the broker's log has the
+// reason.
 func (b *brokered) secret(what string, o outcome, reason string) {
 	b.tb.Helper()
 	b.refused(what, o, 1, "refused: the network must be one that allows you, and the container your own")
@@ -196,7 +197,7 @@ func (b *brokered) secret(what string, o outcome, reason string) {
 	b.tb.Errorf("%s: %q is not in the log", what, number)
 }
 
-// why is what "lanyard why" shows to a user.
+// why returns what "lanyard why" shows to a user.
 func (b *brokered) why(uid int) (lines []string) {
 	b.tb.Helper()
 	var failures []broker.Failure
@@ -210,14 +211,14 @@ func (b *brokered) why(uid int) (lines []string) {
 	return lines
 }
 
-// on is the same world for a subtest.
+// on returns the same world for a subtest.
 func (b *brokered) on(t testing.TB) *brokered {
 	w, c := *b.world, *b
 	w.tb, c.world = t, &w
 	return &c
 }
 
-// mustSleepBy starts a process of a user's on the host, which ends with the test.
+// mustSleepBy starts a user's process on the host, which ends with the test.
 func (b *brokered) mustSleepBy(uid int) (pid int) {
 	b.tb.Helper()
 	cmd := by(uid, exec.Command("sleep", "60"))
@@ -243,8 +244,8 @@ func lanBrokered(t testing.TB, edit func(*network.Definition)) (*brokered, *test
 	return b, gw
 }
 
-// asUID runs f on a thread of that user, which is what the kernel notes of who
-// connects a socket. The thread dies afterwards.
+// asUID runs f on a thread with that uid, which the kernel records when f connects a
+// socket. The thread ends afterwards.
 func asUID(uid int, f func() error) error {
 	return testenv.OnThread(func() error {
 		for _, call := range []struct{ trap, id uintptr }{{unix.SYS_SETRESGID, uintptr(uid)}, {unix.SYS_SETRESUID, uintptr(uid)}} {

@@ -16,7 +16,7 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// answer is what the broker says on a connection, "" for success.
+// answer returns the broker's answer on a connection, "" for success.
 func answer(tb testing.TB, c *net.UnixConn, message []byte) string {
 	tb.Helper()
 	_, err := c.Write(message)
@@ -35,13 +35,13 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 	return r.Error
 }
 
-// Who calls is who connected: what the socket is handed on to, and what the
-// process has become since, changes nothing.
-func TestBrokerCallerIsWhoConnected(t *testing.T) {
+// TestBrokerIdentifiesConnector checks that the caller is the user who connected, even if
+// another process uses the socket, or the process has changed its uid.
+func TestBrokerIdentifiesConnector(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
 	message := fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`, c.Pid)
-	// Mallory connects, and root, which every set-user-ID program may be, asks.
+	// Mallory connects, and root sends the request, as a set-user-ID program could.
 	if got := answer(t, b.mustDialBy(mallory), message); !strings.HasPrefix(got, "refused") {
 		t.Errorf("root with mallory's socket is told %q", got)
 	}
@@ -53,12 +53,12 @@ func TestBrokerCallerIsWhoConnected(t *testing.T) {
 	}
 }
 
-// A set-user-ID program that writes to a socket which its caller connected speaks
-// for its caller.
+// TestBrokerSetUID checks that a request of a set-user-ID program on a socket that its
+// caller connected counts as its caller's.
 func TestBrokerSetUID(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
-	dir, err := os.MkdirTemp("/var/tmp", "lanyard-test") // where set-user-ID counts
+	dir, err := os.MkdirTemp("/var/tmp", "lanyard-test") // not mounted nosuid
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	must(t, os.Chmod(dir, 0o755))
@@ -67,7 +67,7 @@ func TestBrokerSetUID(t *testing.T) {
 	cat, message := filepath.Join(dir, "cat"), filepath.Join(dir, "message")
 	must(t, os.WriteFile(cat, text, 0o755))
 	must(t, os.Chmod(cat, 0o755|os.ModeSetuid))
-	// Only root can read this, so who sends it is root by then.
+	// Only root can read this file, so the program is root when it sends it.
 	must(t, os.WriteFile(message, fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`, c.Pid), 0o600))
 	for uid, want := range map[int]string{mallory: "refused", alice: "refused", bob: ""} {
 		conn := b.mustDialBy(uid)
@@ -85,8 +85,9 @@ func TestBrokerSetUID(t *testing.T) {
 	}
 }
 
-// A subordinate uid of a user's, in a user namespace of its own, speaks for
-// nobody, and a user namespace that it made is still the user's.
+// TestBrokerSubordinate checks that a subordinate uid of a user, in its own user
+// namespace, cannot attach, and that a user namespace that it creates still belongs to
+// the user.
 func TestBrokerSubordinate(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, alice)
@@ -95,12 +96,12 @@ func TestBrokerSubordinate(t *testing.T) {
 	b.secret("a container of a subordinate uid", b.attachBy(alice, "x", sub.Pid, "network=web"), "belongs to uid 100032")
 }
 
-// One thread of a process in another's namespace does not make that the
-// process's.
+// TestBrokerThreads checks that a thread in another user's namespace does not make that
+// the namespace of the process.
 func TestBrokerThreads(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
-	// A thread of this process, root's, is in bob's namespace meanwhile.
+	// A thread of this process, which runs as root, is in bob's namespace.
 	must(t, c.Do(func() error {
 		b.secret("a thread that is inside", b.attachBy(bob, "x", os.Getpid(), "network=web"), "refused")
 		b.secret("the thread itself", b.attachBy(bob, "x", unix.Gettid(), "network=web"), "refused")
@@ -108,14 +109,14 @@ func TestBrokerThreads(t *testing.T) {
 	}))
 }
 
-// A pid that becomes another's while the broker looks at it gives nobody the
-// other's namespace, however the two meet.
+// TestBrokerRecycledPid checks that a pid that is reused while the broker checks it never
+// gives access to the other process's namespace, at any timing.
 func TestBrokerRecycledPid(t *testing.T) {
 	recyclePids(t, func(pid int) { must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0)) })
 }
 
-// recyclePids has pids of alice's become bob's while the broker looks at them: after
-// next, the pid is the next that the kernel gives.
+// recyclePids makes the kernel reuse alice's pids for bob while the broker checks them.
+// next makes pid the next one that the kernel gives out.
 func recyclePids(t *testing.T, next func(pid int)) {
 	t.Helper()
 	b, _ := lanBrokered(t, nil)
@@ -126,7 +127,7 @@ func recyclePids(t *testing.T, next func(pid int)) {
 		id := fmt.Sprintf("c%d", i)
 		cmd, _ := b.command(state(id, c.Pid, "network=web"), []string{"createRuntime"})
 		must(t, b.Host.Start(by(alice, cmd)))
-		// Each time a little later.
+		// Each round is a little later.
 		<-time.After(time.Duration(i) * 750 * time.Microsecond)
 		must(t, c.Kill())
 		c.Reap()
@@ -149,8 +150,8 @@ func recyclePids(t *testing.T, next func(pid int)) {
 	b.wantNothing("web", before)
 }
 
-// A process that ends while it is looked at leaves nothing behind, however the
-// two meet.
+// TestBrokerExitRace checks that a process that ends while the broker checks it leaves
+// nothing behind, at any timing.
 func TestBrokerExitRace(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	before := b.links(b.Host)

@@ -11,8 +11,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// The same where there are so few pids that they come round by themselves: a
-// user can have that by using up all others.
+// TestBrokerTinyPidMax does the same with so few pids that the kernel soon reuses them. A
+// user can cause that by using all other pids.
 func TestBrokerTinyPidMax(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
 	mustBeInVM(t)
@@ -20,11 +20,11 @@ func TestBrokerTinyPidMax(t *testing.T) {
 	was, err := os.ReadFile(file)
 	must(t, err)
 	t.Cleanup(func() { must(t, os.WriteFile(file, was, 0)) })
-	// From 300 on they come round (kernel/pid.c, RESERVED_PIDS); each hook and
-	// container takes a dozen meanwhile.
+	// The kernel starts again at 300 (kernel/pid.c, RESERVED_PIDS); each hook and
+	// container uses a dozen pids.
 	must(t, os.WriteFile(file, []byte("420"), 0))
 	recyclePids(t, func(pid int) {
-		for range 1000 { // the one before may be somebody's
+		for range 1000 { // the previous pid may be in use
 			text, err := os.ReadFile("/proc/sys/kernel/ns_last_pid")
 			must(t, err)
 			if last, _ := strconv.Atoi(strings.TrimSpace(string(text))); last == pid-1 {

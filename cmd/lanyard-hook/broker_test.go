@@ -13,7 +13,7 @@ import (
 
 func direct(d *network.Definition) { d.Brokered = network.BrokeredDirect }
 
-// A user's container is on the LAN, with nothing configured but the network.
+// TestBroker attaches a user's container with no configuration except the network.
 func TestBroker(t *testing.T) {
 	b, gw := lanBrokered(t, direct)
 	before := b.links(b.Host)
@@ -28,7 +28,7 @@ func TestBroker(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	pings(t, c.Namespace, "fd50::1")
-	// Only who attached it takes it back.
+	// Only the user who attached it can detach it.
 	must(t, c.Kill())
 	b.mustDetachBy(bob, "c1")
 	if len(b.records()) != 1 {
@@ -42,7 +42,7 @@ func TestBroker(t *testing.T) {
 	}
 }
 
-// What another user may not have, each user is told in the same words.
+// TestBrokerRefuses checks that all refusals have the same text.
 func TestBrokerRefuses(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	c := testenv.NewRootless(t, alice)
@@ -71,7 +71,7 @@ func TestBrokerRefuses(t *testing.T) {
 		{"a rootful container", alice, rootful.Pid, "web", "rootful"},
 		{"a second process in a rootful container", alice, rootfulPod.Pid, "web", "rootful"},
 		{"a zombie", alice, zombie.Pid, "web", "exited"},
-		{"nobody", alice, gone.Pid, "web", "exited"},
+		{"a process that exited", alice, gone.Pid, "web", "exited"},
 		{"no process can have it", alice, 1 << 30, "web", "process"},
 	} {
 		t.Run(x.what, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestBrokerRefuses(t *testing.T) {
 	if lines := b.why(alice); len(lines) != 8 || !strings.HasPrefix(lines[7], "x: ") {
 		t.Errorf("alice is told %d: %q", len(lines), lines)
 	}
-	// What went wrong before the broker was asked is there, too.
+	// Failures before the request to the broker are shown too.
 	b.refused("a typo", b.attachBy(mallory, "m", c.Pid, "nettwork=web"), 1, "did you mean")
 	if lines := b.why(mallory); len(lines) != 2 || !strings.Contains(lines[1], "did you mean") {
 		t.Errorf("mallory is told %q", lines)
@@ -110,7 +110,7 @@ func TestBrokerRefuses(t *testing.T) {
 	}
 }
 
-// Addresses outside of the ranges are the LAN's to give.
+// TestBrokerRange checks that users cannot ask for addresses outside of the ranges.
 func TestBrokerRange(t *testing.T) {
 	b, _ := lanBrokered(t, func(d *network.Definition) {
 		direct(d)
@@ -121,7 +121,8 @@ func TestBrokerRange(t *testing.T) {
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.200")
 }
 
-// However many hooks come at once, nobody gets more than the network allows.
+// TestBrokerQuota checks that no user gets more than --max-per-user, with many hooks at
+// once.
 func TestBrokerQuota(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	b, _ := lanBrokered(t, func(d *network.Definition) {
@@ -146,12 +147,12 @@ func TestBrokerQuota(t *testing.T) {
 	if won != 3 || len(b.records()) != 3 || b.held("web") != 6 {
 		t.Errorf("%d of %d hooks won; %d records, %d leases; want 3", won, hooks, len(b.records()), b.held("web"))
 	}
-	// Another user has a quota of their own.
+	// Another user has a separate quota.
 	c := testenv.NewRootless(t, bob)
 	b.mustAttachBy(bob, "bob1", c.Pid, "network=web")
 }
 
-// Containers that ended without a poststop do not count.
+// TestBrokerQuotaFrees checks that containers that ended without poststop do not count.
 func TestBrokerQuotaFrees(t *testing.T) {
 	b, _ := lanBrokered(t, func(d *network.Definition) {
 		direct(d)
@@ -167,7 +168,7 @@ func TestBrokerQuotaFrees(t *testing.T) {
 	}
 }
 
-// A broker that is killed in the middle loses nothing.
+// TestBrokerRestart kills the broker during an attach: nothing is lost.
 func TestBrokerRestart(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	before := b.links(b.Host)

@@ -25,8 +25,9 @@ func (w *world) verifyAgain() (verdicts []verify.Verdict) {
 	return verdicts
 }
 
-// Another project puts its program in front of ours, after the trunk was taken under
-// watch. What it lets pass ours does not see; what it drops nobody does.
+// TestBypassed has another project attach its program before Lanyard's, after the trunk
+// program was loaded. Lanyard's program does not see frames that it passes, and no
+// station sees frames that it drops.
 func TestBypassed(t *testing.T) {
 	const pass, drop, next = 0, 2, -1
 	for _, c := range []struct {
@@ -85,13 +86,14 @@ func TestBypassed(t *testing.T) {
 	}
 }
 
-// Somebody takes our program off. The next verification puts it back.
-func TestTakenOff(t *testing.T) {
+// TestProgramDetached detaches Lanyard's program from outside. The next verification
+// attaches it again.
+func TestProgramDetached(t *testing.T) {
 	w, _ := lan(t, nil)
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
 	links, err := filepath.Glob(filepath.Join(wiring.PathsUnder(w.root).BPF, "*", "link-*"))
 	must(t, err)
-	for _, link := range links { // the kernel detaches what nobody holds
+	for _, link := range links { // the kernel detaches a link without references
 		must(t, os.Remove(link))
 	}
 	if len(links) == 0 {

@@ -14,8 +14,8 @@ import (
 // failpoints are the steps of an attach after which the hook is killed.
 var failpoints = []string{"intent", "lease", "record", "parent", "expect", "ask", "link", "probe", "address", "commit"}
 
-// Whatever step the hook is killed at, the next attach of the same container
-// takes back what was left, or the sweeper does.
+// TestKilled kills the hook at each step: the next attach of the same container, or the
+// sweep, removes what was left.
 func TestKilled(t *testing.T) {
 	w, _ := lan(t, nil)
 	before := w.links(w.Host)
@@ -41,7 +41,7 @@ func TestKilled(t *testing.T) {
 					sweep(t, w)
 				case "sweep":
 					sweep(t, w)
-					if step == "commit" { // it was done: the container has its network
+					if step == "commit" { // the attach was finished: the container has its network
 						if len(w.records()) != 1 {
 							t.Error("the sweeper took what lives")
 						}
@@ -60,8 +60,8 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// The host's routes to a container go with it, whenever its hook was killed, and
-// so do those of a hook that finds its own leavings.
+// TestKilledHostAccess checks that the host's routes to a container are removed at
+// whatever step its hook was killed, also if the next hook of that container finds them.
 func TestKilledHostAccess(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
 	w, _ := lan(t, hostAccess)

@@ -10,8 +10,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// A trunk has as many MACs as it can be watched for. The next start is refused, in every
-// mode: a container that nobody watches could write VLAN tags by hand.
+// TestTrunkFull fills the trunk's endpoints. The next start is refused in every mode,
+// because a container that is not watched could send VLAN tags of its choice.
 func TestTrunkFull(t *testing.T) {
 	const most = 8192 // of the map "endpoints"
 	w := newWorld(t, testenv.Config{})
@@ -32,7 +32,8 @@ func TestTrunkFull(t *testing.T) {
 			return err
 		}))
 	}
-	// Records that are made for the first time begin with what lives, and nobody else.
+	// The first use of a database rebuilds it from kernel state, and forgets endpoints
+	// without a container. So the first attach comes before these endpoints.
 	first := testenv.NewContainer(t)
 	w.mustAttach("c0", first, "network=web")
 	must(t, first.Kill())

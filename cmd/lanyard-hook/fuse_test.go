@@ -25,8 +25,8 @@ const (
 	fuseHeader = 40 // struct fuse_in_header
 )
 
-// hangingFS is a FUSE mount of one file, "file", whose server never answers certain
-// threads that close it: they hang, whatever signal they get, until the test ends.
+// hangingFS is a FUSE mount of one file, "file". Its server never answers some threads
+// that close the file: they hang, without reaction to signals, until the test ends.
 type hangingFS struct {
 	dir   string
 	fd    int
@@ -40,7 +40,7 @@ func mountHanging(t *testing.T, hangs func(tid int) bool) *hangingFS {
 	var err error
 	fs.fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	must(t, err)
-	// Once the server has gone, everybody who hangs is let go.
+	// When the server ends, all hanging threads continue.
 	t.Cleanup(func() { unix.Close(fs.fd) })
 	must(t, unix.Mount("hanging", fs.dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fs.fd)))
 	done := make(chan struct{})
@@ -61,7 +61,7 @@ func (fs *hangingFS) serve() error {
 	var buf [64 << 10]byte // FUSE_MIN_READ_BUFFER is 8192
 	n, err := unix.Read(fs.fd, buf[:])
 	if err == unix.EINTR || err == unix.ENOENT {
-		return nil // taken back
+		return nil // the request was interrupted
 	}
 	if err != nil || n < fuseHeader {
 		return fmt.Errorf("%d bytes: %w", n, err)
@@ -107,13 +107,13 @@ func (fs *hangingFS) serve() error {
 	out = append(append(out, buf[8:16]...), body...)
 	_, err = unix.Write(fs.fd, out)
 	if err == unix.ENOENT {
-		err = nil // nobody waits for it any more
+		err = nil // no process waits for it any more
 	}
 	return err
 }
 
-// A descriptor that hangs whoever closes it, sent along, holds up nobody: the
-// broker never has it.
+// TestBrokerHangingDescriptor sends a descriptor that hangs the process that closes it.
+// The broker never receives it, so no caller is delayed.
 func TestBrokerHangingDescriptor(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	var victim atomic.Int64
@@ -128,7 +128,7 @@ func TestBrokerHangingDescriptor(t *testing.T) {
 		defer unix.Close(fd)
 		sent = append(sent, fd)
 	}
-	// More than there are turns, and more than may wait.
+	// More than the broker works on at a time, and more than may wait.
 	for range 200 {
 		b.ask(alice, []byte(`{"version":1,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`), unix.UnixRights(sent...))
 	}
@@ -138,8 +138,8 @@ func TestBrokerHangingDescriptor(t *testing.T) {
 		t.Errorf("thread %d of the broker's has closed it", tid)
 	default:
 	}
-	b.stop() // in peace
-	// It would have hung whoever had it.
+	b.stop() // without an error
+	// A process that had received it would hang.
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)

@@ -15,7 +15,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// A guarded container has an ordinary interface, and is on the LAN with it.
+// TestGuarded checks that a guarded container has an ordinary interface that works on the
+// LAN.
 func TestGuarded(t *testing.T) {
 	b, gw := lanBrokered(t, macFromAddress)
 	before := b.links(b.Host)
@@ -37,14 +38,16 @@ func TestGuarded(t *testing.T) {
 	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
 		t.Errorf("the guards' namespace has %q", links)
 	}
-	// The LAN reaches it first, by IPv6 too: nobody has heard of it before.
+	// A station of the LAN sends first, by IPv6 too, without a neighbour entry for the
+	// container.
 	next := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c2", next.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
 	pings(t, gw.Namespace, "fd50::10")
 	pings(t, gw.Namespace, "192.168.50.10")
 }
 
-// Guarded containers reach each other and rootful ones, and are reached.
+// TestGuardedSiblings checks that guarded containers and root's containers reach each
+// other.
 func TestGuardedSiblings(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	one, two, rootful := testenv.NewRootless(t, alice), testenv.NewRootless(t, bob), testenv.NewContainer(t)
@@ -60,7 +63,8 @@ func TestGuardedSiblings(t *testing.T) {
 	}
 }
 
-// An address that somebody holds is passed over here, too.
+// TestGuardedConflict checks that an address in use is declined for guarded containers
+// too.
 func TestGuardedConflict(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	b.AddRival(0, "192.168.50.2/24", "fd50::2/64")
@@ -73,8 +77,8 @@ func TestGuardedConflict(t *testing.T) {
 	pings(t, c.Namespace, "fd50::1")
 }
 
-// A broker that was killed leaves containers as they are, and its successor
-// takes back what is over.
+// TestGuardedRestart kills the broker: containers keep running, and the next broker
+// releases what has ended.
 func TestGuardedRestart(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	before := b.links(b.Host)
@@ -101,9 +105,9 @@ func TestGuardedRestart(t *testing.T) {
 	}
 }
 
-// Where the database is lost, guarded containers keep their addresses, and what
-// nobody has any more is deleted.
-func TestGuardedAdopted(t *testing.T) {
+// TestGuardedRebuilt checks that guarded containers keep their addresses when the
+// database is lost, and that links without a container are deleted.
+func TestGuardedRebuilt(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	before := b.links(b.Host)
 	c, gone := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
@@ -165,7 +169,8 @@ func TestGuardedModes(t *testing.T) {
 	}
 }
 
-// A container's interface has a carrier while its parent has one.
+// TestGuardedCarrier checks that a container's interface has a carrier while its parent
+// has one.
 func TestGuardedCarrier(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, alice)
@@ -186,7 +191,7 @@ func TestGuardedCarrier(t *testing.T) {
 	b.SetTrunk(true)
 	carrier(netlink.OperUp)
 	pings(t, c.Namespace, "192.168.50.1")
-	// A successor looks for itself.
+	// The next broker reads the parent's carrier itself.
 	b.kill()
 	b.SetTrunk(false)
 	b.start()
@@ -195,7 +200,7 @@ func TestGuardedCarrier(t *testing.T) {
 	carrier(netlink.OperUp)
 }
 
-// The unit of systemd takes most capabilities away.
+// TestBrokerConfined runs the broker with the capabilities of its systemd unit.
 func TestBrokerConfined(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	b.stop()

@@ -17,7 +17,7 @@ import (
 
 func hostAccess(d *network.Definition) { d.HostAccess = true }
 
-// definition is the network as it is kept.
+// definition returns the stored definition of the network.
 func (w *world) definition(name string) *network.Definition {
 	w.tb.Helper()
 	d, err := network.Load(wiring.PathsUnder(w.root).Networks, name)
@@ -41,7 +41,7 @@ func (w *world) hostRoutes(link string) (to []string) {
 	return to
 }
 
-// wantHostRoutes compares them.
+// wantHostRoutes checks the host's routes by a link.
 func (w *world) wantHostRoutes(link string, want ...string) {
 	w.tb.Helper()
 	if to := w.hostRoutes(link); !slices.Equal(to, want) {
@@ -49,14 +49,14 @@ func (w *world) wantHostRoutes(link string, want ...string) {
 	}
 }
 
-// The host reaches the containers by a link of its own, and they it; its other
-// traffic stays where it was. With the container its routes go, and with the
-// network the link.
+// TestHostAccess checks that host and containers reach each other by the host's link, and
+// that other traffic of the host is unchanged. The routes are removed with the container,
+// and the link with the network.
 func TestHostAccess(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	before := w.links(w.Host)
-	// The host is on this LAN itself, at the address that would come first.
+	// The host itself is on this LAN, with the address that would be given out first.
 	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.2/24", "dev", w.Trunk)
 	must(t, err)
 	w.define("web", w.Trunk, hostAccess, "192.168.50.0/24", "fd50::/64")
@@ -99,7 +99,7 @@ func joinAddrs(addrs []netip.Addr) string {
 	return strings.Join(words, " ")
 }
 
-// wantNoStrangers checks that all MACs on the parents were given out.
+// wantNoStrangers checks that the parents have no unleased MACs.
 func (w *world) wantNoStrangers() {
 	w.tb.Helper()
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
@@ -113,19 +113,20 @@ func (w *world) wantNoStrangers() {
 	}))
 }
 
-// An address that somebody on the LAN holds is passed over, or refused where it
-// was named; one that the host has elsewhere is refused. Nothing is left.
+// TestHostAccessConflict checks that an address in use on the LAN is not chosen for the
+// host, and refused if it was named. An address that the host has on another link is
+// refused. Nothing is left.
 func TestHostAccessConflict(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	rival := w.AddRival(0, "192.168.50.2/24", "fd50::2/64")
+	claimant := w.AddRival(0, "192.168.50.2/24", "fd50::2/64")
 	before := w.links(w.Host)
 	named := func(addr string) func(*network.Definition) {
 		return func(d *network.Definition) {
 			d.HostAccess, d.HostAddresses = true, []netip.Addr{netip.MustParseAddr(addr)}
 		}
 	}
-	if err := w.tryDefine("web", w.Trunk, named("192.168.50.2"), "192.168.50.0/24"); err == nil || err.Error() != "--host-address 192.168.50.2 is held by "+rival.MAC.String()+" on the LAN: give another" {
-		t.Errorf("a rival's: %v", err)
+	if err := w.tryDefine("web", w.Trunk, named("192.168.50.2"), "192.168.50.0/24"); err == nil || err.Error() != "--host-address 192.168.50.2 is held by "+claimant.MAC.String()+" on the LAN: give another" {
+		t.Errorf("a claimant's: %v", err)
 	}
 	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", w.Trunk)
 	must(t, err)
@@ -141,8 +142,8 @@ func TestHostAccessConflict(t *testing.T) {
 	}
 }
 
-// Whoever loses the host's link finds it made again by the next attach, with the
-// routes to those who are there; so does one whose making was broken off.
+// TestHostLinkLost checks that the next attach creates a lost host link again, with the
+// routes to attached containers, and completes one whose creation was interrupted.
 func TestHostLinkLost(t *testing.T) {
 	w, _ := lan(t, hostAccess)
 	def := w.definition("web")
@@ -168,7 +169,7 @@ func TestHostLinkLost(t *testing.T) {
 	for _, addr := range []string{"192.168.50.11", "192.168.50.12", "fd50::11", "fd50::12"} {
 		pings(t, w.Host, addr)
 	}
-	// Another link of that name is left alone, and named.
+	// Another link with that name is not changed, and named in the error.
 	for _, args := range []string{"link del " + def.HostLink(), "link add " + def.HostLink() + " type veth peer name other"} {
 		_, err := w.Host.Exec("ip", strings.Fields(args)...)
 		must(t, err)
@@ -176,7 +177,8 @@ func TestHostLinkLost(t *testing.T) {
 	w.refused("another's link", w.attach("three", testenv.NewContainer(t), "network=web"), 1, def.HostLink(), `of type "veth"`)
 }
 
-// A route of somebody else's to the same address stops the start, and stays.
+// TestHostRouteTaken checks that a foreign route to the same address stops the start, and
+// stays.
 func TestHostRouteTaken(t *testing.T) {
 	w, _ := lan(t, hostAccess)
 	_, err := w.Host.Exec("ip", "route", "add", "192.168.50.9/32", "dev", w.Trunk)
@@ -189,8 +191,8 @@ func TestHostRouteTaken(t *testing.T) {
 	w.wantHostRoutes(w.definition("web").HostLink())
 }
 
-// The guard of the parent's egress lets the host's own link out: nothing that it
-// asks the LAN for is stopped, or counted as a stranger's.
+// TestHostAccessGuarded checks that the guard of the parent passes frames of the host's
+// own link, and does not count them as frames of an unleased MAC.
 func TestHostAccessGuarded(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
 	c := testenv.NewContainer(t)
@@ -204,7 +206,7 @@ func TestHostAccessGuarded(t *testing.T) {
 	w.wantNoStrangers()
 }
 
-// A rootless user's guarded container is reached like any other.
+// TestHostAccessRootless checks that the host reaches a guarded container.
 func TestHostAccessRootless(t *testing.T) {
 	b, _ := lanBrokered(t, hostAccess)
 	c := testenv.NewRootless(t, alice)
@@ -221,8 +223,9 @@ func TestHostAccessRootless(t *testing.T) {
 	b.wantHostRoutes(b.definition("web").HostLink())
 }
 
-// A database that is lost does not lose the routes, nor who they are to.
-func TestHostAccessAdopted(t *testing.T) {
+// TestHostAccessRebuilt checks that the host's routes and their containers are restored
+// when the database is lost.
+func TestHostAccessRebuilt(t *testing.T) {
 	w, _ := lan(t, hostAccess)
 	def := w.definition("web")
 	c := testenv.NewContainer(t)

@@ -11,8 +11,9 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// The host reaches containers on a VLAN that is made for them, also after a boot,
-// and by an ipvlan of its own where they have one; with the network all goes.
+// TestHostAccessVLAN checks host access on a VLAN sub-interface that Lanyard created,
+// also after a reboot, and by an ipvlan for ipvlan networks. All of it is removed with
+// the network.
 func TestHostAccessVLAN(t *testing.T) {
 	for _, driver := range []string{network.DriverMacvlan, network.DriverIPvlan} {
 		t.Run(driver, func(t *testing.T) {
@@ -47,8 +48,8 @@ func TestHostAccessVLAN(t *testing.T) {
 	}
 }
 
-// reachHost attaches two containers to "web", of which each reaches the host,
-// the gateway and the other, and the host reaches both.
+// reachHost attaches two containers to "web" and checks that host, gateway and containers
+// reach each other.
 func (w *world) reachHost(t *testing.T, id string) {
 	t.Helper()
 	a, b := testenv.NewContainer(t), testenv.NewContainer(t)

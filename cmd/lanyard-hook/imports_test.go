@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// The hook stands on the path of every container start: what it imports, its
-// start pays for.
+// TestImports checks the hook's import graph: every container start loads all of it.
 func TestImports(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", ".")
 	out, err := cmd.Output()

@@ -22,8 +22,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// asHook tells the test binary to be the hook: the program that is tested is
-// this one, as a process of its own.
+// asHook makes the test binary run the hook, so that tests run it as a process.
 const asHook = "LANYARD_TEST_AS_HOOK"
 
 func TestMain(m *testing.M) {
@@ -36,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// world is a lab, and everything that lanyard keeps in a directory of its own.
+// world is a lab, with Lanyard's files in a directory of its own.
 type world struct {
 	*testenv.Lab
 	tb   testing.TB
@@ -61,7 +60,7 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// admin runs f in the host's namespace, as the administrator's command does.
+// admin runs f in the host's namespace, as an administrator's command does.
 func (w *world) admin(f func(ctx context.Context, l *wiring.Lanyard) error) error {
 	return w.Host.Do(func() error {
 		l, err := wiring.Open(wiring.PathsUnder(w.root))
@@ -72,8 +71,7 @@ func (w *world) admin(f func(ctx context.Context, l *wiring.Lanyard) error) erro
 	})
 }
 
-// define makes a network on a parent, with the first address of each subnet for
-// its gateway.
+// define creates a network on a parent, with the first address of each subnet as gateway.
 func (w *world) define(name, parent string, edit func(*network.Definition), subnets ...string) {
 	w.tb.Helper()
 	must(w.tb, w.tryDefine(name, parent, edit, subnets...))
@@ -101,7 +99,7 @@ func (w *world) tryDefine(name, parent string, edit func(*network.Definition), s
 	})
 }
 
-// evidence is what the trunk has seen of an attachment until now.
+// evidence returns what the trunk program has seen of an attachment until now.
 func (w *world) evidence(a hook.Attachment) (e verify.Evidence) {
 	w.tb.Helper()
 	must(w.tb, w.admin(func(_ context.Context, l *wiring.Lanyard) (err error) {
@@ -111,7 +109,7 @@ func (w *world) evidence(a hook.Attachment) (e verify.Evidence) {
 	return e
 }
 
-// removeNetwork removes a network, after which nothing of it may be left.
+// removeNetwork removes a network, and checks that nothing of it is left.
 func (w *world) removeNetwork(name string) {
 	w.tb.Helper()
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, name) }))
@@ -135,7 +133,7 @@ func (w *world) records() (recs []hook.Attachment) {
 	return recs
 }
 
-// record is the one attachment that there is.
+// record returns the only attachment.
 func (w *world) record() hook.Attachment {
 	w.tb.Helper()
 	recs := w.records()
@@ -145,7 +143,7 @@ func (w *world) record() hook.Attachment {
 	return recs[0]
 }
 
-// held counts the leases that somebody holds on a network.
+// held counts the leases in use on a network.
 func (w *world) held(name string) (n int) {
 	w.tb.Helper()
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
@@ -173,8 +171,8 @@ func (w *world) watched() (n int) {
 	return n
 }
 
-// state is what a runtime writes to the hook's stdin. Annotations are given
-// without the prefix.
+// state returns what a runtime writes to the hook's stdin. Annotations are without their
+// prefix.
 func state(id string, pid int, annotations ...string) []byte {
 	s := specs.State{Version: specs.Version, ID: id, Status: specs.StateCreating, Pid: pid, Annotations: map[string]string{}}
 	for _, a := range annotations {
@@ -194,7 +192,7 @@ type outcome struct {
 	stderr string
 }
 
-// command is a hook process in the host's namespace, with the environment added.
+// command returns a hook process in the host's namespace, with additional environment.
 func (w *world) command(stdin []byte, args []string, env ...string) (*exec.Cmd, *bytes.Buffer) {
 	cmd := exec.Command("/proc/self/exe", append([]string{"--root", w.root}, args...)...)
 	cmd.Env = append(append(os.Environ(), asHook+"=1"), env...)
@@ -229,7 +227,7 @@ func (w *world) mustAttach(id string, c *testenv.Container, annotations ...strin
 	}
 }
 
-// mustDetach runs the hook as a runtime does at poststop: with no pid.
+// mustDetach runs the hook as a runtime does at poststop, without a pid.
 func (w *world) mustDetach(id string) {
 	w.tb.Helper()
 	if o := w.run(state(id, 0, "network=web"), []string{"poststop"}); o.status != 0 || o.stderr != "" {
@@ -237,7 +235,7 @@ func (w *world) mustDetach(id string) {
 	}
 }
 
-// refused checks that the hook failed as it should: one line, which says what.
+// refused checks that the hook failed with one line that contains the text.
 func (w *world) refused(what string, o outcome, status int, words ...string) {
 	w.tb.Helper()
 	if o.status != status || !strings.HasPrefix(o.stderr, "lanyard: ") || strings.Count(o.stderr, "\n") != 1 {
@@ -251,8 +249,8 @@ func (w *world) refused(what string, o outcome, status int, words ...string) {
 	}
 }
 
-// wantNothing checks that nothing of any attach is left: no record, lease of
-// the network, endpoint, nor link in the host beyond those that were there.
+// wantNothing checks that nothing of any attach is left: no record, no lease of the
+// network, no endpoint, and no new link on the host.
 func (w *world) wantNothing(name string, links []string) {
 	w.tb.Helper()
 	if recs := w.records(); len(recs) > 0 {

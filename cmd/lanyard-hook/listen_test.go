@@ -68,8 +68,8 @@ func (l *listener) read(conn *packet.Conn) {
 	}
 }
 
-// wantThree checks that three of each came, within the time of one start: RFC 5227
-// §2.3 has two seconds between one and the next.
+// wantThree checks that three of each arrived within the time of one start. RFC 5227 §2.3
+// has two seconds between announcements.
 func (l *listener) wantThree(tb testing.TB) {
 	tb.Helper()
 	testenv.Eventually(tb, "three announcements of each", func() error {

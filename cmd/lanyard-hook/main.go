@@ -1,6 +1,6 @@
-// Lanyard-hook is the OCI hook: the runtime's state on stdin, an exit status,
-// one line on stderr. It stands on the path of every container start, so it
-// carries no command line framework, no HTTP and no RPC.
+// Lanyard-hook is the OCI hook. It reads the runtime's state from stdin, and reports by
+// its exit status and one line on stderr. Every container start runs it, so it links no
+// command line framework, no HTTP and no RPC.
 package main
 
 import (
@@ -22,9 +22,9 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
-const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; the state comes on stdin)
+const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; reads the state from stdin)
 
-usage: lanyard-hook [--root DIR] [--timeout 10s] createRuntime|prestart|createContainer|poststop
+usage: lanyard-hook [--root DIR] [--timeout DURATION] createRuntime|prestart|createContainer|poststop
 
 In config.json:
   "hooks": {
@@ -32,38 +32,42 @@ In config.json:
     "createContainer": [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createContainer"]}],
     "poststop":        [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
   }
-createContainer is for name resolution alone: it writes /etc/resolv.conf where the
-network has --dns and the container's engine gives it none.
-Networks are made with "lanyard network create"; a container chooses one with
-the annotation io.lanyard.network.
+createContainer is for name resolution only: it writes /etc/resolv.conf if the network
+has --dns and the container's engine provides none.
+"lanyard network create" defines networks. A container chooses one by the annotation
+io.lanyard.network.
 
-With LANYARD_TRACE=1 in the hook's "env", what each step took is kept ("lanyard
-inspect ID --timing") and written to stderr.
+Options:
+  --root DIR          directory for definitions, records and pins (for tests)
+  --timeout DURATION  maximum time for the hook (default: 10s)
+
+With LANYARD_TRACE=1 in the hook's "env", the time of each step is recorded ("lanyard
+inspect --timing ID") and written to stderr.
 `
 
-// errUsage is returned when the hook was called in a way that it does not know.
+// errUsage is returned when the hook's arguments are wrong.
 var errUsage = errors.New("wrong usage")
 
-// maxLine bounds the line, in bytes. It quotes annotations, whose authors may be
-// hostile, and runc keeps all of a hook's stderr in memory.
+// maxLine is the maximum length of the line on stderr, in bytes. The line quotes
+// annotations, which are untrusted, and runc keeps all of a hook's stderr in memory.
 const maxLine = 2 << 10
 
-// grace is what taking back may need when the time is over.
+// grace is the time for undoing the attach after the timeout.
 const grace = 5 * time.Second
 
 func main() {
-	// Nothing here runs side by side: with a second processor the runtime wakes threads
-	// that look for work and find none, fifty times in an attach.
+	// The hook has no parallel work. With a second processor the runtime would wake threads
+	// that find no work, fifty times per attach.
 	runtime.GOMAXPROCS(1)
 	growStack()
 	os.Exit(status(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr), os.Stderr))
 }
 
-// stack is how much an attach needs, in bytes.
+// stack is the stack size that an attach needs, in bytes.
 const stack = 24 << 10
 
-// growStack has the stack grow at once while there is next to nothing on it: the
-// runtime doubles it whenever it is full, and moves all that is there.
+// growStack grows the stack once, while it is nearly empty. Otherwise the runtime doubles
+// it whenever it is full, and copies its content each time.
 //
 //go:noinline
 func growStack() {
@@ -71,8 +75,8 @@ func growStack() {
 	runtime.KeepAlive(&frame)
 }
 
-// status says what went wrong in one line: runc puts all of stderr into the
-// error that its user sees.
+// status prints the error in one line and returns the exit status. runc puts all of stderr
+// into the error that its user sees.
 func status(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
@@ -101,11 +105,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if o.trace = trace; trace != nil {
 		defer printTrace(stderr, trace)
 	}
-	// The runtime may set no timeout of its own, and would then wait for ever.
+	// The runtime may have no timeout, and would then wait without end.
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("not done after %s (--timeout)", o.timeout))
 	defer cancel()
-	// Not everything looks at a context: stdin that nobody closes, a lock that is
-	// held for ever. What is on record then is swept.
+	// Some operations ignore the context: reading a stdin that is never closed, waiting for
+	// a lock that is never released. The sweep removes what is on record then.
 	defer time.AfterFunc(o.timeout+grace, func() { os.Exit(status(context.Cause(ctx), stderr)) }).Stop()
 	state, err := hook.ReadState(stdin)
 	if err != nil {
@@ -121,33 +125,33 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return err
 }
 
-// tellTime bounds leaving a message behind.
+// tellTime is the deadline for sending a message to the broker.
 const tellTime = time.Second
 
-// tell leaves with the broker, for "lanyard why", what a user would not see
-// otherwise: crun sends stderr to /dev/null. Root has logs, and other ways.
+// tell sends the error to the broker, for "lanyard why": crun sends stderr to /dev/null, so
+// that the user would not see it. It does nothing for root, because root has logs.
 func tell(o options, id string, why error) {
 	if link.HostsRoot() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
 	defer cancel()
-	// Where there is no broker, that is what went wrong.
+	// Ignored: if there is no broker, that is the error that is being reported.
 	_ = broker.Client{Socket: o.paths.Socket}.Tell(ctx, id, strings.ReplaceAll(why.Error(), "\n", "; "))
 }
 
-// options are what the hook's arguments say.
+// options are the parsed arguments of the hook.
 type options struct {
 	stage   func(context.Context, options, *specs.State) error
 	paths   wiring.Paths
 	timeout time.Duration
-	trace   *hook.Trace // nil: nobody asked
+	trace   *hook.Trace // nil without LANYARD_TRACE=1
 	help    bool
 }
 
-// stages by the names of the OCI runtime spec (config.md, "POSIX-platform
-// Hooks"). prestart is what older configurations list; where both are listed,
-// the second finds the attachment of the first.
+// stages maps the stage names of the OCI runtime spec (config.md, "POSIX-platform Hooks").
+// Older configurations list prestart. If a configuration lists both, the second call finds
+// the attachment of the first.
 var stages = map[string]func(context.Context, options, *specs.State) error{
 	"createRuntime":   attach,
 	"createContainer": resolve,
@@ -210,7 +214,7 @@ func attach(ctx context.Context, o options, state *specs.State) error {
 	})
 }
 
-// resolve tells the container of its networks' name servers.
+// resolve writes the name servers of its networks to the container's resolv.conf.
 func resolve(_ context.Context, o options, state *specs.State) error {
 	return hook.GiveResolvConf(o.paths.Networks, state)
 }
@@ -222,8 +226,8 @@ func detach(ctx context.Context, o options, state *specs.State) error {
 	return withAttacher(o, func(a hook.Attacher) error { return a.Detach(ctx, state.ID) })
 }
 
-// withAttacher runs f with what attaches. What that has to say beside its errors
-// (a damaged database was moved aside, and where to) joins them in the one line.
+// withAttacher opens an attacher and runs f with it. The attacher's log messages (such as:
+// a damaged database was moved to another name) are joined to the error, in one line.
 func withAttacher(o options, f func(hook.Attacher) error) error {
 	var notes strings.Builder
 	a, parts, err := wiring.Attacher(o.paths, slog.New(slog.NewTextHandler(&notes, nil)))

@@ -16,15 +16,15 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// ip runs ip(8) in a namespace, with the words of one line.
+// ip runs ip(8) in a namespace, with the arguments in one line.
 func ip(t *testing.T, n *testenv.Namespace, line string) {
 	t.Helper()
 	_, err := n.Exec("ip", strings.Fields(line)...)
 	must(t, err)
 }
 
-// A network without a parent stands on a dummy of its own: its containers reach
-// each other and nobody else, and the dummy goes with it.
+// TestDummy checks that a network without a parent uses a dummy link: its containers
+// reach only each other, and the dummy is removed with the network.
 func TestDummy(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	before := w.links(w.Host)
@@ -52,8 +52,8 @@ func TestDummy(t *testing.T) {
 	}
 }
 
-// A shared sub-interface that we made goes with its last network, whichever
-// that is; one of any name that was there stays.
+// TestShareParent checks that a shared sub-interface that Lanyard created is removed with
+// its last network, and that an existing one of any name stays.
 func TestShareParent(t *testing.T) {
 	share := func(d *network.Definition) { d.ShareParent = true }
 	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
@@ -69,7 +69,7 @@ func TestShareParent(t *testing.T) {
 		}
 		w.define("b", "eth9.50", share, "192.168.51.0/24")
 		w.define("c", "foo", nil, "192.168.50.0/24") // another VLAN: another network
-		// The same VLAN by another name.
+		// The same VLAN with another link name.
 		ip(t, w.Host, "link property add dev foo altname foo60")
 		if err := w.tryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil || !strings.Contains(err.Error(), `of network "c"`) {
 			t.Errorf("overlapping by another name: %v", err)
@@ -86,7 +86,7 @@ func TestShareParent(t *testing.T) {
 	}
 }
 
-// boot takes away what does not survive one: links, records, leases.
+// boot removes what does not survive a reboot: links, records, leases.
 func (w *world) boot(t *testing.T, links ...string) {
 	t.Helper()
 	must(t, os.RemoveAll(wiring.PathsUnder(w.root).Run))
@@ -96,8 +96,8 @@ func (w *world) boot(t *testing.T, links ...string) {
 	}
 }
 
-// After a boot, what we made is made again, by restore or by the first attach;
-// what was the administrator's is missing, and said to be. Leases are gone.
+// TestRestore checks that after a reboot restore, or the first attach, creates Lanyard's
+// links again, and reports missing links of the administrator. Leases are gone.
 func TestRestore(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
@@ -130,11 +130,11 @@ func TestRestore(t *testing.T) {
 	if addrs := got(t, c); addrs[0] != "192.168.50.2/24" {
 		t.Errorf("addresses %q", addrs)
 	}
-	// A second time there is nothing to do.
+	// The second call has nothing to do.
 	if rows := w.restore(); rows[0].Made || rows[0].Err != nil {
 		t.Errorf("again: %+v", rows)
 	}
-	// And without restore, the first attach makes what it needs.
+	// Without restore, the first attach creates the links that it needs.
 	w.detachAndEnd(t, "c3", c)
 	w.boot(t, "eth9.50")
 	c = testenv.NewContainer(t)
@@ -142,7 +142,8 @@ func TestRestore(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 }
 
-// A network with containers is not removed, and prune leaves it alone.
+// TestRemoveInUse checks that a network with containers is not removed, also not by
+// prune.
 func TestRemoveInUse(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")

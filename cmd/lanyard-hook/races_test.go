@@ -20,8 +20,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// meanwhile is a datapath that has something else happen in the middle of what
-// is done with it, once.
+// meanwhile is a datapath that runs a function once, in the middle of a call.
 type meanwhile struct {
 	verify.Datapath
 	forget, endpoints func()
@@ -42,9 +41,9 @@ func (m meanwhile) Endpoints() ([]verify.Endpoint, error) {
 	return m.Datapath.Endpoints()
 }
 
-// A pod's next container asks for the interface just as the last one's is taken
-// back, by the sweeper or by its poststop: it gets one.
-func TestJoinWhileTakenBack(t *testing.T) {
+// TestJoinDuringRelease attaches a pod's next container while the sweep or poststop
+// releases the last one: it gets an interface.
+func TestJoinDuringRelease(t *testing.T) {
 	for _, how := range []string{"sweep", "poststop"} {
 		t.Run(how, func(t *testing.T) {
 			w, _ := lan(t, nil)
@@ -59,7 +58,7 @@ func TestJoinWhileTakenBack(t *testing.T) {
 				l.Datapath = meanwhile{Datapath: l.Datapath, once: new(sync.Once), forget: func() {
 					joined.Go(func() {
 						if o := w.attach("try1", fresh, "network=web"); o.status != 0 {
-							t.Errorf("attach meanwhile: %+v", o)
+							t.Errorf("attach during the call: %+v", o)
 						}
 					})
 				}}
@@ -78,12 +77,12 @@ func TestJoinWhileTakenBack(t *testing.T) {
 	}
 }
 
-// The runtime was killed and the container deleted, and its hook lives on: a
-// poststop leaves it what it works with, and it undoes that itself.
+// TestOrphanedHook deletes the container while its hook still runs. poststop does not
+// touch what that hook works with, and the hook undoes it itself.
 func TestOrphanedHook(t *testing.T) {
 	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(2 * time.Second) })
 	w.mustAttach("first", testenv.NewContainer(t), "network=web", "ip=192.168.50.200")
-	gw.RemoveAddr("192.168.50.1/24") // the orphan takes its time
+	gw.RemoveAddr("192.168.50.1/24") // the hook waits for its gateway
 	c1, c2 := testenv.NewContainer(t), testenv.NewContainer(t)
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -104,8 +103,8 @@ func TestOrphanedHook(t *testing.T) {
 	}
 }
 
-// An address, or a MAC, that a container holds which is gone without a poststop is
-// had by who asks for it.
+// TestDeadHolder checks that a container gets the address or MAC that it asks for if its
+// holder ended without poststop.
 func TestDeadHolder(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
 	for i, want := range []string{"ip=192.168.50.9", "mac=02:00:00:00:00:09"} {
@@ -120,8 +119,8 @@ func TestDeadHolder(t *testing.T) {
 	}
 }
 
-// Who asks for a quarantined address by name has it at once, the same container or
-// another.
+// TestRestartInQuarantine checks that the same container, or another one, gets a
+// quarantined address at once if it asks for it by name.
 func TestRestartInQuarantine(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
 	first := testenv.NewContainer(t)
@@ -137,8 +136,9 @@ func TestRestartInQuarantine(t *testing.T) {
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
 }
 
-// A pool that is full of the dead is not full.
-func TestPoolFullOfTheDead(t *testing.T) {
+// TestPoolFullOfDeadHolders checks that leases of ended containers are released when the
+// pool is full.
+func TestPoolFullOfDeadHolders(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
 	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) }, "192.168.50.0/30")
@@ -149,9 +149,9 @@ func TestPoolFullOfTheDead(t *testing.T) {
 	w.mustAttach("next", testenv.NewContainer(t), "network=web")
 }
 
-// A link on the parent that is not Lanyard's has the MAC that goes with the address, as
-// containers of Docker's older releases have.
-func TestMACOfAnother(t *testing.T) {
+// TestMACOnForeignLink has a foreign link on the parent with the MAC that belongs to the
+// address, as containers of Docker's older releases have.
+func TestMACOnForeignLink(t *testing.T) {
 	w, _ := lan(t, macFromAddress)
 	_, err := w.Host.Exec("ip", "link", "add", "dk", "link", w.Trunk, "address", "02:42:c0:a8:32:02", "type", "macvlan", "mode", "bridge")
 	must(t, err)
@@ -165,8 +165,8 @@ func TestMACOfAnother(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 }
 
-// Who joins an interface is held to its own verify mode, and to the interface
-// being there.
+// TestJoinIsJudged checks that a container that joins an interface has its own verify
+// mode, and that the interface must exist.
 func TestJoinIsJudged(t *testing.T) {
 	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(300 * time.Millisecond) })
 	gw.RemoveAddr("192.168.50.1/24")
@@ -179,8 +179,8 @@ func TestJoinIsJudged(t *testing.T) {
 	w.refused("deleted", w.attach("late", next, "network=web"), 1, `"eth0"`, "is gone")
 }
 
-// Nobody gets the MAC of a gateway by asking for it.
-func TestGatewaysMAC(t *testing.T) {
+// TestGatewayMACRefused checks that a container cannot ask for the MAC of a gateway.
+func TestGatewayMACRefused(t *testing.T) {
 	w, gw := lan(t, nil)
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web")
@@ -188,7 +188,8 @@ func TestGatewaysMAC(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 }
 
-// A network whose parent was made something else of can be removed.
+// TestRemoveRefusedParent checks that a network can be removed if its parent was replaced
+// by another kind of link.
 func TestRemoveRefusedParent(t *testing.T) {
 	w, _ := lan(t, nil)
 	for _, args := range [][]string{{"link", "add", "br7", "type", "bridge"}, {"link", "set", w.Trunk, "master", "br7"}} {
@@ -198,7 +199,8 @@ func TestRemoveRefusedParent(t *testing.T) {
 	w.removeNetwork("web")
 }
 
-// A hook that is killed while it moves to the next address leaves two MACs.
+// TestKilledWhileDeclining kills a hook while it changes to the next address, which
+// leaves two MACs.
 func TestKilledWhileDeclining(t *testing.T) {
 	for _, step := range []string{"decline", "remac"} {
 		t.Run(step, func(t *testing.T) {
@@ -217,8 +219,8 @@ func TestKilledWhileDeclining(t *testing.T) {
 	}
 }
 
-// A database that is lost or damaged while containers run: every command knows
-// them again.
+// TestLostDatabase loses or damages the database while containers run: every command
+// rebuilds it.
 func TestLostDatabase(t *testing.T) {
 	for what, damage := range map[string]func(path string) error{
 		"deleted": os.Remove,
@@ -255,8 +257,8 @@ func TestLostDatabase(t *testing.T) {
 	}
 }
 
-// A gateway that was added to the definition before the database was lost is asked
-// for, like any other.
+// TestVerifyAfterLoss checks that a gateway that was added to the definition before the
+// database was lost is probed like any other.
 func TestVerifyAfterLoss(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
@@ -284,9 +286,9 @@ func TestVerifyAfterLoss(t *testing.T) {
 	}))
 }
 
-// Two find a new database; the first is done with that and attaches while the
-// second still looks around.
-func TestAdoptInACrowd(t *testing.T) {
+// TestConcurrentRebuild has two processes find a new database. The first rebuilds it and
+// attaches while the second still reads namespaces.
+func TestConcurrentRebuild(t *testing.T) {
 	w, _ := lan(t, nil)
 	var hooks sync.WaitGroup
 	for i := range 8 {

@@ -16,7 +16,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// passthru gives one container the parent's MAC, and a second one nothing.
+// TestPassthru checks that passthru gives one container the parent's MAC, and refuses a
+// second container.
 func TestPassthru(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
 	w.AddGateway(50, "192.168.50.1/24")
@@ -33,12 +34,12 @@ func TestPassthru(t *testing.T) {
 	w.refused("another MAC", w.attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "02:00:00:00:00:01 cannot be had")
 }
 
-// ipvlan, for ports that take one MAC: containers reach the gateway and each
-// other, with the parent's MAC; the verdict says what could not be seen.
+// TestIPvlanL2 checks that ipvlan containers reach the gateway and each other with the
+// parent's MAC, and that the verdict says what could not be observed.
 func TestIPvlanL2(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{20}})
 	gw := w.AddGateway(20, "192.168.20.1/24", "fd20::1/64")
-	rival := w.AddRival(20, "192.168.20.3/24")
+	claimant := w.AddRival(20, "192.168.20.3/24")
 	before := w.links(w.Host)
 	if err := w.ipvlan("web", "eth9.20", network.ModeL2, "192.168.20.0/24", "fd20::/64"); err == nil || !strings.Contains(err.Error(), "driver ipvlan sends with the MAC of parent") {
 		t.Fatalf("not said that it cannot be watched: %v", err)
@@ -49,10 +50,10 @@ func TestIPvlanL2(t *testing.T) {
 	if rec.Verdict.Code != verify.Unobserved || !strings.Contains(rec.Verdict.Text, "driver ipvlan sends with the MAC of parent") {
 		t.Errorf("verdict %+v", rec.Verdict)
 	}
-	// The rival's address is passed over.
+	// The claimant's address is declined.
 	w.mustAttach("b", b, "network=web", "verify=strict")
 	if addrs := got(t, b); addrs[0] != "192.168.20.4/24" {
-		t.Errorf("addresses %q beside the rival %s", addrs, rival.MAC)
+		t.Errorf("addresses %q next to the claimant %s", addrs, claimant.MAC)
 	}
 	for _, c := range []*testenv.Container{a, b} {
 		pings(t, c.Namespace, "192.168.20.1")
@@ -66,7 +67,7 @@ func TestIPvlanL2(t *testing.T) {
 	}
 	must(t, verifyAgain(w, rec))
 	w.refused("a MAC of its own", w.attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "cannot be had")
-	// A fast restart: the address is busy until the dead namespace is gone.
+	// A fast restart: the address is in use until the old namespace is gone.
 	must(t, a.Kill())
 	w.mustDetach("a")
 	a.End(t)
@@ -78,8 +79,8 @@ func TestIPvlanL2(t *testing.T) {
 	w.wantNothing("web", append(before[:1:1], append([]string{"eth9.20"}, before[1:]...)...))
 }
 
-// ipvlan l3: two subnets on one parent reach each other by the host, with no
-// gateway; the default route is the link.
+// TestIPvlanL3 checks that two subnets on one parent reach each other by the host,
+// without a gateway; the default route is the link.
 func TestIPvlanL3(t *testing.T) {
 	for _, mode := range []network.Mode{network.ModeL3, network.ModeL3S} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -99,8 +100,8 @@ func TestIPvlanL3(t *testing.T) {
 	}
 }
 
-// ipvlan defines a network of that driver, with the first address of each
-// subnet for its gateway in mode l2. Its error says that it is not watched.
+// ipvlan defines an ipvlan network, in mode l2 with the first address of each subnet as
+// gateway. The returned error is the note that tags are not watched.
 func (w *world) ipvlan(name, parent string, mode network.Mode, subnets ...string) error {
 	w.tb.Helper()
 	return w.tryDefine(name, parent, func(d *network.Definition) {
@@ -113,7 +114,7 @@ func (w *world) ipvlan(name, parent string, mode network.Mode, subnets ...string
 	}, subnets...)
 }
 
-// verifyAgain asks the gateways of an attachment once more.
+// verifyAgain probes the gateways of an attachment again.
 func verifyAgain(w *world, a hook.Attachment) error {
 	return w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		verdicts, err := l.Verify(ctx, a)

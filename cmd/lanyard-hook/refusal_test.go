@@ -19,7 +19,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// What a container may get wrong: one line, status 1, and nothing changed.
+// TestBadInput checks that wrong annotations give one line and status 1, and change
+// nothing.
 func TestBadInput(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) {
 		d.Subnets[0].Aux = map[string]netip.Addr{"nas": netip.MustParseAddr("192.168.50.200")}
@@ -82,8 +83,8 @@ func (w *world) trunkMAC() string {
 	return l.Attrs().HardwareAddr.String()
 }
 
-// A container that does not name us costs nothing, and touches nothing.
-func TestNotOurs(t *testing.T) {
+// TestNoAnnotation checks that a container without Lanyard's annotations changes nothing.
+func TestNoAnnotation(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	c := testenv.NewContainer(t)
 	for _, stage := range []string{"createRuntime", "prestart", "poststop"} {
@@ -96,7 +97,8 @@ func TestNotOurs(t *testing.T) {
 	}
 }
 
-// A large state is read to its end: crun dies of SIGPIPE otherwise.
+// TestLargeState checks that a large state is read completely: otherwise crun dies of
+// SIGPIPE.
 func TestLargeState(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
@@ -106,7 +108,7 @@ func TestLargeState(t *testing.T) {
 	}
 }
 
-// The hook's own deadline bounds it where the runtime has none.
+// TestDeadline checks that the hook's timeout ends it if the runtime has none.
 func TestDeadline(t *testing.T) {
 	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(time.Minute) })
 	before := w.links(w.Host)
@@ -116,7 +118,7 @@ func TestDeadline(t *testing.T) {
 	w.wantNothing("web", before)
 }
 
-// Not even a stdin that nobody closes keeps it.
+// TestWatchdog checks that the timeout also ends a hook whose stdin is never closed.
 func TestWatchdog(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	cmd, stderr := w.command(nil, []string{"--timeout", "100ms", "createRuntime"})
@@ -132,7 +134,7 @@ func TestWatchdog(t *testing.T) {
 	w.refused("open stdin", outcome{cmd.ProcessState.ExitCode(), stderr.String()}, 1, "not done after 100ms")
 }
 
-// Annotations of any size end in one line that runc can keep.
+// TestLongLine checks that annotations of any size give one line of bounded length.
 func TestLongLine(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	c := testenv.NewContainer(t)
@@ -143,7 +145,8 @@ func TestLongLine(t *testing.T) {
 	}
 }
 
-// No CAP_NET_ADMIN: said so, and nothing is left.
+// TestUnprivileged checks that the hook reports a missing CAP_NET_ADMIN and leaves
+// nothing.
 func TestUnprivileged(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
@@ -169,8 +172,8 @@ func selfExe(t *testing.T) string {
 	return path
 }
 
-// Where there is no bpffs the container starts all the same, by ARP alone, and
-// the verdict says why.
+// TestUnobserved checks that a container starts without bpffs, verified by ARP only, and
+// that the verdict says why.
 func TestUnobserved(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
@@ -189,7 +192,8 @@ func TestUnobserved(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 }
 
-// A damaged database is moved aside, named, and made again from what lives.
+// TestDamagedDatabase checks that a damaged database is renamed, reported, and rebuilt
+// from kernel state.
 func TestDamagedDatabase(t *testing.T) {
 	for what, damage := range map[string]func(path string) error{
 		"overwritten": func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte("garbage "), 8192), 0o600) },
@@ -202,7 +206,7 @@ func TestDamagedDatabase(t *testing.T) {
 			w.mustAttach("c1", c1, "network=web")
 			first := w.record()
 			must(t, damage(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
-			// Its address is not given out again, not even on demand.
+			// Its address is not given out again, not even by name.
 			o := w.attach("c2", c2, "network=web", "ip="+first.Addrs[0].Addr().String())
 			if o.status != 1 || !strings.Contains(o.stderr, "is held by") {
 				t.Fatalf("after the damage, the held address: %+v", o)

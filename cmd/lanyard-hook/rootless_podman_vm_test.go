@@ -13,7 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// image makes an image of a user's root file system, after a change to it.
+// image creates an image of a user's root file system, after changing it.
 func (r *rootless) image(uid int, name string, change func(rootfs string) error) {
 	r.t.Helper()
 	dir := filepath.Join(r.home(uid), name)
@@ -30,8 +30,8 @@ func (r *rootless) image(uid int, name string, change func(rootfs string) error)
 // onWeb are the options that put a container on the network.
 var onWeb = []string{"--network", "none", "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web"}
 
-// Name resolution in images of all kinds: what the container reads is ours, what
-// the image and the host have stays as it was.
+// TestRootlessResolvConf checks name resolution in several kinds of images: the container
+// reads Lanyard's resolv.conf, and the files of image and host are unchanged.
 func TestRootlessResolvConf(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
@@ -60,8 +60,8 @@ func TestRootlessResolvConf(t *testing.T) {
 			t.Errorf("%s, image %q, %s: the container reads %q, %v", c.runtime, c.image, c.option, out, err)
 		}
 	}
-	// Where there is nothing to mount it over, crun says that the hook failed, and
-	// the broker the rest.
+	// If the image has no file to mount it over, crun says that the hook failed, and the
+	// broker has the reason.
 	r.runtime = "crun"
 	if out, err := reads("without", "--read-only"); err == nil {
 		t.Errorf("with a read-only root without one the container reads %q", out)
@@ -80,8 +80,8 @@ func TestRootlessResolvConf(t *testing.T) {
 	r.sweepBroker()
 }
 
-// A pod of podman's: the containers are in the namespace of one that has no hook,
-// and share one interface; "podman system reset" takes all of it away.
+// TestRootlessPodmanPod checks a podman pod: its containers are in the namespace of one
+// that has no hook, and share one interface. "podman system reset" removes everything.
 func TestRootlessPodmanPod(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
 	r := newRootless(t, "crun", nil)
@@ -102,15 +102,15 @@ func TestRootlessPodmanPod(t *testing.T) {
 	}
 	r.mustPodman(alice, "exec", "one", "ping", "-c1", "-W5", "192.168.50.1")
 	r.mustPodman(alice, "kill", "--signal", "KILL", "one")
-	// The others run when all is thrown away.
+	// The other containers still run when everything is removed.
 	r.mustPodman(alice, "system", "reset", "--force")
 	r.sweepBroker()
 	r.wantNothing("web", before)
 }
 
-// A container that has podman's own interface first has ours as a second. The
-// default route stays podman's, unless ours is told to take it; in IPv6, of which podman
-// gives nothing here, it is ours.
+// TestRootlessSecondInterface attaches to a container that has podman's own interface.
+// The IPv4 default route stays podman's unless the annotation says otherwise; the IPv6
+// one, which podman does not set here, is Lanyard's.
 func TestRootlessSecondInterface(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
@@ -142,5 +142,5 @@ func TestRootlessSecondInterface(t *testing.T) {
 	}
 }
 
-// quoted is a value with commas and quotes as podman reads one (RFC 4180).
+// quoted quotes a value with commas and quotes for podman (RFC 4180).
 func quoted(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }

@@ -19,11 +19,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// userNames of the virtual machine, made when they are first needed.
+// userNames are users of the virtual machine, created when they are first needed.
 var userNames = map[int]string{alice: "alice", bob: "bob", mallory: "mallory"}
 
-// rootless is a user with podman and our hook in a directory of hooks, in a lab
-// with a broker.
+// rootless is a user with podman and a directory with Lanyard's hook, in a lab with a
+// broker.
 type rootless struct {
 	*brokered
 	t       *testing.T
@@ -43,28 +43,26 @@ func newRootless(t *testing.T, runtime string, edit func(*network.Definition)) *
 		}
 	}, "192.168.50.0/24", "fd50::/64")
 	r := &rootless{brokered: b, t: t, runtime: runtime, hook: filepath.Join(b.root, "lanyard-hook")}
-	// Where users may read it, and as an administrator installs it.
+	// Readable for users, as an administrator installs it.
 	self, err := os.ReadFile("/proc/self/exe")
 	must(t, err)
 	must(t, os.WriteFile(r.hook, self, 0o755))
 	for uid := range userNames {
 		r.account(uid)
-		// podman leaves a process of its own behind.
+		// podman leaves a process running.
 		t.Cleanup(func() { r.killUser(uid) })
 	}
 	return r
 }
 
-// killUser kills all that a user runs, without a word to anybody. The user is
-// the virtual machine's.
+// killUser kills all processes of a user of the virtual machine.
 func (r *rootless) killUser(uid int) {
 	r.t.Helper()
 	mustBeInVM(r.t)
 	by(uid, exec.Command("kill", "-9", "-1")).Run() // it kills itself, too
 }
 
-// mustBeInVM stands before what would harm the machine of whoever runs a test
-// binary by hand.
+// mustBeInVM stops a test that would harm the machine if its binary were run by hand.
 func mustBeInVM(t *testing.T) {
 	t.Helper()
 	if name, err := os.Hostname(); err != nil || name != "lanyard-vm" {
@@ -72,8 +70,7 @@ func mustBeInVM(t *testing.T) {
 	}
 }
 
-// account makes a user who has a root file system for containers and a place in
-// /run.
+// account creates a user with a root file system for containers and a directory in /run.
 func (r *rootless) account(uid int) {
 	r.t.Helper()
 	mustAccount(r.t, uid, r.home(uid))
@@ -82,7 +79,7 @@ func (r *rootless) account(uid int) {
 	mustRootfs(r.t, r.home(uid), uid)
 }
 
-// mustAccount makes a user, with subordinate ids and a home.
+// mustAccount creates a user with subordinate ids and a home directory.
 func mustAccount(t *testing.T, uid int, home string) {
 	t.Helper()
 	name := userNames[uid]
@@ -111,7 +108,7 @@ func mustOwnDir(t *testing.T, uid int, dir string) {
 	must(t, os.Chown(dir, uid, uid))
 }
 
-// mustRootfs makes a root file system with busybox in it, of a user's.
+// mustRootfs creates a root file system with busybox, owned by a user.
 func mustRootfs(t *testing.T, dir string, uid int) string {
 	t.Helper()
 	rootfs := (&engine{t: t, dir: dir}).rootfs()
@@ -125,7 +122,7 @@ func mustRootfs(t *testing.T, dir string, uid int) string {
 	return rootfs
 }
 
-// without leaves out the lines that begin with a word.
+// without removes the lines that begin with a word.
 func without(text, prefix string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(text) {
@@ -139,7 +136,8 @@ func without(text, prefix string) string {
 func (r *rootless) home(uid int) string   { return filepath.Join(r.root, "home", fmt.Sprint(uid)) }
 func (r *rootless) runDir(uid int) string { return fmt.Sprintf("/run/user/%d", uid) }
 
-// hooksDir has what an administrator or user would put there, for this binary.
+// hooksDir writes the hook files that an administrator or user would have, for this
+// binary.
 func (r *rootless) hooksDir() string {
 	r.t.Helper()
 	dir := filepath.Join(r.root, "hooks.d")
@@ -185,7 +183,7 @@ func (r *rootless) mustPodman(uid int, args ...string) string {
 	return out
 }
 
-// create starts a container of a user on the network.
+// create starts a user's container on the network.
 func (r *rootless) create(uid int, name string, annotations ...string) (string, error) {
 	r.t.Helper()
 	args := []string{"run", "--detach", "--name", name, "--network", "none", "--cap-add", "NET_RAW"}
@@ -202,8 +200,8 @@ func (r *rootless) mustCreate(uid int, name string, annotations ...string) {
 	}
 }
 
-// A user's own podman, with nothing configured but the directory of hooks: on
-// VLAN 50 before the first process runs, and nothing left after it.
+// TestRootlessPodman checks that a user's podman, with no configuration but the directory
+// of hooks, attaches to VLAN 50 before the first process runs, and leaves nothing.
 func TestRootlessPodman(t *testing.T) {
 	for _, runtime := range []string{"crun", "runc"} {
 		t.Run(runtime, func(t *testing.T) {
@@ -224,7 +222,7 @@ func TestRootlessPodman(t *testing.T) {
 			r.mustPodman(bob, "exec", "b1", "ping", "-c1", "-W5", "192.168.50.9")
 			r.mustPodman(alice, "restart", "--time", "0", "a1")
 			r.mustPodman(alice, "exec", "a1", "ping", "-c1", "-W5", "192.168.50.1")
-			// Who is not allowed is told: by runc at once, by crun never.
+			// A user who is not allowed sees the refusal with runc, and not with crun.
 			out, err := r.create(mallory, "m1")
 			if err == nil {
 				t.Errorf("mallory has a container: %s", out)
@@ -246,14 +244,15 @@ func TestRootlessPodman(t *testing.T) {
 	}
 }
 
-// What a user kills or throws away without a word, the sweeper takes back.
+// TestRootlessKilled checks that the sweep releases what a user kills or removes without
+// poststop.
 func TestRootlessKilled(t *testing.T) {
 	r := newRootless(t, "crun", nil)
 	before := r.links(r.Host)
 	r.mustCreate(alice, "a1")
 	r.runtime = "runc"
 	r.mustCreate(alice, "a2")
-	// As a logout does, or podman system reset amid it: everything of the user's.
+	// Everything of the user, as a logout does, or an interrupted podman system reset.
 	r.killUser(alice)
 	r.sweepBroker()
 	r.wantNothing("web", before)
@@ -262,7 +261,7 @@ func TestRootlessKilled(t *testing.T) {
 	}
 }
 
-// sweepBroker has a new broker look for what is over.
+// sweepBroker runs the sweep of a new broker.
 func (r *rootless) sweepBroker() {
 	r.t.Helper()
 	r.kill()
@@ -275,7 +274,7 @@ func (r *rootless) sweepBroker() {
 	})
 }
 
-// A pod's containers share one interface.
+// TestRootlessPod checks that the containers of a pod share one interface.
 func TestRootlessPod(t *testing.T) {
 	r := newRootless(t, "crun", nil)
 	r.mustCreate(alice, "first")

@@ -17,7 +17,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// engine is a real runtime with our hook in its configuration.
+// engine is a real runtime with Lanyard's hook in its configuration.
 type engine struct {
 	t   *testing.T
 	w   *world
@@ -51,7 +51,7 @@ func (e *engine) rootfs() string {
 // hookEnv makes the test binary the hook when a runtime calls it.
 func hookEnv() []string { return append(os.Environ(), asHook+"=1") }
 
-// hooks are those of the README, for this binary.
+// hooks returns the hooks of the README, for this binary.
 func (e *engine) hooks(stages ...string) *specs.Hooks {
 	e.t.Helper()
 	self, err := os.Executable()
@@ -127,10 +127,10 @@ func (e *engine) must(args ...string) string {
 	return out
 }
 
-// A real container by each runtime: on VLAN 50 before its first process runs, its
-// neighbours told by then, and nothing left after it.
+// TestRuntimes runs a real container with each runtime: it is on VLAN 50, and announced,
+// before its first process runs, and it leaves nothing.
 //
-// Row: neighbours are told of a new address
+// Row: announcement of a new address
 func TestRuntimes(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		for name, stages := range map[string][]string{
@@ -160,7 +160,7 @@ func TestRuntimes(t *testing.T) {
 	}
 }
 
-// The reason reaches the user: runc shows the hook's line.
+// TestRuntimeRefusal checks that the user sees the reason: runc shows the hook's line.
 func TestRuntimeRefusal(t *testing.T) {
 	e := newEngine(t)
 	gw := e.w.AddGateway(50, "192.168.50.1/24")
@@ -181,7 +181,7 @@ func TestRuntimeRefusal(t *testing.T) {
 	}
 }
 
-// podman as root, with --hooks-dir.
+// TestPodman runs podman as root, with --hooks-dir.
 func TestPodman(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	for _, runtime := range []string{"runc", "crun"} {
@@ -210,7 +210,7 @@ func TestPodman(t *testing.T) {
 				t.Errorf("record is %+v, id %s", a, id)
 			}
 			e.must(podman("exec", lastLine(id), "ping", "-c1", "-W5", "192.168.50.1")...)
-			// The same container again: a new namespace, another attachment.
+			// A restart of the same container has a new namespace and another attachment.
 			e.must(podman("restart", "--time", "0", lastLine(id))...)
 			e.must(podman("exec", lastLine(id), "ping", "-c1", "-W5", "192.168.50.1")...)
 			e.must(podman("rm", "--force", "--time", "0", lastLine(id))...)

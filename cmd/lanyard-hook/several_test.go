@@ -39,8 +39,9 @@ func twoLANs(t *testing.T, edit func(*network.Definition)) *world {
 	return w
 }
 
-// Several networks for one container, in both forms. The first whose network
-// has a gateway takes the default route of its family, unless one is told to.
+// TestSeveralNetworks attaches one container to several networks, in both notations. The
+// first network with a gateway gets the default route of its family, unless another one
+// asks for it.
 func TestSeveralNetworks(t *testing.T) {
 	for _, test := range []struct {
 		networks string
@@ -75,7 +76,7 @@ func TestSeveralNetworks(t *testing.T) {
 			}
 			pings(t, c.Namespace, "192.168.50.1")
 			pings(t, c.Namespace, "192.168.60.1")
-			// Asked again, nothing is added.
+			// A second attach adds nothing.
 			w.mustAttach("c1", c, "networks="+test.networks)
 			if recs := w.records(); len(recs) != 2 {
 				t.Errorf("%d records after the second time", len(recs))
@@ -87,7 +88,7 @@ func TestSeveralNetworks(t *testing.T) {
 	}
 }
 
-// All or nothing: where the second network is refused, the first is undone.
+// TestAllOrNothing checks that the first network is undone if the second one is refused.
 func TestSeveralNetworksAllOrNothing(t *testing.T) {
 	w := twoLANs(t, nil)
 	before := w.links(w.Host)
@@ -99,8 +100,8 @@ func TestSeveralNetworksAllOrNothing(t *testing.T) {
 	}
 }
 
-// With source routing, what is asked on the second interface by somebody behind
-// its router is answered on the second interface, and not by the default route.
+// TestSourceRouting checks that a reply to a host behind the second interface's router
+// leaves by the second interface, and not by the default route.
 func TestSourceRouting(t *testing.T) {
 	for _, on := range []bool{false, true} {
 		t.Run(fmt.Sprint("source routing ", on), func(t *testing.T) {
@@ -122,7 +123,7 @@ func TestSourceRouting(t *testing.T) {
 				}
 			}
 			if on {
-				// Nothing of it outlives the interface in a namespace that lives on.
+				// Nothing of it remains after the interface, in a namespace that stays.
 				pod := testenv.NewContainer(t)
 				first := testenv.JoinNamespace(t, pod.Namespace)
 				w.mustAttach("p1", first, "network=db")
@@ -155,8 +156,8 @@ func podState(t *testing.T, id string, pid int, namespace string, annotations ..
 	return b
 }
 
-// A pod's author sets our annotations: only a network that lists the pod's
-// namespace is given, and the default route stays the cluster's.
+// TestPods checks that a pod gets only networks that list its Kubernetes namespace, since
+// the pod's author sets the annotations, and that the default route stays the cluster's.
 func TestPods(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "203.0.113.9/32")
@@ -188,7 +189,7 @@ func TestPods(t *testing.T) {
 	}
 }
 
-// newPod is a namespace with a default route of its cluster's.
+// newPod returns a namespace with the default route of a cluster.
 func newPod(t *testing.T) *testenv.Container {
 	t.Helper()
 	pod := testenv.NewContainer(t)
@@ -209,14 +210,14 @@ func mustGiveDefault(t *testing.T, c *testenv.Container, options ...string) {
 	}
 }
 
-// A default route that somebody else gave the container stays where it is, unless
-// one of ours is told to take it, and then it comes back when ours goes. In the
-// other family ours is the only one.
-func TestOthersDefaultRoute(t *testing.T) {
+// TestForeignDefaultRoute checks that a default route of another network manager stays in
+// place. If a network asks for the default route, the other one is effective again after
+// the detach. In the other family Lanyard's is the only one.
+func TestForeignDefaultRoute(t *testing.T) {
 	const left = "[{0.0.0.0/0 invalid IP cluster}]"
 	for _, test := range []struct {
 		what, want, option string
-		goes4, goes6       string // interface that the way out is on
+		goes4, goes6       string // interface of the default route
 		via, others        string
 	}{
 		{"unset", ``, "", "cluster", "eth0", "[fd50::1]", left},
@@ -234,7 +235,7 @@ func TestOthersDefaultRoute(t *testing.T) {
 			c := testenv.JoinNamespace(t, host.Namespace)
 			networks := `networks=[{"name":"web"` + test.want + `}]`
 			w.mustAttach("c1", c, networks, "verify=strict")
-			w.mustAttach("c1", c, networks) // again, and nothing is added
+			w.mustAttach("c1", c, networks) // the second attach adds nothing
 			for to, want := range map[string]string{"203.0.113.9": test.goes4, "198.51.100.9": test.goes4, "2001:db8::9": test.goes6, "9000::9": test.goes6} {
 				out, err := c.Exec("ip", "route", "get", to)
 				if want == "" && err == nil || want != "" && !strings.Contains(out, "dev "+want+" ") {
@@ -266,8 +267,8 @@ func TestOthersDefaultRoute(t *testing.T) {
 	}
 }
 
-// A network may say that it takes the default route of pods; the cluster's is
-// there again afterwards.
+// TestPodDefaultRoute checks that a network with --pod-default-route gets the default
+// route of pods, and that the cluster's is effective again afterwards.
 func TestPodDefaultRoute(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "203.0.113.9/32")

@@ -23,14 +23,13 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// installed is a system with Lanyard on it as "make install" leaves it: the
-// virtual machine's files, and on them a systemd that is process 1 of namespaces
-// of its own, with the host of a lab for its network. What it keeps in memory is
-// gone with it, as after a reboot.
+// installed is a system with Lanyard installed by "make install": the files of the
+// virtual machine, and a systemd that is process 1 of its own namespaces, with the host
+// of a lab as its network. Its files in memory end with it, as at a reboot.
 type installed struct {
 	*testenv.Lab
 	t      *testing.T
-	dir    string // what outlives a reboot and not the test
+	dir    string // files that survive a reboot, and end with the test
 	cgroup string
 	cmd    *exec.Cmd // nil while the system is down
 	pid    int       // of its process 1
@@ -39,8 +38,8 @@ type installed struct {
 	others []string // pids inside of containers that are not podman's
 }
 
-// bootScript makes of fresh namespaces what systemd expects. Everything that it
-// would write to or clean up at a boot is covered: systemd-tmpfiles empties /tmp.
+// bootScript prepares new namespaces for systemd. It mounts over everything that systemd
+// would write or clean up at boot: systemd-tmpfiles empties /tmp.
 const bootScript = `set -e
 read -r go
 mount --make-rshared /
@@ -57,8 +56,7 @@ done
 exec env container=lanyard /lib/systemd/systemd --system --unit=multi-user.target
 `
 
-// masked are units that do nothing for what is tested here, or would do it to the
-// machine.
+// masked are units that the test does not need, or that would change the machine.
 var masked = []string{
 	"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
 	"systemd-tmpfiles-setup.service", "systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-clean.timer",
@@ -98,7 +96,7 @@ func newInstalled(t *testing.T) *installed {
 	return s
 }
 
-// boot starts systemd and waits for the units that it starts by itself.
+// boot starts systemd and waits for its default units.
 func (s *installed) boot() {
 	s.t.Helper()
 	must(s.t, os.MkdirAll(s.cgroup, 0o755))
@@ -119,8 +117,9 @@ func (s *installed) boot() {
 		}
 		return err
 	})
-	// Where a process is, systemd could not hand controllers on (cgroups(7), "no
-	// internal processes"): unshare leaves, systemd makes itself a place.
+	// systemd cannot delegate controllers in a group that has processes (cgroups(7), "no
+	// internal processes"): unshare leaves the group, and systemd creates a group for
+	// itself.
 	must(s.t, os.WriteFile("/sys/fs/cgroup/cgroup.procs", fmt.Append(nil, s.cmd.Process.Pid), 0))
 	_, err = stdin.Write([]byte("\n"))
 	must(s.t, err)
@@ -133,7 +132,7 @@ func (s *installed) boot() {
 	})
 }
 
-// patiently is for what takes an emulated machine longer than an event does.
+// patiently waits longer than Eventually, for slow operations on an emulated machine.
 func patiently(t *testing.T, what string, ask func() error) {
 	t.Helper()
 	var err error
@@ -145,7 +144,7 @@ func patiently(t *testing.T, what string, ask func() error) {
 	t.Fatalf("waited three minutes for %s: %v", what, err)
 }
 
-// kill ends systemd and all that it runs, as a power cut does.
+// kill kills systemd and all its processes, like a power cut.
 func (s *installed) kill() {
 	s.t.Helper()
 	if s.cmd == nil {
@@ -157,18 +156,18 @@ func (s *installed) kill() {
 	s.ended()
 }
 
-// ended waits for the end of systemd, and clears its control groups away.
+// ended waits for the end of systemd, and removes its control groups.
 func (s *installed) ended() {
 	s.t.Helper()
-	s.cmd.Wait() // by whatever signal
+	s.cmd.Wait() // ended by any signal
 	s.cmd = nil
-	// The group as well: where controllers were handed on, no process may be.
+	// The group too: a group with delegated controllers must not have processes.
 	testenv.Eventually(s.t, "the end of what systemd ran", func() error {
 		return exec.Command("find", s.cgroup, "-depth", "-type", "d", "-delete").Run()
 	})
 }
 
-// as runs a line of shell inside: as root, or as somebody who logs in.
+// as runs a line of shell inside, as root or as a user who logs in.
 func (s *installed) as(uid int, line string) (string, error) {
 	args := []string{"--target", strconv.Itoa(s.pid), "--mount", "--pid", "--cgroup", "--net", "--uts", "--ipc", "--"}
 	if uid == 0 {
@@ -176,13 +175,13 @@ func (s *installed) as(uid int, line string) (string, error) {
 	} else {
 		args = append(args, "su", "--login", userNames[uid], "--command", line)
 	}
-	f, err := os.CreateTemp(s.dir, "output") // a container that lives on may keep it open
+	f, err := os.CreateTemp(s.dir, "output") // a running container may keep it open
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	// Below systemd's own group: it cannot move a process from outside into a
-	// session's (nsdelegate, cgroups(7)).
+	// Below systemd's own group: it cannot move a process from outside of it into the
+	// group of a session (nsdelegate, cgroups(7)).
 	group, err := visitors(s.cgroup)
 	if err != nil {
 		return "", err
@@ -192,7 +191,7 @@ func (s *installed) as(uid int, line string) (string, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	// What lasts for ever ends here.
+	// Commands that never end are stopped here.
 	stop := time.AfterFunc(4*time.Minute, func() { _ = cmd.Process.Kill() })
 	defer stop.Stop()
 	if err := cmd.Start(); err != nil {
@@ -203,7 +202,7 @@ func (s *installed) as(uid int, line string) (string, error) {
 	return string(out), errors.Join(err, rerr)
 }
 
-// visitors is the control group of those who come in from outside.
+// visitors is the control group of processes from outside.
 func visitors(root string) (*os.File, error) {
 	dir := filepath.Join(root, "visitors")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -221,7 +220,7 @@ func (s *installed) mustAs(uid int, line string) string {
 	return strings.TrimSpace(out)
 }
 
-// wants checks what a line of root's prints.
+// wants checks the output of a command of root.
 func (s *installed) wants(line, want string) {
 	s.t.Helper()
 	if out, err := s.as(0, line); strings.TrimSpace(out) != want {
@@ -229,7 +228,7 @@ func (s *installed) wants(line, want string) {
 	}
 }
 
-// row is what "lanyard ps" lists of a container's interface.
+// row is a container's interface in the output of "lanyard ps".
 type row struct {
 	Container string
 	State     hook.State
@@ -244,7 +243,7 @@ func (s *installed) rows() (rows []row) {
 	return rows
 }
 
-// processes starts what a rootless engine would call containers of alice's.
+// processes starts processes of alice, as containers of a rootless engine.
 func (s *installed) processes(n int) (pids []string) {
 	s.t.Helper()
 	out := s.mustAs(0, fmt.Sprintf(`for i in $(seq %d); do
@@ -257,15 +256,14 @@ done`, n, alice))
 	return pids
 }
 
-// endOthers ends them without a word to anybody.
+// endOthers ends these processes without poststop.
 func (s *installed) endOthers() {
 	s.t.Helper()
 	s.mustAs(0, "kill -9 "+strings.Join(s.others, " "))
 	s.others = nil
 }
 
-// hookLine is a line of shell that has the installed hook attach a process of
-// alice's.
+// hookLine returns a line of shell that runs the installed hook for a process of alice.
 func hookLine(id, pid, network string) string {
 	return fmt.Sprintf(`setpriv --reuid %d --regid %[1]d --clear-groups /usr/local/libexec/lanyard/lanyard-hook --timeout 2m createRuntime <<'END'
 {"ociVersion":"1.0.2","id":%[2]q,"status":"creating","pid":%[3]s,"bundle":"/","annotations":{"io.lanyard.network":%[4]q}}
@@ -273,16 +271,16 @@ END
 `, alice, id, pid, network)
 }
 
-// alicesPodman is what alice types: the installed hooks, and nothing configured.
+// alicesPodman is alice's command: the installed hooks, and no configuration.
 const alicesPodman = "podman --storage-driver vfs --hooks-dir /usr/local/share/lanyard/hooks.d "
 
-// The units as they are installed, under a systemd: sockets, restarts, an end amid
+// TestSystemd tests the installed units under systemd: sockets, restarts, a stop during
 // work, hardening, logouts and reboots.
 func TestSystemd(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
 	s := newInstalled(t)
 	s.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
-	home, err := os.MkdirTemp("/srv", "lanyard-test") // which nothing covers
+	home, err := os.MkdirTemp("/srv", "lanyard-test") // no other mount is over it
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(home)) })
 	mustAccount(t, alice, home)
@@ -309,8 +307,8 @@ func TestSystemd(t *testing.T) {
 	}
 }
 
-// exposure is what systemd says of the unit's confinement, in the words of the
-// threat model.
+// exposure checks what systemd says about the unit's confinement, as the threat model
+// states it.
 func (s *installed) exposure() {
 	s.t.Helper()
 	out := s.mustAs(0, "systemd-analyze --no-pager security lanyard.service")
@@ -326,7 +324,7 @@ func (s *installed) exposure() {
 	}
 }
 
-// activation: alice's podman starts the broker by its socket.
+// activation checks that alice's podman starts the broker by its socket.
 func (s *installed) activation(home string) {
 	s.t.Helper()
 	mustRootfs(s.t, home, alice)
@@ -336,7 +334,7 @@ func (s *installed) activation(home string) {
 	if r := s.rows(); len(r) != 1 || r[0].State != hook.Attached || r[0].Verdict != verify.OK || r[0].Owner != alice {
 		s.t.Errorf("attached are %+v", r)
 	}
-	// What it may, the kernel says: five capabilities, and never more.
+	// The kernel reports its capabilities: five, and it cannot get more.
 	status := s.mustAs(0, "cat /proc/$(systemctl show --property MainPID --value lanyard)/status")
 	const five = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_BPF
 	for _, want := range []string{fmt.Sprintf("CapEff:\t%016x\n", five), fmt.Sprintf("CapBnd:\t%016x\n", five), "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
@@ -348,7 +346,7 @@ func (s *installed) activation(home string) {
 	s.pings()
 }
 
-// pings has alice's container ask its gateway.
+// pings pings the gateway from alice's container.
 func (s *installed) pings() {
 	s.t.Helper()
 	for _, addr := range []string{"192.168.50.1", "fd50::1"} {
@@ -356,8 +354,7 @@ func (s *installed) pings() {
 	}
 }
 
-// restarts: attaches go on while the broker is restarted again and again, and
-// none of them fails.
+// restarts checks that no attach fails while the broker restarts repeatedly.
 func (s *installed) restarts() {
 	s.t.Helper()
 	const attaches, restarts = 6, 2
@@ -383,7 +380,7 @@ func (s *installed) restarts() {
 		s.t.Errorf("the broker is %s still", now)
 	}
 	if err := <-done; err != nil {
-		s.t.Errorf("attaches amid restarts: %v", err)
+		s.t.Errorf("attaches during restarts: %v", err)
 	}
 	attached := 0
 	for _, r := range s.rows() {
@@ -398,7 +395,7 @@ func (s *installed) restarts() {
 	s.endOthers()
 }
 
-// slow is a network whose gateway is silent, so that attaches take their time.
+// slow is a network whose gateway is silent, so that attaches take long.
 const slow = "slow60"
 
 // begin starts an attach and waits for its intent.
@@ -424,7 +421,7 @@ func (s *installed) begin(id string) (done chan string) {
 	return done
 }
 
-// finishes: what is under way when the broker is told to end is finished.
+// finishes checks that the broker finishes its requests when it is told to stop.
 func (s *installed) finishes() {
 	s.t.Helper()
 	s.mustAs(0, "lanyard network create "+slow+" --parent eth9.60 --subnet 192.168.60.0/24 --allow-user alice --deadline 4s")
@@ -443,8 +440,8 @@ func (s *installed) finishes() {
 	s.wants("systemctl show --property Result --value lanyard", "success")
 }
 
-// crashes: a broker that is killed in the middle of an attach is there again, and
-// takes back what it was at.
+// crashes kills the broker during an attach, and checks that it restarts and undoes the
+// attach.
 func (s *installed) crashes() {
 	s.t.Helper()
 	s.mustAs(0, "systemctl start lanyard")
@@ -465,11 +462,13 @@ func (s *installed) crashes() {
 	s.pings()
 }
 
-// logout: who is gone, has their processes killed and nobody to say so.
+// logout checks that attachments are released after a logout kills all processes of a
+// user.
 func (s *installed) logout() {
 	s.t.Helper()
 	s.endOthers()
-	// As KillUserProcesses= has it, without the 90 seconds for who heeds no SIGTERM.
+	// As KillUserProcesses= does, without the 90 seconds for processes that ignore
+	// SIGTERM.
 	s.mustAs(0, fmt.Sprintf("loginctl disable-linger alice; systemctl kill --signal KILL user-%d.slice; systemctl stop user-%[1]d.slice", alice))
 	patiently(s.t, "the end of alice's processes", func() error {
 		if out, err := s.as(0, "ps -u alice -o pid,args --no-headers"); err == nil {
@@ -477,7 +476,7 @@ func (s *installed) logout() {
 		}
 		return nil
 	})
-	// A broker looks as it starts, and every 30 seconds.
+	// A broker sweeps when it starts, and every 30 seconds.
 	s.mustAs(0, "systemctl restart lanyard")
 	patiently(s.t, "the sweeper", func() error {
 		if r := s.rows(); len(r) > 0 {
@@ -490,13 +489,14 @@ func (s *installed) logout() {
 	}
 }
 
-// reboot: links are made again and leases are gone, before anybody asks.
+// reboot checks that links are created again and leases are gone after a reboot, before
+// the first request.
 func (s *installed) reboot() {
 	s.t.Helper()
 	if out := s.mustAs(0, hookLine("before", s.processes(1)[0], "web50")); out != "" {
 		s.t.Errorf("the hook says %q", out)
 	}
-	_, _ = s.as(0, "systemctl poweroff") // which may end this very command
+	_, _ = s.as(0, "systemctl poweroff") // which may end this command too
 	patiently(s.t, "the end of systemd", func() error { return exec.Command("sh", "-c", fmt.Sprintf("! kill -0 %d 2>/dev/null", s.pid)).Run() })
 	s.ended()
 	s.others = nil

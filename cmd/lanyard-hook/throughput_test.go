@@ -10,9 +10,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// BenchmarkGuarded says how much of a direct attachment's TCP throughput a
-// guarded one has, to the gateway and back. Both run in turns, so that a busy
-// machine weighs on both.
+// BenchmarkGuarded compares the TCP throughput of a guarded attachment with a direct one,
+// to the gateway and back. Both run in turns, so that a busy machine affects both.
 func BenchmarkGuarded(b *testing.B) {
 	w, gw := lanBrokered(b, func(d *network.Definition) { d.Verify = network.VerifyOff })
 	guarded, rootful := testenv.NewRootless(b, alice), testenv.NewContainer(b)
@@ -45,7 +44,7 @@ func mustListen(tb testing.TB, n *testenv.Namespace) (l net.Listener) {
 	return l
 }
 
-// mustStream sends for a while, one way, and gives bytes per second.
+// mustStream sends in one direction for some time, and returns bytes per second.
 func mustStream(tb testing.TB, from *testenv.Namespace, server net.Listener, up bool) float64 {
 	tb.Helper()
 	var near net.Conn
@@ -76,5 +75,5 @@ func mustStream(tb testing.TB, from *testenv.Namespace, server net.Listener, up 
 	return float64(n) / time.Since(start).Seconds()
 }
 
-// onlyReader keeps io.Copy from splicing.
+// onlyReader prevents io.Copy from splicing.
 type onlyReader struct{ io.Reader }

@@ -11,14 +11,14 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 )
 
-// newTrace gives the trace that LANYARD_TRACE=1 asks for, else nil.
+// newTrace returns a trace if LANYARD_TRACE=1, else nil.
 func newTrace() *hook.Trace {
 	if os.Getenv("LANYARD_TRACE") != "1" {
 		return nil
 	}
 	t := hook.NewTrace()
-	// The clock of a process begins in ticks of 10 ms (proc_pid_stat(5)): what it
-	// has used of the CPU up to here tells more.
+	// The start time of a process has a resolution of 10 ms (proc_pid_stat(5)). The CPU time
+	// used so far is more precise.
 	var u unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) == nil {
 		t.Steps = append(t.Steps, hook.Step{Name: "start", Took: time.Duration(u.Utime.Nano() + u.Stime.Nano())})
@@ -26,7 +26,7 @@ func newTrace() *hook.Trace {
 	return t
 }
 
-// printTrace writes a line for each step, and one for the sum.
+// printTrace writes one line per step, and one for the sum.
 func printTrace(w io.Writer, t *hook.Trace) {
 	var sum time.Duration
 	for _, s := range t.Steps {

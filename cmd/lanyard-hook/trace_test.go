@@ -7,8 +7,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// A traced attach says on stderr what each step took, and keeps it in the
-// record; any other does neither.
+// TestTrace checks that a traced attach prints the time of each step and stores it in the
+// record, and that other attaches do neither.
 func TestTrace(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
@@ -32,10 +32,10 @@ func TestTrace(t *testing.T) {
 		}
 	}
 	other := testenv.NewContainer(t)
-	w.mustAttach("c2", other, "network=web") // which wants nothing on stderr
+	w.mustAttach("c2", other, "network=web") // which checks that stderr is empty
 	for _, a := range w.records() {
 		if a.Containers[0].ID == "c2" && a.Timing != nil {
-			t.Errorf("an attach that nobody traced has %v", a.Timing)
+			t.Errorf("an attach without a trace has %v", a.Timing)
 		}
 	}
 }

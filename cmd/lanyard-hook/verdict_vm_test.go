@@ -14,24 +14,24 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// fault is one thing that is broken for real, and what the verdict must be.
+// fault is a real fault, and the verdict that it must cause.
 type fault struct {
 	name  string
 	code  verify.Code
 	words []string // in the verdict's sentence
-	// unplug breaks it before the trunk is watched: what a gateway says of itself
-	// as it comes up (MLD reports) would show its VLAN alive.
+	// unplug causes the fault before the trunk is watched: otherwise a gateway's MLD
+	// reports when it comes up would show that its VLAN is alive.
 	unplug func(w *world, gw *testenv.Station)
-	// make breaks it, before the container starts; nil if that was all.
+	// make causes the fault before the container starts; nil if unplug is enough.
 	make func(t *testing.T, w *world, gw *testenv.Station)
-	// check looks at the evidence.
+	// check checks the evidence.
 	check func(hook.Attachment) bool
-	fatal bool // in mode warn, too
+	fatal bool // fatal in mode warn too
 	ip    string
 }
 
-// redirect sends what leaves one link of the host out of another instead, as a
-// tc filter of somebody else's might.
+// redirect sends frames that leave by one link of the host out of another one, as a
+// foreign tc filter might.
 func redirect(t *testing.T, w *world, from, to string) {
 	t.Helper()
 	tc(t, w, from, "action", "mirred", "egress", "redirect", "dev", to)
@@ -45,11 +45,12 @@ func tc(t *testing.T, w *world, dev string, action ...string) {
 	must(t, err)
 }
 
-// hello has a station say something that the trunk hears: its VLAN is alive.
+// hello makes a station send a frame that the trunk program sees, so that its VLAN is
+// alive.
 func hello(t *testing.T, s *testenv.Station) {
 	t.Helper()
 	s.AddAddr("192.168.50.99/24")
-	// Nobody answers: it is the question to all that counts.
+	// No station answers: the broadcast request is enough.
 	if _, err := s.Exec("ping", "-n", "-c1", "-W1", "192.168.50.98"); err == nil {
 		t.Fatal("a host that is not there answers")
 	}
@@ -121,9 +122,9 @@ var faults = []fault{
 	},
 }
 
-// Every verdict of the table by a real fault, on a real VLAN, from the state on stdin to
-// what the hook says, for gateways of both families in turn: the matrix has each fault
-// with each.
+// TestVerdicts causes every verdict of the table by a real fault on a real VLAN, from the
+// state on stdin to the hook's output, with gateways of both families in turn. The matrix
+// has every fault with each family.
 func TestVerdicts(t *testing.T) {
 	for i, f := range faults {
 		subnet := []string{"192.168.50.0/24", "fd50::/64"}[i%2]
@@ -140,13 +141,13 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 	}
 	w.define("web", "eth9.50", func(d *network.Definition) {
 		d.Deadline = network.Duration(500 * time.Millisecond)
-		d.ConflictWindow = network.Duration(250 * time.Millisecond) // a rival may be slow here
+		d.ConflictWindow = network.Duration(250 * time.Millisecond) // a claimant may be slow here
 	}, subnet)
 	if f.make != nil {
 		f.make(t, w, gw)
 	}
 	annotations := []string{"network=web"}
-	f.words = slices.Clone(f.words) // both families have them
+	f.words = slices.Clone(f.words) // both families use these words
 	if f.ip != "" {
 		key, ip := "ip=", f.ip
 		if strings.Contains(subnet, ":") {
@@ -158,7 +159,7 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 		annotations = append(annotations, key+ip)
 	}
 
-	// Strict refuses whatever is not good, and leaves nothing.
+	// Mode strict refuses every verdict that is not good, and leaves nothing.
 	c := testenv.NewContainer(t)
 	strict := w.attach("strict", c, append(annotations, "verify=strict")...)
 	if f.code.Good() {
@@ -175,7 +176,7 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 		t.Errorf("%d records, endpoints or leases are left", n)
 	}
 
-	// Warn starts the container, unless it would harm others.
+	// Mode warn starts the container, unless it would harm other machines.
 	c = testenv.NewContainer(t)
 	warn := w.attach("warn", c, annotations...)
 	if f.fatal {

@@ -25,8 +25,8 @@ func (w *world) waitNoCarrier(t *testing.T) {
 	})
 }
 
-// The sub-interface is made with the network and goes with it; one that was
-// there stays.
+// TestVLANParent checks that the sub-interface is created and removed with the network,
+// and that an existing one stays.
 func TestVLANParent(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
@@ -39,7 +39,7 @@ func TestVLANParent(t *testing.T) {
 	w.mustAttach("c1", c, "network=web")
 	pings(t, c.Namespace, "192.168.50.1")
 
-	// After a reboot it is not there: the attach makes it again.
+	// After a reboot it does not exist: the attach creates it again.
 	must(t, c.Kill())
 	w.mustDetach("c1")
 	c.End(t)
@@ -60,7 +60,8 @@ func TestVLANParent(t *testing.T) {
 	}
 }
 
-// A link of the right name that is not that VLAN is refused, and left alone.
+// TestVLANParentForeign checks that a link with the right name that is not that VLAN is
+// refused and not changed.
 func TestVLANParentForeign(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.50", "up", "type", "vlan", "id", "60")
@@ -70,7 +71,8 @@ func TestVLANParentForeign(t *testing.T) {
 	}
 }
 
-// The same subnet on two VLANs of one trunk: the second MAC is another.
+// TestSameSubnetOnTwoVLANs checks that the same subnet on two VLANs of one trunk gives
+// different MACs.
 func TestSameSubnetOnTwoVLANs(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
@@ -88,7 +90,8 @@ func TestSameSubnetOnTwoVLANs(t *testing.T) {
 	}
 }
 
-// A container that writes tags by hand does not get out of its VLAN.
+// TestNoVLANHopping checks that a container that sends its own VLAN tags does not reach
+// another VLAN.
 func TestNoVLANHopping(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(0, "192.0.2.1/24")
@@ -125,7 +128,7 @@ func TestKilledVLAN(t *testing.T) {
 			w.AddGateway(50, "192.168.50.1/24")
 			before := w.links(w.Host)
 			w.define("web", "eth9.50", nil, "192.168.50.0/24")
-			_, err := w.Host.Exec("ip", "link", "del", "eth9.50") // the attach has to make it
+			_, err := w.Host.Exec("ip", "link", "del", "eth9.50") // the attach has to create it
 			must(t, err)
 			c := testenv.NewContainer(t)
 			kill(t, w, c, step)

@@ -14,7 +14,7 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// A wiretap hears all frames that pass the interfaces of a namespace.
+// A wiretap receives all frames that pass the interfaces of a namespace.
 type wiretap struct{ f *os.File }
 
 func mustTap(tb testing.TB, n *testenv.Namespace) *wiretap {
@@ -54,7 +54,7 @@ func (w *wiretap) until(tb testing.TB, mark []byte) (frames [][]byte) {
 	}
 }
 
-// A raw socket sends frames as they are, as root of a container can.
+// A raw socket sends frames unchanged, as root of a container can.
 type raw struct {
 	fd    int
 	index int
@@ -79,7 +79,7 @@ func mustRaw(tb testing.TB, n *testenv.Namespace, name string) *raw {
 func (r *raw) mustSend(tb testing.TB, frame []byte) {
 	tb.Helper()
 	err := unix.Sendto(r.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: r.index, Halen: 6})
-	// A drop further on may show as this; there it was dropped.
+	// A drop on the path may cause this error; the frame was dropped there.
 	if err != nil && !errors.Is(err, unix.ENOBUFS) {
 		tb.Fatalf("send %x: %v", frame, fmt.Errorf("%w", err))
 	}

@@ -9,57 +9,58 @@ import (
 
 var flagRoot = &cli.StringFlag{
 	Name:  "root",
-	Usage: "`DIR` keep definitions, records and pins below it, apart from the installed system: for trials and tests",
+	Usage: "`DIR` directory for definitions, records and pins, separate from the installed system (for tests)",
 }
 
 func newApp(e env) *cli.App {
 	cli.FlagStringer = flagLine
 	app := &cli.App{
 		Name:      "lanyard",
-		Usage:     "hook containers straight onto the LAN, proven on the wire",
+		Usage:     "connect containers directly to the LAN, and prove it on the wire",
 		UsageText: "lanyard [--root DIR] COMMAND …",
-		Description: `A network is defined once, with the words that "docker network create" knows:
+		Description: `A network is defined once, with the options of "docker network create":
   lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24
 
-A container then asks for it by an annotation that its runtime hands to
-lanyard-hook: io.lanyard.network=web50
+A container asks for it by an annotation, which its runtime passes to lanyard-hook:
+  io.lanyard.network=web50
 
-  lanyard ps             what every container got, and whether it works
-  lanyard verify web50   ask the gateway again, now`,
+  lanyard ps             list what every container got, and whether it works
+  lanyard verify web50   probe the gateway again, now`,
 		Flags:     []cli.Flag{flagRoot},
 		Writer:    e.stdout,
 		ErrWriter: e.stderr,
 		Commands: []*cli.Command{
-			e.network(), e.ps(), e.inspect(), e.verify(), e.watch(), e.gc(), e.restore(), e.serve(), e.why(), e.audit(), e.version(), e.completion(),
+			e.network(), e.ps(), e.inspect(), e.verify(), e.watch(), e.gc(), e.restore(), e.serve(), e.why(), e.audit(),
+			e.version(), e.completion(),
 		},
-		// Labels and driver options may hold commas; what is a list is split where it is read.
+		// Labels and driver options may contain commas. listFlag splits flags that are lists.
 		DisableSliceFlagSeparator: true,
 		CustomAppHelpTemplate:     helpTemplate,
 		Action:                    cli.ShowAppHelp,
-		ExitErrHandler:            func(*cli.Context, error) {}, // main's to say
+		ExitErrHandler:            func(*cli.Context, error) {}, // main prints the error
 		OnUsageError:              onUsageError,
-		HideHelpCommand:           true, // "help" is turned into --help: see arrange
+		HideHelpCommand:           true, // normalize turns "help" into --help
 	}
-	dress(app.Commands)
+	setDefaults(app.Commands)
 	return app
 }
 
-// dress gives every command what all have in common.
-func dress(commands []*cli.Command) {
+// setDefaults sets the settings that all commands share, also for subcommands.
+func setDefaults(commands []*cli.Command) {
 	for _, c := range commands {
-		c.HideHelpCommand = true // a container or network may be named "help", or "h"
+		c.HideHelpCommand = true // a container or network may have the name "help", or "h"
 		c.CustomHelpTemplate = helpTemplate
 		c.OnUsageError = onUsageError
 		if c.Action == nil {
 			c.Action = cli.ShowSubcommandHelp
 		}
-		dress(c.Subcommands)
+		setDefaults(c.Subcommands)
 	}
 }
 
 func onUsageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
 
-// helpTemplate is for the whole and for each command alike.
+// helpTemplate is the help of the program and of each command.
 const helpTemplate = `{{.HelpName}}: {{.Usage}}
 
 Usage: {{.UsageText}}
@@ -73,8 +74,8 @@ Options:{{range .VisibleFlags}}
   {{.}}{{end}}
 {{end}}`
 
-// flagLine is one line of a command's options. What the value is called stands
-// at the beginning of its usage, between backquotes.
+// flagLine returns the help line of a flag. The name of its value is at the beginning of
+// the usage, in backquotes.
 func flagLine(f cli.Flag) string {
 	short, long := "    ", ""
 	for _, n := range f.Names() {
@@ -97,22 +98,23 @@ func flagLine(f cli.Flag) string {
 	return fmt.Sprintf("%s%s\t%s", short, long, usage)
 }
 
-// exactly checks the number of a command's arguments.
-func exactly(n int, c *cli.Context, what string) error {
+// checkArgs returns a usage error unless the command has n arguments. what names one of
+// them in the error.
+func checkArgs(n int, c *cli.Context, what string) error {
 	switch {
 	case c.NArg() < n:
-		return missing(c, what)
+		return missingArg(c, what)
 	case c.NArg() > n:
-		return usagef("%q is one too many for %q: it takes %s", c.Args().Get(n), c.Command.HelpName, plural(n, what))
+		return usagef("unexpected argument %q: %q takes %s", c.Args().Get(n), c.Command.HelpName, argCount(n, what))
 	}
 	return nil
 }
 
-func missing(c *cli.Context, what string) error {
+func missingArg(c *cli.Context, what string) error {
 	return usagef("%s is missing: %s", what, c.Command.UsageText)
 }
 
-func plural(n int, what string) string {
+func argCount(n int, what string) string {
 	if n == 0 {
 		return "no arguments"
 	}

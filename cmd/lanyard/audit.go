@@ -15,19 +15,21 @@ import (
 func (e env) audit() *cli.Command {
 	return &cli.Command{
 		Name:      "audit",
-		Usage:     "look for MACs on the parents that nobody was given",
+		Usage:     "list unleased MACs on the parents",
 		UsageText: "lanyard audit [OPTIONS]",
 		Description: `Examples:
-  lanyard audit || echo "somebody is on the LAN who was not let on"
-  lanyard audit --format json | jq '.[].strangers'
+  lanyard audit || echo "an unleased MAC is on the LAN"
+  lanyard audit --format json | jq '.[].unleased'
 
-A user who has a macvlan can make more of them on the same parent, with MACs of
-their own choice: while they are up they are in the parent's list (STRANGERS), and
-what they have sent in the last hour, the trunk has seen (SENT, with the frames of
-each; the last 128 are kept, and "lanyard watch" says when). STOPPED counts what the
-guard of the parent's egress did not let out; below Linux 6.6 the trunk has not seen
-that. The exit status is 1 if there are any
-strangers, or were within the hour.`,
+An unleased MAC is one that Lanyard did not give out. A user who has a macvlan can
+create more of them on the same parent, with any MAC.
+
+UNLEASED lists such MACs that the parent accepts now. SENT lists those that have sent
+frames in the last hour, with the number of frames. The trunk program keeps the last
+128 of them; "lanyard watch" shows the times. DROPPED counts the frames that the guard
+of the parent dropped, by reason. Below Linux 6.6, SENT does not contain these.
+
+The exit status is 1 if UNLEASED or SENT is not empty.`,
 		Flags:  []cli.Flag{flagFormat()},
 		Action: e.runAudit,
 	}
@@ -35,19 +37,19 @@ strangers, or were within the hour.`,
 
 // auditRow is one network in the JSON of "audit".
 type auditRow struct {
-	Network   string            `json:"network"`
-	Parent    string            `json:"parent"`
-	Strangers []verify.MAC      `json:"strangers"`
-	Sent      []sentRow         `json:"sent"`
-	Stopped   map[string]uint64 `json:"stopped,omitempty"`
+	Network  string            `json:"network"`
+	Parent   string            `json:"parent"`
+	Unleased []verify.MAC      `json:"unleased"`
+	Sent     []sentRow         `json:"sent"`
+	Dropped  map[string]uint64 `json:"dropped,omitempty"` // frames by reason
 }
 
-// sentRow is what one stranger has sent.
+// sentRow counts the frames of one unleased MAC.
 type sentRow struct {
 	MAC    verify.MAC `json:"mac"`
 	Frames uint64     `json:"frames"`
 	Since  time.Time  `json:"since"`
-	Time   time.Time  `json:"time"` // of the last
+	Time   time.Time  `json:"time"` // of the last frame
 }
 
 func (e env) runAudit(c *cli.Context) error {
@@ -86,19 +88,20 @@ func (e env) runAudit(c *cli.Context) error {
 }
 
 func auditTable(rows []auditRow) [][]string {
-	table := [][]string{{"NETWORK", "PARENT", "STRANGERS", "SENT", "STOPPED"}}
+	table := [][]string{{"NETWORK", "PARENT", "UNLEASED", "SENT", "DROPPED"}}
 	for _, r := range rows {
-		var macs, sent, stopped []string
-		for _, m := range r.Strangers {
+		var macs, sent, dropped []string
+		for _, m := range r.Unleased {
 			macs = append(macs, m.String())
 		}
 		for _, s := range r.Sent {
 			sent = append(sent, fmt.Sprintf("%s %d", s.MAC, s.Frames))
 		}
-		for _, why := range slices.Sorted(maps.Keys(r.Stopped)) {
-			stopped = append(stopped, fmt.Sprintf("%s %d", why, r.Stopped[why]))
+		for _, reason := range slices.Sorted(maps.Keys(r.Dropped)) {
+			dropped = append(dropped, fmt.Sprintf("%s %d", reason, r.Dropped[reason]))
 		}
-		table = append(table, []string{r.Network, r.Parent, strings.Join(macs, ","), strings.Join(sent, ", "), strings.Join(stopped, ", ")})
+		table = append(table, []string{r.Network, r.Parent, strings.Join(macs, ","), strings.Join(sent, ", "),
+			strings.Join(dropped, ", ")})
 	}
 	return table
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// completeTime bounds how long somebody at a prompt waits for the database.
+// completeTime is the deadline for a completion, since the user waits at a prompt.
 const completeTime = time.Second
 
-// complete prints what the last of the words may become, one a line. Whatever
-// stands in its way, it prints nothing: a prompt is no place for errors.
+// complete prints the completions of the last word, one per line. On any error it prints
+// nothing, because the output goes to a prompt.
 func (e env) complete(ctx context.Context, app *cli.App, words []string) {
 	if len(words) == 0 {
 		words = []string{""}
 	}
-	// "--format", "=", "js" is what bash makes of --format=js.
+	// bash splits --format=js into "--format", "=", "js".
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "=" })
 	before, last := words[:len(words)-1], words[len(words)-1]
 	l := line{flags: app.Flags, verbs: app.Commands}
@@ -40,12 +40,13 @@ func (e env) complete(ctx context.Context, app *cli.App, words []string) {
 	}
 }
 
+// candidates returns the words that may be next: values, flags, commands or arguments.
 func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words []string) {
 	switch {
-	case l.wanting != nil:
+	case l.pending != nil:
 		return l.values()
 	case strings.HasPrefix(last, "-"):
-		for _, f := range l.known(app) {
+		for _, f := range l.knownFlags(app) {
 			for _, n := range f.Names() {
 				if len(n) > 1 && n != "root" {
 					words = append(words, "--"+n)
@@ -62,9 +63,9 @@ func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words
 	return slices.DeleteFunc(l.arguments(ctx), func(w string) bool { return slices.Contains(l.args, w) })
 }
 
-// values are those of the flag that the last word belongs to.
+// values returns the possible values of the flag before the last word.
 func (l *line) values() []string {
-	switch l.wanting.Names()[0] {
+	switch l.pending.Names()[0] {
 	case "format":
 		return []string{"table", "json"}
 	case "driver":
@@ -121,7 +122,7 @@ func hostLinks() (names []string) {
 	return names
 }
 
-// arguments are what the command works on.
+// arguments returns the networks, containers or shells that the command takes.
 func (l *line) arguments(ctx context.Context) []string {
 	p := wiring.DefaultPaths()
 	for _, g := range l.global {

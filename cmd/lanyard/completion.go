@@ -9,19 +9,19 @@ import (
 func (e env) completion() *cli.Command {
 	return &cli.Command{
 		Name:      "completion",
-		Usage:     "print a script that completes commands, flags, networks and containers",
+		Usage:     "print a shell script that completes commands, flags, networks and containers",
 		UsageText: "lanyard completion bash|zsh",
 		Description: `Examples:
   source <(lanyard completion bash)
   lanyard completion bash > /etc/bash_completion.d/lanyard
   lanyard completion zsh > /usr/local/share/zsh/site-functions/_lanyard`,
 		Action: func(c *cli.Context) error {
-			if err := exactly(1, c, "SHELL"); err != nil {
+			if err := checkArgs(1, c, "SHELL"); err != nil {
 				return err
 			}
 			script, ok := completionScripts[c.Args().First()]
 			if !ok {
-				return usagef("%q is not a shell that can be completed in: use bash or zsh", c.Args().First())
+				return usagef("shell %q is not supported: use bash or zsh", c.Args().First())
 			}
 			_, err := io.WriteString(e.stdout, script)
 			return err
@@ -29,11 +29,12 @@ func (e env) completion() *cli.Command {
 	}
 }
 
-// completeVerb is what the scripts call, with the words up to the cursor.
+// completeVerb is the hidden command that the scripts call with the words up to the
+// cursor.
 const completeVerb = "__complete"
 
 var completionScripts = map[string]string{
-	// bash makes words of their own of '=' and ':': complete() expects it.
+	// bash splits words at '=' and ':'; complete() expects that.
 	"bash": `# bash completion for lanyard
 _lanyard() {
 	local IFS=$'\n'

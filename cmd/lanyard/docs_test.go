@@ -8,16 +8,17 @@ import (
 	"testing"
 )
 
-// Every command that docs/parity.md shows from Docker's documentation is run by a
-// script, as it stands there.
+// TestDockerCommandsAreRun checks that a script runs every command that docs/parity.md
+// quotes from Docker's documentation.
 func TestDockerCommandsAreRun(t *testing.T) {
 	run := map[string]bool{}
 	for line := range strings.Lines(readAll(t, "testdata/script-docker/*.txtar")) {
 		run[strings.TrimSpace(line)] = true
 	}
 	shown := 0
-	for line := range strings.Lines(readAll(t, "../../docs/parity.md")) {
-		// The shell takes the quotes away; a script has none.
+	text := regexp.MustCompile(`\\\n +`).ReplaceAllString(readAll(t, "../../docs/parity.md"), "")
+	for line := range strings.Lines(text) {
+		// The shell removes the quotes; a script has none.
 		line = strings.ReplaceAll(strings.TrimSpace(line), `"`, "")
 		if !strings.HasPrefix(line, "lanyard network create ") {
 			continue
@@ -27,25 +28,39 @@ func TestDockerCommandsAreRun(t *testing.T) {
 		}
 	}
 	if shown < 20 {
-		t.Errorf("%d commands are shown", shown)
+		t.Errorf("%d commands are shown, want 20 or more", shown)
 	}
 }
 
-// Every row of docs/parity.md names first what shows it with real containers, which
-// says where; and all else that it names is there.
+// TestRowsAreProven checks that docs/parity.md names tests for every row of its tables:
+// first one with real containers that marks the place with "Row:", then others that
+// exist.
 func TestRowsAreProven(t *testing.T) {
 	hookTests := readAll(t, "../lanyard-hook/*_test.go")
 	goTests := hookTests + readAll(t, "../../hook/network/*_test.go")
-	row := regexp.MustCompile(`(?m)^\| (.+?) \| .* \| (.+?) \|$`)
+	tables, list, _ := strings.Cut(readAll(t, "../../docs/parity.md"), "## Tests\n")
+	proofs := map[string]string{}
+	for _, item := range strings.Split(list, "\n- ")[1:] {
+		behaviour, proof, _ := strings.Cut(strings.Join(strings.Fields(item), " "), ": script-")
+		if proof != "" {
+			proof = "script-" + proof
+		} else {
+			behaviour, proof, _ = strings.Cut(behaviour, ": Test")
+			proof = "Test" + proof
+		}
+		proofs[behaviour] = proof
+	}
 	test, script := regexp.MustCompile(`\bTest\w+`), regexp.MustCompile(`\bscript[-\w]*/[-\w]+`)
-	rows := row.FindAllStringSubmatch(readAll(t, "../../docs/parity.md"), -1)
+	rows := regexp.MustCompile(`(?m)^\| (.+?) \| .* \|$`).FindAllStringSubmatch(tables, -1)
 	shown := 0
 	for _, r := range rows {
-		behaviour, proof := r[1], r[2]
+		behaviour := r[1]
 		if behaviour == "behaviour" {
 			continue
 		}
 		shown++
+		proof := proofs[behaviour]
+		delete(proofs, behaviour)
 		var real string
 		switch first, _, _ := strings.Cut(proof, ","); {
 		case strings.HasPrefix(first, "script-docker/"), strings.HasPrefix(first, "script-many/"):
@@ -53,10 +68,10 @@ func TestRowsAreProven(t *testing.T) {
 		case first == "TestRuntimes":
 			real = hookTests
 		default:
-			t.Errorf("%q: %q has no real containers", behaviour, first)
+			t.Errorf("%q: no test with real containers is named first: %q", behaviour, first)
 		}
 		if mark := regexp.MustCompile(`(?m)^(#|//) Row: ` + regexp.QuoteMeta(behaviour) + `$`); !mark.MatchString(real) {
-			t.Errorf("%q: %q does not say where it is shown", behaviour, proof)
+			t.Errorf("%q: no \"Row:\" in %q", behaviour, proof)
 		}
 		for _, name := range test.FindAllString(proof, -1) {
 			if !strings.Contains(goTests, "func "+name+"(t *testing.T)") {
@@ -67,12 +82,16 @@ func TestRowsAreProven(t *testing.T) {
 			readAll(t, "testdata/"+name+".txtar")
 		}
 	}
+	for behaviour := range proofs {
+		t.Errorf("%q has tests and no row", behaviour)
+	}
 	if shown < 40 {
-		t.Errorf("%d rows are shown", shown)
+		t.Errorf("%d rows are shown, want 40 or more", shown)
 	}
 }
 
-// readAll reads the files of a pattern, which there must be.
+// readAll returns the text of all files that match a pattern, of which at least one must
+// exist.
 func readAll(t *testing.T, pattern string) string {
 	t.Helper()
 	files, err := filepath.Glob(pattern)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,11 +9,14 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 )
 
-// find gives the attachments that an id means: a container's, an attachment's,
-// or the beginning of one that no other begins with. A container on several
-// networks has several.
+// errNoAttachment is returned by find when no container or attachment has the id.
+var errNoAttachment = errors.New("no container or attachment")
+
+// find returns the attachments with an id: a container's, an attachment's, or an
+// unambiguous prefix of one. A container on several networks has several attachments.
+// The error is errNoAttachment if no attachment matches.
 func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
-	if found := held(recs, id); len(found) > 0 {
+	if found := withID(recs, id); len(found) > 0 {
 		return found, nil
 	}
 	var candidates []string
@@ -27,15 +31,15 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 	candidates = slices.Compact(candidates)
 	switch len(candidates) {
 	case 0:
-		return nil, fmt.Errorf("no container or attachment %q: \"lanyard ps\" lists those there are", id)
+		return nil, fmt.Errorf("%w %q: \"lanyard ps\" lists them", errNoAttachment, id)
 	case 1:
-		return held(recs, candidates[0]), nil
+		return withID(recs, candidates[0]), nil
 	}
-	return nil, fmt.Errorf("%q is the beginning of %s: write more of it", id, some(candidates))
+	return nil, fmt.Errorf("id %q is ambiguous: it matches %s: give more characters", id, quoteSome(candidates))
 }
 
-// held gives the attachments that have exactly this id.
-func held(recs []hook.Attachment, id string) (found []hook.Attachment) {
+// withID returns the attachments that have exactly this id.
+func withID(recs []hook.Attachment, id string) (found []hook.Attachment) {
 	for _, a := range recs {
 		if a.ID.String() == id || slices.Contains(ids(a), id) {
 			found = append(found, a)
@@ -44,8 +48,8 @@ func held(recs []hook.Attachment, id string) (found []hook.Attachment) {
 	return found
 }
 
-// ids are those of an attachment's containers; none where the records were lost
-// and it was found again by its frames.
+// ids returns the ids of an attachment's containers. The list is empty for an attachment
+// that was rebuilt from kernel state.
 func ids(a hook.Attachment) []string {
 	list := make([]string, len(a.Containers))
 	for i, c := range a.Containers {
@@ -54,8 +58,8 @@ func ids(a hook.Attachment) []string {
 	return list
 }
 
-// some names a few of many.
-func some(words []string) string {
+// quoteSome quotes the first words, and counts the others.
+func quoteSome(words []string) string {
 	const most = 5
 	more := ""
 	if len(words) > most {
@@ -70,9 +74,9 @@ func some(words []string) string {
 }
 
 // abbreviate shortens an id as podman and docker list it: 64 hexadecimal digits
-// to 12. A name that somebody chose stays whole.
-func abbreviate(id string, whole bool) string {
-	if whole || len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
+// to 12. Other names stay unchanged.
+func abbreviate(id string, full bool) string {
+	if full || len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
 		return id
 	}
 	return id[:12]

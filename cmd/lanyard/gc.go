@@ -12,23 +12,23 @@ import (
 func (e env) gc() *cli.Command {
 	return &cli.Command{
 		Name:      "gc",
-		Usage:     "take back what killed hooks and vanished containers left",
+		Usage:     "release what killed hooks and vanished containers left",
 		UsageText: "lanyard gc [OPTIONS]",
 		Description: `Examples:
   lanyard gc
   lanyard gc --format json | jq length
 
-What a container that runs holds is never touched. It is always safe to run.`,
+Nothing of a running container is released: the command is always safe.`,
 		Flags:  []cli.Flag{flagFormat()},
 		Action: e.runGC,
 	}
 }
 
-// gcRow is one attachment taken back, in the JSON of "gc".
+// gcRow is one released attachment in the JSON of "gc".
 type gcRow struct {
 	Attachment string         `json:"attachment"`
 	Containers []string       `json:"containers"`
-	State      hook.State     `json:"state"` // how far it had come
+	State      hook.State     `json:"state"` // before it was released
 	Network    string         `json:"network"`
 	Interface  string         `json:"interface"`
 	Addresses  []netip.Prefix `json:"addresses"`
@@ -40,13 +40,14 @@ func (e env) runGC(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	done := e.slow("looking for what nobody holds any more …")
+	done := e.slow("looking for attachments without a container …")
 	swept, err := l.Sweep(c.Context)
 	done()
 	if inJSON {
 		var rows []gcRow
 		for _, a := range swept {
-			rows = append(rows, gcRow{a.ID.String(), ids(a), a.State, a.Network, a.Interface, append([]netip.Prefix{}, a.Addrs...)})
+			addrs := append([]netip.Prefix{}, a.Addrs...)
+			rows = append(rows, gcRow{a.ID.String(), ids(a), a.State, a.Network, a.Interface, addrs})
 		}
 		if pErr := printJSON(e.stdout, rows); pErr != nil {
 			return pErr
@@ -58,10 +59,11 @@ func (e env) runGC(c *cli.Context) error {
 		if a.State == hook.Attaching {
 			why = "its hook was killed"
 		}
-		fmt.Fprintf(e.stdout, "took back %s on network %q from %s: %s\n", orDash(joinPrefixes(a.Addrs)), a.Network, whose(a), why)
+		fmt.Fprintf(e.stdout, "released %s on network %q from %s: %s\n",
+			orDash(joinPrefixes(a.Addrs)), a.Network, describe(a), why)
 	}
 	if len(swept) == 0 && err == nil {
-		fmt.Fprintln(e.stdout, "nothing to take back")
+		fmt.Fprintln(e.stdout, "nothing to release")
 	}
 	return err
 }

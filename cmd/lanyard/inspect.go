@@ -13,21 +13,21 @@ import (
 func (e env) inspect() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
-		Usage:     "show all that is known of a container's interfaces, as JSON",
+		Usage:     "show everything known about a container's interfaces, as JSON",
 		UsageText: "lanyard inspect [--timing] ID",
-		Description: `ID is a container's, an attachment's, or the beginning of either.
+		Description: `ID is the id of a container or of an attachment, or a prefix of one.
 
 Examples:
   lanyard inspect 3f2a9c
   lanyard inspect 3f2a9c | jq '.[].evidence_now.counters'
   lanyard inspect --timing 3f2a9c
 
-"evidence" is what the trunk had seen when the verdict was drawn, and
-"evidence_now" what it has seen until now. "guarded_now" counts what a rootless
-container's guard let through, and what it stopped, by reason. Timing is kept of
-containers whose hook has LANYARD_TRACE=1 in its "env": what each step took, up to
-the one that made the attachment final.`,
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "timing", Usage: "show what each step of the attach took, as a table"}},
+"evidence" is what the trunk program had seen when the verdict was computed, and
+"evidence_now" what it has seen until now. "guarded_now" counts the frames that a
+rootless container's guard passed, and those that it dropped, by reason. --timing
+shows the time of each step of the attach, up to the commit. It is recorded for
+containers whose hook has LANYARD_TRACE=1 in its "env".`,
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "timing", Usage: "show the time of each step of the attach, as a table"}},
 		Action: e.runInspect,
 	}
 }
@@ -35,15 +35,15 @@ the one that made the attachment final.`,
 // inspection is one interface in the JSON of "inspect".
 type inspection struct {
 	hook.Attachment
-	Now   *verify.Evidence `json:"evidence_now"`    // null where the trunk is not watched
-	Blind string           `json:"blind,omitempty"` // why not
-	// Guarded is what the guard of a rootless container has let through and
-	// stopped.
+	Now       *verify.Evidence `json:"evidence_now"`        // null if the trunk is not watched
+	Unwatched string           `json:"unwatched,omitempty"` // why not
+	// Guarded counts the frames that the guard of a rootless container passed and
+	// dropped; nil if the attachment is not guarded.
 	Guarded *verify.Guarded `json:"guarded_now,omitempty"`
 }
 
 func (e env) runInspect(c *cli.Context) error {
-	if err := exactly(1, c, "ID"); err != nil {
+	if err := checkArgs(1, c, "ID"); err != nil {
 		return err
 	}
 	l, err := open(c)
@@ -66,7 +66,7 @@ func (e env) runInspect(c *cli.Context) error {
 	for _, a := range found {
 		i := inspection{Attachment: a}
 		if seen, err := l.Evidence(a); err != nil {
-			i.Blind = err.Error()
+			i.Unwatched = err.Error()
 		} else {
 			i.Now = &seen
 		}
@@ -78,19 +78,21 @@ func (e env) runInspect(c *cli.Context) error {
 	return printJSON(e.stdout, all)
 }
 
-// printTiming shows where the time of attaches went.
+// printTiming prints the time of each step of the attaches.
 func (e env) printTiming(found []hook.Attachment) error {
 	rows := [][]string{{"INTERFACE", "NETWORK", "STEP", "TOOK", "SHARE"}}
 	for _, a := range found {
 		if len(a.Timing) == 0 {
-			return fmt.Errorf("%q on network %q was not traced: put LANYARD_TRACE=1 into the hook's \"env\", and start the container again", a.Interface, a.Network)
+			return fmt.Errorf("interface %q on network %q was not traced: "+
+				"set LANYARD_TRACE=1 in the hook's \"env\" and restart the container", a.Interface, a.Network)
 		}
 		var sum time.Duration
 		for _, s := range a.Timing {
 			sum += s.Took
 		}
 		for _, s := range append(a.Timing, hook.Step{Name: "sum", Took: sum}) {
-			rows = append(rows, []string{a.Interface, a.Network, s.Name, s.Took.String(), fmt.Sprintf("%.0f%%", 100*s.Took.Seconds()/sum.Seconds())})
+			share := fmt.Sprintf("%.0f%%", 100*s.Took.Seconds()/sum.Seconds())
+			rows = append(rows, []string{a.Interface, a.Network, s.Name, s.Took.String(), share})
 		}
 	}
 	return printTable(e.stdout, rows)

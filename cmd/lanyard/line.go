@@ -11,36 +11,36 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// line is a command line taken apart: which command, which flags, which
-// arguments. Package flag, which urfave/cli parses with, stops at the first
-// argument; people write flags behind it, as docker lets them.
+// line is a parsed command line: command, flags and arguments. Package flag, which
+// urfave/cli v2 uses, stops at the first argument, but docker accepts flags after it and
+// users type them there. urfave/cli v3 parses such lines itself.
 type line struct {
 	commands []*cli.Command // "network", "create"
-	global   []string       // flags of the whole, each as --name or --name=value
-	local    []string       // flags of the command
+	global   []string       // flags of the program, each as --name=value
+	local    []string       // flags of the command, likewise
 	args     []string
 
-	flags    []cli.Flag     // that may come next
-	verbs    []*cli.Command // that may come next
-	wanting  cli.Flag       // the flag that still needs its value
-	wantedAs string         // as it was typed
+	flags        []cli.Flag     // flags that may come next
+	verbs        []*cli.Command // commands that may come next
+	pending      cli.Flag       // the flag that still needs its value
+	pendingTyped string         // that flag as the user typed it
 
-	given map[cli.Flag][2]string // what came of a flag that is given once, and as it was typed
+	given map[cli.Flag][2]string // flags that may be given once: normalized, and as the user typed them
 }
 
-// errNoValue is returned for a line that ends in a flag without its value.
+// errNoValue is returned by read when the line ends with a flag that needs a value.
 var errNoValue = errors.New("no value")
 
-// arrange puts flags before arguments, and refuses flags and verbs that are
-// unknown, in the words that were typed.
-func arrange(app *cli.App, args []string) ([]string, error) {
+// normalize moves flags before arguments. It returns a usage error for unknown flags and
+// commands, in the words that the user typed.
+func normalize(app *cli.App, args []string) ([]string, error) {
 	if len(args) > 0 && args[0] == "help" {
 		args = append(args[1:len(args):len(args)], "--help")
 	}
 	l := line{flags: app.Flags, verbs: app.Commands}
 	if err := l.read(app, args); err != nil {
 		if errors.Is(err, errNoValue) {
-			err = usagef("%s needs a value", l.wantedAs)
+			err = usagef("%s needs a value", l.pendingTyped)
 		}
 		return nil, err
 	}
@@ -52,10 +52,10 @@ func (l *line) read(app *cli.App, args []string) error {
 		arg := args[0]
 		args = args[1:]
 		switch {
-		case l.wanting != nil:
-			f := l.wanting
-			l.wanting = nil
-			if err := l.put(app, f, "="+arg, l.wantedAs+" "+arg); err != nil {
+		case l.pending != nil:
+			f := l.pending
+			l.pending = nil
+			if err := l.add(app, f, "="+arg, l.pendingTyped+" "+arg); err != nil {
 				return err
 			}
 		case arg == "--":
@@ -73,7 +73,7 @@ func (l *line) read(app *cli.App, args []string) error {
 			l.args = append(l.args, arg)
 		}
 	}
-	if l.wanting != nil {
+	if l.pending != nil {
 		return errNoValue
 	}
 	return nil
@@ -105,26 +105,26 @@ func (l *line) flag(app *cli.App, arg string) error {
 	case f == nil:
 		return l.unknown(app, arg)
 	case takesValue(f) && !joined:
-		l.wanting, l.wantedAs = f, arg
+		l.pending, l.pendingTyped = f, arg
 		return nil
 	case takesValue(f):
-		return l.put(app, f, "="+value, arg)
+		return l.add(app, f, "="+value, arg)
 	case !joined:
-		return l.put(app, f, "=true", arg)
+		return l.add(app, f, "=true", arg)
 	}
 	if _, err := strconv.ParseBool(value); err != nil {
 		return usagef("%s is neither true nor false: write %s", arg, strings.TrimSuffix(arg, "="+value))
 	}
-	return l.put(app, f, "="+value, arg)
+	return l.add(app, f, "="+value, arg)
 }
 
-// put keeps a flag with the command that knows it. One that is no list is given once,
-// or says the same again.
-func (l *line) put(app *cli.App, f cli.Flag, value, typed string) error {
+// add adds a flag to those of the program or of the command. It returns a usage error if
+// a flag that is not a list has two different values.
+func (l *line) add(app *cli.App, f cli.Flag, value, typed string) error {
 	word := "--" + f.Names()[0] + value
 	if _, list := f.(*cli.StringSliceFlag); !list {
-		if was, twice := l.given[f]; twice && was[0] != word {
-			return usagef("%s and %s contradict each other: give one", was[1], typed)
+		if first, twice := l.given[f]; twice && first[0] != word {
+			return usagef("%s and %s contradict each other: give one", first[1], typed)
 		}
 		if l.given == nil {
 			l.given = map[cli.Flag][2]string{}
@@ -140,7 +140,7 @@ func (l *line) put(app *cli.App, f cli.Flag, value, typed string) error {
 }
 
 func (l *line) lookup(app *cli.App, name string) cli.Flag {
-	for _, f := range l.known(app) {
+	for _, f := range l.knownFlags(app) {
 		for _, n := range f.Names() {
 			if n == name {
 				return f
@@ -150,9 +150,9 @@ func (l *line) lookup(app *cli.App, name string) cli.Flag {
 	return nil
 }
 
-// known are the flags that the command may have, --help and the global ones
-// included.
-func (l *line) known(app *cli.App) []cli.Flag {
+// knownFlags returns the flags of the command, with --help and the flags of the
+// program.
+func (l *line) knownFlags(app *cli.App) []cli.Flag {
 	known := append([]cli.Flag{}, l.flags...)
 	if len(l.commands) > 0 {
 		known = append(known, app.Flags...)
@@ -163,7 +163,7 @@ func (l *line) known(app *cli.App) []cli.Flag {
 func (l *line) unknown(app *cli.App, arg string) error {
 	typed, _, _ := strings.Cut(arg, "=")
 	var names []string
-	for _, f := range l.known(app) {
+	for _, f := range l.knownFlags(app) {
 		for _, n := range f.Names() {
 			if len(n) > 1 {
 				names = append(names, "--"+n)
@@ -180,7 +180,7 @@ func didYouMean(word string, known []string) string {
 	return ""
 }
 
-// path is the command as it was typed: "lanyard network create".
+// path returns the command with the program: "lanyard network create".
 func (l *line) path() string {
 	words := []string{"lanyard"}
 	for _, c := range l.commands {
@@ -189,7 +189,7 @@ func (l *line) path() string {
 	return strings.Join(words, " ")
 }
 
-// words are the line again, in the order that urfave/cli wants.
+// words returns the line in the order that urfave/cli expects.
 func (l *line) words() []string {
 	words := l.global
 	for _, c := range l.commands {

@@ -29,20 +29,20 @@ func main() {
 	os.Exit(e.status(run(ctx, e, os.Args[1:])))
 }
 
-// env is the world as the command line sees it.
+// env holds the output streams of a command. Tests replace them.
 type env struct {
 	stdout, stderr io.Writer
-	terminal       bool // stderr is one: somebody watches
+	terminal       bool // stderr is a terminal
 }
 
-// errUsage is returned when the command line itself is wrong, whatever the
-// state of the host. errReported is returned when stderr has been told why.
+// errUsage is returned when the command line is wrong, independent of the state of the
+// host. errReported is returned when the reason was already printed to stderr.
 var (
 	errUsage    = errors.New("wrong usage")
 	errReported = errors.New("failed")
 )
 
-// usagef makes a wrong usage of a message.
+// usagef returns a usage error with a message.
 func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
@@ -58,15 +58,15 @@ func run(ctx context.Context, e env, args []string) error {
 		e.complete(ctx, app, args[1:])
 		return nil
 	}
-	args, err := arrange(app, args)
+	args, err := normalize(app, args)
 	if err != nil {
 		return err
 	}
 	return app.RunContext(ctx, append([]string{app.Name}, args...))
 }
 
-// status says what went wrong and gives the exit status: 1 for what failed, 2
-// for wrong usage.
+// status prints the error and returns the exit status: 1 for a failure, 2 for wrong
+// usage.
 func (e env) status(err error) int {
 	switch {
 	case err == nil:
@@ -81,23 +81,22 @@ func (e env) status(err error) int {
 	return 1
 }
 
-// say puts one line on stderr, whatever is in it.
+// say prints one line to stderr. Line breaks in the message become semicolons.
 func (e env) say(format string, args ...any) {
 	line := strings.TrimSpace(fmt.Sprintf(format, args...))
 	fmt.Fprintln(e.stderr, "lanyard: "+strings.ReplaceAll(line, "\n", "; "))
 }
 
-// patience is how long a command may be silent to somebody who watches.
-const patience = time.Second
+// slowAfter is the time after which a command on a terminal says what it is doing.
+const slowAfter = time.Second
 
-// slow says what is being done, once it takes long. The caller calls done at
-// its end.
+// slow prints a message if done is not called within slowAfter.
 func (e env) slow(format string, args ...any) (done func()) {
 	if !e.terminal {
 		return func() {}
 	}
 	said := make(chan struct{})
-	timer := time.AfterFunc(patience, func() {
+	timer := time.AfterFunc(slowAfter, func() {
 		defer close(said)
 		e.say(format, args...)
 	})
@@ -113,7 +112,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
-// paths are those of the installed system, or all below --root.
+// paths returns the paths of the installed system, or those below --root.
 func paths(c *cli.Context) wiring.Paths {
 	if root := c.String(flagRoot.Name); root != "" {
 		return wiring.PathsUnder(root)
@@ -121,7 +120,7 @@ func paths(c *cli.Context) wiring.Paths {
 	return wiring.DefaultPaths()
 }
 
-// open opens the parts for a command that needs privilege.
+// open opens Lanyard for a command that needs privilege.
 func open(c *cli.Context) (*wiring.Lanyard, error) {
 	l, err := wiring.OpenPrivileged(paths(c))
 	if errors.Is(err, hook.ErrUnprivileged) {
@@ -130,9 +129,10 @@ func open(c *cli.Context) (*wiring.Lanyard, error) {
 	return l, err
 }
 
-// openListing checks the command line of a verb that lists, and opens the parts.
+// openListing checks the arguments and --format of a command that lists, and opens
+// Lanyard.
 func openListing(args int, c *cli.Context, what string) (l *wiring.Lanyard, inJSON bool, err error) {
-	if err = exactly(args, c, what); err != nil {
+	if err = checkArgs(args, c, what); err != nil {
 		return nil, false, err
 	}
 	if inJSON, err = asJSON(c); err != nil {

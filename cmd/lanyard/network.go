@@ -15,7 +15,7 @@ import (
 func (e env) network() *cli.Command {
 	return &cli.Command{
 		Name:      "network",
-		Usage:     "define networks, show and remove them",
+		Usage:     "define, show and remove networks",
 		UsageText: "lanyard network COMMAND …",
 		Subcommands: []*cli.Command{
 			e.networkCreate(), e.networkLs(), e.networkInspect(), e.networkRm(), e.networkPrune(), e.networkSchema(),
@@ -23,21 +23,21 @@ func (e env) network() *cli.Command {
 	}
 }
 
-// parent is what stands behind a network's parent now.
+// parent is the current state of a network's parent.
 type parent struct {
-	Name  string `json:"name"`
-	State string `json:"state"`         // up, down, missing or refused
-	Why   string `json:"why,omitempty"` // if it is not up
-	Ours  bool   `json:"ours"`          // a VLAN sub-interface or dummy that we made
-	Trunk string `json:"trunk,omitempty"`
-	VLAN  string `json:"vlan,omitempty"` // "50", "100.200" for QinQ, "" for none
-	MTU   int    `json:"mtu,omitempty"`
-	MAC   string `json:"mac,omitempty"`
+	Name    string `json:"name"`
+	State   string `json:"state"`         // up, down, missing or refused
+	Why     string `json:"why,omitempty"` // why it is not up
+	Managed bool   `json:"managed"`       // a VLAN sub-interface or dummy that Lanyard created
+	Trunk   string `json:"trunk,omitempty"`
+	VLAN    string `json:"vlan,omitempty"` // "50"; "100.200" for QinQ; "" for none
+	MTU     int    `json:"mtu,omitempty"`
+	MAC     string `json:"mac,omitempty"`
 }
 
-// lookAt finds a network's parent, changing nothing. What cannot be found out
-// is said in the state.
-func lookAt(l *wiring.Lanyard, def *network.Definition) parent {
+// inspectParent returns the state of a network's parent and changes nothing. Errors are
+// in the state.
+func inspectParent(l *wiring.Lanyard, def *network.Definition) parent {
 	p, err := l.Parent(def)
 	if err != nil {
 		state := "refused"
@@ -51,7 +51,7 @@ func lookAt(l *wiring.Lanyard, def *network.Definition) parent {
 		tags[i] = verify.Tag{TPID: t.Proto, VID: t.VID}
 	}
 	seen := parent{
-		Name: def.Parent, State: "up", Ours: p.Ours, Trunk: p.Trunk,
+		Name: def.Parent, State: "up", Managed: p.Ours, Trunk: p.Trunk,
 		VLAN: vlan(tags), MTU: p.MTU, MAC: p.MAC.String(),
 	}
 	why, err := l.Host.Down(p)
@@ -64,7 +64,7 @@ func lookAt(l *wiring.Lanyard, def *network.Definition) parent {
 	return seen
 }
 
-// vlan is a frame's tags as a column has them; "" for none.
+// vlan formats tags for a column: "50", "100.200", "" for none.
 func vlan(t verify.Tags) string {
 	if len(t) == 0 {
 		return ""
@@ -72,7 +72,7 @@ func vlan(t verify.Tags) string {
 	return strings.TrimPrefix(t.String(), "VLAN ")
 }
 
-// joinSubnets lists subnets, and joinGateways the gateways that they have.
+// joinSubnets joins the subnets, and joinGateways their gateways.
 func joinSubnets(subnets []network.Subnet, comma string) string {
 	list := make([]string, len(subnets))
 	for i, s := range subnets {

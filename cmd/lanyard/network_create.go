@@ -16,41 +16,41 @@ import (
 func (e env) networkCreate() *cli.Command {
 	return &cli.Command{
 		Name:      "create",
-		Usage:     "define a network and make its parent ready",
+		Usage:     "define a network and prepare its parent",
 		UsageText: "lanyard network create [OPTIONS] NAME",
 		Description: `Examples:
-  VLAN 50 on eth0; the link eth0.50 is made if it is not there:
+  VLAN 50 on eth0; the link eth0.50 is created if it does not exist:
     lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24
 
-  What the network leaves to others, and how strict a start is:
+  With a gateway, a range, an excluded address and strict verification:
     lanyard network create db60 --parent eth0.60 --subnet 192.168.60.0/24 \
       --gateway 192.168.60.254 --ip-range 192.168.60.128/25 \
       --aux-address nas=192.168.60.130 --verify strict
 
-  Docker's spelling does the same:
+  The same with Docker's options:
     lanyard network create -d macvlan --subnet 192.168.50.0/24 \
       -o parent=eth0.50 -o macvlan_mode=bridge web50
 
-  One MAC for all, where a switch port takes no more:
+  One MAC for all containers, where a switch port accepts no more:
     lanyard network create -d ipvlan --subnet 192.168.20.0/24 -o parent=eth0.20 ipvlan20
 
-  Alice, and the members of net, may attach rootless containers:
+  User alice and the members of group net may attach rootless containers:
     lanyard network create lab70 --parent eth0.70 --subnet 192.168.70.0/24 \
       --allow-user alice --allow-group net --max-per-user 4
 
-  A network of its own, which leads nowhere:
+  An isolated network, without a parent:
     lanyard network create lab
 
-  The host reaches the containers by a link of its own, which Docker leaves to you:
+  The host reaches the containers by a link of its own:
     lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 \
       --host-access --host-address 192.168.50.250
 
-  What configuration tools wrote, or "network inspect" showed; an array of
-  definitions is made as a whole or not at all:
+  From a file of a configuration tool, or of "network inspect"; an array of
+  definitions is created completely or not at all:
     lanyard network create --from web50.json
 
-Without --gateway, each subnet's first usable address is taken for it; "none" is
-none. Gateways, ranges and aux addresses go to the subnet that holds them.`,
+Without --gateway, the gateway of a subnet is its first usable address; "none" means
+no gateway. Gateways, ranges and aux addresses belong to the subnet that contains them.`,
 		Flags:  createFlags(),
 		Action: e.runNetworkCreate,
 	}
@@ -67,11 +67,11 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 	}
 	defer l.Close()
 	if len(defs) > 1 {
-		defer e.slow("making %d networks …", len(defs))()
+		defer e.slow("creating %d networks …", len(defs))()
 	} else {
-		defer e.slow("making parent %q ready …", defs[0].Parent)()
+		defer e.slow("preparing parent %q …", defs[0].Parent)()
 	}
-	blind, err := l.CreateNetworks(c.Context, defs)
+	unwatched, err := l.CreateNetworks(c.Context, defs)
 	if err != nil {
 		return err
 	}
@@ -81,13 +81,16 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 			e.say("note: --gateway is ignored in mode %s: the host routes", def.Mode)
 		}
 		for _, err := range def.Unknown() {
-			e.say("note: --%v: nobody can attach by that name until there is one, here and not in a directory service; a number will do", err)
+			e.say("note: --%v: the name has no effect until it exists on this host "+
+				"(directory services are not asked); a number works too", err)
 		}
 		for _, p := range hook.GivesNothing(def) {
-			e.say("note: network %q has nothing to give out in %s but what is asked for by name: gateway, aux addresses and host hold the rest", def.Name, p)
+			e.say("note: network %q has no free address in %s except those that containers ask for by name: "+
+				"gateway, aux addresses and host use the others", def.Name, p)
 		}
-		if blind[i] != "" {
-			e.say("note: tags on network %q cannot be watched, and gateways are asked by ARP and ND alone: %s", def.Name, blind[i])
+		if unwatched[i] != "" {
+			e.say("note: VLAN tags on network %q cannot be observed, so that ARP and ND alone verify gateways: %s",
+				def.Name, unwatched[i])
 		}
 	}
 	return nil
@@ -101,10 +104,10 @@ func defineAll(c *cli.Context) ([]*network.Definition, error) {
 	return []*network.Definition{def}, err
 }
 
-// define makes a definition of what was typed. Its errors are wrong usage:
-// nothing of the host has been looked at but for the other networks.
+// define returns the definition that the flags describe. Its errors are usage errors: it
+// reads nothing of the host except the other networks' definitions.
 func define(c *cli.Context) (*network.Definition, error) {
-	if err := exactly(1, c, "NAME"); err != nil {
+	if err := checkArgs(1, c, "NAME"); err != nil {
 		return nil, err
 	}
 	o, err := readOptions(c)
@@ -114,10 +117,11 @@ func define(c *cli.Context) (*network.Definition, error) {
 	def := &network.Definition{
 		Name: c.Args().First(), ID: network.NewID(), Driver: o.driver,
 		Parent: o.parent.value, VLANProto: network.VLANProto(strings.ToLower(o.vlanProto.value)),
-		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"), ShareParent: c.Bool("share-parent"),
-		OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"), Allocate: network.Allocate(c.String("allocate")),
+		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"),
+		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
+		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
-		KubernetesNamespaces: list(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
+		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
 		Verify: network.Verify(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
 	}
 	switch {
@@ -128,9 +132,9 @@ func define(c *cli.Context) (*network.Definition, error) {
 	}
 	if def.Parent == "" {
 		if c.IsSet("internal") && !def.Internal {
-			return nil, usagef("--internal=false needs a --parent: a network without one leads nowhere")
+			return nil, usagef("--internal=false needs --parent: a network without a parent is isolated")
 		}
-		// As Docker has it: a dummy of the network's own, and nobody outside.
+		// As with Docker: a dummy link for this network, with no way out.
 		def.Parent, def.Internal = network.DummyParent(def.ID), true
 	}
 	if def.MTU, err = o.mtu.bytes(); err != nil {
@@ -142,7 +146,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 	for flag, into := range map[string]*network.Duration{
 		"deadline": &def.Deadline, "conflict-window": &def.ConflictWindow, "quarantine": &def.Quarantine,
 	} {
-		if err := duration(c, flag, into); err != nil {
+		if err := parseDuration(c, flag, into); err != nil {
 			return nil, err
 		}
 	}
@@ -154,35 +158,35 @@ func define(c *cli.Context) (*network.Definition, error) {
 		}
 		def.DNS = append(def.DNS, a)
 	}
-	if err := allow(c, def); err != nil {
+	if err := readAllowed(c, def); err != nil {
 		return nil, err
 	}
 	if err := readHostAccess(c, def); err != nil {
 		return nil, err
 	}
-	if err := address(c, def); err != nil {
+	if err := readAddressing(c, def); err != nil {
 		return nil, err
 	}
 	return def, o.check(def)
 }
 
-// address reads what containers' addresses and routes are made of.
-func address(c *cli.Context, def *network.Definition) (err error) {
+// readAddressing reads the subnets, the routes and --ipam.
+func readAddressing(c *cli.Context, def *network.Definition) (err error) {
 	if err := readIPAM(c, def); err != nil {
 		return err
 	}
-	// Nobody is sent to a gateway that was not named where there is no way out.
+	// An isolated network has a gateway only if the user named one.
 	if def.Subnets, err = readSubnets(c, !def.Internal && !def.Routed()); err != nil {
 		return err
 	}
 	if def.Routed() {
 		for i := range def.Subnets {
-			def.Subnets[i].Gateway = netip.Addr{} // Docker ignores it, and so do we: runNetworkCreate says so
+			def.Subnets[i].Gateway = netip.Addr{} // ignored, as Docker does; runNetworkCreate prints a note
 		}
 	}
 	if len(def.Subnets) == 0 && def.IPAM == "" {
 		if def.Parent != network.DummyParent(def.ID) {
-			return usagef("--subnet is missing: give the LAN's block of addresses, such as --subnet 192.168.50.0/24, or say --ipam none")
+			return usagef("--subnet is missing: give the LAN's subnet, such as --subnet 192.168.50.0/24, or --ipam none")
 		}
 		others, _ := network.LoadAll(paths(c).Networks)
 		p, err := unusedSubnet(others)
@@ -195,10 +199,10 @@ func address(c *cli.Context, def *network.Definition) (err error) {
 	return err
 }
 
-// readHostAccess reads --host-access, which --host-address says as well.
+// readHostAccess reads --host-access and --host-address, which implies it.
 func readHostAccess(c *cli.Context, def *network.Definition) error {
 	def.HostAccess = c.Bool("host-access")
-	for _, w := range list(c, "host-address") {
+	for _, w := range listFlag(c, "host-address") {
 		a, err := netip.ParseAddr(w)
 		if err != nil {
 			return usagef("--host-address %q is not an address such as 192.168.50.250", w)
@@ -211,8 +215,8 @@ func readHostAccess(c *cli.Context, def *network.Definition) error {
 	return nil
 }
 
-// readIPAM reads --ipam, and docker's flag for the same: its driver "default" is
-// what a network has that says nothing, and "null" gives no addresses.
+// readIPAM reads --ipam and its docker name --ipam-driver. The docker driver "default" is
+// the same as no flag, and "null" gives no addresses.
 func readIPAM(c *cli.Context, def *network.Definition) error {
 	switch v := c.String("ipam"); v {
 	case "", "default":
@@ -220,34 +224,35 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	case string(network.IPAMNone), "null":
 		def.IPAM = network.IPAMNone
 	default:
-		return usagef("--ipam (--ipam-driver) %q is not known: use %q, or leave it out", v, network.IPAMNone)
+		return usagef("--ipam (--ipam-driver) %q is not supported: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"} {
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "mac-from",
+		"source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
-			return usagef("--ipam %s and --%s contradict each other: the one gives no addresses, and the other is about them", network.IPAMNone, flag)
+			return usagef("--ipam %s and --%s contradict each other: leave one of them out", network.IPAMNone, flag)
 		}
 	}
 	return nil
 }
 
-func duration(c *cli.Context, flag string, into *network.Duration) error {
+func parseDuration(c *cli.Context, flag string, into *network.Duration) error {
 	v := c.String(flag)
 	if v == "" {
 		return nil
 	}
 	if err := into.UnmarshalText([]byte(v)); err != nil {
-		return usagef("--%s %q is not a time: write it as 500ms or 1.5s", flag, v)
+		return usagef("--%s %q is not a duration: write it as 500ms or 1.5s", flag, v)
 	}
 	return nil
 }
 
-// allow reads who may attach without privilege.
-func allow(c *cli.Context, def *network.Definition) (err error) {
+// readAllowed reads the users and groups that may attach without privilege, and how.
+func readAllowed(c *cli.Context, def *network.Definition) (err error) {
 	def.AllowUsers, def.AllowGroups = c.StringSlice("allow-user"), c.StringSlice("allow-group")
 	def.Brokered, def.Guard = network.Brokered(c.String("brokered")), network.Switch(c.String("guard"))
 	if n := c.String("max-per-user"); n != "" {
 		if def.MaxPerUser, err = strconv.Atoi(n); err != nil || def.MaxPerUser <= 0 {
-			return usagef("--max-per-user %q is not a number from 1 on", n)
+			return usagef("--max-per-user %q is not a number of at least 1", n)
 		}
 	}
 	return nil
@@ -259,7 +264,7 @@ func labels(words []string) (map[string]string, error) {
 	}
 	labels := map[string]string{}
 	for _, w := range words {
-		key, value, _ := cut(w)
+		key, value, _ := keyValue(w)
 		if key == "" {
 			return nil, usagef("--label %q has no key: write KEY=VALUE", w)
 		}

@@ -16,17 +16,17 @@ import (
 // maxDefinition bounds the file that --from reads, in bytes.
 const maxDefinition = 16 << 20
 
-// defineFrom takes definitions from a file. What belongs to a network that is
-// there, its generation, when it was made and whether its parent is ours, is
-// new: a copy of a definition is another network.
+// defineFrom reads definitions from a file. It replaces the fields that belong to an
+// existing network (generation, creation time, whether Lanyard created the parent): a copy
+// of a definition is another network.
 func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 	for _, f := range c.Command.Flags {
 		if name := f.Names()[0]; name != "from" && c.IsSet(name) {
-			return nil, usagef("--from and --%s contradict each other: say it in the file", name)
+			return nil, usagef("--from and --%s contradict each other: set it in the file", name)
 		}
 	}
 	if c.NArg() > 1 {
-		return nil, exactly(1, c, "NAME")
+		return nil, checkArgs(1, c, "NAME")
 	}
 	file := c.String("from")
 	text, err := readDefinition(file)
@@ -38,22 +38,22 @@ func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 		return nil, usagef("--from %q: %v", file, err)
 	}
 	if len(defs) == 0 {
-		return nil, usagef("--from %q: there is no definition in it", file)
+		return nil, usagef("--from %q: contains no definition", file)
 	}
 	if name := c.Args().First(); name != "" {
 		if len(defs) > 1 {
-			return nil, usagef("--from %q: there are %d definitions in it, and one name here: leave that out", file, len(defs))
+			return nil, usagef("--from %q: contains %d definitions: leave NAME out", file, len(defs))
 		}
 		if own := defs[0].Name; own != "" && own != name {
-			return nil, usagef("--from %q: name: is %q there, and %q here: give one", file, own, name)
+			return nil, usagef("--from %q: name: is %q in the file and %q on the command line: give one", file, own, name)
 		}
 		defs[0].Name = name
 	}
 	first := map[string]int{}
 	for i, def := range defs {
-		err := settle(def)
+		err := fillDefaults(def)
 		if before, twice := first[def.Name]; err == nil && twice {
-			err = fmt.Errorf("name: %q is that of [%d] already: give them two", def.Name, before)
+			err = fmt.Errorf("name: %q is the name of [%d] too: use different names", def.Name, before)
 		}
 		first[def.Name] = i
 		if err != nil {
@@ -67,8 +67,8 @@ func defineFrom(c *cli.Context) ([]*network.Definition, error) {
 	return defs, nil
 }
 
-// settle fills in what a file may leave out.
-func settle(def *network.Definition) error {
+// fillDefaults sets the fields that a file may leave out, and validates the definition.
+func fillDefaults(def *network.Definition) error {
 	def.ID, def.Created, def.Managed = network.NewID(), time.Now().UTC().Truncate(time.Second), false
 	if def.Driver == "" {
 		def.Driver = network.DriverMacvlan

@@ -17,17 +17,18 @@ import (
 func (e env) networkInspect() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
-		Usage:     "show all that is known of networks, as JSON",
+		Usage:     "show everything known about networks, as JSON",
 		UsageText: "lanyard network inspect [OPTIONS] NAME…",
 		Description: `Examples:
   lanyard network inspect web50
   lanyard network inspect web50 | jq -r '.[].subnets[].leases[].address'
   lanyard network inspect --summary web50 | jq '.[].subnets[].free'
 
-"free" is how many addresses are left to give out. With --summary, where leases
-are counted and not read, each counts as one of the range's, although a container
-may have asked for an address outside it.`,
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "summary", Usage: "count leases and do not list them: quick on networks of a million"}},
+"free" is the number of addresses that can still be given out. --summary counts leases
+instead of reading them. It counts each as a lease in the range, although a container
+can ask for an address outside of the range.`,
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "summary",
+			Usage: "count leases instead of listing them (fast with a million leases)"}},
 		Action: e.runNetworkInspect,
 	}
 }
@@ -37,11 +38,11 @@ type networkReport struct {
 	Definition  *network.Definition `json:"definition"`
 	Parent      parent              `json:"parent"`
 	Subnets     []subnetReport      `json:"subnets"`
-	Host        *hostLink           `json:"host,omitempty"` // if the host has a link of its own
-	Attachments int                 `json:"attachments"`    // those under way, too
+	Host        *hostLink           `json:"host,omitempty"` // the host's own link; nil without --host-access
+	Attachments int                 `json:"attachments"`    // including unfinished ones
 }
 
-// hostLink is the host's own link on a network as it is now.
+// hostLink is the current state of the host's own link on a network.
 type hostLink struct {
 	Link      string       `json:"link"`
 	State     string       `json:"state"` // up, down or missing
@@ -49,7 +50,8 @@ type hostLink struct {
 	Addresses []netip.Addr `json:"addresses"`
 }
 
-func lookAtHost(l *wiring.Lanyard, def *network.Definition) (*hostLink, error) {
+// inspectHostLink returns the state of the host's link, nil for a network without one.
+func inspectHostLink(l *wiring.Lanyard, def *network.Definition) (*hostLink, error) {
 	if !def.HostAccess {
 		return nil, nil
 	}
@@ -66,8 +68,8 @@ func lookAtHost(l *wiring.Lanyard, def *network.Definition) (*hostLink, error) {
 
 type subnetReport struct {
 	Subnet netip.Prefix  `json:"subnet"`
-	Size   *big.Int      `json:"size"` // addresses given out to who asks for none by name
-	Free   *big.Int      `json:"free"` // those of them that are left
+	Size   *big.Int      `json:"size"` // addresses that are given out without a request by name
+	Free   *big.Int      `json:"free"` // of these, not in use
 	Counts ipam.Counts   `json:"counts"`
 	Leases []leaseReport `json:"leases"` // null in a summary
 }
@@ -75,7 +77,7 @@ type subnetReport struct {
 type leaseReport struct {
 	Address    netip.Addr `json:"address"`
 	State      ipam.State `json:"state"`
-	Until      time.Time  `json:"until,omitzero"` // if it ends by itself
+	Until      time.Time  `json:"until,omitzero"` // end of a quarantine; zero for none
 	MAC        string     `json:"mac,omitempty"`
 	Interface  string     `json:"interface,omitempty"`
 	Attachment string     `json:"attachment,omitempty"`
@@ -84,7 +86,7 @@ type leaseReport struct {
 
 func (e env) runNetworkInspect(c *cli.Context) error {
 	if c.NArg() == 0 {
-		return missing(c, "NAME")
+		return missingArg(c, "NAME")
 	}
 	l, err := open(c)
 	if err != nil {
@@ -111,13 +113,14 @@ func (e env) runNetworkInspect(c *cli.Context) error {
 	return err
 }
 
-func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []hook.Attachment, summary bool) (r networkReport, err error) {
+func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []hook.Attachment,
+	summary bool) (r networkReport, err error) {
 	def, err := network.Load(l.Networks, name)
 	if err != nil {
 		return r, err
 	}
-	r = networkReport{Definition: def, Parent: lookAt(l, def), Subnets: []subnetReport{}}
-	if r.Host, err = lookAtHost(l, def); err != nil {
+	r = networkReport{Definition: def, Parent: inspectParent(l, def), Subnets: []subnetReport{}}
+	if r.Host, err = inspectHostLink(l, def); err != nil {
 		return r, err
 	}
 	containers := map[string][]string{}

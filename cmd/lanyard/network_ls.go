@@ -13,14 +13,14 @@ func (e env) networkLs() *cli.Command {
 	return &cli.Command{
 		Name:      "ls",
 		Aliases:   []string{"list"},
-		Usage:     "list the networks that are defined",
+		Usage:     "list the defined networks",
 		UsageText: "lanyard network ls [OPTIONS]",
 		Description: `Examples:
   lanyard network ls
   lanyard network ls --format json | jq -r '.[] | select(.parent.state != "up") | .name'
 
-No privilege is needed. A definition that cannot be read is named on stderr and
-does not stop the others.`,
+The command needs no privilege. A definition that cannot be read is reported on stderr,
+and the others are listed.`,
 		Flags:  []cli.Flag{flagFormat(), flagQuiet("names")},
 		Action: e.runNetworkLs,
 	}
@@ -36,7 +36,7 @@ type networkRow struct {
 }
 
 func (e env) runNetworkLs(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
+	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
 	inJSON, err := asJSON(c)
@@ -60,7 +60,7 @@ func (e env) runNetworkLs(c *cli.Context) error {
 	}
 	var rows []networkRow
 	for _, d := range defs {
-		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, lookAt(l, d), d.Subnets})
+		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, inspectParent(l, d), d.Subnets})
 	}
 	if inJSON {
 		return printJSON(e.stdout, rows)
@@ -72,7 +72,8 @@ func (e env) runNetworkLs(c *cli.Context) error {
 			state = r.Parent.Why
 		}
 		table = append(table, []string{
-			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), joinSubnets(r.Subnets, ","), joinGateways(r.Subnets, ","), state,
+			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), joinSubnets(r.Subnets, ","), joinGateways(r.Subnets, ","),
+			state,
 		})
 	}
 	return printTable(e.stdout, table)

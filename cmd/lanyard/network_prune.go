@@ -9,19 +9,19 @@ import (
 func (e env) networkPrune() *cli.Command {
 	return &cli.Command{
 		Name:      "prune",
-		Usage:     "remove every network that nothing is attached to",
+		Usage:     "remove all networks without attached containers",
 		UsageText: "lanyard network prune",
 		Description: `Examples:
   lanyard network prune
 
-It names what it removed. Networks that containers are attached to stay, and so
-do definitions that cannot be read.`,
+The command prints the names of removed networks. It keeps networks with attached
+containers, and definitions that cannot be read.`,
 		Action: e.runNetworkPrune,
 	}
 }
 
 func (e env) runNetworkPrune(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
+	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
 	l, err := open(c)

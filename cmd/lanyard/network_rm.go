@@ -10,21 +10,21 @@ func (e env) networkRm() *cli.Command {
 	return &cli.Command{
 		Name:      "rm",
 		Aliases:   []string{"remove"},
-		Usage:     "remove networks, and the VLAN sub-interfaces that were made for them",
+		Usage:     "remove networks, with the VLAN sub-interfaces created for them",
 		UsageText: "lanyard network rm NAME…",
 		Description: `Examples:
   lanyard network rm web50
   lanyard network rm web50 db60
 
-A network that containers are attached to is refused, naming them. Links that
-were there before the network are left alone.`,
+A network with attached containers is not removed; the error names them. Links that
+existed before the network stay.`,
 		Action: e.runNetworkRm,
 	}
 }
 
 func (e env) runNetworkRm(c *cli.Context) error {
 	if c.NArg() == 0 {
-		return missing(c, "NAME")
+		return missingArg(c, "NAME")
 	}
 	l, err := open(c)
 	if err != nil {

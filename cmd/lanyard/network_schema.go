@@ -15,10 +15,10 @@ func (e env) networkSchema() *cli.Command {
   lanyard network schema > network.schema.json
   check-jsonschema --schemafile network.schema.json web50.json
 
-It is of what "network create --from" takes, for editors and configuration tools.
-What one field says of another, "network create" alone can tell.`,
+The schema describes the files for "network create --from", for editors and
+configuration tools. Rules between fields are checked only by "network create".`,
 		Action: func(c *cli.Context) error {
-			if err := exactly(0, c, "argument"); err != nil {
+			if err := checkArgs(0, c, "argument"); err != nil {
 				return err
 			}
 			_, err := e.stdout.Write(schema.Network)

@@ -11,45 +11,44 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// option is a setting that can be spelt in two ways: --parent eth0 and
-// -o parent=eth0.
+// option is a setting that has two spellings: --parent eth0 and -o parent=eth0.
 type option struct {
 	value string
-	spelt string // as it was typed, ready to be followed by the value
+	typed string // the spelling that the user typed, up to the value
 }
 
-// set takes a value, and refuses another one than it has.
-func (o *option) set(spelt, value string) error {
+// set sets the value. It returns a usage error if another value is set already.
+func (o *option) set(typed, value string) error {
 	if value == "" {
-		return usagef("%s is empty", strings.TrimRight(spelt, " ="))
+		return usagef("%s is empty", strings.TrimRight(typed, " ="))
 	}
 	if o.value != "" && o.value != value {
-		return usagef("%s%s and %s%s contradict each other: give one", o.spelt, o.value, spelt, value)
+		return usagef("%s%s and %s%s contradict each other: give one", o.typed, o.value, typed, value)
 	}
-	*o = option{value, spelt}
+	*o = option{value, typed}
 	return nil
 }
 
-// bytes is the value of an MTU; 0 where none was given.
+// bytes returns the value of an MTU in bytes, 0 if none was given.
 func (o *option) bytes() (int, error) {
 	if o.value == "" {
 		return 0, nil
 	}
 	n, err := strconv.Atoi(o.value)
 	if err != nil || n <= 0 {
-		return 0, usagef("%s%s is not a number of bytes", o.spelt, o.value)
+		return 0, usagef("%s%s is not a number of bytes, such as 1400", o.typed, o.value)
 	}
 	return n, nil
 }
 
-// options are the settings that Docker passes to its driver by -o.
+// options are the settings that Docker users pass to the driver by -o.
 type options struct {
 	driver                             string
 	parent, mode, flag, mtu, vlanProto option
 }
 
-// field finds a setting by its flag, which is also what a definition's errors
-// call it; nil for what -o does not know.
+// field returns a setting by the name of its flag, which is also the name that a
+// definition's errors use. It returns nil for a name that -o does not have.
 func (o *options) field(flag string) *option {
 	switch flag {
 	case "parent":
@@ -66,12 +65,12 @@ func (o *options) field(flag string) *option {
 	return nil
 }
 
-// dockerKeys are the keys of -o: those that Docker's macvlan and ipvlan drivers
-// document, what its drivers call the MTU, and what 802.1ad needs in the same
-// style.
+// dockerKeys are the keys of -o: those that Docker documents for its macvlan and ipvlan
+// drivers, the MTU key of its other drivers, and vlan_proto for 802.1ad.
 var (
-	dockerKeys = []string{"parent", "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "com.docker.network.driver.mtu", "vlan_proto"}
-	flagOfKey  = map[string]string{
+	dockerKeys = []string{"parent", "macvlan_mode", "ipvlan_mode", "ipvlan_flag", "com.docker.network.driver.mtu",
+		"vlan_proto"}
+	flagOfKey = map[string]string{
 		"parent": "parent", "macvlan_mode": "mode", "ipvlan_mode": "mode", "ipvlan_flag": "flag",
 		"com.docker.network.driver.mtu": "mtu", "vlan_proto": "vlan-proto",
 	}
@@ -106,7 +105,7 @@ func readOptions(c *cli.Context) (o options, err error) {
 
 // read reads one -o.
 func (o *options) read(word string) error {
-	key, value, ok := cut(word)
+	key, value, ok := keyValue(word)
 	if !ok {
 		return usagef("-o %q has no value: write -o KEY=VALUE", word)
 	}
@@ -116,45 +115,44 @@ func (o *options) read(word string) error {
 		if hint == "" {
 			hint = ": use one of " + strings.Join(dockerKeys, ", ")
 		}
-		return usagef("-o %q is not known%s", key, hint)
+		return usagef("-o %q is not a known option%s", key, hint)
 	}
 	if d := driverOfKey[key]; d != "" && d != o.driver {
-		return usagef("-o %s is for -d %s, and the driver is %s", key, d, o.driver)
+		return usagef("-o %s is for -d %s, but the driver is %s", key, d, o.driver)
 	}
 	return into.set("-o "+key+"=", value)
 }
 
-func cut(word string) (key, value string, ok bool) { return strings.Cut(word, "=") }
+func keyValue(word string) (key, value string, ok bool) { return strings.Cut(word, "=") }
 
-// check validates what was defined, and says what is wrong with it in the
-// words that were typed.
+// check validates the definition. Its errors use the spelling that the user typed.
 func (o *options) check(def *network.Definition) error {
 	_, vid, err := link.ParseParent(def.Parent)
 	if err != nil {
-		return usagef("%s%v", o.parent.spelt, err)
+		return usagef("%s%v", o.parent.typed, err)
 	}
 	if def.VLANProto != "" && vid == 0 {
-		return usagef("%s%s needs a parent of the form LINK.VLAN", o.vlanProto.spelt, o.vlanProto.value)
+		return usagef("%s%s needs a parent of the form LINK.VLAN", o.vlanProto.typed, o.vlanProto.value)
 	}
 	if err := def.Validate(); err != nil {
-		return usagef("%s", o.typed(err.Error()))
+		return usagef("%s", o.inTypedWords(err.Error()))
 	}
 	return nil
 }
 
-// fieldOf takes apart what a definition's errors begin with: "mtu: ",
+// fieldOf matches the beginning of a definition's errors: "mtu: ",
 // "subnets[0].gateway: ", `subnets[1].aux-address["nas"]: `, "routes[0].via: ".
 var fieldOf = regexp.MustCompile(`^(?:subnets\[\d+\]\.)?([a-z-]+)(?:\[\d+\](?:\.(?:dst|via))?|\["([^"]*)"\])?: (.*)$`)
 
-// typed turns "field: reason" into "--flag reason".
-func (o *options) typed(text string) string {
+// inTypedWords turns "field: reason" into "--flag reason".
+func (o *options) inTypedWords(text string) string {
 	m := fieldOf.FindStringSubmatch(text)
 	if m == nil {
 		return text
 	}
 	field, key, reason := m[1], m[2], m[3]
-	if s := o.field(field); s != nil && s.spelt != "" {
-		return s.spelt + reason
+	if s := o.field(field); s != nil && s.typed != "" {
+		return s.typed + reason
 	}
 	switch {
 	case field == "name":

@@ -11,16 +11,17 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Flags that every listing has.
+// flagFormat returns the flag --format, which every listing has.
 func flagFormat() cli.Flag {
-	return &cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` table or json (default: table)"}
+	return &cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` output format: table or json (default: table)"}
 }
 
+// flagQuiet returns the flag --quiet, which prints only what is named.
 func flagQuiet(what string) cli.Flag {
-	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print " + what + " only"}
+	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print only " + what}
 }
 
-// asJSON reads --format.
+// asJSON reports whether --format asks for JSON.
 func asJSON(c *cli.Context) (bool, error) {
 	switch f := c.String("format"); f {
 	case "json":
@@ -32,8 +33,7 @@ func asJSON(c *cli.Context) (bool, error) {
 	}
 }
 
-// printJSON writes a value as people and jq read it. A list without members is
-// [], not null.
+// printJSON writes a list as indented JSON. An empty list is [], not null.
 func printJSON[T any](w io.Writer, v []T) error {
 	if v == nil {
 		v = []T{}
@@ -44,7 +44,7 @@ func printJSON[T any](w io.Writer, v []T) error {
 	return enc.Encode(v)
 }
 
-// printTable writes rows in columns, the first row being their names.
+// printTable writes rows in columns. The first row contains the names of the columns.
 func printTable(w io.Writer, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
@@ -52,14 +52,14 @@ func printTable(w io.Writer, rows [][]string) error {
 		for i, cell := range r {
 			cells[i] = clean(cell)
 		}
-		// An empty last cell must not leave blanks at a line's end.
+		// Trailing tabs would leave blanks at the end of the line.
 		fmt.Fprintln(t, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 	}
 	return t.Flush()
 }
 
-// clean keeps a cell on its line and the terminal in its state: container ids
-// and link names come from others.
+// clean replaces control characters: container ids and link names are untrusted and must
+// not break the line or change the terminal.
 func clean(cell string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
@@ -76,8 +76,8 @@ func orDash(s string) string {
 	return s
 }
 
-// rounded keeps three digits of a duration: people compare these figures,
-// machines have them exact from JSON.
+// rounded formats a duration with three digits, for comparison by eye. JSON has the exact
+// value.
 func rounded(d time.Duration) string {
 	if d == 0 {
 		return ""

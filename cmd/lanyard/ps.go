@@ -21,22 +21,21 @@ import (
 func (e env) ps() *cli.Command {
 	return &cli.Command{
 		Name:      "ps",
-		Usage:     "list what containers got, and whether it works",
+		Usage:     "list what every container got, and whether it works",
 		UsageText: "lanyard ps [OPTIONS]",
 		Description: `Examples:
   lanyard ps
   lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
 
-VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify"
-asks again. OUT and IN are the frames until now, those with the right tag and
-those with a wrong one. ANOMALIES counts what the trunk has seen since the start
-that should not be: others who claim the address, frames with a wrong tag, a gateway
-that is another MAC now. "lanyard watch" says which and when. GUARDED counts
-the frames that a rootless container was not allowed to send; "lanyard inspect" has
-them by reason.`,
+VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify" probes
+again. OUT and IN count frames until now: with the right tag / with a wrong tag.
+ANOMALIES counts what the trunk program has seen since the start and should not be:
+another station that uses the address, a wrong tag, a gateway with another MAC.
+"lanyard watch" shows details and times. GUARDED counts the frames of a rootless
+container that its guard dropped; "lanyard inspect" counts them by reason.`,
 		Flags: []cli.Flag{
 			flagFormat(), flagQuiet("container ids"),
-			&cli.BoolFlag{Name: "no-trunc", Usage: "print ids in full"},
+			&cli.BoolFlag{Name: "no-trunc", Usage: "print container ids in full"},
 		},
 		Action: e.runPs,
 	}
@@ -44,7 +43,7 @@ them by reason.`,
 
 // psRow is one container's interface in the JSON of "ps".
 type psRow struct {
-	Container  string           `json:"container"` // "" where nobody knows any more
+	Container  string           `json:"container"` // "" if the attachment was rebuilt from kernel state
 	Name       string           `json:"name,omitempty"`
 	Attachment string           `json:"attachment"`
 	State      hook.State       `json:"state"`
@@ -52,14 +51,14 @@ type psRow struct {
 	Interface  string           `json:"interface"`
 	Addresses  []netip.Prefix   `json:"addresses"`
 	MAC        verify.MAC       `json:"mac"`
-	VLAN       string           `json:"vlan"` // "50", "100.200" for QinQ, "" for none
+	VLAN       string           `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
 	Verdict    verify.Code      `json:"verdict"`
 	Text       string           `json:"text"`
 	RTT        time.Duration    `json:"gateway_rtt_ns"`
-	Counters   *verify.Counters `json:"counters"`            // null where the trunk is not watched
+	Counters   *verify.Counters `json:"counters"`            // null if the trunk is not watched
 	Anomalies  []verify.Anomaly `json:"anomalies"`           // since the start
-	Blind      string           `json:"blind,omitempty"`     // why not
-	Owner      uint32           `json:"owner_uid,omitempty"` // whose rootless container it is
+	Unwatched  string           `json:"unwatched,omitempty"` // why the trunk is not watched
+	Owner      uint32           `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
 	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
 }
 
@@ -82,7 +81,9 @@ func (e env) runPs(c *cli.Context) error {
 		rows = append(rows, psRows(a, l)...)
 	}
 	slices.SortStableFunc(rows, func(a, b psRow) int {
-		return cmp.Or(cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface))
+		return cmp.Or(
+			cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface),
+		)
 	})
 	switch {
 	case inJSON:
@@ -94,10 +95,10 @@ func (e env) runPs(c *cli.Context) error {
 		return err
 	}
 	e.noteAhead(l, recs)
-	return e.noteStrangers(c.Context, l)
+	return e.noteUnleased(c.Context, l)
 }
 
-// noteAhead names whoever may hide frames from what is counted.
+// noteAhead names other programs that may hide frames from the trunk programs.
 func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 	seen := map[int]bool{}
 	for _, a := range recs {
@@ -110,30 +111,31 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 		}
 		ahead, err := l.Datapath.Ahead(a.Endpoint.Trunk)
 		if err != nil {
-			e.say("note: %v: nothing is counted; \"lanyard verify\" puts it back", err)
+			e.say("note: %v: no frames are counted: attach the program again with \"lanyard verify\"", err)
 		}
 		for _, way := range []struct {
 			name  string
 			names []string
 		}{{"egress", ahead.Out}, {"ingress", ahead.In}} {
 			if len(way.names) > 0 {
-				e.say("note: %s comes before ours on the %s of trunk %q, and may hide frames: \"lanyard verify\" says whether it does", strings.Join(way.names, ", "), way.name, a.Trunk)
+				e.say("note: %s runs before Lanyard's program on the %s of trunk %q and may hide frames: "+
+					"check with \"lanyard verify\"", strings.Join(way.names, ", "), way.name, a.Trunk)
 			}
 		}
 	}
 }
 
-// noteStrangers says that there is more to see, which is no container's.
-func (e env) noteStrangers(ctx context.Context, l *wiring.Lanyard) error {
+// noteUnleased says that there is more to see, which is no container's.
+func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 	sent, err := l.Strangers(ctx)
 	if n := len(sent); n > 0 {
-		e.say("note: MACs that nobody was given have sent (%d): see \"lanyard audit\"", n)
+		e.say("note: unleased MACs have sent frames (%d): see \"lanyard audit\"", n)
 	}
 	return err
 }
 
-// psRows gives a row for each container that holds an attachment: they share
-// its interface, and each is looked for by its own id.
+// psRows returns a row for each container of an attachment. They share the interface, and
+// users look for each of them by its id.
 func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 	row := psRow{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
@@ -142,14 +144,14 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 	}
 	seen, err := l.Evidence(a)
 	if err == nil {
-		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, since(a, seen)...)
+		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, anomaliesSince(a, seen)...)
 		_, err = l.Datapath.Ahead(a.Endpoint.Trunk)
 	}
 	if err != nil {
-		row.Blind = err.Error()
+		row.Unwatched = err.Error()
 	}
 	if row.Guarded, err = l.Guarded(a); err != nil {
-		row.Blind = err.Error()
+		row.Unwatched = err.Error()
 	}
 	var rows []psRow
 	for _, c := range a.Containers {
@@ -162,9 +164,11 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 	return rows
 }
 
-func psTable(rows []psRow, whole bool) [][]string {
-	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN", "ANOMALIES"}}
-	// Only rootless containers are guarded, and many hosts have none.
+func psTable(rows []psRow, full bool) [][]string {
+	table := [][]string{{
+		"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN", "ANOMALIES",
+	}}
+	// The column is left out on the many hosts without rootless containers.
 	guards := slices.ContainsFunc(rows, func(r psRow) bool { return r.Guarded != nil })
 	if guards {
 		table[0] = append(table[0], "GUARDED")
@@ -180,27 +184,27 @@ func psTable(rows []psRow, whole bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			abbreviate(r.Container, whole), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
+			abbreviate(r.Container, full), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {
-			row = append(row, stopped(r.Guarded))
+			row = append(row, droppedFrames(r.Guarded))
 		}
 		table = append(table, row)
 	}
 	return table
 }
 
-// stopped is how many frames a guard did not let out, "" where there is none.
-func stopped(g *verify.Guarded) string {
+// droppedFrames returns the number of frames that a guard dropped, "" without a guard.
+func droppedFrames(g *verify.Guarded) string {
 	if g == nil {
 		return ""
 	}
 	return strconv.FormatUint(g.Dropped(), 10)
 }
 
-// since gives what was seen of an attachment after its verdict.
-func since(a hook.Attachment, now verify.Evidence) []verify.Anomaly {
+// anomaliesSince returns the anomalies of an attachment after its verdict.
+func anomaliesSince(a hook.Attachment, now verify.Evidence) []verify.Anomaly {
 	if a.Evidence == nil {
 		return verify.Anomalies(verify.Evidence{}, now)
 	}
@@ -214,11 +218,11 @@ func total(list []verify.Anomaly) (n uint64) {
 	return n
 }
 
-func (e env) printIDs(rows []psRow, whole bool) error {
+func (e env) printIDs(rows []psRow, full bool) error {
 	seen := map[string]bool{"": true}
 	for _, r := range rows {
 		if !seen[r.Container] {
-			fmt.Fprintln(e.stdout, clean(abbreviate(r.Container, whole)))
+			fmt.Fprintln(e.stdout, clean(abbreviate(r.Container, full)))
 		}
 		seen[r.Container] = true
 	}

@@ -7,17 +7,17 @@ import (
 func (e env) restore() *cli.Command {
 	return &cli.Command{
 		Name:      "restore",
-		Usage:     "make the networks' links again after a boot",
+		Usage:     "create the networks' links again after a boot",
 		UsageText: "lanyard restore [OPTIONS]",
 		Description: `Examples:
   lanyard restore
   systemctl enable lanyard-restore.service
   lanyard restore --format json | jq -r '.[] | select(.error) | .network'
 
-What we made before is made again: VLAN sub-interfaces, dummies, and the watch on
-their trunks. What was there before a network is the administrator's: where it is
-missing, that is an error, and the exit status is 1. The first container to ask
-for a network does the same for that one.`,
+The command creates the links that Lanyard had created before: VLAN sub-interfaces and
+dummies. It also loads the trunk programs. A link that existed before its network belongs
+to the administrator: if it is missing, that is an error, and the exit status is 1. The
+first container that asks for a network does the same for that network.`,
 		Flags:  []cli.Flag{flagFormat()},
 		Action: e.runRestore,
 	}
@@ -25,11 +25,11 @@ for a network does the same for that one.`,
 
 // restoreRow is one network in the JSON of "restore".
 type restoreRow struct {
-	Network string `json:"network"`
-	Parent  string `json:"parent"`
-	Made    bool   `json:"made"`            // the parent was missing
-	Blind   string `json:"blind,omitempty"` // why its trunk is not watched
-	Error   string `json:"error,omitempty"`
+	Network   string `json:"network"`
+	Parent    string `json:"parent"`
+	Created   bool   `json:"created"`             // the parent was missing, and was created
+	Unwatched string `json:"unwatched,omitempty"` // why its trunk is not watched
+	Error     string `json:"error,omitempty"`
 }
 
 func (e env) runRestore(c *cli.Context) error {
@@ -38,12 +38,12 @@ func (e env) runRestore(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	done := e.slow("making the networks' links again …")
+	done := e.slow("creating the networks' links …")
 	all, err := l.Restore(c.Context)
 	done()
 	var rows []restoreRow
 	for _, r := range all {
-		row := restoreRow{Network: r.Network, Parent: r.Parent, Made: r.Made, Blind: r.Blind}
+		row := restoreRow{Network: r.Network, Parent: r.Parent, Created: r.Made, Unwatched: r.Blind}
 		if r.Err != nil {
 			row.Error = r.Err.Error()
 			e.say("network %q: %v", r.Network, r.Err)
@@ -66,12 +66,12 @@ func printRestored(e env, rows []restoreRow, inJSON bool) error {
 	}
 	table := [][]string{{"NETWORK", "PARENT", "STATE"}}
 	for _, r := range rows {
-		state := "there"
+		state := "present"
 		switch {
 		case r.Error != "":
 			state = "failed"
-		case r.Made:
-			state = "made"
+		case r.Created:
+			state = "created"
 		}
 		table = append(table, []string{r.Network, r.Parent, state})
 	}

@@ -19,17 +19,18 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// runcCmds are what scripts do with real containers:
+// runcCmds are commands of scripts with real containers:
 //
-//	run ID KEY=VALUE…        a runc container with these annotations; pod=POD puts it into that
-//	                         pod's namespace, as CRI-O does, netns=POD without saying so, and
-//	                         kube=NAME names the one of Kubernetes
-//	inside ID PROGRAM ARG…   a program in it
-//	remove ID…               the container ends, and its poststop hook runs
+//	run ID KEY=VALUE…        starts a runc container with these annotations. pod=POD joins that
+//	                         pod's namespace and sets CRI-O's annotation, netns=POD joins it
+//	                         without the annotation, and kube=NAME sets the Kubernetes namespace
+//	inside ID PROGRAM ARG…   runs a program in the container
+//	remove ID…               ends the container, and runs its poststop hook
 var runcCmds = map[string]scriptCmd{"run": cmdRun, "inside": cmdInside, "remove": cmdRemove}
 
-// The commands of Docker's macvlan and ipvlan documentation, as they stand there
-// but for the program's name, and the rows of docs/parity.md, with real containers.
+// TestScriptsDocker runs the commands of Docker's macvlan and ipvlan documentation, with
+// only the name of the program replaced, and shows the rows of docs/parity.md, with real
+// containers.
 func TestScriptsDocker(t *testing.T) {
 	runScripts(t, "testdata/script-docker", testenv.Config{
 		Trunk: "eth0", VLANs: []uint16{10, 20, 30, 40, 50, 100, 114, 118, 139, 140, 218},
@@ -46,25 +47,26 @@ func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
 	defer log.Close()
 	line := runc(ts, "run", "--detach", "--bundle", bundle(ts, args[0], args[1:]), args[0])
 	cmd := exec.Command(line[0], line[1:]...)
-	// A file, as the container keeps it open.
+	// A file instead of a pipe, because the container keeps it open.
 	cmd.Stdout, cmd.Stderr = log, log
-	runErr := worldOf(ts).lab.Host.Run(cmd)
-	said, err := os.ReadFile(log.Name())
+	runErr := stateOf(ts).lab.Host.Run(cmd)
+	output, err := os.ReadFile(log.Name())
 	ts.Check(err)
 	if runErr != nil != neg {
-		ts.Fatalf("%q: %v: %s", line, runErr, said)
+		ts.Fatalf("%q: %v: %s", line, runErr, output)
 	}
-	ts.Logf("%s", said)
+	ts.Logf("%s", output)
 	if runErr == nil {
 		id := args[0]
-		ts.Defer(func() { worldOf(ts).lab.Host.Exec("runc", runc(ts, "delete", "--force", id)[1:]...) })
+		ts.Defer(func() { stateOf(ts).lab.Host.Exec("runc", runc(ts, "delete", "--force", id)[1:]...) })
 	}
 }
 
-// bundle writes a container's config.json: busybox, our hooks, annotations.
+// bundle writes a bundle with busybox, Lanyard's hooks and annotations, and returns its
+// directory.
 func bundle(ts *testscript.TestScript, id string, annotations []string) string {
 	dir := ts.MkAbs("bundle-" + id)
-	ts.Check(os.RemoveAll(dir)) // an id may come again
+	ts.Check(os.RemoveAll(dir)) // a script may use an id again
 	root := filepath.Join(dir, "rootfs")
 	for _, d := range []string{"bin", "proc", "sys", "dev", "etc"} {
 		ts.Check(os.MkdirAll(filepath.Join(root, d), 0o755))
@@ -110,9 +112,9 @@ func bundle(ts *testscript.TestScript, id string, annotations []string) string {
 	return dir
 }
 
-// join puts a container into a pod's namespace.
+// join makes a container use a pod's network namespace.
 func join(ts *testscript.TestScript, spec *specs.Spec, pod string) {
-	n := worldOf(ts).others["pod "+pod]
+	n := stateOf(ts).namespaces["pod "+pod]
 	if n == nil {
 		ts.Fatalf("there is no pod %q", pod)
 	}
@@ -123,8 +125,8 @@ func join(ts *testscript.TestScript, spec *specs.Spec, pod string) {
 	}
 }
 
-// runcSpec is what "runc spec" writes. It is asked once: an emulated machine takes
-// its time to start a program of that size.
+// runcSpec returns the output of "runc spec". It runs once, because an emulated machine
+// starts a program of that size slowly.
 var runcSpec = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "spec")
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// The administrator's commands, killed at each step by LANYARD_FAILPOINT.
+// TestScriptsKilled kills the administrator's commands at each step, by
+// LANYARD_FAILPOINT.
 func TestScriptsKilled(t *testing.T) {
 	runScripts(t, "testdata/script-killed", testenv.Config{VLANs: []uint16{50}})
 }

@@ -17,20 +17,24 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// What is outside of the host, for scripts with real containers:
+// switchCmds are commands for the world outside of the host, for scripts with real
+// containers:
 //
-//	nested OUTER.INNER PREFIX…    a station that tags its frames twice, by 802.1Q
-//	nested-ad OUTER.INNER PREFIX… the same, by 802.1ad outside
-//	router PREFIX@VLAN…           a router that hangs on the switch by one port, which carries these VLANs
-//	forwarding on|off             whether the router passes packets on
-//	hairpin on|off                whether the switch sends frames back to where they came from
-//	autoconf VLAN PREFIX LEASE SIX a router that leases one address by DHCP, and advertises a prefix
-//	pod NAME                      a namespace with a default route of its cluster's, pinned as CRI-O's are
+//	nested OUTER.INNER PREFIX…      adds a station that sends two 802.1Q tags
+//	nested-ad OUTER.INNER PREFIX…   the same, with an outer 802.1ad tag
+//	router PREFIX@VLAN…             adds a router on one port of the switch with these VLANs
+//	forwarding on|off               turns forwarding of the router on or off
+//	hairpin on|off                  turns hairpin mode of the trunk's switch port on or off
+//	autoconf VLAN PREFIX LEASE IP6  adds a router that leases one address by DHCP and
+//	                                advertises the prefix IP6
+//	pod NAME                        creates a namespace with the default route of a cluster,
+//	                                pinned as CRI-O's are
 var switchCmds = map[string]scriptCmd{
-	"nested": cmdNested, "nested-ad": cmdNestedAD, "router": cmdRouter, "forwarding": cmdForwarding, "hairpin": cmdHairpin, "autoconf": cmdAutoconf, "pod": cmdPod,
+	"nested": cmdNested, "nested-ad": cmdNestedAD, "router": cmdRouter, "forwarding": cmdForwarding, "hairpin": cmdHairpin,
+	"autoconf": cmdAutoconf, "pod": cmdPod,
 }
 
-// vids reads OUTER.INNER.
+// vids parses OUTER.INNER.
 func vids(ts *testscript.TestScript, word string) (outer, inner uint16) {
 	_, err := fmt.Sscanf(word, "%d.%d", &outer, &inner)
 	ts.Check(err)
@@ -45,22 +49,22 @@ func addAddrs(s *testenv.Station, prefixes []string) {
 
 func cmdNested(ts *testscript.TestScript, neg bool, args []string) {
 	outer, inner := vids(ts, args[0])
-	s := worldOf(ts).lab.AddGateway(outer)
+	s := stateOf(ts).lab.AddGateway(outer)
 	s.Nest(inner)
 	addAddrs(s, args[1:])
 }
 
-// To the switch, which does not know such tags, the frames have none.
+// The switch does not know 802.1ad tags: to it these frames are untagged.
 func cmdNestedAD(ts *testscript.TestScript, neg bool, args []string) {
 	outer, inner := vids(ts, args[0])
-	s := worldOf(ts).lab.AddGateway(0)
+	s := stateOf(ts).lab.AddGateway(0)
 	s.NestAD(outer, inner)
 	addAddrs(s, args[1:])
 }
 
-// A packet from one VLAN to another goes in and out at the same port.
+// cmdRouter adds a router on a stick: a packet between VLANs enters and leaves by one port.
 func cmdRouter(ts *testscript.TestScript, neg bool, args []string) {
-	w := worldOf(ts)
+	w := stateOf(ts)
 	var r *testenv.Station
 	made := map[string]bool{}
 	for _, a := range args {
@@ -77,34 +81,35 @@ func cmdRouter(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(err)
 			ip(ts, r.Namespace, "link add link eth0 name "+card+" type vlan id "+vlan)
 			ip(ts, r.Namespace, "link set "+card+" up")
-			// A host that is told of a shorter way would find none here.
+			// There is no shorter path between the VLANs that a redirect could name.
 			ts.Check(r.Sysctl("net/ipv4/conf/"+card+"/send_redirects", "0"))
 		}
 		r.Card = card
 		r.AddAddr(prefix)
 	}
 	ts.Check(r.Sysctl("net/ipv4/conf/all/send_redirects", "0"))
-	w.others["router"] = r.Namespace
+	w.namespaces["router"] = r.Namespace
 }
 
 func cmdForwarding(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
-		ts.Check(worldOf(ts).others["router"].Sysctl(name, map[string]string{"on": "1", "off": "0"}[args[0]]))
+		ts.Check(stateOf(ts).namespaces["router"].Sysctl(name, map[string]string{"on": "1", "off": "0"}[args[0]]))
 	}
 }
 
 func cmdHairpin(ts *testscript.TestScript, neg bool, args []string) {
-	_, err := worldOf(ts).lab.Switch.Exec("bridge", "link", "set", "dev", "trunk", "hairpin", args[0])
+	_, err := stateOf(ts).lab.Switch.Exec("bridge", "link", "set", "dev", "trunk", "hairpin", args[0])
 	ts.Check(err)
 }
 
 func cmdAutoconf(ts *testscript.TestScript, neg bool, args []string) {
 	vid, err := strconv.ParseUint(args[0], 10, 12)
 	ts.Check(err)
-	s := worldOf(ts).lab.AddGateway(uint16(vid), args[1])
-	conf, six := ts.MkAbs("udhcpd.conf"), netip.MustParsePrefix(args[3])
+	s := stateOf(ts).lab.AddGateway(uint16(vid), args[1])
+	conf, prefix6 := ts.MkAbs("udhcpd.conf"), netip.MustParsePrefix(args[3])
 	ts.Check(os.WriteFile(ts.MkAbs("leases"), nil, 0o600))
-	ts.Check(os.WriteFile(conf, fmt.Appendf(nil, "interface %s\nstart %s\nend %[2]s\nlease_file %s\npidfile %s\nopt subnet 255.255.255.0\n",
+	ts.Check(os.WriteFile(conf, fmt.Appendf(nil,
+		"interface %s\nstart %s\nend %[2]s\nlease_file %s\npidfile %s\nopt subnet 255.255.255.0\n",
 		s.Card, args[2], ts.MkAbs("leases"), ts.MkAbs("pid")), 0o600))
 	serve := exec.Command("busybox", "udhcpd", "-f", conf)
 	ts.Check(s.Start(serve))
@@ -114,7 +119,7 @@ func cmdAutoconf(ts *testscript.TestScript, neg bool, args []string) {
 		for {
 			select {
 			case <-ticker.C:
-				_ = s.Advertise(six) // whoever waits for one says that none came
+				_ = s.Advertise(prefix6) // if it fails, the script misses the advertisement
 			case <-end:
 				return
 			}
@@ -125,23 +130,24 @@ func cmdAutoconf(ts *testscript.TestScript, neg bool, args []string) {
 		close(end)
 		done.Wait()
 		serve.Process.Kill()
-		serve.Wait() // "signal: killed" is no news
+		serve.Wait() // "signal: killed" is expected
 	})
 }
 
 func cmdPod(ts *testscript.TestScript, neg bool, args []string) {
-	w := worldOf(ts)
+	w := stateOf(ts)
 	pod := testenv.NewNamespace(w.tb, "pod "+args[0])
 	pod.Pin(w.tb)
 	for _, line := range []string{
-		"link add cluster type veth peer name node", "link set cluster up", "link set node up", "route add default dev cluster",
+		"link add cluster type veth peer name node", "link set cluster up", "link set node up",
+		"route add default dev cluster",
 	} {
 		ip(ts, pod, line)
 	}
-	w.others["pod "+args[0]] = pod
+	w.namespaces["pod "+args[0]] = pod
 }
 
-// ip runs ip(8) in a namespace, with the words of one line.
+// ip runs ip(8) in a namespace, with the arguments in one line.
 func ip(ts *testscript.TestScript, n *testenv.Namespace, line string) {
 	_, err := n.Exec("ip", strings.Fields(line)...)
 	ts.Check(err)

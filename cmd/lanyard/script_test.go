@@ -25,26 +25,27 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// Scripts run lanyard in the host's namespace of a lab of their own, with
-// eth9 for a trunk and everything that it keeps below $ROOT and, of BPF, $PINS.
+// Scripts run lanyard in the host's namespace of their own lab. The trunk is eth9, files
+// are below $ROOT and BPF pins below $PINS. Commands of scripts:
 //
-//	gateway PREFIX…               a station on the switch that holds the addresses
-//	rival PREFIX ADDR             a station that takes an address and pings another from it
-//	await FILE PATTERN            what a program in the background writes there comes to match
-//	container ID                  a network namespace with a process in it, whose pid is $PID
-//	attach ID KEY=VALUE…          what a runtime does: the hook, with these annotations
-//	crash ID KEY=VALUE…           the same, killed while it waits for a silent gateway
-//	end ID                        the container's process ends, and no poststop comes
-//	fails STATUS PROGRAM ARG…     the exit status is this one, and every line on stderr is ours
-//	inlab PROGRAM ARG…            (with exec) runs any program in the host's namespace
-//	foreign DIRECTION ANSWER      another's program comes before ours on the trunk, and gives that answer
-//	mask FILE                     replaces what differs from run to run
+//	gateway PREFIX…            adds a station with these addresses to the switch
+//	claimant PREFIX ADDR       adds a station that uses an address and pings ADDR from it
+//	await FILE PATTERN         waits until a background program's output matches
+//	container ID               creates a network namespace with a process, whose pid is $PID
+//	attach ID KEY=VALUE…       runs the hook with these annotations, as a runtime does
+//	crash ID KEY=VALUE…        the same, and kills it while it waits for a silent gateway
+//	end ID                     ends the container's process, without poststop
+//	fails STATUS PROGRAM ARG…  expects this exit status, and "lanyard: " before each line
+//	inlab PROGRAM ARG…         (with exec) runs any program in the host's namespace
+//	foreign DIRECTION ANSWER   attaches a program that runs before Lanyard's on the trunk and
+//	                           returns ANSWER
+//	mask FILE                  replaces text that differs between runs
 const (
 	varNetns = "NETNS"
 	varRoot  = "ROOT"
 )
 
-// trunkMAC is eth9's in every lab: veths have random ones.
+// trunkMAC is the MAC of eth9 in every lab, since veths have random ones.
 const trunkMAC = "02:00:00:00:00:09"
 
 func TestMain(m *testing.M) {
@@ -85,7 +86,7 @@ type scriptCmd = func(*testscript.TestScript, bool, []string)
 
 func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string]scriptCmd) {
 	cmds := map[string]scriptCmd{
-		"gateway": cmdGateway, "rival": cmdRival, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
+		"gateway": cmdGateway, "claimant": cmdClaimant, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
 		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
 	}
 	for _, m := range more {
@@ -100,20 +101,21 @@ func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string
 	})
 }
 
-// world is what a script's commands share.
-type world struct {
+// scriptState is what the commands of a script share.
+type scriptState struct {
 	tb         testing.TB
 	lab        *testenv.Lab
 	containers map[string]*testenv.Container
-	others     map[string]*testenv.Namespace // by what they are called
+	namespaces map[string]*testenv.Namespace // by name
 }
 
 func setup(env *testscript.Env, c testenv.Config) error {
 	tb, ok := env.T().(testing.TB)
 	if !ok {
-		return errors.New("testscript's T hides the test")
+		return errors.New("the T of testscript is not a testing.TB")
 	}
-	w := &world{tb: tb, lab: testenv.NewLab(tb, c), containers: map[string]*testenv.Container{}, others: map[string]*testenv.Namespace{}}
+	w := &scriptState{tb: tb, lab: testenv.NewLab(tb, c), containers: map[string]*testenv.Container{},
+		namespaces: map[string]*testenv.Namespace{}}
 	if _, err := w.lab.Host.Exec("ip", "link", "set", w.lab.Trunk, "address", trunkMAC); err != nil {
 		return err
 	}
@@ -126,16 +128,16 @@ func setup(env *testscript.Env, c testenv.Config) error {
 	env.Setenv(varRoot, root)
 	env.Setenv("PINS", wiring.PathsUnder(root).BPF)
 	env.Setenv(varNetns, w.lab.Host.Path())
-	env.Values["world"] = w
+	env.Values["state"] = w
 	return nil
 }
 
-func worldOf(ts *testscript.TestScript) *world { return ts.Value("world").(*world) }
+func stateOf(ts *testscript.TestScript) *scriptState { return ts.Value("state").(*scriptState) }
 
-// enterNetns moves the whole process into the lab: threads that the runtime has
-// already made would stay where they are, so it begins anew.
+// enterNetns moves the whole process into the lab's namespace. Existing threads of the
+// runtime would stay outside, so it executes the program again after setns(2).
 func enterNetns() {
-	runtime.LockOSThread() // until exec: the thread that moves is the one that goes on
+	runtime.LockOSThread() // until exec, which keeps this thread
 	path := os.Getenv(varNetns)
 	if path == "" {
 		return
@@ -158,7 +160,7 @@ func enterNetns() {
 	fatal(unix.Exec("/proc/self/exe", os.Args, os.Environ()))
 }
 
-// runHook attaches as lanyard-hook does, which cannot be imported.
+// runHook does the same as lanyard-hook, a main package that cannot be imported.
 func runHook() error {
 	state, err := hook.ReadState(os.Stdin)
 	if err != nil {
@@ -191,39 +193,40 @@ func cmdGateway(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		args = args[1:]
 	}
-	worldOf(ts).lab.AddGateway(uint16(vlan), args...)
+	stateOf(ts).lab.AddGateway(uint16(vlan), args...)
 }
 
-func cmdRival(ts *testscript.TestScript, neg bool, args []string) {
-	_, err := worldOf(ts).lab.AddRival(0, args[0]).Exec("ping", "-n", "-c1", "-W5", args[1])
+func cmdClaimant(ts *testscript.TestScript, neg bool, args []string) {
+	_, err := stateOf(ts).lab.AddRival(0, args[0]).Exec("ping", "-n", "-c1", "-W5", args[1])
 	ts.Check(err)
 }
 
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := regexp.Compile(args[1])
 	ts.Check(err)
-	testenv.Eventually(worldOf(ts).tb, args[1]+" in "+args[0], func() error {
+	testenv.Eventually(stateOf(ts).tb, args[1]+" in "+args[0], func() error {
 		text, err := os.ReadFile(ts.MkAbs(args[0]))
 		if err == nil && !want.Match(text) {
-			err = fmt.Errorf("it says %q", text)
+			err = fmt.Errorf("the file contains %q", text)
 		}
 		return err
 	})
 }
 
 func cmdContainer(ts *testscript.TestScript, neg bool, args []string) {
-	w := worldOf(ts)
+	w := stateOf(ts)
 	w.containers[args[0]] = testenv.NewContainer(w.tb)
 	ts.Setenv("PID", strconv.Itoa(w.containers[args[0]].Pid))
 }
 
-// hookCommand is the hook with a container's state on stdin.
+// hookCommand returns a command that runs the hook with a container's state on stdin.
 func hookCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
-	c := worldOf(ts).containers[args[0]]
+	c := stateOf(ts).containers[args[0]]
 	if c == nil {
 		ts.Fatalf("there is no container %q", args[0])
 	}
-	state := specs.State{Version: specs.Version, ID: args[0], Status: specs.StateCreating, Pid: c.Pid, Annotations: map[string]string{}}
+	state := specs.State{Version: specs.Version, ID: args[0], Status: specs.StateCreating, Pid: c.Pid,
+		Annotations: map[string]string{}}
 	for _, a := range args[1:] {
 		k, v, _ := strings.Cut(a, "=")
 		state.Annotations["io.lanyard."+k] = v
@@ -233,7 +236,8 @@ func hookCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
 	path, err := exec.LookPath("hook")
 	ts.Check(err)
 	cmd := exec.Command(path)
-	cmd.Env = append(os.Environ(), varNetns+"="+ts.Getenv(varNetns), varRoot+"="+ts.Getenv(varRoot), "LANYARD_TRACE="+ts.Getenv("LANYARD_TRACE"))
+	cmd.Env = append(os.Environ(), varNetns+"="+ts.Getenv(varNetns), varRoot+"="+ts.Getenv(varRoot),
+		"LANYARD_TRACE="+ts.Getenv("LANYARD_TRACE"))
 	cmd.Stdin = strings.NewReader(string(text))
 	return cmd
 }
@@ -246,12 +250,12 @@ func cmdAttach(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("%s", out)
 }
 
-// cmdCrash kills the hook once its intent is on record: the gateway is silent,
-// so it is waiting then.
+// cmdCrash kills the hook when its intent is on record. The gateway is silent, so the hook
+// is waiting then.
 func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := hookCommand(ts, args)
 	ts.Check(cmd.Start())
-	testenv.Eventually(worldOf(ts).tb, "the intent of "+args[0], func() error {
+	testenv.Eventually(stateOf(ts).tb, "the intent of "+args[0], func() error {
 		if err := ts.Exec("lanyard", "ps", "--format", "json"); err != nil {
 			return err
 		}
@@ -262,17 +266,17 @@ func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ts.Check(cmd.Process.Kill())
 	if err := cmd.Wait(); err == nil {
-		ts.Fatalf("the hook of %s was done before it was killed", args[0])
+		ts.Fatalf("the hook of %s ended before it was killed", args[0])
 	}
 }
 
 func cmdEnd(ts *testscript.TestScript, neg bool, args []string) {
-	w := worldOf(ts)
+	w := stateOf(ts)
 	w.containers[args[0]].End(w.tb)
 }
 
 func cmdForeign(ts *testscript.TestScript, neg bool, args []string) {
-	w := worldOf(ts)
+	w := stateOf(ts)
 	answer, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	w.tb.Cleanup(w.lab.Foreign(w.lab.Host, w.lab.Trunk, args[0], int32(answer)))
@@ -284,37 +288,38 @@ func cmdFails(ts *testscript.TestScript, neg bool, args []string) {
 	if !errors.As(err, &exit) || strconv.Itoa(exit.ExitCode()) != args[0] {
 		ts.Fatalf("%q: %v, want exit status %s", args[1:], err, args[0])
 	}
-	said := ts.ReadFile("stderr")
-	if said == "" {
-		ts.Fatalf("%q failed without a word", args[1:])
+	output := ts.ReadFile("stderr")
+	if output == "" {
+		ts.Fatalf("%q failed without a message", args[1:])
 	}
-	for line := range strings.Lines(said) {
+	for line := range strings.Lines(output) {
 		if !strings.HasPrefix(line, "lanyard: ") {
-			ts.Fatalf("%q says %q", args[1:], line)
+			ts.Fatalf("%q printed %q", args[1:], line)
 		}
 	}
 }
 
-// masks are what differs from run to run.
+// masks replace text that differs between runs.
 var masks = []struct {
-	what *regexp.Regexp
-	by   string
+	pattern *regexp.Regexp
+	by      string
 }{
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "ATTACHMENT"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "GENERATION"},
 	{regexp.MustCompile(`"[0-9a-f]{8}-[0-9a-f-]{27}"`), `"BOOT"`},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`), "TIME"},
-	{regexp.MustCompile(`"(at|other_at|cookie|inode|pid|start|netns|trunk|ifindex|parent_ifindex|\w*rtt_ns)": [1-9]\d*`), `"$1": N`},
+	{regexp.MustCompile(`"(at|other_at|cookie|inode|pid|start|netns|trunk|ifindex|parent_ifindex|\w*rtt_ns)": [1-9]\d*`),
+		`"$1": N`},
 	{regexp.MustCompile(`"((?:out|in)_(?:frames|bytes)|count|frames)": \d+`), `"$1": N`},
 	{regexp.MustCompile(`\b[0-9.]+(µs|ms|s)\b`), "TIME"},
 	{regexp.MustCompile(`  [1-9]\d*/(\d+)`), "  N/$1"}, // frames
-	{regexp.MustCompile(`(\S)  +`), "$1  "},            // columns are as wide as what is in them
+	{regexp.MustCompile(`(\S)  +`), "$1  "},            // the width of columns depends on their content
 }
 
 func cmdMask(ts *testscript.TestScript, neg bool, args []string) {
 	text := ts.ReadFile(args[0])
 	for _, m := range masks {
-		text = m.what.ReplaceAllString(text, m.by)
+		text = m.pattern.ReplaceAllString(text, m.by)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }

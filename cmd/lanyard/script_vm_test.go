@@ -12,8 +12,8 @@ func TestScriptsVLAN(t *testing.T) {
 	runScripts(t, "testdata/script-vm", testenv.Config{VLANs: []uint16{50, 60}})
 }
 
-// Nothing of what a command does may be quadratic in the networks that there are:
-// with all VLANs of a trunk it would not end.
+// TestScriptsMany runs commands with all VLANs of a trunk. A command whose time is
+// quadratic in the number of networks would not end.
 func TestScriptsMany(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	runScripts(t, "testdata/script-many", testenv.Config{VLANs: []uint16{2, 4094}}, runcCmds)

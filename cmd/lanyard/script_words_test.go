@@ -8,7 +8,7 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// What commands make of the words that are typed is the same on every kernel.
+// TestScriptsWords tests the parsing of command lines, which is the same on every kernel.
 func TestScriptsWords(t *testing.T) {
 	runScripts(t, "testdata/script-words", testenv.Config{})
 }

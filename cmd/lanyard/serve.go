@@ -14,33 +14,36 @@ import (
 func (e env) serve() *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
-		Usage:     "attach rootless containers: the broker",
+		Usage:     "run the broker, which attaches rootless containers",
 		UsageText: "lanyard serve [OPTIONS]",
 		Description: `Examples:
   systemctl enable --now lanyard.socket   the usual way: started when first needed
   lanyard serve                           in the foreground
   lanyard serve --log json --sweep 10s
 
-Who may attach to what is each network's to say: see --allow-user, --allow-group
-and --max-per-user of "lanyard network create". A user who was refused sees the
-line again with "lanyard why"; the full reason is in this command's log.
-SIGTERM ends it once what is under way is done. Containers keep running.`,
+Each network defines who may attach: see --allow-user, --allow-group and --max-per-user
+of "lanyard network create". "lanyard why" shows users their refusals; the full reasons
+are in the log of this command. On SIGTERM, the broker finishes the requests that it has
+begun, and ends. Containers keep running.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "log", Value: "text", Usage: "`FORMAT` of the log on stderr: text or json (default: text)"},
-			&cli.BoolFlag{Name: "prepare", Usage: "only make the namespace for guarded attachments: for lanyard-guards.service"},
-			&cli.StringFlag{Name: "sweep", Value: "30s", Usage: "`TIME` between looks for what vanished containers left (default: 30s)"},
+			&cli.StringFlag{Name: "log", Value: "text",
+				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
+			&cli.BoolFlag{Name: "prepare",
+				Usage: "only create the namespace for guarded attachments (used by lanyard-guards.service)"},
+			&cli.StringFlag{Name: "sweep", Value: "30s",
+				Usage: "`DURATION` interval between sweeps for vanished containers (default: 30s)"},
 		},
 		Action: e.runServe,
 	}
 }
 
 func (e env) runServe(c *cli.Context) error {
-	if err := exactly(0, c, "argument"); err != nil {
+	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
 	every, err := time.ParseDuration(c.String("sweep"))
 	if err != nil || every < time.Second {
-		return usagef("--sweep %q: use a time from 1s on", c.String("sweep"))
+		return usagef("--sweep %q: use a duration of at least 1s", c.String("sweep"))
 	}
 	log, err := e.logger(c.String("log"))
 	if err != nil {

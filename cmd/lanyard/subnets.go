@@ -12,21 +12,21 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// noGateway is how --gateway says that there is none, nor one to be inferred.
+// noGateway is the value of --gateway for networks without one.
 const noGateway = "none"
 
-// readSubnets reads --subnet, and gives each subnet the gateway, ranges and aux
-// addresses that it holds. infer says whether a gateway that is not named is to
-// be taken from the subnet.
+// readSubnets reads --subnet, and assigns gateways, ranges and aux addresses to the
+// subnets that contain them. If inferred is set, subnets without --gateway get their first
+// usable address as gateway.
 func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err error) {
-	for _, w := range list(c, "subnet") {
-		p, err := prefix("--subnet", w, "192.168.50.0/24")
+	for _, w := range listFlag(c, "subnet") {
+		p, err := parsePrefix("--subnet", w, "192.168.50.0/24")
 		if err != nil {
 			return nil, err
 		}
 		subnets = append(subnets, network.Subnet{Subnet: p})
 	}
-	if err := sixth(c, subnets); err != nil {
+	if err := checkIPv6(c, subnets); err != nil {
 		return nil, err
 	}
 	onLink := c.Bool("onlink")
@@ -37,9 +37,9 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 		{"gateway", func(s []network.Subnet, w string) error { return addGateway(s, w, onLink) }},
 		{"ip-range", addRange}, {"aux-address", addAux},
 	} {
-		words := list(c, part.flag)
+		words := listFlag(c, part.flag)
 		if part.flag == "gateway" && slices.Contains(words, noGateway) {
-			if o := other(words, noGateway); o != noGateway {
+			if o := firstOther(words, noGateway); o != noGateway {
 				return nil, usagef("--gateway %s and --gateway %s contradict each other: give one", noGateway, o)
 			}
 			inferred = false
@@ -55,15 +55,15 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 		return subnets, nil
 	}
 	for i := range subnets {
-		if err := infer(&subnets[i]); err != nil {
+		if err := inferGateway(&subnets[i]); err != nil {
 			return nil, err
 		}
 	}
 	return subnets, nil
 }
 
-// other is the first of the words that is another one.
-func other(words []string, than string) string {
+// firstOther returns the first of the words that is not than, or than.
+func firstOther(words []string, than string) string {
 	for _, w := range words {
 		if w != than {
 			return w
@@ -72,17 +72,18 @@ func other(words []string, than string) string {
 	return than
 }
 
-// list is a flag that may be repeated, and hold a list, as Docker's may.
-func list(c *cli.Context, flag string) (words []string) {
+// listFlag returns the values of a flag that may be repeated and may contain lists, as
+// Docker's flags may.
+func listFlag(c *cli.Context, flag string) (words []string) {
 	for _, w := range c.StringSlice(flag) {
 		words = append(words, strings.Split(w, ",")...)
 	}
 	return words
 }
 
-// sixth holds --ipv6 against the subnets. Docker has it for its own reasons;
-// here an IPv6 subnet is enough.
-func sixth(c *cli.Context, subnets []network.Subnet) error {
+// checkIPv6 compares --ipv6 with the subnets. Lanyard does not need the flag, which exists
+// for Docker's command lines: an IPv6 subnet is enough.
+func checkIPv6(c *cli.Context, subnets []network.Subnet) error {
 	if !c.IsSet("ipv6") {
 		return nil
 	}
@@ -97,13 +98,14 @@ func sixth(c *cli.Context, subnets []network.Subnet) error {
 	if !c.Bool("ipv6") {
 		return nil
 	}
-	return usagef("--ipv6 needs an IPv6 block of addresses: add one, such as --subnet fd50::/64")
+	return usagef("--ipv6 needs an IPv6 subnet: add one, such as --subnet fd50::/64")
 }
 
-func prefix(flag, word, example string) (netip.Prefix, error) {
+// parsePrefix reads a prefix without host bits. Errors name the flag and an example.
+func parsePrefix(flag, word, example string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(word)
 	if err != nil {
-		return p, usagef("%s %q is not a block of addresses: write it as %s", flag, word, example)
+		return p, usagef("%s %q is not a subnet: write it as %s", flag, word, example)
 	}
 	if p != p.Masked() {
 		return p, usagef("%s %s has host bits set: write %s", flag, word, p.Masked())
@@ -111,8 +113,8 @@ func prefix(flag, word, example string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// holding finds the subnet that an address is in.
-func holding(subnets []network.Subnet, a netip.Addr) *network.Subnet {
+// subnetOf returns the subnet that contains an address, or nil.
+func subnetOf(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	for i := range subnets {
 		if subnets[i].Subnet.Contains(a) {
 			return &subnets[i]
@@ -121,11 +123,11 @@ func holding(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	return nil
 }
 
-// outside is the error for what fits none of the subnets.
-func outside(flag, word string, subnets []network.Subnet) error {
+// notInSubnet returns the error for an address or range that no subnet contains.
+func notInSubnet(flag, word string, subnets []network.Subnet) error {
 	switch len(subnets) {
 	case 0:
-		return usagef("%s %s needs the subnet that it is in: add --subnet", flag, word)
+		return usagef("%s %s needs a subnet that contains it: add --subnet", flag, word)
 	case 1:
 		return usagef("%s %s is not in subnet %s", flag, word, subnets[0].Subnet)
 	}
@@ -137,17 +139,18 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 	if err != nil {
 		return usagef("--gateway %q is not an address: give one, or %q", word, noGateway)
 	}
-	s := holding(subnets, a)
+	s := subnetOf(subnets, a)
 	if s == nil && onLink {
-		s = wanting(subnets, a)
+		s = subnetWithoutGateway(subnets, a)
 	}
 	switch {
 	case len(subnets) == 0:
-		return outside("--gateway", word, subnets)
+		return notInSubnet("--gateway", word, subnets)
 	case s == nil && onLink:
-		return usagef("--gateway %s is in none of the subnets %s, and none of its family is without one", word, joinSubnets(subnets, ", "))
+		return usagef("--gateway %s is in none of the subnets %s, and no subnet of its family is without a gateway", word,
+			joinSubnets(subnets, ", "))
 	case s == nil:
-		return fmt.Errorf("%w; if it is on the link all the same, say --onlink", outside("--gateway", word, subnets))
+		return fmt.Errorf("%w; if it is on the link anyway, add --onlink", notInSubnet("--gateway", word, subnets))
 	case s.Gateway.IsValid() && s.Gateway != a:
 		return usagef("--gateway %s and --gateway %s are both in subnet %s: give one", s.Gateway, a, s.Subnet)
 	}
@@ -155,8 +158,9 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 	return nil
 }
 
-// wanting finds the first subnet of the address's family that has no gateway.
-func wanting(subnets []network.Subnet, a netip.Addr) *network.Subnet {
+// subnetWithoutGateway returns the first subnet of the address's family that has no
+// gateway, or nil.
+func subnetWithoutGateway(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	for i := range subnets {
 		if s := &subnets[i]; s.Subnet.Addr().Is4() == a.Is4() && !s.Gateway.IsValid() {
 			return s
@@ -165,7 +169,7 @@ func wanting(subnets []network.Subnet, a netip.Addr) *network.Subnet {
 	return nil
 }
 
-// readRoutes reads --route.
+// readRoutes reads the flag --route.
 func readRoutes(c *cli.Context) (routes []network.Route, err error) {
 	for _, w := range c.StringSlice("route") {
 		dst, via, ok := strings.Cut(w, ",")
@@ -173,7 +177,7 @@ func readRoutes(c *cli.Context) (routes []network.Route, err error) {
 		if !ok || err != nil {
 			return nil, usagef("--route %q is not PREFIX,ROUTER, such as 10.0.0.0/8,192.168.50.254", w)
 		}
-		p, err := prefix("--route", dst, "10.0.0.0/8")
+		p, err := parsePrefix("--route", dst, "10.0.0.0/8")
 		if err != nil {
 			return nil, err
 		}
@@ -182,8 +186,8 @@ func readRoutes(c *cli.Context) (routes []network.Route, err error) {
 	return routes, nil
 }
 
-// unusedSubnet is what Docker gives a network that names none: the first block
-// of 172.18.0.0/16 to 172.31.0.0/16 that no other network has.
+// unusedSubnet returns the subnet for a network without --subnet, as Docker does: the
+// first block from 172.18.0.0/16 to 172.31.0.0/16 that no other network overlaps.
 func unusedSubnet(others []*network.Definition) (p netip.Prefix, err error) {
 	for b := byte(18); b < 32; b++ {
 		p = netip.PrefixFrom(netip.AddrFrom4([4]byte{172, b}), 16)
@@ -191,7 +195,7 @@ func unusedSubnet(others []*network.Definition) (p netip.Prefix, err error) {
 			return p, nil
 		}
 	}
-	return p, usagef("--subnet is missing, and no block of 172.18.0.0/16 to 172.31.0.0/16 is free: give one")
+	return p, usagef("--subnet is missing, and no block from 172.18.0.0/16 to 172.31.0.0/16 is free: give a subnet")
 }
 
 func overlaps(d *network.Definition, p netip.Prefix) bool {
@@ -199,30 +203,30 @@ func overlaps(d *network.Definition, p netip.Prefix) bool {
 }
 
 func addRange(subnets []network.Subnet, word string) error {
-	p, err := prefix("--ip-range", word, "192.168.50.128/25")
+	p, err := parsePrefix("--ip-range", word, "192.168.50.128/25")
 	if err != nil {
 		return err
 	}
-	s := holding(subnets, p.Addr())
+	s := subnetOf(subnets, p.Addr())
 	if s == nil || p.Bits() < s.Subnet.Bits() {
-		return outside("--ip-range", word, subnets)
+		return notInSubnet("--ip-range", word, subnets)
 	}
 	s.Ranges = append(s.Ranges, p)
 	return nil
 }
 
 func addAux(subnets []network.Subnet, word string) error {
-	name, addr, ok := cut(word)
+	name, addr, ok := keyValue(word)
 	a, err := netip.ParseAddr(addr)
 	if !ok || name == "" || err != nil {
 		return usagef("--aux-address %q is not NAME=ADDRESS, such as nas=192.168.50.9", word)
 	}
-	s := holding(subnets, a)
+	s := subnetOf(subnets, a)
 	if s == nil {
-		return outside("--aux-address", word, subnets)
+		return notInSubnet("--aux-address", word, subnets)
 	}
 	if old, taken := s.Aux[name]; taken && old != a {
-		return usagef("--aux-address %s=%s and %s=%s have one name: give them two", name, old, name, a)
+		return usagef("--aux-address %s=%s and %s=%s have the same name: use different names", name, old, name, a)
 	}
 	if s.Aux == nil {
 		s.Aux = map[string]netip.Addr{}
@@ -231,16 +235,16 @@ func addAux(subnets []network.Subnet, word string) error {
 	return nil
 }
 
-// infer takes a subnet's first usable address for its gateway, as Docker does,
-// unless one was named. A subnet of one address keeps that for a container.
-func infer(s *network.Subnet) error {
+// inferGateway sets a subnet's gateway to its first usable address, as Docker did before
+// version 29, unless it has one. A subnet with a single address keeps it for a container.
+func inferGateway(s *network.Subnet) error {
 	if s.Gateway.IsValid() || s.Subnet.IsSingleIP() {
 		return nil
 	}
 	s.Gateway = ipam.FirstUsable(s.Subnet)
 	for name, a := range s.Aux {
 		if a == s.Gateway {
-			return usagef("--aux-address %s=%s would be the gateway of %s: name that with --gateway", name, a, s.Subnet)
+			return usagef("--aux-address %s=%s is the default gateway of %s: set another with --gateway", name, a, s.Subnet)
 		}
 	}
 	return nil

@@ -19,19 +19,19 @@ import (
 func (e env) verify() *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "ask the gateways again, now, and judge the answers",
+		Usage:     "probe the gateways again, now, and print verdicts",
 		UsageText: "lanyard verify [OPTIONS] ID|NETWORK\n       lanyard verify [OPTIONS] --all",
-		Description: `ID is a container's, an attachment's, or the beginning of either; a network's
-name means everything attached to it, and comes first where both are the same.
+		Description: `ID is the id of a container or of an attachment, or a prefix of one. NETWORK means all
+attachments of a network. A name that is both means the network.
 
 Examples:
   lanyard verify web50
   lanyard verify 3f2a9c || echo "the container is off the LAN"
   lanyard verify --all --format json    a monitoring check
 
-Each gateway is asked from inside the container's namespace, with the container's
-own MAC; nothing is changed there. The exit status is 1 if any verdict is bad.`,
-		Flags:  []cli.Flag{flagFormat(), &cli.BoolFlag{Name: "all", Usage: "everything that is attached"}},
+The command probes each gateway from inside the container's namespace, with the
+container's MAC, and changes nothing there. The exit status is 1 if any verdict is bad.`,
+		Flags:  []cli.Flag{flagFormat(), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"}},
 		Action: e.runVerify,
 	}
 }
@@ -42,7 +42,7 @@ type verifyRow struct {
 	Attachment string        `json:"attachment"`
 	Network    string        `json:"network"`
 	Interface  string        `json:"interface"`
-	Gateway    netip.Addr    `json:"gateway"` // "" where the network has none
+	Gateway    netip.Addr    `json:"gateway"` // "" for a network without a gateway
 	MAC        verify.MAC    `json:"gateway_mac"`
 	Verdict    verify.Code   `json:"verdict"`
 	Good       bool          `json:"good"`
@@ -65,7 +65,7 @@ func (e env) runVerify(c *cli.Context) error {
 		return err
 	}
 	if len(targets) == 0 && !everything {
-		e.say("note: nothing is attached to network %q: nobody to ask from", c.Args().First())
+		e.say("note: nothing is attached to network %q: no container to probe from", c.Args().First())
 	}
 	rows, bad := e.ask(c.Context, l, targets)
 	if inJSON {
@@ -79,9 +79,10 @@ func (e env) runVerify(c *cli.Context) error {
 	return err
 }
 
-// verifyTargets finds what is to be verified: a network's attachments, a
-// container's, or all. What is being attached has a hook that verifies it.
-func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string, everything bool) (targets []hook.Attachment, err error) {
+// verifyTargets returns the attachments of a network, of a container, or all. It leaves
+// out those that a hook is still attaching, since that hook verifies them.
+func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string, everything bool) (targets []hook.Attachment,
+	err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
@@ -102,29 +103,33 @@ func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string, everythi
 		return nil, err // its file is broken
 	}
 	found, err := find(recs, word)
-	if err != nil {
-		return nil, fmt.Errorf("%w, and no network either", err)
+	if errors.Is(err, errNoAttachment) {
+		err = fmt.Errorf("no container, attachment or network %q: \"lanyard ps\" and \"lanyard network ls\" list them", word)
 	}
-	if targets = attached(found); len(targets) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	targets = attached(found)
+	if len(targets) == 0 {
 		return nil, fmt.Errorf("%q is being attached by process %d, which verifies it", word, found[0].Hook.Pid)
 	}
 	return targets, nil
 }
 
-// attached leaves out what is only being attached.
+// attached removes attachments that are not finished, or are being removed.
 func attached(recs []hook.Attachment) []hook.Attachment {
 	return slices.DeleteFunc(recs, func(a hook.Attachment) bool { return a.State != hook.Attached })
 }
 
-// ask verifies one after the other. What cannot be asked counts as bad, and
-// does not stop the rest.
+// ask verifies the attachments one after the other. One that cannot be verified counts as
+// bad, and the others are still verified.
 func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment) (rows []verifyRow, bad bool) {
 	for i, a := range targets {
-		done := e.slow("asking the gateways of %q on network %q (%d of %d) …", a.Interface, a.Network, i+1, len(targets))
+		done := e.slow("probing the gateways of %q on network %q (%d of %d) …", a.Interface, a.Network, i+1, len(targets))
 		verdicts, err := l.Verify(ctx, a)
 		done()
 		if err != nil {
-			e.say("verify %s: %v", whose(a), err)
+			e.say("verify %s: %v", describe(a), err)
 			bad = true
 			continue
 		}
@@ -151,7 +156,7 @@ func verifyTable(rows []verifyRow) [][]string {
 	return table
 }
 
-// firstOf names those who share an interface by the first, and their number.
+// firstOf names containers that share an interface: the first, and how many more.
 func firstOf(containers []string) string {
 	switch len(containers) {
 	case 0:
@@ -162,8 +167,8 @@ func firstOf(containers []string) string {
 	return fmt.Sprintf("%s+%d", abbreviate(containers[0], false), len(containers)-1)
 }
 
-// whose names an attachment in a message.
-func whose(a hook.Attachment) string {
+// describe names an attachment in messages.
+func describe(a hook.Attachment) string {
 	if len(a.Containers) == 0 {
 		return "attachment " + a.ID.String()
 	}

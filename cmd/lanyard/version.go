@@ -17,10 +17,11 @@ func (e env) version() *cli.Command {
 		Usage:     "print the version",
 		UsageText: "lanyard version",
 		Action: func(c *cli.Context) error {
-			if err := exactly(0, c, "argument"); err != nil {
+			if err := checkArgs(0, c, "argument"); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(e.stdout, "lanyard %s (%s %s/%s)\n", cmp.Or(version, "unreleased"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(e.stdout, "lanyard %s (%s %s/%s)\n", cmp.Or(version, "unreleased"), runtime.Version(),
+				runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -17,22 +17,22 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// watchEvery is how often the trunks' maps are read. The trunk sees every frame
-// all the same: what is read late is not lost.
-const watchEvery = 250 * time.Millisecond
+// watchInterval is the interval for reading the trunks' maps. The trunk programs see every
+// frame, so that an event that is read late is not lost.
+const watchInterval = 250 * time.Millisecond
 
 func (e env) watch() *cli.Command {
 	return &cli.Command{
 		Name:      "watch",
 		Usage:     "show what goes wrong on the trunks, as it happens",
 		UsageText: "lanyard watch [OPTIONS] [ID|NETWORK]",
-		Description: `One line for each thing that should not be: another host claims an address
-(conflict), frames leave or come with a wrong VLAN tag (wrong-tag-out, wrong-tag-in),
-a gateway has another MAC (gateway-moved), a MAC sends that nobody was given
-(stranger). It begins with what happened while nobody watched, of containers that are
-gone, too: the trunk keeps the last few of each address and MAC, the same again in one
-line with their number. It ends with Ctrl-C. On a terminal the last line shows the
-frames a second of each VLAN that comes in.
+		Description: `The command prints one line for each event that should not happen: another station
+uses an address (conflict), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
+wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
+(stranger). It begins with earlier events, also of containers that are gone: the trunk
+program keeps the last few events of each address and MAC. A repeated event is one line
+with a count. Ctrl-C ends the command. On a terminal, the last line shows the incoming
+frames per second of each VLAN.
 
 Examples:
   lanyard watch
@@ -40,9 +40,11 @@ Examples:
   lanyard watch --once --since 24h
   lanyard watch --format json | jq -r 'select(.kind == "conflict") | .mac'`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` table, or json: one object a line (default: table)"},
-			&cli.BoolFlag{Name: "once", Usage: "show what there was until now, and end"},
-			&cli.DurationFlag{Name: "since", Usage: "`DURATION` begin with what happened no longer ago, such as 10m or 0s (default: all that is kept)"},
+			&cli.StringFlag{Name: "format", Value: "table",
+				Usage: "`FORMAT` output format: table, or json with one object per line (default: table)"},
+			&cli.BoolFlag{Name: "once", Usage: "print the events until now, and end"},
+			&cli.DurationFlag{Name: "since",
+				Usage: "`DURATION` maximum age of the first event, such as 10m or 0s (default: all events that are kept)"},
 		},
 		Action: e.runWatch,
 	}
@@ -63,7 +65,7 @@ type watchLine struct {
 
 func (e env) runWatch(c *cli.Context) error {
 	if c.NArg() > 1 {
-		return exactly(1, c, "ID or NETWORK")
+		return checkArgs(1, c, "ID or NETWORK")
 	}
 	inJSON, err := asJSON(c)
 	if err != nil {
@@ -74,51 +76,51 @@ func (e env) runWatch(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, of: c.Args().First(), seen: map[int]map[string]uint64{}, vlans: map[string]uint64{}}
+	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, filter: c.Args().First(), seen: map[int]map[string]uint64{},
+		rateFrames: map[string]uint64{}}
 	if c.IsSet("since") {
 		w.since = time.Now().Add(-c.Duration("since"))
 	}
 	if e.terminal && !inJSON && !c.Bool("once") {
-		w.picture = e.stderr
+		w.rateOutput = e.stderr
 	}
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
-		targets, err := verifyTargets(c.Context, l, w.of, c.NArg() == 0)
+		targets, err := verifyTargets(c.Context, l, w.filter, c.NArg() == 0)
 		if err == nil {
-			err = w.look(c.Context, targets)
+			err = w.poll(c.Context, targets)
 		}
 		if c.Err() != nil {
-			err = nil // told to end in the middle of it
+			err = nil // interrupted
 		}
 		if err != nil || c.Bool("once") {
 			return err
 		}
 		select {
 		case <-c.Done():
-			w.erase()
+			w.eraseRates()
 			return nil
 		case <-tick.C:
 		}
 	}
 }
 
-// A watcher compares what happened with what it has shown.
+// A watcher prints the events that it has not printed before.
 type watcher struct {
 	*wiring.Lanyard
-	out     io.Writer
-	json    bool
-	of      string                    // what is watched, "" for all
-	since   time.Time                 // what was before is not shown
-	picture io.Writer                 // nil: nobody watches the rates
-	seen    map[int]map[string]uint64 // frames of each event by then, by trunk
-	vlans   map[string]uint64         // frames by then, by trunk and VLAN
-	at      time.Time                 // when that was
+	out        io.Writer
+	json       bool
+	filter     string                    // id or network to watch; "" for all
+	since      time.Time                 // earlier events are not printed
+	rateOutput io.Writer                 // for the line of rates; nil for none
+	seen       map[int]map[string]uint64 // printed frames of each event, by trunk's ifindex
+	rateFrames map[string]uint64         // frames at ratesAt, by trunk and VLAN
+	ratesAt    time.Time                 // time of the last line of rates
 }
 
-// look prints what is new. A trunk that is gone meanwhile has nothing to tell any
-// more.
-func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
+// poll prints new events. It skips a trunk that was removed in the meantime.
+func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 	trunks, err := w.Datapath.Trunks()
 	if err != nil {
 		return err
@@ -128,7 +130,8 @@ func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
 		if err != nil {
 			continue
 		}
-		if events = w.news(trunk, events); len(events) == 0 {
+		events = w.newEvents(trunk, events)
+		if len(events) == 0 {
 			continue
 		}
 		happened, err := w.Happened(ctx, trunk, events)
@@ -136,7 +139,7 @@ func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
 			return err
 		}
 		for _, h := range happened {
-			if h.At.Before(w.since) || !w.wants(h, targets) {
+			if h.At.Before(w.since) || !w.matches(h, targets) {
 				continue
 			}
 			if err := w.print(h); err != nil {
@@ -144,13 +147,13 @@ func (w *watcher) look(ctx context.Context, targets []hook.Attachment) error {
 			}
 		}
 	}
-	w.draw(w.heard(targets))
+	w.drawRates(w.framesPerVLAN(targets))
 	return nil
 }
 
-// news gives those that were not there before, or have come again, with the number
-// of new ones.
-func (w *watcher) news(trunk int, events []verify.Event) (news []verify.Event) {
+// newEvents returns the events that are new or were repeated since the last call, with the
+// number of new frames, and records them as printed.
+func (w *watcher) newEvents(trunk int, events []verify.Event) (news []verify.Event) {
 	seen := map[string]uint64{}
 	for _, e := range events {
 		key := fmt.Sprint(e.First, e.What())
@@ -167,24 +170,26 @@ func (w *watcher) news(trunk int, events []verify.Event) (news []verify.Event) {
 	return news
 }
 
-// wants reports whether an event is of what is watched.
-func (w *watcher) wants(h hook.Happened, targets []hook.Attachment) bool {
-	if w.of == "" || w.of == h.Network {
+// matches reports whether an event belongs to the container or network to watch.
+func (w *watcher) matches(h hook.Happened, targets []hook.Attachment) bool {
+	if w.filter == "" || w.filter == h.Network {
 		return true
 	}
-	return h.Attachment != nil && slices.ContainsFunc(targets, func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
+	return h.Attachment != nil && slices.ContainsFunc(targets,
+		func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
 }
 
 func (w *watcher) print(h hook.Happened) error {
-	w.erase()
-	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk, Event: h.Event, Text: h.String()}
+	w.eraseRates()
+	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk,
+		Event: h.Event, Text: h.String()}
 	who := fmt.Sprintf("trunk %q", h.Trunk)
 	switch a := h.Attachment; {
 	case a != nil:
 		line.Containers, line.Attachment, line.Interface = ids(*a), a.ID.String(), a.Interface
-		who = fmt.Sprintf("%s of network %q", whose(*a), a.Network)
+		who = fmt.Sprintf("%s of network %q", describe(*a), a.Network)
 	case !h.Of.IsZero():
-		who = fmt.Sprintf("%s of trunk %q, which is gone", h.Of, h.Trunk)
+		who = fmt.Sprintf("%s on trunk %q, which is no longer attached", h.Of, h.Trunk)
 	case h.Network != "":
 		who = fmt.Sprintf("network %q", h.Network)
 	}
@@ -193,14 +198,14 @@ func (w *watcher) print(h hook.Happened) error {
 	}
 	count := fmt.Sprint(h.Frames)
 	if h.At.Sub(h.Since) >= time.Second {
-		count += " since " + clockOf(h.Since)
+		count += " since " + clockTime(h.Since)
 	}
-	_, err := fmt.Fprintln(w.out, clean(fmt.Sprintf("%s  %s  %s: %s (%s)", clockOf(h.At), h.Kind, who, h, count)))
+	_, err := fmt.Fprintln(w.out, clean(fmt.Sprintf("%s  %s  %s: %s (%s)", clockTime(h.At), h.Kind, who, h, count)))
 	return err
 }
 
-// clockOf gives a time, with its day where that is not today.
-func clockOf(t time.Time) string {
+// clockTime formats a time, with the date if it is not today.
+func clockTime(t time.Time) string {
 	t = t.Local()
 	if now := time.Now(); t.YearDay() != now.YearDay() || t.Year() != now.Year() {
 		return t.Format(time.DateTime)
@@ -208,10 +213,10 @@ func clockOf(t time.Time) string {
 	return t.Format(time.TimeOnly)
 }
 
-// heard gives the frames of each VLAN that the trunks have heard.
-func (w *watcher) heard(targets []hook.Attachment) map[string]uint64 {
+// framesPerVLAN returns the incoming frames of each VLAN, by trunk and VLAN.
+func (w *watcher) framesPerVLAN(targets []hook.Attachment) map[string]uint64 {
 	vlans := map[string]uint64{}
-	if w.picture == nil {
+	if w.rateOutput == nil {
 		return vlans
 	}
 	for _, a := range targets {
@@ -230,29 +235,29 @@ func (w *watcher) heard(targets []hook.Attachment) map[string]uint64 {
 	return vlans
 }
 
-// rateTime is over what the rates are taken.
-const rateTime = time.Second
+// rateInterval is the interval over which rates are computed.
+const rateInterval = time.Second
 
-// draw writes the rates of all VLANs over the line that has the last ones.
-func (w *watcher) draw(vlans map[string]uint64) {
+// drawRates replaces the line of rates.
+func (w *watcher) drawRates(vlans map[string]uint64) {
 	now := time.Now()
-	if w.picture == nil || now.Sub(w.at) < rateTime {
+	if w.rateOutput == nil || now.Sub(w.ratesAt) < rateInterval {
 		return
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(vlans)) {
-		if old, ok := w.vlans[name]; ok && vlans[name] >= old {
-			parts = append(parts, fmt.Sprintf("%s %.0f/s", name, float64(vlans[name]-old)/now.Sub(w.at).Seconds()))
+		if old, ok := w.rateFrames[name]; ok && vlans[name] >= old {
+			parts = append(parts, fmt.Sprintf("%s %.0f/s", name, float64(vlans[name]-old)/now.Sub(w.ratesAt).Seconds()))
 		}
 	}
-	w.vlans, w.at = vlans, now
-	w.erase()
-	fmt.Fprint(w.picture, clean(strings.Join(parts, "  ")))
+	w.rateFrames, w.ratesAt = vlans, now
+	w.eraseRates()
+	fmt.Fprint(w.rateOutput, clean(strings.Join(parts, "  ")))
 }
 
-// erase makes the line of rates empty (ECMA-48, EL).
-func (w *watcher) erase() {
-	if w.picture != nil {
-		fmt.Fprint(w.picture, "\r\x1b[K")
+// eraseRates clears the line of rates (ECMA-48, EL).
+func (w *watcher) eraseRates() {
+	if w.rateOutput != nil {
+		fmt.Fprint(w.rateOutput, "\r\x1b[K")
 	}
 }

@@ -16,11 +16,10 @@ func (e env) why() *cli.Command {
 		Name:      "why",
 		Usage:     "show why your rootless containers were not attached",
 		UsageText: "lanyard why [OPTIONS] [ID]",
-		Description: `For users without privilege: some runtimes (crun) show nothing of what a hook
-says, only that it failed. The broker keeps the last lines that it answered to
-you, until it is restarted.
+		Description: `For users without privilege: some runtimes (crun) only show that a hook failed, and not
+its message. The broker keeps the last messages for you until it restarts.
 
-ID is a container's, or its beginning; without it, all are shown.
+ID is the id of a container, or a prefix of one. Without it, all messages are shown.
 
 Examples:
   lanyard why
@@ -33,7 +32,7 @@ Examples:
 
 func (e env) runWhy(c *cli.Context) error {
 	if c.NArg() > 1 {
-		return exactly(1, c, "ID")
+		return checkArgs(1, c, "ID")
 	}
 	inJSON, err := asJSON(c)
 	if err != nil {
@@ -53,7 +52,7 @@ func (e env) runWhy(c *cli.Context) error {
 		return printJSON(e.stdout, failures)
 	}
 	if len(failures) == 0 {
-		fmt.Fprintf(e.stdout, "the broker has answered nothing but success to uid %d\n", os.Getuid())
+		fmt.Fprintf(e.stdout, "no failures are recorded for uid %d\n", os.Getuid())
 		return nil
 	}
 	table := [][]string{{"TIME", "CONTAINER", "WHY"}}

@@ -9,9 +9,9 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// A container sends until it is killed: nothing of it is taken for a stranger's, nor
-// is what the host itself sends.
-func TestNoStrangers(t *testing.T) {
+// TestNoUnleasedMACs kills a container while it sends: neither its frames nor the host's
+// are counted as frames of an unleased MAC.
+func TestNoUnleasedMACs(t *testing.T) {
 	w, _ := lan(t, nil)
 	w.mustAttach("other", testenv.NewContainer(t), "network=web") // the trunk stays watched
 	for range 5 {

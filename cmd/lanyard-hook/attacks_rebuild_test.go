@@ -21,8 +21,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// wordy makes links that take long to tell of: what they hear in mode source is part
-// of that.
+// wordy creates links whose netlink description is long, by many source MACs in mode
+// source.
 func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
 	t.Helper()
 	_, err := n.Exec("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
@@ -31,7 +31,7 @@ func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
 	for i := range heard {
 		macs = append(macs, net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)})
 	}
-	const atOnce = 5000 // that a message has room for
+	const atOnce = 5000 // as many as one message can carry
 	for i := range links {
 		name := fmt.Sprintf("wordy%d", i)
 		_, err = n.Exec("ip", "link", "add", name, "link", "v0", "type", "macvlan", "mode", "source")
@@ -45,7 +45,8 @@ func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
 	}
 }
 
-// unreadable is how much a link hears that is more than is read as one message.
+// unreadable is a number of source MACs whose description is longer than one netlink
+// message.
 const unreadable = 5500
 
 // loseDatabase deletes the database while the broker is down.
@@ -56,10 +57,10 @@ func (b *brokered) loseDatabase() {
 	b.start()
 }
 
-// Whoever keeps the links of their own namespace from being read does not keep a lost
-// database from being made anew. It is their loss: what they had is theirs no more.
-// Root's namespaces are not passed over.
-func TestAttackAdoption(t *testing.T) {
+// TestAttackRebuild checks that a user whose namespace cannot be read does not block the
+// rebuild of a lost database. The user loses the attachments there. Root's namespaces are
+// never skipped.
+func TestAttackRebuild(t *testing.T) {
 	p := newPrisoner(t, direct)
 	rootful := testenv.NewContainer(t)
 	p.mustAttach("rootful", rootful, "network=web", "ip=192.168.50.11")
@@ -120,9 +121,9 @@ func TestAttackAdoption(t *testing.T) {
 	must(t, look())
 }
 
-// Nor does that keep an address from who needs it, where others are free to be taken
-// back.
-func TestAttackRoom(t *testing.T) {
+// TestAttackFullPool checks that such a namespace does not block addresses either: the
+// leases of other ended containers are released.
+func TestAttackFullPool(t *testing.T) {
 	b := newBrokered(t, testenv.Config{})
 	b.AddGateway(0, "192.168.50.1/29")
 	b.define("web", b.Trunk, func(d *network.Definition) {
@@ -131,7 +132,7 @@ func TestAttackRoom(t *testing.T) {
 	}, "192.168.50.0/29")
 	kept := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "kept", kept.Pid, "network=web")
-	testenv.JoinNamespace(t, kept.Namespace) // a process that stays behind
+	testenv.JoinNamespace(t, kept.Namespace) // a process that outlives the container
 	wordy(t, kept.Namespace, 1, unreadable)
 	must(t, kept.Kill())
 	for i := range 4 {
