@@ -117,14 +117,14 @@ func TestTwoHosts(t *testing.T) {
 					}
 					for _, w := range []*world{a, b} {
 						for _, v := range w.verdicts() {
-							if v.Code != verify.OK {
+							// A clone is seen while it learns that it has to take another MAC.
+							if v.Code != verify.OK && !(clones && v.Code == verify.DuplicateMAC) {
 								t.Errorf("verdict is %+v", v)
 							}
 						}
-						if k := w.kinds(); len(k) != 0 {
+						if k := w.kinds(); len(k) != 0 && !clones {
 							t.Errorf("anomalies are %v", k)
 						}
-						// A clone is seen for the moment in which it takes another address.
 						if k := w.events(); len(k) != 0 && !clones {
 							t.Errorf("events are %v", k)
 						}
@@ -337,11 +337,18 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 	w.mustDetach("c1")
 	w.removeNetwork("web")
 	w.define("web", "eth8", func(d *network.Definition) { d.Verify = network.VerifyStrict }, "192.168.50.0/24", "fd50::/64")
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip=192.168.50.9")
+	// The kernel takes the first container's namespace down in its own time: until then the
+	// container answers for its address, with the MAC.
+	next, done := testenv.NewContainer(t), make(chan outcome, 1)
+	go func() { done <- w.attach("c1", next, "network=web", "mac="+mac, "ip=192.168.50.9") }()
+	time.Sleep(time.Second)
+	c.End(t)
+	if o := <-done; o.status != 0 {
+		t.Fatalf("after the first container is gone: %+v", o)
+	}
 	if v := w.record().Verdict; v.Code != verify.OK {
 		t.Errorf("verdict is %+v", v)
 	}
-	c.End(t)
 }
 
 // Siblings on an untagged network talk while the wire is dead: that is no life of it.
