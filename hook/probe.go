@@ -196,6 +196,11 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 			return fmt.Errorf("read evidence from trunk %q: %w", t.parent.Trunk, err)
 		}
 		e.Routers = t.routers
+		for _, r := range f.Rivals {
+			if r.Probing || r.Link != "" {
+				e.Rivals = append(e.Rivals, r) // no claim that the trunk keeps
+			}
+		}
 		t.rec.Evidence, facts.VLANs = &e, e.VLANs
 	}
 	t.rec.Verdicts, t.indirect = nil, nil

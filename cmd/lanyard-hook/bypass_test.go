@@ -106,7 +106,7 @@ func TestProgramDetached(t *testing.T) {
 			if err == nil {
 				return errors.New("it is there")
 			}
-			if !strings.Contains(err.Error(), "taken off") {
+			if !strings.Contains(err.Error(), "no longer on its") {
 				return fmt.Errorf("programs ahead of ours: %w", err)
 			}
 			return nil

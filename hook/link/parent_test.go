@@ -73,7 +73,7 @@ func TestResolveLink(t *testing.T) {
 	mustVeth(t, h, "trunk")
 	l := mustLink(t, h, "trunk").Attrs()
 	want := Parent{Name: "trunk", Index: l.Index, MAC: l.HardwareAddr, MTU: 1500, Up: true, Trunk: "trunk",
-		TrunkIndex: l.Index}
+		TrunkIndex: l.Index, Chain: []int{l.Index}}
 	if diff := cmp.Diff(want, mustResolve(t, h, "trunk")); diff != "" {
 		t.Error(diff)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,10 @@ type bench struct {
 	chatter *testenv.Station
 	parent  verify.MAC // the host's card's, and so that of every VLAN on it
 	now     *cell      // whose network there is
+	other   *neighbour
+	// claimant is the MAC of the fault that is made.
+	claimant verify.MAC
+	siblings []siblingBox
 }
 
 func newBench(tb testing.TB) *bench {
@@ -76,11 +81,8 @@ func newBench(tb testing.TB) *bench {
 		{name: "802.1ad", parent: "qinqad0", vid: plainVLAN, tags: append(verify.Tags{{TPID: verify.Dot1AD, VID: serviceVLAN}}, tags(innerVLAN)...)},
 	}
 	b.chatter = b.AddGateway(chatterVLAN)
-	b.addVLAN50()
-	b.ip("link", "add", "link", b.Trunk, "name", "outer0", "up", "type", "vlan", "id", "100")
-	b.ip("link", "add", "link", "outer0", "name", "qinq0", "up", "type", "vlan", "id", "200")
-	b.ip("link", "add", "link", b.Trunk, "name", "outerad0", "up", "type", "vlan", "protocol", "802.1ad", "id", "101")
-	b.ip("link", "add", "link", "outerad0", "name", "qinqad0", "up", "type", "vlan", "id", "200")
+	addParents(tb, b.Lab)
+	b.other = newNeighbour(b)
 	for _, p := range b.places {
 		p.gateway, p.peer = b.station(p), b.station(p)
 		for _, f := range families {
@@ -125,6 +127,21 @@ func (b *bench) ip(args ...string) {
 	b.tb.Helper()
 	_, err := b.Host.Exec("ip", args...)
 	must(b.tb, err)
+}
+
+// addParents makes the links of all places on a host.
+func addParents(tb testing.TB, l *testenv.Lab) {
+	tb.Helper()
+	for _, args := range []string{
+		l.Trunk + " name " + l.Trunk + ".50 up type vlan id 50",
+		l.Trunk + " name outer0 up type vlan id 100",
+		"outer0 name qinq0 up type vlan id 200",
+		l.Trunk + " name outerad0 up type vlan protocol 802.1ad id 101",
+		"outerad0 name qinqad0 up type vlan id 200",
+	} {
+		_, err := l.Host.Exec("ip", strings.Fields("link add link "+args)...)
+		must(tb, err)
+	}
 }
 
 func (b *bench) addVLAN50() {
@@ -238,16 +255,31 @@ func (b *bench) attach(c cell) (o outcome, err error) {
 	} else {
 		b.settle(c)
 	}
+	request := hook.Request{
+		Container: "c1", Name: "c1", Pid: box.Pid,
+		Wants: []hook.Want{{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: c.fault.mac}},
+	}
+	if c.fault.later {
+		must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error {
+			_, err := l.Attach(ctx, request)
+			return err
+		}))
+	}
 	undo := c.fault.make(b, c)
 	b.settle(c) // it hears nothing from before the fault
+	if c.fault.siblings {
+		end, make := b.addSiblings(c), undo
+		undo = func() { end(); make() }
+	}
 	if c.fault.speak != nil {
 		c.fault.speak(b, c)
 	}
 	err = b.admin(c, func(ctx context.Context, l *wiring.Lanyard) (err error) {
-		o, err = ask(ctx, l, hook.Request{
-			Container: "c1", Name: "c1", Pid: box.Pid,
-			Wants: []hook.Want{{Network: "web", Addrs: []netip.Addr{c.family.own}}},
-		})
+		if c.fault.later {
+			o, err = verifyLater(ctx, l)
+		} else {
+			o, err = ask(ctx, l, request)
+		}
 		return err
 	})
 	must(b.tb, box.Kill())

@@ -45,7 +45,7 @@ func (c cell) want(b *bench) want {
 	}
 	w.seen = nil
 	switch w.code {
-	case verify.ParentDown, verify.AddressConflict, verify.GatewayConflict:
+	case verify.ParentDown, verify.AddressConflict, verify.DuplicateMAC, verify.GatewayConflict:
 	case verify.OK:
 		w.code, w.words = verify.Unobserved, []string{"tags were not watched: driver ipvlan"}
 	default:
@@ -75,6 +75,7 @@ type seen struct {
 	dropped bool         // the trunk stopped frames
 	late    bool         // the rival may be slower than the window, and then is none
 	cut     bool         // the round ended early: the gateway counts for nothing
+	local   bool         // the rival is a link of this host
 	routers []verify.MAC // that advertised themselves when asked to; nil: never mind
 }
 
@@ -133,7 +134,11 @@ func (s *seen) wrong(o outcome, say func(string, ...any)) {
 			say("answers came from %s, want %s", both, m)
 		}
 	}
-	if got := o.evidence.Rivals; len(got) == 0 && !s.late && !s.rival.IsZero() || len(got) > 0 && got[0].MAC != s.rival {
+	if got := o.evidence.Rivals; s.local {
+		if len(got) != 1 || got[0].Link == "" {
+			say("rivals are %+v, want a link of this host", got)
+		}
+	} else if len(got) == 0 && !s.late && !s.rival.IsZero() || len(got) > 0 && got[0].MAC != s.rival {
 		say("rivals are %+v, want %q", got, s.rival)
 	}
 	heard := func(vid uint16) bool {

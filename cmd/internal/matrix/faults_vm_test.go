@@ -31,6 +31,9 @@ type fault struct {
 	modes    bool          // met in every mode of macvlan
 	blind    bool          // BPF cannot be had
 	fresh    bool          // what the trunk has heard until now would mislead
+	mac      verify.MAC    // that the container asks for; none: its own
+	later    bool          // made after the start: the verdict is of a later verification
+	siblings bool          // two other containers are on the network
 }
 
 func nothing() {}
@@ -63,7 +66,7 @@ func (p *place) gatewayMAC() verify.MAC { return verify.MACOf(p.gateway.MAC) }
 
 // faults are all there are, in the order of the verdict table.
 var faults = func() (all []*fault) {
-	for _, list := range [][]*fault{healthy, localFaults, silentFaults, tagFaults, claimFaults} {
+	for _, list := range [][]*fault{healthy, localFaults, silentFaults, tagFaults, claimFaults, hostFaults} {
 		all = append(all, list...)
 	}
 	return all
