@@ -124,26 +124,26 @@ func (c *lateConflict) Error() string {
 
 // late looks for conflicts once more when the addresses are on and announced. Of two
 // hosts that start at the same time each has heard the other by now: by its question,
-// by the answer to its own, or by its announcement.
-func (t *attempt) late(ctx context.Context, f *verify.Findings) error {
+// by the answer to its own, or by its announcement. A conflict over what was asked for by
+// name is a [Refusal], any other a [lateConflict].
+func (t *attempt) late(ctx context.Context, f verify.Findings) error {
 	if t.blind != "" {
 		return nil
 	}
-	rivals := slices.DeleteFunc(t.rivals(), func(r verify.Rival) bool { return slices.Contains(t.proxies, r.MAC) })
-	if len(rivals) == 0 {
+	f.Rivals = slices.DeleteFunc(t.rivals(), func(r verify.Rival) bool { return slices.Contains(t.proxies, r.MAC) })
+	if len(f.Rivals) == 0 {
 		return nil
 	}
-	r := rivals[0]
-	if r.SameMAC {
-		if left, err := t.movedHere(ctx); err != nil || left {
-			return err
-		}
+	if none, err := t.excused(ctx, f); err != nil || none {
+		return err
 	}
-	if t.byName(r) {
-		f.Rivals = rivals
-		return nil
+	if r := f.Rivals[0]; !t.byName(r) {
+		return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.declinedAddr(r)))
 	}
-	return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.declinedAddr(r)))
+	if err := t.judge(ctx, f); err != nil {
+		return err
+	}
+	return &Refusal{t.rec.Verdict, t.rec.Evidence}
 }
 
 // byName reports whether what a rival has was asked for by name.

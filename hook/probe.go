@@ -14,7 +14,7 @@ import (
 
 // wire asks the questions of one round from inside the namespace, and puts
 // the addresses on where no other station has them. A rival comes back in the
-// findings; the addresses are then not on, unless it showed itself last.
+// findings; the addresses are then not on.
 func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 	if t.here, err = t.lookHere(ctx); err != nil {
 		return f, err
@@ -30,7 +30,7 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		return f, err
 	}
 	t.r.Trace.Mark("announce")
-	return f, t.late(ctx, &f)
+	return f, t.late(ctx, f)
 }
 
 // round asks who has the addresses, and the gateways.

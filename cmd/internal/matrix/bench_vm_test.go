@@ -50,15 +50,13 @@ func (p *place) ad() bool { return len(p.tags) > 0 && p.tags[0].TPID == verify.D
 // Cells of one bench follow each other; benches know nothing of one another.
 type bench struct {
 	*testenv.Lab
-	tb      testing.TB
-	paths   wiring.Paths
-	places  []*place
-	chatter *testenv.Station
-	parent  verify.MAC // the host's card's, and so that of every VLAN on it
-	now     *cell      // whose network there is
-	other   *neighbour
-	// claimant is the MAC of the fault that is made.
-	claimant verify.MAC
+	tb       testing.TB
+	paths    wiring.Paths
+	places   []*place
+	chatter  *testenv.Station
+	parent   verify.MAC // the host's card's, and so that of every VLAN on it
+	now      *cell      // whose network there is
+	other    *neighbour
 	siblings []siblingBox
 }
 

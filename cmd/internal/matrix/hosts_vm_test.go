@@ -17,14 +17,28 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// twin is a MAC that containers of two hosts ask for.
-var twin = verify.MAC{0x02, 0, 0, 0, 0, 0x77}
+// MACs that containers of the other host ask for: the cell's own container's, and another.
+// A macvlan that is not Lanyard's has the third.
+var (
+	twin    = verify.MAC{0x02, 0, 0, 0, 0, 0x77}
+	single  = verify.MAC{0x02, 0, 0, 0, 0, 0x78}
+	foreign = verify.MAC{0x0a, 0, 0, 0, 0, 0x79}
+)
 
 // neighbour is another host on the LAN with Lanyard, whose network has the same
 // definition.
 type neighbour struct {
 	*testenv.Lab
-	paths wiring.Paths
+	paths  wiring.Paths
+	parent verify.MAC // of its card, and so of every VLAN on it
+}
+
+// macOf is what a container of the neighbour has in a cell's mode.
+func (n *neighbour) macOf(c cell) verify.MAC {
+	if ownMAC(c) {
+		return single
+	}
+	return n.parent
 }
 
 func newNeighbour(b *bench) *neighbour {
@@ -34,6 +48,9 @@ func newNeighbour(b *bench) *neighbour {
 	must(b.tb, n.Host.Sysctl("net/ipv6/conf/all/disable_ipv6", "1"))
 	must(b.tb, n.Host.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
 	addParents(b.tb, n.Lab)
+	card, err := n.Host.Netlink().LinkByName(n.Trunk)
+	must(b.tb, err)
+	n.parent = verify.MACOf(card.Attrs().HardwareAddr)
 	return n
 }
 
@@ -42,7 +59,7 @@ func (n *neighbour) admin(f func(ctx context.Context, l *wiring.Lanyard) error) 
 }
 
 // attach attaches a container on the neighbour in a cell's place.
-func (n *neighbour) attach(b *bench, c cell, mode network.Verify, w hook.Want) (mac verify.MAC, undo func()) {
+func (n *neighbour) attach(b *bench, c cell, mode network.Verify, w hook.Want) (undo func()) {
 	b.tb.Helper()
 	p := c.family.subnet
 	def := &network.Definition{
@@ -54,13 +71,10 @@ func (n *neighbour) attach(b *bench, c cell, mode network.Verify, w hook.Want) (
 		if _, err := l.CreateNetwork(ctx, def); err != nil {
 			return err
 		}
-		got, err := l.Attach(ctx, hook.Request{Container: "n1", Name: "n1", Pid: box.Pid, Wants: []hook.Want{w}})
-		if err == nil {
-			mac = got[0].MAC
-		}
+		_, err := l.Attach(ctx, hook.Request{Container: "n1", Name: "n1", Pid: box.Pid, Wants: []hook.Want{w}})
 		return err
 	}))
-	return mac, func() {
+	return func() {
 		must(b.tb, box.Kill())
 		must(b.tb, n.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "n1") }))
 		box.End(b.tb)
@@ -73,26 +87,28 @@ var hostFaults = []*fault{
 	{
 		name: "a container of another host has the address", modes: true,
 		make: func(b *bench, c cell) func() {
-			mac, undo := b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}})
-			b.claimant = mac
-			return undo
+			w := hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}}
+			if ownMAC(c) {
+				w.MAC = single
+			}
+			return b.other.attach(b, c, network.VerifyWarn, w)
 		},
 		want: func(b *bench, c cell) want {
-			return want{verify.AddressConflict, []string{c.family.own.String(), b.claimant.String()}, &seen{cut: true, rival: b.claimant}}
+			mac := b.other.macOf(c)
+			return want{verify.AddressConflict, []string{c.family.own.String(), mac.String()}, &seen{cut: true, rival: mac}}
 		},
 	},
 	{
 		name: "a container of another host has the address and the MAC", modes: true, only: ownMAC, mac: twin,
 		make: func(b *bench, c cell) func() {
-			_, undo := b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
-			return undo
+			return b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
 		},
 		want: duplicate,
 	},
 	{
-		name: "a container of another host has the address and the MAC, behind a hairpin port", only: bridged, mac: twin,
+		name: "a container of another host has the address and the MAC, behind a hairpin port", only: bridged, fresh: true, mac: twin,
 		make: func(b *bench, c cell) func() {
-			_, undo := b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
+			undo := b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
 			b.SetHairpin(true)
 			return func() { b.SetHairpin(false); undo() }
 		},
@@ -101,16 +117,14 @@ var hostFaults = []*fault{
 	{
 		name: "a container of another host comes with the MAC later", modes: true, only: ownMAC, mac: twin, later: true,
 		make: func(b *bench, c cell) func() {
-			_, undo := b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own.Next()}, MAC: twin})
-			return undo
+			return b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own.Next()}, MAC: twin})
 		},
 		want: duplicate,
 	},
 	{
 		name: "a container of another host comes with the address and the MAC later", only: func(c cell) bool { return c.mode == network.ModeBridge }, mac: twin, later: true,
 		make: func(b *bench, c cell) func() {
-			_, undo := b.other.attach(b, c, network.VerifyOff, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
-			return undo
+			return b.other.attach(b, c, network.VerifyOff, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
 		},
 		want: duplicate,
 	},
@@ -128,14 +142,12 @@ var hostFaults = []*fault{
 	{
 		name: "a macvlan on the parent that is not Lanyard's has the address", only: bridged,
 		make: func(b *bench, c cell) func() {
-			mac := verify.MAC{0x0a, 0, 0, 0, 0, 0x78}
 			other := testenv.NewContainer(b.tb)
-			b.ip(strings.Fields(fmt.Sprintf("link add link %s name lan0 address %s netns %s type macvlan mode bridge", c.place.parent, mac, other.Path()))...)
+			b.ip(strings.Fields(fmt.Sprintf("link add link %s name lan0 address %s netns %s type macvlan mode bridge", c.place.parent, foreign, other.Path()))...)
 			for _, args := range [][]string{append(strings.Fields("addr add "+c.family.ownThere+" dev lan0"), nodad(c)...), strings.Fields("link set lan0 up")} {
 				_, err := other.Exec("ip", args...)
 				must(b.tb, err)
 			}
-			b.claimant = mac
 			return func() {
 				_, err := other.Exec("ip", "link", "del", "lan0")
 				must(b.tb, err)
@@ -145,7 +157,7 @@ var hostFaults = []*fault{
 		},
 		want: func(b *bench, c cell) want {
 			// Of an untagged parent's siblings the trunk sees the answers.
-			return want{verify.AddressConflict, []string{c.family.own.String(), b.claimant.String()}, &seen{cut: true, late: true, rival: b.claimant}}
+			return want{verify.AddressConflict, []string{c.family.own.String(), foreign.String()}, &seen{cut: true, late: true, rival: foreign}}
 		},
 	},
 	{
