@@ -56,7 +56,8 @@ type bench struct {
 	chatter  *testenv.Station
 	parent   verify.MAC // the host's card's, and so that of every VLAN on it
 	now      *cell      // whose network there is
-	other    *neighbour
+	other    *neighbour // the first of others
+	others   []*neighbour
 	siblings []siblingBox
 }
 
@@ -80,7 +81,10 @@ func newBench(tb testing.TB) *bench {
 	}
 	b.chatter = b.AddGateway(chatterVLAN)
 	addParents(tb, b.Lab)
-	b.other = newNeighbour(b)
+	for range 2 {
+		b.others = append(b.others, newNeighbour(b))
+	}
+	b.other = b.others[0]
 	for _, p := range b.places {
 		p.gateway, p.peer = b.station(p), b.station(p)
 		for _, f := range families {

@@ -5,6 +5,7 @@ package matrix
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -52,6 +54,8 @@ var flaws = func() (all []flaw) {
 		{"gateway", "moved", "gateway's port in another VLAN"},
 		{"peer", "rival", "another host has the container's address"},
 		{"peer", "second-gateway", "two hosts have the gateway's address"},
+		{"peer", "host-rival", "a container of another host has the address"},
+		{"peer", "twin", "a container of another host has the address and the MAC"},
 	} {
 		f := byName(x.fault)
 		all = append(all, flaw{x.flaw, x.spot, f.only, f.make})
@@ -67,6 +71,7 @@ type mix struct {
 	delay time.Duration // of the gateway's answers
 	alive bool          // somebody speaks on the VLAN before
 	noise int           // frames of others before, on another VLAN
+	hosts int           // others on the LAN with a container each, which are well
 }
 
 func draw(r *rand.Rand, b *bench) mix {
@@ -78,6 +83,9 @@ func draw(r *rand.Rand, b *bench) mix {
 		m.mode = []network.Mode{network.ModePrivate, network.ModeVEPA}[r.IntN(2)]
 	}
 	m.alive, m.noise = r.IntN(2) == 0, r.IntN(4)
+	if m.alive { // with a container of theirs it is
+		m.hosts = r.IntN(3)
+	}
 	var spots []string
 	for range []int{0, 0, 1, 1, 1, 1, 2, 2, 3, 3}[r.IntN(10)] {
 		f := flaws[r.IntN(len(flaws))]
@@ -91,6 +99,9 @@ func draw(r *rand.Rand, b *bench) mix {
 		m.flaws = append(m.flaws, f)
 	}
 	m.fault = &fault{name: m.name(), fresh: true, make: m.make, speak: m.speak, deadline: 600 * time.Millisecond}
+	if m.has("twin") {
+		m.fault.mac = twin
+	}
 	return m
 }
 
@@ -107,6 +118,15 @@ func (m mix) name() string {
 
 func (m mix) make(b *bench, c cell) (undo func()) {
 	var undos []func()
+	for i, other := range b.others[:m.hosts] {
+		if i == 0 && m.has("host-rival", "twin") {
+			continue // it has a container
+		}
+		a := c.family.own.AsSlice()
+		a[len(a)-1] += byte(10 + i)
+		addr, _ := netip.AddrFromSlice(a)
+		undos = append(undos, other.attach(b, c, network.VerifyOff, hook.Want{Network: "web", Addrs: []netip.Addr{addr}}))
+	}
 	for _, f := range m.flaws {
 		make := f.make
 		if f.name == "slow" {
@@ -156,8 +176,14 @@ func (m mix) truth() verify.Code {
 	toOne, toAll := !m.has("lost-in", "one-mac-out"), !m.has("lost-in")
 	comes := toOne || toAll && m.family.name == "IPv6"
 	rightly := !m.has("retag")
-	if m.has("rival") && reaches && comes && rightly {
-		return verify.AddressConflict
+	// Who has the address is asked from the parent's MAC, and answered to that.
+	if carried && rightly && !m.has("lost-out", "lost-in") {
+		switch {
+		case m.has("rival", "host-rival"):
+			return verify.AddressConflict
+		case m.has("twin"):
+			return verify.DuplicateMAC
+		}
 	}
 	answers := m.has("second-gateway") || !m.has("no-address", "moved")
 	if reaches && answers && comes {
@@ -201,7 +227,7 @@ func TestRandom(t *testing.T) {
 			o, again, err := b.steadily(m.cell, func(o outcome) bool { return o.verdict.Code == truth })
 			must(t, err)
 			if !tally.add(truth, o.verdict.Code, again) {
-				t.Logf("seed %d, lab %d: %s, delay %v, alive %v, noise %d: verdict %s (%s), want %s", seed, i, m.cell, m.delay, m.alive, m.noise, o.verdict.Code, o.verdict.Text, truth)
+				t.Logf("seed %d, lab %d: %s, delay %v, alive %v, noise %d, hosts %d: verdict %s (%s), want %s", seed, i, m.cell, m.delay, m.alive, m.noise, m.hosts+1, o.verdict.Code, o.verdict.Text, truth)
 			}
 		}
 	})
