@@ -111,6 +111,9 @@ func (t *attempt) run(ctx context.Context) error {
 	if err := t.ready(ctx); err != nil {
 		return err
 	}
+	if err := t.checkNamedMAC(); err != nil {
+		return err
+	}
 	if err := t.makeAnyhow(ctx); err != nil {
 		return err
 	}

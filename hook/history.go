@@ -134,15 +134,39 @@ func (l *Local) History(ctx context.Context) (all []Happened, err error) {
 	return all, err
 }
 
-// strangersFor is how long a stranger that has fallen silent is still news: a check
-// that fails for ever says nothing.
-const strangersFor = time.Hour
+// HostClaims returns the attachments' addresses that this host has on a link of its own,
+// as events of now: no frame on a trunk tells of them.
+func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for i := range recs {
+		a := &recs[i]
+		rivals, err := l.hostRivals(*a)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rivals {
+			list = append(list, Happened{
+				Event: verify.Event{Kind: verify.Conflict, Frames: 1, Tags: a.Endpoint.Tags, Addr: r.Addr, MAC: r.MAC, Of: a.MAC, Link: r.Link},
+				At:    now, Since: now, Trunk: a.Trunk, Network: a.Network, Attachment: a,
+			})
+		}
+	}
+	return list, nil
+}
 
-// Strangers gives the MACs that nobody was given and that have sent lately, on all
-// trunks.
-func (l *Local) Strangers(ctx context.Context) ([]Happened, error) {
+// newsFor is how long an event without a repetition is reported by a check: one that
+// fails for ever says nothing.
+const newsFor = time.Hour
+
+// Lately returns what happened on all trunks within the last hour, and the host's own
+// claims.
+func (l *Local) Lately(ctx context.Context) ([]Happened, error) {
 	history, err := l.History(ctx)
-	return slices.DeleteFunc(history, func(h Happened) bool {
-		return h.Kind != verify.Stranger || time.Since(h.At) > strangersFor
-	}), err
+	host, herr := l.HostClaims(ctx)
+	history = slices.DeleteFunc(history, func(h Happened) bool { return time.Since(h.At) > newsFor })
+	return append(history, host...), errors.Join(err, herr)
 }

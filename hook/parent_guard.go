@@ -100,6 +100,9 @@ type Audited struct {
 	// Sent is what the trunk has seen leave of MACs that nobody was given, in the
 	// last hour.
 	Sent []Happened
+	// Claims are other stations' claims of an address or a MAC of an attachment's, in the
+	// last hour.
+	Claims []Happened
 	// Dropped counts what strangers sent and the guard of the parent's egress
 	// stopped, by reason.
 	Dropped map[string]uint64
@@ -114,16 +117,20 @@ func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	if err != nil {
 		return nil, append(broken, err)
 	}
-	sent, err := l.Strangers(ctx)
+	lately, err := l.Lately(ctx)
 	if err != nil {
 		broken = append(broken, err)
 	}
 	for _, def := range defs {
 		a := Audited{Network: def.Name, Parent: def.Parent}
 		a.Strangers, a.Dropped, a.Err = l.audit(ctx, def, host)
-		for _, h := range sent {
-			if h.Network == def.Name {
+		for _, h := range lately {
+			switch {
+			case h.Network != def.Name:
+			case h.Kind == verify.Stranger:
 				a.Sent = append(a.Sent, h)
+			case h.Kind == verify.Conflict || h.Kind == verify.SameMAC:
+				a.Claims = append(a.Claims, h)
 			}
 		}
 		found = append(found, a)

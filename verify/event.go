@@ -23,17 +23,21 @@ type Event struct {
 	Of       MAC        `json:"of"`             // whose frames or address they were; zero for strangers, and for a gateway that answered to all
 	Was      MAC        `json:"was"`            // who answered for the gateway before
 	Stopped  bool       `json:"stopped,omitzero"`
+	Link     string     `json:"link,omitempty"` // of this host, where it is the host that has claimed Addr
 }
 
 // What is all that tells an event from another one.
 func (e Event) What() string {
-	return fmt.Sprint(e.Kind, e.Tags, e.InPacket, e.Addr, e.MAC, e.Of, e.Was, e.Stopped)
+	return fmt.Sprint(e.Kind, e.Tags, e.InPacket, e.Addr, e.MAC, e.Of, e.Was, e.Stopped, e.Link)
 }
 
 // String says it in one line, without how often.
 func (e Event) String() string {
 	switch e.Kind {
 	case Conflict:
+		if e.Link != "" {
+			return fmt.Sprintf("address %s is this host's own, on %q", e.Addr, e.Link)
+		}
 		return fmt.Sprintf("address %s is claimed by %s", e.Addr, e.MAC.Describe())
 	case WrongTagOut:
 		fate := "left"

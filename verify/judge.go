@@ -134,7 +134,7 @@ func conflict(f Facts) (Code, string) {
 	r := f.Rivals[0]
 	switch {
 	case r.SameMAC:
-		return DuplicateMAC, fmt.Sprintf("another station on %s has MAC %s as well: give the hosts different identities (machine-id), or name another with io.lanyard.mac", f.where(), r.MAC)
+		return DuplicateMAC, fmt.Sprintf("another station on %s has MAC %s as well: choose another with io.lanyard.mac, and if it is a clone of this host, give it a machine-id of its own", f.where(), r.MAC)
 	case r.Probing:
 		return AddressConflict, fmt.Sprintf("address %s is being taken by %s on %s at the same time: start again, or give each its own", r.Addr, r.MAC.Describe(), f.where())
 	case r.Link != "":

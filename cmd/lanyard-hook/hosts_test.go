@@ -384,3 +384,19 @@ func TestSiblingsOnDeadWire(t *testing.T) {
 		}
 	}
 }
+
+// A MAC that a station has which the host has talked to is refused in mode strict, and
+// warned of else. That station does not answer for the container's address.
+func TestMACOfAStation(t *testing.T) {
+	w, _ := lan(t, nil)
+	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.250/24", "dev", w.Trunk)
+	must(t, err)
+	printer := w.AddGateway(0, "192.168.50.77/24")
+	pings(t, w.Host, "192.168.50.77")
+	mac := "mac=" + printer.MAC.String()
+	w.refused("strict", w.attach("c1", testenv.NewContainer(t), "network=web", mac, "verify=strict"), 1,
+		"cannot use MAC "+printer.MAC.String(), "192.168.50.77", "io.lanyard.mac")
+	if o := w.attach("c1", testenv.NewContainer(t), "network=web", mac); o.status != 0 || !strings.Contains(o.stderr, "192.168.50.77") {
+		t.Errorf("warn: %+v", o)
+	}
+}

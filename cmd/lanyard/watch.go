@@ -26,8 +26,9 @@ func (e env) watch() *cli.Command {
 		Name:      "watch",
 		Usage:     "show what goes wrong on the trunks, as it happens",
 		UsageText: "lanyard watch [OPTIONS] [ID|NETWORK]",
-		Description: `The command prints one line for each event that should not happen: another station
-uses an address (conflict), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
+		Description: `The command prints one line for each event that should not happen: another station, or
+this host, uses a container's address (conflict) or its MAC (duplicate-mac), frames sent
+to all come back, by a loop or a hairpin port (returned), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
 wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
 (stranger). It begins with earlier events, also of containers that are gone: the trunk
 program keeps the last few events of each address and MAC. A repeated event is one line
@@ -113,6 +114,7 @@ type watcher struct {
 	json       bool
 	filter     string                    // id or network to watch; "" for all
 	since      time.Time                 // earlier events are not printed
+	hostClaims map[string]bool           // those that were there at the last call
 	rateOutput io.Writer                 // for the line of rates; nil for none
 	seen       map[int]map[string]uint64 // printed frames of each event, by trunk's ifindex
 	rateFrames map[string]uint64         // frames at ratesAt, by trunk and VLAN
@@ -147,7 +149,30 @@ func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 			}
 		}
 	}
+	if err := w.printHostClaims(ctx, targets); err != nil {
+		return err
+	}
 	w.drawRates(w.framesPerVLAN(targets))
+	return nil
+}
+
+// printHostClaims prints the containers' addresses that this host has taken since the last
+// call.
+func (w *watcher) printHostClaims(ctx context.Context, targets []hook.Attachment) error {
+	claims, err := w.HostClaims(ctx)
+	if err != nil {
+		return err
+	}
+	now := map[string]bool{}
+	for _, h := range claims {
+		key := h.What()
+		if now[key] = true; !w.hostClaims[key] && w.matches(h, targets) {
+			if err := w.print(h); err != nil {
+				return err
+			}
+		}
+	}
+	w.hostClaims = now
 	return nil
 }
 

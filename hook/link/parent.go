@@ -1,9 +1,11 @@
 package link
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -293,6 +295,25 @@ func (h *Host) UnicastMACs(index int) (macs []UnicastMAC, err error) {
 		}
 	}
 	return macs, nil
+}
+
+// NeighboursOf returns the addresses that the host's neighbour table has for a MAC on the
+// link with that ifindex: those of a station that the host has talked to. An entry may be
+// old.
+func (h *Host) NeighboursOf(index int, mac net.HardwareAddr) (addrs []netip.Addr, err error) {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		entries, err := dump(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, family) })
+		if err != nil {
+			return nil, fmt.Errorf("list the neighbours of link %d: %w", index, explainErrno(err))
+		}
+		for _, e := range entries {
+			known := e.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED|netlink.NUD_NOARP) == 0
+			if a, ok := netip.AddrFromSlice(e.IP); ok && known && bytes.Equal(e.HardwareAddr, mac) {
+				addrs = append(addrs, a.Unmap())
+			}
+		}
+	}
+	return addrs, nil
 }
 
 // Interfaces lists the host's links.
