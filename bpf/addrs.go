@@ -57,7 +57,7 @@ func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error 
 		return m.addAddr(key, &wireAddress{Flags: flagLeased | flagTentative, Holder: mac})
 	}
 	row.Flags |= flagLeased | flagTentative
-	row.Holder, row.Rival, row.Rivals, row.RivalNs = mac, verify.MAC{}, 0, 0
+	row.Holder, row.Claimant, row.Claims, row.ClaimedNs = mac, verify.MAC{}, 0, 0
 	row.Prober, row.Probes, row.ProberNs = verify.MAC{}, 0, 0
 	return m.addrs.replace(key, row)
 }

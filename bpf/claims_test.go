@@ -214,20 +214,20 @@ func TestRivals(t *testing.T) {
 		for _, tags := range []verify.Tags{nil, vlan60, {c50, c60}} {
 			k.in(t, tagged(c.frame, tags...))
 		}
-		if got := k.mustEvidence(t, e).Rivals; len(got) != 0 {
+		if got := k.mustEvidence(t, e).Claimants; len(got) != 0 {
 			t.Errorf("%s on other VLANs: %+v", name, got)
 		}
 		start := verify.Now()
 		k.in(t, tagged(c.frame, vlan50...))
 		k.in(t, tagged(c.frame, vlan50...))
-		got := k.mustEvidence(t, e).Rivals
+		got := k.mustEvidence(t, e).Claimants
 		if !c.addr.IsValid() {
 			if len(got) != 0 {
 				t.Errorf("%s: %+v, want no rival", name, got)
 			}
 			continue
 		}
-		if len(got) != 1 || got[0] != (verify.Rival{Addr: c.addr, MAC: rival, At: got[0].At, Count: 2}) || got[0].At < start {
+		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: rival, At: got[0].At, Count: 2}) || got[0].At < start {
 			t.Errorf("%s: %+v, want %s twice for %s", name, got, rival, c.addr)
 		}
 	}
@@ -246,7 +246,7 @@ func TestCutShort(t *testing.T) {
 		for n := 15; n < len(frame); n++ {
 			k.in(t, frame[:n])
 			ev := k.mustEvidence(t, e)
-			if len(ev.Rivals) != 0 || ev.Gateways[0].Reply.Count+ev.Gateways[1].Reply.Count != 0 {
+			if len(ev.Claimants) != 0 || ev.Gateways[0].Reply.Count+ev.Gateways[1].Reply.Count != 0 {
 				t.Fatalf("%d of the %d bytes of %s were taken for all: %+v", n, len(frame), name, ev)
 			}
 		}

@@ -124,7 +124,7 @@ func TestExpectAgain(t *testing.T) {
 		k.in(t, tagged(mustFrame(t)(arp.Announce(rival, a)), c50))
 	}
 	before := k.mustEvidence(t, e)
-	if len(before.Rivals) != 1 || before.Gateways[0].Reply.Count != 1 {
+	if len(before.Claimants) != 1 || before.Gateways[0].Reply.Count != 1 {
 		t.Fatalf("before: %+v", before)
 	}
 	must(t, k.expect(e))
@@ -137,18 +137,18 @@ func TestExpectAgain(t *testing.T) {
 	must(t, k.expect(o))
 	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4)), c50)) // is not ours any more
 	after := k.mustEvidence(t, o)
-	if after.Counters != before.Counters || len(after.Rivals) != 0 || !reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
+	if after.Counters != before.Counters || len(after.Claimants) != 0 || !reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
 		t.Errorf("expected with another address: %+v, want the counters and gateways of %+v", after, before)
 	}
-	if ev := k.mustEvidence(t, e); len(ev.Rivals) != 0 {
-		t.Errorf("the address that was given up still has rivals: %+v", ev.Rivals)
+	if ev := k.mustEvidence(t, e); len(ev.Claimants) != 0 {
+		t.Errorf("the address that was given up still has rivals: %+v", ev.Claimants)
 	}
 
 	next := o
 	next.Attachment = verify.ID{9}
 	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4.Next())), c50))
 	must(t, k.expect(next))
-	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Rivals) != 0 || ev.Gateways[1].Reply.Count != 0 {
+	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Claimants) != 0 || ev.Gateways[1].Reply.Count != 0 {
 		t.Errorf("another attachment begins with %+v", ev)
 	}
 	if _, err := k.evidence(o); err == nil {
@@ -172,8 +172,8 @@ func TestAddressMoves(t *testing.T) {
 	must(t, k.expect(o))
 	must(t, k.forget(e))
 	k.in(t, tagged(mustFrame(t)(arp.Announce(ours, addr4)), c50))
-	if ev := k.mustEvidence(t, o); len(ev.Rivals) != 1 || ev.Rivals[0].MAC != ours {
-		t.Errorf("rivals of the new holder: %+v, want %s", ev.Rivals, ours)
+	if ev := k.mustEvidence(t, o); len(ev.Claimants) != 1 || ev.Claimants[0].MAC != ours {
+		t.Errorf("rivals of the new holder: %+v, want %s", ev.Claimants, ours)
 	}
 }
 
@@ -192,8 +192,8 @@ func TestSharedGateway(t *testing.T) {
 	}
 	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, gw4)), c50))
 	must(t, k.expect(o))
-	if ev := k.mustEvidence(t, o); len(ev.Rivals) != 0 {
-		t.Errorf("rivals from before it was expected: %+v", ev.Rivals)
+	if ev := k.mustEvidence(t, o); len(ev.Claimants) != 0 {
+		t.Errorf("rivals from before it was expected: %+v", ev.Claimants)
 	}
 	must(t, k.forget(e))
 	must(t, k.forget(o))

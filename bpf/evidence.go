@@ -24,7 +24,7 @@ func (d *Datapath) Evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 
 // Rivals gives the MACs that have claimed e's addresses since Expect, or have asked
 // whether they may take them.
-func (d *Datapath) Rivals(e verify.Endpoint) (list []verify.Rival, err error) {
+func (d *Datapath) Claimants(e verify.Endpoint) (list []verify.Claimant, err error) {
 	err = d.watched(e, func(t *trunk) error {
 		p, err := placeOf(e.Tags)
 		if err != nil {
@@ -34,7 +34,7 @@ func (d *Datapath) Rivals(e verify.Endpoint) (list []verify.Rival, err error) {
 		if err != nil || row == nil || !owns(e, row) {
 			return err
 		}
-		if list, err = t.rivals(p, e, row); err != nil {
+		if list, err = t.claimants(p, e, row); err != nil {
 			return err
 		}
 		probers, err := t.probers(p, e)
@@ -89,7 +89,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 		ev.Gateways = append(ev.Gateways, seen)
 	}
 	ev.Returned = verify.Sighting{At: verify.Instant(row.ReturnedNs), Count: row.Returned}
-	if ev.Rivals, err = m.rivals(p, e, row); err != nil {
+	if ev.Claimants, err = m.claimants(p, e, row); err != nil {
 		return ev, err
 	}
 	ev.VLANs, err = m.histogram()
@@ -97,9 +97,9 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 }
 
 // rivals gives those that claimed e's addresses, and another station that has its MAC.
-func (m *maps) rivals(p place, e verify.Endpoint, own *wireEndpoint) (list []verify.Rival, err error) {
+func (m *maps) claimants(p place, e verify.Endpoint, own *wireEndpoint) (list []verify.Claimant, err error) {
 	if own.Duplicates > 0 {
-		r := verify.Rival{MAC: e.MAC, At: verify.Instant(own.DuplicateNs), Count: own.Duplicates, SameMAC: true}
+		r := verify.Claimant{MAC: e.MAC, At: verify.Instant(own.DuplicateNs), Count: own.Duplicates, SameMAC: true}
 		if len(e.Addrs) > 0 {
 			r.Addr = e.Addrs[0]
 		}
@@ -110,22 +110,22 @@ func (m *maps) rivals(p place, e verify.Endpoint, own *wireEndpoint) (list []ver
 		if err != nil {
 			return nil, err
 		}
-		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Rivals > 0 {
-			list = append(list, verify.Rival{Addr: a, MAC: row.Rival, At: verify.Instant(row.RivalNs), Count: row.Rivals})
+		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Claims > 0 {
+			list = append(list, verify.Claimant{Addr: a, MAC: row.Claimant, At: verify.Instant(row.ClaimedNs), Count: row.Claims})
 		}
 	}
 	return list, nil
 }
 
 // probers gives those that asked whether they may take e's addresses.
-func (m *maps) probers(p place, e verify.Endpoint) (list []verify.Rival, err error) {
+func (m *maps) probers(p place, e verify.Endpoint) (list []verify.Claimant, err error) {
 	for _, a := range e.Addrs {
 		row, err := m.addrs.get(p.address(a))
 		if err != nil {
 			return nil, err
 		}
 		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Probes > 0 {
-			list = append(list, verify.Rival{Addr: a, MAC: row.Prober, At: verify.Instant(row.ProberNs), Count: row.Probes, Probing: true})
+			list = append(list, verify.Claimant{Addr: a, MAC: row.Prober, At: verify.Instant(row.ProberNs), Count: row.Probes, Probing: true})
 		}
 	}
 	return list, nil

@@ -21,7 +21,7 @@ var kinds = []struct {
 	stopped bool
 }{
 	1: {kind: verify.Conflict}, 2: {kind: verify.WrongTagOut}, 3: {verify.WrongTagOut, true},
-	4: {kind: verify.WrongTagIn}, 5: {kind: verify.GatewayMoved}, 6: {kind: verify.Stranger},
+	4: {kind: verify.WrongTagIn}, 5: {kind: verify.GatewayMoved}, 6: {kind: verify.UnleasedMAC},
 	7: {kind: verify.SameMAC}, 8: {kind: verify.Returned},
 }
 
@@ -117,7 +117,7 @@ func (m *maps) ended(mac verify.MAC) (verify.Instant, error) {
 
 // farewell reports whether a stranger's event is all of a container that was ending.
 func (m *maps) farewell(e verify.Event) (bool, error) {
-	if e.Kind != verify.Stranger {
+	if e.Kind != verify.UnleasedMAC {
 		return false, nil
 	}
 	at, err := m.ended(e.MAC)

@@ -63,7 +63,7 @@ func TestHistory(t *testing.T) {
 		{Kind: verify.WrongTagIn, Frames: 2, Tags: verify.Tags{c60, c50}, InPacket: true, MAC: router2, Of: ours},
 		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr4, MAC: rival, Of: ours},
 		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr6, MAC: rival, Of: ours},
-		{Kind: verify.Stranger, Frames: 2, MAC: rival},
+		{Kind: verify.UnleasedMAC, Frames: 2, MAC: rival},
 		{Kind: verify.GatewayMoved, Frames: 1, Tags: vlan50, InPacket: true, Addr: gw4, MAC: router2, Of: ours, Was: router},
 		{Kind: verify.GatewayMoved, Frames: 1, Tags: vlan50, InPacket: true, Addr: gw6, MAC: router2, Was: router},
 	} {
@@ -120,7 +120,7 @@ func TestHistoryFlooded(t *testing.T) {
 	k.mustHave(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true, Addr: o.Addrs[0], MAC: rival, Of: sibling})
 	k.mustHave(t, start, verify.Event{Kind: verify.WrongTagOut, Stopped: true, Frames: 1, Tags: vlan60, InPacket: true, MAC: sibling, Of: sibling})
 	k.mustHave(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true, Addr: addr4, MAC: mac(floods - 1), Of: ours})
-	k.mustHave(t, start, verify.Event{Kind: verify.Stranger, Frames: 1, MAC: mac(floods - 1)})
+	k.mustHave(t, start, verify.Event{Kind: verify.UnleasedMAC, Frames: 1, MAC: mac(floods - 1)})
 	if n := len(k.mustEvents(t)); n > 32*4+3*4 {
 		t.Errorf("%d events are kept", n)
 	}

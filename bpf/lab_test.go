@@ -37,8 +37,8 @@ func TestLab(t *testing.T) {
 			g.Asked.At < start || g.Reply.At < g.Asked.At || g.Reply.At > verify.Now() {
 			t.Errorf("the gateway was seen as %+v, want one question and one answer after %d", g, start)
 		}
-		if len(ev.Rivals) != 0 || len(ev.VLANs) != 1 || ev.VLANs[0].VID != 0 {
-			t.Errorf("rivals %+v, VLANs %+v, want none, and untagged frames alone", ev.Rivals, ev.VLANs)
+		if len(ev.Claimants) != 0 || len(ev.VLANs) != 1 || ev.VLANs[0].VID != 0 {
+			t.Errorf("rivals %+v, VLANs %+v, want none, and untagged frames alone", ev.Claimants, ev.VLANs)
 		}
 	})
 }
@@ -48,7 +48,7 @@ func TestLabRivals(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
 	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Attachment: verify.ID{1}}
 	b.do(t, func() error { return b.Expect(e) })
-	r := b.AddRival(0)
+	r := b.AddClaimant(0)
 	s, err := b.Emitter()
 	must(t, err)
 	nic := mustIndex(t, r.Namespace, testenv.NIC)
@@ -57,7 +57,7 @@ func TestLabRivals(t *testing.T) {
 		must(t, r.Do(func() error { return s.Send(nic, frame) }))
 	}
 	testenv.Eventually(t, "the rival", func() error {
-		got := b.mustEvidence(t, e).Rivals
+		got := b.mustEvidence(t, e).Claimants
 		if len(got) != 2 || got[0].Addr != addr4 || got[1].Addr != addr6 || got[0].MAC != verify.MACOf(r.MAC) ||
 			got[1].MAC != verify.MACOf(r.MAC) {
 			return fmt.Errorf("seen: %+v", got)

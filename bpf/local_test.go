@@ -44,13 +44,13 @@ func TestDuplicateMAC(t *testing.T) {
 		must(t, k.expect(e))
 		k.in(t, tagged(frame, c60))
 		k.in(t, frame)
-		if got := k.mustEvidence(t, e).Rivals; len(got) != 0 {
+		if got := k.mustEvidence(t, e).Claimants; len(got) != 0 {
 			t.Errorf("%s on other VLANs: %+v", name, got)
 		}
 		start := verify.Now()
 		k.in(t, tagged(frame, c50))
-		got := k.mustEvidence(t, e).Rivals
-		if len(got) != 1 || got[0] != (verify.Rival{Addr: addr4, MAC: ours, At: got[0].At, Count: 1, SameMAC: true}) || got[0].At < start {
+		got := k.mustEvidence(t, e).Claimants
+		if len(got) != 1 || got[0] != (verify.Claimant{Addr: addr4, MAC: ours, At: got[0].At, Count: 1, SameMAC: true}) || got[0].At < start {
 			t.Errorf("%s: %+v, want a duplicate of %s", name, got, ours)
 		}
 		k.mustHave(t, start, verify.Event{Kind: verify.SameMAC, Frames: 1, Tags: vlan50, InPacket: true, MAC: ours, Of: ours})
@@ -78,7 +78,7 @@ func TestReturned(t *testing.T) {
 	// One that was not seen to leave is taken for one that came back, behind such a port.
 	k.in(t, tagged(mustFrame(t)(arp.Request(ours, addr4, gw4)), c50))
 	ev := k.mustEvidence(t, e)
-	if len(ev.Rivals) != 0 || ev.Returned.Count != 7 || ev.Returned.At < start || len(ev.VLANs) != 0 {
+	if len(ev.Claimants) != 0 || ev.Returned.Count != 7 || ev.Returned.At < start || len(ev.VLANs) != 0 {
 		t.Errorf("evidence is %+v", ev)
 	}
 	if got := k.mustKinds(t); got[verify.SameMAC] != 0 || got[verify.Returned] != 9 || got[verify.Conflict] != 0 {
@@ -90,7 +90,7 @@ func TestReturned(t *testing.T) {
 		t.Errorf("the endpoint's answer to its own host: %d", ret)
 	}
 	k.in(t, tagged(probed(t), c50))
-	if got := k.mustEvidence(t, e).Rivals; len(got) != 1 || !got[0].SameMAC {
+	if got := k.mustEvidence(t, e).Claimants; len(got) != 1 || !got[0].SameMAC {
 		t.Errorf("rivals are %+v, want a duplicate MAC", got)
 	}
 }
@@ -129,7 +129,7 @@ func TestSiblings(t *testing.T) {
 	k.in(t, tagged(data(ours, foreign), c60))
 	for _, e := range []verify.Endpoint{a, b} {
 		ev := k.mustEvidence(t, e)
-		if ev.Counters.InFrames != 0 || len(ev.VLANs) != 0 || len(ev.Rivals) != 0 || ev.Returned.Count != 0 {
+		if ev.Counters.InFrames != 0 || len(ev.VLANs) != 0 || len(ev.Claimants) != 0 || ev.Returned.Count != 0 {
 			t.Errorf("evidence of %s is %+v, want nothing heard", e.MAC, ev)
 		}
 	}
@@ -139,7 +139,7 @@ func TestSiblings(t *testing.T) {
 	}
 	// A sibling that claims our address is another station all the same.
 	k.in(t, mustARP(t, arp.Packet{Destination: ours, Source: foreign, Reply: true, Sender: foreign, SenderIP: addr4, Target: ours, TargetIP: addr4}))
-	if got := k.mustEvidence(t, a).Rivals; len(got) != 1 || got[0].MAC != foreign {
+	if got := k.mustEvidence(t, a).Claimants; len(got) != 1 || got[0].MAC != foreign {
 		t.Errorf("rivals are %+v, want %s", got, foreign)
 	}
 	// It is a station like others when it is no sibling any more.
@@ -169,14 +169,14 @@ func TestProbers(t *testing.T) {
 		k, e := mustKit(t), watched()
 		must(t, k.expect(e))
 		k.in(t, tagged(c.frame, c50))
-		if got := k.mustEvidence(t, e).Rivals; len(got) != 0 {
+		if got := k.mustEvidence(t, e).Claimants; len(got) != 0 {
 			t.Errorf("%s: rivals are %+v", name, got)
 		}
 		p, err := placeOf(e.Tags)
 		must(t, err)
 		got, err := k.probers(p, e)
 		must(t, err)
-		if len(got) != 1 || got[0] != (verify.Rival{Addr: c.addr, MAC: rival, At: got[0].At, Count: 1, Probing: true}) {
+		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: rival, At: got[0].At, Count: 1, Probing: true}) {
 			t.Errorf("%s: probers are %+v", name, got)
 		}
 		if got := k.mustKinds(t); len(got) != 0 {

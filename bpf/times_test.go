@@ -70,8 +70,8 @@ func TestRepeated(t *testing.T) {
 		k.mustHave(t, start, verify.Event{Kind: verify.Conflict, Frames: times, Tags: vlan50, InPacket: true, Addr: addr4, MAC: from, Of: ours})
 	}
 	ev := k.mustEvidence(t, e)
-	if len(ev.Rivals) != 1 || ev.Rivals[0].Count == 0 || ev.Rivals[0].MAC != rival && ev.Rivals[0].MAC != router2 {
-		t.Errorf("rivals are %+v", ev.Rivals)
+	if len(ev.Claimants) != 1 || ev.Claimants[0].Count == 0 || ev.Claimants[0].MAC != rival && ev.Claimants[0].MAC != router2 {
+		t.Errorf("rivals are %+v", ev.Claimants)
 	}
 	if g := ev.Gateways; g[0].MAC != router || g[0].Reply.Count != times+1 || g[1].MAC != router || g[1].Reply.Count == 0 || !g[1].Other.IsZero() {
 		t.Errorf("gateways are %+v", g)

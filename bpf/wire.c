@@ -47,7 +47,7 @@
 #define AGAIN		64	/* power of two */
 #define WAYS		4	/* power of two */
 #define OURS		128	/* power of two; as many places for what happens to one of ours */
-#define STRANGERS	32	/* power of two; and as many behind them for MACs that are nobody's */
+#define UNLEASED_PLACES	32	/* power of two; and as many behind them for MACs that are nobody's */
 #define SENT		1024	/* power of two */
 
 /*
@@ -165,9 +165,9 @@ struct address {
 	struct bpf_spin_lock lock;
 	__u32 flags;
 	__u8 holder[6];
-	__u8 rival[6];
-	__u32 rivals;
-	__u64 rival_ns;
+	__u8 claimant[6];
+	__u32 claims;
+	__u64 claimed_ns;
 	__u64 prober_ns;
 	__u8 prober[6];		/* that asked whether it may take the address */
 	__u16 zero;
@@ -193,7 +193,7 @@ enum kind {
 	STOPPED,	/* and was not let */
 	WRONG_IN,	/* mac sent to of with such tags */
 	MOVED,		/* mac answered of, or all, for gateway addr, and was did before */
-	STRANGER,	/* mac sent, and is nobody's that is watched */
+	UNLEASED,	/* mac sent, and is nobody's that is watched */
 	DUPLICATE,	/* mac came in from the wire, and is an endpoint's of ours */
 	RETURNED,	/* a frame that mac, which is ours, had sent came back */
 };
@@ -337,7 +337,7 @@ struct {
 /* What happened, for whoever comes to look: many may, and the newest is kept. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, OURS + STRANGERS);
+	__uint(max_entries, OURS + UNLEASED_PLACES);
 	__type(key, __u32);
 	__type(value, struct place);
 } history SEC(".maps");
@@ -761,12 +761,12 @@ static __always_inline void note_wrong(enum kind kind, const struct frame *f, co
 }
 
 /*
- * note_stranger: a frame leaves whose MAC nobody is watched for: the host's own, or
+ * note_unleased: a frame leaves whose MAC nobody is watched for: the host's own, or
  * somebody's who has made a macvlan of their own choice. Which, user space knows.
  */
-static __always_inline void note_stranger(const struct frame *f, const __u8 *mac)
+static __always_inline void note_unleased(const struct frame *f, const __u8 *mac)
 {
-	struct what w = { .kind = STRANGER };
+	struct what w = { .kind = UNLEASED };
 	__u64 h = *(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32;
 
 	set_tags(w.tag, f);
@@ -916,7 +916,7 @@ int egress(struct __sk_buff *skb)
 	read_tags(skb, &f, false);
 	e = find(&key, &f, &right);
 	if (!e) {
-		note_stranger(&f, key.mac);
+		note_unleased(&f, key.mac);
 		if ((to[0] & 1) && local_kind(key.mac) == PARENT)
 			note_sent(skb, &f, key.mac);
 		return TC_ACT_UNSPEC;
@@ -1099,7 +1099,7 @@ static __always_inline __u32 place_at(const __u64 *addr)
 	return MIX(addr[0] * 31 + addr[1]) >> 57;
 }
 
-static __always_inline void note_rival(struct address *a, const struct claim *c, struct what *w)
+static __always_inline void note_claimant(struct address *a, const struct claim *c, struct what *w)
 {
 	__u64 ns = now();
 
@@ -1108,20 +1108,20 @@ static __always_inline void note_rival(struct address *a, const struct claim *c,
 		copy_mac(w->of, a->holder);
 		note(place_at(c->addr), w, true, 1);
 	}
-	if (a->rivals && same_mac(a->rival, c->mac)) {
-		a->rival_ns = ns;
-		__sync_fetch_and_add(&a->rivals, 1);
+	if (a->claims && same_mac(a->claimant, c->mac)) {
+		a->claimed_ns = ns;
+		__sync_fetch_and_add(&a->claims, 1);
 		return;
 	}
 	bpf_spin_lock(&a->lock);
 	/* The holder may have changed since. */
 	if (!same_mac(a->holder, c->mac)) {
-		if (!same_mac(a->rival, c->mac)) {
-			copy_mac(a->rival, c->mac);
-			a->rivals = 0;
+		if (!same_mac(a->claimant, c->mac)) {
+			copy_mac(a->claimant, c->mac);
+			a->claims = 0;
 		}
-		a->rivals++;
-		a->rival_ns = ns;
+		a->claims++;
+		a->claimed_ns = ns;
 	}
 	bpf_spin_unlock(&a->lock);
 }
@@ -1176,9 +1176,9 @@ static __always_inline bool same_claim(const struct again *l, const struct what 
 }
 
 /*
- * note_claim looks at who says that an address is theirs: a rival, if one of
+ * note_claim looks at who says that an address is theirs: a claimant, if one of
  * ours holds it. The holder's own frames, reflected by a switch or seen because
- * a sibling got them, are no rival's. An answer to all about a gateway is
+ * a sibling got them, are no claimant's. An answer to all about a gateway is
  * what those who asked with no address of their own get (RFC 4861 §7.2.4).
  */
 static __always_inline void note_claim(const struct frame *f, const struct claim *c, bool to_all)
@@ -1219,7 +1219,7 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 	if (a && (a->flags & LEASED) && c->probe)
 		note_probe(a, c);
 	else if (a && (a->flags & LEASED) && !same_mac(a->holder, c->mac))
-		note_rival(a, c, &w);
+		note_claimant(a, c, &w);
 	if (a && (a->flags & GATEWAY) && to_all)
 		note_answer(f, a, c, true);
 	/* fe80::1 is a gateway's on many VLANs, and another's on each. */

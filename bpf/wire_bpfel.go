@@ -28,9 +28,9 @@ var wireObject = object{
 		{name: "times", kind: 2, key: 4, value: 24, entries: 1, flags: 0x0, keyType: 6, valueType: 13},
 		{name: "vlans", kind: 2, key: 4, value: 32, entries: 4096, flags: 0x400, keyType: 6, valueType: 14},
 	},
-	types: 2302,
+	types: 2307,
 	programs: []progDef{
-		{name: "egress", from: 2304, to: 12480, uses: []use{
+		{name: "egress", from: 2312, to: 12488, uses: []use{
 			{at: 1960, name: "endpoints"},
 			{at: 2280, name: "shared"},
 			{at: 2384, name: "shared"},
@@ -48,8 +48,8 @@ var wireObject = object{
 			{at: 9504, name: "hints"},
 			{at: 10008, name: "locals"},
 		}},
-		{name: "emit", from: 12480, to: 12512, uses: []use{}},
-		{name: "ingress", from: 12512, to: 41232, uses: []use{
+		{name: "emit", from: 12488, to: 12520, uses: []use{}},
+		{name: "ingress", from: 12520, to: 41240, uses: []use{
 			{at: 2280, name: "hints"},
 			{at: 2392, name: "endpoints"},
 			{at: 2632, name: "port"},
@@ -118,19 +118,19 @@ type wireAddress struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	Flags    uint32
-	Holder   [6]uint8
-	Rival    [6]uint8
-	Rivals   uint32
-	RivalNs  uint64
-	ProberNs uint64
-	Prober   [6]uint8
-	Zero     uint16
-	Probes   uint32
-	Replies  uint32
-	ZeroToo  uint32
-	_        [4]byte
-	Recent   [8]wireAnswer
+	Flags     uint32
+	Holder    [6]uint8
+	Claimant  [6]uint8
+	Claims    uint32
+	ClaimedNs uint64
+	ProberNs  uint64
+	Prober    [6]uint8
+	Zero      uint16
+	Probes    uint32
+	Replies   uint32
+	ZeroToo   uint32
+	_         [4]byte
+	Recent    [8]wireAnswer
 }
 
 type wireAddressKey struct {

@@ -283,7 +283,7 @@ func (t *attempt) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(f.Rivals) > 0 {
+		if len(f.Claimants) > 0 {
 			none, err := t.excused(ctx, f)
 			if err != nil {
 				return err
@@ -292,13 +292,13 @@ func (t *attempt) settle(ctx context.Context) error {
 				continue
 			}
 		}
-		if t.conflicts++; len(f.Rivals) == 0 || t.conflicts == maxCandidates || t.byName(f.Rivals[0]) {
+		if t.conflicts++; len(f.Claimants) == 0 || t.conflicts == maxCandidates || t.byName(f.Claimants[0]) {
 			if err := t.judge(ctx, f); err != nil {
 				return err
 			}
 			return t.confirm(ctx, f)
 		}
-		if err := t.decline(ctx, f.Rivals[0]); err != nil {
+		if err := t.decline(ctx, f.Claimants[0]); err != nil {
 			return err
 		}
 	}
@@ -313,7 +313,7 @@ const scatterAfter = 3
 
 // decline gives up the address that a rival holds, and moves record, datapath
 // and interface to the next one.
-func (t *attempt) decline(ctx context.Context, r verify.Rival) error {
+func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 	old := t.rec.Endpoint
 	t.rec.Former = &old // until it is forgotten, and the interface is no longer that
 	// Of two hosts that ask at the same time both give way: in the same order they would

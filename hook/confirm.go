@@ -83,10 +83,10 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 	if err != nil {
 		return err
 	}
-	if len(f.Rivals) == 0 {
+	if len(f.Claimants) == 0 {
 		return t.judge(ctx, f)
 	}
-	for _, r := range f.Rivals {
+	for _, r := range f.Claimants {
 		if slices.Contains(free, r.Addr) {
 			t.proxies = append(t.proxies, r.MAC)
 		}

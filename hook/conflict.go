@@ -104,19 +104,19 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
 
 // rivals are those that the trunk has seen, and that count. No evidence, no witness:
 // what the prober hears still counts.
-func (t *attempt) rivals() []verify.Rival {
-	list, err := t.Datapath.Rivals(t.rec.Endpoint)
+func (t *attempt) claimants() []verify.Claimant {
+	list, err := t.Datapath.Claimants(t.rec.Endpoint)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(list, func(r verify.Rival) bool { return r.At <= t.leaver.since || r.Probing && t.held })
+	return slices.DeleteFunc(list, func(r verify.Claimant) bool { return r.At <= t.leaver.since || r.Probing && t.held })
 }
 
 // A lateConflict is returned where a conflict over an address that was not asked for by
 // name shows itself when the address is on already: another host has started at the
 // same time. The address is declined; the attach is to be tried again from its
 // beginning.
-type lateConflict struct{ verify.Rival }
+type lateConflict struct{ verify.Claimant }
 
 func (c *lateConflict) Error() string {
 	return fmt.Sprintf("address %s was taken by %s at the same time: start the container again", c.Addr, c.MAC.Describe())
@@ -130,14 +130,14 @@ func (t *attempt) late(ctx context.Context, f verify.Findings) error {
 	if t.blind != "" {
 		return nil
 	}
-	f.Rivals = slices.DeleteFunc(t.rivals(), func(r verify.Rival) bool { return slices.Contains(t.proxies, r.MAC) })
-	if len(f.Rivals) == 0 {
+	f.Claimants = slices.DeleteFunc(t.claimants(), func(r verify.Claimant) bool { return slices.Contains(t.proxies, r.MAC) })
+	if len(f.Claimants) == 0 {
 		return nil
 	}
 	if none, err := t.excused(ctx, f); err != nil || none {
 		return err
 	}
-	if r := f.Rivals[0]; !t.byName(r) {
+	if r := f.Claimants[0]; !t.byName(r) {
 		return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.declinedAddr(r)))
 	}
 	if err := t.judge(ctx, f); err != nil {
@@ -147,7 +147,7 @@ func (t *attempt) late(ctx context.Context, f verify.Findings) error {
 }
 
 // byName reports whether what a rival has was asked for by name.
-func (t *attempt) byName(r verify.Rival) bool {
+func (t *attempt) byName(r verify.Claimant) bool {
 	if r.SameMAC && !t.want.MAC.IsZero() || len(t.rec.Addrs) == 0 {
 		return true
 	}
@@ -156,7 +156,7 @@ func (t *attempt) byName(r verify.Rival) bool {
 
 // declinedAddr is the address to give up because of a rival: the one that it has, or the
 // first, which the MAC goes with.
-func (t *attempt) declinedAddr(r verify.Rival) netip.Addr {
+func (t *attempt) declinedAddr(r verify.Claimant) netip.Addr {
 	if r.SameMAC || !r.Addr.IsValid() {
 		return t.rec.Addrs[0].Addr()
 	}
@@ -188,7 +188,7 @@ func (t *attempt) movedHere(ctx context.Context) (bool, error) {
 }
 
 // hostRivals gives the attachment's addresses that this host itself has, on any link.
-func (l *Local) hostRivals(a Attachment) (list []verify.Rival, err error) {
+func (l *Local) hostClaimants(a Attachment) (list []verify.Claimant, err error) {
 	addrs, err := l.Host.HostAddrs()
 	if err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (l *Local) hostRivals(a Attachment) (list []verify.Rival, err error) {
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, verify.Rival{Addr: h.Addr, MAC: verify.MACOf(mac), At: verify.Now(), Count: 1, Link: name})
+			list = append(list, verify.Claimant{Addr: h.Addr, MAC: verify.MACOf(mac), At: verify.Now(), Count: 1, Link: name})
 		}
 	}
 	return list, nil
@@ -210,7 +210,7 @@ func (l *Local) hostRivals(a Attachment) (list []verify.Rival, err error) {
 
 // notHosts refuses addresses that the host has taken since they were claimed.
 func (t *attempt) notHosts() error {
-	rivals, err := t.hostRivals(t.rec)
+	rivals, err := t.hostClaimants(t.rec)
 	if err != nil || len(rivals) == 0 {
 		return err
 	}

@@ -83,7 +83,7 @@ func (t *attempt) controlled(f verify.Findings, plan verify.Plan) {
 	if t.control == nil {
 		return
 	}
-	useless := len(f.Rivals) > 0 || len(f.Gateways) == len(plan.Gateways)
+	useless := len(f.Claimants) > 0 || len(f.Gateways) == len(plan.Gateways)
 	if useless {
 		t.control.cancel()
 	}
@@ -110,7 +110,7 @@ const reachTime = 250 * time.Millisecond
 // proxied reports whether a rival answers for whatever is asked (proxy ARP), and
 // so for addresses that nobody holds: the only thing that excuses it.
 func (t *attempt) proxied(ctx context.Context, f verify.Findings) (proxy bool, err error) {
-	r := f.Rivals[0]
+	r := f.Claimants[0]
 	free, err := t.freeAddrs(ctx, r.Addr)
 	if err != nil || len(free) == 0 || len(t.proxies) == maxProxies {
 		return false, err

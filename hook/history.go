@@ -37,7 +37,7 @@ func (l *Local) Happened(ctx context.Context, trunk int, events []verify.Event) 
 		if e.Expected() || e.Kind == verify.Returned && on.reflects(e.Tags) {
 			continue
 		}
-		if e.Kind == verify.Stranger {
+		if e.Kind == verify.UnleasedMAC {
 			if on.knows(e, recs) {
 				continue
 			}
@@ -144,7 +144,7 @@ func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
 	now := time.Now()
 	for i := range recs {
 		a := &recs[i]
-		rivals, err := l.hostRivals(*a)
+		rivals, err := l.hostClaimants(*a)
 		if err != nil {
 			return nil, err
 		}

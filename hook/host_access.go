@@ -35,7 +35,7 @@ func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.
 		if hasAddr(mine, a) {
 			return fmt.Errorf("--host-address %s is the host's already, on another link", a)
 		}
-		if r, err := l.rivalOnLAN(ctx, def, p, a); err != nil || r != nil {
+		if r, err := l.claimantOnLAN(ctx, def, p, a); err != nil || r != nil {
 			return errors.Join(err, refusedBy(r))
 		}
 	}
@@ -77,7 +77,7 @@ func hasAddr(list []link.HostAddr, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(h link.HostAddr) bool { return h.Addr == a })
 }
 
-func refusedBy(r *verify.Rival) error {
+func refusedBy(r *verify.Claimant) error {
 	if r == nil {
 		return nil
 	}
@@ -95,7 +95,7 @@ func (l *Local) freeForHost(ctx context.Context, def *network.Definition, p link
 			if asked++; asked > maxCandidates {
 				return a, fmt.Errorf("the first %d addresses of %s are all held by others on the LAN: name one that is free with --host-address", maxCandidates, pool)
 			}
-			if r, err := l.rivalOnLAN(ctx, def, p, a); err != nil || r == nil {
+			if r, err := l.claimantOnLAN(ctx, def, p, a); err != nil || r == nil {
 				return a, err
 			}
 		}
@@ -104,16 +104,16 @@ func (l *Local) freeForHost(ctx context.Context, def *network.Definition, p link
 }
 
 // rivalOnLAN asks, from the parent, who holds an address.
-func (l *Local) rivalOnLAN(ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr) (*verify.Rival, error) {
+func (l *Local) claimantOnLAN(ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr) (*verify.Claimant, error) {
 	if def.VerifyMode() == network.VerifyOff {
 		return nil, nil
 	}
 	t := &attempt{Local: l, def: def, parent: p}
 	f, err := t.askAsParent(ctx, verify.Plan{Addrs: []netip.Addr{a}, Window: max(hostWindow, time.Duration(def.ConflictWindow))})
-	if err != nil || len(f.Rivals) == 0 {
+	if err != nil || len(f.Claimants) == 0 {
 		return nil, err
 	}
-	return &f.Rivals[0], nil
+	return &f.Claimants[0], nil
 }
 
 // ensureHost makes sure of the host's own link on a network, and gives its index;

@@ -24,19 +24,19 @@ type leaver struct {
 
 // excused reports whether a rival is none: the round is to be repeated then.
 func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
-	if f.Rivals[0].SameMAC {
+	if f.Claimants[0].SameMAC {
 		return t.movedHere(ctx)
 	}
 	if proxy, err := t.proxied(ctx, f); proxy || err != nil {
 		return proxy, err
 	}
-	return t.left(ctx, f.Rivals[0])
+	return t.left(ctx, f.Claimants[0])
 }
 
 // left waits for a rival that is a neighbour on the same parent to go, where the
 // address was asked for by name: its next container is then often here before the
 // last one has gone. For any other the next address is quicker.
-func (t *attempt) left(ctx context.Context, r verify.Rival) (bool, error) {
+func (t *attempt) left(ctx context.Context, r verify.Claimant) (bool, error) {
 	if !t.named(r.Addr) {
 		return false, nil
 	}
@@ -92,7 +92,7 @@ func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC,
 // oursBefore reports whether a claimant has a MAC that the last container with this
 // address had here: it may have ended between its answer and our look at the parent.
 // That excuses it once: a station elsewhere answers again.
-func (t *attempt) oursBefore(r verify.Rival) (bool, error) {
+func (t *attempt) oursBefore(r verify.Claimant) (bool, error) {
 	if t.leaver.excused {
 		return false, nil
 	}

@@ -54,7 +54,7 @@ func (t *attempt) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	strangers, err := t.strangers(t.parent.Index, recs, host)
+	strangers, err := t.unleasedOn(t.parent.Index, recs, host)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (t *attempt) hold(ctx context.Context) error {
 
 // strangers are the MACs that a parent takes in and that no record has, nor a link
 // of the host's own. Nested macvlans of containers' are among them.
-func (l *Local) strangers(parent int, recs []Attachment, host []verify.MAC) (macs []verify.MAC, err error) {
+func (l *Local) unleasedOn(parent int, recs []Attachment, host []verify.MAC) (macs []verify.MAC, err error) {
 	all, err := l.Host.ParentUnicast(parent)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ type Audited struct {
 	Parent  string
 	// Strangers are MACs that the parent takes in and that nobody was given: of
 	// nested macvlans, or of links that others made.
-	Strangers []verify.MAC
+	Unleased []verify.MAC
 	// Sent is what the trunk has seen leave of MACs that nobody was given, in the
 	// last hour.
 	Sent []Happened
@@ -123,11 +123,11 @@ func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	}
 	for _, def := range defs {
 		a := Audited{Network: def.Name, Parent: def.Parent}
-		a.Strangers, a.Dropped, a.Err = l.audit(ctx, def, host)
+		a.Unleased, a.Dropped, a.Err = l.audit(ctx, def, host)
 		for _, h := range lately {
 			switch {
 			case h.Network != def.Name:
-			case h.Kind == verify.Stranger:
+			case h.Kind == verify.UnleasedMAC:
 				a.Sent = append(a.Sent, h)
 			case h.Kind == verify.Conflict || h.Kind == verify.SameMAC:
 				a.Claims = append(a.Claims, h)
@@ -144,7 +144,7 @@ func (l *Local) audit(ctx context.Context, def *network.Definition, host []verif
 		return nil, nil, err
 	}
 	// The list first and the records second: what is attached in between is known.
-	before, err := l.strangers(p.Index, nil, host)
+	before, err := l.unleasedOn(p.Index, nil, host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,7 +152,7 @@ func (l *Local) audit(ctx context.Context, def *network.Definition, host []verif
 	if err != nil {
 		return nil, nil, err
 	}
-	now, err := l.strangers(p.Index, recs, host)
+	now, err := l.unleasedOn(p.Index, recs, host)
 	if err != nil {
 		return nil, nil, err
 	}

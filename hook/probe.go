@@ -19,7 +19,7 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 	if t.here, err = t.lookHere(ctx); err != nil {
 		return f, err
 	}
-	if f, err = t.round(ctx); err != nil || len(f.Rivals) > 0 {
+	if f, err = t.round(ctx); err != nil || len(f.Claimants) > 0 {
 		return f, err
 	}
 	t.reached("probe")
@@ -52,7 +52,7 @@ func (t *attempt) round(ctx context.Context) (f verify.Findings, err error) {
 		}
 		return err
 	})
-	if err != nil || len(f.Rivals) > 0 || t.blind == "" || t.sharesMAC() {
+	if err != nil || len(f.Claimants) > 0 || t.blind == "" || t.sharesMAC() {
 		return f, err
 	}
 	return f, t.askBlind(ctx, &f)
@@ -64,10 +64,10 @@ func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
 	plan := t.plan()
 	plan.Gateways = nil
 	g, err := t.askAsParent(ctx, plan)
-	for i := range g.Rivals {
-		g.Rivals[i].SameMAC = g.Rivals[i].MAC == t.rec.MAC
+	for i := range g.Claimants {
+		g.Claimants[i].SameMAC = g.Claimants[i].MAC == t.rec.MAC
 	}
-	f.Rivals = g.Rivals
+	f.Claimants = g.Claimants
 	return err
 }
 
@@ -92,7 +92,7 @@ func (t *attempt) plan() verify.Plan {
 		Proxies:  t.proxies,
 	}
 	if t.blind == "" {
-		p.Witness, p.Ask = t.rivals, t.askConflict
+		p.Witness, p.Ask = t.claimants, t.askConflict
 		p.Inside = t.here == nil || len(t.here.foreign) > 0
 	}
 	return p
@@ -196,9 +196,9 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 			return fmt.Errorf("read evidence from trunk %q: %w", t.parent.Trunk, err)
 		}
 		e.Routers = t.routers
-		for _, r := range f.Rivals {
+		for _, r := range f.Claimants {
 			if r.Probing || r.Link != "" {
-				e.Rivals = append(e.Rivals, r) // no claim that the trunk keeps
+				e.Claimants = append(e.Claimants, r) // no claim that the trunk keeps
 			}
 		}
 		t.rec.Evidence, facts.VLANs = &e, e.VLANs
@@ -206,7 +206,7 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 	t.rec.Verdicts, t.indirect = nil, nil
 	for i, g := range t.targets() {
 		each := facts
-		each.Rivals = t.rivalsOf(f, g)
+		each.Claimants = t.claimantsOf(f, g)
 		if len(t.rec.Gateways) > 0 {
 			each.Gateway, each.Answer, each.Other, each.Probes = g, f.Gateways[g], f.Others[g], f.Probes[g]
 			each.Control = t.controls[g]
@@ -237,8 +237,8 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 
 // rivalsOf are those of the addresses that a gateway is there for. One in the other
 // family is that family's fault alone, unless that has no gateway to say it.
-func (t *attempt) rivalsOf(f verify.Findings, gateway netip.Addr) (list []verify.Rival) {
-	for _, r := range f.Rivals {
+func (t *attempt) claimantsOf(f verify.Findings, gateway netip.Addr) (list []verify.Claimant) {
+	for _, r := range f.Claimants {
 		same := func(g netip.Addr) bool { return r.SameMAC || g.Is4() == r.Addr.Is4() }
 		if same(gateway) || !slices.ContainsFunc(t.targets(), same) {
 			list = append(list, r)

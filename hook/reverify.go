@@ -18,8 +18,8 @@ func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
 	if err != nil {
 		return e, err
 	}
-	host, err := l.hostRivals(a)
-	e.Rivals = append(e.Rivals, host...)
+	host, err := l.hostClaimants(a)
+	e.Claimants = append(e.Claimants, host...)
 	return e, err
 }
 
@@ -55,7 +55,7 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 	if err != nil {
 		return nil, err
 	}
-	if err := t.claimants(&f); err != nil {
+	if err := t.addUnheard(&f); err != nil {
 		return nil, err
 	}
 	if err := t.judge(ctx, f); err != nil {
@@ -71,18 +71,18 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 // another one has shown since that it has the MAC.
 func (t *attempt) verdictWithoutRound() []verify.Verdict {
 	if r := t.duplicate(); r != nil {
-		return []verify.Verdict{verify.Judge(verify.Facts{Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Rivals: []verify.Rival{*r}})}
+		return []verify.Verdict{verify.Judge(verify.Facts{Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Claimants: []verify.Claimant{*r}})}
 	}
 	return []verify.Verdict{t.rec.Verdict}
 }
 
-// claimants adds to a round's rivals those that it cannot hear: this host itself, and a
+// addUnheard adds to a round's rivals those that it cannot hear: this host itself, and a
 // station with the same MAC that was not asked for what it has.
-func (t *attempt) claimants(f *verify.Findings) error {
-	host, err := t.hostRivals(t.rec)
-	f.Rivals = append(f.Rivals, host...)
-	if r := t.duplicate(); r != nil && !slices.ContainsFunc(f.Rivals, func(r verify.Rival) bool { return r.SameMAC }) {
-		f.Rivals = append(f.Rivals, *r)
+func (t *attempt) addUnheard(f *verify.Findings) error {
+	host, err := t.hostClaimants(t.rec)
+	f.Claimants = append(f.Claimants, host...)
+	if r := t.duplicate(); r != nil && !slices.ContainsFunc(f.Claimants, func(r verify.Claimant) bool { return r.SameMAC }) {
+		f.Claimants = append(f.Claimants, *r)
 	}
 	return err
 }
@@ -93,7 +93,7 @@ const duplicateFor = time.Minute
 
 // duplicate gives the station that has shown since the start that it has the MAC, nil if
 // none has within the last minute.
-func (t *attempt) duplicate() *verify.Rival {
+func (t *attempt) duplicate() *verify.Claimant {
 	if t.blind != "" {
 		return nil
 	}
@@ -106,19 +106,19 @@ func (t *attempt) duplicate() *verify.Rival {
 		then = *t.rec.Evidence
 	}
 	recent := slices.ContainsFunc(verify.Anomalies(then, now), func(a verify.Anomaly) bool { return a.Kind == verify.SameMAC })
-	i := slices.IndexFunc(now.Rivals, func(r verify.Rival) bool {
+	i := slices.IndexFunc(now.Claimants, func(r verify.Claimant) bool {
 		return r.SameMAC && verify.Now().Sub(r.At) < duplicateFor
 	})
 	if !recent || i < 0 {
 		return nil
 	}
-	return &now.Rivals[i]
+	return &now.Claimants[i]
 }
 
 // againUnlessProxied repeats the round where its rival was none.
 func (t *attempt) againUnlessProxied(ctx context.Context) (f verify.Findings, err error) {
 	for {
-		if f, err = t.again(ctx); err != nil || len(f.Rivals) == 0 {
+		if f, err = t.again(ctx); err != nil || len(f.Claimants) == 0 {
 			return f, err
 		}
 		proxy, err := t.proxied(ctx, f)
@@ -137,7 +137,7 @@ func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Finding
 	plan := t.patient(ctx)
 	plan.Addrs, plan.Witness, plan.Gateways = nil, nil, nil
 	for _, g := range t.rec.Gateways {
-		if len(t.rivalsOf(f, g)) == 0 {
+		if len(t.claimantsOf(f, g)) == 0 {
 			plan.Gateways = append(plan.Gateways, g)
 		}
 	}
@@ -146,7 +146,7 @@ func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Finding
 	}
 	more, err := t.ask(ctx, plan)
 	t.controlled(more, plan)
-	more.Asked, more.Rivals = f.Asked, f.Rivals
+	more.Asked, more.Claimants = f.Asked, f.Claimants
 	return more, err
 }
 

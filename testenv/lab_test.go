@@ -89,7 +89,7 @@ func TestUntaggedFaults(t *testing.T) {
 
 func TestRival(t *testing.T) {
 	l := NewLab(t, Config{})
-	rival := l.AddRival(0, "192.0.2.77/24")
+	rival := l.AddClaimant(0, "192.0.2.77/24")
 	hostAddr(t, l, l.Trunk, "192.0.2.9/24")
 	gw := l.AddGateway(0, "192.0.2.1/24")
 	must(t, pings(l.Host, "192.0.2.1"))

@@ -37,8 +37,8 @@ func Anomalies(before, now Evidence) (list []Anomaly) {
 	if now.Counters.OutFrames < before.Counters.OutFrames || now.Counters.InFrames < before.Counters.InFrames {
 		before = Evidence{}
 	}
-	for _, r := range now.Rivals {
-		if n := r.Count - before.claims(r); n > 0 {
+	for _, r := range now.Claimants {
+		if n := r.Count - before.claimsOf(r); n > 0 {
 			list = append(list, r.anomaly(uint64(n)))
 		}
 	}
@@ -62,7 +62,7 @@ func Anomalies(before, now Evidence) (list []Anomaly) {
 	return list
 }
 
-func (r Rival) anomaly(count uint64) Anomaly {
+func (r Claimant) anomaly(count uint64) Anomaly {
 	a := Anomaly{Kind: Conflict, Count: count, Addr: r.Addr, MAC: r.MAC, At: r.At}
 	switch {
 	case r.SameMAC:
@@ -77,8 +77,8 @@ func (r Rival) anomaly(count uint64) Anomaly {
 
 // claims is how often a rival had claimed an address by then. The trunk keeps one
 // rival of each address: another begins anew.
-func (e Evidence) claims(r Rival) uint32 {
-	for _, old := range e.Rivals {
+func (e Evidence) claimsOf(r Claimant) uint32 {
+	for _, old := range e.Claimants {
 		if old.Addr == r.Addr && old.MAC == r.MAC && old.Count <= r.Count {
 			return old.Count
 		}

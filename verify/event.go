@@ -7,7 +7,7 @@ import (
 
 // Stranger is the kind of an event that is of no endpoint: frames left a trunk from a
 // MAC that nobody is watched for.
-const Stranger Kind = "stranger"
+const UnleasedMAC Kind = "unleased-mac"
 
 // Event is something that should not be, as the datapath keeps it for whoever comes
 // to look: the same again is counted with the first.
@@ -53,8 +53,8 @@ func (e Event) String() string {
 		return fmt.Sprintf("another station has MAC %s as well, %s", e.MAC, e.Tags)
 	case Returned:
 		return fmt.Sprintf("frames from %s came back, %s: a loop, or a switch port that sends frames back (hairpin)", e.MAC, e.Tags)
-	case Stranger:
-		return fmt.Sprintf("%s sends, %s, and nobody was given that MAC", e.MAC.Describe(), e.Tags)
+	case UnleasedMAC:
+		return fmt.Sprintf("%s sends frames, %s, without a lease", e.MAC.Describe(), e.Tags)
 	}
 	return string(e.Kind)
 }

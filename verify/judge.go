@@ -17,18 +17,18 @@ const aliveFor = 60 * time.Second
 // Facts are what is known about one gateway after a round of questions, or
 // about the link alone where the network has no gateway.
 type Facts struct {
-	Parent  string     // the parent's name, as the network has it
-	Trunk   string     // the trunk's name
-	Tags    Tags       // what frames must carry on the trunk
-	Down    string     // why nothing can leave, "" if the link is up
-	Gateway netip.Addr // zero: none to ask
-	MAC     MAC        // the container's
-	Asked   Instant    // when the first question went out
-	Probes  int        // how many were sent to this gateway
-	Now     Instant    // when the round ended
-	Answer  Answer     // from the container's side; zero MAC: silent
-	Other   Answer     // from another MAC; zero: none, or the prober cannot tell
-	Rivals  []Rival    // who else holds an address of the container's, of the gateway's family
+	Parent    string     // the parent's name, as the network has it
+	Trunk     string     // the trunk's name
+	Tags      Tags       // what frames must carry on the trunk
+	Down      string     // why nothing can leave, "" if the link is up
+	Gateway   netip.Addr // zero: none to ask
+	MAC       MAC        // the container's
+	Asked     Instant    // when the first question went out
+	Probes    int        // how many were sent to this gateway
+	Now       Instant    // when the round ended
+	Answer    Answer     // from the container's side; zero MAC: silent
+	Other     Answer     // from another MAC; zero: none, or the prober cannot tell
+	Claimants []Claimant // who else holds an address of the container's, of the gateway's family
 	// Control is what the gateway answered to the parent's own MAC, asked where
 	// it had left the container's without an answer. Zero MAC: silent, or not asked.
 	Control Answer
@@ -128,10 +128,10 @@ func (f Facts) rtt() time.Duration {
 }
 
 func conflict(f Facts) (Code, string) {
-	if len(f.Rivals) == 0 {
+	if len(f.Claimants) == 0 {
 		return "", ""
 	}
-	r := f.Rivals[0]
+	r := f.Claimants[0]
 	switch {
 	case r.SameMAC:
 		return DuplicateMAC, fmt.Sprintf("another station on %s has MAC %s as well: choose another with io.lanyard.mac, and if it is a clone of this host, give it a machine-id of its own", f.where(), r.MAC)
@@ -158,7 +158,7 @@ func blind(f Facts) (Code, string) {
 		return filtered(f)
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero():
 		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s%s; tags were not watched: %s", f.Gateway, f.waited(), f.where(), f.routersText(), f.Blind)
-	case f.Gateway.IsValid() && !f.Other.MAC.IsZero() && f.rivals(f.Answer.MAC, f.Other.MAC):
+	case f.Gateway.IsValid() && !f.Other.MAC.IsZero() && f.contradict(f.Answer.MAC, f.Other.MAC):
 		return GatewayConflict, f.conflictText(f.Answer.MAC, f.Other.MAC)
 	case !f.Gateway.IsValid():
 		return Unobserved, "no gateway to ask, and tags were not watched: " + f.Blind
@@ -222,7 +222,7 @@ func answered(f Facts) (Code, string) {
 	if !replied || f.Local(mac) {
 		return OKLocal, f.localText()
 	}
-	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.rivals(s.MAC, s.Other) {
+	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.contradict(s.MAC, s.Other) {
 		return GatewayConflict, f.conflictText(s.MAC, s.Other)
 	}
 	text := fmt.Sprintf("gateway %s (%s) answered in %s on %s", f.Gateway, mac, round(f.rtt()), f.Tags)
@@ -243,7 +243,7 @@ const lateProbes = 3
 // rivals reports whether two MACs that answer for one gateway contradict each
 // other. Two virtual ones are the members of a group (GLBP gives each asker
 // another); one that answers for whatever is asked is a proxy.
-func (f Facts) rivals(a, b MAC) bool {
+func (f Facts) contradict(a, b MAC) bool {
 	group := a.Virtual() && b.Virtual()
 	return !group && !slices.Contains(f.Proxies, a) && !slices.Contains(f.Proxies, b)
 }

@@ -48,7 +48,7 @@ func TestJudge(t *testing.T) {
 		{"untagged network", func(f *Facts) { f.Tags, f.Seen.Asked.Tags, f.Seen.Reply.Tags = nil, nil, nil }, OK, []string{"untagged"}},
 		{"the trunk alone saw the reply", func(f *Facts) { f.Answer = Answer{} }, OK, []string{"200µs"}},
 		{"rival", func(f *Facts) {
-			f.Rivals = []Rival{{Addr: netip.MustParseAddr("192.168.50.9"), MAC: other}}
+			f.Claimants = []Claimant{{Addr: netip.MustParseAddr("192.168.50.9"), MAC: other}}
 		}, AddressConflict, []string{"192.168.50.9", other.String()}},
 		{"down", func(f *Facts) { silence(f); f.Down = `"eth0" has no carrier` }, ParentDown, []string{"no carrier"}},
 		{"not watched", func(f *Facts) { f.Seen, f.Blind = nil, "no CAP_BPF" }, Unobserved, []string{"no CAP_BPF"}},

@@ -49,7 +49,7 @@ type Plan struct {
 	Proxies []MAC
 	// Witness gives the rivals that the trunk has seen so far: those that the
 	// prober cannot see, such as another host's probe. Nil: no witness.
-	Witness func() []Rival
+	Witness func() []Claimant
 	// Doubt is called once, where two repetitions have not made every gateway
 	// answer either, with those that are silent and the time that is left. It must
 	// not wait: the round goes on. Nil: nobody is told.
@@ -62,7 +62,7 @@ type Findings struct {
 	Gateways     map[netip.Addr]Answer // first answer of each; missing = silent
 	Others       map[netip.Addr]Answer // of another MAC than the first, where there was one
 	Probes       map[netip.Addr]int    // how many were sent to each
-	Rivals       []Rival               // who holds one of Plan.Addrs
+	Claimants    []Claimant            // who holds one of Plan.Addrs
 	Routers      []Answer              // who advertised themselves; nil: not asked
 
 	sent   Instant // when the first questions were all on their way
@@ -90,7 +90,7 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 	}
 	defer func() { f.Ended = Now() }()
 	wait := plan.Deadline / 16
-	for times := 1; len(f.Rivals) == 0; times++ {
+	for times := 1; len(f.Claimants) == 0; times++ {
 		silent, err := f.ask(p, plan, times)
 		if err != nil {
 			return f, err
@@ -117,12 +117,12 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 
 // witness adds the rivals that the trunk has seen, if there were none before.
 func (f *Findings) witness(plan Plan) {
-	if plan.Witness == nil || len(f.Rivals) > 0 {
+	if plan.Witness == nil || len(f.Claimants) > 0 {
 		return
 	}
 	for _, r := range plan.Witness() {
 		if !slices.Contains(plan.Proxies, r.MAC) {
-			f.Rivals = append(f.Rivals, r)
+			f.Claimants = append(f.Claimants, r)
 		}
 	}
 }
@@ -135,7 +135,7 @@ const gleaned = 16
 // over before they are looked at.
 func (f *Findings) glean(ctx context.Context, p Prober, plan Plan) error {
 	for range gleaned {
-		if len(f.Rivals) > 0 {
+		if len(f.Claimants) > 0 {
 			return nil
 		}
 		a, err := p.Next(ctx, 0)
@@ -205,7 +205,7 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 	again := Now() + Instant(wait)
 	for {
 		left := f.left(plan)
-		if left <= 0 || len(f.Rivals) > 0 {
+		if left <= 0 || len(f.Claimants) > 0 {
 			return true, nil
 		}
 		pause := min(left, again.Sub(Now()))
@@ -235,7 +235,7 @@ func (f *Findings) take(a Answer, plan Plan) {
 		if slices.Contains(plan.Proxies, a.MAC) {
 			return
 		}
-		f.Rivals = append(f.Rivals, Rival{Addr: a.Addr, MAC: a.MAC, At: a.At, Count: 1})
+		f.Claimants = append(f.Claimants, Claimant{Addr: a.Addr, MAC: a.MAC, At: a.At, Count: 1})
 		return
 	}
 	first, known := f.Gateways[a.Addr]

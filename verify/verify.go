@@ -157,7 +157,7 @@ type Datapath interface {
 	Evidence(e Endpoint) (Evidence, error)
 	// Rivals gives those of the evidence, at a fraction of its cost, and those that are
 	// only probing.
-	Rivals(e Endpoint) ([]Rival, error)
+	Claimants(e Endpoint) ([]Claimant, error)
 	// Forget ends the watch of e. Its counters are gone.
 	Forget(e Endpoint) error
 	// Endpoints gives all that is watched on all trunks: what a lost
@@ -200,11 +200,11 @@ type Ahead struct{ Out, In []string }
 
 // Evidence is what the datapath saw of one endpoint.
 type Evidence struct {
-	Counters Counters      `json:"counters"`
-	Gateways []GatewaySeen `json:"gateways,omitempty"` // one for each of Endpoint.Gateways, same order
-	Rivals   []Rival       `json:"rivals,omitempty"`   // others that claimed one of Endpoint.Addrs, or have Endpoint.MAC
-	Returned Sighting      `json:"returned,omitzero"`  // frames that the endpoint sent to all and that came back: a loop, or a hairpin port
-	VLANs    []VLANSeen    `json:"vlans,omitempty"`    // inbound on the trunk, by outermost VLAN; 0 = untagged
+	Counters  Counters      `json:"counters"`
+	Gateways  []GatewaySeen `json:"gateways,omitempty"`  // one for each of Endpoint.Gateways, same order
+	Claimants []Claimant    `json:"claimants,omitempty"` // others that claimed one of Endpoint.Addrs, or have Endpoint.MAC
+	Returned  Sighting      `json:"returned,omitzero"`   // frames that the endpoint sent to all and that came back: a loop, or a hairpin port
+	VLANs     []VLANSeen    `json:"vlans,omitempty"`     // inbound on the trunk, by outermost VLAN; 0 = untagged
 	// Routers are those that advertised themselves (RA) when they were asked to,
 	// since an IPv6 gateway was silent: an empty list where none did. Nil where they
 	// were not asked. The hook's, not the datapath's.
@@ -251,7 +251,7 @@ type Sighting struct {
 // Rival is another station that claimed an address of an endpoint's, or that has the
 // endpoint's MAC. What it claims again within one tick of the kernel's (1 to 10 ms)
 // counts once, but while a probe is pending.
-type Rival struct {
+type Claimant struct {
 	Addr  netip.Addr `json:"addr"` // zero where the endpoint has none
 	MAC   MAC        `json:"mac"`
 	At    Instant    `json:"at"`

@@ -155,7 +155,7 @@ func TestConflict(t *testing.T) {
 		d.ConflictWindow = network.Duration(time.Second)
 		macFromAddress(d)
 	})
-	claimant := w.AddRival(0, "192.168.50.2/24")
+	claimant := w.AddClaimant(0, "192.168.50.2/24")
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web")
 	a := w.record()
@@ -189,7 +189,7 @@ func TestConflictWindow(t *testing.T) {
 				d.Deadline, d.ConflictWindow = network.Duration(100*time.Millisecond), network.Duration(window)
 			})
 			addr := netip.MustParseAddr("192.168.50.77")
-			slow := w.AddRival(0)
+			slow := w.AddClaimant(0)
 			r := slow.Respond(func(q testenv.Asked) []testenv.Reply {
 				if q.Addr != addr {
 					return nil
@@ -206,7 +206,7 @@ func TestConflictWindow(t *testing.T) {
 				t.Fatalf("beyond the window: %+v", o)
 			}
 			testenv.Eventually(t, "the trunk to see the claimant", func() error {
-				if rivals := w.evidence(w.record()).Rivals; len(rivals) != 1 || rivals[0].MAC != verify.MACOf(slow.MAC) {
+				if rivals := w.evidence(w.record()).Claimants; len(rivals) != 1 || rivals[0].MAC != verify.MACOf(slow.MAC) {
 					return fmt.Errorf("rivals are %+v", rivals)
 				}
 				return nil

@@ -72,7 +72,7 @@ func (p *prisoner) strangers(t *testing.T) (macs []verify.MAC) {
 	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		found, broken := l.Audit(ctx)
 		for _, a := range found {
-			macs = append(macs, a.Strangers...)
+			macs = append(macs, a.Unleased...)
 			broken = append(broken, a.Err)
 		}
 		return errors.Join(broken...)

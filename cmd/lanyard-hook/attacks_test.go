@@ -227,7 +227,7 @@ func TestAttackFramesDirect(t *testing.T) {
 	}
 	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		found, broken := l.Audit(ctx)
-		if len(broken) > 0 || len(found) != 1 || found[0].Err != nil || fmt.Sprint(found[0].Strangers) != "[02:00:00:00:00:66]" || found[0].Dropped["source-mac"] == 0 {
+		if len(broken) > 0 || len(found) != 1 || found[0].Err != nil || fmt.Sprint(found[0].Unleased) != "[02:00:00:00:00:66]" || found[0].Dropped["source-mac"] == 0 {
 			t.Errorf("the audit finds %+v, %v", found, broken)
 		}
 		return nil

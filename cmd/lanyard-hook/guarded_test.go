@@ -67,7 +67,7 @@ func TestGuardedSiblings(t *testing.T) {
 // too.
 func TestGuardedConflict(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
-	b.AddRival(0, "192.168.50.2/24", "fd50::2/64")
+	b.AddClaimant(0, "192.168.50.2/24", "fd50::2/64")
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
 	if a := b.record(); a.Addrs[0].String() != "192.168.50.3/24" || a.Addrs[1].String() != "fd50::3/64" || a.Verdict.Code != verify.OK {

@@ -105,8 +105,8 @@ func (w *world) wantNoStrangers() {
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		found, _ := l.Audit(ctx)
 		for _, a := range found {
-			if len(a.Strangers)+len(a.Dropped) > 0 || a.Err != nil {
-				w.tb.Errorf("strangers on %s: %v, stopped %v, %v", a.Parent, a.Strangers, a.Dropped, a.Err)
+			if len(a.Unleased)+len(a.Dropped) > 0 || a.Err != nil {
+				w.tb.Errorf("strangers on %s: %v, stopped %v, %v", a.Parent, a.Unleased, a.Dropped, a.Err)
 			}
 		}
 		return nil
@@ -118,7 +118,7 @@ func (w *world) wantNoStrangers() {
 // refused. Nothing is left.
 func TestHostAccessConflict(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	claimant := w.AddRival(0, "192.168.50.2/24", "fd50::2/64")
+	claimant := w.AddClaimant(0, "192.168.50.2/24", "fd50::2/64")
 	before := w.links(w.Host)
 	named := func(addr string) func(*network.Definition) {
 		return func(d *network.Definition) {

@@ -267,7 +267,7 @@ func TestHairpinPort(t *testing.T) {
 			}
 			rec := a.record()
 			e := a.evidence(rec)
-			if len(e.Rivals) != 0 || e.Returned.Count == 0 {
+			if len(e.Claimants) != 0 || e.Returned.Count == 0 {
 				t.Errorf("evidence is %+v", e)
 			}
 			k := a.events()

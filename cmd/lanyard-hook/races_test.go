@@ -206,7 +206,7 @@ func TestKilledWhileDeclining(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(time.Second) })
 			before := w.links(w.Host)
-			w.AddRival(0, "192.168.50.2/24")
+			w.AddClaimant(0, "192.168.50.2/24")
 			pod := testenv.NewContainer(t)
 			pod.Pin(t)
 			kill(t, w, pod, step)

@@ -39,7 +39,7 @@ func TestPassthru(t *testing.T) {
 func TestIPvlanL2(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{20}})
 	gw := w.AddGateway(20, "192.168.20.1/24", "fd20::1/64")
-	claimant := w.AddRival(20, "192.168.20.3/24")
+	claimant := w.AddClaimant(20, "192.168.20.3/24")
 	before := w.links(w.Host)
 	if err := w.ipvlan("web", "eth9.20", network.ModeL2, "192.168.20.0/24", "fd20::/64"); err == nil || !strings.Contains(err.Error(), "driver ipvlan sends with the MAC of parent") {
 		t.Fatalf("not said that it cannot be watched: %v", err)

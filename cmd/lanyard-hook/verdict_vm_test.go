@@ -118,7 +118,7 @@ var faults = []fault{
 	},
 	{
 		name: "another host has the address", code: verify.AddressConflict, fatal: true, ip: "192.168.50.77", words: []string{"192.168.50.77", "0a:00:00:32:00:02"},
-		make: func(_ *testing.T, w *world, _ *testenv.Station) { w.AddRival(50, "192.168.50.77/24", "fd50::77/64") },
+		make: func(_ *testing.T, w *world, _ *testenv.Station) { w.AddClaimant(50, "192.168.50.77/24", "fd50::77/64") },
 	},
 }
 

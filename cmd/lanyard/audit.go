@@ -106,13 +106,13 @@ func (e env) runAudit(c *cli.Context) error {
 			broken = append(broken, fmt.Errorf("network %q: %w", a.Network, a.Err))
 			continue
 		}
-		row := auditRow{a.Network, a.Parent, append([]verify.MAC{}, a.Strangers...), []sentRow{},
+		row := auditRow{a.Network, a.Parent, append([]verify.MAC{}, a.Unleased...), []sentRow{},
 			claimedRows(a.Claims), a.Dropped}
 		for _, h := range a.Sent {
 			row.Sent = append(row.Sent, sentRow{h.MAC, h.Frames, h.Since.UTC(), h.At.UTC()})
 		}
 		rows = append(rows, row)
-		bad = bad || len(a.Strangers)+len(a.Sent)+len(a.Claims) > 0
+		bad = bad || len(a.Unleased)+len(a.Sent)+len(a.Claims) > 0
 	}
 	for _, err := range broken {
 		e.say("%v", err)

@@ -197,7 +197,7 @@ func cmdGateway(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdClaimant(ts *testscript.TestScript, neg bool, args []string) {
-	_, err := stateOf(ts).lab.AddRival(0, args[0]).Exec("ping", "-n", "-c1", "-W5", args[1])
+	_, err := stateOf(ts).lab.AddClaimant(0, args[0]).Exec("ping", "-n", "-c1", "-W5", args[1])
 	ts.Check(err)
 }
 

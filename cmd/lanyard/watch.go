@@ -30,7 +30,7 @@ func (e env) watch() *cli.Command {
 this host, uses a container's address (conflict) or its MAC (duplicate-mac), frames sent
 to all come back, by a loop or a hairpin port (returned), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
 wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
-(stranger). It begins with earlier events, also of containers that are gone: the trunk
+(unleased-mac). It begins with earlier events, also of containers that are gone: the trunk
 program keeps the last few events of each address and MAC. A repeated event is one line
 with a count. Ctrl-C ends the command. On a terminal, the last line shows the incoming
 frames per second of each VLAN.

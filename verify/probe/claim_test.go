@@ -89,7 +89,7 @@ func tagged(frame []byte, err error) ([]byte, error) {
 
 func TestClaims(t *testing.T) {
 	l, _ := mustLab(t)
-	rival := l.AddRival(0)
+	rival := l.AddClaimant(0)
 	p := mustContainer(t, l)
 	for _, tt := range claims {
 		frame, err := tt.frame(verify.MACOf(rival.MAC), p.mac, tt.addr)
@@ -152,7 +152,7 @@ func (p talker) Ask(q verify.Question) error {
 // shows them for IPv6, where an answer overrides the one before.
 func TestSeveralAnswer(t *testing.T) {
 	l, gw := mustLab(t)
-	rival := l.AddRival(0, gateway4.String()+"/24", gateway6.String()+"/64")
+	rival := l.AddClaimant(0, gateway4.String()+"/24", gateway6.String()+"/64")
 	p := mustContainer(t, l)
 	for kind, addrs := range map[string][]netip.Addr{"socket": {gateway4, gateway6}, "table": {gateway6}} {
 		for _, addr := range addrs {

@@ -123,19 +123,19 @@ func TestLinkDown(t *testing.T) {
 // The round of package verify works with both, end to end.
 func TestRound(t *testing.T) {
 	l, gw := mustLab(t)
-	rival := l.AddRival(0, "192.168.50.9/24")
+	rival := l.AddClaimant(0, "192.168.50.9/24")
 	p := mustContainer(t, l)
 	each(t, p, func(t *testing.T, prober verify.Prober) {
 		f, err := verify.Round(context.Background(), prober, verify.Plan{
 			Addrs: []netip.Addr{free4, free6}, Gateways: []netip.Addr{gateway4, gateway6}, Deadline: soon,
 		})
-		if err != nil || len(f.Rivals) > 0 || fmt.Sprint(f.Gateways[gateway4].MAC, f.Gateways[gateway6].MAC) != fmt.Sprint(gw.MAC, gw.MAC) {
+		if err != nil || len(f.Claimants) > 0 || fmt.Sprint(f.Gateways[gateway4].MAC, f.Gateways[gateway6].MAC) != fmt.Sprint(gw.MAC, gw.MAC) {
 			t.Errorf("free addresses: %+v, %v", f, err)
 		}
 		f, err = verify.Round(context.Background(), prober, verify.Plan{
 			Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")}, Window: soon, Deadline: soon,
 		})
-		if err != nil || len(f.Rivals) != 1 || f.Rivals[0].MAC.String() != rival.MAC.String() {
+		if err != nil || len(f.Claimants) != 1 || f.Claimants[0].MAC.String() != rival.MAC.String() {
 			t.Errorf("held address: %+v, %v", f, err)
 		}
 	})

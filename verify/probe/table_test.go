@@ -37,7 +37,7 @@ func withTable(t *testing.T, p place, test func(*probe.Table)) {
 // Close leaves the gateway that answered, and no other entry.
 func TestTableLeaves(t *testing.T) {
 	l, gw := mustLab(t)
-	rival := l.AddRival(0, "192.168.50.9/24", "fd50::9/64")
+	rival := l.AddClaimant(0, "192.168.50.9/24", "fd50::9/64")
 	p := mustContainer(t, l)
 	withTable(t, p, func(prober *probe.Table) {
 		for _, addr := range []string{"192.168.50.9", "fd50::9"} {

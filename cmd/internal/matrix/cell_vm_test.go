@@ -134,7 +134,7 @@ func (s *seen) wrong(o outcome, say func(string, ...any)) {
 			say("answers came from %s, want %s", both, m)
 		}
 	}
-	if got := o.evidence.Rivals; s.local {
+	if got := o.evidence.Claimants; s.local {
 		if len(got) != 1 || got[0].Link == "" {
 			say("rivals are %+v, want a link of this host", got)
 		}

@@ -64,7 +64,7 @@ func TestRivalWithoutGateway(t *testing.T) {
 	alone := subnet6
 	alone.Gateway = netip.Addr{}
 	s := newSite(t, network.VerifyWarn, subnet4, alone)
-	s.AddRival(0, "fd50::9/64")
+	s.AddClaimant(0, "fd50::9/64")
 	if _, err := s.try(t); !conflictOver(err, "fd50::9") {
 		t.Errorf("got %v, want the conflict over fd50::9", err)
 	}
