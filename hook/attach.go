@@ -51,8 +51,9 @@ type attempt struct {
 	asked verify.Instant
 	held  bool // the addresses are on: the round is of a later verification
 	// conflicts is how many candidates were declined.
-	conflicts int
-	scatter   bool // the next candidate is to be looked for at random
+	conflicts  int
+	declinedTo []verify.MAC // that claimed one
+	scatter    bool         // the next candidate is to be looked for at random
 	// hostLink is the index of the host's own link on the network, 0 for none.
 	hostLink int
 	traced   int // steps of the trace that are not of this attach

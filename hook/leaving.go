@@ -22,15 +22,25 @@ type leaver struct {
 	excused bool           // once, by its MAC alone
 }
 
-// excused reports whether a rival is none: the round is to be repeated then.
+// excused reports whether the conflicting claim can be ignored: a proxy's (proxy ARP), or
+// that of a local container that is ending. The caller then repeats the round.
+//
+// A proxy answers for every address. Where the address was not asked for by name, a
+// claimant is tried as a proxy only when it claims a second candidate: another host's
+// containers each claim one, and the trial takes longer than all else.
 func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
-	if f.Claimants[0].SameMAC {
+	r := f.Claimants[0]
+	if r.SameMAC {
 		return t.movedHere(ctx)
 	}
-	if proxy, err := t.proxied(ctx, f); proxy || err != nil {
-		return proxy, err
+	again := slices.Contains(t.declinedTo, r.MAC)
+	t.declinedTo = append(t.declinedTo, r.MAC)
+	if again || t.named(r.Addr) {
+		if proxy, err := t.proxied(ctx, f); proxy || err != nil {
+			return proxy, err
+		}
 	}
-	return t.left(ctx, f.Claimants[0])
+	return t.left(ctx, r)
 }
 
 // left waits for a rival that is a neighbour on the same parent to go, where the

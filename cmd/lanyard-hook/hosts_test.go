@@ -99,39 +99,43 @@ func (w *world) events() map[verify.Kind]int {
 // Two hosts with the same definition, one after the other: the second takes the next
 // address, with another MAC, and neither sees anything wrong.
 func TestTwoHosts(t *testing.T) {
-	for name, subnets := range map[string][]string{"IPv4": {"192.168.50.0/24"}, "IPv6": {"fd50::/64"}, "both": {"192.168.50.0/24", "fd50::/64"}} {
-		for _, clones := range []bool{false, true} {
-			for _, mode := range []network.Mode{network.ModeBridge, network.ModePrivate} {
-				t.Run(fmt.Sprintf("%s, clones %v, %s", name, clones, mode), func(t *testing.T) {
-					a, b := twoHosts(t, clones, func(d *network.Definition) { d.Mode = mode }, subnets...)
-					a.mustAttach("a1", testenv.NewContainer(t), "network=web")
-					b.mustAttach("b1", testenv.NewContainer(t), "network=web")
-					first, second := a.record(), b.record()
-					if first.MAC == second.MAC {
-						t.Errorf("both have MAC %s", first.MAC)
-					}
-					for i, p := range second.Addrs {
-						if want := first.Addrs[i].Addr().Next(); p.Addr() != want {
-							t.Errorf("the second host has %s, want %s", p.Addr(), want)
-						}
-					}
-					for _, w := range []*world{a, b} {
-						for _, v := range w.verdicts() {
-							// A clone is seen while it learns that it has to take another MAC.
-							if v.Code != verify.OK && !(clones && v.Code == verify.DuplicateMAC) {
-								t.Errorf("verdict is %+v", v)
-							}
-						}
-						if k := w.kinds(); len(k) != 0 && !clones {
-							t.Errorf("anomalies are %v", k)
-						}
-						if k := w.events(); len(k) != 0 && !clones {
-							t.Errorf("events are %v", k)
-						}
-					}
-				})
+	both := []string{"192.168.50.0/24", "fd50::/64"}
+	for _, x := range []struct {
+		clones  bool
+		mode    network.Mode
+		subnets []string
+	}{
+		{false, network.ModeBridge, both}, {true, network.ModeBridge, both},
+		{true, network.ModePrivate, both[:1]}, {true, network.ModeBridge, both[1:]},
+	} {
+		t.Run(fmt.Sprintf("%s, clones %v, %s", x.subnets, x.clones, x.mode), func(t *testing.T) {
+			a, b := twoHosts(t, x.clones, func(d *network.Definition) { d.Mode = x.mode }, x.subnets...)
+			a.mustAttach("a1", testenv.NewContainer(t), "network=web")
+			b.mustAttach("b1", testenv.NewContainer(t), "network=web")
+			first, second := a.record(), b.record()
+			if first.MAC == second.MAC {
+				t.Errorf("both have MAC %s", first.MAC)
 			}
-		}
+			for i, p := range second.Addrs {
+				if want := first.Addrs[i].Addr().Next(); p.Addr() != want {
+					t.Errorf("the second host has %s, want %s", p.Addr(), want)
+				}
+			}
+			for _, w := range []*world{a, b} {
+				for _, v := range w.verdicts() {
+					// A clone is seen while it learns that it has to take another MAC.
+					if v.Code != verify.OK && !(x.clones && v.Code == verify.DuplicateMAC) {
+						t.Errorf("verdict is %+v", v)
+					}
+				}
+				if k := w.kinds(); len(k) != 0 && !x.clones {
+					t.Errorf("anomalies are %v", k)
+				}
+				if k := w.events(); len(k) != 0 && !x.clones {
+					t.Errorf("events are %v", k)
+				}
+			}
+		})
 	}
 }
 
@@ -399,4 +403,33 @@ func TestMACOfAStation(t *testing.T) {
 	if o := w.attach("c1", testenv.NewContainer(t), "network=web", mac); o.status != 0 || !strings.Contains(o.stderr, "192.168.50.77") {
 		t.Errorf("warn: %+v", o)
 	}
+}
+
+// Guarded attachments on one of two hosts that are clones of each other: each passes over
+// the addresses of the other, with the MACs that go with them.
+func TestTwoHostsGuarded(t *testing.T) {
+	wide := func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) }
+	a, _ := lanBrokered(t, wide)
+	b := a.addHost("")
+	b.define("web", b.Trunk, wide, "192.168.50.0/24", "fd50::/64")
+	first, third := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
+	a.mustAttachBy(alice, "first", first.Pid, "network=web")
+	b.mustAttach("second", testenv.NewContainer(t), "network=web")
+	a.mustAttachBy(alice, "third", third.Pid, "network=web")
+	held := map[string]string{}
+	for host, w := range map[string]*world{"a": a.world, "b": b} {
+		for _, r := range w.records() {
+			if (r.Guard != nil) != (host == "a") || r.Verdict.Code != verify.OK {
+				t.Errorf("record on host %s is %+v", host, r)
+			}
+			for _, x := range append(addresses(r), r.MAC.String()) {
+				if other := held[x]; other != "" {
+					t.Errorf("%s is held by host %s and host %s", x, other, host)
+				}
+				held[x] = host
+			}
+		}
+	}
+	pings(t, first.Namespace, addresses(b.record())[0])
+	pings(t, third.Namespace, addresses(b.record())[1])
 }
