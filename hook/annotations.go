@@ -32,7 +32,7 @@ const minMTU, maxMTU = 68, 65535
 // typo must not start a container off the network. Keys that are only nearly
 // ours (io.lanyrd.) are not ours to judge.
 //
-// Annotations are hostile input: under CRI-O, any author of a pod sets them.
+// Annotations are hostile input: in Kubernetes, any author of a pod sets them.
 // Nothing here is used to build a path before it is checked.
 func Parse(s *specs.State) (r Request, ok bool, err error) {
 	wants, ok, err := wantsOf(s)
@@ -42,7 +42,11 @@ func Parse(s *specs.State) (r Request, ok bool, err error) {
 	if s.Pid <= 0 {
 		return Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
 	}
-	return Request{Container: s.ID, Name: name(s.Annotations), Pid: s.Pid, Pod: pod(s.Annotations), Wants: wants}, true, nil
+	o, err := originOf(s.Annotations)
+	if err != nil {
+		return Request{}, true, fmt.Errorf("container %q: %w", s.ID, err)
+	}
+	return Request{Container: s.ID, Name: o.name, Pid: s.Pid, Pod: o.pod, Wants: wants}, true, nil
 }
 
 // wantsOf decodes what a container asks for, in whatever stage.
@@ -173,24 +177,4 @@ func (w *Want) mtu(v string) (err error) {
 		return fmt.Errorf("%q is not an MTU: use a number of bytes from %d to %d", v, minMTU, maxMTU)
 	}
 	return nil
-}
-
-// name finds what the engine calls the container, in the annotations that
-// CRI-O and the kubelet put into the state. The kubelet's label comes first: the
-// author of a pod cannot set that.
-func name(a map[string]string) string {
-	for _, k := range []string{"io.kubernetes.container.name", "io.kubernetes.cri-o.ContainerName"} {
-		if a[k] != "" {
-			return a[k]
-		}
-	}
-	return ""
-}
-
-func pod(a map[string]string) Pod {
-	return Pod{
-		Sandbox:   a["io.kubernetes.cri-o.SandboxID"],
-		Namespace: a["io.kubernetes.pod.namespace"],
-		Name:      a["io.kubernetes.pod.name"],
-	}
 }

@@ -64,7 +64,7 @@ type Definition struct {
 	// it sends from its addresses: replies leave by where the question came in.
 	SourceRouting bool `json:"source-routing,omitzero"`
 	// KubernetesNamespaces are those whose pods may ask for the network; "*" is
-	// any, and a pod that is in none. Without any, no pod may.
+	// any. Without any, no pod may.
 	KubernetesNamespaces []string `json:"kubernetes-namespaces,omitempty"`
 	// PodDefaultRoute lets the network take the default route of a pod, which
 	// has one of its own.
