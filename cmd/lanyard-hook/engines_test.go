@@ -138,3 +138,27 @@ func TestPodmanPods(t *testing.T) {
 		t.Errorf("recorded: %+v", a)
 	}
 }
+
+// A pod's stable address goes by the pod, whichever of its containers starts first.
+func TestStablePods(t *testing.T) {
+	for engine, of := range podEngines {
+		t.Run(engine, func(t *testing.T) {
+			w := podNetworks(t, func(d *network.Definition) { d.Allocate = network.AllocateStable })
+			first := ""
+			for i, container := range []string{"app", "log", "app"} {
+				pod := testenv.NewContainer(t)
+				id := fmt.Sprint("c", i)
+				if o := w.run(engineState(t, id, pod.Pid, of("prod", "web-0", container), "network=web"), []string{"createRuntime"}); o.status != 0 {
+					t.Fatal(o.stderr)
+				}
+				if a := fmt.Sprint(w.record().Addrs); first == "" {
+					first = a
+				} else if a != first {
+					t.Errorf("container %q got %s, the pod had %s", container, a, first)
+				}
+				pod.End(t)
+				w.mustDetach(id)
+			}
+		})
+	}
+}
