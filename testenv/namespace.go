@@ -56,6 +56,10 @@ func holdNamespace(tb testing.TB, name string, file *os.File) *Namespace {
 	return n
 }
 
+// Release lets go of the namespace before the test's end. Nothing can be done inside
+// afterwards; it lives on while a process or a pin holds it.
+func (n *Namespace) Release(tb testing.TB) { n.release(tb) }
+
 // release lets go of the namespace and reports whatever else holds it.
 func (n *Namespace) release(tb testing.TB) {
 	tb.Helper()

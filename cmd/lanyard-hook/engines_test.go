@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
@@ -148,7 +150,7 @@ func TestStablePods(t *testing.T) {
 			for i, container := range []string{"app", "log", "app"} {
 				pod := testenv.NewContainer(t)
 				id := fmt.Sprint("c", i)
-				if o := w.run(engineState(t, id, pod.Pid, of("prod", "web-0", container), "network=web"), []string{"createRuntime"}); o.status != 0 {
+				if o := w.run(engineState(t, id, pod.Pid, inSandbox(of("prod", "web-0", container), "sandbox-"+id), "network=web"), []string{"createRuntime"}); o.status != 0 {
 					t.Fatal(o.stderr)
 				}
 				if a := fmt.Sprint(w.record().Addrs); first == "" {
@@ -161,4 +163,254 @@ func TestStablePods(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inSandbox gives a pod's annotations another sandbox: it was made again.
+func inSandbox(engine map[string]string, id string) map[string]string {
+	engine = maps.Clone(engine)
+	for _, k := range []string{"io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandbox-id"} {
+		if _, set := engine[k]; set {
+			engine[k] = id
+		}
+	}
+	return engine
+}
+
+// sandbox is a pod's network namespace as the engine keeps it: pinned, with no process.
+func (w *world) sandbox(t *testing.T) (pod *testenv.Namespace, gone func()) {
+	t.Helper()
+	pod = testenv.NewNamespace(t, "sandbox")
+	for _, args := range [][]string{
+		{"link", "set", "lo", "up"}, {"link", "add", "cluster", "type", "veth", "peer", "name", "node"},
+		{"link", "set", "cluster", "up"}, {"link", "set", "node", "up"}, {"route", "add", "default", "dev", "cluster"},
+	} {
+		_, err := pod.Exec("ip", args...)
+		must(t, err)
+	}
+	unpin := pod.Pin(t)
+	return pod, func() { unpin(); pod.Release(t) }
+}
+
+// start runs a container in the sandbox up to its createRuntime hook.
+func (w *world) start(t *testing.T, id string, pod *testenv.Namespace, engine map[string]string, annotations ...string) *testenv.Container {
+	t.Helper()
+	c := testenv.JoinNamespace(t, pod)
+	if o := w.run(engineState(t, id, c.Pid, engine, annotations...), []string{"createRuntime"}); o.status != 0 || o.stderr != "" {
+		t.Fatalf("start %s: status %d: %s", id, o.status, o.stderr)
+	}
+	return c
+}
+
+// sweep takes back what is over, as "lanyard gc" does, and says how much that was.
+func (w *world) sweep() (n int) {
+	w.tb.Helper()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		swept, err := l.Sweep(ctx)
+		n = len(swept)
+		return err
+	}))
+	return n
+}
+
+// wantSame checks that the pod's interface is still what it was, and works.
+func (w *world) wantSame(t *testing.T, when string, pod *testenv.Namespace, first hook.Attachment) {
+	t.Helper()
+	a := w.record()
+	if a.ID != first.ID || a.State != hook.Attached || fmt.Sprint(a.Addrs) != fmt.Sprint(first.Addrs) || w.held("web") != 1 {
+		t.Fatalf("%s: the pod has %+v, had %+v", when, a, first)
+	}
+	pings(t, pod, "192.168.50.1")
+}
+
+// A pod's attachment lives while its sandbox's namespace does, whether any of its
+// containers runs or not: CrashLoopBackOff does not change its address.
+func TestPodOutlivesContainers(t *testing.T) {
+	for engine, of := range podEngines {
+		t.Run(engine, func(t *testing.T) {
+			w := podNetworks(t, nil)
+			before := w.links(w.Host)
+			pod, gone := w.sandbox(t)
+			app, log := of("prod", "web-0", "app"), of("prod", "web-0", "log")
+			a1, b1 := w.start(t, "a1", pod, app, "network=web"), w.start(t, "b1", pod, log, "network=web")
+			first := w.record()
+			if len(first.Containers) != 2 {
+				t.Fatalf("containers are %+v", first.Containers)
+			}
+			must(t, a1.Kill())
+			w.mustDetach("a1")
+			w.wantSame(t, "one container exited", pod, first)
+			must(t, b1.Kill()) // all are dead, and poststop has not come yet
+			if n := w.sweep(); n != 0 {
+				t.Errorf("gc took %d attachments of a pod in CrashLoopBackOff", n)
+			}
+			w.wantSame(t, "gc with all containers dead", pod, first)
+			w.mustDetach("b1")
+			w.wantSame(t, "the last poststop", pod, first)
+			if n := w.sweep(); n != 0 {
+				t.Errorf("gc took %d attachments of a pod with no container", n)
+			}
+			a1.Reap()
+			b1.Reap()
+			w.wantSame(t, "gc with no container", pod, first)
+
+			a2 := w.start(t, "a2", pod, app, "network=web")
+			w.wantSame(t, "the next attempt", pod, first)
+			if c := w.record().Containers; len(c) != 1 || c[0].ID != "a2" {
+				t.Errorf("after the next attempt: %+v", c)
+			}
+			w.mustDetach("a1") // CRI-O's RemoveContainer of the old attempt
+			w.wantSame(t, "a late poststop", pod, first)
+			must(t, a2.Kill())
+			a2.Reap()
+			a3 := w.start(t, "a3", pod, app, "network=web") // a2's poststop has not come
+			if c := w.record().Containers; len(c) != 1 || c[0].ID != "a3" {
+				t.Errorf("an attempt that failed is still recorded: %+v", c)
+			}
+			w.mustDetach("a2")
+			must(t, a3.Kill())
+			a3.Reap()
+
+			gone() // StopPodSandbox
+			w.eventuallySwept(t)
+			w.wantNothing("web", before)
+		})
+	}
+}
+
+// eventuallySwept waits until gc takes the one attachment: the kernel ends a namespace
+// in the background.
+func (w *world) eventuallySwept(t *testing.T) {
+	t.Helper()
+	testenv.Eventually(t, "the sandbox's end", func() error {
+		if n := w.sweep(); n != 1 {
+			return fmt.Errorf("gc took %d attachments", n)
+		}
+		return nil
+	})
+}
+
+// eventuallyNumberFree waits for a namespace's end.
+func (w *world) eventuallyNumberFree(t *testing.T, number int) {
+	t.Helper()
+	testenv.Eventually(t, "the sandbox's end", func() (err error) {
+		must(t, w.admin(func(_ context.Context, l *wiring.Lanyard) error {
+			lives, nerr := l.Host.Numbered(number)
+			if lives {
+				err = fmt.Errorf("number %d is in use", number)
+			}
+			return nerr
+		}))
+		return err
+	})
+}
+
+// A poststop that comes after the sandbox's end takes everything back, as CRI-O's does.
+func TestPodsLastPoststop(t *testing.T) {
+	w := podNetworks(t, nil)
+	before := w.links(w.Host)
+	pod, gone := w.sandbox(t)
+	c := w.start(t, "a1", pod, crioPod("prod", "web-0", "app"), "network=web")
+	number := *w.record().Number
+	must(t, c.Kill())
+	c.Reap()
+	gone()
+	w.eventuallyNumberFree(t, number)
+	w.mustDetach("a1")
+	w.wantNothing("web", before)
+}
+
+// What a pod held that is gone without another poststop is taken back by the next pod's
+// poststop, and by the next pod of its name; a namespace's number that is used again
+// does not keep it.
+func TestPodsLeftovers(t *testing.T) {
+	for _, again := range []string{"another pod's poststop", "the same pod again"} {
+		t.Run(again, func(t *testing.T) {
+			w := podNetworks(t, nil)
+			old, gone := w.sandbox(t)
+			c := w.start(t, "a1", old, containerdPod("prod", "web-0", "app"), "network=web")
+			first := w.record()
+			must(t, c.Kill())
+			c.Reap()
+			w.mustDetach("a1")
+			gone()
+			w.eventuallyNumberFree(t, *first.Number)
+
+			name := "web-0"
+			if again == "another pod's poststop" {
+				name = "web-1"
+			}
+			pod, _ := w.sandbox(t)
+			c = w.start(t, "b1", pod, inSandbox(containerdPod("prod", name, "app"), "sandbox-again"), "network=web")
+			if again == "another pod's poststop" {
+				if n := len(w.records()); n != 2 {
+					t.Fatalf("there are %d attachments", n)
+				}
+				must(t, c.Kill())
+				w.mustDetach("b1")
+			}
+			a := w.record()
+			if a.Pod.Name != name || a.ID == first.ID {
+				t.Errorf("left is %+v", a)
+			}
+			if *a.Number != *first.Number {
+				t.Logf("the new sandbox has number %d, the old had %d: the kernel did not use it again", *a.Number, *first.Number)
+			}
+		})
+	}
+}
+
+// A namespace that somebody keeps pinned is taken for alive; its pod's attachment is
+// released by name, and not while a container of it runs.
+func TestReleasePod(t *testing.T) {
+	w := podNetworks(t, nil)
+	before := w.links(w.Host)
+	pod, _ := w.sandbox(t)
+	c := w.start(t, "a1", pod, containerdPod("prod", "web-0", "app"), "network=web")
+	release := func(name string) (n int, err error) {
+		err = w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			took, err := l.ReleasePod(ctx, name)
+			n = len(took)
+			return err
+		})
+		return n, err
+	}
+	if n, err := release("prod/web-0"); n != 0 || err == nil || !strings.Contains(err.Error(), `in use by container "a1"`) {
+		t.Errorf("a pod that runs: %d, %v", n, err)
+	}
+	must(t, c.Kill())
+	w.mustDetach("a1")
+	c.Reap()
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		if err := l.RemoveNetwork(ctx, "web"); err == nil || !strings.Contains(err.Error(), `in use by pod "prod/web-0"`) {
+			t.Errorf("remove the network: %v", err)
+		}
+		return nil
+	}))
+	if n, err := release("prod/web-1"); n != 0 || err == nil || !strings.Contains(err.Error(), `no pod "prod/web-1"`) {
+		t.Errorf("another pod: %d, %v", n, err)
+	}
+	if n, err := release("prod/web-0"); n != 1 || err != nil {
+		t.Errorf("released %d, %v", n, err)
+	}
+	if links := w.links(pod); fmt.Sprint(links) != "[cluster lo node]" {
+		t.Errorf("links of the sandbox: %v", links)
+	}
+	w.wantNothing("web", before)
+}
+
+// An interface that a container deleted is not kept: the next attempt gets one.
+func TestPodDeletesInterface(t *testing.T) {
+	w := podNetworks(t, nil)
+	pod, _ := w.sandbox(t)
+	c := w.start(t, "a1", pod, containerdPod("prod", "web-0", "app"), "network=web", "interface=lan0")
+	_, err := pod.Exec("ip", "link", "del", "lan0")
+	must(t, err)
+	must(t, c.Kill())
+	w.mustDetach("a1")
+	c.Reap()
+	if recs := w.records(); len(recs) != 0 || w.held("web") != 0 {
+		t.Errorf("kept %+v", recs)
+	}
+	w.start(t, "a2", pod, containerdPod("prod", "web-0", "app"), "network=web", "interface=lan0")
+	pings(t, pod, "192.168.50.1")
 }

@@ -267,7 +267,7 @@ func TestOthersDefaultRoute(t *testing.T) {
 }
 
 // A network may say that it takes the default route of pods; the cluster's is
-// there again afterwards.
+// there again afterwards, in a namespace that lives on.
 func TestPodDefaultRoute(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "203.0.113.9/32")
@@ -283,6 +283,10 @@ func TestPodDefaultRoute(t *testing.T) {
 	must(t, c.Kill())
 	w.mustDetach("a")
 	c.Reap()
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.ReleasePod(ctx, "shop/shop-1")
+		return err
+	}))
 	if routes := routesOf(t, pod, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "default dev cluster") {
 		t.Errorf("the pod's routes are %q", routes)
 	}

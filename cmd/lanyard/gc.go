@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 
@@ -17,9 +18,16 @@ func (e env) gc() *cli.Command {
 		Description: `Examples:
   lanyard gc
   lanyard gc --format json | jq length
+  lanyard gc --pod prod/web-0
 
-What a container that runs holds is never touched. It is always safe to run.`,
-		Flags:  []cli.Flag{flagFormat()},
+What a container that runs holds is never touched. It is always safe to run. What a
+Kubernetes pod holds stays while the network namespace of its sandbox lives, also while
+none of its containers runs. Where an engine has left such a namespace behind, --pod
+takes back what the pod holds; it refuses while a container of the pod runs.`,
+		Flags: []cli.Flag{
+			flagFormat(),
+			&cli.StringFlag{Name: "pod", Usage: "`POD` without running containers to take back alone: NAMESPACE/NAME, or the id of its sandbox (default: none)"},
+		},
 		Action: e.runGC,
 	}
 }
@@ -41,7 +49,11 @@ func (e env) runGC(c *cli.Context) error {
 	}
 	defer l.Close()
 	done := e.slow("looking for what nobody holds any more …")
-	swept, err := l.Sweep(c.Context)
+	sweep := l.Sweep
+	if pod := c.String("pod"); pod != "" {
+		sweep = func(ctx context.Context) ([]hook.Attachment, error) { return l.ReleasePod(ctx, pod) }
+	}
+	swept, err := sweep(c.Context)
 	done()
 	if inJSON {
 		var rows []gcRow
@@ -55,8 +67,13 @@ func (e env) runGC(c *cli.Context) error {
 	}
 	for _, a := range swept {
 		why := "its containers are gone"
-		if a.State == hook.Attaching {
+		switch {
+		case a.State == hook.Attaching:
 			why = "its hook was killed"
+		case c.String("pod") != "":
+			why = "none of its containers runs"
+		case a.Pod.Sandbox != "":
+			why = "its interface is gone"
 		}
 		fmt.Fprintf(e.stdout, "took back %s on network %q from %s: %s\n", orDash(joinPrefixes(a.Addrs)), a.Network, whose(a), why)
 	}

@@ -164,7 +164,11 @@ func firstOf(containers []string) string {
 
 // whose names an attachment in a message.
 func whose(a hook.Attachment) string {
-	if len(a.Containers) == 0 {
+	switch {
+	case len(a.Containers) > 0:
+	case a.Pod.Sandbox != "":
+		return fmt.Sprintf("pod %q", a.Pod)
+	default:
 		return "attachment " + a.ID.String()
 	}
 	return fmt.Sprintf("container %q", a.Containers[0].ID)

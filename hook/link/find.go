@@ -25,8 +25,14 @@ func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
 // EachNetns visits every namespace that lives but the host's own, each once: for
 // when all else is lost. What visit is given is closed after it.
 func (h *Host) EachNetns(visit func(*Netns)) error {
+	return h.EachNetnsOf(func(uint64) bool { return true }, visit)
+}
+
+// EachNetnsOf visits those whose inode is wanted, in one pass over all processes and
+// pins: to open a namespace costs much more than to see its inode.
+func (h *Host) EachNetnsOf(wanted func(inode uint64) bool, visit func(*Netns)) error {
 	_, err := h.search(
-		func(uint64) bool { return true },
+		wanted,
 		func(n *Netns) bool {
 			visit(n)
 			return false

@@ -50,3 +50,38 @@ func (h *Host) Numbered(id int) (bool, error) {
 	}
 	return true, nil
 }
+
+// LinkIn returns the interface that has the index in the namespace with the number.
+// It is nil where no namespace has the number, or the namespace has no such interface.
+// It sees namespaces that FindNetns cannot: those that are pinned in another mount
+// namespace, where no process of the host is in them.
+func (h *Host) LinkIn(id, index int) (*Interface, error) {
+	number := make([]byte, 4)
+	binary.NativeEndian.PutUint32(number, uint32(id))
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_TARGET_NETNSID, number)) // Linux 4.20
+	var answers [][]byte
+	err := inside(h.fd, func() (err error) {
+		answers, err = req.Execute(unix.NETLINK_ROUTE, 0)
+		return err
+	})
+	// The kernel says EINVAL of a number that no namespace has (rtnl_get_net_ns_capable).
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	if err == nil && len(answers) != 1 {
+		err = fmt.Errorf("the kernel gave %d answers", len(answers))
+	}
+	var l netlink.Link
+	if err == nil {
+		l, err = netlink.LinkDeserialize(nil, answers[0])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for interface %d in network namespace number %d: %w", index, id, plain(err))
+	}
+	i := interfaceOf(l)
+	return &i, nil
+}
