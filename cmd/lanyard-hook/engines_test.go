@@ -108,6 +108,9 @@ func TestPodsOfBothEngines(t *testing.T) {
 				t.Errorf("the author's default-route moved the pod's routes: %q", routes)
 			}
 			a := w.record()
+			if fmt.Sprint(a.Defaults) != "[]" || fmt.Sprint(a.Others) != "[{0.0.0.0/0 invalid IP cluster}]" {
+				t.Errorf("recorded: default routes by %v, left to %v", a.Defaults, a.Others)
+			}
 			if a.Containers[0].Name != "app" || a.Pod != (hook.Pod{Sandbox: "sandbox-web-0", Namespace: "prod", Name: "web-0"}) {
 				t.Errorf("recorded: %q of %+v", a.Containers[0].Name, a.Pod)
 			}
