@@ -9,8 +9,8 @@ import (
 )
 
 // find gives the attachments that an id means: a container's, an attachment's,
-// or the beginning of one that no other begins with. A container on several
-// networks has several.
+// or the beginning of one that no other begins with; or a pod's NAMESPACE/NAME. A
+// container on several networks has several.
 func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 	if found := held(recs, id); len(found) > 0 {
 		return found, nil
@@ -37,7 +37,7 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 // held gives the attachments that have exactly this id.
 func held(recs []hook.Attachment, id string) (found []hook.Attachment) {
 	for _, a := range recs {
-		if a.ID.String() == id || slices.Contains(ids(a), id) {
+		if a.ID.String() == id || slices.Contains(ids(a), id) || a.Pod.Sandbox != "" && a.Pod.String() == id {
 			found = append(found, a)
 		}
 	}

@@ -15,10 +15,12 @@ func (e env) inspect() *cli.Command {
 		Name:      "inspect",
 		Usage:     "show all that is known of a container's interfaces, as JSON",
 		UsageText: "lanyard inspect [--timing] ID",
-		Description: `ID is a container's, an attachment's, or the beginning of either.
+		Description: `ID is a container's, an attachment's, or the beginning of either; or a Kubernetes
+pod's NAMESPACE/NAME.
 
 Examples:
   lanyard inspect 3f2a9c
+  lanyard inspect prod/web-0
   lanyard inspect 3f2a9c | jq '.[].evidence_now.counters'
   lanyard inspect --timing 3f2a9c
 

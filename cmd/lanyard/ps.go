@@ -27,8 +27,8 @@ func (e env) ps() *cli.Command {
   lanyard ps
   lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
 
-VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify"
-asks again. OUT and IN are the frames until now, those with the right tag and
+CONTAINER is the pod's NAMESPACE/NAME where none of its containers runs. VERDICT and
+GATEWAY-RTT are from the start of the container; "lanyard verify" asks again. OUT and IN are the frames until now, those with the right tag and
 those with a wrong one. ANOMALIES counts what the trunk has seen since the start
 that should not be: others who claim the address, frames with a wrong tag, a gateway
 that is another MAC now. "lanyard watch" says which and when. GUARDED counts
@@ -44,8 +44,9 @@ them by reason.`,
 
 // psRow is one container's interface in the JSON of "ps".
 type psRow struct {
-	Container  string           `json:"container"` // "" where nobody knows any more
+	Container  string           `json:"container"` // "" where none of a pod's runs, or the records were lost
 	Name       string           `json:"name,omitempty"`
+	Pod        string           `json:"pod,omitempty"` // namespace/name, in Kubernetes
 	Attachment string           `json:"attachment"`
 	State      hook.State       `json:"state"`
 	Network    string           `json:"network"`
@@ -140,6 +141,9 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
 		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
 	}
+	if a.Pod.Sandbox != "" {
+		row.Pod = a.Pod.String()
+	}
 	seen, err := l.Evidence(a)
 	if err == nil {
 		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, since(a, seen)...)
@@ -180,7 +184,7 @@ func psTable(rows []psRow, whole bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			abbreviate(r.Container, whole), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
+			cmp.Or(abbreviate(r.Container, whole), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {

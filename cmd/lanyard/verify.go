@@ -21,8 +21,9 @@ func (e env) verify() *cli.Command {
 		Name:      "verify",
 		Usage:     "ask the gateways again, now, and judge the answers",
 		UsageText: "lanyard verify [OPTIONS] ID|NETWORK\n       lanyard verify [OPTIONS] --all",
-		Description: `ID is a container's, an attachment's, or the beginning of either; a network's
-name means everything attached to it, and comes first where both are the same.
+		Description: `ID is a container's, an attachment's, or the beginning of either; a Kubernetes
+pod's is NAMESPACE/NAME. A network's name means everything attached to it, and comes
+first where both are the same.
 
 Examples:
   lanyard verify web50
