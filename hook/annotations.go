@@ -21,7 +21,7 @@ const prefix = "io.lanyard."
 // the nearest one to a typo is looked for.
 var keys = []string{
 	prefix + "network", prefix + "ip", prefix + "ip6", prefix + "mac",
-	prefix + "interface", prefix + "mtu", prefix + "verify", prefix + "networks",
+	prefix + "interface", prefix + "mtu", prefix + "verify", prefix + "default-route", prefix + "networks",
 }
 
 // Below 68 bytes IPv4 does not run (RFC 791 §3.2); above 65535 nothing does.
@@ -29,8 +29,9 @@ const minMTU, maxMTU = 68, 65535
 
 // Parse decodes what a container asks for. A state without an annotation of
 // ours asks for nothing: ok is false. An unknown io.lanyard. key is an error: a
-// typo must not start a container off the network. Keys that are only nearly
-// ours (io.lanyrd.) are not ours to judge.
+// typo must not start a container off the network. So is one that is io.lanyard.
+// but for its case or what stands before it. Others that are like ours (io.lanyrd.)
+// are not ours to judge.
 //
 // Annotations are hostile input: in Kubernetes, any author of a pod sets them.
 // Nothing here is used to build a path before it is checked.
@@ -51,11 +52,16 @@ func Parse(s *specs.State) (r Request, ok bool, err error) {
 
 // wantsOf decodes what a container asks for, in whatever stage.
 func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
-	ours := map[string]string{}
+	ours, misspelt := map[string]string{}, ""
 	for k, v := range s.Annotations {
 		if strings.HasPrefix(k, prefix) {
 			ours[k] = v
+		} else if isNearlyOurs(k) && (misspelt == "" || k < misspelt) {
+			misspelt = k
 		}
+	}
+	if misspelt != "" {
+		return nil, true, misspeltError(misspelt)
 	}
 	if len(ours) == 0 {
 		return nil, false, nil
@@ -71,11 +77,33 @@ func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
 // there is nothing to take back either, and the database is not even opened.
 func Ours(s *specs.State) bool {
 	for k := range s.Annotations {
-		if strings.HasPrefix(k, prefix) {
+		if strings.HasPrefix(k, prefix) || isNearlyOurs(k) {
 			return true
 		}
 	}
 	return false
+}
+
+// isNearlyOurs reports whether a key has our prefix in another case, or behind
+// anything but letters and digits: a quote, a space. The hooks.d files match the same
+// keys (hooks.d/lanyard.json.in), so that the engine runs the hook, and the container
+// does not start off the network in silence.
+func isNearlyOurs(key string) bool {
+	if strings.HasPrefix(key, prefix) {
+		return false
+	}
+	word := strings.TrimLeftFunc(key, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
+	})
+	return len(word) >= len(prefix) && strings.EqualFold(word[:len(prefix)], prefix)
+}
+
+// misspeltError names a key that is nearly ours, and what is wrong with it.
+func misspeltError(key string) error {
+	if strings.HasPrefix(key, `"`) {
+		return fmt.Errorf("annotation %s begins with a quote: podman takes --annotation as it stands from 5.0 on, so leave out the quotes that 4.x needs around a value with commas", clip(key))
+	}
+	return fmt.Errorf("annotation %s is not spelt as ours: write it in lower case, with nothing before %q", clip(key), prefix)
 }
 
 func known(ours map[string]string) error {
@@ -140,6 +168,7 @@ func want(ours map[string]string) (w Want, err error) {
 		{"interface", func(v string) error { w.Interface = v; return link.ValidName(v) }},
 		{"mtu", w.mtu},
 		{"verify", func(v string) (err error) { w.Verify, err = verify.ParseMode(v); return err }},
+		{"default-route", w.defaultRoute},
 	}
 	for _, d := range decoders {
 		v, set := ours[prefix+d.key]
@@ -169,6 +198,15 @@ func (w *Want) mac(v string) error {
 	if w.MAC.IsZero() || w.MAC[0]&1 != 0 {
 		return fmt.Errorf("%q is not a unicast MAC address: its first byte must be even", v)
 	}
+	return nil
+}
+
+func (w *Want) defaultRoute(v string) error {
+	if v != "true" && v != "false" {
+		return fmt.Errorf("%s is neither true nor false", clip(v))
+	}
+	takes := v == "true"
+	w.Default = &takes
 	return nil
 }
 

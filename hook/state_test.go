@@ -82,6 +82,11 @@ func TestParseRefusals(t *testing.T) {
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.interface": "sixteen-bytes-xx"}, 1, `15`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.interface": "a/b"}, 1, `"io.lanyard.interface"`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.mtu": "9k"}, 1, `"9k" is not an MTU`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.default-route": "yes"}, 1, `"yes" is neither true nor false`},
+		{map[string]string{"\"io.lanyard.networks": `[{""name"":""n""}]"`}, 1, `"\"io.lanyard.networks" begins with a quote: podman takes`},
+		{map[string]string{" io.lanyard.network": "n"}, 1, `" io.lanyard.network" is not spelt as ours`},
+		{map[string]string{"IO.Lanyard.network": "n"}, 1, `"IO.Lanyard.network" is not spelt as ours`},
+		{map[string]string{"io.lanyard.network": "n", "'io.lanyard.ip": "10.0.0.1"}, 1, `"'io.lanyard.ip" is not spelt as ours`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.verify": "very"}, 1, `use off, warn or strict`},
 		{map[string]string{"io.lanyard.network": "n"}, 0, `has no pid`},
 	} {
@@ -95,6 +100,7 @@ func TestParseRefusals(t *testing.T) {
 func FuzzState(f *testing.F) {
 	f.Add(`{"id":"web","status":"creating","pid":42,"annotations":{"io.lanyard.network":"web50","io.lanyard.ip":"192.168.50.9"}}`)
 	f.Add(`{"id":"web","status":"created","pid":42,"root":"/x","annotations":{"io.lanyard.mac":"02:00:00:00:00:01"}}`)
+	f.Add(`{"id":"web","pid":42,"annotations":{" IO.Lanyard.network":"web50"}}`)
 	f.Add(`{"id":1}`)
 	f.Fuzz(func(t *testing.T, in string) {
 		s, err := ReadState(io.MultiReader(strings.NewReader(in)))

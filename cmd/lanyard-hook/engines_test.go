@@ -21,6 +21,9 @@ func engineState(t *testing.T, id string, pid int, engine map[string]string, ann
 	t.Helper()
 	var s specs.State
 	must(t, json.Unmarshal(state(id, pid, annotations...), &s))
+	if s.Annotations == nil {
+		s.Annotations = map[string]string{}
+	}
 	maps.Copy(s.Annotations, engine)
 	b, err := json.Marshal(s)
 	must(t, err)

@@ -196,7 +196,7 @@ func TestPodman(t *testing.T) {
 			for stage, hook := range map[string]specs.Hook{"createRuntime": h.CreateRuntime[0], "poststop": h.Poststop[0]} {
 				text, err := json.Marshal(map[string]any{
 					"version": "1.0.0", "hook": hook, "stages": []string{stage},
-					"when": map[string]any{"annotations": map[string]string{`^io\.lanyard\.`: ".*"}},
+					"when": map[string]any{"annotations": map[string]string{shippedWhen(t): ".*"}},
 				})
 				must(t, err)
 				must(t, os.WriteFile(filepath.Join(hooks, "lanyard-"+stage+".json"), text, 0o600))
