@@ -12,6 +12,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 )
@@ -419,4 +420,23 @@ func TestPodDeletesInterface(t *testing.T) {
 	}
 	w.start(t, "a2", pod, containerdPod("prod", "web-0", "app"), "network=web", "interface=lan0")
 	pings(t, pod, "192.168.50.1")
+}
+
+// What went wrong with root's containers is kept for "lanyard why", with a broker and
+// without: crun shows nothing of it.
+func TestRootsFailures(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	for _, w := range []*world{podNetworks(t, nil), b.world} {
+		pod := testenv.NewContainer(t)
+		if o := w.run(engineState(t, "c1", pod.Pid, crioPod("bank", "p2", "app"), "network=web"), []string{"createRuntime"}); o.status != 1 {
+			t.Fatalf("%+v", o)
+		}
+		w.attach("c2", pod, "netwrok=web")
+		w.mustAttach("c3", testenv.NewContainer(t), "network="+map[bool]string{true: "web", false: "closed"}[w == b.world])
+		kept, err := broker.Kept(wiring.PathsUnder(w.root).Failures()).All()
+		if err != nil || len(kept) != 2 || kept[0].Container != "c1" || kept[1].Container != "c2" ||
+			!strings.Contains(kept[0].Error, `pods of the Kubernetes namespace "bank" may not use it`) || !strings.Contains(kept[1].Error, "did you mean") {
+			t.Errorf("kept is %+v, %v", kept, err)
+		}
+	}
 }

@@ -124,16 +124,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // tellTime bounds leaving a message behind.
 const tellTime = time.Second
 
-// tell leaves with the broker, for "lanyard why", what a user would not see
-// otherwise: crun sends stderr to /dev/null. Root has logs, and other ways.
+// tell leaves behind, for "lanyard why", what the operator would not see otherwise: crun
+// sends a hook's stderr to /dev/null. A user's is left with the broker. Root's is left in
+// a directory, because root's containers need no broker.
 func tell(o options, id string, why error) {
+	line := strings.ReplaceAll(why.Error(), "\n", "; ")
+	// Where it cannot be left, that is no reason to say something else than why.
 	if link.HostsRoot() {
+		_ = broker.Kept(o.paths.Failures()).Add(id, line)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
 	defer cancel()
-	// Where there is no broker, that is what went wrong.
-	_ = broker.Client{Socket: o.paths.Socket}.Tell(ctx, id, strings.ReplaceAll(why.Error(), "\n", "; "))
+	_ = broker.Client{Socket: o.paths.Socket}.Tell(ctx, id, line)
 }
 
 // options are what the hook's arguments say.

@@ -15,6 +15,9 @@ type Paths struct {
 	Guards   string // where the namespace for guarded attachments is mounted
 }
 
+// Failures is the directory with what went wrong with root's containers.
+func (p Paths) Failures() string { return filepath.Join(p.Run, "failures") }
+
 const bpffs = "/sys/fs/bpf"
 
 // DefaultPaths are those of an installed system.
