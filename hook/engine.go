@@ -2,6 +2,7 @@ package hook
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,6 @@ const (
 	crioPrefix  = "io.kubernetes.cri-o."
 	crioSandbox = crioPrefix + "SandboxID"
 	crioType    = crioPrefix + "ContainerType"
-	crioTTY     = crioPrefix + "TTY"
 
 	// The kubelet's labels. CRI-O copies them into the state, containerd does not.
 	labelPrefix    = "io.kubernetes.pod."
@@ -69,10 +69,15 @@ func originOf(a map[string]string) (origin, error) {
 	return origin{name: a["io.kubernetes.container.name"]}, nil
 }
 
+// podmansKeys are those of CRI-O's that podman borrows: SandboxID in its pods, and up
+// to 4.3 ContainerType there, and Created and TTY everywhere
+// (pkg/specgen/generate/container.go, pkg/specgenutil/specgen.go,
+// libpod/container_internal_common.go). "podman kube generate" adds "/" and the
+// container's name to them, and "kube play" leaves that there.
+var podmansKeys = []string{crioSandbox, crioType, crioPrefix + "Created", crioPrefix + "TTY"}
+
 // isPodman reports whether podman wrote the state: a container of no pod, or of a pod
-// of podman's own, which is not a pod of Kubernetes. Podman borrows CRI-O's keys:
-// SandboxID in its pods, and up to 4.x ContainerType there and TTY everywhere
-// (pkg/specgen/generate/container.go, pkg/specgenutil/specgen.go).
+// of podman's own, which is not a pod of Kubernetes.
 //
 // The manager alone proves nothing: podman writes it only where it is unset, and an
 // author can add it to a pod. CRI-O overwrites the pod's value with "cri-o", and
@@ -83,7 +88,8 @@ func isPodman(a map[string]string) bool {
 		return false
 	}
 	for k := range a {
-		if k != crioSandbox && k != crioType && k != crioTTY && strings.HasPrefix(k, "io.kubernetes.") {
+		base, _, _ := strings.Cut(k, "/")
+		if strings.HasPrefix(k, "io.kubernetes.") && !slices.Contains(podmansKeys, base) {
 			return false
 		}
 	}

@@ -22,7 +22,7 @@ var (
 	}
 	byPodman4 = map[string]string{
 		"io.container.manager": "libpod", "io.kubernetes.cri-o.SandboxID": "infra1", "io.kubernetes.cri-o.ContainerType": "container",
-		"io.kubernetes.cri-o.TTY": "false", "org.opencontainers.image.stopSignal": "15",
+		"io.kubernetes.cri-o.TTY": "false", "io.kubernetes.cri-o.Created": "2026-11-29T01:00:00Z", "org.opencontainers.image.stopSignal": "15",
 	}
 	byPodman5 = map[string]string{"io.container.manager": "libpod", "io.kubernetes.cri-o.SandboxID": "infra1"}
 	byHand    = map[string]string{}
@@ -54,17 +54,18 @@ func TestEngines(t *testing.T) {
 		name        string
 		pod         Pod
 	}{
-		"CRI-O":                           {byCRIO, "app", pod},
-		"CRI-O, no manager":               {with(byCRIO, "-io.container.manager"), "app", pod},
-		"CRI-O, crun's key for wasm":      {with(byCRIO, "io.kubernetes.cri.container-type=container"), "app", pod},
-		"containerd":                      {byContainerd, "app", pod},
-		"containerd 1.5, no uid":          {with(byContainerd, "-io.kubernetes.cri.sandbox-uid"), "app", pod},
-		"containerd, the kubelet's label": {with(byContainerd, "io.kubernetes.pod.namespace=prod"), "app", pod},
-		"pod of podman 4":                 {byPodman4, "", Pod{}},
-		"pod of podman 5":                 {byPodman5, "", Pod{}},
-		"podman 4, no pod":                {with(byHand, "io.container.manager=libpod", "io.kubernetes.cri-o.TTY=true"), "", Pod{}},
-		"podman, no pod":                  {with(byHand, "io.container.manager=libpod"), "", Pod{}},
-		"by hand":                         {byHand, "", Pod{}},
+		"CRI-O":                                 {byCRIO, "app", pod},
+		"CRI-O, no manager":                     {with(byCRIO, "-io.container.manager"), "app", pod},
+		"CRI-O, crun's key for wasm":            {with(byCRIO, "io.kubernetes.cri.container-type=container"), "app", pod},
+		"containerd":                            {byContainerd, "app", pod},
+		"containerd 1.5, no uid":                {with(byContainerd, "-io.kubernetes.cri.sandbox-uid"), "app", pod},
+		"containerd, the kubelet's label":       {with(byContainerd, "io.kubernetes.pod.namespace=prod"), "app", pod},
+		"pod of podman 4":                       {byPodman4, "", Pod{}},
+		"pod of podman 5":                       {byPodman5, "", Pod{}},
+		"podman 4, no pod":                      {with(byHand, "io.container.manager=libpod", "io.kubernetes.cri-o.TTY=true", "io.kubernetes.cri-o.Created=x"), "", Pod{}},
+		"podman kube play of what it generated": {with(byPodman5, "io.kubernetes.cri-o.TTY/web=false", "io.kubernetes.cri-o.SandboxID/web=old"), "", Pod{}},
+		"podman, no pod":                        {with(byHand, "io.container.manager=libpod"), "", Pod{}},
+		"by hand":                               {byHand, "", Pod{}},
 	} {
 		r, err := parseOf(test.annotations)
 		if err != nil || r.Name != test.name || r.Pod != test.pod {

@@ -53,11 +53,11 @@ func crioPod(namespace, pod, container string) map[string]string {
 // podEngines give what a state of a pod's container holds.
 var podEngines = map[string]func(namespace, pod, container string) map[string]string{"CRI-O": crioPod, "containerd": containerdPod}
 
-// podmanPod is what podman 4.3 writes for a container of a pod of its own; 5.x leaves
-// the last two keys out.
+// podmanPod is what podman 4.3 writes for a container of a pod of its own; from 4.4 on
+// it leaves the last three keys out.
 var podmanPod = map[string]string{
 	"io.container.manager": "libpod", "io.kubernetes.cri-o.SandboxID": "infra1",
-	"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.TTY": "false",
+	"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.TTY": "false", "io.kubernetes.cri-o.Created": "2026-11-29T01:00:00Z",
 }
 
 // podNetworks defines "web" for pods of the namespace prod, and "closed" for none.
