@@ -44,6 +44,7 @@ func TestParse(t *testing.T) {
 	r, ok, err := Parse(&specs.State{ID: "c1", Pid: 7, Annotations: map[string]string{
 		"io.lanyard.network": "web50", "io.lanyard.ip": "192.168.50.9", "io.lanyard.ip6": "fd50::9",
 		"io.lanyard.mac": "02:00:00:00:00:09", "io.lanyard.interface": "lan0", "io.lanyard.mtu": "1400", "io.lanyard.verify": "strict",
+		"io.lanyard.default-route":      "true",
 		"io.kubernetes.cri-o.SandboxID": "sb", "io.kubernetes.pod.namespace": "prod", "io.kubernetes.cri-o.ContainerName": "app",
 		"io.lanyrd.network": "not ours to judge",
 	}})
@@ -52,7 +53,7 @@ func TestParse(t *testing.T) {
 	}
 	w := r.Wants[0]
 	if r.Name != "app" || r.Pod.Sandbox != "sb" || r.Pod.Namespace != "prod" || w.Network != "web50" || len(w.Addrs) != 2 ||
-		w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 || w.Verify != "strict" {
+		w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 || w.Verify != "strict" || w.Default == nil || !*w.Default {
 		t.Errorf("got %+v", r)
 	}
 }
