@@ -133,14 +133,19 @@ func containerdOrigin(a map[string]string) (origin, error) {
 }
 
 // complete refuses a pod that the state does not name in full: which networks it may
-// use cannot be decided then, or not which attachments are the pod's. key is what
-// shows that the container is a pod's.
+// use cannot be decided then, or not which attachments are the pod's. The names become
+// keys of the database. key is what shows that the container is a pod's.
 func (p Pod) complete(key string) error {
 	switch {
 	case p.Namespace == "":
 		return fmt.Errorf("annotation %q says that this is a pod's container, and none names its Kubernetes namespace: pods that are in no Kubernetes namespace may not attach", key)
 	case p.Sandbox == "":
 		return fmt.Errorf("annotation %q says that this is a pod's container, and none names its sandbox: update the container engine", key)
+	}
+	for _, word := range []string{p.Namespace, p.Name, p.Sandbox} {
+		if len(word) > maxID || !printable(word) {
+			return fmt.Errorf("the pod of annotation %q is named %s: use up to %d printable characters", key, clip(word), maxID)
+		}
 	}
 	return nil
 }

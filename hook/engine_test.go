@@ -98,6 +98,8 @@ func TestEnginesRefuse(t *testing.T) {
 		"containerd, an empty namespace":        {with(byContainerd, "io.kubernetes.cri.sandbox-namespace="), noNamespace},
 		"containerd, an empty sandbox":          {with(byContainerd, "io.kubernetes.cri.sandbox-id="), "none names its sandbox"},
 		"containerd 1.2, the type and sandbox":  {with(byHand, "io.kubernetes.cri.container-type=container", "io.kubernetes.cri.sandbox-id=sb1"), noNamespace},
+		"a name with NUL":                       {with(byContainerd, "io.kubernetes.cri.sandbox-name=a\x00b"), "printable"},
+		"a name of 300":                         {with(byCRIO, "io.kubernetes.pod.name="+strings.Repeat("a", 300)), "printable"},
 		"the type alone":                        {with(byHand, "io.kubernetes.cri.container-type=container"), noNamespace},
 		"CRI-O's type alone":                    {with(byHand, "io.kubernetes.cri-o.ContainerType=container"), noNamespace},
 		"the type, podman's manager":            {with(byHand, "io.kubernetes.cri.container-type=container", podmans), both},

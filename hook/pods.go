@@ -78,12 +78,18 @@ func (l *Local) stands(a *Attachment, find finder) bool {
 			return true // not known: the address may be in use
 		case i == nil || i.ParentIndex != a.ParentIdx || i.Kind != "macvlan" && i.Kind != "ipvlan":
 			return false
-		case i.Kind == "macvlan" && verify.MACOf(i.MAC) == a.MAC:
+		case isMacvlanOf(i, a):
 			return true
 		}
 	}
 	lives, err := find(a.Netns)
 	return err != nil || lives
+}
+
+// isMacvlanOf reports whether an interface that was found by its namespace's number is the
+// attachment's.
+func isMacvlanOf(i *link.Interface, a *Attachment) bool {
+	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx && verify.MACOf(i.MAC) == a.MAC
 }
 
 // keepForPod drops those references to a pod's attachment that over picks, if none is
@@ -112,7 +118,7 @@ func (l *Local) sweepPods(ctx context.Context) {
 // them: a pod that is made again under its name, as by a StatefulSet, wants the lease
 // that goes by the name.
 func earlierSandboxes(tx Tx, p Pod) ([]Attachment, error) {
-	if p.Sandbox == "" {
+	if p.Sandbox == "" || p.Name == "" {
 		return nil, nil
 	}
 	return find(tx, bucketPods, p.String())
@@ -122,7 +128,7 @@ func earlierSandboxes(tx Tx, p Pod) ([]Attachment, error) {
 // earlier sandbox of the same pod is not, once its containers have exited, even if its
 // namespace still lives: the kubelet stops a pod's sandbox before it makes another.
 func (t *attempt) needed(a *Attachment, boot string) bool {
-	earlier := a.State == Attached && a.ofPod() && !a.inUse() &&
+	earlier := a.State == Attached && a.ofPod() && a.Pod.Name != "" && !a.inUse() &&
 		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
 	return !earlier && t.live(a, boot)
 }

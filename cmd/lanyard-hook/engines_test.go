@@ -405,6 +405,31 @@ func TestReleasePod(t *testing.T) {
 	w.wantNothing("web", before)
 }
 
+// A namespace that cannot be found by a process or a pin, since the pin is in another
+// mount namespace, lives all the same, and nothing of a pod is left in it.
+func TestPodOfHiddenNamespace(t *testing.T) {
+	w := podNetworks(t, nil)
+	before := w.links(w.Host)
+	pod := testenv.NewNamespace(t, "sandbox") // a descriptor of the test's holds it
+	c := w.start(t, "a1", pod, crioPod("prod", "web-0", "app"), "network=web")
+	first := w.record()
+	must(t, c.Kill())
+	c.Reap()
+	if n := w.sweep(); n != 0 {
+		t.Errorf("gc took %d attachments", n)
+	}
+	w.mustDetach("a1")
+	w.wantSame(t, "no container and no pin", pod, first)
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.ReleasePod(ctx, "sandbox-web-0")
+		return err
+	}))
+	if links := w.links(pod); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("links of the sandbox: %v", links)
+	}
+	w.wantNothing("web", before)
+}
+
 // An interface that a container deleted is not kept: the next attempt gets one.
 func TestPodDeletesInterface(t *testing.T) {
 	w := podNetworks(t, nil)

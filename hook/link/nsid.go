@@ -54,20 +54,10 @@ func (h *Host) Numbered(id int) (bool, error) {
 // LinkIn returns the interface that has the index in the namespace with the number.
 // It is nil where no namespace has the number, or the namespace has no such interface.
 // It sees namespaces that FindNetns cannot: those that are pinned in another mount
-// namespace, where no process of the host is in them.
+// namespace, where no process of the host is in them. A namespace that the kernel is
+// taking down is gone.
 func (h *Host) LinkIn(id, index int) (*Interface, error) {
-	number := make([]byte, 4)
-	binary.NativeEndian.PutUint32(number, uint32(id))
-	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	msg.Index = int32(index)
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
-	req.AddData(msg)
-	req.AddData(nl.NewRtAttr(unix.IFLA_TARGET_NETNSID, number)) // Linux 4.20
-	var answers [][]byte
-	err := inside(h.fd, func() (err error) {
-		answers, err = req.Execute(unix.NETLINK_ROUTE, 0)
-		return err
-	})
+	answers, err := h.requestIn(id, index, unix.RTM_GETLINK, 0)
 	// The kernel says EINVAL of a number that no namespace has (rtnl_get_net_ns_capable).
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
 		return nil, nil
@@ -84,4 +74,29 @@ func (h *Host) LinkIn(id, index int) (*Interface, error) {
 	}
 	i := interfaceOf(l)
 	return &i, nil
+}
+
+// DeleteIn deletes what LinkIn has returned. A missing interface is no error.
+func (h *Host) DeleteIn(id int, i Interface) error {
+	_, err := h.requestIn(id, i.Index, unix.RTM_DELLINK, unix.NLM_F_ACK)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete interface %q in network namespace number %d: %w", i.Name, id, plain(err))
+	}
+	return nil
+}
+
+// requestIn asks something of one interface in the namespace with the number.
+func (h *Host) requestIn(id, index, kind, flags int) (answers [][]byte, err error) {
+	number := make([]byte, 4)
+	binary.NativeEndian.PutUint32(number, uint32(id))
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req := nl.NewNetlinkRequest(kind, flags)
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_TARGET_NETNSID, number)) // Linux 4.20
+	err = inside(h.fd, func() (err error) {
+		answers, err = req.Execute(unix.NETLINK_ROUTE, 0)
+		return err
+	})
+	return answers, err
 }

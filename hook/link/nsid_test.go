@@ -66,6 +66,12 @@ func TestLinkIn(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", what, found, err)
 		}
 	}
+	must(t, h.DeleteIn(id, *found))
+	must(t, h.DeleteIn(id, *found))
+	if left, err := n.FindMacvlan(p.Index, i.MAC); left != nil || err != nil {
+		t.Errorf("after DeleteIn there is %+v, %v", left, err)
+	}
+	i = mustCreate(t, h, n, specOn(t, p))
 	n.Close()
 	testenv.Eventually(t, "the namespace's end", func() error {
 		found, err := h.LinkIn(id, i.Index)
@@ -74,4 +80,5 @@ func TestLinkIn(t *testing.T) {
 		}
 		return err
 	})
+	must(t, h.DeleteIn(id, i))
 }
