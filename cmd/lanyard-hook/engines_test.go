@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -427,6 +429,40 @@ func TestPodOfHiddenNamespace(t *testing.T) {
 	if links := w.links(pod); fmt.Sprint(links) != "[lo]" {
 		t.Errorf("links of the sandbox: %v", links)
 	}
+	w.wantNothing("web", before)
+}
+
+// A lost database is rebuilt without the pod's name, and the next attempt gives it again.
+func TestPodOutlivesDatabase(t *testing.T) {
+	w := podNetworks(t, nil)
+	w.wantKept(t, func() { must(t, os.Remove(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db"))) })
+}
+
+// wantKept restarts a pod's only container, and checks that the pod keeps its interface
+// until its namespace is gone. meanwhile is called before the first restart.
+func (w *world) wantKept(t *testing.T, meanwhile func()) {
+	t.Helper()
+	before := w.links(w.Host)
+	pod, gone := w.sandbox(t)
+	c := w.start(t, "a1", pod, containerdPod("prod", "web-0", "app"), "network=web")
+	first := w.record()
+	meanwhile()
+	for _, id := range []string{"a1", "a2", "a3"} {
+		must(t, c.Kill())
+		c.Reap()
+		w.mustDetach(id)
+		if n := w.sweep(); n != 0 {
+			t.Fatalf("after %s gc took %d attachments", id, n)
+		}
+		w.wantSame(t, "after "+id, pod, first)
+		next := map[string]string{"a1": "a2", "a2": "a3", "a3": "a4"}[id]
+		c = w.start(t, next, pod, containerdPod("prod", "web-0", "app"), "network=web")
+		w.wantSame(t, "with "+next, pod, first)
+	}
+	must(t, c.Kill())
+	c.Reap()
+	gone()
+	w.eventuallySwept(t)
 	w.wantNothing("web", before)
 }
 
