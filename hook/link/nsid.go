@@ -70,7 +70,7 @@ func (h *Host) LinkIn(id, index int) (*Interface, error) {
 		l, err = netlink.LinkDeserialize(nil, answers[0])
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look for interface %d in network namespace number %d: %w", index, id, plain(err))
+		return nil, fmt.Errorf("look for interface %d in network namespace number %d: %w", index, id, err)
 	}
 	i := interfaceOf(l)
 	return &i, nil
@@ -80,7 +80,7 @@ func (h *Host) LinkIn(id, index int) (*Interface, error) {
 func (h *Host) DeleteIn(id int, i Interface) error {
 	_, err := h.requestIn(id, i.Index, unix.RTM_DELLINK, unix.NLM_F_ACK)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("delete interface %q in network namespace number %d: %w", i.Name, id, plain(err))
+		return fmt.Errorf("delete interface %q in network namespace number %d: %w", i.Name, id, err)
 	}
 	return nil
 }
