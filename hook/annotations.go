@@ -29,9 +29,9 @@ const minMTU, maxMTU = 68, 65535
 
 // Parse decodes what a container asks for. A state without an annotation of
 // ours asks for nothing: ok is false. An unknown io.lanyard. key is an error: a
-// typo must not start a container off the network. So is one that is io.lanyard.
-// but for its case or what stands before it. Others that are like ours (io.lanyrd.)
-// are not ours to judge.
+// typo must not start a container off the network. So is a key whose prefix differs
+// in case only, or follows a quote or a space. Parse ignores other similar keys
+// (io.lanyrd.).
 //
 // Annotations are hostile input: in Kubernetes, any author of a pod sets them.
 // Nothing here is used to build a path before it is checked.
@@ -84,10 +84,10 @@ func Ours(s *specs.State) bool {
 	return false
 }
 
-// isNearlyOurs reports whether a key has our prefix in another case, or behind
-// anything but letters and digits: a quote, a space. The hooks.d files match the same
-// keys (hooks.d/lanyard.json.in), so that the engine runs the hook, and the container
-// does not start off the network in silence.
+// isNearlyOurs reports whether a key has the prefix io.lanyard. in another case, or
+// after characters that are neither letters nor digits, such as a quote or a space. The
+// hooks.d files match the same keys (hooks.d/lanyard.json.in), so that the engine runs
+// the hook and the container does not start off the network without an error.
 func isNearlyOurs(key string) bool {
 	if strings.HasPrefix(key, prefix) {
 		return false
@@ -98,12 +98,12 @@ func isNearlyOurs(key string) bool {
 	return len(word) >= len(prefix) && strings.EqualFold(word[:len(prefix)], prefix)
 }
 
-// misspeltError names a key that is nearly ours, and what is wrong with it.
+// misspeltError returns the error for a key that isNearlyOurs reports.
 func misspeltError(key string) error {
 	if strings.HasPrefix(key, `"`) {
-		return fmt.Errorf("annotation %s begins with a quote: podman takes --annotation as it stands from 5.0 on, so leave out the quotes that 4.x needs around a value with commas", clip(key))
+		return fmt.Errorf("annotation %s: the key begins with a quote: podman 5.0 and later takes --annotation literally; leave out the CSV quotes that podman 4 needs", clip(key))
 	}
-	return fmt.Errorf("annotation %s is not spelt as ours: write it in lower case, with nothing before %q", clip(key), prefix)
+	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q in lower case, with nothing before it", clip(key), prefix)
 }
 
 func known(ours map[string]string) error {

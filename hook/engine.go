@@ -39,9 +39,9 @@ type origin struct {
 // Kubernetes, or another engine (podman, Docker, runc by hand). It is the only
 // function that reads the engines' keys.
 //
-// The attacker is the author of a pod, who wants the container to pass for one that
-// root started by hand, or for a pod of another Kubernetes namespace. An author can
-// add annotations, and cannot remove those that the engine writes:
+// The attacker is the author of a pod. The author wants the container to be treated as
+// one that root started by hand, or as a pod of another Kubernetes namespace. An author
+// can add annotations, but cannot remove those that the engine writes:
 //
 //   - containerd copies the pod's annotations that match the handler's
 //     pod_annotations, and writes its own keys after them (DefaultCRIAnnotations,
@@ -64,7 +64,7 @@ func originOf(a map[string]string) (origin, error) {
 	case hasAny(a, criType):
 		return containerdOrigin(a)
 	case hasPrefix(a, labelPrefix):
-		return origin{}, fmt.Errorf("annotation %q names a Kubernetes pod, but no engine's sandbox is in the state: remove it, or use CRI-O or containerd", keyWith(a, labelPrefix))
+		return origin{}, fmt.Errorf("annotation %q: it names a Kubernetes pod, but no engine's sandbox is in the state: remove the annotation", keyWith(a, labelPrefix))
 	}
 	return origin{name: a["io.kubernetes.container.name"]}, nil
 }
@@ -76,8 +76,8 @@ func originOf(a map[string]string) (origin, error) {
 // container's name to them, and "kube play" leaves that there.
 var podmansKeys = []string{crioSandbox, crioType, crioPrefix + "Created", crioPrefix + "TTY"}
 
-// isPodman reports whether podman wrote the state: a container of no pod, or of a pod
-// of podman's own, which is not a pod of Kubernetes.
+// isPodman reports whether podman wrote the state, for a single container or for one in
+// a podman pod, which is not a pod of Kubernetes.
 //
 // The manager alone proves nothing: podman writes it only where it is unset, and an
 // author can add it to a pod. CRI-O overwrites the pod's value with "cri-o", and
@@ -96,11 +96,11 @@ func isPodman(a map[string]string) bool {
 	return true
 }
 
-// crioOrigin reads CRI-O's keys. The namespace is a label of the kubelet's, which
-// CRI-O writes over an annotation of the same name: an author cannot choose it.
+// crioOrigin reads CRI-O's keys. The namespace is a label from the kubelet. CRI-O writes
+// it over an annotation of the same name, so that an author cannot choose it.
 func crioOrigin(a map[string]string) (origin, error) {
-	// An author adds the key by which podman's containers are known. CRI-O overwrites
-	// it; a state that has it all the same was changed after CRI-O wrote it.
+	// An author adds the manager "libpod" to pass for podman. CRI-O overwrites it. A state
+	// that has it all the same was changed after CRI-O wrote it.
 	if m, set := a[keyManager]; set && m != "cri-o" {
 		return origin{}, contradiction(keyManager+"="+m, keyWith(a, crioPrefix))
 	}
@@ -111,9 +111,9 @@ func crioOrigin(a map[string]string) (origin, error) {
 	return o, o.pod.complete(keyWith(a, crioPrefix))
 }
 
-// containerdOrigin reads containerd's keys. An author can add the keys of other
-// engines where pod_annotations lets them pass ("*"): CRI-O's and podman's to be taken
-// for their containers, the kubelet's label to be taken for another namespace's.
+// containerdOrigin reads containerd's keys. Where pod_annotations is "*", an author can
+// add the keys of other engines: CRI-O's or podman's to pass for their containers, and
+// the kubelet's label to pass for a pod of another namespace.
 func containerdOrigin(a map[string]string) (origin, error) {
 	own := keyWith(a, "io.kubernetes.cri.")
 	if hasPrefix(a, crioPrefix) {
@@ -138,13 +138,13 @@ func containerdOrigin(a map[string]string) (origin, error) {
 func (p Pod) complete(key string) error {
 	switch {
 	case p.Namespace == "":
-		return fmt.Errorf("annotation %q says that this is a pod's container, and none names its Kubernetes namespace: pods that are in no Kubernetes namespace may not attach", key)
+		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the Kubernetes namespace: pods that are in no Kubernetes namespace may not attach", key)
 	case p.Sandbox == "":
-		return fmt.Errorf("annotation %q says that this is a pod's container, and none names its sandbox: update the container engine", key)
+		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the sandbox: update the container engine", key)
 	}
 	for _, word := range []string{p.Namespace, p.Name, p.Sandbox} {
 		if len(word) > maxID || !printable(word) {
-			return fmt.Errorf("the pod of annotation %q is named %s: use up to %d printable characters", key, clip(word), maxID)
+			return fmt.Errorf("annotation %q: it marks a container of pod %s: use up to %d printable characters", key, clip(word), maxID)
 		}
 	}
 	return nil
@@ -152,7 +152,7 @@ func (p Pod) complete(key string) error {
 
 // contradiction is the error for a state with the marks of two engines.
 func contradiction(one, other string) error {
-	return fmt.Errorf("annotations %s and %s contradict each other: no engine writes both; remove the one that the pod adds", clip(one), clip(other))
+	return fmt.Errorf("annotations %s and %s contradict each other: no engine writes both: remove the one that the pod adds", clip(one), clip(other))
 }
 
 func hasAny(a map[string]string, keys ...string) bool {

@@ -10,10 +10,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// The containers of a pod come and go, and its sandbox's network namespace stays: the
-// engine pins it. A pod's attachment therefore lives while its interface is in that
-// namespace, also while none of its containers runs (CrashLoopBackOff, or a restart of
-// the only container; containerd calls poststop at each exit).
+// The containers of a pod start and exit while its sandbox's network namespace stays,
+// because the engine pins the namespace. A pod's attachment therefore lives while its
+// interface is in that namespace, also while no container of the pod runs: in
+// CrashLoopBackOff, or during a restart of the only container. containerd calls poststop
+// at each exit.
 
 // bucketPods finds a pod's attachments: namespace "/" name, NUL, ID.
 const bucketPods = "pods"
@@ -41,9 +42,8 @@ func (l *Local) find(n Netns) (bool, error) {
 	return ns != nil, err
 }
 
-// findAll returns a finder for the namespaces of recs. It looks at the host's processes
-// and pins once, at the first call. What it does not find then stays gone: a namespace
-// does not come back.
+// findAll returns a finder for the namespaces of recs. It reads the host's processes and
+// pins once, at the first call. A namespace that it does not find then stays gone.
 func (l *Local) findAll(recs []Attachment) finder {
 	living := sync.OnceValues(func() (map[[2]uint64]bool, error) {
 		inodes, found := map[uint64]bool{}, map[[2]uint64]bool{}
@@ -62,20 +62,20 @@ func (l *Local) findAll(recs []Attachment) finder {
 	}
 }
 
-// stands reports whether a pod's interface is still in the sandbox's namespace. One
-// system call by the namespace's number answers in most cases. The number alone proves
-// nothing, because the kernel gives it to another namespace later; the MAC does, because
-// the parent carries one macvlan of it. An ipvlan has its parent's MAC, and a container
-// may change that of a macvlan: then find decides.
+// stands reports whether a pod's interface is still in the sandbox's namespace. In most
+// cases one system call by the namespace's number (nsid) decides. The number alone is no
+// proof, because the kernel gives it to another namespace later. The MAC is one, because
+// a parent carries one macvlan with each MAC. An ipvlan has the MAC of its parent, and a
+// container may change the MAC of a macvlan: then find decides.
 //
-// An interface that a container deleted does not stand: the next container attaches
-// again, instead of joining what is gone.
+// stands is false if a container deleted the interface: the next container then attaches
+// again instead of joining an attachment without an interface.
 func (l *Local) stands(a *Attachment, find finder) bool {
 	if a.Number != nil && a.Index != 0 {
 		i, err := l.Host.LinkIn(*a.Number, a.Index)
 		switch {
 		case err != nil:
-			return true // not known: the address may be in use
+			return true // unknown: the address may be in use
 		case i == nil || i.ParentIndex != a.ParentIdx || i.Kind != "macvlan" && i.Kind != "ipvlan":
 			return false
 		case isMacvlanOf(i, a):
@@ -92,8 +92,9 @@ func isMacvlanOf(i *link.Interface, a *Attachment) bool {
 	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx && verify.MACOf(i.MAC) == a.MAC
 }
 
-// keepForPod drops those references to a pod's attachment that over picks, if none is
-// left then and the interface stands: the next attempt joins it and keeps the address.
+// keepForPod drops the last references to a pod's attachment, which over selects, and
+// keeps the attachment if its interface stands: the next attempt joins it and has the same
+// address. kept is false if the caller has to drop the references or the attachment.
 func (l *Local) keepForPod(tx Tx, a Attachment, over func(Container) bool) (kept bool, err error) {
 	left := slices.DeleteFunc(slices.Clone(a.Containers), over)
 	if len(left) > 0 || a.State != Attached || !a.ofPod() || !l.stands(&a, l.find) {
@@ -104,9 +105,9 @@ func (l *Local) keepForPod(tx Tx, a Attachment, over func(Container) bool) (kept
 	return true, write(tx, &row, &a)
 }
 
-// sweepPods takes back what pods held that are gone. containerd calls the last poststop
-// of a pod while its sandbox lives, and nothing calls a hook after that: where no service
-// sweeps, the next poststop of another pod does.
+// sweepPods takes back the attachments of pods whose sandbox is gone. containerd calls the
+// last poststop of a pod while the sandbox lives, and calls no hook after that. Where no
+// service sweeps, the poststop of another pod does.
 func (l *Local) sweepPods(ctx context.Context) {
 	_, err := l.sweep(ctx, false, func(a *Attachment) bool { return a.ofPod() && !a.inUse() })
 	if err != nil {
@@ -114,9 +115,9 @@ func (l *Local) sweepPods(ctx context.Context) {
 	}
 }
 
-// earlierSandboxes finds the attachments of a pod, those of its earlier sandboxes among
-// them: a pod that is made again under its name, as by a StatefulSet, wants the lease
-// that goes by the name.
+// earlierSandboxes finds the attachments of a pod, including those of its earlier
+// sandboxes. A pod that is created again under its name, as by a StatefulSet, needs the
+// lease that goes by the name.
 func earlierSandboxes(tx Tx, p Pod) ([]Attachment, error) {
 	if p.Sandbox == "" || p.Name == "" {
 		return nil, nil
@@ -124,18 +125,19 @@ func earlierSandboxes(tx Tx, p Pod) ([]Attachment, error) {
 	return find(tx, bucketPods, p.String())
 }
 
-// needed reports whether a record that stands against this attempt is in use. That of an
-// earlier sandbox of the same pod is not, once its containers have exited, even if its
-// namespace still lives: the kubelet stops a pod's sandbox before it makes another.
+// needed reports whether a record that conflicts with this attempt is in use. A record of
+// an earlier sandbox of the same pod is not, once its containers have exited, even if its
+// namespace still lives: the kubelet stops a pod's sandbox before it creates another.
 func (t *attempt) needed(a *Attachment, boot string) bool {
 	earlier := a.State == Attached && a.ofPod() && a.Pod.Name != "" && !a.inUse() &&
 		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
 	return !earlier && t.live(a, boot)
 }
 
-// ReleasePod takes back what a pod holds although none of its containers runs, and
-// returns what it took. The pod is named "namespace/name", or by its sandbox's id. It is
-// for namespaces that stay pinned after their pod is gone; Sweep takes those for alive.
+// ReleasePod takes back the attachments of a pod that has no running container, and
+// returns them. The pod is named "namespace/name", or by its sandbox's id. It is for
+// namespaces that stay pinned after their pod is gone, which Sweep treats as alive. It
+// returns an error, and takes nothing, while a container of the pod runs.
 func (l *Local) ReleasePod(ctx context.Context, pod string) ([]Attachment, error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestNearlyOurs(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	c := testenv.NewContainer(t)
 	for key, words := range map[string][]string{
-		`"io.lanyard.networks`: {`"\"io.lanyard.networks"`, "begins with a quote", "podman", "5.0"},
+		`"io.lanyard.networks`: {`"\"io.lanyard.networks"`, "begins with a quote", "podman 5.0"},
 		" io.lanyard.network":  {`" io.lanyard.network"`, "lower case"},
 		"IO.Lanyard.network":   {`"IO.Lanyard.network"`, "lower case"},
 	} {

@@ -228,7 +228,7 @@ func TestPodman(t *testing.T) {
 
 			// A key that is nearly ours does not start off the network. crun does not
 			// show why; what is kept for root does.
-			for key, word := range map[string]string{"IO.Lanyard.network": "lower case", " io.lanyard.network": "nothing before"} {
+			for key, word := range map[string]string{"IO.Lanyard.network": "lower case", " io.lanyard.network": "with nothing before it"} {
 				if out, err := e.run(podman("run", "--rm", "--network", "none", "--annotation", key+"=web", "--rootfs", e.rootfs(), "true")...); err == nil {
 					t.Errorf("%q started: %s", key, out)
 				}

@@ -60,7 +60,7 @@ func (e env) runWhy(c *cli.Context) error {
 	}
 	if len(failures) == 0 && err == nil {
 		if link.HostsRoot() {
-			fmt.Fprintln(e.stdout, "no container of root's has failed to attach since the boot")
+			fmt.Fprintln(e.stdout, "root's containers: no failure since the boot")
 		} else {
 			fmt.Fprintf(e.stdout, "the broker has answered nothing but success to uid %d\n", os.Getuid())
 		}
