@@ -170,16 +170,12 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 	return t.rec, !t.joined, err
 }
 
-// mayUse refuses pods that the network does not list: under CRI-O any author of
-// a pod sets our annotations. The namespace is a label, which the kubelet sets
-// and CRI-O writes over whatever annotation the author gave the same name; so is
-// the sandbox's id, by which a pod is known.
+// mayUse refuses pods that the network does not list: any author of a pod sets our
+// annotations. The Kubernetes namespace is the engine's word, not the author's; see
+// originOf.
 func mayUse(def *network.Definition, p Pod) error {
-	if p.Sandbox == "" && p.Namespace == "" || def.MayPod(p.Namespace) {
+	if p == (Pod{}) || p.Namespace != "" && def.MayPod(p.Namespace) {
 		return nil
-	}
-	if p.Namespace == "" {
-		return errors.New("pods that are in no Kubernetes namespace may not use it: list \"*\" (--allow-namespace)")
 	}
 	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list that (--allow-namespace)", p.Namespace)
 }

@@ -44,6 +44,9 @@ func (t *attempt) routeEverywhere() error {
 	for _, r := range t.defaultRoutes() {
 		is4 := r.Dst.Addr().Is4()
 		if t.taken[is4] {
+			if i := slices.IndexFunc(others, func(o link.Route) bool { return o.Dst.Bits() == 0 && o.Dst.Addr().Is4() == is4 }); i >= 0 && t.leftToCluster() {
+				t.leave(others[i])
+			}
 			continue
 		}
 		i := slices.IndexFunc(others, func(o link.Route) bool { return o.Dst.Addr().Is4() == is4 })
@@ -51,7 +54,7 @@ func (t *attempt) routeEverywhere() error {
 		switch {
 		case i < 0:
 		case t.leaves(others[i]):
-			t.rec.Others = append(t.rec.Others, OtherDefault{others[i].Dst, others[i].Gateway, t.ns.NameOf(others[i].Index)})
+			t.leave(others[i])
 			continue
 		default:
 			routes = r.Halves()
@@ -64,6 +67,17 @@ func (t *attempt) routeEverywhere() error {
 		t.rec.Defaults = append(t.rec.Defaults, r.Via())
 	}
 	return nil
+}
+
+// leave notes a default route that stays where it is.
+func (t *attempt) leave(other link.Route) {
+	t.rec.Others = append(t.rec.Others, OtherDefault{other.Dst, other.Gateway, t.ns.NameOf(other.Index)})
+}
+
+// leftToCluster reports whether the network leaves a pod's default routes to the
+// cluster, and the pod's author did not leave them there anyhow.
+func (t *attempt) leftToCluster() bool {
+	return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute && (t.want.Default == nil || *t.want.Default)
 }
 
 // leaves says whether another's default route is left alone. Who asks for the
