@@ -29,9 +29,8 @@ const minMTU, maxMTU = 68, 65535
 
 // Parse decodes what a container asks for. A state without an annotation of
 // ours asks for nothing: ok is false. An unknown io.lanyard. key is an error: a
-// typo must not start a container off the network. So is a key whose prefix differs
-// in case only, or follows a quote or a space. Parse ignores other similar keys
-// (io.lanyrd.).
+// typo must not start a container off the network. So is a key with a misspelt prefix, see
+// isMisspelt. Parse ignores other similar keys (io.lanyrd.).
 //
 // Annotations are hostile input: in Kubernetes, any author of a pod sets them.
 // Nothing here is used to build a path before it is checked.
@@ -56,7 +55,7 @@ func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
 	for k, v := range s.Annotations {
 		if strings.HasPrefix(k, prefix) {
 			ours[k] = v
-		} else if isNearlyOurs(k) && (misspelt == "" || k < misspelt) {
+		} else if isMisspelt(k) && (misspelt == "" || k < misspelt) {
 			misspelt = k
 		}
 	}
@@ -77,33 +76,35 @@ func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
 // there is nothing to take back either, and the database is not even opened.
 func Ours(s *specs.State) bool {
 	for k := range s.Annotations {
-		if strings.HasPrefix(k, prefix) || isNearlyOurs(k) {
+		if strings.HasPrefix(k, prefix) || isMisspelt(k) {
 			return true
 		}
 	}
 	return false
 }
 
-// isNearlyOurs reports whether a key has the prefix io.lanyard. in another case, or
-// after characters that are neither letters nor digits, such as a quote or a space. The
-// hooks.d files match the same keys (hooks.d/lanyard.json.in), so that the engine runs
-// the hook and the container does not start off the network without an error.
-func isNearlyOurs(key string) bool {
+// isMisspelt reports whether a key has the prefix io.lanyard. in another case, with a slash
+// instead of the last dot, as most keys of Kubernetes have, or after characters that are
+// neither letters nor digits, such as a quote or a space. The hooks.d files match the same
+// keys (hooks.d/lanyard.json.in): otherwise the engine would not run the hook, and the
+// container would start off the network without an error.
+func isMisspelt(key string) bool {
 	if strings.HasPrefix(key, prefix) {
 		return false
 	}
 	word := strings.TrimLeftFunc(key, func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
 	})
-	return len(word) >= len(prefix) && strings.EqualFold(word[:len(prefix)], prefix)
+	last := len(prefix) - 1
+	return len(word) > last && strings.EqualFold(word[:last], prefix[:last]) && (word[last] == '.' || word[last] == '/')
 }
 
-// misspeltError returns the error for a key that isNearlyOurs reports.
+// misspeltError returns the error for a key that isMisspelt reports.
 func misspeltError(key string) error {
 	if strings.HasPrefix(key, `"`) {
 		return fmt.Errorf("annotation %s: the key begins with a quote: podman 5.0 and later takes --annotation literally; leave out the CSV quotes that podman 4 needs", clip(key))
 	}
-	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q in lower case, with nothing before it", clip(key), prefix)
+	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q, in lower case and with nothing before it", clip(key), prefix)
 }
 
 func known(ours map[string]string) error {

@@ -87,6 +87,7 @@ func TestParseRefusals(t *testing.T) {
 		{map[string]string{"\"io.lanyard.networks": `[{""name"":""n""}]"`}, 1, `"\"io.lanyard.networks": the key begins with a quote: podman 5.0`},
 		{map[string]string{" io.lanyard.network": "n"}, 1, `" io.lanyard.network": the prefix is misspelt`},
 		{map[string]string{"IO.Lanyard.network": "n"}, 1, `"IO.Lanyard.network": the prefix is misspelt`},
+		{map[string]string{"io.lanyard/network": "n"}, 1, `"io.lanyard/network": the prefix is misspelt`},
 		{map[string]string{"io.lanyard.network": "n", "'io.lanyard.ip": "10.0.0.1"}, 1, `"'io.lanyard.ip": the prefix is misspelt`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.verify": "very"}, 1, `use off, warn or strict`},
 		{map[string]string{"io.lanyard.network": "n"}, 0, `has no pid`},

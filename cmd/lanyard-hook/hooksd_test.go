@@ -40,6 +40,7 @@ func FuzzHooksD(f *testing.F) {
 	for _, key := range []string{
 		"io.lanyard.network", "io.lanyard.", "io.lanyard", "\"io.lanyard.networks", " io.lanyard.network", "IO.Lanyard.network", "\u00a0'Io.lanyard.x",
 		"io.lanyrd.network", "com.example.io.lanyard.network", "xio.lanyard.network", "io-lanyard.network", "ioXlanyard.network", "",
+		"io.lanyard/network", "io/lanyard.network", "\u212aio.lanyard.x", "\u017fio.lanyard.x",
 	} {
 		f.Add(key)
 	}
@@ -59,6 +60,7 @@ func TestNearlyOurs(t *testing.T) {
 		`"io.lanyard.networks`: {`"\"io.lanyard.networks"`, "begins with a quote", "podman 5.0"},
 		" io.lanyard.network":  {`" io.lanyard.network"`, "lower case"},
 		"IO.Lanyard.network":   {`"IO.Lanyard.network"`, "lower case"},
+		"io.lanyard/network":   {`"io.lanyard/network"`, `write "io.lanyard."`},
 	} {
 		for _, stage := range []string{"createRuntime", "createContainer"} {
 			w.refused(key, w.run(engineState(t, "c1", c.Pid, map[string]string{key: "web"}), []string{stage}), 1, words...)
