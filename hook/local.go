@@ -63,6 +63,9 @@ var _ Attacher = (*Local)(nil)
 // Attach implements [Attacher]. What fails is undone before it returns.
 func (l *Local) Attach(ctx context.Context, r Request) (got []Attachment, err error) {
 	ns, err := l.Host.OpenNetns(r.Pid)
+	if errors.Is(err, link.ErrHostNetns) && r.Pod != (Pod{}) {
+		return nil, fmt.Errorf("pod %q: hostNetwork is true, and the host's network gets no interface: remove hostNetwork, or the annotations io.lanyard.* of the pod", r.Pod)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("container %q: %w", r.Container, err)
 	}

@@ -125,6 +125,19 @@ func TestPodsOfBothEngines(t *testing.T) {
 	}
 }
 
+// TestPodOnHostNetwork checks that a pod with hostNetwork: true is refused in the words of a pod's
+// author.
+func TestPodOnHostNetwork(t *testing.T) {
+	w := podNetworks(t, nil)
+	before := w.links(w.Host)
+	host := testenv.JoinNamespace(t, w.Host)
+	for engine, of := range podEngines {
+		state := engineState(t, "c1", host.Pid, of("prod", "web-0", "app"), "network=web")
+		w.refused(engine, w.run(state, []string{"createRuntime"}), 1, `pod "prod/web-0"`, "hostNetwork is true", "remove hostNetwork, or the annotations")
+	}
+	w.wantNothing("web", before)
+}
+
 // TestContainerdPodDefaultRoute checks that a network with --pod-default-route takes the
 // default route of a pod of containerd.
 func TestContainerdPodDefaultRoute(t *testing.T) {
