@@ -134,8 +134,9 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 	}
 	for _, a := range here {
 		// Below Linux 5.14 another namespace may have the inode of one that is
-		// gone: what nobody lives in is not this one's.
-		if id.Cookie == 0 && a.State == Attached && !t.live(&a, id.Boot) {
+		// gone: what nobody lives in is not this one's. A pod's container may have
+		// deleted the interface, and exited: its poststop may come later.
+		if (id.Cookie == 0 || a.ofPod()) && a.State == Attached && !t.live(&a, id.Boot) {
 			return &a, nil
 		}
 		match, err := t.matches(a)

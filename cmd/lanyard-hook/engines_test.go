@@ -488,21 +488,31 @@ func (w *world) wantKept(t *testing.T, disturb func()) {
 }
 
 // TestPodDeletesInterface checks that the next attempt gets an interface if a container of
-// the pod deleted it.
+// the pod deleted it, also if the attempt starts before poststop, as under CRI-O.
 func TestPodDeletesInterface(t *testing.T) {
 	w := podNetworks(t, nil)
 	pod, _ := w.sandbox(t)
-	c := w.start(t, "a1", pod, containerdPod("prod", "web-0", "app"), "network=web", "interface=lan0")
-	_, err := pod.Exec("ip", "link", "del", "lan0")
-	must(t, err)
-	must(t, c.Kill())
+	app := containerdPod("prod", "web-0", "app")
+	c := w.start(t, "a1", pod, app, "network=web", "interface=lan0")
+	deleteAndExit := func() {
+		_, err := pod.Exec("ip", "link", "del", "lan0")
+		must(t, err)
+		must(t, c.Kill())
+		c.Reap()
+	}
+	deleteAndExit()
 	w.mustDetach("a1")
-	c.Reap()
 	if recs := w.records(); len(recs) != 0 || w.held("web") != 0 {
 		t.Errorf("kept %+v", recs)
 	}
-	w.start(t, "a2", pod, containerdPod("prod", "web-0", "app"), "network=web", "interface=lan0")
+	c = w.start(t, "a2", pod, app, "network=web", "interface=lan0")
+	deleteAndExit()
+	w.start(t, "a3", pod, app, "network=web", "interface=lan0")
 	pings(t, pod, "192.168.50.1")
+	w.mustDetach("a2")
+	if a := w.record(); len(a.Containers) != 1 || a.Containers[0].ID != "a3" || w.held("web") != 1 {
+		t.Errorf("after the late poststop: %+v", a)
+	}
 }
 
 // TestRootsFailures checks that the errors of root's containers are kept for "lanyard why",
