@@ -133,7 +133,7 @@ const tellTime = time.Second
 // broker.
 func tell(o options, id string, why error) {
 	line := strings.ReplaceAll(why.Error(), "\n", "; ")
-	// Where it cannot be left, that is no reason to say something else than why.
+	// Errors of Add and Tell are ignored: the caller reports why, which matters more.
 	if link.HostsRoot() {
 		_ = broker.Kept(o.paths.Failures()).Add(id, line)
 		return

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
-	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
 )
@@ -73,18 +71,11 @@ func (e env) runWhy(c *cli.Context) error {
 	return errors.Join(printTable(e.stdout, table), err)
 }
 
-// failuresOf returns the caller's failures, the newest last. Root's are kept in a
-// directory; what the broker has of root's is added, if there is one.
+// failuresOf returns the caller's failures, the newest last. Root's are in a directory, all
+// others in the broker.
 func failuresOf(ctx context.Context, p wiring.Paths) ([]broker.Failure, error) {
-	answered, err := broker.Client{Socket: p.Socket}.Why(ctx)
-	if !link.HostsRoot() {
-		return answered, err
+	if link.HostsRoot() {
+		return broker.Kept(p.Failures()).All()
 	}
-	if errors.Is(err, hook.ErrUnprivileged) {
-		err = nil // there is no broker, and root needs none
-	}
-	kept, kerr := broker.Kept(p.Failures()).All()
-	all := append(kept, answered...)
-	slices.SortStableFunc(all, func(a, b broker.Failure) int { return a.At.Compare(b.At) })
-	return all, errors.Join(err, kerr)
+	return broker.Client{Socket: p.Socket}.Why(ctx)
 }

@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// maxKept is how many failures of root's containers are kept. Each is a file of one page.
+// maxKept is the maximum number of failures of root's containers. Each is a file of one page.
 const maxKept = 64
 
-// Kept is a directory with the last failures of root's containers, for "lanyard why":
-// root's hooks attach without a broker, and crun sends a hook's stderr to /dev/null.
-// Only root can read it, because the lines name networks and containers.
+// Kept is the path of a directory with the last failures of root's containers, for "lanyard
+// why": root's hooks attach without a broker, and crun sends a hook's stderr to /dev/null.
+// Only root can read it, because the messages name networks and containers.
 //
-// Hooks run side by side and may be killed at any moment. Each failure is therefore a
-// file of its own, named by its time, and complete when it gets its name.
+// Hooks run at the same time and may be killed at any moment. Therefore each failure is a
+// separate file, named by its time, which is complete when it gets its name.
 type Kept string
 
-// Add keeps a failure, and removes the oldest where there are more than maxKept.
+// Add keeps a failure, and removes the oldest if there are more than maxKept.
 func (k Kept) Add(container, text string) error {
-	// The socket is beside it, and users connect to that.
+	// The parent also has the socket, which users connect to.
 	if err := os.MkdirAll(filepath.Dir(string(k)), 0o755); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (k Kept) Add(container, text string) error {
 	f := Failure{At: time.Now().UTC(), Container: sanitize(container), Error: sanitize(text)}
 	if n := len(names); n > 0 {
 		if last, err := k.read(names[n-1]); err == nil && last.Container == f.Container && last.Error == f.Error {
-			return nil // of two stages
+			return nil // a second stage reports the same error
 		}
 	}
 	if err := k.write(f); err != nil {
@@ -67,12 +67,13 @@ func (k Kept) write(f Failure) error {
 	}
 	err = os.Rename(file.Name(), strings.TrimSuffix(file.Name(), ".new")+".json")
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // removed: more than maxKept hooks have failed since
+		return nil // removed: more than maxKept hooks have failed in the meantime
 	}
 	return err
 }
 
-// All returns the failures that are kept, the newest last.
+// All returns the failures, the newest last. It skips files that it cannot read, and returns
+// their errors too.
 func (k Kept) All() (all []Failure, err error) {
 	names, err := k.names()
 	for _, name := range names {
@@ -88,8 +89,8 @@ func (k Kept) All() (all []Failure, err error) {
 	return all, err
 }
 
-// names lists the files from the oldest on, those that a killed hook left unfinished
-// among them.
+// names returns the names of the files, the oldest first, including unfinished files of
+// killed hooks.
 func (k Kept) names() (names []string, err error) {
 	entries, err := os.ReadDir(string(k))
 	if errors.Is(err, fs.ErrNotExist) {
