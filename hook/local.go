@@ -123,8 +123,8 @@ func claimedDefaults(r Request) map[bool]bool {
 func (t *attempt) notFor() map[bool]bool {
 	none := map[bool]bool{true: true, false: true}
 	switch asked := t.want.Default; {
-	case t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute:
-		return none // the cluster's, and not for the pod's author to move
+	case t.leftToCluster():
+		return none // the author of the pod cannot change that
 	case asked == nil:
 		return maps.Clone(t.taken)
 	case *asked:

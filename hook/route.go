@@ -44,7 +44,8 @@ func (t *attempt) routeEverywhere() error {
 	for _, r := range t.defaultRoutes() {
 		is4 := r.Dst.Addr().Is4()
 		if t.taken[is4] {
-			if i := slices.IndexFunc(others, func(o link.Route) bool { return o.Dst.Bits() == 0 && o.Dst.Addr().Is4() == is4 }); i >= 0 && t.leftToCluster() {
+			whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && o.Dst.Addr().Is4() == is4 }
+			if i := slices.IndexFunc(others, whole); i >= 0 && t.leftToCluster() {
 				t.leave(others[i])
 			}
 			continue
@@ -69,16 +70,14 @@ func (t *attempt) routeEverywhere() error {
 	return nil
 }
 
-// leave notes a default route that stays where it is.
+// leave records a default route that stays in place.
 func (t *attempt) leave(other link.Route) {
 	t.rec.Others = append(t.rec.Others, OtherDefault{other.Dst, other.Gateway, t.ns.NameOf(other.Index)})
 }
 
-// leftToCluster reports whether the network leaves a pod's default routes to the
-// cluster, and the pod's author did not leave them there anyhow.
-func (t *attempt) leftToCluster() bool {
-	return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute && (t.want.Default == nil || *t.want.Default)
-}
+// leftToCluster reports whether the network leaves the default routes of this pod to the
+// cluster.
+func (t *attempt) leftToCluster() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
 
 // leaves says whether another's default route is left alone. Who asks for the
 // default route, takes it; a network that takes that of pods (--pod-default-route)
