@@ -144,8 +144,8 @@ func (l *Local) dropLink(a Attachment) error {
 	return err
 }
 
-// dropHidden deletes a macvlan in a namespace that lives and cannot be opened, because it
-// is pinned in another mount namespace or held by a descriptor only.
+// dropHidden deletes a macvlan in a namespace that exists and cannot be opened, because it is
+// pinned in another mount namespace or held by a descriptor only.
 func (l *Local) dropHidden(a Attachment) error {
 	if a.Number == nil || a.Index == 0 {
 		return nil

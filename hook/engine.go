@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Annotations by which a state tells which engine wrote it.
+// Annotations that show which engine wrote a state.
 const (
 	keyManager = "io.container.manager"
 
@@ -20,7 +20,7 @@ const (
 	labelNamespace = labelPrefix + "namespace"
 	labelName      = labelPrefix + "name"
 
-	// containerd's keys. The prefix is not enough: CRI-O knows a few keys under it.
+	// containerd's keys. The prefix is not enough: CRI-O also writes keys with it.
 	criType      = "io.kubernetes.cri.container-type"
 	criContainer = "io.kubernetes.cri.container-name"
 	criSandbox   = "io.kubernetes.cri.sandbox-id"
@@ -64,17 +64,18 @@ func originOf(a map[string]string) (origin, error) {
 	case hasAny(a, criType):
 		return containerdOrigin(a)
 	case hasPrefix(a, labelPrefix):
-		return origin{}, fmt.Errorf("annotation %q: it names a Kubernetes pod, but no engine's sandbox is in the state: remove the annotation", keyWith(a, labelPrefix))
+		return origin{}, fmt.Errorf("annotation %q: it names a Kubernetes pod, but no engine's sandbox is in the state: remove the annotation",
+			keyWith(a, labelPrefix))
 	}
 	return origin{name: a["io.kubernetes.container.name"]}, nil
 }
 
-// podmansKeys are those of CRI-O's that podman borrows: SandboxID in its pods, and up
-// to 4.3 ContainerType there, and Created and TTY everywhere
+// podmanKeys are the keys of CRI-O that podman writes too: SandboxID in podman pods; up to 4.3
+// also ContainerType in podman pods, and Created and TTY in all containers
 // (pkg/specgen/generate/container.go, pkg/specgenutil/specgen.go,
-// libpod/container_internal_common.go). "podman kube generate" adds "/" and the
-// container's name to them, and "kube play" leaves that there.
-var podmansKeys = []string{crioSandbox, crioType, crioPrefix + "Created", crioPrefix + "TTY"}
+// libpod/container_internal_common.go). "podman kube generate" appends "/" and the container's
+// name to them, and "kube play" does not remove that.
+var podmanKeys = []string{crioSandbox, crioType, crioPrefix + "Created", crioPrefix + "TTY"}
 
 // isPodman reports whether podman wrote the state, for a single container or for one in
 // a podman pod, which is not a pod of Kubernetes.
@@ -89,7 +90,7 @@ func isPodman(a map[string]string) bool {
 	}
 	for k := range a {
 		base, _, _ := strings.Cut(k, "/")
-		if strings.HasPrefix(k, "io.kubernetes.") && !slices.Contains(podmansKeys, base) {
+		if strings.HasPrefix(k, "io.kubernetes.") && !slices.Contains(podmanKeys, base) {
 			return false
 		}
 	}
@@ -99,21 +100,21 @@ func isPodman(a map[string]string) bool {
 // crioOrigin reads CRI-O's keys. The namespace is a label from the kubelet. CRI-O writes
 // it over an annotation of the same name, so that an author cannot choose it.
 func crioOrigin(a map[string]string) (origin, error) {
-	// An author adds the manager "libpod" to pass for podman. CRI-O overwrites it. A state
-	// that has it all the same was changed after CRI-O wrote it.
+	// An author may add the manager "libpod" to look like podman. CRI-O overwrites it, so a
+	// state with another manager was changed after CRI-O wrote it.
 	if m, set := a[keyManager]; set && m != "cri-o" {
 		return origin{}, contradiction(keyManager+"="+m, keyWith(a, crioPrefix))
 	}
-	o := origin{name: a["io.kubernetes.container.name"], pod: Pod{Sandbox: a[crioSandbox], Namespace: a[labelNamespace], Name: a[labelName]}}
+	o := origin{a["io.kubernetes.container.name"], Pod{Sandbox: a[crioSandbox], Namespace: a[labelNamespace], Name: a[labelName]}}
 	if o.name == "" {
 		o.name = a[crioPrefix+"ContainerName"]
 	}
 	return o, o.pod.complete(keyWith(a, crioPrefix))
 }
 
-// containerdOrigin reads containerd's keys. Where pod_annotations is "*", an author can
-// add the keys of other engines: CRI-O's or podman's to pass for their containers, and
-// the kubelet's label to pass for a pod of another namespace.
+// containerdOrigin reads containerd's keys. If pod_annotations is "*", an author can add the
+// keys of other engines: those of CRI-O or podman to look like their containers, and the
+// kubelet's label to look like a pod of another namespace.
 func containerdOrigin(a map[string]string) (origin, error) {
 	own := keyWith(a, "io.kubernetes.cri.")
 	if hasPrefix(a, crioPrefix) {
@@ -132,27 +133,31 @@ func containerdOrigin(a map[string]string) (origin, error) {
 	return origin{a[criContainer], p}, p.complete(own)
 }
 
-// complete refuses a pod that the state does not name in full: which networks it may
-// use cannot be decided then, or not which attachments are the pod's. The names become
-// keys of the database. key is what shows that the container is a pod's.
+// complete returns an error if the namespace or the sandbox of a pod is missing: they decide
+// which networks it may use, and which attachments are the pod's. The names become keys of the
+// database. key is the annotation that shows that the container belongs to a pod.
 func (p Pod) complete(key string) error {
 	switch {
 	case p.Namespace == "":
-		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the Kubernetes namespace: pods that are in no Kubernetes namespace may not attach", key)
+		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the Kubernetes namespace: "+
+			"pods that are in no Kubernetes namespace may not attach", key)
 	case p.Sandbox == "":
-		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the sandbox: update the container engine", key)
+		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the sandbox: "+
+			"update the container engine", key)
 	}
 	for _, word := range []string{p.Namespace, p.Name, p.Sandbox} {
 		if len(word) > maxID || !printable(word) {
-			return fmt.Errorf("annotation %q: it marks a container of pod %s: use up to %d printable characters", key, clip(word), maxID)
+			return fmt.Errorf("annotation %q: it marks a container of pod %s: use up to %d printable characters",
+				key, clip(word), maxID)
 		}
 	}
 	return nil
 }
 
-// contradiction is the error for a state with the marks of two engines.
+// contradiction returns the error for a state with the marks of two engines.
 func contradiction(one, other string) error {
-	return fmt.Errorf("annotations %s and %s contradict each other: no engine writes both: remove the one that the pod adds", clip(one), clip(other))
+	return fmt.Errorf("annotations %s and %s contradict each other: no engine writes both: remove the one that the pod adds",
+		clip(one), clip(other))
 }
 
 func hasAny(a map[string]string, keys ...string) bool {

@@ -117,7 +117,7 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 	if err != nil {
 		return nil, err
 	}
-	earlier, err := earlierSandboxes(tx, t.r.Pod)
+	earlier, err := podAttachments(tx, t.r.Pod)
 	if err != nil {
 		return nil, err
 	}

@@ -31,8 +31,8 @@ type selection struct {
 var selectionKeys = []string{"name", "interface", "ips", "mac", "mtu", "default-route"}
 
 // selections decodes io.lanyard.networks: a JSON array, or the short form
-// "web50@eth1,db60@eth2", whose interfaces may be left out. A space separates them as
-// well as a comma, at which podman 4.x splits the whole annotation.
+// "web50@eth1,db60@eth2", whose interfaces may be left out. Spaces can replace the commas,
+// because podman 4.x splits the whole annotation at commas.
 func selections(v string, mode verify.Mode) (wants []Want, err error) {
 	if strings.HasPrefix(strings.TrimSpace(v), "[") {
 		wants, err = longSelections(v)
@@ -53,7 +53,7 @@ func shortSelections(v string) (wants []Want, err error) {
 	for _, list := range strings.Split(v, ",") {
 		some := strings.Fields(list)
 		if len(some) == 0 {
-			some = []string{""} // nothing between two commas: an error
+			some = []string{""} // an error: nothing between two commas
 		}
 		words = append(words, some...)
 	}

@@ -12,7 +12,7 @@ import (
 // Detach implements [Attacher]. It drops only references whose init has
 // exited: an engine that keeps a container's id over a restart calls poststop
 // for the old run after the new one was attached. A pod's attachment stays
-// without references while its interface does.
+// without references while its interface exists.
 func (l *Local) Detach(ctx context.Context, containerID string) error {
 	return l.detach(ctx, containerID, func(*Attachment) bool { return true })
 }
@@ -76,12 +76,12 @@ func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) 
 	if err != nil {
 		return nil, err
 	}
-	find := l.findAll(recs)
-	return l.sweepThose(ctx, recs, atOnce, which, func(a *Attachment) bool { return l.liveBy(a, boot, find) })
+	exists := l.netnsFinderFor(recs)
+	return l.sweepRecords(ctx, recs, atOnce, which, func(a *Attachment) bool { return l.liveIn(a, boot, exists) })
 }
 
-// sweepThose takes back those of recs that which picks and that do not live.
-func (l *Local) sweepThose(ctx context.Context, recs []Attachment, atOnce bool, which, live func(*Attachment) bool) (swept []Attachment, err error) {
+// sweepRecords releases the records that which selects and that are not live.
+func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool, which, live func(*Attachment) bool) (swept []Attachment, err error) {
 	for _, a := range recs {
 		if !which(&a) || live(&a) {
 			continue
@@ -96,7 +96,7 @@ func (l *Local) sweepThose(ctx context.Context, recs []Attachment, atOnce bool, 
 	return swept, err
 }
 
-// dropUnless drops a record unless it lives when it is taken.
+// dropUnless drops a record, unless it is live when it is taken.
 func (l *Local) dropUnless(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (did bool, err error) {
 	var t *taken
 	err = l.DB.Update(ctx, func(tx Tx) error {
@@ -131,14 +131,14 @@ func (l *Local) Attachments(ctx context.Context) (recs []Attachment, err error) 
 	return recs, err
 }
 
-// live reports whether a record is still in use. One that is being made or taken back
-// lives with the process that does it, an attachment with its containers. A pod's lives
-// with its interface as well, and one that was rebuilt, whose containers are not known,
-// with its namespace.
-func (l *Local) live(a *Attachment, boot string) bool { return l.liveBy(a, boot, l.find) }
+// live reports whether a record is still in use. A record that is being attached or detached
+// is live while the process that does this runs, and an attachment while one of its containers
+// runs. A pod's attachment is also live while its interface exists, and an attachment that was
+// rebuilt, whose containers are unknown, while its namespace exists.
+func (l *Local) live(a *Attachment, boot string) bool { return l.liveIn(a, boot, l.hasNetns) }
 
-// liveBy is live with another way to look for namespaces.
-func (l *Local) liveBy(a *Attachment, boot string, find finder) bool {
+// liveIn is live with another way to look for namespaces.
+func (l *Local) liveIn(a *Attachment, boot string, exists netnsFinder) bool {
 	switch {
 	case a.Netns.Boot != boot:
 		return false
@@ -147,10 +147,10 @@ func (l *Local) liveBy(a *Attachment, boot string, find finder) bool {
 	case a.inUse():
 		return true
 	case a.ofPod():
-		return l.stands(a, find)
+		return l.hasInterface(a, exists)
 	case len(a.Containers) > 0:
 		return false
 	}
-	lives, err := find(a.Netns)
-	return err != nil || lives
+	found, err := exists(a.Netns)
+	return err != nil || found
 }
