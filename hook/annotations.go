@@ -21,7 +21,7 @@ const prefix = "io.lanyard."
 // the nearest one to a typo is looked for.
 var keys = []string{
 	prefix + "network", prefix + "ip", prefix + "ip6", prefix + "mac",
-	prefix + "interface", prefix + "mtu", prefix + "verify", prefix + "networks",
+	prefix + "interface", prefix + "mtu", prefix + "verify", prefix + "default-route", prefix + "networks",
 }
 
 // Below 68 bytes IPv4 does not run (RFC 791 §3.2); above 65535 nothing does.
@@ -29,10 +29,10 @@ const minMTU, maxMTU = 68, 65535
 
 // Parse decodes what a container asks for. A state without an annotation of
 // ours asks for nothing: ok is false. An unknown io.lanyard. key is an error: a
-// typo must not start a container off the network. Keys that are only nearly
-// ours (io.lanyrd.) are not ours to judge.
+// typo must not start a container off the network. So is a key with a misspelt prefix, see
+// isMisspelt. Parse ignores other similar keys (io.lanyrd.).
 //
-// Annotations are hostile input: under CRI-O, any author of a pod sets them.
+// Annotations are hostile input: in Kubernetes, any author of a pod sets them.
 // Nothing here is used to build a path before it is checked.
 func Parse(s *specs.State) (r Request, ok bool, err error) {
 	wants, ok, err := wantsOf(s)
@@ -42,16 +42,25 @@ func Parse(s *specs.State) (r Request, ok bool, err error) {
 	if s.Pid <= 0 {
 		return Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
 	}
-	return Request{Container: s.ID, Name: name(s.Annotations), Pid: s.Pid, Pod: pod(s.Annotations), Wants: wants}, true, nil
+	o, err := originOf(s.Annotations)
+	if err != nil {
+		return Request{}, true, fmt.Errorf("container %q: %w", s.ID, err)
+	}
+	return Request{Container: s.ID, Name: o.name, Pid: s.Pid, Pod: o.pod, Wants: wants}, true, nil
 }
 
 // wantsOf decodes what a container asks for, in whatever stage.
 func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
-	ours := map[string]string{}
+	ours, misspelt := map[string]string{}, ""
 	for k, v := range s.Annotations {
 		if strings.HasPrefix(k, prefix) {
 			ours[k] = v
+		} else if isMisspelt(k) && (misspelt == "" || k < misspelt) {
+			misspelt = k
 		}
+	}
+	if misspelt != "" {
+		return nil, true, misspeltError(misspelt)
 	}
 	if len(ours) == 0 {
 		return nil, false, nil
@@ -67,11 +76,35 @@ func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
 // there is nothing to take back either, and the database is not even opened.
 func Ours(s *specs.State) bool {
 	for k := range s.Annotations {
-		if strings.HasPrefix(k, prefix) {
+		if strings.HasPrefix(k, prefix) || isMisspelt(k) {
 			return true
 		}
 	}
 	return false
+}
+
+// isMisspelt reports whether a key has the prefix io.lanyard. in another case, with a slash
+// instead of the last dot, as most keys of Kubernetes have, or after characters that are
+// neither letters nor digits, such as a quote or a space. The hooks.d files match the same
+// keys (hooks.d/lanyard.json.in): otherwise the engine would not run the hook, and the
+// container would start off the network without an error.
+func isMisspelt(key string) bool {
+	if strings.HasPrefix(key, prefix) {
+		return false
+	}
+	word := strings.TrimLeftFunc(key, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
+	})
+	last := len(prefix) - 1
+	return len(word) > last && strings.EqualFold(word[:last], prefix[:last]) && (word[last] == '.' || word[last] == '/')
+}
+
+// misspeltError returns the error for a key that isMisspelt reports.
+func misspeltError(key string) error {
+	if strings.HasPrefix(key, `"`) {
+		return fmt.Errorf("annotation %s: the key begins with a quote: podman 5.0 and later takes --annotation literally; leave out the CSV quotes that podman 4 needs", clip(key))
+	}
+	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q, in lower case and with nothing before it", clip(key), prefix)
 }
 
 func known(ours map[string]string) error {
@@ -136,6 +169,7 @@ func want(ours map[string]string) (w Want, err error) {
 		{"interface", func(v string) error { w.Interface = v; return link.ValidName(v) }},
 		{"mtu", w.mtu},
 		{"verify", func(v string) (err error) { w.Verify, err = verify.ParseMode(v); return err }},
+		{"default-route", w.defaultRoute},
 	}
 	for _, d := range decoders {
 		v, set := ours[prefix+d.key]
@@ -168,29 +202,18 @@ func (w *Want) mac(v string) error {
 	return nil
 }
 
+func (w *Want) defaultRoute(v string) error {
+	if v != "true" && v != "false" {
+		return fmt.Errorf("%s is neither true nor false", clip(v))
+	}
+	takes := v == "true"
+	w.Default = &takes
+	return nil
+}
+
 func (w *Want) mtu(v string) (err error) {
 	if w.MTU, err = strconv.Atoi(v); err != nil || w.MTU < minMTU || w.MTU > maxMTU {
 		return fmt.Errorf("%q is not an MTU: use a number of bytes from %d to %d", v, minMTU, maxMTU)
 	}
 	return nil
-}
-
-// name finds what the engine calls the container, in the annotations that
-// CRI-O and the kubelet put into the state. The kubelet's label comes first: the
-// author of a pod cannot set that.
-func name(a map[string]string) string {
-	for _, k := range []string{"io.kubernetes.container.name", "io.kubernetes.cri-o.ContainerName"} {
-		if a[k] != "" {
-			return a[k]
-		}
-	}
-	return ""
-}
-
-func pod(a map[string]string) Pod {
-	return Pod{
-		Sandbox:   a["io.kubernetes.cri-o.SandboxID"],
-		Namespace: a["io.kubernetes.pod.namespace"],
-		Name:      a["io.kubernetes.pod.name"],
-	}
 }

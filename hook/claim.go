@@ -73,8 +73,8 @@ func (t *attempt) owner() ipam.Owner {
 
 // leaseName is what stays the same when the container is started again, and what
 // a lease is found again by: what the engine calls it, or its id, which some
-// engines keep. In a pod, the first container's stands for all; containers of one
-// name in two pods are two. A caller chooses its own names freely: with its uid
+// engines keep. In a pod it is the pod's, whichever of its containers starts first.
+// A caller chooses its own names freely: with its uid
 // before it, it is no other's.
 func (t *attempt) leaseName() string {
 	name := t.r.Name
@@ -82,7 +82,7 @@ func (t *attempt) leaseName() string {
 		name = t.r.Container
 	}
 	if p := t.r.Pod; p.Name != "" {
-		name = p.Namespace + "/" + p.Name + "/" + name
+		name = p.Namespace + "/" + p.Name
 	}
 	if t.caller == nil {
 		return name

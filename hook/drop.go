@@ -123,8 +123,11 @@ func (l *Local) dropLink(a Attachment) error {
 		return err
 	}
 	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
-	if err != nil || ns == nil {
+	if err != nil {
 		return err
+	}
+	if ns == nil {
+		return l.dropHidden(a)
 	}
 	defer ns.Close()
 	i, err := findLink(ns, a)
@@ -139,6 +142,19 @@ func (l *Local) dropLink(a Attachment) error {
 		return nil // the container made something else of the name
 	}
 	return err
+}
+
+// dropHidden deletes a macvlan in a namespace that exists and cannot be opened, because it is
+// pinned in another mount namespace or held by a descriptor only.
+func (l *Local) dropHidden(a Attachment) error {
+	if a.Number == nil || a.Index == 0 {
+		return nil
+	}
+	i, err := l.Host.LinkIn(*a.Number, a.Index)
+	if err != nil || i == nil || !isMacvlanOf(i, &a) {
+		return err
+	}
+	return l.Host.DeleteIn(*a.Number, *i)
 }
 
 // findLink finds a record's interface, whole or half made.

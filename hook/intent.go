@@ -42,7 +42,7 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 		if err != nil || other == nil {
 			return err
 		}
-		if t.live(other, id.Boot) {
+		if t.needed(other, id.Boot) {
 			select {
 			case <-ctx.Done():
 				return fmt.Errorf("waited for another hook (pid %d) that attaches %q here: %w", other.Hook.Pid, other.Interface, ctx.Err())
@@ -51,7 +51,7 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 			wait = min(2*wait, busyWaitMax)
 			continue
 		}
-		if _, err := t.dropDead(ctx, other.ID, id.Boot, false); err != nil {
+		if _, err := t.dropUnless(ctx, other.ID, func(a *Attachment) bool { return t.needed(a, id.Boot) }, false); err != nil {
 			return fmt.Errorf("sweep what an earlier start left: %w", err)
 		}
 	}
@@ -117,10 +117,14 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range former {
+	earlier, err := podAttachments(tx, t.r.Pod)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range append(former, earlier...) {
 		// The same container id in another namespace, and nobody lives there
 		// any more: its poststop is late, or never comes.
-		if a.Netns != id && !t.live(&a, id.Boot) {
+		if a.Netns != id && !t.needed(&a, id.Boot) {
 			return &a, nil
 		}
 	}
@@ -130,8 +134,9 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 	}
 	for _, a := range here {
 		// Below Linux 5.14 another namespace may have the inode of one that is
-		// gone: what nobody lives in is not this one's.
-		if id.Cookie == 0 && a.State == Attached && !t.live(&a, id.Boot) {
+		// gone: what nobody lives in is not this one's. A pod's container may have
+		// deleted the interface, and exited: its poststop may come later.
+		if (id.Cookie == 0 || a.ofPod()) && a.State == Attached && !t.live(&a, id.Boot) {
 			return &a, nil
 		}
 		match, err := t.matches(a)
@@ -206,7 +211,12 @@ func (t *attempt) join(tx Tx, a Attachment) error {
 			return errors.Join(fmt.Errorf("interface %q of this namespace is gone: end the containers that share it, and start them again", a.Interface), err)
 		}
 	}
-	a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool { return c.ID == t.r.Container })
+	if a.Pod == (Pod{}) {
+		a.Pod = t.r.Pod // rebuilt, or made for a container that did not name its pod
+	}
+	a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool {
+		return c.ID == t.r.Container || a.ofPod() && !link.Alive(c.Process) // an attempt that failed
+	})
 	if t.caller != nil && len(a.Containers) >= maxSharers {
 		return fmt.Errorf("%d containers share its interface %q already", len(a.Containers), a.Interface)
 	}

@@ -63,6 +63,9 @@ var _ Attacher = (*Local)(nil)
 // Attach implements [Attacher]. What fails is undone before it returns.
 func (l *Local) Attach(ctx context.Context, r Request) (got []Attachment, err error) {
 	ns, err := l.Host.OpenNetns(r.Pid)
+	if errors.Is(err, link.ErrHostNetns) && r.Pod != (Pod{}) {
+		return nil, fmt.Errorf("pod %q: hostNetwork is true, and the host's network gets no interface: remove hostNetwork, or the annotations io.lanyard.* of the pod", r.Pod)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("container %q: %w", r.Container, err)
 	}
@@ -120,8 +123,8 @@ func claimedDefaults(r Request) map[bool]bool {
 func (t *attempt) notFor() map[bool]bool {
 	none := map[bool]bool{true: true, false: true}
 	switch asked := t.want.Default; {
-	case t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute:
-		return none // the cluster's, and not for the pod's author to move
+	case t.leftToCluster():
+		return none // the author of the pod cannot change that
 	case asked == nil:
 		return maps.Clone(t.taken)
 	case *asked:
@@ -170,16 +173,12 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 	return t.rec, !t.joined, err
 }
 
-// mayUse refuses pods that the network does not list: under CRI-O any author of
-// a pod sets our annotations. The namespace is a label, which the kubelet sets
-// and CRI-O writes over whatever annotation the author gave the same name; so is
-// the sandbox's id, by which a pod is known.
+// mayUse refuses pods that the network does not list: any author of a pod sets our
+// annotations. The Kubernetes namespace is the engine's word, not the author's; see
+// originOf.
 func mayUse(def *network.Definition, p Pod) error {
-	if p.Sandbox == "" && p.Namespace == "" || def.MayPod(p.Namespace) {
+	if p == (Pod{}) || p.Namespace != "" && def.MayPod(p.Namespace) {
 		return nil
-	}
-	if p.Namespace == "" {
-		return errors.New("pods that are in no Kubernetes namespace may not use it: list \"*\" (--allow-namespace)")
 	}
 	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list that (--allow-namespace)", p.Namespace)
 }

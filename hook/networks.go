@@ -341,7 +341,11 @@ func users(held []Attachment) string {
 		for _, c := range a.Containers {
 			names = append(names, fmt.Sprintf("container %q", c.ID))
 		}
-		if len(a.Containers) == 0 {
+		switch {
+		case len(a.Containers) > 0:
+		case a.ofPod():
+			names = append(names, fmt.Sprintf("pod %q", a.Pod.String()))
+		default:
 			names = append(names, fmt.Sprintf("attachment %s", a.ID))
 		}
 	}

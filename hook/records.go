@@ -58,6 +58,9 @@ func (a *Attachment) indexes() map[[2]string]bool {
 	for _, c := range a.Containers {
 		keys[[2]string{bucketContainers, c.ID}] = true
 	}
+	if a.ofPod() {
+		keys[[2]string{bucketPods, a.Pod.String()}] = true
+	}
 	return keys
 }
 

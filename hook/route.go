@@ -44,6 +44,10 @@ func (t *attempt) routeEverywhere() error {
 	for _, r := range t.defaultRoutes() {
 		is4 := r.Dst.Addr().Is4()
 		if t.taken[is4] {
+			whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && o.Dst.Addr().Is4() == is4 }
+			if i := slices.IndexFunc(others, whole); i >= 0 && t.leftToCluster() {
+				t.leave(others[i])
+			}
 			continue
 		}
 		i := slices.IndexFunc(others, func(o link.Route) bool { return o.Dst.Addr().Is4() == is4 })
@@ -51,7 +55,7 @@ func (t *attempt) routeEverywhere() error {
 		switch {
 		case i < 0:
 		case t.leaves(others[i]):
-			t.rec.Others = append(t.rec.Others, OtherDefault{others[i].Dst, others[i].Gateway, t.ns.NameOf(others[i].Index)})
+			t.leave(others[i])
 			continue
 		default:
 			routes = r.Halves()
@@ -65,6 +69,15 @@ func (t *attempt) routeEverywhere() error {
 	}
 	return nil
 }
+
+// leave records a default route that stays in place.
+func (t *attempt) leave(other link.Route) {
+	t.rec.Others = append(t.rec.Others, OtherDefault{other.Dst, other.Gateway, t.ns.NameOf(other.Index)})
+}
+
+// leftToCluster reports whether the network leaves the default routes of this pod to the
+// cluster.
+func (t *attempt) leftToCluster() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
 
 // leaves says whether another's default route is left alone. Who asks for the
 // default route, takes it; a network that takes that of pods (--pod-default-route)

@@ -31,7 +31,8 @@ type selection struct {
 var selectionKeys = []string{"name", "interface", "ips", "mac", "mtu", "default-route"}
 
 // selections decodes io.lanyard.networks: a JSON array, or the short form
-// "web50@eth1,db60@eth2", whose interfaces may be left out.
+// "web50@eth1,db60@eth2", whose interfaces may be left out. Spaces can replace the commas,
+// because podman 4.x splits the whole annotation at commas.
 func selections(v string, mode verify.Mode) (wants []Want, err error) {
 	if strings.HasPrefix(strings.TrimSpace(v), "[") {
 		wants, err = longSelections(v)
@@ -48,8 +49,16 @@ func selections(v string, mode verify.Mode) (wants []Want, err error) {
 }
 
 func shortSelections(v string) (wants []Want, err error) {
-	for _, word := range strings.Split(v, ",") {
-		name, iface, has := strings.Cut(strings.TrimSpace(word), "@")
+	var words []string
+	for _, list := range strings.Split(v, ",") {
+		some := strings.Fields(list)
+		if len(some) == 0 {
+			some = []string{""} // an error: nothing between two commas
+		}
+		words = append(words, some...)
+	}
+	for _, word := range words {
+		name, iface, has := strings.Cut(word, "@")
 		if has && iface == "" {
 			return nil, fmt.Errorf("%.80q names no interface: write NETWORK or NETWORK@INTERFACE", word)
 		}

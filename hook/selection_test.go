@@ -27,6 +27,7 @@ func TestSelections(t *testing.T) {
 	yes, no := true, false
 	for v, want := range map[string][]Want{
 		"web50":              {{Network: "web50"}},
+		"web50@eth1 db60":    {{Network: "web50", Interface: "eth1"}, {Network: "db60"}},
 		"web50@eth1, db60":   {{Network: "web50", Interface: "eth1"}, {Network: "db60"}},
 		"web@a,web@b":        {{Network: "web", Interface: "a"}, {Network: "web", Interface: "b"}},
 		`[{"name":"web50"}]`: {{Network: "web50"}},

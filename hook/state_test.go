@@ -44,6 +44,7 @@ func TestParse(t *testing.T) {
 	r, ok, err := Parse(&specs.State{ID: "c1", Pid: 7, Annotations: map[string]string{
 		"io.lanyard.network": "web50", "io.lanyard.ip": "192.168.50.9", "io.lanyard.ip6": "fd50::9",
 		"io.lanyard.mac": "02:00:00:00:00:09", "io.lanyard.interface": "lan0", "io.lanyard.mtu": "1400", "io.lanyard.verify": "strict",
+		"io.lanyard.default-route":      "true",
 		"io.kubernetes.cri-o.SandboxID": "sb", "io.kubernetes.pod.namespace": "prod", "io.kubernetes.cri-o.ContainerName": "app",
 		"io.lanyrd.network": "not ours to judge",
 	}})
@@ -52,7 +53,7 @@ func TestParse(t *testing.T) {
 	}
 	w := r.Wants[0]
 	if r.Name != "app" || r.Pod.Sandbox != "sb" || r.Pod.Namespace != "prod" || w.Network != "web50" || len(w.Addrs) != 2 ||
-		w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 || w.Verify != "strict" {
+		w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 || w.Verify != "strict" || w.Default == nil || !*w.Default {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -82,6 +83,12 @@ func TestParseRefusals(t *testing.T) {
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.interface": "sixteen-bytes-xx"}, 1, `15`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.interface": "a/b"}, 1, `"io.lanyard.interface"`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.mtu": "9k"}, 1, `"9k" is not an MTU`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.default-route": "yes"}, 1, `"yes" is neither true nor false`},
+		{map[string]string{"\"io.lanyard.networks": `[{""name"":""n""}]"`}, 1, `"\"io.lanyard.networks": the key begins with a quote: podman 5.0`},
+		{map[string]string{" io.lanyard.network": "n"}, 1, `" io.lanyard.network": the prefix is misspelt`},
+		{map[string]string{"IO.Lanyard.network": "n"}, 1, `"IO.Lanyard.network": the prefix is misspelt`},
+		{map[string]string{"io.lanyard/network": "n"}, 1, `"io.lanyard/network": the prefix is misspelt`},
+		{map[string]string{"io.lanyard.network": "n", "'io.lanyard.ip": "10.0.0.1"}, 1, `"'io.lanyard.ip": the prefix is misspelt`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.verify": "very"}, 1, `use off, warn or strict`},
 		{map[string]string{"io.lanyard.network": "n"}, 0, `has no pid`},
 	} {
@@ -95,6 +102,7 @@ func TestParseRefusals(t *testing.T) {
 func FuzzState(f *testing.F) {
 	f.Add(`{"id":"web","status":"creating","pid":42,"annotations":{"io.lanyard.network":"web50","io.lanyard.ip":"192.168.50.9"}}`)
 	f.Add(`{"id":"web","status":"created","pid":42,"root":"/x","annotations":{"io.lanyard.mac":"02:00:00:00:00:01"}}`)
+	f.Add(`{"id":"web","pid":42,"annotations":{" IO.Lanyard.network":"web50"}}`)
 	f.Add(`{"id":1}`)
 	f.Fuzz(func(t *testing.T, in string) {
 		s, err := ReadState(io.MultiReader(strings.NewReader(in)))

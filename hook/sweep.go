@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/verify"
@@ -12,7 +11,8 @@ import (
 
 // Detach implements [Attacher]. It drops only references whose init has
 // exited: an engine that keeps a container's id over a restart calls poststop
-// for the old run after the new one was attached.
+// for the old run after the new one was attached. A pod's attachment stays
+// without references while its interface exists.
 func (l *Local) Detach(ctx context.Context, containerID string) error {
 	return l.detach(ctx, containerID, func(*Attachment) bool { return true })
 }
@@ -20,6 +20,7 @@ func (l *Local) Detach(ctx context.Context, containerID string) error {
 // detach drops the container's references to those attachments that mine picks.
 func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attachment) bool) error {
 	var all []taken
+	ofPod := false
 	err := l.withDB(ctx, func() error {
 		all = nil
 		return l.DB.Update(ctx, func(tx Tx) error {
@@ -30,7 +31,13 @@ func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attac
 				if !mine(&a) || a.State != Attached && link.Alive(a.Hook) {
 					continue
 				}
-				t, terr := take(tx, a, func(c Container) bool { return c.ID == containerID && !link.Alive(c.Process) })
+				ofPod = ofPod || a.ofPod()
+				over := func(c Container) bool { return c.ID == containerID && !link.Alive(c.Process) }
+				if kept, kerr := l.keepForPod(tx, a, over); kept || kerr != nil {
+					err = errors.Join(err, kerr)
+					continue
+				}
+				t, terr := take(tx, a, over)
 				if err = errors.Join(err, terr); t != nil {
 					all = append(all, *t)
 				}
@@ -43,6 +50,9 @@ func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attac
 	}
 	if err != nil {
 		return fmt.Errorf("detach container %q: %w", containerID, err)
+	}
+	if ofPod {
+		l.sweepPods(ctx)
 	}
 	return nil
 }
@@ -66,11 +76,17 @@ func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) 
 	if err != nil {
 		return nil, err
 	}
+	exists := l.netnsFinderFor(recs)
+	return l.sweepRecords(ctx, recs, atOnce, which, func(a *Attachment) bool { return l.liveIn(a, boot, exists) })
+}
+
+// sweepRecords releases the records that which selects and that are not live.
+func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool, which, live func(*Attachment) bool) (swept []Attachment, err error) {
 	for _, a := range recs {
-		if !which(&a) || l.live(&a, boot) {
+		if !which(&a) || live(&a) {
 			continue
 		}
-		did, derr := l.dropDead(ctx, a.ID, boot, atOnce)
+		did, derr := l.dropUnless(ctx, a.ID, live, atOnce)
 		if derr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
 		} else if did {
@@ -80,12 +96,12 @@ func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) 
 	return swept, err
 }
 
-// dropDead drops a record if nobody needs it now.
-func (l *Local) dropDead(ctx context.Context, id verify.ID, boot string, atOnce bool) (did bool, err error) {
+// dropUnless drops a record, unless it is live when it is taken.
+func (l *Local) dropUnless(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (did bool, err error) {
 	var t *taken
 	err = l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
-		if errors.Is(err, ErrGone) || err == nil && l.live(&a, boot) {
+		if errors.Is(err, ErrGone) || err == nil && live(&a) {
 			return nil
 		}
 		if err == nil {
@@ -115,23 +131,26 @@ func (l *Local) Attachments(ctx context.Context) (recs []Attachment, err error) 
 	return recs, err
 }
 
-// live says whether a record still has somebody to be there for. One
-// that is being made or taken back lives with the process that does it, an
-// attachment with its containers; one that was adopted knows of none, and lives
-// with its namespace.
-func (l *Local) live(a *Attachment, boot string) bool {
-	if a.Netns.Boot != boot {
+// live reports whether a record is still in use. A record that is being attached or detached
+// is live while the process that does this runs, and an attachment while one of its containers
+// runs. A pod's attachment is also live while its interface exists, and an attachment that was
+// rebuilt, whose containers are unknown, while its namespace exists.
+func (l *Local) live(a *Attachment, boot string) bool { return l.liveIn(a, boot, l.hasNetns) }
+
+// liveIn is live with another way to look for namespaces.
+func (l *Local) liveIn(a *Attachment, boot string, exists netnsFinder) bool {
+	switch {
+	case a.Netns.Boot != boot:
+		return false
+	case a.State != Attached:
+		return link.Alive(a.Hook)
+	case a.inUse():
+		return true
+	case a.ofPod():
+		return l.hasInterface(a, exists)
+	case len(a.Containers) > 0:
 		return false
 	}
-	if a.State != Attached {
-		return link.Alive(a.Hook)
-	}
-	if len(a.Containers) == 0 {
-		ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
-		if ns != nil {
-			ns.Close()
-		}
-		return err != nil || ns != nil
-	}
-	return slices.ContainsFunc(a.Containers, func(c Container) bool { return link.Alive(c.Process) })
+	found, err := exists(a.Netns)
+	return err != nil || found
 }

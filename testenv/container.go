@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -58,14 +59,16 @@ func JoinNamespace(tb testing.TB, n *Namespace) *Container {
 	return c
 }
 
-// Pin binds the namespace to a file until the test ends: the namespace outlives its last process,
-// as those of CRI-O's pods do.
-func (n *Namespace) Pin(tb testing.TB) {
+// Pin binds the namespace to a file until unpin is called or the test ends: the namespace outlives
+// its last process, as those of Kubernetes pods do.
+func (n *Namespace) Pin(tb testing.TB) (unpin func()) {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "netns")
 	must(tb, os.WriteFile(path, nil, 0o600))
 	must(tb, unix.Mount(n.Path(), path, "", unix.MS_BIND, ""))
-	tb.Cleanup(func() { must(tb, unix.Unmount(path, unix.MNT_DETACH)) })
+	unpin = sync.OnceFunc(func() { must(tb, unix.Unmount(path, unix.MNT_DETACH)) })
+	tb.Cleanup(unpin)
+	return unpin
 }
 
 // newProcess prepares cat, or the command args, which must end in cat. It waits for the end of its

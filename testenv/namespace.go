@@ -56,6 +56,10 @@ func holdNamespace(tb testing.TB, name string, file *os.File) *Namespace {
 	return n
 }
 
+// Release closes the namespace before the end of the test. Nothing can run in it afterwards. It
+// exists for as long as a process or a pin holds it.
+func (n *Namespace) Release(tb testing.TB) { n.release(tb) }
+
 // release closes the namespace, and fails the test if anything else keeps it alive.
 func (n *Namespace) release(tb testing.TB) {
 	tb.Helper()

@@ -128,16 +128,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // tellTime is the deadline for sending a message to the broker.
 const tellTime = time.Second
 
-// tell sends the error to the broker, for "lanyard why": crun sends stderr to /dev/null, so
-// that the user would not see it. It does nothing for root, because root has logs.
+// tell leaves the error for "lanyard why": crun sends a hook's stderr to /dev/null. A user's
+// error goes to the broker. Root's goes to a directory, because root's containers need no
+// broker.
 func tell(o options, id string, why error) {
+	line := strings.ReplaceAll(why.Error(), "\n", "; ")
+	// Errors of Add and Tell are ignored: the caller reports why, which matters more.
 	if link.HostsRoot() {
+		_ = broker.Kept(o.paths.Failures()).Add(id, line)
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
 	defer cancel()
-	// Ignored: if there is no broker, that is the error that is being reported.
-	_ = broker.Client{Socket: o.paths.Socket}.Tell(ctx, id, strings.ReplaceAll(why.Error(), "\n", "; "))
+	_ = broker.Client{Socket: o.paths.Socket}.Tell(ctx, id, line)
 }
 
 // options are the parsed arguments of the hook.

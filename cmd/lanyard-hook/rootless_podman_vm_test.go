@@ -115,32 +115,37 @@ func TestRootlessSecondInterface(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	must(t, os.Chmod("/dev/net/tun", 0o666)) // as udev has it
+	halves := []string{"0.0.0.0/1 via 192.168.50.1 dev lan0", "128.0.0.0/1 via 192.168.50.1 dev lan0"}
 	for _, test := range []struct {
 		runtime, option string
+		annotations     []string
 		routes          []string
 	}{
-		{"crun", ``, nil},
-		{"runc", `,"default-route":true`, []string{"0.0.0.0/1 via 192.168.50.1 dev lan0", "128.0.0.0/1 via 192.168.50.1 dev lan0"}},
+		{"crun", "none", []string{quoted(`io.lanyard.networks=[{"name":"web","interface":"lan0"}]`)}, nil},
+		{"runc", "in JSON", []string{quoted(`io.lanyard.networks=[{"name":"web","interface":"lan0","default-route":true}]`)}, halves},
+		{"crun", "by itself", []string{"io.lanyard.network=web", "io.lanyard.interface=lan0", "io.lanyard.default-route=true"}, halves},
 	} {
 		r.runtime = test.runtime
-		r.mustPodman(alice, "run", "--detach", "--name", "a1", "--network", "slirp4netns:enable_ipv6=false", "--cap-add", "NET_RAW",
-			"--annotation", quoted(`io.lanyard.networks=[{"name":"web","interface":"lan0"`+test.option+`}]`),
-			"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
-		if a := r.record(); a.Guard == nil || a.Verdict.Code != verify.OK || (len(a.Others) > 0) != (test.option == "") {
+		args := []string{"run", "--detach", "--name", "a1", "--network", "slirp4netns:enable_ipv6=false", "--cap-add", "NET_RAW"}
+		for _, a := range test.annotations {
+			args = append(args, "--annotation", a)
+		}
+		r.mustPodman(alice, append(args, "--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")...)
+		if a := r.record(); a.Guard == nil || a.Verdict.Code != verify.OK || (len(a.Others) > 0) != (test.routes == nil) {
 			t.Errorf("record is %+v", a)
 		}
 		routes := r.mustPodman(alice, "exec", "a1", "sh", "-c", "ip route; ip -6 route; ping -c1 -W5 -I lan0 192.168.50.1")
 		for _, want := range append(test.routes, "default via 10.0.2.2 dev tap0", "192.168.50.0/24 dev lan0", "default via fd50::1 dev lan0") {
 			if !strings.Contains(routes, want) {
-				t.Errorf("%s%s: there is no route %q in %s", test.runtime, test.option, want, routes)
+				t.Errorf("%s, %s: there is no route %q in %s", test.runtime, test.option, want, routes)
 			}
 		}
 		if n := strings.Count(routes, " via "); n != 2+len(test.routes) {
-			t.Errorf("%s%s: %d routes by a gateway: %s", test.runtime, test.option, n, routes)
+			t.Errorf("%s, %s: %d routes by a gateway: %s", test.runtime, test.option, n, routes)
 		}
 		r.mustPodman(alice, "rm", "--force", "--time", "0", "a1")
 	}
 }
 
-// quoted quotes a value with commas and quotes for podman (RFC 4180).
+// quoted quotes a value with commas and quotes for podman up to 4.9 (RFC 4180).
 func quoted(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }

@@ -146,7 +146,7 @@ func (r *rootless) hooksDir() string {
 		text, err := json.Marshal(map[string]any{
 			"version": "1.0.0", "stages": []string{stage},
 			"hook": specs.Hook{Path: r.hook, Args: []string{"lanyard-hook", "--root", r.root, stage}, Env: hookEnv()},
-			"when": map[string]any{"annotations": map[string]string{`^io\.lanyard\.`: ".*"}},
+			"when": map[string]any{"annotations": map[string]string{shippedWhen(r.t): ".*"}},
 		})
 		must(r.t, err)
 		must(r.t, os.WriteFile(filepath.Join(dir, "lanyard-"+stage+".json"), text, 0o644))

@@ -13,6 +13,9 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -181,6 +184,27 @@ func TestRuntimeRefusal(t *testing.T) {
 	}
 }
 
+// podman writes the hooks.d files, with the pattern that is installed. It returns a function
+// that returns the command line of podman as root with them.
+func (e *engine) podman(runtime string) func(args ...string) []string {
+	e.t.Helper()
+	hooks := filepath.Join(e.dir, "hooks.d")
+	must(e.t, os.MkdirAll(hooks, 0o755))
+	h := e.hooks("createRuntime")
+	for stage, hook := range map[string]specs.Hook{"createRuntime": h.CreateRuntime[0], "poststop": h.Poststop[0]} {
+		text, err := json.Marshal(map[string]any{
+			"version": "1.0.0", "hook": hook, "stages": []string{stage},
+			"when": map[string]any{"annotations": map[string]string{shippedWhen(e.t): ".*"}},
+		})
+		must(e.t, err)
+		must(e.t, os.WriteFile(filepath.Join(hooks, "lanyard-"+stage+".json"), text, 0o600))
+	}
+	return func(args ...string) []string {
+		return append([]string{"podman", "--root", e.dir + "/storage", "--runroot", e.dir + "/runroot",
+			"--runtime", runtime, "--hooks-dir", hooks}, args...)
+	}
+}
+
 // TestPodman runs podman as root, with --hooks-dir.
 func TestPodman(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
@@ -190,20 +214,7 @@ func TestPodman(t *testing.T) {
 			e.w.AddGateway(50, "192.168.50.1/24")
 			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
 			before := e.w.links(e.w.Host)
-			hooks := filepath.Join(e.dir, "hooks.d")
-			must(t, os.MkdirAll(hooks, 0o755))
-			h := e.hooks("createRuntime")
-			for stage, hook := range map[string]specs.Hook{"createRuntime": h.CreateRuntime[0], "poststop": h.Poststop[0]} {
-				text, err := json.Marshal(map[string]any{
-					"version": "1.0.0", "hook": hook, "stages": []string{stage},
-					"when": map[string]any{"annotations": map[string]string{`^io\.lanyard\.`: ".*"}},
-				})
-				must(t, err)
-				must(t, os.WriteFile(filepath.Join(hooks, "lanyard-"+stage+".json"), text, 0o600))
-			}
-			podman := func(args ...string) []string {
-				return append([]string{"podman", "--root", e.dir + "/storage", "--runroot", e.dir + "/runroot", "--runtime", runtime, "--hooks-dir", hooks}, args...)
-			}
+			podman := e.podman(runtime)
 			t.Cleanup(func() { e.run(podman("rm", "--all", "--force", "--time", "0")...) })
 			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
 			if a := e.w.record(); a.Verdict.Code != verify.OK || fmt.Sprint(a.Containers[0].ID) != lastLine(id) {
@@ -214,6 +225,56 @@ func TestPodman(t *testing.T) {
 			e.must(podman("restart", "--time", "0", lastLine(id))...)
 			e.must(podman("exec", lastLine(id), "ping", "-c1", "-W5", "192.168.50.1")...)
 			e.must(podman("rm", "--force", "--time", "0", lastLine(id))...)
+			e.w.wantNothing("web", before)
+
+			// A misspelt prefix does not start a container off the network. crun does not
+			// show the error; the failures kept for root do.
+			for key, word := range map[string]string{"IO.Lanyard.network": "lower case", " io.lanyard.network": "with nothing before it"} {
+				if out, err := e.run(podman("run", "--rm", "--network", "none", "--annotation", key+"=web", "--rootfs", e.rootfs(), "true")...); err == nil {
+					t.Errorf("%q started: %s", key, out)
+				}
+				kept, err := broker.Kept(wiring.PathsUnder(e.w.root).Failures()).All()
+				if err != nil || len(kept) == 0 || !strings.Contains(kept[len(kept)-1].Error, word) {
+					t.Errorf("%q: kept is %+v, %v", key, kept, err)
+				}
+			}
+			// The form that docs/rootless.md recommends for every podman.
+			id = e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.networks=web@lan0 web@lan1", "--rootfs", e.rootfs(), "sleep", "300")...)
+			if n := len(e.w.records()); n != 2 {
+				t.Errorf("the short form with a space gave %d interfaces", n)
+			}
+			e.must(podman("rm", "--force", "--time", "0", lastLine(id))...)
+		})
+	}
+}
+
+// TestPodmanPod checks a podman pod of root: no network has to list it, its containers share
+// one interface, and it has the default route.
+func TestPodmanPod(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
+	for _, runtime := range []string{"runc", "crun"} {
+		t.Run(runtime, func(t *testing.T) {
+			e := newEngine(t)
+			e.w.AddGateway(50, "192.168.50.1/24")
+			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
+			before := e.w.links(e.w.Host)
+			command := e.podman(runtime)
+			podman := func(args ...string) []string { return command(append([]string{"--storage-driver", "vfs"}, args...)...) }
+			t.Cleanup(func() { e.run(podman("pod", "rm", "--all", "--force", "--time", "0")...) })
+			image := filepath.Join(e.dir, "image.tar")
+			e.must("tar", "-C", e.rootfs(), "-cf", image, ".")
+			e.must(podman("import", image, "localhost/plain")...)
+			e.must(podman("pod", "create", "--name", "p", "--share-parent=false", "--network", "none", "--infra-image", "localhost/plain", "--infra-command", "sleep 300")...)
+			for _, name := range []string{"one", "two"} {
+				e.must(podman("run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "localhost/plain", "sleep", "300")...)
+			}
+			if a := e.w.record(); len(a.Containers) != 2 || a.Pod != (hook.Pod{}) || a.Verdict.Code != verify.OK || len(a.Defaults) != 1 {
+				t.Errorf("record is %+v", a)
+			}
+			e.must(podman("exec", "two", "ping", "-c1", "-W5", "192.168.50.1")...)
+			e.must(podman("pod", "restart", "p")...)
+			e.must(podman("exec", "one", "ping", "-c1", "-W5", "192.168.50.1")...)
+			e.must(podman("pod", "rm", "--force", "--time", "0", "p")...)
 			e.w.wantNothing("web", before)
 		})
 	}

@@ -268,7 +268,7 @@ func TestForeignDefaultRoute(t *testing.T) {
 }
 
 // TestPodDefaultRoute checks that a network with --pod-default-route gets the default
-// route of pods, and that the cluster's is effective again afterwards.
+// route of pods, and that the cluster's is effective again after "gc --pod".
 func TestPodDefaultRoute(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "203.0.113.9/32")
@@ -284,6 +284,10 @@ func TestPodDefaultRoute(t *testing.T) {
 	must(t, c.Kill())
 	w.mustDetach("a")
 	c.Reap()
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.ReleasePod(ctx, "shop/shop-1")
+		return err
+	}))
 	if routes := routesOf(t, pod, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "default dev cluster") {
 		t.Errorf("the pod's routes are %q", routes)
 	}

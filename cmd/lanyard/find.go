@@ -9,12 +9,12 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 )
 
-// errNoAttachment is returned by find when no container or attachment has the id.
-var errNoAttachment = errors.New("no container or attachment")
+// errNoAttachment is returned by find when no container, pod or attachment has the id.
+var errNoAttachment = errors.New("no container, pod or attachment")
 
 // find returns the attachments with an id: a container's, an attachment's, or an
-// unambiguous prefix of one. A container on several networks has several attachments.
-// The error is errNoAttachment if no attachment matches.
+// unambiguous prefix of one; or a pod's NAMESPACE/NAME. A container on several networks has
+// several attachments. The error is errNoAttachment if no attachment matches.
 func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 	if found := withID(recs, id); len(found) > 0 {
 		return found, nil
@@ -41,7 +41,7 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 // withID returns the attachments that have exactly this id.
 func withID(recs []hook.Attachment, id string) (found []hook.Attachment) {
 	for _, a := range recs {
-		if a.ID.String() == id || slices.Contains(ids(a), id) {
+		if a.ID.String() == id || slices.Contains(ids(a), id) || a.Pod.Sandbox != "" && a.Pod.String() == id {
 			found = append(found, a)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 
@@ -17,9 +18,17 @@ func (e env) gc() *cli.Command {
 		Description: `Examples:
   lanyard gc
   lanyard gc --format json | jq length
+  lanyard gc --pod prod/web-0
 
-Nothing of a running container is released: the command is always safe.`,
-		Flags:  []cli.Flag{flagFormat()},
+Nothing of a running container is released: the command is always safe. A Kubernetes pod
+keeps its interface and address while the network namespace of its sandbox exists, also
+while none of its containers runs. If an engine has left such a namespace behind, --pod
+releases what the pod holds, unless a container of the pod runs.`,
+		Flags: []cli.Flag{
+			flagFormat(),
+			&cli.StringFlag{Name: "pod",
+				Usage: "`POD` to release, and nothing else: NAMESPACE/NAME, or the id of its sandbox (default: none)"},
+		},
 		Action: e.runGC,
 	}
 }
@@ -41,7 +50,11 @@ func (e env) runGC(c *cli.Context) error {
 	}
 	defer l.Close()
 	done := e.slow("looking for attachments without a container …")
-	swept, err := l.Sweep(c.Context)
+	sweep := l.Sweep
+	if pod := c.String("pod"); pod != "" {
+		sweep = func(ctx context.Context) ([]hook.Attachment, error) { return l.ReleasePod(ctx, pod) }
+	}
+	swept, err := sweep(c.Context)
 	done()
 	if inJSON {
 		var rows []gcRow
@@ -56,8 +69,13 @@ func (e env) runGC(c *cli.Context) error {
 	}
 	for _, a := range swept {
 		why := "its containers are gone"
-		if a.State == hook.Attaching {
+		switch {
+		case a.State == hook.Attaching:
 			why = "its hook was killed"
+		case c.String("pod") != "":
+			why = "none of its containers runs"
+		case a.Pod.Sandbox != "":
+			why = "its interface is gone"
 		}
 		fmt.Fprintf(e.stdout, "released %s on network %q from %s: %s\n",
 			orDash(joinPrefixes(a.Addrs)), a.Network, describe(a), why)

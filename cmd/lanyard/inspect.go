@@ -15,10 +15,12 @@ func (e env) inspect() *cli.Command {
 		Name:      "inspect",
 		Usage:     "show everything known about a container's interfaces, as JSON",
 		UsageText: "lanyard inspect [--timing] ID",
-		Description: `ID is the id of a container or of an attachment, or a prefix of one.
+		Description: `ID is the id of a container or of an attachment, or a prefix of one; or NAMESPACE/NAME
+of a Kubernetes pod.
 
 Examples:
   lanyard inspect 3f2a9c
+  lanyard inspect prod/web-0
   lanyard inspect 3f2a9c | jq '.[].evidence_now.counters'
   lanyard inspect --timing 3f2a9c
 

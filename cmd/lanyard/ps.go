@@ -27,8 +27,9 @@ func (e env) ps() *cli.Command {
   lanyard ps
   lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
 
-VERDICT and GATEWAY-RTT are from the start of the container; "lanyard verify" probes
-again. OUT and IN count frames until now: with the right tag / with a wrong tag.
+CONTAINER is NAMESPACE/NAME of the pod if none of its containers runs. VERDICT and
+GATEWAY-RTT are from the start of the container; "lanyard verify" probes again. OUT and
+IN count frames until now: with the right tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
 "lanyard watch" shows details and times. GUARDED counts the frames of a rootless
@@ -43,8 +44,9 @@ container that its guard dropped; "lanyard inspect" counts them by reason.`,
 
 // psRow is one container's interface in the JSON of "ps".
 type psRow struct {
-	Container  string           `json:"container"` // "" if the attachment was rebuilt from kernel state
+	Container  string           `json:"container"` // "" if no container of the pod runs, or after a rebuild
 	Name       string           `json:"name,omitempty"`
+	Pod        string           `json:"pod,omitempty"` // namespace/name, in Kubernetes
 	Attachment string           `json:"attachment"`
 	State      hook.State       `json:"state"`
 	Network    string           `json:"network"`
@@ -143,6 +145,9 @@ func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
 		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
 	}
+	if a.Pod.Sandbox != "" {
+		row.Pod = a.Pod.String()
+	}
 	seen, err := l.Evidence(a)
 	if err == nil {
 		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, anomaliesSince(a, seen)...)
@@ -185,7 +190,7 @@ func psTable(rows []psRow, full bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			abbreviate(r.Container, full), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
+			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {

@@ -89,7 +89,7 @@ func bundle(ts *testscript.TestScript, id string, annotations []string) string {
 	for _, a := range annotations {
 		switch k, v, _ := strings.Cut(a, "="); k {
 		case "pod":
-			spec.Annotations["io.kubernetes.cri-o.SandboxID"] = v
+			spec.Annotations["io.kubernetes.cri-o.SandboxID"], spec.Annotations["io.kubernetes.pod.name"] = "sandbox-"+v, v
 			join(ts, &spec, v)
 		case "netns":
 			join(ts, &spec, v)

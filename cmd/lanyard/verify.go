@@ -21,8 +21,9 @@ func (e env) verify() *cli.Command {
 		Name:      "verify",
 		Usage:     "probe the gateways again, now, and print verdicts",
 		UsageText: "lanyard verify [OPTIONS] ID|NETWORK\n       lanyard verify [OPTIONS] --all",
-		Description: `ID is the id of a container or of an attachment, or a prefix of one. NETWORK means all
-attachments of a network. A name that is both means the network.
+		Description: `ID is the id of a container or of an attachment, or a prefix of one; or NAMESPACE/NAME
+of a Kubernetes pod. NETWORK means all attachments of a network. A name that is both means
+the network.
 
 Examples:
   lanyard verify web50
@@ -169,7 +170,11 @@ func firstOf(containers []string) string {
 
 // describe names an attachment in messages.
 func describe(a hook.Attachment) string {
-	if len(a.Containers) == 0 {
+	switch {
+	case len(a.Containers) > 0:
+	case a.Pod.Sandbox != "":
+		return fmt.Sprintf("pod %q", a.Pod)
+	default:
 		return "attachment " + a.ID.String()
 	}
 	return fmt.Sprintf("container %q", a.Containers[0].ID)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -8,16 +10,19 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/link"
 )
 
 func (e env) why() *cli.Command {
 	return &cli.Command{
 		Name:      "why",
-		Usage:     "show why your rootless containers were not attached",
+		Usage:     "show why your containers were not attached",
 		UsageText: "lanyard why [OPTIONS] [ID]",
-		Description: `For users without privilege: some runtimes (crun) only show that a hook failed, and not
-its message. The broker keeps the last messages for you until it restarts.
+		Description: `Some runtimes (crun) only show that a hook failed, and not its message. Lanyard keeps
+the last messages: for root's containers until the next boot, for a user's rootless
+containers in the broker until it restarts. Each user sees their own.
 
 ID is the id of a container, or a prefix of one. Without it, all messages are shown.
 
@@ -38,8 +43,8 @@ func (e env) runWhy(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	all, err := broker.Client{Socket: paths(c).Socket}.Why(c.Context)
-	if err != nil {
+	all, err := failuresOf(c.Context, paths(c))
+	if len(all) == 0 && err != nil {
 		return err
 	}
 	var failures []broker.Failure
@@ -49,15 +54,28 @@ func (e env) runWhy(c *cli.Context) error {
 		}
 	}
 	if inJSON {
-		return printJSON(e.stdout, failures)
+		return errors.Join(printJSON(e.stdout, failures), err)
 	}
-	if len(failures) == 0 {
-		fmt.Fprintf(e.stdout, "no failures are recorded for uid %d\n", os.Getuid())
+	if len(failures) == 0 && err == nil {
+		if link.HostsRoot() {
+			fmt.Fprintln(e.stdout, "no failures are recorded for root since the boot")
+		} else {
+			fmt.Fprintf(e.stdout, "no failures are recorded for uid %d\n", os.Getuid())
+		}
 		return nil
 	}
 	table := [][]string{{"TIME", "CONTAINER", "WHY"}}
 	for _, f := range failures {
 		table = append(table, []string{f.At.Local().Format(time.DateTime), abbreviate(f.Container, false), f.Error})
 	}
-	return printTable(e.stdout, table)
+	return errors.Join(printTable(e.stdout, table), err)
+}
+
+// failuresOf returns the caller's failures, the newest last. Root's are in a directory, all
+// others in the broker.
+func failuresOf(ctx context.Context, p wiring.Paths) ([]broker.Failure, error) {
+	if link.HostsRoot() {
+		return broker.Kept(p.Failures()).All()
+	}
+	return broker.Client{Socket: p.Socket}.Why(ctx)
 }

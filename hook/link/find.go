@@ -25,8 +25,14 @@ func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
 // EachNetns calls visit once for every existing network namespace except the host's. It is
 // for rebuilding a lost database. Each Netns is closed after its visit.
 func (h *Host) EachNetns(visit func(*Netns)) error {
+	return h.EachNetnsOf(func(uint64) bool { return true }, visit)
+}
+
+// EachNetnsOf is EachNetns for the namespaces with an inode that wanted accepts. It does not
+// open the other namespaces: opening one costs much more than reading its inode.
+func (h *Host) EachNetnsOf(wanted func(inode uint64) bool, visit func(*Netns)) error {
 	_, err := h.search(
-		func(uint64) bool { return true },
+		wanted,
 		func(n *Netns) bool {
 			visit(n)
 			return false

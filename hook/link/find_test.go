@@ -85,3 +85,17 @@ func TestFindNetnsWithoutFiles(t *testing.T) {
 		t.Errorf("FindNetns failed %d of 16 times, want some", failed)
 	}
 }
+
+// TestEachNetnsOf checks that only the wanted namespaces are visited.
+func TestEachNetnsOf(t *testing.T) {
+	h := mustHost(t)
+	one, two := mustNetns(t, h), mustNetns(t, h)
+	var seen []uint64
+	must(t, h.EachNetnsOf(
+		func(inode uint64) bool { return inode == one.Inode },
+		func(n *Netns) { seen = append(seen, n.Inode) },
+	))
+	if len(seen) != 1 || seen[0] != one.Inode {
+		t.Errorf("visited %v, want %d and not %d", seen, one.Inode, two.Inode)
+	}
+}

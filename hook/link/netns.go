@@ -13,6 +13,9 @@ import (
 // ErrExited is returned for a process that has ended, or that ended during the call.
 var ErrExited = errors.New("process has exited")
 
+// ErrHostNetns is returned for the network namespace of the host.
+var ErrHostNetns = errors.New("it is the host's own namespace")
+
 // identity identifies a namespace among those that exist now. Inode numbers are recycled,
 // so it is never stored without a cookie and the boot id.
 type identity struct{ dev, ino uint64 }
@@ -40,7 +43,7 @@ type Netns struct {
 
 // OpenNetns opens the network namespace of a process. It opens a pidfd first, and checks
 // after opening the namespace that the process still runs, so that a recycled pid is
-// detected. It returns ErrExited if the process has ended, and an error for the host's own
+// detected. It returns ErrExited if the process has ended, and ErrHostNetns for the host's own
 // namespace.
 func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
 	defer func() {
@@ -95,7 +98,7 @@ func (h *Host) openNetns(path string) (n *Netns, err error) {
 	}
 	id, err := identify(fd)
 	if err == nil && (id == h.id || id == initialNetns()) {
-		err = errors.New("it is the host's own namespace")
+		err = ErrHostNetns
 	}
 	n = &Netns{Inode: id.ino, fd: fd, host: h.fd}
 	if err == nil {

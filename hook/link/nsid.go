@@ -49,3 +49,52 @@ func (h *Host) Numbered(id int) (bool, error) {
 	}
 	return true, nil
 }
+
+// LinkIn returns the interface with an index in the namespace with a number. It returns nil if
+// no namespace has the number, if the kernel is removing the namespace, or if the namespace
+// has no such interface. It also sees namespaces that FindNetns does not find, because they
+// have no process and are pinned in another mount namespace.
+func (h *Host) LinkIn(id, index int) (*Interface, error) {
+	answers, err := h.requestIn(id, index, unix.RTM_GETLINK, 0)
+	// EINVAL: no namespace has the number (rtnl_get_net_ns_capable).
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
+	if err == nil && len(answers) != 1 {
+		err = fmt.Errorf("the kernel gave %d answers", len(answers))
+	}
+	var l netlink.Link
+	if err == nil {
+		l, err = netlink.LinkDeserialize(nil, answers[0])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for interface %d in network namespace number %d: %w", index, id, err)
+	}
+	i := interfaceOf(l)
+	return &i, nil
+}
+
+// DeleteIn deletes an interface that LinkIn returned. A missing interface is not an error.
+func (h *Host) DeleteIn(id int, i Interface) error {
+	_, err := h.requestIn(id, i.Index, unix.RTM_DELLINK, unix.NLM_F_ACK)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete interface %q in network namespace number %d: %w", i.Name, id, err)
+	}
+	return nil
+}
+
+// requestIn sends a netlink request about one interface in the namespace with a number.
+func (h *Host) requestIn(id, index, kind, flags int) (answers [][]byte, err error) {
+	number := make([]byte, 4)
+	binary.NativeEndian.PutUint32(number, uint32(id))
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req := nl.NewNetlinkRequest(kind, flags)
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_TARGET_NETNSID, number)) // Linux 4.20
+	err = inside(h.fd, func() (err error) {
+		answers, err = req.Execute(unix.NETLINK_ROUTE, 0)
+		return err
+	})
+	return answers, err
+}

@@ -43,3 +43,42 @@ func wantNumbered(tb testing.TB, h *Host, id int) {
 		tb.Errorf("nsid %d is in use: %v, %v; want true", id, exists, err)
 	}
 }
+
+// TestLinkIn checks that an interface is found by the number of its namespace, wherever the
+// namespace is pinned, and that an unused number or index finds nothing.
+func TestLinkIn(t *testing.T) {
+	h := mustHost(t)
+	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
+	cmd := mustContainer(t)
+	n, err := h.OpenNetns(cmd.Process.Pid)
+	must(t, err)
+	id, err := h.Number(n)
+	must(t, err)
+	i := mustCreate(t, h, n, specOn(t, p))
+	must(t, cmd.Process.Kill())
+	cmd.Wait() // n alone holds the namespace: no process and no pin
+	found, err := h.LinkIn(id, i.Index)
+	if err != nil || found == nil || found.Kind != "macvlan" || found.ParentIndex != p.Index || found.MAC.String() != i.MAC.String() {
+		t.Errorf("got %+v, %v, want %+v", found, err, i)
+	}
+	for what, at := range map[string][2]int{"another index": {id, i.Index + 1000}, "another number": {id + 100000, i.Index}} {
+		if found, err := h.LinkIn(at[0], at[1]); found != nil || err != nil {
+			t.Errorf("%s: got %+v, %v", what, found, err)
+		}
+	}
+	must(t, h.DeleteIn(id, *found))
+	must(t, h.DeleteIn(id, *found))
+	if left, err := n.FindMacvlan(p.Index, i.MAC); left != nil || err != nil {
+		t.Errorf("after DeleteIn there is %+v, %v", left, err)
+	}
+	i = mustCreate(t, h, n, specOn(t, p))
+	n.Close()
+	testenv.Eventually(t, "the namespace's end", func() error {
+		found, err := h.LinkIn(id, i.Index)
+		if found != nil {
+			err = fmt.Errorf("found %+v", found)
+		}
+		return err
+	})
+	must(t, h.DeleteIn(id, i))
+}

@@ -64,7 +64,7 @@ type Definition struct {
 	// addresses, so that replies leave by the interface that the request arrived on.
 	SourceRouting bool `json:"source-routing,omitzero"`
 	// KubernetesNamespaces lists the namespaces with pods that may use the network. "*"
-	// allows all pods, also those without a namespace. Empty: no pods.
+	// allows the pods of every namespace. Empty: no pods.
 	KubernetesNamespaces []string `json:"kubernetes-namespaces,omitempty"`
 	// PodDefaultRoute lets the network replace a pod's default route, which is the
 	// cluster's.

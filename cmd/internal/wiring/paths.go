@@ -16,6 +16,9 @@ type Paths struct {
 	Guards   string // mount point of the network namespace for guarded attachments
 }
 
+// Failures returns the directory with the last errors of root's containers.
+func (p Paths) Failures() string { return filepath.Join(p.Run, "failures") }
+
 const bpffs = "/sys/fs/bpf"
 
 // DefaultPaths returns the paths of an installed system.
