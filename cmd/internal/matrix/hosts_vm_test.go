@@ -75,6 +75,9 @@ func (n *neighbour) attach(b *bench, c cell, mode network.Verify, w hook.Want) (
 		return err
 	}))
 	return func() {
+		// The kernel would take it away with the namespace, some time after the next cell began.
+		_, err := box.Exec("ip", "link", "del", "eth0")
+		must(b.tb, err)
 		must(b.tb, box.Kill())
 		must(b.tb, n.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "n1") }))
 		box.End(b.tb)
