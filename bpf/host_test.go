@@ -13,14 +13,16 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// TestMount prepares a trunk without a mounted bpffs, by two processes at once. They run in a mount
-// namespace of a shell, with which the mount ends.
+// TestMount prepares a trunk without a mounted bpffs, by two processes at once. They run in the mount
+// namespace of a shell that is process 1 of its PID namespace, like a container's; the mount ends
+// with it.
 func TestMount(t *testing.T) {
 	b := newIdleBench(t, Options{Root: bpffs + "/lanyard-test"}, testenv.Config{})
 	o := order{Options: Options{Root: string(b.root)}, Do: "prepare", Trunk: b.trunk}
 	cmd := process(t, o)
 	// The script unmounts in a loop, since a bpffs may be mounted more than once.
 	script := `set -e
+mount -t proc proc /proc
 while mountpoint -q /sys/fs/bpf; do umount /sys/fs/bpf; done
 "$0" & first=$!
 "$0"
@@ -32,7 +34,7 @@ ls /sys/fs/bpf/lanyard-test
 `
 	self := cmd.Path
 	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, self}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Cloneflags: unix.CLONE_NEWPID}
 	cmd.Stdout = cmd.Stderr
 	err := finish(b.Host, cmd)
 	want := fmt.Sprintf("bpf_fs\n1700\n700\ntrunk-%d-v%d\n", b.trunk, layout)
@@ -43,6 +45,22 @@ ls /sys/fs/bpf/lanyard-test
 		t.Errorf("%q is in the host's mount namespace", b.root)
 	}
 	b.do(t, func() error { return b.Release(b.trunk) }) // of the filters and clsact that the shell's processes left
+}
+
+// TestMountEndsWithCommand checks the error in a mount namespace that ends with the command, as
+// "ip netns exec" makes them.
+func TestMountEndsWithCommand(t *testing.T) {
+	if _, err := os.Stat("/proc/1/ns/mnt"); err != nil {
+		t.Skip("process 1 is hidden here: in the VM it is not")
+	}
+	b := newIdleBench(t, Options{Root: bpffs + "/lanyard-test"}, testenv.Config{})
+	cmd := process(t, order{Options: Options{Root: string(b.root)}, Do: "prepare", Trunk: b.trunk})
+	script := `while mountpoint -q /sys/fs/bpf; do umount /sys/fs/bpf; done; exec "$0"`
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-c", script, cmd.Path}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	if err := finish(b.Host, cmd); err == nil || !strings.Contains(fmt.Sprint(cmd.Stderr), "nsenter --net=") {
+		t.Errorf("%v: %s", err, cmd.Stderr)
+	}
 }
 
 // TestNoBPFFS checks the error for a root that is not on a bpffs.

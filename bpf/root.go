@@ -88,6 +88,9 @@ func mountBPFFS(parent string) error {
 	if err := unix.Statfs(bpffs, &st); err != nil {
 		return fmt.Errorf("find %q: %w: the kernel has no BPF (CONFIG_BPF_SYSCALL), or sysfs is not mounted", bpffs, err)
 	}
+	if !inInitMountNS() {
+		return fmt.Errorf("no bpffs at %q in this mount namespace, in which one would end with this command, and the watch with it: use \"nsenter --net=…\" instead of \"ip netns exec\", or mount a bpffs there", bpffs)
+	}
 	if int64(st.Type) != unix.SYSFS_MAGIC {
 		return fmt.Errorf("another file system is mounted at %q: mount bpffs there", bpffs)
 	}
@@ -108,6 +111,18 @@ func mountBPFFS(parent string) error {
 		return fmt.Errorf("mount bpffs at %q: %w: mount it there, with CAP_SYS_ADMIN", bpffs, err)
 	}
 	return nil
+}
+
+// inInitMountNS reports whether this process has the mount namespace of process 1. A bpffs
+// that is mounted in another one ends with the last process there: "ip netns exec" makes one
+// for each command.
+func inInitMountNS() bool {
+	own, err := os.Stat("/proc/self/ns/mnt")
+	if err != nil {
+		return true // no /proc: mounting says what is wrong
+	}
+	first, err := os.Stat("/proc/1/ns/mnt")
+	return err != nil || os.SameFile(own, first)
 }
 
 // openDir opens a directory of pins. It refuses a directory of another user. On a bpffs that is

@@ -44,7 +44,7 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 	if t.parent, err = l.Parent(def); err != nil {
 		return nil, err
 	}
-	t.blind = l.watchFor(def, t.parent)
+	t.watchAgain()
 	if len(a.Addrs) == 0 || def.Routed() {
 		return t.verdictWithoutRound(), nil
 	}
@@ -65,6 +65,21 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 		return nil, err
 	}
 	return t.rec.Verdicts, nil
+}
+
+// watchAgain makes sure that the trunk program runs and watches the endpoint. If the pins
+// were removed after the start, the endpoint's row is gone with them, and if the trunk
+// could not be watched at the start, there never was one: then its counters begin now.
+func (t *attempt) watchAgain() {
+	if t.blind = t.watchFor(t.def, t.parent); t.blind != "" {
+		return
+	}
+	if _, err := t.Datapath.Evidence(t.rec.Endpoint); err == nil {
+		return
+	}
+	if err := errors.Join(t.Datapath.Expect(t.rec.Endpoint), t.Datapath.Settle(t.rec.Endpoint)); err != nil {
+		t.blind = err.Error()
+	}
 }
 
 // verdictWithoutRound is that of the start, where there is no station to ask, unless

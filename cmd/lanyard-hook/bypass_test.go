@@ -121,3 +121,19 @@ func TestProgramDetached(t *testing.T) {
 		t.Errorf("record is %+v", a)
 	}
 }
+
+// TestPinsRemoved removes the pins of a trunk with a container on it. The next verification
+// watches the container again.
+func TestPinsRemoved(t *testing.T) {
+	w, _ := lan(t, nil)
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	must(t, os.RemoveAll(wiring.PathsUnder(w.root).BPF))
+	for _, v := range w.verifyAgain() {
+		if v.Code != verify.OK {
+			t.Errorf("verified: %+v", v)
+		}
+	}
+	if e := w.evidence(w.record()); e.Counters.OutFrames == 0 {
+		t.Errorf("evidence is %+v, want frames", e)
+	}
+}
