@@ -46,7 +46,7 @@ func (t *attempt) openWindow() error {
 		return nil
 	}
 	// The parent's own question may come back: it is to be known as such.
-	if err := t.Datapath.Locals(t.parent.TrunkIndex, verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}}); err != nil {
+	if err := t.tellLocals(nil); err != nil {
 		return err
 	}
 	t.asked = verify.Now()

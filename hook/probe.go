@@ -163,14 +163,21 @@ func (t *attempt) lookHere(ctx context.Context) (h *onHost, err error) {
 	if h.foreign, err = t.Local.foreign(ctx, t.def, t.parent, h.macs); err != nil {
 		return nil, err
 	}
-	if t.blind != "" {
+	switch {
+	case t.blind != "":
 		return h, nil
+	case len(t.parent.Tags) == 0:
+		return h, t.tellLocals(h.foreign)
+	case t.held:
+		return h, t.tellLocals(nil)
 	}
-	locals := verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}}
-	if len(t.parent.Tags) == 0 {
-		locals.Siblings = h.foreign
-	}
-	return h, t.Datapath.Locals(t.parent.TrunkIndex, locals)
+	return h, nil // openWindow has told the parent's
+}
+
+// tellLocals tells the trunk which MACs are the parent's, and its siblings' if that is not
+// nil.
+func (t *attempt) tellLocals(siblings []verify.MAC) error {
+	return t.Datapath.Locals(t.parent.TrunkIndex, verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}, Siblings: siblings})
 }
 
 // judge joins what was answered with what the trunk saw: a verdict for each
