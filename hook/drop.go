@@ -144,10 +144,12 @@ func (l *Local) dropLink(a Attachment) error {
 	return err
 }
 
-// dropHidden deletes a macvlan in a namespace that exists and cannot be opened, because it is
-// pinned in another mount namespace or held by a descriptor only.
+// dropHidden deletes a pod's macvlan in a namespace that exists and cannot be opened, because it
+// is pinned in another mount namespace or held by a descriptor only. That of any other container
+// is ending: the kernel deletes the macvlan in the background, and waiting for it here costs
+// two RCU grace periods.
 func (l *Local) dropHidden(a Attachment) error {
-	if a.Number == nil || a.Index == 0 {
+	if a.Pod.Sandbox == "" || a.Number == nil || a.Index == 0 {
 		return nil
 	}
 	i, err := l.Host.LinkIn(*a.Number, a.Index)
