@@ -149,7 +149,7 @@ func (l *Local) dropLink(a Attachment) error {
 // is ending: the kernel deletes the macvlan in the background, and waiting for it here costs
 // two RCU grace periods.
 func (l *Local) dropHidden(a Attachment) error {
-	if a.Pod.Sandbox == "" || a.Number == nil || a.Index == 0 {
+	if !a.ofPod() || a.Number == nil || a.Index == 0 {
 		return nil
 	}
 	i, err := l.Host.LinkIn(*a.Number, a.Index)
