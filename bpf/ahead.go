@@ -43,7 +43,7 @@ func (t *trunk) ahead(w way) (names []string, err error) {
 	}
 	chain, err := queryTCX(t.ifindex, w.tcx)
 	if err != nil {
-		return nil, plain(err)
+		return nil, explainErrno(err)
 	}
 	ours := slices.Index(chain, id)
 	if ours >= 0 {
@@ -64,7 +64,7 @@ func (t *trunk) ahead(w way) (names []string, err error) {
 func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
 	msgs, err := askFilters(ifindex, w, unix.NLM_F_DUMP, 0, 0)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return nil, plain(err)
+		return nil, explainErrno(err)
 	}
 	for _, m := range msgs {
 		if programIn(m) == ours {

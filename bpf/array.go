@@ -25,7 +25,7 @@ func (a *array[V]) open() (err error) {
 func (a *array[V]) get(row uint32) (V, error) { return a.read(row, 0) }
 
 // locked reads a row that has a lock, as no writer leaves it half done.
-func (a *array[V]) locked(row uint32) (V, error) { return a.read(row, unix.BPF_F_LOCK) }
+func (a *array[V]) getLocked(row uint32) (V, error) { return a.read(row, unix.BPF_F_LOCK) }
 
 func (a *array[V]) read(row uint32, flags uint64) (v V, err error) {
 	if err = a.open(); err == nil {

@@ -15,7 +15,7 @@ var (
 )
 
 // watched is the endpoint that the claims below are about.
-func watched() verify.Endpoint {
+func watchedEndpoint() verify.Endpoint {
 	return verify.Endpoint{
 		MAC: ours, Tags: vlan50, Attachment: verify.ID{1}, Enforce: true,
 		Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6},
@@ -33,7 +33,7 @@ func advert(tb testing.TB, to verify.MAC, from verify.MAC) []byte {
 }
 
 func TestAsked(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	frames := map[string]struct {
 		frame []byte
@@ -46,7 +46,7 @@ func TestAsked(t *testing.T) {
 		"ARP for another":   {mustFrame(t)(arp.Probe(ours, addr4)), -1},
 		"ARP reply":         {mustARP(t, arp.Packet{Destination: router, Source: ours, Reply: true, Sender: ours, SenderIP: addr4, Target: router, TargetIP: gw4}), -1},
 		"NA":                {mustFrame(t)(ndp.Announce(ours, gw6)), -1},
-		"another's request": {mustFrame(t)(arp.Probe(rival, gw4)), -1},
+		"another's request": {mustFrame(t)(arp.Probe(claimant, gw4)), -1},
 	}
 	for name, f := range frames {
 		for _, tags := range []verify.Tags{vlan50, vlan60, nil} {
@@ -75,7 +75,7 @@ func equal(a, b verify.Sighting) bool {
 // TestReplies plays answers one after the other: who answered last, with which
 // tags, and who before.
 func TestReplies(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	vrrp := mustARP(t, arp.Packet{Destination: ours, Source: router2, Reply: true, Sender: router, SenderIP: gw4, Target: ours, TargetIP: addr4})
 	bare := mustND(t, ndp.Message{Destination: ours, Source: router, From: gw6, To: addr6, Target: gw6, Advert: true})
@@ -96,8 +96,8 @@ func TestReplies(t *testing.T) {
 		{"NA to us", advert(t, ours, router), vlan50, 1, 1, router, verify.MAC{}},
 		{"NA to us under another tag", advert(t, ours, router), vlan60, 1, 2, router, verify.MAC{}},
 		{"NA to us with no option", bare, vlan50, 1, 3, router, verify.MAC{}},
-		{"NA to all", advert(t, all, router2), vlan50, 1, 4, router2, router},
-		{"and again", advert(t, all, router2), vlan50, 1, 5, router2, router},
+		{"NA to all", advert(t, broadcast, router2), vlan50, 1, 4, router2, router},
+		{"and again", advert(t, broadcast, router2), vlan50, 1, 5, router2, router},
 	} {
 		start := verify.Now()
 		k.in(t, tagged(c.frame, c.tags...))
@@ -112,15 +112,15 @@ func TestReplies(t *testing.T) {
 
 // TestNoReplies are frames that are no answer about a gateway of ours.
 func TestNoReplies(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	for name, frame := range map[string][]byte{
 		"request":           mustFrame(t)(arp.Request(router, gw4, addr4)),
 		"about another":     mustARP(t, arp.Packet{Destination: ours, Source: router, Reply: true, Sender: router, SenderIP: addr4.Next().Next(), Target: ours, TargetIP: addr4}),
-		"to another":        mustARP(t, arp.Packet{Destination: rival, Source: router, Reply: true, Sender: router, SenderIP: gw4, Target: rival, TargetIP: addr4}),
+		"to another":        mustARP(t, arp.Packet{Destination: claimant, Source: router, Reply: true, Sender: router, SenderIP: gw4, Target: claimant, TargetIP: addr4}),
 		"NS":                mustFrame(t)(ndp.Solicit(router, gw6, addr6)),
 		"NA about another":  mustFrame(t)(ndp.Announce(router, local6)),
-		"NA of another hop": hop(advert(t, ours, router)),
+		"NA of another hop": forwarded(advert(t, ours, router)),
 	} {
 		k.in(t, tagged(frame, vlan50...))
 		for _, g := range k.mustEvidence(t, e).Gateways {
@@ -133,16 +133,16 @@ func TestNoReplies(t *testing.T) {
 
 // hop makes an ND frame that came through a router, which nobody may believe
 // (RFC 4861 §7.1).
-func hop(frame []byte) []byte {
+func forwarded(frame []byte) []byte {
 	frame[14+7]--
 	return frame
 }
 
 // TestStrays has the gateway answer to all under a tag that nobody asked under. It
 // counts only where the last question got no right answer.
-func TestStrays(t *testing.T) {
-	k, e := mustKit(t), watched()
-	k.in(t, tagged(advert(t, all, router2), vlan60...))
+func TestAnswersOnOtherTags(t *testing.T) {
+	k, e := mustKit(t), watchedEndpoint()
+	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	must(t, k.expect(e))
 	ask := tagged(mustFrame(t)(ndp.Probe(ours, gw6)), vlan50...)
 	seen := func(what string, tags verify.Tags, mac verify.MAC, count uint32) {
@@ -153,24 +153,24 @@ func TestStrays(t *testing.T) {
 		}
 	}
 	seen("an answer before the watch began", nil, verify.MAC{}, 0)
-	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	k.out(t, ask)
 	seen("an answer before the question", nil, verify.MAC{}, 0)
-	k.in(t, tagged(advert(t, all, router), vlan50...))
-	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	k.in(t, tagged(advert(t, broadcast, router), vlan50...))
+	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	seen("right and wrong", vlan50, router, 1)
 	k.out(t, ask)
-	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	seen("wrong alone", vlan60, router2, 2)
 	k.out(t, ask)
-	k.in(t, advert(t, all, router2))
+	k.in(t, advert(t, broadcast, router2))
 	seen("wrong alone, untagged", nil, router2, 2)
 
 	// Where somebody asks for it under that tag, it is theirs.
 	o := verify.Endpoint{MAC: sibling, Tags: vlan60, Gateways: []netip.Addr{gw6}}
 	must(t, k.expect(o))
 	k.out(t, ask)
-	k.in(t, tagged(advert(t, all, router2), vlan60...))
+	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	seen("another network's", vlan50, router, 1)
 	if g := k.mustEvidence(t, o).Gateways[0]; g.MAC != router2 || g.Reply.Count != 1 {
 		t.Errorf("the other network's gateway: %+v", g)
@@ -179,39 +179,39 @@ func TestStrays(t *testing.T) {
 
 // TestAnswersToAll keeps the last few of many.
 func TestAnswersToAll(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	for range 20 {
-		k.in(t, tagged(advert(t, all, router), vlan50...))
+		k.in(t, tagged(advert(t, broadcast, router), vlan50...))
 	}
-	k.in(t, tagged(advert(t, all, router2), vlan50...))
+	k.in(t, tagged(advert(t, broadcast, router2), vlan50...))
 	if g := k.mustEvidence(t, e).Gateways[1]; g.MAC != router2 || g.Other != router || g.Reply.Count != 8 {
 		t.Errorf("after 21 answers: %+v, want the last from %s, before it %s, 8 kept", g, router2, router)
 	}
 }
 
-func TestRivals(t *testing.T) {
+func TestClaimants(t *testing.T) {
 	claims := map[string]struct {
 		frame []byte
 		addr  netip.Addr // zero: no rival
 	}{
-		"ARP probe":           {mustFrame(t)(arp.Probe(rival, addr4)), netip.Addr{}},
-		"ARP announcement":    {mustFrame(t)(arp.Announce(rival, addr4)), addr4},
-		"ARP request":         {mustFrame(t)(arp.Request(rival, addr4, gw4)), addr4},
-		"ARP reply":           {mustARP(t, arp.Packet{Destination: ours, Source: rival, Reply: true, Sender: rival, SenderIP: addr4, Target: ours, TargetIP: addr4}), addr4},
-		"ARP reply, to other": {mustARP(t, arp.Packet{Destination: sibling, Source: rival, Reply: true, Sender: rival, SenderIP: addr4, Target: sibling, TargetIP: gw4}), addr4},
-		"NS from ::":          {mustFrame(t)(ndp.Probe(rival, addr6)), netip.Addr{}},
-		"NS":                  {mustFrame(t)(ndp.Solicit(rival, addr6, gw6)), addr6},
-		"NA":                  {mustFrame(t)(ndp.Announce(rival, addr6)), addr6},
-		"NA with no option":   {mustND(t, ndp.Message{Destination: all, Source: rival, From: addr6, To: nodes, Target: addr6, Advert: true}), addr6},
-		"asking for ours":     {mustFrame(t)(arp.Request(rival, gw4, addr4)), netip.Addr{}},
-		"NS for ours":         {mustFrame(t)(ndp.Solicit(rival, gw6, addr6)), netip.Addr{}},
-		"another address":     {mustFrame(t)(arp.Announce(rival, addr4.Next())), netip.Addr{}},
+		"ARP probe":           {mustFrame(t)(arp.Probe(claimant, addr4)), netip.Addr{}},
+		"ARP announcement":    {mustFrame(t)(arp.Announce(claimant, addr4)), addr4},
+		"ARP request":         {mustFrame(t)(arp.Request(claimant, addr4, gw4)), addr4},
+		"ARP reply":           {mustARP(t, arp.Packet{Destination: ours, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr4, Target: ours, TargetIP: addr4}), addr4},
+		"ARP reply, to other": {mustARP(t, arp.Packet{Destination: sibling, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr4, Target: sibling, TargetIP: gw4}), addr4},
+		"NS from ::":          {mustFrame(t)(ndp.Probe(claimant, addr6)), netip.Addr{}},
+		"NS":                  {mustFrame(t)(ndp.Solicit(claimant, addr6, gw6)), addr6},
+		"NA":                  {mustFrame(t)(ndp.Announce(claimant, addr6)), addr6},
+		"NA with no option":   {mustND(t, ndp.Message{Destination: broadcast, Source: claimant, From: addr6, To: nodes, Target: addr6, Advert: true}), addr6},
+		"asking for ours":     {mustFrame(t)(arp.Request(claimant, gw4, addr4)), netip.Addr{}},
+		"NS for ours":         {mustFrame(t)(ndp.Solicit(claimant, gw6, addr6)), netip.Addr{}},
+		"another address":     {mustFrame(t)(arp.Announce(claimant, addr4.Next())), netip.Addr{}},
 	}
 	for name, c := range claims {
-		k, e := mustKit(t), watched()
+		k, e := mustKit(t), watchedEndpoint()
 		must(t, k.expect(e))
-		for _, tags := range []verify.Tags{nil, vlan60, {c50, c60}} {
+		for _, tags := range []verify.Tags{nil, vlan60, {tag50, tag60}} {
 			k.in(t, tagged(c.frame, tags...))
 		}
 		if got := k.mustEvidence(t, e).Claimants; len(got) != 0 {
@@ -227,8 +227,8 @@ func TestRivals(t *testing.T) {
 			}
 			continue
 		}
-		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: rival, At: got[0].At, Count: 2}) || got[0].At < start {
-			t.Errorf("%s: %+v, want %s twice for %s", name, got, rival, c.addr)
+		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: claimant, At: got[0].At, Count: 2}) || got[0].At < start {
+			t.Errorf("%s: %+v, want %s twice for %s", name, got, claimant, c.addr)
 		}
 	}
 }
@@ -236,11 +236,11 @@ func TestRivals(t *testing.T) {
 // TestCutShort gives the program every beginning of every kind of frame: it reads
 // none of what is not there.
 func TestCutShort(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	for name, frame := range map[string][]byte{
-		"ARP": tagged(mustFrame(t)(arp.Announce(rival, addr4)), vlan50...)[:18+28], // the rest is padding
-		"ND":  tagged(mustFrame(t)(ndp.Probe(rival, addr6)), vlan50...),
+		"ARP": tagged(mustFrame(t)(arp.Announce(claimant, addr4)), vlan50...)[:18+28], // the rest is padding
+		"ND":  tagged(mustFrame(t)(ndp.Probe(claimant, addr6)), vlan50...),
 		"NA":  tagged(mustND(t, ndp.Message{Destination: ours, Source: router, From: gw6, To: addr6, Target: gw6, Advert: true}), vlan50...),
 	} {
 		for n := 15; n < len(frame); n++ {

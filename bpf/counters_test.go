@@ -17,11 +17,11 @@ import (
 )
 
 const (
-	payload  = 1000 // of a datagram
-	segments = 8    // of one that the kernel cuts up (GSO)
-	headers  = 14 + 20 + 8
-	bursts   = 4
-	burst    = 25 // sends on one processor before the other side has to have them all
+	payload    = 1000 // of a datagram
+	segments   = 8    // of one that the kernel cuts up (GSO)
+	headers    = 14 + 20 + 8
+	burstCount = 4
+	burstSize  = 25 // sends on one processor before the other side has to have them all
 )
 
 // TestCounters sends a known number of frames from all processors at once, each way,
@@ -43,7 +43,7 @@ func TestCounters(t *testing.T) {
 		}
 		b.do(t, func() error { return b.Expect(e) })
 		cpus := uint64(runtime.NumCPU())
-		sends := cpus * bursts * burst
+		sends := cpus * burstCount * burstSize
 		want := verify.Counters{}
 		for _, segs := range []uint64{1, segments} {
 			must(t, flood(c.Namespace, gw.Namespace, gw4, int(segs)))
@@ -122,8 +122,8 @@ func send(cpu int, to *net.UDPConn, segs int) (err error) {
 	at := to.LocalAddr().(*net.UDPAddr).AddrPort()
 	dst := &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}
 	data, got := make([]byte, segs*payload), make([]byte, 2*payload)
-	for range bursts {
-		for range burst {
+	for range burstCount {
+		for range burstSize {
 			if err := unix.Sendto(fd, data, 0, dst); err != nil {
 				return err
 			}
@@ -131,9 +131,9 @@ func send(cpu int, to *net.UDPConn, segs int) (err error) {
 		if err := to.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			return err
 		}
-		for i := range burst * segs {
+		for i := range burstSize * segs {
 			if n, err := to.Read(got); err != nil || n != payload {
-				return fmt.Errorf("read %d of %d: %d bytes: %w", i, burst*segs, n, err)
+				return fmt.Errorf("read %d of %d: %d bytes: %w", i, burstSize*segs, n, err)
 			}
 		}
 	}

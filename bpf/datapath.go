@@ -55,7 +55,7 @@ func (d *Datapath) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for ifindex := range d.trunks {
-		d.drop(ifindex)
+		d.closeTrunk(ifindex)
 	}
 	return d.closeEmitter()
 }
@@ -63,7 +63,7 @@ func (d *Datapath) Close() error {
 // probeTime is for how long after Prepare and Expect times are exact: who calls them
 // is about to probe there, for a minute at the most, and has to tell the answers to
 // its own questions from those that came before.
-const probeTime = 90 * time.Second
+const exactClockTime = 90 * time.Second
 
 // Prepare makes sure that the trunk with that ifindex is watched. Where it is,
 // this takes some tens of microseconds; else the program is loaded, which is once
@@ -75,7 +75,7 @@ func (d *Datapath) Prepare(ifindex int) error {
 	if t, err := d.open(ifindex); err == nil && t != nil && exists(filepath.Join(t.path, editionMark(edition))) {
 		if on, err := t.attached(); on && err == nil {
 			// No lock is held: somebody may have released the trunk meanwhile.
-			if err := t.exactly(probeTime); !errors.Is(err, fs.ErrNotExist) {
+			if err := t.useExactClock(exactClockTime); !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -85,8 +85,8 @@ func (d *Datapath) Prepare(ifindex int) error {
 		return err
 	}
 	defer lock.Close()
-	d.drop(ifindex)
-	if err := d.root.mend(ifindex); err != nil {
+	d.closeTrunk(ifindex)
+	if err := d.root.ensureTrunk(ifindex); err != nil {
 		return errors.Join(err, d.root.removeEmpty())
 	}
 	failpoint("bpf-named")
@@ -97,14 +97,14 @@ func (d *Datapath) Prepare(ifindex int) error {
 	if t == nil {
 		return fmt.Errorf("watch trunk %s: its pins were removed meanwhile", nameOf(ifindex))
 	}
-	if err := errors.Join(t.upgrade(), t.exactly(probeTime)); err != nil {
+	if err := errors.Join(t.upgrade(), t.useExactClock(exactClockTime)); err != nil {
 		return err
 	}
 	return t.attach(d.legacy)
 }
 
 // exactly has the program look at the clock for each time that it notes, for so long.
-func (m *maps) exactly(d time.Duration) error {
+func (m *maps) useExactClock(d time.Duration) error {
 	if err := m.times.put(0, &wireClock{ExactUntil: uint64(verify.Now()) + uint64(d)}); err != nil {
 		return fmt.Errorf("ask for exact times: %w", err)
 	}
@@ -118,7 +118,7 @@ func (d *Datapath) open(ifindex int) (*trunk, error) {
 		if t.current() {
 			return t, nil
 		}
-		d.drop(ifindex)
+		d.closeTrunk(ifindex)
 	}
 	t, err := d.root.open(ifindex)
 	if t != nil {
@@ -127,7 +127,7 @@ func (d *Datapath) open(ifindex int) (*trunk, error) {
 	return t, err
 }
 
-func (d *Datapath) drop(ifindex int) {
+func (d *Datapath) closeTrunk(ifindex int) {
 	if t := d.trunks[ifindex]; t != nil {
 		t.close()
 		delete(d.trunks, ifindex)
@@ -145,11 +145,11 @@ func (d *Datapath) Release(ifindex int) error {
 	}
 	if lock != nil {
 		defer lock.Close()
-		used, err := d.used(ifindex)
+		used, err := d.hasEndpoints(ifindex)
 		if used || err != nil {
 			return err
 		}
-		d.drop(ifindex)
+		d.closeTrunk(ifindex)
 	}
 	// Without pins there may still be a filter of ours.
 	if err := d.root.detach(ifindex); err != nil || lock == nil {
@@ -160,7 +160,7 @@ func (d *Datapath) Release(ifindex int) error {
 }
 
 // used reports whether a trunk that is there has endpoints. The lock is held.
-func (d *Datapath) used(ifindex int) (bool, error) {
+func (d *Datapath) hasEndpoints(ifindex int) (bool, error) {
 	alive, err := pins{path: d.root.trunkDir(ifindex), ifindex: ifindex}.alive()
 	if !alive || err != nil {
 		return false, err
@@ -175,16 +175,16 @@ func (d *Datapath) used(ifindex int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return t.used()
+	return t.hasEndpoints()
 }
 
 // Expect tells which tags to expect from e.MAC.
 func (d *Datapath) Expect(e verify.Endpoint) error {
-	return d.with(e.Trunk, func(t *trunk) error {
+	return d.withTrunk(e.Trunk, func(t *trunk) error {
 		if t == nil {
 			return fmt.Errorf("expect %s: trunk %s is not watched", e.MAC, nameOf(e.Trunk))
 		}
-		if err := errors.Join(t.expect(e), t.exactly(probeTime)); err != nil {
+		if err := errors.Join(t.expect(e), t.useExactClock(exactClockTime)); err != nil {
 			return fmt.Errorf("expect %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
 		}
 		return nil
@@ -192,14 +192,14 @@ func (d *Datapath) Expect(e verify.Endpoint) error {
 }
 
 // Settle tells that e's addresses are in use from now on.
-func (d *Datapath) Settle(e verify.Endpoint) error {
-	return d.with(e.Trunk, func(t *trunk) error {
-		p, err := placeOf(e.Tags)
+func (d *Datapath) MarkInUse(e verify.Endpoint) error {
+	return d.withTrunk(e.Trunk, func(t *trunk) error {
+		p, err := tagKeyOf(e.Tags)
 		if t == nil || err != nil {
 			return err
 		}
 		for _, a := range e.Addrs {
-			err = errors.Join(err, t.settle(p, e.MAC, a))
+			err = errors.Join(err, t.markInUse(p, e.MAC, a))
 		}
 		if err != nil {
 			return fmt.Errorf("settle %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
@@ -211,7 +211,7 @@ func (d *Datapath) Settle(e verify.Endpoint) error {
 // Forget ends the watch of e. Where its place is another attachment's by now,
 // that one is left alone.
 func (d *Datapath) Forget(e verify.Endpoint) error {
-	return d.with(e.Trunk, func(t *trunk) error {
+	return d.withTrunk(e.Trunk, func(t *trunk) error {
 		if t == nil {
 			return nil
 		}
@@ -224,7 +224,7 @@ func (d *Datapath) Forget(e verify.Endpoint) error {
 
 // with runs f while nobody else changes the trunk's endpoints; t is nil where
 // nothing is pinned for it.
-func (d *Datapath) with(ifindex int, f func(t *trunk) error) error {
+func (d *Datapath) withTrunk(ifindex int, f func(t *trunk) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	lock, err := d.root.lock(false)

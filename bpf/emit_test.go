@@ -34,7 +34,7 @@ func TestEmitter(t *testing.T) {
 			}
 			return nil
 		})
-		if err := send(tagged(probe, c60)); !errors.Is(err, unix.ENOBUFS) {
+		if err := send(tagged(probe, tag60)); !errors.Is(err, unix.ENOBUFS) {
 			t.Errorf("a frame that the trunk drops: %v, want %v", err, unix.ENOBUFS)
 		}
 		if got := b.mustEvidence(t, e).Counters; got.Dropped != 1 {

@@ -13,16 +13,16 @@ import (
 // and goes last: it names all others, so that whoever finds it can clean up after
 // one who was killed in between.
 func (m *maps) expect(e verify.Endpoint) (err error) {
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	if err == nil {
-		err = check(e)
+		err = checkEndpoint(e)
 	}
 	if err != nil {
 		return err
 	}
 	first, old, err := m.find(p, e.MAC)
 	if err == nil {
-		err = m.admit(p, e, first)
+		err = m.checkShared(p, e, first)
 	}
 	if err != nil {
 		return err
@@ -35,11 +35,11 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 			}
 		}()
 	}
-	row := rowOf(p, e)
+	row := newRow(p, e)
 	if same {
-		row.inherit(old)
+		row.copyCounters(old)
 	}
-	if err := m.place(p, e.MAC, first, old != nil, row); err != nil {
+	if err := m.putEndpoint(p, e.MAC, first, old != nil, row); err != nil {
 		return err
 	}
 	failpoint("bpf-row")
@@ -49,13 +49,13 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 // find gives the row of a MAC, which is first, and that of its endpoint under some
 // tags: the same one, where no other endpoint has the MAC. Either is nil if it is
 // not there.
-func (m *maps) find(p place, mac verify.MAC) (first, row *wireEndpoint, err error) {
+func (m *maps) find(p tagKey, mac verify.MAC) (first, row *wireEndpoint, err error) {
 	first, err = m.endpoints.get(macKey(mac))
 	switch {
 	case err != nil || first == nil:
 		return nil, nil, err
-	case first.Flags&flagSeveral == 0:
-		if first.at(p) {
+	case first.Flags&flagShared == 0:
+		if first.hasTags(p) {
 			row = first
 		}
 		return first, row, nil
@@ -66,23 +66,23 @@ func (m *maps) find(p place, mac verify.MAC) (first, row *wireEndpoint, err erro
 	return first, row, err
 }
 
-func (e *wireEndpoint) at(p place) bool { return e.Outer == p.outer && e.Inner == p.inner }
+func (e *wireEndpoint) hasTags(p tagKey) bool { return e.Outer == p.outer && e.Inner == p.inner }
 
 // admit refuses a MAC that another endpoint has, unless neither has to be kept off
 // the other's VLAN: what it sends there would be a wrong tag, and is not.
-func (m *maps) admit(p place, e verify.Endpoint, first *wireEndpoint) error {
+func (m *maps) checkShared(p tagKey, e verify.Endpoint, first *wireEndpoint) error {
 	if first == nil {
 		return nil
 	}
 	others := []wireEndpoint{*first}
-	if first.Flags&flagSeveral != 0 {
+	if first.Flags&flagShared != 0 {
 		var err error
-		if others, err = m.sharing(e.MAC); err != nil {
+		if others, err = m.sharedEndpoints(e.MAC); err != nil {
 			return err
 		}
 	}
 	for _, o := range others {
-		if !o.at(p) && (e.Enforce || o.Flags&flagEnforce != 0) {
+		if !o.hasTags(p) && (e.Enforce || o.Flags&flagEnforce != 0) {
 			t, _ := tagsOf(o.Outer, o.Inner)
 			return fmt.Errorf("the MAC is in use on it already, by attachment %s (%s): ask for another", verify.ID(o.Attachment), t)
 		}
@@ -92,10 +92,10 @@ func (m *maps) admit(p place, e verify.Endpoint, first *wireEndpoint) error {
 
 // place writes an endpoint's row: the MAC's own, or where another endpoint has that,
 // one beside it.
-func (m *maps) place(p place, mac verify.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
-	several := first != nil && first.Flags&flagSeveral != 0
-	if first != nil && !several && !first.at(p) {
-		if err := m.share(mac, first); err != nil {
+func (m *maps) putEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
+	several := first != nil && first.Flags&flagShared != 0
+	if first != nil && !several && !first.hasTags(p) {
+		if err := m.shareMAC(mac, first); err != nil {
 			return err
 		}
 		several = true
@@ -113,26 +113,26 @@ func (m *maps) place(p place, mac verify.MAC, first *wireEndpoint, there bool, r
 // share makes the row of a MAC one for several endpoints, of which the one that has
 // had it alone is the first. What lies in "shared" of that MAC before was left by
 // one who was killed here.
-func (m *maps) share(mac verify.MAC, first *wireEndpoint) error {
+func (m *maps) shareMAC(mac verify.MAC, first *wireEndpoint) error {
 	if err := m.openShared(); err != nil {
 		return err
 	}
-	left, err := m.sharing(mac)
+	left, err := m.sharedEndpoints(mac)
 	for _, o := range left {
-		err = errors.Join(err, m.shared.remove(place{o.Outer, o.Inner}.endpoint(mac)))
+		err = errors.Join(err, m.shared.remove(tagKey{o.Outer, o.Inner}.endpoint(mac)))
 	}
 	if err != nil {
 		return err
 	}
-	if err := put(m.shared, place{first.Outer, first.Inner}.endpoint(mac), false, first); err != nil {
+	if err := put(m.shared, tagKey{first.Outer, first.Inner}.endpoint(mac), false, first); err != nil {
 		return err
 	}
 	failpoint("bpf-share")
-	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagSeveral, Outer: first.Outer, Inner: first.Inner})
+	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagShared, Outer: first.Outer, Inner: first.Inner})
 }
 
 // sharing gives the endpoints that are in "shared" with a MAC.
-func (m *maps) sharing(mac verify.MAC) (list []wireEndpoint, err error) {
+func (m *maps) sharedEndpoints(mac verify.MAC) (list []wireEndpoint, err error) {
 	if err := m.openShared(); err != nil {
 		return nil, err
 	}
@@ -157,22 +157,22 @@ func (m *maps) sharing(mac verify.MAC) (list []wireEndpoint, err error) {
 
 // leave takes an endpoint's row away. Where others have its MAC, wrong tags are
 // another's from now on.
-func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
-	if first == nil || first.Flags&flagSeveral == 0 {
-		if first == nil || !first.at(p) {
+func (m *maps) removeEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint) error {
+	if first == nil || first.Flags&flagShared == 0 {
+		if first == nil || !first.hasTags(p) {
 			return nil
 		}
 		return m.removeMAC(mac)
 	}
-	left, err := m.sharing(mac)
+	left, err := m.sharedEndpoints(mac)
 	if err != nil {
 		return err
 	}
-	left = slices.DeleteFunc(left, func(o wireEndpoint) bool { return o.at(p) })
+	left = slices.DeleteFunc(left, func(o wireEndpoint) bool { return o.hasTags(p) })
 	switch {
 	case len(left) == 0:
 		err = m.removeMAC(mac)
-	case first.at(p):
+	case first.hasTags(p):
 		first.Outer, first.Inner = left[0].Outer, left[0].Inner
 		err = m.endpoints.replace(macKey(mac), first)
 	}
@@ -186,13 +186,13 @@ func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
 // and taken back when it is gone.
 func (m *maps) putMAC(mac verify.MAC, there bool, row *wireEndpoint) error {
 	if !there {
-		if err := m.hintMAC(mac, func(h *wireHint) { h.Macs++ }); err != nil {
+		if err := m.changeMACHint(mac, func(h *wireHint) { h.Macs++ }); err != nil {
 			return err
 		}
 	}
 	err := put(m.endpoints, macKey(mac), there, row)
 	if err != nil && !there {
-		err = errors.Join(err, m.hintMAC(mac, func(h *wireHint) { h.Macs-- }))
+		err = errors.Join(err, m.changeMACHint(mac, func(h *wireHint) { h.Macs-- }))
 	}
 	return err
 }
@@ -202,10 +202,10 @@ func (m *maps) removeMAC(mac verify.MAC) error {
 	if err := m.endpoints.remove(macKey(mac)); err != nil {
 		return err
 	}
-	return m.hintMAC(mac, func(h *wireHint) { h.Macs-- })
+	return m.changeMACHint(mac, func(h *wireHint) { h.Macs-- })
 }
 
-func rowOf(p place, e verify.Endpoint) *wireEndpoint {
+func newRow(p tagKey, e verify.Endpoint) *wireEndpoint {
 	row := &wireEndpoint{Outer: p.outer, Inner: p.inner, Attachment: e.Attachment, Netns: e.Netns}
 	if e.Enforce {
 		row.Flags |= flagEnforce
@@ -222,7 +222,7 @@ func rowOf(p place, e verify.Endpoint) *wireEndpoint {
 
 // inherit keeps what was counted for the same attachment. Frames that pass
 // while its row is written anew go uncounted.
-func (e *wireEndpoint) inherit(old *wireEndpoint) {
+func (e *wireEndpoint) copyCounters(old *wireEndpoint) {
 	e.OutFrames, e.OutBytes, e.InFrames, e.InBytes = old.OutFrames, old.OutBytes, old.InFrames, old.InBytes
 	e.OutWrong, e.InWrong, e.Dropped = old.OutWrong, old.InWrong, old.Dropped
 	e.Duplicates, e.DuplicateNs, e.Returned, e.ReturnedNs = old.Duplicates, old.DuplicateNs, old.Returned, old.ReturnedNs
@@ -249,7 +249,7 @@ func put[K comparable](t table[K, wireEndpoint], k *K, there bool, row *wireEndp
 // forget takes away all that is there of an endpoint, unless its place is
 // another attachment's by now.
 func (m *maps) forget(e verify.Endpoint) error {
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	if err != nil {
 		return err
 	}
@@ -257,7 +257,7 @@ func (m *maps) forget(e verify.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	if row != nil && !owns(e, row) {
+	if row != nil && !isOf(e, row) {
 		return nil
 	}
 	addrs := slices.Clone(e.Addrs)
@@ -265,21 +265,21 @@ func (m *maps) forget(e verify.Endpoint) error {
 		addrs = append(addrs, addrsOf(row)...)
 	}
 	for _, a := range addrs {
-		err = errors.Join(err, m.unlease(p, e.MAC, a))
+		err = errors.Join(err, m.removeHolder(p, e.MAC, a))
 	}
 	if err != nil || row == nil {
 		return err
 	}
 	failpoint("bpf-forget")
-	if err := m.bid(e.MAC); err != nil {
+	if err := m.recordEnd(e.MAC); err != nil {
 		return err
 	}
-	return m.leave(p, e.MAC, first)
+	return m.removeEndpoint(p, e.MAC, first)
 }
 
 // owns reports whether a row is e's. One that names no attachment is content
 // with the key.
-func owns(e verify.Endpoint, row *wireEndpoint) bool {
+func isOf(e verify.Endpoint, row *wireEndpoint) bool {
 	return e.Attachment == (verify.ID{}) || e.Attachment == row.Attachment
 }
 
@@ -302,7 +302,7 @@ func gatewaysOf(row *wireEndpoint) (list []netip.Addr) {
 }
 
 // used reports whether any endpoint is watched.
-func (m *maps) used() (bool, error) {
+func (m *maps) hasEndpoints() (bool, error) {
 	keys, err := m.endpoints.keys()
 	return len(keys) > 0, err
 }
@@ -321,9 +321,9 @@ func (m *maps) list(trunk int) (all []verify.Endpoint, err error) {
 		var rows []wireEndpoint
 		if row == nil {
 			continue // forgotten since
-		} else if row.Flags&flagSeveral == 0 {
+		} else if row.Flags&flagShared == 0 {
 			rows = []wireEndpoint{*row}
-		} else if rows, err = m.sharing(k.Mac); err != nil {
+		} else if rows, err = m.sharedEndpoints(k.Mac); err != nil {
 			return nil, err
 		}
 		for _, row := range rows {

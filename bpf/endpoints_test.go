@@ -20,9 +20,9 @@ func TestLayout(t *testing.T) {
 		"address_key": unsafe.Sizeof(wireAddressKey{}), "address": unsafe.Sizeof(wireAddress{}),
 		"gateway": unsafe.Sizeof(wireGateway{}), "vlan": unsafe.Sizeof(wireVlan{}), "mac_key": unsafe.Sizeof(wireMacKey{}),
 		"clock": unsafe.Sizeof(wireClock{}), "hint": unsafe.Sizeof(wireHint{}),
-		"what": unsafe.Sizeof(wireWhat{}), "place": unsafe.Sizeof(wirePlace{}),
+		"event_key": unsafe.Sizeof(wireEventKey{}), "history_row": unsafe.Sizeof(wireHistoryRow{}),
 	}
-	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 568, "address_key": 24, "address": 320, "gateway": 96, "vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "what": 56, "place": 328}
+	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 568, "address_key": 24, "address": 320, "gateway": 96, "vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "event_key": 56, "history_row": 328}
 	if !reflect.DeepEqual(got, want) || layout != 3 {
 		t.Errorf("layout %d has sizes %v, want %v: change the layout's number with them", layout, got, want)
 	}
@@ -39,7 +39,7 @@ func (k *kit) mustList(tb testing.TB) []verify.Endpoint {
 }
 
 // mustHint fails unless what is said of addresses is what there is.
-func (k *kit) mustHint(tb testing.TB, what string) {
+func (k *kit) mustHaveHints(tb testing.TB, what string) {
 	tb.Helper()
 	want := map[uint32]wireHint{}
 	keys, err := k.addrs.keys()
@@ -69,7 +69,7 @@ func (k *kit) mustHint(tb testing.TB, what string) {
 // mustEmpty fails unless nothing is watched, but for gateways, whose rows stay.
 func (k *kit) mustEmpty(tb testing.TB, what string) {
 	tb.Helper()
-	k.mustHint(tb, what)
+	k.mustHaveHints(tb, what)
 	left, err := k.shared.keys()
 	must(tb, err)
 	if len(left) > 0 {
@@ -116,12 +116,12 @@ func TestList(t *testing.T) {
 // TestExpectAgain keeps what was counted where the same attachment comes again with
 // other addresses, and nothing where another one does.
 func TestExpectAgain(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
-	k.out(t, tagged(mustFrame(t)(arp.Probe(ours, gw4)), c50))
-	k.in(t, tagged(reply(t, router), c50))
+	k.out(t, tagged(mustFrame(t)(arp.Probe(ours, gw4)), tag50))
+	k.in(t, tagged(reply(t, router), tag50))
 	for _, a := range []netip.Addr{addr4, addr4.Next()} {
-		k.in(t, tagged(mustFrame(t)(arp.Announce(rival, a)), c50))
+		k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, a)), tag50))
 	}
 	before := k.mustEvidence(t, e)
 	if len(before.Claimants) != 1 || before.Gateways[0].Reply.Count != 1 {
@@ -135,7 +135,7 @@ func TestExpectAgain(t *testing.T) {
 	o := e
 	o.Addrs, o.Gateways = []netip.Addr{addr4.Next()}, []netip.Addr{gw6, gw4}
 	must(t, k.expect(o))
-	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4)), c50)) // is not ours any more
+	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, addr4)), tag50)) // is not ours any more
 	after := k.mustEvidence(t, o)
 	if after.Counters != before.Counters || len(after.Claimants) != 0 || !reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
 		t.Errorf("expected with another address: %+v, want the counters and gateways of %+v", after, before)
@@ -146,7 +146,7 @@ func TestExpectAgain(t *testing.T) {
 
 	next := o
 	next.Attachment = verify.ID{9}
-	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4.Next())), c50))
+	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, addr4.Next())), tag50))
 	must(t, k.expect(next))
 	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Claimants) != 0 || ev.Gateways[1].Reply.Count != 0 {
 		t.Errorf("another attachment begins with %+v", ev)
@@ -165,13 +165,13 @@ func TestExpectAgain(t *testing.T) {
 // TestAddressMoves gives a leased address to another MAC before the former one is
 // forgotten.
 func TestAddressMoves(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	o := e
 	o.MAC, o.Attachment = sibling, verify.ID{2}
 	must(t, k.expect(o))
 	must(t, k.forget(e))
-	k.in(t, tagged(mustFrame(t)(arp.Announce(ours, addr4)), c50))
+	k.in(t, tagged(mustFrame(t)(arp.Announce(ours, addr4)), tag50))
 	if ev := k.mustEvidence(t, o); len(ev.Claimants) != 1 || ev.Claimants[0].MAC != ours {
 		t.Errorf("rivals of the new holder: %+v, want %s", ev.Claimants, ours)
 	}
@@ -180,17 +180,17 @@ func TestAddressMoves(t *testing.T) {
 // TestSharedGateway forgets one of two that ask for the same gateway, and one whose
 // address is the other's gateway.
 func TestSharedGateway(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	o := e
 	o.MAC, o.Attachment, o.Addrs = sibling, verify.ID{2}, []netip.Addr{gw4}
 	must(t, k.expect(e))
 	must(t, k.expect(o))
 	must(t, k.forget(o))
-	k.in(t, tagged(advert(t, all, router), c50))
+	k.in(t, tagged(advert(t, broadcast, router), tag50))
 	if g := k.mustEvidence(t, e).Gateways[1]; g.MAC != router {
 		t.Errorf("its gateway, shared with one that was forgotten: %+v", g)
 	}
-	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, gw4)), c50))
+	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, gw4)), tag50))
 	must(t, k.expect(o))
 	if ev := k.mustEvidence(t, o); len(ev.Claimants) != 0 {
 		t.Errorf("rivals from before it was expected: %+v", ev.Claimants)
@@ -214,7 +214,7 @@ func TestFull(t *testing.T) {
 	for i := range most {
 		must(t, k.expect(nth(i)))
 	}
-	k.mustHint(t, "full")
+	k.mustHaveHints(t, "full")
 	e := verify.Endpoint{MAC: ours, Tags: vlan50, Attachment: verify.ID{2}, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
 	refused := func(e verify.Endpoint, want string) {
 		t.Helper()
@@ -228,7 +228,7 @@ func TestFull(t *testing.T) {
 	refused(e, fmt.Sprintf("%d MACs are watched already, which is as many as can be", most))
 	must(t, k.forget(nth(0)))
 	refused(e, fmt.Sprintf("%d addresses are watched already, which is as many as can be", k.addrs.entries))
-	if row, err := k.addrs.get((place{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
+	if row, err := k.addrs.get((tagKey{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
 		t.Errorf("the address of what was refused is left: %+v, %v", row, err)
 	}
 	e.Gateways = nil
@@ -237,7 +237,7 @@ func TestFull(t *testing.T) {
 
 	// Gateways that nobody asks for any more make room.
 	for i := range 4 {
-		must(t, k.ask(anywhere.address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))))
+		must(t, k.addGateway(anyTagKey.address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))))
 	}
 	must(t, k.expect(e))
 	must(t, k.forget(e))
@@ -252,14 +252,14 @@ func TestRefused(t *testing.T) {
 	many := slices.Repeat([]netip.Addr{addr4}, 5)
 	for want, e := range map[string]verify.Endpoint{
 		`MAC "00:00:00:00:00:00" is no station's`:                            {},
-		`MAC "ff:ff:ff:ff:ff:ff" is no station's`:                            {MAC: all},
+		`MAC "ff:ff:ff:ff:ff:ff" is no station's`:                            {MAC: broadcast},
 		`5 addresses: at most 4 are watched`:                                 {MAC: ours, Addrs: many},
 		`5 gateways: at most 4 are watched`:                                  {MAC: ours, Gateways: many},
 		`address "0.0.0.0": want one with no zone that a host can have`:      {MAC: ours, Addrs: []netip.Addr{netip.IPv4Unspecified()}},
 		`address "fe80::1%eth0": want one with no zone that a host can have`: {MAC: ours, Gateways: []netip.Addr{gw6.WithZone("eth0")}},
 		`tag 0x8100 with VID 4095: want 1 to 4094`:                           {MAC: ours, Tags: verify.Tags{tag(verify.Dot1Q, 4095)}},
 		`tag 0x8100 with VID 0: want 1 to 4094`:                              {MAC: ours, Tags: verify.Tags{tag(verify.Dot1Q, 0)}},
-		`3 tags (VLAN 50.60.50): a trunk is watched for two at the most`:     {MAC: ours, Tags: verify.Tags{c50, c60, c50}},
+		`3 tags (VLAN 50.60.50): a trunk is watched for two at the most`:     {MAC: ours, Tags: verify.Tags{tag50, tag60, tag50}},
 	} {
 		if err := k.expect(e); err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %q", e, err, want)

@@ -15,7 +15,7 @@ import (
 
 // Evidence gives what has been seen of e since Expect.
 func (d *Datapath) Evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
-	err = d.watched(e, func(t *trunk) error {
+	err = d.withWatched(e, func(t *trunk) error {
 		ev, err = t.evidence(e)
 		return err
 	})
@@ -25,13 +25,13 @@ func (d *Datapath) Evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 // Rivals gives the MACs that have claimed e's addresses since Expect, or have asked
 // whether they may take them.
 func (d *Datapath) Claimants(e verify.Endpoint) (list []verify.Claimant, err error) {
-	err = d.watched(e, func(t *trunk) error {
-		p, err := placeOf(e.Tags)
+	err = d.withWatched(e, func(t *trunk) error {
+		p, err := tagKeyOf(e.Tags)
 		if err != nil {
 			return err
 		}
 		_, row, err := t.find(p, e.MAC)
-		if err != nil || row == nil || !owns(e, row) {
+		if err != nil || row == nil || !isOf(e, row) {
 			return err
 		}
 		if list, err = t.claimants(p, e, row); err != nil {
@@ -45,7 +45,7 @@ func (d *Datapath) Claimants(e verify.Endpoint) (list []verify.Claimant, err err
 }
 
 // watched runs f on the trunk that e is watched on.
-func (d *Datapath) watched(e verify.Endpoint, f func(*trunk) error) error {
+func (d *Datapath) withWatched(e verify.Endpoint, f func(*trunk) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t, err := d.open(e.Trunk)
@@ -62,7 +62,7 @@ func (d *Datapath) watched(e verify.Endpoint, f func(*trunk) error) error {
 }
 
 func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	if err != nil {
 		return ev, err
 	}
@@ -70,7 +70,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 	if err != nil {
 		return ev, err
 	}
-	if row == nil || !owns(e, row) {
+	if row == nil || !isOf(e, row) {
 		return ev, fmt.Errorf("it is not watched on %s", e.Tags)
 	}
 	ev.Counters = verify.Counters{
@@ -81,7 +81,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 		seen := verify.GatewaySeen{Addr: g}
 		for i := range row.Gateways {
 			if row.Gateways[i].Addr == g.As16() {
-				if seen, err = m.seen(p, &row.Gateways[i]); err != nil {
+				if seen, err = m.gatewaySeen(p, &row.Gateways[i]); err != nil {
 					return ev, err
 				}
 			}
@@ -97,7 +97,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 }
 
 // rivals gives those that claimed e's addresses, and another station that has its MAC.
-func (m *maps) claimants(p place, e verify.Endpoint, own *wireEndpoint) (list []verify.Claimant, err error) {
+func (m *maps) claimants(p tagKey, e verify.Endpoint, own *wireEndpoint) (list []verify.Claimant, err error) {
 	if own.Duplicates > 0 {
 		r := verify.Claimant{MAC: e.MAC, At: verify.Instant(own.DuplicateNs), Count: own.Duplicates, SameMAC: true}
 		if len(e.Addrs) > 0 {
@@ -118,7 +118,7 @@ func (m *maps) claimants(p place, e verify.Endpoint, own *wireEndpoint) (list []
 }
 
 // probers gives those that asked whether they may take e's addresses.
-func (m *maps) probers(p place, e verify.Endpoint) (list []verify.Claimant, err error) {
+func (m *maps) probers(p tagKey, e verify.Endpoint) (list []verify.Claimant, err error) {
 	for _, a := range e.Addrs {
 		row, err := m.addrs.get(p.address(a))
 		if err != nil {
@@ -135,7 +135,7 @@ func (m *maps) probers(p place, e verify.Endpoint) (list []verify.Claimant, err 
 // all. An answer to all under other tags counts only where the last question got
 // none under the right ones: the gateway of another VLAN may well have the same
 // address (fe80::1).
-func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
+func (m *maps) gatewaySeen(p tagKey, g *wireGateway) (verify.GatewaySeen, error) {
 	s := verify.GatewaySeen{Addr: addrOf(g.Addr), Asked: sightingOf(g.Asked), Reply: sightingOf(g.Reply), Direct: verify.Instant(g.Reply.Ns)}
 	replies, err := m.answers(p, s.Addr, g.Since)
 	if err != nil {
@@ -143,15 +143,15 @@ func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
 	}
 	s.Reply.Count += uint32(len(replies))
 	// Of the same time is what came within a tick: the order is kept.
-	if g.OtherNs > 0 {
-		replies = append([]wireAnswer{{Ns: g.OtherNs, Mac: g.Other}}, replies...)
+	if g.PreviousNs > 0 {
+		replies = append([]wireAnswer{{Ns: g.PreviousNs, Mac: g.PreviousMac}}, replies...)
 	}
 	if g.Reply.Count > 0 {
 		replies = append([]wireAnswer{{Ns: g.Reply.Ns, Tag: g.Reply.Tag, Mac: g.Mac}}, replies...)
 	}
 	latestFirst(replies)
 	if len(replies) == 0 || replies[0].Ns < g.Asked.Ns {
-		strays, err := m.answers(anywhere, s.Addr, max(g.Since, g.Asked.Ns))
+		strays, err := m.answers(anyTagKey, s.Addr, max(g.Since, g.Asked.Ns))
 		if err != nil {
 			return s, err
 		}
@@ -173,7 +173,7 @@ func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
 
 // answers gives those that went to all since a point in time, and are kept: the
 // last few, the latest first.
-func (m *maps) answers(p place, addr netip.Addr, since uint64) (list []wireAnswer, err error) {
+func (m *maps) answers(p tagKey, addr netip.Addr, since uint64) (list []wireAnswer, err error) {
 	row, err := m.addrs.get(p.address(addr))
 	if row == nil || err != nil {
 		return nil, err

@@ -32,15 +32,15 @@ func tagsIn(frame []byte) (tags []uint32) {
 // carries another tag passes.
 func FuzzProgram(f *testing.F) {
 	for _, frame := range [][]byte{
-		data(router, ours), tagged(data(router, ours), c50), tagged(data(router, ours), c60, c50),
-		tagged(data(router, ours), c50)[:15], tagged(mustFrame(f)(arp.Probe(ours, gw4)), c50),
-		tagged(mustFrame(f)(ndp.Probe(ours, gw6)), s100, c200), tagged(mustFrame(f)(ndp.Announce(rival, addr6)), c50),
-		tagged(data(router, ours), tag(0x9100, 50), c50, c60, s100),
+		data(router, ours), tagged(data(router, ours), tag50), tagged(data(router, ours), tag60, tag50),
+		tagged(data(router, ours), tag50)[:15], tagged(mustFrame(f)(arp.Probe(ours, gw4)), tag50),
+		tagged(mustFrame(f)(ndp.Probe(ours, gw6)), s100, c200), tagged(mustFrame(f)(ndp.Announce(claimant, addr6)), tag50),
+		tagged(data(router, ours), tag(0x9100, 50), tag50, tag60, s100),
 	} {
 		f.Add(frame)
 	}
 	k := mustKit(f)
-	e := watched()
+	e := watchedEndpoint()
 	must(f, k.expect(e))
 	f.Fuzz(func(t *testing.T, given []byte) {
 		frame := slices.Clone(given)
@@ -59,7 +59,7 @@ func FuzzProgram(f *testing.F) {
 		if right != (ret == next) || right != (after.Counters.OutFrames == before.Counters.OutFrames+1) || right == (after.Counters.Dropped == before.Counters.Dropped+1) {
 			t.Errorf("tags %#x got %#x; counters %+v, then %+v", words, ret, before.Counters, after.Counters)
 		}
-		copy(frame[6:], rival[:])
+		copy(frame[6:], claimant[:])
 		if ret := k.out(t, frame); ret != next {
 			t.Errorf("another's frame got %#x", ret)
 		}

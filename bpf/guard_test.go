@@ -165,12 +165,12 @@ func TestGuardOut(t *testing.T) {
 		{"a tag type from before 802.1ad", frame(router, ours, 0x9100, make([]byte, 46)), "tag"},
 		{"another source MAC", frame(router, sibling, 0x0800, make([]byte, 46)), "source-mac"},
 		{"the gateway's MAC", frame(ours, router, 0x0800, make([]byte, 46)), "source-mac"},
-		{"a multicast MAC", frame(router, all, 0x0800, make([]byte, 46)), "source-mac"},
+		{"a multicast MAC", frame(router, broadcast, 0x0800, make([]byte, 46)), "source-mac"},
 		{"spanning tree", frame(verify.MAC{1, 0x80, 0xc2}, ours, 38, make([]byte, 46)), "protocol"},
 		{"LLDP", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, ours, 0x88cc, make([]byte, 46)), "protocol"},
 		{"a pause", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, ours, 0x8808, make([]byte, 46)), "protocol"},
-		{"RARP", frame(all, ours, 0x8035, make([]byte, 46)), "protocol"},
-		{"PPPoE", frame(all, ours, 0x8863, make([]byte, 46)), "protocol"},
+		{"RARP", frame(broadcast, ours, 0x8035, make([]byte, 46)), "protocol"},
+		{"PPPoE", frame(broadcast, ours, 0x8863, make([]byte, 46)), "protocol"},
 
 		{"EIGRP", ip4(addr4, 88, 0, make([]byte, 20)...), "router"},
 		{"OSPF", ip4(addr4, 89, 0, make([]byte, 20)...), "router"},
@@ -187,12 +187,12 @@ func TestGuardOut(t *testing.T) {
 		{"ARP for another station's address", mustF(arp.Announce(ours, other4)), "arp"},
 		{"ARP for the gateway's address", mustF(arp.Announce(ours, gw4)), "arp"},
 		{"ARP with another station's MAC",
-			spoofed(arp.Packet{Destination: all, Source: ours, Sender: router, SenderIP: addr4, TargetIP: addr4}), "arp"},
+			spoofed(arp.Packet{Destination: broadcast, Source: ours, Sender: router, SenderIP: addr4, TargetIP: addr4}), "arp"},
 		{"an ARP reply for the gateway",
 			spoofed(arp.Packet{Destination: sibling, Source: ours, Reply: true, Sender: ours, SenderIP: gw4, Target: sibling,
 				TargetIP: other4}), "arp"},
 		{"a probe for another station's address", mustF(arp.Probe(ours, other4)), "arp"},
-		{"a reply from 0.0.0.0", spoofed(arp.Packet{Destination: all, Source: ours, Reply: true, Sender: ours,
+		{"a reply from 0.0.0.0", spoofed(arp.Packet{Destination: broadcast, Source: ours, Reply: true, Sender: ours,
 			SenderIP: netip.IPv4Unspecified(), TargetIP: addr4}), "arp"},
 		{"ARP of another hardware", edited(mustF(arp.Announce(ours, addr4)), 15, 6), "arp"},
 		{"ARP of another operation", edited(mustF(arp.Announce(ours, addr4)), 21, 3), "arp"},
@@ -272,7 +272,7 @@ func TestGuardIn(t *testing.T) {
 		why   string
 	}{
 		{"to its MAC", data(ours, router), ""},
-		{"to broadcast", data(all, router), ""},
+		{"to broadcast", data(broadcast, router), ""},
 		{"to all nodes", data(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, router), ""},
 		{"to the solicited-node group of its address", data(ndp.SolicitedNode(addr6), router), ""},
 		{"to the solicited-node group of its link-local address", data(ndp.SolicitedNode(ownLocal), router), ""},
@@ -281,7 +281,7 @@ func TestGuardIn(t *testing.T) {
 		{"to the solicited-node group of an empty slot", data(verify.MAC{0x33, 0x33, 0xff}, router), "destination"},
 		{"to all routers", data(verify.MAC{0x33, 0x33, 0, 0, 0, 2}, router), "destination"},
 		{"to an IPv4 group", data(verify.MAC{1, 0, 0x5e, 0, 0, 0xfb}, router), "destination"},
-		{"its own, reflected", data(all, ours), "echo"},
+		{"its own, reflected", data(broadcast, ours), "echo"},
 		{"tagged", tagged(data(ours, router), vlan50...), "tag"},
 	} {
 		if why := k.pass(t, 0, x.frame); why != x.why {

@@ -13,10 +13,10 @@ import (
 )
 
 // places is how many rows the history has (wire.c, OURS and STRANGERS).
-const places = 128 + 32
+const historyRows = 128 + 32
 
 // kinds are those of wire.c, in its order.
-var kinds = []struct {
+var eventKinds = []struct {
 	kind    verify.Kind
 	stopped bool
 }{
@@ -44,13 +44,13 @@ func (d *Datapath) Events(trunk int) ([]verify.Event, error) {
 }
 
 func (m *maps) events() (list []verify.Event, err error) {
-	for row := range uint32(places) {
-		p, err := m.history.locked(row)
+	for row := range uint32(historyRows) {
+		p, err := m.history.getLocked(row)
 		if err != nil {
 			return nil, err
 		}
 		for _, e := range eventsOf(&p) {
-			late, err := m.farewell(e)
+			late, err := m.isTrailing(e)
 			if err != nil {
 				return nil, err
 			}
@@ -65,10 +65,10 @@ func (m *maps) events() (list []verify.Event, err error) {
 
 // lastFrames is for how long after its watch a MAC that sends is no stranger: a
 // container's namespace is taken down in the kernel's own time.
-const lastFrames = 10 * time.Second
+const trailingTime = 10 * time.Second
 
 // bid notes that the watch of a MAC ends.
-func (m *maps) bid(mac verify.MAC) error {
+func (m *maps) recordEnd(mac verify.MAC) error {
 	if err := m.openFormer(); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (m *maps) ended(mac verify.MAC) (verify.Instant, error) {
 }
 
 // farewell reports whether a stranger's event is all of a container that was ending.
-func (m *maps) farewell(e verify.Event) (bool, error) {
+func (m *maps) isTrailing(e verify.Event) (bool, error) {
 	if e.Kind != verify.UnleasedMAC {
 		return false, nil
 	}
@@ -124,22 +124,22 @@ func (m *maps) farewell(e verify.Event) (bool, error) {
 	if at == 0 || err != nil {
 		return false, err
 	}
-	return e.First+verify.Instant(lastFrames) > at && e.Last.Sub(at) < lastFrames, nil
+	return e.First+verify.Instant(trailingTime) > at && e.Last.Sub(at) < trailingTime, nil
 }
 
 // eventsOf reads a place. What it does not know is a later program's, and left out.
-func eventsOf(p *wirePlace) (list []verify.Event) {
+func eventsOf(p *wireHistoryRow) (list []verify.Event) {
 	for _, e := range p.Events {
-		w := &e.What
-		if w.Kind == 0 || int(w.Kind) >= len(kinds) {
+		k := &e.Key
+		if k.Kind == 0 || int(k.Kind) >= len(eventKinds) {
 			continue
 		}
 		v := verify.Event{
-			Kind: kinds[w.Kind].kind, Stopped: kinds[w.Kind].stopped, Frames: e.Frames,
+			Kind: eventKinds[k.Kind].kind, Stopped: eventKinds[k.Kind].stopped, Frames: e.Frames,
 			First: verify.Instant(e.First), Last: verify.Instant(max(e.First, e.Last)),
-			Addr: addrOf(w.Addr), MAC: w.Mac, Of: w.Of, Was: w.Was,
+			Addr: addrOf(k.Addr), MAC: k.Mac, EndpointMAC: k.EndpointMac, PreviousMAC: k.PreviousMac,
 		}
-		v.Tags, v.InPacket = tagsOf(w.Tag[:]...)
+		v.Tags, v.InPacket = tagsOf(k.Tag[:]...)
 		list = append(list, v)
 	}
 	return list

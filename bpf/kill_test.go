@@ -145,7 +145,7 @@ func TestKilledShare(t *testing.T) {
 			t.Errorf("killed after %s and expected again: %+v, want both", step, all)
 		}
 		must(t, errors.Join(b.Forget(e), b.Forget(f)))
-		left, err := b.trunks[b.trunk].sharing(ours)
+		left, err := b.trunks[b.trunk].sharedEndpoints(ours)
 		if all, lerr := b.Endpoints(); err != nil || lerr != nil || len(all)+len(left) != 0 {
 			t.Errorf("killed after %s, and both forgotten: %+v, %+v, %v, %v", step, all, left, err, lerr)
 		}

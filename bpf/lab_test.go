@@ -44,7 +44,7 @@ func TestLab(t *testing.T) {
 }
 
 // TestLabRivals has another machine claim the container's addresses.
-func TestLabRivals(t *testing.T) {
+func TestLabClaimants(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
 	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Attachment: verify.ID{1}}
 	b.do(t, func() error { return b.Expect(e) })
@@ -90,11 +90,11 @@ func TestFragments(t *testing.T) {
 			want  error
 		}{
 			// A type for experiments (IEEE 802, clause 9.2.3).
-			{tagged(frame(router, ours, 0x88b5, body), c50), nil},
-			{tagged(frame(router, ours, 0x88b5, body), c60), unix.ENOBUFS},
-			{tagged(frame(router, ours, 0x88b5, body), c50, c60), unix.ENOBUFS},
+			{tagged(frame(router, ours, 0x88b5, body), tag50), nil},
+			{tagged(frame(router, ours, 0x88b5, body), tag60), unix.ENOBUFS},
+			{tagged(frame(router, ours, 0x88b5, body), tag50, tag60), unix.ENOBUFS},
 			{frame(router, ours, 0x88b5, body), unix.ENOBUFS},
-			{append(tagged(mustFrame(t)(arp.Probe(ours, gw4)), c50), body...), nil},
+			{append(tagged(mustFrame(t)(arp.Probe(ours, gw4)), tag50), body...), nil},
 		} {
 			for _, linear := range []uint16{14, 15, 16, 17, 18, 20, 64} {
 				if err := c.Do(func() error { return sendSplit("eth0", f.frame, linear) }); !errors.Is(err, f.want) {

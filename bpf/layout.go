@@ -15,7 +15,7 @@ const (
 	vidMask  = 0x0fff
 
 	flagEnforce = 1 // of an endpoint
-	flagSeveral = 2 // of a MAC that several endpoints have had, which are in the map "shared"
+	flagShared  = 2 // of a MAC that several endpoints have had, which are in the map "shared"
 
 	flagLeased    = 1 // of an address
 	flagGateway   = 2
@@ -34,12 +34,12 @@ const (
 )
 
 // place is what a key holds of tags, outermost first.
-type place struct{ outer, inner uint32 }
+type tagKey struct{ outer, inner uint32 }
 
-var anywhere = place{anyTags, anyTags}
+var anyTagKey = tagKey{anyTags, anyTags}
 
 // placeOf gives the form of tags in a key: at most two.
-func placeOf(t verify.Tags) (p place, err error) {
+func tagKeyOf(t verify.Tags) (p tagKey, err error) {
 	if len(t) > 2 {
 		return p, fmt.Errorf("%d tags (%s): a trunk is watched for two at the most", len(t), t)
 	}
@@ -50,7 +50,7 @@ func placeOf(t verify.Tags) (p place, err error) {
 		}
 		words[i] = uint32(tag.TPID)<<16 | uint32(tag.VID)
 	}
-	return place{words[0], words[1]}, nil
+	return tagKey{words[0], words[1]}, nil
 }
 
 // tagsOf reads tags as the program writes them, and whether the outermost was
@@ -65,7 +65,7 @@ func tagsOf(words ...uint32) (t verify.Tags, inBytes bool) {
 	return t, len(words) > 0 && words[0]&inPacket != 0
 }
 
-func (p place) endpoint(mac verify.MAC) *wireEndpointKey {
+func (p tagKey) endpoint(mac verify.MAC) *wireEndpointKey {
 	return &wireEndpointKey{Outer: p.outer, Inner: p.inner, Mac: mac}
 }
 
@@ -84,7 +84,7 @@ func hintOfMAC(mac verify.MAC) uint32 {
 	return uint32(h * 0x9e3779b97f4a7c15 >> 52)
 }
 
-func (p place) address(addr netip.Addr) *wireAddressKey {
+func (p tagKey) address(addr netip.Addr) *wireAddressKey {
 	return &wireAddressKey{Outer: p.outer, Inner: p.inner, Addr: addr.As16()}
 }
 
@@ -97,7 +97,7 @@ func addrOf(b [16]byte) netip.Addr {
 }
 
 // check refuses what the maps cannot hold.
-func check(e verify.Endpoint) error {
+func checkEndpoint(e verify.Endpoint) error {
 	switch {
 	case e.MAC.IsZero() || e.MAC[0]&1 != 0:
 		return fmt.Errorf("MAC %q is no station's", e.MAC)

@@ -12,13 +12,13 @@ import (
 var parent = verify.MAC{0x52, 0x54, 0, 0, 0, 1}
 
 // probed is an answer to the host's own probe for addr4, from whoever has our MAC.
-func probed(tb testing.TB) []byte {
+func probeAnswer(tb testing.TB) []byte {
 	tb.Helper()
 	return mustARP(tb, arp.Packet{Destination: parent, Source: ours, Reply: true, Sender: ours, SenderIP: addr4, Target: parent, TargetIP: netip.IPv4Unspecified()})
 }
 
 // mustKinds counts the events of each kind.
-func (k *kit) mustKinds(tb testing.TB) map[verify.Kind]uint64 {
+func (k *kit) countKinds(tb testing.TB) map[verify.Kind]uint64 {
 	tb.Helper()
 	kinds := map[verify.Kind]uint64{}
 	for _, e := range k.mustEvents(tb) {
@@ -36,24 +36,24 @@ func TestDuplicateMAC(t *testing.T) {
 		"probe":            mustFrame(t)(arp.Probe(ours, addr4)),
 		"NA":               mustFrame(t)(ndp.Announce(ours, addr6)),
 		"DAD":              mustFrame(t)(ndp.Probe(ours, addr6)),
-		"any other to all": frame(all, ours, 0x0800, make([]byte, 46)),
-		"answer to us":     probed(t),
+		"any other to all": frame(broadcast, ours, 0x0800, make([]byte, 46)),
+		"answer to us":     probeAnswer(t),
 	} {
-		k, e := mustKit(t), watched()
+		k, e := mustKit(t), watchedEndpoint()
 		must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
 		must(t, k.expect(e))
-		k.in(t, tagged(frame, c60))
+		k.in(t, tagged(frame, tag60))
 		k.in(t, frame)
 		if got := k.mustEvidence(t, e).Claimants; len(got) != 0 {
 			t.Errorf("%s on other VLANs: %+v", name, got)
 		}
 		start := verify.Now()
-		k.in(t, tagged(frame, c50))
+		k.in(t, tagged(frame, tag50))
 		got := k.mustEvidence(t, e).Claimants
 		if len(got) != 1 || got[0] != (verify.Claimant{Addr: addr4, MAC: ours, At: got[0].At, Count: 1, SameMAC: true}) || got[0].At < start {
 			t.Errorf("%s: %+v, want a duplicate of %s", name, got, ours)
 		}
-		k.mustHave(t, start, verify.Event{Kind: verify.SameMAC, Frames: 1, Tags: vlan50, InPacket: true, MAC: ours, Of: ours})
+		k.mustHaveEvent(t, start, verify.Event{Kind: verify.SameMAC, Frames: 1, Tags: vlan50, InPacket: true, MAC: ours, EndpointMAC: ours})
 		if ev := k.mustEvidence(t, e); len(ev.VLANs) != 0 || ev.Returned.Count != 0 {
 			t.Errorf("%s: heard %+v, returned %+v: want neither", name, ev.VLANs, ev.Returned)
 		}
@@ -62,34 +62,34 @@ func TestDuplicateMAC(t *testing.T) {
 
 // A switch port that sends frames back makes no duplicate of their sender.
 func TestReturned(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
 	must(t, k.expect(e))
 	frames := [][]byte{
-		mustFrame(t)(arp.Announce(ours, addr4)), mustFrame(t)(ndp.Announce(ours, addr6)), frame(all, ours, 0x0800, make([]byte, 46)),
+		mustFrame(t)(arp.Announce(ours, addr4)), mustFrame(t)(ndp.Announce(ours, addr6)), frame(broadcast, ours, 0x0800, make([]byte, 46)),
 		mustFrame(t)(arp.Probe(parent, addr4)),
 	}
 	start := verify.Now()
 	for _, f := range frames {
-		k.out(t, tagged(f, c50))
-		k.in(t, tagged(f, c50))
-		k.in(t, tagged(f, c50)) // by a loop, it comes back again and again
+		k.out(t, tagged(f, tag50))
+		k.in(t, tagged(f, tag50))
+		k.in(t, tagged(f, tag50)) // by a loop, it comes back again and again
 	}
 	// One that was not seen to leave is taken for one that came back, behind such a port.
-	k.in(t, tagged(mustFrame(t)(arp.Request(ours, addr4, gw4)), c50))
+	k.in(t, tagged(mustFrame(t)(arp.Request(ours, addr4, gw4)), tag50))
 	ev := k.mustEvidence(t, e)
 	if len(ev.Claimants) != 0 || ev.Returned.Count != 7 || ev.Returned.At < start || len(ev.VLANs) != 0 {
 		t.Errorf("evidence is %+v", ev)
 	}
-	if got := k.mustKinds(t); got[verify.SameMAC] != 0 || got[verify.Returned] != 9 || got[verify.Conflict] != 0 {
+	if got := k.countKinds(t); got[verify.SameMAC] != 0 || got[verify.Returned] != 9 || got[verify.Conflict] != 0 {
 		t.Errorf("events are %v", got)
 	}
 	// An answer to the host's own probe shows a duplicate behind such a port as well: the
 	// endpoint's own answer does not get out.
-	if ret := k.out(t, tagged(probed(t), c50)); ret != shot {
+	if ret := k.out(t, tagged(probeAnswer(t), tag50)); ret != shot {
 		t.Errorf("the endpoint's answer to its own host: %d", ret)
 	}
-	k.in(t, tagged(probed(t), c50))
+	k.in(t, tagged(probeAnswer(t), tag50))
 	if got := k.mustEvidence(t, e).Claimants; len(got) != 1 || !got[0].SameMAC {
 		t.Errorf("rivals are %+v, want a duplicate MAC", got)
 	}
@@ -98,14 +98,14 @@ func TestReturned(t *testing.T) {
 // What a container answers to others gets out: to another host's probe, and to the
 // parent where that asks with an address.
 func TestAnswersGetOut(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
 	must(t, k.expect(e))
 	for name, p := range map[string]arp.Packet{
-		"another's probe":    {Destination: rival, Source: ours, Reply: true, Sender: ours, SenderIP: addr4, Target: rival, TargetIP: netip.IPv4Unspecified()},
+		"another's probe":    {Destination: claimant, Source: ours, Reply: true, Sender: ours, SenderIP: addr4, Target: claimant, TargetIP: netip.IPv4Unspecified()},
 		"the host's request": {Destination: parent, Source: ours, Reply: true, Sender: ours, SenderIP: addr4, Target: parent, TargetIP: gw4},
 	} {
-		if ret := k.out(t, tagged(mustARP(t, p), c50)); ret == shot {
+		if ret := k.out(t, tagged(mustARP(t, p), tag50)); ret == shot {
 			t.Errorf("an answer to %s is dropped", name)
 		}
 	}
@@ -125,16 +125,16 @@ func TestSiblings(t *testing.T) {
 	k.in(t, data(sibling, ours))
 	k.in(t, data(ours, foreign))
 	k.in(t, data(foreign, ours))
-	k.in(t, tagged(data(ours, sibling), c60)) // by hand
-	k.in(t, tagged(data(ours, foreign), c60))
+	k.in(t, tagged(data(ours, sibling), tag60)) // by hand
+	k.in(t, tagged(data(ours, foreign), tag60))
 	for _, e := range []verify.Endpoint{a, b} {
 		ev := k.mustEvidence(t, e)
 		if ev.Counters.InFrames != 0 || len(ev.VLANs) != 0 || len(ev.Claimants) != 0 || ev.Returned.Count != 0 {
 			t.Errorf("evidence of %s is %+v, want nothing heard", e.MAC, ev)
 		}
 	}
-	k.in(t, data(ours, rival))
-	if ev := k.mustEvidence(t, a); ev.Counters.InFrames != 1 || len(ev.VLANs) != 1 || ev.VLANs[0].MAC != rival {
+	k.in(t, data(ours, claimant))
+	if ev := k.mustEvidence(t, a); ev.Counters.InFrames != 1 || len(ev.VLANs) != 1 || ev.VLANs[0].MAC != claimant {
 		t.Errorf("evidence is %+v, want one frame from the wire", ev)
 	}
 	// A sibling that claims our address is another station all the same.
@@ -152,7 +152,7 @@ func TestSiblings(t *testing.T) {
 	must(t, k.forget(b))
 	k.in(t, data(sibling, ours))
 	k.in(t, mustFrame(t)(arp.Probe(parent, addr4)))
-	if got := k.mustKinds(t); got[verify.Returned] != 0 || got[verify.SameMAC] != 1 {
+	if got := k.countKinds(t); got[verify.Returned] != 0 || got[verify.SameMAC] != 1 {
 		t.Errorf("events are %v, want another station with the parent's MAC", got)
 	}
 }
@@ -163,23 +163,23 @@ func TestProbers(t *testing.T) {
 		frame []byte
 		addr  netip.Addr
 	}{
-		"ARP": {mustFrame(t)(arp.Probe(rival, addr4)), addr4},
-		"ND":  {mustFrame(t)(ndp.Probe(rival, addr6)), addr6},
+		"ARP": {mustFrame(t)(arp.Probe(claimant, addr4)), addr4},
+		"ND":  {mustFrame(t)(ndp.Probe(claimant, addr6)), addr6},
 	} {
-		k, e := mustKit(t), watched()
+		k, e := mustKit(t), watchedEndpoint()
 		must(t, k.expect(e))
-		k.in(t, tagged(c.frame, c50))
+		k.in(t, tagged(c.frame, tag50))
 		if got := k.mustEvidence(t, e).Claimants; len(got) != 0 {
 			t.Errorf("%s: rivals are %+v", name, got)
 		}
-		p, err := placeOf(e.Tags)
+		p, err := tagKeyOf(e.Tags)
 		must(t, err)
 		got, err := k.probers(p, e)
 		must(t, err)
-		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: rival, At: got[0].At, Count: 1, Probing: true}) {
+		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: claimant, At: got[0].At, Count: 1, Probing: true}) {
 			t.Errorf("%s: probers are %+v", name, got)
 		}
-		if got := k.mustKinds(t); len(got) != 0 {
+		if got := k.countKinds(t); len(got) != 0 {
 			t.Errorf("%s: events are %v", name, got)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // Locals tells which MACs on a trunk are this host's and no endpoint's.
 func (d *Datapath) Locals(ifindex int, l verify.Locals) error {
-	return d.with(ifindex, func(t *trunk) error {
+	return d.withTrunk(ifindex, func(t *trunk) error {
 		if t == nil {
 			return fmt.Errorf("trunk %s is not watched", nameOf(ifindex))
 		}
@@ -55,7 +55,7 @@ func (m *maps) addLocal(mac verify.MAC, kind uint32) error {
 		return err
 	}
 	if !found {
-		if err := m.hintMAC(mac, func(h *wireHint) { h.Macs++ }); err != nil {
+		if err := m.changeMACHint(mac, func(h *wireHint) { h.Macs++ }); err != nil {
 			return err
 		}
 	}
@@ -73,5 +73,5 @@ func (m *maps) removeLocal(mac verify.MAC) error {
 	if err := remove(m.locals, macKey(mac)); err != nil {
 		return err
 	}
-	return m.hintMAC(mac, func(h *wireHint) { h.Macs-- })
+	return m.changeMACHint(mac, func(h *wireHint) { h.Macs-- })
 }

@@ -68,7 +68,7 @@ func (o *object) load(there map[string]handle, only ...string) (*loaded, error) 
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load tc program: %w", plain(err))
+		return nil, fmt.Errorf("load tc program: %w", explainErrno(err))
 	}
 	return l, nil
 }

@@ -34,12 +34,12 @@ func mustKit(tb testing.TB) *kit {
 		addrs:     table[wireAddressKey, wireAddress]{open(addrsPin)},
 		hints:     array[wireHint]{handle: open(hintsPin)},
 		times:     array[wireClock]{handle: open(timesPin)},
-		history:   array[wirePlace]{handle: open(historyPin)},
+		history:   array[wireHistoryRow]{handle: open(historyPin)},
 		former:    open(formerPin),
 		locals:    open(localsPin),
 		vlans:     open(vlansPin),
 	}
-	must(tb, k.exactly(time.Hour))
+	must(tb, k.useExactClock(time.Hour))
 	return k
 }
 
@@ -104,12 +104,12 @@ func mustRun(tb testing.TB, p *ebpf.Program, frame []byte, times int) int64 {
 }
 
 // use has an endpoint watched whose addresses are in use.
-func (k *kit) use(tb testing.TB, e verify.Endpoint) {
+func (k *kit) expectInUse(tb testing.TB, e verify.Endpoint) {
 	tb.Helper()
 	must(tb, k.expect(e))
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	must(tb, err)
 	for _, a := range e.Addrs {
-		must(tb, k.settle(p, e.MAC, a))
+		must(tb, k.markInUse(p, e.MAC, a))
 	}
 }

@@ -21,7 +21,7 @@ type mapInfo struct{ kind, _, key, value, entries uint32 }
 // lies in it would be misread.
 func openMap(path string, kind uint32, key, value uintptr) (m handle, err error) {
 	if m.fd, err = objGet(path); err != nil {
-		return handle{}, fmt.Errorf("open map %q: %w", path, plain(err))
+		return handle{}, fmt.Errorf("open map %q: %w", path, explainErrno(err))
 	}
 	if err = infoOf(m.fd, &m.mapInfo); err == nil && (m.kind != kind || uintptr(m.key) != key || uintptr(m.value) != value) {
 		err = fmt.Errorf("open map %q: it is a %s of %d and %d bytes, not a %s of %d and %d: another program made it; remove it with the network's last container gone",

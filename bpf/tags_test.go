@@ -11,9 +11,9 @@ import (
 func tag(tpid, vid uint16) verify.Tag { return verify.Tag{TPID: tpid, VID: vid} }
 
 var (
-	c50, c60 = tag(verify.Dot1Q, 50), tag(verify.Dot1Q, 60)
-	s100     = tag(verify.Dot1AD, 100)
-	c200     = tag(verify.Dot1Q, 200)
+	tag50, tag60 = tag(verify.Dot1Q, 50), tag(verify.Dot1Q, 60)
+	s100         = tag(verify.Dot1AD, 100)
+	c200         = tag(verify.Dot1Q, 200)
 )
 
 // TestTagsOut sends a leased MAC's frames with all kinds of tags in their bytes:
@@ -25,28 +25,28 @@ func TestTagsOut(t *testing.T) {
 		right string // for which network the tags are
 	}{
 		{"untagged", data(router, ours), "untagged"},
-		{"its tag", tagged(data(router, ours), c50), "VLAN 50"},
+		{"its tag", tagged(data(router, ours), tag50), "VLAN 50"},
 		{"its tags", tagged(data(router, ours), s100, c200), "VLAN 100ad.200"},
-		{"another VLAN", tagged(data(router, ours), c60), ""},
+		{"another VLAN", tagged(data(router, ours), tag60), ""},
 		{"priority and DEI bits", tagged(data(router, ours), tag(verify.Dot1Q, 0xf000|50)), "VLAN 50"},
 		{"the same VLAN of another kind", tagged(data(router, ours), tag(verify.Dot1AD, 50)), ""},
 		{"the outer tag alone", tagged(data(router, ours), s100), ""},
 		{"the inner tag alone", tagged(data(router, ours), c200), ""},
 		{"swapped", tagged(data(router, ours), c200, s100), ""},
-		{"one more", tagged(data(router, ours), c50, c60), ""},
-		{"its tag behind another", tagged(data(router, ours), c60, c50), ""},
-		{"a third", tagged(data(router, ours), s100, c200, c60), ""},
+		{"one more", tagged(data(router, ours), tag50, tag60), ""},
+		{"its tag behind another", tagged(data(router, ours), tag60, tag50), ""},
+		{"a third", tagged(data(router, ours), s100, c200, tag60), ""},
 		{"a third of VID 0", tagged(data(router, ours), s100, c200, tag(verify.Dot1Q, 0)), ""},
-		{"a fourth", tagged(data(router, ours), s100, c200, c60, c50), ""},
+		{"a fourth", tagged(data(router, ours), s100, c200, tag60, tag50), ""},
 		{"a priority tag", tagged(data(router, ours), tag(verify.Dot1Q, 0)), ""},
 		{"VID 4095", tagged(data(router, ours), tag(verify.Dot1Q, 4095)), ""},
 		{"a TPID from before 802.1ad", tagged(data(router, ours), tag(0x9100, 50)), ""},
 		{"0x9200", tagged(data(router, ours), tag(0x9200, 50)), ""},
 		{"0x9300", tagged(data(router, ours), tag(0x9300, 50)), ""},
-		{"a tag cut off", tagged(data(router, ours), c50)[:14], ""},
-		{"a tag cut short", tagged(data(router, ours), c50)[:17], ""},
-		{"a second tag cut off", tagged(data(router, ours), c50, c60)[:18], ""},
-		{"to all", tagged(data(all, ours), c50), "VLAN 50"},
+		{"a tag cut off", tagged(data(router, ours), tag50)[:14], ""},
+		{"a tag cut short", tagged(data(router, ours), tag50)[:17], ""},
+		{"a second tag cut off", tagged(data(router, ours), tag50, tag60)[:18], ""},
+		{"to all", tagged(data(broadcast, ours), tag50), "VLAN 50"},
 		{"no more than tags", tagged(data(router, ours), s100, c200)[:22], "VLAN 100ad.200"},
 	}
 	for _, tags := range []verify.Tags{nil, vlan50, qinq} {
@@ -72,7 +72,7 @@ func TestTagsOut(t *testing.T) {
 					want = got
 				}
 				// The same from another MAC is nobody's business.
-				copy(c.frame[6:], rival[:])
+				copy(c.frame[6:], claimant[:])
 				if got := k.out(t, c.frame); got != next {
 					t.Errorf("%s from a MAC that is not watched got %#x", c.name, got)
 				}
@@ -98,15 +98,15 @@ func TestTagsIn(t *testing.T) {
 		of     verify.Endpoint
 		change func(*verify.Counters)
 	}{
-		{"right", tagged(data(ours, router), c50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
+		{"right", tagged(data(ours, router), tag50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
 		{"untagged", data(ours, router), e, func(c *verify.Counters) { c.InWrong++ }},
-		{"wrong", tagged(data(ours, router), c60), e, func(c *verify.Counters) { c.InWrong++ }},
-		{"one more", tagged(data(ours, router), c50, c60), e, func(c *verify.Counters) { c.InWrong++ }},
-		{"to all", tagged(data(all, router), c50), e, func(*verify.Counters) {}},
+		{"wrong", tagged(data(ours, router), tag60), e, func(c *verify.Counters) { c.InWrong++ }},
+		{"one more", tagged(data(ours, router), tag50, tag60), e, func(c *verify.Counters) { c.InWrong++ }},
+		{"to all", tagged(data(broadcast, router), tag50), e, func(*verify.Counters) {}},
 		{"untagged, for the untagged", data(sibling, router), u, func(c *verify.Counters) { c.InFrames++; c.InBytes += 60 }},
 		{"a priority tag, which is no VLAN", tagged(data(sibling, router), zero), u, func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
-		{"a priority tag before the right one", tagged(data(ours, router), zero, c50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 68 }},
-		{"tagged, for the untagged", tagged(data(sibling, router), c50), u, func(c *verify.Counters) { c.InWrong++ }},
+		{"a priority tag before the right one", tagged(data(ours, router), zero, tag50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 68 }},
+		{"tagged, for the untagged", tagged(data(sibling, router), tag50), u, func(c *verify.Counters) { c.InWrong++ }},
 	} {
 		want := k.mustEvidence(t, c.of).Counters
 		c.change(&want)
@@ -121,15 +121,15 @@ func TestTagsIn(t *testing.T) {
 
 // TestSameMAC has one MAC under two VLANs, which only those may have that need not
 // be kept off each other's.
-func TestSameMAC(t *testing.T) {
+func TestSharedMAC(t *testing.T) {
 	k := mustKit(t)
 	a := verify.Endpoint{MAC: ours, Tags: vlan50, Attachment: verify.ID{1}}
 	b := verify.Endpoint{MAC: ours, Tags: vlan60, Attachment: verify.ID{2}}
 	must(t, k.expect(a))
 	must(t, k.expect(b))
-	k.out(t, tagged(data(router, ours), c50))
-	k.out(t, tagged(data(router, ours), c60))
-	k.out(t, tagged(data(router, ours), c60))
+	k.out(t, tagged(data(router, ours), tag50))
+	k.out(t, tagged(data(router, ours), tag60))
+	k.out(t, tagged(data(router, ours), tag60))
 	for _, c := range []struct {
 		of   verify.Endpoint
 		want uint64
@@ -147,13 +147,13 @@ func TestSameMAC(t *testing.T) {
 	b.Enforce = false
 	must(t, k.expect(b))
 	must(t, k.forget(a))
-	k.out(t, tagged(data(router, ours), c50))
+	k.out(t, tagged(data(router, ours), tag50))
 	if got := k.mustEvidence(t, b).Counters; got.OutFrames != 0 || got.OutWrong != 1 {
 		t.Errorf("after the first was forgotten, the second has %+v", got)
 	}
 	b.Enforce = true
 	must(t, k.expect(b))
-	if ret := k.out(t, tagged(data(router, ours), c50)); ret != shot {
+	if ret := k.out(t, tagged(data(router, ours), tag50)); ret != shot {
 		t.Errorf("after the other was forgotten, its VLAN got %#x", ret)
 	}
 	must(t, k.forget(b))
@@ -169,8 +169,8 @@ func TestSegments(t *testing.T) {
 		prog  *ebpf.Program
 		frame []byte
 	}{
-		{k.Egress, tagged(data(router, ours), c50)}, {k.Egress, tagged(data(router, ours), c60)},
-		{k.Ingress, tagged(data(ours, router), c50)}, {k.Ingress, tagged(data(ours, router), c60)},
+		{k.Egress, tagged(data(router, ours), tag50)}, {k.Egress, tagged(data(router, ours), tag60)},
+		{k.Ingress, tagged(data(ours, router), tag50)}, {k.Ingress, tagged(data(ours, router), tag60)},
 	} {
 		mustRet(t, c.prog, c.frame, 3, 20)
 	}
@@ -184,9 +184,9 @@ func TestHistogram(t *testing.T) {
 	k := mustKit(t)
 	before := verify.Now()
 	for _, f := range [][]byte{
-		data(rival, router), data(all, router), tagged(data(rival, router), c50),
-		tagged(data(all, router), s100, c200), tagged(data(rival, router), tag(verify.Dot1Q, 0)),
-		tagged(data(rival, router), tag(verify.Dot1Q, 4095)), tagged(data(rival, router), c60)[:15],
+		data(claimant, router), data(broadcast, router), tagged(data(claimant, router), tag50),
+		tagged(data(broadcast, router), s100, c200), tagged(data(claimant, router), tag(verify.Dot1Q, 0)),
+		tagged(data(claimant, router), tag(verify.Dot1Q, 4095)), tagged(data(claimant, router), tag60)[:15],
 	} {
 		k.in(t, f)
 		k.out(t, f) // does not count

@@ -49,7 +49,7 @@ type maps struct {
 	addrs     table[wireAddressKey, wireAddress]
 	hints     array[wireHint]
 	times     array[wireClock]
-	history   array[wirePlace]
+	history   array[wireHistoryRow]
 	former    handle
 	locals    handle
 	vlans     handle

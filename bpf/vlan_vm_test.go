@@ -99,7 +99,7 @@ func TestHopping(t *testing.T) {
 		must(t, err)
 		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
 		nic := mustIndex(t, c.Namespace, "eth0")
-		hop := tagged(mustFrame(t)(arp.Probe(ours, gw4)), c60)
+		hop := tagged(mustFrame(t)(arp.Probe(ours, gw4)), tag60)
 		send := func() error { return c.Do(func() error { return s.Send(nic, hop) }) }
 
 		b.do(t, func() error { return b.Expect(e) })
@@ -122,7 +122,7 @@ func TestHopping(t *testing.T) {
 		b.do(t, func() error { return b.Expect(f) })
 		d := b.join(t, "eth9.50", sibling, "192.168.50.3/24")
 		nic = mustIndex(t, d.Namespace, "eth0")
-		hop = tagged(mustFrame(t)(arp.Probe(sibling, gw4)), c60)
+		hop = tagged(mustFrame(t)(arp.Probe(sibling, gw4)), tag60)
 		if err := d.Do(func() error { return s.Send(nic, hop) }); !errors.Is(err, unix.ENOBUFS) {
 			t.Errorf("a second tag: %v, want %v", err, unix.ENOBUFS)
 		}

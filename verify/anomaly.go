@@ -20,14 +20,14 @@ const (
 // Anomaly is one thing that should not be, seen on the trunk between two readings
 // of the evidence.
 type Anomaly struct {
-	Kind  Kind       `json:"kind"`
-	Count uint64     `json:"count"`          // of frames; of a gateway's moves, those that can be told
-	Addr  netip.Addr `json:"addr"`           // claimed, or the gateway's; zero for tags
-	MAC   MAC        `json:"mac"`            // whose claim, or who answers now; zero for tags
-	Was   MAC        `json:"was"`            // who answered before
-	At    Instant    `json:"at,omitempty"`   // of the last one; zero where only its count is kept
-	Text  string     `json:"text"`           // one line
-	Drops uint64     `json:"drops,omitzero"` // frames of a wrong tag that were stopped
+	Kind        Kind       `json:"kind"`
+	Count       uint64     `json:"count"`          // of frames; of a gateway's moves, those that can be told
+	Addr        netip.Addr `json:"addr"`           // claimed, or the gateway's; zero for tags
+	MAC         MAC        `json:"mac"`            // whose claim, or who answers now; zero for tags
+	PreviousMAC MAC        `json:"previous_mac"`   // who answered before
+	At          Instant    `json:"at,omitempty"`   // of the last one; zero where only its count is kept
+	Text        string     `json:"text"`           // one line
+	Drops       uint64     `json:"drops,omitzero"` // frames of a wrong tag that were stopped
 }
 
 // Anomalies says what was seen between two readings of one endpoint's evidence.
@@ -54,7 +54,7 @@ func Anomalies(before, now Evidence) (list []Anomaly) {
 		if i < len(before.Gateways) && before.Gateways[i].movedTo(g) {
 			was := before.Gateways[i].MAC
 			list = append(list, Anomaly{
-				Kind: GatewayMoved, Count: 1, Addr: g.Addr, MAC: g.MAC, Was: was, At: g.Reply.At,
+				Kind: GatewayMoved, Count: 1, Addr: g.Addr, MAC: g.MAC, PreviousMAC: was, At: g.Reply.At,
 				Text: fmt.Sprintf("gateway %s is %s now, and was %s", g.Addr, g.MAC.Describe(), was),
 			})
 		}

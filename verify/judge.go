@@ -40,9 +40,9 @@ type Facts struct {
 	Proxies []MAC
 	// Seen is what the trunk saw of the questions for Gateway (or, without
 	// one, for the container's own address). Nil: not watched, and Blind says why.
-	Seen  *GatewaySeen
-	VLANs []VLANSeen
-	Blind string
+	Seen      *GatewaySeen
+	VLANs     []VLANSeen
+	Unwatched string
 	// Ahead are the programs that may have hidden from the trunk's what is missing
 	// in Seen.
 	Ahead Ahead
@@ -56,13 +56,13 @@ type Facts struct {
 // makes a gateway silent), so order is meaning here: of several faults at once
 // this one is dominant, and the only one that is named.
 func Judge(f Facts) Verdict {
-	if why := f.bypassed(); why != "" {
-		f.Seen, f.Blind = nil, why
+	if why := f.bypass(); why != "" {
+		f.Seen, f.Unwatched = nil, why
 	}
 	v := Verdict{Gateway: f.Gateway, MAC: f.Answer.MAC}
 	v.RTT = f.rtt()
 	for _, line := range []func(Facts) (Code, string){
-		conflict, down, blind, notSent, wrongTag, replyTag, unreached, answered, filtered, silent,
+		conflict, parentDown, unwatched, notSent, wrongTag, replyWrongTag, unicastFiltered, answered, macFiltered, noReply,
 	} {
 		if v.Code, v.Text = line(f); v.Code != "" {
 			break
@@ -76,13 +76,13 @@ func Judge(f Facts) Verdict {
 
 // Unseen reports whether the trunk has missed something: no question was seen, or an
 // answer was heard that was not. Then Ahead is worth a look.
-func (f Facts) Unseen() bool {
-	return f.Seen != nil && (!f.asked() || !f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked) || f.deaf())
+func (f Facts) MissedFrames() bool {
+	return f.Seen != nil && (!f.asked() || !f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked) || f.ingressMissed())
 }
 
 // deaf reports whether the parent has heard the gateway, by its packet socket, and the
 // trunk's program has heard nothing of the VLAN since.
-func (f Facts) deaf() bool {
+func (f Facts) ingressMissed() bool {
 	return !f.Control.MAC.IsZero() && !slices.ContainsFunc(f.VLANs, func(v VLANSeen) bool { return v.VID == f.vid() && v.At >= f.Asked })
 }
 
@@ -97,10 +97,10 @@ func (f Facts) vid() uint16 {
 // bypassed says who has hidden frames from the trunk's program: it has missed
 // something, and somebody is ahead of it. Where nothing came back either, the
 // question was dropped: that is notSent's.
-func (f Facts) bypassed() string {
+func (f Facts) bypass() string {
 	const text = "bypassed by %s on the %s of trunk %q, which comes before ours and ends the chain"
 	switch {
-	case !f.Unseen() || f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked):
+	case !f.MissedFrames() || f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked):
 	case !f.asked() && len(f.Ahead.Out) > 0:
 		return fmt.Sprintf(text, strings.Join(f.Ahead.Out, ", "), "egress", f.Trunk)
 	case f.asked() && len(f.Ahead.In) > 0 && !f.Local(f.Answer.MAC):
@@ -143,27 +143,27 @@ func conflict(f Facts) (Code, string) {
 	return AddressConflict, fmt.Sprintf("address %s is held by %s on %s: free it there, or exclude it with --aux-address", r.Addr, r.MAC.Describe(), f.where())
 }
 
-func down(f Facts) (Code, string) {
+func parentDown(f Facts) (Code, string) {
 	if f.Down == "" {
 		return "", ""
 	}
 	return ParentDown, f.Down
 }
 
-func blind(f Facts) (Code, string) {
+func unwatched(f Facts) (Code, string) {
 	switch {
 	case f.Seen != nil:
 		return "", ""
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero() && !f.Control.MAC.IsZero():
-		return filtered(f)
+		return macFiltered(f)
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero():
-		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s%s; tags were not watched: %s", f.Gateway, f.waited(), f.where(), f.routersText(), f.Blind)
-	case f.Gateway.IsValid() && !f.Other.MAC.IsZero() && f.contradict(f.Answer.MAC, f.Other.MAC):
+		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s%s; tags were not watched: %s", f.Gateway, f.waited(), f.where(), f.routersText(), f.Unwatched)
+	case f.Gateway.IsValid() && !f.Other.MAC.IsZero() && f.contradicts(f.Answer.MAC, f.Other.MAC):
 		return GatewayConflict, f.conflictText(f.Answer.MAC, f.Other.MAC)
 	case !f.Gateway.IsValid():
-		return Unobserved, "no gateway to ask, and tags were not watched: " + f.Blind
+		return Unobserved, "no gateway to ask, and tags were not watched: " + f.Unwatched
 	}
-	return Unobserved, fmt.Sprintf("gateway %s answered from %s; tags were not watched: %s", f.Gateway, f.Answer.MAC, f.Blind)
+	return Unobserved, fmt.Sprintf("gateway %s answered from %s; tags were not watched: %s", f.Gateway, f.Answer.MAC, f.Unwatched)
 }
 
 func (f Facts) asked() bool { return f.Seen.Asked.Count > 0 && f.Seen.Asked.At >= f.Asked }
@@ -200,7 +200,7 @@ func wrongTag(f Facts) (Code, string) {
 // replyTag: what the container itself has heard came with the right tags, or it
 // would not have got there. Then another VLAN's router only has the same address,
 // as fe80::1 often is, and told all of it meanwhile.
-func replyTag(f Facts) (Code, string) {
+func replyWrongTag(f Facts) (Code, string) {
 	if !f.Seen.fresh(f.Asked) || f.Seen.Reply.Tags.Equal(f.Tags) || !f.Answer.MAC.IsZero() {
 		return "", ""
 	}
@@ -222,7 +222,7 @@ func answered(f Facts) (Code, string) {
 	if !replied || f.Local(mac) {
 		return OKLocal, f.localText()
 	}
-	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.contradict(s.MAC, s.Other) {
+	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.contradicts(s.MAC, s.Other) {
 		return GatewayConflict, f.conflictText(s.MAC, s.Other)
 	}
 	text := fmt.Sprintf("gateway %s (%s) answered in %s on %s", f.Gateway, mac, round(f.rtt()), f.Tags)
@@ -243,7 +243,7 @@ const lateProbes = 3
 // rivals reports whether two MACs that answer for one gateway contradict each
 // other. Two virtual ones are the members of a group (GLBP gives each asker
 // another); one that answers for whatever is asked is a proxy.
-func (f Facts) contradict(a, b MAC) bool {
+func (f Facts) contradicts(a, b MAC) bool {
 	group := a.Virtual() && b.Virtual()
 	return !group && !slices.Contains(f.Proxies, a) && !slices.Contains(f.Proxies, b)
 }
@@ -255,25 +255,25 @@ func (f Facts) Indirect() bool {
 }
 
 // unreached: what goes to all comes in, and what goes to the container does not.
-func unreached(f Facts) (Code, string) {
+func unicastFiltered(f Facts) (Code, string) {
 	if !f.Indirect() {
 		return "", ""
 	}
-	return filtered(f)
+	return macFiltered(f)
 }
 
 // filtered: the way to the gateway is whole for one MAC and not for another.
-func filtered(f Facts) (Code, string) {
+func macFiltered(f Facts) (Code, string) {
 	if f.Control.MAC.IsZero() {
 		return "", ""
 	}
-	if f.Seen != nil && len(f.Ahead.In) > 0 && f.deaf() {
+	if f.Seen != nil && len(f.Ahead.In) > 0 && f.ingressMissed() {
 		return GatewaySilent, fmt.Sprintf("gateway %s (%s) answers %q, and nothing of it passes the ingress of trunk %q: look at %s, which comes before ours there", f.Gateway, f.Control.MAC, f.Parent, f.Trunk, strings.Join(f.Ahead.In, ", "))
 	}
 	return MACFiltered, fmt.Sprintf("gateway %s (%s) answers the MAC of parent %q and not %s on %s: let the switch port have several MACs (port security), or the hypervisor's port (promiscuous mode, forged transmits, MAC spoofing)", f.Gateway, f.Control.MAC, f.Parent, f.MAC, f.where())
 }
 
-func silent(f Facts) (Code, string) {
+func noReply(f Facts) (Code, string) {
 	var heard []string
 	for _, v := range f.VLANs {
 		// A link on the parent that was made since the trunk was last told of such links

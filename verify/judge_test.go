@@ -51,8 +51,8 @@ func TestJudge(t *testing.T) {
 			f.Claimants = []Claimant{{Addr: netip.MustParseAddr("192.168.50.9"), MAC: other}}
 		}, AddressConflict, []string{"192.168.50.9", other.String()}},
 		{"down", func(f *Facts) { silence(f); f.Down = `"eth0" has no carrier` }, ParentDown, []string{"no carrier"}},
-		{"not watched", func(f *Facts) { f.Seen, f.Blind = nil, "no CAP_BPF" }, Unobserved, []string{"no CAP_BPF"}},
-		{"not watched, silent", func(f *Facts) { silence(f); f.Seen, f.Blind = nil, "no CAP_BPF" }, GatewaySilent, []string{"no CAP_BPF"}},
+		{"not watched", func(f *Facts) { f.Seen, f.Unwatched = nil, "no CAP_BPF" }, Unobserved, []string{"no CAP_BPF"}},
+		{"not watched, silent", func(f *Facts) { silence(f); f.Seen, f.Unwatched = nil, "no CAP_BPF" }, GatewaySilent, []string{"no CAP_BPF"}},
 		{"hidden on the way out", func(f *Facts) { f.Seen, f.Ahead.Out = &GatewaySeen{}, []string{"a filter"} }, Unobserved, []string{"bypassed by a filter on the egress", gwMAC.String()}},
 		{"hidden on the way out alone", func(f *Facts) { f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"} }, Unobserved, []string{"egress"}},
 		{"hidden on the way in", func(f *Facts) { f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"} }, Unobserved, []string{"ingress"}},
@@ -129,7 +129,7 @@ func TestJudge(t *testing.T) {
 		{"nothing at all", silence, VLANSilent, []string{"nothing else was heard"}},
 		{"no gateway", func(f *Facts) { silence(f); f.Gateway = netip.Addr{} }, OK, []string{"no gateway to ask"}},
 		{"no gateway, wrong tag", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen.Asked.Tags = nil }, Untagged, nil},
-		{"no gateway, not watched", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen, f.Blind = nil, "why" }, Unobserved, []string{"why"}},
+		{"no gateway, not watched", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen, f.Unwatched = nil, "why" }, Unobserved, []string{"why"}},
 	} {
 		f := healthy()
 		c.fault(&f)

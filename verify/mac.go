@@ -53,7 +53,7 @@ func (m *MAC) UnmarshalText(b []byte) error {
 // prefixes are those that tell an operator most of a MAC that should not be
 // there: whose virtual machine or container it is. The whole of the registry
 // would be larger than all the rest of the program.
-var prefixes = []struct {
+var vendors = []struct {
 	prefix []byte
 	of     string
 	router bool // several machines answer with it in turns
@@ -77,7 +77,7 @@ var prefixes = []struct {
 
 // Vendor says what the first bytes of the MAC tell of whose it is; "" if nothing.
 func (m MAC) Vendor() string {
-	for _, p := range prefixes {
+	for _, p := range vendors {
 		if bytes.HasPrefix(m[:], p.prefix) {
 			return p.of
 		}
@@ -91,7 +91,7 @@ func (m MAC) Vendor() string {
 // Virtual reports whether the MAC belongs to a group of routers, of whom
 // another may answer the next time.
 func (m MAC) Virtual() bool {
-	for _, p := range prefixes {
+	for _, p := range vendors {
 		if p.router && bytes.HasPrefix(m[:], p.prefix) {
 			return true
 		}

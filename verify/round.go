@@ -31,7 +31,7 @@ type Plan struct {
 	// is open already. Zero: the round calls it.
 	Asked Instant
 	// Inside has the prober ask for Addrs although there is Ask.
-	Inside bool
+	FromContainer bool
 	// Window is how long a rival may take to show itself. Zero adapts: see the
 	// package's comment.
 	Window   time.Duration
@@ -49,11 +49,11 @@ type Plan struct {
 	Proxies []MAC
 	// Witness gives the rivals that the trunk has seen so far: those that the
 	// prober cannot see, such as another host's probe. Nil: no witness.
-	Witness func() []Claimant
+	Observed func() []Claimant
 	// Doubt is called once, where two repetitions have not made every gateway
 	// answer either, with those that are silent and the time that is left. It must
 	// not wait: the round goes on. Nil: nobody is told.
-	Doubt func(silent []netip.Addr, left time.Duration)
+	OnSilence func(silent []netip.Addr, left time.Duration)
 }
 
 // Findings are the answers of one round.
@@ -72,7 +72,7 @@ type Findings struct {
 // doubtAfter is how many times a gateway is asked before its silence is in doubt.
 // Repetitions are a sixteenth, then an eighth of the deadline apart, and so on:
 // the third question goes out after three sixteenths.
-const doubtAfter = 3
+const silenceAfter = 3
 
 // Round asks everything at once, repeats what stays unanswered at growing
 // intervals (a lost frame, a switch port still learning), and ends as soon
@@ -95,8 +95,8 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 		if err != nil {
 			return f, err
 		}
-		if times == doubtAfter && len(silent) > 0 && plan.Doubt != nil {
-			plan.Doubt(silent, plan.Deadline-Now().Sub(f.Asked))
+		if times == silenceAfter && len(silent) > 0 && plan.OnSilence != nil {
+			plan.OnSilence(silent, plan.Deadline-Now().Sub(f.Asked))
 		}
 		over, err := f.listen(ctx, p, plan, wait)
 		if err != nil {
@@ -105,22 +105,22 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 		if over {
 			break
 		}
-		f.witness(plan)
+		f.addObserved(plan)
 		wait *= 2
 	}
-	if err := f.glean(ctx, p, plan); err != nil {
+	if err := f.drain(ctx, p, plan); err != nil {
 		return f, err
 	}
-	f.witness(plan)
+	f.addObserved(plan)
 	return f, nil
 }
 
 // witness adds the rivals that the trunk has seen, if there were none before.
-func (f *Findings) witness(plan Plan) {
-	if plan.Witness == nil || len(f.Claimants) > 0 {
+func (f *Findings) addObserved(plan Plan) {
+	if plan.Observed == nil || len(f.Claimants) > 0 {
 		return
 	}
-	for _, r := range plan.Witness() {
+	for _, r := range plan.Observed() {
 		if !slices.Contains(plan.Proxies, r.MAC) {
 			f.Claimants = append(f.Claimants, r)
 		}
@@ -129,12 +129,12 @@ func (f *Findings) witness(plan Plan) {
 
 // gleaned is how many answers are taken at the most that came in time and were not
 // read in time.
-const gleaned = 16
+const maxDrained = 16
 
 // glean takes answers that have come already: on a busy host the round's time may be
 // over before they are looked at.
-func (f *Findings) glean(ctx context.Context, p Prober, plan Plan) error {
-	for range gleaned {
+func (f *Findings) drain(ctx context.Context, p Prober, plan Plan) error {
+	for range maxDrained {
 		if len(f.Claimants) > 0 {
 			return nil
 		}
@@ -145,7 +145,7 @@ func (f *Findings) glean(ctx context.Context, p Prober, plan Plan) error {
 		if err != nil {
 			return err
 		}
-		f.take(a, plan)
+		f.record(a, plan)
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (f *Findings) glean(ctx context.Context, p Prober, plan Plan) error {
 // gateways among them. times counts from 1.
 func (f *Findings) ask(p Prober, plan Plan, times int) (silent []netip.Addr, err error) {
 	if times == 1 {
-		defer func() { f.opened(plan) }()
+		defer func() { f.noteSent(plan) }()
 	}
 	if plan.Ask != nil && len(plan.Addrs) > 0 && (times > 1 || plan.Asked == 0) {
 		if err := plan.Ask(); err != nil {
@@ -162,7 +162,7 @@ func (f *Findings) ask(p Prober, plan Plan, times int) (silent []netip.Addr, err
 		}
 	}
 	for _, a := range plan.Addrs {
-		if plan.Ask != nil && !plan.Inside {
+		if plan.Ask != nil && !plan.FromContainer {
 			break
 		}
 		if err := p.Ask(Question{Addr: a, Conflict: true, Held: plan.Held}); err != nil {
@@ -191,10 +191,10 @@ func (f *Findings) ask(p Prober, plan Plan, times int) (silent []netip.Addr, err
 }
 
 // opened notes when the questions were sent, and when the conflict window opened.
-func (f *Findings) opened(plan Plan) {
+func (f *Findings) noteSent(plan Plan) {
 	f.sent = Now()
 	f.window = f.sent
-	if plan.Asked != 0 && !plan.Inside {
+	if plan.Asked != 0 && !plan.FromContainer {
 		f.window = plan.Asked
 	}
 }
@@ -215,7 +215,7 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 		a, err := p.Next(ctx, pause)
 		switch {
 		case err == nil:
-			f.take(a, plan)
+			f.record(a, plan)
 		case ctx.Err() != nil:
 			return true, ctx.Err()
 		case !errors.Is(err, context.DeadlineExceeded):
@@ -224,7 +224,7 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 	}
 }
 
-func (f *Findings) take(a Answer, plan Plan) {
+func (f *Findings) record(a Answer, plan Plan) {
 	if a.Router {
 		if !slices.ContainsFunc(f.Routers, func(r Answer) bool { return r.Addr == a.Addr && r.MAC == a.MAC }) {
 			f.Routers = append(f.Routers, a)

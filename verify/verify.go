@@ -176,7 +176,7 @@ type Datapath interface {
 	Ended(e Endpoint) (Instant, error)
 	// Settle tells that e's addresses are in use from now on: until then another station
 	// that claims one is no event, but a reason to take another address.
-	Settle(e Endpoint) error
+	MarkInUse(e Endpoint) error
 	// Locals tells which MACs on a trunk are this host's and no endpoint's: a frame
 	// that carries one of them as its source shows nothing of the VLAN.
 	Locals(trunk int, l Locals) error

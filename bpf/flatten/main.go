@@ -28,7 +28,7 @@ import (
 
 func main() {
 	err := errors.Join(
-		flatten("wire", object.LoadWire, "mac_key", "endpoint_key", "endpoint", "what", "event", "place", "clock", "hint",
+		flatten("wire", object.LoadWire, "mac_key", "endpoint_key", "endpoint", "event_key", "event", "history_row", "clock", "hint",
 			"gateway", "sighting", "address_key", "address", "answer", "vlan"),
 		flatten("guard", object.LoadGuard, "guard", "lease_key"),
 	)

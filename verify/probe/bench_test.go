@@ -13,7 +13,7 @@ import (
 // the one that sends through a program is.
 func BenchmarkProber(b *testing.B) {
 	l, _ := mustLab(b)
-	p := mustContainer(b, l)
+	p := mustContainerLink(b, l)
 	// b.Run changes the goroutine, and so the thread: enter inside.
 	b.Run("table", func(b *testing.B) {
 		p.do(b, func() error {
@@ -53,7 +53,7 @@ func askBoth(open func() (verify.Prober, error)) error {
 		}
 	}
 	for range 2 {
-		if _, err := prober.Next(context.Background(), soon); err != nil {
+		if _, err := prober.Next(context.Background(), answerTimeout); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,7 @@ var claims = []struct {
 	}, {
 		name: "ARP reply to all", addr: free4,
 		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return arp.Packet{Destination: everybody, Source: rival, Reply: true, Sender: rival, SenderIP: addr, Target: everybody, TargetIP: addr}.Frame()
+			return arp.Packet{Destination: broadcast, Source: rival, Reply: true, Sender: rival, SenderIP: addr, Target: broadcast, TargetIP: addr}.Frame()
 		},
 		gateway: []string{"socket"}, conflict: []string{"table", "socket"},
 	}, {
@@ -76,7 +76,7 @@ var claims = []struct {
 	},
 }
 
-var everybody = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+var broadcast = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // tagged puts the tag of VLAN 60 into a frame. The switch of the lab passes it
 // on; the trunk's card moves it from the bytes into metadata.
@@ -90,7 +90,7 @@ func tagged(frame []byte, err error) ([]byte, error) {
 func TestClaims(t *testing.T) {
 	l, _ := mustLab(t)
 	rival := l.AddClaimant(0)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	for _, tt := range claims {
 		frame, err := tt.frame(verify.MACOf(rival.MAC), p.mac, tt.addr)
 		must(t, err)
@@ -109,12 +109,12 @@ func TestClaims(t *testing.T) {
 }
 
 // claim asks, lets the rival say its frame, and looks whether it was heard.
-func claim(t *testing.T, p place, rival *testenv.Station, name, kind string, frame []byte, q verify.Question, want bool) error {
+func claim(t *testing.T, p containerLink, rival *testenv.Station, name, kind string, frame []byte, q verify.Question, want bool) error {
 	prober, closeAll, err := probers[kind](p)
 	if err != nil {
 		return err
 	}
-	saying := talker{prober, func() error {
+	saying := triggeringProber{prober, func() error {
 		return rival.Do(func() error {
 			link, err := rival.Netlink().LinkByName(testenv.NIC)
 			if err != nil {
@@ -136,16 +136,16 @@ func claim(t *testing.T, p place, rival *testenv.Station, name, kind string, fra
 }
 
 // A talker has something happen as soon as the question is out.
-type talker struct {
+type triggeringProber struct {
 	verify.Prober
-	say func() error
+	trigger func() error
 }
 
-func (p talker) Ask(q verify.Question) error {
+func (p triggeringProber) Ask(q verify.Question) error {
 	if err := p.Prober.Ask(q); err != nil {
 		return err
 	}
-	return p.say()
+	return p.trigger()
 }
 
 // Several that hold one address are all heard by the exact prober. The table
@@ -153,7 +153,7 @@ func (p talker) Ask(q verify.Question) error {
 func TestSeveralAnswer(t *testing.T) {
 	l, gw := mustLab(t)
 	rival := l.AddClaimant(0, gateway4.String()+"/24", gateway6.String()+"/64")
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	for kind, addrs := range map[string][]netip.Addr{"socket": {gateway4, gateway6}, "table": {gateway6}} {
 		for _, addr := range addrs {
 			p.do(t, func() error {

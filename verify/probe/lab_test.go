@@ -20,8 +20,8 @@ import (
 // soon is how long an answer may take on a busy or emulated machine; quiet is
 // how long a silence is listened to.
 const (
-	soon  = 5 * time.Second
-	quiet = 200 * time.Millisecond
+	answerTimeout = 5 * time.Second
+	silenceTime   = 200 * time.Millisecond
 )
 
 var (
@@ -47,19 +47,19 @@ func mustLab(tb testing.TB) (*testenv.Lab, *testenv.Station) {
 
 // A place is a container's interface on the LAN, as the hook makes it: up, and
 // with no address of its own.
-type place struct {
+type containerLink struct {
 	*testenv.Namespace
 	ifindex int
 	mac     verify.MAC
 }
 
 // mustPlace puts a bridge-mode macvlan on the trunk into a namespace.
-func mustPlace(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) place {
+func mustMacvlan(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) containerLink {
 	tb.Helper()
-	return mustPlaceOn(tb, l, l.Trunk, in, name, mac)
+	return mustMacvlanOn(tb, l, l.Trunk, in, name, mac)
 }
 
-func mustPlaceOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string, mac verify.MAC) place {
+func mustMacvlanOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string, mac verify.MAC) containerLink {
 	tb.Helper()
 	on, err := l.Host.Netlink().LinkByName(parent)
 	must(tb, err)
@@ -76,16 +76,16 @@ func mustPlaceOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Names
 	link, err := in.Netlink().LinkByName(name)
 	must(tb, err)
 	must(tb, in.Netlink().LinkSetUp(link))
-	return place{in, link.Attrs().Index, mac}
+	return containerLink{in, link.Attrs().Index, mac}
 }
 
-func mustContainer(tb testing.TB, l *testenv.Lab) place {
+func mustContainerLink(tb testing.TB, l *testenv.Lab) containerLink {
 	tb.Helper()
-	return mustPlace(tb, l, testenv.NewNamespace(tb, "container"), "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
+	return mustMacvlan(tb, l, testenv.NewNamespace(tb, "container"), "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
 }
 
 // addAddr gives a link an address that is usable at once.
-func addAddr(tb testing.TB, p place, prefix string) {
+func addAddr(tb testing.TB, p containerLink, prefix string) {
 	tb.Helper()
 	a, err := netlink.ParseAddr(prefix)
 	must(tb, err)
@@ -98,7 +98,7 @@ func addAddr(tb testing.TB, p place, prefix string) {
 }
 
 // neighbours are the entries for IP addresses on the place's interface.
-func (p place) neighbours(tb testing.TB) map[string]netlink.Neigh {
+func (p containerLink) neighbours(tb testing.TB) map[string]netlink.Neigh {
 	tb.Helper()
 	entries := map[string]netlink.Neigh{}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -114,7 +114,7 @@ func (p place) neighbours(tb testing.TB) map[string]netlink.Neigh {
 }
 
 // each runs a test with every prober, on a thread inside the place's namespace.
-func each(t *testing.T, p place, test func(t *testing.T, prober verify.Prober)) {
+func withEachProber(t *testing.T, p containerLink, test func(t *testing.T, prober verify.Prober)) {
 	t.Helper()
 	for name, open := range probers {
 		t.Run(name, func(t *testing.T) {
@@ -131,7 +131,7 @@ func each(t *testing.T, p place, test func(t *testing.T, prober verify.Prober)) 
 }
 
 // do runs a function inside the namespace. It may report by Errorf, not FailNow.
-func (p place) do(tb testing.TB, f func() error) {
+func (p containerLink) do(tb testing.TB, f func() error) {
 	tb.Helper()
 	if err := p.Do(f); err != nil {
 		tb.Error(err)
@@ -139,15 +139,15 @@ func (p place) do(tb testing.TB, f func() error) {
 }
 
 // probers opens each kind, and gives what closes it with all that it needed.
-var probers = map[string]func(place) (verify.Prober, func() error, error){
-	"table": func(p place) (verify.Prober, func() error, error) {
+var probers = map[string]func(containerLink) (verify.Prober, func() error, error){
+	"table": func(p containerLink) (verify.Prober, func() error, error) {
 		t, err := probe.OpenTable(p.ifindex, p.mac, probe.SocketSender{})
 		if err != nil {
 			return nil, nil, err
 		}
 		return t, t.Close, nil
 	},
-	"socket": func(p place) (verify.Prober, func() error, error) {
+	"socket": func(p containerLink) (verify.Prober, func() error, error) {
 		s, err := probe.OpenSocket(p.ifindex, p.mac)
 		if err != nil {
 			return nil, nil, err
@@ -167,7 +167,7 @@ func ask(t *testing.T, p verify.Prober, q verify.Question, want ...net.HardwareA
 	for _, mac := range want {
 		missing[mac.String()] = true
 	}
-	deadline := time.Now().Add(soon)
+	deadline := time.Now().Add(answerTimeout)
 	for len(missing) > 0 {
 		a, err := p.Next(context.Background(), time.Until(deadline))
 		if err != nil {
@@ -188,7 +188,7 @@ func askSilence(t *testing.T, p verify.Prober, q verify.Question) {
 		t.Error(err)
 		return
 	}
-	if a, err := p.Next(context.Background(), quiet); !errors.Is(err, context.DeadlineExceeded) {
+	if a, err := p.Next(context.Background(), silenceTime); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%+v: got %+v, %v; want silence", q, a, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // learned are the states in which the kernel holds a MAC that it was told by
 // the wire, not by an administrator (include/uapi/linux/neighbour.h).
-const learned = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
+const learnedStates = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
 
 // neigh is an entry of the kernel's neighbour table.
 type neigh struct {

@@ -15,8 +15,8 @@ import (
 
 func TestAnswers(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	p := mustContainerLink(t, l)
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		for _, addr := range []netip.Addr{gateway4, gateway6} {
 			ask(t, prober, verify.Question{Addr: addr}, gw.MAC)
 			ask(t, prober, verify.Question{Addr: addr}, gw.MAC) // again
@@ -33,8 +33,8 @@ func TestAnswers(t *testing.T) {
 func TestLinkLocalGateway(t *testing.T) {
 	l, gw := mustLab(t)
 	gw.AddAddr("fe80::1/64")
-	p := mustContainer(t, l)
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	p := mustContainerLink(t, l)
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		ask(t, prober, verify.Question{Addr: netip.MustParseAddr("fe80::1")}, gw.MAC)
 		if err := prober.Ask(verify.Question{Addr: netip.MustParseAddr("fe80::1%lan0")}); err == nil {
 			t.Error("a zone was accepted")
@@ -45,11 +45,11 @@ func TestLinkLocalGateway(t *testing.T) {
 // Siblings on the same parent answer one another without the trunk.
 func TestSibling(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
-	sibling := mustPlace(t, l, testenv.NewNamespace(t, "sibling"), "lan1", verify.MAC{0x02, 0x42, 192, 168, 50, 3})
+	p := mustContainerLink(t, l)
+	sibling := mustMacvlan(t, l, testenv.NewNamespace(t, "sibling"), "lan1", verify.MAC{0x02, 0x42, 192, 168, 50, 3})
 	addAddr(t, sibling, "192.168.50.3/24")
 	addAddr(t, sibling, "fd50::3/64")
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		for _, a := range []string{"192.168.50.3", "fd50::3"} {
 			ask(t, prober, verify.Question{Addr: netip.MustParseAddr(a), Conflict: true}, sibling.mac.Hardware())
 		}
@@ -59,44 +59,44 @@ func TestSibling(t *testing.T) {
 // The end of the context is heard while waiting, however it comes.
 func TestContextEnds(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	p := mustContainerLink(t, l)
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		if err := prober.Ask(verify.Question{Addr: free4}); err != nil {
 			t.Error(err)
 		}
 		ended, end := context.WithCancel(context.Background())
 		end()
-		if _, err := prober.Next(ended, soon); !errors.Is(err, context.Canceled) {
+		if _, err := prober.Next(ended, answerTimeout); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled before: %v", err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		timer := time.AfterFunc(20*time.Millisecond, cancel)
 		defer timer.Stop()
-		if _, err := prober.Next(ctx, soon); !errors.Is(err, context.Canceled) {
+		if _, err := prober.Next(ctx, answerTimeout); !errors.Is(err, context.Canceled) {
 			t.Errorf("cancelled while waiting: %v", err)
 		}
 		start := time.Now()
 		ctx, cancel = context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
 		for what, next := range map[string]func() (verify.Answer, error){
-			"deadline":     func() (verify.Answer, error) { return prober.Next(ctx, soon) },
+			"deadline":     func() (verify.Answer, error) { return prober.Next(ctx, answerTimeout) },
 			"wait is over": func() (verify.Answer, error) { return prober.Next(context.Background(), 20*time.Millisecond) },
 		} {
 			if _, err := next(); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
-		if took := time.Since(start); took < 20*time.Millisecond || took >= soon {
+		if took := time.Since(start); took < 20*time.Millisecond || took >= answerTimeout {
 			t.Errorf("ended after %v, not at its end", took)
 		}
 	})
 }
 
 // After an ended wait the same prober still hears answers.
-func TestGoesOnAfterSilence(t *testing.T) {
+func TestAnswerAfterTimeout(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	p := mustContainerLink(t, l)
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		askSilence(t, prober, verify.Question{Addr: free4, Conflict: true})
 		ask(t, prober, verify.Question{Addr: gateway4}, gw.MAC)
 	})
@@ -105,10 +105,10 @@ func TestGoesOnAfterSilence(t *testing.T) {
 // A link that is down is no error of the prober: nobody answers.
 func TestLinkDown(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	trunk, err := l.Host.Netlink().LinkByName(l.Trunk)
 	must(t, err)
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		must := func(err error) {
 			if err != nil {
 				t.Error(err)
@@ -124,16 +124,16 @@ func TestLinkDown(t *testing.T) {
 func TestRound(t *testing.T) {
 	l, gw := mustLab(t)
 	rival := l.AddClaimant(0, "192.168.50.9/24")
-	p := mustContainer(t, l)
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	p := mustContainerLink(t, l)
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		f, err := verify.Round(context.Background(), prober, verify.Plan{
-			Addrs: []netip.Addr{free4, free6}, Gateways: []netip.Addr{gateway4, gateway6}, Deadline: soon,
+			Addrs: []netip.Addr{free4, free6}, Gateways: []netip.Addr{gateway4, gateway6}, Deadline: answerTimeout,
 		})
 		if err != nil || len(f.Claimants) > 0 || fmt.Sprint(f.Gateways[gateway4].MAC, f.Gateways[gateway6].MAC) != fmt.Sprint(gw.MAC, gw.MAC) {
 			t.Errorf("free addresses: %+v, %v", f, err)
 		}
 		f, err = verify.Round(context.Background(), prober, verify.Plan{
-			Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")}, Window: soon, Deadline: soon,
+			Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")}, Window: answerTimeout, Deadline: answerTimeout,
 		})
 		if err != nil || len(f.Claimants) != 1 || f.Claimants[0].MAC.String() != rival.MAC.String() {
 			t.Errorf("held address: %+v, %v", f, err)
@@ -151,14 +151,14 @@ func TestRouters(t *testing.T) {
 		return []testenv.Reply{{MAC: verify.MACOf(gw.MAC)}}
 	})
 	defer r.Stop()
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	must(t, p.Do(func() error {
 		s, err := probe.OpenSocket(p.ifindex, p.mac)
 		if err != nil {
 			return err
 		}
 		defer s.Close()
-		f, err := verify.Round(context.Background(), s, verify.Plan{Routers: true, From: p.mac.LinkLocal(), Deadline: soon})
+		f, err := verify.Round(context.Background(), s, verify.Plan{Routers: true, From: p.mac.LinkLocal(), Deadline: answerTimeout})
 		mac := verify.MACOf(gw.MAC)
 		if len(f.Routers) != 1 || f.Routers[0].Addr != mac.LinkLocal() || f.Routers[0].MAC != mac {
 			t.Errorf("routers are %+v, want %s", f.Routers, mac)
@@ -170,8 +170,8 @@ func TestRouters(t *testing.T) {
 // An answer that has come counts, though a busy host reads it when its time is over.
 func TestAnswerReadLate(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
-	each(t, p, func(t *testing.T, prober verify.Prober) {
+	p := mustContainerLink(t, l)
+	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		for range 20 {
 			f, err := verify.Round(context.Background(), prober, verify.Plan{Gateways: []netip.Addr{gateway4}, Deadline: 1})
 			if err != nil {

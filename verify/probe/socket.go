@@ -109,11 +109,11 @@ func (s *Socket) join(groups ...verify.MAC) error {
 
 // atLeast is how long an answer is waited for: a read whose time is over as it begins
 // does not look at what has come already.
-const atLeast = time.Millisecond
+const minWait = time.Millisecond
 
 // Next waits for the next answer.
 func (s *Socket) Next(ctx context.Context, wait time.Duration) (verify.Answer, error) {
-	until := time.Now().Add(max(wait, atLeast))
+	until := time.Now().Add(max(wait, minWait))
 	if err := s.conn.SetReadDeadline(until); err != nil {
 		return verify.Answer{}, err
 	}
@@ -172,10 +172,10 @@ func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
 	switch {
 	case !ok, mac == s.mac: // our own frame, come back from a switch that reflects it
 		return addr, verify.MAC{}
-	case !q.Conflict && kind != answers:
+	case !q.Conflict && kind != isReply:
 		// A gateway has to answer: that it asks shows nothing of our way out.
 		return addr, verify.MAC{}
-	case q.Held && kind == probes:
+	case q.Held && kind == isProbe:
 		return addr, verify.MAC{}
 	}
 	return addr, mac
@@ -185,9 +185,9 @@ func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
 type kind int
 
 const (
-	answers kind = iota // a reply, or an advertisement
-	uses                // the sender has the address
-	probes              // the sender is about to take it
+	isReply kind = iota // a reply, or an advertisement
+	isUse               // the sender has the address
+	isProbe             // the sender is about to take it
 )
 
 // claimARP reads what an ARP frame claims, and how.
@@ -197,11 +197,11 @@ func claimARP(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 	case err != nil:
 		return addr, mac, k
 	case p.Reply:
-		return p.SenderIP, p.Sender, answers
+		return p.SenderIP, p.Sender, isReply
 	case p.SenderIP.IsUnspecified():
-		return p.TargetIP, p.Sender, probes
+		return p.TargetIP, p.Sender, isProbe
 	}
-	return p.SenderIP, p.Sender, uses
+	return p.SenderIP, p.Sender, isUse
 }
 
 // claimND reads what a solicitation or advertisement claims, and how.
@@ -216,11 +216,11 @@ func claimND(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 	}
 	switch {
 	case m.Advert:
-		return m.Target, mac, answers
+		return m.Target, mac, isReply
 	case m.From.IsUnspecified():
-		return m.Target, mac, probes
+		return m.Target, mac, isProbe
 	}
-	return m.From, mac, uses
+	return m.From, mac, isUse
 }
 
 // Close closes the socket.

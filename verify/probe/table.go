@@ -90,14 +90,14 @@ func (t *Table) Ask(q verify.Question) error {
 	entry := neigh{ifindex: t.ifindex, addr: q.Addr, state: unix.NUD_INCOMPLETE}
 	request := entry.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
 	if _, err := roundTrip(t.requests, request, t.buf); err != nil {
-		return fmt.Errorf("prepare neighbour entry for %s: %w", q.Addr, explain(err, q.Addr))
+		return fmt.Errorf("prepare neighbour entry for %s: %w", q.Addr, explainErrno(err, q.Addr))
 	}
 	t.asked[q.Addr] = &asked{conflict: q.Conflict}
 	return Send(t.sender, t.ifindex, t.mac, q)
 }
 
 // explain says what the kernel's refusals mean.
-func explain(err error, addr netip.Addr) error {
+func explainErrno(err error, addr netip.Addr) error {
 	switch {
 	case errors.Is(err, unix.EINVAL) && addr.Is6(), errors.Is(err, unix.EAFNOSUPPORT):
 		return errors.New("IPv6 is off on the interface: set net.ipv6.conf.*.disable_ipv6=0, or leave IPv6 addresses out")
@@ -181,7 +181,7 @@ func (q *asked) answeredBy(n neigh) bool {
 	if n.addr.Is4() && !q.conflict {
 		return n.state == unix.NUD_REACHABLE
 	}
-	return n.state&learned != 0
+	return n.state&learnedStates != 0
 }
 
 // reread looks at each entry after events were lost.

@@ -22,7 +22,7 @@ import (
 )
 
 // withTable runs a test with a table prober and closes it.
-func withTable(t *testing.T, p place, test func(*probe.Table)) {
+func withTable(t *testing.T, p containerLink, test func(*probe.Table)) {
 	t.Helper()
 	p.do(t, func() error {
 		prober, err := probe.OpenTable(p.ifindex, p.mac, probe.SocketSender{})
@@ -35,10 +35,10 @@ func withTable(t *testing.T, p place, test func(*probe.Table)) {
 }
 
 // Close leaves the gateway that answered, and no other entry.
-func TestTableLeaves(t *testing.T) {
+func TestTableClose(t *testing.T) {
 	l, gw := mustLab(t)
 	rival := l.AddClaimant(0, "192.168.50.9/24", "fd50::9/64")
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	withTable(t, p, func(prober *probe.Table) {
 		for _, addr := range []string{"192.168.50.9", "fd50::9"} {
 			ask(t, prober, verify.Question{Addr: netip.MustParseAddr(addr), Conflict: true}, rival.MAC)
@@ -69,9 +69,9 @@ func TestTableLeaves(t *testing.T) {
 }
 
 // What the table knew before the question does not answer it.
-func TestTableForgets(t *testing.T) {
+func TestTableIgnoresOldEntries(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	for _, addr := range []netip.Addr{gateway4, gateway6, free4, free6} {
 		must(t, p.Netlink().NeighSet(&netlink.Neigh{
 			LinkIndex: p.ifindex, IP: addr.AsSlice(), State: netlink.NUD_REACHABLE,
@@ -89,7 +89,7 @@ func TestTableForgets(t *testing.T) {
 // Answers are found also where their events were lost.
 func TestTableOverrun(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	flood := func() error {
 		n := &netlink.Neigh{LinkIndex: p.ifindex, IP: net.IPv4(192, 168, 50, 250), State: netlink.NUD_PERMANENT}
 		for i := range 2000 { // a socket holds some hundreds
@@ -105,11 +105,11 @@ func TestTableOverrun(t *testing.T) {
 	}
 }
 
-func overrun(t *testing.T, p place, gw *testenv.Station, addr netip.Addr, flood func() error) {
+func overrun(t *testing.T, p containerLink, gw *testenv.Station, addr netip.Addr, flood func() error) {
 	t.Helper()
 	withTable(t, p, func(prober *probe.Table) {
-		lost := talker{prober, func() error {
-			return settled(p, addr)
+		lost := triggeringProber{prober, func() error {
+			return waitForMAC(p, addr)
 		}}
 		if err := flood(); err != nil {
 			t.Error(err)
@@ -119,12 +119,12 @@ func overrun(t *testing.T, p place, gw *testenv.Station, addr netip.Addr, flood 
 }
 
 // settled waits until the table has a MAC for an address.
-func settled(p place, addr netip.Addr) error {
+func waitForMAC(p containerLink, addr netip.Addr) error {
 	family := unix.AF_INET
 	if addr.Is6() {
 		family = unix.AF_INET6
 	}
-	for deadline := time.Now().Add(soon); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(answerTimeout); time.Now().Before(deadline); {
 		list, err := p.Netlink().NeighList(p.ifindex, family)
 		if err != nil {
 			return err
@@ -135,12 +135,12 @@ func settled(p place, addr netip.Addr) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s has no MAC after %v", addr, soon)
+	return fmt.Errorf("%s has no MAC after %v", addr, answerTimeout)
 }
 
 func TestTableRefusals(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	must(t, p.Sysctl("net/ipv6/conf/lan0/disable_ipv6", "1"))
 	broken := errors.New("broken")
 	p.do(t, func() error {
@@ -168,7 +168,7 @@ func (f senderFunc) Send(ifindex int, frame []byte) error { return f(ifindex, fr
 // The interface may go while we ask: closing then has nothing to do.
 func TestTableLinkGone(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	withTable(t, p, func(prober *probe.Table) {
 		askSilence(t, prober, verify.Question{Addr: free4, Conflict: true})
 		link, err := p.Netlink().LinkByIndex(p.ifindex)
@@ -197,7 +197,7 @@ func TestPodLeaksNothing(t *testing.T) {
 		_, err := pod.Exec("ip", args...)
 		must(t, err)
 	}
-	p := mustPlace(t, l, pod, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
+	p := mustMacvlan(t, l, pod, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
 	capture := mustCapture(t, gw)
 	questions := []verify.Question{
 		{Addr: gateway4}, {Addr: gateway6},
@@ -273,7 +273,7 @@ func mustCapture(t *testing.T, s *testenv.Station) func(*testing.T, verify.MAC, 
 // Nothing of this process is left after many probers.
 func TestNoDescriptorsLeft(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	use := func() {
 		for kind := range probers {
 			p.do(t, func() error {

@@ -47,12 +47,12 @@ func (w waiter) wait(ctx context.Context, fd int, until time.Time) error {
 
 // short is a wait for which it does not pay to have another thread take over what
 // this one would do meanwhile.
-const short = 3 * time.Millisecond
+const shortWait = 3 * time.Millisecond
 
 // poll waits for one of the descriptors. A short wait keeps its processor: the
 // runtime would give that to another thread, and wake it for that.
 func poll(fds []unix.PollFd, timeout unix.Timespec) error {
-	if timeout.Nano() > short.Nanoseconds() || runtime.GOMAXPROCS(0) == 1 {
+	if timeout.Nano() > shortWait.Nanoseconds() || runtime.GOMAXPROCS(0) == 1 {
 		_, err := unix.Ppoll(fds, &timeout, nil)
 		return err
 	}
