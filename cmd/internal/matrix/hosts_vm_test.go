@@ -136,7 +136,7 @@ var hostFaults = []*fault{
 			return func() { b.ip(strings.Fields("addr del " + c.family.ownThere + " dev lo")...) }
 		},
 		want: func(b *bench, c cell) want {
-			return want{verify.AddressConflict, []string{c.family.own.String(), `this host's own, on "lo"`}, &seen{cut: true, local: true}}
+			return want{verify.AddressConflict, []string{c.family.own.String(), `belongs to this host, on link "lo"`}, &seen{cut: true, local: true}}
 		},
 	},
 	{
