@@ -9,9 +9,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// expectAddrs writes the rows of an endpoint's addresses and gateways, and takes
-// its lease off those that it had before and has no more. A gateway's row stays for
-// as long as its trunk is watched: the next container asks for the same one.
+// expectAddrs writes the rows of an endpoint's addresses and gateways, and removes the endpoint
+// from the rows of addresses that it no longer has. A gateway's row stays as long as the trunk is
+// watched: the next container usually has the same gateway.
 func (m *maps) expectAddrs(p tagKey, e verify.Endpoint, old *wireEndpoint, same bool) error {
 	for _, a := range e.Addrs {
 		if err := m.addHolder(p, e.MAC, a, same); err != nil {
@@ -37,8 +37,8 @@ func (m *maps) expectAddrs(p tagKey, e verify.Endpoint, old *wireEndpoint, same 
 	return err
 }
 
-// lease says that a MAC holds an address. Rivals that were seen before are the
-// former holder's, unless the same attachment keeps it.
+// addHolder writes that a MAC has the lease of an address. Claimants that were seen before belong
+// to the previous holder, unless the same attachment keeps the address.
 func (m *maps) addHolder(p tagKey, mac verify.MAC, addr netip.Addr, same bool) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
@@ -62,7 +62,7 @@ func (m *maps) addHolder(p tagKey, mac verify.MAC, addr netip.Addr, same bool) e
 	return m.addrs.replace(key, row)
 }
 
-// settle says that a MAC uses an address from now on.
+// markInUse writes that a MAC uses an address from now on.
 func (m *maps) markInUse(p tagKey, mac verify.MAC, addr netip.Addr) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
@@ -73,7 +73,7 @@ func (m *maps) markInUse(p tagKey, mac verify.MAC, addr netip.Addr) error {
 	return m.addrs.replace(key, row)
 }
 
-// unlease takes the lease off an address, if the MAC still holds it.
+// removeHolder removes a MAC from the row of an address, if it still holds the address.
 func (m *maps) removeHolder(p tagKey, mac verify.MAC, addr netip.Addr) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
@@ -91,14 +91,14 @@ func (m *maps) removeHolder(p tagKey, mac verify.MAC, addr netip.Addr) error {
 	return m.changeAddrHint(key, func(h *wireHint) { h.Leased-- })
 }
 
-// hint changes what is said of all addresses that hash to the same. More is said
-// before a row is there, and less when it is gone: who is killed in between leaves
-// a look at the row that is not needed, and never one that is missing.
+// changeAddrHint changes the hint of all addresses that hash to the same slot. A hint is
+// incremented before a row exists, and decremented after it is gone: if the process is killed in
+// between, the programs look up rows that do not exist, but never miss one.
 func (m *maps) changeAddrHint(key *wireAddressKey, change func(*wireHint)) error {
 	return m.changeHint(hintOf(key), change)
 }
 
-// hintMAC does so for a MAC that becomes known as this host's, or is so no more.
+// changeMACHint does the same for a MAC that is added to, or removed from, the MACs of this host.
 func (m *maps) changeMACHint(mac verify.MAC, change func(*wireHint)) error {
 	return m.changeHint(hintOfMAC(mac), change)
 }
@@ -112,7 +112,7 @@ func (m *maps) changeHint(slot uint32, change func(*wireHint)) error {
 	return m.hints.put(slot, &h)
 }
 
-// ask says that endpoints ask for an address.
+// addGateway writes that endpoints have an address as their gateway.
 func (m *maps) addGateway(key *wireAddressKey) error {
 	row, err := m.addrs.get(key)
 	if err != nil {
@@ -131,7 +131,7 @@ func (m *maps) addGateway(key *wireAddressKey) error {
 	return m.addrs.replace(key, row)
 }
 
-// addAddr adds a row, and where there is no room, makes some first.
+// addAddr adds a row. If the map is full, it first removes rows that are no longer needed.
 func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 	err := m.addrs.add(key, row)
 	if errors.Is(err, errFull) {
@@ -140,7 +140,7 @@ func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 		}
 	}
 	if errors.Is(err, errFull) {
-		err = fmt.Errorf("%d addresses are watched already, which is as many as can be", m.addrs.entries)
+		err = fmt.Errorf("%d addresses are watched already, which is the maximum", m.addrs.entries)
 	}
 	if err != nil {
 		err = errors.Join(err, m.removeHints(key, row))
@@ -148,7 +148,7 @@ func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 	return err
 }
 
-// unhint takes back what was said of a row that is gone.
+// removeHints decrements the hints of a row that is gone.
 func (m *maps) removeHints(key *wireAddressKey, row *wireAddress) error {
 	return m.changeAddrHint(key, func(h *wireHint) {
 		if row.Flags&flagLeased != 0 {
@@ -160,7 +160,7 @@ func (m *maps) removeHints(key *wireAddressKey, row *wireAddress) error {
 	})
 }
 
-// sweepAddrs removes the rows that no endpoint has or asks for any more.
+// sweepAddrs removes the rows of addresses that no endpoint has or asks for any more.
 func (m *maps) sweepAddrs() error {
 	needed := map[wireAddressKey]bool{}
 	all, err := m.list(0)

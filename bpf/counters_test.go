@@ -17,27 +17,27 @@ import (
 )
 
 const (
-	payload    = 1000 // of a datagram
-	segments   = 8    // of one that the kernel cuts up (GSO)
+	payload    = 1000 // bytes of a datagram
+	segments   = 8    // datagrams in a buffer that the kernel segments (GSO)
 	headers    = 14 + 20 + 8
 	burstCount = 4
-	burstSize  = 25 // sends on one processor before the other side has to have them all
+	burstSize  = 25 // sends on one processor before the sender waits for the receiver
 )
 
-// TestCounters sends a known number of frames from all processors at once, each way,
-// one by one and in buffers that the kernel cuts up later: each is counted.
+// TestCounters sends a known number of frames from all processors at once, in each direction,
+// singly and in buffers that the kernel segments later: each frame is counted.
 func TestCounters(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		gw := b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
-		// Nobody asks for a neighbour in between.
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}, Enforce: true}
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
+		// With permanent neighbour entries, no ARP frame is sent in between.
 		for _, end := range []struct {
 			n         *testenv.Namespace
 			addr, mac string
 			nic       string
-		}{{c.Namespace, gw4.String(), gw.MAC.String(), "eth0"}, {gw.Namespace, addr4.String(), ours.String(), gw.Card}} {
+		}{{c.Namespace, gw4.String(), gw.MAC.String(), "eth0"}, {gw.Namespace, addr4.String(), ownMAC.String(), gw.Card}} {
 			_, err := end.n.Exec("ip", "neigh", "replace", end.addr, "lladdr", end.mac, "dev", end.nic, "nud", "permanent")
 			must(t, err)
 		}
@@ -51,7 +51,7 @@ func TestCounters(t *testing.T) {
 			want.OutBytes += sends * segs * (headers + payload)
 			must(t, flood(gw.Namespace, c.Namespace, addr4, int(segs)))
 			want.InFrames += sends * segs
-			// See Counters. A bridge may have cut it up by then (Linux 5.10's does).
+			// See verify.Counters. A bridge may have segmented the buffer before (Linux 5.10 does).
 			want.InBytes += sends * (headers + segs*payload)
 			got := b.mustEvidence(t, e).Counters
 			if cut := sends * (segs - 1) * headers; got.InBytes == want.InBytes+cut {
@@ -65,8 +65,8 @@ func TestCounters(t *testing.T) {
 	})
 }
 
-// flood sends from every processor at once, and waits now and then until all has come:
-// what the receiver's queue has no room for would never be seen.
+// flood sends from every processor at once. It waits in between until all datagrams have arrived:
+// the receiver's queue would drop those that it has no room for.
 func flood(from, to *testenv.Namespace, addr netip.Addr, segs int) error {
 	var all errgroup.Group
 	for cpu := range runtime.NumCPU() {

@@ -18,15 +18,15 @@ func TestEmitter(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		gw := b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
 		nic := mustIndex(t, c.Namespace, "eth0")
 		s, err := b.Emitter()
 		must(t, err)
 		send := func(frame []byte) error { return c.Do(func() error { return s.Send(nic, frame) }) }
 
-		probe := mustFrame(t)(arp.Probe(ours, gw4))
+		probe := mustFrame(t)(arp.Probe(ownMAC, gw4))
 		must(t, send(probe))
 		testenv.Eventually(t, "the gateway's answer", func() error {
 			if g := b.mustEvidence(t, e).Gateways[0]; g.Asked.Count != 1 || g.Reply.Count != 1 || g.MAC != verify.MACOf(gw.MAC) {
@@ -64,5 +64,5 @@ func TestEmitterAlone(t *testing.T) {
 	if s != again {
 		t.Error("the program was loaded a second time")
 	}
-	b.do(t, func() error { return s.Send(b.trunk, mustFrame(t)(arp.Probe(ours, gw4))) })
+	b.do(t, func() error { return s.Send(b.trunk, mustFrame(t)(arp.Probe(ownMAC, gw4))) })
 }

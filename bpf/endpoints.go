@@ -9,9 +9,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// expect writes what the program has to know of an endpoint. Its row comes first,
-// and goes last: it names all others, so that whoever finds it can clean up after
-// one who was killed in between.
+// expect writes everything that the programs need to know about an endpoint. The endpoint's own row
+// is written first and removed last: it names all other rows, so that another process can clean up
+// after a process that was killed in between.
 func (m *maps) expect(e verify.Endpoint) (err error) {
 	p, err := tagKeyOf(e.Tags)
 	if err == nil {
@@ -46,9 +46,8 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	return m.expectAddrs(p, e, old, same)
 }
 
-// find gives the row of a MAC, which is first, and that of its endpoint under some
-// tags: the same one, where no other endpoint has the MAC. Either is nil if it is
-// not there.
+// find returns the row of a MAC as first, and the row of the endpoint with the given tags. They are
+// the same row if no other endpoint has the MAC. A row that does not exist is nil.
 func (m *maps) find(p tagKey, mac verify.MAC) (first, row *wireEndpoint, err error) {
 	first, err = m.endpoints.get(macKey(mac))
 	switch {
@@ -68,8 +67,9 @@ func (m *maps) find(p tagKey, mac verify.MAC) (first, row *wireEndpoint, err err
 
 func (e *wireEndpoint) hasTags(p tagKey) bool { return e.Outer == p.outer && e.Inner == p.inner }
 
-// admit refuses a MAC that another endpoint has, unless neither has to be kept off
-// the other's VLAN: what it sends there would be a wrong tag, and is not.
+// checkShared returns an error if another endpoint has the MAC, unless neither of the two is
+// restricted to its own tags: otherwise frames that one of them sends on the VLAN of the other
+// would not count as wrong.
 func (m *maps) checkShared(p tagKey, e verify.Endpoint, first *wireEndpoint) error {
 	if first == nil {
 		return nil
@@ -84,14 +84,15 @@ func (m *maps) checkShared(p tagKey, e verify.Endpoint, first *wireEndpoint) err
 	for _, o := range others {
 		if !o.hasTags(p) && (e.Enforce || o.Flags&flagEnforce != 0) {
 			t, _ := tagsOf(o.Outer, o.Inner)
-			return fmt.Errorf("the MAC is in use on it already, by attachment %s (%s): ask for another", verify.ID(o.Attachment), t)
+			return fmt.Errorf("the MAC is already in use there, by attachment %s (%s): choose another",
+				verify.ID(o.Attachment), t)
 		}
 	}
 	return nil
 }
 
-// place writes an endpoint's row: the MAC's own, or where another endpoint has that,
-// one beside it.
+// putEndpoint writes an endpoint's row: the row of the MAC itself, or a row in "shared" if another
+// endpoint has the MAC.
 func (m *maps) putEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
 	several := first != nil && first.Flags&flagShared != 0
 	if first != nil && !several && !first.hasTags(p) {
@@ -110,9 +111,9 @@ func (m *maps) putEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint, there 
 	return nil
 }
 
-// share makes the row of a MAC one for several endpoints, of which the one that has
-// had it alone is the first. What lies in "shared" of that MAC before was left by
-// one who was killed here.
+// shareMAC turns the row of a MAC with one endpoint into a placeholder for several, of which that
+// endpoint is the first. Rows of the MAC that are already in "shared" were left by a process that
+// was killed in shareMAC.
 func (m *maps) shareMAC(mac verify.MAC, first *wireEndpoint) error {
 	if err := m.openShared(); err != nil {
 		return err
@@ -131,7 +132,7 @@ func (m *maps) shareMAC(mac verify.MAC, first *wireEndpoint) error {
 	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagShared, Outer: first.Outer, Inner: first.Inner})
 }
 
-// sharing gives the endpoints that are in "shared" with a MAC.
+// sharedEndpoints returns the endpoints with a MAC that are in "shared".
 func (m *maps) sharedEndpoints(mac verify.MAC) (list []wireEndpoint, err error) {
 	if err := m.openShared(); err != nil {
 		return nil, err
@@ -155,8 +156,8 @@ func (m *maps) sharedEndpoints(mac verify.MAC) (list []wireEndpoint, err error) 
 	return list, nil
 }
 
-// leave takes an endpoint's row away. Where others have its MAC, wrong tags are
-// another's from now on.
+// removeEndpoint removes an endpoint's row. If other endpoints have its MAC, frames with wrong tags
+// are charged to one of those from now on.
 func (m *maps) removeEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint) error {
 	if first == nil || first.Flags&flagShared == 0 {
 		if first == nil || !first.hasTags(p) {
@@ -182,8 +183,8 @@ func (m *maps) removeEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint) err
 	return m.shared.remove(p.endpoint(mac))
 }
 
-// putMAC writes the row of a MAC. Which MACs there are is said before a row is there,
-// and taken back when it is gone.
+// putMAC writes the row of a MAC. The hint is incremented before the row exists, and decremented
+// after it is gone: see changeAddrHint.
 func (m *maps) putMAC(mac verify.MAC, there bool, row *wireEndpoint) error {
 	if !there {
 		if err := m.changeMACHint(mac, func(h *wireHint) { h.Macs++ }); err != nil {
@@ -197,7 +198,7 @@ func (m *maps) putMAC(mac verify.MAC, there bool, row *wireEndpoint) error {
 	return err
 }
 
-// removeMAC takes the row of a MAC away, which no endpoint has any more.
+// removeMAC removes the row of a MAC that no endpoint has any more.
 func (m *maps) removeMAC(mac verify.MAC) error {
 	if err := m.endpoints.remove(macKey(mac)); err != nil {
 		return err
@@ -205,6 +206,7 @@ func (m *maps) removeMAC(mac verify.MAC) error {
 	return m.changeMACHint(mac, func(h *wireHint) { h.Macs-- })
 }
 
+// newRow returns the row of an endpoint, with all counters at zero.
 func newRow(p tagKey, e verify.Endpoint) *wireEndpoint {
 	row := &wireEndpoint{Outer: p.outer, Inner: p.inner, Attachment: e.Attachment, Netns: e.Netns}
 	if e.Enforce {
@@ -220,8 +222,8 @@ func newRow(p tagKey, e verify.Endpoint) *wireEndpoint {
 	return row
 }
 
-// inherit keeps what was counted for the same attachment. Frames that pass
-// while its row is written anew go uncounted.
+// copyCounters copies the counters of the same attachment from its old row. Frames that pass while
+// the row is rewritten are not counted.
 func (e *wireEndpoint) copyCounters(old *wireEndpoint) {
 	e.OutFrames, e.OutBytes, e.InFrames, e.InBytes = old.OutFrames, old.OutBytes, old.InFrames, old.InBytes
 	e.OutWrong, e.InWrong, e.Dropped = old.OutWrong, old.InWrong, old.Dropped
@@ -235,19 +237,19 @@ func (e *wireEndpoint) copyCounters(old *wireEndpoint) {
 	}
 }
 
+// put writes an endpoint's row. there says whether the key exists already.
 func put[K comparable](t table[K, wireEndpoint], k *K, there bool, row *wireEndpoint) error {
 	if there {
 		return t.replace(k, row)
 	}
 	err := t.add(k, row)
 	if errors.Is(err, errFull) {
-		return fmt.Errorf("%d MACs are watched already, which is as many as can be", t.entries)
+		return fmt.Errorf("%d MACs are watched already, which is the maximum", t.entries)
 	}
 	return err
 }
 
-// forget takes away all that is there of an endpoint, unless its place is
-// another attachment's by now.
+// forget removes all rows of an endpoint, unless another attachment has its key by now.
 func (m *maps) forget(e verify.Endpoint) error {
 	p, err := tagKeyOf(e.Tags)
 	if err != nil {
@@ -277,8 +279,7 @@ func (m *maps) forget(e verify.Endpoint) error {
 	return m.removeEndpoint(p, e.MAC, first)
 }
 
-// owns reports whether a row is e's. One that names no attachment is content
-// with the key.
+// isOf reports whether a row is e's. If e names no attachment, its key is enough.
 func isOf(e verify.Endpoint, row *wireEndpoint) bool {
 	return e.Attachment == (verify.ID{}) || e.Attachment == row.Attachment
 }
@@ -301,13 +302,13 @@ func gatewaysOf(row *wireEndpoint) (list []netip.Addr) {
 	return list
 }
 
-// used reports whether any endpoint is watched.
+// hasEndpoints reports whether any endpoint is watched.
 func (m *maps) hasEndpoints() (bool, error) {
 	keys, err := m.endpoints.keys()
 	return len(keys) > 0, err
 }
 
-// list gives all endpoints, with the trunk given.
+// list returns all endpoints, with Trunk set to the given ifindex.
 func (m *maps) list(trunk int) (all []verify.Endpoint, err error) {
 	keys, err := m.endpoints.keys()
 	if err != nil {
@@ -320,7 +321,7 @@ func (m *maps) list(trunk int) (all []verify.Endpoint, err error) {
 		}
 		var rows []wireEndpoint
 		if row == nil {
-			continue // forgotten since
+			continue // forgotten in the meantime
 		} else if row.Flags&flagShared == 0 {
 			rows = []wireEndpoint{*row}
 		} else if rows, err = m.sharedEndpoints(k.Mac); err != nil {
@@ -342,7 +343,7 @@ func endpointOf(trunk int, mac verify.MAC, row *wireEndpoint) verify.Endpoint {
 	return e
 }
 
-// Endpoints gives all that is watched on all trunks whose device still exists.
+// Endpoints returns the endpoints of all trunks whose device still exists.
 func (d *Datapath) Endpoints() (all []verify.Endpoint, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

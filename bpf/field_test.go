@@ -7,7 +7,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// What is read of the kernel's types is what the library reads.
+// TestFields compares what offsetsOf reads from the kernel's BTF with what the library reads.
 func TestFields(t *testing.T) {
 	text, err := os.ReadFile("/sys/kernel/btf/vmlinux")
 	must(t, err)
@@ -45,6 +45,6 @@ func TestFields(t *testing.T) {
 		}
 	}
 	if _, err := offsetsOf(text, "sk_buff", []string{"nothing"}); err == nil || err.Error() != "struct sk_buff has no nothing" {
-		t.Errorf("a field that is not there: %v", err)
+		t.Errorf("a field that does not exist: %v", err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // The stations and addresses of the tests.
 var (
-	ours      = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
+	ownMAC    = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
 	sibling   = verify.MAC{0x02, 0x42, 192, 168, 50, 3}
 	router    = verify.MAC{0x0a, 0, 0, 50, 0, 1}
 	router2   = verify.MAC{0x0a, 0, 0, 50, 0, 2}

@@ -10,8 +10,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// tagsIn reads the tags of a frame a second time, for FuzzProgram: the words that
-// the program makes of them, and what is left to say where one is cut off.
+// tagsIn parses the tags of a frame a second time, for FuzzProgram. It returns the words that the
+// program makes of them; a truncated tag has VID 0.
 func tagsIn(frame []byte) (tags []uint32) {
 	known := map[uint16]bool{0x8100: true, 0x88a8: true, 0x9100: true, 0x9200: true, 0x9300: true}
 	for off := 12; off+2 <= len(frame) && len(tags) < 3; off += 4 {
@@ -27,15 +27,14 @@ func tagsIn(frame []byte) (tags []uint32) {
 	return tags
 }
 
-// FuzzProgram compares what the program makes of a frame's tags with a second
-// reading. No frame is stopped that is not of a leased MAC, and none of one that
-// carries another tag passes.
+// FuzzProgram compares the program's reading of a frame's tags with a second implementation. Frames
+// of unleased MACs are never dropped, and frames of a leased MAC with other tags never pass.
 func FuzzProgram(f *testing.F) {
 	for _, frame := range [][]byte{
-		data(router, ours), tagged(data(router, ours), tag50), tagged(data(router, ours), tag60, tag50),
-		tagged(data(router, ours), tag50)[:15], tagged(mustFrame(f)(arp.Probe(ours, gw4)), tag50),
-		tagged(mustFrame(f)(ndp.Probe(ours, gw6)), s100, c200), tagged(mustFrame(f)(ndp.Announce(claimant, addr6)), tag50),
-		tagged(data(router, ours), tag(0x9100, 50), tag50, tag60, s100),
+		data(router, ownMAC), tagged(data(router, ownMAC), tag50), tagged(data(router, ownMAC), tag60, tag50),
+		tagged(data(router, ownMAC), tag50)[:15], tagged(mustFrame(f)(arp.Probe(ownMAC, gw4)), tag50),
+		tagged(mustFrame(f)(ndp.Probe(ownMAC, gw6)), s100, c200), tagged(mustFrame(f)(ndp.Announce(claimant, addr6)), tag50),
+		tagged(data(router, ownMAC), tag(0x9100, 50), tag50, tag60, s100),
 	} {
 		f.Add(frame)
 	}
@@ -47,9 +46,9 @@ func FuzzProgram(f *testing.F) {
 		if len(frame) < 15 || len(frame) > 1500 {
 			return
 		}
-		copy(frame[6:], ours[:])
+		copy(frame[6:], ownMAC[:])
 		if len(tagsIn(frame)) == 0 {
-			frame[12], frame[13] = 0x08, 0x06 // the kernel checks IP's before it runs a program
+			frame[12], frame[13] = 0x08, 0x06 // the kernel checks IP headers before it runs a program
 		}
 		before := k.mustEvidence(t, e)
 		ret := k.out(t, frame)
@@ -61,9 +60,9 @@ func FuzzProgram(f *testing.F) {
 		}
 		copy(frame[6:], claimant[:])
 		if ret := k.out(t, frame); ret != next {
-			t.Errorf("another's frame got %#x", ret)
+			t.Errorf("a frame of an unleased MAC got %#x", ret)
 		}
-		copy(frame, ours[:])
+		copy(frame, ownMAC[:])
 		if ret := k.in(t, frame); ret != next {
 			t.Errorf("inbound: got %#x", ret)
 		}

@@ -42,7 +42,7 @@ type use struct {
 // loaded are descriptors by name.
 type loaded struct {
 	maps, programs map[string]int
-	borrowed       map[string]handle // of the maps: somebody else closes them
+	borrowed       map[string]handle // maps that the caller closes
 }
 
 func (l *loaded) close() {

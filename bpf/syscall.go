@@ -94,7 +94,7 @@ func programName(id uint32) string {
 	attr := struct{ id, next, flags, _ uint32 }{id: id}
 	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
-		return `""` // gone meanwhile
+		return `""` // deleted in the meantime
 	}
 	defer unix.Close(fd)
 	var info struct { // of struct bpf_prog_info

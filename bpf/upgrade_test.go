@@ -35,9 +35,9 @@ func TestUpgrade(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}, Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
 		must(t, ping(c.Namespace, gw4, 1))
 		before, ids := b.mustEvidence(t, e).Counters, b.pinned(t)
 		b.asEdition(t, edition-1)
