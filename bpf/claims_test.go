@@ -24,12 +24,14 @@ func watchedEndpoint() verify.Endpoint {
 
 func reply(tb testing.TB, from verify.MAC) []byte {
 	tb.Helper()
-	return mustARP(tb, arp.Packet{Destination: ownMAC, Source: from, Reply: true, Sender: from, SenderIP: gw4, Target: ownMAC, TargetIP: addr4})
+	return mustARP(tb, arp.Packet{Destination: ownMAC, Source: from, Reply: true, Sender: from, SenderIP: gw4,
+		Target: ownMAC, TargetIP: addr4})
 }
 
 func advert(tb testing.TB, to verify.MAC, from verify.MAC) []byte {
 	tb.Helper()
-	return mustND(tb, ndp.Message{Destination: to, Source: from, From: gw6, To: nodes, Target: gw6, Advert: true, LinkLayer: from})
+	return mustND(tb, ndp.Message{Destination: to, Source: from, From: gw6, To: nodes, Target: gw6, Advert: true,
+		LinkLayer: from})
 }
 
 // TestAsked checks which outbound frames count as a question for which gateway.
@@ -40,12 +42,13 @@ func TestAsked(t *testing.T) {
 		frame []byte
 		index int // of the gateway that it asks for; -1: none
 	}{
-		"ARP probe":         {mustFrame(t)(arp.Probe(ownMAC, gw4)), 0},
-		"ARP request":       {mustFrame(t)(arp.Request(ownMAC, addr4, gw4)), 0},
-		"NS from ::":        {mustFrame(t)(ndp.Probe(ownMAC, gw6)), 1},
-		"NS":                {mustFrame(t)(ndp.Solicit(ownMAC, addr6, gw6)), 1},
-		"ARP for another":   {mustFrame(t)(arp.Probe(ownMAC, addr4)), -1},
-		"ARP reply":         {mustARP(t, arp.Packet{Destination: router, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4, Target: router, TargetIP: gw4}), -1},
+		"ARP probe":       {mustFrame(t)(arp.Probe(ownMAC, gw4)), 0},
+		"ARP request":     {mustFrame(t)(arp.Request(ownMAC, addr4, gw4)), 0},
+		"NS from ::":      {mustFrame(t)(ndp.Probe(ownMAC, gw6)), 1},
+		"NS":              {mustFrame(t)(ndp.Solicit(ownMAC, addr6, gw6)), 1},
+		"ARP for another": {mustFrame(t)(arp.Probe(ownMAC, addr4)), -1},
+		"ARP reply": {mustARP(t, arp.Packet{Destination: router, Source: ownMAC, Reply: true, Sender: ownMAC,
+			SenderIP: addr4, Target: router, TargetIP: gw4}), -1},
 		"NA":                {mustFrame(t)(ndp.Announce(ownMAC, gw6)), -1},
 		"another's request": {mustFrame(t)(arp.Probe(claimant, gw4)), -1},
 	}
@@ -78,7 +81,8 @@ func equal(a, b verify.Sighting) bool {
 func TestReplies(t *testing.T) {
 	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
-	vrrp := mustARP(t, arp.Packet{Destination: ownMAC, Source: router2, Reply: true, Sender: router, SenderIP: gw4, Target: ownMAC, TargetIP: addr4})
+	vrrp := mustARP(t, arp.Packet{Destination: ownMAC, Source: router2, Reply: true, Sender: router, SenderIP: gw4,
+		Target: ownMAC, TargetIP: addr4})
 	bare := mustND(t, ndp.Message{Destination: ownMAC, Source: router, From: gw6, To: addr6, Target: gw6, Advert: true})
 	for _, c := range []struct {
 		name       string
@@ -116,9 +120,11 @@ func TestNoReplies(t *testing.T) {
 	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	for name, frame := range map[string][]byte{
-		"request":             mustFrame(t)(arp.Request(router, gw4, addr4)),
-		"about another":       mustARP(t, arp.Packet{Destination: ownMAC, Source: router, Reply: true, Sender: router, SenderIP: addr4.Next().Next(), Target: ownMAC, TargetIP: addr4}),
-		"to another":          mustARP(t, arp.Packet{Destination: claimant, Source: router, Reply: true, Sender: router, SenderIP: gw4, Target: claimant, TargetIP: addr4}),
+		"request": mustFrame(t)(arp.Request(router, gw4, addr4)),
+		"about another": mustARP(t, arp.Packet{Destination: ownMAC, Source: router, Reply: true, Sender: router,
+			SenderIP: addr4.Next().Next(), Target: ownMAC, TargetIP: addr4}),
+		"to another": mustARP(t, arp.Packet{Destination: claimant, Source: router, Reply: true, Sender: router,
+			SenderIP: gw4, Target: claimant, TargetIP: addr4}),
 		"NS":                  mustFrame(t)(ndp.Solicit(router, gw6, addr6)),
 		"NA about another":    mustFrame(t)(ndp.Announce(router, local6)),
 		"NA through a router": forwarded(advert(t, ownMAC, router)),
@@ -197,15 +203,20 @@ func TestClaimants(t *testing.T) {
 		frame []byte
 		addr  netip.Addr // zero: no claim
 	}{
-		"ARP probe":                    {mustFrame(t)(arp.Probe(claimant, addr4)), netip.Addr{}},
-		"ARP announcement":             {mustFrame(t)(arp.Announce(claimant, addr4)), addr4},
-		"ARP request":                  {mustFrame(t)(arp.Request(claimant, addr4, gw4)), addr4},
-		"ARP reply":                    {mustARP(t, arp.Packet{Destination: ownMAC, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr4, Target: ownMAC, TargetIP: addr4}), addr4},
-		"ARP reply to another":         {mustARP(t, arp.Packet{Destination: sibling, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr4, Target: sibling, TargetIP: gw4}), addr4},
-		"NS from ::":                   {mustFrame(t)(ndp.Probe(claimant, addr6)), netip.Addr{}},
-		"NS":                           {mustFrame(t)(ndp.Solicit(claimant, addr6, gw6)), addr6},
-		"NA":                           {mustFrame(t)(ndp.Announce(claimant, addr6)), addr6},
-		"NA with no option":            {mustND(t, ndp.Message{Destination: broadcast, Source: claimant, From: addr6, To: nodes, Target: addr6, Advert: true}), addr6},
+		"ARP probe":        {mustFrame(t)(arp.Probe(claimant, addr4)), netip.Addr{}},
+		"ARP announcement": {mustFrame(t)(arp.Announce(claimant, addr4)), addr4},
+		"ARP request":      {mustFrame(t)(arp.Request(claimant, addr4, gw4)), addr4},
+		"ARP reply": {mustARP(t,
+			arp.Packet{Destination: ownMAC, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr4, Target: ownMAC,
+				TargetIP: addr4}), addr4},
+		"ARP reply to another": {mustARP(t,
+			arp.Packet{Destination: sibling, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr4, Target: sibling,
+				TargetIP: gw4}), addr4},
+		"NS from ::": {mustFrame(t)(ndp.Probe(claimant, addr6)), netip.Addr{}},
+		"NS":         {mustFrame(t)(ndp.Solicit(claimant, addr6, gw6)), addr6},
+		"NA":         {mustFrame(t)(ndp.Announce(claimant, addr6)), addr6},
+		"NA with no option": {mustND(t, ndp.Message{Destination: broadcast, Source: claimant, From: addr6,
+			To: nodes, Target: addr6, Advert: true}), addr6},
 		"ARP request for the endpoint": {mustFrame(t)(arp.Request(claimant, gw4, addr4)), netip.Addr{}},
 		"NS for the endpoint":          {mustFrame(t)(ndp.Solicit(claimant, gw6, addr6)), netip.Addr{}},
 		"another address":              {mustFrame(t)(arp.Announce(claimant, addr4.Next())), netip.Addr{}},
@@ -229,7 +240,8 @@ func TestClaimants(t *testing.T) {
 			}
 			continue
 		}
-		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: claimant, At: got[0].At, Count: 2}) || got[0].At < start {
+		if len(got) != 1 || got[0] != (verify.Claimant{Addr: c.addr, MAC: claimant, At: got[0].At, Count: 2}) ||
+			got[0].At < start {
 			t.Errorf("%s: %+v, want %s twice for %s", name, got, claimant, c.addr)
 		}
 	}
@@ -243,7 +255,8 @@ func TestCutShort(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"ARP": tagged(mustFrame(t)(arp.Announce(claimant, addr4)), vlan50...)[:18+28], // the rest is padding
 		"ND":  tagged(mustFrame(t)(ndp.Probe(claimant, addr6)), vlan50...),
-		"NA":  tagged(mustND(t, ndp.Message{Destination: ownMAC, Source: router, From: gw6, To: addr6, Target: gw6, Advert: true}), vlan50...),
+		"NA": tagged(mustND(t, ndp.Message{Destination: ownMAC, Source: router, From: gw6, To: addr6, Target: gw6,
+			Advert: true}), vlan50...),
 	} {
 		for n := 15; n < len(frame); n++ {
 			k.in(t, frame[:n])

@@ -18,7 +18,8 @@ func TestEmitter(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		gw := b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1},
+			Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
 		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
 		nic := mustIndex(t, c.Namespace, "eth0")

@@ -22,7 +22,8 @@ func TestLayout(t *testing.T) {
 		"clock": unsafe.Sizeof(wireClock{}), "hint": unsafe.Sizeof(wireHint{}),
 		"event_key": unsafe.Sizeof(wireEventKey{}), "history_row": unsafe.Sizeof(wireHistoryRow{}),
 	}
-	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 568, "address_key": 24, "address": 320, "gateway": 96, "vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "event_key": 56, "history_row": 328}
+	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 568, "address_key": 24, "address": 320, "gateway": 96,
+		"vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "event_key": 56, "history_row": 328}
 	if !reflect.DeepEqual(got, want) || layout != 3 {
 		t.Errorf("layout %d has sizes %v, want %v: change layout, too", layout, got, want)
 	}
@@ -95,7 +96,8 @@ func (k *kit) mustEmpty(tb testing.TB, what string) {
 func TestList(t *testing.T) {
 	k := mustKit(t)
 	want := []verify.Endpoint{
-		{Trunk: 7, MAC: ownMAC, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}, Attachment: verify.ID{1, 15: 9}, Netns: 1 << 40, Enforce: true},
+		{Trunk: 7, MAC: ownMAC, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6},
+			Attachment: verify.ID{1, 15: 9}, Netns: 1 << 40, Enforce: true},
 		{Trunk: 7, MAC: sibling, Tags: qinq, Attachment: verify.ID{2}},
 		{Trunk: 7, MAC: router, Addrs: []netip.Addr{addr4}, Attachment: verify.ID{3}, Enforce: true},
 	}
@@ -138,7 +140,8 @@ func TestExpectAgain(t *testing.T) {
 	must(t, k.expect(o))
 	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, addr4)), tag50)) // no longer the endpoint's
 	after := k.mustEvidence(t, o)
-	if after.Counters != before.Counters || len(after.Claimants) != 0 || !reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
+	if after.Counters != before.Counters || len(after.Claimants) != 0 ||
+		!reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
 		t.Errorf("expected with another address: %+v, want the counters and gateways of %+v", after, before)
 	}
 	if ev := k.mustEvidence(t, e); len(ev.Claimants) != 0 {
@@ -149,7 +152,8 @@ func TestExpectAgain(t *testing.T) {
 	next.Attachment = verify.ID{9}
 	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, addr4.Next())), tag50))
 	must(t, k.expect(next))
-	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Claimants) != 0 || ev.Gateways[1].Reply.Count != 0 {
+	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Claimants) != 0 ||
+		ev.Gateways[1].Reply.Count != 0 {
 		t.Errorf("another attachment begins with %+v", ev)
 	}
 	if _, err := k.evidence(o); err == nil {
@@ -205,7 +209,8 @@ func TestFull(t *testing.T) {
 	k := mustKit(t)
 	most := int(k.endpoints.entries)
 	nth := func(i int) verify.Endpoint {
-		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50, Attachment: verify.ID{1}}
+		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50,
+			Attachment: verify.ID{1}}
 		for j := range byte(verify.MaxAddrs) {
 			e.Addrs = append(e.Addrs, netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), j}))
 		}
@@ -215,7 +220,8 @@ func TestFull(t *testing.T) {
 		must(t, k.expect(nth(i)))
 	}
 	k.mustHaveHints(t, "full")
-	e := verify.Endpoint{MAC: ownMAC, Tags: vlan50, Attachment: verify.ID{2}, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
+	e := verify.Endpoint{MAC: ownMAC, Tags: vlan50, Attachment: verify.ID{2}, Addrs: []netip.Addr{addr4, addr6},
+		Gateways: []netip.Addr{gw4, gw6}}
 	refused := func(e verify.Endpoint, want string) {
 		t.Helper()
 		if err := k.expect(e); err == nil || err.Error() != want {
@@ -252,15 +258,19 @@ func TestRefused(t *testing.T) {
 	k := mustKit(t)
 	many := slices.Repeat([]netip.Addr{addr4}, 5)
 	for want, e := range map[string]verify.Endpoint{
-		`MAC "00:00:00:00:00:00" is not a unicast address`:             {},
-		`MAC "ff:ff:ff:ff:ff:ff" is not a unicast address`:             {MAC: broadcast},
-		`5 addresses: at most 4 are watched`:                           {MAC: ownMAC, Addrs: many},
-		`5 gateways: at most 4 are watched`:                            {MAC: ownMAC, Gateways: many},
-		`address "0.0.0.0": want a host's address without a zone`:      {MAC: ownMAC, Addrs: []netip.Addr{netip.IPv4Unspecified()}},
-		`address "fe80::1%eth0": want a host's address without a zone`: {MAC: ownMAC, Gateways: []netip.Addr{gw6.WithZone("eth0")}},
-		`tag 0x8100 with VID 4095: want 1 to 4094`:                     {MAC: ownMAC, Tags: verify.Tags{tag(verify.Dot1Q, 4095)}},
-		`tag 0x8100 with VID 0: want 1 to 4094`:                        {MAC: ownMAC, Tags: verify.Tags{tag(verify.Dot1Q, 0)}},
-		`3 tags (VLAN 50.60.50): at most two are watched`:              {MAC: ownMAC, Tags: verify.Tags{tag50, tag60, tag50}},
+		`MAC "00:00:00:00:00:00" is not a unicast address`: {},
+		`MAC "ff:ff:ff:ff:ff:ff" is not a unicast address`: {MAC: broadcast},
+		`5 addresses: at most 4 are watched`:               {MAC: ownMAC, Addrs: many},
+		`5 gateways: at most 4 are watched`:                {MAC: ownMAC, Gateways: many},
+		`address "0.0.0.0": want a host's address without a zone`: {MAC: ownMAC,
+			Addrs: []netip.Addr{netip.IPv4Unspecified()}},
+		`address "fe80::1%eth0": want a host's address without a zone`: {MAC: ownMAC,
+			Gateways: []netip.Addr{gw6.WithZone("eth0")}},
+		`tag 0x8100 with VID 4095: want 1 to 4094`: {MAC: ownMAC,
+			Tags: verify.Tags{tag(verify.Dot1Q, 4095)}},
+		`tag 0x8100 with VID 0: want 1 to 4094`: {MAC: ownMAC,
+			Tags: verify.Tags{tag(verify.Dot1Q, 0)}},
+		`3 tags (VLAN 50.60.50): at most two are watched`: {MAC: ownMAC, Tags: verify.Tags{tag50, tag60, tag50}},
 	} {
 		if err := k.expect(e); err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %q", e, err, want)

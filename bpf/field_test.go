@@ -44,7 +44,8 @@ func TestFields(t *testing.T) {
 			t.Errorf("%d bytes are BTF", len(bad))
 		}
 	}
-	if _, err := offsetsOf(text, "sk_buff", []string{"nothing"}); err == nil || err.Error() != "struct sk_buff has no nothing" {
+	if _, err := offsetsOf(text, "sk_buff", []string{"nothing"}); err == nil ||
+		err.Error() != "struct sk_buff has no nothing" {
 		t.Errorf("a field that does not exist: %v", err)
 	}
 }

@@ -55,7 +55,8 @@ func FuzzProgram(f *testing.F) {
 		after := k.mustEvidence(t, e)
 		words := tagsIn(frame)
 		right := len(words) == 1 && words[0] == uint32(verify.Dot1Q)<<16|50
-		if right != (ret == next) || right != (after.Counters.OutFrames == before.Counters.OutFrames+1) || right == (after.Counters.Dropped == before.Counters.Dropped+1) {
+		if right != (ret == next) || right != (after.Counters.OutFrames == before.Counters.OutFrames+1) ||
+			right == (after.Counters.Dropped == before.Counters.Dropped+1) {
 			t.Errorf("tags %#x got %#x; counters %+v, then %+v", words, ret, before.Counters, after.Counters)
 		}
 		copy(frame[6:], claimant[:])

@@ -187,7 +187,8 @@ func TestGuardOut(t *testing.T) {
 		{"ARP for another station's address", mustF(arp.Announce(ownMAC, other4)), "arp"},
 		{"ARP for the gateway's address", mustF(arp.Announce(ownMAC, gw4)), "arp"},
 		{"ARP with another station's MAC",
-			spoofed(arp.Packet{Destination: broadcast, Source: ownMAC, Sender: router, SenderIP: addr4, TargetIP: addr4}), "arp"},
+			spoofed(arp.Packet{Destination: broadcast, Source: ownMAC, Sender: router, SenderIP: addr4,
+				TargetIP: addr4}), "arp"},
 		{"an ARP reply for the gateway",
 			spoofed(arp.Packet{Destination: sibling, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: gw4, Target: sibling,
 				TargetIP: other4}), "arp"},
@@ -205,7 +206,8 @@ func TestGuardOut(t *testing.T) {
 		{"a DHCP offer from another port", ip4(addr4, 17, 0, udp(1067, 68)...), "dhcp"},
 		{"a DHCP offer in a first fragment", ip4(addr4, 17, 0x2000, udp(67, 68)...), "dhcp"},
 		{"a DHCP offer after IP options",
-			frame(router, ownMAC, 0x0800, concat(edited(ip4(addr4, 17, 0), 14, 0x46)[14:], make([]byte, 4), udp(67, 68))), "dhcp"},
+			frame(router, ownMAC, 0x0800, concat(edited(ip4(addr4, 17, 0), 14, 0x46)[14:], make([]byte, 4),
+				udp(67, 68))), "dhcp"},
 		{"an ICMP redirect", ip4(addr4, 1, 0, 5, 1, 0, 0), "router"},
 		{"an ICMP router advertisement", ip4(addr4, 1, 0, 9, 0, 0, 0), "router"},
 		{"an IGMP query", ip4(addr4, 2, 0, 0x11, 0, 0, 0), "router"},
@@ -316,7 +318,8 @@ func FuzzGuard(f *testing.F) {
 	k := mustGuardKit(f)
 	for _, seed := range [][]byte{
 		ip4(addr4, 6, 0, make([]byte, 20)...), ip6(addr6, 58, icmp6(134)...), mustFrame(f)(arp.Announce(ownMAC, addr4)),
-		mustFrame(f)(ndp.Announce(ownMAC, addr6)), mustFrame(f)(ndp.Probe(ownMAC, addr6)), tagged(ip4(addr4, 6, 0), vlan50...),
+		mustFrame(f)(ndp.Announce(ownMAC, addr6)), mustFrame(f)(ndp.Probe(ownMAC, addr6)),
+		tagged(ip4(addr4, 6, 0), vlan50...),
 	} {
 		f.Add(seed)
 	}

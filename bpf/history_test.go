@@ -61,11 +61,13 @@ func TestHistory(t *testing.T) {
 	k.in(t, tagged(advert(t, broadcast, router2), tag50))
 	for _, want := range []verify.Event{
 		{Kind: verify.WrongTagOut, Stopped: true, Frames: 2, Tags: vlan60, InPacket: true, MAC: ownMAC, EndpointMAC: ownMAC},
-		{Kind: verify.WrongTagIn, Frames: 2, Tags: verify.Tags{tag60, tag50}, InPacket: true, MAC: router2, EndpointMAC: ownMAC},
+		{Kind: verify.WrongTagIn, Frames: 2, Tags: verify.Tags{tag60, tag50}, InPacket: true, MAC: router2,
+			EndpointMAC: ownMAC},
 		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr4, MAC: claimant, EndpointMAC: ownMAC},
 		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr6, MAC: claimant, EndpointMAC: ownMAC},
 		{Kind: verify.UnleasedMAC, Frames: 2, MAC: claimant},
-		{Kind: verify.GatewayMoved, Frames: 1, Tags: vlan50, InPacket: true, Addr: gw4, MAC: router2, EndpointMAC: ownMAC, PreviousMAC: router},
+		{Kind: verify.GatewayMoved, Frames: 1, Tags: vlan50, InPacket: true, Addr: gw4, MAC: router2, EndpointMAC: ownMAC,
+			PreviousMAC: router},
 		{Kind: verify.GatewayMoved, Frames: 1, Tags: vlan50, InPacket: true, Addr: gw6, MAC: router2, PreviousMAC: router},
 	} {
 		k.mustHaveEvent(t, start, want)
@@ -106,7 +108,8 @@ func TestTrailingFrames(t *testing.T) {
 func TestHistoryFlooded(t *testing.T) {
 	k, e := mustKit(t), watchedEndpoint()
 	k.expectInUse(t, e)
-	o := verify.Endpoint{MAC: sibling, Tags: vlan50, Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.3")}, Enforce: true, Attachment: verify.ID{2}}
+	o := verify.Endpoint{MAC: sibling, Tags: vlan50, Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.3")},
+		Enforce: true, Attachment: verify.ID{2}}
 	k.expectInUse(t, o)
 	start := verify.Now()
 	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, o.Addrs[0])), tag50))
@@ -118,9 +121,12 @@ func TestHistoryFlooded(t *testing.T) {
 		k.in(t, tagged(data(ownMAC, mac(i)), tag60))
 		k.out(t, data(router, mac(i)))
 	}
-	k.mustHaveEvent(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true, Addr: o.Addrs[0], MAC: claimant, EndpointMAC: sibling})
-	k.mustHaveEvent(t, start, verify.Event{Kind: verify.WrongTagOut, Stopped: true, Frames: 1, Tags: vlan60, InPacket: true, MAC: sibling, EndpointMAC: sibling})
-	k.mustHaveEvent(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true, Addr: addr4, MAC: mac(floods - 1), EndpointMAC: ownMAC})
+	k.mustHaveEvent(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true,
+		Addr: o.Addrs[0], MAC: claimant, EndpointMAC: sibling})
+	k.mustHaveEvent(t, start, verify.Event{Kind: verify.WrongTagOut, Stopped: true, Frames: 1, Tags: vlan60,
+		InPacket: true, MAC: sibling, EndpointMAC: sibling})
+	k.mustHaveEvent(t, start, verify.Event{Kind: verify.Conflict, Frames: 1, Tags: vlan50, InPacket: true, Addr: addr4,
+		MAC: mac(floods - 1), EndpointMAC: ownMAC})
 	k.mustHaveEvent(t, start, verify.Event{Kind: verify.UnleasedMAC, Frames: 1, MAC: mac(floods - 1)})
 	if n := len(k.mustEvents(t)); n > 32*4+3*4 {
 		t.Errorf("%d events are kept", n)
@@ -166,7 +172,8 @@ func TestHistoryConcurrent(t *testing.T) {
 // that result must be safe for a terminal.
 func FuzzHistory(f *testing.F) {
 	one := wireHistoryRow{Next: 1}
-	one.Events[0] = wireEvent{Key: wireEventKey{Kind: 1, Tag: [3]uint32{0x81008032}, Addr: addr4.As16(), Mac: claimant, EndpointMac: ownMAC}, First: 5, Last: 3, Frames: 1}
+	one.Events[0] = wireEvent{Key: wireEventKey{Kind: 1, Tag: [3]uint32{0x81008032}, Addr: addr4.As16(), Mac: claimant,
+		EndpointMac: ownMAC}, First: 5, Last: 3, Frames: 1}
 	size := int(unsafe.Sizeof(one))
 	f.Add(slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&one)), size)))
 	for kind := range uint32(9) {

@@ -14,7 +14,8 @@ var parent = verify.MAC{0x52, 0x54, 0, 0, 0, 1}
 // probeAnswer returns an answer to the host's own probe for addr4, from the endpoint's MAC.
 func probeAnswer(tb testing.TB) []byte {
 	tb.Helper()
-	return mustARP(tb, arp.Packet{Destination: parent, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4, Target: parent, TargetIP: netip.IPv4Unspecified()})
+	return mustARP(tb, arp.Packet{Destination: parent, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4,
+		Target: parent, TargetIP: netip.IPv4Unspecified()})
 }
 
 // countKinds returns the number of frames of each kind of event.
@@ -50,10 +51,12 @@ func TestDuplicateMAC(t *testing.T) {
 		start := verify.Now()
 		k.in(t, tagged(frame, tag50))
 		got := k.mustEvidence(t, e).Claimants
-		if len(got) != 1 || got[0] != (verify.Claimant{Addr: addr4, MAC: ownMAC, At: got[0].At, Count: 1, SameMAC: true}) || got[0].At < start {
+		if len(got) != 1 || got[0] != (verify.Claimant{Addr: addr4, MAC: ownMAC, At: got[0].At, Count: 1, SameMAC: true}) ||
+			got[0].At < start {
 			t.Errorf("%s: %+v, want a duplicate of %s", name, got, ownMAC)
 		}
-		k.mustHaveEvent(t, start, verify.Event{Kind: verify.SameMAC, Frames: 1, Tags: vlan50, InPacket: true, MAC: ownMAC, EndpointMAC: ownMAC})
+		k.mustHaveEvent(t, start, verify.Event{Kind: verify.SameMAC, Frames: 1, Tags: vlan50, InPacket: true, MAC: ownMAC,
+			EndpointMAC: ownMAC})
 		if ev := k.mustEvidence(t, e); len(ev.VLANs) != 0 || ev.Returned.Count != 0 {
 			t.Errorf("%s: heard %+v, returned %+v: want neither", name, ev.VLANs, ev.Returned)
 		}
@@ -67,8 +70,8 @@ func TestReturned(t *testing.T) {
 	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
 	must(t, k.expect(e))
 	frames := [][]byte{
-		mustFrame(t)(arp.Announce(ownMAC, addr4)), mustFrame(t)(ndp.Announce(ownMAC, addr6)), frame(broadcast, ownMAC, 0x0800, make([]byte, 46)),
-		mustFrame(t)(arp.Probe(parent, addr4)),
+		mustFrame(t)(arp.Announce(ownMAC, addr4)), mustFrame(t)(ndp.Announce(ownMAC, addr6)),
+		frame(broadcast, ownMAC, 0x0800, make([]byte, 46)), mustFrame(t)(arp.Probe(parent, addr4)),
 	}
 	start := verify.Now()
 	for _, f := range frames {
@@ -103,8 +106,10 @@ func TestAnswersGetOut(t *testing.T) {
 	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
 	must(t, k.expect(e))
 	for name, p := range map[string]arp.Packet{
-		"another's probe":    {Destination: claimant, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4, Target: claimant, TargetIP: netip.IPv4Unspecified()},
-		"the host's request": {Destination: parent, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4, Target: parent, TargetIP: gw4},
+		"another's probe": {Destination: claimant, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4,
+			Target: claimant, TargetIP: netip.IPv4Unspecified()},
+		"the host's request": {Destination: parent, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4,
+			Target: parent, TargetIP: gw4},
 	} {
 		if ret := k.out(t, tagged(mustARP(t, p), tag50)); ret == shot {
 			t.Errorf("an answer to %s is dropped", name)
@@ -139,7 +144,8 @@ func TestSiblings(t *testing.T) {
 		t.Errorf("evidence is %+v, want one frame from the wire", ev)
 	}
 	// A sibling that claims the endpoint's address is a claimant all the same.
-	k.in(t, mustARP(t, arp.Packet{Destination: ownMAC, Source: foreign, Reply: true, Sender: foreign, SenderIP: addr4, Target: ownMAC, TargetIP: addr4}))
+	k.in(t, mustARP(t, arp.Packet{Destination: ownMAC, Source: foreign, Reply: true, Sender: foreign, SenderIP: addr4,
+		Target: ownMAC, TargetIP: addr4}))
 	if got := k.mustEvidence(t, a).Claimants; len(got) != 1 || got[0].MAC != foreign {
 		t.Errorf("claimants are %+v, want %s", got, foreign)
 	}

@@ -105,8 +105,10 @@ func TestTagsIn(t *testing.T) {
 		{"one more", tagged(data(ownMAC, router), tag50, tag60), e, func(c *verify.Counters) { c.InWrong++ }},
 		{"to all", tagged(data(broadcast, router), tag50), e, func(*verify.Counters) {}},
 		{"untagged, for the untagged", data(sibling, router), u, func(c *verify.Counters) { c.InFrames++; c.InBytes += 60 }},
-		{"a priority tag, which is not a VLAN", tagged(data(sibling, router), zero), u, func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
-		{"a priority tag before the right one", tagged(data(ownMAC, router), zero, tag50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 68 }},
+		{"a priority tag, which is not a VLAN", tagged(data(sibling, router), zero), u,
+			func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
+		{"a priority tag before the right one", tagged(data(ownMAC, router), zero, tag50), e,
+			func(c *verify.Counters) { c.InFrames++; c.InBytes += 68 }},
 		{"tagged, for the untagged", tagged(data(sibling, router), tag50), u, func(c *verify.Counters) { c.InWrong++ }},
 	} {
 		want := k.mustEvidence(t, c.to).Counters
@@ -140,7 +142,8 @@ func TestSharedMAC(t *testing.T) {
 		}
 	}
 	b.Enforce = true
-	const refused = "the MAC is already in use there, by attachment 01000000000000000000000000000000 (VLAN 50): choose another"
+	const refused = "the MAC is already in use there, by attachment 01000000000000000000000000000000 (VLAN 50): " +
+		"choose another"
 	must(t, k.forget(b))
 	if err := k.expect(b); err == nil || err.Error() != refused {
 		t.Errorf("a MAC restricted to its tags that is also on another VLAN: %v, want %q", err, refused)

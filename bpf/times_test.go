@@ -67,13 +67,16 @@ func TestRepeated(t *testing.T) {
 		k.in(t, tagged(advert(t, broadcast, router), vlan50...))
 	}
 	for _, from := range []verify.MAC{claimant, router2} {
-		k.mustHaveEvent(t, start, verify.Event{Kind: verify.Conflict, Frames: times, Tags: vlan50, InPacket: true, Addr: addr4, MAC: from, EndpointMAC: ownMAC})
+		k.mustHaveEvent(t, start, verify.Event{Kind: verify.Conflict, Frames: times, Tags: vlan50, InPacket: true,
+			Addr: addr4, MAC: from, EndpointMAC: ownMAC})
 	}
 	ev := k.mustEvidence(t, e)
-	if len(ev.Claimants) != 1 || ev.Claimants[0].Count == 0 || ev.Claimants[0].MAC != claimant && ev.Claimants[0].MAC != router2 {
+	if len(ev.Claimants) != 1 || ev.Claimants[0].Count == 0 || ev.Claimants[0].MAC != claimant &&
+		ev.Claimants[0].MAC != router2 {
 		t.Errorf("claimants are %+v", ev.Claimants)
 	}
-	if g := ev.Gateways; g[0].MAC != router || g[0].Reply.Count != times+1 || g[1].MAC != router || g[1].Reply.Count == 0 || !g[1].Other.IsZero() {
+	if g := ev.Gateways; g[0].MAC != router || g[0].Reply.Count != times+1 || g[1].MAC != router ||
+		g[1].Reply.Count == 0 || !g[1].Other.IsZero() {
 		t.Errorf("gateways are %+v", g)
 	}
 	// A gateway that moves within the tick is noticed.
