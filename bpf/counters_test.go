@@ -93,8 +93,7 @@ func listen(n *testenv.Namespace, addr netip.Addr) (in *net.UDPConn, err error) 
 	raw, err := in.SyscallConn()
 	if err == nil {
 		cerr := raw.Control(func(fd uintptr) {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE,
-				8<<20)
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
 		})
 		err = errors.Join(err, cerr)
 	}

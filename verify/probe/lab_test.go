@@ -17,8 +17,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// soon is how long an answer may take on a busy or emulated machine; quiet is
-// how long a silence is listened to.
+// answerTimeout is how long an answer may take on a busy or emulated machine. silenceTime is how
+// long the tests wait to conclude that there is no answer.
 const (
 	answerTimeout = 5 * time.Second
 	silenceTime   = 200 * time.Millisecond
@@ -45,21 +45,22 @@ func mustLab(tb testing.TB) (*testenv.Lab, *testenv.Station) {
 	return l, l.AddGateway(0, gateway4.String()+"/24", gateway6.String()+"/64")
 }
 
-// A place is a container's interface on the LAN, as the hook makes it: up, and
-// with no address of its own.
+// A containerLink is a container's interface on the LAN as the hook makes it: up, and without an
+// address.
 type containerLink struct {
 	*testenv.Namespace
 	ifindex int
 	mac     verify.MAC
 }
 
-// mustPlace puts a bridge-mode macvlan on the trunk into a namespace.
+// mustMacvlan makes a bridge-mode macvlan on the trunk in a namespace.
 func mustMacvlan(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) containerLink {
 	tb.Helper()
 	return mustMacvlanOn(tb, l, l.Trunk, in, name, mac)
 }
 
-func mustMacvlanOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string, mac verify.MAC) containerLink {
+func mustMacvlanOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string,
+	mac verify.MAC) containerLink {
 	tb.Helper()
 	on, err := l.Host.Netlink().LinkByName(parent)
 	must(tb, err)
@@ -84,7 +85,7 @@ func mustContainerLink(tb testing.TB, l *testenv.Lab) containerLink {
 	return mustMacvlan(tb, l, testenv.NewNamespace(tb, "container"), "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
 }
 
-// addAddr gives a link an address that is usable at once.
+// addAddr adds an address to a link that is usable at once.
 func addAddr(tb testing.TB, p containerLink, prefix string) {
 	tb.Helper()
 	a, err := netlink.ParseAddr(prefix)
@@ -97,7 +98,7 @@ func addAddr(tb testing.TB, p containerLink, prefix string) {
 	must(tb, p.Netlink().AddrAdd(link, a))
 }
 
-// neighbours are the entries for IP addresses on the place's interface.
+// neighbours returns the interface's neighbour entries by IP address.
 func (p containerLink) neighbours(tb testing.TB) map[string]netlink.Neigh {
 	tb.Helper()
 	entries := map[string]netlink.Neigh{}
@@ -113,7 +114,7 @@ func (p containerLink) neighbours(tb testing.TB) map[string]netlink.Neigh {
 	return entries
 }
 
-// each runs a test with every prober, on a thread inside the place's namespace.
+// withEachProber runs a test with every prober, on a thread inside the link's namespace.
 func withEachProber(t *testing.T, p containerLink, test func(t *testing.T, prober verify.Prober)) {
 	t.Helper()
 	for name, open := range probers {
@@ -130,7 +131,7 @@ func withEachProber(t *testing.T, p containerLink, test func(t *testing.T, probe
 	}
 }
 
-// do runs a function inside the namespace. It may report by Errorf, not FailNow.
+// do runs a function inside the namespace. The function may call Errorf, but not FailNow.
 func (p containerLink) do(tb testing.TB, f func() error) {
 	tb.Helper()
 	if err := p.Do(f); err != nil {
@@ -138,7 +139,7 @@ func (p containerLink) do(tb testing.TB, f func() error) {
 	}
 }
 
-// probers opens each kind, and gives what closes it with all that it needed.
+// probers opens each kind of prober, and returns a function that closes it with everything it uses.
 var probers = map[string]func(containerLink) (verify.Prober, func() error, error){
 	"table": func(p containerLink) (verify.Prober, func() error, error) {
 		t, err := probe.OpenTable(p.ifindex, p.mac, probe.SocketSender{})
@@ -181,7 +182,7 @@ func ask(t *testing.T, p verify.Prober, q verify.Question, want ...net.HardwareA
 	}
 }
 
-// askSilence asks and expects that nobody answers.
+// askSilence asks and expects no answer.
 func askSilence(t *testing.T, p verify.Prober, q verify.Question) {
 	t.Helper()
 	if err := p.Ask(q); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
+// TestAnswers asks for a gateway's addresses, and for free ones.
 func TestAnswers(t *testing.T) {
 	l, gw := mustLab(t)
 	p := mustContainerLink(t, l)
@@ -29,7 +30,8 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
-// A link-local address is asked for without its zone: the interface says it.
+// TestLinkLocalGateway asks for a link-local address without a zone: the prober's interface
+// determines it.
 func TestLinkLocalGateway(t *testing.T) {
 	l, gw := mustLab(t)
 	gw.AddAddr("fe80::1/64")
@@ -42,7 +44,7 @@ func TestLinkLocalGateway(t *testing.T) {
 	})
 }
 
-// Siblings on the same parent answer one another without the trunk.
+// TestSibling checks that siblings on the same parent answer one another without the trunk.
 func TestSibling(t *testing.T) {
 	l, _ := mustLab(t)
 	p := mustContainerLink(t, l)
@@ -56,7 +58,8 @@ func TestSibling(t *testing.T) {
 	})
 }
 
-// The end of the context is heard while waiting, however it comes.
+// TestContextEnds checks that Next returns when the context ends, whether before or during the
+// wait.
 func TestContextEnds(t *testing.T) {
 	l, _ := mustLab(t)
 	p := mustContainerLink(t, l)
@@ -78,21 +81,21 @@ func TestContextEnds(t *testing.T) {
 		start := time.Now()
 		ctx, cancel = context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
-		for what, next := range map[string]func() (verify.Answer, error){
+		for name, next := range map[string]func() (verify.Answer, error){
 			"deadline":     func() (verify.Answer, error) { return prober.Next(ctx, answerTimeout) },
 			"wait is over": func() (verify.Answer, error) { return prober.Next(context.Background(), 20*time.Millisecond) },
 		} {
 			if _, err := next(); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%s: %v", what, err)
+				t.Errorf("%s: %v", name, err)
 			}
 		}
 		if took := time.Since(start); took < 20*time.Millisecond || took >= answerTimeout {
-			t.Errorf("ended after %v, not at its end", took)
+			t.Errorf("returned after %v, not after the deadlines", took)
 		}
 	})
 }
 
-// After an ended wait the same prober still hears answers.
+// TestAnswerAfterTimeout checks that a prober still receives answers after a wait that timed out.
 func TestAnswerAfterTimeout(t *testing.T) {
 	l, gw := mustLab(t)
 	p := mustContainerLink(t, l)
@@ -102,7 +105,7 @@ func TestAnswerAfterTimeout(t *testing.T) {
 	})
 }
 
-// A link that is down is no error of the prober: nobody answers.
+// TestLinkDown checks that a link that is down is not an error of the prober: there is no answer.
 func TestLinkDown(t *testing.T) {
 	l, _ := mustLab(t)
 	p := mustContainerLink(t, l)
@@ -120,28 +123,30 @@ func TestLinkDown(t *testing.T) {
 	})
 }
 
-// The round of package verify works with both, end to end.
+// TestRound runs verify.Round with each prober.
 func TestRound(t *testing.T) {
 	l, gw := mustLab(t)
-	rival := l.AddClaimant(0, "192.168.50.9/24")
+	claimant := l.AddClaimant(0, "192.168.50.9/24")
 	p := mustContainerLink(t, l)
 	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		f, err := verify.Round(context.Background(), prober, verify.Plan{
 			Addrs: []netip.Addr{free4, free6}, Gateways: []netip.Addr{gateway4, gateway6}, Deadline: answerTimeout,
 		})
-		if err != nil || len(f.Claimants) > 0 || fmt.Sprint(f.Gateways[gateway4].MAC, f.Gateways[gateway6].MAC) != fmt.Sprint(gw.MAC, gw.MAC) {
+		if err != nil || len(f.Claimants) > 0 ||
+			fmt.Sprint(f.Gateways[gateway4].MAC, f.Gateways[gateway6].MAC) != fmt.Sprint(gw.MAC, gw.MAC) {
 			t.Errorf("free addresses: %+v, %v", f, err)
 		}
 		f, err = verify.Round(context.Background(), prober, verify.Plan{
 			Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")}, Window: answerTimeout, Deadline: answerTimeout,
 		})
-		if err != nil || len(f.Claimants) != 1 || f.Claimants[0].MAC.String() != rival.MAC.String() {
+		if err != nil || len(f.Claimants) != 1 || f.Claimants[0].MAC.String() != claimant.MAC.String() {
 			t.Errorf("held address: %+v, %v", f, err)
 		}
 	})
 }
 
-// Routers say which they are when they are asked; only who reads frames can hear it.
+// TestRouters checks that routers advertise themselves when asked. Only Socket, which reads frames,
+// can receive that.
 func TestRouters(t *testing.T) {
 	l, gw := mustLab(t)
 	r := gw.Respond(func(q testenv.Asked) []testenv.Reply {
@@ -158,7 +163,8 @@ func TestRouters(t *testing.T) {
 			return err
 		}
 		defer s.Close()
-		f, err := verify.Round(context.Background(), s, verify.Plan{Routers: true, From: p.mac.LinkLocal(), Deadline: answerTimeout})
+		f, err := verify.Round(context.Background(), s,
+			verify.Plan{Routers: true, From: p.mac.LinkLocal(), Deadline: answerTimeout})
 		mac := verify.MACOf(gw.MAC)
 		if len(f.Routers) != 1 || f.Routers[0].Addr != mac.LinkLocal() || f.Routers[0].MAC != mac {
 			t.Errorf("routers are %+v, want %s", f.Routers, mac)
@@ -167,7 +173,8 @@ func TestRouters(t *testing.T) {
 	}))
 }
 
-// An answer that has come counts, though a busy host reads it when its time is over.
+// TestAnswerReadLate checks that an answer that has arrived counts even if a busy host reads it
+// after the round's time.
 func TestAnswerReadLate(t *testing.T) {
 	l, _ := mustLab(t)
 	p := mustContainerLink(t, l)

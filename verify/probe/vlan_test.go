@@ -12,9 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// Each network of a trunk has its own gateway at the same addresses. A prober
-// hears that of its own, also while the other networks' gateways announce
-// themselves, and whether or not the host has an interface for their VLAN.
+// TestVLANsApart has a gateway with the same addresses on each network of a trunk. A prober must
+// hear only that of its own network, also while the other gateways announce themselves, and whether
+// or not the host has an interface for their VLAN.
 func TestVLANsApart(t *testing.T) {
 	l := testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}})
 	_, err := l.Host.Exec("ip", "link", "add", "link", l.Trunk, "name", "eth9.50", "up", "type", "vlan", "id", "50")
@@ -37,12 +37,12 @@ func TestVLANsApart(t *testing.T) {
 	}
 }
 
-// An unasked prober only listens.
+// A silentProber only listens.
 type silentProber struct{ verify.Prober }
 
 func (silentProber) Ask(verify.Question) error { return nil }
 
-// announceOthers lets the gateways of all networks but one announce themselves.
+// announceOthers has the gateways of all networks but one announce themselves.
 func announceOthers(stations map[uint16]*testenv.Station, but uint16) error {
 	for vid, s := range stations {
 		if vid == but {
