@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An array is a pinned map whose rows always exist. It is opened on first use: a start needs one
-// row of some arrays only.
+// An array is a pinned map in which every row always exists. It is opened on first use: a start
+// needs one row of some arrays only.
 type array[V any] struct {
 	path string
 	handle

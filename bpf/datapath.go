@@ -30,15 +30,15 @@ type Options struct {
 }
 
 // Datapath manages the tc programs and maps below one root. Its methods may be called from any
-// goroutine whose thread is in the trunks' network namespace; all methods except Prepare and
-// Release may be called from other threads, too.
+// goroutine with a thread in the trunks' network namespace; all methods except Prepare and Release
+// may be called from other threads, too.
 type Datapath struct {
 	root   root
 	legacy bool
 
 	mu     sync.Mutex
 	trunks map[int]*trunk // opened so far
-	emit   int            // descriptor of the program emit; 0 until the first frame is sent
+	emit   int            // descriptor of the program emit; 0 until Emitter is called
 }
 
 var _ verify.Datapath = (*Datapath)(nil)
@@ -66,7 +66,7 @@ const exactClockTime = 90 * time.Second
 // Prepare starts the watch of the trunk with this ifindex. If the trunk is watched already, this
 // takes some tens of microseconds. Otherwise it loads the programs, which happens once per trunk,
 // or attaches them again if another process has detached them, or replaces programs of an earlier
-// edition, whose maps and counters it keeps.
+// edition. It keeps the maps and counters of that edition.
 func (d *Datapath) Prepare(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -158,7 +158,8 @@ func (d *Datapath) Release(ifindex int) error {
 	return d.root.removeTrunk(ifindex)
 }
 
-// hasEndpoints reports whether a trunk whose device still exists has endpoints. The lock is held.
+// hasEndpoints reports whether a trunk has endpoints. It returns false if the trunk's device no
+// longer exists. The lock is held.
 func (d *Datapath) hasEndpoints(ifindex int) (bool, error) {
 	alive, err := pins{path: d.root.trunkDir(ifindex), ifindex: ifindex}.alive()
 	if !alive || err != nil {

@@ -343,7 +343,7 @@ func endpointOf(trunk int, mac verify.MAC, row *wireEndpoint) verify.Endpoint {
 	return e
 }
 
-// Endpoints returns the endpoints of all trunks whose device still exists.
+// Endpoints returns the endpoints of all trunks, except trunks without a device.
 func (d *Datapath) Endpoints() (all []verify.Endpoint, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -40,7 +40,7 @@ func (k *kit) mustList(tb testing.TB) []verify.Endpoint {
 }
 
 // mustHaveHints fails the test unless the hints count the rows that exist.
-func (k *kit) mustHaveHints(tb testing.TB, what string) {
+func (k *kit) mustHaveHints(tb testing.TB, when string) {
 	tb.Helper()
 	want := map[uint32]wireHint{}
 	keys, err := k.addrs.keys()
@@ -62,24 +62,24 @@ func (k *kit) mustHaveHints(tb testing.TB, what string) {
 	}
 	for slot := range k.hints.entries {
 		if got, err := k.hints.get(slot); err != nil || got != want[slot] {
-			tb.Errorf("%s: hint %d says %+v (%v), want %+v", what, slot, got, err, want[slot])
+			tb.Errorf("%s: hint %d says %+v (%v), want %+v", when, slot, got, err, want[slot])
 		}
 	}
 }
 
 // mustEmpty fails the test unless nothing is watched. Only rows of gateways may be left.
-func (k *kit) mustEmpty(tb testing.TB, what string) {
+func (k *kit) mustEmpty(tb testing.TB, when string) {
 	tb.Helper()
-	k.mustHaveHints(tb, what)
+	k.mustHaveHints(tb, when)
 	left, err := k.shared.keys()
 	must(tb, err)
 	if len(left) > 0 {
-		tb.Errorf("%s: endpoints are left in \"shared\": %+v", what, left)
+		tb.Errorf("%s: endpoints are left in \"shared\": %+v", when, left)
 	}
 	keys, err := k.endpoints.keys()
 	must(tb, err)
 	if len(keys) > 0 {
-		tb.Errorf("%s: endpoints are left: %+v", what, keys)
+		tb.Errorf("%s: endpoints are left: %+v", when, keys)
 	}
 	addrs, err := k.addrs.keys()
 	must(tb, err)
@@ -87,7 +87,7 @@ func (k *kit) mustEmpty(tb testing.TB, what string) {
 		row, err := k.addrs.get(&a)
 		must(tb, err)
 		if row.Flags != flagGateway {
-			tb.Errorf("%s: %s is left with flags %d", what, addrOf(a.Addr), row.Flags)
+			tb.Errorf("%s: %s is left with flags %d", when, addrOf(a.Addr), row.Flags)
 		}
 	}
 }

@@ -145,7 +145,7 @@ func eventsOf(p *wireHistoryRow) (list []verify.Event) {
 	return list
 }
 
-// Trunks returns the watched trunks whose device still exists.
+// Trunks returns the watched trunks, except those without a device.
 func (d *Datapath) Trunks() (list []int, err error) {
 	trunks, err := d.root.list()
 	if err != nil {

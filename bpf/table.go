@@ -17,7 +17,7 @@ type handle struct {
 // mapInfo is the beginning of struct bpf_map_info.
 type mapInfo struct{ kind, _, key, value, entries uint32 }
 
-// openMap opens a pinned map. It returns an error if the map was created for other types, whose
+// openMap opens a pinned map. It returns an error if the map was created for other types: its
 // values would be misread.
 func openMap(path string, kind uint32, key, value uintptr) (m handle, err error) {
 	if m.fd, err = objGet(path); err != nil {
@@ -112,7 +112,7 @@ func keysOf[K comparable](m handle) ([]K, error) {
 	return list, nil
 }
 
-// A table is a hash map whose values begin with a spin lock. Everything that the programs write
+// A table is a hash map with values that begin with a spin lock. Everything that the programs write
 // under that lock is also read and replaced under it here (BPF_F_LOCK, include/uapi/linux/bpf.h),
 // so that no half-written value is ever read.
 type table[K comparable, V any] struct{ handle }

@@ -15,9 +15,9 @@
  *
  * The ingress of a trunk sees more than the frames from the wire. Unicast between two
  * macvlans in bridge mode on the trunk itself passes there, too (macvlan_queue_xmit,
- * dev_forward_skb), and a switch port may send a frame back to its sender. A frame whose
- * source is a MAC of this host therefore proves nothing about the VLAN. If the source is
- * an endpoint's MAC and the destination is a group, either a frame of this host was
+ * dev_forward_skb), and a switch port may send a frame back to its sender. A frame with a
+ * MAC of this host as its source therefore proves nothing about the VLAN. If the source
+ * is an endpoint's MAC and the destination is a group, either a frame of this host was
  * returned, or another station has the same MAC: see note_own_source.
  *
  * The expensive steps are avoided where possible: a frame is looked up once, by its MAC;
@@ -134,8 +134,8 @@ struct endpoint {
 	__u64 out_wrong;
 	__u64 in_wrong;
 	__u64 dropped;
-	__u64 duplicate_ns;	/* last frame of another station with this MAC */
-	__u64 returned_ns;	/* last frame of this endpoint that was returned */
+	__u64 duplicate_ns;	/* time of the last frame of another station with this MAC */
+	__u64 returned_ns;	/* time of the last frame of this endpoint that was returned */
 	__u32 duplicates;
 	__u32 returned;
 	struct gateway gateways[MAX_GATEWAYS];
@@ -194,7 +194,7 @@ enum kind {
 	WRONG_OUT,		/* endpoint_mac sent a frame with wrong tags */
 	WRONG_OUT_DROPPED,	/* the same, and the frame was dropped */
 	WRONG_IN,		/* mac sent endpoint_mac a frame with wrong tags */
-	MOVED,			/* mac answered endpoint_mac, or all, for gateway addr; before: previous_mac */
+	MOVED,			/* mac answered for gateway addr, previous_mac before */
 	UNLEASED,		/* mac sent a frame and is not an endpoint's */
 	DUPLICATE,		/* a frame from the wire has an endpoint's MAC as its source */
 	RETURNED,		/* a frame that mac, of this host, had sent was returned */
@@ -368,8 +368,9 @@ struct {
 } vlans SEC(".maps");
 
 /*
- * MACs whose watch has ended, and the time: a container that ends may still send a frame or
- * two, which are not reported as frames of an unleased MAC. Only user space uses this map.
+ * MACs that are no longer watched, and the time of the end: a container that ends may still
+ * send a frame or two, which are not reported as frames of an unleased MAC. Only user space
+ * uses this map.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -409,7 +410,7 @@ struct claim {
 
 /*
  * get_bytes returns the frame from its Ethernet header on, with len readable bytes, or
- * NULL if it is shorter. It pulls the data of the rare frame whose headers are in
+ * NULL if it is shorter. It pulls the data of the rare frame that has its headers in
  * fragments: the sender chooses where fragments begin, so those headers must be checked,
  * too.
  */
@@ -611,7 +612,7 @@ static __always_inline bool read_question(struct __sk_buff *skb, struct frame *f
 
 /*
  * arp_claim reads the claim of an ARP frame. Every ARP frame claims its sender address,
- * except a probe, whose sender wants to take the target address (RFC 5227 §2.1.1).
+ * except a probe: its sender wants to take the target address (RFC 5227 §2.1.1).
  */
 static __always_inline bool arp_claim(struct __sk_buff *skb, struct frame *f, struct claim *c)
 {
@@ -687,10 +688,11 @@ static __always_inline bool has_tags(__u32 outer, __u32 inner, const struct fram
 }
 
 /*
- * find_endpoint returns the endpoint of a MAC, and sets tags_match if the frame has the
- * endpoint's tags. A frame with three tags matches no endpoint.
+ * find_endpoint returns the endpoint of a MAC, and reports in tags_match whether the frame
+ * has the endpoint's tags. A frame with three tags matches no endpoint.
  */
-static __always_inline struct endpoint *find_endpoint(const struct mac_key *mac, const struct frame *f, bool *tags_match)
+static __always_inline struct endpoint *find_endpoint(const struct mac_key *mac,
+						      const struct frame *f, bool *tags_match)
 {
 	struct endpoint *first = bpf_map_lookup_elem(&endpoints, mac), *e;
 	struct endpoint_key key = {
@@ -777,9 +779,9 @@ static __always_inline void note_wrong(enum kind kind, const struct frame *f, co
 }
 
 /*
- * note_unleased records an outbound frame whose source MAC is not an endpoint's. It is a
- * MAC of the host itself, or of a macvlan that was made without Lanyard; user space tells
- * them apart.
+ * note_unleased records an outbound frame from a source MAC that is not an endpoint's. It
+ * is a MAC of the host itself, or of a macvlan that was made without Lanyard; user space
+ * tells them apart.
  */
 static __always_inline void note_unleased(const struct frame *f, const __u8 *mac)
 {
@@ -1019,8 +1021,8 @@ static __always_inline bool is_returned(struct __sk_buff *skb, struct frame *f, 
 }
 
 /*
- * note_own_source handles an inbound frame whose source is an endpoint's MAC, with the
- * endpoint's tags, or the parent's MAC; own is NULL for the parent. A unicast frame
+ * note_own_source handles an inbound frame that has as its source an endpoint's MAC, with
+ * the endpoint's tags, or the parent's MAC; own is NULL for the parent. A unicast frame
  * between siblings proves nothing. A broadcast or multicast frame was either returned, or
  * another station has this MAC. An answer to the host's own probe cannot come from the
  * endpoint, because egress drops that answer: see answers_own_probe.
@@ -1172,8 +1174,8 @@ static __always_inline void note_claimant(struct address *a, const struct claim 
 /*
  * note_probe records a station that probes for a leased address. If the holder is about
  * to take the address, too, that is a conflict (RFC 5227 §2.1.1, RFC 4862 §5.4.3). If the
- * holder already uses it, it is none: the prober will learn that from the holder. User
- * space decides which case applies.
+ * holder already uses it, there is no conflict: the prober will learn that from the
+ * holder. User space decides which case applies.
  */
 static __always_inline void note_probe(struct address *a, const struct claim *c)
 {
@@ -1231,7 +1233,7 @@ static __always_inline bool same_claim(const struct last_claim *last, const stru
 static __always_inline void note_claim(const struct frame *f, const struct claim *c, bool to_all)
 {
 	struct address *a = NULL;
-	bool known;
+	bool may_exist;
 	struct event_key key = {};
 	struct last_claim *last;
 	struct hint *h;
@@ -1239,9 +1241,9 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 
 	to_all = to_all && c->answer;
 	h = find_hint(f->tag[0], f->tag[1], c->addr);
-	known = h && (h->leased || (to_all && h->asked)) && !f->tag[2];
+	may_exist = h && (h->leased || (to_all && h->asked)) && !f->tag[2];
 	/* ARP replies are unicast, whatever the tag: no lookup is needed. */
-	if (!known) {
+	if (!may_exist) {
 		if (!to_all || f->proto != bpf_htons(ETH_P_IPV6))
 			return;
 		h = find_hint(ANY_TAGS, ANY_TAGS, c->addr);
@@ -1261,7 +1263,7 @@ static __always_inline void note_claim(const struct frame *f, const struct claim
 			note_event(row_of_addr(c->addr), &last->key, true, 1);
 		return;
 	}
-	if (known)
+	if (may_exist)
 		a = find_address(f->tag[0], f->tag[1], c->addr);
 	if (a && (a->flags & LEASED) && c->probe)
 		note_probe(a, c);

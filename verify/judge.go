@@ -21,7 +21,7 @@ type Facts struct {
 	Trunk     string     // the trunk's name
 	Tags      Tags       // the tags that frames must have on the trunk
 	Down      string     // why no frame can leave, "" if the link is up
-	Gateway   netip.Addr // zero if there is none to ask
+	Gateway   netip.Addr // zero if the network has no gateway
 	MAC       MAC        // the container's
 	Asked     Instant    // when the first question was sent
 	Probes    int        // number of questions sent to this gateway
@@ -263,8 +263,8 @@ func (f Facts) Indirect() bool {
 	return f.Gateway.Is6() && f.Seen != nil && f.Seen.fresh(f.Asked) && f.Seen.Direct < f.Asked
 }
 
-// unicastFiltered is the line for a gateway whose answers to all nodes arrive, but whose unicast to
-// the container does not.
+// unicastFiltered is the line for a gateway that reaches the host with answers to all nodes, but
+// not with unicast to the container.
 func unicastFiltered(f Facts) (Code, string) {
 	if !f.Indirect() {
 		return "", ""

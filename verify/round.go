@@ -11,8 +11,8 @@ import (
 // Timing of a round, unless the network's definition sets it.
 const (
 	DefaultDeadline = time.Second
-	// quietWindow is the conflict window if no gateway is asked, whose round trip would show how
-	// fast this LAN is.
+	// quietWindow is the conflict window if no gateway is asked: then no round trip shows how fast
+	// this LAN is.
 	quietWindow = 10 * time.Millisecond
 	// windowSlack is added to two gateway round trips, for scheduling delays on both hosts. An
 	// eighth of the round trip is subtracted from it: long round trips already contain such delays.

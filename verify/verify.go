@@ -1,7 +1,7 @@
 // Package verify decides whether a container's connection to the LAN works, and if it does not,
 // which part of the path to the gateway is broken.
 //
-// It contains the verdict table ([Judge]), the round of questions whose answers the table uses
+// It contains the verdict table ([Judge]), the round of questions that yields the table's facts
 // ([Round]), and the interfaces to the packages that collect the facts: a [Prober] asks on the
 // wire, a [Datapath] watches the trunk, a [Sender] sends a frame. It opens no sockets and loads no
 // programs itself.
@@ -311,7 +311,7 @@ type Answer struct {
 }
 
 // Prober asks for addresses on one interface of one network namespace. It is used from one
-// goroutine, whose thread is in that namespace.
+// goroutine, with its thread in that namespace.
 type Prober interface {
 	// Ask sends one probe: an ARP probe with sender 0.0.0.0 (RFC 5227 §2.1.1), or a neighbour
 	// solicitation from :: (RFC 4862 §5.4.2). Neither changes the neighbour cache of another

@@ -8,8 +8,8 @@ import (
 // filter returns the program of a packet socket that receives ARP, and the three ICMPv6 types with
 // which routers advertise themselves and neighbours ask and answer. The frames must come from
 // another station and have no tag. A tag that the kernel keeps in metadata counts, too: a macvlan
-// on a trunk receives the frames of VLANs for which the host has no interface, and a claimant in
-// VLAN 60 is none on the untagged network.
+// on a trunk receives the frames of VLANs for which the host has no interface, and a station in
+// VLAN 60 is not a claimant on the untagged network.
 func filter() ([]bpf.RawInstruction, error) {
 	return bpf.Assemble([]bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},

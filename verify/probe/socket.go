@@ -106,8 +106,8 @@ func (s *Socket) join(groups ...verify.MAC) error {
 	return nil
 }
 
-// minWait is the minimum time to wait for an answer: a read whose deadline has passed when it
-// begins does not return frames that have already arrived.
+// minWait is the minimum time to wait for an answer: a read that begins after its deadline does not
+// return frames that have already arrived.
 const minWait = time.Millisecond
 
 // Next waits for the next answer: see verify.Prober.

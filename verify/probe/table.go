@@ -131,7 +131,7 @@ func (t *Table) Next(ctx context.Context, wait time.Duration) (verify.Answer, er
 	}
 }
 
-// read reads one event. It returns false if there is none.
+// read reads one event. It returns false if no event is waiting.
 func (t *Table) read() (more bool, err error) {
 	messages, err := receive(t.events, t.buf)
 	switch {
