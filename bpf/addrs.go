@@ -9,18 +9,18 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// expectAddrs writes the rows of an endpoint's addresses and gateways, and takes
-// its lease off those that it had before and has no more. A gateway's row stays for
-// as long as its trunk is watched: the next container asks for the same one.
-func (m *maps) expectAddrs(p place, e verify.Endpoint, old *wireEndpoint, same bool) error {
+// expectAddrs writes the rows of an endpoint's addresses and gateways, and removes the endpoint
+// from the rows of addresses that it no longer has. A gateway's row stays as long as the trunk is
+// watched: the next container usually has the same gateway.
+func (m *maps) expectAddrs(p tagKey, e verify.Endpoint, old *wireEndpoint, same bool) error {
 	for _, a := range e.Addrs {
-		if err := m.lease(p, e.MAC, a, same); err != nil {
+		if err := m.addHolder(p, e.MAC, a, same); err != nil {
 			return err
 		}
 	}
 	for _, g := range e.Gateways {
-		for _, q := range []place{p, anywhere} {
-			if err := m.ask(q.address(g)); err != nil {
+		for _, q := range []tagKey{p, anyTagKey} {
+			if err := m.addGateway(q.address(g)); err != nil {
 				return err
 			}
 		}
@@ -31,15 +31,15 @@ func (m *maps) expectAddrs(p place, e verify.Endpoint, old *wireEndpoint, same b
 	var err error
 	for _, a := range addrsOf(old) {
 		if !slices.Contains(e.Addrs, a) {
-			err = errors.Join(err, m.unlease(p, e.MAC, a))
+			err = errors.Join(err, m.removeHolder(p, e.MAC, a))
 		}
 	}
 	return err
 }
 
-// lease says that a MAC holds an address. Rivals that were seen before are the
-// former holder's, unless the same attachment keeps it.
-func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error {
+// addHolder writes that a MAC has the lease of an address. Claimants that were seen before belong
+// to the previous holder, unless the same attachment keeps the address.
+func (m *maps) addHolder(p tagKey, mac verify.MAC, addr netip.Addr, same bool) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
 	if err != nil {
@@ -49,7 +49,7 @@ func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error 
 		return nil
 	}
 	if row == nil || row.Flags&flagLeased == 0 {
-		if err := m.hint(key, func(h *wireHint) { h.Leased++ }); err != nil {
+		if err := m.changeAddrHint(key, func(h *wireHint) { h.Leased++ }); err != nil {
 			return err
 		}
 	}
@@ -62,8 +62,8 @@ func (m *maps) lease(p place, mac verify.MAC, addr netip.Addr, same bool) error 
 	return m.addrs.replace(key, row)
 }
 
-// settle says that a MAC uses an address from now on.
-func (m *maps) settle(p place, mac verify.MAC, addr netip.Addr) error {
+// markInUse writes that a MAC uses an address from now on.
+func (m *maps) markInUse(p tagKey, mac verify.MAC, addr netip.Addr) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
 	if err != nil || row == nil || row.Holder != mac || row.Flags&flagTentative == 0 {
@@ -73,8 +73,8 @@ func (m *maps) settle(p place, mac verify.MAC, addr netip.Addr) error {
 	return m.addrs.replace(key, row)
 }
 
-// unlease takes the lease off an address, if the MAC still holds it.
-func (m *maps) unlease(p place, mac verify.MAC, addr netip.Addr) error {
+// removeHolder removes a MAC from the row of an address, if it still holds the address.
+func (m *maps) removeHolder(p tagKey, mac verify.MAC, addr netip.Addr) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
 	if err != nil || row == nil || row.Flags&flagLeased == 0 || row.Holder != mac {
@@ -88,18 +88,18 @@ func (m *maps) unlease(p place, mac verify.MAC, addr netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return m.hint(key, func(h *wireHint) { h.Leased-- })
+	return m.changeAddrHint(key, func(h *wireHint) { h.Leased-- })
 }
 
-// hint changes what is said of all addresses that hash to the same. More is said
-// before a row is there, and less when it is gone: who is killed in between leaves
-// a look at the row that is not needed, and never one that is missing.
-func (m *maps) hint(key *wireAddressKey, change func(*wireHint)) error {
+// changeAddrHint changes the hint of all addresses that hash to the same slot. A hint is
+// incremented before a row exists, and decremented after it is gone: if the process is killed in
+// between, the programs look up rows that do not exist, but never miss one.
+func (m *maps) changeAddrHint(key *wireAddressKey, change func(*wireHint)) error {
 	return m.changeHint(hintOf(key), change)
 }
 
-// hintMAC does so for a MAC that becomes known as this host's, or is so no more.
-func (m *maps) hintMAC(mac verify.MAC, change func(*wireHint)) error {
+// changeMACHint does the same for a MAC that is added to, or removed from, the MACs of this host.
+func (m *maps) changeMACHint(mac verify.MAC, change func(*wireHint)) error {
 	return m.changeHint(hintOfMAC(mac), change)
 }
 
@@ -112,8 +112,8 @@ func (m *maps) changeHint(slot uint32, change func(*wireHint)) error {
 	return m.hints.put(slot, &h)
 }
 
-// ask says that endpoints ask for an address.
-func (m *maps) ask(key *wireAddressKey) error {
+// addGateway writes that endpoints have an address as their gateway.
+func (m *maps) addGateway(key *wireAddressKey) error {
 	row, err := m.addrs.get(key)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (m *maps) ask(key *wireAddressKey) error {
 	if row != nil && row.Flags&flagGateway != 0 {
 		return nil
 	}
-	if err := m.hint(key, func(h *wireHint) { h.Asked++ }); err != nil {
+	if err := m.changeAddrHint(key, func(h *wireHint) { h.Asked++ }); err != nil {
 		return err
 	}
 	if row == nil {
@@ -131,7 +131,7 @@ func (m *maps) ask(key *wireAddressKey) error {
 	return m.addrs.replace(key, row)
 }
 
-// addAddr adds a row, and where there is no room, makes some first.
+// addAddr adds a row. If the map is full, it first removes rows that are no longer needed.
 func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 	err := m.addrs.add(key, row)
 	if errors.Is(err, errFull) {
@@ -140,17 +140,17 @@ func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 		}
 	}
 	if errors.Is(err, errFull) {
-		err = fmt.Errorf("%d addresses are watched already, which is as many as can be", m.addrs.entries)
+		err = fmt.Errorf("%d addresses are watched already, which is the maximum", m.addrs.entries)
 	}
 	if err != nil {
-		err = errors.Join(err, m.unhint(key, row))
+		err = errors.Join(err, m.removeHints(key, row))
 	}
 	return err
 }
 
-// unhint takes back what was said of a row that is gone.
-func (m *maps) unhint(key *wireAddressKey, row *wireAddress) error {
-	return m.hint(key, func(h *wireHint) {
+// removeHints decrements the hints of a row that is gone.
+func (m *maps) removeHints(key *wireAddressKey, row *wireAddress) error {
+	return m.changeAddrHint(key, func(h *wireHint) {
 		if row.Flags&flagLeased != 0 {
 			h.Leased--
 		}
@@ -160,7 +160,7 @@ func (m *maps) unhint(key *wireAddressKey, row *wireAddress) error {
 	})
 }
 
-// sweepAddrs removes the rows that no endpoint has or asks for any more.
+// sweepAddrs removes the rows of addresses that no endpoint has or asks for any more.
 func (m *maps) sweepAddrs() error {
 	needed := map[wireAddressKey]bool{}
 	all, err := m.list(0)
@@ -168,7 +168,7 @@ func (m *maps) sweepAddrs() error {
 		return err
 	}
 	for _, e := range all {
-		p, err := placeOf(e.Tags)
+		p, err := tagKeyOf(e.Tags)
 		if err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (m *maps) sweepAddrs() error {
 			needed[*p.address(a)] = true
 		}
 		for _, g := range e.Gateways {
-			needed[*p.address(g)], needed[*anywhere.address(g)] = true, true
+			needed[*p.address(g)], needed[*anyTagKey.address(g)] = true, true
 		}
 	}
 	keys, err := m.addrs.keys()
@@ -199,5 +199,5 @@ func (m *maps) removeAddr(key *wireAddressKey) error {
 	if err := m.addrs.remove(key); err != nil {
 		return err
 	}
-	return m.unhint(key, row)
+	return m.removeHints(key, row)
 }

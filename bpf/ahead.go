@@ -43,16 +43,16 @@ func (t *trunk) ahead(w way) (names []string, err error) {
 	}
 	chain, err := queryTCX(t.ifindex, w.tcx)
 	if err != nil {
-		return nil, plain(err)
+		return nil, explainErrno(err)
 	}
-	ours := slices.Index(chain, id)
-	if ours >= 0 {
-		chain = chain[:ours]
+	own := slices.Index(chain, id)
+	if own >= 0 {
+		chain = chain[:own]
 	}
 	for _, other := range chain {
 		names = append(names, fmt.Sprintf("TCX program %s (id %d)", programName(other), other))
 	}
-	if ours >= 0 {
+	if own >= 0 {
 		return names, nil
 	}
 	filters, err := filtersAhead(t.ifindex, w, id)
@@ -61,13 +61,13 @@ func (t *trunk) ahead(w way) (names []string, err error) {
 
 // filtersAhead returns the names of the clsact filters before lanyard's: those of the same priority
 // that were added later (net/sched/cls_bpf.c, cls_bpf_change).
-func filtersAhead(ifindex int, w way, ours uint32) (names []string, err error) {
+func filtersAhead(ifindex int, w way, own uint32) (names []string, err error) {
 	msgs, err := askFilters(ifindex, w, unix.NLM_F_DUMP, 0, 0)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return nil, plain(err)
+		return nil, explainErrno(err)
 	}
 	for _, m := range msgs {
-		if programIn(m) == ours {
+		if programIn(m) == own {
 			return names, nil
 		}
 		head := nl.DeserializeTcMsg(m)

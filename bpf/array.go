@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An array is a pinned map whose rows are always there. It is opened when it is
-// first used: a start needs one row of some.
+// An array is a pinned map in which every row always exists. It is opened on first use: a start
+// needs one row of some arrays only.
 type array[V any] struct {
 	path string
 	handle
@@ -24,8 +24,9 @@ func (a *array[V]) open() (err error) {
 // get reads a row.
 func (a *array[V]) get(row uint32) (V, error) { return a.read(row, 0) }
 
-// locked reads a row that has a lock, as no writer leaves it half done.
-func (a *array[V]) locked(row uint32) (V, error) { return a.read(row, unix.BPF_F_LOCK) }
+// getLocked reads a row that begins with a spin lock, under that lock, so that it is never half
+// written.
+func (a *array[V]) getLocked(row uint32) (V, error) { return a.read(row, unix.BPF_F_LOCK) }
 
 func (a *array[V]) read(row uint32, flags uint64) (v V, err error) {
 	if err = a.open(); err == nil {

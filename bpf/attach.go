@@ -45,7 +45,7 @@ func (t *trunk) runs(w way) (bool, error) {
 	}
 	chain, err := queryTCX(t.ifindex, w.tcx)
 	if err != nil {
-		return false, fmt.Errorf("ask for the programs on trunk %s: %w", nameOf(t.ifindex), plain(err))
+		return false, fmt.Errorf("ask for the programs on trunk %s: %w", nameOf(t.ifindex), explainErrno(err))
 	}
 	for _, other := range chain {
 		if other == id {

@@ -24,9 +24,9 @@ func BenchmarkStart(b *testing.B) {
 func benchmarkStart(b *testing.B, o Options) {
 	l := newBench(b, o, testenv.Config{})
 	o.Root = string(l.root)
-	e := verify.Endpoint{Trunk: l.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6},
+	e := verify.Endpoint{Trunk: l.trunk, MAC: ownMAC, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6},
 		Attachment: verify.ID{1}, Enforce: true}
-	frame := mustFrame(b)(arp.Probe(ours, gw4))
+	frame := mustFrame(b)(arp.Probe(ownMAC, gw4))
 	step := func(name string, before, f func(d *Datapath) error) {
 		b.Run(name, func(b *testing.B) {
 			l.do(b, func() error {

@@ -58,11 +58,11 @@ func addClsact(ifindex int) (made bool, err error) {
 	case errors.Is(err, unix.ENOENT):
 		return false, fmt.Errorf("%w: the kernel does not have it (CONFIG_NET_SCH_INGRESS)", err)
 	case !errors.Is(err, unix.EEXIST):
-		return err == nil, plain(err)
+		return err == nil, explainErrno(err)
 	}
 	kind, err := clsactPlaceKind(ifindex)
 	if err != nil {
-		return false, fmt.Errorf("find the qdisc in its place: %w", plain(err))
+		return false, fmt.Errorf("find the qdisc in its place: %w", explainErrno(err))
 	}
 	if kind != "clsact" {
 		return false, fmt.Errorf("qdisc %q is in its place: replace it by clsact", kind)
@@ -133,7 +133,7 @@ func explainFilterError(err error) error {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: the trunk's clsact has a shared block: remove it", err)
 	}
-	return plain(err)
+	return explainErrno(err)
 }
 
 // removeFilter removes lanyard's filter from clsact, and reports whether there was one.
@@ -143,7 +143,7 @@ func removeFilter(ifindex int, w way) (bool, error) {
 		return false, err
 	}
 	if err := changeFilter(unix.RTM_DELTFILTER, 0, ifindex, w, 0); err != nil {
-		return false, fmt.Errorf("remove the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+		return false, fmt.Errorf("remove the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), explainErrno(err))
 	}
 	return true, nil
 }
@@ -161,7 +161,7 @@ func filterProgram(ifindex int, w way) (uint32, error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV):
 		return 0, nil // no filter, no clsact, no device
 	case err != nil:
-		return 0, fmt.Errorf("find the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+		return 0, fmt.Errorf("find the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), explainErrno(err))
 	}
 	for _, m := range msgs {
 		if id := programIn(m); id != 0 {
@@ -226,7 +226,7 @@ func removeEmptyQdisc(ifindex int) error {
 		for _, w := range ways {
 			n, err := countFilters(ifindex, w)
 			if err != nil {
-				return fmt.Errorf("list the filters on the %s of trunk %s: %w", w.name, nameOf(ifindex), plain(err))
+				return fmt.Errorf("list the filters on the %s of trunk %s: %w", w.name, nameOf(ifindex), explainErrno(err))
 			}
 			if n > 0 {
 				return nil
@@ -237,7 +237,7 @@ func removeEmptyQdisc(ifindex int) error {
 		case err == nil, errors.Is(err, unix.ENODEV):
 			return nil
 		case !errors.Is(err, unix.EBUSY) || time.Since(began) > timeout:
-			return fmt.Errorf("remove clsact from trunk %s: %w", nameOf(ifindex), plain(err))
+			return fmt.Errorf("remove clsact from trunk %s: %w", nameOf(ifindex), explainErrno(err))
 		}
 	}
 }

@@ -17,33 +17,33 @@ import (
 )
 
 const (
-	payload  = 1000 // of a datagram
-	segments = 8    // of one that the kernel cuts up (GSO)
-	headers  = 14 + 20 + 8
-	bursts   = 4
-	burst    = 25 // sends on one processor before the other side has to have them all
+	payload    = 1000 // bytes of a datagram
+	segments   = 8    // datagrams in a buffer that the kernel segments (GSO)
+	headers    = 14 + 20 + 8
+	burstCount = 4
+	burstSize  = 25 // sends on one processor before the sender waits for the receiver
 )
 
-// TestCounters sends a known number of frames from all processors at once, each way,
-// one by one and in buffers that the kernel cuts up later: each is counted.
+// TestCounters sends a known number of frames from all processors at once, in each direction,
+// singly and in buffers that the kernel segments later: each frame is counted.
 func TestCounters(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		gw := b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
-		// Nobody asks for a neighbour in between.
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}, Enforce: true}
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
+		// With permanent neighbour entries, no ARP frame is sent in between.
 		for _, end := range []struct {
 			n         *testenv.Namespace
 			addr, mac string
 			nic       string
-		}{{c.Namespace, gw4.String(), gw.MAC.String(), "eth0"}, {gw.Namespace, addr4.String(), ours.String(), gw.Card}} {
+		}{{c.Namespace, gw4.String(), gw.MAC.String(), "eth0"}, {gw.Namespace, addr4.String(), ownMAC.String(), gw.Card}} {
 			_, err := end.n.Exec("ip", "neigh", "replace", end.addr, "lladdr", end.mac, "dev", end.nic, "nud", "permanent")
 			must(t, err)
 		}
 		b.do(t, func() error { return b.Expect(e) })
 		cpus := uint64(runtime.NumCPU())
-		sends := cpus * bursts * burst
+		sends := cpus * burstCount * burstSize
 		want := verify.Counters{}
 		for _, segs := range []uint64{1, segments} {
 			must(t, flood(c.Namespace, gw.Namespace, gw4, int(segs)))
@@ -51,7 +51,7 @@ func TestCounters(t *testing.T) {
 			want.OutBytes += sends * segs * (headers + payload)
 			must(t, flood(gw.Namespace, c.Namespace, addr4, int(segs)))
 			want.InFrames += sends * segs
-			// See Counters. A bridge may have cut it up by then (Linux 5.10's does).
+			// See verify.Counters. A bridge may have segmented the buffer before (Linux 5.10 does).
 			want.InBytes += sends * (headers + segs*payload)
 			got := b.mustEvidence(t, e).Counters
 			if cut := sends * (segs - 1) * headers; got.InBytes == want.InBytes+cut {
@@ -65,8 +65,8 @@ func TestCounters(t *testing.T) {
 	})
 }
 
-// flood sends from every processor at once, and waits now and then until all has come:
-// what the receiver's queue has no room for would never be seen.
+// flood sends from every processor at once. It waits in between until all datagrams have arrived:
+// the receiver's queue would drop those that it has no room for.
 func flood(from, to *testenv.Namespace, addr netip.Addr, segs int) error {
 	var all errgroup.Group
 	for cpu := range runtime.NumCPU() {
@@ -92,7 +92,9 @@ func listen(n *testenv.Namespace, addr netip.Addr) (in *net.UDPConn, err error) 
 	}
 	raw, err := in.SyscallConn()
 	if err == nil {
-		cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) })
+		cerr := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
+		})
 		err = errors.Join(err, cerr)
 	}
 	return in, err
@@ -122,8 +124,8 @@ func send(cpu int, to *net.UDPConn, segs int) (err error) {
 	at := to.LocalAddr().(*net.UDPAddr).AddrPort()
 	dst := &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().Unmap().As4()}
 	data, got := make([]byte, segs*payload), make([]byte, 2*payload)
-	for range bursts {
-		for range burst {
+	for range burstCount {
+		for range burstSize {
 			if err := unix.Sendto(fd, data, 0, dst); err != nil {
 				return err
 			}
@@ -131,9 +133,9 @@ func send(cpu int, to *net.UDPConn, segs int) (err error) {
 		if err := to.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			return err
 		}
-		for i := range burst * segs {
+		for i := range burstSize * segs {
 			if n, err := to.Read(got); err != nil || n != payload {
-				return fmt.Errorf("read %d of %d: %d bytes: %w", i, burst*segs, n, err)
+				return fmt.Errorf("read %d of %d: %d bytes: %w", i, burstSize*segs, n, err)
 			}
 		}
 	}

@@ -1,12 +1,11 @@
-// Package bpf watches trunks with a tc program: which VLAN tags the frames of
-// leased MACs carry, who answers for their gateways, who else claims their
-// addresses. It stops frames with tags that are not their network's. Programs
-// and maps are pinned, so that they go on when the process that put them there
-// has ended, and are loaded once per trunk; a container's start only writes to
-// the maps. Kernels from 5.10 on will do.
+// Package bpf watches trunks with tc programs: the VLAN tags that frames of leased MACs have, the
+// stations that answer for their gateways, and the stations that claim their addresses. The
+// programs drop frames with tags other than their network's. Programs and maps are pinned, so that
+// they remain when the process that pinned them has ended. They are loaded once per trunk; a
+// container's start only writes to the maps. Linux 5.10 or later is required.
 //
-// It draws no conclusions: the verdict is package verify's. Which endpoints there
-// are is the caller's to know.
+// The package gives no verdicts: that is the task of package verify. The caller decides which
+// endpoints exist.
 package bpf
 
 import (
@@ -20,62 +19,61 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Options say where the pins are and how programs are attached.
+// Options set the directory of the pins and how programs are attached.
 type Options struct {
-	// Root is the directory of the pins, such as /sys/fs/bpf/lanyard. It is made
-	// with mode 0700 when the first trunk is prepared, its parent must be on a
-	// bpffs, and is removed with the last trunk. It belongs to one network
-	// namespace: trunks are told apart by ifindex.
+	// Root is the directory of the pins, such as /sys/fs/bpf/lanyard. Its parent must be on a
+	// bpffs. It is created with mode 0700 when the first trunk is prepared, and removed with the
+	// last trunk. It belongs to one network namespace, because trunks are identified by ifindex.
 	Root string
-	// Legacy attaches by clsact even where the kernel has TCX.
+	// Legacy attaches programs with clsact even if the kernel supports TCX.
 	Legacy bool
 }
 
-// Datapath is the tc programs and maps below one root. Its methods may be called
-// from any goroutine whose thread is in the trunks' network namespace; all but
-// Prepare and Release from any other as well.
+// Datapath manages the tc programs and maps below one root. Its methods may be called from any
+// goroutine with a thread in the trunks' network namespace; all methods except Prepare and Release
+// may be called from other threads, too.
 type Datapath struct {
 	root   root
 	legacy bool
 
 	mu     sync.Mutex
 	trunks map[int]*trunk // opened so far
-	emit   int            // the program's descriptor; 0 until somebody sends
+	emit   int            // descriptor of the program emit; 0 until Emitter is called
 }
 
 var _ verify.Datapath = (*Datapath)(nil)
 
-// New gives a datapath that has touched nothing yet.
+// New returns a datapath. It opens and changes nothing yet.
 func New(o Options) *Datapath {
 	return &Datapath{root: root(filepath.Clean(o.Root)), legacy: o.Legacy, trunks: map[int]*trunk{}}
 }
 
-// Close lets go of what was opened. What is watched stays watched.
+// Close closes the open pins. Trunks remain watched.
 func (d *Datapath) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for ifindex := range d.trunks {
-		d.drop(ifindex)
+		d.closeTrunk(ifindex)
 	}
 	return d.closeEmitter()
 }
 
-// probeTime is for how long after Prepare and Expect times are exact: who calls them
-// is about to probe there, for a minute at the most, and has to tell the answers to
-// its own questions from those that came before.
-const probeTime = 90 * time.Second
+// exactClockTime is how long the programs read the clock for every time, after Prepare and Expect.
+// Callers probe for at most a minute, and must distinguish the answers to their own questions from
+// earlier answers.
+const exactClockTime = 90 * time.Second
 
-// Prepare makes sure that the trunk with that ifindex is watched. Where it is,
-// this takes some tens of microseconds; else the program is loaded, which is once
-// per trunk, put back where somebody took it off, or put in the place of an earlier
-// edition, whose counters go on.
+// Prepare starts the watch of the trunk with this ifindex. If the trunk is watched already, this
+// takes some tens of microseconds. Otherwise it loads the programs, which happens once per trunk,
+// or attaches them again if another process has detached them, or replaces programs of an earlier
+// edition. It keeps the maps and counters of that edition.
 func (d *Datapath) Prepare(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if t, err := d.open(ifindex); err == nil && t != nil && exists(filepath.Join(t.path, editionMark(edition))) {
 		if on, err := t.attached(); on && err == nil {
-			// No lock is held: somebody may have released the trunk meanwhile.
-			if err := t.exactly(probeTime); !errors.Is(err, fs.ErrNotExist) {
+			// No lock is held, so another process may release the trunk at the same time.
+			if err := t.useExactClock(exactClockTime); !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -85,8 +83,8 @@ func (d *Datapath) Prepare(ifindex int) error {
 		return err
 	}
 	defer lock.Close()
-	d.drop(ifindex)
-	if err := d.root.mend(ifindex); err != nil {
+	d.closeTrunk(ifindex)
+	if err := d.root.ensureTrunk(ifindex); err != nil {
 		return errors.Join(err, d.root.removeEmpty())
 	}
 	failpoint("bpf-named")
@@ -95,30 +93,31 @@ func (d *Datapath) Prepare(ifindex int) error {
 		return err
 	}
 	if t == nil {
-		return fmt.Errorf("watch trunk %s: its pins were removed meanwhile", nameOf(ifindex))
+		return fmt.Errorf("watch trunk %s: its pins were removed at the same time", nameOf(ifindex))
 	}
-	if err := errors.Join(t.upgrade(), t.exactly(probeTime)); err != nil {
+	if err := errors.Join(t.upgrade(), t.useExactClock(exactClockTime)); err != nil {
 		return err
 	}
 	return t.attach(d.legacy)
 }
 
-// exactly has the program look at the clock for each time that it notes, for so long.
-func (m *maps) exactly(d time.Duration) error {
+// useExactClock makes the programs read the clock for every time that they record, for the duration
+// d.
+func (m *maps) useExactClock(d time.Duration) error {
 	if err := m.times.put(0, &wireClock{ExactUntil: uint64(verify.Now()) + uint64(d)}); err != nil {
-		return fmt.Errorf("ask for exact times: %w", err)
+		return fmt.Errorf("set the time of exact clock readings: %w", err)
 	}
 	return nil
 }
 
-// open gives a trunk's pins, nil if there are none. Those that are open already
-// are opened anew where others have taken their place.
+// open returns a trunk's open pins, nil if there are none. It opens them again if other pins are at
+// their path now.
 func (d *Datapath) open(ifindex int) (*trunk, error) {
 	if t := d.trunks[ifindex]; t != nil {
 		if t.current() {
 			return t, nil
 		}
-		d.drop(ifindex)
+		d.closeTrunk(ifindex)
 	}
 	t, err := d.root.open(ifindex)
 	if t != nil {
@@ -127,15 +126,15 @@ func (d *Datapath) open(ifindex int) (*trunk, error) {
 	return t, err
 }
 
-func (d *Datapath) drop(ifindex int) {
+func (d *Datapath) closeTrunk(ifindex int) {
 	if t := d.trunks[ifindex]; t != nil {
 		t.close()
 		delete(d.trunks, ifindex)
 	}
 }
 
-// Release takes the program off a trunk, and its pins with it, if no endpoint is
-// left on it: otherwise all stays as it is. Nothing there is no error.
+// Release detaches the programs from a trunk and removes its pins, if the trunk has no endpoints
+// left. Otherwise it changes nothing. It returns nil if the trunk is not watched.
 func (d *Datapath) Release(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -145,13 +144,13 @@ func (d *Datapath) Release(ifindex int) error {
 	}
 	if lock != nil {
 		defer lock.Close()
-		used, err := d.used(ifindex)
+		used, err := d.hasEndpoints(ifindex)
 		if used || err != nil {
 			return err
 		}
-		d.drop(ifindex)
+		d.closeTrunk(ifindex)
 	}
-	// Without pins there may still be a filter of ours.
+	// A filter of Lanyard may exist without pins.
 	if err := d.root.detach(ifindex); err != nil || lock == nil {
 		return err
 	}
@@ -159,8 +158,9 @@ func (d *Datapath) Release(ifindex int) error {
 	return d.root.removeTrunk(ifindex)
 }
 
-// used reports whether a trunk that is there has endpoints. The lock is held.
-func (d *Datapath) used(ifindex int) (bool, error) {
+// hasEndpoints reports whether a trunk has endpoints. It returns false if the trunk's device no
+// longer exists. The lock is held.
+func (d *Datapath) hasEndpoints(ifindex int) (bool, error) {
 	alive, err := pins{path: d.root.trunkDir(ifindex), ifindex: ifindex}.alive()
 	if !alive || err != nil {
 		return false, err
@@ -175,43 +175,42 @@ func (d *Datapath) used(ifindex int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return t.used()
+	return t.hasEndpoints()
 }
 
-// Expect tells which tags to expect from e.MAC.
+// Expect starts the watch of an endpoint: the programs expect e.Tags from e.MAC.
 func (d *Datapath) Expect(e verify.Endpoint) error {
-	return d.with(e.Trunk, func(t *trunk) error {
+	return d.withTrunk(e.Trunk, func(t *trunk) error {
 		if t == nil {
 			return fmt.Errorf("expect %s: trunk %s is not watched", e.MAC, nameOf(e.Trunk))
 		}
-		if err := errors.Join(t.expect(e), t.exactly(probeTime)); err != nil {
+		if err := errors.Join(t.expect(e), t.useExactClock(exactClockTime)); err != nil {
 			return fmt.Errorf("expect %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
 		}
 		return nil
 	})
 }
 
-// Settle tells that e's addresses are in use from now on.
-func (d *Datapath) Settle(e verify.Endpoint) error {
-	return d.with(e.Trunk, func(t *trunk) error {
-		p, err := placeOf(e.Tags)
+// MarkInUse says that e uses its addresses from now on: claims of other stations become events.
+func (d *Datapath) MarkInUse(e verify.Endpoint) error {
+	return d.withTrunk(e.Trunk, func(t *trunk) error {
+		p, err := tagKeyOf(e.Tags)
 		if t == nil || err != nil {
 			return err
 		}
 		for _, a := range e.Addrs {
-			err = errors.Join(err, t.settle(p, e.MAC, a))
+			err = errors.Join(err, t.markInUse(p, e.MAC, a))
 		}
 		if err != nil {
-			return fmt.Errorf("settle %s on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
+			return fmt.Errorf("mark the addresses of %s as used on trunk %s: %w", e.MAC, nameOf(e.Trunk), err)
 		}
 		return nil
 	})
 }
 
-// Forget ends the watch of e. Where its place is another attachment's by now,
-// that one is left alone.
+// Forget ends the watch of e. If another attachment has the same key by now, it changes nothing.
 func (d *Datapath) Forget(e verify.Endpoint) error {
-	return d.with(e.Trunk, func(t *trunk) error {
+	return d.withTrunk(e.Trunk, func(t *trunk) error {
 		if t == nil {
 			return nil
 		}
@@ -222,9 +221,9 @@ func (d *Datapath) Forget(e verify.Endpoint) error {
 	})
 }
 
-// with runs f while nobody else changes the trunk's endpoints; t is nil where
-// nothing is pinned for it.
-func (d *Datapath) with(ifindex int, f func(t *trunk) error) error {
+// withTrunk runs f while no other process changes the trunk's endpoints. t is nil if the trunk has
+// no pins.
+func (d *Datapath) withTrunk(ifindex int, f func(t *trunk) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	lock, err := d.root.lock(false)

@@ -33,7 +33,7 @@ func (d *Datapath) Emitter() (verify.Sender, error) {
 			return emitter{fd}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("open program %q: %w", path, plain(err))
+			return nil, fmt.Errorf("open program %q: %w", path, explainErrno(err))
 		}
 	}
 	o, err := wireObject.load(nil, emitPin)

@@ -18,15 +18,16 @@ func TestEmitter(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		gw := b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1},
+			Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
 		nic := mustIndex(t, c.Namespace, "eth0")
 		s, err := b.Emitter()
 		must(t, err)
 		send := func(frame []byte) error { return c.Do(func() error { return s.Send(nic, frame) }) }
 
-		probe := mustFrame(t)(arp.Probe(ours, gw4))
+		probe := mustFrame(t)(arp.Probe(ownMAC, gw4))
 		must(t, send(probe))
 		testenv.Eventually(t, "the gateway's answer", func() error {
 			if g := b.mustEvidence(t, e).Gateways[0]; g.Asked.Count != 1 || g.Reply.Count != 1 || g.MAC != verify.MACOf(gw.MAC) {
@@ -34,7 +35,7 @@ func TestEmitter(t *testing.T) {
 			}
 			return nil
 		})
-		if err := send(tagged(probe, c60)); !errors.Is(err, unix.ENOBUFS) {
+		if err := send(tagged(probe, tag60)); !errors.Is(err, unix.ENOBUFS) {
 			t.Errorf("a frame that the trunk drops: %v, want %v", err, unix.ENOBUFS)
 		}
 		if got := b.mustEvidence(t, e).Counters; got.Dropped != 1 {
@@ -64,5 +65,5 @@ func TestEmitterAlone(t *testing.T) {
 	if s != again {
 		t.Error("the program was loaded a second time")
 	}
-	b.do(t, func() error { return s.Send(b.trunk, mustFrame(t)(arp.Probe(ours, gw4))) })
+	b.do(t, func() error { return s.Send(b.trunk, mustFrame(t)(arp.Probe(ownMAC, gw4))) })
 }

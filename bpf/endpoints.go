@@ -9,20 +9,20 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// expect writes what the program has to know of an endpoint. Its row comes first,
-// and goes last: it names all others, so that whoever finds it can clean up after
-// one who was killed in between.
+// expect writes everything that the programs need to know about an endpoint. The endpoint's own row
+// is written first and removed last: it names all other rows, so that another process can clean up
+// after a process that was killed in between.
 func (m *maps) expect(e verify.Endpoint) (err error) {
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	if err == nil {
-		err = check(e)
+		err = checkEndpoint(e)
 	}
 	if err != nil {
 		return err
 	}
 	first, old, err := m.find(p, e.MAC)
 	if err == nil {
-		err = m.admit(p, e, first)
+		err = m.checkShared(p, e, first)
 	}
 	if err != nil {
 		return err
@@ -35,27 +35,26 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 			}
 		}()
 	}
-	row := rowOf(p, e)
+	row := newRow(p, e)
 	if same {
-		row.inherit(old)
+		row.copyCounters(old)
 	}
-	if err := m.place(p, e.MAC, first, old != nil, row); err != nil {
+	if err := m.putEndpoint(p, e.MAC, first, old != nil, row); err != nil {
 		return err
 	}
 	failpoint("bpf-row")
 	return m.expectAddrs(p, e, old, same)
 }
 
-// find gives the row of a MAC, which is first, and that of its endpoint under some
-// tags: the same one, where no other endpoint has the MAC. Either is nil if it is
-// not there.
-func (m *maps) find(p place, mac verify.MAC) (first, row *wireEndpoint, err error) {
+// find returns the row of a MAC as first, and the row of the endpoint with the given tags. They are
+// the same row if no other endpoint has the MAC. A row that does not exist is nil.
+func (m *maps) find(p tagKey, mac verify.MAC) (first, row *wireEndpoint, err error) {
 	first, err = m.endpoints.get(macKey(mac))
 	switch {
 	case err != nil || first == nil:
 		return nil, nil, err
-	case first.Flags&flagSeveral == 0:
-		if first.at(p) {
+	case first.Flags&flagShared == 0:
+		if first.hasTags(p) {
 			row = first
 		}
 		return first, row, nil
@@ -66,36 +65,38 @@ func (m *maps) find(p place, mac verify.MAC) (first, row *wireEndpoint, err erro
 	return first, row, err
 }
 
-func (e *wireEndpoint) at(p place) bool { return e.Outer == p.outer && e.Inner == p.inner }
+func (e *wireEndpoint) hasTags(p tagKey) bool { return e.Outer == p.outer && e.Inner == p.inner }
 
-// admit refuses a MAC that another endpoint has, unless neither has to be kept off
-// the other's VLAN: what it sends there would be a wrong tag, and is not.
-func (m *maps) admit(p place, e verify.Endpoint, first *wireEndpoint) error {
+// checkShared returns an error if another endpoint has the MAC, unless neither of the two is
+// restricted to its own tags: otherwise frames that one of them sends on the VLAN of the other
+// would not count as wrong.
+func (m *maps) checkShared(p tagKey, e verify.Endpoint, first *wireEndpoint) error {
 	if first == nil {
 		return nil
 	}
 	others := []wireEndpoint{*first}
-	if first.Flags&flagSeveral != 0 {
+	if first.Flags&flagShared != 0 {
 		var err error
-		if others, err = m.sharing(e.MAC); err != nil {
+		if others, err = m.sharedEndpoints(e.MAC); err != nil {
 			return err
 		}
 	}
 	for _, o := range others {
-		if !o.at(p) && (e.Enforce || o.Flags&flagEnforce != 0) {
+		if !o.hasTags(p) && (e.Enforce || o.Flags&flagEnforce != 0) {
 			t, _ := tagsOf(o.Outer, o.Inner)
-			return fmt.Errorf("the MAC is in use on it already, by attachment %s (%s): ask for another", verify.ID(o.Attachment), t)
+			return fmt.Errorf("the MAC is already in use there, by attachment %s (%s): choose another",
+				verify.ID(o.Attachment), t)
 		}
 	}
 	return nil
 }
 
-// place writes an endpoint's row: the MAC's own, or where another endpoint has that,
-// one beside it.
-func (m *maps) place(p place, mac verify.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
-	several := first != nil && first.Flags&flagSeveral != 0
-	if first != nil && !several && !first.at(p) {
-		if err := m.share(mac, first); err != nil {
+// putEndpoint writes an endpoint's row: the row of the MAC itself, or a row in "shared" if another
+// endpoint has the MAC.
+func (m *maps) putEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
+	several := first != nil && first.Flags&flagShared != 0
+	if first != nil && !several && !first.hasTags(p) {
+		if err := m.shareMAC(mac, first); err != nil {
 			return err
 		}
 		several = true
@@ -110,29 +111,29 @@ func (m *maps) place(p place, mac verify.MAC, first *wireEndpoint, there bool, r
 	return nil
 }
 
-// share makes the row of a MAC one for several endpoints, of which the one that has
-// had it alone is the first. What lies in "shared" of that MAC before was left by
-// one who was killed here.
-func (m *maps) share(mac verify.MAC, first *wireEndpoint) error {
+// shareMAC turns the row of a MAC with one endpoint into a placeholder for several, of which that
+// endpoint is the first. Rows of the MAC that are already in "shared" were left by a process that
+// was killed in shareMAC.
+func (m *maps) shareMAC(mac verify.MAC, first *wireEndpoint) error {
 	if err := m.openShared(); err != nil {
 		return err
 	}
-	left, err := m.sharing(mac)
+	left, err := m.sharedEndpoints(mac)
 	for _, o := range left {
-		err = errors.Join(err, m.shared.remove(place{o.Outer, o.Inner}.endpoint(mac)))
+		err = errors.Join(err, m.shared.remove(tagKey{o.Outer, o.Inner}.endpoint(mac)))
 	}
 	if err != nil {
 		return err
 	}
-	if err := put(m.shared, place{first.Outer, first.Inner}.endpoint(mac), false, first); err != nil {
+	if err := put(m.shared, tagKey{first.Outer, first.Inner}.endpoint(mac), false, first); err != nil {
 		return err
 	}
 	failpoint("bpf-share")
-	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagSeveral, Outer: first.Outer, Inner: first.Inner})
+	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagShared, Outer: first.Outer, Inner: first.Inner})
 }
 
-// sharing gives the endpoints that are in "shared" with a MAC.
-func (m *maps) sharing(mac verify.MAC) (list []wireEndpoint, err error) {
+// sharedEndpoints returns the endpoints with a MAC that are in "shared".
+func (m *maps) sharedEndpoints(mac verify.MAC) (list []wireEndpoint, err error) {
 	if err := m.openShared(); err != nil {
 		return nil, err
 	}
@@ -155,24 +156,24 @@ func (m *maps) sharing(mac verify.MAC) (list []wireEndpoint, err error) {
 	return list, nil
 }
 
-// leave takes an endpoint's row away. Where others have its MAC, wrong tags are
-// another's from now on.
-func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
-	if first == nil || first.Flags&flagSeveral == 0 {
-		if first == nil || !first.at(p) {
+// removeEndpoint removes an endpoint's row. If other endpoints have its MAC, frames with wrong tags
+// are charged to one of those from now on.
+func (m *maps) removeEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint) error {
+	if first == nil || first.Flags&flagShared == 0 {
+		if first == nil || !first.hasTags(p) {
 			return nil
 		}
 		return m.removeMAC(mac)
 	}
-	left, err := m.sharing(mac)
+	left, err := m.sharedEndpoints(mac)
 	if err != nil {
 		return err
 	}
-	left = slices.DeleteFunc(left, func(o wireEndpoint) bool { return o.at(p) })
+	left = slices.DeleteFunc(left, func(o wireEndpoint) bool { return o.hasTags(p) })
 	switch {
 	case len(left) == 0:
 		err = m.removeMAC(mac)
-	case first.at(p):
+	case first.hasTags(p):
 		first.Outer, first.Inner = left[0].Outer, left[0].Inner
 		err = m.endpoints.replace(macKey(mac), first)
 	}
@@ -182,30 +183,31 @@ func (m *maps) leave(p place, mac verify.MAC, first *wireEndpoint) error {
 	return m.shared.remove(p.endpoint(mac))
 }
 
-// putMAC writes the row of a MAC. Which MACs there are is said before a row is there,
-// and taken back when it is gone.
+// putMAC writes the row of a MAC. The hint is incremented before the row exists, and decremented
+// after it is gone: see changeAddrHint.
 func (m *maps) putMAC(mac verify.MAC, there bool, row *wireEndpoint) error {
 	if !there {
-		if err := m.hintMAC(mac, func(h *wireHint) { h.Macs++ }); err != nil {
+		if err := m.changeMACHint(mac, func(h *wireHint) { h.Macs++ }); err != nil {
 			return err
 		}
 	}
 	err := put(m.endpoints, macKey(mac), there, row)
 	if err != nil && !there {
-		err = errors.Join(err, m.hintMAC(mac, func(h *wireHint) { h.Macs-- }))
+		err = errors.Join(err, m.changeMACHint(mac, func(h *wireHint) { h.Macs-- }))
 	}
 	return err
 }
 
-// removeMAC takes the row of a MAC away, which no endpoint has any more.
+// removeMAC removes the row of a MAC that no endpoint has any more.
 func (m *maps) removeMAC(mac verify.MAC) error {
 	if err := m.endpoints.remove(macKey(mac)); err != nil {
 		return err
 	}
-	return m.hintMAC(mac, func(h *wireHint) { h.Macs-- })
+	return m.changeMACHint(mac, func(h *wireHint) { h.Macs-- })
 }
 
-func rowOf(p place, e verify.Endpoint) *wireEndpoint {
+// newRow returns the row of an endpoint, with all counters at zero.
+func newRow(p tagKey, e verify.Endpoint) *wireEndpoint {
 	row := &wireEndpoint{Outer: p.outer, Inner: p.inner, Attachment: e.Attachment, Netns: e.Netns}
 	if e.Enforce {
 		row.Flags |= flagEnforce
@@ -220,9 +222,9 @@ func rowOf(p place, e verify.Endpoint) *wireEndpoint {
 	return row
 }
 
-// inherit keeps what was counted for the same attachment. Frames that pass
-// while its row is written anew go uncounted.
-func (e *wireEndpoint) inherit(old *wireEndpoint) {
+// copyCounters copies the counters of the same attachment from its old row. Frames that pass while
+// the row is rewritten are not counted.
+func (e *wireEndpoint) copyCounters(old *wireEndpoint) {
 	e.OutFrames, e.OutBytes, e.InFrames, e.InBytes = old.OutFrames, old.OutBytes, old.InFrames, old.InBytes
 	e.OutWrong, e.InWrong, e.Dropped = old.OutWrong, old.InWrong, old.Dropped
 	e.Duplicates, e.DuplicateNs, e.Returned, e.ReturnedNs = old.Duplicates, old.DuplicateNs, old.Returned, old.ReturnedNs
@@ -235,21 +237,21 @@ func (e *wireEndpoint) inherit(old *wireEndpoint) {
 	}
 }
 
+// put writes an endpoint's row. there says whether the key exists already.
 func put[K comparable](t table[K, wireEndpoint], k *K, there bool, row *wireEndpoint) error {
 	if there {
 		return t.replace(k, row)
 	}
 	err := t.add(k, row)
 	if errors.Is(err, errFull) {
-		return fmt.Errorf("%d MACs are watched already, which is as many as can be", t.entries)
+		return fmt.Errorf("%d MACs are watched already, which is the maximum", t.entries)
 	}
 	return err
 }
 
-// forget takes away all that is there of an endpoint, unless its place is
-// another attachment's by now.
+// forget removes all rows of an endpoint, unless another attachment has its key by now.
 func (m *maps) forget(e verify.Endpoint) error {
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	if err != nil {
 		return err
 	}
@@ -257,7 +259,7 @@ func (m *maps) forget(e verify.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	if row != nil && !owns(e, row) {
+	if row != nil && !isOf(e, row) {
 		return nil
 	}
 	addrs := slices.Clone(e.Addrs)
@@ -265,21 +267,20 @@ func (m *maps) forget(e verify.Endpoint) error {
 		addrs = append(addrs, addrsOf(row)...)
 	}
 	for _, a := range addrs {
-		err = errors.Join(err, m.unlease(p, e.MAC, a))
+		err = errors.Join(err, m.removeHolder(p, e.MAC, a))
 	}
 	if err != nil || row == nil {
 		return err
 	}
 	failpoint("bpf-forget")
-	if err := m.bid(e.MAC); err != nil {
+	if err := m.recordEnd(e.MAC); err != nil {
 		return err
 	}
-	return m.leave(p, e.MAC, first)
+	return m.removeEndpoint(p, e.MAC, first)
 }
 
-// owns reports whether a row is e's. One that names no attachment is content
-// with the key.
-func owns(e verify.Endpoint, row *wireEndpoint) bool {
+// isOf reports whether a row is e's. If e names no attachment, its key is enough.
+func isOf(e verify.Endpoint, row *wireEndpoint) bool {
 	return e.Attachment == (verify.ID{}) || e.Attachment == row.Attachment
 }
 
@@ -301,13 +302,13 @@ func gatewaysOf(row *wireEndpoint) (list []netip.Addr) {
 	return list
 }
 
-// used reports whether any endpoint is watched.
-func (m *maps) used() (bool, error) {
+// hasEndpoints reports whether any endpoint is watched.
+func (m *maps) hasEndpoints() (bool, error) {
 	keys, err := m.endpoints.keys()
 	return len(keys) > 0, err
 }
 
-// list gives all endpoints, with the trunk given.
+// list returns all endpoints, with Trunk set to the given ifindex.
 func (m *maps) list(trunk int) (all []verify.Endpoint, err error) {
 	keys, err := m.endpoints.keys()
 	if err != nil {
@@ -320,10 +321,10 @@ func (m *maps) list(trunk int) (all []verify.Endpoint, err error) {
 		}
 		var rows []wireEndpoint
 		if row == nil {
-			continue // forgotten since
-		} else if row.Flags&flagSeveral == 0 {
+			continue // forgotten in the meantime
+		} else if row.Flags&flagShared == 0 {
 			rows = []wireEndpoint{*row}
-		} else if rows, err = m.sharing(k.Mac); err != nil {
+		} else if rows, err = m.sharedEndpoints(k.Mac); err != nil {
 			return nil, err
 		}
 		for _, row := range rows {
@@ -342,7 +343,7 @@ func endpointOf(trunk int, mac verify.MAC, row *wireEndpoint) verify.Endpoint {
 	return e
 }
 
-// Endpoints gives all that is watched on all trunks whose device still exists.
+// Endpoints returns the endpoints of all trunks, except trunks without a device.
 func (d *Datapath) Endpoints() (all []verify.Endpoint, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

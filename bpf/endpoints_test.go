@@ -12,19 +12,20 @@ import (
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
 
-// TestLayout fails where somebody changes a type of the maps: layout has to change
-// as well then, or older pins would be misread.
+// TestLayout fails if a type of the maps changes. The number of the layout must change with it, or
+// existing pins would be misread.
 func TestLayout(t *testing.T) {
 	got := map[string]uintptr{
 		"endpoint_key": unsafe.Sizeof(wireEndpointKey{}), "endpoint": unsafe.Sizeof(wireEndpoint{}),
 		"address_key": unsafe.Sizeof(wireAddressKey{}), "address": unsafe.Sizeof(wireAddress{}),
 		"gateway": unsafe.Sizeof(wireGateway{}), "vlan": unsafe.Sizeof(wireVlan{}), "mac_key": unsafe.Sizeof(wireMacKey{}),
 		"clock": unsafe.Sizeof(wireClock{}), "hint": unsafe.Sizeof(wireHint{}),
-		"what": unsafe.Sizeof(wireWhat{}), "place": unsafe.Sizeof(wirePlace{}),
+		"event_key": unsafe.Sizeof(wireEventKey{}), "history_row": unsafe.Sizeof(wireHistoryRow{}),
 	}
-	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 568, "address_key": 24, "address": 320, "gateway": 96, "vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "what": 56, "place": 328}
+	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 568, "address_key": 24, "address": 320, "gateway": 96,
+		"vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "event_key": 56, "history_row": 328}
 	if !reflect.DeepEqual(got, want) || layout != 3 {
-		t.Errorf("layout %d has sizes %v, want %v: change the layout's number with them", layout, got, want)
+		t.Errorf("layout %d has sizes %v, want %v: change layout, too", layout, got, want)
 	}
 	if len(wireEndpoint{}.Addrs) != verify.MaxAddrs || len(wireEndpoint{}.Gateways) != verify.MaxGateways {
 		t.Error("the limits of package verify and of wire.c differ")
@@ -38,8 +39,8 @@ func (k *kit) mustList(tb testing.TB) []verify.Endpoint {
 	return all
 }
 
-// mustHint fails unless what is said of addresses is what there is.
-func (k *kit) mustHint(tb testing.TB, what string) {
+// mustHaveHints fails the test unless the hints count the rows that exist.
+func (k *kit) mustHaveHints(tb testing.TB, when string) {
 	tb.Helper()
 	want := map[uint32]wireHint{}
 	keys, err := k.addrs.keys()
@@ -61,24 +62,24 @@ func (k *kit) mustHint(tb testing.TB, what string) {
 	}
 	for slot := range k.hints.entries {
 		if got, err := k.hints.get(slot); err != nil || got != want[slot] {
-			tb.Errorf("%s: hint %d says %+v (%v), want %+v", what, slot, got, err, want[slot])
+			tb.Errorf("%s: hint %d says %+v (%v), want %+v", when, slot, got, err, want[slot])
 		}
 	}
 }
 
-// mustEmpty fails unless nothing is watched, but for gateways, whose rows stay.
-func (k *kit) mustEmpty(tb testing.TB, what string) {
+// mustEmpty fails the test unless nothing is watched. Only rows of gateways may be left.
+func (k *kit) mustEmpty(tb testing.TB, when string) {
 	tb.Helper()
-	k.mustHint(tb, what)
+	k.mustHaveHints(tb, when)
 	left, err := k.shared.keys()
 	must(tb, err)
 	if len(left) > 0 {
-		tb.Errorf("%s: shared MACs are left: %+v", what, left)
+		tb.Errorf("%s: endpoints are left in \"shared\": %+v", when, left)
 	}
 	keys, err := k.endpoints.keys()
 	must(tb, err)
 	if len(keys) > 0 {
-		tb.Errorf("%s: endpoints are left: %+v", what, keys)
+		tb.Errorf("%s: endpoints are left: %+v", when, keys)
 	}
 	addrs, err := k.addrs.keys()
 	must(tb, err)
@@ -86,15 +87,17 @@ func (k *kit) mustEmpty(tb testing.TB, what string) {
 		row, err := k.addrs.get(&a)
 		must(tb, err)
 		if row.Flags != flagGateway {
-			tb.Errorf("%s: %s is left with flags %d", what, addrOf(a.Addr), row.Flags)
+			tb.Errorf("%s: %s is left with flags %d", when, addrOf(a.Addr), row.Flags)
 		}
 	}
 }
 
+// TestList checks that list returns endpoints as expect got them.
 func TestList(t *testing.T) {
 	k := mustKit(t)
 	want := []verify.Endpoint{
-		{Trunk: 7, MAC: ours, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}, Attachment: verify.ID{1, 15: 9}, Netns: 1 << 40, Enforce: true},
+		{Trunk: 7, MAC: ownMAC, Tags: vlan50, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6},
+			Attachment: verify.ID{1, 15: 9}, Netns: 1 << 40, Enforce: true},
 		{Trunk: 7, MAC: sibling, Tags: qinq, Attachment: verify.ID{2}},
 		{Trunk: 7, MAC: router, Addrs: []netip.Addr{addr4}, Attachment: verify.ID{3}, Enforce: true},
 	}
@@ -113,15 +116,15 @@ func TestList(t *testing.T) {
 	k.mustEmpty(t, "all forgotten")
 }
 
-// TestExpectAgain keeps what was counted where the same attachment comes again with
-// other addresses, and nothing where another one does.
+// TestExpectAgain checks that expect keeps the counters if the same attachment expects other
+// addresses, and starts at zero for another attachment.
 func TestExpectAgain(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
-	k.out(t, tagged(mustFrame(t)(arp.Probe(ours, gw4)), c50))
-	k.in(t, tagged(reply(t, router), c50))
+	k.out(t, tagged(mustFrame(t)(arp.Probe(ownMAC, gw4)), tag50))
+	k.in(t, tagged(reply(t, router), tag50))
 	for _, a := range []netip.Addr{addr4, addr4.Next()} {
-		k.in(t, tagged(mustFrame(t)(arp.Announce(rival, a)), c50))
+		k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, a)), tag50))
 	}
 	before := k.mustEvidence(t, e)
 	if len(before.Claimants) != 1 || before.Gateways[0].Reply.Count != 1 {
@@ -135,77 +138,79 @@ func TestExpectAgain(t *testing.T) {
 	o := e
 	o.Addrs, o.Gateways = []netip.Addr{addr4.Next()}, []netip.Addr{gw6, gw4}
 	must(t, k.expect(o))
-	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4)), c50)) // is not ours any more
+	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, addr4)), tag50)) // no longer the endpoint's
 	after := k.mustEvidence(t, o)
-	if after.Counters != before.Counters || len(after.Claimants) != 0 || !reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
+	if after.Counters != before.Counters || len(after.Claimants) != 0 ||
+		!reflect.DeepEqual(after.Gateways[1], before.Gateways[0]) {
 		t.Errorf("expected with another address: %+v, want the counters and gateways of %+v", after, before)
 	}
 	if ev := k.mustEvidence(t, e); len(ev.Claimants) != 0 {
-		t.Errorf("the address that was given up still has rivals: %+v", ev.Claimants)
+		t.Errorf("the address that was removed still has claimants: %+v", ev.Claimants)
 	}
 
 	next := o
 	next.Attachment = verify.ID{9}
-	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, addr4.Next())), c50))
+	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, addr4.Next())), tag50))
 	must(t, k.expect(next))
-	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Claimants) != 0 || ev.Gateways[1].Reply.Count != 0 {
+	if ev := k.mustEvidence(t, next); ev.Counters != (verify.Counters{}) || len(ev.Claimants) != 0 ||
+		ev.Gateways[1].Reply.Count != 0 {
 		t.Errorf("another attachment begins with %+v", ev)
 	}
 	if _, err := k.evidence(o); err == nil {
-		t.Error("the former attachment is given the evidence of its successor")
+		t.Error("the previous attachment gets the evidence of its successor")
 	}
-	must(t, k.forget(o)) // comes late, and is content
+	must(t, k.forget(o)) // late, and not an error
 	if _, err := k.evidence(next); err != nil {
-		t.Errorf("a late Forget took the successor away: %v", err)
+		t.Errorf("a late Forget removed the successor: %v", err)
 	}
-	must(t, k.forget(verify.Endpoint{MAC: ours, Tags: vlan50}))
+	must(t, k.forget(verify.Endpoint{MAC: ownMAC, Tags: vlan50}))
 	k.mustEmpty(t, "forgotten by its key alone")
 }
 
-// TestAddressMoves gives a leased address to another MAC before the former one is
-// forgotten.
+// TestAddressMoves gives a leased address to another MAC before the previous holder is forgotten.
 func TestAddressMoves(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	must(t, k.expect(e))
 	o := e
 	o.MAC, o.Attachment = sibling, verify.ID{2}
 	must(t, k.expect(o))
 	must(t, k.forget(e))
-	k.in(t, tagged(mustFrame(t)(arp.Announce(ours, addr4)), c50))
-	if ev := k.mustEvidence(t, o); len(ev.Claimants) != 1 || ev.Claimants[0].MAC != ours {
-		t.Errorf("rivals of the new holder: %+v, want %s", ev.Claimants, ours)
+	k.in(t, tagged(mustFrame(t)(arp.Announce(ownMAC, addr4)), tag50))
+	if ev := k.mustEvidence(t, o); len(ev.Claimants) != 1 || ev.Claimants[0].MAC != ownMAC {
+		t.Errorf("claimants of the new holder: %+v, want %s", ev.Claimants, ownMAC)
 	}
 }
 
-// TestSharedGateway forgets one of two that ask for the same gateway, and one whose
-// address is the other's gateway.
+// TestSharedGateway forgets one of two endpoints that have the same gateway. The address of the
+// forgotten one is the other's gateway.
 func TestSharedGateway(t *testing.T) {
-	k, e := mustKit(t), watched()
+	k, e := mustKit(t), watchedEndpoint()
 	o := e
 	o.MAC, o.Attachment, o.Addrs = sibling, verify.ID{2}, []netip.Addr{gw4}
 	must(t, k.expect(e))
 	must(t, k.expect(o))
 	must(t, k.forget(o))
-	k.in(t, tagged(advert(t, all, router), c50))
+	k.in(t, tagged(advert(t, broadcast, router), tag50))
 	if g := k.mustEvidence(t, e).Gateways[1]; g.MAC != router {
-		t.Errorf("its gateway, shared with one that was forgotten: %+v", g)
+		t.Errorf("its gateway, after the other endpoint was forgotten: %+v", g)
 	}
-	k.in(t, tagged(mustFrame(t)(arp.Announce(rival, gw4)), c50))
+	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, gw4)), tag50))
 	must(t, k.expect(o))
 	if ev := k.mustEvidence(t, o); len(ev.Claimants) != 0 {
-		t.Errorf("rivals from before it was expected: %+v", ev.Claimants)
+		t.Errorf("claimants from before Expect: %+v", ev.Claimants)
 	}
 	must(t, k.forget(e))
 	must(t, k.forget(o))
 	k.mustEmpty(t, "both forgotten")
 }
 
-// TestFull fills the maps. What there is no room for leaves nothing behind.
+// TestFull fills the maps. An endpoint that does not fit leaves no rows behind.
 func TestFull(t *testing.T) {
 	k := mustKit(t)
 	most := int(k.endpoints.entries)
 	nth := func(i int) verify.Endpoint {
-		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50, Attachment: verify.ID{1}}
+		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50,
+			Attachment: verify.ID{1}}
 		for j := range byte(verify.MaxAddrs) {
 			e.Addrs = append(e.Addrs, netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), j}))
 		}
@@ -214,30 +219,31 @@ func TestFull(t *testing.T) {
 	for i := range most {
 		must(t, k.expect(nth(i)))
 	}
-	k.mustHint(t, "full")
-	e := verify.Endpoint{MAC: ours, Tags: vlan50, Attachment: verify.ID{2}, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6}}
+	k.mustHaveHints(t, "full")
+	e := verify.Endpoint{MAC: ownMAC, Tags: vlan50, Attachment: verify.ID{2}, Addrs: []netip.Addr{addr4, addr6},
+		Gateways: []netip.Addr{gw4, gw6}}
 	refused := func(e verify.Endpoint, want string) {
 		t.Helper()
 		if err := k.expect(e); err == nil || err.Error() != want {
 			t.Errorf("one too many: %v, want %q", err, want)
 		}
 		if _, err := k.evidence(e); err == nil {
-			t.Error("what was refused is watched")
+			t.Error("the refused endpoint is watched")
 		}
 	}
-	refused(e, fmt.Sprintf("%d MACs are watched already, which is as many as can be", most))
+	refused(e, fmt.Sprintf("%d MACs are watched already, which is the maximum", most))
 	must(t, k.forget(nth(0)))
-	refused(e, fmt.Sprintf("%d addresses are watched already, which is as many as can be", k.addrs.entries))
-	if row, err := k.addrs.get((place{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
-		t.Errorf("the address of what was refused is left: %+v, %v", row, err)
+	refused(e, fmt.Sprintf("%d addresses are watched already, which is the maximum", k.addrs.entries))
+	if row, err := k.addrs.get((tagKey{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
+		t.Errorf("an address of the refused endpoint is left: %+v, %v", row, err)
 	}
 	e.Gateways = nil
 	must(t, k.expect(e))
 	must(t, k.forget(e))
 
-	// Gateways that nobody asks for any more make room.
+	// Gateways that no endpoint has any more are removed.
 	for i := range 4 {
-		must(t, k.ask(anywhere.address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))))
+		must(t, k.addGateway(anyTagKey.address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))))
 	}
 	must(t, k.expect(e))
 	must(t, k.forget(e))
@@ -247,19 +253,24 @@ func TestFull(t *testing.T) {
 	k.mustEmpty(t, "all forgotten")
 }
 
+// TestRefused checks the errors for endpoints that the maps cannot hold.
 func TestRefused(t *testing.T) {
 	k := mustKit(t)
 	many := slices.Repeat([]netip.Addr{addr4}, 5)
 	for want, e := range map[string]verify.Endpoint{
-		`MAC "00:00:00:00:00:00" is no station's`:                            {},
-		`MAC "ff:ff:ff:ff:ff:ff" is no station's`:                            {MAC: all},
-		`5 addresses: at most 4 are watched`:                                 {MAC: ours, Addrs: many},
-		`5 gateways: at most 4 are watched`:                                  {MAC: ours, Gateways: many},
-		`address "0.0.0.0": want one with no zone that a host can have`:      {MAC: ours, Addrs: []netip.Addr{netip.IPv4Unspecified()}},
-		`address "fe80::1%eth0": want one with no zone that a host can have`: {MAC: ours, Gateways: []netip.Addr{gw6.WithZone("eth0")}},
-		`tag 0x8100 with VID 4095: want 1 to 4094`:                           {MAC: ours, Tags: verify.Tags{tag(verify.Dot1Q, 4095)}},
-		`tag 0x8100 with VID 0: want 1 to 4094`:                              {MAC: ours, Tags: verify.Tags{tag(verify.Dot1Q, 0)}},
-		`3 tags (VLAN 50.60.50): a trunk is watched for two at the most`:     {MAC: ours, Tags: verify.Tags{c50, c60, c50}},
+		`MAC "00:00:00:00:00:00" is not a unicast address`: {},
+		`MAC "ff:ff:ff:ff:ff:ff" is not a unicast address`: {MAC: broadcast},
+		`5 addresses: at most 4 are watched`:               {MAC: ownMAC, Addrs: many},
+		`5 gateways: at most 4 are watched`:                {MAC: ownMAC, Gateways: many},
+		`address "0.0.0.0": want a host's address without a zone`: {MAC: ownMAC,
+			Addrs: []netip.Addr{netip.IPv4Unspecified()}},
+		`address "fe80::1%eth0": want a host's address without a zone`: {MAC: ownMAC,
+			Gateways: []netip.Addr{gw6.WithZone("eth0")}},
+		`tag 0x8100 with VID 4095: want 1 to 4094`: {MAC: ownMAC,
+			Tags: verify.Tags{tag(verify.Dot1Q, 4095)}},
+		`tag 0x8100 with VID 0: want 1 to 4094`: {MAC: ownMAC,
+			Tags: verify.Tags{tag(verify.Dot1Q, 0)}},
+		`3 tags (VLAN 50.60.50): at most two are watched`: {MAC: ownMAC, Tags: verify.Tags{tag50, tag60, tag50}},
 	} {
 		if err := k.expect(e); err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %q", e, err, want)

@@ -13,25 +13,24 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Evidence gives what has been seen of e since Expect.
+// Evidence returns what has been seen of e since Expect.
 func (d *Datapath) Evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
-	err = d.watched(e, func(t *trunk) error {
+	err = d.withWatched(e, func(t *trunk) error {
 		ev, err = t.evidence(e)
 		return err
 	})
 	return ev, err
 }
 
-// Rivals gives the MACs that have claimed e's addresses since Expect, or have asked
-// whether they may take them.
+// Claimants returns the MACs that have claimed e's addresses since Expect, or have probed for them.
 func (d *Datapath) Claimants(e verify.Endpoint) (list []verify.Claimant, err error) {
-	err = d.watched(e, func(t *trunk) error {
-		p, err := placeOf(e.Tags)
+	err = d.withWatched(e, func(t *trunk) error {
+		p, err := tagKeyOf(e.Tags)
 		if err != nil {
 			return err
 		}
 		_, row, err := t.find(p, e.MAC)
-		if err != nil || row == nil || !owns(e, row) {
+		if err != nil || row == nil || !isOf(e, row) {
 			return err
 		}
 		if list, err = t.claimants(p, e, row); err != nil {
@@ -44,13 +43,14 @@ func (d *Datapath) Claimants(e verify.Endpoint) (list []verify.Claimant, err err
 	return list, err
 }
 
-// watched runs f on the trunk that e is watched on.
-func (d *Datapath) watched(e verify.Endpoint, f func(*trunk) error) error {
+// withWatched runs f on the trunk on which e is watched. It returns an error if the trunk is not
+// watched.
+func (d *Datapath) withWatched(e verify.Endpoint, f func(*trunk) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	t, err := d.open(e.Trunk)
 	if err == nil && t == nil {
-		err = errors.New("its trunk is not watched") // asked for in a container, where the index is another link's
+		err = errors.New("its trunk is not watched") // for example in a container, where another link has the ifindex
 	}
 	if err == nil {
 		err = f(t)
@@ -62,7 +62,7 @@ func (d *Datapath) watched(e verify.Endpoint, f func(*trunk) error) error {
 }
 
 func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	if err != nil {
 		return ev, err
 	}
@@ -70,7 +70,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 	if err != nil {
 		return ev, err
 	}
-	if row == nil || !owns(e, row) {
+	if row == nil || !isOf(e, row) {
 		return ev, fmt.Errorf("it is not watched on %s", e.Tags)
 	}
 	ev.Counters = verify.Counters{
@@ -81,7 +81,7 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 		seen := verify.GatewaySeen{Addr: g}
 		for i := range row.Gateways {
 			if row.Gateways[i].Addr == g.As16() {
-				if seen, err = m.seen(p, &row.Gateways[i]); err != nil {
+				if seen, err = m.gatewaySeen(p, &row.Gateways[i]); err != nil {
 					return ev, err
 				}
 			}
@@ -96,8 +96,8 @@ func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {
 	return ev, err
 }
 
-// rivals gives those that claimed e's addresses, and another station that has its MAC.
-func (m *maps) claimants(p place, e verify.Endpoint, own *wireEndpoint) (list []verify.Claimant, err error) {
+// claimants returns the stations that claimed e's addresses, and another station that has e's MAC.
+func (m *maps) claimants(p tagKey, e verify.Endpoint, own *wireEndpoint) (list []verify.Claimant, err error) {
 	if own.Duplicates > 0 {
 		r := verify.Claimant{MAC: e.MAC, At: verify.Instant(own.DuplicateNs), Count: own.Duplicates, SameMAC: true}
 		if len(e.Addrs) > 0 {
@@ -111,47 +111,52 @@ func (m *maps) claimants(p place, e verify.Endpoint, own *wireEndpoint) (list []
 			return nil, err
 		}
 		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Claims > 0 {
-			list = append(list, verify.Claimant{Addr: a, MAC: row.Claimant, At: verify.Instant(row.ClaimedNs), Count: row.Claims})
+			list = append(list, verify.Claimant{
+				Addr: a, MAC: row.Claimant, At: verify.Instant(row.ClaimedNs), Count: row.Claims,
+			})
 		}
 	}
 	return list, nil
 }
 
-// probers gives those that asked whether they may take e's addresses.
-func (m *maps) probers(p place, e verify.Endpoint) (list []verify.Claimant, err error) {
+// probers returns the stations that probed for e's addresses.
+func (m *maps) probers(p tagKey, e verify.Endpoint) (list []verify.Claimant, err error) {
 	for _, a := range e.Addrs {
 		row, err := m.addrs.get(p.address(a))
 		if err != nil {
 			return nil, err
 		}
 		if row != nil && row.Flags&flagLeased != 0 && row.Holder == e.MAC && row.Probes > 0 {
-			list = append(list, verify.Claimant{Addr: a, MAC: row.Prober, At: verify.Instant(row.ProberNs), Count: row.Probes, Probing: true})
+			list = append(list, verify.Claimant{
+				Addr: a, MAC: row.Prober, At: verify.Instant(row.ProberNs), Count: row.Probes, Probing: true,
+			})
 		}
 	}
 	return list, nil
 }
 
-// seen joins what was answered to the endpoint itself with what was answered to
-// all. An answer to all under other tags counts only where the last question got
-// none under the right ones: the gateway of another VLAN may well have the same
-// address (fe80::1).
-func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
-	s := verify.GatewaySeen{Addr: addrOf(g.Addr), Asked: sightingOf(g.Asked), Reply: sightingOf(g.Reply), Direct: verify.Instant(g.Reply.Ns)}
+// gatewaySeen merges the answers to the endpoint itself with the answers to all nodes. An answer to
+// all nodes under other tags counts only if the last question got no answer under the right ones:
+// the gateway of another VLAN may have the same address (fe80::1).
+func (m *maps) gatewaySeen(p tagKey, g *wireGateway) (verify.GatewaySeen, error) {
+	s := verify.GatewaySeen{
+		Addr: addrOf(g.Addr), Asked: sightingOf(g.Asked), Reply: sightingOf(g.Reply), Direct: verify.Instant(g.Reply.Ns),
+	}
 	replies, err := m.answers(p, s.Addr, g.Since)
 	if err != nil {
 		return s, err
 	}
 	s.Reply.Count += uint32(len(replies))
-	// Of the same time is what came within a tick: the order is kept.
-	if g.OtherNs > 0 {
-		replies = append([]wireAnswer{{Ns: g.OtherNs, Mac: g.Other}}, replies...)
+	// Answers within one tick have the same time: the sort keeps their order.
+	if g.PreviousNs > 0 {
+		replies = append([]wireAnswer{{Ns: g.PreviousNs, Mac: g.PreviousMac}}, replies...)
 	}
 	if g.Reply.Count > 0 {
 		replies = append([]wireAnswer{{Ns: g.Reply.Ns, Tag: g.Reply.Tag, Mac: g.Mac}}, replies...)
 	}
 	latestFirst(replies)
 	if len(replies) == 0 || replies[0].Ns < g.Asked.Ns {
-		strays, err := m.answers(anywhere, s.Addr, max(g.Since, g.Asked.Ns))
+		strays, err := m.answers(anyTagKey, s.Addr, max(g.Since, g.Asked.Ns))
 		if err != nil {
 			return s, err
 		}
@@ -171,9 +176,9 @@ func (m *maps) seen(p place, g *wireGateway) (verify.GatewaySeen, error) {
 	return s, nil
 }
 
-// answers gives those that went to all since a point in time, and are kept: the
-// last few, the latest first.
-func (m *maps) answers(p place, addr netip.Addr, since uint64) (list []wireAnswer, err error) {
+// answers returns the answers to all nodes since a point in time, as far as they are kept: the last
+// few, latest first.
+func (m *maps) answers(p tagKey, addr netip.Addr, since uint64) (list []wireAnswer, err error) {
 	row, err := m.addrs.get(p.address(addr))
 	if row == nil || err != nil {
 		return nil, err
@@ -197,12 +202,13 @@ func sightingOf(w wireSighting) verify.Sighting {
 	return s
 }
 
-// histogram says which VLANs were heard. It reads the table in shared memory:
-// looking 4096 rows up takes a millisecond, this takes microseconds.
+// histogram returns the VLANs that were heard. It reads the table in shared memory, which takes
+// microseconds: 4096 lookups take a millisecond.
 func (m *maps) histogram() (list []verify.VLANSeen, err error) {
-	shared, err := unix.Mmap(m.vlans.fd, 0, int(m.vlans.entries)*int(unsafe.Sizeof(wireVlan{})), unix.PROT_READ, unix.MAP_SHARED)
+	size := int(m.vlans.entries) * int(unsafe.Sizeof(wireVlan{}))
+	shared, err := unix.Mmap(m.vlans.fd, 0, size, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("map the table of VLANs: %w", err)
+		return nil, fmt.Errorf("map the VLAN table into memory: %w", err)
 	}
 	for i, v := range unsafe.Slice((*wireVlan)(unsafe.Pointer(unsafe.SliceData(shared))), m.vlans.entries) {
 		if v.Frames > 0 {

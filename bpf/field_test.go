@@ -7,7 +7,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
-// What is read of the kernel's types is what the library reads.
+// TestFields compares what offsetsOf reads from the kernel's BTF with what the library reads.
 func TestFields(t *testing.T) {
 	text, err := os.ReadFile("/sys/kernel/btf/vmlinux")
 	must(t, err)
@@ -44,7 +44,8 @@ func TestFields(t *testing.T) {
 			t.Errorf("%d bytes are BTF", len(bad))
 		}
 	}
-	if _, err := offsetsOf(text, "sk_buff", []string{"nothing"}); err == nil || err.Error() != "struct sk_buff has no nothing" {
-		t.Errorf("a field that is not there: %v", err)
+	if _, err := offsetsOf(text, "sk_buff", []string{"nothing"}); err == nil ||
+		err.Error() != "struct sk_buff has no nothing" {
+		t.Errorf("a field that does not exist: %v", err)
 	}
 }

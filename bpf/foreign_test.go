@@ -58,10 +58,10 @@ func (b *bench) filters(tb testing.TB, w way) string {
 // checkSees fails the test unless a container's traffic passes and is counted.
 func (b *bench) checkSees(tb testing.TB, what string) {
 	tb.Helper()
-	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}, Enforce: true}
 	b.do(tb, func() error { return b.Expect(e) })
 	if b.container == nil {
-		b.container = b.join(tb, b.Trunk, ours, "192.168.50.2/24")
+		b.container = b.join(tb, b.Trunk, ownMAC, "192.168.50.2/24")
 	}
 	must(tb, ping(b.container.Namespace, gw4, 3))
 	if got := b.mustEvidence(tb, e).Counters; got.OutFrames < 3 || got.InFrames < 3 {
@@ -252,12 +252,12 @@ func TestForeignPins(t *testing.T) {
 	must(t, os.Rename(pin, pin+"0"))
 	must(t, m.Pin(pin))
 	want := fmt.Sprintf("open map %q: it is a Hash of 16 and 8 bytes, not a Hash of 8 and %d: another program made it; "+
-		"remove it with the network's last container gone", pin, unsafe.Sizeof(wireEndpoint{}))
+		"remove it once the network has no containers", pin, unsafe.Sizeof(wireEndpoint{}))
 	other := New(Options{Root: string(b.root)})
 	defer other.Close()
 	for what, err := range map[string]error{
 		"Prepare": b.Host.Do(func() error { return other.Prepare(b.trunk) }),
-		"Forget":  other.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ours}),
+		"Forget":  other.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ownMAC}),
 	} {
 		if err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %q", what, err, want)
@@ -278,7 +278,7 @@ func TestForeignOwner(t *testing.T) {
 		must(t, change())
 		for _, f := range []func() error{
 			func() error { return b.Prepare(b.trunk) },
-			func() error { return b.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ours}) },
+			func() error { return b.Forget(verify.Endpoint{Trunk: b.trunk, MAC: ownMAC}) },
 			func() error { return b.Release(b.trunk) },
 		} {
 			if err := b.Host.Do(f); err == nil ||

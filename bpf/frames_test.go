@@ -12,12 +12,12 @@ import (
 
 // The stations and addresses of the tests.
 var (
-	ours    = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
-	sibling = verify.MAC{0x02, 0x42, 192, 168, 50, 3}
-	router  = verify.MAC{0x0a, 0, 0, 50, 0, 1}
-	router2 = verify.MAC{0x0a, 0, 0, 50, 0, 2}
-	rival   = verify.MAC{0x0a, 0, 0, 50, 0, 9}
-	all     = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	ownMAC    = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
+	sibling   = verify.MAC{0x02, 0x42, 192, 168, 50, 3}
+	router    = verify.MAC{0x0a, 0, 0, 50, 0, 1}
+	router2   = verify.MAC{0x0a, 0, 0, 50, 0, 2}
+	claimant  = verify.MAC{0x0a, 0, 0, 50, 0, 9}
+	broadcast = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 	addr4 = netip.MustParseAddr("192.168.50.2")
 	addr6 = netip.MustParseAddr("fd50::2")

@@ -6,5 +6,5 @@ package bpf
 
 //go:generate go tool bpf2go -cc clang-14 -strip llvm-strip-14 -target bpfel -no-global-types -output-dir object -go-package object Guard guard.c -- -Wall -Werror -I/usr/include/x86_64-linux-gnu
 
-// This does in advance what each start would otherwise do with the objects.
+// flatten parses the objects in advance, which otherwise every start would do.
 //go:generate go run ./flatten

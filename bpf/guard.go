@@ -228,7 +228,7 @@ func (g *Guards) load() error {
 		err = os.Rename(dir, g.dir())
 	}
 	if err != nil {
-		return errors.Join(plain(err), g.root.clear())
+		return errors.Join(explainErrno(err), g.root.clear())
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (g *Guards) Hold(parent int, host []verify.MAC) error {
 	// filter.
 	chain, err := queryTCX(parent, unix.BPF_TCX_EGRESS)
 	if err != nil {
-		return fmt.Errorf("guard parent %s: %w", nameOf(parent), plain(err))
+		return fmt.Errorf("guard parent %s: %w", nameOf(parent), explainErrno(err))
 	}
 	own, _ := pinnedID(filepath.Join(g.root.trunkDir(parent), egress.name)) // 0 if the parent is not a trunk
 	for _, id := range chain {
@@ -143,5 +143,5 @@ func checkLease(a verify.Guard) error {
 	if a.MTU <= 0 {
 		return errors.New("it needs an MTU")
 	}
-	return check(verify.Endpoint{MAC: a.MAC, Addrs: a.Addrs, Gateways: a.Gateways})
+	return checkEndpoint(verify.Endpoint{MAC: a.MAC, Addrs: a.Addrs, Gateways: a.Gateways})
 }

@@ -16,7 +16,7 @@ import (
 const redirect = 7 // TC_ACT_REDIRECT
 
 var (
-	ownLocal = ours.LinkLocal()
+	ownLocal = ownMAC.LinkLocal()
 	other4   = netip.MustParseAddr("192.168.50.77")
 	other6   = netip.MustParseAddr("fd50::77")
 	allNodes = netip.MustParseAddr("ff02::1")
@@ -38,7 +38,7 @@ func mustGuardKit(tb testing.TB) *guardKit {
 
 func lease() verify.Guard {
 	return verify.Guard{
-		Inside: 1, Outside: 2, MAC: ours, MTU: 1500,
+		Inside: 1, Outside: 2, MAC: ownMAC, MTU: 1500,
 		Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{gw4, gw6},
 	}
 }
@@ -74,7 +74,7 @@ func ip4(src netip.Addr, proto byte, fragment uint16, payload ...byte) []byte {
 	binary.BigEndian.PutUint16(h[6:], fragment)
 	copy(h[12:], src.AsSlice())
 	copy(h[16:], gw4.AsSlice())
-	return frame(router, ours, 0x0800, append(h, payload...))
+	return frame(router, ownMAC, 0x0800, append(h, payload...))
 }
 
 func ip6(src netip.Addr, next byte, payload ...byte) []byte {
@@ -83,7 +83,7 @@ func ip6(src netip.Addr, next byte, payload ...byte) []byte {
 	binary.BigEndian.PutUint16(h[4:], uint16(len(payload)))
 	copy(h[8:], src.AsSlice())
 	copy(h[24:], allNodes.AsSlice())
-	return frame(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, ours, 0x86dd, append(h, payload...))
+	return frame(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, ownMAC, 0x86dd, append(h, payload...))
 }
 
 // icmp6 returns a message of the given type, padded to the length of a redirect.
@@ -133,11 +133,11 @@ func TestGuardOut(t *testing.T) {
 		{"a ping", ip4(addr4, 1, 0, 8, 0, 0, 0), ""},
 		{"a fragment", ip4(addr4, 17, 0x2001, udp(67, 68)...), ""},
 		{"a DHCP client's request", ip4(addr4, 17, 0, udp(68, 67)...), ""},
-		{"an ARP probe for its own address", mustF(arp.Probe(ours, addr4)), ""},
-		{"an ARP probe for its gateway", mustF(arp.Probe(ours, gw4)), ""},
-		{"an ARP request", mustF(arp.Request(ours, addr4, other4)), ""},
-		{"a gratuitous ARP", mustF(arp.Announce(ours, addr4)), ""},
-		{"an ARP reply", spoofed(arp.Packet{Destination: router, Source: ours, Reply: true, Sender: ours, SenderIP: addr4,
+		{"an ARP probe for its own address", mustF(arp.Probe(ownMAC, addr4)), ""},
+		{"an ARP probe for its gateway", mustF(arp.Probe(ownMAC, gw4)), ""},
+		{"an ARP request", mustF(arp.Request(ownMAC, addr4, other4)), ""},
+		{"a gratuitous ARP", mustF(arp.Announce(ownMAC, addr4)), ""},
+		{"an ARP reply", spoofed(arp.Packet{Destination: router, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4,
 			Target: router, TargetIP: gw4}), ""},
 		{"TCP over IPv6", ip6(addr6, 6, make([]byte, 20)...), ""},
 		{"UDP over IPv6", ip6(addr6, 17, udp(5353, 53)...), ""},
@@ -145,16 +145,16 @@ func TestGuardOut(t *testing.T) {
 		{"from its link-local address", ip6(ownLocal, 58, icmp6(128)...), ""},
 		{"a fragment of TCP over IPv6", ip6(addr6, 44, 6, 0, 0, 1, 0, 0, 0, 1), ""},
 		{"a later fragment of UDP over IPv6", ip6(addr6, 44, concat([]byte{17, 0, 0, 8, 0, 0, 0, 1}, udp(547, 546))...), ""},
-		{"DAD", mustF(ndp.Probe(ours, addr6)), ""},
+		{"DAD", mustF(ndp.Probe(ownMAC, addr6)), ""},
 		{"DAD of its link-local address, with a nonce", ip6(zero6, 58, nd(135, ownLocal, nonce...)...), ""},
-		{"a solicitation for its gateway, with no address yet", mustF(ndp.Probe(ours, gw6)), ""},
-		{"a solicitation", mustF(ndp.Solicit(ours, addr6, other6)), ""},
-		{"an unsolicited advertisement", mustF(ndp.Announce(ours, addr6)), ""},
-		{"an advertisement of its link-local address", mustF(ndp.Announce(ours, ownLocal)), ""},
-		{"a router solicitation", ip6(ownLocal, 58, concat([]byte{133, 0, 0, 0, 0, 0, 0, 0}, linkLayer(1, ours))...), ""},
+		{"a solicitation for its gateway, with no address yet", mustF(ndp.Probe(ownMAC, gw6)), ""},
+		{"a solicitation", mustF(ndp.Solicit(ownMAC, addr6, other6)), ""},
+		{"an unsolicited advertisement", mustF(ndp.Announce(ownMAC, addr6)), ""},
+		{"an advertisement of its link-local address", mustF(ndp.Announce(ownMAC, ownLocal)), ""},
+		{"a router solicitation", ip6(ownLocal, 58, concat([]byte{133, 0, 0, 0, 0, 0, 0, 0}, linkLayer(1, ownMAC))...), ""},
 		{"an MLD report", ip6(ownLocal, 0, concat([]byte{58, 0, 5, 2, 0, 0, 1, 0}, icmp6(143))...), ""},
 
-		{"ARP cut off", mustF(arp.Announce(ours, addr4))[:40], "short"},
+		{"ARP cut off", mustF(arp.Announce(ownMAC, addr4))[:40], "short"},
 		{"UDP cut off", ip4(addr4, 17, 0, 0, 67), "short"},
 		{"a fragment header cut off", ip6(addr6, 44, 6, 0, 0, 1), "short"},
 		{"ICMPv6 shorter than its length field", edited(ip6(addr6, 58, icmp6(128)...), 18, 9), "short"},
@@ -162,15 +162,15 @@ func TestGuardOut(t *testing.T) {
 		{"a tag in the frame", tagged(ip4(addr4, 6, 0), vlan50...), "tag"},
 		{"QinQ tags in the frame", tagged(ip4(addr4, 6, 0), qinq...), "tag"},
 		{"a tag of VID 0", tagged(ip4(addr4, 6, 0), verify.Tag{TPID: verify.Dot1Q}), "tag"},
-		{"a tag type from before 802.1ad", frame(router, ours, 0x9100, make([]byte, 46)), "tag"},
+		{"a tag type from before 802.1ad", frame(router, ownMAC, 0x9100, make([]byte, 46)), "tag"},
 		{"another source MAC", frame(router, sibling, 0x0800, make([]byte, 46)), "source-mac"},
-		{"the gateway's MAC", frame(ours, router, 0x0800, make([]byte, 46)), "source-mac"},
-		{"a multicast MAC", frame(router, all, 0x0800, make([]byte, 46)), "source-mac"},
-		{"spanning tree", frame(verify.MAC{1, 0x80, 0xc2}, ours, 38, make([]byte, 46)), "protocol"},
-		{"LLDP", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, ours, 0x88cc, make([]byte, 46)), "protocol"},
-		{"a pause", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, ours, 0x8808, make([]byte, 46)), "protocol"},
-		{"RARP", frame(all, ours, 0x8035, make([]byte, 46)), "protocol"},
-		{"PPPoE", frame(all, ours, 0x8863, make([]byte, 46)), "protocol"},
+		{"the gateway's MAC", frame(ownMAC, router, 0x0800, make([]byte, 46)), "source-mac"},
+		{"a multicast MAC", frame(router, broadcast, 0x0800, make([]byte, 46)), "source-mac"},
+		{"spanning tree", frame(verify.MAC{1, 0x80, 0xc2}, ownMAC, 38, make([]byte, 46)), "protocol"},
+		{"LLDP", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, ownMAC, 0x88cc, make([]byte, 46)), "protocol"},
+		{"a pause", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, ownMAC, 0x8808, make([]byte, 46)), "protocol"},
+		{"RARP", frame(broadcast, ownMAC, 0x8035, make([]byte, 46)), "protocol"},
+		{"PPPoE", frame(broadcast, ownMAC, 0x8863, make([]byte, 46)), "protocol"},
 
 		{"EIGRP", ip4(addr4, 88, 0, make([]byte, 20)...), "router"},
 		{"OSPF", ip4(addr4, 89, 0, make([]byte, 20)...), "router"},
@@ -184,18 +184,19 @@ func TestGuardOut(t *testing.T) {
 		{"RIPng", ip6(ownLocal, 17, udp(521, 521)...), "router"},
 		{"HSRP over IPv6", ip6(ownLocal, 17, udp(2029, 2029)...), "router"},
 
-		{"ARP for another station's address", mustF(arp.Announce(ours, other4)), "arp"},
-		{"ARP for the gateway's address", mustF(arp.Announce(ours, gw4)), "arp"},
+		{"ARP for another station's address", mustF(arp.Announce(ownMAC, other4)), "arp"},
+		{"ARP for the gateway's address", mustF(arp.Announce(ownMAC, gw4)), "arp"},
 		{"ARP with another station's MAC",
-			spoofed(arp.Packet{Destination: all, Source: ours, Sender: router, SenderIP: addr4, TargetIP: addr4}), "arp"},
+			spoofed(arp.Packet{Destination: broadcast, Source: ownMAC, Sender: router, SenderIP: addr4,
+				TargetIP: addr4}), "arp"},
 		{"an ARP reply for the gateway",
-			spoofed(arp.Packet{Destination: sibling, Source: ours, Reply: true, Sender: ours, SenderIP: gw4, Target: sibling,
+			spoofed(arp.Packet{Destination: sibling, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: gw4, Target: sibling,
 				TargetIP: other4}), "arp"},
-		{"a probe for another station's address", mustF(arp.Probe(ours, other4)), "arp"},
-		{"a reply from 0.0.0.0", spoofed(arp.Packet{Destination: all, Source: ours, Reply: true, Sender: ours,
+		{"a probe for another station's address", mustF(arp.Probe(ownMAC, other4)), "arp"},
+		{"a reply from 0.0.0.0", spoofed(arp.Packet{Destination: broadcast, Source: ownMAC, Reply: true, Sender: ownMAC,
 			SenderIP: netip.IPv4Unspecified(), TargetIP: addr4}), "arp"},
-		{"ARP of another hardware", edited(mustF(arp.Announce(ours, addr4)), 15, 6), "arp"},
-		{"ARP of another operation", edited(mustF(arp.Announce(ours, addr4)), 21, 3), "arp"},
+		{"ARP of another hardware", edited(mustF(arp.Announce(ownMAC, addr4)), 15, 6), "arp"},
+		{"ARP of another operation", edited(mustF(arp.Announce(ownMAC, addr4)), 21, 3), "arp"},
 
 		{"another station's IPv4 address", ip4(other4, 6, 0, make([]byte, 20)...), "ipv4"},
 		{"0.0.0.0", ip4(netip.IPv4Unspecified(), 17, 0, udp(68, 67)...), "ipv4"},
@@ -205,7 +206,8 @@ func TestGuardOut(t *testing.T) {
 		{"a DHCP offer from another port", ip4(addr4, 17, 0, udp(1067, 68)...), "dhcp"},
 		{"a DHCP offer in a first fragment", ip4(addr4, 17, 0x2000, udp(67, 68)...), "dhcp"},
 		{"a DHCP offer after IP options",
-			frame(router, ours, 0x0800, concat(edited(ip4(addr4, 17, 0), 14, 0x46)[14:], make([]byte, 4), udp(67, 68))), "dhcp"},
+			frame(router, ownMAC, 0x0800, concat(edited(ip4(addr4, 17, 0), 14, 0x46)[14:], make([]byte, 4),
+				udp(67, 68))), "dhcp"},
 		{"an ICMP redirect", ip4(addr4, 1, 0, 5, 1, 0, 0), "router"},
 		{"an ICMP router advertisement", ip4(addr4, 1, 0, 9, 0, 0, 0), "router"},
 		{"an IGMP query", ip4(addr4, 2, 0, 0x11, 0, 0, 0), "router"},
@@ -223,13 +225,13 @@ func TestGuardOut(t *testing.T) {
 		{"an MLD query", ip6(ownLocal, 58, icmp6(130)...), "router"},
 		{"inverse ND", ip6(ownLocal, 58, icmp6(141)...), "router"},
 		{"a multicast router's advertisement", ip6(ownLocal, 58, icmp6(151)...), "router"},
-		{"an advertisement of another station's address", mustF(ndp.Announce(ours, other6)), "ipv6"},
+		{"an advertisement of another station's address", mustF(ndp.Announce(ownMAC, other6)), "ipv6"},
 		{"an advertisement of another station's address, from its own",
-			ip6(addr6, 58, nd(136, other6, linkLayer(2, ours)...)...), "nd"},
-		{"an advertisement of the gateway's address", ip6(ownLocal, 58, nd(136, gw6, linkLayer(2, ours)...)...), "nd"},
+			ip6(addr6, 58, nd(136, other6, linkLayer(2, ownMAC)...)...), "nd"},
+		{"an advertisement of the gateway's address", ip6(ownLocal, 58, nd(136, gw6, linkLayer(2, ownMAC)...)...), "nd"},
 		{"an advertisement with another station's MAC", ip6(addr6, 58, nd(136, addr6, linkLayer(2, router)...)...), "nd"},
 		{"an advertisement with two MACs",
-			ip6(addr6, 58, nd(136, addr6, concat(linkLayer(2, ours), linkLayer(2, router))...)...), "nd"},
+			ip6(addr6, 58, nd(136, addr6, concat(linkLayer(2, ownMAC), linkLayer(2, router))...)...), "nd"},
 		{"an advertisement with another MAC after a nonce",
 			ip6(addr6, 58, nd(136, addr6, concat(nonce, linkLayer(2, router))...)...), "nd"},
 		{"an advertisement with four options",
@@ -239,13 +241,13 @@ func TestGuardOut(t *testing.T) {
 		{"an advertisement with an option of length 0", ip6(addr6, 58, nd(136, addr6, 2, 0, 0, 0, 0, 0, 0, 0)...), "nd"},
 		{"an advertisement with half an option", ip6(addr6, 58, nd(136, addr6, 2, 1, 0, 0)...), "nd"},
 		{"a solicitation with another station's MAC",
-			mustND(t, ndp.Message{Destination: router, Source: ours, From: addr6, To: allNodes, Target: gw6,
+			mustND(t, ndp.Message{Destination: router, Source: ownMAC, From: addr6, To: allNodes, Target: gw6,
 				LinkLayer: sibling}), "nd"},
-		{"DAD of another station's address", mustF(ndp.Probe(ours, other6)), "nd"},
-		{"DAD with a MAC", ip6(zero6, 58, nd(135, addr6, linkLayer(1, ours)...)...), "nd"},
+		{"DAD of another station's address", mustF(ndp.Probe(ownMAC, other6)), "nd"},
+		{"DAD with a MAC", ip6(zero6, 58, nd(135, addr6, linkLayer(1, ownMAC)...)...), "nd"},
 		{"a router solicitation with another station's MAC",
 			ip6(ownLocal, 58, concat([]byte{133, 0, 0, 0, 0, 0, 0, 0}, linkLayer(1, router))...), "nd"},
-		{"ND with a hop limit of 64", edited(mustF(ndp.Announce(ours, addr6)), 21, 64), "nd"},
+		{"ND with a hop limit of 64", edited(mustF(ndp.Announce(ownMAC, addr6)), 21, 64), "nd"},
 		{"ND in a fragment", ip6(addr6, 44, concat([]byte{58, 0, 0, 1, 0, 0, 0, 1}, nd(136, other6))...), "hidden"},
 		{"a fragment with another extension header",
 			ip6(addr6, 44, concat([]byte{60, 0, 0, 1, 0, 0, 0, 1}, make([]byte, 8))...), "hidden"},
@@ -271,8 +273,8 @@ func TestGuardIn(t *testing.T) {
 		frame []byte
 		why   string
 	}{
-		{"to its MAC", data(ours, router), ""},
-		{"to broadcast", data(all, router), ""},
+		{"to its MAC", data(ownMAC, router), ""},
+		{"to broadcast", data(broadcast, router), ""},
 		{"to all nodes", data(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, router), ""},
 		{"to the solicited-node group of its address", data(ndp.SolicitedNode(addr6), router), ""},
 		{"to the solicited-node group of its link-local address", data(ndp.SolicitedNode(ownLocal), router), ""},
@@ -281,8 +283,8 @@ func TestGuardIn(t *testing.T) {
 		{"to the solicited-node group of an empty slot", data(verify.MAC{0x33, 0x33, 0xff}, router), "destination"},
 		{"to all routers", data(verify.MAC{0x33, 0x33, 0, 0, 0, 2}, router), "destination"},
 		{"to an IPv4 group", data(verify.MAC{1, 0, 0x5e, 0, 0, 0xfb}, router), "destination"},
-		{"its own, reflected", data(all, ours), "echo"},
-		{"tagged", tagged(data(ours, router), vlan50...), "tag"},
+		{"its own, reflected", data(broadcast, ownMAC), "echo"},
+		{"tagged", tagged(data(ownMAC, router), vlan50...), "tag"},
 	} {
 		if why := k.pass(t, 0, x.frame); why != x.why {
 			t.Errorf("%s: dropped for %q, want %q", x.what, why, x.why)
@@ -315,8 +317,9 @@ func TestGuardUnknown(t *testing.T) {
 func FuzzGuard(f *testing.F) {
 	k := mustGuardKit(f)
 	for _, seed := range [][]byte{
-		ip4(addr4, 6, 0, make([]byte, 20)...), ip6(addr6, 58, icmp6(134)...), mustFrame(f)(arp.Announce(ours, addr4)),
-		mustFrame(f)(ndp.Announce(ours, addr6)), mustFrame(f)(ndp.Probe(ours, addr6)), tagged(ip4(addr4, 6, 0), vlan50...),
+		ip4(addr4, 6, 0, make([]byte, 20)...), ip6(addr6, 58, icmp6(134)...), mustFrame(f)(arp.Announce(ownMAC, addr4)),
+		mustFrame(f)(ndp.Announce(ownMAC, addr6)), mustFrame(f)(ndp.Probe(ownMAC, addr6)),
+		tagged(ip4(addr4, 6, 0), vlan50...),
 	} {
 		f.Add(seed)
 	}
@@ -329,10 +332,10 @@ func FuzzGuard(f *testing.F) {
 		}
 		proto := binary.BigEndian.Uint16(b[12:])
 		switch {
-		case verify.MAC(b[6:12]) != ours:
+		case verify.MAC(b[6:12]) != ownMAC:
 			t.Errorf("passed from %x", b[6:12])
 		case proto == 0x0806:
-			if verify.MAC(b[22:28]) != ours || b[28] != 0 && netip.AddrFrom4([4]byte(b[28:32])) != addr4 {
+			if verify.MAC(b[22:28]) != ownMAC || b[28] != 0 && netip.AddrFrom4([4]byte(b[28:32])) != addr4 {
 				t.Errorf("passed ARP %x", b[14:])
 			}
 		case proto == 0x0800:

@@ -12,11 +12,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// places is how many rows the history has (wire.c, OURS and STRANGERS).
-const places = 128 + 32
+// historyRows is the number of rows of the history (wire.c, ENDPOINT_ROWS and UNLEASED_ROWS).
+const historyRows = 128 + 32
 
-// kinds are those of wire.c, in its order.
-var kinds = []struct {
+// eventKinds translates the kinds of wire.c, in the order of its enum kind.
+var eventKinds = []struct {
 	kind    verify.Kind
 	stopped bool
 }{
@@ -25,7 +25,7 @@ var kinds = []struct {
 	7: {kind: verify.SameMAC}, 8: {kind: verify.Returned},
 }
 
-// Events gives what happened on a trunk, as far as it is kept, the oldest first.
+// Events returns the events that a trunk has recorded, as far as they are kept, oldest first.
 func (d *Datapath) Events(trunk int) ([]verify.Event, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -38,19 +38,19 @@ func (d *Datapath) Events(trunk int) ([]verify.Event, error) {
 		list, err = t.events()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what happened on trunk %s: %w", nameOf(trunk), err)
+		return nil, fmt.Errorf("read the events of trunk %s: %w", nameOf(trunk), err)
 	}
 	return list, nil
 }
 
 func (m *maps) events() (list []verify.Event, err error) {
-	for row := range uint32(places) {
-		p, err := m.history.locked(row)
+	for row := range uint32(historyRows) {
+		p, err := m.history.getLocked(row)
 		if err != nil {
 			return nil, err
 		}
 		for _, e := range eventsOf(&p) {
-			late, err := m.farewell(e)
+			late, err := m.isTrailing(e)
 			if err != nil {
 				return nil, err
 			}
@@ -63,12 +63,12 @@ func (m *maps) events() (list []verify.Event, err error) {
 	return list, nil
 }
 
-// lastFrames is for how long after its watch a MAC that sends is no stranger: a
-// container's namespace is taken down in the kernel's own time.
-const lastFrames = 10 * time.Second
+// trailingTime is how long after its watch has ended a MAC may still send frames without being
+// reported as an unleased MAC: the kernel deletes a container's namespace in the background.
+const trailingTime = 10 * time.Second
 
-// bid notes that the watch of a MAC ends.
-func (m *maps) bid(mac verify.MAC) error {
+// recordEnd records that the watch of a MAC ends now.
+func (m *maps) recordEnd(mac verify.MAC) error {
 	if err := m.openFormer(); err != nil {
 		return err
 	}
@@ -76,8 +76,7 @@ func (m *maps) bid(mac verify.MAC) error {
 	return update(m.former, macKey(mac), &now, unix.BPF_ANY)
 }
 
-// Ended returns when the watch of e.MAC last ended on any other trunk than e's, 0 if that
-// is not known.
+// Ended returns when the watch of e.MAC last ended on a trunk other than e's, 0 if that is unknown.
 func (d *Datapath) Ended(e verify.Endpoint) (last verify.Instant, err error) {
 	trunks, err := d.Trunks()
 	if err != nil {
@@ -94,7 +93,7 @@ func (d *Datapath) Ended(e verify.Endpoint) (last verify.Instant, err error) {
 			return 0, fmt.Errorf("look for %s on trunk %s: %w", e.MAC, nameOf(trunk), err)
 		}
 		if t == nil {
-			continue // released since
+			continue // released in the meantime
 		}
 		at, err := t.ended(e.MAC)
 		if err != nil {
@@ -105,7 +104,7 @@ func (d *Datapath) Ended(e verify.Endpoint) (last verify.Instant, err error) {
 	return last, nil
 }
 
-// ended gives when the watch of a MAC ended, 0 where that is not known.
+// ended returns when the watch of a MAC ended on this trunk, 0 if that is unknown.
 func (m *maps) ended(mac verify.MAC) (verify.Instant, error) {
 	if err := m.openFormer(); err != nil {
 		return 0, err
@@ -115,8 +114,9 @@ func (m *maps) ended(mac verify.MAC) (verify.Instant, error) {
 	return verify.Instant(at), err
 }
 
-// farewell reports whether a stranger's event is all of a container that was ending.
-func (m *maps) farewell(e verify.Event) (bool, error) {
+// isTrailing reports whether an event of an unleased MAC consists of the last frames of a container
+// that was ending.
+func (m *maps) isTrailing(e verify.Event) (bool, error) {
 	if e.Kind != verify.UnleasedMAC {
 		return false, nil
 	}
@@ -124,28 +124,28 @@ func (m *maps) farewell(e verify.Event) (bool, error) {
 	if at == 0 || err != nil {
 		return false, err
 	}
-	return e.First+verify.Instant(lastFrames) > at && e.Last.Sub(at) < lastFrames, nil
+	return e.First+verify.Instant(trailingTime) > at && e.Last.Sub(at) < trailingTime, nil
 }
 
-// eventsOf reads a place. What it does not know is a later program's, and left out.
-func eventsOf(p *wirePlace) (list []verify.Event) {
+// eventsOf reads the events of one row. It skips unknown kinds, which are a later program's.
+func eventsOf(p *wireHistoryRow) (list []verify.Event) {
 	for _, e := range p.Events {
-		w := &e.What
-		if w.Kind == 0 || int(w.Kind) >= len(kinds) {
+		k := &e.Key
+		if k.Kind == 0 || int(k.Kind) >= len(eventKinds) {
 			continue
 		}
 		v := verify.Event{
-			Kind: kinds[w.Kind].kind, Stopped: kinds[w.Kind].stopped, Frames: e.Frames,
+			Kind: eventKinds[k.Kind].kind, Stopped: eventKinds[k.Kind].stopped, Frames: e.Frames,
 			First: verify.Instant(e.First), Last: verify.Instant(max(e.First, e.Last)),
-			Addr: addrOf(w.Addr), MAC: w.Mac, Of: w.Of, Was: w.Was,
+			Addr: addrOf(k.Addr), MAC: k.Mac, EndpointMAC: k.EndpointMac, PreviousMAC: k.PreviousMac,
 		}
-		v.Tags, v.InPacket = tagsOf(w.Tag[:]...)
+		v.Tags, v.InPacket = tagsOf(k.Tag[:]...)
 		list = append(list, v)
 	}
 	return list
 }
 
-// Trunks gives the trunks that are watched and whose device still exists.
+// Trunks returns the watched trunks, except those without a device.
 func (d *Datapath) Trunks() (list []int, err error) {
 	trunks, err := d.root.list()
 	if err != nil {

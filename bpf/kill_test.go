@@ -89,14 +89,14 @@ func TestKilledRelease(t *testing.T) {
 // and Forget remove all of it.
 func TestKilledExpect(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{},
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Addrs: []netip.Addr{addr4, addr6}, Gateways: []netip.Addr{},
 		Attachment: verify.ID{1}}
 	o := order{Options: Options{Root: string(b.root)}, Trunk: b.trunk, Expect: e}
 	clean := func(what string) {
 		t.Helper()
 		all, err := b.Endpoints()
 		must(t, err)
-		if len(all) != 1 || all[0].MAC != ours {
+		if len(all) != 1 || all[0].MAC != ownMAC {
 			t.Errorf("%s: endpoints %+v, want one", what, all)
 		}
 		for _, e := range all {
@@ -130,8 +130,8 @@ func TestKilledExpect(t *testing.T) {
 func TestKilledShare(t *testing.T) {
 	for _, step := range []string{"bpf-share", "bpf-shared"} {
 		b := newBench(t, Options{}, testenv.Config{})
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan50, Attachment: verify.ID{1}}
-		f := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan60, Attachment: verify.ID{2}}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Tags: vlan50, Attachment: verify.ID{1}}
+		f := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Tags: vlan60, Attachment: verify.ID{2}}
 		must(t, b.Expect(e))
 		o := order{Options: Options{Root: string(b.root)}, Trunk: b.trunk, Expect: f, Do: "expect"}
 		kill(t, b.Host, o, step)
@@ -145,7 +145,7 @@ func TestKilledShare(t *testing.T) {
 			t.Errorf("killed after %s and expected again: %+v, want both", step, all)
 		}
 		must(t, errors.Join(b.Forget(e), b.Forget(f)))
-		left, err := b.trunks[b.trunk].sharing(ours)
+		left, err := b.trunks[b.trunk].sharedEndpoints(ownMAC)
 		if all, lerr := b.Endpoints(); err != nil || lerr != nil || len(all)+len(left) != 0 {
 			t.Errorf("killed after %s, and both forgotten: %+v, %+v, %v, %v", step, all, left, err, lerr)
 		}
@@ -158,7 +158,7 @@ func TestKilledUpgrade(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		o.Root = string(b.root)
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}}
 		must(t, b.Expect(e))
 		for _, step := range []string{"bpf-swapped-emit", "bpf-swapped-egress", "bpf-swapped-ingress"} {
 			b.asEdition(t, edition-1)

@@ -19,10 +19,10 @@ func TestLab(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		gw := b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4},
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4},
 			Attachment: verify.ID{1}, Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
 		start := verify.Now()
 		must(t, ping(c.Namespace, gw4, 5))
 		ev := b.mustEvidence(t, e)
@@ -38,15 +38,15 @@ func TestLab(t *testing.T) {
 			t.Errorf("the gateway was seen as %+v, want one question and one answer after %d", g, start)
 		}
 		if len(ev.Claimants) != 0 || len(ev.VLANs) != 1 || ev.VLANs[0].VID != 0 {
-			t.Errorf("rivals %+v, VLANs %+v, want none, and untagged frames alone", ev.Claimants, ev.VLANs)
+			t.Errorf("claimants %+v, VLANs %+v, want none, and only untagged frames", ev.Claimants, ev.VLANs)
 		}
 	})
 }
 
-// TestLabRivals has another machine claim the container's addresses.
-func TestLabRivals(t *testing.T) {
+// TestLabClaimants has another machine claim the container's addresses.
+func TestLabClaimants(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Addrs: []netip.Addr{addr4, addr6}, Attachment: verify.ID{1}}
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Addrs: []netip.Addr{addr4, addr6}, Attachment: verify.ID{1}}
 	b.do(t, func() error { return b.Expect(e) })
 	r := b.AddClaimant(0)
 	s, err := b.Emitter()
@@ -56,7 +56,7 @@ func TestLabRivals(t *testing.T) {
 		mustFrame(t)(ndp.Announce(verify.MACOf(r.MAC), addr6))} {
 		must(t, r.Do(func() error { return s.Send(nic, frame) }))
 	}
-	testenv.Eventually(t, "the rival", func() error {
+	testenv.Eventually(t, "the claimant", func() error {
 		got := b.mustEvidence(t, e).Claimants
 		if len(got) != 2 || got[0].Addr != addr4 || got[1].Addr != addr6 || got[0].MAC != verify.MACOf(r.MAC) ||
 			got[1].MAC != verify.MACOf(r.MAC) {
@@ -66,17 +66,17 @@ func TestLabRivals(t *testing.T) {
 	})
 }
 
-// TestFragments hides a tag behind the part of a frame that the kernel keeps in
-// one piece: a sender chooses where that ends (PACKET_VNET_HDR), and must not slip
-// through by it.
+// TestFragments hides a tag after the part of a frame that the kernel keeps in one piece. A sender
+// chooses where that part ends (PACKET_VNET_HDR), and must not get a wrong tag past the program in
+// this way.
 func TestFragments(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		b.AddGateway(0, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan50, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1},
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Tags: vlan50, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1},
 			Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
 		for _, l := range []struct {
 			in  *testenv.Namespace
 			nic string
@@ -89,12 +89,12 @@ func TestFragments(t *testing.T) {
 			frame []byte
 			want  error
 		}{
-			// A type for experiments (IEEE 802, clause 9.2.3).
-			{tagged(frame(router, ours, 0x88b5, body), c50), nil},
-			{tagged(frame(router, ours, 0x88b5, body), c60), unix.ENOBUFS},
-			{tagged(frame(router, ours, 0x88b5, body), c50, c60), unix.ENOBUFS},
-			{frame(router, ours, 0x88b5, body), unix.ENOBUFS},
-			{append(tagged(mustFrame(t)(arp.Probe(ours, gw4)), c50), body...), nil},
+			// 0x88b5 is an EtherType for local experiments (IEEE 802, clause 9.2.3).
+			{tagged(frame(router, ownMAC, 0x88b5, body), tag50), nil},
+			{tagged(frame(router, ownMAC, 0x88b5, body), tag60), unix.ENOBUFS},
+			{tagged(frame(router, ownMAC, 0x88b5, body), tag50, tag60), unix.ENOBUFS},
+			{frame(router, ownMAC, 0x88b5, body), unix.ENOBUFS},
+			{append(tagged(mustFrame(t)(arp.Probe(ownMAC, gw4)), tag50), body...), nil},
 		} {
 			for _, linear := range []uint16{14, 15, 16, 17, 18, 20, 64} {
 				if err := c.Do(func() error { return sendSplit("eth0", f.frame, linear) }); !errors.Is(err, f.want) {
@@ -109,8 +109,8 @@ func TestFragments(t *testing.T) {
 	})
 }
 
-// sendSplit sends a frame by a packet socket that keeps its first bytes together,
-// and the rest, of more than a page, in fragments.
+// sendSplit sends a frame through a packet socket that keeps its first linear bytes together, and
+// the rest, which is more than a page, in fragments.
 func sendSplit(nic string, frame []byte, linear uint16) error {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -8,40 +8,42 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// As wire.c has them.
+// These have the same values in wire.c.
 const (
 	anyTags  = 0xffffffff
 	inPacket = 0x8000
 	vidMask  = 0x0fff
 
-	flagEnforce = 1 // of an endpoint
-	flagSeveral = 2 // of a MAC that several endpoints have had, which are in the map "shared"
+	flagEnforce = 1 // flags of an endpoint
+	flagShared  = 2 // placeholder: the endpoints of this MAC are in the map "shared"
 
-	flagLeased    = 1 // of an address
+	flagLeased    = 1 // flags of an address
 	flagGateway   = 2
 	flagTentative = 4
 
-	localParent  = 1 // of a MAC in the map "locals"
+	localParent  = 1 // kinds of a MAC in the map "locals"
 	localSibling = 2
 
-	// layout is in the name of the pins, and changes with anything above and
-	// with the types of the maps.
+	// layout is part of the pins' names. It changes with the constants above and with the types of
+	// the maps.
 	layout = 3
 
-	// edition is of the programs, and goes up with each change of what they do: a
-	// trunk that an earlier one watches gets this one, with the maps as they are.
+	// edition counts the versions of the programs. It is raised with each change of what they do: a
+	// trunk with programs of an earlier edition then gets the new ones, and keeps its maps.
 	edition = 1
 )
 
-// place is what a key holds of tags, outermost first.
-type place struct{ outer, inner uint32 }
+// tagKey is the form of at most two tags in a map's key, outermost first.
+type tagKey struct{ outer, inner uint32 }
 
-var anywhere = place{anyTags, anyTags}
+// anyTagKey is the key of a gateway's address under tags that no endpoint expects (wire.c,
+// ANY_TAGS).
+var anyTagKey = tagKey{anyTags, anyTags}
 
-// placeOf gives the form of tags in a key: at most two.
-func placeOf(t verify.Tags) (p place, err error) {
+// tagKeyOf returns the key of tags. It returns an error for more than two tags, or invalid ones.
+func tagKeyOf(t verify.Tags) (p tagKey, err error) {
 	if len(t) > 2 {
-		return p, fmt.Errorf("%d tags (%s): a trunk is watched for two at the most", len(t), t)
+		return p, fmt.Errorf("%d tags (%s): at most two are watched", len(t), t)
 	}
 	words := [2]uint32{}
 	for i, tag := range t {
@@ -50,11 +52,11 @@ func placeOf(t verify.Tags) (p place, err error) {
 		}
 		words[i] = uint32(tag.TPID)<<16 | uint32(tag.VID)
 	}
-	return place{words[0], words[1]}, nil
+	return tagKey{words[0], words[1]}, nil
 }
 
-// tagsOf reads tags as the program writes them, and whether the outermost was
-// in the packet's bytes.
+// tagsOf reads tags as the programs write them, and whether the outermost one was in the packet's
+// bytes.
 func tagsOf(words ...uint32) (t verify.Tags, inBytes bool) {
 	for _, w := range words {
 		if w == 0 {
@@ -65,30 +67,30 @@ func tagsOf(words ...uint32) (t verify.Tags, inBytes bool) {
 	return t, len(words) > 0 && words[0]&inPacket != 0
 }
 
-func (p place) endpoint(mac verify.MAC) *wireEndpointKey {
+func (p tagKey) endpoint(mac verify.MAC) *wireEndpointKey {
 	return &wireEndpointKey{Outer: p.outer, Inner: p.inner, Mac: mac}
 }
 
 func macKey(mac verify.MAC) *wireMacKey { return &wireMacKey{Mac: mac} }
 
-// hintOf gives the row of hints that speaks for an address: wire.c, may_be.
+// hintOf returns the slot of an address in the hints: wire.c, find_hint.
 func hintOf(k *wireAddressKey) uint32 {
 	a, b := binary.NativeEndian.Uint64(k.Addr[:8]), binary.NativeEndian.Uint64(k.Addr[8:])
 	h := (a*31+b)*31 + (uint64(k.Inner)<<32 | uint64(k.Outer))
 	return uint32(h * 0x9e3779b97f4a7c15 >> 52)
 }
 
-// hintOfMAC gives the row of hints that speaks for a MAC: wire.c, mac_may_be_local.
+// hintOfMAC returns the slot of a MAC in the hints: wire.c, mac_may_be_local.
 func hintOfMAC(mac verify.MAC) uint32 {
 	h := uint64(binary.NativeEndian.Uint32(mac[:4])) | uint64(binary.NativeEndian.Uint16(mac[4:]))<<32
 	return uint32(h * 0x9e3779b97f4a7c15 >> 52)
 }
 
-func (p place) address(addr netip.Addr) *wireAddressKey {
+func (p tagKey) address(addr netip.Addr) *wireAddressKey {
 	return &wireAddressKey{Outer: p.outer, Inner: p.inner, Addr: addr.As16()}
 }
 
-// addrOf reads an address; the zero Addr where the slot is empty.
+// addrOf reads an address, the zero Addr if the slot is empty.
 func addrOf(b [16]byte) netip.Addr {
 	if b == ([16]byte{}) {
 		return netip.Addr{}
@@ -96,11 +98,11 @@ func addrOf(b [16]byte) netip.Addr {
 	return netip.AddrFrom16(b).Unmap()
 }
 
-// check refuses what the maps cannot hold.
-func check(e verify.Endpoint) error {
+// checkEndpoint returns an error for an endpoint that the maps cannot hold.
+func checkEndpoint(e verify.Endpoint) error {
 	switch {
 	case e.MAC.IsZero() || e.MAC[0]&1 != 0:
-		return fmt.Errorf("MAC %q is no station's", e.MAC)
+		return fmt.Errorf("MAC %q is not a unicast address", e.MAC)
 	case len(e.Addrs) > verify.MaxAddrs:
 		return fmt.Errorf("%d addresses: at most %d are watched", len(e.Addrs), verify.MaxAddrs)
 	case len(e.Gateways) > verify.MaxGateways:
@@ -109,7 +111,7 @@ func check(e verify.Endpoint) error {
 	for _, list := range [][]netip.Addr{e.Addrs, e.Gateways} {
 		for _, a := range list {
 			if !a.IsValid() || a.IsUnspecified() || a.Zone() != "" {
-				return fmt.Errorf("address %q: want one with no zone that a host can have", a)
+				return fmt.Errorf("address %q: want a host's address without a zone", a)
 			}
 		}
 	}

@@ -156,7 +156,7 @@ func TestRelease(t *testing.T) {
 		before := b.qdiscs(t)
 		b.do(t, func() error { return b.Release(b.trunk) }) // there is nothing to release
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}}
 		b.do(t, func() error { return errors.Join(b.Expect(e), b.Release(b.trunk)) })
 		b.checkWatched(t, "released while there was an endpoint")
 		b.do(t, func() error { return errors.Join(b.Forget(e), b.Release(b.trunk), b.Release(b.trunk)) })
@@ -173,7 +173,7 @@ func TestRelease(t *testing.T) {
 		}
 		// Forgetting an endpoint of a trunk that is no longer watched is not an error.
 		b.do(t, func() error { return b.Forget(e) })
-		want := fmt.Sprintf("expect %s: trunk %q is not watched", ours, b.Trunk)
+		want := fmt.Sprintf("expect %s: trunk %q is not watched", ownMAC, b.Trunk)
 		if err := b.Host.Do(func() error { return b.Expect(e) }); err == nil || err.Error() != want {
 			t.Errorf("after the release, Expect: %v, want %q", err, want)
 		}
@@ -186,7 +186,7 @@ func TestTwoTrunks(t *testing.T) {
 	_, err := b.Host.Exec("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
 	must(t, err)
 	other := mustIndex(t, b.Host, "other0")
-	e := verify.Endpoint{Trunk: other, MAC: ours, Tags: verify.Tags{}, Attachment: verify.ID{2}, Enforce: true}
+	e := verify.Endpoint{Trunk: other, MAC: ownMAC, Tags: verify.Tags{}, Attachment: verify.ID{2}, Enforce: true}
 	f := e
 	f.Trunk, f.Attachment = b.trunk, verify.ID{3}
 	b.do(t, func() error { return errors.Join(b.Prepare(other), b.Expect(e), b.Expect(f)) })
@@ -206,7 +206,7 @@ func TestTwoTrunks(t *testing.T) {
 func TestDeviceGone(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newIdleBench(t, o, testenv.Config{})
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}, Enforce: true}
 		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), b.Expect(e)) })
 		_, err := b.Host.Exec("ip", "link", "del", b.Trunk)
 		must(t, err)
@@ -251,7 +251,7 @@ func TestDeviceGone(t *testing.T) {
 func TestDetached(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Attachment: verify.ID{1}, Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
 		ids := b.pinned(t)
 		if o.Legacy || len(mustTCX(t, b)) == 0 {

@@ -11,7 +11,7 @@ import (
 
 // mend makes a trunk's pins complete: it removes the pins of devices that no longer exist, and
 // loads what is missing. The lock is held.
-func (r root) mend(ifindex int) error {
+func (r root) ensureTrunk(ifindex int) error {
 	all, err := r.list()
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (t *trunk) checkNetns() error {
 }
 
 // plain adds the missing capability or kernel option to an errno from bpf(2).
-func plain(err error) error {
+func explainErrno(err error) error {
 	var refused *refusal
 	switch {
 	case errors.Is(err, unix.EPERM):

@@ -9,14 +9,15 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Locals tells which MACs on a trunk are this host's and no endpoint's.
+// Locals records which MACs on a trunk belong to this host but to no endpoint. It returns an error
+// if the trunk is not watched.
 func (d *Datapath) Locals(ifindex int, l verify.Locals) error {
-	return d.with(ifindex, func(t *trunk) error {
+	return d.withTrunk(ifindex, func(t *trunk) error {
 		if t == nil {
 			return fmt.Errorf("trunk %s is not watched", nameOf(ifindex))
 		}
 		if err := t.setLocals(l); err != nil {
-			return fmt.Errorf("tell trunk %s which MACs are this host's: %w", nameOf(ifindex), err)
+			return fmt.Errorf("record this host's MACs on trunk %s: %w", nameOf(ifindex), err)
 		}
 		return nil
 	})
@@ -55,15 +56,15 @@ func (m *maps) addLocal(mac verify.MAC, kind uint32) error {
 		return err
 	}
 	if !found {
-		if err := m.hintMAC(mac, func(h *wireHint) { h.Macs++ }); err != nil {
+		if err := m.changeMACHint(mac, func(h *wireHint) { h.Macs++ }); err != nil {
 			return err
 		}
 	}
 	return update(m.locals, macKey(mac), &kind, unix.BPF_ANY)
 }
 
-// removeLocal takes a sibling away that is no more. Parents stay: another network's is
-// not known here.
+// removeLocal removes a sibling that no longer exists. Parents stay: the caller does not know those
+// of other networks.
 func (m *maps) removeLocal(mac verify.MAC) error {
 	var kind uint32
 	found, err := lookup(m.locals, macKey(mac), &kind, 0)
@@ -73,5 +74,5 @@ func (m *maps) removeLocal(mac verify.MAC) error {
 	if err := remove(m.locals, macKey(mac)); err != nil {
 		return err
 	}
-	return m.hintMAC(mac, func(h *wireHint) { h.Macs-- })
+	return m.changeMACHint(mac, func(h *wireHint) { h.Macs-- })
 }

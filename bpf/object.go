@@ -42,7 +42,7 @@ type use struct {
 // loaded are descriptors by name.
 type loaded struct {
 	maps, programs map[string]int
-	borrowed       map[string]handle // of the maps: somebody else closes them
+	borrowed       map[string]handle // maps that the caller closes
 }
 
 func (l *loaded) close() {
@@ -68,7 +68,7 @@ func (o *object) load(there map[string]handle, only ...string) (*loaded, error) 
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load tc program: %w", plain(err))
+		return nil, fmt.Errorf("load tc program: %w", explainErrno(err))
 	}
 	return l, nil
 }

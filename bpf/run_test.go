@@ -11,13 +11,13 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// What the program may answer (include/uapi/linux/pkt_cls.h).
+// Return values of the programs (include/uapi/linux/pkt_cls.h).
 const (
 	next = ^uint32(0) // TC_ACT_UNSPEC and TCX_NEXT
 	shot = 2
 )
 
-// A kit is programs and maps that hang on no device.
+// A kit is programs and maps that are not attached to a device.
 type kit struct {
 	Egress, Ingress *ebpf.Program
 	maps
@@ -34,16 +34,16 @@ func mustKit(tb testing.TB) *kit {
 		addrs:     table[wireAddressKey, wireAddress]{open(addrsPin)},
 		hints:     array[wireHint]{handle: open(hintsPin)},
 		times:     array[wireClock]{handle: open(timesPin)},
-		history:   array[wirePlace]{handle: open(historyPin)},
+		history:   array[wireHistoryRow]{handle: open(historyPin)},
 		former:    open(formerPin),
 		locals:    open(localsPin),
 		vlans:     open(vlansPin),
 	}
-	must(tb, k.exactly(time.Hour))
+	must(tb, k.useExactClock(time.Hour))
 	return k
 }
 
-// mustLoad hands all of an object to the kernel until the test ends.
+// mustLoad loads all of an object into the kernel until the test ends.
 func mustLoad(tb testing.TB, object *object) *loaded {
 	tb.Helper()
 	o, err := object.load(nil)
@@ -59,7 +59,7 @@ func mustMap(tb testing.TB, o *loaded, name string) (m handle) {
 	return m
 }
 
-// mustProgram gives a program as the library that runs it knows it.
+// mustProgram returns a program as a type of the library that can run it.
 func mustProgram(tb testing.TB, o *loaded, name string) *ebpf.Program {
 	tb.Helper()
 	fd, err := unix.FcntlInt(uintptr(o.programs[name]), unix.F_DUPFD_CLOEXEC, 0)
@@ -70,14 +70,15 @@ func mustProgram(tb testing.TB, o *loaded, name string) *ebpf.Program {
 	return p
 }
 
-// out and in run the program over a frame that leaves, or comes in.
+// out and in run the program over a frame that leaves, or arrives.
 func (k *kit) out(tb testing.TB, frame []byte) uint32 { return mustRet(tb, k.Egress, frame, 0, 0) }
 func (k *kit) in(tb testing.TB, frame []byte) uint32  { return mustRet(tb, k.Ingress, frame, 0, 0) }
 
-// mustRet runs a program over a buffer that is so many segments on the wire.
+// mustRet runs a program over a buffer of so many segments of the given size, and returns its
+// result.
 func mustRet(tb testing.TB, p *ebpf.Program, frame []byte, segments, size uint32) uint32 {
 	tb.Helper()
-	// Of struct __sk_buff (include/uapi/linux/bpf.h): wire_len, gso_segs, gso_size.
+	// Fields of struct __sk_buff (include/uapi/linux/bpf.h): wire_len, gso_segs, gso_size.
 	ctx := make([]byte, 180)
 	binary.NativeEndian.PutUint32(ctx[160:], uint32(len(frame)))
 	binary.NativeEndian.PutUint32(ctx[164:], segments)
@@ -94,8 +95,7 @@ func (k *kit) mustEvidence(tb testing.TB, e verify.Endpoint) verify.Evidence {
 	return ev
 }
 
-// mustRun runs a program some times over a frame, and says how long one took, in
-// nanoseconds.
+// mustRun runs a program repeatedly over a frame, and returns the time of one run in nanoseconds.
 func mustRun(tb testing.TB, p *ebpf.Program, frame []byte, times int) int64 {
 	tb.Helper()
 	_, d, err := p.Benchmark(frame, times, nil)
@@ -103,13 +103,13 @@ func mustRun(tb testing.TB, p *ebpf.Program, frame []byte, times int) int64 {
 	return d.Nanoseconds()
 }
 
-// use has an endpoint watched whose addresses are in use.
-func (k *kit) use(tb testing.TB, e verify.Endpoint) {
+// expectInUse starts the watch of an endpoint whose addresses are in use.
+func (k *kit) expectInUse(tb testing.TB, e verify.Endpoint) {
 	tb.Helper()
 	must(tb, k.expect(e))
-	p, err := placeOf(e.Tags)
+	p, err := tagKeyOf(e.Tags)
 	must(tb, err)
 	for _, a := range e.Addrs {
-		must(tb, k.settle(p, e.MAC, a))
+		must(tb, k.markInUse(p, e.MAC, a))
 	}
 }

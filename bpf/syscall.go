@@ -47,7 +47,7 @@ func objGet(path string) (int, error) { return pinned(unix.BPF_OBJ_GET, path, 0)
 func pin(fd int, path string) error {
 	_, err := pinned(unix.BPF_OBJ_PIN, path, fd)
 	if err != nil {
-		return fmt.Errorf("pin %q: %w", path, plain(err))
+		return fmt.Errorf("pin %q: %w", path, explainErrno(err))
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func pinned(cmd int, path string, fd int) (int, error) {
 func openProgram(path string) (int, error) {
 	fd, err := objGet(path)
 	if err != nil {
-		return 0, fmt.Errorf("open program %q: %w", path, plain(err))
+		return 0, fmt.Errorf("open program %q: %w", path, explainErrno(err))
 	}
 	return fd, nil
 }
@@ -94,7 +94,7 @@ func programName(id uint32) string {
 	attr := struct{ id, next, flags, _ uint32 }{id: id}
 	fd, err := bpf(unix.BPF_PROG_GET_FD_BY_ID, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
-		return `""` // gone meanwhile
+		return `""` // deleted in the meantime
 	}
 	defer unix.Close(fd)
 	var info struct { // of struct bpf_prog_info

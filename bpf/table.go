@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A handle is an open map; the zero handle is none.
+// A handle is an open map. The zero handle is no map.
 type handle struct {
 	fd int
 	mapInfo
@@ -17,14 +17,16 @@ type handle struct {
 // mapInfo is the beginning of struct bpf_map_info.
 type mapInfo struct{ kind, _, key, value, entries uint32 }
 
-// openMap opens a pinned map, and refuses one that was made for other types: what
-// lies in it would be misread.
+// openMap opens a pinned map. It returns an error if the map was created for other types: its
+// values would be misread.
 func openMap(path string, kind uint32, key, value uintptr) (m handle, err error) {
 	if m.fd, err = objGet(path); err != nil {
-		return handle{}, fmt.Errorf("open map %q: %w", path, plain(err))
+		return handle{}, fmt.Errorf("open map %q: %w", path, explainErrno(err))
 	}
-	if err = infoOf(m.fd, &m.mapInfo); err == nil && (m.kind != kind || uintptr(m.key) != key || uintptr(m.value) != value) {
-		err = fmt.Errorf("open map %q: it is a %s of %d and %d bytes, not a %s of %d and %d: another program made it; remove it with the network's last container gone",
+	err = infoOf(m.fd, &m.mapInfo)
+	if err == nil && (m.kind != kind || uintptr(m.key) != key || uintptr(m.value) != value) {
+		err = fmt.Errorf("open map %q: it is a %s of %d and %d bytes, not a %s of %d and %d: another program made it; "+
+			"remove it once the network has no containers",
 			path, kindName(m.kind), m.key, m.value, kindName(kind), key, value)
 	}
 	if err != nil {
@@ -48,7 +50,7 @@ func kindName(kind uint32) string {
 	return fmt.Sprintf("map of kind %d", kind)
 }
 
-// Close lets go of it, if it was opened.
+// Close closes the map, if it is open.
 func (m handle) Close() error {
 	if m.fd == 0 {
 		return nil
@@ -56,10 +58,10 @@ func (m handle) Close() error {
 	return unix.Close(m.fd)
 }
 
-// errNoRow is the kernel's ENOENT: nothing that has to do with files.
-var errNoRow = errors.New("its row is not there any more")
+// errNoRow replaces the kernel's ENOENT, which would look like a missing file.
+var errNoRow = errors.New("its row does not exist any more")
 
-// lookup reads the value of a key, and reports whether there is one.
+// lookup reads the value of a key, and reports whether the key exists.
 func lookup[K, V any](m handle, k *K, v *V, flags uint64) (bool, error) {
 	err := element(unix.BPF_MAP_LOOKUP_ELEM, m.fd, k, v, flags)
 	if errors.Is(err, unix.ENOENT) {
@@ -68,7 +70,7 @@ func lookup[K, V any](m handle, k *K, v *V, flags uint64) (bool, error) {
 	return err == nil, err
 }
 
-// update writes a value, under the rules of flags (BPF_NOEXIST, BPF_EXIST, BPF_F_LOCK).
+// update writes a value. flags say whether the key must exist (BPF_NOEXIST, BPF_EXIST, BPF_F_LOCK).
 func update[K, V any](m handle, k *K, v *V, flags uint64) error {
 	err := element(unix.BPF_MAP_UPDATE_ELEM, m.fd, k, v, flags)
 	if errors.Is(err, unix.ENOENT) {
@@ -77,7 +79,7 @@ func update[K, V any](m handle, k *K, v *V, flags uint64) error {
 	return err
 }
 
-// remove takes a key out; one that is not there is no error.
+// remove removes a key. It returns nil if the key does not exist.
 func remove[K any](m handle, k *K) error {
 	err := element[K, byte](unix.BPF_MAP_DELETE_ELEM, m.fd, k, nil, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -86,8 +88,8 @@ func remove[K any](m handle, k *K) error {
 	return err
 }
 
-// keysOf lists all keys. Where others add and remove meanwhile, the kernel may
-// begin anew: the list is bounded, and no key is in it twice.
+// keysOf returns all keys. If other processes add and remove keys at the same time, the kernel may
+// start again at the first key: the list is bounded, and contains no key twice.
 func keysOf[K comparable](m handle) ([]K, error) {
 	var list []K
 	seen := map[K]bool{}
@@ -110,13 +112,12 @@ func keysOf[K comparable](m handle) ([]K, error) {
 	return list, nil
 }
 
-// A table is a hash whose values begin with a spin lock. Everything that the
-// program writes under that lock is read and replaced under it here as well
-// (BPF_F_LOCK, include/uapi/linux/bpf.h), so that no record is ever seen half
-// written.
+// A table is a hash map with values that begin with a spin lock. Everything that the programs write
+// under that lock is also read and replaced under it here (BPF_F_LOCK, include/uapi/linux/bpf.h),
+// so that no half-written value is ever read.
 type table[K comparable, V any] struct{ handle }
 
-// errFull is returned by add where the map has no room.
+// errFull is returned by add if the map has no room.
 var errFull = errors.New("full")
 
 func openTable[K comparable, V any](path string) (t table[K, V], err error) {
@@ -126,7 +127,7 @@ func openTable[K comparable, V any](path string) (t table[K, V], err error) {
 	return t, err
 }
 
-// get gives the value of a key, nil if there is none.
+// get returns the value of a key, nil if the key does not exist.
 func (t table[K, V]) get(k *K) (*V, error) {
 	v := new(V)
 	found, err := lookup(t.handle, k, v, unix.BPF_F_LOCK)
@@ -136,7 +137,7 @@ func (t table[K, V]) get(k *K) (*V, error) {
 	return v, nil
 }
 
-// add puts in a key that is not there.
+// add adds a key that does not exist yet. It returns errFull if the map is full.
 func (t table[K, V]) add(k *K, v *V) error {
 	err := update(t.handle, k, v, unix.BPF_NOEXIST)
 	// E2BIG (kernel/bpf/hashtab.c, alloc_htab_elem).
@@ -146,13 +147,12 @@ func (t table[K, V]) add(k *K, v *V) error {
 	return err
 }
 
-// replace writes over the value of a key that is there, in place: the program
-// may hold a pointer to it.
+// replace overwrites the value of an existing key in place: a program may hold a pointer to it.
 func (t table[K, V]) replace(k *K, v *V) error {
 	return update(t.handle, k, v, unix.BPF_EXIST|unix.BPF_F_LOCK)
 }
 
-// remove takes a key out; one that is not there is no error.
+// remove removes a key. It returns nil if the key does not exist.
 func (t table[K, V]) remove(k *K) error { return remove(t.handle, k) }
 
 func (t table[K, V]) keys() ([]K, error) { return keysOf[K](t.handle) }

@@ -11,48 +11,48 @@ import (
 func tag(tpid, vid uint16) verify.Tag { return verify.Tag{TPID: tpid, VID: vid} }
 
 var (
-	c50, c60 = tag(verify.Dot1Q, 50), tag(verify.Dot1Q, 60)
-	s100     = tag(verify.Dot1AD, 100)
-	c200     = tag(verify.Dot1Q, 200)
+	tag50, tag60 = tag(verify.Dot1Q, 50), tag(verify.Dot1Q, 60)
+	s100         = tag(verify.Dot1AD, 100)
+	c200         = tag(verify.Dot1Q, 200)
 )
 
-// TestTagsOut sends a leased MAC's frames with all kinds of tags in their bytes:
-// its own pass, any other is stopped where that is wanted, and counted.
+// TestTagsOut sends frames of a leased MAC with various tags in their bytes: frames with its own
+// tags pass, all others are dropped if Enforce is set, and counted.
 func TestTagsOut(t *testing.T) {
 	cases := []struct {
 		name  string
 		frame []byte
-		right string // for which network the tags are
+		right string // the network whose tags these are
 	}{
-		{"untagged", data(router, ours), "untagged"},
-		{"its tag", tagged(data(router, ours), c50), "VLAN 50"},
-		{"its tags", tagged(data(router, ours), s100, c200), "VLAN 100ad.200"},
-		{"another VLAN", tagged(data(router, ours), c60), ""},
-		{"priority and DEI bits", tagged(data(router, ours), tag(verify.Dot1Q, 0xf000|50)), "VLAN 50"},
-		{"the same VLAN of another kind", tagged(data(router, ours), tag(verify.Dot1AD, 50)), ""},
-		{"the outer tag alone", tagged(data(router, ours), s100), ""},
-		{"the inner tag alone", tagged(data(router, ours), c200), ""},
-		{"swapped", tagged(data(router, ours), c200, s100), ""},
-		{"one more", tagged(data(router, ours), c50, c60), ""},
-		{"its tag behind another", tagged(data(router, ours), c60, c50), ""},
-		{"a third", tagged(data(router, ours), s100, c200, c60), ""},
-		{"a third of VID 0", tagged(data(router, ours), s100, c200, tag(verify.Dot1Q, 0)), ""},
-		{"a fourth", tagged(data(router, ours), s100, c200, c60, c50), ""},
-		{"a priority tag", tagged(data(router, ours), tag(verify.Dot1Q, 0)), ""},
-		{"VID 4095", tagged(data(router, ours), tag(verify.Dot1Q, 4095)), ""},
-		{"a TPID from before 802.1ad", tagged(data(router, ours), tag(0x9100, 50)), ""},
-		{"0x9200", tagged(data(router, ours), tag(0x9200, 50)), ""},
-		{"0x9300", tagged(data(router, ours), tag(0x9300, 50)), ""},
-		{"a tag cut off", tagged(data(router, ours), c50)[:14], ""},
-		{"a tag cut short", tagged(data(router, ours), c50)[:17], ""},
-		{"a second tag cut off", tagged(data(router, ours), c50, c60)[:18], ""},
-		{"to all", tagged(data(all, ours), c50), "VLAN 50"},
-		{"no more than tags", tagged(data(router, ours), s100, c200)[:22], "VLAN 100ad.200"},
+		{"untagged", data(router, ownMAC), "untagged"},
+		{"its tag", tagged(data(router, ownMAC), tag50), "VLAN 50"},
+		{"its tags", tagged(data(router, ownMAC), s100, c200), "VLAN 100ad.200"},
+		{"another VLAN", tagged(data(router, ownMAC), tag60), ""},
+		{"priority and DEI bits", tagged(data(router, ownMAC), tag(verify.Dot1Q, 0xf000|50)), "VLAN 50"},
+		{"the same VLAN of another kind", tagged(data(router, ownMAC), tag(verify.Dot1AD, 50)), ""},
+		{"the outer tag alone", tagged(data(router, ownMAC), s100), ""},
+		{"the inner tag alone", tagged(data(router, ownMAC), c200), ""},
+		{"swapped", tagged(data(router, ownMAC), c200, s100), ""},
+		{"one tag more", tagged(data(router, ownMAC), tag50, tag60), ""},
+		{"its tag after another", tagged(data(router, ownMAC), tag60, tag50), ""},
+		{"a third", tagged(data(router, ownMAC), s100, c200, tag60), ""},
+		{"a third of VID 0", tagged(data(router, ownMAC), s100, c200, tag(verify.Dot1Q, 0)), ""},
+		{"a fourth", tagged(data(router, ownMAC), s100, c200, tag60, tag50), ""},
+		{"a priority tag", tagged(data(router, ownMAC), tag(verify.Dot1Q, 0)), ""},
+		{"VID 4095", tagged(data(router, ownMAC), tag(verify.Dot1Q, 4095)), ""},
+		{"a TPID from before 802.1ad", tagged(data(router, ownMAC), tag(0x9100, 50)), ""},
+		{"0x9200", tagged(data(router, ownMAC), tag(0x9200, 50)), ""},
+		{"0x9300", tagged(data(router, ownMAC), tag(0x9300, 50)), ""},
+		{"a tag cut off", tagged(data(router, ownMAC), tag50)[:14], ""},
+		{"a tag cut short", tagged(data(router, ownMAC), tag50)[:17], ""},
+		{"a second tag cut off", tagged(data(router, ownMAC), tag50, tag60)[:18], ""},
+		{"to all", tagged(data(broadcast, ownMAC), tag50), "VLAN 50"},
+		{"nothing after the tags", tagged(data(router, ownMAC), s100, c200)[:22], "VLAN 100ad.200"},
 	}
 	for _, tags := range []verify.Tags{nil, vlan50, qinq} {
 		for _, enforce := range []bool{true, false} {
 			k := mustKit(t)
-			e := verify.Endpoint{MAC: ours, Tags: tags, Enforce: enforce}
+			e := verify.Endpoint{MAC: ownMAC, Tags: tags, Enforce: enforce}
 			must(t, k.expect(e))
 			var want verify.Counters
 			for _, c := range cases {
@@ -71,12 +71,12 @@ func TestTagsOut(t *testing.T) {
 					t.Errorf("%s, enforce %v, after a frame with %s: %+v, want %+v", tags, enforce, c.name, got, want)
 					want = got
 				}
-				// The same from another MAC is nobody's business.
-				copy(c.frame[6:], rival[:])
+				// The same frame from an unleased MAC passes, and counts for no endpoint.
+				copy(c.frame[6:], claimant[:])
 				if got := k.out(t, c.frame); got != next {
 					t.Errorf("%s from a MAC that is not watched got %#x", c.name, got)
 				}
-				copy(c.frame[6:], ours[:])
+				copy(c.frame[6:], ownMAC[:])
 			}
 			if got := k.mustEvidence(t, e).Counters; got != want {
 				t.Errorf("after other MACs' frames: %+v, want %+v", got, want)
@@ -85,9 +85,10 @@ func TestTagsOut(t *testing.T) {
 	}
 }
 
+// TestTagsIn checks how inbound frames are counted by their tags. None is dropped.
 func TestTagsIn(t *testing.T) {
 	k := mustKit(t)
-	e := verify.Endpoint{MAC: ours, Tags: vlan50, Enforce: true}
+	e := verify.Endpoint{MAC: ownMAC, Tags: vlan50, Enforce: true}
 	must(t, k.expect(e))
 	u := verify.Endpoint{MAC: sibling, Enforce: true}
 	must(t, k.expect(u))
@@ -95,82 +96,85 @@ func TestTagsIn(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		frame  []byte
-		of     verify.Endpoint
+		to     verify.Endpoint
 		change func(*verify.Counters)
 	}{
-		{"right", tagged(data(ours, router), c50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
-		{"untagged", data(ours, router), e, func(c *verify.Counters) { c.InWrong++ }},
-		{"wrong", tagged(data(ours, router), c60), e, func(c *verify.Counters) { c.InWrong++ }},
-		{"one more", tagged(data(ours, router), c50, c60), e, func(c *verify.Counters) { c.InWrong++ }},
-		{"to all", tagged(data(all, router), c50), e, func(*verify.Counters) {}},
+		{"right", tagged(data(ownMAC, router), tag50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
+		{"untagged", data(ownMAC, router), e, func(c *verify.Counters) { c.InWrong++ }},
+		{"wrong", tagged(data(ownMAC, router), tag60), e, func(c *verify.Counters) { c.InWrong++ }},
+		{"one more", tagged(data(ownMAC, router), tag50, tag60), e, func(c *verify.Counters) { c.InWrong++ }},
+		{"to all", tagged(data(broadcast, router), tag50), e, func(*verify.Counters) {}},
 		{"untagged, for the untagged", data(sibling, router), u, func(c *verify.Counters) { c.InFrames++; c.InBytes += 60 }},
-		{"a priority tag, which is no VLAN", tagged(data(sibling, router), zero), u, func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
-		{"a priority tag before the right one", tagged(data(ours, router), zero, c50), e, func(c *verify.Counters) { c.InFrames++; c.InBytes += 68 }},
-		{"tagged, for the untagged", tagged(data(sibling, router), c50), u, func(c *verify.Counters) { c.InWrong++ }},
+		{"a priority tag, which is not a VLAN", tagged(data(sibling, router), zero), u,
+			func(c *verify.Counters) { c.InFrames++; c.InBytes += 64 }},
+		{"a priority tag before the right one", tagged(data(ownMAC, router), zero, tag50), e,
+			func(c *verify.Counters) { c.InFrames++; c.InBytes += 68 }},
+		{"tagged, for the untagged", tagged(data(sibling, router), tag50), u, func(c *verify.Counters) { c.InWrong++ }},
 	} {
-		want := k.mustEvidence(t, c.of).Counters
+		want := k.mustEvidence(t, c.to).Counters
 		c.change(&want)
 		if ret := k.in(t, c.frame); ret != next {
-			t.Errorf("%s: got %#x: nothing inbound may be stopped", c.name, ret)
+			t.Errorf("%s: got %#x: inbound frames must not be dropped", c.name, ret)
 		}
-		if got := k.mustEvidence(t, c.of).Counters; got != want {
+		if got := k.mustEvidence(t, c.to).Counters; got != want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, want)
 		}
 	}
 }
 
-// TestSameMAC has one MAC under two VLANs, which only those may have that need not
-// be kept off each other's.
-func TestSameMAC(t *testing.T) {
+// TestSharedMAC has one MAC on two VLANs, which is allowed only if neither endpoint is restricted
+// to its own tags.
+func TestSharedMAC(t *testing.T) {
 	k := mustKit(t)
-	a := verify.Endpoint{MAC: ours, Tags: vlan50, Attachment: verify.ID{1}}
-	b := verify.Endpoint{MAC: ours, Tags: vlan60, Attachment: verify.ID{2}}
+	a := verify.Endpoint{MAC: ownMAC, Tags: vlan50, Attachment: verify.ID{1}}
+	b := verify.Endpoint{MAC: ownMAC, Tags: vlan60, Attachment: verify.ID{2}}
 	must(t, k.expect(a))
 	must(t, k.expect(b))
-	k.out(t, tagged(data(router, ours), c50))
-	k.out(t, tagged(data(router, ours), c60))
-	k.out(t, tagged(data(router, ours), c60))
+	k.out(t, tagged(data(router, ownMAC), tag50))
+	k.out(t, tagged(data(router, ownMAC), tag60))
+	k.out(t, tagged(data(router, ownMAC), tag60))
 	for _, c := range []struct {
-		of   verify.Endpoint
+		to   verify.Endpoint
 		want uint64
 	}{{a, 1}, {b, 2}} {
-		if got := k.mustEvidence(t, c.of).Counters; got.OutFrames != c.want || got.OutWrong != 0 {
-			t.Errorf("%s: %+v, want %d frames", c.of.Tags, got, c.want)
+		if got := k.mustEvidence(t, c.to).Counters; got.OutFrames != c.want || got.OutWrong != 0 {
+			t.Errorf("%s: %+v, want %d frames", c.to.Tags, got, c.want)
 		}
 	}
 	b.Enforce = true
-	const refused = "the MAC is in use on it already, by attachment 01000000000000000000000000000000 (VLAN 50): ask for another"
+	const refused = "the MAC is already in use there, by attachment 01000000000000000000000000000000 (VLAN 50): " +
+		"choose another"
 	must(t, k.forget(b))
 	if err := k.expect(b); err == nil || err.Error() != refused {
-		t.Errorf("a MAC to be kept off another VLAN that it is in: %v, want %q", err, refused)
+		t.Errorf("a MAC restricted to its tags that is also on another VLAN: %v, want %q", err, refused)
 	}
 	b.Enforce = false
 	must(t, k.expect(b))
 	must(t, k.forget(a))
-	k.out(t, tagged(data(router, ours), c50))
+	k.out(t, tagged(data(router, ownMAC), tag50))
 	if got := k.mustEvidence(t, b).Counters; got.OutFrames != 0 || got.OutWrong != 1 {
 		t.Errorf("after the first was forgotten, the second has %+v", got)
 	}
 	b.Enforce = true
 	must(t, k.expect(b))
-	if ret := k.out(t, tagged(data(router, ours), c50)); ret != shot {
+	if ret := k.out(t, tagged(data(router, ownMAC), tag50)); ret != shot {
 		t.Errorf("after the other was forgotten, its VLAN got %#x", ret)
 	}
 	must(t, k.forget(b))
 	k.mustEmpty(t, "both forgotten")
 }
 
-// TestSegments hands over buffers that are several frames on the wire.
+// TestSegments runs the programs over buffers that are several frames on the wire.
 func TestSegments(t *testing.T) {
 	k := mustKit(t)
-	e := verify.Endpoint{MAC: ours, Tags: vlan50, Enforce: true}
+	e := verify.Endpoint{MAC: ownMAC, Tags: vlan50, Enforce: true}
 	must(t, k.expect(e))
 	for _, c := range []struct {
 		prog  *ebpf.Program
 		frame []byte
 	}{
-		{k.Egress, tagged(data(router, ours), c50)}, {k.Egress, tagged(data(router, ours), c60)},
-		{k.Ingress, tagged(data(ours, router), c50)}, {k.Ingress, tagged(data(ours, router), c60)},
+		{k.Egress, tagged(data(router, ownMAC), tag50)}, {k.Egress, tagged(data(router, ownMAC), tag60)},
+		{k.Ingress, tagged(data(ownMAC, router), tag50)}, {k.Ingress, tagged(data(ownMAC, router), tag60)},
 	} {
 		mustRet(t, c.prog, c.frame, 3, 20)
 	}
@@ -180,16 +184,17 @@ func TestSegments(t *testing.T) {
 	}
 }
 
+// TestHistogram checks which VLANs inbound frames count for.
 func TestHistogram(t *testing.T) {
 	k := mustKit(t)
 	before := verify.Now()
 	for _, f := range [][]byte{
-		data(rival, router), data(all, router), tagged(data(rival, router), c50),
-		tagged(data(all, router), s100, c200), tagged(data(rival, router), tag(verify.Dot1Q, 0)),
-		tagged(data(rival, router), tag(verify.Dot1Q, 4095)), tagged(data(rival, router), c60)[:15],
+		data(claimant, router), data(broadcast, router), tagged(data(claimant, router), tag50),
+		tagged(data(broadcast, router), s100, c200), tagged(data(claimant, router), tag(verify.Dot1Q, 0)),
+		tagged(data(claimant, router), tag(verify.Dot1Q, 4095)), tagged(data(claimant, router), tag60)[:15],
 	} {
 		k.in(t, f)
-		k.out(t, f) // does not count
+		k.out(t, f) // outbound frames do not count
 	}
 	after := verify.Now()
 	got, err := k.histogram()

@@ -17,14 +17,14 @@ var errNoTCX = errors.New("the kernel has no TCX")
 // of a link that is not attached any more.
 func attachTCX(ifindex int, w way, prog int, path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return plain(err)
+		return explainErrno(err)
 	}
 	link, err := linkTCX(ifindex, prog, w.tcx)
 	if errors.Is(err, unix.EINVAL) && !hasTCX(w.tcx) {
 		return errNoTCX
 	}
 	if err != nil {
-		return plain(err)
+		return explainErrno(err)
 	}
 	defer unix.Close(link)
 	return pin(link, path)
@@ -38,12 +38,12 @@ func detachTCX(path string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("open link %q: %w", path, plain(err))
+		return fmt.Errorf("open link %q: %w", path, explainErrno(err))
 	}
 	defer unix.Close(link)
 	// ENOLINK: its device is gone (kernel/bpf/tcx.c).
 	if err := detachLink(link); err != nil && !errors.Is(err, unix.ENOLINK) {
-		return fmt.Errorf("detach link %q: %w", path, plain(err))
+		return fmt.Errorf("detach link %q: %w", path, explainErrno(err))
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ type maps struct {
 	addrs     table[wireAddressKey, wireAddress]
 	hints     array[wireHint]
 	times     array[wireClock]
-	history   array[wirePlace]
+	history   array[wireHistoryRow]
 	former    handle
 	locals    handle
 	vlans     handle
@@ -105,13 +105,15 @@ func (m *maps) openFormer() (err error) {
 
 func (m *maps) openLocals() (err error) {
 	if m.locals.fd == 0 {
-		m.locals, err = openMap(filepath.Join(m.path, localsPin), unix.BPF_MAP_TYPE_HASH, unsafe.Sizeof(wireMacKey{}), unsafe.Sizeof(uint32(0)))
+		m.locals, err = openMap(filepath.Join(m.path, localsPin), unix.BPF_MAP_TYPE_HASH, unsafe.Sizeof(wireMacKey{}),
+			unsafe.Sizeof(uint32(0)))
 	}
 	return err
 }
 
 func (t *trunk) close() {
-	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.former, t.locals, t.vlans} {
+	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.former, t.locals,
+		t.vlans} {
 		c.Close() // nothing is written that could be lost
 	}
 }

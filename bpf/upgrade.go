@@ -124,12 +124,12 @@ func (t *trunk) swap(w way, prog int) error {
 		return nil
 	}
 	if err != nil {
-		return plain(err)
+		return explainErrno(err)
 	}
 	defer unix.Close(link)
 	// A detached link runs nothing (ENOLINK): attach makes another one.
 	if err := updateLink(link, prog); err != nil && !errors.Is(err, unix.ENOLINK) {
-		return plain(err)
+		return explainErrno(err)
 	}
 	return nil
 }

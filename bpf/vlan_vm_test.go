@@ -25,7 +25,8 @@ func addVLAN(tb testing.TB, n *testenv.Namespace, parent, name, proto, vid strin
 
 func (b *bench) expect50(tb testing.TB) verify.Endpoint {
 	tb.Helper()
-	e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: vlan50, Addrs: []netip.Addr{addr4}, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
+	e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Tags: vlan50, Addrs: []netip.Addr{addr4},
+		Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
 	b.do(tb, func() error { return b.Expect(e) })
 	return e
 }
@@ -50,7 +51,8 @@ func setOffload(nic string, on bool) error {
 		_     [16]byte
 	}{value: unsafe.Pointer(value)}
 	copy(request.name[:], nic)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL,
+		uintptr(unsafe.Pointer(&request))); errno != 0 {
 		return errno
 	}
 	return nil
@@ -66,14 +68,15 @@ func TestVLAN(t *testing.T) {
 			gw := b.AddGateway(50, "192.168.50.1/24")
 			addVLAN(t, b.Host, b.Trunk, "eth9.50", "802.1q", "50")
 			e := b.expect50(t)
-			c := b.join(t, "eth9.50", ours, "192.168.50.2/24")
+			c := b.join(t, "eth9.50", ownMAC, "192.168.50.2/24")
 			must(t, ping(c.Namespace, gw4, 5))
 			ev := b.mustEvidence(t, e)
 			if got := ev.Counters; got.OutFrames != 6 || got.InFrames != 6 || got.OutWrong+got.InWrong != 0 {
 				t.Errorf("offload %v: counted %+v, want six frames each way", offload, got)
 			}
 			g := ev.Gateways[0]
-			if g.MAC != verify.MACOf(gw.MAC) || !g.Asked.Tags.Equal(vlan50) || !g.Reply.Tags.Equal(vlan50) || g.Asked.InPacket || g.Reply.InPacket {
+			if g.MAC != verify.MACOf(gw.MAC) || !g.Asked.Tags.Equal(vlan50) || !g.Reply.Tags.Equal(vlan50) ||
+				g.Asked.InPacket || g.Reply.InPacket {
 				t.Errorf("offload %v: the gateway was seen as %+v, want tags in metadata", offload, g)
 			}
 			heard := false
@@ -94,12 +97,12 @@ func TestHopping(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{VLANs: []uint16{50, 60}})
 		b.AddGateway(60, "192.168.50.1/24")
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}}
 		s, err := b.Emitter()
 		must(t, err)
-		c := b.join(t, b.Trunk, ours, "192.168.50.2/24")
+		c := b.join(t, b.Trunk, ownMAC, "192.168.50.2/24")
 		nic := mustIndex(t, c.Namespace, "eth0")
-		hop := tagged(mustFrame(t)(arp.Probe(ours, gw4)), c60)
+		hop := tagged(mustFrame(t)(arp.Probe(ownMAC, gw4)), tag60)
 		send := func() error { return c.Do(func() error { return s.Send(nic, hop) }) }
 
 		b.do(t, func() error { return b.Expect(e) })
@@ -107,7 +110,8 @@ func TestHopping(t *testing.T) {
 		testenv.Eventually(t, "the other VLAN's gateway to answer", func() error {
 			ev := b.mustEvidence(t, e)
 			g := ev.Gateways[0]
-			if ev.Counters.OutWrong != 1 || ev.Counters.InWrong != 1 || !g.Asked.Tags.Equal(vlan60) || !g.Asked.InPacket || !g.Reply.Tags.Equal(vlan60) {
+			if ev.Counters.OutWrong != 1 || ev.Counters.InWrong != 1 || !g.Asked.Tags.Equal(vlan60) || !g.Asked.InPacket ||
+				!g.Reply.Tags.Equal(vlan60) {
 				return errors.New("not seen yet")
 			}
 			return nil
@@ -122,7 +126,7 @@ func TestHopping(t *testing.T) {
 		b.do(t, func() error { return b.Expect(f) })
 		d := b.join(t, "eth9.50", sibling, "192.168.50.3/24")
 		nic = mustIndex(t, d.Namespace, "eth0")
-		hop = tagged(mustFrame(t)(arp.Probe(sibling, gw4)), c60)
+		hop = tagged(mustFrame(t)(arp.Probe(sibling, gw4)), tag60)
 		if err := d.Do(func() error { return s.Send(nic, hop) }); !errors.Is(err, unix.ENOBUFS) {
 			t.Errorf("a second tag: %v, want %v", err, unix.ENOBUFS)
 		}
@@ -149,13 +153,15 @@ func TestQinQ(t *testing.T) {
 		}
 		_, err := gw.Exec("ip", "addr", "add", "192.168.50.1/24", "dev", "c200")
 		must(t, err)
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: qinq, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1}, Enforce: true}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Tags: qinq, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{1},
+			Enforce: true}
 		b.do(t, func() error { return b.Expect(e) })
-		c := b.join(t, "c200", ours, "192.168.50.2/24")
+		c := b.join(t, "c200", ownMAC, "192.168.50.2/24")
 		must(t, ping(c.Namespace, gw4, 5))
 		ev := b.mustEvidence(t, e)
 		g := ev.Gateways[0]
-		if got := ev.Counters; got.OutFrames != 6 || got.InFrames != 6 || !g.Asked.Tags.Equal(qinq) || !g.Reply.Tags.Equal(qinq) || g.Asked.InPacket {
+		if got := ev.Counters; got.OutFrames != 6 || got.InFrames != 6 || !g.Asked.Tags.Equal(qinq) ||
+			!g.Reply.Tags.Equal(qinq) || g.Asked.InPacket {
 			t.Errorf("%+v, want six frames each way under %s", ev, qinq)
 		}
 	})
@@ -167,15 +173,16 @@ func TestNativeMismatch(t *testing.T) {
 	b.AddGateway(50, "192.168.50.1/24")
 	addVLAN(t, b.Host, b.Trunk, "eth9.50", "802.1q", "50")
 	e := b.expect50(t)
-	c := b.join(t, "eth9.50", ours, "192.168.50.2/24")
+	c := b.join(t, "eth9.50", ownMAC, "192.168.50.2/24")
 	b.SetNative(50)
 	s, err := b.Emitter()
 	must(t, err)
 	nic := mustIndex(t, c.Namespace, "eth0")
-	must(t, c.Do(func() error { return s.Send(nic, mustFrame(t)(arp.Probe(ours, gw4))) }))
+	must(t, c.Do(func() error { return s.Send(nic, mustFrame(t)(arp.Probe(ownMAC, gw4))) }))
 	testenv.Eventually(t, "the answer without a tag", func() error {
 		ev := b.mustEvidence(t, e)
-		if g := ev.Gateways[0]; ev.Counters.InWrong != 1 || g.Reply.Count != 1 || len(g.Reply.Tags) != 0 || !g.Asked.Tags.Equal(vlan50) {
+		if g := ev.Gateways[0]; ev.Counters.InWrong != 1 || g.Reply.Count != 1 || len(g.Reply.Tags) != 0 ||
+			!g.Asked.Tags.Equal(vlan50) {
 			return errors.New("not seen yet")
 		}
 		return nil
@@ -189,9 +196,10 @@ func TestSameMACOnTwoVLANs(t *testing.T) {
 		name := []string{"eth9.50", "eth9.60"}[i]
 		b.AddGateway(tags[0].VID, "192.168.50.1/24")
 		addVLAN(t, b.Host, b.Trunk, name, "802.1q", strings.TrimPrefix(name, "eth9."))
-		e := verify.Endpoint{Trunk: b.trunk, MAC: ours, Tags: tags, Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i) + 1}}
+		e := verify.Endpoint{Trunk: b.trunk, MAC: ownMAC, Tags: tags, Gateways: []netip.Addr{gw4},
+			Attachment: verify.ID{byte(i) + 1}}
 		b.do(t, func() error { return b.Expect(e) })
-		c := b.join(t, name, ours, "192.168.50.2/24")
+		c := b.join(t, name, ownMAC, "192.168.50.2/24")
 		must(t, ping(c.Namespace, gw4, 5))
 		if ev := b.mustEvidence(t, e); ev.Counters.OutFrames != 6 || ev.Counters.InFrames != 6 || ev.Counters.OutWrong != 0 {
 			t.Errorf("%s: %+v, want six frames each way", tags, ev.Counters)

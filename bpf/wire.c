@@ -2,30 +2,31 @@
 
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Watches a trunk: which tags the frames of the leased MACs carry, who answers
- * for their gateways, who else claims their addresses, which VLANs are alive.
- * One pair of programs and one set of maps per trunk, so no key names it.
+ * The programs of a trunk. They watch the tags of frames from leased MACs, the stations
+ * that answer for the endpoints' gateways, the stations that claim leased addresses, and
+ * the VLANs from which frames arrive. Each trunk has its own pair of programs and its own
+ * set of maps, so no key contains the trunk.
  *
- * Every frame goes on to the next program in the chain, but for two kinds. A frame
- * of a leased MAC that would leave with tags that are not its network's: a container
- * can write a tag by hand and so hop into another VLAN, and nothing else stops that.
- * And a container's answer to the host's own question whether an address is in use:
- * see answers_host.
+ * Every frame continues to the next program in the chain, with two exceptions. The first
+ * is a frame of a leased MAC that would leave with tags other than its network's: a
+ * container can write a tag by hand and so hop into another VLAN, and nothing else
+ * prevents that. The second is a container's answer to its own host's probe for an
+ * address in use: see answers_own_probe.
  *
- * The ingress of a trunk sees more than what comes from the wire. Unicast between two
- * macvlans in bridge mode on the trunk itself passes there as well (macvlan_queue_xmit,
- * dev_forward_skb), and a switch port may send a frame back where it came from. So a
- * frame whose source is a MAC of this host shows nothing of the VLAN. With the MAC of
- * an endpoint, and sent to all, it is either a frame of ours that came back or that of
- * another station with the same MAC: see note_own.
+ * The ingress of a trunk sees more than the frames from the wire. Unicast between two
+ * macvlans in bridge mode on the trunk itself passes there, too (macvlan_queue_xmit,
+ * dev_forward_skb), and a switch port may send a frame back to its sender. A frame with a
+ * MAC of this host as its source therefore proves nothing about the VLAN. If the source
+ * is an endpoint's MAC and the destination is a group, either a frame of this host was
+ * returned, or another station has the same MAC: see note_own_source.
  *
- * What costs most is left out where it can be: a frame is looked up once, by its
- * MAC; an address only where a hint says that it may be one of ours; the clock
- * is read once per jiffy, but while somebody probes; and what is the same as the
- * last time is counted without the lock. BenchmarkProgram says what is left.
+ * The expensive steps are avoided where possible: a frame is looked up once, by its MAC;
+ * an address is looked up only if a hint says that it may be leased or a gateway's; the
+ * clock is read once per jiffy unless a probe is pending; and a repeated event is counted
+ * without the lock. BenchmarkProgram measures the cost that remains.
  *
- * Everything here also loads on 5.10: no atomic operation that fetches, no
- * kernel types, loops unrolled.
+ * Everything here also loads on Linux 5.10: no atomic operation returns the old value, no
+ * kernel types are used, and loops are unrolled.
  */
 #include <stdbool.h>
 
@@ -38,28 +39,29 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define MAX_TAGS	3	/* one in metadata and two in bytes; more than the third is not told apart */
+#define MAX_TAGS	3	/* one in metadata and two in bytes; a fourth tag is ignored */
 #define MAX_ADDRS	4
 #define MAX_GATEWAYS	4
 #define RECENT		8	/* power of two */
 #define VLANS		4096
 #define HINTS		4096	/* power of two */
-#define AGAIN		64	/* power of two */
-#define WAYS		4	/* power of two */
-#define OURS		128	/* power of two; as many places for what happens to one of ours */
-#define UNLEASED_PLACES	32	/* power of two; and as many behind them for MACs that are nobody's */
+#define LAST_CLAIMS	64	/* power of two */
+#define ROW_EVENTS	4	/* power of two */
+#define ENDPOINT_ROWS	128	/* power of two; history rows for events of endpoints */
+#define UNLEASED_ROWS	32	/* power of two; history rows after those, for unleased MACs */
 #define SENT		1024	/* power of two */
 
 /*
- * How long a frame that was sent to all may take to come back, and how long a port
- * that has sent the host's own back is expected to send back others, in ns.
+ * RETURN_TIME is the longest time between a broadcast or multicast frame and its return.
+ * HAIRPIN_TIME is how long a port that has returned a frame of the host is expected to
+ * return further frames. Both are in ns.
  */
 #define RETURN_TIME	500000000ULL
-#define RETURNS_FOR	60000000000ULL
+#define HAIRPIN_TIME	60000000000ULL
 
 /*
- * A tag is TPID << 16 | VID in host order, 0 for none. A sighting also says
- * where the outermost tag was, in a bit that no VID uses.
+ * A tag is TPID << 16 | VID in host order, 0 for none. The first tag of a sighting also
+ * has the bit IN_PACKET, which no VID uses, if the tag was in the packet's bytes.
  */
 #define VID_MASK	0x0fff
 #define IN_PACKET	0x8000
@@ -67,18 +69,18 @@
 
 /* Flags of an endpoint. */
 #define ENFORCE		1
-#define SEVERAL		2	/* no endpoint: those of this MAC are in the map "shared" */
+#define SHARED		2	/* placeholder: this MAC's endpoints are in "shared" */
 
-/* Flags of an address: what it is to us. It may be both. */
-#define LEASED		1	/* holder has it */
-#define GATEWAY		2	/* endpoints ask for it */
-#define TENTATIVE	4	/* holder is only about to use it */
+/* Flags of an address. It may be leased and a gateway's at the same time. */
+#define LEASED		1	/* to holder */
+#define GATEWAY		2	/* endpoints have it as their gateway */
+#define TENTATIVE	4	/* holder does not use it yet */
 
 /* Kinds of a MAC in the map "locals". */
-#define PARENT		1	/* of the trunk, or of a parent on it */
-#define SIBLING		2	/* of a macvlan on the trunk that is no endpoint */
+#define PARENT		1	/* the trunk, or a parent on it */
+#define SIBLING		2	/* a macvlan on the trunk that is not an endpoint */
 
-/* linux/if_arp.h has these, and the C library with it. */
+/* linux/if_arp.h defines these, but it includes headers of the C library. */
 #define ARPHRD_ETHER	1
 #define ARPOP_REQUEST	1
 #define ARPOP_REPLY	2
@@ -88,7 +90,7 @@
 #define ND_OPT_SOURCE	1
 #define ND_OPT_TARGET	2
 
-#define PROBE_MARK	0x6c79	/* verify/mac.go has it as well */
+#define PROBE_MARK	0x6c79	/* also in verify/guard.go, MAC.ProbeLinkLocal */
 
 struct sighting {
 	__u64 ns;		/* now() */
@@ -100,11 +102,11 @@ struct gateway {
 	__u8 addr[16];
 	struct sighting asked;
 	struct sighting reply;	/* to this endpoint's MAC */
-	__u64 other_ns;
+	__u64 previous_ns;
 	__u8 mac[6];
-	__u8 other[6];		/* who answered before mac */
+	__u8 previous_mac[6];	/* answered before mac; its last answer was at previous_ns */
 	__u32 zero;
-	__u64 since;		/* user space's own: when the watch for it began */
+	__u64 since;		/* start of the watch; only user space uses it */
 };
 
 struct mac_key {
@@ -120,11 +122,11 @@ struct endpoint_key {
 };
 
 struct endpoint {
-	struct bpf_spin_lock lock; /* of gateways[] */
+	struct bpf_spin_lock lock; /* protects gateways[] */
 	__u32 flags;
 	__u32 outer;
 	__u32 inner;
-	/* Added to without the lock. */
+	/* Updated without the lock. */
 	__u64 out_frames;
 	__u64 out_bytes;
 	__u64 in_frames;
@@ -132,12 +134,12 @@ struct endpoint {
 	__u64 out_wrong;
 	__u64 in_wrong;
 	__u64 dropped;
-	__u64 duplicate_ns;	/* the last frame of another station with this MAC */
-	__u64 returned_ns;	/* the last frame of ours that came back */
+	__u64 duplicate_ns;	/* time of the last frame of another station with this MAC */
+	__u64 returned_ns;	/* time of the last frame of this endpoint that was returned */
 	__u32 duplicates;
 	__u32 returned;
 	struct gateway gateways[MAX_GATEWAYS];
-	/* The rest is user space's own. */
+	/* Only user space uses the rest. */
 	__u8 addrs[MAX_ADDRS][16];
 	__u8 attachment[16];
 	__u64 netns;
@@ -157,9 +159,9 @@ struct answer {
 };
 
 /*
- * With ANY_TAGS: a gateway's address under tags that nobody asked for. Only
- * answers that went to all are kept here, in a ring, since which endpoint they
- * answer cannot be told from the frame; answers to one MAC are kept with it.
+ * The key with ANY_TAGS is for a gateway's address under tags that no endpoint expects.
+ * The ring holds only answers that were sent to all nodes, because such a frame does not
+ * show which endpoint it answers. Unicast answers are kept in the endpoint.
  */
 struct address {
 	struct bpf_spin_lock lock;
@@ -169,82 +171,82 @@ struct address {
 	__u32 claims;
 	__u64 claimed_ns;
 	__u64 prober_ns;
-	__u8 prober[6];		/* that asked whether it may take the address */
+	__u8 prober[6];		/* has probed for the address (RFC 5227, RFC 4862) */
 	__u16 zero;
 	__u32 probes;
 	__u32 replies;
-	__u32 zero_too;
+	__u32 zero2;
 	struct answer recent[RECENT];
 };
 
-/* Frames from the wire alone: those with a source MAC of this host do not count. */
+/* Counts only frames from the wire: frames with a source MAC of this host do not count. */
 struct vlan {
 	__u64 frames;
 	__u64 ns;		/* of the first frame within the jiffy */
 	__u64 jiffy;
-	__u8 mac[6];		/* that sent it */
+	__u8 mac[6];		/* source of that frame */
 	__u16 zero;
 };
 
-/* Kinds of what happened. history.go has them as well. */
+/* Kinds of events, in the same order as in history.go. */
 enum kind {
-	CONFLICT = 1,	/* mac claimed addr, which is of's */
-	WRONG_OUT,	/* of sent with tags that are not its own */
-	STOPPED,	/* and was not let */
-	WRONG_IN,	/* mac sent to of with such tags */
-	MOVED,		/* mac answered of, or all, for gateway addr, and was did before */
-	UNLEASED,	/* mac sent, and is nobody's that is watched */
-	DUPLICATE,	/* mac came in from the wire, and is an endpoint's of ours */
-	RETURNED,	/* a frame that mac, which is ours, had sent came back */
+	CONFLICT = 1,		/* mac claimed addr, which is leased to endpoint_mac */
+	WRONG_OUT,		/* endpoint_mac sent a frame with wrong tags */
+	WRONG_OUT_DROPPED,	/* the same, and the frame was dropped */
+	WRONG_IN,		/* mac sent endpoint_mac a frame with wrong tags */
+	MOVED,			/* mac answered for gateway addr, previous_mac before */
+	UNLEASED,		/* mac sent a frame and is not an endpoint's */
+	DUPLICATE,		/* a frame from the wire has an endpoint's MAC as its source */
+	RETURNED,		/* a frame that mac, of this host, had sent was returned */
 };
 
-/* Each of its bytes counts: what is the same in all of them is one event. */
-struct what {
+/* Identifies an event: frames for which all bytes are equal are counted as one event. */
+struct event_key {
 	__u32 kind;
 	__u32 tag[MAX_TAGS];
 	__u8 addr[16];
 	__u8 mac[6];
-	__u8 of[6];
-	__u8 was[6];
+	__u8 endpoint_mac[6];
+	__u8 previous_mac[6];
 	__u16 zero[3];
 };
 
 struct event {
-	struct what what;
+	struct event_key key;
 	__u64 first;	/* now() */
 	__u64 last;
 	__u64 frames;
 };
 
 /*
- * The last few events of a place, which is what they happened to: somebody who
- * makes many of them for one address makes that one forget its own. A newer event
- * takes the place of the one that has been there longest.
+ * The last events of one row, which holds the events of the MACs or addresses that hash
+ * to it. A station that causes many events for one address therefore displaces only the
+ * events in that row. A new event replaces the oldest one.
  */
-struct place {
+struct history_row {
 	struct bpf_spin_lock lock;
 	__u32 next;
-	struct event events[WAYS];
+	struct event events[ROW_EVENTS];
 };
 
 /*
- * The time of the last look at the clock. With mix = ns ^ jiffy the pair is known
- * to belong together, in whatever order another CPU sees it written.
+ * The time of the last clock reading. mix = ns ^ jiffy proves that the pair belongs
+ * together, in whatever order another CPU sees the two writes.
  */
 struct clock {
 	__u64 ns;
 	__u64 mix;
-	__u64 exact_until;	/* somebody probes until then: user space's own */
+	__u64 exact_until;	/* a probe may be pending until then; set by user space */
 };
 
-/* What is known of the switch port. */
+/* State of the switch port. */
 struct port {
-	__u64 returned_ns;	/* when it last sent a frame of a parent's back */
+	__u64 returned_ns;	/* when it last returned a frame of a parent */
 };
 
 /*
- * How many addresses that hash to the same are leased, and are asked for; and how
- * many MACs that hash to it are an endpoint's or in "locals".
+ * Counts, for all addresses that hash to one slot, the leased ones and the gateways', and
+ * for all MACs that hash to it, the endpoints' and those in "locals".
  */
 struct hint {
 	__u32 leased;
@@ -253,27 +255,28 @@ struct hint {
 	__u32 zero;
 };
 
-/* A frame that this host has sent to all: what it was, and when. */
+/* A broadcast or multicast frame that this host has sent, and its time. */
 struct sent {
 	__u64 hash;
 	__u64 ns;
 };
 
 /*
- * The last claim that was looked into. The same again, at the same time, has nothing
- * new to tell but how often: no need to look. While somebody probes no two times are
- * the same.
+ * The last claim that was processed. If the same claim repeats at the same time, only its
+ * count changes, so it needs no lookups. While a probe is pending, no two times are
+ * equal.
  */
-struct again {
+struct last_claim {
 	__u64 ns;
-	struct what what;	/* kind is 0 where it was no conflict */
+	struct event_key key;	/* kind is 0 unless it was a conflict */
 	__u32 to_all;
 	__u32 zero;
 };
 
 /*
- * A MAC's endpoint. Where several have the MAC, under different tags, theirs are
- * in "shared", and the row here names the first of them: whose a wrong tag is.
+ * The endpoint of a MAC. If several endpoints have the MAC, under different tags, their
+ * rows are in "shared", and the row here names the first of them, which is charged with
+ * frames that have a wrong tag.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -307,8 +310,8 @@ struct {
 } hints SEC(".maps");
 
 /*
- * MACs of this host on the trunk that are no endpoint's; user space keeps it. The value
- * is PARENT or SIBLING.
+ * MACs of this host on the trunk that are not endpoints'. User space maintains the map. The
+ * value is PARENT or SIBLING.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -318,7 +321,7 @@ struct {
 	__type(value, __u32);
 } locals SEC(".maps");
 
-/* The last frames that endpoints and parents have sent to all, by hash. */
+/* The last broadcast and multicast frames of endpoints and parents, by hash. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SENT);
@@ -326,20 +329,20 @@ struct {
 	__type(value, struct sent);
 } sent SEC(".maps");
 
-/* Each processor's own: what two wrote at once could be a claim that nobody made. */
+/* Per processor: two concurrent writes to one row could form a claim that no station made. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, AGAIN);
+	__uint(max_entries, LAST_CLAIMS);
 	__type(key, __u32);
-	__type(value, struct again);
-} lately SEC(".maps");
+	__type(value, struct last_claim);
+} last_claims SEC(".maps");
 
-/* What happened, for whoever comes to look: many may, and the newest is kept. */
+/* Events, read by any number of processes. The newest events of each row are kept. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, OURS + UNLEASED_PLACES);
+	__uint(max_entries, ENDPOINT_ROWS + UNLEASED_ROWS);
 	__type(key, __u32);
-	__type(value, struct place);
+	__type(value, struct history_row);
 } history SEC(".maps");
 
 struct {
@@ -365,8 +368,9 @@ struct {
 } vlans SEC(".maps");
 
 /*
- * MACs whose watch has ended, and when: a container that ends may still send a frame
- * or two, which are no stranger's. No program looks here either.
+ * MACs that are no longer watched, and the time of the end: a container that ends may still
+ * send a frame or two, which are not reported as frames of an unleased MAC. Only user space
+ * uses this map.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -376,9 +380,9 @@ struct {
 } former SEC(".maps");
 
 /*
- * Which device the trunk is: the kernel empties the slot when the device goes
- * (kernel/bpf/devmap.c, dev_map_notification), and an ifindex that another
- * device has got does not fill it again. No program looks here.
+ * The device of the trunk. The kernel empties the slot when the device is deleted
+ * (kernel/bpf/devmap.c, dev_map_notification), and does not fill it again when another
+ * device gets the same ifindex. Only user space uses this map.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
@@ -387,33 +391,34 @@ struct {
 	__uint(value_size, sizeof(__u32));
 } device SEC(".maps");
 
-/* What has been read of a frame. */
+/* The parsed headers of a frame. */
 struct frame {
 	__u32 tag[MAX_TAGS];
-	__u32 off;		/* of what follows the tags in the bytes */
-	__u32 frames;		/* that a segmented buffer will be, or was, on the wire */
+	__u32 off;		/* of the first byte after the tags */
+	__u32 frames;		/* number of frames on the wire (GSO, GRO) */
 	__u16 proto;		/* network order */
 	__u16 in_packet;
 };
 
-/* What a frame says about an address. */
+/* A claim that a frame makes on an address. */
 struct claim {
 	__u64 addr[2];
-	__u8 mac[6];		/* who says that it holds addr */
+	__u8 mac[6];		/* claims to hold addr */
 	__u8 answer;		/* ARP reply or advertisement */
-	__u8 probe;		/* mac is only about to take addr */
+	__u8 probe;		/* mac does not use addr yet: it asks whether it may */
 };
 
 /*
- * reach gives the frame from its Ethernet header on, with len bytes readable, or
- * NULL if it is shorter. Pulling is for the rare frame whose headers are in
- * fragments: a sender chooses where they begin, so they have to be looked at.
+ * get_bytes returns the frame from its Ethernet header on, with len readable bytes, or
+ * NULL if it is shorter. It pulls the data of the rare frame that has its headers in
+ * fragments: the sender chooses where fragments begin, so those headers must be checked,
+ * too.
  */
-static __always_inline unsigned char *reach(struct __sk_buff *skb, __u32 len)
+static __always_inline unsigned char *get_bytes(struct __sk_buff *skb, __u32 len)
 {
 	unsigned char *data;
 
-	/* Else clang keeps &skb->data_end for later, which the verifier refuses. */
+	/* Otherwise clang keeps &skb->data_end for later, which the verifier rejects. */
 	asm volatile("" : "+r"(skb));
 	data = (void *)(long)skb->data;
 	if (data + len <= (unsigned char *)(long)skb->data_end)
@@ -438,8 +443,8 @@ static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 }
 
 /*
- * now gives the time of bpf_ktime_get_ns(), read while somebody probes, and else
- * up to a jiffy old: a look at the clock costs as much as all the rest.
+ * now returns the time of bpf_ktime_get_ns(): exact while a probe is pending, otherwise
+ * up to one jiffy old. Reading the clock costs as much as the rest of the program.
  */
 static __always_inline __u64 now(void)
 {
@@ -472,8 +477,8 @@ static __always_inline void add_tag(struct frame *f, __u32 tag, bool in_packet)
 }
 
 /*
- * is_tpid also knows what some switches take for a tag before 802.1ad had a
- * number of its own; the kernel never writes it, but a container may by hand.
+ * is_tpid also accepts the TPIDs that some switches used for outer tags before 802.1ad
+ * was assigned one. The kernel never writes them, but a container may write them by hand.
  */
 static __always_inline bool is_tpid(__u16 proto)
 {
@@ -483,9 +488,9 @@ static __always_inline bool is_tpid(__u16 proto)
 }
 
 /*
- * read_tags reads the tag in metadata and those in the bytes. Inbound, VID 0 is
- * a priority and no VLAN; outbound nobody writes it but by hand. A tag that is
- * cut short counts as VID 0, so that one with a known sender does not pass.
+ * read_tags reads the tag in metadata and the tags in the bytes. On ingress, VID 0 is a
+ * priority tag and no VLAN; on egress such a tag was written by hand. A truncated tag
+ * counts as VID 0, so that such a frame of a known sender does not pass.
  */
 static __always_inline void read_tags(struct __sk_buff *skb, struct frame *f, bool inbound)
 {
@@ -508,7 +513,7 @@ static __always_inline void read_tags(struct __sk_buff *skb, struct frame *f, bo
 		f->proto = 0;
 		f->off += 4;
 		tci = 0;
-		data = reach(skb, f->off);
+		data = get_bytes(skb, f->off);
 		if (data) {
 			tci = bpf_ntohs(*(__be16 *)(data + f->off - 4)) & VID_MASK;
 			f->proto = *(__u16 *)(data + f->off - 2);
@@ -534,26 +539,27 @@ static __always_inline void copy_ip6(__u64 *addr, const unsigned char *ip6)
 }
 
 /*
- * body gives len bytes behind the tags. The offset is one of four; masking it
- * tells the verifier of 5.10, which forgets a bound when it spills.
+ * get_body returns len bytes after the tags. The offset is one of four values; the mask
+ * tells that to the verifier of Linux 5.10, which forgets a bound when it spills the
+ * register.
  */
-static __always_inline unsigned char *body(struct __sk_buff *skb, struct frame *f, __u32 len)
+static __always_inline unsigned char *get_body(struct __sk_buff *skb, struct frame *f, __u32 len)
 {
 	unsigned char *data;
 	__u32 off = f->off;
 
 	asm volatile("%0 &= 31" : "+r"(off));
-	data = reach(skb, off + len);
+	data = get_bytes(skb, off + len);
 	return data ? data + off : NULL;
 }
 
 #define ARP_LEN		28
 #define ND_LEN		(sizeof(struct ipv6hdr) + 24)
 
-/* arp gives an ARP body for IPv4 over Ethernet (RFC 826), or NULL. */
-static __always_inline unsigned char *arp(struct __sk_buff *skb, struct frame *f)
+/* get_arp returns an ARP body for IPv4 over Ethernet (RFC 826), or NULL. */
+static __always_inline unsigned char *get_arp(struct __sk_buff *skb, struct frame *f)
 {
-	unsigned char *p = body(skb, f, ARP_LEN);
+	unsigned char *p = get_body(skb, f, ARP_LEN);
 
 	if (!p || *(__be32 *)p != bpf_htonl(ARPHRD_ETHER << 16 | ETH_P_IP) ||
 	    *(__be16 *)(p + 4) != bpf_htons(ETH_ALEN << 8 | 4))
@@ -562,36 +568,40 @@ static __always_inline unsigned char *arp(struct __sk_buff *skb, struct frame *f
 }
 
 /*
- * nd gives an IPv6 header with a neighbour solicitation or advertisement (RFC 4861
- * §7.1) behind it, or NULL. Behind extension headers none is looked for: a
- * fragmented one is invalid (RFC 6980), and nobody sends the others with ND.
+ * get_nd returns an IPv6 header that is followed by a neighbour solicitation or
+ * advertisement (RFC 4861 §7.1), or NULL. It does not search behind extension headers:
+ * fragmented ND is invalid (RFC 6980), and no implementation sends ND with other
+ * extension headers.
  */
-static __always_inline unsigned char *nd(struct __sk_buff *skb, struct frame *f)
+static __always_inline unsigned char *get_nd(struct __sk_buff *skb, struct frame *f)
 {
-	unsigned char *p = body(skb, f, 8);
+	unsigned char *p = get_body(skb, f, 8);
 
 	if (!p || p[6] != IPPROTO_ICMPV6)
 		return NULL;
-	p = body(skb, f, ND_LEN);
+	p = get_body(skb, f, ND_LEN);
 	if (!p || p[7] != 255 || (p[40] != ND_SOLICIT && p[40] != ND_ADVERT) || p[41])
 		return NULL;
 	return p;
 }
 
-/* asks says whether an outbound frame asks who has an address, and which. */
-static __always_inline bool asks(struct __sk_buff *skb, struct frame *f, __u64 *addr)
+/*
+ * read_question reports whether an outbound frame asks for the MAC of an address, and
+ * sets addr to that address.
+ */
+static __always_inline bool read_question(struct __sk_buff *skb, struct frame *f, __u64 *addr)
 {
 	unsigned char *p;
 
 	if (f->proto == bpf_htons(ETH_P_ARP)) {
-		p = arp(skb, f);
+		p = get_arp(skb, f);
 		if (!p || *(__be16 *)(p + 6) != bpf_htons(ARPOP_REQUEST))
 			return false;
 		map_ip4(addr, p + 24);
 		return true;
 	}
 	if (f->proto == bpf_htons(ETH_P_IPV6)) {
-		p = nd(skb, f);
+		p = get_nd(skb, f);
 		if (!p || p[40] != ND_SOLICIT)
 			return false;
 		copy_ip6(addr, p + 48);
@@ -601,12 +611,12 @@ static __always_inline bool asks(struct __sk_buff *skb, struct frame *f, __u64 *
 }
 
 /*
- * arp_claim: any ARP claims its sender's address, but for a probe, whose sender is
- * about to take the target's (RFC 5227 §2.1.1).
+ * arp_claim reads the claim of an ARP frame. Every ARP frame claims its sender address,
+ * except a probe: its sender wants to take the target address (RFC 5227 §2.1.1).
  */
 static __always_inline bool arp_claim(struct __sk_buff *skb, struct frame *f, struct claim *c)
 {
-	unsigned char *p = arp(skb, f);
+	unsigned char *p = get_arp(skb, f);
 
 	if (!p)
 		return false;
@@ -618,13 +628,14 @@ static __always_inline bool arp_claim(struct __sk_buff *skb, struct frame *f, st
 }
 
 /*
- * nd_claim: an advertisement claims its target, a solicitation its source, or
- * its target while the source is :: (RFC 4862 §5.4.3). The MAC is that of the
- * first option; where there is none it is the frame's, set by the caller.
+ * nd_claim reads the claim of an ND frame. An advertisement claims its target. A
+ * solicitation claims its source, or its target if the source is :: (RFC 4862 §5.4.3).
+ * The MAC is that of the first option; without one it is the frame's source, which the
+ * caller has set.
  */
 static __always_inline bool nd_claim(struct __sk_buff *skb, struct frame *f, struct claim *c)
 {
-	unsigned char *p = nd(skb, f);
+	unsigned char *p = get_nd(skb, f);
 	__u8 option = ND_OPT_TARGET;
 
 	if (!p)
@@ -636,7 +647,7 @@ static __always_inline bool nd_claim(struct __sk_buff *skb, struct frame *f, str
 		copy_ip6(c->addr, p + 48);
 	if (!c->answer)
 		option = ND_OPT_SOURCE;
-	p = body(skb, f, ND_LEN + 8);
+	p = get_body(skb, f, ND_LEN + 8);
 	if (p && p[64] == option && p[65] == 1)
 		copy_mac(c->mac, p + 66);
 	return true;
@@ -671,16 +682,17 @@ static __always_inline bool same_tags(const __u32 *tag, const struct frame *f)
 	       tag[1] == f->tag[1] && tag[2] == f->tag[2];
 }
 
-static __always_inline bool at(__u32 outer, __u32 inner, const struct frame *f)
+static __always_inline bool has_tags(__u32 outer, __u32 inner, const struct frame *f)
 {
 	return outer == f->tag[0] && inner == f->tag[1] && !f->tag[2];
 }
 
 /*
- * find gives the endpoint of a MAC and whether the frame's tags are its own.
- * Three tags are nobody's.
+ * find_endpoint returns the endpoint of a MAC, and reports in tags_match whether the frame
+ * has the endpoint's tags. A frame with three tags matches no endpoint.
  */
-static __always_inline struct endpoint *find(const struct mac_key *mac, const struct frame *f, bool *right)
+static __always_inline struct endpoint *find_endpoint(const struct mac_key *mac,
+						      const struct frame *f, bool *tags_match)
 {
 	struct endpoint *first = bpf_map_lookup_elem(&endpoints, mac), *e;
 	struct endpoint_key key = {
@@ -688,12 +700,12 @@ static __always_inline struct endpoint *find(const struct mac_key *mac, const st
 		.inner = f->tag[1],
 	};
 
-	*right = first && at(first->outer, first->inner, f);
-	if (!first || !(first->flags & SEVERAL))
+	*tags_match = first && has_tags(first->outer, first->inner, f);
+	if (!first || !(first->flags & SHARED))
 		return first;
 	copy_mac(key.mac, mac->mac);
 	e = f->tag[2] ? NULL : bpf_map_lookup_elem(&shared, &key);
-	*right = e;
+	*tags_match = e;
 	if (e)
 		return e;
 	key.outer = first->outer;
@@ -703,13 +715,16 @@ static __always_inline struct endpoint *find(const struct mac_key *mac, const st
 
 #define MIX(h)	((h) * 0x9e3779b97f4a7c15ULL)
 
-static __always_inline __u32 place_of(const __u8 *mac)
+/* row_of_mac returns the history row for the events of an endpoint's MAC. */
+static __always_inline __u32 row_of_mac(const __u8 *mac)
 {
 	return MIX(*(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32) >> 57;
 }
 
-/* same_what compares all but what is always zero in that kind. */
-static __always_inline bool same_what(const struct what *a, const struct what *b, bool of_address)
+/*
+ * same_event compares all fields except those that are always zero in that kind of event.
+ */
+static __always_inline bool same_event(const struct event_key *a, const struct event_key *b, bool of_address)
 {
 	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
 
@@ -718,10 +733,10 @@ static __always_inline bool same_what(const struct what *a, const struct what *b
 	return !of_address || (x[2] == y[2] && x[3] == y[3] && x[6] == y[6]);
 }
 
-/* note keeps what happened. The same again needs no lock: it is counted. */
-static __always_inline void note(__u32 place, const struct what *what, bool of_address, __u32 frames)
+/* note_event records an event. A repeated event is counted without the lock. */
+static __always_inline void note_event(__u32 row, const struct event_key *key, bool of_address, __u32 frames)
 {
-	struct place *p = bpf_map_lookup_elem(&history, &place);
+	struct history_row *p = bpf_map_lookup_elem(&history, &row);
 	struct event *e;
 	__u64 ns;
 	int i;
@@ -730,62 +745,66 @@ static __always_inline void note(__u32 place, const struct what *what, bool of_a
 		return;
 	ns = now();
 #pragma unroll
-	for (i = 0; i < WAYS; i++) {
+	for (i = 0; i < ROW_EVENTS; i++) {
 		e = &p->events[i];
-		if (same_what(&e->what, what, of_address)) {
+		if (same_event(&e->key, key, of_address)) {
 			e->last = ns;
 			__sync_fetch_and_add(&e->frames, frames);
 			return;
 		}
 	}
 	bpf_spin_lock(&p->lock);
-	e = &p->events[p->next & (WAYS - 1)];
+	e = &p->events[p->next & (ROW_EVENTS - 1)];
 	p->next++;
-	e->what = *what;
+	e->key = *key;
 	e->first = ns;
 	e->last = ns;
 	e->frames = frames;
 	bpf_spin_unlock(&p->lock);
 }
 
-/* note_wrong: a frame of one of ours, or to it, with tags that are not its own. */
-static __always_inline void note_wrong(enum kind kind, const struct frame *f, const __u8 *of,
+/*
+ * note_wrong records a frame from or to an endpoint that has tags other than the
+ * endpoint's.
+ */
+static __always_inline void note_wrong(enum kind kind, const struct frame *f, const __u8 *endpoint_mac,
 				       const __u8 *from)
 {
-	struct what w = { .kind = kind };
+	struct event_key key = { .kind = kind };
 
-	set_tags(w.tag, f);
-	copy_mac(w.of, of);
-	copy_mac(w.mac, from);
-	note(place_of(of), &w, false, f->frames);
+	set_tags(key.tag, f);
+	copy_mac(key.endpoint_mac, endpoint_mac);
+	copy_mac(key.mac, from);
+	note_event(row_of_mac(endpoint_mac), &key, false, f->frames);
 }
 
 /*
- * note_unleased: a frame leaves whose MAC nobody is watched for: the host's own, or
- * somebody's who has made a macvlan of their own choice. Which, user space knows.
+ * note_unleased records an outbound frame from a source MAC that is not an endpoint's. It
+ * is a MAC of the host itself, or of a macvlan that was made without Lanyard; user space
+ * tells them apart.
  */
 static __always_inline void note_unleased(const struct frame *f, const __u8 *mac)
 {
-	struct what w = { .kind = UNLEASED };
+	struct event_key key = { .kind = UNLEASED };
 	__u64 h = *(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32;
 
-	set_tags(w.tag, f);
-	copy_mac(w.mac, mac);
+	set_tags(key.tag, f);
+	copy_mac(key.mac, mac);
 	h ^= (__u64)f->tag[1] << 32 | f->tag[0];
-	note(OURS + (MIX(h) >> 59), &w, false, f->frames);
+	note_event(ENDPOINT_ROWS + (MIX(h) >> 59), &key, false, f->frames);
 }
 
-/* mac_may_be_local says whether a MAC may be an endpoint's, or in "locals". */
+/* mac_may_be_local reports whether a MAC may be an endpoint's, or in "locals". */
 static __always_inline bool mac_may_be_local(const __u8 *mac)
 {
-	/* layout.go does the same. */
+	/* layout.go computes the same slot. */
 	__u32 slot = MIX(*(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32) >> 52;
 	struct hint *h = bpf_map_lookup_elem(&hints, &slot);
 
 	return h && h->macs;
 }
 
-/* local_kind gives PARENT, SIBLING, or 0 for a MAC that is not in "locals". */
+/* local_kind returns PARENT or SIBLING, or 0 for a MAC that is not in "locals". */
 static __always_inline __u32 local_kind(const __u8 *mac)
 {
 	struct mac_key key = {};
@@ -799,13 +818,14 @@ static __always_inline __u32 local_kind(const __u8 *mac)
 }
 
 /*
- * frame_hash tells a frame to all from others of the same MAC: by its protocol and the
- * first 28 bytes of its body, which is all of an ARP. The tags do not count, since the
- * metadata that has them is another on the way back. 0 where the frame is shorter.
+ * frame_hash distinguishes the broadcast and multicast frames of one MAC, by the protocol
+ * and the first 28 bytes of the body, which is a whole ARP body. Tags are not hashed,
+ * because the metadata that holds one differs on the way back. It returns 0 for a shorter
+ * frame.
  */
 static __always_inline __u64 frame_hash(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
 {
-	unsigned char *p = body(skb, f, ARP_LEN);
+	unsigned char *p = get_body(skb, f, ARP_LEN);
 	__u64 h = (*(__u32 *)mac | (__u64)*(__u16 *)(mac + 4) << 32) ^ (__u64)f->proto << 48;
 	int i;
 
@@ -817,7 +837,10 @@ static __always_inline __u64 frame_hash(struct __sk_buff *skb, struct frame *f, 
 	return h | 1;
 }
 
-/* note_sent keeps what this host sends to all, so that it is known if it comes back. */
+/*
+ * note_sent remembers a broadcast or multicast frame that this host sends, so that it is
+ * recognized if it returns.
+ */
 static __always_inline void note_sent(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
 {
 	__u64 hash = frame_hash(skb, f, mac);
@@ -830,8 +853,8 @@ static __always_inline void note_sent(struct __sk_buff *skb, struct frame *f, co
 	s->ns = now();
 }
 
-/* came_back says whether a frame is one that this host sent a moment ago. */
-static __always_inline bool came_back(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
+/* was_sent reports whether this host sent the same frame within the last RETURN_TIME. */
+static __always_inline bool was_sent(struct __sk_buff *skb, struct frame *f, const __u8 *mac)
 {
 	__u64 hash = frame_hash(skb, f, mac);
 	__u32 slot = hash >> 54;
@@ -841,20 +864,21 @@ static __always_inline bool came_back(struct __sk_buff *skb, struct frame *f, co
 }
 
 /*
- * answers_probe says whether a frame answers an ARP probe (RFC 5227 §2.1.1), or goes to
- * an address that a host asks from whether an IPv6 address is in use: its link-local
- * with PROBE_MARK where EUI-64 has ff:fe, so that it is no interface's.
+ * answers_probe reports whether a frame answers an ARP probe (RFC 5227 §2.1.1), or is an
+ * advertisement to the address from which a host asks whether an IPv6 address is in use.
+ * That address is the host's link-local address with PROBE_MARK in place of the ff:fe of
+ * EUI-64, so that no interface has it.
  */
 static __always_inline bool answers_probe(struct __sk_buff *skb, struct frame *f)
 {
 	unsigned char *p;
 
 	if (f->proto == bpf_htons(ETH_P_ARP)) {
-		p = arp(skb, f);
+		p = get_arp(skb, f);
 		return p && *(__be16 *)(p + 6) == bpf_htons(ARPOP_REPLY) && !*(__be32 *)(p + 24);
 	}
 	if (f->proto == bpf_htons(ETH_P_IPV6)) {
-		p = nd(skb, f);
+		p = get_nd(skb, f);
 		return p && p[40] == ND_ADVERT && *(__be16 *)(p + 24) == bpf_htons(0xfe80) &&
 		       p[24 + 11] == PROBE_MARK >> 8 && p[24 + 12] == (PROBE_MARK & 0xff);
 	}
@@ -862,21 +886,22 @@ static __always_inline bool answers_probe(struct __sk_buff *skb, struct frame *f
 }
 
 /*
- * answers_host says whether an endpoint answers a probe of its own host's, to the
- * parent's MAC. The question is whether another station has the endpoint's address. Only
- * a switch port that sends frames back brings it to the endpoint itself; the answer
- * would come back in the same way and look like the other station's.
+ * answers_own_probe reports whether an endpoint answers a probe of its own host, to the
+ * parent's MAC. The probe asks whether another station has the endpoint's address. The
+ * probe reaches the endpoint itself only through a switch port that returns frames; the
+ * answer would be returned in the same way and look like another station's answer.
  */
-static __always_inline bool answers_host(struct __sk_buff *skb, struct frame *f, const __u8 *to)
+static __always_inline bool answers_own_probe(struct __sk_buff *skb, struct frame *f, const __u8 *to)
 {
 	return answers_probe(skb, f) && local_kind(to) == PARENT;
 }
 
 /*
- * note_asked takes the lock only where more changes than the time and the count:
- * whoever reads finds both as they were before or after.
+ * note_question records an endpoint's question for its gateway. It takes the lock only if
+ * more changes than the time and the count: a reader finds each of those as it was before
+ * or after.
  */
-static __always_inline void note_asked(const struct frame *f, struct endpoint *e, const __u64 *addr)
+static __always_inline void note_question(const struct frame *f, struct endpoint *e, const __u64 *addr)
 {
 	struct gateway *g = find_gateway(e, addr);
 	__u64 ns;
@@ -899,13 +924,13 @@ static __always_inline void note_asked(const struct frame *f, struct endpoint *e
 SEC("tc")
 int egress(struct __sk_buff *skb)
 {
-	unsigned char *eth = reach(skb, ETH_HLEN);
+	unsigned char *eth = get_bytes(skb, ETH_HLEN);
 	struct mac_key key = {};
 	struct frame f = {};
 	struct endpoint *e;
 	__u64 addr[2];
 	__u8 to[6];
-	bool right;
+	bool tags_match;
 
 	if (!eth)
 		return TC_ACT_UNSPEC;
@@ -914,32 +939,36 @@ int egress(struct __sk_buff *skb)
 	f.frames = skb->gso_segs ?: 1;
 	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
 	read_tags(skb, &f, false);
-	e = find(&key, &f, &right);
+	e = find_endpoint(&key, &f, &tags_match);
 	if (!e) {
 		note_unleased(&f, key.mac);
 		if ((to[0] & 1) && local_kind(key.mac) == PARENT)
 			note_sent(skb, &f, key.mac);
 		return TC_ACT_UNSPEC;
 	}
-	if (asks(skb, &f, addr))
-		note_asked(&f, e, addr);
+	if (read_question(skb, &f, addr))
+		note_question(&f, e, addr);
 	if (to[0] & 1)
 		note_sent(skb, &f, key.mac);
-	else if (right && answers_host(skb, &f, to))
+	else if (tags_match && answers_own_probe(skb, &f, to))
 		return TC_ACT_SHOT;
-	if (right) {
+	if (tags_match) {
 		__sync_fetch_and_add(&e->out_frames, f.frames);
 		__sync_fetch_and_add(&e->out_bytes, skb->wire_len);
 		return TC_ACT_UNSPEC;
 	}
 	__sync_fetch_and_add(&e->out_wrong, f.frames);
-	note_wrong(e->flags & ENFORCE ? STOPPED : WRONG_OUT, &f, key.mac, key.mac);
+	note_wrong(e->flags & ENFORCE ? WRONG_OUT_DROPPED : WRONG_OUT, &f, key.mac, key.mac);
 	if (!(e->flags & ENFORCE))
 		return TC_ACT_UNSPEC;
 	__sync_fetch_and_add(&e->dropped, f.frames);
 	return TC_ACT_SHOT;
 }
 
+/*
+ * note_vlan records a frame from the wire in the VLAN of its outermost tag, and once per
+ * jiffy the time and the source MAC.
+ */
 static __always_inline void note_vlan(__u32 vid, __u32 frames, const __u8 *mac)
 {
 	struct vlan *v = bpf_map_lookup_elem(&vlans, &vid);
@@ -956,109 +985,117 @@ static __always_inline void note_vlan(__u32 vid, __u32 frames, const __u8 *mac)
 	copy_mac(v->mac, mac);
 }
 
-static __always_inline void note_at_mac(enum kind kind, const struct frame *f, const __u8 *mac)
+/* note_mac_event records an event of one of this host's MACs. */
+static __always_inline void note_mac_event(enum kind kind, const struct frame *f, const __u8 *mac)
 {
-	struct what w = { .kind = kind };
+	struct event_key key = { .kind = kind };
 
-	set_tags(w.tag, f);
-	copy_mac(w.mac, mac);
-	copy_mac(w.of, mac);
-	note(place_of(mac), &w, false, f->frames);
+	set_tags(key.tag, f);
+	copy_mac(key.mac, mac);
+	copy_mac(key.endpoint_mac, mac);
+	note_event(row_of_mac(mac), &key, false, f->frames);
 }
 
 /*
- * returned says whether a frame to all, which has a MAC of this host as its source, is
- * one of this host's that came back, by a loop or by a port that sends frames back
- * (hairpin): the host has just sent the same. Behind a port that sends back a parent's
- * frames others are taken for such as well. An endpoint's frame alone does not show
- * that: another station with its MAC may have sent the same at the same time.
+ * is_returned reports whether a broadcast or multicast frame, with a MAC of this host as
+ * its source, is a frame of this host that was returned by a loop, or by a port that
+ * sends frames back (hairpin): this host has just sent the same frame. Once a port has
+ * returned a parent's frame, other frames are taken for returned ones, too. A returned
+ * frame of an endpoint alone does not prove such a port: another station with its MAC may
+ * have sent the same frame at the same time.
  */
-static __always_inline bool returned(struct __sk_buff *skb, struct frame *f, const __u8 *mac,
-				     bool parents)
+static __always_inline bool is_returned(struct __sk_buff *skb, struct frame *f, const __u8 *mac,
+				     bool from_parent)
 {
 	__u32 key = 0;
 	struct port *p = bpf_map_lookup_elem(&port, &key);
 
 	if (!p)
 		return true;
-	if (came_back(skb, f, mac)) {
-		if (parents)
+	if (was_sent(skb, f, mac)) {
+		if (from_parent)
 			p->returned_ns = now();
 		return true;
 	}
-	return p->returned_ns && now() - p->returned_ns < RETURNS_FOR;
+	return p->returned_ns && now() - p->returned_ns < HAIRPIN_TIME;
 }
 
 /*
- * note_own looks at a frame whose source is an endpoint's MAC, with its tags, or the
- * parent's: own is NULL then. Between siblings nothing is to be learnt from it. Sent to
- * all, it has come back, or another station has this MAC. An answer to the host's own
- * probe cannot be the endpoint's, since egress drops that: see answers_host.
+ * note_own_source handles an inbound frame that has as its source an endpoint's MAC, with
+ * the endpoint's tags, or the parent's MAC; own is NULL for the parent. A unicast frame
+ * between siblings proves nothing. A broadcast or multicast frame was either returned, or
+ * another station has this MAC. An answer to the host's own probe cannot come from the
+ * endpoint, because egress drops that answer: see answers_own_probe.
  */
-static __always_inline void note_own(struct __sk_buff *skb, struct frame *f, struct endpoint *own,
+static __always_inline void note_own_source(struct __sk_buff *skb, struct frame *f, struct endpoint *own,
 				     const __u8 *mac, const __u8 *to)
 {
 	if (to[0] & 1) {
-		if (returned(skb, f, mac, !own)) {
+		if (is_returned(skb, f, mac, !own)) {
 			if (own) {
 				own->returned_ns = now();
 				__sync_fetch_and_add(&own->returned, 1);
 			}
-			note_at_mac(RETURNED, f, mac);
+			note_mac_event(RETURNED, f, mac);
 			return;
 		}
-	} else if (!answers_host(skb, f, to)) {
+	} else if (!answers_own_probe(skb, f, to)) {
 		return;
 	}
 	if (own) {
 		own->duplicate_ns = now();
 		__sync_fetch_and_add(&own->duplicates, 1);
 	}
-	note_at_mac(DUPLICATE, f, mac);
-}
-
-static __always_inline void note_moved(const struct frame *f, const struct claim *c, __u32 place,
-				       const __u8 *of, const __u8 *was)
-{
-	struct what w = { .kind = MOVED };
-
-	set_tags(w.tag, f);
-	((__u64 *)w.addr)[0] = c->addr[0];
-	((__u64 *)w.addr)[1] = c->addr[1];
-	copy_mac(w.mac, c->mac);
-	if (of)
-		copy_mac(w.of, of);
-	copy_mac(w.was, was);
-	note(place, &w, true, 1);
+	note_mac_event(DUPLICATE, f, mac);
 }
 
 /*
- * note_reply: somebody answered one of ours about its gateway. True says that it was the
- * same answer as the last at the same time, and has been looked into.
+ * note_moved records that a gateway's address is now answered by another MAC.
+ * endpoint_mac is NULL for an answer to all nodes.
  */
-static __always_inline bool note_reply(const struct frame *f, struct endpoint *e, const __u8 *of,
+static __always_inline void note_moved(const struct frame *f, const struct claim *c, __u32 row,
+				       const __u8 *endpoint_mac, const __u8 *previous_mac)
+{
+	struct event_key key = { .kind = MOVED };
+
+	set_tags(key.tag, f);
+	((__u64 *)key.addr)[0] = c->addr[0];
+	((__u64 *)key.addr)[1] = c->addr[1];
+	copy_mac(key.mac, c->mac);
+	if (endpoint_mac)
+		copy_mac(key.endpoint_mac, endpoint_mac);
+	copy_mac(key.previous_mac, previous_mac);
+	note_event(row, &key, true, 1);
+}
+
+/*
+ * note_reply records an answer about an endpoint's gateway, sent to that endpoint. It
+ * returns true if the answer and its time equal those of the last one, which was
+ * processed already.
+ */
+static __always_inline bool note_reply(const struct frame *f, struct endpoint *e, const __u8 *endpoint_mac,
 				       const struct claim *c)
 {
 	struct gateway *g = find_gateway(e, c->addr);
-	__u8 was[6] = {};
-	bool moved, again;
+	__u8 previous_mac[6] = {};
+	bool moved, repeated;
 	__u64 ns;
 
 	if (!g)
 		return false;
 	ns = now();
 	if (g->reply.count && same_mac(g->mac, c->mac) && same_tags(g->reply.tag, f)) {
-		again = g->reply.ns == ns;
+		repeated = g->reply.ns == ns;
 		g->reply.ns = ns;
 		__sync_fetch_and_add(&g->reply.count, 1);
-		return again;
+		return repeated;
 	}
 	bpf_spin_lock(&e->lock);
 	moved = g->reply.count && !same_mac(g->mac, c->mac);
 	if (moved) {
-		copy_mac(was, g->mac);
-		copy_mac(g->other, g->mac);
-		g->other_ns = g->reply.ns;
+		copy_mac(previous_mac, g->mac);
+		copy_mac(g->previous_mac, g->mac);
+		g->previous_ns = g->reply.ns;
 	}
 	copy_mac(g->mac, c->mac);
 	g->reply.ns = ns;
@@ -1066,22 +1103,26 @@ static __always_inline bool note_reply(const struct frame *f, struct endpoint *e
 	set_tags(g->reply.tag, f);
 	bpf_spin_unlock(&e->lock);
 	if (moved)
-		note_moved(f, c, place_of(of), of, was);
+		note_moved(f, c, row_of_mac(endpoint_mac), endpoint_mac, previous_mac);
 	return false;
 }
 
-/* may_be says whether an address under some tags may be leased, or asked for. */
-static __always_inline struct hint *may_be(__u32 outer, __u32 inner, const __u64 *addr)
+/*
+ * find_hint returns the hint that says whether an address under some tags may be leased
+ * or a gateway's.
+ */
+static __always_inline struct hint *find_hint(__u32 outer, __u32 inner, const __u64 *addr)
 {
 	__u64 h = (addr[0] * 31 + addr[1]) * 31 + ((__u64)inner << 32 | outer);
 	__u32 slot;
 
-	/* layout.go does the same. */
+	/* layout.go computes the same slot. */
 	slot = MIX(h) >> 52;
 	return bpf_map_lookup_elem(&hints, &slot);
 }
 
-static __always_inline struct address *lookup(__u32 outer, __u32 inner, const __u64 *addr)
+/* find_address returns the row of an address under some tags, or NULL. */
+static __always_inline struct address *find_address(__u32 outer, __u32 inner, const __u64 *addr)
 {
 	struct address_key key = {
 		.outer = outer,
@@ -1093,20 +1134,24 @@ static __always_inline struct address *lookup(__u32 outer, __u32 inner, const __
 	return bpf_map_lookup_elem(&addrs, &key);
 }
 
-/* place_at is the place of what happens to an address. */
-static __always_inline __u32 place_at(const __u64 *addr)
+/* row_of_addr returns the history row for the events of an address. */
+static __always_inline __u32 row_of_addr(const __u64 *addr)
 {
 	return MIX(addr[0] * 31 + addr[1]) >> 57;
 }
 
-static __always_inline void note_claimant(struct address *a, const struct claim *c, struct what *w)
+/*
+ * note_claimant records a claim on a leased address by a MAC that is not its holder. It
+ * is an event only if the holder uses the address already.
+ */
+static __always_inline void note_claimant(struct address *a, const struct claim *c, struct event_key *key)
 {
 	__u64 ns = now();
 
 	if (!(a->flags & TENTATIVE)) {
-		w->kind = CONFLICT;
-		copy_mac(w->of, a->holder);
-		note(place_at(c->addr), w, true, 1);
+		key->kind = CONFLICT;
+		copy_mac(key->endpoint_mac, a->holder);
+		note_event(row_of_addr(c->addr), key, true, 1);
 	}
 	if (a->claims && same_mac(a->claimant, c->mac)) {
 		a->claimed_ns = ns;
@@ -1114,7 +1159,7 @@ static __always_inline void note_claimant(struct address *a, const struct claim 
 		return;
 	}
 	bpf_spin_lock(&a->lock);
-	/* The holder may have changed since. */
+	/* The holder may have changed since the check without the lock. */
 	if (!same_mac(a->holder, c->mac)) {
 		if (!same_mac(a->claimant, c->mac)) {
 			copy_mac(a->claimant, c->mac);
@@ -1127,9 +1172,10 @@ static __always_inline void note_claimant(struct address *a, const struct claim 
 }
 
 /*
- * note_probe: mac asks whether it may take an address that is leased. To who is about
- * to take it as well that is a conflict (RFC 5227 §2.1.1, RFC 4862 §5.4.3); to who has
- * it, it is none: the prober will hear so. Which, user space knows.
+ * note_probe records a station that probes for a leased address. If the holder is about
+ * to take the address, too, that is a conflict (RFC 5227 §2.1.1, RFC 4862 §5.4.3). If the
+ * holder already uses it, there is no conflict: the prober will learn that from the
+ * holder. User space decides which case applies.
  */
 static __always_inline void note_probe(struct address *a, const struct claim *c)
 {
@@ -1144,7 +1190,10 @@ static __always_inline void note_probe(struct address *a, const struct claim *c)
 	bpf_spin_unlock(&a->lock);
 }
 
-/* note_answer keeps an answer to all, but for what is the last one again. */
+/*
+ * note_answer records an answer to all nodes about a gateway, unless it repeats the last
+ * one. own is set if an endpoint expects the frame's tags.
+ */
 static __always_inline void note_answer(const struct frame *f, struct address *a, const struct claim *c, bool own)
 {
 	struct answer *r = &a->recent[(a->replies - 1) & (RECENT - 1)];
@@ -1154,7 +1203,7 @@ static __always_inline void note_answer(const struct frame *f, struct address *a
 		if (r->ns == ns && same_tags(r->tag, f))
 			return;
 	} else if (own && r->ns) {
-		note_moved(f, c, place_at(c->addr), NULL, r->mac);
+		note_moved(f, c, row_of_addr(c->addr), NULL, r->mac);
 	}
 	bpf_spin_lock(&a->lock);
 	r = &a->recent[a->replies & (RECENT - 1)];
@@ -1165,110 +1214,110 @@ static __always_inline void note_answer(const struct frame *f, struct address *a
 	bpf_spin_unlock(&a->lock);
 }
 
-/* same_claim says whether a claim is the one that was looked into last. */
-static __always_inline bool same_claim(const struct again *l, const struct what *w, bool to_all)
+/* same_claim reports whether a claim equals the last one that was processed. */
+static __always_inline bool same_claim(const struct last_claim *last, const struct event_key *key, bool to_all)
 {
-	const __u64 *x = (const __u64 *)l->what.addr, *y = (const __u64 *)w->addr;
+	const __u64 *x = (const __u64 *)last->key.addr, *y = (const __u64 *)key->addr;
 
-	return x[0] == y[0] && x[1] == y[1] && same_mac(l->what.mac, w->mac) &&
-	       l->what.tag[0] == w->tag[0] && l->what.tag[1] == w->tag[1] &&
-	       l->what.tag[2] == w->tag[2] && l->to_all == to_all;
+	return x[0] == y[0] && x[1] == y[1] && same_mac(last->key.mac, key->mac) &&
+	       last->key.tag[0] == key->tag[0] && last->key.tag[1] == key->tag[1] &&
+	       last->key.tag[2] == key->tag[2] && last->to_all == to_all;
 }
 
 /*
- * note_claim looks at who says that an address is theirs: a claimant, if one of
- * ours holds it. The holder's own frames, reflected by a switch or seen because
- * a sibling got them, are no claimant's. An answer to all about a gateway is
- * what those who asked with no address of their own get (RFC 4861 §7.2.4).
+ * note_claim processes a claim on an address. The sender is a claimant if the address is
+ * leased to another MAC. The holder's own frames, returned by a switch or sent to a
+ * sibling, make no claimant. An answer to all nodes about a gateway is the reply to a
+ * question that was asked without a source address (RFC 4861 §7.2.4).
  */
 static __always_inline void note_claim(const struct frame *f, const struct claim *c, bool to_all)
 {
 	struct address *a = NULL;
-	bool may;
-	struct what w = {};
-	struct again *l;
+	bool may_exist;
+	struct event_key key = {};
+	struct last_claim *last;
 	struct hint *h;
 	__u32 slot;
 
 	to_all = to_all && c->answer;
-	h = may_be(f->tag[0], f->tag[1], c->addr);
-	may = h && (h->leased || (to_all && h->asked)) && !f->tag[2];
-	/* Answers to ARP go to one MAC, whatever the tag: no need to look. */
-	if (!may) {
+	h = find_hint(f->tag[0], f->tag[1], c->addr);
+	may_exist = h && (h->leased || (to_all && h->asked)) && !f->tag[2];
+	/* ARP replies are unicast, whatever the tag: no lookup is needed. */
+	if (!may_exist) {
 		if (!to_all || f->proto != bpf_htons(ETH_P_IPV6))
 			return;
-		h = may_be(ANY_TAGS, ANY_TAGS, c->addr);
+		h = find_hint(ANY_TAGS, ANY_TAGS, c->addr);
 		if (!h || !h->asked)
 			return;
 	}
-	set_tags(w.tag, f);
-	((__u64 *)w.addr)[0] = c->addr[0];
-	((__u64 *)w.addr)[1] = c->addr[1];
-	copy_mac(w.mac, c->mac);
-	slot = place_at(c->addr) & (AGAIN - 1);
-	l = bpf_map_lookup_elem(&lately, &slot);
-	if (!l)
+	set_tags(key.tag, f);
+	((__u64 *)key.addr)[0] = c->addr[0];
+	((__u64 *)key.addr)[1] = c->addr[1];
+	copy_mac(key.mac, c->mac);
+	slot = row_of_addr(c->addr) & (LAST_CLAIMS - 1);
+	last = bpf_map_lookup_elem(&last_claims, &slot);
+	if (!last)
 		return;
-	if (l->ns == now() && same_claim(l, &w, to_all)) {
-		if (l->what.kind == CONFLICT)
-			note(place_at(c->addr), &l->what, true, 1);
+	if (last->ns == now() && same_claim(last, &key, to_all)) {
+		if (last->key.kind == CONFLICT)
+			note_event(row_of_addr(c->addr), &last->key, true, 1);
 		return;
 	}
-	if (may)
-		a = lookup(f->tag[0], f->tag[1], c->addr);
+	if (may_exist)
+		a = find_address(f->tag[0], f->tag[1], c->addr);
 	if (a && (a->flags & LEASED) && c->probe)
 		note_probe(a, c);
 	else if (a && (a->flags & LEASED) && !same_mac(a->holder, c->mac))
-		note_claimant(a, c, &w);
+		note_claimant(a, c, &key);
 	if (a && (a->flags & GATEWAY) && to_all)
 		note_answer(f, a, c, true);
-	/* fe80::1 is a gateway's on many VLANs, and another's on each. */
+	/* fe80::1 is the gateway's address on many VLANs, a different gateway on each. */
 	if (!a && to_all && f->proto == bpf_htons(ETH_P_IPV6)) {
-		a = lookup(ANY_TAGS, ANY_TAGS, c->addr);
+		a = find_address(ANY_TAGS, ANY_TAGS, c->addr);
 		if (a && (a->flags & GATEWAY))
 			note_answer(f, a, c, false);
 	}
-	l->what = w;
-	l->to_all = to_all;
-	l->ns = now();
+	last->key = key;
+	last->to_all = to_all;
+	last->ns = now();
 }
 
 /*
- * from_host says whether the source of a frame is a MAC of this host. Where it is, the
- * frame shows nothing of the VLAN.
+ * is_from_host reports whether the source of a frame is a MAC of this host. Such a frame
+ * proves nothing about the VLAN.
  */
-static __always_inline bool from_host(struct __sk_buff *skb, struct frame *f, const __u8 *mac,
+static __always_inline bool is_from_host(struct __sk_buff *skb, struct frame *f, const __u8 *mac,
 				      const __u8 *to)
 {
 	struct mac_key key = {};
 	struct endpoint *own;
 	__u32 kind;
-	bool right;
+	bool tags_match;
 
 	if (!mac_may_be_local(mac))
 		return false;
 	copy_mac(key.mac, mac);
-	own = find(&key, f, &right);
+	own = find_endpoint(&key, f, &tags_match);
 	if (own) {
-		if (right)
-			note_own(skb, f, own, mac, to);
+		if (tags_match)
+			note_own_source(skb, f, own, mac, to);
 		return true;
 	}
 	kind = local_kind(mac);
 	if (kind == PARENT)
-		note_own(skb, f, NULL, mac, to);
+		note_own_source(skb, f, NULL, mac, to);
 	return kind;
 }
 
 SEC("tc")
 int ingress(struct __sk_buff *skb)
 {
-	unsigned char *eth = reach(skb, ETH_HLEN);
+	unsigned char *eth = get_bytes(skb, ETH_HLEN);
 	struct mac_key key = {};
 	struct endpoint *e = NULL;
 	struct claim c = {};
 	struct frame f = {};
-	bool right, to_all, local, claims = false;
+	bool tags_match, to_all, local, claims = false;
 	__u8 from[6];
 
 	if (!eth)
@@ -1280,12 +1329,12 @@ int ingress(struct __sk_buff *skb)
 	f.frames = skb->gso_segs ?: 1;
 	f.proto = *(__u16 *)(eth + 2 * ETH_ALEN);
 	read_tags(skb, &f, true);
-	local = from_host(skb, &f, from, key.mac);
+	local = is_from_host(skb, &f, from, key.mac);
 	if (!local)
 		note_vlan(f.tag[0] & VID_MASK, f.frames, from);
 	if (!to_all) {
-		e = find(&key, &f, &right);
-		if (e && !right) {
+		e = find_endpoint(&key, &f, &tags_match);
+		if (e && !tags_match) {
 			__sync_fetch_and_add(&e->in_wrong, f.frames);
 			note_wrong(WRONG_IN, &f, key.mac, from);
 		} else if (e && !local) {
@@ -1297,7 +1346,7 @@ int ingress(struct __sk_buff *skb)
 		claims = arp_claim(skb, &f, &c);
 	else if (f.proto == bpf_htons(ETH_P_IPV6))
 		claims = nd_claim(skb, &f, &c);
-	/* The parent's own claim is a probe of this host's that came back. */
+	/* A claim by the parent's MAC is a probe of this host that was returned. */
 	if (!claims || (local && local_kind(c.mac) == PARENT))
 		return TC_ACT_UNSPEC;
 	if (e && c.answer && note_reply(&f, e, key.mac, &c))
@@ -1306,12 +1355,12 @@ int ingress(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
-/* emit puts the frame of a test run out of the interface named in cb[0]. */
+/* emit sends the frame of a test run out of the interface with the index in cb[0]. */
 SEC("tc")
 int emit(struct __sk_buff *skb)
 {
 	return bpf_clone_redirect(skb, skb->cb[0], 0);
 }
 
-/* bpf_ktime_get_ns is for GPL programs only. */
+/* bpf_ktime_get_ns is available only to GPL programs. */
 char _license[] SEC("license") = "GPL";

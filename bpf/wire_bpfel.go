@@ -20,7 +20,7 @@ var wireObject = object{
 		{name: "former", kind: 9, key: 8, value: 8, entries: 1024, flags: 0x0, keyType: 3, valueType: 5},
 		{name: "hints", kind: 2, key: 4, value: 16, entries: 4096, flags: 0x0, keyType: 6, valueType: 7},
 		{name: "history", kind: 2, key: 4, value: 328, entries: 160, flags: 0x0, keyType: 6, valueType: 8},
-		{name: "lately", kind: 6, key: 4, value: 72, entries: 64, flags: 0x0, keyType: 6, valueType: 9},
+		{name: "last_claims", kind: 6, key: 4, value: 72, entries: 64, flags: 0x0, keyType: 6, valueType: 9},
 		{name: "locals", kind: 1, key: 8, value: 4, entries: 8192, flags: 0x1, keyType: 3, valueType: 6},
 		{name: "port", kind: 2, key: 4, value: 8, entries: 1, flags: 0x0, keyType: 6, valueType: 10},
 		{name: "sent", kind: 2, key: 4, value: 16, entries: 1024, flags: 0x0, keyType: 6, valueType: 11},
@@ -28,9 +28,9 @@ var wireObject = object{
 		{name: "times", kind: 2, key: 4, value: 24, entries: 1, flags: 0x0, keyType: 6, valueType: 13},
 		{name: "vlans", kind: 2, key: 4, value: 32, entries: 4096, flags: 0x400, keyType: 6, valueType: 14},
 	},
-	types: 2307,
+	types: 2340,
 	programs: []progDef{
-		{name: "egress", from: 2312, to: 12488, uses: []use{
+		{name: "egress", from: 2344, to: 12520, uses: []use{
 			{at: 1960, name: "endpoints"},
 			{at: 2280, name: "shared"},
 			{at: 2384, name: "shared"},
@@ -48,8 +48,8 @@ var wireObject = object{
 			{at: 9504, name: "hints"},
 			{at: 10008, name: "locals"},
 		}},
-		{name: "emit", from: 12488, to: 12520, uses: []use{}},
-		{name: "ingress", from: 12520, to: 41240, uses: []use{
+		{name: "emit", from: 12520, to: 12552, uses: []use{}},
+		{name: "ingress", from: 12552, to: 41272, uses: []use{
 			{at: 2280, name: "hints"},
 			{at: 2392, name: "endpoints"},
 			{at: 2632, name: "port"},
@@ -90,7 +90,7 @@ var wireObject = object{
 			{at: 16944, name: "times"},
 			{at: 18016, name: "hints"},
 			{at: 18328, name: "hints"},
-			{at: 18504, name: "lately"},
+			{at: 18504, name: "last_claims"},
 			{at: 18648, name: "times"},
 			{at: 19072, name: "history"},
 			{at: 19168, name: "times"},
@@ -128,7 +128,7 @@ type wireAddress struct {
 	Zero      uint16
 	Probes    uint32
 	Replies   uint32
-	ZeroToo   uint32
+	Zero2     uint32
 	_         [4]byte
 	Recent    [8]wireAnswer
 }
@@ -192,22 +192,33 @@ type wireEndpointKey struct {
 
 type wireEvent struct {
 	_      structs.HostLayout
-	What   wireWhat
+	Key    wireEventKey
 	First  uint64
 	Last   uint64
 	Frames uint64
 }
 
+type wireEventKey struct {
+	_           structs.HostLayout
+	Kind        uint32
+	Tag         [3]uint32
+	Addr        [16]uint8
+	Mac         [6]uint8
+	EndpointMac [6]uint8
+	PreviousMac [6]uint8
+	Zero        [3]uint16
+}
+
 type wireGateway struct {
-	_       structs.HostLayout
-	Addr    [16]uint8
-	Asked   wireSighting
-	Reply   wireSighting
-	OtherNs uint64
-	Mac     [6]uint8
-	Other   [6]uint8
-	Zero    uint32
-	Since   uint64
+	_           structs.HostLayout
+	Addr        [16]uint8
+	Asked       wireSighting
+	Reply       wireSighting
+	PreviousNs  uint64
+	Mac         [6]uint8
+	PreviousMac [6]uint8
+	Zero        uint32
+	Since       uint64
 }
 
 type wireHint struct {
@@ -218,13 +229,7 @@ type wireHint struct {
 	Zero   uint32
 }
 
-type wireMacKey struct {
-	_    structs.HostLayout
-	Mac  [6]uint8
-	Zero uint16
-}
-
-type wirePlace struct {
+type wireHistoryRow struct {
 	_    structs.HostLayout
 	Lock struct {
 		_   structs.HostLayout
@@ -232,6 +237,12 @@ type wirePlace struct {
 	}
 	Next   uint32
 	Events [4]wireEvent
+}
+
+type wireMacKey struct {
+	_    structs.HostLayout
+	Mac  [6]uint8
+	Zero uint16
 }
 
 type wireSighting struct {
@@ -248,15 +259,4 @@ type wireVlan struct {
 	Jiffy  uint64
 	Mac    [6]uint8
 	Zero   uint16
-}
-
-type wireWhat struct {
-	_    structs.HostLayout
-	Kind uint32
-	Tag  [3]uint32
-	Addr [16]uint8
-	Mac  [6]uint8
-	Of   [6]uint8
-	Was  [6]uint8
-	Zero [3]uint16
 }

@@ -385,7 +385,7 @@ func (t *attempt) commit(ctx context.Context) error {
 		return err
 	}
 	if t.blind == "" {
-		if err := t.Datapath.Settle(t.rec.Endpoint); err != nil {
+		if err := t.Datapath.MarkInUse(t.rec.Endpoint); err != nil {
 			return err
 		}
 	}

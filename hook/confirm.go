@@ -74,7 +74,7 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 		return err
 	}
 	plan := t.plan()
-	plan.Witness, plan.Ask = nil, nil // of free addresses the trunk knows nothing
+	plan.Observed, plan.Ask = nil, nil // of free addresses the trunk knows nothing
 	if plan.Addrs = free; len(free) == 0 {
 		plan.Addrs = t.addrs() // ours: nobody answers, and the window is kept open
 	}

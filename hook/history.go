@@ -61,11 +61,11 @@ func (h *Happened) of(a *Attachment, trunk int) bool {
 	tagged := a.Endpoint.Tags.Equal(h.Tags)
 	switch {
 	case h.Kind == verify.WrongTagIn, h.Kind == verify.WrongTagOut:
-		return a.MAC == h.Of
-	case h.Of.IsZero():
+		return a.MAC == h.EndpointMAC
+	case h.EndpointMAC.IsZero():
 		return tagged && slices.Contains(a.Gateways, h.Addr)
 	}
-	return tagged && a.MAC == h.Of
+	return tagged && a.MAC == h.EndpointMAC
 }
 
 // onTrunk is what belongs on a trunk.
@@ -150,7 +150,7 @@ func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
 		}
 		for _, r := range rivals {
 			list = append(list, Happened{
-				Event: verify.Event{Kind: verify.Conflict, Frames: 1, Tags: a.Endpoint.Tags, Addr: r.Addr, MAC: r.MAC, Of: a.MAC, Link: r.Link},
+				Event: verify.Event{Kind: verify.Conflict, Frames: 1, Tags: a.Endpoint.Tags, Addr: r.Addr, MAC: r.MAC, EndpointMAC: a.MAC, Link: r.Link},
 				At:    now, Since: now, Trunk: a.Trunk, Network: a.Network, Attachment: a,
 			})
 		}

@@ -44,7 +44,7 @@ func (t *attempt) round(ctx context.Context) (f verify.Findings, err error) {
 		// be before the addresses go on.
 		plan := t.plan()
 		plan.Asked, t.asked = t.asked, 0
-		plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
+		plan.OnSilence, plan.Direct = t.doubt(ctx), t.direct()
 		f, err = verify.Round(ctx, p, plan)
 		t.controlled(f, plan)
 		if cerr := p.Close(); err == nil {
@@ -92,8 +92,8 @@ func (t *attempt) plan() verify.Plan {
 		Proxies:  t.proxies,
 	}
 	if t.blind == "" {
-		p.Witness, p.Ask = t.claimants, t.askConflict
-		p.Inside = t.here == nil || len(t.here.foreign) > 0
+		p.Observed, p.Ask = t.claimants, t.askConflict
+		p.FromContainer = t.here == nil || len(t.here.foreign) > 0
 	}
 	return p
 }
@@ -193,7 +193,7 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 	}
 	facts := verify.Facts{
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
-		Asked: f.Asked, Now: f.Ended, Blind: t.blind,
+		Asked: f.Asked, Now: f.Ended, Unwatched: t.blind,
 		Down: here.down, Local: func(mac verify.MAC) bool { return t.isLocal(here, mac) }, Proxies: t.proxies,
 	}
 	t.rec.Evidence = nil
@@ -224,12 +224,12 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 		if t.rec.Evidence != nil {
 			each.Seen = &t.rec.Evidence.Gateways[i]
 		}
-		if each.Unseen() {
+		if each.MissedFrames() {
 			// An error says that the program was taken off meanwhile: the next start
 			// or verification puts it back.
 			ahead, err := t.Datapath.Ahead(t.parent.TrunkIndex)
 			if each.Ahead = ahead; err != nil {
-				each.Seen, each.Blind = nil, err.Error()
+				each.Seen, each.Unwatched = nil, err.Error()
 			}
 		}
 		if each.Indirect() {

@@ -150,7 +150,7 @@ func (t *attempt) againUnlessProxied(ctx context.Context) (f verify.Findings, er
 // ended when it showed itself.
 func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Findings, error) {
 	plan := t.patient(ctx)
-	plan.Addrs, plan.Witness, plan.Gateways = nil, nil, nil
+	plan.Addrs, plan.Observed, plan.Gateways = nil, nil, nil
 	for _, g := range t.rec.Gateways {
 		if len(t.claimantsOf(f, g)) == 0 {
 			plan.Gateways = append(plan.Gateways, g)
@@ -177,9 +177,9 @@ func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
 
 func (t *attempt) patient(ctx context.Context) verify.Plan {
 	plan := t.plan()
-	plan.Inside = true // it hears siblings, and off a start's path costs them nothing
+	plan.FromContainer = true // it hears siblings, and off a start's path costs them nothing
 	plan.Window = max(plan.Window, 100*time.Millisecond)
-	plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
+	plan.OnSilence, plan.Direct = t.doubt(ctx), t.direct()
 	return plan
 }
 

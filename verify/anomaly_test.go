@@ -20,12 +20,16 @@ func TestAnomalies(t *testing.T) {
 		want []Anomaly // kind, count, MAC
 	}{
 		{"nothing new", func(e *Evidence) { e.Counters.OutFrames += 5 }, nil},
-		{"the rival again", func(e *Evidence) { e.Claimants[0].Count = 5 }, []Anomaly{{Kind: Conflict, Count: 2, MAC: other}}},
-		{"another rival", func(e *Evidence) { e.Claimants[0] = Claimant{Addr: own, MAC: gwMAC, Count: 1} }, []Anomaly{{Kind: Conflict, Count: 1, MAC: gwMAC}}},
-		{"tags", func(e *Evidence) { e.Counters.OutWrong, e.Counters.InWrong = 3, 4 }, []Anomaly{{Kind: WrongTagOut, Count: 1}, {Kind: WrongTagIn, Count: 4}}},
+		{"the same claimant again", func(e *Evidence) { e.Claimants[0].Count = 5 },
+			[]Anomaly{{Kind: Conflict, Count: 2, MAC: other}}},
+		{"another claimant", func(e *Evidence) { e.Claimants[0] = Claimant{Addr: own, MAC: gwMAC, Count: 1} },
+			[]Anomaly{{Kind: Conflict, Count: 1, MAC: gwMAC}}},
+		{"tags", func(e *Evidence) { e.Counters.OutWrong, e.Counters.InWrong = 3, 4 },
+			[]Anomaly{{Kind: WrongTagOut, Count: 1}, {Kind: WrongTagIn, Count: 4}}},
 		{"failover", func(e *Evidence) { e.Gateways[0].MAC = other }, []Anomaly{{Kind: GatewayMoved, Count: 1, MAC: other}}},
 		{"answered for the first time", func(e *Evidence) { e.Gateways[0].Addr = own }, nil},
-		{"watched anew", func(e *Evidence) { e.Counters = Counters{InWrong: 1} }, []Anomaly{{Kind: Conflict, Count: 3, MAC: other}, {Kind: WrongTagIn, Count: 1}}},
+		{"watched again from the start", func(e *Evidence) { e.Counters = Counters{InWrong: 1} },
+			[]Anomaly{{Kind: Conflict, Count: 3, MAC: other}, {Kind: WrongTagIn, Count: 1}}},
 	} {
 		now := seen()
 		c.then(&now)

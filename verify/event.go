@@ -5,62 +5,63 @@ import (
 	"net/netip"
 )
 
-// Stranger is the kind of an event that is of no endpoint: frames left a trunk from a
-// MAC that nobody is watched for.
+// UnleasedMAC is the kind of an event that belongs to no endpoint: frames left a trunk from a MAC
+// without an endpoint or lease.
 const UnleasedMAC Kind = "unleased-mac"
 
-// Event is something that should not be, as the datapath keeps it for whoever comes
-// to look: the same again is counted with the first.
+// Event is a fault that the datapath has recorded, whether or not a process was reading at that
+// time. Repetitions are counted in the first event.
 type Event struct {
-	Kind     Kind       `json:"kind"`
-	Frames   uint64     `json:"count"`
-	First    Instant    `json:"-"`
-	Last     Instant    `json:"-"`
-	Tags     Tags       `json:"tags,omitempty"` // of the frames
-	InPacket bool       `json:"-"`              // the outermost tag was in the packet's bytes: somebody wrote it by hand
-	Addr     netip.Addr `json:"addr"`           // claimed, or the gateway's; zero for tags
-	MAC      MAC        `json:"mac"`            // who did it
-	Of       MAC        `json:"of"`             // whose frames or address they were; zero for strangers, and for a gateway that answered to all
-	Was      MAC        `json:"was"`            // who answered for the gateway before
-	Stopped  bool       `json:"stopped,omitzero"`
-	Link     string     `json:"link,omitempty"` // of this host, where it is the host that has claimed Addr
+	Kind        Kind       `json:"kind"`
+	Frames      uint64     `json:"count"`
+	First       Instant    `json:"-"`
+	Last        Instant    `json:"-"`
+	Tags        Tags       `json:"tags,omitempty"` // tags of the frames
+	InPacket    bool       `json:"-"`              // the outermost tag was in the packet's bytes: written by hand
+	Addr        netip.Addr `json:"addr"`           // the claimed address, or the gateway's; zero for tags
+	MAC         MAC        `json:"mac"`            // the MAC that caused the event
+	EndpointMAC MAC        `json:"endpoint_mac"`   // the endpoint; zero if the kind has none, or all nodes were answered
+	PreviousMAC MAC        `json:"previous_mac"`   // the MAC that answered for the gateway before
+	Stopped     bool       `json:"stopped,omitzero"`
+	Link        string     `json:"link,omitempty"` // the link of this host that has Addr; empty for another station
 }
 
-// What is all that tells an event from another one.
-func (e Event) What() string {
-	return fmt.Sprint(e.Kind, e.Tags, e.InPacket, e.Addr, e.MAC, e.Of, e.Was, e.Stopped, e.Link)
+// Key returns a string that two events have in common only if they differ in nothing but their
+// counts and times.
+func (e Event) Key() string {
+	return fmt.Sprint(e.Kind, e.Tags, e.InPacket, e.Addr, e.MAC, e.EndpointMAC, e.PreviousMAC, e.Stopped, e.Link)
 }
 
-// String says it in one line, without how often.
+// String returns the event in one line, without its count and times.
 func (e Event) String() string {
 	switch e.Kind {
 	case Conflict:
 		if e.Link != "" {
-			return fmt.Sprintf("address %s is this host's own, on %q", e.Addr, e.Link)
+			return fmt.Sprintf("address %s belongs to this host, on link %q", e.Addr, e.Link)
 		}
 		return fmt.Sprintf("address %s is claimed by %s", e.Addr, e.MAC.Describe())
 	case WrongTagOut:
 		fate := "left"
 		if e.Stopped {
-			fate = "were stopped"
+			fate = "were dropped"
 		}
 		return fmt.Sprintf("frames from %s %s with a wrong tag, %s", e.MAC, fate, e.Tags)
 	case WrongTagIn:
-		return fmt.Sprintf("frames from %s came with a wrong tag, %s", e.MAC.Describe(), e.Tags)
+		return fmt.Sprintf("frames from %s arrived with a wrong tag, %s", e.MAC.Describe(), e.Tags)
 	case GatewayMoved:
-		return fmt.Sprintf("gateway %s is %s now, and was %s", e.Addr, e.MAC.Describe(), e.Was)
+		return fmt.Sprintf("gateway %s moved from %s to %s", e.Addr, e.PreviousMAC, e.MAC.Describe())
 	case SameMAC:
-		return fmt.Sprintf("another station has MAC %s as well, %s", e.MAC, e.Tags)
+		return fmt.Sprintf("another station also has MAC %s, %s", e.MAC, e.Tags)
 	case Returned:
-		return fmt.Sprintf("frames from %s came back, %s: a loop, or a switch port that sends frames back (hairpin)", e.MAC, e.Tags)
+		return fmt.Sprintf("frames from %s were returned, %s: by a loop, or a switch port that sends frames back (hairpin)",
+			e.MAC, e.Tags)
 	case UnleasedMAC:
 		return fmt.Sprintf("%s sends frames, %s, without a lease", e.MAC.Describe(), e.Tags)
 	}
 	return string(e.Kind)
 }
 
-// Expected reports whether an event is as it should be after all: members of a group
-// of routers take turns.
+// Expected reports whether an event is normal operation: members of a router group take turns.
 func (e Event) Expected() bool {
-	return e.Kind == GatewayMoved && e.MAC.Virtual() && e.Was.Virtual()
+	return e.Kind == GatewayMoved && e.MAC.Virtual() && e.PreviousMAC.Virtual()
 }

@@ -9,60 +9,58 @@ import (
 	"time"
 )
 
-// aliveFor is how far back a frame of the VLAN still shows that the switch
-// port carries it. Longer than common hello intervals (VRRP 1 s, STP 2 s,
-// OSPF 10 s, LLDP 30 s), short enough that a port moved away is noticed.
+// aliveFor is how long after its last inbound frame a VLAN still counts as alive on the switch
+// port. It is longer than common hello intervals (VRRP 1 s, STP 2 s, OSPF 10 s, LLDP 30 s), and
+// short enough to notice that a port was moved to other VLANs.
 const aliveFor = 60 * time.Second
 
-// Facts are what is known about one gateway after a round of questions, or
-// about the link alone where the network has no gateway.
+// Facts are what is known about one gateway after a round of questions, or about the link alone if
+// the network has no gateway.
 type Facts struct {
-	Parent    string     // the parent's name, as the network has it
+	Parent    string     // the parent's name in the network's definition
 	Trunk     string     // the trunk's name
-	Tags      Tags       // what frames must carry on the trunk
-	Down      string     // why nothing can leave, "" if the link is up
-	Gateway   netip.Addr // zero: none to ask
+	Tags      Tags       // the tags that frames must have on the trunk
+	Down      string     // why no frame can leave, "" if the link is up
+	Gateway   netip.Addr // zero if the network has no gateway
 	MAC       MAC        // the container's
-	Asked     Instant    // when the first question went out
-	Probes    int        // how many were sent to this gateway
+	Asked     Instant    // when the first question was sent
+	Probes    int        // number of questions sent to this gateway
 	Now       Instant    // when the round ended
-	Answer    Answer     // from the container's side; zero MAC: silent
-	Other     Answer     // from another MAC; zero: none, or the prober cannot tell
-	Claimants []Claimant // who else holds an address of the container's, of the gateway's family
-	// Control is what the gateway answered to the parent's own MAC, asked where
-	// it had left the container's without an answer. Zero MAC: silent, or not asked.
+	Answer    Answer     // received in the container; zero MAC: none
+	Other     Answer     // from another MAC; zero: none, or the prober cannot distinguish two
+	Claimants []Claimant // other stations that hold a container's address of the gateway's family
+	// Control is the gateway's answer to the parent's own MAC, which asks if the container's MAC
+	// got no answer. Zero MAC: no answer, or not asked.
 	Control Answer
-	// Routers are those that advertised themselves then, of an IPv6 gateway's
-	// network; nil: they were not asked.
+	// Routers are the routers that then advertised themselves, for the network of an IPv6 gateway.
+	// Nil: they were not asked.
 	Routers []Answer
-	// Proxies are MACs that answer for any address (proxy ARP): that they also
-	// answer for a gateway says nothing of who the gateway is.
+	// Proxies are MACs that answer for every address (proxy ARP). Their answer for a gateway's
+	// address does not identify the gateway.
 	Proxies []MAC
-	// Seen is what the trunk saw of the questions for Gateway (or, without
-	// one, for the container's own address). Nil: not watched, and Blind says why.
-	Seen  *GatewaySeen
-	VLANs []VLANSeen
-	Blind string
-	// Ahead are the programs that may have hidden from the trunk's what is missing
-	// in Seen.
+	// Seen is what the trunk saw of the questions for Gateway, or without a gateway, for the
+	// container's own address. It is nil if the trunk was not watched; Unwatched says why.
+	Seen      *GatewaySeen
+	VLANs     []VLANSeen
+	Unwatched string
+	// Ahead are the programs that may have hidden from the trunk's program what Seen lacks.
 	Ahead Ahead
-	// Local are the MACs of this host: of its interfaces, and of other
-	// endpoints on the same trunk.
+	// Local reports whether a MAC is one of this host: of its interfaces, or of other endpoints on
+	// the same trunk.
 	Local func(MAC) bool
 }
 
-// Judge draws the verdict: the first line of the table that the facts meet.
-// What stands earlier explains what stands later (a port that is down also
-// makes a gateway silent), so order is meaning here: of several faults at once
-// this one is dominant, and the only one that is named.
+// Judge returns the verdict: the first line of the table that the facts match. An earlier line
+// explains a later one (a port that is down also makes a gateway silent), so the order matters. If
+// there are several faults, this one is dominant, and it is the only one that the verdict names.
 func Judge(f Facts) Verdict {
-	if why := f.bypassed(); why != "" {
-		f.Seen, f.Blind = nil, why
+	if why := f.bypass(); why != "" {
+		f.Seen, f.Unwatched = nil, why
 	}
 	v := Verdict{Gateway: f.Gateway, MAC: f.Answer.MAC}
 	v.RTT = f.rtt()
 	for _, line := range []func(Facts) (Code, string){
-		conflict, down, blind, notSent, wrongTag, replyTag, unreached, answered, filtered, silent,
+		conflict, parentDown, unwatched, notSent, wrongTag, replyWrongTag, unicastFiltered, answered, macFiltered, noReply,
 	} {
 		if v.Code, v.Text = line(f); v.Code != "" {
 			break
@@ -74,19 +72,20 @@ func Judge(f Facts) Verdict {
 	return v
 }
 
-// Unseen reports whether the trunk has missed something: no question was seen, or an
-// answer was heard that was not. Then Ahead is worth a look.
-func (f Facts) Unseen() bool {
-	return f.Seen != nil && (!f.asked() || !f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked) || f.deaf())
+// MissedFrames reports whether the trunk's program has missed frames: it saw no question, or it did
+// not see an answer that arrived. The caller should then fill in Ahead.
+func (f Facts) MissedFrames() bool {
+	return f.Seen != nil && (!f.asked() || !f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked) || f.ingressMissed())
 }
 
-// deaf reports whether the parent has heard the gateway, by its packet socket, and the
-// trunk's program has heard nothing of the VLAN since.
-func (f Facts) deaf() bool {
-	return !f.Control.MAC.IsZero() && !slices.ContainsFunc(f.VLANs, func(v VLANSeen) bool { return v.VID == f.vid() && v.At >= f.Asked })
+// ingressMissed reports whether the parent's packet socket has received the gateway's answer, but
+// the trunk's program has seen no frame of the VLAN since.
+func (f Facts) ingressMissed() bool {
+	return !f.Control.MAC.IsZero() &&
+		!slices.ContainsFunc(f.VLANs, func(v VLANSeen) bool { return v.VID == f.vid() && v.At >= f.Asked })
 }
 
-// vid is that of the outermost tag, 0 for none.
+// vid returns the VLAN id of the outermost tag, 0 for none.
 func (f Facts) vid() uint16 {
 	if len(f.Tags) == 0 {
 		return 0
@@ -94,13 +93,13 @@ func (f Facts) vid() uint16 {
 	return f.Tags[0].VID
 }
 
-// bypassed says who has hidden frames from the trunk's program: it has missed
-// something, and somebody is ahead of it. Where nothing came back either, the
-// question was dropped: that is notSent's.
-func (f Facts) bypassed() string {
-	const text = "bypassed by %s on the %s of trunk %q, which comes before ours and ends the chain"
+// bypass returns a sentence that names the programs that have hidden frames from the trunk's
+// program, and "" if there are none: frames were missed, and another program runs first. If no
+// answer arrived either, the question was dropped, which is the case of notSent.
+func (f Facts) bypass() string {
+	const text = "bypassed by %s on the %s of trunk %q, which runs before Lanyard's program and ends the chain"
 	switch {
-	case !f.Unseen() || f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked):
+	case !f.MissedFrames() || f.Answer.MAC.IsZero() && !f.Seen.fresh(f.Asked):
 	case !f.asked() && len(f.Ahead.Out) > 0:
 		return fmt.Sprintf(text, strings.Join(f.Ahead.Out, ", "), "egress", f.Trunk)
 	case f.asked() && len(f.Ahead.In) > 0 && !f.Local(f.Answer.MAC):
@@ -109,14 +108,14 @@ func (f Facts) bypassed() string {
 	return ""
 }
 
-// fresh reports whether a reply came after the question of this round.
+// fresh reports whether the reply was seen after asked, the time of this round's first question.
 func (s *GatewaySeen) fresh(asked Instant) bool {
 	return s.Reply.Count > 0 && s.Reply.At >= asked
 }
 
-// rtt prefers the kernel's stamps on the trunk: they leave out how long the
-// prober slept. Which of several questions a reply answers cannot be told: it
-// then counts from the first.
+// rtt returns the round trip time. It prefers the kernel's timestamps on the trunk, which exclude
+// the time that the prober slept. If several questions were sent, it is unknown which of them a
+// reply answers; the time then counts from the first.
 func (f Facts) rtt() time.Duration {
 	if s := f.Seen; s != nil && s.fresh(f.Asked) && s.Reply.At >= s.Asked.At && s.Asked.At >= f.Asked && f.Probes <= 1 {
 		return s.Reply.At.Sub(s.Asked.At)
@@ -134,36 +133,42 @@ func conflict(f Facts) (Code, string) {
 	r := f.Claimants[0]
 	switch {
 	case r.SameMAC:
-		return DuplicateMAC, fmt.Sprintf("another station on %s has MAC %s as well: choose another with io.lanyard.mac, and if it is a clone of this host, give it a machine-id of its own", f.where(), r.MAC)
+		return DuplicateMAC, fmt.Sprintf("another station on %s also has MAC %s: choose another MAC with io.lanyard.mac, "+
+			"or if that station is a clone of this host, give it its own machine-id", f.where(), r.MAC)
 	case r.Probing:
-		return AddressConflict, fmt.Sprintf("address %s is being taken by %s on %s at the same time: start again, or give each its own", r.Addr, r.MAC.Describe(), f.where())
+		return AddressConflict, fmt.Sprintf("%s on %s probes for address %s at the same time: start the container again, "+
+			"or give each its own address", r.MAC.Describe(), f.where(), r.Addr)
 	case r.Link != "":
-		return AddressConflict, fmt.Sprintf("address %s is this host's own, on %q: take it off there, or exclude it with --aux-address", r.Addr, r.Link)
+		return AddressConflict, fmt.Sprintf("address %s belongs to this host, on link %q: remove it there, "+
+			"or exclude it with --aux-address", r.Addr, r.Link)
 	}
-	return AddressConflict, fmt.Sprintf("address %s is held by %s on %s: free it there, or exclude it with --aux-address", r.Addr, r.MAC.Describe(), f.where())
+	return AddressConflict, fmt.Sprintf("address %s is held by %s on %s: remove it there, "+
+		"or exclude it with --aux-address", r.Addr, r.MAC.Describe(), f.where())
 }
 
-func down(f Facts) (Code, string) {
+func parentDown(f Facts) (Code, string) {
 	if f.Down == "" {
 		return "", ""
 	}
 	return ParentDown, f.Down
 }
 
-func blind(f Facts) (Code, string) {
+func unwatched(f Facts) (Code, string) {
 	switch {
 	case f.Seen != nil:
 		return "", ""
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero() && !f.Control.MAC.IsZero():
-		return filtered(f)
+		return macFiltered(f)
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero():
-		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s%s; tags were not watched: %s", f.Gateway, f.waited(), f.where(), f.routersText(), f.Blind)
-	case f.Gateway.IsValid() && !f.Other.MAC.IsZero() && f.contradict(f.Answer.MAC, f.Other.MAC):
+		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s%s; tags were not watched: %s",
+			f.Gateway, f.waited(), f.where(), f.routersText(), f.Unwatched)
+	case f.Gateway.IsValid() && !f.Other.MAC.IsZero() && f.contradicts(f.Answer.MAC, f.Other.MAC):
 		return GatewayConflict, f.conflictText(f.Answer.MAC, f.Other.MAC)
 	case !f.Gateway.IsValid():
-		return Unobserved, "no gateway to ask, and tags were not watched: " + f.Blind
+		return Unobserved, "no gateway to ask, and tags were not watched: " + f.Unwatched
 	}
-	return Unobserved, fmt.Sprintf("gateway %s answered from %s; tags were not watched: %s", f.Gateway, f.Answer.MAC, f.Blind)
+	return Unobserved, fmt.Sprintf("gateway %s answered from %s; tags were not watched: %s",
+		f.Gateway, f.Answer.MAC, f.Unwatched)
 }
 
 func (f Facts) asked() bool { return f.Seen.Asked.Count > 0 && f.Seen.Asked.At >= f.Asked }
@@ -175,9 +180,9 @@ func notSent(f Facts) (Code, string) {
 	if !f.Answer.MAC.IsZero() {
 		return OKLocal, f.localText()
 	}
-	suspect := "look for a tc filter or nftables netdev rule on them that drops it"
+	suspect := "look for a tc filter or nftables netdev rule on either that drops it"
 	if len(f.Ahead.Out) > 0 {
-		suspect = fmt.Sprintf("look at %s, which comes before ours there", strings.Join(f.Ahead.Out, ", "))
+		suspect = fmt.Sprintf("look at %s, which runs before Lanyard's program there", strings.Join(f.Ahead.Out, ", "))
 	}
 	return NotSent, fmt.Sprintf("no probe from %q reached trunk %q: %s", f.Parent, f.Trunk, suspect)
 }
@@ -187,7 +192,8 @@ func wrongTag(f Facts) (Code, string) {
 		return "", ""
 	}
 	got := f.Seen.Asked.Tags
-	text := fmt.Sprintf("frames leave trunk %q as %s, not %s: look for a tc filter on %q or %q that changes tags", f.Trunk, got, f.Tags, f.Parent, f.Trunk)
+	text := fmt.Sprintf("frames leave trunk %q as %s, not %s: look for a tc filter on %q or %q that changes tags",
+		f.Trunk, got, f.Tags, f.Parent, f.Trunk)
 	switch {
 	case len(got) > len(f.Tags):
 		return UnexpectedTag, text
@@ -197,14 +203,15 @@ func wrongTag(f Facts) (Code, string) {
 	return WrongVLAN, text
 }
 
-// replyTag: what the container itself has heard came with the right tags, or it
-// would not have got there. Then another VLAN's router only has the same address,
-// as fe80::1 often is, and told all of it meanwhile.
-func replyTag(f Facts) (Code, string) {
+// replyWrongTag ignores a wrong tag if the container itself has received an answer: that answer had
+// the right tags, or it would not have arrived. Then a router of another VLAN, which has the same
+// address (fe80::1 is common), announced it to all nodes at that time.
+func replyWrongTag(f Facts) (Code, string) {
 	if !f.Seen.fresh(f.Asked) || f.Seen.Reply.Tags.Equal(f.Tags) || !f.Answer.MAC.IsZero() {
 		return "", ""
 	}
-	return ReplyWrongVLAN, fmt.Sprintf("gateway %s was asked on %s and answered on %s: compare the native VLAN on both ends of trunk %q", f.Gateway, f.Tags, f.Seen.Reply.Tags, f.Trunk)
+	return ReplyWrongVLAN, fmt.Sprintf("gateway %s was asked on %s and answered on %s: compare the native VLAN "+
+		"on both ends of trunk %q", f.Gateway, f.Tags, f.Seen.Reply.Tags, f.Trunk)
 }
 
 func answered(f Facts) (Code, string) {
@@ -217,67 +224,75 @@ func answered(f Facts) (Code, string) {
 	}
 	mac := f.Seen.MAC
 	if !f.Seen.Reply.Tags.Equal(f.Tags) {
-		mac = f.Answer.MAC // see replyTag
+		mac = f.Answer.MAC // see replyWrongTag
 	}
 	if !replied || f.Local(mac) {
 		return OKLocal, f.localText()
 	}
-	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.contradict(s.MAC, s.Other) {
+	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.contradicts(s.MAC, s.Other) {
 		return GatewayConflict, f.conflictText(s.MAC, s.Other)
 	}
 	text := fmt.Sprintf("gateway %s (%s) answered in %s on %s", f.Gateway, mac, round(f.rtt()), f.Tags)
 	if f.Probes >= lateProbes {
-		text += fmt.Sprintf(", not before %d probes: the gateway is slow, or the switch port was still starting (spanning tree: set it to edge, portfast)", f.Probes)
+		text += fmt.Sprintf(", not before %d probes: the gateway is slow, or the switch port was still starting "+
+			"(spanning tree: set the port to edge, portfast)", f.Probes)
 	}
 	return OK, text
 }
 
 func (f Facts) conflictText(a, b MAC) string {
-	return fmt.Sprintf("gateway %s is answered for by %s and %s on %s: one of them is not the gateway", f.Gateway, a.Describe(), b.Describe(), f.where())
+	return fmt.Sprintf("%s and %s both answer for gateway %s on %s: one of them is not the gateway",
+		a.Describe(), b.Describe(), f.Gateway, f.where())
 }
 
-// lateProbes is from how many probes on an answer counts as late: the third
-// leaves after three sixteenths of the deadline.
+// lateProbes is the number of probes from which an answer counts as late: the third probe is sent
+// after three sixteenths of the deadline.
 const lateProbes = 3
 
-// rivals reports whether two MACs that answer for one gateway contradict each
-// other. Two virtual ones are the members of a group (GLBP gives each asker
-// another); one that answers for whatever is asked is a proxy.
-func (f Facts) contradict(a, b MAC) bool {
+// contradicts reports whether two MACs that answer for one gateway contradict each other. Two
+// virtual MACs are members of one group (with GLBP, each asker gets another one). A MAC that
+// answers for every address is a proxy.
+func (f Facts) contradicts(a, b MAC) bool {
 	group := a.Virtual() && b.Virtual()
 	return !group && !slices.Contains(f.Proxies, a) && !slices.Contains(f.Proxies, b)
 }
 
-// Indirect reports whether all that came back from an IPv6 gateway went to all
-// nodes: that it could reach the container's own MAC is not proven then.
+// Indirect reports whether all answers of an IPv6 gateway were sent to all nodes. Such answers do
+// not prove that the gateway can reach the container's own MAC.
 func (f Facts) Indirect() bool {
 	return f.Gateway.Is6() && f.Seen != nil && f.Seen.fresh(f.Asked) && f.Seen.Direct < f.Asked
 }
 
-// unreached: what goes to all comes in, and what goes to the container does not.
-func unreached(f Facts) (Code, string) {
+// unicastFiltered is the line for a gateway that reaches the host with answers to all nodes, but
+// not with unicast to the container.
+func unicastFiltered(f Facts) (Code, string) {
 	if !f.Indirect() {
 		return "", ""
 	}
-	return filtered(f)
+	return macFiltered(f)
 }
 
-// filtered: the way to the gateway is whole for one MAC and not for another.
-func filtered(f Facts) (Code, string) {
+// macFiltered is the line for a path to the gateway that works for the parent's MAC, but not for
+// the container's.
+func macFiltered(f Facts) (Code, string) {
 	if f.Control.MAC.IsZero() {
 		return "", ""
 	}
-	if f.Seen != nil && len(f.Ahead.In) > 0 && f.deaf() {
-		return GatewaySilent, fmt.Sprintf("gateway %s (%s) answers %q, and nothing of it passes the ingress of trunk %q: look at %s, which comes before ours there", f.Gateway, f.Control.MAC, f.Parent, f.Trunk, strings.Join(f.Ahead.In, ", "))
+	if f.Seen != nil && len(f.Ahead.In) > 0 && f.ingressMissed() {
+		return GatewaySilent, fmt.Sprintf("gateway %s (%s) answers %q, but its frames do not pass the ingress of trunk %q: "+
+			"look at %s, which runs before Lanyard's program there",
+			f.Gateway, f.Control.MAC, f.Parent, f.Trunk, strings.Join(f.Ahead.In, ", "))
 	}
-	return MACFiltered, fmt.Sprintf("gateway %s (%s) answers the MAC of parent %q and not %s on %s: let the switch port have several MACs (port security), or the hypervisor's port (promiscuous mode, forged transmits, MAC spoofing)", f.Gateway, f.Control.MAC, f.Parent, f.MAC, f.where())
+	return MACFiltered, fmt.Sprintf("gateway %s (%s) answers the MAC of parent %q, but not %s on %s: allow several MACs "+
+		"on the switch port (port security), or on the hypervisor's port (promiscuous mode, forged transmits, MAC spoofing)",
+		f.Gateway, f.Control.MAC, f.Parent, f.MAC, f.where())
 }
 
-func silent(f Facts) (Code, string) {
+func noReply(f Facts) (Code, string) {
 	var heard []string
 	for _, v := range f.VLANs {
-		// A link on the parent that was made since the trunk was last told of such links
-		// is not the wire.
+		// A link that was created on the parent after the trunk's last list of such links is local,
+		// too: its frames do not come from the wire.
 		if v.Frames == 0 || f.Now.Sub(v.At) > aliveFor || f.Local(v.MAC) {
 			continue
 		}
@@ -286,7 +301,7 @@ func silent(f Facts) (Code, string) {
 		}
 		heard = append(heard, vlanName(v.VID))
 	}
-	others := "nothing else was heard either"
+	others := "nothing else was heard"
 	if len(heard) > 0 {
 		others = "heard: " + strings.Join(heard, ", ")
 	}
@@ -294,11 +309,13 @@ func silent(f Facts) (Code, string) {
 	if len(f.Tags) == 0 {
 		none, carries = "no untagged frame", "untagged frames"
 	}
-	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s came in on trunk %q (%s): check that the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
+	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s arrived on trunk %q (%s): check that "+
+		"the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
 }
 
-// routersText says whether anybody calls themselves a router where the gateway is
-// silent: who does may be the gateway, by another address than the network says.
+// routersText returns which router advertises itself while the gateway is silent, "" if routers
+// were not asked. That router may be the gateway, under an address other than the network's
+// definition says.
 func (f Facts) routersText() string {
 	switch {
 	case f.Routers == nil:
@@ -310,8 +327,9 @@ func (f Facts) routersText() string {
 	return fmt.Sprintf(" and router %s (%s) advertises itself (RA)", r.Addr, r.MAC.Describe())
 }
 
-// silentText: of two tags the trunk's histogram knows the outer one. Where that was
-// heard before the question only, the port may have lost it since.
+// silentText returns the sentence for a silent gateway on a VLAN that is alive. For two tags, the
+// trunk's histogram knows only the outer one. If the VLAN was last heard before the question, the
+// port may have lost it since.
 func (f Facts) silentText(heard Instant) string {
 	alive, also := f.Tags.String(), ""
 	if n := len(f.Tags); n > 1 {
@@ -323,14 +341,17 @@ func (f Facts) silentText(heard Instant) string {
 	if len(f.Routers) > 0 {
 		also = " and its address" + also
 	}
-	return fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive%s: check the gateway%s", f.Gateway, f.waited(), f.where(), alive, f.routersText(), also)
+	return fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive%s: check the gateway%s",
+		f.Gateway, f.waited(), f.where(), alive, f.routersText(), also)
 }
 
 func (f Facts) localText() string {
-	return fmt.Sprintf("gateway %s answered from %s, which is on this host: nothing is proven of the switch", f.Gateway, f.Answer.MAC)
+	return fmt.Sprintf("gateway %s answered from %s, which is on this host: this proves nothing about the switch",
+		f.Gateway, f.Answer.MAC)
 }
 
-// where names the place as an operator would look for it.
+// where returns the container's network as an operator looks for it: the parent, or the VLAN of the
+// trunk.
 func (f Facts) where() string {
 	if len(f.Tags) == 0 {
 		return strconv.Quote(f.Parent)
@@ -347,8 +368,7 @@ func vlanName(vid uint16) string {
 	return "VLAN " + strconv.Itoa(int(vid))
 }
 
-// round keeps two or three digits: people compare these figures, machines
-// have them exact.
+// round keeps two or three digits, enough to compare by eye. JSON has the exact values.
 func round(d time.Duration) time.Duration {
 	for unit := time.Second; unit > time.Nanosecond; unit /= 10 {
 		if d >= unit {

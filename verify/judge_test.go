@@ -14,8 +14,8 @@ var (
 	vlan50  = Tags{{Dot1Q, 50}}
 )
 
-// healthy is a gateway that was asked at 1 s and answered 200 µs later, both
-// with the right tag.
+// healthy returns the facts of a gateway that was asked at 1 s and answered 200 µs later, both with
+// the right tag.
 func healthy() Facts {
 	at := Instant(time.Second)
 	return Facts{
@@ -45,81 +45,110 @@ func TestJudge(t *testing.T) {
 		says  []string
 	}{
 		{"healthy", func(*Facts) {}, OK, []string{"192.168.50.1", gwMAC.String(), "200µs", "VLAN 50"}},
-		{"untagged network", func(f *Facts) { f.Tags, f.Seen.Asked.Tags, f.Seen.Reply.Tags = nil, nil, nil }, OK, []string{"untagged"}},
+		{"untagged network", func(f *Facts) { f.Tags, f.Seen.Asked.Tags, f.Seen.Reply.Tags = nil, nil, nil }, OK,
+			[]string{"untagged"}},
 		{"the trunk alone saw the reply", func(f *Facts) { f.Answer = Answer{} }, OK, []string{"200µs"}},
-		{"rival", func(f *Facts) {
+		{"claimant", func(f *Facts) {
 			f.Claimants = []Claimant{{Addr: netip.MustParseAddr("192.168.50.9"), MAC: other}}
 		}, AddressConflict, []string{"192.168.50.9", other.String()}},
 		{"down", func(f *Facts) { silence(f); f.Down = `"eth0" has no carrier` }, ParentDown, []string{"no carrier"}},
-		{"not watched", func(f *Facts) { f.Seen, f.Blind = nil, "no CAP_BPF" }, Unobserved, []string{"no CAP_BPF"}},
-		{"not watched, silent", func(f *Facts) { silence(f); f.Seen, f.Blind = nil, "no CAP_BPF" }, GatewaySilent, []string{"no CAP_BPF"}},
-		{"hidden on the way out", func(f *Facts) { f.Seen, f.Ahead.Out = &GatewaySeen{}, []string{"a filter"} }, Unobserved, []string{"bypassed by a filter on the egress", gwMAC.String()}},
-		{"hidden on the way out alone", func(f *Facts) { f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"} }, Unobserved, []string{"egress"}},
-		{"hidden on the way in", func(f *Facts) { f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"} }, Unobserved, []string{"ingress"}},
-		{"somebody is ahead and hides nothing", func(f *Facts) { f.Ahead = Ahead{[]string{"a filter"}, []string{"a filter"}} }, OK, nil},
-		{"somebody is ahead of a sibling", func(f *Facts) {
+		{"not watched", func(f *Facts) { f.Seen, f.Unwatched = nil, "no CAP_BPF" }, Unobserved, []string{"no CAP_BPF"}},
+		{"not watched, silent", func(f *Facts) { silence(f); f.Seen, f.Unwatched = nil, "no CAP_BPF" }, GatewaySilent,
+			[]string{"no CAP_BPF"}},
+		{"hidden on the way out", func(f *Facts) { f.Seen, f.Ahead.Out = &GatewaySeen{}, []string{"a filter"} }, Unobserved,
+			[]string{"bypassed by a filter on the egress", gwMAC.String()}},
+		{"hidden on the way out alone", func(f *Facts) { f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"} },
+			Unobserved, []string{"egress"}},
+		{"hidden on the way in", func(f *Facts) {
+			f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"}
+		}, Unobserved, []string{"ingress"}},
+		{"another program runs first and hides nothing",
+			func(f *Facts) { f.Ahead = Ahead{[]string{"a filter"}, []string{"a filter"}} }, OK, nil},
+		{"another program runs first, and a sibling answers", func(f *Facts) {
 			f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"}
 			f.Local = func(m MAC) bool { return m == gwMAC }
 		}, OKLocal, nil},
-		{"dropped by who is ahead", func(f *Facts) { silence(f); f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"} }, NotSent, []string{"look at a filter"}},
-		{"dropped by who is ahead, coming in", func(f *Facts) {
+		{"dropped by a program that runs first", func(f *Facts) {
+			silence(f)
+			f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"}
+		}, NotSent, []string{"look at a filter"}},
+		{"dropped on ingress by a program that runs first", func(f *Facts) {
 			silence(f)
 			f.Control, f.Ahead.In = Answer{MAC: gwMAC}, []string{"a filter"}
 		}, GatewaySilent, []string{"look at a filter", gwMAC.String()}},
-		{"filtered, and somebody is ahead", func(f *Facts) {
+		{"filtered, and another program runs first", func(f *Facts) {
 			silence(f)
-			f.Control, f.Ahead.In, f.VLANs = Answer{MAC: gwMAC}, []string{"a filter"}, []VLANSeen{{VID: 50, At: f.Now, Frames: 1}}
+			f.Control, f.Ahead.In, f.VLANs = Answer{MAC: gwMAC}, []string{"a filter"},
+				[]VLANSeen{{VID: 50, At: f.Now, Frames: 1}}
 		}, MACFiltered, nil},
-		{"dropped on the way", func(f *Facts) { silence(f); f.Seen.Asked = Sighting{} }, NotSent, []string{`"eth0.50"`, `"eth0"`}},
-		{"asked long ago only", func(f *Facts) { silence(f); f.Seen.Asked.At = f.Asked - 1 }, NotSent, nil},
+		{"dropped on the way", func(f *Facts) { silence(f); f.Seen.Asked = Sighting{} }, NotSent,
+			[]string{`"eth0.50"`, `"eth0"`}},
+		{"asked only in an earlier round", func(f *Facts) { silence(f); f.Seen.Asked.At = f.Asked - 1 }, NotSent, nil},
 		{"no tag", func(f *Facts) { f.Seen.Asked.Tags = nil }, Untagged, []string{"untagged, not VLAN 50"}},
 		{"other tag", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 60}} }, WrongVLAN, []string{"VLAN 60, not VLAN 50"}},
 		{"other kind of tag", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1AD, 50}} }, WrongVLAN, []string{"VLAN 50ad"}},
-		{"two tags", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 50}, {Dot1Q, 60}} }, UnexpectedTag, []string{"VLAN 50.60"}},
+		{"two tags", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 50}, {Dot1Q, 60}} }, UnexpectedTag,
+			[]string{"VLAN 50.60"}},
 		{"tag on an untagged network", func(f *Facts) { f.Tags = nil }, UnexpectedTag, nil},
-		{"reply elsewhere", func(f *Facts) { f.Answer, f.Seen.Reply.Tags = Answer{}, Tags{{Dot1Q, 60}} }, ReplyWrongVLAN, []string{"answered on VLAN 60"}},
-		{"another VLAN's router has the address", func(f *Facts) { f.Seen.MAC, f.Seen.Reply.Tags = other, Tags{{Dot1Q, 60}} }, OK, []string{gwMAC.String()}},
-		{"sibling answers", func(f *Facts) { f.Seen.Reply, f.Seen.MAC = Sighting{}, MAC{} }, OKLocal, []string{"on this host"}},
+		{"reply elsewhere", func(f *Facts) { f.Answer, f.Seen.Reply.Tags = Answer{}, Tags{{Dot1Q, 60}} }, ReplyWrongVLAN,
+			[]string{"answered on VLAN 60"}},
+		{"another VLAN's router has the address", func(f *Facts) {
+			f.Seen.MAC, f.Seen.Reply.Tags = other, Tags{{Dot1Q, 60}}
+		}, OK, []string{gwMAC.String()}},
+		{"sibling answers", func(f *Facts) { f.Seen.Reply, f.Seen.MAC = Sighting{}, MAC{} }, OKLocal,
+			[]string{"on this host"}},
 		{"sibling answers unseen", func(f *Facts) { f.Seen = &GatewaySeen{} }, OKLocal, nil},
 		{"host answers", func(f *Facts) { f.Local = func(m MAC) bool { return m == gwMAC } }, OKLocal, nil},
-		{"two gateways", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked+5 }, GatewayConflict, []string{gwMAC.String(), other.String()}},
-		{"two gateways, one of them a proxy for all", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt, f.Proxies = other, f.Asked+5, []MAC{other} }, OK, nil},
+		{"two gateways", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked+5 }, GatewayConflict,
+			[]string{gwMAC.String(), other.String()}},
+		{"two gateways, one of them a proxy for all",
+			func(f *Facts) { f.Seen.Other, f.Seen.OtherAt, f.Proxies = other, f.Asked+5, []MAC{other} }, OK, nil},
 		{"two routers of a GLBP group", func(f *Facts) {
 			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = MAC{0, 7, 0xb4, 0, 1, 1}, MAC{0, 7, 0xb4, 0, 1, 2}, f.Asked+5
 		}, OK, nil},
-		{"VRRP and somebody else", func(f *Facts) {
+		{"VRRP and another station", func(f *Facts) {
 			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = MAC{0, 0, 0x5e, 0, 1, 50}, other, f.Asked+5
 		}, GatewayConflict, []string{"(VRRP or CARP)", other.String()}},
-		{"not watched, two gateways", func(f *Facts) { f.Seen, f.Other = nil, Answer{MAC: other} }, GatewayConflict, []string{gwMAC.String(), other.String()}},
-		{"not watched, a gateway and a proxy for all", func(f *Facts) { f.Seen, f.Other, f.Proxies = nil, Answer{MAC: other}, []MAC{other} }, Unobserved, nil},
-		{"silent beside a router", func(f *Facts) {
+		{"not watched, two gateways", func(f *Facts) { f.Seen, f.Other = nil, Answer{MAC: other} }, GatewayConflict,
+			[]string{gwMAC.String(), other.String()}},
+		{"not watched, a gateway and a proxy for all",
+			func(f *Facts) { f.Seen, f.Other, f.Proxies = nil, Answer{MAC: other}, []MAC{other} }, Unobserved, nil},
+		{"silent, and a router advertises itself", func(f *Facts) {
 			silence(f)
 			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 1}}
 			f.Routers = []Answer{{Addr: gwMAC.LinkLocal(), MAC: gwMAC}}
-		}, GatewaySilent, []string{"router " + gwMAC.LinkLocal().String(), gwMAC.String(), "check the gateway and its address"}},
+		}, GatewaySilent, []string{
+			"router " + gwMAC.LinkLocal().String(), gwMAC.String(), "check the gateway and its address",
+		}},
 		{"silent, and no router", func(f *Facts) {
 			silence(f)
 			f.VLANs, f.Routers = []VLANSeen{{VID: 50, At: f.Asked, Frames: 1}}, []Answer{}
 		}, GatewaySilent, []string{"no router advertises itself"}},
-		{"not watched, silent, and no router", func(f *Facts) { silence(f); f.Seen, f.Routers = nil, []Answer{} }, GatewaySilent, []string{"no router advertises itself"}},
+		{"not watched, silent, and no router", func(f *Facts) { silence(f); f.Seen, f.Routers = nil, []Answer{} },
+			GatewaySilent, []string{"no router advertises itself"}},
 		{"answered late", func(f *Facts) { f.Probes = 3 }, OK, []string{"not before 3 probes", "portfast", "400µs"}},
-		{"filtered", func(f *Facts) { silence(f); f.Control, f.MAC = Answer{MAC: gwMAC}, other }, MACFiltered, []string{gwMAC.String(), other.String(), "port security"}},
+		{"filtered", func(f *Facts) { silence(f); f.Control, f.MAC = Answer{MAC: gwMAC}, other }, MACFiltered,
+			[]string{gwMAC.String(), other.String(), "port security"}},
 		{"filtered on the way back", func(f *Facts) {
 			f.Gateway, f.Control = netip.MustParseAddr("fd50::1"), Answer{MAC: gwMAC}
 		}, MACFiltered, nil},
-		{"answered to all only", func(f *Facts) { f.Gateway = netip.MustParseAddr("fd50::1") }, OK, nil},
-		{"answered to both", func(f *Facts) {
+		{"answered only to all nodes", func(f *Facts) { f.Gateway = netip.MustParseAddr("fd50::1") }, OK, nil},
+		{"answered to all nodes and to the container", func(f *Facts) {
 			f.Gateway, f.Control, f.Seen.Direct = netip.MustParseAddr("fd50::1"), Answer{MAC: gwMAC}, f.Asked+7
 		}, OK, nil},
-		{"filtered, not watched", func(f *Facts) { silence(f); f.Control, f.Seen = Answer{MAC: gwMAC}, nil }, MACFiltered, nil},
-		{"dropped here, the parent's not", func(f *Facts) { silence(f); f.Control, f.Seen.Asked = Answer{MAC: gwMAC}, Sighting{} }, NotSent, nil},
+		{"filtered, not watched",
+			func(f *Facts) { silence(f); f.Control, f.Seen = Answer{MAC: gwMAC}, nil }, MACFiltered, nil},
+		{"dropped on this host, except for the parent's MAC",
+			func(f *Facts) { silence(f); f.Control, f.Seen.Asked = Answer{MAC: gwMAC}, Sighting{} }, NotSent, nil},
 		{"failed over long ago", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked-5 }, OK, nil},
-		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{VID: 50, At: f.Now - 5, Frames: 9}} }, GatewaySilent, []string{"1s", "alive"}},
+		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{VID: 50, At: f.Now - 5, Frames: 9}} },
+			GatewaySilent, []string{"1s", "alive"}},
 		{"silent, VLAN heard too long ago", func(f *Facts) {
 			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 9}}
 			silence(f)
 			f.Now += Instant(2 * aliveFor)
-			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 9}, {VID: 60, At: f.Now - 7, Frames: 1}, {VID: 0, At: f.Now - 9, Frames: 1}}
+			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 9}, {VID: 60, At: f.Now - 7, Frames: 1},
+				{VID: 0, At: f.Now - 9, Frames: 1}}
 		}, VLANSilent, []string{"VLAN 60", "untagged"}},
 		{"silent, outer VLAN alive", func(f *Facts) {
 			silence(f)
@@ -128,8 +157,13 @@ func TestJudge(t *testing.T) {
 		}, GatewaySilent, []string{"though VLAN 100ad is alive", "VLAN 200 is carried inside"}},
 		{"nothing at all", silence, VLANSilent, []string{"nothing else was heard"}},
 		{"no gateway", func(f *Facts) { silence(f); f.Gateway = netip.Addr{} }, OK, []string{"no gateway to ask"}},
-		{"no gateway, wrong tag", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen.Asked.Tags = nil }, Untagged, nil},
-		{"no gateway, not watched", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen, f.Blind = nil, "why" }, Unobserved, []string{"why"}},
+		{"no gateway, wrong tag", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen.Asked.Tags = nil },
+			Untagged, nil},
+		{"no gateway, not watched", func(f *Facts) {
+			silence(f)
+			f.Gateway = netip.Addr{}
+			f.Seen, f.Unwatched = nil, "why"
+		}, Unobserved, []string{"why"}},
 	} {
 		f := healthy()
 		c.fault(&f)
@@ -149,7 +183,8 @@ func TestJudge(t *testing.T) {
 }
 
 func TestWorst(t *testing.T) {
-	got := Worst([]Verdict{{Code: OK}, {Code: GatewaySilent, Text: "first"}, {Code: GatewaySilent, Text: "second"}, {Code: OKLocal}})
+	got := Worst([]Verdict{{Code: OK}, {Code: GatewaySilent, Text: "first"}, {Code: GatewaySilent, Text: "second"},
+		{Code: OKLocal}})
 	if got.Code != GatewaySilent || got.Text != "first" {
 		t.Errorf("got %+v", got)
 	}
@@ -158,7 +193,8 @@ func TestWorst(t *testing.T) {
 func TestFatal(t *testing.T) {
 	for code, modes := range map[Code]string{
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
-		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict", ReplyWrongVLAN: "strict", GatewayConflict: "strict",
+		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict",
+		ReplyWrongVLAN: "strict", GatewayConflict: "strict",
 		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
 	} {
 		for _, m := range []Mode{Off, Warn, Strict} {
@@ -202,15 +238,16 @@ func TestVendor(t *testing.T) {
 		{MAC{0, 0, 0x5e, 0, 1, 50}, "VRRP or CARP", true},
 		{MAC{0, 7, 0xb4, 0, 1, 2}, "GLBP", true},
 		{MAC{0x52, 0x54, 0, 1, 2, 3}, "QEMU", false},
-		{MAC{2, 0x42, 192, 168, 50, 2}, "a container of Docker's or Lanyard's", false},
+		{MAC{2, 0x42, 192, 168, 50, 2}, "a container of Docker or Lanyard", false},
 		{MAC{0x0a, 1, 2, 3, 4, 5}, "set by hand or by software", false},
 		{MAC{0x3c, 0x52, 0x82, 1, 2, 3}, "", false},
 	} {
-		if c.mac.Vendor() != c.vendor || c.mac.Virtual() != c.virtual || !strings.HasPrefix(c.mac.Describe(), c.mac.String()) {
+		if c.mac.Vendor() != c.vendor || c.mac.Virtual() != c.virtual ||
+			!strings.HasPrefix(c.mac.Describe(), c.mac.String()) {
 			t.Errorf("%s: vendor %q, virtual %v; want %q, %v", c.mac, c.mac.Vendor(), c.mac.Virtual(), c.vendor, c.virtual)
 		}
 	}
-	// RFC 4291, appendix A: the universal bit is turned over.
+	// RFC 4291, appendix A: the universal/local bit is inverted.
 	if got := (MAC{0x02, 0x42, 192, 168, 50, 2}).LinkLocal(); got != netip.MustParseAddr("fe80::42:c0ff:fea8:3202") {
 		t.Error(got)
 	}

@@ -6,12 +6,10 @@ import (
 	"net"
 )
 
-// MAC is an Ethernet address as a value that can be compared. The zero
-// value means none.
+// MAC is an Ethernet address as a comparable value. The zero value means no address.
 type MAC [6]byte
 
-// MACOf takes the first six bytes of a hardware address; anything else
-// gives the zero MAC.
+// MACOf returns a hardware address of six bytes as a MAC, and the zero MAC for any other length.
 func MACOf(a net.HardwareAddr) (m MAC) {
 	if len(a) == len(m) {
 		copy(m[:], a)
@@ -19,16 +17,16 @@ func MACOf(a net.HardwareAddr) (m MAC) {
 	return m
 }
 
-// IsZero reports whether there is no address.
+// IsZero reports whether m is the zero value.
 func (m MAC) IsZero() bool { return m == MAC{} }
 
-// Hardware gives the address in the form that package net uses.
+// Hardware returns the address in the form that package net uses.
 func (m MAC) Hardware() net.HardwareAddr { return net.HardwareAddr(m[:]) }
 
-// String gives "02:42:c0:a8:32:02".
+// String returns the form "02:42:c0:a8:32:02".
 func (m MAC) String() string { return m.Hardware().String() }
 
-// MarshalText and UnmarshalText keep the readable form in records; no MAC is "".
+// MarshalText returns the form of String, and "" for the zero MAC.
 func (m MAC) MarshalText() ([]byte, error) {
 	if m.IsZero() {
 		return nil, nil
@@ -36,7 +34,7 @@ func (m MAC) MarshalText() ([]byte, error) {
 	return []byte(m.String()), nil
 }
 
-// UnmarshalText reads what MarshalText wrote.
+// UnmarshalText reads what MarshalText returns. It returns an error for anything but six bytes.
 func (m *MAC) UnmarshalText(b []byte) error {
 	*m = MAC{}
 	if len(b) == 0 {
@@ -50,36 +48,36 @@ func (m *MAC) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// prefixes are those that tell an operator most of a MAC that should not be
-// there: whose virtual machine or container it is. The whole of the registry
-// would be larger than all the rest of the program.
-var prefixes = []struct {
+// vendors lists the MAC prefixes that tell an operator most about an unexpected MAC: the kind of
+// virtual machine or container. The whole IEEE registry would be larger than the rest of the
+// program.
+var vendors = []struct {
 	prefix []byte
-	of     string
-	router bool // several machines answer with it in turns
+	name   string
+	router bool // several routers answer with it in turns
 }{
-	{[]byte{0x00, 0x00, 0x5e, 0x00, 0x01}, "VRRP or CARP", true},        // RFC 5798 §7.3
-	{[]byte{0x00, 0x00, 0x5e, 0x00, 0x02}, "VRRP for IPv6", true},       // RFC 5798 §7.3
-	{[]byte{0x00, 0x00, 0x0c, 0x07, 0xac}, "HSRP", true},                // RFC 2281 §5.3
-	{[]byte{0x00, 0x00, 0x0c, 0x9f, 0xf0}, "HSRP version 2", true},      // groups below 256
-	{[]byte{0x00, 0x05, 0x73, 0xa0, 0x00}, "HSRP for IPv6", true},       // groups below 256
-	{[]byte{0x00, 0x07, 0xb4, 0x00}, "GLBP", true},                      // group and member follow
-	{[]byte{0x00, 0x05, 0x69}, "VMware", false},                         // and the next two
-	{[]byte{0x00, 0x0c, 0x29}, "VMware", false},                         //
-	{[]byte{0x00, 0x50, 0x56}, "VMware", false},                         //
-	{[]byte{0x00, 0x15, 0x5d}, "Hyper-V", false},                        //
-	{[]byte{0x00, 0x16, 0x3e}, "Xen", false},                            //
-	{[]byte{0x08, 0x00, 0x27}, "VirtualBox", false},                     //
-	{[]byte{0x52, 0x54, 0x00}, "QEMU", false},                           // libvirt, Proxmox before 8
-	{[]byte{0xbc, 0x24, 0x11}, "Proxmox", false},                        //
-	{[]byte{0x02, 0x42}, "a container of Docker's or Lanyard's", false}, // followed by its IPv4 address
+	{[]byte{0x00, 0x00, 0x5e, 0x00, 0x01}, "VRRP or CARP", true},    // RFC 5798 §7.3
+	{[]byte{0x00, 0x00, 0x5e, 0x00, 0x02}, "VRRP for IPv6", true},   // RFC 5798 §7.3
+	{[]byte{0x00, 0x00, 0x0c, 0x07, 0xac}, "HSRP", true},            // RFC 2281 §5.3
+	{[]byte{0x00, 0x00, 0x0c, 0x9f, 0xf0}, "HSRP version 2", true},  // groups below 256
+	{[]byte{0x00, 0x05, 0x73, 0xa0, 0x00}, "HSRP for IPv6", true},   // groups below 256
+	{[]byte{0x00, 0x07, 0xb4, 0x00}, "GLBP", true},                  // group and member follow
+	{[]byte{0x00, 0x05, 0x69}, "VMware", false},                     // and the next two
+	{[]byte{0x00, 0x0c, 0x29}, "VMware", false},                     //
+	{[]byte{0x00, 0x50, 0x56}, "VMware", false},                     //
+	{[]byte{0x00, 0x15, 0x5d}, "Hyper-V", false},                    //
+	{[]byte{0x00, 0x16, 0x3e}, "Xen", false},                        //
+	{[]byte{0x08, 0x00, 0x27}, "VirtualBox", false},                 //
+	{[]byte{0x52, 0x54, 0x00}, "QEMU", false},                       // libvirt, Proxmox before 8
+	{[]byte{0xbc, 0x24, 0x11}, "Proxmox", false},                    //
+	{[]byte{0x02, 0x42}, "a container of Docker or Lanyard", false}, // followed by its IPv4 address
 }
 
-// Vendor says what the first bytes of the MAC tell of whose it is; "" if nothing.
+// Vendor returns what the first bytes of the MAC say about its owner, "" if nothing is known.
 func (m MAC) Vendor() string {
-	for _, p := range prefixes {
+	for _, p := range vendors {
 		if bytes.HasPrefix(m[:], p.prefix) {
-			return p.of
+			return p.name
 		}
 	}
 	if m[0]&2 != 0 {
@@ -88,10 +86,10 @@ func (m MAC) Vendor() string {
 	return ""
 }
 
-// Virtual reports whether the MAC belongs to a group of routers, of whom
-// another may answer the next time.
+// Virtual reports whether the MAC belongs to a router group, in which another member may answer the
+// next time.
 func (m MAC) Virtual() bool {
-	for _, p := range prefixes {
+	for _, p := range vendors {
 		if p.router && bytes.HasPrefix(m[:], p.prefix) {
 			return true
 		}
@@ -99,7 +97,7 @@ func (m MAC) Virtual() bool {
 	return false
 }
 
-// Describe gives the MAC and, where it is known, whose it is.
+// Describe returns the MAC, followed by its vendor if that is known.
 func (m MAC) Describe() string {
 	if v := m.Vendor(); v != "" {
 		return fmt.Sprintf("%s (%s)", m, v)

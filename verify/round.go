@@ -8,76 +8,75 @@ import (
 	"time"
 )
 
-// Timing of a round where the network says nothing else.
+// Timing of a round, unless the network's definition sets it.
 const (
 	DefaultDeadline = time.Second
-	// quietWindow is how long a rival has where there is no gateway whose
-	// round trip could tell how quick this LAN is.
+	// quietWindow is the conflict window if no gateway is asked: then no round trip shows how fast
+	// this LAN is.
 	quietWindow = 10 * time.Millisecond
-	// windowSlack is added to two gateway round trips: scheduling, here and there. Of
-	// it goes an eighth of a round trip: in long ones that is allowed for already.
+	// windowSlack is added to two gateway round trips, for scheduling delays on both hosts. An
+	// eighth of the round trip is subtracted from it: long round trips already contain such delays.
 	windowSlack = time.Millisecond
 )
 
-// Plan is what one round asks.
+// Plan says what one round asks.
 type Plan struct {
-	Addrs    []netip.Addr // about to be taken, or held: does another station hold one?
-	Held     bool         // Addrs are ours already
-	Gateways []netip.Addr // should answer
-	// Ask asks for Addrs by another way than the prober, whose answers Witness gives.
-	// Nil: the prober asks.
+	Addrs    []netip.Addr // addresses to take, or already taken: does another station hold one?
+	Held     bool         // the interface already has Addrs
+	Gateways []netip.Addr // the gateways, which should answer
+	// Ask asks for Addrs by another way than the prober; Observed returns the answers. Nil: the
+	// prober asks.
 	Ask func() error
-	// Asked is when Ask was called before the round began, so that the conflict window
-	// is open already. Zero: the round calls it.
+	// Asked is the time at which the caller called Ask before the round, so that the conflict
+	// window is open already. Zero: the round calls Ask.
 	Asked Instant
-	// Inside has the prober ask for Addrs although there is Ask.
-	Inside bool
-	// Window is how long a rival may take to show itself. Zero adapts: see the
-	// package's comment.
+	// FromContainer has the prober ask for Addrs even if Ask is set.
+	FromContainer bool
+	// Window is how long a claimant may take to answer. Zero adapts it: see the package comment.
 	Window   time.Duration
 	Deadline time.Duration // for the gateways; zero is DefaultDeadline
-	// From is who asks the gateways; see [Question].
+	// From is the source address of questions to gateways; see [Question].
 	From netip.Addr
-	// Direct asks IPv6 gateways from this address of the container's own, before they
-	// are asked from ::. The answer comes to its MAC, not to all, and shows that the
-	// way back is open for it. The zero Addr leaves that out.
+	// Direct is an address of the container from which IPv6 gateways are asked before they are
+	// asked from ::. The answer is sent to the container's MAC, not to all nodes, and so proves
+	// that the way back to that MAC is open. The zero Addr skips these questions.
 	Direct netip.Addr
-	// Routers asks which IPv6 routers there are as well, as From. The first that
-	// advertises itself is answer enough.
+	// Routers also asks, from From, which IPv6 routers there are. One router that advertises itself
+	// is a sufficient answer.
 	Routers bool
-	// Proxies answer for any address: they are no rivals.
+	// Proxies are MACs that answer for every address. They are not claimants.
 	Proxies []MAC
-	// Witness gives the rivals that the trunk has seen so far: those that the
-	// prober cannot see, such as another host's probe. Nil: no witness.
-	Witness func() []Claimant
-	// Doubt is called once, where two repetitions have not made every gateway
-	// answer either, with those that are silent and the time that is left. It must
-	// not wait: the round goes on. Nil: nobody is told.
-	Doubt func(silent []netip.Addr, left time.Duration)
+	// Observed returns the claimants that the trunk has seen so far, including those that the
+	// prober cannot see, such as another host's probe. Nil: the trunk is not watched.
+	Observed func() []Claimant
+	// OnSilence is called once, if gateways have not answered after two repetitions either, with
+	// the silent ones and the time that is left. It must not block, because the round continues. It
+	// may be nil.
+	OnSilence func(silent []netip.Addr, left time.Duration)
 }
 
 // Findings are the answers of one round.
 type Findings struct {
 	Asked, Ended Instant
-	Gateways     map[netip.Addr]Answer // first answer of each; missing = silent
-	Others       map[netip.Addr]Answer // of another MAC than the first, where there was one
-	Probes       map[netip.Addr]int    // how many were sent to each
-	Claimants    []Claimant            // who holds one of Plan.Addrs
-	Routers      []Answer              // who advertised themselves; nil: not asked
+	Gateways     map[netip.Addr]Answer // the first answer of each; a silent gateway is missing
+	Others       map[netip.Addr]Answer // an answer of another MAC than the first, if there was one
+	Probes       map[netip.Addr]int    // number of questions sent to each
+	Claimants    []Claimant            // stations that hold one of Plan.Addrs
+	Routers      []Answer              // routers that advertised themselves; nil: not asked
 
-	sent   Instant // when the first questions were all on their way
+	sent   Instant // when all of the first questions had been sent
 	window Instant // when the conflict window opened
 }
 
-// doubtAfter is how many times a gateway is asked before its silence is in doubt.
-// Repetitions are a sixteenth, then an eighth of the deadline apart, and so on:
-// the third question goes out after three sixteenths.
-const doubtAfter = 3
+// silenceAfter is the number of questions after which a gateway counts as silent for OnSilence. The
+// first repetition follows after a sixteenth of the deadline, the second after a further eighth,
+// and so on: the third question is sent after three sixteenths.
+const silenceAfter = 3
 
-// Round asks everything at once, repeats what stays unanswered at growing
-// intervals (a lost frame, a switch port still learning), and ends as soon
-// as it can: at the first rival; when every gateway has answered and the
-// conflict window is over; at the deadline. An error is the prober's own.
+// Round asks all questions of the plan at once, and repeats unanswered ones at growing intervals
+// (for a lost frame, or a switch port that is still learning). It ends as early as it can: at the
+// first claimant; when every gateway has answered and the conflict window is over; or at the
+// deadline. It returns an error if the prober fails or ctx ends.
 func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 	if plan.Deadline == 0 {
 		plan.Deadline = DefaultDeadline
@@ -95,8 +94,8 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 		if err != nil {
 			return f, err
 		}
-		if times == doubtAfter && len(silent) > 0 && plan.Doubt != nil {
-			plan.Doubt(silent, plan.Deadline-Now().Sub(f.Asked))
+		if times == silenceAfter && len(silent) > 0 && plan.OnSilence != nil {
+			plan.OnSilence(silent, plan.Deadline-Now().Sub(f.Asked))
 		}
 		over, err := f.listen(ctx, p, plan, wait)
 		if err != nil {
@@ -105,36 +104,35 @@ func Round(ctx context.Context, p Prober, plan Plan) (f Findings, err error) {
 		if over {
 			break
 		}
-		f.witness(plan)
+		f.addObserved(plan)
 		wait *= 2
 	}
-	if err := f.glean(ctx, p, plan); err != nil {
+	if err := f.drain(ctx, p, plan); err != nil {
 		return f, err
 	}
-	f.witness(plan)
+	f.addObserved(plan)
 	return f, nil
 }
 
-// witness adds the rivals that the trunk has seen, if there were none before.
-func (f *Findings) witness(plan Plan) {
-	if plan.Witness == nil || len(f.Claimants) > 0 {
+// addObserved adds the claimants that the trunk has seen, unless there are claimants already.
+func (f *Findings) addObserved(plan Plan) {
+	if plan.Observed == nil || len(f.Claimants) > 0 {
 		return
 	}
-	for _, r := range plan.Witness() {
+	for _, r := range plan.Observed() {
 		if !slices.Contains(plan.Proxies, r.MAC) {
 			f.Claimants = append(f.Claimants, r)
 		}
 	}
 }
 
-// gleaned is how many answers are taken at the most that came in time and were not
-// read in time.
-const gleaned = 16
+// maxDrained is the maximum number of answers that drain reads.
+const maxDrained = 16
 
-// glean takes answers that have come already: on a busy host the round's time may be
-// over before they are looked at.
-func (f *Findings) glean(ctx context.Context, p Prober, plan Plan) error {
-	for range gleaned {
+// drain reads answers that have already arrived: on a busy host the round's time may end before
+// they are read.
+func (f *Findings) drain(ctx context.Context, p Prober, plan Plan) error {
+	for range maxDrained {
 		if len(f.Claimants) > 0 {
 			return nil
 		}
@@ -145,16 +143,16 @@ func (f *Findings) glean(ctx context.Context, p Prober, plan Plan) error {
 		if err != nil {
 			return err
 		}
-		f.take(a, plan)
+		f.record(a, plan)
 	}
 	return nil
 }
 
-// ask sends a question for every address that is without an answer, and returns the
-// gateways among them. times counts from 1.
+// ask sends a question for every address without an answer, and returns the gateways among them.
+// times counts from 1.
 func (f *Findings) ask(p Prober, plan Plan, times int) (silent []netip.Addr, err error) {
 	if times == 1 {
-		defer func() { f.opened(plan) }()
+		defer func() { f.noteSent(plan) }()
 	}
 	if plan.Ask != nil && len(plan.Addrs) > 0 && (times > 1 || plan.Asked == 0) {
 		if err := plan.Ask(); err != nil {
@@ -162,7 +160,7 @@ func (f *Findings) ask(p Prober, plan Plan, times int) (silent []netip.Addr, err
 		}
 	}
 	for _, a := range plan.Addrs {
-		if plan.Ask != nil && !plan.Inside {
+		if plan.Ask != nil && !plan.FromContainer {
 			break
 		}
 		if err := p.Ask(Question{Addr: a, Conflict: true, Held: plan.Held}); err != nil {
@@ -190,32 +188,32 @@ func (f *Findings) ask(p Prober, plan Plan, times int) (silent []netip.Addr, err
 	return silent, nil
 }
 
-// opened notes when the questions were sent, and when the conflict window opened.
-func (f *Findings) opened(plan Plan) {
+// noteSent records when the questions were sent, and when the conflict window opened.
+func (f *Findings) noteSent(plan Plan) {
 	f.sent = Now()
 	f.window = f.sent
-	if plan.Asked != 0 && !plan.Inside {
+	if plan.Asked != 0 && !plan.FromContainer {
 		f.window = plan.Asked
 	}
 }
 
-// listen takes answers until the round is over, or until the questions
-// should be repeated.
+// listen records answers until the round is over, which it reports, or until it is time to repeat
+// the questions.
 func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Duration) (over bool, err error) {
-	again := Now() + Instant(wait)
+	repeatAt := Now() + Instant(wait)
 	for {
 		left := f.left(plan)
 		if left <= 0 || len(f.Claimants) > 0 {
 			return true, nil
 		}
-		pause := min(left, again.Sub(Now()))
+		pause := min(left, repeatAt.Sub(Now()))
 		if pause <= 0 {
 			return false, nil
 		}
 		a, err := p.Next(ctx, pause)
 		switch {
 		case err == nil:
-			f.take(a, plan)
+			f.record(a, plan)
 		case ctx.Err() != nil:
 			return true, ctx.Err()
 		case !errors.Is(err, context.DeadlineExceeded):
@@ -224,7 +222,8 @@ func (f *Findings) listen(ctx context.Context, p Prober, plan Plan, wait time.Du
 	}
 }
 
-func (f *Findings) take(a Answer, plan Plan) {
+// record adds an answer to the findings, according to the question that it answers.
+func (f *Findings) record(a Answer, plan Plan) {
 	if a.Router {
 		if !slices.ContainsFunc(f.Routers, func(r Answer) bool { return r.Addr == a.Addr && r.MAC == a.MAC }) {
 			f.Routers = append(f.Routers, a)
@@ -247,16 +246,16 @@ func (f *Findings) take(a Answer, plan Plan) {
 	}
 }
 
+// answered reports whether all gateways have answered, and a router, if routers are asked.
 func (f *Findings) answered(plan Plan) bool {
 	return len(f.Gateways) == len(plan.Gateways) && (!plan.Routers || len(f.Routers) > 0)
 }
 
-// left is how long the round still has to go: until every gateway has answered (and
-// a router, where those are asked) or its deadline is over, and the conflict window
-// is. A window that was asked for is waited out whatever the gateways do; one that
-// adapts takes no longer than they may. It opens when the question was sent from the
-// parent, or where the prober asks, when all questions have been sent: that takes a
-// while where hundreds of macvlans get a copy each.
+// left returns how long the round still lasts: until every gateway has answered (and a router, if
+// routers are asked) or the deadline is over, and the conflict window is over. A window that the
+// plan sets is waited for whatever the gateways do; an adaptive window ends with the deadline at
+// the latest. The window opens when the question was sent from the parent, or if the prober asks,
+// when all questions have been sent: that takes time if hundreds of macvlans get a copy of each.
 func (f *Findings) left(plan Plan) time.Duration {
 	var until Instant
 	deadline, answered := f.Asked+Instant(plan.Deadline), f.answered(plan)
@@ -273,7 +272,7 @@ func (f *Findings) left(plan Plan) time.Duration {
 	return until.Sub(Now())
 }
 
-// adapted returns how long the conflict window is open where the network says nothing.
+// adapted returns the conflict window for a plan that does not set it.
 func (f *Findings) adapted(plan Plan) time.Duration {
 	if len(plan.Gateways) == 0 {
 		return quietWindow

@@ -6,24 +6,23 @@ import (
 	"strings"
 )
 
-// TPIDs that a VLAN tag begins with (IEEE 802.1Q-2018, table 9-1).
+// TPIDs of VLAN tags (IEEE 802.1Q-2018, table 9-1).
 const (
 	Dot1Q  uint16 = 0x8100 // customer tag, 802.1Q
 	Dot1AD uint16 = 0x88a8 // service tag, the outer one of 802.1ad QinQ
 )
 
-// Tag is one VLAN tag: which kind and which VLAN, 1 to 4094.
+// Tag is one VLAN tag: its kind (TPID) and its VLAN id, 1 to 4094.
 type Tag struct {
 	TPID uint16 `json:"tpid"`
 	VID  uint16 `json:"vid"`
 }
 
-// Tags are the VLAN tags of a frame, the outermost first. Empty means
-// untagged.
+// Tags are the VLAN tags of a frame, outermost first. An empty list means untagged.
 type Tags []Tag
 
-// String gives the tags as people write them: "untagged", "VLAN 50",
-// "VLAN 100.200" for QinQ. An 802.1ad tag of its own is marked.
+// String returns the usual notation: "untagged", "VLAN 50", or "VLAN 100.200" for QinQ. The suffix
+// "ad" marks an 802.1ad tag.
 func (t Tags) String() string {
 	if len(t) == 0 {
 		return "untagged"

@@ -28,7 +28,7 @@ import (
 
 func main() {
 	err := errors.Join(
-		flatten("wire", object.LoadWire, "mac_key", "endpoint_key", "endpoint", "what", "event", "place", "clock", "hint",
+		flatten("wire", object.LoadWire, "mac_key", "endpoint_key", "endpoint", "event_key", "event", "history_row", "clock", "hint",
 			"gateway", "sighting", "address_key", "address", "answer", "vlan"),
 		flatten("guard", object.LoadGuard, "guard", "lease_key"),
 	)
@@ -132,7 +132,7 @@ func typesOf(to *btf.Builder, m *ebpf.MapSpec) (key, value btf.TypeID, err error
 }
 
 // assemble gives instructions as bytes, and which of them load a map's address, or
-// the number of a field (FIELD in guard.c) whose offset the kernel says.
+// the number of a field (FIELD in guard.c) with the offset that the kernel has.
 func assemble(all asm.Instructions) (code []byte, uses, fields string, err error) {
 	for it := all.Iterate(); it.Next(); {
 		switch ins := it.Ins; {

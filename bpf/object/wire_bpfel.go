@@ -16,22 +16,22 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	WireMapAddrs     = "addrs"
-	WireMapDevice    = "device"
-	WireMapEndpoints = "endpoints"
-	WireMapFormer    = "former"
-	WireMapHints     = "hints"
-	WireMapHistory   = "history"
-	WireMapLately    = "lately"
-	WireMapLocals    = "locals"
-	WireMapPort      = "port"
-	WireMapSent      = "sent"
-	WireMapShared    = "shared"
-	WireMapTimes     = "times"
-	WireMapVlans     = "vlans"
-	WireProgEgress   = "egress"
-	WireProgEmit     = "emit"
-	WireProgIngress  = "ingress"
+	WireMapAddrs      = "addrs"
+	WireMapDevice     = "device"
+	WireMapEndpoints  = "endpoints"
+	WireMapFormer     = "former"
+	WireMapHints      = "hints"
+	WireMapHistory    = "history"
+	WireMapLastClaims = "last_claims"
+	WireMapLocals     = "locals"
+	WireMapPort       = "port"
+	WireMapSent       = "sent"
+	WireMapShared     = "shared"
+	WireMapTimes      = "times"
+	WireMapVlans      = "vlans"
+	WireProgEgress    = "egress"
+	WireProgEmit      = "emit"
+	WireProgIngress   = "ingress"
 )
 
 // LoadWire returns the embedded CollectionSpec for Wire.
@@ -85,19 +85,19 @@ type WireProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WireMapSpecs struct {
-	Addrs     *ebpf.MapSpec `ebpf:"addrs"`
-	Device    *ebpf.MapSpec `ebpf:"device"`
-	Endpoints *ebpf.MapSpec `ebpf:"endpoints"`
-	Former    *ebpf.MapSpec `ebpf:"former"`
-	Hints     *ebpf.MapSpec `ebpf:"hints"`
-	History   *ebpf.MapSpec `ebpf:"history"`
-	Lately    *ebpf.MapSpec `ebpf:"lately"`
-	Locals    *ebpf.MapSpec `ebpf:"locals"`
-	Port      *ebpf.MapSpec `ebpf:"port"`
-	Sent      *ebpf.MapSpec `ebpf:"sent"`
-	Shared    *ebpf.MapSpec `ebpf:"shared"`
-	Times     *ebpf.MapSpec `ebpf:"times"`
-	Vlans     *ebpf.MapSpec `ebpf:"vlans"`
+	Addrs      *ebpf.MapSpec `ebpf:"addrs"`
+	Device     *ebpf.MapSpec `ebpf:"device"`
+	Endpoints  *ebpf.MapSpec `ebpf:"endpoints"`
+	Former     *ebpf.MapSpec `ebpf:"former"`
+	Hints      *ebpf.MapSpec `ebpf:"hints"`
+	History    *ebpf.MapSpec `ebpf:"history"`
+	LastClaims *ebpf.MapSpec `ebpf:"last_claims"`
+	Locals     *ebpf.MapSpec `ebpf:"locals"`
+	Port       *ebpf.MapSpec `ebpf:"port"`
+	Sent       *ebpf.MapSpec `ebpf:"sent"`
+	Shared     *ebpf.MapSpec `ebpf:"shared"`
+	Times      *ebpf.MapSpec `ebpf:"times"`
+	Vlans      *ebpf.MapSpec `ebpf:"vlans"`
 }
 
 // WireVariableSpecs contains global variables before they are loaded into the kernel.
@@ -126,19 +126,19 @@ func (o *WireObjects) Close() error {
 //
 // It can be passed to LoadWireObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WireMaps struct {
-	Addrs     *ebpf.Map `ebpf:"addrs"`
-	Device    *ebpf.Map `ebpf:"device"`
-	Endpoints *ebpf.Map `ebpf:"endpoints"`
-	Former    *ebpf.Map `ebpf:"former"`
-	Hints     *ebpf.Map `ebpf:"hints"`
-	History   *ebpf.Map `ebpf:"history"`
-	Lately    *ebpf.Map `ebpf:"lately"`
-	Locals    *ebpf.Map `ebpf:"locals"`
-	Port      *ebpf.Map `ebpf:"port"`
-	Sent      *ebpf.Map `ebpf:"sent"`
-	Shared    *ebpf.Map `ebpf:"shared"`
-	Times     *ebpf.Map `ebpf:"times"`
-	Vlans     *ebpf.Map `ebpf:"vlans"`
+	Addrs      *ebpf.Map `ebpf:"addrs"`
+	Device     *ebpf.Map `ebpf:"device"`
+	Endpoints  *ebpf.Map `ebpf:"endpoints"`
+	Former     *ebpf.Map `ebpf:"former"`
+	Hints      *ebpf.Map `ebpf:"hints"`
+	History    *ebpf.Map `ebpf:"history"`
+	LastClaims *ebpf.Map `ebpf:"last_claims"`
+	Locals     *ebpf.Map `ebpf:"locals"`
+	Port       *ebpf.Map `ebpf:"port"`
+	Sent       *ebpf.Map `ebpf:"sent"`
+	Shared     *ebpf.Map `ebpf:"shared"`
+	Times      *ebpf.Map `ebpf:"times"`
+	Vlans      *ebpf.Map `ebpf:"vlans"`
 }
 
 func (m *WireMaps) Close() error {
@@ -149,7 +149,7 @@ func (m *WireMaps) Close() error {
 		m.Former,
 		m.Hints,
 		m.History,
-		m.Lately,
+		m.LastClaims,
 		m.Locals,
 		m.Port,
 		m.Sent,

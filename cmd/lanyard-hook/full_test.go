@@ -40,7 +40,7 @@ func TestTrunkFull(t *testing.T) {
 	w.mustDetach("c0")
 	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Expect(e) })
 	for _, mode := range []verify.Mode{verify.Warn, verify.Strict} {
-		w.refused("a MAC too many", w.attach("c1", testenv.NewContainer(t), "network=web", "verify="+string(mode)), 1, `watch trunk "`+w.Trunk+`"`, "8192 MACs are watched already, which is as many as can be")
+		w.refused("a MAC too many", w.attach("c1", testenv.NewContainer(t), "network=web", "verify="+string(mode)), 1, `watch trunk "`+w.Trunk+`"`, "8192 MACs are watched already, which is the maximum")
 	}
 	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Forget(e) })
 	w.wantNothing("web", before)

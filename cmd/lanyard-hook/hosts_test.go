@@ -238,7 +238,7 @@ func TestHostsOwnAddress(t *testing.T) {
 	// It takes one later.
 	ip("addr add 192.168.50.4/24 dev lan51")
 	v := w.verdicts()
-	if i := slices.IndexFunc(v, func(v verify.Verdict) bool { return v.Code == verify.AddressConflict }); i < 0 || !strings.Contains(v[i].Text, `this host's own, on "lan51"`) {
+	if i := slices.IndexFunc(v, func(v verify.Verdict) bool { return v.Code == verify.AddressConflict }); i < 0 || !strings.Contains(v[i].Text, `belongs to this host, on link "lan51"`) {
 		t.Errorf("verdicts are %+v", v)
 	}
 	if k := w.kinds(); k[verify.Conflict] != 1 {

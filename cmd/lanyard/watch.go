@@ -165,7 +165,7 @@ func (w *watcher) printHostClaims(ctx context.Context, targets []hook.Attachment
 	}
 	now := map[string]bool{}
 	for _, h := range claims {
-		key := h.What()
+		key := h.Key()
 		if now[key] = true; !w.hostClaims[key] && w.matches(h, targets) {
 			if err := w.print(h); err != nil {
 				return err
@@ -181,7 +181,7 @@ func (w *watcher) printHostClaims(ctx context.Context, targets []hook.Attachment
 func (w *watcher) newEvents(trunk int, events []verify.Event) (news []verify.Event) {
 	seen := map[string]uint64{}
 	for _, e := range events {
-		key := fmt.Sprint(e.First, e.What())
+		key := fmt.Sprint(e.First, e.Key())
 		seen[key] = e.Frames
 		if before := w.seen[trunk][key]; e.Frames > before {
 			if before > 0 {
@@ -213,8 +213,8 @@ func (w *watcher) print(h hook.Happened) error {
 	case a != nil:
 		line.Containers, line.Attachment, line.Interface = ids(*a), a.ID.String(), a.Interface
 		who = fmt.Sprintf("%s of network %q", describe(*a), a.Network)
-	case !h.Of.IsZero():
-		who = fmt.Sprintf("%s on trunk %q, which is no longer attached", h.Of, h.Trunk)
+	case !h.EndpointMAC.IsZero():
+		who = fmt.Sprintf("%s on trunk %q, which is no longer attached", h.EndpointMAC, h.Trunk)
 	case h.Network != "":
 		who = fmt.Sprintf("network %q", h.Network)
 	}

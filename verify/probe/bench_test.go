@@ -8,13 +8,12 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// BenchmarkProber opens a prober, asks a gateway that answers at once for its
-// two addresses, and closes the prober. The table's sender is kept open, as
-// the one that sends through a program is.
+// BenchmarkProber opens a prober, asks a gateway that answers at once for its two addresses, and
+// closes the prober. The table's sender stays open, like the sender that uses a program.
 func BenchmarkProber(b *testing.B) {
 	l, _ := mustLab(b)
-	p := mustContainer(b, l)
-	// b.Run changes the goroutine, and so the thread: enter inside.
+	p := mustContainerLink(b, l)
+	// b.Run changes the goroutine, and so the thread: enter the namespace inside.
 	b.Run("table", func(b *testing.B) {
 		p.do(b, func() error {
 			sender, err := probe.OpenSocket(p.ifindex, p.mac)
@@ -53,7 +52,7 @@ func askBoth(open func() (verify.Prober, error)) error {
 		}
 	}
 	for range 2 {
-		if _, err := prober.Next(context.Background(), soon); err != nil {
+		if _, err := prober.Next(context.Background(), answerTimeout); err != nil {
 			return err
 		}
 	}

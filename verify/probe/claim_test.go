@@ -12,74 +12,76 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// claims are frames of a rival at a MAC that holds or wants an address, and
-// which of the probers takes them for an answer to which question.
+// claims are frames of a claimant to a MAC that holds or wants an address, and the probers that
+// take each for an answer to a gateway's question, or to a question about a conflict.
 var claims = []struct {
 	name     string
 	addr     netip.Addr
-	frame    func(rival, own verify.MAC, addr netip.Addr) ([]byte, error)
+	frame    func(claimant, own verify.MAC, addr netip.Addr) ([]byte, error)
 	gateway  []string
 	conflict []string
 }{
 	{
 		name: "ARP reply", addr: free4,
-		frame: func(rival, own verify.MAC, addr netip.Addr) ([]byte, error) {
-			return arp.Packet{Destination: own, Source: rival, Reply: true, Sender: rival, SenderIP: addr, Target: own, TargetIP: netip.IPv4Unspecified()}.Frame()
+		frame: func(claimant, own verify.MAC, addr netip.Addr) ([]byte, error) {
+			return arp.Packet{Destination: own, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr, Target: own,
+				TargetIP: netip.IPv4Unspecified()}.Frame()
 		},
 		gateway: []string{"table", "socket"}, conflict: []string{"table", "socket"},
 	}, {
 		name: "ARP reply to all", addr: free4,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return arp.Packet{Destination: everybody, Source: rival, Reply: true, Sender: rival, SenderIP: addr, Target: everybody, TargetIP: addr}.Frame()
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return arp.Packet{Destination: broadcast, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr,
+				Target: broadcast, TargetIP: addr}.Frame()
 		},
 		gateway: []string{"socket"}, conflict: []string{"table", "socket"},
 	}, {
 		name: "ARP request for another", addr: free4,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return arp.Request(rival, addr, netip.MustParseAddr("192.168.50.99"))
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return arp.Request(claimant, addr, netip.MustParseAddr("192.168.50.99"))
 		},
 		conflict: []string{"table", "socket"},
 	}, {
 		name: "gratuitous ARP", addr: free4,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return arp.Announce(rival, addr)
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return arp.Announce(claimant, addr)
 		},
 		conflict: []string{"table", "socket"},
 	}, {
 		name: "ARP probe", addr: free4,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return arp.Probe(rival, addr)
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return arp.Probe(claimant, addr)
 		},
 		conflict: []string{"socket"},
 	}, {
 		name: "unsolicited NA", addr: free6,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return ndp.Announce(rival, addr)
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return ndp.Announce(claimant, addr)
 		},
 		gateway: []string{"table", "socket"}, conflict: []string{"table", "socket"},
 	}, {
 		name: "DAD", addr: free6,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return ndp.Probe(rival, addr)
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return ndp.Probe(claimant, addr)
 		},
 		conflict: []string{"socket"},
 	}, {
 		name: "gratuitous ARP of VLAN 60", addr: free4,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return tagged(arp.Announce(rival, addr))
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return tagged(arp.Announce(claimant, addr))
 		},
 	}, {
 		name: "unsolicited NA of VLAN 60", addr: free6,
-		frame: func(rival, _ verify.MAC, addr netip.Addr) ([]byte, error) {
-			return tagged(ndp.Announce(rival, addr))
+		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+			return tagged(ndp.Announce(claimant, addr))
 		},
 	},
 }
 
-var everybody = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+var broadcast = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// tagged puts the tag of VLAN 60 into a frame. The switch of the lab passes it
-// on; the trunk's card moves it from the bytes into metadata.
+// tagged adds the tag of VLAN 60 to a frame. The lab's switch forwards it; the trunk's card moves
+// it from the bytes into metadata.
 func tagged(frame []byte, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
@@ -87,12 +89,13 @@ func tagged(frame []byte, err error) ([]byte, error) {
 	return slices.Concat(frame[:12], []byte{0x81, 0x00, 0, 60}, frame[12:]), nil
 }
 
+// TestClaims checks for each frame and prober which questions it answers.
 func TestClaims(t *testing.T) {
 	l, _ := mustLab(t)
-	rival := l.AddClaimant(0)
-	p := mustContainer(t, l)
+	claimant := l.AddClaimant(0)
+	p := mustContainerLink(t, l)
 	for _, tt := range claims {
-		frame, err := tt.frame(verify.MACOf(rival.MAC), p.mac, tt.addr)
+		frame, err := tt.frame(verify.MACOf(claimant.MAC), p.mac, tt.addr)
 		must(t, err)
 		for kind := range probers {
 			for _, conflict := range []bool{false, true} {
@@ -101,22 +104,24 @@ func TestClaims(t *testing.T) {
 					want = slices.Contains(tt.conflict, kind)
 				}
 				p.do(t, func() error {
-					return claim(t, p, rival, tt.name, kind, frame, verify.Question{Addr: tt.addr, Conflict: conflict}, want)
+					return claim(t, p, claimant, tt.name, kind, frame, verify.Question{Addr: tt.addr, Conflict: conflict}, want)
 				})
 			}
 		}
 	}
 }
 
-// claim asks, lets the rival say its frame, and looks whether it was heard.
-func claim(t *testing.T, p place, rival *testenv.Station, name, kind string, frame []byte, q verify.Question, want bool) error {
+// claim asks, has the claimant send its frame, and checks whether the prober takes it for an
+// answer.
+func claim(t *testing.T, p containerLink, claimant *testenv.Station, name, kind string, frame []byte,
+	q verify.Question, want bool) error {
 	prober, closeAll, err := probers[kind](p)
 	if err != nil {
 		return err
 	}
-	saying := talker{prober, func() error {
-		return rival.Do(func() error {
-			link, err := rival.Netlink().LinkByName(testenv.NIC)
+	asker := triggeringProber{prober, func() error {
+		return claimant.Do(func() error {
+			link, err := claimant.Netlink().LinkByName(testenv.NIC)
 			if err != nil {
 				return err
 			}
@@ -125,9 +130,9 @@ func claim(t *testing.T, p place, rival *testenv.Station, name, kind string, fra
 	}}
 	failed := t.Failed()
 	if want {
-		ask(t, saying, q, rival.MAC)
+		ask(t, asker, q, claimant.MAC)
 	} else {
-		askSilence(t, saying, q)
+		askSilence(t, asker, q)
 	}
 	if t.Failed() && !failed {
 		t.Errorf("%s, %s", name, kind)
@@ -135,25 +140,25 @@ func claim(t *testing.T, p place, rival *testenv.Station, name, kind string, fra
 	return closeAll()
 }
 
-// A talker has something happen as soon as the question is out.
-type talker struct {
+// A triggeringProber calls trigger as soon as a question has been sent.
+type triggeringProber struct {
 	verify.Prober
-	say func() error
+	trigger func() error
 }
 
-func (p talker) Ask(q verify.Question) error {
+func (p triggeringProber) Ask(q verify.Question) error {
 	if err := p.Prober.Ask(q); err != nil {
 		return err
 	}
-	return p.say()
+	return p.trigger()
 }
 
-// Several that hold one address are all heard by the exact prober. The table
-// shows them for IPv6, where an answer overrides the one before.
+// TestSeveralAnswer has two stations hold one address. Socket reports both. Table reports both for
+// IPv6 only, where an answer overrides the one before.
 func TestSeveralAnswer(t *testing.T) {
 	l, gw := mustLab(t)
-	rival := l.AddClaimant(0, gateway4.String()+"/24", gateway6.String()+"/64")
-	p := mustContainer(t, l)
+	claimant := l.AddClaimant(0, gateway4.String()+"/24", gateway6.String()+"/64")
+	p := mustContainerLink(t, l)
 	for kind, addrs := range map[string][]netip.Addr{"socket": {gateway4, gateway6}, "table": {gateway6}} {
 		for _, addr := range addrs {
 			p.do(t, func() error {
@@ -161,7 +166,7 @@ func TestSeveralAnswer(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				ask(t, prober, verify.Question{Addr: addr}, gw.MAC, rival.MAC)
+				ask(t, prober, verify.Question{Addr: addr}, gw.MAC, claimant.MAC)
 				return closeAll()
 			})
 		}

@@ -5,11 +5,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter lets a packet socket hear ARP, and ICMPv6 of the three types in which
-// routers tell of themselves, and neighbours ask and answer for one another, from outside and without a tag. The tag counts
-// where the kernel keeps it beside the packet: a macvlan on a trunk is given
-// the frames of those VLANs that the host has no interface for, and a rival
-// in VLAN 60 is none on the network without tags.
+// filter returns the program of a packet socket that receives ARP, and the three ICMPv6 types with
+// which routers advertise themselves and neighbours ask and answer. The frames must come from
+// another station and have no tag. A tag that the kernel keeps in metadata counts, too: a macvlan
+// on a trunk receives the frames of VLANs for which the host has no interface, and a station in
+// VLAN 60 is not a claimant on the untagged network.
 func filter() ([]bpf.RawInstruction, error) {
 	return bpf.Assemble([]bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
@@ -21,7 +21,7 @@ func filter() ([]bpf.RawInstruction, error) {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 6},
 		bpf.LoadAbsolute{Off: 20, Size: 1}, // next header
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 4},
-		bpf.LoadAbsolute{Off: 54, Size: 1}, // ICMPv6 type: 134 is a router's, 135 solicits, 136 advertises
+		bpf.LoadAbsolute{Off: 54, Size: 1}, // ICMPv6 type: 134 RA, 135 NS, 136 NA
 		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: 134, SkipTrue: 2},
 		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: 136, SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 16},

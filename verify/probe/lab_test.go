@@ -17,11 +17,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// soon is how long an answer may take on a busy or emulated machine; quiet is
-// how long a silence is listened to.
+// answerTimeout is how long an answer may take on a busy or emulated machine. silenceTime is how
+// long the tests wait to conclude that there is no answer.
 const (
-	soon  = 5 * time.Second
-	quiet = 200 * time.Millisecond
+	answerTimeout = 5 * time.Second
+	silenceTime   = 200 * time.Millisecond
 )
 
 var (
@@ -45,21 +45,22 @@ func mustLab(tb testing.TB) (*testenv.Lab, *testenv.Station) {
 	return l, l.AddGateway(0, gateway4.String()+"/24", gateway6.String()+"/64")
 }
 
-// A place is a container's interface on the LAN, as the hook makes it: up, and
-// with no address of its own.
-type place struct {
+// A containerLink is a container's interface on the LAN as the hook makes it: up, and without an
+// address.
+type containerLink struct {
 	*testenv.Namespace
 	ifindex int
 	mac     verify.MAC
 }
 
-// mustPlace puts a bridge-mode macvlan on the trunk into a namespace.
-func mustPlace(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) place {
+// mustMacvlan makes a bridge-mode macvlan on the trunk in a namespace.
+func mustMacvlan(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) containerLink {
 	tb.Helper()
-	return mustPlaceOn(tb, l, l.Trunk, in, name, mac)
+	return mustMacvlanOn(tb, l, l.Trunk, in, name, mac)
 }
 
-func mustPlaceOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string, mac verify.MAC) place {
+func mustMacvlanOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string,
+	mac verify.MAC) containerLink {
 	tb.Helper()
 	on, err := l.Host.Netlink().LinkByName(parent)
 	must(tb, err)
@@ -76,16 +77,16 @@ func mustPlaceOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Names
 	link, err := in.Netlink().LinkByName(name)
 	must(tb, err)
 	must(tb, in.Netlink().LinkSetUp(link))
-	return place{in, link.Attrs().Index, mac}
+	return containerLink{in, link.Attrs().Index, mac}
 }
 
-func mustContainer(tb testing.TB, l *testenv.Lab) place {
+func mustContainerLink(tb testing.TB, l *testenv.Lab) containerLink {
 	tb.Helper()
-	return mustPlace(tb, l, testenv.NewNamespace(tb, "container"), "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
+	return mustMacvlan(tb, l, testenv.NewNamespace(tb, "container"), "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
 }
 
-// addAddr gives a link an address that is usable at once.
-func addAddr(tb testing.TB, p place, prefix string) {
+// addAddr adds an address to a link that is usable at once.
+func addAddr(tb testing.TB, p containerLink, prefix string) {
 	tb.Helper()
 	a, err := netlink.ParseAddr(prefix)
 	must(tb, err)
@@ -97,8 +98,8 @@ func addAddr(tb testing.TB, p place, prefix string) {
 	must(tb, p.Netlink().AddrAdd(link, a))
 }
 
-// neighbours are the entries for IP addresses on the place's interface.
-func (p place) neighbours(tb testing.TB) map[string]netlink.Neigh {
+// neighbours returns the interface's neighbour entries by IP address.
+func (p containerLink) neighbours(tb testing.TB) map[string]netlink.Neigh {
 	tb.Helper()
 	entries := map[string]netlink.Neigh{}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -113,8 +114,8 @@ func (p place) neighbours(tb testing.TB) map[string]netlink.Neigh {
 	return entries
 }
 
-// each runs a test with every prober, on a thread inside the place's namespace.
-func each(t *testing.T, p place, test func(t *testing.T, prober verify.Prober)) {
+// withEachProber runs a test with every prober, on a thread inside the link's namespace.
+func withEachProber(t *testing.T, p containerLink, test func(t *testing.T, prober verify.Prober)) {
 	t.Helper()
 	for name, open := range probers {
 		t.Run(name, func(t *testing.T) {
@@ -130,24 +131,24 @@ func each(t *testing.T, p place, test func(t *testing.T, prober verify.Prober)) 
 	}
 }
 
-// do runs a function inside the namespace. It may report by Errorf, not FailNow.
-func (p place) do(tb testing.TB, f func() error) {
+// do runs a function inside the namespace. The function may call Errorf, but not FailNow.
+func (p containerLink) do(tb testing.TB, f func() error) {
 	tb.Helper()
 	if err := p.Do(f); err != nil {
 		tb.Error(err)
 	}
 }
 
-// probers opens each kind, and gives what closes it with all that it needed.
-var probers = map[string]func(place) (verify.Prober, func() error, error){
-	"table": func(p place) (verify.Prober, func() error, error) {
+// probers opens each kind of prober, and returns a function that closes it with everything it uses.
+var probers = map[string]func(containerLink) (verify.Prober, func() error, error){
+	"table": func(p containerLink) (verify.Prober, func() error, error) {
 		t, err := probe.OpenTable(p.ifindex, p.mac, probe.SocketSender{})
 		if err != nil {
 			return nil, nil, err
 		}
 		return t, t.Close, nil
 	},
-	"socket": func(p place) (verify.Prober, func() error, error) {
+	"socket": func(p containerLink) (verify.Prober, func() error, error) {
 		s, err := probe.OpenSocket(p.ifindex, p.mac)
 		if err != nil {
 			return nil, nil, err
@@ -167,7 +168,7 @@ func ask(t *testing.T, p verify.Prober, q verify.Question, want ...net.HardwareA
 	for _, mac := range want {
 		missing[mac.String()] = true
 	}
-	deadline := time.Now().Add(soon)
+	deadline := time.Now().Add(answerTimeout)
 	for len(missing) > 0 {
 		a, err := p.Next(context.Background(), time.Until(deadline))
 		if err != nil {
@@ -181,14 +182,14 @@ func ask(t *testing.T, p verify.Prober, q verify.Question, want ...net.HardwareA
 	}
 }
 
-// askSilence asks and expects that nobody answers.
+// askSilence asks and expects no answer.
 func askSilence(t *testing.T, p verify.Prober, q verify.Question) {
 	t.Helper()
 	if err := p.Ask(q); err != nil {
 		t.Error(err)
 		return
 	}
-	if a, err := p.Next(context.Background(), quiet); !errors.Is(err, context.DeadlineExceeded) {
+	if a, err := p.Next(context.Background(), silenceTime); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%+v: got %+v, %v; want silence", q, a, err)
 	}
 }

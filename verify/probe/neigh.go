@@ -13,9 +13,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// learned are the states in which the kernel holds a MAC that it was told by
-// the wire, not by an administrator (include/uapi/linux/neighbour.h).
-const learned = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
+// learnedStates are the states in which the kernel has learned a MAC from the wire, not from an
+// administrator (include/uapi/linux/neighbour.h).
+const learnedStates = unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
 
 // neigh is an entry of the kernel's neighbour table.
 type neigh struct {
@@ -28,7 +28,7 @@ type neigh struct {
 // ndmsgLen is the size of struct ndmsg.
 const ndmsgLen = 12
 
-// request gives a netlink message about one entry.
+// request returns a netlink message of the given type and flags about one entry.
 func (n neigh) request(kind, flags uint16) []byte {
 	dst := n.addr.AsSlice()
 	size := unix.SizeofNlMsghdr + ndmsgLen + unix.SizeofRtAttr + len(dst)
@@ -51,8 +51,8 @@ func (n neigh) request(kind, flags uint16) []byte {
 	return append(b, dst...)
 }
 
-// parseNeigh reads the body of an RTM_NEWNEIGH; false if it is about no IP
-// address (bridges tell of theirs in the same group).
+// parseNeigh reads the body of an RTM_NEWNEIGH. It returns false if the entry has no IP address or
+// the message is malformed.
 func parseNeigh(b []byte) (n neigh, ok bool) {
 	if len(b) < ndmsgLen {
 		return neigh{}, false
@@ -71,13 +71,13 @@ func parseNeigh(b []byte) (n neigh, ok bool) {
 		case unix.NDA_LLADDR:
 			n.mac = verify.MACOf(value)
 		}
-		b = b[min(len(b), (size+3)&^3):] // padded to four bytes, the last perhaps not
+		b = b[min(len(b), (size+3)&^3):] // padded to four bytes, except perhaps the last
 	}
 	return n, n.addr.IsValid()
 }
 
-// openRoute opens a route netlink socket in the thread's namespace, listening
-// to the groups given as a bit mask.
+// openRoute opens a route netlink socket in the thread's namespace, and joins the groups of the bit
+// mask.
 func openRoute(groups uint32) (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -90,8 +90,8 @@ func openRoute(groups uint32) (int, error) {
 	return fd, nil
 }
 
-// roundTrip sends a request and gives the kernel's messages, which are there
-// as soon as the request is sent: rtnetlink works in the sender's own thread.
+// roundTrip sends a request and returns the kernel's messages. They have arrived when sendto
+// returns: rtnetlink works in the sender's thread. It returns the errno of an NLMSG_ERROR.
 func roundTrip(fd int, request, buf []byte) ([]syscall.NetlinkMessage, error) {
 	if err := unix.Sendto(fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return nil, os.NewSyscallError("sendto", err)
@@ -110,12 +110,12 @@ func roundTrip(fd int, request, buf []byte) ([]syscall.NetlinkMessage, error) {
 	return messages, nil
 }
 
-// errForged is returned where a message does not come from the kernel.
+// errForged is returned for a message that does not come from the kernel.
 var errForged = errors.New("not from the kernel")
 
-// receive takes one datagram without waiting. Anyone with CAP_NET_ADMIN in the
-// namespace, such as another container of the pod, can write to our socket:
-// only port 0, the kernel, is believed.
+// receive reads one datagram without waiting. Every process with CAP_NET_ADMIN in the namespace,
+// such as another container of the pod, can write to the socket: receive accepts only messages from
+// port 0, the kernel.
 func receive(fd int, buf []byte) ([]syscall.NetlinkMessage, error) {
 	n, from, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
 	if err != nil {

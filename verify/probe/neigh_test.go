@@ -11,8 +11,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Another process of the namespace that has CAP_NET_ADMIN can write to our
-// sockets; it is not believed.
+// TestForged checks that messages of another process in the namespace, which needs only
+// CAP_NET_ADMIN to write to the sockets, are not believed.
 func TestForged(t *testing.T) {
 	addr := netip.MustParseAddr("192.0.2.1")
 	ns := testenv.NewNamespace(t, "container")
@@ -30,12 +30,12 @@ func TestForged(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		// As the kernel would say it: an entry with a MAC.
+		// The kernel's form of an entry with a MAC.
 		message := neigh{ifindex: 1, addr: addr, state: unix.NUD_REACHABLE}.request(unix.RTM_NEWNEIGH, 0)
 		message = append(message, 10, 0, unix.NDA_LLADDR, 0, 0x0a, 0, 0, 0, 0, 1, 0, 0)
 		message[0] = byte(len(message))
 		if n, ok := parseNeigh(message[unix.SizeofNlMsghdr:]); !ok || n.addr != addr || n.mac.IsZero() || n.ifindex != 1 {
-			t.Errorf("the forged message is no good: %+v", n)
+			t.Errorf("the forged message is invalid: %+v", n)
 		}
 		if err := unix.Sendto(forger, message, 0, to); err != nil {
 			return err
@@ -50,7 +50,7 @@ func TestForged(t *testing.T) {
 	}
 }
 
-// FuzzParseNeigh holds that no message makes the parser fail but by saying no.
+// FuzzParseNeigh checks that the parser accepts or rejects every message without a panic.
 func FuzzParseNeigh(f *testing.F) {
 	for _, addr := range []string{"192.0.2.1", "fd50::1"} {
 		n := neigh{ifindex: 7, addr: netip.MustParseAddr(addr), state: unix.NUD_STALE}

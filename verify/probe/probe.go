@@ -1,15 +1,13 @@
 // Package probe asks for addresses on the wire. It has two probers:
+//   - [Table] is fast: the kernel's neighbour table receives the answers, so there is no packet
+//     socket to close, which would wait for RCU (about 16 ms).
+//   - [Socket] is exact: it reads every frame itself, so it also sees several stations that answer
+//     for one address, and a claimant that is only probing.
 //
-//   - [Table] is quick: the kernel's neighbour table takes the answers, so no
-//     packet socket has to be closed, which waits for RCU (about 16 ms).
-//   - [Socket] is exact: it reads every frame itself, so it also sees several
-//     that answer for one address and a rival that is asking itself.
+// No socket here changes the namespace: all functions must be called on a thread that is in the
+// namespace and locked to its goroutine.
 //
-// None of the sockets here takes a namespace: everything is to be called on a
-// thread that is inside the namespace and locked to its goroutine.
-//
-// Which questions to ask, how often, and what an answer means is for package
-// verify.
+// Package verify decides which questions to ask, how often, and what an answer means.
 package probe
 
 import (
@@ -21,9 +19,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// Send puts the probe for q on the wire, from an interface of the calling thread's
-// network namespace and with its MAC. Where the link drops it (a queue that is not there
-// yet, a link that is down) that is no error: the verdict says so.
+// Send sends the probe for q from an interface of the calling thread's network namespace, with the
+// interface's MAC. It returns nil if the link drops the frame (because its queue does not exist
+// yet, or the link is down): the verdict reports that.
 func Send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error {
 	frame, err := question(mac, q)
 	if err != nil {
@@ -37,20 +35,21 @@ func Send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error
 		case !verify.Dropped(err):
 			return fmt.Errorf("send probe for %s: %w", q.Addr, err)
 		case wait > lastWait:
-			return nil // the verdict's business: the trunk did not see it
+			return nil // the verdict reports that the trunk did not see it
 		}
 		time.Sleep(wait)
 	}
 }
 
-// A link that has just come up may have no queue yet (linkwatch_do_dev) and drop
-// what it is given: it is given it again, some milliseconds in all. The next
-// question would come much later.
+// A link that has just come up may have no queue yet (linkwatch_do_dev) and then drops frames. Send
+// repeats the frame for some milliseconds in total, because the next question would be sent much
+// later.
 const (
 	firstWait = time.Millisecond / 2
 	lastWait  = 4 * time.Millisecond
 )
 
+// question returns the frame of a question.
 func question(mac verify.MAC, q verify.Question) ([]byte, error) {
 	switch {
 	case q.Routers:

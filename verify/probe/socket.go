@@ -18,18 +18,17 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// Socket is a prober that reads every answer itself from a packet socket: all
-// that answer for one address are heard, and so is a rival that is about to
-// take it (an ARP probe, RFC 5227 §2.1.1; a solicitation from ::, RFC 4862
-// §5.4.3). It leaves nothing in the namespace and needs neither BPF nor IPv6 on
-// the interface. Closing it waits for RCU, about 16 ms.
+// Socket is a prober that reads the answers from a packet socket. It sees all stations that answer
+// for one address, and also a claimant that is about to take it (an ARP probe, RFC 5227 §2.1.1; a
+// solicitation from ::, RFC 4862 §5.4.3). It leaves nothing in the namespace and needs neither BPF
+// nor IPv6 on the interface. Closing it waits for RCU, about 16 ms.
 type Socket struct {
 	ifindex int
 	mac     verify.MAC
 	conn    *packet.Conn
 	asked   map[netip.Addr]verify.Question
-	routers bool                // were asked for
-	groups  map[verify.MAC]bool // joined
+	routers bool                // routers were asked for
+	groups  map[verify.MAC]bool // multicast groups that were joined
 	buf     []byte
 }
 
@@ -38,10 +37,11 @@ var (
 	_ verify.Sender = (*Socket)(nil)
 )
 
-// OpenSocket opens a prober on an interface of the calling thread's network
-// namespace; mac is the interface's.
+// OpenSocket opens a prober on an interface, given by ifindex, of the calling thread's network
+// namespace. mac is the interface's. It returns an error if the packet socket cannot be opened, for
+// lack of CAP_NET_RAW or because the interface does not exist.
 //
-// One socket serves both families, since each costs an RCU wait when closed.
+// One socket serves both families, because each socket costs an RCU wait when it is closed.
 func OpenSocket(ifindex int, mac verify.MAC) (*Socket, error) {
 	f, err := filter()
 	if err != nil {
@@ -59,7 +59,7 @@ func OpenSocket(ifindex int, mac verify.MAC) (*Socket, error) {
 	}, nil
 }
 
-// Send puts a frame out of the socket's own interface.
+// Send sends a frame out of the socket's own interface. It returns an error for another ifindex.
 func (s *Socket) Send(ifindex int, frame []byte) error {
 	if ifindex != s.ifindex {
 		return fmt.Errorf("send on interface %d: the socket is on %d", ifindex, s.ifindex)
@@ -67,8 +67,7 @@ func (s *Socket) Send(ifindex int, frame []byte) error {
 	return write(s.conn, frame)
 }
 
-// write sends a frame, which brings its addresses along; the library wants one
-// all the same.
+// write sends a frame. The frame contains its addresses; the library requires one all the same.
 func write(conn *packet.Conn, frame []byte) error {
 	_, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: make(net.HardwareAddr, 6)})
 	return err
@@ -76,8 +75,8 @@ func write(conn *packet.Conn, frame []byte) error {
 
 // Ask sends one probe.
 func (s *Socket) Ask(q verify.Question) error {
-	// Where IPv6 is off nobody has joined all nodes, to whom a probe is
-	// answered; a rival's own solicitation goes to the address's group.
+	// If IPv6 is off, the interface has not joined the group of all nodes, to which a probe is
+	// answered. A claimant's own solicitation goes to the address's group.
 	var err error
 	switch toAll := ndp.GroupMAC(netip.IPv6LinkLocalAllNodes()); {
 	case q.Routers:
@@ -107,13 +106,13 @@ func (s *Socket) join(groups ...verify.MAC) error {
 	return nil
 }
 
-// atLeast is how long an answer is waited for: a read whose time is over as it begins
-// does not look at what has come already.
-const atLeast = time.Millisecond
+// minWait is the minimum time to wait for an answer: a read that begins after its deadline does not
+// return frames that have already arrived.
+const minWait = time.Millisecond
 
-// Next waits for the next answer.
+// Next waits for the next answer: see verify.Prober.
 func (s *Socket) Next(ctx context.Context, wait time.Duration) (verify.Answer, error) {
-	until := time.Now().Add(max(wait, atLeast))
+	until := time.Now().Add(max(wait, minWait))
 	if err := s.conn.SetReadDeadline(until); err != nil {
 		return verify.Answer{}, err
 	}
@@ -137,32 +136,33 @@ func (s *Socket) Next(ctx context.Context, wait time.Duration) (verify.Answer, e
 				a.At = verify.Now()
 				return a, nil
 			}
-			// Frames of others, however many, must not keep us beyond the end.
+			// A flood of other frames must not prolong the wait.
 			if _, err := remaining(ctx, until); err != nil {
 				return verify.Answer{}, err
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return verify.Answer{}, cmp.Or(ctx.Err(), context.DeadlineExceeded)
-		case !errors.Is(err, unix.ENETDOWN): // said once when the link goes down; the verdict says it better
+		case !errors.Is(err, unix.ENETDOWN): // reported once when the link goes down; the verdict says more
 			return verify.Answer{}, fmt.Errorf("read from packet socket: %w", err)
 		}
 	}
 }
 
-// answer reads a frame; no MAC if it is no answer to what was asked.
+// answer reads a frame. It returns no MAC if the frame is not an answer to a question that was
+// asked.
 func (s *Socket) answer(frame []byte) (a verify.Answer) {
 	if a.Addr, a.MAC = s.claim(frame); !a.MAC.IsZero() || !s.routers {
 		return a
 	}
-	// One with no lifetime says that it is no router to send anything by.
+	// A router that advertises the lifetime 0 is not a default router (RFC 4861 §4.2).
 	if r, err := ndp.ParseRouter(frame); err == nil && r.Advert && r.Lifetime > 0 {
 		return verify.Answer{Addr: r.From, MAC: r.Source, Router: true}
 	}
 	return a
 }
 
-// claim gives the address that a frame claims and the MAC that claims it; no
-// MAC if it is no answer to what was asked.
+// claim returns the address that a frame claims and the MAC that claims it. It returns no MAC if
+// the frame is not an answer to a question that was asked.
 func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
 	addr, mac, kind := claimARP(frame)
 	if mac.IsZero() {
@@ -170,41 +170,42 @@ func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
 	}
 	q, ok := s.asked[addr]
 	switch {
-	case !ok, mac == s.mac: // our own frame, come back from a switch that reflects it
+	case !ok, mac == s.mac: // an own frame that a switch has returned
 		return addr, verify.MAC{}
-	case !q.Conflict && kind != answers:
-		// A gateway has to answer: that it asks shows nothing of our way out.
+	case !q.Conflict && kind != isReply:
+		// A gateway must answer: its own question does not prove that frames reach it.
 		return addr, verify.MAC{}
-	case q.Held && kind == probes:
+	case q.Held && kind == isProbe:
 		return addr, verify.MAC{}
 	}
 	return addr, mac
 }
 
-// A kind of claim is what a frame does about the address that it claims.
+// kind says how a frame claims an address.
 type kind int
 
 const (
-	answers kind = iota // a reply, or an advertisement
-	uses                // the sender has the address
-	probes              // the sender is about to take it
+	isReply kind = iota // a reply, or an advertisement
+	isUse               // the sender uses the address
+	isProbe             // the sender is about to take it
 )
 
-// claimARP reads what an ARP frame claims, and how.
+// claimARP returns the address and MAC of an ARP frame's claim, and its kind.
 func claimARP(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 	p, err := arp.Parse(frame)
 	switch {
 	case err != nil:
 		return addr, mac, k
 	case p.Reply:
-		return p.SenderIP, p.Sender, answers
+		return p.SenderIP, p.Sender, isReply
 	case p.SenderIP.IsUnspecified():
-		return p.TargetIP, p.Sender, probes
+		return p.TargetIP, p.Sender, isProbe
 	}
-	return p.SenderIP, p.Sender, uses
+	return p.SenderIP, p.Sender, isUse
 }
 
-// claimND reads what a solicitation or advertisement claims, and how.
+// claimND returns the address and MAC of the claim in a solicitation or advertisement, and its
+// kind.
 func claimND(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 	m, err := ndp.Parse(frame)
 	if err != nil {
@@ -212,28 +213,27 @@ func claimND(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 	}
 	mac = m.LinkLayer
 	if mac.IsZero() {
-		mac = m.Source // the option may be left out of an answer to one station
+		mac = m.Source // a unicast answer may omit the option
 	}
 	switch {
 	case m.Advert:
-		return m.Target, mac, answers
+		return m.Target, mac, isReply
 	case m.From.IsUnspecified():
-		return m.Target, mac, probes
+		return m.Target, mac, isProbe
 	}
-	return m.From, mac, uses
+	return m.From, mac, isUse
 }
 
 // Close closes the socket.
 func (s *Socket) Close() error { return s.conn.Close() }
 
-// SocketSender sends each frame from a packet socket of its own, which it closes
-// again: about 16 ms each. It is for the few frames of those who have no BPF
-// and keep no [Socket].
+// SocketSender sends each frame from its own packet socket, which it closes afterwards: about 16 ms
+// each. It is for callers that send few frames, without BPF and without a [Socket].
 type SocketSender struct{}
 
 var _ verify.Sender = SocketSender{}
 
-// Send puts a frame out of an interface of the calling thread's namespace.
+// Send sends a frame out of an interface, given by ifindex, of the calling thread's namespace.
 func (SocketSender) Send(ifindex int, frame []byte) (err error) {
 	// Protocol 0 receives nothing.
 	conn, err := packet.Listen(&net.Interface{Index: ifindex}, packet.Raw, 0, nil)

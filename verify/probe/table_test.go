@@ -22,7 +22,7 @@ import (
 )
 
 // withTable runs a test with a table prober and closes it.
-func withTable(t *testing.T, p place, test func(*probe.Table)) {
+func withTable(t *testing.T, p containerLink, test func(*probe.Table)) {
 	t.Helper()
 	p.do(t, func() error {
 		prober, err := probe.OpenTable(p.ifindex, p.mac, probe.SocketSender{})
@@ -34,14 +34,14 @@ func withTable(t *testing.T, p place, test func(*probe.Table)) {
 	})
 }
 
-// Close leaves the gateway that answered, and no other entry.
-func TestTableLeaves(t *testing.T) {
+// TestTableClose checks that Close leaves the entry of the gateway that answered, and no other.
+func TestTableClose(t *testing.T) {
 	l, gw := mustLab(t)
-	rival := l.AddClaimant(0, "192.168.50.9/24", "fd50::9/64")
-	p := mustContainer(t, l)
+	claimant := l.AddClaimant(0, "192.168.50.9/24", "fd50::9/64")
+	p := mustContainerLink(t, l)
 	withTable(t, p, func(prober *probe.Table) {
 		for _, addr := range []string{"192.168.50.9", "fd50::9"} {
-			ask(t, prober, verify.Question{Addr: netip.MustParseAddr(addr), Conflict: true}, rival.MAC)
+			ask(t, prober, verify.Question{Addr: netip.MustParseAddr(addr), Conflict: true}, claimant.MAC)
 		}
 		for _, addr := range []netip.Addr{free4, free6} {
 			askSilence(t, prober, verify.Question{Addr: addr, Conflict: true})
@@ -68,10 +68,10 @@ func TestTableLeaves(t *testing.T) {
 	}
 }
 
-// What the table knew before the question does not answer it.
-func TestTableForgets(t *testing.T) {
+// TestTableIgnoresOldEntries checks that entries from before the question do not answer it.
+func TestTableIgnoresOldEntries(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	for _, addr := range []netip.Addr{gateway4, gateway6, free4, free6} {
 		must(t, p.Netlink().NeighSet(&netlink.Neigh{
 			LinkIndex: p.ifindex, IP: addr.AsSlice(), State: netlink.NUD_REACHABLE,
@@ -86,10 +86,10 @@ func TestTableForgets(t *testing.T) {
 	})
 }
 
-// Answers are found also where their events were lost.
+// TestTableOverrun checks that answers are found even if their events were lost.
 func TestTableOverrun(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	flood := func() error {
 		n := &netlink.Neigh{LinkIndex: p.ifindex, IP: net.IPv4(192, 168, 50, 250), State: netlink.NUD_PERMANENT}
 		for i := range 2000 { // a socket holds some hundreds
@@ -105,11 +105,11 @@ func TestTableOverrun(t *testing.T) {
 	}
 }
 
-func overrun(t *testing.T, p place, gw *testenv.Station, addr netip.Addr, flood func() error) {
+func overrun(t *testing.T, p containerLink, gw *testenv.Station, addr netip.Addr, flood func() error) {
 	t.Helper()
 	withTable(t, p, func(prober *probe.Table) {
-		lost := talker{prober, func() error {
-			return settled(p, addr)
+		lost := triggeringProber{prober, func() error {
+			return waitForMAC(p, addr)
 		}}
 		if err := flood(); err != nil {
 			t.Error(err)
@@ -118,13 +118,13 @@ func overrun(t *testing.T, p place, gw *testenv.Station, addr netip.Addr, flood 
 	})
 }
 
-// settled waits until the table has a MAC for an address.
-func settled(p place, addr netip.Addr) error {
+// waitForMAC waits until the table has a MAC for an address.
+func waitForMAC(p containerLink, addr netip.Addr) error {
 	family := unix.AF_INET
 	if addr.Is6() {
 		family = unix.AF_INET6
 	}
-	for deadline := time.Now().Add(soon); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(answerTimeout); time.Now().Before(deadline); {
 		list, err := p.Netlink().NeighList(p.ifindex, family)
 		if err != nil {
 			return err
@@ -135,12 +135,12 @@ func settled(p place, addr netip.Addr) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s has no MAC after %v", addr, soon)
+	return fmt.Errorf("%s has no MAC after %v", addr, answerTimeout)
 }
 
 func TestTableRefusals(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	must(t, p.Sysctl("net/ipv6/conf/lan0/disable_ipv6", "1"))
 	broken := errors.New("broken")
 	p.do(t, func() error {
@@ -165,10 +165,10 @@ type senderFunc func(int, []byte) error
 
 func (f senderFunc) Send(ifindex int, frame []byte) error { return f(ifindex, frame) }
 
-// The interface may go while we ask: closing then has nothing to do.
+// TestTableLinkGone deletes the interface during the question: Close then has nothing to do.
 func TestTableLinkGone(t *testing.T) {
 	l, _ := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	withTable(t, p, func(prober *probe.Table) {
 		askSilence(t, prober, verify.Question{Addr: free4, Conflict: true})
 		link, err := p.Netlink().LinkByIndex(p.ifindex)
@@ -181,8 +181,8 @@ func TestTableLinkGone(t *testing.T) {
 	})
 }
 
-// In a pod, whose other interface has an address and the default route, not
-// one frame leaves with that address, and none that we did not send.
+// TestPodLeaksNothing probes in a pod, whose other interface has an address and the default route.
+// No frame may leave with that address, and no frame that the prober did not send.
 func TestPodLeaksNothing(t *testing.T) {
 	l, gw := mustLab(t)
 	pod := testenv.NewNamespace(t, "pod")
@@ -197,7 +197,7 @@ func TestPodLeaksNothing(t *testing.T) {
 		_, err := pod.Exec("ip", args...)
 		must(t, err)
 	}
-	p := mustPlace(t, l, pod, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
+	p := mustMacvlan(t, l, pod, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
 	capture := mustCapture(t, gw)
 	questions := []verify.Question{
 		{Addr: gateway4}, {Addr: gateway6},
@@ -210,8 +210,8 @@ func TestPodLeaksNothing(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		// The kernel's own questions come at once, or after a second
-		// (net.ipv4.neigh.*.retrans_time_ms) where it has armed its timer.
+		// The kernel would send its own questions at once, or after a second
+		// (net.ipv4.neigh.*.retrans_time_ms) if it has started its timer.
 		asked := capture(t, p.mac, 1500*time.Millisecond)
 		for _, q := range questions {
 			if n := asked[q.Addr]; n != 1 {
@@ -221,9 +221,9 @@ func TestPodLeaksNothing(t *testing.T) {
 	})
 }
 
-// mustCapture listens to all frames at a station. What it returns reads them
-// for a time, fails the test for every question from a MAC that names a
-// sender, and counts the questions for each address.
+// mustCapture listens to all frames at a station. The returned function reads them for a time,
+// fails the test for every question from a MAC that reveals a sender address, and counts the
+// questions for each address.
 func mustCapture(t *testing.T, s *testenv.Station) func(*testing.T, verify.MAC, time.Duration) map[netip.Addr]int {
 	t.Helper()
 	var conn *packet.Conn
@@ -257,7 +257,7 @@ func mustCapture(t *testing.T, s *testenv.Station) func(*testing.T, verify.MAC, 
 			if a, err := arp.Parse(buf[:n]); err == nil && a.Source == mac {
 				asked[a.TargetIP]++
 				if !a.SenderIP.IsUnspecified() {
-					t.Errorf("ARP for %s tells %s", a.TargetIP, a.SenderIP)
+					t.Errorf("ARP for %s reveals %s", a.TargetIP, a.SenderIP)
 				}
 			}
 			if m, err := ndp.Parse(buf[:n]); err == nil && m.Source == mac && !m.Advert {
@@ -270,10 +270,10 @@ func mustCapture(t *testing.T, s *testenv.Station) func(*testing.T, verify.MAC, 
 	}
 }
 
-// Nothing of this process is left after many probers.
+// TestNoDescriptorsLeft checks that many probers leave no descriptors open.
 func TestNoDescriptorsLeft(t *testing.T) {
 	l, gw := mustLab(t)
-	p := mustContainer(t, l)
+	p := mustContainerLink(t, l)
 	use := func() {
 		for kind := range probers {
 			p.do(t, func() error {
@@ -291,7 +291,7 @@ func TestNoDescriptorsLeft(t *testing.T) {
 		must(t, err)
 		return len(list)
 	}
-	use() // what the runtime opens once
+	use() // the runtime opens some descriptors once
 	before := count()
 	for range 10 {
 		use()

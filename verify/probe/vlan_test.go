@@ -12,9 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// Each network of a trunk has its own gateway at the same addresses. A prober
-// hears that of its own, also while the other networks' gateways announce
-// themselves, and whether or not the host has an interface for their VLAN.
+// TestVLANsApart has a gateway with the same addresses on each network of a trunk. A prober must
+// hear only that of its own network, also while the other gateways announce themselves, and whether
+// or not the host has an interface for their VLAN.
 func TestVLANsApart(t *testing.T) {
 	l := testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}})
 	_, err := l.Host.Exec("ip", "link", "add", "link", l.Trunk, "name", "eth9.50", "up", "type", "vlan", "id", "50")
@@ -24,25 +24,25 @@ func TestVLANsApart(t *testing.T) {
 		stations[vid] = l.AddGateway(vid, gateway4.String()+"/24", gateway6.String()+"/64")
 	}
 	ns := testenv.NewNamespace(t, "container")
-	for vid, p := range map[uint16]place{
-		0:  mustPlaceOn(t, l, "eth9", ns, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2}),
-		50: mustPlaceOn(t, l, "eth9.50", ns, "lan50", verify.MAC{0x02, 0x42, 192, 168, 50, 3}),
+	for vid, p := range map[uint16]containerLink{
+		0:  mustMacvlanOn(t, l, "eth9", ns, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2}),
+		50: mustMacvlanOn(t, l, "eth9.50", ns, "lan50", verify.MAC{0x02, 0x42, 192, 168, 50, 3}),
 	} {
-		each(t, p, func(t *testing.T, prober verify.Prober) {
+		withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 			for _, q := range []verify.Question{{Addr: gateway4, Conflict: true}, {Addr: gateway6, Conflict: true}} {
-				ask(t, talker{prober, func() error { return announceOthers(stations, vid) }}, q, stations[vid].MAC)
-				askSilence(t, talker{unasked{prober}, func() error { return announceOthers(stations, vid) }}, q)
+				ask(t, triggeringProber{prober, func() error { return announceOthers(stations, vid) }}, q, stations[vid].MAC)
+				askSilence(t, triggeringProber{silentProber{prober}, func() error { return announceOthers(stations, vid) }}, q)
 			}
 		})
 	}
 }
 
-// An unasked prober only listens.
-type unasked struct{ verify.Prober }
+// A silentProber only listens.
+type silentProber struct{ verify.Prober }
 
-func (unasked) Ask(verify.Question) error { return nil }
+func (silentProber) Ask(verify.Question) error { return nil }
 
-// announceOthers lets the gateways of all networks but one announce themselves.
+// announceOthers has the gateways of all networks but one announce themselves.
 func announceOthers(stations map[uint16]*testenv.Station, but uint16) error {
 	for vid, s := range stations {
 		if vid == but {

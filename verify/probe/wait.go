@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A waiter waits for a descriptor in one system call on the caller's thread.
-// The runtime's poller would hand the event to a locked thread by way of
-// another one, and its timers can be late by milliseconds while threads sit in
-// system calls: too late for a window of two round trips.
+// A waiter waits for a descriptor with one system call on the caller's thread. The runtime's poller
+// would pass the event to a locked thread by way of another one, and its timers can be late by
+// milliseconds while threads are in system calls: too late for a window of two round trips.
 type waiter struct{ eventfd int }
 
 func newWaiter() (waiter, error) {
@@ -25,8 +24,8 @@ func newWaiter() (waiter, error) {
 	return waiter{fd}, nil
 }
 
-// wait returns nil when fd can be read (or has an error to be read), and the
-// context's error when that ends first, or until comes.
+// wait returns nil when fd is readable or has an error to read. It returns the context's error when
+// ctx ends first, and context.DeadlineExceeded at the time until.
 func (w waiter) wait(ctx context.Context, fd int, until time.Time) error {
 	defer w.wakeOnEnd(ctx)()
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(w.eventfd), Events: unix.POLLIN}}
@@ -35,7 +34,7 @@ func (w waiter) wait(ctx context.Context, fd int, until time.Time) error {
 		if err != nil {
 			return err
 		}
-		// Nothing ready, interrupted: the next turn finds out why.
+		// If the call timed out or was interrupted, the next iteration finds out which.
 		if err := poll(fds, timeout); err != nil && !errors.Is(err, unix.EINTR) {
 			return os.NewSyscallError("ppoll", err)
 		}
@@ -45,27 +44,28 @@ func (w waiter) wait(ctx context.Context, fd int, until time.Time) error {
 	}
 }
 
-// short is a wait for which it does not pay to have another thread take over what
-// this one would do meanwhile.
-const short = 3 * time.Millisecond
+// shortWait is the longest wait during which it does not pay to let another thread use the
+// processor.
+const shortWait = 3 * time.Millisecond
 
-// poll waits for one of the descriptors. A short wait keeps its processor: the
-// runtime would give that to another thread, and wake it for that.
+// poll waits for one of the descriptors. A short wait keeps its processor: otherwise the runtime
+// would give it to another thread, and have to wake that thread.
 func poll(fds []unix.PollFd, timeout unix.Timespec) error {
-	if timeout.Nano() > short.Nanoseconds() || runtime.GOMAXPROCS(0) == 1 {
+	if timeout.Nano() > shortWait.Nanoseconds() || runtime.GOMAXPROCS(0) == 1 {
 		_, err := unix.Ppoll(fds, &timeout, nil)
 		return err
 	}
-	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)),
+		uintptr(unsafe.Pointer(&timeout)), 0, 0, 0)
 	if errno != 0 {
 		return errno
 	}
 	return nil
 }
 
-// wakeOnEnd makes the end of the context an event of the eventfd. What it
-// returns undoes that, and leaves the eventfd empty. An eventfd that is empty
-// takes a write, and has been written to once woken is closed: neither fails.
+// wakeOnEnd makes the end of the context an event of the eventfd. The returned function undoes that
+// and leaves the eventfd empty. Neither the write nor the read can fail: an empty eventfd accepts a
+// write, and it has been written to once woken is closed.
 func (w waiter) wakeOnEnd(ctx context.Context) func() {
 	woken := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -80,8 +80,8 @@ func (w waiter) wakeOnEnd(ctx context.Context) func() {
 	}
 }
 
-// remaining gives the time up to until, or to the context's deadline where that is
-// before. The context's own timer may be late: the clock decides.
+// remaining returns the time to until, or to the context's deadline if that is earlier. It uses the
+// clock, because the context's own timer may be late.
 func remaining(ctx context.Context, until time.Time) (unix.Timespec, error) {
 	if err := ctx.Err(); err != nil {
 		return unix.Timespec{}, err

@@ -22,70 +22,71 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// VLANs of the bench. The chatter's is there to be heard where others are not.
+// VLANs of the bench. otherVLAN is there to be heard when a cell's own VLAN is not.
 const (
-	plainVLAN   = 1 // of the switch; on the trunk without a tag
-	taggedVLAN  = 50
-	chatterVLAN = 60
-	outerVLAN   = 100
-	innerVLAN   = 200
-	serviceVLAN = 101 // by 802.1ad, around innerVLAN
+	untaggedVLAN = 1 // on the switch; untagged on the trunk
+	taggedVLAN   = 50
+	otherVLAN    = 60
+	outerVLAN    = 100
+	innerVLAN    = 200
+	serviceVLAN  = 101 // an 802.1ad tag around innerVLAN
 )
 
-// A place is one kind of network on the trunk, and who else is on it. Addresses
-// are the same in all places, as they may be in VLANs of one site.
-type place struct {
+// A segment is one kind of network on the trunk, with its stations. The addresses are the same in
+// all segments, as they may be in VLANs of one site.
+type segment struct {
 	name    string
 	parent  string
 	vid     uint16 // on the switch
 	tags    verify.Tags
 	gateway *testenv.Station
-	peer    *testenv.Station // has no address until a fault gives it one
+	peer    *testenv.Station // has no address unless a fault adds one
 }
 
-// ad says whether the outer tag is an 802.1ad one.
-func (p *place) ad() bool { return len(p.tags) > 0 && p.tags[0].TPID == verify.Dot1AD }
+// usesAD reports whether the outer tag is an 802.1ad tag.
+func (p *segment) usesAD() bool { return len(p.tags) > 0 && p.tags[0].TPID == verify.Dot1AD }
 
-// A bench is one lab for many cells: making one takes longer than most cells do.
-// Cells of one bench follow each other; benches know nothing of one another.
+// A bench is one lab for many cells: making one takes longer than most cells. The cells of one
+// bench run one after the other. Benches are independent of one another.
 type bench struct {
 	*testenv.Lab
-	tb       testing.TB
-	paths    wiring.Paths
-	places   []*place
-	chatter  *testenv.Station
-	parent   verify.MAC // the host's card's, and so that of every VLAN on it
-	now      *cell      // whose network there is
-	other    *neighbour // the first of others
-	others   []*neighbour
-	siblings []siblingBox
+	tb               testing.TB
+	paths            wiring.Paths
+	segments         []*segment
+	otherVLANStation *testenv.Station
+	parent           verify.MAC // MAC of the host's card, and so of every VLAN on it
+	current          *cell      // the cell of the current network; nil: no network
+	firstOtherHost   *otherHost // otherHosts[0]
+	otherHosts       []*otherHost
+	siblings         []siblingContainer
 }
 
 func newBench(tb testing.TB) *bench {
 	tb.Helper()
 	b := &bench{
-		Lab:   testenv.NewLab(tb, testenv.Config{VLANs: []uint16{taggedVLAN, chatterVLAN, outerVLAN}}),
+		Lab:   testenv.NewLab(tb, testenv.Config{VLANs: []uint16{taggedVLAN, otherVLAN, outerVLAN}}),
 		tb:    tb,
 		paths: wiring.PathsUnder(filepath.Join(tb.TempDir(), "root")),
 	}
 	tb.Cleanup(func() {
-		b.clear()
+		b.removeNetwork()
 		must(tb, os.RemoveAll(b.paths.BPF))
 	})
-	b.places = []*place{
-		{name: "untagged", parent: b.Trunk, vid: plainVLAN},
+	b.segments = []*segment{
+		{name: "untagged", parent: b.Trunk, vid: untaggedVLAN},
 		{name: "VLAN", parent: b.Trunk + ".50", vid: taggedVLAN, tags: tags(taggedVLAN)},
 		{name: "QinQ", parent: "qinq0", vid: outerVLAN, tags: tags(outerVLAN, innerVLAN)},
 		// The switch knows 802.1Q alone: these are frames of VLAN 1 to it.
-		{name: "802.1ad", parent: "qinqad0", vid: plainVLAN, tags: append(verify.Tags{{TPID: verify.Dot1AD, VID: serviceVLAN}}, tags(innerVLAN)...)},
+		{name: "802.1ad", parent: "qinqad0", vid: untaggedVLAN,
+			tags: append(verify.Tags{{TPID: verify.Dot1AD, VID: serviceVLAN}}, tags(innerVLAN)...)},
 	}
-	b.chatter = b.AddGateway(chatterVLAN)
+	b.otherVLANStation = b.AddGateway(otherVLAN)
 	addParents(tb, b.Lab)
 	for range 2 {
-		b.others = append(b.others, newNeighbour(b))
+		b.otherHosts = append(b.otherHosts, newOtherHost(b))
 	}
-	b.other = b.others[0]
-	for _, p := range b.places {
+	b.firstOtherHost = b.otherHosts[0]
+	for _, p := range b.segments {
 		p.gateway, p.peer = b.station(p), b.station(p)
 		for _, f := range families {
 			p.gateway.AddAddr(f.gateway)
@@ -97,14 +98,14 @@ func newBench(tb testing.TB) *bench {
 	return b
 }
 
-// station adds one that says nothing but what it is asked for, or its VLAN would
-// look alive: it neither reports the groups that it joins (MLDv2, RFC 3810), nor asks
-// containers whether they are still there (RFC 4861 §7.3.3), five seconds later.
-func (b *bench) station(p *place) *testenv.Station {
+// station adds a station that only answers questions, so that its VLAN does not look alive. It
+// neither reports the groups that it joins (MLDv2, RFC 3810), nor asks containers five seconds
+// later whether they are still reachable (RFC 4861 §7.3.3).
+func (b *bench) station(p *segment) *testenv.Station {
 	b.tb.Helper()
 	s := b.AddGateway(p.vid)
 	switch {
-	case p.ad():
+	case p.usesAD():
 		s.NestAD(serviceVLAN, innerVLAN)
 	case len(p.tags) > 1:
 		s.Nest(innerVLAN)
@@ -117,7 +118,7 @@ func (b *bench) station(p *place) *testenv.Station {
 	return s
 }
 
-// tags are 802.1Q tags, outermost first.
+// tags returns 802.1Q tags, outermost first.
 func tags(vids ...uint16) (t verify.Tags) {
 	for _, v := range vids {
 		t = append(t, verify.Tag{TPID: verify.Dot1Q, VID: v})
@@ -131,7 +132,7 @@ func (b *bench) ip(args ...string) {
 	must(b.tb, err)
 }
 
-// addParents makes the links of all places on a host.
+// addParents makes the links of all segments on a host.
 func addParents(tb testing.TB, l *testenv.Lab) {
 	tb.Helper()
 	for _, args := range []string{
@@ -151,8 +152,8 @@ func (b *bench) addVLAN50() {
 	b.ip("link", "add", "link", b.Trunk, "name", b.Trunk+".50", "up", "type", "vlan", "id", "50")
 }
 
-// say has a station say something that its whole VLAN hears.
-func (b *bench) say(s *testenv.Station) {
+// announce has a station send a frame that its whole VLAN hears.
+func (b *bench) announce(s *testenv.Station) {
 	b.tb.Helper()
 	card, err := s.Netlink().LinkByName(s.Card)
 	must(b.tb, err)
@@ -161,23 +162,24 @@ func (b *bench) say(s *testenv.Station) {
 	must(b.tb, s.Do(func() error { return probe.SocketSender{}.Send(card.Attrs().Index, frame) }))
 }
 
-// A family is one of IP's, with the addresses that it has on the bench.
+// A family is IPv4 or IPv6, with its addresses on the bench.
 type family struct {
-	name     string
-	subnet   netip.Prefix
-	gateway  string     // with its prefix length
-	own      netip.Addr // what the container asks for by name
-	ownThere string     // with its prefix length
+	name      string
+	subnet    netip.Prefix
+	gateway   string     // with its prefix length
+	own       netip.Addr // the address that the container requests
+	ownPrefix string     // with its prefix length
 }
 
 var families = []*family{
-	{"IPv4", netip.MustParsePrefix("192.168.50.0/24"), "192.168.50.1/24", netip.MustParseAddr("192.168.50.9"), "192.168.50.9/24"},
+	{"IPv4", netip.MustParsePrefix("192.168.50.0/24"), "192.168.50.1/24", netip.MustParseAddr("192.168.50.9"),
+		"192.168.50.9/24"},
 	{"IPv6", netip.MustParsePrefix("fd50::/64"), "fd50::1/64", netip.MustParseAddr("fd50::9"), "fd50::9/64"},
 }
 
 func (f *family) gatewayAddr() netip.Addr { return netip.MustParsePrefix(f.gateway).Addr() }
 
-// admin runs f in the host's namespace, with the parts that both commands have.
+// admin runs f in the host's namespace, with the parts that both commands use.
 func (b *bench) admin(c cell, f func(ctx context.Context, l *wiring.Lanyard) error) error {
 	return b.Host.Do(func() error {
 		l, err := wiring.Open(b.paths)
@@ -187,23 +189,23 @@ func (b *bench) admin(c cell, f func(ctx context.Context, l *wiring.Lanyard) err
 		if c.legacy {
 			l.Datapath = bpf.New(bpf.Options{Root: b.paths.BPF, Legacy: true})
 		}
-		if c.fault.blind {
+		if c.fault.noBPF {
 			l.Datapath = bpf.New(bpf.Options{Root: "/nowhere/lanyard"})
 		}
 		return errors.Join(f(context.Background(), l), l.Close())
 	})
 }
 
-// outcome is what one attach came to.
+// outcome is the result of one attach.
 type outcome struct {
 	verdict  verify.Verdict
 	evidence *verify.Evidence
 	took     time.Duration
 }
 
-// A setting is what cells share that follow each other on one network.
+// A setting is what the cells of one network have in common. They run one after the other.
 type setting struct {
-	place    *place
+	segment  *segment
 	family   *family
 	mode     network.Mode
 	legacy   bool
@@ -213,19 +215,19 @@ type setting struct {
 }
 
 func (c cell) setting() setting {
-	return setting{c.place, c.family, c.mode, c.legacy, c.fault.blind, c.deadline(), c.fault.window}
+	return setting{c.segment, c.family, c.mode, c.legacy, c.fault.noBPF, c.deadline(), c.fault.window}
 }
 
-// settle makes the network of a cell, unless the cell before has left it.
-func (b *bench) settle(c cell) {
+// ensureNetwork makes the network of a cell, unless the previous cell has left it.
+func (b *bench) ensureNetwork(c cell) {
 	b.tb.Helper()
-	if b.now != nil && b.now.setting() == c.setting() {
+	if b.current != nil && b.current.setting() == c.setting() {
 		return
 	}
-	b.clear()
+	b.removeNetwork()
 	p := c.family.subnet
 	def := &network.Definition{
-		Name: "web", ID: network.NewID(), Driver: c.driver(), Parent: c.place.parent, Mode: c.mode,
+		Name: "web", ID: network.NewID(), Driver: c.driver(), Parent: c.segment.parent, Mode: c.mode,
 		Subnets:  []network.Subnet{{Subnet: p, Gateway: p.Addr().Next()}},
 		Deadline: network.Duration(c.deadline()), ConflictWindow: network.Duration(c.fault.window),
 	}
@@ -234,64 +236,67 @@ func (b *bench) settle(c cell) {
 		_, err := l.CreateNetwork(ctx, def)
 		return err
 	}))
-	b.now = &c
+	b.current = &c
 }
 
-// clear removes the network that there is, and what the trunk has heard with it.
-func (b *bench) clear() {
+// removeNetwork removes the current network, and with it what the trunk has recorded.
+func (b *bench) removeNetwork() {
 	b.tb.Helper()
-	if b.now == nil {
+	if b.current == nil {
 		return
 	}
-	must(b.tb, b.admin(*b.now, func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") }))
-	b.now = nil
+	must(b.tb, b.admin(*b.current, func(ctx context.Context,
+		l *wiring.Lanyard) error {
+		return l.RemoveNetwork(ctx, "web")
+	}))
+	b.current = nil
 }
 
-// attach makes the cell's fault, attaches a container, and puts everything back. An
-// error is an attach that failed for any other reason than its verdict.
-func (b *bench) attach(c cell) (o outcome, err error) {
+// attachCell makes the cell's fault, attaches a container, and undoes everything. It returns an
+// error if the attach failed for any reason other than its verdict.
+func (b *bench) attachCell(c cell) (o outcome, err error) {
 	b.tb.Helper()
-	box := testenv.NewContainer(b.tb)
-	if c.fault.fresh {
-		b.clear()
+	container := testenv.NewContainer(b.tb)
+	if c.fault.newNetwork {
+		b.removeNetwork()
 	} else {
-		b.settle(c)
+		b.ensureNetwork(c)
 	}
 	request := hook.Request{
-		Container: "c1", Name: "c1", Pid: box.Pid,
+		Container: "c1", Name: "c1", Pid: container.Pid,
 		Wants: []hook.Want{{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: c.fault.mac}},
 	}
-	if c.fault.later {
+	if c.fault.afterStart {
 		must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error {
 			_, err := l.Attach(ctx, request)
 			return err
 		}))
 	}
 	undo := c.fault.make(b, c)
-	b.settle(c) // it hears nothing from before the fault
+	b.ensureNetwork(c) // a new network has heard nothing from before the fault
 	if c.fault.siblings {
-		end, make := b.addSiblings(c), undo
-		undo = func() { end(); make() }
+		end, undoFault := b.addSiblings(c), undo
+		undo = func() { end(); undoFault() }
 	}
-	if c.fault.speak != nil {
-		c.fault.speak(b, c)
+	if c.fault.announce != nil {
+		c.fault.announce(b, c)
 	}
 	err = b.admin(c, func(ctx context.Context, l *wiring.Lanyard) (err error) {
-		if c.fault.later {
-			o, err = verifyLater(ctx, l)
+		if c.fault.afterStart {
+			o, err = verifyAfterStart(ctx, l)
 		} else {
-			o, err = ask(ctx, l, request)
+			o, err = attachRequest(ctx, l, request)
 		}
 		return err
 	})
-	must(b.tb, box.Kill())
+	must(b.tb, container.Kill())
 	must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1") }))
-	box.End(b.tb)
+	container.End(b.tb)
 	undo()
 	return o, err
 }
 
-func ask(ctx context.Context, l *wiring.Lanyard, r hook.Request) (o outcome, err error) {
+func attachRequest(ctx context.Context, l *wiring.Lanyard, r hook.Request) (o outcome, err error) {
 	start := time.Now()
 	got, err := l.Attach(ctx, r)
 	o.took = time.Since(start)

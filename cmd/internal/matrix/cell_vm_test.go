@@ -12,21 +12,21 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// A cell is one fault in one place, as one container meets it.
+// A cell is one fault in one segment, for one container.
 type cell struct {
-	place  *place
-	family *family
-	mode   network.Mode
-	legacy bool // clsact, where the kernel also has TCX
-	fault  *fault
+	segment *segment
+	family  *family
+	mode    network.Mode
+	legacy  bool // clsact, although the kernel supports TCX
+	fault   *fault
 }
 
 func (c cell) String() string {
-	by := "first choice of attaching"
+	by := "preferred attach type"
 	if c.legacy {
 		by = "clsact"
 	}
-	return fmt.Sprintf("%s, %s, %s, %s, %s", c.fault.name, c.place.name, c.family.name, c.mode, by)
+	return fmt.Sprintf("%s, %s, %s, %s, %s", c.fault.name, c.segment.name, c.family.name, c.mode, by)
 }
 
 func (c cell) driver() string {
@@ -36,8 +36,8 @@ func (c cell) driver() string {
 	return network.DriverMacvlan
 }
 
-// want is what the cell must come to. With ipvlan the trunk is not watched: what
-// cannot be seen of the tags then leaves an answer, or none.
+// want returns the expected result of the cell. With ipvlan the trunk is not watched: faults of the
+// tags are then only visible as an answer or no answer.
 func (c cell) want(b *bench) want {
 	w := c.fault.want(b, c)
 	if c.mode != network.ModeL2 {
@@ -54,8 +54,8 @@ func (c cell) want(b *bench) want {
 	return w
 }
 
-// deadline is short where silence is what the cell waits for, and still many
-// round trips of an emulated machine.
+// deadline is short for cells that wait for the end of a silence, but many round trips of an
+// emulated machine.
 func (c cell) deadline() time.Duration {
 	if c.fault.deadline != 0 {
 		return c.fault.deadline
@@ -63,30 +63,30 @@ func (c cell) deadline() time.Duration {
 	return 400 * time.Millisecond
 }
 
-// seen is what a cell's evidence must hold.
+// seen is what a cell's evidence must contain.
 type seen struct {
-	asked   *verify.Tags // how probes left; nil: none did
-	reply   *verify.Tags // how the last answer came; nil: none did
-	mac     verify.MAC   // who answered
-	other   verify.MAC   // and who else
-	rival   verify.MAC   // who claimed the container's address
-	heard   []uint16     // outer VLANs that must be among those heard
-	unheard []uint16     // and those that must not
-	dropped bool         // the trunk stopped frames
-	late    bool         // the rival may be slower than the window, and then is none
-	cut     bool         // the round ended early: the gateway counts for nothing
-	local   bool         // the rival is a link of this host
-	routers []verify.MAC // that advertised themselves when asked to; nil: never mind
+	asked    *verify.Tags // tags of the probes; nil: none was sent
+	reply    *verify.Tags // tags of the last answer; nil: there was none
+	mac      verify.MAC   // the MAC that answered
+	other    verify.MAC   // another MAC that answered
+	claimant verify.MAC   // the station that claimed the container's address
+	heard    []uint16     // outer VLANs that must have been heard
+	unheard  []uint16     // outer VLANs that must not
+	dropped  bool         // the trunk dropped frames
+	optional bool         // the claimant may be slower than the window, and is then not found
+	roundCut bool         // the round ended early: the gateway's answer does not matter
+	hostLink bool         // the claimant is a link of this host
+	routers  []verify.MAC // routers that advertised themselves when asked; nil: not checked
 }
 
-// want is what a cell must come to.
+// want is the expected result of a cell.
 type want struct {
 	code  verify.Code
-	words []string // in the sentence
+	words []string // must be in the sentence
 	seen  *seen    // nil: the trunk is not watched
 }
 
-// wrong says what of an outcome is not as it must be, "" if nothing.
+// wrong returns the differences between an outcome and the expected result, "" if there are none.
 func (w want) wrong(o outcome) string {
 	var list []string
 	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
@@ -100,9 +100,9 @@ func (w want) wrong(o outcome) string {
 	}
 	switch {
 	case w.seen == nil && o.evidence != nil:
-		say("there is evidence, want none")
+		say("got evidence, want none")
 	case w.seen != nil && o.evidence == nil:
-		say("there is no evidence")
+		say("got no evidence")
 	case w.seen != nil:
 		w.seen.wrong(o, say)
 	}
@@ -111,17 +111,17 @@ func (w want) wrong(o outcome) string {
 
 func (s *seen) wrong(o outcome, say func(string, ...any)) {
 	g := o.evidence.Gateways[0]
-	sighting := func(what string, got verify.Sighting, want *verify.Tags) {
+	sighting := func(frame string, got verify.Sighting, want *verify.Tags) {
 		switch {
 		case want == nil && got.Count > 0:
-			say("%s was seen %d times on %s, want never", what, got.Count, got.Tags)
+			say("%s was seen %d times on %s, want never", frame, got.Count, got.Tags)
 		case want != nil && got.Count == 0:
-			say("%s was never seen, want it on %s", what, *want)
+			say("%s was never seen, want it on %s", frame, *want)
 		case want != nil && !got.Tags.Equal(*want):
-			say("%s was seen on %s, want %s", what, got.Tags, *want)
+			say("%s was seen on %s, want %s", frame, got.Tags, *want)
 		}
 	}
-	if !s.cut {
+	if !s.roundCut {
 		sighting("the question", g.Asked, s.asked)
 		sighting("the answer", g.Reply, s.reply)
 	}
@@ -134,12 +134,12 @@ func (s *seen) wrong(o outcome, say func(string, ...any)) {
 			say("answers came from %s, want %s", both, m)
 		}
 	}
-	if got := o.evidence.Claimants; s.local {
+	if got := o.evidence.Claimants; s.hostLink {
 		if len(got) != 1 || got[0].Link == "" {
-			say("rivals are %+v, want a link of this host", got)
+			say("claimants are %+v, want a link of this host", got)
 		}
-	} else if len(got) == 0 && !s.late && !s.rival.IsZero() || len(got) > 0 && got[0].MAC != s.rival {
-		say("rivals are %+v, want %q", got, s.rival)
+	} else if len(got) == 0 && !s.optional && !s.claimant.IsZero() || len(got) > 0 && got[0].MAC != s.claimant {
+		say("claimants are %+v, want %q", got, s.claimant)
 	}
 	heard := func(vid uint16) bool {
 		return slices.ContainsFunc(o.evidence.VLANs, func(v verify.VLANSeen) bool { return v.VID == vid })

@@ -13,12 +13,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// BenchmarkVerification says what a verdict adds to an attach: the same attach with
-// verification at its defaults and with none, in turn, beside gateways that answer
-// after different times. "beyond-ms" is what it adds beyond two round trips and 2 ms,
-// or beyond the deadline where the gateway is silent: below zero is within. Figures are lower
-// quartiles, and in "least-ms" the quickest: what others on the machine take away is not
-// ours.
+// BenchmarkVerification measures what a verdict adds to an attach: the same attach with
+// verification at its defaults and without, in turns, with gateways that answer after different
+// times. "beyond-ms" is the time beyond two round trips and 2 ms, or beyond the deadline if the
+// gateway is silent; a negative value is within the limit. The figures are lower quartiles, and in
+// "least-ms" the fastest attach, to exclude the effect of other load on the machine.
 //
 //	go test -run - -bench Verification -benchtime 30x ./cmd/internal/matrix
 func BenchmarkVerification(b *testing.B) {
@@ -26,7 +25,7 @@ func BenchmarkVerification(b *testing.B) {
 		name   string
 		delay  time.Duration
 		silent bool
-		both   bool // families
+		both   bool // both families
 	}{
 		{name: "RTT=0"}, {name: "RTT=0,both-families", both: true},
 		{name: "RTT=5ms", delay: 5 * time.Millisecond}, {name: "RTT=20ms", delay: 20 * time.Millisecond},
@@ -85,29 +84,30 @@ func quartile(list []time.Duration) time.Duration {
 	return list[len(list)/4]
 }
 
-// teardown is more than the kernel takes for a namespace with one link.
-const teardown = 150 * time.Millisecond
+// teardownTime is longer than the kernel takes to delete a namespace with one link.
+const teardownTime = 150 * time.Millisecond
 
-// attach attaches a container, takes it away again, and gives how long the attach took.
+// attach attaches a container, ends it, and returns how long the attach took.
 func (s *site) attach(b *testing.B) (took time.Duration, v verify.Verdict) {
 	b.Helper()
-	box := testenv.NewContainer(b)
+	container := testenv.NewContainer(b)
 	must(b, inHost(s.Lab, s.paths, func(ctx context.Context, l *wiring.Lanyard) error {
 		start := time.Now()
-		got, err := l.Attach(ctx, hook.Request{Container: "c1", Name: "c1", Pid: box.Pid, Wants: []hook.Want{{Network: "web", Addrs: s.addrs}}})
+		got, err := l.Attach(ctx, hook.Request{Container: "c1", Name: "c1", Pid: container.Pid,
+			Wants: []hook.Want{{Network: "web", Addrs: s.addrs}}})
 		took = time.Since(start)
 		if err != nil {
 			return err
 		}
 		v = got[0].Verdict
-		if err := box.Kill(); err != nil {
+		if err := container.Kill(); err != nil {
 			return err
 		}
 		return l.Detach(ctx, "c1")
 	}))
-	box.End(b)
+	container.End(b)
 	// Its namespace goes in the background, with the RTNL held: the next attach is not to
 	// wait for that, whose start it would not be.
-	time.Sleep(teardown)
+	time.Sleep(teardownTime)
 	return took, v
 }

@@ -15,28 +15,29 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// On a network of both families each gateway has its own verdict, and the worst is
-// the attachment's. The container is healthy as it starts; each fault comes after,
-// and is asked for by "lanyard verify".
-func TestOneVerdictEach(t *testing.T) {
+// TestVerdictPerGateway checks that on a network of both families each gateway has its own verdict,
+// and that the worst is the attachment's. The container is healthy at the start; each fault is made
+// after that, and found by "lanyard verify".
+func TestVerdictPerGateway(t *testing.T) {
 	b := newBench(t)
 	v4, v6 := families[0], families[1]
-	c := cell{place: b.places[1], family: v4, mode: network.ModeBridge, fault: byName("none")}
+	c := cell{segment: b.segments[1], family: v4, mode: network.ModeBridge, fault: byName("none")}
 	def := &network.Definition{
-		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: c.place.parent, Mode: c.mode,
-		Subnets:  []network.Subnet{{Subnet: v4.subnet, Gateway: v4.gatewayAddr()}, {Subnet: v6.subnet, Gateway: v6.gatewayAddr()}},
+		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: c.segment.parent, Mode: c.mode,
+		Subnets: []network.Subnet{{Subnet: v4.subnet, Gateway: v4.gatewayAddr()},
+			{Subnet: v6.subnet, Gateway: v6.gatewayAddr()}},
 		Deadline: network.Duration(600 * time.Millisecond),
 	}
 	must(t, def.Validate())
-	box := testenv.NewContainer(t)
+	container := testenv.NewContainer(t)
 	var got []hook.Attachment
 	must(t, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) (err error) {
 		if _, err = l.CreateNetwork(ctx, def); err != nil {
 			return err
 		}
-		b.now = &c
+		b.current = &c
 		got, err = l.Attach(ctx, hook.Request{
-			Container: "c1", Name: "c1", Pid: box.Pid,
+			Container: "c1", Name: "c1", Pid: container.Pid,
 			Wants: []hook.Want{{Network: "web", Addrs: []netip.Addr{v4.own, v6.own}}},
 		})
 		return err
@@ -56,8 +57,8 @@ func TestOneVerdictEach(t *testing.T) {
 		{"port security: only the parent's MAC in", v4, [2]verify.Code{verify.MACFiltered, verify.MACFiltered}},
 	} {
 		fault := byName(x.fault)
-		undo := fault.make(b, cell{place: c.place, family: x.family, mode: c.mode, fault: fault})
-		b.say(c.place.peer)
+		undo := fault.make(b, cell{segment: c.segment, family: x.family, mode: c.mode, fault: fault})
+		b.announce(c.segment.peer)
 		var vs []verify.Verdict
 		err := b.admin(c, func(ctx context.Context, l *wiring.Lanyard) (err error) {
 			vs, err = l.Verify(ctx, got[0])
@@ -68,6 +69,6 @@ func TestOneVerdictEach(t *testing.T) {
 			t.Errorf("%s, %s: verdicts are %+v, %v; want %s", x.fault, x.family.name, vs, err, x.want)
 		}
 	}
-	must(t, box.Kill())
+	must(t, container.Kill())
 	must(t, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1") }))
 }

@@ -17,34 +17,33 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// MACs that containers of the other host ask for: the cell's own container's, and another.
-// A macvlan that is not Lanyard's has the third.
+// MACs that containers of the other host request: duplicateMAC is also requested by the cell's own
+// container. foreignMAC is the MAC of a macvlan that Lanyard did not make.
 var (
-	twin    = verify.MAC{0x02, 0, 0, 0, 0, 0x77}
-	single  = verify.MAC{0x02, 0, 0, 0, 0, 0x78}
-	foreign = verify.MAC{0x0a, 0, 0, 0, 0, 0x79}
+	duplicateMAC = verify.MAC{0x02, 0, 0, 0, 0, 0x77}
+	otherHostMAC = verify.MAC{0x02, 0, 0, 0, 0, 0x78}
+	foreignMAC   = verify.MAC{0x0a, 0, 0, 0, 0, 0x79}
 )
 
-// neighbour is another host on the LAN with Lanyard, whose network has the same
-// definition.
-type neighbour struct {
+// otherHost is another host on the LAN with Lanyard, whose network has the same definition.
+type otherHost struct {
 	*testenv.Lab
 	paths  wiring.Paths
-	parent verify.MAC // of its card, and so of every VLAN on it
+	parent verify.MAC // MAC of its card, and so of every VLAN on it
 }
 
-// macOf is what a container of the neighbour has in a cell's mode.
-func (n *neighbour) macOf(c cell) verify.MAC {
+// containerMAC returns the MAC of a container on the other host in a cell's mode.
+func (n *otherHost) containerMAC(c cell) verify.MAC {
 	if ownMAC(c) {
-		return single
+		return otherHostMAC
 	}
 	return n.parent
 }
 
-func newNeighbour(b *bench) *neighbour {
+func newOtherHost(b *bench) *otherHost {
 	b.tb.Helper()
-	n := &neighbour{Lab: b.AddHost(), paths: wiring.PathsUnder(filepath.Join(b.tb.TempDir(), "root"))}
-	// It says nothing of its own, or a VLAN would look alive.
+	n := &otherHost{Lab: b.AddHost(), paths: wiring.PathsUnder(filepath.Join(b.tb.TempDir(), "root"))}
+	// The host must send nothing unasked, or a VLAN would look alive.
 	must(b.tb, n.Host.Sysctl("net/ipv6/conf/all/disable_ipv6", "1"))
 	must(b.tb, n.Host.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
 	addParents(b.tb, n.Lab)
@@ -54,16 +53,16 @@ func newNeighbour(b *bench) *neighbour {
 	return n
 }
 
-func (n *neighbour) admin(f func(ctx context.Context, l *wiring.Lanyard) error) error {
+func (n *otherHost) admin(f func(ctx context.Context, l *wiring.Lanyard) error) error {
 	return inHost(n.Lab, n.paths, f)
 }
 
-// attach attaches a container on the neighbour in a cell's place.
-func (n *neighbour) attach(b *bench, c cell, mode network.Verify, w hook.Want) (undo func()) {
+// attach attaches a container on the other host in a cell's segment.
+func (n *otherHost) attach(b *bench, c cell, mode network.Verify, w hook.Want) (undo func()) {
 	b.tb.Helper()
 	p := c.family.subnet
 	def := &network.Definition{
-		Name: "web", ID: network.NewID(), Driver: c.driver(), Parent: c.place.parent, Mode: c.mode,
+		Name: "web", ID: network.NewID(), Driver: c.driver(), Parent: c.segment.parent, Mode: c.mode,
 		Subnets: []network.Subnet{{Subnet: p, Gateway: p.Addr().Next()}}, Verify: mode,
 	}
 	box := testenv.NewContainer(b.tb)
@@ -85,69 +84,80 @@ func (n *neighbour) attach(b *bench, c cell, mode network.Verify, w hook.Want) (
 	}
 }
 
-// hostFaults are about the LAN's other hosts, and about this host as one of its stations.
+// hostFaults concern the LAN's other hosts, and this host as one of its stations.
 var hostFaults = []*fault{
 	{
-		name: "a container of another host has the address", modes: true,
+		name: "a container of another host has the address", allModes: true,
 		make: func(b *bench, c cell) func() {
 			w := hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}}
 			if ownMAC(c) {
-				w.MAC = single
+				w.MAC = otherHostMAC
 			}
-			return b.other.attach(b, c, network.VerifyWarn, w)
+			return b.firstOtherHost.attach(b, c, network.VerifyWarn, w)
 		},
 		want: func(b *bench, c cell) want {
-			mac := b.other.macOf(c)
-			return want{verify.AddressConflict, []string{c.family.own.String(), mac.String()}, &seen{cut: true, rival: mac}}
+			mac := b.firstOtherHost.containerMAC(c)
+			return want{verify.AddressConflict, []string{c.family.own.String(), mac.String()},
+				&seen{roundCut: true, claimant: mac}}
 		},
 	},
 	{
-		name: "a container of another host has the address and the MAC", modes: true, only: ownMAC, mac: twin,
+		name: "a container of another host has the address and the MAC", allModes: true, only: ownMAC, mac: duplicateMAC,
 		make: func(b *bench, c cell) func() {
-			return b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
+			return b.firstOtherHost.attach(b, c, network.VerifyWarn,
+				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 		},
-		want: duplicate,
+		want: wantDuplicate,
 	},
 	{
-		name: "a container of another host has the address and the MAC, behind a hairpin port", only: bridged, fresh: true, mac: twin,
+		name: "a container of another host has the address and the MAC, behind a hairpin port",
+		only: isBridge, newNetwork: true, mac: duplicateMAC,
 		make: func(b *bench, c cell) func() {
-			undo := b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
+			undo := b.firstOtherHost.attach(b, c, network.VerifyWarn,
+				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 			b.SetHairpin(true)
 			return func() { b.SetHairpin(false); undo() }
 		},
-		want: duplicate,
+		want: wantDuplicate,
 	},
 	{
-		name: "a container of another host comes with the MAC later", modes: true, only: ownMAC, mac: twin, later: true,
+		name:     "a container of another host gets the same MAC later",
+		allModes: true, only: ownMAC, mac: duplicateMAC, afterStart: true,
 		make: func(b *bench, c cell) func() {
-			return b.other.attach(b, c, network.VerifyWarn, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own.Next()}, MAC: twin})
+			return b.firstOtherHost.attach(b, c, network.VerifyWarn,
+				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own.Next()}, MAC: duplicateMAC})
 		},
-		want: duplicate,
+		want: wantDuplicate,
 	},
 	{
-		name: "a container of another host comes with the address and the MAC later", only: func(c cell) bool { return c.mode == network.ModeBridge }, mac: twin, later: true,
+		name: "a container of another host gets the same address and MAC later",
+		only: func(c cell) bool { return c.mode == network.ModeBridge }, mac: duplicateMAC, afterStart: true,
 		make: func(b *bench, c cell) func() {
-			return b.other.attach(b, c, network.VerifyOff, hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: twin})
+			return b.firstOtherHost.attach(b, c, network.VerifyOff,
+				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 		},
-		want: duplicate,
+		want: wantDuplicate,
 	},
 	{
-		name: "this host takes the container's address later", modes: true, later: true,
+		name: "this host takes the container's address later", allModes: true, afterStart: true,
 		make: func(b *bench, c cell) func() {
-			add := append(strings.Fields("addr add "+c.family.ownThere+" dev lo"), nodad(c)...)
+			add := append(strings.Fields("addr add "+c.family.ownPrefix+" dev lo"), noDAD(c)...)
 			b.ip(add...)
-			return func() { b.ip(strings.Fields("addr del " + c.family.ownThere + " dev lo")...) }
+			return func() { b.ip(strings.Fields("addr del " + c.family.ownPrefix + " dev lo")...) }
 		},
 		want: func(b *bench, c cell) want {
-			return want{verify.AddressConflict, []string{c.family.own.String(), `this host's own, on "lo"`}, &seen{cut: true, local: true}}
+			return want{verify.AddressConflict, []string{c.family.own.String(), `belongs to this host, on link "lo"`},
+				&seen{roundCut: true, hostLink: true}}
 		},
 	},
 	{
-		name: "a macvlan on the parent that is not Lanyard's has the address", only: bridged,
+		name: "a macvlan on the parent that is not Lanyard's has the address", only: isBridge,
 		make: func(b *bench, c cell) func() {
 			other := testenv.NewContainer(b.tb)
-			b.ip(strings.Fields(fmt.Sprintf("link add link %s name lan0 address %s netns %s type macvlan mode bridge", c.place.parent, foreign, other.Path()))...)
-			for _, args := range [][]string{append(strings.Fields("addr add "+c.family.ownThere+" dev lan0"), nodad(c)...), strings.Fields("link set lan0 up")} {
+			b.ip(strings.Fields(fmt.Sprintf("link add link %s name lan0 address %s netns %s type macvlan mode bridge",
+				c.segment.parent, foreignMAC, other.Path()))...)
+			for _, args := range [][]string{append(strings.Fields("addr add "+c.family.ownPrefix+" dev lan0"), noDAD(c)...),
+				strings.Fields("link set lan0 up")} {
 				_, err := other.Exec("ip", args...)
 				must(b.tb, err)
 			}
@@ -159,77 +169,79 @@ var hostFaults = []*fault{
 			}
 		},
 		want: func(b *bench, c cell) want {
-			// Of an untagged parent's siblings the trunk sees the answers.
-			return want{verify.AddressConflict, []string{c.family.own.String(), foreign.String()}, &seen{cut: true, late: true, rival: foreign}}
+			// The trunk sees the answers of siblings only if the parent is untagged.
+			return want{verify.AddressConflict, []string{c.family.own.String(), foreignMAC.String()},
+				&seen{roundCut: true, optional: true, claimant: foreignMAC}}
 		},
 	},
 	{
-		name: "siblings talk, and nothing reaches the host", only: bridged, fresh: true, siblings: true,
-		make:  func(b *bench, _ cell) func() { return b.FilterTrunk(testenv.Out, "matchall action drop") },
-		speak: siblingsTalk,
-		want:  vlanSilent("nothing else was heard"),
+		name: "siblings talk, and nothing reaches the host", only: isBridge, newNetwork: true, siblings: true,
+		make:     func(b *bench, _ cell) func() { return b.FilterTrunk(testenv.Out, "matchall action drop") },
+		announce: pingSiblings,
+		want:     vlanSilent("nothing else was heard"),
 	},
 	{
-		name: "siblings talk, and the VLAN is not on the trunk", only: bridged, fresh: true, siblings: true,
+		name: "siblings talk, and the VLAN is not on the trunk", only: isBridge, newNetwork: true, siblings: true,
 		make: func(b *bench, c cell) func() {
-			if c.place.vid == plainVLAN {
+			if c.segment.vid == untaggedVLAN {
 				b.SetNative(0)
-				return func() { b.SetNative(plainVLAN) }
+				return func() { b.SetNative(untaggedVLAN) }
 			}
-			b.TakeOffTrunk(c.place.vid)
-			return func() { b.PutOnTrunk(c.place.vid) }
+			b.TakeOffTrunk(c.segment.vid)
+			return func() { b.PutOnTrunk(c.segment.vid) }
 		},
-		speak: func(b *bench, c cell) { siblingsTalk(b, c); b.say(b.chatter) },
-		want:  vlanSilent("heard: VLAN 60", chatterVLAN),
+		announce: func(b *bench, c cell) { pingSiblings(b, c); b.announce(b.otherVLANStation) },
+		want:     vlanSilent("heard: VLAN 60", otherVLAN),
 	},
 	{
-		name: "siblings talk, and nothing leaves the host's port", only: bridged, siblings: true,
-		make:  func(b *bench, _ cell) func() { return b.FilterTrunk(testenv.In, "matchall action drop") },
-		speak: func(b *bench, c cell) { siblingsTalk(b, c); peerSpeaks(b, c) },
-		want:  gatewaySilent,
+		name: "siblings talk, and nothing leaves the host's port", only: isBridge, siblings: true,
+		make:     func(b *bench, _ cell) func() { return b.FilterTrunk(testenv.In, "matchall action drop") },
+		announce: func(b *bench, c cell) { pingSiblings(b, c); announcePeer(b, c) },
+		want:     gatewaySilent,
 	},
 }
 
-func bridged(c cell) bool { return c.mode == network.ModeBridge }
+func isBridge(c cell) bool { return c.mode == network.ModeBridge }
 
-// nodad has an IPv6 address usable at once.
-func nodad(c cell) []string {
-	if over6(c) {
+// noDAD returns the argument that makes an IPv6 address usable at once.
+func noDAD(c cell) []string {
+	if isIPv6(c) {
 		return []string{"nodad"}
 	}
 	return nil
 }
 
-func duplicate(*bench, cell) want {
-	return want{verify.DuplicateMAC, []string{twin.String()}, &seen{cut: true, rival: twin}}
+func wantDuplicate(*bench, cell) want {
+	return want{verify.DuplicateMAC, []string{duplicateMAC.String()}, &seen{roundCut: true, claimant: duplicateMAC}}
 }
 
-// siblingsTalk has two containers of the network exchange frames by unicast: on the trunk
-// itself these pass its ingress.
-func siblingsTalk(b *bench, c cell) {
+// pingSiblings has two containers of the network exchange unicast frames, which pass the ingress if
+// the parent is the trunk itself.
+func pingSiblings(b *bench, c cell) {
 	b.tb.Helper()
 	addr := b.siblings[1].addr
 	for range 2 {
-		_, err := b.siblings[0].box.Exec("ping", "-n", "-c1", "-W2", addr.String())
+		_, err := b.siblings[0].container.Exec("ping", "-n", "-c1", "-W2", addr.String())
 		must(b.tb, err)
 	}
 }
 
-// siblingBox is a container on the cell's network besides the cell's own.
-type siblingBox struct {
-	box  *testenv.Container
-	addr netip.Addr
+// siblingContainer is a container on the cell's network in addition to the cell's own.
+type siblingContainer struct {
+	container *testenv.Container
+	addr      netip.Addr
 }
 
-// addSiblings attaches two containers to the cell's network, and returns what ends them.
+// addSiblings attaches two containers to the cell's network, and returns a function that ends them.
 func (b *bench) addSiblings(c cell) (undo func()) {
 	b.tb.Helper()
 	b.siblings = nil
 	for i := range 2 {
-		s := siblingBox{box: testenv.NewContainer(b.tb)}
+		s := siblingContainer{container: testenv.NewContainer(b.tb)}
 		id := fmt.Sprintf("s%d", i)
 		must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error {
-			got, err := l.Attach(ctx, hook.Request{Container: id, Name: id, Pid: s.box.Pid, Wants: []hook.Want{{Network: "web"}}})
+			got, err := l.Attach(ctx, hook.Request{Container: id, Name: id, Pid: s.container.Pid,
+				Wants: []hook.Want{{Network: "web"}}})
 			if err == nil {
 				s.addr = got[0].Addrs[0].Addr()
 			}
@@ -239,16 +251,19 @@ func (b *bench) addSiblings(c cell) (undo func()) {
 	}
 	return func() {
 		for i, s := range b.siblings {
-			must(b.tb, s.box.Kill())
-			must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, fmt.Sprintf("s%d", i)) }))
-			s.box.End(b.tb)
+			must(b.tb, s.container.Kill())
+			must(b.tb, b.admin(c, func(ctx context.Context,
+				l *wiring.Lanyard) error {
+				return l.Detach(ctx, fmt.Sprintf("s%d", i))
+			}))
+			s.container.End(b.tb)
 		}
 		b.siblings = nil
 	}
 }
 
-// verifyLater asks again when a fault has come after the start.
-func verifyLater(ctx context.Context, l *wiring.Lanyard) (o outcome, err error) {
+// verifyAfterStart verifies the container again after a fault was made.
+func verifyAfterStart(ctx context.Context, l *wiring.Lanyard) (o outcome, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return o, err

@@ -28,7 +28,7 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// number reads a setting of the environment.
+// number returns a number from the environment, or otherwise if it is not set.
 func number(t *testing.T, name string, otherwise int) int {
 	t.Helper()
 	s := os.Getenv(name)
@@ -40,19 +40,19 @@ func number(t *testing.T, name string, otherwise int) int {
 	return n
 }
 
-// loadHost is one of the hosts of a LAN that works.
+// loadHost is one of the hosts of a healthy LAN.
 type loadHost struct {
 	*testenv.Lab
 	paths wiring.Paths
 }
 
-// Four hosts with the same definition start and end containers all at once, each with the
-// next address that its own leases know to be free, while another station fills the trunk
-// with broadcasts. Not one verdict may be anything but ok, and no host may take what
-// another does for a conflict. LANYARD_HEALTHY is how many attaches. In the virtual machine
-// the LAN is a VLAN.
+// TestNoFalseAlarm has four hosts with the same definition attach and end containers at the same
+// time. Each host chooses the next address that is free according to its own leases, while another
+// station fills the trunk with broadcasts. Every verdict must be ok, and no host may report a
+// conflict with another. LANYARD_HEALTHY is the number of attaches. In the virtual machine the LAN
+// is a VLAN.
 func TestNoFalseAlarm(t *testing.T) {
-	const batch = 40 // namespaces at one time
+	const batch = 40 // namespaces that exist at one time
 	n := number(t, "LANYARD_HEALTHY", 40)
 	vlan, parent, config := uint16(0), "eth9", testenv.Config{}
 	if os.Getenv("LANYARD_VM") != "" {
@@ -60,7 +60,8 @@ func TestNoFalseAlarm(t *testing.T) {
 	}
 	l := testenv.NewLab(t, config)
 	l.AddGateway(vlan, "192.168.50.1/24", "fd50::1/64")
-	hosts := []loadHost{newLoadHost(t, l), newLoadHost(t, l.AddHost()), newLoadHost(t, l.AddHost()), newLoadHost(t, l.AddHost())}
+	hosts := []loadHost{newLoadHost(t, l), newLoadHost(t, l.AddHost()), newLoadHost(t, l.AddHost()),
+		newLoadHost(t, l.AddHost())}
 	for _, h := range hosts {
 		must(t, inHost(h.Lab, h.paths, func(ctx context.Context, l *wiring.Lanyard) error {
 			_, err := l.CreateNetwork(ctx, &network.Definition{
@@ -73,12 +74,12 @@ func TestNoFalseAlarm(t *testing.T) {
 			return err
 		}))
 	}
-	quiet := babble(t, l.AddGateway(vlan))
-	defer quiet()
+	stop := sendBroadcasts(t, l.AddGateway(vlan))
+	defer stop()
 
 	alarms := 0
 	for done := 0; done < n; done += batch {
-		for _, alarm := range crowd(t, hosts, min(batch, n-done)) {
+		for _, alarm := range attachAll(t, hosts, min(batch, n-done)) {
 			alarms++
 			t.Errorf("after %d attaches: %s", done, alarm)
 		}
@@ -90,11 +91,15 @@ func TestNoFalseAlarm(t *testing.T) {
 		}
 	}
 	if dir := os.Getenv("LANYARD_OUT"); dir != "" {
-		text := fmt.Sprintf("## Linux %s: %d false alarms in %d attaches by four hosts on a healthy, busy VLAN\n", os.Getenv("LANYARD_VM"), alarms, n)
+		text := fmt.Sprintf("## Linux %s: %d false alarms in %d attaches by four hosts on a healthy, busy VLAN\n",
+			os.Getenv("LANYARD_VM"), alarms, n)
 		must(t, os.WriteFile(filepath.Join(dir, "healthy-"+os.Getenv("LANYARD_VM")+".md"), []byte(text), 0o644))
 	}
 	for _, h := range hosts {
-		must(t, inHost(h.Lab, h.paths, func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") }))
+		must(t, inHost(h.Lab, h.paths, func(ctx context.Context,
+			l *wiring.Lanyard) error {
+			return l.RemoveNetwork(ctx, "web")
+		}))
 	}
 }
 
@@ -107,7 +112,7 @@ func newLoadHost(t *testing.T, l *testenv.Lab) loadHost {
 	return h
 }
 
-// events lists what the host's trunk has seen that should not be.
+// events returns the events that the host's trunk has recorded.
 func (h loadHost) events(t *testing.T) (alarms []string) {
 	t.Helper()
 	must(t, inHost(h.Lab, h.paths, func(ctx context.Context, l *wiring.Lanyard) error {
@@ -120,29 +125,29 @@ func (h loadHost) events(t *testing.T) (alarms []string) {
 	return alarms
 }
 
-// crowd attaches and ends n containers, each host one at a time, and returns what was
-// wrong with any verdict.
-func crowd(t *testing.T, hosts []loadHost, n int) (alarms []string) {
+// attachAll attaches and ends n containers, one at a time on each host, and returns the verdicts
+// that are not ok.
+func attachAll(t *testing.T, hosts []loadHost, n int) (alarms []string) {
 	t.Helper()
-	boxes := make([]*testenv.Container, n)
-	for i := range boxes {
-		boxes[i] = testenv.NewContainer(t)
+	containers := make([]*testenv.Container, n)
+	for i := range containers {
+		containers[i] = testenv.NewContainer(t)
 	}
-	said := make(chan string, n)
+	reports := make(chan string, n)
 	var wg sync.WaitGroup
 	for w, h := range hosts {
 		wg.Go(func() {
 			for i := w; i < n; i += len(hosts) {
-				if alarm := h.start(fmt.Sprintf("c%d", i), boxes[i]); alarm != "" {
-					said <- alarm
+				if alarm := h.attachOnce(fmt.Sprintf("c%d", i), containers[i]); alarm != "" {
+					reports <- alarm
 				}
-				boxes[i].End(t)
+				containers[i].End(t)
 			}
 		})
 	}
 	wg.Wait()
-	close(said)
-	for a := range said {
+	close(reports)
+	for a := range reports {
 		alarms = append(alarms, a)
 	}
 	return alarms
@@ -160,9 +165,9 @@ func inHost(l *testenv.Lab, paths wiring.Paths, f func(context.Context, *wiring.
 	})
 }
 
-// start attaches a container, ends it, and says what was wrong with any verdict.
-func (h loadHost) start(id string, box *testenv.Container) (alarm string) {
-	r := hook.Request{Container: id, Name: id, Pid: box.Pid, Wants: []hook.Want{{Network: "web"}}}
+// attachOnce attaches a container, ends it, and returns a verdict that is not ok, or an error.
+func (h loadHost) attachOnce(id string, container *testenv.Container) (alarm string) {
+	r := hook.Request{Container: id, Name: id, Pid: container.Pid, Wants: []hook.Want{{Network: "web"}}}
 	err := inHost(h.Lab, h.paths, func(ctx context.Context, l *wiring.Lanyard) error {
 		got, err := l.Attach(ctx, r)
 		if err != nil {
@@ -173,7 +178,7 @@ func (h loadHost) start(id string, box *testenv.Container) (alarm string) {
 				alarm = fmt.Sprintf("%s: %s: %s", h.Host.Name, v.Code, v.Text)
 			}
 		}
-		return errors.Join(box.Kill(), l.Detach(ctx, id))
+		return errors.Join(container.Kill(), l.Detach(ctx, id))
 	})
 	if err != nil {
 		alarm = fmt.Sprintf("%s: %v", h.Host.Name, err)
@@ -181,8 +186,8 @@ func (h loadHost) start(id string, box *testenv.Container) (alarm string) {
 	return alarm
 }
 
-// babble has a station send broadcasts about an address of its own without end.
-func babble(t testing.TB, s *testenv.Station) (stop func()) {
+// sendBroadcasts has a station announce an address of its own in an endless loop.
+func sendBroadcasts(t testing.TB, s *testenv.Station) (stop func()) {
 	t.Helper()
 	r := s.Respond(func(testenv.Asked) []testenv.Reply { return nil })
 	frame, err := arp.Announce(verify.MACOf(s.MAC), netip.MustParseAddr("192.168.50.200"))

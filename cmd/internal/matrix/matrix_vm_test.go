@@ -18,22 +18,22 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// whole says that every cell is wanted, not the part that "make test" has time for.
-var whole = os.Getenv("LANYARD_MATRIX") == "whole"
+// wholeMatrix selects every cell, not just the part that "make test" has time for.
+var wholeMatrix = os.Getenv("LANYARD_MATRIX") == "whole"
 
-// cells lists them. In the part every verdict is met by each family, and every fault
-// by one, on a VLAN where it can be; the whole has every place, mode and way of
-// attaching. Cells of one setting stand together.
+// cells returns the cells to run. In the part, each family meets every verdict, and one family
+// every fault, on a VLAN if possible. The whole matrix has every segment, mode and way of
+// attaching. Cells of one setting are adjacent.
 func cells(b *bench) (list []cell) {
-	if whole {
+	if wholeMatrix {
 		return wholeOf(b)
 	}
 	for n, fam := range families {
 		had := map[verify.Code]bool{}
-		for i, f := range inOrder {
-			for _, p := range []*place{b.places[1], b.places[0], b.places[2]} {
-				c := cell{place: p, family: fam, mode: network.ModeBridge, fault: f}
-				if !c.possible() {
+		for i, f := range orderedFaults {
+			for _, p := range []*segment{b.segments[1], b.segments[0], b.segments[2]} {
+				c := cell{segment: p, family: fam, mode: network.ModeBridge, fault: f}
+				if !c.isPossible() {
 					continue
 				}
 				if code := c.want(b).code; i%2 == n || !had[code] || f.only != nil {
@@ -46,26 +46,26 @@ func cells(b *bench) (list []cell) {
 	return list
 }
 
-// chosen leaves out all faults but those with these words in their names, for whoever
-// works on one of them.
-var chosen = os.Getenv("LANYARD_FAULT")
+// nameFilter selects the faults that contain this text in their names, for work on one of them.
+var nameFilter = os.Getenv("LANYARD_FAULT")
 
-func (c cell) possible() bool {
-	return strings.Contains(c.fault.name, chosen) && (c.fault.only == nil || c.fault.only(c))
+func (c cell) isPossible() bool {
+	return strings.Contains(c.fault.name, nameFilter) && (c.fault.only == nil || c.fault.only(c))
 }
 
 func wholeOf(b *bench) (list []cell) {
-	for _, p := range b.places {
+	for _, p := range b.segments {
 		for _, fam := range families {
-			for _, mode := range []network.Mode{network.ModeBridge, network.ModePrivate, network.ModeVEPA, network.ModePassthru, network.ModeL2} {
-				for _, f := range inOrder {
-					if c := (cell{p, fam, mode, false, f}); c.possible() && (mode == network.ModeBridge || f.modes) {
+			for _, mode := range []network.Mode{network.ModeBridge, network.ModePrivate, network.ModeVEPA,
+				network.ModePassthru, network.ModeL2} {
+				for _, f := range orderedFaults {
+					if c := (cell{p, fam, mode, false, f}); c.isPossible() && (mode == network.ModeBridge || f.allModes) {
 						list = append(list, c)
 					}
 				}
 			}
-			for _, f := range inOrder {
-				if c := (cell{p, fam, network.ModeBridge, true, f}); hasTCX() && c.possible() {
+			for _, f := range orderedFaults {
+				if c := (cell{p, fam, network.ModeBridge, true, f}); hasTCX() && c.isPossible() {
 					list = append(list, c)
 				}
 			}
@@ -74,10 +74,10 @@ func wholeOf(b *bench) (list []cell) {
 	return list
 }
 
-// inOrder are the faults with those together that one network does for.
-var inOrder = slices.SortedStableFunc(slices.Values(faults), func(a, b *fault) int {
+// orderedFaults contains the faults, ordered so that those that can share a network are adjacent.
+var orderedFaults = slices.SortedStableFunc(slices.Values(faults), func(a, b *fault) int {
 	return cmp.Or(
-		cmp.Compare(rank(a.fresh), rank(b.fresh)), cmp.Compare(rank(a.blind), rank(b.blind)),
+		cmp.Compare(rank(a.newNetwork), rank(b.newNetwork)), cmp.Compare(rank(a.noBPF), rank(b.noBPF)),
 		cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.window, b.window),
 	)
 })
@@ -89,12 +89,13 @@ func rank(b bool) int {
 	return 0
 }
 
-// hasTCX says whether clsact is the second choice of this kernel, and so a choice.
+// hasTCX reports whether the kernel supports TCX, so that clsact is an alternative.
 func hasTCX() bool { return !slices.Contains([]string{"5.10", "6.1"}, os.Getenv("LANYARD_VM")) }
 
-// benches work side by side: while one waits for silence, others use the processor.
+// benches returns the number of benches that run in parallel: while one waits for the end of a
+// silence, the others use the processor.
 func benches() int {
-	if whole {
+	if wholeMatrix {
 		return 4
 	}
 	return 2
@@ -105,12 +106,12 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
-	go watchStalls()
+	go recordStalls()
 	os.Exit(m.Run())
 }
 
-// sideBySide has benches of their own do a work in parts.
-func sideBySide(t *testing.T, work func(*testing.T, *bench)) {
+// runParallel runs a function on several benches in parallel.
+func runParallel(t *testing.T, work func(*testing.T, *bench)) {
 	t.Run("benches", func(t *testing.T) {
 		for i := range benches() {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -124,7 +125,7 @@ func sideBySide(t *testing.T, work func(*testing.T, *bench)) {
 func TestMatrix(t *testing.T) {
 	start := time.Now()
 	var q queue
-	sideBySide(t, func(t *testing.T, b *bench) {
+	runParallel(t, func(t *testing.T, b *bench) {
 		list := cells(b)
 		for part := range q.parts(list) {
 			for i := part.from; i < part.to; i++ {
@@ -137,8 +138,8 @@ func TestMatrix(t *testing.T) {
 	r.write(t, "matrix")
 }
 
-// A queue hands cells out to benches, which all have the same list of them: those of
-// one setting together.
+// A queue distributes cells to benches, which all have the same list. Cells of one setting go to
+// the same bench.
 type queue struct {
 	mu   sync.Mutex
 	next int

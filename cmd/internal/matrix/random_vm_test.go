@@ -21,24 +21,24 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// A flaw is a fault that others can be made beside. Two of one spot exclude each
-// other: they would be made with the same switch or filter.
-type flaw struct {
-	name string
-	spot string
-	only func(cell) bool
-	make func(*bench, cell) (undo func())
+// A combinableFault is a fault that can be combined with others. Faults of one group exclude each
+// other, because they are made with the same switch or filter.
+type combinableFault struct {
+	name  string
+	group string
+	only  func(cell) bool
+	make  func(*bench, cell) (undo func())
 }
 
-// byName finds a fault of the fixed matrix.
+// byName returns a fault of the fixed matrix.
 func byName(name string) *fault {
 	i := slices.IndexFunc(faults, func(f *fault) bool { return f.name == name })
 	return faults[i]
 }
 
-// flaws take their making from the fixed matrix, so that both mean the same.
-var flaws = func() (all []flaw) {
-	for _, x := range []struct{ spot, flaw, fault string }{
+// combinableFaults uses the functions of the fixed matrix, so that a fault means the same in both.
+var combinableFaults = func() (all []combinableFault) {
+	for _, x := range []struct{ group, name, fault string }{
 		{"carrier", "down", "trunk's port down"},
 		{"host", "drop", "a filter on the parent drops frames"},
 		{"host", "untagged", "a filter sends frames out without a tag"},
@@ -52,60 +52,59 @@ var flaws = func() (all []flaw) {
 		{"out", "retag", "switch changes the tag of answers"},
 		{"gateway", "no-address", "gateway has no address, VLAN alive"},
 		{"gateway", "moved", "gateway's port in another VLAN"},
-		{"peer", "rival", "another host has the container's address"},
+		{"peer", "claimant", "another host has the container's address"},
 		{"peer", "second-gateway", "two hosts have the gateway's address"},
-		{"peer", "host-rival", "a container of another host has the address"},
-		{"peer", "twin", "a container of another host has the address and the MAC"},
+		{"peer", "host-claimant", "a container of another host has the address"},
+		{"peer", "duplicate-mac", "a container of another host has the address and the MAC"},
 	} {
 		f := byName(x.fault)
-		all = append(all, flaw{x.flaw, x.spot, f.only, f.make})
+		all = append(all, combinableFault{x.name, x.group, f.only, f.make})
 	}
-	return append(all, flaw{"slow", "gateway", nil, nil}) // made by draw, which knows how slow
+	return append(all, combinableFault{"slow", "gateway", nil, nil}) // draw chooses the delay
 }()
 
-// A mix is one random lab: what is wrong with it, and what the network is like
-// besides.
-type mix struct {
+// A randomLab is one random lab: its faults, and the other properties of the network.
+type randomLab struct {
 	cell
-	flaws []flaw
-	delay time.Duration // of the gateway's answers
-	alive bool          // somebody speaks on the VLAN before
-	noise int           // frames of others before, on another VLAN
-	hosts int           // others on the LAN with a container each, which are well
+	flaws       []combinableFault
+	delay       time.Duration // delay of the gateway's answers
+	vlanAlive   bool          // a station sends a frame on the VLAN before the attach
+	noiseFrames int           // frames before the attach, on another VLAN
+	hosts       int           // other hosts on the LAN, with one healthy container each
 }
 
-func draw(r *rand.Rand, b *bench) mix {
-	m := mix{cell: cell{
-		place: b.places[r.IntN(len(b.places))], family: families[r.IntN(len(families))],
+func draw(r *rand.Rand, b *bench) randomLab {
+	m := randomLab{cell: cell{
+		segment: b.segments[r.IntN(len(b.segments))], family: families[r.IntN(len(families))],
 		mode: network.ModeBridge, legacy: hasTCX() && r.IntN(2) == 0,
 	}}
 	if r.IntN(4) == 0 {
 		m.mode = []network.Mode{network.ModePrivate, network.ModeVEPA}[r.IntN(2)]
 	}
-	m.alive, m.noise = r.IntN(2) == 0, r.IntN(4)
-	if m.alive { // with a container of theirs it is
+	m.vlanAlive, m.noiseFrames = r.IntN(2) == 0, r.IntN(4)
+	if m.vlanAlive { // the containers of other hosts make it alive
 		m.hosts = r.IntN(3)
 	}
-	var spots []string
+	var groups []string
 	for range []int{0, 0, 1, 1, 1, 1, 2, 2, 3, 3}[r.IntN(10)] {
-		f := flaws[r.IntN(len(flaws))]
-		if slices.Contains(spots, f.spot) || f.only != nil && !f.only(m.cell) {
+		f := combinableFaults[r.IntN(len(combinableFaults))]
+		if slices.Contains(groups, f.group) || f.only != nil && !f.only(m.cell) {
 			continue
 		}
-		spots = append(spots, f.spot)
+		groups = append(groups, f.group)
 		if f.name == "slow" {
 			m.delay = time.Duration(50+r.IntN(200)) * time.Millisecond
 		}
 		m.flaws = append(m.flaws, f)
 	}
-	m.fault = &fault{name: m.name(), fresh: true, make: m.make, speak: m.speak, deadline: 600 * time.Millisecond}
-	if m.has("twin") {
-		m.fault.mac = twin
+	m.fault = &fault{name: m.name(), newNetwork: true, make: m.make, announce: m.speak, deadline: 600 * time.Millisecond}
+	if m.has("duplicate-mac") {
+		m.fault.mac = duplicateMAC
 	}
 	return m
 }
 
-func (m mix) name() string {
+func (m randomLab) name() string {
 	if len(m.flaws) == 0 {
 		return "none"
 	}
@@ -116,11 +115,11 @@ func (m mix) name() string {
 	return strings.Join(names, "+")
 }
 
-func (m mix) make(b *bench, c cell) (undo func()) {
+func (m randomLab) make(b *bench, c cell) (undo func()) {
 	var undos []func()
-	for i, other := range b.others[:m.hosts] {
-		if i == 0 && m.has("host-rival", "twin") {
-			continue // it has a container
+	for i, other := range b.otherHosts[:m.hosts] {
+		if i == 0 && m.has("host-claimant", "duplicate-mac") {
+			continue // this host has a container already
 		}
 		a := c.family.own.AsSlice()
 		a[len(a)-1] += byte(10 + i)
@@ -130,7 +129,7 @@ func (m mix) make(b *bench, c cell) (undo func()) {
 	for _, f := range m.flaws {
 		make := f.make
 		if f.name == "slow" {
-			make = gatewayBy(slow(m.delay))
+			make = gatewayBy(answerAfter(m.delay))
 		}
 		undos = append(undos, make(b, c))
 	}
@@ -141,23 +140,23 @@ func (m mix) make(b *bench, c cell) (undo func()) {
 	}
 }
 
-func (m mix) speak(b *bench, c cell) {
-	for range m.noise {
-		b.say(b.chatter)
+func (m randomLab) speak(b *bench, c cell) {
+	for range m.noiseFrames {
+		b.announce(b.otherVLANStation)
 	}
-	if m.alive {
-		b.say(c.place.peer)
+	if m.vlanAlive {
+		b.announce(c.segment.peer)
 	}
 }
 
-func (m mix) has(names ...string) bool {
-	return slices.ContainsFunc(m.flaws, func(f flaw) bool { return slices.Contains(names, f.name) })
+func (m randomLab) has(names ...string) bool {
+	return slices.ContainsFunc(m.flaws, func(f combinableFault) bool { return slices.Contains(names, f.name) })
 }
 
-// truth is the dominant fault as package verify defines it: the first line of its
-// table of which there is a sign at all. A gateway that is not there cannot answer
-// on a wrong VLAN; a rival that the question does not reach stays unknown.
-func (m mix) truth() verify.Code {
+// dominantFault returns the dominant fault as package verify defines it: the first line of its
+// table of which there is a sign at all. A gateway that is absent cannot answer on a wrong VLAN; a
+// claimant that the question does not reach stays unknown.
+func (m randomLab) dominantFault() verify.Code {
 	switch {
 	case m.has("down"):
 		return verify.ParentDown
@@ -172,16 +171,16 @@ func (m mix) truth() verify.Code {
 	}
 	carried := !m.has("off-trunk")
 	reaches := carried && !m.has("lost-out", "one-mac-in")
-	// What goes to all comes in where what goes to one MAC does not.
+	// Frames to all nodes may arrive when unicast frames do not.
 	toOne, toAll := !m.has("lost-in", "one-mac-out"), !m.has("lost-in")
 	comes := toOne || toAll && m.family.name == "IPv6"
 	rightly := !m.has("retag")
-	// Who has the address is asked from the parent's MAC, and answered to that.
+	// The question for the address's holder is sent from the parent's MAC, and answered to it.
 	if carried && rightly && !m.has("lost-out", "lost-in") {
 		switch {
-		case m.has("rival", "host-rival"):
+		case m.has("claimant", "host-claimant"):
 			return verify.AddressConflict
-		case m.has("twin"):
+		case m.has("duplicate-mac"):
 			return verify.DuplicateMAC
 		}
 	}
@@ -193,7 +192,7 @@ func (m mix) truth() verify.Code {
 		case !toOne:
 			return verify.MACFiltered
 		case m.has("second-gateway") && !m.has("no-address", "moved", "slow"):
-			// Of a slow one the window does not wait for, only the other is known.
+			// The window does not wait for a slow one: then only the other is known.
 			return verify.GatewayConflict
 		}
 		return verify.OK
@@ -204,45 +203,47 @@ func (m mix) truth() verify.Code {
 	return m.silence(carried && !m.has("lost-out"), answers, toAll, rightly)
 }
 
-// silence tells by what else came in on the VLAN with its tag: who spoke before, and
-// answers to the parent's MAC.
-func (m mix) silence(parentReaches, answers, toAll, rightly bool) verify.Code {
-	if m.alive && !m.has("off-trunk", "lost-in", "retag") || parentReaches && answers && toAll && rightly {
+// silence returns the code for a silent gateway: it depends on other frames that arrived on the
+// VLAN with its tag, from a station that sent before, or as answers to the parent's MAC.
+func (m randomLab) silence(parentReaches, answers, toAll, rightly bool) verify.Code {
+	if m.vlanAlive && !m.has("off-trunk", "lost-in", "retag") || parentReaches && answers && toAll && rightly {
 		return verify.GatewaySilent
 	}
 	return verify.VLANSilent
 }
 
-// TestRandom draws labs by a seed: LANYARD_RANDOM is how many, LANYARD_SEED which. A
-// lab depends on the seed and on its number alone. The part that "make test" has time
-// for is small, and always the same.
+// TestRandom draws labs from a seed: LANYARD_RANDOM is their number, LANYARD_SEED the seed. A lab
+// depends only on the seed and on its number. The part that "make test" has time for is small, and
+// always the same.
 func TestRandom(t *testing.T) {
 	n, seed := number(t, "LANYARD_RANDOM", 12), number(t, "LANYARD_SEED", 1)
 	tally := tally{confusion: map[verify.Code]map[verify.Code]int{}}
 	var next atomic.Int32
-	sideBySide(t, func(t *testing.T, b *bench) {
+	runParallel(t, func(t *testing.T, b *bench) {
 		for i := int(next.Add(1)); i <= n; i = int(next.Add(1)) {
 			m := draw(rand.New(rand.NewPCG(uint64(seed), uint64(i))), b)
-			truth := m.truth()
-			o, again, err := b.steadily(m.cell, func(o outcome) bool { return o.verdict.Code == truth })
+			truth := m.dominantFault()
+			o, again, err := b.attachRetryingStalls(m.cell, func(o outcome) bool { return o.verdict.Code == truth })
 			must(t, err)
 			if !tally.add(truth, o.verdict.Code, again) {
-				t.Logf("seed %d, lab %d: %s, delay %v, alive %v, noise %d, hosts %d: verdict %s (%s), want %s", seed, i, m.cell, m.delay, m.alive, m.noise, m.hosts+1, o.verdict.Code, o.verdict.Text, truth)
+				t.Logf("seed %d, lab %d: %s, delay %v, alive %v, noise %d, hosts %d: verdict %s (%s), want %s", seed, i, m.cell,
+					m.delay, m.vlanAlive, m.noiseFrames, m.hosts+1, o.verdict.Code, o.verdict.Text, truth)
 			}
 		}
 	})
-	result := fmt.Sprintf("%d of %d random labs right, seed %d; the machine stood still in %d", tally.right, n, seed, tally.again)
+	result := fmt.Sprintf("%d of %d random labs right, seed %d; the machine stalled in %d", tally.right, n, seed,
+		tally.again)
 	t.Log(result)
 	if tally.right*100 < n*99 {
 		t.Error("want 99 %")
 	}
 	if dir := os.Getenv("LANYARD_OUT"); dir != "" {
-		text := fmt.Sprintf("## Linux %s: %s\n\n%s", os.Getenv("LANYARD_VM"), result, confused(tally.confusion))
+		text := fmt.Sprintf("## Linux %s: %s\n\n%s", os.Getenv("LANYARD_VM"), result, confusionTable(tally.confusion))
 		must(t, os.WriteFile(filepath.Join(dir, "random-"+os.Getenv("LANYARD_VM")+".md"), []byte(text), 0o644))
 	}
 }
 
-// A tally counts what labs came to.
+// A tally counts the verdicts of the labs.
 type tally struct {
 	mu           sync.Mutex
 	confusion    map[verify.Code]map[verify.Code]int // by truth, by verdict
@@ -263,8 +264,8 @@ func (a *tally) add(truth, got verify.Code, again int) (right bool) {
 	return truth == got
 }
 
-// confused is the matrix of true fault against verdict.
-func confused(confusion map[verify.Code]map[verify.Code]int) string {
+// confusionTable returns a Markdown table of true faults against verdicts.
+func confusionTable(confusion map[verify.Code]map[verify.Code]int) string {
 	var codes []verify.Code
 	for truth, row := range confusion {
 		codes = append(codes, truth)

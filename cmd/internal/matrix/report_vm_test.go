@@ -14,7 +14,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// A row is one cell as the report has it.
+// A row is one cell in the report.
 type row struct {
 	Kernel string      `json:"kernel"`
 	Fault  string      `json:"fault"`
@@ -25,21 +25,21 @@ type row struct {
 	Want   verify.Code `json:"want"`
 	Got    verify.Code `json:"got"`
 	Text   string      `json:"text"`
-	Wrong  string      `json:"wrong,omitempty"` // what is not as it must be
+	Wrong  string      `json:"wrong,omitempty"` // differences from the expected result
 	Millis int64       `json:"attach_ms"`
-	Again  int         `json:"again,omitzero"` // how often the machine stood still in it
+	Again  int         `json:"again,omitzero"` // number of repetitions because the machine stalled
 }
 
 type report struct{ Rows []row }
 
-// run attaches in a cell, and fails the test where it comes to anything else than it
-// must. The report says how often it took several attempts.
+// run attaches in a cell, and fails the test if the result is not the expected one. The report
+// counts the repetitions.
 func (c cell) run(t *testing.T, b *bench) row {
 	t.Helper()
 	w := c.want(b)
-	o, again, err := b.steadily(c, func(o outcome) bool { return w.wrong(o) == "" })
+	o, again, err := b.attachRetryingStalls(c, func(o outcome) bool { return w.wrong(o) == "" })
 	got := row{
-		Kernel: os.Getenv("LANYARD_VM"), Fault: c.fault.name, Place: c.place.name, Family: c.family.name,
+		Kernel: os.Getenv("LANYARD_VM"), Fault: c.fault.name, Place: c.segment.name, Family: c.family.name,
 		Mode: string(c.mode), Legacy: c.legacy, Want: w.code,
 		Got: o.verdict.Code, Text: o.verdict.Text, Wrong: w.wrong(o), Millis: o.took.Milliseconds(), Again: again,
 	}
@@ -52,8 +52,8 @@ func (c cell) run(t *testing.T, b *bench) row {
 	return got
 }
 
-// write leaves the report for machines and for people in the directory that is
-// shared with whoever started the machine, if there is one.
+// write writes the report, for machines and for readers, into the directory that is shared with the
+// machine's host, if there is one.
 func (r *report) write(t *testing.T, name string) {
 	t.Helper()
 	dir := os.Getenv("LANYARD_OUT")
@@ -67,7 +67,7 @@ func (r *report) write(t *testing.T, name string) {
 	must(t, os.WriteFile(base+".md", []byte(r.markdown()), 0o644))
 }
 
-// markdown is a table of faults against places.
+// markdown returns a table of faults against segments.
 func (r *report) markdown() string {
 	var columns []string
 	fields := map[[2]string][]row{}
@@ -89,7 +89,7 @@ func (r *report) markdown() string {
 	}
 	fmt.Fprintf(&s, "## Linux %s: %d of %d cells right\n\n", os.Getenv("LANYARD_VM"), good, len(r.Rows))
 	if again > 0 {
-		fmt.Fprintf(&s, "The machine stood still %d times, and the cell was tried again.\n\n", again)
+		fmt.Fprintf(&s, "The machine stalled %d times, and the cell was repeated.\n\n", again)
 	}
 	fmt.Fprintf(&s, "| fault | %s |\n|---|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
 	for _, f := range faults {
@@ -102,21 +102,21 @@ func (r *report) markdown() string {
 	return s.String()
 }
 
-// field counts what the cells came to, the wrong ones in bold.
+// field counts the verdicts of the cells. Wrong ones are in bold.
 func field(rows []row) string {
 	var list []string
 	count := map[string]int{}
 	for _, x := range rows {
-		what := string(x.Got)
+		code := string(x.Got)
 		if x.Wrong != "" {
-			what = fmt.Sprintf("**%s** (%s)", x.Got, x.Mode)
+			code = fmt.Sprintf("**%s** (%s)", x.Got, x.Mode)
 		}
-		if count[what]++; count[what] == 1 {
-			list = append(list, what)
+		if count[code]++; count[code] == 1 {
+			list = append(list, code)
 		}
 	}
-	for i, what := range list {
-		list[i] = fmt.Sprintf("%s ×%d", what, count[what])
+	for i, code := range list {
+		list[i] = fmt.Sprintf("%s ×%d", code, count[code])
 	}
 	return strings.Join(list, ", ")
 }

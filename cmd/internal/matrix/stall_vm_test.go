@@ -7,36 +7,36 @@ import (
 	"time"
 )
 
-// An emulated machine on a busy one stands still now and then, for longer than the
-// deadlines of what is tested here: whatever came of an attach meanwhile shows nothing.
+// An emulated machine on a busy host stalls now and then, for longer than the deadlines under test.
+// The result of an attach during a stall proves nothing.
 const (
 	tick  = 10 * time.Millisecond
-	stall = 100 * time.Millisecond // a tick that took this much longer
+	stall = 100 * time.Millisecond // a tick that takes this much longer is a stall
 )
 
-var lastStall atomic.Int64 // when it ended
+var lastStallEnd atomic.Int64 // time of its end
 
-// watchStalls never ends: it is started once.
-func watchStalls() {
+// recordStalls never returns: it is started once.
+func recordStalls() {
 	for {
 		start := time.Now()
 		time.Sleep(tick)
 		if time.Since(start) > tick+stall {
-			lastStall.Store(time.Now().UnixNano())
+			lastStallEnd.Store(time.Now().UnixNano())
 		}
 	}
 }
 
-// steadily attaches until the outcome is right, or the machine did not stand still
-// meanwhile: at most four times. It gives how many times more than once.
-func (b *bench) steadily(c cell, right func(outcome) bool) (o outcome, again int, err error) {
+// attachRetryingStalls attaches until the outcome is right, or the machine did not stall: at most
+// four times. It returns the number of repetitions.
+func (b *bench) attachRetryingStalls(c cell, right func(outcome) bool) (o outcome, again int, err error) {
 	b.tb.Helper()
 	for ; ; again++ {
 		start := time.Now().UnixNano()
-		o, err = b.attach(c)
-		if err == nil && right(o) || again == 3 || lastStall.Load() < start {
+		o, err = b.attachCell(c)
+		if err == nil && right(o) || again == 3 || lastStallEnd.Load() < start {
 			return o, again, err
 		}
-		b.tb.Logf("the machine stood still: %s came to %s, %v", c, o.verdict.Code, err)
+		b.tb.Logf("the machine stalled: %s got %s, %v", c, o.verdict.Code, err)
 	}
 }
