@@ -11,9 +11,12 @@ import (
 
 // What one request may ask for.
 const (
-	maxWants = 8
-	maxID    = 256 // bytes; engines' ids have 64
+	MaxWants = 8
+	MaxID    = 256 // bytes; engines' ids have 64
 )
+
+// Below 68 bytes IPv4 does not run (RFC 791 §3.2); above 65535 nothing does.
+const MinMTU, MaxMTU = 68, 65535
 
 // validate says what is wrong with a request that was not made by Parse: one
 // that came over a socket, from anybody. Ids become keys of the database, where
@@ -22,48 +25,41 @@ func (r *Request) validate() error {
 	if err := validID(r.Container); err != nil {
 		return err
 	}
-	if len(r.Name) > maxID || !printable(r.Name) {
-		return fmt.Errorf("container name %s: use up to %d printable characters", clip(r.Name), maxID)
+	if len(r.Name) > MaxID || !Printable(r.Name) {
+		return fmt.Errorf("container name %s: use up to %d printable characters", network.Clip(r.Name), MaxID)
 	}
 	if r.Pid <= 0 {
 		return fmt.Errorf("container %q: %d is no process id", r.Container, r.Pid)
 	}
-	if len(r.Wants) == 0 || len(r.Wants) > maxWants {
-		return fmt.Errorf("container %q asks for %d networks: 1 to %d can be had at once", r.Container, len(r.Wants), maxWants)
+	if len(r.Wants) == 0 || len(r.Wants) > MaxWants {
+		return fmt.Errorf("container %q asks for %d networks: 1 to %d can be had at once", r.Container, len(r.Wants), MaxWants)
 	}
 	for i := range r.Wants {
 		if err := r.Wants[i].validate(); err != nil {
 			return fmt.Errorf("container %q: %w", r.Container, err)
 		}
 	}
-	if err := compatible(r.Wants); err != nil {
+	if err := Compatible(r.Wants); err != nil {
 		return fmt.Errorf("container %q: %w", r.Container, err)
 	}
 	return nil
 }
 
 func validID(id string) error {
-	if id == "" || len(id) > maxID || !printable(id) {
-		return fmt.Errorf("container id %s: use 1 to %d printable characters", clip(id), maxID)
+	if id == "" || len(id) > MaxID || !Printable(id) {
+		return fmt.Errorf("container id %s: use 1 to %d printable characters", network.Clip(id), MaxID)
 	}
 	return nil
 }
 
-// printable allows ASCII from space to tilde.
-func printable(s string) bool {
+// Printable allows ASCII from space to tilde.
+func Printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
 		}
 	}
 	return true
-}
-
-func clip(word string) string {
-	if len(word) > 80 {
-		return fmt.Sprintf("%q…", word[:80])
-	}
-	return fmt.Sprintf("%q", word)
 }
 
 func (w *Want) validate() error {
@@ -83,8 +79,8 @@ func (w *Want) validate() error {
 	if !w.MAC.IsZero() && w.MAC[0]&1 != 0 {
 		return fmt.Errorf("%q is not a unicast MAC address: its first byte must be even", w.MAC)
 	}
-	if w.MTU != 0 && (w.MTU < minMTU || w.MTU > maxMTU) {
-		return fmt.Errorf("%d is not an MTU: use a number of bytes from %d to %d", w.MTU, minMTU, maxMTU)
+	if w.MTU != 0 && (w.MTU < MinMTU || w.MTU > MaxMTU) {
+		return fmt.Errorf("%d is not an MTU: use a number of bytes from %d to %d", w.MTU, MinMTU, MaxMTU)
 	}
 	return validAddrs(w.Addrs)
 }
@@ -100,6 +96,30 @@ func validAddrs(addrs []netip.Addr) error {
 			return fmt.Errorf("%s is the second address of its family: ask for one", a)
 		}
 		seen[a.Is4()] = true
+	}
+	return nil
+}
+
+// Compatible refuses what one namespace cannot have.
+func Compatible(wants []Want) error {
+	interfaces, networks := map[string]string{}, map[string]bool{}
+	owner := ""
+	for _, w := range wants {
+		if other, taken := interfaces[w.Interface]; taken && w.Interface != "" {
+			return fmt.Errorf("interface %q is asked for by network %q and by network %q", w.Interface, other, w.Network)
+		}
+		if networks[w.Network] && w.Interface == "" {
+			return fmt.Errorf("network %q is there twice: give each an interface of its own", w.Network)
+		}
+		interfaces[w.Interface] = w.Network
+		networks[w.Network] = true
+		if w.Default == nil || !*w.Default {
+			continue
+		}
+		if owner != "" {
+			return fmt.Errorf("network %q and network %q both ask for the default route: give it to one", owner, w.Network)
+		}
+		owner = w.Network
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -24,9 +25,6 @@ var keys = []string{
 	prefix + "interface", prefix + "mtu", prefix + "verify", prefix + "default-route", prefix + "networks",
 }
 
-// Below 68 bytes IPv4 does not run (RFC 791 §3.2); above 65535 nothing does.
-const minMTU, maxMTU = 68, 65535
-
 // Parse decodes what a container asks for. A state without an annotation of
 // ours asks for nothing: ok is false. An unknown io.lanyard. key is an error: a
 // typo must not start a container off the network. So is a key with a misspelt prefix, see
@@ -34,23 +32,23 @@ const minMTU, maxMTU = 68, 65535
 //
 // Annotations are hostile input: in Kubernetes, any author of a pod sets them.
 // Nothing here is used to build a path before it is checked.
-func Parse(s *specs.State) (r Request, ok bool, err error) {
+func Parse(s *specs.State) (r hook.Request, ok bool, err error) {
 	wants, ok, err := wantsOf(s)
 	if err != nil || !ok {
-		return Request{}, ok, err
+		return hook.Request{}, ok, err
 	}
 	if s.Pid <= 0 {
-		return Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
+		return hook.Request{}, true, fmt.Errorf("state of container %q has no pid (status %q): list the hook under createRuntime or prestart", s.ID, s.Status)
 	}
 	o, err := originOf(s.Annotations)
 	if err != nil {
-		return Request{}, true, fmt.Errorf("container %q: %w", s.ID, err)
+		return hook.Request{}, true, fmt.Errorf("container %q: %w", s.ID, err)
 	}
-	return Request{Container: s.ID, Name: o.name, Pid: s.Pid, Pod: o.pod, Wants: wants}, true, nil
+	return hook.Request{Container: s.ID, Name: o.name, Pid: s.Pid, Pod: o.pod, Wants: wants}, true, nil
 }
 
 // wantsOf decodes what a container asks for, in whatever stage.
-func wantsOf(s *specs.State) (wants []Want, ok bool, err error) {
+func wantsOf(s *specs.State) (wants []hook.Want, ok bool, err error) {
 	ours, misspelt := map[string]string{}, ""
 	for k, v := range s.Annotations {
 		if strings.HasPrefix(k, prefix) {
@@ -102,9 +100,9 @@ func isMisspelt(key string) bool {
 // misspeltError returns the error for a key that isMisspelt reports.
 func misspeltError(key string) error {
 	if strings.HasPrefix(key, `"`) {
-		return fmt.Errorf("annotation %s: the key begins with a quote: podman 5.0 and later takes --annotation literally; leave out the CSV quotes that podman 4 needs", clip(key))
+		return fmt.Errorf("annotation %s: the key begins with a quote: podman 5.0 and later takes --annotation literally; leave out the CSV quotes that podman 4 needs", network.Clip(key))
 	}
-	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q, in lower case and with nothing before it", clip(key), prefix)
+	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q, in lower case and with nothing before it", network.Clip(key), prefix)
 }
 
 func known(ours map[string]string) error {
@@ -126,11 +124,11 @@ func known(ours map[string]string) error {
 
 // wantsIn decodes either form: io.lanyard.networks for several interfaces, or
 // io.lanyard.network and what belongs to it for one.
-func wantsIn(ours map[string]string) ([]Want, error) {
+func wantsIn(ours map[string]string) ([]hook.Want, error) {
 	several, set := ours[prefix+"networks"]
 	if !set {
 		w, err := want(ours)
-		return []Want{w}, err
+		return []hook.Want{w}, err
 	}
 	var mode verify.Mode
 	for _, k := range keys {
@@ -154,7 +152,7 @@ func wantsIn(ours map[string]string) ([]Want, error) {
 }
 
 // want decodes the single form: one network, one interface.
-func want(ours map[string]string) (w Want, err error) {
+func want(ours map[string]string) (w hook.Want, err error) {
 	if w.Network = ours[prefix+"network"]; w.Network == "" {
 		return w, errors.New(`annotation "io.lanyard.network" is missing: name the network to attach to`)
 	}
@@ -163,13 +161,13 @@ func want(ours map[string]string) (w Want, err error) {
 		decode func(string) error
 	}{
 		{"network", network.ValidName},
-		{"ip", func(v string) error { return w.addr(v, netip.Addr.Is4, "an IPv4 address such as 192.168.50.9") }},
-		{"ip6", func(v string) error { return w.addr(v, netip.Addr.Is6, "an IPv6 address such as fd50::9") }},
-		{"mac", w.mac},
+		{"ip", func(v string) error { return addr(&w, v, netip.Addr.Is4, "an IPv4 address such as 192.168.50.9") }},
+		{"ip6", func(v string) error { return addr(&w, v, netip.Addr.Is6, "an IPv6 address such as fd50::9") }},
+		{"mac", func(v string) error { return mac(&w, v) }},
 		{"interface", func(v string) error { w.Interface = v; return link.ValidName(v) }},
-		{"mtu", w.mtu},
+		{"mtu", func(v string) error { return mtu(&w, v) }},
 		{"verify", func(v string) (err error) { w.Verify, err = verify.ParseMode(v); return err }},
-		{"default-route", w.defaultRoute},
+		{"default-route", func(v string) error { return defaultRoute(&w, v) }},
 	}
 	for _, d := range decoders {
 		v, set := ours[prefix+d.key]
@@ -183,7 +181,7 @@ func want(ours map[string]string) (w Want, err error) {
 	return w, nil
 }
 
-func (w *Want) addr(v string, family func(netip.Addr) bool, example string) error {
+func addr(w *hook.Want, v string, family func(netip.Addr) bool, example string) error {
 	a, err := netip.ParseAddr(v)
 	if err != nil || !family(a) || a.Is4In6() || a.Zone() != "" {
 		return fmt.Errorf("%q is not %s", v, example)
@@ -192,7 +190,7 @@ func (w *Want) addr(v string, family func(netip.Addr) bool, example string) erro
 	return nil
 }
 
-func (w *Want) mac(v string) error {
+func mac(w *hook.Want, v string) error {
 	if err := w.MAC.UnmarshalText([]byte(v)); err != nil {
 		return err
 	}
@@ -202,18 +200,18 @@ func (w *Want) mac(v string) error {
 	return nil
 }
 
-func (w *Want) defaultRoute(v string) error {
+func defaultRoute(w *hook.Want, v string) error {
 	if v != "true" && v != "false" {
-		return fmt.Errorf("%s is neither true nor false", clip(v))
+		return fmt.Errorf("%s is neither true nor false", network.Clip(v))
 	}
 	takes := v == "true"
 	w.Default = &takes
 	return nil
 }
 
-func (w *Want) mtu(v string) (err error) {
-	if w.MTU, err = strconv.Atoi(v); err != nil || w.MTU < minMTU || w.MTU > maxMTU {
-		return fmt.Errorf("%q is not an MTU: use a number of bytes from %d to %d", v, minMTU, maxMTU)
+func mtu(w *hook.Want, v string) (err error) {
+	if w.MTU, err = strconv.Atoi(v); err != nil || w.MTU < hook.MinMTU || w.MTU > hook.MaxMTU {
+		return fmt.Errorf("%q is not an MTU: use a number of bytes from %d to %d", v, hook.MinMTU, hook.MaxMTU)
 	}
 	return nil
 }

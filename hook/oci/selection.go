@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -33,7 +34,7 @@ var selectionKeys = []string{"name", "interface", "ips", "mac", "mtu", "default-
 // selections decodes io.lanyard.networks: a JSON array, or the short form
 // "web50@eth1,db60@eth2", whose interfaces may be left out. Spaces can replace the commas,
 // because podman 4.x splits the whole annotation at commas.
-func selections(v string, mode verify.Mode) (wants []Want, err error) {
+func selections(v string, mode verify.Mode) (wants []hook.Want, err error) {
 	if strings.HasPrefix(strings.TrimSpace(v), "[") {
 		wants, err = longSelections(v)
 	} else {
@@ -45,10 +46,10 @@ func selections(v string, mode verify.Mode) (wants []Want, err error) {
 	for i := range wants {
 		wants[i].Verify = mode
 	}
-	return wants, compatible(wants)
+	return wants, hook.Compatible(wants)
 }
 
-func shortSelections(v string) (wants []Want, err error) {
+func shortSelections(v string) (wants []hook.Want, err error) {
 	var words []string
 	for _, list := range strings.Split(v, ",") {
 		some := strings.Fields(list)
@@ -62,18 +63,18 @@ func shortSelections(v string) (wants []Want, err error) {
 		if has && iface == "" {
 			return nil, fmt.Errorf("%.80q names no interface: write NETWORK or NETWORK@INTERFACE", word)
 		}
-		w := Want{Network: name, Interface: iface}
-		if err := w.names(); err != nil {
+		w := hook.Want{Network: name, Interface: iface}
+		if err := names(&w); err != nil {
 			return nil, err
 		}
-		if wants = append(wants, w); len(wants) > maxWants {
-			return nil, fmt.Errorf("there are more than %d networks", maxWants)
+		if wants = append(wants, w); len(wants) > hook.MaxWants {
+			return nil, fmt.Errorf("there are more than %d networks", hook.MaxWants)
 		}
 	}
 	return wants, nil
 }
 
-func longSelections(v string) (wants []Want, err error) {
+func longSelections(v string) (wants []hook.Want, err error) {
 	dec := json.NewDecoder(strings.NewReader(v))
 	var raw []json.RawMessage
 	if err := dec.Decode(&raw); err != nil {
@@ -82,8 +83,8 @@ func longSelections(v string) (wants []Want, err error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("there is something behind the JSON array")
 	}
-	if len(raw) == 0 || len(raw) > maxWants {
-		return nil, fmt.Errorf("there are %d networks: name 1 to %d", len(raw), maxWants)
+	if len(raw) == 0 || len(raw) > hook.MaxWants {
+		return nil, fmt.Errorf("there are %d networks: name 1 to %d", len(raw), hook.MaxWants)
 	}
 	for i, text := range raw {
 		w, err := longSelection(text)
@@ -95,7 +96,7 @@ func longSelections(v string) (wants []Want, err error) {
 	return wants, nil
 }
 
-func longSelection(text []byte) (w Want, err error) {
+func longSelection(text []byte) (w hook.Want, err error) {
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(text, &keys); err != nil || keys == nil {
 		return w, errors.New("is not a JSON object")
@@ -112,12 +113,12 @@ func longSelection(text []byte) (w Want, err error) {
 		}
 		return w, err
 	}
-	w = Want{Network: s.Name, Interface: s.Interface, Default: s.Default}
-	if err := w.names(); err != nil {
+	w = hook.Want{Network: s.Name, Interface: s.Interface, Default: s.Default}
+	if err := names(&w); err != nil {
 		return w, err
 	}
 	for _, ip := range s.IPs {
-		if err := w.addr(ip, anyFamily, "an address such as 192.168.50.9 or fd50::9"); err != nil {
+		if err := addr(&w, ip, anyFamily, "an address such as 192.168.50.9 or fd50::9"); err != nil {
 			return w, fmt.Errorf("ips: %w", err)
 		}
 	}
@@ -125,12 +126,12 @@ func longSelection(text []byte) (w Want, err error) {
 		return w, errors.New("ips: there are two addresses of one family: an interface has one of each")
 	}
 	if _, set := keys["mac"]; set {
-		if err := w.mac(s.MAC); err != nil {
+		if err := mac(&w, s.MAC); err != nil {
 			return w, fmt.Errorf("mac: %w", err)
 		}
 	}
 	if _, set := keys["mtu"]; set {
-		if err := w.mtu(fmt.Sprint(s.MTU)); err != nil {
+		if err := mtu(&w, fmt.Sprint(s.MTU)); err != nil {
 			return w, fmt.Errorf("mtu: %w", err)
 		}
 	}
@@ -153,7 +154,7 @@ func knownKeys(keys map[string]json.RawMessage) error {
 }
 
 // names checks what becomes part of paths.
-func (w *Want) names() error {
+func names(w *hook.Want) error {
 	if err := network.ValidName(w.Network); err != nil {
 		return err
 	}
@@ -161,28 +162,4 @@ func (w *Want) names() error {
 		return nil
 	}
 	return link.ValidName(w.Interface)
-}
-
-// compatible refuses what one namespace cannot have.
-func compatible(wants []Want) error {
-	interfaces, networks := map[string]string{}, map[string]bool{}
-	owner := ""
-	for _, w := range wants {
-		if other, taken := interfaces[w.Interface]; taken && w.Interface != "" {
-			return fmt.Errorf("interface %q is asked for by network %q and by network %q", w.Interface, other, w.Network)
-		}
-		if networks[w.Network] && w.Interface == "" {
-			return fmt.Errorf("network %q is there twice: give each an interface of its own", w.Network)
-		}
-		interfaces[w.Interface] = w.Network
-		networks[w.Network] = true
-		if w.Default == nil || !*w.Default {
-			continue
-		}
-		if owner != "" {
-			return fmt.Errorf("network %q and network %q both ask for the default route: give it to one", owner, w.Network)
-		}
-		owner = w.Network
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"encoding/json"
@@ -10,10 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-func parseNetworks(v string, more ...string) (Request, error) {
+func parseNetworks(v string, more ...string) (hook.Request, error) {
 	a := map[string]string{"io.lanyard.networks": v}
 	for _, m := range more {
 		k, v, _ := strings.Cut(m, "=")
@@ -25,7 +26,7 @@ func parseNetworks(v string, more ...string) (Request, error) {
 
 func TestSelections(t *testing.T) {
 	yes, no := true, false
-	for v, want := range map[string][]Want{
+	for v, want := range map[string][]hook.Want{
 		"web50":              {{Network: "web50"}},
 		"web50@eth1 db60":    {{Network: "web50", Interface: "eth1"}, {Network: "db60"}},
 		"web50@eth1, db60":   {{Network: "web50", Interface: "eth1"}, {Network: "db60"}},
@@ -89,11 +90,11 @@ func FuzzSelections(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(wants) == 0 || len(wants) > maxWants || compatible(wants) != nil {
+		if len(wants) == 0 || len(wants) > hook.MaxWants || hook.Compatible(wants) != nil {
 			t.Errorf("accepted %q as %+v", v, wants)
 		}
 		for _, w := range wants {
-			if w.names() != nil || len(w.Addrs) > 2 {
+			if names(&w) != nil || len(w.Addrs) > 2 {
 				t.Errorf("accepted %q as %+v", v, wants)
 			}
 			if _, err := json.Marshal(w); err != nil {

@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"encoding/json"
@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
@@ -59,7 +60,7 @@ func GiveResolvConf(networks string, s *specs.State) error {
 }
 
 // resolvConf is the file's text, "" where there is nothing to say.
-func resolvConf(networks string, wants []Want) (string, error) {
+func resolvConf(networks string, wants []hook.Want) (string, error) {
 	var servers, search, names []string
 	for _, w := range wants {
 		def, err := network.Load(networks, w.Network)

@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"encoding/json"
