@@ -106,10 +106,11 @@ func Compatible(wants []Want) error {
 	owner := ""
 	for _, w := range wants {
 		if other, taken := interfaces[w.Interface]; taken && w.Interface != "" {
-			return fmt.Errorf("interface %q is asked for by network %q and by network %q", w.Interface, other, w.Network)
+			return fmt.Errorf("interface %q is requested on network %q and on network %q: choose another name for one",
+				w.Interface, other, w.Network)
 		}
 		if networks[w.Network] && w.Interface == "" {
-			return fmt.Errorf("network %q is there twice: give each an interface of its own", w.Network)
+			return fmt.Errorf("network %q is listed twice: name a different interface for each", w.Network)
 		}
 		interfaces[w.Interface] = w.Network
 		networks[w.Network] = true
@@ -117,7 +118,7 @@ func Compatible(wants []Want) error {
 			continue
 		}
 		if owner != "" {
-			return fmt.Errorf("network %q and network %q both ask for the default route: give it to one", owner, w.Network)
+			return fmt.Errorf("network %q and network %q both request the default route: set it for one only", owner, w.Network)
 		}
 		owner = w.Network
 	}

@@ -67,8 +67,8 @@ func originOf(a map[string]string) (origin, error) {
 	case hasAny(a, criType):
 		return containerdOrigin(a)
 	case hasPrefix(a, labelPrefix):
-		return origin{}, fmt.Errorf("annotation %q: it names a Kubernetes pod, but no engine's sandbox is in the state: remove the annotation",
-			keyWith(a, labelPrefix))
+		return origin{}, fmt.Errorf("annotation %q: it names a Kubernetes pod, but no engine's sandbox is in the state: "+
+			"remove the annotation", keyWith(a, labelPrefix))
 	}
 	return origin{name: a["io.kubernetes.container.name"]}, nil
 }
@@ -108,11 +108,14 @@ func crioOrigin(a map[string]string) (origin, error) {
 	if m, set := a[keyManager]; set && m != "cri-o" {
 		return origin{}, contradiction(keyManager+"="+m, keyWith(a, crioPrefix))
 	}
-	o := origin{a["io.kubernetes.container.name"], hook.Pod{Sandbox: a[crioSandbox], Namespace: a[labelNamespace], Name: a[labelName]}}
+	o := origin{
+		name: a["io.kubernetes.container.name"],
+		pod:  hook.Pod{Sandbox: a[crioSandbox], Namespace: a[labelNamespace], Name: a[labelName]},
+	}
 	if o.name == "" {
 		o.name = a[crioPrefix+"ContainerName"]
 	}
-	return o, complete(o.pod, keyWith(a, crioPrefix))
+	return o, checkPod(o.pod, keyWith(a, crioPrefix))
 }
 
 // containerdOrigin reads containerd's keys. If pod_annotations is "*", an author can add the
@@ -133,13 +136,13 @@ func containerdOrigin(a map[string]string) (origin, error) {
 		}
 	}
 	p := hook.Pod{Sandbox: a[criSandbox], Namespace: a[criNamespace], Name: a[criName]}
-	return origin{a[criContainer], p}, complete(p, own)
+	return origin{a[criContainer], p}, checkPod(p, own)
 }
 
-// complete returns an error if the namespace or the sandbox of a pod is missing: they decide
+// checkPod returns an error if the namespace or the sandbox of a pod is missing: they decide
 // which networks it may use, and which attachments are the pod's. The names become keys of the
 // database. key is the annotation that shows that the container belongs to a pod.
-func complete(p hook.Pod, key string) error {
+func checkPod(p hook.Pod, key string) error {
 	switch {
 	case p.Namespace == "":
 		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the Kubernetes namespace: "+
@@ -163,6 +166,7 @@ func contradiction(one, other string) error {
 		network.Clip(one), network.Clip(other))
 }
 
+// hasAny reports whether any of the keys is set, also to "".
 func hasAny(a map[string]string, keys ...string) bool {
 	for _, k := range keys {
 		if _, set := a[k]; set {
@@ -172,6 +176,7 @@ func hasAny(a map[string]string, keys ...string) bool {
 	return false
 }
 
+// hasPrefix reports whether any key has the prefix.
 func hasPrefix(a map[string]string, prefix string) bool { return keyWith(a, prefix) != "" }
 
 // keyWith returns the first key in order that has the prefix, "" if none has.

@@ -18,31 +18,30 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// resolvPath is where name resolution is configured (resolv.conf(5)), inside a
-// container.
+// resolvPath is the path of the resolver's configuration in a container (resolv.conf(5)).
 const resolvPath = "/etc/resolv.conf"
 
-// maxConfig bounds a container's config.json, in bytes.
+// maxConfig is the maximum size of a container's config.json, in bytes.
 const maxConfig = 16 << 20
 
-// GiveResolvConf gives a container the name servers of its networks, in the stage
-// createContainer: the runtime is in the container's mount namespace then, and
-// still sees the host's files. It does nothing where no network has any, or the
-// container's engine mounts a resolv.conf of its own. It needs no privilege on
-// the host, no broker and no pid: definitions may be read by all.
+// GiveResolvConf mounts a resolv.conf with the name servers of the container's networks over the
+// one of its image. It is for the stage createContainer: the hook is then in the container's
+// mount namespace, and still sees the host's files. networks is the directory of the definitions.
+// It does nothing if no network has name servers or search domains, or if the engine mounts its
+// own resolv.conf. It needs no privilege on the host, no broker and no pid: every user can read
+// the definitions.
 //
-// The image is hostile: a link in it could lead to a file of the host's, or of
-// the user's.
+// The image is hostile: a symbolic link in it can point to a file of the host or of the user.
 func GiveResolvConf(networks string, s *specs.State) error {
-	wants, ours, err := wantsOf(s)
+	wants, ours, err := decodeWants(s)
 	if err != nil || !ours {
 		return err
 	}
-	text, err := resolvConf(networks, wants)
+	text, err := resolvText(networks, wants)
 	if err != nil || text == "" {
 		return err
 	}
-	spec, err := readConfig(s.Bundle)
+	spec, err := readSpec(s.Bundle)
 	if err != nil {
 		return err
 	}
@@ -54,13 +53,14 @@ func GiveResolvConf(networks string, s *specs.State) error {
 		root = filepath.Join(s.Bundle, root)
 	}
 	if err := bindResolvConf(root, s.Bundle, text); err != nil {
-		return fmt.Errorf("give container %q its %s: %w", s.ID, resolvPath, err)
+		return fmt.Errorf("mount %s of container %q: %w", resolvPath, s.ID, err)
 	}
 	return nil
 }
 
-// resolvConf is the file's text, "" where there is nothing to say.
-func resolvConf(networks string, wants []hook.Want) (string, error) {
+// resolvText returns the text of resolv.conf, or "" if no network has name servers or search
+// domains.
+func resolvText(networks string, wants []hook.Want) (string, error) {
 	var servers, search, names []string
 	for _, w := range wants {
 		def, err := network.Load(networks, w.Network)
@@ -83,7 +83,8 @@ func resolvConf(networks string, wants []hook.Want) (string, error) {
 	return text + strings.Join(servers, ""), nil
 }
 
-func readConfig(bundle string) (*specs.Spec, error) {
+// readSpec reads the config.json of a bundle. It returns an error if the file names no root.
+func readSpec(bundle string) (*specs.Spec, error) {
 	f, err := os.Open(filepath.Join(bundle, "config.json"))
 	if err != nil {
 		return nil, fmt.Errorf("read the container's configuration: %w", err)
@@ -99,30 +100,30 @@ func readConfig(bundle string) (*specs.Spec, error) {
 	return &spec, nil
 }
 
-// bindResolvConf puts a file of the bundle's over the one in the root, so that
-// what is in the image stays as it is.
+// bindResolvConf writes the text to a file in the bundle and bind-mounts it over the file in the
+// root, so that the image stays unchanged.
 func bindResolvConf(root, bundle, text string) error {
-	source, err := writeBeside(bundle, text)
+	source, err := writeToBundle(bundle, text)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	target, err := openTarget(root)
+	target, err := openResolvPath(root)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(target)
-	// By descriptor: nobody can put another file in the place of either.
+	// By descriptor: no other process can replace either file before the mount.
 	from, to := fmt.Sprintf("/proc/self/fd/%d", source.Fd()), fmt.Sprintf("/proc/self/fd/%d", target)
 	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount it: %w", err)
+		return fmt.Errorf("bind-mount: %w", err)
 	}
 	return nil
 }
 
-// writeBeside writes the text to a file in the bundle, which ends with the
-// container.
-func writeBeside(bundle, text string) (*os.File, error) {
+// writeToBundle writes the text to a file in the bundle. The runtime or engine removes the bundle
+// after the container has ended.
+func writeToBundle(bundle, text string) (*os.File, error) {
 	path := filepath.Join(bundle, "lanyard-resolv.conf")
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -131,59 +132,62 @@ func writeBeside(bundle, text string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The mask may have taken away what others in the container need.
-	if err := errors.Join(f.Chmod(0o644), second(f.WriteString(text))); err != nil {
+	// The umask may have removed the permissions that other users of the container need.
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Chmod(0o644)); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func second(_ int, err error) error { return err }
+// insideRoot makes openat2(2) resolve symbolic links as in a chroot, and refuse magic links
+// (/proc/self/root), which lead out of one.
+const insideRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 
-// within keeps the kernel from leaving the root by a link, and from following
-// any of those that are none (/proc/self/root).
-const within = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
-
-// openTarget finds the file to mount over, as the container would, or makes an
-// empty one.
-func openTarget(root string) (int, error) {
+// openResolvPath opens the file to mount over, resolving its path as the container would, and
+// returns an O_PATH descriptor. It creates an empty file if there is none. It returns an error if
+// the path leads to anything but a regular file of a real file system.
+func openResolvPath(root string) (int, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("open root %q: %w", root, err)
 	}
 	defer unix.Close(dir)
-	fd, err := unix.Openat2(dir, resolvPath, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: within})
+	fd, err := unix.Openat2(dir, resolvPath, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: insideRoot})
 	if errors.Is(err, unix.ENOENT) {
-		fd, err = makeTarget(dir)
+		fd, err = createResolvPath(dir)
 	}
 	switch {
 	case errors.Is(err, unix.EROFS):
-		return 0, errors.New("the image has none, and its root is read-only: put an empty one into the image, or mount one (-v FILE:/etc/resolv.conf)")
+		return 0, errors.New("the image has no such file, and its root is read-only: " +
+			"add an empty file to the image, or mount one (-v FILE:/etc/resolv.conf)")
 	case err != nil:
 		return 0, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		unix.Close(fd)
-		return 0, errors.Join(err, errors.New("what the image has there is no file"))
+		return 0, errors.Join(err, errors.New("the image has something other than a regular file at this path"))
 	}
-	// The container's own /proc is mounted by now. What runtimes write there on its
-	// behalf, such as the label of its processes, must not end in a file of ours.
+	// The container's own /proc is mounted by now. Runtimes write to it, such as the label of the
+	// container's processes, and must not write to Lanyard's file instead.
 	var on unix.Statfs_t
 	if err := unix.Fstatfs(fd, &on); err != nil || on.Type == unix.PROC_SUPER_MAGIC || on.Type == unix.SYSFS_MAGIC {
 		unix.Close(fd)
-		return 0, errors.Join(err, errors.New("what the image has there is no file of its own, but the kernel's"))
+		return 0, errors.Join(err, errors.New("the image's path leads to a file of procfs or sysfs"))
 	}
 	return fd, nil
 }
 
-// makeTarget makes an empty file, in place of a link that leads nowhere.
-func makeTarget(dir int) (int, error) {
-	etc, err := unix.Openat2(dir, "/etc", &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: within})
+// createResolvPath creates an empty file in the root that dir is open on. It replaces a symbolic
+// link whose target does not exist.
+func createResolvPath(dir int) (int, error) {
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: insideRoot}
+	etc, err := unix.Openat2(dir, "/etc", how)
 	if errors.Is(err, unix.ENOENT) {
 		if err = unix.Mkdirat(dir, "etc", 0o755); err == nil {
-			etc, err = unix.Openat2(dir, "/etc", &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: within})
+			etc, err = unix.Openat2(dir, "/etc", how)
 		}
 	}
 	if err != nil {
