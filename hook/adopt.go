@@ -55,7 +55,7 @@ func (l *Local) withDB(ctx context.Context, f func() error) error {
 	case !errors.Is(err, errNotReady):
 		return err
 	}
-	if err := l.adopt(ctx); err != nil {
+	if err := l.rebuild(ctx); err != nil {
 		return fmt.Errorf("make the database anew: %w", err)
 	}
 	return f()
@@ -68,9 +68,9 @@ func (l *Local) withDB(ctx context.Context, f func() error) error {
 //
 // Many may find a new database at once, and whoever is not the first must not
 // adopt what the first has attached by then: others wait meanwhile.
-func (l *Local) adopt(ctx context.Context) error {
-	l.adopting.Lock()
-	defer l.adopting.Unlock()
+func (l *Local) rebuild(ctx context.Context) error {
+	l.rebuilding.Lock()
+	defer l.rebuilding.Unlock()
 	return l.DB.Hold(ctx, func() error {
 		done := false
 		if err := l.DB.View(ctx, func(tx Tx) error {
@@ -79,7 +79,7 @@ func (l *Local) adopt(ctx context.Context) error {
 		}); err != nil || done {
 			return err
 		}
-		return l.adoptAll(ctx)
+		return l.rebuildAll(ctx)
 	})
 }
 
@@ -92,7 +92,7 @@ func (l *Local) adopt(ctx context.Context) error {
 // were given leaves by a guarded parent any more (forgetDead). Where nothing guards
 // the parent they can go on to use its address, as they can with any that they make
 // up; whoever is given it next meets them as a rival on the wire, and gets another.
-func (l *Local) adoptAll(ctx context.Context) error {
+func (l *Local) rebuildAll(ctx context.Context) error {
 	watched, err := l.Datapath.Endpoints()
 	if err != nil {
 		l.Log.Warn("the trunks' maps could not be read: attachments get new ids", "err", err)
@@ -100,14 +100,14 @@ func (l *Local) adoptAll(ctx context.Context) error {
 	// What is overlooked here has no lease any more: rather none may claim.
 	var found []Attachment
 	var missed error
-	standing := sync.OnceValue(l.allStanding)
+	standing := sync.OnceValue(l.networkParents)
 	passed := map[uint32]bool{} // whose namespaces
 	err = l.Host.EachNetns(func(n *link.Netns) {
 		owner, err := ownerOf(n)
 		var some []Attachment
 		if err == nil {
 			n.Tries = triesFor(owner, passed[owner])
-			some, err = l.survivors(n, owner, standing, watched)
+			some, err = l.recordsIn(n, owner, standing, watched)
 		}
 		switch {
 		case err == nil:
@@ -130,7 +130,7 @@ func (l *Local) adoptAll(ctx context.Context) error {
 		if err := l.watchAgain(found[i]); err != nil {
 			l.Log.Warn("an adopted endpoint is not watched", "mac", found[i].MAC, "err", err)
 		}
-		if err := l.adoptOne(ctx, &found[i]); err != nil {
+		if err := l.restoreRecord(ctx, &found[i]); err != nil {
 			return fmt.Errorf("adopt %s on network %q: %w", found[i].MAC, found[i].Network, err)
 		}
 	}
@@ -161,24 +161,24 @@ func ownerOf(n *link.Netns) (uint32, error) {
 }
 
 // standing is a network and the parent that it stands on now.
-type standing struct {
+type networkParent struct {
 	def    *network.Definition
 	parent link.Parent
 }
 
 // carries says whether an endpoint is one of those on its parent.
-func (s standing) carries(e verify.Endpoint) bool {
+func (s networkParent) carries(e verify.Endpoint) bool {
 	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(tagsOf(s.parent))
 }
 
 // allStanding finds the parents of all networks; those that have none carry
 // nothing. With thousands of networks it takes its time, and is asked for only by
 // a namespace that has something on a parent.
-func (l *Local) allStanding() (all []standing) {
+func (l *Local) networkParents() (all []networkParent) {
 	defs, _ := network.LoadAll(l.Networks)
 	for _, d := range defs {
 		if p, err := l.Parent(d); err == nil {
-			all = append(all, standing{d, p})
+			all = append(all, networkParent{d, p})
 		}
 	}
 	return all
@@ -187,7 +187,7 @@ func (l *Local) allStanding() (all []standing) {
 // survivors gives a record for each interface on one of our networks that the
 // namespace has. Which containers it was for is not known any more: it lives on
 // while anybody is in its namespace.
-func (l *Local) survivors(n *link.Netns, owner uint32, standing func() []standing, watched []verify.Endpoint) (found []Attachment, err error) {
+func (l *Local) recordsIn(n *link.Netns, owner uint32, standing func() []networkParent, watched []verify.Endpoint) (found []Attachment, err error) {
 	links, err := n.Standing()
 	if err != nil {
 		return nil, err
@@ -196,7 +196,7 @@ func (l *Local) survivors(n *link.Netns, owner uint32, standing func() []standin
 	if err != nil {
 		return nil, err
 	}
-	routes := defaultsOf(n)
+	routes := lazyDefaults(n)
 	for _, i := range links {
 		addrs, err := n.Addrs(i.Index)
 		if err != nil {
@@ -206,48 +206,48 @@ func (l *Local) survivors(n *link.Netns, owner uint32, standing func() []standin
 			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind {
 				continue
 			}
-			if a, whole := survivor(i, id, s, addrs, watched); whole {
-				a.Owner, a.Defaults = owner, defaultsBy(routes(), i.Index)
+			if a, whole := recordFromLink(i, id, s, addrs, watched); whole {
+				a.Owner, a.Defaults = owner, defaultsVia(routes(), i.Index)
 				found = append(found, a)
 			}
 		}
 	}
-	guarded, err := l.guardedSurvivors(n, id, standing, watched)
+	guarded, err := l.guardedRecordsIn(n, id, standing, watched)
 	return append(found, guarded...), err
 }
 
 // survivor is the record of an interface. It is not whole where the interface has
 // none of the network's addresses: half made, by a hook that finds its record gone
 // and undoes it, or another network's on the same parent.
-func survivor(i link.Interface, id Netns, s standing, addrs []link.Addr, watched []verify.Endpoint) (a Attachment, whole bool) {
-	a = recordOf(i, id, s)
+func recordFromLink(i link.Interface, id Netns, s networkParent, addrs []link.Addr, watched []verify.Endpoint) (a Attachment, whole bool) {
+	a = baseRecord(i, id, s)
 	a.MAC = verify.MACOf(i.MAC)
 	a.Verdict.Text = "found again by its interface: the database was lost"
-	if a.recall(s.def, addrs); len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
+	if a.setAddrs(s.def, addrs); len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
 		return a, false
 	}
-	a.Endpoint = endpointOf(a, s.parent, watched)
+	a.Endpoint = endpointFor(a, s.parent, watched)
 	a.Endpoint.Enforce = a.Mode != verify.Off && !s.def.SharesMAC()
 	a.ID = a.Endpoint.Attachment
 	return a, true
 }
 
 // recordOf is what of a record can be told from an interface and its network.
-func recordOf(i link.Interface, id Netns, s standing) Attachment {
+func baseRecord(i link.Interface, id Netns, s networkParent) Attachment {
 	def, parent := s.def, s.parent
 	return Attachment{
 		State: Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
 		Interface: i.Name, Index: i.Index, MTU: i.MTU,
 		Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
 		Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
-		AtParent: def.GuardsParent(), HostLink: hostLinkOf(def),
+		AtParent: def.GuardsParent(), HostLink: hostLinkName(def),
 		Verdict: verify.Verdict{Code: verify.Unverified},
 	}
 }
 
 // recall reads a record's addresses, and what goes with them, from those that
 // the interface has.
-func (a *Attachment) recall(def *network.Definition, addrs []link.Addr) {
+func (a *Attachment) setAddrs(def *network.Definition, addrs []link.Addr) {
 	for _, has := range addrs {
 		for _, s := range def.Subnets {
 			if !s.Subnet.Contains(has.Prefix.Addr()) {
@@ -265,7 +265,7 @@ func (a *Attachment) recall(def *network.Definition, addrs []link.Addr) {
 // defaultsOf reads the default routes of a namespace, when they are first asked for.
 // They are no reason to adopt nothing: whoever has the namespace may change its routes
 // faster than they can be read, and may have tens of thousands.
-func defaultsOf(n *link.Netns) func() []link.Route {
+func lazyDefaults(n *link.Netns) func() []link.Route {
 	return sync.OnceValue(func() []link.Route {
 		hasty := *n
 		hasty.Tries = 1
@@ -275,7 +275,7 @@ func defaultsOf(n *link.Netns) func() []link.Route {
 }
 
 // defaultsBy is what a record says of an interface's default routes.
-func defaultsBy(routes []link.Route, index int) (via []netip.Addr) {
+func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 	for _, r := range routes {
 		if r.Index == index {
 			via = append(via, r.Via())
@@ -286,7 +286,7 @@ func defaultsBy(routes []link.Route, index int) (via []netip.Addr) {
 
 // endpointOf is what the datapath shall watch of an interface, under the id that
 // it knows it by. Gateways are those of the definition as it is now.
-func endpointOf(a Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
+func endpointFor(a Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
 	want := verify.Endpoint{Trunk: parent.TrunkIndex, Tags: tagsOf(parent), MAC: a.MAC, Gateways: a.Gateways, Attachment: newID(), Netns: a.Netns.Cookie}
 	for _, p := range a.Addrs {
 		want.Addrs = append(want.Addrs, p.Addr())
@@ -304,7 +304,7 @@ func endpointOf(a Attachment, parent link.Parent, watched []verify.Endpoint) ver
 
 // forgetDead ends the watch of endpoints whose interface nobody has, and what guards
 // of parents let these send.
-func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment, standing func() []standing) {
+func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment, standing func() []networkParent) {
 	for _, e := range watched {
 		if slices.ContainsFunc(living, func(a Attachment) bool { return a.ID == e.Attachment }) {
 			continue
@@ -312,7 +312,7 @@ func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment, stand
 		if err := l.Datapath.Forget(e); err != nil {
 			l.Log.Warn("a dead endpoint is still watched", "mac", e.MAC, "err", err)
 		}
-		if err := l.unleaseDead(e, standing()); err != nil {
+		if err := l.revokeDead(e, standing()); err != nil {
 			l.Log.Warn("a dead endpoint may still send", "mac", e.MAC, "err", err)
 		}
 	}
@@ -320,7 +320,7 @@ func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment, stand
 
 // unleaseDead ends what the guard of an endpoint's parent lets it send. A MAC that it
 // had from its parent is the host's own there.
-func (l *Local) unleaseDead(e verify.Endpoint, all []standing) (err error) {
+func (l *Local) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
 		if l.Guards != nil && s.carries(e) && e.MAC != verify.MACOf(s.parent.MAC) {
 			err = errors.Join(err, l.Guards.Unlease(s.parent.Index, e.MAC))
@@ -341,7 +341,7 @@ func (l *Local) watchAgain(a Attachment) error {
 	return l.Datapath.Expect(a.Endpoint)
 }
 
-func (l *Local) adoptOne(ctx context.Context, a *Attachment) error {
+func (l *Local) restoreRecord(ctx context.Context, a *Attachment) error {
 	if err := l.DB.Update(ctx, func(tx Tx) error { return put(tx, a) }); err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // guardedSurvivors gives a record for each guarded interface on one of our
 // networks that the namespace has. Its owner can make links of any MAC and put any
 // address on them: what counts is what the datapath watches for this very namespace.
-func (l *Local) guardedSurvivors(n *link.Netns, id Netns, standing func() []standing, watched []verify.Endpoint) (found []Attachment, err error) {
+func (l *Local) guardedRecordsIn(n *link.Netns, id Netns, standing func() []networkParent, watched []verify.Endpoint) (found []Attachment, err error) {
 	mine := slices.DeleteFunc(slices.Clone(watched), func(e verify.Endpoint) bool { return e.Netns != id.Cookie })
 	if id.Cookie == 0 || l.Guards == nil || len(mine) == 0 {
 		return nil, nil // below Linux 5.14 nothing says which namespace is meant
@@ -34,12 +34,12 @@ func (l *Local) guardedSurvivors(n *link.Netns, id Netns, standing func() []stan
 				if !s.carries(e) {
 					continue
 				}
-				a := recordOf(i, id, s)
+				a := baseRecord(i, id, s)
 				a.ID, a.MAC, a.Endpoint, a.Owner = e.Attachment, e.MAC, e, owners[len(owners)-2]
 				a.Guard = &verify.Guard{Attachment: e.Attachment, MAC: e.MAC}
 				a.Verdict.Text = "found again by its guard: the database was lost"
-				if a.recall(s.def, leased(e)); len(a.Addrs) > 0 {
-					a.Defaults = defaultsBy(defaultsOf(n)(), i.Index)
+				if a.setAddrs(s.def, leasedAddrs(e)); len(a.Addrs) > 0 {
+					a.Defaults = defaultsVia(lazyDefaults(n)(), i.Index)
 					found = append(found, a)
 				}
 			}
@@ -49,7 +49,7 @@ func (l *Local) guardedSurvivors(n *link.Netns, id Netns, standing func() []stan
 }
 
 // leased are an endpoint's addresses, as if the interface showed them.
-func leased(e verify.Endpoint) (addrs []link.Addr) {
+func leasedAddrs(e verify.Endpoint) (addrs []link.Addr) {
 	for _, a := range e.Addrs {
 		addrs = append(addrs, link.Addr{Prefix: netip.PrefixFrom(a, a.BitLen())})
 	}

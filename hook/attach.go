@@ -29,46 +29,46 @@ type attempt struct {
 	want  Want
 	ns    *link.Netns
 	// caller is who asked, where that was not root.
-	caller *Caller
-	guard  bool // its frames are held to its lease
+	caller  *Caller
+	guarded bool // its frames are held to its lease
 
-	hostAddrs []link.HostAddr  // the host's own, when the addresses were claimed
-	subnets   []network.Subnet // one of each family; rec.Addrs is in the same order
-	links     []string         // names that the namespace had before
-	alone     bool             // it had its loopback, and nothing else
+	hostAddrs    []link.HostAddr  // the host's own, when the addresses were claimed
+	subnets      []network.Subnet // one of each family; rec.Addrs is in the same order
+	usedNames    []string         // names that the namespace had before
+	loopbackOnly bool             // it had its loopback, and nothing else
 
-	taken map[bool]bool // by Is4: the default routes that are not for this interface
+	noDefault map[bool]bool // by Is4: the default routes that are not for this interface
 
-	rec    Attachment // what has been or is about to be acquired
-	joined bool       // the namespace had it already: nothing to do
-	wrote  bool       // rec is on record
-	busy   bool       // the MAC that goes with the address is somebody else's on the parent
-	leaver leaver
-	parent link.Parent
-	link   link.Interface
-	blind  string // why the trunk is not watched, "" if it is
+	rec       Attachment // what has been or is about to be acquired
+	joined    bool       // the namespace had it already: nothing to do
+	recorded  bool       // rec is on record
+	macBusy   bool       // the MAC that goes with the address is somebody else's on the parent
+	ending    endingLink
+	parent    link.Parent
+	link      link.Interface
+	unwatched string // why the trunk is not watched, "" if it is
 	// asked is when the conflict question was sent for a round to come; 0: it was not.
-	asked verify.Instant
-	held  bool // the addresses are on: the round is of a later verification
+	askedAt    verify.Instant
+	configured bool // the addresses are on: the round is of a later verification
 	// conflicts is how many candidates were declined.
 	conflicts  int
 	declinedTo []verify.MAC // that claimed one
-	scatter    bool         // the next candidate is to be looked for at random
+	pickRandom bool         // the next candidate is to be looked for at random
 	// hostLink is the index of the host's own link on the network, 0 for none.
-	hostLink int
-	traced   int // steps of the trace that are not of this attach
+	hostIfindex int
+	traceStart  int // steps of the trace that are not of this attach
 
-	here     *onHost  // read while the round had time, for the verdict after it
-	control  *control // under way
-	controls map[netip.Addr]verify.Answer
-	routers  []verify.Answer // that have advertised themselves; nil: not asked
-	proxies  []verify.MAC    // that answer for any address
-	indirect []netip.Addr    // gateways that have answered to all nodes only
+	hostState *hostState // read while the round had time, for the verdict after it
+	control   *control   // under way
+	controls  map[netip.Addr]verify.Answer
+	routers   []verify.Answer // that have advertised themselves; nil: not asked
+	proxies   []verify.MAC    // that answer for any address
+	indirect  []netip.Addr    // gateways that have answered to all nodes only
 }
 
 // prepare finds out, changing nothing, what the attach will stand on.
-func (t *attempt) prepare() (err error) {
-	if t.subnets, err = choose(t.def, t.want.Addrs); err != nil {
+func (t *attempt) resolve() (err error) {
+	if t.subnets, err = chooseSubnets(t.def, t.want.Addrs); err != nil {
 		return err
 	}
 	t.parent, err = t.Parent(t.def)
@@ -76,17 +76,17 @@ func (t *attempt) prepare() (err error) {
 		err = nil // ready makes it, once the intent is on record
 	}
 	if err == nil {
-		err = t.fits()
+		err = t.checkMTU()
 	}
 	if err != nil || t.want.Interface != "" {
-		return whosParent(t.def, err)
+		return explainMissingParent(t.def, err)
 	}
-	if t.links, err = t.ns.Links(); err != nil {
+	if t.usedNames, err = t.ns.Links(); err != nil {
 		return err
 	}
-	t.alone = len(t.links) == 1
+	t.loopbackOnly = len(t.usedNames) == 1
 	for _, w := range t.r.Wants {
-		t.links = append(t.links, w.Interface) // spoken for
+		t.usedNames = append(t.usedNames, w.Interface) // spoken for
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (t *attempt) prepare() (err error) {
 const minMTU6 = 1280
 
 // fits refuses an MTU that some of the addresses could not live with.
-func (t *attempt) fits() error {
+func (t *attempt) checkMTU() error {
 	mtu := t.mtu()
 	for _, s := range t.subnets {
 		if s.Subnet.Addr().Is6() && mtu != 0 && mtu < minMTU6 {
@@ -109,22 +109,22 @@ func (t *attempt) fits() error {
 // run acquires what the intent names, step by step, and commits it. Whoever
 // calls it undoes the record when it fails.
 func (t *attempt) run(ctx context.Context) error {
-	if err := t.ready(ctx); err != nil {
+	if err := t.ensureLinks(ctx); err != nil {
 		return err
 	}
 	if err := t.checkNamedMAC(); err != nil {
 		return err
 	}
-	if err := t.makeAnyhow(ctx); err != nil {
+	if err := t.createWithFreeMAC(ctx); err != nil {
 		return err
 	}
-	if err := t.settle(ctx); err != nil {
+	if err := t.verifyAndConfigure(ctx); err != nil {
 		return err
 	}
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return &Refusal{t.rec.Verdict, t.rec.Evidence}
 	}
-	if err := t.openToHost(); err != nil {
+	if err := t.addHostRoutesToIt(); err != nil {
 		return err
 	}
 	return t.commit(ctx)
@@ -140,22 +140,22 @@ func (r *Refusal) Error() string { return fmt.Sprintf("%s: %s", r.Verdict.Code, 
 
 // ready makes sure of the parent and of the watch on its trunk. One of ours may
 // be missing after a boot, or half made by somebody who was killed.
-func (t *attempt) ready(ctx context.Context) (err error) {
+func (t *attempt) ensureLinks(ctx context.Context) (err error) {
 	if missing := t.parent.Index == 0; missing || t.def.Managed && !t.parent.Up {
 		if t.parent, _, err = t.ensureParent(ctx, t.def); err != nil {
 			return err
 		}
 		if missing {
-			if err := t.name(ctx); err != nil {
+			if err := t.recordEndpoint(ctx); err != nil {
 				return err
 			}
 		}
 	}
 	t.reached("parent")
-	if t.hostLink, err = t.ensureHost(ctx, t.def, t.parent); err != nil {
+	if t.hostIfindex, err = t.ensureHostAccess(ctx, t.def, t.parent); err != nil {
 		return err
 	}
-	t.blind = t.watchFor(t.def, t.parent)
+	t.unwatched = t.watchNetwork(t.def, t.parent)
 	t.r.Trace.Mark("watch")
 	return nil
 }
@@ -163,15 +163,15 @@ func (t *attempt) ready(ctx context.Context) (err error) {
 // watchFor makes sure that a network's trunk is watched, or says why its
 // containers cannot be. Endpoints are told apart by their MAC, and an ipvlan's
 // frames are the host's.
-func (l *Local) watchFor(def *network.Definition, p link.Parent) (blind string) {
+func (l *Local) watchNetwork(def *network.Definition, p link.Parent) (blind string) {
 	if def.Driver == network.DriverIPvlan {
 		return fmt.Sprintf("driver ipvlan sends with the MAC of parent %q, which is the host's, too", p.Name)
 	}
-	return l.watch(p.TrunkIndex)
+	return l.watchTrunk(p.TrunkIndex)
 }
 
 // watch makes sure that a trunk is watched, or says why it cannot be.
-func (l *Local) watch(trunk int) (blind string) {
+func (l *Local) watchTrunk(trunk int) (blind string) {
 	if err := l.Datapath.Prepare(trunk); err != nil {
 		return err.Error()
 	}
@@ -180,8 +180,8 @@ func (l *Local) watch(trunk int) (blind string) {
 
 // make places the interface in the namespace, its frames expected before the
 // first of them can leave.
-func (t *attempt) make(ctx context.Context) (err error) {
-	if err := t.lease(ctx); err != nil {
+func (t *attempt) createWatched(ctx context.Context) (err error) {
+	if err := t.permit(ctx); err != nil {
 		return err
 	}
 	if err := t.expect(); err != nil {
@@ -190,7 +190,7 @@ func (t *attempt) make(ctx context.Context) (err error) {
 	if err := t.openWindow(); err != nil {
 		return err
 	}
-	t.link, err = t.place(ctx)
+	t.link, err = t.createInterface(ctx)
 	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
 	t.reached("link")
 	return err
@@ -199,27 +199,27 @@ func (t *attempt) make(ctx context.Context) (err error) {
 // busyMAC is how long a MAC that is derived is waited for, while another macvlan
 // on the parent has it. That of a container that has just ended is free within
 // milliseconds; that of a link which is somebody else's never is.
-const busyMAC = time.Second
+const busyMACTimeout = time.Second
 
 // makeAnyhow makes the interface, with another MAC where the first is busy and
 // nobody asked for it: Docker's containers on the same parent have MACs derived
 // in the same way.
-func (t *attempt) makeAnyhow(ctx context.Context) error {
-	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.guard {
-		return t.make(ctx)
+func (t *attempt) createWithFreeMAC(ctx context.Context) error {
+	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.guarded {
+		return t.createWatched(ctx)
 	}
-	soon, cancel := context.WithTimeout(ctx, busyMAC)
+	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
 	defer cancel()
-	err := t.make(soon)
+	err := t.createWatched(soon)
 	if !errors.Is(err, link.ErrMACBusy) || ctx.Err() != nil {
 		return err
 	}
 	old := t.rec.Endpoint
-	t.busy, t.leaver.mac, t.rec.Former = true, old.MAC, &old
-	if err := t.name(ctx); err != nil {
+	t.macBusy, t.ending.busyMAC, t.rec.Former = true, old.MAC, &old
+	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
-	if err := t.make(ctx); err != nil {
+	if err := t.createWatched(ctx); err != nil {
 		return err
 	}
 	t.rec.Former = nil
@@ -227,11 +227,11 @@ func (t *attempt) makeAnyhow(ctx context.Context) error {
 }
 
 // passing is a name that an attachment's interface alone can have.
-func passing(id verify.ID) string { return id.String()[17:] }
+func temporaryName(id verify.ID) string { return id.String()[17:] }
 
 // name settles everything that depends on the parent and on the addresses, and
 // puts it on record before any of it is used.
-func (t *attempt) name(ctx context.Context) error {
+func (t *attempt) recordEndpoint(ctx context.Context) error {
 	t.rec.Parent, t.rec.ParentIdx, t.rec.Trunk = t.parent.Name, t.parent.Index, t.parent.Trunk
 	if err := t.DB.Update(ctx, func(tx Tx) error {
 		if err := t.chooseMAC(tx); err != nil {
@@ -255,7 +255,7 @@ func (t *attempt) name(ctx context.Context) error {
 
 // expect tells the datapath, if there is one.
 func (t *attempt) expect() error {
-	if t.blind != "" {
+	if t.unwatched != "" {
 		return nil
 	}
 	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
@@ -267,7 +267,7 @@ func (t *attempt) expect() error {
 
 // settle asks the wire, and takes the next address where somebody else holds
 // the one that was to be given, unless it was asked for by name.
-func (t *attempt) settle(ctx context.Context) error {
+func (t *attempt) verifyAndConfigure(ctx context.Context) error {
 	switch {
 	case t.rec.Mode == verify.Off:
 		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "verification is off"}
@@ -280,7 +280,7 @@ func (t *attempt) settle(ctx context.Context) error {
 		return t.ns.Do(t.configure)
 	}
 	for {
-		f, err := t.wire(ctx)
+		f, err := t.probeAndConfigure(ctx)
 		if err != nil {
 			return err
 		}
@@ -293,7 +293,7 @@ func (t *attempt) settle(ctx context.Context) error {
 				continue
 			}
 		}
-		if t.conflicts++; len(f.Claimants) == 0 || t.conflicts == maxCandidates || t.byName(f.Claimants[0]) {
+		if t.conflicts++; len(f.Claimants) == 0 || t.conflicts == maxCandidates || t.claimsRequested(f.Claimants[0]) {
 			if err := t.judge(ctx, f); err != nil {
 				return err
 			}
@@ -306,11 +306,11 @@ func (t *attempt) settle(ctx context.Context) error {
 }
 
 // named reports whether the container named the address itself.
-func (t *attempt) named(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
+func (t *attempt) isRequested(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
 
 // scatterAfter is after how many candidates that others have the next one is looked for
 // at random: another host gives out addresses from the same range in their order.
-const scatterAfter = 3
+const pickRandomAfter = 3
 
 // decline gives up the address that a rival holds, and moves record, datapath
 // and interface to the next one.
@@ -319,15 +319,15 @@ func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 	t.rec.Former = &old // until it is forgotten, and the interface is no longer that
 	// Of two hosts that ask at the same time both give way: in the same order they would
 	// meet again.
-	t.scatter = r.Probing || t.conflicts >= scatterAfter
-	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.declinedAddr(r)) }); err != nil {
+	t.pickRandom = r.Probing || t.conflicts >= pickRandomAfter
+	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(r)) }); err != nil {
 		return err
 	}
-	if err := t.name(ctx); err != nil {
+	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
 	failpoint("decline")
-	if err := t.lease(ctx); err != nil {
+	if err := t.permit(ctx); err != nil {
 		return err
 	}
 	if err := t.expect(); err != nil {
@@ -337,7 +337,7 @@ func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 		return err
 	}
 	if t.rec.Guard != nil {
-		if err := t.replaceGuarded(ctx); err != nil {
+		if err := t.recreateGuarded(ctx); err != nil {
 			return err
 		}
 	} else if t.rec.MAC != old.MAC {
@@ -353,7 +353,7 @@ func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 			return err
 		}
 	}
-	if t.rec.MAC != old.MAC && t.blind == "" {
+	if t.rec.MAC != old.MAC && t.unwatched == "" {
 		if err := t.Datapath.Forget(old); err != nil {
 			return err
 		}
@@ -371,7 +371,7 @@ func (t *attempt) configure() error {
 			return err
 		}
 	}
-	if err := t.route(); err != nil {
+	if err := t.addRoutes(); err != nil {
 		return err
 	}
 	t.reached("address")
@@ -381,16 +381,16 @@ func (t *attempt) configure() error {
 // commit makes the intent an attachment, if it is still there and its
 // container, too: the runtime may have been killed while we waited.
 func (t *attempt) commit(ctx context.Context) error {
-	if err := t.notHosts(); err != nil {
+	if err := t.checkNotHosts(); err != nil {
 		return err
 	}
-	if t.blind == "" {
+	if t.unwatched == "" {
 		if err := t.Datapath.Settle(t.rec.Endpoint); err != nil {
 			return err
 		}
 	}
 	was := t.rec
-	t.rec.State, t.rec.Former, t.rec.Timing = Attached, nil, t.r.Trace.since(t.traced)
+	t.rec.State, t.rec.Former, t.rec.Timing = Attached, nil, t.r.Trace.since(t.traceStart)
 	err := t.DB.Update(ctx, func(tx Tx) error {
 		// Within the transaction: a poststop that comes before it leaves the
 		// record to us, and one that comes after finds it.

@@ -23,7 +23,7 @@ type Caller struct {
 // which networks, processes and namespaces of others there are.
 var ErrRefused = errors.New("refused")
 
-func refuse(format string, args ...any) error {
+func refusal(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrRefused}, args...)...)
 }
 
@@ -40,11 +40,11 @@ func (l *Local) AttachFor(ctx context.Context, c Caller, r Request) ([]Attachmen
 	}
 	ns, err := l.Host.OpenNetns(r.Pid)
 	if err != nil {
-		return nil, refuse("container %q: %w", r.Container, err)
+		return nil, refusal("container %q: %w", r.Container, err)
 	}
 	defer ns.Close()
-	if err := c.owns(ns); err != nil {
-		return nil, refuse("container %q: process %d: %w", r.Container, r.Pid, err)
+	if err := c.checkOwns(ns); err != nil {
+		return nil, refusal("container %q: process %d: %w", r.Container, r.Pid, err)
 	}
 	return l.attachAll(ctx, r, ns, &c)
 }
@@ -53,7 +53,7 @@ func (l *Local) AttachFor(ctx context.Context, c Caller, r Request) ([]Attachmen
 // network namespace is under: the outermost of them, just below the host's own.
 // Those further in belong to whomever that user chose, subordinate uids among
 // them; none of these may speak for the user.
-func (c Caller) owns(ns *link.Netns) error {
+func (c Caller) checkOwns(ns *link.Netns) error {
 	owners, err := ns.Owners()
 	if err != nil {
 		return err
@@ -77,13 +77,13 @@ func (l *Local) DetachFor(ctx context.Context, c Caller, containerID string) err
 }
 
 // admit says whether the caller may have what it wants of the network.
-func (c *Caller) admit(def *network.Definition, w Want) error {
+func (c *Caller) authorize(def *network.Definition, w Want) error {
 	if c == nil {
 		return nil
 	}
 	ok, err := def.Allows(c.UID, c.GIDs)
 	if !ok {
-		return refuse("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, errors.New("see its allow-user and allow-group")))
+		return refusal("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, errors.New("see its allow-user and allow-group")))
 	}
 	// A chosen MAC may be that of a gateway or of a server that is down: the
 	// switch would hand over its frames.
@@ -103,7 +103,7 @@ func (c *Caller) admit(def *network.Definition, w Want) error {
 
 // quota says, inside the intent's transaction, whether the caller may have one
 // more: 64 hooks at once cannot all be the last.
-func (c *Caller) quota(tx Tx, def *network.Definition) error {
+func (c *Caller) checkQuota(tx Tx, def *network.Definition) error {
 	if c == nil || c.UID == 0 {
 		return nil
 	}
@@ -131,7 +131,7 @@ func inRanges(s network.Subnet, a netip.Addr) bool {
 }
 
 // user is who holds the attachments that are made: 0 for root.
-func (c *Caller) user() uint32 {
+func (c *Caller) owner() uint32 {
 	if c == nil {
 		return 0
 	}

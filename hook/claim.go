@@ -16,11 +16,11 @@ import (
 // declined is how long an address that somebody else holds on the wire is not
 // given out: long enough that a start does not meet it again and again, short
 // enough that an address freed in the meantime comes back by itself.
-const declined = 10 * time.Minute
+const declineTime = 10 * time.Minute
 
 // choose picks the subnets that addresses are claimed from: those that hold
 // the addresses asked for, and the first of each family not asked for.
-func choose(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
+func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
 	if def.IPAM == network.IPAMNone && len(asked) > 0 {
 		return nil, fmt.Errorf("address %s cannot be had: the network gives none, and leaves them to the workload", asked[0])
 	}
@@ -49,7 +49,7 @@ func subnetList(def *network.Definition) string {
 }
 
 // claim takes an address in every chosen subnet.
-func (t *attempt) claim(ctx context.Context) (err error) {
+func (t *attempt) claimAddrs(ctx context.Context) (err error) {
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 		return a, err
 	}
 	switch {
-	case t.scatter:
+	case t.pickRandom:
 		l.Addr = p.Start(rand.Text())
 	case t.def.Allocate == network.AllocateStable:
 		l.Addr = p.Start(l.Name)
@@ -138,7 +138,7 @@ func poolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 // declineLease gives an address up that another station has.
 func (t *attempt) declineLease(ctx context.Context, a netip.Addr) error {
 	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	return t.Leases.Decline(ctx, poolName(t.def, t.subnets[i]), a, t.owner(), declined)
+	return t.Leases.Decline(ctx, poolName(t.def, t.subnets[i]), a, t.owner(), declineTime)
 }
 
 // replaceAddr declines one address and claims the next of the same subnet.

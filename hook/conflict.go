@@ -41,15 +41,15 @@ func (t *attempt) askConflict() error {
 // openWindow asks for the first time, so that the conflict window is open while the
 // interface is made.
 func (t *attempt) openWindow() error {
-	t.asked = 0
-	if t.blind != "" || t.rec.Mode == verify.Off || t.def.Routed() || len(t.rec.Addrs) == 0 {
+	t.askedAt = 0
+	if t.unwatched != "" || t.rec.Mode == verify.Off || t.def.Routed() || len(t.rec.Addrs) == 0 {
 		return nil
 	}
 	// The parent's own question may come back: it is to be known as such.
 	if err := t.Datapath.Locals(t.parent.TrunkIndex, verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}}); err != nil {
 		return err
 	}
-	t.asked = verify.Now()
+	t.askedAt = verify.Now()
 	if err := t.askConflict(); err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (t *attempt) openWindow() error {
 // foreign gives the MACs of links on the parent that are no attachment's and not the
 // host's own: macvlans that others made, nested ones of containers', and what is left of
 // containers that are ending. What addresses they have is not on record.
-func (l *Local) foreign(ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr) (macs []verify.MAC, err error) {
+func (l *Local) unrecordedMACs(ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr) (macs []verify.MAC, err error) {
 	macs = []verify.MAC{}
 	if len(all) == 0 {
 		return macs, nil
@@ -109,7 +109,7 @@ func (t *attempt) claimants() []verify.Claimant {
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(list, func(r verify.Claimant) bool { return r.At <= t.leaver.since || r.Probing && t.held })
+	return slices.DeleteFunc(list, func(r verify.Claimant) bool { return r.At <= t.ending.ignoreUntil || r.Probing && t.configured })
 }
 
 // A lateConflict is returned where a conflict over an address that was not asked for by
@@ -126,8 +126,8 @@ func (c *lateConflict) Error() string {
 // hosts that start at the same time each has heard the other by now: by its question,
 // by the answer to its own, or by its announcement. A conflict over what was asked for by
 // name is a [Refusal], any other a [lateConflict].
-func (t *attempt) late(ctx context.Context, f verify.Findings) error {
-	if t.blind != "" {
+func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) error {
+	if t.unwatched != "" {
 		return nil
 	}
 	f.Claimants = slices.DeleteFunc(t.claimants(), func(r verify.Claimant) bool { return slices.Contains(t.proxies, r.MAC) })
@@ -137,8 +137,8 @@ func (t *attempt) late(ctx context.Context, f verify.Findings) error {
 	if none, err := t.excused(ctx, f); err != nil || none {
 		return err
 	}
-	if r := f.Claimants[0]; !t.byName(r) {
-		return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.declinedAddr(r)))
+	if r := f.Claimants[0]; !t.claimsRequested(r) {
+		return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.addrToDecline(r)))
 	}
 	if err := t.judge(ctx, f); err != nil {
 		return err
@@ -147,16 +147,16 @@ func (t *attempt) late(ctx context.Context, f verify.Findings) error {
 }
 
 // byName reports whether what a rival has was asked for by name.
-func (t *attempt) byName(r verify.Claimant) bool {
+func (t *attempt) claimsRequested(r verify.Claimant) bool {
 	if r.SameMAC && !t.want.MAC.IsZero() || len(t.rec.Addrs) == 0 {
 		return true
 	}
-	return slices.Contains(t.want.Addrs, t.declinedAddr(r))
+	return slices.Contains(t.want.Addrs, t.addrToDecline(r))
 }
 
 // declinedAddr is the address to give up because of a rival: the one that it has, or the
 // first, which the MAC goes with.
-func (t *attempt) declinedAddr(r verify.Claimant) netip.Addr {
+func (t *attempt) addrToDecline(r verify.Claimant) netip.Addr {
 	if r.SameMAC || !r.Addr.IsValid() {
 		return t.rec.Addrs[0].Addr()
 	}
@@ -170,7 +170,7 @@ const lastFrames = 10 * time.Second
 // movedHere reports whether a container of this host had the MAC on another trunk until
 // a moment ago: then what came in were that one's last frames. It waits until that one's
 // link is gone.
-func (t *attempt) movedHere(ctx context.Context) (bool, error) {
+func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 	ended, err := t.Datapath.Ended(t.rec.Endpoint)
 	if err != nil {
 		return false, err
@@ -180,10 +180,10 @@ func (t *attempt) movedHere(ctx context.Context) (bool, error) {
 	if err != nil || there == macStays {
 		return false, err
 	}
-	if !moved && there == macAbsent || time.Now().After(t.leaver.until) {
+	if !moved && there == macAbsent || time.Now().After(t.ending.deadline) {
 		return false, nil
 	}
-	t.leaver.since = verify.Now()
+	t.ending.ignoreUntil = verify.Now()
 	return true, nil
 }
 
@@ -209,7 +209,7 @@ func (l *Local) hostClaimants(a Attachment) (list []verify.Claimant, err error) 
 }
 
 // notHosts refuses addresses that the host has taken since they were claimed.
-func (t *attempt) notHosts() error {
+func (t *attempt) checkNotHosts() error {
 	rivals, err := t.hostClaimants(t.rec)
 	if err != nil || len(rivals) == 0 {
 		return err

@@ -13,7 +13,7 @@ import (
 )
 
 // closing is what an exact prober takes at its end: its packet socket waits for RCU.
-const closing = 25 * time.Millisecond
+const closeTime = 25 * time.Millisecond
 
 // A control asks the gateways that left the container without an answer once more,
 // from the parent's own MAC: what tells a gateway that is silent from a filter for
@@ -33,21 +33,21 @@ func (t *attempt) sharesMAC() bool { return t.rec.MAC == verify.MACOf(t.parent.M
 
 // direct is the address that IPv6 gateways are asked from to see whether their
 // answer comes to the container's MAC alone; none where nobody could see that.
-func (t *attempt) direct() netip.Addr {
-	if t.blind != "" || t.sharesMAC() {
+func (t *attempt) directAddr() netip.Addr {
+	if t.unwatched != "" || t.sharesMAC() {
 		return netip.Addr{}
 	}
 	return t.rec.MAC.LinkLocal()
 }
 
 // doubt starts the control.
-func (t *attempt) doubt(ctx context.Context) func([]netip.Addr, time.Duration) {
+func (t *attempt) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
 	return func(silent []netip.Addr, left time.Duration) {
 		plan := verify.Plan{
 			// From ::, the answer would go to all, the container included.
 			From:     verify.MACOf(t.parent.MAC).LinkLocal(),
 			Routers:  slices.ContainsFunc(silent, netip.Addr.Is6),
-			Deadline: max(left-closing, closing),
+			Deadline: max(left-closeTime, closeTime),
 		}
 		if !t.sharesMAC() {
 			plan.Gateways = silent
@@ -70,7 +70,7 @@ func (t *attempt) doubt(ctx context.Context) func([]netip.Addr, time.Duration) {
 // askAsParent asks from the parent's MAC.
 func (t *attempt) askAsParent(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
 	err = t.Host.Do(func() error {
-		f, err = t.exactly(ctx, t.parent.Index, t.parent.Name, verify.MACOf(t.parent.MAC), plan)
+		f, err = t.exactRound(ctx, t.parent.Index, t.parent.Name, verify.MACOf(t.parent.MAC), plan)
 		return err
 	})
 	return f, err
@@ -78,7 +78,7 @@ func (t *attempt) askAsParent(ctx context.Context, plan verify.Plan) (f verify.F
 
 // controlled waits for the control, if there is one, and keeps what it was
 // answered. Where the container got every answer itself, that is of no use any more.
-func (t *attempt) controlled(f verify.Findings, plan verify.Plan) {
+func (t *attempt) finishControl(f verify.Findings, plan verify.Plan) {
 	t.controls, t.routers = nil, nil
 	if t.control == nil {
 		return
@@ -109,7 +109,7 @@ const reachTime = 250 * time.Millisecond
 
 // proxied reports whether a rival answers for whatever is asked (proxy ARP), and
 // so for addresses that nobody holds: the only thing that excuses it.
-func (t *attempt) proxied(ctx context.Context, f verify.Findings) (proxy bool, err error) {
+func (t *attempt) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
 	r := f.Claimants[0]
 	free, err := t.freeAddrs(ctx, r.Addr)
 	if err != nil || len(free) == 0 || len(t.proxies) == maxProxies {

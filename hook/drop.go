@@ -12,15 +12,15 @@ import (
 )
 
 // taken is a record that this process takes back, as it was before.
-type taken struct {
+type detaching struct {
 	Attachment
-	was State
+	before State
 }
 
 // take drops those references to an attachment that over picks. Where none is
 // left the record is marked, so that nobody joins it any more, and comes back:
 // it is the caller's to drop.
-func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
+func dropReferences(tx Tx, a Attachment, over func(Container) bool) (*detaching, error) {
 	left := slices.DeleteFunc(slices.Clone(a.Containers), over)
 	if len(left) > 0 {
 		if len(left) == len(a.Containers) {
@@ -34,7 +34,7 @@ func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &taken{a, a.State}
+	t := &detaching{a, a.State}
 	a.State, a.Hook = Detaching, self
 	return t, write(tx, &t.Attachment, &a)
 }
@@ -44,18 +44,18 @@ func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
 // is tried, and each is content where there is nothing to undo. The interface
 // goes before the datapath's watch over it, and both before the lease: nobody
 // is given an address that an old interface still answers for.
-func (l *Local) drop(ctx context.Context, t taken) error {
-	err := errors.Join(l.unrouteHost(t.Attachment), l.dropLink(t.Attachment), l.unlease(t.Attachment), l.forget(t.Endpoint))
+func (l *Local) drop(ctx context.Context, t detaching) error {
+	err := errors.Join(l.removeHostRoutes(t.Attachment), l.dropLink(t.Attachment), l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC
-		err = errors.Join(err, l.dropLink(former), l.unlease(former), l.forget(*t.Former))
+		err = errors.Join(err, l.dropLink(former), l.revokePermit(former), l.forget(*t.Former))
 	}
 	if err != nil {
-		return errors.Join(err, l.letGo(ctx, t.ID))
+		return errors.Join(err, l.releaseForRetry(ctx, t.ID))
 	}
 	quarantine := t.Quarantine
-	if t.was == Attaching {
+	if t.before == Attaching {
 		quarantine = 0 // nobody was ever told of the address
 	}
 	owner := ipam.Owner{Attachment: t.ID.String(), Network: t.Network, Interface: t.Interface}
@@ -64,7 +64,7 @@ func (l *Local) drop(ctx context.Context, t taken) error {
 			err = errors.Join(err, l.Leases.Release(ctx, pool, owner, quarantine))
 		}
 		if err != nil {
-			return errors.Join(err, l.letGo(ctx, t.ID))
+			return errors.Join(err, l.releaseForRetry(ctx, t.ID))
 		}
 		return l.DB.Update(ctx, func(tx Tx) error { return remove(tx, t.ID) })
 	})
@@ -80,7 +80,7 @@ func (l *Local) forget(e verify.Endpoint) error {
 
 // unlease lets nothing of an attachment's MAC leave by its parent any more, if
 // the parent is held to leases.
-func (l *Local) unlease(a Attachment) error {
+func (l *Local) revokePermit(a Attachment) error {
 	if !a.AtParent || l.Guards == nil || a.ParentIdx == 0 || a.MAC.IsZero() {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (l *Local) unlease(a Attachment) error {
 
 // letGo leaves a record that could not be taken back whole to the next sweep: it
 // would wait for as long as this process lives, which for a broker is long.
-func (l *Local) letGo(ctx context.Context, id verify.ID) error {
+func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 	return l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
 		if errors.Is(err, ErrGone) {
@@ -160,7 +160,7 @@ func (l *Local) dropHidden(a Attachment) error {
 // findLink finds a record's interface, whole or half made.
 func findLink(ns *link.Netns, a Attachment) (*link.Interface, error) {
 	if a.Driver == network.DriverIPvlan {
-		return ns.FindIPVlan(a.ParentIdx, a.Index, a.Interface, passing(a.ID))
+		return ns.FindIPVlan(a.ParentIdx, a.Index, a.Interface, temporaryName(a.ID))
 	}
 	return ns.FindMacvlan(a.ParentIdx, a.MAC.Hardware())
 }

@@ -50,17 +50,17 @@ func (l *Local) openGuards() (*link.Netns, error) {
 }
 
 // place makes the interface: in the container's namespace itself, or guarded.
-func (t *attempt) place(ctx context.Context) (link.Interface, error) {
+func (t *attempt) createInterface(ctx context.Context) (link.Interface, error) {
 	if t.def.Driver == network.DriverIPvlan {
 		return t.Host.CreateIPVlan(ctx, t.ns, link.IPVlanSpec{
-			Name: t.rec.Interface, Passing: passing(t.rec.ID), Parent: t.parent,
+			Name: t.rec.Interface, Passing: temporaryName(t.rec.ID), Parent: t.parent,
 			Mode: link.IPVlanMode(t.def.Mode), Flag: link.IPVlanFlag(t.def.IPvlanFlag()),
 			MTU: t.rec.MTU, IPv6: t.hasIPv6(), RA: t.def.IPAM == network.IPAMNone,
 		})
 	}
 	spec := link.MacvlanSpec{
 		Name: t.rec.Interface, Parent: t.parent, Mode: link.Mode(t.def.Mode),
-		MAC: t.requestMAC(), MTU: t.rec.MTU, IPv6: t.hasIPv6(), RA: t.def.IPAM == network.IPAMNone,
+		MAC: t.kernelMAC(), MTU: t.rec.MTU, IPv6: t.hasIPv6(), RA: t.def.IPAM == network.IPAMNone,
 	}
 	if t.rec.Guard == nil {
 		return t.Host.CreateMacvlan(ctx, t.ns, spec)
@@ -71,7 +71,7 @@ func (t *attempt) place(ctx context.Context) (link.Interface, error) {
 	}
 	defer guards.Close()
 	return t.Host.CreateGuarded(ctx, guards, t.ns, link.GuardedSpec{
-		MacvlanSpec: spec, Tag: guardTag(t.rec.ID), Groups: t.groups(),
+		MacvlanSpec: spec, Tag: guardTag(t.rec.ID), Groups: t.multicastGroups(),
 		Admit: func(outside, inside, mtu int) error {
 			t.rec.Guard = &verify.Guard{
 				Outside: outside, Inside: inside, MAC: t.rec.MAC, MTU: mtu,
@@ -84,7 +84,7 @@ func (t *attempt) place(ctx context.Context) (link.Interface, error) {
 
 // groups are the multicast MACs that reach the container: those by which IPv6
 // finds its addresses. What it joins by itself does not reach the macvlan.
-func (t *attempt) groups() (macs []net.HardwareAddr) {
+func (t *attempt) multicastGroups() (macs []net.HardwareAddr) {
 	if !t.hasIPv6() {
 		return nil
 	}
@@ -99,11 +99,11 @@ func (t *attempt) groups() (macs []net.HardwareAddr) {
 
 // replaceGuarded makes the links of a guarded attachment anew, with the MAC and
 // the addresses that the record has now.
-func (t *attempt) replaceGuarded(ctx context.Context) (err error) {
+func (t *attempt) recreateGuarded(ctx context.Context) (err error) {
 	if err := t.dropGuarded(t.rec); err != nil {
 		return err
 	}
-	if t.link, err = t.place(ctx); err != nil {
+	if t.link, err = t.createInterface(ctx); err != nil {
 		return err
 	}
 	t.rec.Index = t.link.Index
@@ -144,7 +144,7 @@ func (l *Local) Guarded(a Attachment) (*verify.Guarded, error) {
 }
 
 // guarded says whether a caller's attachment is, and refuses what cannot be.
-func (c *Caller) guarded(def *network.Definition) (bool, error) {
+func (c *Caller) needsGuard(def *network.Definition) (bool, error) {
 	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
 		return false, nil
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Happened is an event on a trunk, and whose it is.
-type Happened struct {
+type TrunkEvent struct {
 	verify.Event
 	At         time.Time   // of the last frame
 	Since      time.Time   // of the first
@@ -22,26 +22,26 @@ type Happened struct {
 
 // Happened says whose events of a trunk are, and leaves out those that are as they
 // should be: routers of a group that take turns, and what the host itself sends.
-func (l *Local) Happened(ctx context.Context, trunk int, events []verify.Event) (list []Happened, err error) {
+func (l *Local) Attribute(ctx context.Context, trunk int, events []verify.Event) (list []TrunkEvent, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
-	on, err := l.onTrunk(trunk)
+	on, err := l.readTrunk(trunk)
 	if err != nil {
 		return nil, err
 	}
 	now, clock := time.Now(), verify.Now()
 	for _, e := range events {
-		h := Happened{Event: e, At: now.Add(-clock.Sub(e.Last)), Since: now.Add(-clock.Sub(e.First)), Trunk: on.name}
+		h := TrunkEvent{Event: e, At: now.Add(-clock.Sub(e.Last)), Since: now.Add(-clock.Sub(e.First)), Trunk: on.name}
 		if e.Expected() || e.Kind == verify.Returned && on.reflects(e.Tags) {
 			continue
 		}
 		if e.Kind == verify.UnleasedMAC {
-			if on.knows(e, recs) {
+			if on.isKnown(e, recs) {
 				continue
 			}
-		} else if i := slices.IndexFunc(recs, func(a Attachment) bool { return h.of(&a, trunk) }); i >= 0 {
+		} else if i := slices.IndexFunc(recs, func(a Attachment) bool { return h.concerns(&a, trunk) }); i >= 0 {
 			h.Attachment, h.Network = &recs[i], recs[i].Network
 		}
 		if h.Network == "" {
@@ -54,7 +54,7 @@ func (l *Local) Happened(ctx context.Context, trunk int, events []verify.Event) 
 
 // of reports whether an event is of an attachment: its MAC may have been another's
 // before.
-func (h *Happened) of(a *Attachment, trunk int) bool {
+func (h *TrunkEvent) concerns(a *Attachment, trunk int) bool {
 	if a.Endpoint.Trunk != trunk || a.Created.After(h.At) {
 		return false
 	}
@@ -69,23 +69,23 @@ func (h *Happened) of(a *Attachment, trunk int) bool {
 }
 
 // onTrunk is what belongs on a trunk.
-type onTrunk struct {
+type trunkState struct {
 	name     string
 	host     []verify.MAC
-	networks []tagsOfNetwork
+	networks []networkTags
 }
 
-type tagsOfNetwork struct {
+type networkTags struct {
 	network string
 	tags    verify.Tags
 	vepa    bool
 }
 
-func (l *Local) onTrunk(trunk int) (on onTrunk, err error) {
+func (l *Local) readTrunk(trunk int) (on trunkState, err error) {
 	defs, _ := network.LoadAll(l.Networks) // a broken file is for others to complain of
 	for _, def := range defs {
 		if p, err := l.Parent(def); err == nil && p.TrunkIndex == trunk {
-			on.networks = append(on.networks, tagsOfNetwork{def.Name, tagsOf(p), def.Mode == network.ModeVEPA})
+			on.networks = append(on.networks, networkTags{def.Name, tagsOf(p), def.Mode == network.ModeVEPA})
 		}
 	}
 	links, err := l.Host.Interfaces()
@@ -99,8 +99,8 @@ func (l *Local) onTrunk(trunk int) (on onTrunk, err error) {
 }
 
 // network gives the first network with those tags.
-func (on onTrunk) network(tags verify.Tags) string {
-	i := slices.IndexFunc(on.networks, func(n tagsOfNetwork) bool { return n.tags.Equal(tags) })
+func (on trunkState) network(tags verify.Tags) string {
+	i := slices.IndexFunc(on.networks, func(n networkTags) bool { return n.tags.Equal(tags) })
 	if i < 0 {
 		return ""
 	}
@@ -109,14 +109,14 @@ func (on onTrunk) network(tags verify.Tags) string {
 
 // reflects reports whether a network with those tags is of mode vepa, whose switch port
 // sends frames back.
-func (on onTrunk) reflects(tags verify.Tags) bool {
-	return slices.ContainsFunc(on.networks, func(n tagsOfNetwork) bool { return n.vepa && n.tags.Equal(tags) })
+func (on trunkState) reflects(tags verify.Tags) bool {
+	return slices.ContainsFunc(on.networks, func(n networkTags) bool { return n.vepa && n.tags.Equal(tags) })
 }
 
 // knows reports whether a MAC that nobody is watched for sends by right: the host's, or
 // one that was given out after all. What others have on VLANs that are no network's
 // is theirs to know, unless the tag was written by hand.
-func (on onTrunk) knows(e verify.Event, recs []Attachment) bool {
+func (on trunkState) isKnown(e verify.Event, recs []Attachment) bool {
 	return slices.Contains(on.host, e.MAC) ||
 		slices.ContainsFunc(recs, func(a Attachment) bool { return a.MAC == e.MAC }) ||
 		!e.InPacket && on.network(e.Tags) == ""
@@ -124,11 +124,11 @@ func (on onTrunk) knows(e verify.Event, recs []Attachment) bool {
 
 // History gives what happened on all trunks, as far as it is kept, each trunk's
 // oldest first.
-func (l *Local) History(ctx context.Context) (all []Happened, err error) {
+func (l *Local) History(ctx context.Context) (all []TrunkEvent, err error) {
 	trunks, err := l.Datapath.Trunks()
 	for _, trunk := range trunks {
 		events, eerr := l.Datapath.Events(trunk)
-		some, herr := l.Happened(ctx, trunk, events)
+		some, herr := l.Attribute(ctx, trunk, events)
 		all, err = append(all, some...), errors.Join(err, eerr, herr)
 	}
 	return all, err
@@ -136,7 +136,7 @@ func (l *Local) History(ctx context.Context) (all []Happened, err error) {
 
 // HostClaims returns the attachments' addresses that this host has on a link of its own,
 // as events of now: no frame on a trunk tells of them.
-func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
+func (l *Local) HostClaims(ctx context.Context) (list []TrunkEvent, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
 			return nil, err
 		}
 		for _, r := range rivals {
-			list = append(list, Happened{
+			list = append(list, TrunkEvent{
 				Event: verify.Event{Kind: verify.Conflict, Frames: 1, Tags: a.Endpoint.Tags, Addr: r.Addr, MAC: r.MAC, Of: a.MAC, Link: r.Link},
 				At:    now, Since: now, Trunk: a.Trunk, Network: a.Network, Attachment: a,
 			})
@@ -160,13 +160,13 @@ func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
 
 // newsFor is how long an event without a repetition is reported by a check: one that
 // fails for ever says nothing.
-const newsFor = time.Hour
+const recentTime = time.Hour
 
 // Lately returns what happened on all trunks within the last hour, and the host's own
 // claims.
-func (l *Local) Lately(ctx context.Context) ([]Happened, error) {
+func (l *Local) RecentEvents(ctx context.Context) ([]TrunkEvent, error) {
 	history, err := l.History(ctx)
 	host, herr := l.HostClaims(ctx)
-	history = slices.DeleteFunc(history, func(h Happened) bool { return time.Since(h.At) > newsFor })
+	history = slices.DeleteFunc(history, func(h TrunkEvent) bool { return time.Since(h.At) > recentTime })
 	return append(history, host...), errors.Join(err, herr)
 }

@@ -26,7 +26,7 @@ func (l *Local) hostMAC(def *network.Definition) (verify.MAC, error) {
 // settleHost gives the host an address in each subnet where the definition names
 // none: the first that would be given out and that nobody holds, neither the host
 // on another link nor, unless verification is off, anybody on the LAN.
-func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.Parent) error {
+func (l *Local) chooseHostAddrs(ctx context.Context, def *network.Definition, p link.Parent) error {
 	mine, err := l.Host.HostAddrs()
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.
 			return fmt.Errorf("--host-address %s is the host's already, on another link", a)
 		}
 		if r, err := l.claimantOnLAN(ctx, def, p, a); err != nil || r != nil {
-			return errors.Join(err, refusedBy(r))
+			return errors.Join(err, hostAddrConflict(r))
 		}
 	}
 	for _, s := range def.Subnets {
@@ -54,13 +54,13 @@ func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.
 
 // createHost settles on the host's addresses on a new network, and makes its link. One
 // that is there has been settled on before.
-func (l *Local) createHost(ctx context.Context, def *network.Definition, p link.Parent) error {
+func (l *Local) createHostAccess(ctx context.Context, def *network.Definition, p link.Parent) error {
 	there, _, err := l.Host.FindHostLink(def.HostLink())
 	if err != nil {
 		return err
 	}
 	if there == nil {
-		if err := l.settleHost(ctx, def, p); err != nil {
+		if err := l.chooseHostAddrs(ctx, def, p); err != nil {
 			return err
 		}
 		if err := def.Save(l.Networks); err != nil {
@@ -68,7 +68,7 @@ func (l *Local) createHost(ctx context.Context, def *network.Definition, p link.
 		}
 	}
 	failpoint("settle")
-	_, _, err = l.hostLink(ctx, def, p)
+	_, _, err = l.ensureHostLink(ctx, def, p)
 	failpoint("host-link")
 	return err
 }
@@ -77,7 +77,7 @@ func hasAddr(list []link.HostAddr, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(h link.HostAddr) bool { return h.Addr == a })
 }
 
-func refusedBy(r *verify.Claimant) error {
+func hostAddrConflict(r *verify.Claimant) error {
 	if r == nil {
 		return nil
 	}
@@ -119,24 +119,24 @@ func (l *Local) claimantOnLAN(ctx context.Context, def *network.Definition, p li
 // ensureHost makes sure of the host's own link on a network, and gives its index;
 // 0 where the network has none. Where the link had to be made, the routes that
 // went with the one before are made again.
-func (l *Local) ensureHost(ctx context.Context, def *network.Definition, p link.Parent) (index int, err error) {
+func (l *Local) ensureHostAccess(ctx context.Context, def *network.Definition, p link.Parent) (index int, err error) {
 	if !def.HostAccess {
 		return 0, nil
 	}
-	index, made, err := l.hostLink(ctx, def, p)
+	index, made, err := l.ensureHostLink(ctx, def, p)
 	if err != nil || !made {
 		return index, err
 	}
 	recs, err := l.Attachments(ctx)
 	for i := range recs {
 		if a := &recs[i]; a.Network == def.Name && a.State == Attached && a.HostLink != "" {
-			err = errors.Join(err, l.routeHost(def, index, a))
+			err = errors.Join(err, l.addHostRoutes(def, index, a))
 		}
 	}
 	return index, err
 }
 
-func (l *Local) hostLink(ctx context.Context, def *network.Definition, p link.Parent) (index int, made bool, err error) {
+func (l *Local) ensureHostLink(ctx context.Context, def *network.Definition, p link.Parent) (index int, made bool, err error) {
 	mac, err := l.hostMAC(def)
 	if err != nil {
 		return 0, false, err
@@ -154,7 +154,7 @@ func (l *Local) hostLink(ctx context.Context, def *network.Definition, p link.Pa
 }
 
 // routeHost has the host reach an attachment's addresses by its own link.
-func (l *Local) routeHost(def *network.Definition, index int, a *Attachment) error {
+func (l *Local) addHostRoutes(def *network.Definition, index int, a *Attachment) error {
 	for _, p := range a.Addrs {
 		for _, s := range def.Subnets {
 			if !s.Subnet.Contains(p.Addr()) {
@@ -170,11 +170,11 @@ func (l *Local) routeHost(def *network.Definition, index int, a *Attachment) err
 
 // openToHost lets the host reach the new attachment, whose record says so
 // already.
-func (t *attempt) openToHost() error {
-	if t.hostLink == 0 {
+func (t *attempt) addHostRoutesToIt() error {
+	if t.hostIfindex == 0 {
 		return nil
 	}
-	if err := t.routeHost(t.def, t.hostLink, &t.rec); err != nil {
+	if err := t.addHostRoutes(t.def, t.hostIfindex, &t.rec); err != nil {
 		return err
 	}
 	t.reached("host")
@@ -182,7 +182,7 @@ func (t *attempt) openToHost() error {
 }
 
 // unrouteHost takes the host's routes to an attachment away.
-func (l *Local) unrouteHost(a Attachment) error {
+func (l *Local) removeHostRoutes(a Attachment) error {
 	if a.HostLink == "" {
 		return nil
 	}
@@ -194,7 +194,7 @@ func (l *Local) unrouteHost(a Attachment) error {
 }
 
 // hostLinkOf is the name of the host's own link on a network, "" if it has none.
-func hostLinkOf(def *network.Definition) string {
+func hostLinkName(def *network.Definition) string {
 	if !def.HostAccess {
 		return ""
 	}

@@ -9,7 +9,7 @@ func TestNamesOfOneSecond(t *testing.T) {
 	const starts = 1000
 	for range starts {
 		id := newID()
-		tags[guardTag(id)], names[passing(id)] = true, true
+		tags[guardTag(id)], names[temporaryName(id)] = true, true
 	}
 	if len(tags) != starts || len(names) != starts {
 		t.Errorf("%d starts have %d tags and %d names", starts, len(tags), len(names))

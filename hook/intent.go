@@ -19,23 +19,23 @@ import (
 // is looked at: the first time, and in the long run.
 // There is no event to wait for: that hook may be killed at any moment.
 const (
-	busyWait    = 5 * time.Millisecond
-	busyWaitMax = 50 * time.Millisecond
+	recordPoll    = 5 * time.Millisecond
+	recordPollMax = 50 * time.Millisecond
 )
 
 // begin puts the intent on record and claims its addresses, or joins the
 // attachment that the namespace has already. Where another hook is just
 // attaching the same, it waits for that one's verdict.
-func (t *attempt) begin(ctx context.Context, id Netns) error {
+func (t *attempt) enterDatabase(ctx context.Context, id Netns) error {
 	self, err := link.Self()
 	if err != nil {
 		return err
 	}
-	wait, swept := busyWait, false
+	wait, swept := recordPoll, false
 	for {
-		other, err := t.intend(ctx, id, self)
-		if isScarce(err) && !swept {
-			if swept, err = t.makeRoom(ctx, err); swept && err == nil {
+		other, err := t.tryEnter(ctx, id, self)
+		if isExhausted(err) && !swept {
+			if swept, err = t.sweepForRoom(ctx, err); swept && err == nil {
 				continue
 			}
 		}
@@ -48,28 +48,28 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 				return fmt.Errorf("waited for another hook (pid %d) that attaches %q here: %w", other.Hook.Pid, other.Interface, ctx.Err())
 			case <-time.After(wait):
 			}
-			wait = min(2*wait, busyWaitMax)
+			wait = min(2*wait, recordPollMax)
 			continue
 		}
-		if _, err := t.dropUnless(ctx, other.ID, func(a *Attachment) bool { return t.needed(a, id.Boot) }, false); err != nil {
+		if _, err := t.dropUnlessLive(ctx, other.ID, func(a *Attachment) bool { return t.needed(a, id.Boot) }, false); err != nil {
 			return fmt.Errorf("sweep what an earlier start left: %w", err)
 		}
 	}
 }
 
 // isScarce says whether an error may be due to what the dead still hold.
-func isScarce(err error) bool {
+func isExhausted(err error) bool {
 	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) || errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
 }
 
 // makeRoom takes back what containers hold that are gone, their addresses at
 // once: somebody wants them. Its error is full where there was nothing.
-func (t *attempt) makeRoom(ctx context.Context, full error) (swept bool, err error) {
-	if t.wrote {
+func (t *attempt) sweepForRoom(ctx context.Context, full error) (swept bool, err error) {
+	if t.recorded {
 		if err := t.undo(ctx, t.r, t.rec); err != nil {
 			return false, errors.Join(full, err)
 		}
-		t.wrote = false
+		t.recorded = false
 	}
 	took, err := t.sweep(ctx, true, func(a *Attachment) bool {
 		// Others' are none of a caller's business, nor is the time that they take.
@@ -88,31 +88,31 @@ func (t *attempt) makeRoom(ctx context.Context, full error) (swept bool, err err
 
 // intend is one visit to the database: the intent first, then the leases that
 // it names. other is a record that has to be waited for, or dropped, before.
-func (t *attempt) intend(ctx context.Context, id Netns, self link.Process) (other *Attachment, err error) {
+func (t *attempt) tryEnter(ctx context.Context, id Netns, self link.Process) (other *Attachment, err error) {
 	err = t.DB.Hold(ctx, func() error {
 		if err := t.DB.Update(ctx, func(tx Tx) (err error) {
-			other, err = t.enter(tx, id, self)
+			other, err = t.intendOrJoin(tx, id, self)
 			return err
 		}); err != nil || other != nil || t.joined {
 			return err
 		}
-		t.wrote = true
+		t.recorded = true
 		t.reached("intent")
-		if err := t.claim(ctx); err != nil {
+		if err := t.claimAddrs(ctx); err != nil {
 			return err
 		}
 		t.reached("lease")
 		if t.parent.Index == 0 {
 			return nil // not made yet: see ready
 		}
-		return t.name(ctx)
+		return t.recordEndpoint(ctx)
 	})
 	return other, err
 }
 
 // enter looks at what the namespace and the container have, and writes the
 // intent where nothing stands against it.
-func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
+func (t *attempt) intendOrJoin(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
 	former, err := findReady(tx, bucketContainers, t.r.Container)
 	if err != nil {
 		return nil, err
@@ -150,17 +150,17 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 			return &a, nil
 		}
 		if t.caller != nil && a.Owner != t.caller.UID {
-			return nil, refuse("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
+			return nil, refusal("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
 		}
 		return nil, t.join(tx, a)
 	}
-	if err := t.mayEnter(tx); err != nil {
+	if err := t.checkDefinition(tx); err != nil {
 		return nil, err
 	}
-	if err := t.caller.quota(tx, t.def); err != nil {
+	if err := t.caller.checkQuota(tx, t.def); err != nil {
 		return nil, err
 	}
-	t.rec = t.intent(id, self, here)
+	t.rec = t.newRecord(id, self, here)
 	return nil, write(tx, nil, &t.rec)
 }
 
@@ -231,7 +231,7 @@ func (t *attempt) container() Container {
 
 // mayEnter looks at the definition once more, inside the transaction: the
 // network may be being removed, or have been made anew, since it was loaded.
-func (t *attempt) mayEnter(tx Tx) error {
+func (t *attempt) checkDefinition(tx Tx) error {
 	if generation, ok := tx.Get(bucketRemoving, t.def.Name); ok && string(generation) == t.def.ID {
 		return fmt.Errorf("it is being removed: finish with \"lanyard network rm %s\"", t.def.Name)
 	}
@@ -250,7 +250,7 @@ func (t *attempt) mayEnter(tx Tx) error {
 
 // intent is the record as it begins: who, where, and which pools to look for
 // leases in. What is acquired is added before it is acquired.
-func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachment {
+func (t *attempt) newRecord(id Netns, self link.Process, here []Attachment) Attachment {
 	rec := Attachment{
 		ID: newID(), State: Attaching, Network: t.def.Name, Generation: t.def.ID,
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
@@ -258,11 +258,11 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
-		Owner:      t.caller.user(),
+		Owner:      t.caller.owner(),
 		AtParent:   t.def.GuardsParent(),
-		HostLink:   hostLinkOf(t.def),
+		HostLink:   hostLinkName(t.def),
 	}
-	if t.guard {
+	if t.guarded {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}
 	}
 	for _, s := range t.subnets {
@@ -290,7 +290,7 @@ func (t *attempt) mtu() int {
 func (t *attempt) freeName(here []Attachment) string {
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("eth%d", i)
-		taken := slices.Contains(t.links, name) ||
+		taken := slices.Contains(t.usedNames, name) ||
 			slices.ContainsFunc(here, func(a Attachment) bool { return a.Interface == name })
 		if !taken {
 			return name

@@ -12,14 +12,14 @@ import (
 // leavingFor is how long a rival on this host's own parent has to go. What is left of
 // a container that has ended answers for its address until the kernel has taken its
 // namespace down, in the background: on a busy host that takes seconds.
-const leavingFor = 5 * time.Second
+const endingTimeout = 5 * time.Second
 
 // A leaver is a rival that an attach has waited for, or would.
-type leaver struct {
-	mac     verify.MAC     // that was busy on the parent; zero: none was
-	until   time.Time      // it is waited for at the most; zero: it has not been yet
-	since   verify.Instant // what the trunk saw of rivals up to then is no news
-	excused bool           // once, by its MAC alone
+type endingLink struct {
+	busyMAC     verify.MAC     // that was busy on the parent; zero: none was
+	deadline    time.Time      // it is waited for at the most; zero: it has not been yet
+	ignoreUntil verify.Instant // what the trunk saw of rivals up to then is no news
+	excusedOnce bool           // once, by its MAC alone
 }
 
 // excused reports whether the conflicting claim can be ignored: a proxy's (proxy ARP), or
@@ -31,26 +31,26 @@ type leaver struct {
 func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
 	r := f.Claimants[0]
 	if r.SameMAC {
-		return t.movedHere(ctx)
+		return t.movedFromTrunk(ctx)
 	}
 	again := slices.Contains(t.declinedTo, r.MAC)
 	t.declinedTo = append(t.declinedTo, r.MAC)
-	if again || t.named(r.Addr) {
-		if proxy, err := t.proxied(ctx, f); proxy || err != nil {
+	if again || t.isRequested(r.Addr) {
+		if proxy, err := t.isProxy(ctx, f); proxy || err != nil {
 			return proxy, err
 		}
 	}
-	return t.left(ctx, r)
+	return t.waitForEnding(ctx, r)
 }
 
 // left waits for a rival that is a neighbour on the same parent to go, where the
 // address was asked for by name: its next container is then often here before the
 // last one has gone. For any other the next address is quicker.
-func (t *attempt) left(ctx context.Context, r verify.Claimant) (bool, error) {
-	if !t.named(r.Addr) {
+func (t *attempt) waitForEnding(ctx context.Context, r verify.Claimant) (bool, error) {
+	if !t.isRequested(r.Addr) {
 		return false, nil
 	}
-	here, err := t.oursBefore(r)
+	here, err := t.hadAddressHere(r)
 	if err != nil {
 		return false, err
 	}
@@ -58,8 +58,8 @@ func (t *attempt) left(ctx context.Context, r verify.Claimant) (bool, error) {
 	if err != nil || there == macStays {
 		return false, err
 	}
-	t.here, t.leaver.since = nil, verify.Now()
-	return here || there == macLeft, nil
+	t.hostState, t.ending.ignoreUntil = nil, verify.Now()
+	return here || there == macGone, nil
 }
 
 // presence is what was found of a MAC on this host's parents.
@@ -67,15 +67,15 @@ type presence int
 
 const (
 	macAbsent presence = iota // it is not there
-	macLeft                   // it was there, and is gone
+	macGone                   // it was there, and is gone
 	macStays                  // it was there until the time to wait was over
 )
 
 // waitUntilGone waits until no link with a MAC is up on a parent, 0 for all of the host's
 // that where allows. All waits of an attach together are bounded by leavingFor.
 func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC, where func(index int) bool) (presence, error) {
-	if t.leaver.until.IsZero() {
-		t.leaver.until = time.Now().Add(leavingFor)
+	if t.ending.deadline.IsZero() {
+		t.ending.deadline = time.Now().Add(endingTimeout)
 	}
 	found := macAbsent
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
@@ -88,7 +88,7 @@ func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC,
 		}) {
 			return found, nil
 		}
-		if found = macLeft; time.Now().After(t.leaver.until) {
+		if found = macGone; time.Now().After(t.ending.deadline) {
 			return macStays, nil
 		}
 		select {
@@ -102,14 +102,14 @@ func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC,
 // oursBefore reports whether a claimant has a MAC that the last container with this
 // address had here: it may have ended between its answer and our look at the parent.
 // That excuses it once: a station elsewhere answers again.
-func (t *attempt) oursBefore(r verify.Claimant) (bool, error) {
-	if t.leaver.excused {
+func (t *attempt) hadAddressHere(r verify.Claimant) (bool, error) {
+	if t.ending.excusedOnce {
 		return false, nil
 	}
-	second, err := t.derivedMAC(t.def.Name, r.Addr.String()+secondMAC)
+	second, err := t.derivedMAC(t.def.Name, r.Addr.String()+alternativeMAC)
 	if err != nil {
 		return false, err
 	}
-	t.leaver.excused = r.MAC == t.leaver.mac || r.MAC == second
-	return t.leaver.excused, nil
+	t.ending.excusedOnce = r.MAC == t.ending.busyMAC || r.MAC == second
+	return t.ending.excusedOnce, nil
 }

@@ -19,7 +19,7 @@ import (
 
 // undoTime bounds taking back what a failed step left, when the caller's own
 // time is over.
-const undoTime = 5 * time.Second
+const undoTimeout = 5 * time.Second
 
 // Local attaches in process, on the host whose namespace Host has open.
 type Local struct {
@@ -39,7 +39,7 @@ type Local struct {
 
 	Log *slog.Logger // what an operator should know and no caller waits for
 
-	adopting sync.Mutex
+	rebuilding sync.Mutex
 }
 
 // Probers opens probers and what announces addresses, on an interface of the calling
@@ -84,7 +84,7 @@ func (l *Local) attachAll(ctx context.Context, r Request, ns *link.Netns, by *Ca
 	defaults := claimedDefaults(r)
 	var fresh []Attachment
 	for _, w := range r.Wants {
-		a, isNew, err := l.attachWant(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by, taken: defaults}, id)
+		a, isNew, err := l.attachWant(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by, noDefault: defaults}, id)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, r, fresh...))
 		}
@@ -107,7 +107,7 @@ func (l *Local) attachWant(ctx context.Context, t attempt, id Netns) (rec Attach
 		if !errors.As(err, &late) {
 			break
 		}
-		t.scatter = true
+		t.pickRandom = true
 	}
 	return rec, fresh, err
 }
@@ -120,13 +120,13 @@ func claimedDefaults(r Request) map[bool]bool {
 }
 
 // notFor gives the default routes that the interface does not get.
-func (t *attempt) notFor() map[bool]bool {
+func (t *attempt) familiesWithoutDefault() map[bool]bool {
 	none := map[bool]bool{true: true, false: true}
 	switch asked := t.want.Default; {
-	case t.leftToCluster():
+	case t.clusterHasDefault():
 		return none // the author of the pod cannot change that
 	case asked == nil:
-		return maps.Clone(t.taken)
+		return maps.Clone(t.noDefault)
 	case *asked:
 		return nil
 	}
@@ -143,31 +143,31 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 	t.stamp = network.StampOf(l.Networks, t.want.Network)
 	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
 		if t.caller != nil {
-			err = refuse("%w", err)
+			err = refusal("%w", err)
 		}
 		return rec, false, err
 	}
-	if err := t.caller.admit(t.def, t.want); err != nil {
+	if err := t.caller.authorize(t.def, t.want); err != nil {
 		return rec, false, err
 	}
 	if err := mayUse(t.def, t.r.Pod); err != nil {
 		return rec, false, err
 	}
-	if t.guard, err = t.caller.guarded(t.def); err != nil {
+	if t.guarded, err = t.caller.needsGuard(t.def); err != nil {
 		return rec, false, err
 	}
-	t.taken = t.notFor()
+	t.noDefault = t.familiesWithoutDefault()
 	t.r.Trace.Mark("definition")
-	t.traced = t.r.Trace.count()
-	if err := t.prepare(); err != nil {
+	t.traceStart = t.r.Trace.count()
+	if err := t.resolve(); err != nil {
 		return rec, false, err
 	}
 	t.r.Trace.Mark("resolve")
-	err = l.withDB(ctx, func() error { return t.begin(ctx, id) })
+	err = l.withDB(ctx, func() error { return t.enterDatabase(ctx, id) })
 	if err == nil && !t.joined {
 		err = t.run(ctx)
 	}
-	if err != nil && t.wrote {
+	if err != nil && t.recorded {
 		err = errors.Join(err, l.undo(ctx, t.r, t.rec))
 	}
 	return t.rec, !t.joined, err
@@ -187,7 +187,7 @@ func mayUse(def *network.Definition, p Pod) error {
 // over. What another container of the namespace has joined meanwhile stays, for
 // that one.
 func (l *Local) undo(ctx context.Context, r Request, recs ...Attachment) (err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	for i := len(recs) - 1; i >= 0; i-- {
 		err = errors.Join(err, l.undoOne(ctx, r, recs[i]))
@@ -197,14 +197,14 @@ func (l *Local) undo(ctx context.Context, r Request, recs ...Attachment) (err er
 
 func (l *Local) undoOne(ctx context.Context, r Request, rec Attachment) error {
 	// Where the row is gone, the database was lost: what was made is there.
-	t := &taken{rec, rec.State}
+	t := &detaching{rec, rec.State}
 	err := l.DB.Update(ctx, func(tx Tx) error {
 		row, err := get(tx, rec.ID)
 		if errors.Is(err, ErrGone) {
 			return nil
 		}
 		if err == nil {
-			t, err = take(tx, row, func(c Container) bool { return c.ID == r.Container })
+			t, err = dropReferences(tx, row, func(c Container) bool { return c.ID == r.Container })
 		}
 		if t != nil {
 			t.Attachment = rec // knows more than the row

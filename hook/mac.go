@@ -32,10 +32,10 @@ func (t *attempt) chooseMAC(tx Tx) (err error) {
 		return nil
 	case !t.want.MAC.IsZero():
 		t.rec.MAC = t.want.MAC
-		if err := t.notGateways(tx, t.want.MAC); err != nil {
+		if err := t.checkNotGateway(tx, t.want.MAC); err != nil {
 			return err
 		}
-		return t.freeMAC(tx, t.want.MAC)
+		return t.checkMACFree(tx, t.want.MAC)
 	}
 	if t.rec.MAC, err = t.addressMAC(tx); err != nil || !t.rec.MAC.IsZero() {
 		return err
@@ -44,18 +44,18 @@ func (t *attempt) chooseMAC(tx Tx) (err error) {
 	if len(t.rec.Addrs) > 0 {
 		name = t.rec.Addrs[0].Addr().String()
 	}
-	if t.busy {
-		name += secondMAC
+	if t.macBusy {
+		name += alternativeMAC
 	}
 	if t.rec.MAC, err = t.derivedMAC(t.def.Name, name); err != nil {
 		return err
 	}
-	return t.freeMAC(tx, t.rec.MAC)
+	return t.checkMACFree(tx, t.rec.MAC)
 }
 
 // secondMAC goes into the name from which a MAC is derived where another link on the
 // parent has the first one.
-const secondMAC = "\x00second"
+const alternativeMAC = "\x00second"
 
 // checkNamedMAC looks in the host's neighbour table for a MAC that was asked for by name. A
 // station on the LAN that has it keeps silent until it is asked for its own address, so
@@ -86,7 +86,7 @@ func (t *attempt) checkNamedMAC() error {
 // takes MACs from addresses and no other interface on the trunk or the parent has that
 // MAC (equal subnets on two VLANs; Docker's older releases chose the same); else no MAC.
 func (t *attempt) addressMAC(tx Tx) (mac verify.MAC, err error) {
-	if t.def.MACFrom != network.MACFromAddress || t.busy {
+	if t.def.MACFrom != network.MACFromAddress || t.macBusy {
 		return mac, nil
 	}
 	i := slices.IndexFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() })
@@ -94,7 +94,7 @@ func (t *attempt) addressMAC(tx Tx) (mac verify.MAC, err error) {
 		return mac, nil
 	}
 	mac = verify.MACOf(ipam.AddressMAC(t.rec.Addrs[i].Addr()))
-	if err := t.freeMAC(tx, mac); errors.Is(err, errMACTaken) {
+	if err := t.checkMACFree(tx, mac); errors.Is(err, errMACTaken) {
 		return verify.MAC{}, nil
 	} else if err != nil {
 		return verify.MAC{}, err
@@ -116,7 +116,7 @@ var errMACTaken = errors.New("MAC is in use")
 
 // notGateways refuses the MAC of a gateway that answered another container on the
 // trunk: whoever takes it takes its neighbours' way out with it.
-func (t *attempt) notGateways(tx Tx, mac verify.MAC) error {
+func (t *attempt) checkNotGateway(tx Tx, mac verify.MAC) error {
 	recs, err := all(tx)
 	for _, a := range recs {
 		for _, v := range a.Verdicts {
@@ -130,7 +130,7 @@ func (t *attempt) notGateways(tx Tx, mac verify.MAC) error {
 
 // freeMAC refuses a MAC that another attachment has on the same trunk: tags
 // that are wrong could not be told whose they are.
-func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
+func (t *attempt) checkMACFree(tx Tx, mac verify.MAC) error {
 	holders, err := find(tx, bucketMACs, macKey(t.parent.TrunkIndex, mac))
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
 }
 
 // requestMAC is what the kernel is asked for: nothing in mode passthru.
-func (t *attempt) requestMAC() net.HardwareAddr {
+func (t *attempt) kernelMAC() net.HardwareAddr {
 	if t.def.SharesMAC() {
 		return nil
 	}

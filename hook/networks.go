@@ -34,7 +34,7 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 		return nil, err
 	}
 	there, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
-	n, trunks := neighboursOf(there), watched{}
+	n, trunks := siblingsOf(there), watchedTrunks{}
 	for i, def := range defs {
 		p, err := l.createNetwork(ctx, def, n)
 		if err != nil {
@@ -45,7 +45,7 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 			return nil, errors.Join(append([]error{err}, left...)...)
 		}
 		n.add(def)
-		blind = append(blind, trunks.once(l, def, p))
+		blind = append(blind, trunks.watch(l, def, p))
 	}
 	for _, def := range defs {
 		err = errors.Join(err, network.Finish(l.Networks, def.Name))
@@ -56,7 +56,7 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 // createNetwork writes the definition before the parent is made: a crash in between
 // leaves a network whose parent the first attach makes, not a link that nobody
 // knows. The same command given once more goes on from there.
-func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *neighbours) (p link.Parent, err error) {
+func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	begun, err := network.Begun(l.Networks, def.Name)
 	if err != nil {
 		return p, err
@@ -69,11 +69,11 @@ func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *n
 	}
 	n.remove(begun)
 	*def = *begun
-	p, _, err = l.makeLinks(ctx, def)
+	p, _, err = l.ensureLinks(ctx, def)
 	return p, err
 }
 
-func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *neighbours) (p link.Parent, err error) {
+func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	p, err = l.Host.Resolve(specOf(def))
 	switch {
 	case errors.Is(err, link.ErrNoLink):
@@ -84,24 +84,24 @@ func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *ne
 		// One that somebody was killed over while making it is ours, too.
 		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
 	}
-	if err := def.Conflicts(l.beside(def, p, n)); err != nil {
+	if err := def.Conflicts(l.withSameTags(def, p, n)); err != nil {
 		return p, err
 	}
-	if err := def.HostConflicts(slices.Collect(maps.Values(n.all))); err != nil {
+	if err := def.HostConflicts(slices.Collect(maps.Values(n.byName))); err != nil {
 		return p, err
 	}
-	if err := l.write(def); err != nil {
+	if err := l.writeDefinition(def); err != nil {
 		return p, err
 	}
 	failpoint("define")
-	p, created, err := l.makeLinks(ctx, def)
+	p, created, err := l.ensureLinks(ctx, def)
 	if err != nil {
 		err = errors.Join(err, network.Remove(l.Networks, def.Name))
 		if def.HostAccess {
 			err = errors.Join(err, l.Host.RemoveHostLink(def.HostLink()))
 		}
 		if created {
-			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent, n.needs))
+			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent, n.hasParent))
 		}
 		return p, err
 	}
@@ -110,7 +110,7 @@ func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *ne
 
 // write puts the definition in its place, where none is, and notes that its links are
 // not made yet.
-func (l *Local) write(def *network.Definition) error {
+func (l *Local) writeDefinition(def *network.Definition) error {
 	if _, err := network.Load(l.Networks, def.Name); !errors.Is(err, network.ErrNotExist) {
 		return fmt.Errorf("network %q: %w in %s", def.Name, network.ErrExist, l.Networks)
 	}
@@ -124,14 +124,14 @@ func (l *Local) write(def *network.Definition) error {
 }
 
 // makeLinks makes what a network has on the host, or what of it is not there yet.
-func (l *Local) makeLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
+func (l *Local) ensureLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
 	failpoint("make")
 	if err == nil && def.MTU > p.MTU {
 		err = fmt.Errorf("--mtu %d is over the %d of parent %q", def.MTU, p.MTU, p.Name)
 	}
 	if err == nil && def.HostAccess {
-		err = l.createHost(ctx, def, p)
+		err = l.createHostAccess(ctx, def, p)
 	}
 	return p, created, err
 }
@@ -172,7 +172,7 @@ func (l *Local) RemoveNetworks(ctx context.Context, names []string) (gone []stri
 		return nil, append(errs, err)
 	}
 	there, _ := network.LoadAll(l.Networks)
-	gone, more := l.removeNetworks(ctx, defs, neighboursOf(there))
+	gone, more := l.removeNetworks(ctx, defs, siblingsOf(there))
 	return gone, append(errs, more...)
 }
 
@@ -188,25 +188,25 @@ func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 		return nil, err
 	}
 	defs, _ := network.LoadAll(l.Networks) // who is broken is somebody's, and stays
-	pruned, errs := l.removeNetworks(ctx, defs, neighboursOf(defs))
+	pruned, errs := l.removeNetworks(ctx, defs, siblingsOf(defs))
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, errInUse) })
 	return pruned, errors.Join(errs...)
 }
 
 // together is how many networks are removed in one go: deleting a link waits for
 // RCU, and many wait no longer than one. Each holds a descriptor meanwhile.
-const together = 256
+const removeBatchSize = 256
 
-func (l *Local) removeNetworks(ctx context.Context, defs []*network.Definition, n *neighbours) (gone []string, errs []error) {
-	for some := range slices.Chunk(defs, together) {
-		names, more := l.removeSome(ctx, some, n)
+func (l *Local) removeNetworks(ctx context.Context, defs []*network.Definition, n *siblings) (gone []string, errs []error) {
+	for some := range slices.Chunk(defs, removeBatchSize) {
+		names, more := l.removeBatch(ctx, some, n)
 		gone, errs = append(gone, names...), append(errs, more...)
 	}
 	return gone, errs
 }
 
 // leaving is a network that is being removed.
-type leaving struct {
+type removal struct {
 	def    *network.Definition
 	marked bool
 	err    error // it stays
@@ -214,7 +214,7 @@ type leaving struct {
 
 // removeSome marks the networks first, which keeps attaches out; whoever crashes
 // after it finishes by removing the network again.
-func (l *Local) removeSome(ctx context.Context, defs []*network.Definition, n *neighbours) (gone []string, errs []error) {
+func (l *Local) removeBatch(ctx context.Context, defs []*network.Definition, n *siblings) (gone []string, errs []error) {
 	all := l.markAll(ctx, defs)
 	l.removeParents(ctx, all, n)
 	l.removeDefinitions(ctx, all)
@@ -235,7 +235,7 @@ func (l *Local) removeSome(ctx context.Context, defs []*network.Definition, n *n
 	return gone, errs
 }
 
-func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []leaving) {
+func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []removal) {
 	err := l.withDB(ctx, func() error {
 		return l.DB.Update(ctx, func(tx Tx) error {
 			all = nil
@@ -244,7 +244,7 @@ func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []
 			}
 			for _, def := range defs {
 				err := markRemoving(tx, def)
-				all = append(all, leaving{def, err == nil, err})
+				all = append(all, removal{def, err == nil, err})
 			}
 			return nil
 		})
@@ -254,13 +254,13 @@ func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []
 	}
 	all = nil
 	for _, def := range defs {
-		all = append(all, leaving{def, false, err})
+		all = append(all, removal{def, false, err})
 	}
 	return all
 }
 
 // removeParents deletes those that nobody needs any more.
-func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours) {
+func (l *Local) removeParents(ctx context.Context, all []removal, n *siblings) {
 	var names []string
 	for i := range all {
 		r := &all[i]
@@ -273,7 +273,7 @@ func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours)
 			names = append(names, r.def.Parent)
 		}
 	}
-	stay := l.Host.RemoveParents(ctx, names, n.needs)
+	stay := l.Host.RemoveParents(ctx, names, n.hasParent)
 	for i := range all {
 		r := &all[i]
 		if err := stay[r.def.Parent]; r.err == nil && !errors.Is(err, link.ErrForeign) {
@@ -287,7 +287,7 @@ func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours)
 
 // removeDefinitions deletes the files last: until then, removing the networks again
 // finishes it.
-func (l *Local) removeDefinitions(ctx context.Context, all []leaving) {
+func (l *Local) removeDefinitions(ctx context.Context, all []removal) {
 	var pools []string
 	for _, r := range all {
 		for _, s := range r.def.Subnets {
@@ -309,7 +309,7 @@ func (l *Local) removeDefinitions(ctx context.Context, all []leaving) {
 }
 
 // unmarkAll lets networks be used again that stay, and forgets those that do not.
-func (l *Local) unmarkAll(ctx context.Context, all []leaving) error {
+func (l *Local) unmarkAll(ctx context.Context, all []removal) error {
 	return l.DB.Update(ctx, func(tx Tx) (err error) {
 		for _, r := range all {
 			if r.marked {

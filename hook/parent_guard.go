@@ -11,7 +11,7 @@ import (
 
 // lease tells the guard of the parent's egress, where there is one, what the
 // attachment may send. The first to come there puts the guard on.
-func (t *attempt) lease(ctx context.Context) error {
+func (t *attempt) permit(ctx context.Context) error {
 	if !t.rec.AtParent {
 		return nil
 	}
@@ -20,10 +20,10 @@ func (t *attempt) lease(ctx context.Context) error {
 	}
 	held, err := t.Guards.Held(t.parent.Index)
 	if err == nil && !held {
-		err = t.hold(ctx)
+		err = t.guardParent(ctx)
 	}
 	if err == nil {
-		err = t.Guards.Lease(t.parent.Index, leaseOf(&t.rec, t.parent.MTU))
+		err = t.Guards.Lease(t.parent.Index, permitOf(&t.rec, t.parent.MTU))
 	}
 	if err != nil {
 		return fmt.Errorf("guard the egress of parent %q: %w (the network's --guard off does without)", t.parent.Name, err)
@@ -31,7 +31,7 @@ func (t *attempt) lease(ctx context.Context) error {
 	return nil
 }
 
-func leaseOf(a *Attachment, mtu int) verify.Guard {
+func permitOf(a *Attachment, mtu int) verify.Guard {
 	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Attachment: a.ID}
 	if g.MTU == 0 {
 		g.MTU = mtu
@@ -44,7 +44,7 @@ func leaseOf(a *Attachment, mtu int) verify.Guard {
 
 // hold puts the guard on the parent. What stands there already goes on; what
 // nobody knows would be cut off, and is named instead.
-func (t *attempt) hold(ctx context.Context) error {
+func (t *attempt) guardParent(ctx context.Context) error {
 	recs, err := t.Attachments(ctx)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (t *attempt) hold(ctx context.Context) error {
 		if a.ParentIdx != t.parent.Index || a.MAC.IsZero() || a.ID == t.rec.ID {
 			continue
 		}
-		if err := t.Guards.Lease(t.parent.Index, leaseOf(a, t.parent.MTU)); err != nil {
+		if err := t.Guards.Lease(t.parent.Index, permitOf(a, t.parent.MTU)); err != nil {
 			return err
 		}
 	}
@@ -99,10 +99,10 @@ type Audited struct {
 	Unleased []verify.MAC
 	// Sent is what the trunk has seen leave of MACs that nobody was given, in the
 	// last hour.
-	Sent []Happened
+	Sent []TrunkEvent
 	// Claims are other stations' claims of an address or a MAC of an attachment's, in the
 	// last hour.
-	Claims []Happened
+	Claims []TrunkEvent
 	// Dropped counts what strangers sent and the guard of the parent's egress
 	// stopped, by reason.
 	Dropped map[string]uint64
@@ -117,7 +117,7 @@ func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	if err != nil {
 		return nil, append(broken, err)
 	}
-	lately, err := l.Lately(ctx)
+	lately, err := l.RecentEvents(ctx)
 	if err != nil {
 		broken = append(broken, err)
 	}

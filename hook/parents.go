@@ -28,11 +28,11 @@ func (l *Local) Parent(def *network.Definition) (link.Parent, error) {
 // there. One that is the administrator's is not ours to make.
 func (l *Local) ensureParent(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
-	return p, created, whosParent(def, err)
+	return p, created, explainMissingParent(def, err)
 }
 
 // whosParent says of a missing parent whose it was.
-func whosParent(def *network.Definition, err error) error {
+func explainMissingParent(def *network.Definition, err error) error {
 	if errors.Is(err, link.ErrNoLink) && !def.Managed {
 		return fmt.Errorf("%w: it was there before the network, and is yours to make again", err)
 	}
@@ -42,7 +42,7 @@ func whosParent(def *network.Definition, err error) error {
 // releaseParent takes the program off a trunk that no other network is on, and
 // says whether the parent goes with the network: we made it, and no other network
 // needs it.
-func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool, err error) {
+func (l *Local) releaseParent(def *network.Definition, n *siblings) (goes bool, err error) {
 	p, missing := l.Parent(def)
 	if err := l.releaseTrunks(p, missing != nil, n); err != nil {
 		return false, err
@@ -56,7 +56,7 @@ func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool
 		}
 	}
 	// Where a network's VLAN stands on it, it goes with that.
-	goes = def.Managed && len(l.beside(def, p, n)) == 0 && !n.above(def.Parent)
+	goes = def.Managed && len(l.withSameTags(def, p, n)) == 0 && !n.hasVLANOn(def.Parent)
 	if def.HostAccess && !goes {
 		err = l.Host.RemoveHostLink(def.HostLink())
 	}
@@ -66,7 +66,7 @@ func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool
 // releaseTrunks takes the program off a parent's trunk, if no other network is on it
 // and no endpoint is left. Which trunk the parent stood on cannot be told where it is
 // missing: then it is whichever nobody needs.
-func (l *Local) releaseTrunks(p link.Parent, missing bool, n *neighbours) (err error) {
+func (l *Local) releaseTrunks(p link.Parent, missing bool, n *siblings) (err error) {
 	trunks := []int{p.TrunkIndex}
 	if missing {
 		if trunks, err = l.Datapath.Trunks(); err != nil {
@@ -81,8 +81,8 @@ func (l *Local) releaseTrunks(p link.Parent, missing bool, n *neighbours) (err e
 	return err
 }
 
-func (l *Local) anyOnTrunk(trunk int, n *neighbours) bool {
-	for _, o := range n.all {
+func (l *Local) anyOnTrunk(trunk int, n *siblings) bool {
+	for _, o := range n.byName {
 		if q, err := l.Parent(o); err == nil && q.TrunkIndex == trunk {
 			return true
 		}
@@ -101,17 +101,17 @@ type Restored struct {
 
 // watched are the trunks that a command has made sure of already, and why they
 // cannot be watched.
-type watched map[trunkOf]string
+type watchedTrunks map[trunkKey]string
 
-type trunkOf struct {
+type trunkKey struct {
 	index  int
 	driver string
 }
 
-func (w watched) once(l *Local, def *network.Definition, p link.Parent) (blind string) {
-	key := trunkOf{p.TrunkIndex, def.Driver}
+func (w watchedTrunks) watch(l *Local, def *network.Definition, p link.Parent) (blind string) {
+	key := trunkKey{p.TrunkIndex, def.Driver}
 	if _, done := w[key]; !done {
-		w[key] = l.watchFor(def, p)
+		w[key] = l.watchNetwork(def, p)
 	}
 	return w[key]
 }
@@ -129,13 +129,13 @@ func (l *Local) Restore(ctx context.Context) (all []Restored, err error) {
 		return nil, err
 	}
 	defs, broken := network.LoadAll(l.Networks)
-	watched := watched{}
+	watched := watchedTrunks{}
 	for _, def := range defs {
 		r := Restored{Network: def.Name, Parent: def.Parent}
 		var p link.Parent
 		if p, r.Made, r.Err = l.ensureParent(ctx, def); r.Err == nil {
-			_, r.Err = l.ensureHost(ctx, def, p)
-			r.Blind = watched.once(l, def, p)
+			_, r.Err = l.ensureHostAccess(ctx, def, p)
+			r.Blind = watched.watch(l, def, p)
 		}
 		all = append(all, r)
 	}

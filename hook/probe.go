@@ -15,11 +15,11 @@ import (
 // wire asks the questions of one round from inside the namespace, and puts
 // the addresses on where no other station has them. A rival comes back in the
 // findings; the addresses are then not on.
-func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
-	if t.here, err = t.lookHere(ctx); err != nil {
+func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err error) {
+	if t.hostState, err = t.readHostState(ctx); err != nil {
 		return f, err
 	}
-	if f, err = t.round(ctx); err != nil || len(f.Claimants) > 0 {
+	if f, err = t.probe(ctx); err != nil || len(f.Claimants) > 0 {
 		return f, err
 	}
 	t.reached("probe")
@@ -30,29 +30,29 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		return f, err
 	}
 	t.r.Trace.Mark("announce")
-	return f, t.late(ctx, f)
+	return f, t.checkLateConflict(ctx, f)
 }
 
 // round asks who has the addresses, and the gateways.
-func (t *attempt) round(ctx context.Context) (f verify.Findings, err error) {
-	err = t.asking(func(index int, name string) error {
-		p, err := t.Probers.Quick(index, t.rec.MAC, t.blind == "")
+func (t *attempt) probe(ctx context.Context) (f verify.Findings, err error) {
+	err = t.onProbeLink(func(index int, name string) error {
+		p, err := t.Probers.Quick(index, t.rec.MAC, t.unwatched == "")
 		if err != nil {
 			return fmt.Errorf("open a prober on %q: %w", name, err)
 		}
 		// Closing takes the candidates' neighbour entries away, which has to
 		// be before the addresses go on.
 		plan := t.plan()
-		plan.Asked, t.asked = t.asked, 0
-		plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
+		plan.Asked, t.askedAt = t.askedAt, 0
+		plan.Doubt, plan.Direct = t.startControl(ctx), t.directAddr()
 		f, err = verify.Round(ctx, p, plan)
-		t.controlled(f, plan)
+		t.finishControl(f, plan)
 		if cerr := p.Close(); err == nil {
 			err = cerr
 		}
 		return err
 	})
-	if err != nil || len(f.Claimants) > 0 || t.blind == "" || t.sharesMAC() {
+	if err != nil || len(f.Claimants) > 0 || t.unwatched == "" || t.sharesMAC() {
 		return f, err
 	}
 	return f, t.askBlind(ctx, &f)
@@ -75,7 +75,7 @@ func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
 // interface. The kernel hands an ipvlan what is sent to its addresses, and a
 // probe's answer is sent to none: with ipvlan it is the parent that asks, whose
 // MAC is the interface's.
-func (t *attempt) asking(f func(index int, name string) error) error {
+func (t *attempt) onProbeLink(f func(index int, name string) error) error {
 	if t.def.Driver == network.DriverIPvlan {
 		return t.Host.Do(func() error { return f(t.parent.Index, t.parent.Name) })
 	}
@@ -85,15 +85,15 @@ func (t *attempt) asking(f func(index int, name string) error) error {
 func (t *attempt) plan() verify.Plan {
 	p := verify.Plan{
 		Addrs:    t.addrs(),
-		Held:     t.held,
+		Held:     t.configured,
 		Gateways: t.rec.Gateways,
 		Window:   time.Duration(t.def.ConflictWindow),
 		Deadline: time.Duration(t.def.Deadline),
 		Proxies:  t.proxies,
 	}
-	if t.blind == "" {
+	if t.unwatched == "" {
 		p.Witness, p.Ask = t.claimants, t.askConflict
-		p.Inside = t.here == nil || len(t.here.foreign) > 0
+		p.Inside = t.hostState == nil || len(t.hostState.unrecorded) > 0
 	}
 	return p
 }
@@ -105,8 +105,8 @@ const announcements = 3
 // announcedHere is how many leave by the interface itself. To siblings on the
 // parent the kernel copies each, in the sender's time: a copy is not lost, and one
 // is enough. The others go out of the parent, to the LAN alone.
-func (t *attempt) announcedHere() int {
-	if t.blind != "" || t.def.Driver == network.DriverIPvlan {
+func (t *attempt) ownAnnouncements() int {
+	if t.unwatched != "" || t.def.Driver == network.DriverIPvlan {
 		return announcements // by a packet socket; by the parent itself
 	}
 	return 1
@@ -114,15 +114,15 @@ func (t *attempt) announcedHere() int {
 
 // announceAll announces the addresses from the interface, and from its parent.
 func (t *attempt) announceAll() error {
-	err := t.asking(func(index int, name string) error { return t.announceFrom(index, name, t.announcedHere()) })
-	if left := announcements - t.announcedHere(); err == nil && left > 0 {
+	err := t.onProbeLink(func(index int, name string) error { return t.announceFrom(index, name, t.ownAnnouncements()) })
+	if left := announcements - t.ownAnnouncements(); err == nil && left > 0 {
 		err = t.Host.Do(func() error { return t.announceFrom(t.parent.Index, t.parent.Name, left) })
 	}
 	return err
 }
 
 func (t *attempt) announceFrom(index int, name string, times int) error {
-	a, err := t.Probers.Announcer(index, t.rec.MAC, t.blind == "")
+	a, err := t.Probers.Announcer(index, t.rec.MAC, t.unwatched == "")
 	if err != nil {
 		return fmt.Errorf("announce from %q: %w", name, err)
 	}
@@ -144,31 +144,31 @@ func (t *attempt) announce(a verify.Announcer, times int) error {
 }
 
 // onHost is what a round and its verdict have to know of this host.
-type onHost struct {
-	down    string // why nothing can pass through the parent
-	macs    []net.HardwareAddr
-	foreign []verify.MAC // those of macs that are no attachment's with leases
+type hostState struct {
+	down       string // why nothing can pass through the parent
+	macs       []net.HardwareAddr
+	unrecorded []verify.MAC // those of macs that are no attachment's with leases
 }
 
 // lookHere reads it, and tells the trunk which MACs are this host's. Only on the trunk
 // itself its ingress sees siblings: where the parent is a VLAN they are not looked for.
-func (t *attempt) lookHere(ctx context.Context) (h *onHost, err error) {
-	h = &onHost{}
+func (t *attempt) readHostState(ctx context.Context) (h *hostState, err error) {
+	h = &hostState{}
 	if h.down, err = t.Host.Down(t.parent); err != nil {
 		return nil, err
 	}
 	if h.macs, err = t.Host.ParentUnicast(t.parent.Index); err != nil {
 		return nil, err
 	}
-	if h.foreign, err = t.Local.foreign(ctx, t.def, t.parent, h.macs); err != nil {
+	if h.unrecorded, err = t.Local.unrecordedMACs(ctx, t.def, t.parent, h.macs); err != nil {
 		return nil, err
 	}
-	if t.blind != "" {
+	if t.unwatched != "" {
 		return h, nil
 	}
 	locals := verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}}
 	if len(t.parent.Tags) == 0 {
-		locals.Siblings = h.foreign
+		locals.Siblings = h.unrecorded
 	}
 	return h, t.Datapath.Locals(t.parent.TrunkIndex, locals)
 }
@@ -176,21 +176,21 @@ func (t *attempt) lookHere(ctx context.Context) (h *onHost, err error) {
 // judge joins what was answered with what the trunk saw: a verdict for each
 // gateway, or one for the link where there is none.
 func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
-	here := t.here
-	t.here = nil // of this round
+	here := t.hostState
+	t.hostState = nil // of this round
 	if here == nil {
 		var err error
-		if here, err = t.lookHere(ctx); err != nil {
+		if here, err = t.readHostState(ctx); err != nil {
 			return err
 		}
 	}
 	facts := verify.Facts{
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
-		Asked: f.Asked, Now: f.Ended, Blind: t.blind,
+		Asked: f.Asked, Now: f.Ended, Blind: t.unwatched,
 		Down: here.down, Local: func(mac verify.MAC) bool { return t.isLocal(here, mac) }, Proxies: t.proxies,
 	}
 	t.rec.Evidence = nil
-	if t.blind == "" {
+	if t.unwatched == "" {
 		e, err := t.Datapath.Evidence(t.rec.Endpoint)
 		if err != nil {
 			return fmt.Errorf("read evidence from trunk %q: %w", t.parent.Trunk, err)
@@ -265,7 +265,7 @@ func (t *attempt) addrs() []netip.Addr {
 }
 
 // isLocal reports whether a MAC is this host's.
-func (t *attempt) isLocal(here *onHost, mac verify.MAC) bool {
+func (t *attempt) isLocal(here *hostState, mac verify.MAC) bool {
 	return mac == verify.MACOf(t.parent.MAC) ||
 		slices.ContainsFunc(here.macs, func(m net.HardwareAddr) bool { return verify.MACOf(m) == mac })
 }

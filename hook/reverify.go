@@ -40,18 +40,18 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" takes the record away", a.Interface, a.Network)
 	}
 	defer ns.Close()
-	t := &attempt{Local: l, def: def, ns: ns, rec: a, held: true}
+	t := &attempt{Local: l, def: def, ns: ns, rec: a, configured: true}
 	if t.parent, err = l.Parent(def); err != nil {
 		return nil, err
 	}
-	t.blind = l.watchFor(def, t.parent)
+	t.unwatched = l.watchNetwork(def, t.parent)
 	if len(a.Addrs) == 0 || def.Routed() {
 		return t.verdictWithoutRound(), nil
 	}
-	if t.here, err = t.lookHere(ctx); err != nil {
+	if t.hostState, err = t.readHostState(ctx); err != nil {
 		return nil, err
 	}
-	f, err := t.againUnlessProxied(ctx)
+	f, err := t.repeatUnlessProxy(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 // verdictWithoutRound is that of the start, where there is no station to ask, unless
 // another one has shown since that it has the MAC.
 func (t *attempt) verdictWithoutRound() []verify.Verdict {
-	if r := t.duplicate(); r != nil {
+	if r := t.recentDuplicate(); r != nil {
 		return []verify.Verdict{verify.Judge(verify.Facts{Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Claimants: []verify.Claimant{*r}})}
 	}
 	return []verify.Verdict{t.rec.Verdict}
@@ -81,7 +81,7 @@ func (t *attempt) verdictWithoutRound() []verify.Verdict {
 func (t *attempt) addUnheard(f *verify.Findings) error {
 	host, err := t.hostClaimants(t.rec)
 	f.Claimants = append(f.Claimants, host...)
-	if r := t.duplicate(); r != nil && !slices.ContainsFunc(f.Claimants, func(r verify.Claimant) bool { return r.SameMAC }) {
+	if r := t.recentDuplicate(); r != nil && !slices.ContainsFunc(f.Claimants, func(r verify.Claimant) bool { return r.SameMAC }) {
 		f.Claimants = append(f.Claimants, *r)
 	}
 	return err
@@ -93,8 +93,8 @@ const duplicateFor = time.Minute
 
 // duplicate gives the station that has shown since the start that it has the MAC, nil if
 // none has within the last minute.
-func (t *attempt) duplicate() *verify.Claimant {
-	if t.blind != "" {
+func (t *attempt) recentDuplicate() *verify.Claimant {
+	if t.unwatched != "" {
 		return nil
 	}
 	now, err := t.Datapath.Evidence(t.rec.Endpoint)
@@ -116,25 +116,25 @@ func (t *attempt) duplicate() *verify.Claimant {
 }
 
 // againUnlessProxied repeats the round where its rival was none.
-func (t *attempt) againUnlessProxied(ctx context.Context) (f verify.Findings, err error) {
+func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err error) {
 	for {
-		if f, err = t.again(ctx); err != nil || len(f.Claimants) == 0 {
+		if f, err = t.repeatRound(ctx); err != nil || len(f.Claimants) == 0 {
 			return f, err
 		}
-		proxy, err := t.proxied(ctx, f)
+		proxy, err := t.isProxy(ctx, f)
 		if err != nil {
 			return f, err
 		}
 		if !proxy {
-			return t.others(ctx, f)
+			return t.askOtherGateways(ctx, f)
 		}
 	}
 }
 
 // others asks on for the gateways that a rival has nothing to do with: the round
 // ended when it showed itself.
-func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Findings, error) {
-	plan := t.patient(ctx)
+func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
+	plan := t.patientPlan(ctx)
 	plan.Addrs, plan.Witness, plan.Gateways = nil, nil, nil
 	for _, g := range t.rec.Gateways {
 		if len(t.claimantsOf(f, g)) == 0 {
@@ -145,37 +145,37 @@ func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Finding
 		return f, nil
 	}
 	more, err := t.ask(ctx, plan)
-	t.controlled(more, plan)
+	t.finishControl(more, plan)
 	more.Asked, more.Claimants = f.Asked, f.Claimants
 	return more, err
 }
 
 // again is a round that takes its time. The trunk's rivals before it are in Evidence,
 // and are not news.
-func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
-	t.leaver.since = verify.Now()
-	plan := t.patient(ctx)
+func (t *attempt) repeatRound(ctx context.Context) (f verify.Findings, err error) {
+	t.ending.ignoreUntil = verify.Now()
+	plan := t.patientPlan(ctx)
 	f, err = t.ask(ctx, plan)
-	t.controlled(f, plan)
+	t.finishControl(f, plan)
 	return f, err
 }
 
-func (t *attempt) patient(ctx context.Context) verify.Plan {
+func (t *attempt) patientPlan(ctx context.Context) verify.Plan {
 	plan := t.plan()
 	plan.Inside = true // it hears siblings, and off a start's path costs them nothing
 	plan.Window = max(plan.Window, 100*time.Millisecond)
-	plan.Doubt, plan.Direct = t.doubt(ctx), t.direct()
+	plan.Doubt, plan.Direct = t.startControl(ctx), t.directAddr()
 	return plan
 }
 
 // ask is a round from where the container's questions come from, with an exact
 // prober. It may be long after the last one: the watch is made sure of again.
 func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
-	if t.blind == "" {
-		t.blind = t.watch(t.parent.TrunkIndex)
+	if t.unwatched == "" {
+		t.unwatched = t.watchTrunk(t.parent.TrunkIndex)
 	}
-	err = t.asking(func(index int, name string) error {
-		f, err = t.exactly(ctx, index, name, t.rec.MAC, plan)
+	err = t.onProbeLink(func(index int, name string) error {
+		f, err = t.exactRound(ctx, index, name, t.rec.MAC, plan)
 		return err
 	})
 	return f, err
@@ -184,7 +184,7 @@ func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings,
 // exactly is a round with an exact prober, which reads every answer itself: two
 // that answer for one address are both heard. Off a start's path, its packet
 // socket costs nobody anything. It runs inside the link's namespace.
-func (t *attempt) exactly(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
+func (t *attempt) exactRound(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
 	p, err := t.Probers.Exact(index, mac)
 	if err != nil {
 		return f, fmt.Errorf("open a prober on %q: %w", name, err)

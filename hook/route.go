@@ -16,8 +16,8 @@ type OtherDefault struct {
 }
 
 // route puts the routes on. It runs inside the namespace.
-func (t *attempt) route() error {
-	if err := t.routeEverywhere(); err != nil || t.def.Routed() {
+func (t *attempt) addRoutes() error {
+	if err := t.addDefaultRoutes(); err != nil || t.def.Routed() {
 		return err
 	}
 	for _, r := range t.extraRoutes() {
@@ -32,10 +32,10 @@ func (t *attempt) route() error {
 }
 
 // routeEverywhere puts the default routes on that are for this interface.
-func (t *attempt) routeEverywhere() error {
+func (t *attempt) addDefaultRoutes() error {
 	t.rec.Defaults, t.rec.Others = nil, nil
 	var others []link.Route
-	if !t.alone { // nothing led anywhere, and there are no routes to be read
+	if !t.loopbackOnly { // nothing led anywhere, and there are no routes to be read
 		var err error
 		if others, err = t.ns.Defaults(); err != nil {
 			return err
@@ -43,10 +43,10 @@ func (t *attempt) routeEverywhere() error {
 	}
 	for _, r := range t.defaultRoutes() {
 		is4 := r.Dst.Addr().Is4()
-		if t.taken[is4] {
+		if t.noDefault[is4] {
 			whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && o.Dst.Addr().Is4() == is4 }
-			if i := slices.IndexFunc(others, whole); i >= 0 && t.leftToCluster() {
-				t.leave(others[i])
+			if i := slices.IndexFunc(others, whole); i >= 0 && t.clusterHasDefault() {
+				t.recordOther(others[i])
 			}
 			continue
 		}
@@ -54,8 +54,8 @@ func (t *attempt) routeEverywhere() error {
 		routes := []link.Route{r}
 		switch {
 		case i < 0:
-		case t.leaves(others[i]):
-			t.leave(others[i])
+		case t.leavesInPlace(others[i]):
+			t.recordOther(others[i])
 			continue
 		default:
 			routes = r.Halves()
@@ -71,18 +71,18 @@ func (t *attempt) routeEverywhere() error {
 }
 
 // leave records a default route that stays in place.
-func (t *attempt) leave(other link.Route) {
+func (t *attempt) recordOther(other link.Route) {
 	t.rec.Others = append(t.rec.Others, OtherDefault{other.Dst, other.Gateway, t.ns.NameOf(other.Index)})
 }
 
 // leftToCluster reports whether the network leaves the default routes of this pod to the
 // cluster.
-func (t *attempt) leftToCluster() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
+func (t *attempt) clusterHasDefault() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
 
 // leaves says whether another's default route is left alone. Who asks for the
 // default route, takes it; a network that takes that of pods (--pod-default-route)
 // does so once in each pod.
-func (t *attempt) leaves(other link.Route) bool {
+func (t *attempt) leavesInPlace(other link.Route) bool {
 	if t.want.Default != nil {
 		return false
 	}

@@ -19,7 +19,7 @@ func (l *Local) Detach(ctx context.Context, containerID string) error {
 
 // detach drops the container's references to those attachments that mine picks.
 func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attachment) bool) error {
-	var all []taken
+	var all []detaching
 	ofPod := false
 	err := l.withDB(ctx, func() error {
 		all = nil
@@ -37,7 +37,7 @@ func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attac
 					err = errors.Join(err, kerr)
 					continue
 				}
-				t, terr := take(tx, a, over)
+				t, terr := dropReferences(tx, a, over)
 				if err = errors.Join(err, terr); t != nil {
 					all = append(all, *t)
 				}
@@ -86,7 +86,7 @@ func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool
 		if !which(&a) || live(&a) {
 			continue
 		}
-		did, derr := l.dropUnless(ctx, a.ID, live, atOnce)
+		did, derr := l.dropUnlessLive(ctx, a.ID, live, atOnce)
 		if derr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
 		} else if did {
@@ -97,15 +97,15 @@ func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool
 }
 
 // dropUnless drops a record, unless it is live when it is taken.
-func (l *Local) dropUnless(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (did bool, err error) {
-	var t *taken
+func (l *Local) dropUnlessLive(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (did bool, err error) {
+	var t *detaching
 	err = l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
 		if errors.Is(err, ErrGone) || err == nil && live(&a) {
 			return nil
 		}
 		if err == nil {
-			t, err = take(tx, a, func(Container) bool { return true })
+			t, err = dropReferences(tx, a, func(Container) bool { return true })
 		}
 		return err
 	})

@@ -37,7 +37,7 @@ func (l *Local) Usage(ctx context.Context, def *network.Definition) (all []Usage
 				taken++
 			}
 		}
-		u.Free = left(u.Size, taken)
+		u.Free = freeCount(u.Size, taken)
 		all = append(all, u)
 	}
 	return all, nil
@@ -58,13 +58,13 @@ func (l *Local) Summary(ctx context.Context, def *network.Definition) (all []Usa
 func (l *Local) summary(ctx context.Context, def *network.Definition, s network.Subnet) (u Usage, err error) {
 	u = Usage{Subnet: s.Subnet, Size: poolOf(def, s).Size()}
 	u.Counts, err = l.Leases.Count(ctx, poolName(def, s))
-	u.Free = left(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
+	u.Free = freeCount(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
 	return u, err
 }
 
 // GivesNothing lists the subnets of a network that hold no address for who asks
 // for none by name.
-func GivesNothing(def *network.Definition) (all []netip.Prefix) {
+func SubnetsWithoutRange(def *network.Definition) (all []netip.Prefix) {
 	for _, s := range def.Subnets {
 		if poolOf(def, s).Size().Sign() == 0 {
 			all = append(all, s.Subnet)
@@ -73,7 +73,7 @@ func GivesNothing(def *network.Definition) (all []netip.Prefix) {
 	return all
 }
 
-func left(size *big.Int, taken int) *big.Int {
+func freeCount(size *big.Int, taken int) *big.Int {
 	free := new(big.Int).Sub(size, big.NewInt(int64(taken)))
 	if free.Sign() < 0 {
 		return new(big.Int)
