@@ -137,3 +137,18 @@ func (c *Caller) owner() uint32 {
 	}
 	return c.UID
 }
+
+// guarded says whether a caller's attachment is, and refuses what cannot be.
+func (c *Caller) needsGuard(def *network.Definition) (bool, error) {
+	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
+		return false, nil
+	}
+	if def.IPAM == network.IPAMNone {
+		return false, fmt.Errorf("a network that gives no addresses cannot be guarded, as there are none to hold a container to: rootless containers need another, or one with --brokered %s", network.BrokeredDirect)
+	}
+	// A MAC that is the parent's own is not the lease's.
+	if def.SharesMAC() {
+		return false, fmt.Errorf("mode %s cannot be guarded: rootless containers need another network, or one with --brokered %s", def.Mode, network.BrokeredDirect)
+	}
+	return true, nil
+}
