@@ -1,11 +1,9 @@
-// Package hook turns what a container runtime says into an interface on the
-// LAN, and takes it back: it decodes the runtime's state and the container's
-// annotations into a [Request], and carries out attach and detach as one
-// transaction each, on record before they begin.
+// Package hook attaches containers to the LAN and detaches them: it carries out a [Request],
+// which hook/oci decodes, as one transaction. Each resource is in the database before it is
+// acquired, so that a sweep can release what a crash leaves.
 //
-// It decides the order of things and what to undo. How links, leases,
-// definitions and verdicts work is for hook/link, ipam, hook/network and verify
-// to know.
+// The package decides the order of the steps and the undo of each. Packages hook/link, ipam,
+// hook/network and verify implement links, leases, definitions and verdicts.
 package hook
 
 import (
@@ -16,29 +14,32 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Attacher attaches containers: in process ([Local]), or through a broker for
-// callers without privilege. The hook cannot tell which.
+// Attacher attaches and detaches containers: in the calling process ([Local]), or through a
+// broker for callers without privilege. Both have the same contract.
 type Attacher interface {
-	// Attach gives the container every interface that the request wants, or
-	// none. The same container asking again gets what it has.
+	// Attach creates all interfaces of the request, or none: if one fails, it removes the
+	// others. An interface that the container's namespace already has is not created again:
+	// its attachment is returned, and the container holds it, too. The error is a *Refusal
+	// if the verdict is fatal; it wraps ErrGone if a sweep removed the record during the
+	// attach, and ErrRefused if a broker refuses the caller.
 	Attach(ctx context.Context, r Request) ([]Attachment, error)
-	// Detach lets go of whatever the container held and no longer needs. It
-	// works from the record alone, and may be called twice, late, or for a
-	// container that never was: nil.
+	// Detach drops the container's references to attachments, and releases the attachments
+	// that no container refers to any more. It needs only the records. It may be called
+	// twice, late, or for a container without attachments: then it returns nil.
 	Detach(ctx context.Context, containerID string) error
 }
 
-// Request is what one container asks for.
+// Request is the interfaces that one container requests, decoded from its annotations.
 type Request struct {
-	Container string // the runtime's id
-	Name      string // what the engine calls it, stable over restarts; "" if it does not say
-	Pid       int    // the container's init, as the host sees it
+	Container string // the runtime's id of the container
+	Name      string // the engine's name of it, stable over restarts; "" if the state has none
+	Pid       int    // the container's init, in the pid namespace of the hook
 	Pod       Pod    // zero outside Kubernetes
 	Wants     []Want
-	Trace     *Trace `json:"-"` // notes what the steps took; nil for none
+	Trace     *Trace `json:"-"` // records the duration of each step; nil: no trace
 }
 
-// Pod is where in Kubernetes a container belongs.
+// Pod is the Kubernetes pod of a container.
 type Pod struct {
 	Sandbox   string `json:"sandbox,omitempty"`
 	Namespace string `json:"namespace,omitempty"`
@@ -48,17 +49,18 @@ type Pod struct {
 // Want is one interface of a request.
 type Want struct {
 	Network   string
-	Interface string       // "" takes the first free of eth0, eth1, …
-	Addrs     []netip.Addr // asked for by name, at most one of each family
-	MAC       verify.MAC   // zero derives one from the address
-	MTU       int          // 0 takes the network's
-	Verify    verify.Mode  // may tighten what the network asks; "" leaves it
-	// Default says whether the interface takes the default routes; nil
-	// leaves each to whoever has it already, and else to the first of the request
-	// whose network has a gateway.
+	Interface string       // "": the first free name of eth0, eth1, …
+	Addrs     []netip.Addr // requested addresses, at most one of each family
+	MAC       verify.MAC   // zero: derived from the address
+	MTU       int          // in bytes; 0: the network's
+	Verify    verify.Mode  // can only tighten the network's mode; "": the network's mode
+	// Default reports whether the interface takes the default routes. nil: each default route
+	// that exists stays in place, and each other one goes to the first interface of the
+	// request whose network has a gateway.
 	Default *bool
 }
 
-// ErrUnprivileged is returned by Attach and Detach when the caller may not
-// change the host's network: the hook then turns to the broker.
+// ErrUnprivileged means that the process may not change the host's network. Package wiring
+// returns it before there is an Attacher, and cmd/lanyard-hook then calls the broker. No Attacher
+// returns it.
 var ErrUnprivileged = errors.New("no CAP_NET_ADMIN on the host")

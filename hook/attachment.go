@@ -8,18 +8,18 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// State is how far an attachment has come.
+// State is the stage of an attachment.
 type State string
 
 const (
-	Attaching State = "attaching" // an intent: what it names may be half made
+	Attaching State = "attaching" // an intent: the resources that it names may be incomplete
 	Attached  State = "attached"
-	Detaching State = "detaching" // being taken back: nobody may join it any more
+	Detaching State = "detaching" // being released: no container can join it
 )
 
-// Attachment is one interface of one network namespace: what the containers
-// there got, and the record that undo works from. It is written before
-// anything is acquired, so that a crash leaves something to sweep.
+// Attachment is the record of one interface in one network namespace: its configuration, and all
+// that undo needs. It is written before any resource is acquired, so that a sweep can release
+// what a crash leaves.
 type Attachment struct {
 	ID         verify.ID        `json:"id"`
 	State      State            `json:"state"`
@@ -32,40 +32,40 @@ type Attachment struct {
 	MTU        int              `json:"mtu,omitzero"`
 	Addrs      []netip.Prefix   `json:"addresses"`
 	Gateways   []netip.Addr     `json:"gateways,omitempty"`
-	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // those of Gateways that the default routes go by; 0.0.0.0 or :: is the host itself
-	Others     []OtherDefault   `json:"default_left_to,omitempty"` // default routes of others' that stay where they are, and that nobody said to take
-	Pools      []string         `json:"pools"`                     // where its leases are
+	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // next hops of its default routes; 0.0.0.0 or :: is the host itself
+	Others     []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
+	Pools      []string         `json:"pools"`                     // the pools of its leases
 	Quarantine time.Duration    `json:"quarantine_ns,omitzero"`
 	Parent     string           `json:"parent"`
 	ParentIdx  int              `json:"parent_ifindex"`
 	Trunk      string           `json:"trunk"`
-	Endpoint   verify.Endpoint  `json:"endpoint"`         // its key is set before the datapath is told
-	Former     *verify.Endpoint `json:"former,omitempty"` // what the interface was before the wire said that its address is taken
+	Endpoint   verify.Endpoint  `json:"endpoint"`         // recorded before Datapath.Expect
+	Former     *verify.Endpoint `json:"former,omitempty"` // the endpoint until now, while the interface changes to another address or MAC
 	Netns      Netns            `json:"netns"`
-	Number     *int             `json:"nsid,omitempty"` // while the namespace lives; nil where nobody gave it one
-	Hook       link.Process     `json:"hook"`           // who attaches or takes back; until it is Attached the record is that process's
+	Number     *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
+	Hook       link.Process     `json:"hook"`           // the process that attaches or detaches; it owns the record unless the state is Attached
 	Containers []Container      `json:"containers"`
 	Mode       verify.Mode      `json:"verify"`
 	Verdict    verify.Verdict   `json:"verdict"`
 	Verdicts   []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
-	Evidence   *verify.Evidence `json:"evidence,omitempty"` // as it was when the verdict was drawn
+	Evidence   *verify.Evidence `json:"evidence,omitempty"` // at the time of the verdict
 	Created    time.Time        `json:"created"`
-	Timing     []Step           `json:"timing,omitempty"` // up to the commit, where the attach was traced
+	Timing     []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
 	Pod        Pod              `json:"pod,omitzero"`
-	Guard      *verify.Guard    `json:"guard,omitempty"`            // set where it is guarded; its links, once they are made
-	AtParent   bool             `json:"guarded_at_parent,omitzero"` // the parent's egress lets out what carries its lease
-	HostLink   string           `json:"host_link,omitempty"`        // the host's own, by which it has a route to each address
-	Owner      uint32           `json:"owner_uid,omitzero"`         // whose rootless container it is for; 0 for root's
+	Guard      *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; has the links' ifindexes when they exist
+	AtParent   bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent's egress
+	HostLink   string           `json:"host_link,omitempty"`        // the host's link through which the host has a route to each address
+	Owner      uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
 }
 
-// Netns tells a network namespace from every other one, dead or alive.
+// Netns identifies a network namespace among all existing and earlier ones.
 type Netns struct {
-	Boot   string `json:"boot"`             // kernel's boot id
+	Boot   string `json:"boot"`             // the kernel's boot id
 	Cookie uint64 `json:"cookie,omitempty"` // SO_NETNS_COOKIE; 0 below Linux 5.14
-	Inode  uint64 `json:"inode"`            // recycled: means something only with the rest
+	Inode  uint64 `json:"inode"`            // recycled by the kernel: valid only together with the other fields
 }
 
-// Container is a reference to an attachment: it lives while its init does.
+// Container is a reference to an attachment. It is valid while the container's init runs.
 type Container struct {
 	ID      string       `json:"id"`
 	Name    string       `json:"name,omitempty"`

@@ -2,8 +2,8 @@ package hook
 
 import "testing"
 
-// Starts of one second have ids that begin alike: what is named after a part of one
-// must be named after what is random in it.
+// TestNamesOfOneSecond checks that names which contain a part of an id contain a random part: ids
+// of the same second begin with the same bytes.
 func TestNamesOfOneSecond(t *testing.T) {
 	tags, names := map[string]bool{}, map[string]bool{}
 	const starts = 1000
