@@ -8,11 +8,11 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// guestsAnew is after how long the definitions are read whether or not they seem to
-// have changed: names of users may be others' by now.
+// allowListMaxAge is the time after which the definitions are read again even if no file has changed:
+// a user's name may belong to another uid by then.
 const allowListMaxAge = time.Minute
 
-// Guests are all whom some network allows, as of the last look.
+// AllowList is the users that any network allows, as of the last Refresh.
 type AllowList struct {
 	networks string
 	allowed  atomic.Pointer[network.Allowed]
@@ -20,31 +20,33 @@ type AllowList struct {
 	changed  [2]time.Time // the directory of definitions, and the file of subordinate uids
 }
 
-// Guests looks for the first time.
+// AllowList returns the list, after a first Refresh.
 func (l *Local) AllowList() *AllowList {
-	g := &AllowList{networks: l.Networks}
-	g.Refresh()
-	return g
+	a := &AllowList{networks: l.Networks}
+	a.Refresh()
+	return a
 }
 
-// Look reads what has changed. Not to be called by two at once.
-func (g *AllowList) Refresh() {
+// Refresh reads the definitions again if they have changed, or if the list is too old. It must not be
+// called concurrently.
+func (a *AllowList) Refresh() {
 	var changed [2]time.Time
-	for i, path := range []string{g.networks, network.Subuids} {
+	for i, path := range []string{a.networks, network.Subuids} {
 		if info, err := os.Stat(path); err == nil {
 			changed[i] = info.ModTime()
 		}
 	}
-	if changed == g.changed && time.Since(g.read) < allowListMaxAge {
+	if changed == a.changed && time.Since(a.read) < allowListMaxAge {
 		return
 	}
-	g.changed, g.read = changed, time.Now()
-	g.allowed.Store(network.ReadAllowed(g.networks, network.Subuids))
+	a.changed, a.read = changed, time.Now()
+	a.allowed.Store(network.ReadAllowed(a.networks, network.Subuids))
 }
 
-// Has reports whether the user is one; groups is called where they matter, and those
-// that it cannot tell are none.
-func (g *AllowList) Allows(uid uint32, groups func() ([]uint32, error)) bool {
-	ok, _ := g.allowed.Load().Has(uid, groups)
+// Allows reports whether any network allows the user. It calls groups only if the result depends on
+// the user's groups. If groups returns an error, the user is in no group. It is safe for concurrent
+// use, also during a Refresh.
+func (a *AllowList) Allows(uid uint32, groups func() ([]uint32, error)) bool {
+	ok, _ := a.allowed.Load().Has(uid, groups)
 	return ok
 }

@@ -36,7 +36,7 @@ type attempt struct {
 	usedNames    []string         // interface names that the namespace and the request have
 	loopbackOnly bool             // the namespace had no link but its loopback
 
-	noDefault map[bool]bool // default routes that this interface does not get
+	noDefault map[family]bool // default routes that this interface does not get
 
 	rec       Attachment // what has been or will be acquired
 	joined    bool       // the namespace already had the interface

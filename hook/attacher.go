@@ -33,7 +33,7 @@ type Attacher interface {
 type Request struct {
 	Container string // the runtime's id of the container
 	Name      string // the engine's name of it, stable over restarts; "" if the state has none
-	Pid       int    // the container's init, in the pid namespace of the hook
+	Pid       int    // the container's init, in the pid namespace of the process that attaches
 	Pod       Pod    // zero outside Kubernetes
 	Wants     []Want
 	Trace     *Trace `json:"-"` // records the duration of each step; nil: no trace

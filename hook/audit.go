@@ -8,8 +8,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// strangers are the MACs that a parent takes in and that no record has, nor a link
-// of the host's own. Nested macvlans of containers' are among them.
+// unleasedOn returns the MACs that the parent with an ifindex receives frames for, and that neither a
+// record nor one of the host's own links has. Those of macvlans nested in containers are among them.
 func (l *Local) unleasedOn(parent int, recs []Attachment, host []verify.MAC) (macs []verify.MAC, err error) {
 	all, err := l.Host.ParentUnicast(parent)
 	if err != nil {
@@ -25,47 +25,48 @@ func (l *Local) unleasedOn(parent int, recs []Attachment, host []verify.MAC) (ma
 	return macs, nil
 }
 
-// Audited is what was found on the parent of a network.
+// Audited is the result of an audit of one network.
 type Audited struct {
 	Network string
 	Parent  string
-	// Strangers are MACs that the parent takes in and that nobody was given: of
-	// nested macvlans, or of links that others made.
+	// Unleased are the unleased MACs that the parent receives frames for: those of nested
+	// macvlans, or of links that another program created.
 	Unleased []verify.MAC
-	// Sent is what the trunk has seen leave of MACs that nobody was given, in the
-	// last hour.
+	// Sent are the frames from unleased MACs that left by the trunk within the last hour.
 	Sent []TrunkEvent
-	// Claims are other stations' claims of an address or a MAC of an attachment's, in the
-	// last hour.
+	// Claims are the claims of other stations to an address or MAC of an attachment, within
+	// the last hour.
 	Claims []TrunkEvent
-	// Dropped counts what strangers sent and the guard of the parent's egress
-	// stopped, by reason.
+	// Dropped counts the frames from unleased MACs that the guard of the parent's egress
+	// dropped, by reason.
 	Dropped map[string]uint64
-	Err     error // why the network could not be looked at
+	Err     error // why the network could not be audited
 }
 
-// Audit compares what the networks' parents take in with what was given out.
-// What came or went meanwhile is looked at again, so that it is no stranger.
+// Audit compares the MACs that the networks' parents receive frames for with the records. It returns
+// a result for each network, and an error for each definition that could not be read. It reads the
+// MACs twice, with the records between, so that an attachment that comes or goes during the audit is
+// not reported as unleased.
 func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	defs, broken := network.LoadAll(l.Networks)
 	host, err := l.hostMACs(defs)
 	if err != nil {
 		return nil, append(broken, err)
 	}
-	lately, err := l.RecentEvents(ctx)
+	recent, err := l.RecentEvents(ctx)
 	if err != nil {
 		broken = append(broken, err)
 	}
 	for _, def := range defs {
 		a := Audited{Network: def.Name, Parent: def.Parent}
 		a.Unleased, a.Dropped, a.Err = l.audit(ctx, def, host)
-		for _, h := range lately {
+		for _, e := range recent {
 			switch {
-			case h.Network != def.Name:
-			case h.Kind == verify.UnleasedMAC:
-				a.Sent = append(a.Sent, h)
-			case h.Kind == verify.Conflict || h.Kind == verify.SameMAC:
-				a.Claims = append(a.Claims, h)
+			case e.Network != def.Name:
+			case e.Kind == verify.UnleasedMAC:
+				a.Sent = append(a.Sent, e)
+			case e.Kind == verify.Conflict || e.Kind == verify.SameMAC:
+				a.Claims = append(a.Claims, e)
 			}
 		}
 		found = append(found, a)
@@ -73,12 +74,14 @@ func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	return found, broken
 }
 
+// audit returns the unleased MACs of a network's parent, and what its guard dropped of them.
 func (l *Local) audit(ctx context.Context, def *network.Definition, host []verify.MAC) (macs []verify.MAC, dropped map[string]uint64, err error) {
 	p, err := l.Parent(def)
 	if err != nil {
 		return nil, nil, err
 	}
-	// The list first and the records second: what is attached in between is known.
+	// The MACs first and the records second: an attachment that is created in between is in the
+	// records.
 	before, err := l.unleasedOn(p.Index, nil, host)
 	if err != nil {
 		return nil, nil, err

@@ -7,37 +7,44 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Guards hold the frames of guarded attachments to their leases. Admit belongs
-// on a thread in the namespace that has the links. Implemented by package bpf.
+// Guards is the guards: the tc programs that enforce permits. There are two kinds: those on the
+// links of a guarded attachment, and those at the egress of a parent. Package bpf implements it. A
+// parent is an ifindex.
 type Guards interface {
-	// Admit lets pass what carries the lease, and nothing else.
+	// Admit makes the links of a guarded attachment pass the frames that carry its addresses
+	// and MAC, and no others. It must be called on a thread in the namespace of the links.
 	Admit(verify.Guard) error
-	// Forget lets nothing pass any more; an unknown guard is nil.
+	// Forget makes the links pass no frames. An unknown guard is not an error.
 	Forget(verify.Guard) error
-	// Guarded gives what has been let through and stopped.
+	// Guarded returns the counters of passed and dropped frames.
 	Guarded(verify.Guard) (verify.Guarded, error)
 
-	// Hold lets leave by a parent what carries a lease, or one of the host's
-	// MACs, and nothing else; Free lets all leave again.
+	// Hold guards a parent: only frames with a permit or with one of the host's MACs can leave
+	// by it.
 	Hold(parent int, host []verify.MAC) error
+	// Held reports whether a parent is guarded.
 	Held(parent int) (bool, error)
+	// Free removes the guard of a parent, and all frames can leave.
 	Free(parent int) error
-	// Lease lets leave what carries the lease; its links do not matter.
+	// Lease adds a permit for g's MAC and addresses at a parent. It does not use g's links.
 	Lease(parent int, g verify.Guard) error
+	// Unlease removes the permit of a MAC.
 	Unlease(parent int, mac verify.MAC) error
-	// Leased gives what a MAC has sent by a parent, and what it was not let; no
-	// MAC stands for all that have no lease.
+	// Leased returns the counters of the frames that a MAC has sent by a parent, and of those
+	// that were dropped. The zero MAC selects the frames of all MACs without a permit.
 	Leased(parent int, mac verify.MAC) (verify.Guarded, error)
 }
 
-// errNoGuards is returned where nobody has made the namespace for guarded
-// attachments, which "lanyard serve" does.
-var errNoGuards = errors.New("guarded attachments are the broker's to make")
+// errNoGuards is returned if this process has no namespace for guarded attachments. "lanyard serve"
+// creates it.
+var errNoGuards = errors.New("only the broker creates guarded attachments: run \"lanyard serve\"")
 
-// guardTag names the links of a guarded attachment: deleting them must need no
-// more than the intent.
+// guardTag returns the part of an id that the links of a guarded attachment are named after, so that
+// they can be deleted when only the intent is known.
 func guardTag(id verify.ID) string { return id.String()[20:] }
 
+// openGuards opens the namespace of guarded attachments. It returns errNoGuards if this process
+// creates no guards.
 func (l *Local) openGuards() (*link.Netns, error) {
 	if l.Guards == nil {
 		return nil, errNoGuards
@@ -45,8 +52,8 @@ func (l *Local) openGuards() (*link.Netns, error) {
 	return l.Host.OpenNetnsPath(l.GuardNetns)
 }
 
-// dropGuarded takes the links away first: what is in their queues goes with
-// them.
+// dropGuarded deletes the links of a guarded attachment first, because that also drops the frames in
+// their queues, and then its guard.
 func (l *Local) dropGuarded(a Attachment) error {
 	guards, err := l.openGuards()
 	if err != nil {
@@ -56,8 +63,7 @@ func (l *Local) dropGuarded(a Attachment) error {
 	return errors.Join(guards.DeleteGuarded(guardTag(a.ID)), l.Guards.Forget(*a.Guard))
 }
 
-// Guarded is what the guard of an attachment has let through and stopped; nil
-// where there is none.
+// Guarded returns the counters of an attachment's guard, or nil if it has none.
 func (l *Local) Guarded(a Attachment) (*verify.Guarded, error) {
 	if l.Guards == nil {
 		return nil, nil

@@ -9,7 +9,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// place makes the interface: in the container's namespace itself, or guarded.
+// createInterface creates the interface of every driver: in the container's namespace itself, or
+// guarded. On an error, the caller drops the record, which also removes an incomplete interface.
 func (t *attempt) createInterface(ctx context.Context) (link.Interface, error) {
 	if t.def.Driver == network.DriverIPvlan {
 		return t.Host.CreateIPVlan(ctx, t.ns, link.IPVlanSpec{
@@ -42,8 +43,9 @@ func (t *attempt) createInterface(ctx context.Context) (link.Interface, error) {
 	})
 }
 
-// groups are the multicast MACs that reach the container: those by which IPv6
-// finds its addresses. What it joins by itself does not reach the macvlan.
+// multicastGroups returns the multicast MACs that a guarded container receives: those of all nodes
+// and of its addresses' solicited nodes, which IPv6 neighbour discovery needs. The macvlan does not
+// learn the groups that the container joins itself.
 func (t *attempt) multicastGroups() (macs []net.HardwareAddr) {
 	if !t.hasIPv6() {
 		return nil
@@ -57,8 +59,8 @@ func (t *attempt) multicastGroups() (macs []net.HardwareAddr) {
 	return macs
 }
 
-// replaceGuarded makes the links of a guarded attachment anew, with the MAC and
-// the addresses that the record has now.
+// recreateGuarded deletes the links of a guarded attachment and creates them with the MAC and the
+// addresses that the record has now.
 func (t *attempt) recreateGuarded(ctx context.Context) (err error) {
 	if err := t.dropGuarded(t.rec); err != nil {
 		return err

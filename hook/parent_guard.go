@@ -8,8 +8,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// lease tells the guard of the parent's egress, where there is one, what the
-// attachment may send. The first to come there puts the guard on.
+// permit adds the attachment's permit to the guard of the parent's egress, if the network guards its
+// parent. The first attachment of a parent guards it.
 func (t *attempt) permit(ctx context.Context) error {
 	if !t.rec.AtParent {
 		return nil
@@ -25,11 +25,13 @@ func (t *attempt) permit(ctx context.Context) error {
 		err = t.Guards.Lease(t.parent.Index, permitOf(&t.rec, t.parent.MTU))
 	}
 	if err != nil {
-		return fmt.Errorf("guard the egress of parent %q: %w (the network's --guard off does without)", t.parent.Name, err)
+		return fmt.Errorf("guard the egress of parent %q: %w (a network with --guard off needs no guard)", t.parent.Name, err)
 	}
 	return nil
 }
 
+// permitOf returns an attachment's permit. mtu is the parent's MTU in bytes, for an attachment
+// without its own.
 func permitOf(a *Attachment, mtu int) verify.Guard {
 	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Attachment: a.ID}
 	if g.MTU == 0 {
@@ -41,8 +43,8 @@ func permitOf(a *Attachment, mtu int) verify.Guard {
 	return g
 }
 
-// hold puts the guard on the parent. What stands there already goes on; what
-// nobody knows would be cut off, and is named instead.
+// guardParent guards the parent, with permits for the attachments that it already has. It returns an
+// error if the parent has an unleased MAC, because the guard would drop that MAC's frames.
 func (t *attempt) guardParent(ctx context.Context) error {
 	recs, err := t.Attachments(ctx)
 	if err != nil {
@@ -53,12 +55,12 @@ func (t *attempt) guardParent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	strangers, err := t.unleasedOn(t.parent.Index, recs, host)
+	unleased, err := t.unleasedOn(t.parent.Index, recs, host)
 	if err != nil {
 		return err
 	}
-	if len(strangers) > 0 {
-		return fmt.Errorf("%s is sent by somebody whom it would cut off: give that a parent of its own", strangers[0])
+	if len(unleased) > 0 {
+		return fmt.Errorf("it would drop the frames of %s, which has no lease: move that link to another parent", unleased[0])
 	}
 	for i := range recs {
 		a := &recs[i]
