@@ -15,17 +15,17 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// bucketMeta says what the database knows of itself.
+// bucketMeta has facts about the database itself.
 const bucketMeta = "meta"
 
-// keyReady is set once a new database holds whatever lives. Without it nothing
-// may be claimed: somebody may have deleted the file while containers ran.
+// keyReady is set when a new database has been rebuilt from kernel state. Without it, no address may
+// be claimed: the file may have been deleted while containers ran.
 const keyReady = "ready"
 
-// errNotReady is returned by ready.
+// errNotReady is returned for a database without keyReady.
 var errNotReady = errors.New("the database is new")
 
-// ready is errNotReady for a database that nobody has made ready.
+// ready returns errNotReady if the database has not been rebuilt yet.
 func ready(tx Tx) error {
 	if _, ok := tx.Get(bucketMeta, keyReady); !ok {
 		return errNotReady
@@ -33,7 +33,7 @@ func ready(tx Tx) error {
 	return nil
 }
 
-// findReady finds records as find does, in a database that is ready.
+// findReady is find, but returns errNotReady if the database is not ready.
 func findReady(tx Tx, bucket, key string) ([]Attachment, error) {
 	if err := ready(tx); err != nil {
 		return nil, err
@@ -41,8 +41,8 @@ func findReady(tx Tx, bucket, key string) ([]Attachment, error) {
 	return find(tx, bucket, key)
 }
 
-// withDB runs f, and where the database turns out to be damaged or new, makes
-// it whole from what the kernel shows and runs f once more.
+// withDB runs f. If f returns ipam.ErrCorrupt or errNotReady, withDB rebuilds the database from kernel
+// state and runs f once more.
 func (l *Local) withDB(ctx context.Context, f func() error) error {
 	err := f()
 	switch {
@@ -51,23 +51,23 @@ func (l *Local) withDB(ctx context.Context, f func() error) error {
 		if merr != nil {
 			return errors.Join(err, merr)
 		}
-		l.Log.Warn("the database was damaged: moved aside, and made anew from what lives", "file", aside, "err", err)
+		l.Log.Warn("the database is damaged: moved it aside, and rebuild it from kernel state", "file", aside, "err", err)
 	case !errors.Is(err, errNotReady):
 		return err
 	}
 	if err := l.rebuild(ctx); err != nil {
-		return fmt.Errorf("make the database anew: %w", err)
+		return fmt.Errorf("rebuild the database: %w", err)
 	}
 	return f()
 }
 
-// adopt fills a new database with what lives: the macvlans on the parents of our
-// networks, in whichever namespace, and the addresses that they have there. The
-// datapath's maps, which outlive the database's file, say which attachment each
-// was. After a boot there is nothing, and this costs a look into /proc.
+// rebuild restores records from kernel state into an empty database: the interfaces on the parents of
+// the networks in all namespaces, with their addresses. The ids of the attachments come from the
+// datapath's maps, which outlive the database's file. After a boot there is nothing to restore, and
+// rebuild only lists /proc.
 //
-// Many may find a new database at once, and whoever is not the first must not
-// adopt what the first has attached by then: others wait meanwhile.
+// Several processes may find an empty database at the same time. All but the first one wait, and then
+// find it ready: they must not restore interfaces that the first one has attached by then.
 func (l *Local) rebuild(ctx context.Context) error {
 	l.rebuilding.Lock()
 	defer l.rebuilding.Unlock()
@@ -83,40 +83,42 @@ func (l *Local) rebuild(ctx context.Context) error {
 	})
 }
 
-// adoptAll reads every namespace, and passes over those that cannot be read and are
-// not root's: their owner need only change links without a pause, or make one that is
-// too long to be told of, to keep the database of all from being made anew.
+// rebuildAll reads all namespaces. It skips those of unprivileged users that it cannot read: otherwise
+// such a user could prevent the rebuild for all, by changing links continuously (interrupted dumps)
+// or by creating one whose netlink message is too large.
 //
-// What they had is lost with that, to them: the links of a guarded attachment whose
-// other end is not found are deleted (dropOrphans), and nothing of a macvlan that they
-// were given leaves by a guarded parent any more (forgetDead). Where nothing guards
-// the parent they can go on to use its address, as they can with any that they make
-// up; whoever is given it next meets them as a rival on the wire, and gets another.
+// The attachments in a skipped namespace are lost: dropOrphans deletes the links of a guarded
+// attachment whose container's end is not found, and forgetDead removes the permit of a macvlan, so
+// that a guarded parent drops its frames. On a parent without a guard, the container can still use the
+// address, as it can use any other. The next container that is assigned the address finds a claimant
+// and gets another one.
 func (l *Local) rebuildAll(ctx context.Context) error {
 	watched, err := l.Datapath.Endpoints()
 	if err != nil {
-		l.Log.Warn("the trunks' maps could not be read: attachments get new ids", "err", err)
+		l.Log.Warn("could not read the trunks' maps: attachments get new ids", "err", err)
 	}
-	// What is overlooked here has no lease any more: rather none may claim.
+	// An interface that is not found loses its lease. So an error here fails the rebuild, and no
+	// address can be claimed.
 	var found []Attachment
 	var missed error
-	standing := sync.OnceValue(l.networkParents)
-	passed := map[uint32]bool{} // whose namespaces
+	parents := sync.OnceValue(l.networkParents)
+	skipped := map[uint32]bool{} // by the namespace's owner
 	err = l.Host.EachNetns(func(n *link.Netns) {
 		owner, err := ownerOf(n)
 		var some []Attachment
 		if err == nil {
-			n.Tries = triesFor(owner, passed[owner])
-			some, err = l.recordsIn(n, owner, standing, watched)
+			n.Tries = triesFor(owner, skipped[owner])
+			some, err = l.recordsIn(n, owner, parents, watched)
 		}
 		switch {
 		case err == nil:
 			found = append(found, some...)
 		case owner == 0:
-			missed = errors.Join(missed, fmt.Errorf("network namespace %d, which is root's (\"lsns -t net\" shows who is in it): %w", n.Inode, err))
+			missed = errors.Join(missed, fmt.Errorf("network namespace %d of root (\"lsns -t net\" lists its processes): %w", n.Inode, err))
 		default:
-			passed[owner] = true
-			l.Log.Warn("a network namespace was passed over: it could not be read, and what its owner had is lost", "inode", n.Inode, "uid", owner, "err", err)
+			skipped[owner] = true
+			l.Log.Warn("skipped a network namespace that could not be read: its attachments are lost",
+				"inode", n.Inode, "uid", owner, "err", err)
 		}
 	})
 	if err = errors.Join(err, missed); err != nil {
@@ -125,13 +127,13 @@ func (l *Local) rebuildAll(ctx context.Context) error {
 	if err := l.dropOrphans(found); err != nil {
 		return err
 	}
-	l.forgetDead(watched, found, standing)
+	l.forgetDead(watched, found, parents)
 	for i := range found {
 		if err := l.watchAgain(found[i]); err != nil {
-			l.Log.Warn("an adopted endpoint is not watched", "mac", found[i].MAC, "err", err)
+			l.Log.Warn("could not watch a restored endpoint", "mac", found[i].MAC, "err", err)
 		}
 		if err := l.restoreRecord(ctx, &found[i]); err != nil {
-			return fmt.Errorf("adopt %s on network %q: %w", found[i].MAC, found[i].Network, err)
+			return fmt.Errorf("restore %s on network %q: %w", found[i].MAC, found[i].Network, err)
 		}
 	}
 	return l.DB.Update(ctx, func(tx Tx) error {
@@ -139,19 +141,20 @@ func (l *Local) rebuildAll(ctx context.Context) error {
 	})
 }
 
-// triesFor is how often a list of a namespace's is read that changes meanwhile. A user
-// can have any number of namespaces, and starts wait for all of them.
-func triesFor(owner uint32, passed bool) int {
+// triesFor returns the number of reads of a list that changes during each read (link.Netns.Tries).
+// skipped reports whether a namespace of the owner was skipped before. A user can have any number of
+// namespaces, and starts wait for all of them.
+func triesFor(owner uint32, skipped bool) int {
 	switch {
 	case owner == 0:
 		return 0
-	case passed:
+	case skipped:
 		return 1
 	}
 	return 3
 }
 
-// ownerOf is the uid that a namespace belongs to, as owns has it; 0 for root's.
+// ownerOf returns the uid that owns a namespace, as in checkOwns; 0 for root.
 func ownerOf(n *link.Netns) (uint32, error) {
 	owners, err := n.Owners()
 	if err != nil {
@@ -160,20 +163,19 @@ func ownerOf(n *link.Netns) (uint32, error) {
 	return owners[max(len(owners)-2, 0)], nil
 }
 
-// standing is a network and the parent that it stands on now.
+// networkParent is a network and its parent as it is now.
 type networkParent struct {
 	def    *network.Definition
 	parent link.Parent
 }
 
-// carries says whether an endpoint is one of those on its parent.
+// carries reports whether the endpoint is on the network's parent.
 func (s networkParent) carries(e verify.Endpoint) bool {
 	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(tagsOf(s.parent))
 }
 
-// allStanding finds the parents of all networks; those that have none carry
-// nothing. With thousands of networks it takes its time, and is asked for only by
-// a namespace that has something on a parent.
+// networkParents returns all networks whose parent exists. With thousands of networks it is slow, so
+// it is called only for a namespace with an interface on a parent.
 func (l *Local) networkParents() (all []networkParent) {
 	defs, _ := network.LoadAll(l.Networks)
 	for _, d := range defs {
@@ -184,10 +186,9 @@ func (l *Local) networkParents() (all []networkParent) {
 	return all
 }
 
-// survivors gives a record for each interface on one of our networks that the
-// namespace has. Which containers it was for is not known any more: it lives on
-// while anybody is in its namespace.
-func (l *Local) recordsIn(n *link.Netns, owner uint32, standing func() []networkParent, watched []verify.Endpoint) (found []Attachment, err error) {
+// recordsIn returns a record for each interface of the namespace that is on a network. Its containers
+// are unknown, so it is live while its namespace exists.
+func (l *Local) recordsIn(n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint) (found []Attachment, err error) {
 	links, err := n.Standing()
 	if err != nil {
 		return nil, err
@@ -202,28 +203,31 @@ func (l *Local) recordsIn(n *link.Netns, owner uint32, standing func() []network
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range standing() {
+		for _, s := range parents() {
 			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind {
 				continue
 			}
-			if a, whole := recordFromLink(i, id, s, addrs, watched); whole {
+			if a, complete := recordFromLink(i, id, s, addrs, watched); complete {
 				a.Owner, a.Defaults = owner, defaultsVia(routes(), i.Index)
 				found = append(found, a)
 			}
 		}
 	}
-	guarded, err := l.guardedRecordsIn(n, id, standing, watched)
+	guarded, err := l.guardedRecordsIn(n, id, parents, watched)
 	return append(found, guarded...), err
 }
 
-// survivor is the record of an interface. It is not whole where the interface has
-// none of the network's addresses: half made, by a hook that finds its record gone
-// and undoes it, or another network's on the same parent.
-func recordFromLink(i link.Interface, id Netns, s networkParent, addrs []link.Addr, watched []verify.Endpoint) (a Attachment, whole bool) {
+// recordFromLink returns the record of an interface on a network. complete is false if the interface
+// has none of the network's addresses: it belongs to another network on the same parent, or to an
+// attach that has not finished, which finds its record gone and undoes its steps.
+func recordFromLink(
+	i link.Interface, id Netns, s networkParent, addrs []link.Addr, watched []verify.Endpoint,
+) (a Attachment, complete bool) {
 	a = baseRecord(i, id, s)
 	a.MAC = verify.MACOf(i.MAC)
-	a.Verdict.Text = "found again by its interface: the database was lost"
-	if a.setAddrs(s.def, addrs); len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
+	a.Verdict.Text = "restored from its interface: the database was lost"
+	a.setAddrs(s.def, addrs)
+	if len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
 		return a, false
 	}
 	a.Endpoint = endpointFor(a, s.parent, watched)
@@ -232,7 +236,7 @@ func recordFromLink(i link.Interface, id Netns, s networkParent, addrs []link.Ad
 	return a, true
 }
 
-// recordOf is what of a record can be told from an interface and its network.
+// baseRecord returns the fields of a record that are known from an interface and its network.
 func baseRecord(i link.Interface, id Netns, s networkParent) Attachment {
 	def, parent := s.def, s.parent
 	return Attachment{
@@ -245,8 +249,7 @@ func baseRecord(i link.Interface, id Netns, s networkParent) Attachment {
 	}
 }
 
-// recall reads a record's addresses, and what goes with them, from those that
-// the interface has.
+// setAddrs sets a record's addresses, pools and gateways from the addresses of the interface.
 func (a *Attachment) setAddrs(def *network.Definition, addrs []link.Addr) {
 	for _, has := range addrs {
 		for _, s := range def.Subnets {
@@ -262,19 +265,19 @@ func (a *Attachment) setAddrs(def *network.Definition, addrs []link.Addr) {
 	}
 }
 
-// defaultsOf reads the default routes of a namespace, when they are first asked for.
-// They are no reason to adopt nothing: whoever has the namespace may change its routes
-// faster than they can be read, and may have tens of thousands.
+// lazyDefaults returns a function that reads the default routes of a namespace at its first call. It
+// ignores errors and reads once: the owner of the namespace may change the routes faster than they
+// can be read, and may have tens of thousands, and this must not prevent the rebuild.
 func lazyDefaults(n *link.Netns) func() []link.Route {
 	return sync.OnceValue(func() []link.Route {
-		hasty := *n
-		hasty.Tries = 1
-		routes, _ := hasty.Defaults()
+		once := *n
+		once.Tries = 1
+		routes, _ := once.Defaults()
 		return routes
 	})
 }
 
-// defaultsBy is what a record says of an interface's default routes.
+// defaultsVia returns the next hops of the default routes through the interface with an ifindex.
 func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 	for _, r := range routes {
 		if r.Index == index {
@@ -284,15 +287,15 @@ func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 	return via
 }
 
-// endpointOf is what the datapath shall watch of an interface, under the id that
-// it knows it by. Gateways are those of the definition as it is now.
+// endpointFor returns the endpoint of a restored record. Its id is that of the endpoint with the same
+// MAC and tags in the datapath's maps, else a new one. Gateways are those of the current definition.
 func endpointFor(a Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
 	want := verify.Endpoint{Trunk: parent.TrunkIndex, Tags: tagsOf(parent), MAC: a.MAC, Gateways: a.Gateways, Attachment: newID(), Netns: a.Netns.Cookie}
 	for _, p := range a.Addrs {
 		want.Addrs = append(want.Addrs, p.Addr())
 	}
 	if len(want.Gateways) == 0 {
-		want.Gateways = want.Addrs // as targets has it
+		want.Gateways = want.Addrs // as in targets
 	}
 	for _, e := range watched {
 		if e.Trunk == want.Trunk && e.MAC == want.MAC && e.Tags.Equal(want.Tags) {
@@ -302,24 +305,23 @@ func endpointFor(a Attachment, parent link.Parent, watched []verify.Endpoint) ve
 	return want
 }
 
-// forgetDead ends the watch of endpoints whose interface nobody has, and what guards
-// of parents let these send.
-func (l *Local) forgetDead(watched []verify.Endpoint, living []Attachment, standing func() []networkParent) {
+// forgetDead removes the endpoints whose interface was not found, and their permits at the parents.
+func (l *Local) forgetDead(watched []verify.Endpoint, found []Attachment, parents func() []networkParent) {
 	for _, e := range watched {
-		if slices.ContainsFunc(living, func(a Attachment) bool { return a.ID == e.Attachment }) {
+		if slices.ContainsFunc(found, func(a Attachment) bool { return a.ID == e.Attachment }) {
 			continue
 		}
 		if err := l.Datapath.Forget(e); err != nil {
-			l.Log.Warn("a dead endpoint is still watched", "mac", e.MAC, "err", err)
+			l.Log.Warn("could not remove the endpoint of an interface that is gone", "mac", e.MAC, "err", err)
 		}
-		if err := l.revokeDead(e, standing()); err != nil {
-			l.Log.Warn("a dead endpoint may still send", "mac", e.MAC, "err", err)
+		if err := l.revokeDead(e, parents()); err != nil {
+			l.Log.Warn("could not remove the permit of an interface that is gone", "mac", e.MAC, "err", err)
 		}
 	}
 }
 
-// unleaseDead ends what the guard of an endpoint's parent lets it send. A MAC that it
-// had from its parent is the host's own there.
+// revokeDead removes the permits of an endpoint at the guards of its parent. It keeps the MAC of the
+// parent itself, which the host sends with, too.
 func (l *Local) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
 		if l.Guards != nil && s.carries(e) && e.MAC != verify.MACOf(s.parent.MAC) {
@@ -329,8 +331,8 @@ func (l *Local) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	return err
 }
 
-// watchAgain has the datapath watch what lives, where its maps are lost, too.
-// An ipvlan's frames are the host's and never were watched.
+// watchAgain makes the datapath watch a restored endpoint, also if the maps were lost. An ipvlan is
+// never watched, because it sends with the host's MAC.
 func (l *Local) watchAgain(a Attachment) error {
 	if a.Driver == network.DriverIPvlan {
 		return nil
@@ -341,14 +343,14 @@ func (l *Local) watchAgain(a Attachment) error {
 	return l.Datapath.Expect(a.Endpoint)
 }
 
+// restoreRecord writes a record and claims its leases.
 func (l *Local) restoreRecord(ctx context.Context, a *Attachment) error {
 	if err := l.DB.Update(ctx, func(tx Tx) error { return put(tx, a) }); err != nil {
 		return err
 	}
 	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
 	for i, p := range a.Addrs {
-		// Somebody else's already: the container gave itself an address that
-		// was never its own, and gets no lease for it.
+		// ErrTaken: the container has set an address that is not its own. It gets no lease.
 		err := l.Leases.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner, MAC: a.MAC.String()})
 		if err != nil && !errors.Is(err, ipam.ErrTaken) {
 			return err
