@@ -8,16 +8,16 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
-// Detach implements [Attacher]. It drops only references whose init has
-// exited: an engine that keeps a container's id over a restart calls poststop
-// for the old run after the new one was attached. A pod's attachment stays
-// without references while its interface exists.
+// Detach implements [Attacher]. It drops only references to containers whose init has exited: an engine
+// that keeps a container's id over a restart calls poststop for the old run after the new one was
+// attached. A pod's attachment stays without references while its interface exists. Detach does not
+// check privileges and never returns ErrUnprivileged.
 func (l *Local) Detach(ctx context.Context, containerID string) error {
 	return l.detach(ctx, containerID, func(*Attachment) bool { return true })
 }
 
-// detach drops the container's references to those attachments that mine picks.
-func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attachment) bool) error {
+// detach drops the container's references to the attachments that selected selects.
+func (l *Local) detach(ctx context.Context, containerID string, selected func(*Attachment) bool) error {
 	var all []detaching
 	ofPod := false
 	err := l.withDB(ctx, func() error {
@@ -25,9 +25,9 @@ func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attac
 		return l.DB.Update(ctx, func(tx Tx) error {
 			held, err := findReady(tx, bucketContainers, containerID)
 			for _, a := range held {
-				// A hook that is still at it, its container dead or not, finds that
-				// out itself: it must not lose the address under its hands.
-				if !mine(&a) || a.State != Attached && link.Alive(a.Hook) {
+				// A hook that still attaches detects itself that its container has
+				// exited. It must not lose the address before.
+				if !selected(&a) || a.State != Attached && link.Alive(a.Hook) {
 					continue
 				}
 				ofPod = ofPod || a.ofPod()
@@ -37,7 +37,8 @@ func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attac
 					continue
 				}
 				t, terr := dropReferences(tx, a, over)
-				if err = errors.Join(err, terr); t != nil {
+				err = errors.Join(err, terr)
+				if t != nil {
 					all = append(all, *t)
 				}
 			}

@@ -9,25 +9,25 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// leavingFor is how long a rival on this host's own parent has to go. What is left of
-// a container that has ended answers for its address until the kernel has taken its
-// namespace down, in the background: on a busy host that takes seconds.
+// endingTimeout is the total time that an attach waits for links of ended containers on this host. Such a
+// link answers for its address until the kernel has removed its namespace in the background, which
+// takes seconds on a busy host.
 const endingTimeout = 5 * time.Second
 
-// A leaver is a rival that an attach has waited for, or would.
+// endingLink is an attach's state of waiting for a claimant that is a link of an ended container.
 type endingLink struct {
-	busyMAC     verify.MAC     // that was busy on the parent; zero: none was
-	deadline    time.Time      // it is waited for at the most; zero: it has not been yet
-	ignoreUntil verify.Instant // what the trunk saw of rivals up to then is no news
-	excusedOnce bool           // once, by its MAC alone
+	busyMAC     verify.MAC     // the derived MAC that was in use on the parent; zero: none was
+	deadline    time.Time      // the end of all waits; zero: no wait has begun
+	ignoreUntil verify.Instant // claims that the trunk saw up to then are ignored
+	excusedOnce bool           // a claimant was excused because of its MAC
 }
 
-// excused reports whether the conflicting claim can be ignored: a proxy's (proxy ARP), or
+// excused reports whether the first claim of the findings can be ignored: that of a proxy (proxy ARP), or
 // that of a local container that is ending. The caller then repeats the round.
 //
 // A proxy answers for every address. Where the address was not asked for by name, a
-// claimant is tried as a proxy only when it claims a second candidate: another host's
-// containers each claim one, and the trial takes longer than all else.
+// claimant is tried as a proxy only when it claims a second candidate: another host's containers
+// each claim one, and the trial is the slowest step of an attach.
 func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
 	r := f.Claimants[0]
 	if r.SameMAC {
@@ -43,36 +43,37 @@ func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) 
 	return t.waitForEnding(ctx, r)
 }
 
-// left waits for a rival that is a neighbour on the same parent to go, where the
-// address was asked for by name: its next container is then often here before the
-// last one has gone. For any other the next address is quicker.
+// waitForEnding waits until a claimant on the same parent is gone, if the address was requested: often the
+// next container with an address starts before the kernel has removed the last one. It reports whether
+// the claimant was such a link and is gone. For other addresses, trying the next one is faster.
 func (t *attempt) waitForEnding(ctx context.Context, r verify.Claimant) (bool, error) {
 	if !t.isRequested(r.Addr) {
 		return false, nil
 	}
-	here, err := t.hadAddressHere(r)
+	hadAddress, err := t.hadAddressHere(r)
 	if err != nil {
 		return false, err
 	}
-	there, err := t.waitUntilGone(ctx, t.parent.Index, r.MAC, nil)
-	if err != nil || there == macStays {
+	found, err := t.waitUntilGone(ctx, t.parent.Index, r.MAC, nil)
+	if err != nil || found == macStays {
 		return false, err
 	}
 	t.hostState, t.ending.ignoreUntil = nil, verify.Now()
-	return here || there == macGone, nil
+	return hadAddress || found == macGone, nil
 }
 
-// presence is what was found of a MAC on this host's parents.
+// presence is the result of waiting for a MAC on this host's parents to disappear.
 type presence int
 
 const (
-	macAbsent presence = iota // it is not there
-	macGone                   // it was there, and is gone
-	macStays                  // it was there until the time to wait was over
+	macAbsent presence = iota // no link had it
+	macGone                   // a link had it, and is gone
+	macStays                  // a link had it until the deadline
 )
 
-// waitUntilGone waits until no link with a MAC is up on a parent, 0 for all of the host's
-// that where allows. All waits of an attach together are bounded by leavingFor.
+// waitUntilGone waits until no link with a MAC is up on the parent with an ifindex. With parent 0, it waits
+// for all parents of the host for whose ifindex where returns true; a nil where selects all. All waits of
+// one attach together take at most endingTimeout.
 func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC, where func(index int) bool) (presence, error) {
 	if t.ending.deadline.IsZero() {
 		t.ending.deadline = time.Now().Add(endingTimeout)
@@ -88,7 +89,8 @@ func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC,
 		}) {
 			return found, nil
 		}
-		if found = macGone; time.Now().After(t.ending.deadline) {
+		found = macGone
+		if time.Now().After(t.ending.deadline) {
 			return macStays, nil
 		}
 		select {
@@ -99,17 +101,17 @@ func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC,
 	}
 }
 
-// oursBefore reports whether a claimant has a MAC that the last container with this
-// address had here: it may have ended between its answer and our look at the parent.
-// That excuses it once: a station elsewhere answers again.
+// hadAddressHere reports whether the claimant's MAC is one that the last container with this address had on
+// this host: its link may have disappeared between its answer and the search for it. This excuses the
+// claimant once, because a station elsewhere answers again.
 func (t *attempt) hadAddressHere(r verify.Claimant) (bool, error) {
 	if t.ending.excusedOnce {
 		return false, nil
 	}
-	second, err := t.derivedMAC(t.def.Name, r.Addr.String()+alternativeMAC)
+	alternative, err := t.derivedMAC(t.def.Name, r.Addr.String()+alternativeMAC)
 	if err != nil {
 		return false, err
 	}
-	t.ending.excusedOnce = r.MAC == t.ending.busyMAC || r.MAC == second
+	t.ending.excusedOnce = r.MAC == t.ending.busyMAC || r.MAC == alternative
 	return t.ending.excusedOnce, nil
 }

@@ -9,16 +9,15 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Sweep takes back what crashed hooks and vanished containers left, and
-// returns what it took. The records are read first and the living looked at
-// second, and again when a record is taken: what is attached in between, or
-// joined by another container, stays.
+// Sweep releases the attachments of crashed hooks and of containers that are gone, and returns them. It
+// reads the records first and looks for processes and namespaces second, and again when it takes a
+// record: an attachment that is created or joined in between stays.
 func (l *Local) Sweep(ctx context.Context) ([]Attachment, error) {
 	return l.sweep(ctx, false, func(*Attachment) bool { return true })
 }
 
-// sweep takes back those that which picks. Where somebody waits for the addresses
-// they are free at once, without a quarantine.
+// sweep is Sweep for the attachments that which selects. If atOnce is true, their addresses are free at
+// once, without quarantine, because a caller waits for them.
 func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) bool) (swept []Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
@@ -32,24 +31,25 @@ func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) 
 	return l.sweepRecords(ctx, recs, atOnce, which, func(a *Attachment) bool { return l.liveIn(a, boot, exists) })
 }
 
-// sweepRecords releases the records that which selects and that are not live.
+// sweepRecords releases those of recs that which selects and that are not live.
 func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool, which, live func(*Attachment) bool) (swept []Attachment, err error) {
 	for _, a := range recs {
 		if !which(&a) || live(&a) {
 			continue
 		}
-		did, derr := l.dropUnlessLive(ctx, a.ID, live, atOnce)
+		dropped, derr := l.dropUnlessLive(ctx, a.ID, live, atOnce)
 		if derr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
-		} else if did {
+		} else if dropped {
 			swept = append(swept, a)
 		}
 	}
 	return swept, err
 }
 
-// dropUnless drops a record, unless it is live when it is taken.
-func (l *Local) dropUnlessLive(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (did bool, err error) {
+// dropUnlessLive drops a record, unless it is live or gone when the transaction reads it. dropped is true
+// if this process has marked the record, also if the release then failed.
+func (l *Local) dropUnlessLive(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (dropped bool, err error) {
 	var t *detaching
 	err = l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
@@ -70,7 +70,7 @@ func (l *Local) dropUnlessLive(ctx context.Context, id verify.ID, live func(*Att
 	return true, l.drop(ctx, *t)
 }
 
-// Attachments gives every record, finished or not.
+// Attachments returns all records, in every state.
 func (l *Local) Attachments(ctx context.Context) (recs []Attachment, err error) {
 	err = l.withDB(ctx, func() error {
 		return l.DB.View(ctx, func(tx Tx) (err error) {
