@@ -11,8 +11,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Evidence is what the trunk has seen of an attachment up to now, and whether this host
-// has taken one of its addresses.
+// Evidence returns what the trunk program has seen of an attachment up to now. If this host has one of its
+// addresses, that is a claimant.
 func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
 	e, err := l.Datapath.Evidence(a.Endpoint)
 	if err != nil {
@@ -23,10 +23,9 @@ func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
 	return e, err
 }
 
-// Verify asks the gateways of an attachment again, now, from inside its
-// namespace and with the same MAC, and judges the answers. Its addresses are
-// asked for as well: a rival may have come later. The record is not changed.
-// Anybody can run it at any time beside the container's own traffic.
+// Verify asks the gateways of an attachment again, from inside its namespace and with its MAC, and judges the
+// answers. It also asks for the addresses, because a claimant may have come after the start. It does not
+// change the record, and does not disturb the container's own traffic.
 func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, error) {
 	def, err := network.Load(l.Networks, a.Network)
 	if err != nil {
@@ -37,7 +36,7 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 		return nil, err
 	}
 	if ns == nil {
-		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" takes the record away", a.Interface, a.Network)
+		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" removes the record", a.Interface, a.Network)
 	}
 	defer ns.Close()
 	t := &attempt{Local: l, def: def, ns: ns, rec: a, configured: true}
@@ -67,17 +66,20 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 	return t.rec.Verdicts, nil
 }
 
-// verdictWithoutRound is that of the start, where there is no station to ask, unless
-// another one has shown since that it has the MAC.
+// verdictWithoutRound returns the verdict for a network without stations to ask: that of the start, unless
+// another station with the same MAC was seen since.
 func (t *attempt) verdictWithoutRound() []verify.Verdict {
 	if r := t.recentDuplicate(); r != nil {
-		return []verify.Verdict{verify.Judge(verify.Facts{Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Claimants: []verify.Claimant{*r}})}
+		return []verify.Verdict{verify.Judge(verify.Facts{
+			Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
+			Claimants: []verify.Claimant{*r},
+		})}
 	}
 	return []verify.Verdict{t.rec.Verdict}
 }
 
-// addUnheard adds to a round's rivals those that it cannot hear: this host itself, and a
-// station with the same MAC that was not asked for what it has.
+// addUnheard adds the claimants that a round cannot hear: this host itself, and a station with the same MAC
+// whose own address was not asked for.
 func (t *attempt) addUnheard(f *verify.Findings) error {
 	host, err := t.hostClaimants(t.rec)
 	f.Claimants = append(f.Claimants, host...)
@@ -87,19 +89,19 @@ func (t *attempt) addUnheard(f *verify.Findings) error {
 	return err
 }
 
-// duplicateFor is how long a frame of another station with the same MAC shows that it is
-// there: as long as any frame shows that a VLAN is alive.
+// duplicateFor is how long a frame of another station with the same MAC counts. It is the time for which a frame
+// shows that a VLAN is in use.
 const duplicateFor = time.Minute
 
-// duplicate gives the station that has shown since the start that it has the MAC, nil if
-// none has within the last minute.
+// recentDuplicate returns the station with the interface's MAC that was seen within duplicateFor and since the
+// start; nil if there is none.
 func (t *attempt) recentDuplicate() *verify.Claimant {
 	if t.unwatched != "" {
 		return nil
 	}
 	now, err := t.Datapath.Evidence(t.rec.Endpoint)
 	if err != nil {
-		return nil // not watched until a moment ago
+		return nil // the watch has only just begun
 	}
 	var then verify.Evidence
 	if t.rec.Evidence != nil {
@@ -115,7 +117,7 @@ func (t *attempt) recentDuplicate() *verify.Claimant {
 	return &now.Claimants[i]
 }
 
-// againUnlessProxied repeats the round where its rival was none.
+// repeatUnlessProxy runs rounds until one has no claimant that is a proxy.
 func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err error) {
 	for {
 		if f, err = t.repeatRound(ctx); err != nil || len(f.Claimants) == 0 {
@@ -131,8 +133,8 @@ func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err
 	}
 }
 
-// others asks on for the gateways that a rival has nothing to do with: the round
-// ended when it showed itself.
+// askOtherGateways asks the gateways whose verdict does not depend on the claimant of f, because the claim ended
+// the round before they could answer. It returns their answers with the claimants of f.
 func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
 	plan := t.patientPlan(ctx)
 	plan.Addrs, plan.Witness, plan.Gateways = nil, nil, nil
@@ -150,8 +152,8 @@ func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (veri
 	return more, err
 }
 
-// again is a round that takes its time. The trunk's rivals before it are in Evidence,
-// and are not news.
+// repeatRound runs a round with the longer window of patientPlan. It ignores claims that the trunk saw earlier:
+// Evidence has them.
 func (t *attempt) repeatRound(ctx context.Context) (f verify.Findings, err error) {
 	t.ending.ignoreUntil = verify.Now()
 	plan := t.patientPlan(ctx)
@@ -160,16 +162,17 @@ func (t *attempt) repeatRound(ctx context.Context) (f verify.Findings, err error
 	return f, err
 }
 
+// patientPlan returns a plan for a round that no start waits for.
 func (t *attempt) patientPlan(ctx context.Context) verify.Plan {
 	plan := t.plan()
-	plan.Inside = true // it hears siblings, and off a start's path costs them nothing
+	plan.Inside = true // it also reaches siblings, which costs time that only a start lacks
 	plan.Window = max(plan.Window, 100*time.Millisecond)
 	plan.Doubt, plan.Direct = t.startControl(ctx), t.directAddr()
 	return plan
 }
 
-// ask is a round from where the container's questions come from, with an exact
-// prober. It may be long after the last one: the watch is made sure of again.
+// ask runs a round from the container's probe link, with an exact prober. It loads the trunk program again if it
+// is missing, because the last round may have been long ago.
 func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
 	if t.unwatched == "" {
 		t.unwatched = t.watchTrunk(t.parent.TrunkIndex)
@@ -181,9 +184,9 @@ func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings,
 	return f, err
 }
 
-// exactly is a round with an exact prober, which reads every answer itself: two
-// that answer for one address are both heard. Off a start's path, its packet
-// socket costs nobody anything. It runs inside the link's namespace.
+// exactRound runs a round with an exact prober, which reads all answers itself: if two stations answer for one
+// address, it hears both. The slow close of its packet socket does not matter, because no start waits for it.
+// exactRound must run inside the link's namespace. index is the link's ifindex.
 func (t *attempt) exactRound(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
 	p, err := t.Probers.Exact(index, mac)
 	if err != nil {

@@ -7,18 +7,18 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// neighbours are the networks that there are, found by their parents: a trunk has
-// thousands of VLANs, and whoever makes or removes them all must not compare each
-// with each.
+// siblings is an index of all networks by their parents. A trunk can have thousands of VLANs, and a command
+// that creates or removes them all must not compare each with each.
 type siblings struct {
-	byName   map[string]*network.Definition   // by name
-	byParent map[string][]*network.Definition // by their parent's name
-	vlansOn  map[string]int                   // how many stand on a VLAN of that link
-	// others are those whose parent's name is that of no VLAN: what stands behind
-	// it has to be asked for.
+	byName   map[string]*network.Definition
+	byParent map[string][]*network.Definition // by the parent's name
+	vlansOn  map[string]int                   // number of networks on a VLAN of the link
+	// notVLAN are the networks whose parent has no name of the form LINK.VID: only the kernel
+	// knows which link it is.
 	notVLAN map[string]*network.Definition
 }
 
+// siblingsOf returns the index of the definitions.
 func siblingsOf(defs []*network.Definition) *siblings {
 	n := &siblings{
 		byName: map[string]*network.Definition{}, byParent: map[string][]*network.Definition{}, vlansOn: map[string]int{},
@@ -48,14 +48,14 @@ func (n *siblings) remove(d *network.Definition) {
 	}
 }
 
-// needs says whether a network stands on the link of that name.
+// hasParent reports whether a network has the link with that name as its parent.
 func (n *siblings) hasParent(parent string) bool { return len(n.byParent[parent]) > 0 }
 
-// above says whether a network stands on a VLAN of the link of that name.
+// hasVLANOn reports whether a network is on a VLAN of the link with that name.
 func (n *siblings) hasVLANOn(parent string) bool { return n.vlansOn[parent] > 0 }
 
-// baseOf is the link that a VLAN of that name is on, "" where the name is that of no
-// VLAN.
+// baseOf returns the name of the link below a VLAN's link: "eth0" for "eth0.50". It returns "" for a name
+// of another form.
 func baseOf(parent string) string {
 	base, vid, err := link.ParseParent(parent)
 	if err != nil || vid == 0 {
@@ -64,16 +64,16 @@ func baseOf(parent string) string {
 	return base
 }
 
-// beside gives the networks whose frames are on p's trunk with the same tags:
-// those that name the same parent, and those whose parent is another name of
-// the same link. p is zero where the parent is not made yet.
+// withSameTags returns the networks whose frames are on p's trunk with the same tags: those with the same
+// parent's name, and those whose parent is the same link by another name. p is zero if the parent does
+// not exist yet.
 func (l *Local) withSameTags(def *network.Definition, p link.Parent, n *siblings) []*network.Definition {
 	found := slices.Clone(n.byParent[def.Parent])
 	if p.Index == 0 {
 		return found
 	}
-	// Two links of VLANs' names are two VLANs: the kernel has each VLAN of a link
-	// once. Thousands of them need not be asked for.
+	// Two parents with names of the form LINK.VID are different VLANs, because the kernel has each
+	// VLAN of a link once. So thousands of them need not be looked up.
 	maybe := n.notVLAN
 	if baseOf(def.Parent) == "" {
 		maybe = n.byName
