@@ -8,8 +8,8 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// allowListMaxAge is the time after which the definitions are read again even if no file has changed:
-// a user's name may belong to another uid by then.
+// allowListMaxAge is the time after which the definitions are read again even if no file has
+// changed: a user's name may belong to another uid by then.
 const allowListMaxAge = time.Minute
 
 // AllowList is the users that any network allows, as of the last Refresh.
@@ -27,8 +27,8 @@ func (l *Local) AllowList() *AllowList {
 	return a
 }
 
-// Refresh reads the definitions again if they have changed, or if the list is too old. It must not be
-// called concurrently.
+// Refresh reads the definitions again if they have changed, or if the list is too old. It must not
+// be called concurrently.
 func (a *AllowList) Refresh() {
 	var changed [2]time.Time
 	for i, path := range []string{a.networks, network.Subuids} {

@@ -8,8 +8,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// unleasedOn returns the MACs that the parent with an ifindex receives frames for, and that neither a
-// record nor one of the host's own links has. Those of macvlans nested in containers are among them.
+// unleasedOn returns the MACs that the parent with an ifindex receives frames for, and that neither
+// a record nor one of the host's own links has. Those of macvlans nested in containers are among
+// them.
 func (l *Local) unleasedOn(parent int, recs []Attachment, host []verify.MAC) (macs []verify.MAC, err error) {
 	all, err := l.Host.ParentUnicast(parent)
 	if err != nil {
@@ -43,10 +44,10 @@ type Audited struct {
 	Err     error // why the network could not be audited
 }
 
-// Audit compares the MACs that the networks' parents receive frames for with the records. It returns
-// a result for each network, and an error for each definition that could not be read. It reads the
-// MACs twice, with the records between, so that an attachment that comes or goes during the audit is
-// not reported as unleased.
+// Audit compares the MACs that the networks' parents receive frames for with the records. It
+// returns a result for each network, and an error for each definition that could not be read. It
+// reads the MACs twice, with the records between, so that an attachment that comes or goes during
+// the audit is not reported as unleased.
 func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 	defs, broken := network.LoadAll(l.Networks)
 	host, err := l.hostMACs(defs)

@@ -143,8 +143,8 @@ func (c *Caller) owner() uint32 {
 	return c.UID
 }
 
-// needsGuard reports whether the caller's attachment to a network is guarded. It returns an error if
-// it has to be, but the network's IPAM mode or driver mode does not allow it.
+// needsGuard reports whether the caller's attachment to a network is guarded. It returns an error
+// if it has to be, but the network's IPAM mode or driver mode does not allow it.
 func (c *Caller) needsGuard(def *network.Definition) (bool, error) {
 	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
 		return false, nil

@@ -14,11 +14,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// askConflict asks the LAN, from the parent and with the parent's MAC, whether another station has one
-// of the addresses. The trunk program sees the answers. They go to the parent's MAC, so that a
+// askConflict asks the LAN, from the parent and with the parent's MAC, whether another station has
+// one of the addresses. The trunk program sees the answers. They go to the parent's MAC, so that a
 // station with the interface's own MAC answers, too. The parent's frames do not reach the macvlans
-// on it: the addresses of Lanyard's are known from their leases, and the others are asked from inside
-// the namespace (see unrecordedMACs).
+// on it: the addresses of Lanyard's are known from their leases, and the others are asked from
+// inside the namespace (see unrecordedMACs).
 func (t *attempt) askConflict() error {
 	mac := verify.MACOf(t.parent.MAC)
 	return t.Host.Do(func() error {
@@ -39,8 +39,8 @@ func (t *attempt) askConflict() error {
 	})
 }
 
-// openWindow asks the conflict question for the first time, so that the conflict window is open while
-// the interface is created.
+// openWindow asks the conflict question for the first time, so that the conflict window is open
+// while the interface is created.
 func (t *attempt) openWindow() error {
 	t.askedAt = 0
 	if t.unwatched != "" || t.rec.Mode == verify.Off || t.def.Routed() || len(t.rec.Addrs) == 0 {
@@ -58,9 +58,10 @@ func (t *attempt) openWindow() error {
 	return nil
 }
 
-// unrecordedMACs returns those of all, the MACs of links on the parent, whose addresses are not in the
-// database: they belong neither to an attachment with addresses nor to the host. They are macvlans
-// of other programs, macvlans nested in containers, and remains of containers that are ending.
+// unrecordedMACs returns those of all, the MACs of links on the parent, whose addresses are not in
+// the database: they belong neither to an attachment with addresses nor to the host. They are
+// macvlans of other programs, macvlans nested in containers, and remains of containers that are
+// ending.
 func (l *Local) unrecordedMACs(ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr) (macs []verify.MAC, err error) {
 	macs = []verify.MAC{}
 	if len(all) == 0 {
@@ -94,8 +95,8 @@ func hasAddresses(tx Tx, trunk int, mac verify.MAC) (bool, error) {
 	return slices.ContainsFunc(recs, func(a Attachment) bool { return len(a.Addrs) > 0 }), err
 }
 
-// hostMACsOn returns the MACs of the host's own links on the network and, if it shares its parent, on
-// all others.
+// hostMACsOn returns the MACs of the host's own links on the network and, if it shares its parent,
+// on all others.
 func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
 	defs := []*network.Definition{def}
 	if def.ShareParent {
@@ -104,9 +105,9 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
 	return l.hostMACs(defs)
 }
 
-// claimants returns the claimants that the trunk program has seen since the attach last waited for one.
-// In a later verification, probes do not count as claims. On an error it returns none, because the
-// prober also hears claimants.
+// claimants returns the claimants that the trunk program has seen since the attach last waited for
+// one. In a later verification, probes do not count as claims. On an error it returns none, because
+// the prober also hears claimants.
 func (t *attempt) claimants() []verify.Claimant {
 	list, err := t.Datapath.Claimants(t.rec.Endpoint)
 	if err != nil {
@@ -115,17 +116,17 @@ func (t *attempt) claimants() []verify.Claimant {
 	return slices.DeleteFunc(list, func(r verify.Claimant) bool { return r.At <= t.ending.ignoreUntil || r.Probing && t.configured })
 }
 
-// A lateConflict is returned for a conflict over an address that was not requested, if it is detected
-// after the address was set: another host has started a container with it at the same time. The
-// address is declined, and the caller repeats the attach from its beginning.
+// A lateConflict is returned for a conflict over an address that was not requested, if it is
+// detected after the address was set: another host has started a container with it at the same
+// time. The address is declined, and the caller repeats the attach from its beginning.
 type lateConflict struct{ verify.Claimant }
 
 func (c *lateConflict) Error() string {
 	return fmt.Sprintf("address %s was claimed by %s at the same time: start the container again", c.Addr, c.MAC.Describe())
 }
 
-// checkLateConflict checks for conflicts again after the addresses were set and announced. If two hosts
-// start at the same time, each has by now received the other's question, its answer or its
+// checkLateConflict checks for conflicts again after the addresses were set and announced. If two
+// hosts start at the same time, each has by now received the other's question, its answer or its
 // announcement. A conflict over a requested address or MAC is a *Refusal, any other one a
 // *lateConflict.
 func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) error {
@@ -156,8 +157,8 @@ func (t *attempt) claimsRequested(r verify.Claimant) bool {
 	return slices.Contains(t.want.Addrs, t.addrToDecline(r))
 }
 
-// addrToDecline returns the address to decline because of a claimant: the one that it claims or, if it
-// has the interface's MAC, the first one, from which the MAC is derived.
+// addrToDecline returns the address to decline because of a claimant: the one that it claims or, if
+// it has the interface's MAC, the first one, from which the MAC is derived.
 func (t *attempt) addrToDecline(r verify.Claimant) netip.Addr {
 	if r.SameMAC || !r.Addr.IsValid() {
 		return t.rec.Addrs[0].Addr()
@@ -165,13 +166,13 @@ func (t *attempt) addrToDecline(r verify.Claimant) netip.Addr {
 	return r.Addr
 }
 
-// lastFrames is how long frames of a container that has ended on another trunk of this host may still
-// arrive on this one.
+// lastFrames is how long frames of a container that has ended on another trunk of this host may
+// still arrive on this one.
 const lastFrames = 10 * time.Second
 
-// movedFromTrunk reports whether a container of this host had the MAC on another trunk until a moment
-// ago: then the frames with the MAC were that container's last ones. It waits until the container's
-// link is gone.
+// movedFromTrunk reports whether a container of this host had the MAC on another trunk until a
+// moment ago: then the frames with the MAC were that container's last ones. It waits until the
+// container's link is gone.
 func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 	ended, err := t.Datapath.Ended(t.rec.Endpoint)
 	if err != nil {
@@ -189,8 +190,8 @@ func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// hostClaimants returns a claimant for each address of the attachment that this host itself has, on any
-// link.
+// hostClaimants returns a claimant for each address of the attachment that this host itself has, on
+// any link.
 func (l *Local) hostClaimants(a Attachment) (list []verify.Claimant, err error) {
 	addrs, err := l.Host.HostAddrs()
 	if err != nil {
@@ -211,7 +212,8 @@ func (l *Local) hostClaimants(a Attachment) (list []verify.Claimant, err error) 
 	return list, nil
 }
 
-// checkNotHosts returns an error if an address was added to a link of this host since it was claimed.
+// checkNotHosts returns an error if an address was added to a link of this host since it was
+// claimed.
 func (t *attempt) checkNotHosts() error {
 	claims, err := t.hostClaimants(t.rec)
 	if err != nil || len(claims) == 0 {

@@ -15,9 +15,10 @@ import (
 // closeTime is the time that closing an exact prober takes: its packet socket waits for RCU.
 const closeTime = 25 * time.Millisecond
 
-// A control asks the gateways that have not answered the container again, from the parent's own MAC.
-// This distinguishes a silent gateway from a filter for MACs on the way, if the container has another
-// MAC than the parent. It runs during the container's own round, and only if gateways are silent.
+// A control asks the gateways that have not answered the container again, from the parent's own
+// MAC. This distinguishes a silent gateway from a filter for MACs on the way, if the container has
+// another MAC than the parent. It runs during the container's own round, and only if gateways are
+// silent.
 //
 // For a silent IPv6 gateway it also solicits routers: a router that advertises itself may be the
 // gateway, with another address than the one in the definition.
@@ -26,12 +27,12 @@ type control struct {
 	answers chan verify.Findings
 }
 
-// sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with ipvlan: no
-// filter for MACs can then distinguish them.
+// sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with
+// ipvlan: no filter for MACs can then distinguish them.
 func (t *attempt) sharesMAC() bool { return t.rec.MAC == verify.MACOf(t.parent.MAC) }
 
-// directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes to the
-// container's MAC only. It is not valid if the trunk program cannot observe that.
+// directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes
+// to the container's MAC only. It is not valid if the trunk program cannot observe that.
 func (t *attempt) directAddr() netip.Addr {
 	if t.unwatched != "" || t.sharesMAC() {
 		return netip.Addr{}
@@ -39,8 +40,8 @@ func (t *attempt) directAddr() netip.Addr {
 	return t.rec.MAC.LinkLocal()
 }
 
-// startControl returns the function that starts the control, for verify.Plan.Doubt. Its parameters are
-// the silent gateways and the time that the round has left.
+// startControl returns the function that starts the control, for verify.Plan.Doubt. Its parameters
+// are the silent gateways and the time that the round has left.
 func (t *attempt) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
 	return func(silent []netip.Addr, left time.Duration) {
 		plan := verify.Plan{
@@ -76,8 +77,8 @@ func (t *attempt) askAsParent(ctx context.Context, plan verify.Plan) (f verify.F
 	return f, err
 }
 
-// finishControl waits for the control, if one runs, and keeps its answers. If all gateways have answered
-// the container itself, or if there is a claimant, it cancels the control and keeps none.
+// finishControl waits for the control, if one runs, and keeps its answers. If all gateways have
+// answered the container itself, or if there is a claimant, it cancels the control and keeps none.
 func (t *attempt) finishControl(f verify.Findings, plan verify.Plan) {
 	t.controls, t.routers = nil, nil
 	if t.control == nil {
@@ -95,19 +96,20 @@ func (t *attempt) finishControl(f verify.Findings, plan verify.Plan) {
 	}
 }
 
-// maxProxies is the number of proxies that one attach excuses. controlSlack is added to the expected time
-// of a control question's answer, which is that of the claimant's, for a busy router or a busy host. A
-// claimant that is no proxy delays its attach by this time.
+// maxProxies is the number of proxies that one attach excuses. controlSlack is added to the
+// expected time of a control question's answer, which is that of the claimant's, for a busy router
+// or a busy host. A claimant that is no proxy delays its attach by this time.
 const (
 	maxProxies   = 4
 	controlSlack = 250 * time.Millisecond
 )
 
-// reachTime is the time for the answer to the parent of a gateway that has just answered to all nodes.
+// reachTime is the time for the answer to the parent of a gateway that has just answered to all
+// nodes.
 const reachTime = 250 * time.Millisecond
 
-// isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP), also
-// for free ones. A proxy's claim is not a conflict.
+// isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),
+// also for free ones. A proxy's claim is not a conflict.
 func (t *attempt) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
 	r := f.Claimants[0]
 	free, err := t.freeAddrs(ctx, r.Addr)
@@ -124,7 +126,8 @@ func (t *attempt) isProxy(ctx context.Context, f verify.Findings) (proxy bool, e
 }
 
 // freeAddrs returns two random addresses of the subnet of near that have no lease. A host often has
-// several adjacent addresses, but rarely two random ones. It returns none if the subnet is too small.
+// several adjacent addresses, but rarely two random ones. It returns none if the subnet is too
+// small.
 func (t *attempt) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.Addr, err error) {
 	i := slices.IndexFunc(t.def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(near) })
 	if i < 0 {

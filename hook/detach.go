@@ -8,10 +8,10 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
-// Detach implements [Attacher]. It drops only references to containers whose init has exited: an engine
-// that keeps a container's id over a restart calls poststop for the old run after the new one was
-// attached. A pod's attachment stays without references while its interface exists. Detach does not
-// check privileges and never returns ErrUnprivileged.
+// Detach implements [Attacher]. It drops only references to containers whose init has exited: an
+// engine that keeps a container's id over a restart calls poststop for the old run after the new
+// one was attached. A pod's attachment stays without references while its interface exists. Detach
+// does not check privileges and never returns ErrUnprivileged.
 func (l *Local) Detach(ctx context.Context, containerID string) error {
 	return l.detach(ctx, containerID, func(*Attachment) bool { return true })
 }

@@ -17,8 +17,9 @@ type detaching struct {
 	before State
 }
 
-// dropReferences drops the references to an attachment that over selects. If none remains, it marks the
-// record as detaching, so that no container can join it, and returns it: the caller must then drop it.
+// dropReferences drops the references to an attachment that over selects. If none remains, it marks
+// the record as detaching, so that no container can join it, and returns it: the caller must then
+// drop it.
 func dropReferences(tx Tx, a Attachment, over func(Container) bool) (*detaching, error) {
 	remaining := slices.DeleteFunc(slices.Clone(a.Containers), over)
 	if len(remaining) > 0 {
@@ -38,10 +39,11 @@ func dropReferences(tx Tx, a Attachment, over func(Container) bool) (*detaching,
 	return t, write(tx, &t.Attachment, &a)
 }
 
-// drop releases all resources that the record names, complete or not, and deletes the record last. It
-// tries every step, and a step without anything to undo succeeds. If a step fails, the record stays for
-// the next sweep. The interface is deleted before its endpoint, and both before the leases are released,
-// so that no address is assigned again while an old interface still answers for it.
+// drop releases all resources that the record names, complete or not, and deletes the record last.
+// It tries every step, and a step without anything to undo succeeds. If a step fails, the record
+// stays for the next sweep. The interface is deleted before its endpoint, and both before the
+// leases are released, so that no address is assigned again while an old interface still answers
+// for it.
 func (l *Local) drop(ctx context.Context, t detaching) error {
 	err := errors.Join(l.removeHostRoutes(t.Attachment), l.dropLink(t.Attachment), l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
@@ -84,8 +86,9 @@ func (l *Local) revokePermit(a Attachment) error {
 	return l.Guards.Unlease(a.ParentIdx, a.MAC)
 }
 
-// releaseForRetry clears the process that owns a record, so that the next sweep retries a failed release.
-// Otherwise the record would be locked until this process exits, which for a broker may be never.
+// releaseForRetry clears the process that owns a record, so that the next sweep retries a failed
+// release. Otherwise the record would be locked until this process exits, which for a broker may be
+// never.
 func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 	return l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
@@ -100,8 +103,8 @@ func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 	})
 }
 
-// dropLink deletes the interface if its namespace still exists (pods, pinned paths). In other cases the
-// kernel deletes it in the background, together with the namespace.
+// dropLink deletes the interface if its namespace still exists (pods, pinned paths). In other cases
+// the kernel deletes it in the background, together with the namespace.
 func (l *Local) dropLink(a Attachment) error {
 	if a.Guard != nil {
 		return l.dropGuarded(a)

@@ -9,9 +9,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// endingTimeout is the total time that an attach waits for links of ended containers on this host. Such a
-// link answers for its address until the kernel has removed its namespace in the background, which
-// takes seconds on a busy host.
+// endingTimeout is the total time that an attach waits for links of ended containers on this host.
+// Such a link answers for its address until the kernel has removed its namespace in the background,
+// which takes seconds on a busy host.
 const endingTimeout = 5 * time.Second
 
 // endingLink is an attach's state of waiting for a claimant that is a link of an ended container.
@@ -22,8 +22,8 @@ type endingLink struct {
 	excusedOnce bool           // a claimant was excused because of its MAC
 }
 
-// excused reports whether the first claim of the findings can be ignored: that of a proxy (proxy ARP), or
-// that of a local container that is ending. The caller then repeats the round.
+// excused reports whether the first claim of the findings can be ignored: that of a proxy (proxy
+// ARP), or that of a local container that is ending. The caller then repeats the round.
 //
 // A proxy answers for every address. Where the address was not asked for by name, a
 // claimant is tried as a proxy only when it claims a second candidate: another host's containers
@@ -43,9 +43,10 @@ func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) 
 	return t.waitForEnding(ctx, r)
 }
 
-// waitForEnding waits until a claimant on the same parent is gone, if the address was requested: often the
-// next container with an address starts before the kernel has removed the last one. It reports whether
-// the claimant was such a link and is gone. For other addresses, trying the next one is faster.
+// waitForEnding waits until a claimant on the same parent is gone, if the address was requested:
+// often the next container with an address starts before the kernel has removed the last one. It
+// reports whether the claimant was such a link and is gone. For other addresses, trying the next
+// one is faster.
 func (t *attempt) waitForEnding(ctx context.Context, r verify.Claimant) (bool, error) {
 	if !t.isRequested(r.Addr) {
 		return false, nil
@@ -71,9 +72,9 @@ const (
 	macStays                  // a link had it until the deadline
 )
 
-// waitUntilGone waits until no link with a MAC is up on the parent with an ifindex. With parent 0, it waits
-// for all parents of the host for whose ifindex where returns true; a nil where selects all. All waits of
-// one attach together take at most endingTimeout.
+// waitUntilGone waits until no link with a MAC is up on the parent with an ifindex. With parent 0,
+// it waits for all parents of the host for whose ifindex where returns true; a nil where selects
+// all. All waits of one attach together take at most endingTimeout.
 func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC, where func(index int) bool) (presence, error) {
 	if t.ending.deadline.IsZero() {
 		t.ending.deadline = time.Now().Add(endingTimeout)
@@ -101,9 +102,9 @@ func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC,
 	}
 }
 
-// hadAddressHere reports whether the claimant's MAC is one that the last container with this address had on
-// this host: its link may have disappeared between its answer and the search for it. This excuses the
-// claimant once, because a station elsewhere answers again.
+// hadAddressHere reports whether the claimant's MAC is one that the last container with this
+// address had on this host: its link may have disappeared between its answer and the search for it.
+// This excuses the claimant once, because a station elsewhere answers again.
 func (t *attempt) hadAddressHere(r verify.Claimant) (bool, error) {
 	if t.ending.excusedOnce {
 		return false, nil

@@ -39,8 +39,8 @@ type Guards interface {
 // creates it.
 var errNoGuards = errors.New("only the broker creates guarded attachments: run \"lanyard serve\"")
 
-// guardTag returns the part of an id that the links of a guarded attachment are named after, so that
-// they can be deleted when only the intent is known.
+// guardTag returns the part of an id that the links of a guarded attachment are named after, so
+// that they can be deleted when only the intent is known.
 func guardTag(id verify.ID) string { return id.String()[20:] }
 
 // openGuards opens the namespace of guarded attachments. It returns errNoGuards if this process
@@ -52,8 +52,8 @@ func (l *Local) openGuards() (*link.Netns, error) {
 	return l.Host.OpenNetnsPath(l.GuardNetns)
 }
 
-// dropGuarded deletes the links of a guarded attachment first, because that also drops the frames in
-// their queues, and then its guard.
+// dropGuarded deletes the links of a guarded attachment first, because that also drops the frames
+// in their queues, and then its guard.
 func (l *Local) dropGuarded(a Attachment) error {
 	guards, err := l.openGuards()
 	if err != nil {

@@ -20,8 +20,9 @@ type TrunkEvent struct {
 	Attachment *Attachment // nil if it concerns none, or one that has been released
 }
 
-// Attribute returns the events of the trunk with an ifindex, each with its attachment and network. It
-// leaves out expected events: routers of one group that take turns, and frames of the host itself.
+// Attribute returns the events of the trunk with an ifindex, each with its attachment and network.
+// It leaves out expected events: routers of one group that take turns, and frames of the host
+// itself.
 func (l *Local) Attribute(ctx context.Context, trunk int, events []verify.Event) (list []TrunkEvent, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
@@ -52,8 +53,8 @@ func (l *Local) Attribute(ctx context.Context, trunk int, events []verify.Event)
 	return list, nil
 }
 
-// concerns reports whether the event concerns an attachment on the trunk with an ifindex. An event from
-// before the attachment was created concerns an earlier holder of the MAC.
+// concerns reports whether the event concerns an attachment on the trunk with an ifindex. An event
+// from before the attachment was created concerns an earlier holder of the MAC.
 func (h *TrunkEvent) concerns(a *Attachment, trunk int) bool {
 	if a.Endpoint.Trunk != trunk || a.Created.After(h.At) {
 		return false
@@ -109,22 +110,23 @@ func (s trunkState) network(tags verify.Tags) string {
 	return s.networks[i].network
 }
 
-// reflects reports whether a network with the tags has mode vepa: its switch port sends frames back.
+// reflects reports whether a network with the tags has mode vepa: its switch port sends frames
+// back.
 func (s trunkState) reflects(tags verify.Tags) bool {
 	return slices.ContainsFunc(s.networks, func(n networkTags) bool { return n.vepa && n.tags.Equal(tags) })
 }
 
-// isKnown reports whether an unleased MAC is legitimate: one of the host's, one leased since, or one on a
-// VLAN that no network uses. The last one is not if the tag is in the packet's data, where a workload
-// has written it (e.InPacket).
+// isKnown reports whether an unleased MAC is legitimate: one of the host's, one leased since, or
+// one on a VLAN that no network uses. The last one is not if the tag is in the packet's data, where
+// a workload has written it (e.InPacket).
 func (s trunkState) isKnown(e verify.Event, recs []Attachment) bool {
 	return slices.Contains(s.host, e.MAC) ||
 		slices.ContainsFunc(recs, func(a Attachment) bool { return a.MAC == e.MAC }) ||
 		!e.InPacket && s.network(e.Tags) == ""
 }
 
-// History returns the events of all trunks that the trunks' maps still have, the oldest of each trunk
-// first. It returns the events of other trunks also if one trunk fails.
+// History returns the events of all trunks that the trunks' maps still have, the oldest of each
+// trunk first. It returns the events of other trunks also if one trunk fails.
 func (l *Local) History(ctx context.Context) (all []TrunkEvent, err error) {
 	trunks, err := l.Datapath.Trunks()
 	for _, trunk := range trunks {
@@ -135,8 +137,8 @@ func (l *Local) History(ctx context.Context) (all []TrunkEvent, err error) {
 	return all, err
 }
 
-// HostClaims returns an event for each address of an attachment that this host has on one of its own
-// links. No frame on a trunk shows these conflicts. The time of the events is now.
+// HostClaims returns an event for each address of an attachment that this host has on one of its
+// own links. No frame on a trunk shows these conflicts. The time of the events is now.
 func (l *Local) HostClaims(ctx context.Context) (list []TrunkEvent, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
@@ -159,8 +161,8 @@ func (l *Local) HostClaims(ctx context.Context) (list []TrunkEvent, err error) {
 	return list, nil
 }
 
-// recentTime is how long a check reports an event that does not repeat: a check that fails permanently
-// is of no use.
+// recentTime is how long a check reports an event that does not repeat: a check that fails
+// permanently is of no use.
 const recentTime = time.Hour
 
 // RecentEvents returns the events of all trunks within the last hour, and the host's own claims.

@@ -13,19 +13,19 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// hostWindow is the conflict window for an address of the host. The LAN is asked once, when the network
-// is created, so that no container's start waits for it.
+// hostWindow is the conflict window for an address of the host. The LAN is asked once, when the
+// network is created, so that no container's start waits for it.
 const hostWindow = 300 * time.Millisecond
 
-// hostMAC returns the MAC of the host's own link on a network. No container gets it, and it is the same
-// after a boot.
+// hostMAC returns the MAC of the host's own link on a network. No container gets it, and it is the
+// same after a boot.
 func (l *Local) hostMAC(def *network.Definition) (verify.MAC, error) {
 	return l.derivedMAC(def.ID, "host")
 }
 
-// chooseHostAddrs sets the host's address in each subnet of the definition that has none: the first one
-// in the ranges that neither another link of the host has nor, unless verification is off, another
-// station on the LAN. It returns an error if an address in the definition is in use.
+// chooseHostAddrs sets the host's address in each subnet of the definition that has none: the first
+// one in the ranges that neither another link of the host has nor, unless verification is off,
+// another station on the LAN. It returns an error if an address in the definition is in use.
 func (l *Local) chooseHostAddrs(ctx context.Context, def *network.Definition, p link.Parent) error {
 	hostAddrs, err := l.Host.HostAddrs()
 	if err != nil {
@@ -52,8 +52,8 @@ func (l *Local) chooseHostAddrs(ctx context.Context, def *network.Definition, p 
 	return nil
 }
 
-// createHostAccess chooses the host's addresses on a new network, writes them to the definition, and
-// creates the host's link. If the link exists, an earlier call has already chosen them.
+// createHostAccess chooses the host's addresses on a new network, writes them to the definition,
+// and creates the host's link. If the link exists, an earlier call has already chosen them.
 func (l *Local) createHostAccess(ctx context.Context, def *network.Definition, p link.Parent) error {
 	existing, _, err := l.Host.FindHostLink(def.HostLink())
 	if err != nil {
@@ -110,8 +110,8 @@ func (l *Local) freeForHost(
 	return netip.Addr{}, fmt.Errorf("%s has no address left for the host", pool)
 }
 
-// claimantOnLAN asks for an address from the parent, and returns the station that has it, or nil. It does
-// not ask if verification is off.
+// claimantOnLAN asks for an address from the parent, and returns the station that has it, or nil.
+// It does not ask if verification is off.
 func (l *Local) claimantOnLAN(ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr) (*verify.Claimant, error) {
 	if def.VerifyMode() == network.VerifyOff {
 		return nil, nil
@@ -124,9 +124,9 @@ func (l *Local) claimantOnLAN(ctx context.Context, def *network.Definition, p li
 	return &f.Claimants[0], nil
 }
 
-// ensureHostAccess creates the host's own link on a network if it is missing, and returns its ifindex; 0
-// if the network has no host access. If it creates the link, it also adds the routes to the network's
-// attachments, which were deleted with the earlier link.
+// ensureHostAccess creates the host's own link on a network if it is missing, and returns its
+// ifindex; 0 if the network has no host access. If it creates the link, it also adds the routes to
+// the network's attachments, which were deleted with the earlier link.
 func (l *Local) ensureHostAccess(ctx context.Context, def *network.Definition, p link.Parent) (index int, err error) {
 	if !def.HostAccess {
 		return 0, nil
@@ -144,8 +144,8 @@ func (l *Local) ensureHostAccess(ctx context.Context, def *network.Definition, p
 	return index, err
 }
 
-// ensureHostLink creates the host's own link if it is missing. It returns the link's ifindex, and whether
-// it has created the link.
+// ensureHostLink creates the host's own link if it is missing. It returns the link's ifindex, and
+// whether it has created the link.
 func (l *Local) ensureHostLink(ctx context.Context, def *network.Definition, p link.Parent) (index int, made bool, err error) {
 	mac, err := l.hostMAC(def)
 	if err != nil {
@@ -164,8 +164,8 @@ func (l *Local) ensureHostLink(ctx context.Context, def *network.Definition, p l
 	return l.Host.EnsureHostLink(ctx, spec)
 }
 
-// addHostRoutes adds a host route to each address of an attachment, through the host's own link with an
-// ifindex.
+// addHostRoutes adds a host route to each address of an attachment, through the host's own link
+// with an ifindex.
 func (l *Local) addHostRoutes(def *network.Definition, index int, a *Attachment) error {
 	for _, p := range a.Addrs {
 		for _, s := range def.Subnets {
@@ -180,8 +180,8 @@ func (l *Local) addHostRoutes(def *network.Definition, index int, a *Attachment)
 	return nil
 }
 
-// addHostRoutesToIt adds the host's routes to the new attachment. Its record already names the host's
-// link.
+// addHostRoutesToIt adds the host's routes to the new attachment. Its record already names the
+// host's link.
 func (t *attempt) addHostRoutesToIt() error {
 	if t.hostIfindex == 0 {
 		return nil

@@ -64,8 +64,8 @@ func isExhausted(err error) bool {
 	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) || errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
 }
 
-// sweepForRoom releases attachments that are not in use, without quarantine, so that this attach can
-// have their addresses. It returns an error that wraps full if it released none.
+// sweepForRoom releases attachments that are not in use, without quarantine, so that this attach
+// can have their addresses. It returns an error that wraps full if it released none.
 func (t *attempt) sweepForRoom(ctx context.Context, full error) (swept bool, err error) {
 	if t.recorded {
 		if err := t.undo(ctx, t.r, t.rec); err != nil {

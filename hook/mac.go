@@ -55,8 +55,8 @@ func (t *attempt) chooseMAC(tx Tx) (err error) {
 	return t.checkMACFree(tx, t.rec.MAC)
 }
 
-// alternativeMAC is a part of the name from which the alternative MAC is derived, for an address whose
-// first MAC another link of the parent has.
+// alternativeMAC is a part of the name from which the alternative MAC is derived, for an address
+// whose first MAC another link of the parent has.
 const alternativeMAC = "\x00second"
 
 // checkNamedMAC looks in the host's neighbour table for a MAC that was asked for by name. A
@@ -105,7 +105,8 @@ func (t *attempt) addressMAC(tx Tx) (mac verify.MAC, err error) {
 	return mac, nil
 }
 
-// derivedMAC derives a MAC from the host's identity, the network and a name. No other host derives it.
+// derivedMAC derives a MAC from the host's identity, the network and a name. No other host derives
+// it.
 func (l *Local) derivedMAC(network, name string) (verify.MAC, error) {
 	id, err := l.HostID()
 	if err != nil {
@@ -117,8 +118,9 @@ func (l *Local) derivedMAC(network, name string) (verify.MAC, error) {
 // errMACTaken is returned for a MAC that another attachment on the same trunk has.
 var errMACTaken = errors.New("MAC is in use")
 
-// checkNotGateway returns an error if a gateway on the trunk has answered another container with the MAC: a
-// container with this MAC would receive the frames that other stations send to the gateway.
+// checkNotGateway returns an error if a gateway on the trunk has answered another container with
+// the MAC: a container with this MAC would receive the frames that other stations send to the
+// gateway.
 func (t *attempt) checkNotGateway(tx Tx, mac verify.MAC) error {
 	recs, err := all(tx)
 	for _, a := range recs {
@@ -131,8 +133,8 @@ func (t *attempt) checkNotGateway(tx Tx, mac verify.MAC) error {
 	return err
 }
 
-// checkMACFree returns an error that wraps errMACTaken if another attachment on the same trunk has the MAC:
-// the datapath could not tell which of the two sent a frame with a wrong tag.
+// checkMACFree returns an error that wraps errMACTaken if another attachment on the same trunk has
+// the MAC: the datapath could not tell which of the two sent a frame with a wrong tag.
 func (t *attempt) checkMACFree(tx Tx, mac verify.MAC) error {
 	holders, err := find(tx, bucketMACs, macKey(t.parent.TrunkIndex, mac))
 	if err != nil {
@@ -150,7 +152,8 @@ func (t *attempt) checkMACFree(tx Tx, mac verify.MAC) error {
 	return nil
 }
 
-// kernelMAC returns the MAC to set on the new interface; nil if the mode or driver uses the parent's.
+// kernelMAC returns the MAC to set on the new interface; nil if the mode or driver uses the
+// parent's.
 func (t *attempt) kernelMAC() net.HardwareAddr {
 	if t.def.SharesMAC() {
 		return nil
@@ -158,8 +161,8 @@ func (t *attempt) kernelMAC() net.HardwareAddr {
 	return t.rec.MAC.Hardware()
 }
 
-// hasIPv6 reports whether the interface has an IPv6 address, or the workload configures its addresses. For
-// other interfaces IPv6 is off, so that the kernel sets no address itself.
+// hasIPv6 reports whether the interface has an IPv6 address, or the workload configures its
+// addresses. For other interfaces IPv6 is off, so that the kernel sets no address itself.
 func (t *attempt) hasIPv6() bool {
 	if t.def.IPAM == network.IPAMNone {
 		return true

@@ -12,9 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// CreateNetwork writes a definition and creates the network's parent if it does not exist. It sets Managed
-// and the host's addresses in def. blind is the reason why the tags of the network's frames cannot be
-// watched; "" if they can.
+// CreateNetwork writes a definition and creates the network's parent if it does not exist. It sets
+// Managed and the host's addresses in def. blind is the reason why the tags of the network's frames
+// cannot be watched; "" if they can.
 func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (blind string, err error) {
 	all, err := l.CreateNetworks(ctx, []*network.Definition{def})
 	if err != nil {
@@ -54,9 +54,9 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 	return blind, err
 }
 
-// createNetwork creates one network. It writes the definition before it creates the parent: a crash in
-// between leaves a network whose parent the first attach creates, instead of an unknown link. The same
-// command, run again, continues from there.
+// createNetwork creates one network. It writes the definition before it creates the parent: a crash
+// in between leaves a network whose parent the first attach creates, instead of an unknown link.
+// The same command, run again, continues from there.
 func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	begun, err := network.Begun(l.Networks, def.Name)
 	if err != nil {
@@ -75,8 +75,8 @@ func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *s
 	return p, err
 }
 
-// beginNetwork writes the definition of a network that has none, and creates its links. On an error, it
-// removes what it has created.
+// beginNetwork writes the definition of a network that has none, and creates its links. On an
+// error, it removes what it has created.
 func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	p, err = l.Host.Resolve(specOf(def))
 	switch {
@@ -112,8 +112,8 @@ func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *si
 	return p, nil
 }
 
-// writeDefinition writes the definition, and a note that its links do not exist yet. It returns an error
-// that wraps network.ErrExist if the network exists.
+// writeDefinition writes the definition, and a note that its links do not exist yet. It returns an
+// error that wraps network.ErrExist if the network exists.
 func (l *Local) writeDefinition(def *network.Definition) error {
 	if _, err := network.Load(l.Networks, def.Name); !errors.Is(err, network.ErrNotExist) {
 		return fmt.Errorf("network %q: %w in %s", def.Name, network.ErrExist, l.Networks)
@@ -127,8 +127,8 @@ func (l *Local) writeDefinition(def *network.Definition) error {
 	return nil
 }
 
-// ensureLinks creates the links of a network on the host that do not exist: its parent and the host's own
-// link. created reports whether it created the parent.
+// ensureLinks creates the links of a network on the host that do not exist: its parent and the
+// host's own link. created reports whether it created the parent.
 func (l *Local) ensureLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
 	failpoint("make")
@@ -141,15 +141,15 @@ func (l *Local) ensureLinks(ctx context.Context, def *network.Definition) (p lin
 	return p, created, err
 }
 
-// RemoveNetwork removes a network: its definition, and its parent if Lanyard has created it. It returns an
-// error while the network has attachments.
+// RemoveNetwork removes a network: its definition, and its parent if Lanyard has created it. It
+// returns an error while the network has attachments.
 func (l *Local) RemoveNetwork(ctx context.Context, name string) error {
 	_, errs := l.RemoveNetworks(ctx, []string{name})
 	return errors.Join(errs...)
 }
 
-// RemoveNetworks removes several networks, and returns the names of those that it removed. An error of one
-// network does not prevent the removal of the others.
+// RemoveNetworks removes several networks, and returns the names of those that it removed. An error
+// of one network does not prevent the removal of the others.
 func (l *Local) RemoveNetworks(ctx context.Context, names []string) (gone []string, errs []error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {
@@ -181,8 +181,8 @@ func (l *Local) RemoveNetworks(ctx context.Context, names []string) (gone []stri
 	return gone, append(errs, more...)
 }
 
-// Prune removes all networks without attachments, and returns their names. An error of one network does
-// not prevent the removal of the others.
+// Prune removes all networks without attachments, and returns their names. An error of one network
+// does not prevent the removal of the others.
 func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {
@@ -198,9 +198,9 @@ func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 	return pruned, errors.Join(errs...)
 }
 
-// removeBatchSize is the number of networks that are removed together: deleting a link waits for RCU, and
-// the deletion of many links together waits no longer than that of one. Each link has an open
-// descriptor during that time.
+// removeBatchSize is the number of networks that are removed together: deleting a link waits for
+// RCU, and the deletion of many links together waits no longer than that of one. Each link has an
+// open descriptor during that time.
 const removeBatchSize = 256
 
 // removeNetworks removes networks in batches.
@@ -219,8 +219,8 @@ type removal struct {
 	err    error // why the network stays
 }
 
-// removeBatch removes networks. It marks them first, so that no container can attach to them. After a crash,
-// removing a marked network again completes the removal.
+// removeBatch removes networks. It marks them first, so that no container can attach to them. After
+// a crash, removing a marked network again completes the removal.
 func (l *Local) removeBatch(ctx context.Context, defs []*network.Definition, n *siblings) (gone []string, errs []error) {
 	all := l.markAll(ctx, defs)
 	l.removeParents(ctx, all, n)
@@ -242,8 +242,8 @@ func (l *Local) removeBatch(ctx context.Context, defs []*network.Definition, n *
 	return gone, errs
 }
 
-// markAll marks the networks as being removed. The err of each removal is set if the network is in use, or
-// if the database failed.
+// markAll marks the networks as being removed. The err of each removal is set if the network is in
+// use, or if the database failed.
 func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []removal) {
 	err := l.withDB(ctx, func() error {
 		return l.DB.Update(ctx, func(tx Tx) error {
@@ -294,8 +294,8 @@ func (l *Local) removeParents(ctx context.Context, all []removal, n *siblings) {
 	}
 }
 
-// removeDefinitions removes the pools and deletes the files of the definitions last: until then, removing the
-// networks again completes the removal.
+// removeDefinitions removes the pools and deletes the files of the definitions last: until then,
+// removing the networks again completes the removal.
 func (l *Local) removeDefinitions(ctx context.Context, all []removal) {
 	var pools []string
 	for _, r := range all {
@@ -317,8 +317,8 @@ func (l *Local) removeDefinitions(ctx context.Context, all []removal) {
 	}
 }
 
-// unmarkAll deletes the marks: those of networks that stay, so that containers can attach again, and those of
-// removed networks.
+// unmarkAll deletes the marks: those of networks that stay, so that containers can attach again,
+// and those of removed networks.
 func (l *Local) unmarkAll(ctx context.Context, all []removal) error {
 	return l.DB.Update(ctx, func(tx Tx) (err error) {
 		for _, r := range all {
@@ -333,8 +333,8 @@ func (l *Local) unmarkAll(ctx context.Context, all []removal) error {
 // errInUse is returned for a network with attachments.
 var errInUse = errors.New("remove them first")
 
-// markRemoving marks a network as being removed. It returns an error that wraps errInUse if the network has
-// attachments.
+// markRemoving marks a network as being removed. It returns an error that wraps errInUse if the
+// network has attachments.
 func markRemoving(tx Tx, def *network.Definition) error {
 	held, err := findReady(tx, bucketNetworks, def.Name)
 	if err != nil {
@@ -346,8 +346,8 @@ func markRemoving(tx Tx, def *network.Definition) error {
 	return tx.Put(bucketRemoving, def.Name, []byte(def.ID))
 }
 
-// users returns the sorted names of the containers of attachments, separated by ", ": container ids, or the
-// pod's name, or the attachment's id if it has neither.
+// users returns the sorted names of the containers of attachments, separated by ", ": container
+// ids, or the pod's name, or the attachment's id if it has neither.
 func users(held []Attachment) string {
 	var names []string
 	for _, a := range held {
@@ -366,8 +366,8 @@ func users(held []Attachment) string {
 	return strings.Join(slices.Compact(names), ", ")
 }
 
-// poolName returns the name of a subnet's pool of leases. It contains the network's generation, so that a
-// recreated network starts with an empty pool.
+// poolName returns the name of a subnet's pool of leases. It contains the network's generation, so
+// that a recreated network starts with an empty pool.
 func poolName(def *network.Definition, s network.Subnet) string {
 	return def.Name + "/" + def.ID + "/" + s.Subnet.String()
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// permit adds the attachment's permit to the guard of the parent's egress, if the network guards its
-// parent. The first attachment of a parent guards it.
+// permit adds the attachment's permit to the guard of the parent's egress, if the network guards
+// its parent. The first attachment of a parent guards it.
 func (t *attempt) permit(ctx context.Context) error {
 	if !t.rec.AtParent {
 		return nil
@@ -43,8 +43,8 @@ func permitOf(a *Attachment, mtu int) verify.Guard {
 	return g
 }
 
-// guardParent guards the parent, with permits for the attachments that it already has. It returns an
-// error if the parent has an unleased MAC, because the guard would drop that MAC's frames.
+// guardParent guards the parent, with permits for the attachments that it already has. It returns
+// an error if the parent has an unleased MAC, because the guard would drop that MAC's frames.
 func (t *attempt) guardParent(ctx context.Context) error {
 	recs, err := t.Attachments(ctx)
 	if err != nil {

@@ -19,21 +19,21 @@ func specOf(def *network.Definition) link.ParentSpec {
 	return s
 }
 
-// Parent returns the parent of a network. It changes nothing. It returns an error that wraps link.ErrNoLink if
-// the link does not exist.
+// Parent returns the parent of a network. It changes nothing. It returns an error that wraps
+// link.ErrNoLink if the link does not exist.
 func (l *Local) Parent(def *network.Definition) (link.Parent, error) {
 	return l.Host.Resolve(specOf(def))
 }
 
-// ensureParent creates the parent if it is missing and managed, as after a boot. It never creates one of the
-// administrator's.
+// ensureParent creates the parent if it is missing and managed, as after a boot. It never creates
+// one of the administrator's.
 func (l *Local) ensureParent(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
 	return p, created, explainMissingParent(def, err)
 }
 
-// explainMissingParent adds to link.ErrNoLink that the administrator has to create a parent that is not
-// managed.
+// explainMissingParent adds to link.ErrNoLink that the administrator has to create a parent that is
+// not managed.
 func explainMissingParent(def *network.Definition, err error) error {
 	if errors.Is(err, link.ErrNoLink) && !def.Managed {
 		return fmt.Errorf("%w: it is not managed by Lanyard: create it again", err)
@@ -41,9 +41,9 @@ func explainMissingParent(def *network.Definition, err error) error {
 	return err
 }
 
-// releaseParent removes the programs of a network that is being removed: the trunk program, if no other
-// network is on the trunk, and the guard of the parent. unneeded reports whether the parent is to be
-// deleted: it is managed, and no other network needs it.
+// releaseParent removes the programs of a network that is being removed: the trunk program, if no
+// other network is on the trunk, and the guard of the parent. unneeded reports whether the parent
+// is to be deleted: it is managed, and no other network needs it.
 func (l *Local) releaseParent(def *network.Definition, n *siblings) (unneeded bool, err error) {
 	p, missing := l.Parent(def)
 	if err := l.releaseTrunks(p, missing != nil, n); err != nil {
@@ -65,9 +65,9 @@ func (l *Local) releaseParent(def *network.Definition, n *siblings) (unneeded bo
 	return unneeded, err
 }
 
-// releaseTrunks removes the program of a parent's trunk, if no other network is on the trunk and it has no
-// endpoints. If the parent is missing, its trunk is unknown, and the programs of all trunks without a
-// network are removed.
+// releaseTrunks removes the program of a parent's trunk, if no other network is on the trunk and it
+// has no endpoints. If the parent is missing, its trunk is unknown, and the programs of all trunks
+// without a network are removed.
 func (l *Local) releaseTrunks(p link.Parent, missing bool, n *siblings) (err error) {
 	trunks := []int{p.TrunkIndex}
 	if missing {
@@ -102,11 +102,12 @@ type Restored struct {
 	Err     error  // why the network cannot be used; Blind is not set then
 }
 
-// watchedTrunks has the trunks that a command has already loaded the program of, and the reason why a trunk
-// cannot be watched.
+// watchedTrunks has the trunks that a command has already loaded the program of, and the reason why
+// a trunk cannot be watched.
 type watchedTrunks map[trunkKey]string
 
-// trunkKey is a trunk's ifindex and a driver: the frames of an ipvlan cannot be watched on any trunk.
+// trunkKey is a trunk's ifindex and a driver: the frames of an ipvlan cannot be watched on any
+// trunk.
 type trunkKey struct {
 	index  int
 	driver string
@@ -121,9 +122,9 @@ func (w watchedTrunks) watch(l *Local, def *network.Definition, p link.Parent) (
 	return w[key]
 }
 
-// Restore creates the managed parents and the host's own links, which are missing after a boot, and loads the
-// trunk programs. It never creates a parent of the administrator's. An error of one network is in its own
-// result. err is about invalid definitions.
+// Restore creates the managed parents and the host's own links, which are missing after a boot, and
+// loads the trunk programs. It never creates a parent of the administrator's. An error of one
+// network is in its own result. err is about invalid definitions.
 func (l *Local) Restore(ctx context.Context) (all []Restored, err error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {

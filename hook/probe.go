@@ -12,9 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// probeAndConfigure runs one round of probes, and sets and announces the addresses if no other station has
-// them. If the findings have a claimant, the addresses are not set. A conflict that is detected after the
-// announcement is an error, see checkLateConflict.
+// probeAndConfigure runs one round of probes, and sets and announces the addresses if no other
+// station has them. If the findings have a claimant, the addresses are not set. A conflict that is
+// detected after the announcement is an error, see checkLateConflict.
 func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err error) {
 	if t.hostState, err = t.readHostState(ctx); err != nil {
 		return f, err
@@ -59,7 +59,8 @@ func (t *attempt) probe(ctx context.Context) (f verify.Findings, err error) {
 	return f, t.askBlind(ctx, &f)
 }
 
-// askBlind asks for conflicts from the parent, through a packet socket, for a trunk that is not watched.
+// askBlind asks for conflicts from the parent, through a packet socket, for a trunk that is not
+// watched.
 func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
 	plan := t.plan()
 	plan.Gateways = nil
@@ -71,9 +72,10 @@ func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
 	return err
 }
 
-// onProbeLink runs f in the namespace of the link that sends probes, with the link's ifindex and name: the new
-// interface in the container's namespace. With ipvlan it is the parent, which has the interface's MAC: the
-// kernel passes only frames for its addresses to an ipvlan, and the answer to a probe has none of them.
+// onProbeLink runs f in the namespace of the link that sends probes, with the link's ifindex and
+// name: the new interface in the container's namespace. With ipvlan it is the parent, which has the
+// interface's MAC: the kernel passes only frames for its addresses to an ipvlan, and the answer to
+// a probe has none of them.
 func (t *attempt) onProbeLink(f func(index int, name string) error) error {
 	if t.def.Driver == network.DriverIPvlan {
 		return t.Host.Do(func() error { return f(t.parent.Index, t.parent.Name) })
@@ -98,13 +100,13 @@ func (t *attempt) plan() verify.Plan {
 	return p
 }
 
-// announcements is the number of announcements of a start, because one may be lost. RFC 5227 §2.3 spaces them
-// by two seconds, which a start cannot wait for.
+// announcements is the number of announcements of a start, because one may be lost. RFC 5227 §2.3
+// spaces them by two seconds, which a start cannot wait for.
 const announcements = 3
 
-// ownAnnouncements returns how many announcements the interface itself sends. The kernel copies each to all
-// siblings on the parent during the send call. Such a copy is not lost, so one is enough. The parent sends
-// the others, which go to the LAN only.
+// ownAnnouncements returns how many announcements the interface itself sends. The kernel copies
+// each to all siblings on the parent during the send call. Such a copy is not lost, so one is
+// enough. The parent sends the others, which go to the LAN only.
 func (t *attempt) ownAnnouncements() int {
 	if t.unwatched != "" || t.def.Driver == network.DriverIPvlan {
 		return announcements // through a packet socket; with ipvlan, the parent is the sender
@@ -121,7 +123,8 @@ func (t *attempt) announceAll() error {
 	return err
 }
 
-// announceFrom announces the addresses a number of times from a link of the calling thread's namespace.
+// announceFrom announces the addresses a number of times from a link of the calling thread's
+// namespace.
 func (t *attempt) announceFrom(index int, name string, times int) error {
 	a, err := t.Probers.Announcer(index, t.rec.MAC, t.unwatched == "")
 	if err != nil {
@@ -130,9 +133,9 @@ func (t *attempt) announceFrom(index int, name string, times int) error {
 	return t.announce(a, times)
 }
 
-// announce announces the addresses to other stations, whose neighbour caches may have another MAC. The container
-// also works if an announcement is lost, so a drop on this host or a link that is down is no error: the
-// verdict reports it.
+// announce announces the addresses to other stations, whose neighbour caches may have another MAC.
+// The container also works if an announcement is lost, so a drop on this host or a link that is
+// down is no error: the verdict reports it.
 func (t *attempt) announce(a verify.Announcer, times int) error {
 	for range times {
 		for _, addr := range t.addrs() {
@@ -151,9 +154,9 @@ type hostState struct {
 	unrecorded []verify.MAC       // those of macs whose addresses are not in the database
 }
 
-// readHostState reads the host's state, and tells the datapath which MACs are this host's. The ingress of the
-// trunk program sees frames of siblings only if the parent is the trunk itself, so it is not told about
-// siblings on a VLAN.
+// readHostState reads the host's state, and tells the datapath which MACs are this host's. The
+// ingress of the trunk program sees frames of siblings only if the parent is the trunk itself, so
+// it is not told about siblings on a VLAN.
 func (t *attempt) readHostState(ctx context.Context) (h *hostState, err error) {
 	h = &hostState{}
 	if h.down, err = t.Host.Down(t.parent); err != nil {
@@ -175,8 +178,8 @@ func (t *attempt) readHostState(ctx context.Context) (h *hostState, err error) {
 	return h, t.Datapath.Locals(t.parent.TrunkIndex, locals)
 }
 
-// judge combines the findings of a round with what the trunk program has seen. It sets the record's evidence
-// and verdicts: one for each gateway, or one for the link without a gateway.
+// judge combines the findings of a round with what the trunk program has seen. It sets the record's
+// evidence and verdicts: one for each gateway, or one for the link without a gateway.
 func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 	state := t.hostState
 	t.hostState = nil // valid for one round
@@ -238,8 +241,8 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 	return nil
 }
 
-// claimantsOf returns the claimants that belong to the verdict of a gateway: those of addresses in its family,
-// those with the interface's MAC, and those in a family without a gateway.
+// claimantsOf returns the claimants that belong to the verdict of a gateway: those of addresses in
+// its family, those with the interface's MAC, and those in a family without a gateway.
 func (t *attempt) claimantsOf(f verify.Findings, gateway netip.Addr) (list []verify.Claimant) {
 	for _, r := range f.Claimants {
 		same := func(g netip.Addr) bool { return r.SameMAC || g.Is4() == r.Addr.Is4() }
@@ -250,8 +253,8 @@ func (t *attempt) claimantsOf(f verify.Findings, gateway netip.Addr) (list []ver
 	return list
 }
 
-// targets returns the addresses that the datapath watches the questions for: the gateways or, without any, the
-// container's own addresses.
+// targets returns the addresses that the datapath watches the questions for: the gateways or,
+// without any, the container's own addresses.
 func (t *attempt) targets() []netip.Addr {
 	if len(t.rec.Gateways) > 0 {
 		return t.rec.Gateways

@@ -18,8 +18,8 @@ import (
 // bucketMeta has facts about the database itself.
 const bucketMeta = "meta"
 
-// keyReady is set when a new database has been rebuilt from kernel state. Without it, no address may
-// be claimed: the file may have been deleted while containers ran.
+// keyReady is set when a new database has been rebuilt from kernel state. Without it, no address
+// may be claimed: the file may have been deleted while containers ran.
 const keyReady = "ready"
 
 // errNotReady is returned for a database without keyReady.
@@ -41,8 +41,8 @@ func findReady(tx Tx, bucket, key string) ([]Attachment, error) {
 	return find(tx, bucket, key)
 }
 
-// withDB runs f. If f returns ipam.ErrCorrupt or errNotReady, withDB rebuilds the database from kernel
-// state and runs f once more.
+// withDB runs f. If f returns ipam.ErrCorrupt or errNotReady, withDB rebuilds the database from
+// kernel state and runs f once more.
 func (l *Local) withDB(ctx context.Context, f func() error) error {
 	err := f()
 	switch {
@@ -61,13 +61,13 @@ func (l *Local) withDB(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// rebuild restores records from kernel state into an empty database: the interfaces on the parents of
-// the networks in all namespaces, with their addresses. The ids of the attachments come from the
+// rebuild restores records from kernel state into an empty database: the interfaces on the parents
+// of the networks in all namespaces, with their addresses. The ids of the attachments come from the
 // datapath's maps, which outlive the database's file. After a boot there is nothing to restore, and
 // rebuild only lists /proc.
 //
-// Several processes may find an empty database at the same time. All but the first one wait, and then
-// find it ready: they must not restore interfaces that the first one has attached by then.
+// Several processes may find an empty database at the same time. All but the first one wait, and
+// then find it ready: they must not restore interfaces that the first one has attached by then.
 func (l *Local) rebuild(ctx context.Context) error {
 	l.rebuilding.Lock()
 	defer l.rebuilding.Unlock()
@@ -83,15 +83,15 @@ func (l *Local) rebuild(ctx context.Context) error {
 	})
 }
 
-// rebuildAll reads all namespaces. It skips those of unprivileged users that it cannot read: otherwise
-// such a user could prevent the rebuild for all, by changing links continuously (interrupted dumps)
-// or by creating one whose netlink message is too large.
+// rebuildAll reads all namespaces. It skips those of unprivileged users that it cannot read:
+// otherwise such a user could prevent the rebuild for all, by changing links continuously
+// (interrupted dumps) or by creating one whose netlink message is too large.
 //
 // The attachments in a skipped namespace are lost: dropOrphans deletes the links of a guarded
 // attachment whose container's end is not found, and forgetDead removes the permit of a macvlan, so
-// that a guarded parent drops its frames. On a parent without a guard, the container can still use the
-// address, as it can use any other. The next container that is assigned the address finds a claimant
-// and gets another one.
+// that a guarded parent drops its frames. On a parent without a guard, the container can still use
+// the address, as it can use any other. The next container that is assigned the address finds a
+// claimant and gets another one.
 func (l *Local) rebuildAll(ctx context.Context) error {
 	watched, err := l.Datapath.Endpoints()
 	if err != nil {
@@ -142,8 +142,8 @@ func (l *Local) rebuildAll(ctx context.Context) error {
 }
 
 // triesFor returns the number of reads of a list that changes during each read (link.Netns.Tries).
-// skipped reports whether a namespace of the owner was skipped before. A user can have any number of
-// namespaces, and starts wait for all of them.
+// skipped reports whether a namespace of the owner was skipped before. A user can have any number
+// of namespaces, and starts wait for all of them.
 func triesFor(owner uint32, skipped bool) int {
 	switch {
 	case owner == 0:
@@ -174,8 +174,8 @@ func (s networkParent) carries(e verify.Endpoint) bool {
 	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(tagsOf(s.parent))
 }
 
-// networkParents returns all networks whose parent exists. With thousands of networks it is slow, so
-// it is called only for a namespace with an interface on a parent.
+// networkParents returns all networks whose parent exists. With thousands of networks it is slow,
+// so it is called only for a namespace with an interface on a parent.
 func (l *Local) networkParents() (all []networkParent) {
 	defs, _ := network.LoadAll(l.Networks)
 	for _, d := range defs {
@@ -186,8 +186,8 @@ func (l *Local) networkParents() (all []networkParent) {
 	return all
 }
 
-// recordsIn returns a record for each interface of the namespace that is on a network. Its containers
-// are unknown, so it is live while its namespace exists.
+// recordsIn returns a record for each interface of the namespace that is on a network. Its
+// containers are unknown, so it is live while its namespace exists.
 func (l *Local) recordsIn(n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint) (found []Attachment, err error) {
 	links, err := n.Standing()
 	if err != nil {
@@ -217,9 +217,9 @@ func (l *Local) recordsIn(n *link.Netns, owner uint32, parents func() []networkP
 	return append(found, guarded...), err
 }
 
-// recordFromLink returns the record of an interface on a network. complete is false if the interface
-// has none of the network's addresses: it belongs to another network on the same parent, or to an
-// attach that has not finished, which finds its record gone and undoes its steps.
+// recordFromLink returns the record of an interface on a network. complete is false if the
+// interface has none of the network's addresses: it belongs to another network on the same parent,
+// or to an attach that has not finished, which finds its record gone and undoes its steps.
 func recordFromLink(
 	i link.Interface, id Netns, s networkParent, addrs []link.Addr, watched []verify.Endpoint,
 ) (a Attachment, complete bool) {
@@ -265,9 +265,9 @@ func (a *Attachment) setAddrs(def *network.Definition, addrs []link.Addr) {
 	}
 }
 
-// lazyDefaults returns a function that reads the default routes of a namespace at its first call. It
-// ignores errors and reads once: the owner of the namespace may change the routes faster than they
-// can be read, and may have tens of thousands, and this must not prevent the rebuild.
+// lazyDefaults returns a function that reads the default routes of a namespace at its first call.
+// It ignores errors and reads once: the owner of the namespace may change the routes faster than
+// they can be read, and may have tens of thousands, and this must not prevent the rebuild.
 func lazyDefaults(n *link.Netns) func() []link.Route {
 	return sync.OnceValue(func() []link.Route {
 		once := *n
@@ -287,8 +287,9 @@ func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 	return via
 }
 
-// endpointFor returns the endpoint of a restored record. Its id is that of the endpoint with the same
-// MAC and tags in the datapath's maps, else a new one. Gateways are those of the current definition.
+// endpointFor returns the endpoint of a restored record. Its id is that of the endpoint with the
+// same MAC and tags in the datapath's maps, else a new one. Gateways are those of the current
+// definition.
 func endpointFor(a Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
 	want := verify.Endpoint{Trunk: parent.TrunkIndex, Tags: tagsOf(parent), MAC: a.MAC, Gateways: a.Gateways, Attachment: newID(), Netns: a.Netns.Cookie}
 	for _, p := range a.Addrs {
@@ -320,8 +321,8 @@ func (l *Local) forgetDead(watched []verify.Endpoint, found []Attachment, parent
 	}
 }
 
-// revokeDead removes the permits of an endpoint at the guards of its parent. It keeps the MAC of the
-// parent itself, which the host sends with, too.
+// revokeDead removes the permits of an endpoint at the guards of its parent. It keeps the MAC of
+// the parent itself, which the host sends with, too.
 func (l *Local) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
 		if l.Guards != nil && s.carries(e) && e.MAC != verify.MACOf(s.parent.MAC) {

@@ -9,9 +9,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// guardedRecordsIn returns a record for each guarded interface of the namespace that is on a network.
-// The namespace's owner can create links with any MAC and address, so the addresses are those of the
-// endpoint that the datapath has for this namespace's cookie.
+// guardedRecordsIn returns a record for each guarded interface of the namespace that is on a
+// network. The namespace's owner can create links with any MAC and address, so the addresses are
+// those of the endpoint that the datapath has for this namespace's cookie.
 func (l *Local) guardedRecordsIn(
 	n *link.Netns, id Netns, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []Attachment, err error) {
@@ -69,8 +69,8 @@ func leasedAddrs(e verify.Endpoint) (addrs []link.Addr) {
 	return addrs
 }
 
-// dropOrphans deletes the links of guarded attachments whose container's end was not found. Otherwise
-// their MACs would stay in use.
+// dropOrphans deletes the links of guarded attachments whose container's end was not found.
+// Otherwise their MACs would stay in use.
 func (l *Local) dropOrphans(found []Attachment) error {
 	guards, err := l.openGuards()
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// DB is the local database. Opening it is cheap, but locks it for all other processes: transactions must be
-// short, and none may be open while the caller waits for the network. Its methods return an error that wraps
-// ipam.ErrCorrupt if the file is damaged.
+// DB is the local database. Opening it is cheap, but locks it for all other processes: transactions
+// must be short, and none may be open while the caller waits for the network. Its methods return an
+// error that wraps ipam.ErrCorrupt if the file is damaged.
 //
-// It must be the same file as ipam.Store's: f of Hold calls both, and a second file would be a second lock.
+// It must be the same file as that of [ipam.Store], because f of Hold also calls the store.
 type DB interface {
 	// Hold keeps the database open while f runs, over several transactions.
 	Hold(ctx context.Context, f func() error) error
@@ -44,7 +44,8 @@ const (
 	bucketRemoving   = "removing"    // network → generation that is being removed
 )
 
-// ErrGone is returned if the record to change does not exist any more, because a sweep has removed it.
+// ErrGone is returned if the record to change does not exist any more, because a sweep has removed
+// it.
 var ErrGone = errors.New("attachment is gone from the database")
 
 // key returns the namespace's key in bucketNetns.
@@ -83,7 +84,8 @@ func put(tx Tx, a *Attachment) error {
 	return write(tx, &old, a)
 }
 
-// write is put for a record whose row was read in the same transaction. old is that row; nil if there is none.
+// write is put for a record whose row was read in the same transaction. old is that row; nil if
+// there is none.
 func write(tx Tx, old, a *Attachment) error {
 	now := a.indexes()
 	if old != nil {
@@ -109,8 +111,9 @@ func write(tx Tx, old, a *Attachment) error {
 	return tx.Put(bucketRecords, a.ID.String(), b)
 }
 
-// replace writes the record if it still exists. It returns ErrGone if a sweep has removed the record or is
-// removing it: the resources that the record names may then belong to another attachment.
+// replace writes the record if it still exists. It returns ErrGone if a sweep has removed the
+// record or is removing it: the resources that the record names may then belong to another
+// attachment.
 func replace(tx Tx, a *Attachment) error {
 	row, err := get(tx, a.ID)
 	if err == nil && row.State == Detaching {

@@ -11,8 +11,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Evidence returns what the trunk program has seen of an attachment up to now. If this host has one of its
-// addresses, that is a claimant.
+// Evidence returns what the trunk program has seen of an attachment up to now. If this host has one
+// of its addresses, that is a claimant.
 func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
 	e, err := l.Datapath.Evidence(a.Endpoint)
 	if err != nil {
@@ -23,9 +23,9 @@ func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
 	return e, err
 }
 
-// Verify asks the gateways of an attachment again, from inside its namespace and with its MAC, and judges the
-// answers. It also asks for the addresses, because a claimant may have come after the start. It does not
-// change the record, and does not disturb the container's own traffic.
+// Verify asks the gateways of an attachment again, from inside its namespace and with its MAC, and
+// judges the answers. It also asks for the addresses, because a claimant may have come after the
+// start. It does not change the record, and does not disturb the container's own traffic.
 func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, error) {
 	def, err := network.Load(l.Networks, a.Network)
 	if err != nil {
@@ -66,8 +66,8 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 	return t.rec.Verdicts, nil
 }
 
-// verdictWithoutRound returns the verdict for a network without stations to ask: that of the start, unless
-// another station with the same MAC was seen since.
+// verdictWithoutRound returns the verdict for a network without stations to ask: that of the start,
+// unless another station with the same MAC was seen since.
 func (t *attempt) verdictWithoutRound() []verify.Verdict {
 	if r := t.recentDuplicate(); r != nil {
 		return []verify.Verdict{verify.Judge(verify.Facts{
@@ -78,8 +78,8 @@ func (t *attempt) verdictWithoutRound() []verify.Verdict {
 	return []verify.Verdict{t.rec.Verdict}
 }
 
-// addUnheard adds the claimants that a round cannot hear: this host itself, and a station with the same MAC
-// whose own address was not asked for.
+// addUnheard adds the claimants that a round cannot hear: this host itself, and a station with the
+// same MAC whose own address was not asked for.
 func (t *attempt) addUnheard(f *verify.Findings) error {
 	host, err := t.hostClaimants(t.rec)
 	f.Claimants = append(f.Claimants, host...)
@@ -89,12 +89,12 @@ func (t *attempt) addUnheard(f *verify.Findings) error {
 	return err
 }
 
-// duplicateFor is how long a frame of another station with the same MAC counts. It is the time for which a frame
-// shows that a VLAN is in use.
+// duplicateFor is how long a frame of another station with the same MAC counts. It is the time for
+// which a frame shows that a VLAN is in use.
 const duplicateFor = time.Minute
 
-// recentDuplicate returns the station with the interface's MAC that was seen within duplicateFor and since the
-// start; nil if there is none.
+// recentDuplicate returns the station with the interface's MAC that was seen within duplicateFor
+// and since the start; nil if there is none.
 func (t *attempt) recentDuplicate() *verify.Claimant {
 	if t.unwatched != "" {
 		return nil
@@ -133,8 +133,9 @@ func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err
 	}
 }
 
-// askOtherGateways asks the gateways whose verdict does not depend on the claimant of f, because the claim ended
-// the round before they could answer. It returns their answers with the claimants of f.
+// askOtherGateways asks the gateways whose verdict does not depend on the claimant of f, because
+// the claim ended the round before they could answer. It returns their answers with the claimants
+// of f.
 func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
 	plan := t.patientPlan(ctx)
 	plan.Addrs, plan.Witness, plan.Gateways = nil, nil, nil
@@ -152,8 +153,8 @@ func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (veri
 	return more, err
 }
 
-// repeatRound runs a round with the longer window of patientPlan. It ignores claims that the trunk saw earlier:
-// Evidence has them.
+// repeatRound runs a round with the longer window of patientPlan. It ignores claims that the trunk
+// saw earlier: Evidence has them.
 func (t *attempt) repeatRound(ctx context.Context) (f verify.Findings, err error) {
 	t.ending.ignoreUntil = verify.Now()
 	plan := t.patientPlan(ctx)
@@ -165,14 +166,14 @@ func (t *attempt) repeatRound(ctx context.Context) (f verify.Findings, err error
 // patientPlan returns a plan for a round that no start waits for.
 func (t *attempt) patientPlan(ctx context.Context) verify.Plan {
 	plan := t.plan()
-	plan.Inside = true // it also reaches siblings, which costs time that only a start lacks
+	plan.Inside = true // to hear siblings; their kernel work delays no start here
 	plan.Window = max(plan.Window, 100*time.Millisecond)
 	plan.Doubt, plan.Direct = t.startControl(ctx), t.directAddr()
 	return plan
 }
 
-// ask runs a round from the container's probe link, with an exact prober. It loads the trunk program again if it
-// is missing, because the last round may have been long ago.
+// ask runs a round from the container's probe link, with an exact prober. It loads the trunk
+// program again if it is missing, because the last round may have been long ago.
 func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
 	if t.unwatched == "" {
 		t.unwatched = t.watchTrunk(t.parent.TrunkIndex)
@@ -184,9 +185,10 @@ func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings,
 	return f, err
 }
 
-// exactRound runs a round with an exact prober, which reads all answers itself: if two stations answer for one
-// address, it hears both. The slow close of its packet socket does not matter, because no start waits for it.
-// exactRound must run inside the link's namespace. index is the link's ifindex.
+// exactRound runs a round with an exact prober, which reads all answers itself: if two stations
+// answer for one address, it hears both. The slow close of its packet socket does not matter,
+// because no start waits for it. exactRound must run inside the link's namespace. index is the
+// link's ifindex.
 func (t *attempt) exactRound(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
 	p, err := t.Probers.Exact(index, mac)
 	if err != nil {

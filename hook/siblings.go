@@ -7,8 +7,8 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// siblings is an index of all networks by their parents. A trunk can have thousands of VLANs, and a command
-// that creates or removes them all must not compare each with each.
+// siblings is an index of all networks by their parents. A trunk can have thousands of VLANs, and a
+// command that creates or removes them all must not compare each with each.
 type siblings struct {
 	byName   map[string]*network.Definition
 	byParent map[string][]*network.Definition // by the parent's name
@@ -54,8 +54,8 @@ func (n *siblings) hasParent(parent string) bool { return len(n.byParent[parent]
 // hasVLANOn reports whether a network is on a VLAN of the link with that name.
 func (n *siblings) hasVLANOn(parent string) bool { return n.vlansOn[parent] > 0 }
 
-// baseOf returns the name of the link below a VLAN's link: "eth0" for "eth0.50". It returns "" for a name
-// of another form.
+// baseOf returns the name of the link below a VLAN's link: "eth0" for "eth0.50". It returns "" for
+// a name of another form.
 func baseOf(parent string) string {
 	base, vid, err := link.ParseParent(parent)
 	if err != nil || vid == 0 {
@@ -64,9 +64,9 @@ func baseOf(parent string) string {
 	return base
 }
 
-// withSameTags returns the networks whose frames are on p's trunk with the same tags: those with the same
-// parent's name, and those whose parent is the same link by another name. p is zero if the parent does
-// not exist yet.
+// withSameTags returns the networks whose frames are on p's trunk with the same tags: those with
+// the same parent's name, and those whose parent is the same link by another name. p is zero if the
+// parent does not exist yet.
 func (l *Local) withSameTags(def *network.Definition, p link.Parent, n *siblings) []*network.Definition {
 	found := slices.Clone(n.byParent[def.Parent])
 	if p.Index == 0 {

@@ -9,15 +9,15 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Sweep releases the attachments of crashed hooks and of containers that are gone, and returns them. It
-// reads the records first and looks for processes and namespaces second, and again when it takes a
-// record: an attachment that is created or joined in between stays.
+// Sweep releases the attachments of crashed hooks and of containers that are gone, and returns
+// them. It reads the records first and looks for processes and namespaces second, and again when it
+// takes a record: an attachment that is created or joined in between stays.
 func (l *Local) Sweep(ctx context.Context) ([]Attachment, error) {
 	return l.sweep(ctx, false, func(*Attachment) bool { return true })
 }
 
-// sweep is Sweep for the attachments that which selects. If atOnce is true, their addresses are free at
-// once, without quarantine, because a caller waits for them.
+// sweep is Sweep for the attachments that which selects. If atOnce is true, their addresses are
+// free at once, without quarantine, because a caller waits for them.
 func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) bool) (swept []Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
@@ -47,8 +47,8 @@ func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool
 	return swept, err
 }
 
-// dropUnlessLive drops a record, unless it is live or gone when the transaction reads it. dropped is true
-// if this process has marked the record, also if the release then failed.
+// dropUnlessLive drops a record, unless it is live or gone when the transaction reads it. dropped
+// is true if this process has marked the record, also if the release then failed.
 func (l *Local) dropUnlessLive(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (dropped bool, err error) {
 	var t *detaching
 	err = l.DB.Update(ctx, func(tx Tx) error {

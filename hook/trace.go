@@ -11,8 +11,8 @@ type Step struct {
 	Took time.Duration `json:"took_ns"`
 }
 
-// Trace records how long the steps of attaches take, one attach after the other, so that an operator
-// can find the slow step of a start. The methods of a nil Trace do nothing.
+// Trace records how long the steps of attaches take, one attach after the other, so that an
+// operator can find the slow step of a start. The methods of a nil Trace do nothing.
 type Trace struct {
 	Steps []Step
 	last  time.Time

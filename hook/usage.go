@@ -20,8 +20,8 @@ type Usage struct {
 	Size, Free *big.Int
 }
 
-// Usage returns the use of each subnet of a network, with its leases. Callers do not need the names of
-// the pools.
+// Usage returns the use of each subnet of a network, with its leases. Callers do not need the names
+// of the pools.
 func (l *Local) Usage(ctx context.Context, def *network.Definition) (all []Usage, err error) {
 	for _, s := range def.Subnets {
 		u, err := l.summary(ctx, def, s)
@@ -62,8 +62,8 @@ func (l *Local) summary(ctx context.Context, def *network.Definition, s network.
 	return u, err
 }
 
-// SubnetsWithoutRange returns the subnets of a network with no address for a container that requests
-// none.
+// SubnetsWithoutRange returns the subnets of a network with no address for a container that
+// requests none.
 func SubnetsWithoutRange(def *network.Definition) (all []netip.Prefix) {
 	for _, s := range def.Subnets {
 		if poolOf(def, s).Size().Sign() == 0 {
