@@ -15,173 +15,176 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// maxCandidates bounds how many addresses one attach tries when the wire says
-// that others hold them.
+// maxCandidates is the number of addresses that one attach tries while each has a claimant.
 const maxCandidates = 8
 
-// attempt is the attach of one interface under way.
+// attempt is the attach of one interface. Verify and host access use parts of it, too.
 type attempt struct {
 	*Local
 	def *network.Definition
-	// stamp is of the file that def was read from.
+	// stamp is that of the file that def was read from.
 	stamp network.Stamp
 	r     Request
 	want  Want
 	ns    *link.Netns
-	// caller is who asked, where that was not root.
-	caller *Caller
-	guard  bool // its frames are held to its lease
+	// caller is the user without privilege that the attach is for; nil: root.
+	caller  *Caller
+	guarded bool // the attachment is guarded
 
-	hostAddrs []link.HostAddr  // the host's own, when the addresses were claimed
-	subnets   []network.Subnet // one of each family; rec.Addrs is in the same order
-	links     []string         // names that the namespace had before
-	alone     bool             // it had its loopback, and nothing else
+	hostAddrs    []link.HostAddr  // the host's addresses, read when the addresses were claimed
+	subnets      []network.Subnet // one of each family; rec.Addrs is in the same order
+	usedNames    []string         // interface names that the namespace and the request have
+	loopbackOnly bool             // the namespace had no link but its loopback
 
-	taken map[bool]bool // by Is4: the default routes that are not for this interface
+	noDefault map[family]bool // default routes that this interface does not get
 
-	rec    Attachment // what has been or is about to be acquired
-	joined bool       // the namespace had it already: nothing to do
-	wrote  bool       // rec is on record
-	busy   bool       // the MAC that goes with the address is somebody else's on the parent
-	leaver leaver
-	parent link.Parent
-	link   link.Interface
-	blind  string // why the trunk is not watched, "" if it is
-	// asked is when the conflict question was sent for a round to come; 0: it was not.
-	asked verify.Instant
-	held  bool // the addresses are on: the round is of a later verification
-	// conflicts is how many candidates were declined.
+	rec       Attachment // what has been or will be acquired
+	joined    bool       // the namespace already had the interface
+	recorded  bool       // rec is in the database
+	macBusy   bool       // another link of the parent has the MAC that belongs to the address
+	ending    endingLink
+	parent    link.Parent
+	link      link.Interface
+	unwatched string // why the trunk is not watched; "" if it is
+	// askedAt is the time of the conflict question that was sent before the round; 0: none was.
+	askedAt    verify.Instant
+	configured bool // the addresses are set: the round is that of a later verification
+	// conflicts is the number of rounds with a claimant.
 	conflicts  int
-	declinedTo []verify.MAC // that claimed one
-	scatter    bool         // the next candidate is to be looked for at random
-	// hostLink is the index of the host's own link on the network, 0 for none.
-	hostLink int
-	traced   int // steps of the trace that are not of this attach
+	declinedTo []verify.MAC // the claimants of declined candidates
+	pickRandom bool         // the search for the next candidate starts at a random address
+	// hostIfindex is the ifindex of the host's own link on the network, 0 for none.
+	hostIfindex int
+	traceStart  int // number of steps in the trace before this attach
 
-	here     *onHost  // read while the round had time, for the verdict after it
-	control  *control // under way
-	controls map[netip.Addr]verify.Answer
-	routers  []verify.Answer // that have advertised themselves; nil: not asked
-	proxies  []verify.MAC    // that answer for any address
-	indirect []netip.Addr    // gateways that have answered to all nodes only
+	hostState *hostState // read before the round, for its verdict; nil: read it again
+	control   *control   // the one that runs now
+	controls  map[netip.Addr]verify.Answer
+	routers   []verify.Answer // advertisements of routers; nil: not asked
+	proxies   []verify.MAC    // stations that answer for any address (proxy ARP)
+	indirect  []netip.Addr    // gateways whose only answers went to all nodes
 }
 
-// prepare finds out, changing nothing, what the attach will stand on.
-func (t *attempt) prepare() (err error) {
-	if t.subnets, err = choose(t.def, t.want.Addrs); err != nil {
+// resolve reads what the attach depends on: subnets, parent and the names in the namespace. It
+// changes nothing on the host.
+func (t *attempt) resolve() (err error) {
+	if t.subnets, err = chooseSubnets(t.def, t.want.Addrs); err != nil {
 		return err
 	}
 	t.parent, err = t.Parent(t.def)
 	if errors.Is(err, link.ErrNoLink) && t.def.Managed {
-		err = nil // ready makes it, once the intent is on record
+		err = nil // ensureLinks creates it, after the intent is recorded
 	}
 	if err == nil {
-		err = t.fits()
+		err = t.checkMTU()
 	}
 	if err != nil || t.want.Interface != "" {
-		return whosParent(t.def, err)
+		return explainMissingParent(t.def, err)
 	}
-	if t.links, err = t.ns.Links(); err != nil {
+	if t.usedNames, err = t.ns.Links(); err != nil {
 		return err
 	}
-	t.alone = len(t.links) == 1
+	t.loopbackOnly = len(t.usedNames) == 1
 	for _, w := range t.r.Wants {
-		t.links = append(t.links, w.Interface) // spoken for
+		t.usedNames = append(t.usedNames, w.Interface) // used by this request
 	}
 	return nil
 }
 
-// minMTU6 is the least that IPv6 runs on (RFC 8200 §5): below it the kernel
-// turns it off on the interface without a word.
+// minMTU6 is the minimum MTU of IPv6, in bytes (RFC 8200 §5). Below it, the kernel silently turns
+// IPv6 off on the interface.
 const minMTU6 = 1280
 
-// fits refuses an MTU that some of the addresses could not live with.
-func (t *attempt) fits() error {
+// checkMTU returns an error if the MTU is too small for one of the subnets.
+func (t *attempt) checkMTU() error {
 	mtu := t.mtu()
 	for _, s := range t.subnets {
 		if s.Subnet.Addr().Is6() && mtu != 0 && mtu < minMTU6 {
-			return fmt.Errorf("MTU %d is under the %d that IPv6 needs, and subnet %s is IPv6", mtu, minMTU6, s.Subnet)
+			return fmt.Errorf("MTU %d is too small: IPv6 subnet %s needs at least %d", mtu, s.Subnet, minMTU6)
 		}
 	}
 	return nil
 }
 
-// run acquires what the intent names, step by step, and commits it. Whoever
-// calls it undoes the record when it fails.
+// run acquires the resources that the intent names, step by step, and commits the attachment. It
+// returns a *Refusal if the verdict is fatal. On an error, the caller undoes the record.
 func (t *attempt) run(ctx context.Context) error {
-	if err := t.ready(ctx); err != nil {
+	if err := t.ensureLinks(ctx); err != nil {
 		return err
 	}
 	if err := t.checkNamedMAC(); err != nil {
 		return err
 	}
-	if err := t.makeAnyhow(ctx); err != nil {
+	if err := t.createWithFreeMAC(ctx); err != nil {
 		return err
 	}
-	if err := t.settle(ctx); err != nil {
+	if err := t.verifyAndConfigure(ctx); err != nil {
 		return err
 	}
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return &Refusal{t.rec.Verdict, t.rec.Evidence}
 	}
-	if err := t.openToHost(); err != nil {
+	if err := t.addHostRoutesToIt(); err != nil {
 		return err
 	}
 	return t.commit(ctx)
 }
 
-// Refusal is the error of an attach whose verdict was fatal.
+// Refusal is the error of an attach with a fatal verdict.
 type Refusal struct {
 	Verdict  verify.Verdict
-	Evidence *verify.Evidence // nil where the trunk was not watched
+	Evidence *verify.Evidence // nil if the trunk was not watched
 }
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s: %s", r.Verdict.Code, r.Verdict.Text) }
 
-// ready makes sure of the parent and of the watch on its trunk. One of ours may
-// be missing after a boot, or half made by somebody who was killed.
-func (t *attempt) ready(ctx context.Context) (err error) {
+// ensureLinks creates the parent and the host's own link if they are missing, and loads the
+// trunk program. A managed parent is missing after a boot, and may be incomplete after its
+// creator was killed.
+func (t *attempt) ensureLinks(ctx context.Context) (err error) {
 	if missing := t.parent.Index == 0; missing || t.def.Managed && !t.parent.Up {
 		if t.parent, _, err = t.ensureParent(ctx, t.def); err != nil {
 			return err
 		}
 		if missing {
-			if err := t.name(ctx); err != nil {
+			if err := t.recordEndpoint(ctx); err != nil {
 				return err
 			}
 		}
 	}
 	t.reached("parent")
-	if t.hostLink, err = t.ensureHost(ctx, t.def, t.parent); err != nil {
+	if t.hostIfindex, err = t.ensureHostAccess(ctx, t.def, t.parent); err != nil {
 		return err
 	}
-	t.blind = t.watchFor(t.def, t.parent)
+	t.unwatched = t.watchNetwork(t.def, t.parent)
 	t.r.Trace.Mark("watch")
 	return nil
 }
 
-// watchFor makes sure that a network's trunk is watched, or says why its
-// containers cannot be. Endpoints are told apart by their MAC, and an ipvlan's
-// frames are the host's.
-func (l *Local) watchFor(def *network.Definition, p link.Parent) (blind string) {
+// watchNetwork loads the trunk program for a network. It returns "", or the reason why the
+// frames of the network's containers cannot be watched. Endpoints are distinguished by MAC, and
+// an ipvlan sends with the MAC of the host.
+func (l *Local) watchNetwork(def *network.Definition, p link.Parent) (unwatched string) {
 	if def.Driver == network.DriverIPvlan {
-		return fmt.Sprintf("driver ipvlan sends with the MAC of parent %q, which is the host's, too", p.Name)
+		return fmt.Sprintf("driver ipvlan sends with the MAC of parent %q, as the host does", p.Name)
 	}
-	return l.watch(p.TrunkIndex)
+	return l.watchTrunk(p.TrunkIndex)
 }
 
-// watch makes sure that a trunk is watched, or says why it cannot be.
-func (l *Local) watch(trunk int) (blind string) {
+// watchTrunk loads the program of a trunk, given by its ifindex. It returns "", or the reason why
+// the trunk cannot be watched.
+func (l *Local) watchTrunk(trunk int) (unwatched string) {
 	if err := l.Datapath.Prepare(trunk); err != nil {
 		return err.Error()
 	}
 	return ""
 }
 
-// make places the interface in the namespace, its frames expected before the
-// first of them can leave.
-func (t *attempt) make(ctx context.Context) (err error) {
-	if err := t.lease(ctx); err != nil {
+// createWatched creates the interface in the namespace. Before that, it gives the guard the permit
+// and tells the datapath which frames to expect, so that the first frame is covered, and asks
+// the conflict question for the first time.
+func (t *attempt) createWatched(ctx context.Context) (err error) {
+	if err := t.permit(ctx); err != nil {
 		return err
 	}
 	if err := t.expect(); err != nil {
@@ -190,48 +193,49 @@ func (t *attempt) make(ctx context.Context) (err error) {
 	if err := t.openWindow(); err != nil {
 		return err
 	}
-	t.link, err = t.place(ctx)
+	t.link, err = t.createInterface(ctx)
 	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
 	t.reached("link")
 	return err
 }
 
-// busyMAC is how long a MAC that is derived is waited for, while another macvlan
-// on the parent has it. That of a container that has just ended is free within
-// milliseconds; that of a link which is somebody else's never is.
-const busyMAC = time.Second
+// busyMACTimeout is how long an attach waits for a derived MAC that another macvlan of the parent
+// has. The kernel frees the MAC of an ended container within milliseconds. The MAC of a link that
+// Lanyard did not create stays in use.
+const busyMACTimeout = time.Second
 
-// makeAnyhow makes the interface, with another MAC where the first is busy and
-// nobody asked for it: Docker's containers on the same parent have MACs derived
-// in the same way.
-func (t *attempt) makeAnyhow(ctx context.Context) error {
-	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.guard {
-		return t.make(ctx)
+// createWithFreeMAC creates the interface. If the derived MAC stays in use on the parent, it
+// creates the interface with another one: Docker derives the MACs of containers on the same
+// parent in the same way. A MAC that the container requested is not replaced.
+func (t *attempt) createWithFreeMAC(ctx context.Context) error {
+	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.guarded {
+		return t.createWatched(ctx)
 	}
-	soon, cancel := context.WithTimeout(ctx, busyMAC)
+	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
 	defer cancel()
-	err := t.make(soon)
+	err := t.createWatched(soon)
 	if !errors.Is(err, link.ErrMACBusy) || ctx.Err() != nil {
 		return err
 	}
 	old := t.rec.Endpoint
-	t.busy, t.leaver.mac, t.rec.Former = true, old.MAC, &old
-	if err := t.name(ctx); err != nil {
+	t.macBusy, t.ending.busyMAC, t.rec.Former = true, old.MAC, &old
+	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
-	if err := t.make(ctx); err != nil {
+	if err := t.createWatched(ctx); err != nil {
 		return err
 	}
 	t.rec.Former = nil
 	return t.forget(old)
 }
 
-// passing is a name that an attachment's interface alone can have.
-func passing(id verify.ID) string { return id.String()[17:] }
+// temporaryName returns a name that only the interface of this attachment can have.
+func temporaryName(id verify.ID) string { return id.String()[17:] }
 
-// name settles everything that depends on the parent and on the addresses, and
-// puts it on record before any of it is used.
-func (t *attempt) name(ctx context.Context) error {
+// recordEndpoint sets the fields of the record that depend on the parent and the addresses: MAC
+// and endpoint. It writes the record, so that they are in the database before they are used. It
+// returns ErrGone if a sweep removed the record.
+func (t *attempt) recordEndpoint(ctx context.Context) error {
 	t.rec.Parent, t.rec.ParentIdx, t.rec.Trunk = t.parent.Name, t.parent.Index, t.parent.Trunk
 	if err := t.DB.Update(ctx, func(tx Tx) error {
 		if err := t.chooseMAC(tx); err != nil {
@@ -241,8 +245,7 @@ func (t *attempt) name(ctx context.Context) error {
 			Trunk: t.parent.TrunkIndex, Tags: tagsOf(t.parent), MAC: t.rec.MAC,
 			Addrs: t.addrs(), Gateways: t.targets(),
 			Attachment: t.rec.ID, Netns: t.rec.Netns.Cookie,
-			// A MAC that is the parent's own may carry other tags on the trunk
-			// in the host's own frames.
+			// If the MAC is the parent's, frames of the host with other tags carry it, too.
 			Enforce: t.rec.Mode != verify.Off && !t.def.SharesMAC(),
 		}
 		return replace(tx, &t.rec)
@@ -253,9 +256,9 @@ func (t *attempt) name(ctx context.Context) error {
 	return nil
 }
 
-// expect tells the datapath, if there is one.
+// expect tells the datapath which frames to expect from the endpoint, if the trunk is watched.
 func (t *attempt) expect() error {
-	if t.blind != "" {
+	if t.unwatched != "" {
 		return nil
 	}
 	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
@@ -265,35 +268,38 @@ func (t *attempt) expect() error {
 	return nil
 }
 
-// settle asks the wire, and takes the next address where somebody else holds
-// the one that was to be given, unless it was asked for by name.
-func (t *attempt) settle(ctx context.Context) error {
+// verifyAndConfigure probes the LAN, sets addresses and routes, and judges the answers. If a
+// candidate address has a claimant, it declines the address and tries the next one, unless the
+// address was requested. The verdict is in the record. A late conflict over an address that was
+// not requested is a *lateConflict.
+func (t *attempt) verifyAndConfigure(ctx context.Context) error {
 	switch {
 	case t.rec.Mode == verify.Off:
 		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "verification is off"}
 		return t.ns.Do(t.configure)
 	case len(t.rec.Addrs) == 0:
-		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "the network gives no addresses: the workload asks for its own"}
+		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "the network assigns no addresses: the workload configures its own"}
 		return nil
 	case t.def.Routed():
-		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: fmt.Sprintf("mode %s has no gateway to ask: the host routes", t.def.Mode)}
+		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: fmt.Sprintf("mode %s has no gateway to probe: the host routes", t.def.Mode)}
 		return t.ns.Do(t.configure)
 	}
 	for {
-		f, err := t.wire(ctx)
+		f, err := t.probeAndConfigure(ctx)
 		if err != nil {
 			return err
 		}
 		if len(f.Claimants) > 0 {
-			none, err := t.excused(ctx, f)
+			excused, err := t.excused(ctx, f)
 			if err != nil {
 				return err
 			}
-			if none {
+			if excused {
 				continue
 			}
+			t.conflicts++
 		}
-		if t.conflicts++; len(f.Claimants) == 0 || t.conflicts == maxCandidates || t.byName(f.Claimants[0]) {
+		if len(f.Claimants) == 0 || t.conflicts == maxCandidates || t.claimsRequested(f.Claimants[0]) {
 			if err := t.judge(ctx, f); err != nil {
 				return err
 			}
@@ -305,29 +311,29 @@ func (t *attempt) settle(ctx context.Context) error {
 	}
 }
 
-// named reports whether the container named the address itself.
-func (t *attempt) named(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
+// isRequested reports whether the container requested the address.
+func (t *attempt) isRequested(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
 
-// scatterAfter is after how many candidates that others have the next one is looked for
-// at random: another host gives out addresses from the same range in their order.
-const scatterAfter = 3
+// pickRandomAfter is the number of candidates with a claimant after which the search continues at
+// a random address: another host may assign addresses of the same range in order.
+const pickRandomAfter = 3
 
-// decline gives up the address that a rival holds, and moves record, datapath
-// and interface to the next one.
+// decline declines the address that a claimant has, claims the next one, and changes record,
+// guard, datapath and interface to it.
 func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 	old := t.rec.Endpoint
-	t.rec.Former = &old // until it is forgotten, and the interface is no longer that
-	// Of two hosts that ask at the same time both give way: in the same order they would
-	// meet again.
-	t.scatter = r.Probing || t.conflicts >= scatterAfter
-	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.declinedAddr(r)) }); err != nil {
+	t.rec.Former = &old // undo needs it until the interface has changed and the old endpoint is removed
+	// If two hosts probe at the same time, both decline. In the same order, they would choose
+	// the same address again.
+	t.pickRandom = r.Probing || t.conflicts >= pickRandomAfter
+	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(r)) }); err != nil {
 		return err
 	}
-	if err := t.name(ctx); err != nil {
+	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
 	failpoint("decline")
-	if err := t.lease(ctx); err != nil {
+	if err := t.permit(ctx); err != nil {
 		return err
 	}
 	if err := t.expect(); err != nil {
@@ -337,7 +343,7 @@ func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 		return err
 	}
 	if t.rec.Guard != nil {
-		if err := t.replaceGuarded(ctx); err != nil {
+		if err := t.recreateGuarded(ctx); err != nil {
 			return err
 		}
 	} else if t.rec.MAC != old.MAC {
@@ -353,7 +359,7 @@ func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 			return err
 		}
 	}
-	if t.rec.MAC != old.MAC && t.blind == "" {
+	if t.rec.MAC != old.MAC && t.unwatched == "" {
 		if err := t.Datapath.Forget(old); err != nil {
 			return err
 		}
@@ -362,40 +368,41 @@ func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
 	return nil
 }
 
-// configure puts addresses and routes on. It runs inside the namespace.
+// configure sets addresses and routes. It must run inside the namespace.
 func (t *attempt) configure() error {
 	for _, p := range t.rec.Addrs {
-		// The round has just asked who holds it: the kernel need not ask again,
-		// which would leave an IPv6 address unusable for a second (RFC 4862 §5.4).
+		// The round has just probed the address, so the kernel does not: its own check would
+		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
 		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p}); err != nil {
 			return err
 		}
 	}
-	if err := t.route(); err != nil {
+	if err := t.addRoutes(); err != nil {
 		return err
 	}
 	t.reached("address")
 	return nil
 }
 
-// commit makes the intent an attachment, if it is still there and its
-// container, too: the runtime may have been killed while we waited.
+// commit changes the record from intent to attachment. It returns ErrGone if a sweep removed the
+// record, and an error if the container has exited: the runtime may have been killed during the
+// attach.
 func (t *attempt) commit(ctx context.Context) error {
-	if err := t.notHosts(); err != nil {
+	if err := t.checkNotHosts(); err != nil {
 		return err
 	}
-	if t.blind == "" {
+	if t.unwatched == "" {
 		if err := t.Datapath.MarkInUse(t.rec.Endpoint); err != nil {
 			return err
 		}
 	}
 	was := t.rec
-	t.rec.State, t.rec.Former, t.rec.Timing = Attached, nil, t.r.Trace.since(t.traced)
+	t.rec.State, t.rec.Former, t.rec.Timing = Attached, nil, t.r.Trace.since(t.traceStart)
 	err := t.DB.Update(ctx, func(tx Tx) error {
-		// Within the transaction: a poststop that comes before it leaves the
-		// record to us, and one that comes after finds it.
+		// Inside the transaction: a poststop before it leaves the record to this process, and
+		// a poststop after it finds the attachment.
 		if !t.ns.Alive() {
-			return fmt.Errorf("container %q exited while it was attached", t.r.Container)
+			return fmt.Errorf("container %q exited during the attach", t.r.Container)
 		}
 		return replace(tx, &t.rec)
 	})
@@ -407,9 +414,9 @@ func (t *attempt) commit(ctx context.Context) error {
 	return nil
 }
 
-// newID names an attachment. Its first four bytes are the time in seconds: rows of
-// those that start together lie together, and a database of a million is not read all
-// over. The others are random.
+// newID returns the id of a new attachment. The first four bytes are the time in seconds since
+// 1970, the other twelve are random. So the rows of attachments that start together are adjacent,
+// and a start does not read pages all over a database with a million rows.
 func newID() (id verify.ID) {
 	binary.BigEndian.PutUint32(id[:], uint32(time.Now().Unix()))
 	rand.Read(id[4:]) // never fails: crypto/rand ends the process instead

@@ -11,49 +11,50 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// Caller is a user without privilege, for whom a broker attaches. The kernel
-// says who it is; nothing here comes from the caller's own words.
+// Caller is a user without privilege, for whom a broker attaches. All fields come from the kernel
+// (SO_PEERCRED), none from the caller's request.
 type Caller struct {
 	UID  uint32
-	GIDs []uint32 // all that the caller's process is a member of
+	GIDs []uint32 // all groups of the caller's process
 }
 
-// ErrRefused is returned to a Caller who may not have what was asked for. What
-// it is joined with is for the operator's log: told to the caller, it would say
-// which networks, processes and namespaces of others there are.
+// ErrRefused is returned for a Caller that is not authorized. Errors that are joined with it are
+// for the operator's log only: they would tell the caller which networks, processes and namespaces
+// other users have.
 var ErrRefused = errors.New("refused")
 
-func refuse(format string, args ...any) error {
+// refusal returns an error that wraps ErrRefused.
+func refusal(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrRefused}, args...)...)
 }
 
-// maxSharers bounds how many containers hold one attachment of a caller's: a
-// caller can make up as many container ids as there are numbers, and each is a
-// row in the database.
+// maxSharers is the number of containers that can hold one attachment of a caller. A caller can
+// invent any number of container ids, and each is a row in the database.
 const maxSharers = 64
 
-// AttachFor is Attach for a caller whom nobody trusts: the process must be in a
-// network namespace that is the caller's own, and the networks must allow it.
+// AttachFor is Attach for an untrusted caller: the process must be in a network namespace that the
+// caller owns, and the networks must allow the caller. It returns an error that wraps ErrRefused if
+// one of these is not so.
 func (l *Local) AttachFor(ctx context.Context, c Caller, r Request) ([]Attachment, error) {
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
 	ns, err := l.Host.OpenNetns(r.Pid)
 	if err != nil {
-		return nil, refuse("container %q: %w", r.Container, err)
+		return nil, refusal("container %q: %w", r.Container, err)
 	}
 	defer ns.Close()
-	if err := c.owns(ns); err != nil {
-		return nil, refuse("container %q: process %d: %w", r.Container, r.Pid, err)
+	if err := c.checkOwns(ns); err != nil {
+		return nil, refusal("container %q: process %d: %w", r.Container, r.Pid, err)
 	}
 	return l.attachAll(ctx, r, ns, &c)
 }
 
-// owns compares the caller with the maker of the user namespaces that the
-// network namespace is under: the outermost of them, just below the host's own.
-// Those further in belong to whomever that user chose, subordinate uids among
-// them; none of these may speak for the user.
-func (c Caller) owns(ns *link.Netns) error {
+// checkOwns returns an error if the caller does not own the network namespace. Its owner is that of
+// the outermost user namespace above it, just below the host's own. The user namespaces further in
+// may belong to other uids that this user has chosen, such as subordinate uids, and these must not
+// act for the user.
+func (c Caller) checkOwns(ns *link.Netns) error {
 	owners, err := ns.Owners()
 	if err != nil {
 		return err
@@ -67,8 +68,8 @@ func (c Caller) owns(ns *link.Netns) error {
 	return nil
 }
 
-// DetachFor is Detach of what the caller holds; what others hold under the same
-// container id stays.
+// DetachFor is Detach for the attachments of one caller. Attachments of other users with the same
+// container id stay.
 func (l *Local) DetachFor(ctx context.Context, c Caller, containerID string) error {
 	if err := validID(containerID); err != nil {
 		return err
@@ -76,34 +77,37 @@ func (l *Local) DetachFor(ctx context.Context, c Caller, containerID string) err
 	return l.detach(ctx, containerID, func(a *Attachment) bool { return a.Owner == c.UID })
 }
 
-// admit says whether the caller may have what it wants of the network.
-func (c *Caller) admit(def *network.Definition, w Want) error {
+// authorize returns an error if the network does not allow the caller, or not this interface. A nil
+// caller is root, which may do everything.
+func (c *Caller) authorize(def *network.Definition, w Want) error {
 	if c == nil {
 		return nil
 	}
 	ok, err := def.Allows(c.UID, c.GIDs)
 	if !ok {
-		return refuse("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, errors.New("see its allow-user and allow-group")))
+		hint := errors.New("see its allow-user and allow-group")
+		return refusal("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, hint))
 	}
-	// A chosen MAC may be that of a gateway or of a server that is down: the
-	// switch would hand over its frames.
+	// A chosen MAC may be that of a gateway or of a server that is down: the switch would send
+	// its frames to the container.
 	if !w.MAC.IsZero() {
-		return errors.New("a rootless container cannot choose its MAC: leave io.lanyard.mac out")
+		return errors.New("a rootless container cannot choose its MAC: omit io.lanyard.mac")
 	}
 	for _, a := range w.Addrs {
 		for _, s := range def.Subnets {
-			// Outside the ranges are addresses that the LAN gives to others.
+			// Addresses outside the ranges belong to other stations of the LAN.
 			if s.Subnet.Contains(a) && !inRanges(s, a) {
-				return fmt.Errorf("address %s is outside of what network %q gives out: a rootless container cannot ask for it", a, def.Name)
+				return fmt.Errorf("address %s is outside the ranges of network %q: a rootless container cannot request it", a, def.Name)
 			}
 		}
 	}
 	return nil
 }
 
-// quota says, inside the intent's transaction, whether the caller may have one
-// more: 64 hooks at once cannot all be the last.
-func (c *Caller) quota(tx Tx, def *network.Definition) error {
+// checkQuota returns an error that wraps errQuota if the caller has as many attachments as the
+// network allows. It runs inside the intent's transaction, so that simultaneous hooks cannot exceed
+// the quota.
+func (c *Caller) checkQuota(tx Tx, def *network.Definition) error {
 	if c == nil || c.UID == 0 {
 		return nil
 	}
@@ -123,17 +127,36 @@ func (c *Caller) quota(tx Tx, def *network.Definition) error {
 	return nil
 }
 
-// errQuota is returned when the caller has all that a network allows.
+// errQuota is returned if the caller has as many attachments as the network allows.
 var errQuota = errors.New("remove a container first")
 
+// inRanges reports whether the network assigns the address.
 func inRanges(s network.Subnet, a netip.Addr) bool {
 	return len(s.Ranges) == 0 || slices.ContainsFunc(s.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
 }
 
-// user is who holds the attachments that are made: 0 for root.
-func (c *Caller) user() uint32 {
+// owner returns the uid that owns the attachments of the caller; 0 for root.
+func (c *Caller) owner() uint32 {
 	if c == nil {
 		return 0
 	}
 	return c.UID
+}
+
+// needsGuard reports whether the caller's attachment to a network is guarded. It returns an error
+// if it has to be, but the network's IPAM mode or driver mode does not allow it.
+func (c *Caller) needsGuard(def *network.Definition) (bool, error) {
+	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
+		return false, nil
+	}
+	if def.IPAM == network.IPAMNone {
+		return false, fmt.Errorf("a network without IPAM cannot be guarded, because there is no lease to enforce: "+
+			"use another network for rootless containers, or one with --brokered %s", network.BrokeredDirect)
+	}
+	// The guard needs a MAC of the attachment's own, and this mode uses that of the parent.
+	if def.SharesMAC() {
+		return false, fmt.Errorf("mode %s cannot be guarded: use another network for rootless containers, "+
+			"or one with --brokered %s", def.Mode, network.BrokeredDirect)
+	}
+	return true, nil
 }

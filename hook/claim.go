@@ -13,33 +13,34 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// declined is how long an address that somebody else holds on the wire is not
-// given out: long enough that a start does not meet it again and again, short
-// enough that an address freed in the meantime comes back by itself.
-const declined = 10 * time.Minute
+// declineTime is how long an address with a claimant is not assigned: long enough that starts do
+// not try it again and again, short enough that an address whose claimant leaves is soon usable
+// again.
+const declineTime = 10 * time.Minute
 
-// choose picks the subnets that addresses are claimed from: those that hold
-// the addresses asked for, and the first of each family not asked for.
-func choose(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
+// chooseSubnets returns the subnets to claim addresses from: those of the requested addresses, and
+// the first one of each family without a requested address.
+func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
 	if def.IPAM == network.IPAMNone && len(asked) > 0 {
-		return nil, fmt.Errorf("address %s cannot be had: the network gives none, and leaves them to the workload", asked[0])
+		return nil, fmt.Errorf("cannot use address %s: the network assigns no addresses: the workload configures its own", asked[0])
 	}
-	have := map[bool]bool{} // by Is4
+	have := map[family]bool{}
 	for _, a := range asked {
 		i := slices.IndexFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
 		if i < 0 {
 			return nil, fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
 		}
-		chosen, have[a.Is4()] = append(chosen, def.Subnets[i]), true
+		chosen, have[familyOf(a)] = append(chosen, def.Subnets[i]), true
 	}
 	for _, s := range def.Subnets {
-		if !have[s.Subnet.Addr().Is4()] {
-			chosen, have[s.Subnet.Addr().Is4()] = append(chosen, s), true
+		if f := familyOf(s.Subnet.Addr()); !have[f] {
+			chosen, have[f] = append(chosen, s), true
 		}
 	}
 	return chosen, nil
 }
 
+// subnetList returns the network's subnets, separated by ", ".
 func subnetList(def *network.Definition) string {
 	ps := make([]netip.Prefix, len(def.Subnets))
 	for i, s := range def.Subnets {
@@ -48,8 +49,8 @@ func subnetList(def *network.Definition) string {
 	return joinPrefixes(ps)
 }
 
-// claim takes an address in every chosen subnet.
-func (t *attempt) claim(ctx context.Context) (err error) {
+// claimAddrs claims one address in each chosen subnet and adds the subnets' gateways to the record.
+func (t *attempt) claimAddrs(ctx context.Context) (err error) {
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
 		return err
 	}
@@ -67,15 +68,15 @@ func (t *attempt) claim(ctx context.Context) (err error) {
 	return nil
 }
 
+// owner returns the owner of the attachment's leases.
 func (t *attempt) owner() ipam.Owner {
 	return ipam.Owner{Attachment: t.rec.ID.String(), Network: t.rec.Network, Interface: t.rec.Interface}
 }
 
-// leaseName is what stays the same when the container is started again, and what
-// a lease is found again by: what the engine calls it, or its id, which some
-// engines keep. In a pod it is the pod's, whichever of its containers starts first.
-// A caller chooses its own names freely: with its uid
-// before it, it is no other's.
+// leaseName returns the name of the attachment's leases, by which a container finds its address
+// again after a restart: the engine's name of the container, or its id, which some engines keep.
+// In a pod it is the pod's name, because any of its containers may start first. A caller without
+// privilege chooses its names freely, so its uid is a part of them.
 func (t *attempt) leaseName() string {
 	name := t.r.Name
 	if name == "" {
@@ -90,7 +91,7 @@ func (t *attempt) leaseName() string {
 	return fmt.Sprintf("uid %d: %s", t.caller.UID, name)
 }
 
-// claimIn takes one address: the one asked for, or the next.
+// claimIn claims one address of a subnet: the requested one, or the next free one.
 func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, error) {
 	name, p := poolName(t.def, s), poolOf(t.def, s)
 	if err := t.reserveHosts(p.Reserved, s.Subnet, t.hostAddrs); err != nil {
@@ -107,12 +108,13 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 		l.Addr = a
 		err := t.Leases.Claim(ctx, name, l)
 		if t.caller != nil && errors.Is(err, ipam.ErrTaken) {
-			err = fmt.Errorf("address %s is taken: ask for another, or for none", a) // whose it is, is not the caller's to know
+			// Without the holder, which the caller may not know.
+			err = fmt.Errorf("address %s is in use: request another one, or none", a)
 		}
 		return a, err
 	}
 	switch {
-	case t.scatter:
+	case t.pickRandom:
 		l.Addr = p.Start(rand.Text())
 	case t.def.Allocate == network.AllocateStable:
 		l.Addr = p.Start(l.Name)
@@ -120,7 +122,7 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 	return t.Leases.Next(ctx, name, p, l)
 }
 
-// poolOf is what ipam has to know of a network's subnet.
+// poolOf returns the pool of a network's subnet, with the addresses that ipam must not assign.
 func poolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 	p := ipam.Pool{Subnet: s.Subnet, Ranges: s.Ranges, Reserved: map[netip.Addr]string{}}
 	for name, a := range s.Aux {
@@ -135,10 +137,10 @@ func poolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 	return p
 }
 
-// declineLease gives an address up that another station has.
+// declineLease declines an address that another station uses: it is not assigned for declineTime.
 func (t *attempt) declineLease(ctx context.Context, a netip.Addr) error {
 	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	return t.Leases.Decline(ctx, poolName(t.def, t.subnets[i]), a, t.owner(), declined)
+	return t.Leases.Decline(ctx, poolName(t.def, t.subnets[i]), a, t.owner(), declineTime)
 }
 
 // replaceAddr declines one address and claims the next of the same subnet.
@@ -150,7 +152,7 @@ func (t *attempt) replaceAddr(ctx context.Context, a netip.Addr) error {
 	}
 	next, err := t.claimIn(ctx, s)
 	if err != nil {
-		return fmt.Errorf("%s is held by another station on the LAN: %w", a, err)
+		return fmt.Errorf("address %s is in use by another station on the LAN: %w", a, err)
 	}
 	t.rec.Addrs[i] = netip.PrefixFrom(next, s.Subnet.Bits())
 	return nil

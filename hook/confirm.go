@@ -9,7 +9,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// confirm asks once more where what came back can mean two things.
+// confirm asks again if the answers of a round have two explanations.
 func (t *attempt) confirm(ctx context.Context, f verify.Findings) error {
 	if err := t.confirmFiltered(ctx, f); err != nil {
 		return err
@@ -17,10 +17,10 @@ func (t *attempt) confirm(ctx context.Context, f verify.Findings) error {
 	return t.confirmOne(ctx, f)
 }
 
-// confirmFiltered gives gateways that have answered the parent's MAC a last chance
-// to answer the container's: a switch port that just began to forward, or loss on
-// the way, may have favoured the one that asked later. IPv6 gateways that have
-// answered to all nodes only are asked by the parent first.
+// confirmFiltered asks gateways that answered the parent's MAC, but not the container's, once more
+// from the container's MAC. The parent asked later, so a switch port that had just begun to
+// forward, or a lost frame, may be the reason. IPv6 gateways whose only answers went to all nodes
+// are asked from the parent first.
 func (t *attempt) confirmFiltered(ctx context.Context, f verify.Findings) error {
 	if t.sharesMAC() || len(t.indirect)+len(t.controls) == 0 {
 		return nil
@@ -39,7 +39,8 @@ func (t *attempt) confirmFiltered(ctx context.Context, f verify.Findings) error 
 		}
 		maps.Copy(suspects, g.Gateways)
 	}
-	if t.controls = suspects; len(suspects) == 0 {
+	t.controls = suspects
+	if len(suspects) == 0 {
 		return nil
 	}
 	plan.Gateways, plan.From = slices.Collect(maps.Keys(suspects)), t.rec.MAC.LinkLocal()
@@ -55,17 +56,17 @@ func (t *attempt) confirmFiltered(ctx context.Context, f verify.Findings) error 
 	return t.judge(ctx, f)
 }
 
-// confirmOne asks once more where two answered for one gateway. Both of a standing
-// conflict answer each question; of a failover that was under way, one does. A
-// question for a free address is asked beside it: whoever answers that as well
-// is a proxy, and says nothing of the gateway.
+// confirmOne asks once more if two stations answered for one gateway. In a permanent conflict, both
+// answer each question; after a failover that was in progress, one does. It also asks for a free
+// address: a station that answers that question, too, is a proxy, and its answer says nothing about
+// the gateway.
 func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 	i := slices.IndexFunc(t.rec.Verdicts, func(v verify.Verdict) bool { return v.Code == verify.GatewayConflict })
 	if i < 0 {
 		return nil
 	}
 	gateway := t.rec.Verdicts[i].Gateway
-	apart := first.Others[gateway].At.Sub(first.Gateways[gateway].At) // 0 where the prober has heard one alone
+	apart := first.Others[gateway].At.Sub(first.Gateways[gateway].At) // 0 if the prober has heard only one
 	if t.rec.Evidence != nil {
 		apart = t.rec.Evidence.Gateways[i].Reply.At.Sub(t.rec.Evidence.Gateways[i].OtherAt)
 	}
@@ -74,9 +75,10 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 		return err
 	}
 	plan := t.plan()
-	plan.Observed, plan.Ask = nil, nil // of free addresses the trunk knows nothing
-	if plan.Addrs = free; len(free) == 0 {
-		plan.Addrs = t.addrs() // ours: nobody answers, and the window is kept open
+	plan.Observed, plan.Ask = nil, nil // the trunk program does not watch free addresses
+	plan.Addrs = free
+	if len(free) == 0 {
+		plan.Addrs = t.addrs() // no station answers for them, and the window stays open
 	}
 	plan.Window = max(plan.Window, 2*max(t.rec.Verdicts[i].RTT, apart)+controlSlack)
 	f, err := t.ask(ctx, plan)

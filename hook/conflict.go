@@ -14,18 +14,19 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// askConflict asks the LAN, from the parent and with the parent's MAC, whether another
-// station has one of the addresses. The trunk sees the answers: they come to the
-// parent's MAC, so that a station with the interface's own MAC answers as well. The
-// parent's frames do not go to the macvlans on it: those of ours are known by their
-// leases, and others are asked from inside (see foreign).
+// askConflict asks the LAN, from the parent and with the parent's MAC, whether another station has
+// one of the addresses. The trunk program sees the answers. They go to the parent's MAC, so that a
+// station with the interface's own MAC answers, too. The parent's frames do not reach the macvlans
+// on it: the addresses of Lanyard's are known from their leases, and the others are asked from
+// inside the namespace (see unrecordedMACs).
 func (t *attempt) askConflict() error {
 	mac := verify.MACOf(t.parent.MAC)
 	return t.Host.Do(func() error {
 		for _, a := range t.addrs() {
 			questions := []verify.Question{{Addr: a, Conflict: true}}
 			if a.Is6() {
-				// To one station the answer passes a card that has not joined all nodes.
+				// The answer to one station also passes a network card that has not joined
+				// the group of all nodes.
 				questions = append(questions, verify.Question{Addr: a, Conflict: true, From: mac.ProbeLinkLocal()})
 			}
 			for _, q := range questions {
@@ -38,18 +39,18 @@ func (t *attempt) askConflict() error {
 	})
 }
 
-// openWindow asks for the first time, so that the conflict window is open while the
-// interface is made.
+// openWindow asks the conflict question for the first time, so that the conflict window is open
+// while the interface is created.
 func (t *attempt) openWindow() error {
-	t.asked = 0
-	if t.blind != "" || t.rec.Mode == verify.Off || t.def.Routed() || len(t.rec.Addrs) == 0 {
+	t.askedAt = 0
+	if t.unwatched != "" || t.rec.Mode == verify.Off || t.def.Routed() || len(t.rec.Addrs) == 0 {
 		return nil
 	}
-	// The parent's own question may come back: it is to be known as such.
+	// The parent's own question may come back, and must not count as a claim.
 	if err := t.tellLocals(nil); err != nil {
 		return err
 	}
-	t.asked = verify.Now()
+	t.askedAt = verify.Now()
 	if err := t.askConflict(); err != nil {
 		return err
 	}
@@ -57,10 +58,11 @@ func (t *attempt) openWindow() error {
 	return nil
 }
 
-// foreign gives the MACs of links on the parent that are no attachment's and not the
-// host's own: macvlans that others made, nested ones of containers', and what is left of
-// containers that are ending. What addresses they have is not on record.
-func (l *Local) foreign(ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr) (macs []verify.MAC, err error) {
+// unrecordedMACs returns those of all, the MACs of links on the parent, whose addresses are not in
+// the database: they belong neither to an attachment with addresses nor to the host. They are
+// macvlans of other programs, macvlans nested in containers, and remains of containers that are
+// ending.
+func (l *Local) unrecordedMACs(ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr) (macs []verify.MAC, err error) {
 	macs = []verify.MAC{}
 	if len(all) == 0 {
 		return macs, nil
@@ -86,14 +88,15 @@ func (l *Local) foreign(ctx context.Context, def *network.Definition, p link.Par
 	return macs, err
 }
 
-// hasAddresses reports whether a MAC on a trunk is an attachment's whose addresses are
-// on record: not where the workload asks for its own.
+// hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment whose
+// addresses are in the database. They are not if the workload configures its own.
 func hasAddresses(tx Tx, trunk int, mac verify.MAC) (bool, error) {
 	recs, err := find(tx, bucketMACs, macKey(trunk, mac))
 	return slices.ContainsFunc(recs, func(a Attachment) bool { return len(a.Addrs) > 0 }), err
 }
 
-// hostMACsOn gives the MACs of the host's own links on networks with a network's parent.
+// hostMACsOn returns the MACs of the host's own links on the network and, if it shares its parent,
+// on all others.
 func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
 	defs := []*network.Definition{def}
 	if def.ShareParent {
@@ -102,43 +105,43 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
 	return l.hostMACs(defs)
 }
 
-// rivals are those that the trunk has seen, and that count. No evidence, no witness:
-// what the prober hears still counts.
+// claimants returns the claimants that the trunk program has seen since the attach last waited for
+// one. In a later verification, probes do not count as claims. On an error it returns none, because
+// the prober also hears claimants.
 func (t *attempt) claimants() []verify.Claimant {
 	list, err := t.Datapath.Claimants(t.rec.Endpoint)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(list, func(r verify.Claimant) bool { return r.At <= t.leaver.since || r.Probing && t.held })
+	return slices.DeleteFunc(list, func(r verify.Claimant) bool { return r.At <= t.ending.ignoreUntil || r.Probing && t.configured })
 }
 
-// A lateConflict is returned where a conflict over an address that was not asked for by
-// name shows itself when the address is on already: another host has started at the
-// same time. The address is declined; the attach is to be tried again from its
-// beginning.
+// A lateConflict is returned for a conflict over an address that was not requested, if it is
+// detected after the address was set: another host has started a container with it at the same
+// time. The address is declined, and the caller repeats the attach from its beginning.
 type lateConflict struct{ verify.Claimant }
 
 func (c *lateConflict) Error() string {
-	return fmt.Sprintf("address %s was taken by %s at the same time: start the container again", c.Addr, c.MAC.Describe())
+	return fmt.Sprintf("address %s was claimed by %s at the same time: start the container again", c.Addr, c.MAC.Describe())
 }
 
-// late looks for conflicts once more when the addresses are on and announced. Of two
-// hosts that start at the same time each has heard the other by now: by its question,
-// by the answer to its own, or by its announcement. A conflict over what was asked for by
-// name is a [Refusal], any other a [lateConflict].
-func (t *attempt) late(ctx context.Context, f verify.Findings) error {
-	if t.blind != "" {
+// checkLateConflict checks for conflicts again after the addresses were set and announced. If two
+// hosts start at the same time, each has by now received the other's question, its answer or its
+// announcement. A conflict over a requested address or MAC is a *Refusal, any other one a
+// *lateConflict.
+func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) error {
+	if t.unwatched != "" {
 		return nil
 	}
 	f.Claimants = slices.DeleteFunc(t.claimants(), func(r verify.Claimant) bool { return slices.Contains(t.proxies, r.MAC) })
 	if len(f.Claimants) == 0 {
 		return nil
 	}
-	if none, err := t.excused(ctx, f); err != nil || none {
+	if excused, err := t.excused(ctx, f); err != nil || excused {
 		return err
 	}
-	if r := f.Claimants[0]; !t.byName(r) {
-		return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.declinedAddr(r)))
+	if r := f.Claimants[0]; !t.claimsRequested(r) {
+		return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.addrToDecline(r)))
 	}
 	if err := t.judge(ctx, f); err != nil {
 		return err
@@ -146,31 +149,31 @@ func (t *attempt) late(ctx context.Context, f verify.Findings) error {
 	return &Refusal{t.rec.Verdict, t.rec.Evidence}
 }
 
-// byName reports whether what a rival has was asked for by name.
-func (t *attempt) byName(r verify.Claimant) bool {
+// claimsRequested reports whether the claimant has the address or MAC that the container requested.
+func (t *attempt) claimsRequested(r verify.Claimant) bool {
 	if r.SameMAC && !t.want.MAC.IsZero() || len(t.rec.Addrs) == 0 {
 		return true
 	}
-	return slices.Contains(t.want.Addrs, t.declinedAddr(r))
+	return slices.Contains(t.want.Addrs, t.addrToDecline(r))
 }
 
-// declinedAddr is the address to give up because of a rival: the one that it has, or the
-// first, which the MAC goes with.
-func (t *attempt) declinedAddr(r verify.Claimant) netip.Addr {
+// addrToDecline returns the address to decline because of a claimant: the one that it claims or, if
+// it has the interface's MAC, the first one, from which the MAC is derived.
+func (t *attempt) addrToDecline(r verify.Claimant) netip.Addr {
 	if r.SameMAC || !r.Addr.IsValid() {
 		return t.rec.Addrs[0].Addr()
 	}
 	return r.Addr
 }
 
-// lastFrames is how long frames of a container that has ended on another trunk of this
-// host may still come in by this one.
+// lastFrames is how long frames of a container that has ended on another trunk of this host may
+// still arrive on this one.
 const lastFrames = 10 * time.Second
 
-// movedHere reports whether a container of this host had the MAC on another trunk until
-// a moment ago: then what came in were that one's last frames. It waits until that one's
-// link is gone.
-func (t *attempt) movedHere(ctx context.Context) (bool, error) {
+// movedFromTrunk reports whether a container of this host had the MAC on another trunk until a
+// moment ago: then the frames with the MAC were that container's last ones. It waits until the
+// container's link is gone.
+func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 	ended, err := t.Datapath.Ended(t.rec.Endpoint)
 	if err != nil {
 		return false, err
@@ -180,14 +183,15 @@ func (t *attempt) movedHere(ctx context.Context) (bool, error) {
 	if err != nil || there == macStays {
 		return false, err
 	}
-	if !moved && there == macAbsent || time.Now().After(t.leaver.until) {
+	if !moved && there == macAbsent || time.Now().After(t.ending.deadline) {
 		return false, nil
 	}
-	t.leaver.since = verify.Now()
+	t.ending.ignoreUntil = verify.Now()
 	return true, nil
 }
 
-// hostRivals gives the attachment's addresses that this host itself has, on any link.
+// hostClaimants returns a claimant for each address of the attachment that this host itself has, on
+// any link.
 func (l *Local) hostClaimants(a Attachment) (list []verify.Claimant, err error) {
 	addrs, err := l.Host.HostAddrs()
 	if err != nil {
@@ -208,17 +212,19 @@ func (l *Local) hostClaimants(a Attachment) (list []verify.Claimant, err error) 
 	return list, nil
 }
 
-// notHosts refuses addresses that the host has taken since they were claimed.
-func (t *attempt) notHosts() error {
-	rivals, err := t.hostClaimants(t.rec)
-	if err != nil || len(rivals) == 0 {
+// checkNotHosts returns an error if an address was added to a link of this host since it was
+// claimed.
+func (t *attempt) checkNotHosts() error {
+	claims, err := t.hostClaimants(t.rec)
+	if err != nil || len(claims) == 0 {
 		return err
 	}
-	return fmt.Errorf("address %s was put on %q of this host during the attach: start the container again", rivals[0].Addr, rivals[0].Link)
+	return fmt.Errorf("address %s was added to %q of this host during the attach: start the container again",
+		claims[0].Addr, claims[0].Link)
 }
 
-// reserveHosts adds the host's own addresses to what a pool does not give out: the host
-// is a station on the LAN as any other, and cannot be asked over the wire.
+// reserveHosts adds the host's own addresses to those that the pool must not assign: the host is a
+// station on the LAN, too, but does not answer probes from itself.
 func (l *Local) reserveHosts(reserved map[netip.Addr]string, subnet netip.Prefix, host []link.HostAddr) error {
 	for _, h := range host {
 		if !subnet.Contains(h.Addr) || reserved[h.Addr] != "" {

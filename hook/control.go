@@ -12,42 +12,43 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// closing is what an exact prober takes at its end: its packet socket waits for RCU.
-const closing = 25 * time.Millisecond
+// closeTime is the time that closing an exact prober takes: its packet socket waits for RCU.
+const closeTime = 25 * time.Millisecond
 
-// A control asks the gateways that left the container without an answer once more,
-// from the parent's own MAC: what tells a gateway that is silent from a filter for
-// MACs on the way, where the container's is another. It runs beside the container's own round, and only where that
-// one is in doubt.
+// A control asks the gateways that have not answered the container again, from the parent's own
+// MAC. This distinguishes a silent gateway from a filter for MACs on the way, if the container has
+// another MAC than the parent. It runs during the container's own round, and only if gateways are
+// silent.
 //
-// Routers are asked for beside an IPv6 gateway: who advertises itself may be the
-// gateway, by another address than the network says.
+// For a silent IPv6 gateway it also solicits routers: a router that advertises itself may be the
+// gateway, with another address than the one in the definition.
 type control struct {
 	cancel  context.CancelFunc
 	answers chan verify.Findings
 }
 
-// sharesMAC: in passthru, and with ipvlan, no filter can tell the container from
-// its parent.
+// sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with
+// ipvlan: no filter for MACs can then distinguish them.
 func (t *attempt) sharesMAC() bool { return t.rec.MAC == verify.MACOf(t.parent.MAC) }
 
-// direct is the address that IPv6 gateways are asked from to see whether their
-// answer comes to the container's MAC alone; none where nobody could see that.
-func (t *attempt) direct() netip.Addr {
-	if t.blind != "" || t.sharesMAC() {
+// directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes
+// to the container's MAC only. It is not valid if the trunk program cannot observe that.
+func (t *attempt) directAddr() netip.Addr {
+	if t.unwatched != "" || t.sharesMAC() {
 		return netip.Addr{}
 	}
 	return t.rec.MAC.LinkLocal()
 }
 
-// doubt starts the control.
-func (t *attempt) doubt(ctx context.Context) func([]netip.Addr, time.Duration) {
+// startControl returns the function that starts the control, for verify.Plan.Doubt. Its parameters
+// are the silent gateways and the time that the round has left.
+func (t *attempt) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
 	return func(silent []netip.Addr, left time.Duration) {
 		plan := verify.Plan{
-			// From ::, the answer would go to all, the container included.
+			// The answer to :: would go to all nodes, also to the container.
 			From:     verify.MACOf(t.parent.MAC).LinkLocal(),
 			Routers:  slices.ContainsFunc(silent, netip.Addr.Is6),
-			Deadline: max(left-closing, closing),
+			Deadline: max(left-closeTime, closeTime),
 		}
 		if !t.sharesMAC() {
 			plan.Gateways = silent
@@ -59,63 +60,63 @@ func (t *attempt) doubt(ctx context.Context) func([]netip.Addr, time.Duration) {
 		go func() {
 			f, err := t.askAsParent(ctx, plan)
 			if err != nil && ctx.Err() == nil {
-				t.Log.Warn("the gateways could not be asked from the parent's MAC", "parent", t.parent.Name, "err", err)
-				f.Routers = nil // nor the routers
+				t.Log.Warn("could not ask the gateways from the parent's MAC", "parent", t.parent.Name, "err", err)
+				f.Routers = nil // not asked
 			}
 			t.control.answers <- f
 		}()
 	}
 }
 
-// askAsParent asks from the parent's MAC.
+// askAsParent runs one round from the parent, with the parent's MAC.
 func (t *attempt) askAsParent(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
 	err = t.Host.Do(func() error {
-		f, err = t.exactly(ctx, t.parent.Index, t.parent.Name, verify.MACOf(t.parent.MAC), plan)
+		f, err = t.exactRound(ctx, t.parent.Index, t.parent.Name, verify.MACOf(t.parent.MAC), plan)
 		return err
 	})
 	return f, err
 }
 
-// controlled waits for the control, if there is one, and keeps what it was
-// answered. Where the container got every answer itself, that is of no use any more.
-func (t *attempt) controlled(f verify.Findings, plan verify.Plan) {
+// finishControl waits for the control, if one runs, and keeps its answers. If all gateways have
+// answered the container itself, or if there is a claimant, it cancels the control and keeps none.
+func (t *attempt) finishControl(f verify.Findings, plan verify.Plan) {
 	t.controls, t.routers = nil, nil
 	if t.control == nil {
 		return
 	}
-	useless := len(f.Claimants) > 0 || len(f.Gateways) == len(plan.Gateways)
-	if useless {
+	needless := len(f.Claimants) > 0 || len(f.Gateways) == len(plan.Gateways)
+	if needless {
 		t.control.cancel()
 	}
 	answers := <-t.control.answers
 	t.control.cancel()
 	t.control = nil
-	if !useless {
+	if !needless {
 		t.controls, t.routers = answers.Gateways, answers.Routers
 	}
 }
 
-// Answers to controls come as quickly as the rival's did; controlSlack is for
-// everything else: a router that is busy, a machine here that is. A rival that is
-// none of a proxy's costs its attach, which fails anyhow, that much.
+// maxProxies is the number of proxies that one attach excuses. controlSlack is added to the
+// expected time of a control question's answer, which is that of the claimant's, for a busy router
+// or a busy host. A claimant that is no proxy delays its attach by this time.
 const (
 	maxProxies   = 4
 	controlSlack = 250 * time.Millisecond
 )
 
-// reachTime is how long a gateway that has just answered to all may take to answer
-// to one.
+// reachTime is the time for the answer to the parent of a gateway that has just answered to all
+// nodes.
 const reachTime = 250 * time.Millisecond
 
-// proxied reports whether a rival answers for whatever is asked (proxy ARP), and
-// so for addresses that nobody holds: the only thing that excuses it.
-func (t *attempt) proxied(ctx context.Context, f verify.Findings) (proxy bool, err error) {
+// isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),
+// also for free ones. A proxy's claim is not a conflict.
+func (t *attempt) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
 	r := f.Claimants[0]
 	free, err := t.freeAddrs(ctx, r.Addr)
 	if err != nil || len(free) == 0 || len(t.proxies) == maxProxies {
 		return false, err
 	}
-	took := max(0, r.At.Sub(f.Asked))
+	took := max(0, r.At.Sub(f.Asked)) // how long the claimant's answer took
 	g, err := t.ask(ctx, verify.Plan{Gateways: free, Deadline: 2*took + controlSlack})
 	proxy = !slices.ContainsFunc(free, func(a netip.Addr) bool { return g.Gateways[a].MAC != r.MAC })
 	if proxy {
@@ -124,9 +125,9 @@ func (t *attempt) proxied(ctx context.Context, f verify.Findings) (proxy bool, e
 	return proxy, err
 }
 
-// freeAddrs gives two addresses of the same subnet that nobody has from us: that a
-// host holds several next to each other is common, that it holds both of these is
-// not. None where the subnet is too small to find them.
+// freeAddrs returns two random addresses of the subnet of near that have no lease. A host often has
+// several adjacent addresses, but rarely two random ones. It returns none if the subnet is too
+// small.
 func (t *attempt) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.Addr, err error) {
 	i := slices.IndexFunc(t.def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(near) })
 	if i < 0 {
@@ -137,11 +138,11 @@ func (t *attempt) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.
 	if err != nil {
 		return nil, err
 	}
-	taken := func(a netip.Addr) bool {
+	used := func(a netip.Addr) bool {
 		return a == near || slices.Contains(free, a) || slices.ContainsFunc(leases, func(l ipam.Lease) bool { return l.Addr == a })
 	}
 	for range 32 {
-		if a := randomAddr(s); p.Check(a) == nil && !taken(a) {
+		if a := randomAddr(s); p.Check(a) == nil && !used(a) {
 			free = append(free, a)
 		}
 		if len(free) == 2 {
@@ -151,6 +152,7 @@ func (t *attempt) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.
 	return nil, nil
 }
 
+// randomAddr returns a random address of a subnet.
 func randomAddr(p netip.Prefix) netip.Addr {
 	b := p.Addr().AsSlice()
 	for i := p.Bits(); i < len(b)*8; i++ {

@@ -11,52 +11,52 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// taken is a record that this process takes back, as it was before.
-type taken struct {
+// detaching is an attachment that this process releases, with its state before.
+type detaching struct {
 	Attachment
-	was State
+	before State
 }
 
-// take drops those references to an attachment that over picks. Where none is
-// left the record is marked, so that nobody joins it any more, and comes back:
-// it is the caller's to drop.
-func take(tx Tx, a Attachment, over func(Container) bool) (*taken, error) {
-	left := slices.DeleteFunc(slices.Clone(a.Containers), over)
-	if len(left) > 0 {
-		if len(left) == len(a.Containers) {
+// dropReferences drops the references to an attachment that over selects. If none remains, it marks
+// the record as detaching, so that no container can join it, and returns it: the caller must then
+// drop it.
+func dropReferences(tx Tx, a Attachment, over func(Container) bool) (*detaching, error) {
+	remaining := slices.DeleteFunc(slices.Clone(a.Containers), over)
+	if len(remaining) > 0 {
+		if len(remaining) == len(a.Containers) {
 			return nil, nil
 		}
 		row := a
-		a.Containers = left
+		a.Containers = remaining
 		return nil, write(tx, &row, &a)
 	}
 	self, err := link.Self()
 	if err != nil {
 		return nil, err
 	}
-	t := &taken{a, a.State}
+	t := &detaching{a, a.State}
 	a.State, a.Hook = Detaching, self
 	return t, write(tx, &t.Attachment, &a)
 }
 
-// drop takes back whatever the record names, half made or whole, and deletes
-// the record last: where a step fails, it stays for the next sweep. Every step
-// is tried, and each is content where there is nothing to undo. The interface
-// goes before the datapath's watch over it, and both before the lease: nobody
-// is given an address that an old interface still answers for.
-func (l *Local) drop(ctx context.Context, t taken) error {
-	err := errors.Join(l.unrouteHost(t.Attachment), l.dropLink(t.Attachment), l.unlease(t.Attachment), l.forget(t.Endpoint))
+// drop releases all resources that the record names, complete or not, and deletes the record last.
+// It tries every step, and a step without anything to undo succeeds. If a step fails, the record
+// stays for the next sweep. The interface is deleted before its endpoint, and both before the
+// leases are released, so that no address is assigned again while an old interface still answers
+// for it.
+func (l *Local) drop(ctx context.Context, t detaching) error {
+	err := errors.Join(l.removeHostRoutes(t.Attachment), l.dropLink(t.Attachment), l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC
-		err = errors.Join(err, l.dropLink(former), l.unlease(former), l.forget(*t.Former))
+		err = errors.Join(err, l.dropLink(former), l.revokePermit(former), l.forget(*t.Former))
 	}
 	if err != nil {
-		return errors.Join(err, l.letGo(ctx, t.ID))
+		return errors.Join(err, l.releaseForRetry(ctx, t.ID))
 	}
 	quarantine := t.Quarantine
-	if t.was == Attaching {
-		quarantine = 0 // nobody was ever told of the address
+	if t.before == Attaching {
+		quarantine = 0 // the address was never announced
 	}
 	owner := ipam.Owner{Attachment: t.ID.String(), Network: t.Network, Interface: t.Interface}
 	return l.DB.Hold(ctx, func() error {
@@ -64,13 +64,13 @@ func (l *Local) drop(ctx context.Context, t taken) error {
 			err = errors.Join(err, l.Leases.Release(ctx, pool, owner, quarantine))
 		}
 		if err != nil {
-			return errors.Join(err, l.letGo(ctx, t.ID))
+			return errors.Join(err, l.releaseForRetry(ctx, t.ID))
 		}
 		return l.DB.Update(ctx, func(tx Tx) error { return remove(tx, t.ID) })
 	})
 }
 
-// forget ends the watch of an endpoint that was named.
+// forget removes an endpoint from the datapath, if one is set.
 func (l *Local) forget(e verify.Endpoint) error {
 	if e.MAC.IsZero() || e.Trunk == 0 {
 		return nil
@@ -78,18 +78,18 @@ func (l *Local) forget(e verify.Endpoint) error {
 	return l.Datapath.Forget(e)
 }
 
-// unlease lets nothing of an attachment's MAC leave by its parent any more, if
-// the parent is held to leases.
-func (l *Local) unlease(a Attachment) error {
+// revokePermit removes the permit of an attachment's MAC, if its network guards the parent.
+func (l *Local) revokePermit(a Attachment) error {
 	if !a.AtParent || l.Guards == nil || a.ParentIdx == 0 || a.MAC.IsZero() {
 		return nil
 	}
 	return l.Guards.Unlease(a.ParentIdx, a.MAC)
 }
 
-// letGo leaves a record that could not be taken back whole to the next sweep: it
-// would wait for as long as this process lives, which for a broker is long.
-func (l *Local) letGo(ctx context.Context, id verify.ID) error {
+// releaseForRetry clears the process that owns a record, so that the next sweep retries a failed
+// release. Otherwise the record would be locked until this process exits, which for a broker may be
+// never.
+func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 	return l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
 		if errors.Is(err, ErrGone) {
@@ -103,8 +103,8 @@ func (l *Local) letGo(ctx context.Context, id verify.ID) error {
 	})
 }
 
-// dropLink deletes the interface where its namespace lives on (pods, pinned
-// paths). Elsewhere the kernel deletes it in the background, with the namespace.
+// dropLink deletes the interface if its namespace still exists (pods, pinned paths). In other cases
+// the kernel deletes it in the background, together with the namespace.
 func (l *Local) dropLink(a Attachment) error {
 	if a.Guard != nil {
 		return l.dropGuarded(a)
@@ -113,12 +113,12 @@ func (l *Local) dropLink(a Attachment) error {
 		return nil
 	}
 	if a.Number != nil {
-		// Most containers' namespace ends with them, and then this is all.
-		if lives, err := l.Host.Numbered(*a.Number); err == nil && !lives {
+		// Most containers' namespaces end with them, and then no more is to be done.
+		if exists, err := l.Host.Numbered(*a.Number); err == nil && !exists {
 			return nil
 		}
 	}
-	// Inodes and cookies are a boot's own.
+	// Inodes and cookies are valid within one boot.
 	if boot, err := link.BootID(); err != nil || boot != a.Netns.Boot {
 		return err
 	}
@@ -139,7 +139,7 @@ func (l *Local) dropLink(a Attachment) error {
 	}
 	err = ns.DeleteMacvlan(*i)
 	if errors.Is(err, link.ErrForeign) {
-		return nil // the container made something else of the name
+		return nil // the container has given the name to another link
 	}
 	return err
 }
@@ -159,10 +159,10 @@ func (l *Local) dropHidden(a Attachment) error {
 	return l.Host.DeleteIn(*a.Number, *i)
 }
 
-// findLink finds a record's interface, whole or half made.
+// findLink returns a record's interface, complete or not, or nil if it does not exist.
 func findLink(ns *link.Netns, a Attachment) (*link.Interface, error) {
 	if a.Driver == network.DriverIPvlan {
-		return ns.FindIPVlan(a.ParentIdx, a.Index, a.Interface, passing(a.ID))
+		return ns.FindIPVlan(a.ParentIdx, a.Index, a.Interface, temporaryName(a.ID))
 	}
 	return ns.FindMacvlan(a.ParentIdx, a.MAC.Hardware())
 }

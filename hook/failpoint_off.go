@@ -2,6 +2,6 @@
 
 package hook
 
-// failpoint marks a step after which a crash leaves the most behind. It does
-// nothing, except in test binaries built with the tag "failpoint".
+// failpoint marks a step after which a crash leaves resources. It does nothing, except in test
+// binaries that are built with the tag "failpoint".
 func failpoint(string) {}

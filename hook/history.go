@@ -10,51 +10,52 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Happened is an event on a trunk, and whose it is.
-type Happened struct {
+// TrunkEvent is an event on a trunk, with the attachment and network that it concerns.
+type TrunkEvent struct {
 	verify.Event
 	At         time.Time   // of the last frame
-	Since      time.Time   // of the first
-	Trunk      string      // its name
-	Network    string      // "" where that cannot be told
-	Attachment *Attachment // nil where nobody has it, or not any more
+	Since      time.Time   // of the first frame
+	Trunk      string      // the trunk's name
+	Network    string      // "" if unknown
+	Attachment *Attachment // nil if it concerns none, or one that has been released
 }
 
-// Happened says whose events of a trunk are, and leaves out those that are as they
-// should be: routers of a group that take turns, and what the host itself sends.
-func (l *Local) Happened(ctx context.Context, trunk int, events []verify.Event) (list []Happened, err error) {
+// Attribute returns the events of the trunk with an ifindex, each with its attachment and network.
+// It leaves out expected events: routers of one group that take turns, and frames of the host
+// itself.
+func (l *Local) Attribute(ctx context.Context, trunk int, events []verify.Event) (list []TrunkEvent, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
-	on, err := l.onTrunk(trunk)
+	state, err := l.readTrunk(trunk)
 	if err != nil {
 		return nil, err
 	}
 	now, clock := time.Now(), verify.Now()
 	for _, e := range events {
-		h := Happened{Event: e, At: now.Add(-clock.Sub(e.Last)), Since: now.Add(-clock.Sub(e.First)), Trunk: on.name}
-		if e.Expected() || e.Kind == verify.Returned && on.reflects(e.Tags) {
+		h := TrunkEvent{Event: e, At: now.Add(-clock.Sub(e.Last)), Since: now.Add(-clock.Sub(e.First)), Trunk: state.name}
+		if e.Expected() || e.Kind == verify.Returned && state.reflects(e.Tags) {
 			continue
 		}
 		if e.Kind == verify.UnleasedMAC {
-			if on.knows(e, recs) {
+			if state.isKnown(e, recs) {
 				continue
 			}
-		} else if i := slices.IndexFunc(recs, func(a Attachment) bool { return h.of(&a, trunk) }); i >= 0 {
+		} else if i := slices.IndexFunc(recs, func(a Attachment) bool { return h.concerns(&a, trunk) }); i >= 0 {
 			h.Attachment, h.Network = &recs[i], recs[i].Network
 		}
 		if h.Network == "" {
-			h.Network = on.network(e.Tags)
+			h.Network = state.network(e.Tags)
 		}
 		list = append(list, h)
 	}
 	return list, nil
 }
 
-// of reports whether an event is of an attachment: its MAC may have been another's
-// before.
-func (h *Happened) of(a *Attachment, trunk int) bool {
+// concerns reports whether the event concerns an attachment on the trunk with an ifindex. An event
+// from before the attachment was created concerns an earlier holder of the MAC.
+func (h *TrunkEvent) concerns(a *Attachment, trunk int) bool {
 	if a.Endpoint.Trunk != trunk || a.Created.After(h.At) {
 		return false
 	}
@@ -68,75 +69,77 @@ func (h *Happened) of(a *Attachment, trunk int) bool {
 	return tagged && a.MAC == h.EndpointMAC
 }
 
-// onTrunk is what belongs on a trunk.
-type onTrunk struct {
+// trunkState is what is expected on a trunk: its networks, and the MACs of the host.
+type trunkState struct {
 	name     string
 	host     []verify.MAC
-	networks []tagsOfNetwork
+	networks []networkTags
 }
 
-type tagsOfNetwork struct {
+// networkTags is the tags of a network's frames on the trunk.
+type networkTags struct {
 	network string
 	tags    verify.Tags
 	vepa    bool
 }
 
-func (l *Local) onTrunk(trunk int) (on onTrunk, err error) {
-	defs, _ := network.LoadAll(l.Networks) // a broken file is for others to complain of
+// readTrunk reads the state of the trunk with an ifindex.
+func (l *Local) readTrunk(trunk int) (s trunkState, err error) {
+	defs, _ := network.LoadAll(l.Networks) // other commands report invalid files
 	for _, def := range defs {
 		if p, err := l.Parent(def); err == nil && p.TrunkIndex == trunk {
-			on.networks = append(on.networks, tagsOfNetwork{def.Name, tagsOf(p), def.Mode == network.ModeVEPA})
+			s.networks = append(s.networks, networkTags{def.Name, tagsOf(p), def.Mode == network.ModeVEPA})
 		}
 	}
 	links, err := l.Host.Interfaces()
 	for _, i := range links {
-		on.host = append(on.host, verify.MACOf(i.HardwareAddr))
+		s.host = append(s.host, verify.MACOf(i.HardwareAddr))
 		if i.Index == trunk {
-			on.name = i.Name
+			s.name = i.Name
 		}
 	}
-	return on, err
+	return s, err
 }
 
-// network gives the first network with those tags.
-func (on onTrunk) network(tags verify.Tags) string {
-	i := slices.IndexFunc(on.networks, func(n tagsOfNetwork) bool { return n.tags.Equal(tags) })
+// network returns the first network with the tags, or "".
+func (s trunkState) network(tags verify.Tags) string {
+	i := slices.IndexFunc(s.networks, func(n networkTags) bool { return n.tags.Equal(tags) })
 	if i < 0 {
 		return ""
 	}
-	return on.networks[i].network
+	return s.networks[i].network
 }
 
-// reflects reports whether a network with those tags is of mode vepa, whose switch port
-// sends frames back.
-func (on onTrunk) reflects(tags verify.Tags) bool {
-	return slices.ContainsFunc(on.networks, func(n tagsOfNetwork) bool { return n.vepa && n.tags.Equal(tags) })
+// reflects reports whether a network with the tags has mode vepa: its switch port sends frames
+// back.
+func (s trunkState) reflects(tags verify.Tags) bool {
+	return slices.ContainsFunc(s.networks, func(n networkTags) bool { return n.vepa && n.tags.Equal(tags) })
 }
 
-// knows reports whether a MAC that nobody is watched for sends by right: the host's, or
-// one that was given out after all. What others have on VLANs that are no network's
-// is theirs to know, unless the tag was written by hand.
-func (on onTrunk) knows(e verify.Event, recs []Attachment) bool {
-	return slices.Contains(on.host, e.MAC) ||
+// isKnown reports whether an unleased MAC is legitimate: one of the host's, one leased since, or
+// one on a VLAN that no network uses. The last one is not if the tag is in the packet's data, where
+// a workload has written it (e.InPacket).
+func (s trunkState) isKnown(e verify.Event, recs []Attachment) bool {
+	return slices.Contains(s.host, e.MAC) ||
 		slices.ContainsFunc(recs, func(a Attachment) bool { return a.MAC == e.MAC }) ||
-		!e.InPacket && on.network(e.Tags) == ""
+		!e.InPacket && s.network(e.Tags) == ""
 }
 
-// History gives what happened on all trunks, as far as it is kept, each trunk's
-// oldest first.
-func (l *Local) History(ctx context.Context) (all []Happened, err error) {
+// History returns the events of all trunks that the trunks' maps still have, the oldest of each
+// trunk first. It returns the events of other trunks also if one trunk fails.
+func (l *Local) History(ctx context.Context) (all []TrunkEvent, err error) {
 	trunks, err := l.Datapath.Trunks()
 	for _, trunk := range trunks {
 		events, eerr := l.Datapath.Events(trunk)
-		some, herr := l.Happened(ctx, trunk, events)
+		some, herr := l.Attribute(ctx, trunk, events)
 		all, err = append(all, some...), errors.Join(err, eerr, herr)
 	}
 	return all, err
 }
 
-// HostClaims returns the attachments' addresses that this host has on a link of its own,
-// as events of now: no frame on a trunk tells of them.
-func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
+// HostClaims returns an event for each address of an attachment that this host has on one of its
+// own links. No frame on a trunk shows these conflicts. The time of the events is now.
+func (l *Local) HostClaims(ctx context.Context) (list []TrunkEvent, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
@@ -144,29 +147,28 @@ func (l *Local) HostClaims(ctx context.Context) (list []Happened, err error) {
 	now := time.Now()
 	for i := range recs {
 		a := &recs[i]
-		rivals, err := l.hostClaimants(*a)
+		claims, err := l.hostClaimants(*a)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range rivals {
-			list = append(list, Happened{
-				Event: verify.Event{Kind: verify.Conflict, Frames: 1, Tags: a.Endpoint.Tags, Addr: r.Addr, MAC: r.MAC, EndpointMAC: a.MAC, Link: r.Link},
-				At:    now, Since: now, Trunk: a.Trunk, Network: a.Network, Attachment: a,
-			})
+		for _, c := range claims {
+			e := verify.Event{
+				Kind: verify.Conflict, Frames: 1, Tags: a.Endpoint.Tags, Addr: c.Addr, MAC: c.MAC, EndpointMAC: a.MAC, Link: c.Link,
+			}
+			list = append(list, TrunkEvent{Event: e, At: now, Since: now, Trunk: a.Trunk, Network: a.Network, Attachment: a})
 		}
 	}
 	return list, nil
 }
 
-// newsFor is how long an event without a repetition is reported by a check: one that
-// fails for ever says nothing.
-const newsFor = time.Hour
+// recentTime is how long a check reports an event that does not repeat: a check that fails
+// permanently is of no use.
+const recentTime = time.Hour
 
-// Lately returns what happened on all trunks within the last hour, and the host's own
-// claims.
-func (l *Local) Lately(ctx context.Context) ([]Happened, error) {
+// RecentEvents returns the events of all trunks within the last hour, and the host's own claims.
+func (l *Local) RecentEvents(ctx context.Context) ([]TrunkEvent, error) {
 	history, err := l.History(ctx)
 	host, herr := l.HostClaims(ctx)
-	history = slices.DeleteFunc(history, func(h Happened) bool { return time.Since(h.At) > newsFor })
+	history = slices.DeleteFunc(history, func(h TrunkEvent) bool { return time.Since(h.At) > recentTime })
 	return append(history, host...), errors.Join(err, herr)
 }

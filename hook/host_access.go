@@ -13,37 +13,37 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// hostWindow is how long the LAN has to object to an address of the host's. It is
-// asked once, when the network is made, and nobody's start waits for it.
+// hostWindow is the conflict window for an address of the host. The LAN is asked once, when the
+// network is created, so that no container's start waits for it.
 const hostWindow = 300 * time.Millisecond
 
-// hostMAC returns the MAC of the host's own link on a network. No container is given
-// it, and it is the same after a boot.
+// hostMAC returns the MAC of the host's own link on a network. No container gets it, and it is the
+// same after a boot.
 func (l *Local) hostMAC(def *network.Definition) (verify.MAC, error) {
 	return l.derivedMAC(def.ID, "host")
 }
 
-// settleHost gives the host an address in each subnet where the definition names
-// none: the first that would be given out and that nobody holds, neither the host
-// on another link nor, unless verification is off, anybody on the LAN.
-func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.Parent) error {
-	mine, err := l.Host.HostAddrs()
+// chooseHostAddrs sets the host's address in each subnet of the definition that has none: the first
+// one in the ranges that neither another link of the host has nor, unless verification is off,
+// another station on the LAN. It returns an error if an address in the definition is in use.
+func (l *Local) chooseHostAddrs(ctx context.Context, def *network.Definition, p link.Parent) error {
+	hostAddrs, err := l.Host.HostAddrs()
 	if err != nil {
 		return err
 	}
 	for _, a := range def.HostAddresses {
-		if hasAddr(mine, a) {
-			return fmt.Errorf("--host-address %s is the host's already, on another link", a)
+		if hasAddr(hostAddrs, a) {
+			return fmt.Errorf("--host-address %s: another link of the host has it: choose another", a)
 		}
 		if r, err := l.claimantOnLAN(ctx, def, p, a); err != nil || r != nil {
-			return errors.Join(err, refusedBy(r))
+			return errors.Join(err, hostAddrConflict(r))
 		}
 	}
 	for _, s := range def.Subnets {
 		if def.HostAddress(s).IsValid() {
 			continue
 		}
-		a, err := l.freeForHost(ctx, def, p, s, mine)
+		a, err := l.freeForHost(ctx, def, p, s, hostAddrs)
 		if err != nil {
 			return fmt.Errorf("--host-access: %w", err)
 		}
@@ -52,15 +52,15 @@ func (l *Local) settleHost(ctx context.Context, def *network.Definition, p link.
 	return nil
 }
 
-// createHost settles on the host's addresses on a new network, and makes its link. One
-// that is there has been settled on before.
-func (l *Local) createHost(ctx context.Context, def *network.Definition, p link.Parent) error {
-	there, _, err := l.Host.FindHostLink(def.HostLink())
+// createHostAccess chooses the host's addresses on a new network, writes them to the definition,
+// and creates the host's link. If the link exists, an earlier call has already chosen them.
+func (l *Local) createHostAccess(ctx context.Context, def *network.Definition, p link.Parent) error {
+	existing, _, err := l.Host.FindHostLink(def.HostLink())
 	if err != nil {
 		return err
 	}
-	if there == nil {
-		if err := l.settleHost(ctx, def, p); err != nil {
+	if existing == nil {
+		if err := l.chooseHostAddrs(ctx, def, p); err != nil {
 			return err
 		}
 		if err := def.Save(l.Networks); err != nil {
@@ -68,33 +68,40 @@ func (l *Local) createHost(ctx context.Context, def *network.Definition, p link.
 		}
 	}
 	failpoint("settle")
-	_, _, err = l.hostLink(ctx, def, p)
+	_, _, err = l.ensureHostLink(ctx, def, p)
 	failpoint("host-link")
 	return err
 }
 
+// hasAddr reports whether the host has the address.
 func hasAddr(list []link.HostAddr, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(h link.HostAddr) bool { return h.Addr == a })
 }
 
-func refusedBy(r *verify.Claimant) error {
+// hostAddrConflict returns the error for a claimant of the host's address; nil for none.
+func hostAddrConflict(r *verify.Claimant) error {
 	if r == nil {
 		return nil
 	}
-	return fmt.Errorf("--host-address %s is held by %s on the LAN: give another", r.Addr, r.MAC)
+	return fmt.Errorf("--host-address %s: station %s on the LAN has it: choose another", r.Addr, r.MAC)
 }
 
-// freeForHost goes through a subnet from its first address up.
-func (l *Local) freeForHost(ctx context.Context, def *network.Definition, p link.Parent, s network.Subnet, mine []link.HostAddr) (netip.Addr, error) {
+// freeForHost returns the first address of a subnet that is free for the host, see chooseHostAddrs.
+// hostAddrs are the addresses that the host has.
+func (l *Local) freeForHost(
+	ctx context.Context, def *network.Definition, p link.Parent, s network.Subnet, hostAddrs []link.HostAddr,
+) (netip.Addr, error) {
 	pool, asked := poolOf(def, s), 0
 	for _, span := range pool.Spans(netip.Addr{}) {
 		for a := span.First; a.IsValid() && !span.Last.Less(a); a = a.Next() {
-			if pool.Check(a) != nil || hasAddr(mine, a) {
+			if pool.Check(a) != nil || hasAddr(hostAddrs, a) {
 				continue
 			}
-			if asked++; asked > maxCandidates {
-				return a, fmt.Errorf("the first %d addresses of %s are all held by others on the LAN: name one that is free with --host-address", maxCandidates, pool)
+			if asked == maxCandidates {
+				return a, fmt.Errorf("other stations on the LAN have the first %d addresses of %s: set a free one with --host-address",
+					maxCandidates, pool)
 			}
+			asked++
 			if r, err := l.claimantOnLAN(ctx, def, p, a); err != nil || r == nil {
 				return a, err
 			}
@@ -103,7 +110,8 @@ func (l *Local) freeForHost(ctx context.Context, def *network.Definition, p link
 	return netip.Addr{}, fmt.Errorf("%s has no address left for the host", pool)
 }
 
-// rivalOnLAN asks, from the parent, who holds an address.
+// claimantOnLAN asks for an address from the parent, and returns the station that has it, or nil.
+// It does not ask if verification is off.
 func (l *Local) claimantOnLAN(ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr) (*verify.Claimant, error) {
 	if def.VerifyMode() == network.VerifyOff {
 		return nil, nil
@@ -116,27 +124,29 @@ func (l *Local) claimantOnLAN(ctx context.Context, def *network.Definition, p li
 	return &f.Claimants[0], nil
 }
 
-// ensureHost makes sure of the host's own link on a network, and gives its index;
-// 0 where the network has none. Where the link had to be made, the routes that
-// went with the one before are made again.
-func (l *Local) ensureHost(ctx context.Context, def *network.Definition, p link.Parent) (index int, err error) {
+// ensureHostAccess creates the host's own link on a network if it is missing, and returns its
+// ifindex; 0 if the network has no host access. If it creates the link, it also adds the routes to
+// the network's attachments, which were deleted with the earlier link.
+func (l *Local) ensureHostAccess(ctx context.Context, def *network.Definition, p link.Parent) (index int, err error) {
 	if !def.HostAccess {
 		return 0, nil
 	}
-	index, made, err := l.hostLink(ctx, def, p)
+	index, made, err := l.ensureHostLink(ctx, def, p)
 	if err != nil || !made {
 		return index, err
 	}
 	recs, err := l.Attachments(ctx)
 	for i := range recs {
 		if a := &recs[i]; a.Network == def.Name && a.State == Attached && a.HostLink != "" {
-			err = errors.Join(err, l.routeHost(def, index, a))
+			err = errors.Join(err, l.addHostRoutes(def, index, a))
 		}
 	}
 	return index, err
 }
 
-func (l *Local) hostLink(ctx context.Context, def *network.Definition, p link.Parent) (index int, made bool, err error) {
+// ensureHostLink creates the host's own link if it is missing. It returns the link's ifindex, and
+// whether it has created the link.
+func (l *Local) ensureHostLink(ctx context.Context, def *network.Definition, p link.Parent) (index int, made bool, err error) {
 	mac, err := l.hostMAC(def)
 	if err != nil {
 		return 0, false, err
@@ -146,15 +156,17 @@ func (l *Local) hostLink(ctx context.Context, def *network.Definition, p link.Pa
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {
-			return 0, false, fmt.Errorf("host-address: the host has none in %s, as after a making that was broken off: give the command that makes it again, or remove the network", s.Subnet)
+			return 0, false, fmt.Errorf("host-address: there is none in %s, because creating the network was interrupted: "+
+				"run the create command again, or remove the network", s.Subnet)
 		}
 		spec.IPv6 = spec.IPv6 || s.Subnet.Addr().Is6()
 	}
 	return l.Host.EnsureHostLink(ctx, spec)
 }
 
-// routeHost has the host reach an attachment's addresses by its own link.
-func (l *Local) routeHost(def *network.Definition, index int, a *Attachment) error {
+// addHostRoutes adds a host route to each address of an attachment, through the host's own link
+// with an ifindex.
+func (l *Local) addHostRoutes(def *network.Definition, index int, a *Attachment) error {
 	for _, p := range a.Addrs {
 		for _, s := range def.Subnets {
 			if !s.Subnet.Contains(p.Addr()) {
@@ -168,21 +180,21 @@ func (l *Local) routeHost(def *network.Definition, index int, a *Attachment) err
 	return nil
 }
 
-// openToHost lets the host reach the new attachment, whose record says so
-// already.
-func (t *attempt) openToHost() error {
-	if t.hostLink == 0 {
+// addHostRoutesToIt adds the host's routes to the new attachment. Its record already names the
+// host's link.
+func (t *attempt) addHostRoutesToIt() error {
+	if t.hostIfindex == 0 {
 		return nil
 	}
-	if err := t.routeHost(t.def, t.hostLink, &t.rec); err != nil {
+	if err := t.addHostRoutes(t.def, t.hostIfindex, &t.rec); err != nil {
 		return err
 	}
 	t.reached("host")
 	return nil
 }
 
-// unrouteHost takes the host's routes to an attachment away.
-func (l *Local) unrouteHost(a Attachment) error {
+// removeHostRoutes removes the host's routes to an attachment.
+func (l *Local) removeHostRoutes(a Attachment) error {
 	if a.HostLink == "" {
 		return nil
 	}
@@ -193,15 +205,15 @@ func (l *Local) unrouteHost(a Attachment) error {
 	return l.Host.UnrouteHost(a.HostLink, to)
 }
 
-// hostLinkOf is the name of the host's own link on a network, "" if it has none.
-func hostLinkOf(def *network.Definition) string {
+// hostLinkName returns the name of the host's own link on a network, or "" without host access.
+func hostLinkName(def *network.Definition) string {
 	if !def.HostAccess {
 		return ""
 	}
 	return def.HostLink()
 }
 
-// hostMACs are the MACs of the host's own links on networks.
+// hostMACs returns the MACs of the host's own links on networks.
 func (l *Local) hostMACs(defs []*network.Definition) (macs []verify.MAC, err error) {
 	for _, d := range defs {
 		if !d.HostAccess {

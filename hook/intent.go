@@ -15,27 +15,27 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// busyWait is how often a record that another hook is attaching, or taking back,
-// is looked at: the first time, and in the long run.
-// There is no event to wait for: that hook may be killed at any moment.
+// recordPoll and recordPollMax are the first and the longest interval between two reads of a
+// record that another hook attaches or detaches. There is no event to wait for, because that hook
+// may be killed at any moment.
 const (
-	busyWait    = 5 * time.Millisecond
-	busyWaitMax = 50 * time.Millisecond
+	recordPoll    = 5 * time.Millisecond
+	recordPollMax = 50 * time.Millisecond
 )
 
-// begin puts the intent on record and claims its addresses, or joins the
-// attachment that the namespace has already. Where another hook is just
-// attaching the same, it waits for that one's verdict.
-func (t *attempt) begin(ctx context.Context, id Netns) error {
+// enterDatabase records the intent and claims its addresses, or joins the attachment that the
+// namespace already has. If another hook attaches the same interface at the moment, it waits for
+// the result. If addresses, MACs or the quota are used up, it releases unused attachments once.
+func (t *attempt) enterDatabase(ctx context.Context, id Netns) error {
 	self, err := link.Self()
 	if err != nil {
 		return err
 	}
-	wait, swept := busyWait, false
+	wait, swept := recordPoll, false
 	for {
-		other, err := t.intend(ctx, id, self)
-		if isScarce(err) && !swept {
-			if swept, err = t.makeRoom(ctx, err); swept && err == nil {
+		other, err := t.tryEnter(ctx, id, self)
+		if isExhausted(err) && !swept {
+			if swept, err = t.sweepForRoom(ctx, err); swept && err == nil {
 				continue
 			}
 		}
@@ -45,74 +45,78 @@ func (t *attempt) begin(ctx context.Context, id Netns) error {
 		if t.needed(other, id.Boot) {
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("waited for another hook (pid %d) that attaches %q here: %w", other.Hook.Pid, other.Interface, ctx.Err())
+				return fmt.Errorf("waited for another hook (pid %d) that attaches %q to this namespace: %w",
+					other.Hook.Pid, other.Interface, ctx.Err())
 			case <-time.After(wait):
 			}
-			wait = min(2*wait, busyWaitMax)
+			wait = min(2*wait, recordPollMax)
 			continue
 		}
-		if _, err := t.dropUnless(ctx, other.ID, func(a *Attachment) bool { return t.needed(a, id.Boot) }, false); err != nil {
-			return fmt.Errorf("sweep what an earlier start left: %w", err)
+		if _, err := t.dropUnlessLive(ctx, other.ID, func(a *Attachment) bool { return t.needed(a, id.Boot) }, false); err != nil {
+			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
 	}
 }
 
-// isScarce says whether an error may be due to what the dead still hold.
-func isScarce(err error) bool {
+// isExhausted reports whether an error may be caused by records whose containers are gone: the
+// quota, the address, the pool or the MAC is in use.
+func isExhausted(err error) bool {
 	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) || errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
 }
 
-// makeRoom takes back what containers hold that are gone, their addresses at
-// once: somebody wants them. Its error is full where there was nothing.
-func (t *attempt) makeRoom(ctx context.Context, full error) (swept bool, err error) {
-	if t.wrote {
+// sweepForRoom releases attachments that are not in use, without quarantine, so that this attach
+// can have their addresses. It returns an error that wraps full if it released none.
+func (t *attempt) sweepForRoom(ctx context.Context, full error) (swept bool, err error) {
+	if t.recorded {
 		if err := t.undo(ctx, t.r, t.rec); err != nil {
 			return false, errors.Join(full, err)
 		}
-		t.wrote = false
+		t.recorded = false
 	}
-	took, err := t.sweep(ctx, true, func(a *Attachment) bool {
-		// Others' are none of a caller's business, nor is the time that they take.
+	released, err := t.sweep(ctx, true, func(a *Attachment) bool {
+		// A caller without privilege releases only its own, and does not wait for the
+		// release of others.
 		return t.caller == nil || a.Owner == t.caller.UID
 	})
-	if len(took) == 0 {
+	if len(released) == 0 {
 		return false, errors.Join(full, err)
 	}
 	if err != nil {
-		// What can be taken back is room enough: whoever has a namespace may see to
-		// it that what they had in there cannot.
-		t.Log.Warn("not all that is over could be taken back", "err", err)
+		// Not an error of this attach: the owner of a namespace can prevent the release of
+		// its own attachments.
+		t.Log.Warn("could not release all attachments that are not in use", "err", err)
 	}
 	return true, nil
 }
 
-// intend is one visit to the database: the intent first, then the leases that
-// it names. other is a record that has to be waited for, or dropped, before.
-func (t *attempt) intend(ctx context.Context, id Netns, self link.Process) (other *Attachment, err error) {
+// tryEnter is one visit to the database: it writes the intent first, and then the leases that it
+// names. If other is not nil, nothing was written: the caller waits for that record, or drops it,
+// and tries again.
+func (t *attempt) tryEnter(ctx context.Context, id Netns, self link.Process) (other *Attachment, err error) {
 	err = t.DB.Hold(ctx, func() error {
 		if err := t.DB.Update(ctx, func(tx Tx) (err error) {
-			other, err = t.enter(tx, id, self)
+			other, err = t.intendOrJoin(tx, id, self)
 			return err
 		}); err != nil || other != nil || t.joined {
 			return err
 		}
-		t.wrote = true
+		t.recorded = true
 		t.reached("intent")
-		if err := t.claim(ctx); err != nil {
+		if err := t.claimAddrs(ctx); err != nil {
 			return err
 		}
 		t.reached("lease")
 		if t.parent.Index == 0 {
-			return nil // not made yet: see ready
+			return nil // the parent does not exist yet: see ensureLinks
 		}
-		return t.name(ctx)
+		return t.recordEndpoint(ctx)
 	})
 	return other, err
 }
 
-// enter looks at what the namespace and the container have, and writes the
-// intent where nothing stands against it.
-func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
+// intendOrJoin reads the records of the container and its namespace. It joins the attachment that
+// the request matches, or else writes the intent. other is a record that prevents both.
+func (t *attempt) intendOrJoin(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
 	former, err := findReady(tx, bucketContainers, t.r.Container)
 	if err != nil {
 		return nil, err
@@ -122,8 +126,8 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 		return nil, err
 	}
 	for _, a := range append(former, earlier...) {
-		// The same container id in another namespace, and nobody lives there
-		// any more: its poststop is late, or never comes.
+		// The same container id in another namespace, which is not in use any more: its
+		// poststop is late, or never comes.
 		if a.Netns != id && !t.needed(&a, id.Boot) {
 			return &a, nil
 		}
@@ -133,9 +137,9 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 		return nil, err
 	}
 	for _, a := range here {
-		// Below Linux 5.14 another namespace may have the inode of one that is
-		// gone: what nobody lives in is not this one's. A pod's container may have
-		// deleted the interface, and exited: its poststop may come later.
+		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
+		// the same inode: then it is not in use. A container of a pod may have deleted the
+		// interface and exited, before its poststop.
 		if (id.Cookie == 0 || a.ofPod()) && a.State == Attached && !t.live(&a, id.Boot) {
 			return &a, nil
 		}
@@ -150,22 +154,22 @@ func (t *attempt) enter(tx Tx, id Netns, self link.Process) (other *Attachment, 
 			return &a, nil
 		}
 		if t.caller != nil && a.Owner != t.caller.UID {
-			return nil, refuse("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
+			return nil, refusal("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
 		}
 		return nil, t.join(tx, a)
 	}
-	if err := t.mayEnter(tx); err != nil {
+	if err := t.checkDefinition(tx); err != nil {
 		return nil, err
 	}
-	if err := t.caller.quota(tx, t.def); err != nil {
+	if err := t.caller.checkQuota(tx, t.def); err != nil {
 		return nil, err
 	}
-	t.rec = t.intent(id, self, here)
+	t.rec = t.newRecord(id, self, here)
 	return nil, write(tx, nil, &t.rec)
 }
 
-// matches reports whether what the container wants is what its namespace has;
-// something in between is refused, naming both.
+// matches reports whether an attachment of the namespace is the one that the container wants. It
+// returns an error if only a part matches, such as the interface but not the address.
 func (t *attempt) matches(a Attachment) (bool, error) {
 	w := t.want
 	sameInterface := w.Interface == a.Interface
@@ -176,22 +180,26 @@ func (t *attempt) matches(a Attachment) (bool, error) {
 		return false, nil // a second interface on the same network
 	}
 	if a.Network != w.Network {
-		return false, fmt.Errorf("interface %q of this namespace is on network %q already: ask for another io.lanyard.interface", a.Interface, a.Network)
+		return false, fmt.Errorf("interface %q of this namespace is already on network %q: choose another with io.lanyard.interface",
+			a.Interface, a.Network)
 	}
 	if a.State != Attached {
 		return true, nil
 	}
 	for _, addr := range w.Addrs {
 		if !slices.ContainsFunc(a.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
-			return false, fmt.Errorf("asked for %s, but this namespace's %q has %s already: containers that share a namespace share its address", addr, a.Interface, joinPrefixes(a.Addrs))
+			return false, fmt.Errorf("cannot use address %s: interface %q of this namespace already has %s: "+
+				"containers that share a namespace share its addresses", addr, a.Interface, joinPrefixes(a.Addrs))
 		}
 	}
 	if !w.MAC.IsZero() && w.MAC != a.MAC {
-		return false, fmt.Errorf("asked for MAC %s, but this namespace's %q has %s already", w.MAC, a.Interface, a.MAC)
+		return false, fmt.Errorf("cannot use MAC %s: interface %q of this namespace already has %s: omit io.lanyard.mac",
+			w.MAC, a.Interface, a.MAC)
 	}
 	return true, nil
 }
 
+// joinPrefixes returns the prefixes, separated by ", ".
 func joinPrefixes(ps []netip.Prefix) string {
 	s := make([]string, len(ps))
 	for i, p := range ps {
@@ -200,25 +208,29 @@ func joinPrefixes(ps []netip.Prefix) string {
 	return strings.Join(s, ", ")
 }
 
-// join adds the container to those that hold the attachment.
+// join adds a reference of the container to the attachment. It returns an error if the attachment's
+// verdict is fatal in the container's verify mode, or if its interface does not exist any more.
 func (t *attempt) join(tx Tx, a Attachment) error {
 	if mode := a.Mode.Tighten(t.want.Verify); a.Verdict.Code.Fatal(mode) {
-		return fmt.Errorf("this namespace's %q does not do for verify mode %s: %s: %s", a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
+		return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s", a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
 	}
 	if a.Guard == nil {
-		// Whoever has the namespace may have deleted it.
+		// A process in the namespace may have deleted it.
 		if i, err := findLink(t.ns, a); err != nil || i == nil {
-			return errors.Join(fmt.Errorf("interface %q of this namespace is gone: end the containers that share it, and start them again", a.Interface), err)
+			gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
+				"and start them again", a.Interface)
+			return errors.Join(gone, err)
 		}
 	}
 	if a.Pod == (Pod{}) {
-		a.Pod = t.r.Pod // rebuilt, or made for a container that did not name its pod
+		a.Pod = t.r.Pod // a rebuilt record, or the first container's state named no pod
 	}
+	// An earlier reference of the container itself, and in a pod those of exited containers.
 	a.Containers = slices.DeleteFunc(a.Containers, func(c Container) bool {
-		return c.ID == t.r.Container || a.ofPod() && !link.Alive(c.Process) // an attempt that failed
+		return c.ID == t.r.Container || a.ofPod() && !link.Alive(c.Process)
 	})
 	if t.caller != nil && len(a.Containers) >= maxSharers {
-		return fmt.Errorf("%d containers share its interface %q already", len(a.Containers), a.Interface)
+		return fmt.Errorf("interface %q is shared by %d containers already: remove one", a.Interface, len(a.Containers))
 	}
 	a.Containers = append(a.Containers, t.container())
 	t.rec, t.joined = a, true
@@ -229,28 +241,28 @@ func (t *attempt) container() Container {
 	return Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process}
 }
 
-// mayEnter looks at the definition once more, inside the transaction: the
-// network may be being removed, or have been made anew, since it was loaded.
-func (t *attempt) mayEnter(tx Tx) error {
+// checkDefinition reads the definition again, inside the transaction. It returns an error if the
+// network is being removed, or was deleted or recreated after the attach had loaded it.
+func (t *attempt) checkDefinition(tx Tx) error {
 	if generation, ok := tx.Get(bucketRemoving, t.def.Name); ok && string(generation) == t.def.ID {
-		return fmt.Errorf("it is being removed: finish with \"lanyard network rm %s\"", t.def.Name)
+		return fmt.Errorf("it is being removed: complete the removal with \"lanyard network rm %s\"", t.def.Name)
 	}
 	if s := network.StampOf(t.Networks, t.def.Name); s == t.stamp && s != (network.Stamp{}) {
-		return nil // it is what was loaded
+		return nil // the file is unchanged
 	}
 	now, err := network.Load(t.Networks, t.def.Name)
 	if err != nil {
 		return err
 	}
 	if now.ID != t.def.ID {
-		return errors.New("it was removed and made anew meanwhile: start the container again")
+		return errors.New("it was deleted and recreated during the attach: start the container again")
 	}
 	return nil
 }
 
-// intent is the record as it begins: who, where, and which pools to look for
-// leases in. What is acquired is added before it is acquired.
-func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachment {
+// newRecord returns the intent: container, namespace, network, and the pools of its leases. Each
+// resource is added to the record before it is acquired.
+func (t *attempt) newRecord(id Netns, self link.Process, here []Attachment) Attachment {
 	rec := Attachment{
 		ID: newID(), State: Attaching, Network: t.def.Name, Generation: t.def.ID,
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
@@ -258,17 +270,17 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
-		Owner:      t.caller.user(),
+		Owner:      t.caller.owner(),
 		AtParent:   t.def.GuardsParent(),
-		HostLink:   hostLinkOf(t.def),
+		HostLink:   hostLinkName(t.def),
 	}
-	if t.guard {
+	if t.guarded {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}
 	}
 	for _, s := range t.subnets {
 		rec.Pools = append(rec.Pools, poolName(t.def, s))
 	}
-	// Without a number poststop has to look for the namespace: no reason to fail.
+	// Not an error: without a number, poststop searches for the namespace.
 	if number, err := t.Host.Number(t.ns); err == nil {
 		rec.Number = &number
 	}
@@ -278,6 +290,7 @@ func (t *attempt) intent(id Netns, self link.Process, here []Attachment) Attachm
 	return rec
 }
 
+// mtu returns the MTU that the container requests, else the network's; 0: that of the parent.
 func (t *attempt) mtu() int {
 	if t.want.MTU != 0 {
 		return t.want.MTU
@@ -285,12 +298,11 @@ func (t *attempt) mtu() int {
 	return t.def.MTU
 }
 
-// freeName is the first of eth0, eth1, … that neither the namespace nor an
-// intent for it has.
+// freeName returns the first of eth0, eth1, … that neither the namespace nor a record for it has.
 func (t *attempt) freeName(here []Attachment) string {
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("eth%d", i)
-		taken := slices.Contains(t.links, name) ||
+		taken := slices.Contains(t.usedNames, name) ||
 			slices.ContainsFunc(here, func(a Attachment) bool { return a.Interface == name })
 		if !taken {
 			return name

@@ -12,9 +12,10 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// bucketMACs finds who has a MAC on a trunk: trunk's ifindex, "/", MAC, NUL, ID.
+// bucketMACs finds the attachments with a MAC on a trunk: trunk's ifindex, "/", MAC, NUL, ID.
 const bucketMACs = "macs"
 
+// macKey returns the key of a MAC in bucketMACs. trunk is an ifindex.
 func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
 
 // chooseMAC chooses the interface's MAC: the one that the container asked for; the
@@ -27,15 +28,16 @@ func (t *attempt) chooseMAC(tx Tx) (err error) {
 	case t.def.SharesMAC():
 		t.rec.MAC = verify.MACOf(t.parent.MAC)
 		if !t.want.MAC.IsZero() && t.want.MAC != t.rec.MAC {
-			return fmt.Errorf("cannot use MAC %s: with %s, mode %s, the interface has that of parent %q, %s", t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
+			return fmt.Errorf("cannot use MAC %s: with %s, mode %s, the interface has the MAC of parent %q, %s: omit io.lanyard.mac",
+				t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
 		}
 		return nil
 	case !t.want.MAC.IsZero():
 		t.rec.MAC = t.want.MAC
-		if err := t.notGateways(tx, t.want.MAC); err != nil {
+		if err := t.checkNotGateway(tx, t.want.MAC); err != nil {
 			return err
 		}
-		return t.freeMAC(tx, t.want.MAC)
+		return t.checkMACFree(tx, t.want.MAC)
 	}
 	if t.rec.MAC, err = t.addressMAC(tx); err != nil || !t.rec.MAC.IsZero() {
 		return err
@@ -44,18 +46,18 @@ func (t *attempt) chooseMAC(tx Tx) (err error) {
 	if len(t.rec.Addrs) > 0 {
 		name = t.rec.Addrs[0].Addr().String()
 	}
-	if t.busy {
-		name += secondMAC
+	if t.macBusy {
+		name += alternativeMAC
 	}
 	if t.rec.MAC, err = t.derivedMAC(t.def.Name, name); err != nil {
 		return err
 	}
-	return t.freeMAC(tx, t.rec.MAC)
+	return t.checkMACFree(tx, t.rec.MAC)
 }
 
-// secondMAC goes into the name from which a MAC is derived where another link on the
-// parent has the first one.
-const secondMAC = "\x00second"
+// alternativeMAC is a part of the name from which the alternative MAC is derived, for an address
+// whose first MAC another link of the parent has.
+const alternativeMAC = "\x00second"
 
 // checkNamedMAC looks in the host's neighbour table for a MAC that was asked for by name. A
 // station on the LAN that has it keeps silent until it is asked for its own address, so
@@ -75,7 +77,8 @@ func (t *attempt) checkNamedMAC() error {
 		return nil
 	}
 	if t.rec.Mode == verify.Strict {
-		return fmt.Errorf("cannot use MAC %s: station %s on %q has it, by this host's neighbour table: choose another with io.lanyard.mac", t.want.MAC, addrs[0], t.parent.Name)
+		return fmt.Errorf("cannot use MAC %s: station %s on %q has it, by this host's neighbour table: "+
+			"choose another with io.lanyard.mac", t.want.MAC, addrs[0], t.parent.Name)
 	}
 	t.Log.Warn("a station on the LAN may have the MAC that the container asks for, by this host's neighbour table",
 		"container", t.r.Container, "network", t.def.Name, "mac", t.want.MAC, "station", addrs[0], "parent", t.parent.Name)
@@ -86,7 +89,7 @@ func (t *attempt) checkNamedMAC() error {
 // takes MACs from addresses and no other interface on the trunk or the parent has that
 // MAC (equal subnets on two VLANs; Docker's older releases chose the same); else no MAC.
 func (t *attempt) addressMAC(tx Tx) (mac verify.MAC, err error) {
-	if t.def.MACFrom != network.MACFromAddress || t.busy {
+	if t.def.MACFrom != network.MACFromAddress || t.macBusy {
 		return mac, nil
 	}
 	i := slices.IndexFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() })
@@ -94,7 +97,7 @@ func (t *attempt) addressMAC(tx Tx) (mac verify.MAC, err error) {
 		return mac, nil
 	}
 	mac = verify.MACOf(ipam.AddressMAC(t.rec.Addrs[i].Addr()))
-	if err := t.freeMAC(tx, mac); errors.Is(err, errMACTaken) {
+	if err := t.checkMACFree(tx, mac); errors.Is(err, errMACTaken) {
 		return verify.MAC{}, nil
 	} else if err != nil {
 		return verify.MAC{}, err
@@ -102,7 +105,8 @@ func (t *attempt) addressMAC(tx Tx) (mac verify.MAC, err error) {
 	return mac, nil
 }
 
-// derivedMAC derives a MAC that no other host derives.
+// derivedMAC derives a MAC from the host's identity, the network and a name. No other host derives
+// it.
 func (l *Local) derivedMAC(network, name string) (verify.MAC, error) {
 	id, err := l.HostID()
 	if err != nil {
@@ -111,26 +115,27 @@ func (l *Local) derivedMAC(network, name string) (verify.MAC, error) {
 	return verify.MACOf(ipam.DerivedMAC(id[:], network, name)), nil
 }
 
-// errMACTaken is returned for a MAC that another attachment has.
+// errMACTaken is returned for a MAC that another attachment on the same trunk has.
 var errMACTaken = errors.New("MAC is in use")
 
-// notGateways refuses the MAC of a gateway that answered another container on the
-// trunk: whoever takes it takes its neighbours' way out with it.
-func (t *attempt) notGateways(tx Tx, mac verify.MAC) error {
+// checkNotGateway returns an error if a gateway on the trunk has answered another container with
+// the MAC: a container with this MAC would receive the frames that other stations send to the
+// gateway.
+func (t *attempt) checkNotGateway(tx Tx, mac verify.MAC) error {
 	recs, err := all(tx)
 	for _, a := range recs {
 		for _, v := range a.Verdicts {
 			if v.MAC == mac && a.Endpoint.Trunk == t.parent.TrunkIndex {
-				return fmt.Errorf("cannot use MAC %s: it is that of gateway %s", mac, v.Gateway)
+				return fmt.Errorf("cannot use MAC %s: gateway %s has it: choose another with io.lanyard.mac", mac, v.Gateway)
 			}
 		}
 	}
 	return err
 }
 
-// freeMAC refuses a MAC that another attachment has on the same trunk: tags
-// that are wrong could not be told whose they are.
-func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
+// checkMACFree returns an error that wraps errMACTaken if another attachment on the same trunk has
+// the MAC: the datapath could not tell which of the two sent a frame with a wrong tag.
+func (t *attempt) checkMACFree(tx Tx, mac verify.MAC) error {
 	holders, err := find(tx, bucketMACs, macKey(t.parent.TrunkIndex, mac))
 	if err != nil {
 		return err
@@ -138,25 +143,26 @@ func (t *attempt) freeMAC(tx Tx, mac verify.MAC) error {
 	for _, a := range holders {
 		if a.ID != t.rec.ID {
 			if t.caller != nil {
-				return fmt.Errorf("%w: %s on trunk %q: ask for another address", errMACTaken, mac, t.parent.Trunk)
+				return fmt.Errorf("%w: %s on trunk %q: request another address", errMACTaken, mac, t.parent.Trunk)
 			}
-			return fmt.Errorf("%w: %s on trunk %q by %s: ask for another io.lanyard.mac", errMACTaken, mac, t.parent.Trunk, users([]Attachment{a}))
+			return fmt.Errorf("%w: %s on trunk %q by %s: choose another with io.lanyard.mac",
+				errMACTaken, mac, t.parent.Trunk, users([]Attachment{a}))
 		}
 	}
 	return nil
 }
 
-// requestMAC is what the kernel is asked for: nothing in mode passthru.
-func (t *attempt) requestMAC() net.HardwareAddr {
+// kernelMAC returns the MAC to set on the new interface; nil if the mode or driver uses the
+// parent's.
+func (t *attempt) kernelMAC() net.HardwareAddr {
 	if t.def.SharesMAC() {
 		return nil
 	}
 	return t.rec.MAC.Hardware()
 }
 
-// hasIPv6 reports whether the network has an IPv6 subnet, or leaves addresses
-// to the workload. Elsewhere the interface has IPv6 off: no address that the
-// kernel makes by itself.
+// hasIPv6 reports whether the interface has an IPv6 address, or the workload configures its
+// addresses. For other interfaces IPv6 is off, so that the kernel sets no address itself.
 func (t *attempt) hasIPv6() bool {
 	if t.def.IPAM == network.IPAMNone {
 		return true

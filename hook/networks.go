@@ -12,8 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// CreateNetwork defines a network and makes its parent ready. blind says why the
-// tags of its frames cannot be watched, "" if they can.
+// CreateNetwork writes a definition and creates the network's parent if it does not exist. It sets
+// Managed and the host's addresses in def. blind is the reason why the tags of the network's frames
+// cannot be watched; "" if they can.
 func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (blind string, err error) {
 	all, err := l.CreateNetworks(ctx, []*network.Definition{def})
 	if err != nil {
@@ -22,30 +23,30 @@ func (l *Local) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 	return all[0], nil
 }
 
-// CreateNetworks defines several networks, or none of them: see CreateNetwork.
+// CreateNetworks creates several networks as CreateNetwork does, or none of them.
 func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) (blind []string, err error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	// Where an identity has to be written, it is now: the service may not write to /etc.
+	// If the host has no identity, it is written now, because the service cannot write to /etc.
 	if _, err := l.HostID(); err != nil {
 		return nil, err
 	}
-	there, _ := network.LoadAll(l.Networks) // a broken file stops its own network only
-	n, trunks := neighboursOf(there), watched{}
+	existing, _ := network.LoadAll(l.Networks) // an invalid file prevents only the use of its own network
+	n, trunks := siblingsOf(existing), watchedTrunks{}
 	for i, def := range defs {
 		p, err := l.createNetwork(ctx, def, n)
 		if err != nil {
 			if len(defs) > 1 {
 				err = fmt.Errorf("network %q: %w", def.Name, err)
 			}
-			_, left := l.removeNetworks(ctx, defs[:i], n)
-			return nil, errors.Join(append([]error{err}, left...)...)
+			_, errs := l.removeNetworks(ctx, defs[:i], n)
+			return nil, errors.Join(append([]error{err}, errs...)...)
 		}
 		n.add(def)
-		blind = append(blind, trunks.once(l, def, p))
+		blind = append(blind, trunks.watch(l, def, p))
 	}
 	for _, def := range defs {
 		err = errors.Join(err, network.Finish(l.Networks, def.Name))
@@ -53,10 +54,10 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 	return blind, err
 }
 
-// createNetwork writes the definition before the parent is made: a crash in between
-// leaves a network whose parent the first attach makes, not a link that nobody
-// knows. The same command given once more goes on from there.
-func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *neighbours) (p link.Parent, err error) {
+// createNetwork creates one network. It writes the definition before it creates the parent: a crash
+// in between leaves a network whose parent the first attach creates, instead of an unknown link.
+// The same command, run again, continues from there.
+func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	begun, err := network.Begun(l.Networks, def.Name)
 	if err != nil {
 		return p, err
@@ -65,15 +66,18 @@ func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *n
 		return l.beginNetwork(ctx, def, n)
 	}
 	if !def.Begins(begun) {
-		return p, fmt.Errorf("network %q: %w in %s: its making was broken off, and it was another; \"lanyard network rm %s\" takes it away", def.Name, network.ErrExist, l.Networks, def.Name)
+		return p, fmt.Errorf("network %q: %w in %s: an earlier create was interrupted and used a different definition: "+
+			"remove it with \"lanyard network rm %s\"", def.Name, network.ErrExist, l.Networks, def.Name)
 	}
 	n.remove(begun)
 	*def = *begun
-	p, _, err = l.makeLinks(ctx, def)
+	p, _, err = l.ensureLinks(ctx, def)
 	return p, err
 }
 
-func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *neighbours) (p link.Parent, err error) {
+// beginNetwork writes the definition of a network that has none, and creates its links. On an
+// error, it removes what it has created.
+func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	p, err = l.Host.Resolve(specOf(def))
 	switch {
 	case errors.Is(err, link.ErrNoLink):
@@ -81,36 +85,36 @@ func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *ne
 	case err != nil:
 		return p, err
 	default:
-		// One that somebody was killed over while making it is ours, too.
+		// A parent whose creation by Lanyard was interrupted is managed, too.
 		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
 	}
-	if err := def.Conflicts(l.beside(def, p, n)); err != nil {
+	if err := def.Conflicts(l.withSameTags(def, p, n)); err != nil {
 		return p, err
 	}
-	if err := def.HostConflicts(slices.Collect(maps.Values(n.all))); err != nil {
+	if err := def.HostConflicts(slices.Collect(maps.Values(n.byName))); err != nil {
 		return p, err
 	}
-	if err := l.write(def); err != nil {
+	if err := l.writeDefinition(def); err != nil {
 		return p, err
 	}
 	failpoint("define")
-	p, created, err := l.makeLinks(ctx, def)
+	p, created, err := l.ensureLinks(ctx, def)
 	if err != nil {
 		err = errors.Join(err, network.Remove(l.Networks, def.Name))
 		if def.HostAccess {
 			err = errors.Join(err, l.Host.RemoveHostLink(def.HostLink()))
 		}
 		if created {
-			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent, n.needs))
+			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent, n.hasParent))
 		}
 		return p, err
 	}
 	return p, nil
 }
 
-// write puts the definition in its place, where none is, and notes that its links are
-// not made yet.
-func (l *Local) write(def *network.Definition) error {
+// writeDefinition writes the definition, and a note that its links do not exist yet. It returns an
+// error that wraps network.ErrExist if the network exists.
+func (l *Local) writeDefinition(def *network.Definition) error {
 	if _, err := network.Load(l.Networks, def.Name); !errors.Is(err, network.ErrNotExist) {
 		return fmt.Errorf("network %q: %w in %s", def.Name, network.ErrExist, l.Networks)
 	}
@@ -123,28 +127,29 @@ func (l *Local) write(def *network.Definition) error {
 	return nil
 }
 
-// makeLinks makes what a network has on the host, or what of it is not there yet.
-func (l *Local) makeLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
+// ensureLinks creates the links of a network on the host that do not exist: its parent and the
+// host's own link. created reports whether it created the parent.
+func (l *Local) ensureLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
 	failpoint("make")
 	if err == nil && def.MTU > p.MTU {
-		err = fmt.Errorf("--mtu %d is over the %d of parent %q", def.MTU, p.MTU, p.Name)
+		err = fmt.Errorf("--mtu %d is larger than the MTU of parent %q, %d", def.MTU, p.Name, p.MTU)
 	}
 	if err == nil && def.HostAccess {
-		err = l.createHost(ctx, def, p)
+		err = l.createHostAccess(ctx, def, p)
 	}
 	return p, created, err
 }
 
-// RemoveNetwork removes a definition, and the parent if we made it. It refuses
-// while anything is attached.
+// RemoveNetwork removes a network: its definition, and its parent if Lanyard has created it. It
+// returns an error while the network has attachments.
 func (l *Local) RemoveNetwork(ctx context.Context, name string) error {
 	_, errs := l.RemoveNetworks(ctx, []string{name})
 	return errors.Join(errs...)
 }
 
-// RemoveNetworks removes several, and gives the names of those that are gone. One
-// that cannot be removed does not stop the others.
+// RemoveNetworks removes several networks, and returns the names of those that it removed. An error
+// of one network does not prevent the removal of the others.
 func (l *Local) RemoveNetworks(ctx context.Context, names []string) (gone []string, errs []error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {
@@ -171,13 +176,13 @@ func (l *Local) RemoveNetworks(ctx context.Context, names []string) (gone []stri
 	if _, err := l.sweep(ctx, false, func(a *Attachment) bool { return wanted[a.Network] }); err != nil {
 		return nil, append(errs, err)
 	}
-	there, _ := network.LoadAll(l.Networks)
-	gone, more := l.removeNetworks(ctx, defs, neighboursOf(there))
+	existing, _ := network.LoadAll(l.Networks)
+	gone, more := l.removeNetworks(ctx, defs, siblingsOf(existing))
 	return gone, append(errs, more...)
 }
 
-// Prune removes every network that nothing is attached to, and returns their
-// names. One that cannot be removed does not stop the others.
+// Prune removes all networks without attachments, and returns their names. An error of one network
+// does not prevent the removal of the others.
 func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {
@@ -187,34 +192,36 @@ func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 	if _, err := l.Sweep(ctx); err != nil {
 		return nil, err
 	}
-	defs, _ := network.LoadAll(l.Networks) // who is broken is somebody's, and stays
-	pruned, errs := l.removeNetworks(ctx, defs, neighboursOf(defs))
+	defs, _ := network.LoadAll(l.Networks) // networks with an invalid file stay
+	pruned, errs := l.removeNetworks(ctx, defs, siblingsOf(defs))
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, errInUse) })
 	return pruned, errors.Join(errs...)
 }
 
-// together is how many networks are removed in one go: deleting a link waits for
-// RCU, and many wait no longer than one. Each holds a descriptor meanwhile.
-const together = 256
+// removeBatchSize is the number of networks that are removed together: deleting a link waits for
+// RCU, and the deletion of many links together waits no longer than that of one. Each link has an
+// open descriptor during that time.
+const removeBatchSize = 256
 
-func (l *Local) removeNetworks(ctx context.Context, defs []*network.Definition, n *neighbours) (gone []string, errs []error) {
-	for some := range slices.Chunk(defs, together) {
-		names, more := l.removeSome(ctx, some, n)
+// removeNetworks removes networks in batches.
+func (l *Local) removeNetworks(ctx context.Context, defs []*network.Definition, n *siblings) (gone []string, errs []error) {
+	for batch := range slices.Chunk(defs, removeBatchSize) {
+		names, more := l.removeBatch(ctx, batch, n)
 		gone, errs = append(gone, names...), append(errs, more...)
 	}
 	return gone, errs
 }
 
-// leaving is a network that is being removed.
-type leaving struct {
+// removal is the state of the removal of one network.
+type removal struct {
 	def    *network.Definition
-	marked bool
-	err    error // it stays
+	marked bool  // in bucketRemoving
+	err    error // why the network stays
 }
 
-// removeSome marks the networks first, which keeps attaches out; whoever crashes
-// after it finishes by removing the network again.
-func (l *Local) removeSome(ctx context.Context, defs []*network.Definition, n *neighbours) (gone []string, errs []error) {
+// removeBatch removes networks. It marks them first, so that no container can attach to them. After
+// a crash, removing a marked network again completes the removal.
+func (l *Local) removeBatch(ctx context.Context, defs []*network.Definition, n *siblings) (gone []string, errs []error) {
 	all := l.markAll(ctx, defs)
 	l.removeParents(ctx, all, n)
 	l.removeDefinitions(ctx, all)
@@ -235,7 +242,9 @@ func (l *Local) removeSome(ctx context.Context, defs []*network.Definition, n *n
 	return gone, errs
 }
 
-func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []leaving) {
+// markAll marks the networks as being removed. The err of each removal is set if the network is in
+// use, or if the database failed.
+func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []removal) {
 	err := l.withDB(ctx, func() error {
 		return l.DB.Update(ctx, func(tx Tx) error {
 			all = nil
@@ -244,7 +253,7 @@ func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []
 			}
 			for _, def := range defs {
 				err := markRemoving(tx, def)
-				all = append(all, leaving{def, err == nil, err})
+				all = append(all, removal{def, err == nil, err})
 			}
 			return nil
 		})
@@ -254,13 +263,13 @@ func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []
 	}
 	all = nil
 	for _, def := range defs {
-		all = append(all, leaving{def, false, err})
+		all = append(all, removal{def, false, err})
 	}
 	return all
 }
 
-// removeParents deletes those that nobody needs any more.
-func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours) {
+// removeParents deletes the managed parents that no remaining network needs.
+func (l *Local) removeParents(ctx context.Context, all []removal, n *siblings) {
 	var names []string
 	for i := range all {
 		r := &all[i]
@@ -268,15 +277,15 @@ func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours)
 			continue
 		}
 		n.remove(r.def)
-		goes := false
-		if goes, r.err = l.releaseParent(r.def, n); goes {
+		unneeded := false
+		if unneeded, r.err = l.releaseParent(r.def, n); unneeded {
 			names = append(names, r.def.Parent)
 		}
 	}
-	stay := l.Host.RemoveParents(ctx, names, n.needs)
+	failed := l.Host.RemoveParents(ctx, names, n.hasParent)
 	for i := range all {
 		r := &all[i]
-		if err := stay[r.def.Parent]; r.err == nil && !errors.Is(err, link.ErrForeign) {
+		if err := failed[r.def.Parent]; r.err == nil && !errors.Is(err, link.ErrForeign) {
 			r.err = err
 		}
 		if r.marked && r.err != nil {
@@ -285,9 +294,9 @@ func (l *Local) removeParents(ctx context.Context, all []leaving, n *neighbours)
 	}
 }
 
-// removeDefinitions deletes the files last: until then, removing the networks again
-// finishes it.
-func (l *Local) removeDefinitions(ctx context.Context, all []leaving) {
+// removeDefinitions removes the pools and deletes the files of the definitions last: until then,
+// removing the networks again completes the removal.
+func (l *Local) removeDefinitions(ctx context.Context, all []removal) {
 	var pools []string
 	for _, r := range all {
 		for _, s := range r.def.Subnets {
@@ -308,8 +317,9 @@ func (l *Local) removeDefinitions(ctx context.Context, all []leaving) {
 	}
 }
 
-// unmarkAll lets networks be used again that stay, and forgets those that do not.
-func (l *Local) unmarkAll(ctx context.Context, all []leaving) error {
+// unmarkAll deletes the marks: those of networks that stay, so that containers can attach again,
+// and those of removed networks.
+func (l *Local) unmarkAll(ctx context.Context, all []removal) error {
 	return l.DB.Update(ctx, func(tx Tx) (err error) {
 		for _, r := range all {
 			if r.marked {
@@ -320,9 +330,11 @@ func (l *Local) unmarkAll(ctx context.Context, all []leaving) error {
 	})
 }
 
-// errInUse is returned for a network that something is attached to.
+// errInUse is returned for a network with attachments.
 var errInUse = errors.New("remove them first")
 
+// markRemoving marks a network as being removed. It returns an error that wraps errInUse if the
+// network has attachments.
 func markRemoving(tx Tx, def *network.Definition) error {
 	held, err := findReady(tx, bucketNetworks, def.Name)
 	if err != nil {
@@ -334,7 +346,8 @@ func markRemoving(tx Tx, def *network.Definition) error {
 	return tx.Put(bucketRemoving, def.Name, []byte(def.ID))
 }
 
-// users names the containers of attachments, as their engine lists them.
+// users returns the sorted names of the containers of attachments, separated by ", ": container
+// ids, or the pod's name, or the attachment's id if it has neither.
 func users(held []Attachment) string {
 	var names []string
 	for _, a := range held {
@@ -353,8 +366,8 @@ func users(held []Attachment) string {
 	return strings.Join(slices.Compact(names), ", ")
 }
 
-// poolName names the pool of leases of one subnet. The generation is in it:
-// a network made anew under an old name begins with an empty pool.
+// poolName returns the name of a subnet's pool of leases. It contains the network's generation, so
+// that a recreated network starts with an empty pool.
 func poolName(def *network.Definition, s network.Subnet) string {
 	return def.Name + "/" + def.ID + "/" + s.Subnet.String()
 }

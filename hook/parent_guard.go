@@ -3,15 +3,14 @@ package hook
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// lease tells the guard of the parent's egress, where there is one, what the
-// attachment may send. The first to come there puts the guard on.
-func (t *attempt) lease(ctx context.Context) error {
+// permit adds the attachment's permit to the guard of the parent's egress, if the network guards
+// its parent. The first attachment of a parent guards it.
+func (t *attempt) permit(ctx context.Context) error {
 	if !t.rec.AtParent {
 		return nil
 	}
@@ -20,18 +19,20 @@ func (t *attempt) lease(ctx context.Context) error {
 	}
 	held, err := t.Guards.Held(t.parent.Index)
 	if err == nil && !held {
-		err = t.hold(ctx)
+		err = t.guardParent(ctx)
 	}
 	if err == nil {
-		err = t.Guards.Lease(t.parent.Index, leaseOf(&t.rec, t.parent.MTU))
+		err = t.Guards.Lease(t.parent.Index, permitOf(&t.rec, t.parent.MTU))
 	}
 	if err != nil {
-		return fmt.Errorf("guard the egress of parent %q: %w (the network's --guard off does without)", t.parent.Name, err)
+		return fmt.Errorf("guard the egress of parent %q: %w (a network with --guard off needs no guard)", t.parent.Name, err)
 	}
 	return nil
 }
 
-func leaseOf(a *Attachment, mtu int) verify.Guard {
+// permitOf returns an attachment's permit. mtu is the parent's MTU in bytes, for an attachment
+// without its own.
+func permitOf(a *Attachment, mtu int) verify.Guard {
 	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Attachment: a.ID}
 	if g.MTU == 0 {
 		g.MTU = mtu
@@ -42,9 +43,9 @@ func leaseOf(a *Attachment, mtu int) verify.Guard {
 	return g
 }
 
-// hold puts the guard on the parent. What stands there already goes on; what
-// nobody knows would be cut off, and is named instead.
-func (t *attempt) hold(ctx context.Context) error {
+// guardParent guards the parent, with permits for the attachments that it already has. It returns
+// an error if the parent has an unleased MAC, because the guard would drop that MAC's frames.
+func (t *attempt) guardParent(ctx context.Context) error {
 	recs, err := t.Attachments(ctx)
 	if err != nil {
 		return err
@@ -54,119 +55,21 @@ func (t *attempt) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	strangers, err := t.unleasedOn(t.parent.Index, recs, host)
+	unleased, err := t.unleasedOn(t.parent.Index, recs, host)
 	if err != nil {
 		return err
 	}
-	if len(strangers) > 0 {
-		return fmt.Errorf("%s is sent by somebody whom it would cut off: give that a parent of its own", strangers[0])
+	if len(unleased) > 0 {
+		return fmt.Errorf("it would drop the frames of %s, which has no lease: move that link to another parent", unleased[0])
 	}
 	for i := range recs {
 		a := &recs[i]
 		if a.ParentIdx != t.parent.Index || a.MAC.IsZero() || a.ID == t.rec.ID {
 			continue
 		}
-		if err := t.Guards.Lease(t.parent.Index, leaseOf(a, t.parent.MTU)); err != nil {
+		if err := t.Guards.Lease(t.parent.Index, permitOf(a, t.parent.MTU)); err != nil {
 			return err
 		}
 	}
 	return t.Guards.Hold(t.parent.Index, append(host, verify.MACOf(t.parent.MAC)))
-}
-
-// strangers are the MACs that a parent takes in and that no record has, nor a link
-// of the host's own. Nested macvlans of containers' are among them.
-func (l *Local) unleasedOn(parent int, recs []Attachment, host []verify.MAC) (macs []verify.MAC, err error) {
-	all, err := l.Host.ParentUnicast(parent)
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range all {
-		mac := verify.MACOf(m)
-		known := slices.Contains(host, mac) || slices.ContainsFunc(recs, func(a Attachment) bool { return a.ParentIdx == parent && a.MAC == mac })
-		if !known && !slices.Contains(macs, mac) {
-			macs = append(macs, mac)
-		}
-	}
-	return macs, nil
-}
-
-// Audited is what was found on the parent of a network.
-type Audited struct {
-	Network string
-	Parent  string
-	// Strangers are MACs that the parent takes in and that nobody was given: of
-	// nested macvlans, or of links that others made.
-	Unleased []verify.MAC
-	// Sent is what the trunk has seen leave of MACs that nobody was given, in the
-	// last hour.
-	Sent []Happened
-	// Claims are other stations' claims of an address or a MAC of an attachment's, in the
-	// last hour.
-	Claims []Happened
-	// Dropped counts what strangers sent and the guard of the parent's egress
-	// stopped, by reason.
-	Dropped map[string]uint64
-	Err     error // why the network could not be looked at
-}
-
-// Audit compares what the networks' parents take in with what was given out.
-// What came or went meanwhile is looked at again, so that it is no stranger.
-func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
-	defs, broken := network.LoadAll(l.Networks)
-	host, err := l.hostMACs(defs)
-	if err != nil {
-		return nil, append(broken, err)
-	}
-	lately, err := l.Lately(ctx)
-	if err != nil {
-		broken = append(broken, err)
-	}
-	for _, def := range defs {
-		a := Audited{Network: def.Name, Parent: def.Parent}
-		a.Unleased, a.Dropped, a.Err = l.audit(ctx, def, host)
-		for _, h := range lately {
-			switch {
-			case h.Network != def.Name:
-			case h.Kind == verify.UnleasedMAC:
-				a.Sent = append(a.Sent, h)
-			case h.Kind == verify.Conflict || h.Kind == verify.SameMAC:
-				a.Claims = append(a.Claims, h)
-			}
-		}
-		found = append(found, a)
-	}
-	return found, broken
-}
-
-func (l *Local) audit(ctx context.Context, def *network.Definition, host []verify.MAC) (macs []verify.MAC, dropped map[string]uint64, err error) {
-	p, err := l.Parent(def)
-	if err != nil {
-		return nil, nil, err
-	}
-	// The list first and the records second: what is attached in between is known.
-	before, err := l.unleasedOn(p.Index, nil, host)
-	if err != nil {
-		return nil, nil, err
-	}
-	recs, err := l.Attachments(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	now, err := l.unleasedOn(p.Index, recs, host)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, mac := range now {
-		if slices.Contains(before, mac) {
-			macs = append(macs, mac)
-		}
-	}
-	if l.Guards == nil {
-		return macs, nil, nil
-	}
-	if held, err := l.Guards.Held(p.Index); err != nil || !held {
-		return macs, nil, err
-	}
-	g, err := l.Guards.Leased(p.Index, verify.MAC{})
-	return macs, g.OutDropped, err
 }

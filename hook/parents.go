@@ -10,7 +10,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// specOf is what hook/link has to know of a network's parent.
+// specOf returns the description of a network's parent for hook/link.
 func specOf(def *network.Definition) link.ParentSpec {
 	s := link.ParentSpec{Name: def.Parent, Dummy: def.Managed && def.Dummy()}
 	if def.VLANProto != "" {
@@ -19,54 +19,56 @@ func specOf(def *network.Definition) link.ParentSpec {
 	return s
 }
 
-// Parent finds the link that a network stands on, changing nothing.
+// Parent returns the parent of a network. It changes nothing. It returns an error that wraps
+// link.ErrNoLink if the link does not exist.
 func (l *Local) Parent(def *network.Definition) (link.Parent, error) {
 	return l.Host.Resolve(specOf(def))
 }
 
-// ensureParent makes the parent again where it was ours: after a boot it is not
-// there. One that is the administrator's is not ours to make.
+// ensureParent creates the parent if it is missing and managed, as after a boot. It never creates
+// one of the administrator's.
 func (l *Local) ensureParent(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
-	return p, created, whosParent(def, err)
+	return p, created, explainMissingParent(def, err)
 }
 
-// whosParent says of a missing parent whose it was.
-func whosParent(def *network.Definition, err error) error {
+// explainMissingParent adds to link.ErrNoLink that the administrator has to create a parent that is
+// not managed.
+func explainMissingParent(def *network.Definition, err error) error {
 	if errors.Is(err, link.ErrNoLink) && !def.Managed {
-		return fmt.Errorf("%w: it was there before the network, and is yours to make again", err)
+		return fmt.Errorf("%w: it is not managed by Lanyard: create it again", err)
 	}
 	return err
 }
 
-// releaseParent takes the program off a trunk that no other network is on, and
-// says whether the parent goes with the network: we made it, and no other network
-// needs it.
-func (l *Local) releaseParent(def *network.Definition, n *neighbours) (goes bool, err error) {
+// releaseParent removes the programs of a network that is being removed: the trunk program, if no
+// other network is on the trunk, and the guard of the parent. unneeded reports whether the parent
+// is to be deleted: it is managed, and no other network needs it.
+func (l *Local) releaseParent(def *network.Definition, n *siblings) (unneeded bool, err error) {
 	p, missing := l.Parent(def)
 	if err := l.releaseTrunks(p, missing != nil, n); err != nil {
 		return false, err
 	}
 	if missing != nil {
-		return false, nil // gone, or made something else of: not ours to delete any more
+		return false, nil // gone, or replaced by another link, which is not deleted
 	}
 	if def.GuardsParent() && l.Guards != nil {
 		if err := l.Guards.Free(p.Index); err != nil {
 			return false, err
 		}
 	}
-	// Where a network's VLAN stands on it, it goes with that.
-	goes = def.Managed && len(l.beside(def, p, n)) == 0 && !n.above(def.Parent)
-	if def.HostAccess && !goes {
+	// If another network is on a VLAN of the parent, the parent is deleted with that network.
+	unneeded = def.Managed && len(l.withSameTags(def, p, n)) == 0 && !n.hasVLANOn(def.Parent)
+	if def.HostAccess && !unneeded {
 		err = l.Host.RemoveHostLink(def.HostLink())
 	}
-	return goes, err
+	return unneeded, err
 }
 
-// releaseTrunks takes the program off a parent's trunk, if no other network is on it
-// and no endpoint is left. Which trunk the parent stood on cannot be told where it is
-// missing: then it is whichever nobody needs.
-func (l *Local) releaseTrunks(p link.Parent, missing bool, n *neighbours) (err error) {
+// releaseTrunks removes the program of a parent's trunk, if no other network is on the trunk and it
+// has no endpoints. If the parent is missing, its trunk is unknown, and the programs of all trunks
+// without a network are removed.
+func (l *Local) releaseTrunks(p link.Parent, missing bool, n *siblings) (err error) {
 	trunks := []int{p.TrunkIndex}
 	if missing {
 		if trunks, err = l.Datapath.Trunks(); err != nil {
@@ -81,8 +83,9 @@ func (l *Local) releaseTrunks(p link.Parent, missing bool, n *neighbours) (err e
 	return err
 }
 
-func (l *Local) anyOnTrunk(trunk int, n *neighbours) bool {
-	for _, o := range n.all {
+// anyOnTrunk reports whether any network is on the trunk with an ifindex.
+func (l *Local) anyOnTrunk(trunk int, n *siblings) bool {
+	for _, o := range n.byName {
 		if q, err := l.Parent(o); err == nil && q.TrunkIndex == trunk {
 			return true
 		}
@@ -90,35 +93,38 @@ func (l *Local) anyOnTrunk(trunk int, n *neighbours) bool {
 	return false
 }
 
-// Restored is a network whose parent was made sure of.
+// Restored is the result of Restore for one network.
 type Restored struct {
 	Network string
 	Parent  string
-	Made    bool   // it was missing
-	Blind   string // why the trunk is not watched, "" if it is
-	Err     error  // why the network cannot be used; the other fields say less then
+	Made    bool   // the parent was missing, and was created
+	Blind   string // why the trunk is not watched; "" if it is
+	Err     error  // why the network cannot be used; Blind is not set then
 }
 
-// watched are the trunks that a command has made sure of already, and why they
-// cannot be watched.
-type watched map[trunkOf]string
+// watchedTrunks has the trunks that a command has already loaded the program of, and the reason why
+// a trunk cannot be watched.
+type watchedTrunks map[trunkKey]string
 
-type trunkOf struct {
+// trunkKey is a trunk's ifindex and a driver: the frames of an ipvlan cannot be watched on any
+// trunk.
+type trunkKey struct {
 	index  int
 	driver string
 }
 
-func (w watched) once(l *Local, def *network.Definition, p link.Parent) (blind string) {
-	key := trunkOf{p.TrunkIndex, def.Driver}
+// watch is Local.watchNetwork, but runs only once for each trunk and driver.
+func (w watchedTrunks) watch(l *Local, def *network.Definition, p link.Parent) (blind string) {
+	key := trunkKey{p.TrunkIndex, def.Driver}
 	if _, done := w[key]; !done {
-		w[key] = l.watchFor(def, p)
+		w[key] = l.watchNetwork(def, p)
 	}
 	return w[key]
 }
 
-// Restore makes the links again that we made before, as they are gone after a
-// boot, and has the trunks watched. It never makes what was the administrator's.
-// What a network lacks is in its own row, and stops no other.
+// Restore creates the managed parents and the host's own links, which are missing after a boot, and
+// loads the trunk programs. It never creates a parent of the administrator's. An error of one
+// network is in its own result. err is about invalid definitions.
 func (l *Local) Restore(ctx context.Context) (all []Restored, err error) {
 	unlock, err := network.Lock(l.Networks)
 	if err != nil {
@@ -129,19 +135,20 @@ func (l *Local) Restore(ctx context.Context) (all []Restored, err error) {
 		return nil, err
 	}
 	defs, broken := network.LoadAll(l.Networks)
-	watched := watched{}
+	watched := watchedTrunks{}
 	for _, def := range defs {
 		r := Restored{Network: def.Name, Parent: def.Parent}
 		var p link.Parent
 		if p, r.Made, r.Err = l.ensureParent(ctx, def); r.Err == nil {
-			_, r.Err = l.ensureHost(ctx, def, p)
-			r.Blind = watched.once(l, def, p)
+			_, r.Err = l.ensureHostAccess(ctx, def, p)
+			r.Blind = watched.watch(l, def, p)
 		}
 		all = append(all, r)
 	}
 	return all, errors.Join(broken...)
 }
 
+// tagsOf returns the VLAN tags of a parent's frames on its trunk, the outer one first.
 func tagsOf(p link.Parent) verify.Tags {
 	tags := make(verify.Tags, len(p.Tags))
 	for i, t := range p.Tags {

@@ -12,14 +12,14 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// wire asks the questions of one round from inside the namespace, and puts
-// the addresses on where no other station has them. A rival comes back in the
-// findings; the addresses are then not on.
-func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
-	if t.here, err = t.lookHere(ctx); err != nil {
+// probeAndConfigure runs one round of probes, and sets and announces the addresses if no other
+// station has them. If the findings have a claimant, the addresses are not set. A conflict that is
+// detected after the announcement is an error, see checkLateConflict.
+func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err error) {
+	if t.hostState, err = t.readHostState(ctx); err != nil {
 		return f, err
 	}
-	if f, err = t.round(ctx); err != nil || len(f.Claimants) > 0 {
+	if f, err = t.probe(ctx); err != nil || len(f.Claimants) > 0 {
 		return f, err
 	}
 	t.reached("probe")
@@ -30,36 +30,37 @@ func (t *attempt) wire(ctx context.Context) (f verify.Findings, err error) {
 		return f, err
 	}
 	t.r.Trace.Mark("announce")
-	return f, t.late(ctx, f)
+	return f, t.checkLateConflict(ctx, f)
 }
 
-// round asks who has the addresses, and the gateways.
-func (t *attempt) round(ctx context.Context) (f verify.Findings, err error) {
-	err = t.asking(func(index int, name string) error {
-		p, err := t.Probers.Quick(index, t.rec.MAC, t.blind == "")
+// probe runs one round: it asks whether another station has the addresses, and asks the gateways.
+func (t *attempt) probe(ctx context.Context) (f verify.Findings, err error) {
+	err = t.onProbeLink(func(index int, name string) error {
+		p, err := t.Probers.Quick(index, t.rec.MAC, t.unwatched == "")
 		if err != nil {
 			return fmt.Errorf("open a prober on %q: %w", name, err)
 		}
-		// Closing takes the candidates' neighbour entries away, which has to
-		// be before the addresses go on.
+		// Close deletes the candidates' entries in the neighbour table, which must happen
+		// before the addresses are set.
 		plan := t.plan()
-		plan.Asked, t.asked = t.asked, 0
-		plan.OnSilence, plan.Direct = t.doubt(ctx), t.direct()
+		plan.Asked, t.askedAt = t.askedAt, 0
+		plan.OnSilence, plan.Direct = t.startControl(ctx), t.directAddr()
 		f, err = verify.Round(ctx, p, plan)
-		t.controlled(f, plan)
-		if cerr := p.Close(); err == nil {
-			err = cerr
+		t.finishControl(f, plan)
+		closeErr := p.Close()
+		if err != nil {
+			return err
 		}
-		return err
+		return closeErr
 	})
-	if err != nil || len(f.Claimants) > 0 || t.blind == "" || t.sharesMAC() {
+	if err != nil || len(f.Claimants) > 0 || t.unwatched == "" || t.sharesMAC() {
 		return f, err
 	}
 	return f, t.askBlind(ctx, &f)
 }
 
-// askBlind asks from the parent where no program on the trunk hears the answers: by a
-// packet socket.
+// askBlind asks for conflicts from the parent, through a packet socket, for a trunk that is not
+// watched.
 func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
 	plan := t.plan()
 	plan.Gateways = nil
@@ -71,67 +72,70 @@ func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
 	return err
 }
 
-// asking runs f where probes are sent from: inside the namespace, on the new
-// interface. The kernel hands an ipvlan what is sent to its addresses, and a
-// probe's answer is sent to none: with ipvlan it is the parent that asks, whose
-// MAC is the interface's.
-func (t *attempt) asking(f func(index int, name string) error) error {
+// onProbeLink runs f in the namespace of the link that sends probes, with the link's ifindex and
+// name: the new interface in the container's namespace. With ipvlan it is the parent, which has the
+// interface's MAC: the kernel passes only frames for its addresses to an ipvlan, and the answer to
+// a probe has none of them.
+func (t *attempt) onProbeLink(f func(index int, name string) error) error {
 	if t.def.Driver == network.DriverIPvlan {
 		return t.Host.Do(func() error { return f(t.parent.Index, t.parent.Name) })
 	}
 	return t.ns.Do(func() error { return f(t.rec.Index, t.rec.Interface) })
 }
 
+// plan returns the plan of a round for the addresses and gateways of the record.
 func (t *attempt) plan() verify.Plan {
 	p := verify.Plan{
 		Addrs:    t.addrs(),
-		Held:     t.held,
+		Held:     t.configured,
 		Gateways: t.rec.Gateways,
 		Window:   time.Duration(t.def.ConflictWindow),
 		Deadline: time.Duration(t.def.Deadline),
 		Proxies:  t.proxies,
 	}
-	if t.blind == "" {
+	if t.unwatched == "" {
 		p.Observed, p.Ask = t.claimants, t.askConflict
-		p.FromContainer = t.here == nil || len(t.here.foreign) > 0
+		p.FromContainer = t.hostState == nil || len(t.hostState.unrecorded) > 0
 	}
 	return p
 }
 
-// announcements are how many a start sends: one may be lost. RFC 5227 §2.3
+// announcements is the number of announcements of a start, because one may be lost. RFC 5227 §2.3
 // spaces them by two seconds, which a start cannot wait for.
 const announcements = 3
 
-// announcedHere is how many leave by the interface itself. To siblings on the
-// parent the kernel copies each, in the sender's time: a copy is not lost, and one
-// is enough. The others go out of the parent, to the LAN alone.
-func (t *attempt) announcedHere() int {
-	if t.blind != "" || t.def.Driver == network.DriverIPvlan {
-		return announcements // by a packet socket; by the parent itself
+// ownAnnouncements returns how many announcements the interface itself sends. The kernel copies
+// each to all siblings on the parent during the send call. Such a copy is not lost, so one is
+// enough. The parent sends the others, which go to the LAN only.
+func (t *attempt) ownAnnouncements() int {
+	if t.unwatched != "" || t.def.Driver == network.DriverIPvlan {
+		return announcements // through a packet socket; with ipvlan, the parent is the sender
 	}
 	return 1
 }
 
 // announceAll announces the addresses from the interface, and from its parent.
 func (t *attempt) announceAll() error {
-	err := t.asking(func(index int, name string) error { return t.announceFrom(index, name, t.announcedHere()) })
-	if left := announcements - t.announcedHere(); err == nil && left > 0 {
-		err = t.Host.Do(func() error { return t.announceFrom(t.parent.Index, t.parent.Name, left) })
+	err := t.onProbeLink(func(index int, name string) error { return t.announceFrom(index, name, t.ownAnnouncements()) })
+	if rest := announcements - t.ownAnnouncements(); err == nil && rest > 0 {
+		err = t.Host.Do(func() error { return t.announceFrom(t.parent.Index, t.parent.Name, rest) })
 	}
 	return err
 }
 
+// announceFrom announces the addresses a number of times from a link of the calling thread's
+// namespace.
 func (t *attempt) announceFrom(index int, name string, times int) error {
-	a, err := t.Probers.Announcer(index, t.rec.MAC, t.blind == "")
+	a, err := t.Probers.Announcer(index, t.rec.MAC, t.unwatched == "")
 	if err != nil {
 		return fmt.Errorf("announce from %q: %w", name, err)
 	}
 	return t.announce(a, times)
 }
 
-// announce tells the neighbours, which may remember another MAC for the
-// address. Nobody has to hear it for the container to work: what drops it here, or
-// a link that is down, is the verdict's business.
+// announce announces the addresses to other stations, whose neighbour caches may have another MAC.
+// The container also works if an announcement is lost, so a drop on this host or a link that is
+// down is no error: the verdict reports it.
 func (t *attempt) announce(a verify.Announcer, times int) error {
 	for range times {
 		for _, addr := range t.addrs() {
@@ -143,61 +147,62 @@ func (t *attempt) announce(a verify.Announcer, times int) error {
 	return nil
 }
 
-// onHost is what a round and its verdict have to know of this host.
-type onHost struct {
-	down    string // why nothing can pass through the parent
-	macs    []net.HardwareAddr
-	foreign []verify.MAC // those of macs that are no attachment's with leases
+// hostState is the state of this host that a round and its verdict depend on.
+type hostState struct {
+	down       string             // why no frame can pass through the parent; "" if they can
+	macs       []net.HardwareAddr // of the links on the parent
+	unrecorded []verify.MAC       // those of macs whose addresses are not in the database
 }
 
-// lookHere reads it, and tells the trunk which MACs are this host's. Only on the trunk
-// itself its ingress sees siblings: where the parent is a VLAN they are not looked for.
-func (t *attempt) lookHere(ctx context.Context) (h *onHost, err error) {
-	h = &onHost{}
+// readHostState reads the host's state, and tells the datapath which MACs are this host's. The
+// ingress of the trunk program sees frames of siblings only if the parent is the trunk itself, so
+// it is not told about siblings on a VLAN.
+func (t *attempt) readHostState(ctx context.Context) (h *hostState, err error) {
+	h = &hostState{}
 	if h.down, err = t.Host.Down(t.parent); err != nil {
 		return nil, err
 	}
 	if h.macs, err = t.Host.ParentUnicast(t.parent.Index); err != nil {
 		return nil, err
 	}
-	if h.foreign, err = t.Local.foreign(ctx, t.def, t.parent, h.macs); err != nil {
+	if h.unrecorded, err = t.Local.unrecordedMACs(ctx, t.def, t.parent, h.macs); err != nil {
 		return nil, err
 	}
 	switch {
-	case t.blind != "":
+	case t.unwatched != "":
 		return h, nil
 	case len(t.parent.Tags) == 0:
-		return h, t.tellLocals(h.foreign)
-	case t.held:
+		return h, t.tellLocals(h.unrecorded)
+	case t.configured:
 		return h, t.tellLocals(nil)
 	}
-	return h, nil // openWindow has told the parent's
+	return h, nil // openWindow has reported the parent's MAC
 }
 
-// tellLocals tells the trunk which MACs are the parent's, and its siblings' if that is not
-// nil.
+// tellLocals reports the MACs of this host to the trunk program: the parent's, and those of siblings
+// if the list is not nil.
 func (t *attempt) tellLocals(siblings []verify.MAC) error {
 	return t.Datapath.Locals(t.parent.TrunkIndex, verify.Locals{Parents: []verify.MAC{verify.MACOf(t.parent.MAC)}, Siblings: siblings})
 }
 
-// judge joins what was answered with what the trunk saw: a verdict for each
-// gateway, or one for the link where there is none.
+// judge combines the findings of a round with what the trunk program has seen. It sets the record's
+// evidence and verdicts: one for each gateway, or one for the link without a gateway.
 func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
-	here := t.here
-	t.here = nil // of this round
-	if here == nil {
+	state := t.hostState
+	t.hostState = nil // valid for one round
+	if state == nil {
 		var err error
-		if here, err = t.lookHere(ctx); err != nil {
+		if state, err = t.readHostState(ctx); err != nil {
 			return err
 		}
 	}
 	facts := verify.Facts{
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
-		Asked: f.Asked, Now: f.Ended, Unwatched: t.blind,
-		Down: here.down, Local: func(mac verify.MAC) bool { return t.isLocal(here, mac) }, Proxies: t.proxies,
+		Asked: f.Asked, Now: f.Ended, Unwatched: t.unwatched,
+		Down: state.down, Local: func(mac verify.MAC) bool { return t.isLocal(state, mac) }, Proxies: t.proxies,
 	}
 	t.rec.Evidence = nil
-	if t.blind == "" {
+	if t.unwatched == "" {
 		e, err := t.Datapath.Evidence(t.rec.Endpoint)
 		if err != nil {
 			return fmt.Errorf("read evidence from trunk %q: %w", t.parent.Trunk, err)
@@ -205,7 +210,7 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 		e.Routers = t.routers
 		for _, r := range f.Claimants {
 			if r.Probing || r.Link != "" {
-				e.Claimants = append(e.Claimants, r) // no claim that the trunk keeps
+				e.Claimants = append(e.Claimants, r) // the trunk program does not keep these claims
 			}
 		}
 		t.rec.Evidence, facts.VLANs = &e, e.VLANs
@@ -225,10 +230,11 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 			each.Seen = &t.rec.Evidence.Gateways[i]
 		}
 		if each.MissedFrames() {
-			// An error says that the program was taken off meanwhile: the next start
-			// or verification puts it back.
+			// An error means that the program was removed during the round. The next start
+			// or verification loads it again.
 			ahead, err := t.Datapath.Ahead(t.parent.TrunkIndex)
-			if each.Ahead = ahead; err != nil {
+			each.Ahead = ahead
+			if err != nil {
 				each.Seen, each.Unwatched = nil, err.Error()
 			}
 		}
@@ -242,8 +248,8 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 	return nil
 }
 
-// rivalsOf are those of the addresses that a gateway is there for. One in the other
-// family is that family's fault alone, unless that has no gateway to say it.
+// claimantsOf returns the claimants that belong to the verdict of a gateway: those of addresses in
+// its family, those with the interface's MAC, and those in a family without a gateway.
 func (t *attempt) claimantsOf(f verify.Findings, gateway netip.Addr) (list []verify.Claimant) {
 	for _, r := range f.Claimants {
 		same := func(g netip.Addr) bool { return r.SameMAC || g.Is4() == r.Addr.Is4() }
@@ -254,8 +260,8 @@ func (t *attempt) claimantsOf(f verify.Findings, gateway netip.Addr) (list []ver
 	return list
 }
 
-// targets are the addresses whose questions the trunk is watched for: the
-// gateways, or the container's own where there is none to ask.
+// targets returns the addresses that the datapath watches the questions for: the gateways or,
+// without any, the container's own addresses.
 func (t *attempt) targets() []netip.Addr {
 	if len(t.rec.Gateways) > 0 {
 		return t.rec.Gateways
@@ -263,6 +269,7 @@ func (t *attempt) targets() []netip.Addr {
 	return t.addrs()
 }
 
+// addrs returns the addresses of the record.
 func (t *attempt) addrs() []netip.Addr {
 	addrs := make([]netip.Addr, len(t.rec.Addrs))
 	for i, p := range t.rec.Addrs {
@@ -271,8 +278,8 @@ func (t *attempt) addrs() []netip.Addr {
 	return addrs
 }
 
-// isLocal reports whether a MAC is this host's.
-func (t *attempt) isLocal(here *onHost, mac verify.MAC) bool {
+// isLocal reports whether a MAC is that of the parent or of a link on it.
+func (t *attempt) isLocal(state *hostState, mac verify.MAC) bool {
 	return mac == verify.MACOf(t.parent.MAC) ||
-		slices.ContainsFunc(here.macs, func(m net.HardwareAddr) bool { return verify.MACOf(m) == mac })
+		slices.ContainsFunc(state.macs, func(m net.HardwareAddr) bool { return verify.MACOf(m) == mac })
 }

@@ -10,43 +10,48 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// DB is the local database, as far as records need it. Opening it is cheap
-// and locks everybody else out: keep transactions short, and none open
-// while the network is waited for.
+// DB is the local database. Opening it is cheap, but locks it for all other processes: transactions
+// must be short, and none may be open while the caller waits for the network. Its methods return an
+// error that wraps ipam.ErrCorrupt if the file is damaged.
+//
+// It must be the same file as that of [ipam.Store], because f of Hold also calls the store.
 type DB interface {
-	// Hold keeps the database open over several transactions.
+	// Hold keeps the database open while f runs, over several transactions.
 	Hold(ctx context.Context, f func() error) error
+	// View runs f in a read-only transaction.
 	View(ctx context.Context, f func(Tx) error) error
+	// Update runs f in a transaction. It writes nothing if f returns an error.
 	Update(ctx context.Context, f func(Tx) error) error
-	// MoveAside puts a damaged file out of the way and gives its new name.
+	// MoveAside renames a damaged file and returns its new name.
 	MoveAside(ctx context.Context) (string, error)
 }
 
-// Tx is one transaction. Values are valid until it ends.
+// Tx is one transaction. Values are valid until the transaction ends.
 type Tx interface {
 	Get(bucket, key string) ([]byte, bool)
 	Put(bucket, key string, value []byte) error
 	Delete(bucket, key string) error
-	// Prefix gives the keys that begin with prefix, in order.
+	// Prefix iterates over the keys that begin with prefix, in order.
 	Prefix(bucket, prefix string) iter.Seq2[string, []byte]
 }
 
-// Buckets of the database, and what their keys are made of.
+// Buckets of the database, with their keys and values.
 const (
 	bucketRecords    = "attachments" // ID → Attachment
-	bucketContainers = "containers"  // container id, NUL, ID: who refers to what
+	bucketContainers = "containers"  // container id, NUL, ID
 	bucketNetns      = "namespaces"  // Netns.key, NUL, ID
 	bucketNetworks   = "networks"    // network, NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
 )
 
-// ErrGone is returned when a record that was to be changed is no longer there:
-// somebody swept it.
+// ErrGone is returned if the record to change does not exist any more, because a sweep has removed
+// it.
 var ErrGone = errors.New("attachment is gone from the database")
 
+// key returns the namespace's key in bucketNetns.
 func (n Netns) key() string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
 
-// indexes are the keys under which a record is found besides its own.
+// indexes returns the {bucket, key} pairs that the record is found by, besides its id.
 func (a *Attachment) indexes() map[[2]string]bool {
 	keys := map[[2]string]bool{
 		{bucketNetns, a.Netns.key()}: true,
@@ -64,9 +69,10 @@ func (a *Attachment) indexes() map[[2]string]bool {
 	return keys
 }
 
+// indexKey returns the key of a record's row in an index.
 func indexKey(of string, id verify.ID) string { return of + "\x00" + id.String() }
 
-// put writes the record and whatever finds it.
+// put writes the record and its rows in the indexes.
 func put(tx Tx, a *Attachment) error {
 	old, err := get(tx, a.ID)
 	if errors.Is(err, ErrGone) {
@@ -78,8 +84,8 @@ func put(tx Tx, a *Attachment) error {
 	return write(tx, &old, a)
 }
 
-// write puts the record in the place of the row that was read in the same
-// transaction; nil where there is none.
+// write is put for a record whose row was read in the same transaction. old is that row; nil if
+// there is none.
 func write(tx Tx, old, a *Attachment) error {
 	now := a.indexes()
 	if old != nil {
@@ -105,8 +111,9 @@ func write(tx Tx, old, a *Attachment) error {
 	return tx.Put(bucketRecords, a.ID.String(), b)
 }
 
-// replace writes the record only if it is still there: whoever swept it has
-// given away what it named.
+// replace writes the record if it still exists. It returns ErrGone if a sweep has removed the
+// record or is removing it: the resources that the record names may then belong to another
+// attachment.
 func replace(tx Tx, a *Attachment) error {
 	row, err := get(tx, a.ID)
 	if err == nil && row.State == Detaching {
@@ -118,6 +125,7 @@ func replace(tx Tx, a *Attachment) error {
 	return write(tx, &row, a)
 }
 
+// get returns the record with an id, or ErrGone.
 func get(tx Tx, id verify.ID) (a Attachment, err error) {
 	b, ok := tx.Get(bucketRecords, id.String())
 	if !ok {
@@ -129,7 +137,7 @@ func get(tx Tx, id verify.ID) (a Attachment, err error) {
 	return a, nil
 }
 
-// remove deletes the record and whatever finds it; an absent one is nil.
+// remove deletes the record and its rows in the indexes. A missing record is not an error.
 func remove(tx Tx, id verify.ID) error {
 	a, err := get(tx, id)
 	if errors.Is(err, ErrGone) {
@@ -146,7 +154,7 @@ func remove(tx Tx, id verify.ID) error {
 	return tx.Delete(bucketRecords, id.String())
 }
 
-// find gives the records that an index has under one key.
+// find returns the records that an index has under a key.
 func find(tx Tx, bucket, key string) (found []Attachment, err error) {
 	for k := range tx.Prefix(bucket, key+"\x00") {
 		var id verify.ID
@@ -162,7 +170,7 @@ func find(tx Tx, bucket, key string) (found []Attachment, err error) {
 	return found, nil
 }
 
-// all gives every record.
+// all returns all records.
 func all(tx Tx) (found []Attachment, err error) {
 	for _, b := range tx.Prefix(bucketRecords, "") {
 		var a Attachment

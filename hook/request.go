@@ -9,48 +9,53 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// What one request may ask for.
+// Limits of one request.
 const (
-	maxWants = 8
-	maxID    = 256 // bytes; engines' ids have 64
+	MaxWants = 8   // interfaces
+	MaxID    = 256 // bytes of a container's id or name; engines' ids have 64
 )
 
-// validate says what is wrong with a request that was not made by Parse: one
-// that came over a socket, from anybody. Ids become keys of the database, where
-// NUL ends a word; names become paths.
+// MinMTU and MaxMTU limit an interface's MTU, in bytes. IPv4 needs at least 68 (RFC 791 §3.2), and
+// 65535 is the maximum of the kernel.
+const MinMTU, MaxMTU = 68, 65535
+
+// validate returns an error if a request is invalid. It is for requests that a caller without
+// privilege sends over a socket; package oci checks those that it decodes. Ids become keys of the
+// database, in which NUL ends a word, and names become parts of paths.
 func (r *Request) validate() error {
 	if err := validID(r.Container); err != nil {
 		return err
 	}
-	if len(r.Name) > maxID || !printable(r.Name) {
-		return fmt.Errorf("container name %s: use up to %d printable characters", clip(r.Name), maxID)
+	if len(r.Name) > MaxID || !Printable(r.Name) {
+		return fmt.Errorf("container name %s: use up to %d printable characters", network.Clip(r.Name), MaxID)
 	}
 	if r.Pid <= 0 {
-		return fmt.Errorf("container %q: %d is no process id", r.Container, r.Pid)
+		return fmt.Errorf("container %q: %d is not a process id", r.Container, r.Pid)
 	}
-	if len(r.Wants) == 0 || len(r.Wants) > maxWants {
-		return fmt.Errorf("container %q asks for %d networks: 1 to %d can be had at once", r.Container, len(r.Wants), maxWants)
+	if len(r.Wants) == 0 || len(r.Wants) > MaxWants {
+		return fmt.Errorf("container %q requests %d networks: request 1 to %d", r.Container, len(r.Wants), MaxWants)
 	}
 	for i := range r.Wants {
 		if err := r.Wants[i].validate(); err != nil {
 			return fmt.Errorf("container %q: %w", r.Container, err)
 		}
 	}
-	if err := compatible(r.Wants); err != nil {
+	if err := Compatible(r.Wants); err != nil {
 		return fmt.Errorf("container %q: %w", r.Container, err)
 	}
 	return nil
 }
 
+// validID returns an error if a container's id is empty, too long or not printable.
 func validID(id string) error {
-	if id == "" || len(id) > maxID || !printable(id) {
-		return fmt.Errorf("container id %s: use 1 to %d printable characters", clip(id), maxID)
+	if id == "" || len(id) > MaxID || !Printable(id) {
+		return fmt.Errorf("container id %s: use 1 to %d printable characters", network.Clip(id), MaxID)
 	}
 	return nil
 }
 
-// printable allows ASCII from space to tilde.
-func printable(s string) bool {
+// Printable reports whether s consists of ASCII characters from space to tilde.
+func Printable(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
 			return false
@@ -59,13 +64,7 @@ func printable(s string) bool {
 	return true
 }
 
-func clip(word string) string {
-	if len(word) > 80 {
-		return fmt.Sprintf("%q…", word[:80])
-	}
-	return fmt.Sprintf("%q", word)
-}
-
+// validate returns an error if any field of w is invalid.
 func (w *Want) validate() error {
 	if err := network.ValidName(w.Network); err != nil {
 		return err
@@ -83,23 +82,66 @@ func (w *Want) validate() error {
 	if !w.MAC.IsZero() && w.MAC[0]&1 != 0 {
 		return fmt.Errorf("%q is not a unicast MAC address: its first byte must be even", w.MAC)
 	}
-	if w.MTU != 0 && (w.MTU < minMTU || w.MTU > maxMTU) {
-		return fmt.Errorf("%d is not an MTU: use a number of bytes from %d to %d", w.MTU, minMTU, maxMTU)
+	if w.MTU != 0 && (w.MTU < MinMTU || w.MTU > MaxMTU) {
+		return fmt.Errorf("%d is not an MTU: use a number of bytes from %d to %d", w.MTU, MinMTU, MaxMTU)
 	}
 	return validAddrs(w.Addrs)
 }
 
-// validAddrs allows one address of each family, in its only spelling.
+// validAddrs returns an error if there are two addresses of one family, or if an address has a zone
+// or is IPv4-mapped (::ffff:a.b.c.d).
 func validAddrs(addrs []netip.Addr) error {
-	seen := map[bool]bool{} // by Is4
+	seen := map[family]bool{}
 	for _, a := range addrs {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
 			return fmt.Errorf("%q is not an address such as 192.168.50.9 or fd50::9", a)
 		}
-		if seen[a.Is4()] {
-			return fmt.Errorf("%s is the second address of its family: ask for one", a)
+		if seen[familyOf(a)] {
+			return fmt.Errorf("%s is the second address of its family: request one", a)
 		}
-		seen[a.Is4()] = true
+		seen[familyOf(a)] = true
+	}
+	return nil
+}
+
+// family is an address family.
+type family int
+
+const (
+	ipv4 family = 4
+	ipv6 family = 6
+)
+
+// familyOf returns the family of an address.
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return ipv4
+	}
+	return ipv6
+}
+
+// Compatible returns an error if one namespace cannot have all of the interfaces: two have the same
+// name, two unnamed ones are on one network, or two request the default route.
+func Compatible(wants []Want) error {
+	interfaces, networks := map[string]string{}, map[string]bool{}
+	owner := ""
+	for _, w := range wants {
+		if other, used := interfaces[w.Interface]; used && w.Interface != "" {
+			return fmt.Errorf("interface %q is requested on network %q and on network %q: choose another name for one",
+				w.Interface, other, w.Network)
+		}
+		if networks[w.Network] && w.Interface == "" {
+			return fmt.Errorf("network %q is listed twice: name a different interface for each", w.Network)
+		}
+		interfaces[w.Interface] = w.Network
+		networks[w.Network] = true
+		if w.Default == nil || !*w.Default {
+			continue
+		}
+		if owner != "" {
+			return fmt.Errorf("network %q and network %q both request the default route: set it for one only", owner, w.Network)
+		}
+		owner = w.Network
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Evidence is what the trunk has seen of an attachment up to now, and whether this host
-// has taken one of its addresses.
+// Evidence returns what the trunk program has seen of an attachment up to now. If this host has one
+// of its addresses, that is a claimant.
 func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
 	e, err := l.Datapath.Evidence(a.Endpoint)
 	if err != nil {
@@ -23,10 +23,9 @@ func (l *Local) Evidence(a Attachment) (verify.Evidence, error) {
 	return e, err
 }
 
-// Verify asks the gateways of an attachment again, now, from inside its
-// namespace and with the same MAC, and judges the answers. Its addresses are
-// asked for as well: a rival may have come later. The record is not changed.
-// Anybody can run it at any time beside the container's own traffic.
+// Verify asks the gateways of an attachment again, from inside its namespace and with its MAC, and
+// judges the answers. It also asks for the addresses, because a claimant may have come after the
+// start. It does not change the record, and does not disturb the container's own traffic.
 func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, error) {
 	def, err := network.Load(l.Networks, a.Network)
 	if err != nil {
@@ -37,10 +36,10 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 		return nil, err
 	}
 	if ns == nil {
-		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" takes the record away", a.Interface, a.Network)
+		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" removes the record", a.Interface, a.Network)
 	}
 	defer ns.Close()
-	t := &attempt{Local: l, def: def, ns: ns, rec: a, held: true}
+	t := &attempt{Local: l, def: def, ns: ns, rec: a, configured: true}
 	if t.parent, err = l.Parent(def); err != nil {
 		return nil, err
 	}
@@ -48,10 +47,10 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 	if len(a.Addrs) == 0 || def.Routed() {
 		return t.verdictWithoutRound(), nil
 	}
-	if t.here, err = t.lookHere(ctx); err != nil {
+	if t.hostState, err = t.readHostState(ctx); err != nil {
 		return nil, err
 	}
-	f, err := t.againUnlessProxied(ctx)
+	f, err := t.repeatUnlessProxy(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -71,50 +70,53 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 // were removed after the start, the endpoint's row is gone with them, and if the trunk
 // could not be watched at the start, there never was one: then its counters begin now.
 func (t *attempt) watchAgain() {
-	if t.blind = t.watchFor(t.def, t.parent); t.blind != "" {
+	if t.unwatched = t.watchNetwork(t.def, t.parent); t.unwatched != "" {
 		return
 	}
 	if _, err := t.Datapath.Evidence(t.rec.Endpoint); err == nil {
 		return
 	}
-	if err := errors.Join(t.Datapath.Expect(t.rec.Endpoint), t.Datapath.Settle(t.rec.Endpoint)); err != nil {
-		t.blind = err.Error()
+	if err := errors.Join(t.Datapath.Expect(t.rec.Endpoint), t.Datapath.MarkInUse(t.rec.Endpoint)); err != nil {
+		t.unwatched = err.Error()
 	}
 }
 
-// verdictWithoutRound is that of the start, where there is no station to ask, unless
-// another one has shown since that it has the MAC.
+// verdictWithoutRound returns the verdict for a network without stations to ask: that of the start,
+// unless another station with the same MAC was seen since.
 func (t *attempt) verdictWithoutRound() []verify.Verdict {
-	if r := t.duplicate(); r != nil {
-		return []verify.Verdict{verify.Judge(verify.Facts{Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Claimants: []verify.Claimant{*r}})}
+	if r := t.recentDuplicate(); r != nil {
+		return []verify.Verdict{verify.Judge(verify.Facts{
+			Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
+			Claimants: []verify.Claimant{*r},
+		})}
 	}
 	return []verify.Verdict{t.rec.Verdict}
 }
 
-// addUnheard adds to a round's rivals those that it cannot hear: this host itself, and a
-// station with the same MAC that was not asked for what it has.
+// addUnheard adds the claimants that a round cannot hear: this host itself, and a station with the
+// same MAC whose own address was not asked for.
 func (t *attempt) addUnheard(f *verify.Findings) error {
 	host, err := t.hostClaimants(t.rec)
 	f.Claimants = append(f.Claimants, host...)
-	if r := t.duplicate(); r != nil && !slices.ContainsFunc(f.Claimants, func(r verify.Claimant) bool { return r.SameMAC }) {
+	if r := t.recentDuplicate(); r != nil && !slices.ContainsFunc(f.Claimants, func(r verify.Claimant) bool { return r.SameMAC }) {
 		f.Claimants = append(f.Claimants, *r)
 	}
 	return err
 }
 
-// duplicateFor is how long a frame of another station with the same MAC shows that it is
-// there: as long as any frame shows that a VLAN is alive.
+// duplicateFor is how long a frame of another station with the same MAC counts. It is the time for
+// which a frame shows that a VLAN is in use.
 const duplicateFor = time.Minute
 
-// duplicate gives the station that has shown since the start that it has the MAC, nil if
-// none has within the last minute.
-func (t *attempt) duplicate() *verify.Claimant {
-	if t.blind != "" {
+// recentDuplicate returns the station with the interface's MAC that was seen within duplicateFor
+// and since the start; nil if there is none.
+func (t *attempt) recentDuplicate() *verify.Claimant {
+	if t.unwatched != "" {
 		return nil
 	}
 	now, err := t.Datapath.Evidence(t.rec.Endpoint)
 	if err != nil {
-		return nil // not watched until a moment ago
+		return nil // the watch has only just begun
 	}
 	var then verify.Evidence
 	if t.rec.Evidence != nil {
@@ -130,26 +132,27 @@ func (t *attempt) duplicate() *verify.Claimant {
 	return &now.Claimants[i]
 }
 
-// againUnlessProxied repeats the round where its rival was none.
-func (t *attempt) againUnlessProxied(ctx context.Context) (f verify.Findings, err error) {
+// repeatUnlessProxy runs rounds until one has no claimant that is a proxy.
+func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err error) {
 	for {
-		if f, err = t.again(ctx); err != nil || len(f.Claimants) == 0 {
+		if f, err = t.repeatRound(ctx); err != nil || len(f.Claimants) == 0 {
 			return f, err
 		}
-		proxy, err := t.proxied(ctx, f)
+		proxy, err := t.isProxy(ctx, f)
 		if err != nil {
 			return f, err
 		}
 		if !proxy {
-			return t.others(ctx, f)
+			return t.askOtherGateways(ctx, f)
 		}
 	}
 }
 
-// others asks on for the gateways that a rival has nothing to do with: the round
-// ended when it showed itself.
-func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Findings, error) {
-	plan := t.patient(ctx)
+// askOtherGateways asks the gateways whose verdict does not depend on the claimant of f, because
+// the claim ended the round before they could answer. It returns their answers with the claimants
+// of f.
+func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
+	plan := t.patientPlan(ctx)
 	plan.Addrs, plan.Observed, plan.Gateways = nil, nil, nil
 	for _, g := range t.rec.Gateways {
 		if len(t.claimantsOf(f, g)) == 0 {
@@ -160,46 +163,48 @@ func (t *attempt) others(ctx context.Context, f verify.Findings) (verify.Finding
 		return f, nil
 	}
 	more, err := t.ask(ctx, plan)
-	t.controlled(more, plan)
+	t.finishControl(more, plan)
 	more.Asked, more.Claimants = f.Asked, f.Claimants
 	return more, err
 }
 
-// again is a round that takes its time. The trunk's rivals before it are in Evidence,
-// and are not news.
-func (t *attempt) again(ctx context.Context) (f verify.Findings, err error) {
-	t.leaver.since = verify.Now()
-	plan := t.patient(ctx)
+// repeatRound runs a round with the longer window of patientPlan. It ignores claims that the trunk
+// saw earlier: Evidence has them.
+func (t *attempt) repeatRound(ctx context.Context) (f verify.Findings, err error) {
+	t.ending.ignoreUntil = verify.Now()
+	plan := t.patientPlan(ctx)
 	f, err = t.ask(ctx, plan)
-	t.controlled(f, plan)
+	t.finishControl(f, plan)
 	return f, err
 }
 
-func (t *attempt) patient(ctx context.Context) verify.Plan {
+// patientPlan returns a plan for a round that no start waits for.
+func (t *attempt) patientPlan(ctx context.Context) verify.Plan {
 	plan := t.plan()
-	plan.FromContainer = true // it hears siblings, and off a start's path costs them nothing
+	plan.FromContainer = true // to hear siblings; their kernel work delays no start here
 	plan.Window = max(plan.Window, 100*time.Millisecond)
-	plan.OnSilence, plan.Direct = t.doubt(ctx), t.direct()
+	plan.OnSilence, plan.Direct = t.startControl(ctx), t.directAddr()
 	return plan
 }
 
-// ask is a round from where the container's questions come from, with an exact
-// prober. It may be long after the last one: the watch is made sure of again.
+// ask runs a round from the container's probe link, with an exact prober. It loads the trunk
+// program again if it is missing, because the last round may have been long ago.
 func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
-	if t.blind == "" {
-		t.blind = t.watch(t.parent.TrunkIndex)
+	if t.unwatched == "" {
+		t.unwatched = t.watchTrunk(t.parent.TrunkIndex)
 	}
-	err = t.asking(func(index int, name string) error {
-		f, err = t.exactly(ctx, index, name, t.rec.MAC, plan)
+	err = t.onProbeLink(func(index int, name string) error {
+		f, err = t.exactRound(ctx, index, name, t.rec.MAC, plan)
 		return err
 	})
 	return f, err
 }
 
-// exactly is a round with an exact prober, which reads every answer itself: two
-// that answer for one address are both heard. Off a start's path, its packet
-// socket costs nobody anything. It runs inside the link's namespace.
-func (t *attempt) exactly(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
+// exactRound runs a round with an exact prober, which reads all answers itself: if two stations
+// answer for one address, it hears both. The slow close of its packet socket does not matter,
+// because no start waits for it. exactRound must run inside the link's namespace. index is the
+// link's ifindex.
+func (t *attempt) exactRound(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
 	p, err := t.Probers.Exact(index, mac)
 	if err != nil {
 		return f, fmt.Errorf("open a prober on %q: %w", name, err)

@@ -7,17 +7,17 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
-// OtherDefault is a default route that somebody else gave the namespace, and that
-// an attachment left where it was.
+// OtherDefault is a default route of another manager, such as the engine's own network, that an
+// attachment left in place because default-route was not set.
 type OtherDefault struct {
 	To        netip.Prefix `json:"to"`           // 0.0.0.0/0 or ::/0, or the lower half of it
-	Via       netip.Addr   `json:"via,omitzero"` // none where it is on the link itself
+	Via       netip.Addr   `json:"via,omitzero"` // not set if the route has no next hop
 	Interface string       `json:"interface"`
 }
 
-// route puts the routes on. It runs inside the namespace.
-func (t *attempt) route() error {
-	if err := t.routeEverywhere(); err != nil || t.def.Routed() {
+// addRoutes adds all routes of the interface. It must run inside the namespace.
+func (t *attempt) addRoutes() error {
+	if err := t.addDefaultRoutes(); err != nil || t.def.Routed() {
 		return err
 	}
 	for _, r := range t.extraRoutes() {
@@ -31,31 +31,33 @@ func (t *attempt) route() error {
 	return t.ns.RouteBySource(t.link.Index, t.rec.Addrs, t.ownRoutes())
 }
 
-// routeEverywhere puts the default routes on that are for this interface.
-func (t *attempt) routeEverywhere() error {
+// addDefaultRoutes adds the default routes that this interface gets, and records them and those of
+// other managers that stay. If it takes a default route over, it adds two routes, each to one half
+// of the addresses, instead of replacing the other route.
+func (t *attempt) addDefaultRoutes() error {
 	t.rec.Defaults, t.rec.Others = nil, nil
 	var others []link.Route
-	if !t.alone { // nothing led anywhere, and there are no routes to be read
+	if !t.loopbackOnly { // a namespace without another link has no routes
 		var err error
 		if others, err = t.ns.Defaults(); err != nil {
 			return err
 		}
 	}
 	for _, r := range t.defaultRoutes() {
-		is4 := r.Dst.Addr().Is4()
-		if t.taken[is4] {
-			whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && o.Dst.Addr().Is4() == is4 }
-			if i := slices.IndexFunc(others, whole); i >= 0 && t.leftToCluster() {
-				t.leave(others[i])
+		fam := familyOf(r.Dst.Addr())
+		if t.noDefault[fam] {
+			whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && familyOf(o.Dst.Addr()) == fam }
+			if i := slices.IndexFunc(others, whole); i >= 0 && t.clusterHasDefault() {
+				t.recordOther(others[i])
 			}
 			continue
 		}
-		i := slices.IndexFunc(others, func(o link.Route) bool { return o.Dst.Addr().Is4() == is4 })
+		i := slices.IndexFunc(others, func(o link.Route) bool { return familyOf(o.Dst.Addr()) == fam })
 		routes := []link.Route{r}
 		switch {
 		case i < 0:
-		case t.leaves(others[i]):
-			t.leave(others[i])
+		case t.leavesInPlace(others[i]):
+			t.recordOther(others[i])
 			continue
 		default:
 			routes = r.Halves()
@@ -70,28 +72,27 @@ func (t *attempt) routeEverywhere() error {
 	return nil
 }
 
-// leave records a default route that stays in place.
-func (t *attempt) leave(other link.Route) {
+// recordOther records a default route of another manager that stays in place.
+func (t *attempt) recordOther(other link.Route) {
 	t.rec.Others = append(t.rec.Others, OtherDefault{other.Dst, other.Gateway, t.ns.NameOf(other.Index)})
 }
 
-// leftToCluster reports whether the network leaves the default routes of this pod to the
-// cluster.
-func (t *attempt) leftToCluster() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
+// clusterHasDefault reports whether the default routes of this pod stay those of the cluster.
+func (t *attempt) clusterHasDefault() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
 
-// leaves says whether another's default route is left alone. Who asks for the
-// default route, takes it; a network that takes that of pods (--pod-default-route)
-// does so once in each pod.
-func (t *attempt) leaves(other link.Route) bool {
+// leavesInPlace reports whether a default route of another manager stays in place. An interface
+// with default-route true takes it over. A network with --pod-default-route takes it over once in
+// each pod.
+func (t *attempt) leavesInPlace(other link.Route) bool {
 	if t.want.Default != nil {
 		return false
 	}
 	return t.r.Pod.Sandbox == "" || other.Dst.Bits() > 0
 }
 
-// defaultRoutes are those that the interface would have if it were the only one:
-// by its gateways, or to the host, which needs no next hop, as there is no ARP to
-// find one by.
+// defaultRoutes returns the default routes that the interface would have if it were the only one:
+// through its gateways, or in a routed mode to the host. There, a route has no next hop, because
+// there is no ARP that would resolve one.
 func (t *attempt) defaultRoutes() (routes []link.Route) {
 	if !t.def.Routed() {
 		for _, g := range t.rec.Gateways {
@@ -101,8 +102,8 @@ func (t *attempt) defaultRoutes() (routes []link.Route) {
 		}
 		return routes
 	}
-	// On a dummy nothing leads out, and the network's own subnets reach each
-	// other by this route alone.
+	// A dummy parent leads to no other host, and the network's subnets reach each other only
+	// through this route.
 	if t.def.Internal && !t.def.Dummy() {
 		return nil
 	}
@@ -114,23 +115,24 @@ func (t *attempt) defaultRoutes() (routes []link.Route) {
 	return routes
 }
 
-// extraRoutes are the network's, where the router is in a subnet that this
-// container has an address in.
+// extraRoutes returns the network's static routes whose router is in a subnet of one of the
+// container's addresses.
 func (t *attempt) extraRoutes() (routes []link.Route) {
 	for _, r := range t.def.Routes {
 		near := slices.ContainsFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Masked().Contains(r.Via) })
-		if near || t.def.OnLink && t.hasFamily(r.Via.Is4()) {
+		if near || t.def.OnLink && t.hasFamily(familyOf(r.Via)) {
 			routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: t.def.OnLink})
 		}
 	}
 	return routes
 }
 
-func (t *attempt) hasFamily(is4 bool) bool {
-	return slices.ContainsFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() == is4 })
+// hasFamily reports whether the interface has an address of a family.
+func (t *attempt) hasFamily(f family) bool {
+	return slices.ContainsFunc(t.rec.Addrs, func(p netip.Prefix) bool { return familyOf(p.Addr()) == f })
 }
 
-// ownRoutes are all that the interface would have if it were the only one.
+// ownRoutes returns all routes that the interface would have if it were the only one.
 func (t *attempt) ownRoutes() (routes []link.Route) {
 	for _, p := range t.rec.Addrs {
 		routes = append(routes, link.Route{Index: t.link.Index, Dst: p.Masked()})

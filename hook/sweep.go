@@ -9,64 +9,15 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Detach implements [Attacher]. It drops only references whose init has
-// exited: an engine that keeps a container's id over a restart calls poststop
-// for the old run after the new one was attached. A pod's attachment stays
-// without references while its interface exists.
-func (l *Local) Detach(ctx context.Context, containerID string) error {
-	return l.detach(ctx, containerID, func(*Attachment) bool { return true })
-}
-
-// detach drops the container's references to those attachments that mine picks.
-func (l *Local) detach(ctx context.Context, containerID string, mine func(*Attachment) bool) error {
-	var all []taken
-	ofPod := false
-	err := l.withDB(ctx, func() error {
-		all = nil
-		return l.DB.Update(ctx, func(tx Tx) error {
-			held, err := findReady(tx, bucketContainers, containerID)
-			for _, a := range held {
-				// A hook that is still at it, its container dead or not, finds that
-				// out itself: it must not lose the address under its hands.
-				if !mine(&a) || a.State != Attached && link.Alive(a.Hook) {
-					continue
-				}
-				ofPod = ofPod || a.ofPod()
-				over := func(c Container) bool { return c.ID == containerID && !link.Alive(c.Process) }
-				if kept, kerr := l.keepForPod(tx, a, over); kept || kerr != nil {
-					err = errors.Join(err, kerr)
-					continue
-				}
-				t, terr := take(tx, a, over)
-				if err = errors.Join(err, terr); t != nil {
-					all = append(all, *t)
-				}
-			}
-			return err
-		})
-	})
-	for _, t := range all {
-		err = errors.Join(err, l.drop(ctx, t))
-	}
-	if err != nil {
-		return fmt.Errorf("detach container %q: %w", containerID, err)
-	}
-	if ofPod {
-		l.sweepPods(ctx)
-	}
-	return nil
-}
-
-// Sweep takes back what crashed hooks and vanished containers left, and
-// returns what it took. The records are read first and the living looked at
-// second, and again when a record is taken: what is attached in between, or
-// joined by another container, stays.
+// Sweep releases the attachments of crashed hooks and of containers that are gone, and returns
+// them. It reads the records first and looks for processes and namespaces second, and again when it
+// takes a record: an attachment that is created or joined in between stays.
 func (l *Local) Sweep(ctx context.Context) ([]Attachment, error) {
 	return l.sweep(ctx, false, func(*Attachment) bool { return true })
 }
 
-// sweep takes back those that which picks. Where somebody waits for the addresses
-// they are free at once, without a quarantine.
+// sweep is Sweep for the attachments that which selects. If atOnce is true, their addresses are
+// free at once, without quarantine, because a caller waits for them.
 func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) bool) (swept []Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
@@ -80,32 +31,33 @@ func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) 
 	return l.sweepRecords(ctx, recs, atOnce, which, func(a *Attachment) bool { return l.liveIn(a, boot, exists) })
 }
 
-// sweepRecords releases the records that which selects and that are not live.
+// sweepRecords releases those of recs that which selects and that are not live.
 func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool, which, live func(*Attachment) bool) (swept []Attachment, err error) {
 	for _, a := range recs {
 		if !which(&a) || live(&a) {
 			continue
 		}
-		did, derr := l.dropUnless(ctx, a.ID, live, atOnce)
+		dropped, derr := l.dropUnlessLive(ctx, a.ID, live, atOnce)
 		if derr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
-		} else if did {
+		} else if dropped {
 			swept = append(swept, a)
 		}
 	}
 	return swept, err
 }
 
-// dropUnless drops a record, unless it is live when it is taken.
-func (l *Local) dropUnless(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (did bool, err error) {
-	var t *taken
+// dropUnlessLive drops a record, unless it is live or gone when the transaction reads it. dropped
+// is true if this process has marked the record, also if the release then failed.
+func (l *Local) dropUnlessLive(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (dropped bool, err error) {
+	var t *detaching
 	err = l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
 		if errors.Is(err, ErrGone) || err == nil && live(&a) {
 			return nil
 		}
 		if err == nil {
-			t, err = take(tx, a, func(Container) bool { return true })
+			t, err = dropReferences(tx, a, func(Container) bool { return true })
 		}
 		return err
 	})
@@ -118,7 +70,7 @@ func (l *Local) dropUnless(ctx context.Context, id verify.ID, live func(*Attachm
 	return true, l.drop(ctx, *t)
 }
 
-// Attachments gives every record, finished or not.
+// Attachments returns all records, in every state.
 func (l *Local) Attachments(ctx context.Context) (recs []Attachment, err error) {
 	err = l.withDB(ctx, func() error {
 		return l.DB.View(ctx, func(tx Tx) (err error) {

@@ -5,24 +5,23 @@ import (
 	"time"
 )
 
-// Step is what one part of an attach took, from the end of the one before it.
+// Step is the duration of one step of an attach, from the end of the step before it.
 type Step struct {
 	Name string        `json:"step"`
 	Took time.Duration `json:"took_ns"`
 }
 
-// Trace notes how long the steps of attaches take, one attach after the other,
-// for an operator who wants to know where a slow start went. A nil one notes
-// nothing, and costs nothing.
+// Trace records how long the steps of attaches take, one attach after the other, so that an
+// operator can find the slow step of a start. The methods of a nil Trace do nothing.
 type Trace struct {
 	Steps []Step
 	last  time.Time
 }
 
-// NewTrace gives a trace whose first step begins now.
+// NewTrace returns a trace whose first step begins now.
 func NewTrace() *Trace { return &Trace{last: time.Now()} }
 
-// Mark ends a step.
+// Mark ends the current step and names it.
 func (t *Trace) Mark(step string) {
 	if t == nil {
 		return
@@ -32,7 +31,7 @@ func (t *Trace) Mark(step string) {
 	t.last = now
 }
 
-// since gives the steps after the first n, for a record to keep.
+// since returns a copy of the steps after the first n.
 func (t *Trace) since(n int) []Step {
 	if t == nil {
 		return nil
@@ -40,7 +39,7 @@ func (t *Trace) since(n int) []Step {
 	return slices.Clone(t.Steps[n:])
 }
 
-// count is how many steps there are.
+// count returns the number of steps.
 func (t *Trace) count() int {
 	if t == nil {
 		return 0
@@ -48,7 +47,7 @@ func (t *Trace) count() int {
 	return len(t.Steps)
 }
 
-// reached ends a step of an attach, and is where a test can have it all end.
+// reached ends a step of an attach. It is also a failpoint with the name of the step.
 func (t *attempt) reached(step string) {
 	t.r.Trace.Mark(step)
 	failpoint(step)

@@ -9,19 +9,19 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// Usage is how much of one subnet of a network is in use.
+// Usage is the use of one subnet of a network.
 type Usage struct {
 	Subnet netip.Prefix
 	Counts ipam.Counts
-	Leases []ipam.Lease // in the order of addresses; none in a summary
-	// Size is how many addresses are given out to who asks for none by name,
-	// and Free how many of them are left. In a summary Free takes every lease
-	// for one of them; addresses asked for by name may be outside.
+	Leases []ipam.Lease // in the order of addresses; nil in a summary
+	// Size is the number of addresses in the ranges, which are assigned to containers that
+	// request no address, and Free is the number of those that are unused. In a summary, Free
+	// counts every lease as one in the ranges, although requested addresses may be outside.
 	Size, Free *big.Int
 }
 
-// Usage gives the leases of every subnet of a network. It knows what their
-// pools are called, and nobody else has to.
+// Usage returns the use of each subnet of a network, with its leases. Callers do not need the names
+// of the pools.
 func (l *Local) Usage(ctx context.Context, def *network.Definition) (all []Usage, err error) {
 	for _, s := range def.Subnets {
 		u, err := l.summary(ctx, def, s)
@@ -31,19 +31,19 @@ func (l *Local) Usage(ctx context.Context, def *network.Definition) (all []Usage
 		if u.Leases, err = l.Leases.Leases(ctx, poolName(def, s)); err != nil {
 			return nil, err
 		}
-		p, taken := poolOf(def, s), 0
+		p, used := poolOf(def, s), 0
 		for _, lease := range u.Leases {
 			if p.InRanges(lease.Addr) {
-				taken++
+				used++
 			}
 		}
-		u.Free = left(u.Size, taken)
+		u.Free = freeCount(u.Size, used)
 		all = append(all, u)
 	}
 	return all, nil
 }
 
-// Summary is Usage without the leases. Its cost does not grow with them.
+// Summary is Usage without the leases. Its cost does not depend on their number.
 func (l *Local) Summary(ctx context.Context, def *network.Definition) (all []Usage, err error) {
 	for _, s := range def.Subnets {
 		u, err := l.summary(ctx, def, s)
@@ -58,13 +58,13 @@ func (l *Local) Summary(ctx context.Context, def *network.Definition) (all []Usa
 func (l *Local) summary(ctx context.Context, def *network.Definition, s network.Subnet) (u Usage, err error) {
 	u = Usage{Subnet: s.Subnet, Size: poolOf(def, s).Size()}
 	u.Counts, err = l.Leases.Count(ctx, poolName(def, s))
-	u.Free = left(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
+	u.Free = freeCount(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
 	return u, err
 }
 
-// GivesNothing lists the subnets of a network that hold no address for who asks
-// for none by name.
-func GivesNothing(def *network.Definition) (all []netip.Prefix) {
+// SubnetsWithoutRange returns the subnets of a network with no address for a container that
+// requests none.
+func SubnetsWithoutRange(def *network.Definition) (all []netip.Prefix) {
 	for _, s := range def.Subnets {
 		if poolOf(def, s).Size().Sign() == 0 {
 			all = append(all, s.Subnet)
@@ -73,8 +73,9 @@ func GivesNothing(def *network.Definition) (all []netip.Prefix) {
 	return all
 }
 
-func left(size *big.Int, taken int) *big.Int {
-	free := new(big.Int).Sub(size, big.NewInt(int64(taken)))
+// freeCount returns size - used, and at least 0.
+func freeCount(size *big.Int, used int) *big.Int {
+	free := new(big.Int).Sub(size, big.NewInt(int64(used)))
 	if free.Sign() < 0 {
 		return new(big.Int)
 	}

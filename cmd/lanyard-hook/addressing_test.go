@@ -226,7 +226,7 @@ func TestNoAddresses(t *testing.T) {
 	gw := w.AddGateway(0, "192.168.50.1/24")
 	before := w.links(w.Host)
 	w.define("web", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
-	w.refused("an address", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1, "the network gives none")
+	w.refused("an address", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1, "the network assigns no addresses")
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web", "verify=strict")
 	a := w.record()

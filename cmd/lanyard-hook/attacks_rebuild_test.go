@@ -113,7 +113,7 @@ func TestAttackRebuild(t *testing.T) {
 			return err
 		})
 	}
-	if err := look(); err == nil || !strings.Contains(err.Error(), "which is root's") {
+	if err := look(); err == nil || !strings.Contains(err.Error(), "of root") {
 		t.Errorf("root's own was passed over: %v", err)
 	}
 	_, err := rootful.Exec("ip", "link", "del", "v0")
@@ -142,7 +142,7 @@ func TestAttackFullPool(t *testing.T) {
 			c.End(t)
 		}
 	}
-	if o := b.attach("next", testenv.NewContainer(t), "network=web"); o.status != 0 || !strings.Contains(o.stderr, "not all that is over could be taken back") {
+	if o := b.attach("next", testenv.NewContainer(t), "network=web"); o.status != 0 || !strings.Contains(o.stderr, "could not release all attachments that are not in use") {
 		t.Errorf("status %d: %s", o.status, o.stderr)
 	}
 }

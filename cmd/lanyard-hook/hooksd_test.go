@@ -8,7 +8,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/oci"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
@@ -45,7 +45,7 @@ func FuzzHooksD(f *testing.F) {
 		f.Add(key)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		if ours := hook.Ours(&specs.State{Annotations: map[string]string{key: "x"}}); ours != pattern.MatchString(key) {
+		if ours := oci.Ours(&specs.State{Annotations: map[string]string{key: "x"}}); ours != pattern.MatchString(key) {
 			t.Errorf("%q: ours is %v, and the file matches it: %v", key, ours, !ours)
 		}
 	})

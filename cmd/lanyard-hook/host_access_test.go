@@ -125,7 +125,7 @@ func TestHostAccessConflict(t *testing.T) {
 			d.HostAccess, d.HostAddresses = true, []netip.Addr{netip.MustParseAddr(addr)}
 		}
 	}
-	if err := w.tryDefine("web", w.Trunk, named("192.168.50.2"), "192.168.50.0/24"); err == nil || err.Error() != "--host-address 192.168.50.2 is held by "+claimant.MAC.String()+" on the LAN: give another" {
+	if err := w.tryDefine("web", w.Trunk, named("192.168.50.2"), "192.168.50.0/24"); err == nil || err.Error() != "--host-address 192.168.50.2: station "+claimant.MAC.String()+" on the LAN has it: choose another" {
 		t.Errorf("a claimant's: %v", err)
 	}
 	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", w.Trunk)

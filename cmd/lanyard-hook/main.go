@@ -20,6 +20,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/oci"
 )
 
 const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; reads the state from stdin)
@@ -111,7 +112,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	// Some operations ignore the context: reading a stdin that is never closed, waiting for
 	// a lock that is never released. The sweep removes what is on record then.
 	defer time.AfterFunc(o.timeout+grace, func() { os.Exit(status(context.Cause(ctx), stderr)) }).Stop()
-	state, err := hook.ReadState(stdin)
+	state, err := oci.ReadState(stdin)
 	if err != nil {
 		return err
 	}
@@ -205,7 +206,7 @@ func (o *options) set(flag, value string) (err error) {
 }
 
 func attach(ctx context.Context, o options, state *specs.State) error {
-	req, ours, err := hook.Parse(state)
+	req, ours, err := oci.Parse(state)
 	if err != nil || !ours {
 		return err
 	}
@@ -219,11 +220,11 @@ func attach(ctx context.Context, o options, state *specs.State) error {
 
 // resolve writes the name servers of its networks to the container's resolv.conf.
 func resolve(_ context.Context, o options, state *specs.State) error {
-	return hook.GiveResolvConf(o.paths.Networks, state)
+	return oci.GiveResolvConf(o.paths.Networks, state)
 }
 
 func detach(ctx context.Context, o options, state *specs.State) error {
-	if !hook.Ours(state) {
+	if !oci.Ours(state) {
 		return nil
 	}
 	return withAttacher(o, func(a hook.Attacher) error { return a.Detach(ctx, state.ID) })

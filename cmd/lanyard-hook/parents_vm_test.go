@@ -124,7 +124,7 @@ func TestRestore(t *testing.T) {
 	if n := w.held("ours"); n != 0 {
 		t.Errorf("%d leases of the boot before", n)
 	}
-	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1, `parent "foo": no such link`, "yours to make again")
+	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1, `parent "foo": no such link`, "not managed by Lanyard")
 	c = testenv.NewContainer(t)
 	w.mustAttach("c3", c, "network=ours", "verify=strict")
 	if addrs := got(t, c); addrs[0] != "192.168.50.2/24" {

@@ -66,7 +66,7 @@ func TestIPvlanL2(t *testing.T) {
 		t.Errorf("the gateway knows %q, want %s", out, rec.MAC)
 	}
 	must(t, verifyAgain(w, rec))
-	w.refused("a MAC of its own", w.attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "cannot be had")
+	w.refused("a MAC of its own", w.attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "cannot use MAC")
 	// A fast restart: the address is in use until the old namespace is gone.
 	must(t, a.Kill())
 	w.mustDetach("a")

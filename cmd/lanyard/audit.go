@@ -62,7 +62,7 @@ type claimedRow struct {
 	Time      time.Time   `json:"time"` // of the last frame
 }
 
-func claimedRows(claims []hook.Happened) []claimedRow {
+func claimedRows(claims []hook.TrunkEvent) []claimedRow {
 	rows := []claimedRow{}
 	for _, h := range claims {
 		row := claimedRow{h.Kind, []string{}, h.Addr, h.MAC, h.Link, h.Frames, h.At.UTC()}

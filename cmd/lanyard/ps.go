@@ -129,8 +129,8 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 
 // noteUnleased says that there is more to see, which is no container's.
 func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
-	sent, err := l.Lately(ctx)
-	sent = slices.DeleteFunc(sent, func(h hook.Happened) bool { return h.Kind != verify.UnleasedMAC })
+	sent, err := l.RecentEvents(ctx)
+	sent = slices.DeleteFunc(sent, func(h hook.TrunkEvent) bool { return h.Kind != verify.UnleasedMAC })
 	if n := len(sent); n > 0 {
 		e.say("note: unleased MACs have sent frames (%d): see \"lanyard audit\"", n)
 	}

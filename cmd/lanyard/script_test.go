@@ -22,6 +22,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/oci"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
@@ -162,7 +163,7 @@ func enterNetns() {
 
 // runHook does the same as lanyard-hook, a main package that cannot be imported.
 func runHook() error {
-	state, err := hook.ReadState(os.Stdin)
+	state, err := oci.ReadState(os.Stdin)
 	if err != nil {
 		return err
 	}
@@ -174,7 +175,7 @@ func runHook() error {
 	if len(os.Args) > 1 && os.Args[1] == "poststop" {
 		return l.Detach(context.Background(), state.ID)
 	}
-	r, ours, err := hook.Parse(state)
+	r, ours, err := oci.Parse(state)
 	if err != nil || !ours {
 		return err
 	}

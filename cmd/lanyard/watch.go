@@ -136,7 +136,7 @@ func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 		if len(events) == 0 {
 			continue
 		}
-		happened, err := w.Happened(ctx, trunk, events)
+		happened, err := w.Attribute(ctx, trunk, events)
 		if err != nil {
 			return err
 		}
@@ -196,7 +196,7 @@ func (w *watcher) newEvents(trunk int, events []verify.Event) (news []verify.Eve
 }
 
 // matches reports whether an event belongs to the container or network to watch.
-func (w *watcher) matches(h hook.Happened, targets []hook.Attachment) bool {
+func (w *watcher) matches(h hook.TrunkEvent, targets []hook.Attachment) bool {
 	if w.filter == "" || w.filter == h.Network {
 		return true
 	}
@@ -204,7 +204,7 @@ func (w *watcher) matches(h hook.Happened, targets []hook.Attachment) bool {
 		func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
 }
 
-func (w *watcher) print(h hook.Happened) error {
+func (w *watcher) print(h hook.TrunkEvent) error {
 	w.eraseRates()
 	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk,
 		Event: h.Event, Text: h.String()}

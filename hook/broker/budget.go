@@ -19,13 +19,13 @@ const sharedBudgetUID = overflowUID
 const allowListInterval = time.Second
 
 // pollAllowList updates list every allowListInterval until ctx ends.
-func pollAllowList(ctx context.Context, list *hook.Guests) {
+func pollAllowList(ctx context.Context, list *hook.AllowList) {
 	tick := time.NewTicker(allowListInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			list.Look()
+			list.Refresh()
 		case <-ctx.Done():
 			return
 		}
@@ -35,7 +35,7 @@ func pollAllowList(ctx context.Context, list *hook.Guests) {
 // budgetUID returns the uid that the requests of the caller at fd are charged to: its
 // own, or sharedBudgetUID.
 func (s *Server) budgetUID(fd int, uid uint32) uint32 {
-	if s.allowList.Has(uid, func() ([]uint32, error) { return groupsOf(fd) }) {
+	if s.allowList.Allows(uid, func() ([]uint32, error) { return groupsOf(fd) }) {
 		return uid
 	}
 	return sharedBudgetUID

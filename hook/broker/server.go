@@ -34,7 +34,7 @@ type Server struct {
 	Local *hook.Local
 	Log   *slog.Logger // the full reason of every refusal
 
-	allowList *hook.Guests
+	allowList *hook.AllowList
 	scheduler scheduler
 	failures  failures
 	work      sync.WaitGroup
@@ -49,7 +49,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = errors.Join(a.Close(), l.Close()) })
 	defer stop()
-	s.allowList = s.Local.Guests()
+	s.allowList = s.Local.AllowList()
 	go pollAllowList(ctx, s.allowList)
 	for {
 		fd, err := a.accept()

@@ -55,7 +55,7 @@ func (d *Definition) validAddressing() error {
 			return fmt.Errorf("source-routing: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		}
 	default:
-		return fmt.Errorf("ipam: %s is not known: write %q or omit it", clip(string(d.IPAM)), IPAMNone)
+		return fmt.Errorf("ipam: %s is not known: write %q or omit it", Clip(string(d.IPAM)), IPAMNone)
 	}
 	if d.Allocate != "" {
 		if err := oneOf(string(d.Allocate), allocateValues); err != nil {

@@ -156,10 +156,10 @@ func id(digits string) (uint32, error) {
 // validAllow returns errors of the form "field: reason".
 func (d *Definition) validAllow() error {
 	if i := slices.IndexFunc(d.AllowUsers, badAccount); i >= 0 {
-		return fmt.Errorf("allow-user[%d]: %s is not a user's name or number", i, clip(d.AllowUsers[i]))
+		return fmt.Errorf("allow-user[%d]: %s is not a user's name or number", i, Clip(d.AllowUsers[i]))
 	}
 	if i := slices.IndexFunc(d.AllowGroups, badAccount); i >= 0 {
-		return fmt.Errorf("allow-group[%d]: %s is not a group's name or number", i, clip(d.AllowGroups[i]))
+		return fmt.Errorf("allow-group[%d]: %s is not a group's name or number", i, Clip(d.AllowGroups[i]))
 	}
 	if d.MaxPerUser < 0 || d.MaxPerUser > maxPerUser {
 		return fmt.Errorf("max-per-user: %d is not between 1 and %d", d.MaxPerUser, maxPerUser)

@@ -87,7 +87,7 @@ func decodeObject(path string, text []byte, into reflect.Value) error {
 		field, known := fields[name]
 		switch {
 		case !known:
-			return fmt.Errorf("%s: is not a field%s", clip(at), didYouMean(name, names))
+			return fmt.Errorf("%s: is not a field%s", Clip(at), didYouMean(name, names))
 		case seen[name]:
 			return fmt.Errorf("%s: occurs twice: remove one", at)
 		}

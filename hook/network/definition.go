@@ -125,7 +125,7 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%s is not a time: write it as 500ms or 1.5s", clip(string(text)))
+		return fmt.Errorf("%s is not a time: write it as 500ms or 1.5s", Clip(string(text)))
 	}
 	*d = Duration(v)
 	return nil

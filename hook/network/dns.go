@@ -20,14 +20,14 @@ func (d *Definition) validDNS() error {
 	}
 	for i, a := range d.DNS {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Zone() != "" || a.Is4In6() {
-			return fmt.Errorf("dns[%d]: %s is not a name server's address", i, clip(a.String()))
+			return fmt.Errorf("dns[%d]: %s is not a name server's address", i, Clip(a.String()))
 		}
 	}
 	if len(d.DNSSearch) > maxDNSSearch {
 		return fmt.Errorf("dns-search: %d domains: resolvers use at most %d", len(d.DNSSearch), maxDNSSearch)
 	}
 	if i := slices.IndexFunc(d.DNSSearch, badDomain); i >= 0 {
-		return fmt.Errorf("dns-search[%d]: %s is not a domain name", i, clip(d.DNSSearch[i]))
+		return fmt.Errorf("dns-search[%d]: %s is not a domain name", i, Clip(d.DNSSearch[i]))
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func (d *Definition) validFlag() error {
 	case d.Flag == "":
 		return nil
 	case d.Driver != DriverIPvlan:
-		return fmt.Errorf("%s is for driver %s: omit it, or set it as mode", clip(string(d.Flag)), DriverIPvlan)
+		return fmt.Errorf("%s is for driver %s: omit it, or set it as mode", Clip(string(d.Flag)), DriverIPvlan)
 	}
 	return oneOf(string(d.Flag), ipvlanFlags)
 }

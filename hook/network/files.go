@@ -160,7 +160,7 @@ func (d *Definition) Save(dir string) error { return d.write(dir, 0) }
 func (d *Definition) write(dir string, renameFlags uint) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write network %s: %w", clip(d.Name), err)
+			err = fmt.Errorf("write network %s: %w", Clip(d.Name), err)
 		}
 	}()
 	if err = d.Validate(); err != nil {

@@ -61,7 +61,7 @@ func (d *Definition) validHostAddress(a netip.Addr, before []netip.Addr) error {
 	}
 	for name, other := range s.Aux {
 		if other == a {
-			return fmt.Errorf("%s is aux-address %s already", a, clip(name))
+			return fmt.Errorf("%s is aux-address %s already", a, Clip(name))
 		}
 	}
 	for _, other := range before {

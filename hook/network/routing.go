@@ -104,7 +104,7 @@ func (d *Definition) validPods() error {
 	for i, n := range d.KubernetesNamespaces {
 		// Kubernetes requires an RFC 1123 label.
 		if n != "*" && (len(n) == 0 || len(n) > 63 || !consistsOf(n, "abcdefghijklmnopqrstuvwxyz0123456789-")) {
-			return fmt.Errorf("kubernetes-namespaces[%d]: %s is not a namespace's name", i, clip(n))
+			return fmt.Errorf("kubernetes-namespaces[%d]: %s is not a namespace's name", i, Clip(n))
 		}
 	}
 	switch {

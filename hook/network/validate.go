@@ -34,15 +34,15 @@ func ValidName(name string) error {
 	if len(name) == 0 || len(name) > maxName || !strings.ContainsRune(letters, rune(name[0])) ||
 		!consistsOf(name, letters+"_.-") {
 		return fmt.Errorf("network name %s: use up to 64 letters, digits, '_', '.' and '-', the first a letter or digit",
-			clip(name))
+			Clip(name))
 	}
 	return nil
 }
 
 func consistsOf(word, letters string) bool { return strings.Trim(word, letters) == "" }
 
-// clip quotes untrusted text and limits its length to 80 bytes.
-func clip(word string) string {
+// Clip quotes untrusted text and limits its length to 80 bytes.
+func Clip(word string) string {
 	if len(word) > 80 {
 		return fmt.Sprintf("%q…", word[:80])
 	}
@@ -55,7 +55,7 @@ func (d *Definition) Validate() error {
 		return fmt.Errorf("name: %w", err)
 	}
 	if len(d.ID) != 16 || !consistsOf(d.ID, "0123456789abcdef") {
-		return fmt.Errorf("id: %s is not 16 hexadecimal digits", clip(d.ID))
+		return fmt.Errorf("id: %s is not 16 hexadecimal digits", Clip(d.ID))
 	}
 	if err := oneOf(string(d.VerifyMode()), verifyValues); err != nil {
 		return fmt.Errorf("verify: %w", err)
@@ -76,7 +76,7 @@ func (d *Definition) Validate() error {
 		return err
 	}
 	if value, has := d.Labels[""]; has {
-		return fmt.Errorf("labels: %s has no key: give it one", clip(value))
+		return fmt.Errorf("labels: %s has no key: give it one", Clip(value))
 	}
 	return d.validTimes()
 }
@@ -87,7 +87,7 @@ func validLinkName(name string) error {
 	case name == "":
 		return fmt.Errorf("is missing: name the host link that carries the network, such as %q", "eth0.50")
 	case len(name) > maxLinkName:
-		return fmt.Errorf("%s has %d bytes: Linux allows %d for a link's name", clip(name), len(name), maxLinkName)
+		return fmt.Errorf("%s has %d bytes: Linux allows %d for a link's name", Clip(name), len(name), maxLinkName)
 	case name == "." || name == ".." || strings.ContainsAny(name, "/:% \t\n\v\f\r\x00"):
 		return fmt.Errorf("%q cannot be a link's name", name)
 	}
@@ -98,7 +98,7 @@ func oneOf(word string, known []string) error {
 	if slices.Contains(known, word) {
 		return nil
 	}
-	return fmt.Errorf("%s is not one of %s%s", clip(word), strings.Join(known, ", "), didYouMean(word, known))
+	return fmt.Errorf("%s is not one of %s%s", Clip(word), strings.Join(known, ", "), didYouMean(word, known))
 }
 
 func (d *Definition) validSubnets() error {
@@ -178,13 +178,13 @@ func (s *Subnet) validAux() error {
 			return fmt.Errorf("aux-address[\"\"]: %s has no name: give it one", a)
 		}
 		if err := s.checkHost(a); err != nil {
-			return fmt.Errorf("aux-address[%s]: %w", clip(name), err)
+			return fmt.Errorf("aux-address[%s]: %w", Clip(name), err)
 		}
 		if a == s.Gateway {
-			return fmt.Errorf("aux-address[%s]: %s is the gateway", clip(name), a)
+			return fmt.Errorf("aux-address[%s]: %s is the gateway", Clip(name), a)
 		}
 		if other, taken := holder[a]; taken {
-			return fmt.Errorf("aux-address[%s]: %s is aux-address %s already", clip(name), a, clip(other))
+			return fmt.Errorf("aux-address[%s]: %s is aux-address %s already", Clip(name), a, Clip(other))
 		}
 		holder[a] = name
 	}

@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"io"
@@ -9,7 +9,7 @@ import (
 )
 
 func TestReadState(t *testing.T) {
-	// What runc 1.1 and crun 1.8 really write.
+	// The states that runc 1.1 and crun 1.8 write.
 	for name, state := range map[string]string{
 		"runc": `{"ociVersion":"1.0.2-dev","id":"web","status":"creating","pid":42,"bundle":"/b","annotations":{"io.lanyard.network":"web50"}}`,
 		"crun": `{"ociVersion":"1.0","id":"web","status":"created","pid":42,"root":"/b/rootfs","bundle":"/b","annotations":{"io.lanyard.network":"web50"}}`,

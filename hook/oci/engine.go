@@ -1,9 +1,12 @@
-package hook
+package oci
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 // Annotations that show which engine wrote a state.
@@ -31,8 +34,8 @@ const (
 
 // origin is what a state's annotations say about the container's engine.
 type origin struct {
-	name string // the container's name in its engine; "" if the state has none
-	pod  Pod    // zero outside Kubernetes
+	name string   // the container's name in its engine; "" if the state has none
+	pod  hook.Pod // zero outside Kubernetes
 }
 
 // originOf decides which engine wrote a state: containerd or CRI-O for a pod of
@@ -64,8 +67,8 @@ func originOf(a map[string]string) (origin, error) {
 	case hasAny(a, criType):
 		return containerdOrigin(a)
 	case hasPrefix(a, labelPrefix):
-		return origin{}, fmt.Errorf("annotation %q: it names a Kubernetes pod, but no engine's sandbox is in the state: remove the annotation",
-			keyWith(a, labelPrefix))
+		return origin{}, fmt.Errorf("annotation %q: it names a Kubernetes pod, but no engine's sandbox is in the state: "+
+			"remove the annotation", keyWith(a, labelPrefix))
 	}
 	return origin{name: a["io.kubernetes.container.name"]}, nil
 }
@@ -105,11 +108,14 @@ func crioOrigin(a map[string]string) (origin, error) {
 	if m, set := a[keyManager]; set && m != "cri-o" {
 		return origin{}, contradiction(keyManager+"="+m, keyWith(a, crioPrefix))
 	}
-	o := origin{a["io.kubernetes.container.name"], Pod{Sandbox: a[crioSandbox], Namespace: a[labelNamespace], Name: a[labelName]}}
+	o := origin{
+		name: a["io.kubernetes.container.name"],
+		pod:  hook.Pod{Sandbox: a[crioSandbox], Namespace: a[labelNamespace], Name: a[labelName]},
+	}
 	if o.name == "" {
 		o.name = a[crioPrefix+"ContainerName"]
 	}
-	return o, o.pod.complete(keyWith(a, crioPrefix))
+	return o, checkPod(o.pod, keyWith(a, crioPrefix))
 }
 
 // containerdOrigin reads containerd's keys. If pod_annotations is "*", an author can add the
@@ -129,14 +135,14 @@ func containerdOrigin(a map[string]string) (origin, error) {
 			return origin{}, contradiction(label+"="+v, key+"="+a[key])
 		}
 	}
-	p := Pod{Sandbox: a[criSandbox], Namespace: a[criNamespace], Name: a[criName]}
-	return origin{a[criContainer], p}, p.complete(own)
+	p := hook.Pod{Sandbox: a[criSandbox], Namespace: a[criNamespace], Name: a[criName]}
+	return origin{a[criContainer], p}, checkPod(p, own)
 }
 
-// complete returns an error if the namespace or the sandbox of a pod is missing: they decide
+// checkPod returns an error if the namespace or the sandbox of a pod is missing: they decide
 // which networks it may use, and which attachments are the pod's. The names become keys of the
 // database. key is the annotation that shows that the container belongs to a pod.
-func (p Pod) complete(key string) error {
+func checkPod(p hook.Pod, key string) error {
 	switch {
 	case p.Namespace == "":
 		return fmt.Errorf("annotation %q: it marks a pod's container, and no annotation names the Kubernetes namespace: "+
@@ -146,9 +152,9 @@ func (p Pod) complete(key string) error {
 			"update the container engine", key)
 	}
 	for _, word := range []string{p.Namespace, p.Name, p.Sandbox} {
-		if len(word) > maxID || !printable(word) {
+		if len(word) > hook.MaxID || !hook.Printable(word) {
 			return fmt.Errorf("annotation %q: it marks a container of pod %s: use up to %d printable characters",
-				key, clip(word), maxID)
+				key, network.Clip(word), hook.MaxID)
 		}
 	}
 	return nil
@@ -157,9 +163,10 @@ func (p Pod) complete(key string) error {
 // contradiction returns the error for a state with the marks of two engines.
 func contradiction(one, other string) error {
 	return fmt.Errorf("annotations %s and %s contradict each other: no engine writes both: remove the one that the pod adds",
-		clip(one), clip(other))
+		network.Clip(one), network.Clip(other))
 }
 
+// hasAny reports whether any of the keys is set, also to "".
 func hasAny(a map[string]string, keys ...string) bool {
 	for _, k := range keys {
 		if _, set := a[k]; set {
@@ -169,6 +176,7 @@ func hasAny(a map[string]string, keys ...string) bool {
 	return false
 }
 
+// hasPrefix reports whether any key has the prefix.
 func hasPrefix(a map[string]string, prefix string) bool { return keyWith(a, prefix) != "" }
 
 // keyWith returns the first key in order that has the prefix, "" if none has.

@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"encoding/json"
@@ -23,13 +23,12 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// resolvWorld is a container that is being created, and a network with a name
-// server.
-type resolvWorld struct{ dir, root, networks string }
+// resolvLab is a container in the stage createContainer, and a network with a name server.
+type resolvLab struct{ dir, root, networks string }
 
-func newResolvWorld(t *testing.T) *resolvWorld {
+func newResolvLab(t *testing.T) *resolvLab {
 	t.Helper()
-	w := &resolvWorld{dir: t.TempDir()}
+	w := &resolvLab{dir: t.TempDir()}
 	w.root, w.networks = filepath.Join(w.dir, "rootfs"), filepath.Join(w.dir, "networks.d")
 	must(t, os.MkdirAll(filepath.Join(w.root, "etc"), 0o755))
 	def := &network.Definition{
@@ -43,15 +42,16 @@ func newResolvWorld(t *testing.T) *resolvWorld {
 	return w
 }
 
-func (w *resolvWorld) config(t *testing.T, mounts []specs.Mount) {
+func (w *resolvLab) config(t *testing.T, mounts []specs.Mount) {
 	t.Helper()
 	text, err := json.Marshal(specs.Spec{Root: &specs.Root{Path: "rootfs"}, Mounts: mounts})
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(w.dir, "config.json"), text, 0o600))
 }
 
-// seen is what the container then reads, in a mount namespace of its own.
-func (w *resolvWorld) seen(prepare ...func() error) (text string, err error) {
+// read runs GiveResolvConf in a new mount namespace, after the prepare functions, and returns the
+// resolv.conf that the container reads.
+func (w *resolvLab) read(prepare ...func() error) (text string, err error) {
 	err = testenv.OnThread(func() error {
 		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
 			return err
@@ -96,9 +96,9 @@ func TestResolvConf(t *testing.T) {
 		"no /etc": func(etc string) error { return os.Remove(etc) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newResolvWorld(t)
+			w := newResolvLab(t)
 			must(t, prepare(filepath.Join(w.root, "etc")))
-			if got, err := w.seen(); err != nil || got != wantResolv {
+			if got, err := w.read(); err != nil || got != wantResolv {
 				t.Errorf("the container reads %q, %v", got, err)
 			}
 			if text, err := os.ReadFile(secret); err != nil || string(text) != "secret" {
@@ -108,12 +108,12 @@ func TestResolvConf(t *testing.T) {
 	}
 }
 
-// What was in the image is there again after the container.
+// TestResolvConfKeepsImage checks that the file in the image is unchanged after the container.
 func TestResolvConfKeepsImage(t *testing.T) {
-	w := newResolvWorld(t)
+	w := newResolvLab(t)
 	path := filepath.Join(w.root, "etc/resolv.conf")
 	must(t, os.WriteFile(path, []byte("mine"), 0o644))
-	if _, err := w.seen(); err != nil {
+	if _, err := w.read(); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
@@ -123,44 +123,44 @@ func TestResolvConfKeepsImage(t *testing.T) {
 
 func TestResolvConfRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
-		prepare func(w *resolvWorld) error
+		prepare func(w *resolvLab) error
 		want    string
 	}{
-		"a FIFO":      {func(w *resolvWorld) error { return unix.Mkfifo(w.root+"/etc/resolv.conf", 0o644) }, "no file"},
-		"a directory": {func(w *resolvWorld) error { return os.Mkdir(w.root+"/etc/resolv.conf", 0o755) }, "no file"},
-		"/etc leads to the host's": {func(w *resolvWorld) error {
+		"a FIFO":      {func(w *resolvLab) error { return unix.Mkfifo(w.root+"/etc/resolv.conf", 0o644) }, "regular file"},
+		"a directory": {func(w *resolvLab) error { return os.Mkdir(w.root+"/etc/resolv.conf", 0o755) }, "regular file"},
+		"/etc leads to the host's": {func(w *resolvLab) error {
 			return errors.Join(os.Remove(w.root+"/etc"), os.Symlink("/usr", w.root+"/etc"))
 		}, "resolv.conf"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newResolvWorld(t)
+			w := newResolvLab(t)
 			must(t, c.prepare(w))
-			if got, err := w.seen(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			if got, err := w.read(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("read %q, %v; want %q", got, err, c.want)
 			}
 		})
 	}
-	w := newResolvWorld(t)
+	w := newResolvLab(t)
 	must(t, errors.Join(os.Mkdir(w.root+"/proc", 0o755), os.Symlink("/proc/1/attr/exec", w.root+"/etc/resolv.conf")))
 	proc := func() error { return unix.Mount("proc", w.root+"/proc", "proc", 0, "") }
-	if got, err := w.seen(proc); err == nil || !strings.Contains(err.Error(), "no file of its own") {
-		t.Errorf("a link to the kernel's: read %q, %v", got, err)
+	if got, err := w.read(proc); err == nil || !strings.Contains(err.Error(), "a file of procfs or sysfs") {
+		t.Errorf("a link into /proc: read %q, %v", got, err)
 	}
-	w = newResolvWorld(t)
+	w = newResolvLab(t)
 	readOnly := func() error {
 		return errors.Join(unix.Mount(w.root, w.root, "", unix.MS_BIND, ""), unix.Mount("", w.root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	}
-	if _, err := w.seen(readOnly); err == nil || !strings.Contains(err.Error(), "-v FILE:/etc/resolv.conf") {
+	if _, err := w.read(readOnly); err == nil || !strings.Contains(err.Error(), "-v FILE:/etc/resolv.conf") {
 		t.Errorf("a read-only root: %v", err)
 	}
 }
 
-// An engine that brings a resolv.conf of its own keeps it.
+// TestResolvConfOfEngine checks that a resolv.conf that the engine mounts is kept.
 func TestResolvConfOfEngine(t *testing.T) {
-	w := newResolvWorld(t)
+	w := newResolvLab(t)
 	w.config(t, []specs.Mount{{Destination: "/etc/resolv.conf", Type: "bind", Source: "/run/x"}})
 	must(t, os.WriteFile(filepath.Join(w.root, "etc/resolv.conf"), []byte("engine"), 0o644))
-	if got, err := w.seen(); err != nil || got != "engine" {
+	if got, err := w.read(); err != nil || got != "engine" {
 		t.Errorf("the container reads %q, %v", got, err)
 	}
 }

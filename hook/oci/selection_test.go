@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"encoding/json"
@@ -10,10 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-func parseNetworks(v string, more ...string) (Request, error) {
+func parseNetworks(v string, more ...string) (hook.Request, error) {
 	a := map[string]string{"io.lanyard.networks": v}
 	for _, m := range more {
 		k, v, _ := strings.Cut(m, "=")
@@ -25,7 +26,7 @@ func parseNetworks(v string, more ...string) (Request, error) {
 
 func TestSelections(t *testing.T) {
 	yes, no := true, false
-	for v, want := range map[string][]Want{
+	for v, want := range map[string][]hook.Want{
 		"web50":              {{Network: "web50"}},
 		"web50@eth1 db60":    {{Network: "web50", Interface: "eth1"}, {Network: "db60"}},
 		"web50@eth1, db60":   {{Network: "web50", Interface: "eth1"}, {Network: "db60"}},
@@ -53,22 +54,22 @@ func TestSelectionsRefused(t *testing.T) {
 		"web@":                              `"web@" names no interface`,
 		"../x":                              "network name",
 		"web@a/b":                           "cannot be a link's name",
-		"web,web":                           `network "web" is there twice`,
-		"web@e,db@e":                        `interface "e" is asked for by network "web" and by network "db"`,
+		"web,web":                           `network "web" is listed twice`,
+		"web@e,db@e":                        `interface "e" is requested on network "web" and on network "db"`,
 		strings.Repeat("a,", 17) + "b":      "more than 8 networks",
 		"[":                                 "is not a JSON array",
 		"[]":                                "there are 0 networks",
-		"[]x":                               "something behind",
+		"[]x":                               "text follows the JSON array",
 		"[1]":                               "[0]: is not a JSON object",
 		"[null]":                            "[0]: is not a JSON object",
 		`[{"nmae":"web"}]`:                  `[0]: "nmae" is unknown: did you mean "name"?`,
 		`[{"Name":"web"}]`:                  `"Name" is unknown`,
-		`[{"name":"web","ips":"10.0.0.1"}]`: "ips: a JSON string does not belong here",
+		`[{"name":"web","ips":"10.0.0.1"}]`: "ips: cannot be a JSON string",
 		`[{"name":"web","ips":["10.0.0"]}]`: `ips: "10.0.0" is not an address`,
-		`[{"name":"web","ips":["10.0.0.1","10.0.0.2"]}]`:                        "two addresses of one family",
+		`[{"name":"web","ips":["10.0.0.1","10.0.0.2"]}]`:                        "two addresses have the same family",
 		`[{"name":"web","mac":""}]`:                                             "not a unicast MAC",
 		`[{"name":"web","mtu":1}]`:                                              "not an MTU",
-		`[{"name":"a","default-route":true},{"name":"b","default-route":true}]`: `network "a" and network "b" both ask for the default route`,
+		`[{"name":"a","default-route":true},{"name":"b","default-route":true}]`: `network "a" and network "b" both request the default route`,
 	} {
 		_, err := parseNetworks(v)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), `annotation "io.lanyard.networks": `) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 500 {
@@ -85,15 +86,15 @@ func FuzzSelections(f *testing.F) {
 	f.Add(`[{"name":"web50","interface":"eth1","ips":["192.168.50.9"],"mac":"02:00:00:00:00:09","default-route":false}]`)
 	f.Add(`[{"name":null}]`)
 	f.Fuzz(func(t *testing.T, v string) {
-		wants, err := selections(v, "")
+		wants, err := decodeSelections(v, "")
 		if err != nil {
 			return
 		}
-		if len(wants) == 0 || len(wants) > maxWants || compatible(wants) != nil {
+		if len(wants) == 0 || len(wants) > hook.MaxWants || hook.Compatible(wants) != nil {
 			t.Errorf("accepted %q as %+v", v, wants)
 		}
 		for _, w := range wants {
-			if w.names() != nil || len(w.Addrs) > 2 {
+			if checkNames(&w) != nil || len(w.Addrs) > 2 {
 				t.Errorf("accepted %q as %+v", v, wants)
 			}
 			if _, err := json.Marshal(w); err != nil {

@@ -1,4 +1,4 @@
-package hook
+package oci
 
 import (
 	"maps"
@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/lanyard-net/lanyard/hook"
 )
 
 // Annotations as the engines write them, without Lanyard's.
@@ -42,18 +44,18 @@ func with(a map[string]string, changes ...string) map[string]string {
 	return a
 }
 
-func parseOf(a map[string]string) (Request, error) {
+func parseOf(a map[string]string) (hook.Request, error) {
 	r, _, err := Parse(&specs.State{ID: "c1", Pid: 7, Annotations: with(a, "io.lanyard.network=web")})
 	return r, err
 }
 
 // TestEngines checks which engine and pod is read from the annotations of each engine.
 func TestEngines(t *testing.T) {
-	pod := Pod{Sandbox: "sb1", Namespace: "prod", Name: "web-0"}
+	pod := hook.Pod{Sandbox: "sb1", Namespace: "prod", Name: "web-0"}
 	for what, test := range map[string]struct {
 		annotations map[string]string
 		name        string
-		pod         Pod
+		pod         hook.Pod
 	}{
 		"CRI-O":                                 {byCRIO, "app", pod},
 		"CRI-O, no manager":                     {with(byCRIO, "-io.container.manager"), "app", pod},
@@ -61,12 +63,12 @@ func TestEngines(t *testing.T) {
 		"containerd":                            {byContainerd, "app", pod},
 		"containerd 1.5, no uid":                {with(byContainerd, "-io.kubernetes.cri.sandbox-uid"), "app", pod},
 		"containerd, the kubelet's label":       {with(byContainerd, "io.kubernetes.pod.namespace=prod"), "app", pod},
-		"pod of podman 4":                       {byPodman4, "", Pod{}},
-		"pod of podman 5":                       {byPodman5, "", Pod{}},
-		"podman 4, no pod":                      {with(byHand, "io.container.manager=libpod", "io.kubernetes.cri-o.TTY=true", "io.kubernetes.cri-o.Created=x"), "", Pod{}},
-		"podman kube play of what it generated": {with(byPodman5, "io.kubernetes.cri-o.TTY/web=false", "io.kubernetes.cri-o.SandboxID/web=old"), "", Pod{}},
-		"podman, no pod":                        {with(byHand, "io.container.manager=libpod"), "", Pod{}},
-		"by hand":                               {byHand, "", Pod{}},
+		"pod of podman 4":                       {byPodman4, "", hook.Pod{}},
+		"pod of podman 5":                       {byPodman5, "", hook.Pod{}},
+		"podman 4, no pod":                      {with(byHand, "io.container.manager=libpod", "io.kubernetes.cri-o.TTY=true", "io.kubernetes.cri-o.Created=x"), "", hook.Pod{}},
+		"podman kube play of what it generated": {with(byPodman5, "io.kubernetes.cri-o.TTY/web=false", "io.kubernetes.cri-o.SandboxID/web=old"), "", hook.Pod{}},
+		"podman, no pod":                        {with(byHand, "io.container.manager=libpod"), "", hook.Pod{}},
+		"by hand":                               {byHand, "", hook.Pod{}},
 	} {
 		r, err := parseOf(test.annotations)
 		if err != nil || r.Name != test.name || r.Pod != test.pod {
@@ -128,7 +130,7 @@ func FuzzEngines(f *testing.F) {
 			author := map[string]string{key: value}
 			maps.Copy(author, engine) // the engine writes last
 			o, err := originOf(author)
-			if err == nil && (o.pod != Pod{"sb1", "prod", "web-0"}) {
+			if err == nil && (o.pod != hook.Pod{Sandbox: "sb1", Namespace: "prod", Name: "web-0"}) {
 				t.Errorf("with %q=%q the pod is %+v", key, value, o.pod)
 			}
 		}

@@ -1,4 +1,9 @@
-package hook
+// Package oci reads the input of an OCI hook: the container's state (OCI runtime spec, runtime.md
+// "State") and its annotations, from which it makes a [hook.Request]. It also mounts the
+// resolv.conf of a container, for which it needs the same input.
+//
+// It does not attach: package hook does. All input is hostile, see [Parse].
+package oci
 
 import (
 	"encoding/json"
@@ -9,13 +14,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// MaxState bounds the state that is read, in bytes. Annotations dominate its
-// size, and their author may be hostile.
+// MaxState is the maximum size of a state, in bytes. Most of a state is annotations, and their
+// author may be hostile.
 const MaxState = 1 << 20
 
-// ReadState reads all of r, up to MaxState, and decodes the container's state
-// (OCI runtime spec, runtime.md "State"). It always drains r: a runtime that
-// is still writing when its hook exits is killed by SIGPIPE.
+// ReadState reads the container's state from r and decodes it (OCI runtime spec, runtime.md
+// "State"). It returns an error if the state is larger than MaxState, is not JSON, or has no id.
+// It reads r to its end in any case: a runtime that still writes when its hook exits is killed
+// by SIGPIPE.
 func ReadState(r io.Reader) (*specs.State, error) {
 	b, err := io.ReadAll(io.LimitReader(r, MaxState+1))
 	if err != nil {

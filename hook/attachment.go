@@ -1,0 +1,73 @@
+package hook
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// State is the stage of an attachment.
+type State string
+
+const (
+	Attaching State = "attaching" // an intent: the resources that it names may be incomplete
+	Attached  State = "attached"
+	Detaching State = "detaching" // being released: no container can join it
+)
+
+// Attachment is the record of one interface in one network namespace: its configuration, and all
+// that undo needs. It is written before any resource is acquired, so that a sweep can release
+// what a crash leaves.
+type Attachment struct {
+	ID         verify.ID        `json:"id"`
+	State      State            `json:"state"`
+	Network    string           `json:"network"`
+	Generation string           `json:"generation"`       // the definition's id
+	Driver     string           `json:"driver,omitempty"` // "" is macvlan
+	Interface  string           `json:"interface"`
+	Index      int              `json:"ifindex,omitzero"` // inside the namespace
+	MAC        verify.MAC       `json:"mac"`
+	MTU        int              `json:"mtu,omitzero"`
+	Addrs      []netip.Prefix   `json:"addresses"`
+	Gateways   []netip.Addr     `json:"gateways,omitempty"`
+	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // next hops of its default routes; 0.0.0.0 or :: is the host itself
+	Others     []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
+	Pools      []string         `json:"pools"`                     // the pools of its leases
+	Quarantine time.Duration    `json:"quarantine_ns,omitzero"`
+	Parent     string           `json:"parent"`
+	ParentIdx  int              `json:"parent_ifindex"`
+	Trunk      string           `json:"trunk"`
+	Endpoint   verify.Endpoint  `json:"endpoint"`         // recorded before Datapath.Expect
+	Former     *verify.Endpoint `json:"former,omitempty"` // the endpoint until now, while the interface changes to another address or MAC
+	Netns      Netns            `json:"netns"`
+	Number     *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
+	Hook       link.Process     `json:"hook"`           // the process that attaches or detaches; it owns the record unless the state is Attached
+	Containers []Container      `json:"containers"`
+	Mode       verify.Mode      `json:"verify"`
+	Verdict    verify.Verdict   `json:"verdict"`
+	Verdicts   []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
+	Evidence   *verify.Evidence `json:"evidence,omitempty"` // at the time of the verdict
+	Created    time.Time        `json:"created"`
+	Timing     []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
+	Pod        Pod              `json:"pod,omitzero"`
+	Guard      *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; has the links' ifindexes when they exist
+	AtParent   bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent's egress
+	HostLink   string           `json:"host_link,omitempty"`        // the host's link through which the host has a route to each address
+	Owner      uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
+}
+
+// Netns identifies a network namespace among all existing and earlier ones.
+type Netns struct {
+	Boot   string `json:"boot"`             // the kernel's boot id
+	Cookie uint64 `json:"cookie,omitempty"` // SO_NETNS_COOKIE; 0 below Linux 5.14
+	Inode  uint64 `json:"inode"`            // recycled by the kernel: valid only together with the other fields
+}
+
+// Container is a reference to an attachment. It is valid while the container's init runs.
+type Container struct {
+	ID      string       `json:"id"`
+	Name    string       `json:"name,omitempty"`
+	Process link.Process `json:"process"`
+}
