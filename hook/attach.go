@@ -62,7 +62,7 @@ type attempt struct {
 	controls  map[netip.Addr]verify.Answer
 	routers   []verify.Answer // advertisements of routers; nil: not asked
 	proxies   []verify.MAC    // stations that answer for any address (proxy ARP)
-	indirect  []netip.Addr    // gateways whose only answers went to all nodes
+	indirect  []netip.Addr    // gateways that have answered only to all nodes
 }
 
 // resolve reads what the attach depends on: subnets, parent and the names in the namespace. It
@@ -273,15 +273,16 @@ func (t *attempt) expect() error {
 // address was requested. The verdict is in the record. A late conflict over an address that was
 // not requested is a *lateConflict.
 func (t *attempt) verifyAndConfigure(ctx context.Context) error {
+	unverified := func(text string) verify.Verdict { return verify.Verdict{Code: verify.Unverified, Text: text} }
 	switch {
 	case t.rec.Mode == verify.Off:
-		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "verification is off"}
+		t.rec.Verdict = unverified("verification is off")
 		return t.ns.Do(t.configure)
 	case len(t.rec.Addrs) == 0:
-		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: "the network assigns no addresses: the workload configures its own"}
+		t.rec.Verdict = unverified("the network assigns no addresses: the workload configures its own")
 		return nil
 	case t.def.Routed():
-		t.rec.Verdict = verify.Verdict{Code: verify.Unverified, Text: fmt.Sprintf("mode %s has no gateway to probe: the host routes", t.def.Mode)}
+		t.rec.Verdict = unverified(fmt.Sprintf("mode %s has no gateway to probe: the host routes", t.def.Mode))
 		return t.ns.Do(t.configure)
 	}
 	for {

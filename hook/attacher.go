@@ -56,7 +56,7 @@ type Want struct {
 	Verify    verify.Mode  // can only tighten the network's mode; "": the network's mode
 	// Default reports whether the interface takes the default routes. nil: each default route
 	// that exists stays in place, and each other one goes to the first interface of the
-	// request whose network has a gateway.
+	// request on a network with a gateway.
 	Default *bool
 }
 

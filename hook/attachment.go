@@ -32,7 +32,7 @@ type Attachment struct {
 	MTU        int              `json:"mtu,omitzero"`
 	Addrs      []netip.Prefix   `json:"addresses"`
 	Gateways   []netip.Addr     `json:"gateways,omitempty"`
-	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // next hops of its default routes; 0.0.0.0 or :: is the host itself
+	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // next hops of its default routes; unspecified: the host
 	Others     []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
 	Pools      []string         `json:"pools"`                     // the pools of its leases
 	Quarantine time.Duration    `json:"quarantine_ns,omitzero"`
@@ -40,10 +40,10 @@ type Attachment struct {
 	ParentIdx  int              `json:"parent_ifindex"`
 	Trunk      string           `json:"trunk"`
 	Endpoint   verify.Endpoint  `json:"endpoint"`         // recorded before Datapath.Expect
-	Former     *verify.Endpoint `json:"former,omitempty"` // the endpoint until now, while the interface changes to another address or MAC
+	Former     *verify.Endpoint `json:"former,omitempty"` // the old endpoint, while address or MAC change
 	Netns      Netns            `json:"netns"`
 	Number     *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
-	Hook       link.Process     `json:"hook"`           // the process that attaches or detaches; it owns the record unless the state is Attached
+	Hook       link.Process     `json:"hook"`           // owns the record unless the state is Attached
 	Containers []Container      `json:"containers"`
 	Mode       verify.Mode      `json:"verify"`
 	Verdict    verify.Verdict   `json:"verdict"`
@@ -52,9 +52,9 @@ type Attachment struct {
 	Created    time.Time        `json:"created"`
 	Timing     []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
 	Pod        Pod              `json:"pod,omitzero"`
-	Guard      *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; has the links' ifindexes when they exist
+	Guard      *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
 	AtParent   bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent's egress
-	HostLink   string           `json:"host_link,omitempty"`        // the host's link through which the host has a route to each address
+	HostLink   string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
 	Owner      uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
 }
 

@@ -18,8 +18,8 @@ func (l *Local) unleasedOn(parent int, recs []Attachment, host []verify.MAC) (ma
 	}
 	for _, m := range all {
 		mac := verify.MACOf(m)
-		known := slices.Contains(host, mac) || slices.ContainsFunc(recs, func(a Attachment) bool { return a.ParentIdx == parent && a.MAC == mac })
-		if !known && !slices.Contains(macs, mac) {
+		leased := slices.ContainsFunc(recs, func(a Attachment) bool { return a.ParentIdx == parent && a.MAC == mac })
+		if !leased && !slices.Contains(host, mac) && !slices.Contains(macs, mac) {
 			macs = append(macs, mac)
 		}
 	}
@@ -76,7 +76,9 @@ func (l *Local) Audit(ctx context.Context) (found []Audited, broken []error) {
 }
 
 // audit returns the unleased MACs of a network's parent, and what its guard dropped of them.
-func (l *Local) audit(ctx context.Context, def *network.Definition, host []verify.MAC) (macs []verify.MAC, dropped map[string]uint64, err error) {
+func (l *Local) audit(
+	ctx context.Context, def *network.Definition, host []verify.MAC,
+) (macs []verify.MAC, dropped map[string]uint64, err error) {
 	p, err := l.Parent(def)
 	if err != nil {
 		return nil, nil, err

@@ -11,7 +11,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// Caller is a user without privilege, for whom a broker attaches. All fields come from the kernel
+// Caller is a user without privilege that a broker attaches for. All fields come from the kernel
 // (SO_PEERCRED), none from the caller's request.
 type Caller struct {
 	UID  uint32
@@ -97,7 +97,8 @@ func (c *Caller) authorize(def *network.Definition, w Want) error {
 		for _, s := range def.Subnets {
 			// Addresses outside the ranges belong to other stations of the LAN.
 			if s.Subnet.Contains(a) && !inRanges(s, a) {
-				return fmt.Errorf("address %s is outside the ranges of network %q: a rootless container cannot request it", a, def.Name)
+				return fmt.Errorf("address %s is outside the ranges of network %q: a rootless container cannot request it",
+					a, def.Name)
 			}
 		}
 	}

@@ -14,15 +14,16 @@ import (
 )
 
 // declineTime is how long an address with a claimant is not assigned: long enough that starts do
-// not try it again and again, short enough that an address whose claimant leaves is soon usable
-// again.
+// not try it again and again, short enough that an address that its claimant gives up is soon
+// usable again.
 const declineTime = 10 * time.Minute
 
 // chooseSubnets returns the subnets to claim addresses from: those of the requested addresses, and
 // the first one of each family without a requested address.
 func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
 	if def.IPAM == network.IPAMNone && len(asked) > 0 {
-		return nil, fmt.Errorf("cannot use address %s: the network assigns no addresses: the workload configures its own", asked[0])
+		return nil, fmt.Errorf("cannot use address %s: the network assigns no addresses: the workload configures its own",
+			asked[0])
 	}
 	have := map[family]bool{}
 	for _, a := range asked {

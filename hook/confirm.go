@@ -19,7 +19,7 @@ func (t *attempt) confirm(ctx context.Context, f verify.Findings) error {
 
 // confirmFiltered asks gateways that answered the parent's MAC, but not the container's, once more
 // from the container's MAC. The parent asked later, so a switch port that had just begun to
-// forward, or a lost frame, may be the reason. IPv6 gateways whose only answers went to all nodes
+// forward, or a lost frame, may be the reason. IPv6 gateways that have answered only to all nodes
 // are asked from the parent first.
 func (t *attempt) confirmFiltered(ctx context.Context, f verify.Findings) error {
 	if t.sharesMAC() || len(t.indirect)+len(t.controls) == 0 {

@@ -58,11 +58,13 @@ func (t *attempt) openWindow() error {
 	return nil
 }
 
-// unrecordedMACs returns those of all, the MACs of links on the parent, whose addresses are not in
-// the database: they belong neither to an attachment with addresses nor to the host. They are
+// unrecordedMACs returns those of all, the MACs of links on the parent, with addresses that are not
+// in the database: they belong neither to an attachment with addresses nor to the host. They are
 // macvlans of other programs, macvlans nested in containers, and remains of containers that are
 // ending.
-func (l *Local) unrecordedMACs(ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr) (macs []verify.MAC, err error) {
+func (l *Local) unrecordedMACs(
+	ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr,
+) (macs []verify.MAC, err error) {
 	macs = []verify.MAC{}
 	if len(all) == 0 {
 		return macs, nil
@@ -88,7 +90,7 @@ func (l *Local) unrecordedMACs(ctx context.Context, def *network.Definition, p l
 	return macs, err
 }
 
-// hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment whose
+// hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment, and its
 // addresses are in the database. They are not if the workload configures its own.
 func hasAddresses(tx Tx, trunk int, mac verify.MAC) (bool, error) {
 	recs, err := find(tx, bucketMACs, macKey(trunk, mac))
@@ -113,7 +115,9 @@ func (t *attempt) claimants() []verify.Claimant {
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(list, func(r verify.Claimant) bool { return r.At <= t.ending.ignoreUntil || r.Probing && t.configured })
+	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
+		return c.At <= t.ending.ignoreUntil || c.Probing && t.configured
+	})
 }
 
 // A lateConflict is returned for a conflict over an address that was not requested, if it is
@@ -122,7 +126,8 @@ func (t *attempt) claimants() []verify.Claimant {
 type lateConflict struct{ verify.Claimant }
 
 func (c *lateConflict) Error() string {
-	return fmt.Sprintf("address %s was claimed by %s at the same time: start the container again", c.Addr, c.MAC.Describe())
+	return fmt.Sprintf("address %s was claimed by %s at the same time: start the container again",
+		c.Addr, c.MAC.Describe())
 }
 
 // checkLateConflict checks for conflicts again after the addresses were set and announced. If two
@@ -133,7 +138,9 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 	if t.unwatched != "" {
 		return nil
 	}
-	f.Claimants = slices.DeleteFunc(t.claimants(), func(r verify.Claimant) bool { return slices.Contains(t.proxies, r.MAC) })
+	f.Claimants = slices.DeleteFunc(t.claimants(), func(c verify.Claimant) bool {
+		return slices.Contains(t.proxies, c.MAC)
+	})
 	if len(f.Claimants) == 0 {
 		return nil
 	}
@@ -179,11 +186,12 @@ func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	moved := ended != 0 && verify.Now().Sub(ended) < lastFrames
-	there, err := t.waitUntilGone(ctx, 0, t.rec.MAC, func(index int) bool { return !slices.Contains(t.parent.Chain, index) })
-	if err != nil || there == macStays {
+	elsewhere := func(index int) bool { return !slices.Contains(t.parent.Chain, index) }
+	found, err := t.waitUntilGone(ctx, 0, t.rec.MAC, elsewhere)
+	if err != nil || found == macStays {
 		return false, err
 	}
-	if !moved && there == macAbsent || time.Now().After(t.ending.deadline) {
+	if !moved && found == macAbsent || time.Now().After(t.ending.deadline) {
 		return false, nil
 	}
 	t.ending.ignoreUntil = verify.Now()

@@ -139,7 +139,8 @@ func (t *attempt) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.
 		return nil, err
 	}
 	used := func(a netip.Addr) bool {
-		return a == near || slices.Contains(free, a) || slices.ContainsFunc(leases, func(l ipam.Lease) bool { return l.Addr == a })
+		leased := slices.ContainsFunc(leases, func(l ipam.Lease) bool { return l.Addr == a })
+		return leased || a == near || slices.Contains(free, a)
 	}
 	for range 32 {
 		if a := randomAddr(s); p.Check(a) == nil && !used(a) {

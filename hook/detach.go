@@ -8,7 +8,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
-// Detach implements [Attacher]. It drops only references to containers whose init has exited: an
+// Detach implements [Attacher]. It drops only references to containers with an exited init: an
 // engine that keeps a container's id over a restart calls poststop for the old run after the new
 // one was attached. A pod's attachment stays without references while its interface exists. Detach
 // does not check privileges and never returns ErrUnprivileged.

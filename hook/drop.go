@@ -45,7 +45,8 @@ func dropReferences(tx Tx, a Attachment, over func(Container) bool) (*detaching,
 // leases are released, so that no address is assigned again while an old interface still answers
 // for it.
 func (l *Local) drop(ctx context.Context, t detaching) error {
-	err := errors.Join(l.removeHostRoutes(t.Attachment), l.dropLink(t.Attachment), l.revokePermit(t.Attachment), l.forget(t.Endpoint))
+	err := errors.Join(l.removeHostRoutes(t.Attachment), l.dropLink(t.Attachment),
+		l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC

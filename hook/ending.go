@@ -73,9 +73,11 @@ const (
 )
 
 // waitUntilGone waits until no link with a MAC is up on the parent with an ifindex. With parent 0,
-// it waits for all parents of the host for whose ifindex where returns true; a nil where selects
-// all. All waits of one attach together take at most endingTimeout.
-func (t *attempt) waitUntilGone(ctx context.Context, parent int, mac verify.MAC, where func(index int) bool) (presence, error) {
+// it waits for all parents of the host with an ifindex that where returns true for; a nil where
+// selects all. All waits of one attach together take at most endingTimeout.
+func (t *attempt) waitUntilGone(
+	ctx context.Context, parent int, mac verify.MAC, where func(index int) bool,
+) (presence, error) {
 	if t.ending.deadline.IsZero() {
 		t.ending.deadline = time.Now().Add(endingTimeout)
 	}

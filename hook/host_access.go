@@ -98,8 +98,8 @@ func (l *Local) freeForHost(
 				continue
 			}
 			if asked == maxCandidates {
-				return a, fmt.Errorf("other stations on the LAN have the first %d addresses of %s: set a free one with --host-address",
-					maxCandidates, pool)
+				return a, fmt.Errorf("other stations on the LAN have the first %d addresses of %s: "+
+					"set a free one with --host-address", maxCandidates, pool)
 			}
 			asked++
 			if r, err := l.claimantOnLAN(ctx, def, p, a); err != nil || r == nil {
@@ -112,12 +112,15 @@ func (l *Local) freeForHost(
 
 // claimantOnLAN asks for an address from the parent, and returns the station that has it, or nil.
 // It does not ask if verification is off.
-func (l *Local) claimantOnLAN(ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr) (*verify.Claimant, error) {
+func (l *Local) claimantOnLAN(
+	ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr,
+) (*verify.Claimant, error) {
 	if def.VerifyMode() == network.VerifyOff {
 		return nil, nil
 	}
 	t := &attempt{Local: l, def: def, parent: p}
-	f, err := t.askAsParent(ctx, verify.Plan{Addrs: []netip.Addr{a}, Window: max(hostWindow, time.Duration(def.ConflictWindow))})
+	window := max(hostWindow, time.Duration(def.ConflictWindow))
+	f, err := t.askAsParent(ctx, verify.Plan{Addrs: []netip.Addr{a}, Window: window})
 	if err != nil || len(f.Claimants) == 0 {
 		return nil, err
 	}
@@ -131,8 +134,8 @@ func (l *Local) ensureHostAccess(ctx context.Context, def *network.Definition, p
 	if !def.HostAccess {
 		return 0, nil
 	}
-	index, made, err := l.ensureHostLink(ctx, def, p)
-	if err != nil || !made {
+	index, created, err := l.ensureHostLink(ctx, def, p)
+	if err != nil || !created {
 		return index, err
 	}
 	recs, err := l.Attachments(ctx)
@@ -146,13 +149,16 @@ func (l *Local) ensureHostAccess(ctx context.Context, def *network.Definition, p
 
 // ensureHostLink creates the host's own link if it is missing. It returns the link's ifindex, and
 // whether it has created the link.
-func (l *Local) ensureHostLink(ctx context.Context, def *network.Definition, p link.Parent) (index int, made bool, err error) {
+func (l *Local) ensureHostLink(
+	ctx context.Context, def *network.Definition, p link.Parent,
+) (index int, created bool, err error) {
 	mac, err := l.hostMAC(def)
 	if err != nil {
 		return 0, false, err
 	}
 	spec := link.HostLinkSpec{
-		Name: def.HostLink(), Parent: p, IPVlan: def.Driver == network.DriverIPvlan, MAC: mac.Hardware(), MTU: def.MTU, Addrs: def.HostAddresses,
+		Name: def.HostLink(), Parent: p, IPVlan: def.Driver == network.DriverIPvlan,
+		MAC: mac.Hardware(), MTU: def.MTU, Addrs: def.HostAddresses,
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {

@@ -35,9 +35,11 @@ func (t *attempt) enterDatabase(ctx context.Context, id Netns) error {
 	for {
 		other, err := t.tryEnter(ctx, id, self)
 		if isExhausted(err) && !swept {
-			if swept, err = t.sweepForRoom(ctx, err); swept && err == nil {
+			var sweepErr error
+			if swept, sweepErr = t.sweepForRoom(ctx); swept {
 				continue
 			}
+			err = errors.Join(err, sweepErr)
 		}
 		if err != nil || other == nil {
 			return err
@@ -52,24 +54,27 @@ func (t *attempt) enterDatabase(ctx context.Context, id Netns) error {
 			wait = min(2*wait, recordPollMax)
 			continue
 		}
-		if _, err := t.dropUnlessLive(ctx, other.ID, func(a *Attachment) bool { return t.needed(a, id.Boot) }, false); err != nil {
+		needed := func(a *Attachment) bool { return t.needed(a, id.Boot) }
+		if _, err := t.dropUnlessLive(ctx, other.ID, needed, false); err != nil {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
 	}
 }
 
-// isExhausted reports whether an error may be caused by records whose containers are gone: the
+// isExhausted reports whether an error may be caused by records without running containers: the
 // quota, the address, the pool or the MAC is in use.
 func isExhausted(err error) bool {
-	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) || errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
+	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) ||
+		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
 }
 
 // sweepForRoom releases attachments that are not in use, without quarantine, so that this attach
-// can have their addresses. It returns an error that wraps full if it released none.
-func (t *attempt) sweepForRoom(ctx context.Context, full error) (swept bool, err error) {
+// can have their addresses. It first undoes the record of this attach. swept is false if it
+// released none, or on an error.
+func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 	if t.recorded {
 		if err := t.undo(ctx, t.r, t.rec); err != nil {
-			return false, errors.Join(full, err)
+			return false, err
 		}
 		t.recorded = false
 	}
@@ -79,7 +84,7 @@ func (t *attempt) sweepForRoom(ctx context.Context, full error) (swept bool, err
 		return t.caller == nil || a.Owner == t.caller.UID
 	})
 	if len(released) == 0 {
-		return false, errors.Join(full, err)
+		return false, err
 	}
 	if err != nil {
 		// Not an error of this attach: the owner of a namespace can prevent the release of
@@ -180,8 +185,8 @@ func (t *attempt) matches(a Attachment) (bool, error) {
 		return false, nil // a second interface on the same network
 	}
 	if a.Network != w.Network {
-		return false, fmt.Errorf("interface %q of this namespace is already on network %q: choose another with io.lanyard.interface",
-			a.Interface, a.Network)
+		return false, fmt.Errorf("interface %q of this namespace is already on network %q: "+
+			"choose another with io.lanyard.interface", a.Interface, a.Network)
 	}
 	if a.State != Attached {
 		return true, nil
@@ -212,7 +217,8 @@ func joinPrefixes(ps []netip.Prefix) string {
 // verdict is fatal in the container's verify mode, or if its interface does not exist any more.
 func (t *attempt) join(tx Tx, a Attachment) error {
 	if mode := a.Mode.Tighten(t.want.Verify); a.Verdict.Code.Fatal(mode) {
-		return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s", a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
+		return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s",
+			a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
 	}
 	if a.Guard == nil {
 		// A process in the namespace may have deleted it.
@@ -302,9 +308,9 @@ func (t *attempt) mtu() int {
 func (t *attempt) freeName(here []Attachment) string {
 	for i := 0; ; i++ {
 		name := fmt.Sprintf("eth%d", i)
-		taken := slices.Contains(t.usedNames, name) ||
+		used := slices.Contains(t.usedNames, name) ||
 			slices.ContainsFunc(here, func(a Attachment) bool { return a.Interface == name })
-		if !taken {
+		if !used {
 			return name
 		}
 	}

@@ -21,7 +21,7 @@ import (
 // caller's deadline may be over.
 const undoTimeout = 5 * time.Second
 
-// Local implements [Attacher] in the calling process, for the host whose namespace Host has open.
+// Local implements [Attacher] in the calling process, for the host that Host has the namespace of.
 type Local struct {
 	Host     *link.Host
 	Networks string // directory of definitions
@@ -190,7 +190,8 @@ func mayUse(def *network.Definition, p Pod) error {
 	if p == (Pod{}) || p.Namespace != "" && def.MayPod(p.Namespace) {
 		return nil
 	}
-	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list the namespace (--allow-namespace)", p.Namespace)
+	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list the namespace (--allow-namespace)",
+		p.Namespace)
 }
 
 // undo releases the attachments of one request in reverse order, also if the caller's deadline is

@@ -28,8 +28,8 @@ func (t *attempt) chooseMAC(tx Tx) (err error) {
 	case t.def.SharesMAC():
 		t.rec.MAC = verify.MACOf(t.parent.MAC)
 		if !t.want.MAC.IsZero() && t.want.MAC != t.rec.MAC {
-			return fmt.Errorf("cannot use MAC %s: with %s, mode %s, the interface has the MAC of parent %q, %s: omit io.lanyard.mac",
-				t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
+			return fmt.Errorf("cannot use MAC %s: with %s, mode %s, the interface has the MAC of parent %q, %s: "+
+				"omit io.lanyard.mac", t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
 		}
 		return nil
 	case !t.want.MAC.IsZero():
@@ -56,7 +56,7 @@ func (t *attempt) chooseMAC(tx Tx) (err error) {
 }
 
 // alternativeMAC is a part of the name from which the alternative MAC is derived, for an address
-// whose first MAC another link of the parent has.
+// with a first MAC that another link of the parent has.
 const alternativeMAC = "\x00second"
 
 // checkNamedMAC looks in the host's neighbour table for a MAC that was asked for by name. A

@@ -55,7 +55,7 @@ func (l *Local) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 }
 
 // createNetwork creates one network. It writes the definition before it creates the parent: a crash
-// in between leaves a network whose parent the first attach creates, instead of an unknown link.
+// in between leaves a network, and the first attach creates its parent, instead of an unknown link.
 // The same command, run again, continues from there.
 func (l *Local) createNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	begun, err := network.Begun(l.Networks, def.Name)
@@ -85,7 +85,7 @@ func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *si
 	case err != nil:
 		return p, err
 	default:
-		// A parent whose creation by Lanyard was interrupted is managed, too.
+		// A parent that Lanyard was interrupted in creating is managed, too.
 		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
 	}
 	if err := def.Conflicts(l.withSameTags(def, p, n)); err != nil {
@@ -204,7 +204,9 @@ func (l *Local) Prune(ctx context.Context) (pruned []string, err error) {
 const removeBatchSize = 256
 
 // removeNetworks removes networks in batches.
-func (l *Local) removeNetworks(ctx context.Context, defs []*network.Definition, n *siblings) (gone []string, errs []error) {
+func (l *Local) removeNetworks(
+	ctx context.Context, defs []*network.Definition, n *siblings,
+) (gone []string, errs []error) {
 	for batch := range slices.Chunk(defs, removeBatchSize) {
 		names, more := l.removeBatch(ctx, batch, n)
 		gone, errs = append(gone, names...), append(errs, more...)
@@ -221,7 +223,9 @@ type removal struct {
 
 // removeBatch removes networks. It marks them first, so that no container can attach to them. After
 // a crash, removing a marked network again completes the removal.
-func (l *Local) removeBatch(ctx context.Context, defs []*network.Definition, n *siblings) (gone []string, errs []error) {
+func (l *Local) removeBatch(
+	ctx context.Context, defs []*network.Definition, n *siblings,
+) (gone []string, errs []error) {
 	all := l.markAll(ctx, defs)
 	l.removeParents(ctx, all, n)
 	l.removeDefinitions(ctx, all)

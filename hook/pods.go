@@ -105,7 +105,7 @@ func (l *Local) keepForPod(tx Tx, a Attachment, over func(Container) bool) (kept
 	return true, write(tx, &row, &a)
 }
 
-// sweepPods releases the attachments of pods whose sandbox is gone. containerd calls the last
+// sweepPods releases the attachments of pods without a sandbox. containerd calls the last
 // poststop of a pod while the sandbox exists, and no hook after that. If no service sweeps,
 // the poststop of another pod does.
 func (l *Local) sweepPods(ctx context.Context) {

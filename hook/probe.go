@@ -133,7 +133,7 @@ func (t *attempt) announceFrom(index int, name string, times int) error {
 	return t.announce(a, times)
 }
 
-// announce announces the addresses to other stations, whose neighbour caches may have another MAC.
+// announce announces the addresses to other stations: their neighbour caches may have another MAC.
 // The container also works if an announcement is lost, so a drop on this host or a link that is
 // down is no error: the verdict reports it.
 func (t *attempt) announce(a verify.Announcer, times int) error {
@@ -151,7 +151,7 @@ func (t *attempt) announce(a verify.Announcer, times int) error {
 type hostState struct {
 	down       string             // why no frame can pass through the parent; "" if they can
 	macs       []net.HardwareAddr // of the links on the parent
-	unrecorded []verify.MAC       // those of macs whose addresses are not in the database
+	unrecorded []verify.MAC       // those of macs with addresses that are not in the database
 }
 
 // readHostState reads the host's state, and tells the datapath which MACs are this host's. The

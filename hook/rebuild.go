@@ -85,12 +85,12 @@ func (l *Local) rebuild(ctx context.Context) error {
 
 // rebuildAll reads all namespaces. It skips those of unprivileged users that it cannot read:
 // otherwise such a user could prevent the rebuild for all, by changing links continuously
-// (interrupted dumps) or by creating one whose netlink message is too large.
+// (interrupted dumps) or by creating one with a netlink message that is too large.
 //
 // The attachments in a skipped namespace are lost: dropOrphans deletes the links of a guarded
-// attachment whose container's end is not found, and forgetDead removes the permit of a macvlan, so
-// that a guarded parent drops its frames. On a parent without a guard, the container can still use
-// the address, as it can use any other. The next container that is assigned the address finds a
+// attachment if the container's end is not found, and forgetDead removes the permit of a macvlan,
+// so that a guarded parent drops its frames. On a parent without a guard, the container can still
+// use the address, as it can use any other. The next container that is assigned the address finds a
 // claimant and gets another one.
 func (l *Local) rebuildAll(ctx context.Context) error {
 	watched, err := l.Datapath.Endpoints()
@@ -114,7 +114,8 @@ func (l *Local) rebuildAll(ctx context.Context) error {
 		case err == nil:
 			found = append(found, some...)
 		case owner == 0:
-			missed = errors.Join(missed, fmt.Errorf("network namespace %d of root (\"lsns -t net\" lists its processes): %w", n.Inode, err))
+			err = fmt.Errorf("network namespace %d of root (\"lsns -t net\" lists its processes): %w", n.Inode, err)
+			missed = errors.Join(missed, err)
 		default:
 			skipped[owner] = true
 			l.Log.Warn("skipped a network namespace that could not be read: its attachments are lost",
@@ -174,8 +175,8 @@ func (s networkParent) carries(e verify.Endpoint) bool {
 	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(tagsOf(s.parent))
 }
 
-// networkParents returns all networks whose parent exists. With thousands of networks it is slow,
-// so it is called only for a namespace with an interface on a parent.
+// networkParents returns all networks with an existing parent. With thousands of networks it is
+// slow, so it is called only for a namespace with an interface on a parent.
 func (l *Local) networkParents() (all []networkParent) {
 	defs, _ := network.LoadAll(l.Networks)
 	for _, d := range defs {
@@ -188,7 +189,9 @@ func (l *Local) networkParents() (all []networkParent) {
 
 // recordsIn returns a record for each interface of the namespace that is on a network. Its
 // containers are unknown, so it is live while its namespace exists.
-func (l *Local) recordsIn(n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint) (found []Attachment, err error) {
+func (l *Local) recordsIn(
+	n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint,
+) (found []Attachment, err error) {
 	links, err := n.Standing()
 	if err != nil {
 		return nil, err
@@ -291,7 +294,10 @@ func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 // same MAC and tags in the datapath's maps, else a new one. Gateways are those of the current
 // definition.
 func endpointFor(a Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
-	want := verify.Endpoint{Trunk: parent.TrunkIndex, Tags: tagsOf(parent), MAC: a.MAC, Gateways: a.Gateways, Attachment: newID(), Netns: a.Netns.Cookie}
+	want := verify.Endpoint{
+		Trunk: parent.TrunkIndex, Tags: tagsOf(parent), MAC: a.MAC, Gateways: a.Gateways,
+		Attachment: newID(), Netns: a.Netns.Cookie,
+	}
 	for _, p := range a.Addrs {
 		want.Addrs = append(want.Addrs, p.Addr())
 	}
@@ -306,7 +312,7 @@ func endpointFor(a Attachment, parent link.Parent, watched []verify.Endpoint) ve
 	return want
 }
 
-// forgetDead removes the endpoints whose interface was not found, and their permits at the parents.
+// forgetDead removes the endpoints without a found interface, and their permits at the parents.
 func (l *Local) forgetDead(watched []verify.Endpoint, found []Attachment, parents func() []networkParent) {
 	for _, e := range watched {
 		if slices.ContainsFunc(found, func(a Attachment) bool { return a.ID == e.Attachment }) {

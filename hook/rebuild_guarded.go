@@ -69,7 +69,7 @@ func leasedAddrs(e verify.Endpoint) (addrs []link.Addr) {
 	return addrs
 }
 
-// dropOrphans deletes the links of guarded attachments whose container's end was not found.
+// dropOrphans deletes the links of guarded attachments if the container's end was not found.
 // Otherwise their MACs would stay in use.
 func (l *Local) dropOrphans(found []Attachment) error {
 	guards, err := l.openGuards()

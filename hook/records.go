@@ -84,8 +84,8 @@ func put(tx Tx, a *Attachment) error {
 	return write(tx, &old, a)
 }
 
-// write is put for a record whose row was read in the same transaction. old is that row; nil if
-// there is none.
+// write is put, but takes the record's row from the same transaction. old is that row; nil if
+// the record is new.
 func write(tx Tx, old, a *Attachment) error {
 	now := a.indexes()
 	if old != nil {

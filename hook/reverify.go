@@ -36,7 +36,8 @@ func (l *Local) Verify(ctx context.Context, a Attachment) ([]verify.Verdict, err
 		return nil, err
 	}
 	if ns == nil {
-		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" removes the record", a.Interface, a.Network)
+		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" removes the record",
+			a.Interface, a.Network)
 	}
 	defer ns.Close()
 	t := &attempt{Local: l, def: def, ns: ns, rec: a, configured: true}
@@ -94,12 +95,13 @@ func (t *attempt) verdictWithoutRound() []verify.Verdict {
 }
 
 // addUnheard adds the claimants that a round cannot hear: this host itself, and a station with the
-// same MAC whose own address was not asked for.
+// same MAC that was not asked for its own address.
 func (t *attempt) addUnheard(f *verify.Findings) error {
 	host, err := t.hostClaimants(t.rec)
 	f.Claimants = append(f.Claimants, host...)
-	if r := t.recentDuplicate(); r != nil && !slices.ContainsFunc(f.Claimants, func(r verify.Claimant) bool { return r.SameMAC }) {
-		f.Claimants = append(f.Claimants, *r)
+	sameMAC := func(c verify.Claimant) bool { return c.SameMAC }
+	if d := t.recentDuplicate(); d != nil && !slices.ContainsFunc(f.Claimants, sameMAC) {
+		f.Claimants = append(f.Claimants, *d)
 	}
 	return err
 }
@@ -109,7 +111,7 @@ func (t *attempt) addUnheard(f *verify.Findings) error {
 const duplicateFor = time.Minute
 
 // recentDuplicate returns the station with the interface's MAC that was seen within duplicateFor
-// and since the start; nil if there is none.
+// and since the start, or nil.
 func (t *attempt) recentDuplicate() *verify.Claimant {
 	if t.unwatched != "" {
 		return nil
@@ -122,7 +124,9 @@ func (t *attempt) recentDuplicate() *verify.Claimant {
 	if t.rec.Evidence != nil {
 		then = *t.rec.Evidence
 	}
-	recent := slices.ContainsFunc(verify.Anomalies(then, now), func(a verify.Anomaly) bool { return a.Kind == verify.SameMAC })
+	recent := slices.ContainsFunc(verify.Anomalies(then, now), func(a verify.Anomaly) bool {
+		return a.Kind == verify.SameMAC
+	})
 	i := slices.IndexFunc(now.Claimants, func(r verify.Claimant) bool {
 		return r.SameMAC && verify.Now().Sub(r.At) < duplicateFor
 	})
@@ -148,9 +152,9 @@ func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err
 	}
 }
 
-// askOtherGateways asks the gateways whose verdict does not depend on the claimant of f, because
-// the claim ended the round before they could answer. It returns their answers with the claimants
-// of f.
+// askOtherGateways asks the gateways with a verdict that does not depend on the claimant of f,
+// because the claim ended the round before they could answer. It returns their answers with the
+// claimants of f.
 func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
 	plan := t.patientPlan(ctx)
 	plan.Addrs, plan.Observed, plan.Gateways = nil, nil, nil
@@ -204,7 +208,9 @@ func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings,
 // answer for one address, it hears both. The slow close of its packet socket does not matter,
 // because no start waits for it. exactRound must run inside the link's namespace. index is the
 // link's ifindex.
-func (t *attempt) exactRound(ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan) (f verify.Findings, err error) {
+func (t *attempt) exactRound(
+	ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan,
+) (f verify.Findings, err error) {
 	p, err := t.Probers.Exact(index, mac)
 	if err != nil {
 		return f, fmt.Errorf("open a prober on %q: %w", name, err)

@@ -115,7 +115,7 @@ func (t *attempt) defaultRoutes() (routes []link.Route) {
 	return routes
 }
 
-// extraRoutes returns the network's static routes whose router is in a subnet of one of the
+// extraRoutes returns the network's static routes with a router in a subnet of one of the
 // container's addresses.
 func (t *attempt) extraRoutes() (routes []link.Route) {
 	for _, r := range t.def.Routes {

@@ -13,7 +13,7 @@ type siblings struct {
 	byName   map[string]*network.Definition
 	byParent map[string][]*network.Definition // by the parent's name
 	vlansOn  map[string]int                   // number of networks on a VLAN of the link
-	// notVLAN are the networks whose parent has no name of the form LINK.VID: only the kernel
+	// notVLAN are the networks with a parent's name that is not LINK.VID: only the kernel
 	// knows which link it is.
 	notVLAN map[string]*network.Definition
 }
@@ -42,7 +42,8 @@ func (n *siblings) add(d *network.Definition) {
 func (n *siblings) remove(d *network.Definition) {
 	delete(n.byName, d.Name)
 	delete(n.notVLAN, d.Name)
-	n.byParent[d.Parent] = slices.DeleteFunc(n.byParent[d.Parent], func(o *network.Definition) bool { return o.Name == d.Name })
+	same := func(o *network.Definition) bool { return o.Name == d.Name }
+	n.byParent[d.Parent] = slices.DeleteFunc(n.byParent[d.Parent], same)
 	if base := baseOf(d.Parent); base != "" {
 		n.vlansOn[base]--
 	}
@@ -64,8 +65,8 @@ func baseOf(parent string) string {
 	return base
 }
 
-// withSameTags returns the networks whose frames are on p's trunk with the same tags: those with
-// the same parent's name, and those whose parent is the same link by another name. p is zero if the
+// withSameTags returns the networks with frames of the same tags on p's trunk: those with
+// the same parent's name, and those with the same link as parent, by another name. p is zero if the
 // parent does not exist yet.
 func (l *Local) withSameTags(def *network.Definition, p link.Parent, n *siblings) []*network.Definition {
 	found := slices.Clone(n.byParent[def.Parent])

@@ -32,7 +32,9 @@ func (l *Local) sweep(ctx context.Context, atOnce bool, which func(*Attachment) 
 }
 
 // sweepRecords releases those of recs that which selects and that are not live.
-func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool, which, live func(*Attachment) bool) (swept []Attachment, err error) {
+func (l *Local) sweepRecords(
+	ctx context.Context, recs []Attachment, atOnce bool, which, live func(*Attachment) bool,
+) (swept []Attachment, err error) {
 	for _, a := range recs {
 		if !which(&a) || live(&a) {
 			continue
@@ -49,7 +51,9 @@ func (l *Local) sweepRecords(ctx context.Context, recs []Attachment, atOnce bool
 
 // dropUnlessLive drops a record, unless it is live or gone when the transaction reads it. dropped
 // is true if this process has marked the record, also if the release then failed.
-func (l *Local) dropUnlessLive(ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool) (dropped bool, err error) {
+func (l *Local) dropUnlessLive(
+	ctx context.Context, id verify.ID, live func(*Attachment) bool, atOnce bool,
+) (dropped bool, err error) {
 	var t *detaching
 	err = l.DB.Update(ctx, func(tx Tx) error {
 		a, err := get(tx, id)
@@ -86,7 +90,7 @@ func (l *Local) Attachments(ctx context.Context) (recs []Attachment, err error) 
 // live reports whether a record is still in use. A record that is being attached or detached
 // is live while the process that does this runs, and an attachment while one of its containers
 // runs. A pod's attachment is also live while its interface exists, and an attachment that was
-// rebuilt, whose containers are unknown, while its namespace exists.
+// rebuilt, with unknown containers, while its namespace exists.
 func (l *Local) live(a *Attachment, boot string) bool { return l.liveIn(a, boot, l.hasNetns) }
 
 // liveIn is live with another way to look for namespaces.

@@ -18,7 +18,7 @@ type Trace struct {
 	last  time.Time
 }
 
-// NewTrace returns a trace whose first step begins now.
+// NewTrace returns a trace; its first step begins now.
 func NewTrace() *Trace { return &Trace{last: time.Now()} }
 
 // Mark ends the current step and names it.

@@ -142,7 +142,8 @@ func decodeKeys(ours map[string]string) ([]hook.Want, error) {
 		switch {
 		case !also || k == prefix+"networks":
 		case k != prefix+"verify":
-			return nil, fmt.Errorf("annotations %q and %q contradict each other: put every setting into the first", prefix+"networks", k)
+			return nil, fmt.Errorf("annotations %q and %q contradict each other: put every setting into the first",
+				prefix+"networks", k)
 		default:
 			var err error
 			if mode, err = verify.ParseMode(v); err != nil {

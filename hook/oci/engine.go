@@ -162,8 +162,8 @@ func checkPod(p hook.Pod, key string) error {
 
 // contradiction returns the error for a state with the marks of two engines.
 func contradiction(one, other string) error {
-	return fmt.Errorf("annotations %s and %s contradict each other: no engine writes both: remove the one that the pod adds",
-		network.Clip(one), network.Clip(other))
+	return fmt.Errorf("annotations %s and %s contradict each other: no engine writes both: "+
+		"remove the one that the pod adds", network.Clip(one), network.Clip(other))
 }
 
 // hasAny reports whether any of the keys is set, also to "".

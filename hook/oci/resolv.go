@@ -146,7 +146,7 @@ func writeToBundle(bundle, text string) (*os.File, error) {
 const insideRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 
 // openResolvPath opens the file to mount over, resolving its path as the container would, and
-// returns an O_PATH descriptor. It creates an empty file if there is none. It returns an error if
+// returns an O_PATH descriptor. It creates a missing file, empty. It returns an error if
 // the path leads to anything but a regular file of a real file system.
 func openResolvPath(root string) (int, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -181,7 +181,7 @@ func openResolvPath(root string) (int, error) {
 }
 
 // createResolvPath creates an empty file in the root that dir is open on. It replaces a symbolic
-// link whose target does not exist.
+// link to a target that does not exist.
 func createResolvPath(dir int) (int, error) {
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: insideRoot}
 	etc, err := unix.Openat2(dir, "/etc", how)
