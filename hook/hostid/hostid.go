@@ -106,7 +106,7 @@ func (f Files) create() (seed []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(aside.Name())
+	defer func() { err = errors.Join(err, os.Remove(aside.Name())) }()
 	defer aside.Close()
 	var random [16]byte
 	rand.Read(random[:]) // never fails: crypto/rand ends the process instead
