@@ -124,7 +124,7 @@ func (t *attempt) run(ctx context.Context) error {
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return &Refusal{t.rec.Verdict, t.rec.Evidence}
 	}
-	if err := t.addHostRoutesToIt(); err != nil {
+	if err := t.routeFromHost(); err != nil {
 		return err
 	}
 	return t.commit(ctx)

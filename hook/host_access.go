@@ -186,9 +186,9 @@ func (l *Local) addHostRoutes(def *network.Definition, index int, a *Attachment)
 	return nil
 }
 
-// addHostRoutesToIt adds the host's routes to the new attachment. Its record already names the
+// routeFromHost adds the host's routes to the new attachment. Its record already names the
 // host's link.
-func (t *attempt) addHostRoutesToIt() error {
+func (t *attempt) routeFromHost() error {
 	if t.hostIfindex == 0 {
 		return nil
 	}

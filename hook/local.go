@@ -173,7 +173,7 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 		return rec, false, err
 	}
 	t.r.Trace.Mark("resolve")
-	err = l.withDB(ctx, func() error { return t.enterDatabase(ctx, id) })
+	err = l.withDB(ctx, func() error { return t.recordOrJoin(ctx, id) })
 	if err == nil && !t.joined {
 		err = t.run(ctx)
 	}
