@@ -21,7 +21,7 @@ type Attacher interface {
 	// others. An interface that the container's namespace already has is not created again:
 	// its attachment is returned, and the container holds it, too. The error of [Local] is a
 	// *Refusal if the verdict is fatal, and wraps ErrGone if a sweep removed the record
-	// during the attach. That of a broker's client has the same text.
+	// during the attach. That of a broker's client has only its text.
 	Attach(ctx context.Context, r Request) ([]Attachment, error)
 	// Detach drops the container's references to attachments, and releases the attachments
 	// that no container refers to any more. It needs only the records. It may be called
