@@ -112,7 +112,7 @@ func (t *attempt) tryRecordOrJoin(ctx context.Context, id Netns, self link.Proce
 		}
 		t.reached("lease")
 		if t.parent.Index == 0 {
-			return nil // the parent does not exist yet: see ensureLinks
+			return nil // the parent does not exist yet: see prepareLinks
 		}
 		return t.recordEndpoint(ctx)
 	})

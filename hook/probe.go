@@ -165,7 +165,7 @@ func (t *attempt) readHostState(ctx context.Context) (h *hostState, err error) {
 	if h.macs, err = t.Host.ParentUnicast(t.parent.Index); err != nil {
 		return nil, err
 	}
-	if h.unrecorded, err = t.Local.unrecordedMACs(ctx, t.def, t.parent, h.macs); err != nil {
+	if h.unrecorded, err = t.unrecordedMACs(ctx, t.def, t.parent, h.macs); err != nil {
 		return nil, err
 	}
 	if t.unwatched != "" {

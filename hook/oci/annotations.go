@@ -94,7 +94,7 @@ func isMisspelt(key string) bool {
 		return false
 	}
 	word := strings.TrimLeftFunc(key, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
 	})
 	last := len(prefix) - 1
 	return len(word) > last && strings.EqualFold(word[:last], prefix[:last]) && (word[last] == '.' || word[last] == '/')
