@@ -321,13 +321,13 @@ const pickRandomAfter = 3
 
 // decline declines the address that a claimant has, claims the next one, and changes record,
 // guard, datapath and interface to it.
-func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
+func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	old := t.rec.Endpoint
 	t.rec.Former = &old // undo needs it until the interface has changed and the old endpoint is removed
 	// If two hosts probe at the same time, both decline. In the same order, they would choose
 	// the same address again.
-	t.pickRandom = r.Probing || t.conflicts >= pickRandomAfter
-	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(r)) }); err != nil {
+	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
+	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(c)) }); err != nil {
 		return err
 	}
 	if err := t.recordEndpoint(ctx); err != nil {

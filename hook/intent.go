@@ -159,7 +159,7 @@ func (t *attempt) writeIntentOrJoin(tx Tx, id Netns, self link.Process) (other *
 			return &a, nil
 		}
 		if t.caller != nil && a.Owner != t.caller.UID {
-			return nil, refusal("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
+			return nil, refuseCaller("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
 		}
 		return nil, t.join(tx, a)
 	}

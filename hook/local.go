@@ -153,7 +153,7 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 	t.stamp = network.StampOf(l.Networks, t.want.Network)
 	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
 		if t.caller != nil {
-			err = refusal("%w", err)
+			err = refuseCaller("%w", err)
 		}
 		return rec, false, err
 	}
