@@ -243,6 +243,7 @@ func (t *attempt) join(tx Tx, a Attachment) error {
 	return put(tx, &t.rec)
 }
 
+// container returns the reference of the container that is attached.
 func (t *attempt) container() Container {
 	return Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process}
 }

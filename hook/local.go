@@ -206,6 +206,8 @@ func (l *Local) undo(ctx context.Context, r Request, recs ...Attachment) (err er
 	return err
 }
 
+// undoOne drops the reference of the request's container to an attachment, and releases the
+// attachment if no reference remains.
 func (l *Local) undoOne(ctx context.Context, r Request, rec Attachment) error {
 	// If the row is missing, the database was lost, and the resources still exist.
 	t := &detaching{rec, rec.State}
