@@ -73,7 +73,7 @@ func (t *attempt) resolve() (err error) {
 	}
 	t.parent, err = t.Parent(t.def)
 	if errors.Is(err, link.ErrNoLink) && t.def.Managed {
-		err = nil // ensureLinks creates it, after the intent is recorded
+		err = nil // prepareLinks creates it, after the intent is recorded
 	}
 	if err == nil {
 		err = t.checkMTU()
@@ -109,7 +109,7 @@ func (t *attempt) checkMTU() error {
 // run acquires the resources that the intent names, step by step, and commits the attachment. It
 // returns a *Refusal if the verdict is fatal. On an error, the caller undoes the record.
 func (t *attempt) run(ctx context.Context) error {
-	if err := t.ensureLinks(ctx); err != nil {
+	if err := t.prepareLinks(ctx); err != nil {
 		return err
 	}
 	if err := t.checkNamedMAC(); err != nil {
@@ -124,7 +124,7 @@ func (t *attempt) run(ctx context.Context) error {
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return &Refusal{t.rec.Verdict, t.rec.Evidence}
 	}
-	if err := t.addHostRoutesToIt(); err != nil {
+	if err := t.routeFromHost(); err != nil {
 		return err
 	}
 	return t.commit(ctx)
@@ -138,10 +138,10 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s: %s", r.Verdict.Code, r.Verdict.Text) }
 
-// ensureLinks creates the parent and the host's own link if they are missing, and loads the
+// prepareLinks creates the parent and the host's own link if they are missing, and loads the
 // trunk program. A managed parent is missing after a boot, and may be incomplete after its
 // creator was killed.
-func (t *attempt) ensureLinks(ctx context.Context) (err error) {
+func (t *attempt) prepareLinks(ctx context.Context) (err error) {
 	if missing := t.parent.Index == 0; missing || t.def.Managed && !t.parent.Up {
 		if t.parent, _, err = t.ensureParent(ctx, t.def); err != nil {
 			return err
@@ -321,13 +321,13 @@ const pickRandomAfter = 3
 
 // decline declines the address that a claimant has, claims the next one, and changes record,
 // guard, datapath and interface to it.
-func (t *attempt) decline(ctx context.Context, r verify.Claimant) error {
+func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	old := t.rec.Endpoint
 	t.rec.Former = &old // undo needs it until the interface has changed and the old endpoint is removed
 	// If two hosts probe at the same time, both decline. In the same order, they would choose
 	// the same address again.
-	t.pickRandom = r.Probing || t.conflicts >= pickRandomAfter
-	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(r)) }); err != nil {
+	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
+	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(c)) }); err != nil {
 		return err
 	}
 	if err := t.recordEndpoint(ctx); err != nil {

@@ -19,9 +19,9 @@ import (
 type Attacher interface {
 	// Attach creates all interfaces of the request, or none: if one fails, it removes the
 	// others. An interface that the container's namespace already has is not created again:
-	// its attachment is returned, and the container holds it, too. The error is a *Refusal
-	// if the verdict is fatal; it wraps ErrGone if a sweep removed the record during the
-	// attach, and ErrRefused if a broker refuses the caller.
+	// its attachment is returned, and the container holds it, too. The error of [Local] is a
+	// *Refusal if the verdict is fatal, and wraps ErrGone if a sweep removed the record
+	// during the attach. That of a broker's client has only its text.
 	Attach(ctx context.Context, r Request) ([]Attachment, error)
 	// Detach drops the container's references to attachments, and releases the attachments
 	// that no container refers to any more. It needs only the records. It may be called
@@ -60,7 +60,7 @@ type Want struct {
 	Default *bool
 }
 
-// ErrUnprivileged means that the process may not change the host's network. Package wiring
-// returns it before there is an Attacher, and cmd/lanyard-hook then calls the broker. No Attacher
-// returns it.
+// ErrUnprivileged means that the process may not change the host's network. Package wiring checks
+// that before it creates a [Local], which therefore never returns this error, and uses the broker's
+// client instead. The client returns an error that wraps ErrUnprivileged if no broker listens.
 var ErrUnprivileged = errors.New("no CAP_NET_ADMIN on the host")

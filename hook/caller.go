@@ -23,8 +23,8 @@ type Caller struct {
 // other users have.
 var ErrRefused = errors.New("refused")
 
-// refusal returns an error that wraps ErrRefused.
-func refusal(format string, args ...any) error {
+// refuseCaller returns an error that wraps ErrRefused.
+func refuseCaller(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrRefused}, args...)...)
 }
 
@@ -41,11 +41,11 @@ func (l *Local) AttachFor(ctx context.Context, c Caller, r Request) ([]Attachmen
 	}
 	ns, err := l.Host.OpenNetns(r.Pid)
 	if err != nil {
-		return nil, refusal("container %q: %w", r.Container, err)
+		return nil, refuseCaller("container %q: %w", r.Container, err)
 	}
 	defer ns.Close()
 	if err := c.checkOwns(ns); err != nil {
-		return nil, refusal("container %q: process %d: %w", r.Container, r.Pid, err)
+		return nil, refuseCaller("container %q: process %d: %w", r.Container, r.Pid, err)
 	}
 	return l.attachAll(ctx, r, ns, &c)
 }
@@ -86,7 +86,7 @@ func (c *Caller) authorize(def *network.Definition, w Want) error {
 	ok, err := def.Allows(c.UID, c.GIDs)
 	if !ok {
 		hint := errors.New("see its allow-user and allow-group")
-		return refusal("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, hint))
+		return refuseCaller("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, hint))
 	}
 	// A chosen MAC may be that of a gateway or of a server that is down: the switch would send
 	// its frames to the container.

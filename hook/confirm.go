@@ -88,9 +88,9 @@ func (t *attempt) confirmOne(ctx context.Context, first verify.Findings) error {
 	if len(f.Claimants) == 0 {
 		return t.judge(ctx, f)
 	}
-	for _, r := range f.Claimants {
-		if slices.Contains(free, r.Addr) {
-			t.proxies = append(t.proxies, r.MAC)
+	for _, c := range f.Claimants {
+		if slices.Contains(free, c.Addr) {
+			t.proxies = append(t.proxies, c.MAC)
 		}
 	}
 	return t.judge(ctx, first) // the proxy ended the round before the gateway could answer

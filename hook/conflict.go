@@ -147,8 +147,8 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 	if excused, err := t.excused(ctx, f); err != nil || excused {
 		return err
 	}
-	if r := f.Claimants[0]; !t.claimsRequested(r) {
-		return errors.Join(&lateConflict{r}, t.declineLease(ctx, t.addrToDecline(r)))
+	if c := f.Claimants[0]; !t.claimsRequested(c) {
+		return errors.Join(&lateConflict{c}, t.declineLease(ctx, t.addrToDecline(c)))
 	}
 	if err := t.judge(ctx, f); err != nil {
 		return err
@@ -157,20 +157,20 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 }
 
 // claimsRequested reports whether the claimant has the address or MAC that the container requested.
-func (t *attempt) claimsRequested(r verify.Claimant) bool {
-	if r.SameMAC && !t.want.MAC.IsZero() || len(t.rec.Addrs) == 0 {
+func (t *attempt) claimsRequested(c verify.Claimant) bool {
+	if c.SameMAC && !t.want.MAC.IsZero() || len(t.rec.Addrs) == 0 {
 		return true
 	}
-	return slices.Contains(t.want.Addrs, t.addrToDecline(r))
+	return slices.Contains(t.want.Addrs, t.addrToDecline(c))
 }
 
 // addrToDecline returns the address to decline because of a claimant: the one that it claims or, if
 // it has the interface's MAC, the first one, from which the MAC is derived.
-func (t *attempt) addrToDecline(r verify.Claimant) netip.Addr {
-	if r.SameMAC || !r.Addr.IsValid() {
+func (t *attempt) addrToDecline(c verify.Claimant) netip.Addr {
+	if c.SameMAC || !c.Addr.IsValid() {
 		return t.rec.Addrs[0].Addr()
 	}
-	return r.Addr
+	return c.Addr
 }
 
 // lastFrames is how long frames of a container that has ended on another trunk of this host may

@@ -111,16 +111,16 @@ const reachTime = 250 * time.Millisecond
 // isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),
 // also for free ones. A proxy's claim is not a conflict.
 func (t *attempt) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
-	r := f.Claimants[0]
-	free, err := t.freeAddrs(ctx, r.Addr)
+	c := f.Claimants[0]
+	free, err := t.freeAddrs(ctx, c.Addr)
 	if err != nil || len(free) == 0 || len(t.proxies) == maxProxies {
 		return false, err
 	}
-	took := max(0, r.At.Sub(f.Asked)) // how long the claimant's answer took
+	took := max(0, c.At.Sub(f.Asked)) // how long the claimant's answer took
 	g, err := t.ask(ctx, verify.Plan{Gateways: free, Deadline: 2*took + controlSlack})
-	proxy = !slices.ContainsFunc(free, func(a netip.Addr) bool { return g.Gateways[a].MAC != r.MAC })
+	proxy = !slices.ContainsFunc(free, func(a netip.Addr) bool { return g.Gateways[a].MAC != c.MAC })
 	if proxy {
-		t.proxies = append(t.proxies, r.MAC)
+		t.proxies = append(t.proxies, c.MAC)
 	}
 	return proxy, err
 }

@@ -29,33 +29,33 @@ type endingLink struct {
 // claimant is tried as a proxy only when it claims a second candidate: another host's containers
 // each claim one, and the trial is the slowest step of an attach.
 func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
-	r := f.Claimants[0]
-	if r.SameMAC {
+	c := f.Claimants[0]
+	if c.SameMAC {
 		return t.movedFromTrunk(ctx)
 	}
-	again := slices.Contains(t.declinedTo, r.MAC)
-	t.declinedTo = append(t.declinedTo, r.MAC)
-	if again || t.isRequested(r.Addr) {
+	again := slices.Contains(t.declinedTo, c.MAC)
+	t.declinedTo = append(t.declinedTo, c.MAC)
+	if again || t.isRequested(c.Addr) {
 		if proxy, err := t.isProxy(ctx, f); proxy || err != nil {
 			return proxy, err
 		}
 	}
-	return t.waitForEnding(ctx, r)
+	return t.waitForEnding(ctx, c)
 }
 
 // waitForEnding waits until a claimant on the same parent is gone, if the address was requested:
 // often the next container with an address starts before the kernel has removed the last one. It
 // reports whether the claimant was such a link and is gone. For other addresses, trying the next
 // one is faster.
-func (t *attempt) waitForEnding(ctx context.Context, r verify.Claimant) (bool, error) {
-	if !t.isRequested(r.Addr) {
+func (t *attempt) waitForEnding(ctx context.Context, c verify.Claimant) (bool, error) {
+	if !t.isRequested(c.Addr) {
 		return false, nil
 	}
-	hadAddress, err := t.hadAddressHere(r)
+	hadAddress, err := t.hadAddressHere(c)
 	if err != nil {
 		return false, err
 	}
-	found, err := t.waitUntilGone(ctx, t.parent.Index, r.MAC, nil)
+	found, err := t.waitUntilGone(ctx, t.parent.Index, c.MAC, nil)
 	if err != nil || found == macStays {
 		return false, err
 	}
@@ -107,14 +107,14 @@ func (t *attempt) waitUntilGone(
 // hadAddressHere reports whether the claimant's MAC is one that the last container with this
 // address had on this host: its link may have disappeared between its answer and the search for it.
 // This excuses the claimant once, because a station elsewhere answers again.
-func (t *attempt) hadAddressHere(r verify.Claimant) (bool, error) {
+func (t *attempt) hadAddressHere(c verify.Claimant) (bool, error) {
 	if t.ending.excusedOnce {
 		return false, nil
 	}
-	alternative, err := t.derivedMAC(t.def.Name, r.Addr.String()+alternativeMAC)
+	alternative, err := t.derivedMAC(t.def.Name, c.Addr.String()+alternativeMAC)
 	if err != nil {
 		return false, err
 	}
-	t.ending.excusedOnce = r.MAC == t.ending.busyMAC || r.MAC == alternative
+	t.ending.excusedOnce = c.MAC == t.ending.busyMAC || c.MAC == alternative
 	return t.ending.excusedOnce, nil
 }

@@ -79,11 +79,11 @@ func hasAddr(list []link.HostAddr, a netip.Addr) bool {
 }
 
 // hostAddrConflict returns the error for a claimant of the host's address; nil for none.
-func hostAddrConflict(r *verify.Claimant) error {
-	if r == nil {
+func hostAddrConflict(c *verify.Claimant) error {
+	if c == nil {
 		return nil
 	}
-	return fmt.Errorf("--host-address %s: station %s on the LAN has it: choose another", r.Addr, r.MAC)
+	return fmt.Errorf("--host-address %s: station %s on the LAN has it: choose another", c.Addr, c.MAC)
 }
 
 // freeForHost returns the first address of a subnet that is free for the host, see chooseHostAddrs.
@@ -186,9 +186,9 @@ func (l *Local) addHostRoutes(def *network.Definition, index int, a *Attachment)
 	return nil
 }
 
-// addHostRoutesToIt adds the host's routes to the new attachment. Its record already names the
+// routeFromHost adds the host's routes to the new attachment. Its record already names the
 // host's link.
-func (t *attempt) addHostRoutesToIt() error {
+func (t *attempt) routeFromHost() error {
 	if t.hostIfindex == 0 {
 		return nil
 	}

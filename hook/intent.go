@@ -23,17 +23,17 @@ const (
 	recordPollMax = 50 * time.Millisecond
 )
 
-// enterDatabase records the intent and claims its addresses, or joins the attachment that the
+// recordOrJoin records the intent and claims its addresses, or joins the attachment that the
 // namespace already has. If another hook attaches the same interface at the moment, it waits for
 // the result. If addresses, MACs or the quota are used up, it releases unused attachments once.
-func (t *attempt) enterDatabase(ctx context.Context, id Netns) error {
+func (t *attempt) recordOrJoin(ctx context.Context, id Netns) error {
 	self, err := link.Self()
 	if err != nil {
 		return err
 	}
 	wait, swept := recordPoll, false
 	for {
-		other, err := t.tryEnter(ctx, id, self)
+		other, err := t.tryRecordOrJoin(ctx, id, self)
 		if isExhausted(err) && !swept {
 			var sweepErr error
 			if swept, sweepErr = t.sweepForRoom(ctx); swept {
@@ -94,13 +94,13 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 	return true, nil
 }
 
-// tryEnter is one visit to the database: it writes the intent first, and then the leases that it
+// tryRecordOrJoin is one visit to the database: it writes the intent first, and then the leases that it
 // names. If other is not nil, nothing was written: the caller waits for that record, or drops it,
 // and tries again.
-func (t *attempt) tryEnter(ctx context.Context, id Netns, self link.Process) (other *Attachment, err error) {
+func (t *attempt) tryRecordOrJoin(ctx context.Context, id Netns, self link.Process) (other *Attachment, err error) {
 	err = t.DB.Hold(ctx, func() error {
 		if err := t.DB.Update(ctx, func(tx Tx) (err error) {
-			other, err = t.intendOrJoin(tx, id, self)
+			other, err = t.writeIntentOrJoin(tx, id, self)
 			return err
 		}); err != nil || other != nil || t.joined {
 			return err
@@ -112,16 +112,16 @@ func (t *attempt) tryEnter(ctx context.Context, id Netns, self link.Process) (ot
 		}
 		t.reached("lease")
 		if t.parent.Index == 0 {
-			return nil // the parent does not exist yet: see ensureLinks
+			return nil // the parent does not exist yet: see prepareLinks
 		}
 		return t.recordEndpoint(ctx)
 	})
 	return other, err
 }
 
-// intendOrJoin reads the records of the container and its namespace. It joins the attachment that
+// writeIntentOrJoin reads the records of the container and its namespace. It joins the attachment that
 // the request matches, or else writes the intent. other is a record that prevents both.
-func (t *attempt) intendOrJoin(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
+func (t *attempt) writeIntentOrJoin(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
 	former, err := findReady(tx, bucketContainers, t.r.Container)
 	if err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func (t *attempt) intendOrJoin(tx Tx, id Netns, self link.Process) (other *Attac
 			return &a, nil
 		}
 		if t.caller != nil && a.Owner != t.caller.UID {
-			return nil, refusal("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
+			return nil, refuseCaller("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
 		}
 		return nil, t.join(tx, a)
 	}
@@ -243,6 +243,7 @@ func (t *attempt) join(tx Tx, a Attachment) error {
 	return put(tx, &t.rec)
 }
 
+// container returns the reference of the container that is attached.
 func (t *attempt) container() Container {
 	return Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process}
 }

@@ -153,7 +153,7 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 	t.stamp = network.StampOf(l.Networks, t.want.Network)
 	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
 		if t.caller != nil {
-			err = refusal("%w", err)
+			err = refuseCaller("%w", err)
 		}
 		return rec, false, err
 	}
@@ -173,7 +173,7 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 		return rec, false, err
 	}
 	t.r.Trace.Mark("resolve")
-	err = l.withDB(ctx, func() error { return t.enterDatabase(ctx, id) })
+	err = l.withDB(ctx, func() error { return t.recordOrJoin(ctx, id) })
 	if err == nil && !t.joined {
 		err = t.run(ctx)
 	}
@@ -206,6 +206,8 @@ func (l *Local) undo(ctx context.Context, r Request, recs ...Attachment) (err er
 	return err
 }
 
+// undoOne drops the reference of the request's container to an attachment, and releases the
+// attachment if no reference remains.
 func (l *Local) undoOne(ctx context.Context, r Request, rec Attachment) error {
 	// If the row is missing, the database was lost, and the resources still exist.
 	t := &detaching{rec, rec.State}

@@ -20,7 +20,7 @@ func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trun
 
 // chooseMAC chooses the interface's MAC: the one that the container asked for; the
 // parent's in mode passthru and with ipvlan, where the kernel gives no choice; else one
-// that is derived, so that an address keeps its MAC on this host and neighbours' caches
+// that is derived, so that an address keeps its MAC on this host and neighbour caches
 // stay right. By default it is derived from the host's identity, the network and the
 // address: two hosts with the same definition never have the same MAC.
 func (t *attempt) chooseMAC(tx Tx) (err error) {

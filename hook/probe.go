@@ -208,9 +208,9 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 			return fmt.Errorf("read evidence from trunk %q: %w", t.parent.Trunk, err)
 		}
 		e.Routers = t.routers
-		for _, r := range f.Claimants {
-			if r.Probing || r.Link != "" {
-				e.Claimants = append(e.Claimants, r) // the trunk program does not keep these claims
+		for _, c := range f.Claimants {
+			if c.Probing || c.Link != "" {
+				e.Claimants = append(e.Claimants, c) // the trunk program does not keep these claims
 			}
 		}
 		t.rec.Evidence, facts.VLANs = &e, e.VLANs
@@ -251,10 +251,10 @@ func (t *attempt) judge(ctx context.Context, f verify.Findings) error {
 // claimantsOf returns the claimants that belong to the verdict of a gateway: those of addresses in
 // its family, those with the interface's MAC, and those in a family without a gateway.
 func (t *attempt) claimantsOf(f verify.Findings, gateway netip.Addr) (list []verify.Claimant) {
-	for _, r := range f.Claimants {
-		same := func(g netip.Addr) bool { return r.SameMAC || g.Is4() == r.Addr.Is4() }
+	for _, c := range f.Claimants {
+		same := func(g netip.Addr) bool { return c.SameMAC || g.Is4() == c.Addr.Is4() }
 		if same(gateway) || !slices.ContainsFunc(t.targets(), same) {
-			list = append(list, r)
+			list = append(list, c)
 		}
 	}
 	return list

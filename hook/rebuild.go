@@ -51,7 +51,7 @@ func (l *Local) withDB(ctx context.Context, f func() error) error {
 		if merr != nil {
 			return errors.Join(err, merr)
 		}
-		l.Log.Warn("the database is damaged: moved it aside, and rebuild it from kernel state", "file", aside, "err", err)
+		l.Log.Warn("the database is damaged: it was moved aside, and is rebuilt from kernel state", "file", aside, "err", err)
 	case !errors.Is(err, errNotReady):
 		return err
 	}

@@ -85,10 +85,10 @@ func (t *attempt) watchAgain() {
 // verdictWithoutRound returns the verdict for a network without stations to ask: that of the start,
 // unless another station with the same MAC was seen since.
 func (t *attempt) verdictWithoutRound() []verify.Verdict {
-	if r := t.recentDuplicate(); r != nil {
+	if c := t.recentDuplicate(); c != nil {
 		return []verify.Verdict{verify.Judge(verify.Facts{
 			Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
-			Claimants: []verify.Claimant{*r},
+			Claimants: []verify.Claimant{*c},
 		})}
 	}
 	return []verify.Verdict{t.rec.Verdict}
@@ -127,8 +127,8 @@ func (t *attempt) recentDuplicate() *verify.Claimant {
 	recent := slices.ContainsFunc(verify.Anomalies(then, now), func(a verify.Anomaly) bool {
 		return a.Kind == verify.SameMAC
 	})
-	i := slices.IndexFunc(now.Claimants, func(r verify.Claimant) bool {
-		return r.SameMAC && verify.Now().Sub(r.At) < duplicateFor
+	i := slices.IndexFunc(now.Claimants, func(c verify.Claimant) bool {
+		return c.SameMAC && verify.Now().Sub(c.At) < duplicateFor
 	})
 	if !recent || i < 0 {
 		return nil

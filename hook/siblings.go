@@ -30,6 +30,7 @@ func siblingsOf(defs []*network.Definition) *siblings {
 	return n
 }
 
+// add adds a network to the index.
 func (n *siblings) add(d *network.Definition) {
 	n.byName[d.Name], n.byParent[d.Parent] = d, append(n.byParent[d.Parent], d)
 	if base := baseOf(d.Parent); base == "" {
@@ -39,6 +40,7 @@ func (n *siblings) add(d *network.Definition) {
 	}
 }
 
+// remove removes a network from the index.
 func (n *siblings) remove(d *network.Definition) {
 	delete(n.byName, d.Name)
 	delete(n.notVLAN, d.Name)

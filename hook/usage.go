@@ -55,6 +55,7 @@ func (l *Local) Summary(ctx context.Context, def *network.Definition) (all []Usa
 	return all, nil
 }
 
+// summary returns the use of one subnet, without its leases.
 func (l *Local) summary(ctx context.Context, def *network.Definition, s network.Subnet) (u Usage, err error) {
 	u = Usage{Subnet: s.Subnet, Size: poolOf(def, s).Size()}
 	u.Counts, err = l.Leases.Count(ctx, poolName(def, s))

@@ -89,7 +89,7 @@ func TestAttackRebuild(t *testing.T) {
 	}
 	var st unix.Stat_t
 	must(t, unix.Stat(p.c.Path(), &st))
-	if !strings.Contains(p.logged(), fmt.Sprintf("passed over: it could not be read, and what its owner had is lost\" inode=%d uid=%d ", st.Ino, alice)) {
+	if !strings.Contains(p.logged(), fmt.Sprintf("that could not be read: its attachments are lost\" inode=%d uid=%d ", st.Ino, alice)) {
 		t.Errorf("the log does not name namespace %d", st.Ino)
 	}
 	tap := mustTap(t, p.Switch)
@@ -114,7 +114,7 @@ func TestAttackRebuild(t *testing.T) {
 		})
 	}
 	if err := look(); err == nil || !strings.Contains(err.Error(), "of root") {
-		t.Errorf("root's own was passed over: %v", err)
+		t.Errorf("a namespace of root was skipped: %v", err)
 	}
 	_, err := rootful.Exec("ip", "link", "del", "v0")
 	must(t, err)

@@ -130,7 +130,7 @@ func TestHostAccessConflict(t *testing.T) {
 	}
 	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", w.Trunk)
 	must(t, err)
-	if err := w.tryDefine("web", w.Trunk, named("192.168.50.77"), "192.168.50.0/24"); err == nil || !strings.Contains(err.Error(), "192.168.50.77 is the host's already") {
+	if err := w.tryDefine("web", w.Trunk, named("192.168.50.77"), "192.168.50.0/24"); err == nil || !strings.Contains(err.Error(), "192.168.50.77: another link of the host has it") {
 		t.Errorf("the host's: %v", err)
 	}
 	if links := w.links(w.Host); !slices.Equal(links, before) {

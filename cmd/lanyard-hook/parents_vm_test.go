@@ -115,7 +115,7 @@ func TestRestore(t *testing.T) {
 	if len(rows) != 2 || !rows[0].Made || rows[0].Err != nil || rows[0].Blind != "" {
 		t.Errorf("restored %+v", rows)
 	}
-	if err := rows[1].Err; rows[1].Made || !errors.Is(err, link.ErrNoLink) || !strings.Contains(err.Error(), `parent "foo": no such link: it was there before the network`) {
+	if err := rows[1].Err; rows[1].Made || !errors.Is(err, link.ErrNoLink) || !strings.Contains(err.Error(), `parent "foo": no such link: it is not managed by Lanyard`) {
 		t.Errorf("foo: %+v", rows[1])
 	}
 	if links := w.links(w.Host); !slices.Contains(links, "eth9.50") || slices.Contains(links, "foo") {

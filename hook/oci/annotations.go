@@ -199,6 +199,7 @@ func addAddr(w *hook.Want, v string, family func(netip.Addr) bool, example strin
 	return nil
 }
 
+// setMAC sets the MAC of w, which must be unicast.
 func setMAC(w *hook.Want, v string) error {
 	if err := w.MAC.UnmarshalText([]byte(v)); err != nil {
 		return err
@@ -209,6 +210,7 @@ func setMAC(w *hook.Want, v string) error {
 	return nil
 }
 
+// setDefaultRoute sets whether the interface takes the default routes: "true" or "false".
 func setDefaultRoute(w *hook.Want, v string) error {
 	if v != "true" && v != "false" {
 		return fmt.Errorf("%s is neither true nor false", network.Clip(v))
@@ -218,6 +220,7 @@ func setDefaultRoute(w *hook.Want, v string) error {
 	return nil
 }
 
+// setMTU sets the MTU of w, in bytes.
 func setMTU(w *hook.Want, v string) (err error) {
 	if w.MTU, err = strconv.Atoi(v); err != nil || w.MTU < hook.MinMTU || w.MTU > hook.MaxMTU {
 		return fmt.Errorf("%q is not an MTU: use a number of bytes from %d to %d", v, hook.MinMTU, hook.MaxMTU)

@@ -52,7 +52,7 @@ func parseOf(a map[string]string) (hook.Request, error) {
 // TestEngines checks which engine and pod is read from the annotations of each engine.
 func TestEngines(t *testing.T) {
 	pod := hook.Pod{Sandbox: "sb1", Namespace: "prod", Name: "web-0"}
-	for what, test := range map[string]struct {
+	for name, test := range map[string]struct {
 		annotations map[string]string
 		name        string
 		pod         hook.Pod
@@ -72,7 +72,7 @@ func TestEngines(t *testing.T) {
 	} {
 		r, err := parseOf(test.annotations)
 		if err != nil || r.Name != test.name || r.Pod != test.pod {
-			t.Errorf("%s: got %q, %+v, %v, want %q, %+v", what, r.Name, r.Pod, err, test.name, test.pod)
+			t.Errorf("%s: got %q, %+v, %v, want %q, %+v", name, r.Name, r.Pod, err, test.name, test.pod)
 		}
 	}
 }
@@ -81,7 +81,7 @@ func TestEngines(t *testing.T) {
 // pod into a container of root, or into a pod of another Kubernetes namespace.
 func TestEnginesRefuse(t *testing.T) {
 	const podmans, noNamespace, both = "io.container.manager=libpod", "pods that are in no Kubernetes namespace", "contradict each other"
-	for what, test := range map[string]struct {
+	for name, test := range map[string]struct {
 		annotations map[string]string
 		want        string
 	}{
@@ -114,7 +114,7 @@ func TestEnginesRefuse(t *testing.T) {
 	} {
 		r, err := parseOf(test.annotations)
 		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: got %+v, %v, want one line with %q", what, r.Pod, err, test.want)
+			t.Errorf("%s: got %+v, %v, want one line with %q", name, r.Pod, err, test.want)
 		}
 	}
 }

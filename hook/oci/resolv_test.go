@@ -34,7 +34,10 @@ func newResolvLab(t *testing.T) *resolvLab {
 	def := &network.Definition{
 		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: "eth0", Mode: network.ModeBridge,
 		Subnets: []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24")}},
-		DNS:     []netip.Addr{netip.MustParseAddr("192.168.50.1"), netip.MustParseAddr("fd50::1")}, DNSSearch: []string{"lab.example"},
+		DNS: []netip.Addr{
+			netip.MustParseAddr("192.168.50.1"),
+			netip.MustParseAddr("fd50::1"),
+		}, DNSSearch: []string{"lab.example"},
 	}
 	must(t, def.Validate())
 	must(t, def.Create(w.networks))
@@ -135,7 +138,8 @@ func TestResolvConfRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newResolvLab(t)
 			must(t, c.prepare(w))
-			if got, err := w.read(); err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+			if got, err := w.read(); err == nil || !strings.Contains(err.Error(), c.want) ||
+				strings.Contains(err.Error(), "\n") {
 				t.Errorf("read %q, %v; want %q", got, err, c.want)
 			}
 		})
@@ -148,7 +152,10 @@ func TestResolvConfRefuses(t *testing.T) {
 	}
 	w = newResolvLab(t)
 	readOnly := func() error {
-		return errors.Join(unix.Mount(w.root, w.root, "", unix.MS_BIND, ""), unix.Mount("", w.root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+		return errors.Join(
+			unix.Mount(w.root, w.root, "", unix.MS_BIND, ""),
+			unix.Mount("", w.root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""),
+		)
 	}
 	if _, err := w.read(readOnly); err == nil || !strings.Contains(err.Error(), "-v FILE:/etc/resolv.conf") {
 		t.Errorf("a read-only root: %v", err)

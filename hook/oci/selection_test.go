@@ -42,7 +42,8 @@ func TestSelections(t *testing.T) {
 			t.Errorf("%s: %v: %s", v, err, diff)
 		}
 	}
-	if r, err := parseNetworks("a,b", "verify=strict"); err != nil || r.Wants[0].Verify != verify.Strict || r.Wants[1].Verify != verify.Strict {
+	if r, err := parseNetworks("a,b", "verify=strict"); err != nil || r.Wants[0].Verify != verify.Strict ||
+		r.Wants[1].Verify != verify.Strict {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -72,18 +73,24 @@ func TestSelectionsRefused(t *testing.T) {
 		`[{"name":"a","default-route":true},{"name":"b","default-route":true}]`: `network "a" and network "b" both request the default route`,
 	} {
 		_, err := parseNetworks(v)
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), `annotation "io.lanyard.networks": `) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 500 {
+		if err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.HasPrefix(err.Error(), `annotation "io.lanyard.networks": `) ||
+			strings.Contains(err.Error(), "\n") ||
+			len(err.Error()) > 500 {
 			t.Errorf("%.60q: got %v, want one line with %q", v, err, want)
 		}
 	}
-	if _, err := parseNetworks("web", "ip=10.0.0.1"); err == nil || !strings.Contains(err.Error(), `"io.lanyard.networks" and "io.lanyard.ip" contradict each other`) {
+	if _, err := parseNetworks("web", "ip=10.0.0.1"); err == nil ||
+		!strings.Contains(err.Error(), `"io.lanyard.networks" and "io.lanyard.ip" contradict each other`) {
 		t.Errorf("%v", err)
 	}
 }
 
 func FuzzSelections(f *testing.F) {
 	f.Add("web50@eth1,db60@eth2")
-	f.Add(`[{"name":"web50","interface":"eth1","ips":["192.168.50.9"],"mac":"02:00:00:00:00:09","default-route":false}]`)
+	f.Add(
+		`[{"name":"web50","interface":"eth1","ips":["192.168.50.9"],"mac":"02:00:00:00:00:09","default-route":false}]`,
+	)
 	f.Add(`[{"name":null}]`)
 	f.Fuzz(func(t *testing.T, v string) {
 		wants, err := decodeSelections(v, "")

@@ -53,13 +53,16 @@ func TestParse(t *testing.T) {
 	}
 	w := r.Wants[0]
 	if r.Name != "app" || r.Pod.Sandbox != "sb" || r.Pod.Namespace != "prod" || w.Network != "web50" || len(w.Addrs) != 2 ||
-		w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 || w.Verify != "strict" || w.Default == nil || !*w.Default {
+		w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 || w.Verify != "strict" ||
+		w.Default == nil ||
+		!*w.Default {
 		t.Errorf("got %+v", r)
 	}
 }
 
 func TestParseLeavesOthersAlone(t *testing.T) {
-	if _, ok, err := Parse(&specs.State{ID: "c1", Annotations: map[string]string{"io.lanyrd.network": "x", "a": "b"}}); ok || err != nil {
+	if _, ok, err := Parse(&specs.State{ID: "c1", Annotations: map[string]string{"io.lanyrd.network": "x", "a": "b"}}); ok ||
+		err != nil {
 		t.Errorf("got ours=%v, %v", ok, err)
 	}
 }
@@ -100,7 +103,9 @@ func TestParseRefusals(t *testing.T) {
 }
 
 func FuzzState(f *testing.F) {
-	f.Add(`{"id":"web","status":"creating","pid":42,"annotations":{"io.lanyard.network":"web50","io.lanyard.ip":"192.168.50.9"}}`)
+	f.Add(
+		`{"id":"web","status":"creating","pid":42,"annotations":{"io.lanyard.network":"web50","io.lanyard.ip":"192.168.50.9"}}`,
+	)
 	f.Add(`{"id":"web","status":"created","pid":42,"root":"/x","annotations":{"io.lanyard.mac":"02:00:00:00:00:01"}}`)
 	f.Add(`{"id":"web","pid":42,"annotations":{" IO.Lanyard.network":"web50"}}`)
 	f.Add(`{"id":1}`)
