@@ -12,8 +12,12 @@
 //
 // # The conflict window
 //
-// The round asks for the addresses' holders at the same time as for the gateway, before an address
-// is configured. The time for a claimant to answer adapts to the speed of the LAN. It is two round
+// The addresses' holders are asked before an address is configured, from the parent and with the
+// parent's MAC ([Plan.Ask]): a claimant with the interface's own MAC answers as well. The window
+// opens with that question, which may be before the round ([Plan.Asked]). The prober asks too if
+// there are stations that the parent's frames do not reach ([Plan.FromContainer]).
+//
+// The time for a claimant to answer adapts to the speed of the LAN. It is two round
 // trips of the slowest gateway and one millisecond, of which nothing is left if a round trip takes
 // 8 ms. It is 10 ms if no gateway is asked, and the deadline if a gateway is silent. A verdict on a
 // healthy LAN therefore costs two round trips and less than 2 ms, the window included. A silent
@@ -26,6 +30,18 @@
 // is an [Anomaly] of the attachment, at any later time, whereas RFC 5227 stops listening. A window
 // of its own ([Plan.Window], --conflict-window) finds slower claimants and delays every start by
 // that time.
+//
+// Another station's own probe for an address is a conflict for an interface that is about to take
+// the address (RFC 5227 §2.1.1), and none for one that has it ([Plan.Held]). Of two hosts that start
+// at the same time each hears the other's probe, its answer or its announcement, so that both give
+// way; the caller looks once more after it has announced.
+//
+// # Duplicate MACs
+//
+// A frame that arrives from the wire with an endpoint's MAC, and that the endpoint has not sent, is
+// that of another station with the same MAC. The datapath recognizes the endpoint's own frames that
+// a loop or a hairpin port sends back. Behind such a port only the answer to the conflict question
+// tells the two apart.
 //
 // # IPv6
 //
