@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -432,4 +433,23 @@ func TestTwoHostsGuarded(t *testing.T) {
 	}
 	pings(t, first.Namespace, addresses(b.record())[0])
 	pings(t, third.Namespace, addresses(b.record())[1])
+}
+
+// The host takes the container's address while it is attached: the start fails with the reason, and
+// nothing is left.
+func TestHostTakesAddressDuringAttach(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(2 * time.Second) })
+	before := w.links(w.Host)
+	c, done := testenv.NewContainer(t), make(chan outcome, 1)
+	go func() { done <- w.attach("c1", c, "network=web") }()
+	testenv.Eventually(t, "the address to be claimed", func() error {
+		if n := w.held("web"); n == 0 {
+			return errors.New("no lease is held")
+		}
+		return nil
+	})
+	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.2/32", "dev", "lo")
+	must(t, err)
+	w.refused("taken by the host", <-done, 1, "192.168.50.2", `"lo"`, "start the container again")
+	w.wantNothing("web", before)
 }
