@@ -97,11 +97,13 @@ func draw(r *rand.Rand, b *bench) randomLab {
 		}
 		m.flaws = append(m.flaws, f)
 	}
-	m.fault = &fault{name: m.name(), newNetwork: true, make: m.make, announce: m.speak, deadline: 600 * time.Millisecond}
+	var mac verify.MAC
 	if m.has("duplicate-mac") {
-		m.fault.mac = duplicateMAC
+		mac = duplicateMAC
 		m.flaws = slices.DeleteFunc(m.flaws, hidesDuplicate)
-		m.fault.name = m.name()
+	}
+	m.fault = &fault{
+		name: m.name(), newNetwork: true, mac: mac, make: m.make, announce: m.speak, deadline: 600 * time.Millisecond,
 	}
 	return m
 }
