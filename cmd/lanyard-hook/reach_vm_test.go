@@ -31,7 +31,7 @@ func TestPassthru(t *testing.T) {
 		t.Errorf("MAC %s, the parent's is %s", a.MAC, l.Attrs().HardwareAddr)
 	}
 	w.refused("a second container", w.attach("c2", testenv.NewContainer(t), "network=web"), 1, "passthru")
-	w.refused("another MAC", w.attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "02:00:00:00:00:01 cannot be had")
+	w.refused("another MAC", w.attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "cannot use MAC 02:00:00:00:00:01")
 }
 
 // TestIPvlanL2 checks that ipvlan containers reach the gateway and each other with the
