@@ -40,7 +40,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	l := mustLink(t, h, "trunk.50")
 	want := Parent{
 		Name: "trunk.50", Index: l.Attrs().Index, MAC: trunk.MAC, MTU: 1500, Up: true, Ours: true,
-		Trunk: "trunk", TrunkIndex: trunk.Index, Tags: []Tag{{0x8100, 50}},
+		Trunk: "trunk", TrunkIndex: trunk.Index, Chain: []int{l.Attrs().Index, trunk.Index}, Tags: []Tag{{0x8100, 50}},
 	}
 	if diff := cmp.Diff(want, p); diff != "" || !created {
 		t.Errorf("created %v: %s", created, diff)
