@@ -21,9 +21,11 @@ func TestLayout(t *testing.T) {
 		"gateway": unsafe.Sizeof(wireGateway{}), "vlan": unsafe.Sizeof(wireVlan{}), "mac_key": unsafe.Sizeof(wireMacKey{}),
 		"clock": unsafe.Sizeof(wireClock{}), "hint": unsafe.Sizeof(wireHint{}),
 		"event_key": unsafe.Sizeof(wireEventKey{}), "history_row": unsafe.Sizeof(wireHistoryRow{}),
+		"ends": unsafe.Sizeof(wireEnds{}),
 	}
 	want := map[string]uintptr{"endpoint_key": 16, "endpoint": 568, "address_key": 24, "address": 320, "gateway": 96,
-		"vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "event_key": 56, "history_row": 328}
+		"vlan": 32, "mac_key": 8, "clock": 24, "hint": 16, "event_key": 56, "history_row": 328,
+		"ends": 16}
 	if !reflect.DeepEqual(got, want) || layout != 3 {
 		t.Errorf("layout %d has sizes %v, want %v: change layout, too", layout, got, want)
 	}

@@ -12,8 +12,12 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// historyRows is the number of rows of the history (wire.c, ENDPOINT_ROWS and UNLEASED_ROWS).
-const historyRows = 128 + 32
+// The rows of the history (wire.c, ENDPOINT_ROWS and UNLEASED_ROWS): those of endpoints, and after
+// them those of unleased MACs.
+const (
+	endpointRows = 128
+	historyRows  = endpointRows + 32
+)
 
 // eventKinds translates the kinds of wire.c, in the order of its enum kind.
 var eventKinds = []struct {
@@ -73,7 +77,39 @@ func (m *maps) recordEnd(mac verify.MAC) error {
 		return err
 	}
 	now := uint64(verify.Now())
-	return update(m.former, macKey(mac), &now, unix.BPF_ANY)
+	ends := wireEnds{First: now, Last: now}
+	var before wireEnds
+	found, err := lookup(m.former, macKey(mac), &before, 0)
+	if err == nil && found {
+		ends.First, err = m.firstEnd(mac, before, now)
+	}
+	if err != nil {
+		return err
+	}
+	return update(m.former, macKey(mac), &ends, unix.BPF_ANY)
+}
+
+// firstEnd returns the first end of the series that an end now belongs to. An event counts all
+// frames of a MAC, so if it has frames of an earlier end, its first time is before this end. That
+// must not hide other frames: if the MAC has sent any, a new series begins.
+func (m *maps) firstEnd(mac verify.MAC, before wireEnds, now uint64) (uint64, error) {
+	first := now
+	for row := uint32(endpointRows); row < historyRows; row++ {
+		p, err := m.history.getLocked(row)
+		if err != nil {
+			return 0, err
+		}
+		for _, e := range eventsOf(&p) {
+			if e.Kind != verify.UnleasedMAC || e.MAC != mac {
+				continue
+			}
+			if !trails(e, before) {
+				return now, nil
+			}
+			first = before.First
+		}
+	}
+	return first, nil
 }
 
 // Ended returns when the watch of e.MAC last ended on a trunk other than e's, 0 if that is unknown.
@@ -109,9 +145,9 @@ func (m *maps) ended(mac verify.MAC) (verify.Instant, error) {
 	if err := m.openFormer(); err != nil {
 		return 0, err
 	}
-	var at uint64
-	_, err := lookup(m.former, macKey(mac), &at, 0)
-	return verify.Instant(at), err
+	var ends wireEnds
+	_, err := lookup(m.former, macKey(mac), &ends, 0)
+	return verify.Instant(ends.Last), err
 }
 
 // isTrailing reports whether an event of an unleased MAC consists of the last frames of a container
@@ -120,11 +156,18 @@ func (m *maps) isTrailing(e verify.Event) (bool, error) {
 	if e.Kind != verify.UnleasedMAC {
 		return false, nil
 	}
-	at, err := m.ended(e.MAC)
-	if at == 0 || err != nil {
+	if err := m.openFormer(); err != nil {
 		return false, err
 	}
-	return e.First+verify.Instant(trailingTime) > at && e.Last.Sub(at) < trailingTime, nil
+	var ends wireEnds
+	found, err := lookup(m.former, macKey(e.MAC), &ends, 0)
+	return found && trails(e, ends), err
+}
+
+// trails reports whether all frames of an event were sent around those ends of a watch.
+func trails(e verify.Event, ends wireEnds) bool {
+	first, last := verify.Instant(ends.First), verify.Instant(ends.Last)
+	return e.First+verify.Instant(trailingTime) > first && e.Last.Sub(last) < trailingTime
 }
 
 // eventsOf reads the events of one row. It skips unknown kinds, which are a later program's.

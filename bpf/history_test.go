@@ -95,11 +95,46 @@ func TestTrailingFrames(t *testing.T) {
 	}
 	for what, ended := range map[string]time.Duration{"long ago": -time.Minute, "only now": time.Minute} {
 		at := uint64(verify.Now()) + uint64(ended)
-		must(t, update(k.former, macKey(ownMAC), &at, unix.BPF_ANY))
+		must(t, update(k.former, macKey(ownMAC), &wireEnds{First: at, Last: at}, unix.BPF_ANY))
 		k.out(t, data(router, ownMAC))
 		if list := k.mustEvents(t); len(list) != 1 || list[0].MAC != ownMAC {
 			t.Errorf("a MAC whose watch ended %s: %v", what, list)
 		}
+	}
+}
+
+// TestTrailingFramesOfRestarts has a container that is restarted every few seconds send after each
+// end, which is not an event. Frames between two of its runs, long after the end, are one, and no
+// later end hides them.
+func TestTrailingFramesOfRestarts(t *testing.T) {
+	k, e := mustKit(t), watchedEndpoint()
+	run := func() {
+		k.expectInUse(t, e)
+		must(t, k.forget(e))
+		k.out(t, data(router, ownMAC))
+	}
+	ends := func() (recorded wireEnds) {
+		_, err := lookup(k.former, macKey(ownMAC), &recorded, 0)
+		must(t, err)
+		return recorded
+	}
+	run()
+	first := ends()
+	run()
+	second := ends()
+	if second.First != first.First || second.Last <= first.Last {
+		t.Errorf("the ends %+v do not continue %+v", second, first)
+	}
+	if list := k.mustEvents(t); len(list) > 0 {
+		t.Errorf("the last frames of two runs: %v", list)
+	}
+	// With the ends a minute earlier, the last frame was sent long after them.
+	second.First, second.Last = second.First-uint64(time.Minute), second.Last-uint64(time.Minute)
+	must(t, update(k.former, macKey(ownMAC), &second, unix.BPF_ANY))
+	k.expectInUse(t, e)
+	must(t, k.forget(e))
+	if third := ends(); third.First != third.Last {
+		t.Errorf("an end after frames of an unleased MAC continues the series: %+v", third)
 	}
 }
 

@@ -98,7 +98,7 @@ func (m *maps) openShared() (err error) {
 func (m *maps) openFormer() (err error) {
 	if m.former.fd == 0 {
 		m.former, err = openMap(filepath.Join(m.path, formerPin), unix.BPF_MAP_TYPE_LRU_HASH, unsafe.Sizeof(wireMacKey{}),
-			unsafe.Sizeof(uint64(0)))
+			unsafe.Sizeof(wireEnds{}))
 	}
 	return err
 }

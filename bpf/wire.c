@@ -255,6 +255,16 @@ struct hint {
 	__u32 zero;
 };
 
+/*
+ * The ends of a MAC's watch, in ns. A container that is restarted often sends a last frame
+ * at each of them, all of which become one event: between first and last, it sent no other
+ * frames without a watch.
+ */
+struct ends {
+	__u64 first;
+	__u64 last;
+};
+
 /* A broadcast or multicast frame that this host has sent, and its time. */
 struct sent {
 	__u64 hash;
@@ -368,7 +378,7 @@ struct {
 } vlans SEC(".maps");
 
 /*
- * MACs that are no longer watched, and the time of the end: a container that ends may still
+ * MACs that are no longer watched, and when that ended: a container that ends may still
  * send a frame or two, which are not reported as frames of an unleased MAC. Only user space
  * uses this map.
  */
@@ -376,7 +386,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
 	__type(key, struct mac_key);
-	__type(value, __u64);
+	__type(value, struct ends);
 } former SEC(".maps");
 
 /*

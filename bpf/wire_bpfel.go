@@ -17,7 +17,7 @@ var wireObject = object{
 		{name: "addrs", kind: 1, key: 24, value: 320, entries: 32768, flags: 0x1, keyType: 1, valueType: 2},
 		{name: "device", kind: 14, key: 4, value: 4, entries: 1, flags: 0x0, keyType: 0, valueType: 0},
 		{name: "endpoints", kind: 1, key: 8, value: 568, entries: 8192, flags: 0x1, keyType: 3, valueType: 4},
-		{name: "former", kind: 9, key: 8, value: 8, entries: 1024, flags: 0x0, keyType: 3, valueType: 5},
+		{name: "former", kind: 9, key: 8, value: 16, entries: 1024, flags: 0x0, keyType: 3, valueType: 5},
 		{name: "hints", kind: 2, key: 4, value: 16, entries: 4096, flags: 0x0, keyType: 6, valueType: 7},
 		{name: "history", kind: 2, key: 4, value: 328, entries: 160, flags: 0x0, keyType: 6, valueType: 8},
 		{name: "last_claims", kind: 6, key: 4, value: 72, entries: 64, flags: 0x0, keyType: 6, valueType: 9},
@@ -28,9 +28,9 @@ var wireObject = object{
 		{name: "times", kind: 2, key: 4, value: 24, entries: 1, flags: 0x0, keyType: 6, valueType: 13},
 		{name: "vlans", kind: 2, key: 4, value: 32, entries: 4096, flags: 0x400, keyType: 6, valueType: 14},
 	},
-	types: 2340,
+	types: 2381,
 	programs: []progDef{
-		{name: "egress", from: 2344, to: 12520, uses: []use{
+		{name: "egress", from: 2384, to: 12560, uses: []use{
 			{at: 1960, name: "endpoints"},
 			{at: 2280, name: "shared"},
 			{at: 2384, name: "shared"},
@@ -48,8 +48,8 @@ var wireObject = object{
 			{at: 9504, name: "hints"},
 			{at: 10008, name: "locals"},
 		}},
-		{name: "emit", from: 12520, to: 12552, uses: []use{}},
-		{name: "ingress", from: 12552, to: 41272, uses: []use{
+		{name: "emit", from: 12560, to: 12592, uses: []use{}},
+		{name: "ingress", from: 12592, to: 41312, uses: []use{
 			{at: 2280, name: "hints"},
 			{at: 2392, name: "endpoints"},
 			{at: 2632, name: "port"},
@@ -188,6 +188,12 @@ type wireEndpointKey struct {
 	Inner uint32
 	Mac   [6]uint8
 	Zero  uint16
+}
+
+type wireEnds struct {
+	_     structs.HostLayout
+	First uint64
+	Last  uint64
 }
 
 type wireEvent struct {

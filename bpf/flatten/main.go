@@ -29,7 +29,7 @@ import (
 func main() {
 	err := errors.Join(
 		flatten("wire", object.LoadWire, "mac_key", "endpoint_key", "endpoint", "event_key", "event", "history_row", "clock", "hint",
-			"gateway", "sighting", "address_key", "address", "answer", "vlan"),
+			"gateway", "sighting", "address_key", "address", "answer", "vlan", "ends"),
 		flatten("guard", object.LoadGuard, "guard", "lease_key"),
 	)
 	if err != nil {
