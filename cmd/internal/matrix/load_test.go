@@ -186,11 +186,12 @@ func (h loadHost) attachOnce(id string, container *testenv.Container) (alarm str
 	return alarm
 }
 
-// sendBroadcasts has a station announce an address of its own in an endless loop.
+// sendBroadcasts has a station announce an address of its own in an endless loop. The address is not
+// in the subnet: a host that chose it would rightly report a conflict.
 func sendBroadcasts(t testing.TB, s *testenv.Station) (stop func()) {
 	t.Helper()
 	r := s.Respond(func(testenv.Asked) []testenv.Reply { return nil })
-	frame, err := arp.Announce(verify.MACOf(s.MAC), netip.MustParseAddr("192.168.50.200"))
+	frame, err := arp.Announce(verify.MACOf(s.MAC), netip.MustParseAddr("192.168.51.200"))
 	must(t, err)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
