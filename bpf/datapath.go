@@ -58,7 +58,8 @@ func (d *Datapath) Close() error {
 	return d.closeEmitter()
 }
 
-// exactClockTime is how long the programs read the clock for every time, after Prepare and Expect.
+// exactClockTime is the duration after Prepare and Expect in which the programs read the clock for
+// each time that they record.
 // Callers probe for at most a minute, and must distinguish the answers to their own questions from
 // earlier answers.
 const exactClockTime = 90 * time.Second
@@ -101,8 +102,7 @@ func (d *Datapath) Prepare(ifindex int) error {
 	return t.attach(d.legacy)
 }
 
-// useExactClock makes the programs read the clock for every time that they record, for the duration
-// d.
+// useExactClock makes the programs read the clock for each time that they record, until d from now.
 func (m *maps) useExactClock(d time.Duration) error {
 	if err := m.times.put(0, &wireClock{ExactUntil: uint64(verify.Now()) + uint64(d)}); err != nil {
 		return fmt.Errorf("set the time of exact clock readings: %w", err)

@@ -24,7 +24,7 @@ var (
 )
 
 // A guardKit is the guard's program and map, not attached to a device. Frames of a test run come
-// from lo, whose ifindex is 1.
+// from lo, which has ifindex 1.
 type guardKit struct {
 	Pass   *ebpf.Program
 	guards handle

@@ -125,10 +125,9 @@ func inInitMountNS() bool {
 	return err != nil || os.SameFile(own, first)
 }
 
-// openDir opens a directory of pins. It refuses a directory of another user. On a bpffs that is
-// writable for everyone (its root has mode 1777 unless mounted otherwise), any user can create a
-// directory of that name first, and would then choose which program watches and which maps are
-// believed.
+// openDir opens a directory of pins. It refuses a directory of another user. The root of a bpffs has
+// mode 1777 by default: any user can create a directory of that name first, and would then choose
+// which program watches and which maps are believed.
 func openDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {

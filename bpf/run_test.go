@@ -103,7 +103,7 @@ func mustRun(tb testing.TB, p *ebpf.Program, frame []byte, times int) int64 {
 	return d.Nanoseconds()
 }
 
-// expectInUse starts the watch of an endpoint whose addresses are in use.
+// expectInUse starts the watch of an endpoint, and marks its addresses as in use.
 func (k *kit) expectInUse(tb testing.TB, e verify.Endpoint) {
 	tb.Helper()
 	must(tb, k.expect(e))

@@ -22,7 +22,7 @@ func TestTagsOut(t *testing.T) {
 	cases := []struct {
 		name  string
 		frame []byte
-		right string // the network whose tags these are
+		right string // the network with these tags
 	}{
 		{"untagged", data(router, ownMAC), "untagged"},
 		{"its tag", tagged(data(router, ownMAC), tag50), "VLAN 50"},

@@ -8,8 +8,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
 
-// jiffy is longer than any kernel's jiffy (CONFIG_HZ=100), and allows for an emulator whose ticks
-// are late.
+// jiffy is longer than a jiffy of any kernel (10 ms with CONFIG_HZ=100). It allows for late ticks in
+// an emulator.
 const jiffy = 250 * time.Millisecond
 
 // TestTimes checks that recorded times are exact while a probe may be pending. Otherwise they are

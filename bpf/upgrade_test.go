@@ -82,7 +82,7 @@ func TestLaterEdition(t *testing.T) {
 	})
 }
 
-// TestUpgradeDetached prepares a trunk whose programs of an earlier edition were detached.
+// TestUpgradeDetached prepares a trunk after its programs, of an earlier edition, were detached.
 func TestUpgradeDetached(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})

@@ -77,7 +77,7 @@ func mustNotSum(t *testing.T, n *testenv.Namespace, device string) {
 	}))
 }
 
-// TestAttackChecksum sends frames whose checksum is written later. A sender can choose
+// TestAttackChecksum sends frames with a checksum that the kernel writes later. A sender can choose
 // the position and the value of the checksum, and so turn a permitted frame into another
 // one after the guard's check.
 func TestAttackChecksum(t *testing.T) { attackBySums(t, newPrisoner(t, nil)) }

@@ -21,8 +21,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// wordy creates links whose netlink description is long, by many source MACs in mode
-// source.
+// wordy creates macvlan links in mode source with many source MACs each, which makes their netlink
+// messages long.
 func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
 	t.Helper()
 	_, err := n.Exec("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")

@@ -380,7 +380,8 @@ var tagFaults = []*fault{
 	{
 		name: "switch changes the inner tag of answers", only: func(c cell) bool { return len(c.segment.tags) == 2 },
 		make: func(b *bench, c cell) func() {
-			outer := fmt.Sprintf("%s.%d", testenv.NIC, c.segment.outer()) // the card's link whose frames have only the inner tag
+			// Frames on the link of the outer VLAN have only the inner tag.
+			outer := fmt.Sprintf("%s.%d", testenv.NIC, c.segment.outer())
 			return b.FilterLink(c.segment.gateway.Namespace, outer, testenv.Out, "matchall action vlan modify id 77")
 		},
 		want: func(b *bench, c cell) want {

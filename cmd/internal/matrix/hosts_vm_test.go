@@ -25,7 +25,7 @@ var (
 	foreignMAC   = verify.MAC{0x0a, 0, 0, 0, 0, 0x79}
 )
 
-// otherHost is another host on the LAN with Lanyard, whose network has the same definition.
+// otherHost is another host on the LAN. It has Lanyard and the same definition of the network.
 type otherHost struct {
 	*testenv.Lab
 	paths  wiring.Paths
