@@ -16,22 +16,17 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// dialBy connects to the broker as a user; the connection ends with the test.
-func (b *brokered) dialBy(uid int) (c *net.UnixConn, err error) {
-	err = asUID(uid, func() (err error) {
-		c, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: b.socket(), Net: "unixpacket"})
-		return err
-	})
-	if err == nil {
-		b.tb.Cleanup(func() { c.Close() })
-	}
-	return c, err
-}
-
-func (b *brokered) mustDialBy(uid int) *net.UnixConn {
+// mustDialBy connects to the broker as a user; the connection ends with the test. It
+// retries while the broker's backlog is full, as the broker's client does.
+func (b *brokered) mustDialBy(uid int) (c *net.UnixConn) {
 	b.tb.Helper()
-	c, err := b.dialBy(uid)
-	must(b.tb, err)
+	testenv.Eventually(b.tb, "space in the broker's backlog", func() error {
+		return asUID(uid, func() (err error) {
+			c, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: b.socket(), Net: "unixpacket"})
+			return err
+		})
+	})
+	b.tb.Cleanup(func() { c.Close() })
 	return c
 }
 
