@@ -130,9 +130,9 @@ func (c *lateConflict) Error() string {
 		c.Addr, c.MAC.Describe())
 }
 
-// checkLateConflict checks for conflicts again after the addresses were set and announced. If two
-// hosts start at the same time, each has by now received the other's question, its answer or its
-// announcement. A conflict over a requested address or MAC is a *Refusal, any other one a
+// checkLateConflict checks for conflicts again after the addresses were set, and after they were
+// announced. If two hosts start at the same time, each has by then received the other's question,
+// its answer or its announcement. A conflict over a requested address or MAC is a *Refusal, any other one a
 // *lateConflict.
 func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) error {
 	if t.unwatched != "" {

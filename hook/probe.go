@@ -14,7 +14,7 @@ import (
 
 // probeAndConfigure runs one round of probes, and sets and announces the addresses if no other
 // station has them. If the findings have a claimant, the addresses are not set. A conflict that is
-// detected after the announcement is an error, see checkLateConflict.
+// detected after the addresses were set is an error, see checkLateConflict.
 func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err error) {
 	if t.hostState, err = t.readHostState(ctx); err != nil {
 		return f, err
@@ -24,6 +24,11 @@ func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err
 	}
 	t.reached("probe")
 	if err := t.ns.Do(t.configure); err != nil {
+		return f, err
+	}
+	// On a busy host, that took longer than another host's whole conflict window. Without this
+	// check, the announcement would be a conflict for a host that uses the address by now.
+	if err := t.checkLateConflict(ctx, f); err != nil {
 		return f, err
 	}
 	if err := t.announceAll(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -433,6 +434,62 @@ func TestTwoHostsGuarded(t *testing.T) {
 	}
 	pings(t, first.Namespace, addresses(b.record())[0])
 	pings(t, third.Namespace, addresses(b.record())[1])
+}
+
+// afterRound runs a function once, when the prober of the first round is closed.
+type afterRound struct {
+	hook.Probers
+	once *sync.Once
+	f    func()
+}
+
+func (p afterRound) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error) {
+	q, err := p.Probers.Quick(ifindex, mac, watched)
+	return closing{q, p}, err
+}
+
+type closing struct {
+	verify.Prober
+	round afterRound
+}
+
+func (c closing) Close() error {
+	err := c.Prober.Close()
+	c.round.once.Do(c.round.f)
+	return err
+}
+
+// A host finds no claimant, and is then so busy that another host attaches a container with the
+// same address before the first has set it. The first takes the next address and never announces
+// the other's: the second host has nothing to report.
+func TestOvertakenByAnotherHost(t *testing.T) {
+	a, b := twoHosts(t, false, nil, "192.168.50.0/24", "fd50::/64")
+	first, second := testenv.NewContainer(t), testenv.NewContainer(t)
+	must(t, a.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		l.Probers = afterRound{l.Probers, new(sync.Once), func() {
+			done := make(chan outcome)
+			go func() { done <- b.attach("b1", second, "network=web") }()
+			if o := <-done; o.status != 0 {
+				t.Errorf("attach on the second host: %+v", o)
+			}
+		}}
+		_, err := l.Attach(ctx, hook.Request{Container: "a1", Pid: first.Pid, Wants: []hook.Want{{Network: "web"}}})
+		return err
+	}))
+	wanted := b.record().Addrs[0].Addr()
+	if got := a.record().Addrs[0].Addr(); got == wanted || wanted != netip.MustParseAddr("192.168.50.2") {
+		t.Errorf("the hosts gave out %s and %s", got, wanted)
+	}
+	if k := b.events(); len(k) != 0 {
+		t.Errorf("the second host's events are %v", k)
+	}
+	for _, w := range []*world{a, b} {
+		for _, v := range w.verdicts() {
+			if v.Code != verify.OK {
+				t.Errorf("verdict is %+v", v)
+			}
+		}
+	}
 }
 
 // The host takes the container's address while it is attached: the start fails with the reason, and
