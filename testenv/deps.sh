@@ -4,6 +4,7 @@
 set -eu
 
 test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns"
+suite="mmdebstrap debian-archive-keyring"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 bench="containernetworking-plugins netavark iperf3 runc time busybox-static iproute2 util-linux"
 generate="clang llvm libbpf-dev"
@@ -12,11 +13,12 @@ packages=
 for subject in "$@"; do
 	case $subject in
 	test) packages="$packages $test_" ;;
+	suite) packages="$packages $suite" ;;
 	demo) packages="$packages $demo" ;;
 	bench) packages="$packages $bench" ;;
 	generate) packages="$packages $generate" ;;
 	*)
-		echo "deps.sh: unknown subject \"$subject\": test, demo, bench, generate" >&2
+		echo "deps.sh: unknown subject \"$subject\": test, suite, demo, bench, generate" >&2
 		exit 2
 		;;
 	esac

@@ -63,8 +63,11 @@ func newPrivateApt(ctx context.Context, dir, suite string) (privateApt, error) {
 	if err != nil {
 		return apt, err
 	}
-	return apt, os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sources), 0o644)
+	return apt, os.WriteFile(apt.sources(), []byte(sources), 0o644)
 }
+
+// sources returns the path of the sources list.
+func (a privateApt) sources() string { return filepath.Join(a.dir, "sources.list") }
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -100,7 +103,7 @@ func (a privateApt) command(ctx context.Context, cwd, name string, args ...strin
 	config := []string{
 		"Dir::State::lists=" + filepath.Join(a.dir, "lists"),
 		"Dir::Cache=" + a.dir,
-		"Dir::Etc::sourcelist=" + filepath.Join(a.dir, "sources.list"),
+		"Dir::Etc::sourcelist=" + a.sources(),
 		"Dir::Etc::sourceparts=-",
 		"Acquire::Languages=none",
 		"Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",

@@ -99,16 +99,21 @@ func loadModules() error {
 // more than seeing changes from outside.
 const mount9p = "trans=virtio,version=9p2000.L,msize=524288"
 
-// switchRoot puts an overlay in memory over the host machine's root and makes it the root.
+// hostDir is where the host machine's root is if the virtual machine has another userland.
+const hostDir = "/host"
+
+// switchRoot puts an overlay in memory over the job's userland and makes it the root.
 func switchRoot(job Job) error {
 	steps := []func() error{
 		func() error { return mount("memory", "/memory", "tmpfs", 0, "mode=755") },
 		func() error { return os.MkdirAll("/memory/upper", 0o755) },
 		func() error { return os.MkdirAll("/memory/work", 0o755) },
 		func() error { return mount(tagRoot, "/lower", "9p", unix.MS_RDONLY, mount9p+",cache=loose") },
+		func() error { return mount("/lower"+job.Root, "/base", "", unix.MS_BIND, "") },
 		func() error {
-			return mount("overlay", "/root", "overlay", 0, "lowerdir=/lower,upperdir=/memory/upper,workdir=/memory/work")
+			return mount("overlay", "/root", "overlay", 0, "lowerdir=/base,upperdir=/memory/upper,workdir=/memory/work")
 		},
+		func() error { return job.mountHost() },
 		func() error { return os.Chdir("/root") },
 		func() error { return mount(".", "/", "", unix.MS_MOVE, "") },
 		func() error { return unix.Chroot(".") },
@@ -123,11 +128,22 @@ func switchRoot(job Job) error {
 	return nil
 }
 
+// mountHost makes the host machine's root visible next to another userland.
+func (j Job) mountHost() error {
+	if j.Root == "" {
+		return nil
+	}
+	if err := os.MkdirAll("/root"+hostDir, 0o755); err != nil {
+		return err
+	}
+	return mount("/lower", "/root"+hostDir, "", unix.MS_BIND, "")
+}
+
 func mountAll(job Job) error {
 	// The directories that the job needs may be below /tmp or /run, which are covered next.
 	kept := map[string]*os.File{}
 	for _, dir := range job.Keep {
-		f, err := os.Open(dir)
+		f, err := os.Open(job.hostPath(dir))
 		if err != nil {
 			return err
 		}
@@ -161,12 +177,12 @@ func mountAll(job Job) error {
 		}
 	}
 	for dir, f := range kept {
-		if err := keep(dir, f); err != nil {
+		if err := job.keep(dir, f); err != nil {
 			return err
 		}
 		f.Close()
 	}
-	if err := mount(job.Modules, "/lib/modules/"+job.Release, "", unix.MS_BIND, ""); err != nil {
+	if err := mount(job.hostPath(job.Modules), "/lib/modules/"+job.Release, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	if job.Out != "" {
@@ -180,9 +196,18 @@ func mountAll(job Job) error {
 	return mount("none", "/", "", unix.MS_REC|unix.MS_SHARED, "")
 }
 
-// keep binds a directory to its path again if a mount has covered it.
-func keep(dir string, f *os.File) error {
-	if !strings.HasPrefix(dir, "/tmp/") && !strings.HasPrefix(dir, "/run/") {
+// hostPath returns the path of a directory of the host machine, before other mounts cover it.
+func (j Job) hostPath(dir string) string {
+	if j.Root == "" {
+		return dir
+	}
+	return hostDir + dir
+}
+
+// keep binds a directory of the host machine to its path if the userland does not have it or a mount
+// has covered it.
+func (j Job) keep(dir string, f *os.File) error {
+	if j.Root == "" && !strings.HasPrefix(dir, "/tmp/") && !strings.HasPrefix(dir, "/run/") {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -32,6 +32,7 @@ func buildInitramfs(k Kernel, job Job) ([]byte, error) {
 	c.node("dev/console", 5, 1) // init's output, before devtmpfs is mounted
 	c.dir("proc")
 	c.dir("lower")
+	c.dir("base")
 	c.dir("memory")
 	c.dir("root")
 	c.dir(moduleDir)

@@ -16,6 +16,8 @@ import (
 type Job struct {
 	Release string   // of the kernel, for lib/modules
 	Modules string   // the host directory with the modules
+	Suite   string   // the Debian suite of the userland, or empty for the host's
+	Root    string   // the host directory with that userland, or empty
 	Dir     string   // working directory
 	Out     string   // directory shared for writing, or empty
 	Keep    []string // directories that must stay visible, wherever they are
@@ -31,7 +33,7 @@ type Step struct {
 	Args    []string
 }
 
-func newJob(o options, k Kernel) (Job, error) {
+func newJob(o options, k Kernel, userland string) (Job, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return Job{}, err
@@ -39,6 +41,8 @@ func newJob(o options, k Kernel) (Job, error) {
 	job := Job{
 		Release: k.Release,
 		Modules: k.Modules,
+		Suite:   o.suite,
+		Root:    userland,
 		Dir:     dir,
 		Out:     o.out,
 		Keep:    []string{dir, k.Modules},

@@ -1,8 +1,9 @@
 // Command vm runs a command inside a virtual machine that has a Debian kernel and this machine's
-// files.
+// files, or those of a Debian suite.
 //
 //	go run ./testenv/vm -kernel 6.1 -- ip -d link
 //	go run ./testenv/vm -kernel 6.12 -tests ./...
+//	go run ./testenv/vm -kernel 6.12 -suite trixie -- podman --version
 //
 // Development and CI machines often lack 8021q, bonding, dummy, ipvlan or bridge VLAN filtering,
 // and often have no usable KVM. So the machine is emulated (QEMU's TCG). Its kernel is the package
@@ -10,6 +11,10 @@
 // under an overlay in memory: every program that is installed here is there as well, at the same
 // path, and nothing that happens inside changes a file here. Only the directory of -out is shared
 // for writing.
+//
+// With -suite, the root is that suite's userland instead: packages that mmdebstrap installs into a
+// directory of the cache, once. This machine's root is then at /host, read-only, and the working
+// directory has the same path inside.
 //
 // The machine has no network card. The command runs in it as root: it may load modules, mount
 // filesystems and break anything.
@@ -57,6 +62,7 @@ func main() {
 
 type options struct {
 	series  string
+	suite   string
 	timeout time.Duration
 	memory  int
 	out     string
@@ -71,6 +77,8 @@ func parse(args []string) (options, []string, error) {
 	var o options
 	fs := flag.NewFlagSet("vm", flag.ContinueOnError)
 	fs.StringVar(&o.series, "kernel", "6.1", "kernel `series`: "+strings.Join(seriesKnown(), ", "))
+	fs.StringVar(&o.suite, "suite", "",
+		"Debian `suite` of the userland: "+strings.Join(suitesKnown, ", ")+" (default: this machine's own files)")
 	fs.DurationVar(&o.timeout, "timeout", 10*time.Minute, "time after which the run is stopped")
 	fs.IntVar(&o.memory, "memory", 2048, "memory of the machine in `MiB`")
 	fs.StringVar(&o.out, "out", "", "`directory` that is writable inside, at the same path, which $LANYARD_OUT contains")
@@ -79,7 +87,7 @@ func parse(args []string) (options, []string, error) {
 	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute,
 		"with -tests: time after which one package's tests are stopped")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
-	fs.BoolVar(&o.fetch, "fetch", false, "download the kernel, and nothing else")
+	fs.BoolVar(&o.fetch, "fetch", false, "download the kernel and the suite's userland, and nothing else")
 	fs.BoolVar(&o.verbose, "v", false, "show the kernel's console and, with -tests, every test")
 	fs.Usage = func() {
 		fmt.Fprint(fs.Output(), "usage: vm [flags] -- CMD [ARG…]\n       vm [flags] -tests [PACKAGE…]\n")
@@ -107,6 +115,12 @@ func run(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return exitMachine, fmt.Errorf("find kernel %q: %w", o.series, err)
 	}
+	var userland string
+	if o.suite != "" {
+		if userland, err = findSuite(ctx, o.suite); err != nil {
+			return exitMachine, fmt.Errorf("find suite %q: %w", o.suite, err)
+		}
+	}
 	if o.fetch {
 		fmt.Println(kernel.Release)
 		return 0, nil
@@ -117,7 +131,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	}
 	defer os.RemoveAll(scratch)
 
-	job, err := newJob(o, kernel)
+	job, err := newJob(o, kernel, userland)
 	if err != nil {
 		return exitMachine, err
 	}

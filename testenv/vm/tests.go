@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -121,6 +122,6 @@ func runTest(job Job, s Step, out io.Writer) bool {
 	if !ok && report.failed == 0 {
 		line += ", exit status " + strconv.Itoa(code)
 	}
-	fmt.Fprintf(out, "%s  %.1fs  on %s\n", line, time.Since(start).Seconds(), job.Release)
+	fmt.Fprintf(out, "%s  %.1fs  on %s\n", line, time.Since(start).Seconds(), strings.TrimSpace(job.Release+" "+job.Suite))
 	return ok
 }

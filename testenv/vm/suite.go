@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// suitesKnown are the Debian suites whose userland a virtual machine can have.
+var suitesKnown = []string{"bookworm", "trixie", "forky"}
+
+// suitePackages is what the tests use, in addition to Debian's required packages. podman brings its
+// own choice of runtime and network only as recommendations.
+var suitePackages = []string{
+	"runc", "crun", "podman", "conmon", "netavark", "aardvark-dns", "nftables", "passt", "slirp4netns",
+	"uidmap", "fuse-overlayfs", "busybox-static", "ca-certificates",
+	"systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session",
+	"iproute2", "iputils-ping", "kmod", "procps", "make", "xz-utils",
+}
+
+// findSuite returns the directory of a suite's userland in the cache. If it is not there, findSuite
+// creates it first. A cached userland needs no network. Its name contains a hash of the list of
+// packages, so that a checkout with another list has another userland.
+func findSuite(ctx context.Context, suite string) (string, error) {
+	if !slices.Contains(suitesKnown, suite) {
+		return "", fmt.Errorf("unknown suite: choose one of %s", strings.Join(suitesKnown, ", "))
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	hash := sha256.Sum256([]byte(strings.Join(suitePackages, ",")))
+	dir := filepath.Join(cache, "suite", fmt.Sprintf("%s-%x", suite, hash[:4]))
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if os.Geteuid() != 0 {
+		return "", errors.New("only root can install its packages: run the command once as root")
+	}
+	fmt.Fprintf(os.Stderr, "vm: installing the userland of %s into %s\n", suite, dir)
+	return dir, installSuite(ctx, cache, suite, dir)
+}
+
+// installSuite installs a suite's packages into dir. It works in a temporary directory and renames
+// that at the end, as unpackKernel does.
+func installSuite(ctx context.Context, cache, suite, dir string) (err error) {
+	apt, err := newPrivateApt(ctx, filepath.Join(cache, "apt", suite), suite)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	aside, err := os.MkdirTemp(filepath.Dir(dir), ".install-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(aside)) }()
+
+	root := filepath.Join(aside, "root")
+	err = command(ctx, aside, "mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=apt",
+		"--architectures=amd64", "--include="+strings.Join(suitePackages, ","),
+		`--aptopt=Acquire::Languages "none"`, `--aptopt=APT::Sandbox::User ""`,
+		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+		"--dpkgopt=path-exclude=/usr/share/locale/*",
+		suite, root, apt.sources())
+	if err != nil {
+		return err
+	}
+	err = os.Rename(root, dir)
+	if errors.Is(err, os.ErrExist) {
+		return nil // another run has installed the same
+	}
+	return err
+}
