@@ -184,9 +184,8 @@ func TestRuntimeRefusal(t *testing.T) {
 	}
 }
 
-// podman writes the hooks.d files, with the pattern that is installed. It returns a function
-// that returns the command line of podman as root with them.
-func (e *engine) podman(runtime string) func(args ...string) []string {
+// hooksDir writes the hooks.d files, with the pattern that is installed, and returns their directory.
+func (e *engine) hooksDir() string {
 	e.t.Helper()
 	hooks := filepath.Join(e.dir, "hooks.d")
 	must(e.t, os.MkdirAll(hooks, 0o755))
@@ -199,10 +198,21 @@ func (e *engine) podman(runtime string) func(args ...string) []string {
 		must(e.t, err)
 		must(e.t, os.WriteFile(filepath.Join(hooks, "lanyard-"+stage+".json"), text, 0o600))
 	}
+	return hooks
+}
+
+// plainPodman returns a function that returns the command line of podman as root, without hooks.
+func (e *engine) plainPodman(runtime string) func(args ...string) []string {
 	return func(args ...string) []string {
-		return append([]string{"podman", "--root", e.dir + "/storage", "--runroot", e.dir + "/runroot",
-			"--runtime", runtime, "--hooks-dir", hooks}, args...)
+		return append([]string{"podman", "--root", e.dir + "/storage", "--runroot", e.dir + "/runroot", "--runtime", runtime}, args...)
 	}
+}
+
+// podman does the same with the hooks in a directory of the command line.
+func (e *engine) podman(runtime string) func(args ...string) []string {
+	e.t.Helper()
+	command, hooks := e.plainPodman(runtime), e.hooksDir()
+	return func(args ...string) []string { return command(append([]string{"--hooks-dir", hooks}, args...)...) }
 }
 
 // TestPodman runs podman as root, with --hooks-dir.
