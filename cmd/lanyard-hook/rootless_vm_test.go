@@ -59,7 +59,7 @@ func newRootless(t *testing.T, runtime string, edit func(*network.Definition)) *
 func (r *rootless) killUser(uid int) {
 	r.t.Helper()
 	mustBeInVM(r.t)
-	by(uid, exec.Command("kill", "-9", "-1")).Run() // it kills itself, too
+	by(uid, exec.Command("sh", "-c", "kill -9 -1")).Run() // it kills itself, too
 }
 
 // mustBeInVM stops a test that would harm the machine if its binary were run by hand.

@@ -201,10 +201,12 @@ func (e *engine) hooksDir() string {
 	return hooks
 }
 
-// plainPodman returns a function that returns the command line of podman as root, without hooks.
+// plainPodman returns a function that returns the command line of podman as root, without hooks. The
+// storage is vfs: the overlay driver mounts its directory, which may still be mounted at the test's end.
 func (e *engine) plainPodman(runtime string) func(args ...string) []string {
 	return func(args ...string) []string {
-		return append([]string{"podman", "--root", e.dir + "/storage", "--runroot", e.dir + "/runroot", "--runtime", runtime}, args...)
+		return append([]string{"podman", "--storage-driver", "vfs", "--root", e.dir + "/storage",
+			"--runroot", e.dir + "/runroot", "--runtime", runtime}, args...)
 	}
 }
 
@@ -268,8 +270,7 @@ func TestPodmanPod(t *testing.T) {
 			e.w.AddGateway(50, "192.168.50.1/24")
 			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
 			before := e.w.links(e.w.Host)
-			command := e.podman(runtime)
-			podman := func(args ...string) []string { return command(append([]string{"--storage-driver", "vfs"}, args...)...) }
+			podman := e.podman(runtime)
 			t.Cleanup(func() { e.run(podman("pod", "rm", "--all", "--force", "--time", "0")...) })
 			image := filepath.Join(e.dir, "image.tar")
 			e.must("tar", "-C", e.rootfs(), "-cf", image, ".")
