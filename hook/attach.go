@@ -2,8 +2,6 @@ package hook
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -413,13 +411,4 @@ func (t *attempt) commit(ctx context.Context) error {
 	}
 	t.reached("commit")
 	return nil
-}
-
-// newID returns the id of a new attachment. The first four bytes are the time in seconds since
-// 1970, the other twelve are random. So the rows of attachments that start together are adjacent,
-// and a start does not read pages all over a database with a million rows.
-func newID() (id verify.ID) {
-	binary.BigEndian.PutUint32(id[:], uint32(time.Now().Unix()))
-	rand.Read(id[4:]) // never fails: crypto/rand ends the process instead
-	return id
 }

@@ -18,6 +18,15 @@ type Caller struct {
 	GIDs []uint32 // all groups of the caller's process
 }
 
+// CallerAttacher attaches and detaches containers for users without privilege. Its methods return an
+// error that wraps ErrRefused if the caller is not authorized.
+type CallerAttacher interface {
+	// AttachFor is [Attacher.Attach] for the caller.
+	AttachFor(ctx context.Context, c Caller, r Request) ([]Attachment, error)
+	// DetachFor is [Attacher.Detach] for the caller's attachments.
+	DetachFor(ctx context.Context, c Caller, containerID string) error
+}
+
 // ErrRefused is returned for a Caller that is not authorized. Errors that are joined with it are
 // for the operator's log only: they would tell the caller which networks, processes and namespaces
 // other users have.
@@ -44,7 +53,7 @@ func (l *Local) AttachFor(ctx context.Context, c Caller, r Request) ([]Attachmen
 		return nil, refuseCaller("container %q: %w", r.Container, err)
 	}
 	defer ns.Close()
-	if err := c.checkOwns(ns); err != nil {
+	if err := checkOwns(c, ns); err != nil {
 		return nil, refuseCaller("container %q: process %d: %w", r.Container, r.Pid, err)
 	}
 	return l.attachAll(ctx, r, ns, &c)
@@ -54,7 +63,7 @@ func (l *Local) AttachFor(ctx context.Context, c Caller, r Request) ([]Attachmen
 // the outermost user namespace above it, just below the host's own. The user namespaces further in
 // may belong to other uids that this user has chosen, such as subordinate uids, and these must not
 // act for the user.
-func (c Caller) checkOwns(ns *link.Netns) error {
+func checkOwns(c Caller, ns *link.Netns) error {
 	owners, err := ns.Owners()
 	if err != nil {
 		return err
@@ -79,7 +88,7 @@ func (l *Local) DetachFor(ctx context.Context, c Caller, containerID string) err
 
 // authorize returns an error if the network does not allow the caller, or not this interface. A nil
 // caller is root, which may do everything.
-func (c *Caller) authorize(def *network.Definition, w Want) error {
+func authorize(c *Caller, def *network.Definition, w Want) error {
 	if c == nil {
 		return nil
 	}
@@ -108,11 +117,11 @@ func (c *Caller) authorize(def *network.Definition, w Want) error {
 // checkQuota returns an error that wraps errQuota if the caller has as many attachments as the
 // network allows. It runs inside the intent's transaction, so that simultaneous hooks cannot exceed
 // the quota.
-func (c *Caller) checkQuota(tx Tx, def *network.Definition) error {
+func checkQuota(tx Tx, c *Caller, def *network.Definition) error {
 	if c == nil || c.UID == 0 {
 		return nil
 	}
-	all, err := find(tx, bucketNetworks, def.Name)
+	all, err := byNetwork(tx, def.Name)
 	if err != nil {
 		return err
 	}
@@ -136,8 +145,8 @@ func inRanges(s network.Subnet, a netip.Addr) bool {
 	return len(s.Ranges) == 0 || slices.ContainsFunc(s.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
 }
 
-// owner returns the uid that owns the attachments of the caller; 0 for root.
-func (c *Caller) owner() uint32 {
+// callerUID returns the uid that owns the attachments of the caller; 0 for root, with a nil caller.
+func callerUID(c *Caller) uint32 {
 	if c == nil {
 		return 0
 	}
@@ -146,7 +155,7 @@ func (c *Caller) owner() uint32 {
 
 // needsGuard reports whether the caller's attachment to a network is guarded. It returns an error
 // if it has to be, but the network's IPAM mode or driver mode does not allow it.
-func (c *Caller) needsGuard(def *network.Definition) (bool, error) {
+func needsGuard(c *Caller, def *network.Definition) (bool, error) {
 	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
 		return false, nil
 	}

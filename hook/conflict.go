@@ -93,7 +93,7 @@ func (l *Local) unrecordedMACs(
 // hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment, and its
 // addresses are in the database. They are not if the workload configures its own.
 func hasAddresses(tx Tx, trunk int, mac verify.MAC) (bool, error) {
-	recs, err := find(tx, bucketMACs, macKey(trunk, mac))
+	recs, err := byMAC(tx, trunk, mac)
 	return slices.ContainsFunc(recs, func(a Attachment) bool { return len(a.Addrs) > 0 }), err
 }
 

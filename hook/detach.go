@@ -23,7 +23,7 @@ func (l *Local) detach(ctx context.Context, containerID string, selected func(*A
 	err := l.withDB(ctx, func() error {
 		all = nil
 		return l.DB.Update(ctx, func(tx Tx) error {
-			held, err := findReady(tx, bucketContainers, containerID)
+			held, err := byContainer(tx, containerID)
 			for _, a := range held {
 				// A hook that still attaches detects itself that its container has
 				// exited. It must not lose the address before.

@@ -122,11 +122,11 @@ func (t *attempt) tryRecordOrJoin(ctx context.Context, id Netns, self link.Proce
 // writeIntentOrJoin reads the records of the container and its namespace. It joins the attachment that
 // the request matches, or else writes the intent. other is a record that prevents both.
 func (t *attempt) writeIntentOrJoin(tx Tx, id Netns, self link.Process) (other *Attachment, err error) {
-	former, err := findReady(tx, bucketContainers, t.r.Container)
+	former, err := byContainer(tx, t.r.Container)
 	if err != nil {
 		return nil, err
 	}
-	earlier, err := podAttachments(tx, t.r.Pod)
+	earlier, err := byPod(tx, t.r.Pod)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func (t *attempt) writeIntentOrJoin(tx Tx, id Netns, self link.Process) (other *
 			return &a, nil
 		}
 	}
-	here, err := find(tx, bucketNetns, id.key())
+	here, err := byNetns(tx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (t *attempt) writeIntentOrJoin(tx Tx, id Netns, self link.Process) (other *
 	if err := t.checkDefinition(tx); err != nil {
 		return nil, err
 	}
-	if err := t.caller.checkQuota(tx, t.def); err != nil {
+	if err := checkQuota(tx, t.caller, t.def); err != nil {
 		return nil, err
 	}
 	t.rec = t.newRecord(id, self, here)
@@ -251,7 +251,7 @@ func (t *attempt) container() Container {
 // checkDefinition reads the definition again, inside the transaction. It returns an error if the
 // network is being removed, or was deleted or recreated after the attach had loaded it.
 func (t *attempt) checkDefinition(tx Tx) error {
-	if generation, ok := tx.Get(bucketRemoving, t.def.Name); ok && string(generation) == t.def.ID {
+	if isRemoving(tx, t.def.Name, t.def.ID) {
 		return fmt.Errorf("it is being removed: complete the removal with \"lanyard network rm %s\"", t.def.Name)
 	}
 	if s := network.StampOf(t.Networks, t.def.Name); s == t.stamp && s != (network.Stamp{}) {
@@ -277,7 +277,7 @@ func (t *attempt) newRecord(id Netns, self link.Process, here []Attachment) Atta
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
-		Owner:      t.caller.owner(),
+		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),
 		HostLink:   hostLinkName(t.def),
 	}

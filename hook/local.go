@@ -157,13 +157,13 @@ func (l *Local) attach(ctx context.Context, t attempt, id Netns) (rec Attachment
 		}
 		return rec, false, err
 	}
-	if err := t.caller.authorize(t.def, t.want); err != nil {
+	if err := authorize(t.caller, t.def, t.want); err != nil {
 		return rec, false, err
 	}
 	if err := mayUse(t.def, t.r.Pod); err != nil {
 		return rec, false, err
 	}
-	if t.guarded, err = t.caller.needsGuard(t.def); err != nil {
+	if t.guarded, err = needsGuard(t.caller, t.def); err != nil {
 		return rec, false, err
 	}
 	t.noDefault = t.familiesWithoutDefault()

@@ -12,12 +12,6 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// bucketMACs finds the attachments with a MAC on a trunk: trunk's ifindex, "/", MAC, NUL, ID.
-const bucketMACs = "macs"
-
-// macKey returns the key of a MAC in bucketMACs. trunk is an ifindex.
-func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
-
 // chooseMAC chooses the interface's MAC: the one that the container asked for; the
 // parent's in mode passthru and with ipvlan, where the kernel gives no choice; else one
 // that is derived, so that an address keeps its MAC on this host and neighbour caches
@@ -136,7 +130,7 @@ func (t *attempt) checkNotGateway(tx Tx, mac verify.MAC) error {
 // checkMACFree returns an error that wraps errMACTaken if another attachment on the same trunk has
 // the MAC: the datapath could not tell which of the two sent a frame with a wrong tag.
 func (t *attempt) checkMACFree(tx Tx, mac verify.MAC) error {
-	holders, err := find(tx, bucketMACs, macKey(t.parent.TrunkIndex, mac))
+	holders, err := byMAC(tx, t.parent.TrunkIndex, mac)
 	if err != nil {
 		return err
 	}

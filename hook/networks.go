@@ -217,7 +217,7 @@ func (l *Local) removeNetworks(
 // removal is the state of the removal of one network.
 type removal struct {
 	def    *network.Definition
-	marked bool  // in bucketRemoving
+	marked bool  // in the database
 	err    error // why the network stays
 }
 
@@ -256,7 +256,7 @@ func (l *Local) markAll(ctx context.Context, defs []*network.Definition) (all []
 				return err
 			}
 			for _, def := range defs {
-				err := markRemoving(tx, def)
+				err := markIfUnused(tx, def)
 				all = append(all, removal{def, err == nil, err})
 			}
 			return nil
@@ -327,7 +327,7 @@ func (l *Local) unmarkAll(ctx context.Context, all []removal) error {
 	return l.DB.Update(ctx, func(tx Tx) (err error) {
 		for _, r := range all {
 			if r.marked {
-				err = errors.Join(err, tx.Delete(bucketRemoving, r.def.Name))
+				err = errors.Join(err, unmarkRemoving(tx, r.def.Name))
 			}
 		}
 		return err
@@ -337,17 +337,20 @@ func (l *Local) unmarkAll(ctx context.Context, all []removal) error {
 // errInUse is returned for a network with attachments.
 var errInUse = errors.New("remove them first")
 
-// markRemoving marks a network as being removed. It returns an error that wraps errInUse if the
+// markIfUnused marks a network as being removed. It returns an error that wraps errInUse if the
 // network has attachments.
-func markRemoving(tx Tx, def *network.Definition) error {
-	held, err := findReady(tx, bucketNetworks, def.Name)
+func markIfUnused(tx Tx, def *network.Definition) error {
+	if err := ready(tx); err != nil {
+		return err
+	}
+	held, err := byNetwork(tx, def.Name)
 	if err != nil {
 		return err
 	}
 	if len(held) > 0 {
 		return fmt.Errorf("network %q is in use by %s: %w", def.Name, users(held), errInUse)
 	}
-	return tx.Put(bucketRemoving, def.Name, []byte(def.ID))
+	return markRemoving(tx, def.Name, def.ID)
 }
 
 // users returns the sorted names of the containers of attachments, separated by ", ": container

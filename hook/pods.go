@@ -16,9 +16,6 @@ import (
 // CrashLoopBackOff, or during a restart of the only container. containerd calls poststop at
 // each exit.
 
-// bucketPods finds a pod's attachments: namespace "/" name, NUL, ID.
-const bucketPods = "pods"
-
 // String returns "namespace/name".
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
 
@@ -113,15 +110,6 @@ func (l *Local) sweepPods(ctx context.Context) {
 	if err != nil {
 		l.Log.Warn("could not release what earlier pods held: the next sweep tries again", "err", err)
 	}
-}
-
-// podAttachments returns the attachments of a pod, including those of its earlier sandboxes. A
-// pod that is recreated under its name, as by a StatefulSet, needs the lease of that name.
-func podAttachments(tx Tx, p Pod) ([]Attachment, error) {
-	if p.Sandbox == "" || p.Name == "" {
-		return nil, nil
-	}
-	return find(tx, bucketPods, p.String())
 }
 
 // needed reports whether a record that conflicts with this attempt is in use. A record of an

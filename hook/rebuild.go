@@ -15,32 +15,6 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// bucketMeta has facts about the database itself.
-const bucketMeta = "meta"
-
-// keyReady is set when a new database has been rebuilt from kernel state. Without it, no address
-// may be claimed: the file may have been deleted while containers ran.
-const keyReady = "ready"
-
-// errNotReady is returned for a database without keyReady.
-var errNotReady = errors.New("the database is new")
-
-// ready returns errNotReady if the database has not been rebuilt yet.
-func ready(tx Tx) error {
-	if _, ok := tx.Get(bucketMeta, keyReady); !ok {
-		return errNotReady
-	}
-	return nil
-}
-
-// findReady is find, but returns errNotReady if the database is not ready.
-func findReady(tx Tx, bucket, key string) ([]Attachment, error) {
-	if err := ready(tx); err != nil {
-		return nil, err
-	}
-	return find(tx, bucket, key)
-}
-
 // withDB runs f. If f returns ipam.ErrCorrupt or errNotReady, withDB rebuilds the database from
 // kernel state and runs f once more.
 func (l *Local) withDB(ctx context.Context, f func() error) error {
@@ -137,9 +111,7 @@ func (l *Local) rebuildAll(ctx context.Context) error {
 			return fmt.Errorf("restore %s on network %q: %w", found[i].MAC, found[i].Network, err)
 		}
 	}
-	return l.DB.Update(ctx, func(tx Tx) error {
-		return tx.Put(bucketMeta, keyReady, []byte(time.Now().UTC().Format(time.RFC3339)))
-	})
+	return l.DB.Update(ctx, markReady)
 }
 
 // triesFor returns the number of reads of a list that changes during each read (link.Netns.Tries).
@@ -229,7 +201,7 @@ func recordFromLink(
 	a = baseRecord(i, id, s)
 	a.MAC = verify.MACOf(i.MAC)
 	a.Verdict.Text = "restored from its interface: the database was lost"
-	a.setAddrs(s.def, addrs)
+	setAddrs(&a, s.def, addrs)
 	if len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
 		return a, false
 	}
@@ -253,7 +225,7 @@ func baseRecord(i link.Interface, id Netns, s networkParent) Attachment {
 }
 
 // setAddrs sets a record's addresses, pools and gateways from the addresses of the interface.
-func (a *Attachment) setAddrs(def *network.Definition, addrs []link.Addr) {
+func setAddrs(a *Attachment, def *network.Definition, addrs []link.Addr) {
 	for _, has := range addrs {
 		for _, s := range def.Subnets {
 			if !s.Subnet.Contains(has.Prefix.Addr()) {

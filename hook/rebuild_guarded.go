@@ -53,7 +53,7 @@ func guardedRecords(i link.Interface, id Netns, e verify.Endpoint, parents []net
 		a.ID, a.MAC, a.Endpoint = e.Attachment, e.MAC, e
 		a.Guard = &verify.Guard{Attachment: e.Attachment, MAC: e.MAC}
 		a.Verdict.Text = "restored from its guard: the database was lost"
-		a.setAddrs(s.def, leasedAddrs(e))
+		setAddrs(&a, s.def, leasedAddrs(e))
 		if len(a.Addrs) > 0 {
 			found = append(found, a)
 		}

@@ -2,10 +2,13 @@ package hook
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -39,23 +42,30 @@ type Tx interface {
 const (
 	bucketRecords    = "attachments" // ID → Attachment
 	bucketContainers = "containers"  // container id, NUL, ID
-	bucketNetns      = "namespaces"  // Netns.key, NUL, ID
+	bucketNetns      = "namespaces"  // netnsKey, NUL, ID
 	bucketNetworks   = "networks"    // network, NUL, ID
+	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID
+	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
+	bucketMeta       = "meta"        // facts about the database itself
 )
+
+// keyReady is the key in bucketMeta of a database that has been rebuilt from kernel state. Without
+// it, no address may be claimed: the file may have been deleted while containers ran.
+const keyReady = "ready"
 
 // ErrGone is returned if the record to change does not exist any more, because a sweep has removed
 // it.
 var ErrGone = errors.New("attachment is gone from the database")
 
-// key returns the namespace's key in bucketNetns.
-func (n Netns) key() string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
+// netnsKey returns a namespace's key in bucketNetns.
+func netnsKey(n Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
 
-// indexes returns the {bucket, key} pairs that the record is found by, besides its id.
-func (a *Attachment) indexes() map[[2]string]bool {
+// indexesOf returns the {bucket, key} pairs that a record is found by, besides its id.
+func indexesOf(a *Attachment) map[[2]string]bool {
 	keys := map[[2]string]bool{
-		{bucketNetns, a.Netns.key()}: true,
-		{bucketNetworks, a.Network}:  true,
+		{bucketNetns, netnsKey(a.Netns)}: true,
+		{bucketNetworks, a.Network}:      true,
 	}
 	if !a.MAC.IsZero() && a.Endpoint.Trunk != 0 {
 		keys[[2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}] = true
@@ -87,9 +97,9 @@ func put(tx Tx, a *Attachment) error {
 // write is put, but takes the record's row from the same transaction. old is that row; nil if
 // the record is new.
 func write(tx Tx, old, a *Attachment) error {
-	now := a.indexes()
+	now := indexesOf(a)
 	if old != nil {
-		for k := range old.indexes() {
+		for k := range indexesOf(old) {
 			if now[k] {
 				delete(now, k)
 				continue
@@ -146,7 +156,7 @@ func remove(tx Tx, id verify.ID) error {
 	if err != nil {
 		return err
 	}
-	for k := range a.indexes() {
+	for k := range indexesOf(&a) {
 		if err := tx.Delete(k[0], indexKey(k[1], id)); err != nil {
 			return err
 		}
@@ -180,4 +190,75 @@ func all(tx Tx) (found []Attachment, err error) {
 		found = append(found, a)
 	}
 	return found, nil
+}
+
+// byContainer returns the records with a reference of the container. Like [ready], it returns
+// errNotReady for a new database.
+func byContainer(tx Tx, id string) ([]Attachment, error) {
+	if err := ready(tx); err != nil {
+		return nil, err
+	}
+	return find(tx, bucketContainers, id)
+}
+
+// byNetns returns the records of the interfaces in a namespace.
+func byNetns(tx Tx, n Netns) ([]Attachment, error) { return find(tx, bucketNetns, netnsKey(n)) }
+
+// byNetwork returns the records of a network.
+func byNetwork(tx Tx, network string) ([]Attachment, error) { return find(tx, bucketNetworks, network) }
+
+// byMAC returns the records with a MAC on a trunk, which is given by its ifindex.
+func byMAC(tx Tx, trunk int, mac verify.MAC) ([]Attachment, error) {
+	return find(tx, bucketMACs, macKey(trunk, mac))
+}
+
+// byPod returns the attachments of a pod, including those of its earlier sandboxes. A pod that is
+// recreated under its name, as by a StatefulSet, needs the lease of that name.
+func byPod(tx Tx, p Pod) ([]Attachment, error) {
+	if p.Sandbox == "" || p.Name == "" {
+		return nil, nil
+	}
+	return find(tx, bucketPods, p.String())
+}
+
+// markRemoving marks a generation of a network as being removed: no container can be attached to it.
+func markRemoving(tx Tx, network, generation string) error {
+	return tx.Put(bucketRemoving, network, []byte(generation))
+}
+
+// unmarkRemoving deletes the mark of a network.
+func unmarkRemoving(tx Tx, network string) error { return tx.Delete(bucketRemoving, network) }
+
+// isRemoving reports whether a generation of a network is marked as being removed.
+func isRemoving(tx Tx, network, generation string) bool {
+	marked, ok := tx.Get(bucketRemoving, network)
+	return ok && string(marked) == generation
+}
+
+// errNotReady is returned for a database that has not been rebuilt from kernel state yet.
+var errNotReady = errors.New("the database is new")
+
+// ready returns errNotReady unless markReady was called on the database.
+func ready(tx Tx) error {
+	if _, ok := tx.Get(bucketMeta, keyReady); !ok {
+		return errNotReady
+	}
+	return nil
+}
+
+// markReady marks a new database as rebuilt: all records are in it.
+func markReady(tx Tx) error {
+	return tx.Put(bucketMeta, keyReady, []byte(time.Now().UTC().Format(time.RFC3339)))
+}
+
+// macKey returns the key of a MAC in bucketMACs. trunk is an ifindex.
+func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
+
+// newID returns the id of a new attachment. The first four bytes are the time in seconds since
+// 1970, the other twelve are random. So the rows of attachments that start together are adjacent,
+// and a start does not read pages all over a database with a million rows.
+func newID() (id verify.ID) {
+	binary.BigEndian.PutUint32(id[:], uint32(time.Now().Unix()))
+	rand.Read(id[4:]) // never fails: crypto/rand ends the process instead
+	return id
 }

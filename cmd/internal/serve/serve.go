@@ -17,6 +17,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 // Options are the settings of a broker.
@@ -58,7 +59,8 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { mirror(background, guards, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
-	err = (&broker.Server{Local: l.Local, Log: o.Log}).Serve(ctx, listener)
+	s := &broker.Server{Local: l.Local, AllowList: network.NewAllowList(o.Paths.Networks), Log: o.Log}
+	err = s.Serve(ctx, listener)
 	notify("STOPPING=1")
 	cancel()
 	tasks.Wait()

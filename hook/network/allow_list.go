@@ -1,11 +1,9 @@
-package hook
+package network
 
 import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 // allowListMaxAge is the time after which the definitions are read again even if no file has
@@ -15,14 +13,14 @@ const allowListMaxAge = time.Minute
 // AllowList is the users that any network allows, as of the last Refresh.
 type AllowList struct {
 	networks string
-	allowed  atomic.Pointer[network.Allowed]
+	allowed  atomic.Pointer[Allowed]
 	read     time.Time
 	changed  [2]time.Time // the directory of definitions, and the file of subordinate uids
 }
 
-// AllowList returns the list, after a first Refresh.
-func (l *Local) AllowList() *AllowList {
-	a := &AllowList{networks: l.Networks}
+// NewAllowList returns the list of the definitions in a directory, after a first Refresh.
+func NewAllowList(networks string) *AllowList {
+	a := &AllowList{networks: networks}
 	a.Refresh()
 	return a
 }
@@ -31,7 +29,7 @@ func (l *Local) AllowList() *AllowList {
 // be called concurrently.
 func (a *AllowList) Refresh() {
 	var changed [2]time.Time
-	for i, path := range []string{a.networks, network.Subuids} {
+	for i, path := range []string{a.networks, Subuids} {
 		if info, err := os.Stat(path); err == nil {
 			changed[i] = info.ModTime()
 		}
@@ -40,7 +38,7 @@ func (a *AllowList) Refresh() {
 		return
 	}
 	a.changed, a.read = changed, time.Now()
-	a.allowed.Store(network.ReadAllowed(a.networks, network.Subuids))
+	a.allowed.Store(ReadAllowed(a.networks, Subuids))
 }
 
 // Allows reports whether any network allows the user. It calls groups only if the result depends on
