@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -92,7 +93,7 @@ func (t *trunk) attach(legacy bool) error {
 		if err != nil {
 			return fmt.Errorf("attach to the %s of trunk %s: %w", w.name, nameOf(t.ifindex), err)
 		}
-		failpoint("bpf-" + w.name)
+		failpoint.At("bpf-" + w.name)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -88,7 +89,7 @@ func (d *Datapath) Prepare(ifindex int) error {
 	if err := d.root.ensureTrunk(ifindex); err != nil {
 		return errors.Join(err, d.root.removeEmpty())
 	}
-	failpoint("bpf-named")
+	failpoint.At("bpf-named")
 	t, err := d.open(ifindex)
 	if err != nil {
 		return err
@@ -154,7 +155,7 @@ func (d *Datapath) Release(ifindex int) error {
 	if err := d.root.detach(ifindex); err != nil || lock == nil {
 		return err
 	}
-	failpoint("bpf-detached")
+	failpoint.At("bpf-detached")
 	return d.root.removeTrunk(ifindex)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -42,7 +43,7 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	if err := m.putEndpoint(p, e.MAC, first, old != nil, row); err != nil {
 		return err
 	}
-	failpoint("bpf-row")
+	failpoint.At("bpf-row")
 	return m.expectAddrs(p, e, old, same)
 }
 
@@ -107,7 +108,7 @@ func (m *maps) putEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint, there 
 	if err := put(m.shared, p.endpoint(mac), there, row); err != nil {
 		return err
 	}
-	failpoint("bpf-shared")
+	failpoint.At("bpf-shared")
 	return nil
 }
 
@@ -128,7 +129,7 @@ func (m *maps) shareMAC(mac verify.MAC, first *wireEndpoint) error {
 	if err := put(m.shared, tagKey{first.Outer, first.Inner}.endpoint(mac), false, first); err != nil {
 		return err
 	}
-	failpoint("bpf-share")
+	failpoint.At("bpf-share")
 	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagShared, Outer: first.Outer, Inner: first.Inner})
 }
 
@@ -272,7 +273,7 @@ func (m *maps) forget(e verify.Endpoint) error {
 	if err != nil || row == nil {
 		return err
 	}
-	failpoint("bpf-forget")
+	failpoint.At("bpf-forget")
 	if err := m.recordEnd(e.MAC); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -78,7 +79,7 @@ func (r root) load(ifindex int) (err error) {
 	if err = o.pin(r.aside(), append([]string{egress.name, ingress.name, emitPin}, mapPins...)); err != nil {
 		return err
 	}
-	failpoint("bpf-pins")
+	failpoint.At("bpf-pins")
 	return os.Rename(r.aside(), r.trunkDir(ifindex))
 }
 

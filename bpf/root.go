@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -190,7 +191,7 @@ func (r root) remove(path string) error {
 		}
 		return err
 	}
-	failpoint("bpf-aside")
+	failpoint.At("bpf-aside")
 	return r.clear()
 }
 

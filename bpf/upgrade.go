@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,7 +103,7 @@ func (t *trunk) replace(name string, prog int, run func() error) error {
 			return errors.Join(err, os.Remove(next))
 		}
 	}
-	failpoint("bpf-swapped-" + name)
+	failpoint.At("bpf-swapped-" + name)
 	return os.Rename(next, path)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -331,7 +332,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
-	failpoint("decline")
+	failpoint.At("decline")
 	if err := t.permit(ctx); err != nil {
 		return err
 	}
@@ -351,7 +352,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 			return err
 		}
 		t.link = i
-		failpoint("remac")
+		failpoint.At("remac")
 	}
 	if t.rec.MAC != old.MAC && t.rec.AtParent {
 		if err := t.Guards.Unlease(t.parent.Index, old.MAC); err != nil {

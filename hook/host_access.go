@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -67,9 +68,9 @@ func (l *Local) createHostAccess(ctx context.Context, def *network.Definition, p
 			return err
 		}
 	}
-	failpoint("settle")
+	failpoint.At("settle")
 	_, _, err = l.ensureHostLink(ctx, def, p)
-	failpoint("host-link")
+	failpoint.At("host-link")
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
@@ -97,7 +98,7 @@ func (l *Local) beginNetwork(ctx context.Context, def *network.Definition, n *si
 	if err := l.writeDefinition(def); err != nil {
 		return p, err
 	}
-	failpoint("define")
+	failpoint.At("define")
 	p, created, err := l.ensureLinks(ctx, def)
 	if err != nil {
 		err = errors.Join(err, network.Remove(l.Networks, def.Name))
@@ -131,7 +132,7 @@ func (l *Local) writeDefinition(def *network.Definition) error {
 // host's own link. created reports whether it created the parent.
 func (l *Local) ensureLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, specOf(def), def.Managed)
-	failpoint("make")
+	failpoint.At("make")
 	if err == nil && def.MTU > p.MTU {
 		err = fmt.Errorf("--mtu %d is larger than the MTU of parent %q, %d", def.MTU, p.Name, p.MTU)
 	}

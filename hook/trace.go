@@ -3,6 +3,8 @@ package hook
 import (
 	"slices"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
 
 // Step is the duration of one step of an attach, from the end of the step before it.
@@ -50,5 +52,5 @@ func (t *Trace) count() int {
 // reached ends a step of an attach. It is also a failpoint with the name of the step.
 func (t *attempt) reached(step string) {
 	t.r.Trace.Mark(step)
-	failpoint(step)
+	failpoint.At(step)
 }
