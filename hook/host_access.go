@@ -18,6 +18,9 @@ import (
 // network is created, so that no container's start waits for it.
 const hostWindow = 300 * time.Millisecond
 
+// maxHostAddrs is the number of addresses that are tried for the host while each has a claimant.
+const maxHostAddrs = 8
+
 // hostMAC returns the MAC of the host's own link on a network. No container gets it, and it is the
 // same after a boot.
 func (l *Local) hostMAC(def *network.Definition) (verify.MAC, error) {
@@ -98,9 +101,9 @@ func (l *Local) freeForHost(
 			if pool.Check(a) != nil || hasAddr(hostAddrs, a) {
 				continue
 			}
-			if asked == maxCandidates {
+			if asked == maxHostAddrs {
 				return a, fmt.Errorf("other stations on the LAN have the first %d addresses of %s: "+
-					"set a free one with --host-address", maxCandidates, pool)
+					"set a free one with --host-address", maxHostAddrs, pool)
 			}
 			asked++
 			if r, err := l.claimantOnLAN(ctx, def, p, a); err != nil || r == nil {
