@@ -1,9 +1,6 @@
-// Package hook attaches containers to the LAN and detaches them: it carries out a [Request],
-// which hook/oci decodes, as one transaction. Each resource is in the database before it is
-// acquired, so that a sweep can release what a crash leaves.
-//
-// The package decides the order of the steps and the undo of each. Packages hook/link, ipam,
-// hook/network and verify implement links, leases, definitions and verdicts.
+// Package hook has the types that cross the interfaces between packages: the request of a container,
+// the attachment that it gets, and who attaches. Package hook/oci decodes requests, and hook/attach
+// carries them out.
 package hook
 
 import (

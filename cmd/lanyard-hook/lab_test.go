@@ -17,6 +17,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -115,7 +116,7 @@ func (w *world) removeNetwork(name string) {
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, name) }))
 }
 
-func (w *world) restore() (rows []hook.Restored) {
+func (w *world) restore() (rows []admin.Restored) {
 	w.tb.Helper()
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
 		rows, err = l.Restore(ctx)

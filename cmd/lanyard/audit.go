@@ -10,7 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -62,7 +62,7 @@ type claimedRow struct {
 	Time      time.Time   `json:"time"` // of the last frame
 }
 
-func claimedRows(claims []hook.TrunkEvent) []claimedRow {
+func claimedRows(claims []admin.TrunkEvent) []claimedRow {
 	rows := []claimedRow{}
 	for _, h := range claims {
 		row := claimedRow{h.Kind, []string{}, h.Addr, h.MAC, h.Link, h.Frames, h.At.UTC()}

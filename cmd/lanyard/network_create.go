@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
@@ -84,7 +84,7 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 			e.say("note: --%v: the name has no effect until it exists on this host "+
 				"(directory services are not asked); a number works too", err)
 		}
-		for _, p := range hook.SubnetsWithoutRange(def) {
+		for _, p := range admin.SubnetsWithoutRange(def) {
 			e.say("note: network %q has no free address in %s except those that containers ask for by name: "+
 				"gateway, aux addresses and host use the others", def.Name, p)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -130,7 +131,7 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 // noteUnleased says that there is more to see, which is no container's.
 func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 	sent, err := l.RecentEvents(ctx)
-	sent = slices.DeleteFunc(sent, func(h hook.TrunkEvent) bool { return h.Kind != verify.UnleasedMAC })
+	sent = slices.DeleteFunc(sent, func(h admin.TrunkEvent) bool { return h.Kind != verify.UnleasedMAC })
 	if n := len(sent); n > 0 {
 		e.say("note: unleased MACs have sent frames (%d): see \"lanyard audit\"", n)
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -109,7 +109,7 @@ func mirror(ctx context.Context, guards *link.Netns, o Options) {
 
 // sweep frees what killed hooks, a killed broker and vanished containers left: once at the
 // start, and then every o.Sweep.
-func sweep(ctx context.Context, l *hook.Local, o Options) {
+func sweep(ctx context.Context, l *attach.Local, o Options) {
 	tick := time.NewTicker(o.Sweep)
 	defer tick.Stop()
 	for {

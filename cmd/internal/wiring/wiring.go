@@ -14,9 +14,12 @@ import (
 
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -24,9 +27,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// Lanyard is a [hook.Local] with all its parts. Call Close after use.
+// Lanyard attaches, and administers networks, with all its parts. Call Close after use.
 type Lanyard struct {
-	*hook.Local
+	*admin.Admin
 	datapath *bpf.Datapath
 }
 
@@ -53,7 +56,7 @@ func Open(p Paths) (*Lanyard, error) {
 	store := boltstore.Open(filepath.Join(p.Run, "lanyard.db"))
 	datapath := bpf.New(bpf.Options{Root: p.BPF})
 	return &Lanyard{
-		Local: &hook.Local{
+		Admin: admin.New(&parts.Parts{
 			Host:     host,
 			Networks: p.Networks,
 			HostID:   sync.OnceValues(hostid.Files{Own: p.HostID, Machine: "/etc/machine-id"}.Load),
@@ -66,7 +69,7 @@ func Open(p Paths) (*Lanyard, error) {
 			GuardNetns: p.Guards,
 
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		},
+		}),
 		datapath: datapath,
 	}, nil
 }
@@ -151,13 +154,13 @@ func (a announcer) Announce(addr netip.Addr) (err error) {
 	return a.sender.Send(a.ifindex, frame)
 }
 
-// database adapts a boltstore.DB to hook.DB.
+// database adapts a boltstore.DB to record.DB.
 type database struct{ *boltstore.DB }
 
-func (d database) View(ctx context.Context, f func(hook.Tx) error) error {
+func (d database) View(ctx context.Context, f func(record.Tx) error) error {
 	return d.DB.View(ctx, func(tx *boltstore.Tx) error { return f(tx) })
 }
 
-func (d database) Update(ctx context.Context, f func(hook.Tx) error) error {
+func (d database) Update(ctx context.Context, f func(record.Tx) error) error {
 	return d.DB.Update(ctx, func(tx *boltstore.Tx) error { return f(tx) })
 }

@@ -1,0 +1,46 @@
+package parts
+
+import (
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// HostMAC returns the MAC of the host's own link on a network. No container gets it, and it is the
+// same after a boot.
+func (l *Parts) HostMAC(def *network.Definition) (verify.MAC, error) {
+	return l.DerivedMAC(def.ID, "host")
+}
+
+// HostLinkName returns the name of the host's own link on a network, or "" without host access.
+func HostLinkName(def *network.Definition) string {
+	if !def.HostAccess {
+		return ""
+	}
+	return def.HostLink()
+}
+
+// HostMACs returns the MACs of the host's own links on networks.
+func (l *Parts) HostMACs(defs []*network.Definition) (macs []verify.MAC, err error) {
+	for _, d := range defs {
+		if !d.HostAccess {
+			continue
+		}
+		mac, err := l.HostMAC(d)
+		if err != nil {
+			return nil, err
+		}
+		macs = append(macs, mac)
+	}
+	return macs, nil
+}
+
+// DerivedMAC derives a MAC from the host's identity, the network and a name. No other host derives
+// it.
+func (l *Parts) DerivedMAC(network, name string) (verify.MAC, error) {
+	id, err := l.HostID()
+	if err != nil {
+		return verify.MAC{}, err
+	}
+	return verify.MACOf(ipam.DerivedMAC(id[:], network, name)), nil
+}
