@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -155,6 +156,15 @@ func (t *attempt) prepareLinks(ctx context.Context) (err error) {
 	return nil
 }
 
+// WatchNetwork loads the trunk program for a network. It returns "", or the reason why the
+// frames of the network's containers cannot be watched.
+func (l *Local) WatchNetwork(def *network.Definition, p link.Parent) (unwatched string) {
+	if why := driver.ForNetwork(l.Parts, def).Unwatchable(p.Name); why != "" {
+		return why
+	}
+	return l.WatchTrunk(p.TrunkIndex)
+}
+
 // createWatched creates the interface in the namespace. Before that, it gives the guard the permit
 // and tells the datapath which frames to expect, so that the first frame is covered, and asks
 // the conflict question for the first time.
@@ -168,10 +178,28 @@ func (t *attempt) createWatched(ctx context.Context) (err error) {
 	if err := t.openWindow(); err != nil {
 		return err
 	}
-	t.link, err = t.createInterface(ctx)
-	t.rec.Index, t.rec.MTU = t.link.Index, t.link.MTU
+	created, err := t.driver().Create(ctx, t.ns, t.spec())
+	t.keep(created)
 	t.reached("link")
 	return err
+}
+
+// driver returns the driver of the interface.
+func (t *attempt) driver() driver.Driver { return driver.Of(t.Parts, &t.rec) }
+
+// spec returns the description of the interface for its driver.
+func (t *attempt) spec() driver.Spec {
+	return driver.Spec{Attachment: t.rec, Network: t.def, Parent: t.parent}
+}
+
+// keep stores the interface and its guard in the record: undo needs them, also after an error.
+func (t *attempt) keep(c driver.Created) {
+	if c.Index != 0 {
+		t.link, t.rec.Index, t.rec.MTU = c.Interface, c.Index, c.MTU
+	}
+	if c.Guard != nil {
+		t.rec.Guard = c.Guard
+	}
 }
 
 // busyMACTimeout is how long an attach waits for a derived MAC that another macvlan of the parent
@@ -183,7 +211,7 @@ const busyMACTimeout = time.Second
 // creates the interface with another one: Docker derives the MACs of containers on the same
 // parent in the same way. A MAC that the container requested is not replaced.
 func (t *attempt) createWithFreeMAC(ctx context.Context) error {
-	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.guarded {
+	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
 		return t.createWatched(ctx)
 	}
 	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
@@ -203,9 +231,6 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	t.rec.Former = nil
 	return t.forget(old)
 }
-
-// temporaryName returns a name that only the interface of this attachment can have.
-func temporaryName(id verify.ID) string { return id.String()[17:] }
 
 // recordEndpoint sets the fields of the record that depend on the parent and the addresses: MAC
 // and endpoint. It writes the record, so that they are in the database before they are used. It
@@ -318,17 +343,10 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	if err := t.openWindow(); err != nil {
 		return err
 	}
-	if t.rec.Guard != nil {
-		if err := t.recreateGuarded(ctx); err != nil {
-			return err
-		}
-	} else if t.rec.MAC != old.MAC {
-		i, err := t.ns.SetMAC(ctx, t.link, t.rec.MAC.Hardware())
-		if err != nil {
-			return err
-		}
-		t.link = i
-		failpoint.At("remac")
+	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())
+	t.keep(created)
+	if err != nil {
+		return err
 	}
 	if t.rec.MAC != old.MAC && t.rec.AtParent {
 		if err := t.Guards.Unlease(t.parent.Index, old.MAC); err != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
@@ -223,13 +224,11 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 		return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s",
 			a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
 	}
-	if a.Guard == nil {
-		// A process in the namespace may have deleted it.
-		if i, err := findLink(t.ns, a); err != nil || i == nil {
-			gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
-				"and start them again", a.Interface)
-			return errors.Join(gone, err)
-		}
+	// A process in the namespace may have deleted it.
+	if exists, err := driver.Of(t.Parts, &a).Exists(t.ns, &a); err != nil || !exists {
+		gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
+			"and start them again", a.Interface)
+		return errors.Join(gone, err)
 	}
 	if a.Pod == (hook.Pod{}) {
 		a.Pod = t.r.Pod // a rebuilt record, or the first container's state named no pod

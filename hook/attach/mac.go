@@ -3,7 +3,6 @@ package attach
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
@@ -136,27 +135,4 @@ func (t *attempt) checkMACFree(tx record.Tx, mac verify.MAC) error {
 		}
 	}
 	return nil
-}
-
-// kernelMAC returns the MAC to set on the new interface; nil if the mode or driver uses the
-// parent's.
-func (t *attempt) kernelMAC() net.HardwareAddr {
-	if t.def.SharesMAC() {
-		return nil
-	}
-	return t.rec.MAC.Hardware()
-}
-
-// hasIPv6 reports whether the interface has an IPv6 address, or the workload configures its
-// addresses. For other interfaces IPv6 is off, so that the kernel sets no address itself.
-func (t *attempt) hasIPv6() bool {
-	if t.def.IPAM == network.IPAMNone {
-		return true
-	}
-	for _, p := range t.rec.Addrs {
-		if p.Addr().Is6() {
-			return true
-		}
-	}
-	return false
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -78,11 +77,9 @@ func (t *attempt) askBlind(ctx context.Context, f *verify.Findings) error {
 }
 
 // onProbeLink runs f in the namespace of the link that sends probes, with the link's ifindex and
-// name: the new interface in the container's namespace. With ipvlan it is the parent, which has the
-// interface's MAC: the kernel passes only frames for its addresses to an ipvlan, and the answer to
-// a probe has none of them.
+// name: the new interface in the container's namespace, or the parent if the driver asks from there.
 func (t *attempt) onProbeLink(f func(index int, name string) error) error {
-	if t.def.Driver == network.DriverIPvlan {
+	if t.driver().AsksFromParent() {
 		return t.Host.Do(func() error { return f(t.parent.Index, t.parent.Name) })
 	}
 	return t.ns.Do(func() error { return f(t.rec.Index, t.rec.Interface) })
@@ -113,7 +110,7 @@ const announcements = 3
 // each to all siblings on the parent during the send call. Such a copy is not lost, so one is
 // enough. The parent sends the others, which go to the LAN only.
 func (t *attempt) ownAnnouncements() int {
-	if t.unwatched != "" || t.def.Driver == network.DriverIPvlan {
+	if t.unwatched != "" || t.driver().AsksFromParent() {
 		return announcements // through a packet socket; with ipvlan, the parent is the sender
 	}
 	return 1

@@ -10,16 +10,6 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// WatchNetwork loads the trunk program for a network. It returns "", or the reason why the
-// frames of the network's containers cannot be watched. Endpoints are distinguished by MAC, and
-// an ipvlan sends with the MAC of the host.
-func (l *Parts) WatchNetwork(def *network.Definition, p link.Parent) (unwatched string) {
-	if def.Driver == network.DriverIPvlan {
-		return fmt.Sprintf("driver ipvlan sends with the MAC of parent %q, as the host does", p.Name)
-	}
-	return l.WatchTrunk(p.TrunkIndex)
-}
-
 // WatchTrunk loads the program of a trunk, given by its ifindex. It returns "", or the reason why
 // the trunk cannot be watched.
 func (l *Parts) WatchTrunk(trunk int) (unwatched string) {

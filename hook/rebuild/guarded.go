@@ -1,13 +1,11 @@
 package rebuild
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -69,21 +67,4 @@ func leasedAddrs(e verify.Endpoint) (addrs []link.Addr) {
 		addrs = append(addrs, link.Addr{Prefix: netip.PrefixFrom(a, a.BitLen())})
 	}
 	return addrs
-}
-
-// dropOrphans deletes the links of guarded attachments if the container's end was not found.
-// Otherwise their MACs would stay in use.
-func (l *Rebuilder) dropOrphans(found []hook.Attachment) error {
-	guards, err := l.OpenGuards()
-	if err != nil {
-		return nil // there are no guarded attachments
-	}
-	defer guards.Close()
-	tags, err := guards.GuardedTags()
-	for _, tag := range tags {
-		if !slices.ContainsFunc(found, func(a hook.Attachment) bool { return a.Guard != nil && parts.GuardTag(a.ID) == tag }) {
-			err = errors.Join(err, guards.DeleteGuarded(tag))
-		}
-	}
-	return err
 }

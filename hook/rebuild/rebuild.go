@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
@@ -71,7 +72,7 @@ func (l *Rebuilder) rebuild(ctx context.Context) error {
 // otherwise such a user could prevent the rebuild for all, by changing links continuously
 // (interrupted dumps) or by creating one with a netlink message that is too large.
 //
-// The attachments in a skipped namespace are lost: dropOrphans deletes the links of a guarded
+// The attachments in a skipped namespace are lost: driver.RemoveOrphans deletes the links of a guarded
 // attachment if the container's end is not found, and forgetDead removes the permit of a macvlan,
 // so that a guarded parent drops its frames. On a parent without a guard, the container can still
 // use the address, as it can use any other. The next container that is assigned the address finds a
@@ -109,7 +110,7 @@ func (l *Rebuilder) rebuildAll(ctx context.Context) error {
 	if err = errors.Join(err, missed); err != nil {
 		return err
 	}
-	if err := l.dropOrphans(found); err != nil {
+	if err := driver.RemoveOrphans(l.Parts, found); err != nil {
 		return err
 	}
 	l.forgetDead(watched, found, parents)
@@ -320,10 +321,9 @@ func (l *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err erro
 	return err
 }
 
-// watchAgain makes the datapath watch a restored endpoint, also if the maps were lost. An ipvlan is
-// never watched, because it sends with the host's MAC.
+// watchAgain makes the datapath watch a restored endpoint, also if the maps were lost.
 func (l *Rebuilder) watchAgain(a hook.Attachment) error {
-	if a.Driver == network.DriverIPvlan {
+	if driver.Of(l.Parts, &a).Unwatchable(a.Parent) != "" {
 		return nil
 	}
 	if err := l.Datapath.Prepare(a.Endpoint.Trunk); err != nil {
