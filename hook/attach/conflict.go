@@ -21,10 +21,10 @@ import (
 // station with the interface's own MAC answers, too. The parent's frames do not reach the macvlans
 // on it: the addresses of Lanyard's are known from their leases, and the others are asked from
 // inside the namespace (see unrecordedMACs).
-func (t *attempt) askConflict() error {
-	mac := verify.MACOf(t.parent.MAC)
-	return t.Host.Do(func() error {
-		for _, a := range t.addrs() {
+func (v *verification) askConflict() error {
+	mac := verify.MACOf(v.parent.MAC)
+	return v.Host.Do(func() error {
+		for _, a := range v.addrs() {
 			questions := []verify.Question{{Addr: a, Conflict: true}}
 			if a.Is6() {
 				// The answer to one station also passes a network card that has not joined
@@ -32,8 +32,8 @@ func (t *attempt) askConflict() error {
 				questions = append(questions, verify.Question{Addr: a, Conflict: true, From: mac.ProbeLinkLocal()})
 			}
 			for _, q := range questions {
-				if err := t.Probers.Ask(t.parent.Index, mac, q); err != nil {
-					return fmt.Errorf("ask from parent %q: %w", t.parent.Name, err)
+				if err := v.Probers.Ask(v.parent.Index, mac, q); err != nil {
+					return fmt.Errorf("ask from parent %q: %w", v.parent.Name, err)
 				}
 			}
 		}
@@ -112,13 +112,13 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
 // claimants returns the claimants that the trunk program has seen since the attach last waited for
 // one. In a later verification, probes do not count as claims. On an error it returns none, because
 // the prober also hears claimants.
-func (t *attempt) claimants() []verify.Claimant {
-	list, err := t.Datapath.Claimants(t.rec.Endpoint)
+func (v *verification) claimants() []verify.Claimant {
+	list, err := v.Datapath.Claimants(v.rec.Endpoint)
 	if err != nil {
 		return nil
 	}
 	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
-		return c.At <= t.ending.ignoreUntil || c.Probing && t.configured
+		return c.At <= v.ignoreUntil || c.Probing && v.configured
 	})
 }
 
@@ -196,7 +196,7 @@ func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 	if !moved && found == macAbsent || time.Now().After(t.ending.deadline) {
 		return false, nil
 	}
-	t.ending.ignoreUntil = verify.Now()
+	t.ignoreUntil = verify.Now()
 	return true, nil
 }
 

@@ -16,10 +16,9 @@ const endingTimeout = 5 * time.Second
 
 // endingLink is an attach's state of waiting for a claimant that is a link of an ended container.
 type endingLink struct {
-	busyMAC     verify.MAC     // the derived MAC that was in use on the parent; zero: none was
-	deadline    time.Time      // the end of all waits; zero: no wait has begun
-	ignoreUntil verify.Instant // claims that the trunk saw up to then are ignored
-	excusedOnce bool           // a claimant was excused because of its MAC
+	busyMAC     verify.MAC // the derived MAC that was in use on the parent; zero: none was
+	deadline    time.Time  // the end of all waits; zero: no wait has begun
+	excusedOnce bool       // a claimant was excused because of its MAC
 }
 
 // excused reports whether the first claim of the findings can be ignored: that of a proxy (proxy
@@ -59,7 +58,7 @@ func (t *attempt) waitForEnding(ctx context.Context, c verify.Claimant) (bool, e
 	if err != nil || found == macStays {
 		return false, err
 	}
-	t.hostState, t.ending.ignoreUntil = nil, verify.Now()
+	t.hostState, t.ignoreUntil = nil, verify.Now()
 	return hadAddress || found == macGone, nil
 }
 

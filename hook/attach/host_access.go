@@ -25,9 +25,8 @@ func (l *Local) ClaimantOnLAN(
 	if def.VerifyMode() == network.VerifyOff {
 		return nil, nil
 	}
-	t := &attempt{Local: l, def: def, parent: p}
 	window := max(hostWindow, time.Duration(def.ConflictWindow))
-	f, err := t.askAsParent(ctx, verify.Plan{Addrs: []netip.Addr{a}, Window: window})
+	f, err := l.askAsParent(ctx, p, verify.Plan{Addrs: []netip.Addr{a}, Window: window})
 	if err != nil || len(f.Claimants) == 0 {
 		return nil, err
 	}
