@@ -98,7 +98,7 @@ lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of gene
 	$(LINTER) run --allow-parallel-runners --build-tags vm,failpoint
 	go vet -tags vm,failpoint ./...
 	$(MAKE) generate
-	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o' '*_bpfel.bin'
+	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o'
 
 .PHONY: generate
 generate: deps-generate ## the tc program's object and its Go side

@@ -140,7 +140,7 @@ func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 		}
 	}
 	if errors.Is(err, errFull) {
-		err = fmt.Errorf("%d addresses are watched already, which is the maximum", m.addrs.entries)
+		err = fmt.Errorf("%d addresses are watched already, which is the maximum", m.addrs.MaxEntries())
 	}
 	if err != nil {
 		err = errors.Join(err, m.removeHints(key, row))

@@ -7,22 +7,23 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"github.com/lanyard-net/lanyard/hook/failpoint"
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
 
 // A way is a direction through the trunk, with the place of the program that watches it.
 type way struct {
 	name   string // also of the program's pin
-	tcx    uint32 // attach type
+	tcx    ebpf.AttachType
 	parent uint32 // in clsact
 	handle uint32 // of the filter in clsact
 }
 
 var (
-	egress  = way{"egress", unix.BPF_TCX_EGRESS, netlink.HANDLE_MIN_EGRESS, filterHandle}
-	ingress = way{"ingress", unix.BPF_TCX_INGRESS, netlink.HANDLE_MIN_INGRESS, filterHandle}
+	egress  = way{"egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, filterHandle}
+	ingress = way{"ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, filterHandle}
 	ways    = []way{egress, ingress}
 )
 
@@ -89,7 +90,7 @@ func (t *trunk) attach(legacy bool) error {
 			return err
 		}
 		err = t.attachOne(w, prog, legacy)
-		unix.Close(prog)
+		prog.Close()
 		if err != nil {
 			return fmt.Errorf("attach to the %s of trunk %s: %w", w.name, nameOf(t.ifindex), err)
 		}
@@ -98,7 +99,7 @@ func (t *trunk) attach(legacy bool) error {
 	return nil
 }
 
-func (t *trunk) attachOne(w way, prog int, legacy bool) error {
+func (t *trunk) attachOne(w way, prog *ebpf.Program, legacy bool) error {
 	if !legacy {
 		err := attachTCX(t.ifindex, w, prog, filepath.Join(t.path, linkPin+w.name))
 		if !errors.Is(err, errNoTCX) {

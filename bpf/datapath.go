@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -39,7 +41,7 @@ type Datapath struct {
 
 	mu     sync.Mutex
 	trunks map[int]*trunk // opened so far
-	emit   int            // descriptor of the program emit; 0 until Emitter is called
+	emit   *ebpf.Program  // nil until Emitter is called
 }
 
 var _ verify.Datapath = (*Datapath)(nil)

@@ -245,7 +245,7 @@ func put[K comparable](t table[K, wireEndpoint], k *K, there bool, row *wireEndp
 	}
 	err := t.add(k, row)
 	if errors.Is(err, errFull) {
-		return fmt.Errorf("%d MACs are watched already, which is the maximum", t.entries)
+		return fmt.Errorf("%d MACs are watched already, which is the maximum", t.MaxEntries())
 	}
 	return err
 }

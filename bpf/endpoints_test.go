@@ -62,7 +62,7 @@ func (k *kit) mustHaveHints(tb testing.TB, when string) {
 		h.Macs++
 		want[hintOfMAC(m.Mac)] = h
 	}
-	for slot := range k.hints.entries {
+	for slot := range k.hints.MaxEntries() {
 		if got, err := k.hints.get(slot); err != nil || got != want[slot] {
 			tb.Errorf("%s: hint %d says %+v (%v), want %+v", when, slot, got, err, want[slot])
 		}
@@ -209,7 +209,7 @@ func TestSharedGateway(t *testing.T) {
 // TestFull fills the maps. An endpoint that does not fit leaves no rows behind.
 func TestFull(t *testing.T) {
 	k := mustKit(t)
-	most := int(k.endpoints.entries)
+	most := int(k.endpoints.MaxEntries())
 	nth := func(i int) verify.Endpoint {
 		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50,
 			Attachment: verify.ID{1}}
@@ -235,7 +235,7 @@ func TestFull(t *testing.T) {
 	}
 	refused(e, fmt.Sprintf("%d MACs are watched already, which is the maximum", most))
 	must(t, k.forget(nth(0)))
-	refused(e, fmt.Sprintf("%d addresses are watched already, which is the maximum", k.addrs.entries))
+	refused(e, fmt.Sprintf("%d addresses are watched already, which is the maximum", k.addrs.MaxEntries()))
 	if row, err := k.addrs.get((tagKey{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
 		t.Errorf("an address of the refused endpoint is left: %+v, %v", row, err)
 	}

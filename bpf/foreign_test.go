@@ -36,7 +36,7 @@ func mustForeign(tb testing.TB, answer int32) (*ebpf.Program, uint32) {
 // foreignFilter adds a program to clsact as another project would.
 func (b *bench) foreignFilter(w way, p *ebpf.Program, handle uint32, priority, protocol uint16) error {
 	return b.Host.Do(func() error {
-		if err := changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b.trunk); err != nil &&
+		if err := netlink.QdiscAdd(clsact(b.trunk)); err != nil &&
 			!errors.Is(err, unix.EEXIST) {
 			return err
 		}

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -54,16 +56,16 @@ func (g *Guards) Admit(a verify.Guard) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
+	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
 	for _, side := range []struct {
 		from, to int
 		flags    uint32
 	}{{a.Inside, a.Outside, guardOutbound}, {a.Outside, a.Inside, 0}} {
 		key, value := uint32(side.from), guardOf(a)
 		value.To, value.Flags = uint32(side.to), side.flags
-		if err := update(m, &key, value, unix.BPF_ANY); err != nil {
+		if err := update(m, &key, value, ebpf.UpdateAny); err != nil {
 			if errors.Is(err, unix.E2BIG) {
-				err = fmt.Errorf("the map is full, with %d guarded attachments", m.entries/2)
+				err = fmt.Errorf("the map is full, with %d guarded attachments", m.MaxEntries()/2)
 			}
 			return fmt.Errorf("guard %s: %w", a.MAC, err)
 		}
@@ -78,7 +80,7 @@ func (g *Guards) Admit(a verify.Guard) error {
 // the attachment's id. It returns nil if there is no guard.
 func (g *Guards) Forget(a verify.Guard) error {
 	m, err := g.open(guardsPin)
-	if err != nil || m.fd == 0 {
+	if err != nil || m == nil {
 		return err
 	}
 	defer m.Close()
@@ -96,7 +98,7 @@ func (g *Guards) Forget(a verify.Guard) error {
 	return nil
 }
 
-func guardsOf(m handle, id verify.ID) (keys []uint32, err error) {
+func guardsOf(m *ebpf.Map, id verify.ID) (keys []uint32, err error) {
 	all, err := keysOf[uint32](m)
 	for _, k := range all {
 		var v guardGuard
@@ -118,7 +120,7 @@ func (g *Guards) Guarded(a verify.Guard) (c verify.Guarded, err error) {
 	if err != nil {
 		return c, err
 	}
-	if m.fd == 0 {
+	if m == nil {
 		return c, fmt.Errorf("there is no guard below %q", string(g.root))
 	}
 	defer m.Close()
@@ -172,39 +174,39 @@ func (g *Guards) dir() string {
 	return filepath.Join(string(g.root), fmt.Sprintf("guard-v%d", guardLayout))
 }
 
-// open opens one of the maps. It returns the zero handle if nothing is pinned.
-func (g *Guards) open(pin string) (handle, error) {
+// open opens one of the maps. It returns nil if nothing is pinned.
+func (g *Guards) open(pin string) (*ebpf.Map, error) {
 	dir, err := openDir(g.dir())
 	if errors.Is(err, fs.ErrNotExist) {
-		return handle{}, nil
+		return nil, nil
 	}
 	if err != nil {
-		return handle{}, err
+		return nil, err
 	}
 	defer dir.Close()
 	key := map[string]uintptr{guardsPin: 4, leasesPin: unsafe.Sizeof(guardLeaseKey{})}[pin]
-	return openMap(filepath.Join(g.dir(), pin), unix.BPF_MAP_TYPE_HASH, key, unsafe.Sizeof(guardGuard{}))
+	return openMap(filepath.Join(g.dir(), pin), ebpf.Hash, key, unsafe.Sizeof(guardGuard{}))
 }
 
 // ready opens a map and the program that reads it. If they are not pinned, it loads the program and
 // all maps first.
-func (g *Guards) ready(mapPin, progPin string) (m handle, prog int, err error) {
+func (g *Guards) ready(mapPin, progPin string) (m *ebpf.Map, prog *ebpf.Program, err error) {
 	lock, err := g.root.lock(true)
 	if err != nil {
-		return m, 0, err
+		return nil, nil, err
 	}
 	defer lock.Close()
 	m, err = g.open(mapPin)
-	if err == nil && m.fd == 0 {
+	if err == nil && m == nil {
 		if err = g.load(); err == nil {
 			m, err = g.open(mapPin)
 		}
 	}
 	if err != nil {
-		return m, 0, err
+		return nil, nil, err
 	}
 	if prog, err = openProgram(filepath.Join(g.dir(), progPin)); err != nil {
-		return m, 0, errors.Join(err, m.Close())
+		return nil, nil, errors.Join(err, m.Close())
 	}
 	return m, prog, nil
 }
@@ -215,16 +217,16 @@ func (g *Guards) load() error {
 	if err := g.root.clear(); err != nil {
 		return err
 	}
-	o, err := guardObject.load(nil)
+	o, err := load(loadGuard, nil, "")
 	if err != nil {
 		return err
 	}
-	defer o.close()
+	defer o.Close()
 	dir := g.root.aside()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if err = o.pin(dir, []string{guardsPin, passPin, leasesPin, parentPin}); err == nil {
+	if err = pinAll(o, dir, []string{guardsPin, passPin, leasesPin, parentPin}); err == nil {
 		err = os.Rename(dir, g.dir())
 	}
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -27,13 +26,13 @@ var (
 // from lo, which has ifindex 1.
 type guardKit struct {
 	Pass   *ebpf.Program
-	guards handle
+	guards *ebpf.Map
 }
 
 func mustGuardKit(tb testing.TB) *guardKit {
 	tb.Helper()
-	o := mustLoad(tb, &guardObject)
-	return &guardKit{mustProgram(tb, o, passPin), mustMap(tb, o, guardsPin)}
+	o := mustLoad(tb, loadGuard)
+	return &guardKit{o.Programs[passPin], o.Maps[guardsPin]}
 }
 
 func lease() verify.Guard {
@@ -49,7 +48,7 @@ func (k *guardKit) pass(tb testing.TB, flags uint32, frame []byte) string {
 	tb.Helper()
 	key, v := uint32(1), guardOf(lease())
 	v.To, v.Flags = 2, flags
-	must(tb, update(k.guards, &key, v, unix.BPF_ANY))
+	must(tb, update(k.guards, &key, v, ebpf.UpdateAny))
 	ret := mustRet(tb, k.Pass, frame, 0, 0)
 	_, err := lookup(k.guards, &key, v, 0)
 	must(tb, err)
@@ -298,7 +297,7 @@ func TestGuardSegments(t *testing.T) {
 	key, v := uint32(1), guardOf(lease())
 	v.To, v.Flags = 2, guardOutbound
 	for size, want := range map[uint32]uint32{1448: redirect, 1480: shot} {
-		must(t, update(k.guards, &key, v, unix.BPF_ANY))
+		must(t, update(k.guards, &key, v, ebpf.UpdateAny))
 		if ret := mustRet(t, k.Pass, ip4(addr4, 6, 0, make([]byte, 20)...), 2, size); ret != want {
 			t.Errorf("segments of %d: %d, want %d", size, ret, want)
 		}

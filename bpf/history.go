@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -86,7 +86,7 @@ func (m *maps) recordEnd(mac verify.MAC) error {
 	if err != nil {
 		return err
 	}
-	return update(m.former, macKey(mac), &ends, unix.BPF_ANY)
+	return update(m.former, macKey(mac), &ends, ebpf.UpdateAny)
 }
 
 // firstEnd returns the first end of the series that an end now belongs to. An event counts all

@@ -13,7 +13,7 @@ import (
 	"unicode"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
 
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -95,7 +95,7 @@ func TestTrailingFrames(t *testing.T) {
 	}
 	for what, ended := range map[string]time.Duration{"long ago": -time.Minute, "only now": time.Minute} {
 		at := uint64(verify.Now()) + uint64(ended)
-		must(t, update(k.former, macKey(ownMAC), &wireEnds{First: at, Last: at}, unix.BPF_ANY))
+		must(t, update(k.former, macKey(ownMAC), &wireEnds{First: at, Last: at}, ebpf.UpdateAny))
 		k.out(t, data(router, ownMAC))
 		if list := k.mustEvents(t); len(list) != 1 || list[0].MAC != ownMAC {
 			t.Errorf("a MAC whose watch ended %s: %v", what, list)
@@ -130,7 +130,7 @@ func TestTrailingFramesOfRestarts(t *testing.T) {
 	}
 	// With the ends a minute earlier, the last frame was sent long after them.
 	second.First, second.Last = second.First-uint64(time.Minute), second.Last-uint64(time.Minute)
-	must(t, update(k.former, macKey(ownMAC), &second, unix.BPF_ANY))
+	must(t, update(k.former, macKey(ownMAC), &second, ebpf.UpdateAny))
 	k.expectInUse(t, e)
 	must(t, k.forget(e))
 	if third := ends(); third.First != third.Last {

@@ -14,23 +14,25 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // chain returns the ids of all tc programs on one way of the trunk, by TCX and in clsact, in the
 // order in which frames meet them.
-func (b *bench) chain(tb testing.TB, w way) (ids []uint32) {
+func (b *bench) chain(tb testing.TB, w way) (ids []ebpf.ProgramID) {
 	tb.Helper()
 	b.do(tb, func() (err error) {
 		if ids, err = queryTCX(b.trunk, w.tcx); err != nil {
 			return err
 		}
 		ids = slices.Clone(ids)
-		filters, err := askFilters(b.trunk, w, 0x300, 0, 0) // NLM_F_DUMP
+		filters, err := filtersOn(b.trunk, w)
 		for _, f := range filters {
-			if id := programIn(f); id != 0 {
-				ids = append(ids, id)
+			if own := ownFilter(f); own != nil {
+				ids = append(ids, ebpf.ProgramID(own.Id))
 			}
 		}
 		return err
@@ -39,7 +41,7 @@ func (b *bench) chain(tb testing.TB, w way) (ids []uint32) {
 }
 
 // pinned returns the ids of the pinned programs.
-func (b *bench) pinned(tb testing.TB) (ids [2]uint32) {
+func (b *bench) pinned(tb testing.TB) (ids [2]ebpf.ProgramID) {
 	tb.Helper()
 	for i, w := range ways {
 		id, err := pinnedID(filepath.Join(b.root.trunkDir(b.trunk), w.name))
@@ -271,7 +273,7 @@ func TestDetached(t *testing.T) {
 	})
 }
 
-func mustTCX(tb testing.TB, b *bench) (ids []uint32) {
+func mustTCX(tb testing.TB, b *bench) (ids []ebpf.ProgramID) {
 	tb.Helper()
 	b.do(tb, func() (err error) { ids, err = queryTCX(b.trunk, egress.tcx); return err })
 	return ids

@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/lanyard-net/lanyard/hook/failpoint"
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
 
-// mend makes a trunk's pins complete: it removes the pins of devices that no longer exist, and
+// ensureTrunk makes a trunk's pins complete: it removes the pins of devices that no longer exist, and
 // loads what is missing. The lock is held.
 func (r root) ensureTrunk(ifindex int) error {
 	all, err := r.list()
@@ -54,13 +56,13 @@ func (r root) load(ifindex int) (err error) {
 	if err = r.clear(); err != nil {
 		return err
 	}
-	o, err := wireObject.load(nil)
+	o, err := load(loadWire, nil, "")
 	if err != nil {
 		return err
 	}
-	defer o.close()
+	defer o.Close()
 	slot, device := uint32(0), uint32(ifindex)
-	if err = update(handle{fd: o.maps[devicePin]}, &slot, &device, unix.BPF_ANY); err != nil {
+	if err = update(o.Maps[devicePin], &slot, &device, ebpf.UpdateAny); err != nil {
 		if errors.Is(err, unix.EINVAL) { // kernel/bpf/devmap.c, __dev_map_alloc_node
 			err = unix.ENODEV
 		}
@@ -76,7 +78,7 @@ func (r root) load(ifindex int) (err error) {
 		}
 	}
 	defer func() { err = errors.Join(err, r.clear()) }()
-	if err = o.pin(r.aside(), append([]string{egress.name, ingress.name, emitPin}, mapPins...)); err != nil {
+	if err = pinAll(o, r.aside(), append([]string{egress.name, ingress.name, emitPin}, mapPins...)); err != nil {
 		return err
 	}
 	failpoint.At("bpf-pins")
@@ -100,20 +102,6 @@ func (t *trunk) checkNetns() error {
 	mark, err := netnsMark()
 	if err == nil && !exists(filepath.Join(t.path, mark)) {
 		err = fmt.Errorf("%q belongs to a trunk of another network namespace: use another root in this one", t.path)
-	}
-	return err
-}
-
-// plain adds the missing capability or kernel option to an errno from bpf(2).
-func explainErrno(err error) error {
-	var refused *refusal
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: CAP_BPF and CAP_NET_ADMIN are needed, CAP_SYS_ADMIN below Linux 5.8", unix.EPERM)
-	case errors.Is(err, unix.ENOSYS):
-		return fmt.Errorf("%w: the kernel has no BPF (CONFIG_BPF_SYSCALL)", unix.ENOSYS)
-	case errors.As(err, &refused):
-		return fmt.Errorf("the kernel's verifier rejects the program, please report this: %w", err)
 	}
 	return err
 }

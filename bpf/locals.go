@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -60,7 +60,7 @@ func (m *maps) addLocal(mac verify.MAC, kind uint32) error {
 			return err
 		}
 	}
-	return update(m.locals, macKey(mac), &kind, unix.BPF_ANY)
+	return update(m.locals, macKey(mac), &kind, ebpf.UpdateAny)
 }
 
 // removeLocal removes a sibling that no longer exists. Parents stay: the caller does not know those

@@ -7,8 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
 
 // bpffs is the usual mount point of the BPF file system (Documentation/bpf, systemd).
