@@ -101,8 +101,7 @@ type attempt struct {
 
 	r      hook.Request
 	want   hook.Want
-	caller *hook.Caller  // the user without privilege that the attach is for; nil: root
-	stamp  network.Stamp // of the file that def was read from
+	caller *hook.Caller // the user without privilege that the attach is for; nil: root
 
 	guarded      bool                 // the attachment is guarded
 	subnets      []network.Subnet     // one of each family; rec.Addrs is in the same order
@@ -127,7 +126,6 @@ type attempt struct {
 // attach creates one interface in the namespace, or joins the attachment of the one that it has.
 // On an error, it undoes its record. fresh is false if the namespace already had the interface.
 func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, fresh bool, err error) {
-	t.stamp = network.StampOf(l.Networks, t.want.Network)
 	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
 		if t.caller != nil {
 			err = refuseCaller("%w", err)

@@ -256,9 +256,6 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 	if record.IsRemoving(tx, t.def.Name, t.def.ID) {
 		return fmt.Errorf("it is being removed: complete the removal with \"lanyard network rm %s\"", t.def.Name)
 	}
-	if s := network.StampOf(t.Networks, t.def.Name); s == t.stamp && s != (network.Stamp{}) {
-		return nil // the file is unchanged
-	}
 	now, err := network.Load(t.Networks, t.def.Name)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ package matrix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -71,8 +72,15 @@ func (n *otherHost) attach(b *bench, c cell, mode verify.Mode, w hook.Want) (und
 		if _, err := l.CreateNetwork(ctx, def); err != nil {
 			return err
 		}
-		_, err := l.Attach(ctx, hook.Request{Container: "n1", Name: "n1", Pid: box.Pid, Wants: []hook.Want{w}})
-		return err
+		// The last frames of this host's container with the same MAC may be a reason to refuse.
+		for range 5 {
+			_, err := l.Attach(ctx, hook.Request{Container: "n1", Name: "n1", Pid: box.Pid, Wants: []hook.Want{w}})
+			var refusal *hook.Refusal
+			if !errors.As(err, &refusal) || refusal.Verdict.Code != verify.DuplicateMAC {
+				return err
+			}
+		}
+		return errors.New("duplicate-mac, again and again")
 	}))
 	return func() {
 		// The kernel would take it away with the namespace, some time after the next cell began.
