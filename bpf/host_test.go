@@ -13,6 +13,9 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
+// bpffs is the usual mount point of the BPF file system.
+const bpffs = "/sys/fs/bpf"
+
 // TestMount prepares a trunk without a mounted bpffs, by two processes at once. They run in the mount
 // namespace of a shell that is process 1 of its PID namespace, like a container's; the mount ends
 // with it.

@@ -44,7 +44,7 @@ func (b *bench) chain(tb testing.TB, w way) (ids []ebpf.ProgramID) {
 func (b *bench) pinned(tb testing.TB) (ids [2]ebpf.ProgramID) {
 	tb.Helper()
 	for i, w := range ways {
-		id, err := pinnedID(filepath.Join(b.root.trunkDir(b.trunk), w.name))
+		id, err := pinnedID(filepath.Join(b.root.TrunkDir(b.trunk, layout), w.name))
 		must(tb, err)
 		ids[i] = id
 	}
@@ -232,7 +232,7 @@ func TestDeviceGone(t *testing.T) {
 		must(t, err)
 		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "type", "veth", "peer", "name", "peer0")
 		must(t, err)
-		dead := b.root.trunkDir(b.trunk)
+		dead := b.root.TrunkDir(b.trunk, layout)
 		b.trunk = mustIndex(t, b.Host, b.Trunk)
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkWatched(t, "on another device with another ifindex")
@@ -260,7 +260,7 @@ func TestDetached(t *testing.T) {
 			_, err := b.Host.Exec("tc", "qdisc", "del", "dev", b.Trunk, "clsact")
 			must(t, err)
 		} else {
-			must(t, detachTCX(filepath.Join(b.root.trunkDir(b.trunk), linkPin+"egress")))
+			must(t, detachTCX(filepath.Join(b.root.TrunkDir(b.trunk, layout), linkPin+"egress")))
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkWatched(t, "detached and prepared")
@@ -284,7 +284,7 @@ func TestPinsGone(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, pin := range []string{endpointsPin, vlansPin, "egress", emitPin, devicePin, ""} {
 			b := newBench(t, o, testenv.Config{})
-			must(t, os.RemoveAll(filepath.Join(b.root.trunkDir(b.trunk), pin)))
+			must(t, os.RemoveAll(filepath.Join(b.root.TrunkDir(b.trunk, layout), pin)))
 			b.do(t, func() error { return b.Prepare(b.trunk) })
 			testenv.Eventually(t, "the old programs to be removed", func() error {
 				if n := len(b.chain(t, egress)); n != 1 {
@@ -300,7 +300,7 @@ func TestPinsGone(t *testing.T) {
 // TestOtherLayout checks what happens to the pins of another version.
 func TestOtherLayout(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	now := b.root.trunkDir(b.trunk)
+	now := b.root.TrunkDir(b.trunk, layout)
 	later := strings.Replace(now, fmt.Sprintf("-v%d", layout), fmt.Sprintf("-v%d", layout+1), 1)
 	must(t, os.Rename(now, later))
 	want := fmt.Sprintf("another version of lanyard watches trunk %q: stop its containers, then remove %q", b.Trunk, later)
@@ -324,7 +324,7 @@ func TestOtherNetns(t *testing.T) {
 		"index", "77")
 	must(t, err)
 	want := fmt.Sprintf("%q belongs to a trunk of another network namespace: use another root in this one",
-		b.root.trunkDir(b.trunk))
+		b.root.TrunkDir(b.trunk, layout))
 	if err := n.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
 		t.Errorf("Prepare: %v, want %q", err, want)
 	}

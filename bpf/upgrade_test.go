@@ -31,7 +31,7 @@ func TestEdition(t *testing.T) {
 // asEdition makes the trunk's pins those of another edition.
 func (b *bench) asEdition(tb testing.TB, n int) {
 	tb.Helper()
-	dir := b.root.trunkDir(b.trunk)
+	dir := b.root.TrunkDir(b.trunk, layout)
 	must(tb, os.Rename(filepath.Join(dir, editionMark(edition)), filepath.Join(dir, editionMark(n))))
 }
 
@@ -93,7 +93,7 @@ func TestUpgradeDetached(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		for _, w := range ways {
-			must(t, detachTCX(filepath.Join(b.root.trunkDir(b.trunk), linkPin+w.name)))
+			must(t, detachTCX(filepath.Join(b.root.TrunkDir(b.trunk, layout), linkPin+w.name)))
 			b.do(t, func() error { _, err := removeFilter(b.trunk, w); return err })
 		}
 		b.asEdition(t, edition-1)

@@ -1,4 +1,7 @@
-package bpf
+// Package pin keeps the directories of pinned maps, programs and links on a bpffs: one directory for
+// each trunk, and others that the caller names. A directory is complete as soon as it has its name:
+// it is built aside and renamed. Package bpf decides what is pinned.
+package pin
 
 import (
 	"errors"
@@ -15,14 +18,14 @@ import (
 // bpffs is the usual mount point of the BPF file system (Documentation/bpf, systemd).
 const bpffs = "/sys/fs/bpf"
 
-// A root is the directory of all pins. It has one directory for each trunk.
-type root string
+// A Root is the path of the directory of all pins. It has one directory for each trunk.
+type Root string
 
-// lock waits until no other process makes, changes or removes pins below the root, and returns the
+// Lock waits until no other process makes, changes or removes pins below the root, and returns the
 // lock. The lock is on the directory itself and ends with the file, so that a killed process
-// releases it. If create is set, lock makes the directory; otherwise it returns nil if there is no
+// releases it. If create is set, Lock makes the directory; otherwise it returns nil if there is no
 // directory.
-func (r root) lock(create bool) (*os.File, error) {
+func (r Root) Lock(create bool) (*os.File, error) {
 	const tries = 16
 	for range tries {
 		if create {
@@ -30,7 +33,7 @@ func (r root) lock(create bool) (*os.File, error) {
 				return nil, err
 			}
 		}
-		f, err := openDir(string(r))
+		f, err := OpenDir(string(r))
 		if errors.Is(err, fs.ErrNotExist) {
 			if create {
 				continue // the last trunk was released in the meantime
@@ -45,7 +48,7 @@ func (r root) lock(create bool) (*os.File, error) {
 		}
 		// Another process may have removed the directory during the wait: a lock on a removed
 		// directory has no effect.
-		if isAt(f, string(r)) {
+		if IsAt(f, string(r)) {
 			return f, nil
 		}
 		f.Close()
@@ -62,7 +65,7 @@ func flock(f *os.File) error {
 }
 
 // create makes the directory, which must be on a bpffs, and mounts one if necessary.
-func (r root) create() error {
+func (r Root) create() error {
 	parent := filepath.Dir(string(r))
 	if !isBPFFS(parent) {
 		if err := mountBPFFS(parent); err != nil {
@@ -91,7 +94,8 @@ func mountBPFFS(parent string) error {
 		return fmt.Errorf("find %q: %w: the kernel has no BPF (CONFIG_BPF_SYSCALL), or sysfs is not mounted", bpffs, err)
 	}
 	if !inInitMountNS() {
-		return fmt.Errorf("no bpffs at %q in this mount namespace, in which one would end with this command, and the watch with it: use \"nsenter --net=…\" instead of \"ip netns exec\", or mount a bpffs there", bpffs)
+		return fmt.Errorf("no bpffs at %q in this mount namespace, in which one would end with this command, "+
+			"and the watch with it: use \"nsenter --net=…\" instead of \"ip netns exec\", or mount a bpffs there", bpffs)
 	}
 	if int64(st.Type) != unix.SYSFS_MAGIC {
 		return fmt.Errorf("another file system is mounted at %q: mount bpffs there", bpffs)
@@ -127,10 +131,10 @@ func inInitMountNS() bool {
 	return err != nil || os.SameFile(own, first)
 }
 
-// openDir opens a directory of pins. It refuses a directory of another user. The root of a bpffs has
+// OpenDir opens a directory of pins. It refuses a directory of another user. The root of a bpffs has
 // mode 1777 by default: any user can create a directory of that name first, and would then choose
 // which program watches and which maps are believed.
-func openDir(path string) (*os.File, error) {
+func OpenDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
@@ -147,79 +151,81 @@ func openDir(path string) (*os.File, error) {
 	return f, nil
 }
 
-// isAt reports whether an open directory is still the directory at a path.
-func isAt(f *os.File, path string) bool {
+// IsAt reports whether an open directory is still the directory at a path.
+func IsAt(f *os.File, path string) bool {
 	var open, named unix.Stat_t
 	return unix.Fstat(int(f.Fd()), &open) == nil && unix.Lstat(path, &named) == nil &&
 		open.Dev == named.Dev && open.Ino == named.Ino
 }
 
-// trunkDir returns the directory of a trunk's pins. Pins of another layout have another directory.
-func (r root) trunkDir(ifindex int) string {
+// TrunkDir returns the directory of the pins of a trunk, given by its ifindex. Pins of another layout
+// have another directory.
+func (r Root) TrunkDir(ifindex, layout int) string {
 	return filepath.Join(string(r), fmt.Sprintf("trunk-%d-v%d", ifindex, layout))
 }
 
-// pins is the pin directory of a trunk, of any layout.
-type pins struct {
-	path            string
-	ifindex, layout int
+// Dir is the pin directory of a trunk, of any layout.
+type Dir struct {
+	Path            string
+	Ifindex, Layout int
 }
 
-// list returns the pin directories of all trunks.
-func (r root) list() (all []pins, err error) {
+// List returns the pin directories of all trunks.
+func (r Root) List() (all []Dir, err error) {
 	entries, err := os.ReadDir(string(r))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	for _, e := range entries {
-		p := pins{path: filepath.Join(string(r), e.Name())}
-		if _, err := fmt.Sscanf(e.Name(), "trunk-%d-v%d", &p.ifindex, &p.layout); err == nil {
+		p := Dir{Path: filepath.Join(string(r), e.Name())}
+		if _, err := fmt.Sscanf(e.Name(), "trunk-%d-v%d", &p.Ifindex, &p.Layout); err == nil {
 			all = append(all, p)
 		}
 	}
 	return all, nil
 }
 
-// remove removes a directory of pins in one step, so that no process finds a part of it. The lock
+// Remove removes a directory of pins in one step, so that no process finds a part of it. The lock
 // is held.
-func (r root) remove(path string) error {
-	if err := r.clear(); err != nil {
+func (r Root) Remove(path string) error {
+	if err := r.Clear(); err != nil {
 		return err
 	}
-	if err := os.Rename(path, r.aside()); err != nil {
+	if err := os.Rename(path, r.Aside()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
 	failpoint.At("bpf-aside")
-	return r.clear()
+	return r.Clear()
 }
 
-// clear removes the temporary directory, in which a trunk's pins are created before they get their
+// Clear removes the temporary directory, in which a trunk's pins are created before they get their
 // name, and to which they are moved before they are deleted. Anything in it was left by a killed
 // process. The lock is held.
-func (r root) clear() error { return os.RemoveAll(r.aside()) }
+func (r Root) Clear() error { return os.RemoveAll(r.Aside()) }
 
-func (r root) aside() string { return filepath.Join(string(r), "aside") }
+// Aside returns the path of the temporary directory.
+func (r Root) Aside() string { return filepath.Join(string(r), "aside") }
 
-// removeTrunk removes the pins of a trunk, of any layout. It removes the root, too, if they were
+// RemoveTrunk removes the pins of a trunk, of any layout. It removes the root, too, if they were
 // the last. The lock is held.
-func (r root) removeTrunk(ifindex int) error {
-	all, err := r.list()
+func (r Root) RemoveTrunk(ifindex int) error {
+	all, err := r.List()
 	if err != nil {
 		return err
 	}
 	for _, p := range all {
-		if p.ifindex == ifindex {
-			err = errors.Join(err, r.remove(p.path))
+		if p.Ifindex == ifindex {
+			err = errors.Join(err, r.Remove(p.Path))
 		}
 	}
-	return errors.Join(err, r.clear(), r.removeEmpty())
+	return errors.Join(err, r.Clear(), r.RemoveEmpty())
 }
 
-// removeEmpty removes the root if nothing is left in it. The lock is held.
-func (r root) removeEmpty() error {
+// RemoveEmpty removes the root if nothing is left in it. The lock is held.
+func (r Root) RemoveEmpty() error {
 	err := os.Remove(string(r))
 	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrNotExist) {
 		return nil
