@@ -75,7 +75,7 @@ func hiddenError(ifindex int, w way) error {
 // process is killed, a link that is not pinned yet ends with it, and the next attach replaces an
 // unfinished filter.
 func (t *trunk) attach(legacy bool) error {
-	if err := t.checkNetns(); err != nil {
+	if err := pin.CheckNetns(t.path); err != nil {
 		return err
 	}
 	for _, w := range ways {

@@ -75,7 +75,7 @@ const exactClockTime = 90 * time.Second
 func (d *Datapath) Prepare(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if t, err := d.open(ifindex); err == nil && t != nil && exists(filepath.Join(t.path, editionMark(edition))) {
+	if t, err := d.open(ifindex); err == nil && t != nil && pin.HasEdition(t.path, edition) {
 		if on, err := t.attached(); on && err == nil {
 			// No lock is held, so another process may release the trunk at the same time.
 			if err := t.useExactClock(exactClockTime); !errors.Is(err, fs.ErrNotExist) {
@@ -174,7 +174,7 @@ func (d *Datapath) hasEndpoints(ifindex int) (bool, error) {
 		return false, nil
 	}
 	if err == nil {
-		err = t.checkNetns()
+		err = pin.CheckNetns(t.path)
 	}
 	if err != nil {
 		return false, err

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"unsafe"
 
@@ -212,26 +211,14 @@ func (g *Guards) ready(mapPin, progPin string) (m *ebpf.Map, prog *ebpf.Program,
 	return m, prog, nil
 }
 
-// load pins the maps and programs in a temporary directory, which it then renames. The lock is
-// held.
+// load loads and pins the maps and programs. The lock is held.
 func (g *Guards) load() error {
-	if err := g.root.Clear(); err != nil {
-		return err
-	}
 	o, err := load(loadGuard, nil, "")
 	if err != nil {
 		return err
 	}
 	defer o.Close()
-	dir := g.root.Aside()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	if err = pinAll(o, dir, []string{guardsPin, passPin, leasesPin, parentPin}); err == nil {
-		err = os.Rename(dir, g.dir())
-	}
-	if err != nil {
-		return errors.Join(explainErrno(err), g.root.Clear())
-	}
-	return nil
+	return explainErrno(g.root.Build(g.dir(), func(dir string) error {
+		return pinAll(o, dir, []string{guardsPin, passPin, leasesPin, parentPin})
+	}))
 }

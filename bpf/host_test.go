@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
@@ -44,7 +45,7 @@ ls /sys/fs/bpf/lanyard-test
 	if got := fmt.Sprint(cmd.Stderr); err != nil || got != want {
 		t.Errorf("%v: got %q, want %q", err, got, want)
 	}
-	if exists(string(b.root)) {
+	if pin.Exists(string(b.root)) {
 		t.Errorf("%q is in the host's mount namespace", b.root)
 	}
 	b.do(t, func() error { return b.Release(b.trunk) }) // of the filters and clsact that the shell's processes left

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -170,7 +171,7 @@ func TestRelease(t *testing.T) {
 		if after := b.qdiscs(t); after != before {
 			t.Errorf("qdiscs before and after:\n%s%s", before, after)
 		}
-		if exists(string(b.root)) {
+		if pin.Exists(string(b.root)) {
 			t.Errorf("after the release there are pins: %v", mustTree(t, string(b.root)))
 		}
 		// Forgetting an endpoint of a trunk that is no longer watched is not an error.
@@ -236,7 +237,7 @@ func TestDeviceGone(t *testing.T) {
 		b.trunk = mustIndex(t, b.Host, b.Trunk)
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkWatched(t, "on another device with another ifindex")
-		if exists(dead) {
+		if pin.Exists(dead) {
 			t.Errorf("the pins of a deleted device remain: %q", dead)
 		}
 		// A deleted trunk is released even if it has endpoints.

@@ -123,12 +123,6 @@ func (t *trunk) close() {
 // current reports whether the open pins are still those at the path.
 func (t *trunk) current() bool { return pin.IsAt(t.dir, t.path) }
 
-// exists reports whether a file exists at a path.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
 // deviceExists reports whether the device that the pins were made for still exists.
 func deviceExists(p pin.Dir) (bool, error) {
 	path := filepath.Join(p.Path, devicePin)

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -32,7 +32,7 @@ func TestEdition(t *testing.T) {
 func (b *bench) asEdition(tb testing.TB, n int) {
 	tb.Helper()
 	dir := b.root.TrunkDir(b.trunk, layout)
-	must(tb, os.Rename(filepath.Join(dir, editionMark(edition)), filepath.Join(dir, editionMark(n))))
+	must(tb, errors.Join(pin.MarkEdition(dir, n), pin.UnmarkEdition(dir, edition)))
 }
 
 // TestUpgrade prepares a trunk with programs of an earlier edition, while frames pass: each frame

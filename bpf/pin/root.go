@@ -15,9 +15,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
 
-// bpffs is the usual mount point of the BPF file system (Documentation/bpf, systemd).
-const bpffs = "/sys/fs/bpf"
-
 // A Root is the path of the directory of all pins. It has one directory for each trunk.
 type Root string
 
@@ -78,59 +75,6 @@ func (r Root) create() error {
 	return nil
 }
 
-func isBPFFS(path string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(path, &st) == nil && int64(st.Type) == unix.BPF_FS_MAGIC
-}
-
-// mountBPFFS mounts a bpffs at its usual mount point, if that is the parent of the root and nothing
-// else is mounted there.
-func mountBPFFS(parent string) error {
-	var st unix.Statfs_t
-	if parent != bpffs {
-		return fmt.Errorf("%q is not on a bpffs: choose a directory in %q", parent, bpffs)
-	}
-	if err := unix.Statfs(bpffs, &st); err != nil {
-		return fmt.Errorf("find %q: %w: the kernel has no BPF (CONFIG_BPF_SYSCALL), or sysfs is not mounted", bpffs, err)
-	}
-	if !inInitMountNS() {
-		return fmt.Errorf("no bpffs at %q in this mount namespace, in which one would end with this command, "+
-			"and the watch with it: use \"nsenter --net=…\" instead of \"ip netns exec\", or mount a bpffs there", bpffs)
-	}
-	if int64(st.Type) != unix.SYSFS_MAGIC {
-		return fmt.Errorf("another file system is mounted at %q: mount bpffs there", bpffs)
-	}
-	// Two processes must not both mount a bpffs, the second of which would cover the first one's
-	// pins. Both have opened the directory below the mount, which they lock.
-	f, err := os.Open(bpffs)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := flock(f); err != nil {
-		return fmt.Errorf("lock %q: %w", bpffs, err)
-	}
-	if isBPFFS(bpffs) {
-		return nil
-	}
-	if err := unix.Mount("bpf", bpffs, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
-		return fmt.Errorf("mount bpffs at %q: %w: mount it there, with CAP_SYS_ADMIN", bpffs, err)
-	}
-	return nil
-}
-
-// inInitMountNS reports whether this process has the mount namespace of process 1. A bpffs
-// that is mounted in another one ends with the last process there: "ip netns exec" makes one
-// for each command.
-func inInitMountNS() bool {
-	own, err := os.Stat("/proc/self/ns/mnt")
-	if err != nil {
-		return true // no /proc: mounting says what is wrong
-	}
-	first, err := os.Stat("/proc/1/ns/mnt")
-	return err != nil || os.SameFile(own, first)
-}
-
 // OpenDir opens a directory of pins. It refuses a directory of another user. The root of a bpffs has
 // mode 1777 by default: any user can create a directory of that name first, and would then choose
 // which program watches and which maps are believed.
@@ -185,29 +129,45 @@ func (r Root) List() (all []Dir, err error) {
 	return all, nil
 }
 
+// Build makes a directory of pins in one step: fill makes the pins in a temporary directory, which
+// then gets the path. If fill fails, nothing remains. The lock is held.
+func (r Root) Build(path string, fill func(dir string) error) (err error) {
+	if err := r.clear(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.clear()) }()
+	if err := os.Mkdir(r.aside(), 0o700); err != nil {
+		return err
+	}
+	if err := fill(r.aside()); err != nil {
+		return err
+	}
+	failpoint.At("bpf-pins")
+	return os.Rename(r.aside(), path)
+}
+
 // Remove removes a directory of pins in one step, so that no process finds a part of it. The lock
 // is held.
 func (r Root) Remove(path string) error {
-	if err := r.Clear(); err != nil {
+	if err := r.clear(); err != nil {
 		return err
 	}
-	if err := os.Rename(path, r.Aside()); err != nil {
+	if err := os.Rename(path, r.aside()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
 	failpoint.At("bpf-aside")
-	return r.Clear()
+	return r.clear()
 }
 
-// Clear removes the temporary directory, in which a trunk's pins are created before they get their
+// clear removes the temporary directory, in which pins are created before their directory gets its
 // name, and to which they are moved before they are deleted. Anything in it was left by a killed
 // process. The lock is held.
-func (r Root) Clear() error { return os.RemoveAll(r.Aside()) }
+func (r Root) clear() error { return os.RemoveAll(r.aside()) }
 
-// Aside returns the path of the temporary directory.
-func (r Root) Aside() string { return filepath.Join(string(r), "aside") }
+func (r Root) aside() string { return filepath.Join(string(r), "aside") }
 
 // RemoveTrunk removes the pins of a trunk, of any layout. It removes the root, too, if they were
 // the last. The lock is held.
@@ -221,7 +181,7 @@ func (r Root) RemoveTrunk(ifindex int) error {
 			err = errors.Join(err, r.Remove(p.Path))
 		}
 	}
-	return errors.Join(err, r.Clear(), r.RemoveEmpty())
+	return errors.Join(err, r.clear(), r.RemoveEmpty())
 }
 
 // RemoveEmpty removes the root if nothing is left in it. The lock is held.
