@@ -248,7 +248,8 @@ func lanBrokered(t testing.TB, edit func(*network.Definition)) (*brokered, *test
 // socket. The thread ends afterwards.
 func asUID(uid int, f func() error) error {
 	return testenv.OnThread(func() error {
-		for _, call := range []struct{ trap, id uintptr }{{unix.SYS_SETRESGID, uintptr(uid)}, {unix.SYS_SETRESUID, uintptr(uid)}} {
+		for _, call := range []struct{ trap, id uintptr }{{unix.SYS_SETRESGID, uintptr(uid)},
+			{unix.SYS_SETRESUID, uintptr(uid)}} {
 			// Not syscall.Setuid: that changes all threads.
 			if _, _, errno := unix.RawSyscall(call.trap, call.id, call.id, call.id); errno != 0 {
 				return errno

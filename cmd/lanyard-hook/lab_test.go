@@ -175,7 +175,8 @@ func (w *world) watched() (n int) {
 // state returns what a runtime writes to the hook's stdin. Annotations are without their
 // prefix.
 func state(id string, pid int, annotations ...string) []byte {
-	s := specs.State{Version: specs.Version, ID: id, Status: specs.StateCreating, Pid: pid, Annotations: map[string]string{}}
+	s := specs.State{Version: specs.Version, ID: id, Status: specs.StateCreating, Pid: pid,
+		Annotations: map[string]string{}}
 	for _, a := range annotations {
 		k, v, _ := strings.Cut(a, "=")
 		s.Annotations["io.lanyard."+k] = v

@@ -90,7 +90,8 @@ func (e *engine) bundle(id string, hooks *specs.Hooks, annotations ...string) st
 	var spec specs.Spec
 	must(e.t, json.Unmarshal(text, &spec))
 	spec.Process.Args, spec.Process.Terminal = []string{"sleep", "300"}, false
-	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Effective, &spec.Process.Capabilities.Permitted} {
+	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Effective,
+		&spec.Process.Capabilities.Permitted} {
 		*set = append(*set, "CAP_NET_RAW") // to ping
 	}
 	spec.Root.Path = e.rootfs()
@@ -152,7 +153,8 @@ func TestRuntimes(t *testing.T) {
 				if a := e.w.record(); a.Verdict.Code != verify.OK || len(a.Containers) != 1 || a.Containers[0].ID != "web1" {
 					t.Errorf("record is %+v", a)
 				}
-				if out := e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ip", "addr", "show", "eth0"); !strings.Contains(out, "192.168.50.2/24") || !strings.Contains(out, "fd50::2/64") {
+				if out := e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ip", "addr", "show",
+					"eth0"); !strings.Contains(out, "192.168.50.2/24") || !strings.Contains(out, "fd50::2/64") {
 					t.Errorf("addresses inside: %s", out)
 				}
 				e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ping", "-c1", "-W5", "192.168.50.1")
@@ -216,7 +218,8 @@ func TestPodman(t *testing.T) {
 			before := e.w.links(e.w.Host)
 			podman := e.podman(runtime)
 			t.Cleanup(func() { e.run(podman("rm", "--all", "--force", "--time", "0")...) })
-			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
+			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation",
+				"io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
 			if a := e.w.record(); a.Verdict.Code != verify.OK || fmt.Sprint(a.Containers[0].ID) != lastLine(id) {
 				t.Errorf("record is %+v, id %s", a, id)
 			}
@@ -229,8 +232,10 @@ func TestPodman(t *testing.T) {
 
 			// A misspelt prefix does not start a container off the network. crun does not
 			// show the error; the failures kept for root do.
-			for key, word := range map[string]string{"IO.Lanyard.network": "lower case", " io.lanyard.network": "with nothing before it"} {
-				if out, err := e.run(podman("run", "--rm", "--network", "none", "--annotation", key+"=web", "--rootfs", e.rootfs(), "true")...); err == nil {
+			for key, word := range map[string]string{"IO.Lanyard.network": "lower case",
+				" io.lanyard.network": "with nothing before it"} {
+				if out, err := e.run(podman("run", "--rm", "--network", "none", "--annotation", key+"=web", "--rootfs", e.rootfs(),
+					"true")...); err == nil {
 					t.Errorf("%q started: %s", key, out)
 				}
 				kept, err := broker.Kept(wiring.PathsUnder(e.w.root).Failures()).All()
@@ -239,7 +244,8 @@ func TestPodman(t *testing.T) {
 				}
 			}
 			// The form that docs/rootless.md recommends for every podman.
-			id = e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.networks=web@lan0 web@lan1", "--rootfs", e.rootfs(), "sleep", "300")...)
+			id = e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.networks=web@lan0 web@lan1",
+				"--rootfs", e.rootfs(), "sleep", "300")...)
 			if n := len(e.w.records()); n != 2 {
 				t.Errorf("the short form with a space gave %d interfaces", n)
 			}
@@ -264,11 +270,14 @@ func TestPodmanPod(t *testing.T) {
 			image := filepath.Join(e.dir, "image.tar")
 			e.must("tar", "-C", e.rootfs(), "-cf", image, ".")
 			e.must(podman("import", image, "localhost/plain")...)
-			e.must(podman("pod", "create", "--name", "p", "--share-parent=false", "--network", "none", "--infra-image", "localhost/plain", "--infra-command", "sleep 300")...)
+			e.must(podman("pod", "create", "--name", "p", "--share-parent=false", "--network", "none", "--infra-image",
+				"localhost/plain", "--infra-command", "sleep 300")...)
 			for _, name := range []string{"one", "two"} {
-				e.must(podman("run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "localhost/plain", "sleep", "300")...)
+				e.must(podman("run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation",
+					"io.lanyard.network=web", "localhost/plain", "sleep", "300")...)
 			}
-			if a := e.w.record(); len(a.Containers) != 2 || a.Pod != (hook.Pod{}) || a.Verdict.Code != verify.OK || len(a.Defaults) != 1 {
+			if a := e.w.record(); len(a.Containers) != 2 || a.Pod != (hook.Pod{}) || a.Verdict.Code != verify.OK ||
+				len(a.Defaults) != 1 {
 				t.Errorf("record is %+v", a)
 			}
 			e.must(podman("exec", "two", "ping", "-c1", "-W5", "192.168.50.1")...)
