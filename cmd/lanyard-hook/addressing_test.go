@@ -201,13 +201,6 @@ func TestGatewayOnLinkAndNone(t *testing.T) {
 	}
 }
 
-func (w *world) detachAndEnd(t *testing.T, id string, c *testenv.Container) {
-	t.Helper()
-	must(t, c.Kill())
-	w.mustDetach(id)
-	c.End(t)
-}
-
 // TestExtraRoutes has additional routes by routers on the link.
 func TestExtraRoutes(t *testing.T) {
 	w := newWorld(t, testenv.Config{})

@@ -52,9 +52,7 @@ func TestAttach(t *testing.T) {
 			t.Errorf("default route %s: %q, %v", family, out, err)
 		}
 	}
-	must(t, c.Kill())
-	w.mustDetach("c1")
-	c.End(t)
+	w.detachAndEnd(t, "c1", c)
 	w.wantNothing("web", before)
 	w.mustDetach("c1") // a second poststop has nothing to do
 }
@@ -140,9 +138,7 @@ func TestModes(t *testing.T) {
 			}
 			pings(t, c.Namespace, "192.168.50.1")
 			pings(t, c.Namespace, "fd50::1")
-			must(t, c.Kill())
-			w.mustDetach("c1")
-			c.End(t)
+			w.detachAndEnd(t, "c1", c)
 			w.removeNetwork("web")
 		})
 	}

@@ -179,6 +179,18 @@ func (p *prisoner) end(t *testing.T, r *raw) []byte {
 	return mark
 }
 
+// wantUnseen checks that no wiretap has seen a frame with the mark before the frame with end.
+func wantUnseen(t *testing.T, taps map[string]*wiretap, mark, end []byte) {
+	t.Helper()
+	for where, tap := range taps {
+		for _, f := range tap.until(t, end) {
+			if bytes.Contains(f, mark) {
+				t.Errorf("%s saw %x", where, f)
+			}
+		}
+	}
+}
+
 // TestAttackFrames checks that no attack frame reaches the wire or another container, and
 // that all of them are counted.
 func TestAttackFrames(t *testing.T) {
@@ -195,13 +207,7 @@ func TestAttackFrames(t *testing.T) {
 		r.mustSend(t, f)
 	}
 	end := p.end(t, r)
-	for where, tap := range taps {
-		for _, f := range tap.until(t, end) {
-			if bytes.Contains(f, mark) {
-				t.Errorf("%s saw %x", where, f)
-			}
-		}
-	}
+	wantUnseen(t, taps, mark, end)
 	if n := p.stopped("prisoner") - before; n != uint64(len(frames)) {
 		t.Errorf("%d frames were sent, and %d counted", len(frames), n)
 	}
@@ -224,13 +230,7 @@ func TestAttackFramesDirect(t *testing.T) {
 		r.mustSend(t, f)
 	}
 	end := p.end(t, r)
-	for where, tap := range taps {
-		for _, f := range tap.until(t, end) {
-			if bytes.Contains(f, mark) {
-				t.Errorf("%s saw %x", where, f)
-			}
-		}
-	}
+	wantUnseen(t, taps, mark, end)
 	if n := p.stopped("prisoner"); n < 15 {
 		t.Errorf("%d frames were counted", n)
 	}

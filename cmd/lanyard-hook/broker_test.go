@@ -185,9 +185,7 @@ func TestBrokerRestart(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 	b.mustAttachBy(alice, "c2", next.Pid, "network=web")
 	for id, c := range map[string]*testenv.Container{"c1": c, "c2": next} {
-		must(t, c.Kill())
-		b.mustDetachBy(alice, id)
-		c.End(t)
+		b.detachAndEndBy(t, alice, id, c)
 	}
 	b.wantNothing("web", before)
 }

@@ -33,9 +33,7 @@ func TestKilled(t *testing.T) {
 							len(w.records()))
 					}
 					pings(t, c.Namespace, "192.168.50.1")
-					must(t, c.Kill())
-					w.mustDetach("c1")
-					c.End(t)
+					w.detachAndEnd(t, "c1", c)
 				case "sweep of a dead container":
 					must(t, c.Kill())
 					c.End(t)

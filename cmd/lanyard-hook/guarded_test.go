@@ -33,13 +33,9 @@ func TestGuarded(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	pings(t, c.Namespace, "fd50::1")
-	must(t, c.Kill())
-	b.mustDetachBy(alice, "c1")
-	c.End(t)
+	b.detachAndEndBy(t, alice, "c1", c)
 	b.wantNothing("web", before)
-	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
-		t.Errorf("the guards' namespace has %q", links)
-	}
+	b.wantNoGuards(t)
 	// A station of the LAN sends first, by IPv6 too, without a neighbour entry for the
 	// container.
 	next := testenv.NewRootless(t, alice)
@@ -99,13 +95,9 @@ func TestGuardedRestart(t *testing.T) {
 		return nil
 	})
 	pings(t, c.Namespace, "192.168.50.1")
-	must(t, c.Kill())
-	b.mustDetachBy(alice, "c1")
-	c.End(t)
+	b.detachAndEndBy(t, alice, "c1", c)
 	b.wantNothing("web", before)
-	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
-		t.Errorf("the guards' namespace has %q", links)
-	}
+	b.wantNoGuards(t)
 }
 
 // TestGuardedRebuilt checks that guarded containers keep their addresses when the
@@ -144,9 +136,7 @@ func TestGuardedRebuilt(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	c.End(t)
-	must(t, next.Kill())
-	b.mustDetachBy(bob, "c3")
-	next.End(t)
+	b.detachAndEndBy(t, bob, "c3", next)
 	b.kill()
 	b.start()
 	testenv.Eventually(t, "the sweeper", func() error {

@@ -300,9 +300,7 @@ func TestForeignMacvlan(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) })
 	first := testenv.NewContainer(t) // and there is a database, which takes no link for a lost container's
 	w.mustAttach("c0", first, "network=web")
-	must(t, first.Kill())
-	w.mustDetach("c0")
-	first.End(t)
+	w.detachAndEnd(t, "c0", first)
 	other := testenv.NewContainer(t)
 	_, err := w.Host.Exec("ip", strings.Fields("link add link "+w.Trunk+" name lan0 netns "+other.Path()+" type macvlan "+
 		"mode bridge")...)

@@ -237,6 +237,15 @@ func (w *world) mustDetach(id string) {
 	}
 }
 
+// detachAndEnd ends a container as an engine does: it kills the process, runs the hook, and closes
+// the namespace.
+func (w *world) detachAndEnd(t *testing.T, id string, c *testenv.Container) {
+	t.Helper()
+	must(t, c.Kill())
+	w.mustDetach(id)
+	c.End(t)
+}
+
 // refused checks that the hook failed with one line that contains the text.
 func (w *world) refused(what string, o outcome, status int, words ...string) {
 	w.tb.Helper()

@@ -126,14 +126,10 @@ func TestRestartInQuarantine(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
 	first := testenv.NewContainer(t)
 	w.mustAttach("c1", first, "network=web", "ip=192.168.50.9")
-	must(t, first.Kill())
-	w.mustDetach("c1")
-	first.End(t)
+	w.detachAndEnd(t, "c1", first)
 	second := testenv.NewContainer(t)
 	w.mustAttach("c2", second, "network=web", "ip=192.168.50.9")
-	must(t, second.Kill())
-	w.mustDetach("c2")
-	second.End(t)
+	w.detachAndEnd(t, "c2", second)
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
 }
 

@@ -72,9 +72,7 @@ func TestIPvlanL2(t *testing.T) {
 	w.refused("a MAC of its own", w.attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1,
 		"cannot use MAC")
 	// A fast restart: the address is in use until the old namespace is gone.
-	must(t, a.Kill())
-	w.mustDetach("a")
-	a.End(t)
+	w.detachAndEnd(t, "a", a)
 	again := testenv.NewContainer(t)
 	w.mustAttach("a", again, "network=web", "ip=192.168.20.2")
 	pings(t, again.Namespace, "192.168.20.1")

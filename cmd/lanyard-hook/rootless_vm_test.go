@@ -239,9 +239,7 @@ func TestRootlessPodman(t *testing.T) {
 				r.mustPodman(uid, "rm", "--force", "--time", "0", name)
 			}
 			r.wantNothing("web", before)
-			if links := r.guardLinks(); fmt.Sprint(links) != "[lo]" {
-				t.Errorf("the guards' namespace has %q", links)
-			}
+			r.wantNoGuards(t)
 		})
 	}
 }
@@ -258,9 +256,7 @@ func TestRootlessKilled(t *testing.T) {
 	r.killUser(alice)
 	r.sweepBroker()
 	r.wantNothing("web", before)
-	if links := r.guardLinks(); fmt.Sprint(links) != "[lo]" {
-		t.Errorf("the guards' namespace has %q", links)
-	}
+	r.wantNoGuards(t)
 }
 
 // sweepBroker runs the sweep of a new broker.

@@ -33,6 +33,14 @@ func newEngine(t *testing.T) *engine {
 	return &engine{t: t, w: w, dir: t.TempDir()}
 }
 
+// defineVLAN50 defines "web" on VLAN 50, with a gateway. It returns the host's links.
+func (w *world) defineVLAN50() []string {
+	w.tb.Helper()
+	w.AddGateway(50, "192.168.50.1/24")
+	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	return w.links(w.Host)
+}
+
 // rootfs is a root file system with busybox in it.
 func (e *engine) rootfs() string {
 	e.t.Helper()
@@ -213,9 +221,7 @@ func TestPodman(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)
-			e.w.AddGateway(50, "192.168.50.1/24")
-			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
-			before := e.w.links(e.w.Host)
+			before := e.w.defineVLAN50()
 			podman := e.podman(runtime)
 			t.Cleanup(func() { e.run(podman("rm", "--all", "--force", "--time", "0")...) })
 			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation",
@@ -261,9 +267,7 @@ func TestPodmanPod(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)
-			e.w.AddGateway(50, "192.168.50.1/24")
-			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
-			before := e.w.links(e.w.Host)
+			before := e.w.defineVLAN50()
 			command := e.podman(runtime)
 			podman := func(args ...string) []string { return command(append([]string{"--storage-driver", "vfs"}, args...)...) }
 			t.Cleanup(func() { e.run(podman("pod", "rm", "--all", "--force", "--time", "0")...) })

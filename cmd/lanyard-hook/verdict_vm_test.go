@@ -176,9 +176,7 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 	} else {
 		w.refused("strict", strict, 1, append(f.words, string(f.code))...)
 	}
-	must(t, c.Kill())
-	w.mustDetach("strict")
-	c.End(t)
+	w.detachAndEnd(t, "strict", c)
 	if n := len(w.records()) + w.watched() + w.held("web"); n != 0 {
 		t.Errorf("%d records, endpoints or leases are left", n)
 	}
@@ -205,9 +203,7 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 			t.Errorf("evidence is %+v", a.Evidence)
 		}
 	}
-	must(t, c.Kill())
-	w.mustDetach("warn")
-	c.End(t)
+	w.detachAndEnd(t, "warn", c)
 	w.removeNetwork("web")
 	if f.code == verify.OK {
 		if after := w.links(w.Host); strings.Join(after, " ") != strings.Join(before, " ") {

@@ -40,17 +40,13 @@ func TestVLANParent(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 
 	// After a reboot it does not exist: the attach creates it again.
-	must(t, c.Kill())
-	w.mustDetach("c1")
-	c.End(t)
+	w.detachAndEnd(t, "c1", c)
 	_, err = w.Host.Exec("ip", "link", "del", "eth9.50")
 	must(t, err)
 	c = testenv.NewContainer(t)
 	w.mustAttach("c2", c, "network=web")
 	pings(t, c.Namespace, "192.168.50.1")
-	must(t, c.Kill())
-	w.mustDetach("c2")
-	c.End(t)
+	w.detachAndEnd(t, "c2", c)
 
 	w.removeNetwork("web")
 	w.removeNetwork("db")
