@@ -52,6 +52,14 @@ func (b *bench) pinned(tb testing.TB) (ids [2]ebpf.ProgramID) {
 	return ids
 }
 
+// wantPinned checks that the pinned programs are still those with the ids.
+func (b *bench) wantPinned(tb testing.TB, ids [2]ebpf.ProgramID) {
+	tb.Helper()
+	if again := b.pinned(tb); again != ids {
+		tb.Errorf("programs %v, then %v: they were replaced", ids, again)
+	}
+}
+
 // checkWatched fails unless both programs are on the trunk, once each.
 func (b *bench) checkWatched(tb testing.TB, what string) {
 	tb.Helper()
@@ -79,9 +87,7 @@ func TestPrepareAgain(t *testing.T) {
 		other := New(Options{Root: string(b.root), Legacy: !o.Legacy})
 		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), other.Prepare(b.trunk), other.Close()) })
 		b.checkWatched(t, "prepared three times")
-		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: they were loaded again", ids, again)
-		}
+		b.wantPinned(t, ids)
 	})
 }
 
@@ -265,9 +271,7 @@ func TestDetached(t *testing.T) {
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkWatched(t, "detached and prepared")
-		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: they were loaded again", ids, again)
-		}
+		b.wantPinned(t, ids)
 		if _, err := b.Evidence(e); err != nil {
 			t.Errorf("its endpoint was lost: %v", err)
 		}

@@ -67,9 +67,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		// The next Prepare does not upgrade again.
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		if again := b.pinned(t); again != after {
-			t.Errorf("programs %v, then %v: upgraded again", after, again)
-		}
+		b.wantPinned(t, after)
 	})
 }
 
@@ -82,9 +80,7 @@ func TestLaterEdition(t *testing.T) {
 		b.asEdition(t, edition+1)
 		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), b.Prepare(b.trunk)) })
 		b.checkWatched(t, "with a later edition")
-		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: the later ones were replaced", ids, again)
-		}
+		b.wantPinned(t, ids)
 	})
 }
 
