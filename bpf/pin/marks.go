@@ -49,7 +49,7 @@ func editionMark(dir string, n int) string {
 // MarkEdition records that the programs in dir are of edition n.
 func MarkEdition(dir string, n int) error { return os.Mkdir(editionMark(dir, n), 0o700) }
 
-// UnmarkEdition removes the mark of edition n. It returns nil if there is none.
+// UnmarkEdition removes the mark of edition n. It returns nil if the mark does not exist.
 func UnmarkEdition(dir string, n int) error {
 	if err := os.Remove(editionMark(dir, n)); !errors.Is(err, fs.ErrNotExist) {
 		return err
