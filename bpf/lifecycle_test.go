@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/lanyard-net/lanyard/bpf/pin"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -123,7 +124,7 @@ func TestConcurrentRelease(t *testing.T) {
 			hooks.Go(func() error {
 				return b.Host.Do(func() error {
 					for n := range 10 {
-						e := verify.Endpoint{Trunk: b.trunk, MAC: verify.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4},
+						e := verify.Endpoint{Trunk: b.trunk, MAC: ether.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4},
 							Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i), byte(n)}, Enforce: true}
 						if err := visit(o, e); err != nil {
 							return err
@@ -195,7 +196,7 @@ func TestTwoTrunks(t *testing.T) {
 	_, err := b.Host.Exec("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
 	must(t, err)
 	other := mustIndex(t, b.Host, "other0")
-	e := verify.Endpoint{Trunk: other, MAC: ownMAC, Tags: verify.Tags{}, Attachment: verify.ID{2}, Enforce: true}
+	e := verify.Endpoint{Trunk: other, MAC: ownMAC, Tags: ether.Tags{}, Attachment: verify.ID{2}, Enforce: true}
 	f := e
 	f.Trunk, f.Attachment = b.trunk, verify.ID{3}
 	b.do(t, func() error { return errors.Join(b.Prepare(other), b.Expect(e), b.Expect(f)) })

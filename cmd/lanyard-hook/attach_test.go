@@ -37,7 +37,7 @@ func TestAttach(t *testing.T) {
 		t.Errorf("record is %+v", a)
 	}
 	for _, v := range a.Verdicts {
-		if v.Code != verify.OK || v.MAC != verify.MACOf(gw.MAC) || v.RTT <= 0 {
+		if v.Code != verify.OK || v.MAC != gw.MAC || v.RTT <= 0 {
 			t.Errorf("verdict is %+v, want ok from %s", v, gw.MAC)
 		}
 	}
@@ -195,7 +195,7 @@ func TestConflictWindow(t *testing.T) {
 				if q.Addr != addr {
 					return nil
 				}
-				return []testenv.Reply{{MAC: verify.MACOf(slow.MAC), After: 400 * time.Millisecond}}
+				return []testenv.Reply{{MAC: slow.MAC, After: 400 * time.Millisecond}}
 			})
 			t.Cleanup(r.Stop)
 			o := w.attach("c1", testenv.NewContainer(t), "network=web", "ip="+addr.String())
@@ -207,7 +207,7 @@ func TestConflictWindow(t *testing.T) {
 				t.Fatalf("beyond the window: %+v", o)
 			}
 			testenv.Eventually(t, "the trunk to see the claimant", func() error {
-				if rivals := w.evidence(w.record()).Claimants; len(rivals) != 1 || rivals[0].MAC != verify.MACOf(slow.MAC) {
+				if rivals := w.evidence(w.record()).Claimants; len(rivals) != 1 || rivals[0].MAC != slow.MAC {
 					return fmt.Errorf("rivals are %+v", rivals)
 				}
 				return nil

@@ -99,7 +99,7 @@ func TestAttackRebuild(t *testing.T) {
 	pings(t, p.victim.Namespace, "192.168.50.1")
 	pings(t, rootful.Namespace, "192.168.50.1")
 	end := []byte("-the-end-of-it-")
-	mustRaw(t, p.victim.Namespace, "eth0").mustSend(t, ether(broadcast, p.its, 0x0800,
+	mustRaw(t, p.victim.Namespace, "eth0").mustSend(t, etherFrame(broadcast, p.its, 0x0800,
 		packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
 	for _, f := range tap.until(t, end) {
 		if bytes.Contains(f, mark) {

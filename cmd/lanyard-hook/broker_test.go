@@ -24,7 +24,7 @@ func TestBroker(t *testing.T) {
 		a.Addrs[0].String() != "192.168.50.9/24" {
 		t.Errorf("record is %+v", a)
 	}
-	if len(a.Verdicts) != 2 || a.Verdicts[0].MAC != verify.MACOf(gw.MAC) {
+	if len(a.Verdicts) != 2 || a.Verdicts[0].MAC != gw.MAC {
 		t.Errorf("verdicts are %+v", a.Verdicts)
 	}
 	pings(t, c.Namespace, "192.168.50.1")

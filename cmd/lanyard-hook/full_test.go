@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -26,7 +27,7 @@ func TestTrunkFull(t *testing.T) {
 				err = l.Datapath.Prepare(p.TrunkIndex)
 			}
 			for i := range most {
-				e := verify.Endpoint{Trunk: p.TrunkIndex, MAC: verify.MAC{0x0e, 0, 0, 0, byte(i >> 8), byte(i)},
+				e := verify.Endpoint{Trunk: p.TrunkIndex, MAC: ether.MAC{0x0e, 0, 0, 0, byte(i >> 8), byte(i)},
 					Attachment: verify.ID{1}}
 				err = errors.Join(err, f(l, e))
 			}

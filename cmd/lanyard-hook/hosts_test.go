@@ -15,6 +15,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -52,7 +53,7 @@ func twoHosts(t *testing.T, clones bool, edit func(*network.Definition), subnets
 	a.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	for _, w := range []*world{a, b} {
 		w.define("web", w.Trunk, func(d *network.Definition) {
-			d.Verify = network.VerifyStrict
+			d.Verify = verify.Strict
 			// The window that adapts is a few milliseconds, and a busy machine may take longer.
 			d.ConflictWindow = network.Duration(300 * time.Millisecond)
 			if edit != nil {
@@ -220,7 +221,7 @@ func addresses(a hook.Attachment) (list []string) {
 
 // The host is a station: none of its addresses is given out, on whatever link it is.
 func TestHostsOwnAddress(t *testing.T) {
-	w, _ := lan(t, func(d *network.Definition) { d.Verify = network.VerifyStrict })
+	w, _ := lan(t, func(d *network.Definition) { d.Verify = verify.Strict })
 	ip := func(args string) {
 		t.Helper()
 		_, err := w.Host.Exec("ip", strings.Fields(args)...)
@@ -323,7 +324,7 @@ func TestTwoUplinks(t *testing.T) {
 	w.AddUplink("eth8")
 	w.define("same", "eth8", func(d *network.Definition) {
 		d.ConflictWindow = network.Duration(300 * time.Millisecond)
-		d.Verify = network.VerifyStrict
+		d.Verify = verify.Strict
 	}, "192.168.50.0/24", "fd50::/64")
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
 	w.mustAttach("c2", testenv.NewContainer(t), "network=same")
@@ -349,7 +350,7 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 	must(t, c.Kill())
 	w.mustDetach("c1")
 	w.removeNetwork("web")
-	w.define("web", "eth8", func(d *network.Definition) { d.Verify = network.VerifyStrict }, "192.168.50.0/24",
+	w.define("web", "eth8", func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24",
 		"fd50::/64")
 	// The kernel takes the first container's namespace down in its own time: until then the
 	// container answers for its address, with the MAC.
@@ -453,7 +454,7 @@ type afterRound struct {
 	f    func()
 }
 
-func (p afterRound) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error) {
+func (p afterRound) Quick(ifindex int, mac ether.MAC, watched bool) (verify.Prober, error) {
 	q, err := p.Probers.Quick(ifindex, mac, watched)
 	return closing{q, p}, err
 }

@@ -94,7 +94,7 @@ func TestNoVLANHopping(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(0, "192.0.2.1/24")
 	victim := w.AddGateway(50, "192.168.50.1/24")
-	w.define("plain", "eth9", func(d *network.Definition) { d.Verify = network.VerifyWarn }, "192.0.2.0/24")
+	w.define("plain", "eth9", func(d *network.Definition) { d.Verify = verify.Warn }, "192.0.2.0/24")
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=plain")
 	pings(t, c.Namespace, "192.0.2.1")

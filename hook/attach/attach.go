@@ -12,13 +12,13 @@ import (
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/rebuild"
 	"github.com/lanyard-net/lanyard/hook/record"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // Local attaches and detaches in the calling process. It implements [hook.Attacher] for root, and
@@ -119,7 +119,7 @@ type attempt struct {
 	hostAddrs  []link.HostAddr // the host's addresses, read when the addresses were claimed
 	macBusy    bool            // another link of the parent has the MAC that belongs to the address
 	conflicts  int             // number of rounds with a claimant
-	declinedTo []verify.MAC    // the claimants of declined candidates
+	declinedTo []ether.MAC     // the claimants of declined candidates
 	pickRandom bool            // the search for the next candidate starts at a random address
 	ending     endingLink
 }

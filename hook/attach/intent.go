@@ -277,7 +277,7 @@ func (t *attempt) newRecord(id hook.Netns, self link.Process, here []hook.Attach
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
 		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
-		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
+		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
 		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -210,7 +211,7 @@ func (v *verification) ask(ctx context.Context, plan verify.Plan) (f verify.Find
 // because no start waits for it. exactRound must run inside the link's namespace. index is the
 // link's ifindex.
 func (l *Local) exactRound(
-	ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan,
+	ctx context.Context, index int, name string, mac ether.MAC, plan verify.Plan,
 ) (f verify.Findings, err error) {
 	p, err := l.Probers.Exact(index, mac)
 	if err != nil {

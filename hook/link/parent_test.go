@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 func TestValidName(t *testing.T) {
@@ -72,7 +74,7 @@ func TestResolveLink(t *testing.T) {
 	h := mustHost(t)
 	mustVeth(t, h, "trunk")
 	l := mustLink(t, h, "trunk").Attrs()
-	want := Parent{Name: "trunk", Index: l.Index, MAC: l.HardwareAddr, MTU: 1500, Up: true, Trunk: "trunk",
+	want := Parent{Name: "trunk", Index: l.Index, MAC: ether.MACOf(l.HardwareAddr), MTU: 1500, Up: true, Trunk: "trunk",
 		TrunkIndex: l.Index, Chain: []int{l.Index}}
 	if diff := cmp.Diff(want, mustResolve(t, h, "trunk")); diff != "" {
 		t.Error(diff)

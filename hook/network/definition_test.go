@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // fullDefinition returns a valid definition that uses every field.
@@ -25,7 +27,7 @@ func fullDefinition() *Definition {
 			Subnet: netip.MustParsePrefix("fd50::/64"),
 		}},
 		HostAccess: true, HostAddresses: []netip.Addr{netip.MustParseAddr("192.168.50.5"), netip.MustParseAddr("fd50::5")},
-		MTU: 1400, Verify: VerifyStrict,
+		MTU: 1400, Verify: verify.Strict,
 		Deadline: Duration(1500 * time.Millisecond), ConflictWindow: Duration(20 * time.Millisecond),
 		Quarantine: Duration(30 * time.Second),
 		DNS:        []netip.Addr{netip.MustParseAddr("192.168.50.1")}, DNSSearch: []string{"lab.example"},

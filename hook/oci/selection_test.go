@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -35,7 +36,7 @@ func TestSelections(t *testing.T) {
 		` [{"name":"w","interface":"eth1","ips":["192.168.50.9","fd50::9"],"mac":"02:00:00:00:00:09",` +
 			`"mtu":1400,"default-route":false},{"name":"d","default-route":true}]`: {
 			{Network: "w", Interface: "eth1", Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9"),
-				netip.MustParseAddr("fd50::9")}, MAC: verify.MAC{2, 0, 0, 0, 0, 9}, MTU: 1400, Default: &no},
+				netip.MustParseAddr("fd50::9")}, MAC: ether.MAC{2, 0, 0, 0, 0, 9}, MTU: 1400, Default: &no},
 			{Network: "d", Default: &yes},
 		},
 	} {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // WatchTrunk loads the program of a trunk, given by its ifindex. It returns "", or the reason why
@@ -48,13 +47,4 @@ func ExplainMissingParent(def *network.Definition, err error) error {
 		return fmt.Errorf("%w: it is not managed by Lanyard: create it again", err)
 	}
 	return err
-}
-
-// TagsOf returns the VLAN tags of a parent's frames on its trunk, the outer one first.
-func TagsOf(p link.Parent) verify.Tags {
-	tags := make(verify.Tags, len(p.Tags))
-	for i, t := range p.Tags {
-		tags[i] = verify.Tag{TPID: t.Proto, VID: t.VID}
-	}
-	return tags
 }

@@ -25,7 +25,7 @@ func (l *Rebuilder) guardedRecordsIn(
 	}
 	for _, i := range ends {
 		for _, e := range endpoints {
-			if e.MAC != verify.MACOf(i.MAC) {
+			if e.MAC != i.MAC {
 				continue
 			}
 			owners, err := n.Owners()

@@ -155,7 +155,7 @@ type networkParent struct {
 
 // carries reports whether the endpoint is on the network's parent.
 func (s networkParent) carries(e verify.Endpoint) bool {
-	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(parts.TagsOf(s.parent))
+	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(s.parent.Tags)
 }
 
 // networkParents returns all networks with an existing parent. With thousands of networks it is
@@ -210,7 +210,7 @@ func recordFromLink(
 	i link.Interface, id hook.Netns, s networkParent, addrs []link.Addr, watched []verify.Endpoint,
 ) (a hook.Attachment, complete bool) {
 	a = baseRecord(i, id, s)
-	a.MAC = verify.MACOf(i.MAC)
+	a.MAC = i.MAC
 	a.Verdict.Text = "restored from its interface: the database was lost"
 	setAddrs(&a, s.def, addrs)
 	if len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
@@ -229,7 +229,7 @@ func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachmen
 		State: hook.Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
 		Interface: i.Name, Index: i.Index, MTU: i.MTU,
 		Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
-		Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
+		Quarantine: time.Duration(def.Quarantine), Mode: def.VerifyMode(), Created: time.Now().UTC(),
 		AtParent: def.GuardsParent(), HostLink: parts.HostLinkName(def),
 		Verdict: verify.Verdict{Code: verify.Unverified},
 	}
@@ -278,7 +278,7 @@ func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 // definition.
 func endpointFor(a hook.Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
 	want := verify.Endpoint{
-		Trunk: parent.TrunkIndex, Tags: parts.TagsOf(parent), MAC: a.MAC, Gateways: a.Gateways,
+		Trunk: parent.TrunkIndex, Tags: parent.Tags, MAC: a.MAC, Gateways: a.Gateways,
 		Attachment: record.NewID(), Netns: a.Netns.Cookie,
 	}
 	for _, p := range a.Addrs {
@@ -314,7 +314,7 @@ func (l *Rebuilder) forgetDead(watched []verify.Endpoint, found []hook.Attachmen
 // the parent itself, which the host sends with, too.
 func (l *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
-		if l.Guards != nil && s.carries(e) && e.MAC != verify.MACOf(s.parent.MAC) {
+		if l.Guards != nil && s.carries(e) && e.MAC != s.parent.MAC {
 			err = errors.Join(err, l.Guards.Unlease(s.parent.Index, e.MAC))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -20,20 +21,20 @@ import (
 // MACs that containers of the other host request: duplicateMAC is also requested by the cell's own
 // container. foreignMAC is the MAC of a macvlan that Lanyard did not make.
 var (
-	duplicateMAC = verify.MAC{0x02, 0, 0, 0, 0, 0x77}
-	otherHostMAC = verify.MAC{0x02, 0, 0, 0, 0, 0x78}
-	foreignMAC   = verify.MAC{0x0a, 0, 0, 0, 0, 0x79}
+	duplicateMAC = ether.MAC{0x02, 0, 0, 0, 0, 0x77}
+	otherHostMAC = ether.MAC{0x02, 0, 0, 0, 0, 0x78}
+	foreignMAC   = ether.MAC{0x0a, 0, 0, 0, 0, 0x79}
 )
 
 // otherHost is another host on the LAN. It has Lanyard and the same definition of the network.
 type otherHost struct {
 	*testenv.Lab
 	paths  wiring.Paths
-	parent verify.MAC // MAC of its card, and so of every VLAN on it
+	parent ether.MAC // MAC of its card, and so of every VLAN on it
 }
 
 // containerMAC returns the MAC of a container on the other host in a cell's mode.
-func (n *otherHost) containerMAC(c cell) verify.MAC {
+func (n *otherHost) containerMAC(c cell) ether.MAC {
 	if ownMAC(c) {
 		return otherHostMAC
 	}
@@ -49,7 +50,7 @@ func newOtherHost(b *bench) *otherHost {
 	addParents(b.tb, n.Lab)
 	card, err := n.Host.Netlink().LinkByName(n.Trunk)
 	must(b.tb, err)
-	n.parent = verify.MACOf(card.Attrs().HardwareAddr)
+	n.parent = ether.MACOf(card.Attrs().HardwareAddr)
 	return n
 }
 
@@ -58,7 +59,7 @@ func (n *otherHost) admin(f func(ctx context.Context, l *wiring.Lanyard) error) 
 }
 
 // attach attaches a container on the other host in a cell's segment.
-func (n *otherHost) attach(b *bench, c cell, mode network.Verify, w hook.Want) (undo func()) {
+func (n *otherHost) attach(b *bench, c cell, mode verify.Mode, w hook.Want) (undo func()) {
 	b.tb.Helper()
 	p := c.family.subnet
 	def := &network.Definition{
@@ -93,7 +94,7 @@ var hostFaults = []*fault{
 			if ownMAC(c) {
 				w.MAC = otherHostMAC
 			}
-			return b.firstOtherHost.attach(b, c, network.VerifyWarn, w)
+			return b.firstOtherHost.attach(b, c, verify.Warn, w)
 		},
 		want: func(b *bench, c cell) want {
 			mac := b.firstOtherHost.containerMAC(c)
@@ -104,7 +105,7 @@ var hostFaults = []*fault{
 	{
 		name: "a container of another host has the address and the MAC", allModes: true, only: ownMAC, mac: duplicateMAC,
 		make: func(b *bench, c cell) func() {
-			return b.firstOtherHost.attach(b, c, network.VerifyWarn,
+			return b.firstOtherHost.attach(b, c, verify.Warn,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 		},
 		want: wantDuplicate,
@@ -113,7 +114,7 @@ var hostFaults = []*fault{
 		name: "a container of another host has the address and the MAC, behind a hairpin port",
 		only: isBridge, newNetwork: true, mac: duplicateMAC,
 		make: func(b *bench, c cell) func() {
-			undo := b.firstOtherHost.attach(b, c, network.VerifyWarn,
+			undo := b.firstOtherHost.attach(b, c, verify.Warn,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 			b.SetHairpin(true)
 			return func() { b.SetHairpin(false); undo() }
@@ -124,7 +125,7 @@ var hostFaults = []*fault{
 		name:     "a container of another host gets the same MAC later",
 		allModes: true, only: ownMAC, mac: duplicateMAC, afterStart: true,
 		make: func(b *bench, c cell) func() {
-			return b.firstOtherHost.attach(b, c, network.VerifyWarn,
+			return b.firstOtherHost.attach(b, c, verify.Warn,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own.Next()}, MAC: duplicateMAC})
 		},
 		want: wantDuplicate,
@@ -133,7 +134,7 @@ var hostFaults = []*fault{
 		name: "a container of another host gets the same address and MAC later",
 		only: func(c cell) bool { return c.mode == network.ModeBridge }, mac: duplicateMAC, afterStart: true,
 		make: func(b *bench, c cell) func() {
-			return b.firstOtherHost.attach(b, c, network.VerifyOff,
+			return b.firstOtherHost.attach(b, c, verify.Off,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 		},
 		want: wantDuplicate,
