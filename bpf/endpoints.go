@@ -349,20 +349,20 @@ func endpointOf(trunk int, mac ether.MAC, row *wireEndpoint) verify.Endpoint {
 func (d *Datapath) Endpoints() (all []verify.Endpoint, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	trunks, err := d.root.list()
+	trunks, err := d.root.List()
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range trunks {
-		if p.layout != layout {
+		if p.Layout != layout {
 			continue
 		}
-		alive, aerr := p.alive()
-		t, terr := d.open(p.ifindex)
+		alive, aerr := deviceExists(p)
+		t, terr := d.open(p.Ifindex)
 		if err = errors.Join(err, aerr, terr); !alive || t == nil {
 			continue
 		}
-		some, lerr := t.list(p.ifindex)
+		some, lerr := t.list(p.Ifindex)
 		all, err = append(all, some...), errors.Join(err, lerr)
 	}
 	return all, err

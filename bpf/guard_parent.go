@@ -39,7 +39,7 @@ func (g *Guards) Hold(parent int, host []ether.MAC) error {
 	if err != nil {
 		return fmt.Errorf("guard parent %s: %w", nameOf(parent), explainErrno(err))
 	}
-	own, _ := pinnedID(filepath.Join(g.root.trunkDir(parent), egress.name)) // 0 if the parent is not a trunk
+	own, _ := pinnedID(filepath.Join(g.root.TrunkDir(parent, layout), egress.name)) // 0 if the parent is not a trunk
 	for _, id := range chain {
 		if id != own {
 			return hiddenError(parent, parentEgress)

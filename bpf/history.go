@@ -191,14 +191,14 @@ func eventsOf(p *wireHistoryRow) (list []verify.Event) {
 
 // Trunks returns the watched trunks, except those without a device.
 func (d *Datapath) Trunks() (list []int, err error) {
-	trunks, err := d.root.list()
+	trunks, err := d.root.List()
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range trunks {
-		alive, aerr := p.alive()
-		if err = errors.Join(err, aerr); alive && p.layout == layout {
-			list = append(list, p.ifindex)
+		alive, aerr := deviceExists(p)
+		if err = errors.Join(err, aerr); alive && p.Layout == layout {
+			list = append(list, p.Ifindex)
 		}
 	}
 	return list, err

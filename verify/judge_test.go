@@ -87,14 +87,18 @@ func TestJudge(t *testing.T) {
 			[]string{`"eth0.50"`, `"eth0"`}},
 		{"asked only in an earlier round", func(f *Facts) { silence(f); f.Seen.Asked.At = f.Asked - 1 }, NotSent, nil},
 		{"no tag", func(f *Facts) { f.Seen.Asked.Tags = nil }, Untagged, []string{"untagged, not VLAN 50"}},
-		{"other tag", func(f *Facts) { f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1Q, VID: 60}} }, WrongVLAN, []string{"VLAN 60, not VLAN 50"}},
-		{"other kind of tag", func(f *Facts) { f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1AD, VID: 50}} }, WrongVLAN, []string{"VLAN 50ad"}},
+		{"other tag", func(f *Facts) { f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1Q, VID: 60}} }, WrongVLAN,
+			[]string{"VLAN 60, not VLAN 50"}},
+		{"other kind of tag", func(f *Facts) { f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1AD, VID: 50}} }, WrongVLAN,
+			[]string{"VLAN 50ad"}},
 		{"two tags", func(f *Facts) {
 			f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1Q, VID: 50}, {TPID: ether.Dot1Q, VID: 60}}
 		}, UnexpectedTag,
 			[]string{"VLAN 50.60"}},
 		{"tag on an untagged network", func(f *Facts) { f.Tags = nil }, UnexpectedTag, nil},
-		{"reply elsewhere", func(f *Facts) { f.Answer, f.Seen.Reply.Tags = Answer{}, ether.Tags{{TPID: ether.Dot1Q, VID: 60}} }, ReplyWrongVLAN,
+		{"reply elsewhere", func(f *Facts) {
+			f.Answer, f.Seen.Reply.Tags = Answer{}, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}
+		}, ReplyWrongVLAN,
 			[]string{"answered on VLAN 60"}},
 		{"another VLAN's router has the address", func(f *Facts) {
 			f.Seen.MAC, f.Seen.Reply.Tags = other, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}

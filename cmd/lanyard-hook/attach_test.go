@@ -41,7 +41,8 @@ func TestAttach(t *testing.T) {
 			t.Errorf("verdict is %+v, want ok from %s", v, gw.MAC)
 		}
 	}
-	if a.Interface != "eth0" || a.MAC.String() != "02:42:c0:a8:32:09" || a.Addrs[0].String() != "192.168.50.9/24" || a.Addrs[1].String() != "fd50::2/64" {
+	if a.Interface != "eth0" || a.MAC.String() != "02:42:c0:a8:32:09" || a.Addrs[0].String() != "192.168.50.9/24" ||
+		a.Addrs[1].String() != "fd50::2/64" {
 		t.Errorf("got %s %s %v", a.Interface, a.MAC, a.Addrs)
 	}
 	pings(t, c.Namespace, "192.168.50.1")
@@ -51,9 +52,7 @@ func TestAttach(t *testing.T) {
 			t.Errorf("default route %s: %q, %v", family, out, err)
 		}
 	}
-	must(t, c.Kill())
-	w.mustDetach("c1")
-	c.End(t)
+	w.detachAndEnd(t, "c1", c)
 	w.wantNothing("web", before)
 	w.mustDetach("c1") // a second poststop has nothing to do
 }
@@ -71,7 +70,8 @@ func TestAttachTwice(t *testing.T) {
 	if again := w.record(); again.ID != first.ID || len(again.Containers) != 1 || w.held("web") != 2 {
 		t.Errorf("the second call made %+v of %+v", again, first)
 	}
-	w.refused("another address", w.attach("c1", c, "network=web", "ip=192.168.50.77"), 1, "192.168.50.77", first.Addrs[0].String())
+	w.refused("another address", w.attach("c1", c, "network=web", "ip=192.168.50.77"), 1, "192.168.50.77",
+		first.Addrs[0].String())
 	w.refused("another network", w.attach("c1", c, "network=db", "interface=eth0"), 1, `network "db"`)
 }
 
@@ -138,9 +138,7 @@ func TestModes(t *testing.T) {
 			}
 			pings(t, c.Namespace, "192.168.50.1")
 			pings(t, c.Namespace, "fd50::1")
-			must(t, c.Kill())
-			w.mustDetach("c1")
-			c.End(t)
+			w.detachAndEnd(t, "c1", c)
 			w.removeNetwork("web")
 		})
 	}
@@ -167,11 +165,14 @@ func TestConflict(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	other := testenv.NewContainer(t)
-	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", "held by another station on the LAN")
+	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2",
+		"held by another station on the LAN")
 	claimant.AddAddr("192.168.50.77/24")
-	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict", claimant.MAC.String(), "192.168.50.77")
+	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict",
+		claimant.MAC.String(), "192.168.50.77")
 	claimant.AddAddr("fd50::77/64")
-	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict", claimant.MAC.String(), "fd50::77")
+	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict",
+		claimant.MAC.String(), "fd50::77")
 	if w.held("web") != 2 || len(w.records()) != 1 {
 		t.Errorf("refusals left %d leases, %d records", w.held("web"), len(w.records()))
 	}
@@ -219,7 +220,9 @@ func TestConflictWindow(t *testing.T) {
 // the gateway of the other.
 func TestSiblings(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[0].Gateway = d.Subnets[0].Subnet.Addr().Next().Next() }, "192.168.50.0/24")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.Subnets[0].Gateway = d.Subnets[0].Subnet.Addr().Next().Next()
+	}, "192.168.50.0/24")
 	router, c := testenv.NewContainer(t), testenv.NewContainer(t)
 	// The router itself has the gateway's address, so no other station answers for it.
 	w.mustAttach("router", router, "network=web")

@@ -70,7 +70,8 @@ func mustNotSum(t *testing.T, n *testenv.Namespace, device string) {
 			return err
 		}
 		defer unix.Close(fd)
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL,
+			uintptr(unsafe.Pointer(&request))); errno != 0 {
 			return errno
 		}
 		return nil
@@ -91,9 +92,11 @@ func attackBySums(t *testing.T, p *prisoner) {
 	v4, gw4 := netip.MustParseAddr("192.168.50.9"), netip.MustParseAddr("192.168.50.1")
 	// Built with the victim's address, so that the header checksum is the victim's, and then
 	// given the sender's own address.
-	udp := etherFrame(broadcast, p.own, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
+	udp := etherFrame(broadcast, p.own, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17,
+		append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
 	copy(udp[26:], v4.AsSlice())
-	udp6 := etherFrame(ndp.GroupMAC(allNodes), p.own, 0x86dd, packet6(netip.MustParseAddr("fd50::9"), allNodes, 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
+	udp6 := etherFrame(ndp.GroupMAC(allNodes), p.own, 0x86dd,
+		packet6(netip.MustParseAddr("fd50::9"), allNodes, 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
 	question, err := arp.Packet{Destination: broadcast, Source: p.own, Sender: p.own, SenderIP: v4, TargetIP: gw4}.Frame()
 	must(t, err)
 	question = append(append(question, mark...), 0, 0)
@@ -157,7 +160,8 @@ func TestAttackRing(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, unix.Munmap(pages)) }()
 	must(t, unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_IP), Ifindex: r.index}))
-	frame := etherFrame(p.router, p.own, 0x0800, packet4("192.168.50.9", "192.168.50.1", 17, append(udpPorts(4242, 4242), mark...)...))
+	frame := etherFrame(p.router, p.own, 0x0800, packet4("192.168.50.9", "192.168.50.1", 17,
+		append(udpPorts(4242, 4242), mark...)...))
 	tap := mustTap(t, p.Switch)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {

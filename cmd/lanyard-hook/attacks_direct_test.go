@@ -30,7 +30,8 @@ func (p *prisoner) nest(t *testing.T, many int) {
 	t.Helper()
 	var lines strings.Builder
 	for i := range many {
-		fmt.Fprintf(&lines, "link add n%d link eth0 group 7 address 02:00:00:00:%02x:%02x type macvlan mode bridge\n", i, 1+i/256, i%256)
+		fmt.Fprintf(&lines, "link add n%d link eth0 group 7 address 02:00:00:00:%02x:%02x type macvlan mode bridge\n", i,
+			1+i/256, i%256)
 	}
 	lines.WriteString("link set group 7 up\n")
 	file := filepath.Join(t.TempDir(), "batch")
@@ -45,7 +46,8 @@ func (p *prisoner) shout(t *testing.T, device string, mac ether.MAC, mark []byte
 }
 
 func toAll(mac ether.MAC, mark []byte) []byte {
-	return etherFrame(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...))
+	return etherFrame(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17,
+		append(udpPorts(1, 2), mark...)...))
 }
 
 // shoutNested broadcasts from all links of nest, and returns their number. It lists the
@@ -185,7 +187,8 @@ func TestAttackAfterDetachDirect(t *testing.T) {
 		t.Errorf("it pings the gateway: %s", out)
 	}
 	end := []byte("-the-end-of-it-")
-	honest.mustSend(t, etherFrame(broadcast, p.its, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
+	honest.mustSend(t, etherFrame(broadcast, p.its, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17,
+		append(udpPorts(4242, 4242), end...)...)))
 	for _, f := range tap.until(t, end) {
 		if ether.MAC(f[6:12]) == p.own {
 			t.Errorf("the switch saw %x", f)
@@ -195,7 +198,8 @@ func TestAttackAfterDetachDirect(t *testing.T) {
 		t.Errorf("the audit names %v", macs)
 	}
 	next := testenv.NewRootless(t, bob)
-	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1, "192.168.50.9", "address-conflict")
+	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1,
+		"192.168.50.9", "address-conflict")
 	p.mustAttachBy(bob, "next", next.Pid, "network=web")
 	p.ip(t, "link del kept")
 }

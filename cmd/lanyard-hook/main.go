@@ -169,13 +169,15 @@ func parse(args []string) (o options, err error) {
 			args = args[1:]
 		default:
 			if stages[arg] == nil || o.stage != nil {
-				return o, fmt.Errorf("%w: %q: use createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)", errUsage, arg)
+				return o, fmt.Errorf("%w: %q: use createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)",
+					errUsage, arg)
 			}
 			o.stage = stages[arg]
 		}
 	}
 	if o.stage == nil {
-		return o, fmt.Errorf("%w: name the stage: createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)", errUsage)
+		return o, fmt.Errorf("%w: name the stage: createRuntime, prestart, createContainer or poststop (see lanyard-hook "+
+			"--help)", errUsage)
 	}
 	return o, nil
 }

@@ -40,17 +40,13 @@ func TestVLANParent(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 
 	// After a reboot it does not exist: the attach creates it again.
-	must(t, c.Kill())
-	w.mustDetach("c1")
-	c.End(t)
+	w.detachAndEnd(t, "c1", c)
 	_, err = w.Host.Exec("ip", "link", "del", "eth9.50")
 	must(t, err)
 	c = testenv.NewContainer(t)
 	w.mustAttach("c2", c, "network=web")
 	pings(t, c.Namespace, "192.168.50.1")
-	must(t, c.Kill())
-	w.mustDetach("c2")
-	c.End(t)
+	w.detachAndEnd(t, "c2", c)
 
 	w.removeNetwork("web")
 	w.removeNetwork("db")
@@ -66,7 +62,8 @@ func TestVLANParentForeign(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.50", "up", "type", "vlan", "id", "60")
 	must(t, err)
-	if err := w.tryDefine("web", "eth9.50", nil, "192.168.50.0/24"); err == nil || !strings.Contains(err.Error(), `is VLAN 60 on "eth9"`) {
+	if err := w.tryDefine("web", "eth9.50", nil, "192.168.50.0/24"); err == nil ||
+		!strings.Contains(err.Error(), `is VLAN 60 on "eth9"`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -85,7 +82,8 @@ func TestSameSubnetOnTwoVLANs(t *testing.T) {
 		pings(t, c.Namespace, "192.168.50.1")
 	}
 	recs := w.records()
-	if len(recs) != 2 || recs[0].MAC == recs[1].MAC || recs[0].Verdict.Code != verify.OK || recs[1].Verdict.Code != verify.OK {
+	if len(recs) != 2 || recs[0].MAC == recs[1].MAC || recs[0].Verdict.Code != verify.OK ||
+		recs[1].Verdict.Code != verify.OK {
 		t.Errorf("records are %+v", recs)
 	}
 }

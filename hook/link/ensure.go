@@ -41,7 +41,8 @@ func (h *Host) EnsureParent(ctx context.Context, want ParentSpec, create bool) (
 func isUp(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_UP != 0 }
 
 // ensureOurs creates the link or, if it is down, finishes it: a new link is set up last.
-func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag ether.Tag) (p Parent, created bool, err error) {
+func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag ether.Tag) (p Parent, created bool,
+	err error) {
 	lock, err := h.lockParent(ctx, want.Name)
 	if err != nil {
 		return Parent{}, false, err

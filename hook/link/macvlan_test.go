@@ -235,7 +235,8 @@ func TestForeignLinksAreNotDeleted(t *testing.T) {
 	for what, other := range map[string]Interface{
 		"another MAC":    {Index: i.Index, MAC: mustMAC(t, "02:42:00:00:00:02"), ParentIndex: i.ParentIndex},
 		"another parent": {Index: i.Index, MAC: i.MAC, ParentIndex: i.ParentIndex + 1},
-		"another kind":   {Index: veth.Attrs().Index, MAC: ether.MACOf(veth.Attrs().HardwareAddr), ParentIndex: veth.Attrs().ParentIndex},
+		"another kind": {Index: veth.Attrs().Index, MAC: ether.MACOf(veth.Attrs().HardwareAddr),
+			ParentIndex: veth.Attrs().ParentIndex},
 	} {
 		if err := n.DeleteMacvlan(other); !errors.Is(err, ErrForeign) {
 			t.Errorf("%s: %v", what, err)

@@ -42,7 +42,8 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	l := mustLink(t, h, "trunk.50")
 	want := Parent{
 		Name: "trunk.50", Index: l.Attrs().Index, MAC: trunk.MAC, MTU: 1500, Up: true, Ours: true,
-		Trunk: "trunk", TrunkIndex: trunk.Index, Chain: []int{l.Attrs().Index, trunk.Index}, Tags: ether.Tags{{TPID: 0x8100, VID: 50}},
+		Trunk: "trunk", TrunkIndex: trunk.Index, Chain: []int{l.Attrs().Index, trunk.Index},
+		Tags: ether.Tags{{TPID: 0x8100, VID: 50}},
 	}
 	if diff := cmp.Diff(want, p); diff != "" || !created {
 		t.Errorf("created %v: %s", created, diff)
@@ -228,7 +229,8 @@ func TestQinQIsCreatedAndRemoved(t *testing.T) {
 	inner := func(name string) ParentSpec { return ParentSpec{Name: name, Outer: 0x88a8} }
 	p, created, err := h.EnsureParent(ctx, inner("trunk.100.200"), true)
 	must(t, err)
-	if diff := cmp.Diff(ether.Tags{{TPID: 0x88a8, VID: 100}, {TPID: 0x8100, VID: 200}}, p.Tags); diff != "" || !created || !p.Ours {
+	if diff := cmp.Diff(ether.Tags{{TPID: 0x88a8, VID: 100}, {TPID: 0x8100, VID: 200}}, p.Tags); diff != "" || !created ||
+		!p.Ours {
 		t.Errorf("%+v, created %v: %s", p, created, diff)
 	}
 	if l := mustLink(t, h, "trunk.100"); l.Attrs().Alias != mark || !isUp(l) {

@@ -196,6 +196,16 @@ func wrongTag(code verify.Code, got ether.Tags) func(*bench, cell) want {
 	}
 }
 
+// takeOffTrunk takes the cell's VLAN off the host's port.
+func takeOffTrunk(b *bench, c cell) func() {
+	if c.segment.vid == untaggedVLAN {
+		b.SetNative(0)
+		return func() { b.SetNative(untaggedVLAN) }
+	}
+	b.TakeOffTrunk(c.segment.vid)
+	return func() { b.PutOnTrunk(c.segment.vid) }
+}
+
 func removeGatewayAddr(_ *bench, c cell) func() {
 	c.segment.gateway.RemoveAddr(c.family.gateway)
 	return func() { c.segment.gateway.AddAddr(c.family.gateway) }
@@ -250,14 +260,7 @@ var silentFaults = []*fault{
 	},
 	{
 		name: "VLAN not on the trunk, another alive", allModes: true, newNetwork: true,
-		make: func(b *bench, c cell) func() {
-			if c.segment.vid == untaggedVLAN {
-				b.SetNative(0)
-				return func() { b.SetNative(untaggedVLAN) }
-			}
-			b.TakeOffTrunk(c.segment.vid)
-			return func() { b.PutOnTrunk(c.segment.vid) }
-		},
+		make:     takeOffTrunk,
 		announce: func(b *bench, _ cell) { b.announce(b.otherVLANStation) },
 		want:     vlanSilent("heard: VLAN 60", otherVLAN),
 	},

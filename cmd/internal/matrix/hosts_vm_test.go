@@ -191,14 +191,7 @@ var hostFaults = []*fault{
 	},
 	{
 		name: "siblings talk, and the VLAN is not on the trunk", only: isBridge, newNetwork: true, siblings: true,
-		make: func(b *bench, c cell) func() {
-			if c.segment.vid == untaggedVLAN {
-				b.SetNative(0)
-				return func() { b.SetNative(untaggedVLAN) }
-			}
-			b.TakeOffTrunk(c.segment.vid)
-			return func() { b.PutOnTrunk(c.segment.vid) }
-		},
+		make:     takeOffTrunk,
 		announce: func(b *bench, c cell) { pingSiblings(b, c); b.announce(b.otherVLANStation) },
 		want:     vlanSilent("heard: VLAN 60", otherVLAN),
 	},
