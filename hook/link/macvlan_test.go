@@ -252,10 +252,7 @@ func TestIPv6FollowsTheSpec(t *testing.T) {
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	off, on := mustNetns(t, h), mustNetns(t, h)
 	// A default for new interfaces, as an image or a runtime may set it.
-	must(t, on.Do(func() error {
-		_, err := Sysctl("ipv6/conf/default/disable_ipv6", "1")
-		return err
-	}))
+	must(t, on.Do(func() error { return writeSysctl("ipv6/conf/default/disable_ipv6", "1") }))
 	spec := specOn(t, p)
 	mustCreate(t, h, off, spec)
 	spec.MAC, spec.IPv6 = mustMAC(t, "02:42:00:00:00:02"), true
