@@ -240,3 +240,25 @@ func TestSiblings(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.2")
 }
+
+// TestAltName attaches to a network with an alternative name of a link as its parent. Such a name
+// may be longer than a link's name.
+func TestAltName(t *testing.T) {
+	const name = "uplink-to-core-switch-1"
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	_, err := w.Host.Exec("ip", "link", "property", "add", "dev", "eth9", "altname", name)
+	must(t, err)
+	w.define("web", name, nil, "192.168.50.0/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	pings(t, c.Namespace, "192.168.50.1")
+	if a := w.record(); a.Trunk != "eth9" || a.Verdict.Code != verify.OK {
+		t.Errorf("record is %+v", a)
+	}
+	// The VLAN's link would need a name of at most 15 bytes.
+	if err := w.tryDefine("vlan", name+".50", nil, "192.168.51.0/24"); err == nil ||
+		!strings.Contains(err.Error(), "Linux allows 15 for a link's name") {
+		t.Errorf("a VLAN on it: %v", err)
+	}
+}

@@ -143,3 +143,38 @@ func TestKilledVLAN(t *testing.T) {
 		})
 	}
 }
+
+// TestTrunkSetDown sets the trunk down below a sub-interface of Lanyard's, which the kernel then sets
+// down, too. A start is judged as on an untagged network, and everything works when the trunk is
+// up again.
+func TestTrunkSetDown(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+	w.AddGateway(50, "192.168.50.1/24")
+	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	for _, missing := range []bool{false, true} {
+		ip(t, w.Host, "link set eth9 down")
+		if missing {
+			ip(t, w.Host, "link del eth9.50")
+		}
+		c := testenv.NewContainer(t)
+		if missing {
+			w.refused("no sub-interface", w.attach("c1", c, "network=web"), 1, `"eth9" is down`, "ip link set eth9 up")
+			ip(t, w.Host, "link set eth9 up")
+			w.mustAttach("c1", c, "network=web")
+		} else {
+			w.refused("strict", w.attach("c1", c, "network=web", "verify=strict"), 1, "parent-down", `"eth9" is down`)
+			w.mustAttach("c1", c, "network=web")
+			if a := w.record(); a.Verdict.Code != verify.ParentDown {
+				t.Errorf("verdict is %+v", a.Verdict)
+			}
+			ip(t, w.Host, "link set eth9 up")
+		}
+		pings(t, c.Namespace, "192.168.50.1")
+		for _, v := range w.verdicts() {
+			if v.Code != verify.OK {
+				t.Errorf("when the trunk is up again: %+v", v)
+			}
+		}
+		w.detachAndEnd(t, "c1", c)
+	}
+}

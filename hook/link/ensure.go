@@ -67,6 +67,9 @@ func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag ether.
 // makeOurs creates a dummy, or a VLAN and the VLAN below it. Locks are acquired from the
 // inner VLAN to the outer: eth0.100.200 before eth0.100.
 func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base ParentSpec, tag ether.Tag) (err error) {
+	if err := ValidName(want.Name); err != nil {
+		return fmt.Errorf("cannot create it: %w", err)
+	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = want.Name
 	if want.Dummy {
@@ -152,7 +155,9 @@ func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 	if err != nil {
 		return err
 	}
-	if err := h.handle.LinkSetUp(l); err != nil {
+	// ENETDOWN: the link below is down (vlan_dev_open). The kernel sets the VLAN up with it
+	// (vlan_device_event), and until then the verdict says that the parent is down.
+	if err := h.handle.LinkSetUp(l); err != nil && !errors.Is(err, unix.ENETDOWN) {
 		return fmt.Errorf("cannot set it up: %w", explainErrno(err))
 	}
 	return lock.end()

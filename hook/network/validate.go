@@ -11,9 +11,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// maxLinkName is the maximum length of a link's name in bytes: IFNAMSIZ (linux/if.h) without
-// the terminating zero.
-const maxLinkName = 15
+// maxLinkName is the maximum length of a link's name in bytes. It is that of an alternative name:
+// ALTIFNAMSIZ (linux/if.h) without the terminating zero.
+const maxLinkName = 127
 
 // maxName is the maximum length of a network's name in bytes. The name of its file, with all
 // suffixes, must stay below 255.
