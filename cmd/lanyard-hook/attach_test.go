@@ -258,7 +258,7 @@ func TestAltName(t *testing.T) {
 	}
 	// The VLAN's link would need a name of at most 15 bytes.
 	if err := w.tryDefine("vlan", name+".50", nil, "192.168.51.0/24"); err == nil ||
-		!strings.Contains(err.Error(), "Linux allows 15 for a link's name") {
+		!strings.Contains(err.Error(), "Linux allows 15 for a VLAN link's name") {
 		t.Errorf("a VLAN on it: %v", err)
 	}
 }

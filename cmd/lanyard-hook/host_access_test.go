@@ -251,3 +251,22 @@ func TestHostAccessRebuilt(t *testing.T) {
 	}))
 	w.wantHostRoutes(def.HostLink())
 }
+
+// TestHostAccessRenamed removes a network after the administrator's parent was renamed: the host's
+// link, its address and the guard go with the network.
+func TestHostAccessRenamed(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
+	before := w.links(w.Host)
+	for _, args := range [][]string{{"set", "eth9", "down"}, {"set", "eth9", "name", "lan9"}, {"set", "lan9", "up"}} {
+		_, err := w.Host.Exec("ip", append([]string{"link"}, args...)...)
+		must(t, err)
+	}
+	w.removeNetwork("web")
+	if links := w.links(w.Host); len(links) != len(before)-1 || slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "ly-") }) {
+		t.Errorf("links are %q, and were %q", links, before)
+	}
+	out, err := w.Host.Exec("tc", "filter", "show", "dev", "lan9", "egress")
+	if err != nil || strings.TrimSpace(out) != "" {
+		t.Errorf("filters on the parent: %q, %v", out, err)
+	}
+}

@@ -179,3 +179,46 @@ func TestRemoveInUse(t *testing.T) {
 		t.Errorf("links are %q", links)
 	}
 }
+
+// TestRenamed removes a network after its trunk or its sub-interface was renamed: nothing is left, or
+// the error names what is.
+func TestRenamed(t *testing.T) {
+	for _, x := range []struct {
+		name    string
+		rename  []string
+		refused []string
+	}{
+		{"trunk", []string{"eth9 name lan9"}, nil},
+		{"sub-interface", []string{"eth9.50 name lan50"}, nil},
+		{"both", []string{"eth9.50 name lan50", "eth9 name lan9"}, []string{`"eth9.50" is gone`, `"lan50"`, "ip link del lan50"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+			w.AddGateway(50, "192.168.50.1/24")
+			w.define("web", "eth9.50", hostAccess, "192.168.50.0/24")
+			for _, r := range x.rename {
+				link := strings.Fields(r)[0]
+				ip(t, w.Host, "link set "+link+" down")
+				ip(t, w.Host, "link set "+r)
+				ip(t, w.Host, "link set "+strings.Fields(r)[2]+" up")
+			}
+			remove := func() error {
+				return w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
+			}
+			err := remove()
+			if x.refused != nil {
+				for _, word := range x.refused {
+					if err == nil || !strings.Contains(err.Error(), word) {
+						t.Errorf("got %v, want %q", err, word)
+					}
+				}
+				ip(t, w.Host, "link del lan50")
+				err = remove()
+			}
+			must(t, err)
+			if links := w.links(w.Host); len(links) != 2 { // lo and the trunk
+				t.Errorf("left: %q", links)
+			}
+		})
+	}
+}

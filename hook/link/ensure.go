@@ -67,9 +67,6 @@ func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag ether.
 // makeOurs creates a dummy, or a VLAN and the VLAN below it. Locks are acquired from the
 // inner VLAN to the outer: eth0.100.200 before eth0.100.
 func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base ParentSpec, tag ether.Tag) (err error) {
-	if err := ValidName(want.Name); err != nil {
-		return fmt.Errorf("cannot create it: %w", err)
-	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = want.Name
 	if want.Dummy {

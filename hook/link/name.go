@@ -47,8 +47,8 @@ func clip(word string) string {
 
 // ParseParent splits a parent's name into the link below it and its VLAN id: "eth0.50"
 // into "eth0" and 50, "eth0.100.200" into "eth0.100" and 200. For a name that does not end
-// in a dot and a number without leading zeros, it returns the name and vid 0. The name may be an
-// alternative one (ip-link(8), altname).
+// in a dot and a number without leading zeros, it returns the name and vid 0. A name that is not a
+// VLAN's may be an alternative one (ip-link(8), altname).
 func ParseParent(name string) (base string, vid uint16, err error) {
 	if err := validName(name, maxAltName); err != nil {
 		return "", 0, err
@@ -64,6 +64,9 @@ func ParseParent(name string) (base string, vid uint16, err error) {
 	n, err := strconv.Atoi(digits)
 	if err != nil || n < 1 || n > 4094 {
 		return "", 0, fmt.Errorf("%q: VLAN %s is not between 1 and 4094 (IEEE 802.1Q reserves 0 and 4095)", name, digits)
+	}
+	if len(name) > maxName {
+		return "", 0, fmt.Errorf("%s has %d bytes: Linux allows %d for a VLAN link's name", clip(name), len(name), maxName)
 	}
 	return name[:dot], uint16(n), nil
 }

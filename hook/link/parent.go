@@ -84,6 +84,47 @@ func (h *Host) Resolve(want ParentSpec) (Parent, error) {
 	return p, nil
 }
 
+// FindRenamed finds the link that we created for a parent, although that link or the one below it
+// has another name now. It returns nil if there is none.
+func (h *Host) FindRenamed(want ParentSpec) (*Parent, error) {
+	base, tag, err := want.vlan()
+	if err != nil {
+		return nil, err
+	}
+	links, err := dump(h.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", explainErrno(err))
+	}
+	for _, l := range links {
+		if !isOurs(l) {
+			continue
+		}
+		chain, err := h.below(l)
+		if err != nil {
+			return nil, err
+		}
+		if hasName(l, want.Name) || tag.VID != 0 && isVLAN(chain, base.Name, tag) {
+			p := parentOf(chain)
+			return &p, nil
+		}
+	}
+	return nil, nil
+}
+
+// Created lists the links that carry our mark.
+func (h *Host) Created() (found []Parent, err error) {
+	links, err := dump(h.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", explainErrno(err))
+	}
+	for _, l := range links {
+		if isOurs(l) {
+			found = append(found, Parent{Name: l.Attrs().Name, Index: l.Attrs().Index})
+		}
+	}
+	return found, nil
+}
+
 // find looks a parent up by name and, if the tag has a VID, checks that it is that VLAN on
 // base.
 func (h *Host) find(want ParentSpec, base string, tag ether.Tag) (Parent, netlink.Link, error) {
