@@ -1,0 +1,213 @@
+package engines
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/packaging"
+)
+
+// Change is what happened to a file of Lanyard.
+type Change struct {
+	Path   string `json:"path"`
+	Action Action `json:"action"`
+	Why    string `json:"why,omitempty"` // why the file was kept
+}
+
+// Action is what Install or Remove did to a file.
+type Action string
+
+// The actions of a Change.
+const (
+	Created   Action = "created"
+	Updated   Action = "updated"
+	Unchanged Action = "unchanged"
+	Removed   Action = "removed"
+	Kept      Action = "kept"
+)
+
+// file is a file that Lanyard installs.
+type file struct {
+	path, text string
+	ours       func(text string) bool // reports whether Lanyard wrote exactly this
+}
+
+// Install writes the hooks.d files into dir, and a drop-in for each engine that would not
+// read dir otherwise. It returns what it did to each file. It replaces only files that
+// Lanyard wrote, and on an error it restores what it changed.
+func Install(dir, program string, list []Engine) ([]Change, error) {
+	files := hookFiles(dir, program)
+	for _, e := range list {
+		f, err := e.dropIn(dir)
+		if err != nil {
+			return nil, err
+		}
+		if f != nil {
+			files = append(files, *f)
+		}
+	}
+	for _, f := range files {
+		if old, err := os.ReadFile(f.path); err == nil && string(old) != f.text && !f.ours(string(old)) {
+			return nil, fmt.Errorf("%s: the file exists, and is not as Lanyard writes it: move it away, or remove it", f.path)
+		}
+	}
+	var undo undoList
+	var changes []Change
+	for _, f := range files {
+		action, err := f.write(&undo)
+		if err != nil {
+			return nil, errors.Join(err, undo.run())
+		}
+		changes = append(changes, Change{Path: f.path, Action: action})
+	}
+	return changes, nil
+}
+
+// hookFiles returns the hooks.d files, one for each stage.
+func hookFiles(dir, program string) (files []file) {
+	for _, stage := range packaging.Stages {
+		files = append(files, file{
+			path: filepath.Join(dir, "lanyard-"+stage+".json"), text: packaging.HookFile(program, stage),
+			ours: func(text string) bool {
+				var h hookFile
+				return json.Unmarshal([]byte(text), &h) == nil && packaging.HookFile(h.Hook.Path, stage) == text
+			},
+		})
+	}
+	return files
+}
+
+// dropIn returns the drop-in that adds dir to the directories that earlier files set. It
+// is nil if the engine reads dir without it. The error names a later file that hides dir.
+func (e Engine) dropIn(dir string) (*file, error) {
+	before, own, after, err := e.around()
+	if err != nil {
+		return nil, fmt.Errorf("%w: correct the file", err)
+	}
+	dirs, _ := Effective(before)
+	if own == nil && slices.Contains(dirs, dir) {
+		if all, _ := Effective(append(before, after...)); slices.Contains(all, dir) {
+			return nil, nil
+		}
+	}
+	if !slices.Contains(dirs, dir) {
+		dirs = append(slices.Clip(dirs), dir)
+	}
+	settings := append(append(slices.Clip(before), Setting{File: e.DropIn, Dirs: dirs}), after...)
+	if all, last := Effective(settings); !slices.Contains(all, dir) {
+		return nil, fmt.Errorf("%s sets hooks_dir to %q, after %s: add %q to the list there", last, all, e.DropIn, dir)
+	}
+	f := e.dropInFile(dirs)
+	if text, err := os.ReadFile(e.DropIn); err == nil && own != nil && slices.Contains(own.Dirs, dir) && !f.ours(string(text)) {
+		return nil, nil // the administrator changed it, and it serves
+	}
+	return f, nil
+}
+
+func (e Engine) dropInFile(dirs []string) *file {
+	return &file{
+		path: e.DropIn, text: packaging.DropIn(e.template, dirs),
+		ours: func(text string) bool {
+			s, err := e.read(e.DropIn)
+			return err == nil && s != nil && packaging.DropIn(e.template, s.Dirs) == text
+		},
+	}
+}
+
+// Remove removes the drop-ins of the engines, and the hooks.d files in dir unless dir is "".
+// It keeps files that Lanyard did not write, or that were changed.
+func Remove(dir string, list []Engine) (changes []Change, err error) {
+	var files []file
+	for _, e := range list {
+		files = append(files, *e.dropInFile(nil))
+	}
+	if dir != "" {
+		files = append(files, hookFiles(dir, "")...)
+	}
+	for _, f := range files {
+		text, rerr := os.ReadFile(f.path)
+		switch {
+		case errors.Is(rerr, fs.ErrNotExist):
+		case rerr != nil:
+			err = errors.Join(err, rerr)
+		case !f.ours(string(text)):
+			changes = append(changes, Change{f.path, Kept, "it is not as Lanyard writes it"})
+		default:
+			if rerr = os.Remove(f.path); rerr != nil {
+				err = errors.Join(err, rerr)
+				continue
+			}
+			changes = append(changes, Change{Path: f.path, Action: Removed})
+		}
+	}
+	return changes, err
+}
+
+// undoList restores files, the last change first.
+type undoList []func() error
+
+func (u undoList) run() (err error) {
+	for _, f := range slices.Backward(u) {
+		err = errors.Join(err, f())
+	}
+	return err
+}
+
+// write writes the file if its text differs, and adds what restores it.
+func (f file) write(undo *undoList) (Action, error) {
+	old, err := os.ReadFile(f.path)
+	switch {
+	case err == nil && string(old) == f.text:
+		return Unchanged, nil
+	case err == nil:
+		*undo = append(*undo, func() error { return replace(f.path, string(old)) })
+		return Updated, replace(f.path, f.text)
+	case !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	if err := makeDirs(filepath.Dir(f.path), undo); err != nil {
+		return "", err
+	}
+	*undo = append(*undo, func() error {
+		if err := os.Remove(f.path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+	return Created, replace(f.path, f.text)
+}
+
+// makeDirs creates a directory and those above it that do not exist.
+func makeDirs(dir string, undo *undoList) error {
+	if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDirs(filepath.Dir(dir), undo); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	*undo = append(*undo, func() error { return os.Remove(dir) })
+	return os.Chmod(dir, 0o755) // whatever the umask: rootless podman reads it
+}
+
+// replace writes a file as a whole: no engine reads a part of it.
+func replace(path, text string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".lanyard-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // it is gone after the rename
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
