@@ -38,14 +38,11 @@ func (e env) runHooksRemove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 {
-		dir = "" // root's files serve all users
-	}
 	list, err := installedEngines()
 	if err != nil {
 		return err
 	}
-	changes, err := engines.Remove(dir, list)
+	changes, err := engines.Remove(dir, os.Geteuid() == 0, list) // root's files serve all users
 	if perr := e.printChanges(changes, inJSON); perr != nil {
 		return perr
 	}

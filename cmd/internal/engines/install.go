@@ -95,9 +95,7 @@ func (e Engine) dropIn(dir string) (*file, error) {
 			return nil, nil
 		}
 	}
-	if !slices.Contains(dirs, dir) {
-		dirs = append(slices.Clip(dirs), dir)
-	}
+	dirs = withAll(dirs, own, dir)
 	settings := append(append(slices.Clip(before), Setting{File: e.DropIn, Dirs: dirs}), after...)
 	if all, last := Effective(settings); !slices.Contains(all, dir) {
 		return nil, fmt.Errorf("%s sets hooks_dir to %q, after %s: add %q to the list there", last, all, e.DropIn, dir)
@@ -119,33 +117,79 @@ func (e Engine) dropInFile(dirs []string) *file {
 	}
 }
 
-// Remove removes the drop-ins of the engines, and the hooks.d files in dir unless dir is "".
+// withAll returns the directories for the drop-in: those of earlier files, those that the
+// administrator has added to it, and dir. If the drop-in has them all, its order stays.
+func withAll(before []string, own *Setting, dir string) []string {
+	all := union(before, []string{dir})
+	if own == nil {
+		return all
+	}
+	if len(union(own.Dirs, all)) == len(own.Dirs) {
+		return own.Dirs
+	}
+	added := slices.DeleteFunc(slices.Clone(own.Dirs), func(d string) bool { return d == defaultDir })
+	return union(union(before, added), []string{dir})
+}
+
+// union returns the directories, and then those of more that are not among them.
+func union(dirs, more []string) []string {
+	dirs = slices.Clone(dirs)
+	for _, d := range more {
+		if !slices.Contains(dirs, d) {
+			dirs = append(dirs, d)
+		}
+	}
+	return dirs
+}
+
+// Remove removes the drop-ins of the engines, and, if hooks is set, the hooks.d files in dir.
 // It keeps files that Lanyard did not write, or that were changed.
-func Remove(dir string, list []Engine) (changes []Change, err error) {
+func Remove(dir string, hooks bool, list []Engine) (changes []Change, err error) {
 	var files []file
 	for _, e := range list {
-		files = append(files, *e.dropInFile(nil))
+		f := e.dropInFile(nil)
+		written := f.ours
+		f.ours = func(text string) bool { return written(text) && e.addsOnly(dir) }
+		files = append(files, *f)
 	}
-	if dir != "" {
+	if hooks {
 		files = append(files, hookFiles(dir, "")...)
 	}
 	for _, f := range files {
-		text, rerr := os.ReadFile(f.path)
-		switch {
-		case errors.Is(rerr, fs.ErrNotExist):
-		case rerr != nil:
-			err = errors.Join(err, rerr)
-		case !f.ours(string(text)):
-			changes = append(changes, Change{f.path, Kept, "it is not as Lanyard writes it"})
-		default:
-			if rerr = os.Remove(f.path); rerr != nil {
-				err = errors.Join(err, rerr)
-				continue
-			}
-			changes = append(changes, Change{Path: f.path, Action: Removed})
+		change, rerr := f.remove()
+		if err = errors.Join(err, rerr); change != nil {
+			changes = append(changes, *change)
 		}
 	}
 	return changes, err
+}
+
+// addsOnly reports whether the drop-in adds no directory but dir to those of earlier files.
+func (e Engine) addsOnly(dir string) bool {
+	before, own, _, err := e.around()
+	if err != nil || own == nil {
+		return false
+	}
+	dirs, _ := Effective(before)
+	known := union(dirs, []string{defaultDir, dir})
+	return len(union(known, own.Dirs)) == len(known)
+}
+
+// remove removes the file if Lanyard wrote it. The change is nil if it does not exist.
+func (f file) remove() (*Change, error) {
+	text, err := os.ReadFile(f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !f.ours(string(text)):
+		return &Change{f.path, Kept, "it is not as Lanyard writes it"}, nil
+	}
+	if err := os.Remove(f.path); err != nil {
+		return nil, err
+	}
+	return &Change{Path: f.path, Action: Removed}, nil
 }
 
 // undoList restores files, the last change first.
