@@ -271,8 +271,8 @@ END
 `, alice, id, pid, network)
 }
 
-// alicesPodman is alice's command: the installed hooks, and no configuration.
-const alicesPodman = "podman --storage-driver vfs --hooks-dir /usr/local/share/lanyard/hooks.d "
+// alicesPodman is alice's command. The installed drop-in names the hooks.
+const alicesPodman = "podman --storage-driver vfs "
 
 // TestSystemd tests the installed units under systemd: sockets, restarts, a stop during
 // work, hardening, logouts and reboots.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -69,7 +68,7 @@ func (e env) runHooksStatus(c *cli.Context) error {
 		checks = append(checks, engines.Check{Check: "engines", State: engines.Warning,
 			Text: "neither podman nor CRI-O is installed: other engines list the hook in config.json"})
 	}
-	found, err := checkContainers(c, isWrong(checks))
+	found, err := checkContainers(c, checks)
 	if err != nil {
 		return err
 	}
@@ -98,9 +97,9 @@ func (e env) printChecks(checks []engines.Check, inJSON bool) error {
 	return printTable(e.stdout, table)
 }
 
-// checkContainers checks the running containers of all engines. fixFirst is true if the
-// configuration is wrong, so that a restart alone would not help.
-func checkContainers(c *cli.Context, fixFirst bool) ([]engines.Check, error) {
+// checkContainers checks the running containers of all engines. checks are those of the
+// engines' configuration: if one is wrong, a restart alone does not help.
+func checkContainers(c *cli.Context, checks []engines.Check) ([]engines.Check, error) {
 	attached := hasInterface
 	if os.Geteuid() == 0 {
 		l, err := open(c)
@@ -114,32 +113,33 @@ func checkContainers(c *cli.Context, fixFirst bool) ([]engines.Check, error) {
 		}
 		attached = func(one engines.Container) bool { return onRecord(recs, one) }
 	}
-	first := ""
-	if fixFirst {
-		first = "correct what is wrong above, then "
+	remedy := func(engine string) string {
+		of := func(c engines.Check) bool { return c.Engine == engine && c.State == engines.Wrong }
+		switch {
+		case engine == "containerd":
+			return "let the runtime handler of the pod run the hook (docs/engines.md), then "
+		case slices.ContainsFunc(checks, of):
+			return "correct what is wrong above, then "
+		}
+		return ""
 	}
 	found, err := engines.PodmanRunning(c.Context)
-	checks := checkRunning("podman", found, err, attached, func(one engines.Container) string {
-		return fmt.Sprintf("%srun \"podman restart %s\"", first, one.Name)
+	all := checkRunning("podman", found, err, attached, func(one engines.Container) string {
+		return fmt.Sprintf("%srun \"podman restart %s\"", remedy("podman"), one.Name)
 	})
 	if os.Geteuid() != 0 {
-		return checks, nil
+		return all, nil
 	}
-	return append(checks, checkPods(c.Context, attached, first)...), nil
-}
-
-// checkPods checks the running containers of Kubernetes pods.
-func checkPods(ctx context.Context, attached func(engines.Container) bool, first string) (checks []engines.Check) {
-	pods, err := engines.CRIRunning(ctx)
+	pods, err := engines.CRIRunning(c.Context)
 	if err != nil {
-		checks = append(checks, engines.Check{Engine: "crictl", Check: "containers", State: engines.Warning, Text: err.Error()})
+		all = append(all, engines.Check{Engine: "crictl", Check: "containers", State: engines.Warning, Text: err.Error()})
 	}
 	for _, engine := range slices.Sorted(maps.Keys(pods)) {
-		checks = append(checks, checkRunning(engine, pods[engine], nil, attached, func(one engines.Container) string {
-			return first + "delete the pod, so that its controller creates it again"
+		all = append(all, checkRunning(engine, pods[engine], nil, attached, func(engines.Container) string {
+			return remedy(engine) + "delete the pod, so that its controller creates it again"
 		})...)
 	}
-	return checks
+	return all, nil
 }
 
 // checkRunning returns a line for each container that has an annotation of Lanyard and is
@@ -179,6 +179,9 @@ func onRecord(recs []hook.Attachment, one engines.Container) bool {
 		}
 		if len(a.Containers) == 0 && inode != 0 && a.Netns.Inode == inode {
 			return true // rebuilt from kernel state, without its containers
+		}
+		if one.Sandbox != "" && a.Pod.Sandbox == one.Sandbox {
+			return true // the containers of a pod share the interface
 		}
 		return slices.ContainsFunc(a.Containers, func(c hook.Container) bool {
 			if one.Pid == 0 {

@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/testenv"
 )
@@ -101,17 +103,22 @@ func cmdHost(ts *testscript.TestScript, programs string) {
 	var stderr strings.Builder
 	holder.Stderr = &stderr
 	ts.Check(holder.Start())
+	end := holder.Process.Pid
 	w.tb.Cleanup(func() {
-		holder.Process.Kill()
+		unix.Kill(end, unix.SIGKILL)
 		holder.Wait()
+		removeCgroups()
 	})
 	if line, err := bufio.NewReader(said).ReadString('\n'); line != "ready\n" {
 		ts.Fatalf("the host's directories: %q, %v: %s", line, err, stderr.String())
 	}
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", holder.Process.Pid))
 	ts.Check(err)
-	enter := fmt.Sprintf("#!/bin/sh\nexec nsenter --target %s --mount --pid --net=%s env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ",
-		strings.TrimSpace(string(children)), ts.Getenv(varNetns))
+	first, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	ts.Check(err)
+	end = first // process 1 there: it ends after all others
+	enter := fmt.Sprintf("#!/bin/sh\nexec nsenter --target %d --mount --pid --net=%s env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ",
+		first, ts.Getenv(varNetns))
 	for name, as := range map[string]string{
 		"inside": "HOME=/root ",
 		"user":   "HOME=/srv/alice XDG_RUNTIME_DIR=/run/user/64100 env -C /srv/alice setpriv --reuid 64100 --regid 64100 --clear-groups ",
@@ -119,4 +126,14 @@ func cmdHost(ts *testscript.TestScript, programs string) {
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(enter+as+"\"$@\"\n"), 0o755))
 	}
 	ts.Setenv("PATH", ts.Getenv("WORK")+":"+ts.Getenv("PATH"))
+}
+
+// removeCgroups removes the empty cgroups that podman leaves when its containers are killed.
+func removeCgroups() {
+	for _, pattern := range []string{"libpod_parent/[cl]*", "*/libpod_parent/[cl]*", "libpod_parent", "*/libpod_parent"} {
+		groups, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", pattern))
+		for _, g := range groups {
+			os.Remove(g) // one that is in use stays
+		}
+	}
 }
