@@ -69,22 +69,17 @@ func (e env) runHooksStatus(c *cli.Context) error {
 			Text: "neither podman nor CRI-O is installed: other engines list the hook in config.json"})
 	}
 	found, err := checkContainers(c, checks)
-	if err != nil {
-		return err
-	}
 	checks = append(checks, found...)
-	if err := e.printChecks(checks, inJSON); err != nil {
-		return err
+	if perr := e.printChecks(checks, inJSON); perr != nil {
+		return perr
 	}
-	if isWrong(checks) {
-		return errReported
+	if err == nil && slices.ContainsFunc(checks, isWrong) {
+		err = errReported
 	}
-	return nil
+	return err
 }
 
-func isWrong(checks []engines.Check) bool {
-	return slices.ContainsFunc(checks, func(c engines.Check) bool { return c.State == engines.Wrong })
-}
+func isWrong(c engines.Check) bool { return c.State == engines.Wrong }
 
 func (e env) printChecks(checks []engines.Check, inJSON bool) error {
 	if inJSON {
@@ -114,7 +109,7 @@ func checkContainers(c *cli.Context, checks []engines.Check) ([]engines.Check, e
 		attached = func(one engines.Container) bool { return onRecord(recs, one) }
 	}
 	remedy := func(engine string) string {
-		of := func(c engines.Check) bool { return c.Engine == engine && c.State == engines.Wrong }
+		of := func(c engines.Check) bool { return c.Engine == engine && isWrong(c) }
 		switch {
 		case engine == "containerd":
 			return "let the runtime handler of the pod run the hook (docs/engines.md), then "
@@ -185,7 +180,7 @@ func onRecord(recs []hook.Attachment, one engines.Container) bool {
 		}
 		return slices.ContainsFunc(a.Containers, func(c hook.Container) bool {
 			if one.Pid == 0 {
-				return c.ID == one.ID
+				return c.Process.Pid == one.Pid && link.Alive(c.Process)
 			}
 			return c.Process.Pid == one.Pid && link.Alive(c.Process)
 		})

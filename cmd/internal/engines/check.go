@@ -35,60 +35,76 @@ type Check struct {
 // Check checks that the engine runs Lanyard's hooks in every stage. dir is the directory
 // of Lanyard's hooks.d files, for remedies.
 func (e Engine) Check(ctx context.Context, dir string) []Check {
-	_, _, after, err := e.around()
-	var settings []Setting
-	if err == nil {
-		settings, err = e.Settings()
-	}
+	settings, err := e.Settings()
 	if err != nil {
 		return []Check{{e.Name, "hooks_dir", Wrong, "", fmt.Sprintf("%v: %s does not start: correct the file", err, e.Name)}}
 	}
-	dirs, file := Effective(settings)
-	checks := e.checkDirs(ctx, dirs, file)
+	set, last := Effective(settings)
+	dirs, file, checks := e.asReported(ctx, set, last)
+	checks = append(checks, e.checkDirs(dirs, file)...)
 	all, broken := hooksIn(dirs)
 	for _, err := range broken {
 		checks = append(checks, Check{e.Name, "files", Wrong, "", fmt.Sprintf("%v: %s refuses every container: correct or remove it", err, e.Name)})
 	}
 	own := ownHooks(all)
 	if len(own) == 0 {
-		set := "the default"
-		if file != "" {
-			set = "set by " + file
+		remedy := `run "lanyard hooks install"`
+		if file != e.DropIn && slices.ContainsFunc(settings, func(s Setting) bool { return s.File == e.DropIn }) {
+			remedy = fmt.Sprintf("add %q to hooks_dir there", dir)
 		}
-		text := fmt.Sprintf("no file of Lanyard is in hooks_dir %q, %s: containers start off the LAN without an error: ", dirs, set)
-		if len(after) > 0 {
-			text += fmt.Sprintf("add %q to hooks_dir there", dir)
-		} else {
-			text += `run "lanyard hooks install"`
-		}
+		text := fmt.Sprintf("no file of Lanyard is in hooks_dir %q, %s: containers start off the LAN without an error: %s",
+			dirs, setBy(file), remedy)
 		return append(checks, Check{e.Name, "files", Wrong, "", text})
 	}
 	return append(checks, append(e.checkFiles(own), e.checkPrograms(own)...)...)
 }
 
+// byReport is in place of a file if only podman's own report is known.
+const byReport = `as "podman --help" reports`
+
+func setBy(file string) string {
+	switch file {
+	case "":
+		return "the default"
+	case byReport:
+		return file
+	}
+	return "set by " + file
+}
+
+// asReported returns the directories that the engine itself reports, and file unless they
+// differ from those in its files. The engine also reads what this package does not know, such
+// as files that later versions added.
+func (e Engine) asReported(ctx context.Context, dirs []string, file string) ([]string, string, []Check) {
+	reported, known, err := e.reports(ctx)
+	if err != nil {
+		return dirs, file, []Check{{e.Name, "hooks_dir", Warning, "", err.Error()}}
+	}
+	if !known || slices.Equal(reported, dirs) {
+		return dirs, file, nil
+	}
+	text := fmt.Sprintf("podman reports hooks_dir %q, and its configuration files set %q: look for CONTAINERS_CONF "+
+		"in the environment, and for further configuration files", reported, dirs)
+	return reported, byReport, []Check{{e.Name, "hooks_dir", Warning, "", text}}
+}
+
 // checkDirs checks the directories themselves.
-func (e Engine) checkDirs(ctx context.Context, dirs []string, file string) (checks []Check) {
+func (e Engine) checkDirs(dirs []string, file string) (checks []Check) {
 	add := func(state State, format string, args ...any) {
 		checks = append(checks, Check{e.Name, "hooks_dir", state, "", fmt.Sprintf(format, args...)})
 	}
-	if own, err := e.reports(ctx); err != nil {
-		add(Warning, "%v", err)
-	} else if own != "" && own != strings.Join(dirs, ",") {
-		add(Warning, "podman reports hooks_dir [%s], and its configuration files set %q: look for CONTAINERS_CONF "+
-			"in the environment, and for further configuration files", own, dirs)
-	}
 	if len(dirs) == 0 {
-		add(Wrong, "hooks_dir is empty in %s: no hook runs: remove it there", file)
+		add(Wrong, "hooks_dir is empty, %s: no hook runs: remove the setting", setBy(file))
 	}
 	for _, d := range dirs {
 		info, err := os.Stat(d)
 		switch {
 		case !filepath.IsAbs(d):
-			add(Wrong, "hooks_dir %q in %s is relative: %s reads it from its working directory, and skips it elsewhere: "+
-				"write an absolute path", d, file, e.Name)
+			add(Wrong, "hooks_dir %q, %s, is relative: %s reads it from its working directory, and skips it elsewhere: "+
+				"write an absolute path", d, setBy(file), e.Name)
 		case errors.Is(err, fs.ErrNotExist):
 			if d != defaultDir {
-				add(Warning, "hooks_dir %s, set by %s, does not exist: %s skips it without an error", d, file, e.Name)
+				add(Warning, "hooks_dir %s, %s, does not exist: %s skips it without an error", d, setBy(file), e.Name)
 			}
 		case err != nil:
 			add(Wrong, "hooks_dir %s: %v", d, err)
@@ -97,10 +113,7 @@ func (e Engine) checkDirs(ctx context.Context, dirs []string, file string) (chec
 		}
 	}
 	if len(checks) == 0 {
-		if file == "" {
-			file = "the default"
-		}
-		add(OK, "%s (%s)", strings.Join(dirs, ", "), file)
+		add(OK, "%s (%s)", strings.Join(dirs, ", "), setBy(file))
 	}
 	return checks
 }
@@ -110,23 +123,27 @@ func (e Engine) hidden(info fs.FileInfo, perm fs.FileMode) bool {
 	return e.Program == "podman" && os.Geteuid() == 0 && info.Mode().Perm()&perm != perm
 }
 
-var helpHooksDir = regexp.MustCompile(`--hooks-dir .*\(default \[(.*)\]\)`)
+// helpHooksDir matches a line of "podman --help". There is no default if the list is empty.
+var helpHooksDir = regexp.MustCompile(`--hooks-dir .*?(?:\(default \[(.*)\]\))?\n`)
 
-// reports returns the directories that podman itself reports, separated by commas. They
-// contain what podman reads elsewhere, such as files that later versions added. The result
-// is "" if the engine is not installed or reports none.
-func (e Engine) reports(ctx context.Context) (string, error) {
+// reports returns the directories that podman itself reports. known is false for other
+// engines, and if podman is not installed or says nothing of them.
+func (e Engine) reports(ctx context.Context) (dirs []string, known bool, err error) {
 	if e.Program != "podman" {
-		return "", nil
+		return nil, false, nil
 	}
 	out, err := output(ctx, "podman", "--help")
 	if errors.Is(err, errNotInstalled) {
-		return "", nil
+		return nil, false, nil
 	}
-	if found := helpHooksDir.FindSubmatch(out); found != nil {
-		return string(found[1]), err
+	found := helpHooksDir.FindSubmatch(out)
+	if found == nil || err != nil {
+		return nil, false, err
 	}
-	return "", err
+	if list := string(found[1]); list != "" {
+		dirs = strings.Split(list, ",")
+	}
+	return dirs, true, nil
 }
 
 // checkFiles checks that the hooks match Lanyard's annotations and cover all stages.

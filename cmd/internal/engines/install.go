@@ -247,11 +247,13 @@ func replace(path, text string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // it is gone after the rename
 	_, err = f.WriteString(text)
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	return os.Rename(f.Name(), path)
+	if err != nil {
+		err = errors.Join(err, os.Remove(f.Name()))
+	}
+	return err
 }
