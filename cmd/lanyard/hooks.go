@@ -21,7 +21,8 @@ func (e env) hooks() *cli.Command {
 
 // flagHooksDir returns the flag for the directory of Lanyard's hooks.d files.
 func flagHooksDir() cli.Flag {
-	return &cli.StringFlag{Name: "dir", Usage: "`DIR` directory of the hooks.d files (default: share/lanyard/hooks.d next to bin)"}
+	return &cli.StringFlag{Name: "dir",
+		Usage: "`DIR` directory of the hooks.d files (default: share/lanyard/hooks.d next to bin)"}
 }
 
 // hooksDir returns the directory of Lanyard's hooks.d files.

@@ -180,7 +180,7 @@ func onRecord(recs []hook.Attachment, one engines.Container) bool {
 		}
 		return slices.ContainsFunc(a.Containers, func(c hook.Container) bool {
 			if one.Pid == 0 {
-				return c.Process.Pid == one.Pid && link.Alive(c.Process)
+				return c.ID == one.ID
 			}
 			return c.Process.Pid == one.Pid && link.Alive(c.Process)
 		})

@@ -52,7 +52,10 @@ cp -a /usr/share/containers/. /srv/private/usr/share/containers
 cp -a "$1/." /srv/private/usr/local
 cp -a "$2/usr/local/." /srv/private/usr/local
 rm -rf /srv/private/etc/containers/containers.conf* /srv/private/etc/crio
-mkdir -p /srv/private/etc/containers /srv/alice /srv/rootfs/bin /srv/rootfs/etc /srv/rootfs/proc /srv/rootfs/sys /srv/rootfs/dev /srv/rootfs/run /srv/rootfs/tmp
+mkdir -p /srv/private/etc/containers /srv/alice
+for dir in bin dev etc proc run sys tmp; do
+	mkdir -p /srv/rootfs/$dir
+done
 cp /bin/busybox /srv/rootfs/bin
 for tool in sh sleep ip true; do
 	ln -s busybox /srv/rootfs/bin/$tool
@@ -97,7 +100,8 @@ func cmdHost(ts *testscript.TestScript, programs string) {
 	if out, err := exec.Command("make", "-C", "../..", "install-files", "DESTDIR="+files).CombinedOutput(); err != nil {
 		ts.Fatalf("make install-files: %v: %s", err, out)
 	}
-	holder := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-c", hostScript, "host", programs, files)
+	holder := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
+		"sh", "-c", hostScript, "host", programs, files)
 	said, err := holder.StdoutPipe()
 	ts.Check(err)
 	var stderr strings.Builder
@@ -117,11 +121,12 @@ func cmdHost(ts *testscript.TestScript, programs string) {
 	first, err := strconv.Atoi(strings.TrimSpace(string(children)))
 	ts.Check(err)
 	end = first // process 1 there: it ends after all others
-	enter := fmt.Sprintf("#!/bin/sh\nexec nsenter --target %d --mount --pid --net=%s env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ",
-		first, ts.Getenv(varNetns))
+	enter := fmt.Sprintf("#!/bin/sh\nexec nsenter --target %d --mount --pid --net=%s "+
+		"env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin ", first, ts.Getenv(varNetns))
 	for name, as := range map[string]string{
 		"inside": "HOME=/root ",
-		"user":   "HOME=/srv/alice XDG_RUNTIME_DIR=/run/user/64100 env -C /srv/alice setpriv --reuid 64100 --regid 64100 --clear-groups ",
+		"user": "HOME=/srv/alice XDG_RUNTIME_DIR=/run/user/64100 env -C /srv/alice " +
+			"setpriv --reuid 64100 --regid 64100 --clear-groups ",
 	} {
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(enter+as+"\"$@\"\n"), 0o755))
 	}

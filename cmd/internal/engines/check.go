@@ -37,14 +37,16 @@ type Check struct {
 func (e Engine) Check(ctx context.Context, dir string) []Check {
 	settings, err := e.Settings()
 	if err != nil {
-		return []Check{{e.Name, "hooks_dir", Wrong, "", fmt.Sprintf("%v: %s does not start: correct the file", err, e.Name)}}
+		text := fmt.Sprintf("%v: %s does not start: correct the file", err, e.Name)
+		return []Check{{e.Name, "hooks_dir", Wrong, "", text}}
 	}
 	set, last := Effective(settings)
 	dirs, file, checks := e.asReported(ctx, set, last)
 	checks = append(checks, e.checkDirs(dirs, file)...)
 	all, broken := hooksIn(dirs)
 	for _, err := range broken {
-		checks = append(checks, Check{e.Name, "files", Wrong, "", fmt.Sprintf("%v: %s refuses every container: correct or remove it", err, e.Name)})
+		text := fmt.Sprintf("%v: %s refuses every container: correct or remove it", err, e.Name)
+		checks = append(checks, Check{e.Name, "files", Wrong, "", text})
 	}
 	own := ownHooks(all)
 	if len(own) == 0 {
@@ -195,7 +197,8 @@ func (e Engine) checkPrograms(own map[string]hookFile) (checks []Check) {
 		case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
 			c.State, c.Text = Wrong, fmt.Sprintf("%s is not executable: containers do not start: chmod +x", path)
 		case e.hidden(info, 0o001):
-			c.State, c.Text = Warning, fmt.Sprintf("%s is not executable for users: rootless containers do not start: chmod o+x", path)
+			c.State = Warning
+			c.Text = fmt.Sprintf("%s is not executable for users: rootless containers do not start: chmod o+x", path)
 		}
 		checks = append(checks, c)
 	}

@@ -39,17 +39,20 @@ func TestEffective(t *testing.T) {
 		want  string
 		last  string
 	}{
-		"nothing":          {nil, defaultDir, ""},
-		"other settings":   {map[string]string{conf: "[engine]\nruntime = \"crun\"\n"}, defaultDir, ""},
-		"the file":         {map[string]string{conf: "[engine]\nhooks_dir = [\"/a\"]\n"}, "/a", conf},
-		"another table":    {map[string]string{conf: "[containers]\nhooks_dir = [\"/a\"]\n"}, defaultDir, ""},
-		"a drop-in":        {map[string]string{conf: "[engine]\nhooks_dir = [\"/a\"]\n", drop + "1.conf": "[engine]\nhooks_dir = [\"/b\"]\n"}, "/b", drop + "1.conf"},
-		"sorted":           {map[string]string{drop + "2.conf": "engine.hooks_dir = [\"/b\"]", drop + "10.conf": "engine.hooks_dir = [\"/c\"]"}, "/b", drop + "2.conf"},
-		"another suffix":   {map[string]string{drop + "2.conf.bak": "engine.hooks_dir = [\"/b\"]"}, defaultDir, ""},
-		"a subdirectory":   {map[string]string{drop + "sub/2.conf": "engine.hooks_dir = [\"/b\"]"}, defaultDir, ""},
-		"empty":            {map[string]string{conf: "engine.hooks_dir = []"}, "", conf},
-		"appended":         {map[string]string{conf: "engine.hooks_dir = [\"/a\", {append=true}]"}, defaultDir + " /a", conf},
-		"appended, sticky": {map[string]string{conf: "engine.hooks_dir = [\"/a\", {append=true}]", drop + "1.conf": "engine.hooks_dir = [\"/b\"]"}, defaultDir + " /a /b", drop + "1.conf"},
+		"nothing":        {nil, defaultDir, ""},
+		"other settings": {map[string]string{conf: "[engine]\nruntime = \"crun\"\n"}, defaultDir, ""},
+		"the file":       {map[string]string{conf: "[engine]\nhooks_dir = [\"/a\"]\n"}, "/a", conf},
+		"another table":  {map[string]string{conf: "[containers]\nhooks_dir = [\"/a\"]\n"}, defaultDir, ""},
+		"a drop-in": {map[string]string{conf: "[engine]\nhooks_dir = [\"/a\"]\n",
+			drop + "1.conf": "[engine]\nhooks_dir = [\"/b\"]\n"}, "/b", drop + "1.conf"},
+		"sorted": {map[string]string{drop + "2.conf": "engine.hooks_dir = [\"/b\"]",
+			drop + "10.conf": "engine.hooks_dir = [\"/c\"]"}, "/b", drop + "2.conf"},
+		"another suffix": {map[string]string{drop + "2.conf.bak": "engine.hooks_dir = [\"/b\"]"}, defaultDir, ""},
+		"a subdirectory": {map[string]string{drop + "sub/2.conf": "engine.hooks_dir = [\"/b\"]"}, defaultDir, ""},
+		"empty":          {map[string]string{conf: "engine.hooks_dir = []"}, "", conf},
+		"appended":       {map[string]string{conf: "engine.hooks_dir = [\"/a\", {append=true}]"}, defaultDir + " /a", conf},
+		"appended, sticky": {map[string]string{conf: "engine.hooks_dir = [\"/a\", {append=true}]",
+			drop + "1.conf": "engine.hooks_dir = [\"/b\"]"}, defaultDir + " /a /b", drop + "1.conf"},
 		"append ended": {map[string]string{conf: "engine.hooks_dir = [\"/a\", {append=true}]",
 			drop + "1.conf": "engine.hooks_dir = [\"/b\", {append=false}]"}, "/b", drop + "1.conf"},
 	} {
@@ -98,10 +101,11 @@ func TestInstallKeeps(t *testing.T) {
 		}
 	}
 	install("/a")
-	must(t, os.WriteFile(filepath.Join(dir, "containers/containers.conf"), []byte("engine.hooks_dir = [\"/b\"]"), 0o644))
+	conf := filepath.Join(dir, "containers/containers.conf")
+	must(t, os.WriteFile(conf, []byte("engine.hooks_dir = [\"/b\"]"), 0o644))
 	install("/b", "/a")
 	must(t, os.Remove(e.DropIn))
-	must(t, os.WriteFile(filepath.Join(dir, "containers/containers.conf"), []byte("engine.hooks_dir = [\""+dir+"/hooks.d\"]"), 0o644))
+	must(t, os.WriteFile(conf, []byte("engine.hooks_dir = [\""+dir+"/hooks.d\"]"), 0o644))
 	install()
 	if _, err := os.Stat(e.DropIn); err == nil {
 		t.Error("there is a drop-in that is not needed")

@@ -101,7 +101,8 @@ func (e Engine) dropIn(dir string) (*file, error) {
 		return nil, fmt.Errorf("%s sets hooks_dir to %q, after %s: add %q to the list there", last, all, e.DropIn, dir)
 	}
 	f := e.dropInFile(dirs)
-	if text, err := os.ReadFile(e.DropIn); err == nil && own != nil && slices.Contains(own.Dirs, dir) && !f.ours(string(text)) {
+	text, err := os.ReadFile(e.DropIn)
+	if err == nil && own != nil && slices.Contains(own.Dirs, dir) && !f.ours(string(text)) {
 		return nil, nil // the administrator changed it, and it serves
 	}
 	return f, nil

@@ -64,11 +64,13 @@ func PodmanRunning(ctx context.Context) (all []Container, err error) {
 }
 
 func podmanRunning(ctx context.Context) ([]Container, error) {
-	ids, err := output(ctx, "podman", "ps", "--quiet", "--no-trunc", "--filter", "status=running", "--filter", "status=paused")
+	ids, err := output(ctx, "podman", "ps", "--quiet", "--no-trunc",
+		"--filter", "status=running", "--filter", "status=paused")
 	if err != nil || len(bytes.TrimSpace(ids)) == 0 {
 		return nil, err
 	}
-	text, err := output(ctx, "podman", append([]string{"inspect", "--type", "container"}, strings.Fields(string(ids))...)...)
+	inspect := append([]string{"inspect", "--type", "container"}, strings.Fields(string(ids))...)
+	text, err := output(ctx, "podman", inspect...)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +86,9 @@ func podmanRunning(ctx context.Context) ([]Container, error) {
 	}
 	var all []Container
 	for _, c := range list {
-		all = append(all, Container{ID: c.ID, Name: c.Name, Pid: c.State.Pid, Network: c.HostConfig.NetworkMode, Annotations: c.Config.Annotations})
+		all = append(all, Container{
+			ID: c.ID, Name: c.Name, Pid: c.State.Pid, Network: c.HostConfig.NetworkMode, Annotations: c.Config.Annotations,
+		})
 	}
 	return all, nil
 }
