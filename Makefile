@@ -8,16 +8,8 @@ TIMEOUT ?= 60m
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
 LDFLAGS   := -s -w -X main.version=$(VERSION)
-# What runs once gains nothing by being inlined, and all of a program's pages are mapped:
-# half a megabyte of 6 less. The runtime stays as it is; so does the broker, which lives.
-HOOKFLAGS := github.com/...=-l
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
-
-# The linker writes through a mapping, and what it wrote lies in the page cache page by
-# page; a copy lies there in larger pieces, as anything that is installed, and starts
-# half a millisecond sooner.
-copied = for f in $(1); do cp $$f $$f.copy && mv $$f.copy $$f || exit 1; done
 
 .DELETE_ON_ERROR:
 .PHONY: help
@@ -26,9 +18,7 @@ help: ## this list
 
 .PHONY: build
 build: ## bin/lanyard and bin/lanyard-hook, static
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -gcflags '$(HOOKFLAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard-hook
-	@$(call copied,bin/lanyard bin/lanyard-hook)
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard ./cmd/lanyard-hook
 
 .PHONY: demo
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
@@ -90,7 +80,6 @@ bin/bench:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-claim ./testenv/bench/claim
-	@$(call copied,$@-floor $@-hello $@-claim)
 
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
@@ -98,7 +87,7 @@ lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of gene
 	$(LINTER) run --allow-parallel-runners --build-tags vm,failpoint
 	go vet -tags vm,failpoint ./...
 	$(MAKE) generate
-	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o' '*_bpfel.bin'
+	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o'
 
 .PHONY: generate
 generate: deps-generate ## the tc program's object and its Go side

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // aliveFor is how long after its last inbound frame a VLAN still counts as alive on the switch
@@ -19,10 +21,10 @@ const aliveFor = 60 * time.Second
 type Facts struct {
 	Parent    string     // the parent's name in the network's definition
 	Trunk     string     // the trunk's name
-	Tags      Tags       // the tags that frames must have on the trunk
+	Tags      ether.Tags // the tags that frames must have on the trunk
 	Down      string     // why no frame can leave, "" if the link is up
 	Gateway   netip.Addr // zero if the network has no gateway
-	MAC       MAC        // the container's
+	MAC       ether.MAC  // the container's
 	Asked     Instant    // when the first question was sent
 	Probes    int        // number of questions sent to this gateway
 	Now       Instant    // when the round ended
@@ -37,7 +39,7 @@ type Facts struct {
 	Routers []Answer
 	// Proxies are MACs that answer for every address (proxy ARP). Their answer for a gateway's
 	// address does not identify the gateway.
-	Proxies []MAC
+	Proxies []ether.MAC
 	// Seen is what the trunk saw of the questions for Gateway, or without a gateway, for the
 	// container's own address. It is nil if the trunk was not watched; Unwatched says why.
 	Seen      *GatewaySeen
@@ -47,7 +49,7 @@ type Facts struct {
 	Ahead Ahead
 	// Local reports whether a MAC is one of this host: of its interfaces, or of other endpoints on
 	// the same trunk.
-	Local func(MAC) bool
+	Local func(ether.MAC) bool
 }
 
 // Judge returns the verdict: the first line of the table that the facts match. An earlier line
@@ -240,7 +242,7 @@ func answered(f Facts) (Code, string) {
 	return OK, text
 }
 
-func (f Facts) conflictText(a, b MAC) string {
+func (f Facts) conflictText(a, b ether.MAC) string {
 	return fmt.Sprintf("%s and %s both answer for gateway %s on %s: one of them is not the gateway",
 		a.Describe(), b.Describe(), f.Gateway, f.where())
 }
@@ -252,7 +254,7 @@ const lateProbes = 3
 // contradicts reports whether two MACs that answer for one gateway contradict each other. Two
 // virtual MACs are members of one group (with GLBP, each asker gets another one). A MAC that
 // answers for every address is a proxy.
-func (f Facts) contradicts(a, b MAC) bool {
+func (f Facts) contradicts(a, b ether.MAC) bool {
 	group := a.Virtual() && b.Virtual()
 	return !group && !slices.Contains(f.Proxies, a) && !slices.Contains(f.Proxies, b)
 }

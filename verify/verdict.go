@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Code identifies a verdict. Codes are stable: scripts compare them.
@@ -60,7 +62,7 @@ type Verdict struct {
 	Code    Code          `json:"code"`
 	Text    string        `json:"text"`
 	Gateway netip.Addr    `json:"gateway"`          // zero if the network has none
-	MAC     MAC           `json:"gateway_mac"`      // the MAC that answered for it
+	MAC     ether.MAC     `json:"gateway_mac"`      // the MAC that answered for it
 	RTT     time.Duration `json:"rtt_ns,omitempty"` // measured on the trunk if it saw both frames, otherwise by the prober
 }
 

@@ -35,8 +35,10 @@ func shippedWhen(tb testing.TB) string {
 func FuzzHooksD(f *testing.F) {
 	pattern := regexp.MustCompile(shippedWhen(f))
 	for _, key := range []string{
-		"io.lanyard.network", "io.lanyard.", "io.lanyard", "\"io.lanyard.networks", " io.lanyard.network", "IO.Lanyard.network", "\u00a0'Io.lanyard.x",
-		"io.lanyrd.network", "com.example.io.lanyard.network", "xio.lanyard.network", "io-lanyard.network", "ioXlanyard.network", "",
+		"io.lanyard.network", "io.lanyard.", "io.lanyard", "\"io.lanyard.networks", " io.lanyard.network",
+		"IO.Lanyard.network", "\u00a0'Io.lanyard.x",
+		"io.lanyrd.network", "com.example.io.lanyard.network", "xio.lanyard.network", "io-lanyard.network",
+		"ioXlanyard.network", "",
 		"io.lanyard/network", "io/lanyard.network", "\u212aio.lanyard.x", "\u017fio.lanyard.x",
 	} {
 		f.Add(key)
@@ -62,7 +64,8 @@ func TestNearlyOurs(t *testing.T) {
 		for _, stage := range []string{"createRuntime", "createContainer"} {
 			w.refused(key, w.run(engineState(t, "c1", c.Pid, map[string]string{key: "web"}), []string{stage}), 1, words...)
 		}
-		if o := w.run(engineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.status != 0 || o.stderr != "" {
+		if o := w.run(engineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.status != 0 ||
+			o.stderr != "" {
 			t.Errorf("poststop of %s: %+v", key, o)
 		}
 	}

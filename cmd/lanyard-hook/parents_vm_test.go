@@ -61,17 +61,20 @@ func TestShareParent(t *testing.T) {
 		ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
 		ip(t, w.Host, "link set foo up")
 		w.define("a", "eth9.50", nil, "192.168.50.0/24")
-		if err := w.tryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil || !strings.Contains(err.Error(), `parent "eth9.50" carries network "a" already`) {
+		if err := w.tryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil ||
+			!strings.Contains(err.Error(), `parent "eth9.50" carries network "a" already`) {
 			t.Errorf("not told to share: %v", err)
 		}
-		if err := w.tryDefine("b", "eth9.50", share, "192.168.50.128/25"); err == nil || !strings.Contains(err.Error(), "overlaps 192.168.50.0/24") {
+		if err := w.tryDefine("b", "eth9.50", share, "192.168.50.128/25"); err == nil ||
+			!strings.Contains(err.Error(), "overlaps 192.168.50.0/24") {
 			t.Errorf("overlapping: %v", err)
 		}
 		w.define("b", "eth9.50", share, "192.168.51.0/24")
 		w.define("c", "foo", nil, "192.168.50.0/24") // another VLAN: another network
 		// The same VLAN with another link name.
 		ip(t, w.Host, "link property add dev foo altname foo60")
-		if err := w.tryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil || !strings.Contains(err.Error(), `of network "c"`) {
+		if err := w.tryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil ||
+			!strings.Contains(err.Error(), `of network "c"`) {
 			t.Errorf("overlapping by another name: %v", err)
 		}
 		w.removeNetwork(order[0])
@@ -115,7 +118,8 @@ func TestRestore(t *testing.T) {
 	if len(rows) != 2 || !rows[0].Made || rows[0].Err != nil || rows[0].Blind != "" {
 		t.Errorf("restored %+v", rows)
 	}
-	if err := rows[1].Err; rows[1].Made || !errors.Is(err, link.ErrNoLink) || !strings.Contains(err.Error(), `parent "foo": no such link: it is not managed by Lanyard`) {
+	if err := rows[1].Err; rows[1].Made || !errors.Is(err, link.ErrNoLink) ||
+		!strings.Contains(err.Error(), `parent "foo": no such link: it is not managed by Lanyard`) {
 		t.Errorf("foo: %+v", rows[1])
 	}
 	if links := w.links(w.Host); !slices.Contains(links, "eth9.50") || slices.Contains(links, "foo") {
@@ -124,7 +128,8 @@ func TestRestore(t *testing.T) {
 	if n := w.held("ours"); n != 0 {
 		t.Errorf("%d leases of the boot before", n)
 	}
-	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1, `parent "foo": no such link`, "not managed by Lanyard")
+	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1,
+		`parent "foo": no such link`, "not managed by Lanyard")
 	c = testenv.NewContainer(t)
 	w.mustAttach("c3", c, "network=ours", "verify=strict")
 	if addrs := got(t, c); addrs[0] != "192.168.50.2/24" {

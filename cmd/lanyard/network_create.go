@@ -11,6 +11,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 func (e env) networkCreate() *cli.Command {
@@ -122,7 +123,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
-		Verify: network.Verify(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
+		Verify: verify.Mode(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
 	}
 	switch {
 	case o.mode.value != "":

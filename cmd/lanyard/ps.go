@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -53,7 +54,7 @@ type psRow struct {
 	Network    string           `json:"network"`
 	Interface  string           `json:"interface"`
 	Addresses  []netip.Prefix   `json:"addresses"`
-	MAC        verify.MAC       `json:"mac"`
+	MAC        ether.MAC        `json:"mac"`
 	VLAN       string           `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
 	Verdict    verify.Code      `json:"verdict"`
 	Text       string           `json:"text"`
@@ -191,7 +192,8 @@ func psTable(rows []psRow, full bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
+			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses),
+			macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {
@@ -244,7 +246,7 @@ func joinPrefixes(prefixes []netip.Prefix) string {
 	return strings.Join(list, ",")
 }
 
-func macOrNone(m verify.MAC) string {
+func macOrNone(m ether.MAC) string {
 	if m.IsZero() {
 		return ""
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -44,7 +45,7 @@ type verifyRow struct {
 	Network    string        `json:"network"`
 	Interface  string        `json:"interface"`
 	Gateway    netip.Addr    `json:"gateway"` // "" for a network without a gateway
-	MAC        verify.MAC    `json:"gateway_mac"`
+	MAC        ether.MAC     `json:"gateway_mac"`
 	Verdict    verify.Code   `json:"verdict"`
 	Good       bool          `json:"good"`
 	RTT        time.Duration `json:"gateway_rtt_ns"`

@@ -10,11 +10,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -22,10 +20,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/rebuild"
 	"github.com/lanyard-net/lanyard/hook/record"
 )
-
-// undoTimeout limits the undo of a failed attach. It starts when the undo starts, because the
-// caller's deadline may be over.
-const undoTimeout = 5 * time.Second
 
 // Local attaches and detaches in the calling process. It implements [hook.Attacher] for root, and
 // [hook.CallerAttacher] for the callers of a broker.
@@ -66,7 +60,11 @@ func (l *Local) attachAll(ctx context.Context, r hook.Request, ns *link.Netns, b
 	defaults := claimedDefaults(r)
 	var fresh []hook.Attachment
 	for _, w := range r.Wants {
-		a, created, err := l.attachWant(ctx, attempt{Local: l, want: w, ns: ns, r: r, caller: by, noDefault: defaults}, id)
+		t := attempt{
+			verification: verification{Local: l, ns: ns, trace: r.Trace},
+			want:         w, r: r, caller: by, noDefault: defaults,
+		}
+		a, created, err := l.attachWant(ctx, t, id)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, r, fresh...))
 		}
@@ -96,32 +94,38 @@ func (l *Local) attachWant(ctx context.Context, t attempt, id hook.Netns) (rec h
 	return rec, fresh, err
 }
 
-// claimedDefaults returns the families in which an interface without a default-route setting leaves
-// the default route alone: both if any interface of the request asks for the default routes.
-// attachAll adds the families of default routes that an earlier interface has taken.
-func claimedDefaults(r hook.Request) map[hook.Family]bool {
-	requested := slices.ContainsFunc(r.Wants, func(w hook.Want) bool { return w.Default != nil && *w.Default })
-	return map[hook.Family]bool{hook.IPv4: requested, hook.IPv6: requested}
-}
+// attempt is the attach of one interface: what is asked for, what it has found on the host, and the
+// search for an address that no other station has. Its record has what was or will be acquired.
+type attempt struct {
+	verification
 
-// familiesWithoutDefault returns the families in which the interface gets no default route.
-func (t *attempt) familiesWithoutDefault() map[hook.Family]bool {
-	both := map[hook.Family]bool{hook.IPv4: true, hook.IPv6: true}
-	switch requested := t.want.Default; {
-	case t.clusterHasDefault():
-		return both // the author of the pod cannot change that
-	case requested == nil:
-		return maps.Clone(t.noDefault)
-	case *requested:
-		return nil
-	}
-	return both
+	r      hook.Request
+	want   hook.Want
+	caller *hook.Caller // the user without privilege that the attach is for; nil: root
+
+	guarded      bool                 // the attachment is guarded
+	subnets      []network.Subnet     // one of each family; rec.Addrs is in the same order
+	usedNames    []string             // interface names that the namespace and the request have
+	loopbackOnly bool                 // the namespace had no link but its loopback
+	noDefault    map[hook.Family]bool // default routes that this interface does not get
+	traceStart   int                  // number of steps in the trace before this attach
+
+	joined      bool // the namespace already had the interface
+	recorded    bool // rec is in the database
+	link        link.Interface
+	hostIfindex int // of the host's own link on the network, 0 for none
+
+	hostAddrs  []link.HostAddr // the host's addresses, read when the addresses were claimed
+	macBusy    bool            // another link of the parent has the MAC that belongs to the address
+	conflicts  int             // number of rounds with a claimant
+	declinedTo []ether.MAC     // the claimants of declined candidates
+	pickRandom bool            // the search for the next candidate starts at a random address
+	ending     endingLink
 }
 
 // attach creates one interface in the namespace, or joins the attachment of the one that it has.
 // On an error, it undoes its record. fresh is false if the namespace already had the interface.
 func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, fresh bool, err error) {
-	t.stamp = network.StampOf(l.Networks, t.want.Network)
 	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
 		if t.caller != nil {
 			err = refuseCaller("%w", err)
@@ -154,51 +158,74 @@ func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.
 	return t.rec, !t.joined, err
 }
 
-// mayUse returns an error if the network does not list the Kubernetes namespace of the pod: any
-// author of a pod can set io.lanyard. annotations. The engine names the Kubernetes namespace, not
-// the author (hook/oci, originOf).
-func mayUse(def *network.Definition, p hook.Pod) error {
-	if p == (hook.Pod{}) || p.Namespace != "" && def.MayPod(p.Namespace) {
-		return nil
-	}
-	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list the namespace (--allow-namespace)",
-		p.Namespace)
-}
-
-// undo releases the attachments of one request in reverse order, also if the caller's deadline is
-// over. If another container of the namespace has joined an attachment since, undo only drops the
-// reference of the request's container.
-func (l *Local) undo(ctx context.Context, r hook.Request, recs ...hook.Attachment) (err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	for i := len(recs) - 1; i >= 0; i-- {
-		err = errors.Join(err, l.undoOne(ctx, r, recs[i]))
-	}
-	return err
-}
-
-// undoOne drops the reference of the request's container to an attachment, and releases the
-// attachment if no reference remains.
-func (l *Local) undoOne(ctx context.Context, r hook.Request, rec hook.Attachment) error {
-	// If the row is missing, the database was lost, and the resources still exist.
-	t := &detaching{rec, rec.State}
-	err := l.DB.Update(ctx, func(tx record.Tx) error {
-		row, err := record.Get(tx, rec.ID)
-		if errors.Is(err, hook.ErrGone) {
-			return nil
-		}
-		if err == nil {
-			t, err = dropReferences(tx, row, func(c hook.Container) bool { return c.ID == r.Container })
-		}
-		if t != nil {
-			t.Attachment = rec // has fields that are not in the row yet
-		}
+// run acquires the resources that the intent names, step by step, and commits the attachment. It
+// returns a *Refusal if the verdict is fatal. On an error, the caller undoes the record.
+func (t *attempt) run(ctx context.Context) error {
+	if err := t.prepareLinks(ctx); err != nil {
 		return err
+	}
+	if err := t.checkNamedMAC(); err != nil {
+		return err
+	}
+	if err := t.createWithFreeMAC(ctx); err != nil {
+		return err
+	}
+	if err := t.verifyAndConfigure(ctx); err != nil {
+		return err
+	}
+	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
+		return &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
+	}
+	if err := t.routeFromHost(); err != nil {
+		return err
+	}
+	return t.commit(ctx)
+}
+
+// configure sets addresses and routes. It must run inside the namespace.
+func (t *attempt) configure() error {
+	for _, p := range t.rec.Addrs {
+		// The round has just probed the address, so the kernel does not: its own check would
+		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
+		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p}); err != nil {
+			return err
+		}
+	}
+	if err := t.addRoutes(); err != nil {
+		return err
+	}
+	t.reached("address")
+	return nil
+}
+
+// commit changes the record from intent to attachment. It returns hook.ErrGone if a sweep removed the
+// record, and an error if the container has exited: the runtime may have been killed during the
+// attach.
+func (t *attempt) commit(ctx context.Context) error {
+	if err := t.checkNotHosts(); err != nil {
+		return err
+	}
+	if t.unwatched == "" {
+		if err := t.Datapath.MarkInUse(t.rec.Endpoint); err != nil {
+			return err
+		}
+	}
+	was := t.rec
+	t.rec.State, t.rec.Former, t.rec.Timing = hook.Attached, nil, t.r.Trace.Since(t.traceStart)
+	err := t.DB.Update(ctx, func(tx record.Tx) error {
+		// Inside the transaction: a poststop before it leaves the record to this process, and
+		// a poststop after it finds the attachment.
+		if !t.ns.Alive() {
+			return fmt.Errorf("container %q exited during the attach", t.r.Container)
+		}
+		return record.Replace(tx, &t.rec)
 	})
-	if t == nil || err != nil {
+	if err != nil {
+		t.rec = was
 		return err
 	}
-	return l.drop(ctx, *t)
+	t.reached("commit")
+	return nil
 }
 
 // reached ends a step of an attach. It is also a failpoint with the name of the step.

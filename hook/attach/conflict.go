@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -21,10 +21,10 @@ import (
 // station with the interface's own MAC answers, too. The parent's frames do not reach the macvlans
 // on it: the addresses of Lanyard's are known from their leases, and the others are asked from
 // inside the namespace (see unrecordedMACs).
-func (t *attempt) askConflict() error {
-	mac := verify.MACOf(t.parent.MAC)
-	return t.Host.Do(func() error {
-		for _, a := range t.addrs() {
+func (v *verification) askConflict() error {
+	mac := v.parent.MAC
+	return v.Host.Do(func() error {
+		for _, a := range v.addrs() {
 			questions := []verify.Question{{Addr: a, Conflict: true}}
 			if a.Is6() {
 				// The answer to one station also passes a network card that has not joined
@@ -32,8 +32,8 @@ func (t *attempt) askConflict() error {
 				questions = append(questions, verify.Question{Addr: a, Conflict: true, From: mac.ProbeLinkLocal()})
 			}
 			for _, q := range questions {
-				if err := t.Probers.Ask(t.parent.Index, mac, q); err != nil {
-					return fmt.Errorf("ask from parent %q: %w", t.parent.Name, err)
+				if err := v.Probers.Ask(v.parent.Index, mac, q); err != nil {
+					return fmt.Errorf("ask from parent %q: %w", v.parent.Name, err)
 				}
 			}
 		}
@@ -65,9 +65,9 @@ func (t *attempt) openWindow() error {
 // macvlans of other programs, macvlans nested in containers, and remains of containers that are
 // ending.
 func (l *Local) unrecordedMACs(
-	ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr,
-) (macs []verify.MAC, err error) {
-	macs = []verify.MAC{}
+	ctx context.Context, def *network.Definition, p link.Parent, all []ether.MAC,
+) (macs []ether.MAC, err error) {
+	macs = []ether.MAC{}
 	if len(all) == 0 {
 		return macs, nil
 	}
@@ -76,9 +76,8 @@ func (l *Local) unrecordedMACs(
 		return nil, err
 	}
 	err = l.DB.View(ctx, func(tx record.Tx) error {
-		for _, m := range all {
-			mac := verify.MACOf(m)
-			if slices.Contains(own, mac) || slices.Contains(macs, mac) || mac == verify.MACOf(p.MAC) {
+		for _, mac := range all {
+			if slices.Contains(own, mac) || slices.Contains(macs, mac) || mac == p.MAC {
 				continue
 			}
 			if known, err := hasAddresses(tx, p.TrunkIndex, mac); err != nil {
@@ -94,14 +93,14 @@ func (l *Local) unrecordedMACs(
 
 // hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment, and its
 // addresses are in the database. They are not if the workload configures its own.
-func hasAddresses(tx record.Tx, trunk int, mac verify.MAC) (bool, error) {
+func hasAddresses(tx record.Tx, trunk int, mac ether.MAC) (bool, error) {
 	recs, err := record.ByMAC(tx, trunk, mac)
 	return slices.ContainsFunc(recs, func(a hook.Attachment) bool { return len(a.Addrs) > 0 }), err
 }
 
 // hostMACsOn returns the MACs of the host's own links on the network and, if it shares its parent,
 // on all others.
-func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
+func (l *Local) hostMACsOn(def *network.Definition) ([]ether.MAC, error) {
 	defs := []*network.Definition{def}
 	if def.ShareParent {
 		defs, _ = network.LoadAll(l.Networks)
@@ -112,13 +111,13 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
 // claimants returns the claimants that the trunk program has seen since the attach last waited for
 // one. In a later verification, probes do not count as claims. On an error it returns none, because
 // the prober also hears claimants.
-func (t *attempt) claimants() []verify.Claimant {
-	list, err := t.Datapath.Claimants(t.rec.Endpoint)
+func (v *verification) claimants() []verify.Claimant {
+	list, err := v.Datapath.Claimants(v.rec.Endpoint)
 	if err != nil {
 		return nil
 	}
 	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
-		return c.At <= t.ending.ignoreUntil || c.Probing && t.configured
+		return c.At <= v.ignoreUntil || c.Probing && v.configured
 	})
 }
 
@@ -196,7 +195,7 @@ func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 	if !moved && found == macAbsent || time.Now().After(t.ending.deadline) {
 		return false, nil
 	}
-	t.ending.ignoreUntil = verify.Now()
+	t.ignoreUntil = verify.Now()
 	return true, nil
 }
 
@@ -216,7 +215,7 @@ func (l *Local) HostClaimants(a hook.Attachment) (list []verify.Claimant, err er
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, verify.Claimant{Addr: h.Addr, MAC: verify.MACOf(mac), At: verify.Now(), Count: 1, Link: name})
+			list = append(list, verify.Claimant{Addr: h.Addr, MAC: mac, At: verify.Now(), Count: 1, Link: name})
 		}
 	}
 	return list, nil

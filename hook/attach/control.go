@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -30,49 +31,49 @@ type control struct {
 
 // sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with
 // ipvlan: no filter for MACs can then distinguish them.
-func (t *attempt) sharesMAC() bool { return t.rec.MAC == verify.MACOf(t.parent.MAC) }
+func (v *verification) sharesMAC() bool { return v.rec.MAC == v.parent.MAC }
 
 // directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes
 // to the container's MAC only. It is not valid if the trunk program cannot observe that.
-func (t *attempt) directAddr() netip.Addr {
-	if t.unwatched != "" || t.sharesMAC() {
+func (v *verification) directAddr() netip.Addr {
+	if v.unwatched != "" || v.sharesMAC() {
 		return netip.Addr{}
 	}
-	return t.rec.MAC.LinkLocal()
+	return v.rec.MAC.LinkLocal()
 }
 
 // startControl returns the function that starts the control, for verify.Plan.Doubt. Its parameters
 // are the silent gateways and the time that the round has left.
-func (t *attempt) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
+func (v *verification) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
 	return func(silent []netip.Addr, left time.Duration) {
 		plan := verify.Plan{
 			// The answer to :: would go to all nodes, also to the container.
-			From:     verify.MACOf(t.parent.MAC).LinkLocal(),
+			From:     v.parent.MAC.LinkLocal(),
 			Routers:  slices.ContainsFunc(silent, netip.Addr.Is6),
 			Deadline: max(left-closeTime, closeTime),
 		}
-		if !t.sharesMAC() {
+		if !v.sharesMAC() {
 			plan.Gateways = silent
 		} else if !plan.Routers {
 			return
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		t.control = &control{cancel, make(chan verify.Findings, 1)}
+		v.control = &control{cancel, make(chan verify.Findings, 1)}
 		go func() {
-			f, err := t.askAsParent(ctx, plan)
+			f, err := v.askAsParent(ctx, v.parent, plan)
 			if err != nil && ctx.Err() == nil {
-				t.Log.Warn("could not ask the gateways from the parent's MAC", "parent", t.parent.Name, "err", err)
+				v.Log.Warn("could not ask the gateways from the parent's MAC", "parent", v.parent.Name, "err", err)
 				f.Routers = nil // not asked
 			}
-			t.control.answers <- f
+			v.control.answers <- f
 		}()
 	}
 }
 
-// askAsParent runs one round from the parent, with the parent's MAC.
-func (t *attempt) askAsParent(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
-	err = t.Host.Do(func() error {
-		f, err = t.exactRound(ctx, t.parent.Index, t.parent.Name, verify.MACOf(t.parent.MAC), plan)
+// askAsParent runs one round from a parent, with the parent's MAC.
+func (l *Local) askAsParent(ctx context.Context, p link.Parent, plan verify.Plan) (f verify.Findings, err error) {
+	err = l.Host.Do(func() error {
+		f, err = l.exactRound(ctx, p.Index, p.Name, p.MAC, plan)
 		return err
 	})
 	return f, err
@@ -80,20 +81,20 @@ func (t *attempt) askAsParent(ctx context.Context, plan verify.Plan) (f verify.F
 
 // finishControl waits for the control, if one runs, and keeps its answers. If all gateways have
 // answered the container itself, or if there is a claimant, it cancels the control and keeps none.
-func (t *attempt) finishControl(f verify.Findings, plan verify.Plan) {
-	t.controls, t.routers = nil, nil
-	if t.control == nil {
+func (v *verification) finishControl(f verify.Findings, plan verify.Plan) {
+	v.controls, v.routers = nil, nil
+	if v.control == nil {
 		return
 	}
 	needless := len(f.Claimants) > 0 || len(f.Gateways) == len(plan.Gateways)
 	if needless {
-		t.control.cancel()
+		v.control.cancel()
 	}
-	answers := <-t.control.answers
-	t.control.cancel()
-	t.control = nil
+	answers := <-v.control.answers
+	v.control.cancel()
+	v.control = nil
 	if !needless {
-		t.controls, t.routers = answers.Gateways, answers.Routers
+		v.controls, v.routers = answers.Gateways, answers.Routers
 	}
 }
 
@@ -111,17 +112,17 @@ const reachTime = 250 * time.Millisecond
 
 // isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),
 // also for free ones. A proxy's claim is not a conflict.
-func (t *attempt) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
+func (v *verification) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
 	c := f.Claimants[0]
-	free, err := t.freeAddrs(ctx, c.Addr)
-	if err != nil || len(free) == 0 || len(t.proxies) == maxProxies {
+	free, err := v.freeAddrs(ctx, c.Addr)
+	if err != nil || len(free) == 0 || len(v.proxies) == maxProxies {
 		return false, err
 	}
 	took := max(0, c.At.Sub(f.Asked)) // how long the claimant's answer took
-	g, err := t.ask(ctx, verify.Plan{Gateways: free, Deadline: 2*took + controlSlack})
+	g, err := v.ask(ctx, verify.Plan{Gateways: free, Deadline: 2*took + controlSlack})
 	proxy = !slices.ContainsFunc(free, func(a netip.Addr) bool { return g.Gateways[a].MAC != c.MAC })
 	if proxy {
-		t.proxies = append(t.proxies, c.MAC)
+		v.proxies = append(v.proxies, c.MAC)
 	}
 	return proxy, err
 }
@@ -129,13 +130,13 @@ func (t *attempt) isProxy(ctx context.Context, f verify.Findings) (proxy bool, e
 // freeAddrs returns two random addresses of the subnet of near that have no lease. A host often has
 // several adjacent addresses, but rarely two random ones. It returns none if the subnet is too
 // small.
-func (t *attempt) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.Addr, err error) {
-	i := slices.IndexFunc(t.def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(near) })
+func (v *verification) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.Addr, err error) {
+	i := slices.IndexFunc(v.def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(near) })
 	if i < 0 {
 		return nil, nil
 	}
-	s, p := t.def.Subnets[i].Subnet, parts.PoolOf(t.def, t.def.Subnets[i])
-	leases, err := t.Leases.Leases(ctx, parts.PoolName(t.def, t.def.Subnets[i]))
+	s, p := v.def.Subnets[i].Subnet, parts.PoolOf(v.def, v.def.Subnets[i])
+	leases, err := v.Leases.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
 	if err != nil {
 		return nil, err
 	}

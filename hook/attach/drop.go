@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
@@ -47,12 +47,12 @@ func dropReferences(tx record.Tx, a hook.Attachment, over func(hook.Container) b
 // leases are released, so that no address is assigned again while an old interface still answers
 // for it.
 func (l *Local) drop(ctx context.Context, t detaching) error {
-	err := errors.Join(l.removeHostRoutes(t.Attachment), l.dropLink(t.Attachment),
+	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment),
 		l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC
-		err = errors.Join(err, l.dropLink(former), l.revokePermit(former), l.forget(*t.Former))
+		err = errors.Join(err, driver.Of(l.Parts, &former).Remove(former), l.revokePermit(former), l.forget(*t.Former))
 	}
 	if err != nil {
 		return errors.Join(err, l.releaseForRetry(ctx, t.ID))
@@ -104,68 +104,4 @@ func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 		}
 		return err
 	})
-}
-
-// dropLink deletes the interface if its namespace still exists (pods, pinned paths). In other cases
-// the kernel deletes it in the background, together with the namespace.
-func (l *Local) dropLink(a hook.Attachment) error {
-	if a.Guard != nil {
-		return l.dropGuarded(a)
-	}
-	if a.MAC.IsZero() || a.ParentIdx == 0 {
-		return nil
-	}
-	if a.Number != nil {
-		// Most containers' namespaces end with them, and then no more is to be done.
-		if exists, err := l.Host.Numbered(*a.Number); err == nil && !exists {
-			return nil
-		}
-	}
-	// Inodes and cookies are valid within one boot.
-	if boot, err := link.BootID(); err != nil || boot != a.Netns.Boot {
-		return err
-	}
-	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
-	if err != nil {
-		return err
-	}
-	if ns == nil {
-		return l.dropHidden(a)
-	}
-	defer ns.Close()
-	i, err := findLink(ns, a)
-	if err != nil || i == nil {
-		return err
-	}
-	if err := ns.RouteNoMore(i.Index, a.Addrs); err != nil {
-		return err
-	}
-	err = ns.DeleteMacvlan(*i)
-	if errors.Is(err, link.ErrForeign) {
-		return nil // the container has given the name to another link
-	}
-	return err
-}
-
-// dropHidden deletes a pod's macvlan in a namespace that exists and cannot be opened, because it
-// is pinned in another mount namespace or held by a descriptor only. That of any other container
-// is ending: the kernel deletes the macvlan in the background, and waiting for it here costs
-// two RCU grace periods.
-func (l *Local) dropHidden(a hook.Attachment) error {
-	if !a.OfPod() || a.Number == nil || a.Index == 0 {
-		return nil
-	}
-	i, err := l.Host.LinkIn(*a.Number, a.Index)
-	if err != nil || i == nil || !isMacvlanOf(i, &a) {
-		return err
-	}
-	return l.Host.DeleteIn(*a.Number, *i)
-}
-
-// findLink returns a record's interface, complete or not, or nil if it does not exist.
-func findLink(ns *link.Netns, a hook.Attachment) (*link.Interface, error) {
-	if a.Driver == network.DriverIPvlan {
-		return ns.FindIPVlan(a.ParentIdx, a.Index, a.Interface, temporaryName(a.ID))
-	}
-	return ns.FindMacvlan(a.ParentIdx, a.MAC.Hardware())
 }

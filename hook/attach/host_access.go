@@ -22,12 +22,11 @@ const hostWindow = 300 * time.Millisecond
 func (l *Local) ClaimantOnLAN(
 	ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr,
 ) (*verify.Claimant, error) {
-	if def.VerifyMode() == network.VerifyOff {
+	if def.VerifyMode() == verify.Off {
 		return nil, nil
 	}
-	t := &attempt{Local: l, def: def, parent: p}
 	window := max(hostWindow, time.Duration(def.ConflictWindow))
-	f, err := t.askAsParent(ctx, verify.Plan{Addrs: []netip.Addr{a}, Window: window})
+	f, err := l.askAsParent(ctx, p, verify.Plan{Addrs: []netip.Addr{a}, Window: window})
 	if err != nil || len(f.Claimants) == 0 {
 		return nil, err
 	}
@@ -65,7 +64,7 @@ func (l *Local) EnsureHostLink(
 	}
 	spec := link.HostLinkSpec{
 		Name: def.HostLink(), Parent: p, IPVlan: def.Driver == network.DriverIPvlan,
-		MAC: mac.Hardware(), MTU: def.MTU, Addrs: def.HostAddresses,
+		MAC: mac, MTU: def.MTU, Addrs: def.HostAddresses,
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {

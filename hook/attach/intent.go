@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
@@ -223,13 +224,11 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 		return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s",
 			a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
 	}
-	if a.Guard == nil {
-		// A process in the namespace may have deleted it.
-		if i, err := findLink(t.ns, a); err != nil || i == nil {
-			gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
-				"and start them again", a.Interface)
-			return errors.Join(gone, err)
-		}
+	// A process in the namespace may have deleted it.
+	if exists, err := driver.Of(t.Parts, &a).Exists(t.ns, &a); err != nil || !exists {
+		gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
+			"and start them again", a.Interface)
+		return errors.Join(gone, err)
 	}
 	if a.Pod == (hook.Pod{}) {
 		a.Pod = t.r.Pod // a rebuilt record, or the first container's state named no pod
@@ -257,9 +256,6 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 	if record.IsRemoving(tx, t.def.Name, t.def.ID) {
 		return fmt.Errorf("it is being removed: complete the removal with \"lanyard network rm %s\"", t.def.Name)
 	}
-	if s := network.StampOf(t.Networks, t.def.Name); s == t.stamp && s != (network.Stamp{}) {
-		return nil // the file is unchanged
-	}
 	now, err := network.Load(t.Networks, t.def.Name)
 	if err != nil {
 		return err
@@ -278,7 +274,7 @@ func (t *attempt) newRecord(id hook.Netns, self link.Process, here []hook.Attach
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
 		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
-		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
+		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
 		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),

@@ -7,9 +7,9 @@ import (
 	"sync"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/record"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // The containers of a pod start and exit while the network namespace of its sandbox stays,
@@ -66,18 +66,12 @@ func (l *Local) hasInterface(a *hook.Attachment, exists netnsFinder) bool {
 			return true // unknown: the address may be in use
 		case i == nil || i.ParentIndex != a.ParentIdx || i.Kind != "macvlan" && i.Kind != "ipvlan":
 			return false
-		case isMacvlanOf(i, a):
+		case driver.IsMacvlanOf(i, a):
 			return true
 		}
 	}
 	found, err := exists(a.Netns)
 	return err != nil || found
-}
-
-// isMacvlanOf reports whether an interface that was found by the number of its namespace
-// belongs to the attachment.
-func isMacvlanOf(i *link.Interface, a *hook.Attachment) bool {
-	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx && verify.MACOf(i.MAC) == a.MAC
 }
 
 // keepForPod drops the last references to a pod's attachment, which over selects, and keeps

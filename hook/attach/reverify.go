@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -41,67 +42,67 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 			a.Interface, a.Network)
 	}
 	defer ns.Close()
-	t := &attempt{Local: l, def: def, ns: ns, rec: a, configured: true}
-	if t.parent, err = l.Parent(def); err != nil {
+	v := &verification{Local: l, def: def, ns: ns, rec: a, configured: true}
+	if v.parent, err = l.Parent(def); err != nil {
 		return nil, err
 	}
-	t.watchAgain()
+	v.watchAgain()
 	if len(a.Addrs) == 0 || def.Routed() {
-		return t.verdictWithoutRound(), nil
+		return v.verdictWithoutRound(), nil
 	}
-	if t.hostState, err = t.readHostState(ctx); err != nil {
+	if v.hostState, err = v.readHostState(ctx); err != nil {
 		return nil, err
 	}
-	f, err := t.repeatUnlessProxy(ctx)
+	f, err := v.repeatUnlessProxy(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.addUnheard(&f); err != nil {
+	if err := v.addUnheard(&f); err != nil {
 		return nil, err
 	}
-	if err := t.judge(ctx, f); err != nil {
+	if err := v.judge(ctx, f); err != nil {
 		return nil, err
 	}
-	if err := t.confirm(ctx, f); err != nil {
+	if err := v.confirm(ctx, f); err != nil {
 		return nil, err
 	}
-	return t.rec.Verdicts, nil
+	return v.rec.Verdicts, nil
 }
 
 // watchAgain makes sure that the trunk program runs and watches the endpoint. If the pins
 // were removed after the start, the endpoint's row is gone with them, and if the trunk
 // could not be watched at the start, there never was one: then its counters begin now.
-func (t *attempt) watchAgain() {
-	if t.unwatched = t.WatchNetwork(t.def, t.parent); t.unwatched != "" {
+func (v *verification) watchAgain() {
+	if v.unwatched = v.WatchNetwork(v.def, v.parent); v.unwatched != "" {
 		return
 	}
-	if _, err := t.Datapath.Evidence(t.rec.Endpoint); err == nil {
+	if _, err := v.Datapath.Evidence(v.rec.Endpoint); err == nil {
 		return
 	}
-	if err := errors.Join(t.Datapath.Expect(t.rec.Endpoint), t.Datapath.MarkInUse(t.rec.Endpoint)); err != nil {
-		t.unwatched = err.Error()
+	if err := errors.Join(v.Datapath.Expect(v.rec.Endpoint), v.Datapath.MarkInUse(v.rec.Endpoint)); err != nil {
+		v.unwatched = err.Error()
 	}
 }
 
 // verdictWithoutRound returns the verdict for a network without stations to ask: that of the start,
 // unless another station with the same MAC was seen since.
-func (t *attempt) verdictWithoutRound() []verify.Verdict {
-	if c := t.recentDuplicate(); c != nil {
+func (v *verification) verdictWithoutRound() []verify.Verdict {
+	if c := v.recentDuplicate(); c != nil {
 		return []verify.Verdict{verify.Judge(verify.Facts{
-			Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC,
+			Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC,
 			Claimants: []verify.Claimant{*c},
 		})}
 	}
-	return []verify.Verdict{t.rec.Verdict}
+	return []verify.Verdict{v.rec.Verdict}
 }
 
 // addUnheard adds the claimants that a round cannot hear: this host itself, and a station with the
 // same MAC that was not asked for its own address.
-func (t *attempt) addUnheard(f *verify.Findings) error {
-	host, err := t.HostClaimants(t.rec)
+func (v *verification) addUnheard(f *verify.Findings) error {
+	host, err := v.HostClaimants(v.rec)
 	f.Claimants = append(f.Claimants, host...)
 	sameMAC := func(c verify.Claimant) bool { return c.SameMAC }
-	if d := t.recentDuplicate(); d != nil && !slices.ContainsFunc(f.Claimants, sameMAC) {
+	if d := v.recentDuplicate(); d != nil && !slices.ContainsFunc(f.Claimants, sameMAC) {
 		f.Claimants = append(f.Claimants, *d)
 	}
 	return err
@@ -113,17 +114,17 @@ const duplicateFor = time.Minute
 
 // recentDuplicate returns the station with the interface's MAC that was seen within duplicateFor
 // and since the start, or nil.
-func (t *attempt) recentDuplicate() *verify.Claimant {
-	if t.unwatched != "" {
+func (v *verification) recentDuplicate() *verify.Claimant {
+	if v.unwatched != "" {
 		return nil
 	}
-	now, err := t.Datapath.Evidence(t.rec.Endpoint)
+	now, err := v.Datapath.Evidence(v.rec.Endpoint)
 	if err != nil {
 		return nil // the watch has only just begun
 	}
 	var then verify.Evidence
-	if t.rec.Evidence != nil {
-		then = *t.rec.Evidence
+	if v.rec.Evidence != nil {
+		then = *v.rec.Evidence
 	}
 	recent := slices.ContainsFunc(verify.Anomalies(then, now), func(a verify.Anomaly) bool {
 		return a.Kind == verify.SameMAC
@@ -138,17 +139,17 @@ func (t *attempt) recentDuplicate() *verify.Claimant {
 }
 
 // repeatUnlessProxy runs rounds until one has no claimant that is a proxy.
-func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err error) {
+func (v *verification) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err error) {
 	for {
-		if f, err = t.repeatRound(ctx); err != nil || len(f.Claimants) == 0 {
+		if f, err = v.repeatRound(ctx); err != nil || len(f.Claimants) == 0 {
 			return f, err
 		}
-		proxy, err := t.isProxy(ctx, f)
+		proxy, err := v.isProxy(ctx, f)
 		if err != nil {
 			return f, err
 		}
 		if !proxy {
-			return t.askOtherGateways(ctx, f)
+			return v.askOtherGateways(ctx, f)
 		}
 	}
 }
@@ -156,50 +157,50 @@ func (t *attempt) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err
 // askOtherGateways asks the gateways with a verdict that does not depend on the claimant of f,
 // because the claim ended the round before they could answer. It returns their answers with the
 // claimants of f.
-func (t *attempt) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
-	plan := t.patientPlan(ctx)
+func (v *verification) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
+	plan := v.patientPlan(ctx)
 	plan.Addrs, plan.Observed, plan.Gateways = nil, nil, nil
-	for _, g := range t.rec.Gateways {
-		if len(t.claimantsOf(f, g)) == 0 {
+	for _, g := range v.rec.Gateways {
+		if len(v.claimantsOf(f, g)) == 0 {
 			plan.Gateways = append(plan.Gateways, g)
 		}
 	}
 	if len(plan.Gateways) == 0 {
 		return f, nil
 	}
-	more, err := t.ask(ctx, plan)
-	t.finishControl(more, plan)
+	more, err := v.ask(ctx, plan)
+	v.finishControl(more, plan)
 	more.Asked, more.Claimants = f.Asked, f.Claimants
 	return more, err
 }
 
 // repeatRound runs a round with the longer window of patientPlan. It ignores claims that the trunk
 // saw earlier: Evidence has them.
-func (t *attempt) repeatRound(ctx context.Context) (f verify.Findings, err error) {
-	t.ending.ignoreUntil = verify.Now()
-	plan := t.patientPlan(ctx)
-	f, err = t.ask(ctx, plan)
-	t.finishControl(f, plan)
+func (v *verification) repeatRound(ctx context.Context) (f verify.Findings, err error) {
+	v.ignoreUntil = verify.Now()
+	plan := v.patientPlan(ctx)
+	f, err = v.ask(ctx, plan)
+	v.finishControl(f, plan)
 	return f, err
 }
 
 // patientPlan returns a plan for a round that no start waits for.
-func (t *attempt) patientPlan(ctx context.Context) verify.Plan {
-	plan := t.plan()
+func (v *verification) patientPlan(ctx context.Context) verify.Plan {
+	plan := v.plan()
 	plan.FromContainer = true // to hear siblings; their kernel work delays no start here
 	plan.Window = max(plan.Window, 100*time.Millisecond)
-	plan.OnSilence, plan.Direct = t.startControl(ctx), t.directAddr()
+	plan.OnSilence, plan.Direct = v.startControl(ctx), v.directAddr()
 	return plan
 }
 
 // ask runs a round from the container's probe link, with an exact prober. It loads the trunk
 // program again if it is missing, because the last round may have been long ago.
-func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
-	if t.unwatched == "" {
-		t.unwatched = t.WatchTrunk(t.parent.TrunkIndex)
+func (v *verification) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
+	if v.unwatched == "" {
+		v.unwatched = v.WatchTrunk(v.parent.TrunkIndex)
 	}
-	err = t.onProbeLink(func(index int, name string) error {
-		f, err = t.exactRound(ctx, index, name, t.rec.MAC, plan)
+	err = v.onProbeLink(func(index int, name string) error {
+		f, err = v.exactRound(ctx, index, name, v.rec.MAC, plan)
 		return err
 	})
 	return f, err
@@ -209,10 +210,10 @@ func (t *attempt) ask(ctx context.Context, plan verify.Plan) (f verify.Findings,
 // answer for one address, it hears both. The slow close of its packet socket does not matter,
 // because no start waits for it. exactRound must run inside the link's namespace. index is the
 // link's ifindex.
-func (t *attempt) exactRound(
-	ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan,
+func (l *Local) exactRound(
+	ctx context.Context, index int, name string, mac ether.MAC, plan verify.Plan,
 ) (f verify.Findings, err error) {
-	p, err := t.Probers.Exact(index, mac)
+	p, err := l.Probers.Exact(index, mac)
 	if err != nil {
 		return f, fmt.Errorf("open a prober on %q: %w", name, err)
 	}

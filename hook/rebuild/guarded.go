@@ -1,24 +1,22 @@
 package rebuild
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // guardedRecordsIn returns a record for each guarded interface of the namespace that is on a
 // network. The namespace's owner can create links with any MAC and address, so the addresses are
 // those of the endpoint that the datapath has for this namespace's cookie.
-func (l *Rebuilder) guardedRecordsIn(
+func (r *Rebuilder) guardedRecordsIn(
 	n *link.Netns, id hook.Netns, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []hook.Attachment, err error) {
 	endpoints := slices.DeleteFunc(slices.Clone(watched), func(e verify.Endpoint) bool { return e.Netns != id.Cookie })
-	if id.Cookie == 0 || l.Guards == nil || len(endpoints) == 0 {
+	if id.Cookie == 0 || r.Guards == nil || len(endpoints) == 0 {
 		return nil, nil // before Linux 5.14 there are no cookies, and endpoints do not name a namespace
 	}
 	ends, err := n.Veths()
@@ -27,7 +25,7 @@ func (l *Rebuilder) guardedRecordsIn(
 	}
 	for _, i := range ends {
 		for _, e := range endpoints {
-			if e.MAC != verify.MACOf(i.MAC) {
+			if e.MAC != i.MAC {
 				continue
 			}
 			owners, err := n.Owners()
@@ -69,21 +67,4 @@ func leasedAddrs(e verify.Endpoint) (addrs []link.Addr) {
 		addrs = append(addrs, link.Addr{Prefix: netip.PrefixFrom(a, a.BitLen())})
 	}
 	return addrs
-}
-
-// dropOrphans deletes the links of guarded attachments if the container's end was not found.
-// Otherwise their MACs would stay in use.
-func (l *Rebuilder) dropOrphans(found []hook.Attachment) error {
-	guards, err := l.OpenGuards()
-	if err != nil {
-		return nil // there are no guarded attachments
-	}
-	defer guards.Close()
-	tags, err := guards.GuardedTags()
-	for _, tag := range tags {
-		if !slices.ContainsFunc(found, func(a hook.Attachment) bool { return a.Guard != nil && parts.GuardTag(a.ID) == tag }) {
-			err = errors.Join(err, guards.DeleteGuarded(tag))
-		}
-	}
-	return err
 }

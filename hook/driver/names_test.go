@@ -1,9 +1,8 @@
-package attach
+package driver
 
 import (
 	"testing"
 
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 )
 
@@ -14,7 +13,7 @@ func TestNamesOfOneSecond(t *testing.T) {
 	const starts = 1000
 	for range starts {
 		id := record.NewID()
-		tags[parts.GuardTag(id)], names[temporaryName(id)] = true, true
+		tags[guardTag(id)], names[temporaryName(id)] = true, true
 	}
 	if len(tags) != starts || len(names) != starts {
 		t.Errorf("%d starts have %d tags and %d names", starts, len(tags), len(names))
