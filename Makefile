@@ -98,19 +98,31 @@ $(LINTER):
 	mv bin/tools/golangci-lint $@
 
 .PHONY: install
-install: build ## into $(DESTDIR)$(PREFIX)
+install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then run the hook
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
+
+# A package ships the drop-in as a file. On this host, "lanyard hooks install" writes it, and
+# keeps the directories that other files have set.
+.PHONY: install-files
+install-files:
 	install -D -m 0644 cmd/lanyard/systemd/lanyard.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard.socket
 	for unit in lanyard lanyard-guards lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
 	for stage in createRuntime createContainer poststop; do \
-		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' cmd/lanyard-hook/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
+		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' packaging/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
 	done
+	$(if $(DESTDIR),$(install-drop-in))
 	install -d $(DESTDIR)$(PREFIX)/share/man/man7
 	sed 's|@PREFIX@|$(PREFIX)|' docs/man/lanyard-rootless.7 > $(DESTDIR)$(PREFIX)/share/man/man7/lanyard-rootless.7
+
+DROP_IN := /etc/containers/containers.conf.d/50-lanyard.conf
+install-drop-in = install -d $(DESTDIR)$(dir $(DROP_IN)) && \
+	sed 's|@DIRS@|"/usr/share/containers/oci/hooks.d", "$(PREFIX)/share/lanyard/hooks.d"|' \
+	packaging/containers.conf.d/50-lanyard.conf.in > $(DESTDIR)$(DROP_IN)
 
 .PHONY: deps-test deps-demo deps-bench deps-generate
 deps-test deps-demo deps-bench deps-generate: deps-%:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	_ "embed"
 	"encoding/json"
 	"regexp"
 	"testing"
@@ -9,11 +8,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/packaging"
 	"github.com/lanyard-net/lanyard/testenv"
 )
-
-//go:embed hooks.d/lanyard.json.in
-var shippedHook []byte
 
 // shippedWhen returns the pattern of keys in the hooks.d files that are installed.
 func shippedWhen(tb testing.TB) string {
@@ -23,7 +20,7 @@ func shippedWhen(tb testing.TB) string {
 			Annotations map[string]string `json:"annotations"`
 		} `json:"when"`
 	}
-	must(tb, json.Unmarshal(shippedHook, &file))
+	must(tb, json.Unmarshal([]byte(packaging.HookFile("lanyard-hook", "createRuntime")), &file))
 	if len(file.When.Annotations) != 1 {
 		tb.Fatalf("the file matches %q", file.When.Annotations)
 	}

@@ -281,8 +281,8 @@ END
 `, alice, id, pid, network)
 }
 
-// alicesPodman is alice's command: the installed hooks, and no configuration.
-const alicesPodman = "podman --storage-driver vfs --hooks-dir /usr/local/share/lanyard/hooks.d "
+// alicesPodman is alice's command. The installed drop-in names the hooks.
+const alicesPodman = "podman --storage-driver vfs "
 
 // TestSystemd tests the installed units under systemd: sockets, restarts, a stop during
 // work, hardening, logouts and reboots.
@@ -346,6 +346,9 @@ func (s *installed) activation(home string) {
 	s.wants("systemctl is-active lanyard.service", "active")
 	if r := s.rows(); len(r) != 1 || r[0].State != hook.Attached || r[0].Verdict != verify.OK || r[0].Owner != alice {
 		s.t.Errorf("attached are %+v", r)
+	}
+	if out := s.mustAs(alice, "lanyard hooks status"); !strings.Contains(out, "1 with an annotation of Lanyard, all attached") {
+		s.t.Errorf("the status of alice's hooks is %s", out)
 	}
 	// The kernel reports its capabilities: five, and it cannot get more.
 	status := s.mustAs(0, "cat /proc/$(systemctl show --property MainPID --value lanyard)/status")
