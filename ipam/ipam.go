@@ -144,6 +144,11 @@ func (c Counts) Full(p Pool) error {
 //
 // A lease that has run out (see [Lease.Over]) counts as free in every method, whether or not the
 // store still has its row.
+//
+// The attachment that holds a lease has a record in a second database, DB of package hook/record.
+// Both must be one file that one value has opened: f of DB.Hold calls methods of the Store, and no
+// other process may see a lease without its record, or the reverse. A Store must therefore accept
+// calls from within a Hold.
 type Store interface {
 	// Claim leases l.Addr to l.Owner, or returns an error that wraps ErrTaken if the address is not
 	// free. A quarantined address is free. If the same owner already holds the address, Claim

@@ -21,15 +21,23 @@ import (
 // must be short, and none may be open while the caller waits for the network. Its methods return an
 // error that wraps ipam.ErrCorrupt if the file is damaged.
 //
-// It must be the same file as that of [ipam.Store], because f of Hold also calls the store.
+// The DB and the [ipam.Store] of the leases must be one file, and one value must have opened both:
+// see Hold. TestRecordsAndLeasesAreOneFile in cmd/internal/wiring checks this.
 type DB interface {
-	// Hold keeps the database open while f runs, over several transactions.
+	// Hold keeps the database open, and locked for other processes, while f runs several
+	// transactions of it and calls methods of the ipam.Store. With two files, another process could
+	// visit one of them between a lease and its record, and take the lease for one without an
+	// attachment. With one file that two values open, f would wait for the lock that it holds.
+	//
+	// Each transaction within f is written by itself: if f returns an error, the earlier ones stay.
 	Hold(ctx context.Context, f func() error) error
 	// View runs f in a read-only transaction.
 	View(ctx context.Context, f func(Tx) error) error
 	// Update runs f in a transaction. It writes nothing if f returns an error.
 	Update(ctx context.Context, f func(Tx) error) error
-	// MoveAside renames a damaged file and returns its new name.
+	// MoveAside renames the file for which a method of this DB, or of the ipam.Store, has returned
+	// ipam.ErrCorrupt, and returns its new name. It returns "" if another process has already
+	// renamed it.
 	MoveAside(ctx context.Context) (string, error)
 }
 
