@@ -60,7 +60,8 @@ func TestChangedInside(t *testing.T) {
 		"down":    {"link set eth0 down", verify.InterfaceChanged, []string{"was set down"}},
 		"deleted": {"link del eth0", verify.InterfaceGone, []string{"is gone", "start the container again"}},
 		"deleted, and another link has its ifindex": {
-			"link add tmp type veth peer name tmpx\nlink del eth0\nlink add other index INDEX type veth peer name otherx", verify.InterfaceGone, nil},
+			"link add tmp type veth peer name tmpx\nlink del eth0\n" +
+				"link add other index INDEX type veth peer name otherx", verify.InterfaceGone, nil},
 		"flushed":    {"-4 addr flush dev eth0", verify.InterfaceChanged, []string{"address 192.168.50.9/24"}},
 		"v6 flushed": {"-6 addr del fd50::2/64 dev eth0", verify.InterfaceChanged, []string{"address fd50::2/64"}},
 		"added":      {"addr add 192.168.50.200/32 dev eth0", "", []string{"192.168.50.200/32"}},
@@ -111,7 +112,8 @@ func TestUnchangedInside(t *testing.T) {
 	w, _ := lan(t, nil)
 	ns := testenv.NewContainer(t)
 	w.mustAttach("c1", ns, "network=web")
-	w.change(ns, "link add tun0 type veth peer name tun0x\nlink set tun0 up\nroute add 0.0.0.0/1 dev tun0\nroute add 128.0.0.0/1 dev tun0")
+	w.change(ns, "link add tun0 type veth peer name tun0x\nlink set tun0 up\n"+
+		"route add 0.0.0.0/1 dev tun0\nroute add 128.0.0.0/1 dev tun0")
 	healthy(w, "VPN")
 	w.mustDetach("c1")
 

@@ -283,7 +283,8 @@ func TestHostIsGateway(t *testing.T) {
 			t.Fatalf("%s: verdicts are %+v", what, list)
 		}
 		for i, text := range []string{
-			`gateway 192.168.50.1 is this host's own address on "` + w.Trunk + `", which no macvlan or ipvlan on "` + w.Trunk + `"`,
+			`gateway 192.168.50.1 is this host's own address on "` + w.Trunk + `", ` +
+				`which no macvlan or ipvlan on "` + w.Trunk + `" can reach`,
 			`gateway fd50::1 is this host's own address on "lan51", which no macvlan or ipvlan on "` + w.Trunk + `" can reach`,
 		} {
 			if list[i].Code != verify.GatewaySilent || !strings.Contains(list[i].Text, text) {

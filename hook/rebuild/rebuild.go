@@ -47,9 +47,9 @@ func (r *Rebuilder) WithDB(ctx context.Context, f func() error) error {
 }
 
 // rebuild restores records from kernel state into an empty database: the interfaces that Lanyard
-// created on the parents of the networks, in all namespaces, with their addresses. The ids of the attachments come from the
-// datapath's maps, which outlive the database's file. After a boot there is nothing to restore, and
-// rebuild only lists /proc.
+// created on the parents of the networks, in all namespaces, with their addresses. The ids of the
+// attachments come from the datapath's maps, which outlive the database's file. After a boot there
+// is nothing to restore, and rebuild only lists /proc.
 //
 // Several processes may find an empty database at the same time. All but the first one wait, and
 // then find it ready: they must not restore interfaces that the first one has attached by then.
