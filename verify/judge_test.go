@@ -163,6 +163,11 @@ func TestJudge(t *testing.T) {
 			f.Tags = ether.Tags{{TPID: ether.Dot1AD, VID: 100}, {TPID: ether.Dot1Q, VID: 200}}
 			f.Seen.Asked.Tags, f.VLANs = f.Tags, []VLANSeen{{VID: 100, At: f.Now - 5, Frames: 9}}
 		}, GatewaySilent, []string{"though VLAN 100ad is alive", "VLAN 200 is carried inside"}},
+		{"this host is the gateway", func(f *Facts) { silence(f); f.GatewayLink = "lan51" }, GatewaySilent,
+			[]string{`this host's own address on "lan51"`, "--host-access"}},
+		{"this host is the gateway, not watched", func(f *Facts) { silence(f); f.GatewayLink, f.Seen = "lan51", nil },
+			GatewaySilent, []string{`this host's own address on "lan51"`}},
+		{"this host has the gateway's address, and answers", func(f *Facts) { f.GatewayLink = "lan51" }, OK, nil},
 		{"nothing at all", silence, VLANSilent, []string{"nothing else was heard"}},
 		{"no gateway", func(f *Facts) { silence(f); f.Gateway = netip.Addr{} }, OK, []string{"no gateway to ask"}},
 		{"no gateway, wrong tag", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen.Asked.Tags = nil },
@@ -202,7 +207,7 @@ func TestFatal(t *testing.T) {
 	for code, modes := range map[Code]string{
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
 		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict",
-		ReplyWrongVLAN: "strict", GatewayConflict: "strict",
+		ReplyWrongVLAN: "strict", GatewayConflict: "strict", InterfaceChanged: "strict", InterfaceGone: "strict",
 		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
 	} {
 		for _, m := range []Mode{Off, Warn, Strict} {

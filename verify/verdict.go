@@ -29,6 +29,10 @@ const (
 	DuplicateMAC    Code = "duplicate-mac"    // another station has the interface's MAC
 	GatewayConflict Code = "gateway-conflict" // two MACs answer for the gateway
 	Unverified      Code = "unverified"       // verification was off
+
+	// Only a later verification gives these two: the container's root has changed the interface.
+	InterfaceChanged Code = "interface-changed" // another MAC, set down, without an address or default route
+	InterfaceGone    Code = "interface-gone"    // not in the container's namespace
 )
 
 // severity orders the codes. The worst verdict of several gateways is the attachment's. Faults that
@@ -36,7 +40,7 @@ const (
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
 	MACFiltered, GatewaySilent, VLANSilent, NotSent, ParentDown,
-	UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
+	InterfaceChanged, InterfaceGone, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
 // Good reports whether the gateway answered as expected.

@@ -263,6 +263,37 @@ func TestHostsOwnAddress(t *testing.T) {
 	}
 }
 
+// TestHostIsGateway has gateways that are addresses of the host, on the parent and on another link,
+// in both families.
+func TestHostIsGateway(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddClaimant(0, "192.168.50.77/24") // the wire is alive
+	for _, args := range []string{
+		"addr add 192.168.50.1/24 dev " + w.Trunk, "link add lan51 type veth peer name peer51",
+		"addr add fd50::1/128 dev lan51 nodad",
+	} {
+		_, err := w.Host.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(200 * time.Millisecond) },
+		"192.168.50.0/24", "fd50::/64")
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	for what, list := range map[string][]verify.Verdict{"start": w.record().Verdicts, "verify": w.verdicts()} {
+		if len(list) != 2 {
+			t.Fatalf("%s: verdicts are %+v", what, list)
+		}
+		for i, text := range []string{
+			`gateway 192.168.50.1 is this host's own address on "` + w.Trunk + `", ` +
+				`which no macvlan or ipvlan on "` + w.Trunk + `" can reach`,
+			`gateway fd50::1 is this host's own address on "lan51", which no macvlan or ipvlan on "` + w.Trunk + `" can reach`,
+		} {
+			if list[i].Code != verify.GatewaySilent || !strings.Contains(list[i].Text, text) {
+				t.Errorf("%s: verdict is %+v, want %q", what, list[i], text)
+			}
+		}
+	}
+}
+
 // A switch port that sends frames back makes neither a conflict nor a duplicate of a
 // container; another station with the MAC is found behind it all the same.
 func TestHairpinPort(t *testing.T) {

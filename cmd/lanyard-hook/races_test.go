@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -131,6 +132,28 @@ func TestRestartInQuarantine(t *testing.T) {
 	w.mustAttach("c2", second, "network=web", "ip=192.168.50.9")
 	w.detachAndEnd(t, "c2", second)
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
+}
+
+// TestRangeOfOneAddress checks that one address is enough for a container that is recreated under
+// another id, and that it is announced.
+func TestRangeOfOneAddress(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.Quarantine = network.Duration(30 * time.Second)
+		d.Subnets[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.168.50.9/32")}
+	}, "192.168.50.0/24")
+	neighbour := w.AddClaimant(0, "192.168.50.77/24")
+	for _, id := range []string{"c1", "c2", "c3"} {
+		c := testenv.NewContainer(t)
+		w.mustAttach(id, c, "network=web")
+		a := w.record()
+		if got := addresses(a); !slices.Equal(got, []string{"192.168.50.9"}) {
+			t.Errorf("%s has %v", id, got)
+		}
+		pings(t, neighbour.Namespace, "192.168.50.9") // an old entry of its cache would fail
+		w.detachAndEnd(t, id, c)
+	}
 }
 
 // TestPoolFullOfDeadHolders checks that leases of ended containers are released when the

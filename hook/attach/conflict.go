@@ -221,6 +221,20 @@ func (l *Local) HostClaimants(a hook.Attachment) (list []verify.Claimant, err er
 	return list, nil
 }
 
+// HostLinkOf returns the name of this host's link that has an address, "" if none has it.
+func (l *Local) HostLinkOf(a netip.Addr) (name string, err error) {
+	addrs, err := l.Host.HostAddrs()
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(addrs, func(h link.HostAddr) bool { return h.Addr == a })
+	if i < 0 {
+		return "", nil
+	}
+	name, _, err = l.Host.HostLinkAt(addrs[i].Index)
+	return name, err
+}
+
 // checkNotHosts returns an error if an address was added to a link of this host since it was
 // claimed.
 func (t *attempt) checkNotHosts() error {

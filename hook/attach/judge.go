@@ -47,6 +47,13 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 		if len(v.rec.Gateways) > 0 {
 			each.Gateway, each.Answer, each.Other, each.Probes = g, f.Gateways[g], f.Others[g], f.Probes[g]
 			each.Control = v.controls[g]
+			var err error
+			if each.Answer.MAC.IsZero() {
+				each.GatewayLink, err = v.HostLinkOf(g)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		if g.Is6() {
 			each.Routers = v.routers

@@ -119,7 +119,7 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	}); err != nil {
 		return i, err
 	}
-	if err = guards.bringUp(ctx, &outside, outer.Name,
+	if err = guards.bringUp(ctx, &outside, outer.Name, "",
 		func() error { return setIPv6(outside.Name, false, false) }); err != nil {
 		return i, err
 	}

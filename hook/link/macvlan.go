@@ -64,6 +64,10 @@ type Interface struct {
 	MAC         ether.MAC
 	MTU         int
 	ParentIndex int // ifindex in the host's namespace
+	// Marked reports that the interface carries our mark. It tells the interfaces that this package
+	// created from those of administrators and other programs, not from those of a container's
+	// root, who can copy or remove the mark.
+	Marked bool
 }
 
 func (s *MacvlanSpec) validate() error {
@@ -115,7 +119,7 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 	if i, err = h.makeMacvlan(ctx, n, &spec); err != nil {
 		return i, err
 	}
-	if err = n.bringUp(ctx, &i, spec.Name, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
+	if err = n.bringUp(ctx, &i, spec.Name, mark, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
 		return i, errors.Join(err, n.DeleteMacvlan(i))
 	}
 	return i, nil
@@ -189,7 +193,7 @@ func temporaryName() string {
 func interfaceOf(l netlink.Link) Interface {
 	a := l.Attrs()
 	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: ether.MACOf(a.HardwareAddr), MTU: a.MTU,
-		ParentIndex: a.ParentIndex}
+		ParentIndex: a.ParentIndex, Marked: a.Alias == mark}
 }
 
 func explainMacvlan(err error, spec *MacvlanSpec) error {
@@ -209,16 +213,17 @@ func explainMacvlan(err error, spec *MacvlanSpec) error {
 	return explainErrno(err)
 }
 
-// bringUp renames a new interface to name, if needed, and sets it up, in one message:
-// do_setlink renames before it changes flags. It calls prepare first, in the namespace.
-func (n *Netns) bringUp(ctx context.Context, i *Interface, name string, prepare func() error) error {
+// bringUp renames a new interface to name, if needed, sets its alias unless that is "", and sets it
+// up, in one message: do_setlink renames before it changes flags. The kernel ignores an alias in the
+// message that creates a link. It calls prepare first, in the namespace.
+func (n *Netns) bringUp(ctx context.Context, i *Interface, name, alias string, prepare func() error) error {
 	// Before the interface is up. Otherwise the kernel would add IPv6 addresses and
 	// solicit routers before the settings apply.
 	if err := n.Do(prepare); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Index, attrs.Name, attrs.Flags = i.Index, name, net.FlagUp
+	attrs.Index, attrs.Name, attrs.Alias, attrs.Flags = i.Index, name, alias, net.FlagUp
 	err := n.setUp(ctx, attrs)
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w: the container has a %q already", ErrNameTaken, name)
@@ -226,7 +231,7 @@ func (n *Netns) bringUp(ctx context.Context, i *Interface, name string, prepare 
 	if err != nil {
 		return err
 	}
-	i.Name = name
+	i.Name, i.Marked = name, alias == mark
 	return nil
 }
 

@@ -52,11 +52,11 @@ func TestCreateMacvlan(t *testing.T) {
 				wantMAC = p.MAC
 			}
 			if diff := cmp.Diff(Interface{Name: "eth0", Kind: "macvlan", Index: i.Index, MAC: wantMAC, MTU: 1400,
-				ParentIndex: p.Index}, i); diff != "" {
+				ParentIndex: p.Index, Marked: true}, i); diff != "" {
 				t.Error(diff)
 			}
 			l, err := linkByIndex(n.handle, i.Index)
-			if err != nil || l == nil {
+			if err != nil || l == nil || !interfaceOf(l).Marked {
 				t.Fatalf("%v, %v", l, err)
 			}
 			m, a := l.(*netlink.Macvlan), l.Attrs()

@@ -46,10 +46,10 @@ func (r *Rebuilder) WithDB(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// rebuild restores records from kernel state into an empty database: the interfaces on the parents
-// of the networks in all namespaces, with their addresses. The ids of the attachments come from the
-// datapath's maps, which outlive the database's file. After a boot there is nothing to restore, and
-// rebuild only lists /proc.
+// rebuild restores records from kernel state into an empty database: the interfaces that Lanyard
+// created on the parents of the networks, in all namespaces, with their addresses. The ids of the
+// attachments come from the datapath's maps, which outlive the database's file. After a boot there
+// is nothing to restore, and rebuild only lists /proc.
 //
 // Several processes may find an empty database at the same time. All but the first one wait, and
 // then find it ready: they must not restore interfaces that the first one has attached by then.
@@ -170,7 +170,7 @@ func (r *Rebuilder) networkParents() (all []networkParent) {
 	return all
 }
 
-// recordsIn returns a record for each interface of the namespace that is on a network. Its
+// recordsIn returns a record for each of our interfaces in the namespace that is on a network. Its
 // containers are unknown, so it is live while its namespace exists.
 func (r *Rebuilder) recordsIn(
 	n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint,
@@ -190,7 +190,7 @@ func (r *Rebuilder) recordsIn(
 			return nil, err
 		}
 		for _, s := range parents() {
-			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind {
+			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind || !r.isOurs(i, id, owner, s, watched) {
 				continue
 			}
 			if a, complete := recordFromLink(i, id, s, addrs, watched); complete {
@@ -201,6 +201,31 @@ func (r *Rebuilder) recordsIn(
 	}
 	guarded, err := r.guardedRecordsIn(n, id, parents, watched)
 	return append(found, guarded...), err
+}
+
+// isOurs reports whether Lanyard created an interface on a network's parent. There are two proofs:
+//
+//   - The datapath has an endpoint with its MAC for its namespace. No container can write the maps.
+//     Interfaces that were created before there were marks have this proof only.
+//   - It carries the mark of hook/link. This proof is for trunks that are not watched. It keeps out
+//     the macvlans of administrators and other programs. It does not stop a container's root with
+//     CAP_NET_ADMIN, who can create another macvlan beside its own and copy the mark: that gets a
+//     lease of a free address, which the container can use without a lease, too.
+//
+// The mark does not count in the namespace of an unprivileged user on a trunk with endpoints: there
+// the user is the attacker, and could take leases beyond --max-per-user.
+func (r *Rebuilder) isOurs(
+	i link.Interface, id hook.Netns, owner uint32, s networkParent, watched []verify.Endpoint,
+) bool {
+	if slices.ContainsFunc(watched, func(e verify.Endpoint) bool {
+		return s.carries(e) && e.MAC == i.MAC && (e.Netns == id.Cookie || e.Netns == 0)
+	}) {
+		return true
+	}
+	onTrunk := func(e verify.Endpoint) bool { return e.Trunk == s.parent.TrunkIndex }
+	unwatched := driver.ForNetwork(r.Parts, s.def).Unwatchable(s.def.Parent) != "" ||
+		!slices.ContainsFunc(watched, onTrunk)
+	return i.Marked && (owner == 0 || unwatched)
 }
 
 // recordFromLink returns the record of an interface on a network. complete is false if the
