@@ -119,10 +119,14 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 // holder was l's, else the one whose quarantine ends first.
 func (p *pool) takeQuarantined(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 	var best *ipam.Lease
-	for k := range p.ends.prefix(nil) { // in the order of their ends
-		old, err := p.ended(k)
+	for k := range withPrefix(p.ends, nil) { // in the order of their ends
+		_, a, err := endOf(k)
 		if err != nil {
-			return netip.Addr{}, err
+			return a, err
+		}
+		old, err := p.ending(a)
+		if err != nil {
+			return a, err
 		}
 		if old.State != ipam.Quarantined || !in.InRanges(old.Addr) || in.Check(old.Addr) != nil {
 			continue
