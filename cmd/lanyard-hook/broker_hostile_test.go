@@ -40,6 +40,9 @@ func (b *brokered) ask(uid int, message []byte, oob []byte) string {
 	}
 	buf := make([]byte, 64<<10)
 	n, err := c.Read(buf)
+	if errors.Is(err, io.EOF) {
+		n, err = c.Read(buf) // as the client does: the reply may have come with the end
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
 		return ""
 	}
