@@ -34,7 +34,7 @@ func (db *DB) compact(s *session) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(db.newPath()) // after the rename it does not exist
+	defer func() { _ = os.Remove(db.newPath()) }() // after the rename it does not exist
 	err = bbolt.Compact(to, s.bolt, batch)
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
