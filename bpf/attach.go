@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
 
@@ -74,7 +75,7 @@ func hiddenError(ifindex int, w way) error {
 // process is killed, a link that is not pinned yet ends with it, and the next attach replaces an
 // unfinished filter.
 func (t *trunk) attach(legacy bool) error {
-	if err := t.checkNetns(); err != nil {
+	if err := pin.CheckNetns(t.path); err != nil {
 		return err
 	}
 	for _, w := range ways {
@@ -113,11 +114,11 @@ func (t *trunk) attachOne(w way, prog *ebpf.Program, legacy bool) error {
 
 // detach detaches the programs from a trunk. It removes clsact if the programs were in it and no
 // other filter is. The lock is held.
-func (r root) detach(ifindex int) error {
+func detach(r pin.Root, ifindex int) error {
 	var err error
 	filters := false
 	for _, w := range ways {
-		err = errors.Join(err, detachTCX(filepath.Join(r.trunkDir(ifindex), linkPin+w.name)))
+		err = errors.Join(err, detachTCX(filepath.Join(r.TrunkDir(ifindex, layout), linkPin+w.name)))
 		had, ferr := removeFilter(ifindex, w)
 		filters, err = filters || had, errors.Join(err, ferr)
 	}

@@ -245,7 +245,7 @@ func TestClsactTaken(t *testing.T) {
 // TestForeignPins checks the errors for pins that are not what their names say.
 func TestForeignPins(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	pin := filepath.Join(b.root.trunkDir(b.trunk), endpointsPin)
+	pin := filepath.Join(b.root.TrunkDir(b.trunk, layout), endpointsPin)
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 16, ValueSize: 8, MaxEntries: 1})
 	must(t, err)
 	defer m.Close()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"unsafe"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -40,10 +40,10 @@ var reasons = []string{
 
 // Guards enforce the permits of guarded attachments, with one program and one map for all
 // attachments below a root. Admit must be called on a thread in the namespace of the links.
-type Guards struct{ root root }
+type Guards struct{ root pin.Root }
 
 // NewGuards returns the guards below a root. It does nothing yet.
-func NewGuards(o Options) *Guards { return &Guards{root(o.Root)} }
+func NewGuards(o Options) *Guards { return &Guards{pin.Root(o.Root)} }
 
 // Admit passes the attachment's frames between its two links, if they match the MAC and the
 // addresses of a. If it is called again, it replaces the permit and resets the counters. It returns
@@ -175,8 +175,8 @@ func (g *Guards) dir() string {
 }
 
 // open opens one of the maps. It returns nil if nothing is pinned.
-func (g *Guards) open(pin string) (*ebpf.Map, error) {
-	dir, err := openDir(g.dir())
+func (g *Guards) open(name string) (*ebpf.Map, error) {
+	dir, err := pin.OpenDir(g.dir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -184,14 +184,14 @@ func (g *Guards) open(pin string) (*ebpf.Map, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	key := map[string]uintptr{guardsPin: 4, leasesPin: unsafe.Sizeof(guardLeaseKey{})}[pin]
-	return openMap(filepath.Join(g.dir(), pin), ebpf.Hash, key, unsafe.Sizeof(guardGuard{}))
+	key := map[string]uintptr{guardsPin: 4, leasesPin: unsafe.Sizeof(guardLeaseKey{})}[name]
+	return openMap(filepath.Join(g.dir(), name), ebpf.Hash, key, unsafe.Sizeof(guardGuard{}))
 }
 
 // ready opens a map and the program that reads it. If they are not pinned, it loads the program and
 // all maps first.
 func (g *Guards) ready(mapPin, progPin string) (m *ebpf.Map, prog *ebpf.Program, err error) {
-	lock, err := g.root.lock(true)
+	lock, err := g.root.Lock(true)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -211,26 +211,14 @@ func (g *Guards) ready(mapPin, progPin string) (m *ebpf.Map, prog *ebpf.Program,
 	return m, prog, nil
 }
 
-// load pins the maps and programs in a temporary directory, which it then renames. The lock is
-// held.
+// load loads and pins the maps and programs. The lock is held.
 func (g *Guards) load() error {
-	if err := g.root.clear(); err != nil {
-		return err
-	}
 	o, err := load(loadGuard, nil, "")
 	if err != nil {
 		return err
 	}
 	defer o.Close()
-	dir := g.root.aside()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	if err = pinAll(o, dir, []string{guardsPin, passPin, leasesPin, parentPin}); err == nil {
-		err = os.Rename(dir, g.dir())
-	}
-	if err != nil {
-		return errors.Join(explainErrno(err), g.root.clear())
-	}
-	return nil
+	return explainErrno(g.root.Build(g.dir(), func(dir string) error {
+		return pinAll(o, dir, []string{guardsPin, passPin, leasesPin, parentPin})
+	}))
 }

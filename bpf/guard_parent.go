@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -19,13 +20,13 @@ var parentEgress = way{"guard", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS,
 // or carries one of the host's MACs. If it is called again, it adds MACs. It must be called on a
 // thread in the parent's namespace. Call Lease for all existing containers before, since Hold drops
 // the frames of MACs without a permit.
-func (g *Guards) Hold(parent int, host []verify.MAC) error {
+func (g *Guards) Hold(parent int, host []ether.MAC) error {
 	m, prog, err := g.ready(leasesPin, parentPin)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
-	for _, mac := range append([]verify.MAC{{}}, host...) {
+	for _, mac := range append([]ether.MAC{{}}, host...) {
 		v := &guardGuard{Flags: guardHost}
 		err := update(m, leaseKey(parent, mac), v, ebpf.UpdateNoExist)
 		if err != nil && !errors.Is(err, unix.EEXIST) {
@@ -38,7 +39,7 @@ func (g *Guards) Hold(parent int, host []verify.MAC) error {
 	if err != nil {
 		return fmt.Errorf("guard parent %s: %w", nameOf(parent), explainErrno(err))
 	}
-	own, _ := pinnedID(filepath.Join(g.root.trunkDir(parent), egress.name)) // 0 if the parent is not a trunk
+	own, _ := pinnedID(filepath.Join(g.root.TrunkDir(parent, layout), egress.name)) // 0 if the parent is not a trunk
 	for _, id := range chain {
 		if id != own {
 			return hiddenError(parent, parentEgress)
@@ -55,7 +56,7 @@ func (g *Guards) Held(parent int) (bool, error) {
 	}
 	defer m.Close()
 	v := new(guardGuard)
-	found, err := lookup(m, leaseKey(parent, verify.MAC{}), v, 0)
+	found, err := lookup(m, leaseKey(parent, ether.MAC{}), v, 0)
 	if !found || err != nil {
 		return false, err
 	}
@@ -85,7 +86,7 @@ func (g *Guards) Lease(parent int, a verify.Guard) error {
 
 // Unlease removes the permit of a MAC: its frames no longer leave by the parent, given by its
 // ifindex.
-func (g *Guards) Unlease(parent int, mac verify.MAC) error {
+func (g *Guards) Unlease(parent int, mac ether.MAC) error {
 	m, err := g.open(leasesPin)
 	if err != nil || m == nil {
 		return err
@@ -99,7 +100,7 @@ func (g *Guards) Unlease(parent int, mac verify.MAC) error {
 
 // Leased returns how many frames of a MAC left by a parent, given by its ifindex, and how many were
 // dropped. For the zero MAC it counts the frames of all unleased MACs.
-func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error) {
+func (g *Guards) Leased(parent int, mac ether.MAC) (c verify.Guarded, err error) {
 	m, err := g.open(leasesPin)
 	if err != nil || m == nil {
 		return c, err
@@ -136,7 +137,7 @@ func (g *Guards) Free(parent int) error {
 	return err
 }
 
-func leaseKey(parent int, mac verify.MAC) *guardLeaseKey {
+func leaseKey(parent int, mac ether.MAC) *guardLeaseKey {
 	return &guardLeaseKey{Parent: uint32(parent), Mac: mac}
 }
 

@@ -12,7 +12,9 @@ import (
 
 // load loads the maps and programs of an object into the kernel; if only is set, that program alone,
 // which must use no map. The maps of pinned take the place of new ones; the caller closes them.
-func load(spec func() (*ebpf.CollectionSpec, error), pinned map[string]*ebpf.Map, only string) (*ebpf.Collection, error) {
+func load(
+	spec func() (*ebpf.CollectionSpec, error), pinned map[string]*ebpf.Map, only string,
+) (*ebpf.Collection, error) {
 	s, err := spec()
 	if err != nil {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/lanyard-net/lanyard/bpf/pin"
 )
 
 // Names of the pins in a trunk's directory. A link's pin is linkPin followed by the name of its
@@ -56,11 +58,11 @@ type maps struct {
 	path      string // of the directory with the pins
 }
 
-// open opens a trunk's pins. It returns nil if there are none.
-func (r root) open(ifindex int) (_ *trunk, err error) {
+// openTrunk opens a trunk's pins. It returns nil if there are none.
+func openTrunk(r pin.Root, ifindex int) (_ *trunk, err error) {
 	t := &trunk{ifindex: ifindex}
-	t.path = r.trunkDir(ifindex)
-	t.dir, err = openDir(t.path)
+	t.path = r.TrunkDir(ifindex, layout)
+	t.dir, err = pin.OpenDir(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -119,17 +121,11 @@ func (t *trunk) close() {
 }
 
 // current reports whether the open pins are still those at the path.
-func (t *trunk) current() bool { return isAt(t.dir, t.path) }
+func (t *trunk) current() bool { return pin.IsAt(t.dir, t.path) }
 
-// exists reports whether a file exists at a path.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
-// alive reports whether the device that the pins were made for still exists.
-func (p pins) alive() (bool, error) {
-	path := filepath.Join(p.path, devicePin)
+// deviceExists reports whether the device that the pins were made for still exists.
+func deviceExists(p pin.Dir) (bool, error) {
+	path := filepath.Join(p.Path, devicePin)
 	m, err := openMap(path, ebpf.DevMap, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(uint32(0)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -143,5 +139,5 @@ func (p pins) alive() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read map %q: %w", path, err)
 	}
-	return found && int(ifindex) == p.ifindex, nil
+	return found && int(ifindex) == p.Ifindex, nil
 }

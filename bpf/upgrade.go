@@ -12,47 +12,29 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
-
-// editionMark returns the name of an empty directory among a trunk's pins. It identifies the
-// edition of the programs on the trunk.
-func editionMark(n int) string { return fmt.Sprintf("edition-%d", n) }
-
-// editionOf returns the edition of the programs on a trunk, 0 if it is not known.
-func (t *trunk) editionOf() (n int, err error) {
-	entries, err := os.ReadDir(t.path)
-	for _, e := range entries {
-		var found int
-		if _, err := fmt.Sscanf(e.Name(), "edition-%d", &found); err == nil {
-			n = max(n, found)
-		}
-	}
-	return n, err
-}
 
 // upgrade replaces programs of an earlier edition by those of this one. It keeps programs of a
 // later edition: if two editions are installed, in a broker that was not restarted and in the
 // hooks, the later one wins. Each frame meets one edition or the other, and both count in the same
 // maps. The lock is held.
 func (t *trunk) upgrade() error {
-	if exists(filepath.Join(t.path, editionMark(edition))) {
+	if pin.HasEdition(t.path, edition) {
 		return nil
 	}
-	old, err := t.editionOf()
+	old, err := pin.Edition(t.path)
 	if err != nil || old > edition {
 		return err
 	}
 	if err = t.replaceAll(); err != nil {
 		return fmt.Errorf("upgrade the programs on trunk %s: %w", nameOf(t.ifindex), err)
 	}
-	if err := os.Mkdir(filepath.Join(t.path, editionMark(edition)), 0o700); err != nil {
+	if err := pin.MarkEdition(t.path, edition); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(t.path, editionMark(old))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return pin.UnmarkEdition(t.path, old)
 }
 
 func (t *trunk) replaceAll() (err error) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -48,7 +49,7 @@ type Want struct {
 	Network   string
 	Interface string       // "": the first free name of eth0, eth1, …
 	Addrs     []netip.Addr // requested addresses, at most one of each family
-	MAC       verify.MAC   // zero: derived from the address
+	MAC       ether.MAC    // zero: derived from the address
 	MTU       int          // in bytes; 0: the network's
 	Verify    verify.Mode  // can only tighten the network's mode; "": the network's mode
 	// Default reports whether the interface takes the default routes. nil: each default route

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -30,7 +31,7 @@ type Attachment struct {
 	Driver     string           `json:"driver,omitempty"` // "" is macvlan
 	Interface  string           `json:"interface"`
 	Index      int              `json:"ifindex,omitzero"` // inside the namespace
-	MAC        verify.MAC       `json:"mac"`
+	MAC        ether.MAC        `json:"mac"`
 	MTU        int              `json:"mtu,omitzero"`
 	Addrs      []netip.Prefix   `json:"addresses"`
 	Gateways   []netip.Addr     `json:"gateways,omitempty"`

@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -18,7 +19,7 @@ type Guards interface {
 
 	// Hold guards a parent: only frames with a permit or with one of the host's MACs can leave
 	// by it.
-	Hold(parent int, host []verify.MAC) error
+	Hold(parent int, host []ether.MAC) error
 	// Held reports whether a parent is guarded.
 	Held(parent int) (bool, error)
 	// Free removes the guard of a parent, and all frames can leave.
@@ -26,8 +27,8 @@ type Guards interface {
 	// Lease adds a permit for g's MAC and addresses at a parent. It does not use g's links.
 	Lease(parent int, g verify.Guard) error
 	// Unlease removes the permit of a MAC.
-	Unlease(parent int, mac verify.MAC) error
+	Unlease(parent int, mac ether.MAC) error
 	// Leased returns the counters of the frames that a MAC has sent by a parent, and of those
 	// that were dropped. The zero MAC selects the frames of all MACs without a permit.
-	Leased(parent int, mac verify.MAC) (verify.Guarded, error)
+	Leased(parent int, mac ether.MAC) (verify.Guarded, error)
 }

@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -9,13 +10,13 @@ import (
 type Probers interface {
 	// Quick returns a prober for an attach. watched reports whether the trunk is watched, so
 	// that the prober can send through the datapath.
-	Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error)
+	Quick(ifindex int, mac ether.MAC, watched bool) (verify.Prober, error)
 	// Ask sends one question through the datapath. The datapath records the answers.
-	Ask(ifindex int, mac verify.MAC, q verify.Question) error
+	Ask(ifindex int, mac ether.MAC, q verify.Question) error
 	// Announcer returns an announcer of the MAC's addresses. It sends through the datapath
 	// if watched is true.
-	Announcer(ifindex int, mac verify.MAC, watched bool) (verify.Announcer, error)
+	Announcer(ifindex int, mac ether.MAC, watched bool) (verify.Announcer, error)
 	// Exact returns a prober that reads all answers, also several to one question. Its Close
 	// waits for RCU, for up to tens of milliseconds.
-	Exact(ifindex int, mac verify.MAC) (verify.Prober, error)
+	Exact(ifindex int, mac ether.MAC) (verify.Prober, error)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -14,7 +15,7 @@ type Audited struct {
 	Parent  string
 	// Unleased are the unleased MACs that the parent receives frames for: those of nested
 	// macvlans, or of links that another program created.
-	Unleased []verify.MAC
+	Unleased []ether.MAC
 	// Sent are the frames from unleased MACs that left by the trunk within the last hour.
 	Sent []TrunkEvent
 	// Claims are the claims of other stations to an address or MAC of an attachment, within
@@ -59,8 +60,8 @@ func (l *Admin) Audit(ctx context.Context) (found []Audited, broken []error) {
 
 // audit returns the unleased MACs of a network's parent, and what its guard dropped of them.
 func (l *Admin) audit(
-	ctx context.Context, def *network.Definition, host []verify.MAC,
-) (macs []verify.MAC, dropped map[string]uint64, err error) {
+	ctx context.Context, def *network.Definition, host []ether.MAC,
+) (macs []ether.MAC, dropped map[string]uint64, err error) {
 	p, err := l.Parent(def)
 	if err != nil {
 		return nil, nil, err
@@ -90,6 +91,6 @@ func (l *Admin) audit(
 	if held, err := l.Guards.Held(p.Index); err != nil || !held {
 		return macs, nil, err
 	}
-	g, err := l.Guards.Leased(p.Index, verify.MAC{})
+	g, err := l.Guards.Leased(p.Index, ether.MAC{})
 	return macs, g.OutDropped, err
 }

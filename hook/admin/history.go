@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -74,14 +74,14 @@ func (h *TrunkEvent) concerns(a *hook.Attachment, trunk int) bool {
 // trunkState is what is expected on a trunk: its networks, and the MACs of the host.
 type trunkState struct {
 	name     string
-	host     []verify.MAC
+	host     []ether.MAC
 	networks []networkTags
 }
 
 // networkTags is the tags of a network's frames on the trunk.
 type networkTags struct {
 	network string
-	tags    verify.Tags
+	tags    ether.Tags
 	vepa    bool
 }
 
@@ -90,12 +90,12 @@ func (l *Admin) readTrunk(trunk int) (s trunkState, err error) {
 	defs, _ := network.LoadAll(l.Networks) // other commands report invalid files
 	for _, def := range defs {
 		if p, err := l.Parent(def); err == nil && p.TrunkIndex == trunk {
-			s.networks = append(s.networks, networkTags{def.Name, parts.TagsOf(p), def.Mode == network.ModeVEPA})
+			s.networks = append(s.networks, networkTags{def.Name, p.Tags, def.Mode == network.ModeVEPA})
 		}
 	}
 	links, err := l.Host.Interfaces()
 	for _, i := range links {
-		s.host = append(s.host, verify.MACOf(i.HardwareAddr))
+		s.host = append(s.host, ether.MACOf(i.HardwareAddr))
 		if i.Index == trunk {
 			s.name = i.Name
 		}
@@ -104,7 +104,7 @@ func (l *Admin) readTrunk(trunk int) (s trunkState, err error) {
 }
 
 // network returns the first network with the tags, or "".
-func (s trunkState) network(tags verify.Tags) string {
+func (s trunkState) network(tags ether.Tags) string {
 	i := slices.IndexFunc(s.networks, func(n networkTags) bool { return n.tags.Equal(tags) })
 	if i < 0 {
 		return ""
@@ -114,7 +114,7 @@ func (s trunkState) network(tags verify.Tags) string {
 
 // reflects reports whether a network with the tags has mode vepa: its switch port sends frames
 // back.
-func (s trunkState) reflects(tags verify.Tags) bool {
+func (s trunkState) reflects(tags ether.Tags) bool {
 	return slices.ContainsFunc(s.networks, func(n networkTags) bool { return n.vepa && n.tags.Equal(tags) })
 }
 

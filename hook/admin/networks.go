@@ -288,22 +288,20 @@ func (l *Admin) markAll(ctx context.Context, defs []*network.Definition) (all []
 
 // removeParents deletes the managed parents that no remaining network needs.
 func (l *Admin) removeParents(ctx context.Context, all []removal, n *siblings) {
-	var names []string
+	names := make([]string, len(all)) // of the links to delete, "" for none
 	for i := range all {
 		r := &all[i]
 		if r.err != nil {
 			continue
 		}
 		n.remove(r.def)
-		unneeded := false
-		if unneeded, r.err = l.releaseParent(r.def, n); unneeded {
-			names = append(names, r.def.Parent)
-		}
+		names[i], r.err = l.releaseParent(r.def, n)
 	}
-	failed := l.Host.RemoveParents(ctx, names, n.hasParent)
+	unneeded := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return name == "" })
+	failed := l.Host.RemoveParents(ctx, unneeded, n.hasParent)
 	for i := range all {
 		r := &all[i]
-		if err := failed[r.def.Parent]; r.err == nil && !errors.Is(err, link.ErrForeign) {
+		if err := failed[names[i]]; r.err == nil && !errors.Is(err, link.ErrForeign) {
 			r.err = err
 		}
 		if r.marked && r.err != nil {

@@ -3,33 +3,95 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
 )
 
-// releaseParent removes the programs of a network that is being removed: the trunk program, if no
-// other network is on the trunk, and the guard of the parent. unneeded reports whether the parent
-// is to be deleted: it is managed, and no other network needs it.
-func (l *Admin) releaseParent(def *network.Definition, n *siblings) (unneeded bool, err error) {
+// releaseParent removes what a network that is being removed has on its parent: the trunk program, if
+// no other network is on the trunk, the guard and the host's own link. name is the parent's name now
+// if the parent is to be deleted: it is managed, and no other network needs it.
+func (l *Admin) releaseParent(def *network.Definition, n *siblings) (name string, err error) {
 	p, missing := l.Parent(def)
+	if missing != nil && def.Managed {
+		renamed, err := l.Host.FindRenamed(parts.SpecOf(def))
+		if err != nil {
+			return "", err
+		}
+		if renamed != nil {
+			p, missing = *renamed, nil
+		}
+	}
 	if err := l.releaseTrunks(p, missing != nil, n); err != nil {
-		return false, err
+		return "", err
 	}
 	if missing != nil {
-		return false, nil // gone, or replaced by another link, which is not deleted
+		return "", l.releaseMissing(def, n)
 	}
 	if def.GuardsParent() && l.Guards != nil {
 		if err := l.Guards.Free(p.Index); err != nil {
-			return false, err
+			return "", err
 		}
 	}
 	// If another network is on a VLAN of the parent, the parent is deleted with that network.
-	unneeded = def.Managed && len(l.withSameTags(def, p, n)) == 0 && !n.hasVLANOn(def.Parent)
-	if def.HostAccess && !unneeded {
+	if def.Managed && len(l.withSameTags(def, p, n)) == 0 && !n.hasVLANOn(def.Parent) {
+		return p.Name, nil
+	}
+	if def.HostAccess {
 		err = l.Host.RemoveHostLink(def.HostLink())
 	}
-	return unneeded, err
+	return "", err
+}
+
+// releaseMissing removes what a network has on a parent that is gone, or has another name now. It
+// returns an error if a link that Lanyard created belongs to no network: it may be that parent.
+func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
+	if def.HostAccess {
+		if err := l.Host.RemoveHostLink(def.HostLink()); err != nil {
+			return err
+		}
+	}
+	needed := map[int]bool{}
+	for _, o := range n.byName {
+		if q, err := l.Parent(o); err == nil {
+			for _, index := range q.Chain {
+				needed[index] = true
+			}
+		}
+	}
+	if err := l.freeGuards(def, needed); err != nil || !def.Managed {
+		return err
+	}
+	created, err := l.Host.Created()
+	for _, p := range created {
+		if !needed[p.Index] {
+			return fmt.Errorf("its parent %q is gone, and link %q, which Lanyard created, belongs to no network: "+
+				"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, p.Name, p.Name)
+		}
+	}
+	return err
+}
+
+// freeGuards removes the guards of parents that no network needs, if the network guards its parent:
+// they would drop all frames of a parent that has another name now.
+func (l *Admin) freeGuards(def *network.Definition, needed map[int]bool) error {
+	if !def.GuardsParent() || l.Guards == nil {
+		return nil
+	}
+	links, err := l.Host.Interfaces()
+	for _, i := range links {
+		if needed[i.Index] {
+			continue
+		}
+		held, herr := l.Guards.Held(i.Index)
+		if held {
+			herr = l.Guards.Free(i.Index)
+		}
+		err = errors.Join(err, herr)
+	}
+	return err
 }
 
 // releaseTrunks removes the program of a parent's trunk, if no other network is on the trunk and it

@@ -12,13 +12,13 @@ import (
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/rebuild"
 	"github.com/lanyard-net/lanyard/hook/record"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // Local attaches and detaches in the calling process. It implements [hook.Attacher] for root, and
@@ -101,8 +101,7 @@ type attempt struct {
 
 	r      hook.Request
 	want   hook.Want
-	caller *hook.Caller  // the user without privilege that the attach is for; nil: root
-	stamp  network.Stamp // of the file that def was read from
+	caller *hook.Caller // the user without privilege that the attach is for; nil: root
 
 	guarded      bool                 // the attachment is guarded
 	subnets      []network.Subnet     // one of each family; rec.Addrs is in the same order
@@ -119,7 +118,7 @@ type attempt struct {
 	hostAddrs  []link.HostAddr // the host's addresses, read when the addresses were claimed
 	macBusy    bool            // another link of the parent has the MAC that belongs to the address
 	conflicts  int             // number of rounds with a claimant
-	declinedTo []verify.MAC    // the claimants of declined candidates
+	declinedTo []ether.MAC     // the claimants of declined candidates
 	pickRandom bool            // the search for the next candidate starts at a random address
 	ending     endingLink
 }
@@ -127,7 +126,6 @@ type attempt struct {
 // attach creates one interface in the namespace, or joins the attachment of the one that it has.
 // On an error, it undoes its record. fresh is false if the namespace already had the interface.
 func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, fresh bool, err error) {
-	t.stamp = network.StampOf(l.Networks, t.want.Network)
 	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
 		if t.caller != nil {
 			err = refuseCaller("%w", err)

@@ -31,7 +31,7 @@ func (v *verification) confirmFiltered(ctx context.Context, f verify.Findings) e
 			suspects[g] = a
 		}
 	}
-	plan := verify.Plan{Gateways: v.indirect, From: verify.MACOf(v.parent.MAC).LinkLocal(), Deadline: reachTime}
+	plan := verify.Plan{Gateways: v.indirect, From: v.parent.MAC.LinkLocal(), Deadline: reachTime}
 	if len(v.indirect) > 0 {
 		g, err := v.askAsParent(ctx, v.parent, plan)
 		if err != nil {

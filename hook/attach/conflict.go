@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -22,7 +22,7 @@ import (
 // on it: the addresses of Lanyard's are known from their leases, and the others are asked from
 // inside the namespace (see unrecordedMACs).
 func (v *verification) askConflict() error {
-	mac := verify.MACOf(v.parent.MAC)
+	mac := v.parent.MAC
 	return v.Host.Do(func() error {
 		for _, a := range v.addrs() {
 			questions := []verify.Question{{Addr: a, Conflict: true}}
@@ -65,9 +65,9 @@ func (t *attempt) openWindow() error {
 // macvlans of other programs, macvlans nested in containers, and remains of containers that are
 // ending.
 func (l *Local) unrecordedMACs(
-	ctx context.Context, def *network.Definition, p link.Parent, all []net.HardwareAddr,
-) (macs []verify.MAC, err error) {
-	macs = []verify.MAC{}
+	ctx context.Context, def *network.Definition, p link.Parent, all []ether.MAC,
+) (macs []ether.MAC, err error) {
+	macs = []ether.MAC{}
 	if len(all) == 0 {
 		return macs, nil
 	}
@@ -76,9 +76,8 @@ func (l *Local) unrecordedMACs(
 		return nil, err
 	}
 	err = l.DB.View(ctx, func(tx record.Tx) error {
-		for _, m := range all {
-			mac := verify.MACOf(m)
-			if slices.Contains(own, mac) || slices.Contains(macs, mac) || mac == verify.MACOf(p.MAC) {
+		for _, mac := range all {
+			if slices.Contains(own, mac) || slices.Contains(macs, mac) || mac == p.MAC {
 				continue
 			}
 			if known, err := hasAddresses(tx, p.TrunkIndex, mac); err != nil {
@@ -94,14 +93,14 @@ func (l *Local) unrecordedMACs(
 
 // hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment, and its
 // addresses are in the database. They are not if the workload configures its own.
-func hasAddresses(tx record.Tx, trunk int, mac verify.MAC) (bool, error) {
+func hasAddresses(tx record.Tx, trunk int, mac ether.MAC) (bool, error) {
 	recs, err := record.ByMAC(tx, trunk, mac)
 	return slices.ContainsFunc(recs, func(a hook.Attachment) bool { return len(a.Addrs) > 0 }), err
 }
 
 // hostMACsOn returns the MACs of the host's own links on the network and, if it shares its parent,
 // on all others.
-func (l *Local) hostMACsOn(def *network.Definition) ([]verify.MAC, error) {
+func (l *Local) hostMACsOn(def *network.Definition) ([]ether.MAC, error) {
 	defs := []*network.Definition{def}
 	if def.ShareParent {
 		defs, _ = network.LoadAll(l.Networks)
@@ -216,10 +215,24 @@ func (l *Local) HostClaimants(a hook.Attachment) (list []verify.Claimant, err er
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, verify.Claimant{Addr: h.Addr, MAC: verify.MACOf(mac), At: verify.Now(), Count: 1, Link: name})
+			list = append(list, verify.Claimant{Addr: h.Addr, MAC: mac, At: verify.Now(), Count: 1, Link: name})
 		}
 	}
 	return list, nil
+}
+
+// HostLinkOf returns the name of this host's link that has an address, "" if none has it.
+func (l *Local) HostLinkOf(a netip.Addr) (name string, err error) {
+	addrs, err := l.Host.HostAddrs()
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(addrs, func(h link.HostAddr) bool { return h.Addr == a })
+	if i < 0 {
+		return "", nil
+	}
+	name, _, err = l.Host.HostLinkAt(addrs[i].Index)
+	return name, err
 }
 
 // checkNotHosts returns an error if an address was added to a link of this host since it was

@@ -31,7 +31,7 @@ type control struct {
 
 // sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with
 // ipvlan: no filter for MACs can then distinguish them.
-func (v *verification) sharesMAC() bool { return v.rec.MAC == verify.MACOf(v.parent.MAC) }
+func (v *verification) sharesMAC() bool { return v.rec.MAC == v.parent.MAC }
 
 // directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes
 // to the container's MAC only. It is not valid if the trunk program cannot observe that.
@@ -48,7 +48,7 @@ func (v *verification) startControl(ctx context.Context) func([]netip.Addr, time
 	return func(silent []netip.Addr, left time.Duration) {
 		plan := verify.Plan{
 			// The answer to :: would go to all nodes, also to the container.
-			From:     verify.MACOf(v.parent.MAC).LinkLocal(),
+			From:     v.parent.MAC.LinkLocal(),
 			Routers:  slices.ContainsFunc(silent, netip.Addr.Is6),
 			Deadline: max(left-closeTime, closeTime),
 		}
@@ -73,7 +73,7 @@ func (v *verification) startControl(ctx context.Context) func([]netip.Addr, time
 // askAsParent runs one round from a parent, with the parent's MAC.
 func (l *Local) askAsParent(ctx context.Context, p link.Parent, plan verify.Plan) (f verify.Findings, err error) {
 	err = l.Host.Do(func() error {
-		f, err = l.exactRound(ctx, p.Index, p.Name, verify.MACOf(p.MAC), plan)
+		f, err = l.exactRound(ctx, p.Index, p.Name, p.MAC, plan)
 		return err
 	})
 	return f, err

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -16,9 +17,9 @@ const endingTimeout = 5 * time.Second
 
 // endingLink is an attach's state of waiting for a claimant that is a link of an ended container.
 type endingLink struct {
-	busyMAC     verify.MAC // the derived MAC that was in use on the parent; zero: none was
-	deadline    time.Time  // the end of all waits; zero: no wait has begun
-	excusedOnce bool       // a claimant was excused because of its MAC
+	busyMAC     ether.MAC // the derived MAC that was in use on the parent; zero: none was
+	deadline    time.Time // the end of all waits; zero: no wait has begun
+	excusedOnce bool      // a claimant was excused because of its MAC
 }
 
 // excused reports whether the first claim of the findings can be ignored: that of a proxy (proxy
@@ -75,7 +76,7 @@ const (
 // it waits for all parents of the host with an ifindex that where returns true for; a nil where
 // selects all. All waits of one attach together take at most endingTimeout.
 func (t *attempt) waitUntilGone(
-	ctx context.Context, parent int, mac verify.MAC, where func(index int) bool,
+	ctx context.Context, parent int, mac ether.MAC, where func(index int) bool,
 ) (presence, error) {
 	if t.ending.deadline.IsZero() {
 		t.ending.deadline = time.Now().Add(endingTimeout)
@@ -87,7 +88,7 @@ func (t *attempt) waitUntilGone(
 			return macAbsent, err
 		}
 		if !slices.ContainsFunc(list, func(u link.UnicastMAC) bool {
-			return verify.MACOf(u.MAC) == mac && (where == nil || where(u.Parent))
+			return u.MAC == mac && (where == nil || where(u.Parent))
 		}) {
 			return found, nil
 		}

@@ -22,7 +22,7 @@ const hostWindow = 300 * time.Millisecond
 func (l *Local) ClaimantOnLAN(
 	ctx context.Context, def *network.Definition, p link.Parent, a netip.Addr,
 ) (*verify.Claimant, error) {
-	if def.VerifyMode() == network.VerifyOff {
+	if def.VerifyMode() == verify.Off {
 		return nil, nil
 	}
 	window := max(hostWindow, time.Duration(def.ConflictWindow))
@@ -64,7 +64,7 @@ func (l *Local) EnsureHostLink(
 	}
 	spec := link.HostLinkSpec{
 		Name: def.HostLink(), Parent: p, IPVlan: def.Driver == network.DriverIPvlan,
-		MAC: mac.Hardware(), MTU: def.MTU, Addrs: def.HostAddresses,
+		MAC: mac, MTU: def.MTU, Addrs: def.HostAddresses,
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {

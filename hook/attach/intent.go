@@ -256,9 +256,6 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 	if record.IsRemoving(tx, t.def.Name, t.def.ID) {
 		return fmt.Errorf("it is being removed: complete the removal with \"lanyard network rm %s\"", t.def.Name)
 	}
-	if s := network.StampOf(t.Networks, t.def.Name); s == t.stamp && s != (network.Stamp{}) {
-		return nil // the file is unchanged
-	}
 	now, err := network.Load(t.Networks, t.def.Name)
 	if err != nil {
 		return err
@@ -277,7 +274,7 @@ func (t *attempt) newRecord(id hook.Netns, self link.Process, here []hook.Attach
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
 		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
-		Mode:       verify.Mode(t.def.VerifyMode()).Tighten(t.want.Verify),
+		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
 		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),

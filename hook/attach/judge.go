@@ -3,10 +3,10 @@ package attach
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -24,7 +24,7 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 	facts := verify.Facts{
 		Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC,
 		Asked: f.Asked, Now: f.Ended, Unwatched: v.unwatched,
-		Down: state.down, Local: func(mac verify.MAC) bool { return v.isLocal(state, mac) }, Proxies: v.proxies,
+		Down: state.down, Local: func(mac ether.MAC) bool { return v.isLocal(state, mac) }, Proxies: v.proxies,
 	}
 	v.rec.Evidence = nil
 	if v.unwatched == "" {
@@ -47,6 +47,13 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 		if len(v.rec.Gateways) > 0 {
 			each.Gateway, each.Answer, each.Other, each.Probes = g, f.Gateways[g], f.Others[g], f.Probes[g]
 			each.Control = v.controls[g]
+			var err error
+			if each.Answer.MAC.IsZero() {
+				each.GatewayLink, err = v.HostLinkOf(g)
+			}
+			if err != nil {
+				return err
+			}
 		}
 		if g.Is6() {
 			each.Routers = v.routers
@@ -86,7 +93,7 @@ func (v *verification) claimantsOf(f verify.Findings, gateway netip.Addr) (list 
 }
 
 // isLocal reports whether a MAC is that of the parent or of a link on it.
-func (v *verification) isLocal(state *hostState, mac verify.MAC) bool {
-	return mac == verify.MACOf(v.parent.MAC) ||
-		slices.ContainsFunc(state.macs, func(m net.HardwareAddr) bool { return verify.MACOf(m) == mac })
+func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
+	return mac == v.parent.MAC ||
+		slices.Contains(state.macs, mac)
 }

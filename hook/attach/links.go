@@ -161,7 +161,7 @@ func (t *attempt) recordEndpoint(ctx context.Context) error {
 			return err
 		}
 		t.rec.Endpoint = verify.Endpoint{
-			Trunk: t.parent.TrunkIndex, Tags: parts.TagsOf(t.parent), MAC: t.rec.MAC,
+			Trunk: t.parent.TrunkIndex, Tags: t.parent.Tags, MAC: t.rec.MAC,
 			Addrs: t.addrs(), Gateways: t.targets(),
 			Attachment: t.rec.ID, Netns: t.rec.Netns.Cookie,
 			// If the MAC is the parent's, frames of the host with other tags carry it, too.

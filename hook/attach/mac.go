@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -21,7 +22,7 @@ import (
 func (t *attempt) chooseMAC(tx record.Tx) (err error) {
 	switch {
 	case t.def.SharesMAC():
-		t.rec.MAC = verify.MACOf(t.parent.MAC)
+		t.rec.MAC = t.parent.MAC
 		if !t.want.MAC.IsZero() && t.want.MAC != t.rec.MAC {
 			return fmt.Errorf("cannot use MAC %s: with %s, mode %s, the interface has the MAC of parent %q, %s: "+
 				"omit io.lanyard.mac", t.want.MAC, t.def.Driver, t.def.Mode, t.parent.Name, t.rec.MAC)
@@ -62,7 +63,7 @@ func (t *attempt) checkNamedMAC() error {
 	if t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Mode == verify.Off {
 		return nil
 	}
-	addrs, err := t.Host.NeighboursOf(t.parent.Index, t.want.MAC.Hardware())
+	addrs, err := t.Host.NeighboursOf(t.parent.Index, t.want.MAC)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (t *attempt) checkNamedMAC() error {
 // addressMAC returns 02:42 and the interface's first IPv4 address, where the network
 // takes MACs from addresses and no other interface on the trunk or the parent has that
 // MAC (equal subnets on two VLANs; Docker's older releases chose the same); else no MAC.
-func (t *attempt) addressMAC(tx record.Tx) (mac verify.MAC, err error) {
+func (t *attempt) addressMAC(tx record.Tx) (mac ether.MAC, err error) {
 	if t.def.MACFrom != network.MACFromAddress || t.macBusy {
 		return mac, nil
 	}
@@ -91,11 +92,11 @@ func (t *attempt) addressMAC(tx record.Tx) (mac verify.MAC, err error) {
 	if i < 0 {
 		return mac, nil
 	}
-	mac = verify.MACOf(ipam.AddressMAC(t.rec.Addrs[i].Addr()))
+	mac = ipam.AddressMAC(t.rec.Addrs[i].Addr())
 	if err := t.checkMACFree(tx, mac); errors.Is(err, errMACTaken) {
-		return verify.MAC{}, nil
+		return ether.MAC{}, nil
 	} else if err != nil {
-		return verify.MAC{}, err
+		return ether.MAC{}, err
 	}
 	return mac, nil
 }
@@ -106,7 +107,7 @@ var errMACTaken = errors.New("MAC is in use")
 // checkNotGateway returns an error if a gateway on the trunk has answered another container with
 // the MAC: a container with this MAC would receive the frames that other stations send to the
 // gateway.
-func (t *attempt) checkNotGateway(tx record.Tx, mac verify.MAC) error {
+func (t *attempt) checkNotGateway(tx record.Tx, mac ether.MAC) error {
 	recs, err := record.All(tx)
 	for _, a := range recs {
 		for _, v := range a.Verdicts {
@@ -120,7 +121,7 @@ func (t *attempt) checkNotGateway(tx record.Tx, mac verify.MAC) error {
 
 // checkMACFree returns an error that wraps errMACTaken if another attachment on the same trunk has
 // the MAC: the datapath could not tell which of the two sent a frame with a wrong tag.
-func (t *attempt) checkMACFree(tx record.Tx, mac verify.MAC) error {
+func (t *attempt) checkMACFree(tx record.Tx, mac ether.MAC) error {
 	holders, err := record.ByMAC(tx, t.parent.TrunkIndex, mac)
 	if err != nil {
 		return err

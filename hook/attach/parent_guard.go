@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
@@ -14,13 +15,12 @@ import (
 // UnleasedOn returns the MACs that the parent with an ifindex receives frames for, and that neither
 // a record nor one of the host's own links has. Those of macvlans nested in containers are among
 // them.
-func (l *Local) UnleasedOn(parent int, recs []hook.Attachment, host []verify.MAC) (macs []verify.MAC, err error) {
+func (l *Local) UnleasedOn(parent int, recs []hook.Attachment, host []ether.MAC) (macs []ether.MAC, err error) {
 	all, err := l.Host.ParentUnicast(parent)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range all {
-		mac := verify.MACOf(m)
+	for _, mac := range all {
 		leased := slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ParentIdx == parent && a.MAC == mac })
 		if !leased && !slices.Contains(host, mac) && !slices.Contains(macs, mac) {
 			macs = append(macs, mac)
@@ -92,5 +92,5 @@ func (t *attempt) guardParent(ctx context.Context) error {
 			return err
 		}
 	}
-	return t.Guards.Hold(t.parent.Index, append(host, verify.MACOf(t.parent.MAC)))
+	return t.Guards.Hold(t.parent.Index, append(host, t.parent.MAC))
 }

@@ -3,12 +3,12 @@ package attach
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -34,7 +34,7 @@ type verification struct {
 	control   *control   // the one that runs now
 	controls  map[netip.Addr]verify.Answer
 	routers   []verify.Answer // advertisements of routers; nil: not asked
-	proxies   []verify.MAC    // stations that answer for any address (proxy ARP)
+	proxies   []ether.MAC     // stations that answer for any address (proxy ARP)
 	indirect  []netip.Addr    // gateways that have answered only to all nodes
 }
 
@@ -108,9 +108,9 @@ func (v *verification) plan() verify.Plan {
 
 // hostState is the state of this host that a round and its verdict depend on.
 type hostState struct {
-	down       string             // why no frame can pass through the parent; "" if they can
-	macs       []net.HardwareAddr // of the links on the parent
-	unrecorded []verify.MAC       // those of macs with addresses that are not in the database
+	down       string      // why no frame can pass through the parent; "" if they can
+	macs       []ether.MAC // of the links on the parent
+	unrecorded []ether.MAC // those of macs with addresses that are not in the database
 }
 
 // readHostState reads the host's state, and tells the datapath which MACs are this host's. The
@@ -140,8 +140,8 @@ func (v *verification) readHostState(ctx context.Context) (h *hostState, err err
 
 // tellLocals reports the MACs of this host to the trunk program: the parent's, and those of siblings
 // if the list is not nil.
-func (v *verification) tellLocals(siblings []verify.MAC) error {
-	return v.Datapath.Locals(v.parent.TrunkIndex, verify.Locals{Parents: []verify.MAC{verify.MACOf(v.parent.MAC)}, Siblings: siblings})
+func (v *verification) tellLocals(siblings []ether.MAC) error {
+	return v.Datapath.Locals(v.parent.TrunkIndex, verify.Locals{Parents: []ether.MAC{v.parent.MAC}, Siblings: siblings})
 }
 
 // targets returns the addresses that the datapath watches the questions for: the gateways or,

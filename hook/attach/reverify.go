@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -26,7 +27,9 @@ func (l *Local) Evidence(a hook.Attachment) (verify.Evidence, error) {
 
 // Verify asks the gateways of an attachment again, from inside its namespace and with its MAC, and
 // judges the answers. It also asks for the addresses, because a claimant may have come after the
-// start. It does not change the record, and does not disturb the container's own traffic.
+// start. It does not change the record, and does not disturb the container's own traffic. If the
+// interface was changed so that traffic cannot work, the verdicts are those changes, and it does not
+// ask.
 func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict, error) {
 	def, err := network.Load(l.Networks, a.Network)
 	if err != nil {
@@ -41,6 +44,9 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 			a.Interface, a.Network)
 	}
 	defer ns.Close()
+	if broken := verdictsOf(l.changesIn(ns, &a)); len(broken) > 0 {
+		return broken, nil
+	}
 	v := &verification{Local: l, def: def, ns: ns, rec: a, configured: true}
 	if v.parent, err = l.Parent(def); err != nil {
 		return nil, err
@@ -210,7 +216,7 @@ func (v *verification) ask(ctx context.Context, plan verify.Plan) (f verify.Find
 // because no start waits for it. exactRound must run inside the link's namespace. index is the
 // link's ifindex.
 func (l *Local) exactRound(
-	ctx context.Context, index int, name string, mac verify.MAC, plan verify.Plan,
+	ctx context.Context, index int, name string, mac ether.MAC, plan verify.Plan,
 ) (f verify.Findings, err error) {
 	p, err := l.Probers.Exact(index, mac)
 	if err != nil {

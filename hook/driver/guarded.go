@@ -3,10 +3,10 @@ package driver
 import (
 	"context"
 	"errors"
-	"net"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
@@ -77,14 +77,14 @@ func guardTag(id verify.ID) string { return id.String()[20:] }
 // multicastGroups returns the multicast MACs that a guarded container receives: those of all nodes
 // and of its addresses' solicited nodes, which IPv6 neighbour discovery needs. The macvlan does not
 // learn the groups that the container joins itself.
-func (s *Spec) multicastGroups() (macs []net.HardwareAddr) {
+func (s *Spec) multicastGroups() (macs []ether.MAC) {
 	if !s.hasIPv6() {
 		return nil
 	}
-	macs = append(macs, net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1})
+	macs = append(macs, ether.MAC{0x33, 0x33, 0, 0, 0, 1})
 	for _, a := range append(s.addrs(), s.Attachment.MAC.LinkLocal()) {
 		if b := a.As16(); a.Is6() {
-			macs = append(macs, net.HardwareAddr{0x33, 0x33, 0xff, b[13], b[14], b[15]})
+			macs = append(macs, ether.MAC{0x33, 0x33, 0xff, b[13], b[14], b[15]})
 		}
 	}
 	return macs

@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"bytes"
 	"context"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -22,7 +21,7 @@ func (s *Spec) macvlan() link.MacvlanSpec {
 		IPv6: s.hasIPv6(), RA: s.Network.IPAM == network.IPAMNone,
 	}
 	if !s.Network.SharesMAC() {
-		m.MAC = s.Attachment.MAC.Hardware()
+		m.MAC = s.Attachment.MAC
 	}
 	return m
 }
@@ -33,8 +32,8 @@ func (d macvlan) Create(ctx context.Context, ns *link.Netns, s Spec) (c Created,
 }
 
 func (d macvlan) Readdress(ctx context.Context, ns *link.Netns, i link.Interface, s Spec) (c Created, err error) {
-	mac := s.Attachment.MAC.Hardware()
-	if bytes.Equal(i.MAC, mac) {
+	mac := s.Attachment.MAC
+	if i.MAC == mac {
 		return Created{Interface: i}, nil
 	}
 	c.Interface, err = ns.SetMAC(ctx, i, mac)
@@ -52,5 +51,5 @@ func (d macvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, fin
 func (macvlan) Unwatchable(string) string { return "" }
 func (macvlan) AsksFromParent() bool      { return false }
 func findMacvlan(ns *link.Netns, a *hook.Attachment) (*link.Interface, error) {
-	return ns.FindMacvlan(a.ParentIdx, a.MAC.Hardware())
+	return ns.FindMacvlan(a.ParentIdx, a.MAC)
 }

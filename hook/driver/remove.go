@@ -6,7 +6,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/parts"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // remove deletes the interface that find finds, if its namespace still exists (pods, pinned paths).
@@ -67,5 +66,5 @@ func removeHidden(p *parts.Parts, a *hook.Attachment) error {
 // IsMacvlanOf reports whether an interface that was found by the number of its namespace
 // belongs to the attachment.
 func IsMacvlanOf(i *link.Interface, a *hook.Attachment) bool {
-	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx && verify.MACOf(i.MAC) == a.MAC
+	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx && i.MAC == a.MAC
 }

@@ -56,7 +56,8 @@ func (w *resolvLab) config(t *testing.T, mounts []specs.Mount) {
 // resolv.conf that the container reads.
 func (w *resolvLab) read(prepare ...func() error) (text string, err error) {
 	err = testenv.OnThread(func() error {
-		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS),
+			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
 			return err
 		}
 		for _, p := range prepare {
@@ -85,7 +86,10 @@ func TestResolvConf(t *testing.T) {
 	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
 	for name, prepare := range map[string]func(etc string) error{
 		"none in the image": func(string) error { return nil },
-		"one in the image":  func(etc string) error { return os.WriteFile(etc+"/resolv.conf", []byte("nameserver 1.1.1.1\n"), 0o644) },
+		"one in the image": func(
+			etc string) error {
+			return os.WriteFile(etc+"/resolv.conf", []byte("nameserver 1.1.1.1\n"), 0o644)
+		},
 		"a link that leads nowhere": func(etc string) error {
 			return os.Symlink("../run/systemd/resolve/stub-resolv.conf", etc+"/resolv.conf")
 		},

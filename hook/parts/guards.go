@@ -12,9 +12,9 @@ var ErrNoGuards = errors.New("only the broker creates guarded attachments: run \
 
 // OpenGuards opens the namespace of guarded attachments. It returns ErrNoGuards if this process
 // creates no guards.
-func (l *Parts) OpenGuards() (*link.Netns, error) {
-	if l.Guards == nil {
+func (p *Parts) OpenGuards() (*link.Netns, error) {
+	if p.Guards == nil {
 		return nil, ErrNoGuards
 	}
-	return l.Host.OpenNetnsPath(l.GuardNetns)
+	return p.Host.OpenNetnsPath(p.GuardNetns)
 }

@@ -1,15 +1,15 @@
 package parts
 
 import (
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // HostMAC returns the MAC of the host's own link on a network. No container gets it, and it is the
 // same after a boot.
-func (l *Parts) HostMAC(def *network.Definition) (verify.MAC, error) {
-	return l.DerivedMAC(def.ID, "host")
+func (p *Parts) HostMAC(def *network.Definition) (ether.MAC, error) {
+	return p.DerivedMAC(def.ID, "host")
 }
 
 // HostLinkName returns the name of the host's own link on a network, or "" without host access.
@@ -21,12 +21,12 @@ func HostLinkName(def *network.Definition) string {
 }
 
 // HostMACs returns the MACs of the host's own links on networks.
-func (l *Parts) HostMACs(defs []*network.Definition) (macs []verify.MAC, err error) {
+func (p *Parts) HostMACs(defs []*network.Definition) (macs []ether.MAC, err error) {
 	for _, d := range defs {
 		if !d.HostAccess {
 			continue
 		}
-		mac, err := l.HostMAC(d)
+		mac, err := p.HostMAC(d)
 		if err != nil {
 			return nil, err
 		}
@@ -37,10 +37,10 @@ func (l *Parts) HostMACs(defs []*network.Definition) (macs []verify.MAC, err err
 
 // DerivedMAC derives a MAC from the host's identity, the network and a name. No other host derives
 // it.
-func (l *Parts) DerivedMAC(network, name string) (verify.MAC, error) {
-	id, err := l.HostID()
+func (p *Parts) DerivedMAC(network, name string) (ether.MAC, error) {
+	id, err := p.HostID()
 	if err != nil {
-		return verify.MAC{}, err
+		return ether.MAC{}, err
 	}
-	return verify.MACOf(ipam.DerivedMAC(id[:], network, name)), nil
+	return ipam.DerivedMAC(id[:], network, name), nil
 }

@@ -7,13 +7,12 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // WatchTrunk loads the program of a trunk, given by its ifindex. It returns "", or the reason why
 // the trunk cannot be watched.
-func (l *Parts) WatchTrunk(trunk int) (unwatched string) {
-	if err := l.Datapath.Prepare(trunk); err != nil {
+func (p *Parts) WatchTrunk(trunk int) (unwatched string) {
+	if err := p.Datapath.Prepare(trunk); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -30,15 +29,17 @@ func SpecOf(def *network.Definition) link.ParentSpec {
 
 // Parent returns the parent of a network. It changes nothing. It returns an error that wraps
 // link.ErrNoLink if the link does not exist.
-func (l *Parts) Parent(def *network.Definition) (link.Parent, error) {
-	return l.Host.Resolve(SpecOf(def))
+func (p *Parts) Parent(def *network.Definition) (link.Parent, error) {
+	return p.Host.Resolve(SpecOf(def))
 }
 
 // EnsureParent creates the parent if it is missing and managed, as after a boot. It never creates
 // one of the administrator's.
-func (l *Parts) EnsureParent(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
-	p, created, err = l.Host.EnsureParent(ctx, SpecOf(def), def.Managed)
-	return p, created, ExplainMissingParent(def, err)
+func (p *Parts) EnsureParent(
+	ctx context.Context, def *network.Definition,
+) (parent link.Parent, created bool, err error) {
+	parent, created, err = p.Host.EnsureParent(ctx, SpecOf(def), def.Managed)
+	return parent, created, ExplainMissingParent(def, err)
 }
 
 // ExplainMissingParent adds to link.ErrNoLink that the administrator has to create a parent that is
@@ -48,13 +49,4 @@ func ExplainMissingParent(def *network.Definition, err error) error {
 		return fmt.Errorf("%w: it is not managed by Lanyard: create it again", err)
 	}
 	return err
-}
-
-// TagsOf returns the VLAN tags of a parent's frames on its trunk, the outer one first.
-func TagsOf(p link.Parent) verify.Tags {
-	tags := make(verify.Tags, len(p.Tags))
-	for i, t := range p.Tags {
-		tags[i] = verify.Tag{TPID: t.Proto, VID: t.VID}
-	}
-	return tags
 }

@@ -12,11 +12,11 @@ import (
 // guardedRecordsIn returns a record for each guarded interface of the namespace that is on a
 // network. The namespace's owner can create links with any MAC and address, so the addresses are
 // those of the endpoint that the datapath has for this namespace's cookie.
-func (l *Rebuilder) guardedRecordsIn(
+func (r *Rebuilder) guardedRecordsIn(
 	n *link.Netns, id hook.Netns, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []hook.Attachment, err error) {
 	endpoints := slices.DeleteFunc(slices.Clone(watched), func(e verify.Endpoint) bool { return e.Netns != id.Cookie })
-	if id.Cookie == 0 || l.Guards == nil || len(endpoints) == 0 {
+	if id.Cookie == 0 || r.Guards == nil || len(endpoints) == 0 {
 		return nil, nil // before Linux 5.14 there are no cookies, and endpoints do not name a namespace
 	}
 	ends, err := n.Veths()
@@ -25,7 +25,7 @@ func (l *Rebuilder) guardedRecordsIn(
 	}
 	for _, i := range ends {
 		for _, e := range endpoints {
-			if e.MAC != verify.MACOf(i.MAC) {
+			if e.MAC != i.MAC {
 				continue
 			}
 			owners, err := n.Owners()

@@ -28,43 +28,43 @@ type Rebuilder struct {
 
 // WithDB runs f. If f returns ipam.ErrCorrupt or record.ErrNotReady, withDB rebuilds the database from
 // kernel state and runs f once more.
-func (l *Rebuilder) WithDB(ctx context.Context, f func() error) error {
+func (r *Rebuilder) WithDB(ctx context.Context, f func() error) error {
 	err := f()
 	switch {
 	case errors.Is(err, ipam.ErrCorrupt):
-		aside, merr := l.DB.MoveAside(ctx)
+		aside, merr := r.DB.MoveAside(ctx)
 		if merr != nil {
 			return errors.Join(err, merr)
 		}
-		l.Log.Warn("the database is damaged: it was moved aside, and is rebuilt from kernel state", "file", aside, "err", err)
+		r.Log.Warn("the database is damaged: it was moved aside, and is rebuilt from kernel state", "file", aside, "err", err)
 	case !errors.Is(err, record.ErrNotReady):
 		return err
 	}
-	if err := l.rebuild(ctx); err != nil {
+	if err := r.rebuild(ctx); err != nil {
 		return fmt.Errorf("rebuild the database: %w", err)
 	}
 	return f()
 }
 
-// rebuild restores records from kernel state into an empty database: the interfaces on the parents
-// of the networks in all namespaces, with their addresses. The ids of the attachments come from the
-// datapath's maps, which outlive the database's file. After a boot there is nothing to restore, and
-// rebuild only lists /proc.
+// rebuild restores records from kernel state into an empty database: the interfaces that Lanyard
+// created on the parents of the networks, in all namespaces, with their addresses. The ids of the
+// attachments come from the datapath's maps, which outlive the database's file. After a boot there
+// is nothing to restore, and rebuild only lists /proc.
 //
 // Several processes may find an empty database at the same time. All but the first one wait, and
 // then find it ready: they must not restore interfaces that the first one has attached by then.
-func (l *Rebuilder) rebuild(ctx context.Context) error {
-	l.rebuilding.Lock()
-	defer l.rebuilding.Unlock()
-	return l.DB.Hold(ctx, func() error {
+func (r *Rebuilder) rebuild(ctx context.Context) error {
+	r.rebuilding.Lock()
+	defer r.rebuilding.Unlock()
+	return r.DB.Hold(ctx, func() error {
 		done := false
-		if err := l.DB.View(ctx, func(tx record.Tx) error {
+		if err := r.DB.View(ctx, func(tx record.Tx) error {
 			done = record.Ready(tx) == nil
 			return nil
 		}); err != nil || done {
 			return err
 		}
-		return l.rebuildAll(ctx)
+		return r.rebuildAll(ctx)
 	})
 }
 
@@ -77,23 +77,23 @@ func (l *Rebuilder) rebuild(ctx context.Context) error {
 // so that a guarded parent drops its frames. On a parent without a guard, the container can still
 // use the address, as it can use any other. The next container that is assigned the address finds a
 // claimant and gets another one.
-func (l *Rebuilder) rebuildAll(ctx context.Context) error {
-	watched, err := l.Datapath.Endpoints()
+func (r *Rebuilder) rebuildAll(ctx context.Context) error {
+	watched, err := r.Datapath.Endpoints()
 	if err != nil {
-		l.Log.Warn("could not read the trunks' maps: attachments get new ids", "err", err)
+		r.Log.Warn("could not read the trunks' maps: attachments get new ids", "err", err)
 	}
 	// An interface that is not found loses its lease. So an error here fails the rebuild, and no
 	// address can be claimed.
 	var found []hook.Attachment
 	var missed error
-	parents := sync.OnceValue(l.networkParents)
+	parents := sync.OnceValue(r.networkParents)
 	skipped := map[uint32]bool{} // by the namespace's owner
-	err = l.Host.EachNetns(func(n *link.Netns) {
+	err = r.Host.EachNetns(func(n *link.Netns) {
 		owner, err := ownerOf(n)
 		var some []hook.Attachment
 		if err == nil {
 			n.Tries = triesFor(owner, skipped[owner])
-			some, err = l.recordsIn(n, owner, parents, watched)
+			some, err = r.recordsIn(n, owner, parents, watched)
 		}
 		switch {
 		case err == nil:
@@ -103,26 +103,26 @@ func (l *Rebuilder) rebuildAll(ctx context.Context) error {
 			missed = errors.Join(missed, err)
 		default:
 			skipped[owner] = true
-			l.Log.Warn("skipped a network namespace that could not be read: its attachments are lost",
+			r.Log.Warn("skipped a network namespace that could not be read: its attachments are lost",
 				"inode", n.Inode, "uid", owner, "err", err)
 		}
 	})
 	if err = errors.Join(err, missed); err != nil {
 		return err
 	}
-	if err := driver.RemoveOrphans(l.Parts, found); err != nil {
+	if err := driver.RemoveOrphans(r.Parts, found); err != nil {
 		return err
 	}
-	l.forgetDead(watched, found, parents)
+	r.forgetDead(watched, found, parents)
 	for i := range found {
-		if err := l.watchAgain(found[i]); err != nil {
-			l.Log.Warn("could not watch a restored endpoint", "mac", found[i].MAC, "err", err)
+		if err := r.watchAgain(found[i]); err != nil {
+			r.Log.Warn("could not watch a restored endpoint", "mac", found[i].MAC, "err", err)
 		}
-		if err := l.restoreRecord(ctx, &found[i]); err != nil {
+		if err := r.restoreRecord(ctx, &found[i]); err != nil {
 			return fmt.Errorf("restore %s on network %q: %w", found[i].MAC, found[i].Network, err)
 		}
 	}
-	return l.DB.Update(ctx, record.MarkReady)
+	return r.DB.Update(ctx, record.MarkReady)
 }
 
 // triesFor returns the number of reads of a list that changes during each read (link.Netns.Tries).
@@ -155,24 +155,24 @@ type networkParent struct {
 
 // carries reports whether the endpoint is on the network's parent.
 func (s networkParent) carries(e verify.Endpoint) bool {
-	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(parts.TagsOf(s.parent))
+	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(s.parent.Tags)
 }
 
 // networkParents returns all networks with an existing parent. With thousands of networks it is
 // slow, so it is called only for a namespace with an interface on a parent.
-func (l *Rebuilder) networkParents() (all []networkParent) {
-	defs, _ := network.LoadAll(l.Networks)
+func (r *Rebuilder) networkParents() (all []networkParent) {
+	defs, _ := network.LoadAll(r.Networks)
 	for _, d := range defs {
-		if p, err := l.Parent(d); err == nil {
+		if p, err := r.Parent(d); err == nil {
 			all = append(all, networkParent{d, p})
 		}
 	}
 	return all
 }
 
-// recordsIn returns a record for each interface of the namespace that is on a network. Its
+// recordsIn returns a record for each of our interfaces in the namespace that is on a network. Its
 // containers are unknown, so it is live while its namespace exists.
-func (l *Rebuilder) recordsIn(
+func (r *Rebuilder) recordsIn(
 	n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []hook.Attachment, err error) {
 	links, err := n.Standing()
@@ -190,7 +190,7 @@ func (l *Rebuilder) recordsIn(
 			return nil, err
 		}
 		for _, s := range parents() {
-			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind {
+			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind || !r.isOurs(i, id, owner, s, watched) {
 				continue
 			}
 			if a, complete := recordFromLink(i, id, s, addrs, watched); complete {
@@ -199,8 +199,33 @@ func (l *Rebuilder) recordsIn(
 			}
 		}
 	}
-	guarded, err := l.guardedRecordsIn(n, id, parents, watched)
+	guarded, err := r.guardedRecordsIn(n, id, parents, watched)
 	return append(found, guarded...), err
+}
+
+// isOurs reports whether Lanyard created an interface on a network's parent. There are two proofs:
+//
+//   - The datapath has an endpoint with its MAC for its namespace. No container can write the maps.
+//     Interfaces that were created before there were marks have this proof only.
+//   - It carries the mark of hook/link. This proof is for trunks that are not watched. It keeps out
+//     the macvlans of administrators and other programs. It does not stop a container's root with
+//     CAP_NET_ADMIN, who can create another macvlan beside its own and copy the mark: that gets a
+//     lease of a free address, which the container can use without a lease, too.
+//
+// The mark does not count in the namespace of an unprivileged user on a trunk with endpoints: there
+// the user is the attacker, and could take leases beyond --max-per-user.
+func (r *Rebuilder) isOurs(
+	i link.Interface, id hook.Netns, owner uint32, s networkParent, watched []verify.Endpoint,
+) bool {
+	if slices.ContainsFunc(watched, func(e verify.Endpoint) bool {
+		return s.carries(e) && e.MAC == i.MAC && (e.Netns == id.Cookie || e.Netns == 0)
+	}) {
+		return true
+	}
+	onTrunk := func(e verify.Endpoint) bool { return e.Trunk == s.parent.TrunkIndex }
+	unwatched := driver.ForNetwork(r.Parts, s.def).Unwatchable(s.def.Parent) != "" ||
+		!slices.ContainsFunc(watched, onTrunk)
+	return i.Marked && (owner == 0 || unwatched)
 }
 
 // recordFromLink returns the record of an interface on a network. complete is false if the
@@ -210,7 +235,7 @@ func recordFromLink(
 	i link.Interface, id hook.Netns, s networkParent, addrs []link.Addr, watched []verify.Endpoint,
 ) (a hook.Attachment, complete bool) {
 	a = baseRecord(i, id, s)
-	a.MAC = verify.MACOf(i.MAC)
+	a.MAC = i.MAC
 	a.Verdict.Text = "restored from its interface: the database was lost"
 	setAddrs(&a, s.def, addrs)
 	if len(a.Addrs) == 0 && s.def.IPAM != network.IPAMNone {
@@ -229,7 +254,7 @@ func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachmen
 		State: hook.Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
 		Interface: i.Name, Index: i.Index, MTU: i.MTU,
 		Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
-		Quarantine: time.Duration(def.Quarantine), Mode: verify.Mode(def.VerifyMode()), Created: time.Now().UTC(),
+		Quarantine: time.Duration(def.Quarantine), Mode: def.VerifyMode(), Created: time.Now().UTC(),
 		AtParent: def.GuardsParent(), HostLink: parts.HostLinkName(def),
 		Verdict: verify.Verdict{Code: verify.Unverified},
 	}
@@ -278,7 +303,7 @@ func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 // definition.
 func endpointFor(a hook.Attachment, parent link.Parent, watched []verify.Endpoint) verify.Endpoint {
 	want := verify.Endpoint{
-		Trunk: parent.TrunkIndex, Tags: parts.TagsOf(parent), MAC: a.MAC, Gateways: a.Gateways,
+		Trunk: parent.TrunkIndex, Tags: parent.Tags, MAC: a.MAC, Gateways: a.Gateways,
 		Attachment: record.NewID(), Netns: a.Netns.Cookie,
 	}
 	for _, p := range a.Addrs {
@@ -296,51 +321,51 @@ func endpointFor(a hook.Attachment, parent link.Parent, watched []verify.Endpoin
 }
 
 // forgetDead removes the endpoints without a found interface, and their permits at the parents.
-func (l *Rebuilder) forgetDead(watched []verify.Endpoint, found []hook.Attachment, parents func() []networkParent) {
+func (r *Rebuilder) forgetDead(watched []verify.Endpoint, found []hook.Attachment, parents func() []networkParent) {
 	for _, e := range watched {
 		if slices.ContainsFunc(found, func(a hook.Attachment) bool { return a.ID == e.Attachment }) {
 			continue
 		}
-		if err := l.Datapath.Forget(e); err != nil {
-			l.Log.Warn("could not remove the endpoint of an interface that is gone", "mac", e.MAC, "err", err)
+		if err := r.Datapath.Forget(e); err != nil {
+			r.Log.Warn("could not remove the endpoint of an interface that is gone", "mac", e.MAC, "err", err)
 		}
-		if err := l.revokeDead(e, parents()); err != nil {
-			l.Log.Warn("could not remove the permit of an interface that is gone", "mac", e.MAC, "err", err)
+		if err := r.revokeDead(e, parents()); err != nil {
+			r.Log.Warn("could not remove the permit of an interface that is gone", "mac", e.MAC, "err", err)
 		}
 	}
 }
 
 // revokeDead removes the permits of an endpoint at the guards of its parent. It keeps the MAC of
 // the parent itself, which the host sends with, too.
-func (l *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
+func (r *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
-		if l.Guards != nil && s.carries(e) && e.MAC != verify.MACOf(s.parent.MAC) {
-			err = errors.Join(err, l.Guards.Unlease(s.parent.Index, e.MAC))
+		if r.Guards != nil && s.carries(e) && e.MAC != s.parent.MAC {
+			err = errors.Join(err, r.Guards.Unlease(s.parent.Index, e.MAC))
 		}
 	}
 	return err
 }
 
 // watchAgain makes the datapath watch a restored endpoint, also if the maps were lost.
-func (l *Rebuilder) watchAgain(a hook.Attachment) error {
-	if driver.Of(l.Parts, &a).Unwatchable(a.Parent) != "" {
+func (r *Rebuilder) watchAgain(a hook.Attachment) error {
+	if driver.Of(r.Parts, &a).Unwatchable(a.Parent) != "" {
 		return nil
 	}
-	if err := l.Datapath.Prepare(a.Endpoint.Trunk); err != nil {
+	if err := r.Datapath.Prepare(a.Endpoint.Trunk); err != nil {
 		return err
 	}
-	return l.Datapath.Expect(a.Endpoint)
+	return r.Datapath.Expect(a.Endpoint)
 }
 
 // restoreRecord writes a record and claims its leases.
-func (l *Rebuilder) restoreRecord(ctx context.Context, a *hook.Attachment) error {
-	if err := l.DB.Update(ctx, func(tx record.Tx) error { return record.Put(tx, a) }); err != nil {
+func (r *Rebuilder) restoreRecord(ctx context.Context, a *hook.Attachment) error {
+	if err := r.DB.Update(ctx, func(tx record.Tx) error { return record.Put(tx, a) }); err != nil {
 		return err
 	}
 	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
 	for i, p := range a.Addrs {
 		// ErrTaken: the container has set an address that is not its own. It gets no lease.
-		err := l.Leases.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner, MAC: a.MAC.String()})
+		err := r.Leases.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner, MAC: a.MAC.String()})
 		if err != nil && !errors.Is(err, ipam.ErrTaken) {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -219,7 +220,7 @@ func ByNetwork(tx Tx, network string) ([]hook.Attachment, error) {
 }
 
 // ByMAC returns the records with a MAC on a trunk, which is given by its ifindex.
-func ByMAC(tx Tx, trunk int, mac verify.MAC) ([]hook.Attachment, error) {
+func ByMAC(tx Tx, trunk int, mac ether.MAC) ([]hook.Attachment, error) {
 	return find(tx, bucketMACs, macKey(trunk, mac))
 }
 
@@ -263,7 +264,7 @@ func MarkReady(tx Tx) error {
 }
 
 // macKey returns the key of a MAC in bucketMACs. trunk is an ifindex.
-func macKey(trunk int, mac verify.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
+func macKey(trunk int, mac ether.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
 
 // NewID returns the id of a new attachment. The first four bytes are the time in seconds since
 // 1970, the other twelve are random. So the rows of attachments that start together are adjacent,

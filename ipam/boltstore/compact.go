@@ -34,10 +34,12 @@ func (db *DB) compact(s *session) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(db.newPath()) }() // after the rename it does not exist
 	err = bbolt.Compact(to, s.bolt, batch)
-	if err := errors.Join(err, to.Close()); err != nil {
-		return err
+	if err = errors.Join(err, to.Close()); err == nil {
+		err = os.Rename(db.newPath(), db.path)
 	}
-	return os.Rename(db.newPath(), db.path)
+	if err != nil {
+		return errors.Join(err, os.Remove(db.newPath()))
+	}
+	return nil
 }

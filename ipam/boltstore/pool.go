@@ -124,6 +124,11 @@ func (p *pool) ended(k []byte) (*ipam.Lease, error) {
 	if err != nil || until.After(p.now) {
 		return nil, err
 	}
+	return p.ending(a)
+}
+
+// ending returns the lease of an address that is in ends.
+func (p *pool) ending(a netip.Addr) (*ipam.Lease, error) {
 	l, err := p.lease(a)
 	if err == nil && l == nil {
 		err = damaged("quarantine of %s without a lease", a)

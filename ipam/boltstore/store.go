@@ -102,7 +102,7 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 			return got, err
 		}
 		if n == 0 {
-			return got, p.counts.Full(in)
+			return p.takeQuarantined(in, l)
 		}
 		got = p.search(in, spans)
 	}
@@ -113,6 +113,37 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 	}
 	l.Addr = got
 	return got, p.take(nil, l)
+}
+
+// takeQuarantined leases a quarantined address of a pool without a free one: the address whose last
+// holder was l's, else the one whose quarantine ends first.
+func (p *pool) takeQuarantined(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
+	var best *ipam.Lease
+	for k := range withPrefix(p.ends, nil) { // in the order of their ends
+		_, a, err := endOf(k)
+		if err != nil {
+			return a, err
+		}
+		old, err := p.ending(a)
+		if err != nil {
+			return a, err
+		}
+		if old.State != ipam.Quarantined || !in.InRanges(old.Addr) || in.Check(old.Addr) != nil {
+			continue
+		}
+		if best == nil {
+			best = old
+		}
+		if old.FreeFor(l, p.now) {
+			best = old
+			break
+		}
+	}
+	if best == nil {
+		return netip.Addr{}, p.counts.Full(in)
+	}
+	l.Addr = best.Addr
+	return l.Addr, p.take(best, l)
 }
 
 // Release implements [ipam.Store].

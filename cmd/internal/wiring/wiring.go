@@ -16,6 +16,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/parts"
@@ -100,7 +101,7 @@ type probers struct{ datapath *bpf.Datapath }
 // Quick returns a prober on the link ifindex that sends through the trunk's maps and reads
 // the neighbour table. It needs no packet socket, because closing one waits for RCU. If
 // BPF does not watch the link (watched is false), it returns Exact's prober.
-func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error) {
+func (p probers) Quick(ifindex int, mac ether.MAC, watched bool) (verify.Prober, error) {
 	if !watched {
 		return p.Exact(ifindex, mac)
 	}
@@ -112,7 +113,7 @@ func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober
 }
 
 // Ask sends a question from the link ifindex through the trunk's maps.
-func (p probers) Ask(ifindex int, mac verify.MAC, q verify.Question) error {
+func (p probers) Ask(ifindex int, mac ether.MAC, q verify.Question) error {
 	sender, err := p.datapath.Emitter()
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func (p probers) Ask(ifindex int, mac verify.MAC, q verify.Question) error {
 
 // Announcer returns an announcer on the link ifindex. It sends through the trunk's maps
 // if BPF watches the link, else from a packet socket.
-func (p probers) Announcer(ifindex int, mac verify.MAC, watched bool) (verify.Announcer, error) {
+func (p probers) Announcer(ifindex int, mac ether.MAC, watched bool) (verify.Announcer, error) {
 	if !watched {
 		return announcer{probe.SocketSender{}, ifindex, mac}, nil
 	}
@@ -131,7 +132,7 @@ func (p probers) Announcer(ifindex int, mac verify.MAC, watched bool) (verify.An
 }
 
 // Exact returns a prober on the link ifindex that reads every reply from a packet socket.
-func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, error) {
+func (probers) Exact(ifindex int, mac ether.MAC) (verify.Prober, error) {
 	return probe.OpenSocket(ifindex, mac)
 }
 
@@ -139,7 +140,7 @@ func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, error) {
 type announcer struct {
 	sender  verify.Sender
 	ifindex int
-	mac     verify.MAC
+	mac     ether.MAC
 }
 
 func (a announcer) Announce(addr netip.Addr) (err error) {

@@ -1,4 +1,4 @@
-package verify
+package ether
 
 import (
 	"fmt"
@@ -16,6 +16,14 @@ const (
 type Tag struct {
 	TPID uint16 `json:"tpid"`
 	VID  uint16 `json:"vid"`
+}
+
+// String returns "VLAN 50", or "VLAN 50 by protocol 0x88a8" if it is not 802.1Q.
+func (t Tag) String() string {
+	if t.TPID != Dot1Q {
+		return fmt.Sprintf("VLAN %d by protocol %#x", t.VID, t.TPID)
+	}
+	return fmt.Sprintf("VLAN %d", t.VID)
 }
 
 // Tags are the VLAN tags of a frame, outermost first. An empty list means untagged.

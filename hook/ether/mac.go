@@ -1,9 +1,11 @@
-package verify
+// Package ether has the values of Ethernet frames that all packages share: MAC addresses and VLAN tags.
+package ether
 
 import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/netip"
 )
 
 // MAC is an Ethernet address as a comparable value. The zero value means no address.
@@ -103,4 +105,18 @@ func (m MAC) Describe() string {
 		return fmt.Sprintf("%s (%s)", m, v)
 	}
 	return m.String()
+}
+
+// ProbeLinkLocal returns the address from which a parent with this MAC asks whether an IPv6 address
+// is in use. It is [MAC.LinkLocal] with 6c:79 in place of ff:fe (wire.c, PROBE_MARK), so that no
+// interface has it.
+func (m MAC) ProbeLinkLocal() netip.Addr {
+	a := m.LinkLocal().As16()
+	a[11], a[12] = 0x6c, 0x79
+	return netip.AddrFrom16(a)
+}
+
+// LinkLocal returns the IPv6 link-local address that belongs to a MAC (RFC 4291, appendix A).
+func (m MAC) LinkLocal() netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
 }
