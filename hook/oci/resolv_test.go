@@ -115,6 +115,47 @@ func TestResolvConf(t *testing.T) {
 	}
 }
 
+// TestResolvConfOnBusyHost checks that mounts by other processes do not fail a path with "..".
+func TestResolvConfOnBusyHost(t *testing.T) {
+	w := newResolvLab(t)
+	must(t, os.MkdirAll(filepath.Join(w.root, "run/systemd/resolve"), 0o755))
+	must(t, os.WriteFile(filepath.Join(w.root, "run/systemd/resolve/stub-resolv.conf"), nil, 0o644))
+	must(t, os.Symlink(strings.Repeat("../run/", 15)+"../run/systemd/resolve/stub-resolv.conf", w.root+"/etc/resolv.conf"))
+	stop, mounts := make(chan struct{}), make(chan error, 1)
+	go func() { mounts <- testenv.OnThread(func() error { return mountUntil(stop, t.TempDir()) }) }()
+	for range 2000 {
+		fd, err := openResolvPath(w.root)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		unix.Close(fd)
+	}
+	close(stop)
+	must(t, <-mounts)
+}
+
+// mountUntil mounts and unmounts in a mount namespace of its own until stop is closed.
+func mountUntil(stop <-chan struct{}, dir string) error {
+	if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS),
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return err
+		}
+	}
+}
+
 // TestResolvConfKeepsImage checks that the file in the image is unchanged after the container.
 func TestResolvConfKeepsImage(t *testing.T) {
 	w := newResolvLab(t)
