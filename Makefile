@@ -10,16 +10,8 @@ SUITE   ?=
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
 LDFLAGS   := -s -w -X main.version=$(VERSION)
-# What runs once gains nothing by being inlined, and all of a program's pages are mapped:
-# half a megabyte of 6 less. The runtime stays as it is; so does the broker, which lives.
-HOOKFLAGS := github.com/...=-l
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
-
-# The linker writes through a mapping, and what it wrote lies in the page cache page by
-# page; a copy lies there in larger pieces, as anything that is installed, and starts
-# half a millisecond sooner.
-copied = for f in $(1); do cp $$f $$f.copy && mv $$f.copy $$f || exit 1; done
 
 .DELETE_ON_ERROR:
 .PHONY: help
@@ -28,9 +20,7 @@ help: ## this list
 
 .PHONY: build
 build: ## bin/lanyard and bin/lanyard-hook, static
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -gcflags '$(HOOKFLAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard-hook
-	@$(call copied,bin/lanyard bin/lanyard-hook)
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard ./cmd/lanyard-hook
 
 .PHONY: demo
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
@@ -92,7 +82,6 @@ bin/bench:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-claim ./testenv/bench/claim
-	@$(call copied,$@-floor $@-hello $@-claim)
 
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
@@ -100,7 +89,7 @@ lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of gene
 	$(LINTER) run --allow-parallel-runners --build-tags vm,failpoint
 	go vet -tags vm,failpoint ./...
 	$(MAKE) generate
-	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o' '*_bpfel.bin'
+	git diff --exit-code -- '*_bpfel.go' '*_bpfel.o'
 
 .PHONY: generate
 generate: deps-generate ## the tc program's object and its Go side
@@ -111,19 +100,31 @@ $(LINTER):
 	mv bin/tools/golangci-lint $@
 
 .PHONY: install
-install: build ## into $(DESTDIR)$(PREFIX)
+install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then run the hook
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
+
+# A package ships the drop-in as a file. On this host, "lanyard hooks install" writes it, and
+# keeps the directories that other files have set.
+.PHONY: install-files
+install-files:
 	install -D -m 0644 cmd/lanyard/systemd/lanyard.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/lanyard.socket
 	for unit in lanyard lanyard-guards lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
 	for stage in createRuntime createContainer poststop; do \
-		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' cmd/lanyard-hook/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
+		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' packaging/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
 	done
+	$(if $(DESTDIR),$(install-drop-in))
 	install -d $(DESTDIR)$(PREFIX)/share/man/man7
 	sed 's|@PREFIX@|$(PREFIX)|' docs/man/lanyard-rootless.7 > $(DESTDIR)$(PREFIX)/share/man/man7/lanyard-rootless.7
+
+DROP_IN := /etc/containers/containers.conf.d/50-lanyard.conf
+install-drop-in = install -d $(DESTDIR)$(dir $(DROP_IN)) && \
+	sed 's|@DIRS@|"/usr/share/containers/oci/hooks.d", "$(PREFIX)/share/lanyard/hooks.d"|' \
+	packaging/containers.conf.d/50-lanyard.conf.in > $(DESTDIR)$(DROP_IN)
 
 .PHONY: deps-test deps-suite deps-demo deps-bench deps-generate
 deps-test deps-suite deps-demo deps-bench deps-generate: deps-%:

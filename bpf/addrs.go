@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -39,7 +40,7 @@ func (m *maps) expectAddrs(p tagKey, e verify.Endpoint, old *wireEndpoint, same 
 
 // addHolder writes that a MAC has the lease of an address. Claimants that were seen before belong
 // to the previous holder, unless the same attachment keeps the address.
-func (m *maps) addHolder(p tagKey, mac verify.MAC, addr netip.Addr, same bool) error {
+func (m *maps) addHolder(p tagKey, mac ether.MAC, addr netip.Addr, same bool) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
 	if err != nil {
@@ -57,13 +58,13 @@ func (m *maps) addHolder(p tagKey, mac verify.MAC, addr netip.Addr, same bool) e
 		return m.addAddr(key, &wireAddress{Flags: flagLeased | flagTentative, Holder: mac})
 	}
 	row.Flags |= flagLeased | flagTentative
-	row.Holder, row.Claimant, row.Claims, row.ClaimedNs = mac, verify.MAC{}, 0, 0
-	row.Prober, row.Probes, row.ProberNs = verify.MAC{}, 0, 0
+	row.Holder, row.Claimant, row.Claims, row.ClaimedNs = mac, ether.MAC{}, 0, 0
+	row.Prober, row.Probes, row.ProberNs = ether.MAC{}, 0, 0
 	return m.addrs.replace(key, row)
 }
 
 // markInUse writes that a MAC uses an address from now on.
-func (m *maps) markInUse(p tagKey, mac verify.MAC, addr netip.Addr) error {
+func (m *maps) markInUse(p tagKey, mac ether.MAC, addr netip.Addr) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
 	if err != nil || row == nil || row.Holder != mac || row.Flags&flagTentative == 0 {
@@ -74,7 +75,7 @@ func (m *maps) markInUse(p tagKey, mac verify.MAC, addr netip.Addr) error {
 }
 
 // removeHolder removes a MAC from the row of an address, if it still holds the address.
-func (m *maps) removeHolder(p tagKey, mac verify.MAC, addr netip.Addr) error {
+func (m *maps) removeHolder(p tagKey, mac ether.MAC, addr netip.Addr) error {
 	key := p.address(addr)
 	row, err := m.addrs.get(key)
 	if err != nil || row == nil || row.Flags&flagLeased == 0 || row.Holder != mac {
@@ -99,7 +100,7 @@ func (m *maps) changeAddrHint(key *wireAddressKey, change func(*wireHint)) error
 }
 
 // changeMACHint does the same for a MAC that is added to, or removed from, the MACs of this host.
-func (m *maps) changeMACHint(mac verify.MAC, change func(*wireHint)) error {
+func (m *maps) changeMACHint(mac ether.MAC, change func(*wireHint)) error {
 	return m.changeHint(hintOfMAC(mac), change)
 }
 
@@ -140,7 +141,7 @@ func (m *maps) addAddr(key *wireAddressKey, row *wireAddress) error {
 		}
 	}
 	if errors.Is(err, errFull) {
-		err = fmt.Errorf("%d addresses are watched already, which is the maximum", m.addrs.entries)
+		err = fmt.Errorf("%d addresses are watched already, which is the maximum", m.addrs.MaxEntries())
 	}
 	if err != nil {
 		err = errors.Join(err, m.removeHints(key, row))

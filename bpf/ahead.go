@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -61,28 +61,23 @@ func (t *trunk) ahead(w way) (names []string, err error) {
 
 // filtersAhead returns the names of the clsact filters before lanyard's: those of the same priority
 // that were added later (net/sched/cls_bpf.c, cls_bpf_change).
-func filtersAhead(ifindex int, w way, own uint32) (names []string, err error) {
-	msgs, err := askFilters(ifindex, w, unix.NLM_F_DUMP, 0, 0)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return nil, explainErrno(err)
+func filtersAhead(ifindex int, w way, own ebpf.ProgramID) (names []string, err error) {
+	all, err := filtersOn(ifindex, w)
+	if err != nil {
+		return nil, err
 	}
-	for _, m := range msgs {
-		if programIn(m) == own {
-			return names, nil
-		}
-		head := nl.DeserializeTcMsg(m)
-		if head.Handle == 0 {
-			continue // the entry for the priority itself
-		}
-		id, owner := readFilter(m)
-		if owner == filterName {
+	for _, f := range all {
+		if b := ownFilter(f); b != nil {
+			if ebpf.ProgramID(b.Id) == own {
+				return names, nil
+			}
 			continue // the guard of a parent that is also a trunk: it counts the frames that it drops
 		}
 		name := "of another kind"
-		if id != 0 {
-			name = fmt.Sprintf("%s (id %d)", programName(id), id)
+		if b, ok := f.(*netlink.BpfFilter); ok && b.Id != 0 {
+			name = fmt.Sprintf("%s (id %d)", programName(ebpf.ProgramID(b.Id)), b.Id)
 		}
-		names = append(names, fmt.Sprintf("tc filter %s, priority %d", name, head.Info>>16))
+		names = append(names, fmt.Sprintf("tc filter %s, priority %d", name, f.Attrs().Priority))
 	}
 	return nil, fmt.Errorf("lanyard's program is no longer on its %s", w.name)
 }

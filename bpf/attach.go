@@ -7,21 +7,24 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/bpf/pin"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
 
 // A way is a direction through the trunk, with the place of the program that watches it.
 type way struct {
 	name   string // also of the program's pin
-	tcx    uint32 // attach type
+	tcx    ebpf.AttachType
 	parent uint32 // in clsact
 	handle uint32 // of the filter in clsact
 }
 
 var (
-	egress  = way{"egress", unix.BPF_TCX_EGRESS, netlink.HANDLE_MIN_EGRESS, filterHandle}
-	ingress = way{"ingress", unix.BPF_TCX_INGRESS, netlink.HANDLE_MIN_INGRESS, filterHandle}
+	egress  = way{"egress", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, filterHandle}
+	ingress = way{"ingress", ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, filterHandle}
 	ways    = []way{egress, ingress}
 )
 
@@ -72,7 +75,7 @@ func hiddenError(ifindex int, w way) error {
 // process is killed, a link that is not pinned yet ends with it, and the next attach replaces an
 // unfinished filter.
 func (t *trunk) attach(legacy bool) error {
-	if err := t.checkNetns(); err != nil {
+	if err := pin.CheckNetns(t.path); err != nil {
 		return err
 	}
 	for _, w := range ways {
@@ -88,16 +91,16 @@ func (t *trunk) attach(legacy bool) error {
 			return err
 		}
 		err = t.attachOne(w, prog, legacy)
-		unix.Close(prog)
+		prog.Close()
 		if err != nil {
 			return fmt.Errorf("attach to the %s of trunk %s: %w", w.name, nameOf(t.ifindex), err)
 		}
-		failpoint("bpf-" + w.name)
+		failpoint.At("bpf-" + w.name)
 	}
 	return nil
 }
 
-func (t *trunk) attachOne(w way, prog int, legacy bool) error {
+func (t *trunk) attachOne(w way, prog *ebpf.Program, legacy bool) error {
 	if !legacy {
 		err := attachTCX(t.ifindex, w, prog, filepath.Join(t.path, linkPin+w.name))
 		if !errors.Is(err, errNoTCX) {
@@ -111,11 +114,11 @@ func (t *trunk) attachOne(w way, prog int, legacy bool) error {
 
 // detach detaches the programs from a trunk. It removes clsact if the programs were in it and no
 // other filter is. The lock is held.
-func (r root) detach(ifindex int) error {
+func detach(r pin.Root, ifindex int) error {
 	var err error
 	filters := false
 	for _, w := range ways {
-		err = errors.Join(err, detachTCX(filepath.Join(r.trunkDir(ifindex), linkPin+w.name)))
+		err = errors.Join(err, detachTCX(filepath.Join(r.TrunkDir(ifindex, layout), linkPin+w.name)))
 		had, ferr := removeFilter(ifindex, w)
 		filters, err = filters || had, errors.Join(err, ferr)
 	}

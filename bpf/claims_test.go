@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
@@ -22,13 +23,13 @@ func watchedEndpoint() verify.Endpoint {
 	}
 }
 
-func reply(tb testing.TB, from verify.MAC) []byte {
+func reply(tb testing.TB, from ether.MAC) []byte {
 	tb.Helper()
 	return mustARP(tb, arp.Packet{Destination: ownMAC, Source: from, Reply: true, Sender: from, SenderIP: gw4,
 		Target: ownMAC, TargetIP: addr4})
 }
 
-func advert(tb testing.TB, to verify.MAC, from verify.MAC) []byte {
+func advert(tb testing.TB, to ether.MAC, from ether.MAC) []byte {
 	tb.Helper()
 	return mustND(tb, ndp.Message{Destination: to, Source: from, From: gw6, To: nodes, Target: gw6, Advert: true,
 		LinkLayer: from})
@@ -53,7 +54,7 @@ func TestAsked(t *testing.T) {
 		"another's request": {mustFrame(t)(arp.Probe(claimant, gw4)), -1},
 	}
 	for name, f := range frames {
-		for _, tags := range []verify.Tags{vlan50, vlan60, nil} {
+		for _, tags := range []ether.Tags{vlan50, vlan60, nil} {
 			before := k.mustEvidence(t, e)
 			start := verify.Now()
 			k.out(t, tagged(f.frame, tags...))
@@ -87,20 +88,20 @@ func TestReplies(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		frame      []byte
-		tags       verify.Tags
+		tags       ether.Tags
 		index      int    // of the gateway
 		count      uint32 // answers about this gateway so far
-		mac, other verify.MAC
+		mac, other ether.MAC
 	}{
-		{"ARP reply", reply(t, router), vlan50, 0, 1, router, verify.MAC{}},
-		{"again", reply(t, router), vlan50, 0, 2, router, verify.MAC{}},
-		{"under another tag", reply(t, router), vlan60, 0, 3, router, verify.MAC{}},
-		{"with no tag", reply(t, router), nil, 0, 4, router, verify.MAC{}},
+		{"ARP reply", reply(t, router), vlan50, 0, 1, router, ether.MAC{}},
+		{"again", reply(t, router), vlan50, 0, 2, router, ether.MAC{}},
+		{"under another tag", reply(t, router), vlan60, 0, 3, router, ether.MAC{}},
+		{"with no tag", reply(t, router), nil, 0, 4, router, ether.MAC{}},
 		{"another answers", reply(t, router2), vlan50, 0, 5, router2, router},
 		{"its MAC is not the frame's", vrrp, vlan50, 0, 6, router, router2},
-		{"NA to the endpoint", advert(t, ownMAC, router), vlan50, 1, 1, router, verify.MAC{}},
-		{"NA to the endpoint under another tag", advert(t, ownMAC, router), vlan60, 1, 2, router, verify.MAC{}},
-		{"NA to the endpoint with no option", bare, vlan50, 1, 3, router, verify.MAC{}},
+		{"NA to the endpoint", advert(t, ownMAC, router), vlan50, 1, 1, router, ether.MAC{}},
+		{"NA to the endpoint under another tag", advert(t, ownMAC, router), vlan60, 1, 2, router, ether.MAC{}},
+		{"NA to the endpoint with no option", bare, vlan50, 1, 3, router, ether.MAC{}},
 		{"NA to all nodes", advert(t, broadcast, router2), vlan50, 1, 4, router2, router},
 		{"and again", advert(t, broadcast, router2), vlan50, 1, 5, router2, router},
 	} {
@@ -152,17 +153,17 @@ func TestAnswersOnOtherTags(t *testing.T) {
 	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	must(t, k.expect(e))
 	ask := tagged(mustFrame(t)(ndp.Probe(ownMAC, gw6)), vlan50...)
-	check := func(when string, tags verify.Tags, mac verify.MAC, count uint32) {
+	check := func(when string, tags ether.Tags, mac ether.MAC, count uint32) {
 		t.Helper()
 		g := k.mustEvidence(t, e).Gateways[1]
 		if !g.Reply.Tags.Equal(tags) || g.MAC != mac || g.Reply.Count != count {
 			t.Errorf("%s: %+v, want an answer from %s under %s, count %d", when, g, mac, tags, count)
 		}
 	}
-	check("an answer before the watch began", nil, verify.MAC{}, 0)
+	check("an answer before the watch began", nil, ether.MAC{}, 0)
 	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	k.out(t, ask)
-	check("an answer before the question", nil, verify.MAC{}, 0)
+	check("an answer before the question", nil, ether.MAC{}, 0)
 	k.in(t, tagged(advert(t, broadcast, router), vlan50...))
 	k.in(t, tagged(advert(t, broadcast, router2), vlan60...))
 	check("right and wrong", vlan50, router, 1)
@@ -224,7 +225,7 @@ func TestClaimants(t *testing.T) {
 	for name, c := range claims {
 		k, e := mustKit(t), watchedEndpoint()
 		must(t, k.expect(e))
-		for _, tags := range []verify.Tags{nil, vlan60, {tag50, tag60}} {
+		for _, tags := range []ether.Tags{nil, vlan60, {tag50, tag60}} {
 			k.in(t, tagged(c.frame, tags...))
 		}
 		if got := k.mustEvidence(t, e).Claimants; len(got) != 0 {

@@ -1,13 +1,12 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,24 +19,32 @@ const (
 	filterName     = "lanyard"
 )
 
-// filterInfo is the filter's priority and protocol (all), in the format of struct tcmsg.
-var filterInfo = netlink.MakeHandle(filterPriority, nl.Swap16(unix.ETH_P_ALL))
+// filter returns lanyard's filter of one way, with a program.
+func filter(ifindex int, w way, prog int) *netlink.BpfFilter {
+	return &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: ifindex, Parent: w.parent, Handle: w.handle, Priority: filterPriority, Protocol: unix.ETH_P_ALL,
+		},
+		Fd: prog, Name: filterName, DirectAction: true,
+	}
+}
 
 // addFilter adds the program to clsact, which it makes if necessary. It replaces an existing filter
 // of lanyard's, left from a trunk that has lost its pins.
-func addFilter(ifindex int, w way, prog int) error {
+func addFilter(ifindex int, w way, prog *ebpf.Program) error {
 	made, err := addClsact(ifindex)
 	if err != nil {
 		return fmt.Errorf("add clsact: %w", err)
 	}
-	err = changeFilter(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifindex, w, prog)
+	f := filter(ifindex, w, prog.FD())
+	err = netlink.FilterAdd(f)
 	if errors.Is(err, unix.EEXIST) {
-		var id uint32
+		var id ebpf.ProgramID
 		if id, err = filterProgram(ifindex, w); err == nil && id == 0 {
 			err = fmt.Errorf("%w: another project's filter has lanyard's handle, %#x: give it another handle", unix.EEXIST,
 				w.handle)
 		} else if err == nil {
-			err = changeFilter(unix.RTM_NEWTFILTER, unix.NLM_F_CREATE, ifindex, w, prog)
+			err = netlink.FilterReplace(f)
 		}
 	}
 	if err != nil {
@@ -50,77 +57,65 @@ func addFilter(ifindex int, w way, prog int) error {
 	return nil
 }
 
+// clsact returns the qdisc of a link.
+func clsact(ifindex int) *netlink.GenericQdisc {
+	return &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{
+			LinkIndex: ifindex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+		},
+		QdiscType: "clsact",
+	}
+}
+
 // addClsact adds the qdisc, and reports whether it did not exist before. Many hosts have a qdisc
 // "ingress" in its place, which would treat the filters of both ways as inbound.
 func addClsact(ifindex int) (made bool, err error) {
-	err = changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifindex)
+	err = netlink.QdiscAdd(clsact(ifindex))
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return false, fmt.Errorf("%w: the kernel does not have it (CONFIG_NET_SCH_INGRESS)", err)
 	case !errors.Is(err, unix.EEXIST):
 		return err == nil, explainErrno(err)
 	}
-	kind, err := clsactPlaceKind(ifindex)
+	qdiscs, err := dump(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(linkAt(ifindex)) })
 	if err != nil {
 		return false, fmt.Errorf("find the qdisc in its place: %w", explainErrno(err))
 	}
-	if kind != "clsact" {
-		return false, fmt.Errorf("qdisc %q is in its place: replace it by clsact", kind)
+	for _, q := range qdiscs {
+		if q.Attrs().Parent == netlink.HANDLE_CLSACT && q.Type() != "clsact" {
+			return false, fmt.Errorf("qdisc %q is in its place: replace it by clsact", q.Type())
+		}
 	}
 	return false, nil
 }
 
-// clsactPlaceKind returns the kind of the qdisc in clsact's place.
-func clsactPlaceKind(ifindex int) (string, error) {
-	// Without the echo, 6.18 sends no answer if no process listens for changes
-	// (rtnl_notify_needed).
-	req := nl.NewNetlinkRequest(unix.RTM_GETQDISC, unix.NLM_F_ECHO|unix.NLM_F_ACK)
-	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Parent: netlink.HANDLE_CLSACT})
-	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWQDISC)
-	if err != nil {
-		return "", err
-	}
-	for _, m := range msgs {
-		attrs, err := nl.ParseRouteAttr(m[nl.SizeofTcMsg:])
-		if err != nil {
-			return "", err
-		}
-		for _, a := range attrs {
-			if a.Attr.Type == nl.TCA_KIND {
-				return unix.ByteSliceToString(a.Value), nil
-			}
-		}
-	}
-	return "", unix.ENOENT
+// linkAt returns a link that is known by its ifindex only.
+func linkAt(ifindex int) netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
 }
 
-// changeClsact adds or removes the qdisc. This file builds its requests itself: the library's
-// functions handle all kinds of qdiscs and filters, and would link that code into the hook.
-func changeClsact(cmd, flags, ifindex int) error {
-	req := nl.NewNetlinkRequest(cmd, flags|unix.NLM_F_ACK)
-	req.AddData(&nl.TcMsg{
-		Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	})
-	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("clsact")))
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+// dump repeats a list that a change has interrupted: it would be incomplete.
+func dump[T any](list func() ([]T, error)) (all []T, err error) {
+	const tries = 20
+	for range tries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }
 
-// changeFilter adds, replaces or removes lanyard's filter of one way.
-func changeFilter(cmd, flags, ifindex int, w way, prog int) error {
-	req := nl.NewNetlinkRequest(cmd, flags|unix.NLM_F_ACK)
-	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: w.handle, Parent: w.parent,
-		Info: filterInfo})
-	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
-	if cmd == unix.RTM_NEWTFILTER {
-		options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
-		options.AddRtAttr(nl.TCA_BPF_FD, nl.Uint32Attr(uint32(prog)))
-		options.AddRtAttr(nl.TCA_BPF_NAME, nl.ZeroTerminated(filterName))
-		options.AddRtAttr(nl.TCA_BPF_FLAGS, nl.Uint32Attr(nl.TCA_BPF_FLAG_ACT_DIRECT))
-		req.AddData(options)
+// filtersOn returns the filters of one way, in the order in which frames meet them; none if there is
+// no clsact or no device.
+func filtersOn(ifindex int, w way) ([]netlink.Filter, error) {
+	all, err := dump(func() ([]netlink.Filter, error) { return netlink.FilterList(linkAt(ifindex), w.parent) })
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("list the filters on the %s of trunk %s: %w", w.name, nameOf(ifindex), explainErrno(err))
 	}
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+	return all, nil
 }
 
 // explainFilterError adds the usual cause to the errno with which the kernel refuses a filter.
@@ -142,79 +137,35 @@ func removeFilter(ifindex int, w way) (bool, error) {
 	if err != nil || id == 0 {
 		return false, err
 	}
-	if err := changeFilter(unix.RTM_DELTFILTER, 0, ifindex, w, 0); err != nil {
+	if err := netlink.FilterDel(filter(ifindex, w, -1)); err != nil {
 		return false, fmt.Errorf("remove the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), explainErrno(err))
 	}
 	return true, nil
 }
 
 // filterRuns reports whether lanyard's filter exists and has the program of that id.
-func filterRuns(ifindex int, w way, id uint32) (bool, error) {
+func filterRuns(ifindex int, w way, id ebpf.ProgramID) (bool, error) {
 	has, err := filterProgram(ifindex, w)
 	return has == id, err
 }
 
 // filterProgram returns the id of the program in lanyard's filter, 0 if there is no filter.
-func filterProgram(ifindex int, w way) (uint32, error) {
-	msgs, err := askFilters(ifindex, w, 0, w.handle, filterInfo)
-	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENODEV):
-		return 0, nil // no filter, no clsact, no device
-	case err != nil:
-		return 0, fmt.Errorf("find the filter on the %s of trunk %s: %w", w.name, nameOf(ifindex), explainErrno(err))
-	}
-	for _, m := range msgs {
-		if id := programIn(m); id != 0 {
-			return id, nil
+func filterProgram(ifindex int, w way) (ebpf.ProgramID, error) {
+	all, err := filtersOn(ifindex, w)
+	for _, f := range all {
+		if b := ownFilter(f); b != nil && b.Handle == w.handle {
+			return ebpf.ProgramID(b.Id), nil
 		}
 	}
-	return 0, nil
+	return 0, err
 }
 
-// programIn returns the program's id if a filter is lanyard's, otherwise 0.
-func programIn(msg []byte) uint32 {
-	if id, name := readFilter(msg); name == filterName {
-		return id
+// ownFilter returns a filter if it is lanyard's, otherwise nil.
+func ownFilter(f netlink.Filter) *netlink.BpfFilter {
+	if b, ok := f.(*netlink.BpfFilter); ok && b.Name == filterName {
+		return b
 	}
-	return 0
-}
-
-// readFilter returns the program's id and the name of any filter, 0 if it runs no program.
-func readFilter(msg []byte) (id uint32, name string) {
-	attrs, err := nl.ParseRouteAttr(msg[nl.SizeofTcMsg:])
-	if err != nil {
-		return 0, ""
-	}
-	for _, a := range attrs {
-		if a.Attr.Type != nl.TCA_OPTIONS {
-			continue
-		}
-		options, err := nl.ParseRouteAttr(a.Value)
-		if err != nil {
-			return 0, ""
-		}
-		for _, o := range options {
-			switch o.Attr.Type {
-			case nl.TCA_BPF_ID:
-				if len(o.Value) >= 4 {
-					id = binary.NativeEndian.Uint32(o.Value)
-				}
-			case nl.TCA_BPF_NAME:
-				name = unix.ByteSliceToString(o.Value)
-			}
-		}
-	}
-	return id, name
-}
-
-// askFilters requests one filter, or all of one way with NLM_F_DUMP.
-func askFilters(ifindex int, w way, flags int, handle, info uint32) ([][]byte, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETTFILTER, flags)
-	req.AddData(&nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(ifindex), Handle: handle, Parent: w.parent, Info: info})
-	if flags&unix.NLM_F_DUMP == 0 {
-		req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated("bpf")))
-	}
-	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWTFILTER)
+	return nil
 }
 
 // removeEmptyQdisc removes clsact if it has no filter. The kernel refuses that while another
@@ -224,15 +175,11 @@ func removeEmptyQdisc(ifindex int) error {
 	const timeout, pause = time.Second, time.Millisecond
 	for began := time.Now(); ; time.Sleep(pause) {
 		for _, w := range ways {
-			n, err := countFilters(ifindex, w)
-			if err != nil {
-				return fmt.Errorf("list the filters on the %s of trunk %s: %w", w.name, nameOf(ifindex), explainErrno(err))
-			}
-			if n > 0 {
-				return nil
+			if all, err := filtersOn(ifindex, w); err != nil || len(all) > 0 {
+				return err
 			}
 		}
-		err := changeClsact(unix.RTM_DELQDISC, 0, ifindex)
+		err := netlink.QdiscDel(clsact(ifindex))
 		switch {
 		case err == nil, errors.Is(err, unix.ENODEV):
 			return nil
@@ -240,18 +187,4 @@ func removeEmptyQdisc(ifindex int) error {
 			return fmt.Errorf("remove clsact from trunk %s: %w", nameOf(ifindex), explainErrno(err))
 		}
 	}
-}
-
-// countFilters returns the number of filters of one way. It asks again if a change interrupted the
-// kernel's dump.
-func countFilters(ifindex int, w way) (int, error) {
-	const dumps = 20
-	err := error(netlink.ErrDumpInterrupted)
-	for range dumps {
-		var filters [][]byte
-		if filters, err = askFilters(ifindex, w, unix.NLM_F_DUMP, 0, 0); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return len(filters), err
-		}
-	}
-	return 0, err
 }

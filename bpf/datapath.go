@@ -16,6 +16,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cilium/ebpf"
+
+	"github.com/lanyard-net/lanyard/bpf/pin"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -33,19 +37,19 @@ type Options struct {
 // goroutine with a thread in the trunks' network namespace; all methods except Prepare and Release
 // may be called from other threads, too.
 type Datapath struct {
-	root   root
+	root   pin.Root
 	legacy bool
 
 	mu     sync.Mutex
 	trunks map[int]*trunk // opened so far
-	emit   int            // descriptor of the program emit; 0 until Emitter is called
+	emit   *ebpf.Program  // nil until Emitter is called
 }
 
 var _ verify.Datapath = (*Datapath)(nil)
 
 // New returns a datapath. It opens and changes nothing yet.
 func New(o Options) *Datapath {
-	return &Datapath{root: root(filepath.Clean(o.Root)), legacy: o.Legacy, trunks: map[int]*trunk{}}
+	return &Datapath{root: pin.Root(filepath.Clean(o.Root)), legacy: o.Legacy, trunks: map[int]*trunk{}}
 }
 
 // Close closes the open pins. Trunks remain watched.
@@ -71,7 +75,7 @@ const exactClockTime = 90 * time.Second
 func (d *Datapath) Prepare(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if t, err := d.open(ifindex); err == nil && t != nil && exists(filepath.Join(t.path, editionMark(edition))) {
+	if t, err := d.open(ifindex); err == nil && t != nil && pin.HasEdition(t.path, edition) {
 		if on, err := t.attached(); on && err == nil {
 			// No lock is held, so another process may release the trunk at the same time.
 			if err := t.useExactClock(exactClockTime); !errors.Is(err, fs.ErrNotExist) {
@@ -79,16 +83,16 @@ func (d *Datapath) Prepare(ifindex int) error {
 			}
 		}
 	}
-	lock, err := d.root.lock(true)
+	lock, err := d.root.Lock(true)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
 	d.closeTrunk(ifindex)
-	if err := d.root.ensureTrunk(ifindex); err != nil {
-		return errors.Join(err, d.root.removeEmpty())
+	if err := ensureTrunk(d.root, ifindex); err != nil {
+		return errors.Join(err, d.root.RemoveEmpty())
 	}
-	failpoint("bpf-named")
+	failpoint.At("bpf-named")
 	t, err := d.open(ifindex)
 	if err != nil {
 		return err
@@ -119,7 +123,7 @@ func (d *Datapath) open(ifindex int) (*trunk, error) {
 		}
 		d.closeTrunk(ifindex)
 	}
-	t, err := d.root.open(ifindex)
+	t, err := openTrunk(d.root, ifindex)
 	if t != nil {
 		d.trunks[ifindex] = t
 	}
@@ -138,7 +142,7 @@ func (d *Datapath) closeTrunk(ifindex int) {
 func (d *Datapath) Release(ifindex int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	lock, err := d.root.lock(false)
+	lock, err := d.root.Lock(false)
 	if err != nil {
 		return err
 	}
@@ -151,17 +155,17 @@ func (d *Datapath) Release(ifindex int) error {
 		d.closeTrunk(ifindex)
 	}
 	// A filter of Lanyard may exist without pins.
-	if err := d.root.detach(ifindex); err != nil || lock == nil {
+	if err := detach(d.root, ifindex); err != nil || lock == nil {
 		return err
 	}
-	failpoint("bpf-detached")
-	return d.root.removeTrunk(ifindex)
+	failpoint.At("bpf-detached")
+	return d.root.RemoveTrunk(ifindex)
 }
 
 // hasEndpoints reports whether a trunk has endpoints. It returns false if the trunk's device no
 // longer exists. The lock is held.
 func (d *Datapath) hasEndpoints(ifindex int) (bool, error) {
-	alive, err := pins{path: d.root.trunkDir(ifindex), ifindex: ifindex}.alive()
+	alive, err := deviceExists(pin.Dir{Path: d.root.TrunkDir(ifindex, layout), Ifindex: ifindex})
 	if !alive || err != nil {
 		return false, err
 	}
@@ -170,7 +174,7 @@ func (d *Datapath) hasEndpoints(ifindex int) (bool, error) {
 		return false, nil
 	}
 	if err == nil {
-		err = t.checkNetns()
+		err = pin.CheckNetns(t.path)
 	}
 	if err != nil {
 		return false, err
@@ -226,7 +230,7 @@ func (d *Datapath) Forget(e verify.Endpoint) error {
 func (d *Datapath) withTrunk(ifindex int, f func(t *trunk) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	lock, err := d.root.lock(false)
+	lock, err := d.root.Lock(false)
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // emitter sends frames with a test run of a tc program that redirects them to an interface. It
 // needs no packet socket: closing one waits for RCU.
-type emitter struct{ fd int }
+type emitter struct{ prog *ebpf.Program }
 
 // Emitter returns a sender that sends frames in the calling thread's current network namespace. It
 // uses the pinned program of a prepared trunk, or loads one. The sender may be used by any
@@ -22,35 +24,40 @@ type emitter struct{ fd int }
 func (d *Datapath) Emitter() (verify.Sender, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.emit != 0 {
+	if d.emit != nil {
 		return emitter{d.emit}, nil
 	}
 	for _, t := range d.trunks {
-		path := filepath.Join(t.path, emitPin)
-		fd, err := objGet(path)
+		p, err := openProgram(filepath.Join(t.path, emitPin))
 		if err == nil {
-			d.emit = fd
-			return emitter{fd}, nil
+			d.emit = p
+			return emitter{p}, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("open program %q: %w", path, explainErrno(err))
+			return nil, err
 		}
 	}
-	o, err := wireObject.load(nil, emitPin)
+	o, err := load(loadWire, nil, emitPin)
 	if err != nil {
 		return nil, err
 	}
-	d.emit = o.programs[emitPin]
+	d.emit = o.Programs[emitPin]
 	return emitter{d.emit}, nil
 }
 
 func (d *Datapath) closeEmitter() error {
-	if d.emit == 0 {
+	if d.emit == nil {
 		return nil
 	}
-	err := unix.Close(d.emit)
-	d.emit = 0
+	err := d.emit.Close()
+	d.emit = nil
 	return err
+}
+
+// skb is the beginning of struct __sk_buff.
+type skb struct {
+	_  [12]uint32
+	Cb [5]uint32
 }
 
 // netXmitCN is the return value of a queue that fills up (include/linux/netdevice.h), and of the
@@ -65,8 +72,8 @@ func (e emitter) Send(ifindex int, frame []byte) error {
 	if len(frame) < 14 {
 		return fmt.Errorf("send on interface %d: %w: %d bytes are not an Ethernet frame", ifindex, unix.EINVAL, len(frame))
 	}
-	ctx := skb{cb: [5]uint32{uint32(ifindex)}}
-	ret, err := testRun(e.fd, frame, &ctx)
+	result, err := e.prog.Run(&ebpf.RunOptions{Data: frame, Context: skb{Cb: [5]uint32{uint32(ifindex)}}, Repeat: 1})
+	ret := int32(result)
 	switch {
 	case err != nil:
 	case ret < 0:

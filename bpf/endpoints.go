@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -42,13 +44,13 @@ func (m *maps) expect(e verify.Endpoint) (err error) {
 	if err := m.putEndpoint(p, e.MAC, first, old != nil, row); err != nil {
 		return err
 	}
-	failpoint("bpf-row")
+	failpoint.At("bpf-row")
 	return m.expectAddrs(p, e, old, same)
 }
 
 // find returns the row of a MAC as first, and the row of the endpoint with the given tags. They are
 // the same row if no other endpoint has the MAC. A row that does not exist is nil.
-func (m *maps) find(p tagKey, mac verify.MAC) (first, row *wireEndpoint, err error) {
+func (m *maps) find(p tagKey, mac ether.MAC) (first, row *wireEndpoint, err error) {
 	first, err = m.endpoints.get(macKey(mac))
 	switch {
 	case err != nil || first == nil:
@@ -93,7 +95,7 @@ func (m *maps) checkShared(p tagKey, e verify.Endpoint, first *wireEndpoint) err
 
 // putEndpoint writes an endpoint's row: the row of the MAC itself, or a row in "shared" if another
 // endpoint has the MAC.
-func (m *maps) putEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
+func (m *maps) putEndpoint(p tagKey, mac ether.MAC, first *wireEndpoint, there bool, row *wireEndpoint) error {
 	several := first != nil && first.Flags&flagShared != 0
 	if first != nil && !several && !first.hasTags(p) {
 		if err := m.shareMAC(mac, first); err != nil {
@@ -107,14 +109,14 @@ func (m *maps) putEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint, there 
 	if err := put(m.shared, p.endpoint(mac), there, row); err != nil {
 		return err
 	}
-	failpoint("bpf-shared")
+	failpoint.At("bpf-shared")
 	return nil
 }
 
 // shareMAC turns the row of a MAC with one endpoint into a placeholder for several, of which that
 // endpoint is the first. Rows of the MAC that are already in "shared" were left by a process that
 // was killed in shareMAC.
-func (m *maps) shareMAC(mac verify.MAC, first *wireEndpoint) error {
+func (m *maps) shareMAC(mac ether.MAC, first *wireEndpoint) error {
 	if err := m.openShared(); err != nil {
 		return err
 	}
@@ -128,12 +130,12 @@ func (m *maps) shareMAC(mac verify.MAC, first *wireEndpoint) error {
 	if err := put(m.shared, tagKey{first.Outer, first.Inner}.endpoint(mac), false, first); err != nil {
 		return err
 	}
-	failpoint("bpf-share")
+	failpoint.At("bpf-share")
 	return m.endpoints.replace(macKey(mac), &wireEndpoint{Flags: flagShared, Outer: first.Outer, Inner: first.Inner})
 }
 
 // sharedEndpoints returns the endpoints with a MAC that are in "shared".
-func (m *maps) sharedEndpoints(mac verify.MAC) (list []wireEndpoint, err error) {
+func (m *maps) sharedEndpoints(mac ether.MAC) (list []wireEndpoint, err error) {
 	if err := m.openShared(); err != nil {
 		return nil, err
 	}
@@ -158,7 +160,7 @@ func (m *maps) sharedEndpoints(mac verify.MAC) (list []wireEndpoint, err error) 
 
 // removeEndpoint removes an endpoint's row. If other endpoints have its MAC, frames with wrong tags
 // are charged to one of those from now on.
-func (m *maps) removeEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint) error {
+func (m *maps) removeEndpoint(p tagKey, mac ether.MAC, first *wireEndpoint) error {
 	if first == nil || first.Flags&flagShared == 0 {
 		if first == nil || !first.hasTags(p) {
 			return nil
@@ -185,7 +187,7 @@ func (m *maps) removeEndpoint(p tagKey, mac verify.MAC, first *wireEndpoint) err
 
 // putMAC writes the row of a MAC. The hint is incremented before the row exists, and decremented
 // after it is gone: see changeAddrHint.
-func (m *maps) putMAC(mac verify.MAC, there bool, row *wireEndpoint) error {
+func (m *maps) putMAC(mac ether.MAC, there bool, row *wireEndpoint) error {
 	if !there {
 		if err := m.changeMACHint(mac, func(h *wireHint) { h.Macs++ }); err != nil {
 			return err
@@ -199,7 +201,7 @@ func (m *maps) putMAC(mac verify.MAC, there bool, row *wireEndpoint) error {
 }
 
 // removeMAC removes the row of a MAC that no endpoint has any more.
-func (m *maps) removeMAC(mac verify.MAC) error {
+func (m *maps) removeMAC(mac ether.MAC) error {
 	if err := m.endpoints.remove(macKey(mac)); err != nil {
 		return err
 	}
@@ -244,7 +246,7 @@ func put[K comparable](t table[K, wireEndpoint], k *K, there bool, row *wireEndp
 	}
 	err := t.add(k, row)
 	if errors.Is(err, errFull) {
-		return fmt.Errorf("%d MACs are watched already, which is the maximum", t.entries)
+		return fmt.Errorf("%d MACs are watched already, which is the maximum", t.MaxEntries())
 	}
 	return err
 }
@@ -272,7 +274,7 @@ func (m *maps) forget(e verify.Endpoint) error {
 	if err != nil || row == nil {
 		return err
 	}
-	failpoint("bpf-forget")
+	failpoint.At("bpf-forget")
 	if err := m.recordEnd(e.MAC); err != nil {
 		return err
 	}
@@ -334,7 +336,7 @@ func (m *maps) list(trunk int) (all []verify.Endpoint, err error) {
 	return all, nil
 }
 
-func endpointOf(trunk int, mac verify.MAC, row *wireEndpoint) verify.Endpoint {
+func endpointOf(trunk int, mac ether.MAC, row *wireEndpoint) verify.Endpoint {
 	e := verify.Endpoint{
 		Trunk: trunk, MAC: mac, Addrs: addrsOf(row), Gateways: gatewaysOf(row),
 		Attachment: row.Attachment, Netns: row.Netns, Enforce: row.Flags&flagEnforce != 0,
@@ -347,20 +349,20 @@ func endpointOf(trunk int, mac verify.MAC, row *wireEndpoint) verify.Endpoint {
 func (d *Datapath) Endpoints() (all []verify.Endpoint, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	trunks, err := d.root.list()
+	trunks, err := d.root.List()
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range trunks {
-		if p.layout != layout {
+		if p.Layout != layout {
 			continue
 		}
-		alive, aerr := p.alive()
-		t, terr := d.open(p.ifindex)
+		alive, aerr := deviceExists(p)
+		t, terr := d.open(p.Ifindex)
 		if err = errors.Join(err, aerr, terr); !alive || t == nil {
 			continue
 		}
-		some, lerr := t.list(p.ifindex)
+		some, lerr := t.list(p.Ifindex)
 		all, err = append(all, some...), errors.Join(err, lerr)
 	}
 	return all, err

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
@@ -62,7 +63,7 @@ func (k *kit) mustHaveHints(tb testing.TB, when string) {
 		h.Macs++
 		want[hintOfMAC(m.Mac)] = h
 	}
-	for slot := range k.hints.entries {
+	for slot := range k.hints.MaxEntries() {
 		if got, err := k.hints.get(slot); err != nil || got != want[slot] {
 			tb.Errorf("%s: hint %d says %+v (%v), want %+v", when, slot, got, err, want[slot])
 		}
@@ -209,9 +210,9 @@ func TestSharedGateway(t *testing.T) {
 // TestFull fills the maps. An endpoint that does not fit leaves no rows behind.
 func TestFull(t *testing.T) {
 	k := mustKit(t)
-	most := int(k.endpoints.entries)
+	most := int(k.endpoints.MaxEntries())
 	nth := func(i int) verify.Endpoint {
-		e := verify.Endpoint{MAC: verify.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50,
+		e := verify.Endpoint{MAC: ether.MAC{2, 0x42, byte(i >> 16), byte(i >> 8), byte(i)}, Tags: vlan50,
 			Attachment: verify.ID{1}}
 		for j := range byte(verify.MaxAddrs) {
 			e.Addrs = append(e.Addrs, netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), j}))
@@ -235,7 +236,7 @@ func TestFull(t *testing.T) {
 	}
 	refused(e, fmt.Sprintf("%d MACs are watched already, which is the maximum", most))
 	must(t, k.forget(nth(0)))
-	refused(e, fmt.Sprintf("%d addresses are watched already, which is the maximum", k.addrs.entries))
+	refused(e, fmt.Sprintf("%d addresses are watched already, which is the maximum", k.addrs.MaxEntries()))
 	if row, err := k.addrs.get((tagKey{outer: 0x81000032}).address(addr4)); row != nil || err != nil {
 		t.Errorf("an address of the refused endpoint is left: %+v, %v", row, err)
 	}
@@ -269,10 +270,10 @@ func TestRefused(t *testing.T) {
 		`address "fe80::1%eth0": want a host's address without a zone`: {MAC: ownMAC,
 			Gateways: []netip.Addr{gw6.WithZone("eth0")}},
 		`tag 0x8100 with VID 4095: want 1 to 4094`: {MAC: ownMAC,
-			Tags: verify.Tags{tag(verify.Dot1Q, 4095)}},
+			Tags: ether.Tags{tag(ether.Dot1Q, 4095)}},
 		`tag 0x8100 with VID 0: want 1 to 4094`: {MAC: ownMAC,
-			Tags: verify.Tags{tag(verify.Dot1Q, 0)}},
-		`3 tags (VLAN 50.60.50): at most two are watched`: {MAC: ownMAC, Tags: verify.Tags{tag50, tag60, tag50}},
+			Tags: ether.Tags{tag(ether.Dot1Q, 0)}},
+		`3 tags (VLAN 50.60.50): at most two are watched`: {MAC: ownMAC, Tags: ether.Tags{tag50, tag60, tag50}},
 	} {
 		if err := k.expect(e); err == nil || err.Error() != want {
 			t.Errorf("%+v: %v, want %q", e, err, want)

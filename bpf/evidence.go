@@ -205,12 +205,12 @@ func sightingOf(w wireSighting) verify.Sighting {
 // histogram returns the VLANs that were heard. It reads the table in shared memory, which takes
 // microseconds: 4096 lookups take a millisecond.
 func (m *maps) histogram() (list []verify.VLANSeen, err error) {
-	size := int(m.vlans.entries) * int(unsafe.Sizeof(wireVlan{}))
-	shared, err := unix.Mmap(m.vlans.fd, 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	size := int(m.vlans.MaxEntries()) * int(unsafe.Sizeof(wireVlan{}))
+	shared, err := unix.Mmap(m.vlans.FD(), 0, size, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map the VLAN table into memory: %w", err)
 	}
-	for i, v := range unsafe.Slice((*wireVlan)(unsafe.Pointer(unsafe.SliceData(shared))), m.vlans.entries) {
+	for i, v := range unsafe.Slice((*wireVlan)(unsafe.Pointer(unsafe.SliceData(shared))), m.vlans.MaxEntries()) {
 		if v.Frames > 0 {
 			list = append(list, verify.VLANSeen{VID: uint16(i), At: verify.Instant(v.Ns), Frames: v.Frames, MAC: v.Mac})
 		}

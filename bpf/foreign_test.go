@@ -36,7 +36,7 @@ func mustForeign(tb testing.TB, answer int32) (*ebpf.Program, uint32) {
 // foreignFilter adds a program to clsact as another project would.
 func (b *bench) foreignFilter(w way, p *ebpf.Program, handle uint32, priority, protocol uint16) error {
 	return b.Host.Do(func() error {
-		if err := changeClsact(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b.trunk); err != nil &&
+		if err := netlink.QdiscAdd(clsact(b.trunk)); err != nil &&
 			!errors.Is(err, unix.EEXIST) {
 			return err
 		}
@@ -245,7 +245,7 @@ func TestClsactTaken(t *testing.T) {
 // TestForeignPins checks the errors for pins that are not what their names say.
 func TestForeignPins(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	pin := filepath.Join(b.root.trunkDir(b.trunk), endpointsPin)
+	pin := filepath.Join(b.root.TrunkDir(b.trunk, layout), endpointsPin)
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 16, ValueSize: 8, MaxEntries: 1})
 	must(t, err)
 	defer m.Close()

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
@@ -54,7 +54,7 @@ func FuzzProgram(f *testing.F) {
 		ret := k.out(t, frame)
 		after := k.mustEvidence(t, e)
 		words := tagsIn(frame)
-		right := len(words) == 1 && words[0] == uint32(verify.Dot1Q)<<16|50
+		right := len(words) == 1 && words[0] == uint32(ether.Dot1Q)<<16|50
 		if right != (ret == next) || right != (after.Counters.OutFrames == before.Counters.OutFrames+1) ||
 			right == (after.Counters.Dropped == before.Counters.Dropped+1) {
 			t.Errorf("tags %#x got %#x; counters %+v, then %+v", words, ret, before.Counters, after.Counters)

@@ -26,6 +26,7 @@
 #include <linux/ipv6.h>
 #include <linux/pkt_cls.h>
 
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -172,25 +173,14 @@ static __always_inline long load(struct __sk_buff *skb, __u32 off, void *to, __u
 	return bpf_skb_load_bytes(skb, off, to, size);
 }
 
-/*
- * The kernel defines the offsets of the fields of struct sk_buff (BTF), so they are known when the
- * program is loaded. Until then these numbers stand for them (kernelFields in field.go).
- */
-#define FIELD(number) ({ \
-	unsigned long offset; \
-	asm volatile("%0 = %1" : "=r"(offset) : "i"(0x5b0f0000 + (number))); \
-	offset; \
-})
-#define HEAD		FIELD(0)
-#define DATA		FIELD(1)
-#define CSUM_START	FIELD(2)
-#define CSUM_OFFSET	FIELD(3)
-#define IP_SUMMED	FIELD(4)
-#define IP_SUMMED_BIT	FIELD(5)	/* bit number in that byte */
+/* The fields that are read. Their offsets are those of the running kernel (CO-RE). */
+struct sk_buff {
+	unsigned char *head, *data;
+	__u16 csum_start, csum_offset;
+	__u8 ip_summed : 2;
+} __attribute__((preserve_access_index));
 
 #define CHECKSUM_PARTIAL	3	/* include/linux/skbuff.h */
-
-#define read_field(skb, field, to) bpf_probe_read_kernel(to, sizeof(*(to)), (void *)(skb) + (field))
 
 /*
  * bytes_final reports whether the first bytes of a frame can no longer change. If a checksum is
@@ -200,18 +190,14 @@ static __always_inline long load(struct __sk_buff *skb, __u32 off, void *to, __u
  */
 static __always_inline bool bytes_final(struct __sk_buff *skb, __u32 bytes)
 {
-	__u64 head = 0, data = 0;
-	__u16 start = 0, offset = 0;
-	__u8 bits = 0;
+	const struct sk_buff *b = (const void *)skb;
+	__u64 head, data;
 
-	if (read_field(skb, IP_SUMMED, &bits))
-		return false;
-	if ((bits >> IP_SUMMED_BIT & 3) != CHECKSUM_PARTIAL)
+	if (BPF_CORE_READ_BITFIELD_PROBED(b, ip_summed) != CHECKSUM_PARTIAL)
 		return true;
-	if (read_field(skb, HEAD, &head) || read_field(skb, DATA, &data) ||
-	    read_field(skb, CSUM_START, &start) || read_field(skb, CSUM_OFFSET, &offset))
-		return false;
-	return (__u64)start + offset >= data - head + bytes;
+	head = (__u64)BPF_CORE_READ(b, head);
+	data = (__u64)BPF_CORE_READ(b, data);
+	return (__u64)BPF_CORE_READ(b, csum_start) + BPF_CORE_READ(b, csum_offset) >= data - head + bytes;
 }
 
 /*

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cilium/ebpf"
+
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -38,10 +40,10 @@ var reasons = []string{
 
 // Guards enforce the permits of guarded attachments, with one program and one map for all
 // attachments below a root. Admit must be called on a thread in the namespace of the links.
-type Guards struct{ root root }
+type Guards struct{ root pin.Root }
 
 // NewGuards returns the guards below a root. It does nothing yet.
-func NewGuards(o Options) *Guards { return &Guards{root(o.Root)} }
+func NewGuards(o Options) *Guards { return &Guards{pin.Root(o.Root)} }
 
 // Admit passes the attachment's frames between its two links, if they match the MAC and the
 // addresses of a. If it is called again, it replaces the permit and resets the counters. It returns
@@ -54,16 +56,16 @@ func (g *Guards) Admit(a verify.Guard) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
+	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
 	for _, side := range []struct {
 		from, to int
 		flags    uint32
 	}{{a.Inside, a.Outside, guardOutbound}, {a.Outside, a.Inside, 0}} {
 		key, value := uint32(side.from), guardOf(a)
 		value.To, value.Flags = uint32(side.to), side.flags
-		if err := update(m, &key, value, unix.BPF_ANY); err != nil {
+		if err := update(m, &key, value, ebpf.UpdateAny); err != nil {
 			if errors.Is(err, unix.E2BIG) {
-				err = fmt.Errorf("the map is full, with %d guarded attachments", m.entries/2)
+				err = fmt.Errorf("the map is full, with %d guarded attachments", m.MaxEntries()/2)
 			}
 			return fmt.Errorf("guard %s: %w", a.MAC, err)
 		}
@@ -78,7 +80,7 @@ func (g *Guards) Admit(a verify.Guard) error {
 // the attachment's id. It returns nil if there is no guard.
 func (g *Guards) Forget(a verify.Guard) error {
 	m, err := g.open(guardsPin)
-	if err != nil || m.fd == 0 {
+	if err != nil || m == nil {
 		return err
 	}
 	defer m.Close()
@@ -96,7 +98,7 @@ func (g *Guards) Forget(a verify.Guard) error {
 	return nil
 }
 
-func guardsOf(m handle, id verify.ID) (keys []uint32, err error) {
+func guardsOf(m *ebpf.Map, id verify.ID) (keys []uint32, err error) {
 	all, err := keysOf[uint32](m)
 	for _, k := range all {
 		var v guardGuard
@@ -118,7 +120,7 @@ func (g *Guards) Guarded(a verify.Guard) (c verify.Guarded, err error) {
 	if err != nil {
 		return c, err
 	}
-	if m.fd == 0 {
+	if m == nil {
 		return c, fmt.Errorf("there is no guard below %q", string(g.root))
 	}
 	defer m.Close()
@@ -172,63 +174,51 @@ func (g *Guards) dir() string {
 	return filepath.Join(string(g.root), fmt.Sprintf("guard-v%d", guardLayout))
 }
 
-// open opens one of the maps. It returns the zero handle if nothing is pinned.
-func (g *Guards) open(pin string) (handle, error) {
-	dir, err := openDir(g.dir())
+// open opens one of the maps. It returns nil if nothing is pinned.
+func (g *Guards) open(name string) (*ebpf.Map, error) {
+	dir, err := pin.OpenDir(g.dir())
 	if errors.Is(err, fs.ErrNotExist) {
-		return handle{}, nil
+		return nil, nil
 	}
 	if err != nil {
-		return handle{}, err
+		return nil, err
 	}
 	defer dir.Close()
-	key := map[string]uintptr{guardsPin: 4, leasesPin: unsafe.Sizeof(guardLeaseKey{})}[pin]
-	return openMap(filepath.Join(g.dir(), pin), unix.BPF_MAP_TYPE_HASH, key, unsafe.Sizeof(guardGuard{}))
+	key := map[string]uintptr{guardsPin: 4, leasesPin: unsafe.Sizeof(guardLeaseKey{})}[name]
+	return openMap(filepath.Join(g.dir(), name), ebpf.Hash, key, unsafe.Sizeof(guardGuard{}))
 }
 
 // ready opens a map and the program that reads it. If they are not pinned, it loads the program and
 // all maps first.
-func (g *Guards) ready(mapPin, progPin string) (m handle, prog int, err error) {
-	lock, err := g.root.lock(true)
+func (g *Guards) ready(mapPin, progPin string) (m *ebpf.Map, prog *ebpf.Program, err error) {
+	lock, err := g.root.Lock(true)
 	if err != nil {
-		return m, 0, err
+		return nil, nil, err
 	}
 	defer lock.Close()
 	m, err = g.open(mapPin)
-	if err == nil && m.fd == 0 {
+	if err == nil && m == nil {
 		if err = g.load(); err == nil {
 			m, err = g.open(mapPin)
 		}
 	}
 	if err != nil {
-		return m, 0, err
+		return nil, nil, err
 	}
 	if prog, err = openProgram(filepath.Join(g.dir(), progPin)); err != nil {
-		return m, 0, errors.Join(err, m.Close())
+		return nil, nil, errors.Join(err, m.Close())
 	}
 	return m, prog, nil
 }
 
-// load pins the maps and programs in a temporary directory, which it then renames. The lock is
-// held.
+// load loads and pins the maps and programs. The lock is held.
 func (g *Guards) load() error {
-	if err := g.root.clear(); err != nil {
-		return err
-	}
-	o, err := guardObject.load(nil)
+	o, err := load(loadGuard, nil, "")
 	if err != nil {
 		return err
 	}
-	defer o.close()
-	dir := g.root.aside()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	if err = o.pin(dir, []string{guardsPin, passPin, leasesPin, parentPin}); err == nil {
-		err = os.Rename(dir, g.dir())
-	}
-	if err != nil {
-		return errors.Join(explainErrno(err), g.root.clear())
-	}
-	return nil
+	defer o.Close()
+	return explainErrno(g.root.Build(g.dir(), func(dir string) error {
+		return pinAll(o, dir, []string{guardsPin, passPin, leasesPin, parentPin})
+	}))
 }

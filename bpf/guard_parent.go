@@ -5,39 +5,41 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // parentEgress is the egress of a parent, with the filter's handle of the guard.
-var parentEgress = way{"guard", unix.BPF_TCX_EGRESS, netlink.HANDLE_MIN_EGRESS, guardHandle}
+var parentEgress = way{"guard", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, guardHandle}
 
 // Hold starts to guard a parent, given by its ifindex: a frame leaves only if it matches a permit,
 // or carries one of the host's MACs. If it is called again, it adds MACs. It must be called on a
 // thread in the parent's namespace. Call Lease for all existing containers before, since Hold drops
 // the frames of MACs without a permit.
-func (g *Guards) Hold(parent int, host []verify.MAC) error {
+func (g *Guards) Hold(parent int, host []ether.MAC) error {
 	m, prog, err := g.ready(leasesPin, parentPin)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
-	for _, mac := range append([]verify.MAC{{}}, host...) {
+	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
+	for _, mac := range append([]ether.MAC{{}}, host...) {
 		v := &guardGuard{Flags: guardHost}
-		err := update(m, leaseKey(parent, mac), v, unix.BPF_NOEXIST)
+		err := update(m, leaseKey(parent, mac), v, ebpf.UpdateNoExist)
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("guard parent %s: %w", nameOf(parent), err)
 		}
 	}
 	// Frames that another project's TCX program answers, except with TCX_NEXT, do not reach a
 	// filter.
-	chain, err := queryTCX(parent, unix.BPF_TCX_EGRESS)
+	chain, err := queryTCX(parent, ebpf.AttachTCXEgress)
 	if err != nil {
 		return fmt.Errorf("guard parent %s: %w", nameOf(parent), explainErrno(err))
 	}
-	own, _ := pinnedID(filepath.Join(g.root.trunkDir(parent), egress.name)) // 0 if the parent is not a trunk
+	own, _ := pinnedID(filepath.Join(g.root.TrunkDir(parent, layout), egress.name)) // 0 if the parent is not a trunk
 	for _, id := range chain {
 		if id != own {
 			return hiddenError(parent, parentEgress)
@@ -49,12 +51,12 @@ func (g *Guards) Hold(parent int, host []verify.MAC) error {
 // Held reports whether a parent, given by its ifindex, is guarded.
 func (g *Guards) Held(parent int) (bool, error) {
 	m, err := g.open(leasesPin)
-	if err != nil || m.fd == 0 {
+	if err != nil || m == nil {
 		return false, err
 	}
 	defer m.Close()
 	v := new(guardGuard)
-	found, err := lookup(m, leaseKey(parent, verify.MAC{}), v, 0)
+	found, err := lookup(m, leaseKey(parent, ether.MAC{}), v, 0)
 	if !found || err != nil {
 		return false, err
 	}
@@ -72,10 +74,10 @@ func (g *Guards) Lease(parent int, a verify.Guard) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = errors.Join(m.Close(), unix.Close(prog)) }()
-	if err := update(m, leaseKey(parent, a.MAC), guardOf(a), unix.BPF_ANY); err != nil {
+	defer func() { _ = errors.Join(m.Close(), prog.Close()) }()
+	if err := update(m, leaseKey(parent, a.MAC), guardOf(a), ebpf.UpdateAny); err != nil {
 		if errors.Is(err, unix.E2BIG) {
-			err = fmt.Errorf("the map is full, with %d entries", m.entries)
+			err = fmt.Errorf("the map is full, with %d entries", m.MaxEntries())
 		}
 		return fmt.Errorf("guard %s on parent %s: %w", a.MAC, nameOf(parent), err)
 	}
@@ -84,9 +86,9 @@ func (g *Guards) Lease(parent int, a verify.Guard) error {
 
 // Unlease removes the permit of a MAC: its frames no longer leave by the parent, given by its
 // ifindex.
-func (g *Guards) Unlease(parent int, mac verify.MAC) error {
+func (g *Guards) Unlease(parent int, mac ether.MAC) error {
 	m, err := g.open(leasesPin)
-	if err != nil || m.fd == 0 {
+	if err != nil || m == nil {
 		return err
 	}
 	defer m.Close()
@@ -98,9 +100,9 @@ func (g *Guards) Unlease(parent int, mac verify.MAC) error {
 
 // Leased returns how many frames of a MAC left by a parent, given by its ifindex, and how many were
 // dropped. For the zero MAC it counts the frames of all unleased MACs.
-func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error) {
+func (g *Guards) Leased(parent int, mac ether.MAC) (c verify.Guarded, err error) {
 	m, err := g.open(leasesPin)
-	if err != nil || m.fd == 0 {
+	if err != nil || m == nil {
 		return c, err
 	}
 	defer m.Close()
@@ -118,7 +120,7 @@ func (g *Guards) Leased(parent int, mac verify.MAC) (c verify.Guarded, err error
 // Free stops guarding a parent, given by its ifindex: all frames leave again.
 func (g *Guards) Free(parent int) error {
 	m, err := g.open(leasesPin)
-	if err != nil || m.fd == 0 {
+	if err != nil || m == nil {
 		return err
 	}
 	defer m.Close()
@@ -135,7 +137,7 @@ func (g *Guards) Free(parent int) error {
 	return err
 }
 
-func leaseKey(parent int, mac verify.MAC) *guardLeaseKey {
+func leaseKey(parent int, mac ether.MAC) *guardLeaseKey {
 	return &guardLeaseKey{Parent: uint32(parent), Mac: mac}
 }
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
@@ -27,13 +27,13 @@ var (
 // from lo, which has ifindex 1.
 type guardKit struct {
 	Pass   *ebpf.Program
-	guards handle
+	guards *ebpf.Map
 }
 
 func mustGuardKit(tb testing.TB) *guardKit {
 	tb.Helper()
-	o := mustLoad(tb, &guardObject)
-	return &guardKit{mustProgram(tb, o, passPin), mustMap(tb, o, guardsPin)}
+	o := mustLoad(tb, loadGuard)
+	return &guardKit{o.Programs[passPin], o.Maps[guardsPin]}
 }
 
 func lease() verify.Guard {
@@ -49,7 +49,7 @@ func (k *guardKit) pass(tb testing.TB, flags uint32, frame []byte) string {
 	tb.Helper()
 	key, v := uint32(1), guardOf(lease())
 	v.To, v.Flags = 2, flags
-	must(tb, update(k.guards, &key, v, unix.BPF_ANY))
+	must(tb, update(k.guards, &key, v, ebpf.UpdateAny))
 	ret := mustRet(tb, k.Pass, frame, 0, 0)
 	_, err := lookup(k.guards, &key, v, 0)
 	must(tb, err)
@@ -83,7 +83,7 @@ func ip6(src netip.Addr, next byte, payload ...byte) []byte {
 	binary.BigEndian.PutUint16(h[4:], uint16(len(payload)))
 	copy(h[8:], src.AsSlice())
 	copy(h[24:], allNodes.AsSlice())
-	return frame(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, ownMAC, 0x86dd, append(h, payload...))
+	return frame(ether.MAC{0x33, 0x33, 0, 0, 0, 1}, ownMAC, 0x86dd, append(h, payload...))
 }
 
 // icmp6 returns a message of the given type, padded to the length of a redirect.
@@ -100,7 +100,7 @@ func nd(kind byte, target netip.Addr, option ...byte) []byte {
 	return append(b, option...)
 }
 
-func linkLayer(kind byte, mac verify.MAC) []byte { return append([]byte{kind, 1}, mac[:]...) }
+func linkLayer(kind byte, mac ether.MAC) []byte { return append([]byte{kind, 1}, mac[:]...) }
 
 func concat(parts ...[]byte) (all []byte) {
 	for _, p := range parts {
@@ -161,14 +161,14 @@ func TestGuardOut(t *testing.T) {
 		{"over the MTU", ip4(addr4, 6, 0, make([]byte, 1500)...), "long"},
 		{"a tag in the frame", tagged(ip4(addr4, 6, 0), vlan50...), "tag"},
 		{"QinQ tags in the frame", tagged(ip4(addr4, 6, 0), qinq...), "tag"},
-		{"a tag of VID 0", tagged(ip4(addr4, 6, 0), verify.Tag{TPID: verify.Dot1Q}), "tag"},
+		{"a tag of VID 0", tagged(ip4(addr4, 6, 0), ether.Tag{TPID: ether.Dot1Q}), "tag"},
 		{"a tag type from before 802.1ad", frame(router, ownMAC, 0x9100, make([]byte, 46)), "tag"},
 		{"another source MAC", frame(router, sibling, 0x0800, make([]byte, 46)), "source-mac"},
 		{"the gateway's MAC", frame(ownMAC, router, 0x0800, make([]byte, 46)), "source-mac"},
 		{"a multicast MAC", frame(router, broadcast, 0x0800, make([]byte, 46)), "source-mac"},
-		{"spanning tree", frame(verify.MAC{1, 0x80, 0xc2}, ownMAC, 38, make([]byte, 46)), "protocol"},
-		{"LLDP", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, ownMAC, 0x88cc, make([]byte, 46)), "protocol"},
-		{"a pause", frame(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, ownMAC, 0x8808, make([]byte, 46)), "protocol"},
+		{"spanning tree", frame(ether.MAC{1, 0x80, 0xc2}, ownMAC, 38, make([]byte, 46)), "protocol"},
+		{"LLDP", frame(ether.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, ownMAC, 0x88cc, make([]byte, 46)), "protocol"},
+		{"a pause", frame(ether.MAC{1, 0x80, 0xc2, 0, 0, 1}, ownMAC, 0x8808, make([]byte, 46)), "protocol"},
 		{"RARP", frame(broadcast, ownMAC, 0x8035, make([]byte, 46)), "protocol"},
 		{"PPPoE", frame(broadcast, ownMAC, 0x8863, make([]byte, 46)), "protocol"},
 
@@ -275,14 +275,14 @@ func TestGuardIn(t *testing.T) {
 	}{
 		{"to its MAC", data(ownMAC, router), ""},
 		{"to broadcast", data(broadcast, router), ""},
-		{"to all nodes", data(verify.MAC{0x33, 0x33, 0, 0, 0, 1}, router), ""},
+		{"to all nodes", data(ether.MAC{0x33, 0x33, 0, 0, 0, 1}, router), ""},
 		{"to the solicited-node group of its address", data(ndp.SolicitedNode(addr6), router), ""},
 		{"to the solicited-node group of its link-local address", data(ndp.SolicitedNode(ownLocal), router), ""},
 		{"to a sibling", data(sibling, router), "destination"},
 		{"to the solicited-node group of another address", data(ndp.SolicitedNode(other6), router), "destination"},
-		{"to the solicited-node group of an empty slot", data(verify.MAC{0x33, 0x33, 0xff}, router), "destination"},
-		{"to all routers", data(verify.MAC{0x33, 0x33, 0, 0, 0, 2}, router), "destination"},
-		{"to an IPv4 group", data(verify.MAC{1, 0, 0x5e, 0, 0, 0xfb}, router), "destination"},
+		{"to the solicited-node group of an empty slot", data(ether.MAC{0x33, 0x33, 0xff}, router), "destination"},
+		{"to all routers", data(ether.MAC{0x33, 0x33, 0, 0, 0, 2}, router), "destination"},
+		{"to an IPv4 group", data(ether.MAC{1, 0, 0x5e, 0, 0, 0xfb}, router), "destination"},
 		{"its own, reflected", data(broadcast, ownMAC), "echo"},
 		{"tagged", tagged(data(ownMAC, router), vlan50...), "tag"},
 	} {
@@ -298,7 +298,7 @@ func TestGuardSegments(t *testing.T) {
 	key, v := uint32(1), guardOf(lease())
 	v.To, v.Flags = 2, guardOutbound
 	for size, want := range map[uint32]uint32{1448: redirect, 1480: shot} {
-		must(t, update(k.guards, &key, v, unix.BPF_ANY))
+		must(t, update(k.guards, &key, v, ebpf.UpdateAny))
 		if ret := mustRet(t, k.Pass, ip4(addr4, 6, 0, make([]byte, 20)...), 2, size); ret != want {
 			t.Errorf("segments of %d: %d, want %d", size, ret, want)
 		}
@@ -332,10 +332,10 @@ func FuzzGuard(f *testing.F) {
 		}
 		proto := binary.BigEndian.Uint16(b[12:])
 		switch {
-		case verify.MAC(b[6:12]) != ownMAC:
+		case ether.MAC(b[6:12]) != ownMAC:
 			t.Errorf("passed from %x", b[6:12])
 		case proto == 0x0806:
-			if verify.MAC(b[22:28]) != ownMAC || b[28] != 0 && netip.AddrFrom4([4]byte(b[28:32])) != addr4 {
+			if ether.MAC(b[22:28]) != ownMAC || b[28] != 0 && netip.AddrFrom4([4]byte(b[28:32])) != addr4 {
 				t.Errorf("passed ARP %x", b[14:])
 			}
 		case proto == 0x0800:

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -72,7 +73,7 @@ func (m *maps) events() (list []verify.Event, err error) {
 const trailingTime = 10 * time.Second
 
 // recordEnd records that the watch of a MAC ends now.
-func (m *maps) recordEnd(mac verify.MAC) error {
+func (m *maps) recordEnd(mac ether.MAC) error {
 	if err := m.openFormer(); err != nil {
 		return err
 	}
@@ -86,13 +87,13 @@ func (m *maps) recordEnd(mac verify.MAC) error {
 	if err != nil {
 		return err
 	}
-	return update(m.former, macKey(mac), &ends, unix.BPF_ANY)
+	return update(m.former, macKey(mac), &ends, ebpf.UpdateAny)
 }
 
 // firstEnd returns the first end of the series that an end now belongs to. An event counts all
 // frames of a MAC, so if it has frames of an earlier end, its first time is before this end. That
 // must not hide other frames: if the MAC has sent any, a new series begins.
-func (m *maps) firstEnd(mac verify.MAC, before wireEnds, now uint64) (uint64, error) {
+func (m *maps) firstEnd(mac ether.MAC, before wireEnds, now uint64) (uint64, error) {
 	first := now
 	for row := uint32(endpointRows); row < historyRows; row++ {
 		p, err := m.history.getLocked(row)
@@ -141,7 +142,7 @@ func (d *Datapath) Ended(e verify.Endpoint) (last verify.Instant, err error) {
 }
 
 // ended returns when the watch of a MAC ended on this trunk, 0 if that is unknown.
-func (m *maps) ended(mac verify.MAC) (verify.Instant, error) {
+func (m *maps) ended(mac ether.MAC) (verify.Instant, error) {
 	if err := m.openFormer(); err != nil {
 		return 0, err
 	}
@@ -190,14 +191,14 @@ func eventsOf(p *wireHistoryRow) (list []verify.Event) {
 
 // Trunks returns the watched trunks, except those without a device.
 func (d *Datapath) Trunks() (list []int, err error) {
-	trunks, err := d.root.list()
+	trunks, err := d.root.List()
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range trunks {
-		alive, aerr := p.alive()
-		if err = errors.Join(err, aerr); alive && p.layout == layout {
-			list = append(list, p.ifindex)
+		alive, aerr := deviceExists(p)
+		if err = errors.Join(err, aerr); alive && p.Layout == layout {
+			list = append(list, p.Ifindex)
 		}
 	}
 	return list, err

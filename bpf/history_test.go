@@ -13,8 +13,9 @@ import (
 	"unicode"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
@@ -61,7 +62,7 @@ func TestHistory(t *testing.T) {
 	k.in(t, tagged(advert(t, broadcast, router2), tag50))
 	for _, want := range []verify.Event{
 		{Kind: verify.WrongTagOut, Stopped: true, Frames: 2, Tags: vlan60, InPacket: true, MAC: ownMAC, EndpointMAC: ownMAC},
-		{Kind: verify.WrongTagIn, Frames: 2, Tags: verify.Tags{tag60, tag50}, InPacket: true, MAC: router2,
+		{Kind: verify.WrongTagIn, Frames: 2, Tags: ether.Tags{tag60, tag50}, InPacket: true, MAC: router2,
 			EndpointMAC: ownMAC},
 		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr4, MAC: claimant, EndpointMAC: ownMAC},
 		{Kind: verify.Conflict, Frames: 2, Tags: vlan50, InPacket: true, Addr: addr6, MAC: claimant, EndpointMAC: ownMAC},
@@ -95,7 +96,7 @@ func TestTrailingFrames(t *testing.T) {
 	}
 	for what, ended := range map[string]time.Duration{"long ago": -time.Minute, "only now": time.Minute} {
 		at := uint64(verify.Now()) + uint64(ended)
-		must(t, update(k.former, macKey(ownMAC), &wireEnds{First: at, Last: at}, unix.BPF_ANY))
+		must(t, update(k.former, macKey(ownMAC), &wireEnds{First: at, Last: at}, ebpf.UpdateAny))
 		k.out(t, data(router, ownMAC))
 		if list := k.mustEvents(t); len(list) != 1 || list[0].MAC != ownMAC {
 			t.Errorf("a MAC whose watch ended %s: %v", what, list)
@@ -130,7 +131,7 @@ func TestTrailingFramesOfRestarts(t *testing.T) {
 	}
 	// With the ends a minute earlier, the last frame was sent long after them.
 	second.First, second.Last = second.First-uint64(time.Minute), second.Last-uint64(time.Minute)
-	must(t, update(k.former, macKey(ownMAC), &second, unix.BPF_ANY))
+	must(t, update(k.former, macKey(ownMAC), &second, ebpf.UpdateAny))
 	k.expectInUse(t, e)
 	must(t, k.forget(e))
 	if third := ends(); third.First != third.Last {
@@ -149,7 +150,7 @@ func TestHistoryFlooded(t *testing.T) {
 	start := verify.Now()
 	k.in(t, tagged(mustFrame(t)(arp.Announce(claimant, o.Addrs[0])), tag50))
 	k.out(t, tagged(data(router, sibling), tag60))
-	mac := func(i int) verify.MAC { return verify.MAC{0x0e, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)} }
+	mac := func(i int) ether.MAC { return ether.MAC{0x0e, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)} }
 	const floods = 2000
 	for i := range floods {
 		k.in(t, tagged(mustFrame(t)(arp.Announce(mac(i), addr4)), tag50))
@@ -177,7 +178,7 @@ func TestHistoryConcurrent(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range byte(4) {
 		all.Go(func() {
-			mustRun(t, k.Ingress, tagged(mustFrame(t)(arp.Announce(verify.MAC{0x0e, 5: i}, addr4)), tag50), runs)
+			mustRun(t, k.Ingress, tagged(mustFrame(t)(arp.Announce(ether.MAC{0x0e, 5: i}, addr4)), tag50), runs)
 		})
 	}
 	done := make(chan struct{})

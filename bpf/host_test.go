@@ -10,8 +10,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/testenv"
 )
+
+// bpffs is the usual mount point of the BPF file system.
+const bpffs = "/sys/fs/bpf"
 
 // TestMount prepares a trunk without a mounted bpffs, by two processes at once. They run in the mount
 // namespace of a shell that is process 1 of its PID namespace, like a container's; the mount ends
@@ -41,7 +45,7 @@ ls /sys/fs/bpf/lanyard-test
 	if got := fmt.Sprint(cmd.Stderr); err != nil || got != want {
 		t.Errorf("%v: got %q, want %q", err, got, want)
 	}
-	if exists(string(b.root)) {
+	if pin.Exists(string(b.root)) {
 		t.Errorf("%q is in the host's mount namespace", b.root)
 	}
 	b.do(t, func() error { return b.Release(b.trunk) }) // of the filters and clsact that the shell's processes left

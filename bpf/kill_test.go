@@ -26,40 +26,43 @@ func kill(tb testing.TB, n *testenv.Namespace, o order, step string) {
 	}
 }
 
-// TestKilledLoader kills hooks while they prepare a trunk. The trunk must not look watched
-// afterwards, and the next Prepare must complete it.
-func TestKilledLoader(t *testing.T) {
+// afterKilledLoaders runs f after each step of a prepare at which a hook was killed, on a bench of
+// its own.
+func afterKilledLoaders(t *testing.T, f func(t *testing.T, b *bench, step string)) {
+	t.Helper()
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, step := range []string{"bpf-pins", "bpf-named", "bpf-egress", "bpf-ingress"} {
 			o := o
 			o.Root = mustRoot(t)
 			b := newIdleBench(t, o, testenv.Config{})
 			kill(t, b.Host, order{Options: o, Do: "prepare", Trunk: b.trunk}, step)
-			if all, err := b.Endpoints(); err != nil || len(all) > 0 {
-				t.Errorf("killed after %s: endpoints %+v, %v", step, all, err)
-			}
-			b.do(t, func() error { return b.Prepare(b.trunk) })
-			b.checkWatched(t, "killed after "+step+" and prepared again")
-			b.do(t, func() error { return b.Release(b.trunk) })
-			if got := b.qdiscs(t); strings.Contains(got, "clsact") {
-				t.Errorf("killed after %s, prepared and released: %s", step, got)
-			}
+			f(t, b, step)
+		}
+	})
+}
+
+// TestKilledLoader kills hooks while they prepare a trunk. The trunk must not look watched
+// afterwards, and the next Prepare must complete it.
+func TestKilledLoader(t *testing.T) {
+	afterKilledLoaders(t, func(t *testing.T, b *bench, step string) {
+		if all, err := b.Endpoints(); err != nil || len(all) > 0 {
+			t.Errorf("killed after %s: endpoints %+v, %v", step, all, err)
+		}
+		b.do(t, func() error { return b.Prepare(b.trunk) })
+		b.checkWatched(t, "killed after "+step+" and prepared again")
+		b.do(t, func() error { return b.Release(b.trunk) })
+		if got := b.qdiscs(t); strings.Contains(got, "clsact") {
+			t.Errorf("killed after %s, prepared and released: %s", step, got)
 		}
 	})
 }
 
 // TestKilledLoaderReleased releases what a killed hook left, without a Prepare in between.
 func TestKilledLoaderReleased(t *testing.T) {
-	onBoth(t, func(t *testing.T, o Options) {
-		for _, step := range []string{"bpf-pins", "bpf-named", "bpf-egress", "bpf-ingress"} {
-			o := o
-			o.Root = mustRoot(t)
-			b := newIdleBench(t, o, testenv.Config{})
-			kill(t, b.Host, order{Options: o, Do: "prepare", Trunk: b.trunk}, step)
-			b.do(t, func() error { return b.Release(b.trunk) })
-			if left := append(b.chain(t, egress), b.chain(t, ingress)...); len(left) > 0 {
-				t.Errorf("killed after %s and released: programs %v", step, left)
-			}
+	afterKilledLoaders(t, func(t *testing.T, b *bench, step string) {
+		b.do(t, func() error { return b.Release(b.trunk) })
+		if left := append(b.chain(t, egress), b.chain(t, ingress)...); len(left) > 0 {
+			t.Errorf("killed after %s and released: programs %v", step, left)
 		}
 	})
 }

@@ -32,7 +32,7 @@ func TestLab(t *testing.T) {
 			t.Errorf("counted %+v, want %+v", ev.Counters, want)
 		}
 		g := ev.Gateways[0]
-		if g.MAC != verify.MACOf(gw.MAC) || g.Asked.Count != 1 || g.Reply.Count != 1 ||
+		if g.MAC != gw.MAC || g.Asked.Count != 1 || g.Reply.Count != 1 ||
 			len(g.Asked.Tags)+len(g.Reply.Tags) != 0 ||
 			g.Asked.At < start || g.Reply.At < g.Asked.At || g.Reply.At > verify.Now() {
 			t.Errorf("the gateway was seen as %+v, want one question and one answer after %d", g, start)
@@ -52,14 +52,14 @@ func TestLabClaimants(t *testing.T) {
 	s, err := b.Emitter()
 	must(t, err)
 	nic := mustIndex(t, r.Namespace, testenv.NIC)
-	for _, frame := range [][]byte{mustFrame(t)(arp.Announce(verify.MACOf(r.MAC), addr4)),
-		mustFrame(t)(ndp.Announce(verify.MACOf(r.MAC), addr6))} {
+	for _, frame := range [][]byte{mustFrame(t)(arp.Announce(r.MAC, addr4)),
+		mustFrame(t)(ndp.Announce(r.MAC, addr6))} {
 		must(t, r.Do(func() error { return s.Send(nic, frame) }))
 	}
 	testenv.Eventually(t, "the claimant", func() error {
 		got := b.mustEvidence(t, e).Claimants
-		if len(got) != 2 || got[0].Addr != addr4 || got[1].Addr != addr6 || got[0].MAC != verify.MACOf(r.MAC) ||
-			got[1].MAC != verify.MACOf(r.MAC) {
+		if len(got) != 2 || got[0].Addr != addr4 || got[1].Addr != addr6 || got[0].MAC != r.MAC ||
+			got[1].MAC != r.MAC {
 			return fmt.Errorf("seen: %+v", got)
 		}
 		return nil

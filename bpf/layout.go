@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -41,7 +42,7 @@ type tagKey struct{ outer, inner uint32 }
 var anyTagKey = tagKey{anyTags, anyTags}
 
 // tagKeyOf returns the key of tags. It returns an error for more than two tags, or invalid ones.
-func tagKeyOf(t verify.Tags) (p tagKey, err error) {
+func tagKeyOf(t ether.Tags) (p tagKey, err error) {
 	if len(t) > 2 {
 		return p, fmt.Errorf("%d tags (%s): at most two are watched", len(t), t)
 	}
@@ -57,21 +58,21 @@ func tagKeyOf(t verify.Tags) (p tagKey, err error) {
 
 // tagsOf reads tags as the programs write them, and whether the outermost one was in the packet's
 // bytes.
-func tagsOf(words ...uint32) (t verify.Tags, inBytes bool) {
+func tagsOf(words ...uint32) (t ether.Tags, inBytes bool) {
 	for _, w := range words {
 		if w == 0 {
 			break
 		}
-		t = append(t, verify.Tag{TPID: uint16(w >> 16), VID: uint16(w & vidMask)})
+		t = append(t, ether.Tag{TPID: uint16(w >> 16), VID: uint16(w & vidMask)})
 	}
 	return t, len(words) > 0 && words[0]&inPacket != 0
 }
 
-func (p tagKey) endpoint(mac verify.MAC) *wireEndpointKey {
+func (p tagKey) endpoint(mac ether.MAC) *wireEndpointKey {
 	return &wireEndpointKey{Outer: p.outer, Inner: p.inner, Mac: mac}
 }
 
-func macKey(mac verify.MAC) *wireMacKey { return &wireMacKey{Mac: mac} }
+func macKey(mac ether.MAC) *wireMacKey { return &wireMacKey{Mac: mac} }
 
 // hintOf returns the slot of an address in the hints: wire.c, find_hint.
 func hintOf(k *wireAddressKey) uint32 {
@@ -81,7 +82,7 @@ func hintOf(k *wireAddressKey) uint32 {
 }
 
 // hintOfMAC returns the slot of a MAC in the hints: wire.c, mac_may_be_local.
-func hintOfMAC(mac verify.MAC) uint32 {
+func hintOfMAC(mac ether.MAC) uint32 {
 	h := uint64(binary.NativeEndian.Uint32(mac[:4])) | uint64(binary.NativeEndian.Uint16(mac[4:]))<<32
 	return uint32(h * 0x9e3779b97f4a7c15 >> 52)
 }

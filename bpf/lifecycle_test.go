@@ -14,23 +14,27 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cilium/ebpf"
+
+	"github.com/lanyard-net/lanyard/bpf/pin"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // chain returns the ids of all tc programs on one way of the trunk, by TCX and in clsact, in the
 // order in which frames meet them.
-func (b *bench) chain(tb testing.TB, w way) (ids []uint32) {
+func (b *bench) chain(tb testing.TB, w way) (ids []ebpf.ProgramID) {
 	tb.Helper()
 	b.do(tb, func() (err error) {
 		if ids, err = queryTCX(b.trunk, w.tcx); err != nil {
 			return err
 		}
 		ids = slices.Clone(ids)
-		filters, err := askFilters(b.trunk, w, 0x300, 0, 0) // NLM_F_DUMP
+		filters, err := filtersOn(b.trunk, w)
 		for _, f := range filters {
-			if id := programIn(f); id != 0 {
-				ids = append(ids, id)
+			if own := ownFilter(f); own != nil {
+				ids = append(ids, ebpf.ProgramID(own.Id))
 			}
 		}
 		return err
@@ -39,14 +43,22 @@ func (b *bench) chain(tb testing.TB, w way) (ids []uint32) {
 }
 
 // pinned returns the ids of the pinned programs.
-func (b *bench) pinned(tb testing.TB) (ids [2]uint32) {
+func (b *bench) pinned(tb testing.TB) (ids [2]ebpf.ProgramID) {
 	tb.Helper()
 	for i, w := range ways {
-		id, err := pinnedID(filepath.Join(b.root.trunkDir(b.trunk), w.name))
+		id, err := pinnedID(filepath.Join(b.root.TrunkDir(b.trunk, layout), w.name))
 		must(tb, err)
 		ids[i] = id
 	}
 	return ids
+}
+
+// wantPinned checks that the pinned programs are still those with the ids.
+func (b *bench) wantPinned(tb testing.TB, ids [2]ebpf.ProgramID) {
+	tb.Helper()
+	if again := b.pinned(tb); again != ids {
+		tb.Errorf("programs %v, then %v: they were replaced", ids, again)
+	}
 }
 
 // checkWatched fails unless both programs are on the trunk, once each.
@@ -76,9 +88,7 @@ func TestPrepareAgain(t *testing.T) {
 		other := New(Options{Root: string(b.root), Legacy: !o.Legacy})
 		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), other.Prepare(b.trunk), other.Close()) })
 		b.checkWatched(t, "prepared three times")
-		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: they were loaded again", ids, again)
-		}
+		b.wantPinned(t, ids)
 	})
 }
 
@@ -114,7 +124,7 @@ func TestConcurrentRelease(t *testing.T) {
 			hooks.Go(func() error {
 				return b.Host.Do(func() error {
 					for n := range 10 {
-						e := verify.Endpoint{Trunk: b.trunk, MAC: verify.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4},
+						e := verify.Endpoint{Trunk: b.trunk, MAC: ether.MAC{2, 0x42, 5: byte(i)}, Addrs: []netip.Addr{addr4},
 							Gateways: []netip.Addr{gw4}, Attachment: verify.ID{byte(i), byte(n)}, Enforce: true}
 						if err := visit(o, e); err != nil {
 							return err
@@ -168,7 +178,7 @@ func TestRelease(t *testing.T) {
 		if after := b.qdiscs(t); after != before {
 			t.Errorf("qdiscs before and after:\n%s%s", before, after)
 		}
-		if exists(string(b.root)) {
+		if pin.Exists(string(b.root)) {
 			t.Errorf("after the release there are pins: %v", mustTree(t, string(b.root)))
 		}
 		// Forgetting an endpoint of a trunk that is no longer watched is not an error.
@@ -186,7 +196,7 @@ func TestTwoTrunks(t *testing.T) {
 	_, err := b.Host.Exec("ip", "link", "add", "other0", "type", "veth", "peer", "name", "other1")
 	must(t, err)
 	other := mustIndex(t, b.Host, "other0")
-	e := verify.Endpoint{Trunk: other, MAC: ownMAC, Tags: verify.Tags{}, Attachment: verify.ID{2}, Enforce: true}
+	e := verify.Endpoint{Trunk: other, MAC: ownMAC, Tags: ether.Tags{}, Attachment: verify.ID{2}, Enforce: true}
 	f := e
 	f.Trunk, f.Attachment = b.trunk, verify.ID{3}
 	b.do(t, func() error { return errors.Join(b.Prepare(other), b.Expect(e), b.Expect(f)) })
@@ -230,11 +240,11 @@ func TestDeviceGone(t *testing.T) {
 		must(t, err)
 		_, err = b.Host.Exec("ip", "link", "add", b.Trunk, "type", "veth", "peer", "name", "peer0")
 		must(t, err)
-		dead := b.root.trunkDir(b.trunk)
+		dead := b.root.TrunkDir(b.trunk, layout)
 		b.trunk = mustIndex(t, b.Host, b.Trunk)
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkWatched(t, "on another device with another ifindex")
-		if exists(dead) {
+		if pin.Exists(dead) {
 			t.Errorf("the pins of a deleted device remain: %q", dead)
 		}
 		// A deleted trunk is released even if it has endpoints.
@@ -258,20 +268,18 @@ func TestDetached(t *testing.T) {
 			_, err := b.Host.Exec("tc", "qdisc", "del", "dev", b.Trunk, "clsact")
 			must(t, err)
 		} else {
-			must(t, detachTCX(filepath.Join(b.root.trunkDir(b.trunk), linkPin+"egress")))
+			must(t, detachTCX(filepath.Join(b.root.TrunkDir(b.trunk, layout), linkPin+"egress")))
 		}
 		b.do(t, func() error { return b.Prepare(b.trunk) })
 		b.checkWatched(t, "detached and prepared")
-		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: they were loaded again", ids, again)
-		}
+		b.wantPinned(t, ids)
 		if _, err := b.Evidence(e); err != nil {
 			t.Errorf("its endpoint was lost: %v", err)
 		}
 	})
 }
 
-func mustTCX(tb testing.TB, b *bench) (ids []uint32) {
+func mustTCX(tb testing.TB, b *bench) (ids []ebpf.ProgramID) {
 	tb.Helper()
 	b.do(tb, func() (err error) { ids, err = queryTCX(b.trunk, egress.tcx); return err })
 	return ids
@@ -282,7 +290,7 @@ func TestPinsGone(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, pin := range []string{endpointsPin, vlansPin, "egress", emitPin, devicePin, ""} {
 			b := newBench(t, o, testenv.Config{})
-			must(t, os.RemoveAll(filepath.Join(b.root.trunkDir(b.trunk), pin)))
+			must(t, os.RemoveAll(filepath.Join(b.root.TrunkDir(b.trunk, layout), pin)))
 			b.do(t, func() error { return b.Prepare(b.trunk) })
 			testenv.Eventually(t, "the old programs to be removed", func() error {
 				if n := len(b.chain(t, egress)); n != 1 {
@@ -298,7 +306,7 @@ func TestPinsGone(t *testing.T) {
 // TestOtherLayout checks what happens to the pins of another version.
 func TestOtherLayout(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{})
-	now := b.root.trunkDir(b.trunk)
+	now := b.root.TrunkDir(b.trunk, layout)
 	later := strings.Replace(now, fmt.Sprintf("-v%d", layout), fmt.Sprintf("-v%d", layout+1), 1)
 	must(t, os.Rename(now, later))
 	want := fmt.Sprintf("another version of lanyard watches trunk %q: stop its containers, then remove %q", b.Trunk, later)
@@ -322,7 +330,7 @@ func TestOtherNetns(t *testing.T) {
 		"index", "77")
 	must(t, err)
 	want := fmt.Sprintf("%q belongs to a trunk of another network namespace: use another root in this one",
-		b.root.trunkDir(b.trunk))
+		b.root.TrunkDir(b.trunk, layout))
 	if err := n.Do(func() error { return b.Prepare(b.trunk) }); err == nil || err.Error() != want {
 		t.Errorf("Prepare: %v, want %q", err, want)
 	}

@@ -4,12 +4,13 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-var parent = verify.MAC{0x52, 0x54, 0, 0, 0, 1}
+var parent = ether.MAC{0x52, 0x54, 0, 0, 0, 1}
 
 // probeAnswer returns an answer to the host's own probe for addr4, from the endpoint's MAC.
 func probeAnswer(tb testing.TB) []byte {
@@ -41,7 +42,7 @@ func TestDuplicateMAC(t *testing.T) {
 		"answer to the host": probeAnswer(t),
 	} {
 		k, e := mustKit(t), watchedEndpoint()
-		must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
+		must(t, k.setLocals(verify.Locals{Parents: []ether.MAC{parent}}))
 		must(t, k.expect(e))
 		k.in(t, tagged(frame, tag60))
 		k.in(t, frame)
@@ -67,7 +68,7 @@ func TestDuplicateMAC(t *testing.T) {
 // their sender.
 func TestReturned(t *testing.T) {
 	k, e := mustKit(t), watchedEndpoint()
-	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
+	must(t, k.setLocals(verify.Locals{Parents: []ether.MAC{parent}}))
 	must(t, k.expect(e))
 	frames := [][]byte{
 		mustFrame(t)(arp.Announce(ownMAC, addr4)), mustFrame(t)(ndp.Announce(ownMAC, addr6)),
@@ -103,7 +104,7 @@ func TestReturned(t *testing.T) {
 // probe, and to a question of the parent that has a sender address.
 func TestAnswersGetOut(t *testing.T) {
 	k, e := mustKit(t), watchedEndpoint()
-	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}}))
+	must(t, k.setLocals(verify.Locals{Parents: []ether.MAC{parent}}))
 	must(t, k.expect(e))
 	for name, p := range map[string]arp.Packet{
 		"another's probe": {Destination: claimant, Source: ownMAC, Reply: true, Sender: ownMAC, SenderIP: addr4,
@@ -120,11 +121,11 @@ func TestAnswersGetOut(t *testing.T) {
 // TestSiblings checks frames between siblings on the trunk itself, which pass its ingress: they
 // prove nothing about the VLAN, and do not count as inbound.
 func TestSiblings(t *testing.T) {
-	foreign := verify.MAC{0x0a, 0, 0, 0, 0, 0x77}
+	foreign := ether.MAC{0x0a, 0, 0, 0, 0, 0x77}
 	a := verify.Endpoint{MAC: ownMAC, Attachment: verify.ID{1}, Addrs: []netip.Addr{addr4}}
 	b := verify.Endpoint{MAC: sibling, Attachment: verify.ID{2}}
 	k := mustKit(t)
-	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}, Siblings: []verify.MAC{foreign}}))
+	must(t, k.setLocals(verify.Locals{Parents: []ether.MAC{parent}, Siblings: []ether.MAC{foreign}}))
 	must(t, k.expect(a))
 	must(t, k.expect(b))
 	k.in(t, data(ownMAC, sibling))
@@ -150,7 +151,7 @@ func TestSiblings(t *testing.T) {
 		t.Errorf("claimants are %+v, want %s", got, foreign)
 	}
 	// When it is no longer listed as a sibling, its frames count.
-	must(t, k.setLocals(verify.Locals{Parents: []verify.MAC{parent}, Siblings: []verify.MAC{}}))
+	must(t, k.setLocals(verify.Locals{Parents: []ether.MAC{parent}, Siblings: []ether.MAC{}}))
 	k.in(t, data(ownMAC, foreign))
 	if n := k.mustEvidence(t, a).Counters.InFrames; n != 2 {
 		t.Errorf("%d frames came in, want 2", n)

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -27,7 +28,7 @@ func (m *maps) setLocals(l verify.Locals) (err error) {
 	if err := m.openLocals(); err != nil {
 		return err
 	}
-	want := map[verify.MAC]uint32{}
+	want := map[ether.MAC]uint32{}
 	for _, mac := range l.Siblings {
 		want[mac] = localSibling
 	}
@@ -49,7 +50,7 @@ func (m *maps) setLocals(l verify.Locals) (err error) {
 	return err
 }
 
-func (m *maps) addLocal(mac verify.MAC, kind uint32) error {
+func (m *maps) addLocal(mac ether.MAC, kind uint32) error {
 	var had uint32
 	found, err := lookup(m.locals, macKey(mac), &had, 0)
 	if err != nil || found && had == kind {
@@ -60,12 +61,12 @@ func (m *maps) addLocal(mac verify.MAC, kind uint32) error {
 			return err
 		}
 	}
-	return update(m.locals, macKey(mac), &kind, unix.BPF_ANY)
+	return update(m.locals, macKey(mac), &kind, ebpf.UpdateAny)
 }
 
 // removeLocal removes a sibling that no longer exists. Parents stay: the caller does not know those
 // of other networks.
-func (m *maps) removeLocal(mac verify.MAC) error {
+func (m *maps) removeLocal(mac ether.MAC) error {
 	var kind uint32
 	found, err := lookup(m.locals, macKey(mac), &kind, 0)
 	if err != nil || !found || kind != localSibling {

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // mustRoot returns a root on a new bpffs. It fails the test if pins are left at its end.
@@ -94,7 +94,7 @@ func newBench(tb testing.TB, o Options, c testenv.Config) *bench {
 
 // join makes a container with a macvlan eth0 on a parent, with the given MAC and address. IPv6 is
 // disabled, so that the container sends nothing that the test does not ask for.
-func (b *bench) join(tb testing.TB, parent string, mac verify.MAC, prefix string) *testenv.Container {
+func (b *bench) join(tb testing.TB, parent string, mac ether.MAC, prefix string) *testenv.Container {
 	tb.Helper()
 	c := testenv.NewContainer(tb)
 	must(tb, c.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))

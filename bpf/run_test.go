@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -25,49 +24,30 @@ type kit struct {
 
 func mustKit(tb testing.TB) *kit {
 	tb.Helper()
-	o := mustLoad(tb, &wireObject)
-	k := &kit{Egress: mustProgram(tb, o, egress.name), Ingress: mustProgram(tb, o, ingress.name)}
-	open := func(name string) handle { return mustMap(tb, o, name) }
+	o := mustLoad(tb, loadWire)
+	k := &kit{Egress: o.Programs[egress.name], Ingress: o.Programs[ingress.name]}
 	k.maps = maps{
-		endpoints: table[wireMacKey, wireEndpoint]{open(endpointsPin)},
-		shared:    table[wireEndpointKey, wireEndpoint]{open(sharedPin)},
-		addrs:     table[wireAddressKey, wireAddress]{open(addrsPin)},
-		hints:     array[wireHint]{handle: open(hintsPin)},
-		times:     array[wireClock]{handle: open(timesPin)},
-		history:   array[wireHistoryRow]{handle: open(historyPin)},
-		former:    open(formerPin),
-		locals:    open(localsPin),
-		vlans:     open(vlansPin),
+		endpoints: table[wireMacKey, wireEndpoint]{o.Maps[endpointsPin]},
+		shared:    table[wireEndpointKey, wireEndpoint]{o.Maps[sharedPin]},
+		addrs:     table[wireAddressKey, wireAddress]{o.Maps[addrsPin]},
+		hints:     array[wireHint]{Map: o.Maps[hintsPin]},
+		times:     array[wireClock]{Map: o.Maps[timesPin]},
+		history:   array[wireHistoryRow]{Map: o.Maps[historyPin]},
+		former:    o.Maps[formerPin],
+		locals:    o.Maps[localsPin],
+		vlans:     o.Maps[vlansPin],
 	}
 	must(tb, k.useExactClock(time.Hour))
 	return k
 }
 
 // mustLoad loads all of an object into the kernel until the test ends.
-func mustLoad(tb testing.TB, object *object) *loaded {
+func mustLoad(tb testing.TB, spec func() (*ebpf.CollectionSpec, error)) *ebpf.Collection {
 	tb.Helper()
-	o, err := object.load(nil)
+	o, err := load(spec, nil, "")
 	must(tb, err)
-	tb.Cleanup(o.close)
+	tb.Cleanup(o.Close)
 	return o
-}
-
-func mustMap(tb testing.TB, o *loaded, name string) (m handle) {
-	tb.Helper()
-	m.fd = o.maps[name]
-	must(tb, infoOf(m.fd, &m.mapInfo))
-	return m
-}
-
-// mustProgram returns a program as a type of the library that can run it.
-func mustProgram(tb testing.TB, o *loaded, name string) *ebpf.Program {
-	tb.Helper()
-	fd, err := unix.FcntlInt(uintptr(o.programs[name]), unix.F_DUPFD_CLOEXEC, 0)
-	must(tb, err)
-	p, err := ebpf.NewProgramFromFD(fd)
-	must(tb, err)
-	tb.Cleanup(func() { p.Close() })
-	return p
 }
 
 // out and in run the program over a frame that leaves, or arrives.

@@ -5,15 +5,16 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-func tag(tpid, vid uint16) verify.Tag { return verify.Tag{TPID: tpid, VID: vid} }
+func tag(tpid, vid uint16) ether.Tag { return ether.Tag{TPID: tpid, VID: vid} }
 
 var (
-	tag50, tag60 = tag(verify.Dot1Q, 50), tag(verify.Dot1Q, 60)
-	s100         = tag(verify.Dot1AD, 100)
-	c200         = tag(verify.Dot1Q, 200)
+	tag50, tag60 = tag(ether.Dot1Q, 50), tag(ether.Dot1Q, 60)
+	s100         = tag(ether.Dot1AD, 100)
+	c200         = tag(ether.Dot1Q, 200)
 )
 
 // TestTagsOut sends frames of a leased MAC with various tags in their bytes: frames with its own
@@ -28,18 +29,18 @@ func TestTagsOut(t *testing.T) {
 		{"its tag", tagged(data(router, ownMAC), tag50), "VLAN 50"},
 		{"its tags", tagged(data(router, ownMAC), s100, c200), "VLAN 100ad.200"},
 		{"another VLAN", tagged(data(router, ownMAC), tag60), ""},
-		{"priority and DEI bits", tagged(data(router, ownMAC), tag(verify.Dot1Q, 0xf000|50)), "VLAN 50"},
-		{"the same VLAN of another kind", tagged(data(router, ownMAC), tag(verify.Dot1AD, 50)), ""},
+		{"priority and DEI bits", tagged(data(router, ownMAC), tag(ether.Dot1Q, 0xf000|50)), "VLAN 50"},
+		{"the same VLAN of another kind", tagged(data(router, ownMAC), tag(ether.Dot1AD, 50)), ""},
 		{"the outer tag alone", tagged(data(router, ownMAC), s100), ""},
 		{"the inner tag alone", tagged(data(router, ownMAC), c200), ""},
 		{"swapped", tagged(data(router, ownMAC), c200, s100), ""},
 		{"one tag more", tagged(data(router, ownMAC), tag50, tag60), ""},
 		{"its tag after another", tagged(data(router, ownMAC), tag60, tag50), ""},
 		{"a third", tagged(data(router, ownMAC), s100, c200, tag60), ""},
-		{"a third of VID 0", tagged(data(router, ownMAC), s100, c200, tag(verify.Dot1Q, 0)), ""},
+		{"a third of VID 0", tagged(data(router, ownMAC), s100, c200, tag(ether.Dot1Q, 0)), ""},
 		{"a fourth", tagged(data(router, ownMAC), s100, c200, tag60, tag50), ""},
-		{"a priority tag", tagged(data(router, ownMAC), tag(verify.Dot1Q, 0)), ""},
-		{"VID 4095", tagged(data(router, ownMAC), tag(verify.Dot1Q, 4095)), ""},
+		{"a priority tag", tagged(data(router, ownMAC), tag(ether.Dot1Q, 0)), ""},
+		{"VID 4095", tagged(data(router, ownMAC), tag(ether.Dot1Q, 4095)), ""},
 		{"a TPID from before 802.1ad", tagged(data(router, ownMAC), tag(0x9100, 50)), ""},
 		{"0x9200", tagged(data(router, ownMAC), tag(0x9200, 50)), ""},
 		{"0x9300", tagged(data(router, ownMAC), tag(0x9300, 50)), ""},
@@ -49,7 +50,7 @@ func TestTagsOut(t *testing.T) {
 		{"to all", tagged(data(broadcast, ownMAC), tag50), "VLAN 50"},
 		{"nothing after the tags", tagged(data(router, ownMAC), s100, c200)[:22], "VLAN 100ad.200"},
 	}
-	for _, tags := range []verify.Tags{nil, vlan50, qinq} {
+	for _, tags := range []ether.Tags{nil, vlan50, qinq} {
 		for _, enforce := range []bool{true, false} {
 			k := mustKit(t)
 			e := verify.Endpoint{MAC: ownMAC, Tags: tags, Enforce: enforce}
@@ -92,7 +93,7 @@ func TestTagsIn(t *testing.T) {
 	must(t, k.expect(e))
 	u := verify.Endpoint{MAC: sibling, Enforce: true}
 	must(t, k.expect(u))
-	zero := tag(verify.Dot1Q, 0)
+	zero := tag(ether.Dot1Q, 0)
 	for _, c := range []struct {
 		name   string
 		frame  []byte
@@ -190,8 +191,8 @@ func TestHistogram(t *testing.T) {
 	before := verify.Now()
 	for _, f := range [][]byte{
 		data(claimant, router), data(broadcast, router), tagged(data(claimant, router), tag50),
-		tagged(data(broadcast, router), s100, c200), tagged(data(claimant, router), tag(verify.Dot1Q, 0)),
-		tagged(data(claimant, router), tag(verify.Dot1Q, 4095)), tagged(data(claimant, router), tag60)[:15],
+		tagged(data(broadcast, router), s100, c200), tagged(data(claimant, router), tag(ether.Dot1Q, 0)),
+		tagged(data(claimant, router), tag(ether.Dot1Q, 4095)), tagged(data(claimant, router), tag60)[:15],
 	} {
 		k.in(t, f)
 		k.out(t, f) // outbound frames do not count

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
@@ -60,13 +61,13 @@ func TestRepeated(t *testing.T) {
 	start := verify.Now() - verify.Instant(jiffy)
 	const times = 500
 	for range times {
-		for _, from := range []verify.MAC{claimant, router2} {
+		for _, from := range []ether.MAC{claimant, router2} {
 			k.in(t, tagged(mustFrame(t)(arp.Announce(from, addr4)), vlan50...))
 		}
 		k.in(t, tagged(reply(t, router), vlan50...))
 		k.in(t, tagged(advert(t, broadcast, router), vlan50...))
 	}
-	for _, from := range []verify.MAC{claimant, router2} {
+	for _, from := range []ether.MAC{claimant, router2} {
 		k.mustHaveEvent(t, start, verify.Event{Kind: verify.Conflict, Frames: times, Tags: vlan50, InPacket: true,
 			Addr: addr4, MAC: from, EndpointMAC: ownMAC})
 	}

@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf"
+
+	"github.com/lanyard-net/lanyard/bpf/pin"
 )
 
 // Names of the pins in a trunk's directory. A link's pin is linkPin followed by the name of its
@@ -50,17 +52,17 @@ type maps struct {
 	hints     array[wireHint]
 	times     array[wireClock]
 	history   array[wireHistoryRow]
-	former    handle
-	locals    handle
-	vlans     handle
+	former    *ebpf.Map
+	locals    *ebpf.Map
+	vlans     *ebpf.Map
 	path      string // of the directory with the pins
 }
 
-// open opens a trunk's pins. It returns nil if there are none.
-func (r root) open(ifindex int) (_ *trunk, err error) {
+// openTrunk opens a trunk's pins. It returns nil if there are none.
+func openTrunk(r pin.Root, ifindex int) (_ *trunk, err error) {
 	t := &trunk{ifindex: ifindex}
-	t.path = r.trunkDir(ifindex)
-	t.dir, err = openDir(t.path)
+	t.path = r.TrunkDir(ifindex, layout)
+	t.dir, err = pin.OpenDir(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -83,29 +85,29 @@ func (m *maps) openMaps() (err error) {
 	}
 	m.hints.path, m.times.path = filepath.Join(m.path, hintsPin), filepath.Join(m.path, timesPin)
 	m.history.path = filepath.Join(m.path, historyPin)
-	m.vlans, err = openMap(filepath.Join(m.path, vlansPin), unix.BPF_MAP_TYPE_ARRAY, unsafe.Sizeof(uint32(0)),
+	m.vlans, err = openMap(filepath.Join(m.path, vlansPin), ebpf.Array, unsafe.Sizeof(uint32(0)),
 		unsafe.Sizeof(wireVlan{}))
 	return err
 }
 
 func (m *maps) openShared() (err error) {
-	if m.shared.fd == 0 {
+	if m.shared.Map == nil {
 		m.shared, err = openTable[wireEndpointKey, wireEndpoint](filepath.Join(m.path, sharedPin))
 	}
 	return err
 }
 
 func (m *maps) openFormer() (err error) {
-	if m.former.fd == 0 {
-		m.former, err = openMap(filepath.Join(m.path, formerPin), unix.BPF_MAP_TYPE_LRU_HASH, unsafe.Sizeof(wireMacKey{}),
+	if m.former == nil {
+		m.former, err = openMap(filepath.Join(m.path, formerPin), ebpf.LRUHash, unsafe.Sizeof(wireMacKey{}),
 			unsafe.Sizeof(wireEnds{}))
 	}
 	return err
 }
 
 func (m *maps) openLocals() (err error) {
-	if m.locals.fd == 0 {
-		m.locals, err = openMap(filepath.Join(m.path, localsPin), unix.BPF_MAP_TYPE_HASH, unsafe.Sizeof(wireMacKey{}),
+	if m.locals == nil {
+		m.locals, err = openMap(filepath.Join(m.path, localsPin), ebpf.Hash, unsafe.Sizeof(wireMacKey{}),
 			unsafe.Sizeof(uint32(0)))
 	}
 	return err
@@ -119,18 +121,12 @@ func (t *trunk) close() {
 }
 
 // current reports whether the open pins are still those at the path.
-func (t *trunk) current() bool { return isAt(t.dir, t.path) }
+func (t *trunk) current() bool { return pin.IsAt(t.dir, t.path) }
 
-// exists reports whether a file exists at a path.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
-}
-
-// alive reports whether the device that the pins were made for still exists.
-func (p pins) alive() (bool, error) {
-	path := filepath.Join(p.path, devicePin)
-	m, err := openMap(path, unix.BPF_MAP_TYPE_DEVMAP, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(uint32(0)))
+// deviceExists reports whether the device that the pins were made for still exists.
+func deviceExists(p pin.Dir) (bool, error) {
+	path := filepath.Join(p.Path, devicePin)
+	m, err := openMap(path, ebpf.DevMap, unsafe.Sizeof(uint32(0)), unsafe.Sizeof(uint32(0)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -143,5 +139,5 @@ func (p pins) alive() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read map %q: %w", path, err)
 	}
-	return found && int(ifindex) == p.ifindex, nil
+	return found && int(ifindex) == p.Ifindex, nil
 }

@@ -8,76 +8,66 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/bpf/pin"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 )
-
-// editionMark returns the name of an empty directory among a trunk's pins. It identifies the
-// edition of the programs on the trunk.
-func editionMark(n int) string { return fmt.Sprintf("edition-%d", n) }
-
-// editionOf returns the edition of the programs on a trunk, 0 if it is not known.
-func (t *trunk) editionOf() (n int, err error) {
-	entries, err := os.ReadDir(t.path)
-	for _, e := range entries {
-		var found int
-		if _, err := fmt.Sscanf(e.Name(), "edition-%d", &found); err == nil {
-			n = max(n, found)
-		}
-	}
-	return n, err
-}
 
 // upgrade replaces programs of an earlier edition by those of this one. It keeps programs of a
 // later edition: if two editions are installed, in a broker that was not restarted and in the
 // hooks, the later one wins. Each frame meets one edition or the other, and both count in the same
 // maps. The lock is held.
 func (t *trunk) upgrade() error {
-	if exists(filepath.Join(t.path, editionMark(edition))) {
+	if pin.HasEdition(t.path, edition) {
 		return nil
 	}
-	old, err := t.editionOf()
+	old, err := pin.Edition(t.path)
 	if err != nil || old > edition {
 		return err
 	}
 	if err = t.replaceAll(); err != nil {
 		return fmt.Errorf("upgrade the programs on trunk %s: %w", nameOf(t.ifindex), err)
 	}
-	if err := os.Mkdir(filepath.Join(t.path, editionMark(edition)), 0o700); err != nil {
+	if err := pin.MarkEdition(t.path, edition); err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(t.path, editionMark(old))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return pin.UnmarkEdition(t.path, old)
 }
 
 func (t *trunk) replaceAll() (err error) {
-	pinned := map[string]handle{}
+	spec, err := loadWire()
+	if err != nil {
+		return err
+	}
+	pinned := map[string]*ebpf.Map{}
 	defer func() {
 		for _, m := range pinned {
 			m.Close()
 		}
 	}()
-	for _, def := range wireObject.maps {
-		if !slices.Contains(mapPins, def.name) {
+	for name, def := range spec.Maps {
+		if !slices.Contains(mapPins, name) {
 			continue
 		}
-		m, err := openMap(filepath.Join(t.path, def.name), def.kind, uintptr(def.key), uintptr(def.value))
+		m, err := openMap(filepath.Join(t.path, name), def.Type, uintptr(def.KeySize), uintptr(def.ValueSize))
 		if err != nil {
 			return err
 		}
-		pinned[def.name] = m
+		pinned[name] = m
 	}
-	o, err := wireObject.load(pinned)
+	o, err := load(loadWire, pinned, "")
 	if err != nil {
 		return err
 	}
-	defer o.close()
-	if err := t.replace(emitPin, o.programs[emitPin], nil); err != nil {
+	defer o.Close()
+	if err := t.replace(emitPin, o.Programs[emitPin], nil); err != nil {
 		return err
 	}
 	for _, w := range ways {
-		prog := o.programs[w.name]
+		prog := o.Programs[w.name]
 		if err := t.replace(w.name, prog, func() error { return t.swap(w, prog) }); err != nil {
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
@@ -88,27 +78,27 @@ func (t *trunk) replaceAll() (err error) {
 // replace pins a program in place of another after run has attached it in place of that one. If the
 // process is killed in between, the old pin stays, and its program is not the one that runs: attach
 // corrects that.
-func (t *trunk) replace(name string, prog int, run func() error) error {
+func (t *trunk) replace(name string, prog *ebpf.Program, run func() error) error {
 	path := filepath.Join(t.path, name)
 	next := path + "-next"
 	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := pin(prog, next); err != nil {
-		return err
+	if err := prog.Pin(next); err != nil {
+		return fmt.Errorf("pin %q: %w", next, explainErrno(err))
 	}
 	if run != nil {
 		if err := run(); err != nil {
 			return errors.Join(err, os.Remove(next))
 		}
 	}
-	failpoint("bpf-swapped-" + name)
+	failpoint.At("bpf-swapped-" + name)
 	return os.Rename(next, path)
 }
 
 // swap replaces the program on one way of the trunk by another, atomically: no frame passes without
 // a program. If no program is attached, swap does nothing, and attach will attach it.
-func (t *trunk) swap(w way, prog int) error {
+func (t *trunk) swap(w way, prog *ebpf.Program) error {
 	id, err := pinnedID(filepath.Join(t.path, w.name))
 	if err != nil {
 		return err
@@ -119,16 +109,16 @@ func (t *trunk) swap(w way, prog int) error {
 		}
 		return err
 	}
-	link, err := objGet(filepath.Join(t.path, linkPin+w.name))
+	l, err := link.LoadPinnedLink(filepath.Join(t.path, linkPin+w.name), nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return explainErrno(err)
 	}
-	defer unix.Close(link)
+	defer l.Close()
 	// A detached link runs nothing (ENOLINK): attach makes another one.
-	if err := updateLink(link, prog); err != nil && !errors.Is(err, unix.ENOLINK) {
+	if err := l.Update(prog); err != nil && !errors.Is(err, unix.ENOLINK) {
 		return explainErrno(err)
 	}
 	return nil

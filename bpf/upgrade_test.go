@@ -2,12 +2,13 @@ package bpf
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/bpf/pin"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -15,9 +16,14 @@ import (
 // TestEdition fails if the programs change. Trunks that are already watched keep the old programs
 // until edition is raised, together with the hash here.
 func TestEdition(t *testing.T) {
-	const want = "bfa0acad953dbac1"
-	h := sha256.Sum256([]byte(wireImage[wireObject.types:]))
-	if got := hex.EncodeToString(h[:8]); edition != 1 || got != want {
+	const want = "05be7db464d4cf0a"
+	spec, err := loadWire()
+	must(t, err)
+	h := sha256.New()
+	for _, name := range []string{egress.name, emitPin, ingress.name} {
+		must(t, spec.Programs[name].Instructions.Marshal(h, binary.LittleEndian))
+	}
+	if got := hex.EncodeToString(h.Sum(nil)[:8]); edition != 1 || got != want {
 		t.Errorf("edition %d is %s, want %s: raise the edition if this one was released", edition, got, want)
 	}
 }
@@ -25,8 +31,8 @@ func TestEdition(t *testing.T) {
 // asEdition makes the trunk's pins those of another edition.
 func (b *bench) asEdition(tb testing.TB, n int) {
 	tb.Helper()
-	dir := b.root.trunkDir(b.trunk)
-	must(tb, os.Rename(filepath.Join(dir, editionMark(edition)), filepath.Join(dir, editionMark(n))))
+	dir := b.root.TrunkDir(b.trunk, layout)
+	must(tb, errors.Join(pin.MarkEdition(dir, n), pin.UnmarkEdition(dir, edition)))
 }
 
 // TestUpgrade prepares a trunk with programs of an earlier edition, while frames pass: each frame
@@ -61,9 +67,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		// The next Prepare does not upgrade again.
 		b.do(t, func() error { return b.Prepare(b.trunk) })
-		if again := b.pinned(t); again != after {
-			t.Errorf("programs %v, then %v: upgraded again", after, again)
-		}
+		b.wantPinned(t, after)
 	})
 }
 
@@ -76,9 +80,7 @@ func TestLaterEdition(t *testing.T) {
 		b.asEdition(t, edition+1)
 		b.do(t, func() error { return errors.Join(b.Prepare(b.trunk), b.Prepare(b.trunk)) })
 		b.checkWatched(t, "with a later edition")
-		if again := b.pinned(t); again != ids {
-			t.Errorf("programs %v, then %v: the later ones were replaced", ids, again)
-		}
+		b.wantPinned(t, ids)
 	})
 }
 
@@ -87,7 +89,7 @@ func TestUpgradeDetached(t *testing.T) {
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		for _, w := range ways {
-			must(t, detachTCX(filepath.Join(b.root.trunkDir(b.trunk), linkPin+w.name)))
+			must(t, detachTCX(filepath.Join(b.root.TrunkDir(b.trunk, layout), linkPin+w.name)))
 			b.do(t, func() error { _, err := removeFilter(b.trunk, w); return err })
 		}
 		b.asEdition(t, edition-1)

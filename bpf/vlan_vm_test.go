@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -75,7 +76,7 @@ func TestVLAN(t *testing.T) {
 				t.Errorf("offload %v: counted %+v, want six frames each way", offload, got)
 			}
 			g := ev.Gateways[0]
-			if g.MAC != verify.MACOf(gw.MAC) || !g.Asked.Tags.Equal(vlan50) || !g.Reply.Tags.Equal(vlan50) ||
+			if g.MAC != gw.MAC || !g.Asked.Tags.Equal(vlan50) || !g.Reply.Tags.Equal(vlan50) ||
 				g.Asked.InPacket || g.Reply.InPacket {
 				t.Errorf("offload %v: the gateway was seen as %+v, want tags in metadata", offload, g)
 			}
@@ -192,7 +193,7 @@ func TestNativeMismatch(t *testing.T) {
 // TestSameMACOnTwoVLANs has two containers of one MAC, as the kernel allows it.
 func TestSameMACOnTwoVLANs(t *testing.T) {
 	b := newBench(t, Options{}, testenv.Config{VLANs: []uint16{50, 60}})
-	for i, tags := range []verify.Tags{vlan50, vlan60} {
+	for i, tags := range []ether.Tags{vlan50, vlan60} {
 		name := []string{"eth9.50", "eth9.60"}[i]
 		b.AddGateway(tags[0].VID, "192.168.50.1/24")
 		addVLAN(t, b.Host, b.Trunk, name, "802.1q", strings.TrimPrefix(name, "eth9."))

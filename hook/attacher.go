@@ -1,9 +1,6 @@
-// Package hook attaches containers to the LAN and detaches them: it carries out a [Request],
-// which hook/oci decodes, as one transaction. Each resource is in the database before it is
-// acquired, so that a sweep can release what a crash leaves.
-//
-// The package decides the order of the steps and the undo of each. Packages hook/link, ipam,
-// hook/network and verify implement links, leases, definitions and verdicts.
+// Package hook has the types that cross the interfaces between packages: the request of a container,
+// the attachment that it gets, and who attaches. Package hook/oci decodes requests, and hook/attach
+// carries them out.
 package hook
 
 import (
@@ -11,6 +8,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -51,7 +49,7 @@ type Want struct {
 	Network   string
 	Interface string       // "": the first free name of eth0, eth1, …
 	Addrs     []netip.Addr // requested addresses, at most one of each family
-	MAC       verify.MAC   // zero: derived from the address
+	MAC       ether.MAC    // zero: derived from the address
 	MTU       int          // in bytes; 0: the network's
 	Verify    verify.Mode  // can only tighten the network's mode; "": the network's mode
 	// Default reports whether the interface takes the default routes. nil: each default route

@@ -1,9 +1,12 @@
 package hook
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -28,7 +31,7 @@ type Attachment struct {
 	Driver     string           `json:"driver,omitempty"` // "" is macvlan
 	Interface  string           `json:"interface"`
 	Index      int              `json:"ifindex,omitzero"` // inside the namespace
-	MAC        verify.MAC       `json:"mac"`
+	MAC        ether.MAC        `json:"mac"`
 	MTU        int              `json:"mtu,omitzero"`
 	Addrs      []netip.Prefix   `json:"addresses"`
 	Gateways   []netip.Addr     `json:"gateways,omitempty"`
@@ -70,4 +73,27 @@ type Container struct {
 	ID      string       `json:"id"`
 	Name    string       `json:"name,omitempty"`
 	Process link.Process `json:"process"`
+}
+
+// String returns "namespace/name".
+func (p Pod) String() string { return p.Namespace + "/" + p.Name }
+
+// OfPod reports whether the attachment belongs to a pod.
+func (a *Attachment) OfPod() bool { return a.Pod.Sandbox != "" }
+
+// InUse reports whether any of the attachment's containers runs.
+func (a *Attachment) InUse() bool {
+	return slices.ContainsFunc(a.Containers, func(c Container) bool { return link.Alive(c.Process) })
+}
+
+// ErrGone is returned if the record to change does not exist any more, because a sweep has removed
+// it.
+var ErrGone = errors.New("attachment is gone from the database")
+
+// OtherDefault is a default route of another manager, such as the engine's own network, that an
+// attachment left in place because default-route was not set.
+type OtherDefault struct {
+	To        netip.Prefix `json:"to"`           // 0.0.0.0/0 or ::/0, or the lower half of it
+	Via       netip.Addr   `json:"via,omitzero"` // not set if the route has no next hop
+	Interface string       `json:"interface"`
 }

@@ -19,11 +19,11 @@ const (
 // 65535 is the maximum of the kernel.
 const MinMTU, MaxMTU = 68, 65535
 
-// validate returns an error if a request is invalid. It is for requests that a caller without
+// Validate returns an error if a request is invalid. It is for requests that a caller without
 // privilege sends over a socket; package oci checks those that it decodes. Ids become keys of the
 // database, in which NUL ends a word, and names become parts of paths.
-func (r *Request) validate() error {
-	if err := validID(r.Container); err != nil {
+func (r *Request) Validate() error {
+	if err := ValidID(r.Container); err != nil {
 		return err
 	}
 	if len(r.Name) > MaxID || !Printable(r.Name) {
@@ -46,8 +46,8 @@ func (r *Request) validate() error {
 	return nil
 }
 
-// validID returns an error if a container's id is empty, too long or not printable.
-func validID(id string) error {
+// ValidID returns an error if a container's id is empty, too long or not printable.
+func ValidID(id string) error {
 	if id == "" || len(id) > MaxID || !Printable(id) {
 		return fmt.Errorf("container id %s: use 1 to %d printable characters", network.Clip(id), MaxID)
 	}
@@ -64,7 +64,7 @@ func Printable(s string) bool {
 	return true
 }
 
-// validate returns an error if any field of w is invalid.
+// Validate returns an error if any field of w is invalid.
 func (w *Want) validate() error {
 	if err := network.ValidName(w.Network); err != nil {
 		return err
@@ -91,33 +91,33 @@ func (w *Want) validate() error {
 // validAddrs returns an error if there are two addresses of one family, or if an address has a zone
 // or is IPv4-mapped (::ffff:a.b.c.d).
 func validAddrs(addrs []netip.Addr) error {
-	seen := map[family]bool{}
+	seen := map[Family]bool{}
 	for _, a := range addrs {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
 			return fmt.Errorf("%q is not an address such as 192.168.50.9 or fd50::9", a)
 		}
-		if seen[familyOf(a)] {
+		if seen[FamilyOf(a)] {
 			return fmt.Errorf("%s is the second address of its family: request one", a)
 		}
-		seen[familyOf(a)] = true
+		seen[FamilyOf(a)] = true
 	}
 	return nil
 }
 
-// family is an address family.
-type family int
+// Family is an address family.
+type Family int
 
 const (
-	ipv4 family = 4
-	ipv6 family = 6
+	IPv4 Family = 4
+	IPv6 Family = 6
 )
 
-// familyOf returns the family of an address.
-func familyOf(a netip.Addr) family {
+// FamilyOf returns the family of an address.
+func FamilyOf(a netip.Addr) Family {
 	if a.Is4() {
-		return ipv4
+		return IPv4
 	}
-	return ipv6
+	return IPv6
 }
 
 // Compatible returns an error if one namespace cannot have all of the interfaces: two have the same

@@ -31,24 +31,18 @@ func (t *Trace) Mark(step string) {
 	t.last = now
 }
 
-// since returns a copy of the steps after the first n.
-func (t *Trace) since(n int) []Step {
+// Since returns a copy of the steps after the first n.
+func (t *Trace) Since(n int) []Step {
 	if t == nil {
 		return nil
 	}
 	return slices.Clone(t.Steps[n:])
 }
 
-// count returns the number of steps.
-func (t *Trace) count() int {
+// Count returns the number of steps.
+func (t *Trace) Count() int {
 	if t == nil {
 		return 0
 	}
 	return len(t.Steps)
-}
-
-// reached ends a step of an attach. It is also a failpoint with the name of the step.
-func (t *attempt) reached(step string) {
-	t.r.Trace.Mark(step)
-	failpoint(step)
 }

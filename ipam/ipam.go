@@ -96,8 +96,8 @@ var (
 	// ErrTaken is returned by Claim when the address is not free. The error around it names the
 	// holder, as that of [Lease.BarsClaim] does.
 	ErrTaken = errors.New("address is taken")
-	// ErrPoolFull is returned by Next when no address is free. The error around it is that of
-	// [Counts.Full].
+	// ErrPoolFull is returned by Next when no address is free or in quarantine. The error around it
+	// is that of [Counts.Full].
 	ErrPoolFull = errors.New("no address is free")
 	// ErrCorrupt is returned by any method when the store's records cannot be read, or contradict
 	// each other. Nothing was changed.
@@ -144,6 +144,11 @@ func (c Counts) Full(p Pool) error {
 //
 // A lease that has run out (see [Lease.Over]) counts as free in every method, whether or not the
 // store still has its row.
+//
+// The attachment that holds a lease has a record in a second database, DB of package hook/record.
+// Both must be one file that one value has opened: f of DB.Hold calls methods of the Store, and no
+// other process may see a lease without its record, or the reverse. A Store must therefore accept
+// calls from within a Hold.
 type Store interface {
 	// Claim leases l.Addr to l.Owner, or returns an error that wraps ErrTaken if the address is not
 	// free. A quarantined address is free. If the same owner already holds the address, Claim
@@ -154,9 +159,12 @@ type Store interface {
 	Claim(ctx context.Context, pool string, l Lease) error
 	// Next leases the next free address of p, in the order of addresses ([Pool.Spans]), and returns
 	// it. It starts after the last address that Next leased from the pool and continues at the
-	// first after the end. If no address is free it returns an error that wraps ErrPoolFull. It
-	// never leases an address that [Pool.Check] refuses. If the owner already holds an address of
-	// the pool, Next returns that one, or the lowest of several.
+	// first after the end. It never leases an address that [Pool.Check] refuses. If the owner
+	// already holds an address of the pool, Next returns that one, or the lowest of several.
+	//
+	// If no address is free, Next ends a quarantine: that of an address with the same last holder
+	// ([Lease.FreeFor]), else the one that ends first. It never leases a held or a declined
+	// address. If there is no other, it returns an error that wraps ErrPoolFull.
 	//
 	// A valid l.Addr is the address to start at, itself included, instead of the one after the
 	// last: with it a caller can give the same name the same address again. It does not change

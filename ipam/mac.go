@@ -3,25 +3,26 @@ package ipam
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"net"
 	"net/netip"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
-// AddressMAC returns the MAC 02:42 followed by an IPv4 address, and nil for an IPv6 address. Every
+// AddressMAC returns the MAC 02:42 followed by an IPv4 address, and the zero MAC for an IPv6 address. Every
 // host derives the same MAC from the same address.
-func AddressMAC(a netip.Addr) net.HardwareAddr {
+func AddressMAC(a netip.Addr) ether.MAC {
 	if !a.Is4() {
-		return nil
+		return ether.MAC{}
 	}
 	b := a.As4()
-	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+	return ether.MAC{0x02, 0x42, b[0], b[1], b[2], b[3]}
 }
 
 // DerivedMAC derives a MAC from the key of a host, a network's name and the name of an interface on
 // it, such as its address. The same arguments give the same MAC; another key gives another MAC. The
 // MAC is unicast and locally administered (IEEE 802-2014 §8.4), and never begins with 02:42, which
 // is the prefix of [AddressMAC].
-func DerivedMAC(key []byte, network, name string) net.HardwareAddr {
+func DerivedMAC(key []byte, network, name string) ether.MAC {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(network + "\x00" + name))
 	sum := h.Sum(nil)
@@ -29,5 +30,5 @@ func DerivedMAC(key []byte, network, name string) net.HardwareAddr {
 	if sum[0] == 0x02 && sum[1] == 0x42 {
 		sum[1]++
 	}
-	return net.HardwareAddr(sum[:6])
+	return ether.MAC(sum[:6])
 }

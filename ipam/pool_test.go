@@ -159,7 +159,7 @@ func TestAddressMAC(t *testing.T) {
 	if got := AddressMAC(netip.MustParseAddr("192.168.50.9")).String(); got != "02:42:c0:a8:32:09" {
 		t.Errorf("got %s", got)
 	}
-	if got := AddressMAC(netip.MustParseAddr("fd11::9")); got != nil {
+	if got := AddressMAC(netip.MustParseAddr("fd11::9")); !got.IsZero() {
 		t.Errorf("got %s for an IPv6 address", got)
 	}
 }

@@ -28,7 +28,7 @@ func (s *Station) Advertise(prefix netip.Prefix) error {
 					PrefixLength: uint8(prefix.Bits()), Prefix: prefix.Addr(), OnLink: true, AutonomousAddressConfiguration: true,
 					ValidLifetime: time.Hour, PreferredLifetime: time.Hour,
 				},
-				&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: s.MAC},
+				&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: s.MAC.Hardware()},
 			},
 		}, nil, netip.MustParseAddr("ff02::1"))
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os/exec"
 	"strings"
 	"time"
@@ -15,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // MoveToVLAN moves the station's port to another VLAN. A station that tags its frames itself keeps
@@ -34,9 +35,9 @@ func (s *Station) SetPort(up bool) {
 }
 
 // SetMAC changes the station's MAC, as after a failover to another machine.
-func (s *Station) SetMAC(mac net.HardwareAddr) {
+func (s *Station) SetMAC(mac ether.MAC) {
 	s.lab.tb.Helper()
-	must(s.lab.tb, s.nl.LinkSetHardwareAddr(s.link(s.lab.tb, NIC), mac))
+	must(s.lab.tb, s.nl.LinkSetHardwareAddr(s.link(s.lab.tb, NIC), mac.Hardware()))
 	s.MAC = mac
 }
 

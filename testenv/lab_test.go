@@ -2,11 +2,12 @@ package testenv
 
 import (
 	"errors"
-	"net"
 	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // hostAddr adds an address to a card of the host.
@@ -75,7 +76,7 @@ func TestUntaggedFaults(t *testing.T) {
 	l.SetTrunk(true)
 	must(t, pings(l.Host, "192.0.2.1"))
 
-	mac := net.HardwareAddr{0x0a, 1, 2, 3, 4, 5}
+	mac := ether.MAC{0x0a, 1, 2, 3, 4, 5}
 	gw.SetMAC(mac)
 	_, err := l.Host.Exec("ip", "neigh", "flush", "dev", "uplink0")
 	must(t, err)

@@ -10,7 +10,7 @@ import (
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
@@ -19,14 +19,14 @@ import (
 // the link.
 type Asked struct {
 	Addr  netip.Addr // zero if the question is for routers
-	By    verify.MAC
+	By    ether.MAC
 	From  netip.Addr // 0.0.0.0 or :: in a probe
 	Times int        // how often this question came so far, this one included
 }
 
 // A Reply is a responder's answer to a question.
 type Reply struct {
-	MAC   verify.MAC // the MAC that the answer claims for the address
+	MAC   ether.MAC // the MAC that the answer claims for the address
 	After time.Duration
 	// Probes makes the responder probe for the address, as a station does that is about to take it,
 	// instead of answering (RFC 5227 §2.1.1, RFC 4862 §5.4.3).

@@ -2,10 +2,11 @@ package testenv
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // NIC is the name of a station's network card.
@@ -14,10 +15,10 @@ const NIC = "eth0"
 // A Station is a machine on an access port of the switch.
 type Station struct {
 	*Namespace
-	Port string           // in the switch
-	MAC  net.HardwareAddr // of NIC
-	VLAN uint16           // of the port; 0 if the switch does not filter by VLAN
-	Card string           // the link that has the addresses: NIC, or a VLAN on it
+	Port string    // in the switch
+	MAC  ether.MAC // of NIC
+	VLAN uint16    // of the port; 0 if the switch does not filter by VLAN
+	Card string    // the link that has the addresses: NIC, or a VLAN on it
 
 	lab    *Lab
 	nested bool // the station tags its frames itself
@@ -46,7 +47,7 @@ func (l *Lab) addStation(kind string, vlan uint16, prefixes []string) *Station {
 		Namespace: NewNamespace(l.tb, fmt.Sprintf("%s %d", kind, *l.ports)),
 		Port:      fmt.Sprintf("port%d", *l.ports),
 		// Locally administered, and readable in a trace: VLAN and number.
-		MAC:  net.HardwareAddr{0x0a, 0, byte(vlan >> 8), byte(vlan), byte(*l.ports >> 8), byte(*l.ports)},
+		MAC:  ether.MAC{0x0a, 0, byte(vlan >> 8), byte(vlan), byte(*l.ports >> 8), byte(*l.ports)},
 		VLAN: vlan,
 		Card: NIC,
 		lab:  l,
@@ -55,7 +56,7 @@ func (l *Lab) addStation(kind string, vlan uint16, prefixes []string) *Station {
 	must(l.tb, s.Sysctl("net/ipv6/conf/default/accept_dad", "0"))
 	// It sends nothing unless it is asked, so that a VLAN can be silent.
 	must(l.tb, s.Sysctl("net/ipv6/conf/default/router_solicitations", "0"))
-	l.plug(s.Port, s.Namespace, NIC, s.MAC)
+	l.plug(s.Port, s.Namespace, NIC, s.MAC.Hardware())
 	if l.filters() {
 		l.setVLAN(s.Port, vlan, true)
 	}

@@ -3,6 +3,8 @@ package verify
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Kind is the kind of an Anomaly or an Event.
@@ -22,8 +24,8 @@ type Anomaly struct {
 	Kind        Kind       `json:"kind"`
 	Count       uint64     `json:"count"`          // frames; for GatewayMoved, the moves that two readings show
 	Addr        netip.Addr `json:"addr"`           // the claimed address, or the gateway's; zero for tags
-	MAC         MAC        `json:"mac"`            // the claimant, or the MAC that answers now; zero for tags
-	PreviousMAC MAC        `json:"previous_mac"`   // the MAC that answered before
+	MAC         ether.MAC  `json:"mac"`            // the claimant, or the MAC that answers now; zero for tags
+	PreviousMAC ether.MAC  `json:"previous_mac"`   // the MAC that answered before
 	At          Instant    `json:"at,omitempty"`   // time of the last frame; zero if only the count is known
 	Text        string     `json:"text"`           // one line
 	Drops       uint64     `json:"drops,omitzero"` // frames with a wrong tag that were dropped

@@ -3,6 +3,8 @@ package verify
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // UnleasedMAC is the kind of an event that belongs to no endpoint: frames left a trunk from a MAC
@@ -16,12 +18,12 @@ type Event struct {
 	Frames      uint64     `json:"count"`
 	First       Instant    `json:"-"`
 	Last        Instant    `json:"-"`
-	Tags        Tags       `json:"tags,omitempty"` // tags of the frames
+	Tags        ether.Tags `json:"tags,omitempty"` // tags of the frames
 	InPacket    bool       `json:"-"`              // the outermost tag was in the packet's bytes: written by hand
 	Addr        netip.Addr `json:"addr"`           // the claimed address, or the gateway's; zero for tags
-	MAC         MAC        `json:"mac"`            // the MAC that caused the event
-	EndpointMAC MAC        `json:"endpoint_mac"`   // the endpoint; zero if the kind has none, or all nodes were answered
-	PreviousMAC MAC        `json:"previous_mac"`   // the MAC that answered for the gateway before
+	MAC         ether.MAC  `json:"mac"`            // the MAC that caused the event
+	EndpointMAC ether.MAC  `json:"endpoint_mac"`   // the endpoint; zero if the kind has none, or all nodes were answered
+	PreviousMAC ether.MAC  `json:"previous_mac"`   // the MAC that answered for the gateway before
 	Stopped     bool       `json:"stopped,omitzero"`
 	Link        string     `json:"link,omitempty"` // the link of this host that has Addr; empty for another station
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // aliveFor is how long after its last inbound frame a VLAN still counts as alive on the switch
@@ -17,18 +19,20 @@ const aliveFor = 60 * time.Second
 // Facts are what is known about one gateway after a round of questions, or about the link alone if
 // the network has no gateway.
 type Facts struct {
-	Parent    string     // the parent's name in the network's definition
-	Trunk     string     // the trunk's name
-	Tags      Tags       // the tags that frames must have on the trunk
-	Down      string     // why no frame can leave, "" if the link is up
-	Gateway   netip.Addr // zero if the network has no gateway
-	MAC       MAC        // the container's
-	Asked     Instant    // when the first question was sent
-	Probes    int        // number of questions sent to this gateway
-	Now       Instant    // when the round ended
-	Answer    Answer     // received in the container; zero MAC: none
-	Other     Answer     // from another MAC; zero: none, or the prober cannot distinguish two
-	Claimants []Claimant // other stations that hold a container's address of the gateway's family
+	Parent  string     // the parent's name in the network's definition
+	Trunk   string     // the trunk's name
+	Tags    ether.Tags // the tags that frames must have on the trunk
+	Down    string     // why no frame can leave, "" if the link is up
+	Gateway netip.Addr // zero if the network has no gateway
+	// GatewayLink is the link of this host that has the gateway's address, "" if none has it.
+	GatewayLink string
+	MAC         ether.MAC  // the container's
+	Asked       Instant    // when the first question was sent
+	Probes      int        // number of questions sent to this gateway
+	Now         Instant    // when the round ended
+	Answer      Answer     // received in the container; zero MAC: none
+	Other       Answer     // from another MAC; zero: none, or the prober cannot distinguish two
+	Claimants   []Claimant // other stations that hold a container's address of the gateway's family
 	// Control is the gateway's answer to the parent's own MAC, which asks if the container's MAC
 	// got no answer. Zero MAC: no answer, or not asked.
 	Control Answer
@@ -37,7 +41,7 @@ type Facts struct {
 	Routers []Answer
 	// Proxies are MACs that answer for every address (proxy ARP). Their answer for a gateway's
 	// address does not identify the gateway.
-	Proxies []MAC
+	Proxies []ether.MAC
 	// Seen is what the trunk saw of the questions for Gateway, or without a gateway, for the
 	// container's own address. It is nil if the trunk was not watched; Unwatched says why.
 	Seen      *GatewaySeen
@@ -47,7 +51,7 @@ type Facts struct {
 	Ahead Ahead
 	// Local reports whether a MAC is one of this host: of its interfaces, or of other endpoints on
 	// the same trunk.
-	Local func(MAC) bool
+	Local func(ether.MAC) bool
 }
 
 // Judge returns the verdict: the first line of the table that the facts match. An earlier line
@@ -159,6 +163,8 @@ func unwatched(f Facts) (Code, string) {
 		return "", ""
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero() && !f.Control.MAC.IsZero():
 		return macFiltered(f)
+	case f.Gateway.IsValid() && f.Answer.MAC.IsZero() && f.GatewayLink != "":
+		return GatewaySilent, f.hostsText()
 	case f.Gateway.IsValid() && f.Answer.MAC.IsZero():
 		return GatewaySilent, fmt.Sprintf("gateway %s did not answer within %s on %s%s; tags were not watched: %s",
 			f.Gateway, f.waited(), f.where(), f.routersText(), f.Unwatched)
@@ -240,7 +246,7 @@ func answered(f Facts) (Code, string) {
 	return OK, text
 }
 
-func (f Facts) conflictText(a, b MAC) string {
+func (f Facts) conflictText(a, b ether.MAC) string {
 	return fmt.Sprintf("%s and %s both answer for gateway %s on %s: one of them is not the gateway",
 		a.Describe(), b.Describe(), f.Gateway, f.where())
 }
@@ -252,7 +258,7 @@ const lateProbes = 3
 // contradicts reports whether two MACs that answer for one gateway contradict each other. Two
 // virtual MACs are members of one group (with GLBP, each asker gets another one). A MAC that
 // answers for every address is a proxy.
-func (f Facts) contradicts(a, b MAC) bool {
+func (f Facts) contradicts(a, b ether.MAC) bool {
 	group := a.Virtual() && b.Virtual()
 	return !group && !slices.Contains(f.Proxies, a) && !slices.Contains(f.Proxies, b)
 }
@@ -288,7 +294,17 @@ func macFiltered(f Facts) (Code, string) {
 		f.Gateway, f.Control.MAC, f.Parent, f.MAC, f.where())
 }
 
+// hostsText returns the sentence for a silent gateway that is this host: the kernel passes no frame
+// between a parent and the macvlans and ipvlans on it.
+func (f Facts) hostsText() string {
+	return fmt.Sprintf("gateway %s is this host's own address on %q, which no macvlan or ipvlan on %q can reach: "+
+		"use --host-access, or another gateway", f.Gateway, f.GatewayLink, f.Parent)
+}
+
 func noReply(f Facts) (Code, string) {
+	if f.GatewayLink != "" {
+		return GatewaySilent, f.hostsText()
+	}
 	var heard []string
 	for _, v := range f.VLANs {
 		// A link that was created on the parent after the trunk's last list of such links is local,

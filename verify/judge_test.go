@@ -5,13 +5,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 var (
 	gateway = netip.MustParseAddr("192.168.50.1")
-	gwMAC   = MAC{2, 0, 0, 0, 0, 1}
-	other   = MAC{2, 0, 0, 0, 0, 2}
-	vlan50  = Tags{{Dot1Q, 50}}
+	gwMAC   = ether.MAC{2, 0, 0, 0, 0, 1}
+	other   = ether.MAC{2, 0, 0, 0, 0, 2}
+	vlan50  = ether.Tags{{TPID: ether.Dot1Q, VID: 50}}
 )
 
 // healthy returns the facts of a gateway that was asked at 1 s and answered 200 µs later, both with
@@ -28,12 +30,12 @@ func healthy() Facts {
 			Reply: Sighting{At: at + 201000, Count: 1, Tags: vlan50},
 		},
 		VLANs: []VLANSeen{{VID: 50, At: at, Frames: 1}},
-		Local: func(MAC) bool { return false },
+		Local: func(ether.MAC) bool { return false },
 	}
 }
 
 func silence(f *Facts) {
-	f.Answer, f.Seen.Reply, f.Seen.MAC, f.VLANs = Answer{}, Sighting{}, MAC{}, nil
+	f.Answer, f.Seen.Reply, f.Seen.MAC, f.VLANs = Answer{}, Sighting{}, ether.MAC{}, nil
 	f.Now = f.Asked + Instant(time.Second)
 }
 
@@ -60,13 +62,13 @@ func TestJudge(t *testing.T) {
 		{"hidden on the way out alone", func(f *Facts) { f.Seen.Asked, f.Ahead.Out = Sighting{}, []string{"a filter"} },
 			Unobserved, []string{"egress"}},
 		{"hidden on the way in", func(f *Facts) {
-			f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"}
+			f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, ether.MAC{}, []string{"a filter"}
 		}, Unobserved, []string{"ingress"}},
 		{"another program runs first and hides nothing",
 			func(f *Facts) { f.Ahead = Ahead{[]string{"a filter"}, []string{"a filter"}} }, OK, nil},
 		{"another program runs first, and a sibling answers", func(f *Facts) {
-			f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, MAC{}, []string{"a filter"}
-			f.Local = func(m MAC) bool { return m == gwMAC }
+			f.Seen.Reply, f.Seen.MAC, f.Ahead.In = Sighting{}, ether.MAC{}, []string{"a filter"}
+			f.Local = func(m ether.MAC) bool { return m == gwMAC }
 		}, OKLocal, nil},
 		{"dropped by a program that runs first", func(f *Facts) {
 			silence(f)
@@ -85,34 +87,40 @@ func TestJudge(t *testing.T) {
 			[]string{`"eth0.50"`, `"eth0"`}},
 		{"asked only in an earlier round", func(f *Facts) { silence(f); f.Seen.Asked.At = f.Asked - 1 }, NotSent, nil},
 		{"no tag", func(f *Facts) { f.Seen.Asked.Tags = nil }, Untagged, []string{"untagged, not VLAN 50"}},
-		{"other tag", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 60}} }, WrongVLAN, []string{"VLAN 60, not VLAN 50"}},
-		{"other kind of tag", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1AD, 50}} }, WrongVLAN, []string{"VLAN 50ad"}},
-		{"two tags", func(f *Facts) { f.Seen.Asked.Tags = Tags{{Dot1Q, 50}, {Dot1Q, 60}} }, UnexpectedTag,
+		{"other tag", func(f *Facts) { f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1Q, VID: 60}} }, WrongVLAN,
+			[]string{"VLAN 60, not VLAN 50"}},
+		{"other kind of tag", func(f *Facts) { f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1AD, VID: 50}} }, WrongVLAN,
+			[]string{"VLAN 50ad"}},
+		{"two tags", func(f *Facts) {
+			f.Seen.Asked.Tags = ether.Tags{{TPID: ether.Dot1Q, VID: 50}, {TPID: ether.Dot1Q, VID: 60}}
+		}, UnexpectedTag,
 			[]string{"VLAN 50.60"}},
 		{"tag on an untagged network", func(f *Facts) { f.Tags = nil }, UnexpectedTag, nil},
-		{"reply elsewhere", func(f *Facts) { f.Answer, f.Seen.Reply.Tags = Answer{}, Tags{{Dot1Q, 60}} }, ReplyWrongVLAN,
+		{"reply elsewhere", func(f *Facts) {
+			f.Answer, f.Seen.Reply.Tags = Answer{}, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}
+		}, ReplyWrongVLAN,
 			[]string{"answered on VLAN 60"}},
 		{"another VLAN's router has the address", func(f *Facts) {
-			f.Seen.MAC, f.Seen.Reply.Tags = other, Tags{{Dot1Q, 60}}
+			f.Seen.MAC, f.Seen.Reply.Tags = other, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}
 		}, OK, []string{gwMAC.String()}},
-		{"sibling answers", func(f *Facts) { f.Seen.Reply, f.Seen.MAC = Sighting{}, MAC{} }, OKLocal,
+		{"sibling answers", func(f *Facts) { f.Seen.Reply, f.Seen.MAC = Sighting{}, ether.MAC{} }, OKLocal,
 			[]string{"on this host"}},
 		{"sibling answers unseen", func(f *Facts) { f.Seen = &GatewaySeen{} }, OKLocal, nil},
-		{"host answers", func(f *Facts) { f.Local = func(m MAC) bool { return m == gwMAC } }, OKLocal, nil},
+		{"host answers", func(f *Facts) { f.Local = func(m ether.MAC) bool { return m == gwMAC } }, OKLocal, nil},
 		{"two gateways", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked+5 }, GatewayConflict,
 			[]string{gwMAC.String(), other.String()}},
 		{"two gateways, one of them a proxy for all",
-			func(f *Facts) { f.Seen.Other, f.Seen.OtherAt, f.Proxies = other, f.Asked+5, []MAC{other} }, OK, nil},
+			func(f *Facts) { f.Seen.Other, f.Seen.OtherAt, f.Proxies = other, f.Asked+5, []ether.MAC{other} }, OK, nil},
 		{"two routers of a GLBP group", func(f *Facts) {
-			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = MAC{0, 7, 0xb4, 0, 1, 1}, MAC{0, 7, 0xb4, 0, 1, 2}, f.Asked+5
+			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = ether.MAC{0, 7, 0xb4, 0, 1, 1}, ether.MAC{0, 7, 0xb4, 0, 1, 2}, f.Asked+5
 		}, OK, nil},
 		{"VRRP and another station", func(f *Facts) {
-			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = MAC{0, 0, 0x5e, 0, 1, 50}, other, f.Asked+5
+			f.Seen.MAC, f.Seen.Other, f.Seen.OtherAt = ether.MAC{0, 0, 0x5e, 0, 1, 50}, other, f.Asked+5
 		}, GatewayConflict, []string{"(VRRP or CARP)", other.String()}},
 		{"not watched, two gateways", func(f *Facts) { f.Seen, f.Other = nil, Answer{MAC: other} }, GatewayConflict,
 			[]string{gwMAC.String(), other.String()}},
 		{"not watched, a gateway and a proxy for all",
-			func(f *Facts) { f.Seen, f.Other, f.Proxies = nil, Answer{MAC: other}, []MAC{other} }, Unobserved, nil},
+			func(f *Facts) { f.Seen, f.Other, f.Proxies = nil, Answer{MAC: other}, []ether.MAC{other} }, Unobserved, nil},
 		{"silent, and a router advertises itself", func(f *Facts) {
 			silence(f)
 			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 1}}
@@ -152,9 +160,14 @@ func TestJudge(t *testing.T) {
 		}, VLANSilent, []string{"VLAN 60", "untagged"}},
 		{"silent, outer VLAN alive", func(f *Facts) {
 			silence(f)
-			f.Tags = Tags{{Dot1AD, 100}, {Dot1Q, 200}}
+			f.Tags = ether.Tags{{TPID: ether.Dot1AD, VID: 100}, {TPID: ether.Dot1Q, VID: 200}}
 			f.Seen.Asked.Tags, f.VLANs = f.Tags, []VLANSeen{{VID: 100, At: f.Now - 5, Frames: 9}}
 		}, GatewaySilent, []string{"though VLAN 100ad is alive", "VLAN 200 is carried inside"}},
+		{"this host is the gateway", func(f *Facts) { silence(f); f.GatewayLink = "lan51" }, GatewaySilent,
+			[]string{`this host's own address on "lan51"`, "--host-access"}},
+		{"this host is the gateway, not watched", func(f *Facts) { silence(f); f.GatewayLink, f.Seen = "lan51", nil },
+			GatewaySilent, []string{`this host's own address on "lan51"`}},
+		{"this host has the gateway's address, and answers", func(f *Facts) { f.GatewayLink = "lan51" }, OK, nil},
 		{"nothing at all", silence, VLANSilent, []string{"nothing else was heard"}},
 		{"no gateway", func(f *Facts) { silence(f); f.Gateway = netip.Addr{} }, OK, []string{"no gateway to ask"}},
 		{"no gateway, wrong tag", func(f *Facts) { silence(f); f.Gateway = netip.Addr{}; f.Seen.Asked.Tags = nil },
@@ -194,7 +207,7 @@ func TestFatal(t *testing.T) {
 	for code, modes := range map[Code]string{
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
 		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict",
-		ReplyWrongVLAN: "strict", GatewayConflict: "strict",
+		ReplyWrongVLAN: "strict", GatewayConflict: "strict", InterfaceChanged: "strict", InterfaceGone: "strict",
 		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
 	} {
 		for _, m := range []Mode{Off, Warn, Strict} {
@@ -211,7 +224,7 @@ func TestFatal(t *testing.T) {
 }
 
 func TestRecordsKeepTheReadableForm(t *testing.T) {
-	var m MAC
+	var m ether.MAC
 	if err := m.UnmarshalText([]byte("02:42:c0:a8:32:02")); err != nil || m.String() != "02:42:c0:a8:32:02" {
 		t.Error(m, err)
 	}
@@ -231,16 +244,16 @@ func TestRecordsKeepTheReadableForm(t *testing.T) {
 
 func TestVendor(t *testing.T) {
 	for _, c := range []struct {
-		mac     MAC
+		mac     ether.MAC
 		vendor  string
 		virtual bool
 	}{
-		{MAC{0, 0, 0x5e, 0, 1, 50}, "VRRP or CARP", true},
-		{MAC{0, 7, 0xb4, 0, 1, 2}, "GLBP", true},
-		{MAC{0x52, 0x54, 0, 1, 2, 3}, "QEMU", false},
-		{MAC{2, 0x42, 192, 168, 50, 2}, "a container of Docker or Lanyard", false},
-		{MAC{0x0a, 1, 2, 3, 4, 5}, "set by hand or by software", false},
-		{MAC{0x3c, 0x52, 0x82, 1, 2, 3}, "", false},
+		{ether.MAC{0, 0, 0x5e, 0, 1, 50}, "VRRP or CARP", true},
+		{ether.MAC{0, 7, 0xb4, 0, 1, 2}, "GLBP", true},
+		{ether.MAC{0x52, 0x54, 0, 1, 2, 3}, "QEMU", false},
+		{ether.MAC{2, 0x42, 192, 168, 50, 2}, "a container of Docker or Lanyard", false},
+		{ether.MAC{0x0a, 1, 2, 3, 4, 5}, "set by hand or by software", false},
+		{ether.MAC{0x3c, 0x52, 0x82, 1, 2, 3}, "", false},
 	} {
 		if c.mac.Vendor() != c.vendor || c.mac.Virtual() != c.virtual ||
 			!strings.HasPrefix(c.mac.Describe(), c.mac.String()) {
@@ -248,7 +261,7 @@ func TestVendor(t *testing.T) {
 		}
 	}
 	// RFC 4291, appendix A: the universal/local bit is inverted.
-	if got := (MAC{0x02, 0x42, 192, 168, 50, 2}).LinkLocal(); got != netip.MustParseAddr("fe80::42:c0ff:fea8:3202") {
+	if got := (ether.MAC{0x02, 0x42, 192, 168, 50, 2}).LinkLocal(); got != netip.MustParseAddr("fe80::42:c0ff:fea8:3202") {
 		t.Error(got)
 	}
 }

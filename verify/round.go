@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Timing of a round, unless the network's definition sets it.
@@ -45,7 +47,7 @@ type Plan struct {
 	// is a sufficient answer.
 	Routers bool
 	// Proxies are MACs that answer for every address. They are not claimants.
-	Proxies []MAC
+	Proxies []ether.MAC
 	// Observed returns the claimants that the trunk has seen so far, including those that the
 	// prober cannot see, such as another host's probe. Nil: the trunk is not watched.
 	Observed func() []Claimant

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Code identifies a verdict. Codes are stable: scripts compare them.
@@ -27,6 +29,10 @@ const (
 	DuplicateMAC    Code = "duplicate-mac"    // another station has the interface's MAC
 	GatewayConflict Code = "gateway-conflict" // two MACs answer for the gateway
 	Unverified      Code = "unverified"       // verification was off
+
+	// Only a later verification gives these two: the container's root has changed the interface.
+	InterfaceChanged Code = "interface-changed" // another MAC, set down, without an address or default route
+	InterfaceGone    Code = "interface-gone"    // not in the container's namespace
 )
 
 // severity orders the codes. The worst verdict of several gateways is the attachment's. Faults that
@@ -34,7 +40,7 @@ const (
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
 	MACFiltered, GatewaySilent, VLANSilent, NotSent, ParentDown,
-	UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
+	InterfaceChanged, InterfaceGone, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
 // Good reports whether the gateway answered as expected.
@@ -60,7 +66,7 @@ type Verdict struct {
 	Code    Code          `json:"code"`
 	Text    string        `json:"text"`
 	Gateway netip.Addr    `json:"gateway"`          // zero if the network has none
-	MAC     MAC           `json:"gateway_mac"`      // the MAC that answered for it
+	MAC     ether.MAC     `json:"gateway_mac"`      // the MAC that answered for it
 	RTT     time.Duration `json:"rtt_ns,omitempty"` // measured on the trunk if it saw both frames, otherwise by the prober
 }
 

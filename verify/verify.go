@@ -70,6 +70,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Mode says which verdicts are fatal.
@@ -141,8 +143,8 @@ func (id *ID) UnmarshalText(b []byte) error {
 // {Trunk, Tags, MAC}.
 type Endpoint struct {
 	Trunk      int          `json:"trunk"` // ifindex in the host's network namespace
-	Tags       Tags         `json:"tags"`  // the tags that its frames must have on the trunk; empty: untagged
-	MAC        MAC          `json:"mac"`
+	Tags       ether.Tags   `json:"tags"`  // the tags that its frames must have on the trunk; empty: untagged
+	MAC        ether.MAC    `json:"mac"`
 	Addrs      []netip.Addr `json:"addrs,omitempty"`    // addresses leased to it; at most MaxAddrs
 	Gateways   []netip.Addr `json:"gateways,omitempty"` // its gateways; at most MaxGateways
 	Attachment ID           `json:"attachment"`
@@ -202,10 +204,10 @@ type Datapath interface {
 type Locals struct {
 	// Parents are the MACs of the trunk and of a parent on it. They are added to the ones of
 	// earlier calls.
-	Parents []MAC
+	Parents []ether.MAC
 	// Siblings are the MACs of macvlans on the trunk itself that other software made. They replace
 	// the ones of earlier calls; nil leaves those unchanged.
-	Siblings []MAC
+	Siblings []ether.MAC
 }
 
 // Ahead lists the programs that see a trunk's frames before the datapath does, in words for the
@@ -247,8 +249,8 @@ type GatewaySeen struct {
 	Addr    netip.Addr `json:"addr"`
 	Asked   Sighting   `json:"asked"`              // last ARP request or NS of the endpoint
 	Reply   Sighting   `json:"reply"`              // last ARP reply or NA about Addr, to the endpoint or to all nodes
-	MAC     MAC        `json:"mac"`                // the MAC that Reply names for Addr
-	Other   MAC        `json:"other"`              // the MAC that answered before, if it was another
+	MAC     ether.MAC  `json:"mac"`                // the MAC that Reply names for Addr
+	Other   ether.MAC  `json:"other"`              // the MAC that answered before, if it was another
 	OtherAt Instant    `json:"other_at,omitempty"` // when Other was last seen
 	Direct  Instant    `json:"direct,omitempty"`   // time of the last answer to the endpoint's MAC, not to all nodes
 }
@@ -256,10 +258,10 @@ type GatewaySeen struct {
 // Sighting is what the trunk saw of one kind of frame: the time of the last one, their number, and
 // the tags of the last one.
 type Sighting struct {
-	At       Instant `json:"at,omitempty"`
-	Count    uint32  `json:"count,omitempty"`
-	Tags     Tags    `json:"tags,omitempty"`
-	InPacket bool    `json:"in_packet,omitempty"` // the outermost tag was in the packet's bytes, not in skb metadata
+	At       Instant    `json:"at,omitempty"`
+	Count    uint32     `json:"count,omitempty"`
+	Tags     ether.Tags `json:"tags,omitempty"`
+	InPacket bool       `json:"in_packet,omitempty"` // the outermost tag was in the packet's bytes, not in skb metadata
 }
 
 // Claimant is another station that claimed an address of an endpoint, or that has the endpoint's
@@ -267,7 +269,7 @@ type Sighting struct {
 // probe is pending.
 type Claimant struct {
 	Addr  netip.Addr `json:"addr"` // zero if the endpoint has none
-	MAC   MAC        `json:"mac"`
+	MAC   ether.MAC  `json:"mac"`
 	At    Instant    `json:"at"`
 	Count uint32     `json:"count"`
 	// SameMAC reports that MAC is the endpoint's own: frames with it arrived from the wire that the
@@ -284,10 +286,10 @@ type Claimant struct {
 // VLANSeen says when a VLAN was last heard inbound on a trunk, from the wire: frames with a source
 // MAC of this host do not count.
 type VLANSeen struct {
-	VID    uint16  `json:"vid"` // of the outermost tag; 0: untagged
-	At     Instant `json:"at"`
-	Frames uint64  `json:"frames"`
-	MAC    MAC     `json:"mac"` // source of the last frame
+	VID    uint16    `json:"vid"` // of the outermost tag; 0: untagged
+	At     Instant   `json:"at"`
+	Frames uint64    `json:"frames"`
+	MAC    ether.MAC `json:"mac"` // source of the last frame
 }
 
 // Sender sends one Ethernet frame out of an interface of the calling thread's network namespace,
@@ -320,7 +322,7 @@ type Question struct {
 // Answer is one MAC that claims to hold an address, or that is a router's.
 type Answer struct {
 	Addr netip.Addr `json:"addr"` // for a router, the source address of its advertisement
-	MAC  MAC        `json:"mac"`
+	MAC  ether.MAC  `json:"mac"`
 	At   Instant    `json:"at"`
 	// Router reports that the MAC advertised itself as a router (RA). It need not answer for Addr.
 	Router bool `json:"router,omitzero"`

@@ -64,7 +64,8 @@ func TestPrefixes(t *testing.T) {
 					t.Errorf("container %d has %q, want %q", i, addrs, want)
 				}
 			}
-			w.refused("one more than there are", w.attach("more", testenv.NewContainer(t), "network=web"), 1, "no address is free")
+			w.refused("one more than there are", w.attach("more", testenv.NewContainer(t), "network=web"), 1,
+				"no address is free")
 		})
 	}
 }
@@ -98,17 +99,20 @@ func TestRanges(t *testing.T) {
 			Aux:    map[string]netip.Addr{"my-router": netip.MustParseAddr("192.168.32.129")},
 		}}
 	})
-	for i, want := range []string{"192.168.32.16/24", "192.168.32.17/24", "192.168.32.128/24", "192.168.32.130/24", "192.168.32.131/24"} {
+	for i, want := range []string{"192.168.32.16/24", "192.168.32.17/24", "192.168.32.128/24", "192.168.32.130/24",
+		"192.168.32.131/24"} {
 		c := testenv.NewContainer(t)
 		w.mustAttach(fmt.Sprint("c", i), c, "network=web")
 		if addrs := got(t, c); len(addrs) != 1 || addrs[0] != want {
 			t.Errorf("container %d has %q, want %q", i, addrs, want)
 		}
 	}
-	w.refused("one more", w.attach("more", testenv.NewContainer(t), "network=web"), 1, "no address is free", "192.168.32.128/30")
+	w.refused("one more", w.attach("more", testenv.NewContainer(t), "network=web"), 1, "no address is free",
+		"192.168.32.128/30")
 	c := testenv.NewContainer(t)
 	w.mustAttach("named", c, "network=web", "ip=192.168.32.40")
-	w.refused("the router's", w.attach("bold", testenv.NewContainer(t), "network=web", "ip=192.168.32.129"), 1, `aux-address "my-router"`)
+	w.refused("the router's", w.attach("bold", testenv.NewContainer(t), "network=web", "ip=192.168.32.129"), 1,
+		`aux-address "my-router"`)
 }
 
 // TestSubnetByAddress checks that a requested address selects its subnet.
@@ -140,7 +144,8 @@ func TestSubnetByAddress(t *testing.T) {
 	first := testenv.NewContainer(t)
 	w.mustAttach("first", first, "network=web", "ip=192.168.218.77")
 	pings(t, first.Namespace, "192.168.218.1")
-	w.refused("an address of no subnet", w.attach("lost", testenv.NewContainer(t), "network=web", "ip=10.0.0.1"), 1, "10.0.0.1 is in none of its subnets")
+	w.refused("an address of no subnet", w.attach("lost", testenv.NewContainer(t), "network=web", "ip=10.0.0.1"), 1,
+		"10.0.0.1 is in none of its subnets")
 }
 
 // TestNoIPv6WithoutSubnet checks that a network without an IPv6 subnet has no IPv6 on the
@@ -196,13 +201,6 @@ func TestGatewayOnLinkAndNone(t *testing.T) {
 	}
 }
 
-func (w *world) detachAndEnd(t *testing.T, id string, c *testenv.Container) {
-	t.Helper()
-	must(t, c.Kill())
-	w.mustDetach(id)
-	c.End(t)
-}
-
 // TestExtraRoutes has additional routes by routers on the link.
 func TestExtraRoutes(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
@@ -226,7 +224,8 @@ func TestNoAddresses(t *testing.T) {
 	gw := w.AddGateway(0, "192.168.50.1/24")
 	before := w.links(w.Host)
 	w.define("web", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
-	w.refused("an address", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1, "the network assigns no addresses")
+	w.refused("an address", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1,
+		"the network assigns no addresses")
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web", "verify=strict")
 	a := w.record()
@@ -242,7 +241,8 @@ func TestNoAddresses(t *testing.T) {
 	if !strings.Contains(out, a.MAC.String()) {
 		t.Errorf("the gateway knows %q, want %s", out, a.MAC)
 	}
-	if ra, err := c.Exec("cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra", "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"); err != nil || ra != "1\n0\n" {
+	if ra, err := c.Exec("cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra",
+		"/proc/sys/net/ipv6/conf/eth0/disable_ipv6"); err != nil || ra != "1\n0\n" {
 		t.Errorf("accept_ra and disable_ipv6 are %q, %v", ra, err)
 	}
 	w.detachAndEnd(t, "c1", c)

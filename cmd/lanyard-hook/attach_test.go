@@ -37,11 +37,12 @@ func TestAttach(t *testing.T) {
 		t.Errorf("record is %+v", a)
 	}
 	for _, v := range a.Verdicts {
-		if v.Code != verify.OK || v.MAC != verify.MACOf(gw.MAC) || v.RTT <= 0 {
+		if v.Code != verify.OK || v.MAC != gw.MAC || v.RTT <= 0 {
 			t.Errorf("verdict is %+v, want ok from %s", v, gw.MAC)
 		}
 	}
-	if a.Interface != "eth0" || a.MAC.String() != "02:42:c0:a8:32:09" || a.Addrs[0].String() != "192.168.50.9/24" || a.Addrs[1].String() != "fd50::2/64" {
+	if a.Interface != "eth0" || a.MAC.String() != "02:42:c0:a8:32:09" || a.Addrs[0].String() != "192.168.50.9/24" ||
+		a.Addrs[1].String() != "fd50::2/64" {
 		t.Errorf("got %s %s %v", a.Interface, a.MAC, a.Addrs)
 	}
 	pings(t, c.Namespace, "192.168.50.1")
@@ -51,9 +52,7 @@ func TestAttach(t *testing.T) {
 			t.Errorf("default route %s: %q, %v", family, out, err)
 		}
 	}
-	must(t, c.Kill())
-	w.mustDetach("c1")
-	c.End(t)
+	w.detachAndEnd(t, "c1", c)
 	w.wantNothing("web", before)
 	w.mustDetach("c1") // a second poststop has nothing to do
 }
@@ -71,7 +70,8 @@ func TestAttachTwice(t *testing.T) {
 	if again := w.record(); again.ID != first.ID || len(again.Containers) != 1 || w.held("web") != 2 {
 		t.Errorf("the second call made %+v of %+v", again, first)
 	}
-	w.refused("another address", w.attach("c1", c, "network=web", "ip=192.168.50.77"), 1, "192.168.50.77", first.Addrs[0].String())
+	w.refused("another address", w.attach("c1", c, "network=web", "ip=192.168.50.77"), 1, "192.168.50.77",
+		first.Addrs[0].String())
 	w.refused("another network", w.attach("c1", c, "network=db", "interface=eth0"), 1, `network "db"`)
 }
 
@@ -138,9 +138,7 @@ func TestModes(t *testing.T) {
 			}
 			pings(t, c.Namespace, "192.168.50.1")
 			pings(t, c.Namespace, "fd50::1")
-			must(t, c.Kill())
-			w.mustDetach("c1")
-			c.End(t)
+			w.detachAndEnd(t, "c1", c)
 			w.removeNetwork("web")
 		})
 	}
@@ -167,11 +165,14 @@ func TestConflict(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	other := testenv.NewContainer(t)
-	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", "held by another station on the LAN")
+	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2",
+		"held by another station on the LAN")
 	claimant.AddAddr("192.168.50.77/24")
-	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict", claimant.MAC.String(), "192.168.50.77")
+	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict",
+		claimant.MAC.String(), "192.168.50.77")
 	claimant.AddAddr("fd50::77/64")
-	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict", claimant.MAC.String(), "fd50::77")
+	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict",
+		claimant.MAC.String(), "fd50::77")
 	if w.held("web") != 2 || len(w.records()) != 1 {
 		t.Errorf("refusals left %d leases, %d records", w.held("web"), len(w.records()))
 	}
@@ -194,7 +195,7 @@ func TestConflictWindow(t *testing.T) {
 				if q.Addr != addr {
 					return nil
 				}
-				return []testenv.Reply{{MAC: verify.MACOf(slow.MAC), After: 400 * time.Millisecond}}
+				return []testenv.Reply{{MAC: slow.MAC, After: 400 * time.Millisecond}}
 			})
 			t.Cleanup(r.Stop)
 			o := w.attach("c1", testenv.NewContainer(t), "network=web", "ip="+addr.String())
@@ -206,7 +207,7 @@ func TestConflictWindow(t *testing.T) {
 				t.Fatalf("beyond the window: %+v", o)
 			}
 			testenv.Eventually(t, "the trunk to see the claimant", func() error {
-				if rivals := w.evidence(w.record()).Claimants; len(rivals) != 1 || rivals[0].MAC != verify.MACOf(slow.MAC) {
+				if rivals := w.evidence(w.record()).Claimants; len(rivals) != 1 || rivals[0].MAC != slow.MAC {
 					return fmt.Errorf("rivals are %+v", rivals)
 				}
 				return nil
@@ -219,7 +220,9 @@ func TestConflictWindow(t *testing.T) {
 // the gateway of the other.
 func TestSiblings(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[0].Gateway = d.Subnets[0].Subnet.Addr().Next().Next() }, "192.168.50.0/24")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.Subnets[0].Gateway = d.Subnets[0].Subnet.Addr().Next().Next()
+	}, "192.168.50.0/24")
 	router, c := testenv.NewContainer(t), testenv.NewContainer(t)
 	// The router itself has the gateway's address, so no other station answers for it.
 	w.mustAttach("router", router, "network=web")
@@ -236,4 +239,26 @@ func TestSiblings(t *testing.T) {
 		t.Errorf("the gateway is a sibling: verdict %q, want %q", code, verify.OKLocal)
 	}
 	pings(t, c.Namespace, "192.168.50.2")
+}
+
+// TestAltName attaches to a network with an alternative name of a link as its parent. Such a name
+// may be longer than a link's name.
+func TestAltName(t *testing.T) {
+	const name = "uplink-to-core-switch-1"
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	_, err := w.Host.Exec("ip", "link", "property", "add", "dev", "eth9", "altname", name)
+	must(t, err)
+	w.define("web", name, nil, "192.168.50.0/24")
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web")
+	pings(t, c.Namespace, "192.168.50.1")
+	if a := w.record(); a.Trunk != "eth9" || a.Verdict.Code != verify.OK {
+		t.Errorf("record is %+v", a)
+	}
+	// The VLAN's link would need a name of at most 15 bytes.
+	if err := w.tryDefine("vlan", name+".50", nil, "192.168.51.0/24"); err == nil ||
+		!strings.Contains(err.Error(), "Linux allows 15 for a VLAN link's name") {
+		t.Errorf("a VLAN on it: %v", err)
+	}
 }

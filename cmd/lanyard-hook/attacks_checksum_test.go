@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
-	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
@@ -70,7 +70,8 @@ func mustNotSum(t *testing.T, n *testenv.Namespace, device string) {
 			return err
 		}
 		defer unix.Close(fd)
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL,
+			uintptr(unsafe.Pointer(&request))); errno != 0 {
 			return errno
 		}
 		return nil
@@ -91,9 +92,11 @@ func attackBySums(t *testing.T, p *prisoner) {
 	v4, gw4 := netip.MustParseAddr("192.168.50.9"), netip.MustParseAddr("192.168.50.1")
 	// Built with the victim's address, so that the header checksum is the victim's, and then
 	// given the sender's own address.
-	udp := ether(broadcast, p.own, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
+	udp := etherFrame(broadcast, p.own, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17,
+		append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
 	copy(udp[26:], v4.AsSlice())
-	udp6 := ether(ndp.GroupMAC(allNodes), p.own, 0x86dd, packet6(netip.MustParseAddr("fd50::9"), allNodes, 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
+	udp6 := etherFrame(ndp.GroupMAC(allNodes), p.own, 0x86dd,
+		packet6(netip.MustParseAddr("fd50::9"), allNodes, 17, append(append(udpPorts(4242, 4242), mark...), 0, 0)...))
 	question, err := arp.Packet{Destination: broadcast, Source: p.own, Sender: p.own, SenderIP: v4, TargetIP: gw4}.Frame()
 	must(t, err)
 	question = append(append(question, mark...), 0, 0)
@@ -128,7 +131,7 @@ func attackBySums(t *testing.T, p *prisoner) {
 	r.mustSendSummed(t, comesTo(udp, 10, 50<<8|10), 10, 0)
 	r.mustSendSummed(t, comesTo(udp, 12, 0x8100), 12, 0)
 	for _, f := range tap.until(t, p.end(t, r)) {
-		if bytes.Contains(f, mark) && (verify.MAC(f[6:12]) != p.own || f[12] != 8) {
+		if bytes.Contains(f, mark) && (ether.MAC(f[6:12]) != p.own || f[12] != 8) {
 			t.Errorf("the switch saw %x", f)
 		}
 	}
@@ -157,7 +160,8 @@ func TestAttackRing(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, unix.Munmap(pages)) }()
 	must(t, unix.Bind(r.fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_IP), Ifindex: r.index}))
-	frame := ether(p.router, p.own, 0x0800, packet4("192.168.50.9", "192.168.50.1", 17, append(udpPorts(4242, 4242), mark...)...))
+	frame := etherFrame(p.router, p.own, 0x0800, packet4("192.168.50.9", "192.168.50.1", 17,
+		append(udpPorts(4242, 4242), mark...)...))
 	tap := mustTap(t, p.Switch)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // ip runs ip(8) in the attacker's container, as its owner; all arguments are in one line.
@@ -30,7 +30,8 @@ func (p *prisoner) nest(t *testing.T, many int) {
 	t.Helper()
 	var lines strings.Builder
 	for i := range many {
-		fmt.Fprintf(&lines, "link add n%d link eth0 group 7 address 02:00:00:00:%02x:%02x type macvlan mode bridge\n", i, 1+i/256, i%256)
+		fmt.Fprintf(&lines, "link add n%d link eth0 group 7 address 02:00:00:00:%02x:%02x type macvlan mode bridge\n", i,
+			1+i/256, i%256)
 	}
 	lines.WriteString("link set group 7 up\n")
 	file := filepath.Join(t.TempDir(), "batch")
@@ -39,13 +40,14 @@ func (p *prisoner) nest(t *testing.T, many int) {
 }
 
 // shout broadcasts a frame with a mark from one of the attacker's links.
-func (p *prisoner) shout(t *testing.T, device string, mac verify.MAC, mark []byte) {
+func (p *prisoner) shout(t *testing.T, device string, mac ether.MAC, mark []byte) {
 	t.Helper()
 	mustRaw(t, p.c.Namespace, device).mustSend(t, toAll(mac, mark))
 }
 
-func toAll(mac verify.MAC, mark []byte) []byte {
-	return ether(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...))
+func toAll(mac ether.MAC, mark []byte) []byte {
+	return etherFrame(broadcast, mac, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17,
+		append(udpPorts(1, 2), mark...)...))
 }
 
 // shoutNested broadcasts from all links of nest, and returns their number. It lists the
@@ -58,7 +60,7 @@ func (p *prisoner) shoutNested(t *testing.T, mark []byte) (said int) {
 		for _, l := range links {
 			if strings.HasPrefix(l.Name, "n") {
 				r.index = l.Index
-				r.mustSend(t, toAll(verify.MAC(l.HardwareAddr), mark))
+				r.mustSend(t, toAll(ether.MAC(l.HardwareAddr), mark))
 				said++
 			}
 		}
@@ -67,7 +69,7 @@ func (p *prisoner) shoutNested(t *testing.T, mark []byte) (said int) {
 	return said
 }
 
-func (p *prisoner) strangers(t *testing.T) (macs []verify.MAC) {
+func (p *prisoner) strangers(t *testing.T) (macs []ether.MAC) {
 	t.Helper()
 	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		found, broken := l.Audit(ctx)
@@ -97,7 +99,7 @@ func TestAttackLinksDirect(t *testing.T) {
 		}
 	}
 	t.Run("another MAC", func(t *testing.T) {
-		other := verify.MAC{2, 0, 0, 0, 0, 0x66}
+		other := ether.MAC{2, 0, 0, 0, 0, 0x66}
 		p.ip(t, "link set eth0 address "+other.String())
 		p.shout(t, "eth0", other, mark)
 		p.ip(t, "link set eth0 address "+p.own.String())
@@ -133,7 +135,7 @@ func TestAttackLinksDirect(t *testing.T) {
 		pings(t, p.victim.Namespace, "192.168.50.1")
 		heard := false
 		for _, f := range spy.until(t, p.end(t, honest)) {
-			heard = heard || verify.MAC(f[:6]) == p.its
+			heard = heard || ether.MAC(f[:6]) == p.its
 		}
 		if !heard {
 			t.Error("nothing was heard: the guide says that it is")
@@ -185,9 +187,10 @@ func TestAttackAfterDetachDirect(t *testing.T) {
 		t.Errorf("it pings the gateway: %s", out)
 	}
 	end := []byte("-the-end-of-it-")
-	honest.mustSend(t, ether(broadcast, p.its, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
+	honest.mustSend(t, etherFrame(broadcast, p.its, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17,
+		append(udpPorts(4242, 4242), end...)...)))
 	for _, f := range tap.until(t, end) {
-		if verify.MAC(f[6:12]) == p.own {
+		if ether.MAC(f[6:12]) == p.own {
 			t.Errorf("the switch saw %x", f)
 		}
 	}
@@ -195,7 +198,8 @@ func TestAttackAfterDetachDirect(t *testing.T) {
 		t.Errorf("the audit names %v", macs)
 	}
 	next := testenv.NewRootless(t, bob)
-	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1, "192.168.50.9", "address-conflict")
+	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1,
+		"192.168.50.9", "address-conflict")
 	p.mustAttachBy(bob, "next", next.Pid, "network=web")
 	p.ip(t, "link del kept")
 }

@@ -89,7 +89,8 @@ func TestAttackRebuild(t *testing.T) {
 	}
 	var st unix.Stat_t
 	must(t, unix.Stat(p.c.Path(), &st))
-	if !strings.Contains(p.logged(), fmt.Sprintf("that could not be read: its attachments are lost\" inode=%d uid=%d ", st.Ino, alice)) {
+	if !strings.Contains(p.logged(), fmt.Sprintf("that could not be read: its attachments are lost\" inode=%d uid=%d ",
+		st.Ino, alice)) {
 		t.Errorf("the log does not name namespace %d", st.Ino)
 	}
 	tap := mustTap(t, p.Switch)
@@ -98,7 +99,8 @@ func TestAttackRebuild(t *testing.T) {
 	pings(t, p.victim.Namespace, "192.168.50.1")
 	pings(t, rootful.Namespace, "192.168.50.1")
 	end := []byte("-the-end-of-it-")
-	mustRaw(t, p.victim.Namespace, "eth0").mustSend(t, ether(broadcast, p.its, 0x0800, packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
+	mustRaw(t, p.victim.Namespace, "eth0").mustSend(t, etherFrame(broadcast, p.its, 0x0800,
+		packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
 	for _, f := range tap.until(t, end) {
 		if bytes.Contains(f, mark) {
 			t.Errorf("the switch saw %x", f)
@@ -142,7 +144,8 @@ func TestAttackFullPool(t *testing.T) {
 			c.End(t)
 		}
 	}
-	if o := b.attach("next", testenv.NewContainer(t), "network=web"); o.status != 0 || !strings.Contains(o.stderr, "could not release all attachments that are not in use") {
+	if o := b.attach("next", testenv.NewContainer(t), "network=web"); o.status != 0 ||
+		!strings.Contains(o.stderr, "could not release all attachments that are not in use") {
 		t.Errorf("status %d: %s", o.status, o.stderr)
 	}
 }

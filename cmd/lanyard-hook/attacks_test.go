@@ -10,19 +10,19 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
-	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
 var (
-	broadcast = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	broadcast = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	allNodes  = netip.MustParseAddr("ff02::1")
 )
 
-func ether(dst, src verify.MAC, proto uint16, parts ...[]byte) []byte {
+func etherFrame(dst, src ether.MAC, proto uint16, parts ...[]byte) []byte {
 	b := append(append([]byte{}, dst[:]...), src[:]...)
 	b = binary.BigEndian.AppendUint16(b, proto)
 	for _, p := range parts {
@@ -66,7 +66,7 @@ func tag(tpid, vid uint16) []byte {
 // attackFrames returns frames by which the owner of a macvlan could harm other stations,
 // sent by a station with the MAC, the IPv4 address .9 and the IPv6 address ::9. Each ends
 // with the mark.
-func attackFrames(tb testing.TB, own, gateway, victim verify.MAC, mark []byte) map[string][]byte {
+func attackFrames(tb testing.TB, own, gateway, victim ether.MAC, mark []byte) map[string][]byte {
 	tb.Helper()
 	must2 := func(b []byte, err error) []byte {
 		tb.Helper()
@@ -80,38 +80,66 @@ func attackFrames(tb testing.TB, own, gateway, victim verify.MAC, mark []byte) m
 	icmp := func(kind byte) []byte { return append([]byte{kind, 0, 0, 0}, make([]byte, 20)...) }
 	ping := append([]byte{8, 0, 0, 0, 0, 1, 0, 1}, mark...)
 	frames := map[string][]byte{
-		"another MAC":                   ether(gateway, verify.MAC{2, 0, 0, 0, 0, 0x66}, 0x0800, packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
-		"the gateway's MAC":             ether(victim, gateway, 0x0800, packet4("192.168.50.9", "192.168.50.10", 1, ping...)),
-		"the victim's MAC":              ether(gateway, victim, 0x0800, packet4("192.168.50.10", "192.168.50.1", 1, ping...)),
-		"the victim's IPv4 address":     ether(gateway, own, 0x0800, packet4("192.168.50.10", "192.168.50.1", 1, ping...)),
-		"the victim's IPv6 address":     ether(gateway, own, 0x86dd, packet6(v6, allNodes, 58, append(icmp(128), mark...)...)),
-		"VLAN 60 by hand":               ether(gateway, own, 0x8100, tag(60, 0x0800), packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
-		"QinQ by hand":                  ether(gateway, own, 0x88a8, tag(60, 0x8100), tag(50, 0x0800), packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
-		"VLAN 0 by hand":                ether(gateway, own, 0x8100, tag(0, 0x0800), packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
-		"ARP: the gateway is me":        must2(arp.Packet{Destination: victim, Source: own, Reply: true, Sender: own, SenderIP: gw4, Target: victim, TargetIP: v4}.Frame()),
-		"ARP: the victim is me":         must2(arp.Announce(own, v4)),
-		"ARP: I am at another's MAC":    must2(arp.Packet{Destination: broadcast, Source: own, Sender: victim, SenderIP: netip.MustParseAddr("192.168.50.9"), TargetIP: gw4}.Frame()),
-		"ARP: a probe for the victim":   must2(arp.Probe(own, v4)),
-		"ND: the victim is me":          must2(ndp.Message{Destination: group, Source: own, From: own6, To: allNodes, Target: v6, Advert: true, Override: true, LinkLayer: own}.Frame()),
-		"ND: I am at another's MAC":     must2(ndp.Message{Destination: group, Source: own, From: own6, To: allNodes, Target: own6, Advert: true, Override: true, LinkLayer: gateway}.Frame()),
+		"another MAC": etherFrame(gateway, ether.MAC{2, 0, 0, 0, 0, 0x66}, 0x0800,
+			packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"the gateway's MAC": etherFrame(victim, gateway, 0x0800,
+			packet4("192.168.50.9", "192.168.50.10", 1, ping...)),
+		"the victim's MAC": etherFrame(gateway, victim, 0x0800,
+			packet4("192.168.50.10", "192.168.50.1", 1, ping...)),
+		"the victim's IPv4 address": etherFrame(gateway, own, 0x0800, packet4("192.168.50.10", "192.168.50.1", 1, ping...)),
+		"the victim's IPv6 address": etherFrame(gateway, own, 0x86dd,
+			packet6(v6, allNodes, 58, append(icmp(128), mark...)...)),
+		"VLAN 60 by hand": etherFrame(gateway, own, 0x8100, tag(60, 0x0800),
+			packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"QinQ by hand": etherFrame(gateway, own, 0x88a8, tag(60, 0x8100), tag(50, 0x0800),
+			packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"VLAN 0 by hand": etherFrame(gateway, own, 0x8100, tag(0, 0x0800),
+			packet4("192.168.50.9", "192.168.50.1", 1, ping...)),
+		"ARP: the gateway is me": must2(
+			arp.Packet{Destination: victim, Source: own, Reply: true, Sender: own, SenderIP: gw4, Target: victim,
+				TargetIP: v4}.Frame()),
+		"ARP: the victim is me": must2(arp.Announce(own, v4)),
+		"ARP: I am at another's MAC": must2(
+			arp.Packet{Destination: broadcast, Source: own, Sender: victim, SenderIP: netip.MustParseAddr("192.168.50.9"),
+				TargetIP: gw4}.Frame()),
+		"ARP: a probe for the victim": must2(arp.Probe(own, v4)),
+		"ND: the victim is me": must2(
+			ndp.Message{Destination: group, Source: own, From: own6, To: allNodes, Target: v6, Advert: true, Override: true,
+				LinkLayer: own}.Frame()),
+		"ND: I am at another's MAC": must2(
+			ndp.Message{Destination: group, Source: own, From: own6, To: allNodes, Target: own6, Advert: true, Override: true,
+				LinkLayer: gateway}.Frame()),
 		"ND: DAD for the victim":        must2(ndp.Probe(own, v6)),
 		"ND: a question from the other": must2(ndp.Solicit(own, v6, own6)),
-		"a router advertisement":        ether(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(134), mark...)...)),
-		"a redirect":                    ether(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(137), mark...)...)),
-		"an RA in a fragment":           ether(group, own, 0x86dd, packet6(ll, allNodes, 44, append(append([]byte{58, 0, 0, 1, 0, 0, 0, 7}, icmp(134)...), mark...)...)),
-		"an RA behind options":          ether(group, own, 0x86dd, packet6(ll, allNodes, 60, append(append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp(134)...), mark...)...)),
-		"an RA behind hop-by-hop":       ether(group, own, 0x86dd, packet6(ll, allNodes, 0, append(append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp(134)...), mark...)...)),
-		"an ICMP redirect":              ether(victim, own, 0x0800, packet4("192.168.50.9", "192.168.50.10", 1, append([]byte{5, 1, 0, 0, 192, 168, 50, 9}, mark...)...)),
-		"a DHCP offer":                  ether(broadcast, own, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(67, 68), mark...)...)),
-		"a DHCPv6 answer":               ether(group, own, 0x86dd, packet6(ll, allNodes, 17, append(udpPorts(547, 546), mark...)...)),
-		"spanning tree":                 ether(verify.MAC{1, 0x80, 0xc2}, own, 38, []byte{0x42, 0x42, 3}, make([]byte, 35)),
-		"LLDP":                          ether(verify.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, own, 0x88cc, make([]byte, 46)),
-		"a pause":                       ether(verify.MAC{1, 0x80, 0xc2, 0, 0, 1}, own, 0x8808, make([]byte, 46)),
-		"an IGMP query":                 ether(verify.MAC{1, 0, 0x5e, 0, 0, 1}, own, 0x0800, packet4("192.168.50.9", "224.0.0.1", 2, append([]byte{0x11, 0, 0, 0, 0, 0, 0, 0}, mark...)...)),
-		"VRRP: I am the gateway":        ether(verify.MAC{1, 0, 0x5e, 0, 0, 18}, own, 0x0800, packet4("192.168.50.9", "224.0.0.18", 112, append([]byte{0x31, 1, 255, 1, 0, 1, 0, 0, 192, 168, 50, 1}, mark...)...)),
-		"OSPF":                          ether(verify.MAC{1, 0, 0x5e, 0, 0, 5}, own, 0x0800, packet4("192.168.50.9", "224.0.0.5", 89, append([]byte{2, 1, 0, 44}, mark...)...)),
-		"HSRP: I am the gateway":        ether(verify.MAC{1, 0, 0x5e, 0, 0, 2}, own, 0x0800, packet4("192.168.50.9", "224.0.0.2", 17, append(udpPorts(1985, 1985), mark...)...)),
-		"an MLD query":                  ether(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(130), mark...)...)),
+		"a router advertisement": etherFrame(group, own, 0x86dd,
+			packet6(ll, allNodes, 58, append(icmp(134), mark...)...)),
+		"a redirect": etherFrame(group, own, 0x86dd,
+			packet6(ll, allNodes, 58, append(icmp(137), mark...)...)),
+		"an RA in a fragment": etherFrame(group, own, 0x86dd,
+			packet6(ll, allNodes, 44, append(append([]byte{58, 0, 0, 1, 0, 0, 0, 7}, icmp(134)...), mark...)...)),
+		"an RA behind options": etherFrame(group, own, 0x86dd,
+			packet6(ll, allNodes, 60, append(append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp(134)...), mark...)...)),
+		"an RA behind hop-by-hop": etherFrame(group, own, 0x86dd,
+			packet6(ll, allNodes, 0, append(append([]byte{58, 0, 1, 4, 0, 0, 0, 0}, icmp(134)...), mark...)...)),
+		"an ICMP redirect": etherFrame(victim, own, 0x0800,
+			packet4("192.168.50.9", "192.168.50.10", 1, append([]byte{5, 1, 0, 0, 192, 168, 50, 9}, mark...)...)),
+		"a DHCP offer": etherFrame(broadcast, own, 0x0800,
+			packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(67, 68), mark...)...)),
+		"a DHCPv6 answer": etherFrame(group, own, 0x86dd,
+			packet6(ll, allNodes, 17, append(udpPorts(547, 546), mark...)...)),
+		"spanning tree": etherFrame(ether.MAC{1, 0x80, 0xc2}, own, 38, []byte{0x42, 0x42, 3}, make([]byte, 35)),
+		"LLDP":          etherFrame(ether.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, own, 0x88cc, make([]byte, 46)),
+		"a pause":       etherFrame(ether.MAC{1, 0x80, 0xc2, 0, 0, 1}, own, 0x8808, make([]byte, 46)),
+		"an IGMP query": etherFrame(ether.MAC{1, 0, 0x5e, 0, 0, 1}, own, 0x0800,
+			packet4("192.168.50.9", "224.0.0.1", 2, append([]byte{0x11, 0, 0, 0, 0, 0, 0, 0}, mark...)...)),
+		"VRRP: I am the gateway": etherFrame(ether.MAC{1, 0, 0x5e, 0, 0, 18}, own, 0x0800,
+			packet4("192.168.50.9", "224.0.0.18", 112,
+				append([]byte{0x31, 1, 255, 1, 0, 1, 0, 0, 192, 168, 50, 1}, mark...)...)),
+		"OSPF": etherFrame(ether.MAC{1, 0, 0x5e, 0, 0, 5}, own, 0x0800,
+			packet4("192.168.50.9", "224.0.0.5", 89, append([]byte{2, 1, 0, 44}, mark...)...)),
+		"HSRP: I am the gateway": etherFrame(ether.MAC{1, 0, 0x5e, 0, 0, 2}, own, 0x0800,
+			packet4("192.168.50.9", "224.0.0.2", 17, append(udpPorts(1985, 1985), mark...)...)),
+		"an MLD query": etherFrame(group, own, 0x86dd, packet6(ll, allNodes, 58, append(icmp(130), mark...)...)),
 	}
 	for what, f := range frames {
 		if !bytes.HasSuffix(f, mark) {
@@ -126,13 +154,14 @@ type prisoner struct {
 	*brokered
 	gw               *testenv.Station
 	c, victim        *testenv.Container
-	own, its, router verify.MAC
+	own, its, router ether.MAC
 }
 
 func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
 	t.Helper()
 	b, gw := lanBrokered(t, edit)
-	p := &prisoner{brokered: b, gw: gw, c: testenv.NewRootless(t, alice), victim: testenv.NewRootless(t, bob), router: verify.MACOf(gw.MAC)}
+	p := &prisoner{brokered: b, gw: gw, c: testenv.NewRootless(t, alice), victim: testenv.NewRootless(t, bob),
+		router: gw.MAC}
 	b.mustAttachBy(alice, "prisoner", p.c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
 	p.own = b.record().MAC
 	b.mustAttachBy(bob, "victim", p.victim.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
@@ -149,8 +178,21 @@ func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
 func (p *prisoner) end(t *testing.T, r *raw) []byte {
 	t.Helper()
 	mark := []byte("-the-end-of-it-")
-	r.mustSend(t, ether(broadcast, p.own, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17, append(udpPorts(4242, 4242), mark...)...)))
+	r.mustSend(t, etherFrame(broadcast, p.own, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17,
+		append(udpPorts(4242, 4242), mark...)...)))
 	return mark
+}
+
+// wantUnseen checks that no wiretap has seen a frame with the mark before the frame with end.
+func wantUnseen(t *testing.T, taps map[string]*wiretap, mark, end []byte) {
+	t.Helper()
+	for where, tap := range taps {
+		for _, f := range tap.until(t, end) {
+			if bytes.Contains(f, mark) {
+				t.Errorf("%s saw %x", where, f)
+			}
+		}
+	}
 }
 
 // TestAttackFrames checks that no attack frame reaches the wire or another container, and
@@ -169,13 +211,7 @@ func TestAttackFrames(t *testing.T) {
 		r.mustSend(t, f)
 	}
 	end := p.end(t, r)
-	for where, tap := range taps {
-		for _, f := range tap.until(t, end) {
-			if bytes.Contains(f, mark) {
-				t.Errorf("%s saw %x", where, f)
-			}
-		}
-	}
+	wantUnseen(t, taps, mark, end)
 	if n := p.stopped("prisoner") - before; n != uint64(len(frames)) {
 		t.Errorf("%d frames were sent, and %d counted", len(frames), n)
 	}
@@ -198,13 +234,7 @@ func TestAttackFramesDirect(t *testing.T) {
 		r.mustSend(t, f)
 	}
 	end := p.end(t, r)
-	for where, tap := range taps {
-		for _, f := range tap.until(t, end) {
-			if bytes.Contains(f, mark) {
-				t.Errorf("%s saw %x", where, f)
-			}
-		}
-	}
+	wantUnseen(t, taps, mark, end)
 	if n := p.stopped("prisoner"); n < 15 {
 		t.Errorf("%d frames were counted", n)
 	}
@@ -213,12 +243,14 @@ func TestAttackFramesDirect(t *testing.T) {
 	pings(t, p.gw.Namespace, "fd50::9")
 
 	// A nested macvlan reaches nothing, and is counted.
-	for _, args := range []string{"add nested link eth0 address 02:00:00:00:00:66 type macvlan mode bridge", "set nested up"} {
+	for _, args := range []string{"add nested link eth0 address 02:00:00:00:00:66 type macvlan mode bridge",
+		"set nested up"} {
 		_, err := p.c.Exec("ip", append([]string{"link"}, strings.Fields(args)...)...)
 		must(t, err)
 	}
 	nested := mustRaw(t, p.c.Namespace, "nested")
-	nested.mustSend(t, ether(broadcast, verify.MAC{2, 0, 0, 0, 0, 0x66}, 0x0800, packet4("192.168.50.66", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...)))
+	nested.mustSend(t, etherFrame(broadcast, ether.MAC{2, 0, 0, 0, 0, 0x66}, 0x0800,
+		packet4("192.168.50.66", "255.255.255.255", 17, append(udpPorts(1, 2), mark...)...)))
 	end = p.end(t, r)
 	for _, f := range taps["the switch"].until(t, end) {
 		if bytes.Contains(f, mark) {
@@ -227,7 +259,8 @@ func TestAttackFramesDirect(t *testing.T) {
 	}
 	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		found, broken := l.Audit(ctx)
-		if len(broken) > 0 || len(found) != 1 || found[0].Err != nil || fmt.Sprint(found[0].Unleased) != "[02:00:00:00:00:66]" || found[0].Dropped["source-mac"] == 0 {
+		if len(broken) > 0 || len(found) != 1 || found[0].Err != nil ||
+			fmt.Sprint(found[0].Unleased) != "[02:00:00:00:00:66]" || found[0].Dropped["source-mac"] == 0 {
 			t.Errorf("the audit finds %+v, %v", found, broken)
 		}
 		return nil
@@ -295,7 +328,8 @@ func TestAttackLinks(t *testing.T) {
 	if now := p.unicast(); now != before {
 		t.Errorf("the parent's list was\n%s and is\n%s", before, now)
 	}
-	if out, err := p.Host.Exec("ip", "-d", "link", "show", p.Trunk); err != nil || strings.Contains(out, "PROMISC") || strings.Contains(out, "ALLMULTI") {
+	if out, err := p.Host.Exec("ip", "-d", "link", "show", p.Trunk); err != nil || strings.Contains(out, "PROMISC") ||
+		strings.Contains(out, "ALLMULTI") {
 		t.Errorf("the parent is %s, %v", out, err)
 	}
 	// No other station hears the frames between victim and gateway.
@@ -306,7 +340,7 @@ func TestAttackLinks(t *testing.T) {
 	}
 	r := mustRaw(t, p.c.Namespace, "eth0")
 	for _, f := range tap.until(t, p.end(t, r)) {
-		if verify.MAC(f[:6]) == p.its || verify.MAC(f[:6]) == p.router && verify.MAC(f[6:12]) == p.its {
+		if ether.MAC(f[:6]) == p.its || ether.MAC(f[:6]) == p.router && ether.MAC(f[6:12]) == p.its {
 			t.Errorf("the prisoner heard %x", f)
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // TestBrokerDuringFloods checks that floods of other users do not block a user: each
@@ -84,7 +85,7 @@ func allFloods(t *testing.T) []flood {
 // processors; the limit is three. Both are measured in turns, so that a busy machine
 // affects both, and for longer if the result is not clear.
 func TestBrokerLatencyDuringFloods(t *testing.T) {
-	b, _ := lanBrokered(t, func(d *network.Definition) { d.Verify = network.VerifyOff })
+	b, _ := lanBrokered(t, func(d *network.Definition) { d.Verify = verify.Off })
 	b.stop()
 	b.start(asInstalled + "=1")
 	mustRaiseFiles(t)

@@ -111,6 +111,14 @@ func (b *brokered) guardLinks() (names []string) {
 	return names
 }
 
+// wantNoGuards checks that no link of a guarded container is left.
+func (b *brokered) wantNoGuards(t *testing.T) {
+	t.Helper()
+	if links := b.guardLinks(); !slices.Equal(links, []string{"lo"}) {
+		t.Errorf("the guards' namespace has %q", links)
+	}
+}
+
 func (b *brokered) socket() string { return wiring.PathsUnder(b.root).Socket }
 
 // stop ends the broker as systemd does, and checks that it ends without an error.
@@ -177,6 +185,14 @@ func (b *brokered) mustDetachBy(uid int, id string) {
 	if o := b.hookBy(uid, state(id, 0, "network=web"), "poststop"); o.status != 0 || o.stderr != "" {
 		b.tb.Fatalf("detach %s as uid %d: status %d: %s", id, uid, o.status, o.stderr)
 	}
+}
+
+// detachAndEndBy does as detachAndEnd, for a user's container.
+func (b *brokered) detachAndEndBy(t *testing.T, uid int, id string, c *testenv.Container) {
+	t.Helper()
+	must(t, c.Kill())
+	b.mustDetachBy(uid, id)
+	c.End(t)
 }
 
 // secret checks that a refusal reads like all others, and that the broker's log has the
@@ -248,7 +264,8 @@ func lanBrokered(t testing.TB, edit func(*network.Definition)) (*brokered, *test
 // socket. The thread ends afterwards.
 func asUID(uid int, f func() error) error {
 	return testenv.OnThread(func() error {
-		for _, call := range []struct{ trap, id uintptr }{{unix.SYS_SETRESGID, uintptr(uid)}, {unix.SYS_SETRESUID, uintptr(uid)}} {
+		for _, call := range []struct{ trap, id uintptr }{{unix.SYS_SETRESGID, uintptr(uid)},
+			{unix.SYS_SETRESUID, uintptr(uid)}} {
 			// Not syscall.Setuid: that changes all threads.
 			if _, _, errno := unix.RawSyscall(call.trap, call.id, call.id, call.id); errno != 0 {
 				return errno

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -29,6 +31,9 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 	must(tb, c.SetDeadline(time.Now().Add(20*time.Second)))
 	buf := make([]byte, 64<<10)
 	n, err := c.Read(buf)
+	if errors.Is(err, io.EOF) {
+		n, err = c.Read(buf) // as the client does: the reply may have come with the end
+	}
 	must(tb, err)
 	var r struct{ Error string }
 	must(tb, json.Unmarshal(buf[:n], &r))
@@ -40,7 +45,8 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 func TestBrokerIdentifiesConnector(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
-	message := fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`, c.Pid)
+	message := fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
+		c.Pid)
 	// Mallory connects, and root sends the request, as a set-user-ID program could.
 	if got := answer(t, b.mustDialBy(mallory), message); !strings.HasPrefix(got, "refused") {
 		t.Errorf("root with mallory's socket is told %q", got)
@@ -68,7 +74,9 @@ func TestBrokerSetUID(t *testing.T) {
 	must(t, os.WriteFile(cat, text, 0o755))
 	must(t, os.Chmod(cat, 0o755|os.ModeSetuid))
 	// Only root can read this file, so the program is root when it sends it.
-	must(t, os.WriteFile(message, fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`, c.Pid), 0o600))
+	text = fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
+		c.Pid)
+	must(t, os.WriteFile(message, text, 0o600))
 	for uid, want := range map[int]string{mallory: "refused", alice: "refused", bob: ""} {
 		conn := b.mustDialBy(uid)
 		socket, err := conn.File()
@@ -170,7 +178,5 @@ func TestBrokerExitRace(t *testing.T) {
 		c.End(t)
 	}
 	b.wantNothing("web", before)
-	if links := b.guardLinks(); len(links) != 1 {
-		t.Errorf("the guards' namespace has %q", links)
-	}
+	b.wantNoGuards(t)
 }

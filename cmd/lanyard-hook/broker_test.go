@@ -20,10 +20,11 @@ func TestBroker(t *testing.T) {
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9")
 	a := b.record()
-	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Owner != alice || a.Addrs[0].String() != "192.168.50.9/24" {
+	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Owner != alice ||
+		a.Addrs[0].String() != "192.168.50.9/24" {
 		t.Errorf("record is %+v", a)
 	}
-	if len(a.Verdicts) != 2 || a.Verdicts[0].MAC != verify.MACOf(gw.MAC) {
+	if len(a.Verdicts) != 2 || a.Verdicts[0].MAC != gw.MAC {
 		t.Errorf("verdicts are %+v", a.Verdicts)
 	}
 	pings(t, c.Namespace, "192.168.50.1")
@@ -117,7 +118,8 @@ func TestBrokerRange(t *testing.T) {
 		d.Subnets[0].Ranges = append(d.Subnets[0].Ranges, mustPrefix("192.168.50.128/25"))
 	})
 	c := testenv.NewRootless(t, alice)
-	b.refused("an address outside of the ranges", b.attachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9"), 1, "192.168.50.9", "outside")
+	b.refused("an address outside of the ranges", b.attachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9"), 1,
+		"192.168.50.9", "outside")
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.200")
 }
 
@@ -177,14 +179,13 @@ func TestBrokerRestart(t *testing.T) {
 	b.kill()
 	pings(t, c.Namespace, "192.168.50.1")
 	next := testenv.NewRootless(t, alice)
-	b.refused("no broker", b.attachBy(alice, "c2", next.Pid, "network=web"), 1, "no broker listens", "systemctl enable --now lanyard.socket")
+	b.refused("no broker", b.attachBy(alice, "c2", next.Pid, "network=web"), 1, "no broker listens",
+		"systemctl enable --now lanyard.socket")
 	b.start()
 	pings(t, c.Namespace, "192.168.50.1")
 	b.mustAttachBy(alice, "c2", next.Pid, "network=web")
 	for id, c := range map[string]*testenv.Container{"c1": c, "c2": next} {
-		must(t, c.Kill())
-		b.mustDetachBy(alice, id)
-		c.End(t)
+		b.detachAndEndBy(t, alice, id, c)
 	}
 	b.wantNothing("web", before)
 }

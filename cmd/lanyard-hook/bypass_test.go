@@ -38,10 +38,13 @@ func TestBypassed(t *testing.T) {
 	}{
 		{"it hands on, out", testenv.Out, next, verify.OK, nil},
 		{"it hands on, in", testenv.In, next, verify.OK, nil},
-		{"it lets pass, out", testenv.Out, pass, verify.Unobserved, []string{"bypassed by", `"foreign" (id `, "egress", "answered"}},
-		{"it lets pass, in", testenv.In, pass, verify.Unobserved, []string{"bypassed by", `"foreign" (id `, "ingress", "answered"}},
+		{"it lets pass, out", testenv.Out, pass, verify.Unobserved,
+			[]string{"bypassed by", `"foreign" (id `, "egress", "answered"}},
+		{"it lets pass, in", testenv.In, pass, verify.Unobserved,
+			[]string{"bypassed by", `"foreign" (id `, "ingress", "answered"}},
 		{"it drops, out", testenv.Out, drop, verify.NotSent, []string{"look at", `"foreign" (id `}},
-		{"it drops, in", testenv.In, drop, verify.GatewaySilent, []string{"answers \"eth9\"", "look at", `"foreign" (id `, "ingress"}},
+		{"it drops, in", testenv.In, drop, verify.GatewaySilent,
+			[]string{"answers \"eth9\"", "look at", `"foreign" (id `, "ingress"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, _ := lan(t, nil)

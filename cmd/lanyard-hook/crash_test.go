@@ -29,12 +29,11 @@ func TestKilled(t *testing.T) {
 				case "next attach":
 					w.mustAttach("c1", c, "network=web")
 					if w.held("web") != 2 || w.watched() != 1 || len(w.records()) != 1 {
-						t.Errorf("after the next attach: %d leases, %d endpoints, %d records", w.held("web"), w.watched(), len(w.records()))
+						t.Errorf("after the next attach: %d leases, %d endpoints, %d records", w.held("web"), w.watched(),
+							len(w.records()))
 					}
 					pings(t, c.Namespace, "192.168.50.1")
-					must(t, c.Kill())
-					w.mustDetach("c1")
-					c.End(t)
+					w.detachAndEnd(t, "c1", c)
 				case "sweep of a dead container":
 					must(t, c.Kill())
 					c.End(t)

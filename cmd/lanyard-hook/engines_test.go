@@ -46,20 +46,29 @@ func containerdPod(namespace, pod, container string) map[string]string {
 // crioPod returns the annotations that CRI-O writes for a container of a pod.
 func crioPod(namespace, pod, container string) map[string]string {
 	return map[string]string{
-		"io.container.manager": "cri-o", "io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "sandbox-" + pod,
-		"io.kubernetes.cri-o.ContainerID": pod + container, "io.kubernetes.cri-o.SandboxName": "k8s_" + pod + "_" + namespace,
-		"io.kubernetes.pod.namespace": namespace, "io.kubernetes.pod.name": pod, "io.kubernetes.container.name": container,
+		"io.container.manager":              "cri-o",
+		"io.kubernetes.cri-o.ContainerType": "container",
+		"io.kubernetes.cri-o.SandboxID":     "sandbox-" + pod,
+		"io.kubernetes.cri-o.ContainerID":   pod + container,
+		"io.kubernetes.cri-o.SandboxName":   "k8s_" + pod + "_" + namespace,
+		"io.kubernetes.pod.namespace":       namespace,
+		"io.kubernetes.pod.name":            pod,
+		"io.kubernetes.container.name":      container,
 	}
 }
 
 // podEngines return the annotations of each engine for a container of a pod.
-var podEngines = map[string]func(namespace, pod, container string) map[string]string{"CRI-O": crioPod, "containerd": containerdPod}
+var podEngines = map[string]func(namespace, pod, container string) map[string]string{
+	"CRI-O":      crioPod,
+	"containerd": containerdPod,
+}
 
 // podmanPod are the annotations that podman 4.3 writes for a container of a podman pod. From
 // 4.4 on it leaves the last three keys out.
 var podmanPod = map[string]string{
 	"io.container.manager": "libpod", "io.kubernetes.cri-o.SandboxID": "infra1",
-	"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.TTY": "false", "io.kubernetes.cri-o.Created": "2026-11-29T01:00:00Z",
+	"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.TTY": "false",
+	"io.kubernetes.cri-o.Created": "2026-11-29T01:00:00Z",
 }
 
 // podNetworks defines "web" for pods of the namespace prod, and "closed" for no pods.
@@ -99,15 +108,18 @@ func TestPodsOfBothEngines(t *testing.T) {
 				"podman's manager":  {"bank", "web", map[string]string{"io.container.manager": "libpod"}, both},
 				"podman's own pod":  {"bank", "web", podmanPod, both},
 				"the other's keys":  {"bank", "web", others("prod", "web-0", "app"), both},
-				"another's sandbox": {"bank", "web", map[string]string{"io.kubernetes.cri.sandbox-id": "x", "io.kubernetes.cri-o.SandboxID": "x"}, both},
+				"another's sandbox": {"bank", "web",
+					map[string]string{"io.kubernetes.cri.sandbox-id": "x", "io.kubernetes.cri-o.SandboxID": "x"}, both},
 			} {
 				annotations := of(bad.namespace, "web-0", "app")
 				maps.Copy(annotations, bad.author)
-				w.refused(what, w.run(engineState(t, "c1", pod.Pid, annotations, "network="+bad.network), []string{"createRuntime"}), 1, bad.word)
+				w.refused(what, w.run(engineState(t, "c1", pod.Pid, annotations, "network="+bad.network),
+					[]string{"createRuntime"}), 1, bad.word)
 			}
 			w.wantNothing("web", before)
 			want := `networks=[{"name":"web","interface":"lan0","default-route":true}]`
-			if o := w.run(engineState(t, "c1", pod.Pid, of("prod", "web-0", "app"), want), []string{"createRuntime"}); o.status != 0 {
+			if o := w.run(engineState(t, "c1", pod.Pid, of("prod", "web-0", "app"), want),
+				[]string{"createRuntime"}); o.status != 0 {
 				t.Fatal(o.stderr)
 			}
 			pings(t, pod.Namespace, "192.168.50.1")
@@ -133,7 +145,8 @@ func TestPodOnHostNetwork(t *testing.T) {
 	host := testenv.JoinNamespace(t, w.Host)
 	for engine, of := range podEngines {
 		state := engineState(t, "c1", host.Pid, of("prod", "web-0", "app"), "network=web")
-		w.refused(engine, w.run(state, []string{"createRuntime"}), 1, `pod "prod/web-0"`, "hostNetwork is true", "remove hostNetwork, or the annotations")
+		w.refused(engine, w.run(state, []string{"createRuntime"}), 1, `pod "prod/web-0"`, "hostNetwork is true",
+			"remove hostNetwork, or the annotations")
 	}
 	w.wantNothing("web", before)
 }
@@ -143,7 +156,8 @@ func TestPodOnHostNetwork(t *testing.T) {
 func TestContainerdPodDefaultRoute(t *testing.T) {
 	w := podNetworks(t, func(d *network.Definition) { d.PodDefaultRoute = true })
 	pod := newPod(t)
-	if o := w.run(engineState(t, "c1", pod.Pid, containerdPod("prod", "web-0", "app"), "network=web", "interface=lan0"), []string{"createRuntime"}); o.status != 0 {
+	if o := w.run(engineState(t, "c1", pod.Pid, containerdPod("prod", "web-0", "app"), "network=web", "interface=lan0"),
+		[]string{"createRuntime"}); o.status != 0 {
 		t.Fatal(o.stderr)
 	}
 	pings(t, pod.Namespace, "203.0.113.9")
@@ -153,9 +167,11 @@ func TestContainerdPodDefaultRoute(t *testing.T) {
 func TestPodmanPods(t *testing.T) {
 	w := podNetworks(t, nil)
 	infra := testenv.NewContainer(t)
-	for i, keys := range []map[string]string{podmanPod, {"io.container.manager": "libpod", "io.kubernetes.cri-o.SandboxID": "infra1"}} {
+	for i, keys := range []map[string]string{podmanPod,
+		{"io.container.manager": "libpod", "io.kubernetes.cri-o.SandboxID": "infra1"}} {
 		c := testenv.JoinNamespace(t, infra.Namespace)
-		if o := w.run(engineState(t, fmt.Sprint("c", i), c.Pid, keys, "network=closed"), []string{"createRuntime"}); o.status != 0 {
+		if o := w.run(engineState(t, fmt.Sprint("c", i), c.Pid, keys, "network=closed"),
+			[]string{"createRuntime"}); o.status != 0 {
 			t.Fatalf("%v: %s", keys, o.stderr)
 		}
 	}
@@ -175,7 +191,8 @@ func TestStablePods(t *testing.T) {
 			for i, container := range []string{"app", "log", "app"} {
 				pod := testenv.NewContainer(t)
 				id := fmt.Sprint("c", i)
-				if o := w.run(engineState(t, id, pod.Pid, inSandbox(of("prod", "web-0", container), "sandbox-"+id), "network=web"), []string{"createRuntime"}); o.status != 0 {
+				if o := w.run(engineState(t, id, pod.Pid, inSandbox(of("prod", "web-0", container), "sandbox-"+id), "network=web"),
+					[]string{"createRuntime"}); o.status != 0 {
 					t.Fatal(o.stderr)
 				}
 				if a := fmt.Sprint(w.record().Addrs); first == "" {
@@ -218,10 +235,12 @@ func (w *world) sandbox(t *testing.T) (pod *testenv.Namespace, gone func()) {
 }
 
 // start runs a container in the sandbox up to its createRuntime hook.
-func (w *world) start(t *testing.T, id string, pod *testenv.Namespace, engine map[string]string, annotations ...string) *testenv.Container {
+func (w *world) start(t *testing.T, id string, pod *testenv.Namespace, engine map[string]string,
+	annotations ...string) *testenv.Container {
 	t.Helper()
 	c := testenv.JoinNamespace(t, pod)
-	if o := w.run(engineState(t, id, c.Pid, engine, annotations...), []string{"createRuntime"}); o.status != 0 || o.stderr != "" {
+	if o := w.run(engineState(t, id, c.Pid, engine, annotations...), []string{"createRuntime"}); o.status != 0 ||
+		o.stderr != "" {
 		t.Fatalf("start %s: status %d: %s", id, o.status, o.stderr)
 	}
 	return c
@@ -242,7 +261,8 @@ func (w *world) sweep() (n int) {
 func (w *world) wantSame(t *testing.T, when string, pod *testenv.Namespace, first hook.Attachment) {
 	t.Helper()
 	a := w.record()
-	if a.ID != first.ID || a.State != hook.Attached || fmt.Sprint(a.Addrs) != fmt.Sprint(first.Addrs) || w.held("web") != 1 {
+	if a.ID != first.ID || a.State != hook.Attached || fmt.Sprint(a.Addrs) != fmt.Sprint(first.Addrs) ||
+		w.held("web") != 1 {
 		t.Fatalf("%s: the pod has %+v, had %+v", when, a, first)
 	}
 	pings(t, pod, "192.168.50.1")
@@ -402,7 +422,8 @@ func TestReleasePod(t *testing.T) {
 		})
 		return n, err
 	}
-	if n, err := release("prod/web-0"); n != 0 || err == nil || !strings.Contains(err.Error(), `in use by container "a1"`) {
+	if n, err := release("prod/web-0"); n != 0 || err == nil ||
+		!strings.Contains(err.Error(), `in use by container "a1"`) {
 		t.Errorf("a pod that runs: %d, %v", n, err)
 	}
 	must(t, c.Kill())
@@ -521,14 +542,16 @@ func TestRootsFailures(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	for _, w := range []*world{podNetworks(t, nil), b.world} {
 		pod := testenv.NewContainer(t)
-		if o := w.run(engineState(t, "c1", pod.Pid, crioPod("bank", "p2", "app"), "network=web"), []string{"createRuntime"}); o.status != 1 {
+		if o := w.run(engineState(t, "c1", pod.Pid, crioPod("bank", "p2", "app"), "network=web"),
+			[]string{"createRuntime"}); o.status != 1 {
 			t.Fatalf("%+v", o)
 		}
 		w.attach("c2", pod, "netwrok=web")
 		w.mustAttach("c3", testenv.NewContainer(t), "network="+map[bool]string{true: "web", false: "closed"}[w == b.world])
 		kept, err := broker.Kept(wiring.PathsUnder(w.root).Failures()).All()
 		if err != nil || len(kept) != 2 || kept[0].Container != "c1" || kept[1].Container != "c2" ||
-			!strings.Contains(kept[0].Error, `pods of the Kubernetes namespace "bank" may not use it`) || !strings.Contains(kept[1].Error, "did you mean") {
+			!strings.Contains(kept[0].Error, `pods of the Kubernetes namespace "bank" may not use it`) ||
+			!strings.Contains(kept[1].Error, "did you mean") {
 			t.Errorf("kept is %+v, %v", kept, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -26,7 +27,8 @@ func TestTrunkFull(t *testing.T) {
 				err = l.Datapath.Prepare(p.TrunkIndex)
 			}
 			for i := range most {
-				e := verify.Endpoint{Trunk: p.TrunkIndex, MAC: verify.MAC{0x0e, 0, 0, 0, byte(i >> 8), byte(i)}, Attachment: verify.ID{1}}
+				e := verify.Endpoint{Trunk: p.TrunkIndex, MAC: ether.MAC{0x0e, 0, 0, 0, byte(i >> 8), byte(i)},
+					Attachment: verify.ID{1}}
 				err = errors.Join(err, f(l, e))
 			}
 			return err
@@ -40,7 +42,8 @@ func TestTrunkFull(t *testing.T) {
 	w.mustDetach("c0")
 	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Expect(e) })
 	for _, mode := range []verify.Mode{verify.Warn, verify.Strict} {
-		w.refused("a MAC too many", w.attach("c1", testenv.NewContainer(t), "network=web", "verify="+string(mode)), 1, `watch trunk "`+w.Trunk+`"`, "8192 MACs are watched already, which is the maximum")
+		w.refused("a MAC too many", w.attach("c1", testenv.NewContainer(t), "network=web", "verify="+string(mode)), 1,
+			`watch trunk "`+w.Trunk+`"`, "8192 MACs are watched already, which is the maximum")
 	}
 	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Forget(e) })
 	w.wantNothing("web", before)

@@ -42,7 +42,8 @@ func mountHanging(t *testing.T, hangs func(tid int) bool) *hangingFS {
 	must(t, err)
 	// When the server ends, all hanging threads continue.
 	t.Cleanup(func() { unix.Close(fs.fd) })
-	must(t, unix.Mount("hanging", fs.dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fs.fd)))
+	must(t, unix.Mount("hanging", fs.dir, "fuse", unix.MS_NOSUID|unix.MS_NODEV,
+		fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fs.fd)))
 	done := make(chan struct{})
 	t.Cleanup(func() {
 		must(t, unix.Unmount(fs.dir, unix.MNT_FORCE|unix.MNT_DETACH)) // and the connection breaks
@@ -122,7 +123,8 @@ func TestBrokerHangingDescriptor(t *testing.T) {
 		return err == nil || int64(tid) == victim.Load()
 	})
 	var sent []int
-	for path, flags := range map[string]int{fs.dir + "/file": unix.O_RDONLY, fs.dir: unix.O_RDONLY, fs.dir + "/": unix.O_PATH} {
+	for path, flags := range map[string]int{fs.dir + "/file": unix.O_RDONLY, fs.dir: unix.O_RDONLY,
+		fs.dir + "/": unix.O_PATH} {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 		must(t, err)
 		defer unix.Close(fd)
@@ -130,7 +132,8 @@ func TestBrokerHangingDescriptor(t *testing.T) {
 	}
 	// More than the broker works on at a time, and more than may wait.
 	for range 200 {
-		b.ask(alice, []byte(`{"version":1,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`), unix.UnixRights(sent...))
+		b.ask(alice, []byte(`{"version":1,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`),
+			unix.UnixRights(sent...))
 	}
 	b.works("after")
 	select {

@@ -23,21 +23,19 @@ func TestGuarded(t *testing.T) {
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
 	a := b.record()
-	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Guard == nil || a.Guard.Inside == 0 || a.Owner != alice {
+	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Guard == nil || a.Guard.Inside == 0 ||
+		a.Owner != alice {
 		t.Errorf("record is %+v", a)
 	}
-	if l, err := c.Netlink().LinkByName("eth0"); err != nil || l.Type() != "veth" || l.Attrs().HardwareAddr.String() != "02:42:c0:a8:32:09" {
+	if l, err := c.Netlink().LinkByName("eth0"); err != nil || l.Type() != "veth" ||
+		l.Attrs().HardwareAddr.String() != "02:42:c0:a8:32:09" {
 		t.Errorf("eth0 is %+v, %v", l, err)
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	pings(t, c.Namespace, "fd50::1")
-	must(t, c.Kill())
-	b.mustDetachBy(alice, "c1")
-	c.End(t)
+	b.detachAndEndBy(t, alice, "c1", c)
 	b.wantNothing("web", before)
-	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
-		t.Errorf("the guards' namespace has %q", links)
-	}
+	b.wantNoGuards(t)
 	// A station of the LAN sends first, by IPv6 too, without a neighbour entry for the
 	// container.
 	next := testenv.NewRootless(t, alice)
@@ -70,7 +68,8 @@ func TestGuardedConflict(t *testing.T) {
 	b.AddClaimant(0, "192.168.50.2/24", "fd50::2/64")
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
-	if a := b.record(); a.Addrs[0].String() != "192.168.50.3/24" || a.Addrs[1].String() != "fd50::3/64" || a.Verdict.Code != verify.OK {
+	if a := b.record(); a.Addrs[0].String() != "192.168.50.3/24" || a.Addrs[1].String() != "fd50::3/64" ||
+		a.Verdict.Code != verify.OK {
 		t.Errorf("got %v, %+v", a.Addrs, a.Verdict)
 	}
 	pings(t, c.Namespace, "192.168.50.1")
@@ -96,13 +95,9 @@ func TestGuardedRestart(t *testing.T) {
 		return nil
 	})
 	pings(t, c.Namespace, "192.168.50.1")
-	must(t, c.Kill())
-	b.mustDetachBy(alice, "c1")
-	c.End(t)
+	b.detachAndEndBy(t, alice, "c1", c)
 	b.wantNothing("web", before)
-	if links := b.guardLinks(); fmt.Sprint(links) != "[lo]" {
-		t.Errorf("the guards' namespace has %q", links)
-	}
+	b.wantNoGuards(t)
 }
 
 // TestGuardedRebuilt checks that guarded containers keep their addresses when the
@@ -127,7 +122,8 @@ func TestGuardedRebuilt(t *testing.T) {
 	for _, a := range b.records() {
 		if old, ok := was[a.ID]; ok {
 			adopted++
-			if a.Owner != alice || a.Guard == nil || fmt.Sprint(a.Addrs) != fmt.Sprint(old.Addrs) || a.Interface != "eth0" || old.Containers[0].ID != "c1" {
+			if a.Owner != alice || a.Guard == nil || fmt.Sprint(a.Addrs) != fmt.Sprint(old.Addrs) || a.Interface != "eth0" ||
+				old.Containers[0].ID != "c1" {
 				t.Errorf("%+v was adopted as %+v", old, a)
 			}
 		}
@@ -140,9 +136,7 @@ func TestGuardedRebuilt(t *testing.T) {
 	}
 	pings(t, c.Namespace, "192.168.50.1")
 	c.End(t)
-	must(t, next.Kill())
-	b.mustDetachBy(bob, "c3")
-	next.End(t)
+	b.detachAndEndBy(t, bob, "c3", next)
 	b.kill()
 	b.start()
 	testenv.Eventually(t, "the sweeper", func() error {
@@ -204,7 +198,8 @@ func TestGuardedCarrier(t *testing.T) {
 func TestBrokerConfined(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	b.stop()
-	b.confine = []string{"setpriv", "--bounding-set=-all,+net_admin,+net_raw,+bpf,+sys_admin,+sys_ptrace", "--inh-caps=-all", "--no-new-privs"}
+	b.confine = []string{"setpriv", "--bounding-set=-all,+net_admin,+net_raw,+bpf,+sys_admin,+sys_ptrace",
+		"--inh-caps=-all", "--no-new-privs"}
 	b.start()
 	b.works("guarded")
 	c := testenv.NewRootless(t, alice)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	_ "embed"
 	"encoding/json"
 	"regexp"
 	"testing"
@@ -9,11 +8,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/packaging"
 	"github.com/lanyard-net/lanyard/testenv"
 )
-
-//go:embed hooks.d/lanyard.json.in
-var shippedHook []byte
 
 // shippedWhen returns the pattern of keys in the hooks.d files that are installed.
 func shippedWhen(tb testing.TB) string {
@@ -23,7 +20,7 @@ func shippedWhen(tb testing.TB) string {
 			Annotations map[string]string `json:"annotations"`
 		} `json:"when"`
 	}
-	must(tb, json.Unmarshal(shippedHook, &file))
+	must(tb, json.Unmarshal([]byte(packaging.HookFile("lanyard-hook", "createRuntime")), &file))
 	if len(file.When.Annotations) != 1 {
 		tb.Fatalf("the file matches %q", file.When.Annotations)
 	}
@@ -38,8 +35,10 @@ func shippedWhen(tb testing.TB) string {
 func FuzzHooksD(f *testing.F) {
 	pattern := regexp.MustCompile(shippedWhen(f))
 	for _, key := range []string{
-		"io.lanyard.network", "io.lanyard.", "io.lanyard", "\"io.lanyard.networks", " io.lanyard.network", "IO.Lanyard.network", "\u00a0'Io.lanyard.x",
-		"io.lanyrd.network", "com.example.io.lanyard.network", "xio.lanyard.network", "io-lanyard.network", "ioXlanyard.network", "",
+		"io.lanyard.network", "io.lanyard.", "io.lanyard", "\"io.lanyard.networks", " io.lanyard.network",
+		"IO.Lanyard.network", "\u00a0'Io.lanyard.x",
+		"io.lanyrd.network", "com.example.io.lanyard.network", "xio.lanyard.network", "io-lanyard.network",
+		"ioXlanyard.network", "",
 		"io.lanyard/network", "io/lanyard.network", "\u212aio.lanyard.x", "\u017fio.lanyard.x",
 	} {
 		f.Add(key)
@@ -65,7 +64,8 @@ func TestNearlyOurs(t *testing.T) {
 		for _, stage := range []string{"createRuntime", "createContainer"} {
 			w.refused(key, w.run(engineState(t, "c1", c.Pid, map[string]string{key: "web"}), []string{stage}), 1, words...)
 		}
-		if o := w.run(engineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.status != 0 || o.stderr != "" {
+		if o := w.run(engineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.status != 0 ||
+			o.stderr != "" {
 			t.Errorf("poststop of %s: %+v", key, o)
 		}
 	}

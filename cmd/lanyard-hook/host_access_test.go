@@ -75,10 +75,12 @@ func TestHostAccess(t *testing.T) {
 		}
 	}
 	w.wantHostRoutes(def.HostLink(), "192.168.50.9", "fd50::9")
-	if out, err := w.Host.Exec("ip", "route", "get", "192.168.50.1"); err != nil || !strings.Contains(out, "dev "+w.Trunk+" src 192.168.50.2") {
+	if out, err := w.Host.Exec("ip", "route", "get", "192.168.50.1"); err != nil ||
+		!strings.Contains(out, "dev "+w.Trunk+" src 192.168.50.2") {
 		t.Errorf("the host's way to the gateway: %s, %v", out, err)
 	}
-	w.refused("the host's address", w.attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1, "192.168.50.3 is reserved: it is the host's own")
+	w.refused("the host's address", w.attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1,
+		"192.168.50.3 is reserved: it is the host's own")
 	w.wantNoStrangers()
 	w.detachAndEnd(t, "c1", c)
 	w.wantHostRoutes(def.HostLink())
@@ -125,12 +127,14 @@ func TestHostAccessConflict(t *testing.T) {
 			d.HostAccess, d.HostAddresses = true, []netip.Addr{netip.MustParseAddr(addr)}
 		}
 	}
-	if err := w.tryDefine("web", w.Trunk, named("192.168.50.2"), "192.168.50.0/24"); err == nil || err.Error() != "--host-address 192.168.50.2: station "+claimant.MAC.String()+" on the LAN has it: choose another" {
+	if err := w.tryDefine("web", w.Trunk, named("192.168.50.2"), "192.168.50.0/24"); err == nil ||
+		err.Error() != "--host-address 192.168.50.2: station "+claimant.MAC.String()+" on the LAN has it: choose another" {
 		t.Errorf("a claimant's: %v", err)
 	}
 	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", w.Trunk)
 	must(t, err)
-	if err := w.tryDefine("web", w.Trunk, named("192.168.50.77"), "192.168.50.0/24"); err == nil || !strings.Contains(err.Error(), "192.168.50.77: another link of the host has it") {
+	if err := w.tryDefine("web", w.Trunk, named("192.168.50.77"), "192.168.50.0/24"); err == nil ||
+		!strings.Contains(err.Error(), "192.168.50.77: another link of the host has it") {
 		t.Errorf("the host's: %v", err)
 	}
 	if links := w.links(w.Host); !slices.Equal(links, before) {
@@ -154,7 +158,8 @@ func TestHostLinkLost(t *testing.T) {
 	mac := l.Attrs().HardwareAddr.String()
 	for _, args := range []string{
 		"link del " + def.HostLink(),
-		"link add " + def.HostLink() + " link " + w.Trunk + " address " + mac + " type macvlan mode bridge", // and killed here
+		// The process is killed here.
+		"link add " + def.HostLink() + " link " + w.Trunk + " address " + mac + " type macvlan mode bridge",
 	} {
 		_, err := w.Host.Exec("ip", strings.Fields(args)...)
 		must(t, err)
@@ -170,11 +175,13 @@ func TestHostLinkLost(t *testing.T) {
 		pings(t, w.Host, addr)
 	}
 	// Another link with that name is not changed, and named in the error.
-	for _, args := range []string{"link del " + def.HostLink(), "link add " + def.HostLink() + " type veth peer name other"} {
+	for _, args := range []string{"link del " + def.HostLink(),
+		"link add " + def.HostLink() + " type veth peer name other"} {
 		_, err := w.Host.Exec("ip", strings.Fields(args)...)
 		must(t, err)
 	}
-	w.refused("another's link", w.attach("three", testenv.NewContainer(t), "network=web"), 1, def.HostLink(), `of type "veth"`)
+	w.refused("another's link", w.attach("three", testenv.NewContainer(t), "network=web"), 1, def.HostLink(),
+		`of type "veth"`)
 }
 
 // TestHostRouteTaken checks that a foreign route to the same address stops the start, and
@@ -184,8 +191,10 @@ func TestHostRouteTaken(t *testing.T) {
 	_, err := w.Host.Exec("ip", "route", "add", "192.168.50.9/32", "dev", w.Trunk)
 	must(t, err)
 	c := testenv.NewContainer(t)
-	w.refused("a route that is there", w.attach("c1", c, "network=web", "ip=192.168.50.9"), 1, "route the host to 192.168.50.9", `through "`+w.Trunk+`"`)
-	if out, err := w.Host.Exec("ip", "route", "show", "192.168.50.9"); err != nil || !strings.Contains(out, "dev "+w.Trunk) {
+	w.refused("a route that is there", w.attach("c1", c, "network=web", "ip=192.168.50.9"), 1,
+		"route the host to 192.168.50.9", `through "`+w.Trunk+`"`)
+	if out, err := w.Host.Exec("ip", "route", "show", "192.168.50.9"); err != nil ||
+		!strings.Contains(out, "dev "+w.Trunk) {
 		t.Errorf("the route is %q, %v", out, err)
 	}
 	w.wantHostRoutes(w.definition("web").HostLink())
@@ -241,4 +250,23 @@ func TestHostAccessRebuilt(t *testing.T) {
 		return err
 	}))
 	w.wantHostRoutes(def.HostLink())
+}
+
+// TestHostAccessRenamed removes a network after the administrator's parent was renamed: the host's
+// link, its address and the guard go with the network.
+func TestHostAccessRenamed(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
+	before := w.links(w.Host)
+	for _, args := range [][]string{{"set", "eth9", "down"}, {"set", "eth9", "name", "lan9"}, {"set", "lan9", "up"}} {
+		_, err := w.Host.Exec("ip", append([]string{"link"}, args...)...)
+		must(t, err)
+	}
+	w.removeNetwork("web")
+	if links := w.links(w.Host); len(links) != len(before)-1 || slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "ly-") }) {
+		t.Errorf("links are %q, and were %q", links, before)
+	}
+	out, err := w.Host.Exec("tc", "filter", "show", "dev", "lan9", "egress")
+	if err != nil || strings.TrimSpace(out) != "" {
+		t.Errorf("filters on the parent: %q, %v", out, err)
+	}
 }

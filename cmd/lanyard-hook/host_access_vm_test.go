@@ -58,7 +58,8 @@ func (w *world) reachHost(t *testing.T, id string) {
 	for _, addr := range []string{"192.168.50.9", "192.168.50.10", "fd50::9", "fd50::10"} {
 		pings(t, w.Host, addr)
 	}
-	for _, addr := range append(strings.Fields(joinAddrs(w.definition("web").HostAddresses)), "192.168.50.1", "fd50::1", "192.168.50.10") {
+	for _, addr := range append(strings.Fields(joinAddrs(w.definition("web").HostAddresses)), "192.168.50.1", "fd50::1",
+		"192.168.50.10") {
 		pings(t, a.Namespace, addr)
 	}
 	w.wantNoStrangers()

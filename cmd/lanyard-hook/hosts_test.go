@@ -15,6 +15,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -52,7 +53,7 @@ func twoHosts(t *testing.T, clones bool, edit func(*network.Definition), subnets
 	a.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	for _, w := range []*world{a, b} {
 		w.define("web", w.Trunk, func(d *network.Definition) {
-			d.Verify = network.VerifyStrict
+			d.Verify = verify.Strict
 			// The window that adapts is a few milliseconds, and a busy machine may take longer.
 			d.ConflictWindow = network.Duration(300 * time.Millisecond)
 			if edit != nil {
@@ -150,7 +151,8 @@ func TestDuplicateMAC(t *testing.T) {
 	a.mustAttach("a1", one, "network=web", "mac="+mac)
 	// The same address: the question finds the station although its MAC is ours.
 	addr := a.record().Addrs[0].Addr().String()
-	b.refused("the same MAC and address", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip="+addr), 1, "duplicate-mac", mac)
+	b.refused("the same MAC and address", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip="+addr),
+		1, "duplicate-mac", mac)
 	// Another address: what it announces is the first frame of its that the other sees.
 	b.mustAttach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip=192.168.50.99")
 	testenv.Eventually(t, "the first host to notice", func() error {
@@ -219,7 +221,7 @@ func addresses(a hook.Attachment) (list []string) {
 
 // The host is a station: none of its addresses is given out, on whatever link it is.
 func TestHostsOwnAddress(t *testing.T) {
-	w, _ := lan(t, func(d *network.Definition) { d.Verify = network.VerifyStrict })
+	w, _ := lan(t, func(d *network.Definition) { d.Verify = verify.Strict })
 	ip := func(args string) {
 		t.Helper()
 		_, err := w.Host.Exec("ip", strings.Fields(args)...)
@@ -229,9 +231,12 @@ func TestHostsOwnAddress(t *testing.T) {
 	ip("addr add fd50::2/64 dev " + w.Trunk + " nodad")
 	ip("link add lan51 type veth peer name peer51")
 	ip("addr add 192.168.50.3/32 dev lan51")
-	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.2"), 1, "192.168.50.2", `host's own, on "`+w.Trunk+`"`)
-	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip6=fd50::2"), 1, "fd50::2", `host's own, on "`+w.Trunk+`"`)
-	w.refused("by name, on another link", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1, `host's own, on "lan51"`)
+	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.2"), 1, "192.168.50.2",
+		`host's own, on "`+w.Trunk+`"`)
+	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip6=fd50::2"), 1, "fd50::2",
+		`host's own, on "`+w.Trunk+`"`)
+	w.refused("by name, on another link", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1,
+		`host's own, on "lan51"`)
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
 	a := w.record()
 	if got := addresses(a); !slices.Equal(got, []string{"192.168.50.4", "fd50::3"}) {
@@ -240,7 +245,8 @@ func TestHostsOwnAddress(t *testing.T) {
 	// It takes one later.
 	ip("addr add 192.168.50.4/24 dev lan51")
 	v := w.verdicts()
-	if i := slices.IndexFunc(v, func(v verify.Verdict) bool { return v.Code == verify.AddressConflict }); i < 0 || !strings.Contains(v[i].Text, `belongs to this host, on link "lan51"`) {
+	if i := slices.IndexFunc(v, func(v verify.Verdict) bool { return v.Code == verify.AddressConflict }); i < 0 ||
+		!strings.Contains(v[i].Text, `belongs to this host, on link "lan51"`) {
 		t.Errorf("verdicts are %+v", v)
 	}
 	if k := w.kinds(); k[verify.Conflict] != 1 {
@@ -254,6 +260,37 @@ func TestHostsOwnAddress(t *testing.T) {
 	}
 	if k := w.kinds(); len(k) != 0 {
 		t.Errorf("anomalies are %v", k)
+	}
+}
+
+// TestHostIsGateway has gateways that are addresses of the host, on the parent and on another link,
+// in both families.
+func TestHostIsGateway(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddClaimant(0, "192.168.50.77/24") // the wire is alive
+	for _, args := range []string{
+		"addr add 192.168.50.1/24 dev " + w.Trunk, "link add lan51 type veth peer name peer51",
+		"addr add fd50::1/128 dev lan51 nodad",
+	} {
+		_, err := w.Host.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(200 * time.Millisecond) },
+		"192.168.50.0/24", "fd50::/64")
+	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	for what, list := range map[string][]verify.Verdict{"start": w.record().Verdicts, "verify": w.verdicts()} {
+		if len(list) != 2 {
+			t.Fatalf("%s: verdicts are %+v", what, list)
+		}
+		for i, text := range []string{
+			`gateway 192.168.50.1 is this host's own address on "` + w.Trunk + `", ` +
+				`which no macvlan or ipvlan on "` + w.Trunk + `" can reach`,
+			`gateway fd50::1 is this host's own address on "lan51", which no macvlan or ipvlan on "` + w.Trunk + `" can reach`,
+		} {
+			if list[i].Code != verify.GatewaySilent || !strings.Contains(list[i].Text, text) {
+				t.Errorf("%s: verdict is %+v, want %q", what, list[i], text)
+			}
+		}
 	}
 }
 
@@ -281,8 +318,10 @@ func TestHairpinPort(t *testing.T) {
 				t.Errorf("events are %v", k)
 			}
 			b.SetHairpin(true)
-			b.refused("the same MAC", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip="+addresses(rec)[0]), 1, "duplicate-mac")
-			b.refused("the same MAC, IPv6", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip6="+addresses(rec)[1]), 1, "duplicate-mac")
+			b.refused("the same MAC", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac,
+				"ip="+addresses(rec)[0]), 1, "duplicate-mac")
+			b.refused("the same MAC, IPv6", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac,
+				"ip6="+addresses(rec)[1]), 1, "duplicate-mac")
 		})
 	}
 }
@@ -293,13 +332,13 @@ func TestForeignMacvlan(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) })
 	first := testenv.NewContainer(t) // and there is a database, which takes no link for a lost container's
 	w.mustAttach("c0", first, "network=web")
-	must(t, first.Kill())
-	w.mustDetach("c0")
-	first.End(t)
+	w.detachAndEnd(t, "c0", first)
 	other := testenv.NewContainer(t)
-	_, err := w.Host.Exec("ip", strings.Fields("link add link "+w.Trunk+" name lan0 netns "+other.Path()+" type macvlan mode bridge")...)
+	_, err := w.Host.Exec("ip", strings.Fields("link add link "+w.Trunk+" name lan0 netns "+other.Path()+" type macvlan "+
+		"mode bridge")...)
 	must(t, err)
-	for _, args := range []string{"addr add 192.168.50.3/24 dev lan0", "addr add fd50::3/64 dev lan0 nodad", "link set lan0 up"} {
+	for _, args := range []string{"addr add 192.168.50.3/24 dev lan0", "addr add fd50::3/64 dev lan0 nodad",
+		"link set lan0 up"} {
 		_, err := other.Exec("ip", strings.Fields(args)...)
 		must(t, err)
 	}
@@ -316,7 +355,7 @@ func TestTwoUplinks(t *testing.T) {
 	w.AddUplink("eth8")
 	w.define("same", "eth8", func(d *network.Definition) {
 		d.ConflictWindow = network.Duration(300 * time.Millisecond)
-		d.Verify = network.VerifyStrict
+		d.Verify = verify.Strict
 	}, "192.168.50.0/24", "fd50::/64")
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
 	w.mustAttach("c2", testenv.NewContainer(t), "network=same")
@@ -342,7 +381,8 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 	must(t, c.Kill())
 	w.mustDetach("c1")
 	w.removeNetwork("web")
-	w.define("web", "eth8", func(d *network.Definition) { d.Verify = network.VerifyStrict }, "192.168.50.0/24", "fd50::/64")
+	w.define("web", "eth8", func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24",
+		"fd50::/64")
 	// The kernel takes the first container's namespace down in its own time: until then the
 	// container answers for its address, with the MAC.
 	next, done := testenv.NewContainer(t), make(chan outcome, 1)
@@ -360,7 +400,8 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 // Siblings on an untagged network talk while the wire is dead: that is no life of it.
 func TestSiblingsOnDeadWire(t *testing.T) {
 	w := newWorld(t, testenv.Config{}) // with no other station
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(400 * time.Millisecond) }, "192.168.50.0/24", "fd50::/64")
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(400 * time.Millisecond) },
+		"192.168.50.0/24", "fd50::/64")
 	one, two := testenv.NewContainer(t), testenv.NewContainer(t)
 	w.mustAttach("c1", one, "network=web")
 	w.mustAttach("c2", two, "network=web")
@@ -402,7 +443,8 @@ func TestMACOfAStation(t *testing.T) {
 	mac := "mac=" + printer.MAC.String()
 	w.refused("strict", w.attach("c1", testenv.NewContainer(t), "network=web", mac, "verify=strict"), 1,
 		"cannot use MAC "+printer.MAC.String(), "192.168.50.77", "io.lanyard.mac")
-	if o := w.attach("c1", testenv.NewContainer(t), "network=web", mac); o.status != 0 || !strings.Contains(o.stderr, "192.168.50.77") {
+	if o := w.attach("c1", testenv.NewContainer(t), "network=web", mac); o.status != 0 ||
+		!strings.Contains(o.stderr, "192.168.50.77") {
 		t.Errorf("warn: %+v", o)
 	}
 }
@@ -443,7 +485,7 @@ type afterRound struct {
 	f    func()
 }
 
-func (p afterRound) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error) {
+func (p afterRound) Quick(ifindex int, mac ether.MAC, watched bool) (verify.Prober, error) {
 	q, err := p.Probers.Quick(ifindex, mac, watched)
 	return closing{q, p}, err
 }

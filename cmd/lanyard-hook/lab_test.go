@@ -17,6 +17,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -115,7 +116,7 @@ func (w *world) removeNetwork(name string) {
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, name) }))
 }
 
-func (w *world) restore() (rows []hook.Restored) {
+func (w *world) restore() (rows []admin.Restored) {
 	w.tb.Helper()
 	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
 		rows, err = l.Restore(ctx)
@@ -174,7 +175,8 @@ func (w *world) watched() (n int) {
 // state returns what a runtime writes to the hook's stdin. Annotations are without their
 // prefix.
 func state(id string, pid int, annotations ...string) []byte {
-	s := specs.State{Version: specs.Version, ID: id, Status: specs.StateCreating, Pid: pid, Annotations: map[string]string{}}
+	s := specs.State{Version: specs.Version, ID: id, Status: specs.StateCreating, Pid: pid,
+		Annotations: map[string]string{}}
 	for _, a := range annotations {
 		k, v, _ := strings.Cut(a, "=")
 		s.Annotations["io.lanyard."+k] = v
@@ -233,6 +235,15 @@ func (w *world) mustDetach(id string) {
 	if o := w.run(state(id, 0, "network=web"), []string{"poststop"}); o.status != 0 || o.stderr != "" {
 		w.tb.Fatalf("detach %s: status %d: %s", id, o.status, o.stderr)
 	}
+}
+
+// detachAndEnd ends a container as an engine does: it kills the process, runs the hook, and closes
+// the namespace.
+func (w *world) detachAndEnd(t *testing.T, id string, c *testenv.Container) {
+	t.Helper()
+	must(t, c.Kill())
+	w.mustDetach(id)
+	c.End(t)
 }
 
 // refused checks that the hook failed with one line that contains the text.

@@ -60,20 +60,7 @@ func main() {
 	// The hook has no parallel work. With a second processor the runtime would wake threads
 	// that find no work, fifty times per attach.
 	runtime.GOMAXPROCS(1)
-	growStack()
 	os.Exit(status(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr), os.Stderr))
-}
-
-// stack is the stack size that an attach needs, in bytes.
-const stack = 24 << 10
-
-// growStack grows the stack once, while it is nearly empty. Otherwise the runtime doubles
-// it whenever it is full, and copies its content each time.
-//
-//go:noinline
-func growStack() {
-	var frame [stack]byte
-	runtime.KeepAlive(&frame)
 }
 
 // status prints the error in one line and returns the exit status. runc puts all of stderr
@@ -182,13 +169,15 @@ func parse(args []string) (o options, err error) {
 			args = args[1:]
 		default:
 			if stages[arg] == nil || o.stage != nil {
-				return o, fmt.Errorf("%w: %q: use createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)", errUsage, arg)
+				return o, fmt.Errorf("%w: %q: use createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)",
+					errUsage, arg)
 			}
 			o.stage = stages[arg]
 		}
 	}
 	if o.stage == nil {
-		return o, fmt.Errorf("%w: name the stage: createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)", errUsage)
+		return o, fmt.Errorf("%w: name the stage: createRuntime, prestart, createContainer or poststop (see lanyard-hook "+
+			"--help)", errUsage)
 	}
 	return o, nil
 }

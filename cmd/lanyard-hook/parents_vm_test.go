@@ -61,17 +61,20 @@ func TestShareParent(t *testing.T) {
 		ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
 		ip(t, w.Host, "link set foo up")
 		w.define("a", "eth9.50", nil, "192.168.50.0/24")
-		if err := w.tryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil || !strings.Contains(err.Error(), `parent "eth9.50" carries network "a" already`) {
+		if err := w.tryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil ||
+			!strings.Contains(err.Error(), `parent "eth9.50" carries network "a" already`) {
 			t.Errorf("not told to share: %v", err)
 		}
-		if err := w.tryDefine("b", "eth9.50", share, "192.168.50.128/25"); err == nil || !strings.Contains(err.Error(), "overlaps 192.168.50.0/24") {
+		if err := w.tryDefine("b", "eth9.50", share, "192.168.50.128/25"); err == nil ||
+			!strings.Contains(err.Error(), "overlaps 192.168.50.0/24") {
 			t.Errorf("overlapping: %v", err)
 		}
 		w.define("b", "eth9.50", share, "192.168.51.0/24")
 		w.define("c", "foo", nil, "192.168.50.0/24") // another VLAN: another network
 		// The same VLAN with another link name.
 		ip(t, w.Host, "link property add dev foo altname foo60")
-		if err := w.tryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil || !strings.Contains(err.Error(), `of network "c"`) {
+		if err := w.tryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil ||
+			!strings.Contains(err.Error(), `of network "c"`) {
 			t.Errorf("overlapping by another name: %v", err)
 		}
 		w.removeNetwork(order[0])
@@ -115,7 +118,8 @@ func TestRestore(t *testing.T) {
 	if len(rows) != 2 || !rows[0].Made || rows[0].Err != nil || rows[0].Blind != "" {
 		t.Errorf("restored %+v", rows)
 	}
-	if err := rows[1].Err; rows[1].Made || !errors.Is(err, link.ErrNoLink) || !strings.Contains(err.Error(), `parent "foo": no such link: it is not managed by Lanyard`) {
+	if err := rows[1].Err; rows[1].Made || !errors.Is(err, link.ErrNoLink) ||
+		!strings.Contains(err.Error(), `parent "foo": no such link: it is not managed by Lanyard`) {
 		t.Errorf("foo: %+v", rows[1])
 	}
 	if links := w.links(w.Host); !slices.Contains(links, "eth9.50") || slices.Contains(links, "foo") {
@@ -124,7 +128,8 @@ func TestRestore(t *testing.T) {
 	if n := w.held("ours"); n != 0 {
 		t.Errorf("%d leases of the boot before", n)
 	}
-	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1, `parent "foo": no such link`, "not managed by Lanyard")
+	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1,
+		`parent "foo": no such link`, "not managed by Lanyard")
 	c = testenv.NewContainer(t)
 	w.mustAttach("c3", c, "network=ours", "verify=strict")
 	if addrs := got(t, c); addrs[0] != "192.168.50.2/24" {
@@ -172,5 +177,48 @@ func TestRemoveInUse(t *testing.T) {
 	}
 	if links := w.links(w.Host); slices.Contains(links, "eth9.50") || slices.Contains(links, "eth9.60") {
 		t.Errorf("links are %q", links)
+	}
+}
+
+// TestRenamed removes a network after its trunk or its sub-interface was renamed: nothing is left, or
+// the error names what is.
+func TestRenamed(t *testing.T) {
+	for _, x := range []struct {
+		name    string
+		rename  []string
+		refused []string
+	}{
+		{"trunk", []string{"eth9 name lan9"}, nil},
+		{"sub-interface", []string{"eth9.50 name lan50"}, nil},
+		{"both", []string{"eth9.50 name lan50", "eth9 name lan9"}, []string{`"eth9.50" is gone`, `"lan50"`, "ip link del lan50"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+			w.AddGateway(50, "192.168.50.1/24")
+			w.define("web", "eth9.50", hostAccess, "192.168.50.0/24")
+			for _, r := range x.rename {
+				link := strings.Fields(r)[0]
+				ip(t, w.Host, "link set "+link+" down")
+				ip(t, w.Host, "link set "+r)
+				ip(t, w.Host, "link set "+strings.Fields(r)[2]+" up")
+			}
+			remove := func() error {
+				return w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
+			}
+			err := remove()
+			if x.refused != nil {
+				for _, word := range x.refused {
+					if err == nil || !strings.Contains(err.Error(), word) {
+						t.Errorf("got %v, want %q", err, word)
+					}
+				}
+				ip(t, w.Host, "link del lan50")
+				err = remove()
+			}
+			must(t, err)
+			if links := w.links(w.Host); len(links) != 2 { // lo and the trunk
+				t.Errorf("left: %q", links)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -69,7 +70,8 @@ func TestJoinDuringRelease(t *testing.T) {
 				return err
 			}))
 			joined.Wait()
-			if a := w.record(); a.State != hook.Attached || a.Containers[0].ID != "try1" || w.held("web") != 2 || w.watched() != 1 {
+			if a := w.record(); a.State != hook.Attached || a.Containers[0].ID != "try1" || w.held("web") != 2 ||
+				w.watched() != 1 {
 				t.Errorf("record %+v, %d leases, %d endpoints", a, w.held("web"), w.watched())
 			}
 			pings(t, pod.Namespace, "192.168.50.1")
@@ -125,15 +127,33 @@ func TestRestartInQuarantine(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
 	first := testenv.NewContainer(t)
 	w.mustAttach("c1", first, "network=web", "ip=192.168.50.9")
-	must(t, first.Kill())
-	w.mustDetach("c1")
-	first.End(t)
+	w.detachAndEnd(t, "c1", first)
 	second := testenv.NewContainer(t)
 	w.mustAttach("c2", second, "network=web", "ip=192.168.50.9")
-	must(t, second.Kill())
-	w.mustDetach("c2")
-	second.End(t)
+	w.detachAndEnd(t, "c2", second)
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
+}
+
+// TestRangeOfOneAddress checks that one address is enough for a container that is recreated under
+// another id, and that it is announced.
+func TestRangeOfOneAddress(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, func(d *network.Definition) {
+		d.Quarantine = network.Duration(30 * time.Second)
+		d.Subnets[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.168.50.9/32")}
+	}, "192.168.50.0/24")
+	neighbour := w.AddClaimant(0, "192.168.50.77/24")
+	for _, id := range []string{"c1", "c2", "c3"} {
+		c := testenv.NewContainer(t)
+		w.mustAttach(id, c, "network=web")
+		a := w.record()
+		if got := addresses(a); !slices.Equal(got, []string{"192.168.50.9"}) {
+			t.Errorf("%s has %v", id, got)
+		}
+		pings(t, neighbour.Namespace, "192.168.50.9") // an old entry of its cache would fail
+		w.detachAndEnd(t, id, c)
+	}
 }
 
 // TestPoolFullOfDeadHolders checks that leases of ended containers are released when the
@@ -141,7 +161,8 @@ func TestRestartInQuarantine(t *testing.T) {
 func TestPoolFullOfDeadHolders(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) }, "192.168.50.0/30")
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) },
+		"192.168.50.0/30")
 	dead := testenv.NewContainer(t)
 	w.mustAttach("dead", dead, "network=web")
 	must(t, dead.Kill())
@@ -153,7 +174,8 @@ func TestPoolFullOfDeadHolders(t *testing.T) {
 // address, as containers of Docker's older releases have.
 func TestMACOnForeignLink(t *testing.T) {
 	w, _ := lan(t, macFromAddress)
-	_, err := w.Host.Exec("ip", "link", "add", "dk", "link", w.Trunk, "address", "02:42:c0:a8:32:02", "type", "macvlan", "mode", "bridge")
+	_, err := w.Host.Exec("ip", "link", "add", "dk", "link", w.Trunk, "address", "02:42:c0:a8:32:02", "type", "macvlan",
+		"mode", "bridge")
 	must(t, err)
 	_, err = w.Host.Exec("ip", "link", "set", "dk", "up")
 	must(t, err)
@@ -184,7 +206,8 @@ func TestGatewayMACRefused(t *testing.T) {
 	w, gw := lan(t, nil)
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=web")
-	w.refused("by name", w.attach("evil", testenv.NewContainer(t), "network=web", "mac="+gw.MAC.String()), 1, "gateway", gw.MAC.String())
+	w.refused("by name", w.attach("evil", testenv.NewContainer(t), "network=web", "mac="+gw.MAC.String()), 1, "gateway",
+		gw.MAC.String())
 	pings(t, c.Namespace, "192.168.50.1")
 }
 
@@ -262,7 +285,8 @@ func TestLostDatabase(t *testing.T) {
 func TestVerifyAfterLoss(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[1].Gateway = netip.Addr{} }, "192.168.50.0/24", "fd50::/64")
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[1].Gateway = netip.Addr{} }, "192.168.50.0/24",
+		"fd50::/64")
 	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
 	must(t, os.Remove(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
 	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {

@@ -31,7 +31,8 @@ func TestPassthru(t *testing.T) {
 		t.Errorf("MAC %s, the parent's is %s", a.MAC, l.Attrs().HardwareAddr)
 	}
 	w.refused("a second container", w.attach("c2", testenv.NewContainer(t), "network=web"), 1, "passthru")
-	w.refused("another MAC", w.attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "cannot use MAC 02:00:00:00:00:01")
+	w.refused("another MAC", w.attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1,
+		"cannot use MAC 02:00:00:00:00:01")
 }
 
 // TestIPvlanL2 checks that ipvlan containers reach the gateway and each other with the
@@ -41,13 +42,15 @@ func TestIPvlanL2(t *testing.T) {
 	gw := w.AddGateway(20, "192.168.20.1/24", "fd20::1/64")
 	claimant := w.AddClaimant(20, "192.168.20.3/24")
 	before := w.links(w.Host)
-	if err := w.ipvlan("web", "eth9.20", network.ModeL2, "192.168.20.0/24", "fd20::/64"); err == nil || !strings.Contains(err.Error(), "driver ipvlan sends with the MAC of parent") {
+	if err := w.ipvlan("web", "eth9.20", network.ModeL2, "192.168.20.0/24", "fd20::/64"); err == nil ||
+		!strings.Contains(err.Error(), "driver ipvlan sends with the MAC of parent") {
 		t.Fatalf("not said that it cannot be watched: %v", err)
 	}
 	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
 	w.mustAttach("a", a, "network=web", "verify=strict")
 	rec := w.record()
-	if rec.Verdict.Code != verify.Unobserved || !strings.Contains(rec.Verdict.Text, "driver ipvlan sends with the MAC of parent") {
+	if rec.Verdict.Code != verify.Unobserved || !strings.Contains(rec.Verdict.Text,
+		"driver ipvlan sends with the MAC of parent") {
 		t.Errorf("verdict %+v", rec.Verdict)
 	}
 	// The claimant's address is declined.
@@ -66,11 +69,10 @@ func TestIPvlanL2(t *testing.T) {
 		t.Errorf("the gateway knows %q, want %s", out, rec.MAC)
 	}
 	must(t, verifyAgain(w, rec))
-	w.refused("a MAC of its own", w.attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1, "cannot use MAC")
+	w.refused("a MAC of its own", w.attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1,
+		"cannot use MAC")
 	// A fast restart: the address is in use until the old namespace is gone.
-	must(t, a.Kill())
-	w.mustDetach("a")
-	a.End(t)
+	w.detachAndEnd(t, "a", a)
 	again := testenv.NewContainer(t)
 	w.mustAttach("a", again, "network=web", "ip=192.168.20.2")
 	pings(t, again.Namespace, "192.168.20.1")

@@ -42,15 +42,18 @@ func TestBadInput(t *testing.T) {
 		{"no pid", state("c1", 0, "network=web"), []string{"no pid"}},
 		{"pid is gone", state("c1", gonePid, "network=web"), []string{fmt.Sprint(gonePid), "exited"}},
 		{"the host's own namespace", state("c1", host.Pid, "network=web"), []string{"the host's own"}},
-		{"unknown key", state("c1", c.Pid, "netwrok=web"), []string{`"io.lanyard.netwrok"`, `did you mean "io.lanyard.network"?`}},
+		{"unknown key", state("c1", c.Pid, "netwrok=web"), []string{`"io.lanyard.netwrok"`,
+			`did you mean "io.lanyard.network"?`}},
 		{"unknown network", state("c1", c.Pid, "network=wbe"), []string{`"wbe"`, `did you mean "web"?`}},
 		{"address outside", state("c1", c.Pid, "network=web", "ip=10.0.0.9"), []string{"10.0.0.9", "192.168.50.0/24"}},
-		{"the gateway's", state("c1", c.Pid, "network=web", "ip=192.168.50.1"), []string{"192.168.50.1", "reserved", "gateway"}},
+		{"the gateway's", state("c1", c.Pid, "network=web", "ip=192.168.50.1"),
+			[]string{"192.168.50.1", "reserved", "gateway"}},
 		{"reserved", state("c1", c.Pid, "network=web", "ip=192.168.50.200"), []string{`aux-address "nas"`}},
 		{"network address", state("c1", c.Pid, "network=web", "ip=192.168.50.0"), []string{"network address"}},
 		{"broadcast", state("c1", c.Pid, "network=web", "ip=192.168.50.255"), []string{"broadcast address"}},
 		{"anycast", state("c1", c.Pid, "network=web", "ip6=fd50::"), []string{"anycast"}},
-		{"interface of 16 bytes", state("c1", c.Pid, "network=web", "interface=sixteen-bytes-xx"), []string{"16 bytes", "15"}},
+		{"interface of 16 bytes", state("c1", c.Pid, "network=web", "interface=sixteen-bytes-xx"),
+			[]string{"16 bytes", "15"}},
 		{"interface that is there", state("c1", c.Pid, "network=web", "interface=lo"), []string{`"lo" cannot be`}},
 		{"MTU over the parent's", state("c1", c.Pid, "network=web", "mtu=9000"), []string{"9000", "1500", w.Trunk}},
 		{"MTU too small for IPv6", state("c1", c.Pid, "network=web", "mtu=1000"), []string{"1000", "1280"}},
@@ -114,7 +117,8 @@ func TestDeadline(t *testing.T) {
 	before := w.links(w.Host)
 	gw.RemoveAddr("192.168.50.1/24")
 	c := testenv.NewContainer(t)
-	w.refused("silent gateway", w.run(state("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"}), 1, "not done after 300ms")
+	w.refused("silent gateway", w.run(state("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"}),
+		1, "not done after 300ms")
 	w.wantNothing("web", before)
 }
 
@@ -151,7 +155,8 @@ func TestUnprivileged(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
 	cmd, stderr := w.command(state("c1", c.Pid, "network=web"), []string{"createRuntime"})
-	cmd.Args = append([]string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"}, append([]string{selfExe(t)}, cmd.Args[1:]...)...)
+	cmd.Args = append([]string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"},
+		append([]string{selfExe(t)}, cmd.Args[1:]...)...)
 	path, err := exec.LookPath("setpriv")
 	must(t, err)
 	cmd.Path = path
@@ -178,7 +183,8 @@ func TestUnobserved(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
 	cmd, stderr := w.command(state("c1", c.Pid, "network=web"), []string{"createRuntime"})
-	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/fs/bpf && exec "$0" "$@"`, selfExe(t)}, cmd.Args[1:]...)
+	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/fs/bpf && exec "$0" "$@"`,
+		selfExe(t)}, cmd.Args[1:]...)
 	path, err := exec.LookPath("unshare")
 	must(t, err)
 	cmd.Path = path

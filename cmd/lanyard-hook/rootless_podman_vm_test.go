@@ -22,7 +22,8 @@ func (r *rootless) image(uid int, name string, change func(rootfs string) error)
 	rootfs := mustRootfs(r.t, dir, uid)
 	must(r.t, change(rootfs))
 	file := filepath.Join(dir, "image.tar")
-	if out, err := exec.Command("tar", "--owner=0", "--group=0", "--numeric-owner", "-C", rootfs, "-cf", file, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "--owner=0", "--group=0", "--numeric-owner", "-C", rootfs, "-cf", file,
+		".").CombinedOutput(); err != nil {
 		r.t.Fatalf("tar: %v: %s", err, out)
 	}
 	r.mustPodman(uid, "import", "--quiet", file, "localhost/"+name)
@@ -72,7 +73,8 @@ func TestRootlessResolvConf(t *testing.T) {
 	}
 	own := filepath.Join(r.home(alice), "resolv.conf")
 	must(t, os.WriteFile(own, []byte("nameserver 9.9.9.9\n"), 0o644))
-	if out, err := reads("without", "--read-only", "-v", own+":/etc/resolv.conf"); err != nil || out != "nameserver 9.9.9.9\n" {
+	if out, err := reads("without", "--read-only", "-v", own+":/etc/resolv.conf"); err != nil ||
+		out != "nameserver 9.9.9.9\n" {
 		t.Errorf("with a file of its own the container reads %q, %v", out, err)
 	}
 	if text, err := os.ReadFile(secret); err != nil || string(text) != "secret" {
@@ -88,10 +90,12 @@ func TestRootlessPodmanPod(t *testing.T) {
 	r := newRootless(t, "crun", nil)
 	before := r.links(r.Host)
 	r.image(alice, "plain", func(string) error { return nil })
-	r.mustPodman(alice, "pod", "create", "--name", "p", "--network", "none", "--infra-image", "localhost/plain", "--infra-command", "sleep 300")
+	r.mustPodman(alice, "pod", "create", "--name", "p", "--network", "none", "--infra-image", "localhost/plain",
+		"--infra-command", "sleep 300")
 	for name, runtime := range map[string]string{"one": "crun", "two": "runc"} {
 		r.runtime = runtime
-		r.mustPodman(alice, "run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "localhost/plain", "sleep", "300")
+		r.mustPodman(alice, "run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation",
+			"io.lanyard.network=web", "localhost/plain", "sleep", "300")
 	}
 	if a := r.record(); len(a.Containers) != 2 || a.Verdict.Code != verify.OK || a.Guard == nil {
 		t.Errorf("record is %+v", a)
@@ -123,11 +127,15 @@ func TestRootlessSecondInterface(t *testing.T) {
 		routes          []string
 	}{
 		{"crun", "none", []string{asValue(t, `io.lanyard.networks=[{"name":"web","interface":"lan0"}]`)}, nil},
-		{"runc", "in JSON", []string{asValue(t, `io.lanyard.networks=[{"name":"web","interface":"lan0","default-route":true}]`)}, halves},
-		{"crun", "by itself", []string{"io.lanyard.network=web", "io.lanyard.interface=lan0", "io.lanyard.default-route=true"}, halves},
+		{"runc", "in JSON", []string{
+			asValue(t, `io.lanyard.networks=[{"name":"web","interface":"lan0","default-route":true}]`),
+		}, halves},
+		{"crun", "by itself", []string{"io.lanyard.network=web", "io.lanyard.interface=lan0",
+			"io.lanyard.default-route=true"}, halves},
 	} {
 		r.runtime = test.runtime
-		args := []string{"run", "--detach", "--name", "a1", "--network", "slirp4netns:enable_ipv6=false", "--cap-add", "NET_RAW"}
+		args := []string{"run", "--detach", "--name", "a1", "--network", "slirp4netns:enable_ipv6=false", "--cap-add",
+			"NET_RAW"}
 		for _, a := range test.annotations {
 			args = append(args, "--annotation", a)
 		}
@@ -136,7 +144,8 @@ func TestRootlessSecondInterface(t *testing.T) {
 			t.Errorf("record is %+v", a)
 		}
 		routes := r.mustPodman(alice, "exec", "a1", "sh", "-c", "ip route; ip -6 route; ping -c1 -W5 -I lan0 192.168.50.1")
-		for _, want := range append(test.routes, "default via 10.0.2.2 dev tap0", "192.168.50.0/24 dev lan0", "default via fd50::1 dev lan0") {
+		for _, want := range append(test.routes, "default via 10.0.2.2 dev tap0", "192.168.50.0/24 dev lan0",
+			"default via fd50::1 dev lan0") {
 			if !strings.Contains(routes, want) {
 				t.Errorf("%s, %s: there is no route %q in %s", test.runtime, test.option, want, routes)
 			}

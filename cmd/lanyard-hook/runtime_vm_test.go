@@ -33,6 +33,14 @@ func newEngine(t *testing.T) *engine {
 	return &engine{t: t, w: w, dir: t.TempDir()}
 }
 
+// defineVLAN50 defines "web" on VLAN 50, with a gateway. It returns the host's links.
+func (w *world) defineVLAN50() []string {
+	w.tb.Helper()
+	w.AddGateway(50, "192.168.50.1/24")
+	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	return w.links(w.Host)
+}
+
 // rootfs is a root file system with busybox in it.
 func (e *engine) rootfs() string {
 	e.t.Helper()
@@ -90,7 +98,8 @@ func (e *engine) bundle(id string, hooks *specs.Hooks, annotations ...string) st
 	var spec specs.Spec
 	must(e.t, json.Unmarshal(text, &spec))
 	spec.Process.Args, spec.Process.Terminal = []string{"sleep", "300"}, false
-	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Effective, &spec.Process.Capabilities.Permitted} {
+	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Effective,
+		&spec.Process.Capabilities.Permitted} {
 		*set = append(*set, "CAP_NET_RAW") // to ping
 	}
 	spec.Root.Path = e.rootfs()
@@ -152,7 +161,8 @@ func TestRuntimes(t *testing.T) {
 				if a := e.w.record(); a.Verdict.Code != verify.OK || len(a.Containers) != 1 || a.Containers[0].ID != "web1" {
 					t.Errorf("record is %+v", a)
 				}
-				if out := e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ip", "addr", "show", "eth0"); !strings.Contains(out, "192.168.50.2/24") || !strings.Contains(out, "fd50::2/64") {
+				if out := e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ip", "addr", "show",
+					"eth0"); !strings.Contains(out, "192.168.50.2/24") || !strings.Contains(out, "fd50::2/64") {
 					t.Errorf("addresses inside: %s", out)
 				}
 				e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ping", "-c1", "-W5", "192.168.50.1")
@@ -223,12 +233,11 @@ func TestPodman(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)
-			e.w.AddGateway(50, "192.168.50.1/24")
-			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
-			before := e.w.links(e.w.Host)
+			before := e.w.defineVLAN50()
 			podman := e.podman(runtime)
 			t.Cleanup(func() { e.run(podman("rm", "--all", "--force", "--time", "0")...) })
-			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
+			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation",
+				"io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
 			if a := e.w.record(); a.Verdict.Code != verify.OK || fmt.Sprint(a.Containers[0].ID) != lastLine(id) {
 				t.Errorf("record is %+v, id %s", a, id)
 			}
@@ -241,8 +250,10 @@ func TestPodman(t *testing.T) {
 
 			// A misspelt prefix does not start a container off the network. crun does not
 			// show the error; the failures kept for root do.
-			for key, word := range map[string]string{"IO.Lanyard.network": "lower case", " io.lanyard.network": "with nothing before it"} {
-				if out, err := e.run(podman("run", "--rm", "--network", "none", "--annotation", key+"=web", "--rootfs", e.rootfs(), "true")...); err == nil {
+			for key, word := range map[string]string{"IO.Lanyard.network": "lower case",
+				" io.lanyard.network": "with nothing before it"} {
+				if out, err := e.run(podman("run", "--rm", "--network", "none", "--annotation", key+"=web", "--rootfs", e.rootfs(),
+					"true")...); err == nil {
 					t.Errorf("%q started: %s", key, out)
 				}
 				kept, err := broker.Kept(wiring.PathsUnder(e.w.root).Failures()).All()
@@ -251,7 +262,8 @@ func TestPodman(t *testing.T) {
 				}
 			}
 			// The form that docs/rootless.md recommends for every podman.
-			id = e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.networks=web@lan0 web@lan1", "--rootfs", e.rootfs(), "sleep", "300")...)
+			id = e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.networks=web@lan0 web@lan1",
+				"--rootfs", e.rootfs(), "sleep", "300")...)
 			if n := len(e.w.records()); n != 2 {
 				t.Errorf("the short form with a space gave %d interfaces", n)
 			}
@@ -267,19 +279,20 @@ func TestPodmanPod(t *testing.T) {
 	for _, runtime := range []string{"runc", "crun"} {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)
-			e.w.AddGateway(50, "192.168.50.1/24")
-			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
-			before := e.w.links(e.w.Host)
+			before := e.w.defineVLAN50()
 			podman := e.podman(runtime)
 			t.Cleanup(func() { e.run(podman("pod", "rm", "--all", "--force", "--time", "0")...) })
 			image := filepath.Join(e.dir, "image.tar")
 			e.must("tar", "-C", e.rootfs(), "-cf", image, ".")
 			e.must(podman("import", image, "localhost/plain")...)
-			e.must(podman("pod", "create", "--name", "p", "--share-parent=false", "--network", "none", "--infra-image", "localhost/plain", "--infra-command", "sleep 300")...)
+			e.must(podman("pod", "create", "--name", "p", "--share-parent=false", "--network", "none", "--infra-image",
+				"localhost/plain", "--infra-command", "sleep 300")...)
 			for _, name := range []string{"one", "two"} {
-				e.must(podman("run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation", "io.lanyard.network=web", "localhost/plain", "sleep", "300")...)
+				e.must(podman("run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation",
+					"io.lanyard.network=web", "localhost/plain", "sleep", "300")...)
 			}
-			if a := e.w.record(); len(a.Containers) != 2 || a.Pod != (hook.Pod{}) || a.Verdict.Code != verify.OK || len(a.Defaults) != 1 {
+			if a := e.w.record(); len(a.Containers) != 2 || a.Pod != (hook.Pod{}) || a.Verdict.Code != verify.OK ||
+				len(a.Defaults) != 1 {
 				t.Errorf("record is %+v", a)
 			}
 			e.must(podman("exec", "two", "ping", "-c1", "-W5", "192.168.50.1")...)

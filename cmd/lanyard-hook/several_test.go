@@ -175,9 +175,12 @@ func TestPods(t *testing.T) {
 	}
 	pod := newPod(t)
 	create := []string{"createRuntime"}
-	w.refused("a network that lists none", w.run(podState(t, "a", pod.Pid, "shop", "network=closed"), create), 1, `pods of the Kubernetes namespace "shop" may not use it`)
-	w.refused("another namespace", w.run(podState(t, "a", pod.Pid, "bank", "network=shops"), create), 1, `pods of the Kubernetes namespace "bank" may not use it`)
-	w.refused("no namespace", w.run(podState(t, "a", pod.Pid, "", "network=shops"), create), 1, "pods that are in no Kubernetes namespace")
+	w.refused("a network that lists none", w.run(podState(t, "a", pod.Pid, "shop", "network=closed"), create), 1,
+		`pods of the Kubernetes namespace "shop" may not use it`)
+	w.refused("another namespace", w.run(podState(t, "a", pod.Pid, "bank", "network=shops"), create), 1,
+		`pods of the Kubernetes namespace "bank" may not use it`)
+	w.refused("no namespace", w.run(podState(t, "a", pod.Pid, "", "network=shops"), create), 1,
+		"pods that are in no Kubernetes namespace")
 	for id, network := range map[string]string{"a": "shops", "b": "any"} {
 		if o := w.run(podState(t, id, pod.Pid, "shop", "network="+network, "interface="+network), create); o.status != 0 {
 			t.Fatalf("%s: %s", network, o.stderr)
@@ -236,7 +239,8 @@ func TestForeignDefaultRoute(t *testing.T) {
 			networks := `networks=[{"name":"web"` + test.want + `}]`
 			w.mustAttach("c1", c, networks, "verify=strict")
 			w.mustAttach("c1", c, networks) // the second attach adds nothing
-			for to, want := range map[string]string{"203.0.113.9": test.goes4, "198.51.100.9": test.goes4, "2001:db8::9": test.goes6, "9000::9": test.goes6} {
+			for to, want := range map[string]string{"203.0.113.9": test.goes4, "198.51.100.9": test.goes4,
+				"2001:db8::9": test.goes6, "9000::9": test.goes6} {
 				out, err := c.Exec("ip", "route", "get", to)
 				if want == "" && err == nil || want != "" && !strings.Contains(out, "dev "+want+" ") {
 					t.Errorf("%s goes %q, %v, want %q", to, out, err, want)
@@ -277,7 +281,8 @@ func TestPodDefaultRoute(t *testing.T) {
 	}, "192.168.50.0/24")
 	pod := newPod(t)
 	c := testenv.JoinNamespace(t, pod.Namespace)
-	if o := w.run(podState(t, "a", c.Pid, "shop", "network=web", "interface=lan0"), []string{"createRuntime"}); o.status != 0 {
+	if o := w.run(podState(t, "a", c.Pid, "shop", "network=web", "interface=lan0"),
+		[]string{"createRuntime"}); o.status != 0 {
 		t.Fatal(o.stderr)
 	}
 	pings(t, pod.Namespace, "203.0.113.9")

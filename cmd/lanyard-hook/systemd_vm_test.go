@@ -60,11 +60,16 @@ exec env container=lanyard /lib/systemd/systemd --system --unit=multi-user.targe
 var masked = []string{
 	"systemd-udevd.service", "systemd-udev-trigger.service", "systemd-udevd-control.socket", "systemd-udevd-kernel.socket",
 	"systemd-tmpfiles-setup.service", "systemd-tmpfiles-setup-dev.service", "systemd-tmpfiles-clean.timer",
-	"systemd-modules-load.service", "systemd-sysctl.service", "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount",
-	"systemd-random-seed.service", "systemd-sysusers.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
-	"systemd-pcrphase.service", "systemd-pcrphase-sysinit.service", "systemd-machine-id-commit.service", "systemd-firstboot.service",
-	"systemd-repart.service", "kmod-static-nodes.service", "modprobe@.service", "systemd-remount-fs.service", "remote-fs.target",
-	"dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-kernel-config.mount",
+	"systemd-modules-load.service", "systemd-sysctl.service", "systemd-binfmt.service",
+	"proc-sys-fs-binfmt_misc.automount",
+	"systemd-random-seed.service", "systemd-sysusers.service", "systemd-update-utmp.service",
+	"systemd-update-utmp-runlevel.service",
+	"systemd-pcrphase.service", "systemd-pcrphase-sysinit.service", "systemd-machine-id-commit.service",
+	"systemd-firstboot.service",
+	"systemd-repart.service", "kmod-static-nodes.service", "modprobe@.service", "systemd-remount-fs.service",
+	"remote-fs.target",
+	"dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
+	"sys-kernel-config.mount",
 	"sys-fs-fuse-connections.mount", "systemd-ask-password-console.path", "systemd-ask-password-wall.path",
 	"cryptsetup.target", "veritysetup.target", "integritysetup.target", "getty.target",
 }
@@ -76,7 +81,8 @@ func newInstalled(t *testing.T) *installed {
 	if err != nil {
 		t.Fatalf("make install: %v: %s", err, out)
 	}
-	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}}), t: t, dir: t.TempDir(), cgroup: "/sys/fs/cgroup/lanyard-systemd"}
+	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}}), t: t, dir: t.TempDir(),
+		cgroup: "/sys/fs/cgroup/lanyard-systemd"}
 	for _, sub := range []string{"etc", "units"} {
 		must(t, os.Mkdir(filepath.Join(s.dir, sub), 0o755))
 	}
@@ -87,7 +93,8 @@ func newInstalled(t *testing.T) *installed {
 		if t.Failed() && s.cmd != nil {
 			said, _ := os.ReadFile(s.log.Name())
 			t.Logf("systemd says:\n%s", said)
-			out, _ := s.as(0, "ps -ef; journalctl --no-pager -b -u 'lanyard*'; systemctl --no-pager status 'lanyard*'; systemctl --no-pager --failed; journalctl --no-pager -b -n 60")
+			out, _ := s.as(0, "ps -ef; journalctl --no-pager -b -u 'lanyard*'; systemctl --no-pager status 'lanyard*'; "+
+				"systemctl --no-pager --failed; journalctl --no-pager -b -n 60")
 			t.Logf("the journal:\n%s", out)
 		}
 		s.kill()
@@ -247,7 +254,8 @@ func (s *installed) rows() (rows []row) {
 func (s *installed) processes(n int) (pids []string) {
 	s.t.Helper()
 	out := s.mustAs(0, fmt.Sprintf(`for i in $(seq %d); do
-	setpriv --reuid %d --regid %[2]d --clear-groups unshare --user --map-root-user --net sleep 600 >/dev/null 2>&1 </dev/null &
+	setpriv --reuid %d --regid %[2]d --clear-groups unshare --user --map-root-user --net sleep 600 \
+		>/dev/null 2>&1 </dev/null &
 	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
 	echo $!
 done`, n, alice))
@@ -265,14 +273,16 @@ func (s *installed) endOthers() {
 
 // hookLine returns a line of shell that runs the installed hook for a process of alice.
 func hookLine(id, pid, network string) string {
-	return fmt.Sprintf(`setpriv --reuid %d --regid %[1]d --clear-groups /usr/local/libexec/lanyard/lanyard-hook --timeout 2m createRuntime <<'END'
-{"ociVersion":"1.0.2","id":%[2]q,"status":"creating","pid":%[3]s,"bundle":"/","annotations":{"io.lanyard.network":%[4]q}}
+	return fmt.Sprintf(`setpriv --reuid %d --regid %[1]d --clear-groups \
+	/usr/local/libexec/lanyard/lanyard-hook --timeout 2m createRuntime <<'END'
+{"ociVersion":"1.0.2","id":%[2]q,"status":"creating","pid":%[3]s,"bundle":"/",
+	"annotations":{"io.lanyard.network":%[4]q}}
 END
 `, alice, id, pid, network)
 }
 
-// alicesPodman is alice's command: the installed hooks, and no configuration.
-const alicesPodman = "podman --storage-driver vfs --hooks-dir /usr/local/share/lanyard/hooks.d "
+// alicesPodman is alice's command. The installed drop-in names the hooks.
+const alicesPodman = "podman --storage-driver vfs "
 
 // TestSystemd tests the installed units under systemd: sockets, restarts, a stop during
 // work, hardening, logouts and reboots.
@@ -288,7 +298,8 @@ func TestSystemd(t *testing.T) {
 	s.mustAs(0, "systemctl enable --no-reload lanyard-restore.service; systemctl enable --now lanyard.socket")
 	s.wants("systemctl is-active lanyard.socket", "active")
 	s.wants("systemctl is-active lanyard.service || true", "inactive")
-	s.mustAs(0, "lanyard network create web50 --parent eth9.50 --subnet 192.168.50.0/24 --subnet fd50::/64 --allow-user alice --max-per-user 40")
+	s.mustAs(0, "lanyard network create web50 --parent eth9.50 --subnet 192.168.50.0/24 --subnet fd50::/64 --allow-user "+
+		"alice --max-per-user 40")
 	for _, phase := range []struct {
 		name string
 		do   func()
@@ -319,7 +330,8 @@ func (s *installed) exposure() {
 	if level, err := strconv.ParseFloat(found[1], 64); err != nil || level >= 3 {
 		s.t.Errorf("the exposure is %s, %v; want less than 3.0", found[1], err)
 	}
-	if out := s.mustAs(0, "systemd-analyze --man=no verify lanyard.service lanyard.socket lanyard-guards.service lanyard-restore.service 2>&1 | grep -i lanyard || true"); out != "" {
+	if out := s.mustAs(0, "systemd-analyze --man=no verify lanyard.service lanyard.socket lanyard-guards.service "+
+		"lanyard-restore.service 2>&1 | grep -i lanyard || true"); out != "" {
 		s.t.Errorf("systemd-analyze verify says %s", out)
 	}
 }
@@ -329,15 +341,21 @@ func (s *installed) activation(home string) {
 	s.t.Helper()
 	mustRootfs(s.t, home, alice)
 	s.mustAs(0, "loginctl enable-linger alice")
-	s.mustAs(alice, alicesPodman+"run --detach --name a1 --network none --cap-add NET_RAW --annotation io.lanyard.network=web50 --rootfs ~/rootfs sleep 600")
+	s.mustAs(alice, alicesPodman+"run --detach --name a1 --network none --cap-add NET_RAW --annotation "+
+		"io.lanyard.network=web50 --rootfs ~/rootfs sleep 600")
 	s.wants("systemctl is-active lanyard.service", "active")
 	if r := s.rows(); len(r) != 1 || r[0].State != hook.Attached || r[0].Verdict != verify.OK || r[0].Owner != alice {
 		s.t.Errorf("attached are %+v", r)
 	}
+	if out := s.mustAs(alice, "lanyard hooks status"); !strings.Contains(out, "1 with an annotation of Lanyard, all attached") {
+		s.t.Errorf("the status of alice's hooks is %s", out)
+	}
 	// The kernel reports its capabilities: five, and it cannot get more.
 	status := s.mustAs(0, "cat /proc/$(systemctl show --property MainPID --value lanyard)/status")
-	const five = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_BPF
-	for _, want := range []string{fmt.Sprintf("CapEff:\t%016x\n", five), fmt.Sprintf("CapBnd:\t%016x\n", five), "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+	const five = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_PTRACE |
+		1<<unix.CAP_BPF
+	for _, want := range []string{fmt.Sprintf("CapEff:\t%016x\n", five), fmt.Sprintf("CapBnd:\t%016x\n", five),
+		"NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
 		if !strings.Contains(status, want) {
 			s.t.Errorf("the broker's status lacks %q: %s", want, status)
 		}
@@ -424,7 +442,8 @@ func (s *installed) begin(id string) (done chan string) {
 // finishes checks that the broker finishes its requests when it is told to stop.
 func (s *installed) finishes() {
 	s.t.Helper()
-	s.mustAs(0, "lanyard network create "+slow+" --parent eth9.60 --subnet 192.168.60.0/24 --allow-user alice --deadline 4s")
+	s.mustAs(0, "lanyard network create "+slow+" --parent eth9.60 --subnet 192.168.60.0/24 "+
+		"--allow-user alice --deadline 4s")
 	done := s.begin("slow1")
 	s.mustAs(0, "systemctl stop lanyard.service")
 	if out := <-done; out != "" {
@@ -469,7 +488,8 @@ func (s *installed) logout() {
 	s.endOthers()
 	// As KillUserProcesses= does, without the 90 seconds for processes that ignore
 	// SIGTERM.
-	s.mustAs(0, fmt.Sprintf("loginctl disable-linger alice; systemctl kill --signal KILL user-%d.slice; systemctl stop user-%[1]d.slice", alice))
+	s.mustAs(0, fmt.Sprintf("loginctl disable-linger alice; systemctl kill --signal KILL user-%d.slice; systemctl stop "+
+		"user-%[1]d.slice", alice))
 	patiently(s.t, "the end of alice's processes", func() error {
 		if out, err := s.as(0, "ps -u alice -o pid,args --no-headers"); err == nil {
 			return fmt.Errorf("there are %s", out)
@@ -497,7 +517,9 @@ func (s *installed) reboot() {
 		s.t.Errorf("the hook says %q", out)
 	}
 	_, _ = s.as(0, "systemctl poweroff") // which may end this command too
-	patiently(s.t, "the end of systemd", func() error { return exec.Command("sh", "-c", fmt.Sprintf("! kill -0 %d 2>/dev/null", s.pid)).Run() })
+	patiently(s.t, "the end of systemd", func() error {
+		return exec.Command("sh", "-c", fmt.Sprintf("! kill -0 %d 2>/dev/null", s.pid)).Run()
+	})
 	s.ended()
 	s.others = nil
 	for _, vlan := range []string{"eth9.50", "eth9.60"} {

@@ -8,12 +8,13 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // BenchmarkGuarded compares the TCP throughput of a guarded attachment with a direct one,
 // to the gateway and back. Both run in turns, so that a busy machine affects both.
 func BenchmarkGuarded(b *testing.B) {
-	w, gw := lanBrokered(b, func(d *network.Definition) { d.Verify = network.VerifyOff })
+	w, gw := lanBrokered(b, func(d *network.Definition) { d.Verify = verify.Off })
 	guarded, rootful := testenv.NewRootless(b, alice), testenv.NewContainer(b)
 	w.mustAttachBy(alice, "guarded", guarded.Pid, "network=web")
 	w.mustAttach("direct", rootful, "network=web")

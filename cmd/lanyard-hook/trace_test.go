@@ -23,7 +23,8 @@ func TestTrace(t *testing.T) {
 		}
 		kept = append(kept, s.Name)
 	}
-	if got, want := strings.Join(kept, " "), "resolve intent lease record parent watch expect ask link probe address announce judge"; got != want {
+	const want = "resolve intent lease record parent watch expect ask link probe address announce judge"
+	if got := strings.Join(kept, " "); got != want {
 		t.Errorf("steps are %q, want %q", got, want)
 	}
 	for _, step := range append(kept, "start", "open", "namespace", "definition", "commit", "sum") {

@@ -22,9 +22,7 @@ func TestNoUnleasedMACs(t *testing.T) {
 		pings(t, c.Namespace, "fd50::1")
 		must(t, flood.Process.Kill())
 		_ = flood.Wait() // killed
-		must(t, c.Kill())
-		w.mustDetach("c1")
-		c.End(t)
+		w.detachAndEnd(t, "c1", c)
 	}
 	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		history, err := l.History(ctx)

@@ -41,7 +41,8 @@ func tc(t *testing.T, w *world, dev string, action ...string) {
 	t.Helper()
 	_, err := w.Host.Exec("tc", "qdisc", "add", "dev", dev, "clsact")
 	must(t, err)
-	_, err = w.Host.Exec("tc", append([]string{"filter", "add", "dev", dev, "egress", "protocol", "all", "prio", "1", "matchall"}, action...)...)
+	_, err = w.Host.Exec("tc", append([]string{"filter", "add", "dev", dev, "egress", "protocol", "all", "prio", "1",
+		"matchall"}, action...)...)
 	must(t, err)
 }
 
@@ -61,11 +62,13 @@ var faults = []fault{
 		name: "none", code: verify.OK, words: []string{"VLAN 50"},
 		check: func(a hook.Attachment) bool {
 			g := a.Evidence.Gateways[0]
-			return g.Asked.Tags.Equal(a.Endpoint.Tags) && g.Reply.Tags.Equal(a.Endpoint.Tags) && g.Reply.At >= g.Asked.At && a.Verdict.RTT == g.Reply.At.Sub(g.Asked.At)
+			return g.Asked.Tags.Equal(a.Endpoint.Tags) && g.Reply.Tags.Equal(a.Endpoint.Tags) && g.Reply.At >= g.Asked.At &&
+				a.Verdict.RTT == g.Reply.At.Sub(g.Asked.At)
 		},
 	},
 	{
-		name: "gateway's port moved to VLAN 60", code: verify.VLANSilent, words: []string{"check that the switch port carries VLAN 50"},
+		name: "gateway's port moved to VLAN 60", code: verify.VLANSilent,
+		words:  []string{"check that the switch port carries VLAN 50"},
 		unplug: func(_ *world, gw *testenv.Station) { gw.MoveToVLAN(60) },
 		check: func(a hook.Attachment) bool {
 			return a.Evidence.Gateways[0].Asked.Count > 0 && a.Evidence.Gateways[0].Reply.Count == 0
@@ -92,14 +95,16 @@ var faults = []fault{
 		},
 	},
 	{
-		name: "a filter sends frames out of the trunk without a tag", code: verify.Untagged, fatal: true, words: []string{"untagged", "not VLAN 50"},
-		make: func(t *testing.T, w *world, _ *testenv.Station) { redirect(t, w, "eth9.50", "eth9") },
+		name: "a filter sends frames out of the trunk without a tag", code: verify.Untagged, fatal: true,
+		words: []string{"untagged", "not VLAN 50"},
+		make:  func(t *testing.T, w *world, _ *testenv.Station) { redirect(t, w, "eth9.50", "eth9") },
 		check: func(a hook.Attachment) bool {
 			return len(a.Evidence.Gateways[0].Asked.Tags) == 0 && a.Evidence.Counters.Dropped > 0
 		},
 	},
 	{
-		name: "a filter sends frames out of another VLAN", code: verify.WrongVLAN, fatal: true, words: []string{"VLAN 60, not VLAN 50"},
+		name: "a filter sends frames out of another VLAN", code: verify.WrongVLAN, fatal: true,
+		words: []string{"VLAN 60, not VLAN 50"},
 		make: func(t *testing.T, w *world, _ *testenv.Station) {
 			_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.60", "up", "type", "vlan", "id", "60")
 			must(t, err)
@@ -107,7 +112,8 @@ var faults = []fault{
 		},
 	},
 	{
-		name: "a filter pushes a second tag", code: verify.UnexpectedTag, fatal: true, words: []string{"VLAN 50.99, not VLAN 50"},
+		name: "a filter pushes a second tag", code: verify.UnexpectedTag, fatal: true,
+		words: []string{"VLAN 50.99, not VLAN 50"},
 		make: func(t *testing.T, w *world, _ *testenv.Station) {
 			tc(t, w, "eth9.50", "action", "vlan", "push", "id", "99")
 		},
@@ -117,8 +123,9 @@ var faults = []fault{
 		make: func(t *testing.T, w *world, _ *testenv.Station) { tc(t, w, "eth9.50", "action", "drop") },
 	},
 	{
-		name: "another host has the address", code: verify.AddressConflict, fatal: true, ip: "192.168.50.77", words: []string{"192.168.50.77", "0a:00:00:32:00:02"},
-		make: func(_ *testing.T, w *world, _ *testenv.Station) { w.AddClaimant(50, "192.168.50.77/24", "fd50::77/64") },
+		name: "another host has the address", code: verify.AddressConflict, fatal: true, ip: "192.168.50.77",
+		words: []string{"192.168.50.77", "0a:00:00:32:00:02"},
+		make:  func(_ *testing.T, w *world, _ *testenv.Station) { w.AddClaimant(50, "192.168.50.77/24", "fd50::77/64") },
 	},
 }
 
@@ -169,9 +176,7 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 	} else {
 		w.refused("strict", strict, 1, append(f.words, string(f.code))...)
 	}
-	must(t, c.Kill())
-	w.mustDetach("strict")
-	c.End(t)
+	w.detachAndEnd(t, "strict", c)
 	if n := len(w.records()) + w.watched() + w.held("web"); n != 0 {
 		t.Errorf("%d records, endpoints or leases are left", n)
 	}
@@ -198,9 +203,7 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 			t.Errorf("evidence is %+v", a.Evidence)
 		}
 	}
-	must(t, c.Kill())
-	w.mustDetach("warn")
-	c.End(t)
+	w.detachAndEnd(t, "warn", c)
 	w.removeNetwork("web")
 	if f.code == verify.OK {
 		if after := w.links(w.Host); strings.Join(after, " ") != strings.Join(before, " ") {

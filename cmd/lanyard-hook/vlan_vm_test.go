@@ -40,17 +40,13 @@ func TestVLANParent(t *testing.T) {
 	pings(t, c.Namespace, "192.168.50.1")
 
 	// After a reboot it does not exist: the attach creates it again.
-	must(t, c.Kill())
-	w.mustDetach("c1")
-	c.End(t)
+	w.detachAndEnd(t, "c1", c)
 	_, err = w.Host.Exec("ip", "link", "del", "eth9.50")
 	must(t, err)
 	c = testenv.NewContainer(t)
 	w.mustAttach("c2", c, "network=web")
 	pings(t, c.Namespace, "192.168.50.1")
-	must(t, c.Kill())
-	w.mustDetach("c2")
-	c.End(t)
+	w.detachAndEnd(t, "c2", c)
 
 	w.removeNetwork("web")
 	w.removeNetwork("db")
@@ -66,7 +62,8 @@ func TestVLANParentForeign(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.50", "up", "type", "vlan", "id", "60")
 	must(t, err)
-	if err := w.tryDefine("web", "eth9.50", nil, "192.168.50.0/24"); err == nil || !strings.Contains(err.Error(), `is VLAN 60 on "eth9"`) {
+	if err := w.tryDefine("web", "eth9.50", nil, "192.168.50.0/24"); err == nil ||
+		!strings.Contains(err.Error(), `is VLAN 60 on "eth9"`) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -85,7 +82,8 @@ func TestSameSubnetOnTwoVLANs(t *testing.T) {
 		pings(t, c.Namespace, "192.168.50.1")
 	}
 	recs := w.records()
-	if len(recs) != 2 || recs[0].MAC == recs[1].MAC || recs[0].Verdict.Code != verify.OK || recs[1].Verdict.Code != verify.OK {
+	if len(recs) != 2 || recs[0].MAC == recs[1].MAC || recs[0].Verdict.Code != verify.OK ||
+		recs[1].Verdict.Code != verify.OK {
 		t.Errorf("records are %+v", recs)
 	}
 }
@@ -96,7 +94,7 @@ func TestNoVLANHopping(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(0, "192.0.2.1/24")
 	victim := w.AddGateway(50, "192.168.50.1/24")
-	w.define("plain", "eth9", func(d *network.Definition) { d.Verify = network.VerifyWarn }, "192.0.2.0/24")
+	w.define("plain", "eth9", func(d *network.Definition) { d.Verify = verify.Warn }, "192.0.2.0/24")
 	c := testenv.NewContainer(t)
 	w.mustAttach("c1", c, "network=plain")
 	pings(t, c.Namespace, "192.0.2.1")
@@ -143,5 +141,40 @@ func TestKilledVLAN(t *testing.T) {
 				t.Errorf("%d endpoints are left", n)
 			}
 		})
+	}
+}
+
+// TestTrunkSetDown sets the trunk down below a sub-interface of Lanyard's, which the kernel then sets
+// down, too. A start is judged as on an untagged network, and everything works when the trunk is
+// up again.
+func TestTrunkSetDown(t *testing.T) {
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+	w.AddGateway(50, "192.168.50.1/24")
+	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	for _, missing := range []bool{false, true} {
+		ip(t, w.Host, "link set eth9 down")
+		if missing {
+			ip(t, w.Host, "link del eth9.50")
+		}
+		c := testenv.NewContainer(t)
+		if missing {
+			w.refused("no sub-interface", w.attach("c1", c, "network=web"), 1, `"eth9" is down`, "ip link set eth9 up")
+			ip(t, w.Host, "link set eth9 up")
+			w.mustAttach("c1", c, "network=web")
+		} else {
+			w.refused("strict", w.attach("c1", c, "network=web", "verify=strict"), 1, "parent-down", `"eth9" is down`)
+			w.mustAttach("c1", c, "network=web")
+			if a := w.record(); a.Verdict.Code != verify.ParentDown {
+				t.Errorf("verdict is %+v", a.Verdict)
+			}
+			ip(t, w.Host, "link set eth9 up")
+		}
+		pings(t, c.Namespace, "192.168.50.1")
+		for _, v := range w.verdicts() {
+			if v.Code != verify.OK {
+				t.Errorf("when the trunk is up again: %+v", v)
+			}
+		}
+		w.detachAndEnd(t, "c1", c)
 	}
 }

@@ -10,7 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -45,7 +46,7 @@ The exit status is 1 if UNLEASED, SENT or CLAIMED is not empty.`,
 type auditRow struct {
 	Network  string            `json:"network"`
 	Parent   string            `json:"parent"`
-	Unleased []verify.MAC      `json:"unleased"`
+	Unleased []ether.MAC       `json:"unleased"`
 	Sent     []sentRow         `json:"sent"`
 	Claimed  []claimedRow      `json:"claimed"`
 	Dropped  map[string]uint64 `json:"dropped,omitempty"` // frames by reason
@@ -56,13 +57,13 @@ type claimedRow struct {
 	Kind      verify.Kind `json:"kind"`
 	Container []string    `json:"containers"`
 	Addr      netip.Addr  `json:"addr"`           // "" for a MAC
-	MAC       verify.MAC  `json:"mac"`            // of the station
+	MAC       ether.MAC   `json:"mac"`            // of the station
 	Link      string      `json:"link,omitempty"` // of this host, if it is the station
 	Frames    uint64      `json:"frames"`
 	Time      time.Time   `json:"time"` // of the last frame
 }
 
-func claimedRows(claims []hook.TrunkEvent) []claimedRow {
+func claimedRows(claims []admin.TrunkEvent) []claimedRow {
 	rows := []claimedRow{}
 	for _, h := range claims {
 		row := claimedRow{h.Kind, []string{}, h.Addr, h.MAC, h.Link, h.Frames, h.At.UTC()}
@@ -86,10 +87,10 @@ func (r claimedRow) String() string {
 
 // sentRow counts the frames of one unleased MAC.
 type sentRow struct {
-	MAC    verify.MAC `json:"mac"`
-	Frames uint64     `json:"frames"`
-	Since  time.Time  `json:"since"`
-	Time   time.Time  `json:"time"` // of the last frame
+	MAC    ether.MAC `json:"mac"`
+	Frames uint64    `json:"frames"`
+	Since  time.Time `json:"since"`
+	Time   time.Time `json:"time"` // of the last frame
 }
 
 func (e env) runAudit(c *cli.Context) error {
@@ -106,7 +107,7 @@ func (e env) runAudit(c *cli.Context) error {
 			broken = append(broken, fmt.Errorf("network %q: %w", a.Network, a.Err))
 			continue
 		}
-		row := auditRow{a.Network, a.Parent, append([]verify.MAC{}, a.Unleased...), []sentRow{},
+		row := auditRow{a.Network, a.Parent, append([]ether.MAC{}, a.Unleased...), []sentRow{},
 			claimedRows(a.Claims), a.Dropped}
 		for _, h := range a.Sent {
 			row.Sent = append(row.Sent, sentRow{h.MAC, h.Frames, h.Since.UTC(), h.At.UTC()})

@@ -90,6 +90,20 @@ func TestRowsAreProven(t *testing.T) {
 	}
 }
 
+// TestPodmanOfReadme checks that a script runs podman with the options that the README and
+// docs/rootless.md show.
+func TestPodmanOfReadme(t *testing.T) {
+	script := readAll(t, "testdata/script-podman/root.txtar")
+	for _, doc := range []string{"../../README.md", "../../docs/rootless.md"} {
+		shown := regexp.MustCompile(`(?m)^    podman run (.*) …$`).FindStringSubmatch(readAll(t, doc))
+		if shown == nil {
+			t.Errorf("%s shows no podman", doc)
+		} else if !regexp.MustCompile(`(?m)^exec inside podman run .*` + regexp.QuoteMeta(shown[1]) + ` --rootfs`).MatchString(script) {
+			t.Errorf("%s: no script runs podman with %q", doc, shown[1])
+		}
+	}
+}
+
 // readAll returns the text of all files that match a pattern, of which at least one must
 // exist.
 func readAll(t *testing.T, pattern string) string {

@@ -39,6 +39,8 @@ type inspection struct {
 	hook.Attachment
 	Now       *verify.Evidence `json:"evidence_now"`        // null if the trunk is not watched
 	Unwatched string           `json:"unwatched,omitempty"` // why not
+	// Changes are the ways in which the interface is not as it was given.
+	Changes []verify.Change `json:"changes_now,omitempty"`
 	// Guarded counts the frames that the guard of a rootless container passed and
 	// dropped; nil if the attachment is not guarded.
 	Guarded *verify.Guarded `json:"guarded_now,omitempty"`
@@ -64,9 +66,13 @@ func (e env) runInspect(c *cli.Context) error {
 	if c.Bool("timing") {
 		return e.printTiming(found)
 	}
+	changes, err := l.Changes(found)
+	if err != nil {
+		e.say("%v", err)
+	}
 	var all []inspection
 	for _, a := range found {
-		i := inspection{Attachment: a}
+		i := inspection{Attachment: a, Changes: changes[a.ID]}
 		if seen, err := l.Evidence(a); err != nil {
 			i.Unwatched = err.Error()
 		} else {

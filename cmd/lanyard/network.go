@@ -7,9 +7,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 func (e env) network() *cli.Command {
@@ -46,13 +46,9 @@ func inspectParent(l *wiring.Lanyard, def *network.Definition) parent {
 		}
 		return parent{Name: def.Parent, State: state, Why: err.Error()}
 	}
-	tags := make(verify.Tags, len(p.Tags))
-	for i, t := range p.Tags {
-		tags[i] = verify.Tag{TPID: t.Proto, VID: t.VID}
-	}
 	seen := parent{
 		Name: def.Parent, State: "up", Managed: p.Ours, Trunk: p.Trunk,
-		VLAN: vlan(tags), MTU: p.MTU, MAC: p.MAC.String(),
+		VLAN: vlan(p.Tags), MTU: p.MTU, MAC: p.MAC.String(),
 	}
 	why, err := l.Host.Down(p)
 	if err != nil {
@@ -65,7 +61,7 @@ func inspectParent(l *wiring.Lanyard, def *network.Definition) parent {
 }
 
 // vlan formats tags for a column: "50", "100.200", "" for none.
-func vlan(t verify.Tags) string {
+func vlan(t ether.Tags) string {
 	if len(t) == 0 {
 		return ""
 	}

@@ -3,14 +3,17 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 func (e env) networkCreate() *cli.Command {
@@ -84,13 +87,34 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 			e.say("note: --%v: the name has no effect until it exists on this host "+
 				"(directory services are not asked); a number works too", err)
 		}
-		for _, p := range hook.SubnetsWithoutRange(def) {
+		for _, p := range admin.SubnetsWithoutRange(def) {
 			e.say("note: network %q has no free address in %s except those that containers ask for by name: "+
 				"gateway, aux addresses and host use the others", def.Name, p)
+		}
+		if err := e.noteHostsGateways(l, def); err != nil {
+			return err
 		}
 		if unwatched[i] != "" {
 			e.say("note: VLAN tags on network %q cannot be observed, so that ARP and ND alone verify gateways: %s",
 				def.Name, unwatched[i])
+		}
+	}
+	return nil
+}
+
+// noteHostsGateways notes the gateways that are addresses of this host.
+func (e env) noteHostsGateways(l *wiring.Lanyard, def *network.Definition) error {
+	for _, s := range def.Subnets {
+		if !s.Gateway.IsValid() || def.Internal || slices.Contains(def.HostAddresses, s.Gateway) {
+			continue
+		}
+		name, err := l.HostLinkOf(s.Gateway)
+		if err != nil {
+			return err
+		}
+		if name != "" {
+			e.say("note: gateway %s of network %q is this host's own address on %q, which no %s on %q can reach: "+
+				"use --host-access, or another gateway", s.Gateway, def.Name, name, def.Driver, def.Parent)
 		}
 	}
 	return nil
@@ -122,7 +146,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
-		Verify: network.Verify(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
+		Verify: verify.Mode(c.String("verify")), Created: time.Now().UTC().Truncate(time.Second),
 	}
 	switch {
 	case o.mode.value != "":

@@ -14,6 +14,8 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -28,7 +30,8 @@ func (e env) ps() *cli.Command {
   lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
 
 CONTAINER is NAMESPACE/NAME of the pod if none of its containers runs. VERDICT and
-GATEWAY-RTT are from the start of the container; "lanyard verify" probes again. OUT and
+GATEWAY-RTT are from the start of the container; "lanyard verify" probes again. If the
+container has changed its interface so that traffic cannot work, VERDICT says so. OUT and
 IN count frames until now: with the right tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
@@ -52,7 +55,7 @@ type psRow struct {
 	Network    string           `json:"network"`
 	Interface  string           `json:"interface"`
 	Addresses  []netip.Prefix   `json:"addresses"`
-	MAC        verify.MAC       `json:"mac"`
+	MAC        ether.MAC        `json:"mac"`
 	VLAN       string           `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
 	Verdict    verify.Code      `json:"verdict"`
 	Text       string           `json:"text"`
@@ -60,6 +63,7 @@ type psRow struct {
 	Counters   *verify.Counters `json:"counters"`            // null if the trunk is not watched
 	Anomalies  []verify.Anomaly `json:"anomalies"`           // since the start
 	Unwatched  string           `json:"unwatched,omitempty"` // why the trunk is not watched
+	Changes    []verify.Change  `json:"changes,omitempty"`   // how the interface is not as it was given
 	Owner      uint32           `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
 	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
 }
@@ -79,8 +83,12 @@ func (e env) runPs(c *cli.Context) error {
 		e.say("%v", err)
 	}
 	var rows []psRow
+	changes, err := l.Changes(recs)
+	if err != nil {
+		e.say("%v", err)
+	}
 	for _, a := range recs {
-		rows = append(rows, psRows(a, l)...)
+		rows = append(rows, psRows(a, changes[a.ID], l)...)
 	}
 	slices.SortStableFunc(rows, func(a, b psRow) int {
 		return cmp.Or(
@@ -95,6 +103,11 @@ func (e env) runPs(c *cli.Context) error {
 	}
 	if err := printTable(e.stdout, psTable(rows, c.Bool("no-trunc"))); err != nil {
 		return err
+	}
+	for _, a := range recs {
+		for _, c := range changes[a.ID] {
+			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
+		}
 	}
 	e.noteAhead(l, recs)
 	return e.noteUnleased(c.Context, l)
@@ -130,7 +143,7 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 // noteUnleased says that there is more to see, which is no container's.
 func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 	sent, err := l.RecentEvents(ctx)
-	sent = slices.DeleteFunc(sent, func(h hook.TrunkEvent) bool { return h.Kind != verify.UnleasedMAC })
+	sent = slices.DeleteFunc(sent, func(h admin.TrunkEvent) bool { return h.Kind != verify.UnleasedMAC })
 	if n := len(sent); n > 0 {
 		e.say("note: unleased MACs have sent frames (%d): see \"lanyard audit\"", n)
 	}
@@ -139,11 +152,15 @@ func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 
 // psRows returns a row for each container of an attachment. They share the interface, and
 // users look for each of them by its id.
-func psRows(a hook.Attachment, l *wiring.Lanyard) []psRow {
+func psRows(a hook.Attachment, changes []verify.Change, l *wiring.Lanyard) []psRow {
 	row := psRow{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
 		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
+		Changes: changes,
+	}
+	if i := slices.IndexFunc(changes, func(c verify.Change) bool { return c.Code != "" }); i >= 0 {
+		row.Verdict, row.Text, row.RTT = changes[i].Code, changes[i].Text, 0
 	}
 	if a.Pod.Sandbox != "" {
 		row.Pod = a.Pod.String()
@@ -190,7 +207,8 @@ func psTable(rows []psRow, full bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses), macOrNone(r.MAC), r.VLAN,
+			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses),
+			macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {
@@ -243,7 +261,7 @@ func joinPrefixes(prefixes []netip.Prefix) string {
 	return strings.Join(list, ",")
 }
 
-func macOrNone(m verify.MAC) string {
+func macOrNone(m ether.MAC) string {
 	if m.IsZero() {
 		return ""
 	}

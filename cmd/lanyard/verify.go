@@ -12,6 +12,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -31,7 +32,9 @@ Examples:
   lanyard verify --all --format json    a monitoring check
 
 The command probes each gateway from inside the container's namespace, with the
-container's MAC, and changes nothing there. The exit status is 1 if any verdict is bad.`,
+container's MAC, and changes nothing there. It first compares the interface with what it
+was given: if traffic cannot work with what a container has changed, that is the verdict,
+and other changes are notes. The exit status is 1 if any verdict is bad.`,
 		Flags:  []cli.Flag{flagFormat(), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"}},
 		Action: e.runVerify,
 	}
@@ -44,7 +47,7 @@ type verifyRow struct {
 	Network    string        `json:"network"`
 	Interface  string        `json:"interface"`
 	Gateway    netip.Addr    `json:"gateway"` // "" for a network without a gateway
-	MAC        verify.MAC    `json:"gateway_mac"`
+	MAC        ether.MAC     `json:"gateway_mac"`
 	Verdict    verify.Code   `json:"verdict"`
 	Good       bool          `json:"good"`
 	RTT        time.Duration `json:"gateway_rtt_ns"`
@@ -125,7 +128,13 @@ func attached(recs []hook.Attachment) []hook.Attachment {
 // ask verifies the attachments one after the other. One that cannot be verified counts as
 // bad, and the others are still verified.
 func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment) (rows []verifyRow, bad bool) {
+	changes, err := l.Changes(targets)
+	if err != nil {
+		e.say("%v", err)
+		bad = true
+	}
 	for i, a := range targets {
+		e.noteChanges(a, changes[a.ID])
 		done := e.slow("probing the gateways of %q on network %q (%d of %d) …", a.Interface, a.Network, i+1, len(targets))
 		verdicts, err := l.Verify(ctx, a)
 		done()
@@ -143,6 +152,15 @@ func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachme
 		}
 	}
 	return rows, bad
+}
+
+// noteChanges notes the changes of an interface that traffic can work with.
+func (e env) noteChanges(a hook.Attachment, changes []verify.Change) {
+	for _, c := range changes {
+		if c.Code == "" {
+			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
+		}
+	}
 }
 
 func verifyTable(rows []verifyRow) [][]string {

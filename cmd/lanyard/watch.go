@@ -14,6 +14,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -196,7 +197,7 @@ func (w *watcher) newEvents(trunk int, events []verify.Event) (news []verify.Eve
 }
 
 // matches reports whether an event belongs to the container or network to watch.
-func (w *watcher) matches(h hook.TrunkEvent, targets []hook.Attachment) bool {
+func (w *watcher) matches(h admin.TrunkEvent, targets []hook.Attachment) bool {
 	if w.filter == "" || w.filter == h.Network {
 		return true
 	}
@@ -204,7 +205,7 @@ func (w *watcher) matches(h hook.TrunkEvent, targets []hook.Attachment) bool {
 		func(a hook.Attachment) bool { return a.ID == h.Attachment.ID })
 }
 
-func (w *watcher) print(h hook.TrunkEvent) error {
+func (w *watcher) print(h admin.TrunkEvent) error {
 	w.eraseRates()
 	line := watchLine{Time: h.At.UTC(), Since: h.Since.UTC(), Containers: []string{}, Network: h.Network, Trunk: h.Trunk,
 		Event: h.Event, Text: h.String()}

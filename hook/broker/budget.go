@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 // sharedBudgetUID is the rate-limit key for all unauthorized callers: those that no
@@ -19,7 +19,7 @@ const sharedBudgetUID = overflowUID
 const allowListInterval = time.Second
 
 // pollAllowList updates list every allowListInterval until ctx ends.
-func pollAllowList(ctx context.Context, list *hook.AllowList) {
+func pollAllowList(ctx context.Context, list *network.AllowList) {
 	tick := time.NewTicker(allowListInterval)
 	defer tick.Stop()
 	for {
@@ -35,7 +35,7 @@ func pollAllowList(ctx context.Context, list *hook.AllowList) {
 // budgetUID returns the uid that the requests of the caller at fd are charged to: its
 // own, or sharedBudgetUID.
 func (s *Server) budgetUID(fd int, uid uint32) uint32 {
-	if s.allowList.Allows(uid, func() ([]uint32, error) { return groupsOf(fd) }) {
+	if s.AllowList.Allows(uid, func() ([]uint32, error) { return groupsOf(fd) }) {
 		return uid
 	}
 	return sharedBudgetUID

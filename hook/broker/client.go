@@ -103,9 +103,11 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 	// A broker that rejects the connection replies and closes before it reads.
 	serr := send(u, m)
 	b, err := receive(u)
-	if errors.Is(err, unix.ECONNRESET) {
-		// The kernel reports first that the broker did not read all that was sent.
-		// The reply is next in the queue.
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) {
+		// The kernel reports first that the broker did not read all that was sent, or that it
+		// has closed the connection: if that happens while recvmsg(2) finds the queue empty, a
+		// non-blocking call returns the end (unix_dgram_recvmsg in net/unix/af_unix.c). The
+		// reply is next in the queue.
 		b, err = receive(u)
 	}
 	switch {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -52,7 +53,7 @@ type want struct {
 	Network   string       `json:"network"`
 	Interface string       `json:"interface,omitempty"`
 	Addrs     []netip.Addr `json:"addresses,omitempty"`
-	MAC       verify.MAC   `json:"mac,omitzero"`
+	MAC       ether.MAC    `json:"mac,omitzero"`
 	MTU       int          `json:"mtu,omitempty"`
 	Verify    verify.Mode  `json:"verify,omitempty"`
 	Default   *bool        `json:"default-route,omitempty"`
@@ -73,7 +74,7 @@ type granted struct {
 	ID        verify.ID      `json:"id"`
 	Network   string         `json:"network"`
 	Interface string         `json:"interface"`
-	MAC       verify.MAC     `json:"mac"`
+	MAC       ether.MAC      `json:"mac"`
 	Addrs     []netip.Prefix `json:"addresses"`
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`
 	Verdict   verify.Verdict `json:"verdict"`

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 const (
@@ -31,10 +32,10 @@ const (
 
 // Server attaches containers for the authorized callers that connect to it.
 type Server struct {
-	Local *hook.Local
-	Log   *slog.Logger // the full reason of every refusal
+	Local     hook.CallerAttacher
+	AllowList *network.AllowList
+	Log       *slog.Logger // the full reason of every refusal
 
-	allowList *hook.AllowList
 	scheduler scheduler
 	failures  failures
 	work      sync.WaitGroup
@@ -49,8 +50,7 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = errors.Join(a.Close(), l.Close()) })
 	defer stop()
-	s.allowList = s.Local.AllowList()
-	go pollAllowList(ctx, s.allowList)
+	go pollAllowList(ctx, s.AllowList)
 	for {
 		fd, err := a.accept()
 		switch {

@@ -59,7 +59,8 @@ func (f Files) own() ([]byte, error) {
 	}
 	seed, ok := parse(text)
 	if !ok {
-		return nil, fmt.Errorf("host identity %s: want 32 hexadecimal digits, not all zero: write such a line, or remove the file", f.Own)
+		return nil, fmt.Errorf("host identity %s: want 32 hexadecimal digits, not all zero: write such a line, or remove "+
+			"the file", f.Own)
 	}
 	return seed, nil
 }
@@ -95,7 +96,8 @@ func parse(text []byte) (seed []byte, ok bool) {
 func (f Files) create() (seed []byte, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("host identity: %s holds no machine id, and %s cannot be written (%w): run \"systemd-machine-id-setup\"", f.Machine, f.Own, err)
+			err = fmt.Errorf("host identity: %s holds no machine id, and %s cannot be written (%w): run "+
+				"\"systemd-machine-id-setup\"", f.Machine, f.Own, err)
 		}
 	}()
 	dir := filepath.Dir(f.Own)

@@ -62,7 +62,8 @@ func TestOwnFileComesFirst(t *testing.T) {
 
 // A machine id that is none leads to a random identity, which is kept.
 func TestNoMachineID(t *testing.T) {
-	for _, text := range []string{"", "\n", "uninitialized\n", "00000000000000000000000000000000\n", one[1:], one + "0", strings.Repeat("g", 32), one + "\n\n"} {
+	for _, text := range []string{"", "\n", "uninitialized\n", "00000000000000000000000000000000\n", one[1:],
+		one + "0", strings.Repeat("g", 32), one + "\n\n"} {
 		f := files(t, "", text)
 		id := load(t, f)
 		if id != load(t, f) {
@@ -99,7 +100,8 @@ func TestCreatedOnce(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	bad := files(t, "no digits\n", one)
-	if _, err := bad.Load(); err == nil || !strings.Contains(err.Error(), bad.Own) || !strings.Contains(err.Error(), "32 hexadecimal digits") {
+	if _, err := bad.Load(); err == nil || !strings.Contains(err.Error(), bad.Own) ||
+		!strings.Contains(err.Error(), "32 hexadecimal digits") {
 		t.Errorf("an unreadable host-id file: %v", err)
 	}
 	f := files(t, "", "")

@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // EnsureParent finds the parent, checks that it can carry macvlans and, if it is named
@@ -39,7 +41,8 @@ func (h *Host) EnsureParent(ctx context.Context, want ParentSpec, create bool) (
 func isUp(l netlink.Link) bool { return l.Attrs().RawFlags&unix.IFF_UP != 0 }
 
 // ensureOurs creates the link or, if it is down, finishes it: a new link is set up last.
-func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag Tag) (p Parent, created bool, err error) {
+func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag ether.Tag) (p Parent, created bool,
+	err error) {
 	lock, err := h.lockParent(ctx, want.Name)
 	if err != nil {
 		return Parent{}, false, err
@@ -63,7 +66,7 @@ func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag Tag) (
 
 // makeOurs creates a dummy, or a VLAN and the VLAN below it. Locks are acquired from the
 // inner VLAN to the outer: eth0.100.200 before eth0.100.
-func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base ParentSpec, tag Tag) (err error) {
+func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base ParentSpec, tag ether.Tag) (err error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = want.Name
 	if want.Dummy {
@@ -97,7 +100,7 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 		return fmt.Errorf("cannot create it: %q is not an Ethernet link (%s)", base.Name, below.Attrs().EncapType)
 	}
 	attrs.ParentIndex = below.Attrs().Index
-	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: int(tag.VID), VlanProtocol: netlink.VlanProtocol(tag.Proto)}
+	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: int(tag.VID), VlanProtocol: netlink.VlanProtocol(tag.TPID)}
 	return h.add(lock, vlan, func(err error) error { return h.explainVLAN(err, below.Attrs(), tag) })
 }
 
@@ -115,7 +118,7 @@ func (h *Host) add(lock *parentLock, l netlink.Link, why func(error) error) erro
 	return nil
 }
 
-func (h *Host) explainVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
+func (h *Host) explainVLAN(err error, below *netlink.LinkAttrs, tag ether.Tag) error {
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return errors.New("cannot create it: the kernel has no 802.1Q VLANs: run \"modprobe 8021q\"")
@@ -125,7 +128,7 @@ func (h *Host) explainVLAN(err error, below *netlink.LinkAttrs, tag Tag) error {
 	links, listErr := dump(h.handle.LinkList)
 	for _, l := range links {
 		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == below.Index && v.NetNsID < 0 && v.VlanId == int(tag.VID) &&
-			protoOf(v) == tag.Proto {
+			protoOf(v) == tag.TPID {
 			return fmt.Errorf("cannot create it: %s on %q exists already, as %q: use that as parent", tag, below.Name, v.Name)
 		}
 	}
@@ -149,7 +152,9 @@ func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 	if err != nil {
 		return err
 	}
-	if err := h.handle.LinkSetUp(l); err != nil {
+	// ENETDOWN: the link below is down (vlan_dev_open). The kernel sets the VLAN up with it
+	// (vlan_device_event), and until then the verdict says that the parent is down.
+	if err := h.handle.LinkSetUp(l); err != nil && !errors.Is(err, unix.ENETDOWN) {
 		return fmt.Errorf("cannot set it up: %w", explainErrno(err))
 	}
 	return lock.end()

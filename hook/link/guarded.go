@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // PinNetns creates a network namespace and mounts it at path, which keeps it alive. If
@@ -72,7 +73,7 @@ type GuardedSpec struct {
 	// Tag is part of its links' names and makes them unique: up to 14 letters and digits.
 	Tag string
 	// Groups are the multicast MACs that the macvlan receives.
-	Groups []net.HardwareAddr
+	Groups []ether.MAC
 	// Admit attaches a guard between the two links, given by ifindex. It is called on a
 	// thread in their namespace, before they are up.
 	Admit func(outside, inside int, mtu int) error
@@ -118,7 +119,7 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	}); err != nil {
 		return i, err
 	}
-	if err = guards.bringUp(ctx, &outside, outer.Name,
+	if err = guards.bringUp(ctx, &outside, outer.Name, "",
 		func() error { return setIPv6(outside.Name, false, false) }); err != nil {
 		return i, err
 	}
@@ -140,7 +141,7 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 func (n *Netns) addPair(container *Netns, spec GuardedSpec, mtu int) (int, error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = insidePrefix+spec.Tag, mtu
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: spec.Name, PeerHardwareAddr: spec.MAC,
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: spec.Name, PeerHardwareAddr: spec.MAC.Hardware(),
 		PeerNamespace: netlink.NsFd(container.Fd())}
 	err := n.handle.LinkAdd(pair)
 	switch {
@@ -211,7 +212,7 @@ func (n *Netns) Veths() (found []Interface, err error) {
 }
 
 // joinGroups makes a link receive multicast MACs until it is deleted.
-func joinGroups(name string, groups []net.HardwareAddr) error {
+func joinGroups(name string, groups []ether.MAC) error {
 	// The ioctl works on a socket of any family (net/socket.c, sock_do_ioctl).
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -227,7 +228,7 @@ func joinGroups(name string, groups []net.HardwareAddr) error {
 			mac    [22]byte
 		}
 		copy(request.name[:unix.IFNAMSIZ-1], name)
-		copy(request.mac[:], g)
+		copy(request.mac[:], g[:])
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCADDMULTI, uintptr(unsafe.Pointer(&request)))
 		if errno != 0 && errno != unix.EEXIST {
 			return fmt.Errorf("join multicast group %s: %w", g, errno)

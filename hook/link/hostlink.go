@@ -1,16 +1,16 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // HostLinkSpec describes an interface for the host on a parent. The kernel passes no
@@ -22,9 +22,9 @@ type HostLinkSpec struct {
 	// IPVlan selects an ipvlan of mode l2, with the parent's MAC, instead of a macvlan
 	// of mode bridge.
 	IPVlan bool
-	MAC    net.HardwareAddr // of a macvlan
-	MTU    int              // 0: the parent's
-	IPv6   bool             // as in MacvlanSpec
+	MAC    ether.MAC // of a macvlan
+	MTU    int       // 0: the parent's
+	IPv6   bool      // as in MacvlanSpec
 	// Addrs are the host's addresses. They are added without a route to their subnets,
 	// which would divert the host's own traffic from the parent.
 	Addrs []netip.Addr
@@ -36,7 +36,7 @@ func (s *HostLinkSpec) link() netlink.Link {
 	if s.IPVlan {
 		return &netlink.IPVlan{LinkAttrs: attrs, Mode: netlink.IPVLAN_MODE_L2, Flag: netlink.IPVLAN_FLAG_BRIDGE}
 	}
-	attrs.HardwareAddr = s.MAC
+	attrs.HardwareAddr = s.MAC.Hardware()
 	return &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
 }
 
@@ -44,7 +44,7 @@ func (s *HostLinkSpec) link() netlink.Link {
 func (s *HostLinkSpec) matches(l netlink.Link) bool {
 	a := l.Attrs()
 	return l.Type() == s.link().Type() && a.ParentIndex == s.Parent.Index && a.NetNsID < 0 &&
-		(s.IPVlan || bytes.Equal(a.HardwareAddr, s.MAC))
+		(s.IPVlan || ether.MACOf(a.HardwareAddr) == s.MAC)
 }
 
 // EnsureHostLink creates the interface, or finishes an interrupted creation: the link is
@@ -221,13 +221,13 @@ func (h *Host) HostAddrs() (addrs []HostAddr, err error) {
 
 // HostLinkAt returns name and MAC of a link of the host's by its ifindex; the name is
 // the number where the link is gone.
-func (h *Host) HostLinkAt(index int) (name string, mac net.HardwareAddr, err error) {
+func (h *Host) HostLinkAt(index int) (name string, mac ether.MAC, err error) {
 	l, err := linkByIndex(h.handle, index)
 	if err != nil {
-		return "", nil, fmt.Errorf("look at link %d: %w", index, explainErrno(err))
+		return "", mac, fmt.Errorf("look at link %d: %w", index, explainErrno(err))
 	}
 	if l == nil {
-		return strconv.Itoa(index), nil, nil
+		return strconv.Itoa(index), mac, nil
 	}
-	return l.Attrs().Name, l.Attrs().HardwareAddr, nil
+	return l.Attrs().Name, ether.MACOf(l.Attrs().HardwareAddr), nil
 }

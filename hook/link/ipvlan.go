@@ -90,7 +90,7 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 		return i, err
 	}
 	i = interfaceOf(l)
-	if err = n.bringUp(ctx, &i, spec.Name, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
+	if err = n.bringUp(ctx, &i, spec.Name, mark, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
 		return i, errors.Join(err, n.DeleteMacvlan(i))
 	}
 	return i, nil

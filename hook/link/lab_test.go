@@ -2,7 +2,6 @@ package link
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // mustHost returns a Host in a new namespace, which represents the host's.
@@ -118,10 +119,9 @@ func mustNetns(tb testing.TB, h *Host) *Netns {
 	return mustOpen(tb, h, mustContainer(tb).Process.Pid)
 }
 
-func mustMAC(tb testing.TB, s string) net.HardwareAddr {
+func mustMAC(tb testing.TB, s string) (mac ether.MAC) {
 	tb.Helper()
-	mac, err := net.ParseMAC(s)
-	must(tb, err)
+	must(tb, mac.UnmarshalText([]byte(s)))
 	return mac
 }
 

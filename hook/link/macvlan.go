@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // ErrNameTaken is returned when the container's namespace has an interface of that name.
@@ -43,9 +44,9 @@ type MacvlanSpec struct {
 	Name   string // inside the container
 	Parent Parent
 	Mode   Mode
-	// MAC is the container's. For ModePassthru it is nil or the parent's MAC, because
+	// MAC is the container's. For ModePassthru it is zero or the parent's MAC, because
 	// the kernel allows no other.
-	MAC net.HardwareAddr
+	MAC ether.MAC
 	MTU int // 0: the parent's
 	// IPv6 enables IPv6 on the interface, with accept_ra=0: the addresses and routes
 	// are those of the network's definition, and no router advertisement adds any.
@@ -60,9 +61,13 @@ type Interface struct {
 	Name        string
 	Kind        string // macvlan, ipvlan, veth
 	Index       int    // ifindex in the container's namespace
-	MAC         net.HardwareAddr
+	MAC         ether.MAC
 	MTU         int
 	ParentIndex int // ifindex in the host's namespace
+	// Marked reports that the interface carries our mark. It tells the interfaces that this package
+	// created from those of administrators and other programs, not from those of a container's
+	// root, who can copy or remove the mark.
+	Marked bool
 }
 
 func (s *MacvlanSpec) validate() error {
@@ -77,21 +82,21 @@ func (s *MacvlanSpec) validate() error {
 		return fmt.Errorf("MTU %d is more than the %d of parent %q", s.MTU, s.Parent.MTU, s.Parent.Name)
 	}
 	if s.Mode == ModePassthru {
-		if s.MAC != nil && !bytes.Equal(s.MAC, s.Parent.MAC) {
+		if !s.MAC.IsZero() && s.MAC != s.Parent.MAC {
 			return fmt.Errorf("cannot use MAC %s: in mode passthru the interface has the MAC of parent %q, %s",
 				s.MAC, s.Parent.Name, s.Parent.MAC)
 		}
 		return nil
 	}
 	// The kernel reports it as busy (macvlan_addr_busy), however long we wait.
-	if bytes.Equal(s.MAC, s.Parent.MAC) {
+	if s.MAC == s.Parent.MAC {
 		return fmt.Errorf("cannot use MAC %s: parent %q has it", s.MAC, s.Parent.Name)
 	}
 	return validMAC(s.MAC)
 }
 
-func validMAC(mac net.HardwareAddr) error {
-	if len(mac) != 6 || mac[0]&1 != 0 || bytes.Equal(mac, make([]byte, 6)) {
+func validMAC(mac ether.MAC) error {
+	if mac.IsZero() || mac[0]&1 != 0 {
 		return fmt.Errorf("MAC %q is not a unicast Ethernet address", mac.String())
 	}
 	return nil
@@ -114,7 +119,7 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 	if i, err = h.makeMacvlan(ctx, n, &spec); err != nil {
 		return i, err
 	}
-	if err = n.bringUp(ctx, &i, spec.Name, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
+	if err = n.bringUp(ctx, &i, spec.Name, mark, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
 		return i, errors.Join(err, n.DeleteMacvlan(i))
 	}
 	return i, nil
@@ -168,7 +173,7 @@ func (h *Host) addMacvlan(n *Netns, spec *MacvlanSpec) (name string, err error) 
 	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Namespace = spec.Name, spec.Parent.Index, spec.MTU,
 		netlink.NsFd(n.Fd())
 	if spec.Mode != ModePassthru {
-		attrs.HardwareAddr = spec.MAC
+		attrs.HardwareAddr = spec.MAC.Hardware()
 	}
 	err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
 	if errors.Is(err, unix.EEXIST) {
@@ -187,8 +192,8 @@ func temporaryName() string {
 
 func interfaceOf(l netlink.Link) Interface {
 	a := l.Attrs()
-	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU,
-		ParentIndex: a.ParentIndex}
+	return Interface{Name: a.Name, Kind: l.Type(), Index: a.Index, MAC: ether.MACOf(a.HardwareAddr), MTU: a.MTU,
+		ParentIndex: a.ParentIndex, Marked: a.Alias == mark}
 }
 
 func explainMacvlan(err error, spec *MacvlanSpec) error {
@@ -208,16 +213,17 @@ func explainMacvlan(err error, spec *MacvlanSpec) error {
 	return explainErrno(err)
 }
 
-// bringUp renames a new interface to name, if needed, and sets it up, in one message:
-// do_setlink renames before it changes flags. It calls prepare first, in the namespace.
-func (n *Netns) bringUp(ctx context.Context, i *Interface, name string, prepare func() error) error {
+// bringUp renames a new interface to name, if needed, sets its alias unless that is "", and sets it
+// up, in one message: do_setlink renames before it changes flags. The kernel ignores an alias in the
+// message that creates a link. It calls prepare first, in the namespace.
+func (n *Netns) bringUp(ctx context.Context, i *Interface, name, alias string, prepare func() error) error {
 	// Before the interface is up. Otherwise the kernel would add IPv6 addresses and
 	// solicit routers before the settings apply.
 	if err := n.Do(prepare); err != nil {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Index, attrs.Name, attrs.Flags = i.Index, name, net.FlagUp
+	attrs.Index, attrs.Name, attrs.Alias, attrs.Flags = i.Index, name, alias, net.FlagUp
 	err := n.setUp(ctx, attrs)
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w: the container has a %q already", ErrNameTaken, name)
@@ -225,7 +231,7 @@ func (n *Netns) bringUp(ctx context.Context, i *Interface, name string, prepare 
 	if err != nil {
 		return err
 	}
-	i.Name = name
+	i.Name, i.Marked = name, alias == mark
 	return nil
 }
 
@@ -258,7 +264,7 @@ func setIPv6(name string, on, ra bool) error {
 // the IPv6 link-local address becomes that of the new MAC. That removes all IPv6 addresses
 // and routes, and waits for RCU. It is for the rare case that a claimant uses the address
 // that the first MAC was chosen with. It returns ErrNoLink, ErrForeign or ErrMACBusy.
-func (n *Netns) SetMAC(ctx context.Context, i Interface, mac net.HardwareAddr) (Interface, error) {
+func (n *Netns) SetMAC(ctx context.Context, i Interface, mac ether.MAC) (Interface, error) {
 	err := n.setMAC(ctx, i, mac)
 	if err != nil {
 		return i, fmt.Errorf("set MAC of interface %q to %s: %w", i.Name, mac, err)
@@ -267,7 +273,7 @@ func (n *Netns) SetMAC(ctx context.Context, i Interface, mac net.HardwareAddr) (
 	return i, nil
 }
 
-func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) error {
+func (n *Netns) setMAC(ctx context.Context, i Interface, mac ether.MAC) error {
 	if err := validMAC(mac); err != nil {
 		return err
 	}
@@ -285,7 +291,7 @@ func (n *Netns) setMAC(ctx context.Context, i Interface, mac net.HardwareAddr) e
 		return explainErrno(err)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Index, attrs.Name, attrs.HardwareAddr, attrs.Flags = i.Index, i.Name, mac, net.FlagUp
+	attrs.Index, attrs.Name, attrs.HardwareAddr, attrs.Flags = i.Index, i.Name, mac.Hardware(), net.FlagUp
 	return n.setUp(ctx, attrs)
 }
 
@@ -297,7 +303,7 @@ func (n *Netns) current(i Interface) (netlink.Link, error) {
 		return nil, err
 	}
 	kind, a := l.Type(), l.Attrs()
-	if kind != "macvlan" && kind != "ipvlan" || a.ParentIndex != i.ParentIndex || !bytes.Equal(a.HardwareAddr, i.MAC) {
+	if kind != "macvlan" && kind != "ipvlan" || a.ParentIndex != i.ParentIndex || ether.MACOf(a.HardwareAddr) != i.MAC {
 		return nil, fmt.Errorf("interface %d, %q, %s: %w", i.Index, a.Name, a.HardwareAddr, ErrForeign)
 	}
 	return l, nil
@@ -319,10 +325,10 @@ func (n *Netns) Links() ([]string, error) {
 // FindMacvlan returns the macvlan with that MAC on the host's parent with the ifindex
 // parentIndex, or nil. A killed attach may have created it before it could record the
 // ifindex.
-func (n *Netns) FindMacvlan(parentIndex int, mac net.HardwareAddr) (*Interface, error) {
+func (n *Netns) FindMacvlan(parentIndex int, mac ether.MAC) (*Interface, error) {
 	all, err := n.Standing()
 	for _, i := range all {
-		if i.Kind == "macvlan" && i.ParentIndex == parentIndex && bytes.Equal(i.MAC, mac) {
+		if i.Kind == "macvlan" && i.ParentIndex == parentIndex && i.MAC == mac {
 			return &i, nil
 		}
 	}

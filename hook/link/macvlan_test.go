@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -14,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/vishvananda/netlink"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 const testMAC = "02:42:c0:a8:32:09"
@@ -43,7 +44,7 @@ func TestCreateMacvlan(t *testing.T) {
 			spec := specOn(t, p)
 			spec.Mode, spec.MTU = mode, 1400
 			if mode == ModePassthru {
-				spec.MAC = nil
+				spec.MAC = ether.MAC{}
 			}
 			i := mustCreate(t, h, n, spec)
 			wantMAC := spec.MAC
@@ -51,15 +52,15 @@ func TestCreateMacvlan(t *testing.T) {
 				wantMAC = p.MAC
 			}
 			if diff := cmp.Diff(Interface{Name: "eth0", Kind: "macvlan", Index: i.Index, MAC: wantMAC, MTU: 1400,
-				ParentIndex: p.Index}, i); diff != "" {
+				ParentIndex: p.Index, Marked: true}, i); diff != "" {
 				t.Error(diff)
 			}
 			l, err := linkByIndex(n.handle, i.Index)
-			if err != nil || l == nil {
+			if err != nil || l == nil || !interfaceOf(l).Marked {
 				t.Fatalf("%v, %v", l, err)
 			}
 			m, a := l.(*netlink.Macvlan), l.Attrs()
-			if m.Mode != kernel || a.Name != "eth0" || a.MTU != 1400 || !bytes.Equal(a.HardwareAddr, wantMAC) || !isUp(l) ||
+			if m.Mode != kernel || a.Name != "eth0" || a.MTU != 1400 || ether.MACOf(a.HardwareAddr) != wantMAC || !isUp(l) ||
 				a.ParentIndex != p.Index {
 				t.Errorf("the kernel reports %+v", m)
 			}
@@ -84,7 +85,7 @@ func TestCreateMacvlanRefuses(t *testing.T) {
 			func(s *MacvlanSpec) { s.Name = "sixteen-bytes-xx" }},
 		{`create interface "eth0": "source" is not a macvlan mode`, func(s *MacvlanSpec) { s.Mode = "source" }},
 		{`create interface "eth0": MTU 1501 is more than the 1500 of parent "trunk"`, func(s *MacvlanSpec) { s.MTU = 1501 }},
-		{`create interface "eth0": MAC "" is not`, func(s *MacvlanSpec) { s.MAC = nil }},
+		{`create interface "eth0": MAC "00:00:00:00:00:00" is not`, func(s *MacvlanSpec) { s.MAC = ether.MAC{} }},
 		{`create interface "eth0": MAC "01:00:5e:00:00:01" is not`,
 			func(s *MacvlanSpec) { s.MAC = mustMAC(t, "01:00:5e:00:00:01") }},
 		{`create interface "eth0": cannot use MAC ` + testMAC + `: in mode passthru`,
@@ -155,7 +156,7 @@ func TestPassthruNeedsItsParentExclusively(t *testing.T) {
 		!strings.Contains(err.Error(), "would change the parent's") {
 		t.Errorf("%v", err)
 	}
-	if now := mustResolve(t, h, "trunk"); !bytes.Equal(now.MAC, p.MAC) {
+	if now := mustResolve(t, h, "trunk"); now.MAC != p.MAC {
 		t.Errorf("the parent's MAC changed to %s", now.MAC)
 	}
 }
@@ -211,7 +212,7 @@ func TestSetMAC(t *testing.T) {
 	changed, err := n.SetMAC(context.Background(), i, next)
 	must(t, err)
 	l, err := linkByIndex(n.handle, i.Index)
-	if err != nil || !bytes.Equal(l.Attrs().HardwareAddr, next) || !isUp(l) || !bytes.Equal(changed.MAC, next) {
+	if err != nil || ether.MACOf(l.Attrs().HardwareAddr) != next || !isUp(l) || changed.MAC != next {
 		t.Errorf("%+v, %v", l, err)
 	}
 	if _, err := n.SetMAC(context.Background(), i, next); !errors.Is(err, ErrForeign) {
@@ -234,7 +235,8 @@ func TestForeignLinksAreNotDeleted(t *testing.T) {
 	for what, other := range map[string]Interface{
 		"another MAC":    {Index: i.Index, MAC: mustMAC(t, "02:42:00:00:00:02"), ParentIndex: i.ParentIndex},
 		"another parent": {Index: i.Index, MAC: i.MAC, ParentIndex: i.ParentIndex + 1},
-		"another kind":   {Index: veth.Attrs().Index, MAC: veth.Attrs().HardwareAddr, ParentIndex: veth.Attrs().ParentIndex},
+		"another kind": {Index: veth.Attrs().Index, MAC: ether.MACOf(veth.Attrs().HardwareAddr),
+			ParentIndex: veth.Attrs().ParentIndex},
 	} {
 		if err := n.DeleteMacvlan(other); !errors.Is(err, ErrForeign) {
 			t.Errorf("%s: %v", what, err)
@@ -250,10 +252,7 @@ func TestIPv6FollowsTheSpec(t *testing.T) {
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
 	off, on := mustNetns(t, h), mustNetns(t, h)
 	// A default for new interfaces, as an image or a runtime may set it.
-	must(t, on.Do(func() error {
-		_, err := Sysctl("ipv6/conf/default/disable_ipv6", "1")
-		return err
-	}))
+	must(t, on.Do(func() error { return writeSysctl("ipv6/conf/default/disable_ipv6", "1") }))
 	spec := specOn(t, p)
 	mustCreate(t, h, off, spec)
 	spec.MAC, spec.IPv6 = mustMAC(t, "02:42:00:00:00:02"), true
@@ -364,7 +363,7 @@ func TestParentUnicast(t *testing.T) {
 	n := mustNetns(t, h)
 	i := mustCreate(t, h, n, specOn(t, p))
 	got, err := h.ParentUnicast(p.Index)
-	if err != nil || len(got) != 1 || !bytes.Equal(got[0], i.MAC) {
+	if err != nil || len(got) != 1 || got[0] != i.MAC {
 		t.Errorf("%v, %v; want %s", got, err, i.MAC)
 	}
 }

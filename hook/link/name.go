@@ -10,15 +10,21 @@ import (
 // the terminating zero.
 const maxName = 15
 
+// maxAltName is the maximum length of an alternative name in bytes: ALTIFNAMSIZ (linux/if.h)
+// without the terminating zero.
+const maxAltName = 127
+
 // ValidName returns an error that says why name cannot be a link's name, or nil. Names of
 // containers' interfaces come from annotations, which are untrusted, and become part of
 // paths below /proc/sys.
-func ValidName(name string) error {
+func ValidName(name string) error { return validName(name, maxName) }
+
+func validName(name string, longest int) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("a link's name is missing")
-	case len(name) > maxName:
-		return fmt.Errorf("%s has %d bytes: Linux allows %d for a link's name", clip(name), len(name), maxName)
+	case len(name) > longest:
+		return fmt.Errorf("%s has %d bytes: Linux allows %d for a link's name", clip(name), len(name), longest)
 	case name == "." || name == "..":
 	// devinet_sysctl_register in net/ipv4/devinet.c: /proc/sys/net/ipv4/conf
 	// has entries of these names.
@@ -41,9 +47,10 @@ func clip(word string) string {
 
 // ParseParent splits a parent's name into the link below it and its VLAN id: "eth0.50"
 // into "eth0" and 50, "eth0.100.200" into "eth0.100" and 200. For a name that does not end
-// in a dot and a number without leading zeros, it returns the name and vid 0.
+// in a dot and a number without leading zeros, it returns the name and vid 0. A name that is not a
+// VLAN's may be an alternative one (ip-link(8), altname).
 func ParseParent(name string) (base string, vid uint16, err error) {
-	if err := ValidName(name); err != nil {
+	if err := validName(name, maxAltName); err != nil {
 		return "", 0, err
 	}
 	dot := strings.LastIndexByte(name, '.')
@@ -57,6 +64,9 @@ func ParseParent(name string) (base string, vid uint16, err error) {
 	n, err := strconv.Atoi(digits)
 	if err != nil || n < 1 || n > 4094 {
 		return "", 0, fmt.Errorf("%q: VLAN %s is not between 1 and 4094 (IEEE 802.1Q reserves 0 and 4095)", name, digits)
+	}
+	if len(name) > maxName {
+		return "", 0, fmt.Errorf("%s has %d bytes: Linux allows %d for a VLAN link's name", clip(name), len(name), maxName)
 	}
 	return name[:dot], uint16(n), nil
 }

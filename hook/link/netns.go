@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 
@@ -177,6 +178,17 @@ func running(pidfd *os.File) bool {
 			return err == nil && ready == 0
 		}
 	}
+}
+
+// LinkAt returns the interface with an ifindex, and whether it is set up. It returns nil if the
+// namespace has no such interface.
+func (n *Netns) LinkAt(index int) (i *Interface, up bool, err error) {
+	l, err := linkByIndex(n.handle, index)
+	if err != nil || l == nil {
+		return nil, false, err
+	}
+	found := interfaceOf(l)
+	return &found, l.Attrs().Flags&net.FlagUp != 0, nil
 }
 
 // Fd returns the namespace's file descriptor, valid until Close.

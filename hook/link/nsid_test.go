@@ -58,10 +58,12 @@ func TestLinkIn(t *testing.T) {
 	must(t, cmd.Process.Kill())
 	cmd.Wait() // n alone holds the namespace: no process and no pin
 	found, err := h.LinkIn(id, i.Index)
-	if err != nil || found == nil || found.Kind != "macvlan" || found.ParentIndex != p.Index || found.MAC.String() != i.MAC.String() {
+	if err != nil || found == nil || found.Kind != "macvlan" || found.ParentIndex != p.Index ||
+		found.MAC.String() != i.MAC.String() {
 		t.Errorf("got %+v, %v, want %+v", found, err, i)
 	}
-	for what, at := range map[string][2]int{"another index": {id, i.Index + 1000}, "another number": {id + 100000, i.Index}} {
+	for what, at := range map[string][2]int{"another index": {id, i.Index + 1000},
+		"another number": {id + 100000, i.Index}} {
 		if found, err := h.LinkIn(at[0], at[1]); found != nil || err != nil {
 			t.Errorf("%s: got %+v, %v", what, found, err)
 		}

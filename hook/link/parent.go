@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // ErrNoLink is returned when a parent, or the link below it, does not exist.
@@ -18,17 +19,11 @@ var ErrNoLink = errors.New("no such link")
 // record it cannot be lost while the link exists, and `ip link` shows it.
 const mark = "lanyard"
 
-// Tag is one VLAN tag.
-type Tag struct {
-	Proto uint16 // 0x8100 or 0x88a8
-	VID   uint16
-}
-
 // Parent is a host link that can carry a network.
 type Parent struct {
 	Name  string
 	Index int // ifindex
-	MAC   net.HardwareAddr
+	MAC   ether.MAC
 	MTU   int
 	Up    bool // administratively
 	// Ours reports that the link carries our mark: a VLAN or dummy that we created.
@@ -40,7 +35,7 @@ type Parent struct {
 	// Chain are the ifindexes from the parent down to the trunk.
 	Chain []int
 	// Tags are those that the parent's frames carry on the trunk, the outer one first.
-	Tags []Tag
+	Tags ether.Tags
 }
 
 // ParentSpec is a parent as a network's definition describes it.
@@ -57,7 +52,7 @@ type ParentSpec struct {
 
 // vlan splits a spec of a VLAN into the spec of the link below it and its tag. tag.VID is 0
 // if the name is not that of a VLAN. The base may be a VLAN itself.
-func (s ParentSpec) vlan() (base ParentSpec, tag Tag, err error) {
+func (s ParentSpec) vlan() (base ParentSpec, tag ether.Tag, err error) {
 	name, vid, err := ParseParent(s.Name)
 	if err != nil {
 		return base, tag, fmt.Errorf("parent %w", err)
@@ -68,9 +63,9 @@ func (s ParentSpec) vlan() (base ParentSpec, tag Tag, err error) {
 	if vid == 0 {
 		return base, tag, nil
 	}
-	base, tag = ParentSpec{Name: name, Outer: s.Outer}, Tag{Proto: unix.ETH_P_8021Q, VID: vid}
+	base, tag = ParentSpec{Name: name, Outer: s.Outer}, ether.Tag{TPID: unix.ETH_P_8021Q, VID: vid}
 	if _, below, err := ParseParent(name); s.Outer != 0 && err == nil && below == 0 {
-		tag.Proto = s.Outer // this is the outermost tag
+		tag.TPID = s.Outer // this is the outermost tag
 	}
 	return base, tag, nil
 }
@@ -89,9 +84,50 @@ func (h *Host) Resolve(want ParentSpec) (Parent, error) {
 	return p, nil
 }
 
+// FindRenamed finds the link that we created for a parent, although that link or the one below it
+// has another name now. It returns nil if there is none.
+func (h *Host) FindRenamed(want ParentSpec) (*Parent, error) {
+	base, tag, err := want.vlan()
+	if err != nil {
+		return nil, err
+	}
+	links, err := dump(h.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", explainErrno(err))
+	}
+	for _, l := range links {
+		if !isOurs(l) {
+			continue
+		}
+		chain, err := h.below(l)
+		if err != nil {
+			return nil, err
+		}
+		if hasName(l, want.Name) || tag.VID != 0 && isVLAN(chain, base.Name, tag) {
+			p := parentOf(chain)
+			return &p, nil
+		}
+	}
+	return nil, nil
+}
+
+// Created lists the links that carry our mark.
+func (h *Host) Created() (found []Parent, err error) {
+	links, err := dump(h.handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", explainErrno(err))
+	}
+	for _, l := range links {
+		if isOurs(l) {
+			found = append(found, Parent{Name: l.Attrs().Name, Index: l.Attrs().Index})
+		}
+	}
+	return found, nil
+}
+
 // find looks a parent up by name and, if the tag has a VID, checks that it is that VLAN on
 // base.
-func (h *Host) find(want ParentSpec, base string, tag Tag) (Parent, netlink.Link, error) {
+func (h *Host) find(want ParentSpec, base string, tag ether.Tag) (Parent, netlink.Link, error) {
 	l, err := linkByName(h.handle, want.Name)
 	if err != nil {
 		return Parent{}, nil, err
@@ -110,7 +146,7 @@ func (h *Host) find(want ParentSpec, base string, tag Tag) (Parent, netlink.Link
 	if want.Dummy && l.Type() != "dummy" {
 		return Parent{}, nil, fmt.Errorf("is %s, not a dummy: rename that link", describe(chain))
 	}
-	if p := parentOf(chain); tag.VID != 0 && want.Outer != 0 && p.Tags[0].Proto != want.Outer {
+	if p := parentOf(chain); tag.VID != 0 && want.Outer != 0 && p.Tags[0].TPID != want.Outer {
 		return Parent{}, nil, fmt.Errorf("is %s on %q, not by protocol %#x: rename that link or choose another parent",
 			p.Tags[0], p.Trunk, want.Outer)
 	}
@@ -146,17 +182,9 @@ func (h *Host) below(l netlink.Link) ([]netlink.Link, error) {
 	return nil, fmt.Errorf("there are more than 8 VLAN links below %q", chain[0].Attrs().Name)
 }
 
-func isVLAN(chain []netlink.Link, base string, tag Tag) bool {
+func isVLAN(chain []netlink.Link, base string, tag ether.Tag) bool {
 	v, ok := chain[0].(*netlink.Vlan)
-	return ok && v.VlanId == int(tag.VID) && protoOf(v) == tag.Proto && hasName(chain[1], base)
-}
-
-// String returns "VLAN 50", or "VLAN 50 by protocol 0x88a8" if it is not 802.1Q.
-func (t Tag) String() string {
-	if t.Proto != unix.ETH_P_8021Q {
-		return fmt.Sprintf("VLAN %d by protocol %#x", t.VID, t.Proto)
-	}
-	return fmt.Sprintf("VLAN %d", t.VID)
+	return ok && v.VlanId == int(tag.VID) && protoOf(v) == tag.TPID && hasName(chain[1], base)
 }
 
 // hasName reports whether name is the link's name or one of its alternative names, which
@@ -189,7 +217,7 @@ func describe(chain []netlink.Link) string {
 	case !ok:
 		return fmt.Sprintf("a link of type %q", chain[0].Type())
 	}
-	return fmt.Sprintf("%s on %q", Tag{protoOf(v), uint16(v.VlanId)}, chain[1].Attrs().Name)
+	return fmt.Sprintf("%s on %q", ether.Tag{TPID: protoOf(v), VID: uint16(v.VlanId)}, chain[1].Attrs().Name)
 }
 
 // canCarry returns an error if the kernel would not accept a macvlan on the link, or would
@@ -225,7 +253,7 @@ func isOurs(l netlink.Link) bool {
 func parentOf(chain []netlink.Link) Parent {
 	a, trunk := chain[0].Attrs(), chain[len(chain)-1].Attrs()
 	p := Parent{
-		Name: a.Name, Index: a.Index, MAC: a.HardwareAddr, MTU: a.MTU, Up: isUp(chain[0]),
+		Name: a.Name, Index: a.Index, MAC: ether.MACOf(a.HardwareAddr), MTU: a.MTU, Up: isUp(chain[0]),
 		Ours:  isOurs(chain[0]),
 		Trunk: trunk.Name, TrunkIndex: trunk.Index,
 	}
@@ -234,7 +262,7 @@ func parentOf(chain []netlink.Link) Parent {
 	}
 	for i := len(chain) - 2; i >= 0; i-- {
 		v := chain[i].(*netlink.Vlan) // below continues past VLAN links only
-		p.Tags = append(p.Tags, Tag{Proto: protoOf(v), VID: uint16(v.VlanId)})
+		p.Tags = append(p.Tags, ether.Tag{TPID: protoOf(v), VID: uint16(v.VlanId)})
 	}
 	return p
 }
@@ -267,7 +295,7 @@ func (h *Host) Down(p Parent) (why string, err error) {
 
 // ParentUnicast lists the unicast MACs that the link with that ifindex receives besides its
 // own: those of the macvlans that are up on it, in all namespaces.
-func (h *Host) ParentUnicast(index int) (macs []net.HardwareAddr, err error) {
+func (h *Host) ParentUnicast(index int) (macs []ether.MAC, err error) {
 	list, err := h.UnicastMACs(index)
 	for _, u := range list {
 		macs = append(macs, u.MAC)
@@ -278,7 +306,7 @@ func (h *Host) ParentUnicast(index int) (macs []net.HardwareAddr, err error) {
 // UnicastMAC is a unicast MAC that a link receives besides its own.
 type UnicastMAC struct {
 	Parent int // ifindex of the link
-	MAC    net.HardwareAddr
+	MAC    ether.MAC
 }
 
 // UnicastMACs lists what [Host.ParentUnicast] does, of all links if index is 0. A MAC on a
@@ -291,7 +319,7 @@ func (h *Host) UnicastMACs(index int) (macs []UnicastMAC, err error) {
 	for _, e := range entries {
 		if e.Flags&netlink.NTF_SELF != 0 && e.State&netlink.NUD_PERMANENT != 0 && len(e.HardwareAddr) == 6 &&
 			e.HardwareAddr[0]&1 == 0 {
-			macs = append(macs, UnicastMAC{Parent: e.LinkIndex, MAC: e.HardwareAddr})
+			macs = append(macs, UnicastMAC{Parent: e.LinkIndex, MAC: ether.MACOf(e.HardwareAddr)})
 		}
 	}
 	return macs, nil
@@ -300,7 +328,7 @@ func (h *Host) UnicastMACs(index int) (macs []UnicastMAC, err error) {
 // NeighboursOf returns the addresses that the host's neighbour table has for a MAC on the
 // link with that ifindex: those of a station that the host has talked to. An entry may be
 // old.
-func (h *Host) NeighboursOf(index int, mac net.HardwareAddr) (addrs []netip.Addr, err error) {
+func (h *Host) NeighboursOf(index int, mac ether.MAC) (addrs []netip.Addr, err error) {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		entries, err := dump(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, family) })
 		if err != nil {
@@ -308,7 +336,7 @@ func (h *Host) NeighboursOf(index int, mac net.HardwareAddr) (addrs []netip.Addr
 		}
 		for _, e := range entries {
 			known := e.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED|netlink.NUD_NOARP) == 0
-			if a, ok := netip.AddrFromSlice(e.IP); ok && known && bytes.Equal(e.HardwareAddr, mac) {
+			if a, ok := netip.AddrFromSlice(e.IP); ok && known && ether.MACOf(e.HardwareAddr) == mac {
 				addrs = append(addrs, a.Unmap())
 			}
 		}

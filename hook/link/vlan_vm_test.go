@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 func mustVLAN(tb testing.TB, h *Host, name, base string, vid int, proto netlink.VlanProtocol) netlink.Link {
@@ -40,7 +42,8 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	l := mustLink(t, h, "trunk.50")
 	want := Parent{
 		Name: "trunk.50", Index: l.Attrs().Index, MAC: trunk.MAC, MTU: 1500, Up: true, Ours: true,
-		Trunk: "trunk", TrunkIndex: trunk.Index, Chain: []int{l.Attrs().Index, trunk.Index}, Tags: []Tag{{0x8100, 50}},
+		Trunk: "trunk", TrunkIndex: trunk.Index, Chain: []int{l.Attrs().Index, trunk.Index},
+		Tags: ether.Tags{{TPID: 0x8100, VID: 50}},
 	}
 	if diff := cmp.Diff(want, p); diff != "" || !created {
 		t.Errorf("created %v: %s", created, diff)
@@ -207,9 +210,9 @@ func TestResolveQinQ(t *testing.T) {
 	for _, name := range []string{"trunk.100", "trunk.7"} {
 		mustUp(t, h, name)
 	}
-	for name, want := range map[string][]Tag{
-		"trunk.100.200": {{0x88a8, 100}, {0x8100, 200}},
-		"trunk.7.8":     {{0x8100, 7}, {0x8100, 8}},
+	for name, want := range map[string]ether.Tags{
+		"trunk.100.200": {{TPID: 0x88a8, VID: 100}, {TPID: 0x8100, VID: 200}},
+		"trunk.7.8":     {{TPID: 0x8100, VID: 7}, {TPID: 0x8100, VID: 8}},
 	} {
 		p, created := mustEnsure(t, h, name)
 		if diff := cmp.Diff(want, p.Tags); diff != "" || !created || p.Trunk != "trunk" || p.TrunkIndex != trunk.Index {
@@ -226,7 +229,8 @@ func TestQinQIsCreatedAndRemoved(t *testing.T) {
 	inner := func(name string) ParentSpec { return ParentSpec{Name: name, Outer: 0x88a8} }
 	p, created, err := h.EnsureParent(ctx, inner("trunk.100.200"), true)
 	must(t, err)
-	if diff := cmp.Diff([]Tag{{0x88a8, 100}, {0x8100, 200}}, p.Tags); diff != "" || !created || !p.Ours {
+	if diff := cmp.Diff(ether.Tags{{TPID: 0x88a8, VID: 100}, {TPID: 0x8100, VID: 200}}, p.Tags); diff != "" || !created ||
+		!p.Ours {
 		t.Errorf("%+v, created %v: %s", p, created, diff)
 	}
 	if l := mustLink(t, h, "trunk.100"); l.Attrs().Alias != mark || !isUp(l) {

@@ -76,7 +76,8 @@ func (d *Definition) validMACFrom() error {
 		return nil
 	}
 	if d.SharesMAC() {
-		return fmt.Errorf("mac-from: %q has no effect in mode %s, in which the container has the parent's MAC: omit it", d.MACFrom, d.Mode)
+		return fmt.Errorf("mac-from: %q has no effect in mode %s, in which the container has the parent's MAC: omit it",
+			d.MACFrom, d.Mode)
 	}
 	if !slices.ContainsFunc(d.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is4() }) {
 		return fmt.Errorf("mac-from: %q needs an IPv4 subnet: add one, or omit it", d.MACFrom)

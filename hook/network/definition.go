@@ -12,15 +12,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-)
 
-// Verify selects what an attach verifies on the wire before the container starts.
-type Verify string
-
-const (
-	VerifyOff    Verify = "off"    // sends no probes and judges nothing
-	VerifyWarn   Verify = "warn"   // records the verdict; fails only if other stations would be harmed
-	VerifyStrict Verify = "strict" // also fails for a silent gateway
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // Definition is one network. The zero value of an optional field means the default, and is
@@ -77,8 +70,8 @@ type Definition struct {
 	HostAddresses []netip.Addr `json:"host-address,omitempty"`
 	// MTU is in bytes. 0: the parent's.
 	MTU int `json:"mtu,omitzero"`
-	// Verify is empty for VerifyWarn; VerifyMode returns it with the default.
-	Verify Verify `json:"verify,omitzero"`
+	// Verify is empty for verify.Warn; VerifyMode returns it with the default.
+	Verify verify.Mode `json:"verify,omitzero"`
 	// Deadline is the maximum wait for a silent gateway.
 	Deadline Duration `json:"deadline,omitzero"`
 	// ConflictWindow is how long a claimant has to answer for an address.
@@ -132,9 +125,9 @@ func (d *Duration) UnmarshalText(text []byte) error {
 }
 
 // VerifyMode returns Verify, or the default if that is empty.
-func (d *Definition) VerifyMode() Verify {
+func (d *Definition) VerifyMode() verify.Mode {
 	if d.Verify == "" {
-		return VerifyWarn
+		return verify.Warn
 	}
 	return d.Verify
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // fullDefinition returns a valid definition that uses every field.
@@ -25,7 +27,7 @@ func fullDefinition() *Definition {
 			Subnet: netip.MustParsePrefix("fd50::/64"),
 		}},
 		HostAccess: true, HostAddresses: []netip.Addr{netip.MustParseAddr("192.168.50.5"), netip.MustParseAddr("fd50::5")},
-		MTU: 1400, Verify: VerifyStrict,
+		MTU: 1400, Verify: verify.Strict,
 		Deadline: Duration(1500 * time.Millisecond), ConflictWindow: Duration(20 * time.Millisecond),
 		Quarantine: Duration(30 * time.Second),
 		DNS:        []netip.Addr{netip.MustParseAddr("192.168.50.1")}, DNSSearch: []string{"lab.example"},
@@ -74,7 +76,7 @@ func TestValidate(t *testing.T) {
 			d.Driver, d.Mode, d.Subnets = DriverIPvlan, ModeL3S, []Subnet{{Subnet: prefix("192.168.50.0/24")}}
 		}},
 		{"parent: is missing", func(d *Definition) { d.Parent = "" }},
-		{`parent: "enp0s31f6abc.4000" has 17 bytes: Linux allows 15`, func(d *Definition) { d.Parent = "enp0s31f6abc.4000" }},
+		{`parent: "` + strings.Repeat("x", 80) + `"… has 128 bytes: Linux allows 127`, func(d *Definition) { d.Parent = strings.Repeat("x", 128) }},
 		{"parent: ", func(d *Definition) { d.Parent = "a/b" }},
 		{"dns: 4 name servers", func(d *Definition) { d.DNS = make([]netip.Addr, 4) }},
 		{`dns[0]: "0.0.0.0"`, func(d *Definition) { d.DNS = []netip.Addr{addr("0.0.0.0")} }},

@@ -41,24 +41,6 @@ func Load(dir, name string) (*Definition, error) {
 	return d, err
 }
 
-// A Stamp identifies the content of a network's file: equal stamps of one network mean that
-// the file was neither replaced nor changed.
-type Stamp struct {
-	ino          uint64
-	size         int64
-	mtime, ctime int64 // ns
-}
-
-// StampOf returns the stamp of one network's file, or the zero Stamp if it cannot be read.
-// Call it before Load, so that the stamp is never newer than the loaded text.
-func StampOf(dir, name string) Stamp {
-	var st unix.Stat_t
-	if err := unix.Stat(pathOf(dir, name), &st); err != nil {
-		return Stamp{}
-	}
-	return Stamp{st.Ino, st.Size, st.Mtim.Nano(), st.Ctim.Nano()}
-}
-
 // errAbsent returns ErrNotExist with the network's name and the most similar existing one.
 func errAbsent(dir, name string) error {
 	var names []string

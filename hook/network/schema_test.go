@@ -82,7 +82,8 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
-		"allocate": allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues, "guard": switchValues,
+		"allocate": allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues,
+		"guard":    switchValues,
 		"brokered": brokeredValues,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {
@@ -134,10 +135,11 @@ func TestSchemaRefuses(t *testing.T) {
 	for _, text := range []string{
 		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`,
 		`{"subnets": {}}`, `{"subnets": [{}]}`,
-		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`, `{"parent": "enp0s31f6abc.4000"}`,
+		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`, `{"parent": "` + strings.Repeat("x", 128) + `"}`,
 		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`,
 		`{"driver": "ipvlan", "flag": "passthru"}`,
-		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`, `{"verify": "strickt"}`,
+		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`,
+		`{"verify": "strickt"}`,
 		`{"brokered": "gaurded"}`, `{"guard": "yes"}`,
 		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`,
 		`{"deadline": 1500}`, `{"deadline": "-1s"}`,

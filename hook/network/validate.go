@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lanyard-net/lanyard/verify"
 )
 
-// maxLinkName is the maximum length of a link's name in bytes: IFNAMSIZ (linux/if.h) without
-// the terminating zero.
-const maxLinkName = 15
+// maxLinkName is the maximum length of a link's name in bytes. It is that of an alternative name:
+// ALTIFNAMSIZ (linux/if.h) without the terminating zero.
+const maxLinkName = 127
 
 // maxName is the maximum length of a network's name in bytes. The name of its file, with all
 // suffixes, must stay below 255.
@@ -25,7 +27,7 @@ const minMTU4, minMTU6, maxMTU = 68, 1280, 65535
 // typing error.
 const maxTimeLimit = time.Minute
 
-var verifyValues = []string{string(VerifyOff), string(VerifyWarn), string(VerifyStrict)}
+var verifyValues = []string{string(verify.Off), string(verify.Warn), string(verify.Strict)}
 
 // ValidName returns an error that says why name cannot be a network's name, or nil. Call it
 // before building a path from a name: names come from annotations, which are untrusted.

@@ -87,7 +87,7 @@ func Ours(s *specs.State) bool {
 // isMisspelt reports whether a key has the prefix io.lanyard. in another case, with a slash
 // instead of the last dot, as most keys of Kubernetes have, or after characters that are
 // neither letters nor digits, such as a quote or a space. The hooks.d files match the same
-// keys (hooks.d/lanyard.json.in): otherwise the engine would not run the hook, and the
+// keys (packaging/hooks.d/lanyard.json.in): otherwise the engine would not run the hook, and the
 // container would start off the network without an error.
 func isMisspelt(key string) bool {
 	if strings.HasPrefix(key, prefix) {

@@ -145,6 +145,20 @@ func writeToBundle(bundle, text string) (*os.File, error) {
 // (/proc/self/root), which lead out of one.
 const insideRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 
+// openInside opens a path below the root that dir is open on, with the given flags and O_CLOEXEC.
+// openat2(2) fails with EAGAIN on a path with ".." while any process of the host mounts or renames,
+// because the kernel cannot tell then whether ".." led out of the root. So it is tried again.
+func openInside(dir int, path string, flags uint64) (fd int, err error) {
+	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: insideRoot}
+	for range 1000 {
+		fd, err = unix.Openat2(dir, path, how)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+	return fd, fmt.Errorf("other processes rename or mount without a pause: %w: start the container again", err)
+}
+
 // openResolvPath opens the file to mount over, resolving its path as the container would, and
 // returns an O_PATH descriptor. It creates a missing file, empty. It returns an error if
 // the path leads to anything but a regular file of a real file system.
@@ -154,7 +168,7 @@ func openResolvPath(root string) (int, error) {
 		return 0, fmt.Errorf("open root %q: %w", root, err)
 	}
 	defer unix.Close(dir)
-	fd, err := unix.Openat2(dir, resolvPath, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: insideRoot})
+	fd, err := openInside(dir, resolvPath, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
 		fd, err = createResolvPath(dir)
 	}
@@ -183,11 +197,10 @@ func openResolvPath(root string) (int, error) {
 // createResolvPath creates an empty file in the root that dir is open on. It replaces a symbolic
 // link to a target that does not exist.
 func createResolvPath(dir int) (int, error) {
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: insideRoot}
-	etc, err := unix.Openat2(dir, "/etc", how)
+	etc, err := openInside(dir, "/etc", unix.O_PATH|unix.O_DIRECTORY)
 	if errors.Is(err, unix.ENOENT) {
 		if err = unix.Mkdirat(dir, "etc", 0o755); err == nil {
-			etc, err = unix.Openat2(dir, "/etc", how)
+			etc, err = openInside(dir, "/etc", unix.O_PATH|unix.O_DIRECTORY)
 		}
 	}
 	if err != nil {

@@ -56,7 +56,8 @@ func (w *resolvLab) config(t *testing.T, mounts []specs.Mount) {
 // resolv.conf that the container reads.
 func (w *resolvLab) read(prepare ...func() error) (text string, err error) {
 	err = testenv.OnThread(func() error {
-		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
+		if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS),
+			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
 			return err
 		}
 		for _, p := range prepare {
@@ -85,7 +86,10 @@ func TestResolvConf(t *testing.T) {
 	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
 	for name, prepare := range map[string]func(etc string) error{
 		"none in the image": func(string) error { return nil },
-		"one in the image":  func(etc string) error { return os.WriteFile(etc+"/resolv.conf", []byte("nameserver 1.1.1.1\n"), 0o644) },
+		"one in the image": func(
+			etc string) error {
+			return os.WriteFile(etc+"/resolv.conf", []byte("nameserver 1.1.1.1\n"), 0o644)
+		},
 		"a link that leads nowhere": func(etc string) error {
 			return os.Symlink("../run/systemd/resolve/stub-resolv.conf", etc+"/resolv.conf")
 		},
@@ -108,6 +112,47 @@ func TestResolvConf(t *testing.T) {
 				t.Errorf("the host's file is %q, %v", text, err)
 			}
 		})
+	}
+}
+
+// TestResolvConfOnBusyHost checks that mounts by other processes do not fail a path with "..".
+func TestResolvConfOnBusyHost(t *testing.T) {
+	w := newResolvLab(t)
+	must(t, os.MkdirAll(filepath.Join(w.root, "run/systemd/resolve"), 0o755))
+	must(t, os.WriteFile(filepath.Join(w.root, "run/systemd/resolve/stub-resolv.conf"), nil, 0o644))
+	must(t, os.Symlink(strings.Repeat("../run/", 15)+"../run/systemd/resolve/stub-resolv.conf", w.root+"/etc/resolv.conf"))
+	stop, mounts := make(chan struct{}), make(chan error, 1)
+	go func() { mounts <- testenv.OnThread(func() error { return mountUntil(stop, t.TempDir()) }) }()
+	for range 2000 {
+		fd, err := openResolvPath(w.root)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		unix.Close(fd)
+	}
+	close(stop)
+	must(t, <-mounts)
+}
+
+// mountUntil mounts and unmounts in a mount namespace of its own until stop is closed.
+func mountUntil(stop <-chan struct{}, dir string) error {
+	if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS),
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return err
+		}
 	}
 }
 

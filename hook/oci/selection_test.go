@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -32,8 +33,10 @@ func TestSelections(t *testing.T) {
 		"web50@eth1, db60":   {{Network: "web50", Interface: "eth1"}, {Network: "db60"}},
 		"web@a,web@b":        {{Network: "web", Interface: "a"}, {Network: "web", Interface: "b"}},
 		`[{"name":"web50"}]`: {{Network: "web50"}},
-		` [{"name":"w","interface":"eth1","ips":["192.168.50.9","fd50::9"],"mac":"02:00:00:00:00:09","mtu":1400,"default-route":false},{"name":"d","default-route":true}]`: {
-			{Network: "w", Interface: "eth1", Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9"), netip.MustParseAddr("fd50::9")}, MAC: verify.MAC{2, 0, 0, 0, 0, 9}, MTU: 1400, Default: &no},
+		` [{"name":"w","interface":"eth1","ips":["192.168.50.9","fd50::9"],"mac":"02:00:00:00:00:09",` +
+			`"mtu":1400,"default-route":false},{"name":"d","default-route":true}]`: {
+			{Network: "w", Interface: "eth1", Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9"),
+				netip.MustParseAddr("fd50::9")}, MAC: ether.MAC{2, 0, 0, 0, 0, 9}, MTU: 1400, Default: &no},
 			{Network: "d", Default: &yes},
 		},
 	} {
@@ -67,10 +70,11 @@ func TestSelectionsRefused(t *testing.T) {
 		`[{"Name":"web"}]`:                  `"Name" is unknown`,
 		`[{"name":"web","ips":"10.0.0.1"}]`: "ips: cannot be a JSON string",
 		`[{"name":"web","ips":["10.0.0"]}]`: `ips: "10.0.0" is not an address`,
-		`[{"name":"web","ips":["10.0.0.1","10.0.0.2"]}]`:                        "two addresses have the same family",
-		`[{"name":"web","mac":""}]`:                                             "not a unicast MAC",
-		`[{"name":"web","mtu":1}]`:                                              "not an MTU",
-		`[{"name":"a","default-route":true},{"name":"b","default-route":true}]`: `network "a" and network "b" both request the default route`,
+		`[{"name":"web","ips":["10.0.0.1","10.0.0.2"]}]`: "two addresses have the same family",
+		`[{"name":"web","mac":""}]`:                      "not a unicast MAC",
+		`[{"name":"web","mtu":1}]`:                       "not an MTU",
+		`[{"name":"a","default-route":true},{"name":"b","default-route":true}]`: `network "a" and network "b" ` +
+			`both request the default route`,
 	} {
 		_, err := parseNetworks(v)
 		if err == nil || !strings.Contains(err.Error(), want) ||

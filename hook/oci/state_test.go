@@ -11,8 +11,10 @@ import (
 func TestReadState(t *testing.T) {
 	// The states that runc 1.1 and crun 1.8 write.
 	for name, state := range map[string]string{
-		"runc": `{"ociVersion":"1.0.2-dev","id":"web","status":"creating","pid":42,"bundle":"/b","annotations":{"io.lanyard.network":"web50"}}`,
-		"crun": `{"ociVersion":"1.0","id":"web","status":"created","pid":42,"root":"/b/rootfs","bundle":"/b","annotations":{"io.lanyard.network":"web50"}}`,
+		"runc": `{"ociVersion":"1.0.2-dev","id":"web","status":"creating","pid":42,"bundle":"/b",` +
+			`"annotations":{"io.lanyard.network":"web50"}}`,
+		"crun": `{"ociVersion":"1.0","id":"web","status":"created","pid":42,"root":"/b/rootfs","bundle":"/b",` +
+			`"annotations":{"io.lanyard.network":"web50"}}`,
 	} {
 		s, err := ReadState(strings.NewReader(state))
 		if err != nil || s.ID != "web" || s.Pid != 42 || s.Annotations["io.lanyard.network"] != "web50" {
@@ -43,26 +45,27 @@ func TestReadStateRefusals(t *testing.T) {
 func TestParse(t *testing.T) {
 	r, ok, err := Parse(&specs.State{ID: "c1", Pid: 7, Annotations: map[string]string{
 		"io.lanyard.network": "web50", "io.lanyard.ip": "192.168.50.9", "io.lanyard.ip6": "fd50::9",
-		"io.lanyard.mac": "02:00:00:00:00:09", "io.lanyard.interface": "lan0", "io.lanyard.mtu": "1400", "io.lanyard.verify": "strict",
-		"io.lanyard.default-route":      "true",
-		"io.kubernetes.cri-o.SandboxID": "sb", "io.kubernetes.pod.namespace": "prod", "io.kubernetes.cri-o.ContainerName": "app",
-		"io.lanyrd.network": "not ours to judge",
+		"io.lanyard.mac": "02:00:00:00:00:09", "io.lanyard.interface": "lan0", "io.lanyard.mtu": "1400",
+		"io.lanyard.verify": "strict", "io.lanyard.default-route": "true",
+		"io.kubernetes.cri-o.SandboxID": "sb", "io.kubernetes.pod.namespace": "prod",
+		"io.kubernetes.cri-o.ContainerName": "app",
+		"io.lanyrd.network":                 "not ours to judge",
 	}})
 	if !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	w := r.Wants[0]
-	if r.Name != "app" || r.Pod.Sandbox != "sb" || r.Pod.Namespace != "prod" || w.Network != "web50" || len(w.Addrs) != 2 ||
-		w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 || w.Verify != "strict" ||
-		w.Default == nil ||
-		!*w.Default {
+	if r.Name != "app" || r.Pod.Sandbox != "sb" || r.Pod.Namespace != "prod" || w.Network != "web50" ||
+		len(w.Addrs) != 2 || w.MAC.String() != "02:00:00:00:00:09" || w.Interface != "lan0" || w.MTU != 1400 ||
+		w.Verify != "strict" ||
+		w.Default == nil || !*w.Default {
 		t.Errorf("got %+v", r)
 	}
 }
 
 func TestParseLeavesOthersAlone(t *testing.T) {
-	if _, ok, err := Parse(&specs.State{ID: "c1", Annotations: map[string]string{"io.lanyrd.network": "x", "a": "b"}}); ok ||
-		err != nil {
+	state := &specs.State{ID: "c1", Annotations: map[string]string{"io.lanyrd.network": "x", "a": "b"}}
+	if _, ok, err := Parse(state); ok || err != nil {
 		t.Errorf("got ours=%v, %v", ok, err)
 	}
 }
@@ -73,7 +76,8 @@ func TestParseRefusals(t *testing.T) {
 		pid         int
 		want        string
 	}{
-		{map[string]string{"io.lanyard.netwrk": "web50"}, 1, `"io.lanyard.netwrk" is unknown: did you mean "io.lanyard.network"?`},
+		{map[string]string{"io.lanyard.netwrk": "web50"}, 1,
+			`"io.lanyard.netwrk" is unknown: did you mean "io.lanyard.network"?`},
 		{map[string]string{"io.lanyard.ip": "192.168.50.9"}, 1, `"io.lanyard.network" is missing`},
 		{map[string]string{"io.lanyard.network": "../etc/passwd"}, 1, `"io.lanyard.network"`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.ip": "fd00::1"}, 1, `"fd00::1" is not an IPv4 address`},
@@ -86,12 +90,15 @@ func TestParseRefusals(t *testing.T) {
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.interface": "sixteen-bytes-xx"}, 1, `15`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.interface": "a/b"}, 1, `"io.lanyard.interface"`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.mtu": "9k"}, 1, `"9k" is not an MTU`},
-		{map[string]string{"io.lanyard.network": "n", "io.lanyard.default-route": "yes"}, 1, `"yes" is neither true nor false`},
-		{map[string]string{"\"io.lanyard.networks": `[{""name"":""n""}]"`}, 1, `"\"io.lanyard.networks": the key begins with a quote: podman 5.0`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.default-route": "yes"}, 1,
+			`"yes" is neither true nor false`},
+		{map[string]string{"\"io.lanyard.networks": `[{""name"":""n""}]"`}, 1,
+			`"\"io.lanyard.networks": the key begins with a quote: podman 5.0`},
 		{map[string]string{" io.lanyard.network": "n"}, 1, `" io.lanyard.network": the prefix is misspelt`},
 		{map[string]string{"IO.Lanyard.network": "n"}, 1, `"IO.Lanyard.network": the prefix is misspelt`},
 		{map[string]string{"io.lanyard/network": "n"}, 1, `"io.lanyard/network": the prefix is misspelt`},
-		{map[string]string{"io.lanyard.network": "n", "'io.lanyard.ip": "10.0.0.1"}, 1, `"'io.lanyard.ip": the prefix is misspelt`},
+		{map[string]string{"io.lanyard.network": "n", "'io.lanyard.ip": "10.0.0.1"}, 1,
+			`"'io.lanyard.ip": the prefix is misspelt`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.verify": "very"}, 1, `use off, warn or strict`},
 		{map[string]string{"io.lanyard.network": "n"}, 0, `has no pid`},
 	} {
@@ -104,7 +111,8 @@ func TestParseRefusals(t *testing.T) {
 
 func FuzzState(f *testing.F) {
 	f.Add(
-		`{"id":"web","status":"creating","pid":42,"annotations":{"io.lanyard.network":"web50","io.lanyard.ip":"192.168.50.9"}}`,
+		`{"id":"web","status":"creating","pid":42,` +
+			`"annotations":{"io.lanyard.network":"web50","io.lanyard.ip":"192.168.50.9"}}`,
 	)
 	f.Add(`{"id":"web","status":"created","pid":42,"root":"/x","annotations":{"io.lanyard.mac":"02:00:00:00:00:01"}}`)
 	f.Add(`{"id":"web","pid":42,"annotations":{" IO.Lanyard.network":"web50"}}`)

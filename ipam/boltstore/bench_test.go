@@ -2,7 +2,6 @@ package boltstore_test
 
 import (
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
@@ -44,22 +43,6 @@ func BenchmarkClaim(b *testing.B) {
 func BenchmarkLook(b *testing.B) {
 	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
 		for range b.N {
-			if _, err := db.Count(b.Context(), poolName); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
-// BenchmarkUnsealed measures the visit after a process was killed, which reads the whole file.
-func BenchmarkUnsealed(b *testing.B) {
-	forSizes(b, func(b *testing.B, db *boltstore.DB, path string) {
-		for range b.N {
-			b.StopTimer()
-			if err := os.Remove(path + ".lock"); err != nil {
-				b.Fatal(err)
-			}
-			b.StartTimer()
 			if _, err := db.Count(b.Context(), poolName); err != nil {
 				b.Fatal(err)
 			}

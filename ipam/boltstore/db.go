@@ -3,8 +3,12 @@
 //
 // The file belongs on a tmpfs: starting a container then syncs nothing to a disk, and a boot, which
 // ends every container, frees every lease. Each visit opens the file and holds it exclusively until
-// it closes it again. A damaged file gives an error, [ipam.ErrCorrupt]; it never causes a crash,
-// and none of its rows is used. The caller decides what to do about it.
+// it closes it again.
+//
+// A file that bbolt cannot read, or whose rows contradict each other, gives an error that wraps
+// [ipam.ErrCorrupt], and the caller decides what to do about it. Only root can write the file, and
+// a memory file system returns what was written: so the package does not look for changed bytes in
+// a file that is valid for bbolt.
 package boltstore
 
 import (
@@ -12,11 +16,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/ipam"
 )
 
 // DB is a database file. The file is open only during a visit, so DB has no Close. It is safe for
@@ -29,19 +38,22 @@ type DB struct {
 	path string
 	turn chan struct{} // one visit at a time; a channel, so that a wait can end with a context
 	open *session      // guarded by turn
+
+	damaged atomic.Value // os.FileInfo of the file that was last found to be damaged, see MoveAside
 }
 
 // session is the state of an open file, from opening to closing it.
 type session struct {
 	lock   *os.File
-	file   *os.File // bbolt closes it
+	file   *os.File
+	info   os.FileInfo // of file, when it was opened
 	bolt   *bbolt.DB
 	since  time.Time
 	holds  int
 	closed chan struct{}
-	txid   uint64 // the last transaction written, 0 if none
-	drop   bool   // a table was dropped
-	broken error  // the damage that was found; nil if none
+	wrote  bool
+	broken error // the damage that was found; nil if none
+	stuck  bool  // bbolt panicked: it may still hold locks of its own
 }
 
 // Open returns the database at path. It does nothing yet: the first visit creates the file and its
@@ -121,7 +133,7 @@ func (db *DB) takeTurn(ctx context.Context) error {
 // View runs f in a read-only transaction. f must not begin another transaction.
 func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
-		return s.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx: tx, now: db.now()}) })
+		return s.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
 	})
 }
 
@@ -129,19 +141,8 @@ func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
 // begin another transaction.
 func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
-		t := &Tx{now: db.now()}
-		var txid uint64
-		err := s.bolt.Update(func(tx *bbolt.Tx) error {
-			t.tx, txid = tx, uint64(tx.ID())
-			if err := f(t); err != nil {
-				return err
-			}
-			return t.addUp()
-		})
-		if err == nil {
-			s.txid, s.drop = txid, s.drop || t.drop
-		}
-		return err
+		s.wrote = true
+		return s.bolt.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
 	})
 }
 
@@ -161,14 +162,13 @@ func (db *DB) visit(ctx context.Context, f func(*session) error) (err error) {
 			}
 		}()
 	}
-	return db.run(f)
+	return db.run(db.open, f)
 }
 
 // run calls f and turns what bbolt does with a damaged file into an error: bbolt panics, or reads
-// beyond the end of a file that has just been truncated, which the kernel answers with SIGBUS. A
-// panic although the file is undamaged is a bug in f, and is passed on.
-func (db *DB) run(f func(*session) error) (err error) {
-	s := db.open
+// beyond the end of a file that was truncated, which the kernel answers with SIGBUS. Any other
+// panic is a bug in f, and is passed on.
+func (db *DB) run(s *session, f func(*session) error) (err error) {
 	if s.broken != nil {
 		return s.broken
 	}
@@ -178,27 +178,55 @@ func (db *DB) run(f func(*session) error) (err error) {
 		if r == nil {
 			return
 		}
-		if now, err := stat(s.file); err == nil {
-			_, err = check(s.file, now.size)
-			if err == nil || errors.Is(err, errLayout) {
-				panic(r)
-			}
+		if !isFault(r) && !inBolt() {
+			panic(r)
 		}
-		s.broken = db.condemn(s.lock, s.file, fmt.Errorf("%v", r))
-		err = s.broken
+		s.stuck = true
+		err = db.condemn(s, fmt.Errorf("%v", r))
 	}()
 	err = f(s)
 	if cause, found := errors.AsType[damage](err); found {
-		s.broken = db.condemn(s.lock, s.file, cause)
-		return s.broken
+		return db.condemn(s, cause)
 	}
 	return err
 }
 
-// damage is an error about rows that contradict each other, or that cannot be read.
+// isFault reports whether a panic comes from a memory address that cannot be read, other than a nil
+// pointer: only the mapped file has such addresses.
+func isFault(r any) bool {
+	_, ok := r.(interface{ Addr() uintptr })
+	return ok
+}
+
+// inBolt reports whether the current panic began in bbolt: in the first function below
+// runtime.gopanic that does not belong to the runtime. The caller is the deferred function.
+func inBolt() bool {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])
+	for panicked := false; ; {
+		f, more := frames.Next()
+		if panicked && !strings.HasPrefix(f.Function, "runtime.") {
+			return strings.HasPrefix(f.Function, "go.etcd.io/bbolt")
+		}
+		panicked = panicked || f.Function == "runtime.gopanic"
+		if !more {
+			return false
+		}
+	}
+}
+
+// damage is an error about a file or rows that cannot be read, or rows that contradict each other.
 type damage struct{ error }
 
 func damaged(format string, args ...any) damage { return damage{fmt.Errorf(format, args...)} }
+
+// condemn returns the error for a damaged file, which further visits of the session get too. It
+// remembers the file for MoveAside.
+func (db *DB) condemn(s *session, cause error) error {
+	db.damaged.Store(s.info)
+	s.broken = fmt.Errorf("%w: %q: %w", ipam.ErrCorrupt, db.path, cause)
+	return s.broken
+}
 
 // begin opens the file if it is not open. The caller holds turn.
 func (db *DB) begin(ctx context.Context) (err error) {
@@ -219,27 +247,30 @@ func (db *DB) begin(ctx context.Context) (err error) {
 	return nil
 }
 
-// close closes the file, and seals it if it was written. The caller holds turn.
+// close closes the file, after it made the file smaller if that is worthwhile. The caller holds
+// turn.
 func (db *DB) close() error {
 	s := db.open
 	db.open = nil
 	defer close(s.closed)
 	defer s.lock.Close()
-	if s.broken != nil {
-		// bbolt may still hold locks of its own, so that its Close would never return. Its flock
-		// would outlive the descriptor, because the mapping keeps the open file.
-		unlock := unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
-		return errors.Join(unlock, s.file.Close())
+	if s.wrote && s.broken == nil {
+		// If this fails, the file stays large, and nothing else is lost. What was written is in the
+		// file, and must not be reported as failed.
+		_ = db.run(s, db.compact)
 	}
-	if s.txid != 0 {
-		// If this fails, the next visit reads the whole file, and nothing else is lost. What was
-		// written is in the file, and must not be reported as failed.
-		if now, err := stat(s.file); err == nil {
-			_ = seal{now, s.txid, ""}.write(s.lock)
-			if (s.drop || s.txid%wasteEvery == 0) && wasteful(s.file, now.size) {
-				_ = db.compact(s)
-			}
-		}
+	return s.closeFile()
+}
+
+func (s *session) closeFile() error {
+	if s.bolt != nil && !s.stuck {
+		return s.bolt.Close()
 	}
-	return s.bolt.Close()
+	// bbolt's Close might never return. Its flock would outlive the descriptor, because the mapping
+	// keeps the open file. If bbolt.Open returned an error, it has closed the file already.
+	_ = unix.Flock(int(s.file.Fd()), unix.LOCK_UN)
+	if err := s.file.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package boltstore_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -102,7 +103,7 @@ func TestRows(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	mustAudit(t, path)
+	mustCheck(t, path)
 }
 
 func TestHold(t *testing.T) {
@@ -175,29 +176,38 @@ func edit(t *testing.T, path string, f func(*bbolt.Tx) error) {
 }
 
 func TestAnotherLayoutIsRefused(t *testing.T) {
-	for _, sealed := range []bool{true, false} {
-		db, path := tempDB(t)
-		mustNext(t, db, "a")
-		if err := db.Hold(t.Context(), func() error { return nil }); err != nil {
-			t.Fatal(err)
-		}
-		edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket([]byte("boltstore")).Put([]byte("layout"), []byte("1=1")) })
-		if !sealed {
-			if err := os.Remove(path + ".lock"); err != nil {
-				t.Fatal(err)
+	meta := []byte("boltstore")
+	for what, c := range map[string]struct {
+		change func(*bbolt.Tx) error
+		words  []string
+	}{
+		"an earlier layout": {func(tx *bbolt.Tx) error { return tx.Bucket(meta).Put([]byte("layout"), []byte("3=3")) },
+			[]string{`"3=3"`, `"4"`}},
+		"a later layout": {func(tx *bbolt.Tx) error { return tx.Bucket(meta).Put([]byte("layout"), []byte("5")) },
+			[]string{`"5"`, `"4"`}},
+		"no layout":               {func(tx *bbolt.Tx) error { return tx.Bucket(meta).Delete([]byte("layout")) }, nil},
+		"another program's bbolt": {func(tx *bbolt.Tx) error { return tx.DeleteBucket(meta) }, nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			db, path := tempDB(t)
+			mustNext(t, db, "a")
+			edit(t, path, c.change)
+			before := mustRead(t, path)
+			_, err := db.Next(t.Context(), poolName, pool12, lease("b"))
+			if err == nil || errors.Is(err, ipam.ErrCorrupt) {
+				t.Fatalf("got %v", err)
 			}
-		}
-		_, err := db.Next(t.Context(), poolName, pool12, lease("b"))
-		if err == nil || errors.Is(err, ipam.ErrCorrupt) {
-			t.Fatalf("got %v", err)
-		}
-		for _, word := range []string{path, `"3"`, `"1"`, "another version"} {
-			if !strings.Contains(err.Error(), word) {
-				t.Errorf("error %q lacks %s", err, word)
+			for _, word := range append(c.words, path, "another version") {
+				if !strings.Contains(err.Error(), word) {
+					t.Errorf("error %q lacks %s", err, word)
+				}
 			}
-		}
-		if name, err := db.MoveAside(t.Context()); name != "" || err != nil {
-			t.Errorf("moved to %q, %v", name, err)
-		}
+			if name, err := db.MoveAside(t.Context()); name != "" || err != nil {
+				t.Errorf("moved to %q, %v", name, err)
+			}
+			if !bytes.Equal(mustRead(t, path), before) {
+				t.Error("the file was changed")
+			}
+		})
 	}
 }

@@ -157,5 +157,12 @@ func endKey(until time.Time, addr []byte) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(until.UnixNano())), addr...)
 }
 
-// endOf returns the time in an endKey.
-func endOf(k []byte) time.Time { return time.Unix(0, int64(binary.BigEndian.Uint64(k))) }
+// endOf returns the time in an endKey, and the address.
+func endOf(k []byte) (time.Time, netip.Addr, error) {
+	if len(k) > 8 {
+		if a, ok := netip.AddrFromSlice(k[8:]); ok {
+			return time.Unix(0, int64(binary.BigEndian.Uint64(k))), a, nil
+		}
+	}
+	return time.Time{}, netip.Addr{}, damaged("end of a quarantine %x", k)
+}

@@ -3,31 +3,71 @@ package boltstore
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
-	"io"
-	"os"
+	"math/bits"
+	"strings"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// Audit reads a whole file, as a visit does that finds no seal.
-func Audit(path string) error {
-	f, err := os.Open(path)
+// Check returns an error if bbolt finds a fault in a file's pages, or if the buckets of a pool do not
+// agree.
+func Check(path string) error {
+	b, err := bbolt.Open(path, 0o600, options())
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	return AuditOf(f, fi.Size())
+	defer b.Close()
+	return b.View(func(tx *bbolt.Tx) (err error) {
+		for fault := range tx.Check() {
+			err = errors.Join(err, fault)
+		}
+		return errors.Join(err, tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+			pool, ok := strings.CutPrefix(string(name), poolPrefix)
+			if !ok {
+				return nil
+			}
+			return agree(&Tx{tx: tx}, pool)
+		}))
+	})
 }
 
-// AuditOf is Audit for contents that are not in a file.
-func AuditOf(f io.ReaderAt, size int64) error {
-	_, err := check(f, size)
-	return err
+func agree(t *Tx, name string) error {
+	p, err := openPool(t, name)
+	if err != nil {
+		return err
+	}
+	var found ipam.Counts
+	for k, v := range withPrefix(p.leases, nil) {
+		l, err := decode(k, v)
+		if err != nil {
+			return err
+		}
+		found.Add(l.State, 1)
+		row := p.ends.Get(endKey(l.Until, k))
+		if l.State == ipam.Held {
+			row = p.owners.Get(ownerKey(l.Owner, k))
+		}
+		block, bit := blockOf(l.Addr)
+		if bits := p.blocks.Get(block); row == nil || bits == nil || bits[bit/8]&(1<<(bit%8)) == 0 {
+			return fmt.Errorf("%s is not in all buckets", l.Addr)
+		}
+	}
+	marked := 0
+	for _, block := range withPrefix(p.blocks, nil) {
+		for _, b := range block {
+			marked += bits.OnesCount8(b)
+		}
+	}
+	ended := found.Quarantined + found.Declined
+	if found != p.counts || marked != found.Held+ended || p.owners.Stats().KeyN != found.Held ||
+		p.ends.Stats().KeyN != ended {
+		return fmt.Errorf("pool %q has leases %+v, counts %+v, and %d bits", name, found, p.counts, marked)
+	}
+	return nil
 }
 
 // OwnerKey returns the key of an owner's address.
@@ -67,15 +107,15 @@ func Fill(ctx context.Context, db *DB, name string, in ipam.Pool, n int) error {
 	})
 }
 
-// Forge changes a row of a pool, and the sum with it, as a bug of this package would. Without a
-// value it deletes the row.
+// Forge changes a row of a pool, as a bug of this package would. Without a value it deletes the
+// row.
 func Forge(ctx context.Context, db *DB, pool, bucket string, key, value []byte) error {
 	return db.Update(ctx, func(t *Tx) error {
-		b := t.root().table(poolPrefix + pool).table(bucket)
+		b := t.tx.Bucket([]byte(poolPrefix + pool)).Bucket([]byte(bucket))
 		if value == nil {
-			return b.delete(key)
+			return b.Delete(key)
 		}
-		return b.put(key, value)
+		return b.Put(key, value)
 	})
 }
 

@@ -7,23 +7,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
-
-	"github.com/lanyard-net/lanyard/ipam"
 )
 
 // layout is the version of the file's contents. A file of another version is refused, never
-// misread. The file contains it twice, as 3=3, so that a flipped bit is found to be damage and not
-// taken for another version.
-const layout = "3"
+// misread.
+const layout = "4"
 
 var (
 	bucketMeta = []byte("boltstore")
 	keyLayout  = []byte("layout")
-	keySum     = []byte("sum")
 )
 
 // errLayout is returned for a file of another layout.
@@ -49,44 +44,60 @@ const pageSize = 1024
 // free page.
 func options() *bbolt.Options {
 	return &bbolt.Options{
-		NoSync: true, NoGrowSync: true, NoStatistics: true,
+		NoSync: true, NoGrowSync: true,
 		PageSize:     pageSize,
 		FreelistType: bbolt.FreelistArrayType,
 	}
 }
 
-// openFile opens the file and checks it. bbolt then gets the same descriptor, so that the file
-// cannot be replaced between the check and the use.
+// openFile opens the file and checks what bbolt does not: that it has all its pages, and the
+// layout. bbolt gets the descriptor, so that the file is the one that MoveAside would rename.
 func (db *DB) openFile(ctx context.Context, s *session) (err error) {
-	s.file, err = db.fileOrNew(s.lock)
-	if err != nil {
+	if s.file, err = db.fileOrNew(); err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
-	err = db.own(ctx, s.file)
+	if err = db.own(ctx, s.file); err == nil {
+		s.info, err = s.file.Stat()
+	}
 	if err == nil {
-		err = db.trust(s.lock, s.file)
+		err = db.run(s, db.openBolt)
 	}
 	if err != nil {
-		return errors.Join(err, s.file.Close())
-	}
-	o := options()
-	o.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return s.file, nil }
-	if s.bolt, err = bbolt.Open(db.path, 0o600, o); err != nil {
-		return fmt.Errorf("open database %q: %w", db.path, err)
-	}
-	if err := s.bolt.View(checkLayout); err != nil {
-		return errors.Join(fmt.Errorf("database %q: %w", db.path, err), s.bolt.Close())
+		return errors.Join(err, s.closeFile())
 	}
 	return nil
 }
 
-func (db *DB) fileOrNew(lock *os.File) (*os.File, error) {
+func (db *DB) openBolt(s *session) (err error) {
+	if s.info.Size() == 0 { // bbolt would make a database of it
+		return damaged("it is empty")
+	}
+	o := options()
+	o.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return s.file, nil }
+	if s.bolt, err = bbolt.Open(db.path, 0o600, o); err != nil {
+		if _, failed := errors.AsType[unix.Errno](err); !failed {
+			err = damage{err}
+		}
+		return fmt.Errorf("open database %q: %w", db.path, err)
+	}
+	return s.bolt.View(func(tx *bbolt.Tx) error {
+		if tx.Size() > s.info.Size() {
+			return damaged("it is truncated: %d bytes are left of %d", s.info.Size(), tx.Size())
+		}
+		if err := checkLayout(tx); err != nil {
+			return fmt.Errorf("database %q: %w", db.path, err)
+		}
+		return nil
+	})
+}
+
+func (db *DB) fileOrNew() (*os.File, error) {
 	const flags = os.O_RDWR | unix.O_NOFOLLOW
 	f, err := os.OpenFile(db.path, flags, 0)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	if err := db.create(lock); err != nil {
+	if err := db.create(); err != nil {
 		return nil, err
 	}
 	return os.OpenFile(db.path, flags, 0)
@@ -94,12 +105,8 @@ func (db *DB) fileOrNew(lock *os.File) (*os.File, error) {
 
 // create makes the file under another name and renames it, so that a process that is killed here
 // does not leave an incomplete file under the database's name.
-func (db *DB) create(lock *os.File) error {
-	fresh := db.path + ".new"
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	b, err := bbolt.Open(fresh, 0o600, options())
+func (db *DB) create() error {
+	b, err := db.openNew()
 	if err != nil {
 		return err
 	}
@@ -108,12 +115,23 @@ func (db *DB) create(lock *os.File) error {
 		if err != nil {
 			return err
 		}
-		return errors.Join(meta.Put(keyLayout, []byte(layout+"="+layout)), meta.Put(keySum, []byte("0")))
+		return meta.Put(keyLayout, []byte(layout))
 	})
-	if err := errors.Join(err, b.Close(), seal{}.write(lock)); err != nil {
+	if err := errors.Join(err, b.Close()); err != nil {
 		return err
 	}
-	return os.Rename(fresh, db.path)
+	return os.Rename(db.newPath(), db.path)
+}
+
+// newPath is the name of a file until it is complete.
+func (db *DB) newPath() string { return db.path + ".new" }
+
+// openNew opens an empty file at newPath.
+func (db *DB) openNew() (*bbolt.DB, error) {
+	if err := os.Remove(db.newPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return bbolt.Open(db.newPath(), 0o600, options())
 }
 
 func checkLayout(tx *bbolt.Tx) error {
@@ -121,23 +139,16 @@ func checkLayout(tx *bbolt.Tx) error {
 	if meta == nil {
 		return errLayout
 	}
-	return sameLayout(meta.Get(keyLayout))
-}
-
-func sameLayout(found []byte) error {
-	version, again, both := strings.Cut(string(found), "=")
-	switch {
-	case !both || version != again:
-		return damaged("layout %q", found)
-	case version != layout:
+	if version := string(meta.Get(keyLayout)); version != layout {
 		return fmt.Errorf("layout %q, and this program knows %q: %w", version, layout, errLayout)
 	}
 	return nil
 }
 
-// MoveAside renames a damaged file, so that the next visit creates a new one, and returns its new
-// name. It returns "" if the file is undamaged or does not exist: another process has found the
-// damage first, and the new file is the valid one. It must not be called from within a Hold.
+// MoveAside renames the file that a visit through db found to be damaged, so that the next visit
+// creates a new one, and returns its new name. It returns "" if there is no such file under the
+// database's name: no visit found damage, or another process has moved the file first, and the file
+// that it created since is the valid one. It must not be called from within a Hold.
 func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
 	if err := db.makeDir(); err != nil {
 		return "", err
@@ -147,18 +158,14 @@ func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
 		return "", err
 	}
 	defer lock.Close()
-	f, err := os.OpenFile(db.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	now, err := os.Lstat(db.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("open database: %w", err)
-	}
-	defer f.Close()
-	if err := db.own(ctx, f); err != nil {
 		return "", err
 	}
-	if !errors.Is(db.trust(lock, f), ipam.ErrCorrupt) {
+	if found, ok := db.damaged.Load().(os.FileInfo); !ok || !os.SameFile(found, now) {
 		return "", nil
 	}
 	name = db.path + ".corrupt-" + db.now().UTC().Format("20060102T150405.000000000")

@@ -101,5 +101,5 @@ func fullDisk(db *boltstore.DB, path, fresh string) error {
 	if err := fill(50); err != nil {
 		return fmt.Errorf("claim with free space again: %w", err)
 	}
-	return errors.Join(check(), boltstore.Audit(path))
+	return errors.Join(check(), boltstore.Check(path))
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The lock file has two locks, on one byte each, and holds the seal. A process that wants the
+// The lock file is empty, and has two locks, on one byte each. A process that wants the
 // database takes the queue's lock first and releases it once it has the database's lock. Without
 // the queue, a process that visits again and again would take the lock before a waiting process has
 // woken up.

@@ -81,9 +81,10 @@ func mustLeases(tb testing.TB, db *boltstore.DB) []ipam.Lease {
 	return leases
 }
 
-func mustAudit(tb testing.TB, path string) {
+// mustCheck checks a whole file, see [boltstore.Check].
+func mustCheck(tb testing.TB, path string) {
 	tb.Helper()
-	if err := boltstore.Audit(path); err != nil {
+	if err := boltstore.Check(path); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
@@ -45,23 +47,24 @@ const expireAtOnce = 64
 // pool is one pool within a transaction.
 type pool struct {
 	now                                 time.Time
-	leases, owners, blocks, ends, state table
+	leases, owners, blocks, ends, state *bbolt.Bucket
 	counts, stored                      ipam.Counts // as they are now, and as they are in the file
 }
 
 // openPool returns the pool, or nil if it does not exist.
 func openPool(t *Tx, name string) (*pool, error) {
-	b := t.root().table(poolPrefix + name)
-	if b.b == nil {
+	b := t.tx.Bucket([]byte(poolPrefix + name))
+	if b == nil {
 		return nil, nil
 	}
-	p := &pool{now: t.now, leases: b.table("leases"), owners: b.table("owners"), blocks: b.table("blocks"),
-		ends: b.table("ends"), state: b.table("state")}
-	if p.leases.b == nil || p.owners.b == nil || p.blocks.b == nil || p.ends.b == nil || p.state.b == nil {
+	in := func(bucket string) *bbolt.Bucket { return b.Bucket([]byte(bucket)) }
+	p := &pool{now: t.now, leases: in("leases"), owners: in("owners"), blocks: in("blocks"), ends: in("ends"),
+		state: in("state")}
+	if p.leases == nil || p.owners == nil || p.blocks == nil || p.ends == nil || p.state == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}
-	p.owners.b.FillPercent, p.leases.b.FillPercent = inOrder, inOrder
-	if v := p.state.get(keyCounts); v != nil {
+	p.owners.FillPercent, p.leases.FillPercent = inOrder, inOrder
+	if v := p.state.Get(keyCounts); v != nil {
 		var err error
 		if p.stored, err = decodeCounts(v); err != nil {
 			return nil, err
@@ -76,12 +79,12 @@ func makePool(t *Tx, name string) (*pool, error) {
 	if p, err := openPool(t, name); p != nil || err != nil {
 		return p, err
 	}
-	b, err := t.root().make(poolPrefix + name)
+	b, err := t.tx.CreateBucket([]byte(poolPrefix + name))
 	if err != nil {
 		return nil, err
 	}
-	for _, in := range []string{"leases", "owners", "blocks", "ends", "state"} {
-		if _, err := b.make(in); err != nil {
+	for _, bucket := range []string{"leases", "owners", "blocks", "ends", "state"} {
+		if _, err := b.CreateBucket([]byte(bucket)); err != nil {
 			return nil, err
 		}
 	}
@@ -93,19 +96,19 @@ func (p *pool) close() error {
 	if p.counts == p.stored {
 		return nil
 	}
-	return p.state.put(keyCounts, encodeCounts(p.counts))
+	return p.state.Put(keyCounts, encodeCounts(p.counts))
 }
 
 // expire frees up to n leases that have run out, and returns how many it freed. If there are none,
 // it reads one key.
 func (p *pool) expire(n int) (found int, err error) {
 	for ; found < n; found++ {
-		k, _ := p.ends.b.Cursor().First()
-		if k == nil || endOf(k).After(p.now) {
+		k, _ := p.ends.Cursor().First()
+		if k == nil {
 			return found, nil
 		}
 		l, err := p.ended(k)
-		if err != nil {
+		if l == nil || err != nil {
 			return found, err
 		}
 		if err := p.remove(*l); err != nil {
@@ -115,12 +118,17 @@ func (p *pool) expire(n int) (found int, err error) {
 	return found, nil
 }
 
-// ended returns the lease of a key in ends.
+// ended returns the lease of a key in ends, or nil if it has not run out.
 func (p *pool) ended(k []byte) (*ipam.Lease, error) {
-	a, ok := netip.AddrFromSlice(k[8:])
-	if !ok {
-		return nil, damaged("end of a quarantine %x", k)
+	until, a, err := endOf(k)
+	if err != nil || until.After(p.now) {
+		return nil, err
 	}
+	return p.ending(a)
+}
+
+// ending returns the lease of an address that is in ends.
+func (p *pool) ending(a netip.Addr) (*ipam.Lease, error) {
 	l, err := p.lease(a)
 	if err == nil && l == nil {
 		err = damaged("quarantine of %s without a lease", a)
@@ -131,7 +139,7 @@ func (p *pool) ended(k []byte) (*ipam.Lease, error) {
 // lease returns the row of an address, or nil.
 func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 	key := a.AsSlice()
-	v := p.leases.get(key)
+	v := p.leases.Get(key)
 	if v == nil {
 		return nil, nil
 	}
@@ -142,20 +150,20 @@ func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 // put writes a lease and its entries in the other buckets. The address must be free in all of them.
 func (p *pool) put(l ipam.Lease) error {
 	key := l.Addr.AsSlice()
-	if p.leases.get(key) != nil {
+	if p.leases.Get(key) != nil {
 		return damaged("%s has a lease and no bit", l.Addr)
 	}
 	if err := p.mark(l.Addr, true); err != nil {
 		return err
 	}
-	if err := p.leases.swap(key, nil, encode(l)); err != nil {
+	if err := p.leases.Put(key, encode(l)); err != nil {
 		return err
 	}
 	p.counts.Add(l.State, 1)
 	if l.State == ipam.Held {
-		return p.owners.put(ownerKey(l.Owner, key), []byte{})
+		return p.owners.Put(ownerKey(l.Owner, key), []byte{})
 	}
-	return p.ends.put(endKey(l.Until, key), []byte{})
+	return p.ends.Put(endKey(l.Until, key), []byte{})
 }
 
 // remove removes what put wrote.
@@ -164,14 +172,14 @@ func (p *pool) remove(l ipam.Lease) error {
 	if err := p.mark(l.Addr, false); err != nil {
 		return err
 	}
-	err := p.leases.delete(key)
+	err := p.leases.Delete(key)
 	if err != nil {
 		return err
 	}
 	if l.State == ipam.Held {
-		err = p.owners.delete(ownerKey(l.Owner, key))
+		err = p.owners.Delete(ownerKey(l.Owner, key))
 	} else {
-		err = p.ends.delete(endKey(l.Until, key))
+		err = p.ends.Delete(endKey(l.Until, key))
 	}
 	p.counts.Add(l.State, -1)
 	return err
@@ -180,7 +188,7 @@ func (p *pool) remove(l ipam.Lease) error {
 // held returns the leases that an owner holds.
 func (p *pool) held(o ipam.Owner) (leases []ipam.Lease, err error) {
 	prefix := ownerKey(o, nil)
-	for k := range p.owners.prefix(prefix) {
+	for k := range withPrefix(p.owners, prefix) {
 		a, ok := netip.AddrFromSlice(k[len(prefix):])
 		if !ok {
 			return nil, damaged("owner %x", k)
@@ -202,14 +210,13 @@ func (p *pool) held(o ipam.Owner) (leases []ipam.Lease, err error) {
 // mark sets or clears the bit of an address.
 func (p *pool) mark(a netip.Addr, taken bool) error {
 	key, bit := blockOf(a)
-	old := p.blocks.get(key)
 	block := make([]byte, blockBytes)
-	copy(block, old)
+	copy(block, p.blocks.Get(key))
 	if taken == (block[bit/8]&(1<<(bit%8)) != 0) {
 		return damaged("%s is marked taken and has no lease, or the other way round", a)
 	}
 	block[bit/8] ^= 1 << (bit % 8)
-	return p.blocks.swap(key, old, block)
+	return p.blocks.Put(key, block)
 }
 
 // search returns the first address of the spans that is free and that in.Check accepts, or the zero
@@ -218,7 +225,7 @@ func (p *pool) search(in ipam.Pool, spans []ipam.Span) netip.Addr {
 	for _, s := range spans {
 		for a := s.First; a.IsValid() && !s.Last.Less(a); a = a.Next() {
 			key, bit := blockOf(a)
-			bit, free := firstFree(p.blocks.get(key), bit)
+			bit, free := firstFree(p.blocks.Get(key), bit)
 			if a = inBlock(a, bit); free && !s.Last.Less(a) && in.Check(a) == nil {
 				return a
 			}

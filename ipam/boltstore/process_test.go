@@ -62,7 +62,7 @@ func TestManyProcesses(t *testing.T) {
 	if len(got) != processes*claimsEach {
 		t.Errorf("%d addresses were given out, want %d", len(got), processes*claimsEach)
 	}
-	mustAudit(t, path)
+	mustCheck(t, path)
 }
 
 // churn is the role of a process that claims, releases and writes rows until it is killed. It
@@ -110,7 +110,7 @@ func TestKilled(t *testing.T) {
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		mustAudit(t, path)
+		mustCheck(t, path)
 		owners := map[string]netip.Addr{}
 		for _, l := range mustLeases(t, db) {
 			if l.State == ipam.Held {

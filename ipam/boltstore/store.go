@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"time"
 
+	berrors "go.etcd.io/bbolt/errors"
+
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
@@ -78,7 +80,7 @@ func (db *DB) Next(ctx context.Context, name string, in ipam.Pool, l ipam.Lease)
 
 func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 	start, given := l.Addr, l.Addr.IsValid()
-	if last, ok := netip.AddrFromSlice(p.state.get(keyCursor)); ok && !given {
+	if last, ok := netip.AddrFromSlice(p.state.Get(keyCursor)); ok && !given {
 		start = last.Next()
 	}
 	spans := in.Spans(start)
@@ -100,17 +102,48 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 			return got, err
 		}
 		if n == 0 {
-			return got, p.counts.Full(in)
+			return p.takeQuarantined(in, l)
 		}
 		got = p.search(in, spans)
 	}
 	if !given {
-		if err := p.state.put(keyCursor, got.AsSlice()); err != nil {
+		if err := p.state.Put(keyCursor, got.AsSlice()); err != nil {
 			return got, err
 		}
 	}
 	l.Addr = got
 	return got, p.take(nil, l)
+}
+
+// takeQuarantined leases a quarantined address of a pool without a free one: the address whose last
+// holder was l's, else the one whose quarantine ends first.
+func (p *pool) takeQuarantined(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
+	var best *ipam.Lease
+	for k := range withPrefix(p.ends, nil) { // in the order of their ends
+		_, a, err := endOf(k)
+		if err != nil {
+			return a, err
+		}
+		old, err := p.ending(a)
+		if err != nil {
+			return a, err
+		}
+		if old.State != ipam.Quarantined || !in.InRanges(old.Addr) || in.Check(old.Addr) != nil {
+			continue
+		}
+		if best == nil {
+			best = old
+		}
+		if old.FreeFor(l, p.now) {
+			best = old
+			break
+		}
+	}
+	if best == nil {
+		return netip.Addr{}, p.counts.Full(in)
+	}
+	l.Addr = best.Addr
+	return l.Addr, p.take(best, l)
 }
 
 // Release implements [ipam.Store].
@@ -157,7 +190,7 @@ func (p *pool) end(l ipam.Lease, s ipam.State, d time.Duration) error {
 // Leases implements [ipam.Store].
 func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
-		for k, v := range p.leases.prefix(nil) {
+		for k, v := range withPrefix(p.leases, nil) {
 			l, err := decode(k, v)
 			if err != nil {
 				return err
@@ -175,12 +208,9 @@ func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err
 func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error) {
 	err = db.read(ctx, name, func(p *pool) error {
 		c = p.counts
-		for k := range p.ends.prefix(nil) {
-			if endOf(k).After(p.now) {
-				break
-			}
+		for k := range withPrefix(p.ends, nil) {
 			l, err := p.ended(k)
-			if err != nil {
+			if l == nil || err != nil {
 				return err
 			}
 			c.Add(l.State, -1)
@@ -194,7 +224,8 @@ func (db *DB) Count(ctx context.Context, name string) (c ipam.Counts, err error)
 func (db *DB) RemovePool(ctx context.Context, names ...string) error {
 	return db.Update(ctx, func(t *Tx) error {
 		for _, name := range names {
-			if err := t.root().drop(poolPrefix + name); err != nil {
+			err := t.tx.DeleteBucket([]byte(poolPrefix + name))
+			if err != nil && !errors.Is(err, berrors.ErrBucketNotFound) {
 				return err
 			}
 		}

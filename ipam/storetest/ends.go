@@ -24,17 +24,76 @@ var ends = []test{
 		s.want()
 	}},
 	{"a quarantine keeps automatic claims out until it ends", func(s *store) {
-		p := pool("192.168.50.8/31")
-		s.mustClaim("a", "192.168.50.9")
+		p := pool("192.168.50.0/29") // .1 to .6
+		s.mustClaim("a", "192.168.50.1")
 		s.mustRelease("a", 30*time.Second)
 		until := s.Now().Add(30 * time.Second)
-		s.want(in(ipam.Quarantined, leaseOf("a", "192.168.50.9"), until))
-		s.wantNext(p, lease("b"), "192.168.50.8")
+		s.want(in(ipam.Quarantined, leaseOf("a", "192.168.50.1"), until))
+		s.wantNext(p, lease("b"), "192.168.50.2")
+		s.mustRelease("b", 0)
 		s.move(30*time.Second - 1)
-		s.wantFull(p, 1, 1, 0)
+		s.wantNext(p, leaseOf("c", "192.168.50.1"), "192.168.50.2")
 		s.move(1)
-		s.wantNext(p, lease("c"), "192.168.50.9")
-		s.want(held("b", "192.168.50.8"), held("c", "192.168.50.9"))
+		s.wantNext(p, leaseOf("d", "192.168.50.1"), "192.168.50.1")
+		s.want(held("d", "192.168.50.1"), held("c", "192.168.50.2"))
+	}},
+	{"a pool without a free address ends the oldest quarantine", func(s *store) {
+		p := pool("192.168.50.0/29", "192.168.50.0/30") // .1 to .3
+		for i, addr := range []string{"192.168.50.1", "192.168.50.2", "192.168.50.3"} {
+			s.wantNext(p, lease(fmt.Sprint(i)), addr)
+		}
+		s.mustClaim("outside", "192.168.50.5")
+		for _, id := range []string{"outside", "1", "2", "0"} {
+			s.mustRelease(id, 30*time.Second)
+			s.move(time.Second)
+		}
+		last := s.Now().Add(29 * time.Second)
+		s.wantNext(p, lease("x"), "192.168.50.2")
+		s.wantNext(p, lease("y"), "192.168.50.3")
+		s.want(in(ipam.Quarantined, leaseOf("0", "192.168.50.1"), last), held("x", "192.168.50.2"),
+			held("y", "192.168.50.3"), in(ipam.Quarantined, leaseOf("outside", "192.168.50.5"), last.Add(-3*time.Second)))
+		s.wantNext(p, lease("z"), "192.168.50.1")
+		s.wantFull(p, 3, 1, 0)
+		s.move(time.Hour) // the former ends of the quarantines have no effect
+		s.want(held("z", "192.168.50.1"), held("x", "192.168.50.2"), held("y", "192.168.50.3"))
+	}},
+	{"a pool without a free address gives a quarantined one to its last holder first", func(s *store) {
+		p := pool("192.168.50.0/29", "192.168.50.0/30") // .1 to .3
+		for _, id := range []string{"a", "b", "c"} {
+			s.mustNext(p, lease(id))
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			s.mustRelease(id, 30*time.Second)
+			s.move(time.Second)
+		}
+		again := lease("c2")
+		again.Name = "cc"
+		s.wantNext(p, again, "192.168.50.3")
+		renamed := lease("b2") // the name of another holder, and another MAC
+		renamed.Name, renamed.MAC = "cb", "02:00:00:00:00:01"
+		s.wantNext(p, renamed, "192.168.50.1")
+		nameless := lease("n")
+		nameless.Name = ""
+		s.wantNext(p, nameless, "192.168.50.2")
+		s.wantFull(p, 3, 0, 0)
+	}},
+	{"a pool of one address", func(s *store) {
+		p := pool("192.168.50.0/24", "192.168.50.9/32")
+		for _, id := range []string{"a", "b", "c"} {
+			s.wantNext(p, lease(id), "192.168.50.9")
+			s.wantFull(p, 1, 0, 0)
+			s.mustRelease(id, 30*time.Second)
+		}
+	}},
+	{"a declined or reserved address does not leave its quarantine", func(s *store) {
+		p := pool("192.168.50.0/30")
+		s.wantNext(p, lease("a"), "192.168.50.1")
+		s.mustDecline("a", "192.168.50.1", 10*time.Second) // ends first
+		s.wantNext(p, lease("a"), "192.168.50.2")
+		s.mustRelease("a", 30*time.Second)
+		s.wantFull(pool("192.168.50.0/30", "192.168.50.2=gateway"), 0, 1, 1)
+		s.wantNext(p, lease("b"), "192.168.50.2")
+		s.wantFull(p, 1, 0, 1)
 	}},
 	{"releasing again does not make a quarantine longer", func(s *store) {
 		s.mustClaim("a", "192.168.50.9")
@@ -56,15 +115,16 @@ var ends = []test{
 		s.want(in(ipam.Held, other, time.Time{}))
 		s.wantTaken(leaseOf("a", "192.168.50.9"), `"cb"`)
 	}},
-	{"next skips an address in quarantine until that ends", func(s *store) {
+	{"next skips an address in quarantine while another is free", func(s *store) {
 		p := pool("192.168.50.0/30")
 		s.wantNext(p, lease("a"), "192.168.50.1")
-		s.wantNext(p, lease("b"), "192.168.50.2")
 		s.mustRelease("a", 30*time.Second)
-		s.wantFull(p, 1, 1, 0)
+		s.wantNext(p, lease("b"), "192.168.50.2")
+		s.mustRelease("b", 0)
+		s.wantNext(p, lease("c"), "192.168.50.2")
 		s.move(30 * time.Second)
-		s.wantNext(p, lease("c"), "192.168.50.1")
-		s.want(held("c", "192.168.50.1"), held("b", "192.168.50.2"))
+		s.wantNext(p, lease("d"), "192.168.50.1")
+		s.want(held("d", "192.168.50.1"), held("c", "192.168.50.2"))
 	}},
 	{"a declined address is refused for a time, also to its last owner", func(s *store) {
 		p := pool("192.168.50.0/30")
@@ -123,7 +183,6 @@ var ends = []test{
 		for i := range 254 {
 			s.mustRelease(fmt.Sprint(i), time.Second)
 		}
-		s.wantFull(p, 0, 254, 0)
 		s.move(time.Second)
 		last := leaseOf("x", "192.168.50.254")
 		s.wantNext(p, last, "192.168.50.254")

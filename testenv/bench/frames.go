@@ -8,7 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
 
@@ -124,9 +124,9 @@ type frame struct {
 }
 
 // framesOf returns kinds of frames on a trunk with a container of the given MAC.
-func framesOf(mac verify.MAC) []frame {
-	unleased, router, all := verify.MAC{0x0a, 1}, verify.MAC{0x0a, 2}, verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	data := func(to, from verify.MAC, tags ...byte) []byte {
+func framesOf(mac ether.MAC) []frame {
+	unleased, router, all := ether.MAC{0x0a, 1}, ether.MAC{0x0a, 2}, ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	data := func(to, from ether.MAC, tags ...byte) []byte {
 		b := append(append(append([]byte{}, to[:]...), from[:]...), tags...)
 		return append(append(b, 0x08, 0x00, 0x45), make([]byte, 99)...)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // The only network of the bench. It has IPv4 only, which all contenders support, and no tags, which
@@ -198,11 +198,11 @@ func (h handle) address(nic string, addr netip.Prefix) error {
 }
 
 // mac returns the MAC of the container's eth0.
-func (c *container) mac() (mac verify.MAC, err error) {
+func (c *container) mac() (mac ether.MAC, err error) {
 	err = c.within(func(h handle) error {
 		l, err := h.LinkByName("eth0")
 		if err == nil {
-			mac = verify.MACOf(l.Attrs().HardwareAddr)
+			mac = ether.MACOf(l.Attrs().HardwareAddr)
 		}
 		return err
 	})

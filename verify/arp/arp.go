@@ -10,44 +10,44 @@ import (
 	wire "github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Packet is the content of one ARP frame for IPv4 over Ethernet (RFC 826).
 type Packet struct {
-	Destination verify.MAC // of the Ethernet header
-	Source      verify.MAC // of the Ethernet header; may differ from Sender (VRRP, proxies)
-	Reply       bool       // a reply, otherwise a request
-	Sender      verify.MAC
+	Destination ether.MAC // of the Ethernet header
+	Source      ether.MAC // of the Ethernet header; may differ from Sender (VRRP, proxies)
+	Reply       bool      // a reply, otherwise a request
+	Sender      ether.MAC
 	SenderIP    netip.Addr // 0.0.0.0 in a probe
-	Target      verify.MAC
+	Target      ether.MAC
 	TargetIP    netip.Addr
 }
 
 var (
-	broadcast   = verify.MACOf(ethernet.Broadcast)
+	broadcast   = ether.MACOf(ethernet.Broadcast)
 	unspecified = netip.IPv4Unspecified()
 )
 
 // Probe returns the frame that asks for the holder of target without changing any station's cache:
 // its sender IP is 0.0.0.0 (RFC 5227 §2.1.1). It returns an error if target is not an IPv4 address.
-func Probe(mac verify.MAC, target netip.Addr) ([]byte, error) {
+func Probe(mac ether.MAC, target netip.Addr) ([]byte, error) {
 	return request(mac, unspecified, target)
 }
 
 // Request returns the frame that asks for target on behalf of src. The station that answers may
 // cache src with mac. Request returns an error if an address is not IPv4.
-func Request(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
+func Request(mac ether.MAC, src, target netip.Addr) ([]byte, error) {
 	return request(mac, src, target)
 }
 
 // Announce returns the gratuitous ARP that tells all stations that addr is now at mac, in the form
 // of a request (RFC 5227 §2.3). It returns an error if addr is not an IPv4 address.
-func Announce(mac verify.MAC, addr netip.Addr) ([]byte, error) {
+func Announce(mac ether.MAC, addr netip.Addr) ([]byte, error) {
 	return request(mac, addr, addr)
 }
 
-func request(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
+func request(mac ether.MAC, src, target netip.Addr) ([]byte, error) {
 	return Packet{Destination: broadcast, Source: mac, Sender: mac, SenderIP: src, TargetIP: target}.Frame()
 }
 
@@ -102,12 +102,12 @@ func Parse(frame []byte) (Packet, error) {
 		return Packet{}, fmt.Errorf("read ARP: operation %d, want a request or a reply", p.Operation)
 	}
 	packet := Packet{
-		Destination: verify.MACOf(f.Destination),
-		Source:      verify.MACOf(f.Source),
+		Destination: ether.MACOf(f.Destination),
+		Source:      ether.MACOf(f.Source),
 		Reply:       p.Operation == wire.OperationReply,
-		Sender:      verify.MACOf(p.SenderHardwareAddr),
+		Sender:      ether.MACOf(p.SenderHardwareAddr),
 		SenderIP:    p.SenderIP,
-		Target:      verify.MACOf(p.TargetHardwareAddr),
+		Target:      ether.MACOf(p.TargetHardwareAddr),
 		TargetIP:    p.TargetIP,
 	}
 	if packet.Sender.IsZero() {

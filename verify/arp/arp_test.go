@@ -9,13 +9,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify/arp"
 )
 
 var (
-	mac    = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
-	peer   = verify.MAC{0x0a, 0, 0, 50, 0, 1}
+	mac    = ether.MAC{0x02, 0x42, 192, 168, 50, 2}
+	peer   = ether.MAC{0x0a, 0, 0, 50, 0, 1}
 	addr   = netip.MustParseAddr("192.168.50.2")
 	gw     = netip.MustParseAddr("192.168.50.1")
 	noAddr = netip.IPv4Unspecified()
@@ -125,7 +125,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(unhex(f, frame))
 	}
 	f.Add(unhex(f, reply))
-	for _, build := range []func(verify.MAC, netip.Addr) ([]byte, error){arp.Probe, arp.Announce} {
+	for _, build := range []func(ether.MAC, netip.Addr) ([]byte, error){arp.Probe, arp.Announce} {
 		frame, err := build(mac, addr)
 		if err != nil {
 			f.Fatal(err)

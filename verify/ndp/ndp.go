@@ -10,18 +10,18 @@ import (
 	"github.com/mdlayher/ethernet"
 	wire "github.com/mdlayher/ndp"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Message is the content of one frame with a neighbour solicitation or advertisement.
 type Message struct {
-	Destination verify.MAC // of the Ethernet header
-	Source      verify.MAC // of the Ethernet header
+	Destination ether.MAC  // of the Ethernet header
+	Source      ether.MAC  // of the Ethernet header
 	From        netip.Addr // IPv6 source; :: where the sender has no address yet
 	To          netip.Addr // IPv6 destination
 	Target      netip.Addr
-	Advert      bool       // an advertisement (NA), otherwise a solicitation (NS)
-	LinkLayer   verify.MAC // option: the target's in an NA, the sender's in an NS; zero if absent
+	Advert      bool      // an advertisement (NA), otherwise a solicitation (NS)
+	LinkLayer   ether.MAC // option: the target's in an NA, the sender's in an NS; zero if absent
 	// Flags of an advertisement.
 	Router, Solicited, Override bool
 }
@@ -35,13 +35,13 @@ var (
 // cache: it comes from ::, goes to the solicited-node group, and has no source link-layer option
 // (RFC 4862 §5.4.2). The answer goes to all nodes. Probe returns an error if target is not an IPv6
 // address.
-func Probe(mac verify.MAC, target netip.Addr) ([]byte, error) {
+func Probe(mac ether.MAC, target netip.Addr) ([]byte, error) {
 	return solicit(Message{Source: mac, From: unspecified, Target: target})
 }
 
 // Solicit returns the solicitation that asks for target on behalf of src. The station that answers
 // may cache src with mac. Solicit returns an error if an address is not IPv6, or has a zone.
-func Solicit(mac verify.MAC, src, target netip.Addr) ([]byte, error) {
+func Solicit(mac ether.MAC, src, target netip.Addr) ([]byte, error) {
 	return solicit(Message{Source: mac, From: src, Target: target, LinkLayer: mac})
 }
 
@@ -56,7 +56,7 @@ func solicit(m Message) (_ []byte, err error) {
 // Announce returns the unsolicited advertisement that tells all nodes that addr is now at mac, and
 // overrides their cache entries (RFC 4861 §7.2.6). It returns an error if addr is not an IPv6
 // address, or has a zone.
-func Announce(mac verify.MAC, addr netip.Addr) ([]byte, error) {
+func Announce(mac ether.MAC, addr netip.Addr) ([]byte, error) {
 	return Message{
 		Destination: GroupMAC(allNodes), Source: mac,
 		From: addr, To: allNodes, Target: addr,
@@ -66,15 +66,15 @@ func Announce(mac verify.MAC, addr netip.Addr) ([]byte, error) {
 
 // SolicitedNode returns the Ethernet address of the group to which a solicitation for addr goes.
 // The station that has addr, or is about to take it, listens there.
-func SolicitedNode(addr netip.Addr) verify.MAC {
+func SolicitedNode(addr netip.Addr) ether.MAC {
 	a := addr.As16()
-	return verify.MAC{0x33, 0x33, 0xff, a[13], a[14], a[15]}
+	return ether.MAC{0x33, 0x33, 0xff, a[13], a[14], a[15]}
 }
 
 // GroupMAC returns the Ethernet address that a multicast group maps to (RFC 2464 §7).
-func GroupMAC(group netip.Addr) verify.MAC {
+func GroupMAC(group netip.Addr) ether.MAC {
 	a := group.As16()
-	return verify.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
+	return ether.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
 }
 
 // Frame returns the message as an Ethernet frame without a tag. It needs no padding, since it is

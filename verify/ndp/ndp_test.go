@@ -11,13 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
 var (
-	mac  = verify.MAC{0x02, 0x42, 192, 168, 50, 2}
-	peer = verify.MAC{0x0a, 0, 0, 50, 0, 1}
+	mac  = ether.MAC{0x02, 0x42, 192, 168, 50, 2}
+	peer = ether.MAC{0x0a, 0, 0, 50, 0, 1}
 	addr = netip.MustParseAddr("fd50::2")
 	gw   = netip.MustParseAddr("fd50::12:3401")
 )
@@ -86,7 +86,7 @@ func TestFrames(t *testing.T) {
 }
 
 func TestGroups(t *testing.T) {
-	if got, want := ndp.SolicitedNode(gw), (verify.MAC{0x33, 0x33, 0xff, 0x12, 0x34, 0x01}); got != want {
+	if got, want := ndp.SolicitedNode(gw), (ether.MAC{0x33, 0x33, 0xff, 0x12, 0x34, 0x01}); got != want {
 		t.Errorf("solicited-node group of %s is %s, want %s", gw, got, want)
 	}
 }
@@ -113,7 +113,7 @@ const (
 
 func TestParse(t *testing.T) {
 	want := ndp.Message{
-		Destination: verify.MAC{0x33, 0x33, 0, 0, 0, 1}, Source: peer,
+		Destination: ether.MAC{0x33, 0x33, 0, 0, 0, 1}, Source: peer,
 		From: gw, To: netip.IPv6LinkLocalAllNodes(), Target: gw,
 		Advert: true, Router: true, Override: true, LinkLayer: peer,
 	}
@@ -188,7 +188,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(unhex(f, frame))
 	}
 	f.Add(unhex(f, advert))
-	for _, build := range []func(verify.MAC, netip.Addr) ([]byte, error){ndp.Probe, ndp.Announce} {
+	for _, build := range []func(ether.MAC, netip.Addr) ([]byte, error){ndp.Probe, ndp.Announce} {
 		frame, err := build(mac, addr)
 		if err != nil {
 			f.Fatal(err)

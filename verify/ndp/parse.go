@@ -9,7 +9,7 @@ import (
 	"github.com/mdlayher/ethernet"
 	wire "github.com/mdlayher/ndp"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 const (
@@ -60,7 +60,7 @@ func open(frame []byte) (m Message, body wire.Message, err error) {
 	if f.VLAN != nil || f.EtherType != ethernet.EtherTypeIPv6 {
 		return m, nil, errors.New("read ND: not an IPv6 frame without a tag")
 	}
-	m.Destination, m.Source = verify.MACOf(f.Destination), verify.MACOf(f.Source)
+	m.Destination, m.Source = ether.MACOf(f.Destination), ether.MACOf(f.Source)
 	icmp, err := m.readHeader(f.Payload)
 	if err != nil {
 		return m, nil, err
@@ -122,13 +122,13 @@ func solicitedNode(a netip.Addr) bool {
 	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff}), 104).Contains(a)
 }
 
-func linkLayer(options []wire.Option, direction wire.Direction) verify.MAC {
+func linkLayer(options []wire.Option, direction wire.Direction) ether.MAC {
 	for _, o := range options {
 		if l, ok := o.(*wire.LinkLayerAddress); ok && l.Direction == direction {
-			return verify.MACOf(l.Addr)
+			return ether.MACOf(l.Addr)
 		}
 	}
-	return verify.MAC{}
+	return ether.MAC{}
 }
 
 // checksum adds up the pseudo-header (RFC 8200 §8.1) and the message. It returns 0xffff if the

@@ -8,13 +8,13 @@ import (
 
 	wire "github.com/mdlayher/ndp"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // Router is the content of one router solicitation or advertisement, by which a host learns which
 // routers a link has.
 type Router struct {
-	Source verify.MAC // of the Ethernet header
+	Source ether.MAC  // of the Ethernet header
 	From   netip.Addr // in an advertisement, the router's link-local address
 	Advert bool       // an advertisement (RA), otherwise a solicitation (RS)
 	// Lifetime is how long the sender of an advertisement may be used as a default router, in whole

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -17,68 +18,68 @@ import (
 var claims = []struct {
 	name     string
 	addr     netip.Addr
-	frame    func(claimant, own verify.MAC, addr netip.Addr) ([]byte, error)
+	frame    func(claimant, own ether.MAC, addr netip.Addr) ([]byte, error)
 	gateway  []string
 	conflict []string
 }{
 	{
 		name: "ARP reply", addr: free4,
-		frame: func(claimant, own verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, own ether.MAC, addr netip.Addr) ([]byte, error) {
 			return arp.Packet{Destination: own, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr, Target: own,
 				TargetIP: netip.IPv4Unspecified()}.Frame()
 		},
 		gateway: []string{"table", "socket"}, conflict: []string{"table", "socket"},
 	}, {
 		name: "ARP reply to all", addr: free4,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return arp.Packet{Destination: broadcast, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr,
 				Target: broadcast, TargetIP: addr}.Frame()
 		},
 		gateway: []string{"socket"}, conflict: []string{"table", "socket"},
 	}, {
 		name: "ARP request for another", addr: free4,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return arp.Request(claimant, addr, netip.MustParseAddr("192.168.50.99"))
 		},
 		conflict: []string{"table", "socket"},
 	}, {
 		name: "gratuitous ARP", addr: free4,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return arp.Announce(claimant, addr)
 		},
 		conflict: []string{"table", "socket"},
 	}, {
 		name: "ARP probe", addr: free4,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return arp.Probe(claimant, addr)
 		},
 		conflict: []string{"socket"},
 	}, {
 		name: "unsolicited NA", addr: free6,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return ndp.Announce(claimant, addr)
 		},
 		gateway: []string{"table", "socket"}, conflict: []string{"table", "socket"},
 	}, {
 		name: "DAD", addr: free6,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return ndp.Probe(claimant, addr)
 		},
 		conflict: []string{"socket"},
 	}, {
 		name: "gratuitous ARP of VLAN 60", addr: free4,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return tagged(arp.Announce(claimant, addr))
 		},
 	}, {
 		name: "unsolicited NA of VLAN 60", addr: free6,
-		frame: func(claimant, _ verify.MAC, addr netip.Addr) ([]byte, error) {
+		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return tagged(ndp.Announce(claimant, addr))
 		},
 	},
 }
 
-var broadcast = verify.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+var broadcast = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // tagged adds the tag of VLAN 60 to a frame. The lab's switch forwards it; the trunk's card moves
 // it from the bytes into metadata.
@@ -95,7 +96,7 @@ func TestClaims(t *testing.T) {
 	claimant := l.AddClaimant(0)
 	p := mustContainerLink(t, l)
 	for _, tt := range claims {
-		frame, err := tt.frame(verify.MACOf(claimant.MAC), p.mac, tt.addr)
+		frame, err := tt.frame(claimant.MAC, p.mac, tt.addr)
 		must(t, err)
 		for kind := range probers {
 			for _, conflict := range []bool{false, true} {

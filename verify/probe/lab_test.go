@@ -3,7 +3,6 @@ package probe_test
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/probe"
@@ -50,17 +50,17 @@ func mustLab(tb testing.TB) (*testenv.Lab, *testenv.Station) {
 type containerLink struct {
 	*testenv.Namespace
 	ifindex int
-	mac     verify.MAC
+	mac     ether.MAC
 }
 
 // mustMacvlan makes a bridge-mode macvlan on the trunk in a namespace.
-func mustMacvlan(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac verify.MAC) containerLink {
+func mustMacvlan(tb testing.TB, l *testenv.Lab, in *testenv.Namespace, name string, mac ether.MAC) containerLink {
 	tb.Helper()
 	return mustMacvlanOn(tb, l, l.Trunk, in, name, mac)
 }
 
 func mustMacvlanOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Namespace, name string,
-	mac verify.MAC) containerLink {
+	mac ether.MAC) containerLink {
 	tb.Helper()
 	on, err := l.Host.Netlink().LinkByName(parent)
 	must(tb, err)
@@ -82,7 +82,7 @@ func mustMacvlanOn(tb testing.TB, l *testenv.Lab, parent string, in *testenv.Nam
 
 func mustContainerLink(tb testing.TB, l *testenv.Lab) containerLink {
 	tb.Helper()
-	return mustMacvlan(tb, l, testenv.NewNamespace(tb, "container"), "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
+	return mustMacvlan(tb, l, testenv.NewNamespace(tb, "container"), "lan0", ether.MAC{0x02, 0x42, 192, 168, 50, 2})
 }
 
 // addAddr adds an address to a link that is usable at once.
@@ -158,7 +158,7 @@ var probers = map[string]func(containerLink) (verify.Prober, func() error, error
 }
 
 // ask asks and expects an answer from each of the MACs, in any order.
-func ask(t *testing.T, p verify.Prober, q verify.Question, want ...net.HardwareAddr) {
+func ask(t *testing.T, p verify.Prober, q verify.Question, want ...ether.MAC) {
 	t.Helper()
 	if err := p.Ask(q); err != nil {
 		t.Error(err)

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
 // learnedStates are the states in which the kernel has learned a MAC from the wire, not from an
@@ -22,7 +22,7 @@ type neigh struct {
 	ifindex int
 	addr    netip.Addr
 	state   uint16
-	mac     verify.MAC
+	mac     ether.MAC
 }
 
 // ndmsgLen is the size of struct ndmsg.
@@ -69,7 +69,7 @@ func parseNeigh(b []byte) (n neigh, ok bool) {
 		case unix.NDA_DST:
 			n.addr, _ = netip.AddrFromSlice(value)
 		case unix.NDA_LLADDR:
-			n.mac = verify.MACOf(value)
+			n.mac = ether.MACOf(value)
 		}
 		b = b[min(len(b), (size+3)&^3):] // padded to four bytes, except perhaps the last
 	}

@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // TestForged checks that messages of another process in the namespace, which needs only
@@ -17,7 +17,7 @@ func TestForged(t *testing.T) {
 	addr := netip.MustParseAddr("192.0.2.1")
 	ns := testenv.NewNamespace(t, "container")
 	err := ns.Do(func() error {
-		table, err := OpenTable(1, verify.MAC{}, nil)
+		table, err := OpenTable(1, ether.MAC{}, nil)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
@@ -22,7 +23,7 @@ import (
 // Send sends the probe for q from an interface of the calling thread's network namespace, with the
 // interface's MAC. It returns nil if the link drops the frame (because its queue does not exist
 // yet, or the link is down): the verdict reports that.
-func Send(s verify.Sender, ifindex int, mac verify.MAC, q verify.Question) error {
+func Send(s verify.Sender, ifindex int, mac ether.MAC, q verify.Question) error {
 	frame, err := question(mac, q)
 	if err != nil {
 		return err
@@ -50,7 +51,7 @@ const (
 )
 
 // question returns the frame of a question.
-func question(mac verify.MAC, q verify.Question) ([]byte, error) {
+func question(mac ether.MAC, q verify.Question) ([]byte, error) {
 	switch {
 	case q.Routers:
 		return ndp.Router{Source: mac, From: q.From}.Frame()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/probe"
@@ -48,12 +49,12 @@ func TestLinkLocalGateway(t *testing.T) {
 func TestSibling(t *testing.T) {
 	l, _ := mustLab(t)
 	p := mustContainerLink(t, l)
-	sibling := mustMacvlan(t, l, testenv.NewNamespace(t, "sibling"), "lan1", verify.MAC{0x02, 0x42, 192, 168, 50, 3})
+	sibling := mustMacvlan(t, l, testenv.NewNamespace(t, "sibling"), "lan1", ether.MAC{0x02, 0x42, 192, 168, 50, 3})
 	addAddr(t, sibling, "192.168.50.3/24")
 	addAddr(t, sibling, "fd50::3/64")
 	withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 		for _, a := range []string{"192.168.50.3", "fd50::3"} {
-			ask(t, prober, verify.Question{Addr: netip.MustParseAddr(a), Conflict: true}, sibling.mac.Hardware())
+			ask(t, prober, verify.Question{Addr: netip.MustParseAddr(a), Conflict: true}, sibling.mac)
 		}
 	})
 }
@@ -153,7 +154,7 @@ func TestRouters(t *testing.T) {
 		if q.Addr.IsValid() {
 			return nil
 		}
-		return []testenv.Reply{{MAC: verify.MACOf(gw.MAC)}}
+		return []testenv.Reply{{MAC: gw.MAC}}
 	})
 	defer r.Stop()
 	p := mustContainerLink(t, l)
@@ -165,7 +166,7 @@ func TestRouters(t *testing.T) {
 		defer s.Close()
 		f, err := verify.Round(context.Background(), s,
 			verify.Plan{Routers: true, From: p.mac.LinkLocal(), Deadline: answerTimeout})
-		mac := verify.MACOf(gw.MAC)
+		mac := gw.MAC
 		if len(f.Routers) != 1 || f.Routers[0].Addr != mac.LinkLocal() || f.Routers[0].MAC != mac {
 			t.Errorf("routers are %+v, want %s", f.Routers, mac)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
@@ -24,11 +25,11 @@ import (
 // nor IPv6 on the interface. Closing it waits for RCU, about 16 ms.
 type Socket struct {
 	ifindex int
-	mac     verify.MAC
+	mac     ether.MAC
 	conn    *packet.Conn
 	asked   map[netip.Addr]verify.Question
-	routers bool                // routers were asked for
-	groups  map[verify.MAC]bool // multicast groups that were joined
+	routers bool               // routers were asked for
+	groups  map[ether.MAC]bool // multicast groups that were joined
 	buf     []byte
 }
 
@@ -42,7 +43,7 @@ var (
 // lack of CAP_NET_RAW or because the interface does not exist.
 //
 // One socket serves both families, because each socket costs an RCU wait when it is closed.
-func OpenSocket(ifindex int, mac verify.MAC) (*Socket, error) {
+func OpenSocket(ifindex int, mac ether.MAC) (*Socket, error) {
 	f, err := filter()
 	if err != nil {
 		return nil, err
@@ -54,7 +55,7 @@ func OpenSocket(ifindex int, mac verify.MAC) (*Socket, error) {
 	return &Socket{
 		ifindex: ifindex, mac: mac, conn: conn,
 		asked:  map[netip.Addr]verify.Question{},
-		groups: map[verify.MAC]bool{},
+		groups: map[ether.MAC]bool{},
 		buf:    make([]byte, 2<<10), // ARP and ND fit any Ethernet frame
 	}, nil
 }
@@ -93,7 +94,7 @@ func (s *Socket) Ask(q verify.Question) error {
 	return Send(s, s.ifindex, s.mac, q)
 }
 
-func (s *Socket) join(groups ...verify.MAC) error {
+func (s *Socket) join(groups ...ether.MAC) error {
 	for _, g := range groups {
 		if s.groups[g] {
 			continue
@@ -163,7 +164,7 @@ func (s *Socket) answer(frame []byte) (a verify.Answer) {
 
 // claim returns the address that a frame claims and the MAC that claims it. It returns no MAC if
 // the frame is not an answer to a question that was asked.
-func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
+func (s *Socket) claim(frame []byte) (netip.Addr, ether.MAC) {
 	addr, mac, kind := claimARP(frame)
 	if mac.IsZero() {
 		addr, mac, kind = claimND(frame)
@@ -171,12 +172,12 @@ func (s *Socket) claim(frame []byte) (netip.Addr, verify.MAC) {
 	q, ok := s.asked[addr]
 	switch {
 	case !ok, mac == s.mac: // an own frame that a switch has returned
-		return addr, verify.MAC{}
+		return addr, ether.MAC{}
 	case !q.Conflict && kind != isReply:
 		// A gateway must answer: its own question does not prove that frames reach it.
-		return addr, verify.MAC{}
+		return addr, ether.MAC{}
 	case q.Held && kind == isProbe:
-		return addr, verify.MAC{}
+		return addr, ether.MAC{}
 	}
 	return addr, mac
 }
@@ -191,7 +192,7 @@ const (
 )
 
 // claimARP returns the address and MAC of an ARP frame's claim, and its kind.
-func claimARP(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
+func claimARP(frame []byte) (addr netip.Addr, mac ether.MAC, k kind) {
 	p, err := arp.Parse(frame)
 	switch {
 	case err != nil:
@@ -206,7 +207,7 @@ func claimARP(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
 
 // claimND returns the address and MAC of the claim in a solicitation or advertisement, and its
 // kind.
-func claimND(frame []byte) (addr netip.Addr, mac verify.MAC, k kind) {
+func claimND(frame []byte) (addr netip.Addr, mac ether.MAC, k kind) {
 	m, err := ndp.Parse(frame)
 	if err != nil {
 		return addr, mac, k

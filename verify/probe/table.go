@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -29,7 +30,7 @@ import (
 // sets in its answers. A claimant that is only probing does not appear in the table.
 type Table struct {
 	ifindex int
-	mac     verify.MAC
+	mac     ether.MAC
 	sender  verify.Sender
 
 	requests, events int // netlink sockets; two, so that a flood of events loses no acknowledgement
@@ -52,7 +53,7 @@ var _ verify.Prober = (*Table)(nil)
 // OpenTable opens a prober on an interface, given by ifindex, of the calling thread's network
 // namespace. mac is the interface's. IPv6 must be enabled on it to ask for IPv6 addresses. sender
 // is used until Close, and remains the caller's to close.
-func OpenTable(ifindex int, mac verify.MAC, sender verify.Sender) (_ *Table, err error) {
+func OpenTable(ifindex int, mac ether.MAC, sender verify.Sender) (_ *Table, err error) {
 	t := &Table{
 		ifindex: ifindex, mac: mac, sender: sender,
 		requests: -1, events: -1, waiter: waiter{-1},

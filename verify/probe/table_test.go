@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -197,7 +198,7 @@ func TestPodLeaksNothing(t *testing.T) {
 		_, err := pod.Exec("ip", args...)
 		must(t, err)
 	}
-	p := mustMacvlan(t, l, pod, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2})
+	p := mustMacvlan(t, l, pod, "lan0", ether.MAC{0x02, 0x42, 192, 168, 50, 2})
 	capture := mustCapture(t, gw)
 	questions := []verify.Question{
 		{Addr: gateway4}, {Addr: gateway6},
@@ -224,7 +225,7 @@ func TestPodLeaksNothing(t *testing.T) {
 // mustCapture listens to all frames at a station. The returned function reads them for a time,
 // fails the test for every question from a MAC that reveals a sender address, and counts the
 // questions for each address.
-func mustCapture(t *testing.T, s *testenv.Station) func(*testing.T, verify.MAC, time.Duration) map[netip.Addr]int {
+func mustCapture(t *testing.T, s *testenv.Station) func(*testing.T, ether.MAC, time.Duration) map[netip.Addr]int {
 	t.Helper()
 	var conn *packet.Conn
 	must(t, s.Do(func() error {
@@ -238,7 +239,7 @@ func mustCapture(t *testing.T, s *testenv.Station) func(*testing.T, verify.MAC, 
 		return conn.SetPromiscuous(true)
 	}))
 	t.Cleanup(func() { conn.Close() })
-	return func(t *testing.T, mac verify.MAC, d time.Duration) map[netip.Addr]int {
+	return func(t *testing.T, mac ether.MAC, d time.Duration) map[netip.Addr]int {
 		t.Helper()
 		asked := map[netip.Addr]int{}
 		if err := conn.SetReadDeadline(time.Now().Add(d)); err != nil {

@@ -5,6 +5,7 @@ package probe_test
 import (
 	"testing"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -25,8 +26,8 @@ func TestVLANsApart(t *testing.T) {
 	}
 	ns := testenv.NewNamespace(t, "container")
 	for vid, p := range map[uint16]containerLink{
-		0:  mustMacvlanOn(t, l, "eth9", ns, "lan0", verify.MAC{0x02, 0x42, 192, 168, 50, 2}),
-		50: mustMacvlanOn(t, l, "eth9.50", ns, "lan50", verify.MAC{0x02, 0x42, 192, 168, 50, 3}),
+		0:  mustMacvlanOn(t, l, "eth9", ns, "lan0", ether.MAC{0x02, 0x42, 192, 168, 50, 2}),
+		50: mustMacvlanOn(t, l, "eth9.50", ns, "lan50", ether.MAC{0x02, 0x42, 192, 168, 50, 3}),
 	} {
 		withEachProber(t, p, func(t *testing.T, prober verify.Prober) {
 			for _, q := range []verify.Question{{Addr: gateway4, Conflict: true}, {Addr: gateway6, Conflict: true}} {
@@ -54,8 +55,8 @@ func announceOthers(stations map[uint16]*testenv.Station, but uint16) error {
 				return err
 			}
 			for _, build := range []func() ([]byte, error){
-				func() ([]byte, error) { return arp.Announce(verify.MACOf(s.MAC), gateway4) },
-				func() ([]byte, error) { return ndp.Announce(verify.MACOf(s.MAC), gateway6) },
+				func() ([]byte, error) { return arp.Announce(s.MAC, gateway4) },
+				func() ([]byte, error) { return ndp.Announce(s.MAC, gateway6) },
 			} {
 				frame, err := build()
 				if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -38,13 +39,13 @@ type segment struct {
 	name    string
 	parent  string
 	vid     uint16 // on the switch
-	tags    verify.Tags
+	tags    ether.Tags
 	gateway *testenv.Station
 	peer    *testenv.Station // has no address unless a fault adds one
 }
 
 // usesAD reports whether the outer tag is an 802.1ad tag.
-func (p *segment) usesAD() bool { return len(p.tags) > 0 && p.tags[0].TPID == verify.Dot1AD }
+func (p *segment) usesAD() bool { return len(p.tags) > 0 && p.tags[0].TPID == ether.Dot1AD }
 
 // A bench is one lab for many cells: making one takes longer than most cells. The cells of one
 // bench run one after the other. Benches are independent of one another.
@@ -54,7 +55,7 @@ type bench struct {
 	paths            wiring.Paths
 	segments         []*segment
 	otherVLANStation *testenv.Station
-	parent           verify.MAC // MAC of the host's card, and so of every VLAN on it
+	parent           ether.MAC  // MAC of the host's card, and so of every VLAN on it
 	current          *cell      // the cell of the current network; nil: no network
 	firstOtherHost   *otherHost // otherHosts[0]
 	otherHosts       []*otherHost
@@ -78,7 +79,7 @@ func newBench(tb testing.TB) *bench {
 		{name: "QinQ", parent: "qinq0", vid: outerVLAN, tags: tags(outerVLAN, innerVLAN)},
 		// The switch knows 802.1Q alone: these are frames of VLAN 1 to it.
 		{name: "802.1ad", parent: "qinqad0", vid: untaggedVLAN,
-			tags: append(verify.Tags{{TPID: verify.Dot1AD, VID: serviceVLAN}}, tags(innerVLAN)...)},
+			tags: append(ether.Tags{{TPID: ether.Dot1AD, VID: serviceVLAN}}, tags(innerVLAN)...)},
 	}
 	b.otherVLANStation = b.AddGateway(otherVLAN)
 	addParents(tb, b.Lab)
@@ -94,7 +95,7 @@ func newBench(tb testing.TB) *bench {
 	}
 	card, err := b.Host.Netlink().LinkByName(b.Trunk)
 	must(tb, err)
-	b.parent = verify.MACOf(card.Attrs().HardwareAddr)
+	b.parent = ether.MACOf(card.Attrs().HardwareAddr)
 	return b
 }
 
@@ -119,9 +120,9 @@ func (b *bench) station(p *segment) *testenv.Station {
 }
 
 // tags returns 802.1Q tags, outermost first.
-func tags(vids ...uint16) (t verify.Tags) {
+func tags(vids ...uint16) (t ether.Tags) {
 	for _, v := range vids {
-		t = append(t, verify.Tag{TPID: verify.Dot1Q, VID: v})
+		t = append(t, ether.Tag{TPID: ether.Dot1Q, VID: v})
 	}
 	return t
 }
@@ -157,7 +158,7 @@ func (b *bench) announce(s *testenv.Station) {
 	b.tb.Helper()
 	card, err := s.Netlink().LinkByName(s.Card)
 	must(b.tb, err)
-	frame, err := arp.Announce(verify.MACOf(s.MAC), netip.MustParseAddr("192.168.50.250"))
+	frame, err := arp.Announce(s.MAC, netip.MustParseAddr("192.168.50.250"))
 	must(b.tb, err)
 	must(b.tb, s.Do(func() error { return probe.SocketSender{}.Send(card.Attrs().Index, frame) }))
 }

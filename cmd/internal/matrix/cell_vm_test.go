@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -65,18 +66,18 @@ func (c cell) deadline() time.Duration {
 
 // seen is what a cell's evidence must contain.
 type seen struct {
-	asked    *verify.Tags // tags of the probes; nil: none was sent
-	reply    *verify.Tags // tags of the last answer; nil: there was none
-	mac      verify.MAC   // the MAC that answered
-	other    verify.MAC   // another MAC that answered
-	claimant verify.MAC   // the station that claimed the container's address
-	heard    []uint16     // outer VLANs that must have been heard
-	unheard  []uint16     // outer VLANs that must not
-	dropped  bool         // the trunk dropped frames
-	optional bool         // the claimant may be slower than the window, and is then not found
-	roundCut bool         // the round ended early: the gateway's answer does not matter
-	hostLink bool         // the claimant is a link of this host
-	routers  []verify.MAC // routers that advertised themselves when asked; nil: not checked
+	asked    *ether.Tags // tags of the probes; nil: none was sent
+	reply    *ether.Tags // tags of the last answer; nil: there was none
+	mac      ether.MAC   // the MAC that answered
+	other    ether.MAC   // another MAC that answered
+	claimant ether.MAC   // the station that claimed the container's address
+	heard    []uint16    // outer VLANs that must have been heard
+	unheard  []uint16    // outer VLANs that must not
+	dropped  bool        // the trunk dropped frames
+	optional bool        // the claimant may be slower than the window, and is then not found
+	roundCut bool        // the round ended early: the gateway's answer does not matter
+	hostLink bool        // the claimant is a link of this host
+	routers  []ether.MAC // routers that advertised themselves when asked; nil: not checked
 }
 
 // want is the expected result of a cell.
@@ -111,7 +112,7 @@ func (w want) wrong(o outcome) string {
 
 func (s *seen) wrong(o outcome, say func(string, ...any)) {
 	g := o.evidence.Gateways[0]
-	sighting := func(frame string, got verify.Sighting, want *verify.Tags) {
+	sighting := func(frame string, got verify.Sighting, want *ether.Tags) {
 		switch {
 		case want == nil && got.Count > 0:
 			say("%s was seen %d times on %s, want never", frame, got.Count, got.Tags)
@@ -125,11 +126,11 @@ func (s *seen) wrong(o outcome, say func(string, ...any)) {
 		sighting("the question", g.Asked, s.asked)
 		sighting("the answer", g.Reply, s.reply)
 	}
-	both := []verify.MAC{g.MAC, g.Other}
+	both := []ether.MAC{g.MAC, g.Other}
 	if s.other.IsZero() {
 		both = both[:1]
 	}
-	for _, m := range []verify.MAC{s.mac, s.other} {
+	for _, m := range []ether.MAC{s.mac, s.other} {
 		if !m.IsZero() && !slices.Contains(both, m) {
 			say("answers came from %s, want %s", both, m)
 		}
@@ -154,7 +155,7 @@ func (s *seen) wrong(o outcome, say func(string, ...any)) {
 			say("VLAN %d was heard", vid)
 		}
 	}
-	var routers []verify.MAC
+	var routers []ether.MAC
 	for _, r := range o.evidence.Routers {
 		routers = append(routers, r.MAC)
 	}

@@ -36,13 +36,13 @@ func BenchmarkVerification(b *testing.B) {
 			if c.both {
 				subnets = append(subnets, subnet6)
 			}
-			with, without := newSite(b, network.VerifyWarn, subnets...), newSite(b, network.VerifyOff, subnets...)
+			with, without := newSite(b, verify.Warn, subnets...), newSite(b, verify.Off, subnets...)
 			switch {
 			case c.silent:
 				with.gateway.RemoveAddr("192.168.50.1/24")
 			case c.delay > 0:
 				with.gateway.RemoveAddr("192.168.50.1/24")
-				mac := verify.MACOf(with.gateway.MAC)
+				mac := with.gateway.MAC
 				r := with.gateway.Respond(func(q testenv.Asked) []testenv.Reply {
 					if q.Addr != subnet4.Gateway {
 						return nil

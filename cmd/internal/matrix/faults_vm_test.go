@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -31,7 +32,7 @@ type fault struct {
 	allModes   bool          // tested in every macvlan mode
 	noBPF      bool          // BPF is not available
 	newNetwork bool          // needs a new network: the trunk must not have heard anything before
-	mac        verify.MAC    // requested by the container; zero: the default
+	mac        ether.MAC     // requested by the container; zero: the default
 	afterStart bool          // made after the attach: the verdict is a later verification's
 	siblings   bool          // two other containers are on the network
 }
@@ -44,7 +45,7 @@ func announcePeer(b *bench, c cell) { b.announce(c.segment.peer) }
 func noAnswer(c cell) *seen {
 	s := &seen{asked: &c.segment.tags}
 	if isIPv6(c) {
-		s.routers = []verify.MAC{}
+		s.routers = []ether.MAC{}
 	}
 	return s
 }
@@ -62,7 +63,7 @@ func (p *segment) outer() uint16 {
 	return p.tags[0].VID
 }
 
-func (p *segment) gatewayMAC() verify.MAC { return verify.MACOf(p.gateway.MAC) }
+func (p *segment) gatewayMAC() ether.MAC { return p.gateway.MAC }
 
 // faults contains all faults, in the order of the verdict table.
 var faults = func() (all []*fault) {
@@ -140,7 +141,7 @@ var localFaults = []*fault{
 		},
 		only: tagged,
 		want: func(b *bench, c cell) want {
-			return wrongTag(verify.UnexpectedTag, append(append(verify.Tags{}, c.segment.tags...), tags(99)...))(b, c)
+			return wrongTag(verify.UnexpectedTag, append(append(ether.Tags{}, c.segment.tags...), tags(99)...))(b, c)
 		},
 	},
 	{
@@ -188,11 +189,21 @@ func dropAhead(b *bench, c cell) (undo func()) {
 
 // wrongTag is the expected result for frames that leave the trunk with wrong tags. They are not
 // dropped if the MAC is the parent's own.
-func wrongTag(code verify.Code, got verify.Tags) func(*bench, cell) want {
+func wrongTag(code verify.Code, got ether.Tags) func(*bench, cell) want {
 	return func(_ *bench, c cell) want {
 		return want{code, []string{"as " + got.String(), "not " + c.segment.tags.String()},
 			&seen{asked: &got, dropped: ownMAC(c)}}
 	}
+}
+
+// takeOffTrunk takes the cell's VLAN off the host's port.
+func takeOffTrunk(b *bench, c cell) func() {
+	if c.segment.vid == untaggedVLAN {
+		b.SetNative(0)
+		return func() { b.SetNative(untaggedVLAN) }
+	}
+	b.TakeOffTrunk(c.segment.vid)
+	return func() { b.PutOnTrunk(c.segment.vid) }
 }
 
 func removeGatewayAddr(_ *bench, c cell) func() {
@@ -223,7 +234,7 @@ var silentFaults = []*fault{
 		want: func(b *bench, c cell) want {
 			w := gatewaySilent(b, c)
 			w.words = append(w.words[:1], "router "+c.segment.gatewayMAC().LinkLocal().String(), c.segment.gatewayMAC().String())
-			w.seen.routers = []verify.MAC{c.segment.gatewayMAC()}
+			w.seen.routers = []ether.MAC{c.segment.gatewayMAC()}
 			return w
 		},
 	},
@@ -249,14 +260,7 @@ var silentFaults = []*fault{
 	},
 	{
 		name: "VLAN not on the trunk, another alive", allModes: true, newNetwork: true,
-		make: func(b *bench, c cell) func() {
-			if c.segment.vid == untaggedVLAN {
-				b.SetNative(0)
-				return func() { b.SetNative(untaggedVLAN) }
-			}
-			b.TakeOffTrunk(c.segment.vid)
-			return func() { b.PutOnTrunk(c.segment.vid) }
-		},
+		make:     takeOffTrunk,
 		announce: func(b *bench, _ cell) { b.announce(b.otherVLANStation) },
 		want:     vlanSilent("heard: VLAN 60", otherVLAN),
 	},
@@ -366,7 +370,7 @@ var tagFaults = []*fault{
 			return b.FilterTrunk(testenv.Out, "matchall action vlan modify id 77"+proto)
 		},
 		want: func(b *bench, c cell) want {
-			got := append(verify.Tags{{TPID: c.segment.tags[0].TPID, VID: 77}}, c.segment.tags[1:]...)
+			got := append(ether.Tags{{TPID: c.segment.tags[0].TPID, VID: 77}}, c.segment.tags[1:]...)
 			return replyOn(got)(b, c)
 		},
 	},
@@ -385,12 +389,12 @@ var tagFaults = []*fault{
 			return b.FilterLink(c.segment.gateway.Namespace, outer, testenv.Out, "matchall action vlan modify id 77")
 		},
 		want: func(b *bench, c cell) want {
-			return replyOn(append(verify.Tags{c.segment.tags[0]}, tags(77)...))(b, c)
+			return replyOn(append(ether.Tags{c.segment.tags[0]}, tags(77)...))(b, c)
 		},
 	},
 }
 
-func replyOn(got verify.Tags) func(*bench, cell) want {
+func replyOn(got ether.Tags) func(*bench, cell) want {
 	return func(_ *bench, c cell) want {
 		return want{verify.ReplyWrongVLAN, []string{"asked on " + c.segment.tags.String(), "answered on " + got.String()},
 			&seen{asked: &c.segment.tags, reply: &got, mac: c.segment.gatewayMAC()}}
@@ -427,7 +431,7 @@ var claimFaults = []*fault{
 	{
 		name: "another host is about to take the container's address", window: 300 * time.Millisecond,
 		make: func(_ *bench, c cell) func() {
-			mac := verify.MACOf(c.segment.peer.MAC)
+			mac := c.segment.peer.MAC
 			r := c.segment.peer.Respond(func(q testenv.Asked) []testenv.Reply {
 				if q.Addr != c.family.own {
 					return nil
@@ -446,7 +450,7 @@ var claimFaults = []*fault{
 		},
 		want: func(b *bench, c cell) want {
 			w := healthyWant(c, c.segment.gatewayMAC().String(), c.segment.peer.MAC.String())
-			w.code, w.seen.mac, w.seen.other = verify.GatewayConflict, c.segment.gatewayMAC(), verify.MACOf(c.segment.peer.MAC)
+			w.code, w.seen.mac, w.seen.other = verify.GatewayConflict, c.segment.gatewayMAC(), c.segment.peer.MAC
 			return w
 		},
 	},
@@ -459,7 +463,7 @@ var claimFaults = []*fault{
 		},
 		want: func(b *bench, c cell) want {
 			w := healthyWant(c, vrrp.String()+" (VRRP", c.segment.peer.MAC.String())
-			w.code, w.seen.mac, w.seen.other = verify.GatewayConflict, vrrp, verify.MACOf(c.segment.peer.MAC)
+			w.code, w.seen.mac, w.seen.other = verify.GatewayConflict, vrrp, c.segment.peer.MAC
 			return w
 		},
 	},
@@ -467,6 +471,6 @@ var claimFaults = []*fault{
 
 func wantConflict(_ *bench, c cell) want {
 	// The round ends at the first claimant, whether or not the gateway has answered.
-	s := &seen{roundCut: true, claimant: verify.MACOf(c.segment.peer.MAC)}
+	s := &seen{roundCut: true, claimant: c.segment.peer.MAC}
 	return want{verify.AddressConflict, []string{c.family.own.String(), c.segment.peer.MAC.String()}, s}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -15,14 +16,14 @@ import (
 
 // Virtual MACs of router groups, and other MACs that answer.
 var (
-	vrrp     = verify.MAC{0x00, 0x00, 0x5e, 0x00, 0x01, 50}
-	hsrp     = verify.MAC{0x00, 0x00, 0x0c, 0x07, 0xac, 50}
-	glbp1    = verify.MAC{0x00, 0x07, 0xb4, 0x00, 0x01, 0x01}
-	glbp2    = verify.MAC{0x00, 0x07, 0xb4, 0x00, 0x01, 0x02}
-	spareMAC = verify.MAC{0x0a, 0xff, 0, 0, 0, 2}
+	vrrp     = ether.MAC{0x00, 0x00, 0x5e, 0x00, 0x01, 50}
+	hsrp     = ether.MAC{0x00, 0x00, 0x0c, 0x07, 0xac, 50}
+	glbp1    = ether.MAC{0x00, 0x07, 0xb4, 0x00, 0x01, 0x01}
+	glbp2    = ether.MAC{0x00, 0x07, 0xb4, 0x00, 0x01, 0x02}
+	spareMAC = ether.MAC{0x0a, 0xff, 0, 0, 0, 2}
 
-	virtualMAC = verify.MAC{0x52, 0x54, 0x00, 0x12, 0x34, 0x56} // QEMU's
-	siblingMAC = verify.MAC{0x0a, 0xff, 0, 0, 0, 3}
+	virtualMAC = ether.MAC{0x52, 0x54, 0x00, 0x12, 0x34, 0x56} // QEMU's
+	siblingMAC = ether.MAC{0x0a, 0xff, 0, 0, 0, 3}
 )
 
 // gatewayBy has a function answer for the gateway instead of its kernel.
@@ -46,7 +47,7 @@ func answerAfter(by time.Duration) func(cell, testenv.Asked) []testenv.Reply {
 	}
 }
 
-func answerFrom(macs ...verify.MAC) func(cell, testenv.Asked) []testenv.Reply {
+func answerFrom(macs ...ether.MAC) func(cell, testenv.Asked) []testenv.Reply {
 	return func(cell, testenv.Asked) (rs []testenv.Reply) {
 		for _, m := range macs {
 			rs = append(rs, testenv.Reply{MAC: m})
@@ -140,7 +141,7 @@ var healthy = []*fault{
 	{
 		name: "a router answers for every address (proxy ARP)", allModes: true,
 		make: func(_ *bench, c cell) func() {
-			mac := verify.MACOf(c.segment.peer.MAC)
+			mac := c.segment.peer.MAC
 			r := c.segment.peer.Respond(func(q testenv.Asked) []testenv.Reply {
 				if !c.family.subnet.Contains(q.Addr) {
 					return nil
@@ -151,7 +152,7 @@ var healthy = []*fault{
 		},
 		want: func(_ *bench, c cell) want {
 			w := healthyWant(c)
-			w.seen.claimant, w.seen.optional = verify.MACOf(c.segment.peer.MAC), true
+			w.seen.claimant, w.seen.optional = c.segment.peer.MAC, true
 			return w
 		},
 	},

@@ -4,6 +4,7 @@ package matrix
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -20,20 +22,20 @@ import (
 // MACs that containers of the other host request: duplicateMAC is also requested by the cell's own
 // container. foreignMAC is the MAC of a macvlan that Lanyard did not make.
 var (
-	duplicateMAC = verify.MAC{0x02, 0, 0, 0, 0, 0x77}
-	otherHostMAC = verify.MAC{0x02, 0, 0, 0, 0, 0x78}
-	foreignMAC   = verify.MAC{0x0a, 0, 0, 0, 0, 0x79}
+	duplicateMAC = ether.MAC{0x02, 0, 0, 0, 0, 0x77}
+	otherHostMAC = ether.MAC{0x02, 0, 0, 0, 0, 0x78}
+	foreignMAC   = ether.MAC{0x0a, 0, 0, 0, 0, 0x79}
 )
 
 // otherHost is another host on the LAN. It has Lanyard and the same definition of the network.
 type otherHost struct {
 	*testenv.Lab
 	paths  wiring.Paths
-	parent verify.MAC // MAC of its card, and so of every VLAN on it
+	parent ether.MAC // MAC of its card, and so of every VLAN on it
 }
 
 // containerMAC returns the MAC of a container on the other host in a cell's mode.
-func (n *otherHost) containerMAC(c cell) verify.MAC {
+func (n *otherHost) containerMAC(c cell) ether.MAC {
 	if ownMAC(c) {
 		return otherHostMAC
 	}
@@ -49,7 +51,7 @@ func newOtherHost(b *bench) *otherHost {
 	addParents(b.tb, n.Lab)
 	card, err := n.Host.Netlink().LinkByName(n.Trunk)
 	must(b.tb, err)
-	n.parent = verify.MACOf(card.Attrs().HardwareAddr)
+	n.parent = ether.MACOf(card.Attrs().HardwareAddr)
 	return n
 }
 
@@ -58,7 +60,7 @@ func (n *otherHost) admin(f func(ctx context.Context, l *wiring.Lanyard) error) 
 }
 
 // attach attaches a container on the other host in a cell's segment.
-func (n *otherHost) attach(b *bench, c cell, mode network.Verify, w hook.Want) (undo func()) {
+func (n *otherHost) attach(b *bench, c cell, mode verify.Mode, w hook.Want) (undo func()) {
 	b.tb.Helper()
 	p := c.family.subnet
 	def := &network.Definition{
@@ -70,8 +72,15 @@ func (n *otherHost) attach(b *bench, c cell, mode network.Verify, w hook.Want) (
 		if _, err := l.CreateNetwork(ctx, def); err != nil {
 			return err
 		}
-		_, err := l.Attach(ctx, hook.Request{Container: "n1", Name: "n1", Pid: box.Pid, Wants: []hook.Want{w}})
-		return err
+		// The last frames of this host's container with the same MAC may be a reason to refuse.
+		for range 5 {
+			_, err := l.Attach(ctx, hook.Request{Container: "n1", Name: "n1", Pid: box.Pid, Wants: []hook.Want{w}})
+			var refusal *hook.Refusal
+			if !errors.As(err, &refusal) || refusal.Verdict.Code != verify.DuplicateMAC {
+				return err
+			}
+		}
+		return errors.New("duplicate-mac, again and again")
 	}))
 	return func() {
 		// The kernel would take it away with the namespace, some time after the next cell began.
@@ -93,7 +102,7 @@ var hostFaults = []*fault{
 			if ownMAC(c) {
 				w.MAC = otherHostMAC
 			}
-			return b.firstOtherHost.attach(b, c, network.VerifyWarn, w)
+			return b.firstOtherHost.attach(b, c, verify.Warn, w)
 		},
 		want: func(b *bench, c cell) want {
 			mac := b.firstOtherHost.containerMAC(c)
@@ -104,7 +113,7 @@ var hostFaults = []*fault{
 	{
 		name: "a container of another host has the address and the MAC", allModes: true, only: ownMAC, mac: duplicateMAC,
 		make: func(b *bench, c cell) func() {
-			return b.firstOtherHost.attach(b, c, network.VerifyWarn,
+			return b.firstOtherHost.attach(b, c, verify.Warn,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 		},
 		want: wantDuplicate,
@@ -113,7 +122,7 @@ var hostFaults = []*fault{
 		name: "a container of another host has the address and the MAC, behind a hairpin port",
 		only: isBridge, newNetwork: true, mac: duplicateMAC,
 		make: func(b *bench, c cell) func() {
-			undo := b.firstOtherHost.attach(b, c, network.VerifyWarn,
+			undo := b.firstOtherHost.attach(b, c, verify.Warn,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 			b.SetHairpin(true)
 			return func() { b.SetHairpin(false); undo() }
@@ -124,7 +133,7 @@ var hostFaults = []*fault{
 		name:     "a container of another host gets the same MAC later",
 		allModes: true, only: ownMAC, mac: duplicateMAC, afterStart: true,
 		make: func(b *bench, c cell) func() {
-			return b.firstOtherHost.attach(b, c, network.VerifyWarn,
+			return b.firstOtherHost.attach(b, c, verify.Warn,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own.Next()}, MAC: duplicateMAC})
 		},
 		want: wantDuplicate,
@@ -133,7 +142,7 @@ var hostFaults = []*fault{
 		name: "a container of another host gets the same address and MAC later",
 		only: func(c cell) bool { return c.mode == network.ModeBridge }, mac: duplicateMAC, afterStart: true,
 		make: func(b *bench, c cell) func() {
-			return b.firstOtherHost.attach(b, c, network.VerifyOff,
+			return b.firstOtherHost.attach(b, c, verify.Off,
 				hook.Want{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: duplicateMAC})
 		},
 		want: wantDuplicate,
@@ -182,14 +191,7 @@ var hostFaults = []*fault{
 	},
 	{
 		name: "siblings talk, and the VLAN is not on the trunk", only: isBridge, newNetwork: true, siblings: true,
-		make: func(b *bench, c cell) func() {
-			if c.segment.vid == untaggedVLAN {
-				b.SetNative(0)
-				return func() { b.SetNative(untaggedVLAN) }
-			}
-			b.TakeOffTrunk(c.segment.vid)
-			return func() { b.PutOnTrunk(c.segment.vid) }
-		},
+		make:     takeOffTrunk,
 		announce: func(b *bench, c cell) { pingSiblings(b, c); b.announce(b.otherVLANStation) },
 		want:     vlanSilent("heard: VLAN 60", otherVLAN),
 	},

@@ -191,7 +191,7 @@ func (h loadHost) attachOnce(id string, container *testenv.Container) (alarm str
 func sendBroadcasts(t testing.TB, s *testenv.Station) (stop func()) {
 	t.Helper()
 	r := s.Respond(func(testenv.Asked) []testenv.Reply { return nil })
-	frame, err := arp.Announce(verify.MACOf(s.MAC), netip.MustParseAddr("192.168.51.200"))
+	frame, err := arp.Announce(s.MAC, netip.MustParseAddr("192.168.51.200"))
 	must(t, err)
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -97,7 +98,7 @@ func draw(r *rand.Rand, b *bench) randomLab {
 		}
 		m.flaws = append(m.flaws, f)
 	}
-	var mac verify.MAC
+	var mac ether.MAC
 	if m.has("duplicate-mac") {
 		mac = duplicateMAC
 		m.flaws = slices.DeleteFunc(m.flaws, hidesDuplicate)
@@ -135,7 +136,7 @@ func (m randomLab) make(b *bench, c cell) (undo func()) {
 		a := c.family.own.AsSlice()
 		a[len(a)-1] += byte(10 + i)
 		addr, _ := netip.AddrFromSlice(a)
-		undos = append(undos, other.attach(b, c, network.VerifyOff, hook.Want{Network: "web", Addrs: []netip.Addr{addr}}))
+		undos = append(undos, other.attach(b, c, verify.Off, hook.Want{Network: "web", Addrs: []netip.Addr{addr}}))
 	}
 	for _, f := range m.flaws {
 		make := f.make

@@ -34,7 +34,7 @@ var (
 
 // newSite makes a LAN, and a network with the given subnets. The container requests address number
 // 9 of each.
-func newSite(tb testing.TB, mode network.Verify, subnets ...network.Subnet) *site {
+func newSite(tb testing.TB, mode verify.Mode, subnets ...network.Subnet) *site {
 	tb.Helper()
 	s := &site{Lab: testenv.NewLab(tb, testenv.Config{}), paths: wiring.PathsUnder(filepath.Join(tb.TempDir(), "root"))}
 	for _, n := range subnets {
@@ -67,7 +67,7 @@ func newSite(tb testing.TB, mode network.Verify, subnets ...network.Subnet) *sit
 func TestClaimantWithoutGateway(t *testing.T) {
 	alone := subnet6
 	alone.Gateway = netip.Addr{}
-	s := newSite(t, network.VerifyWarn, subnet4, alone)
+	s := newSite(t, verify.Warn, subnet4, alone)
 	s.AddClaimant(0, "fd50::9/64")
 	if _, err := s.tryAttach(t); !conflictOver(err, "fd50::9") {
 		t.Errorf("got %v, want the conflict over fd50::9", err)
@@ -102,7 +102,7 @@ func conflictOver(err error, addr string) bool {
 // but not for a container that stays. Because it has the same MAC, the wait is one second at first;
 // here the deletion takes longer.
 func TestClaimantLeaves(t *testing.T) {
-	s := newSite(t, network.VerifyWarn, subnet4, subnet6)
+	s := newSite(t, verify.Warn, subnet4, subnet6)
 	if _, err := s.tryAttach(t); err != nil { // creates the database, so that none is rebuilt later
 		t.Fatal(err)
 	}

@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 // Options are the settings of a broker.
@@ -58,7 +59,8 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { mirror(background, guards, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
-	err = (&broker.Server{Local: l.Local, Log: o.Log}).Serve(ctx, listener)
+	s := &broker.Server{Local: l.Local, AllowList: network.NewAllowList(o.Paths.Networks), Log: o.Log}
+	err = s.Serve(ctx, listener)
 	notify("STOPPING=1")
 	cancel()
 	tasks.Wait()
@@ -107,7 +109,7 @@ func mirror(ctx context.Context, guards *link.Netns, o Options) {
 
 // sweep frees what killed hooks, a killed broker and vanished containers left: once at the
 // start, and then every o.Sweep.
-func sweep(ctx context.Context, l *hook.Local, o Options) {
+func sweep(ctx context.Context, l *attach.Local, o Options) {
 	tick := time.NewTicker(o.Sweep)
 	defer tick.Stop()
 	for {

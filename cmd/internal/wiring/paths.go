@@ -24,7 +24,8 @@ const bpffs = "/sys/fs/bpf"
 // DefaultPaths returns the paths of an installed system.
 func DefaultPaths() Paths {
 	return Paths{
-		Networks: "/etc/lanyard/networks.d", HostID: "/etc/lanyard/host-id", Run: "/run/lanyard", BPF: filepath.Join(bpffs, "lanyard"),
+		Networks: "/etc/lanyard/networks.d", HostID: "/etc/lanyard/host-id", Run: "/run/lanyard",
+		BPF:    filepath.Join(bpffs, "lanyard"),
 		Socket: "/run/lanyard/lanyard.sock", Guards: "/run/lanyard/guards",
 	}
 }

@@ -14,9 +14,13 @@ import (
 
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -24,9 +28,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify/probe"
 )
 
-// Lanyard is a [hook.Local] with all its parts. Call Close after use.
+// Lanyard attaches, and administers networks, with all its parts. Call Close after use.
 type Lanyard struct {
-	*hook.Local
+	*admin.Admin
 	datapath *bpf.Datapath
 }
 
@@ -53,7 +57,7 @@ func Open(p Paths) (*Lanyard, error) {
 	store := boltstore.Open(filepath.Join(p.Run, "lanyard.db"))
 	datapath := bpf.New(bpf.Options{Root: p.BPF})
 	return &Lanyard{
-		Local: &hook.Local{
+		Admin: admin.New(&parts.Parts{
 			Host:     host,
 			Networks: p.Networks,
 			HostID:   sync.OnceValues(hostid.Files{Own: p.HostID, Machine: "/etc/machine-id"}.Load),
@@ -66,7 +70,7 @@ func Open(p Paths) (*Lanyard, error) {
 			GuardNetns: p.Guards,
 
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		},
+		}),
 		datapath: datapath,
 	}, nil
 }
@@ -97,7 +101,7 @@ type probers struct{ datapath *bpf.Datapath }
 // Quick returns a prober on the link ifindex that sends through the trunk's maps and reads
 // the neighbour table. It needs no packet socket, because closing one waits for RCU. If
 // BPF does not watch the link (watched is false), it returns Exact's prober.
-func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober, error) {
+func (p probers) Quick(ifindex int, mac ether.MAC, watched bool) (verify.Prober, error) {
 	if !watched {
 		return p.Exact(ifindex, mac)
 	}
@@ -109,7 +113,7 @@ func (p probers) Quick(ifindex int, mac verify.MAC, watched bool) (verify.Prober
 }
 
 // Ask sends a question from the link ifindex through the trunk's maps.
-func (p probers) Ask(ifindex int, mac verify.MAC, q verify.Question) error {
+func (p probers) Ask(ifindex int, mac ether.MAC, q verify.Question) error {
 	sender, err := p.datapath.Emitter()
 	if err != nil {
 		return err
@@ -119,7 +123,7 @@ func (p probers) Ask(ifindex int, mac verify.MAC, q verify.Question) error {
 
 // Announcer returns an announcer on the link ifindex. It sends through the trunk's maps
 // if BPF watches the link, else from a packet socket.
-func (p probers) Announcer(ifindex int, mac verify.MAC, watched bool) (verify.Announcer, error) {
+func (p probers) Announcer(ifindex int, mac ether.MAC, watched bool) (verify.Announcer, error) {
 	if !watched {
 		return announcer{probe.SocketSender{}, ifindex, mac}, nil
 	}
@@ -128,7 +132,7 @@ func (p probers) Announcer(ifindex int, mac verify.MAC, watched bool) (verify.An
 }
 
 // Exact returns a prober on the link ifindex that reads every reply from a packet socket.
-func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, error) {
+func (probers) Exact(ifindex int, mac ether.MAC) (verify.Prober, error) {
 	return probe.OpenSocket(ifindex, mac)
 }
 
@@ -136,7 +140,7 @@ func (probers) Exact(ifindex int, mac verify.MAC) (verify.Prober, error) {
 type announcer struct {
 	sender  verify.Sender
 	ifindex int
-	mac     verify.MAC
+	mac     ether.MAC
 }
 
 func (a announcer) Announce(addr netip.Addr) (err error) {
@@ -151,13 +155,13 @@ func (a announcer) Announce(addr netip.Addr) (err error) {
 	return a.sender.Send(a.ifindex, frame)
 }
 
-// database adapts a boltstore.DB to hook.DB.
+// database adapts a boltstore.DB to record.DB.
 type database struct{ *boltstore.DB }
 
-func (d database) View(ctx context.Context, f func(hook.Tx) error) error {
+func (d database) View(ctx context.Context, f func(record.Tx) error) error {
 	return d.DB.View(ctx, func(tx *boltstore.Tx) error { return f(tx) })
 }
 
-func (d database) Update(ctx context.Context, f func(hook.Tx) error) error {
+func (d database) Update(ctx context.Context, f func(record.Tx) error) error {
 	return d.DB.Update(ctx, func(tx *boltstore.Tx) error { return f(tx) })
 }

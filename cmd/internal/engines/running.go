@@ -1,0 +1,168 @@
+package engines
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// Container is a container that an engine runs now.
+type Container struct {
+	ID          string
+	Name        string // NAMESPACE/POD for a container of a pod
+	Pid         int    // 0 if the engine does not report it
+	Network     string // podman's --network
+	Sandbox     string // the id of the pod's sandbox, in Kubernetes
+	Annotations map[string]string
+}
+
+// errNotInstalled is returned if an engine's program is not installed.
+var errNotInstalled = errors.New("not installed")
+
+// queryTime is the deadline for each query to an engine.
+const queryTime = 30 * time.Second
+
+// output runs a program and returns what it wrote to stdout. The error contains the last
+// line of stderr.
+func output(ctx context.Context, program string, args ...string) ([]byte, error) {
+	if _, err := exec.LookPath(program); err != nil {
+		return nil, errNotInstalled
+	}
+	ctx, cancel := context.WithTimeout(ctx, queryTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = time.Second // podman leaves a process that keeps stdout open
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+		return out, fmt.Errorf("\"%s %s\": %w: %s", program, args[0], err, lines[len(lines)-1])
+	}
+	return out, nil
+}
+
+// PodmanRunning returns the running containers of the calling user's podman. The list is
+// empty if podman is not installed.
+func PodmanRunning(ctx context.Context) (all []Container, err error) {
+	// A container that ends between the two commands is an error of the second.
+	for range 3 {
+		if all, err = podmanRunning(ctx); err == nil {
+			break
+		}
+	}
+	if errors.Is(err, errNotInstalled) {
+		return nil, nil
+	}
+	return all, err
+}
+
+func podmanRunning(ctx context.Context) ([]Container, error) {
+	ids, err := output(ctx, "podman", "ps", "--quiet", "--no-trunc",
+		"--filter", "status=running", "--filter", "status=paused")
+	if err != nil || len(bytes.TrimSpace(ids)) == 0 {
+		return nil, err
+	}
+	inspect := append([]string{"inspect", "--type", "container"}, strings.Fields(string(ids))...)
+	text, err := output(ctx, "podman", inspect...)
+	if err != nil {
+		return nil, err
+	}
+	var list []struct {
+		ID         string `json:"Id"`
+		Name       string
+		State      struct{ Pid int }
+		Config     struct{ Annotations map[string]string }
+		HostConfig struct{ NetworkMode string }
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, fmt.Errorf("output of \"podman inspect\": %w", err)
+	}
+	var all []Container
+	for _, c := range list {
+		all = append(all, Container{
+			ID: c.ID, Name: c.Name, Pid: c.State.Pid, Network: c.HostConfig.NetworkMode, Annotations: c.Config.Annotations,
+		})
+	}
+	return all, nil
+}
+
+// criSockets are the sockets of the engines that crictl can ask.
+var criSockets = map[string]string{"CRI-O": "/run/crio/crio.sock", "containerd": "/run/containerd/containerd.sock"}
+
+// CRIRunning returns the running containers of Kubernetes pods, with the annotations of
+// their pods, by engine. The result is empty if crictl or the engines are not installed.
+func CRIRunning(ctx context.Context) (map[string][]Container, error) {
+	all := map[string][]Container{}
+	var errs []error
+	for engine, socket := range criSockets {
+		if _, err := os.Stat(socket); err != nil {
+			continue
+		}
+		found, err := criRunning(ctx, "unix://"+socket)
+		if errors.Is(err, errNotInstalled) {
+			return nil, nil
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", engine, err))
+			continue
+		}
+		all[engine] = found
+	}
+	return all, errors.Join(errs...)
+}
+
+func criRunning(ctx context.Context, endpoint string) ([]Container, error) {
+	pods, err := output(ctx, "crictl", "--runtime-endpoint", endpoint, "pods", "--output", "json")
+	if err != nil {
+		return nil, err
+	}
+	containers, err := output(ctx, "crictl", "--runtime-endpoint", endpoint, "ps", "--output", "json")
+	if err != nil {
+		return nil, err
+	}
+	return decodeCRI(pods, containers)
+}
+
+// decodeCRI joins the output of "crictl pods" and "crictl ps". A hook sees the annotations
+// of both.
+func decodeCRI(pods, containers []byte) ([]Container, error) {
+	type item struct {
+		ID       string `json:"id"`
+		Sandbox  string `json:"podSandboxId"`
+		Metadata struct{ Name, Namespace string }
+		// Annotations are those of the pod's author, under CRI-O also CRI-O's.
+		Annotations map[string]string `json:"annotations"`
+	}
+	var p struct{ Items []item }
+	if err := json.Unmarshal(pods, &p); err != nil {
+		return nil, fmt.Errorf("output of \"crictl pods\": %w", err)
+	}
+	var c struct{ Containers []item }
+	if err := json.Unmarshal(containers, &c); err != nil {
+		return nil, fmt.Errorf("output of \"crictl ps\": %w", err)
+	}
+	sandboxes := map[string]item{}
+	for _, s := range p.Items {
+		sandboxes[s.ID] = s
+	}
+	var all []Container
+	for _, one := range c.Containers {
+		s := sandboxes[one.Sandbox]
+		found := Container{ID: one.ID, Sandbox: one.Sandbox, Annotations: map[string]string{}}
+		found.Name = s.Metadata.Namespace + "/" + s.Metadata.Name
+		for _, from := range []map[string]string{s.Annotations, one.Annotations} {
+			for k, v := range from {
+				found.Annotations[k] = v
+			}
+		}
+		all = append(all, found)
+	}
+	return all, nil
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/oci"
+)
+
+func (e env) hooksStatus() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "check that podman and CRI-O run the hook, and find containers off the LAN",
+		UsageText: "lanyard hooks status [OPTIONS]",
+		Description: `Examples:
+  lanyard hooks status || echo "containers may start off the LAN"
+  lanyard hooks status --format json | jq -r '.[] | select(.state == "wrong") | .text'
+
+Each line is one check: ok, warning or wrong, with what to do. The exit status is 1 if one
+is wrong. CHECK is one of these:
+
+  hooks_dir    the directories that the engine's configuration names
+  files        hooks.d files of Lanyard there: all stages, and no file that cannot be read
+  program      lanyard-hook. podman skips a hook without a program, and gives no error
+  containers   running containers that have an annotation of Lanyard and no attachment
+
+The last check asks "podman" and "crictl" for running containers. As root it asks root's
+podman, and compares with the records ("lanyard ps"). As a user it asks the user's podman:
+it finds containers with --network none that have no interface.`,
+		Flags:  []cli.Flag{flagHooksDir(), flagFormat()},
+		Action: e.runHooksStatus,
+	}
+}
+
+func (e env) runHooksStatus(c *cli.Context) error {
+	if err := checkArgs(0, c, "argument"); err != nil {
+		return err
+	}
+	inJSON, err := asJSON(c)
+	if err != nil {
+		return err
+	}
+	dir, err := hooksDir(c)
+	if err != nil {
+		return err
+	}
+	list, err := installedEngines()
+	if err != nil {
+		return err
+	}
+	var checks []engines.Check
+	for _, engine := range list {
+		if engine.Present() {
+			checks = append(checks, engine.Check(c.Context, dir)...)
+		}
+	}
+	if len(checks) == 0 {
+		checks = append(checks, engines.Check{Check: "engines", State: engines.Warning,
+			Text: "neither podman nor CRI-O is installed: other engines list the hook in config.json"})
+	}
+	found, err := checkContainers(c, checks)
+	checks = append(checks, found...)
+	if perr := e.printChecks(checks, inJSON); perr != nil {
+		return perr
+	}
+	if err == nil && slices.ContainsFunc(checks, isWrong) {
+		err = errReported
+	}
+	return err
+}
+
+func isWrong(c engines.Check) bool { return c.State == engines.Wrong }
+
+func (e env) printChecks(checks []engines.Check, inJSON bool) error {
+	if inJSON {
+		return printJSON(e.stdout, checks)
+	}
+	table := [][]string{{"ENGINE", "CHECK", "STATE", "TEXT"}}
+	for _, c := range checks {
+		table = append(table, []string{c.Engine, c.Check, string(c.State), c.Text})
+	}
+	return printTable(e.stdout, table)
+}
+
+// checkContainers checks the running containers of all engines. checks are those of the
+// engines' configuration: if one is wrong, a restart alone does not help.
+func checkContainers(c *cli.Context, checks []engines.Check) ([]engines.Check, error) {
+	attached := hasInterface
+	if os.Geteuid() == 0 {
+		l, err := open(c)
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		recs, err := l.Attachments(c.Context)
+		if err != nil {
+			return nil, err
+		}
+		attached = func(one engines.Container) bool { return onRecord(recs, one) }
+	}
+	remedy := func(engine string) string {
+		of := func(c engines.Check) bool { return c.Engine == engine && isWrong(c) }
+		switch {
+		case engine == "containerd":
+			return "let the runtime handler of the pod run the hook (docs/engines.md), then "
+		case slices.ContainsFunc(checks, of):
+			return "correct what is wrong above, then "
+		}
+		return ""
+	}
+	found, err := engines.PodmanRunning(c.Context)
+	all := checkRunning("podman", found, err, attached, func(one engines.Container) string {
+		return fmt.Sprintf("%srun \"podman restart %s\"", remedy("podman"), one.Name)
+	})
+	if os.Geteuid() != 0 {
+		return all, nil
+	}
+	pods, err := engines.CRIRunning(c.Context)
+	if err != nil {
+		all = append(all, engines.Check{Engine: "crictl", Check: "containers", State: engines.Warning, Text: err.Error()})
+	}
+	for _, engine := range slices.Sorted(maps.Keys(pods)) {
+		all = append(all, checkRunning(engine, pods[engine], nil, attached, func(engines.Container) string {
+			return remedy(engine) + "delete the pod, so that its controller creates it again"
+		})...)
+	}
+	return all, nil
+}
+
+// checkRunning returns a line for each container that has an annotation of Lanyard and is
+// not attached, or one line for all. remedy says what to do.
+func checkRunning(engine string, found []engines.Container, err error,
+	attached func(engines.Container) bool, remedy func(engines.Container) string) (checks []engines.Check) {
+	if err != nil {
+		return []engines.Check{{Engine: engine, Check: "containers", State: engines.Warning, Text: err.Error()}}
+	}
+	annotated := 0
+	for _, one := range found {
+		if !oci.Ours(&specs.State{Annotations: one.Annotations}) {
+			continue
+		}
+		annotated++
+		if !attached(one) {
+			checks = append(checks, engines.Check{Engine: engine, Check: "containers", State: engines.Wrong, Container: one.ID,
+				Text: fmt.Sprintf("%s (%s) runs off the LAN: it has an annotation of Lanyard and no attachment: %s",
+					abbreviate(one.ID, false), one.Name, remedy(one))})
+		}
+	}
+	if annotated > 0 && len(checks) == 0 {
+		checks = append(checks, engines.Check{Engine: engine, Check: "containers", State: engines.OK,
+			Text: fmt.Sprintf("%d with an annotation of Lanyard, all attached", annotated)})
+	}
+	return checks
+}
+
+// onRecord reports whether a running container is attached. podman keeps the id of a
+// container that it restarts, and the record of the run before may still exist: so the
+// process must be the same.
+func onRecord(recs []hook.Attachment, one engines.Container) bool {
+	inode := netnsInode(one.Pid)
+	return slices.ContainsFunc(recs, func(a hook.Attachment) bool {
+		if a.State != hook.Attached {
+			return false
+		}
+		if len(a.Containers) == 0 && inode != 0 && a.Netns.Inode == inode {
+			return true // rebuilt from kernel state, without its containers
+		}
+		if one.Sandbox != "" && a.Pod.Sandbox == one.Sandbox {
+			return true // the containers of a pod share the interface
+		}
+		return slices.ContainsFunc(a.Containers, func(c hook.Container) bool {
+			if one.Pid == 0 {
+				return c.ID == one.ID
+			}
+			return c.Process.Pid == one.Pid && link.Alive(c.Process)
+		})
+	})
+}
+
+// netnsInode returns the inode of a process's network namespace, 0 if it has ended.
+func netnsInode(pid int) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// hasInterface reports whether a rootless container has an interface that can be
+// Lanyard's. A user cannot read the records. A container that podman has connected to
+// another network has interfaces anyway.
+func hasInterface(one engines.Container) bool {
+	if one.Network != "none" {
+		return true
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", one.Pid))
+	if err != nil {
+		return true // it has ended
+	}
+	for line := range strings.Lines(string(text)) {
+		name, _, isLink := strings.Cut(strings.TrimSpace(line), ":")
+		if isLink && name != "lo" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,178 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
+)
+
+// releaseParent removes what a network that is being removed has on its parent: the trunk program, if
+// no other network is on the trunk, the guard and the host's own link. name is the parent's name now
+// if the parent is to be deleted: it is managed, and no other network needs it.
+func (l *Admin) releaseParent(def *network.Definition, n *siblings) (name string, err error) {
+	p, missing := l.Parent(def)
+	if missing != nil && def.Managed {
+		renamed, err := l.Host.FindRenamed(parts.SpecOf(def))
+		if err != nil {
+			return "", err
+		}
+		if renamed != nil {
+			p, missing = *renamed, nil
+		}
+	}
+	if err := l.releaseTrunks(p, missing != nil, n); err != nil {
+		return "", err
+	}
+	if missing != nil {
+		return "", l.releaseMissing(def, n)
+	}
+	if def.GuardsParent() && l.Guards != nil {
+		if err := l.Guards.Free(p.Index); err != nil {
+			return "", err
+		}
+	}
+	// If another network is on a VLAN of the parent, the parent is deleted with that network.
+	if def.Managed && len(l.withSameTags(def, p, n)) == 0 && !n.hasVLANOn(def.Parent) {
+		return p.Name, nil
+	}
+	if def.HostAccess {
+		err = l.Host.RemoveHostLink(def.HostLink())
+	}
+	return "", err
+}
+
+// releaseMissing removes what a network has on a parent that is gone, or has another name now. It
+// returns an error if a link that Lanyard created belongs to no network: it may be that parent.
+func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
+	if def.HostAccess {
+		if err := l.Host.RemoveHostLink(def.HostLink()); err != nil {
+			return err
+		}
+	}
+	needed := map[int]bool{}
+	for _, o := range n.byName {
+		if q, err := l.Parent(o); err == nil {
+			for _, index := range q.Chain {
+				needed[index] = true
+			}
+		}
+	}
+	if err := l.freeGuards(def, needed); err != nil || !def.Managed {
+		return err
+	}
+	created, err := l.Host.Created()
+	for _, p := range created {
+		if !needed[p.Index] {
+			return fmt.Errorf("its parent %q is gone, and link %q, which Lanyard created, belongs to no network: "+
+				"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, p.Name, p.Name)
+		}
+	}
+	return err
+}
+
+// freeGuards removes the guards of parents that no network needs, if the network guards its parent:
+// they would drop all frames of a parent that has another name now.
+func (l *Admin) freeGuards(def *network.Definition, needed map[int]bool) error {
+	if !def.GuardsParent() || l.Guards == nil {
+		return nil
+	}
+	links, err := l.Host.Interfaces()
+	for _, i := range links {
+		if needed[i.Index] {
+			continue
+		}
+		held, herr := l.Guards.Held(i.Index)
+		if held {
+			herr = l.Guards.Free(i.Index)
+		}
+		err = errors.Join(err, herr)
+	}
+	return err
+}
+
+// releaseTrunks removes the program of a parent's trunk, if no other network is on the trunk and it
+// has no endpoints. If the parent is missing, its trunk is unknown, and the programs of all trunks
+// without a network are removed.
+func (l *Admin) releaseTrunks(p link.Parent, missing bool, n *siblings) (err error) {
+	trunks := []int{p.TrunkIndex}
+	if missing {
+		if trunks, err = l.Datapath.Trunks(); err != nil {
+			return err
+		}
+	}
+	for _, trunk := range trunks {
+		if !l.anyOnTrunk(trunk, n) {
+			err = errors.Join(err, l.Datapath.Release(trunk))
+		}
+	}
+	return err
+}
+
+// anyOnTrunk reports whether any network is on the trunk with an ifindex.
+func (l *Admin) anyOnTrunk(trunk int, n *siblings) bool {
+	for _, o := range n.byName {
+		if q, err := l.Parent(o); err == nil && q.TrunkIndex == trunk {
+			return true
+		}
+	}
+	return false
+}
+
+// Restored is the result of Restore for one network.
+type Restored struct {
+	Network string
+	Parent  string
+	Made    bool   // the parent was missing, and was created
+	Blind   string // why the trunk is not watched; "" if it is
+	Err     error  // why the network cannot be used; Blind is not set then
+}
+
+// watchedTrunks has the trunks that a command has already loaded the program of, and the reason why
+// a trunk cannot be watched.
+type watchedTrunks map[trunkKey]string
+
+// trunkKey is a trunk's ifindex and a driver: the frames of an ipvlan cannot be watched on any
+// trunk.
+type trunkKey struct {
+	index  int
+	driver string
+}
+
+// watch is Local.WatchNetwork, but runs only once for each trunk and driver.
+func (w watchedTrunks) watch(l *Admin, def *network.Definition, p link.Parent) (blind string) {
+	key := trunkKey{p.TrunkIndex, def.Driver}
+	if _, done := w[key]; !done {
+		w[key] = l.WatchNetwork(def, p)
+	}
+	return w[key]
+}
+
+// Restore creates the managed parents and the host's own links, which are missing after a boot, and
+// loads the trunk programs. It never creates a parent of the administrator's. An error of one
+// network is in its own result. err is about invalid definitions.
+func (l *Admin) Restore(ctx context.Context) (all []Restored, err error) {
+	unlock, err := network.Lock(l.Networks)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := l.HostID(); err != nil {
+		return nil, err
+	}
+	defs, broken := network.LoadAll(l.Networks)
+	watched := watchedTrunks{}
+	for _, def := range defs {
+		r := Restored{Network: def.Name, Parent: def.Parent}
+		var p link.Parent
+		if p, r.Made, r.Err = l.EnsureParent(ctx, def); r.Err == nil {
+			_, r.Err = l.EnsureHostAccess(ctx, def, p)
+			r.Blind = watched.watch(l, def, p)
+		}
+		all = append(all, r)
+	}
+	return all, errors.Join(broken...)
+}

@@ -1,0 +1,97 @@
+package attach
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// confirm asks again if the answers of a round have two explanations.
+func (v *verification) confirm(ctx context.Context, f verify.Findings) error {
+	if err := v.confirmFiltered(ctx, f); err != nil {
+		return err
+	}
+	return v.confirmOne(ctx, f)
+}
+
+// confirmFiltered asks gateways that answered the parent's MAC, but not the container's, once more
+// from the container's MAC. The parent asked later, so a switch port that had just begun to
+// forward, or a lost frame, may be the reason. IPv6 gateways that have answered only to all nodes
+// are asked from the parent first.
+func (v *verification) confirmFiltered(ctx context.Context, f verify.Findings) error {
+	if v.sharesMAC() || len(v.indirect)+len(v.controls) == 0 {
+		return nil
+	}
+	suspects := map[netip.Addr]verify.Answer{}
+	for g, a := range v.controls {
+		if f.Gateways[g].MAC.IsZero() {
+			suspects[g] = a
+		}
+	}
+	plan := verify.Plan{Gateways: v.indirect, From: v.parent.MAC.LinkLocal(), Deadline: reachTime}
+	if len(v.indirect) > 0 {
+		g, err := v.askAsParent(ctx, v.parent, plan)
+		if err != nil {
+			return err
+		}
+		maps.Copy(suspects, g.Gateways)
+	}
+	v.controls = suspects
+	if len(suspects) == 0 {
+		return nil
+	}
+	plan.Gateways, plan.From = slices.Collect(maps.Keys(suspects)), v.rec.MAC.LinkLocal()
+	again, err := v.ask(ctx, plan)
+	if err != nil {
+		return err
+	}
+	for g, a := range again.Gateways {
+		delete(v.controls, g)
+		f.Gateways[g] = a
+		f.Probes[g] += again.Probes[g]
+	}
+	return v.judge(ctx, f)
+}
+
+// confirmOne asks once more if two stations answered for one gateway. In a permanent conflict, both
+// answer each question; after a failover that was in progress, one does. It also asks for a free
+// address: a station that answers that question, too, is a proxy, and its answer says nothing about
+// the gateway.
+func (v *verification) confirmOne(ctx context.Context, first verify.Findings) error {
+	i := slices.IndexFunc(v.rec.Verdicts, func(x verify.Verdict) bool { return x.Code == verify.GatewayConflict })
+	if i < 0 {
+		return nil
+	}
+	gateway := v.rec.Verdicts[i].Gateway
+	apart := first.Others[gateway].At.Sub(first.Gateways[gateway].At) // 0 if the prober has heard only one
+	if v.rec.Evidence != nil {
+		apart = v.rec.Evidence.Gateways[i].Reply.At.Sub(v.rec.Evidence.Gateways[i].OtherAt)
+	}
+	free, err := v.freeAddrs(ctx, gateway)
+	if err != nil {
+		return err
+	}
+	plan := v.plan()
+	plan.Observed, plan.Ask = nil, nil // the trunk program does not watch free addresses
+	plan.Addrs = free
+	if len(free) == 0 {
+		plan.Addrs = v.addrs() // no station answers for them, and the window stays open
+	}
+	plan.Window = max(plan.Window, 2*max(v.rec.Verdicts[i].RTT, apart)+controlSlack)
+	f, err := v.ask(ctx, plan)
+	if err != nil {
+		return err
+	}
+	if len(f.Claimants) == 0 {
+		return v.judge(ctx, f)
+	}
+	for _, c := range f.Claimants {
+		if slices.Contains(free, c.Addr) {
+			v.proxies = append(v.proxies, c.MAC)
+		}
+	}
+	return v.judge(ctx, first) // the proxy ended the round before the gateway could answer
+}

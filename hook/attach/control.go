@@ -1,0 +1,166 @@
+package attach
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// closeTime is the time that closing an exact prober takes: its packet socket waits for RCU.
+const closeTime = 25 * time.Millisecond
+
+// A control asks the gateways that have not answered the container again, from the parent's own
+// MAC. This distinguishes a silent gateway from a filter for MACs on the way, if the container has
+// another MAC than the parent. It runs during the container's own round, and only if gateways are
+// silent.
+//
+// For a silent IPv6 gateway it also solicits routers: a router that advertises itself may be the
+// gateway, with another address than the one in the definition.
+type control struct {
+	cancel  context.CancelFunc
+	answers chan verify.Findings
+}
+
+// sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with
+// ipvlan: no filter for MACs can then distinguish them.
+func (v *verification) sharesMAC() bool { return v.rec.MAC == v.parent.MAC }
+
+// directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes
+// to the container's MAC only. It is not valid if the trunk program cannot observe that.
+func (v *verification) directAddr() netip.Addr {
+	if v.unwatched != "" || v.sharesMAC() {
+		return netip.Addr{}
+	}
+	return v.rec.MAC.LinkLocal()
+}
+
+// startControl returns the function that starts the control, for verify.Plan.Doubt. Its parameters
+// are the silent gateways and the time that the round has left.
+func (v *verification) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
+	return func(silent []netip.Addr, left time.Duration) {
+		plan := verify.Plan{
+			// The answer to :: would go to all nodes, also to the container.
+			From:     v.parent.MAC.LinkLocal(),
+			Routers:  slices.ContainsFunc(silent, netip.Addr.Is6),
+			Deadline: max(left-closeTime, closeTime),
+		}
+		if !v.sharesMAC() {
+			plan.Gateways = silent
+		} else if !plan.Routers {
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		v.control = &control{cancel, make(chan verify.Findings, 1)}
+		go func() {
+			f, err := v.askAsParent(ctx, v.parent, plan)
+			if err != nil && ctx.Err() == nil {
+				v.Log.Warn("could not ask the gateways from the parent's MAC", "parent", v.parent.Name, "err", err)
+				f.Routers = nil // not asked
+			}
+			v.control.answers <- f
+		}()
+	}
+}
+
+// askAsParent runs one round from a parent, with the parent's MAC.
+func (l *Local) askAsParent(ctx context.Context, p link.Parent, plan verify.Plan) (f verify.Findings, err error) {
+	err = l.Host.Do(func() error {
+		f, err = l.exactRound(ctx, p.Index, p.Name, p.MAC, plan)
+		return err
+	})
+	return f, err
+}
+
+// finishControl waits for the control, if one runs, and keeps its answers. If all gateways have
+// answered the container itself, or if there is a claimant, it cancels the control and keeps none.
+func (v *verification) finishControl(f verify.Findings, plan verify.Plan) {
+	v.controls, v.routers = nil, nil
+	if v.control == nil {
+		return
+	}
+	needless := len(f.Claimants) > 0 || len(f.Gateways) == len(plan.Gateways)
+	if needless {
+		v.control.cancel()
+	}
+	answers := <-v.control.answers
+	v.control.cancel()
+	v.control = nil
+	if !needless {
+		v.controls, v.routers = answers.Gateways, answers.Routers
+	}
+}
+
+// maxProxies is the number of proxies that one attach excuses. controlSlack is added to the
+// expected time of a control question's answer, which is that of the claimant's, for a busy router
+// or a busy host. A claimant that is no proxy delays its attach by this time.
+const (
+	maxProxies   = 4
+	controlSlack = 250 * time.Millisecond
+)
+
+// reachTime is the time for the answer to the parent of a gateway that has just answered to all
+// nodes.
+const reachTime = 250 * time.Millisecond
+
+// isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),
+// also for free ones. A proxy's claim is not a conflict.
+func (v *verification) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
+	c := f.Claimants[0]
+	free, err := v.freeAddrs(ctx, c.Addr)
+	if err != nil || len(free) == 0 || len(v.proxies) == maxProxies {
+		return false, err
+	}
+	took := max(0, c.At.Sub(f.Asked)) // how long the claimant's answer took
+	g, err := v.ask(ctx, verify.Plan{Gateways: free, Deadline: 2*took + controlSlack})
+	proxy = !slices.ContainsFunc(free, func(a netip.Addr) bool { return g.Gateways[a].MAC != c.MAC })
+	if proxy {
+		v.proxies = append(v.proxies, c.MAC)
+	}
+	return proxy, err
+}
+
+// freeAddrs returns two random addresses of the subnet of near that have no lease. A host often has
+// several adjacent addresses, but rarely two random ones. It returns none if the subnet is too
+// small.
+func (v *verification) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.Addr, err error) {
+	i := slices.IndexFunc(v.def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(near) })
+	if i < 0 {
+		return nil, nil
+	}
+	s, p := v.def.Subnets[i].Subnet, parts.PoolOf(v.def, v.def.Subnets[i])
+	leases, err := v.Leases.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
+	if err != nil {
+		return nil, err
+	}
+	used := func(a netip.Addr) bool {
+		leased := slices.ContainsFunc(leases, func(l ipam.Lease) bool { return l.Addr == a })
+		return leased || a == near || slices.Contains(free, a)
+	}
+	for range 32 {
+		if a := randomAddr(s); p.Check(a) == nil && !used(a) {
+			free = append(free, a)
+		}
+		if len(free) == 2 {
+			return free, nil
+		}
+	}
+	return nil, nil
+}
+
+// randomAddr returns a random address of a subnet.
+func randomAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= byte(rand.IntN(2)) << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}

@@ -1,0 +1,107 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// detaching is an attachment that this process releases, with its state before.
+type detaching struct {
+	hook.Attachment
+	before hook.State
+}
+
+// dropReferences drops the references to an attachment that over selects. If none remains, it marks
+// the record as detaching, so that no container can join it, and returns it: the caller must then
+// drop it.
+func dropReferences(tx record.Tx, a hook.Attachment, over func(hook.Container) bool) (*detaching, error) {
+	remaining := slices.DeleteFunc(slices.Clone(a.Containers), over)
+	if len(remaining) > 0 {
+		if len(remaining) == len(a.Containers) {
+			return nil, nil
+		}
+		row := a
+		a.Containers = remaining
+		return nil, record.Write(tx, &row, &a)
+	}
+	self, err := link.Self()
+	if err != nil {
+		return nil, err
+	}
+	t := &detaching{a, a.State}
+	a.State, a.Hook = hook.Detaching, self
+	return t, record.Write(tx, &t.Attachment, &a)
+}
+
+// drop releases all resources that the record names, complete or not, and deletes the record last.
+// It tries every step, and a step without anything to undo succeeds. If a step fails, the record
+// stays for the next sweep. The interface is deleted before its endpoint, and both before the
+// leases are released, so that no address is assigned again while an old interface still answers
+// for it.
+func (l *Local) drop(ctx context.Context, t detaching) error {
+	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment),
+		l.revokePermit(t.Attachment), l.forget(t.Endpoint))
+	if t.Former != nil {
+		former := t.Attachment
+		former.MAC = t.Former.MAC
+		err = errors.Join(err, driver.Of(l.Parts, &former).Remove(former), l.revokePermit(former), l.forget(*t.Former))
+	}
+	if err != nil {
+		return errors.Join(err, l.releaseForRetry(ctx, t.ID))
+	}
+	quarantine := t.Quarantine
+	if t.before == hook.Attaching {
+		quarantine = 0 // the address was never announced
+	}
+	owner := ipam.Owner{Attachment: t.ID.String(), Network: t.Network, Interface: t.Interface}
+	return l.DB.Hold(ctx, func() error {
+		for _, pool := range t.Pools {
+			err = errors.Join(err, l.Leases.Release(ctx, pool, owner, quarantine))
+		}
+		if err != nil {
+			return errors.Join(err, l.releaseForRetry(ctx, t.ID))
+		}
+		return l.DB.Update(ctx, func(tx record.Tx) error { return record.Remove(tx, t.ID) })
+	})
+}
+
+// forget removes an endpoint from the datapath, if one is set.
+func (l *Local) forget(e verify.Endpoint) error {
+	if e.MAC.IsZero() || e.Trunk == 0 {
+		return nil
+	}
+	return l.Datapath.Forget(e)
+}
+
+// revokePermit removes the permit of an attachment's MAC, if its network guards the parent.
+func (l *Local) revokePermit(a hook.Attachment) error {
+	if !a.AtParent || l.Guards == nil || a.ParentIdx == 0 || a.MAC.IsZero() {
+		return nil
+	}
+	return l.Guards.Unlease(a.ParentIdx, a.MAC)
+}
+
+// releaseForRetry clears the process that owns a record, so that the next sweep retries a failed
+// release. Otherwise the record would be locked until this process exits, which for a broker may be
+// never.
+func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
+	return l.DB.Update(ctx, func(tx record.Tx) error {
+		a, err := record.Get(tx, id)
+		if errors.Is(err, hook.ErrGone) {
+			return nil
+		}
+		if err == nil {
+			a.Hook = link.Process{}
+			err = record.Put(tx, &a)
+		}
+		return err
+	})
+}

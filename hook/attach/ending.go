@@ -1,0 +1,120 @@
+package attach
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// endingTimeout is the total time that an attach waits for links of ended containers on this host.
+// Such a link answers for its address until the kernel has removed its namespace in the background,
+// which takes seconds on a busy host.
+const endingTimeout = 5 * time.Second
+
+// endingLink is an attach's state of waiting for a claimant that is a link of an ended container.
+type endingLink struct {
+	busyMAC     ether.MAC // the derived MAC that was in use on the parent; zero: none was
+	deadline    time.Time // the end of all waits; zero: no wait has begun
+	excusedOnce bool      // a claimant was excused because of its MAC
+}
+
+// excused reports whether the first claim of the findings can be ignored: that of a proxy (proxy
+// ARP), or that of a local container that is ending. The caller then repeats the round.
+//
+// A proxy answers for every address. Where the address was not asked for by name, a
+// claimant is tried as a proxy only when it claims a second candidate: another host's containers
+// each claim one, and the trial is the slowest step of an attach.
+func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
+	c := f.Claimants[0]
+	if c.SameMAC {
+		return t.movedFromTrunk(ctx)
+	}
+	again := slices.Contains(t.declinedTo, c.MAC)
+	t.declinedTo = append(t.declinedTo, c.MAC)
+	if again || t.isRequested(c.Addr) {
+		if proxy, err := t.isProxy(ctx, f); proxy || err != nil {
+			return proxy, err
+		}
+	}
+	return t.waitForEnding(ctx, c)
+}
+
+// waitForEnding waits until a claimant on the same parent is gone, if the address was requested:
+// often the next container with an address starts before the kernel has removed the last one. It
+// reports whether the claimant was such a link and is gone. For other addresses, trying the next
+// one is faster.
+func (t *attempt) waitForEnding(ctx context.Context, c verify.Claimant) (bool, error) {
+	if !t.isRequested(c.Addr) {
+		return false, nil
+	}
+	hadAddress, err := t.hadAddressHere(c)
+	if err != nil {
+		return false, err
+	}
+	found, err := t.waitUntilGone(ctx, t.parent.Index, c.MAC, nil)
+	if err != nil || found == macStays {
+		return false, err
+	}
+	t.hostState, t.ignoreUntil = nil, verify.Now()
+	return hadAddress || found == macGone, nil
+}
+
+// presence is the result of waiting for a MAC on this host's parents to disappear.
+type presence int
+
+const (
+	macAbsent presence = iota // no link had it
+	macGone                   // a link had it, and is gone
+	macStays                  // a link had it until the deadline
+)
+
+// waitUntilGone waits until no link with a MAC is up on the parent with an ifindex. With parent 0,
+// it waits for all parents of the host with an ifindex that where returns true for; a nil where
+// selects all. All waits of one attach together take at most endingTimeout.
+func (t *attempt) waitUntilGone(
+	ctx context.Context, parent int, mac ether.MAC, where func(index int) bool,
+) (presence, error) {
+	if t.ending.deadline.IsZero() {
+		t.ending.deadline = time.Now().Add(endingTimeout)
+	}
+	found := macAbsent
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		list, err := t.Host.UnicastMACs(parent)
+		if err != nil {
+			return macAbsent, err
+		}
+		if !slices.ContainsFunc(list, func(u link.UnicastMAC) bool {
+			return u.MAC == mac && (where == nil || where(u.Parent))
+		}) {
+			return found, nil
+		}
+		found = macGone
+		if time.Now().After(t.ending.deadline) {
+			return macStays, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return macAbsent, ctx.Err()
+		}
+	}
+}
+
+// hadAddressHere reports whether the claimant's MAC is one that the last container with this
+// address had on this host: its link may have disappeared between its answer and the search for it.
+// This excuses the claimant once, because a station elsewhere answers again.
+func (t *attempt) hadAddressHere(c verify.Claimant) (bool, error) {
+	if t.ending.excusedOnce {
+		return false, nil
+	}
+	alternative, err := t.DerivedMAC(t.def.Name, c.Addr.String()+alternativeMAC)
+	if err != nil {
+		return false, err
+	}
+	t.ending.excusedOnce = c.MAC == t.ending.busyMAC || c.MAC == alternative
+	return t.ending.excusedOnce, nil
+}

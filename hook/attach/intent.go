@@ -1,0 +1,317 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// recordPoll and recordPollMax are the first and the longest interval between two reads of a
+// record that another hook attaches or detaches. There is no event to wait for, because that hook
+// may be killed at any moment.
+const (
+	recordPoll    = 5 * time.Millisecond
+	recordPollMax = 50 * time.Millisecond
+)
+
+// recordOrJoin records the intent and claims its addresses, or joins the attachment that the
+// namespace already has. If another hook attaches the same interface at the moment, it waits for
+// the result. If addresses, MACs or the quota are used up, it releases unused attachments once.
+func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
+	self, err := link.Self()
+	if err != nil {
+		return err
+	}
+	wait, swept := recordPoll, false
+	for {
+		other, err := t.tryRecordOrJoin(ctx, id, self)
+		if isExhausted(err) && !swept {
+			var sweepErr error
+			if swept, sweepErr = t.sweepForRoom(ctx); swept {
+				continue
+			}
+			err = errors.Join(err, sweepErr)
+		}
+		if err != nil || other == nil {
+			return err
+		}
+		if t.needed(other, id.Boot) {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("waited for another hook (pid %d) that attaches %q to this namespace: %w",
+					other.Hook.Pid, other.Interface, ctx.Err())
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, recordPollMax)
+			continue
+		}
+		needed := func(a *hook.Attachment) bool { return t.needed(a, id.Boot) }
+		if _, err := t.dropUnlessLive(ctx, other.ID, needed, false); err != nil {
+			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
+		}
+	}
+}
+
+// isExhausted reports whether an error may be caused by records without running containers: the
+// quota, the address, the pool or the MAC is in use.
+func isExhausted(err error) bool {
+	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) ||
+		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
+}
+
+// sweepForRoom releases attachments that are not in use, without quarantine, so that this attach
+// can have their addresses. It first undoes the record of this attach. swept is false if it
+// released none, or on an error.
+func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
+	if t.recorded {
+		if err := t.undo(ctx, t.r, t.rec); err != nil {
+			return false, err
+		}
+		t.recorded = false
+	}
+	released, err := t.SweepSelected(ctx, true, func(a *hook.Attachment) bool {
+		// A caller without privilege releases only its own, and does not wait for the
+		// release of others.
+		return t.caller == nil || a.Owner == t.caller.UID
+	})
+	if len(released) == 0 {
+		return false, err
+	}
+	if err != nil {
+		// Not an error of this attach: the owner of a namespace can prevent the release of
+		// its own attachments.
+		t.Log.Warn("could not release all attachments that are not in use", "err", err)
+	}
+	return true, nil
+}
+
+// tryRecordOrJoin is one visit to the database: it writes the intent first, and then the leases that it
+// names. If other is not nil, nothing was written: the caller waits for that record, or drops it,
+// and tries again.
+func (t *attempt) tryRecordOrJoin(ctx context.Context, id hook.Netns, self link.Process) (other *hook.Attachment, err error) {
+	err = t.DB.Hold(ctx, func() error {
+		if err := t.DB.Update(ctx, func(tx record.Tx) (err error) {
+			other, err = t.writeIntentOrJoin(tx, id, self)
+			return err
+		}); err != nil || other != nil || t.joined {
+			return err
+		}
+		t.recorded = true
+		t.reached("intent")
+		if err := t.claimAddrs(ctx); err != nil {
+			return err
+		}
+		t.reached("lease")
+		if t.parent.Index == 0 {
+			return nil // the parent does not exist yet: see prepareLinks
+		}
+		return t.recordEndpoint(ctx)
+	})
+	return other, err
+}
+
+// writeIntentOrJoin reads the records of the container and its namespace. It joins the attachment that
+// the request matches, or else writes the intent. other is a record that prevents both.
+func (t *attempt) writeIntentOrJoin(tx record.Tx, id hook.Netns, self link.Process) (other *hook.Attachment, err error) {
+	former, err := record.ByContainer(tx, t.r.Container)
+	if err != nil {
+		return nil, err
+	}
+	earlier, err := record.ByPod(tx, t.r.Pod)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range append(former, earlier...) {
+		// The same container id in another namespace, which is not in use any more: its
+		// poststop is late, or never comes.
+		if a.Netns != id && !t.needed(&a, id.Boot) {
+			return &a, nil
+		}
+	}
+	here, err := record.ByNetns(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range here {
+		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
+		// the same inode: then it is not in use. A container of a pod may have deleted the
+		// interface and exited, before its poststop.
+		if (id.Cookie == 0 || a.OfPod()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
+			return &a, nil
+		}
+		match, err := t.matches(a)
+		if err != nil {
+			return nil, err
+		}
+		if !match {
+			continue
+		}
+		if a.State != hook.Attached {
+			return &a, nil
+		}
+		if t.caller != nil && a.Owner != t.caller.UID {
+			return nil, refuseCaller("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
+		}
+		return nil, t.join(tx, a)
+	}
+	if err := t.checkDefinition(tx); err != nil {
+		return nil, err
+	}
+	if err := checkQuota(tx, t.caller, t.def); err != nil {
+		return nil, err
+	}
+	t.rec = t.newRecord(id, self, here)
+	return nil, record.Write(tx, nil, &t.rec)
+}
+
+// matches reports whether an attachment of the namespace is the one that the container wants. It
+// returns an error if only a part matches, such as the interface but not the address.
+func (t *attempt) matches(a hook.Attachment) (bool, error) {
+	w := t.want
+	sameInterface := w.Interface == a.Interface
+	if a.Network != w.Network && !sameInterface {
+		return false, nil
+	}
+	if w.Interface != "" && !sameInterface {
+		return false, nil // a second interface on the same network
+	}
+	if a.Network != w.Network {
+		return false, fmt.Errorf("interface %q of this namespace is already on network %q: "+
+			"choose another with io.lanyard.interface", a.Interface, a.Network)
+	}
+	if a.State != hook.Attached {
+		return true, nil
+	}
+	for _, addr := range w.Addrs {
+		if !slices.ContainsFunc(a.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr }) {
+			return false, fmt.Errorf("cannot use address %s: interface %q of this namespace already has %s: "+
+				"containers that share a namespace share its addresses", addr, a.Interface, joinPrefixes(a.Addrs))
+		}
+	}
+	if !w.MAC.IsZero() && w.MAC != a.MAC {
+		return false, fmt.Errorf("cannot use MAC %s: interface %q of this namespace already has %s: omit io.lanyard.mac",
+			w.MAC, a.Interface, a.MAC)
+	}
+	return true, nil
+}
+
+// joinPrefixes returns the prefixes, separated by ", ".
+func joinPrefixes(ps []netip.Prefix) string {
+	s := make([]string, len(ps))
+	for i, p := range ps {
+		s[i] = p.String()
+	}
+	return strings.Join(s, ", ")
+}
+
+// join adds a reference of the container to the attachment. It returns an error if the attachment's
+// verdict is fatal in the container's verify mode, or if its interface does not exist any more.
+func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
+	if mode := a.Mode.Tighten(t.want.Verify); a.Verdict.Code.Fatal(mode) {
+		return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s",
+			a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
+	}
+	// A process in the namespace may have deleted it.
+	if exists, err := driver.Of(t.Parts, &a).Exists(t.ns, &a); err != nil || !exists {
+		gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
+			"and start them again", a.Interface)
+		return errors.Join(gone, err)
+	}
+	if a.Pod == (hook.Pod{}) {
+		a.Pod = t.r.Pod // a rebuilt record, or the first container's state named no pod
+	}
+	// An earlier reference of the container itself, and in a pod those of exited containers.
+	a.Containers = slices.DeleteFunc(a.Containers, func(c hook.Container) bool {
+		return c.ID == t.r.Container || a.OfPod() && !link.Alive(c.Process)
+	})
+	if t.caller != nil && len(a.Containers) >= maxSharers {
+		return fmt.Errorf("interface %q is shared by %d containers already: remove one", a.Interface, len(a.Containers))
+	}
+	a.Containers = append(a.Containers, t.container())
+	t.rec, t.joined = a, true
+	return record.Put(tx, &t.rec)
+}
+
+// container returns the reference of the container that is attached.
+func (t *attempt) container() hook.Container {
+	return hook.Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process}
+}
+
+// checkDefinition reads the definition again, inside the transaction. It returns an error if the
+// network is being removed, or was deleted or recreated after the attach had loaded it.
+func (t *attempt) checkDefinition(tx record.Tx) error {
+	if record.IsRemoving(tx, t.def.Name, t.def.ID) {
+		return fmt.Errorf("it is being removed: complete the removal with \"lanyard network rm %s\"", t.def.Name)
+	}
+	now, err := network.Load(t.Networks, t.def.Name)
+	if err != nil {
+		return err
+	}
+	if now.ID != t.def.ID {
+		return errors.New("it was deleted and recreated during the attach: start the container again")
+	}
+	return nil
+}
+
+// newRecord returns the intent: container, namespace, network, and the pools of its leases. Each
+// resource is added to the record before it is acquired.
+func (t *attempt) newRecord(id hook.Netns, self link.Process, here []hook.Attachment) hook.Attachment {
+	rec := hook.Attachment{
+		ID: record.NewID(), State: hook.Attaching, Network: t.def.Name, Generation: t.def.ID,
+		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
+		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
+		Quarantine: time.Duration(t.def.Quarantine),
+		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
+		Created:    time.Now().UTC(),
+		Owner:      callerUID(t.caller),
+		AtParent:   t.def.GuardsParent(),
+		HostLink:   parts.HostLinkName(t.def),
+	}
+	if t.guarded {
+		rec.Guard = &verify.Guard{Attachment: rec.ID}
+	}
+	for _, s := range t.subnets {
+		rec.Pools = append(rec.Pools, parts.PoolName(t.def, s))
+	}
+	// Not an error: without a number, poststop searches for the namespace.
+	if number, err := t.Host.Number(t.ns); err == nil {
+		rec.Number = &number
+	}
+	if rec.Interface == "" {
+		rec.Interface = t.freeName(here)
+	}
+	return rec
+}
+
+// mtu returns the MTU that the container requests, else the network's; 0: that of the parent.
+func (t *attempt) mtu() int {
+	if t.want.MTU != 0 {
+		return t.want.MTU
+	}
+	return t.def.MTU
+}
+
+// freeName returns the first of eth0, eth1, … that neither the namespace nor a record for it has.
+func (t *attempt) freeName(here []hook.Attachment) string {
+	for i := 0; ; i++ {
+		name := fmt.Sprintf("eth%d", i)
+		used := slices.Contains(t.usedNames, name) ||
+			slices.ContainsFunc(here, func(a hook.Attachment) bool { return a.Interface == name })
+		if !used {
+			return name
+		}
+	}
+}

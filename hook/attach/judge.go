@@ -1,0 +1,99 @@
+package attach
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// judge combines the findings of a round with what the trunk program has seen. It sets the record's
+// evidence and verdicts: one for each gateway, or one for the link without a gateway.
+func (v *verification) judge(ctx context.Context, f verify.Findings) error {
+	state := v.hostState
+	v.hostState = nil // valid for one round
+	if state == nil {
+		var err error
+		if state, err = v.readHostState(ctx); err != nil {
+			return err
+		}
+	}
+	facts := verify.Facts{
+		Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC,
+		Asked: f.Asked, Now: f.Ended, Unwatched: v.unwatched,
+		Down: state.down, Local: func(mac ether.MAC) bool { return v.isLocal(state, mac) }, Proxies: v.proxies,
+	}
+	v.rec.Evidence = nil
+	if v.unwatched == "" {
+		e, err := v.Datapath.Evidence(v.rec.Endpoint)
+		if err != nil {
+			return fmt.Errorf("read evidence from trunk %q: %w", v.parent.Trunk, err)
+		}
+		e.Routers = v.routers
+		for _, c := range f.Claimants {
+			if c.Probing || c.Link != "" {
+				e.Claimants = append(e.Claimants, c) // the trunk program does not keep these claims
+			}
+		}
+		v.rec.Evidence, facts.VLANs = &e, e.VLANs
+	}
+	v.rec.Verdicts, v.indirect = nil, nil
+	for i, g := range v.targets() {
+		each := facts
+		each.Claimants = v.claimantsOf(f, g)
+		if len(v.rec.Gateways) > 0 {
+			each.Gateway, each.Answer, each.Other, each.Probes = g, f.Gateways[g], f.Others[g], f.Probes[g]
+			each.Control = v.controls[g]
+			var err error
+			if each.Answer.MAC.IsZero() {
+				each.GatewayLink, err = v.HostLinkOf(g)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if g.Is6() {
+			each.Routers = v.routers
+		}
+		if v.rec.Evidence != nil {
+			each.Seen = &v.rec.Evidence.Gateways[i]
+		}
+		if each.MissedFrames() {
+			// An error means that the program was removed during the round. The next start
+			// or verification loads it again.
+			ahead, err := v.Datapath.Ahead(v.parent.TrunkIndex)
+			each.Ahead = ahead
+			if err != nil {
+				each.Seen, each.Unwatched = nil, err.Error()
+			}
+		}
+		if each.Indirect() {
+			v.indirect = append(v.indirect, g)
+		}
+		v.rec.Verdicts = append(v.rec.Verdicts, verify.Judge(each))
+	}
+	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
+	v.trace.Mark("judge")
+	return nil
+}
+
+// claimantsOf returns the claimants that belong to the verdict of a gateway: those of addresses in
+// its family, those with the interface's MAC, and those in a family without a gateway.
+func (v *verification) claimantsOf(f verify.Findings, gateway netip.Addr) (list []verify.Claimant) {
+	for _, c := range f.Claimants {
+		same := func(g netip.Addr) bool { return c.SameMAC || g.Is4() == c.Addr.Is4() }
+		if same(gateway) || !slices.ContainsFunc(v.targets(), same) {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// isLocal reports whether a MAC is that of the parent or of a link on it.
+func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
+	return mac == v.parent.MAC ||
+		slices.Contains(state.macs, mac)
+}

@@ -1,0 +1,188 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// minMTU6 is the minimum MTU of IPv6, in bytes (RFC 8200 §5). Below it, the kernel silently turns
+// IPv6 off on the interface.
+const minMTU6 = 1280
+
+// resolve reads what the attach depends on: subnets, parent and the names in the namespace. It
+// changes nothing on the host.
+func (t *attempt) resolve() (err error) {
+	if t.subnets, err = chooseSubnets(t.def, t.want.Addrs); err != nil {
+		return err
+	}
+	t.parent, err = t.Parent(t.def)
+	if errors.Is(err, link.ErrNoLink) && t.def.Managed {
+		err = nil // prepareLinks creates it, after the intent is recorded
+	}
+	if err == nil {
+		err = t.checkMTU()
+	}
+	if err != nil || t.want.Interface != "" {
+		return parts.ExplainMissingParent(t.def, err)
+	}
+	if t.usedNames, err = t.ns.Links(); err != nil {
+		return err
+	}
+	t.loopbackOnly = len(t.usedNames) == 1
+	for _, w := range t.r.Wants {
+		t.usedNames = append(t.usedNames, w.Interface) // used by this request
+	}
+	return nil
+}
+
+// checkMTU returns an error if the MTU is too small for one of the subnets.
+func (t *attempt) checkMTU() error {
+	mtu := t.mtu()
+	for _, s := range t.subnets {
+		if s.Subnet.Addr().Is6() && mtu != 0 && mtu < minMTU6 {
+			return fmt.Errorf("MTU %d is too small: IPv6 subnet %s needs at least %d", mtu, s.Subnet, minMTU6)
+		}
+	}
+	return nil
+}
+
+// prepareLinks creates the parent and the host's own link if they are missing, and loads the
+// trunk program. A managed parent is missing after a boot, and may be incomplete after its
+// creator was killed.
+func (t *attempt) prepareLinks(ctx context.Context) (err error) {
+	if missing := t.parent.Index == 0; missing || t.def.Managed && !t.parent.Up {
+		if t.parent, _, err = t.EnsureParent(ctx, t.def); err != nil {
+			return err
+		}
+		if missing {
+			if err := t.recordEndpoint(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	t.reached("parent")
+	if t.hostIfindex, err = t.EnsureHostAccess(ctx, t.def, t.parent); err != nil {
+		return err
+	}
+	t.unwatched = t.WatchNetwork(t.def, t.parent)
+	t.r.Trace.Mark("watch")
+	return nil
+}
+
+// WatchNetwork loads the trunk program for a network. It returns "", or the reason why the
+// frames of the network's containers cannot be watched.
+func (l *Local) WatchNetwork(def *network.Definition, p link.Parent) (unwatched string) {
+	if why := driver.ForNetwork(l.Parts, def).Unwatchable(p.Name); why != "" {
+		return why
+	}
+	return l.WatchTrunk(p.TrunkIndex)
+}
+
+// createWatched creates the interface in the namespace. Before that, it gives the guard the permit
+// and tells the datapath which frames to expect, so that the first frame is covered, and asks
+// the conflict question for the first time.
+func (t *attempt) createWatched(ctx context.Context) (err error) {
+	if err := t.permit(ctx); err != nil {
+		return err
+	}
+	if err := t.expect(); err != nil {
+		return err
+	}
+	if err := t.openWindow(); err != nil {
+		return err
+	}
+	created, err := t.driver().Create(ctx, t.ns, t.spec())
+	t.keep(created)
+	t.reached("link")
+	return err
+}
+
+// spec returns the description of the interface for its driver.
+func (t *attempt) spec() driver.Spec {
+	return driver.Spec{Attachment: t.rec, Network: t.def, Parent: t.parent}
+}
+
+// keep stores the interface and its guard in the record: undo needs them, also after an error.
+func (t *attempt) keep(c driver.Created) {
+	if c.Index != 0 {
+		t.link, t.rec.Index, t.rec.MTU = c.Interface, c.Index, c.MTU
+	}
+	if c.Guard != nil {
+		t.rec.Guard = c.Guard
+	}
+}
+
+// busyMACTimeout is how long an attach waits for a derived MAC that another macvlan of the parent
+// has. The kernel frees the MAC of an ended container within milliseconds. The MAC of a link that
+// Lanyard did not create stays in use.
+const busyMACTimeout = time.Second
+
+// createWithFreeMAC creates the interface. If the derived MAC stays in use on the parent, it
+// creates the interface with another one: Docker derives the MACs of containers on the same
+// parent in the same way. A MAC that the container requested is not replaced.
+func (t *attempt) createWithFreeMAC(ctx context.Context) error {
+	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
+		return t.createWatched(ctx)
+	}
+	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
+	defer cancel()
+	err := t.createWatched(soon)
+	if !errors.Is(err, link.ErrMACBusy) || ctx.Err() != nil {
+		return err
+	}
+	old := t.rec.Endpoint
+	t.macBusy, t.ending.busyMAC, t.rec.Former = true, old.MAC, &old
+	if err := t.recordEndpoint(ctx); err != nil {
+		return err
+	}
+	if err := t.createWatched(ctx); err != nil {
+		return err
+	}
+	t.rec.Former = nil
+	return t.forget(old)
+}
+
+// recordEndpoint sets the fields of the record that depend on the parent and the addresses: MAC
+// and endpoint. It writes the record, so that they are in the database before they are used. It
+// returns hook.ErrGone if a sweep removed the record.
+func (t *attempt) recordEndpoint(ctx context.Context) error {
+	t.rec.Parent, t.rec.ParentIdx, t.rec.Trunk = t.parent.Name, t.parent.Index, t.parent.Trunk
+	if err := t.DB.Update(ctx, func(tx record.Tx) error {
+		if err := t.chooseMAC(tx); err != nil {
+			return err
+		}
+		t.rec.Endpoint = verify.Endpoint{
+			Trunk: t.parent.TrunkIndex, Tags: t.parent.Tags, MAC: t.rec.MAC,
+			Addrs: t.addrs(), Gateways: t.targets(),
+			Attachment: t.rec.ID, Netns: t.rec.Netns.Cookie,
+			// If the MAC is the parent's, frames of the host with other tags carry it, too.
+			Enforce: t.rec.Mode != verify.Off && !t.def.SharesMAC(),
+		}
+		return record.Replace(tx, &t.rec)
+	}); err != nil {
+		return err
+	}
+	t.reached("record")
+	return nil
+}
+
+// expect tells the datapath which frames to expect from the endpoint, if the trunk is watched.
+func (t *attempt) expect() error {
+	if t.unwatched != "" {
+		return nil
+	}
+	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
+		return fmt.Errorf("watch trunk %q: %w", t.parent.Trunk, err)
+	}
+	t.reached("expect")
+	return nil
+}

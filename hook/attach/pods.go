@@ -1,0 +1,130 @@
+package attach
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/record"
+)
+
+// The containers of a pod start and exit while the network namespace of its sandbox stays,
+// because the engine pins the namespace. Therefore a pod's attachment exists for as long as
+// its interface is in that namespace, also while no container of the pod runs: in
+// CrashLoopBackOff, or during a restart of the only container. containerd calls poststop at
+// each exit.
+
+// netnsFinder reports whether a namespace exists. An error means that this is unknown.
+type netnsFinder func(hook.Netns) (bool, error)
+
+// hasNetns is a netnsFinder that searches all processes and pins at each call.
+func (l *Local) hasNetns(n hook.Netns) (bool, error) {
+	ns, err := l.Host.FindNetns(n.Inode, n.Cookie)
+	if ns != nil {
+		ns.Close()
+	}
+	return ns != nil, err
+}
+
+// netnsFinderFor returns a netnsFinder for the namespaces of recs. It searches all processes
+// and pins once, at the first call. A namespace that is gone then does not come back.
+func (l *Local) netnsFinderFor(recs []hook.Attachment) netnsFinder {
+	existing := sync.OnceValues(func() (map[[2]uint64]bool, error) {
+		inodes, found := map[uint64]bool{}, map[[2]uint64]bool{}
+		for _, a := range recs {
+			inodes[a.Netns.Inode] = true
+		}
+		err := l.Host.EachNetnsOf(
+			func(inode uint64) bool { return inodes[inode] },
+			func(n *link.Netns) { found[[2]uint64{n.Inode, n.Cookie}] = true },
+		)
+		return found, err
+	})
+	return func(n hook.Netns) (bool, error) {
+		found, err := existing()
+		return found[[2]uint64{n.Inode, n.Cookie}], err
+	}
+}
+
+// hasInterface reports whether a pod's interface is still in the sandbox's namespace. In most
+// cases one request by the namespace's number (nsid) decides. The number alone is no proof,
+// because the kernel later gives it to another namespace. The MAC is a proof, because no two
+// macvlans of a parent have the same MAC. An ipvlan has the MAC of its parent, and a container
+// can change the MAC of a macvlan: then the result is whether the namespace exists.
+//
+// It returns false if a container deleted the interface: the next container then attaches
+// again, instead of joining an attachment without an interface.
+func (l *Local) hasInterface(a *hook.Attachment, exists netnsFinder) bool {
+	if a.Number != nil && a.Index != 0 {
+		i, err := l.Host.LinkIn(*a.Number, a.Index)
+		switch {
+		case err != nil:
+			return true // unknown: the address may be in use
+		case i == nil || i.ParentIndex != a.ParentIdx || i.Kind != "macvlan" && i.Kind != "ipvlan":
+			return false
+		case driver.IsMacvlanOf(i, a):
+			return true
+		}
+	}
+	found, err := exists(a.Netns)
+	return err != nil || found
+}
+
+// keepForPod drops the last references to a pod's attachment, which over selects, and keeps
+// the attachment if its interface exists: the next attempt joins it and has the same address.
+// kept is false if nothing was written, and the caller has to drop the references.
+func (l *Local) keepForPod(tx record.Tx, a hook.Attachment, over func(hook.Container) bool) (kept bool, err error) {
+	left := slices.DeleteFunc(slices.Clone(a.Containers), over)
+	if len(left) > 0 || a.State != hook.Attached || !a.OfPod() || !l.hasInterface(&a, l.hasNetns) {
+		return false, nil
+	}
+	row := a
+	a.Containers = left
+	return true, record.Write(tx, &row, &a)
+}
+
+// sweepPods releases the attachments of pods without a sandbox. containerd calls the last
+// poststop of a pod while the sandbox exists, and no hook after that. If no service sweeps,
+// the poststop of another pod does.
+func (l *Local) sweepPods(ctx context.Context) {
+	_, err := l.SweepSelected(ctx, false, func(a *hook.Attachment) bool { return a.OfPod() && !a.InUse() })
+	if err != nil {
+		l.Log.Warn("could not release what earlier pods held: the next sweep tries again", "err", err)
+	}
+}
+
+// needed reports whether a record that conflicts with this attempt is in use. A record of an
+// earlier sandbox of the same pod is not in use after its containers have exited, even if its
+// namespace still exists: the kubelet stops a pod's sandbox before it creates another.
+func (t *attempt) needed(a *hook.Attachment, boot string) bool {
+	earlier := a.State == hook.Attached && a.OfPod() && a.Pod.Name != "" && !a.InUse() &&
+		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
+	return !earlier && t.live(a, boot)
+}
+
+// ReleasePod releases the attachments of a pod that has no running container, and returns
+// them. pod is "namespace/name", or the id of the sandbox. ReleasePod is for namespaces that
+// stay pinned after their pod is gone, which Sweep takes for those of running pods. It returns
+// an error, and releases nothing, while a container of the pod runs.
+func (l *Local) ReleasePod(ctx context.Context, pod string) ([]hook.Attachment, error) {
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	is := func(a *hook.Attachment) bool { return a.OfPod() && (a.Pod.String() == pod || a.Pod.Sandbox == pod) }
+	busy := func(a *hook.Attachment) bool { return a.InUse() || a.State != hook.Attached && link.Alive(a.Hook) }
+	if !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return is(&a) }) {
+		return nil, fmt.Errorf("no pod %q has an attachment: \"lanyard ps\" lists the attachments", pod)
+	}
+	for _, a := range recs {
+		if is(&a) && busy(&a) {
+			return nil, fmt.Errorf("pod %q: %q on network %q is in use by %s: stop the pod first",
+				pod, a.Interface, a.Network, record.Users([]hook.Attachment{a}))
+		}
+	}
+	return l.sweepRecords(ctx, recs, false, is, busy)
+}

@@ -1,0 +1,114 @@
+// Package attach attaches containers to the LAN and detaches them: it carries out a [hook.Request] as
+// one transaction. Each resource is in the database before it is acquired, so that a sweep can
+// release what a crash leaves.
+//
+// The package decides the order of the steps and the undo of each. Packages hook/link, ipam,
+// hook/network and verify implement links, leases, definitions and verdicts.
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
+)
+
+// mayUse returns an error if the network does not list the Kubernetes namespace of the pod: any
+// author of a pod can set io.lanyard. annotations. The engine names the Kubernetes namespace, not
+// the author (hook/oci, originOf).
+func mayUse(def *network.Definition, p hook.Pod) error {
+	if p == (hook.Pod{}) || p.Namespace != "" && def.MayPod(p.Namespace) {
+		return nil
+	}
+	return fmt.Errorf("pods of the Kubernetes namespace %q may not use it: list the namespace (--allow-namespace)",
+		p.Namespace)
+}
+
+// authorize returns an error if the network does not allow the caller, or not this interface. A nil
+// caller is root, which may do everything.
+func authorize(c *hook.Caller, def *network.Definition, w hook.Want) error {
+	if c == nil {
+		return nil
+	}
+	ok, err := def.Allows(c.UID, c.GIDs)
+	if !ok {
+		hint := errors.New("see its allow-user and allow-group")
+		return refuseCaller("network %q does not allow uid %d: %w", def.Name, c.UID, errors.Join(err, hint))
+	}
+	// A chosen MAC may be that of a gateway or of a server that is down: the switch would send
+	// its frames to the container.
+	if !w.MAC.IsZero() {
+		return errors.New("a rootless container cannot choose its MAC: omit io.lanyard.mac")
+	}
+	for _, a := range w.Addrs {
+		for _, s := range def.Subnets {
+			// Addresses outside the ranges belong to other stations of the LAN.
+			if s.Subnet.Contains(a) && !inRanges(s, a) {
+				return fmt.Errorf("address %s is outside the ranges of network %q: a rootless container cannot request it",
+					a, def.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// checkQuota returns an error that wraps errQuota if the caller has as many attachments as the
+// network allows. It runs inside the intent's transaction, so that simultaneous hooks cannot exceed
+// the quota.
+func checkQuota(tx record.Tx, c *hook.Caller, def *network.Definition) error {
+	if c == nil || c.UID == 0 {
+		return nil
+	}
+	all, err := record.ByNetwork(tx, def.Name)
+	if err != nil {
+		return err
+	}
+	held := 0
+	for _, a := range all {
+		if a.Owner == c.UID {
+			held++
+		}
+	}
+	if held >= def.PerUser() {
+		return fmt.Errorf("you have %d interfaces on it, and its --max-per-user is %d: %w", held, def.PerUser(), errQuota)
+	}
+	return nil
+}
+
+// errQuota is returned if the caller has as many attachments as the network allows.
+var errQuota = errors.New("remove a container first")
+
+// inRanges reports whether the network assigns the address.
+func inRanges(s network.Subnet, a netip.Addr) bool {
+	return len(s.Ranges) == 0 || slices.ContainsFunc(s.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
+}
+
+// callerUID returns the uid that owns the attachments of the caller; 0 for root, with a nil caller.
+func callerUID(c *hook.Caller) uint32 {
+	if c == nil {
+		return 0
+	}
+	return c.UID
+}
+
+// needsGuard reports whether the caller's attachment to a network is guarded. It returns an error
+// if it has to be, but the network's IPAM mode or driver mode does not allow it.
+func needsGuard(c *hook.Caller, def *network.Definition) (bool, error) {
+	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
+		return false, nil
+	}
+	if def.IPAM == network.IPAMNone {
+		return false, fmt.Errorf("a network without IPAM cannot be guarded, because there is no lease to enforce: "+
+			"use another network for rootless containers, or one with --brokered %s", network.BrokeredDirect)
+	}
+	// The guard needs a MAC of the attachment's own, and this mode uses that of the parent.
+	if def.SharesMAC() {
+		return false, fmt.Errorf("mode %s cannot be guarded: use another network for rootless containers, "+
+			"or one with --brokered %s", def.Mode, network.BrokeredDirect)
+	}
+	return true, nil
+}

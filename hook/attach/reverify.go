@@ -1,0 +1,227 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Evidence returns what the trunk program has seen of an attachment up to now. If this host has one
+// of its addresses, that is a claimant.
+func (l *Local) Evidence(a hook.Attachment) (verify.Evidence, error) {
+	e, err := l.Datapath.Evidence(a.Endpoint)
+	if err != nil {
+		return e, err
+	}
+	host, err := l.HostClaimants(a)
+	e.Claimants = append(e.Claimants, host...)
+	return e, err
+}
+
+// Verify asks the gateways of an attachment again, from inside its namespace and with its MAC, and
+// judges the answers. It also asks for the addresses, because a claimant may have come after the
+// start. It does not change the record, and does not disturb the container's own traffic. If the
+// interface was changed so that traffic cannot work, the verdicts are those changes, and it does not
+// ask.
+func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict, error) {
+	def, err := network.Load(l.Networks, a.Network)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
+	if err != nil {
+		return nil, err
+	}
+	if ns == nil {
+		return nil, fmt.Errorf("%q of network %q: its namespace is gone: \"lanyard gc\" removes the record",
+			a.Interface, a.Network)
+	}
+	defer ns.Close()
+	if broken := verdictsOf(l.changesIn(ns, &a)); len(broken) > 0 {
+		return broken, nil
+	}
+	v := &verification{Local: l, def: def, ns: ns, rec: a, configured: true}
+	if v.parent, err = l.Parent(def); err != nil {
+		return nil, err
+	}
+	v.watchAgain()
+	if len(a.Addrs) == 0 || def.Routed() {
+		return v.verdictWithoutRound(), nil
+	}
+	if v.hostState, err = v.readHostState(ctx); err != nil {
+		return nil, err
+	}
+	f, err := v.repeatUnlessProxy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.addUnheard(&f); err != nil {
+		return nil, err
+	}
+	if err := v.judge(ctx, f); err != nil {
+		return nil, err
+	}
+	if err := v.confirm(ctx, f); err != nil {
+		return nil, err
+	}
+	return v.rec.Verdicts, nil
+}
+
+// watchAgain makes sure that the trunk program runs and watches the endpoint. If the pins
+// were removed after the start, the endpoint's row is gone with them, and if the trunk
+// could not be watched at the start, there never was one: then its counters begin now.
+func (v *verification) watchAgain() {
+	if v.unwatched = v.WatchNetwork(v.def, v.parent); v.unwatched != "" {
+		return
+	}
+	if _, err := v.Datapath.Evidence(v.rec.Endpoint); err == nil {
+		return
+	}
+	if err := errors.Join(v.Datapath.Expect(v.rec.Endpoint), v.Datapath.MarkInUse(v.rec.Endpoint)); err != nil {
+		v.unwatched = err.Error()
+	}
+}
+
+// verdictWithoutRound returns the verdict for a network without stations to ask: that of the start,
+// unless another station with the same MAC was seen since.
+func (v *verification) verdictWithoutRound() []verify.Verdict {
+	if c := v.recentDuplicate(); c != nil {
+		return []verify.Verdict{verify.Judge(verify.Facts{
+			Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC,
+			Claimants: []verify.Claimant{*c},
+		})}
+	}
+	return []verify.Verdict{v.rec.Verdict}
+}
+
+// addUnheard adds the claimants that a round cannot hear: this host itself, and a station with the
+// same MAC that was not asked for its own address.
+func (v *verification) addUnheard(f *verify.Findings) error {
+	host, err := v.HostClaimants(v.rec)
+	f.Claimants = append(f.Claimants, host...)
+	sameMAC := func(c verify.Claimant) bool { return c.SameMAC }
+	if d := v.recentDuplicate(); d != nil && !slices.ContainsFunc(f.Claimants, sameMAC) {
+		f.Claimants = append(f.Claimants, *d)
+	}
+	return err
+}
+
+// duplicateFor is how long a frame of another station with the same MAC counts. It is the time for
+// which a frame shows that a VLAN is in use.
+const duplicateFor = time.Minute
+
+// recentDuplicate returns the station with the interface's MAC that was seen within duplicateFor
+// and since the start, or nil.
+func (v *verification) recentDuplicate() *verify.Claimant {
+	if v.unwatched != "" {
+		return nil
+	}
+	now, err := v.Datapath.Evidence(v.rec.Endpoint)
+	if err != nil {
+		return nil // the watch has only just begun
+	}
+	var then verify.Evidence
+	if v.rec.Evidence != nil {
+		then = *v.rec.Evidence
+	}
+	recent := slices.ContainsFunc(verify.Anomalies(then, now), func(a verify.Anomaly) bool {
+		return a.Kind == verify.SameMAC
+	})
+	i := slices.IndexFunc(now.Claimants, func(c verify.Claimant) bool {
+		return c.SameMAC && verify.Now().Sub(c.At) < duplicateFor
+	})
+	if !recent || i < 0 {
+		return nil
+	}
+	return &now.Claimants[i]
+}
+
+// repeatUnlessProxy runs rounds until one has no claimant that is a proxy.
+func (v *verification) repeatUnlessProxy(ctx context.Context) (f verify.Findings, err error) {
+	for {
+		if f, err = v.repeatRound(ctx); err != nil || len(f.Claimants) == 0 {
+			return f, err
+		}
+		proxy, err := v.isProxy(ctx, f)
+		if err != nil {
+			return f, err
+		}
+		if !proxy {
+			return v.askOtherGateways(ctx, f)
+		}
+	}
+}
+
+// askOtherGateways asks the gateways with a verdict that does not depend on the claimant of f,
+// because the claim ended the round before they could answer. It returns their answers with the
+// claimants of f.
+func (v *verification) askOtherGateways(ctx context.Context, f verify.Findings) (verify.Findings, error) {
+	plan := v.patientPlan(ctx)
+	plan.Addrs, plan.Observed, plan.Gateways = nil, nil, nil
+	for _, g := range v.rec.Gateways {
+		if len(v.claimantsOf(f, g)) == 0 {
+			plan.Gateways = append(plan.Gateways, g)
+		}
+	}
+	if len(plan.Gateways) == 0 {
+		return f, nil
+	}
+	more, err := v.ask(ctx, plan)
+	v.finishControl(more, plan)
+	more.Asked, more.Claimants = f.Asked, f.Claimants
+	return more, err
+}
+
+// repeatRound runs a round with the longer window of patientPlan. It ignores claims that the trunk
+// saw earlier: Evidence has them.
+func (v *verification) repeatRound(ctx context.Context) (f verify.Findings, err error) {
+	v.ignoreUntil = verify.Now()
+	plan := v.patientPlan(ctx)
+	f, err = v.ask(ctx, plan)
+	v.finishControl(f, plan)
+	return f, err
+}
+
+// patientPlan returns a plan for a round that no start waits for.
+func (v *verification) patientPlan(ctx context.Context) verify.Plan {
+	plan := v.plan()
+	plan.FromContainer = true // to hear siblings; their kernel work delays no start here
+	plan.Window = max(plan.Window, 100*time.Millisecond)
+	plan.OnSilence, plan.Direct = v.startControl(ctx), v.directAddr()
+	return plan
+}
+
+// ask runs a round from the container's probe link, with an exact prober. It loads the trunk
+// program again if it is missing, because the last round may have been long ago.
+func (v *verification) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
+	if v.unwatched == "" {
+		v.unwatched = v.WatchTrunk(v.parent.TrunkIndex)
+	}
+	err = v.onProbeLink(func(index int, name string) error {
+		f, err = v.exactRound(ctx, index, name, v.rec.MAC, plan)
+		return err
+	})
+	return f, err
+}
+
+// exactRound runs a round with an exact prober, which reads all answers itself: if two stations
+// answer for one address, it hears both. The slow close of its packet socket does not matter,
+// because no start waits for it. exactRound must run inside the link's namespace. index is the
+// link's ifindex.
+func (l *Local) exactRound(
+	ctx context.Context, index int, name string, mac ether.MAC, plan verify.Plan,
+) (f verify.Findings, err error) {
+	p, err := l.Probers.Exact(index, mac)
+	if err != nil {
+		return f, fmt.Errorf("open a prober on %q: %w", name, err)
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	return verify.Round(ctx, p, plan)
+}

@@ -1,0 +1,136 @@
+package attach
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
+)
+
+// addRoutes adds all routes of the interface. It must run inside the namespace.
+func (t *attempt) addRoutes() error {
+	if err := t.addDefaultRoutes(); err != nil || t.def.Routed() {
+		return err
+	}
+	for _, r := range t.extraRoutes() {
+		if err := t.ns.AddRoute(r); err != nil {
+			return err
+		}
+	}
+	if !t.def.SourceRouting {
+		return nil
+	}
+	return t.ns.RouteBySource(t.link.Index, t.rec.Addrs, t.ownRoutes())
+}
+
+// addDefaultRoutes adds the default routes that this interface gets, and records them and those of
+// other managers that stay. If it takes a default route over, it adds two routes, each to one half
+// of the addresses, instead of replacing the other route.
+func (t *attempt) addDefaultRoutes() error {
+	t.rec.Defaults, t.rec.Others = nil, nil
+	var others []link.Route
+	if !t.loopbackOnly { // a namespace without another link has no routes
+		var err error
+		if others, err = t.ns.Defaults(); err != nil {
+			return err
+		}
+	}
+	for _, r := range t.defaultRoutes() {
+		fam := hook.FamilyOf(r.Dst.Addr())
+		if t.noDefault[fam] {
+			whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && hook.FamilyOf(o.Dst.Addr()) == fam }
+			if i := slices.IndexFunc(others, whole); i >= 0 && t.clusterHasDefault() {
+				t.recordOther(others[i])
+			}
+			continue
+		}
+		i := slices.IndexFunc(others, func(o link.Route) bool { return hook.FamilyOf(o.Dst.Addr()) == fam })
+		routes := []link.Route{r}
+		switch {
+		case i < 0:
+		case t.leavesInPlace(others[i]):
+			t.recordOther(others[i])
+			continue
+		default:
+			routes = r.Halves()
+		}
+		for _, r := range routes {
+			if err := t.ns.AddRoute(r); err != nil {
+				return err
+			}
+		}
+		t.rec.Defaults = append(t.rec.Defaults, r.Via())
+	}
+	return nil
+}
+
+// recordOther records a default route of another manager that stays in place.
+func (t *attempt) recordOther(other link.Route) {
+	t.rec.Others = append(t.rec.Others, hook.OtherDefault{
+		To: other.Dst, Via: other.Gateway, Interface: t.ns.NameOf(other.Index),
+	})
+}
+
+// clusterHasDefault reports whether the default routes of this pod stay those of the cluster.
+func (t *attempt) clusterHasDefault() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
+
+// leavesInPlace reports whether a default route of another manager stays in place. An interface
+// with default-route true takes it over. A network with --pod-default-route takes it over once in
+// each pod.
+func (t *attempt) leavesInPlace(other link.Route) bool {
+	if t.want.Default != nil {
+		return false
+	}
+	return t.r.Pod.Sandbox == "" || other.Dst.Bits() > 0
+}
+
+// defaultRoutes returns the default routes that the interface would have if it were the only one:
+// through its gateways, or in a routed mode to the host. There, a route has no next hop, because
+// there is no ARP that would resolve one.
+func (t *attempt) defaultRoutes() (routes []link.Route) {
+	if !t.def.Routed() {
+		for _, g := range t.rec.Gateways {
+			r := link.DefaultRoute(t.link.Index, g)
+			r.OnLink = t.def.OnLink
+			routes = append(routes, r)
+		}
+		return routes
+	}
+	// A dummy parent leads to no other host, and the network's subnets reach each other only
+	// through this route.
+	if t.def.Internal && !t.def.Dummy() {
+		return nil
+	}
+	for _, p := range t.rec.Addrs {
+		r := link.DefaultRoute(t.link.Index, p.Addr())
+		r.Gateway = netip.Addr{}
+		routes = append(routes, r)
+	}
+	return routes
+}
+
+// extraRoutes returns the network's static routes with a router in a subnet of one of the
+// container's addresses.
+func (t *attempt) extraRoutes() (routes []link.Route) {
+	for _, r := range t.def.Routes {
+		near := slices.ContainsFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Masked().Contains(r.Via) })
+		if near || t.def.OnLink && t.hasFamily(hook.FamilyOf(r.Via)) {
+			routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: t.def.OnLink})
+		}
+	}
+	return routes
+}
+
+// hasFamily reports whether the interface has an address of a family.
+func (t *attempt) hasFamily(f hook.Family) bool {
+	return slices.ContainsFunc(t.rec.Addrs, func(p netip.Prefix) bool { return hook.FamilyOf(p.Addr()) == f })
+}
+
+// ownRoutes returns all routes that the interface would have if it were the only one.
+func (t *attempt) ownRoutes() (routes []link.Route) {
+	for _, p := range t.rec.Addrs {
+		routes = append(routes, link.Route{Index: t.link.Index, Dst: p.Masked()})
+	}
+	return append(append(routes, t.defaultRoutes()...), t.extraRoutes()...)
+}

@@ -1,0 +1,114 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Sweep releases the attachments of crashed hooks and of containers that are gone, and returns
+// them. It reads the records first and looks for processes and namespaces second, and again when it
+// takes a record: an attachment that is created or joined in between stays.
+func (l *Local) Sweep(ctx context.Context) ([]hook.Attachment, error) {
+	return l.SweepSelected(ctx, false, func(*hook.Attachment) bool { return true })
+}
+
+// SweepSelected is Sweep for the attachments that which selects. If atOnce is true, their addresses are
+// free at once, without quarantine, because a caller waits for them.
+func (l *Local) SweepSelected(ctx context.Context, atOnce bool, which func(*hook.Attachment) bool) (swept []hook.Attachment, err error) {
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	boot, err := link.BootID()
+	if err != nil {
+		return nil, err
+	}
+	exists := l.netnsFinderFor(recs)
+	return l.sweepRecords(ctx, recs, atOnce, which, func(a *hook.Attachment) bool { return l.liveIn(a, boot, exists) })
+}
+
+// sweepRecords releases those of recs that which selects and that are not live.
+func (l *Local) sweepRecords(
+	ctx context.Context, recs []hook.Attachment, atOnce bool, which, live func(*hook.Attachment) bool,
+) (swept []hook.Attachment, err error) {
+	for _, a := range recs {
+		if !which(&a) || live(&a) {
+			continue
+		}
+		dropped, derr := l.dropUnlessLive(ctx, a.ID, live, atOnce)
+		if derr != nil {
+			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
+		} else if dropped {
+			swept = append(swept, a)
+		}
+	}
+	return swept, err
+}
+
+// dropUnlessLive drops a record, unless it is live or gone when the transaction reads it. dropped
+// is true if this process has marked the record, also if the release then failed.
+func (l *Local) dropUnlessLive(
+	ctx context.Context, id verify.ID, live func(*hook.Attachment) bool, atOnce bool,
+) (dropped bool, err error) {
+	var t *detaching
+	err = l.DB.Update(ctx, func(tx record.Tx) error {
+		a, err := record.Get(tx, id)
+		if errors.Is(err, hook.ErrGone) || err == nil && live(&a) {
+			return nil
+		}
+		if err == nil {
+			t, err = dropReferences(tx, a, func(hook.Container) bool { return true })
+		}
+		return err
+	})
+	if t == nil || err != nil {
+		return false, err
+	}
+	if atOnce {
+		t.Quarantine = 0
+	}
+	return true, l.drop(ctx, *t)
+}
+
+// Attachments returns all records, in every state.
+func (l *Local) Attachments(ctx context.Context) (recs []hook.Attachment, err error) {
+	err = l.WithDB(ctx, func() error {
+		return l.DB.View(ctx, func(tx record.Tx) (err error) {
+			if err = record.Ready(tx); err == nil {
+				recs, err = record.All(tx)
+			}
+			return err
+		})
+	})
+	return recs, err
+}
+
+// live reports whether a record is still in use. A record that is being attached or detached
+// is live while the process that does this runs, and an attachment while one of its containers
+// runs. A pod's attachment is also live while its interface exists, and an attachment that was
+// rebuilt, with unknown containers, while its namespace exists.
+func (l *Local) live(a *hook.Attachment, boot string) bool { return l.liveIn(a, boot, l.hasNetns) }
+
+// liveIn is live with another way to look for namespaces.
+func (l *Local) liveIn(a *hook.Attachment, boot string, exists netnsFinder) bool {
+	switch {
+	case a.Netns.Boot != boot:
+		return false
+	case a.State != hook.Attached:
+		return link.Alive(a.Hook)
+	case a.InUse():
+		return true
+	case a.OfPod():
+		return l.hasInterface(a, exists)
+	case len(a.Containers) > 0:
+		return false
+	}
+	found, err := exists(a.Netns)
+	return err != nil || found
+}

@@ -1,0 +1,56 @@
+// Package attach attaches containers to the LAN and detaches them: it carries out a [hook.Request] as
+// one transaction. Each resource is in the database before it is acquired, so that a sweep can
+// release what a crash leaves.
+//
+// The package decides the order of the steps and the undo of each. Packages hook/link, ipam,
+// hook/network and verify implement links, leases, definitions and verdicts.
+package attach
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/record"
+)
+
+// undoTimeout limits the undo of a failed attach. It starts when the undo starts, because the
+// caller's deadline may be over.
+const undoTimeout = 5 * time.Second
+
+// undo releases the attachments of one request in reverse order, also if the caller's deadline is
+// over. If another container of the namespace has joined an attachment since, undo only drops the
+// reference of the request's container.
+func (l *Local) undo(ctx context.Context, r hook.Request, recs ...hook.Attachment) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	for i := len(recs) - 1; i >= 0; i-- {
+		err = errors.Join(err, l.undoOne(ctx, r, recs[i]))
+	}
+	return err
+}
+
+// undoOne drops the reference of the request's container to an attachment, and releases the
+// attachment if no reference remains.
+func (l *Local) undoOne(ctx context.Context, r hook.Request, rec hook.Attachment) error {
+	// If the row is missing, the database was lost, and the resources still exist.
+	t := &detaching{rec, rec.State}
+	err := l.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, rec.ID)
+		if errors.Is(err, hook.ErrGone) {
+			return nil
+		}
+		if err == nil {
+			t, err = dropReferences(tx, row, func(c hook.Container) bool { return c.ID == r.Container })
+		}
+		if t != nil {
+			t.Attachment = rec // has fields that are not in the row yet
+		}
+		return err
+	})
+	if t == nil || err != nil {
+		return err
+	}
+	return l.drop(ctx, *t)
+}

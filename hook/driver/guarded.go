@@ -1,0 +1,108 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// guarded is a macvlan that stays in a namespace of the broker. A veth pair leads from there to the
+// container's namespace, and the guard passes only frames that carry the lease. Attacker: the root
+// of a rootless container, who can send any frame and configure any link of its namespace.
+type guarded struct{ *parts.Parts }
+
+func (d guarded) Create(ctx context.Context, ns *link.Netns, s Spec) (c Created, err error) {
+	guards, err := d.OpenGuards()
+	if err != nil {
+		return c, err
+	}
+	defer guards.Close()
+	a := &s.Attachment
+	c.Interface, err = d.Host.CreateGuarded(ctx, guards, ns, link.GuardedSpec{
+		MacvlanSpec: s.macvlan(), Tag: guardTag(a.ID), Groups: s.multicastGroups(),
+		Admit: func(outside, inside, mtu int) error {
+			c.Guard = &verify.Guard{
+				Outside: outside, Inside: inside, MAC: a.MAC, MTU: mtu,
+				Addrs: s.addrs(), Gateways: a.Gateways, Attachment: a.ID,
+			}
+			return d.Guards.Admit(*c.Guard)
+		},
+	})
+	return c, err
+}
+
+// Readdress implements [Driver]: it deletes the links and creates them again.
+func (d guarded) Readdress(ctx context.Context, ns *link.Netns, _ link.Interface, s Spec) (Created, error) {
+	if err := d.Remove(s.Attachment); err != nil {
+		return Created{}, err
+	}
+	return d.Create(ctx, ns, s)
+}
+
+// Exists implements [Driver]. The container's end exists as long as the broker's end does.
+func (d guarded) Exists(_ *link.Netns, a *hook.Attachment) (bool, error) {
+	guards, err := d.OpenGuards()
+	if err != nil {
+		return false, err
+	}
+	defer guards.Close()
+	tags, err := guards.GuardedTags()
+	return slices.Contains(tags, guardTag(a.ID)), err
+}
+
+// Remove implements [Driver]. It deletes the links first, because that also drops the frames in
+// their queues, and then the guard.
+func (d guarded) Remove(a hook.Attachment) error {
+	guards, err := d.OpenGuards()
+	if err != nil {
+		return err
+	}
+	defer guards.Close()
+	return errors.Join(guards.DeleteGuarded(guardTag(a.ID)), d.Guards.Forget(*a.Guard))
+}
+
+func (guarded) Unwatchable(string) string { return "" }
+func (guarded) AsksFromParent() bool      { return false }
+
+// guardTag returns the part of an id that the links of a guarded attachment are named after, so
+// that they can be deleted when only the intent is known.
+func guardTag(id verify.ID) string { return id.String()[20:] }
+
+// multicastGroups returns the multicast MACs that a guarded container receives: those of all nodes
+// and of its addresses' solicited nodes, which IPv6 neighbour discovery needs. The macvlan does not
+// learn the groups that the container joins itself.
+func (s *Spec) multicastGroups() (macs []ether.MAC) {
+	if !s.hasIPv6() {
+		return nil
+	}
+	macs = append(macs, ether.MAC{0x33, 0x33, 0, 0, 0, 1})
+	for _, a := range append(s.addrs(), s.Attachment.MAC.LinkLocal()) {
+		if b := a.As16(); a.Is6() {
+			macs = append(macs, ether.MAC{0x33, 0x33, 0xff, b[13], b[14], b[15]})
+		}
+	}
+	return macs
+}
+
+// RemoveOrphans deletes the links of guarded attachments that are not in found. Otherwise their MACs
+// would stay in use.
+func RemoveOrphans(p *parts.Parts, found []hook.Attachment) error {
+	guards, err := p.OpenGuards()
+	if err != nil {
+		return nil // there are no guarded attachments
+	}
+	defer guards.Close()
+	tags, err := guards.GuardedTags()
+	for _, tag := range tags {
+		if !slices.ContainsFunc(found, func(a hook.Attachment) bool { return a.Guard != nil && guardTag(a.ID) == tag }) {
+			err = errors.Join(err, guards.DeleteGuarded(tag))
+		}
+	}
+	return err
+}

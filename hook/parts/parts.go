@@ -1,0 +1,41 @@
+// Package parts has what the packages that attach, rebuild and administer work with: the
+// implementations of the interfaces between packages, for one host, and what follows from a
+// definition and the host's links alone.
+package parts
+
+import (
+	"log/slog"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/hostid"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// Parts are the implementations for the host that Host has the namespace of.
+type Parts struct {
+	Host     *link.Host
+	Networks string // directory of definitions
+	// HostID returns the key from which MACs are derived.
+	HostID func() (hostid.ID, error)
+	DB     record.DB
+	Leases ipam.Store
+	// Datapath watches trunks.
+	Datapath verify.Datapath
+	Probers  hook.Probers
+	// Guards pass only the frames that carry a lease of a guarded attachment. GuardNetns is the
+	// path that the namespace of guarded attachments is pinned at. Guards is nil if this
+	// process creates no guards.
+	Guards     hook.Guards
+	GuardNetns string
+
+	Log *slog.Logger // for problems that fail no call
+}
+
+// NetnsOf returns the identity of an open namespace.
+func NetnsOf(ns *link.Netns) (hook.Netns, error) {
+	boot, err := link.BootID()
+	return hook.Netns{Boot: boot, Cookie: ns.Cookie, Inode: ns.Inode}, err
+}

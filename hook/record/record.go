@@ -1,0 +1,276 @@
+// Package record keeps attachments in the database: their rows, the indexes that find them, and the
+// marks of networks that are being removed.
+package record
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// DB is the local database. Opening it is cheap, but locks it for all other processes: transactions
+// must be short, and none may be open while the caller waits for the network. Its methods return an
+// error that wraps ipam.ErrCorrupt if the file is damaged.
+//
+// The DB and the [ipam.Store] of the leases must be one file, and one value must have opened both:
+// see Hold. TestRecordsAndLeasesAreOneFile in cmd/internal/wiring checks this.
+type DB interface {
+	// Hold keeps the database open, and locked for other processes, while f runs several
+	// transactions of it and calls methods of the ipam.Store. With two files, another process could
+	// visit one of them between a lease and its record, and take the lease for one without an
+	// attachment. With one file that two values open, f would wait for the lock that it holds.
+	//
+	// Each transaction within f is written by itself: if f returns an error, the earlier ones stay.
+	Hold(ctx context.Context, f func() error) error
+	// View runs f in a read-only transaction.
+	View(ctx context.Context, f func(Tx) error) error
+	// Update runs f in a transaction. It writes nothing if f returns an error.
+	Update(ctx context.Context, f func(Tx) error) error
+	// MoveAside renames the file for which a method of this DB, or of the ipam.Store, has returned
+	// ipam.ErrCorrupt, and returns its new name. It returns "" if another process has already
+	// renamed it.
+	MoveAside(ctx context.Context) (string, error)
+}
+
+// Tx is one transaction. Values are valid until the transaction ends.
+type Tx interface {
+	Get(bucket, key string) ([]byte, bool)
+	Put(bucket, key string, value []byte) error
+	Delete(bucket, key string) error
+	// Prefix iterates over the keys that begin with prefix, in order.
+	Prefix(bucket, prefix string) iter.Seq2[string, []byte]
+}
+
+// Buckets of the database, with their keys and values.
+const (
+	bucketRecords    = "attachments" // ID → Attachment
+	bucketContainers = "containers"  // container id, NUL, ID
+	bucketNetns      = "namespaces"  // netnsKey, NUL, ID
+	bucketNetworks   = "networks"    // network, NUL, ID
+	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID
+	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
+	bucketRemoving   = "removing"    // network → generation that is being removed
+	bucketMeta       = "meta"        // facts about the database itself
+)
+
+// keyReady is the key in bucketMeta of a database that has been rebuilt from kernel state. Without
+// it, no address may be claimed: the file may have been deleted while containers ran.
+const keyReady = "ready"
+
+// netnsKey returns a namespace's key in bucketNetns.
+func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
+
+// indexesOf returns the {bucket, key} pairs that a record is found by, besides its id.
+func indexesOf(a *hook.Attachment) map[[2]string]bool {
+	keys := map[[2]string]bool{
+		{bucketNetns, netnsKey(a.Netns)}: true,
+		{bucketNetworks, a.Network}:      true,
+	}
+	if !a.MAC.IsZero() && a.Endpoint.Trunk != 0 {
+		keys[[2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}] = true
+	}
+	for _, c := range a.Containers {
+		keys[[2]string{bucketContainers, c.ID}] = true
+	}
+	if a.OfPod() {
+		keys[[2]string{bucketPods, a.Pod.String()}] = true
+	}
+	return keys
+}
+
+// indexKey returns the key of a record's row in an index.
+func indexKey(of string, id verify.ID) string { return of + "\x00" + id.String() }
+
+// Put writes the record and its rows in the indexes.
+func Put(tx Tx, a *hook.Attachment) error {
+	old, err := Get(tx, a.ID)
+	if errors.Is(err, hook.ErrGone) {
+		return Write(tx, nil, a)
+	}
+	if err != nil {
+		return err
+	}
+	return Write(tx, &old, a)
+}
+
+// Write is put, but takes the record's row from the same transaction. old is that row; nil if
+// the record is new.
+func Write(tx Tx, old, a *hook.Attachment) error {
+	now := indexesOf(a)
+	if old != nil {
+		for k := range indexesOf(old) {
+			if now[k] {
+				delete(now, k)
+				continue
+			}
+			if err := tx.Delete(k[0], indexKey(k[1], a.ID)); err != nil {
+				return err
+			}
+		}
+	}
+	for k := range now {
+		if err := tx.Put(k[0], indexKey(k[1], a.ID), nil); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return tx.Put(bucketRecords, a.ID.String(), b)
+}
+
+// Replace writes the record if it still exists. It returns hook.ErrGone if a sweep has removed the
+// record or is removing it: the resources that the record names may then belong to another
+// attachment.
+func Replace(tx Tx, a *hook.Attachment) error {
+	row, err := Get(tx, a.ID)
+	if err == nil && row.State == hook.Detaching {
+		err = hook.ErrGone
+	}
+	if err != nil {
+		return err
+	}
+	return Write(tx, &row, a)
+}
+
+// Get returns the record with an id, or hook.ErrGone.
+func Get(tx Tx, id verify.ID) (a hook.Attachment, err error) {
+	b, ok := tx.Get(bucketRecords, id.String())
+	if !ok {
+		return a, hook.ErrGone
+	}
+	if err := json.Unmarshal(b, &a); err != nil {
+		return a, fmt.Errorf("read attachment %s: %w", id, err)
+	}
+	return a, nil
+}
+
+// Remove deletes the record and its rows in the indexes. A missing record is not an error.
+func Remove(tx Tx, id verify.ID) error {
+	a, err := Get(tx, id)
+	if errors.Is(err, hook.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for k := range indexesOf(&a) {
+		if err := tx.Delete(k[0], indexKey(k[1], id)); err != nil {
+			return err
+		}
+	}
+	return tx.Delete(bucketRecords, id.String())
+}
+
+// find returns the records that an index has under a key.
+func find(tx Tx, bucket, key string) (found []hook.Attachment, err error) {
+	for k := range tx.Prefix(bucket, key+"\x00") {
+		var id verify.ID
+		if err := id.UnmarshalText([]byte(k[len(key)+1:])); err != nil {
+			return nil, err
+		}
+		a, err := Get(tx, id)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, a)
+	}
+	return found, nil
+}
+
+// All returns all records.
+func All(tx Tx) (found []hook.Attachment, err error) {
+	for _, b := range tx.Prefix(bucketRecords, "") {
+		var a hook.Attachment
+		if err := json.Unmarshal(b, &a); err != nil {
+			return nil, fmt.Errorf("read an attachment: %w", err)
+		}
+		found = append(found, a)
+	}
+	return found, nil
+}
+
+// ByContainer returns the records with a reference of the container. Like [ready], it returns
+// ErrNotReady for a new database.
+func ByContainer(tx Tx, id string) ([]hook.Attachment, error) {
+	if err := Ready(tx); err != nil {
+		return nil, err
+	}
+	return find(tx, bucketContainers, id)
+}
+
+// ByNetns returns the records of the interfaces in a namespace.
+func ByNetns(tx Tx, n hook.Netns) ([]hook.Attachment, error) {
+	return find(tx, bucketNetns, netnsKey(n))
+}
+
+// ByNetwork returns the records of a network.
+func ByNetwork(tx Tx, network string) ([]hook.Attachment, error) {
+	return find(tx, bucketNetworks, network)
+}
+
+// ByMAC returns the records with a MAC on a trunk, which is given by its ifindex.
+func ByMAC(tx Tx, trunk int, mac ether.MAC) ([]hook.Attachment, error) {
+	return find(tx, bucketMACs, macKey(trunk, mac))
+}
+
+// ByPod returns the attachments of a pod, including those of its earlier sandboxes. A pod that is
+// recreated under its name, as by a StatefulSet, needs the lease of that name.
+func ByPod(tx Tx, p hook.Pod) ([]hook.Attachment, error) {
+	if p.Sandbox == "" || p.Name == "" {
+		return nil, nil
+	}
+	return find(tx, bucketPods, p.String())
+}
+
+// MarkRemoving marks a generation of a network as being removed: no container can be attached to it.
+func MarkRemoving(tx Tx, network, generation string) error {
+	return tx.Put(bucketRemoving, network, []byte(generation))
+}
+
+// UnmarkRemoving deletes the mark of a network.
+func UnmarkRemoving(tx Tx, network string) error { return tx.Delete(bucketRemoving, network) }
+
+// IsRemoving reports whether a generation of a network is marked as being removed.
+func IsRemoving(tx Tx, network, generation string) bool {
+	marked, ok := tx.Get(bucketRemoving, network)
+	return ok && string(marked) == generation
+}
+
+// ErrNotReady is returned for a database that has not been rebuilt from kernel state yet.
+var ErrNotReady = errors.New("the database is new")
+
+// Ready returns ErrNotReady unless MarkReady was called on the database.
+func Ready(tx Tx) error {
+	if _, ok := tx.Get(bucketMeta, keyReady); !ok {
+		return ErrNotReady
+	}
+	return nil
+}
+
+// MarkReady marks a new database as rebuilt: all records are in it.
+func MarkReady(tx Tx) error {
+	return tx.Put(bucketMeta, keyReady, []byte(time.Now().UTC().Format(time.RFC3339)))
+}
+
+// macKey returns the key of a MAC in bucketMACs. trunk is an ifindex.
+func macKey(trunk int, mac ether.MAC) string { return fmt.Sprintf("%d/%s", trunk, mac) }
+
+// NewID returns the id of a new attachment. The first four bytes are the time in seconds since
+// 1970, the other twelve are random. So the rows of attachments that start together are adjacent,
+// and a start does not read pages all over a database with a million rows.
+func NewID() (id verify.ID) {
+	binary.BigEndian.PutUint32(id[:], uint32(time.Now().Unix()))
+	rand.Read(id[4:]) // never fails: crypto/rand ends the process instead
+	return id
+}
