@@ -145,10 +145,18 @@ func (c Counts) Full(p Pool) error {
 // A lease that has run out (see [Lease.Over]) counts as free in every method, whether or not the
 // store still has its row.
 //
-// The attachment that holds a lease has a record in a second database, DB of package hook/record.
-// Both must be one file that one value has opened: f of DB.Hold calls methods of the Store, and no
-// other process may see a lease without its record, or the reverse. A Store must therefore accept
-// calls from within a Hold.
+// The attachment that holds a lease has a record in a second database, DB of package hook/record,
+// which is local. A Store is of one of two kinds:
+//
+//   - The host's own Store is the same file as its DB, and one value has opened both. f of DB.Hold
+//     calls methods of the Store, and no other process sees a lease without its record, or the
+//     reverse. This Store accepts calls from within a Hold.
+//   - A Store that hosts share is asked over the network. It is never called while the DB is held or
+//     a transaction of it is open. Its methods return within seconds also if ctx has no deadline and
+//     the Store is out of reach. For some moments a record has no lease yet, or a lease that is to be
+//     released has no record: only the DB knows which attachments exist.
+//
+// Method WithStore of package hook/parts calls each kind in this way.
 type Store interface {
 	// Claim leases l.Addr to l.Owner, or returns an error that wraps ErrTaken if the address is not
 	// free. A quarantined address is free. If the same owner already holds the address, Claim

@@ -3,11 +3,9 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
@@ -18,6 +16,11 @@ var failpoints = []string{"intent", "lease", "record", "parent", "expect", "ask"
 // sweep, removes what was left.
 func TestKilled(t *testing.T) {
 	w, _ := lan(t, nil)
+	killAtEachStep(t, w)
+}
+
+func killAtEachStep(t *testing.T, w *world) {
+	t.Helper()
 	before := w.links(w.Host)
 	for _, step := range failpoints {
 		for _, by := range []string{"next attach", "sweep", "sweep of a dead container"} {
@@ -59,6 +62,13 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestKilledShared kills the hook at each step, as TestKilled does, with leases in a shared store.
+func TestKilledShared(t *testing.T) {
+	useShared(t)
+	w, _ := lan(t, shared)
+	killAtEachStep(t, w)
+}
+
 // TestKilledHostAccess checks that the host's routes to a container are removed at
 // whatever step its hook was killed, also if the next hook of that container finds them.
 func TestKilledHostAccess(t *testing.T) {
@@ -97,12 +107,4 @@ func kill(t *testing.T, w *world, c *testenv.Container, step string) {
 	if o.status != -1 {
 		t.Fatalf("the hook was not killed at %q: status %d: %s", step, o.status, o.stderr)
 	}
-}
-
-func sweep(t *testing.T, w *world) {
-	t.Helper()
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		_, err := l.Sweep(ctx)
-		return err
-	}))
 }

@@ -27,6 +27,7 @@ import (
 const asHook = "LANYARD_TEST_AS_HOOK"
 
 func TestMain(m *testing.M) {
+	wiring.RegisterLeases(network.LeasesEtcd, openSharedForTest)
 	if os.Getenv(asHook) != "" {
 		main()
 	}
@@ -276,6 +277,14 @@ func (w *world) wantNothing(name string, links []string) {
 	if now := w.links(w.Host); !slices.Equal(now, links) {
 		w.tb.Errorf("links of the host: %q, want %q", now, links)
 	}
+}
+
+func sweep(t *testing.T, w *world) {
+	t.Helper()
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Sweep(ctx)
+		return err
+	}))
 }
 
 // links lists the names of a namespace's links, sorted.

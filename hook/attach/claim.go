@@ -53,13 +53,13 @@ func subnetList(def *network.Definition) string {
 }
 
 // claimAddrs claims one address in each chosen subnet and adds the subnets' gateways to the record.
-func (t *attempt) claimAddrs(ctx context.Context) (err error) {
+func (t *attempt) claimAddrs(ctx context.Context, in ipam.Store) (err error) {
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
 		return err
 	}
 	t.rec.Addrs, t.rec.Gateways = nil, nil
 	for _, s := range t.subnets {
-		a, err := t.claimIn(ctx, s)
+		a, err := t.claimIn(ctx, in, s)
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (t *attempt) leaseName() string {
 }
 
 // claimIn claims one address of a subnet: the requested one, or the next free one.
-func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, error) {
+func (t *attempt) claimIn(ctx context.Context, in ipam.Store, s network.Subnet) (netip.Addr, error) {
 	name, p := parts.PoolName(t.def, s), parts.PoolOf(t.def, s)
 	if err := t.reserveHosts(p.Reserved, s.Subnet, t.hostAddrs); err != nil {
 		return netip.Addr{}, err
@@ -109,7 +109,7 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 			return netip.Addr{}, err
 		}
 		l.Addr = a
-		err := t.Leases.Claim(ctx, name, l)
+		err := in.Claim(ctx, name, l)
 		if t.caller != nil && errors.Is(err, ipam.ErrTaken) {
 			// Without the holder, which the caller may not know.
 			err = fmt.Errorf("address %s is in use: request another one, or none", a)
@@ -122,23 +122,23 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 	case t.def.Allocate == network.AllocateStable:
 		l.Addr = p.Start(l.Name)
 	}
-	return t.Leases.Next(ctx, name, p, l)
+	return in.Next(ctx, name, p, l)
 }
 
 // declineLease declines an address that another station uses: it is not assigned for declineTime.
-func (t *attempt) declineLease(ctx context.Context, a netip.Addr) error {
+func (t *attempt) declineLease(ctx context.Context, in ipam.Store, a netip.Addr) error {
 	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	return t.Leases.Decline(ctx, parts.PoolName(t.def, t.subnets[i]), a, t.owner(), declineTime)
+	return in.Decline(ctx, parts.PoolName(t.def, t.subnets[i]), a, t.owner(), declineTime)
 }
 
 // replaceAddr declines one address and claims the next of the same subnet.
-func (t *attempt) replaceAddr(ctx context.Context, a netip.Addr) error {
+func (t *attempt) replaceAddr(ctx context.Context, in ipam.Store, a netip.Addr) error {
 	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
 	s := t.subnets[i]
-	if err := t.declineLease(ctx, a); err != nil {
+	if err := t.declineLease(ctx, in, a); err != nil {
 		return err
 	}
-	next, err := t.claimIn(ctx, s)
+	next, err := t.claimIn(ctx, in, s)
 	if err != nil {
 		return fmt.Errorf("address %s is in use by another station on the LAN: %w", a, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -149,7 +150,9 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 		return err
 	}
 	if c := f.Claimants[0]; !t.claimsRequested(c) {
-		return errors.Join(&lateConflict{c}, t.declineLease(ctx, t.addrToDecline(c)))
+		return errors.Join(&lateConflict{c}, t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
+			return t.declineLease(ctx, in, t.addrToDecline(c))
+		}))
 	}
 	if err := t.judge(ctx, f); err != nil {
 		return err

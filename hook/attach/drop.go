@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
@@ -61,16 +62,25 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 	if t.before == hook.Attaching {
 		quarantine = 0 // the address was never announced
 	}
-	owner := ipam.Owner{Attachment: t.ID.String(), Network: t.Network, Interface: t.Interface}
-	return l.DB.Hold(ctx, func() error {
-		for _, pool := range t.Pools {
-			err = errors.Join(err, l.Leases.Release(ctx, pool, owner, quarantine))
-		}
+	if t.Leases != "" {
+		return l.removeAndRelease(ctx, t.Attachment, quarantine)
+	}
+	return l.WithStore(ctx, t.Leases, func(in ipam.Store) error {
+		err := releasePools(ctx, in, t.Attachment, quarantine)
 		if err != nil {
 			return errors.Join(err, l.releaseForRetry(ctx, t.ID))
 		}
 		return l.DB.Update(ctx, func(tx record.Tx) error { return record.Remove(tx, t.ID) })
 	})
+}
+
+// releasePools releases the leases of an attachment in all its pools.
+func releasePools(ctx context.Context, in ipam.Store, a hook.Attachment, quarantine time.Duration) (err error) {
+	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
+	for _, pool := range a.Pools {
+		err = errors.Join(err, in.Release(ctx, pool, owner, quarantine))
+	}
+	return err
 }
 
 // forget removes an endpoint from the datapath, if one is set.

@@ -13,9 +13,12 @@ import (
 
 // Sweep releases the attachments of crashed hooks and of containers that are gone, and returns
 // them. It reads the records first and looks for processes and namespaces second, and again when it
-// takes a record: an attachment that is created or joined in between stays.
+// takes a record: an attachment that is created or joined in between stays. Sweep also delivers the
+// releases that wait for a store which hosts share.
 func (l *Local) Sweep(ctx context.Context) ([]hook.Attachment, error) {
-	return l.SweepSelected(ctx, false, func(*hook.Attachment) bool { return true })
+	swept, err := l.SweepSelected(ctx, false, func(*hook.Attachment) bool { return true })
+	_, deliverErr := l.Deliver(ctx)
+	return swept, errors.Join(err, deliverErr)
 }
 
 // SweepSelected is Sweep for the attachments that which selects. If atOnce is true, their addresses are

@@ -10,7 +10,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/record"
-	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -21,7 +20,7 @@ type Parts struct {
 	// HostID returns the key from which MACs are derived.
 	HostID func() (hostid.ID, error)
 	DB     record.DB
-	Leases ipam.Store
+	Leases Stores
 	// Datapath watches trunks.
 	Datapath verify.Datapath
 	Probers  hook.Probers
