@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 	"unicode/utf8"
@@ -40,8 +41,11 @@ type Lease struct {
 	// Name is the holder's name, which survives a restart. MAC is the MAC of its interface in colon
 	// form. Both are "" where they are not known. Next gives a quarantined address back at once to a
 	// holder with the same name and the same MAC.
-	Name  string    `json:"name,omitempty"`
-	MAC   string    `json:"mac,omitempty"`
+	Name string `json:"name,omitempty"`
+	MAC  string `json:"mac,omitempty"`
+	// Host is the name of the host that claimed the address. A store that hosts share sets it, and
+	// ignores it in a claim. It is "" in a host's own store.
+	Host  string    `json:"host,omitempty"`
 	State State     `json:"state"`
 	Until time.Time `json:"until,omitzero"` // when Quarantined or Declined ends; zero if Held
 }
@@ -85,10 +89,14 @@ func (l Lease) FreeFor(asks Lease, now time.Time) bool {
 }
 
 func (l Lease) holder() string {
+	holder := "attachment " + l.Owner.Attachment
 	if l.Name != "" {
-		return fmt.Sprintf("%q (attachment %s)", l.Name, l.Owner.Attachment)
+		holder = fmt.Sprintf("%q (%s)", l.Name, holder)
 	}
-	return "attachment " + l.Owner.Attachment
+	if l.Host != "" {
+		holder += fmt.Sprintf(" on host %q", l.Host)
+	}
+	return holder
 }
 
 // Errors that stores return.
@@ -99,8 +107,8 @@ var (
 	// ErrPoolFull is returned by Next when no address is free or in quarantine. The error around it
 	// is that of [Counts.Full].
 	ErrPoolFull = errors.New("no address is free")
-	// ErrCorrupt is returned by any method when the store's records cannot be read, or contradict
-	// each other. Nothing was changed.
+	// ErrCorrupt is returned by any method of a host's own store when its records cannot be read, or
+	// contradict each other. Nothing was changed.
 	ErrCorrupt = errors.New("database is damaged")
 )
 
@@ -195,3 +203,23 @@ type Store interface {
 	// RemovePool deletes pools with all their leases. It returns nil for an unknown pool.
 	RemovePool(ctx context.Context, pools ...string) error
 }
+
+// Shared is a Store that hosts share. The leases of a host depend on its session: they end with it,
+// a time to live after the host was last heard of, and are then free for other hosts.
+type Shared interface {
+	Store
+	// Keep begins the host's session, keeps it until ctx ends, and begins another one whenever it
+	// has ended. One process of a host calls it. Without a session, Claim and Next return an error
+	// that wraps ErrNoSession; all other methods work.
+	//
+	// Before a new session allows the first claim of the host, and from then on regularly, Keep
+	// calls renew with a Store that may claim already. renew claims the addresses that the host's
+	// containers have, and so learns which of them other hosts have got since the last session
+	// ended. If renew returns an error, Keep begins the session again.
+	Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, Store) error)
+	// Close closes the connection. The session outlives it for its time to live.
+	Close() error
+}
+
+// ErrNoSession is returned by Claim and Next of a [Shared] store on a host without a session.
+var ErrNoSession = errors.New("this host has no session in the store of leases")

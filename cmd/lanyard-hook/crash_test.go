@@ -64,8 +64,7 @@ func killAtEachStep(t *testing.T, w *world) {
 
 // TestKilledShared kills the hook at each step, as TestKilled does, with leases in a shared store.
 func TestKilledShared(t *testing.T) {
-	useShared(t)
-	w, _ := lan(t, shared)
+	w, _ := lanShared(t)
 	killAtEachStep(t, w)
 }
 

@@ -19,7 +19,7 @@ func TestImports(t *testing.T) {
 	}
 	for _, d := range deps {
 		for _, heavy := range []string{"net/http", "regexp", "text/template", "html/template", "github.com/urfave/cli",
-			"google.golang.org/grpc", "github.com/lanyard-net/lanyard/testenv"} {
+			"google.golang.org/grpc", "go.etcd.io/etcd", "github.com/lanyard-net/lanyard/testenv"} {
 			if d == heavy || strings.HasPrefix(d, heavy+"/") {
 				t.Errorf("lanyard-hook imports %s", d)
 			}

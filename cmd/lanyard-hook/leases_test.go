@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/leases"
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -19,26 +22,16 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// sharedFile is the environment variable with the file of the store that the hosts of a test share.
-// A store of another file than that of the records may be called only as one over the network.
-const sharedFile = "LANYARD_TEST_SHARED"
-
-// openSharedForTest opens the store of sharedFile for the processes of a test.
-func openSharedForTest(p wiring.Paths) (ipam.Store, error) {
-	path := os.Getenv(sharedFile)
-	if path == "" {
-		return nil, errors.New("the test has no shared store")
-	}
-	if _, err := os.Stat(path + ".down"); err == nil {
-		return nil, errors.New("out of reach")
-	}
-	return unlocked{boltstore.Open(path), filepath.Join(p.Run, "lanyard.db")}, nil
+// openSharedForTest opens the store of a host that shares leases, for the processes of a test.
+func openSharedForTest(p wiring.Paths) (ipam.Shared, error) {
+	store, err := leases.OpenEtcd(p)
+	return unlocked{store, filepath.Join(p.Run, "lanyard.db")}, err
 }
 
 // unlocked is a store whose methods return an error if the record database is locked when they are
 // called.
 type unlocked struct {
-	ipam.Store
+	ipam.Shared
 	records string
 }
 
@@ -53,58 +46,79 @@ func (u unlocked) check() error {
 }
 
 func (u unlocked) Claim(ctx context.Context, pool string, l ipam.Lease) error {
-	return errors.Join(u.check(), u.Store.Claim(ctx, pool, l))
+	return errors.Join(u.check(), u.Shared.Claim(ctx, pool, l))
 }
 
 func (u unlocked) Next(ctx context.Context, pool string, p ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 	if err := u.check(); err != nil {
 		return netip.Addr{}, err
 	}
-	return u.Store.Next(ctx, pool, p, l)
+	return u.Shared.Next(ctx, pool, p, l)
 }
 
 func (u unlocked) Release(ctx context.Context, pool string, o ipam.Owner, quarantine time.Duration) error {
-	return errors.Join(u.check(), u.Store.Release(ctx, pool, o, quarantine))
+	return errors.Join(u.check(), u.Shared.Release(ctx, pool, o, quarantine))
 }
 
 func (u unlocked) Decline(ctx context.Context, pool string, a netip.Addr, o ipam.Owner, d time.Duration) error {
-	return errors.Join(u.check(), u.Store.Decline(ctx, pool, a, o, d))
+	return errors.Join(u.check(), u.Shared.Decline(ctx, pool, a, o, d))
 }
 
 func (u unlocked) Leases(ctx context.Context, pool string) ([]ipam.Lease, error) {
 	if err := u.check(); err != nil {
 		return nil, err
 	}
-	return u.Store.Leases(ctx, pool)
+	return u.Shared.Leases(ctx, pool)
 }
 
 func (u unlocked) Count(ctx context.Context, pool string) (ipam.Counts, error) {
 	if err := u.check(); err != nil {
 		return ipam.Counts{}, err
 	}
-	return u.Store.Count(ctx, pool)
+	return u.Shared.Count(ctx, pool)
 }
 
 func (u unlocked) RemovePool(context.Context, ...string) error {
 	return errors.New("a pool that hosts share is removed")
 }
 
-// shared is a network's definition with leases in the shared store.
-func shared(d *network.Definition) { d.Leases, d.Quarantine = network.LeasesEtcd, 0 }
-
-// useShared gives the test a shared store. It returns a function that puts it out of reach or back.
-func useShared(t *testing.T) (reach func(bool)) {
+// lanShared is lan with leases in a cluster of one server, and with the host's session.
+func lanShared(t *testing.T) (*world, *testenv.Etcd) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "shared.db")
-	t.Setenv(sharedFile, path)
-	return func(up bool) {
-		t.Helper()
-		if up {
-			must(t, os.Remove(path+".down"))
-		} else {
-			must(t, os.WriteFile(path+".down", nil, 0o600))
-		}
-	}
+	w, e := newWorld(t, testenv.Config{}), testenv.StartEtcd(t)
+	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	must(t, os.MkdirAll(w.root, 0o755))
+	config := fmt.Appendf(nil, `{"endpoints": [%q], "ttl": "10s"}`, e.Endpoint)
+	must(t, os.WriteFile(wiring.PathsUnder(w.root).Leases, config, 0o600))
+	w.define("web", w.Trunk, func(d *network.Definition) { d.Leases, d.Quarantine = network.LeasesEtcd, 0 },
+		"192.168.50.0/24", "fd50::/64")
+	w.keepSession(t)
+	return w, e
+}
+
+// keepSession keeps the host's session as "lanyard serve" does, and returns when it has begun. The
+// returned function ends its keeping.
+func (w *world) keepSession(t *testing.T) (stop func()) {
+	t.Helper()
+	store, err := leases.OpenEtcd(wiring.PathsUnder(w.root))
+	must(t, err)
+	l, err := wiring.Open(wiring.PathsUnder(w.root))
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		store.Keep(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context, in ipam.Store) error {
+			return l.Renew(ctx, network.LeasesEtcd, in)
+		})
+	})
+	stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		must(t, errors.Join(store.Close(), l.Close()))
+	})
+	t.Cleanup(stop)
+	testenv.Eventually(t, "a session", func() error { return store.CheckSession(ctx) })
+	return stop
 }
 
 // queued returns the number of releases that wait on the host.
@@ -123,8 +137,7 @@ func (w *world) queued() (n int) {
 // TestSharedStoreIsCalledUnlocked checks that everything that calls a store which hosts share does so
 // while the record database is free, from the attach to the removal of the network.
 func TestSharedStoreIsCalledUnlocked(t *testing.T) {
-	useShared(t)
-	w, _ := lan(t, shared)
+	w, _ := lanShared(t)
 	before := w.links(w.Host)
 	w.AddGateway(0, "192.168.50.2/24") // a claimant of the first candidate
 	c, named := testenv.NewContainer(t), testenv.NewContainer(t)
@@ -152,8 +165,7 @@ func TestSharedStoreIsCalledUnlocked(t *testing.T) {
 // TestReleasesWait checks that the end of a container needs no shared store: the release waits, and
 // is delivered by the next sweep.
 func TestReleasesWait(t *testing.T) {
-	reach := useShared(t)
-	w, _ := lan(t, shared)
+	w, e := lanShared(t)
 	before := w.links(w.Host)
 	var ending []*testenv.Container
 	for i := range 3 {
@@ -163,20 +175,22 @@ func TestReleasesWait(t *testing.T) {
 	}
 	running := testenv.NewContainer(t)
 	w.mustAttach("running", running, "network=web")
-	reach(false)
+	e.Kill()
 	for i, c := range ending {
 		w.detachAndEnd(t, fmt.Sprint("c", i), c)
 	}
-	w.refused("an attach", w.attach("new", testenv.NewContainer(t), "network=web"), 1, `network "web"`, "out of reach")
+	w.refused("an attach", w.attach("new", testenv.NewContainer(t), "network=web"), 1, `network "web"`, "etcd at unix:",
+		"connection refused")
 	err := w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.Sweep(ctx)
 		return err
 	})
-	if err == nil || len(w.records()) != 1 || w.queued() != 3 {
+	// Three of containers, and one of the attach, which cannot know whether it got an address.
+	if err == nil || len(w.records()) != 1 || w.queued() != 4 {
 		t.Errorf("a sweep: %v, %d records, %d releases wait", err, len(w.records()), w.queued())
 	}
 	pings(t, running.Namespace, "192.168.50.1")
-	reach(true)
+	e.Start()
 	sweep(t, w)
 	if w.held("web") != 2 || w.queued() != 0 {
 		t.Errorf("%d leases, %d releases wait", w.held("web"), w.queued())

@@ -19,11 +19,13 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/leases"
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 )
 
 func main() {
+	leases.Register()
 	ctx, _ := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	e := env{stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr)}
 	os.Exit(e.status(run(ctx, e, os.Args[1:])))

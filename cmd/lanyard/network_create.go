@@ -69,6 +69,9 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
+	if err := checkLeases(l, defs); err != nil {
+		return err
+	}
 	if len(defs) > 1 {
 		defer e.slow("creating %d networks …", len(defs))()
 	} else {
@@ -143,6 +146,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Parent: o.parent.value, VLANProto: network.VLANProto(strings.ToLower(o.vlanProto.value)),
 		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"),
 		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
+		Leases:               network.LeaseStore(c.String("leases")),
 		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
@@ -250,8 +254,8 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	default:
 		return usagef("--ipam (--ipam-driver) %q is not supported: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "mac-from",
-		"source-routing", "onlink", "host-access", "host-address"} {
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "leases", "allocate",
+		"mac-from", "source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
 			return usagef("--ipam %s and --%s contradict each other: leave one of them out", network.IPAMNone, flag)
 		}

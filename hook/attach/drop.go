@@ -66,21 +66,21 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 		return l.removeAndRelease(ctx, t.Attachment, quarantine)
 	}
 	return l.WithStore(ctx, t.Leases, func(in ipam.Store) error {
-		err := releasePools(ctx, in, t.Attachment, quarantine)
-		if err != nil {
+		if err := releasePools(ctx, in, t.Attachment, quarantine); err != nil {
 			return errors.Join(err, l.releaseForRetry(ctx, t.ID))
 		}
 		return l.DB.Update(ctx, func(tx record.Tx) error { return record.Remove(tx, t.ID) })
 	})
 }
 
-// releasePools releases the leases of an attachment in all its pools.
-func releasePools(ctx context.Context, in ipam.Store, a hook.Attachment, quarantine time.Duration) (err error) {
-	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
+// releasePools releases the leases of an attachment in its pools, up to the first error.
+func releasePools(ctx context.Context, in ipam.Store, a hook.Attachment, quarantine time.Duration) error {
 	for _, pool := range a.Pools {
-		err = errors.Join(err, in.Release(ctx, pool, owner, quarantine))
+		if err := in.Release(ctx, pool, ownerOf(a), quarantine); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // forget removes an endpoint from the datapath, if one is set.

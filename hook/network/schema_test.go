@@ -83,7 +83,7 @@ func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
 		"allocate": allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues,
-		"guard":    switchValues, "leases": leaseStoreValues,
+		"guard": switchValues, "leases": leaseStoreValues,
 		"brokered": brokeredValues,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {

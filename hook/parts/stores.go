@@ -14,7 +14,7 @@ type Stores struct {
 	// Own is in the file of the record database.
 	Own ipam.Store
 	// Shared returns a store that hosts share over the network. nil: this program has no client.
-	Shared func(network.LeaseStore) (ipam.Store, error)
+	Shared func(network.LeaseStore) (ipam.Shared, error)
 }
 
 // WithStore runs f with the store of a network's leases. f may run transactions of p.DB.

@@ -59,6 +59,26 @@ var whole = []test{
 			owners[l.Owner] = true
 		}
 	}},
+	{"many concurrent nexts of one owner: it gets one address", func(s *store) {
+		got := make([]netip.Addr, goroutines)
+		var wg sync.WaitGroup
+		for i := range goroutines {
+			wg.Go(func() {
+				var err error
+				l := leaseOf("a", fmt.Sprint("192.168.50.", 10+i))
+				if got[i], err = s.Next(s.Context(), s.pool, pool("192.168.50.0/24"), l); err != nil {
+					s.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, a := range got {
+			if a != got[0] {
+				s.Fatalf("one owner got %v", got)
+			}
+		}
+		s.want(held("a", got[0].String()))
+	}},
 	{"concurrent nexts and releases", func(s *store) {
 		p := pool("192.168.50.0/27") // 30 addresses for 32 owners, which hold at most one each
 		var mu sync.Mutex

@@ -3,7 +3,6 @@ package wiring
 import (
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -11,12 +10,12 @@ import (
 )
 
 // clients open the stores that hosts share, see RegisterLeases.
-var clients = map[network.LeaseStore]func(Paths) (ipam.Store, error){}
+var clients = map[network.LeaseStore]func(Paths) (ipam.Shared, error){}
 
 // RegisterLeases makes Open offer a kind of store that hosts share. A program registers those that
 // it links, before it calls Open. lanyard-hook registers none: etcd's client would make its start
 // longer by more than half.
-func RegisterLeases(kind network.LeaseStore, open func(Paths) (ipam.Store, error)) {
+func RegisterLeases(kind network.LeaseStore, open func(Paths) (ipam.Shared, error)) {
 	clients[kind] = open
 }
 
@@ -25,10 +24,10 @@ type sharedStores struct {
 	paths Paths
 
 	mu     sync.Mutex
-	opened map[network.LeaseStore]ipam.Store
+	opened map[network.LeaseStore]ipam.Shared
 }
 
-func (s *sharedStores) open(kind network.LeaseStore) (ipam.Store, error) {
+func (s *sharedStores) open(kind network.LeaseStore) (ipam.Shared, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if store := s.opened[kind]; store != nil {
@@ -45,14 +44,12 @@ func (s *sharedStores) open(kind network.LeaseStore) (ipam.Store, error) {
 	return store, err
 }
 
-// close closes the stores that were opened and have a method Close.
+// close closes the stores that were opened.
 func (s *sharedStores) close() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, store := range s.opened {
-		if c, ok := store.(io.Closer); ok {
-			err = errors.Join(err, c.Close())
-		}
+		err = errors.Join(err, store.Close())
 	}
 	clear(s.opened)
 	return err

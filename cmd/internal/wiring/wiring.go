@@ -59,7 +59,7 @@ func Open(p Paths) (*Lanyard, error) {
 	}
 	store := boltstore.Open(filepath.Join(p.Run, "lanyard.db"))
 	datapath := bpf.New(bpf.Options{Root: p.BPF})
-	shared := &sharedStores{paths: p, opened: map[network.LeaseStore]ipam.Store{}}
+	shared := &sharedStores{paths: p, opened: map[network.LeaseStore]ipam.Shared{}}
 	return &Lanyard{
 		Admin: admin.New(&parts.Parts{
 			Host:     host,
