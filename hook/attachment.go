@@ -61,7 +61,8 @@ type Attachment struct {
 	HostLink   string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
 	Owner      uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
 
-	Leases network.LeaseStore `json:"leases,omitempty"` // the store that has Pools
+	Leases network.LeaseStore `json:"leases,omitempty"`     // the store that has Pools
+	Lost   string             `json:"lease_lost,omitempty"` // why it does not hold its addresses any more; "" if it does
 }
 
 // Netns identifies a network namespace among all existing and earlier ones.

@@ -213,10 +213,12 @@ type Shared interface {
 	// that wraps ErrNoSession; all other methods work.
 	//
 	// Before a new session allows the first claim of the host, and from then on regularly, Keep
-	// calls renew with a Store that may claim already. renew claims the addresses that the host's
+	// calls renew with a Shared that may claim already. renew claims the addresses that the host's
 	// containers have, and so learns which of them other hosts have got since the last session
 	// ended. If renew returns an error, Keep begins the session again.
-	Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, Store) error)
+	Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, Shared) error)
+	// Mine returns the leases that hang on the host's session, by pool.
+	Mine(ctx context.Context) (map[string][]Lease, error)
 	// Close closes the connection. The session outlives it for its time to live.
 	Close() error
 }

@@ -64,7 +64,8 @@ func killAtEachStep(t *testing.T, w *world) {
 
 // TestKilledShared kills the hook at each step, as TestKilled does, with leases in a shared store.
 func TestKilledShared(t *testing.T) {
-	w, _ := lanShared(t)
+	w, _ := lanShared(t, "10s")
+	w.keepSession(t)
 	killAtEachStep(t, w)
 }
 

@@ -9,17 +9,21 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/leases"
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
+	"github.com/lanyard-net/lanyard/ipam/etcdstore"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // openSharedForTest opens the store of a host that shares leases, for the processes of a test.
@@ -82,17 +86,16 @@ func (u unlocked) RemovePool(context.Context, ...string) error {
 	return errors.New("a pool that hosts share is removed")
 }
 
-// lanShared is lan with leases in a cluster of one server, and with the host's session.
-func lanShared(t *testing.T) (*world, *testenv.Etcd) {
+// lanShared is lan with leases in a cluster of one server. keepSession begins the host's session.
+func lanShared(t *testing.T, ttl string) (*world, *testenv.Etcd) {
 	t.Helper()
 	w, e := newWorld(t, testenv.Config{}), testenv.StartEtcd(t)
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	must(t, os.MkdirAll(w.root, 0o755))
-	config := fmt.Appendf(nil, `{"endpoints": [%q], "ttl": "10s"}`, e.Endpoint)
+	config := fmt.Appendf(nil, `{"endpoints": [%q], "ttl": %q}`, e.Endpoint, ttl)
 	must(t, os.WriteFile(wiring.PathsUnder(w.root).Leases, config, 0o600))
 	w.define("web", w.Trunk, func(d *network.Definition) { d.Leases, d.Quarantine = network.LeasesEtcd, 0 },
 		"192.168.50.0/24", "fd50::/64")
-	w.keepSession(t)
 	return w, e
 }
 
@@ -107,7 +110,7 @@ func (w *world) keepSession(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		store.Keep(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context, in ipam.Store) error {
+		store.Keep(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context, in ipam.Shared) error {
 			return l.Renew(ctx, network.LeasesEtcd, in)
 		})
 	})
@@ -119,6 +122,18 @@ func (w *world) keepSession(t *testing.T) (stop func()) {
 	t.Cleanup(stop)
 	testenv.Eventually(t, "a session", func() error { return store.CheckSession(ctx) })
 	return stop
+}
+
+// renew makes the store agree with the host's records, as "lanyard serve" does regularly.
+func (w *world) renew() {
+	w.tb.Helper()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		store, err := l.Leases.Shared(network.LeasesEtcd)
+		if err != nil {
+			return err
+		}
+		return l.Renew(ctx, network.LeasesEtcd, store)
+	}))
 }
 
 // queued returns the number of releases that wait on the host.
@@ -137,7 +152,8 @@ func (w *world) queued() (n int) {
 // TestSharedStoreIsCalledUnlocked checks that everything that calls a store which hosts share does so
 // while the record database is free, from the attach to the removal of the network.
 func TestSharedStoreIsCalledUnlocked(t *testing.T) {
-	w, _ := lanShared(t)
+	w, _ := lanShared(t, "10s")
+	w.keepSession(t)
 	before := w.links(w.Host)
 	w.AddGateway(0, "192.168.50.2/24") // a claimant of the first candidate
 	c, named := testenv.NewContainer(t), testenv.NewContainer(t)
@@ -151,7 +167,8 @@ func TestSharedStoreIsCalledUnlocked(t *testing.T) {
 			t.Errorf("the record is %+v", a)
 		}
 	}
-	w.lose(false)
+	w.lose(true) // and with it the ids of the attachments
+	w.renew()
 	if got := len(w.records()); got != 2 || w.held("web") != 4 {
 		t.Errorf("after the database was lost: %d records, %d leases", got, w.held("web"))
 	}
@@ -165,7 +182,8 @@ func TestSharedStoreIsCalledUnlocked(t *testing.T) {
 // TestReleasesWait checks that the end of a container needs no shared store: the release waits, and
 // is delivered by the next sweep.
 func TestReleasesWait(t *testing.T) {
-	w, e := lanShared(t)
+	w, e := lanShared(t, "10s")
+	w.keepSession(t)
 	before := w.links(w.Host)
 	var ending []*testenv.Container
 	for i := range 3 {
@@ -200,4 +218,65 @@ func TestReleasesWait(t *testing.T) {
 		t.Error("the release waits although the store is in reach")
 	}
 	w.wantNothing("web", before)
+}
+
+// verdictNow returns the code of the only attachment's worst verdict, by "lanyard verify", and what
+// "ps" shows of changes.
+func (w *world) verdictNow() (code verify.Code, changes []verify.Change) {
+	w.tb.Helper()
+	a := w.record()
+	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		verdicts, err := l.Verify(ctx, a)
+		code = verify.Worst(verdicts).Code
+		all, changesErr := l.Changes([]hook.Attachment{a})
+		changes = all[a.ID]
+		return errors.Join(err, changesErr)
+	}))
+	return code, changes
+}
+
+// TestLeaseLost checks that a host which comes back after its session has ended learns that another
+// host has got the address of a running container, and says so until the address is its own again.
+func TestLeaseLost(t *testing.T) {
+	w, e := lanShared(t, "2s")
+	stop := w.keepSession(t)
+	c := testenv.NewContainer(t)
+	w.mustAttach("c1", c, "network=web", "ip=192.168.50.9")
+	if code, changes := w.verdictNow(); code != verify.OK || changes != nil {
+		t.Errorf("before: %s, %v", code, changes)
+	}
+	stop()
+	other, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{e.Endpoint}}, etcdstore.Host{ID: "b", Name: "b"})
+	must(t, err)
+	defer other.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		other.Keep(ctx, slog.New(slog.DiscardHandler), func(context.Context, ipam.Shared) error { return nil })
+	})
+	defer wg.Wait()
+	defer cancel()
+	taken := ipam.Lease{Addr: netip.MustParseAddr("192.168.50.9"), Name: "thief",
+		Owner: ipam.Owner{Attachment: "x", Network: "web", Interface: "eth0"}}
+	const pool = "web/192.168.50.0/24"
+	testenv.Eventually(t, "the end of the session", func() error { return other.Claim(ctx, pool, taken) })
+
+	pings(t, c.Namespace, "192.168.50.1") // its container is untouched
+	w.refused("an attach without a session", w.attach("c2", testenv.NewContainer(t), "network=web"), 1, "has no session")
+	w.keepSession(t)
+	code, changes := w.verdictNow()
+	if code != verify.LeaseLost || len(changes) != 1 || !strings.Contains(changes[0].Text, `"thief" (attachment x) on host "b"`) {
+		t.Errorf("after the loss: %s, %v", code, changes)
+	}
+	must(t, other.Release(ctx, pool, taken.Owner, 0))
+	testenv.Eventually(t, "the renewal", func() error {
+		if lost := w.record().Lost; lost != "" {
+			return errors.New(lost)
+		}
+		return nil
+	})
+	if code, changes := w.verdictNow(); code != verify.OK || changes != nil {
+		t.Errorf("after the renewal: %s, %v", code, changes)
+	}
+	w.detachAndEnd(t, "c1", c)
 }

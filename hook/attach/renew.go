@@ -3,32 +3,121 @@ package attach
 import (
 	"context"
 	"errors"
+	"math"
+	"strings"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Renew claims what the attachments of this host have in a store that hosts share. in is the store
-// that [ipam.Shared] calls Renew with. Renew returns the first error of the store; that another host
-// has got an address is none.
-func (l *Local) Renew(ctx context.Context, kind network.LeaseStore, in ipam.Store) error {
+// orphanQuarantine is the quarantine of an address that a lost record leaves: for how long it was
+// used is unknown.
+const orphanQuarantine = 30 * time.Second
+
+// Renew makes a store that hosts share agree with the records. It releases what no record and no
+// queued release names, as after the loss of the database, and claims what the attachments have. An
+// attachment with an address that another host has got is marked as such, until it holds it again.
+// Renew returns the first error of the store.
+func (l *Local) Renew(ctx context.Context, kind network.LeaseStore, in ipam.Shared) error {
+	// Before the records: every lease that is seen here was on record before it was claimed.
+	mine, err := in.Mine(ctx)
+	if err != nil {
+		return err
+	}
 	recs, err := l.Attachments(ctx)
 	if err != nil {
+		return err
+	}
+	if err := l.releaseOrphans(ctx, in, mine, recs); err != nil {
 		return err
 	}
 	for _, a := range recs {
 		if a.Leases != kind || a.State != hook.Attached {
 			continue
 		}
-		if err := claimAgain(ctx, in, a); errors.Is(err, ipam.ErrTaken) {
-			l.Log.Error("an address of a running container was given to another one", "network", a.Network,
-				"attachment", a.ID, "err", err)
-		} else if err != nil {
+		err := claimAgain(ctx, in, a)
+		if err != nil && !errors.Is(err, ipam.ErrTaken) {
+			return err
+		}
+		if err := l.markLost(ctx, a, err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// releaseOrphans releases those of mine that belong to no record. An attachment with a queued
+// release counts as on record.
+func (l *Local) releaseOrphans(
+	ctx context.Context, in ipam.Store, mine map[string][]ipam.Lease, recs []hook.Attachment,
+) error {
+	known := map[string]bool{}
+	for _, a := range recs {
+		known[a.ID.String()] = true
+	}
+	if err := l.DB.View(ctx, func(tx record.Tx) error {
+		queued, err := record.Releases(tx, math.MaxInt)
+		for _, r := range queued {
+			known[r.Attachment.ID.String()] = true
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	for pool, leases := range mine {
+		for _, lease := range leases {
+			if known[lease.Owner.Attachment] {
+				continue
+			}
+			l.Log.Warn("released an address that no attachment of this host has", "address", lease.Addr, "pool", pool,
+				"name", lease.Name)
+			if err := in.Release(ctx, pool, lease.Owner, orphanQuarantine); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// markLost writes to the record of an attachment that it has lost an address, and to whom, or that
+// it holds all of them again. taken wraps ipam.ErrTaken, or is nil.
+func (l *Local) markLost(ctx context.Context, a hook.Attachment, taken error) error {
+	lost := ""
+	if taken != nil {
+		lost = strings.ReplaceAll(taken.Error(), "\n", "; ")
+	}
+	if lost == a.Lost {
+		return nil
+	}
+	if lost != "" {
+		l.Log.Error("another host has an address of a running container", "network", a.Network, "attachment", a.ID,
+			"err", taken)
+	}
+	err := l.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, a.ID)
+		if err != nil {
+			return err
+		}
+		row.Lost = lost
+		return record.Replace(tx, &row)
+	})
+	if errors.Is(err, hook.ErrGone) {
+		return nil // it has ended
+	}
+	return err
+}
+
+// lostLease returns the change of an attachment that does not hold its addresses any more.
+func lostLease(a *hook.Attachment) []verify.Change {
+	if a.Lost == "" {
+		return nil
+	}
+	return []verify.Change{{Code: verify.LeaseLost, Text: "this host was not heard of by the store of leases for its " +
+		"time to live, and an address was given to another container: " + a.Lost + ": start the container again"}}
 }
 
 // claimAgain claims the addresses that an attachment has. It changes nothing in the store if the

@@ -34,9 +34,9 @@ const (
 )
 
 // keys builds the keys of one pool.
-type keys struct{ prefix, pool string }
+type keys struct{ prefix, pool, name string }
 
-func (s *Store) keys(pool string) keys { return keys{s.prefix, poolKey(pool)} }
+func (s *Store) keys(pool string) keys { return keys{s.prefix, poolKey(pool), pool} }
 
 func (k keys) next() string                { return k.prefix + kindNext + k.pool }
 func (k keys) allHeld() string             { return k.prefix + kindHeld + k.pool + "/" }
@@ -87,12 +87,13 @@ func addrOf(key []byte) (netip.Addr, error) {
 // row is a lease as it is stored, with the revision of its last change and its etcd lease.
 type row struct {
 	ipam.Lease
+	Pool      []byte `json:"pool"` // its name, which need not be UTF-8
 	revision  int64
 	etcdLease int64
 }
 
-func encode(l ipam.Lease) (string, error) {
-	b, err := json.Marshal(l)
+func (k keys) encode(l ipam.Lease) (string, error) {
+	b, err := json.Marshal(row{Lease: l, Pool: []byte(k.name)})
 	return string(b), err
 }
 
@@ -101,7 +102,7 @@ func decode(kv *mvccpb.KeyValue) (r row, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal(kv.Value, &r.Lease); err != nil || r.Addr != a || r.Validate() != nil {
+	if err := json.Unmarshal(kv.Value, &r); err != nil || r.Addr != a || r.Validate() != nil {
 		return r, damaged(kv.Key, kv.Value)
 	}
 	r.revision, r.etcdLease = kv.ModRevision, kv.Lease

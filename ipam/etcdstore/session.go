@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -41,7 +43,7 @@ func (s *Store) session(kvs []*mvccpb.KeyValue) (session, error) {
 const keepPause = time.Second
 
 // Keep implements [ipam.Shared].
-func (s *Store) Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Store) error) {
+func (s *Store) Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Shared) error) {
 	failed := "" // the last error that was logged
 	for ctx.Err() == nil {
 		lease, err := s.begin(ctx, log, renew)
@@ -66,7 +68,7 @@ func (s *Store) Keep(ctx context.Context, log *slog.Logger, renew func(context.C
 // begin returns the etcd lease of the host's session. If it has none, begin begins one: it renews
 // what the host's containers have before it writes the key that allows other claims.
 func (s *Store) begin(
-	ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Store) error,
+	ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Shared) error,
 ) (clientv3.LeaseID, error) {
 	lease, err := s.resume(ctx)
 	if err != nil || lease != clientv3.NoLease {
@@ -130,7 +132,7 @@ func (s *Store) resume(ctx context.Context) (lease clientv3.LeaseID, err error) 
 
 // keep keeps a session until ctx or the session ends, and renews regularly.
 func (s *Store) keep(
-	ctx context.Context, lease clientv3.LeaseID, log *slog.Logger, renew func(context.Context, ipam.Store) error,
+	ctx context.Context, lease clientv3.LeaseID, log *slog.Logger, renew func(context.Context, ipam.Shared) error,
 ) error {
 	for {
 		alive, stop := context.WithCancel(clientv3.WithRequireLeader(ctx))
@@ -159,7 +161,7 @@ func (s *Store) keep(
 // follow reads the answers to keep-alives until there are no more, and renews regularly.
 func (s *Store) follow(
 	ctx context.Context, answers <-chan *clientv3.LeaseKeepAliveResponse, log *slog.Logger,
-	renew func(context.Context, ipam.Store) error,
+	renew func(context.Context, ipam.Shared) error,
 ) {
 	tick := time.NewTicker(s.config.ttl() / 2)
 	defer tick.Stop()
@@ -230,4 +232,55 @@ func (s *Store) CheckSession(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// mineAtOnce is the number of rows that Mine reads in one transaction.
+const mineAtOnce = 64
+
+// Mine implements [ipam.Shared].
+func (s *Store) Mine(ctx context.Context) (mine map[string][]ipam.Lease, err error) {
+	err = s.try(ctx, func(ctx context.Context) error {
+		mine = map[string][]ipam.Lease{}
+		resp, err := s.client.Get(ctx, s.hostKey())
+		if err != nil {
+			return err
+		}
+		in, err := s.session(resp.Kvs)
+		if err != nil {
+			return err
+		}
+		attached, err := s.client.TimeToLive(ctx, in.lease, clientv3.WithAttachedKeys())
+		if err != nil {
+			return err
+		}
+		var reads []clientv3.Op
+		for _, key := range attached.Keys {
+			if strings.HasPrefix(string(key), s.prefix+kindHeld) {
+				reads = append(reads, clientv3.OpGet(string(key)))
+			}
+		}
+		for some := range slices.Chunk(reads, mineAtOnce) {
+			if err := s.addMine(ctx, some, mine); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return mine, err
+}
+
+// addMine adds the leases of reads to mine. One that was released by now is not there.
+func (s *Store) addMine(ctx context.Context, reads []clientv3.Op, mine map[string][]ipam.Lease) error {
+	resp, err := s.client.Txn(ctx).Then(reads...).Commit()
+	if err != nil {
+		return err
+	}
+	for _, kv := range slices.Concat(viewOf(resp).kvs...) {
+		r, err := decode(kv)
+		if err != nil {
+			return &ownError{err}
+		}
+		mine[string(r.Pool)] = append(mine[string(r.Pool)], r.Lease)
+	}
+	return nil
 }

@@ -73,7 +73,7 @@ func TestHostGone(t *testing.T) {
 		t.Errorf("a release without a session: %v", err)
 	}
 	renewed := false
-	keep(t, a, func(ctx context.Context, s ipam.Store) error {
+	keep(t, a, func(ctx context.Context, s ipam.Shared) error {
 		if renewed {
 			return nil
 		}
@@ -115,7 +115,7 @@ func TestServiceRestarts(t *testing.T) {
 func TestOutOfReach(t *testing.T) {
 	e := testenv.StartEtcd(t)
 	a := mustOpen(t, shortest(e), "a")
-	keep(t, a, func(ctx context.Context, s ipam.Store) error {
+	keep(t, a, func(ctx context.Context, s ipam.Shared) error {
 		return s.Claim(ctx, pool, lease("1", "192.168.50.9"))
 	})
 	for what, fault := range map[string]struct{ begin, end func() }{

@@ -57,7 +57,7 @@ func (s *Store) Claim(ctx context.Context, pool string, l ipam.Lease) error {
 // held, or nil.
 func (s *Store) take(k keys, in session, idle *row, l ipam.Lease) (*write, error) {
 	l.State, l.Until, l.Host = ipam.Held, time.Time{}, s.host.Name
-	value, err := encode(l)
+	value, err := k.encode(l)
 	if err != nil {
 		return nil, &ownError{err}
 	}
@@ -83,7 +83,7 @@ func (in session) carryOver(k keys, r *row) *write {
 	if clientv3.LeaseID(r.etcdLease) == in.lease {
 		return nil
 	}
-	value, err := encode(r.Lease)
+	value, err := k.encode(r.Lease)
 	if err != nil {
 		return nil // it was decoded: it can be encoded
 	}
@@ -174,7 +174,7 @@ func (s *Store) end(k keys, r *row, state ipam.State, d time.Duration) (*write, 
 	}
 	l := r.Lease
 	l.State, l.Until = state, s.now().Add(d)
-	value, err := encode(l)
+	value, err := k.encode(l)
 	if err != nil {
 		return nil, &ownError{err}
 	}

@@ -33,7 +33,7 @@ func mustOpen(t *testing.T, c etcdstore.Config, host string) *etcdstore.Store {
 
 // keep keeps the session of a host, and returns when it has begun. The returned function ends its
 // keeping.
-func keep(t *testing.T, s *etcdstore.Store, renew func(context.Context, ipam.Store) error) (stop func()) {
+func keep(t *testing.T, s *etcdstore.Store, renew func(context.Context, ipam.Shared) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -47,7 +47,7 @@ func keep(t *testing.T, s *etcdstore.Store, renew func(context.Context, ipam.Sto
 	return stop
 }
 
-func nothing(context.Context, ipam.Store) error { return nil }
+func nothing(context.Context, ipam.Shared) error { return nil }
 
 // TestStore runs the suite with one host, and with calls that go to four hosts in turn: what one of
 // them does, the others must see at once.

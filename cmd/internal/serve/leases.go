@@ -22,7 +22,7 @@ func keepLeases(ctx context.Context, l *wiring.Lanyard, o Options) {
 	for ctx.Err() == nil {
 		store, err := openShared(l, o)
 		if err == nil && store != nil {
-			store.Keep(ctx, o.Log, func(ctx context.Context, in ipam.Store) error {
+			store.Keep(ctx, o.Log, func(ctx context.Context, in ipam.Shared) error {
 				return l.Renew(ctx, network.LeasesEtcd, in)
 			})
 			return
