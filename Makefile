@@ -57,6 +57,13 @@ matrix-%:
 	bin/vm -kernel $* -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
 		-tests -run '^$(test)$$' ./cmd/internal/matrix
 
+RUNS ?= 100
+
+.PHONY: leases
+leases: deps-test ## hosts that share leases, and a cluster with faults: no address is held twice; RUNS=100 schedules from SEED=0 on; root
+	LANYARD_LEASES_RUNS=$(RUNS) LANYARD_LEASES_SEED=$(or $(SEED),0) \
+	go test -count=1 -timeout $$(( $(RUNS) + 5 ))m -tags '$(TAGS)' -v -run '^TestHosts$$' ./ipam/etcdstore
+
 FUZZTIME ?= 60s
 
 .PHONY: fuzz

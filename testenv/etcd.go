@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,14 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An Etcd is a cluster of one member: a real server, in a network namespace of its own. It serves
-// at a socket in the file system, which processes in all namespaces reach.
+// An Etcd is a member of a cluster: a real server, in a network namespace of its own.
 type Etcd struct {
 	Endpoint string // URL for clients
 
 	tb      testing.TB
 	ns      *Namespace
 	dir     string
+	name    string
+	client  string // URL in ns
+	peer    string // URL for other members
+	cluster string // all members, as --initial-cluster
+	token   string // of the cluster
 	tls     *EtcdTLS
 	log     bytes.Buffer // of the current run
 	process *os.Process  // nil while it does not run
@@ -34,7 +39,8 @@ const etcdStart = 30 * time.Second
 // server and etcdctl use the same certificate.
 type EtcdTLS struct{ CA, Cert, Key string }
 
-// StartEtcd starts a server and waits until it answers. It ends with the test.
+// StartEtcd starts a cluster of one server and waits until it answers. It serves at a socket in the
+// file system, which processes in all namespaces reach. It ends with the test.
 func StartEtcd(tb testing.TB) *Etcd {
 	tb.Helper()
 	return startEtcd(tb, "unix", nil)
@@ -48,38 +54,78 @@ func StartEtcdTLS(tb testing.TB, files EtcdTLS) *Etcd {
 
 func startEtcd(tb testing.TB, scheme string, files *EtcdTLS) *Etcd {
 	tb.Helper()
+	e := newEtcd(tb, NewNamespace(tb, "etcd"), "one", "127.0.0.1")
+	e.Endpoint, e.tls, e.cluster = scheme+"://"+filepath.Join(e.dir, socket), files, "one="+e.peer
+	e.token = filepath.Base(e.dir)
+	if files != nil {
+		e.client = "https://127.0.0.1:2379"
+	}
+	e.Start()
+	return e
+}
+
+// StartEtcdCluster starts a cluster with a member on each station, at the station's address, and
+// waits until all answer.
+func StartEtcdCluster(tb testing.TB, stations map[string]*Station) (members []*Etcd) {
+	tb.Helper()
+	var all []string
+	for addr, s := range stations {
+		e := newEtcd(tb, s.Namespace, strings.ReplaceAll(addr, ".", "-"), addr)
+		e.Endpoint = e.client
+		members, all = append(members, e), append(all, e.name+"="+e.peer)
+	}
+	for _, e := range members {
+		e.cluster, e.token = strings.Join(all, ","), filepath.Base(members[0].dir)
+		e.begin() // a member answers when others do
+	}
+	for _, e := range members {
+		e.wait()
+	}
+	return members
+}
+
+// socket is the name of a member's socket in its directory.
+const socket = "client:0"
+
+func newEtcd(tb testing.TB, ns *Namespace, name, addr string) *Etcd {
+	tb.Helper()
 	// The path of a socket has at most 107 bytes, and the name of a test may be longer.
 	dir, err := os.MkdirTemp("", "etcd")
 	must(tb, err)
 	tb.Cleanup(func() { os.RemoveAll(dir) })
-	e := &Etcd{
-		Endpoint: scheme + "://" + filepath.Join(dir, "client:0"),
-		tb:       tb, ns: NewNamespace(tb, "etcd"), dir: dir, tls: files,
-	}
-	e.Start()
+	e := &Etcd{tb: tb, ns: ns, dir: dir, name: name, client: "http://" + addr + ":2379", peer: "http://" + addr + ":2380"}
 	tb.Cleanup(e.Kill)
 	return e
 }
 
-// Start starts the server again, with its data, after Kill.
+// Start starts the server, also again with its data after Kill, and waits until it answers.
 func (e *Etcd) Start() {
 	e.tb.Helper()
-	const peer = "http://127.0.0.1:2380"
-	client, socket := "http://127.0.0.1:2379", "unix://client:0"
+	e.begin()
+	e.wait()
+}
+
+// begin starts the server's process.
+func (e *Etcd) begin() {
+	e.tb.Helper()
+	listen := e.client
 	var tls []string
-	if e.tls != nil {
-		client, socket = "https://127.0.0.1:2379", "unixs://client:0"
+	switch {
+	case e.tls != nil:
+		listen += ",unixs://" + socket
 		tls = []string{"--client-cert-auth", "--trusted-ca-file", e.tls.CA, "--cert-file", e.tls.Cert,
 			"--key-file", e.tls.Key}
+	case e.Endpoint != e.client:
+		listen += ",unix://" + socket
 	}
 	cmd := exec.Command("etcd", append([]string{
-		"--name", "one", "--data-dir", filepath.Join(e.dir, "data"),
-		"--listen-client-urls", client + "," + socket, "--advertise-client-urls", client,
-		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "one=" + peer,
-		"--initial-cluster-token", filepath.Base(e.dir), // no other cluster has the same id
+		"--name", e.name, "--data-dir", filepath.Join(e.dir, "data"),
+		"--listen-client-urls", listen, "--advertise-client-urls", e.client,
+		"--listen-peer-urls", e.peer, "--initial-advertise-peer-urls", e.peer, "--initial-cluster", e.cluster,
+		"--initial-cluster-token", e.token, // no other cluster has the same id
 	}, tls...)...)
 	cmd.Dir = e.dir // that of the socket
-	if err := os.Remove(filepath.Join(e.dir, "client:0")); err != nil && !os.IsNotExist(err) {
+	if err := os.Remove(filepath.Join(e.dir, socket)); err != nil && !os.IsNotExist(err) {
 		e.tb.Fatal(err) // a killed server leaves it
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -101,7 +147,6 @@ func (e *Etcd) Start() {
 		e.tb.Fatalf("start etcd (package etcd-server): %v", err)
 	}
 	e.process, e.ended = cmd.Process, ended
-	e.wait()
 }
 
 // wait waits until the server answers.
@@ -147,8 +192,9 @@ func (e *Etcd) Ctl(args ...string) string {
 }
 
 func (e *Etcd) ctl(args ...string) (string, error) {
+	args = append([]string{"--endpoints", e.client}, args...)
 	if e.tls != nil {
-		args = append([]string{"--endpoints", "https://127.0.0.1:2379", "--cacert", e.tls.CA, "--cert", e.tls.Cert,
+		args = append([]string{"--cacert", e.tls.CA, "--cert", e.tls.Cert,
 			"--key", e.tls.Key}, args...)
 	}
 	return e.ns.Exec("etcdctl", args...)

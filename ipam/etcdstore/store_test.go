@@ -17,7 +17,7 @@ import (
 )
 
 // mustOpen opens the store as a host does, without a session.
-func mustOpen(t *testing.T, c etcdstore.Config, host string) *etcdstore.Store {
+func mustOpen(t testing.TB, c etcdstore.Config, host string) *etcdstore.Store {
 	t.Helper()
 	s, err := etcdstore.Open(c, etcdstore.Host{ID: host, Name: host})
 	if err != nil {
@@ -33,7 +33,7 @@ func mustOpen(t *testing.T, c etcdstore.Config, host string) *etcdstore.Store {
 
 // keep keeps the session of a host, and returns when it has begun. The returned function ends its
 // keeping.
-func keep(t *testing.T, s *etcdstore.Store, renew func(context.Context, ipam.Shared) error) (stop func()) {
+func keep(t testing.TB, s *etcdstore.Store, renew func(context.Context, ipam.Shared) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
