@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -12,9 +13,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/stage"
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
@@ -27,13 +30,39 @@ import (
 const asHook = "LANYARD_TEST_AS_HOOK"
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == "lanyard" {
+		attachForTest(os.Args[1:])
+	}
 	if os.Getenv(asHook) != "" {
+		lanyardFile = "/proc/self/exe"
 		main()
 	}
 	if root := os.Getenv(asBroker); root != "" {
 		serveForTest(root)
 	}
 	os.Exit(m.Run())
+}
+
+// attachForTest is "lanyard attach", which the hook executes without a service: args are
+// [--root DIR] attach --timeout DURATION STAGE.
+func attachForTest(args []string) {
+	o := stage.Options{Paths: wiring.DefaultPaths(), Stdin: os.Stdin, Stderr: os.Stderr}
+	if args[0] == "--root" {
+		o.Paths, args = wiring.PathsUnder(args[1]), args[2:]
+	}
+	timeout, err := time.ParseDuration(args[2])
+	if err != nil || len(args) != 4 {
+		panic(fmt.Sprintf("lanyard %q: %v", args, err))
+	}
+	o.Timeout, o.Stage = timeout, args[3]
+	exit := func(err error) {
+		if err != nil {
+			say(err.Error())
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	exit(stage.Run(context.Background(), o, exit))
 }
 
 // world is a lab, with Lanyard's files in a directory of its own.
