@@ -100,9 +100,8 @@ func (o options) exchange(state []byte) ([]byte, error) {
 
 // request returns the message. The state is JSON already.
 func (o options) request(state []byte) []byte {
-	left := max(o.timeout-time.Since(o.start), time.Millisecond)
 	head := `{"version":` + strconv.Itoa(version) + `,"verb":"hook","stage":"` + o.stage +
-		`","timeout_ns":` + strconv.FormatInt(int64(left), 10)
+		`","timeout_ns":` + strconv.FormatInt(int64(max(o.left(), time.Millisecond)), 10)
 	if os.Getenv("LANYARD_TRACE") == "1" {
 		head += `,"trace":true`
 	}

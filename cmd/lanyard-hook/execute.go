@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,7 +27,7 @@ func (o options) programs() []string {
 // execute replaces this process by "lanyard attach", with the state on its stdin and the rest of
 // the time. It returns only if that fails.
 func (o options) execute(state []byte) error {
-	left := o.timeout - time.Since(o.start)
+	left := o.left()
 	if left <= 0 {
 		return errors.New(o.late())
 	}

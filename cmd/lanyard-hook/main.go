@@ -92,6 +92,12 @@ func run(args []string) int {
 	return 1
 }
 
+// left returns the rest of the timeout, in whole tenths of a second: an error names it, and the
+// first milliseconds do not matter.
+func (o options) left() time.Duration {
+	return o.timeout - time.Since(o.start).Truncate(100*time.Millisecond)
+}
+
 // late returns what to say after the timeout.
 func (o options) late() string { return "not done after " + o.timeout.String() + " (--timeout)" }
 
