@@ -9,7 +9,7 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
-LDFLAGS   := -s -w -X main.version=$(VERSION)
+LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.lanyardFile=$(PREFIX)/bin/lanyard
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
 

@@ -35,6 +35,7 @@ func TestBrokerDuringFloods(t *testing.T) {
 	calm := mustFlood(t, b.socket(), allFloods(t)...)
 	for i := range 5 {
 		b.works(fmt.Sprintf("during%d", i))
+		b.worksForRoot(fmt.Sprintf("root's%d", i))
 	}
 	calm()
 	b.works("after")
@@ -58,10 +59,10 @@ type flood struct {
 // most.
 func allFloods(t *testing.T) []flood {
 	attach := func(id string, pid int) string {
-		return fmt.Sprintf(`{"version":1,"verb":"attach","container":%q,"pid":%d,"wants":[{"network":"web"}]}`, id, pid)
+		return fmt.Sprintf(`{"version":2,"verb":"attach","container":%q,"pid":%d,"wants":[{"network":"web"}]}`, id, pid)
 	}
-	detach := func(id string) string { return fmt.Sprintf(`{"version":1,"verb":"detach","container":%q}`, id) }
-	const why = `{"version":1,"verb":"why"}`
+	detach := func(id string) string { return fmt.Sprintf(`{"version":2,"verb":"detach","container":%q}`, id) }
+	const why = `{"version":2,"verb":"why"}`
 	junk, deep := "\x00\xff", strings.Repeat("[", 32<<10)
 	pid, allowed := testenv.NewRootless(t, mallory).Pid, testenv.NewRootless(t, alice).Pid
 	return []flood{
@@ -73,6 +74,8 @@ func allFloods(t *testing.T) []flood {
 		{Name: "detach", UID: mallory, Messages: []string{detach("m")}},
 		{Name: "attach", UID: mallory, Messages: []string{attach("m", pid)}},
 		{Name: "subordinate uids", UID: 100_000, UIDs: 65_536, Messages: []string{junk, why, detach("m"), attach("m", pid)}},
+		{Name: "hooks", UID: mallory, Messages: []string{`{"version":2,"verb":"hook","stage":"createRuntime","state":` +
+			string(state("m", pid, "network=web")) + `}`}},
 		{Name: "by who may", UID: alice, Messages: []string{attach("a", allowed), detach("a")}},
 	}
 }

@@ -65,16 +65,21 @@ type brokered struct {
 func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	t.Helper()
 	b := &brokered{world: newWorld(t, c)}
-	// Users need access to the socket and to the test binary's output.
-	for dir := b.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.MkdirAll(dir, 0o755))
-		must(t, os.Chmod(dir, 0o755))
-	}
+	b.letUsersIn()
 	t.Cleanup(func() { must(t, unix.Unmount(b.guards(), unix.MNT_DETACH)) })
 	b.log = filepath.Join(b.root, "broker.log")
 	b.start()
 	t.Cleanup(b.stop)
 	return b
+}
+
+// letUsersIn gives users access to the socket and to the test binary's output.
+func (w *world) letUsersIn() {
+	w.tb.Helper()
+	for dir := w.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		must(w.tb, os.MkdirAll(dir, 0o755))
+		must(w.tb, os.Chmod(dir, 0o755))
+	}
 }
 
 func (b *brokered) start(env ...string) {

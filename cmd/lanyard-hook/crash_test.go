@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
@@ -56,6 +57,33 @@ func TestKilled(t *testing.T) {
 				w.wantNothing("web", before)
 			})
 		}
+	}
+}
+
+// TestServiceKilled kills the service at each step: the hook then attaches by itself, once.
+func TestServiceKilled(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	before := b.links(b.Host)
+	for _, step := range failpoints {
+		t.Run(step, func(t *testing.T) {
+			b := b.on(t)
+			b.stop()
+			b.start("LANYARD_FAILPOINT=" + step)
+			c := testenv.NewContainer(t)
+			o := b.attach("c1", c, "network=web")
+			if o.status != 0 || !strings.Contains(o.stderr, "the service ended before it replied") {
+				t.Errorf("%+v", o)
+			}
+			if err := b.cmd.Wait(); err == nil {
+				t.Error("the service was not killed")
+			}
+			if b.held("web") != 2 || b.watched() != 1 || len(b.records()) != 1 {
+				t.Errorf("%d leases, %d endpoints, %d records", b.held("web"), b.watched(), len(b.records()))
+			}
+			pings(t, c.Namespace, "192.168.50.1")
+			b.detachAndEnd(t, "c1", c)
+			b.wantNothing("web", before)
+		})
 	}
 }
 

@@ -81,6 +81,20 @@ func (c *call) answer(ctx context.Context) {
 	}
 }
 
+// hungUp reports whether the caller has closed the connection. It is asked before the work begins: a
+// broker that was stopped for a time finds requests whose container has gone, and whose pid may be
+// another process.
+func (c *call) hungUp() bool {
+	n, err := 0, error(nil)
+	raw, rerr := c.conn.SyscallConn()
+	if rerr == nil {
+		rerr = raw.Control(func(fd uintptr) {
+			n, _, err = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		})
+	}
+	return rerr != nil || n == 0 && !errors.Is(err, unix.EAGAIN)
+}
+
 // giveSigns tells the caller every signTime that its request is in progress, until the timer is
 // stopped. A caller reads no further than the reply, so a sign that comes after it does no harm.
 func (c *call) giveSigns() *time.Timer {
@@ -99,10 +113,14 @@ func (c *call) giveSigns() *time.Timer {
 // receiving b.
 func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 	done, late := c.server.scheduler.acquire(ctx, c.user)
-	if late == nil {
-		defer done()
-	} else {
+	switch {
+	case late != nil:
 		err = late
+	case c.hungUp():
+		err = errHungUp
+		fallthrough
+	default:
+		defer done()
 	}
 	var m *request
 	if err == nil {

@@ -50,7 +50,7 @@ type logged struct {
 func (l logged) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, error) {
 	got, err := l.Attacher.Attach(ctx, r)
 	for _, a := range got {
-		l.log.Info("attached", "container", r.Container, "network", a.Network, "interface", a.Interface,
+		l.log.Info("attached", "network", a.Network, "interface", a.Interface,
 			"addresses", a.Addrs, "mac", a.MAC, "verdict", a.Verdict.Code, "attachment", a.ID)
 	}
 	return got, err
@@ -59,7 +59,7 @@ func (l logged) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, 
 func (l logged) Detach(ctx context.Context, container string) error {
 	err := l.Attacher.Detach(ctx, container)
 	if err == nil {
-		l.log.Info("detached", "container", container)
+		l.log.Info("detached")
 	}
 	return err
 }
@@ -68,8 +68,10 @@ func (l logged) Detach(ctx context.Context, container string) error {
 func (c *call) hook(ctx context.Context, m *request) []byte {
 	state, err := oci.ReadState(bytes.NewReader(m.State))
 	switch {
-	case err != nil || !oci.ValidStage(m.Stage):
-		return []byte{replyNotMine} // the hook reports it
+	case err != nil:
+		return append([]byte{replyNotMine}, oci.Line(err)...)
+	case !oci.ValidStage(m.Stage):
+		return append([]byte{replyNotMine}, fmt.Sprintf("%.20q is no stage of a hook", m.Stage)...)
 	case m.Stage == oci.CreateContainer:
 		return c.resolve(state)
 	case c.elsewhere != nil:
