@@ -144,8 +144,8 @@ func TestAttackFullPool(t *testing.T) {
 			c.End(t)
 		}
 	}
-	if o := b.attach("next", testenv.NewContainer(t), "network=web"); o.status != 0 ||
-		!strings.Contains(o.stderr, "could not release all attachments that are not in use") {
-		t.Errorf("status %d: %s", o.status, o.stderr)
+	b.mustAttach("next", testenv.NewContainer(t), "network=web")
+	if !strings.Contains(b.logged(), "could not release all attachments that are not in use") {
+		t.Errorf("the broker logged %s", b.logged())
 	}
 }

@@ -43,7 +43,7 @@ func (o options) execute(state []byte) error {
 	for _, program := range o.programs() {
 		err := unix.Exec(program, args, os.Environ())
 		failure = "execute " + program + ": " + err.Error()
-		if !errors.Is(err, unix.ENOENT) {
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EACCES) {
 			break
 		}
 	}
