@@ -73,11 +73,11 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 			return nil, fmt.Errorf("broker: %w", err)
 		}
 		switch b[0] {
+		case replyLater:
 		case replyNotMine:
 			return nil, errors.New(string(b[1:]))
 		default:
 			return decodeReply(b)
-		case replyLater:
 		}
 		early := errors.New(string(b[1:]))
 		if tries == maxTries {
