@@ -33,6 +33,9 @@ func TestKilled(t *testing.T) {
 						t.Errorf("after the next attach: %d leases, %d endpoints, %d records", w.held("web"), w.watched(),
 							len(w.records()))
 					}
+					if name := w.record().Interface; name != "eth0" {
+						t.Errorf("the next attach made %s", name)
+					}
 					pings(t, c.Namespace, "192.168.50.1")
 					w.detachAndEnd(t, "c1", c)
 				case "sweep of a dead container":

@@ -62,6 +62,9 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 		if _, err := t.dropUnlessLive(ctx, other.ID, needed, false); err != nil {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
+		if err := t.readNames(); err != nil { // the name of its interface is free now
+			return err
+		}
 	}
 }
 
