@@ -57,6 +57,10 @@ matrix-%:
 	bin/vm -kernel $* -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
 		-tests -run '^$(test)$$' ./cmd/internal/matrix
 
+.PHONY: torture
+torture: deps-test ## N=10000 containers, whose hooks and service are killed at random moments and at each step; root
+	LANYARD_TORTURE=$(or $(N),10000) go test -count=1 -timeout 10h -v -tags '$(TAGS) failpoint' -run '^TestTorture$$' ./cmd/lanyard-hook
+
 FUZZTIME ?= 60s
 
 .PHONY: fuzz
