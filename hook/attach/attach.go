@@ -33,7 +33,7 @@ func New(p *parts.Parts) *Local { return &Local{&rebuild.Rebuilder{Parts: p}} }
 var _ hook.Attacher = (*Local)(nil)
 
 // Attach implements [hook.Attacher]. On an error, it undoes all steps before it returns. It returns a
-// *Refusal if the verdict is fatal, and wraps link.ErrExited if the container's process has
+// *Refusal if the verdict is fatal, and wraps netns.ErrExited if the container's process has
 // exited, link.ErrHostNetns if it is in the host's namespace, and hook.ErrGone if a sweep removed the
 // record. It does not check privileges and never returns ErrUnprivileged.
 func (l *Local) Attach(ctx context.Context, r hook.Request) (got []hook.Attachment, err error) {

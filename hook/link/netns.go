@@ -9,10 +9,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-)
 
-// ErrExited is returned for a process that has ended, or that ended during the call.
-var ErrExited = errors.New("process has exited")
+	"github.com/lanyard-net/lanyard/hook/netns"
+)
 
 // ErrHostNetns is returned for the network namespace of the host.
 var ErrHostNetns = errors.New("it is the host's own namespace")
@@ -26,7 +25,7 @@ type identity struct{ dev, ino uint64 }
 type Netns struct {
 	// Process is the process that OpenNetns was called for; zero if the namespace
 	// was opened by path.
-	Process Process
+	Process netns.Process
 	// Cookie is the namespace's SO_NETNS_COOKIE, never used twice within a boot;
 	// 0 before Linux 5.14.
 	Cookie uint64
@@ -44,7 +43,7 @@ type Netns struct {
 
 // OpenNetns opens the network namespace of a process. It opens a pidfd first, and checks
 // after opening the namespace that the process still runs, so that a recycled pid is
-// detected. It returns ErrExited if the process has ended, and ErrHostNetns for the host's own
+// detected. It returns netns.ErrExited if the process has ended, and ErrHostNetns for the host's own
 // namespace.
 func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
 	defer func() {
@@ -57,19 +56,19 @@ func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return nil, ErrExited
+		return nil, netns.ErrExited
 	}
 	if err != nil {
 		return nil, err
 	}
 	pidfd := os.NewFile(uintptr(fd), "pidfd")
-	proc, err := FindProcess(pid)
+	proc, err := netns.FindProcess(pid)
 	if err == nil {
 		n, err = h.openNetns("/proc/" + strconv.Itoa(pid) + "/ns/net")
 	}
 	// If the process still runs, it had the pid from opening the pidfd until here.
 	if !running(pidfd) {
-		err = ErrExited
+		err = netns.ErrExited
 	}
 	if err != nil {
 		if n != nil {

@@ -1,7 +1,6 @@
 package link
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -12,133 +11,17 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
-// leaderless is an environment variable: with it, the test binary ends only its first
-// thread.
-const leaderless = "LINK_TEST_LEADERLESS"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(leaderless) != "" {
-		go func() {
-			runtime.LockOSThread()
-			fmt.Println("ready")
-			time.Sleep(time.Minute)
-			os.Exit(0)
-		}()
-		// The main goroutine is on the first thread: init locked it there.
-		syscall.RawSyscall(syscall.SYS_EXIT, 0, 0, 0)
-	}
-	os.Exit(m.Run())
-}
-
-func init() {
-	if os.Getenv(leaderless) != "" {
-		runtime.LockOSThread()
-	}
-}
-
-func mustFind(tb testing.TB, pid int) Process {
+func mustFind(tb testing.TB, pid int) netns.Process {
 	tb.Helper()
-	p, err := FindProcess(pid)
+	p, err := netns.FindProcess(pid)
 	must(tb, err)
 	return p
-}
-
-func TestAlive(t *testing.T) {
-	me, err := Self()
-	must(t, err)
-	if !Alive(me) {
-		t.Error("the test is not alive")
-	}
-	if Alive(Process{Pid: me.Pid, Start: me.Start - 1}) {
-		t.Error("an earlier process with this pid is alive")
-	}
-	cmd := mustContainer(t)
-	p := mustFind(t, cmd.Process.Pid)
-	if !Alive(p) {
-		t.Error("the child is not alive")
-	}
-	must(t, cmd.Process.Kill())
-	waitFor(t, "the child is a zombie", func() bool {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid))
-		return err == nil && strings.Contains(string(text), ") Z ")
-	})
-	if Alive(p) {
-		t.Error("a zombie is alive")
-	}
-	if _, err := FindProcess(p.Pid); !errors.Is(err, ErrExited) {
-		t.Errorf("find a zombie: %v", err)
-	}
-	cmd.Wait()
-	if Alive(p) {
-		t.Error("a reaped process is alive")
-	}
-}
-
-// A container can end only its first thread, to appear dead and keep its address.
-func TestLeaderlessIsAlive(t *testing.T) {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), leaderless+"=1")
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "the first thread has ended", func() bool {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
-		return err == nil && strings.Contains(string(text), ") Z ")
-	})
-	p, err := FindProcess(cmd.Process.Pid)
-	if err != nil || !Alive(p) {
-		t.Errorf("%v, %v: not alive", p, err)
-	}
-}
-
-func TestParseStat(t *testing.T) {
-	rest := func(state, threads, start string) string {
-		return state + " 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 " + threads + " 0 " + start + " 23 24"
-	}
-	for text, want := range map[string]stat{
-		"7 (sleep) " + rest("S", "1", "4711"):                    {start: 4711},
-		"7 (a) Z 1 (b c) " + rest("R", "1", "4711"):              {start: 4711},
-		"7 () " + rest("Z", "1", "4711"):                         {exited: true, start: 4711},
-		"7 (x) " + rest("Z", "2", "4711"):                        {start: 4711},
-		"7 (x) " + rest("X", "0", "4711"):                        {exited: true, start: 4711},
-		"7 (x\n) " + rest("D", "1", "18446744073709551615"):      {start: 18446744073709551615},
-		"7 ((((" + strings.Repeat(")", 99) + rest("S", "1", "1"): {start: 1},
-	} {
-		if got, err := parseStat([]byte(text)); err != nil || got != want {
-			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"", ")", "7 (x) S", "7 (x) " + rest("S", "1", "-1"),
-		"7 (x) " + rest("S", "1", "18446744073709551616")} {
-		if got, err := parseStat([]byte(text)); err == nil {
-			t.Errorf("%q: %v", text, got)
-		}
-	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	self, err := os.ReadFile("/proc/self/stat")
-	must(f, err)
-	f.Add(self)
-	f.Add([]byte("1 (a) b) Z 1 1 1"))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		if st, err := parseStat(text); err == nil && !strings.Contains(string(text), strconv.FormatUint(st.start, 10)) &&
-			!strings.Contains(string(text), "0") {
-			t.Errorf("%q: %v", text, st)
-		}
-	})
 }
 
 func TestOpenNetns(t *testing.T) {
@@ -171,7 +54,7 @@ func TestOpenNetns(t *testing.T) {
 	if _, err := n.Addrs(0); err != nil {
 		t.Error(err)
 	}
-	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, ErrExited) {
+	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, netns.ErrExited) {
 		t.Errorf("%v", err)
 	}
 }
@@ -192,10 +75,10 @@ func TestOpenNetnsZombie(t *testing.T) {
 	cmd := mustContainer(t)
 	must(t, cmd.Process.Kill())
 	waitFor(t, "the child is a zombie", func() bool {
-		_, err := FindProcess(cmd.Process.Pid)
-		return errors.Is(err, ErrExited)
+		_, err := netns.FindProcess(cmd.Process.Pid)
+		return errors.Is(err, netns.ErrExited)
 	})
-	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, ErrExited) {
+	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, netns.ErrExited) {
 		t.Errorf("%v", err)
 	}
 }
@@ -207,7 +90,7 @@ func TestOpenNetnsRefuses(t *testing.T) {
 			t.Errorf("%d: %v", pid, err)
 		}
 	}
-	if _, err := h.OpenNetns(1 << 30); !errors.Is(err, ErrExited) {
+	if _, err := h.OpenNetns(1 << 30); !errors.Is(err, netns.ErrExited) {
 		t.Errorf("an unused pid: %v", err)
 	}
 	// Refused: the namespace of process 1, and that of Host.
@@ -244,7 +127,7 @@ func TestOpenNetnsPath(t *testing.T) {
 	n, err := h.OpenNetnsPath(fmt.Sprintf("/proc/%d/ns/net", pid))
 	must(t, err)
 	if byPid := mustOpen(t, h, pid); n.Cookie != byPid.Cookie || n.Inode != byPid.Inode || !n.Alive() ||
-		n.Process != (Process{}) {
+		n.Process != (netns.Process{}) {
 		t.Errorf("%+v, by pid %+v", n, byPid)
 	}
 	n.Close()
@@ -316,12 +199,6 @@ func TestSysctl(t *testing.T) {
 	}
 }
 
-func TestBootID(t *testing.T) {
-	if id, err := BootID(); err != nil || len(id) != 36 {
-		t.Errorf("%q, %v", id, err)
-	}
-}
-
 // An attach leaves no descriptors and no threads: one broker runs many attaches.
 func TestNothingLeaks(t *testing.T) {
 	h := mustHost(t)
@@ -388,11 +265,11 @@ func TestRecycledPid(t *testing.T) {
 		second.Process.Kill()
 		second.Wait()
 	})
-	if Alive(was) || n.Alive() {
-		t.Errorf("mistaken for the first: by record %v, by pidfd %v", Alive(was), n.Alive())
+	if netns.Alive(was) || n.Alive() {
+		t.Errorf("mistaken for the first: by record %v, by pidfd %v", netns.Alive(was), n.Alive())
 	}
 	now := mustOpen(t, h, pid)
-	if now.Process == was || now.Inode == n.Inode || now.Cookie == n.Cookie && n.Cookie != 0 || !Alive(now.Process) {
+	if now.Process == was || now.Inode == n.Inode || now.Cookie == n.Cookie && n.Cookie != 0 || !netns.Alive(now.Process) {
 		t.Errorf("first %+v, second %+v", n, now)
 	}
 }

@@ -1,4 +1,6 @@
-package link
+// Package netns opens network namespaces and identifies them and processes, so that a recycled
+// pid or inode is never mistaken for the earlier one.
+package netns
 
 import (
 	"bytes"
@@ -11,6 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// ErrExited is returned for a process that has ended, or that ended during the call.
+var ErrExited = errors.New("process has exited")
 
 // Process identifies one process among all of the same boot.
 type Process struct {
