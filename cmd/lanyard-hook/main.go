@@ -19,7 +19,7 @@ import (
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/oci"
 )
 
@@ -122,7 +122,7 @@ const tellTime = time.Second
 func tell(o options, id string, why error) {
 	line := strings.ReplaceAll(why.Error(), "\n", "; ")
 	// Errors of Add and Tell are ignored: the caller reports why, which matters more.
-	if link.HostsRoot() {
+	if netns.HostsRoot() {
 		_ = broker.Kept(o.paths.Failures()).Add(id, line)
 		return
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
@@ -37,7 +38,7 @@ type Lanyard struct {
 // OpenPrivileged is Open for changes of the host's network. It returns
 // hook.ErrUnprivileged if the process may not make them.
 func OpenPrivileged(p Paths) (*Lanyard, error) {
-	may, err := link.Privileged()
+	may, err := netns.Privileged()
 	if err != nil {
 		return nil, err
 	}

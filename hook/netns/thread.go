@@ -1,6 +1,7 @@
-package link
+package netns
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -32,4 +33,12 @@ func inside(fd int, f func() error) error {
 		}
 	}()
 	return f()
+}
+
+// explainErrno adds the missing capability to EPERM.
+func explainErrno(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: CAP_SYS_ADMIN is needed", err)
+	}
+	return err
 }

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"bufio"
@@ -11,40 +11,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FindNetns finds the network namespace with that inode and cookie, by the processes in it
+// Find finds the network namespace with that inode and cookie, by the processes in it
 // or by a path that it is mounted at. It returns nil if no process and no mount holds it.
 // Inode numbers are recycled, so the cookie must match, too (it is 0 on kernels without
 // cookies). The caller checks that the boot is the same.
-func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
+func (h *Host) Find(inode, cookie uint64) (*Namespace, error) {
 	return h.search(
 		func(ino uint64) bool { return ino == inode },
-		func(n *Netns) bool { return n.Cookie == cookie },
+		func(n *Namespace) (bool, error) { return n.Cookie == cookie, nil },
 	)
 }
 
-// EachNetns calls visit once for every existing network namespace except the host's. It is
-// for rebuilding a lost database. Each Netns is closed after its visit.
-func (h *Host) EachNetns(visit func(*Netns)) error {
-	return h.EachNetnsOf(func(uint64) bool { return true }, visit)
-}
-
-// EachNetnsOf is EachNetns for the namespaces with an inode that wanted accepts. It does not
-// open the other namespaces: opening one costs much more than reading its inode.
-func (h *Host) EachNetnsOf(wanted func(inode uint64) bool, visit func(*Netns)) error {
-	_, err := h.search(
-		wanted,
-		func(n *Netns) bool {
-			visit(n)
-			return false
-		},
-	)
+// Each calls visit once for every existing network namespace, except the host's, with an
+// inode that wanted accepts. It does not open the other namespaces: opening one costs much
+// more than reading its inode. Each namespace is closed after its visit. The first error of
+// visit ends Each, which returns it.
+func (h *Host) Each(wanted func(inode uint64) bool, visit func(*Namespace) error) error {
+	_, err := h.search(wanted, func(n *Namespace) (bool, error) { return false, visit(n) })
 	return err
 }
 
 // search opens the namespaces with an inode that wanted accepts, until matches returns true.
 // It returns that namespace, which the caller closes, or nil. An error means that the
 // search is incomplete.
-func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool) (*Netns, error) {
+func (h *Host) search(wanted func(inode uint64) bool, matches func(*Namespace) (bool, error)) (*Namespace, error) {
 	// Mounts first: they are few, and a namespace that outlives its container mostly
 	// has one.
 	pinned, err := pinnedNetns()
@@ -62,17 +52,21 @@ func (h *Host) search(wanted func(inode uint64) bool, matches func(*Netns) bool)
 			continue
 		}
 		tried[st.Ino] = true
-		n, err := h.openNetns(path)
+		n, err := h.open(path)
 		if isResourceError(err) {
 			return nil, fmt.Errorf("open network namespace %q: %w", path, err)
 		}
 		if err != nil {
 			continue // the host's own, or ended since it was listed
 		}
-		if matches(n) {
+		found, err := matches(n)
+		if found {
 			return n, nil
 		}
 		n.Close()
+		if err != nil {
+			return nil, err
+		}
 	}
 	return nil, nil
 }

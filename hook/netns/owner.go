@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ const maxNested = 33
 // are those that this process's user namespace maps them to. A rootless container has
 // [1000 0], a container of the host's root has [0]. All lookups use the open descriptor,
 // so no process can substitute another namespace.
-func (n *Netns) Owners() ([]uint32, error) {
+func (n *Namespace) Owners() ([]uint32, error) {
 	owners, err := ownersOf(n.fd)
 	if err != nil {
 		return nil, fmt.Errorf("find the owners of a network namespace: %w", err)

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"slices"
@@ -14,7 +14,7 @@ func TestOwners(t *testing.T) {
 		pid  int
 		want []uint32
 	}{
-		{"rootful", mustContainer(t).Process.Pid, []uint32{0}},
+		{"rootful", testenv.NewContainer(t).Pid, []uint32{0}},
 		{"rootless", testenv.NewRootless(t, 1000).Pid, []uint32{1000, 0}},
 		{"nested in rootless", testenv.NewRootless(t, 1000, testenv.Unshare...).Pid, []uint32{1000, 1000, 0}},
 	} {

@@ -1,4 +1,4 @@
-package link
+package netns
 
 import (
 	"errors"
@@ -14,47 +14,40 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/testenv"
 )
-
-func mustFind(tb testing.TB, pid int) netns.Process {
-	tb.Helper()
-	p, err := netns.FindProcess(pid)
-	must(tb, err)
-	return p
-}
 
 func TestOpenNetns(t *testing.T) {
 	h := mustHost(t)
-	cmd := mustContainer(t)
-	n := mustOpen(t, h, cmd.Process.Pid)
-	info, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
+	c := testenv.NewContainer(t)
+	n := mustOpen(t, h, c.Pid)
+	info, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", c.Pid))
 	must(t, err)
 	if st := info.Sys().(*syscall.Stat_t); n.Inode != st.Ino {
 		t.Errorf("inode %d, want %d", n.Inode, st.Ino)
 	}
-	if n.Process != mustFind(t, cmd.Process.Pid) || !n.Alive() {
+	if n.Process != mustFind(t, c.Pid) || !n.Alive() {
 		t.Errorf("%v, %v", n.Process, n.Alive())
 	}
 	if wantCookie := kernelAtLeast(t, 5, 14); (n.Cookie != 0) != wantCookie {
 		t.Errorf("cookie %d, want one: %v", n.Cookie, wantCookie)
 	}
-	if again := mustOpen(t, h, cmd.Process.Pid); again.Cookie != n.Cookie || again.Inode != n.Inode {
+	if again := mustOpen(t, h, c.Pid); again.Cookie != n.Cookie || again.Inode != n.Inode {
 		t.Errorf("%d/%d, then %d/%d", n.Cookie, n.Inode, again.Cookie, again.Inode)
 	}
 	if other := mustNetns(t, h); other.Cookie == n.Cookie && n.Cookie != 0 || other.Inode == n.Inode {
 		t.Errorf("another namespace has the same cookie or inode: %d/%d", n.Cookie, n.Inode)
 	}
 	// The open namespace outlives its process, and Alive reports that.
-	cmd.Process.Kill()
-	cmd.Wait()
+	must(t, c.Kill())
+	c.Reap()
 	if n.Alive() {
 		t.Error("alive after the end of its process")
 	}
-	if _, err := n.Addrs(0); err != nil {
+	if err := n.Do(func() error { return nil }); err != nil {
 		t.Error(err)
 	}
-	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, netns.ErrExited) {
+	if _, err := h.Open(c.Pid); !errors.Is(err, ErrExited) {
 		t.Errorf("%v", err)
 	}
 }
@@ -72,13 +65,9 @@ func kernelAtLeast(tb testing.TB, major, minor int) bool {
 
 func TestOpenNetnsZombie(t *testing.T) {
 	h := mustHost(t)
-	cmd := mustContainer(t)
-	must(t, cmd.Process.Kill())
-	waitFor(t, "the child is a zombie", func() bool {
-		_, err := netns.FindProcess(cmd.Process.Pid)
-		return errors.Is(err, netns.ErrExited)
-	})
-	if _, err := h.OpenNetns(cmd.Process.Pid); !errors.Is(err, netns.ErrExited) {
+	c := testenv.NewContainer(t)
+	must(t, c.Kill())
+	if _, err := h.Open(c.Pid); !errors.Is(err, ErrExited) {
 		t.Errorf("%v", err)
 	}
 }
@@ -86,19 +75,19 @@ func TestOpenNetnsZombie(t *testing.T) {
 func TestOpenNetnsRefuses(t *testing.T) {
 	h := mustHost(t)
 	for _, pid := range []int{0, -1, -1 << 31} {
-		if _, err := h.OpenNetns(pid); err == nil || !strings.HasSuffix(err.Error(), "not a process id") {
+		if _, err := h.Open(pid); err == nil || !strings.HasSuffix(err.Error(), "not a process id") {
 			t.Errorf("%d: %v", pid, err)
 		}
 	}
-	if _, err := h.OpenNetns(1 << 30); !errors.Is(err, netns.ErrExited) {
+	if _, err := h.Open(1 << 30); !errors.Is(err, ErrExited) {
 		t.Errorf("an unused pid: %v", err)
 	}
 	// Refused: the namespace of process 1, and that of Host.
-	if _, err := h.OpenNetns(1); err == nil || !strings.HasSuffix(err.Error(), firstNetnsError()) {
+	if _, err := h.Open(1); err == nil || !strings.HasSuffix(err.Error(), firstNetnsError()) {
 		t.Errorf("pid 1: %v, want %s", err, firstNetnsError())
 	}
 	var same *exec.Cmd
-	must(t, inside(h.fd, func() error {
+	must(t, h.Do(func() error {
 		same = exec.Command("sleep", "300")
 		return same.Start()
 	}))
@@ -106,7 +95,7 @@ func TestOpenNetnsRefuses(t *testing.T) {
 		same.Process.Kill()
 		same.Wait()
 	})
-	if _, err := h.OpenNetns(same.Process.Pid); err == nil ||
+	if _, err := h.Open(same.Process.Pid); err == nil ||
 		!strings.HasSuffix(err.Error(), "it is the host's own namespace") {
 		t.Errorf("the host's namespace: %v", err)
 	}
@@ -123,11 +112,11 @@ func firstNetnsError() string {
 
 func TestOpenNetnsPath(t *testing.T) {
 	h := mustHost(t)
-	pid := mustContainer(t).Process.Pid
-	n, err := h.OpenNetnsPath(fmt.Sprintf("/proc/%d/ns/net", pid))
+	pid := testenv.NewContainer(t).Pid
+	n, err := h.OpenPath(fmt.Sprintf("/proc/%d/ns/net", pid))
 	must(t, err)
 	if byPid := mustOpen(t, h, pid); n.Cookie != byPid.Cookie || n.Inode != byPid.Inode || !n.Alive() ||
-		n.Process != (netns.Process{}) {
+		n.Process != (Process{}) {
 		t.Errorf("%+v, by pid %+v", n, byPid)
 	}
 	n.Close()
@@ -140,7 +129,7 @@ func TestOpenNetnsPath(t *testing.T) {
 		"/proc/1/ns/net":                    firstNetnsError(),
 		"/nowhere":                          "no such file or directory",
 	} {
-		if _, err := h.OpenNetnsPath(path); err == nil || !strings.HasSuffix(err.Error(), want) {
+		if _, err := h.OpenPath(path); err == nil || !strings.HasSuffix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		}
 	}
@@ -180,70 +169,14 @@ func TestDoReturnsToItsNamespace(t *testing.T) {
 	<-ended
 }
 
-func TestSysctl(t *testing.T) {
-	n := mustNetns(t, mustHost(t))
-	must(t, n.Do(func() error { return writeSysctl("ipv4/conf/lo/arp_ignore", "2") }))
-	if got := readSysctl(t, n, "ipv4/conf/lo/arp_ignore"); got != "2" {
-		t.Errorf("after: %q", got)
-	}
-	if own, err := os.ReadFile("/proc/sys/net/ipv4/conf/lo/arp_ignore"); err != nil || string(own) == "2\n" {
-		t.Errorf("written outside of the namespace: %q, %v", own, err)
-	}
-	for _, key := range []string{"../kernel/hostname", "/etc/passwd", "ipv4/../../kernel/hostname"} {
-		if err := writeSysctl(key, "x"); err == nil {
-			t.Errorf("%s: no error", key)
-		}
-	}
-	if err := writeSysctl("ipv4/conf/lo/nothing", "1"); err != nil {
-		t.Errorf("a missing key: %v", err)
-	}
-}
-
-// An attach leaves no descriptors and no threads: one broker runs many attaches.
-func TestNothingLeaks(t *testing.T) {
-	h := mustHost(t)
-	p := mustResolve(t, h, mustVeth(t, h, "trunk"))
-	pid := mustContainer(t).Process.Pid
-	attach := func() {
-		n, err := h.OpenNetns(pid)
-		must(t, err)
-		defer n.Close()
-		i := mustCreate(t, h, n, specOn(t, p))
-		must(t, n.AddAddr(i.Index, Addr{Prefix: subnet}))
-		must(t, n.DeleteMacvlan(i))
-		if _, err := h.OpenNetns(1); err == nil {
-			t.Error("opened the host's namespace")
-		}
-	}
-	count := func() [2]int { return [2]int{entries(t, "/proc/self/fd"), entries(t, "/proc/self/task")} }
-	for range 5 {
-		attach()
-	}
-	before := count()
-	for range 20 {
-		attach()
-	}
-	// The runtime may have started a thread of its own.
-	if after := count(); after[0] > before[0] || after[1] > before[1]+2 {
-		t.Errorf("descriptors and threads: %v, then %v", before, after)
-	}
-}
-
-func entries(tb testing.TB, dir string) int {
-	tb.Helper()
-	list, err := os.ReadDir(dir)
-	must(tb, err)
-	return len(list)
-}
-
 // Another process with a recycled pid is not mistaken for the first.
 func TestRecycledPid(t *testing.T) {
 	h := mustHost(t)
-	first := mustContainer(t)
-	pid := first.Process.Pid
+	first := testenv.NewContainer(t)
+	pid := first.Pid
 	was, n := mustFind(t, pid), mustOpen(t, h, pid)
-	must(t, first.Process.Kill())
-	first.Wait()
+	must(t, first.Kill())
+	first.Reap()
 	// Other processes use pids, too, so this tries up to 1,000 times.
 	var second *exec.Cmd
 	for range 1000 {
@@ -265,11 +198,11 @@ func TestRecycledPid(t *testing.T) {
 		second.Process.Kill()
 		second.Wait()
 	})
-	if netns.Alive(was) || n.Alive() {
-		t.Errorf("mistaken for the first: by record %v, by pidfd %v", netns.Alive(was), n.Alive())
+	if Alive(was) || n.Alive() {
+		t.Errorf("mistaken for the first: by record %v, by pidfd %v", Alive(was), n.Alive())
 	}
 	now := mustOpen(t, h, pid)
-	if now.Process == was || now.Inode == n.Inode || now.Cookie == n.Cookie && n.Cookie != 0 || !netns.Alive(now.Process) {
+	if now.Process == was || now.Inode == n.Inode || now.Cookie == n.Cookie && n.Cookie != 0 || !Alive(now.Process) {
 		t.Errorf("first %+v, second %+v", n, now)
 	}
 }
