@@ -16,11 +16,11 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; reads the state from stdin)

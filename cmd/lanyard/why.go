@@ -10,9 +10,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func (e env) why() *cli.Command {

@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -19,7 +19,7 @@ import (
 // gateway is silent; a negative value is within the limit. The figures are lower quartiles, and in
 // "least-ms" the fastest attach, to exclude the effect of other load on the machine.
 //
-//	go test -run - -bench Verification -benchtime 30x ./cmd/internal/matrix
+//	go test -run - -bench Verification -benchtime 30x ./testenv/matrix
 func BenchmarkVerification(b *testing.B) {
 	for _, c := range []struct {
 		name   string
