@@ -122,7 +122,7 @@ func TestBrokerMessages(t *testing.T) {
 			}
 		})
 	}
-	if recs := b.records(); len(recs) > 0 {
+	if recs := b.Records(); len(recs) > 0 {
 		t.Errorf("there are records: %+v", recs)
 	}
 	b.works("after")

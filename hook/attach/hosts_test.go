@@ -1,12 +1,10 @@
-package main
+package attach_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,25 +16,9 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// addHost adds another host to the LAN, with a directory and an identity of its own.
-// The first host keeps the machine's identity.
-func (w *world) addHost(identity string) *world {
-	w.tb.Helper()
-	other := &world{Lab: w.AddHost(), tb: w.tb, root: filepath.Join(w.tb.TempDir(), "root")}
-	other.tb.Cleanup(func() {
-		if err := os.RemoveAll(wiring.PathsUnder(other.root).BPF); err != nil {
-			other.tb.Errorf("remove pins: %v", err)
-		}
-	})
-	must(w.tb, os.MkdirAll(other.root, 0o755))
-	if identity != "" {
-		must(w.tb, os.WriteFile(wiring.PathsUnder(other.root).HostID, []byte(identity+"\n"), 0o600))
-	}
-	return other
-}
 
 const otherIdentity = "00112233445566778899aabbccddeeff"
 
@@ -49,10 +31,10 @@ func twoHosts(t *testing.T, clones bool, edit func(*network.Definition), subnets
 	if clones {
 		identity = ""
 	}
-	b = a.addHost(identity)
+	b = &world{a.AddHost(identity)}
 	a.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	for _, w := range []*world{a, b} {
-		w.define("web", w.Trunk, func(d *network.Definition) {
+		w.Define("web", w.Trunk, func(d *network.Definition) {
 			d.Verify = verify.Strict
 			// The window that adapts is a few milliseconds, and a busy machine may take longer.
 			d.ConflictWindow = network.Duration(300 * time.Millisecond)
@@ -66,9 +48,9 @@ func twoHosts(t *testing.T, clones bool, edit func(*network.Definition), subnets
 
 // verdicts verifies the one attachment that there is.
 func (w *world) verdicts() (list []verify.Verdict) {
-	w.tb.Helper()
-	a := w.record()
-	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+	w.TB.Helper()
+	a := w.Record()
+	must(w.TB, w.Admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
 		list, err = l.Verify(ctx, a)
 		return err
 	}))
@@ -77,9 +59,9 @@ func (w *world) verdicts() (list []verify.Verdict) {
 
 // kinds counts the anomalies of the one attachment since its start.
 func (w *world) kinds() map[verify.Kind]uint64 {
-	w.tb.Helper()
-	a, kinds := w.record(), map[verify.Kind]uint64{}
-	for _, x := range verify.Anomalies(*a.Evidence, w.evidence(a)) {
+	w.TB.Helper()
+	a, kinds := w.Record(), map[verify.Kind]uint64{}
+	for _, x := range verify.Anomalies(*a.Evidence, w.Evidence(a)) {
 		kinds[x.Kind] += x.Count
 	}
 	return kinds
@@ -87,9 +69,9 @@ func (w *world) kinds() map[verify.Kind]uint64 {
 
 // events counts those of each kind on the host's trunks.
 func (w *world) events() map[verify.Kind]int {
-	w.tb.Helper()
+	w.TB.Helper()
 	kinds := map[verify.Kind]int{}
-	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(w.TB, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		list, err := l.History(ctx)
 		for _, h := range list {
 			kinds[h.Kind]++
@@ -113,9 +95,9 @@ func TestTwoHosts(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s, clones %v, %s", x.subnets, x.clones, x.mode), func(t *testing.T) {
 			a, b := twoHosts(t, x.clones, func(d *network.Definition) { d.Mode = x.mode }, x.subnets...)
-			a.mustAttach("a1", testenv.NewContainer(t), "network=web")
-			b.mustAttach("b1", testenv.NewContainer(t), "network=web")
-			first, second := a.record(), b.record()
+			a.MustAttach("a1", testenv.NewContainer(t), "network=web")
+			b.MustAttach("b1", testenv.NewContainer(t), "network=web")
+			first, second := a.Record(), b.Record()
 			if first.MAC == second.MAC {
 				t.Errorf("both have MAC %s", first.MAC)
 			}
@@ -148,13 +130,13 @@ func TestDuplicateMAC(t *testing.T) {
 	a, b := twoHosts(t, false, nil, "192.168.50.0/24")
 	const mac = "02:00:00:00:00:77"
 	one := testenv.NewContainer(t)
-	a.mustAttach("a1", one, "network=web", "mac="+mac)
+	a.MustAttach("a1", one, "network=web", "mac="+mac)
 	// The same address: the question finds the station although its MAC is ours.
-	addr := a.record().Addrs[0].Addr().String()
-	b.refused("the same MAC and address", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip="+addr),
+	addr := a.Record().Addrs[0].Addr().String()
+	b.Refused("the same MAC and address", b.Attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip="+addr),
 		1, "duplicate-mac", mac)
 	// Another address: what it announces is the first frame of its that the other sees.
-	b.mustAttach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip=192.168.50.99")
+	b.MustAttach("b1", testenv.NewContainer(t), "network=web", "mac="+mac, "ip=192.168.50.99")
 	testenv.Eventually(t, "the first host to notice", func() error {
 		if k := a.kinds(); k[verify.SameMAC] == 0 {
 			return fmt.Errorf("anomalies are %v", k)
@@ -187,22 +169,22 @@ func TestSameInstant(t *testing.T) {
 	for round := range 4 {
 		var group sync.WaitGroup
 		boxes := []*testenv.Container{testenv.NewContainer(t), testenv.NewContainer(t)}
-		outcomes := make([]outcome, 2)
+		outcomes := make([]hooklab.Outcome, 2)
 		id := fmt.Sprintf("c%d", round)
 		for i, w := range []*world{a, b} {
-			group.Go(func() { outcomes[i] = w.attach(id, boxes[i], "network=web") })
+			group.Go(func() { outcomes[i] = w.Attach(id, boxes[i], "network=web") })
 		}
 		group.Wait()
 		for _, o := range outcomes {
-			if o.status != 0 {
+			if o.Status != 0 {
 				t.Errorf("round %d: %+v", round, o)
 			}
 		}
 	}
 	held := map[string]string{}
 	for host, w := range map[string]*world{"a": a, "b": b} {
-		for _, r := range w.records() {
-			for _, x := range append(addresses(r), r.MAC.String()) {
+		for _, r := range w.Records() {
+			for _, x := range append(hooklab.Addresses(r), r.MAC.String()) {
 				if other := held[x]; other != "" {
 					t.Errorf("%s is held by host %s and host %s", x, other, host)
 				}
@@ -210,13 +192,6 @@ func TestSameInstant(t *testing.T) {
 			}
 		}
 	}
-}
-
-func addresses(a hook.Attachment) (list []string) {
-	for _, p := range a.Addrs {
-		list = append(list, p.Addr().String())
-	}
-	return list
 }
 
 // The host is a station: none of its addresses is given out, on whatever link it is.
@@ -231,15 +206,15 @@ func TestHostsOwnAddress(t *testing.T) {
 	ip("addr add fd50::2/64 dev " + w.Trunk + " nodad")
 	ip("link add lan51 type veth peer name peer51")
 	ip("addr add 192.168.50.3/32 dev lan51")
-	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.2"), 1, "192.168.50.2",
+	w.Refused("by name", w.Attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.2"), 1, "192.168.50.2",
 		`host's own, on "`+w.Trunk+`"`)
-	w.refused("by name", w.attach("c0", testenv.NewContainer(t), "network=web", "ip6=fd50::2"), 1, "fd50::2",
+	w.Refused("by name", w.Attach("c0", testenv.NewContainer(t), "network=web", "ip6=fd50::2"), 1, "fd50::2",
 		`host's own, on "`+w.Trunk+`"`)
-	w.refused("by name, on another link", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1,
+	w.Refused("by name, on another link", w.Attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1,
 		`host's own, on "lan51"`)
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	a := w.record()
-	if got := addresses(a); !slices.Equal(got, []string{"192.168.50.4", "fd50::3"}) {
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	a := w.Record()
+	if got := hooklab.Addresses(a); !slices.Equal(got, []string{"192.168.50.4", "fd50::3"}) {
 		t.Errorf("got %v", got)
 	}
 	// It takes one later.
@@ -275,10 +250,10 @@ func TestHostIsGateway(t *testing.T) {
 		_, err := w.Host.Exec("ip", strings.Fields(args)...)
 		must(t, err)
 	}
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(200 * time.Millisecond) },
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(200 * time.Millisecond) },
 		"192.168.50.0/24", "fd50::/64")
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	for what, list := range map[string][]verify.Verdict{"start": w.record().Verdicts, "verify": w.verdicts()} {
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	for what, list := range map[string][]verify.Verdict{"start": w.Record().Verdicts, "verify": w.verdicts()} {
 		if len(list) != 2 {
 			t.Fatalf("%s: verdicts are %+v", what, list)
 		}
@@ -302,14 +277,14 @@ func TestHairpinPort(t *testing.T) {
 			a, b := twoHosts(t, false, func(d *network.Definition) { d.Mode = mode }, "192.168.50.0/24", "fd50::/64")
 			a.SetHairpin(true)
 			const mac = "02:00:00:00:00:77"
-			a.mustAttach("a1", testenv.NewContainer(t), "network=web", "mac="+mac)
+			a.MustAttach("a1", testenv.NewContainer(t), "network=web", "mac="+mac)
 			for _, v := range a.verdicts() {
 				if v.Code != verify.OK {
 					t.Errorf("verdict is %+v", v)
 				}
 			}
-			rec := a.record()
-			e := a.evidence(rec)
+			rec := a.Record()
+			e := a.Evidence(rec)
 			if len(e.Claimants) != 0 || e.Returned.Count == 0 {
 				t.Errorf("evidence is %+v", e)
 			}
@@ -318,10 +293,10 @@ func TestHairpinPort(t *testing.T) {
 				t.Errorf("events are %v", k)
 			}
 			b.SetHairpin(true)
-			b.refused("the same MAC", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac,
-				"ip="+addresses(rec)[0]), 1, "duplicate-mac")
-			b.refused("the same MAC, IPv6", b.attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac,
-				"ip6="+addresses(rec)[1]), 1, "duplicate-mac")
+			b.Refused("the same MAC", b.Attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac,
+				"ip="+hooklab.Addresses(rec)[0]), 1, "duplicate-mac")
+			b.Refused("the same MAC, IPv6", b.Attach("b1", testenv.NewContainer(t), "network=web", "mac="+mac,
+				"ip6="+hooklab.Addresses(rec)[1]), 1, "duplicate-mac")
 		})
 	}
 }
@@ -331,8 +306,8 @@ func TestHairpinPort(t *testing.T) {
 func TestForeignMacvlan(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) })
 	first := testenv.NewContainer(t) // and there is a database, which takes no link for a lost container's
-	w.mustAttach("c0", first, "network=web")
-	w.detachAndEnd(t, "c0", first)
+	w.MustAttach("c0", first, "network=web")
+	w.DetachAndEnd("c0", first)
 	other := testenv.NewContainer(t)
 	_, err := w.Host.Exec("ip", strings.Fields("link add link "+w.Trunk+" name lan0 netns "+other.Path()+" type macvlan "+
 		"mode bridge")...)
@@ -342,26 +317,26 @@ func TestForeignMacvlan(t *testing.T) {
 		_, err := other.Exec("ip", strings.Fields(args)...)
 		must(t, err)
 	}
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	if got := addresses(w.record()); !slices.Equal(got, []string{"192.168.50.4", "fd50::4"}) {
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	if got := hooklab.Addresses(w.Record()); !slices.Equal(got, []string{"192.168.50.4", "fd50::4"}) {
 		t.Errorf("got %v", got)
 	}
-	w.refused("by name", w.attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1, "192.168.50.3")
+	w.Refused("by name", w.Attach("c2", testenv.NewContainer(t), "network=web", "ip=192.168.50.3"), 1, "192.168.50.3")
 }
 
 // Two uplinks of one host that are one LAN: a container on the other is a station.
 func TestTwoUplinks(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) })
 	w.AddUplink("eth8")
-	w.define("same", "eth8", func(d *network.Definition) {
+	w.Define("same", "eth8", func(d *network.Definition) {
 		d.ConflictWindow = network.Duration(300 * time.Millisecond)
 		d.Verify = verify.Strict
 	}, "192.168.50.0/24", "fd50::/64")
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	w.mustAttach("c2", testenv.NewContainer(t), "network=same")
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	w.MustAttach("c2", testenv.NewContainer(t), "network=same")
 	held := map[string]bool{}
-	for _, r := range w.records() {
-		for _, x := range append(addresses(r), r.MAC.String()) {
+	for _, r := range w.Records() {
+		for _, x := range append(hooklab.Addresses(r), r.MAC.String()) {
 			if held[x] {
 				t.Errorf("%s is held twice", x)
 			}
@@ -377,22 +352,22 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 	w.AddUplink("eth8")
 	const mac = "02:00:00:00:00:77"
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web", "mac="+mac, "ip=192.168.50.9")
+	w.MustAttach("c1", c, "network=web", "mac="+mac, "ip=192.168.50.9")
 	must(t, c.Kill())
-	w.mustDetach("c1")
-	w.removeNetwork("web")
-	w.define("web", "eth8", func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24",
+	w.MustDetach("c1")
+	w.RemoveNetwork("web")
+	w.Define("web", "eth8", func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24",
 		"fd50::/64")
 	// The kernel takes the first container's namespace down in its own time: until then the
 	// container answers for its address, with the MAC.
-	next, done := testenv.NewContainer(t), make(chan outcome, 1)
-	go func() { done <- w.attach("c1", next, "network=web", "mac="+mac, "ip=192.168.50.9") }()
+	next, done := testenv.NewContainer(t), make(chan hooklab.Outcome, 1)
+	go func() { done <- w.Attach("c1", next, "network=web", "mac="+mac, "ip=192.168.50.9") }()
 	time.Sleep(time.Second)
 	c.End(t)
-	if o := <-done; o.status != 0 {
+	if o := <-done; o.Status != 0 {
 		t.Fatalf("after the first container is gone: %+v", o)
 	}
-	if v := w.record().Verdict; v.Code != verify.OK {
+	if v := w.Record().Verdict; v.Code != verify.OK {
 		t.Errorf("verdict is %+v", v)
 	}
 }
@@ -400,27 +375,27 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 // Siblings on an untagged network talk while the wire is dead: that is no life of it.
 func TestSiblingsOnDeadWire(t *testing.T) {
 	w := newWorld(t, testenv.Config{}) // with no other station
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(400 * time.Millisecond) },
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(400 * time.Millisecond) },
 		"192.168.50.0/24", "fd50::/64")
 	one, two := testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach("c1", one, "network=web")
-	w.mustAttach("c2", two, "network=web")
-	for _, a := range w.records() {
+	w.MustAttach("c1", one, "network=web")
+	w.MustAttach("c2", two, "network=web")
+	for _, a := range w.Records() {
 		if a.Verdict.Code != verify.VLANSilent {
 			t.Errorf("verdict is %+v", a.Verdict)
 		}
 	}
 	for _, addr := range []string{"192.168.50.2", "192.168.50.3"} {
 		for _, c := range []*testenv.Container{one, two} {
-			pings(t, c.Namespace, addr)
+			hooklab.Pings(t, c.Namespace, addr)
 		}
 	}
-	for _, a := range w.records() {
-		if e := w.evidence(a); e.Counters.InFrames != 0 || len(e.VLANs) != 0 {
+	for _, a := range w.Records() {
+		if e := w.Evidence(a); e.Counters.InFrames != 0 || len(e.VLANs) != 0 {
 			t.Errorf("evidence is %+v", e)
 		}
 		var v []verify.Verdict
-		must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
 			v, err = l.Verify(ctx, a)
 			return err
 		}))
@@ -439,43 +414,14 @@ func TestMACOfAStation(t *testing.T) {
 	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.250/24", "dev", w.Trunk)
 	must(t, err)
 	printer := w.AddGateway(0, "192.168.50.77/24")
-	pings(t, w.Host, "192.168.50.77")
+	hooklab.Pings(t, w.Host, "192.168.50.77")
 	mac := "mac=" + printer.MAC.String()
-	w.refused("strict", w.attach("c1", testenv.NewContainer(t), "network=web", mac, "verify=strict"), 1,
+	w.Refused("strict", w.Attach("c1", testenv.NewContainer(t), "network=web", mac, "verify=strict"), 1,
 		"cannot use MAC "+printer.MAC.String(), "192.168.50.77", "io.lanyard.mac")
-	if o := w.attach("c1", testenv.NewContainer(t), "network=web", mac); o.status != 0 ||
-		!strings.Contains(o.stderr, "192.168.50.77") {
+	if o := w.Attach("c1", testenv.NewContainer(t), "network=web", mac); o.Status != 0 ||
+		!strings.Contains(o.Stderr, "192.168.50.77") {
 		t.Errorf("warn: %+v", o)
 	}
-}
-
-// Guarded attachments on one of two hosts that are clones of each other: each passes over
-// the addresses of the other, with the MACs that go with them.
-func TestTwoHostsGuarded(t *testing.T) {
-	wide := func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) }
-	a, _ := lanBrokered(t, wide)
-	b := a.addHost("")
-	b.define("web", b.Trunk, wide, "192.168.50.0/24", "fd50::/64")
-	first, third := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
-	a.mustAttachBy(alice, "first", first.Pid, "network=web")
-	b.mustAttach("second", testenv.NewContainer(t), "network=web")
-	a.mustAttachBy(alice, "third", third.Pid, "network=web")
-	held := map[string]string{}
-	for host, w := range map[string]*world{"a": a.world, "b": b} {
-		for _, r := range w.records() {
-			if (r.Guard != nil) != (host == "a") || r.Verdict.Code != verify.OK {
-				t.Errorf("record on host %s is %+v", host, r)
-			}
-			for _, x := range append(addresses(r), r.MAC.String()) {
-				if other := held[x]; other != "" {
-					t.Errorf("%s is held by host %s and host %s", x, other, host)
-				}
-				held[x] = host
-			}
-		}
-	}
-	pings(t, first.Namespace, addresses(b.record())[0])
-	pings(t, third.Namespace, addresses(b.record())[1])
 }
 
 // afterRound runs a function once, when the prober of the first round is closed.
@@ -507,19 +453,19 @@ func (c closing) Close() error {
 func TestOvertakenByAnotherHost(t *testing.T) {
 	a, b := twoHosts(t, false, nil, "192.168.50.0/24", "fd50::/64")
 	first, second := testenv.NewContainer(t), testenv.NewContainer(t)
-	must(t, a.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(t, a.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		l.Probers = afterRound{l.Probers, new(sync.Once), func() {
-			done := make(chan outcome)
-			go func() { done <- b.attach("b1", second, "network=web") }()
-			if o := <-done; o.status != 0 {
+			done := make(chan hooklab.Outcome)
+			go func() { done <- b.Attach("b1", second, "network=web") }()
+			if o := <-done; o.Status != 0 {
 				t.Errorf("attach on the second host: %+v", o)
 			}
 		}}
 		_, err := l.Attach(ctx, hook.Request{Container: "a1", Pid: first.Pid, Wants: []hook.Want{{Network: "web"}}})
 		return err
 	}))
-	wanted := b.record().Addrs[0].Addr()
-	if got := a.record().Addrs[0].Addr(); got == wanted || wanted != netip.MustParseAddr("192.168.50.2") {
+	wanted := b.Record().Addrs[0].Addr()
+	if got := a.Record().Addrs[0].Addr(); got == wanted || wanted != netip.MustParseAddr("192.168.50.2") {
 		t.Errorf("the hosts gave out %s and %s", got, wanted)
 	}
 	if k := b.events(); len(k) != 0 {
@@ -538,17 +484,17 @@ func TestOvertakenByAnotherHost(t *testing.T) {
 // nothing is left.
 func TestHostTakesAddressDuringAttach(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(2 * time.Second) })
-	before := w.links(w.Host)
-	c, done := testenv.NewContainer(t), make(chan outcome, 1)
-	go func() { done <- w.attach("c1", c, "network=web") }()
+	before := w.Links(w.Host)
+	c, done := testenv.NewContainer(t), make(chan hooklab.Outcome, 1)
+	go func() { done <- w.Attach("c1", c, "network=web") }()
 	testenv.Eventually(t, "the address to be claimed", func() error {
-		if n := w.held("web"); n == 0 {
+		if n := w.Held("web"); n == 0 {
 			return errors.New("no lease is held")
 		}
 		return nil
 	})
 	_, err := w.Host.Exec("ip", "addr", "add", "192.168.50.2/32", "dev", "lo")
 	must(t, err)
-	w.refused("taken by the host", <-done, 1, "192.168.50.2", `"lo"`, "start the container again")
-	w.wantNothing("web", before)
+	w.Refused("taken by the host", <-done, 1, "192.168.50.2", `"lo"`, "start the container again")
+	w.WantNothing("web", before)
 }

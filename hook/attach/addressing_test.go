@@ -1,4 +1,4 @@
-package main
+package attach_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -59,12 +60,12 @@ func TestPrefixes(t *testing.T) {
 			w.create(test.subnet, test.gateway)
 			for i, want := range test.want {
 				c := testenv.NewContainer(t)
-				w.mustAttach(fmt.Sprint("c", i), c, "network=web", "verify=warn")
+				w.MustAttach(fmt.Sprint("c", i), c, "network=web", "verify=warn")
 				if addrs := got(t, c); len(addrs) != 1 || addrs[0] != want {
 					t.Errorf("container %d has %q, want %q", i, addrs, want)
 				}
 			}
-			w.refused("one more than there are", w.attach("more", testenv.NewContainer(t), "network=web"), 1,
+			w.Refused("one more than there are", w.Attach("more", testenv.NewContainer(t), "network=web"), 1,
 				"no address is free")
 		})
 	}
@@ -73,7 +74,7 @@ func TestPrefixes(t *testing.T) {
 // create defines "web" on the trunk with the command line's default gateway, and adds a
 // station with that address.
 func (w *world) create(subnet, gateway string) {
-	w.tb.Helper()
+	w.TB.Helper()
 	p := netip.MustParsePrefix(subnet)
 	s := network.Subnet{Subnet: p}
 	if gateway == "" {
@@ -83,7 +84,7 @@ func (w *world) create(subnet, gateway string) {
 		}
 		w.AddGateway(0, netip.PrefixFrom(s.Gateway, p.Bits()).String())
 	}
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets = []network.Subnet{s} })
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Subnets = []network.Subnet{s} })
 }
 
 // TestRanges checks that addresses are given out from the ranges only, from the first
@@ -92,7 +93,7 @@ func (w *world) create(subnet, gateway string) {
 func TestRanges(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.32.254/24")
-	w.define("web", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.Subnets = []network.Subnet{{
 			Subnet: netip.MustParsePrefix("192.168.32.0/24"), Gateway: netip.MustParseAddr("192.168.32.254"),
 			Ranges: []netip.Prefix{netip.MustParsePrefix("192.168.32.128/30"), netip.MustParsePrefix("192.168.32.16/31")},
@@ -102,16 +103,16 @@ func TestRanges(t *testing.T) {
 	for i, want := range []string{"192.168.32.16/24", "192.168.32.17/24", "192.168.32.128/24", "192.168.32.130/24",
 		"192.168.32.131/24"} {
 		c := testenv.NewContainer(t)
-		w.mustAttach(fmt.Sprint("c", i), c, "network=web")
+		w.MustAttach(fmt.Sprint("c", i), c, "network=web")
 		if addrs := got(t, c); len(addrs) != 1 || addrs[0] != want {
 			t.Errorf("container %d has %q, want %q", i, addrs, want)
 		}
 	}
-	w.refused("one more", w.attach("more", testenv.NewContainer(t), "network=web"), 1, "no address is free",
+	w.Refused("one more", w.Attach("more", testenv.NewContainer(t), "network=web"), 1, "no address is free",
 		"192.168.32.128/30")
 	c := testenv.NewContainer(t)
-	w.mustAttach("named", c, "network=web", "ip=192.168.32.40")
-	w.refused("the router's", w.attach("bold", testenv.NewContainer(t), "network=web", "ip=192.168.32.129"), 1,
+	w.MustAttach("named", c, "network=web", "ip=192.168.32.40")
+	w.Refused("the router's", w.Attach("bold", testenv.NewContainer(t), "network=web", "ip=192.168.32.129"), 1,
 		`aux-address "my-router"`)
 }
 
@@ -119,7 +120,7 @@ func TestRanges(t *testing.T) {
 func TestSubnetByAddress(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.216.1/24", "192.168.218.1/24", "2001:db8:abc8::10/64")
-	w.define("web", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.Subnets = []network.Subnet{
 			{Subnet: netip.MustParsePrefix("192.168.216.0/24"), Gateway: netip.MustParseAddr("192.168.216.1")},
 			{Subnet: netip.MustParsePrefix("192.168.218.0/24"), Gateway: netip.MustParseAddr("192.168.218.1")},
@@ -135,16 +136,16 @@ func TestSubnetByAddress(t *testing.T) {
 		{[]string{"ip=192.168.216.10", "ip6=2001:db8:abc8::50"}, "192.168.216.10/24 2001:db8:abc8::50/64"},
 	} {
 		c := testenv.NewContainer(t)
-		w.mustAttach(fmt.Sprint("c", i), c, append([]string{"network=web", "verify=strict"}, test.ask...)...)
+		w.MustAttach(fmt.Sprint("c", i), c, append([]string{"network=web", "verify=strict"}, test.ask...)...)
 		if addrs := strings.Join(got(t, c), " "); addrs != test.want {
 			t.Errorf("%q gives %q, want %q", test.ask, addrs, test.want)
 		}
 	}
 	// They reach each other by the router, which answers for all.
 	first := testenv.NewContainer(t)
-	w.mustAttach("first", first, "network=web", "ip=192.168.218.77")
-	pings(t, first.Namespace, "192.168.218.1")
-	w.refused("an address of no subnet", w.attach("lost", testenv.NewContainer(t), "network=web", "ip=10.0.0.1"), 1,
+	w.MustAttach("first", first, "network=web", "ip=192.168.218.77")
+	hooklab.Pings(t, first.Namespace, "192.168.218.1")
+	w.Refused("an address of no subnet", w.Attach("lost", testenv.NewContainer(t), "network=web", "ip=10.0.0.1"), 1,
 		"10.0.0.1 is in none of its subnets")
 }
 
@@ -155,13 +156,13 @@ func TestNoIPv6WithoutSubnet(t *testing.T) {
 	w.AddGateway(0, "192.168.50.1/24")
 	_, err := w.Host.Exec("ip", "link", "set", w.Trunk, "mtu", "1480")
 	must(t, err)
-	w.define("web", w.Trunk, nil, "192.168.50.0/24")
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
+	w.MustAttach("c1", c, "network=web")
 	out, err := c.Exec("ip", "addr")
 	must(t, err)
 	if strings.Count(out, "inet6") != 1 || !strings.Contains(out, "inet6 ::1/128") {
-		t.Errorf("addresses: %s", out)
+		t.Errorf("hooklab.Addresses: %s", out)
 	}
 	if !strings.Contains(out, "eth0@if") || !strings.Contains(out, "mtu 1480") {
 		t.Errorf("eth0: %s", out)
@@ -177,7 +178,7 @@ func TestGatewayOnLinkAndNone(t *testing.T) {
 		_, err := gw.Exec("ip", "route", "add", to, "dev", testenv.NIC)
 		must(t, err)
 	}
-	w.define("web", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.OnLink = true
 		d.Subnets = []network.Subnet{
 			{Subnet: netip.MustParsePrefix("203.0.113.7/32"), Gateway: netip.MustParseAddr("10.0.0.1")},
@@ -185,17 +186,17 @@ func TestGatewayOnLinkAndNone(t *testing.T) {
 		}
 	})
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web", "verify=strict")
-	pings(t, c.Namespace, "192.168.99.1")
-	pings(t, c.Namespace, "fd00::1")
-	w.detachAndEnd(t, "c1", c)
-	w.removeNetwork("web")
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	hooklab.Pings(t, c.Namespace, "192.168.99.1")
+	hooklab.Pings(t, c.Namespace, "fd00::1")
+	w.DetachAndEnd("c1", c)
+	w.RemoveNetwork("web")
 
-	w.define("none", w.Trunk, func(d *network.Definition) {
+	w.Define("none", w.Trunk, func(d *network.Definition) {
 		d.Subnets = []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24")}}
 	})
 	c = testenv.NewContainer(t)
-	w.mustAttach("c2", c, "network=none", "verify=strict")
+	w.MustAttach("c2", c, "network=none", "verify=strict")
 	if routes := routesOf(t, c, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "192.168.50.0/24 dev eth0") {
 		t.Errorf("routes without a gateway: %q", routes)
 	}
@@ -206,36 +207,36 @@ func TestExtraRoutes(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	w.AddGateway(0, "192.168.50.254/24", "10.20.0.1/16", "fd50::fe/64", "fd20::1/64")
-	w.define("web", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.Routes = []network.Route{
 			{Dst: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.50.254")},
 			{Dst: netip.MustParsePrefix("fd20::/64"), Via: netip.MustParseAddr("fd50::fe")},
 		}
 	}, "192.168.50.0/24", "fd50::/64")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	pings(t, c.Namespace, "10.20.0.1")
-	pings(t, c.Namespace, "fd20::1")
+	w.MustAttach("c1", c, "network=web")
+	hooklab.Pings(t, c.Namespace, "10.20.0.1")
+	hooklab.Pings(t, c.Namespace, "fd20::1")
 }
 
-// TestNoAddresses attaches without addresses: the workload gets one from a router.
+// TestNoAddresses attaches without hooklab.Addresses: the workload gets one from a router.
 func TestNoAddresses(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	gw := w.AddGateway(0, "192.168.50.1/24")
-	before := w.links(w.Host)
-	w.define("web", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
-	w.refused("an address", w.attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1,
+	before := w.Links(w.Host)
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
+	w.Refused("an address", w.Attach("c0", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"), 1,
 		"the network assigns no addresses")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web", "verify=strict")
-	a := w.record()
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	a := w.Record()
 	if a.Verdict.Code != verify.Unverified || len(a.Addrs) != 0 {
 		t.Errorf("record is %+v", a)
 	}
 	// The workload configures an address, and the LAN sees frames from its MAC.
 	_, err := c.Exec("ip", "addr", "add", "192.168.50.77/24", "dev", "eth0")
 	must(t, err)
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	out, err := gw.Exec("ip", "neigh", "show", "192.168.50.77")
 	must(t, err)
 	if !strings.Contains(out, a.MAC.String()) {
@@ -245,15 +246,15 @@ func TestNoAddresses(t *testing.T) {
 		"/proc/sys/net/ipv6/conf/eth0/disable_ipv6"); err != nil || ra != "1\n0\n" {
 		t.Errorf("accept_ra and disable_ipv6 are %q, %v", ra, err)
 	}
-	w.detachAndEnd(t, "c1", c)
+	w.DetachAndEnd("c1", c)
 	// The same container has the same MAC again, so that a DHCP server finds its lease.
 	c = testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	if again := w.record(); again.MAC != a.MAC {
+	w.MustAttach("c1", c, "network=web")
+	if again := w.Record(); again.MAC != a.MAC {
 		t.Errorf("MAC %s, and %s before", again.MAC, a.MAC)
 	}
-	w.detachAndEnd(t, "c1", c)
-	w.wantNothing("web", before)
+	w.DetachAndEnd("c1", c)
+	w.WantNothing("web", before)
 }
 
 // TestStableAddresses checks that the same name gets the same address, also in a new
@@ -261,22 +262,22 @@ func TestNoAddresses(t *testing.T) {
 func TestStableAddresses(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "10.50.0.1/16")
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Allocate = network.AllocateStable }, "10.50.0.0/16")
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Allocate = network.AllocateStable }, "10.50.0.0/16")
 	addrs := map[string]string{}
 	for round := range 2 {
 		for _, id := range []string{"a", "b", "c"} {
 			c := testenv.NewContainer(t)
-			w.mustAttach(id, c, "network=web")
+			w.MustAttach(id, c, "network=web")
 			addr := strings.Join(got(t, c), " ")
 			if round > 0 && addrs[id] != addr {
 				t.Errorf("container %s has %s, and had %s", id, addr, addrs[id])
 			}
 			addrs[id] = addr
-			w.detachAndEnd(t, id, c)
+			w.DetachAndEnd(id, c)
 		}
 	}
 	if addrs["a"] == addrs["b"] || addrs["b"] == addrs["c"] || addrs["a"] == addrs["c"] {
-		t.Errorf("not three addresses: %v", addrs)
+		t.Errorf("not three hooklab.Addresses: %v", addrs)
 	}
 }
 
@@ -286,16 +287,16 @@ func TestStableAddresses(t *testing.T) {
 // get it.
 func TestRestartWithAddress(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(1e12) }, "192.168.50.8/29")
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(1e12) }, "192.168.50.8/29")
 	w.AddGateway(0, "192.168.50.9/29")
 	for _, id := range []string{"c1", "c1", "c2"} {
 		c := testenv.NewContainer(t)
-		w.mustAttach(id, c, "network=web", "ip=192.168.50.10")
-		w.detachAndEnd(t, id, c)
+		w.MustAttach(id, c, "network=web", "ip=192.168.50.10")
+		w.DetachAndEnd(id, c)
 	}
 	c := testenv.NewContainer(t)
-	w.mustAttach("c3", c, "network=web")
-	if addr := w.record().Addrs[0].Addr().String(); addr != "192.168.50.11" {
+	w.MustAttach("c3", c, "network=web")
+	if addr := w.Record().Addrs[0].Addr().String(); addr != "192.168.50.11" {
 		t.Errorf("the next container has %s, want 192.168.50.11", addr)
 	}
 }
@@ -304,8 +305,8 @@ func TestRestartWithAddress(t *testing.T) {
 func TestAnnouncements(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	gw := w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
-	heard := listen(t, gw.Namespace, testenv.NIC, "192.168.50.2", "fd50::2")
-	w.define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	heard.wantThree(t)
+	heard := hooklab.Listen(t, gw.Namespace, testenv.NIC, "192.168.50.2", "fd50::2")
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	heard.WantThree(t)
 }

@@ -1,8 +1,10 @@
-package main
+package attach_test
 
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -10,29 +12,17 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// lan is a lab whose trunk carries one network without tags, "web", for both
-// families.
-func lan(t *testing.T, edit func(*network.Definition)) (*world, *testenv.Station) {
-	t.Helper()
-	w := newWorld(t, testenv.Config{})
-	gw := w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
-	w.define("web", w.Trunk, edit, "192.168.50.0/24", "fd50::/64")
-	return w, gw
-}
-
-// macFromAddress is for tests that know the MAC.
-func macFromAddress(d *network.Definition) { d.MACFrom = network.MACFromAddress }
-
 func TestAttach(t *testing.T) {
-	w, gw := lan(t, macFromAddress)
-	before := w.links(w.Host)
+	w, gw := lan(t, hooklab.MACFromAddress)
+	before := w.Links(w.Host)
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web", "ip=192.168.50.9")
+	w.MustAttach("c1", c, "network=web", "ip=192.168.50.9")
 
-	a := w.record()
+	a := w.Record()
 	if a.State != hook.Attached || a.Verdict.Code != verify.OK || len(a.Verdicts) != 2 {
 		t.Errorf("record is %+v", a)
 	}
@@ -45,16 +35,16 @@ func TestAttach(t *testing.T) {
 		a.Addrs[1].String() != "fd50::2/64" {
 		t.Errorf("got %s %s %v", a.Interface, a.MAC, a.Addrs)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
-	pings(t, c.Namespace, "fd50::1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "fd50::1")
 	for _, family := range []string{"-4", "-6"} {
 		if out, err := c.Exec("ip", family, "route", "show", "default"); err != nil || !strings.Contains(out, "dev eth0") {
 			t.Errorf("default route %s: %q, %v", family, out, err)
 		}
 	}
-	w.detachAndEnd(t, "c1", c)
-	w.wantNothing("web", before)
-	w.mustDetach("c1") // a second poststop has nothing to do
+	w.DetachAndEnd("c1", c)
+	w.WantNothing("web", before)
+	w.MustDetach("c1") // a second poststop has nothing to do
 }
 
 // TestAttachTwice checks that a second attach of a container, as prestart after
@@ -62,52 +52,52 @@ func TestAttach(t *testing.T) {
 func TestAttachTwice(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	first := w.record()
-	if o := w.run(state("c1", c.Pid, "network=web"), []string{"prestart"}); o.status != 0 {
+	w.MustAttach("c1", c, "network=web")
+	first := w.Record()
+	if o := w.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"prestart"}); o.Status != 0 {
 		t.Fatalf("prestart after createRuntime: %+v", o)
 	}
-	if again := w.record(); again.ID != first.ID || len(again.Containers) != 1 || w.held("web") != 2 {
+	if again := w.Record(); again.ID != first.ID || len(again.Containers) != 1 || w.Held("web") != 2 {
 		t.Errorf("the second call made %+v of %+v", again, first)
 	}
-	w.refused("another address", w.attach("c1", c, "network=web", "ip=192.168.50.77"), 1, "192.168.50.77",
+	w.Refused("another address", w.Attach("c1", c, "network=web", "ip=192.168.50.77"), 1, "192.168.50.77",
 		first.Addrs[0].String())
-	w.refused("another network", w.attach("c1", c, "network=db", "interface=eth0"), 1, `network "db"`)
+	w.Refused("another network", w.Attach("c1", c, "network=db", "interface=eth0"), 1, `network "db"`)
 }
 
 // TestPod checks that containers of one pod share the interface, and that the last one
 // removes it.
 func TestPod(t *testing.T) {
 	w, _ := lan(t, nil)
-	before := w.links(w.Host)
+	before := w.Links(w.Host)
 	pod := testenv.NewContainer(t)
 	pod.Pin(t)
-	w.mustAttach("infra", pod, "network=web")
+	w.MustAttach("infra", pod, "network=web")
 	app := testenv.JoinNamespace(t, pod.Namespace)
-	if o := w.run(state("app", app.Pid, "network=web"), []string{"createRuntime"}); o.status != 0 {
+	if o := w.Run(hooklab.State("app", app.Pid, "network=web"), []string{"createRuntime"}); o.Status != 0 {
 		t.Fatalf("second container: %+v", o)
 	}
-	if a := w.record(); len(a.Containers) != 2 {
+	if a := w.Record(); len(a.Containers) != 2 {
 		t.Errorf("containers are %+v", a.Containers)
 	}
 	// CRI-O runs poststop of an old attempt while the new one runs.
-	w.mustDetach("app")
-	if a := w.record(); len(a.Containers) != 2 {
+	w.MustDetach("app")
+	if a := w.Record(); len(a.Containers) != 2 {
 		t.Errorf("a poststop took a container that lives: %+v", a.Containers)
 	}
 	must(t, app.Kill())
-	w.mustDetach("app")
-	if a := w.record(); len(a.Containers) != 1 || a.Containers[0].ID != "infra" {
+	w.MustDetach("app")
+	if a := w.Record(); len(a.Containers) != 1 || a.Containers[0].ID != "infra" {
 		t.Errorf("after the app's end: %+v", a.Containers)
 	}
-	pings(t, pod.Namespace, "192.168.50.1")
+	hooklab.Pings(t, pod.Namespace, "192.168.50.1")
 	app.Reap()
 	must(t, pod.Kill())
-	w.mustDetach("infra")
-	if links := w.links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+	w.MustDetach("infra")
+	if links := w.Links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
 		t.Errorf("a namespace that lives on has %v", links)
 	}
-	w.wantNothing("web", before)
+	w.WantNothing("web", before)
 }
 
 // TestRestart runs poststop of the old run after the new one was attached, with the same
@@ -115,16 +105,16 @@ func TestPod(t *testing.T) {
 func TestRestart(t *testing.T) {
 	w, _ := lan(t, nil)
 	old := testenv.NewContainer(t)
-	w.mustAttach("c1", old, "network=web")
+	w.MustAttach("c1", old, "network=web")
 	must(t, old.Kill())
 	fresh := testenv.NewContainer(t)
-	w.mustAttach("c1", fresh, "network=web")
-	w.mustDetach("c1")
-	a := w.record()
+	w.MustAttach("c1", fresh, "network=web")
+	w.MustDetach("c1")
+	a := w.Record()
 	if a.State != hook.Attached || a.Containers[0].Process.Pid != fresh.Pid {
 		t.Errorf("after a late poststop: %+v", a)
 	}
-	pings(t, fresh.Namespace, "192.168.50.1")
+	hooklab.Pings(t, fresh.Namespace, "192.168.50.1")
 }
 
 func TestModes(t *testing.T) {
@@ -132,14 +122,14 @@ func TestModes(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			w, _ := lan(t, func(d *network.Definition) { d.Mode = mode })
 			c := testenv.NewContainer(t)
-			w.mustAttach("c1", c, "network=web")
-			if a := w.record(); a.Verdict.Code != verify.OK {
+			w.MustAttach("c1", c, "network=web")
+			if a := w.Record(); a.Verdict.Code != verify.OK {
 				t.Errorf("verdict is %+v", a.Verdict)
 			}
-			pings(t, c.Namespace, "192.168.50.1")
-			pings(t, c.Namespace, "fd50::1")
-			w.detachAndEnd(t, "c1", c)
-			w.removeNetwork("web")
+			hooklab.Pings(t, c.Namespace, "192.168.50.1")
+			hooklab.Pings(t, c.Namespace, "fd50::1")
+			w.DetachAndEnd("c1", c)
+			w.RemoveNetwork("web")
 		})
 	}
 }
@@ -151,32 +141,32 @@ func TestConflict(t *testing.T) {
 	// later, and would be seen after the start only.
 	w, _ := lan(t, func(d *network.Definition) {
 		d.ConflictWindow = network.Duration(time.Second)
-		macFromAddress(d)
+		hooklab.MACFromAddress(d)
 	})
 	claimant := w.AddClaimant(0, "192.168.50.2/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	a := w.record()
+	w.MustAttach("c1", c, "network=web")
+	a := w.Record()
 	if a.Addrs[0].String() != "192.168.50.3/24" || a.MAC.String() != "02:42:c0:a8:32:03" || a.Verdict.Code != verify.OK {
 		t.Errorf("got %v %s, %+v", a.Addrs, a.MAC, a.Verdict)
 	}
-	if n := w.watched(); n != 1 {
+	if n := w.Watched(); n != 1 {
 		t.Errorf("%d endpoints are watched: the one that was passed over is still there", n)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	other := testenv.NewContainer(t)
-	w.refused("by name, declined a moment ago", w.attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2",
+	w.Refused("by name, declined a moment ago", w.Attach("c2", other, "network=web", "ip=192.168.50.2"), 1, "192.168.50.2",
 		"held by another station on the LAN")
 	claimant.AddAddr("192.168.50.77/24")
-	w.refused("by name", w.attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict",
+	w.Refused("by name", w.Attach("c2", other, "network=web", "ip=192.168.50.77"), 1, "address-conflict",
 		claimant.MAC.String(), "192.168.50.77")
 	claimant.AddAddr("fd50::77/64")
-	w.refused("by name, IPv6", w.attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict",
+	w.Refused("by name, IPv6", w.Attach("c2", other, "network=web", "ip6=fd50::77"), 1, "address-conflict",
 		claimant.MAC.String(), "fd50::77")
-	if w.held("web") != 2 || len(w.records()) != 1 {
-		t.Errorf("refusals left %d leases, %d records", w.held("web"), len(w.records()))
+	if w.Held("web") != 2 || len(w.Records()) != 1 {
+		t.Errorf("refusals left %d leases, %d records", w.Held("web"), len(w.Records()))
 	}
-	if links := w.links(other.Namespace); fmt.Sprint(links) != "[lo]" {
+	if links := w.Links(other.Namespace); fmt.Sprint(links) != "[lo]" {
 		t.Errorf("refusals left links %v", links)
 	}
 }
@@ -198,16 +188,16 @@ func TestConflictWindow(t *testing.T) {
 				return []testenv.Reply{{MAC: slow.MAC, After: 400 * time.Millisecond}}
 			})
 			t.Cleanup(r.Stop)
-			o := w.attach("c1", testenv.NewContainer(t), "network=web", "ip="+addr.String())
+			o := w.Attach("c1", testenv.NewContainer(t), "network=web", "ip="+addr.String())
 			if conflict {
-				w.refused("within the window", o, 1, "address-conflict", slow.MAC.String())
+				w.Refused("within the window", o, 1, "address-conflict", slow.MAC.String())
 				return
 			}
-			if o.status != 0 {
+			if o.Status != 0 {
 				t.Fatalf("beyond the window: %+v", o)
 			}
 			testenv.Eventually(t, "the trunk to see the claimant", func() error {
-				if rivals := w.evidence(w.record()).Claimants; len(rivals) != 1 || rivals[0].MAC != slow.MAC {
+				if rivals := w.Evidence(w.Record()).Claimants; len(rivals) != 1 || rivals[0].MAC != slow.MAC {
 					return fmt.Errorf("rivals are %+v", rivals)
 				}
 				return nil
@@ -220,17 +210,17 @@ func TestConflictWindow(t *testing.T) {
 // the gateway of the other.
 func TestSiblings(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	w.define("web", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.Subnets[0].Gateway = d.Subnets[0].Subnet.Addr().Next().Next()
 	}, "192.168.50.0/24")
 	router, c := testenv.NewContainer(t), testenv.NewContainer(t)
 	// The router itself has the gateway's address, so no other station answers for it.
-	w.mustAttach("router", router, "network=web")
+	w.MustAttach("router", router, "network=web")
 	_, err := router.Exec("ip", "addr", "add", "192.168.50.2/24", "dev", "eth0")
 	must(t, err)
-	w.mustAttach("c1", c, "network=web")
+	w.MustAttach("c1", c, "network=web")
 	var code verify.Code
-	for _, a := range w.records() {
+	for _, a := range w.Records() {
 		if a.Containers[0].ID == "c1" {
 			code = a.Verdict.Code
 		}
@@ -238,7 +228,7 @@ func TestSiblings(t *testing.T) {
 	if code != verify.OKLocal {
 		t.Errorf("the gateway is a sibling: verdict %q, want %q", code, verify.OKLocal)
 	}
-	pings(t, c.Namespace, "192.168.50.2")
+	hooklab.Pings(t, c.Namespace, "192.168.50.2")
 }
 
 // TestAltName attaches to a network with an alternative name of a link as its parent. Such a name
@@ -249,16 +239,38 @@ func TestAltName(t *testing.T) {
 	w.AddGateway(0, "192.168.50.1/24")
 	_, err := w.Host.Exec("ip", "link", "property", "add", "dev", "eth9", "altname", name)
 	must(t, err)
-	w.define("web", name, nil, "192.168.50.0/24")
+	w.Define("web", name, nil, "192.168.50.0/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	pings(t, c.Namespace, "192.168.50.1")
-	if a := w.record(); a.Trunk != "eth9" || a.Verdict.Code != verify.OK {
+	w.MustAttach("c1", c, "network=web")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	if a := w.Record(); a.Trunk != "eth9" || a.Verdict.Code != verify.OK {
 		t.Errorf("record is %+v", a)
 	}
 	// The VLAN's link would need a name of at most 15 bytes.
-	if err := w.tryDefine("vlan", name+".50", nil, "192.168.51.0/24"); err == nil ||
+	if err := w.TryDefine("vlan", name+".50", nil, "192.168.51.0/24"); err == nil ||
 		!strings.Contains(err.Error(), "Linux allows 15 for a VLAN link's name") {
 		t.Errorf("a VLAN on it: %v", err)
 	}
+}
+
+// TestUnobserved checks that a container starts without bpffs, verified by ARP only, and
+// that the verdict says why.
+func TestUnobserved(t *testing.T) {
+	w, _ := lan(t, nil)
+	c := testenv.NewContainer(t)
+	self, err := os.Executable()
+	must(t, err)
+	cmd, stderr := w.Command(hooklab.State("c1", c.Pid, "network=web"), []string{"createRuntime"})
+	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/fs/bpf && exec "$0" "$@"`,
+		self}, cmd.Args[1:]...)
+	cmd.Path, err = exec.LookPath("unshare")
+	must(t, err)
+	if err := w.Host.Run(cmd); err != nil {
+		t.Fatalf("%v: %s", err, stderr)
+	}
+	a := w.Record()
+	if a.Verdict.Code != verify.Unobserved || !strings.Contains(a.Verdict.Text, "bpf") {
+		t.Errorf("verdict is %+v", a.Verdict)
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 }

@@ -1,6 +1,6 @@
 //go:build failpoint
 
-package main
+package attach_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -51,14 +52,14 @@ func TestJoinDuringRelease(t *testing.T) {
 			pod := testenv.NewContainer(t)
 			pod.Pin(t)
 			old := testenv.JoinNamespace(t, pod.Namespace)
-			w.mustAttach("try0", old, "network=web")
+			w.MustAttach("try0", old, "network=web")
 			must(t, old.Kill())
 			fresh := testenv.JoinNamespace(t, pod.Namespace)
 			var joined sync.WaitGroup
-			must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 				l.Datapath = meanwhile{Datapath: l.Datapath, once: new(sync.Once), forget: func() {
 					joined.Go(func() {
-						if o := w.attach("try1", fresh, "network=web"); o.status != 0 {
+						if o := w.Attach("try1", fresh, "network=web"); o.Status != 0 {
 							t.Errorf("attach during the call: %+v", o)
 						}
 					})
@@ -70,11 +71,11 @@ func TestJoinDuringRelease(t *testing.T) {
 				return err
 			}))
 			joined.Wait()
-			if a := w.record(); a.State != hook.Attached || a.Containers[0].ID != "try1" || w.held("web") != 2 ||
-				w.watched() != 1 {
-				t.Errorf("record %+v, %d leases, %d endpoints", a, w.held("web"), w.watched())
+			if a := w.Record(); a.State != hook.Attached || a.Containers[0].ID != "try1" || w.Held("web") != 2 ||
+				w.Watched() != 1 {
+				t.Errorf("record %+v, %d leases, %d endpoints", a, w.Held("web"), w.Watched())
 			}
-			pings(t, pod.Namespace, "192.168.50.1")
+			hooklab.Pings(t, pod.Namespace, "192.168.50.1")
 		})
 	}
 }
@@ -83,25 +84,25 @@ func TestJoinDuringRelease(t *testing.T) {
 // touch what that hook works with, and the hook undoes it itself.
 func TestOrphanedHook(t *testing.T) {
 	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(2 * time.Second) })
-	w.mustAttach("first", testenv.NewContainer(t), "network=web", "ip=192.168.50.200")
+	w.MustAttach("first", testenv.NewContainer(t), "network=web", "ip=192.168.50.200")
 	gw.RemoveAddr("192.168.50.1/24") // the hook waits for its gateway
 	c1, c2 := testenv.NewContainer(t), testenv.NewContainer(t)
 	var done sync.WaitGroup
 	done.Go(func() {
-		w.refused("orphan", w.attach("c1", c1, "network=web", "ip=192.168.50.9"), 1, `"c1" exited`)
+		w.Refused("orphan", w.Attach("c1", c1, "network=web", "ip=192.168.50.9"), 1, `"c1" exited`)
 	})
 	testenv.Eventually(t, "the orphan to be at it", func() error {
-		if n := w.watched(); n != 2 {
+		if n := w.Watched(); n != 2 {
 			return fmt.Errorf("%d endpoints", n)
 		}
 		return nil
 	})
 	must(t, c1.Kill())
-	w.mustDetach("c1")
-	w.refused("its address", w.attach("c2", c2, "network=web", "ip=192.168.50.9"), 1, "is held by")
+	w.MustDetach("c1")
+	w.Refused("its address", w.Attach("c2", c2, "network=web", "ip=192.168.50.9"), 1, "is held by")
 	done.Wait()
-	if w.held("web") != 2 || w.watched() != 1 || len(w.records()) != 1 {
-		t.Errorf("%d leases, %d endpoints, %d records are left", w.held("web"), w.watched(), len(w.records()))
+	if w.Held("web") != 2 || w.Watched() != 1 || len(w.Records()) != 1 {
+		t.Errorf("%d leases, %d endpoints, %d records are left", w.Held("web"), w.Watched(), len(w.Records()))
 	}
 }
 
@@ -111,11 +112,11 @@ func TestDeadHolder(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
 	for i, want := range []string{"ip=192.168.50.9", "mac=02:00:00:00:00:09"} {
 		dead := testenv.NewContainer(t)
-		w.mustAttach(fmt.Sprintf("dead%d", i), dead, "network=web", want)
+		w.MustAttach(fmt.Sprintf("dead%d", i), dead, "network=web", want)
 		must(t, dead.Kill())
 		dead.End(t)
-		w.mustAttach(fmt.Sprintf("next%d", i), testenv.NewContainer(t), "network=web", want)
-		if n := len(w.records()); n != i+1 {
+		w.MustAttach(fmt.Sprintf("next%d", i), testenv.NewContainer(t), "network=web", want)
+		if n := len(w.Records()); n != i+1 {
 			t.Errorf("%d records", n)
 		}
 	}
@@ -126,12 +127,12 @@ func TestDeadHolder(t *testing.T) {
 func TestRestartInQuarantine(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
 	first := testenv.NewContainer(t)
-	w.mustAttach("c1", first, "network=web", "ip=192.168.50.9")
-	w.detachAndEnd(t, "c1", first)
+	w.MustAttach("c1", first, "network=web", "ip=192.168.50.9")
+	w.DetachAndEnd("c1", first)
 	second := testenv.NewContainer(t)
-	w.mustAttach("c2", second, "network=web", "ip=192.168.50.9")
-	w.detachAndEnd(t, "c2", second)
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
+	w.MustAttach("c2", second, "network=web", "ip=192.168.50.9")
+	w.DetachAndEnd("c2", second)
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
 }
 
 // TestRangeOfOneAddress checks that one address is enough for a container that is recreated under
@@ -139,20 +140,20 @@ func TestRestartInQuarantine(t *testing.T) {
 func TestRangeOfOneAddress(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.Quarantine = network.Duration(30 * time.Second)
 		d.Subnets[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.168.50.9/32")}
 	}, "192.168.50.0/24")
 	neighbour := w.AddClaimant(0, "192.168.50.77/24")
 	for _, id := range []string{"c1", "c2", "c3"} {
 		c := testenv.NewContainer(t)
-		w.mustAttach(id, c, "network=web")
-		a := w.record()
-		if got := addresses(a); !slices.Equal(got, []string{"192.168.50.9"}) {
+		w.MustAttach(id, c, "network=web")
+		a := w.Record()
+		if got := hooklab.Addresses(a); !slices.Equal(got, []string{"192.168.50.9"}) {
 			t.Errorf("%s has %v", id, got)
 		}
-		pings(t, neighbour.Namespace, "192.168.50.9") // an old entry of its cache would fail
-		w.detachAndEnd(t, id, c)
+		hooklab.Pings(t, neighbour.Namespace, "192.168.50.9") // an old entry of its cache would fail
+		w.DetachAndEnd(id, c)
 	}
 }
 
@@ -161,30 +162,30 @@ func TestRangeOfOneAddress(t *testing.T) {
 func TestPoolFullOfDeadHolders(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) },
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) },
 		"192.168.50.0/30")
 	dead := testenv.NewContainer(t)
-	w.mustAttach("dead", dead, "network=web")
+	w.MustAttach("dead", dead, "network=web")
 	must(t, dead.Kill())
 	dead.End(t)
-	w.mustAttach("next", testenv.NewContainer(t), "network=web")
+	w.MustAttach("next", testenv.NewContainer(t), "network=web")
 }
 
 // TestMACOnForeignLink has a foreign link on the parent with the MAC that belongs to the
 // address, as containers of Docker's older releases have.
 func TestMACOnForeignLink(t *testing.T) {
-	w, _ := lan(t, macFromAddress)
+	w, _ := lan(t, hooklab.MACFromAddress)
 	_, err := w.Host.Exec("ip", "link", "add", "dk", "link", w.Trunk, "address", "02:42:c0:a8:32:02", "type", "macvlan",
 		"mode", "bridge")
 	must(t, err)
 	_, err = w.Host.Exec("ip", "link", "set", "dk", "up")
 	must(t, err)
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	if a := w.record(); a.MAC.String() == "02:42:c0:a8:32:02" || a.Former != nil || w.watched() != 1 {
-		t.Errorf("record is %+v, %d endpoints", a, w.watched())
+	w.MustAttach("c1", c, "network=web")
+	if a := w.Record(); a.MAC.String() == "02:42:c0:a8:32:02" || a.Former != nil || w.Watched() != 1 {
+		t.Errorf("record is %+v, %d endpoints", a, w.Watched())
 	}
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 }
 
 // TestJoinIsJudged checks that a container that joins an interface has its own verify
@@ -193,22 +194,22 @@ func TestJoinIsJudged(t *testing.T) {
 	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(300 * time.Millisecond) })
 	gw.RemoveAddr("192.168.50.1/24")
 	pod := testenv.NewContainer(t)
-	w.mustAttach("first", pod, "network=web")
+	w.MustAttach("first", pod, "network=web")
 	next := testenv.JoinNamespace(t, pod.Namespace)
-	w.refused("strict", w.attach("strict", next, "network=web", "verify=strict"), 1, "verify mode strict", "silent")
+	w.Refused("strict", w.Attach("strict", next, "network=web", "verify=strict"), 1, "verify mode strict", "silent")
 	_, err := pod.Exec("ip", "link", "del", "eth0")
 	must(t, err)
-	w.refused("deleted", w.attach("late", next, "network=web"), 1, `"eth0"`, "is gone")
+	w.Refused("deleted", w.Attach("late", next, "network=web"), 1, `"eth0"`, "is gone")
 }
 
 // TestGatewayMACRefused checks that a container cannot ask for the MAC of a gateway.
 func TestGatewayMACRefused(t *testing.T) {
 	w, gw := lan(t, nil)
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	w.refused("by name", w.attach("evil", testenv.NewContainer(t), "network=web", "mac="+gw.MAC.String()), 1, "gateway",
+	w.MustAttach("c1", c, "network=web")
+	w.Refused("by name", w.Attach("evil", testenv.NewContainer(t), "network=web", "mac="+gw.MAC.String()), 1, "gateway",
 		gw.MAC.String())
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 }
 
 // TestRemoveRefusedParent checks that a network can be removed if its parent was replaced
@@ -219,7 +220,7 @@ func TestRemoveRefusedParent(t *testing.T) {
 		_, err := w.Host.Exec("ip", args...)
 		must(t, err)
 	}
-	w.removeNetwork("web")
+	w.RemoveNetwork("web")
 }
 
 // TestKilledWhileDeclining kills a hook while it changes to the next address, which
@@ -228,16 +229,16 @@ func TestKilledWhileDeclining(t *testing.T) {
 	for _, step := range []string{"decline", "remac"} {
 		t.Run(step, func(t *testing.T) {
 			w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(time.Second) })
-			before := w.links(w.Host)
+			before := w.Links(w.Host)
 			w.AddClaimant(0, "192.168.50.2/24")
 			pod := testenv.NewContainer(t)
 			pod.Pin(t)
 			kill(t, w, pod, step)
 			sweep(t, w)
-			if links := w.links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+			if links := w.Links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
 				t.Errorf("links of the pod: %v", links)
 			}
-			w.wantNothing("web", before)
+			w.WantNothing("web", before)
 		})
 	}
 }
@@ -268,13 +269,13 @@ func TestLostDatabase(t *testing.T) {
 			t.Run(what+", "+command, func(t *testing.T) {
 				w, _ := lan(t, nil)
 				c := testenv.NewContainer(t)
-				w.mustAttach("c1", c, "network=web")
-				must(t, damage(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
-				must(t, w.admin(run))
-				if w.record().MAC.IsZero() || w.held("web") != 2 || w.watched() != 1 {
-					t.Errorf("%d leases, %d endpoints", w.held("web"), w.watched())
+				w.MustAttach("c1", c, "network=web")
+				must(t, damage(filepath.Join(w.Paths().Run, "lanyard.db")))
+				must(t, w.Admin(run))
+				if w.Record().MAC.IsZero() || w.Held("web") != 2 || w.Watched() != 1 {
+					t.Errorf("%d leases, %d endpoints", w.Held("web"), w.Watched())
 				}
-				pings(t, c.Namespace, "192.168.50.1")
+				hooklab.Pings(t, c.Namespace, "192.168.50.1")
 			})
 		}
 	}
@@ -285,11 +286,11 @@ func TestLostDatabase(t *testing.T) {
 func TestVerifyAfterLoss(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
-	w.define("web", w.Trunk, func(d *network.Definition) { d.Subnets[1].Gateway = netip.Addr{} }, "192.168.50.0/24",
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Subnets[1].Gateway = netip.Addr{} }, "192.168.50.0/24",
 		"fd50::/64")
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	must(t, os.Remove(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	must(t, os.Remove(filepath.Join(w.Paths().Run, "lanyard.db")))
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		d, err := network.Load(l.Networks, "web")
 		if err != nil {
 			return err
@@ -318,18 +319,18 @@ func TestConcurrentRebuild(t *testing.T) {
 	for i := range 8 {
 		c := testenv.NewContainer(t)
 		hooks.Go(func() {
-			if o := w.attach(fmt.Sprintf("c%d", i), c, "network=web"); o.status != 0 {
+			if o := w.Attach(fmt.Sprintf("c%d", i), c, "network=web"); o.Status != 0 {
 				t.Errorf("%d: %+v", i, o)
 			}
 		})
 	}
 	hooks.Wait()
-	for _, a := range w.records() {
+	for _, a := range w.Records() {
 		if len(a.Containers) != 1 || a.Verdict.Code == verify.Unverified {
 			t.Errorf("record is %+v", a)
 		}
 	}
-	if w.held("web") != 16 || w.watched() != 8 {
-		t.Errorf("%d leases, %d endpoints", w.held("web"), w.watched())
+	if w.Held("web") != 16 || w.Watched() != 8 {
+		t.Errorf("%d leases, %d endpoints", w.Held("web"), w.Watched())
 	}
 }

@@ -1,6 +1,6 @@
 //go:build vm
 
-package main
+package attach_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -30,27 +31,27 @@ func (w *world) waitNoCarrier(t *testing.T) {
 func TestVLANParent(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
-	before := w.links(w.Host)
+	before := w.Links(w.Host)
 	_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.60", "up", "type", "vlan", "id", "60")
 	must(t, err)
-	w.define("web", "eth9.50", nil, "192.168.50.0/24")
-	w.define("db", "eth9.60", nil, "192.168.60.0/24")
+	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
+	w.Define("db", "eth9.60", nil, "192.168.60.0/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	pings(t, c.Namespace, "192.168.50.1")
+	w.MustAttach("c1", c, "network=web")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 
 	// After a reboot it does not exist: the attach creates it again.
-	w.detachAndEnd(t, "c1", c)
+	w.DetachAndEnd("c1", c)
 	_, err = w.Host.Exec("ip", "link", "del", "eth9.50")
 	must(t, err)
 	c = testenv.NewContainer(t)
-	w.mustAttach("c2", c, "network=web")
-	pings(t, c.Namespace, "192.168.50.1")
-	w.detachAndEnd(t, "c2", c)
+	w.MustAttach("c2", c, "network=web")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	w.DetachAndEnd("c2", c)
 
-	w.removeNetwork("web")
-	w.removeNetwork("db")
-	after := strings.Join(w.links(w.Host), " ")
+	w.RemoveNetwork("web")
+	w.RemoveNetwork("db")
+	after := strings.Join(w.Links(w.Host), " ")
 	if want := strings.Join(append(before[:1:1], append([]string{"eth9.60"}, before[1:]...)...), " "); after != want {
 		t.Errorf("links are %q, want %q", after, want)
 	}
@@ -62,7 +63,7 @@ func TestVLANParentForeign(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	_, err := w.Host.Exec("ip", "link", "add", "link", "eth9", "name", "eth9.50", "up", "type", "vlan", "id", "60")
 	must(t, err)
-	if err := w.tryDefine("web", "eth9.50", nil, "192.168.50.0/24"); err == nil ||
+	if err := w.TryDefine("web", "eth9.50", nil, "192.168.50.0/24"); err == nil ||
 		!strings.Contains(err.Error(), `is VLAN 60 on "eth9"`) {
 		t.Errorf("got %v", err)
 	}
@@ -74,14 +75,14 @@ func TestSameSubnetOnTwoVLANs(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
 	w.AddGateway(60, "192.168.50.1/24")
-	w.define("web", "eth9.50", nil, "192.168.50.0/24")
-	w.define("db", "eth9.60", nil, "192.168.50.0/24")
+	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
+	w.Define("db", "eth9.60", nil, "192.168.50.0/24")
 	for _, name := range []string{"web", "db"} {
 		c := testenv.NewContainer(t)
-		w.mustAttach(name, c, "network="+name, "ip=192.168.50.9")
-		pings(t, c.Namespace, "192.168.50.1")
+		w.MustAttach(name, c, "network="+name, "ip=192.168.50.9")
+		hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	}
-	recs := w.records()
+	recs := w.Records()
 	if len(recs) != 2 || recs[0].MAC == recs[1].MAC || recs[0].Verdict.Code != verify.OK ||
 		recs[1].Verdict.Code != verify.OK {
 		t.Errorf("records are %+v", recs)
@@ -94,10 +95,10 @@ func TestNoVLANHopping(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(0, "192.0.2.1/24")
 	victim := w.AddGateway(50, "192.168.50.1/24")
-	w.define("plain", "eth9", func(d *network.Definition) { d.Verify = verify.Warn }, "192.0.2.0/24")
+	w.Define("plain", "eth9", func(d *network.Definition) { d.Verify = verify.Warn }, "192.0.2.0/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=plain")
-	pings(t, c.Namespace, "192.0.2.1")
+	w.MustAttach("c1", c, "network=plain")
+	hooklab.Pings(t, c.Namespace, "192.0.2.1")
 	for _, args := range []string{
 		"link add link eth0 name eth0.50 type vlan id 50",
 		"link set eth0.50 up",
@@ -114,7 +115,7 @@ func TestNoVLANHopping(t *testing.T) {
 	if strings.Contains(out, "lladdr") {
 		t.Errorf("the victim has heard of it: %s", out)
 	}
-	if n := w.evidence(w.record()).Counters; n.Dropped == 0 || n.OutWrong < n.Dropped {
+	if n := w.Evidence(w.Record()).Counters; n.Dropped == 0 || n.OutWrong < n.Dropped {
 		t.Errorf("the drops were not counted: %+v", n)
 	}
 }
@@ -124,8 +125,8 @@ func TestKilledVLAN(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 			w.AddGateway(50, "192.168.50.1/24")
-			before := w.links(w.Host)
-			w.define("web", "eth9.50", nil, "192.168.50.0/24")
+			before := w.Links(w.Host)
+			w.Define("web", "eth9.50", nil, "192.168.50.0/24")
 			_, err := w.Host.Exec("ip", "link", "del", "eth9.50") // the attach has to create it
 			must(t, err)
 			c := testenv.NewContainer(t)
@@ -133,11 +134,11 @@ func TestKilledVLAN(t *testing.T) {
 			must(t, c.Kill())
 			c.End(t)
 			sweep(t, w)
-			w.removeNetwork("web")
-			if after := w.links(w.Host); strings.Join(after, " ") != strings.Join(before, " ") {
+			w.RemoveNetwork("web")
+			if after := w.Links(w.Host); strings.Join(after, " ") != strings.Join(before, " ") {
 				t.Errorf("links are %q, were %q", after, before)
 			}
-			if n := w.watched(); n != 0 {
+			if n := w.Watched(); n != 0 {
 				t.Errorf("%d endpoints are left", n)
 			}
 		})
@@ -150,7 +151,7 @@ func TestKilledVLAN(t *testing.T) {
 func TestTrunkSetDown(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
 	w.AddGateway(50, "192.168.50.1/24")
-	w.define("web", "eth9.50", nil, "192.168.50.0/24")
+	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
 	for _, missing := range []bool{false, true} {
 		ip(t, w.Host, "link set eth9 down")
 		if missing {
@@ -158,23 +159,23 @@ func TestTrunkSetDown(t *testing.T) {
 		}
 		c := testenv.NewContainer(t)
 		if missing {
-			w.refused("no sub-interface", w.attach("c1", c, "network=web"), 1, `"eth9" is down`, "ip link set eth9 up")
+			w.Refused("no sub-interface", w.Attach("c1", c, "network=web"), 1, `"eth9" is down`, "ip link set eth9 up")
 			ip(t, w.Host, "link set eth9 up")
-			w.mustAttach("c1", c, "network=web")
+			w.MustAttach("c1", c, "network=web")
 		} else {
-			w.refused("strict", w.attach("c1", c, "network=web", "verify=strict"), 1, "parent-down", `"eth9" is down`)
-			w.mustAttach("c1", c, "network=web")
-			if a := w.record(); a.Verdict.Code != verify.ParentDown {
+			w.Refused("strict", w.Attach("c1", c, "network=web", "verify=strict"), 1, "parent-down", `"eth9" is down`)
+			w.MustAttach("c1", c, "network=web")
+			if a := w.Record(); a.Verdict.Code != verify.ParentDown {
 				t.Errorf("verdict is %+v", a.Verdict)
 			}
 			ip(t, w.Host, "link set eth9 up")
 		}
-		pings(t, c.Namespace, "192.168.50.1")
+		hooklab.Pings(t, c.Namespace, "192.168.50.1")
 		for _, v := range w.verdicts() {
 			if v.Code != verify.OK {
 				t.Errorf("when the trunk is up again: %+v", v)
 			}
 		}
-		w.detachAndEnd(t, "c1", c)
+		w.DetachAndEnd("c1", c)
 	}
 }

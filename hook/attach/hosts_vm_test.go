@@ -1,6 +1,6 @@
 //go:build vm
 
-package main
+package attach_test
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -31,16 +32,16 @@ func TestBondFailover(t *testing.T) {
 		}
 		return err
 	})
-	w.define("web", "bond0.50", nil, "192.168.50.0/24", "fd50::/64")
+	w.Define("web", "bond0.50", nil, "192.168.50.0/24", "fd50::/64")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
+	w.MustAttach("c1", c, "network=web")
 	for _, nic := range []string{"eth9", "eth8"} {
 		_, err := w.Host.Exec("ip", "link", "set", "bond0", "type", "bond", "active_slave", nic)
 		must(t, err)
 		_, err = c.Exec("ip", "neigh", "flush", "all")
 		must(t, err)
-		pings(t, c.Namespace, "192.168.50.1")
-		pings(t, c.Namespace, "fd50::1")
+		hooklab.Pings(t, c.Namespace, "192.168.50.1")
+		hooklab.Pings(t, c.Namespace, "fd50::1")
 	}
 	for _, v := range w.verdicts() {
 		if v.Code != verify.OK {

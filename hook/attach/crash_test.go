@@ -1,6 +1,6 @@
 //go:build failpoint
 
-package main
+package attach_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // failpoints are the steps of an attach after which the hook is killed.
@@ -18,22 +19,22 @@ var failpoints = []string{"intent", "lease", "record", "parent", "expect", "ask"
 // sweep, removes what was left.
 func TestKilled(t *testing.T) {
 	w, _ := lan(t, nil)
-	before := w.links(w.Host)
+	before := w.Links(w.Host)
 	for _, step := range failpoints {
 		for _, by := range []string{"next attach", "sweep", "sweep of a dead container"} {
 			t.Run(step+", "+by, func(t *testing.T) {
-				w.tb = t
+				w.TB = t
 				c := testenv.NewContainer(t)
 				kill(t, w, c, step)
 				switch by {
 				case "next attach":
-					w.mustAttach("c1", c, "network=web")
-					if w.held("web") != 2 || w.watched() != 1 || len(w.records()) != 1 {
-						t.Errorf("after the next attach: %d leases, %d endpoints, %d records", w.held("web"), w.watched(),
-							len(w.records()))
+					w.MustAttach("c1", c, "network=web")
+					if w.Held("web") != 2 || w.Watched() != 1 || len(w.Records()) != 1 {
+						t.Errorf("after the next attach: %d leases, %d endpoints, %d records", w.Held("web"), w.Watched(),
+							len(w.Records()))
 					}
-					pings(t, c.Namespace, "192.168.50.1")
-					w.detachAndEnd(t, "c1", c)
+					hooklab.Pings(t, c.Namespace, "192.168.50.1")
+					w.DetachAndEnd("c1", c)
 				case "sweep of a dead container":
 					must(t, c.Kill())
 					c.End(t)
@@ -41,7 +42,7 @@ func TestKilled(t *testing.T) {
 				case "sweep":
 					sweep(t, w)
 					if step == "commit" { // the attach was finished: the container has its network
-						if len(w.records()) != 1 {
+						if len(w.Records()) != 1 {
 							t.Error("the sweeper took what lives")
 						}
 						must(t, c.Kill())
@@ -49,11 +50,11 @@ func TestKilled(t *testing.T) {
 						sweep(t, w)
 						break
 					}
-					if links := w.links(c.Namespace); fmt.Sprint(links) != "[lo]" {
+					if links := w.Links(c.Namespace); fmt.Sprint(links) != "[lo]" {
 						t.Errorf("links of the container: %v", links)
 					}
 				}
-				w.wantNothing("web", before)
+				w.WantNothing("web", before)
 			})
 		}
 	}
@@ -64,44 +65,44 @@ func TestKilled(t *testing.T) {
 func TestKilledHostAccess(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
 	w, _ := lan(t, hostAccess)
-	before, link := w.links(w.Host), w.definition("web").HostLink()
+	before, link := w.Links(w.Host), w.Definition("web").HostLink()
 	for _, step := range []string{"parent", "address", "host", "commit"} {
 		t.Run(step, func(t *testing.T) {
-			w.tb = t
+			w.TB = t
 			c := testenv.NewContainer(t)
 			kill(t, w, c, step)
-			if step == "host" && len(w.hostRoutes(link)) != 2 {
-				t.Errorf("killed too early: the host's routes are %q", w.hostRoutes(link))
+			if step == "host" && len(w.HostRoutes(link)) != 2 {
+				t.Errorf("killed too early: the host's routes are %q", w.HostRoutes(link))
 			}
-			w.mustAttach("c1", c, "network=web")
-			pings(t, w.Host, w.record().Addrs[0].Addr().String())
+			w.MustAttach("c1", c, "network=web")
+			hooklab.Pings(t, w.Host, w.Record().Addrs[0].Addr().String())
 			must(t, c.Kill())
 			c.End(t)
 			sweep(t, w)
-			w.wantHostRoutes(link)
+			w.WantHostRoutes(link)
 
 			c = testenv.NewContainer(t)
 			kill(t, w, c, step)
 			must(t, c.Kill())
 			c.End(t)
 			sweep(t, w)
-			w.wantHostRoutes(link)
-			w.wantNothing("web", before)
+			w.WantHostRoutes(link)
+			w.WantNothing("web", before)
 		})
 	}
 }
 
 func kill(t *testing.T, w *world, c *testenv.Container, step string) {
 	t.Helper()
-	o := w.run(state("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_FAILPOINT="+step)
-	if o.status != -1 {
-		t.Fatalf("the hook was not killed at %q: status %d: %s", step, o.status, o.stderr)
+	o := w.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_FAILPOINT="+step)
+	if o.Status != -1 {
+		t.Fatalf("the hook was not killed at %q: status %d: %s", step, o.Status, o.Stderr)
 	}
 }
 
 func sweep(t *testing.T, w *world) {
 	t.Helper()
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.Sweep(ctx)
 		return err
 	}))

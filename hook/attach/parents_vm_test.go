@@ -1,6 +1,6 @@
 //go:build vm
 
-package main
+package attach_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // ip runs ip(8) in a namespace, with the arguments in one line.
@@ -27,27 +28,27 @@ func ip(t *testing.T, n *testenv.Namespace, line string) {
 // reach only each other, and the dummy is removed with the network.
 func TestDummy(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	before := w.links(w.Host)
+	before := w.Links(w.Host)
 	var parent string
-	w.define("lab", "x", func(d *network.Definition) {
+	w.Define("lab", "x", func(d *network.Definition) {
 		d.Parent, d.Internal = network.DummyParent(d.ID), true
 		d.Subnets = []network.Subnet{{Subnet: d.Subnets[0].Subnet}}
 		parent = d.Parent
 	}, "172.18.0.0/16")
-	if links := w.links(w.Host); !slices.Contains(links, parent) {
+	if links := w.Links(w.Host); !slices.Contains(links, parent) {
 		t.Errorf("links are %q, want %q among them", links, parent)
 	}
 	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach("a", a, "network=lab")
-	w.mustAttach("b", b, "network=lab")
-	pings(t, b.Namespace, "172.18.0.1")
+	w.MustAttach("a", a, "network=lab")
+	w.MustAttach("b", b, "network=lab")
+	hooklab.Pings(t, b.Namespace, "172.18.0.1")
 	if routes := routesOf(t, a, "-4"); len(routes) != 1 {
 		t.Errorf("routes: %q", routes)
 	}
-	w.detachAndEnd(t, "a", a)
-	w.detachAndEnd(t, "b", b)
-	w.removeNetwork("lab")
-	if links := w.links(w.Host); !slices.Equal(links, before) {
+	w.DetachAndEnd("a", a)
+	w.DetachAndEnd("b", b)
+	w.RemoveNetwork("lab")
+	if links := w.Links(w.Host); !slices.Equal(links, before) {
 		t.Errorf("links are %q, want %q", links, before)
 	}
 }
@@ -60,30 +61,30 @@ func TestShareParent(t *testing.T) {
 		w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 		ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
 		ip(t, w.Host, "link set foo up")
-		w.define("a", "eth9.50", nil, "192.168.50.0/24")
-		if err := w.tryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil ||
+		w.Define("a", "eth9.50", nil, "192.168.50.0/24")
+		if err := w.TryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil ||
 			!strings.Contains(err.Error(), `parent "eth9.50" carries network "a" already`) {
 			t.Errorf("not told to share: %v", err)
 		}
-		if err := w.tryDefine("b", "eth9.50", share, "192.168.50.128/25"); err == nil ||
+		if err := w.TryDefine("b", "eth9.50", share, "192.168.50.128/25"); err == nil ||
 			!strings.Contains(err.Error(), "overlaps 192.168.50.0/24") {
 			t.Errorf("overlapping: %v", err)
 		}
-		w.define("b", "eth9.50", share, "192.168.51.0/24")
-		w.define("c", "foo", nil, "192.168.50.0/24") // another VLAN: another network
+		w.Define("b", "eth9.50", share, "192.168.51.0/24")
+		w.Define("c", "foo", nil, "192.168.50.0/24") // another VLAN: another network
 		// The same VLAN with another link name.
 		ip(t, w.Host, "link property add dev foo altname foo60")
-		if err := w.tryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil ||
+		if err := w.TryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil ||
 			!strings.Contains(err.Error(), `of network "c"`) {
 			t.Errorf("overlapping by another name: %v", err)
 		}
-		w.removeNetwork(order[0])
-		if links := w.links(w.Host); !slices.Contains(links, "eth9.50") {
+		w.RemoveNetwork(order[0])
+		if links := w.Links(w.Host); !slices.Contains(links, "eth9.50") {
 			t.Errorf("%q was removed, and eth9.50 with it: %q", order[0], links)
 		}
-		w.removeNetwork(order[1])
-		w.removeNetwork("c")
-		if links := w.links(w.Host); slices.Contains(links, "eth9.50") || !slices.Contains(links, "foo") {
+		w.RemoveNetwork(order[1])
+		w.RemoveNetwork("c")
+		if links := w.Links(w.Host); slices.Contains(links, "eth9.50") || !slices.Contains(links, "foo") {
 			t.Errorf("links are %q", links)
 		}
 	}
@@ -92,8 +93,8 @@ func TestShareParent(t *testing.T) {
 // boot removes what does not survive a reboot: links, records, leases.
 func (w *world) boot(t *testing.T, links ...string) {
 	t.Helper()
-	must(t, os.RemoveAll(wiring.PathsUnder(w.root).Run))
-	must(t, os.RemoveAll(wiring.PathsUnder(w.root).BPF))
+	must(t, os.RemoveAll(w.Paths().Run))
+	must(t, os.RemoveAll(w.Paths().BPF))
 	for _, l := range links {
 		ip(t, w.Host, "link del "+l)
 	}
@@ -107,14 +108,14 @@ func TestRestore(t *testing.T) {
 	w.AddGateway(60, "192.168.60.1/24")
 	ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
 	ip(t, w.Host, "link set foo up")
-	w.define("ours", "eth9.50", nil, "192.168.50.0/24")
-	w.define("theirs", "foo", nil, "192.168.60.0/24")
+	w.Define("ours", "eth9.50", nil, "192.168.50.0/24")
+	w.Define("theirs", "foo", nil, "192.168.60.0/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=ours")
+	w.MustAttach("c1", c, "network=ours")
 	c.End(t)
 
 	w.boot(t, "eth9.50", "foo")
-	rows := w.restore()
+	rows := w.Restore()
 	if len(rows) != 2 || !rows[0].Made || rows[0].Err != nil || rows[0].Blind != "" {
 		t.Errorf("restored %+v", rows)
 	}
@@ -122,29 +123,29 @@ func TestRestore(t *testing.T) {
 		!strings.Contains(err.Error(), `parent "foo": no such link: it is not managed by Lanyard`) {
 		t.Errorf("foo: %+v", rows[1])
 	}
-	if links := w.links(w.Host); !slices.Contains(links, "eth9.50") || slices.Contains(links, "foo") {
+	if links := w.Links(w.Host); !slices.Contains(links, "eth9.50") || slices.Contains(links, "foo") {
 		t.Errorf("links are %q", links)
 	}
-	if n := w.held("ours"); n != 0 {
+	if n := w.Held("ours"); n != 0 {
 		t.Errorf("%d leases of the boot before", n)
 	}
-	w.refused("a parent of the administrator's", w.attach("c2", testenv.NewContainer(t), "network=theirs"), 1,
+	w.Refused("a parent of the administrator's", w.Attach("c2", testenv.NewContainer(t), "network=theirs"), 1,
 		`parent "foo": no such link`, "not managed by Lanyard")
 	c = testenv.NewContainer(t)
-	w.mustAttach("c3", c, "network=ours", "verify=strict")
+	w.MustAttach("c3", c, "network=ours", "verify=strict")
 	if addrs := got(t, c); addrs[0] != "192.168.50.2/24" {
 		t.Errorf("addresses %q", addrs)
 	}
 	// The second call has nothing to do.
-	if rows := w.restore(); rows[0].Made || rows[0].Err != nil {
+	if rows := w.Restore(); rows[0].Made || rows[0].Err != nil {
 		t.Errorf("again: %+v", rows)
 	}
 	// Without restore, the first attach creates the links that it needs.
-	w.detachAndEnd(t, "c3", c)
+	w.DetachAndEnd("c3", c)
 	w.boot(t, "eth9.50")
 	c = testenv.NewContainer(t)
-	w.mustAttach("c4", c, "network=ours", "verify=strict")
-	pings(t, c.Namespace, "192.168.50.1")
+	w.MustAttach("c4", c, "network=ours", "verify=strict")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 }
 
 // TestRemoveInUse checks that a network with containers is not removed, also not by
@@ -152,16 +153,16 @@ func TestRestore(t *testing.T) {
 func TestRemoveInUse(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
-	w.define("web", "eth9.50", nil, "192.168.50.0/24")
-	w.define("db", "eth9.60", nil, "192.168.60.0/24")
+	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
+	w.Define("db", "eth9.60", nil, "192.168.60.0/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
-	err := w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
+	w.MustAttach("c1", c, "network=web")
+	err := w.Admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
 	if err == nil || err.Error() != `network "web" is in use by container "c1": remove them first` {
 		t.Errorf("%v", err)
 	}
 	prune := func() (pruned []string) {
-		must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
 			pruned, err = l.Prune(ctx)
 			return err
 		}))
@@ -170,12 +171,12 @@ func TestRemoveInUse(t *testing.T) {
 	if pruned := prune(); !slices.Equal(pruned, []string{"db"}) {
 		t.Errorf("pruned %q", pruned)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
-	w.detachAndEnd(t, "c1", c)
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	w.DetachAndEnd("c1", c)
 	if pruned := prune(); !slices.Equal(pruned, []string{"web"}) {
 		t.Errorf("pruned %q", pruned)
 	}
-	if links := w.links(w.Host); slices.Contains(links, "eth9.50") || slices.Contains(links, "eth9.60") {
+	if links := w.Links(w.Host); slices.Contains(links, "eth9.50") || slices.Contains(links, "eth9.60") {
 		t.Errorf("links are %q", links)
 	}
 }
@@ -195,7 +196,7 @@ func TestRenamed(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
 			w.AddGateway(50, "192.168.50.1/24")
-			w.define("web", "eth9.50", hostAccess, "192.168.50.0/24")
+			w.Define("web", "eth9.50", hostAccess, "192.168.50.0/24")
 			for _, r := range x.rename {
 				link := strings.Fields(r)[0]
 				ip(t, w.Host, "link set "+link+" down")
@@ -203,7 +204,7 @@ func TestRenamed(t *testing.T) {
 				ip(t, w.Host, "link set "+strings.Fields(r)[2]+" up")
 			}
 			remove := func() error {
-				return w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
+				return w.Admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
 			}
 			err := remove()
 			if x.refused != nil {
@@ -216,7 +217,7 @@ func TestRenamed(t *testing.T) {
 				err = remove()
 			}
 			must(t, err)
-			if links := w.links(w.Host); len(links) != 2 { // lo and the trunk
+			if links := w.Links(w.Host); len(links) != 2 { // lo and the trunk
 				t.Errorf("left: %q", links)
 			}
 		})

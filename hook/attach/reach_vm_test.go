@@ -1,6 +1,6 @@
 //go:build vm
 
-package main
+package attach_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -21,17 +22,17 @@ import (
 func TestPassthru(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
 	w.AddGateway(50, "192.168.50.1/24")
-	w.define("web", "eth9.50", func(d *network.Definition) { d.Mode = network.ModePassthru }, "192.168.50.0/24")
+	w.Define("web", "eth9.50", func(d *network.Definition) { d.Mode = network.ModePassthru }, "192.168.50.0/24")
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web", "verify=strict")
-	pings(t, c.Namespace, "192.168.50.1")
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	l, err := w.Host.Netlink().LinkByName("eth9.50")
 	must(t, err)
-	if a := w.record(); a.MAC.String() != l.Attrs().HardwareAddr.String() {
+	if a := w.Record(); a.MAC.String() != l.Attrs().HardwareAddr.String() {
 		t.Errorf("MAC %s, the parent's is %s", a.MAC, l.Attrs().HardwareAddr)
 	}
-	w.refused("a second container", w.attach("c2", testenv.NewContainer(t), "network=web"), 1, "passthru")
-	w.refused("another MAC", w.attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1,
+	w.Refused("a second container", w.Attach("c2", testenv.NewContainer(t), "network=web"), 1, "passthru")
+	w.Refused("another MAC", w.Attach("c3", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1,
 		"cannot use MAC 02:00:00:00:00:01")
 }
 
@@ -41,44 +42,44 @@ func TestIPvlanL2(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{20}})
 	gw := w.AddGateway(20, "192.168.20.1/24", "fd20::1/64")
 	claimant := w.AddClaimant(20, "192.168.20.3/24")
-	before := w.links(w.Host)
+	before := w.Links(w.Host)
 	if err := w.ipvlan("web", "eth9.20", network.ModeL2, "192.168.20.0/24", "fd20::/64"); err == nil ||
 		!strings.Contains(err.Error(), "driver ipvlan sends with the MAC of parent") {
 		t.Fatalf("not said that it cannot be watched: %v", err)
 	}
 	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach("a", a, "network=web", "verify=strict")
-	rec := w.record()
+	w.MustAttach("a", a, "network=web", "verify=strict")
+	rec := w.Record()
 	if rec.Verdict.Code != verify.Unobserved || !strings.Contains(rec.Verdict.Text,
 		"driver ipvlan sends with the MAC of parent") {
 		t.Errorf("verdict %+v", rec.Verdict)
 	}
 	// The claimant's address is declined.
-	w.mustAttach("b", b, "network=web", "verify=strict")
+	w.MustAttach("b", b, "network=web", "verify=strict")
 	if addrs := got(t, b); addrs[0] != "192.168.20.4/24" {
 		t.Errorf("addresses %q next to the claimant %s", addrs, claimant.MAC)
 	}
 	for _, c := range []*testenv.Container{a, b} {
-		pings(t, c.Namespace, "192.168.20.1")
-		pings(t, c.Namespace, "fd20::1")
+		hooklab.Pings(t, c.Namespace, "192.168.20.1")
+		hooklab.Pings(t, c.Namespace, "fd20::1")
 	}
-	pings(t, a.Namespace, "192.168.20.4")
+	hooklab.Pings(t, a.Namespace, "192.168.20.4")
 	out, err := gw.Exec("ip", "neigh", "show", "192.168.20.4")
 	must(t, err)
 	if !strings.Contains(out, rec.MAC.String()) {
 		t.Errorf("the gateway knows %q, want %s", out, rec.MAC)
 	}
 	must(t, verifyAgain(w, rec))
-	w.refused("a MAC of its own", w.attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1,
+	w.Refused("a MAC of its own", w.Attach("x", testenv.NewContainer(t), "network=web", "mac=02:00:00:00:00:01"), 1,
 		"cannot use MAC")
 	// A fast restart: the address is in use until the old namespace is gone.
-	w.detachAndEnd(t, "a", a)
+	w.DetachAndEnd("a", a)
 	again := testenv.NewContainer(t)
-	w.mustAttach("a", again, "network=web", "ip=192.168.20.2")
-	pings(t, again.Namespace, "192.168.20.1")
-	w.detachAndEnd(t, "a", again)
-	w.detachAndEnd(t, "b", b)
-	w.wantNothing("web", append(before[:1:1], append([]string{"eth9.20"}, before[1:]...)...))
+	w.MustAttach("a", again, "network=web", "ip=192.168.20.2")
+	hooklab.Pings(t, again.Namespace, "192.168.20.1")
+	w.DetachAndEnd("a", again)
+	w.DetachAndEnd("b", b)
+	w.WantNothing("web", append(before[:1:1], append([]string{"eth9.20"}, before[1:]...)...))
 }
 
 // TestIPvlanL3 checks that two subnets on one parent reach each other by the host,
@@ -91,13 +92,13 @@ func TestIPvlanL3(t *testing.T) {
 				t.Fatal("not said that it cannot be watched")
 			}
 			a, b := testenv.NewContainer(t), testenv.NewContainer(t)
-			w.mustAttach("a", a, "network=web", "ip=192.168.214.10", "verify=strict")
-			w.mustAttach("b", b, "network=web", "ip=10.1.214.10", "ip6=fd14::10", "verify=strict")
+			w.MustAttach("a", a, "network=web", "ip=192.168.214.10", "verify=strict")
+			w.MustAttach("b", b, "network=web", "ip=10.1.214.10", "ip6=fd14::10", "verify=strict")
 			if routes := routesOf(t, a, "-4"); !strings.HasPrefix(routes[0], "default dev eth0 scope link") {
 				t.Errorf("routes %q", routes)
 			}
-			pings(t, a.Namespace, "10.1.214.10")
-			pings(t, a.Namespace, "fd14::10")
+			hooklab.Pings(t, a.Namespace, "10.1.214.10")
+			hooklab.Pings(t, a.Namespace, "fd14::10")
 		})
 	}
 }
@@ -105,8 +106,8 @@ func TestIPvlanL3(t *testing.T) {
 // ipvlan defines an ipvlan network, in mode l2 with the first address of each subnet as
 // gateway. The returned error is the note that tags are not watched.
 func (w *world) ipvlan(name, parent string, mode network.Mode, subnets ...string) error {
-	w.tb.Helper()
-	return w.tryDefine(name, parent, func(d *network.Definition) {
+	w.TB.Helper()
+	return w.TryDefine(name, parent, func(d *network.Definition) {
 		d.Driver, d.Mode = network.DriverIPvlan, mode
 		for i := range d.Subnets {
 			if d.Routed() {
@@ -118,7 +119,7 @@ func (w *world) ipvlan(name, parent string, mode network.Mode, subnets ...string
 
 // verifyAgain probes the gateways of an attachment again.
 func verifyAgain(w *world, a hook.Attachment) error {
-	return w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	return w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		verdicts, err := l.Verify(ctx, a)
 		for _, v := range verdicts {
 			if !v.Code.Good() {

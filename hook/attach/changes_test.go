@@ -1,4 +1,4 @@
-package main
+package attach_test
 
 import (
 	"context"
@@ -9,14 +9,15 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // changes returns how the interface of the one attachment is not as it was given.
 func (w *world) changes() (list []verify.Change) {
-	w.tb.Helper()
-	recs := w.records()
-	must(w.tb, w.admin(func(_ context.Context, l *wiring.Lanyard) error {
+	w.TB.Helper()
+	recs := w.Records()
+	must(w.TB, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
 		all, err := l.Changes(recs)
 		list = all[recs[0].ID]
 		return err
@@ -27,20 +28,20 @@ func (w *world) changes() (list []verify.Change) {
 // wantChange checks that verify reports exactly one change, with a code and words. "" is the code of
 // a change that traffic works with.
 func (w *world) wantChange(code verify.Code, words ...string) {
-	w.tb.Helper()
+	w.TB.Helper()
 	list := w.changes()
 	if len(list) != 1 || list[0].Code != code {
-		w.tb.Errorf("changes are %+v, want one %q", list, code)
+		w.TB.Errorf("changes are %+v, want one %q", list, code)
 		return
 	}
 	for _, word := range words {
 		if !strings.Contains(list[0].Text, word) {
-			w.tb.Errorf("%q lacks %q", list[0].Text, word)
+			w.TB.Errorf("%q lacks %q", list[0].Text, word)
 		}
 	}
 	for _, v := range w.verdicts() {
 		if code != "" && (v.Code != code || v.Text != list[0].Text || v.Code.Good()) || code == "" && v.Code != verify.OK {
-			w.tb.Errorf("verdict is %+v, want %q", v, code)
+			w.TB.Errorf("verdict is %+v, want %q", v, code)
 		}
 	}
 }
@@ -70,13 +71,13 @@ func TestChangedInside(t *testing.T) {
 			[]string{"through 192.168.50.1", `leads through interface "tun0"`}},
 	} {
 		t.Run(what, func(t *testing.T) {
-			w, _ := lan(t, macFromAddress)
+			w, _ := lan(t, hooklab.MACFromAddress)
 			ns := testenv.NewContainer(t)
-			w.mustAttach("c1", ns, "network=web", "ip=192.168.50.9")
+			w.MustAttach("c1", ns, "network=web", "ip=192.168.50.9")
 			if list := w.changes(); len(list) != 0 {
 				t.Errorf("a healthy container has %+v", list)
 			}
-			w.change(ns, strings.ReplaceAll(c.commands, "INDEX", strconv.Itoa(w.record().Index)))
+			w.change(ns, strings.ReplaceAll(c.commands, "INDEX", strconv.Itoa(w.Record().Index)))
 			w.wantChange(c.code, c.words...)
 		})
 	}
@@ -84,10 +85,10 @@ func TestChangedInside(t *testing.T) {
 
 // change runs ip with each line in the container.
 func (w *world) change(ns *testenv.Container, commands string) {
-	w.tb.Helper()
+	w.TB.Helper()
 	for line := range strings.Lines(commands) {
 		_, err := ns.Exec("ip", strings.Fields(line)...)
-		must(w.tb, err)
+		must(w.TB, err)
 	}
 }
 
@@ -95,7 +96,7 @@ func (w *world) change(ns *testenv.Container, commands string) {
 func TestMovedInside(t *testing.T) {
 	w, _ := lan(t, nil)
 	ns, other := testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach("c1", ns, "network=web")
+	w.MustAttach("c1", ns, "network=web")
 	w.change(ns, "link set eth0 netns "+strconv.Itoa(other.Pid))
 	w.wantChange(verify.InterfaceGone, "moved to another namespace")
 }
@@ -111,21 +112,21 @@ func TestUnchangedInside(t *testing.T) {
 	}
 	w, _ := lan(t, nil)
 	ns := testenv.NewContainer(t)
-	w.mustAttach("c1", ns, "network=web")
+	w.MustAttach("c1", ns, "network=web")
 	w.change(ns, "link add tun0 type veth peer name tun0x\nlink set tun0 up\n"+
 		"route add 0.0.0.0/1 dev tun0\nroute add 128.0.0.0/1 dev tun0")
 	healthy(w, "VPN")
-	w.mustDetach("c1")
+	w.MustDetach("c1")
 
 	ns = testenv.NewContainer(t)
 	w, _ = lan(t, nil)
 	w.change(ns, "link add eng0 type veth peer name eng0x\nlink set eng0 up\nroute add default dev eng0")
-	w.mustAttach("c2", ns, "network=web", "default-route=true")
+	w.MustAttach("c2", ns, "network=web", "default-route=true")
 	healthy(w, "takes over")
 
 	w, _ = lan(t, func(d *network.Definition) { d.Subnets, d.IPAM = nil, network.IPAMNone })
 	ns = testenv.NewContainer(t)
-	w.mustAttach("c3", ns, "network=web")
+	w.MustAttach("c3", ns, "network=web")
 	w.change(ns, "addr add 192.168.50.33/24 dev eth0\nroute add default via 192.168.50.1")
 	healthy(w, "without addresses of the network")
 }

@@ -1,4 +1,4 @@
-package main
+package attach_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -29,8 +30,8 @@ func twoLANs(t *testing.T, edit func(*network.Definition)) *world {
 	} {
 		w.AddGateway(0, prefixes...)
 	}
-	w.define("web", w.Trunk, edit, "192.168.50.0/24", "fd50::/64")
-	w.define("db", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, edit, "192.168.50.0/24", "fd50::/64")
+	w.Define("db", w.Trunk, func(d *network.Definition) {
 		d.ShareParent = true
 		if edit != nil {
 			edit(d)
@@ -57,9 +58,9 @@ func TestSeveralNetworks(t *testing.T) {
 	} {
 		t.Run(test.networks, func(t *testing.T) {
 			w := twoLANs(t, nil)
-			before := w.links(w.Host)
+			before := w.Links(w.Host)
 			c := testenv.NewContainer(t)
-			w.mustAttach("c1", c, "networks="+test.networks, "verify=strict")
+			w.MustAttach("c1", c, "networks="+test.networks, "verify=strict")
 			for family, want := range map[string]string{"-4": test.default4, "-6": test.default6} {
 				var dev string
 				for _, r := range routesOf(t, c, family) {
@@ -71,19 +72,19 @@ func TestSeveralNetworks(t *testing.T) {
 					t.Errorf("the default route of %s is on %q, want %q: %q", family, dev, want, routesOf(t, c, family))
 				}
 			}
-			if recs := w.records(); len(recs) != 2 || len(recs[0].Addrs)+len(recs[1].Addrs) != 3 {
+			if recs := w.Records(); len(recs) != 2 || len(recs[0].Addrs)+len(recs[1].Addrs) != 3 {
 				t.Errorf("records: %+v", recs)
 			}
-			pings(t, c.Namespace, "192.168.50.1")
-			pings(t, c.Namespace, "192.168.60.1")
+			hooklab.Pings(t, c.Namespace, "192.168.50.1")
+			hooklab.Pings(t, c.Namespace, "192.168.60.1")
 			// A second attach adds nothing.
-			w.mustAttach("c1", c, "networks="+test.networks)
-			if recs := w.records(); len(recs) != 2 {
+			w.MustAttach("c1", c, "networks="+test.networks)
+			if recs := w.Records(); len(recs) != 2 {
 				t.Errorf("%d records after the second time", len(recs))
 			}
-			w.detachAndEnd(t, "c1", c)
-			w.wantNothing("web", before)
-			w.wantNothing("db", before)
+			w.DetachAndEnd("c1", c)
+			w.WantNothing("web", before)
+			w.WantNothing("db", before)
 		})
 	}
 }
@@ -91,11 +92,11 @@ func TestSeveralNetworks(t *testing.T) {
 // TestAllOrNothing checks that the first network is undone if the second one is refused.
 func TestSeveralNetworksAllOrNothing(t *testing.T) {
 	w := twoLANs(t, nil)
-	before := w.links(w.Host)
+	before := w.Links(w.Host)
 	c := testenv.NewContainer(t)
-	w.refused("a network that is not there", w.attach("c1", c, "networks=web,nope"), 1, `network "nope": not defined`)
-	w.wantNothing("web", before)
-	if links := w.links(c.Namespace); !slices.Equal(links, []string{"lo"}) {
+	w.Refused("a network that is not there", w.Attach("c1", c, "networks=web,nope"), 1, `network "nope": not defined`)
+	w.WantNothing("web", before)
+	if links := w.Links(c.Namespace); !slices.Equal(links, []string{"lo"}) {
 		t.Errorf("links in the container: %q", links)
 	}
 }
@@ -107,7 +108,7 @@ func TestSourceRouting(t *testing.T) {
 		t.Run(fmt.Sprint("source routing ", on), func(t *testing.T) {
 			w := twoLANs(t, func(d *network.Definition) { d.SourceRouting = on })
 			c := testenv.NewContainer(t)
-			w.mustAttach("c1", c, "networks=web,db@eth1")
+			w.MustAttach("c1", c, "networks=web,db@eth1")
 			for from, want := range map[string]string{"192.168.50.2": "eth0", "192.168.60.2": "eth1", "fd50::2": "eth0"} {
 				to := "203.0.113.9"
 				if strings.Contains(from, ":") {
@@ -126,9 +127,9 @@ func TestSourceRouting(t *testing.T) {
 				// Nothing of it remains after the interface, in a namespace that stays.
 				pod := testenv.NewContainer(t)
 				first := testenv.JoinNamespace(t, pod.Namespace)
-				w.mustAttach("p1", first, "network=db")
+				w.MustAttach("p1", first, "network=db")
 				must(t, first.Kill())
-				w.mustDetach("p1")
+				w.MustDetach("p1")
 				first.Reap()
 				rules, err := pod.Exec("ip", "rule")
 				must(t, err)
@@ -144,7 +145,7 @@ func TestSourceRouting(t *testing.T) {
 func podState(t *testing.T, id string, pid int, namespace string, annotations ...string) []byte {
 	t.Helper()
 	var s specs.State
-	must(t, json.Unmarshal(state(id, pid, annotations...), &s))
+	must(t, json.Unmarshal(hooklab.State(id, pid, annotations...), &s))
 	s.Annotations["io.kubernetes.cri-o.SandboxID"] = "sandbox1"
 	if namespace != "" {
 		s.Annotations["io.kubernetes.pod.namespace"] = namespace
@@ -166,7 +167,7 @@ func TestPods(t *testing.T) {
 		"shops":  func(d *network.Definition) { d.KubernetesNamespaces = []string{"shop"} },
 		"any":    func(d *network.Definition) { d.KubernetesNamespaces = []string{"*"} },
 	} {
-		w.define(name, w.Trunk, func(d *network.Definition) {
+		w.Define(name, w.Trunk, func(d *network.Definition) {
 			d.ShareParent = true
 			if edit != nil {
 				edit(d)
@@ -175,18 +176,18 @@ func TestPods(t *testing.T) {
 	}
 	pod := newPod(t)
 	create := []string{"createRuntime"}
-	w.refused("a network that lists none", w.run(podState(t, "a", pod.Pid, "shop", "network=closed"), create), 1,
+	w.Refused("a network that lists none", w.Run(podState(t, "a", pod.Pid, "shop", "network=closed"), create), 1,
 		`pods of the Kubernetes namespace "shop" may not use it`)
-	w.refused("another namespace", w.run(podState(t, "a", pod.Pid, "bank", "network=shops"), create), 1,
+	w.Refused("another namespace", w.Run(podState(t, "a", pod.Pid, "bank", "network=shops"), create), 1,
 		`pods of the Kubernetes namespace "bank" may not use it`)
-	w.refused("no namespace", w.run(podState(t, "a", pod.Pid, "", "network=shops"), create), 1,
+	w.Refused("no namespace", w.Run(podState(t, "a", pod.Pid, "", "network=shops"), create), 1,
 		"pods that are in no Kubernetes namespace")
 	for id, network := range map[string]string{"a": "shops", "b": "any"} {
-		if o := w.run(podState(t, id, pod.Pid, "shop", "network="+network, "interface="+network), create); o.status != 0 {
-			t.Fatalf("%s: %s", network, o.stderr)
+		if o := w.Run(podState(t, id, pod.Pid, "shop", "network="+network, "interface="+network), create); o.Status != 0 {
+			t.Fatalf("%s: %s", network, o.Stderr)
 		}
 	}
-	pings(t, pod.Namespace, "192.168.50.1")
+	hooklab.Pings(t, pod.Namespace, "192.168.50.1")
 	if routes := routesOf(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") || len(routes) != 3 {
 		t.Errorf("the pod's routes are %q", routes)
 	}
@@ -231,14 +232,14 @@ func TestForeignDefaultRoute(t *testing.T) {
 		t.Run(test.what, func(t *testing.T) {
 			w := newWorld(t, testenv.Config{})
 			w.AddGateway(0, "192.168.50.1/24", "fd50::1/64", "203.0.113.9/32")
-			w.define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
+			w.Define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
 			host := testenv.NewContainer(t)
 			mustGiveDefault(t, host, strings.Fields(test.option)...)
 			before := append(routesOf(t, host, "-4"), routesOf(t, host, "-6")...)
 			c := testenv.JoinNamespace(t, host.Namespace)
 			networks := `networks=[{"name":"web"` + test.want + `}]`
-			w.mustAttach("c1", c, networks, "verify=strict")
-			w.mustAttach("c1", c, networks) // the second attach adds nothing
+			w.MustAttach("c1", c, networks, "verify=strict")
+			w.MustAttach("c1", c, networks) // the second attach adds nothing
 			for to, want := range map[string]string{"203.0.113.9": test.goes4, "198.51.100.9": test.goes4,
 				"2001:db8::9": test.goes6, "9000::9": test.goes6} {
 				out, err := c.Exec("ip", "route", "get", to)
@@ -246,25 +247,25 @@ func TestForeignDefaultRoute(t *testing.T) {
 					t.Errorf("%s goes %q, %v, want %q", to, out, err, want)
 				}
 			}
-			if a := w.record(); fmt.Sprint(a.Defaults) != test.via || fmt.Sprint(a.Others) != test.others {
+			if a := w.Record(); fmt.Sprint(a.Defaults) != test.via || fmt.Sprint(a.Others) != test.others {
 				t.Errorf("recorded: by %v, left to %v, want %s and %s", a.Defaults, a.Others, test.via, test.others)
 			}
-			must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
-				v, err := l.Verify(ctx, w.record())
+			must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+				v, err := l.Verify(ctx, w.Record())
 				if len(v) != 2 || v[0].Code != verify.OK || v[1].Code != verify.OK {
 					t.Errorf("asked again: %+v", v)
 				}
 				return err
 			}))
 			must(t, c.Kill())
-			w.mustDetach("c1")
+			w.MustDetach("c1")
 			c.Reap()
 			if after := append(routesOf(t, host, "-4"), routesOf(t, host, "-6")...); !slices.Equal(after, before) {
 				t.Errorf("routes were %q and are %q", before, after)
 			}
-			w.mustAttach("c2", testenv.JoinNamespace(t, host.Namespace), networks)
-			must(t, os.Remove(filepath.Join(wiring.PathsUnder(w.root).Run, "lanyard.db")))
-			if a := w.record(); fmt.Sprint(a.Defaults) != test.via {
+			w.MustAttach("c2", testenv.JoinNamespace(t, host.Namespace), networks)
+			must(t, os.Remove(filepath.Join(w.Paths().Run, "lanyard.db")))
+			if a := w.Record(); fmt.Sprint(a.Defaults) != test.via {
 				t.Errorf("adopted: by %v, want %s", a.Defaults, test.via)
 			}
 		})
@@ -276,20 +277,20 @@ func TestForeignDefaultRoute(t *testing.T) {
 func TestPodDefaultRoute(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "203.0.113.9/32")
-	w.define("web", w.Trunk, func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.KubernetesNamespaces, d.PodDefaultRoute = []string{"shop"}, true
 	}, "192.168.50.0/24")
 	pod := newPod(t)
 	c := testenv.JoinNamespace(t, pod.Namespace)
-	if o := w.run(podState(t, "a", c.Pid, "shop", "network=web", "interface=lan0"),
-		[]string{"createRuntime"}); o.status != 0 {
-		t.Fatal(o.stderr)
+	if o := w.Run(podState(t, "a", c.Pid, "shop", "network=web", "interface=lan0"),
+		[]string{"createRuntime"}); o.Status != 0 {
+		t.Fatal(o.Stderr)
 	}
-	pings(t, pod.Namespace, "203.0.113.9")
+	hooklab.Pings(t, pod.Namespace, "203.0.113.9")
 	must(t, c.Kill())
-	w.mustDetach("a")
+	w.MustDetach("a")
 	c.Reap()
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.ReleasePod(ctx, "shop/shop-1")
 		return err
 	}))

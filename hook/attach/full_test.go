@@ -1,4 +1,4 @@
-package main
+package attach_test
 
 import (
 	"context"
@@ -17,12 +17,12 @@ func TestTrunkFull(t *testing.T) {
 	const most = 8192 // of the map "endpoints"
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, nil, "192.168.50.0/24")
-	before := w.links(w.Host)
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
+	before := w.Links(w.Host)
 	each := func(f func(*wiring.Lanyard, verify.Endpoint) error) {
 		t.Helper()
-		must(t, w.admin(func(_ context.Context, l *wiring.Lanyard) error {
-			p, err := l.Parent(w.definition("web"))
+		must(t, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+			p, err := l.Parent(w.Definition("web"))
 			if err == nil {
 				err = l.Datapath.Prepare(p.TrunkIndex)
 			}
@@ -37,16 +37,16 @@ func TestTrunkFull(t *testing.T) {
 	// The first use of a database rebuilds it from kernel state, and forgets endpoints
 	// without a container. So the first attach comes before these endpoints.
 	first := testenv.NewContainer(t)
-	w.mustAttach("c0", first, "network=web")
+	w.MustAttach("c0", first, "network=web")
 	must(t, first.Kill())
-	w.mustDetach("c0")
+	w.MustDetach("c0")
 	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Expect(e) })
 	for _, mode := range []verify.Mode{verify.Warn, verify.Strict} {
-		w.refused("a MAC too many", w.attach("c1", testenv.NewContainer(t), "network=web", "verify="+string(mode)), 1,
+		w.Refused("a MAC too many", w.Attach("c1", testenv.NewContainer(t), "network=web", "verify="+string(mode)), 1,
 			`watch trunk "`+w.Trunk+`"`, "8192 MACs are watched already, which is the maximum")
 	}
 	each(func(l *wiring.Lanyard, e verify.Endpoint) error { return l.Datapath.Forget(e) })
-	w.wantNothing("web", before)
+	w.WantNothing("web", before)
 	c := testenv.NewContainer(t)
-	w.mustAttach("c1", c, "network=web")
+	w.MustAttach("c1", c, "network=web")
 }

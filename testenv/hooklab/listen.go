@@ -1,4 +1,4 @@
-package main
+package hooklab
 
 import (
 	"fmt"
@@ -16,15 +16,16 @@ import (
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
-// listener counts the announcements of two addresses that come to a card.
-type listener struct {
+// Listener counts the announcements of an IPv4 and an IPv6 address that come to a card.
+type Listener struct {
 	ip4, ip6    netip.Addr
 	mu          sync.Mutex
 	garps, nads int
 	first, last time.Time
 }
 
-func listen(tb testing.TB, n *testenv.Namespace, card, ip4, ip6 string) *listener {
+// Listen opens the card of that name in a namespace, until the test ends.
+func Listen(tb testing.TB, n *testenv.Namespace, card, ip4, ip6 string) *Listener {
 	tb.Helper()
 	var conn *packet.Conn
 	must(tb, n.Do(func() error {
@@ -34,7 +35,7 @@ func listen(tb testing.TB, n *testenv.Namespace, card, ip4, ip6 string) *listene
 		}
 		return err
 	}))
-	l := &listener{ip4: netip.MustParseAddr(ip4), ip6: netip.MustParseAddr(ip6)}
+	l := &Listener{ip4: netip.MustParseAddr(ip4), ip6: netip.MustParseAddr(ip6)}
 	var done sync.WaitGroup
 	done.Go(func() { l.read(conn) })
 	tb.Cleanup(func() {
@@ -44,7 +45,7 @@ func listen(tb testing.TB, n *testenv.Namespace, card, ip4, ip6 string) *listene
 	return l
 }
 
-func (l *listener) read(conn *packet.Conn) {
+func (l *Listener) read(conn *packet.Conn) {
 	b := make([]byte, 2048)
 	for {
 		n, _, err := conn.ReadFrom(b)
@@ -68,9 +69,9 @@ func (l *listener) read(conn *packet.Conn) {
 	}
 }
 
-// wantThree checks that three of each arrived within the time of one start. RFC 5227 §2.3
+// WantThree checks that three of each arrived within the time of one start. RFC 5227 §2.3
 // has two seconds between announcements.
-func (l *listener) wantThree(tb testing.TB) {
+func (l *Listener) WantThree(tb testing.TB) {
 	tb.Helper()
 	testenv.Eventually(tb, "three announcements of each", func() error {
 		if garps, nads := l.count(); garps != 3 || nads != 3 {
@@ -83,7 +84,7 @@ func (l *listener) wantThree(tb testing.TB) {
 	}
 }
 
-func (l *listener) count() (garps, nads int) {
+func (l *Listener) count() (garps, nads int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.garps, l.nads

@@ -1,4 +1,4 @@
-package main
+package attach_test
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 
 // verifyAgain is "lanyard verify" of the only attachment.
 func (w *world) verifyAgain() (verdicts []verify.Verdict) {
-	w.tb.Helper()
-	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
-		verdicts, err = l.Verify(ctx, w.record())
+	w.TB.Helper()
+	must(w.TB, w.Admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		verdicts, err = l.Verify(ctx, w.Record())
 		return err
 	}))
 	return verdicts
@@ -48,8 +48,8 @@ func TestBypassed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, _ := lan(t, nil)
-			w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-			if got := w.record().Verdict; got.Code != verify.OK {
+			w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+			if got := w.Record().Verdict; got.Code != verify.OK {
 				t.Fatalf("before it came: %+v", got)
 			}
 			check := func(what string, verdicts []verify.Verdict) {
@@ -71,14 +71,14 @@ func TestBypassed(t *testing.T) {
 			undo := w.Foreign(w.Host, w.Trunk, c.direction, c.answer)
 			check("verified again", w.verifyAgain())
 			c2 := testenv.NewContainer(t)
-			w.mustAttach("c2", c2, "network=web")
-			for _, a := range w.records() {
+			w.MustAttach("c2", c2, "network=web")
+			for _, a := range w.Records() {
 				if a.Containers[0].ID == "c2" {
 					check("attached", a.Verdicts)
 				}
 			}
 			must(t, c2.Kill())
-			w.mustDetach("c2")
+			w.MustDetach("c2")
 			undo()
 			for _, v := range w.verifyAgain() {
 				if v.Code != verify.OK {
@@ -93,8 +93,8 @@ func TestBypassed(t *testing.T) {
 // attaches it again.
 func TestProgramDetached(t *testing.T) {
 	w, _ := lan(t, nil)
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	links, err := filepath.Glob(filepath.Join(wiring.PathsUnder(w.root).BPF, "*", "link-*"))
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	links, err := filepath.Glob(filepath.Join(w.Paths().BPF, "*", "link-*"))
 	must(t, err)
 	for _, link := range links { // the kernel detaches a link without references
 		must(t, os.Remove(link))
@@ -104,8 +104,8 @@ func TestProgramDetached(t *testing.T) {
 		must(t, err)
 	}
 	testenv.Eventually(t, "the program to be missed", func() error {
-		return w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
-			_, err := l.Datapath.Ahead(w.record().Endpoint.Trunk)
+		return w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			_, err := l.Datapath.Ahead(w.Record().Endpoint.Trunk)
 			if err == nil {
 				return errors.New("it is there")
 			}
@@ -120,7 +120,7 @@ func TestProgramDetached(t *testing.T) {
 			t.Errorf("verified: %+v", v)
 		}
 	}
-	if a := w.record(); a.State != hook.Attached {
+	if a := w.Record(); a.State != hook.Attached {
 		t.Errorf("record is %+v", a)
 	}
 }
@@ -129,14 +129,14 @@ func TestProgramDetached(t *testing.T) {
 // watches the container again.
 func TestPinsRemoved(t *testing.T) {
 	w, _ := lan(t, nil)
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
-	must(t, os.RemoveAll(wiring.PathsUnder(w.root).BPF))
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	must(t, os.RemoveAll(w.Paths().BPF))
 	for _, v := range w.verifyAgain() {
 		if v.Code != verify.OK {
 			t.Errorf("verified: %+v", v)
 		}
 	}
-	if e := w.evidence(w.record()); e.Counters.OutFrames == 0 {
+	if e := w.Evidence(w.Record()); e.Counters.OutFrames == 0 {
 		t.Errorf("evidence is %+v, want frames", e)
 	}
 }

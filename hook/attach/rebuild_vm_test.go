@@ -1,6 +1,6 @@
 //go:build vm
 
-package main
+package attach_test
 
 import (
 	"testing"

@@ -1,6 +1,6 @@
 //go:build vm
 
-package main
+package attach_test
 
 import (
 	"slices"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // TestHostAccessVLAN checks host access on a VLAN sub-interface that Lanyard created,
@@ -19,8 +20,8 @@ func TestHostAccessVLAN(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
 			w.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
-			before := w.links(w.Host)
-			err := w.tryDefine("web", "eth9.50", func(d *network.Definition) {
+			before := w.Links(w.Host)
+			err := w.TryDefine("web", "eth9.50", func(d *network.Definition) {
 				hostAccess(d)
 				if d.Driver = driver; driver == network.DriverIPvlan {
 					d.Mode = network.ModeL2
@@ -30,18 +31,18 @@ func TestHostAccessVLAN(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.reachHost(t, "c1")
-			def := w.definition("web")
-			w.wantHostRoutes(def.HostLink())
+			def := w.Definition("web")
+			w.WantHostRoutes(def.HostLink())
 			w.boot(t, "eth9.50") // and what stood on it
-			if rows := w.restore(); len(rows) != 1 || rows[0].Err != nil || !rows[0].Made {
+			if rows := w.Restore(); len(rows) != 1 || rows[0].Err != nil || !rows[0].Made {
 				t.Errorf("restored %+v", rows)
 			}
-			if links := w.links(w.Host); !slices.Contains(links, def.HostLink()) {
+			if links := w.Links(w.Host); !slices.Contains(links, def.HostLink()) {
 				t.Errorf("links of the host: %q", links)
 			}
 			w.reachHost(t, "c2")
-			w.removeNetwork("web")
-			if links := w.links(w.Host); !slices.Equal(links, before) {
+			w.RemoveNetwork("web")
+			if links := w.Links(w.Host); !slices.Equal(links, before) {
 				t.Errorf("links of the host: %q, want %q", links, before)
 			}
 		})
@@ -53,16 +54,16 @@ func TestHostAccessVLAN(t *testing.T) {
 func (w *world) reachHost(t *testing.T, id string) {
 	t.Helper()
 	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach(id+"a", a, "network=web", "ip=192.168.50.9", "ip6=fd50::9", "verify=strict")
-	w.mustAttach(id+"b", b, "network=web", "ip=192.168.50.10", "ip6=fd50::10", "verify=strict")
+	w.MustAttach(id+"a", a, "network=web", "ip=192.168.50.9", "ip6=fd50::9", "verify=strict")
+	w.MustAttach(id+"b", b, "network=web", "ip=192.168.50.10", "ip6=fd50::10", "verify=strict")
 	for _, addr := range []string{"192.168.50.9", "192.168.50.10", "fd50::9", "fd50::10"} {
-		pings(t, w.Host, addr)
+		hooklab.Pings(t, w.Host, addr)
 	}
-	for _, addr := range append(strings.Fields(joinAddrs(w.definition("web").HostAddresses)), "192.168.50.1", "fd50::1",
+	for _, addr := range append(strings.Fields(joinAddrs(w.Definition("web").HostAddresses)), "192.168.50.1", "fd50::1",
 		"192.168.50.10") {
-		pings(t, a.Namespace, addr)
+		hooklab.Pings(t, a.Namespace, addr)
 	}
-	w.wantNoStrangers()
-	w.detachAndEnd(t, id+"a", a)
-	w.detachAndEnd(t, id+"b", b)
+	w.WantNoUnleased()
+	w.DetachAndEnd(id+"a", a)
+	w.DetachAndEnd(id+"b", b)
 }

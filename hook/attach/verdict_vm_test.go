@@ -1,6 +1,6 @@
 //go:build vm
 
-package main
+package attach_test
 
 import (
 	"slices"
@@ -142,11 +142,11 @@ func TestVerdicts(t *testing.T) {
 func testVerdict(t *testing.T, f fault, subnet string) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	gw := w.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
-	before := w.links(w.Host)
+	before := w.Links(w.Host)
 	if f.unplug != nil {
 		f.unplug(w, gw)
 	}
-	w.define("web", "eth9.50", func(d *network.Definition) {
+	w.Define("web", "eth9.50", func(d *network.Definition) {
 		d.Deadline = network.Duration(500 * time.Millisecond)
 		d.ConflictWindow = network.Duration(250 * time.Millisecond) // a claimant may be slow here
 	}, subnet)
@@ -168,29 +168,29 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 
 	// Mode strict refuses every verdict that is not good, and leaves nothing.
 	c := testenv.NewContainer(t)
-	strict := w.attach("strict", c, append(annotations, "verify=strict")...)
+	strict := w.Attach("strict", c, append(annotations, "verify=strict")...)
 	if f.code.Good() {
-		if strict.status != 0 {
+		if strict.Status != 0 {
 			t.Fatalf("strict: %+v", strict)
 		}
 	} else {
-		w.refused("strict", strict, 1, append(f.words, string(f.code))...)
+		w.Refused("strict", strict, 1, append(f.words, string(f.code))...)
 	}
-	w.detachAndEnd(t, "strict", c)
-	if n := len(w.records()) + w.watched() + w.held("web"); n != 0 {
+	w.DetachAndEnd("strict", c)
+	if n := len(w.Records()) + w.Watched() + w.Held("web"); n != 0 {
 		t.Errorf("%d records, endpoints or leases are left", n)
 	}
 
 	// Mode warn starts the container, unless it would harm other machines.
 	c = testenv.NewContainer(t)
-	warn := w.attach("warn", c, annotations...)
+	warn := w.Attach("warn", c, annotations...)
 	if f.fatal {
-		w.refused("warn", warn, 1, append(f.words, string(f.code))...)
+		w.Refused("warn", warn, 1, append(f.words, string(f.code))...)
 	} else {
-		if warn.status != 0 {
+		if warn.Status != 0 {
 			t.Fatalf("warn: %+v", warn)
 		}
-		a := w.record()
+		a := w.Record()
 		if a.Verdict.Code != f.code {
 			t.Errorf("verdict is %+v, want %q", a.Verdict, f.code)
 		}
@@ -203,10 +203,10 @@ func testVerdict(t *testing.T, f fault, subnet string) {
 			t.Errorf("evidence is %+v", a.Evidence)
 		}
 	}
-	w.detachAndEnd(t, "warn", c)
-	w.removeNetwork("web")
+	w.DetachAndEnd("warn", c)
+	w.RemoveNetwork("web")
 	if f.code == verify.OK {
-		if after := w.links(w.Host); strings.Join(after, " ") != strings.Join(before, " ") {
+		if after := w.Links(w.Host); strings.Join(after, " ") != strings.Join(before, " ") {
 			t.Errorf("links of the host are %q, were %q", after, before)
 		}
 	}

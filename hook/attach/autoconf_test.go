@@ -1,4 +1,4 @@
-package main
+package attach_test
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // TestSLAAC checks that a workload on a network without addresses configures an address
@@ -28,13 +29,13 @@ func TestSLAAC(t *testing.T) {
 			}
 		}
 	}
-	w.define("own", w.Trunk, share(func(d *network.Definition) { d.IPAM = network.IPAMNone }))
-	w.define("four", w.Trunk, share(nil), "192.168.50.0/24")
-	w.define("six", w.Trunk, share(nil), "fd60::/64")
+	w.Define("own", w.Trunk, share(func(d *network.Definition) { d.IPAM = network.IPAMNone }))
+	w.Define("four", w.Trunk, share(nil), "192.168.50.0/24")
+	w.Define("six", w.Trunk, share(nil), "fd60::/64")
 	own, four, six := testenv.NewContainer(t), testenv.NewContainer(t), testenv.NewContainer(t)
-	w.mustAttach("own", own, "network=own")
-	w.mustAttach("four", four, "network=four")
-	w.mustAttach("six", six, "network=six")
+	w.MustAttach("own", own, "network=own")
+	w.MustAttach("four", four, "network=four")
+	w.MustAttach("six", six, "network=six")
 	prefix := netip.MustParsePrefix("fd77::/64")
 	testenv.Eventually(t, "an address from the router's prefix", func() error {
 		if err := router.Advertise(prefix); err != nil {
@@ -51,8 +52,8 @@ func TestSLAAC(t *testing.T) {
 		}
 		return nil
 	})
-	pings(t, own.Namespace, "fd77::1")
-	pings(t, own.Namespace, "2001:db8:f::9") // by the router
+	hooklab.Pings(t, own.Namespace, "fd77::1")
+	hooklab.Pings(t, own.Namespace, "2001:db8:f::9") // by the router
 	must(t, router.Advertise(prefix))
 	for _, c := range []*testenv.Container{four, six} {
 		if addrs := strings.Join(got(t, c), " "); strings.Contains(addrs, "fd77") {
@@ -92,11 +93,11 @@ func TestDHCP(t *testing.T) {
 			t.Logf("udhcpd: %s", &log)
 		}
 	})
-	w.define("own", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
+	w.Define("own", w.Trunk, func(d *network.Definition) { d.IPAM = network.IPAMNone })
 	var first string
 	for range 2 {
 		c := testenv.NewContainer(t)
-		w.mustAttach("c1", c, "network=own")
+		w.MustAttach("c1", c, "network=own")
 		if out, err := c.Exec("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "8", "-T", "1", "-s", script); err != nil {
 			t.Fatalf("udhcpc: %v: %s", err, out)
 		}
@@ -107,7 +108,7 @@ func TestDHCP(t *testing.T) {
 		if !strings.HasPrefix(addrs, "192.168.50.1") || addrs != first {
 			t.Errorf("it has %q, and %q before", addrs, first)
 		}
-		pings(t, c.Namespace, "192.168.50.1")
-		w.detachAndEnd(t, "c1", c)
+		hooklab.Pings(t, c.Namespace, "192.168.50.1")
+		w.DetachAndEnd("c1", c)
 	}
 }
