@@ -3,7 +3,6 @@ package attach_test
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
@@ -12,32 +11,6 @@ import (
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// got lists a container's addresses on the LAN, link-local ones left out.
-func got(tb testing.TB, c *testenv.Container) (addrs []string) {
-	tb.Helper()
-	out, err := c.Exec("ip", "-o", "addr", "show", "scope", "global")
-	must(tb, err)
-	for line := range strings.Lines(out) {
-		addrs = append(addrs, strings.Fields(line)[3])
-	}
-	slices.Sort(addrs)
-	return addrs
-}
-
-// routesOf lists a container's routes by family, as ip-route(8) prints them.
-func routesOf(tb testing.TB, c *testenv.Container, family string, table ...string) []string {
-	tb.Helper()
-	out, err := c.Exec("ip", append([]string{family, "route", "show"}, table...)...)
-	must(tb, err)
-	var routes []string
-	for line := range strings.Lines(out) {
-		if !strings.HasPrefix(line, "fe80::") && !strings.HasPrefix(line, "multicast") {
-			routes = append(routes, strings.TrimSpace(line))
-		}
-	}
-	return routes
-}
 
 // TestPrefixes checks which addresses prefixes from one address to 2^64 give out: a /31
 // (RFC 3021) and a /127 (RFC 6164) have two hosts and nothing else.
@@ -61,7 +34,7 @@ func TestPrefixes(t *testing.T) {
 			for i, want := range test.want {
 				c := testenv.NewContainer(t)
 				w.MustAttach(fmt.Sprint("c", i), c, "network=web", "verify=warn")
-				if addrs := got(t, c); len(addrs) != 1 || addrs[0] != want {
+				if addrs := hooklab.AddrsIn(t, c); len(addrs) != 1 || addrs[0] != want {
 					t.Errorf("container %d has %q, want %q", i, addrs, want)
 				}
 			}
@@ -104,7 +77,7 @@ func TestRanges(t *testing.T) {
 		"192.168.32.131/24"} {
 		c := testenv.NewContainer(t)
 		w.MustAttach(fmt.Sprint("c", i), c, "network=web")
-		if addrs := got(t, c); len(addrs) != 1 || addrs[0] != want {
+		if addrs := hooklab.AddrsIn(t, c); len(addrs) != 1 || addrs[0] != want {
 			t.Errorf("container %d has %q, want %q", i, addrs, want)
 		}
 	}
@@ -137,7 +110,7 @@ func TestSubnetByAddress(t *testing.T) {
 	} {
 		c := testenv.NewContainer(t)
 		w.MustAttach(fmt.Sprint("c", i), c, append([]string{"network=web", "verify=strict"}, test.ask...)...)
-		if addrs := strings.Join(got(t, c), " "); addrs != test.want {
+		if addrs := strings.Join(hooklab.AddrsIn(t, c), " "); addrs != test.want {
 			t.Errorf("%q gives %q, want %q", test.ask, addrs, test.want)
 		}
 	}
@@ -197,7 +170,7 @@ func TestGatewayOnLinkAndNone(t *testing.T) {
 	})
 	c = testenv.NewContainer(t)
 	w.MustAttach("c2", c, "network=none", "verify=strict")
-	if routes := routesOf(t, c, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "192.168.50.0/24 dev eth0") {
+	if routes := hooklab.RoutesIn(t, c, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "192.168.50.0/24 dev eth0") {
 		t.Errorf("routes without a gateway: %q", routes)
 	}
 }
@@ -268,7 +241,7 @@ func TestStableAddresses(t *testing.T) {
 		for _, id := range []string{"a", "b", "c"} {
 			c := testenv.NewContainer(t)
 			w.MustAttach(id, c, "network=web")
-			addr := strings.Join(got(t, c), " ")
+			addr := strings.Join(hooklab.AddrsIn(t, c), " ")
 			if round > 0 && addrs[id] != addr {
 				t.Errorf("container %s has %s, and had %s", id, addr, addrs[id])
 			}

@@ -41,7 +41,7 @@ func TestSLAAC(t *testing.T) {
 		if err := router.Advertise(prefix); err != nil {
 			return err
 		}
-		if addrs := strings.Join(got(t, own), " "); !strings.HasPrefix(addrs, "fd77::") {
+		if addrs := strings.Join(hooklab.AddrsIn(t, own), " "); !strings.HasPrefix(addrs, "fd77::") {
 			return errors.New("it has " + addrs)
 		}
 		return nil
@@ -56,10 +56,10 @@ func TestSLAAC(t *testing.T) {
 	hooklab.Pings(t, own.Namespace, "2001:db8:f::9") // by the router
 	must(t, router.Advertise(prefix))
 	for _, c := range []*testenv.Container{four, six} {
-		if addrs := strings.Join(got(t, c), " "); strings.Contains(addrs, "fd77") {
+		if addrs := strings.Join(hooklab.AddrsIn(t, c), " "); strings.Contains(addrs, "fd77") {
 			t.Errorf("%s has %s", c.Name, addrs)
 		}
-		if routes := strings.Join(routesOf(t, c, "-6"), "; "); strings.Contains(routes, "proto ra") {
+		if routes := strings.Join(hooklab.RoutesIn(t, c, "-6"), "; "); strings.Contains(routes, "proto ra") {
 			t.Errorf("%s has routes of the router's: %s", c.Name, routes)
 		}
 	}
@@ -101,7 +101,7 @@ func TestDHCP(t *testing.T) {
 		if out, err := c.Exec("busybox", "udhcpc", "-i", "eth0", "-n", "-q", "-t", "8", "-T", "1", "-s", script); err != nil {
 			t.Fatalf("udhcpc: %v: %s", err, out)
 		}
-		addrs := strings.Join(got(t, c), " ")
+		addrs := strings.Join(hooklab.AddrsIn(t, c), " ")
 		if first == "" {
 			first = addrs
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
@@ -64,7 +65,7 @@ func TestKilled(t *testing.T) {
 // whatever step its hook was killed, also if the next hook of that container finds them.
 func TestKilledHostAccess(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
-	w, _ := lan(t, hostAccess)
+	w, _ := lan(t, func(d *network.Definition) { d.HostAccess = true })
 	before, link := w.Links(w.Host), w.Definition("web").HostLink()
 	for _, step := range []string{"parent", "address", "host", "commit"} {
 		t.Run(step, func(t *testing.T) {

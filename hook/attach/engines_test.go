@@ -73,7 +73,7 @@ func TestPodsOfBothEngines(t *testing.T) {
 				t.Fatal(o.Stderr)
 			}
 			hooklab.Pings(t, pod.Namespace, "192.168.50.1")
-			if routes := routesOf(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") || len(routes) != 2 {
+			if routes := hooklab.RoutesIn(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") || len(routes) != 2 {
 				t.Errorf("the author's default-route moved the pod's routes: %q", routes)
 			}
 			a := w.Record()

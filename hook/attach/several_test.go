@@ -63,13 +63,13 @@ func TestSeveralNetworks(t *testing.T) {
 			w.MustAttach("c1", c, "networks="+test.networks, "verify=strict")
 			for family, want := range map[string]string{"-4": test.default4, "-6": test.default6} {
 				var dev string
-				for _, r := range routesOf(t, c, family) {
+				for _, r := range hooklab.RoutesIn(t, c, family) {
 					if f := strings.Fields(r); f[0] == "default" {
 						dev = f[slices.Index(f, "dev")+1]
 					}
 				}
 				if dev != want {
-					t.Errorf("the default route of %s is on %q, want %q: %q", family, dev, want, routesOf(t, c, family))
+					t.Errorf("the default route of %s is on %q, want %q: %q", family, dev, want, hooklab.RoutesIn(t, c, family))
 				}
 			}
 			if recs := w.Records(); len(recs) != 2 || len(recs[0].Addrs)+len(recs[1].Addrs) != 3 {
@@ -188,7 +188,7 @@ func TestPods(t *testing.T) {
 		}
 	}
 	hooklab.Pings(t, pod.Namespace, "192.168.50.1")
-	if routes := routesOf(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") || len(routes) != 3 {
+	if routes := hooklab.RoutesIn(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") || len(routes) != 3 {
 		t.Errorf("the pod's routes are %q", routes)
 	}
 }
@@ -235,7 +235,7 @@ func TestForeignDefaultRoute(t *testing.T) {
 			w.Define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
 			host := testenv.NewContainer(t)
 			mustGiveDefault(t, host, strings.Fields(test.option)...)
-			before := append(routesOf(t, host, "-4"), routesOf(t, host, "-6")...)
+			before := append(hooklab.RoutesIn(t, host, "-4"), hooklab.RoutesIn(t, host, "-6")...)
 			c := testenv.JoinNamespace(t, host.Namespace)
 			networks := `networks=[{"name":"web"` + test.want + `}]`
 			w.MustAttach("c1", c, networks, "verify=strict")
@@ -260,7 +260,7 @@ func TestForeignDefaultRoute(t *testing.T) {
 			must(t, c.Kill())
 			w.MustDetach("c1")
 			c.Reap()
-			if after := append(routesOf(t, host, "-4"), routesOf(t, host, "-6")...); !slices.Equal(after, before) {
+			if after := append(hooklab.RoutesIn(t, host, "-4"), hooklab.RoutesIn(t, host, "-6")...); !slices.Equal(after, before) {
 				t.Errorf("routes were %q and are %q", before, after)
 			}
 			w.MustAttach("c2", testenv.JoinNamespace(t, host.Namespace), networks)
@@ -294,7 +294,7 @@ func TestPodDefaultRoute(t *testing.T) {
 		_, err := l.ReleasePod(ctx, "shop/shop-1")
 		return err
 	}))
-	if routes := routesOf(t, pod, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "default dev cluster") {
+	if routes := hooklab.RoutesIn(t, pod, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "default dev cluster") {
 		t.Errorf("the pod's routes are %q", routes)
 	}
 }

@@ -153,14 +153,14 @@ func TestTrunkSetDown(t *testing.T) {
 	w.AddGateway(50, "192.168.50.1/24")
 	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
 	for _, missing := range []bool{false, true} {
-		ip(t, w.Host, "link set eth9 down")
+		hooklab.IP(t, w.Host, "link set eth9 down")
 		if missing {
-			ip(t, w.Host, "link del eth9.50")
+			hooklab.IP(t, w.Host, "link del eth9.50")
 		}
 		c := testenv.NewContainer(t)
 		if missing {
 			w.Refused("no sub-interface", w.Attach("c1", c, "network=web"), 1, `"eth9" is down`, "ip link set eth9 up")
-			ip(t, w.Host, "link set eth9 up")
+			hooklab.IP(t, w.Host, "link set eth9 up")
 			w.MustAttach("c1", c, "network=web")
 		} else {
 			w.Refused("strict", w.Attach("c1", c, "network=web", "verify=strict"), 1, "parent-down", `"eth9" is down`)
@@ -168,7 +168,7 @@ func TestTrunkSetDown(t *testing.T) {
 			if a := w.Record(); a.Verdict.Code != verify.ParentDown {
 				t.Errorf("verdict is %+v", a.Verdict)
 			}
-			ip(t, w.Host, "link set eth9 up")
+			hooklab.IP(t, w.Host, "link set eth9 up")
 		}
 		hooklab.Pings(t, c.Namespace, "192.168.50.1")
 		for _, v := range w.verdicts() {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
 )
 
 // HostRoutes lists the host's routes by a link, without those that the kernel
@@ -53,4 +55,37 @@ func Addresses(a hook.Attachment) (list []string) {
 		list = append(list, p.Addr().String())
 	}
 	return list
+}
+
+// AddrsIn lists a container's addresses on the LAN, link-local ones left out.
+func AddrsIn(tb testing.TB, c *testenv.Container) (addrs []string) {
+	tb.Helper()
+	out, err := c.Exec("ip", "-o", "addr", "show", "scope", "global")
+	must(tb, err)
+	for line := range strings.Lines(out) {
+		addrs = append(addrs, strings.Fields(line)[3])
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// RoutesIn lists a container's routes by family, as ip-route(8) prints them.
+func RoutesIn(tb testing.TB, c *testenv.Container, family string, table ...string) []string {
+	tb.Helper()
+	out, err := c.Exec("ip", append([]string{family, "route", "show"}, table...)...)
+	must(tb, err)
+	var routes []string
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "fe80::") && !strings.HasPrefix(line, "multicast") {
+			routes = append(routes, strings.TrimSpace(line))
+		}
+	}
+	return routes
+}
+
+// IP runs ip(8) in a namespace, with the arguments in one line.
+func IP(tb testing.TB, n *testenv.Namespace, line string) {
+	tb.Helper()
+	_, err := n.Exec("ip", strings.Fields(line)...)
+	must(tb, err)
 }

@@ -1,6 +1,6 @@
 //go:build vm
 
-package attach_test
+package driver_test
 
 import (
 	"context"
@@ -17,10 +17,19 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
+func TestMain(m *testing.M) { hooklab.Main(m) }
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
 // TestPassthru checks that passthru gives one container the parent's MAC, and refuses a
 // second container.
 func TestPassthru(t *testing.T) {
-	w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+	w := hooklab.New(t, testenv.Config{VLANs: []uint16{50}})
 	w.AddGateway(50, "192.168.50.1/24")
 	w.Define("web", "eth9.50", func(d *network.Definition) { d.Mode = network.ModePassthru }, "192.168.50.0/24")
 	c := testenv.NewContainer(t)
@@ -39,11 +48,11 @@ func TestPassthru(t *testing.T) {
 // TestIPvlanL2 checks that ipvlan containers reach the gateway and each other with the
 // parent's MAC, and that the verdict says what could not be observed.
 func TestIPvlanL2(t *testing.T) {
-	w := newWorld(t, testenv.Config{VLANs: []uint16{20}})
+	w := hooklab.New(t, testenv.Config{VLANs: []uint16{20}})
 	gw := w.AddGateway(20, "192.168.20.1/24", "fd20::1/64")
 	claimant := w.AddClaimant(20, "192.168.20.3/24")
 	before := w.Links(w.Host)
-	if err := w.ipvlan("web", "eth9.20", network.ModeL2, "192.168.20.0/24", "fd20::/64"); err == nil ||
+	if err := define(w, "web", "eth9.20", network.ModeL2, "192.168.20.0/24", "fd20::/64"); err == nil ||
 		!strings.Contains(err.Error(), "driver ipvlan sends with the MAC of parent") {
 		t.Fatalf("not said that it cannot be watched: %v", err)
 	}
@@ -56,7 +65,7 @@ func TestIPvlanL2(t *testing.T) {
 	}
 	// The claimant's address is declined.
 	w.MustAttach("b", b, "network=web", "verify=strict")
-	if addrs := got(t, b); addrs[0] != "192.168.20.4/24" {
+	if addrs := hooklab.AddrsIn(t, b); addrs[0] != "192.168.20.4/24" {
 		t.Errorf("addresses %q next to the claimant %s", addrs, claimant.MAC)
 	}
 	for _, c := range []*testenv.Container{a, b} {
@@ -87,14 +96,14 @@ func TestIPvlanL2(t *testing.T) {
 func TestIPvlanL3(t *testing.T) {
 	for _, mode := range []network.Mode{network.ModeL3, network.ModeL3S} {
 		t.Run(string(mode), func(t *testing.T) {
-			w := newWorld(t, testenv.Config{})
-			if err := w.ipvlan("web", "eth9", mode, "192.168.214.0/24", "10.1.214.0/24", "fd14::/64"); err == nil {
+			w := hooklab.New(t, testenv.Config{})
+			if err := define(w, "web", "eth9", mode, "192.168.214.0/24", "10.1.214.0/24", "fd14::/64"); err == nil {
 				t.Fatal("not said that it cannot be watched")
 			}
 			a, b := testenv.NewContainer(t), testenv.NewContainer(t)
 			w.MustAttach("a", a, "network=web", "ip=192.168.214.10", "verify=strict")
 			w.MustAttach("b", b, "network=web", "ip=10.1.214.10", "ip6=fd14::10", "verify=strict")
-			if routes := routesOf(t, a, "-4"); !strings.HasPrefix(routes[0], "default dev eth0 scope link") {
+			if routes := hooklab.RoutesIn(t, a, "-4"); !strings.HasPrefix(routes[0], "default dev eth0 scope link") {
 				t.Errorf("routes %q", routes)
 			}
 			hooklab.Pings(t, a.Namespace, "10.1.214.10")
@@ -103,9 +112,9 @@ func TestIPvlanL3(t *testing.T) {
 	}
 }
 
-// ipvlan defines an ipvlan network, in mode l2 with the first address of each subnet as
+// define defines an ipvlan network, in mode l2 with the first address of each subnet as
 // gateway. The returned error is the note that tags are not watched.
-func (w *world) ipvlan(name, parent string, mode network.Mode, subnets ...string) error {
+func define(w *hooklab.Lab, name, parent string, mode network.Mode, subnets ...string) error {
 	w.TB.Helper()
 	return w.TryDefine(name, parent, func(d *network.Definition) {
 		d.Driver, d.Mode = network.DriverIPvlan, mode
@@ -118,7 +127,7 @@ func (w *world) ipvlan(name, parent string, mode network.Mode, subnets ...string
 }
 
 // verifyAgain probes the gateways of an attachment again.
-func verifyAgain(w *world, a hook.Attachment) error {
+func verifyAgain(w *hooklab.Lab, a hook.Attachment) error {
 	return w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		verdicts, err := l.Verify(ctx, a)
 		for _, v := range verdicts {

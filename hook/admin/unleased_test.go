@@ -1,4 +1,4 @@
-package attach_test
+package admin_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 // TestNoUnleasedMACs kills a container while it sends: neither its frames nor the host's
 // are counted as frames of an unleased MAC.
 func TestNoUnleasedMACs(t *testing.T) {
-	w, _ := lan(t, nil)
+	w, _ := hooklab.NewLAN(t, nil)
 	w.MustAttach("other", testenv.NewContainer(t), "network=web") // the trunk stays watched
 	for range 5 {
 		c := testenv.NewContainer(t)

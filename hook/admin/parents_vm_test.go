@@ -1,6 +1,6 @@
 //go:build vm
 
-package attach_test
+package admin_test
 
 import (
 	"context"
@@ -17,17 +17,10 @@ import (
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// ip runs ip(8) in a namespace, with the arguments in one line.
-func ip(t *testing.T, n *testenv.Namespace, line string) {
-	t.Helper()
-	_, err := n.Exec("ip", strings.Fields(line)...)
-	must(t, err)
-}
-
 // TestDummy checks that a network without a parent uses a dummy link: its containers
 // reach only each other, and the dummy is removed with the network.
 func TestDummy(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
+	w := hooklab.New(t, testenv.Config{})
 	before := w.Links(w.Host)
 	var parent string
 	w.Define("lab", "x", func(d *network.Definition) {
@@ -42,7 +35,7 @@ func TestDummy(t *testing.T) {
 	w.MustAttach("a", a, "network=lab")
 	w.MustAttach("b", b, "network=lab")
 	hooklab.Pings(t, b.Namespace, "172.18.0.1")
-	if routes := routesOf(t, a, "-4"); len(routes) != 1 {
+	if routes := hooklab.RoutesIn(t, a, "-4"); len(routes) != 1 {
 		t.Errorf("routes: %q", routes)
 	}
 	w.DetachAndEnd("a", a)
@@ -58,9 +51,9 @@ func TestDummy(t *testing.T) {
 func TestShareParent(t *testing.T) {
 	share := func(d *network.Definition) { d.ShareParent = true }
 	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
-		w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
-		ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
-		ip(t, w.Host, "link set foo up")
+		w := hooklab.New(t, testenv.Config{VLANs: []uint16{50, 60}})
+		hooklab.IP(t, w.Host, "link add link eth9 name foo type vlan id 60")
+		hooklab.IP(t, w.Host, "link set foo up")
 		w.Define("a", "eth9.50", nil, "192.168.50.0/24")
 		if err := w.TryDefine("b", "eth9.50", nil, "192.168.51.0/24"); err == nil ||
 			!strings.Contains(err.Error(), `parent "eth9.50" carries network "a" already`) {
@@ -73,7 +66,7 @@ func TestShareParent(t *testing.T) {
 		w.Define("b", "eth9.50", share, "192.168.51.0/24")
 		w.Define("c", "foo", nil, "192.168.50.0/24") // another VLAN: another network
 		// The same VLAN with another link name.
-		ip(t, w.Host, "link property add dev foo altname foo60")
+		hooklab.IP(t, w.Host, "link property add dev foo altname foo60")
 		if err := w.TryDefine("d", "foo60", share, "192.168.50.0/25"); err == nil ||
 			!strings.Contains(err.Error(), `of network "c"`) {
 			t.Errorf("overlapping by another name: %v", err)
@@ -91,30 +84,30 @@ func TestShareParent(t *testing.T) {
 }
 
 // boot removes what does not survive a reboot: links, records, leases.
-func (w *world) boot(t *testing.T, links ...string) {
+func boot(t *testing.T, w *hooklab.Lab, links ...string) {
 	t.Helper()
 	must(t, os.RemoveAll(w.Paths().Run))
 	must(t, os.RemoveAll(w.Paths().BPF))
 	for _, l := range links {
-		ip(t, w.Host, "link del "+l)
+		hooklab.IP(t, w.Host, "link del "+l)
 	}
 }
 
 // TestRestore checks that after a reboot restore, or the first attach, creates Lanyard's
 // links again, and reports missing links of the administrator. Leases are gone.
 func TestRestore(t *testing.T) {
-	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w := hooklab.New(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
 	w.AddGateway(60, "192.168.60.1/24")
-	ip(t, w.Host, "link add link eth9 name foo type vlan id 60")
-	ip(t, w.Host, "link set foo up")
+	hooklab.IP(t, w.Host, "link add link eth9 name foo type vlan id 60")
+	hooklab.IP(t, w.Host, "link set foo up")
 	w.Define("ours", "eth9.50", nil, "192.168.50.0/24")
 	w.Define("theirs", "foo", nil, "192.168.60.0/24")
 	c := testenv.NewContainer(t)
 	w.MustAttach("c1", c, "network=ours")
 	c.End(t)
 
-	w.boot(t, "eth9.50", "foo")
+	boot(t, w, "eth9.50", "foo")
 	rows := w.Restore()
 	if len(rows) != 2 || !rows[0].Made || rows[0].Err != nil || rows[0].Blind != "" {
 		t.Errorf("restored %+v", rows)
@@ -133,7 +126,7 @@ func TestRestore(t *testing.T) {
 		`parent "foo": no such link`, "not managed by Lanyard")
 	c = testenv.NewContainer(t)
 	w.MustAttach("c3", c, "network=ours", "verify=strict")
-	if addrs := got(t, c); addrs[0] != "192.168.50.2/24" {
+	if addrs := hooklab.AddrsIn(t, c); addrs[0] != "192.168.50.2/24" {
 		t.Errorf("addresses %q", addrs)
 	}
 	// The second call has nothing to do.
@@ -142,7 +135,7 @@ func TestRestore(t *testing.T) {
 	}
 	// Without restore, the first attach creates the links that it needs.
 	w.DetachAndEnd("c3", c)
-	w.boot(t, "eth9.50")
+	boot(t, w, "eth9.50")
 	c = testenv.NewContainer(t)
 	w.MustAttach("c4", c, "network=ours", "verify=strict")
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
@@ -151,7 +144,7 @@ func TestRestore(t *testing.T) {
 // TestRemoveInUse checks that a network with containers is not removed, also not by
 // prune.
 func TestRemoveInUse(t *testing.T) {
-	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w := hooklab.New(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
 	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
 	w.Define("db", "eth9.60", nil, "192.168.60.0/24")
@@ -194,14 +187,14 @@ func TestRenamed(t *testing.T) {
 		{"both", []string{"eth9.50 name lan50", "eth9 name lan9"}, []string{`"eth9.50" is gone`, `"lan50"`, "ip link del lan50"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+			w := hooklab.New(t, testenv.Config{VLANs: []uint16{50}})
 			w.AddGateway(50, "192.168.50.1/24")
 			w.Define("web", "eth9.50", hostAccess, "192.168.50.0/24")
 			for _, r := range x.rename {
 				link := strings.Fields(r)[0]
-				ip(t, w.Host, "link set "+link+" down")
-				ip(t, w.Host, "link set "+r)
-				ip(t, w.Host, "link set "+strings.Fields(r)[2]+" up")
+				hooklab.IP(t, w.Host, "link set "+link+" down")
+				hooklab.IP(t, w.Host, "link set "+r)
+				hooklab.IP(t, w.Host, "link set "+strings.Fields(r)[2]+" up")
 			}
 			remove := func() error {
 				return w.Admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web") })
@@ -213,7 +206,7 @@ func TestRenamed(t *testing.T) {
 						t.Errorf("got %v, want %q", err, word)
 					}
 				}
-				ip(t, w.Host, "link del lan50")
+				hooklab.IP(t, w.Host, "link del lan50")
 				err = remove()
 			}
 			must(t, err)

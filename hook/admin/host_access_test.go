@@ -1,4 +1,4 @@
-package attach_test
+package admin_test
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func hostAccess(d *network.Definition) { d.HostAccess = true }
 // that other traffic of the host is unchanged. The routes are removed with the container,
 // and the link with the network.
 func TestHostAccess(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
+	w := hooklab.New(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	before := w.Links(w.Host)
 	// The host itself is on this LAN, with the address that would be given out first.
@@ -74,7 +74,7 @@ func joinAddrs(addrs []netip.Addr) string {
 // host, and refused if it was named. An address that the host has on another link is
 // refused. Nothing is left.
 func TestHostAccessConflict(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
+	w := hooklab.New(t, testenv.Config{})
 	claimant := w.AddClaimant(0, "192.168.50.2/24", "fd50::2/64")
 	before := w.Links(w.Host)
 	named := func(addr string) func(*network.Definition) {
@@ -104,7 +104,7 @@ func TestHostAccessConflict(t *testing.T) {
 // TestHostLinkLost checks that the next attach creates a lost host link again, with the
 // routes to attached containers, and completes one whose creation was interrupted.
 func TestHostLinkLost(t *testing.T) {
-	w, _ := lan(t, hostAccess)
+	w, _ := hooklab.NewLAN(t, hostAccess)
 	def := w.Definition("web")
 	one, two := testenv.NewContainer(t), testenv.NewContainer(t)
 	w.MustAttach("one", one, "network=web", "ip=192.168.50.11", "ip6=fd50::11")
@@ -142,7 +142,7 @@ func TestHostLinkLost(t *testing.T) {
 // TestHostRouteTaken checks that a foreign route to the same address stops the start, and
 // stays.
 func TestHostRouteTaken(t *testing.T) {
-	w, _ := lan(t, hostAccess)
+	w, _ := hooklab.NewLAN(t, hostAccess)
 	_, err := w.Host.Exec("ip", "route", "add", "192.168.50.9/32", "dev", w.Trunk)
 	must(t, err)
 	c := testenv.NewContainer(t)
@@ -158,7 +158,7 @@ func TestHostRouteTaken(t *testing.T) {
 // TestHostAccessGuarded checks that the guard of the parent passes frames of the host's
 // own link, and does not count them as frames of an unleased MAC.
 func TestHostAccessGuarded(t *testing.T) {
-	w, _ := lan(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
+	w, _ := hooklab.NewLAN(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
 	c := testenv.NewContainer(t)
 	w.MustAttach("c1", c, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
 	for _, addr := range []string{"192.168.50.9", "fd50::9"} {
@@ -173,7 +173,7 @@ func TestHostAccessGuarded(t *testing.T) {
 // TestHostAccessRebuilt checks that the host's routes and their containers are restored
 // when the database is lost.
 func TestHostAccessRebuilt(t *testing.T) {
-	w, _ := lan(t, hostAccess)
+	w, _ := hooklab.NewLAN(t, hostAccess)
 	def := w.Definition("web")
 	c := testenv.NewContainer(t)
 	w.MustAttach("c1", c, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
@@ -193,7 +193,7 @@ func TestHostAccessRebuilt(t *testing.T) {
 // TestHostAccessRenamed removes a network after the administrator's parent was renamed: the host's
 // link, its address and the guard go with the network.
 func TestHostAccessRenamed(t *testing.T) {
-	w, _ := lan(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
+	w, _ := hooklab.NewLAN(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
 	before := w.Links(w.Host)
 	for _, args := range [][]string{{"set", "eth9", "down"}, {"set", "eth9", "name", "lan9"}, {"set", "lan9", "up"}} {
 		_, err := w.Host.Exec("ip", append([]string{"link"}, args...)...)

@@ -1,6 +1,6 @@
 //go:build vm
 
-package attach_test
+package rebuild_test
 
 import (
 	"testing"

@@ -1,6 +1,6 @@
 //go:build vm
 
-package attach_test
+package admin_test
 
 import (
 	"slices"
@@ -18,7 +18,7 @@ import (
 func TestHostAccessVLAN(t *testing.T) {
 	for _, driver := range []string{network.DriverMacvlan, network.DriverIPvlan} {
 		t.Run(driver, func(t *testing.T) {
-			w := newWorld(t, testenv.Config{VLANs: []uint16{50}})
+			w := hooklab.New(t, testenv.Config{VLANs: []uint16{50}})
 			w.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
 			before := w.Links(w.Host)
 			err := w.TryDefine("web", "eth9.50", func(d *network.Definition) {
@@ -30,17 +30,17 @@ func TestHostAccessVLAN(t *testing.T) {
 			if err != nil && !strings.Contains(err.Error(), "driver ipvlan sends with the MAC") {
 				t.Fatal(err)
 			}
-			w.reachHost(t, "c1")
+			reachHost(t, w, "c1")
 			def := w.Definition("web")
 			w.WantHostRoutes(def.HostLink())
-			w.boot(t, "eth9.50") // and what stood on it
+			boot(t, w, "eth9.50") // and what stood on it
 			if rows := w.Restore(); len(rows) != 1 || rows[0].Err != nil || !rows[0].Made {
 				t.Errorf("restored %+v", rows)
 			}
 			if links := w.Links(w.Host); !slices.Contains(links, def.HostLink()) {
 				t.Errorf("links of the host: %q", links)
 			}
-			w.reachHost(t, "c2")
+			reachHost(t, w, "c2")
 			w.RemoveNetwork("web")
 			if links := w.Links(w.Host); !slices.Equal(links, before) {
 				t.Errorf("links of the host: %q, want %q", links, before)
@@ -51,7 +51,7 @@ func TestHostAccessVLAN(t *testing.T) {
 
 // reachHost attaches two containers to "web" and checks that host, gateway and containers
 // reach each other.
-func (w *world) reachHost(t *testing.T, id string) {
+func reachHost(t *testing.T, w *hooklab.Lab, id string) {
 	t.Helper()
 	a, b := testenv.NewContainer(t), testenv.NewContainer(t)
 	w.MustAttach(id+"a", a, "network=web", "ip=192.168.50.9", "ip6=fd50::9", "verify=strict")
