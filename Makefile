@@ -55,7 +55,7 @@ matrix-%: test = $(patsubst matrix,TestMatrix,$(patsubst random,TestRandom,$(pat
 matrix-%:
 	LANYARD_MATRIX=whole LANYARD_RANDOM=$(RANDOM) LANYARD_SEED=$(SEED) LANYARD_HEALTHY=$(HEALTHY) \
 	bin/vm -kernel $* -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
-		-tests -run '^$(test)$$' ./cmd/internal/matrix
+		-tests -run '^$(test)$$' ./testenv/matrix
 
 .PHONY: torture
 torture: deps-test ## N=10000 containers, whose hooks and service are killed at random moments and at each step; root

@@ -24,6 +24,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -42,6 +43,20 @@ func TestBrokerDuringFloods(t *testing.T) {
 	if lines := b.why(bob); len(lines) > 0 {
 		t.Errorf("bob is told of %q", lines)
 	}
+}
+
+// worksForRoot checks that root's containers start, by the broker or without it.
+func (b *brokered) worksForRoot(id string) {
+	b.tb.Helper()
+	c := testenv.NewContainer(b.tb)
+	if o := b.Attach(id, c, "network=web"); o.Status != 0 {
+		b.tb.Errorf("root's container: %+v", o)
+	}
+	must(b.tb, c.Kill())
+	if o := b.Run(hooklab.State(id, 0, "network=web"), []string{"poststop"}); o.Status != 0 {
+		b.tb.Errorf("root's container: %+v", o)
+	}
+	c.End(b.tb)
 }
 
 // flood describes what one hostile process asks of the broker, repeatedly.
@@ -75,7 +90,7 @@ func allFloods(t *testing.T) []flood {
 		{Name: "attach", UID: mallory, Messages: []string{attach("m", pid)}},
 		{Name: "subordinate uids", UID: 100_000, UIDs: 65_536, Messages: []string{junk, why, detach("m"), attach("m", pid)}},
 		{Name: "hooks", UID: mallory, Messages: []string{`{"version":2,"verb":"hook","stage":"createRuntime","state":` +
-			string(state("m", pid, "network=web")) + `}`}},
+			string(hooklab.State("m", pid, "network=web")) + `}`}},
 		{Name: "by who may", UID: alice, Messages: []string{attach("a", allowed), detach("a")}},
 	}
 }

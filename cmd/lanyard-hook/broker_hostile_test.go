@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // mustDialBy connects to the broker as a user; the connection ends with the test. It
@@ -78,20 +79,6 @@ func (b *brokered) works(id string) {
 	c.End(b.tb)
 }
 
-// worksForRoot checks that root's containers start, by the broker or without it.
-func (b *brokered) worksForRoot(id string) {
-	b.tb.Helper()
-	c := testenv.NewContainer(b.tb)
-	if o := b.attach(id, c, "network=web"); o.status != 0 {
-		b.tb.Errorf("root's container: %+v", o)
-	}
-	must(b.tb, c.Kill())
-	if o := b.run(state(id, 0, "network=web"), []string{"poststop"}); o.status != 0 {
-		b.tb.Errorf("root's container: %+v", o)
-	}
-	c.End(b.tb)
-}
-
 // TestBrokerMessages checks that malformed messages are refused in one line, and that the
 // broker goes on.
 func TestBrokerMessages(t *testing.T) {
@@ -151,7 +138,7 @@ func TestBrokerMessages(t *testing.T) {
 			}
 		})
 	}
-	if recs := b.records(); len(recs) > 0 {
+	if recs := b.Records(); len(recs) > 0 {
 		t.Errorf("there are records: %+v", recs)
 	}
 	b.works("after")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // answer returns the broker's answer on a connection, "" for success.
@@ -125,12 +126,12 @@ func TestBrokerRecycledPid(t *testing.T) {
 func recyclePids(t *testing.T, next func(pid int)) {
 	t.Helper()
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	recycled := 0
 	for i := range 12 {
 		c := testenv.NewRootless(t, alice)
 		id := fmt.Sprintf("c%d", i)
-		cmd, _ := b.command(state(id, c.Pid, "network=web"), []string{"createRuntime"})
+		cmd, _ := b.Command(hooklab.State(id, c.Pid, "network=web"), []string{"createRuntime"})
 		must(t, b.Host.Start(by(alice, cmd)))
 		// Each round is a little later.
 		<-time.After(time.Duration(i) * 750 * time.Microsecond)
@@ -143,7 +144,7 @@ func recyclePids(t *testing.T, next func(pid int)) {
 			recycled++
 			b.secret("a recycled pid", b.attachBy(alice, "x", c.Pid, "network=web"), "belongs to uid 1001 ")
 		}
-		if links := b.links(other.Namespace); len(links) != 1 {
+		if links := b.Links(other.Namespace); len(links) != 1 {
 			t.Fatalf("bob's namespace has %q", links)
 		}
 		b.mustDetachBy(alice, id)
@@ -152,28 +153,28 @@ func recyclePids(t *testing.T, next func(pid int)) {
 	if recycled < 3 {
 		t.Errorf("a pid was recycled %d times: the test tests little", recycled)
 	}
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 }
 
 // TestBrokerExitRace checks that a process that ends while the broker checks it leaves
 // nothing behind, at any timing.
 func TestBrokerExitRace(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	for i := range 10 {
 		c := testenv.NewRootless(t, alice)
-		done := make(chan outcome, 1)
-		cmd, stderr := b.command(state(fmt.Sprintf("c%d", i), c.Pid, "network=web"), []string{"createRuntime"})
+		done := make(chan hooklab.Outcome, 1)
+		cmd, stderr := b.Command(hooklab.State(fmt.Sprintf("c%d", i), c.Pid, "network=web"), []string{"createRuntime"})
 		must(t, b.Host.Start(by(alice, cmd)))
 		go func() {
 			_ = cmd.Wait()
-			done <- outcome{cmd.ProcessState.ExitCode(), stderr.String()}
+			done <- hooklab.Ended(cmd, stderr)
 		}()
 		must(t, c.Kill())
 		<-done
 		b.mustDetachBy(alice, fmt.Sprintf("c%d", i))
 		c.End(t)
 	}
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 	b.wantNoGuards(t)
 }

@@ -18,12 +18,13 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // byService checks that the only attachment was made by the service, or by another process.
 func (b *brokered) byService(want bool) {
 	b.tb.Helper()
-	if pid := b.record().Hook.Pid; (pid == b.cmd.Process.Pid) != want {
+	if pid := b.Record().Hook.Pid; (pid == b.cmd.Process.Pid) != want {
 		b.tb.Errorf("process %d attached, the service is %d; by the service: want %t", pid, b.cmd.Process.Pid, want)
 	}
 }
@@ -31,20 +32,20 @@ func (b *brokered) byService(want bool) {
 // TestService checks that the service carries out all stages for root.
 func TestService(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	c := testenv.NewContainer(t)
-	b.mustAttach("c1", c, "network=web")
+	b.MustAttach("c1", c, "network=web")
 	b.byService(true)
-	if r := b.record(); r.Owner != 0 || r.Guard != nil {
+	if r := b.Record(); r.Owner != 0 || r.Guard != nil {
 		t.Errorf("root's container is guarded or owned by a user: %+v", r)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
-	b.mustAttach("c1", c, "network=web") // createRuntime and prestart are both configured
-	if o := b.run(state("c1", c.Pid, "network=web"), []string{"createContainer"}); o != (outcome{}) {
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.MustAttach("c1", c, "network=web") // createRuntime and prestart are both configured
+	if o := b.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"createContainer"}); o != (hooklab.Outcome{}) {
 		t.Errorf("createContainer of a network without name servers: %+v", o)
 	}
-	b.detachAndEnd(t, "c1", c)
-	b.wantNothing("web", before)
+	b.DetachAndEnd("c1", c)
+	b.WantNothing("web", before)
 	for _, did := range []string{"stage=createRuntime", "stage=poststop"} {
 		if !strings.Contains(b.logged(), did) {
 			t.Errorf("the service did not log %s: %s", did, b.logged())
@@ -56,26 +57,26 @@ func TestService(t *testing.T) {
 // that nothing is left.
 func TestServiceRefuses(t *testing.T) {
 	b, gw := lanBrokered(t, func(d *network.Definition) { d.Deadline = network.Duration(time.Minute) })
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	c := testenv.NewContainer(t)
-	b.refused("an unknown network", b.attach("c1", c, "network=wbe"), 1, `did you mean "web"?`)
-	b.refused("a key", b.attach("c1", c, "netwrok=web"), 1, `"io.lanyard.netwrok"`)
+	b.Refused("an unknown network", b.Attach("c1", c, "network=wbe"), 1, `did you mean "web"?`)
+	b.Refused("a key", b.Attach("c1", c, "netwrok=web"), 1, `"io.lanyard.netwrok"`)
 	kept, err := os.ReadDir(filepath.Join(b.root, "run/failures"))
 	if err != nil || len(kept) != 2 {
 		t.Errorf("kept are %v, %v", kept, err)
 	}
 	gw.RemoveAddr("192.168.50.1/24")
-	b.refused("a silent gateway", b.run(state("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"}),
+	b.Refused("a silent gateway", b.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"}),
 		1, "not done after 300ms (--timeout)")
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 }
 
 // TestServiceTrace checks that the steps of an attach by the service are on the hook's stderr.
 func TestServiceTrace(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewContainer(t)
-	o := b.run(state("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_TRACE=1")
-	if o.status != 0 || !strings.Contains(o.stderr, "lanyard-trace: commit ") || strings.Contains(o.stderr, "start") {
+	o := b.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_TRACE=1")
+	if o.Status != 0 || !strings.Contains(o.Stderr, "lanyard-trace: commit ") || strings.Contains(o.Stderr, "start") {
 		t.Errorf("%+v", o)
 	}
 	b.byService(true)
@@ -85,16 +86,16 @@ func TestServiceTrace(t *testing.T) {
 // does not start the container then, and its pid is soon another process.
 func TestServiceHungUp(t *testing.T) {
 	b, gw := lanBrokered(t, func(d *network.Definition) { d.Deadline = network.Duration(20 * time.Second) })
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	gw.RemoveAddr("192.168.50.1/24")
 	c := testenv.NewContainer(t)
-	cmd, _ := b.command(state("c1", c.Pid, "network=web"), []string{"--timeout", "20s", "createRuntime"})
+	cmd, _ := b.Command(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "20s", "createRuntime"})
 	must(t, b.Host.Start(cmd))
 	b.awaitRecords(1)
 	must(t, cmd.Process.Kill())
 	cmd.Wait() // "signal: killed" is expected
 	b.awaitRecords(0)
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 }
 
 // mustStop stops the service's process, and returns what makes it go on.
@@ -116,31 +117,31 @@ func (b *brokered) mustStop() (goOn func()) {
 // the service then drops the request.
 func TestServiceStopped(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	goOn := b.mustStop()
 	c := testenv.NewContainer(t)
-	o := b.attach("c1", c, "network=web")
-	if o.status != 0 || !strings.Contains(o.stderr, "no sign of life for 3s: the hook goes on without the service") {
+	o := b.Attach("c1", c, "network=web")
+	if o.Status != 0 || !strings.Contains(o.Stderr, "no sign of life for 3s: the hook goes on without the service") {
 		t.Errorf("%+v", o)
 	}
 	b.byService(false)
 	goOn()
-	b.detachAndEnd(t, "c1", c)
+	b.DetachAndEnd("c1", c)
 	c = testenv.NewContainer(t)
-	b.mustAttach("c2", c, "network=web")
+	b.MustAttach("c2", c, "network=web")
 	b.byService(true)
-	b.detachAndEnd(t, "c2", c)
-	b.wantNothing("web", before)
+	b.DetachAndEnd("c2", c)
+	b.WantNothing("web", before)
 }
 
 // TestServiceStoppedHalfway checks that a start is refused if the service is stopped in the middle
 // of the attach, and that the service undoes it when it goes on.
 func TestServiceStoppedHalfway(t *testing.T) {
 	b, gw := lanBrokered(t, func(d *network.Definition) { d.Deadline = network.Duration(20 * time.Second) })
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	gw.RemoveAddr("192.168.50.1/24")
 	c := testenv.NewContainer(t)
-	cmd, stderr := b.command(state("c1", c.Pid, "network=web"), []string{"--timeout", "6s", "createRuntime"})
+	cmd, stderr := b.Command(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "6s", "createRuntime"})
 	must(t, b.Host.Start(cmd))
 	b.awaitRecords(1)
 	goOn := b.mustStop()
@@ -150,14 +151,14 @@ func TestServiceStoppedHalfway(t *testing.T) {
 	}
 	goOn()
 	b.awaitRecords(0)
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 }
 
 // awaitRecords waits until there are n attachments or intents.
 func (w *world) awaitRecords(n int) {
 	w.tb.Helper()
 	testenv.Eventually(w.tb, fmt.Sprintf("%d records", n), func() error {
-		if got := len(w.records()); got != n {
+		if got := len(w.Records()); got != n {
 			return fmt.Errorf("there are %d", got)
 		}
 		return nil
@@ -179,12 +180,12 @@ func TestServiceAbsent(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			w, _ := lan(t, nil)
 			asked := w.listen(c.uid, c.reply)
-			o := w.attach("c1", testenv.NewContainer(t), "network=web")
-			if o.status != 0 || !strings.Contains(o.stderr, c.want) || strings.Count(o.stderr, "\n") != 1 {
+			o := w.Attach("c1", testenv.NewContainer(t), "network=web")
+			if o.Status != 0 || !strings.Contains(o.Stderr, c.want) || strings.Count(o.Stderr, "\n") != 1 {
 				t.Errorf("%+v", o)
 			}
-			if w.record().Network != "web" {
-				t.Errorf("%+v", w.record())
+			if w.Record().Network != "web" {
+				t.Errorf("%+v", w.Record())
 			}
 			if told := <-asked; (told == "") != (c.uid != 0) {
 				t.Errorf("the listener was told %q", told)
@@ -196,7 +197,7 @@ func TestServiceAbsent(t *testing.T) {
 	must(t, err)
 	l.SetUnlinkOnClose(false)
 	must(t, l.Close())
-	w.mustAttach("c1", testenv.NewContainer(t), "network=web")
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
 }
 
 func (w *world) socketPath() string {
@@ -242,7 +243,7 @@ func TestServiceOfAnotherHost(t *testing.T) {
 	t.Run("pid namespace", func(t *testing.T) {
 		b := b.on(t)
 		// The pid of the new container is that of another process outside.
-		cmd, stderr := b.command(nil, nil)
+		cmd, stderr := b.Command(nil, nil)
 		script := `mount -t proc none /proc && unshare --net sleep 30 & sleep 0.5; pid=$!
 			printf '{"ociVersion":"1.0.0","id":"c1","pid":%d,"annotations":{"io.lanyard.network":"web"}}' $pid |
 			"$0" "$@" createRuntime; status=$?; kill $pid; exit $status`
@@ -268,8 +269,8 @@ func unshareTo(t *testing.T, flags []string, script string, args []string) (path
 func TestServiceForUsers(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	rootful, own := testenv.NewContainer(t), testenv.NewRootless(t, alice)
-	asRoot := func(stdin []byte) outcome {
-		cmd, stderr := b.command(stdin, []string{"createRuntime"})
+	asRoot := func(stdin []byte) hooklab.Outcome {
+		cmd, stderr := b.Command(stdin, []string{"createRuntime"})
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER,
 			UidMappings: []syscall.SysProcIDMap{{HostID: alice, Size: 1}},
@@ -279,16 +280,16 @@ func TestServiceForUsers(t *testing.T) {
 		if err := b.Host.Run(cmd); err != nil && cmd.ProcessState == nil {
 			t.Fatal(err)
 		}
-		return outcome{cmd.ProcessState.ExitCode(), stderr.String()}
+		return hooklab.Ended(cmd, stderr)
 	}
-	b.secret("root's container", asRoot(state("c1", rootful.Pid, "network=web")), "the host's own or a rootful container's")
-	b.secret("the host's namespace", asRoot(state("c1", os.Getpid(), "network=web")), "container")
-	pod := bytes.Replace(state("c1", own.Pid, "network=web"), []byte(`"annotations":{`), []byte(`"annotations":{`+
+	b.secret("root's container", asRoot(hooklab.State("c1", rootful.Pid, "network=web")), "the host's own or a rootful container's")
+	b.secret("the host's namespace", asRoot(hooklab.State("c1", os.Getpid(), "network=web")), "container")
+	pod := bytes.Replace(hooklab.State("c1", own.Pid, "network=web"), []byte(`"annotations":{`), []byte(`"annotations":{`+
 		`"io.kubernetes.cri-o.ContainerType":"sandbox","io.kubernetes.cri-o.SandboxID":"c1","io.kubernetes.pod.namespace":"prod","io.kubernetes.pod.name":"p",`), 1)
-	if o := asRoot(pod); o.status != 0 {
+	if o := asRoot(pod); o.Status != 0 {
 		t.Errorf("the user's own container: %+v", o)
 	}
-	if r := b.record(); r.Owner != alice || r.Pod != (hook.Pod{}) || r.Guard == nil {
+	if r := b.Record(); r.Owner != alice || r.Pod != (hook.Pod{}) || r.Guard == nil {
 		t.Errorf("record is %+v", r)
 	}
 }

@@ -8,14 +8,16 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // Settings of TestTorture: containers in a batch, and how many start and end at a time.
@@ -44,15 +46,50 @@ func TestTorture(t *testing.T) {
 		testenv.OnOneKernel(t, "6.12")
 	}
 	b, _ := lanBrokered(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(10 * time.Millisecond) })
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	x := &torture{brokered: b, live: map[string]string{}, counts: map[string]int{}}
 	for first := 0; first < n; first += tortureBatch {
 		t.Run(fmt.Sprint(first), func(t *testing.T) { x.batch(t, first, min(n, first+tortureBatch)) })
 	}
 	b.restartService("")
-	sweep(t, b.world)
-	b.wantNothing("web", before)
+	b.sweep()
+	b.WantNothing("web", before)
 	t.Logf("%v", x.counts)
+}
+
+func (w *world) sweep() {
+	w.tb.Helper()
+	must(w.tb, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Sweep(ctx)
+		return err
+	}))
+}
+
+// TestServiceKilled kills the service at each step: the hook then attaches by itself, once.
+func TestServiceKilled(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	before := b.Links(b.Host)
+	for _, step := range hooklab.Failpoints {
+		t.Run(step, func(t *testing.T) {
+			b := b.on(t)
+			b.stop()
+			b.start("LANYARD_FAILPOINT=" + step)
+			c := testenv.NewContainer(t)
+			o := b.Attach("c1", c, "network=web")
+			if o.Status != 0 || !strings.Contains(o.Stderr, "the service ended before it replied") {
+				t.Errorf("%+v", o)
+			}
+			if err := b.cmd.Wait(); err == nil {
+				t.Error("the service was not killed")
+			}
+			if b.Held("web") != 2 || b.Watched() != 1 || len(b.Records()) != 1 {
+				t.Errorf("%d leases, %d endpoints, %d records", b.Held("web"), b.Watched(), len(b.Records()))
+			}
+			hooklab.Pings(t, c.Namespace, "192.168.50.1")
+			b.DetachAndEnd("c1", c)
+			b.WantNothing("web", before)
+		})
+	}
 }
 
 // batch starts and ends the containers from first to end, while the service is killed.
@@ -96,7 +133,7 @@ func (x *torture) killServices(b *brokered, stop chan struct{}) {
 		}
 		step := ""
 		if rand.IntN(2) == 0 {
-			step = failpoints[rand.IntN(len(failpoints))]
+			step = hooklab.Failpoints[rand.IntN(len(hooklab.Failpoints))]
 		}
 		b.restartService(step)
 		x.count("service killed")
@@ -115,7 +152,7 @@ func (b *brokered) restartService(step string) {
 // life is the life of one container.
 func (x *torture) life(t *testing.T, b *brokered, id string) {
 	c := testenv.NewContainer(t)
-	cmd, stderr := b.command(state(id, c.Pid, "network=web"), []string{"createRuntime"})
+	cmd, stderr := b.Command(hooklab.State(id, c.Pid, "network=web"), []string{"createRuntime"})
 	if err := b.Host.Start(cmd); err != nil {
 		t.Error(err)
 		return
@@ -138,7 +175,7 @@ func (x *torture) life(t *testing.T, b *brokered, id string) {
 	}
 	if rand.IntN(2) == 0 {
 		x.count("poststop")
-		if o := b.run(state(id, 0, "network=web"), []string{"poststop"}); o.status != 0 {
+		if o := b.Run(hooklab.State(id, 0, "network=web"), []string{"poststop"}); o.Status != 0 {
 			t.Errorf("detach %s: %+v", id, o)
 		}
 	}
@@ -177,7 +214,7 @@ func (x *torture) hold(t *testing.T, b *brokered, id string) {
 
 // recordOf returns the attachment of a container.
 func (w *world) recordOf(id string) (rec hook.Attachment, err error) {
-	err = w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	err = w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		all, err := l.Attachments(ctx)
 		for _, a := range all {
 			if len(a.Containers) == 1 && a.Containers[0].ID == id && a.State == hook.Attached {

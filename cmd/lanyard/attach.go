@@ -8,8 +8,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/stage"
 	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/internal/stage"
 )
 
 func (e env) attach() *cli.Command {

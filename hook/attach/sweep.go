@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -25,7 +25,7 @@ func (l *Local) SweepSelected(ctx context.Context, atOnce bool, which func(*hook
 	if err != nil {
 		return nil, err
 	}
-	boot, err := link.BootID()
+	boot, err := netns.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (l *Local) liveIn(a *hook.Attachment, boot string, exists netnsFinder) bool
 	case a.Netns.Boot != boot:
 		return false
 	case a.State != hook.Attached:
-		return link.Alive(a.Hook)
+		return netns.Alive(a.Hook)
 	case a.InUse():
 		return true
 	case a.OfPod():
