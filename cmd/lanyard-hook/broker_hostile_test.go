@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/testenv"
-	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // mustDialBy connects to the broker as a user; the connection ends with the test. It

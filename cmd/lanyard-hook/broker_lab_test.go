@@ -83,7 +83,8 @@ func (w *world) letUsersIn() {
 	}
 }
 
-func (b *brokered) start(env ...string) {
+// startOnly starts a broker, and does not wait.
+func (b *brokered) startOnly(env ...string) {
 	b.tb.Helper()
 	f, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(b.tb, err)
@@ -95,6 +96,12 @@ func (b *brokered) start(env ...string) {
 	b.cmd.Env = append(append(os.Environ(), asBroker+"="+b.root), env...)
 	b.cmd.Stdout, b.cmd.Stderr = f, f
 	must(b.tb, b.Host.Start(b.cmd))
+}
+
+// start starts a broker and waits until it listens.
+func (b *brokered) start(env ...string) {
+	b.tb.Helper()
+	b.startOnly(env...)
 	testenv.Eventually(b.tb, "the broker", func() error {
 		c, err := net.Dial("unixpacket", b.socket())
 		if err == nil {

@@ -146,7 +146,7 @@ func (b *brokered) restartService(step string) {
 	_ = b.cmd.Process.Kill() // it may have killed itself
 	_ = b.cmd.Wait()         // "signal: killed" is expected
 	time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond)
-	b.start("LANYARD_FAILPOINT=" + step)
+	b.startOnly("LANYARD_FAILPOINT=" + step) // which may kill itself at once
 }
 
 // life is the life of one container.

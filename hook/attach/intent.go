@@ -62,9 +62,6 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 		if _, err := t.dropUnlessLive(ctx, other.ID, needed, false); err != nil {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
-		if err := t.readNames(); err != nil { // the name of its interface is free now
-			return err
-		}
 	}
 }
 
@@ -175,6 +172,13 @@ func (t *attempt) writeIntentOrJoin(tx record.Tx, id hook.Netns, self netns.Proc
 	}
 	if err := checkQuota(tx, t.caller, t.def); err != nil {
 		return nil, err
+	}
+	if !t.loopbackOnly {
+		// Since the names were read, an earlier attachment of the namespace may have been released,
+		// and its interface's name is free again. None can be released before this transaction ends.
+		if err := t.readNames(); err != nil {
+			return nil, err
+		}
 	}
 	t.rec = t.newRecord(id, self, here)
 	return nil, record.Write(tx, nil, &t.rec)
