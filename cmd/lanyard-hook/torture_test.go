@@ -1,4 +1,6 @@
-//go:build failpoint
+//go:build failpoint && !vm
+
+// An emulated machine is too slow for moments of milliseconds.
 
 package main
 
@@ -8,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -42,8 +43,6 @@ func TestTorture(t *testing.T) {
 		var err error
 		n, err = strconv.Atoi(s)
 		must(t, err)
-	} else {
-		testenv.OnOneKernel(t, "6.12")
 	}
 	b, _ := lanBrokered(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(10 * time.Millisecond) })
 	before := b.Links(b.Host)
@@ -63,33 +62,6 @@ func (w *world) sweep() {
 		_, err := l.Sweep(ctx)
 		return err
 	}))
-}
-
-// TestServiceKilled kills the service at each step: the hook then attaches by itself, once.
-func TestServiceKilled(t *testing.T) {
-	b, _ := lanBrokered(t, nil)
-	before := b.Links(b.Host)
-	for _, step := range hooklab.Failpoints {
-		t.Run(step, func(t *testing.T) {
-			b := b.on(t)
-			b.stop()
-			b.start("LANYARD_FAILPOINT=" + step)
-			c := testenv.NewContainer(t)
-			o := b.Attach("c1", c, "network=web")
-			if o.Status != 0 || !strings.Contains(o.Stderr, "the service ended before it replied") {
-				t.Errorf("%+v", o)
-			}
-			if err := b.cmd.Wait(); err == nil {
-				t.Error("the service was not killed")
-			}
-			if b.Held("web") != 2 || b.Watched() != 1 || len(b.Records()) != 1 {
-				t.Errorf("%d leases, %d endpoints, %d records", b.Held("web"), b.Watched(), len(b.Records()))
-			}
-			hooklab.Pings(t, c.Namespace, "192.168.50.1")
-			b.DetachAndEnd("c1", c)
-			b.WantNothing("web", before)
-		})
-	}
 }
 
 // batch starts and ends the containers from first to end, while the service is killed.
