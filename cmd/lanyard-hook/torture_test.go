@@ -38,7 +38,7 @@ type torture struct {
 // poststop. No address is given to two running containers, no running container loses its
 // attachment, and after the last sweep nothing is left.
 func TestTorture(t *testing.T) {
-	n := 128
+	n := 64
 	if s := os.Getenv("LANYARD_TORTURE"); s != "" {
 		var err error
 		n, err = strconv.Atoi(s)
@@ -50,7 +50,8 @@ func TestTorture(t *testing.T) {
 	for first := 0; first < n; first += tortureBatch {
 		t.Run(fmt.Sprint(first), func(t *testing.T) { x.batch(t, first, min(n, first+tortureBatch)) })
 	}
-	b.restartService("")
+	b.kill()
+	b.start()
 	b.sweep()
 	b.WantNothing("web", before)
 	t.Logf("%v", x.counts)
@@ -85,7 +86,7 @@ func (x *torture) batch(t *testing.T, first, end int) {
 	workers.Wait()
 	close(stop)
 	killer.Wait()
-	x.cmd = b.cmd
+	x.cmd = b.cmd // the last one
 }
 
 func (x *torture) count(what string) {
