@@ -87,23 +87,27 @@ func (l *Local) WatchNetwork(def *network.Definition, p link.Parent) (unwatched 
 	return l.WatchTrunk(p.TrunkIndex)
 }
 
-// createWatched creates the interface in the namespace. Before that, it gives the guard the permit
-// and tells the datapath which frames to expect, so that the first frame is covered, and asks
-// the conflict question for the first time.
-func (t *attempt) createWatched(ctx context.Context) (err error) {
-	if err := t.permit(ctx); err != nil {
-		return err
-	}
-	if err := t.expect(); err != nil {
-		return err
-	}
-	if err := t.openWindow(); err != nil {
+// createWatched creates the interface in the namespace.
+func (t *attempt) createWatched(ctx context.Context) error {
+	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
 	created, err := t.driver().Create(ctx, t.ns, t.spec())
 	t.keep(created)
 	t.reached("link")
 	return err
+}
+
+// expectFrames gives the guard the permit and tells the datapath which frames to expect, so that the
+// interface's first frame is covered. Then it asks the conflict question for the first time.
+func (t *attempt) expectFrames(ctx context.Context) error {
+	if err := t.permit(ctx); err != nil {
+		return err
+	}
+	if err := t.expect(); err != nil {
+		return err
+	}
+	return t.openWindow()
 }
 
 // spec returns the description of the interface for its driver.
