@@ -85,7 +85,7 @@ func (h *Host) Resolve(want ParentSpec) (Parent, error) {
 }
 
 // FindRenamed finds the link that we created for a parent, although that link or the one below it
-// has another name now. It returns nil if there is none.
+// has another name now. It returns nil if there is no such link.
 func (h *Host) FindRenamed(want ParentSpec) (*Parent, error) {
 	base, tag, err := want.vlan()
 	if err != nil {
