@@ -142,7 +142,7 @@ type trunkKey struct {
 	driver string
 }
 
-// watch is Local.WatchNetwork, but runs only once for each trunk and driver.
+// watch is [attach.Local.WatchNetwork], but runs only once for each trunk and driver.
 func (w watchedTrunks) watch(l *Admin, def *network.Definition, p link.Parent) (blind string) {
 	key := trunkKey{p.TrunkIndex, def.Driver}
 	if _, done := w[key]; !done {

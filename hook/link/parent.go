@@ -309,7 +309,7 @@ type UnicastMAC struct {
 	MAC    ether.MAC
 }
 
-// UnicastMACs lists what [Host.ParentUnicast] does, of all links if index is 0. A MAC on a
+// UnicastMACs lists what [Host.ParentUnicast] does for an ifindex, of all links if index is 0. A MAC on a
 // VLAN is also on the links below.
 func (h *Host) UnicastMACs(index int) (macs []UnicastMAC, err error) {
 	entries, err := dump(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, unix.AF_BRIDGE) })
