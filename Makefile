@@ -73,7 +73,7 @@ bin/vm:
 	CGO_ENABLED=0 go build -o $@ ./testenv/vm
 
 .PHONY: bench
-bench: deps-bench build bin/bench ## attach and detach beside CNI, netavark and runc, into testenv/bench/latest.*; QUICK=1; root
+bench: deps-bench build bin/bench ## attach and detach, compared with CNI, netavark and runc, into testenv/bench/latest.*; QUICK=1; root
 	bin/bench $(if $(QUICK),-quick) -out testenv/bench
 
 .PHONY: bench-check

@@ -63,7 +63,8 @@ func TestNearlyOurs(t *testing.T) {
 		"io.lanyard/network":   {`"io.lanyard/network"`, `write "io.lanyard."`},
 	} {
 		for _, stage := range []string{"createRuntime", "createContainer"} {
-			w.Refused(key, w.Run(hooklab.EngineState(t, "c1", c.Pid, map[string]string{key: "web"}), []string{stage}), 1, words...)
+			state := hooklab.EngineState(t, "c1", c.Pid, map[string]string{key: "web"})
+			w.Refused(key, w.Run(state, []string{stage}), 1, words...)
 		}
 		if o := w.Run(hooklab.EngineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.Status != 0 ||
 			o.Stderr != "" {

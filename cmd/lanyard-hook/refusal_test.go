@@ -44,7 +44,8 @@ func TestBadInput(t *testing.T) {
 		{"unknown key", hooklab.State("c1", c.Pid, "netwrok=web"), []string{`"io.lanyard.netwrok"`,
 			`did you mean "io.lanyard.network"?`}},
 		{"unknown network", hooklab.State("c1", c.Pid, "network=wbe"), []string{`"wbe"`, `did you mean "web"?`}},
-		{"address outside", hooklab.State("c1", c.Pid, "network=web", "ip=10.0.0.9"), []string{"10.0.0.9", "192.168.50.0/24"}},
+		{"address outside", hooklab.State("c1", c.Pid, "network=web", "ip=10.0.0.9"),
+			[]string{"10.0.0.9", "192.168.50.0/24"}},
 		{"the gateway's", hooklab.State("c1", c.Pid, "network=web", "ip=192.168.50.1"),
 			[]string{"192.168.50.1", "reserved", "gateway"}},
 		{"reserved", hooklab.State("c1", c.Pid, "network=web", "ip=192.168.50.200"), []string{`aux-address "nas"`}},
@@ -104,7 +105,8 @@ func TestNoAnnotation(t *testing.T) {
 func TestLargeState(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
-	big := strings.Replace(string(hooklab.State("c1", c.Pid, "network=web")), `{`, `{"x":"`+strings.Repeat("y", 200<<10)+`",`, 1)
+	state := string(hooklab.State("c1", c.Pid, "network=web"))
+	big := strings.Replace(state, `{`, `{"x":"`+strings.Repeat("y", 200<<10)+`",`, 1)
 	if o := w.Run([]byte(big), []string{"createRuntime"}); o.Status != 0 {
 		t.Errorf("%+v", o)
 	}
@@ -116,8 +118,8 @@ func TestDeadline(t *testing.T) {
 	before := w.Links(w.Host)
 	gw.RemoveAddr("192.168.50.1/24")
 	c := testenv.NewContainer(t)
-	w.Refused("silent gateway", w.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"}),
-		1, "not done after 300ms")
+	o := w.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"})
+	w.Refused("silent gateway", o, 1, "not done after 300ms")
 	w.WantNothing("web", before)
 }
 

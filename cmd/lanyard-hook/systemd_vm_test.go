@@ -348,7 +348,8 @@ func (s *installed) activation(home string) {
 	if r := s.rows(); len(r) != 1 || r[0].State != hook.Attached || r[0].Verdict != verify.OK || r[0].Owner != alice {
 		s.t.Errorf("attached are %+v", r)
 	}
-	if out := s.mustAs(alice, "lanyard hooks status"); !strings.Contains(out, "1 with an annotation of Lanyard, all attached") {
+	out := s.mustAs(alice, "lanyard hooks status")
+	if !strings.Contains(out, "1 with an annotation of Lanyard, all attached") {
 		s.t.Errorf("the status of alice's hooks is %s", out)
 	}
 	// The kernel reports its capabilities: five, and it cannot get more.

@@ -107,6 +107,27 @@ func TestPodmanOfReadme(t *testing.T) {
 	}
 }
 
+// TestFilesOfArchitectureExist checks the files that the contributor guide names: with their
+// directory, or those of hook/attach without.
+func TestFilesOfArchitectureExist(t *testing.T) {
+	text := readAll(t, "../../docs/architecture.md")
+	named := regexp.MustCompile("`([\\w/-]+\\.(?:go|c))`").FindAllStringSubmatch(text, -1)
+	for _, m := range named {
+		dir := "../.."
+		if !strings.Contains(m[1], "/") && filepath.Ext(m[1]) == ".go" {
+			dir = "../../hook/attach"
+		} else if !strings.Contains(m[1], "/") {
+			dir = "../../bpf"
+		}
+		if _, err := os.Stat(filepath.Join(dir, m[1])); err != nil {
+			t.Errorf("docs/architecture.md: %v", err)
+		}
+	}
+	if len(named) < 40 {
+		t.Errorf("%d files are named, want 40 or more", len(named))
+	}
+}
+
 // readAll returns the text of all files that match a pattern, of which at least one must
 // exist.
 func readAll(t *testing.T, pattern string) string {

@@ -200,7 +200,8 @@ func TestHostAccessRenamed(t *testing.T) {
 		must(t, err)
 	}
 	w.RemoveNetwork("web")
-	if links := w.Links(w.Host); len(links) != len(before)-1 || slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "ly-") }) {
+	if links := w.Links(w.Host); len(links) != len(before)-1 ||
+		slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "ly-") }) {
 		t.Errorf("links are %q, and were %q", links, before)
 	}
 	out, err := w.Host.Exec("tc", "filter", "show", "dev", "lan9", "egress")

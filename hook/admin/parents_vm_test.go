@@ -184,7 +184,8 @@ func TestRenamed(t *testing.T) {
 	}{
 		{"trunk", []string{"eth9 name lan9"}, nil},
 		{"sub-interface", []string{"eth9.50 name lan50"}, nil},
-		{"both", []string{"eth9.50 name lan50", "eth9 name lan9"}, []string{`"eth9.50" is gone`, `"lan50"`, "ip link del lan50"}},
+		{"both", []string{"eth9.50 name lan50", "eth9 name lan9"},
+			[]string{`"eth9.50" is gone`, `"lan50"`, "ip link del lan50"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			w := hooklab.New(t, testenv.Config{VLANs: []uint16{50}})

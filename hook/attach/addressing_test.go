@@ -170,7 +170,8 @@ func TestGatewayOnLinkAndNone(t *testing.T) {
 	})
 	c = testenv.NewContainer(t)
 	w.MustAttach("c2", c, "network=none", "verify=strict")
-	if routes := hooklab.RoutesIn(t, c, "-4"); len(routes) != 1 || !strings.HasPrefix(routes[0], "192.168.50.0/24 dev eth0") {
+	if routes := hooklab.RoutesIn(t, c, "-4"); len(routes) != 1 ||
+		!strings.HasPrefix(routes[0], "192.168.50.0/24 dev eth0") {
 		t.Errorf("routes without a gateway: %q", routes)
 	}
 }

@@ -52,7 +52,9 @@ func (l *Local) Attach(ctx context.Context, r hook.Request) (got []hook.Attachme
 
 // attachAll creates all interfaces of a request in the namespace. by is the caller without
 // privilege, nil for root.
-func (l *Local) attachAll(ctx context.Context, r hook.Request, ns *link.Netns, by *hook.Caller) (got []hook.Attachment, err error) {
+func (l *Local) attachAll(
+	ctx context.Context, r hook.Request, ns *link.Netns, by *hook.Caller,
+) (got []hook.Attachment, err error) {
 	id, err := parts.NetnsOf(ns)
 	if err != nil {
 		return nil, err

@@ -73,7 +73,8 @@ func TestPodsOfBothEngines(t *testing.T) {
 				t.Fatal(o.Stderr)
 			}
 			hooklab.Pings(t, pod.Namespace, "192.168.50.1")
-			if routes := hooklab.RoutesIn(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") || len(routes) != 2 {
+			if routes := hooklab.RoutesIn(t, pod, "-4"); !strings.HasPrefix(routes[0], "default dev cluster") ||
+				len(routes) != 2 {
 				t.Errorf("the author's default-route moved the pod's routes: %q", routes)
 			}
 			a := w.Record()
@@ -106,8 +107,9 @@ func TestPodOnHostNetwork(t *testing.T) {
 func TestContainerdPodDefaultRoute(t *testing.T) {
 	w := podNetworks(t, func(d *network.Definition) { d.PodDefaultRoute = true })
 	pod := newPod(t)
-	if o := w.Run(hooklab.EngineState(t, "c1", pod.Pid, hooklab.ContainerdPod("prod", "web-0", "app"), "network=web", "interface=lan0"),
-		[]string{"createRuntime"}); o.Status != 0 {
+	state := hooklab.EngineState(t, "c1", pod.Pid, hooklab.ContainerdPod("prod", "web-0", "app"), "network=web",
+		"interface=lan0")
+	if o := w.Run(state, []string{"createRuntime"}); o.Status != 0 {
 		t.Fatal(o.Stderr)
 	}
 	hooklab.Pings(t, pod.Namespace, "203.0.113.9")
@@ -141,8 +143,9 @@ func TestStablePods(t *testing.T) {
 			for i, container := range []string{"app", "log", "app"} {
 				pod := testenv.NewContainer(t)
 				id := fmt.Sprint("c", i)
-				if o := w.Run(hooklab.EngineState(t, id, pod.Pid, inSandbox(of("prod", "web-0", container), "sandbox-"+id), "network=web"),
-					[]string{"createRuntime"}); o.Status != 0 {
+				engine := inSandbox(of("prod", "web-0", container), "sandbox-"+id)
+				state := hooklab.EngineState(t, id, pod.Pid, engine, "network=web")
+				if o := w.Run(state, []string{"createRuntime"}); o.Status != 0 {
 					t.Fatal(o.Stderr)
 				}
 				if a := fmt.Sprint(w.Record().Addrs); first == "" {

@@ -101,7 +101,9 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 // tryRecordOrJoin is one visit to the database: it writes the intent first, and then the leases that it
 // names. If other is not nil, nothing was written: the caller waits for that record, or drops it,
 // and tries again.
-func (t *attempt) tryRecordOrJoin(ctx context.Context, id hook.Netns, self netns.Process) (other *hook.Attachment, err error) {
+func (t *attempt) tryRecordOrJoin(
+	ctx context.Context, id hook.Netns, self netns.Process,
+) (other *hook.Attachment, err error) {
 	err = t.DB.Hold(ctx, func() error {
 		if err := t.DB.Update(ctx, func(tx record.Tx) (err error) {
 			other, err = t.writeIntentOrJoin(tx, id, self)
@@ -125,7 +127,9 @@ func (t *attempt) tryRecordOrJoin(ctx context.Context, id hook.Netns, self netns
 
 // writeIntentOrJoin reads the records of the container and its namespace. It joins the attachment that
 // the request matches, or else writes the intent. other is a record that prevents both.
-func (t *attempt) writeIntentOrJoin(tx record.Tx, id hook.Netns, self netns.Process) (other *hook.Attachment, err error) {
+func (t *attempt) writeIntentOrJoin(
+	tx record.Tx, id hook.Netns, self netns.Process,
+) (other *hook.Attachment, err error) {
 	former, err := record.ByContainer(tx, t.r.Container)
 	if err != nil {
 		return nil, err

@@ -260,7 +260,8 @@ func TestForeignDefaultRoute(t *testing.T) {
 			must(t, c.Kill())
 			w.MustDetach("c1")
 			c.Reap()
-			if after := append(hooklab.RoutesIn(t, host, "-4"), hooklab.RoutesIn(t, host, "-6")...); !slices.Equal(after, before) {
+			after := append(hooklab.RoutesIn(t, host, "-4"), hooklab.RoutesIn(t, host, "-6")...)
+			if !slices.Equal(after, before) {
 				t.Errorf("routes were %q and are %q", before, after)
 			}
 			w.MustAttach("c2", testenv.JoinNamespace(t, host.Namespace), networks)

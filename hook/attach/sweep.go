@@ -20,7 +20,9 @@ func (l *Local) Sweep(ctx context.Context) ([]hook.Attachment, error) {
 
 // SweepSelected is Sweep for the attachments that which selects. If atOnce is true, their addresses are
 // free at once, without quarantine, because a caller waits for them.
-func (l *Local) SweepSelected(ctx context.Context, atOnce bool, which func(*hook.Attachment) bool) (swept []hook.Attachment, err error) {
+func (l *Local) SweepSelected(
+	ctx context.Context, atOnce bool, which func(*hook.Attachment) bool,
+) (swept []hook.Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err

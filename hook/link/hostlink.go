@@ -204,7 +204,7 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 // HostAddr is an address of the host.
 type HostAddr struct {
 	Addr  netip.Addr
-	Index int // of its link
+	Index int // ifindex of its link
 }
 
 // HostAddrs lists the addresses that the host has, on whatever link.

@@ -50,8 +50,8 @@ func (h *Host) Numbered(id int) (bool, error) {
 	return true, nil
 }
 
-// LinkIn returns the interface with an index in the namespace with a number. It returns nil if
-// no namespace has the number, if the kernel is removing the namespace, or if the namespace
+// LinkIn returns the interface with an ifindex in the namespace with an nsid. It returns nil if
+// no namespace has the nsid, if the kernel is removing the namespace, or if the namespace
 // has no such interface. It also sees namespaces that FindNetns does not find, because they
 // have no process and are pinned in another mount namespace.
 func (h *Host) LinkIn(id, index int) (*Interface, error) {
@@ -83,7 +83,7 @@ func (h *Host) DeleteIn(id int, i Interface) error {
 	return nil
 }
 
-// requestIn sends a netlink request about one interface in the namespace with a number.
+// requestIn sends a netlink request about the interface with an ifindex in the namespace with an nsid.
 func (h *Host) requestIn(id, index, kind, flags int) (answers [][]byte, err error) {
 	number := make([]byte, 4)
 	binary.NativeEndian.PutUint32(number, uint32(id))

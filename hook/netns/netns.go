@@ -16,8 +16,8 @@ var ErrHostNetns = errors.New("it is the host's own namespace")
 // so it is never stored without a cookie and the boot id.
 type identity struct{ dev, ino uint64 }
 
-// Host is the network namespace that is none of a container's: the one that the opening
-// thread was in. Its methods may be called from any goroutine.
+// Host is the host's network namespace: the one that the opening thread was in. Open and Find
+// refuse it as a container's. Its methods may be called from any goroutine.
 type Host struct {
 	fd int
 	id identity

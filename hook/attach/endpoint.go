@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,6 +14,30 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
+
+// recordEndpoint sets the fields of the record that depend on the parent and the addresses: MAC
+// and endpoint. It writes the record, so that they are in the database before they are used. It
+// returns hook.ErrGone if a sweep removed the record.
+func (t *attempt) recordEndpoint(ctx context.Context) error {
+	t.rec.Parent, t.rec.ParentIdx, t.rec.Trunk = t.parent.Name, t.parent.Index, t.parent.Trunk
+	if err := t.DB.Update(ctx, func(tx record.Tx) error {
+		if err := t.chooseMAC(tx); err != nil {
+			return err
+		}
+		t.rec.Endpoint = verify.Endpoint{
+			Trunk: t.parent.TrunkIndex, Tags: t.parent.Tags, MAC: t.rec.MAC,
+			Addrs: t.addrs(), Gateways: t.targets(),
+			Attachment: t.rec.ID, Netns: t.rec.Netns.Cookie,
+			// If the MAC is the parent's, frames of the host with other tags carry it, too.
+			Enforce: t.rec.Mode != verify.Off && !t.def.SharesMAC(),
+		}
+		return record.Replace(tx, &t.rec)
+	}); err != nil {
+		return err
+	}
+	t.reached("record")
+	return nil
+}
 
 // chooseMAC chooses the interface's MAC: the one that the container asked for; the
 // parent's in mode passthru and with ipvlan, where the kernel gives no choice; else one
