@@ -71,8 +71,9 @@ func sameHost(fd int, cred *unix.Ucred) error {
 		return fmt.Errorf("network namespace of the caller: %w", err)
 	}
 	defer unix.Close(netns)
+	// /proc/self is the first thread, which may be in the namespace of a container at the moment.
 	var theirs, ours unix.Stat_t
-	if err := errors.Join(unix.Fstat(netns, &theirs), unix.Stat("/proc/self/ns/net", &ours)); err != nil {
+	if err := errors.Join(unix.Fstat(netns, &theirs), unix.Stat("/proc/thread-self/ns/net", &ours)); err != nil {
 		return fmt.Errorf("network namespace of the caller: %w", err)
 	}
 	if theirs.Ino != ours.Ino {
