@@ -22,11 +22,11 @@ import (
 // error that wraps ipam.ErrCorrupt if the file is damaged.
 //
 // The DB and the host's own [ipam.Store] must be one file, and one value must have opened both: see
-// Hold. TestRecordsAndLeasesAreOneFile in cmd/internal/wiring checks this. A store that hosts share
+// Hold. TestRecordsAndLeasesAreOneFile in internal/wiring checks this. A store that hosts share
 // is never called within Hold, View or Update. Therefore a record is written before its leases are
 // claimed there, and its removal queues their release (QueueRelease): whatever process is killed,
 // the record or the queue names every lease that the host may hold.
-// TestSharedStoreIsCalledUnlocked in cmd/lanyard-hook checks this.
+// TestSharedStoreIsCalledUnlocked in hook/attach checks this.
 type DB interface {
 	// Hold keeps the database open, and locked for other processes, while f runs several
 	// transactions of it and calls methods of the host's own ipam.Store. With two files, another
