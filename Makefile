@@ -9,7 +9,7 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
-LDFLAGS   := -s -w -X main.version=$(VERSION)
+LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.lanyardFile=$(PREFIX)/bin/lanyard
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
 
@@ -56,6 +56,10 @@ matrix-%:
 	LANYARD_MATRIX=whole LANYARD_RANDOM=$(RANDOM) LANYARD_SEED=$(SEED) LANYARD_HEALTHY=$(HEALTHY) \
 	bin/vm -kernel $* -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
 		-tests -run '^$(test)$$' ./testenv/matrix
+
+.PHONY: torture
+torture: deps-test ## N=10000 containers, whose hooks and service are killed at random moments and at each step; root
+	LANYARD_TORTURE=$(or $(N),10000) go test -count=1 -timeout 10h -v -tags '$(TAGS) failpoint' -run '^TestTorture$$' ./cmd/lanyard-hook
 
 FUZZTIME ?= 60s
 

@@ -145,9 +145,9 @@ func TestAttackFullPool(t *testing.T) {
 			c.End(t)
 		}
 	}
-	if o := b.Attach("next", testenv.NewContainer(t), "network=web"); o.Status != 0 ||
-		!strings.Contains(o.Stderr, "could not release all attachments that are not in use") {
-		t.Errorf("status %d: %s", o.Status, o.Stderr)
+	b.MustAttach("next", testenv.NewContainer(t), "network=web")
+	if !strings.Contains(b.logged(), "could not release all attachments that are not in use") {
+		t.Errorf("the broker logged %s", b.logged())
 	}
 }
 

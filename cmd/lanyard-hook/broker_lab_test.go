@@ -66,11 +66,7 @@ type brokered struct {
 func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	t.Helper()
 	b := &brokered{world: newWorld(t, c)}
-	// Users need access to the socket and to the test binary's output.
-	for dir := b.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.MkdirAll(dir, 0o755))
-		must(t, os.Chmod(dir, 0o755))
-	}
+	b.letUsersIn()
 	t.Cleanup(func() { must(t, unix.Unmount(b.guards(), unix.MNT_DETACH)) })
 	b.log = filepath.Join(b.root, "broker.log")
 	b.start()
@@ -78,7 +74,17 @@ func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	return b
 }
 
-func (b *brokered) start(env ...string) {
+// letUsersIn gives users access to the socket and to the test binary's output.
+func (w *world) letUsersIn() {
+	w.tb.Helper()
+	for dir := w.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		must(w.tb, os.MkdirAll(dir, 0o755))
+		must(w.tb, os.Chmod(dir, 0o755))
+	}
+}
+
+// startOnly starts a broker, and does not wait.
+func (b *brokered) startOnly(env ...string) {
 	b.tb.Helper()
 	f, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(b.tb, err)
@@ -90,6 +96,12 @@ func (b *brokered) start(env ...string) {
 	b.cmd.Env = append(append(os.Environ(), asBroker+"="+b.root), env...)
 	b.cmd.Stdout, b.cmd.Stderr = f, f
 	must(b.tb, b.Host.Start(b.cmd))
+}
+
+// start starts a broker and waits until it listens.
+func (b *brokered) start(env ...string) {
+	b.tb.Helper()
+	b.startOnly(env...)
 	testenv.Eventually(b.tb, "the broker", func() error {
 		c, err := net.Dial("unixpacket", b.socket())
 		if err == nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,9 +35,7 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 		n, err = c.Read(buf) // as the client does: the reply may have come with the end
 	}
 	must(tb, err)
-	var r struct{ Error string }
-	must(tb, json.Unmarshal(buf[:n], &r))
-	return r.Error
+	return errorIn(tb, buf[:n])
 }
 
 // TestBrokerIdentifiesConnector checks that the caller is the user who connected, even if
@@ -46,7 +43,7 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 func TestBrokerIdentifiesConnector(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
-	message := fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
+	message := fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
 		c.Pid)
 	// Mallory connects, and root sends the request, as a set-user-ID program could.
 	if got := answer(t, b.mustDialBy(mallory), message); !strings.HasPrefix(got, "refused") {
@@ -75,7 +72,7 @@ func TestBrokerSetUID(t *testing.T) {
 	must(t, os.WriteFile(cat, text, 0o755))
 	must(t, os.Chmod(cat, 0o755|os.ModeSetuid))
 	// Only root can read this file, so the program is root when it sends it.
-	text = fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
+	text = fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
 		c.Pid)
 	must(t, os.WriteFile(message, text, 0o600))
 	for uid, want := range map[int]string{mallory: "refused", alice: "refused", bob: ""} {

@@ -10,7 +10,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if hooklab.AsLanyard() {
+		hooklab.RunHook()
+	}
 	if hooklab.AsHook() {
+		lanyardFile = "/proc/self/exe"
 		main()
 	}
 	if root := os.Getenv(asBroker); root != "" {

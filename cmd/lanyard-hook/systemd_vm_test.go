@@ -306,6 +306,7 @@ func TestSystemd(t *testing.T) {
 	}{
 		{"exposure", s.exposure},
 		{"activation", func() { s.activation(home) }},
+		{"root", s.root},
 		{"restarts", s.restarts},
 		{"finishes", s.finishes},
 		{"crashes", s.crashes},
@@ -363,6 +364,32 @@ func (s *installed) activation(home string) {
 	}
 	s.inside = s.mustAs(alice, alicesPodman+"inspect --format '{{.State.Pid}}' a1")
 	s.pings()
+}
+
+// root checks that the confined service attaches root's containers: to a VLAN sub-interface that it
+// creates, with an interface and a route of the host's.
+func (s *installed) root() {
+	s.t.Helper()
+	s.AddGateway(60, "192.168.60.1/24")
+	s.mustAs(0, "lanyard network create web60 --parent eth9.60 --subnet 192.168.60.0/24 --host-access")
+	pid := s.mustAs(0, `unshare --net sleep 600 >/dev/null 2>&1 </dev/null &
+	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+	echo $!`)
+	pid = strings.TrimSpace(pid)
+	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":"root1","pid":%s,"annotations":{"io.lanyard.network":"web60"}}' |
+		/usr/local/libexec/lanyard/lanyard-hook `, pid)
+	if out := s.mustAs(0, call+"createRuntime"); out != "" {
+		s.t.Errorf("the hook says %s", out)
+	}
+	service := s.mustAs(0, "systemctl show --property MainPID --value lanyard")
+	var got []hook.Attachment
+	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard inspect root1")), &got))
+	if len(got) != 1 || strconv.Itoa(got[0].Hook.Pid) != strings.TrimSpace(service) || got[0].Verdict.Code != verify.OK {
+		s.t.Fatalf("attached is %+v; the service has the pid %s", got, service)
+	}
+	s.mustAs(0, "ping -n -c1 -W5 "+got[0].Addrs[0].Addr().String())
+	s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop")
+	s.mustAs(0, "lanyard network rm web60")
 }
 
 // pings pings the gateway from alice's container.

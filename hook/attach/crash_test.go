@@ -13,15 +13,12 @@ import (
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// failpoints are the steps of an attach after which the hook is killed.
-var failpoints = []string{"intent", "lease", "record", "parent", "expect", "ask", "link", "probe", "address", "commit"}
-
 // TestKilled kills the hook at each step: the next attach of the same container, or the
 // sweep, removes what was left.
 func TestKilled(t *testing.T) {
 	w, _ := lan(t, nil)
 	before := w.Links(w.Host)
-	for _, step := range failpoints {
+	for _, step := range hooklab.Failpoints {
 		for _, by := range []string{"next attach", "sweep", "sweep of a dead container"} {
 			t.Run(step+", "+by, func(t *testing.T) {
 				w.TB = t
@@ -33,6 +30,9 @@ func TestKilled(t *testing.T) {
 					if w.Held("web") != 2 || w.Watched() != 1 || len(w.Records()) != 1 {
 						t.Errorf("after the next attach: %d leases, %d endpoints, %d records", w.Held("web"), w.Watched(),
 							len(w.Records()))
+					}
+					if name := w.Record().Interface; name != "eth0" {
+						t.Errorf("the next attach made %s", name)
 					}
 					hooklab.Pings(t, c.Namespace, "192.168.50.1")
 					w.DetachAndEnd("c1", c)

@@ -177,6 +177,13 @@ func (t *attempt) writeIntentOrJoin(
 	if err := checkQuota(tx, t.caller, t.def); err != nil {
 		return nil, err
 	}
+	if !t.loopbackOnly {
+		// Since the names were read, an earlier attachment of the namespace may have been released,
+		// and its interface's name is free again. None can be released before this transaction ends.
+		if err := t.readNames(); err != nil {
+			return nil, err
+		}
+	}
 	t.rec = t.newRecord(id, self, here)
 	return nil, record.Write(tx, nil, &t.rec)
 }

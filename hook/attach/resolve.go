@@ -46,8 +46,16 @@ func (t *attempt) resolve() (err error) {
 	if err == nil {
 		err = t.checkMTU()
 	}
-	if err != nil || t.want.Interface != "" {
+	if err != nil {
 		return parts.ExplainMissingParent(t.def, err)
+	}
+	return t.readNames()
+}
+
+// readNames reads the names that the interface cannot have, unless its name is requested.
+func (t *attempt) readNames() (err error) {
+	if t.want.Interface != "" {
+		return nil
 	}
 	if t.usedNames, err = t.ns.Links(); err != nil {
 		return err

@@ -6,15 +6,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/internal/stage"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 )
@@ -29,38 +29,55 @@ func AsHook() bool { return os.Getenv(asHook) != "" }
 // HookEnv is the environment in which a runtime runs the test binary as the hook.
 func HookEnv() []string { return append(os.Environ(), asHook+"=1") }
 
+// AsLanyard reports whether this process is "lanyard attach", which a hook executes if there is no
+// service.
+func AsLanyard() bool { return os.Args[0] == "lanyard" }
+
+// Failpoints are the steps of an attach after which tests kill the process that carries it out.
+var Failpoints = []string{"intent", "lease", "record", "parent", "expect", "ask", "link", "probe", "address", "commit"}
+
 // Main runs the tests of a package without a hook of its own: its TestMain calls Main. In processes
-// that the tests start, Main attaches or detaches, and exits as a hook does.
+// that the tests start, Main runs the hook.
 func Main(m *testing.M) {
-	if !AsHook() {
-		os.Exit(m.Run())
+	if AsHook() {
+		RunHook()
 	}
-	if err := runStage(context.Background(), os.Args[1:], os.Stdin); err != nil {
-		fmt.Fprintln(os.Stderr, "lanyard: "+strings.ReplaceAll(err.Error(), "\n", "; "))
-		os.Exit(1)
-	}
-	os.Exit(0)
+	os.Exit(m.Run())
 }
 
-// runStage carries out one stage: args are --root DIR STAGE.
-func runStage(ctx context.Context, args []string, stdin io.Reader) (err error) {
-	state, err := oci.ReadState(stdin)
-	if err != nil || !oci.Ours(state) {
-		return err
+// RunHook carries out a stage without a service, and exits as "lanyard attach" does.
+func RunHook() {
+	exit := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "lanyard: "+err.Error())
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
-	l, err := wiring.OpenPrivileged(wiring.PathsUnder(args[1]))
-	if err != nil {
-		return err
+	exit(stage.Run(context.Background(), options(os.Args[1:]), exit))
+}
+
+// options parses the arguments of lanyard-hook or "lanyard attach":
+// [--root DIR] [attach] [--timeout DURATION] STAGE.
+func options(args []string) stage.Options {
+	o := stage.Options{Paths: wiring.DefaultPaths(), Timeout: 10 * time.Second, Stdin: os.Stdin, Stderr: os.Stderr}
+	for i := 0; i < len(args); i++ {
+		switch args[i] {
+		case "attach":
+		case "--root":
+			i++
+			o.Paths = wiring.PathsUnder(args[i])
+		case "--timeout":
+			i++
+			var err error
+			if o.Timeout, err = time.ParseDuration(args[i]); err != nil {
+				panic(err) // the hook has parsed it
+			}
+		default:
+			o.Stage = args[i]
+		}
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	if args[2] == "poststop" {
-		return l.Detach(ctx, state.ID)
-	}
-	request, _, err := oci.Parse(state)
-	if err == nil {
-		_, err = l.Attach(ctx, request)
-	}
-	return err
+	return o
 }
 
 // State returns what a runtime writes to the hook's stdin. Annotations are without their prefix.
