@@ -34,7 +34,7 @@ const (
 )
 
 // errWithout is returned if the hook has to go on without the service, and nothing is wrong: no
-// service is installed, or it does not serve this network namespace.
+// service listens, or the request is not for it.
 var errWithout = errors.New("no service")
 
 // ask has the service carry out the stage, prints what it says, and returns the exit status. After
