@@ -31,7 +31,11 @@ type engine struct {
 func newEngine(t *testing.T) *engine {
 	t.Helper()
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
-	return &engine{t: t, w: w, dir: t.TempDir()}
+	// podman refuses a runroot of more than 50 characters, and t.TempDir contains the test's name.
+	dir, err := os.MkdirTemp("", "engine")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return &engine{t: t, w: w, dir: dir}
 }
 
 // defineVLAN50 defines "web" on VLAN 50, with a gateway. It returns the host's links.
