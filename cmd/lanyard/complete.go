@@ -137,6 +137,8 @@ func (l *line) arguments(ctx context.Context) []string {
 		return containerIDs(ctx, p)
 	case "verify", "watch":
 		return append(networkNames(p), containerIDs(ctx, p)...)
+	case "doctor":
+		return hostLinks()
 	case "completion":
 		return []string{"bash", "zsh"}
 	}

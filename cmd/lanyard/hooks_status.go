@@ -50,15 +50,26 @@ func (e env) runHooksStatus(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	checks, err := checkEngines(c)
+	if perr := e.printChecks(checks, inJSON); perr != nil {
+		return perr
+	}
+	if err == nil && slices.ContainsFunc(checks, isWrong) {
+		err = errReported
+	}
+	return err
+}
+
+// checkEngines checks the configuration of all engines and their running containers.
+func checkEngines(c *cli.Context) (checks []engines.Check, err error) {
 	dir, err := hooksDir(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	list, err := installedEngines()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var checks []engines.Check
 	for _, engine := range list {
 		if engine.Present() {
 			checks = append(checks, engine.Check(c.Context, dir)...)
@@ -69,14 +80,7 @@ func (e env) runHooksStatus(c *cli.Context) error {
 			Text: "neither podman nor CRI-O is installed: other engines list the hook in config.json"})
 	}
 	found, err := checkContainers(c, checks)
-	checks = append(checks, found...)
-	if perr := e.printChecks(checks, inJSON); perr != nil {
-		return perr
-	}
-	if err == nil && slices.ContainsFunc(checks, isWrong) {
-		err = errReported
-	}
-	return err
+	return append(checks, found...), err
 }
 
 func isWrong(c engines.Check) bool { return c.State == engines.Wrong }
