@@ -137,7 +137,7 @@ func (l *line) arguments(ctx context.Context) []string {
 		return containerIDs(ctx, p)
 	case "verify", "watch":
 		return append(networkNames(p), containerIDs(ctx, p)...)
-	case "doctor":
+	case "doctor", "lldp":
 		return hostLinks()
 	case "completion":
 		return []string{"bash", "zsh"}

@@ -33,13 +33,18 @@ ABOUT is what the line is about:
   host         directories, definitions, records, and the identity that MACs are derived from
   service      "lanyard serve": its socket and its program
   parent       a link that carries networks: carrier, MTU, which network manager has it
-  trunk        the card below: bond mode, Wi-Fi, a hypervisor, VRF, VLAN offload
+  trunk        the card below: bond mode, Wi-Fi, a hypervisor, VRF, VLAN offload, and the
+               switch's port: from lldpd where it runs, else see --lldp and "lanyard lldp"
   network      gateways, asked on the wire with the parent's MAC, and free addresses
   podman, CRI-O, containerd   the same as "lanyard hooks status"
 
 Nothing is changed, and no frame is sent but ARP requests and neighbour solicitations for
 gateways. A bridge port cannot be a parent.`,
-		Flags:  []cli.Flag{flagFormat(), flagHooksDir()},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "lldp",
+				Usage: "`DURATION` how long to listen for the switch's LLDP frame on each trunk (default: not at all; 35s is enough)"},
+			flagFormat(), flagHooksDir(),
+		},
 		Action: e.runDoctor,
 	}
 }
@@ -56,12 +61,17 @@ func (e env) runDoctor(c *cli.Context) error {
 	if _, _, err := link.ParseParent(parent); err != nil && parent != "" {
 		return usagef("PARENT %v", err)
 	}
+	listen, err := listenTime(c, "lldp")
+	if err != nil {
+		return err
+	}
 	l, err := wiring.Open(paths(c))
 	if err != nil {
 		return err
 	}
 	defer l.Close()
 	d := newDoctor(l, paths(c))
+	d.Listen = listen
 	privileged, err := link.Privileged()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -37,6 +38,8 @@ type Doctor struct {
 	Files
 	// TCX reports whether the kernel has TCX.
 	TCX func() (bool, error)
+	// Listen is how long to listen for LLDP frames on a trunk that lldpd does not listen on; 0: not.
+	Listen time.Duration
 	// Pins returns the reason why programs cannot be pinned.
 	Pins func() error
 }

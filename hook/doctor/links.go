@@ -8,6 +8,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 // carried is a parent with the networks on it.
@@ -34,7 +35,7 @@ func (d *Doctor) links(ctx context.Context, r *results, defs []*network.Definiti
 			list = append(list, &carried{spec, []*network.Definition{def}})
 		}
 	}
-	trunks := map[int]bool{}
+	trunks := map[int]*lldp.Neighbour{}
 	for _, c := range list {
 		s := r.about("parent " + c.spec.Name)
 		p, usable := d.parent(s, c)
@@ -48,7 +49,7 @@ func (d *Doctor) links(ctx context.Context, r *results, defs []*network.Definiti
 }
 
 // cards checks what the host knows of a parent and, once, of its trunk.
-func (d *Doctor) cards(ctx context.Context, s, t subject, c *carried, p link.Parent, seen map[int]bool) {
+func (d *Doctor) cards(ctx context.Context, s, t subject, c *carried, p link.Parent, seen map[int]*lldp.Neighbour) {
 	trunk, err := d.facts(ctx, p.TrunkIndex)
 	if s.addErr("mtu", err) {
 		return
@@ -60,9 +61,14 @@ func (d *Doctor) cards(ctx context.Context, s, t subject, c *carried, p link.Par
 			f.checkManagers(s, p.Ours)
 		}
 	}
-	if !seen[p.TrunkIndex] {
-		seen[p.TrunkIndex] = true
+	n, done := seen[p.TrunkIndex]
+	if !done {
 		trunk.check(t, c.defs)
+		n = d.neighbour(ctx, t, p)
+		seen[p.TrunkIndex] = n
+	}
+	if n != nil && p.Name == c.spec.Name {
+		checkPort(s, *n, p)
 	}
 }
 
