@@ -43,7 +43,7 @@ gateways. A bridge port cannot be a parent.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "lldp",
 				Usage: "`DURATION` how long to listen for the switch's LLDP frame on each trunk (default: not at all; 35s is enough)"},
-			flagFormat(), flagHooksDir(),
+			flagFormat[doctor.Result](), flagHooksDir(),
 		},
 		Action: e.runDoctor,
 	}
@@ -53,7 +53,7 @@ func (e env) runDoctor(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return checkArgs(1, c, "PARENT")
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (e env) runDoctor(c *cli.Context) error {
 	for _, f := range found {
 		all = append(all, doctor.Result{About: f.Engine, Check: f.Check, State: doctor.State(f.State), Text: f.Text})
 	}
-	if perr := e.printResults(all, inJSON); perr != nil {
+	if perr := e.printResults(all, format); perr != nil {
 		return perr
 	}
 	if err == nil && doctor.HasWrong(all) {
@@ -104,9 +104,9 @@ func newDoctor(l *wiring.Lanyard, p wiring.Paths) *doctor.Doctor {
 	}
 }
 
-func (e env) printResults(list []doctor.Result, inJSON bool) error {
-	if inJSON {
-		return printJSON(e.stdout, list)
+func (e env) printResults(list []doctor.Result, format rowFormat) error {
+	if !format.table() {
+		return printRows(e.stdout, format, list)
 	}
 	table := [][]string{{"ABOUT", "CHECK", "STATE", "TEXT"}}
 	for _, r := range list {

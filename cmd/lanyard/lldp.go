@@ -39,7 +39,7 @@ out VLANs, so "lanyard verify" decides. The exit status is 1 if nothing came on 
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "wait", Value: lldpWait,
 				Usage: "`DURATION` how long to listen for a frame (default: " + lldpWait + ")"},
-			flagFormat(),
+			flagFormat[doctor.Heard](),
 		},
 		Action: e.runLLDP,
 	}
@@ -59,7 +59,7 @@ func (e env) runLLDP(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -78,8 +78,8 @@ func (e env) runLLDP(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if inJSON {
-		err = printJSON(e.stdout, heard)
+	if !format.table() {
+		err = printRows(e.stdout, format, heard)
 	} else {
 		err = printTable(e.stdout, lldpTable(heard))
 	}
