@@ -80,13 +80,13 @@ var functions = template.FuncMap{
 		text, err := json.Marshal(v)
 		return string(text), err
 	},
-	"join":  join,
+	"join":  joinList,
 	"upper": strings.ToUpper,
 	"lower": strings.ToLower,
 }
 
-// join joins the elements of any list.
-func join(list any, separator string) (string, error) {
+// joinList joins the elements of any list.
+func joinList(list any, separator string) (string, error) {
 	v := reflect.ValueOf(list)
 	if v.Kind() != reflect.Slice && v.Kind() != reflect.Array {
 		return "", fmt.Errorf("join needs a list, not %T", list)
