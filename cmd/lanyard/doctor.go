@@ -38,8 +38,8 @@ ABOUT is what the line is about:
   network      gateways, asked on the wire with the parent's MAC, and free addresses
   podman, CRI-O, containerd   the same as "lanyard hooks status"
 
-Nothing is changed, and no frame is sent but ARP requests and neighbour solicitations for
-gateways. A bridge port cannot be a parent.`,
+No link and no network is changed, and no frame is sent but ARP requests and neighbour
+solicitations for gateways.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "lldp",
 				Usage: "`DURATION` how long to listen for the switch's LLDP frame on each trunk (default: not at all; 35s is enough)"},

@@ -33,8 +33,8 @@ to all come back, by a loop or a hairpin port (returned), frames leave or arrive
 wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
 (unleased-mac). It begins with earlier events, also of containers that are gone: the trunk
 program keeps the last few events of each address and MAC. A repeated event is one line
-with a count. Ctrl-C ends the command. On a terminal, the last line shows the incoming
-frames per second of each VLAN.
+with a count; --format json prints one object per line. Ctrl-C ends the command. On a
+terminal, the last line shows the incoming frames per second of each VLAN.
 
 Examples:
   lanyard watch

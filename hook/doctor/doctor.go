@@ -1,5 +1,6 @@
 // Package doctor checks what a container's start needs from the host, before one is started: the
-// kernel, directories, the service, the links that carry networks, and gateways. It changes nothing.
+// kernel, directories, the service, the links that carry networks, and gateways. It changes no link,
+// and no network.
 //
 // Reading a link (facts.go) and saying what the facts mean (parent.go) are separate.
 package doctor
