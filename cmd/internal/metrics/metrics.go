@@ -42,7 +42,8 @@ var (
 	frames = desc("attachment_frames_total", "Frames on the trunk since the start, by direction and by whether their "+
 		"VLAN tag was right.", ofAttachment, "direction", "tag")
 	bytes     = desc("attachment_bytes_total", "Bytes of frames with the right VLAN tag.", ofAttachment, "direction")
-	dropped   = desc("attachment_wrong_tag_dropped_total", "Sent frames that were dropped for a wrong VLAN tag.", ofAttachment)
+	dropped   = desc("attachment_wrong_tag_dropped_total", "Sent frames that were dropped for a wrong VLAN tag.",
+		ofAttachment)
 	anomalies = desc("attachment_anomalies_total", "Frames that should not have been since the start, by kind.",
 		ofAttachment, "kind")
 	guardDropped = desc("attachment_guard_dropped_total", "Frames that the guard dropped, by direction and reason.",
