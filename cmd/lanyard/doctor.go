@@ -5,9 +5,10 @@ import (
 
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/bpf/pin"
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/doctor"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func (e env) doctor() *cli.Command {
@@ -72,7 +73,7 @@ func (e env) runDoctor(c *cli.Context) error {
 	defer l.Close()
 	d := newDoctor(l, paths(c))
 	d.Listen = listen
-	privileged, err := link.Privileged()
+	privileged, err := netns.Privileged()
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/metrics"
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func (e env) metrics() *cli.Command {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -41,8 +41,8 @@ var (
 		ofAttachment)
 	frames = desc("attachment_frames_total", "Frames on the trunk since the start, by direction and by whether their "+
 		"VLAN tag was right.", ofAttachment, "direction", "tag")
-	bytes     = desc("attachment_bytes_total", "Bytes of frames with the right VLAN tag.", ofAttachment, "direction")
-	dropped   = desc("attachment_wrong_tag_dropped_total", "Sent frames that were dropped for a wrong VLAN tag.",
+	bytes   = desc("attachment_bytes_total", "Bytes of frames with the right VLAN tag.", ofAttachment, "direction")
+	dropped = desc("attachment_wrong_tag_dropped_total", "Sent frames that were dropped for a wrong VLAN tag.",
 		ofAttachment)
 	anomalies = desc("attachment_anomalies_total", "Frames that should not have been since the start, by kind.",
 		ofAttachment, "kind")
