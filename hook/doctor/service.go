@@ -21,7 +21,7 @@ func (d *Doctor) service(ctx context.Context, s subject, defs []*network.Definit
 	conn, err := new(net.Dialer).DialContext(ctx, "unixpacket", d.Socket)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		state, who := OK, "only rootless containers need it"
+		state, who := OK, "root's containers start without it, and those of users do not"
 		for _, def := range defs {
 			if len(def.AllowUsers)+len(def.AllowGroups) > 0 {
 				state, who = Wrong, fmt.Sprintf("the users that network %q allows cannot attach containers", def.Name)
