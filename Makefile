@@ -80,8 +80,12 @@ bench: deps-bench build bin/bench ## attach and detach, compared with CNI, netav
 bench-check: deps-bench build bin/bench ## the quick bench, failing where a ratio is worse than testenv/bench/latest.json; root
 	bin/bench -quick -only attach,runc -check testenv/bench/latest.json
 
+CNI := github.com/containernetworking/plugins/plugins
+bin/cni/macvlan bin/cni/host-local:
+	CGO_ENABLED=0 GOBIN=$(abspath bin/cni) go install -trimpath -ldflags '-s -w' $(CNI)/main/macvlan@v1.9.1 $(CNI)/ipam/host-local@v1.9.1
+
 .PHONY: bin/bench
-bin/bench:
+bin/bench: bin/cni/macvlan bin/cni/host-local
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
@@ -122,16 +126,59 @@ install-files:
 		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' packaging/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
 	done
 	$(if $(DESTDIR),$(install-drop-in))
-	install -d $(DESTDIR)$(PREFIX)/share/man/man7
-	sed 's|@PREFIX@|$(PREFIX)|' docs/man/lanyard-rootless.7 > $(DESTDIR)$(PREFIX)/share/man/man7/lanyard-rootless.7
+	for page in docs/man/*.[1-8]; do \
+		dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.} && install -d $$dir && \
+		sed 's|@PREFIX@|$(PREFIX)|' $$page > $$dir/$${page##*/} || exit 1; \
+	done
+
+# Into $(DESTDIR)$(PREFIX); Debian's zsh reads another directory than others.
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+.PHONY: install-completions
+install-completions: build
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR)
+	bin/lanyard completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lanyard
+	bin/lanyard completion zsh > $(DESTDIR)$(ZSHDIR)/_lanyard
+
+# A version that dpkg and rpm compare rightly: of the tag, or by the date of the commit.
+PACKAGE_VERSION := $(or $(patsubst v%,%,$(shell git describe --tags --exact-match 2>/dev/null)),\
+	0.0~git$(shell git log -1 --format=%cd --date=format:%Y%m%d%H%M%S).$(shell git rev-parse --short HEAD))
+NFPM := go tool -modfile=packaging/nfpm.mod nfpm package --config packaging/nfpm.yaml --target bin/
+
+.PHONY: deb rpm
+deb: ZSHDIR = /usr/share/zsh/vendor-completions
+deb rpm: ## bin/lanyard_*.deb, bin/lanyard-*.rpm
+	rm -rf bin/package/$@
+	$(MAKE) install install-completions PREFIX=/usr VERSION='$(PACKAGE_VERSION)' DESTDIR='$(CURDIR)/bin/package/$@' $(if $(filter deb,$@),ZSHDIR=$(ZSHDIR))
+	$(if $(filter deb,$@),$(deb-files))
+	find bin/package/$@/usr/share/man -type f -exec gzip -9n {} +
+	GOARCH=$$(go env GOARCH) ROOT=bin/package/$@ PACKAGE_VERSION='$(PACKAGE_VERSION)' $(NFPM) --packager $@
+
+.PHONY: test-deb
+test-deb: deps-package ## installs, upgrades and removes the deb in a Debian root, with a container running; SUITE=trixie; root
+	$(MAKE) deb PACKAGE_VERSION=0.0~git1.old
+	$(MAKE) deb
+	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
+	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb
+
+.PHONY: man
+man: ## docs/man: the pages of commands, from their --help
+	go test -count=1 -tags '$(TAGS) failpoint' -run '^TestMan$$' ./cmd/lanyard -update-man
+
+# What Debian's policy asks of a package.
+define deb-files
+	install -D -m 0644 packaging/copyright bin/package/deb/usr/share/doc/lanyard/copyright
+	install -D -m 0644 packaging/lintian-overrides bin/package/deb/usr/share/lintian/overrides/lanyard
+	printf 'lanyard (%s) unstable; urgency=medium\n\n  * See https://github.com/lanyard-net/lanyard/blob/main/CHANGELOG.md.\n\n -- Lanyard maintainers <maintainers@lanyard-net.example>  %s\n' \
+		'$(PACKAGE_VERSION)' "$$(git log -1 --format=%cD)" | gzip -9n > bin/package/deb/usr/share/doc/lanyard/changelog.gz
+endef
 
 DROP_IN := /etc/containers/containers.conf.d/50-lanyard.conf
 install-drop-in = install -d $(DESTDIR)$(dir $(DROP_IN)) && \
 	sed 's|@DIRS@|"/usr/share/containers/oci/hooks.d", "$(PREFIX)/share/lanyard/hooks.d"|' \
 	packaging/containers.conf.d/50-lanyard.conf.in > $(DESTDIR)$(DROP_IN)
 
-.PHONY: deps-test deps-suite deps-demo deps-bench deps-generate
-deps-test deps-suite deps-demo deps-bench deps-generate: deps-%:
+.PHONY: deps-test deps-suite deps-demo deps-bench deps-generate deps-package
+deps-test deps-suite deps-demo deps-bench deps-generate deps-package: deps-%:
 	@testenv/deps.sh $*
 
 .PHONY: clean

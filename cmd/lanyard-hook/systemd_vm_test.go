@@ -81,7 +81,7 @@ func newInstalled(t *testing.T) *installed {
 	if err != nil {
 		t.Fatalf("make install: %v: %s", err, out)
 	}
-	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}}), t: t, dir: t.TempDir(),
+	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60, 70}}), t: t, dir: t.TempDir(),
 		cgroup: "/sys/fs/cgroup/lanyard-systemd"}
 	for _, sub := range []string{"etc", "units"} {
 		must(t, os.Mkdir(filepath.Join(s.dir, sub), 0o755))
@@ -370,13 +370,13 @@ func (s *installed) activation(home string) {
 // creates, with an interface and a route of the host's.
 func (s *installed) root() {
 	s.t.Helper()
-	s.AddGateway(60, "192.168.60.1/24")
-	s.mustAs(0, "lanyard network create web60 --parent eth9.60 --subnet 192.168.60.0/24 --host-access")
+	s.AddGateway(70, "192.168.70.1/24")
+	s.mustAs(0, "lanyard network create web70 --parent eth9.70 --subnet 192.168.70.0/24 --host-access")
 	pid := s.mustAs(0, `unshare --net sleep 600 >/dev/null 2>&1 </dev/null &
 	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
 	echo $!`)
 	pid = strings.TrimSpace(pid)
-	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":"root1","pid":%s,"annotations":{"io.lanyard.network":"web60"}}' |
+	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":"root1","pid":%s,"annotations":{"io.lanyard.network":"web70"}}' |
 		/usr/local/libexec/lanyard/lanyard-hook `, pid)
 	if out := s.mustAs(0, call+"createRuntime"); out != "" {
 		s.t.Errorf("the hook says %s", out)
@@ -389,7 +389,7 @@ func (s *installed) root() {
 	}
 	s.mustAs(0, "ping -n -c1 -W5 "+got[0].Addrs[0].Addr().String())
 	s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop")
-	s.mustAs(0, "lanyard network rm web60")
+	s.mustAs(0, "lanyard network rm web70")
 }
 
 // pings pings the gateway from alice's container.

@@ -30,7 +30,7 @@ nothing. A user needs it only if an own containers.conf sets hooks_dir: then it 
 ~/.config/containers/containers.conf.d/50-lanyard.conf.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "hook", Usage: "`PATH` of lanyard-hook (default: libexec/lanyard/lanyard-hook next to bin)"},
-			flagHooksDir(), flagFormat(),
+			flagHooksDir(), flagFormat[engines.Change](),
 		},
 		Action: e.runHooksInstall,
 	}
@@ -40,7 +40,7 @@ func (e env) runHooksInstall(c *cli.Context) error {
 	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (e env) runHooksInstall(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	err = e.printChanges(changes, inJSON)
+	err = e.printChanges(changes, format)
 	e.noteRestart(changes, list)
 	return err
 }

@@ -37,7 +37,7 @@ is wrong. CHECK is one of these:
 The last check asks "podman" and "crictl" for running containers. As root it asks root's
 podman, and compares with the records ("lanyard ps"). As a user it asks the user's podman:
 it finds containers with --network none that have no interface.`,
-		Flags:  []cli.Flag{flagHooksDir(), flagFormat()},
+		Flags:  []cli.Flag{flagHooksDir(), flagFormat[engines.Check]()},
 		Action: e.runHooksStatus,
 	}
 }
@@ -46,19 +46,30 @@ func (e env) runHooksStatus(c *cli.Context) error {
 	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
+	checks, err := checkEngines(c)
+	if perr := e.printChecks(checks, format); perr != nil {
+		return perr
+	}
+	if err == nil && slices.ContainsFunc(checks, isWrong) {
+		err = errReported
+	}
+	return err
+}
+
+// checkEngines checks the configuration of all engines and their running containers.
+func checkEngines(c *cli.Context) (checks []engines.Check, err error) {
 	dir, err := hooksDir(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	list, err := installedEngines()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var checks []engines.Check
 	for _, engine := range list {
 		if engine.Present() {
 			checks = append(checks, engine.Check(c.Context, dir)...)
@@ -69,21 +80,14 @@ func (e env) runHooksStatus(c *cli.Context) error {
 			Text: "neither podman nor CRI-O is installed: other engines list the hook in config.json"})
 	}
 	found, err := checkContainers(c, checks)
-	checks = append(checks, found...)
-	if perr := e.printChecks(checks, inJSON); perr != nil {
-		return perr
-	}
-	if err == nil && slices.ContainsFunc(checks, isWrong) {
-		err = errReported
-	}
-	return err
+	return append(checks, found...), err
 }
 
 func isWrong(c engines.Check) bool { return c.State == engines.Wrong }
 
-func (e env) printChecks(checks []engines.Check, inJSON bool) error {
-	if inJSON {
-		return printJSON(e.stdout, checks)
+func (e env) printChecks(checks []engines.Check, format rowFormat) error {
+	if !format.table() {
+		return printRows(e.stdout, format, checks)
 	}
 	table := [][]string{{"ENGINE", "CHECK", "STATE", "TEXT"}}
 	for _, c := range checks {

@@ -27,6 +27,7 @@ func (e env) ps() *cli.Command {
 		UsageText: "lanyard ps [OPTIONS]",
 		Description: `Examples:
   lanyard ps
+  lanyard ps --format '{{.Container}} {{.Address}} {{.Verdict}}'
   lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
 
 CONTAINER is NAMESPACE/NAME of the pod if none of its containers runs. VERDICT and
@@ -38,7 +39,7 @@ another station that uses the address, a wrong tag, a gateway with another MAC.
 "lanyard watch" shows details and times. GUARDED counts the frames of a rootless
 container that its guard dropped; "lanyard inspect" counts them by reason.`,
 		Flags: []cli.Flag{
-			flagFormat(), flagQuiet("container ids"),
+			flagFormat[psRow](), flagQuiet("container ids"),
 			&cli.BoolFlag{Name: "no-trunc", Usage: "print container ids in full"},
 		},
 		Action: e.runPs,
@@ -68,8 +69,18 @@ type psRow struct {
 	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
 }
 
+// Address returns the first address, without its prefix length, for templates.
+func (r psRow) Address() string { return firstAddress(r.Addresses) }
+
+func firstAddress(prefixes []netip.Prefix) string {
+	if len(prefixes) == 0 {
+		return ""
+	}
+	return prefixes[0].Addr().String()
+}
+
 func (e env) runPs(c *cli.Context) error {
-	l, inJSON, err := openListing(0, c, "argument")
+	l, format, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}
@@ -96,8 +107,8 @@ func (e env) runPs(c *cli.Context) error {
 		)
 	})
 	switch {
-	case inJSON:
-		return printJSON(e.stdout, rows)
+	case !format.table():
+		return printRows(e.stdout, format, rows)
 	case c.Bool("quiet"):
 		return e.printIDs(rows, c.Bool("no-trunc"))
 	}

@@ -18,7 +18,7 @@ The command creates the links that Lanyard had created before: VLAN sub-interfac
 dummies. It also loads the trunk programs. A link that existed before its network belongs
 to the administrator: if it is missing, that is an error, and the exit status is 1. The
 first container that asks for a network does the same for that network.`,
-		Flags:  []cli.Flag{flagFormat()},
+		Flags:  []cli.Flag{flagFormat[restoreRow]()},
 		Action: e.runRestore,
 	}
 }
@@ -33,7 +33,7 @@ type restoreRow struct {
 }
 
 func (e env) runRestore(c *cli.Context) error {
-	l, inJSON, err := openListing(0, c, "argument")
+	l, format, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}
@@ -53,16 +53,16 @@ func (e env) runRestore(c *cli.Context) error {
 		}
 		rows = append(rows, row)
 	}
-	pErr := printRestored(e, rows, inJSON)
+	pErr := printRestored(e, rows, format)
 	if err == nil {
 		err = pErr
 	}
 	return err
 }
 
-func printRestored(e env, rows []restoreRow, inJSON bool) error {
-	if inJSON {
-		return printJSON(e.stdout, rows)
+func printRestored(e env, rows []restoreRow, format rowFormat) error {
+	if !format.table() {
+		return printRows(e.stdout, format, rows)
 	}
 	table := [][]string{{"NETWORK", "PARENT", "STATE"}}
 	for _, r := range rows {

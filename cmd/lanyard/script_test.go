@@ -31,6 +31,8 @@ import (
 //
 //	gateway PREFIX…            adds a station with these addresses to the switch
 //	claimant PREFIX ADDR       adds a station that uses an address and pings ADDR from it
+//	trunk on|off               switches the trunk's port of the switch
+//	lldp FILE                  runs lldpd on the switch, with these lines for lldpcli
 //	await FILE PATTERN         waits until a background program's output matches
 //	container ID               creates a network namespace with a process, whose pid is $PID
 //	attach ID KEY=VALUE…       runs the hook with these annotations, as a runtime does
@@ -87,7 +89,8 @@ type scriptCmd = func(*testscript.TestScript, bool, []string)
 
 func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string]scriptCmd) {
 	cmds := map[string]scriptCmd{
-		"gateway": cmdGateway, "claimant": cmdClaimant, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
+		"gateway": cmdGateway, "claimant": cmdClaimant, "trunk": cmdTrunk, "lldp": cmdLLDP,
+		"await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
 		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
 	}
 	for _, m := range more {
@@ -200,6 +203,14 @@ func cmdGateway(ts *testscript.TestScript, neg bool, args []string) {
 func cmdClaimant(ts *testscript.TestScript, neg bool, args []string) {
 	_, err := stateOf(ts).lab.AddClaimant(0, args[0]).Exec("ping", "-n", "-c1", "-W5", args[1])
 	ts.Check(err)
+}
+
+func cmdTrunk(ts *testscript.TestScript, neg bool, args []string) {
+	stateOf(ts).lab.SetTrunk(args[0] == "on")
+}
+
+func cmdLLDP(ts *testscript.TestScript, neg bool, args []string) {
+	stateOf(ts).lab.SpeakLLDP(strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n")...)
 }
 
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {

@@ -28,6 +28,8 @@ begun, and ends. Containers keep running.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log", Value: "text",
 				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
+			&cli.StringFlag{Name: "metrics",
+				Usage: "`ADDRESS` to serve metrics at, unix:PATH or HOST:PORT; see \"lanyard metrics\" (default: none)"},
 			&cli.BoolFlag{Name: "prepare",
 				Usage: "only create the namespace for guarded attachments (used by lanyard-guards.service)"},
 			&cli.StringFlag{Name: "sweep", Value: "30s",
@@ -51,6 +53,9 @@ func (e env) runServe(c *cli.Context) error {
 	}
 	if c.Bool("prepare") {
 		return serve.Prepare(paths(c))
+	}
+	if err := serveMetrics(c.Context, paths(c), c.String("metrics"), log); err != nil {
+		return err
 	}
 	err = serve.Run(c.Context, serve.Options{Paths: paths(c), Log: log, Sweep: every})
 	if errors.Is(err, hook.ErrUnprivileged) {

@@ -35,7 +35,7 @@ The command probes each gateway from inside the container's namespace, with the
 container's MAC, and changes nothing there. It first compares the interface with what it
 was given: if traffic cannot work with what a container has changed, that is the verdict,
 and other changes are notes. The exit status is 1 if any verdict is bad.`,
-		Flags:  []cli.Flag{flagFormat(), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"}},
+		Flags:  []cli.Flag{flagFormat[verifyRow](), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"}},
 		Action: e.runVerify,
 	}
 }
@@ -59,7 +59,7 @@ func (e env) runVerify(c *cli.Context) error {
 	if everything {
 		wants = 0
 	}
-	l, inJSON, err := openListing(wants, c, "ID or NETWORK")
+	l, format, err := openListing(wants, c, "ID or NETWORK")
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ func (e env) runVerify(c *cli.Context) error {
 		e.say("note: nothing is attached to network %q: no container to probe from", c.Args().First())
 	}
 	rows, bad := e.ask(c.Context, l, targets)
-	if inJSON {
-		err = printJSON(e.stdout, rows)
+	if !format.table() {
+		err = printRows(e.stdout, format, rows)
 	} else if len(rows) > 0 {
 		err = printTable(e.stdout, verifyTable(rows))
 	}

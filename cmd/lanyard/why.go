@@ -30,7 +30,7 @@ Examples:
   lanyard why
   lanyard why 3f2a9c
   lanyard why --format json | jq -r '.[-1].error'`,
-		Flags:  []cli.Flag{flagFormat()},
+		Flags:  []cli.Flag{flagFormat[broker.Failure]()},
 		Action: e.runWhy,
 	}
 }
@@ -39,7 +39,7 @@ func (e env) runWhy(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return checkArgs(1, c, "ID")
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -53,8 +53,8 @@ func (e env) runWhy(c *cli.Context) error {
 			failures = append(failures, f)
 		}
 	}
-	if inJSON {
-		return errors.Join(printJSON(e.stdout, failures), err)
+	if !format.table() {
+		return errors.Join(printRows(e.stdout, format, failures), err)
 	}
 	if len(failures) == 0 && err == nil {
 		if netns.HostsRoot() {
