@@ -9,6 +9,7 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
+PROGRAMS  := ./cmd/lanyard ./cmd/lanyard-hook ./cmd/lanyard-cni
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
@@ -19,8 +20,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: build
-build: ## bin/lanyard and bin/lanyard-hook, static
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard ./cmd/lanyard-hook
+build: ## the programs, static, into bin
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS)
 
 .PHONY: demo
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
@@ -82,6 +83,7 @@ bin/bench:
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-claim ./testenv/bench/claim
+	CGO_ENABLED=0 GOBIN='$(CURDIR)/bin/cni' go install -ldflags '-s -w' $(addprefix github.com/containernetworking/plugins/plugins/,main/macvlan@v1.9.1 ipam/host-local@v1.9.1)
 
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
@@ -103,6 +105,7 @@ $(LINTER):
 install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then run the hook
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+	install -D -m 0755 bin/lanyard-cni $(DESTDIR)$(PREFIX)/libexec/cni/lanyard-cni
 	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
 
 # A package ships the drop-in as a file. On this host, "lanyard hooks install" writes it, and

@@ -40,6 +40,7 @@ type Netns struct {
 	host   int // descriptor of the Host's namespace, which Host closes
 	handle *netlink.Handle
 	pidfd  *os.File // nil if the namespace was opened by path
+	path   string
 }
 
 // OpenNetns opens the network namespace of a process. It opens a pidfd first, and checks
@@ -101,7 +102,7 @@ func (h *Host) openNetns(path string) (n *Netns, err error) {
 	if err == nil && (id == h.id || id == initialNetns()) {
 		err = ErrHostNetns
 	}
-	n = &Netns{Inode: id.ino, fd: fd, host: h.fd}
+	n = &Netns{Inode: id.ino, fd: fd, host: h.fd, path: path}
 	if err == nil {
 		err = n.Do(n.openSockets)
 	}
@@ -164,9 +165,15 @@ func (n *Netns) openSockets() (err error) {
 	return nil
 }
 
-// Alive reports whether the process that the namespace was opened by still runs. It is
-// always true for a namespace that was opened by path.
-func (n *Netns) Alive() bool { return n.pidfd == nil || running(n.pidfd) }
+// Alive reports whether the process that the namespace was opened by still runs, or whether
+// the path that it was opened by is still that of this namespace.
+func (n *Netns) Alive() bool {
+	if n.pidfd != nil {
+		return running(n.pidfd)
+	}
+	var st unix.Stat_t
+	return unix.Stat(n.path, &st) == nil && st.Ino == n.Inode // the inode is not recycled while n.fd is open
+}
 
 // running reports whether the process of a pidfd still runs. A pidfd becomes readable when
 // the last thread has ended (pidfd_open(2)), so a zombie does not run.

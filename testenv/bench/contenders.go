@@ -28,6 +28,8 @@ const (
 	guarded  = "lanyard-hook, guarded, by the broker"
 	former   = "lanyard-hook, the other build"
 	cni      = "CNI macvlan + host-local"
+	oursCNI  = "lanyard-cni"
+	newCNI   = "CNI macvlan + host-local 1.9.1"
 	netavark = "netavark"
 	floor    = "bare netlink program"
 )
@@ -35,7 +37,7 @@ const (
 func (w *world) contenders() []contender {
 	all := []contender{
 		{name: ours, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true},
-		{name: cni, attach: w.cni("ADD"), detach: w.cni("DEL")},
+		{name: cni, attach: w.cni(cniDir, "ADD"), detach: w.cni(cniDir, "DEL")},
 		{name: netavark, attach: w.netavark("setup"), detach: w.netavark("teardown")},
 		{name: floor, attach: w.floor},
 	}
@@ -43,6 +45,27 @@ func (w *world) contenders() []contender {
 		all = append(all, contender{name: former, attach: w.other("createRuntime"), detach: w.other("poststop"), late: true})
 	}
 	return all
+}
+
+// doors are the CNI plugins of today, which are measured side by side only.
+func (w *world) doors() []contender {
+	dir := filepath.Join(w.bin, "cni")
+	return []contender{
+		{name: oursCNI, attach: w.lanyardCNI("ADD"), detach: w.lanyardCNI("DEL")},
+		{name: newCNI, attach: w.cni(dir, "ADD"), detach: w.cni(dir, "DEL")},
+	}
+}
+
+// lanyardCNI runs lanyard-cni, with its default verification.
+func (w *world) lanyardCNI(command string) func(*container) invocation {
+	conf := mustJSON(map[string]any{"cniVersion": "1.0.0", "name": netName, "type": "lanyard-cni", "network": netName})
+	return func(c *container) invocation {
+		return invocation{
+			path: filepath.Join(w.bin, "lanyard-cni"), stdin: conf,
+			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
+				"CNI_PATH=" + w.bin, "LANYARD_ROOT=" + w.root()},
+		}
+	}
 }
 
 // other runs the other build of the hook (-versus).
@@ -101,14 +124,14 @@ func (w *world) proven() error {
 	return nil
 }
 
-// Where Debian installs the other programs.
+// Where Debian installs the other programs. "make bin/bench" builds newCNI.
 const (
 	cniDir       = "/usr/lib/cni"
 	netavarkPath = "/usr/lib/podman/netavark"
 )
 
 // cni does what a CNI runtime does: it runs the plugin, which starts host-local.
-func (w *world) cni(command string) func(*container) invocation {
+func (w *world) cni(dir, command string) func(*container) invocation {
 	conf := mustJSON(map[string]any{
 		"cniVersion": "1.0.0", "name": netName, "type": "macvlan", "master": trunk, "mode": "bridge",
 		"ipam": map[string]any{
@@ -121,9 +144,9 @@ func (w *world) cni(command string) func(*container) invocation {
 	})
 	return func(c *container) invocation {
 		return invocation{
-			path: filepath.Join(cniDir, "macvlan"), stdin: conf,
+			path: filepath.Join(dir, "macvlan"), stdin: conf,
 			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
-				"CNI_PATH=" + cniDir},
+				"CNI_PATH=" + dir},
 		}
 	}
 }

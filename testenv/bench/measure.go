@@ -77,6 +77,7 @@ func attaches(w *world, o options, r *results) error {
 	}
 	all := append(w.contenders(), contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"),
 		late: true, rootless: true})
+	all = append(all, w.doors()...)
 	attach, detach := make([][]sample, len(all)), make([][]sample, len(all))
 	for b := -1; b < batches; b++ { // the first batch warms up, and is not counted
 		got, gone, err := w.oneBatch(all, b)
@@ -97,6 +98,7 @@ func attaches(w *world, o options, r *results) error {
 		}
 	}
 	r.compare("attach", ours, cni, 0.45)
+	r.compare("attach", oursCNI, newCNI, 0.5)
 	r.compare("attach", ours, netavark, 0.85)
 	r.compare("attach", ours, floor, 1.6)
 	r.compare("detach", ours, cni, 0.25)
