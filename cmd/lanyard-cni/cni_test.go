@@ -170,6 +170,14 @@ func TestCheck(t *testing.T) {
 	gw.SetPort(true)
 	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1:eth0:lan") }))
 	refused(t, "no attachment", w.check(lan, s.conf("c1")), types.ErrUnknownContainer, `container "c1"`, "add it again")
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Attach(ctx, hook.Request{Container: "c1:eth0:lan", Netns: s.path, Wants: []hook.Want{{
+			Network: "web", Interface: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")},
+		}}})
+		return err
+	}))
+	refused(t, "another address than the runtime's", w.check(lan, s.conf("c1")), types.ErrInternal, "192.168.50.9/24")
+	must(t, w.del(lan, s.conf("c1")))
 }
 
 // TestRefusedADD checks that a fatal verdict is a CNI error and leaves nothing.

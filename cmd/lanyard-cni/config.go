@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -38,14 +39,10 @@ var (
 		"prevResult", "disableCheck", "disableGC"}
 )
 
-// podArgs are the CNI_ARGS of a Kubernetes runtime. The author of a pod cannot change them. The
-// names of the fields are those of the arguments, as types.LoadArgs requires.
+// podArgs are the CNI_ARGS that name a pod. The names of the fields are those of the arguments.
 type podArgs struct {
 	types.CommonArgs
-	K8S_POD_NAMESPACE          types.UnmarshallableString //nolint:staticcheck // see above
-	K8S_POD_NAME               types.UnmarshallableString //nolint:staticcheck
-	K8S_POD_INFRA_CONTAINER_ID types.UnmarshallableString //nolint:staticcheck
-	K8S_POD_UID                types.UnmarshallableString //nolint:staticcheck
+	K8S_POD_NAMESPACE, K8S_POD_NAME types.UnmarshallableString //nolint:staticcheck // see above
 }
 
 // parse decodes the configuration from stdin, without prevResult. It refuses unknown keys: a typo
@@ -122,24 +119,22 @@ func (c *config) holder(container, ifname string) string {
 	return container + ":" + ifname + ":" + c.Name
 }
 
-// podOf returns the Kubernetes pod of a container; zero if the runtime names none.
+// podOf returns the Kubernetes pod of a container; zero if the runtime names none. The author of a
+// pod cannot change the arguments.
 func podOf(args *skel.CmdArgs) (p hook.Pod, err error) {
-	var a podArgs
-	a.IgnoreUnknown = true
-	if err := types.LoadArgs(args.Args, &a); err != nil {
-		return p, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: "+oneLine(err), "")
-	}
-	if a.K8S_POD_NAMESPACE == "" && a.K8S_POD_NAME == "" && a.K8S_POD_INFRA_CONTAINER_ID == "" && a.K8S_POD_UID == "" {
+	if !strings.Contains(args.Args, "K8S_POD_") {
 		return p, nil
 	}
+	a := podArgs{CommonArgs: types.CommonArgs{IgnoreUnknown: true}}
+	err = types.LoadArgs(args.Args, &a)
 	p = hook.Pod{Sandbox: args.ContainerID, Namespace: string(a.K8S_POD_NAMESPACE), Name: string(a.K8S_POD_NAME)}
-	for _, word := range []string{p.Namespace, p.Name} {
-		if hook.ValidID(word) != nil {
-			return p, types.NewError(types.ErrInvalidEnvironmentVariables,
-				"CNI_ARGS: K8S_POD_NAMESPACE and K8S_POD_NAME must both name the pod", "")
-		}
+	if err == nil && (hook.ValidID(p.Namespace) != nil || hook.ValidID(p.Name) != nil) {
+		err = errors.New("K8S_POD_NAMESPACE and K8S_POD_NAME must both name the pod")
 	}
-	return p, nil
+	if err != nil {
+		err = types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: "+oneLine(err), "")
+	}
+	return p, err
 }
 
 // invalid returns the error for a configuration.

@@ -19,10 +19,8 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -121,7 +119,7 @@ func check(ctx context.Context, c call) error {
 		return types.NewError(types.ErrUnknownContainer,
 			fmt.Sprintf("container %q has no attachment as %q: delete it and add it again", c.args.ContainerID, c.args.IfName), "")
 	}
-	if err := contains(c.conf.PrevResult, recs[i]); err != nil {
+	if err := compare(c.conf.PrevResult, recs[i]); err != nil {
 		return err
 	}
 	verdicts, err := c.Verify(ctx, recs[i])
@@ -155,32 +153,10 @@ func gc(ctx context.Context, c call) error {
 	return errors.Join(err, swept)
 }
 
-// status returns an error if an ADD would fail: the network is not defined, its parent is missing
-// or has no carrier, or no address is free.
+// status returns an error if an ADD would fail.
 func status(ctx context.Context, c call) error {
-	def, err := network.Load(c.Networks, c.conf.Network)
-	if err == nil {
-		var parent link.Parent
-		parent, err = c.Parent(def)
-		switch {
-		case errors.Is(err, link.ErrNoLink) && def.Managed:
-			err = nil // the ADD creates it
-		case err == nil && !parent.Up:
-			err = fmt.Errorf("parent %q is set down: run \"ip link set %s up\"", parent.Name, parent.Name)
-		}
-		err = parts.ExplainMissingParent(def, err)
-	}
-	var all []admin.Usage
-	if err == nil {
-		all, err = c.Summary(ctx, def)
-	}
-	for _, u := range all {
-		if u.Free.Sign() == 0 {
-			err = errors.Join(err, fmt.Errorf("subnet %s: %w", u.Subnet, ipam.ErrPoolFull))
-		}
-	}
-	if err != nil {
-		return types.NewError(errNotAvailable, oneLine(fmt.Errorf("network %q: %w", c.conf.Network, err)), "")
+	if err := c.Ready(ctx, c.conf.Network); err != nil {
+		return types.NewError(errNotAvailable, oneLine(err), "")
 	}
 	return nil
 }

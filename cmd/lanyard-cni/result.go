@@ -34,7 +34,8 @@ func resultOf(c *config, def *network.Definition, a hook.Attachment, netns strin
 		r.IPs = append(r.IPs, ip)
 	}
 	for _, via := range a.Defaults {
-		r.Routes = append(r.Routes, route(netip.PrefixFrom(unspecified(via), 0), via))
+		whole, _ := via.Prefix(0) // 0.0.0.0/0 or ::/0
+		r.Routes = append(r.Routes, route(whole, via))
 	}
 	for _, s := range def.RoutesFor(a.Addrs) {
 		r.Routes = append(r.Routes, route(s.Dst, s.Via))
@@ -46,25 +47,22 @@ func resultOf(c *config, def *network.Definition, a hook.Attachment, netns strin
 	return r, nil
 }
 
-// contains returns an error if the result of the ADD is not that of the attachment.
-func contains(prev types.Result, a hook.Attachment) error {
+// compare returns an error if prev, the result of the ADD, does not have what the container has now.
+func compare(prev types.Result, a hook.Attachment) error {
 	r, err := types100.NewResultFromResult(prev)
 	if err != nil {
 		return types.NewError(types.ErrDecodingFailure, "prevResult: "+oneLine(err), "")
 	}
 	i := slices.IndexFunc(r.Interfaces, func(i *types100.Interface) bool {
-		return i.Name == a.Interface && i.Sandbox != "" && i.Mac == a.MAC.String()
+		return i.Name == a.Interface && i.Mac == a.MAC.String() && i.Sandbox != ""
 	})
-	if i < 0 {
-		return fmt.Errorf("prevResult has no interface %q with MAC %s, which the container has on network %q",
-			a.Interface, a.MAC, a.Network)
-	}
 	for _, p := range a.Addrs {
-		if !slices.ContainsFunc(r.IPs, func(ip *types100.IPConfig) bool {
-			n := ipNet(p)
+		n := ipNet(p)
+		if i < 0 || !slices.ContainsFunc(r.IPs, func(ip *types100.IPConfig) bool {
 			return ip.Interface != nil && *ip.Interface == i && ip.Address.String() == n.String()
 		}) {
-			return fmt.Errorf("prevResult does not have %s, which interface %q has", p, a.Interface)
+			return fmt.Errorf("prevResult does not have interface %q with MAC %s and address %s, which the container has: "+
+				"delete it and add it again", a.Interface, a.MAC, p)
 		}
 	}
 	return nil
@@ -81,12 +79,4 @@ func route(dst netip.Prefix, via netip.Addr) *types.Route {
 		r.GW = via.AsSlice()
 	}
 	return r
-}
-
-// unspecified returns the unspecified address of a's family.
-func unspecified(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
 }
