@@ -196,6 +196,10 @@ func (o *options) set(flag, value string) (err error) {
 
 func attach(ctx context.Context, o options, state *specs.State) error {
 	req, ours, err := oci.Parse(state)
+	if err == nil && !ours && os.Getenv("LANYARD_REQUIRED") != "" {
+		return fmt.Errorf("container %q asks for Lanyard's device, and has no annotation io.lanyard.network: "+
+			"add --annotation io.lanyard.network=NETWORK, or leave the device out", state.ID)
+	}
 	if err != nil || !ours {
 		return err
 	}
