@@ -9,7 +9,7 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
-PROGRAMS  := ./cmd/lanyard ./cmd/lanyard-hook ./cmd/lanyard-cni
+PROGRAMS  := ./cmd/lanyard ./cmd/lanyard-hook ./cmd/lanyard-cni ./cmd/lanyard-netavark
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
@@ -106,6 +106,7 @@ install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then 
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
 	install -D -m 0755 bin/lanyard-cni $(DESTDIR)$(PREFIX)/libexec/cni/lanyard-cni
+	install -D -m 0755 bin/lanyard-netavark $(DESTDIR)$(PREFIX)/libexec/netavark/lanyard
 	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
 
 # A package ships the drop-in as a file. On this host, "lanyard hooks install" writes it, and
