@@ -49,7 +49,7 @@ func (w *world) contenders() []contender {
 
 // doors are the CNI plugins of today, which are measured side by side only.
 func (w *world) doors() []contender {
-	dir := filepath.Join(w.bin, "cni")
+	dir := filepath.Join(w.packages, "cni")
 	return []contender{
 		{name: oursCNI, attach: w.lanyardCNI("ADD"), detach: w.lanyardCNI("DEL")},
 		{name: newCNI, attach: w.cni(dir, "ADD"), detach: w.cni(dir, "DEL")},
