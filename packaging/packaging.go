@@ -26,7 +26,8 @@ func HookFile(program, stage string) string {
 var cdiSpec string
 
 // CDISpec returns the text of the CDI specification, with the path of lanyard-hook. It has one
-// device, by which Docker runs the hooks.
+// device, by which Docker runs the hooks. The stage createContainer is not needed, because Docker
+// mounts a resolv.conf in every container.
 func CDISpec(program string) string {
 	quoted, _ := json.Marshal(program) // a string has no error
 	return strings.ReplaceAll(cdiSpec, `"@PREFIX@/libexec/lanyard/lanyard-hook"`, string(quoted))

@@ -94,8 +94,12 @@ func TestCDISpec(t *testing.T) {
 	}
 	w := newWorld(t, testenv.Config{})
 	c := testenv.NewContainer(t)
-	for i, h := range spec.Devices[0].ContainerEdits.Hooks {
-		if h.HookName != packaging.Stages[i] || h.Path != `/opt/a "b"/lanyard-hook` || len(h.Args) != 2 ||
+	hooks := spec.Devices[0].ContainerEdits.Hooks
+	if len(hooks) != 2 {
+		t.Fatalf("the hooks are %+v", hooks)
+	}
+	for i, h := range hooks {
+		if h.HookName != []string{"createRuntime", "poststop"}[i] || h.Path != `/opt/a "b"/lanyard-hook` || len(h.Args) != 2 ||
 			h.Args[1] != h.HookName {
 			t.Errorf("hook %d is %+v", i, h)
 		}
