@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/packaging"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -138,15 +140,23 @@ func TestDocker(t *testing.T) {
 	testenv.InSuite(t, "trixie", "forky")
 	testenv.OnOneKernel(t, "6.12")
 	d := newDocker(t)
-	before := d.w.defineVLAN50()
+	d.w.AddGateway(50, "192.168.50.1/24")
+	d.w.define("web", "eth9.50", func(def *network.Definition) {
+		def.DNS = []netip.Addr{netip.MustParseAddr("192.168.50.1")}
+	}, "192.168.50.0/24")
+	before := d.w.links(d.w.Host)
 	sleep := []string{"sleep", "300"}
 
-	if out, err := d.docker("one", sleep, onLAN...); err != nil {
+	if out, err := d.docker("one", sleep, append([]string{"--dns", "192.168.50.53"}, onLAN...)...); err != nil {
 		t.Fatalf("docker run: %v: %s", err, out)
 	}
-	first := d.attached("run", "one")
-	if len(first.Endpoint.Tags) != 1 {
-		t.Errorf("tags are %v", first.Endpoint.Tags)
+	if a := d.attached("run", "one"); a.Endpoint.Tags.String() != "VLAN 50" {
+		t.Errorf("tags are %v", a.Endpoint.Tags)
+	}
+	// Docker mounts a resolv.conf in every container: its --dns has effect, and not the network's.
+	if out := d.must("docker", "exec", "one", "cat", "/etc/resolv.conf"); !strings.Contains(out, "192.168.50.53") ||
+		strings.Contains(out, "192.168.50.1\n") {
+		t.Errorf("resolv.conf is %q", out)
 	}
 	d.must("docker", "stop", "--time", "0", "one")
 	d.w.wantNothing("web", before)
