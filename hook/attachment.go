@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -46,7 +46,7 @@ type Attachment struct {
 	Former     *verify.Endpoint `json:"former,omitempty"` // the old endpoint, while address or MAC change
 	Netns      Netns            `json:"netns"`
 	Number     *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
-	Hook       link.Process     `json:"hook"`           // owns the record unless the state is Attached
+	Hook       netns.Process    `json:"hook"`           // owns the record unless the state is Attached
 	Containers []Container      `json:"containers"`
 	Mode       verify.Mode      `json:"verify"`
 	Verdict    verify.Verdict   `json:"verdict"`
@@ -71,17 +71,17 @@ type Netns struct {
 // Container is a reference to an attachment. It is valid while the container's init runs, or, without
 // a process, while the interface is in the namespace.
 type Container struct {
-	ID      string       `json:"id"`
-	Name    string       `json:"name,omitempty"`
-	Process link.Process `json:"process,omitzero"` // zero: see Request.Netns
+	ID      string        `json:"id"`
+	Name    string        `json:"name,omitempty"`
+	Process netns.Process `json:"process,omitzero"` // zero: see Request.Netns
 }
 
 // ByPath reports whether the runtime named the container's namespace by its path, and no process.
-func (c Container) ByPath() bool { return c.Process == link.Process{} }
+func (c Container) ByPath() bool { return c.Process == netns.Process{} }
 
 // Exited reports whether the container's init has exited. A container without a process does not
 // exit: its runtime detaches it.
-func (c Container) Exited() bool { return !c.ByPath() && !link.Alive(c.Process) }
+func (c Container) Exited() bool { return !c.ByPath() && !netns.Alive(c.Process) }
 
 // String returns "namespace/name".
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
@@ -98,7 +98,7 @@ func (a *Attachment) WithNetns() bool { return a.OfPod() || a.ByPath() }
 
 // InUse reports whether the init of any of the attachment's containers runs.
 func (a *Attachment) InUse() bool {
-	return slices.ContainsFunc(a.Containers, func(c Container) bool { return !c.ByPath() && link.Alive(c.Process) })
+	return slices.ContainsFunc(a.Containers, func(c Container) bool { return !c.ByPath() && netns.Alive(c.Process) })
 }
 
 // ErrGone is returned if the record to change does not exist any more, because a sweep has removed

@@ -16,9 +16,9 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 

@@ -17,10 +17,10 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	cniversion "github.com/containernetworking/cni/pkg/version"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -173,7 +173,7 @@ func cniError(err error) error {
 		code = errVerdict
 	case errors.Is(err, network.ErrNotExist):
 		code = types.ErrInvalidNetworkConfig
-	case errors.Is(err, link.ErrHostNetns):
+	case errors.Is(err, netns.ErrHostNetns):
 		code = types.ErrInvalidNetNS
 	case errors.Is(err, ipam.ErrPoolFull), errors.Is(err, context.DeadlineExceeded):
 		code = types.ErrTryAgainLater

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )

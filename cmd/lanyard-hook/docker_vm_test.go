@@ -64,7 +64,7 @@ func (d *dockerEngine) hookProgram() string {
 	self, err := os.Executable()
 	must(d.t, err)
 	path := d.path("lanyard-hook")
-	text := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s --root %s \"$@\"\n", asHook, self, d.w.root)
+	text := fmt.Sprintf("#!/bin/sh\nLANYARD_TEST_AS_HOOK=1 exec %s --root %s \"$@\"\n", self, d.w.root)
 	must(d.t, os.WriteFile(path, []byte(text), 0o755))
 	return path
 }
@@ -127,7 +127,7 @@ func (d *dockerEngine) docker(name string, command []string, options ...string) 
 // answers it.
 func (d *dockerEngine) attached(when, name string) (a hook.Attachment) {
 	d.t.Helper()
-	if a = d.w.record(); a.Verdict.Code != verify.OK || !a.InUse() {
+	if a = d.w.Record(); a.Verdict.Code != verify.OK || !a.InUse() {
 		d.t.Errorf("%s: the record is %+v", when, a)
 	}
 	d.must("docker", "exec", name, "ping", "-c1", "-W5", "192.168.50.1")
@@ -141,10 +141,10 @@ func TestDocker(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	d := newDocker(t)
 	d.w.AddGateway(50, "192.168.50.1/24")
-	d.w.define("web", "eth9.50", func(def *network.Definition) {
+	d.w.Define("web", "eth9.50", func(def *network.Definition) {
 		def.DNS = []netip.Addr{netip.MustParseAddr("192.168.50.1")}
 	}, "192.168.50.0/24")
-	before := d.w.links(d.w.Host)
+	before := d.w.Links(d.w.Host)
 	sleep := []string{"sleep", "300"}
 
 	if out, err := d.docker("one", sleep, append([]string{"--dns", "192.168.50.53"}, onLAN...)...); err != nil {
@@ -159,39 +159,39 @@ func TestDocker(t *testing.T) {
 		t.Errorf("resolv.conf is %q", out)
 	}
 	d.must("docker", "stop", "--time", "0", "one")
-	d.w.wantNothing("web", before)
+	d.w.WantNothing("web", before)
 	d.must("docker", "start", "one")
 	d.attached("start", "one")
 	d.must("docker", "restart", "--time", "0", "one")
 	d.attached("restart", "one")
 
 	// live-restore: the container outlives the daemon, and the next one ends it.
-	pid := d.w.record().Containers[0].Process
+	pid := d.w.Record().Containers[0].Process
 	d.stop()
-	if a := d.w.record(); !a.InUse() || a.Containers[0].Process != pid {
+	if a := d.w.Record(); !a.InUse() || a.Containers[0].Process != pid {
 		t.Errorf("without the daemon the record is %+v", a)
 	}
 	d.start()
 	d.attached("restart of the daemon", "one")
 	d.must("docker", "rm", "--force", "one")
-	d.w.wantNothing("web", before)
+	d.w.WantNothing("web", before)
 
 	// A restart policy starts the container again.
 	if out, err := d.docker("again", []string{"sleep", "5"}, append([]string{"--restart", "always"}, onLAN...)...); err != nil {
 		t.Fatalf("docker run: %v: %s", err, out)
 	}
-	pid = d.w.record().Containers[0].Process
+	pid = d.w.Record().Containers[0].Process
 	again := func() bool {
-		recs := d.w.records()
+		recs := d.w.Records()
 		return len(recs) == 1 && recs[0].State == hook.Attached && recs[0].Containers[0].Process != pid
 	}
 	for end := time.Now().Add(time.Minute); !again(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("the container does not run again: %+v", d.w.records())
+			t.Fatalf("the container does not run again: %+v", d.w.Records())
 		}
 	}
 	d.must("docker", "rm", "--force", "again")
-	d.w.wantNothing("web", before)
+	d.w.WantNothing("web", before)
 }
 
 // TestDockerRefusals checks that an error of the hook reaches the user of Docker, and that a
@@ -217,13 +217,13 @@ func TestDockerRefusals(t *testing.T) {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
 	}
-	d.w.wantNothing("web", before)
+	d.w.WantNothing("web", before)
 
 	// Without the device there is no hook: only "lanyard hooks status" finds the container.
 	if out, err := d.docker("off", sleep, append(slices.Clone(onLAN[:2]), onLAN[4:]...)...); err != nil {
 		t.Fatalf("docker run: %v: %s", err, out)
 	}
-	if recs := d.w.records(); len(recs) > 0 {
+	if recs := d.w.Records(); len(recs) > 0 {
 		t.Errorf("attached without the device: %+v", recs)
 	}
 	found, err := engines.DockerRunning(t.Context())

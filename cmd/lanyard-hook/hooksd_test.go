@@ -11,6 +11,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/oci"
 	"github.com/lanyard-net/lanyard/packaging"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // shippedWhen returns the pattern of keys in the hooks.d files that are installed.
@@ -63,10 +64,11 @@ func TestNearlyOurs(t *testing.T) {
 		"io.lanyard/network":   {`"io.lanyard/network"`, `write "io.lanyard."`},
 	} {
 		for _, stage := range []string{"createRuntime", "createContainer"} {
-			w.refused(key, w.run(engineState(t, "c1", c.Pid, map[string]string{key: "web"}), []string{stage}), 1, words...)
+			state := hooklab.EngineState(t, "c1", c.Pid, map[string]string{key: "web"})
+			w.Refused(key, w.Run(state, []string{stage}), 1, words...)
 		}
-		if o := w.run(engineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.status != 0 ||
-			o.stderr != "" {
+		if o := w.Run(hooklab.EngineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.Status != 0 ||
+			o.Stderr != "" {
 			t.Errorf("poststop of %s: %+v", key, o)
 		}
 	}
@@ -103,10 +105,10 @@ func TestCDISpec(t *testing.T) {
 			h.Args[1] != h.HookName {
 			t.Errorf("hook %d is %+v", i, h)
 		}
-		o := w.run(state("c1", c.Pid), h.Args[1:], h.Env...)
+		o := w.Run(hooklab.State("c1", c.Pid), h.Args[1:], h.Env...)
 		if h.HookName == "createRuntime" {
-			w.refused("no annotation", o, 1, `container "c1"`, "add --annotation io.lanyard.network=NETWORK")
-		} else if o.status != 0 || o.stderr != "" {
+			w.Refused("no annotation", o, 1, "asks for Lanyard's device", "add --annotation io.lanyard.network=NETWORK")
+		} else if o.Status != 0 || o.Stderr != "" {
 			t.Errorf("%s without an annotation: %+v", h.HookName, o)
 		}
 	}

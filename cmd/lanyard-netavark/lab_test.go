@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 

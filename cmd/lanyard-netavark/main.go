@@ -16,9 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 // version is set by the linker: -X main.version=v1.2.3.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 
@@ -20,16 +21,18 @@ type contender struct {
 	late bool
 	// rootless says that its containers belong to an unprivileged user.
 	rootless bool
+	// alone says that the hook finds no service.
+	alone bool
 }
 
 // Names of the contenders, in results and in the baseline.
 const (
 	ours     = "lanyard-hook"
-	guarded  = "lanyard-hook, guarded, by the broker"
+	alone    = "lanyard-hook, without a service"
+	guarded  = "lanyard-hook, guarded"
 	former   = "lanyard-hook, the other build"
 	cni      = "CNI macvlan + host-local"
 	oursCNI  = "lanyard-cni"
-	newCNI   = "CNI macvlan + host-local 1.9.1"
 	netavark = "netavark"
 	floor    = "bare netlink program"
 )
@@ -37,23 +40,15 @@ const (
 func (w *world) contenders() []contender {
 	all := []contender{
 		{name: ours, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true},
-		{name: cni, attach: w.cni(cniDir, "ADD"), detach: w.cni(cniDir, "DEL")},
+		{name: cni, attach: w.cni("ADD"), detach: w.cni("DEL")},
 		{name: netavark, attach: w.netavark("setup"), detach: w.netavark("teardown")},
 		{name: floor, attach: w.floor},
+		{name: alone, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, alone: true},
 	}
 	if w.versus != "" {
 		all = append(all, contender{name: former, attach: w.other("createRuntime"), detach: w.other("poststop"), late: true})
 	}
 	return all
-}
-
-// doors are the CNI plugins of today, which are measured side by side only.
-func (w *world) doors() []contender {
-	dir := filepath.Join(w.packages, "cni")
-	return []contender{
-		{name: oursCNI, attach: w.lanyardCNI("ADD"), detach: w.lanyardCNI("DEL")},
-		{name: newCNI, attach: w.cni(dir, "ADD"), detach: w.cni(dir, "DEL")},
-	}
 }
 
 // lanyardCNI runs lanyard-cni, with its default verification.
@@ -66,6 +61,19 @@ func (w *world) lanyardCNI(command string) func(*container) invocation {
 				"CNI_PATH=" + w.bin, "LANYARD_ROOT=" + w.root()},
 		}
 	}
+}
+
+// run runs a program of a contender, without the service if the contender is alone.
+func (w *world) run(c contender, v invocation) (s sample, err error) {
+	if !c.alone {
+		return v.run()
+	}
+	socket := filepath.Join(w.root(), "run", "lanyard.sock")
+	if err := os.Rename(socket, socket+".off"); err != nil {
+		return s, err
+	}
+	s, err = v.run()
+	return s, errors.Join(err, os.Rename(socket+".off", socket))
 }
 
 // other runs the other build of the hook (-versus).
@@ -124,14 +132,8 @@ func (w *world) proven() error {
 	return nil
 }
 
-// Where Debian installs the other programs. "make bin/bench" builds newCNI.
-const (
-	cniDir       = "/usr/lib/cni"
-	netavarkPath = "/usr/lib/podman/netavark"
-)
-
 // cni does what a CNI runtime does: it runs the plugin, which starts host-local.
-func (w *world) cni(dir, command string) func(*container) invocation {
+func (w *world) cni(command string) func(*container) invocation {
 	conf := mustJSON(map[string]any{
 		"cniVersion": "1.0.0", "name": netName, "type": "macvlan", "master": trunk, "mode": "bridge",
 		"ipam": map[string]any{
@@ -144,9 +146,9 @@ func (w *world) cni(dir, command string) func(*container) invocation {
 	})
 	return func(c *container) invocation {
 		return invocation{
-			path: filepath.Join(dir, "macvlan"), stdin: conf,
+			path: filepath.Join(w.cniDir, "macvlan"), stdin: conf,
 			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
-				"CNI_PATH=" + dir},
+				"CNI_PATH=" + w.cniDir},
 		}
 	}
 }
@@ -166,7 +168,7 @@ func (w *world) netavark(verb string) func(*container) invocation {
 				"ipam_options": map[string]string{"driver": "host-local"},
 			}},
 		})
-		return invocation{path: netavarkPath, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()},
+		return invocation{path: w.netavarkFile, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()},
 			stdin: options}
 	}
 }
