@@ -9,6 +9,7 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
+PROGRAMS  := ./cmd/lanyard ./cmd/lanyard-hook ./cmd/lanyard-cni ./cmd/lanyard-netavark
 LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.lanyardFile=$(PREFIX)/bin/lanyard
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
@@ -19,8 +20,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: build
-build: ## bin/lanyard and bin/lanyard-hook, static
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard ./cmd/lanyard-hook
+build: ## the programs, static, into bin
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS)
 
 .PHONY: demo
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
@@ -111,6 +112,8 @@ $(LINTER):
 install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then run the hook
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
 	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+	install -D -m 0755 bin/lanyard-cni $(DESTDIR)$(PREFIX)/libexec/cni/lanyard-cni
+	install -D -m 0755 bin/lanyard-netavark $(DESTDIR)$(PREFIX)/libexec/netavark/lanyard
 	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
 
 # A package ships the drop-in as a file. On this host, "lanyard hooks install" writes it, and

@@ -32,9 +32,13 @@ type Request struct {
 	Container string // the runtime's id of the container
 	Name      string // the engine's name of it, stable over restarts; "" if the state has none
 	Pid       int    // the container's init, in the pid namespace of the process that attaches
-	Pod       Pod    // zero outside Kubernetes
-	Wants     []Want
-	Trace     *Trace `json:"-"` // records the duration of each step; nil: no trace
+	// Netns is the path of the container's network namespace, instead of Pid: for runtimes that
+	// start no process before the network exists (CNI). The container's reference then has no
+	// process: it ends with Detach, or with the namespace.
+	Netns string
+	Pod   Pod // zero outside Kubernetes
+	Wants []Want
+	Trace *Trace `json:"-"` // records the duration of each step; nil: no trace
 }
 
 // Pod is the Kubernetes pod of a container.

@@ -68,12 +68,20 @@ type Netns struct {
 	Inode  uint64 `json:"inode"`            // recycled by the kernel: valid only together with the other fields
 }
 
-// Container is a reference to an attachment. It is valid while the container's init runs.
+// Container is a reference to an attachment. It is valid while the container's init runs, or, without
+// a process, while the interface is in the namespace.
 type Container struct {
 	ID      string        `json:"id"`
 	Name    string        `json:"name,omitempty"`
-	Process netns.Process `json:"process"`
+	Process netns.Process `json:"process,omitzero"` // zero: see Request.Netns
 }
+
+// ByPath reports whether the runtime named the container's namespace by its path, and no process.
+func (c Container) ByPath() bool { return c.Process == netns.Process{} }
+
+// Exited reports whether the container's init has exited. A container without a process does not
+// exit: its runtime detaches it.
+func (c Container) Exited() bool { return !c.ByPath() && !netns.Alive(c.Process) }
 
 // String returns "namespace/name".
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
@@ -81,9 +89,16 @@ func (p Pod) String() string { return p.Namespace + "/" + p.Name }
 // OfPod reports whether the attachment belongs to a pod.
 func (a *Attachment) OfPod() bool { return a.Pod.Sandbox != "" }
 
-// InUse reports whether any of the attachment's containers runs.
+// ByPath reports whether the attachment has a container without a process.
+func (a *Attachment) ByPath() bool { return slices.ContainsFunc(a.Containers, Container.ByPath) }
+
+// WithNetns reports whether the attachment exists for as long as its interface is in the namespace,
+// instead of as long as a process runs.
+func (a *Attachment) WithNetns() bool { return a.OfPod() || a.ByPath() }
+
+// InUse reports whether the init of any of the attachment's containers runs.
 func (a *Attachment) InUse() bool {
-	return slices.ContainsFunc(a.Containers, func(c Container) bool { return netns.Alive(c.Process) })
+	return slices.ContainsFunc(a.Containers, func(c Container) bool { return !c.ByPath() && netns.Alive(c.Process) })
 }
 
 // ErrGone is returned if the record to change does not exist any more, because a sweep has removed

@@ -79,7 +79,12 @@ func run(args []string) int {
 		return 1
 	}
 	if !concerns(state) {
-		return 0
+		if os.Getenv("LANYARD_REQUIRED") == "" {
+			return 0
+		}
+		say("the container asks for Lanyard's device, and has no annotation io.lanyard.network: " +
+			"add --annotation io.lanyard.network=NETWORK, or leave the device out")
+		return 1
 	}
 	status, err := o.ask(state)
 	if err == nil {

@@ -95,7 +95,8 @@ func mustAccount(t *testing.T, uid int, home string) {
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		if kept := without(string(text), name+":") + line + "\n"; kept != string(text) {
+		// First: the machine may have another user with this uid.
+		if kept := line + "\n" + without(string(text), name+":"); kept != string(text) {
 			must(t, os.WriteFile(file, []byte(kept), 0o644))
 		}
 	}

@@ -34,9 +34,9 @@ is wrong. CHECK is one of these:
   program      lanyard-hook. podman skips a hook without a program, and gives no error
   containers   running containers that have an annotation of Lanyard and no attachment
 
-The last check asks "podman" and "crictl" for running containers. As root it asks root's
-podman, and compares with the records ("lanyard ps"). As a user it asks the user's podman:
-it finds containers with --network none that have no interface.`,
+The last check asks "podman", "docker" and "crictl" for running containers. As root it asks
+root's podman, and compares with the records ("lanyard ps"). As a user it asks the user's
+podman: it finds containers with --network none that have no interface.`,
 		Flags:  []cli.Flag{flagHooksDir(), flagFormat[engines.Check]()},
 		Action: e.runHooksStatus,
 	}
@@ -74,6 +74,9 @@ func checkEngines(c *cli.Context) (checks []engines.Check, err error) {
 		if engine.Present() {
 			checks = append(checks, engine.Check(c.Context, dir)...)
 		}
+	}
+	if os.Geteuid() == 0 {
+		checks = append(checks, engines.CheckDocker(c.Context)...)
 	}
 	if len(checks) == 0 {
 		checks = append(checks, engines.Check{Check: "engines", State: engines.Warning,
@@ -129,6 +132,10 @@ func checkContainers(c *cli.Context, checks []engines.Check) ([]engines.Check, e
 	if os.Geteuid() != 0 {
 		return all, nil
 	}
+	found, err = engines.DockerRunning(c.Context)
+	all = append(all, checkRunning("Docker", found, err, attached, func(one engines.Container) string {
+		return fmt.Sprintf("%srun it again with --device %s", remedy("Docker"), engines.CDIDevice)
+	})...)
 	pods, err := engines.CRIRunning(c.Context)
 	if err != nil {
 		all = append(all, engines.Check{Engine: "crictl", Check: "containers", State: engines.Warning, Text: err.Error()})

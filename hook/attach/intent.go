@@ -153,7 +153,7 @@ func (t *attempt) writeIntentOrJoin(
 		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
 		// the same inode: then it is not in use. A container of a pod may have deleted the
 		// interface and exited, before its poststop.
-		if (id.Cookie == 0 || a.OfPod()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
+		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
 			return &a, nil
 		}
 		match, err := t.matches(a)
@@ -246,7 +246,7 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	}
 	// An earlier reference of the container itself, and in a pod those of exited containers.
 	a.Containers = slices.DeleteFunc(a.Containers, func(c hook.Container) bool {
-		return c.ID == t.r.Container || a.OfPod() && !netns.Alive(c.Process)
+		return c.ID == t.r.Container || a.OfPod() && c.Exited()
 	})
 	if t.caller != nil && len(a.Containers) >= maxSharers {
 		return fmt.Errorf("interface %q is shared by %d containers already: remove one", a.Interface, len(a.Containers))

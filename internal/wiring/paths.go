@@ -3,6 +3,7 @@ package wiring
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"os"
 	"path/filepath"
 )
 
@@ -28,6 +29,15 @@ func DefaultPaths() Paths {
 		BPF:    filepath.Join(bpffs, "lanyard"),
 		Socket: "/run/lanyard/lanyard.sock", Guards: "/run/lanyard/guards",
 	}
+}
+
+// PathsFromEnv returns the paths below the directory LANYARD_ROOT, or DefaultPaths. It is for
+// programs whose arguments the container engine decides.
+func PathsFromEnv() Paths {
+	if root := os.Getenv("LANYARD_ROOT"); root != "" {
+		return PathsUnder(root)
+	}
+	return DefaultPaths()
 }
 
 // PathsUnder returns paths below the directory root, separate from those of an installed
