@@ -122,8 +122,6 @@ func (m machine) args() []string {
 		"-device", "virtio-serial",
 		"-chardev", "stdio,id=output,signal=off", "-device", "virtserialport,chardev=output,name=" + portOutput,
 		"-chardev", "file,id=status,path=" + escape(m.status), "-device", "virtserialport,chardev=status,name=" + portStatus,
-		// A card without a cable. It is a link only after a test has loaded virtio_net.
-		"-netdev", "hubport,id=card,hubid=0", "-device", "virtio-net-pci,netdev=card,romfile=",
 		"-virtfs", "local,path=/,readonly=on,multidevs=remap,security_model=none,mount_tag=" + tagRoot,
 	}
 	if m.out != "" {
