@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,4 +129,31 @@ func TestUnchangedInside(t *testing.T) {
 	w.mustAttach("c3", ns, "network=web")
 	w.change(ns, "addr add 192.168.50.33/24 dev eth0\nroute add default via 192.168.50.1")
 	healthy(w, "without addresses of the network")
+}
+
+// TestChangedMACInPod checks that containers join and leave a pod with an interface that has another
+// MAC than it was given, and that it does not stay in the namespace with the address.
+func TestChangedMACInPod(t *testing.T) {
+	w, _ := lan(t, nil)
+	before := w.links(w.Host)
+	pod := testenv.NewContainer(t)
+	pod.Pin(t)
+	w.mustAttach("infra", pod, "network=web")
+	w.change(pod, "link set eth0 address 02:00:00:00:00:77")
+	app := testenv.JoinNamespace(t, pod.Namespace)
+	w.refused("strict", w.attach("app", app, "network=web", "verify=strict"), 1,
+		"fails verify mode strict: interface-changed", "does not have MAC", "02:00:00:00:00:77")
+	w.mustAttach("app", app, "network=web")
+	if a := w.record(); len(a.Containers) != 2 {
+		t.Errorf("containers are %+v", a.Containers)
+	}
+	must(t, app.Kill())
+	w.mustDetach("app")
+	app.Reap()
+	must(t, pod.Kill())
+	w.mustDetach("infra")
+	if links := w.links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("a namespace that continues has %v", links)
+	}
+	w.wantNothing("web", before)
 }

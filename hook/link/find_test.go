@@ -41,7 +41,7 @@ func wantFound(tb testing.TB, h *Host, n *Netns, i Interface, want bool) {
 	must(tb, err)
 	var byInterface *Netns
 	must(tb, h.EachNetns(func(n *Netns) {
-		found, err := n.FindMacvlan(i.ParentIndex, i.MAC)
+		found, err := n.FindMacvlan(i.ParentIndex, 0, i.MAC)
 		must(tb, err)
 		if found != nil && byInterface == nil {
 			byInterface, err = h.FindNetns(n.Inode, n.Cookie)
