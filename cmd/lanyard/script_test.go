@@ -40,6 +40,9 @@ import (
 //	inlab PROGRAM ARG…         (with exec) runs any program in the host's namespace
 //	foreign DIRECTION ANSWER   attaches a program that runs before Lanyard's on the trunk and
 //	                           returns ANSWER
+//	unplug                     removes the trunk's network card
+//	replug                     adds it again
+//	trunk up|down              switches the carrier of the trunk's network card
 //	mask FILE                  replaces text that differs between runs
 const (
 	varNetns = "NETNS"
@@ -89,6 +92,7 @@ func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string
 	cmds := map[string]scriptCmd{
 		"gateway": cmdGateway, "claimant": cmdClaimant, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
 		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
+		"unplug": cmdUnplug, "replug": cmdReplug, "trunk": cmdTrunk,
 	}
 	for _, m := range more {
 		maps.Copy(cmds, m)
@@ -281,6 +285,17 @@ func cmdForeign(ts *testscript.TestScript, neg bool, args []string) {
 	answer, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	w.tb.Cleanup(w.lab.Foreign(w.lab.Host, w.lab.Trunk, args[0], int32(answer)))
+}
+
+func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts).lab.Unplug() }
+func cmdReplug(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts).lab.Replug() }
+
+func cmdTrunk(ts *testscript.TestScript, neg bool, args []string) {
+	up := args[0] == "up"
+	stateOf(ts).lab.SetTrunk(up)
+	if up {
+		stateOf(ts).lab.WaitCarrier()
+	}
 }
 
 func cmdFails(ts *testscript.TestScript, neg bool, args []string) {

@@ -247,7 +247,7 @@ func (t *attempt) checkJoined(a *hook.Attachment) error {
 		return errors.Join(gone, err)
 	}
 	mode := a.Mode.Tighten(t.want.Verify)
-	for _, v := range append(verdictsOf(t.changesIn(t.ns, a)), a.Verdict) {
+	for _, v := range append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict) {
 		if v.Code == verify.InterfaceGone {
 			return gone
 		}
@@ -284,7 +284,7 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 func (t *attempt) newRecord(id hook.Netns, self link.Process, here []hook.Attachment) hook.Attachment {
 	rec := hook.Attachment{
 		ID: record.NewID(), State: hook.Attaching, Network: t.def.Name, Generation: t.def.ID,
-		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
+		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), MTURequested: t.mtu(), Netns: id, Hook: self,
 		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
@@ -292,6 +292,8 @@ func (t *attempt) newRecord(id hook.Netns, self link.Process, here []hook.Attach
 		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),
 		HostLink:   parts.HostLinkName(t.def),
+
+		DefaultRoute: t.want.Default,
 	}
 	if t.guarded {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}
