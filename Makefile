@@ -113,6 +113,8 @@ install-files:
 	for unit in lanyard lanyard-guards lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
+	install -D -m 0644 packaging/systemd-network/05-lanyard.network $(DESTDIR)$(PREFIX)/lib/systemd/network/05-lanyard.network
+	install -D -m 0644 packaging/NetworkManager/90-lanyard.conf $(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-lanyard.conf
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
 	for stage in createRuntime createContainer poststop; do \
 		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' packaging/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
