@@ -9,7 +9,7 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
-LDFLAGS   := -s -w -X main.version=$(VERSION)
+LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.lanyardFile=$(PREFIX)/bin/lanyard
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
 
@@ -55,7 +55,11 @@ matrix-%: test = $(patsubst matrix,TestMatrix,$(patsubst random,TestRandom,$(pat
 matrix-%:
 	LANYARD_MATRIX=whole LANYARD_RANDOM=$(RANDOM) LANYARD_SEED=$(SEED) LANYARD_HEALTHY=$(HEALTHY) \
 	bin/vm -kernel $* -timeout $(TIMEOUT) -test-timeout $(TIMEOUT) -out '$(CURDIR)/bin/matrix' \
-		-tests -run '^$(test)$$' ./cmd/internal/matrix
+		-tests -run '^$(test)$$' ./testenv/matrix
+
+.PHONY: torture
+torture: deps-test ## N=10000 containers, whose hooks and service are killed at random moments and at each step; root
+	LANYARD_TORTURE=$(or $(N),10000) go test -count=1 -timeout 10h -v -tags '$(TAGS) failpoint' -run '^TestTorture$$' ./cmd/lanyard-hook
 
 FUZZTIME ?= 60s
 
@@ -69,15 +73,19 @@ bin/vm:
 	CGO_ENABLED=0 go build -o $@ ./testenv/vm
 
 .PHONY: bench
-bench: deps-bench build bin/bench ## attach and detach beside CNI, netavark and runc, into testenv/bench/latest.*; QUICK=1; root
+bench: deps-bench build bin/bench ## attach and detach, compared with CNI, netavark and runc, into testenv/bench/latest.*; QUICK=1; root
 	bin/bench $(if $(QUICK),-quick) -out testenv/bench
 
 .PHONY: bench-check
 bench-check: deps-bench build bin/bench ## the quick bench, failing where a ratio is worse than testenv/bench/latest.json; root
 	bin/bench -quick -only attach,runc -check testenv/bench/latest.json
 
+CNI := github.com/containernetworking/plugins/plugins
+bin/cni/macvlan bin/cni/host-local:
+	CGO_ENABLED=0 GOBIN=$(abspath bin/cni) go install -trimpath -ldflags '-s -w' $(CNI)/main/macvlan@v1.9.1 $(CNI)/ipam/host-local@v1.9.1
+
 .PHONY: bin/bench
-bin/bench:
+bin/bench: bin/cni/macvlan bin/cni/host-local
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello

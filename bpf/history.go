@@ -30,7 +30,8 @@ var eventKinds = []struct {
 	7: {kind: verify.SameMAC}, 8: {kind: verify.Returned},
 }
 
-// Events returns the events that a trunk has recorded, as far as they are kept, oldest first.
+// Events returns the events that the trunk with that ifindex has recorded, as far as they are kept,
+// oldest first.
 func (d *Datapath) Events(trunk int) ([]verify.Event, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -12,12 +12,12 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Attacher attaches and detaches containers: in the calling process ([Local]), or through a
+// Attacher attaches and detaches containers: in the calling process (hook/attach), or through a
 // broker for callers without privilege. Both have the same contract.
 type Attacher interface {
 	// Attach creates all interfaces of the request, or none: if one fails, it removes the
 	// others. An interface that the container's namespace already has is not created again:
-	// its attachment is returned, and the container holds it, too. The error of [Local] is a
+	// its attachment is returned, and the container holds it, too. The error of hook/attach is a
 	// *Refusal if the verdict is fatal, and wraps ErrGone if a sweep removed the record
 	// during the attach. That of a broker's client has only its text.
 	Attach(ctx context.Context, r Request) ([]Attachment, error)
@@ -59,6 +59,6 @@ type Want struct {
 }
 
 // ErrUnprivileged means that the process may not change the host's network. Package wiring checks
-// that before it creates a [Local], which therefore never returns this error, and uses the broker's
-// client instead. The client returns an error that wraps ErrUnprivileged if no broker listens.
+// that before it opens an attacher of this process, and uses the broker's client instead. The client
+// returns an error that wraps ErrUnprivileged if no broker listens.
 var ErrUnprivileged = errors.New("no CAP_NET_ADMIN on the host")

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -51,7 +51,7 @@ type Attachment struct {
 	Former       *verify.Endpoint `json:"former,omitempty"` // the old endpoint, while address or MAC change
 	Netns        Netns            `json:"netns"`
 	Number       *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
-	Hook         link.Process     `json:"hook"`           // owns the record unless the state is Attached
+	Hook         netns.Process    `json:"hook"`           // owns the record unless the state is Attached
 	Containers   []Container      `json:"containers"`
 	Mode         verify.Mode      `json:"verify"`
 	Verdict      verify.Verdict   `json:"verdict"`
@@ -75,9 +75,9 @@ type Netns struct {
 
 // Container is a reference to an attachment. It is valid while the container's init runs.
 type Container struct {
-	ID      string       `json:"id"`
-	Name    string       `json:"name,omitempty"`
-	Process link.Process `json:"process"`
+	ID      string        `json:"id"`
+	Name    string        `json:"name,omitempty"`
+	Process netns.Process `json:"process"`
 }
 
 // String returns "namespace/name".
@@ -88,7 +88,7 @@ func (a *Attachment) OfPod() bool { return a.Pod.Sandbox != "" }
 
 // InUse reports whether any of the attachment's containers runs.
 func (a *Attachment) InUse() bool {
-	return slices.ContainsFunc(a.Containers, func(c Container) bool { return link.Alive(c.Process) })
+	return slices.ContainsFunc(a.Containers, func(c Container) bool { return netns.Alive(c.Process) })
 }
 
 // ErrGone is returned if the record to change does not exist any more, because a sweep has removed

@@ -64,7 +64,7 @@ func Printable(s string) bool {
 	return true
 }
 
-// Validate returns an error if any field of w is invalid.
+// validate returns an error if any field of w is invalid.
 func (w *Want) validate() error {
 	if err := network.ValidName(w.Network); err != nil {
 		return err

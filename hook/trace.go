@@ -1,7 +1,9 @@
 package hook
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -45,4 +47,19 @@ func (t *Trace) Count() int {
 		return 0
 	}
 	return len(t.Steps)
+}
+
+// String returns one line per step, and one for the sum.
+func (t *Trace) String() string {
+	if t == nil {
+		return ""
+	}
+	var b strings.Builder
+	var sum time.Duration
+	for _, s := range t.Steps {
+		fmt.Fprintf(&b, "lanyard-trace: %-10s %8.3f ms\n", s.Name, s.Took.Seconds()*1e3)
+		sum += s.Took
+	}
+	fmt.Fprintf(&b, "lanyard-trace: %-10s %8.3f ms\n", "sum", sum.Seconds()*1e3)
+	return b.String()
 }

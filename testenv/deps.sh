@@ -6,7 +6,7 @@ set -eu
 test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns"
 suite="mmdebstrap debian-archive-keyring"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
-bench="containernetworking-plugins netavark iperf3 runc time busybox-static iproute2 util-linux"
+bench="netavark iperf3 runc time busybox-static iproute2 util-linux"
 generate="clang llvm libbpf-dev"
 
 packages=

@@ -31,7 +31,7 @@ func (l *Lab) AddGateway(vlan uint16, prefixes ...string) *Station {
 	return l.addStation("gateway", vlan, prefixes)
 }
 
-// AddRival adds a station that uses addresses which are meant for another: a claimant.
+// AddClaimant adds a station that uses addresses which are meant for another: a claimant.
 func (l *Lab) AddClaimant(vlan uint16, prefixes ...string) *Station {
 	l.tb.Helper()
 	return l.addStation("rival", vlan, prefixes)

@@ -184,8 +184,8 @@ func abridged(list []netip.Prefix) string {
 	return strings.Join(words, ", ")
 }
 
-// defaultChange returns what has become of the default route via a next hop, "" if it exists. A
-// more specific route of a VPN beside it (0.0.0.0/1) is no change of it.
+// defaultChange returns the change of the default route via a next hop, "" if the route exists. An
+// additional, more specific route, as a VPN adds (0.0.0.0/1), is not a change.
 func defaultChange(via netip.Addr, now []Default) (Code, string) {
 	if slices.ContainsFunc(now, func(d Default) bool { return d.Own && d.Via == via }) {
 		return "", ""

@@ -30,7 +30,8 @@ func TestChanges(t *testing.T) {
 		want []string // code, and a part of the text
 	}{
 		{"as given", func(*Given, *Found) {}, nil},
-		{"the kernel's link-local address", func(_ *Given, f *Found) { f.Addrs = append(f.Addrs, prefix("fe80::1/64")) }, nil},
+		{"the kernel's link-local address",
+			func(_ *Given, f *Found) { f.Addrs = append(f.Addrs, prefix("fe80::1/64")) }, nil},
 		{"the workload's addresses", func(g *Given, _ *Found) { g.Addrs, g.Addressed, g.Defaults = nil, false, nil }, nil},
 		{"the parent's MAC", func(g *Given, f *Found) { g.MAC, f.MAC = ether.MAC{}, ether.MAC{2} }, nil},
 		{"other default routes beside", func(_ *Given, f *Found) {

@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // ip runs ip(8) in the attacker's container, as its owner; all arguments are in one line.
@@ -71,7 +72,7 @@ func (p *prisoner) shoutNested(t *testing.T, mark []byte) (said int) {
 
 func (p *prisoner) strangers(t *testing.T) (macs []ether.MAC) {
 	t.Helper()
-	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(t, p.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		found, broken := l.Audit(ctx)
 		for _, a := range found {
 			macs = append(macs, a.Unleased...)
@@ -108,7 +109,7 @@ func TestAttackLinksDirect(t *testing.T) {
 	t.Run("another mode", func(t *testing.T) {
 		p.ip(t, "link set eth0 type macvlan mode private")
 		p.ip(t, "link set eth0 type macvlan mode bridge")
-		pings(t, p.c.Namespace, "192.168.50.1")
+		hooklab.Pings(t, p.c.Namespace, "192.168.50.1")
 	})
 	t.Run("many nested ones", func(t *testing.T) {
 		const many = 300
@@ -124,7 +125,7 @@ func TestAttackLinksDirect(t *testing.T) {
 	})
 	t.Run("promiscuity", func(t *testing.T) {
 		p.ip(t, "link set eth0 promisc on allmulticast on")
-		pings(t, p.victim.Namespace, "192.168.50.1")
+		hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
 		p.ip(t, "link set eth0 promisc off allmulticast off")
 	})
 	t.Run("remains: what the gateway sends to siblings, by source mode", func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestAttackLinksDirect(t *testing.T) {
 		p.ip(t, "link set spy type macvlan macaddr add "+p.router.String())
 		p.ip(t, "link set spy up")
 		spy := mustTap(t, p.c.Namespace)
-		pings(t, p.victim.Namespace, "192.168.50.1")
+		hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
 		heard := false
 		for _, f := range spy.until(t, p.end(t, honest)) {
 			heard = heard || ether.MAC(f[:6]) == p.its
@@ -152,7 +153,7 @@ func TestAttackLinksDirect(t *testing.T) {
 			t.Errorf("the audit names %v", macs)
 		}
 		p.ip(t, "link del thief")
-		pings(t, p.victim.Namespace, "192.168.50.1")
+		hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
 	})
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
@@ -172,7 +173,7 @@ func TestAttackAfterDetachDirect(t *testing.T) {
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
 	tap := mustTap(t, p.Switch) // its earlier frames carried its own lease
-	if links := p.links(p.c.Namespace); fmt.Sprint(links) != "[kept lo]" {
+	if links := p.Links(p.c.Namespace); fmt.Sprint(links) != "[kept lo]" {
 		t.Errorf("the namespace has %q", links)
 	}
 	testenv.Eventually(t, "the MAC to be free", func() error {
@@ -198,7 +199,7 @@ func TestAttackAfterDetachDirect(t *testing.T) {
 		t.Errorf("the audit names %v", macs)
 	}
 	next := testenv.NewRootless(t, bob)
-	p.refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1,
+	p.Refused("a quarantined address", p.attachBy(bob, "next", next.Pid, "network=web", "ip=192.168.50.9"), 1,
 		"192.168.50.9", "address-conflict")
 	p.mustAttachBy(bob, "next", next.Pid, "network=web")
 	p.ip(t, "link del kept")

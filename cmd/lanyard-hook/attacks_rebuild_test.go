@@ -14,10 +14,11 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -63,9 +64,9 @@ func (b *brokered) loseDatabase() {
 func TestAttackRebuild(t *testing.T) {
 	p := newPrisoner(t, direct)
 	rootful := testenv.NewContainer(t)
-	p.mustAttach("rootful", rootful, "network=web", "ip=192.168.50.11")
+	p.MustAttach("rootful", rootful, "network=web", "ip=192.168.50.11")
 	was := map[verify.ID]hook.Attachment{}
-	for _, a := range p.records() {
+	for _, a := range p.Records() {
 		was[a.ID] = a
 	}
 	wordy(t, p.c.Namespace, 1, unreadable)
@@ -75,7 +76,7 @@ func TestAttackRebuild(t *testing.T) {
 	p.loseDatabase()
 	next := testenv.NewRootless(t, bob)
 	p.mustAttachBy(bob, "next", next.Pid, "network=web")
-	for _, a := range p.records() {
+	for _, a := range p.Records() {
 		old, adopted := was[a.ID]
 		if adopted && (a.Owner == alice || a.Owner != old.Owner || fmt.Sprint(a.Addrs) != fmt.Sprint(old.Addrs)) {
 			t.Errorf("%+v was adopted as %+v", old, a)
@@ -84,8 +85,8 @@ func TestAttackRebuild(t *testing.T) {
 			t.Errorf("there is %+v", a)
 		}
 	}
-	if n := len(p.records()); n != 3 || p.held("web") != 6 || p.watched() != 3 {
-		t.Errorf("%d records, %d leases, %d endpoints", n, p.held("web"), p.watched())
+	if n := len(p.Records()); n != 3 || p.Held("web") != 6 || p.Watched() != 3 {
+		t.Errorf("%d records, %d leases, %d endpoints", n, p.Held("web"), p.Watched())
 	}
 	var st unix.Stat_t
 	must(t, unix.Stat(p.c.Path(), &st))
@@ -96,8 +97,8 @@ func TestAttackRebuild(t *testing.T) {
 	tap := mustTap(t, p.Switch)
 	mark := []byte("!attack!")
 	p.shout(t, "eth0", p.own, mark)
-	pings(t, p.victim.Namespace, "192.168.50.1")
-	pings(t, rootful.Namespace, "192.168.50.1")
+	hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
+	hooklab.Pings(t, rootful.Namespace, "192.168.50.1")
 	end := []byte("-the-end-of-it-")
 	mustRaw(t, p.victim.Namespace, "eth0").mustSend(t, etherFrame(broadcast, p.its, 0x0800,
 		packet4("192.168.50.10", "255.255.255.255", 17, append(udpPorts(4242, 4242), end...)...)))
@@ -110,7 +111,7 @@ func TestAttackRebuild(t *testing.T) {
 	wordy(t, rootful.Namespace, 1, unreadable)
 	p.loseDatabase()
 	look := func() error {
-		return p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		return p.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 			_, err := l.Attachments(ctx)
 			return err
 		})
@@ -128,7 +129,7 @@ func TestAttackRebuild(t *testing.T) {
 func TestAttackFullPool(t *testing.T) {
 	b := newBrokered(t, testenv.Config{})
 	b.AddGateway(0, "192.168.50.1/29")
-	b.define("web", b.Trunk, func(d *network.Definition) {
+	b.Define("web", b.Trunk, func(d *network.Definition) {
 		direct(d)
 		d.AllowUsers = []string{fmt.Sprint(alice)}
 	}, "192.168.50.0/29")
@@ -139,13 +140,31 @@ func TestAttackFullPool(t *testing.T) {
 	must(t, kept.Kill())
 	for i := range 4 {
 		c := testenv.NewContainer(t)
-		b.mustAttach(fmt.Sprintf("c%d", i), c, "network=web")
+		b.MustAttach(fmt.Sprintf("c%d", i), c, "network=web")
 		if i == 0 {
 			c.End(t)
 		}
 	}
-	if o := b.attach("next", testenv.NewContainer(t), "network=web"); o.status != 0 ||
-		!strings.Contains(o.stderr, "could not release all attachments that are not in use") {
-		t.Errorf("status %d: %s", o.status, o.stderr)
+	b.MustAttach("next", testenv.NewContainer(t), "network=web")
+	if !strings.Contains(b.logged(), "could not release all attachments that are not in use") {
+		t.Errorf("the broker logged %s", b.logged())
+	}
+}
+
+// TestAttackRebuildMark checks that a user without privilege gets no lease for a macvlan beside its
+// own, with the mark, when the database is lost.
+func TestAttackRebuildMark(t *testing.T) {
+	p := newPrisoner(t, direct)
+	before := len(p.Records())
+	for _, args := range []string{
+		"link add evil link eth0 address 02:00:00:00:00:66 type macvlan", "link set evil alias lanyard up",
+		"addr add 192.168.50.99/24 dev evil",
+	} {
+		_, err := p.c.Exec("ip", strings.Fields(args)...)
+		must(t, err)
+	}
+	p.loseDatabase()
+	if recs := p.Records(); len(recs) != before {
+		t.Errorf("%d records before, then %+v", before, recs)
 	}
 }

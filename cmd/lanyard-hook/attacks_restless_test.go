@@ -51,13 +51,13 @@ func TestAttackRebuildDuringChanges(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	victim, next := testenv.NewRootless(t, bob), testenv.NewRootless(t, bob)
 	b.mustAttachBy(bob, "victim", victim.Pid, "network=web")
-	was := b.record()
+	was := b.Record()
 	calm := restless(t, testenv.NewRootless(t, mallory).Namespace)
 	b.loseDatabase()
 	b.mustAttachBy(bob, "next", next.Pid, "network=web")
 	calm()
-	recs := b.records()
-	if len(recs) != 2 || b.held("web") != 4 {
+	recs := b.Records()
+	if len(recs) != 2 || b.Held("web") != 4 {
 		t.Errorf("there are %+v", recs)
 	}
 	for _, a := range recs {

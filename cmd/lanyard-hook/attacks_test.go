@@ -9,10 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify/arp"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
@@ -163,9 +164,9 @@ func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
 	p := &prisoner{brokered: b, gw: gw, c: testenv.NewRootless(t, alice), victim: testenv.NewRootless(t, bob),
 		router: gw.MAC}
 	b.mustAttachBy(alice, "prisoner", p.c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
-	p.own = b.record().MAC
+	p.own = b.Record().MAC
 	b.mustAttachBy(bob, "victim", p.victim.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
-	for _, a := range b.records() {
+	for _, a := range b.Records() {
 		if a.Owner == bob {
 			p.its = a.MAC
 		}
@@ -215,7 +216,7 @@ func TestAttackFrames(t *testing.T) {
 	if n := p.stopped("prisoner") - before; n != uint64(len(frames)) {
 		t.Errorf("%d frames were sent, and %d counted", len(frames), n)
 	}
-	pings(t, p.victim.Namespace, "192.168.50.1")
+	hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
 }
 
 // TestAttackFramesDirect does the same from a user's macvlan, with the guard on the
@@ -238,9 +239,9 @@ func TestAttackFramesDirect(t *testing.T) {
 	if n := p.stopped("prisoner"); n < 15 {
 		t.Errorf("%d frames were counted", n)
 	}
-	pings(t, p.c.Namespace, "192.168.50.1")
-	pings(t, p.c.Namespace, "fd50::1")
-	pings(t, p.gw.Namespace, "fd50::9")
+	hooklab.Pings(t, p.c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, p.c.Namespace, "fd50::1")
+	hooklab.Pings(t, p.gw.Namespace, "fd50::9")
 
 	// A nested macvlan reaches nothing, and is counted.
 	for _, args := range []string{"add nested link eth0 address 02:00:00:00:00:66 type macvlan mode bridge",
@@ -257,7 +258,7 @@ func TestAttackFramesDirect(t *testing.T) {
 			t.Errorf("the nested macvlan sent %x", f)
 		}
 	}
-	must(t, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(t, p.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		found, broken := l.Audit(ctx)
 		if len(broken) > 0 || len(found) != 1 || found[0].Err != nil ||
 			fmt.Sprint(found[0].Unleased) != "[02:00:00:00:00:66]" || found[0].Dropped["source-mac"] == 0 {
@@ -276,7 +277,7 @@ func TestAttackFramesDirect(t *testing.T) {
 // stopped returns the guard's counters that "lanyard ps" shows.
 func (p *prisoner) stopped(id string) (n uint64) {
 	p.tb.Helper()
-	must(p.tb, p.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(p.tb, p.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		recs, err := l.Attachments(ctx)
 		for _, a := range recs {
 			if len(a.Containers) == 0 || a.Containers[0].ID != id {
@@ -335,8 +336,8 @@ func TestAttackLinks(t *testing.T) {
 	// No other station hears the frames between victim and gateway.
 	tap := mustTap(t, p.c.Namespace)
 	for range 5 {
-		pings(t, p.victim.Namespace, "192.168.50.1")
-		pings(t, p.victim.Namespace, "fd50::1")
+		hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
+		hooklab.Pings(t, p.victim.Namespace, "fd50::1")
 	}
 	r := mustRaw(t, p.c.Namespace, "eth0")
 	for _, f := range tap.until(t, p.end(t, r)) {
@@ -350,7 +351,7 @@ func TestAttackLinks(t *testing.T) {
 		t.Errorf("another MAC pings: %s", out)
 	}
 	must(t, ip("link", "set", "eth0", "address", p.own.String()))
-	pings(t, p.c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, p.c.Namespace, "192.168.50.1")
 	// Nor do addresses.
 	must(t, ip("addr", "add", "192.168.50.66/24", "dev", "eth0"))
 	if out, err := p.c.Exec("ping", "-n", "-c1", "-W1", "-I", "192.168.50.66", "192.168.50.1"); err == nil {
@@ -363,7 +364,7 @@ func TestAttackLinks(t *testing.T) {
 	}
 	// The owner can delete its own interface, which affects no other container.
 	must(t, ip("link", "del", "eth0"))
-	pings(t, p.victim.Namespace, "192.168.50.1")
+	hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
 }
@@ -380,7 +381,7 @@ func TestAttackAfterDetach(t *testing.T) {
 	must(t, p.c.Kill())
 	p.mustDetachBy(alice, "prisoner")
 	for _, n := range []*testenv.Namespace{p.c.Namespace, kept.Namespace} {
-		if links := p.links(n); len(links) != 1 {
+		if links := p.Links(n); len(links) != 1 {
 			t.Errorf("%s has %q", n.Name, links)
 		}
 	}

@@ -43,7 +43,7 @@ func TestBrokerDescriptors(t *testing.T) {
 			b := b.on(t)
 			sent := fds(t)
 			for range 20 {
-				b.ask(alice, []byte(`{"version":1,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`),
+				b.ask(alice, []byte(`{"version":2,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`),
 					unix.UnixRights(sent...))
 			}
 			b.works("after")

@@ -24,6 +24,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -35,12 +36,27 @@ func TestBrokerDuringFloods(t *testing.T) {
 	calm := mustFlood(t, b.socket(), allFloods(t)...)
 	for i := range 5 {
 		b.works(fmt.Sprintf("during%d", i))
+		b.worksForRoot(fmt.Sprintf("root's%d", i))
 	}
 	calm()
 	b.works("after")
 	if lines := b.why(bob); len(lines) > 0 {
 		t.Errorf("bob is told of %q", lines)
 	}
+}
+
+// worksForRoot checks that root's containers start, by the broker or without it.
+func (b *brokered) worksForRoot(id string) {
+	b.tb.Helper()
+	c := testenv.NewContainer(b.tb)
+	if o := b.Attach(id, c, "network=web"); o.Status != 0 {
+		b.tb.Errorf("root's container: %+v", o)
+	}
+	must(b.tb, c.Kill())
+	if o := b.Run(hooklab.State(id, 0, "network=web"), []string{"poststop"}); o.Status != 0 {
+		b.tb.Errorf("root's container: %+v", o)
+	}
+	c.End(b.tb)
 }
 
 // flood describes what one hostile process asks of the broker, repeatedly.
@@ -58,10 +74,10 @@ type flood struct {
 // most.
 func allFloods(t *testing.T) []flood {
 	attach := func(id string, pid int) string {
-		return fmt.Sprintf(`{"version":1,"verb":"attach","container":%q,"pid":%d,"wants":[{"network":"web"}]}`, id, pid)
+		return fmt.Sprintf(`{"version":2,"verb":"attach","container":%q,"pid":%d,"wants":[{"network":"web"}]}`, id, pid)
 	}
-	detach := func(id string) string { return fmt.Sprintf(`{"version":1,"verb":"detach","container":%q}`, id) }
-	const why = `{"version":1,"verb":"why"}`
+	detach := func(id string) string { return fmt.Sprintf(`{"version":2,"verb":"detach","container":%q}`, id) }
+	const why = `{"version":2,"verb":"why"}`
 	junk, deep := "\x00\xff", strings.Repeat("[", 32<<10)
 	pid, allowed := testenv.NewRootless(t, mallory).Pid, testenv.NewRootless(t, alice).Pid
 	return []flood{
@@ -73,6 +89,8 @@ func allFloods(t *testing.T) []flood {
 		{Name: "detach", UID: mallory, Messages: []string{detach("m")}},
 		{Name: "attach", UID: mallory, Messages: []string{attach("m", pid)}},
 		{Name: "subordinate uids", UID: 100_000, UIDs: 65_536, Messages: []string{junk, why, detach("m"), attach("m", pid)}},
+		{Name: "hooks", UID: mallory, Messages: []string{`{"version":2,"verb":"hook","stage":"createRuntime","state":` +
+			string(hooklab.State("m", pid, "network=web")) + `}`}},
 		{Name: "by who may", UID: alice, Messages: []string{attach("a", allowed), detach("a")}},
 	}
 }

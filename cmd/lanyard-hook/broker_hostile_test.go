@@ -47,11 +47,24 @@ func (b *brokered) ask(uid int, message []byte, oob []byte) string {
 		return ""
 	}
 	must(b.tb, err)
-	var r struct{ Error string }
-	must(b.tb, json.Unmarshal(buf[:n], &r))
-	if r.Error == "" {
+	text := errorIn(b.tb, buf[:n])
+	if text == "" {
 		b.tb.Errorf("%.100q was answered with %s", message, buf[:n])
 	}
+	return text
+}
+
+// errorIn returns the error of a reply, "" if it reports success.
+func errorIn(tb testing.TB, packet []byte) string {
+	tb.Helper()
+	switch packet[0] {
+	case failed, tryAgain, notMine:
+		return string(packet[1:])
+	case done:
+		return ""
+	}
+	var r struct{ Error string }
+	must(tb, json.Unmarshal(packet, &r))
 	return r.Error
 }
 
@@ -71,11 +84,11 @@ func TestBrokerMessages(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	pid := testenv.NewRootless(t, alice).Pid
 	attach := func(edit string) []byte {
-		return fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]%s}`, pid,
+		return fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]%s}`, pid,
 			edit)
 	}
 	wants := func(w string) []byte {
-		return fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[%s]}`, pid, w)
+		return fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d,"wants":[%s]}`, pid, w)
 	}
 	for _, x := range []struct {
 		what    string
@@ -88,20 +101,20 @@ func TestBrokerMessages(t *testing.T) {
 		{"cut short", attach("")[:40], "not a request in JSON"},
 		{"two in one", append(attach(""), attach("")...), "something follows"},
 		{"a field from the future", attach(`,"namespace":"/proc/1/ns/net"`), "unknown field"},
-		{"another version", []byte(`{"version":2,"verb":"attach"}`), "version 2"},
-		{"another verb", []byte(`{"version":1,"verb":"exec"}`), "verb"},
-		{"too long", append(attach(""), make([]byte, 40<<10)...), "over 32768 bytes"},
+		{"another version", []byte(`{"version":3,"verb":"attach"}`), "version 3"},
+		{"another verb", []byte(`{"version":2,"verb":"exec"}`), "verb"},
+		{"too long", append(attach(""), make([]byte, 70<<10)...), "over 65536 bytes"},
 		{"nested without end", []byte(strings.Repeat("[", 30000)), "not a request in JSON"},
-		{"no container", []byte(`{"version":1,"verb":"attach","pid":1,"wants":[{"network":"web"}]}`), "container id"},
-		{"NUL in the container", []byte(`{"version":1,"verb":"detach","container":"a\u0000b"}`), "container id"},
-		{"lines in the container", []byte(`{"version":1,"verb":"detach","container":"a\nlevel=INFO msg=attached"}`),
+		{"no container", []byte(`{"version":2,"verb":"attach","pid":1,"wants":[{"network":"web"}]}`), "container id"},
+		{"NUL in the container", []byte(`{"version":2,"verb":"detach","container":"a\u0000b"}`), "container id"},
+		{"lines in the container", []byte(`{"version":2,"verb":"detach","container":"a\nlevel=INFO msg=attached"}`),
 			"container id"},
-		{"a long container", fmt.Appendf(nil, `{"version":1,"verb":"detach","container":%q}`, strings.Repeat("x", 257)),
+		{"a long container", fmt.Appendf(nil, `{"version":2,"verb":"detach","container":%q}`, strings.Repeat("x", 257)),
 			"container id"},
-		{"no pid", []byte(`{"version":1,"verb":"attach","container":"c1","wants":[{"network":"web"}]}`), "process id"},
-		{"a negative pid", []byte(`{"version":1,"verb":"attach","container":"c1","pid":-1,"wants":[{"network":"web"}]}`),
+		{"no pid", []byte(`{"version":2,"verb":"attach","container":"c1","wants":[{"network":"web"}]}`), "process id"},
+		{"a negative pid", []byte(`{"version":2,"verb":"attach","container":"c1","pid":-1,"wants":[{"network":"web"}]}`),
 			"process id"},
-		{"no networks", fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d}`, pid), "0 networks"},
+		{"no networks", fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d}`, pid), "0 networks"},
 		{"nine networks", wants(strings.Repeat(`{"network":"web"},`, 8) + `{"network":"web"}`), "9 networks"},
 		{"a path for a network", wants(`{"network":"../../etc/shadow"}`), "network name"},
 		{"a path for an interface", wants(`{"network":"web","interface":"../../x"}`), "link's name"},
@@ -113,6 +126,8 @@ func TestBrokerMessages(t *testing.T) {
 		{"an IPv4-mapped address", wants(`{"network":"web","addresses":["::ffff:192.168.50.9"]}`), "not an address"},
 		{"an MTU of 1", wants(`{"network":"web","mtu":1}`), "not an MTU"},
 		{"a multicast MAC", wants(`{"network":"web","mac":"01:00:5e:00:00:01"}`), "unicast"},
+		{"a stage of its own", []byte(`{"version":2,"verb":"hook","stage":"exec","state":{"id":"c1"}}`), "no stage"},
+		{"a state that is none", []byte(`{"version":2,"verb":"hook","stage":"poststop","state":[1]}`), "not an OCI state"},
 		{"a mode of its own", wants(`{"network":"web","verify":"never"}`), "verify mode"},
 	} {
 		t.Run(x.what, func(t *testing.T) {
@@ -122,7 +137,7 @@ func TestBrokerMessages(t *testing.T) {
 			}
 		})
 	}
-	if recs := b.records(); len(recs) > 0 {
+	if recs := b.Records(); len(recs) > 0 {
 		t.Errorf("there are records: %+v", recs)
 	}
 	b.works("after")
@@ -223,7 +238,7 @@ func TestBrokerSlowCallers(t *testing.T) {
 	// Callers that do not read their answers do not delay the broker.
 	for range 100 {
 		c := b.mustDialBy(alice)
-		_, err := c.Write([]byte(`{"version":1,"verb":"why"}`))
+		_, err := c.Write([]byte(`{"version":2,"verb":"why"}`))
 		must(t, err)
 	}
 	b.works("after")

@@ -19,10 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // asBroker makes the test binary run the broker, below the named directory.
@@ -65,11 +66,7 @@ type brokered struct {
 func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	t.Helper()
 	b := &brokered{world: newWorld(t, c)}
-	// Users need access to the socket and to the test binary's output.
-	for dir := b.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
-		must(t, os.MkdirAll(dir, 0o755))
-		must(t, os.Chmod(dir, 0o755))
-	}
+	b.letUsersIn()
 	t.Cleanup(func() { must(t, unix.Unmount(b.guards(), unix.MNT_DETACH)) })
 	b.log = filepath.Join(b.root, "broker.log")
 	b.start()
@@ -77,7 +74,17 @@ func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	return b
 }
 
-func (b *brokered) start(env ...string) {
+// letUsersIn gives users access to the socket and to the test binary's output.
+func (w *world) letUsersIn() {
+	w.tb.Helper()
+	for dir := w.root; dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		must(w.tb, os.MkdirAll(dir, 0o755))
+		must(w.tb, os.Chmod(dir, 0o755))
+	}
+}
+
+// startOnly starts a broker, and does not wait.
+func (b *brokered) startOnly(env ...string) {
 	b.tb.Helper()
 	f, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(b.tb, err)
@@ -89,6 +96,12 @@ func (b *brokered) start(env ...string) {
 	b.cmd.Env = append(append(os.Environ(), asBroker+"="+b.root), env...)
 	b.cmd.Stdout, b.cmd.Stderr = f, f
 	must(b.tb, b.Host.Start(b.cmd))
+}
+
+// start starts a broker and waits until it listens.
+func (b *brokered) start(env ...string) {
+	b.tb.Helper()
+	b.startOnly(env...)
 	testenv.Eventually(b.tb, "the broker", func() error {
 		c, err := net.Dial("unixpacket", b.socket())
 		if err == nil {
@@ -158,32 +171,32 @@ func by(uid int, cmd *exec.Cmd) *exec.Cmd {
 }
 
 // hookBy runs the hook as the engine of a user does.
-func (b *brokered) hookBy(uid int, stdin []byte, stage string) outcome {
+func (b *brokered) hookBy(uid int, stdin []byte, stage string) hooklab.Outcome {
 	b.tb.Helper()
-	cmd, stderr := b.command(stdin, []string{stage})
+	cmd, stderr := b.Command(stdin, []string{stage})
 	err := b.Host.Run(by(uid, cmd))
 	if err != nil && cmd.ProcessState == nil {
 		b.tb.Fatalf("run the hook as uid %d: %v", uid, err)
 	}
-	return outcome{cmd.ProcessState.ExitCode(), stderr.String()}
+	return hooklab.Ended(cmd, stderr)
 }
 
-func (b *brokered) attachBy(uid int, id string, pid int, annotations ...string) outcome {
+func (b *brokered) attachBy(uid int, id string, pid int, annotations ...string) hooklab.Outcome {
 	b.tb.Helper()
-	return b.hookBy(uid, state(id, pid, annotations...), "createRuntime")
+	return b.hookBy(uid, hooklab.State(id, pid, annotations...), "createRuntime")
 }
 
 func (b *brokered) mustAttachBy(uid int, id string, pid int, annotations ...string) {
 	b.tb.Helper()
-	if o := b.attachBy(uid, id, pid, annotations...); o.status != 0 || o.stderr != "" {
-		b.tb.Fatalf("attach %s as uid %d: status %d: %s", id, uid, o.status, o.stderr)
+	if o := b.attachBy(uid, id, pid, annotations...); o.Status != 0 || o.Stderr != "" {
+		b.tb.Fatalf("attach %s as uid %d: status %d: %s", id, uid, o.Status, o.Stderr)
 	}
 }
 
 func (b *brokered) mustDetachBy(uid int, id string) {
 	b.tb.Helper()
-	if o := b.hookBy(uid, state(id, 0, "network=web"), "poststop"); o.status != 0 || o.stderr != "" {
-		b.tb.Fatalf("detach %s as uid %d: status %d: %s", id, uid, o.status, o.stderr)
+	if o := b.hookBy(uid, hooklab.State(id, 0, "network=web"), "poststop"); o.Status != 0 || o.Stderr != "" {
+		b.tb.Fatalf("detach %s as uid %d: status %d: %s", id, uid, o.Status, o.Stderr)
 	}
 }
 
@@ -197,10 +210,10 @@ func (b *brokered) detachAndEndBy(t *testing.T, uid int, id string, c *testenv.C
 
 // secret checks that a refusal reads like all others, and that the broker's log has the
 // reason.
-func (b *brokered) secret(what string, o outcome, reason string) {
+func (b *brokered) secret(what string, o hooklab.Outcome, reason string) {
 	b.tb.Helper()
-	b.refused(what, o, 1, "refused: the network must be one that allows you, and the container your own")
-	_, number, _ := strings.Cut(o.stderr, "(reason: number ")
+	b.Refused(what, o, 1, "refused: the network must be one that allows you, and the container your own")
+	_, number, _ := strings.Cut(o.Stderr, "(reason: number ")
 	number, _, _ = strings.Cut(number, " ")
 	for line := range strings.Lines(b.logged()) {
 		if strings.Contains(line, "number="+number) {
@@ -229,8 +242,8 @@ func (b *brokered) why(uid int) (lines []string) {
 
 // on returns the same world for a subtest.
 func (b *brokered) on(t testing.TB) *brokered {
-	w, c := *b.world, *b
-	w.tb, c.world = t, &w
+	c := *b
+	c.world = worldOf(b.On(t))
 	return &c
 }
 
@@ -251,7 +264,7 @@ func lanBrokered(t testing.TB, edit func(*network.Definition)) (*brokered, *test
 	t.Helper()
 	b := newBrokered(t, testenv.Config{})
 	gw := b.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
-	b.define("web", b.Trunk, func(d *network.Definition) {
+	b.Define("web", b.Trunk, func(d *network.Definition) {
 		d.AllowUsers = []string{fmt.Sprint(alice), fmt.Sprint(bob)}
 		if edit != nil {
 			edit(d)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // answer returns the broker's answer on a connection, "" for success.
@@ -35,9 +35,7 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 		n, err = c.Read(buf) // as the client does: the reply may have come with the end
 	}
 	must(tb, err)
-	var r struct{ Error string }
-	must(tb, json.Unmarshal(buf[:n], &r))
-	return r.Error
+	return errorIn(tb, buf[:n])
 }
 
 // TestBrokerIdentifiesConnector checks that the caller is the user who connected, even if
@@ -45,7 +43,7 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 func TestBrokerIdentifiesConnector(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
-	message := fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
+	message := fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
 		c.Pid)
 	// Mallory connects, and root sends the request, as a set-user-ID program could.
 	if got := answer(t, b.mustDialBy(mallory), message); !strings.HasPrefix(got, "refused") {
@@ -74,7 +72,7 @@ func TestBrokerSetUID(t *testing.T) {
 	must(t, os.WriteFile(cat, text, 0o755))
 	must(t, os.Chmod(cat, 0o755|os.ModeSetuid))
 	// Only root can read this file, so the program is root when it sends it.
-	text = fmt.Appendf(nil, `{"version":1,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
+	text = fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
 		c.Pid)
 	must(t, os.WriteFile(message, text, 0o600))
 	for uid, want := range map[int]string{mallory: "refused", alice: "refused", bob: ""} {
@@ -128,12 +126,12 @@ func TestBrokerRecycledPid(t *testing.T) {
 func recyclePids(t *testing.T, next func(pid int)) {
 	t.Helper()
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	recycled := 0
 	for i := range 12 {
 		c := testenv.NewRootless(t, alice)
 		id := fmt.Sprintf("c%d", i)
-		cmd, _ := b.command(state(id, c.Pid, "network=web"), []string{"createRuntime"})
+		cmd, _ := b.Command(hooklab.State(id, c.Pid, "network=web"), []string{"createRuntime"})
 		must(t, b.Host.Start(by(alice, cmd)))
 		// Each round is a little later.
 		<-time.After(time.Duration(i) * 750 * time.Microsecond)
@@ -146,7 +144,7 @@ func recyclePids(t *testing.T, next func(pid int)) {
 			recycled++
 			b.secret("a recycled pid", b.attachBy(alice, "x", c.Pid, "network=web"), "belongs to uid 1001 ")
 		}
-		if links := b.links(other.Namespace); len(links) != 1 {
+		if links := b.Links(other.Namespace); len(links) != 1 {
 			t.Fatalf("bob's namespace has %q", links)
 		}
 		b.mustDetachBy(alice, id)
@@ -155,28 +153,28 @@ func recyclePids(t *testing.T, next func(pid int)) {
 	if recycled < 3 {
 		t.Errorf("a pid was recycled %d times: the test tests little", recycled)
 	}
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 }
 
 // TestBrokerExitRace checks that a process that ends while the broker checks it leaves
 // nothing behind, at any timing.
 func TestBrokerExitRace(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	for i := range 10 {
 		c := testenv.NewRootless(t, alice)
-		done := make(chan outcome, 1)
-		cmd, stderr := b.command(state(fmt.Sprintf("c%d", i), c.Pid, "network=web"), []string{"createRuntime"})
+		done := make(chan hooklab.Outcome, 1)
+		cmd, stderr := b.Command(hooklab.State(fmt.Sprintf("c%d", i), c.Pid, "network=web"), []string{"createRuntime"})
 		must(t, b.Host.Start(by(alice, cmd)))
 		go func() {
 			_ = cmd.Wait()
-			done <- outcome{cmd.ProcessState.ExitCode(), stderr.String()}
+			done <- hooklab.Ended(cmd, stderr)
 		}()
 		must(t, c.Kill())
 		<-done
 		b.mustDetachBy(alice, fmt.Sprintf("c%d", i))
 		c.End(t)
 	}
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 	b.wantNoGuards(t)
 }

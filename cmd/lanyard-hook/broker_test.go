@@ -8,6 +8,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -16,10 +17,10 @@ func direct(d *network.Definition) { d.Brokered = network.BrokeredDirect }
 // TestBroker attaches a user's container with no configuration except the network.
 func TestBroker(t *testing.T) {
 	b, gw := lanBrokered(t, direct)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9")
-	a := b.record()
+	a := b.Record()
 	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Owner != alice ||
 		a.Addrs[0].String() != "192.168.50.9/24" {
 		t.Errorf("record is %+v", a)
@@ -27,17 +28,17 @@ func TestBroker(t *testing.T) {
 	if len(a.Verdicts) != 2 || a.Verdicts[0].MAC != gw.MAC {
 		t.Errorf("verdicts are %+v", a.Verdicts)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
-	pings(t, c.Namespace, "fd50::1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "fd50::1")
 	// Only the user who attached it can detach it.
 	must(t, c.Kill())
 	b.mustDetachBy(bob, "c1")
-	if len(b.records()) != 1 {
+	if len(b.Records()) != 1 {
 		t.Error("bob detached what alice holds")
 	}
 	b.mustDetachBy(alice, "c1")
 	c.End(t)
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 	if lines := b.why(alice); len(lines) > 0 {
 		t.Errorf("alice is told of %q", lines)
 	}
@@ -92,17 +93,17 @@ func TestBrokerRefuses(t *testing.T) {
 	} {
 		t.Run(x.what, func(t *testing.T) {
 			b := b.on(t)
-			b.refused(x.what, b.attachBy(alice, "x", c.Pid, "network=web", x.annotation), 1, x.word)
+			b.Refused(x.what, b.attachBy(alice, "x", c.Pid, "network=web", x.annotation), 1, x.word)
 		})
 	}
-	if recs := b.records(); len(recs) > 0 || b.held("web") > 0 {
+	if recs := b.Records(); len(recs) > 0 || b.Held("web") > 0 {
 		t.Errorf("refusals left %+v", recs)
 	}
 	if lines := b.why(alice); len(lines) != 8 || !strings.HasPrefix(lines[7], "x: ") {
 		t.Errorf("alice is told %d: %q", len(lines), lines)
 	}
 	// Failures before the request to the broker are shown too.
-	b.refused("a typo", b.attachBy(mallory, "m", c.Pid, "nettwork=web"), 1, "did you mean")
+	b.Refused("a typo", b.attachBy(mallory, "m", c.Pid, "nettwork=web"), 1, "did you mean")
 	if lines := b.why(mallory); len(lines) != 2 || !strings.Contains(lines[1], "did you mean") {
 		t.Errorf("mallory is told %q", lines)
 	}
@@ -118,7 +119,7 @@ func TestBrokerRange(t *testing.T) {
 		d.Subnets[0].Ranges = append(d.Subnets[0].Ranges, mustPrefix("192.168.50.128/25"))
 	})
 	c := testenv.NewRootless(t, alice)
-	b.refused("an address outside of the ranges", b.attachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9"), 1,
+	b.Refused("an address outside of the ranges", b.attachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9"), 1,
 		"192.168.50.9", "outside")
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.200")
 }
@@ -132,7 +133,7 @@ func TestBrokerQuota(t *testing.T) {
 		d.MaxPerUser = 3
 	})
 	const hooks = 64
-	results := make(chan outcome, hooks)
+	results := make(chan hooklab.Outcome, hooks)
 	for i := range hooks {
 		c := testenv.NewRootless(t, alice)
 		go func() { results <- b.attachBy(alice, fmt.Sprintf("c%d", i), c.Pid, "network=web") }()
@@ -140,14 +141,14 @@ func TestBrokerQuota(t *testing.T) {
 	won := 0
 	for range hooks {
 		o := <-results
-		if o.status == 0 {
+		if o.Status == 0 {
 			won++
 			continue
 		}
-		b.refused("one too many", o, 1, "--max-per-user is 3")
+		b.Refused("one too many", o, 1, "--max-per-user is 3")
 	}
-	if won != 3 || len(b.records()) != 3 || b.held("web") != 6 {
-		t.Errorf("%d of %d hooks won; %d records, %d leases; want 3", won, hooks, len(b.records()), b.held("web"))
+	if won != 3 || len(b.Records()) != 3 || b.Held("web") != 6 {
+		t.Errorf("%d of %d hooks won; %d records, %d leases; want 3", won, hooks, len(b.Records()), b.Held("web"))
 	}
 	// Another user has a separate quota.
 	c := testenv.NewRootless(t, bob)
@@ -165,7 +166,7 @@ func TestBrokerQuotaFrees(t *testing.T) {
 	c.End(t)
 	next := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c2", next.Pid, "network=web")
-	if a := b.record(); a.Containers[0].ID != "c2" {
+	if a := b.Record(); a.Containers[0].ID != "c2" {
 		t.Errorf("record is %+v", a)
 	}
 }
@@ -173,19 +174,19 @@ func TestBrokerQuotaFrees(t *testing.T) {
 // TestBrokerRestart kills the broker during an attach: nothing is lost.
 func TestBrokerRestart(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
 	b.kill()
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	next := testenv.NewRootless(t, alice)
-	b.refused("no broker", b.attachBy(alice, "c2", next.Pid, "network=web"), 1, "no broker listens",
+	b.Refused("no broker", b.attachBy(alice, "c2", next.Pid, "network=web"), 1, "no broker listens",
 		"systemctl enable --now lanyard.socket")
 	b.start()
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	b.mustAttachBy(alice, "c2", next.Pid, "network=web")
 	for id, c := range map[string]*testenv.Container{"c1": c, "c2": next} {
 		b.detachAndEndBy(t, alice, id, c)
 	}
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 }

@@ -132,7 +132,7 @@ func TestBrokerHangingDescriptor(t *testing.T) {
 	}
 	// More than the broker works on at a time, and more than may wait.
 	for range 200 {
-		b.ask(alice, []byte(`{"version":1,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`),
+		b.ask(alice, []byte(`{"version":2,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`),
 			unix.UnixRights(sent...))
 	}
 	b.works("after")

@@ -1,28 +1,32 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // TestGuarded checks that a guarded container has an ordinary interface that works on the
 // LAN.
 func TestGuarded(t *testing.T) {
-	b, gw := lanBrokered(t, macFromAddress)
-	before := b.links(b.Host)
+	b, gw := lanBrokered(t, hooklab.MACFromAddress)
+	before := b.Links(b.Host)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
-	a := b.record()
+	a := b.Record()
 	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Guard == nil || a.Guard.Inside == 0 ||
 		a.Owner != alice {
 		t.Errorf("record is %+v", a)
@@ -31,17 +35,17 @@ func TestGuarded(t *testing.T) {
 		l.Attrs().HardwareAddr.String() != "02:42:c0:a8:32:09" {
 		t.Errorf("eth0 is %+v, %v", l, err)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
-	pings(t, c.Namespace, "fd50::1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "fd50::1")
 	b.detachAndEndBy(t, alice, "c1", c)
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 	b.wantNoGuards(t)
 	// A station of the LAN sends first, by IPv6 too, without a neighbour entry for the
 	// container.
 	next := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c2", next.Pid, "network=web", "ip=192.168.50.10", "ip6=fd50::10")
-	pings(t, gw.Namespace, "fd50::10")
-	pings(t, gw.Namespace, "192.168.50.10")
+	hooklab.Pings(t, gw.Namespace, "fd50::10")
+	hooklab.Pings(t, gw.Namespace, "192.168.50.10")
 }
 
 // TestGuardedSiblings checks that guarded containers and root's containers reach each
@@ -51,13 +55,13 @@ func TestGuardedSiblings(t *testing.T) {
 	one, two, rootful := testenv.NewRootless(t, alice), testenv.NewRootless(t, bob), testenv.NewContainer(t)
 	b.mustAttachBy(alice, "one", one.Pid, "network=web", "ip=192.168.50.11", "ip6=fd50::11")
 	b.mustAttachBy(bob, "two", two.Pid, "network=web", "ip=192.168.50.12", "ip6=fd50::12")
-	b.mustAttach("rootful", rootful, "network=web", "ip=192.168.50.13", "ip6=fd50::13")
+	b.MustAttach("rootful", rootful, "network=web", "ip=192.168.50.13", "ip6=fd50::13")
 	for _, x := range []struct {
 		from *testenv.Container
 		to   string
 	}{{one, "12"}, {two, "11"}, {one, "13"}, {rootful, "12"}} {
-		pings(t, x.from.Namespace, "192.168.50."+x.to)
-		pings(t, x.from.Namespace, "fd50::"+x.to)
+		hooklab.Pings(t, x.from.Namespace, "192.168.50."+x.to)
+		hooklab.Pings(t, x.from.Namespace, "fd50::"+x.to)
 	}
 }
 
@@ -68,35 +72,35 @@ func TestGuardedConflict(t *testing.T) {
 	b.AddClaimant(0, "192.168.50.2/24", "fd50::2/64")
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
-	if a := b.record(); a.Addrs[0].String() != "192.168.50.3/24" || a.Addrs[1].String() != "fd50::3/64" ||
+	if a := b.Record(); a.Addrs[0].String() != "192.168.50.3/24" || a.Addrs[1].String() != "fd50::3/64" ||
 		a.Verdict.Code != verify.OK {
 		t.Errorf("got %v, %+v", a.Addrs, a.Verdict)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
-	pings(t, c.Namespace, "fd50::1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "fd50::1")
 }
 
 // TestGuardedRestart kills the broker: containers keep running, and the next broker
 // releases what has ended.
 func TestGuardedRestart(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	c, gone := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
 	b.mustAttachBy(alice, "c2", gone.Pid, "network=web")
 	b.kill()
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	gone.End(t)
 	b.start()
 	testenv.Eventually(t, "the sweeper", func() error {
-		if n := len(b.records()); n != 1 {
+		if n := len(b.Records()); n != 1 {
 			return fmt.Errorf("there are %d records", n)
 		}
 		return nil
 	})
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	b.detachAndEndBy(t, alice, "c1", c)
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 	b.wantNoGuards(t)
 }
 
@@ -104,12 +108,12 @@ func TestGuardedRestart(t *testing.T) {
 // database is lost, and that links without a container are deleted.
 func TestGuardedRebuilt(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
-	before := b.links(b.Host)
+	before := b.Links(b.Host)
 	c, gone := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
 	b.mustAttachBy(alice, "c2", gone.Pid, "network=web")
 	was := map[verify.ID]hook.Attachment{}
-	for _, a := range b.records() {
+	for _, a := range b.Records() {
 		was[a.ID] = a
 	}
 	b.kill()
@@ -119,7 +123,7 @@ func TestGuardedRebuilt(t *testing.T) {
 	next := testenv.NewRootless(t, bob)
 	b.mustAttachBy(bob, "c3", next.Pid, "network=web")
 	adopted := 0
-	for _, a := range b.records() {
+	for _, a := range b.Records() {
 		if old, ok := was[a.ID]; ok {
 			adopted++
 			if a.Owner != alice || a.Guard == nil || fmt.Sprint(a.Addrs) != fmt.Sprint(old.Addrs) || a.Interface != "eth0" ||
@@ -128,24 +132,24 @@ func TestGuardedRebuilt(t *testing.T) {
 			}
 		}
 	}
-	if adopted != 1 || len(b.records()) != 2 || b.held("web") != 4 {
-		t.Errorf("%d were adopted; %d records, %d leases", adopted, len(b.records()), b.held("web"))
+	if adopted != 1 || len(b.Records()) != 2 || b.Held("web") != 4 {
+		t.Errorf("%d were adopted; %d records, %d leases", adopted, len(b.Records()), b.Held("web"))
 	}
 	if links := b.guardLinks(); len(links) != 5 {
 		t.Errorf("the guards' namespace has %q", links)
 	}
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	c.End(t)
 	b.detachAndEndBy(t, bob, "c3", next)
 	b.kill()
 	b.start()
 	testenv.Eventually(t, "the sweeper", func() error {
-		if n := len(b.records()); n > 0 {
+		if n := len(b.Records()); n > 0 {
 			return fmt.Errorf("there are %d records", n)
 		}
 		return nil
 	})
-	b.wantNothing("web", before)
+	b.WantNothing("web", before)
 }
 
 func TestGuardedModes(t *testing.T) {
@@ -154,11 +158,11 @@ func TestGuardedModes(t *testing.T) {
 			b, _ := lanBrokered(t, func(d *network.Definition) { d.Mode = mode })
 			c := testenv.NewRootless(t, alice)
 			if mode == network.ModePassthru {
-				b.refused("passthru", b.attachBy(alice, "c1", c.Pid, "network=web"), 1, "passthru cannot be guarded")
+				b.Refused("passthru", b.attachBy(alice, "c1", c.Pid, "network=web"), 1, "passthru cannot be guarded")
 				return
 			}
 			b.mustAttachBy(alice, "c1", c.Pid, "network=web")
-			pings(t, c.Namespace, "192.168.50.1")
+			hooklab.Pings(t, c.Namespace, "192.168.50.1")
 		})
 	}
 }
@@ -184,7 +188,7 @@ func TestGuardedCarrier(t *testing.T) {
 	carrier(netlink.OperDown)
 	b.SetTrunk(true)
 	carrier(netlink.OperUp)
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	// The next broker reads the parent's carrier itself.
 	b.kill()
 	b.SetTrunk(false)
@@ -204,7 +208,88 @@ func TestBrokerConfined(t *testing.T) {
 	b.works("guarded")
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
-	pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	must(t, c.Kill())
 	b.mustDetachBy(alice, "c1")
+}
+
+// Guarded attachments on one of two hosts that are clones of each other: each passes over
+// the addresses of the other, with the MACs that go with them.
+func TestTwoHostsGuarded(t *testing.T) {
+	wide := func(d *network.Definition) { d.ConflictWindow = network.Duration(300 * time.Millisecond) }
+	a, _ := lanBrokered(t, wide)
+	b := worldOf(a.AddHost(""))
+	b.Define("web", b.Trunk, wide, "192.168.50.0/24", "fd50::/64")
+	first, third := testenv.NewRootless(t, alice), testenv.NewRootless(t, alice)
+	a.mustAttachBy(alice, "first", first.Pid, "network=web")
+	b.MustAttach("second", testenv.NewContainer(t), "network=web")
+	a.mustAttachBy(alice, "third", third.Pid, "network=web")
+	held := map[string]string{}
+	for host, w := range map[string]*world{"a": a.world, "b": b} {
+		for _, r := range w.Records() {
+			if (r.Guard != nil) != (host == "a") || r.Verdict.Code != verify.OK {
+				t.Errorf("record on host %s is %+v", host, r)
+			}
+			for _, x := range append(hooklab.Addresses(r), r.MAC.String()) {
+				if other := held[x]; other != "" {
+					t.Errorf("%s is held by host %s and host %s", x, other, host)
+				}
+				held[x] = host
+			}
+		}
+	}
+	hooklab.Pings(t, first.Namespace, hooklab.Addresses(b.Record())[0])
+	hooklab.Pings(t, third.Namespace, hooklab.Addresses(b.Record())[1])
+}
+
+// TestHostAccessRootless checks that the host reaches a guarded container.
+func TestHostAccessRootless(t *testing.T) {
+	b, _ := lanBrokered(t, func(d *network.Definition) { d.HostAccess = true })
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	for _, addr := range []string{"192.168.50.9", "fd50::9"} {
+		hooklab.Pings(t, b.Host, addr)
+	}
+	for _, a := range b.Definition("web").HostAddresses {
+		hooklab.Pings(t, c.Namespace, a.String())
+	}
+	b.WantNoUnleased()
+	must(t, c.Kill())
+	b.mustDetachBy(alice, "c1")
+	b.WantHostRoutes(b.Definition("web").HostLink())
+}
+
+// TestReattachGuarded checks that a guarded container's interface, which the kernel does not delete
+// with the parent, is reported as gone and created again.
+func TestReattachGuarded(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	b.Unplug()
+	wantGone(t, b, true)
+	b.Replug()
+	wantGone(t, b, true)
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, b.Record().ID)
+		return err
+	}))
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "fd50::1")
+	wantGone(t, b, false)
+	b.detachAndEndBy(t, alice, "c1", c)
+	b.wantNoGuards(t)
+}
+
+// wantGone checks whether the interface of the one attachment is reported as gone.
+func wantGone(t *testing.T, b *brokered, gone bool) {
+	t.Helper()
+	must(t, b.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		a := b.Record()
+		changes, err := l.Changes([]hook.Attachment{a})
+		is := slices.ContainsFunc(changes[a.ID], func(c verify.Change) bool { return c.Code == verify.InterfaceGone })
+		if is != gone {
+			t.Errorf("changes are %+v, want gone: %v", changes[a.ID], gone)
+		}
+		return err
+	}))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/oci"
 	"github.com/lanyard-net/lanyard/packaging"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // shippedWhen returns the pattern of keys in the hooks.d files that are installed.
@@ -62,10 +63,11 @@ func TestNearlyOurs(t *testing.T) {
 		"io.lanyard/network":   {`"io.lanyard/network"`, `write "io.lanyard."`},
 	} {
 		for _, stage := range []string{"createRuntime", "createContainer"} {
-			w.refused(key, w.run(engineState(t, "c1", c.Pid, map[string]string{key: "web"}), []string{stage}), 1, words...)
+			state := hooklab.EngineState(t, "c1", c.Pid, map[string]string{key: "web"})
+			w.Refused(key, w.Run(state, []string{stage}), 1, words...)
 		}
-		if o := w.run(engineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.status != 0 ||
-			o.stderr != "" {
+		if o := w.Run(hooklab.EngineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.Status != 0 ||
+			o.Stderr != "" {
 			t.Errorf("poststop of %s: %+v", key, o)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // networkdScript runs systemd-networkd with the .network files of a directory. It has its own /run,
@@ -84,9 +85,9 @@ func TestNetworkd(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			w, _ := lan(t, func(d *network.Definition) { d.HostAccess = true })
 			c := testenv.NewContainer(t)
-			w.mustAttach("c1", c, "network=web", "ip=192.168.50.77")
+			w.MustAttach("c1", c, "network=web", "ip=192.168.50.77")
 			own := ""
-			for _, l := range w.links(w.Host) {
+			for _, l := range w.Links(w.Host) {
 				if strings.HasPrefix(l, "ly-") {
 					own = l
 				}
@@ -100,8 +101,8 @@ func TestNetworkd(t *testing.T) {
 			if now := w.addrsOn(t, own); !taken && now != before {
 				t.Errorf("%q has\n%s, had\n%s", own, now, before)
 			}
-			pings(t, w.Host, "192.168.50.77")
-			pings(t, c.Namespace, "192.168.50.1")
+			hooklab.Pings(t, w.Host, "192.168.50.77")
+			hooklab.Pings(t, c.Namespace, "192.168.50.1")
 		})
 	}
 }

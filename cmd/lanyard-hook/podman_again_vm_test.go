@@ -26,8 +26,8 @@ func TestPodmanStartsAgain(t *testing.T) {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)
 			e.w.AddGateway(50, "192.168.50.1/24")
-			e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
-			before := e.w.links(e.w.Host)
+			e.w.Define("web", "eth9.50", nil, "192.168.50.0/24")
+			before := e.w.Links(e.w.Host)
 			withHooks, podman := e.podman(runtime), e.plainPodman(runtime)
 			t.Cleanup(func() { e.run(withHooks("rm", "--all", "--force", "--time", "0")...) })
 			e.must(withHooks("run", "--detach", "--name", "w", "--network", "none", "--cap-add", "NET_RAW",
@@ -50,13 +50,13 @@ func TestPodmanStartsAgain(t *testing.T) {
 			writeContainersConf(t, fmt.Sprintf("[engine]\nhooks_dir = [%q]\n", e.hooksDir()))
 			for verb, do := range again {
 				do()
-				if a := e.w.record(); a.Verdict.Code != verify.OK {
+				if a := e.w.Record(); a.Verdict.Code != verify.OK {
 					t.Errorf("after %s the record is %+v", verb, a)
 				}
 				e.must(podman("exec", "w", "ping", "-c1", "-W5", "192.168.50.1")...)
 			}
 			e.must(podman("rm", "--force", "--time", "0", "w")...)
-			e.w.wantNothing("web", before)
+			e.w.WantNothing("web", before)
 		})
 	}
 }

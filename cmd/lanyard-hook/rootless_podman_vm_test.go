@@ -88,7 +88,7 @@ func TestRootlessResolvConf(t *testing.T) {
 func TestRootlessPodmanPod(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
 	r := newRootless(t, "crun", nil)
-	before := r.links(r.Host)
+	before := r.Links(r.Host)
 	r.image(alice, "plain", func(string) error { return nil })
 	r.mustPodman(alice, "pod", "create", "--name", "p", "--network", "none", "--infra-image", "localhost/plain",
 		"--infra-command", "sleep 300")
@@ -97,12 +97,12 @@ func TestRootlessPodmanPod(t *testing.T) {
 		r.mustPodman(alice, "run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation",
 			"io.lanyard.network=web", "localhost/plain", "sleep", "300")
 	}
-	if a := r.record(); len(a.Containers) != 2 || a.Verdict.Code != verify.OK || a.Guard == nil {
+	if a := r.Record(); len(a.Containers) != 2 || a.Verdict.Code != verify.OK || a.Guard == nil {
 		t.Errorf("record is %+v", a)
 	}
 	r.mustPodman(alice, "exec", "two", "ping", "-c1", "-W5", "192.168.50.1")
 	r.mustPodman(alice, "pod", "restart", "p")
-	if a := r.record(); len(a.Containers) != 2 {
+	if a := r.Record(); len(a.Containers) != 2 {
 		t.Errorf("record is %+v", a)
 	}
 	r.mustPodman(alice, "exec", "one", "ping", "-c1", "-W5", "192.168.50.1")
@@ -110,7 +110,7 @@ func TestRootlessPodmanPod(t *testing.T) {
 	// The other containers still run when everything is removed.
 	r.mustPodman(alice, "system", "reset", "--force")
 	r.sweepBroker()
-	r.wantNothing("web", before)
+	r.WantNothing("web", before)
 }
 
 // TestRootlessSecondInterface attaches to a container that has podman's own interface.
@@ -140,7 +140,7 @@ func TestRootlessSecondInterface(t *testing.T) {
 			args = append(args, "--annotation", a)
 		}
 		r.mustPodman(alice, append(args, "--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")...)
-		if a := r.record(); a.Guard == nil || a.Verdict.Code != verify.OK || (len(a.Others) > 0) != (test.routes == nil) {
+		if a := r.Record(); a.Guard == nil || a.Verdict.Code != verify.OK || (len(a.Others) > 0) != (test.routes == nil) {
 			t.Errorf("record is %+v", a)
 		}
 		routes := r.mustPodman(alice, "exec", "a1", "sh", "-c", "ip route; ip -6 route; ping -c1 -W5 -I lan0 192.168.50.1")

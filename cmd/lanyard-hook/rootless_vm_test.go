@@ -16,6 +16,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -35,7 +36,7 @@ func newRootless(t *testing.T, runtime string, edit func(*network.Definition)) *
 	t.Helper()
 	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})
 	b.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
-	b.define("web", "eth9.50", func(d *network.Definition) {
+	b.Define("web", "eth9.50", func(d *network.Definition) {
 		d.AllowUsers = []string{"alice", "bob"}
 		d.DNS, d.DNSSearch = []netip.Addr{netip.MustParseAddr("192.168.50.1")}, []string{"lab.example"}
 		if edit != nil {
@@ -145,7 +146,7 @@ func (r *rootless) hooksDir() string {
 	for _, stage := range []string{"createRuntime", "createContainer", "poststop"} {
 		text, err := json.Marshal(map[string]any{
 			"version": "1.0.0", "stages": []string{stage},
-			"hook": specs.Hook{Path: r.hook, Args: []string{"lanyard-hook", "--root", r.root, stage}, Env: hookEnv()},
+			"hook": specs.Hook{Path: r.hook, Args: []string{"lanyard-hook", "--root", r.root, stage}, Env: hooklab.HookEnv()},
 			"when": map[string]any{"annotations": map[string]string{shippedWhen(r.t): ".*"}},
 		})
 		must(r.t, err)
@@ -206,10 +207,10 @@ func TestRootlessPodman(t *testing.T) {
 	for _, runtime := range []string{"crun", "runc"} {
 		t.Run(runtime, func(t *testing.T) {
 			r := newRootless(t, runtime, nil)
-			before := r.links(r.Host)
+			before := r.Links(r.Host)
 			r.mustCreate(alice, "a1", "ip=192.168.50.9")
 			r.mustCreate(bob, "b1")
-			for _, a := range r.records() {
+			for _, a := range r.Records() {
 				if a.Verdict.Code != verify.OK || a.Guard == nil || a.Owner == 0 {
 					t.Errorf("record is %+v", a)
 				}
@@ -238,7 +239,7 @@ func TestRootlessPodman(t *testing.T) {
 			for uid, name := range map[int]string{alice: "a1", bob: "b1"} {
 				r.mustPodman(uid, "rm", "--force", "--time", "0", name)
 			}
-			r.wantNothing("web", before)
+			r.WantNothing("web", before)
 			r.wantNoGuards(t)
 		})
 	}
@@ -248,14 +249,14 @@ func TestRootlessPodman(t *testing.T) {
 // poststop.
 func TestRootlessKilled(t *testing.T) {
 	r := newRootless(t, "crun", nil)
-	before := r.links(r.Host)
+	before := r.Links(r.Host)
 	r.mustCreate(alice, "a1")
 	r.runtime = "runc"
 	r.mustCreate(alice, "a2")
 	// Everything of the user, as a logout does, or an interrupted podman system reset.
 	r.killUser(alice)
 	r.sweepBroker()
-	r.wantNothing("web", before)
+	r.WantNothing("web", before)
 	r.wantNoGuards(t)
 }
 
@@ -265,7 +266,7 @@ func (r *rootless) sweepBroker() {
 	r.kill()
 	r.start()
 	testenv.Eventually(r.t, "the sweeper", func() error {
-		if n := len(r.records()); n > 0 {
+		if n := len(r.Records()); n > 0 {
 			return fmt.Errorf("there are %d records", n)
 		}
 		return nil
@@ -280,14 +281,14 @@ func TestRootlessPod(t *testing.T) {
 	r.mustPodman(alice, "run", "--detach", "--name", "second", "--cap-add", "NET_RAW", "--network", "container:first",
 		"--annotation", "io.lanyard.network=web",
 		"--rootfs", filepath.Join(r.home(alice), "rootfs"), "sleep", "300")
-	if a := r.record(); len(a.Containers) != 2 {
+	if a := r.Record(); len(a.Containers) != 2 {
 		t.Errorf("containers are %+v", a.Containers)
 	}
 	r.mustPodman(alice, "exec", "second", "ping", "-c1", "-W5", "192.168.50.1")
 	r.mustPodman(alice, "rm", "--force", "--time", "0", "second")
 	r.mustPodman(alice, "exec", "first", "ping", "-c1", "-W5", "192.168.50.1")
 	r.mustPodman(alice, "rm", "--force", "--time", "0", "first")
-	if recs := r.records(); len(recs) > 0 {
+	if recs := r.Records(); len(recs) > 0 {
 		t.Errorf("records are left: %+v", recs)
 	}
 }

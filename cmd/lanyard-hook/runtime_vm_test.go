@@ -13,10 +13,11 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -37,8 +38,8 @@ func newEngine(t *testing.T) *engine {
 func (w *world) defineVLAN50() []string {
 	w.tb.Helper()
 	w.AddGateway(50, "192.168.50.1/24")
-	w.define("web", "eth9.50", nil, "192.168.50.0/24")
-	return w.links(w.Host)
+	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
+	return w.Links(w.Host)
 }
 
 // rootfs is a root file system with busybox in it.
@@ -59,16 +60,13 @@ func (e *engine) rootfs() string {
 	return dir
 }
 
-// hookEnv makes the test binary the hook when a runtime calls it.
-func hookEnv() []string { return append(os.Environ(), asHook+"=1") }
-
 // hooks returns the hooks of the README, for this binary.
 func (e *engine) hooks(stages ...string) *specs.Hooks {
 	e.t.Helper()
 	self, err := os.Executable()
 	must(e.t, err)
 	h := func(stage string) []specs.Hook {
-		return []specs.Hook{{Path: self, Args: []string{"lanyard-hook", "--root", e.w.root, stage}, Env: hookEnv()}}
+		return []specs.Hook{{Path: self, Args: []string{"lanyard-hook", "--root", e.w.root, stage}, Env: hooklab.HookEnv()}}
 	}
 	all := &specs.Hooks{Poststop: h("poststop")}
 	for _, s := range stages {
@@ -151,14 +149,14 @@ func TestRuntimes(t *testing.T) {
 			t.Run(runtime+", "+name, func(t *testing.T) {
 				e := newEngine(t)
 				e.w.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
-				e.w.define("web", "eth9.50", nil, "192.168.50.0/24", "fd50::/64")
-				before := e.w.links(e.w.Host)
+				e.w.Define("web", "eth9.50", nil, "192.168.50.0/24", "fd50::/64")
+				before := e.w.Links(e.w.Host)
 				bundle := e.bundle("web1", e.hooks(stages...), "network=web", "verify=strict")
 				t.Cleanup(func() { e.run(runtime, "--root", e.dir+"/state", "delete", "--force", "web1") })
-				heard := listen(t, e.w.Switch, "trunk", "192.168.50.2", "fd50::2")
+				heard := hooklab.Listen(t, e.w.Switch, "trunk", "192.168.50.2", "fd50::2")
 				e.must(runtime, "--root", e.dir+"/state", "run", "--detach", "--bundle", bundle, "web1")
-				heard.wantThree(t)
-				if a := e.w.record(); a.Verdict.Code != verify.OK || len(a.Containers) != 1 || a.Containers[0].ID != "web1" {
+				heard.WantThree(t)
+				if a := e.w.Record(); a.Verdict.Code != verify.OK || len(a.Containers) != 1 || a.Containers[0].ID != "web1" {
 					t.Errorf("record is %+v", a)
 				}
 				if out := e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ip", "addr", "show",
@@ -167,7 +165,7 @@ func TestRuntimes(t *testing.T) {
 				}
 				e.must(runtime, "--root", e.dir+"/state", "exec", "web1", "ping", "-c1", "-W5", "192.168.50.1")
 				e.must(runtime, "--root", e.dir+"/state", "delete", "--force", "web1")
-				e.w.wantNothing("web", before)
+				e.w.WantNothing("web", before)
 			})
 		}
 	}
@@ -177,8 +175,8 @@ func TestRuntimes(t *testing.T) {
 func TestRuntimeRefusal(t *testing.T) {
 	e := newEngine(t)
 	gw := e.w.AddGateway(50, "192.168.50.1/24")
-	e.w.define("web", "eth9.50", nil, "192.168.50.0/24")
-	before := e.w.links(e.w.Host)
+	e.w.Define("web", "eth9.50", nil, "192.168.50.0/24")
+	before := e.w.Links(e.w.Host)
 	gw.MoveToVLAN(60)
 	for _, runtime := range []string{"runc", "crun"} {
 		bundle := e.bundle(runtime+"1", e.hooks("createRuntime"), "network=web", "verify=strict")
@@ -190,7 +188,7 @@ func TestRuntimeRefusal(t *testing.T) {
 		if runtime == "runc" && !strings.Contains(out, "vlan-silent") {
 			t.Errorf("runc says %q", out)
 		}
-		e.w.wantNothing("web", before)
+		e.w.WantNothing("web", before)
 	}
 }
 
@@ -238,7 +236,7 @@ func TestPodman(t *testing.T) {
 			t.Cleanup(func() { e.run(podman("rm", "--all", "--force", "--time", "0")...) })
 			id := strings.TrimSpace(e.must(podman("run", "--detach", "--network", "none", "--cap-add", "NET_RAW", "--annotation",
 				"io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "300")...))
-			if a := e.w.record(); a.Verdict.Code != verify.OK || fmt.Sprint(a.Containers[0].ID) != lastLine(id) {
+			if a := e.w.Record(); a.Verdict.Code != verify.OK || fmt.Sprint(a.Containers[0].ID) != lastLine(id) {
 				t.Errorf("record is %+v, id %s", a, id)
 			}
 			e.must(podman("exec", lastLine(id), "ping", "-c1", "-W5", "192.168.50.1")...)
@@ -246,7 +244,7 @@ func TestPodman(t *testing.T) {
 			e.must(podman("restart", "--time", "0", lastLine(id))...)
 			e.must(podman("exec", lastLine(id), "ping", "-c1", "-W5", "192.168.50.1")...)
 			e.must(podman("rm", "--force", "--time", "0", lastLine(id))...)
-			e.w.wantNothing("web", before)
+			e.w.WantNothing("web", before)
 
 			// A misspelt prefix does not start a container off the network. crun does not
 			// show the error; the failures kept for root do.
@@ -264,7 +262,7 @@ func TestPodman(t *testing.T) {
 			// The form that docs/rootless.md recommends for every podman.
 			id = e.must(podman("run", "--detach", "--network", "none", "--annotation", "io.lanyard.networks=web@lan0 web@lan1",
 				"--rootfs", e.rootfs(), "sleep", "300")...)
-			if n := len(e.w.records()); n != 2 {
+			if n := len(e.w.Records()); n != 2 {
 				t.Errorf("the short form with a space gave %d interfaces", n)
 			}
 			e.must(podman("rm", "--force", "--time", "0", lastLine(id))...)
@@ -291,7 +289,7 @@ func TestPodmanPod(t *testing.T) {
 				e.must(podman("run", "--detach", "--pod", "p", "--name", name, "--cap-add", "NET_RAW", "--annotation",
 					"io.lanyard.network=web", "localhost/plain", "sleep", "300")...)
 			}
-			if a := e.w.record(); len(a.Containers) != 2 || a.Pod != (hook.Pod{}) || a.Verdict.Code != verify.OK ||
+			if a := e.w.Record(); len(a.Containers) != 2 || a.Pod != (hook.Pod{}) || a.Verdict.Code != verify.OK ||
 				len(a.Defaults) != 1 {
 				t.Errorf("record is %+v", a)
 			}
@@ -299,7 +297,7 @@ func TestPodmanPod(t *testing.T) {
 			e.must(podman("pod", "restart", "p")...)
 			e.must(podman("exec", "one", "ping", "-c1", "-W5", "192.168.50.1")...)
 			e.must(podman("pod", "rm", "--force", "--time", "0", "p")...)
-			e.w.wantNothing("web", before)
+			e.w.WantNothing("web", before)
 		})
 	}
 }

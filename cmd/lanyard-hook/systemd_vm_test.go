@@ -81,7 +81,7 @@ func newInstalled(t *testing.T) *installed {
 	if err != nil {
 		t.Fatalf("make install: %v: %s", err, out)
 	}
-	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60}}), t: t, dir: t.TempDir(),
+	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60, 70}}), t: t, dir: t.TempDir(),
 		cgroup: "/sys/fs/cgroup/lanyard-systemd"}
 	for _, sub := range []string{"etc", "units"} {
 		must(t, os.Mkdir(filepath.Join(s.dir, sub), 0o755))
@@ -306,6 +306,7 @@ func TestSystemd(t *testing.T) {
 	}{
 		{"exposure", s.exposure},
 		{"activation", func() { s.activation(home) }},
+		{"root", s.root},
 		{"restarts", s.restarts},
 		{"finishes", s.finishes},
 		{"crashes", s.crashes},
@@ -347,7 +348,8 @@ func (s *installed) activation(home string) {
 	if r := s.rows(); len(r) != 1 || r[0].State != hook.Attached || r[0].Verdict != verify.OK || r[0].Owner != alice {
 		s.t.Errorf("attached are %+v", r)
 	}
-	if out := s.mustAs(alice, "lanyard hooks status"); !strings.Contains(out, "1 with an annotation of Lanyard, all attached") {
+	out := s.mustAs(alice, "lanyard hooks status")
+	if !strings.Contains(out, "1 with an annotation of Lanyard, all attached") {
 		s.t.Errorf("the status of alice's hooks is %s", out)
 	}
 	// The kernel reports its capabilities: five, and it cannot get more.
@@ -362,6 +364,32 @@ func (s *installed) activation(home string) {
 	}
 	s.inside = s.mustAs(alice, alicesPodman+"inspect --format '{{.State.Pid}}' a1")
 	s.pings()
+}
+
+// root checks that the confined service attaches root's containers: to a VLAN sub-interface that it
+// creates, with an interface and a route of the host's.
+func (s *installed) root() {
+	s.t.Helper()
+	s.AddGateway(70, "192.168.70.1/24")
+	s.mustAs(0, "lanyard network create web70 --parent eth9.70 --subnet 192.168.70.0/24 --host-access")
+	pid := s.mustAs(0, `unshare --net sleep 600 >/dev/null 2>&1 </dev/null &
+	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+	echo $!`)
+	pid = strings.TrimSpace(pid)
+	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":"root1","pid":%s,"annotations":{"io.lanyard.network":"web70"}}' |
+		/usr/local/libexec/lanyard/lanyard-hook `, pid)
+	if out := s.mustAs(0, call+"createRuntime"); out != "" {
+		s.t.Errorf("the hook says %s", out)
+	}
+	service := s.mustAs(0, "systemctl show --property MainPID --value lanyard")
+	var got []hook.Attachment
+	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard inspect root1")), &got))
+	if len(got) != 1 || strconv.Itoa(got[0].Hook.Pid) != strings.TrimSpace(service) || got[0].Verdict.Code != verify.OK {
+		s.t.Fatalf("attached is %+v; the service has the pid %s", got, service)
+	}
+	s.mustAs(0, "ping -n -c1 -W5 "+got[0].Addrs[0].Addr().String())
+	s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop")
+	s.mustAs(0, "lanyard network rm web70")
 }
 
 // pings pings the gateway from alice's container.

@@ -17,7 +17,7 @@ func BenchmarkGuarded(b *testing.B) {
 	w, gw := lanBrokered(b, func(d *network.Definition) { d.Verify = verify.Off })
 	guarded, rootful := testenv.NewRootless(b, alice), testenv.NewContainer(b)
 	w.mustAttachBy(alice, "guarded", guarded.Pid, "network=web")
-	w.mustAttach("direct", rootful, "network=web")
+	w.MustAttach("direct", rootful, "network=web")
 	server := mustListen(b, gw.Namespace)
 	defer server.Close()
 	for _, up := range []bool{true, false} {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // TestTrace checks that a traced attach prints the time of each step and stores it in the
@@ -12,12 +13,12 @@ import (
 func TestTrace(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
-	o := w.run(state("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_TRACE=1")
-	if o.status != 0 {
+	o := w.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"createRuntime"}, "LANYARD_TRACE=1")
+	if o.Status != 0 {
 		t.Fatalf("traced attach: %+v", o)
 	}
 	var kept []string
-	for _, s := range w.record().Timing {
+	for _, s := range w.Record().Timing {
 		if s.Took <= 0 {
 			t.Errorf("step %q took %s", s.Name, s.Took)
 		}
@@ -28,13 +29,13 @@ func TestTrace(t *testing.T) {
 		t.Errorf("steps are %q, want %q", got, want)
 	}
 	for _, step := range append(kept, "start", "open", "namespace", "definition", "commit", "sum") {
-		if strings.Count(o.stderr, "lanyard-trace: "+step+" ") != 1 {
-			t.Errorf("%q is not once in %q", step, o.stderr)
+		if strings.Count(o.Stderr, "lanyard-trace: "+step+" ") != 1 {
+			t.Errorf("%q is not once in %q", step, o.Stderr)
 		}
 	}
 	other := testenv.NewContainer(t)
-	w.mustAttach("c2", other, "network=web") // which checks that stderr is empty
-	for _, a := range w.records() {
+	w.MustAttach("c2", other, "network=web") // which checks that stderr is empty
+	for _, a := range w.Records() {
 		if a.Containers[0].ID == "c2" && a.Timing != nil {
 			t.Errorf("an attach without a trace has %v", a.Timing)
 		}

@@ -24,7 +24,7 @@ func (e env) audit() *cli.Command {
   lanyard audit || echo "an unleased MAC is on the LAN"
   lanyard audit --format json | jq '.[].unleased'
 
-An unleased MAC is one that Lanyard did not give out. A user who has a macvlan can
+An unleased MAC is one that Lanyard did not give out. A user with a macvlan can
 create more of them on the same parent, with any MAC.
 
 UNLEASED lists such MACs that the parent accepts now. SENT lists those that have sent

@@ -37,7 +37,7 @@ func TestDockerCommandsAreRun(t *testing.T) {
 // exist.
 func TestRowsAreProven(t *testing.T) {
 	hookTests := readAll(t, "../lanyard-hook/*_test.go")
-	goTests := hookTests + readAll(t, "../../hook/network/*_test.go")
+	goTests := hookTests + readAll(t, "../../hook/*/*_test.go")
 	tables, list, _ := strings.Cut(readAll(t, "../../docs/parity.md"), "## Tests\n")
 	proofs := map[string]string{}
 	for _, item := range strings.Split(list, "\n- ")[1:] {
@@ -98,9 +98,33 @@ func TestPodmanOfReadme(t *testing.T) {
 		shown := regexp.MustCompile(`(?m)^    podman run (.*) …$`).FindStringSubmatch(readAll(t, doc))
 		if shown == nil {
 			t.Errorf("%s shows no podman", doc)
-		} else if !regexp.MustCompile(`(?m)^exec inside podman run .*` + regexp.QuoteMeta(shown[1]) + ` --rootfs`).MatchString(script) {
+			continue
+		}
+		run := regexp.MustCompile(`(?m)^exec inside podman run .*` + regexp.QuoteMeta(shown[1]) + ` --rootfs`)
+		if !run.MatchString(script) {
 			t.Errorf("%s: no script runs podman with %q", doc, shown[1])
 		}
+	}
+}
+
+// TestFilesOfArchitectureExist checks the files that the contributor guide names: with their
+// directory, or those of hook/attach without.
+func TestFilesOfArchitectureExist(t *testing.T) {
+	text := readAll(t, "../../docs/architecture.md")
+	named := regexp.MustCompile("`([\\w/-]+\\.(?:go|c))`").FindAllStringSubmatch(text, -1)
+	for _, m := range named {
+		dir := "../.."
+		if !strings.Contains(m[1], "/") && filepath.Ext(m[1]) == ".go" {
+			dir = "../../hook/attach"
+		} else if !strings.Contains(m[1], "/") {
+			dir = "../../bpf"
+		}
+		if _, err := os.Stat(filepath.Join(dir, m[1])); err != nil {
+			t.Errorf("docs/architecture.md: %v", err)
+		}
+	}
+	if len(named) < 40 {
+		t.Errorf("%d files are named, want 40 or more", len(named))
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/oci"
 )
 
@@ -182,7 +182,7 @@ func onRecord(recs []hook.Attachment, one engines.Container) bool {
 			if one.Pid == 0 {
 				return c.ID == one.ID
 			}
-			return c.Process.Pid == one.Pid && link.Alive(c.Process)
+			return c.Process.Pid == one.Pid && netns.Alive(c.Process)
 		})
 	})
 }

@@ -5,19 +5,19 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
 // TestOnRecord checks which records show that a running container is attached. "Running" is
 // this process.
 func TestOnRecord(t *testing.T) {
-	self, err := link.Self()
+	self, err := netns.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
 	podman := engines.Container{ID: "c1", Pid: self.Pid}
 	pod := engines.Container{ID: "c1", Sandbox: "s1"}
-	before := link.Process{Pid: self.Pid, Start: self.Start - 1}
+	before := netns.Process{Pid: self.Pid, Start: self.Start - 1}
 	record := func(state hook.State, containers ...hook.Container) hook.Attachment {
 		return hook.Attachment{State: state, Containers: containers}
 	}

@@ -28,7 +28,7 @@ Examples:
 "evidence_now" what it has seen until now. "guarded_now" counts the frames that a
 rootless container's guard passed, and those that it dropped, by reason. --timing
 shows the time of each step of the attach, up to the commit. It is recorded for
-containers whose hook has LANYARD_TRACE=1 in its "env".`,
+containers with LANYARD_TRACE=1 in the "env" of their hook.`,
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "timing", Usage: "show the time of each step of the attach, as a table"}},
 		Action: e.runInspect,
 	}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/broker"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func (e env) why() *cli.Command {
@@ -57,7 +57,7 @@ func (e env) runWhy(c *cli.Context) error {
 		return errors.Join(printJSON(e.stdout, failures), err)
 	}
 	if len(failures) == 0 && err == nil {
-		if link.HostsRoot() {
+		if netns.HostsRoot() {
 			fmt.Fprintln(e.stdout, "no failures are recorded for root since the boot")
 		} else {
 			fmt.Fprintf(e.stdout, "no failures are recorded for uid %d\n", os.Getuid())
@@ -74,7 +74,7 @@ func (e env) runWhy(c *cli.Context) error {
 // failuresOf returns the caller's failures, the newest last. Root's are in a directory, all
 // others in the broker.
 func failuresOf(ctx context.Context, p wiring.Paths) ([]broker.Failure, error) {
-	if link.HostsRoot() {
+	if netns.HostsRoot() {
 		return broker.Kept(p.Failures()).All()
 	}
 	return broker.Client{Socket: p.Socket}.Why(ctx)

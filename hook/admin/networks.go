@@ -39,15 +39,11 @@ func (l *Admin) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 
 // CreateNetworks creates several networks as CreateNetwork does, or none of them.
 func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) (blind []string, err error) {
-	unlock, err := network.Lock(l.Networks)
+	unlock, err := l.lockDefinitions()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	// If the host has no identity, it is written now, because the service cannot write to /etc.
-	if _, err := l.HostID(); err != nil {
-		return nil, err
-	}
 	existing, _ := network.LoadAll(l.Networks) // an invalid file prevents only the use of its own network
 	n, trunks := siblingsOf(existing), watchedTrunks{}
 	for i, def := range defs {
@@ -66,6 +62,15 @@ func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 		err = errors.Join(err, network.Finish(l.Networks, def.Name))
 	}
 	return blind, err
+}
+
+// lockDefinitions locks the definitions for changes of the host's links. If the host has no
+// identity, lockDefinitions writes it, because the service cannot write to /etc later.
+func (l *Admin) lockDefinitions() (unlock func(), err error) {
+	if _, err := l.HostID(); err != nil {
+		return nil, err
+	}
+	return network.Lock(l.Networks)
 }
 
 // createNetwork creates one network. It writes the definition before it creates the parent: a crash

@@ -142,7 +142,7 @@ type trunkKey struct {
 	driver string
 }
 
-// watch is Local.WatchNetwork, but runs only once for each trunk and driver.
+// watch is [attach.Local.WatchNetwork], but runs only once for each trunk and driver.
 func (w watchedTrunks) watch(l *Admin, def *network.Definition, p link.Parent) (blind string) {
 	key := trunkKey{p.TrunkIndex, def.Driver}
 	if _, done := w[key]; !done {
@@ -155,14 +155,11 @@ func (w watchedTrunks) watch(l *Admin, def *network.Definition, p link.Parent) (
 // loads the trunk programs. It never creates a parent of the administrator's. An error of one
 // network is in its own result. err is about invalid definitions.
 func (l *Admin) Restore(ctx context.Context) (all []Restored, err error) {
-	unlock, err := network.Lock(l.Networks)
+	unlock, err := l.lockDefinitions()
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if _, err := l.HostID(); err != nil {
-		return nil, err
-	}
 	defs, broken := network.LoadAll(l.Networks)
 	watched := watchedTrunks{}
 	for _, def := range defs {

@@ -30,7 +30,7 @@ func (t *attempt) announceAll() error {
 }
 
 // announceFrom announces the addresses a number of times from a link of the calling thread's
-// namespace.
+// namespace, given by ifindex and name.
 func (t *attempt) announceFrom(index int, name string, times int) error {
 	a, err := t.Probers.Announcer(index, t.rec.MAC, t.unwatched == "")
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/rebuild"
@@ -33,12 +34,12 @@ func New(p *parts.Parts) *Local { return &Local{&rebuild.Rebuilder{Parts: p}} }
 var _ hook.Attacher = (*Local)(nil)
 
 // Attach implements [hook.Attacher]. On an error, it undoes all steps before it returns. It returns a
-// *Refusal if the verdict is fatal, and wraps link.ErrExited if the container's process has
-// exited, link.ErrHostNetns if it is in the host's namespace, and hook.ErrGone if a sweep removed the
+// *Refusal if the verdict is fatal, and wraps netns.ErrExited if the container's process has
+// exited, netns.ErrHostNetns if it is in the host's namespace, and hook.ErrGone if a sweep removed the
 // record. It does not check privileges and never returns ErrUnprivileged.
 func (l *Local) Attach(ctx context.Context, r hook.Request) (got []hook.Attachment, err error) {
 	ns, err := l.Host.OpenNetns(r.Pid)
-	if errors.Is(err, link.ErrHostNetns) && r.Pod != (hook.Pod{}) {
+	if errors.Is(err, netns.ErrHostNetns) && r.Pod != (hook.Pod{}) {
 		return nil, fmt.Errorf("pod %q: hostNetwork is true, and Lanyard adds no interface to the host's network: "+
 			"remove hostNetwork, or the annotations io.lanyard.* of the pod", r.Pod)
 	}
@@ -51,7 +52,9 @@ func (l *Local) Attach(ctx context.Context, r hook.Request) (got []hook.Attachme
 
 // attachAll creates all interfaces of a request in the namespace. by is the caller without
 // privilege, nil for root.
-func (l *Local) attachAll(ctx context.Context, r hook.Request, ns *link.Netns, by *hook.Caller) (got []hook.Attachment, err error) {
+func (l *Local) attachAll(
+	ctx context.Context, r hook.Request, ns *link.Netns, by *hook.Caller,
+) (got []hook.Attachment, err error) {
 	id, err := parts.NetnsOf(ns)
 	if err != nil {
 		return nil, err

@@ -12,8 +12,8 @@ import (
 
 // Changes returns how the interfaces of attachments differ from what they were given, by the id of
 // the attachment. It looks for all namespaces at once, because each search reads every process.
-// Attachments without changes are not in the result, and neither are those whose namespace is gone
-// or that are not finished.
+// The result leaves out attachments without changes, without a namespace, or in another state than
+// attached.
 func (l *Local) Changes(recs []hook.Attachment) (map[verify.ID][]verify.Change, error) {
 	byInode := map[uint64][]hook.Attachment{}
 	for _, a := range recs {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 )
 
@@ -29,11 +29,11 @@ func (l *Local) detach(ctx context.Context, containerID string, selected func(*h
 			for _, a := range held {
 				// A hook that still attaches detects itself that its container has
 				// exited. It must not lose the address before.
-				if !selected(&a) || a.State != hook.Attached && link.Alive(a.Hook) {
+				if !selected(&a) || a.State != hook.Attached && netns.Alive(a.Hook) {
 					continue
 				}
 				ofPod = ofPod || a.OfPod()
-				over := func(c hook.Container) bool { return c.ID == containerID && !link.Alive(c.Process) }
+				over := func(c hook.Container) bool { return c.ID == containerID && !netns.Alive(c.Process) }
 				if kept, kerr := l.keepForPod(tx, a, over); kept || kerr != nil {
 					err = errors.Join(err, kerr)
 					continue

@@ -7,7 +7,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
@@ -32,7 +32,7 @@ func dropReferences(tx record.Tx, a hook.Attachment, over func(hook.Container) b
 		a.Containers = remaining
 		return nil, record.Write(tx, &row, &a)
 	}
-	self, err := link.Self()
+	self, err := netns.Self()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 			return nil
 		}
 		if err == nil {
-			a.Hook = link.Process{}
+			a.Hook = netns.Process{}
 			err = record.Put(tx, &a)
 		}
 		return err

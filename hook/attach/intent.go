@@ -11,7 +11,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -31,7 +31,7 @@ const (
 // namespace already has. If another hook attaches the same interface at the moment, it waits for
 // the result. If addresses, MACs or the quota are used up, it releases unused attachments once.
 func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
-	self, err := link.Self()
+	self, err := netns.Self()
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,9 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 // tryRecordOrJoin is one visit to the database: it writes the intent first, and then the leases that it
 // names. If other is not nil, nothing was written: the caller waits for that record, or drops it,
 // and tries again.
-func (t *attempt) tryRecordOrJoin(ctx context.Context, id hook.Netns, self link.Process) (other *hook.Attachment, err error) {
+func (t *attempt) tryRecordOrJoin(
+	ctx context.Context, id hook.Netns, self netns.Process,
+) (other *hook.Attachment, err error) {
 	err = t.DB.Hold(ctx, func() error {
 		if err := t.DB.Update(ctx, func(tx record.Tx) (err error) {
 			other, err = t.writeIntentOrJoin(tx, id, self)
@@ -125,7 +127,9 @@ func (t *attempt) tryRecordOrJoin(ctx context.Context, id hook.Netns, self link.
 
 // writeIntentOrJoin reads the records of the container and its namespace. It joins the attachment that
 // the request matches, or else writes the intent. other is a record that prevents both.
-func (t *attempt) writeIntentOrJoin(tx record.Tx, id hook.Netns, self link.Process) (other *hook.Attachment, err error) {
+func (t *attempt) writeIntentOrJoin(
+	tx record.Tx, id hook.Netns, self netns.Process,
+) (other *hook.Attachment, err error) {
 	former, err := record.ByContainer(tx, t.r.Container)
 	if err != nil {
 		return nil, err
@@ -172,6 +176,13 @@ func (t *attempt) writeIntentOrJoin(tx record.Tx, id hook.Netns, self link.Proce
 	}
 	if err := checkQuota(tx, t.caller, t.def); err != nil {
 		return nil, err
+	}
+	if !t.loopbackOnly {
+		// Since the names were read, an earlier attachment of the namespace may have been released,
+		// and its interface's name is free again. None can be released before this transaction ends.
+		if err := t.readNames(); err != nil {
+			return nil, err
+		}
 	}
 	t.rec = t.newRecord(id, self, here)
 	return nil, record.Write(tx, nil, &t.rec)
@@ -227,7 +238,7 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	}
 	// An earlier reference of the container itself, and in a pod those of exited containers.
 	a.Containers = slices.DeleteFunc(a.Containers, func(c hook.Container) bool {
-		return c.ID == t.r.Container || a.OfPod() && !link.Alive(c.Process)
+		return c.ID == t.r.Container || a.OfPod() && !netns.Alive(c.Process)
 	})
 	if t.caller != nil && len(a.Containers) >= maxSharers {
 		return fmt.Errorf("interface %q is shared by %d containers already: remove one", a.Interface, len(a.Containers))
@@ -281,7 +292,7 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 
 // newRecord returns the intent: container, namespace, network, and the pools of its leases. Each
 // resource is added to the record before it is acquired.
-func (t *attempt) newRecord(id hook.Netns, self link.Process, here []hook.Attachment) hook.Attachment {
+func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attachment) hook.Attachment {
 	rec := hook.Attachment{
 		ID: record.NewID(), State: hook.Attaching, Network: t.def.Name, Generation: t.def.ID,
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), MTURequested: t.mtu(), Netns: id, Hook: self,

@@ -9,51 +9,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/parts"
-	"github.com/lanyard-net/lanyard/hook/record"
-	"github.com/lanyard-net/lanyard/verify"
 )
-
-// minMTU6 is the minimum MTU of IPv6, in bytes (RFC 8200 §5). Below it, the kernel silently turns
-// IPv6 off on the interface.
-const minMTU6 = 1280
-
-// resolve reads what the attach depends on: subnets, parent and the names in the namespace. It
-// changes nothing on the host.
-func (t *attempt) resolve() (err error) {
-	if t.subnets, err = chooseSubnets(t.def, t.want.Addrs); err != nil {
-		return err
-	}
-	t.parent, err = t.Parent(t.def)
-	if errors.Is(err, link.ErrNoLink) && t.def.Managed {
-		err = nil // prepareLinks creates it, after the intent is recorded
-	}
-	if err == nil {
-		err = t.checkMTU()
-	}
-	if err != nil || t.want.Interface != "" {
-		return parts.ExplainMissingParent(t.def, err)
-	}
-	if t.usedNames, err = t.ns.Links(); err != nil {
-		return err
-	}
-	t.loopbackOnly = len(t.usedNames) == 1
-	for _, w := range t.r.Wants {
-		t.usedNames = append(t.usedNames, w.Interface) // used by this request
-	}
-	return nil
-}
-
-// checkMTU returns an error if the MTU is too small for one of the subnets.
-func (t *attempt) checkMTU() error {
-	mtu := t.mtu()
-	for _, s := range t.subnets {
-		if s.Subnet.Addr().Is6() && mtu != 0 && mtu < minMTU6 {
-			return fmt.Errorf("MTU %d is too small: IPv6 subnet %s needs at least %d", mtu, s.Subnet, minMTU6)
-		}
-	}
-	return nil
-}
 
 // prepareLinks creates the parent and the host's own link if they are missing, and loads the
 // trunk program. A managed parent is missing after a boot, and may be incomplete after its
@@ -87,23 +43,27 @@ func (l *Local) WatchNetwork(def *network.Definition, p link.Parent) (unwatched 
 	return l.WatchTrunk(p.TrunkIndex)
 }
 
-// createWatched creates the interface in the namespace. Before that, it gives the guard the permit
-// and tells the datapath which frames to expect, so that the first frame is covered, and asks
-// the conflict question for the first time.
-func (t *attempt) createWatched(ctx context.Context) (err error) {
-	if err := t.permit(ctx); err != nil {
-		return err
-	}
-	if err := t.expect(); err != nil {
-		return err
-	}
-	if err := t.openWindow(); err != nil {
+// createWatched creates the interface in the namespace.
+func (t *attempt) createWatched(ctx context.Context) error {
+	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
 	created, err := t.driver().Create(ctx, t.ns, t.spec())
 	t.keep(created)
 	t.reached("link")
 	return err
+}
+
+// expectFrames gives the guard the permit and tells the datapath which frames to expect, so that the
+// interface's first frame is covered. Then it asks the conflict question for the first time.
+func (t *attempt) expectFrames(ctx context.Context) error {
+	if err := t.permit(ctx); err != nil {
+		return err
+	}
+	if err := t.expect(); err != nil {
+		return err
+	}
+	return t.openWindow()
 }
 
 // spec returns the description of the interface for its driver.
@@ -149,30 +109,6 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	}
 	t.rec.Former = nil
 	return t.forget(old)
-}
-
-// recordEndpoint sets the fields of the record that depend on the parent and the addresses: MAC
-// and endpoint. It writes the record, so that they are in the database before they are used. It
-// returns hook.ErrGone if a sweep removed the record.
-func (t *attempt) recordEndpoint(ctx context.Context) error {
-	t.rec.Parent, t.rec.ParentIdx, t.rec.Trunk = t.parent.Name, t.parent.Index, t.parent.Trunk
-	if err := t.DB.Update(ctx, func(tx record.Tx) error {
-		if err := t.chooseMAC(tx); err != nil {
-			return err
-		}
-		t.rec.Endpoint = verify.Endpoint{
-			Trunk: t.parent.TrunkIndex, Tags: t.parent.Tags, MAC: t.rec.MAC,
-			Addrs: t.addrs(), Gateways: t.targets(),
-			Attachment: t.rec.ID, Netns: t.rec.Netns.Cookie,
-			// If the MAC is the parent's, frames of the host with other tags carry it, too.
-			Enforce: t.rec.Mode != verify.Off && !t.def.SharesMAC(),
-		}
-		return record.Replace(tx, &t.rec)
-	}); err != nil {
-		return err
-	}
-	t.reached("record")
-	return nil
 }
 
 // expect tells the datapath which frames to expect from the endpoint, if the trunk is watched.

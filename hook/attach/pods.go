@@ -9,6 +9,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 )
 
@@ -116,7 +117,7 @@ func (l *Local) ReleasePod(ctx context.Context, pod string) ([]hook.Attachment, 
 		return nil, err
 	}
 	is := func(a *hook.Attachment) bool { return a.OfPod() && (a.Pod.String() == pod || a.Pod.Sandbox == pod) }
-	busy := func(a *hook.Attachment) bool { return a.InUse() || a.State != hook.Attached && link.Alive(a.Hook) }
+	busy := func(a *hook.Attachment) bool { return a.InUse() || a.State != hook.Attached && netns.Alive(a.Hook) }
 	if !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return is(&a) }) {
 		return nil, fmt.Errorf("no pod %q has an attachment: \"lanyard ps\" lists the attachments", pod)
 	}

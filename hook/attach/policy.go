@@ -1,9 +1,3 @@
-// Package attach attaches containers to the LAN and detaches them: it carries out a [hook.Request] as
-// one transaction. Each resource is in the database before it is acquired, so that a sweep can
-// release what a crash leaves.
-//
-// The package decides the order of the steps and the undo of each. Packages hook/link, ipam,
-// hook/network and verify implement links, leases, definitions and verdicts.
 package attach
 
 import (

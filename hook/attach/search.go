@@ -102,13 +102,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 		return err
 	}
 	failpoint.At("decline")
-	if err := t.permit(ctx); err != nil {
-		return err
-	}
-	if err := t.expect(); err != nil {
-		return err
-	}
-	if err := t.openWindow(); err != nil {
+	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
 	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())

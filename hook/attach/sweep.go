@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -20,12 +20,14 @@ func (l *Local) Sweep(ctx context.Context) ([]hook.Attachment, error) {
 
 // SweepSelected is Sweep for the attachments that which selects. If atOnce is true, their addresses are
 // free at once, without quarantine, because a caller waits for them.
-func (l *Local) SweepSelected(ctx context.Context, atOnce bool, which func(*hook.Attachment) bool) (swept []hook.Attachment, err error) {
+func (l *Local) SweepSelected(
+	ctx context.Context, atOnce bool, which func(*hook.Attachment) bool,
+) (swept []hook.Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
-	boot, err := link.BootID()
+	boot, err := netns.BootID()
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +103,7 @@ func (l *Local) liveIn(a *hook.Attachment, boot string, exists netnsFinder) bool
 	case a.Netns.Boot != boot:
 		return false
 	case a.State != hook.Attached:
-		return link.Alive(a.Hook)
+		return netns.Alive(a.Hook)
 	case a.InUse():
 		return true
 	case a.OfPod():

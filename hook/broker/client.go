@@ -72,22 +72,34 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 		if err != nil {
 			return nil, fmt.Errorf("broker: %w", err)
 		}
-		var got reply
-		if err := json.Unmarshal(b, &got); err != nil {
-			return nil, fmt.Errorf("broker: its reply is not valid JSON: %w", err)
+		switch b[0] {
+		case replyLater:
+		case replyNotMine:
+			return nil, errors.New(string(b[1:]))
+		default:
+			return decodeReply(b)
 		}
-		if got.Error == "" {
-			return &got, nil
-		}
-		if !got.Later || tries == maxTries {
-			return nil, errors.New(got.Error)
+		early := errors.New(string(b[1:]))
+		if tries == maxTries {
+			return nil, early
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.New(got.Error)
+			return nil, early
 		case <-time.After(retryWait):
 		}
 	}
+}
+
+func decodeReply(b []byte) (*reply, error) {
+	var got reply
+	if err := json.Unmarshal(b, &got); err != nil {
+		return nil, fmt.Errorf("broker: its reply is not valid JSON: %w", err)
+	}
+	if got.Error != "" {
+		return nil, errors.New(got.Error)
+	}
+	return &got, nil
 }
 
 func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
@@ -102,13 +114,13 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 	u := conn.(*net.UnixConn)
 	// A broker that rejects the connection replies and closes before it reads.
 	serr := send(u, m)
-	b, err := receive(u)
+	b, err := receiveReply(u)
 	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) {
 		// The kernel reports first that the broker did not read all that was sent, or that it
 		// has closed the connection: if that happens while recvmsg(2) finds the queue empty, a
 		// non-blocking call returns the end (unix_dgram_recvmsg in net/unix/af_unix.c). The
 		// reply is next in the queue.
-		b, err = receive(u)
+		b, err = receiveReply(u)
 	}
 	switch {
 	case err == nil:
@@ -121,6 +133,16 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 		return nil, errors.New("it closed the connection before it replied: see its log (journalctl -u lanyard)")
 	}
 	return nil, err
+}
+
+// receiveReply receives the reply, after any signs of life.
+func receiveReply(c *net.UnixConn) ([]byte, error) {
+	for {
+		b, err := receive(c)
+		if err != nil || b[0] != replyStillBusy {
+			return b, err
+		}
+	}
 }
 
 // redialWait is the pause before the next attempt when the backlog is full.

@@ -33,14 +33,22 @@ func receive(c *net.UnixConn) ([]byte, error) {
 	return b[:n], nil
 }
 
-func send(c *net.UnixConn, message any) error {
+// send sends one message in JSON.
+func send(c *net.UnixConn, message any) error { return sendBytes(c, encode(message)) }
+
+// encode returns a message in JSON.
+func encode(message any) []byte {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(message); err != nil {
-		return err
+		panic(err) // messages are structs of strings and numbers
 	}
-	b := text.Bytes()
+	return text.Bytes()
+}
+
+// sendBytes sends one message.
+func sendBytes(c *net.UnixConn, b []byte) error {
 	if len(b) > maxMessage {
 		return errTooLong
 	}
@@ -49,4 +57,9 @@ func send(c *net.UnixConn, message any) error {
 		err = fmt.Errorf("message was truncated: sent %d of %d bytes", n, len(b))
 	}
 	return err
+}
+
+// sendText sends a reply that is not JSON.
+func sendText(c *net.UnixConn, kind byte, text string) error {
+	return sendBytes(c, append([]byte{kind}, text...))
 }

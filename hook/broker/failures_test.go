@@ -45,10 +45,10 @@ func TestFailures(t *testing.T) {
 // stays the same when it is encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
-		`{"version":1,"verb":"attach","container":"c1","pid":7,"wants":[{"network":"web","addresses":` +
+		`{"version":2,"verb":"attach","container":"c1","pid":7,"wants":[{"network":"web","addresses":` +
 			`["192.168.50.9","fd50::9"],"mac":"02:00:00:00:00:01","mtu":1400,"verify":"strict"}]}`,
-		`{"version":1,"verb":"why"}`, `{"version":1,"verb":"tell","error":"x"}`, `{"version":2}`, `[`, ``,
-		`{"version":1,"verb":"why"}{}`,
+		`{"version":2,"verb":"why"}`, `{"version":2,"verb":"tell","error":"x"}`, `{"version":3}`, `[`, ``,
+		`{"version":2,"verb":"why"}{}`,
 	} {
 		f.Add([]byte(seed))
 	}

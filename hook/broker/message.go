@@ -1,10 +1,14 @@
-// Package broker attaches rootless containers: a privileged daemon on a socket,
-// and the client that lanyard-hook uses if it has no privilege itself.
+// Package broker attaches containers for others: a privileged daemon on a socket, which
+// lanyard-hook asks for root's and for rootless containers, and a client.
 //
-// A connection carries one JSON message each way. The socket is SOCK_SEQPACKET, so a
+// A connection carries one message each way. The socket is SOCK_SEQPACKET, so a
 // message arrives whole or not at all. The broker accepts no file descriptors and no
 // paths from callers, only names and a pid, which it checks itself. The kernel
 // identifies the caller. Package hook decides what the caller may have, and records it.
+//
+// Requests are JSON. So are replies, but for those to lanyard-hook and the rejection of a
+// request that was not read: a byte that says what the reply is, and text. lanyard-hook
+// decodes no JSON.
 package broker
 
 import (
@@ -21,13 +25,14 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// maxMessage is the maximum length of a message, in bytes. A request for eight networks
-// has under 2,000; maxText and maxFailures keep replies below the limit.
-const maxMessage = 32 << 10
+// maxMessage is the maximum length of a message, in bytes. Most of a request is the
+// container's annotations; lanyard-hook attaches without the broker if they are longer.
+// maxText and maxFailures keep replies below the limit.
+const maxMessage = 64 << 10
 
 // version is the version of the messages. Hook and broker are installed together, but
 // a broker of the previous release may still be running.
-const version = 1
+const version = 2
 
 // Verbs of a request.
 const (
@@ -35,17 +40,34 @@ const (
 	verbDetach = "detach"
 	verbWhy    = "why"
 	verbTell   = "tell"
+	verbHook   = "hook" // one stage of an OCI hook
+)
+
+// First bytes of a reply that is not JSON. The same are in cmd/lanyard-hook.
+const (
+	replyDone      = '0' // the stage was carried out; the text is for the hook's stderr
+	replyFailed    = '1' // the text is the reason, in one line
+	replyLater     = 'r' // the request was not read: send it again
+	replyNotMine   = 'x' // the hook has to carry out the stage itself
+	replyStillBusy = '.' // the request is in progress; another reply follows
 )
 
 // request is the message from a caller to the broker.
 type request struct {
-	Version   int    `json:"version"`
-	Verb      string `json:"verb"`
-	Container string `json:"container,omitempty"`
-	Name      string `json:"name,omitempty"`
-	Pid       int    `json:"pid,omitempty"`
-	Wants     []want `json:"wants,omitempty"`
-	Error     string `json:"error,omitempty"` // of verbTell
+	Version   int      `json:"version"`
+	Verb      string   `json:"verb"`
+	Container string   `json:"container,omitempty"`
+	Name      string   `json:"name,omitempty"`
+	Pid       int      `json:"pid,omitempty"`
+	Pod       hook.Pod `json:"pod,omitzero"` // root's only
+	Wants     []want   `json:"wants,omitempty"`
+	Error     string   `json:"error,omitempty"` // of verbTell
+
+	// Of verbHook.
+	Stage   string          `json:"stage,omitempty"`
+	State   json.RawMessage `json:"state,omitempty"`      // of the container, as the runtime wrote it
+	Timeout time.Duration   `json:"timeout_ns,omitempty"` // that the hook waits
+	Trace   bool            `json:"trace,omitempty"`      // the hook prints the duration of each step
 }
 
 // want is the wire format of hook.Want.
@@ -63,7 +85,6 @@ type want struct {
 type reply struct {
 	Version     int       `json:"version"`
 	Error       string    `json:"error,omitempty"`
-	Later       bool      `json:"later,omitempty"` // the request was not read: send it again
 	Attachments []granted `json:"attachments,omitempty"`
 	Failures    []Failure `json:"failures,omitempty"`
 }
@@ -89,7 +110,7 @@ type Failure struct {
 }
 
 func requestOf(r hook.Request) request {
-	m := request{Version: version, Verb: verbAttach, Container: r.Container, Name: r.Name, Pid: r.Pid}
+	m := request{Version: version, Verb: verbAttach, Container: r.Container, Name: r.Name, Pid: r.Pid, Pod: r.Pod}
 	for _, w := range r.Wants {
 		m.Wants = append(m.Wants, want(w))
 	}
@@ -97,7 +118,7 @@ func requestOf(r hook.Request) request {
 }
 
 func (m *request) request() hook.Request {
-	r := hook.Request{Container: m.Container, Name: m.Name, Pid: m.Pid}
+	r := hook.Request{Container: m.Container, Name: m.Name, Pid: m.Pid, Pod: m.Pod}
 	for _, w := range m.Wants {
 		r.Wants = append(r.Wants, hook.Want(w))
 	}
@@ -133,8 +154,8 @@ func decode(b []byte) (*request, error) {
 			m.Version, version)
 	}
 	switch m.Verb {
-	case verbAttach, verbDetach, verbWhy, verbTell:
+	case verbAttach, verbDetach, verbWhy, verbTell, verbHook:
 		return &m, nil
 	}
-	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why or tell", m.Verb)
+	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why, tell or hook", m.Verb)
 }

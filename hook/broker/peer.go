@@ -60,6 +60,36 @@ func groupsOf(fd int) ([]uint32, error) {
 	}
 }
 
+// sameHost returns an error if the caller at fd is in another network namespace or in another pid
+// namespace than this process: its container's host and pid are not the ones of this process. It
+// is for callers that are root. The socket of an accepted connection belongs to the network
+// namespace of the one that connected (unix_stream_connect in net/unix/af_unix.c), whatever
+// its process has done since.
+func sameHost(fd int, cred *unix.Ucred) error {
+	netns, err := unix.IoctlRetInt(fd, unix.SIOCGSKNS)
+	if err != nil {
+		return fmt.Errorf("network namespace of the caller: %w", err)
+	}
+	defer unix.Close(netns)
+	// /proc/self is the first thread, which may be in the namespace of a container at the moment.
+	var theirs, ours unix.Stat_t
+	if err := errors.Join(unix.Fstat(netns, &theirs), unix.Stat("/proc/thread-self/ns/net", &ours)); err != nil {
+		return fmt.Errorf("network namespace of the caller: %w", err)
+	}
+	if theirs.Ino != ours.Ino {
+		return fmt.Errorf("it is in network namespace %d, not in %d", theirs.Ino, ours.Ino)
+	}
+	// The caller waits for the reply, so the pid is still its own.
+	path := fmt.Sprintf("/proc/%d/ns/pid", cred.Pid)
+	if err := errors.Join(unix.Stat(path, &theirs), unix.Stat("/proc/self/ns/pid", &ours)); err != nil {
+		return fmt.Errorf("pid namespace of the caller: %w", err)
+	}
+	if theirs.Ino != ours.Ino {
+		return fmt.Errorf("it is in pid namespace %d, not in %d", theirs.Ino, ours.Ino)
+	}
+	return nil
+}
+
 // soPassRights is SO_PASSRIGHTS (asm-generic/socket.h, Linux 6.16).
 const soPassRights = 83
 

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"sync"
@@ -13,10 +12,17 @@ import (
 
 // Limits of one user: requests that run at a time while no other user has any, and
 // further connections. A user that starts a hundred containers at once gets all of them,
-// and a user that floods the broker delays no other user.
+// and a user that floods the broker delays no other user, and not root.
 const (
 	maxRunning = 4
 	maxQueued  = 128
+)
+
+// Limits of root, whose requests neither wait for those of users nor count as theirs:
+// requests that run at a time, and connections.
+const (
+	maxRootRunning = 32
+	maxRootConns   = 1024
 )
 
 // maxConns is the maximum number of connections, well below the number of files that a
@@ -36,8 +42,7 @@ const (
 const maxBudgets = 1024
 
 // rateLimitReply is the reply to a user without budget.
-var rateLimitReply = fmt.Appendf(nil, `{"version":%d,"later":true,"error":"%s"}`, version,
-	"too many requests per second from your user: try again in a second")
+var rateLimitReply = []byte(string(replyLater) + "too many requests per second from your user: try again in a second")
 
 // Errors of connect, sent to the caller.
 var (
@@ -48,11 +53,12 @@ var (
 // scheduler limits connections and requests per user, and decides which request runs next.
 type scheduler struct {
 	mu      sync.Mutex
-	conns   int
+	conns   int // of users
+	root    user
 	users   map[uint32]*user
 	budgets map[uint32]budget
 	idle    list.List // of *session: connections that have sent no request yet, the oldest first
-	running int       // requests that run now
+	running int       // requests of users that run now
 	queue   list.List // of waiter: requests that wait to run, the oldest first
 }
 
@@ -149,10 +155,24 @@ func (s *scheduler) evictIdle() bool {
 }
 
 func (s *scheduler) remove(sess *session) {
-	s.conns--
-	if sess.conns--; sess.conns == 0 {
+	sess.conns--
+	if sess.user == &s.root {
+		return
+	}
+	if s.conns--; sess.conns == 0 {
 		delete(s.users, sess.uid)
 	}
+}
+
+// connectRoot registers a connection of root. It returns errFull if root has too many.
+func (s *scheduler) connectRoot(conn io.Closer) (*session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.root.conns >= maxRootConns {
+		return nil, errFull
+	}
+	s.root.conns++
+	return &session{user: &s.root, conn: conn}, nil
 }
 
 // markActive notes that the connection has sent its request.
@@ -177,7 +197,8 @@ func (s *scheduler) disconnect(sess *session) {
 
 // acquire waits until a request of the user may run; done ends it. Each user can always run
 // one request. More would take time from other users, so a user runs up to maxRunning only
-// while no other user runs any. If ctx ends first, acquire returns its cause.
+// while no other user runs any. Root runs up to maxRootRunning. If ctx ends first, acquire
+// returns its cause.
 func (s *scheduler) acquire(ctx context.Context, u *user) (done func(), err error) {
 	e, started := s.enqueue(u)
 	select {
@@ -216,7 +237,9 @@ func (s *scheduler) release(u *user) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u.running--
-	s.running--
+	if u != &s.root {
+		s.running--
+	}
 	s.dispatch()
 }
 
@@ -224,12 +247,22 @@ func (s *scheduler) release(u *user) {
 func (s *scheduler) dispatch() {
 	for e := s.queue.Front(); e != nil; {
 		w, next := e.Value.(waiter), e.Next()
-		if u := w.user; u.running == 0 || u.running == s.running && u.running < maxRunning {
-			u.running++
-			s.running++
+		if s.mayRun(w.user) {
+			w.user.running++
+			if w.user != &s.root {
+				s.running++
+			}
 			s.queue.Remove(e)
 			close(w.started)
 		}
 		e = next
 	}
+}
+
+// mayRun reports whether another request of the user may run now.
+func (s *scheduler) mayRun(u *user) bool {
+	if u == &s.root {
+		return u.running < maxRootRunning
+	}
+	return u.running == 0 || u.running == s.running && u.running < maxRunning
 }

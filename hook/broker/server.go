@@ -2,13 +2,10 @@ package broker
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -22,6 +19,8 @@ const (
 	// readTime is the time limit for receiving the request, and for sending the
 	// reply. Both fit into a socket buffer.
 	readTime = 2 * time.Second
+	// signTime is the interval of the signs of life while a request is in progress.
+	signTime = time.Second
 	// workTime is the time limit for one request, with the wait in the queue. A hook
 	// gives up after 10 seconds by default.
 	workTime = 30 * time.Second
@@ -30,11 +29,14 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
-// Server attaches containers for the authorized callers that connect to it.
+// Server attaches containers for root and for the authorized users that connect to it.
 type Server struct {
-	Local     hook.CallerAttacher
-	AllowList *network.AllowList
-	Log       *slog.Logger // the full reason of every refusal
+	Root         hook.Attacher
+	Users        hook.CallerAttacher
+	AllowList    *network.AllowList
+	Networks     string       // directory of the definitions
+	RootFailures Kept         // errors of root's containers
+	Log          *slog.Logger // the full reason of every refusal
 
 	scheduler scheduler
 	failures  failures
@@ -74,9 +76,9 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 	}
 }
 
-// handle charges the caller's budget, registers its connection and answers it in a new
-// goroutine. A caller over its limits gets an error reply, and its request is not read:
-// accepting must never wait for a caller, and must cost less than connecting.
+// handle registers the caller's connection and answers it in a new goroutine. A caller over its
+// limits gets an error reply, and its request is not read: accepting must never wait for a caller,
+// and must cost less than connecting.
 func (s *Server) handle(ctx context.Context, fd int) {
 	cred, err := peerOf(fd)
 	if err != nil {
@@ -84,136 +86,35 @@ func (s *Server) handle(ctx context.Context, fd int) {
 		_ = unix.Close(fd)
 		return
 	}
-	charged := s.budgetUID(fd, cred.Uid)
-	if !s.scheduler.spend(charged, time.Now()) {
-		_, _ = unix.Write(fd, rateLimitReply) // does not block: the socket buffer is empty
-		_ = unix.Close(fd)
+	root := cred.Uid == 0
+	charged := uint32(0)
+	if !root {
+		charged = s.budgetUID(fd, cred.Uid)
+		if !s.scheduler.spend(charged, time.Now()) {
+			_, _ = unix.Write(fd, rateLimitReply) // does not block: the socket buffer is empty
+			_ = unix.Close(fd)
+			return
+		}
+	}
+	c := call{server: s, root: root, log: s.Log.With("uid", cred.Uid, "pid", cred.Pid)}
+	if err := c.open(fd, cred); err != nil {
+		c.log.Error("cannot accept the caller", "err", err)
 		return
 	}
-	log := s.Log.With("uid", cred.Uid, "pid", cred.Pid)
-	c, caller, err := s.connOf(fd, cred)
-	if err != nil {
-		log.Error("cannot accept the caller", "err", err)
-		return
+	if root {
+		c.session, err = s.scheduler.connectRoot(c.conn)
+	} else {
+		c.session, err = s.scheduler.connect(charged, c.conn)
 	}
-	sess, err := s.scheduler.connect(charged, c)
 	if err != nil {
-		log.Debug("rejected a caller", "err", err)
-		_ = send(c, reply{Version: version, Error: err.Error(), Later: true}) // does not block either
-		_ = c.Close()
+		c.log.Debug("rejected a caller", "err", err)
+		_ = sendText(c.conn, replyLater, err.Error()) // does not block either
+		_ = c.conn.Close()
 		return
 	}
 	s.work.Go(func() {
-		defer s.scheduler.disconnect(sess)
-		defer func() { _ = c.Close() }()
-		s.answer(ctx, log, c, sess, caller)
+		defer s.scheduler.disconnect(c.session)
+		defer func() { _ = c.conn.Close() }()
+		c.answer(ctx)
 	})
-}
-
-// connOf returns a net.UnixConn for the socket fd, with the caller. It closes fd, also
-// if it returns an error.
-func (s *Server) connOf(fd int, cred *unix.Ucred) (*net.UnixConn, hook.Caller, error) {
-	refuseRights(fd)
-	f := os.NewFile(uintptr(fd), "caller")
-	defer f.Close()
-	caller, err := callerOf(fd, cred)
-	if err != nil {
-		return nil, caller, err
-	}
-	c, err := net.FileConn(f)
-	if err != nil {
-		return nil, caller, err
-	}
-	return c.(*net.UnixConn), caller, nil
-}
-
-func (s *Server) answer(ctx context.Context, log *slog.Logger, c *net.UnixConn, sess *session, caller hook.Caller) {
-	ctx, cancel := context.WithTimeoutCause(ctx, workTime, fmt.Errorf("not done after %s", workTime))
-	defer cancel()
-	_ = c.SetReadDeadline(time.Now().Add(readTime))
-	b, err := receive(c)
-	s.scheduler.markActive(sess)
-	if err != nil && !errors.Is(err, errTooLong) {
-		log.Debug("received no request", "err", err)
-		return
-	}
-	r := s.reply(ctx, log, sess, caller, b, err)
-	_ = c.SetWriteDeadline(time.Now().Add(readTime))
-	if err := send(c, r); err != nil {
-		log.Warn("the caller did not wait for the reply", "err", err)
-	}
-}
-
-// reply waits for the user's turn, and then decodes the message b and carries it out.
-// Decoding waits, too: a hundred messages of one user take time. err is the error of
-// receiving b.
-func (s *Server) reply(
-	ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, b []byte, err error,
-) (r reply) {
-	var m *request
-	done, late := s.scheduler.acquire(ctx, sess.user)
-	if late == nil {
-		defer done()
-	} else {
-		err = late
-	}
-	if err == nil {
-		m, err = decode(b)
-	}
-	if err == nil {
-		log = log.With("verb", m.Verb, "container", m.Container)
-		r, err = s.do(ctx, log, sess, caller, m)
-	}
-	r.Version = version
-	if err != nil {
-		r = reply{Version: version, Error: s.errorText(log, err)}
-		container := ""
-		if m != nil {
-			container = m.Container
-		}
-		s.failures.add(caller.UID, sess.uid, container, r.Error)
-	}
-	return r
-}
-
-func (s *Server) do(
-	ctx context.Context, log *slog.Logger, sess *session, caller hook.Caller, m *request,
-) (r reply, err error) {
-	switch m.Verb {
-	case verbWhy:
-		r.Failures = s.failures.forUID(caller.UID)
-		return r, nil
-	case verbTell:
-		s.failures.add(caller.UID, sess.uid, m.Container, m.Error)
-		return r, nil
-	case verbDetach:
-		if err = s.Local.DetachFor(ctx, caller, m.Container); err == nil {
-			log.Info("detached")
-		}
-		return r, err
-	}
-	got, err := s.Local.AttachFor(ctx, caller, m.request())
-	for _, a := range got {
-		log.Info("attached", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "mac", a.MAC,
-			"verdict", a.Verdict.Code, "attachment", a.ID)
-		r.Attachments = append(r.Attachments, grantedOf(a))
-	}
-	return r, err
-}
-
-// errorText logs why a request failed and returns the text for the caller. All refusals
-// have the same text; otherwise it would reveal which networks, processes and namespaces
-// of other users exist. The number in it lets the administrator find the reason in the
-// log.
-func (s *Server) errorText(log *slog.Logger, err error) string {
-	if !errors.Is(err, hook.ErrRefused) {
-		log.Warn("failed", "err", err)
-		return err.Error()
-	}
-	var b [4]byte
-	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
-	number := hex.EncodeToString(b[:])
-	log.Warn("refused", "number", number, "err", err)
-	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own "+
-		"(reason: number %s in the broker's log)", number)
 }

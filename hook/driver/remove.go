@@ -5,6 +5,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/parts"
 )
 
@@ -23,7 +24,7 @@ func remove(
 		}
 	}
 	// Inodes and cookies are valid within one boot.
-	if boot, err := link.BootID(); err != nil || boot != a.Netns.Boot {
+	if boot, err := netns.BootID(); err != nil || boot != a.Netns.Boot {
 		return err
 	}
 	ns, err := p.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)

@@ -16,7 +16,7 @@ import (
 // veth pair depends only on its two ends. MirrorCarriers returns an error if netlink
 // messages are lost. A new call starts from the current state of all links.
 func (n *Netns) MirrorCarriers(ctx context.Context) error {
-	at := netns.NsHandle(n.fd)
+	at := netns.NsHandle(n.Fd())
 	reports, done := make(chan netlink.LinkUpdate, 256), make(chan struct{})
 	var lost error
 	err := netlink.LinkSubscribeWithOptions(reports, done, netlink.LinkSubscribeOptions{

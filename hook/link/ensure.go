@@ -146,7 +146,7 @@ func (h *Host) finish(lock *parentLock, l netlink.Link) error {
 	// The link is for containers. Without these settings, the host would accept an
 	// address and a default route from any router advertisement in that VLAN, and
 	// answer ARP there for addresses of its other links.
-	err := inside(h.fd, func() error {
+	err := h.Do(func() error {
 		return errors.Join(writeSysctl("ipv6/conf/"+name+"/disable_ipv6", "1"),
 			writeSysctl("ipv4/conf/"+name+"/arp_ignore", "1"))
 	})
@@ -267,7 +267,7 @@ func (h *Host) deleteGroup(group uint32) error {
 	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, value))
-	return inside(h.fd, func() error {
+	return h.Do(func() error {
 		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 		return err
 	})

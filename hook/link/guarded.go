@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"unsafe"
 
@@ -14,48 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
-// PinNetns creates a network namespace and mounts it at path, which keeps it alive. If
+// PinNetns creates the network namespace of guarded attachments and mounts it at path. If
 // path is a network namespace already, PinNetns does nothing.
-func PinNetns(path string) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("create network namespace %q: %w", path, err)
-		}
-	}()
-	if fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0); err == nil {
-		defer unix.Close(fd)
-		if _, err := identify(fd); err == nil {
-			return nil
-		}
-	}
-	if err = os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	unix.Close(fd)
-	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread is in the new namespace, and ends.
-		runtime.LockOSThread()
-		done <- pinNew(path)
-	}()
-	return <-done
-}
-
-func pinNew(path string) error {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return explainErrno(err)
-	}
-	// The links in it only forward frames; they send none of their own.
-	if err := writeSysctl("ipv6/conf/default/disable_ipv6", "1"); err != nil {
-		return err
-	}
-	return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+func PinNetns(path string) error {
+	return netns.Pin(path, func() error {
+		// The links in it only forward frames; they send none of their own.
+		return writeSysctl("ipv6/conf/default/disable_ipv6", "1")
+	})
 }
 
 // Prefixes of the names of a guarded attachment's links; the tag follows. The outside

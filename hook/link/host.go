@@ -1,7 +1,5 @@
 // Package link uses netlink to find, create and remove the host links that carry networks,
-// and the macvlan interfaces, addresses and routes inside containers' namespaces. It also
-// identifies processes and namespaces, so that a recycled pid or inode is never mistaken
-// for the earlier one.
+// and the macvlan interfaces, addresses and routes inside containers' namespaces.
 //
 // It makes no decisions: the caller chooses the network and the address, and when to undo
 // a step. Neighbour tables, probes and BPF are in other packages.
@@ -14,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
 // ErrForeign is returned when a link is not, or no longer, the requested one. The link
@@ -23,41 +23,38 @@ var ErrForeign = errors.New("link is not ours")
 // Host is the network namespace that holds the parents: the one that the
 // opening thread was in. Its methods may be called from any goroutine.
 type Host struct {
+	ns      *netns.Host // OpenNetns refuses it as a container's namespace
 	handle  *netlink.Handle
-	fd      int
-	id      identity // OpenNetns refuses it as a container's namespace
 	lockDir string
 }
 
 // OpenHost opens the calling thread's network namespace. lockDir is the directory for the
 // locks of parents; the first lock creates it.
-func OpenHost(lockDir string) (h *Host, err error) {
+func OpenHost(lockDir string) (*Host, error) {
 	// Stay on one thread, so that the namespace and the socket belong together.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	h = &Host{lockDir: lockDir}
-	h.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	ns, err := netns.OpenHost()
 	if err != nil {
-		return nil, fmt.Errorf("open the host's network namespace: %w", err)
+		return nil, err
 	}
-	if h.id, err = identify(h.fd); err == nil {
-		h.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
-	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the host's network namespace: %w", err), unix.Close(h.fd))
+		ns.Close()
+		return nil, fmt.Errorf("open netlink in the host's network namespace: %w", err)
 	}
-	return h, nil
+	return &Host{ns: ns, handle: handle, lockDir: lockDir}, nil
 }
 
 // Close closes the netlink socket and the descriptor of the namespace.
 func (h *Host) Close() {
 	h.handle.Close()
-	unix.Close(h.fd)
+	h.ns.Close()
 }
 
 // Do runs f on the calling goroutine's thread inside the host's namespace. Goroutines that
 // f starts are not inside.
-func (h *Host) Do(f func() error) error { return inside(h.fd, f) }
+func (h *Host) Do(f func() error) error { return h.ns.Do(f) }
 
 // dumpTries is how often a list that changed during the dump is requested.
 const dumpTries = 20

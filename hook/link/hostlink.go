@@ -92,7 +92,7 @@ func (h *Host) finishHostLink(ctx context.Context, l netlink.Link, spec *HostLin
 	// ARP replies and requests on this link use its own addresses only. The host's other
 	// addresses must not be visible on this LAN.
 	conf := "ipv4/conf/" + spec.Name
-	if err := inside(h.fd, func() error {
+	if err := h.Do(func() error {
 		return errors.Join(writeSysctl(conf+"/arp_ignore", "1"), writeSysctl(conf+"/arp_announce", "2"),
 			setIPv6(spec.Name, spec.IPv6, false))
 	}); err != nil {
@@ -204,7 +204,7 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 // HostAddr is an address of the host.
 type HostAddr struct {
 	Addr  netip.Addr
-	Index int // of its link
+	Index int // ifindex of its link
 }
 
 // HostAddrs lists the addresses that the host has, on whatever link.

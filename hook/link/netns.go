@@ -1,183 +1,101 @@
 package link
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"os"
-	"strconv"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
-// ErrExited is returned for a process that has ended, or that ended during the call.
-var ErrExited = errors.New("process has exited")
-
-// ErrHostNetns is returned for the network namespace of the host.
-var ErrHostNetns = errors.New("it is the host's own namespace")
-
-// identity identifies a namespace among those that exist now. Inode numbers are recycled,
-// so it is never stored without a cookie and the boot id.
-type identity struct{ dev, ino uint64 }
-
-// Netns is a container's network namespace, held open. Its methods may be
-// called from any goroutine.
+// Netns is a container's network namespace, held open with a netlink socket in it. Its
+// methods may be called from any goroutine.
 type Netns struct {
-	// Process is the process that OpenNetns was called for; zero if the namespace
-	// was opened by path.
-	Process Process
-	// Cookie is the namespace's SO_NETNS_COOKIE, never used twice within a boot;
-	// 0 before Linux 5.14.
-	Cookie uint64
-	// Inode identifies the namespace only while it exists; then the kernel recycles it.
-	Inode uint64
+	*netns.Namespace
 	// Tries is the maximum number of reads of a list that changes during each read. The
 	// owner of the namespace can cause such changes without end. 0: dumpTries.
 	Tries int
 
-	fd     int
-	host   int // descriptor of the Host's namespace, which Host closes
 	handle *netlink.Handle
-	pidfd  *os.File // nil if the namespace was opened by path
+	host   int // descriptor of the Host's namespace, which Host closes
 }
 
-// OpenNetns opens the network namespace of a process. It opens a pidfd first, and checks
-// after opening the namespace that the process still runs, so that a recycled pid is
-// detected. It returns ErrExited if the process has ended, and ErrHostNetns for the host's own
-// namespace.
-func (h *Host) OpenNetns(pid int) (n *Netns, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("open network namespace of process %d: %w", pid, err)
-		}
-	}()
-	if pid <= 0 {
-		return nil, errors.New("not a process id")
-	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil, ErrExited
-	}
+// OpenNetns opens the network namespace of a process. It returns netns.ErrExited if the
+// process has ended, and netns.ErrHostNetns for the host's own namespace.
+func (h *Host) OpenNetns(pid int) (*Netns, error) {
+	ns, err := h.ns.Open(pid)
 	if err != nil {
 		return nil, err
 	}
-	pidfd := os.NewFile(uintptr(fd), "pidfd")
-	proc, err := FindProcess(pid)
-	if err == nil {
-		n, err = h.openNetns("/proc/" + strconv.Itoa(pid) + "/ns/net")
-	}
-	// If the process still runs, it had the pid from opening the pidfd until here.
-	if !running(pidfd) {
-		err = ErrExited
-	}
-	if err != nil {
-		if n != nil {
-			n.Close()
-		}
-		return nil, errors.Join(err, pidfd.Close())
-	}
-	n.Process, n.pidfd = proc, pidfd
-	return n, nil
+	return h.own(ns)
 }
 
 // OpenNetnsPath opens the namespace that is mounted at path. The path must come from the
 // administrator or the runtime, never from a caller of the broker.
 func (h *Host) OpenNetnsPath(path string) (*Netns, error) {
-	n, err := h.openNetns(path)
-	if err != nil {
-		return nil, fmt.Errorf("open network namespace %q: %w", path, err)
-	}
-	return n, nil
-}
-
-func (h *Host) openNetns(path string) (n *Netns, err error) {
-	// O_NONBLOCK: opening a FIFO must not block, and opening a device not start it.
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	ns, err := h.ns.OpenPath(path)
 	if err != nil {
 		return nil, err
 	}
-	id, err := identify(fd)
-	if err == nil && (id == h.id || id == initialNetns()) {
-		err = ErrHostNetns
+	return h.own(ns)
+}
+
+// FindNetns finds a namespace as netns.Host.Find does. It returns nil if it does not exist.
+func (h *Host) FindNetns(inode, cookie uint64) (*Netns, error) {
+	ns, err := h.ns.Find(inode, cookie)
+	if err != nil || ns == nil {
+		return nil, err
 	}
-	n = &Netns{Inode: id.ino, fd: fd, host: h.fd}
-	if err == nil {
-		err = n.Do(n.openSockets)
-	}
+	return h.own(ns)
+}
+
+// EachNetns calls visit once for every existing network namespace except the host's. It is
+// for rebuilding a lost database. Each Netns is closed after its visit.
+func (h *Host) EachNetns(visit func(*Netns)) error {
+	return h.EachNetnsOf(func(uint64) bool { return true }, visit)
+}
+
+// EachNetnsOf is EachNetns for the namespaces with an inode that wanted accepts.
+func (h *Host) EachNetnsOf(wanted func(inode uint64) bool, visit func(*Netns)) error {
+	return h.ns.Each(wanted, func(ns *netns.Namespace) error {
+		n, err := h.netnsOf(ns)
+		if err != nil {
+			return err
+		}
+		defer n.handle.Close()
+		visit(n)
+		return nil
+	})
+}
+
+// own returns a Netns that closes ns. On error it closes ns itself.
+func (h *Host) own(ns *netns.Namespace) (*Netns, error) {
+	n, err := h.netnsOf(ns)
 	if err != nil {
-		return nil, errors.Join(err, unix.Close(fd))
+		ns.Close()
+	}
+	return n, err
+}
+
+// netnsOf opens a netlink socket in the namespace; it stays valid outside.
+func (h *Host) netnsOf(ns *netns.Namespace) (*Netns, error) {
+	n := &Netns{Namespace: ns, host: h.ns.Fd()}
+	err := ns.Do(func() (err error) {
+		n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open netlink in a network namespace: %w", err)
 	}
 	return n, nil
 }
 
-// identify returns the identity of fd, or an error if fd is not a network namespace.
-func identify(fd int) (identity, error) {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return identity{}, err
-	}
-	if fs.Type != unix.NSFS_MAGIC {
-		return identity{}, errors.New("not a namespace")
-	}
-	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
-	if err != nil {
-		return identity{}, err
-	}
-	if kind != unix.CLONE_NEWNET {
-		return identity{}, errors.New("not a network namespace")
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return identity{}, err
-	}
-	return identity{uint64(st.Dev), st.Ino}, nil
-}
-
-// initialNetns returns the network namespace of process 1, which may differ from Host's if
-// the hook itself runs in a namespace. It must not be used as a container's either. The
-// result is zero if the namespace is not visible.
-func initialNetns() identity {
-	var st unix.Stat_t
-	if unix.Stat("/proc/1/ns/net", &st) != nil {
-		return identity{}
-	}
-	return identity{uint64(st.Dev), st.Ino}
-}
-
-// openSockets opens the netlink handle and reads the cookie. It runs on a thread inside the
-// namespace; both remain valid outside.
-func (n *Netns) openSockets() (err error) {
-	if n.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		n.handle.Close()
-		return err
-	}
-	defer unix.Close(fd)
-	// ENOPROTOOPT before Linux 5.14.
-	if n.Cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err != nil {
-		n.Cookie = 0
-	}
-	return nil
-}
-
-// Alive reports whether the process that the namespace was opened by still runs. It is
-// always true for a namespace that was opened by path.
-func (n *Netns) Alive() bool { return n.pidfd == nil || running(n.pidfd) }
-
-// running reports whether the process of a pidfd still runs. A pidfd becomes readable when
-// the last thread has ended (pidfd_open(2)), so a zombie does not run.
-func running(pidfd *os.File) bool {
-	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
-	for {
-		ready, err := unix.Poll(fds, 0)
-		if !errors.Is(err, unix.EINTR) {
-			return err == nil && ready == 0
-		}
-	}
+// Close closes the socket and the descriptors of the namespace and its process.
+func (n *Netns) Close() {
+	n.handle.Close()
+	n.Namespace.Close()
 }
 
 // LinkAt returns the interface with an ifindex, and whether it is set up. It returns nil if the
@@ -190,19 +108,3 @@ func (n *Netns) LinkAt(index int) (i *Interface, up bool, err error) {
 	found := interfaceOf(l)
 	return &found, l.Attrs().Flags&net.FlagUp != 0, nil
 }
-
-// Fd returns the namespace's file descriptor, valid until Close.
-func (n *Netns) Fd() int { return n.fd }
-
-// Close closes the descriptors of the namespace and its process.
-func (n *Netns) Close() {
-	n.handle.Close()
-	unix.Close(n.fd)
-	if n.pidfd != nil {
-		n.pidfd.Close()
-	}
-}
-
-// Do runs f on the calling goroutine's thread inside the namespace. Goroutines that f
-// starts are not inside.
-func (n *Netns) Do(f func() error) error { return inside(n.fd, f) }

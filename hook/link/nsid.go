@@ -14,11 +14,11 @@ import (
 // has none, the kernel assigns one first. The nsid is valid until the last process and
 // descriptor of n are closed; then the kernel may give it to another namespace.
 func (h *Host) Number(n *Netns) (int, error) {
-	err := h.handle.SetNetNsIdByFd(n.fd, -1)
+	err := h.handle.SetNetNsIdByFd(n.Fd(), -1)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return 0, fmt.Errorf("assign an id to a network namespace: %w", explainErrno(err))
 	}
-	id, err := h.handle.GetNetNsIdByFd(n.fd)
+	id, err := h.handle.GetNetNsIdByFd(n.Fd())
 	if err == nil && id < 0 {
 		err = errors.New("the kernel assigned none")
 	}
@@ -37,7 +37,7 @@ func (h *Host) Numbered(id int) (bool, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETNSID, 0)
 	req.AddData(nl.NewRtGenMsg())
 	req.AddData(nl.NewRtAttr(netlink.NETNSA_NSID, value))
-	err := inside(h.fd, func() error {
+	err := h.Do(func() error {
 		_, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNSID)
 		return err
 	})
@@ -50,8 +50,8 @@ func (h *Host) Numbered(id int) (bool, error) {
 	return true, nil
 }
 
-// LinkIn returns the interface with an index in the namespace with a number. It returns nil if
-// no namespace has the number, if the kernel is removing the namespace, or if the namespace
+// LinkIn returns the interface with an ifindex in the namespace with an nsid. It returns nil if
+// no namespace has the nsid, if the kernel is removing the namespace, or if the namespace
 // has no such interface. It also sees namespaces that FindNetns does not find, because they
 // have no process and are pinned in another mount namespace.
 func (h *Host) LinkIn(id, index int) (*Interface, error) {
@@ -83,7 +83,7 @@ func (h *Host) DeleteIn(id int, i Interface) error {
 	return nil
 }
 
-// requestIn sends a netlink request about one interface in the namespace with a number.
+// requestIn sends a netlink request about the interface with an ifindex in the namespace with an nsid.
 func (h *Host) requestIn(id, index, kind, flags int) (answers [][]byte, err error) {
 	number := make([]byte, 4)
 	binary.NativeEndian.PutUint32(number, uint32(id))
@@ -92,7 +92,7 @@ func (h *Host) requestIn(id, index, kind, flags int) (answers [][]byte, err erro
 	req := nl.NewNetlinkRequest(kind, flags)
 	req.AddData(msg)
 	req.AddData(nl.NewRtAttr(unix.IFLA_TARGET_NETNSID, number)) // Linux 4.20
-	err = inside(h.fd, func() (err error) {
+	err = h.Do(func() (err error) {
 		answers, err = req.Execute(unix.NETLINK_ROUTE, 0)
 		return err
 	})

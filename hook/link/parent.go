@@ -85,7 +85,7 @@ func (h *Host) Resolve(want ParentSpec) (Parent, error) {
 }
 
 // FindRenamed finds the link that we created for a parent, although that link or the one below it
-// has another name now. It returns nil if there is none.
+// has another name now. It returns nil if there is no such link.
 func (h *Host) FindRenamed(want ParentSpec) (*Parent, error) {
 	base, tag, err := want.vlan()
 	if err != nil {
@@ -325,7 +325,7 @@ type UnicastMAC struct {
 	MAC    ether.MAC
 }
 
-// UnicastMACs lists what [Host.ParentUnicast] does, of all links if index is 0. A MAC on a
+// UnicastMACs lists what [Host.ParentUnicast] does for an ifindex, of all links if index is 0. A MAC on a
 // VLAN is also on the links below.
 func (h *Host) UnicastMACs(index int) (macs []UnicastMAC, err error) {
 	entries, err := dump(func() ([]netlink.Neigh, error) { return h.handle.NeighList(index, unix.AF_BRIDGE) })

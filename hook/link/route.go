@@ -18,7 +18,8 @@ type Route struct {
 	OnLink  bool         // the gateway is on the link although no subnet contains it
 }
 
-// DefaultRoute returns the default route through a gateway, of the gateway's family.
+// DefaultRoute returns the default route by the interface with that ifindex through a gateway, of the
+// gateway's family.
 func DefaultRoute(index int, gateway netip.Addr) Route {
 	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if gateway.Is6() {

@@ -36,7 +36,7 @@ func (n *Netns) RouteBySource(index int, addrs []netip.Prefix, routes []Route) e
 	return nil
 }
 
-// RouteNoMore deletes the rules that RouteBySource added. It ignores missing ones.
+// RouteNoMore deletes the rules that RouteBySource added for an ifindex. It ignores missing ones.
 func (n *Netns) RouteNoMore(index int, addrs []netip.Prefix) error {
 	var errs []error
 	for _, p := range addrs {

@@ -55,7 +55,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	}
 	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1",
 		"ipv4/conf/trunk.50/arp_ignore": "1"} {
-		must(t, inside(h.fd, func() error {
+		must(t, h.Do(func() error {
 			got, err := os.ReadFile("/proc/sys/net/" + key)
 			if strings.TrimSpace(string(got)) != want {
 				t.Errorf("%s is %q", key, got)
@@ -291,7 +291,7 @@ func TestVLANOnAnotherNamespacesLink(t *testing.T) {
 	mustVeth(t, h, "trunk")
 	l := mustVLAN(t, h, "far", "trunk", 50, netlink.VLAN_PROTOCOL_8021Q)
 	must(t, h.handle.LinkSetNsFd(l, there.Fd()))
-	other := &Host{handle: there.handle, fd: there.fd, lockDir: h.lockDir}
+	other := &Host{handle: there.handle, lockDir: h.lockDir}
 	if _, err := other.Resolve(ParentSpec{Name: "far"}); err == nil ||
 		!strings.Contains(err.Error(), "in another network namespace") {
 		t.Errorf("%v", err)

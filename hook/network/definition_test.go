@@ -76,7 +76,8 @@ func TestValidate(t *testing.T) {
 			d.Driver, d.Mode, d.Subnets = DriverIPvlan, ModeL3S, []Subnet{{Subnet: prefix("192.168.50.0/24")}}
 		}},
 		{"parent: is missing", func(d *Definition) { d.Parent = "" }},
-		{`parent: "` + strings.Repeat("x", 80) + `"… has 128 bytes: Linux allows 127`, func(d *Definition) { d.Parent = strings.Repeat("x", 128) }},
+		{`parent: "` + strings.Repeat("x", 80) + `"… has 128 bytes: Linux allows 127`,
+			func(d *Definition) { d.Parent = strings.Repeat("x", 128) }},
 		{"parent: ", func(d *Definition) { d.Parent = "a/b" }},
 		{"dns: 4 name servers", func(d *Definition) { d.DNS = make([]netip.Addr, 4) }},
 		{`dns[0]: "0.0.0.0"`, func(d *Definition) { d.DNS = []netip.Addr{addr("0.0.0.0")} }},

@@ -135,7 +135,8 @@ func TestSchemaRefuses(t *testing.T) {
 	for _, text := range []string{
 		`[]`, `null`, `"web"`, `[null]`, `{"parnet": "eth0"}`, `{"Parent": "eth0"}`, `{"subnets": [null]}`,
 		`{"subnets": {}}`, `{"subnets": [{}]}`,
-		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`, `{"parent": "` + strings.Repeat("x", 128) + `"}`,
+		`{"name": "../x"}`, `{"id": "0123456789ABCDEF"}`, `{"driver": "bridge"}`,
+		`{"parent": "` + strings.Repeat("x", 128) + `"}`,
 		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`,
 		`{"driver": "ipvlan", "flag": "passthru"}`,
 		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`,

@@ -58,6 +58,16 @@ func GiveResolvConf(networks string, s *specs.State) error {
 	return nil
 }
 
+// NamesServers reports whether a network of the container has name servers or search domains.
+func NamesServers(networks string, s *specs.State) (bool, error) {
+	wants, _, err := decodeWants(s)
+	if err != nil {
+		return false, err
+	}
+	text, err := resolvText(networks, wants)
+	return text != "", err
+}
+
 // resolvText returns the text of resolv.conf, or "" if no network has name servers or search
 // domains.
 func resolvText(networks string, wants []hook.Want) (string, error) {

@@ -2,7 +2,7 @@
 // "State") and its annotations, from which it makes a [hook.Request]. It also mounts the
 // resolv.conf of a container, for which it needs the same input.
 //
-// It does not attach: package hook does. All input is hostile, see [Parse].
+// It does not attach: package hook/attach does. All input is hostile, see [Parse].
 package oci
 
 import (

@@ -9,6 +9,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
@@ -36,6 +37,6 @@ type Parts struct {
 
 // NetnsOf returns the identity of an open namespace.
 func NetnsOf(ns *link.Netns) (hook.Netns, error) {
-	boot, err := link.BootID()
+	boot, err := netns.BootID()
 	return hook.Netns{Boot: boot, Cookie: ns.Cookie, Inode: ns.Inode}, err
 }

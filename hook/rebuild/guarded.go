@@ -44,7 +44,9 @@ func (r *Rebuilder) guardedRecordsIn(
 
 // guardedRecords returns a record of a guarded interface for each network that carries its endpoint
 // and has one of its addresses.
-func guardedRecords(i link.Interface, id hook.Netns, e verify.Endpoint, parents []networkParent) (found []hook.Attachment) {
+func guardedRecords(
+	i link.Interface, id hook.Netns, e verify.Endpoint, parents []networkParent,
+) (found []hook.Attachment) {
 	for _, s := range parents {
 		if !s.carries(e) {
 			continue

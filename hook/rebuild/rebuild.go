@@ -209,8 +209,8 @@ func (r *Rebuilder) recordsIn(
 //     Interfaces that were created before there were marks have this proof only.
 //   - It carries the mark of hook/link. This proof is for trunks that are not watched. It keeps out
 //     the macvlans of administrators and other programs. It does not stop a container's root with
-//     CAP_NET_ADMIN, who can create another macvlan beside its own and copy the mark: that gets a
-//     lease of a free address, which the container can use without a lease, too.
+//     CAP_NET_ADMIN, which can create a second macvlan and copy the mark: that gets a lease of a
+//     free address, which the container can use without a lease, too.
 //
 // The mark does not count in the namespace of an unprivileged user on a trunk with endpoints: there
 // the user is the attacker, and could take leases beyond --max-per-user.

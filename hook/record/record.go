@@ -22,7 +22,7 @@ import (
 // error that wraps ipam.ErrCorrupt if the file is damaged.
 //
 // The DB and the [ipam.Store] of the leases must be one file, and one value must have opened both:
-// see Hold. TestRecordsAndLeasesAreOneFile in cmd/internal/wiring checks this.
+// see Hold. TestRecordsAndLeasesAreOneFile in internal/wiring checks this.
 type DB interface {
 	// Hold keeps the database open, and locked for other processes, while f runs several
 	// transactions of it and calls methods of the ipam.Store. With two files, another process could

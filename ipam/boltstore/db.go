@@ -5,10 +5,10 @@
 // ends every container, frees every lease. Each visit opens the file and holds it exclusively until
 // it closes it again.
 //
-// A file that bbolt cannot read, or whose rows contradict each other, gives an error that wraps
-// [ipam.ErrCorrupt], and the caller decides what to do about it. Only root can write the file, and
-// a memory file system returns what was written: so the package does not look for changed bytes in
-// a file that is valid for bbolt.
+// A file that bbolt cannot read, or that has rows which contradict each other, gives an error that
+// wraps [ipam.ErrCorrupt], and the caller decides what to do about it. Only root can write the file,
+// and a memory file system returns what was written: so the package does not look for changed bytes
+// in a file that is valid for bbolt.
 package boltstore
 
 import (

@@ -115,8 +115,8 @@ func (p *pool) next(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 	return got, p.take(nil, l)
 }
 
-// takeQuarantined leases a quarantined address of a pool without a free one: the address whose last
-// holder was l's, else the one whose quarantine ends first.
+// takeQuarantined leases a quarantined address of a pool without a free one: the last address of
+// l's holder, else the address with the quarantine that ends first.
 func (p *pool) takeQuarantined(in ipam.Pool, l ipam.Lease) (netip.Addr, error) {
 	var best *ipam.Lease
 	for k := range withPrefix(p.ends, nil) { // in the order of their ends

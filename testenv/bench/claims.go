@@ -80,13 +80,13 @@ func (w *world) claim(db, id string, flags ...string) invocation {
 // hostLocal runs CNI's address plugin alone, as a process.
 func (w *world) hostLocal(dir string, n int) invocation {
 	return invocation{
-		path: filepath.Join(cniDir, "host-local"),
+		path: filepath.Join(w.cniDir, "host-local"),
 		stdin: mustJSON(map[string]any{
 			"cniVersion": "1.0.0", "name": netName, "type": "macvlan",
 			"ipam": map[string]any{"type": "host-local", "dataDir": dir, "subnet": "10.16.0.0/12"},
 		}),
 		env: []string{"CNI_COMMAND=ADD", fmt.Sprintf("CNI_CONTAINERID=new%d", n), "CNI_NETNS=/proc/self/ns/net",
-			"CNI_IFNAME=eth0", "CNI_PATH=" + cniDir},
+			"CNI_IFNAME=eth0", "CNI_PATH=" + w.cniDir},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 
@@ -20,12 +21,15 @@ type contender struct {
 	late bool
 	// rootless says that its containers belong to an unprivileged user.
 	rootless bool
+	// alone says that the hook finds no service.
+	alone bool
 }
 
 // Names of the contenders, in results and in the baseline.
 const (
 	ours     = "lanyard-hook"
-	guarded  = "lanyard-hook, guarded, by the broker"
+	alone    = "lanyard-hook, without a service"
+	guarded  = "lanyard-hook, guarded"
 	former   = "lanyard-hook, the other build"
 	cni      = "CNI macvlan + host-local"
 	netavark = "netavark"
@@ -38,11 +42,25 @@ func (w *world) contenders() []contender {
 		{name: cni, attach: w.cni("ADD"), detach: w.cni("DEL")},
 		{name: netavark, attach: w.netavark("setup"), detach: w.netavark("teardown")},
 		{name: floor, attach: w.floor},
+		{name: alone, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, alone: true},
 	}
 	if w.versus != "" {
 		all = append(all, contender{name: former, attach: w.other("createRuntime"), detach: w.other("poststop"), late: true})
 	}
 	return all
+}
+
+// run runs a program of a contender, without the service if the contender is alone.
+func (w *world) run(c contender, v invocation) (s sample, err error) {
+	if !c.alone {
+		return v.run()
+	}
+	socket := filepath.Join(w.root(), "run", "lanyard.sock")
+	if err := os.Rename(socket, socket+".off"); err != nil {
+		return s, err
+	}
+	s, err = v.run()
+	return s, errors.Join(err, os.Rename(socket+".off", socket))
 }
 
 // other runs the other build of the hook (-versus).
@@ -101,12 +119,6 @@ func (w *world) proven() error {
 	return nil
 }
 
-// Where Debian installs the other programs.
-const (
-	cniDir       = "/usr/lib/cni"
-	netavarkPath = "/usr/lib/podman/netavark"
-)
-
 // cni does what a CNI runtime does: it runs the plugin, which starts host-local.
 func (w *world) cni(command string) func(*container) invocation {
 	conf := mustJSON(map[string]any{
@@ -121,9 +133,9 @@ func (w *world) cni(command string) func(*container) invocation {
 	})
 	return func(c *container) invocation {
 		return invocation{
-			path: filepath.Join(cniDir, "macvlan"), stdin: conf,
+			path: filepath.Join(w.cniDir, "macvlan"), stdin: conf,
 			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
-				"CNI_PATH=" + cniDir},
+				"CNI_PATH=" + w.cniDir},
 		}
 	}
 }
@@ -143,7 +155,7 @@ func (w *world) netavark(verb string) func(*container) invocation {
 				"ipam_options": map[string]string{"driver": "host-local"},
 			}},
 		})
-		return invocation{path: netavarkPath, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()},
+		return invocation{path: w.netavarkFile, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()},
 			stdin: options}
 	}
 }

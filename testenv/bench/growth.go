@@ -35,7 +35,7 @@ func growth(w *world, _ options, r *results) error {
 	const early, late = "1st to 20th", "981st to 1000th"
 	r.add(subject, early, took[:window])
 	r.add(subject, late, took[most-window:])
-	r.compare(subject, late, early, 1.2)
+	r.compare(subject, late, early, 1.5)
 	grows := curve{Title: "attach", X: "containers on the trunk", Name: ours}
 	for at := window; at <= most; at += most / window {
 		grows.Points = append(grows.Points, point{float64(at), medianWall(took[at-window : at])})

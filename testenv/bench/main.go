@@ -33,12 +33,13 @@ const inWorld = "LANYARD_BENCH_IN_WORLD"
 
 // options are the program's flags.
 type options struct {
-	bin    string // directory of the programs under test
-	out    string // directory of the results
-	quick  bool
-	only   string // subjects, separated by commas; "" for all
-	check  string // baseline to compare with
-	versus string // another build of the hook
+	bin      string // directory of the programs under test
+	out      string // directory of the results
+	quick    bool
+	only     string // subjects, separated by commas; "" for all
+	check    string // baseline to compare with
+	versus   string // another build of the hook
+	netavark string // the program
 }
 
 func run(args []string) error {
@@ -50,6 +51,7 @@ func run(args []string) error {
 	fs.StringVar(&o.only, "only", "",
 		"`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
 	fs.StringVar(&o.versus, "versus", "", "`file` of another build of lanyard-hook, measured in the same turns")
+	fs.StringVar(&o.netavark, "netavark", "/usr/lib/podman/netavark", "`file` of netavark")
 	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail if a ratio is worse by more than its margin")
 	if err := fs.Parse(args); err != nil {
 		return err

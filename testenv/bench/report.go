@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,10 +41,14 @@ func thisMachine(w *world) machine {
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
 		m.Load = strings.Join(strings.Fields(string(b))[:3], " ")
 	}
-	for _, p := range []string{"containernetworking-plugins", "netavark", "runc"} {
-		if out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", p).Output(); err == nil {
-			m.Versions[p] = string(out)
-		}
+	if out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", "runc").Output(); err == nil {
+		m.Versions["runc"] = string(out)
+	}
+	if out, err := exec.Command(w.netavarkFile, "--version").Output(); err == nil {
+		m.Versions["netavark"] = strings.TrimPrefix(strings.TrimSpace(string(out)), "netavark ")
+	}
+	if info, err := buildinfo.ReadFile(filepath.Join(w.cniDir, "macvlan")); err == nil {
+		m.Versions["CNI plugins"] = info.Main.Version
 	}
 	if out, err := exec.Command(filepath.Join(w.bin, "lanyard"), "--version").Output(); err == nil {
 		m.Versions["lanyard"] = strings.TrimSpace(string(out))
@@ -79,9 +84,9 @@ func (r *results) writeGrowth(path string) error {
 // markdown returns the tables of latest.md.
 func (r *results) markdown() string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, %d cores, Linux %s; containernetworking-plugins %s, netavark %s, runc %s. Whole processes, in "+
+	fmt.Fprintf(&b, "%s, %d cores, Linux %s; CNI plugins %s, netavark %s, runc %s. Whole processes, in "+
 		"turn; milliseconds.\n\n",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["containernetworking-plugins"],
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["CNI plugins"],
 		r.Machine.Versions["netavark"], r.Machine.Versions["runc"])
 	fmt.Fprintln(&b, "| | | runs | median | p10 | p90 | user+sys | peak RSS |")
 	fmt.Fprintln(&b, "|---|---|--:|--:|--:|--:|--:|--:|")

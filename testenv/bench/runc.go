@@ -57,7 +57,7 @@ func runcs(w *world, o options, r *results) error {
 	for i, k := range kinds {
 		r.add(subjRunc, k.name, took[i])
 	}
-	r.compare(subjRunc, ours, withHello, 1.10)
+	r.compare(subjRunc, ours, withHello, 1.06)
 	return nil
 }
 

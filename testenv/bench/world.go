@@ -41,22 +41,25 @@ type world struct {
 	bin string
 	// packages is where testenv/deps.sh unpacks packages that are not installed.
 	packages string
+	cniDir   string     // of the CNI plugins
 	versus   string     // another build of the hook; "" for none
 	gateway  *container // a namespace like those of containers
 	made     int        // containers so far: gives each an id of its own
 	broker   *daemon    // nil until it is needed
+
+	netavarkFile string
 }
 
 // newWorld turns this process's namespaces into a host with a trunk, and a gateway at the trunk's
 // other end.
-func newWorld(bin, versus string) (w *world, err error) {
-	w = new(world)
-	if w.bin, err = filepath.Abs(bin); err != nil {
+func newWorld(o options) (w *world, err error) {
+	w = &world{netavarkFile: o.netavark}
+	if w.bin, err = filepath.Abs(o.bin); err != nil {
 		return nil, err
 	}
-	w.packages = w.bin
-	if versus != "" {
-		if w.versus, err = filepath.Abs(versus); err != nil {
+	w.packages, w.cniDir = w.bin, filepath.Join(w.bin, "cni")
+	if o.versus != "" {
+		if w.versus, err = filepath.Abs(o.versus); err != nil {
 			return nil, err
 		}
 	}

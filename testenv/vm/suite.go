@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// suitesKnown are the Debian suites whose userland a virtual machine can have.
+// suitesKnown are the Debian suites that a virtual machine can have the userland of.
 var suitesKnown = []string{"bookworm", "trixie", "forky"}
 
 // suitePackages is what the tests use, in addition to Debian's required packages. podman brings its

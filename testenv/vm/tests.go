@@ -66,10 +66,11 @@ type goPackage struct {
 // labs is the package with which tests make namespaces, links and containers.
 const labs = "github.com/lanyard-net/lanyard/testenv"
 
-// kernelMatters reports whether the package's tests use testenv, and so more of the kernel than
-// other programs. The results of all other tests are the same on every kernel.
+// kernelMatters reports whether the package's tests use testenv or a package below it, and so more
+// of the kernel than other programs. The results of all other tests are the same on every kernel.
 func (p goPackage) kernelMatters() bool {
-	return p.ImportPath == labs || slices.Contains(p.TestImports, labs) || slices.Contains(p.XTestImports, labs)
+	return p.ImportPath == labs || slices.ContainsFunc(slices.Concat(p.TestImports, p.XTestImports),
+		func(path string) bool { return path == labs || strings.HasPrefix(path, labs+"/") })
 }
 
 func listTests(ctx context.Context, patterns []string) ([]goPackage, error) {

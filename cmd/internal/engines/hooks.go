@@ -80,7 +80,7 @@ func hooksIn(dirs []string) (map[string]hookFile, []error) {
 	return all, broken
 }
 
-// pathNamed returns the path whose last element is name, "" if there is none.
+// pathNamed returns the path with name as its last element, "" if there is no such path.
 func pathNamed(all map[string]hookFile, name string) string {
 	for path := range all {
 		if filepath.Base(path) == name {

@@ -13,11 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/wiring"
 	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 // Options are the settings of a broker.
@@ -59,7 +59,12 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { mirror(background, guards, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
-	s := &broker.Server{Local: l.Local, AllowList: network.NewAllowList(o.Paths.Networks), Log: o.Log}
+	s := &broker.Server{
+		Root: l.Local, Users: l.Local,
+		Networks: o.Paths.Networks, AllowList: network.NewAllowList(o.Paths.Networks),
+		RootFailures: broker.Kept(o.Paths.Failures()),
+		Log:          o.Log,
+	}
 	err = s.Serve(ctx, listener)
 	notify("STOPPING=1")
 	cancel()

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Messages to and from the service, as package hook/broker has them. A request is one packet. The
+// reply is one packet, after any number of signs of life. The first byte says what it is, the rest
+// is text.
+const (
+	version     = 2
+	maxRequest  = 64 << 10 // bytes
+	maxReply    = 16 << 10 // bytes
+	done        = '0'      // the text is for stderr
+	failed      = '1'      // the text is the reason, in one line
+	tryAgain    = 'r'      // not read: send the request again, after retryWait
+	notMine     = 'x'      // the hook has to go on without the service
+	stillAtWork = '.'
+)
+
+const (
+	// connectTime limits the wait for a place in the service's backlog.
+	connectTime = time.Second
+	// signTime is how long the service may give no sign of life. It gives one per second.
+	signTime  = 3 * time.Second
+	retryWait = 100 * time.Millisecond
+)
+
+// errWithout is returned if the hook has to go on without the service, and nothing is wrong: none
+// is installed, or the request is none of its business.
+var errWithout = errors.New("no service")
+
+// ask has the service carry out the stage, prints what it says, and returns the exit status. After
+// an error the caller goes on without the service, which may have begun: an attachment that exists
+// is joined, and one that a killed service has begun is undone, by whoever attaches next.
+func (o options) ask(state []byte) (status int, err error) {
+	for {
+		reply, err := o.exchange(state)
+		if err != nil {
+			return 0, err
+		}
+		text := string(reply[1:])
+		switch {
+		case reply[0] == done:
+			_, _ = os.Stderr.WriteString(text)
+			return 0, nil
+		case reply[0] == failed, reply[0] == tryAgain && time.Since(o.start) > o.timeout:
+			say(text)
+			return 1, nil
+		case reply[0] == notMine && text == "":
+			return 0, errWithout
+		case reply[0] == notMine:
+			return 0, errors.New("the service: " + text)
+		case reply[0] != tryAgain:
+			return 0, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
+		}
+		time.Sleep(retryWait)
+	}
+}
+
+// exchange sends the request and returns the reply, which is not empty.
+func (o options) exchange(state []byte) ([]byte, error) {
+	request := o.request(state)
+	if len(request) > maxRequest {
+		return nil, errWithout
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	if err := o.connect(fd); err != nil {
+		return nil, err
+	}
+	// The service may have replied and closed without reading. What it said is next in the queue.
+	werr := retry(func() error { return unix.Send(fd, request, unix.MSG_NOSIGNAL) })
+	for {
+		reply, err := receive(fd)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil, errors.New("the service gave no sign of life for " + signTime.String())
+		case err != nil:
+			return nil, errors.New("the service: " + err.Error())
+		case len(reply) == 0 && werr != nil:
+			return nil, errors.New("the service: " + werr.Error())
+		case len(reply) == 0:
+			return nil, errors.New("the service ended before it replied")
+		case reply[0] != stillAtWork:
+			return reply, nil
+		}
+	}
+}
+
+// request returns the message. The state is JSON already.
+func (o options) request(state []byte) []byte {
+	head := `{"version":` + strconv.Itoa(version) + `,"verb":"hook","stage":"` + o.stage +
+		`","timeout_ns":` + strconv.FormatInt(int64(max(o.left(), time.Millisecond)), 10)
+	if os.Getenv("LANYARD_TRACE") == "1" {
+		head += `,"trace":true`
+	}
+	b := make([]byte, 0, len(head)+len(state)+len(`,"state":}`))
+	b = append(append(b, head...), `,"state":`...)
+	return append(append(b, state...), '}')
+}
+
+// connect connects to the service. It returns errWithout if none listens, and an error if it is
+// not root who does.
+func (o options) connect(fd int) error {
+	limits := map[int]time.Duration{unix.SO_SNDTIMEO: connectTime, unix.SO_RCVTIMEO: signTime}
+	for option, limit := range limits {
+		tv := unix.NsecToTimeval(int64(limit))
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &tv); err != nil {
+			return err
+		}
+	}
+	path := "/run/lanyard/lanyard.sock"
+	if o.root != "" {
+		path = filepath.Join(o.root, "run/lanyard.sock")
+	}
+	err := retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
+		return errWithout
+	case errors.Is(err, unix.EAGAIN):
+		return errors.New("the service accepted no connection within " + connectTime.String())
+	case err != nil:
+		return errors.New("connect to the service at " + path + ": " + err.Error())
+	}
+	return checkRoot(fd, path)
+}
+
+// checkRoot stops a user who listens in the place of the service, and would be told what root's
+// containers are, and would say that they are attached. In a user namespace root has no uid, but
+// there the user could replace the hook itself.
+func checkRoot(fd int, path string) error {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return err
+	}
+	if peer.Uid == 0 {
+		return nil
+	}
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return err
+	}
+	if strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295" {
+		return nil
+	}
+	return errors.New("at " + path + " listens uid " + strconv.Itoa(int(peer.Uid)) + ", not root: remove the socket")
+}
+
+// receive receives one packet, which is empty if the service has closed the connection.
+func receive(fd int) ([]byte, error) {
+	b, n := make([]byte, maxReply), 0
+	read := func() (err error) {
+		n, _, err = unix.Recvfrom(fd, b, 0)
+		return err
+	}
+	err := retry(read)
+	if errors.Is(err, unix.ECONNRESET) {
+		err = retry(read) // the service has closed before it read all: its reply is next
+	}
+	if err == nil && n == 0 {
+		err = retry(read) // it may have replied in the moment between the look and the end
+	}
+	return b[:max(n, 0)], err
+}
+
+// retry calls f again while a signal interrupts it.
+func retry(f func() error) (err error) {
+	for {
+		if err = f(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

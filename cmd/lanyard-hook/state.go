@@ -1,0 +1,39 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strconv"
+)
+
+// maxState is the maximum size of a state, in bytes, as in package hook/oci.
+const maxState = 1 << 20
+
+// readState reads the state to its end, also if it is too large: a runtime that still writes when
+// its hook exits is killed by SIGPIPE.
+func readState(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxState+1))
+	if err != nil {
+		return nil, errors.New("read state from stdin: " + err.Error())
+	}
+	if len(b) <= maxState {
+		return b, nil
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, errors.New("drain stdin: " + err.Error())
+	}
+	return nil, errors.New("state on stdin is over " + strconv.Itoa(maxState) + " bytes: shorten the container's annotations")
+}
+
+// word is in every annotation that the service and "lanyard attach" look at, in some case.
+const word = "io.lanyard"
+
+// concerns reports whether a state may have an annotation of Lanyard's. It is true for some that
+// have none, such as one that mentions Lanyard in a value, and for what is not an object in JSON:
+// whoever decodes the state then decides.
+func concerns(state []byte) bool {
+	s := bytes.TrimSpace(state)
+	object := len(s) > 1 && s[0] == '{' && s[len(s)-1] == '}'
+	return !object || bytes.Contains(bytes.ToLower(s), []byte(word))
+}

@@ -1,0 +1,33 @@
+package attach_test
+
+import (
+	"testing"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
+)
+
+func TestMain(m *testing.M) { hooklab.Main(m) }
+
+// world is a lab with methods of this package's tests.
+type world struct{ *hooklab.Lab }
+
+func newWorld(tb testing.TB, c testenv.Config) *world {
+	tb.Helper()
+	return &world{hooklab.New(tb, c)}
+}
+
+// lan is a lab whose trunk carries one network without tags, "web", for both families.
+func lan(t *testing.T, edit func(*network.Definition)) (*world, *testenv.Station) {
+	t.Helper()
+	w, gw := hooklab.NewLAN(t, edit)
+	return &world{w}, gw
+}
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}

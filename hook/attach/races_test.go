@@ -1,0 +1,241 @@
+//go:build failpoint
+
+package attach_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// meanwhile is a datapath that runs a function once, in the middle of a call.
+type meanwhile struct {
+	verify.Datapath
+	forget, endpoints func()
+	once              *sync.Once
+}
+
+func (m meanwhile) Forget(e verify.Endpoint) error {
+	if m.forget != nil {
+		m.once.Do(m.forget)
+	}
+	return m.Datapath.Forget(e)
+}
+
+func (m meanwhile) Endpoints() ([]verify.Endpoint, error) {
+	if m.endpoints != nil {
+		m.once.Do(m.endpoints)
+	}
+	return m.Datapath.Endpoints()
+}
+
+// TestJoinDuringRelease attaches a pod's next container while the sweep or poststop
+// releases the last one: it gets an interface.
+func TestJoinDuringRelease(t *testing.T) {
+	for _, how := range []string{"sweep", "poststop"} {
+		t.Run(how, func(t *testing.T) {
+			w, _ := lan(t, nil)
+			pod := testenv.NewContainer(t)
+			pod.Pin(t)
+			old := testenv.JoinNamespace(t, pod.Namespace)
+			w.MustAttach("try0", old, "network=web")
+			must(t, old.Kill())
+			fresh := testenv.JoinNamespace(t, pod.Namespace)
+			var joined sync.WaitGroup
+			must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+				l.Datapath = meanwhile{Datapath: l.Datapath, once: new(sync.Once), forget: func() {
+					joined.Go(func() {
+						if o := w.Attach("try1", fresh, "network=web"); o.Status != 0 {
+							t.Errorf("attach during the call: %+v", o)
+						}
+					})
+				}}
+				if how == "poststop" {
+					return l.Detach(ctx, "try0")
+				}
+				_, err := l.Sweep(ctx)
+				return err
+			}))
+			joined.Wait()
+			if a := w.Record(); a.State != hook.Attached || a.Containers[0].ID != "try1" || w.Held("web") != 2 ||
+				w.Watched() != 1 {
+				t.Errorf("record %+v, %d leases, %d endpoints", a, w.Held("web"), w.Watched())
+			}
+			hooklab.Pings(t, pod.Namespace, "192.168.50.1")
+		})
+	}
+}
+
+// TestOrphanedHook deletes the container while its hook still runs. poststop does not
+// touch what that hook works with, and the hook undoes it itself.
+func TestOrphanedHook(t *testing.T) {
+	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(2 * time.Second) })
+	w.MustAttach("first", testenv.NewContainer(t), "network=web", "ip=192.168.50.200")
+	gw.RemoveAddr("192.168.50.1/24") // the hook waits for its gateway
+	c1, c2 := testenv.NewContainer(t), testenv.NewContainer(t)
+	var done sync.WaitGroup
+	done.Go(func() {
+		w.Refused("orphan", w.Attach("c1", c1, "network=web", "ip=192.168.50.9"), 1, `"c1" exited`)
+	})
+	testenv.Eventually(t, "the orphan to be at it", func() error {
+		if n := w.Watched(); n != 2 {
+			return fmt.Errorf("%d endpoints", n)
+		}
+		return nil
+	})
+	must(t, c1.Kill())
+	w.MustDetach("c1")
+	w.Refused("its address", w.Attach("c2", c2, "network=web", "ip=192.168.50.9"), 1, "is held by")
+	done.Wait()
+	if w.Held("web") != 2 || w.Watched() != 1 || len(w.Records()) != 1 {
+		t.Errorf("%d leases, %d endpoints, %d records are left", w.Held("web"), w.Watched(), len(w.Records()))
+	}
+}
+
+// TestDeadHolder checks that a container gets the address or MAC that it asks for if its
+// holder ended without poststop.
+func TestDeadHolder(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
+	for i, want := range []string{"ip=192.168.50.9", "mac=02:00:00:00:00:09"} {
+		dead := testenv.NewContainer(t)
+		w.MustAttach(fmt.Sprintf("dead%d", i), dead, "network=web", want)
+		must(t, dead.Kill())
+		dead.End(t)
+		w.MustAttach(fmt.Sprintf("next%d", i), testenv.NewContainer(t), "network=web", want)
+		if n := len(w.Records()); n != i+1 {
+			t.Errorf("%d records", n)
+		}
+	}
+}
+
+// TestRestartInQuarantine checks that the same container, or another one, gets a
+// quarantined address at once if it asks for it by name.
+func TestRestartInQuarantine(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
+	first := testenv.NewContainer(t)
+	w.MustAttach("c1", first, "network=web", "ip=192.168.50.9")
+	w.DetachAndEnd("c1", first)
+	second := testenv.NewContainer(t)
+	w.MustAttach("c2", second, "network=web", "ip=192.168.50.9")
+	w.DetachAndEnd("c2", second)
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web", "ip=192.168.50.9")
+}
+
+// TestRangeOfOneAddress checks that one address is enough for a container that is recreated under
+// another id, and that it is announced.
+func TestRangeOfOneAddress(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, func(d *network.Definition) {
+		d.Quarantine = network.Duration(30 * time.Second)
+		d.Subnets[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.168.50.9/32")}
+	}, "192.168.50.0/24")
+	neighbour := w.AddClaimant(0, "192.168.50.77/24")
+	for _, id := range []string{"c1", "c2", "c3"} {
+		c := testenv.NewContainer(t)
+		w.MustAttach(id, c, "network=web")
+		a := w.Record()
+		if got := hooklab.Addresses(a); !slices.Equal(got, []string{"192.168.50.9"}) {
+			t.Errorf("%s has %v", id, got)
+		}
+		hooklab.Pings(t, neighbour.Namespace, "192.168.50.9") // an old entry of its cache would fail
+		w.DetachAndEnd(id, c)
+	}
+}
+
+// TestPoolFullOfDeadHolders checks that leases of ended containers are released when the
+// pool is full.
+func TestPoolFullOfDeadHolders(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) },
+		"192.168.50.0/30")
+	dead := testenv.NewContainer(t)
+	w.MustAttach("dead", dead, "network=web")
+	must(t, dead.Kill())
+	dead.End(t)
+	w.MustAttach("next", testenv.NewContainer(t), "network=web")
+}
+
+// TestMACOnForeignLink has a foreign link on the parent with the MAC that belongs to the
+// address, as containers of Docker's older releases have.
+func TestMACOnForeignLink(t *testing.T) {
+	w, _ := lan(t, hooklab.MACFromAddress)
+	_, err := w.Host.Exec("ip", "link", "add", "dk", "link", w.Trunk, "address", "02:42:c0:a8:32:02", "type", "macvlan",
+		"mode", "bridge")
+	must(t, err)
+	_, err = w.Host.Exec("ip", "link", "set", "dk", "up")
+	must(t, err)
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	if a := w.Record(); a.MAC.String() == "02:42:c0:a8:32:02" || a.Former != nil || w.Watched() != 1 {
+		t.Errorf("record is %+v, %d endpoints", a, w.Watched())
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+}
+
+// TestJoinIsJudged checks that a container that joins an interface has its own verify
+// mode, and that the interface must exist.
+func TestJoinIsJudged(t *testing.T) {
+	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(300 * time.Millisecond) })
+	gw.RemoveAddr("192.168.50.1/24")
+	pod := testenv.NewContainer(t)
+	w.MustAttach("first", pod, "network=web")
+	next := testenv.JoinNamespace(t, pod.Namespace)
+	w.Refused("strict", w.Attach("strict", next, "network=web", "verify=strict"), 1, "verify mode strict", "silent")
+	_, err := pod.Exec("ip", "link", "del", "eth0")
+	must(t, err)
+	w.Refused("deleted", w.Attach("late", next, "network=web"), 1, `"eth0"`, "is gone")
+}
+
+// TestGatewayMACRefused checks that a container cannot ask for the MAC of a gateway.
+func TestGatewayMACRefused(t *testing.T) {
+	w, gw := lan(t, nil)
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	w.Refused("by name", w.Attach("evil", testenv.NewContainer(t), "network=web", "mac="+gw.MAC.String()), 1, "gateway",
+		gw.MAC.String())
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+}
+
+// TestRemoveRefusedParent checks that a network can be removed if its parent was replaced
+// by another kind of link.
+func TestRemoveRefusedParent(t *testing.T) {
+	w, _ := lan(t, nil)
+	for _, args := range [][]string{{"link", "add", "br7", "type", "bridge"}, {"link", "set", w.Trunk, "master", "br7"}} {
+		_, err := w.Host.Exec("ip", args...)
+		must(t, err)
+	}
+	w.RemoveNetwork("web")
+}
+
+// TestKilledWhileDeclining kills a hook while it changes to the next address, which
+// leaves two MACs.
+func TestKilledWhileDeclining(t *testing.T) {
+	for _, step := range []string{"decline", "remac"} {
+		t.Run(step, func(t *testing.T) {
+			w, _ := lan(t, func(d *network.Definition) { d.ConflictWindow = network.Duration(time.Second) })
+			before := w.Links(w.Host)
+			w.AddClaimant(0, "192.168.50.2/24")
+			pod := testenv.NewContainer(t)
+			pod.Pin(t)
+			kill(t, w, pod, step)
+			sweep(t, w)
+			if links := w.Links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+				t.Errorf("links of the pod: %v", links)
+			}
+			w.WantNothing("web", before)
+		})
+	}
+}

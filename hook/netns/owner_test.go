@@ -1,0 +1,32 @@
+package netns
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+func TestOwners(t *testing.T) {
+	h := mustHost(t)
+	for _, c := range []struct {
+		name string
+		pid  int
+		want []uint32
+	}{
+		{"rootful", testenv.NewContainer(t).Pid, []uint32{0}},
+		{"rootless", testenv.NewRootless(t, 1000).Pid, []uint32{1000, 0}},
+		{"nested in rootless", testenv.NewRootless(t, 1000, testenv.Unshare...).Pid, []uint32{1000, 1000, 0}},
+	} {
+		owners, err := mustOpen(t, h, c.pid).Owners()
+		if err != nil || !slices.Equal(owners, c.want) {
+			t.Errorf("%s: owners are %v, %v; want %v", c.name, owners, err, c.want)
+		}
+	}
+}
+
+func TestPrivileged(t *testing.T) {
+	if ok, err := Privileged(); !ok || err != nil {
+		t.Errorf("root in its own network namespace: %v, %v", ok, err)
+	}
+}

@@ -1,0 +1,16 @@
+package rebuild_test
+
+import (
+	"testing"
+
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
+)
+
+func TestMain(m *testing.M) { hooklab.Main(m) }
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
