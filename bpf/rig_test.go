@@ -42,7 +42,7 @@ func mustTree(tb testing.TB, dir string) (paths []string) {
 	return paths
 }
 
-// A bench is a lab whose trunk can be watched.
+// A bench is a lab with a trunk that can be watched.
 type bench struct {
 	*testenv.Lab
 	*Datapath
@@ -63,7 +63,7 @@ func mustIndex(tb testing.TB, n *testenv.Namespace, name string) int {
 	return l.Attrs().Index
 }
 
-// newIdleBench makes a lab whose trunk is not watched yet.
+// newIdleBench makes a lab with a trunk that is not watched yet.
 func newIdleBench(tb testing.TB, o Options, c testenv.Config) *bench {
 	tb.Helper()
 	if o.Root == "" {

@@ -34,7 +34,7 @@ func TestChanges(t *testing.T) {
 			func(_ *Given, f *Found) { f.Addrs = append(f.Addrs, prefix("fe80::1/64")) }, nil},
 		{"the workload's addresses", func(g *Given, _ *Found) { g.Addrs, g.Addressed, g.Defaults = nil, false, nil }, nil},
 		{"the parent's MAC", func(g *Given, f *Found) { g.MAC, f.MAC = ether.MAC{}, ether.MAC{2} }, nil},
-		{"other default routes beside", func(_ *Given, f *Found) {
+		{"other default routes, too", func(_ *Given, f *Found) {
 			f.Defaults = append([]Default{{Via: addr("0.0.0.0"), Interface: "tun0"}}, f.Defaults...)
 		}, nil},
 		{"gone", func(_ *Given, f *Found) { *f = Found{} }, []string{"interface-gone start the container again"}},

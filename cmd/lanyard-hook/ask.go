@@ -33,13 +33,13 @@ const (
 	retryWait = 100 * time.Millisecond
 )
 
-// errWithout is returned if the hook has to go on without the service, and nothing is wrong: none
-// is installed, or the request is none of its business.
+// errWithout is returned if the hook has to go on without the service, and nothing is wrong: no
+// service listens, or the request is not for it.
 var errWithout = errors.New("no service")
 
 // ask has the service carry out the stage, prints what it says, and returns the exit status. After
-// an error the caller goes on without the service, which may have begun: an attachment that exists
-// is joined, and one that a killed service has begun is undone, by whoever attaches next.
+// an error the caller goes on without the service, which may have begun: the next attach
+// joins an attachment that exists, and undoes one that a killed service has begun.
 func (o options) ask(state []byte) (status int, err error) {
 	for {
 		reply, err := o.exchange(state)

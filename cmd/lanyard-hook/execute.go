@@ -12,7 +12,7 @@ import (
 var lanyardFile = "/usr/local/bin/lanyard"
 
 // programs are the files to execute, the first that exists: the one that was named, else the one
-// beside the hook, else the installed one.
+// in the hook's directory, else the installed one.
 func (o options) programs() []string {
 	if o.lanyard != "" {
 		return []string{o.lanyard}

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// world is a lab whose hooks are this program.
+// world is a lab that runs this program as its hook.
 type world struct {
 	*hooklab.Lab
 	tb   testing.TB
@@ -37,7 +37,7 @@ func newWorld(tb testing.TB, c testenv.Config) *world {
 	return worldOf(hooklab.New(tb, c))
 }
 
-// lan is a lab whose trunk carries one network without tags, "web", for both families.
+// lan is a lab with one network without tags on its trunk, "web", for both families.
 func lan(t *testing.T, edit func(*network.Definition)) (*world, *testenv.Station) {
 	t.Helper()
 	l, gw := hooklab.NewLAN(t, edit)

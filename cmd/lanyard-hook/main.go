@@ -129,7 +129,8 @@ func parse(args []string) (o options, err error) {
 			}
 			o.stage = arg
 		default:
-			return o, usageError(strconv.Quote(arg) + ": use createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)")
+			return o, usageError(strconv.Quote(arg) +
+				": use createRuntime, prestart, createContainer or poststop (see lanyard-hook --help)")
 		}
 	}
 	if o.stage == "" {

@@ -66,8 +66,8 @@ func TestServiceRefuses(t *testing.T) {
 		t.Errorf("kept are %v, %v", kept, err)
 	}
 	gw.RemoveAddr("192.168.50.1/24")
-	b.Refused("a silent gateway", b.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"}),
-		1, "not done after 300ms (--timeout)")
+	o := b.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"})
+	b.Refused("a silent gateway", o, 1, "not done after 300ms (--timeout)")
 	b.WantNothing("web", before)
 }
 
@@ -282,10 +282,12 @@ func TestServiceForUsers(t *testing.T) {
 		}
 		return hooklab.Ended(cmd, stderr)
 	}
-	b.secret("root's container", asRoot(hooklab.State("c1", rootful.Pid, "network=web")), "the host's own or a rootful container's")
+	b.secret("root's container", asRoot(hooklab.State("c1", rootful.Pid, "network=web")),
+		"the host's own or a rootful container's")
 	b.secret("the host's namespace", asRoot(hooklab.State("c1", os.Getpid(), "network=web")), "container")
 	pod := bytes.Replace(hooklab.State("c1", own.Pid, "network=web"), []byte(`"annotations":{`), []byte(`"annotations":{`+
-		`"io.kubernetes.cri-o.ContainerType":"sandbox","io.kubernetes.cri-o.SandboxID":"c1","io.kubernetes.pod.namespace":"prod","io.kubernetes.pod.name":"p",`), 1)
+		`"io.kubernetes.cri-o.ContainerType":"sandbox","io.kubernetes.cri-o.SandboxID":"c1",`+
+		`"io.kubernetes.pod.namespace":"prod","io.kubernetes.pod.name":"p",`), 1)
 	if o := asRoot(pod); o.Status != 0 {
 		t.Errorf("the user's own container: %+v", o)
 	}

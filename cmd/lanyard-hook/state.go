@@ -23,7 +23,8 @@ func readState(r io.Reader) ([]byte, error) {
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, errors.New("drain stdin: " + err.Error())
 	}
-	return nil, errors.New("state on stdin is over " + strconv.Itoa(maxState) + " bytes: shorten the container's annotations")
+	return nil, errors.New("state on stdin is over " + strconv.Itoa(maxState) +
+		" bytes: shorten the container's annotations")
 }
 
 // word is in every annotation that the service and "lanyard attach" look at, in some case.
@@ -31,7 +32,7 @@ const word = "io.lanyard"
 
 // concerns reports whether a state may have an annotation of Lanyard's. It is true for some that
 // have none, such as one that mentions Lanyard in a value, and for what is not an object in JSON:
-// whoever decodes the state then decides.
+// the service or "lanyard attach" decodes the state and decides.
 func concerns(state []byte) bool {
 	s := bytes.TrimSpace(state)
 	object := len(s) > 1 && s[0] == '{' && s[len(s)-1] == '}'

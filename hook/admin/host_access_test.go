@@ -102,7 +102,7 @@ func TestHostAccessConflict(t *testing.T) {
 }
 
 // TestHostLinkLost checks that the next attach creates a lost host link again, with the
-// routes to attached containers, and completes one whose creation was interrupted.
+// routes to attached containers, and completes one after an interrupted creation.
 func TestHostLinkLost(t *testing.T) {
 	w, _ := hooklab.NewLAN(t, hostAccess)
 	def := w.Definition("web")

@@ -17,8 +17,8 @@ import (
 func TestPrefixes(t *testing.T) {
 	for _, test := range []struct {
 		subnet  string
-		gateway string   // inferred where ""; "none" is none
-		want    []string // in the order given out; then there is none left
+		gateway string   // inferred where ""; "none": without a gateway
+		want    []string // in the order given out; then the pool is full
 	}{
 		{"10.9.0.0/30", "", []string{"10.9.0.2/30"}},
 		{"10.9.0.0/31", "", []string{"10.9.0.1/31"}},

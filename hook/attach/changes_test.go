@@ -102,7 +102,7 @@ func TestMovedInside(t *testing.T) {
 	w.wantChange(verify.InterfaceGone, "moved to another namespace")
 }
 
-// TestUnchangedInside has containers that are as they should be: a VPN beside the default route, one
+// TestUnchangedInside has containers that are as they should be: a VPN next to the default route, one
 // that takes a default route over, and one that configures its own addresses.
 func TestUnchangedInside(t *testing.T) {
 	healthy := func(w *world, what string) {

@@ -44,7 +44,7 @@ func TestKilled(t *testing.T) {
 					sweep(t, w)
 					if step == "commit" { // the attach was finished: the container has its network
 						if len(w.Records()) != 1 {
-							t.Error("the sweeper took what lives")
+							t.Error("the sweep released a running container")
 						}
 						must(t, c.Kill())
 						c.End(t)

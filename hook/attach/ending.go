@@ -118,3 +118,28 @@ func (t *attempt) hadAddressHere(c verify.Claimant) (bool, error) {
 	t.ending.excusedOnce = c.MAC == t.ending.busyMAC || c.MAC == alternative
 	return t.ending.excusedOnce, nil
 }
+
+// lastFrames is how long frames of a container that has ended on another trunk of this host may
+// still arrive on this one.
+const lastFrames = 10 * time.Second
+
+// movedFromTrunk reports whether a container of this host had the MAC on another trunk until a
+// moment ago: then the frames with the MAC were that container's last ones. It waits until the
+// container's link is gone.
+func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
+	ended, err := t.Datapath.Ended(t.rec.Endpoint)
+	if err != nil {
+		return false, err
+	}
+	moved := ended != 0 && verify.Now().Sub(ended) < lastFrames
+	elsewhere := func(index int) bool { return !slices.Contains(t.parent.Chain, index) }
+	found, err := t.waitUntilGone(ctx, 0, t.rec.MAC, elsewhere)
+	if err != nil || found == macStays {
+		return false, err
+	}
+	if !moved && found == macAbsent || time.Now().After(t.ending.deadline) {
+		return false, nil
+	}
+	t.ignoreUntil = verify.Now()
+	return true, nil
+}

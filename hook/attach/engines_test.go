@@ -360,7 +360,7 @@ func TestPodsLeftovers(t *testing.T) {
 	}
 }
 
-// TestReleasePod checks that the attachment of a pod whose namespace stays pinned is released
+// TestReleasePod checks that the attachment of a pod with a namespace that stays pinned is released
 // by name, and not while a container of the pod runs.
 func TestReleasePod(t *testing.T) {
 	w := podNetworks(t, nil)

@@ -18,7 +18,7 @@ func newWorld(tb testing.TB, c testenv.Config) *world {
 	return &world{hooklab.New(tb, c)}
 }
 
-// lan is a lab whose trunk carries one network without tags, "web", for both families.
+// lan is a lab with one network without tags on its trunk, "web", for both families.
 func lan(t *testing.T, edit func(*network.Definition)) (*world, *testenv.Station) {
 	t.Helper()
 	w, gw := hooklab.NewLAN(t, edit)

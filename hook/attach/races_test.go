@@ -19,21 +19,21 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// meanwhile is a datapath that runs a function once, in the middle of a call.
-type meanwhile struct {
+// interposed is a datapath that runs a function once, in the middle of a call.
+type interposed struct {
 	verify.Datapath
 	forget, endpoints func()
 	once              *sync.Once
 }
 
-func (m meanwhile) Forget(e verify.Endpoint) error {
+func (m interposed) Forget(e verify.Endpoint) error {
 	if m.forget != nil {
 		m.once.Do(m.forget)
 	}
 	return m.Datapath.Forget(e)
 }
 
-func (m meanwhile) Endpoints() ([]verify.Endpoint, error) {
+func (m interposed) Endpoints() ([]verify.Endpoint, error) {
 	if m.endpoints != nil {
 		m.once.Do(m.endpoints)
 	}
@@ -54,7 +54,7 @@ func TestJoinDuringRelease(t *testing.T) {
 			fresh := testenv.JoinNamespace(t, pod.Namespace)
 			var joined sync.WaitGroup
 			must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
-				l.Datapath = meanwhile{Datapath: l.Datapath, once: new(sync.Once), forget: func() {
+				l.Datapath = interposed{Datapath: l.Datapath, once: new(sync.Once), forget: func() {
 					joined.Go(func() {
 						if o := w.Attach("try1", fresh, "network=web"); o.Status != 0 {
 							t.Errorf("attach during the call: %+v", o)

@@ -50,7 +50,7 @@ func (c *call) open(fd int, cred *unix.Ucred) error {
 	return nil
 }
 
-// errHungUp is the cause of the end of a request whose caller has closed the connection.
+// errHungUp is the cause of the end of a request after its caller has closed the connection.
 var errHungUp = errors.New("the caller hung up")
 
 // answer receives the request, carries it out and replies. It gives up as soon as the caller hangs
@@ -82,8 +82,8 @@ func (c *call) answer(ctx context.Context) {
 }
 
 // hungUp reports whether the caller has closed the connection. It is asked before the work begins: a
-// broker that was stopped for a time finds requests whose container has gone, and whose pid may be
-// another process.
+// broker that was stopped for a time finds requests for containers that are gone. Their pids may
+// belong to other processes.
 func (c *call) hungUp() bool {
 	n, err := 0, error(nil)
 	raw, rerr := c.conn.SyscallConn()

@@ -18,8 +18,8 @@ const (
 	maxQueued  = 128
 )
 
-// Limits of root, whose requests neither wait for those of users nor count as theirs:
-// requests that run at a time, and connections.
+// Limits of root: requests that run at a time, and connections. Root's requests neither wait for
+// those of users nor count as theirs.
 const (
 	maxRootRunning = 32
 	maxRootConns   = 1024

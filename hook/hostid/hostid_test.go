@@ -60,7 +60,7 @@ func TestOwnFileComesFirst(t *testing.T) {
 	}
 }
 
-// A machine id that is none leads to a random identity, which is kept.
+// An invalid machine id leads to a random identity, which is kept.
 func TestNoMachineID(t *testing.T) {
 	for _, text := range []string{"", "\n", "uninitialized\n", "00000000000000000000000000000000\n", one[1:],
 		one + "0", strings.Repeat("g", 32), one + "\n\n"} {

@@ -28,13 +28,13 @@ func byHand(t *testing.T, w *hooklab.Lab, c *testenv.Container, kind, addr strin
 	hooklab.IP(t, c.Namespace, "addr add "+addr+"/24 dev hand")
 }
 
-// TestRebuildLeavesForeignLinks checks that a new database adopts no macvlan that somebody else
-// created on the parent of a network, as after a boot.
-func TestRebuildLeavesForeignLinks(t *testing.T) { rebuildBesideForeign(t, network.DriverMacvlan) }
+// TestRebuildLeavesForeignLinks checks that a new database gets no record of a macvlan that another
+// program created on the parent of a network, as after a boot.
+func TestRebuildLeavesForeignLinks(t *testing.T) { rebuildWithForeign(t, network.DriverMacvlan) }
 
-// rebuildBesideForeign loses the database of a network while a container has a link of the network's
-// kind that somebody else created.
-func rebuildBesideForeign(t *testing.T, kind string) {
+// rebuildWithForeign loses the database of a network while a container has a link of the network's
+// kind that another program created.
+func rebuildWithForeign(t *testing.T, kind string) {
 	w := hooklab.New(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
 	err := w.TryDefine("web", w.Trunk, func(d *network.Definition) { ofKind(d, kind) }, "192.168.50.0/24")
@@ -44,7 +44,7 @@ func rebuildBesideForeign(t *testing.T, kind string) {
 	w.LoseDatabase(false)
 	byHand(t, w, testenv.NewContainer(t), kind, "192.168.50.99")
 	if recs := w.Records(); len(recs) != 0 || w.Held("web") != 0 {
-		t.Errorf("adopted %+v", recs)
+		t.Errorf("records of foreign links: %+v", recs)
 	}
 	ours := testenv.NewContainer(t)
 	w.MustAttach("c1", ours, "network=web", "ip=192.168.50.9")
@@ -77,7 +77,7 @@ func TestRebuildWithoutMark(t *testing.T) {
 	}
 	w.LoseDatabase(true)
 	if recs := w.Records(); len(recs) != 0 {
-		t.Errorf("adopted %+v", recs)
+		t.Errorf("records of foreign links: %+v", recs)
 	}
 }
 

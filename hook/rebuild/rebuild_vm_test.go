@@ -10,4 +10,4 @@ import (
 
 // TestRebuildLeavesForeignIPvlans is TestRebuildLeavesForeignLinks for ipvlans, which no trunk's map
 // knows.
-func TestRebuildLeavesForeignIPvlans(t *testing.T) { rebuildBesideForeign(t, network.DriverIPvlan) }
+func TestRebuildLeavesForeignIPvlans(t *testing.T) { rebuildWithForeign(t, network.DriverIPvlan) }

@@ -32,7 +32,7 @@ func TestOpenDoesNothing(t *testing.T) {
 	}
 }
 
-// dump returns every row of a bucket whose key begins with prefix.
+// dump returns every row of a bucket with a key that begins with prefix.
 func dump(t *testing.T, db *boltstore.DB, bucket, prefix string) map[string]string {
 	t.Helper()
 	rows := map[string]string{}

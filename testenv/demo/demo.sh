@@ -79,7 +79,7 @@ say "A network on VLAN 50 of trunk eth0. The sub-interface eth0.50 is made for i
 run lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 --verify strict
 run ip -brief link show type vlan
 
-say "A runc container whose config.json has the hook and one annotation."
+say "A runc container with the hook and one annotation in its config.json."
 run jq -c .annotations config.json
 start || fail "$(cat "$work/log")"
 

@@ -182,7 +182,7 @@ func TestTableLinkGone(t *testing.T) {
 	})
 }
 
-// TestPodLeaksNothing probes in a pod, whose other interface has an address and the default route.
+// TestPodLeaksNothing probes in a pod. Its other interface has an address and the default route.
 // No frame may leave with that address, and no frame that the prober did not send.
 func TestPodLeaksNothing(t *testing.T) {
 	l, gw := mustLab(t)

@@ -1,0 +1,164 @@
+package attach
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// reserveHosts adds the host's own addresses to those that the pool must not assign: the host is a
+// station on the LAN, too, but does not answer probes from itself.
+func (l *Local) reserveHosts(reserved map[netip.Addr]string, subnet netip.Prefix, host []link.HostAddr) error {
+	for _, h := range host {
+		if !subnet.Contains(h.Addr) || reserved[h.Addr] != "" {
+			continue
+		}
+		name, _, err := l.Host.HostLinkAt(h.Index)
+		if err != nil {
+			return err
+		}
+		reserved[h.Addr] = fmt.Sprintf("host's own, on %q", name)
+	}
+	return nil
+}
+
+// hostState is the state of this host that a round and its verdict depend on.
+type hostState struct {
+	down       string      // why no frame can pass through the parent; "" if they can
+	macs       []ether.MAC // of the links on the parent
+	unrecorded []ether.MAC // those of macs with addresses that are not in the database
+}
+
+// readHostState reads the host's state, and tells the datapath which MACs are this host's. The
+// ingress of the trunk program sees frames of siblings only if the parent is the trunk itself, so
+// it is not told about siblings on a VLAN.
+func (v *verification) readHostState(ctx context.Context) (h *hostState, err error) {
+	h = &hostState{}
+	if h.down, err = v.Host.Down(v.parent); err != nil {
+		return nil, err
+	}
+	if h.macs, err = v.Host.ParentUnicast(v.parent.Index); err != nil {
+		return nil, err
+	}
+	if h.unrecorded, err = v.unrecordedMACs(ctx, v.def, v.parent, h.macs); err != nil {
+		return nil, err
+	}
+	switch {
+	case v.unwatched != "":
+		return h, nil
+	case len(v.parent.Tags) == 0:
+		return h, v.tellLocals(h.unrecorded)
+	case v.configured:
+		return h, v.tellLocals(nil)
+	}
+	return h, nil // openWindow has reported the parent's MAC
+}
+
+// tellLocals reports the MACs of this host to the trunk program: the parent's, and those of siblings
+// if the list is not nil.
+func (v *verification) tellLocals(siblings []ether.MAC) error {
+	return v.Datapath.Locals(v.parent.TrunkIndex, verify.Locals{Parents: []ether.MAC{v.parent.MAC}, Siblings: siblings})
+}
+
+// unrecordedMACs returns those of all, the MACs of links on the parent, with addresses that are not
+// in the database: they belong neither to an attachment with addresses nor to the host. They are
+// macvlans of other programs, macvlans nested in containers, and remains of containers that are
+// ending.
+func (l *Local) unrecordedMACs(
+	ctx context.Context, def *network.Definition, p link.Parent, all []ether.MAC,
+) (macs []ether.MAC, err error) {
+	macs = []ether.MAC{}
+	if len(all) == 0 {
+		return macs, nil
+	}
+	own, err := l.hostMACsOn(def)
+	if err != nil {
+		return nil, err
+	}
+	err = l.DB.View(ctx, func(tx record.Tx) error {
+		for _, mac := range all {
+			if slices.Contains(own, mac) || slices.Contains(macs, mac) || mac == p.MAC {
+				continue
+			}
+			if known, err := hasAddresses(tx, p.TrunkIndex, mac); err != nil {
+				return err
+			} else if !known {
+				macs = append(macs, mac)
+			}
+		}
+		return nil
+	})
+	return macs, err
+}
+
+// hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment, and its
+// addresses are in the database. They are not if the workload configures its own.
+func hasAddresses(tx record.Tx, trunk int, mac ether.MAC) (bool, error) {
+	recs, err := record.ByMAC(tx, trunk, mac)
+	return slices.ContainsFunc(recs, func(a hook.Attachment) bool { return len(a.Addrs) > 0 }), err
+}
+
+// hostMACsOn returns the MACs of the host's own links on the network and, if it shares its parent,
+// on all others.
+func (l *Local) hostMACsOn(def *network.Definition) ([]ether.MAC, error) {
+	defs := []*network.Definition{def}
+	if def.ShareParent {
+		defs, _ = network.LoadAll(l.Networks)
+	}
+	return l.HostMACs(defs)
+}
+
+// checkNotHosts returns an error if an address was added to a link of this host since it was
+// claimed.
+func (t *attempt) checkNotHosts() error {
+	claims, err := t.HostClaimants(t.rec)
+	if err != nil || len(claims) == 0 {
+		return err
+	}
+	return fmt.Errorf("address %s was added to %q of this host during the attach: start the container again",
+		claims[0].Addr, claims[0].Link)
+}
+
+// HostClaimants returns a claimant for each address of the attachment that this host itself has, on
+// any link.
+func (l *Local) HostClaimants(a hook.Attachment) (list []verify.Claimant, err error) {
+	addrs, err := l.Host.HostAddrs()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range a.Addrs {
+		for _, h := range addrs {
+			if h.Addr != p.Addr() {
+				continue
+			}
+			name, mac, err := l.Host.HostLinkAt(h.Index)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, verify.Claimant{Addr: h.Addr, MAC: mac, At: verify.Now(), Count: 1, Link: name})
+		}
+	}
+	return list, nil
+}
+
+// HostLinkOf returns the name of this host's link that has an address, "" if none has it.
+func (l *Local) HostLinkOf(a netip.Addr) (name string, err error) {
+	addrs, err := l.Host.HostAddrs()
+	if err != nil {
+		return "", err
+	}
+	i := slices.IndexFunc(addrs, func(h link.HostAddr) bool { return h.Addr == a })
+	if i < 0 {
+		return "", nil
+	}
+	name, _, err = l.Host.HostLinkAt(addrs[i].Index)
+	return name, err
+}
