@@ -9,8 +9,8 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
-PROGRAMS  := ./cmd/lanyard ./cmd/lanyard-hook ./cmd/lanyard-cni ./cmd/lanyard-netavark
-LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.lanyardFile=$(PREFIX)/bin/lanyard
+PROGRAMS  := ./cmd/lanyard ./cmd/lanyard-hook ./cmd/lanyard-attach ./cmd/lanyard-cni ./cmd/lanyard-netavark
+LDFLAGS   := -s -w -X main.version=$(VERSION)
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
 
@@ -111,7 +111,7 @@ $(LINTER):
 .PHONY: install
 install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then run the hook
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
-	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/lanyard bin/lanyard-hook bin/lanyard-attach
 	install -D -m 0755 bin/lanyard-cni $(DESTDIR)$(PREFIX)/libexec/cni/lanyard-cni
 	install -D -m 0755 bin/lanyard-netavark $(DESTDIR)$(PREFIX)/libexec/netavark/lanyard
 	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
@@ -124,6 +124,8 @@ install-files:
 	for unit in lanyard lanyard-guards lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
+	install -D -m 0644 packaging/systemd-network/05-lanyard.network $(DESTDIR)$(PREFIX)/lib/systemd/network/05-lanyard.network
+	install -D -m 0644 packaging/NetworkManager/90-lanyard.conf $(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-lanyard.conf
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
 	for stage in createRuntime createContainer poststop; do \
 		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' packaging/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \

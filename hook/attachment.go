@@ -24,41 +24,46 @@ const (
 // that undo needs. It is written before any resource is acquired, so that a sweep can release
 // what a crash leaves.
 type Attachment struct {
-	ID         verify.ID        `json:"id"`
-	State      State            `json:"state"`
-	Network    string           `json:"network"`
-	Generation string           `json:"generation"`       // the definition's id
-	Driver     string           `json:"driver,omitempty"` // "" is macvlan
-	Interface  string           `json:"interface"`
-	Index      int              `json:"ifindex,omitzero"` // inside the namespace
-	MAC        ether.MAC        `json:"mac"`
-	MTU        int              `json:"mtu,omitzero"`
-	Addrs      []netip.Prefix   `json:"addresses"`
-	Gateways   []netip.Addr     `json:"gateways,omitempty"`
-	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // next hops of its default routes; unspecified: the host
-	Others     []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
-	Pools      []string         `json:"pools"`                     // the pools of its leases
-	Quarantine time.Duration    `json:"quarantine_ns,omitzero"`
-	Parent     string           `json:"parent"`
-	ParentIdx  int              `json:"parent_ifindex"`
-	Trunk      string           `json:"trunk"`
-	Endpoint   verify.Endpoint  `json:"endpoint"`         // recorded before Datapath.Expect
-	Former     *verify.Endpoint `json:"former,omitempty"` // the old endpoint, while address or MAC change
-	Netns      Netns            `json:"netns"`
-	Number     *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
-	Hook       netns.Process    `json:"hook"`           // owns the record unless the state is Attached
-	Containers []Container      `json:"containers"`
-	Mode       verify.Mode      `json:"verify"`
-	Verdict    verify.Verdict   `json:"verdict"`
-	Verdicts   []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
-	Evidence   *verify.Evidence `json:"evidence,omitempty"` // at the time of the verdict
-	Created    time.Time        `json:"created"`
-	Timing     []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
-	Pod        Pod              `json:"pod,omitzero"`
-	Guard      *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
-	AtParent   bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent's egress
-	HostLink   string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
-	Owner      uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
+	ID         verify.ID `json:"id"`
+	State      State     `json:"state"`
+	Network    string    `json:"network"`
+	Generation string    `json:"generation"`       // the definition's id
+	Driver     string    `json:"driver,omitempty"` // "" is macvlan
+	Interface  string    `json:"interface"`
+	Index      int       `json:"ifindex,omitzero"` // inside the namespace
+	MAC        ether.MAC `json:"mac"`
+	MTU        int       `json:"mtu,omitzero"`
+	// MTURequested is the MTU of the network or of the container's annotation; 0: the parent's.
+	MTURequested int `json:"mtu_requested,omitzero"`
+
+	Addrs    []netip.Prefix `json:"addresses"`
+	Gateways []netip.Addr   `json:"gateways,omitempty"`
+	Defaults []netip.Addr   `json:"default_via,omitempty"` // next hops of its default routes; unspecified: the host
+	// DefaultRoute is the container's default-route setting; nil: it has none.
+	DefaultRoute *bool            `json:"default_route,omitempty"`
+	Others       []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
+	Pools        []string         `json:"pools"`                     // the pools of its leases
+	Quarantine   time.Duration    `json:"quarantine_ns,omitzero"`
+	Parent       string           `json:"parent"`
+	ParentIdx    int              `json:"parent_ifindex"`
+	Trunk        string           `json:"trunk"`
+	Endpoint     verify.Endpoint  `json:"endpoint"`         // recorded before Datapath.Expect
+	Former       *verify.Endpoint `json:"former,omitempty"` // the old endpoint, while address or MAC change
+	Netns        Netns            `json:"netns"`
+	Number       *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
+	Hook         netns.Process    `json:"hook"`           // owns the record unless the state is Attached
+	Containers   []Container      `json:"containers"`
+	Mode         verify.Mode      `json:"verify"`
+	Verdict      verify.Verdict   `json:"verdict"`
+	Verdicts     []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
+	Evidence     *verify.Evidence `json:"evidence,omitempty"` // at the time of the verdict
+	Created      time.Time        `json:"created"`
+	Timing       []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
+	Pod          Pod              `json:"pod,omitzero"`
+	Guard        *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
+	AtParent     bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent's egress
+	HostLink     string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
+	Owner        uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
 }
 
 // Netns identifies a network namespace among all existing and earlier ones.

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -255,4 +257,39 @@ func TestHostAccessRootless(t *testing.T) {
 	must(t, c.Kill())
 	b.mustDetachBy(alice, "c1")
 	b.WantHostRoutes(b.Definition("web").HostLink())
+}
+
+// TestReattachGuarded checks that a guarded container's interface, which the kernel does not delete
+// with the parent, is reported as gone and created again.
+func TestReattachGuarded(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	b.Unplug()
+	wantGone(t, b, true)
+	b.Replug()
+	wantGone(t, b, true)
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, b.Record().ID)
+		return err
+	}))
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "fd50::1")
+	wantGone(t, b, false)
+	b.detachAndEndBy(t, alice, "c1", c)
+	b.wantNoGuards(t)
+}
+
+// wantGone checks whether the interface of the one attachment is reported as gone.
+func wantGone(t *testing.T, b *brokered, gone bool) {
+	t.Helper()
+	must(t, b.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		a := b.Record()
+		changes, err := l.Changes([]hook.Attachment{a})
+		is := slices.ContainsFunc(changes[a.ID], func(c verify.Change) bool { return c.Code == verify.InterfaceGone })
+		if is != gone {
+			t.Errorf("changes are %+v, want gone: %v", changes[a.ID], gone)
+		}
+		return err
+	}))
 }

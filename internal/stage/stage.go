@@ -1,4 +1,4 @@
-// Package stage carries out one stage of an OCI hook in this process, for "lanyard attach".
+// Package stage carries out one stage of an OCI hook in this process, for lanyard-attach.
 package stage
 
 import (
