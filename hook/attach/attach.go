@@ -227,7 +227,7 @@ func (t *attempt) commit(ctx context.Context) error {
 		// Inside the transaction: a poststop before it leaves the record to this process, and
 		// a poststop after it finds the attachment.
 		if !t.ns.Alive() {
-			return fmt.Errorf("container %q ended during the attach", t.r.Container)
+			return fmt.Errorf("container %q exited during the attach", t.r.Container)
 		}
 		return record.Replace(tx, &t.rec)
 	})
