@@ -57,6 +57,7 @@ type Lab struct {
 // NewLab makes a switch, and a host on its trunk port.
 func NewLab(tb testing.TB, c Config) *Lab {
 	tb.Helper()
+	shareMachine(tb)
 	if c.Trunk == "" {
 		c.Trunk = "eth9"
 	}

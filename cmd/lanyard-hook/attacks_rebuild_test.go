@@ -62,6 +62,7 @@ func (b *brokered) loseDatabase() {
 // rebuild of a lost database. The user loses the attachments there. Root's namespaces are
 // never skipped.
 func TestAttackRebuild(t *testing.T) {
+	testenv.Alone(t)
 	p := newPrisoner(t, direct)
 	rootful := testenv.NewContainer(t)
 	p.MustAttach("rootful", rootful, "network=web", "ip=192.168.50.11")
@@ -127,6 +128,7 @@ func TestAttackRebuild(t *testing.T) {
 // TestAttackFullPool checks that such a namespace does not block addresses either: the
 // leases of other ended containers are released.
 func TestAttackFullPool(t *testing.T) {
+	testenv.Alone(t)
 	b := newBrokered(t, testenv.Config{})
 	b.AddGateway(0, "192.168.50.1/29")
 	b.Define("web", b.Trunk, func(d *network.Definition) {
