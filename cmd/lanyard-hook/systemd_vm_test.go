@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -487,21 +488,20 @@ func (s *installed) finishes() {
 	s.wants("systemctl show --property Result --value lanyard", "success")
 }
 
-// crashes kills the broker during an attach, and checks that it restarts and undoes the
-// attach.
+// crashes kills the broker during an attach, and checks that it restarts, that it undoes the attach,
+// and that the hook has it attach again.
 func (s *installed) crashes() {
 	s.t.Helper()
 	s.mustAs(0, "systemctl start lanyard")
 	done := s.begin("slow2")
 	s.mustAs(0, "systemctl kill --signal KILL lanyard")
-	if out := <-done; !strings.Contains(out, "closed the connection before it replied") {
+	if out := <-done; out != "lanyard: the service ended before it replied: the hook goes on without the service\n" {
 		s.t.Errorf("the hook says %q", out)
 	}
 	patiently(s.t, "the sweeper", func() error {
-		for _, r := range s.rows() {
-			if r.Container == "slow2" {
-				return fmt.Errorf("there is %+v", r)
-			}
+		rows := slices.DeleteFunc(s.rows(), func(r row) bool { return r.Container != "slow2" })
+		if len(rows) != 1 || rows[0].State != hook.Attached {
+			return fmt.Errorf("there are %+v", rows)
 		}
 		return nil
 	})
