@@ -61,7 +61,7 @@ type Attachment struct {
 	Timing       []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
 	Pod          Pod              `json:"pod,omitzero"`
 	Guard        *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
-	AtParent     bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent's egress
+	AtParent     bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent
 	HostLink     string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
 	Owner        uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
 }

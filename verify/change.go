@@ -125,7 +125,8 @@ func mtuChange(g Given, f Found) string {
 		return fmt.Sprintf("has MTU %d instead of %d, because that of its parent %q was lowered to %d",
 			f.MTU, g.MTU, g.Parent, f.ParentMTU)
 	case f.MTU < g.MTU:
-		return fmt.Sprintf("has MTU %d instead of %d: it was set in the container, or that of parent %q was lower for a time: "+
+		return fmt.Sprintf("has MTU %d instead of %d: it was set in the container, or that of parent %q was lower "+
+			"for a time: "+
 			"use %s", f.MTU, g.MTU, g.Parent, again)
 	case !g.Fixed && f.MTU < f.ParentMTU:
 		return fmt.Sprintf("has MTU %d, and containers that start now get %d, because that of parent %q was raised: use %s",
@@ -139,7 +140,8 @@ func goneText(g Given, f Found) string {
 	const reattach = `run "lanyard reattach"`
 	switch f.Parent {
 	case ParentRemoved:
-		return fmt.Sprintf("is gone: its parent %q was removed from this host: add %q again and %s", g.Parent, g.Parent, reattach)
+		return fmt.Sprintf("is gone: its parent %q was removed from this host: add %q again and %s",
+			g.Parent, g.Parent, reattach)
 	case ParentMissing:
 		return fmt.Sprintf("is gone: its parent %q was removed from this host: %s, which creates %q again",
 			g.Parent, reattach, g.Parent)

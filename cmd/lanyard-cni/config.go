@@ -106,7 +106,8 @@ func (c *config) request(args *skel.CmdArgs) (r hook.Request, err error) {
 	if err != nil {
 		return r, err
 	}
-	r = hook.Request{Container: c.holder(args.ContainerID, args.IfName), Netns: args.Netns, Pod: pod, Wants: []hook.Want{w}}
+	r = hook.Request{Container: c.holder(args.ContainerID, args.IfName), Netns: args.Netns, Pod: pod,
+		Wants: []hook.Want{w}}
 	if err := hook.ValidID(r.Container); err != nil {
 		return r, types.NewError(types.ErrInvalidEnvironmentVariables, oneLine(err), "")
 	}

@@ -117,7 +117,8 @@ func check(ctx context.Context, c call) error {
 	})
 	if i < 0 {
 		return types.NewError(types.ErrUnknownContainer,
-			fmt.Sprintf("container %q has no attachment as %q: delete it and add it again", c.args.ContainerID, c.args.IfName), "")
+			fmt.Sprintf("container %q has no attachment as %q: delete it and add it again", c.args.ContainerID,
+				c.args.IfName), "")
 	}
 	if err := compare(c.conf.PrevResult, recs[i]); err != nil {
 		return err

@@ -100,6 +100,18 @@ func TestNoAnnotation(t *testing.T) {
 	}
 }
 
+// TestEscapedAnnotation checks that a container whose state has the annotation with escapes, as JSON
+// allows, does not start off the network.
+func TestEscapedAnnotation(t *testing.T) {
+	w, _ := lan(t, nil)
+	text := bytes.Replace(hooklab.State("c1", testenv.NewContainer(t).Pid, "network=web"), []byte("io.lanyard."),
+		[]byte(`\u0069o.\u006canyard.`), 1)
+	if o := w.Run(text, []string{"createRuntime"}); o.Status != 0 || o.Stderr != "" {
+		t.Errorf("%+v", o)
+	}
+	w.Record()
+}
+
 // TestLargeState checks that a large state is read completely: otherwise crun dies of
 // SIGPIPE.
 func TestLargeState(t *testing.T) {

@@ -36,5 +36,7 @@ const word = "io.lanyard"
 func concerns(state []byte) bool {
 	s := bytes.TrimSpace(state)
 	object := len(s) > 1 && s[0] == '{' && s[len(s)-1] == '}'
-	return !object || bytes.Contains(bytes.ToLower(s), []byte(word))
+	// JSON can write every character of the word as an escape. No known runtime does for these.
+	escaped := bytes.Contains(s, []byte(`\u00`))
+	return !object || escaped || bytes.Contains(bytes.ToLower(s), []byte(word))
 }

@@ -43,7 +43,8 @@ No link and no network is changed, and no frame is sent but ARP requests and nei
 solicitations for gateways.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "lldp",
-				Usage: "`DURATION` how long to listen for the switch's LLDP frame on each trunk (default: not at all; 35s is enough)"},
+				Usage: "`DURATION` how long to listen for the switch's LLDP frame on each trunk " +
+					"(default: not at all; 35s is enough)"},
 			flagFormat[doctor.Result](), flagHooksDir(),
 		},
 		Action: e.runDoctor,

@@ -24,9 +24,10 @@ func (e env) metrics() *cli.Command {
   lanyard serve --metrics 127.0.0.1:9740      the same, at /metrics
   lanyard serve --metrics unix:/run/lanyard/metrics.sock
 
-lanyard.service allows a socket in /run/lanyard only. The output is Prometheus' text format. With --out the file is replaced at once, for the
-textfile collector of node_exporter: run the command by a timer. What cannot be read is
-reported on stderr, lanyard_collect_success is 0, and the exit status is 1.`,
+lanyard.service allows a socket in /run/lanyard only. The output is Prometheus' text
+format. With --out the file is replaced at once, for the textfile collector of
+node_exporter: run the command by a timer. What cannot be read is reported on stderr,
+lanyard_collect_success is 0, and the exit status is 1.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "out", Usage: "`FILE` to replace, instead of stdout (default: stdout)"},
 		},

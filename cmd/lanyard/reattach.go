@@ -31,7 +31,10 @@ Examples:
   lanyard reattach web50
   lanyard reattach 3f2a9c
   lanyard reattach --all`,
-		Flags:  []cli.Flag{flagFormat[reattachRow](), &cli.BoolFlag{Name: "all", Usage: "reattach all attachments without an interface"}},
+		Flags: []cli.Flag{
+			flagFormat[reattachRow](),
+			&cli.BoolFlag{Name: "all", Usage: "reattach all attachments without an interface"},
+		},
 		Action: e.runReattach,
 	}
 }
@@ -49,19 +52,11 @@ type reattachRow struct {
 }
 
 func (e env) runReattach(c *cli.Context) error {
-	everything, wants := c.Bool("all"), 1
-	if everything {
-		wants = 0
-	}
-	l, format, err := openListing(wants, c, "ID or NETWORK")
+	l, format, targets, err := openTargets(c)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	targets, err := verifyTargets(c.Context, l, c.Args().First(), everything)
-	if err != nil {
-		return err
-	}
 	rows, bad := e.createAgain(c.Context, l, targets)
 	switch {
 	case !format.table():
@@ -78,7 +73,9 @@ func (e env) runReattach(c *cli.Context) error {
 }
 
 // createAgain creates the interfaces that are gone. An error of one does not prevent the others.
-func (e env) createAgain(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment) (rows []reattachRow, bad bool) {
+func (e env) createAgain(
+	ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment,
+) (rows []reattachRow, bad bool) {
 	for _, a := range targets {
 		done := e.slow("creating %q of %s on network %q …", a.Interface, describe(a), a.Network)
 		now, err := l.Reattach(ctx, a.ID)

@@ -54,21 +54,29 @@ type verifyRow struct {
 	Text       string        `json:"text"`
 }
 
-func (e env) runVerify(c *cli.Context) error {
+// openTargets opens Lanyard and returns the attachments that the command line names: by an ID or a
+// NETWORK, or all with --all.
+func openTargets(c *cli.Context) (l *wiring.Lanyard, format rowFormat, targets []hook.Attachment, err error) {
 	everything, wants := c.Bool("all"), 1
 	if everything {
 		wants = 0
 	}
-	l, format, err := openListing(wants, c, "ID or NETWORK")
+	if l, format, err = openListing(wants, c, "ID or NETWORK"); err != nil {
+		return nil, format, nil, err
+	}
+	if targets, err = verifyTargets(c.Context, l, c.Args().First(), everything); err != nil {
+		return nil, format, nil, errors.Join(err, l.Close())
+	}
+	return l, format, targets, nil
+}
+
+func (e env) runVerify(c *cli.Context) error {
+	l, format, targets, err := openTargets(c)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	targets, err := verifyTargets(c.Context, l, c.Args().First(), everything)
-	if err != nil {
-		return err
-	}
-	if len(targets) == 0 && !everything {
+	if len(targets) == 0 && !c.Bool("all") {
 		e.say("note: nothing is attached to network %q: no container to probe from", c.Args().First())
 	}
 	rows, bad := e.ask(c.Context, l, targets)

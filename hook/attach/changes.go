@@ -81,7 +81,7 @@ func (l *Local) ParentFault(a *hook.Attachment) *verify.Change {
 	return nil
 }
 
-// removedParent returns the state of a parent whose link is gone.
+// removedParent returns the state of a parent that has no link any more.
 func (l *Local) removedParent(a *hook.Attachment) verify.ParentState {
 	def, err := network.Load(l.Networks, a.Network)
 	if err != nil {

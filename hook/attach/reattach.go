@@ -20,7 +20,7 @@ var ErrNotGone = errors.New("the interface is in its container: there is nothing
 // Reattach creates the interface of a running container again, after it went with its parent or was
 // deleted. Name, MAC, addresses and routes are those of the record; the verdict is new. The record
 // and its leases stay on an error, and nothing else does: Reattach can be repeated. It returns a
-// *Refusal if the verdict is fatal, and hook.ErrGone if the container was detached meanwhile.
+// *Refusal if the verdict is fatal, and hook.ErrGone if the container was detached during the call.
 func (l *Local) Reattach(ctx context.Context, id verify.ID) (rec hook.Attachment, err error) {
 	lock, err := l.Host.Lock(ctx, "reattach")
 	if err != nil {

@@ -92,7 +92,7 @@ func (c *call) hungUp() bool {
 			n, _, err = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		})
 	}
-	return rerr != nil || n == 0 && !errors.Is(err, unix.EAGAIN)
+	return rerr != nil || n <= 0 && !errors.Is(err, unix.EAGAIN)
 }
 
 // giveSigns tells the caller every signTime that its request is in progress, until the timer is
@@ -113,14 +113,14 @@ func (c *call) giveSigns() *time.Timer {
 // receiving b.
 func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 	done, late := c.server.scheduler.acquire(ctx, c.user)
-	switch {
-	case late != nil:
-		err = late
-	case c.hungUp():
-		err = errHungUp
-		fallthrough
-	default:
+	if late == nil {
 		defer done()
+		if c.hungUp() {
+			late = errHungUp
+		}
+	}
+	if late != nil {
+		err = late
 	}
 	var m *request
 	if err == nil {
@@ -128,7 +128,9 @@ func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 	}
 	if err != nil {
 		text := c.errorText(err)
-		c.keep("", text)
+		if !errors.Is(err, errHungUp) { // the hook was killed, and its container is not known
+			c.keep("", text)
+		}
 		return append([]byte{replyNotMine}, text...)
 	}
 	if m.Verb == verbHook {

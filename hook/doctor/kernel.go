@@ -32,7 +32,8 @@ func (d *Doctor) kernel(s subject, defs []*network.Definition) {
 			case err == nil:
 				s.add(OK, k.module, "links of type %s can be created", k.kind)
 			case k.kind == "macvlan" || needs(defs, k.kind):
-				s.add(Wrong, k.module, "%v: %s: load the module (\"modprobe %s\"), or use a kernel with it", err, k.without, k.module)
+				s.add(Wrong, k.module, "%v: %s: load the module (\"modprobe %s\"), or use a kernel with it",
+					err, k.without, k.module)
 			default:
 				s.add(Warning, k.module, "%v: %s: load the module (\"modprobe %s\") if you need it", err, k.without, k.module)
 			}

@@ -114,7 +114,8 @@ func (d *Doctor) below(s subject, c *carried, missing error) link.Parent {
 	switch {
 	case s.addErr("link", err):
 	case len(c.defs) > 0:
-		s.add(Warning, "link", "VLAN %d on %q does not exist: \"lanyard restore\", or the next container, creates it", vid, base)
+		s.add(Warning, "link", "VLAN %d on %q does not exist: \"lanyard restore\", or the next container, creates it",
+			vid, base)
 	default:
 		s.add(OK, "link", "\"network create\" creates VLAN %d on %q", vid, base)
 	}

@@ -75,8 +75,8 @@ func (d *Doctor) gateway(ctx context.Context, s subject, def *network.Definition
 	switch {
 	case s.addErr("gateway", err):
 	case len(macs) == 0:
-		s.add(Wrong, "gateway", "%s does not answer on %s of trunk %q within %v: check the VLAN of the switch port, and that "+
-			"the gateway is up", gateway, p.Tags, p.Trunk, wait)
+		s.add(Wrong, "gateway", "%s does not answer on %s of trunk %q within %v: check the VLAN of the switch port, and "+
+			"that the gateway is up", gateway, p.Tags, p.Trunk, wait)
 	case len(macs) > 1:
 		s.add(Wrong, "gateway", "%s is used by several stations (%s): remove the address from all but the gateway", gateway,
 			joinMACs(macs))

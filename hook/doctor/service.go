@@ -31,7 +31,8 @@ func (d *Doctor) service(ctx context.Context, s subject, defs []*network.Definit
 		s.add(state, "socket", "not running: %s: \"systemctl enable --now lanyard.socket\" starts it", who)
 		return
 	case errors.Is(err, unix.ECONNREFUSED):
-		s.add(Wrong, "socket", "%s exists, and no process listens there: restart lanyard.socket, or \"lanyard serve\"", d.Socket)
+		s.add(Wrong, "socket", "%s exists, and no process listens there: restart lanyard.socket, or \"lanyard serve\"",
+			d.Socket)
 		return
 	case s.addErr("socket", err):
 		return

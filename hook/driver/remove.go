@@ -50,9 +50,9 @@ func remove(
 }
 
 // removeHidden deletes the macvlan of an attachment that exists with its namespace (WithNetns), in a
-// namespace that exists and cannot be opened, because it is pinned in another mount namespace or held by a descriptor only. That of any other container
-// is ending: the kernel deletes the macvlan in the background, and waiting for it here costs
-// two RCU grace periods.
+// namespace that exists and cannot be opened, because it is pinned in another mount namespace or held
+// by a descriptor only. That of any other container is ending: the kernel deletes the macvlan in the
+// background, and waiting for it here costs two RCU grace periods.
 func removeHidden(p *parts.Parts, a *hook.Attachment) error {
 	if !a.WithNetns() || a.Number == nil || a.Index == 0 {
 		return nil

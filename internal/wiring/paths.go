@@ -32,7 +32,7 @@ func DefaultPaths() Paths {
 }
 
 // PathsFromEnv returns the paths below the directory LANYARD_ROOT, or DefaultPaths. It is for
-// programs whose arguments the container engine decides.
+// plugins, which get their arguments from the container engine.
 func PathsFromEnv() Paths {
 	if root := os.Getenv("LANYARD_ROOT"); root != "" {
 		return PathsUnder(root)

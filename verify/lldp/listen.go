@@ -24,7 +24,7 @@ var groups = []net.HardwareAddr{
 const Interval = 30 * time.Second
 
 // Listen waits up to wait for a frame on an interface, given by ifindex, of the calling thread's
-// network namespace. It returns nil if there is none. Frames that cannot be parsed are skipped; if
+// network namespace. It returns nil if no frame comes. Frames that cannot be parsed are skipped; if
 // no other frame comes, Listen returns the reason.
 func Listen(ctx context.Context, ifindex int, wait time.Duration) (n *Neighbour, err error) {
 	conn, err := packet.Listen(&net.Interface{Index: ifindex}, packet.Raw, EtherType, nil)

@@ -21,7 +21,7 @@ import (
 type Neighbour struct {
 	Switch string `json:"switch"` // the system's name, or its chassis id
 	Port   string `json:"port"`
-	// PVID is the VLAN of untagged frames; 0 if there is none, or if the switch does not say.
+	// PVID is the VLAN of untagged frames; 0 if the port has none, or if the switch does not say.
 	PVID uint16 `json:"pvid,omitzero"`
 	// VLANs are those that the switch names for the port, sorted. Empty: it does not say.
 	VLANs []uint16 `json:"vlans"`

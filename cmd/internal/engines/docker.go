@@ -29,7 +29,7 @@ type cdiSpec struct {
 	} `json:"devices"`
 }
 
-// program returns the path of the first hook's program, "" if there is none.
+// program returns the path of the first hook's program, or "" if the list has no hook.
 func (s cdiSpec) program() string {
 	if len(s.Devices) == 0 || len(s.Devices[0].ContainerEdits.Hooks) == 0 {
 		return ""
@@ -63,7 +63,8 @@ func CheckDocker(ctx context.Context) []Check {
 		err = errors.New("it has no hook")
 	}
 	if err != nil {
-		return []Check{{"Docker", "files", Wrong, "", fmt.Sprintf("%s: %v: remove it, and run \"lanyard hooks install --docker\"",
+		return []Check{{"Docker", "files", Wrong, "", fmt.Sprintf(
+			"%s: %v: remove it, and run \"lanyard hooks install --docker\"",
 			CDISpec, err)}}
 	}
 	checks := []Check{{"Docker", "files", OK, "", CDISpec}, {"Docker", "program", OK, "", s.program()}}

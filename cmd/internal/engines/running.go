@@ -96,7 +96,8 @@ func runningNow(ctx context.Context, program string) ([]Container, error) {
 			c.Config.Annotations = c.HostConfig.Annotations
 		}
 		all = append(all, Container{
-			ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Pid: c.State.Pid, Network: c.HostConfig.NetworkMode, Annotations: c.Config.Annotations,
+			ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Pid: c.State.Pid, Network: c.HostConfig.NetworkMode,
+			Annotations: c.Config.Annotations,
 		})
 	}
 	return all, nil

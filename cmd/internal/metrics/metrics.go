@@ -1,5 +1,5 @@
 // Package metrics shows the state of Lanyard to Prometheus. Every collection reads the records, the
-// trunk programs' counters and the pools anew; nothing is kept between two collections.
+// trunk programs' counters and the pools again. No value is cached.
 package metrics
 
 import (
