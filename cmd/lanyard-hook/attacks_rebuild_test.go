@@ -50,7 +50,7 @@ func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
 // message.
 const unreadable = 5500
 
-// loseDatabase deletes the database while the broker is down.
+// loseDatabase deletes the database while the service is down.
 func (b *brokered) loseDatabase() {
 	b.tb.Helper()
 	b.kill()
@@ -149,7 +149,7 @@ func TestAttackFullPool(t *testing.T) {
 	}
 	b.MustAttach("next", testenv.NewContainer(t), "network=web")
 	if !strings.Contains(b.logged(), "could not release all attachments that are not in use") {
-		t.Errorf("the broker logged %s", b.logged())
+		t.Errorf("the service logged %s", b.logged())
 	}
 }
 

@@ -80,7 +80,7 @@ func TestGuardedConflict(t *testing.T) {
 	hooklab.Pings(t, c.Namespace, "fd50::1")
 }
 
-// TestGuardedRestart kills the broker: containers keep running, and the next broker
+// TestGuardedRestart kills the service: containers keep running, and the next service
 // releases what has ended.
 func TestGuardedRestart(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
@@ -189,7 +189,7 @@ func TestGuardedCarrier(t *testing.T) {
 	b.SetTrunk(true)
 	carrier(netlink.OperUp)
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
-	// The next broker reads the parent's carrier itself.
+	// The next service reads the parent's carrier itself.
 	b.kill()
 	b.SetTrunk(false)
 	b.start()
@@ -198,8 +198,8 @@ func TestGuardedCarrier(t *testing.T) {
 	carrier(netlink.OperUp)
 }
 
-// TestBrokerConfined runs the broker with the capabilities of its systemd unit.
-func TestBrokerConfined(t *testing.T) {
+// TestServiceConfined runs the service with the capabilities of its systemd unit.
+func TestServiceConfined(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	b.stop()
 	b.confine = []string{"setpriv", "--bounding-set=-all,+net_admin,+net_raw,+bpf,+sys_admin,+sys_ptrace",

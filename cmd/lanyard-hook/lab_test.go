@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 		attachFile = "/proc/self/exe"
 		main()
 	}
-	if root := os.Getenv(asBroker); root != "" {
+	if root := os.Getenv(asService); root != "" {
 		serveForTest(root)
 	}
 	os.Exit(m.Run())

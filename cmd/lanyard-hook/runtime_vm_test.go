@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
@@ -258,7 +258,7 @@ func TestPodman(t *testing.T) {
 					"true")...); err == nil {
 					t.Errorf("%q started: %s", key, out)
 				}
-				kept, err := broker.Kept(wiring.PathsUnder(e.w.root).Failures()).All()
+				kept, err := service.Kept(wiring.PathsUnder(e.w.root).Failures()).All()
 				if err != nil || len(kept) == 0 || !strings.Contains(kept[len(kept)-1].Error, word) {
 					t.Errorf("%q: kept is %+v, %v", key, kept, err)
 				}

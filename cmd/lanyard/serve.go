@@ -14,7 +14,7 @@ import (
 func (e env) serve() *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
-		Usage:     "run the broker, which attaches rootless containers",
+		Usage:     "run the service, which attaches rootless containers",
 		UsageText: "lanyard serve [OPTIONS]",
 		Description: `Examples:
   systemctl enable --now lanyard.socket   the usual way: started when first needed
@@ -23,7 +23,7 @@ func (e env) serve() *cli.Command {
 
 Each network defines who may attach: see --allow-user, --allow-group and --max-per-user
 of "lanyard network create". "lanyard why" shows users their refusals; the full reasons
-are in the log of this command. On SIGTERM, the broker finishes the requests that it has
+are in the log of this command. On SIGTERM, the service finishes the requests that it has
 begun, and ends. Containers keep running.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log", Value: "text",

@@ -23,7 +23,7 @@ import (
 )
 
 // Local attaches and detaches in the calling process. It implements [hook.Attacher] for root, and
-// [hook.CallerAttacher] for the callers of a broker.
+// [hook.CallerAttacher] for the callers of a service.
 type Local struct {
 	*rebuild.Rebuilder
 }

@@ -44,7 +44,7 @@ func (d *Doctor) service(ctx context.Context, s subject, defs []*network.Definit
 
 // serviceProgram checks that the file of the running service's program was not replaced or deleted.
 func (d *Doctor) serviceProgram(s subject) {
-	pid := lockHolder(filepath.Join(d.Run, "broker.lock"))
+	pid := lockHolder(filepath.Join(d.Run, "service.lock"))
 	if pid == "" {
 		return // systemd has the socket, and starts the service when it is needed
 	}

@@ -102,7 +102,7 @@ func (h *Host) Open(pid int) (n *Namespace, err error) {
 }
 
 // OpenPath opens the namespace that is mounted at path. The path must come from the
-// administrator or the runtime, never from a caller of the broker.
+// administrator or the runtime, never from a caller of the service.
 func (h *Host) OpenPath(path string) (*Namespace, error) {
 	n, err := h.open(path)
 	if err != nil {

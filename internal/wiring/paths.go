@@ -13,7 +13,7 @@ type Paths struct {
 	HostID   string // file with the host's identity, where that is not the machine id
 	Run      string // directory of the database and locks; lost at a reboot, as all containers are
 	BPF      string // directory of pins, on a bpffs
-	Socket   string // the broker's socket
+	Socket   string // the service's socket
 	Guards   string // mount point of the network namespace for guarded attachments
 }
 

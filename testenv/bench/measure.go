@@ -34,10 +34,10 @@ func measureAll(o options) error {
 		return err
 	}
 	defer w.gateway.end()
-	if err := w.startBroker(); err != nil {
+	if err := w.startService(); err != nil {
 		return err
 	}
-	defer w.stopBroker()
+	defer w.stopService()
 	r := &results{Quick: o.quick, Machine: thisMachine(w)}
 	for _, s := range subjects {
 		asked := o.only == "" && (!s.slow || !o.quick)
@@ -165,7 +165,7 @@ func (w *world) memory(all []contender, r *results) error {
 	const runs = 5
 	for _, c := range all {
 		if c.rootless || c.alone {
-			continue // the broker's memory is not that of one start
+			continue // the service's memory is not that of one start
 		}
 		made, err := w.newContainers(runs)
 		defer endAll(made)

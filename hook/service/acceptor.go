@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ const backlog = 64
 
 // An acceptor accepts callers as plain file descriptors. Package net would make a net.Conn
 // of each, which costs more CPU than connecting: a flood would fill the backlog faster
-// than the broker rejects it.
+// than the service rejects it.
 type acceptor struct {
 	file *os.File
 	raw  syscall.RawConn

@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"encoding/json"
@@ -16,7 +16,7 @@ import (
 const maxKept = 64
 
 // Kept is the path of a directory with the last failures of root's containers, for "lanyard
-// why": root's hooks attach without a broker, and crun sends a hook's stderr to /dev/null.
+// why": root's hooks attach without a service, and crun sends a hook's stderr to /dev/null.
 // Only root can read it, because the messages name networks and containers.
 //
 // Hooks run at the same time and may be killed at any moment. Therefore each failure is a

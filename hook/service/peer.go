@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ func peerOf(fd int) (*unix.Ucred, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	// A uid that is not mapped here must not pass for one that is (from_kuid_munged).
 	if err == nil && cred.Uid == overflowUID {
-		err = errors.New("the uid is not mapped in the broker's user namespace")
+		err = errors.New("the uid is not mapped in the service's user namespace")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("credentials of the caller: %w", err)

@@ -11,9 +11,9 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// TestBrokerTinyPidMax does the same with so few pids that the kernel soon reuses them. A
+// TestServiceTinyPidMax does the same with so few pids that the kernel soon reuses them. A
 // user can cause that by using all other pids.
-func TestBrokerTinyPidMax(t *testing.T) {
+func TestServiceTinyPidMax(t *testing.T) {
 	testenv.OnOneKernel(t, "6.1")
 	mustBeInVM(t)
 	const file = "/proc/sys/kernel/pid_max"

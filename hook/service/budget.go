@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 // sharedBudgetUID is the rate-limit key for all unauthorized callers: those that no
 // network allows. peerOf rejects this uid, so no caller has it. A user has up to 65,536
 // subordinate uids; a budget of requests and connections for each of them would let
-// one user exhaust the broker.
+// one user exhaust the service.
 const sharedBudgetUID = overflowUID
 
 // allowListInterval is the poll interval for changes of the networks' allow lists. Until

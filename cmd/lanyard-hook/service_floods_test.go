@@ -21,16 +21,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// TestBrokerDuringFloods checks that floods of other users do not block a user: each
+// TestServiceDuringFloods checks that floods of other users do not block a user: each
 // start during them ends within the hook's timeout.
-func TestBrokerDuringFloods(t *testing.T) {
+func TestServiceDuringFloods(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	mustRaiseFiles(t)
 	calm := mustFlood(t, b.socket(), allFloods(t)...)
@@ -45,7 +45,7 @@ func TestBrokerDuringFloods(t *testing.T) {
 	}
 }
 
-// worksForRoot checks that root's containers start, by the broker or without it.
+// worksForRoot checks that root's containers start, by the service or without it.
 func (b *brokered) worksForRoot(id string) {
 	b.tb.Helper()
 	c := testenv.NewContainer(b.tb)
@@ -59,7 +59,7 @@ func (b *brokered) worksForRoot(id string) {
 	c.End(b.tb)
 }
 
-// flood describes what one hostile process asks of the broker, repeatedly.
+// flood describes what one hostile process asks of the service, repeatedly.
 type flood struct {
 	Name     string
 	UID      int
@@ -70,7 +70,7 @@ type flood struct {
 }
 
 // allFloods returns floods of mallory, who may not attach, of as many uids as a user has
-// subordinate ones, and of alice, who may attach, with the requests that cost the broker
+// subordinate ones, and of alice, who may attach, with the requests that cost the service
 // most.
 func allFloods(t *testing.T) []flood {
 	attach := func(id string, pid int) string {
@@ -95,14 +95,14 @@ func allFloods(t *testing.T) []flood {
 	}
 }
 
-// TestBrokerLatencyDuringFloods checks that a start during each flood takes less than
+// TestServiceLatencyDuringFloods checks that a start during each flood takes less than
 // twice as long as next to an equally busy process that does not flood, both at the
-// lowest priority. The broker does not control the CPU time of the flooding process, and
+// lowest priority. The service does not control the CPU time of the flooding process, and
 // on two processors that is most of the effect. During all floods at once, while the
-// broker is busy rejecting them, a start takes 1.5 to 2.1 times as long on two
+// service is busy rejecting them, a start takes 1.5 to 2.1 times as long on two
 // processors; the limit is three. Both are measured in turns, so that a busy machine
 // affects both, and for longer if the result is not clear.
-func TestBrokerLatencyDuringFloods(t *testing.T) {
+func TestServiceLatencyDuringFloods(t *testing.T) {
 	b, _ := lanBrokered(t, func(d *network.Definition) { d.Verify = verify.Off })
 	b.stop()
 	b.start(asInstalled + "=1")
@@ -152,7 +152,7 @@ func nameOf(fs []flood) string {
 
 func beside(fs []flood) string { return fmt.Sprintf("beside %d busy", len(fs)) }
 
-// nobodies are processes that use as much CPU time as the floods and send to no broker.
+// nobodies are processes that use as much CPU time as the floods and send to no service.
 func nobodies(fs []flood) []flood {
 	return slices.Repeat([]flood{{Name: "nobody", UID: mallory, Nobody: true}}, len(fs))
 }
@@ -303,9 +303,9 @@ func mustFlood(tb testing.TB, socket string, floods ...flood) (calm func()) {
 	return calm
 }
 
-// TestBrokerBurst checks that a user who starts more containers at once than the broker
+// TestServiceBurst checks that a user who starts more containers at once than the service
 // accepts requests gets all of them: the hooks retry.
-func TestBrokerBurst(t *testing.T) {
+func TestServiceBurst(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
@@ -314,7 +314,7 @@ func TestBrokerBurst(t *testing.T) {
 	for range asked {
 		go func() {
 			results <- asUID(alice, func() error {
-				_, err := broker.Client{Socket: b.socket()}.Why(context.Background())
+				_, err := service.Client{Socket: b.socket()}.Why(context.Background())
 				return err
 			})
 		}()

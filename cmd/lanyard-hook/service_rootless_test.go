@@ -14,8 +14,8 @@ import (
 
 func direct(d *network.Definition) { d.Brokered = network.BrokeredDirect }
 
-// TestBroker attaches a user's container with no configuration except the network.
-func TestBroker(t *testing.T) {
+// TestServiceRootless attaches a user's container with no configuration except the network.
+func TestServiceRootless(t *testing.T) {
 	b, gw := lanBrokered(t, direct)
 	before := b.Links(b.Host)
 	c := testenv.NewRootless(t, alice)
@@ -44,8 +44,8 @@ func TestBroker(t *testing.T) {
 	}
 }
 
-// TestBrokerRefuses checks that all refusals have the same text.
-func TestBrokerRefuses(t *testing.T) {
+// TestServiceRefusesCallers checks that all refusals have the same text.
+func TestServiceRefusesCallers(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	c := testenv.NewRootless(t, alice)
 	nested := testenv.NewRootless(t, alice, testenv.Unshare...)
@@ -65,7 +65,7 @@ func TestBrokerRefuses(t *testing.T) {
 	}{
 		{"a user who is not allowed", mallory, testenv.NewRootless(t, mallory).Pid, "web", `does not allow uid 1002`},
 		{"no such network", alice, c.Pid, "nope", `network \"nope\": not defined`},
-		{"the broker's own process", alice, b.cmd.Process.Pid, "web", "the host's own"},
+		{"the service's own process", alice, b.cmd.Process.Pid, "web", "the host's own"},
 		{"process 1", alice, 1, "web", "network namespace"},
 		{"the calling user's process on the host", alice, b.mustSleepBy(alice), "web", "the host's own"},
 		{"another user's container", bob, c.Pid, "web", "belongs to uid 1000"},
@@ -102,7 +102,7 @@ func TestBrokerRefuses(t *testing.T) {
 	if lines := b.why(alice); len(lines) != 8 || !strings.HasPrefix(lines[7], "x: ") {
 		t.Errorf("alice is told %d: %q", len(lines), lines)
 	}
-	// Failures before the request to the broker are shown too.
+	// Failures before the request to the service are shown too.
 	b.Refused("a typo", b.attachBy(mallory, "m", c.Pid, "nettwork=web"), 1, "did you mean")
 	if lines := b.why(mallory); len(lines) != 2 || !strings.Contains(lines[1], "did you mean") {
 		t.Errorf("mallory is told %q", lines)
@@ -112,8 +112,8 @@ func TestBrokerRefuses(t *testing.T) {
 	}
 }
 
-// TestBrokerRange checks that users cannot ask for addresses outside of the ranges.
-func TestBrokerRange(t *testing.T) {
+// TestServiceRange checks that users cannot ask for addresses outside of the ranges.
+func TestServiceRange(t *testing.T) {
 	b, _ := lanBrokered(t, func(d *network.Definition) {
 		direct(d)
 		d.Subnets[0].Ranges = append(d.Subnets[0].Ranges, mustPrefix("192.168.50.128/25"))
@@ -124,9 +124,9 @@ func TestBrokerRange(t *testing.T) {
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.200")
 }
 
-// TestBrokerQuota checks that no user gets more than --max-per-user, with many hooks at
+// TestServiceQuota checks that no user gets more than --max-per-user, with many hooks at
 // once.
-func TestBrokerQuota(t *testing.T) {
+func TestServiceQuota(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	b, _ := lanBrokered(t, func(d *network.Definition) {
 		direct(d)
@@ -155,8 +155,8 @@ func TestBrokerQuota(t *testing.T) {
 	b.mustAttachBy(bob, "bob1", c.Pid, "network=web")
 }
 
-// TestBrokerQuotaFrees checks that containers that ended without poststop do not count.
-func TestBrokerQuotaFrees(t *testing.T) {
+// TestServiceQuotaFrees checks that containers that ended without poststop do not count.
+func TestServiceQuotaFrees(t *testing.T) {
 	b, _ := lanBrokered(t, func(d *network.Definition) {
 		direct(d)
 		d.MaxPerUser = 1
@@ -171,8 +171,8 @@ func TestBrokerQuotaFrees(t *testing.T) {
 	}
 }
 
-// TestBrokerRestart kills the broker during an attach: nothing is lost.
-func TestBrokerRestart(t *testing.T) {
+// TestServiceRestart kills the service during an attach: nothing is lost.
+func TestServiceRestart(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	before := b.Links(b.Host)
 	c := testenv.NewRootless(t, alice)
@@ -180,7 +180,7 @@ func TestBrokerRestart(t *testing.T) {
 	b.kill()
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	next := testenv.NewRootless(t, alice)
-	b.Refused("no broker", b.attachBy(alice, "c2", next.Pid, "network=web"), 1, "no broker listens",
+	b.Refused("no service", b.attachBy(alice, "c2", next.Pid, "network=web"), 1, "no service listens",
 		"systemctl enable --now lanyard.socket")
 	b.start()
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")

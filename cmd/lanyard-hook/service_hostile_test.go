@@ -16,11 +16,11 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// mustDialBy connects to the broker as a user; the connection ends with the test. It
-// retries while the broker's backlog is full, as the broker's client does.
+// mustDialBy connects to the service as a user; the connection ends with the test. It
+// retries while the service's backlog is full, as the service's client does.
 func (b *brokered) mustDialBy(uid int) (c *net.UnixConn) {
 	b.tb.Helper()
-	testenv.Eventually(b.tb, "space in the broker's backlog", func() error {
+	testenv.Eventually(b.tb, "space in the service's backlog", func() error {
 		return asUID(uid, func() (err error) {
 			c, err = net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: b.socket(), Net: "unixpacket"})
 			return err
@@ -30,7 +30,7 @@ func (b *brokered) mustDialBy(uid int) (c *net.UnixConn) {
 	return c
 }
 
-// ask sends bytes and gives the error that comes back, "" if the broker hung up.
+// ask sends bytes and gives the error that comes back, "" if the service hung up.
 func (b *brokered) ask(uid int, message []byte, oob []byte) string {
 	b.tb.Helper()
 	c := b.mustDialBy(uid)
@@ -68,7 +68,7 @@ func errorIn(tb testing.TB, packet []byte) string {
 	return r.Error
 }
 
-// works checks that the broker serves an honest user, during or after an attack.
+// works checks that the service serves an honest user, during or after an attack.
 func (b *brokered) works(id string) {
 	b.tb.Helper()
 	c := testenv.NewRootless(b.tb, bob)
@@ -78,9 +78,9 @@ func (b *brokered) works(id string) {
 	c.End(b.tb)
 }
 
-// TestBrokerMessages checks that malformed messages are refused in one line, and that the
-// broker goes on.
-func TestBrokerMessages(t *testing.T) {
+// TestServiceMessages checks that malformed messages are refused in one line, and that the
+// service goes on.
+func TestServiceMessages(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	pid := testenv.NewRootless(t, alice).Pid
 	attach := func(edit string) []byte {
@@ -133,7 +133,7 @@ func TestBrokerMessages(t *testing.T) {
 		t.Run(x.what, func(t *testing.T) {
 			if got := b.on(t).ask(alice, x.message, nil); !strings.Contains(got, x.want) || x.want == "" && got != "" ||
 				strings.Contains(got, "\n") {
-				t.Errorf("the broker says %q, want %q", got, x.want)
+				t.Errorf("the service says %q, want %q", got, x.want)
 			}
 		})
 	}
@@ -171,9 +171,9 @@ func (b *brokered) flood(uid, times int) {
 	}))
 }
 
-// TestBrokerFlood checks that 10,000 silent connections of one user do not block other
+// TestServiceFlood checks that 10,000 silent connections of one user do not block other
 // users.
-func TestBrokerFlood(t *testing.T) {
+func TestServiceFlood(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	mustRaiseFiles(t)
 	for i := range 10 {
@@ -183,15 +183,15 @@ func TestBrokerFlood(t *testing.T) {
 		}
 	}
 	b.works("after")
-	// The connections of one user are limited; the broker says so and closes more of them.
+	// The connections of one user are limited; the service says so and closes more of them.
 	if !strings.Contains(b.logged(), "too many requests in progress") {
 		t.Error("no connection was rejected")
 	}
 }
 
-// TestBrokerFloodByManyUIDs checks silent connections of many uids, which a user with
-// subordinate uids can open. The broker closes them when there is no room.
-func TestBrokerFloodByManyUIDs(t *testing.T) {
+// TestServiceFloodByManyUIDs checks silent connections of many uids, which a user with
+// subordinate uids can open. The service closes them when there is no room.
+func TestServiceFloodByManyUIDs(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	mustRaiseFiles(t)
 	for i := range 15 {
@@ -200,9 +200,9 @@ func TestBrokerFloodByManyUIDs(t *testing.T) {
 	b.works("after")
 }
 
-// TestBrokerOutOfDescriptors checks that a broker without free descriptors goes on when
+// TestServiceOutOfDescriptors checks that a service without free descriptors goes on when
 // it has some again.
-func TestBrokerOutOfDescriptors(t *testing.T) {
+func TestServiceOutOfDescriptors(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	b.works("before")
 	pid := b.cmd.Process.Pid
@@ -215,7 +215,7 @@ func TestBrokerOutOfDescriptors(t *testing.T) {
 	for range 20 {
 		held = append(held, b.mustDialBy(alice))
 	}
-	testenv.Eventually(t, "the broker to run out of descriptors", func() error {
+	testenv.Eventually(t, "the service to run out of descriptors", func() error {
 		if !strings.Contains(b.logged(), "too many open files") {
 			return errors.New("it did not")
 		}
@@ -228,14 +228,14 @@ func TestBrokerOutOfDescriptors(t *testing.T) {
 	b.works("after")
 }
 
-// TestBrokerSlowCallers checks that slow callers do not delay other users.
-func TestBrokerSlowCallers(t *testing.T) {
+// TestServiceSlowCallers checks that slow callers do not delay other users.
+func TestServiceSlowCallers(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	for range 132 {
 		b.mustDialBy(mallory)
 	}
 	b.works("during")
-	// Callers that do not read their answers do not delay the broker.
+	// Callers that do not read their answers do not delay the service.
 	for range 100 {
 		c := b.mustDialBy(alice)
 		_, err := c.Write([]byte(`{"version":2,"verb":"why"}`))

@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"context"
@@ -26,7 +26,7 @@ type call struct {
 	// root is true for root itself, by its uid outside of all user namespaces: the root of a user
 	// namespace is a user.
 	root bool
-	// elsewhere is why the broker cannot attach for this caller of root's: its host is another one.
+	// elsewhere is why the service cannot attach for this caller of root's: its host is another one.
 	elsewhere error
 }
 
@@ -82,7 +82,7 @@ func (c *call) answer(ctx context.Context) {
 }
 
 // hungUp reports whether the caller has closed the connection. It is asked before the work begins: a
-// broker that was stopped for a time finds requests for containers that are gone. Their pids may
+// service that was stopped for a time finds requests for containers that are gone. Their pids may
 // belong to other processes.
 func (c *call) hungUp() bool {
 	n, err := 0, error(nil)
@@ -197,5 +197,5 @@ func (c *call) errorText(err error) string {
 	number := hex.EncodeToString(b[:])
 	c.log.Warn("refused", "number", number, "err", err)
 	return fmt.Sprintf("refused: the network must be one that allows you, and the container your own "+
-		"(reason: number %s in the broker's log)", number)
+		"(reason: number %s in the service's log)", number)
 }

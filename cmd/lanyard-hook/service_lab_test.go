@@ -19,17 +19,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// asBroker makes the test binary run the broker, below the named directory.
-const asBroker = "LANYARD_TEST_AS_BROKER"
+// asService makes the test binary run the service, below the named directory.
+const asService = "LANYARD_TEST_AS_SERVICE"
 
-// asInstalled makes it log as much as an installed broker.
+// asInstalled makes it log as much as an installed service.
 const asInstalled = "LANYARD_TEST_AS_INSTALLED"
 
 // alice may attach, and so may bob; mallory may not.
@@ -53,22 +53,22 @@ func serveForTest(root string) {
 	os.Exit(0)
 }
 
-// brokered is a world with a broker.
+// brokered is a world with a service.
 type brokered struct {
 	*world
 	cmd *exec.Cmd
 	log string // file
-	// confine is a command that runs the broker with fewer privileges than root.
+	// confine is a command that runs the service with fewer privileges than root.
 	confine []string
 }
 
-// newBrokered starts a broker in the host's namespace of a lab.
+// newBrokered starts a service in the host's namespace of a lab.
 func newBrokered(t testing.TB, c testenv.Config) *brokered {
 	t.Helper()
 	b := &brokered{world: newWorld(t, c)}
 	b.letUsersIn()
 	t.Cleanup(func() { must(t, unix.Unmount(b.guards(), unix.MNT_DETACH)) })
-	b.log = filepath.Join(b.root, "broker.log")
+	b.log = filepath.Join(b.root, "service.log")
 	b.start()
 	t.Cleanup(b.stop)
 	return b
@@ -83,7 +83,7 @@ func (w *world) letUsersIn() {
 	}
 }
 
-// startOnly starts a broker, and does not wait.
+// startOnly starts a service, and does not wait.
 func (b *brokered) startOnly(env ...string) {
 	b.tb.Helper()
 	f, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -93,16 +93,16 @@ func (b *brokered) startOnly(env ...string) {
 	must(b.tb, err)
 	args := append(slices.Clone(b.confine), self)
 	b.cmd = exec.Command(args[0], args[1:]...)
-	b.cmd.Env = append(append(os.Environ(), asBroker+"="+b.root), env...)
+	b.cmd.Env = append(append(os.Environ(), asService+"="+b.root), env...)
 	b.cmd.Stdout, b.cmd.Stderr = f, f
 	must(b.tb, b.Host.Start(b.cmd))
 }
 
-// start starts a broker and waits until it listens.
+// start starts a service and waits until it listens.
 func (b *brokered) start(env ...string) {
 	b.tb.Helper()
 	b.startOnly(env...)
-	testenv.Eventually(b.tb, "the broker", func() error {
+	testenv.Eventually(b.tb, "the service", func() error {
 		c, err := net.Dial("unixpacket", b.socket())
 		if err == nil {
 			c.Close()
@@ -134,7 +134,7 @@ func (b *brokered) wantNoGuards(t *testing.T) {
 
 func (b *brokered) socket() string { return wiring.PathsUnder(b.root).Socket }
 
-// stop ends the broker as systemd does, and checks that it ends without an error.
+// stop ends the service as systemd does, and checks that it ends without an error.
 func (b *brokered) stop() {
 	b.tb.Helper()
 	if b.cmd.ProcessState != nil {
@@ -142,14 +142,14 @@ func (b *brokered) stop() {
 	}
 	must(b.tb, b.cmd.Process.Signal(unix.SIGTERM))
 	if err := b.cmd.Wait(); err != nil {
-		b.tb.Errorf("the broker ended with %v: %s", err, b.logged())
+		b.tb.Errorf("the service ended with %v: %s", err, b.logged())
 	}
 	if b.tb.Failed() {
-		b.tb.Logf("the broker's log:\n%s", b.logged())
+		b.tb.Logf("the service's log:\n%s", b.logged())
 	}
 }
 
-// kill kills the broker.
+// kill kills the service.
 func (b *brokered) kill() {
 	b.tb.Helper()
 	must(b.tb, b.cmd.Process.Kill())
@@ -208,7 +208,7 @@ func (b *brokered) detachAndEndBy(t *testing.T, uid int, id string, c *testenv.C
 	c.End(t)
 }
 
-// secret checks that a refusal reads like all others, and that the broker's log has the
+// secret checks that a refusal reads like all others, and that the service's log has the
 // reason.
 func (b *brokered) secret(what string, o hooklab.Outcome, reason string) {
 	b.tb.Helper()
@@ -229,9 +229,9 @@ func (b *brokered) secret(what string, o hooklab.Outcome, reason string) {
 // why returns what "lanyard why" shows to a user.
 func (b *brokered) why(uid int) (lines []string) {
 	b.tb.Helper()
-	var failures []broker.Failure
+	var failures []service.Failure
 	must(b.tb, asUID(uid, func() (err error) {
-		failures, err = broker.Client{Socket: b.socket()}.Why(context.Background())
+		failures, err = service.Client{Socket: b.socket()}.Why(context.Background())
 		return err
 	}))
 	for _, f := range failures {
@@ -259,7 +259,7 @@ func (b *brokered) mustSleepBy(uid int) (pid int) {
 	return cmd.Process.Pid
 }
 
-// lanBrokered is lan with a broker, for alice and bob.
+// lanBrokered is lan with a service, for alice and bob.
 func lanBrokered(t testing.TB, edit func(*network.Definition)) (*brokered, *testenv.Station) {
 	t.Helper()
 	b := newBrokered(t, testenv.Config{})

@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 )
 
-// Client attaches through the broker that listens at Socket.
+// Client attaches through the service that listens at Socket.
 type Client struct{ Socket string }
 
 var _ hook.Attacher = Client{}
@@ -40,7 +40,7 @@ func (c Client) Detach(ctx context.Context, containerID string) error {
 	return err
 }
 
-// Why returns the last failures that the broker recorded for the calling user,
+// Why returns the last failures that the service recorded for the calling user,
 // oldest first.
 func (c Client) Why(ctx context.Context) ([]Failure, error) {
 	got, err := c.call(ctx, request{Version: version, Verb: verbWhy})
@@ -51,14 +51,14 @@ func (c Client) Why(ctx context.Context) ([]Failure, error) {
 }
 
 // Tell records a failure for the calling user, which Why returns later: one that
-// happened before the hook called the broker.
+// happened before the hook called the service.
 func (c Client) Tell(ctx context.Context, containerID, text string) error {
 	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: sanitize(containerID),
 		Error: sanitize(text)})
 	return err
 }
 
-// A request that the broker rejects as too early (the user has too many requests in
+// A request that the service rejects as too early (the user has too many requests in
 // progress, or has spent its budget) is sent again, every retryWait, at most maxTries
 // times. That is 30 seconds, longer than the time limit of a hook.
 const (
@@ -70,7 +70,7 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 	for tries := 1; ; tries++ {
 		b, err := c.exchange(ctx, m)
 		if err != nil {
-			return nil, fmt.Errorf("broker: %w", err)
+			return nil, fmt.Errorf("service: %w", err)
 		}
 		switch b[0] {
 		case replyLater:
@@ -94,7 +94,7 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 func decodeReply(b []byte) (*reply, error) {
 	var got reply
 	if err := json.Unmarshal(b, &got); err != nil {
-		return nil, fmt.Errorf("broker: its reply is not valid JSON: %w", err)
+		return nil, fmt.Errorf("service: its reply is not valid JSON: %w", err)
 	}
 	if got.Error != "" {
 		return nil, errors.New(got.Error)
@@ -112,11 +112,11 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	u := conn.(*net.UnixConn)
-	// A broker that rejects the connection replies and closes before it reads.
+	// A service that rejects the connection replies and closes before it reads.
 	serr := send(u, m)
 	b, err := receiveReply(u)
 	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF) {
-		// The kernel reports first that the broker did not read all that was sent, or that it
+		// The kernel reports first that the service did not read all that was sent, or that it
 		// has closed the connection: if that happens while recvmsg(2) finds the queue empty, a
 		// non-blocking call returns the end (unix_dgram_recvmsg in net/unix/af_unix.c). The
 		// reply is next in the queue.
@@ -148,7 +148,7 @@ func receiveReply(c *net.UnixConn) ([]byte, error) {
 // redialWait is the pause before the next attempt when the backlog is full.
 const redialWait = time.Millisecond / 4
 
-// dial connects to the broker. While the backlog is full, connect(2) fails with EAGAIN
+// dial connects to the service. While the backlog is full, connect(2) fails with EAGAIN
 // (unix(7)), and the kernel does not signal when there is space, so dial polls.
 //
 // It uses DialUnix, because Dial would link the resolver of host names.
@@ -169,10 +169,10 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// explainDial adds the remedy to an error of dial if no broker listens.
+// explainDial adds the remedy to an error of dial if no service listens.
 func (c Client) explainDial(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return fmt.Errorf("%w, and no broker listens at %s: as root, run \"systemctl enable --now lanyard.socket\"",
+		return fmt.Errorf("%w, and no service listens at %s: as root, run \"systemctl enable --now lanyard.socket\"",
 			hook.ErrUnprivileged, c.Socket)
 	}
 	return err

@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"container/list"
@@ -12,7 +12,7 @@ import (
 
 // Limits of one user: requests that run at a time while no other user has any, and
 // further connections. A user that starts a hundred containers at once gets all of them,
-// and a user that floods the broker delays no other user, and not root.
+// and a user that floods the service delays no other user, and not root.
 const (
 	maxRunning = 4
 	maxQueued  = 128
@@ -47,7 +47,7 @@ var rateLimitReply = []byte(string(replyLater) + "too many requests per second f
 // Errors of connect, sent to the caller.
 var (
 	errBusy = errors.New("your user has too many requests in progress: try again when some are done")
-	errFull = errors.New("the broker has too many connections: try again")
+	errFull = errors.New("the service has too many connections: try again")
 )
 
 // scheduler limits connections and requests per user, and decides which request runs next.

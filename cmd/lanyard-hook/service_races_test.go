@@ -18,7 +18,7 @@ import (
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// answer returns the broker's answer on a connection, "" for success.
+// answer returns the service's answer on a connection, "" for success.
 func answer(tb testing.TB, c *net.UnixConn, message []byte) string {
 	tb.Helper()
 	_, err := c.Write(message)
@@ -38,9 +38,9 @@ func reply(tb testing.TB, c *net.UnixConn) string {
 	return errorIn(tb, buf[:n])
 }
 
-// TestBrokerIdentifiesConnector checks that the caller is the user who connected, even if
+// TestServiceIdentifiesConnector checks that the caller is the user who connected, even if
 // another process uses the socket, or the process has changed its uid.
-func TestBrokerIdentifiesConnector(t *testing.T) {
+func TestServiceIdentifiesConnector(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
 	message := fmt.Appendf(nil, `{"version":2,"verb":"attach","container":"c1","pid":%d,"wants":[{"network":"web"}]}`,
@@ -57,9 +57,9 @@ func TestBrokerIdentifiesConnector(t *testing.T) {
 	}
 }
 
-// TestBrokerSetUID checks that a request of a set-user-ID program on a socket that its
+// TestServiceSetUID checks that a request of a set-user-ID program on a socket that its
 // caller connected counts as its caller's.
-func TestBrokerSetUID(t *testing.T) {
+func TestServiceSetUID(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
 	dir, err := os.MkdirTemp("/var/tmp", "lanyard-test") // not mounted nosuid
@@ -91,10 +91,10 @@ func TestBrokerSetUID(t *testing.T) {
 	}
 }
 
-// TestBrokerSubordinate checks that a subordinate uid of a user, in its own user
+// TestServiceSubordinate checks that a subordinate uid of a user, in its own user
 // namespace, cannot attach, and that a user namespace that it creates still belongs to
 // the user.
-func TestBrokerSubordinate(t *testing.T) {
+func TestServiceSubordinate(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, alice)
 	b.secret("a subordinate uid", b.attachBy(100_032, "x", c.Pid, "network=web"), "belongs to uid 1000 ")
@@ -102,9 +102,9 @@ func TestBrokerSubordinate(t *testing.T) {
 	b.secret("a container of a subordinate uid", b.attachBy(alice, "x", sub.Pid, "network=web"), "belongs to uid 100032")
 }
 
-// TestBrokerThreads checks that a thread in another user's namespace does not make that
+// TestServiceThreads checks that a thread in another user's namespace does not make that
 // the namespace of the process.
-func TestBrokerThreads(t *testing.T) {
+func TestServiceThreads(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	c := testenv.NewRootless(t, bob)
 	// A thread of this process, which runs as root, is in bob's namespace.
@@ -115,13 +115,13 @@ func TestBrokerThreads(t *testing.T) {
 	}))
 }
 
-// TestBrokerRecycledPid checks that a pid that is reused while the broker checks it never
+// TestServiceRecycledPid checks that a pid that is reused while the service checks it never
 // gives access to the other process's namespace, at any timing.
-func TestBrokerRecycledPid(t *testing.T) {
+func TestServiceRecycledPid(t *testing.T) {
 	recyclePids(t, func(pid int) { must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0)) })
 }
 
-// recyclePids makes the kernel reuse alice's pids for bob while the broker checks them.
+// recyclePids makes the kernel reuse alice's pids for bob while the service checks them.
 // next makes pid the next one that the kernel gives out.
 func recyclePids(t *testing.T, next func(pid int)) {
 	t.Helper()
@@ -156,9 +156,9 @@ func recyclePids(t *testing.T, next func(pid int)) {
 	b.WantNothing("web", before)
 }
 
-// TestBrokerExitRace checks that a process that ends while the broker checks it leaves
+// TestServiceExitRace checks that a process that ends while the service checks it leaves
 // nothing behind, at any timing.
-func TestBrokerExitRace(t *testing.T) {
+func TestServiceExitRace(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	before := b.Links(b.Host)
 	for i := range 10 {

@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ func (c *call) attacher() (hook.Attacher, error) {
 		return logged{userAttacher{c.server.Users, c.caller}, c}, nil
 	}
 	if c.elsewhere != nil {
-		return nil, fmt.Errorf("the broker attaches no containers of another host: %w", c.elsewhere)
+		return nil, fmt.Errorf("the service attaches no containers of another host: %w", c.elsewhere)
 	}
 	return logged{c.server.Root, c}, nil
 }

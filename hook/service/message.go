@@ -1,15 +1,15 @@
-// Package broker attaches containers for others: a privileged daemon on a socket, which
+// Package service attaches containers for others: a privileged daemon on a socket, which
 // lanyard-hook asks for root's and for rootless containers, and a client.
 //
 // A connection carries one message each way. The socket is SOCK_SEQPACKET, so a
-// message arrives whole or not at all. The broker accepts no file descriptors and no
+// message arrives whole or not at all. The service accepts no file descriptors and no
 // paths from callers, only names and a pid, which it checks itself. The kernel
 // identifies the caller. Package hook decides what the caller may have, and records it.
 //
 // Requests are JSON. So are replies, but for those to lanyard-hook and the rejection of a
 // request that was not read: a byte that says what the reply is, and text. lanyard-hook
 // decodes no JSON.
-package broker
+package service
 
 import (
 	"bytes"
@@ -26,12 +26,12 @@ import (
 )
 
 // maxMessage is the maximum length of a message, in bytes. Most of a request is the
-// container's annotations; lanyard-hook attaches without the broker if they are longer.
+// container's annotations; lanyard-hook attaches without the service if they are longer.
 // maxText and maxFailures keep replies below the limit.
 const maxMessage = 64 << 10
 
-// version is the version of the messages. Hook and broker are installed together, but
-// a broker of the previous release may still be running.
+// version is the version of the messages. Hook and service are installed together, but
+// a service of the previous release may still be running.
 const version = 2
 
 // Verbs of a request.
@@ -52,7 +52,7 @@ const (
 	replyStillBusy = '.' // the request is in progress; another reply follows
 )
 
-// request is the message from a caller to the broker.
+// request is the message from a caller to the service.
 type request struct {
 	Version   int      `json:"version"`
 	Verb      string   `json:"verb"`
@@ -81,7 +81,7 @@ type want struct {
 	Default   *bool        `json:"default-route,omitempty"`
 }
 
-// reply is the message from the broker to a caller.
+// reply is the message from the service to a caller.
 type reply struct {
 	Version     int       `json:"version"`
 	Error       string    `json:"error,omitempty"`
@@ -150,7 +150,7 @@ func decode(b []byte) (*request, error) {
 		return nil, errors.New("message is not one request in JSON: something follows it")
 	}
 	if m.Version != version {
-		return nil, fmt.Errorf("message has version %d, but the broker uses %d: install hook and broker of one release",
+		return nil, fmt.Errorf("message has version %d, but the service uses %d: install hook and service of one release",
 			m.Version, version)
 	}
 	switch m.Verb {

@@ -1,4 +1,4 @@
-package broker
+package service
 
 import (
 	"slices"
@@ -33,7 +33,7 @@ func (f *failures) add(uid, charged uint32, container, text string) {
 	}
 	list, next := f.byUID[uid], Failure{At: time.Now().UTC(), Container: sanitize(container), Error: sanitize(text)}
 	if n := len(list); n > 0 && list[n-1].Container == next.Container && list[n-1].Error == next.Error {
-		return // the hook reports an error that the broker sent it
+		return // the hook reports an error that the service sent it
 	}
 	list = append(list, next)
 	if len(list) > maxFailures {

@@ -12,8 +12,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// TestBrokerDescriptors checks that the broker keeps no descriptors that callers send.
-func TestBrokerDescriptors(t *testing.T) {
+// TestServiceDescriptors checks that the service keeps no descriptors that callers send.
+func TestServiceDescriptors(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	b.works("before")
 	count := func() int {
@@ -49,7 +49,7 @@ func TestBrokerDescriptors(t *testing.T) {
 			b.works("after")
 		})
 	}
-	testenv.Eventually(t, "the broker to hold no more than before", func() error {
+	testenv.Eventually(t, "the service to hold no more than before", func() error {
 		if n := count(); n > before {
 			return fmt.Errorf("%d descriptors, %d before", n, before)
 		}

@@ -19,10 +19,10 @@ func (w *world) newRootless() (*container, error) {
 		"unshare", "--user", "--map-root-user", "--net", "sh", "-c", "ip link set lo up && exec cat"), alice)
 }
 
-// startBroker starts "lanyard serve". Users must be able to execute the hook, which may be in a
+// startService starts "lanyard serve". Users must be able to execute the hook, which may be in a
 // directory that they cannot access: the programs are copied to a directory of the bench.
-func (w *world) startBroker() error {
-	if w.broker != nil {
+func (w *world) startService() error {
+	if w.service != nil {
 		return nil
 	}
 	dir := filepath.Join(state, "bin")
@@ -46,13 +46,13 @@ func (w *world) startBroker() error {
 		}
 	}
 	w.bin = dir
-	w.broker, err = startDaemon(exec.Command(filepath.Join(dir, "lanyard"), "--root", w.root(), "serve"),
+	w.service, err = startDaemon(exec.Command(filepath.Join(dir, "lanyard"), "--root", w.root(), "serve"),
 		10*time.Second, dialed("unixpacket", filepath.Join(w.root(), "run", "lanyard.sock")))
 	return err
 }
 
-func (w *world) stopBroker() error {
-	d := w.broker
-	w.broker = nil
+func (w *world) stopService() error {
+	d := w.service
+	w.service = nil
 	return d.stop()
 }
