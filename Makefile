@@ -9,7 +9,8 @@ SUITE   ?=
 
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TAGS      := urfave_cli_no_docs
-LDFLAGS   := -s -w -X main.version=$(VERSION) -X main.lanyardFile=$(PREFIX)/bin/lanyard
+PROGRAMS  := ./cmd/lanyard ./cmd/lanyard-hook ./cmd/lanyard-attach ./cmd/lanyard-cni ./cmd/lanyard-netavark
+LDFLAGS   := -s -w -X main.version=$(VERSION)
 GOLANGCI  := v2.15.0
 LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
 
@@ -19,8 +20,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: build
-build: ## bin/lanyard and bin/lanyard-hook, static
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/lanyard ./cmd/lanyard-hook
+build: ## the programs, static, into bin
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS)
 
 .PHONY: demo
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
@@ -117,7 +118,9 @@ $(LINTER):
 .PHONY: install
 install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then run the hook
 	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
-	install -D -m 0755 bin/lanyard-hook $(DESTDIR)$(PREFIX)/libexec/lanyard/lanyard-hook
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/lanyard bin/lanyard-hook bin/lanyard-attach
+	install -D -m 0755 bin/lanyard-cni $(DESTDIR)$(PREFIX)/libexec/cni/lanyard-cni
+	install -D -m 0755 bin/lanyard-netavark $(DESTDIR)$(PREFIX)/libexec/netavark/lanyard
 	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
 
 # A package ships the drop-in as a file. On this host, "lanyard hooks install" writes it, and
@@ -128,21 +131,66 @@ install-files:
 	for unit in lanyard lanyard-guards lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
+	install -D -m 0644 packaging/systemd-network/05-lanyard.network $(DESTDIR)$(PREFIX)/lib/systemd/network/05-lanyard.network
+	install -D -m 0644 packaging/NetworkManager/90-lanyard.conf $(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-lanyard.conf
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
 	for stage in createRuntime createContainer poststop; do \
 		sed 's|@PREFIX@|$(PREFIX)|; s|@STAGE@|'$$stage'|' packaging/hooks.d/lanyard.json.in > $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d/lanyard-$$stage.json || exit 1; \
 	done
 	$(if $(DESTDIR),$(install-drop-in))
-	install -d $(DESTDIR)$(PREFIX)/share/man/man7
-	sed 's|@PREFIX@|$(PREFIX)|' docs/man/lanyard-rootless.7 > $(DESTDIR)$(PREFIX)/share/man/man7/lanyard-rootless.7
+	for page in docs/man/*.[1-8]; do \
+		dir=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.} && install -d $$dir && \
+		sed 's|@PREFIX@|$(PREFIX)|' $$page > $$dir/$${page##*/} || exit 1; \
+	done
+
+# Into $(DESTDIR)$(PREFIX); Debian's zsh reads another directory than others.
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+.PHONY: install-completions
+install-completions: build
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR)
+	bin/lanyard completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lanyard
+	bin/lanyard completion zsh > $(DESTDIR)$(ZSHDIR)/_lanyard
+
+# A version that dpkg and rpm compare rightly: of the tag, or by the date of the commit.
+PACKAGE_VERSION := $(or $(patsubst v%,%,$(shell git describe --tags --exact-match 2>/dev/null)),\
+	0.0~git$(shell git log -1 --format=%cd --date=format:%Y%m%d%H%M%S).$(shell git rev-parse --short HEAD))
+NFPM := go tool -modfile=packaging/nfpm.mod nfpm package --config packaging/nfpm.yaml --target bin/
+
+.PHONY: deb rpm
+deb: ZSHDIR = /usr/share/zsh/vendor-completions
+deb rpm: ## bin/lanyard_*.deb, bin/lanyard-*.rpm
+	rm -rf bin/package/$@
+	$(MAKE) install install-completions PREFIX=/usr VERSION='$(PACKAGE_VERSION)' DESTDIR='$(CURDIR)/bin/package/$@' $(if $(filter deb,$@),ZSHDIR=$(ZSHDIR))
+	$(if $(filter deb,$@),$(deb-files))
+	find bin/package/$@/usr/share/man -type f -exec gzip -9n {} +
+	GOARCH=$$(go env GOARCH) ROOT=bin/package/$@ PACKAGE_VERSION='$(PACKAGE_VERSION)' $(NFPM) --packager $@
+
+.PHONY: test-deb
+test-deb: deps-package ## installs, upgrades and removes the deb in a Debian root, with a container running; SUITE=trixie; root
+	$(MAKE) deb PACKAGE_VERSION=0.0~git1.old
+	$(MAKE) deb
+	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
+	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb
+
+.PHONY: man
+man: ## docs/man: the pages of commands, from their --help
+	go test -count=1 -tags '$(TAGS) failpoint' -run '^TestMan$$' ./cmd/lanyard -update-man
+
+# What Debian's policy asks of a package.
+define deb-files
+	install -D -m 0644 packaging/copyright bin/package/deb/usr/share/doc/lanyard/copyright
+	install -D -m 0644 packaging/lintian-overrides bin/package/deb/usr/share/lintian/overrides/lanyard
+	printf 'lanyard (%s) unstable; urgency=medium\n\n  * See https://github.com/lanyard-net/lanyard/blob/main/CHANGELOG.md.\n\n -- Lanyard maintainers <maintainers@lanyard-net.example>  %s\n' \
+		'$(PACKAGE_VERSION)' "$$(git log -1 --format=%cD)" | gzip -9n > bin/package/deb/usr/share/doc/lanyard/changelog.gz
+endef
 
 DROP_IN := /etc/containers/containers.conf.d/50-lanyard.conf
 install-drop-in = install -d $(DESTDIR)$(dir $(DROP_IN)) && \
 	sed 's|@DIRS@|"/usr/share/containers/oci/hooks.d", "$(PREFIX)/share/lanyard/hooks.d"|' \
 	packaging/containers.conf.d/50-lanyard.conf.in > $(DESTDIR)$(DROP_IN)
 
-.PHONY: deps-test deps-suite deps-demo deps-bench deps-generate
-deps-test deps-suite deps-demo deps-bench deps-generate: deps-%:
+.PHONY: deps-test deps-suite deps-demo deps-bench deps-generate deps-package
+deps-test deps-suite deps-demo deps-bench deps-generate deps-package: deps-%:
 	@testenv/deps.sh $*
 
 .PHONY: clean

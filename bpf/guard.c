@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
  * The guard programs. The first passes the frames of guarded attachments between the two links that
- * each attachment has in the broker's namespace: outside, a macvlan on the parent; inside, one end
+ * each attachment has in the service's namespace: outside, a macvlan on the parent; inside, one end
  * of a veth pair, with the other end in the container. Frames that the container sends must match
  * its permit; all others are dropped and counted by reason. The owner of the container is root in
  * its namespace, and can send any bytes.

@@ -53,6 +53,16 @@ func detachTCX(path string) error {
 	return nil
 }
 
+// HasTCX reports whether the kernel has TCX.
+func HasTCX() (bool, error) {
+	const lo = 1 // every namespace has it, with this ifindex
+	_, err := link.QueryPrograms(link.QueryOptions{Target: lo, Attach: ebpf.AttachTCXIngress})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
+		return false, nil
+	}
+	return err == nil, explainErrno(err)
+}
+
 // queryTCX returns the ids of the programs that a device runs by TCX, in their order: none if the
 // kernel has no TCX, or if the device does not exist.
 func queryTCX(ifindex int, kind ebpf.AttachType) (ids []ebpf.ProgramID, err error) {

@@ -17,7 +17,7 @@ import (
 )
 
 // upgrade replaces programs of an earlier edition by those of this one. It keeps programs of a
-// later edition: if two editions are installed, in a broker that was not restarted and in the
+// later edition: if two editions are installed, in a service that was not restarted and in the
 // hooks, the later one wins. Each frame meets one edition or the other, and both count in the same
 // maps. The lock is held.
 func (t *trunk) upgrade() error {

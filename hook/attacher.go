@@ -13,13 +13,13 @@ import (
 )
 
 // Attacher attaches and detaches containers: in the calling process (hook/attach), or through a
-// broker for callers without privilege. Both have the same contract.
+// service for callers without privilege. Both have the same contract.
 type Attacher interface {
 	// Attach creates all interfaces of the request, or none: if one fails, it removes the
 	// others. An interface that the container's namespace already has is not created again:
 	// its attachment is returned, and the container holds it, too. The error of hook/attach is a
 	// *Refusal if the verdict is fatal, and wraps ErrGone if a sweep removed the record
-	// during the attach. That of a broker's client has only its text.
+	// during the attach. That of a service's client has only its text.
 	Attach(ctx context.Context, r Request) ([]Attachment, error)
 	// Detach drops the container's references to attachments, and releases the attachments
 	// that no container refers to any more. It needs only the records. It may be called
@@ -32,9 +32,13 @@ type Request struct {
 	Container string // the runtime's id of the container
 	Name      string // the engine's name of it, stable over restarts; "" if the state has none
 	Pid       int    // the container's init, in the pid namespace of the process that attaches
-	Pod       Pod    // zero outside Kubernetes
-	Wants     []Want
-	Trace     *Trace `json:"-"` // records the duration of each step; nil: no trace
+	// Netns is the path of the container's network namespace, instead of Pid: for runtimes that
+	// start no process before the network exists (CNI). The container's reference then has no
+	// process: it ends with Detach, or with the namespace.
+	Netns string
+	Pod   Pod // zero outside Kubernetes
+	Wants []Want
+	Trace *Trace `json:"-"` // records the duration of each step; nil: no trace
 }
 
 // Pod is the Kubernetes pod of a container.
@@ -59,6 +63,6 @@ type Want struct {
 }
 
 // ErrUnprivileged means that the process may not change the host's network. Package wiring checks
-// that before it opens an attacher of this process, and uses the broker's client instead. The client
-// returns an error that wraps ErrUnprivileged if no broker listens.
+// that before it opens an attacher of this process, and uses the service's client instead. The client
+// returns an error that wraps ErrUnprivileged if no service listens.
 var ErrUnprivileged = errors.New("no CAP_NET_ADMIN on the host")

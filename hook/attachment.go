@@ -25,41 +25,46 @@ const (
 // that undo needs. It is written before any resource is acquired, so that a sweep can release
 // what a crash leaves.
 type Attachment struct {
-	ID         verify.ID        `json:"id"`
-	State      State            `json:"state"`
-	Network    string           `json:"network"`
-	Generation string           `json:"generation"`       // the definition's id
-	Driver     string           `json:"driver,omitempty"` // "" is macvlan
-	Interface  string           `json:"interface"`
-	Index      int              `json:"ifindex,omitzero"` // inside the namespace
-	MAC        ether.MAC        `json:"mac"`
-	MTU        int              `json:"mtu,omitzero"`
-	Addrs      []netip.Prefix   `json:"addresses"`
-	Gateways   []netip.Addr     `json:"gateways,omitempty"`
-	Defaults   []netip.Addr     `json:"default_via,omitempty"`     // next hops of its default routes; unspecified: the host
-	Others     []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
-	Pools      []string         `json:"pools"`                     // the pools of its leases
-	Quarantine time.Duration    `json:"quarantine_ns,omitzero"`
-	Parent     string           `json:"parent"`
-	ParentIdx  int              `json:"parent_ifindex"`
-	Trunk      string           `json:"trunk"`
-	Endpoint   verify.Endpoint  `json:"endpoint"`         // recorded before Datapath.Expect
-	Former     *verify.Endpoint `json:"former,omitempty"` // the old endpoint, while address or MAC change
-	Netns      Netns            `json:"netns"`
-	Number     *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
-	Hook       netns.Process    `json:"hook"`           // owns the record unless the state is Attached
-	Containers []Container      `json:"containers"`
-	Mode       verify.Mode      `json:"verify"`
-	Verdict    verify.Verdict   `json:"verdict"`
-	Verdicts   []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
-	Evidence   *verify.Evidence `json:"evidence,omitempty"` // at the time of the verdict
-	Created    time.Time        `json:"created"`
-	Timing     []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
-	Pod        Pod              `json:"pod,omitzero"`
-	Guard      *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
-	AtParent   bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent's egress
-	HostLink   string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
-	Owner      uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
+	ID         verify.ID `json:"id"`
+	State      State     `json:"state"`
+	Network    string    `json:"network"`
+	Generation string    `json:"generation"`       // the definition's id
+	Driver     string    `json:"driver,omitempty"` // "" is macvlan
+	Interface  string    `json:"interface"`
+	Index      int       `json:"ifindex,omitzero"` // inside the namespace
+	MAC        ether.MAC `json:"mac"`
+	MTU        int       `json:"mtu,omitzero"`
+	// MTURequested is the MTU of the network or of the container's annotation; 0: the parent's.
+	MTURequested int `json:"mtu_requested,omitzero"`
+
+	Addrs    []netip.Prefix `json:"addresses"`
+	Gateways []netip.Addr   `json:"gateways,omitempty"`
+	Defaults []netip.Addr   `json:"default_via,omitempty"` // next hops of its default routes; unspecified: the host
+	// DefaultRoute is the container's default-route setting; nil: it has none.
+	DefaultRoute *bool            `json:"default_route,omitempty"`
+	Others       []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
+	Pools        []string         `json:"pools"`                     // the pools of its leases
+	Quarantine   time.Duration    `json:"quarantine_ns,omitzero"`
+	Parent       string           `json:"parent"`
+	ParentIdx    int              `json:"parent_ifindex"`
+	Trunk        string           `json:"trunk"`
+	Endpoint     verify.Endpoint  `json:"endpoint"`         // recorded before Datapath.Expect
+	Former       *verify.Endpoint `json:"former,omitempty"` // the old endpoint, while address or MAC change
+	Netns        Netns            `json:"netns"`
+	Number       *int             `json:"nsid,omitempty"` // valid while the namespace exists; nil if it has none
+	Hook         netns.Process    `json:"hook"`           // owns the record unless the state is Attached
+	Containers   []Container      `json:"containers"`
+	Mode         verify.Mode      `json:"verify"`
+	Verdict      verify.Verdict   `json:"verdict"`
+	Verdicts     []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
+	Evidence     *verify.Evidence `json:"evidence,omitempty"` // at the time of the verdict
+	Created      time.Time        `json:"created"`
+	Timing       []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
+	Pod          Pod              `json:"pod,omitzero"`
+	Guard        *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
+	AtParent     bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent
+	HostLink     string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
+	Owner        uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
 
 	Leases network.LeaseStore `json:"leases,omitempty"`     // the store that has Pools
 	Lost   string             `json:"lease_lost,omitempty"` // why it does not hold its addresses any more; "" if it does
@@ -72,12 +77,20 @@ type Netns struct {
 	Inode  uint64 `json:"inode"`            // recycled by the kernel: valid only together with the other fields
 }
 
-// Container is a reference to an attachment. It is valid while the container's init runs.
+// Container is a reference to an attachment. It is valid while the container's init runs, or, without
+// a process, while the interface is in the namespace.
 type Container struct {
 	ID      string        `json:"id"`
 	Name    string        `json:"name,omitempty"`
-	Process netns.Process `json:"process"`
+	Process netns.Process `json:"process,omitzero"` // zero: see Request.Netns
 }
+
+// ByPath reports whether the runtime named the container's namespace by its path, and no process.
+func (c Container) ByPath() bool { return c.Process == netns.Process{} }
+
+// Exited reports whether the container's init has exited. A container without a process does not
+// exit: its runtime detaches it.
+func (c Container) Exited() bool { return !c.ByPath() && !netns.Alive(c.Process) }
 
 // String returns "namespace/name".
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
@@ -85,9 +98,16 @@ func (p Pod) String() string { return p.Namespace + "/" + p.Name }
 // OfPod reports whether the attachment belongs to a pod.
 func (a *Attachment) OfPod() bool { return a.Pod.Sandbox != "" }
 
-// InUse reports whether any of the attachment's containers runs.
+// ByPath reports whether the attachment has a container without a process.
+func (a *Attachment) ByPath() bool { return slices.ContainsFunc(a.Containers, Container.ByPath) }
+
+// WithNetns reports whether the attachment exists for as long as its interface is in the namespace,
+// instead of as long as a process runs.
+func (a *Attachment) WithNetns() bool { return a.OfPod() || a.ByPath() }
+
+// InUse reports whether the init of any of the attachment's containers runs.
 func (a *Attachment) InUse() bool {
-	return slices.ContainsFunc(a.Containers, func(c Container) bool { return netns.Alive(c.Process) })
+	return slices.ContainsFunc(a.Containers, func(c Container) bool { return !c.ByPath() && netns.Alive(c.Process) })
 }
 
 // ErrGone is returned if the record to change does not exist any more, because a sweep has removed

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// Caller is a user without privilege that a broker attaches for. All fields come from the kernel
+// Caller is a user without privilege that a service attaches for. All fields come from the kernel
 // (SO_PEERCRED), none from the caller's request.
 type Caller struct {
 	UID  uint32

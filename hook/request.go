@@ -29,6 +29,9 @@ func (r *Request) Validate() error {
 	if len(r.Name) > MaxID || !Printable(r.Name) {
 		return fmt.Errorf("container name %s: use up to %d printable characters", network.Clip(r.Name), MaxID)
 	}
+	if r.Netns != "" {
+		return fmt.Errorf("container %q: only root can name a network namespace by its path", r.Container)
+	}
 	if r.Pid <= 0 {
 		return fmt.Errorf("container %q: %d is not a process id", r.Container, r.Pid)
 	}
@@ -36,7 +39,7 @@ func (r *Request) Validate() error {
 		return fmt.Errorf("container %q requests %d networks: request 1 to %d", r.Container, len(r.Wants), MaxWants)
 	}
 	for i := range r.Wants {
-		if err := r.Wants[i].validate(); err != nil {
+		if err := r.Wants[i].Validate(); err != nil {
 			return fmt.Errorf("container %q: %w", r.Container, err)
 		}
 	}
@@ -64,8 +67,8 @@ func Printable(s string) bool {
 	return true
 }
 
-// validate returns an error if any field of w is invalid.
-func (w *Want) validate() error {
+// Validate returns an error if any field of w is invalid.
+func (w *Want) Validate() error {
 	if err := network.ValidName(w.Network); err != nil {
 		return err
 	}

@@ -22,6 +22,17 @@ func HookFile(program, stage string) string {
 	return strings.ReplaceAll(text, "@STAGE@", stage)
 }
 
+//go:embed cdi/lanyard.json.in
+var cdiSpec string
+
+// CDISpec returns the text of the CDI specification, with the path of lanyard-hook. It has one
+// device, by which Docker runs the hooks. The stage createContainer is not needed, because Docker
+// mounts a resolv.conf in every container.
+func CDISpec(program string) string {
+	quoted, _ := json.Marshal(program) // a string has no error
+	return strings.ReplaceAll(cdiSpec, `"@PREFIX@/libexec/lanyard/lanyard-hook"`, string(quoted))
+}
+
 // Templates of the drop-in files that set hooks_dir. DropIn fills them in.
 var (
 	//go:embed containers.conf.d/50-lanyard.conf.in

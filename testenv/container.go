@@ -59,16 +59,23 @@ func JoinNamespace(tb testing.TB, n *Namespace) *Container {
 	return c
 }
 
-// Pin binds the namespace to a file until unpin is called or the test ends: the namespace outlives
-// its last process, as those of Kubernetes pods do.
+// Pin is PinAt without the path.
 func (n *Namespace) Pin(tb testing.TB) (unpin func()) {
 	tb.Helper()
-	path := filepath.Join(tb.TempDir(), "netns")
+	_, unpin = n.PinAt(tb)
+	return unpin
+}
+
+// PinAt binds the namespace to a file until unpin is called or the test ends: the namespace outlives
+// its last process, as those of Kubernetes pods do.
+func (n *Namespace) PinAt(tb testing.TB) (path string, unpin func()) {
+	tb.Helper()
+	path = filepath.Join(tb.TempDir(), "netns")
 	must(tb, os.WriteFile(path, nil, 0o600))
 	must(tb, unix.Mount(n.Path(), path, "", unix.MS_BIND, ""))
 	unpin = sync.OnceFunc(func() { must(tb, unix.Unmount(path, unix.MNT_DETACH)) })
 	tb.Cleanup(unpin)
-	return unpin
+	return path, unpin
 }
 
 // newProcess prepares cat, or the command args, which must end in cat. It waits for the end of its

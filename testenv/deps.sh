@@ -3,11 +3,12 @@
 # missing packages, so that a second run does nothing.
 set -eu
 
-test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns"
+test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins"
 suite="mmdebstrap debian-archive-keyring"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 bench="netavark iperf3 runc time busybox-static iproute2 util-linux"
 generate="clang llvm libbpf-dev"
+package="mmdebstrap debian-archive-keyring dpkg-dev lintian iproute2 iputils-ping util-linux"
 
 packages=
 for subject in "$@"; do
@@ -17,8 +18,9 @@ for subject in "$@"; do
 	demo) packages="$packages $demo" ;;
 	bench) packages="$packages $bench" ;;
 	generate) packages="$packages $generate" ;;
+	package) packages="$packages $package" ;;
 	*)
-		echo "deps.sh: unknown subject \"$subject\": test, suite, demo, bench, generate" >&2
+		echo "deps.sh: unknown subject \"$subject\": test, suite, demo, bench, generate, package" >&2
 		exit 2
 		;;
 	esac

@@ -3,8 +3,24 @@ package testenv
 import (
 	"flag"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 )
+
+// InSuite skips a test unless the virtual machine has the userland of one of the Debian suites. If
+// -run selects tests, another userland is an error.
+func InSuite(t *testing.T, suites ...string) {
+	t.Helper()
+	if slices.Contains(suites, os.Getenv("LANYARD_SUITE")) {
+		return
+	}
+	need := "needs SUITE=" + strings.Join(suites, " or ")
+	if flag.Lookup("test.run").Value.String() != "" {
+		t.Fatal(need)
+	}
+	t.Skip(need)
+}
 
 // OnOneKernel skips a test on all kernels of the virtual machine but one, such as "6.12". It is for
 // expensive tests: podman, systemd, 4,094 links and 64 concurrent hooks take minutes of an emulated

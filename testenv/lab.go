@@ -57,6 +57,7 @@ type Lab struct {
 // NewLab makes a switch, and a host on its trunk port.
 func NewLab(tb testing.TB, c Config) *Lab {
 	tb.Helper()
+	shareMachine(tb)
 	if c.Trunk == "" {
 		c.Trunk = "eth9"
 	}
@@ -94,6 +95,19 @@ func (l *Lab) AddUplink(nic string) {
 	l.tb.Helper()
 	*l.ports++
 	l.addTrunk(fmt.Sprintf("trunk%d", *l.ports), nic)
+}
+
+// Unplug removes the host's network card and its port of the switch, as a hot-plug does. The kernel
+// deletes all links on the card, in every namespace.
+func (l *Lab) Unplug() {
+	l.tb.Helper()
+	must(l.tb, l.Host.nl.LinkDel(l.Host.link(l.tb, l.Trunk)))
+}
+
+// Replug adds the card again, as another link with the same name.
+func (l *Lab) Replug() {
+	l.tb.Helper()
+	l.addTrunk(l.port, l.Trunk)
 }
 
 func (l *Lab) addTrunk(port, nic string) {

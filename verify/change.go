@@ -16,7 +16,22 @@ type Given struct {
 	Addrs     []netip.Prefix // empty if the workload configures its own
 	Defaults  []netip.Addr   // next hops of its default routes; unspecified: the host
 	Addressed bool           // the network assigns addresses: others were added by the workload
+	Parent    string         // the host's link that it was created on
+	MTU       int            // 0 if unknown
+	Fixed     bool           // the MTU was requested; otherwise it is the parent's at the start
 }
+
+// ParentState is what has become of the link that an interface was created on. The kernel deletes
+// the interface with it, in every namespace.
+type ParentState int
+
+// States of a parent.
+const (
+	ParentKept     ParentState = iota
+	ParentRemoved              // no link has its name
+	ParentMissing              // no link has its name, and Lanyard creates it when it is needed
+	ParentReplaced             // another link has its name
+)
 
 // Found is the interface in its namespace, as it is now.
 type Found struct {
@@ -26,6 +41,10 @@ type Found struct {
 	MAC      ether.MAC
 	Addrs    []netip.Prefix
 	Defaults []Default // of the whole namespace
+	Parent   ParentState
+
+	ParentName     string // "" if unknown
+	MTU, ParentMTU int    // 0 if unknown
 }
 
 // Default is a default route, or the lower half of one.
@@ -50,10 +69,13 @@ func Changes(g Given, f Found) (list []Change) {
 	add := func(c Code, format string, args ...any) {
 		list = append(list, Change{c, fmt.Sprintf("interface %q ", g.Name) + fmt.Sprintf(format, args...)})
 	}
-	if !f.Exists {
-		add(InterfaceGone, "is gone from the container's namespace: it was deleted there, moved to another namespace, "+
-			"or went with its parent: start the container again")
+	if !f.Exists || f.Parent != ParentKept {
+		add(InterfaceGone, "%s, or start the container again", goneText(g, f))
 		return list
+	}
+	if f.ParentName != "" && f.ParentName != g.Parent {
+		add("", "is on parent %q, which is now called %q: containers of the network cannot start until a link is "+
+			"called %q again", g.Parent, f.ParentName, g.Parent)
 	}
 	if f.Name != g.Name {
 		add("", "was renamed to %q in the container", f.Name)
@@ -65,6 +87,9 @@ func Changes(g Given, f Found) (list []Change) {
 	if !f.Up {
 		add(InterfaceChanged, "was set down in the container: set it up there, or start the container again")
 		return list
+	}
+	if text := mtuChange(g, f); text != "" {
+		add("", "%s", text)
 	}
 	lost := lostAddrs(g, f)
 	for _, p := range lost {
@@ -84,6 +109,47 @@ func Changes(g Given, f Found) (list []Change) {
 		}
 	}
 	return list
+}
+
+// mtuChange returns how the MTU differs from the one that a container gets that starts now, "" if it
+// does not. The kernel lowers the MTU of a macvlan and of a VLAN with that of the link below, and
+// does not raise it again; it does not lower that of a guarded container's veth.
+func mtuChange(g Given, f Found) string {
+	const again = `"ip link set mtu" in the container, or start it again`
+	switch {
+	case g.MTU == 0 || f.MTU == 0 || f.ParentMTU == 0:
+		return ""
+	case f.MTU > f.ParentMTU:
+		return fmt.Sprintf("has MTU %d, and its parent %q only %d: larger frames are dropped: use %s",
+			f.MTU, g.Parent, f.ParentMTU, again)
+	case f.MTU < g.MTU && f.ParentMTU < g.MTU:
+		return fmt.Sprintf("has MTU %d instead of %d, because that of its parent %q was lowered to %d",
+			f.MTU, g.MTU, g.Parent, f.ParentMTU)
+	case f.MTU < g.MTU:
+		return fmt.Sprintf("has MTU %d instead of %d: it was set in the container, or that of parent %q was lower "+
+			"for a time: "+
+			"use %s", f.MTU, g.MTU, g.Parent, again)
+	case !g.Fixed && f.MTU < f.ParentMTU:
+		return fmt.Sprintf("has MTU %d, and containers that start now get %d, because that of parent %q was raised: use %s",
+			f.MTU, f.ParentMTU, g.Parent, again)
+	}
+	return ""
+}
+
+// goneText returns why an interface is gone, and how to create it again.
+func goneText(g Given, f Found) string {
+	const reattach = `run "lanyard reattach"`
+	switch f.Parent {
+	case ParentRemoved:
+		return fmt.Sprintf("is gone: its parent %q was removed from this host: add %q again and %s",
+			g.Parent, g.Parent, reattach)
+	case ParentMissing:
+		return fmt.Sprintf("is gone: its parent %q was removed from this host: %s, which creates %q again",
+			g.Parent, reattach, g.Parent)
+	case ParentReplaced:
+		return fmt.Sprintf("is gone: its parent %q was removed from this host and added again: %s", g.Parent, reattach)
+	}
+	return "is gone from the container's namespace: it was deleted there, or moved to another namespace: " + reattach
 }
 
 // lostAddrs returns the given addresses that the interface lacks.

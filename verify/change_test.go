@@ -14,10 +14,11 @@ func TestChanges(t *testing.T) {
 	given := Given{
 		Name: "eth0", MAC: gwMAC, Addrs: []netip.Prefix{prefix("192.168.50.9/24"), prefix("fd50::9/64")},
 		Defaults: []netip.Addr{addr("192.168.50.1"), addr("fd50::1")}, Addressed: true,
+		Parent: "eth9", MTU: 1500,
 	}
 	found := func() Found {
 		return Found{
-			Exists: true, Up: true, Name: "eth0", MAC: gwMAC, Addrs: slices.Clone(given.Addrs),
+			Exists: true, Up: true, Name: "eth0", MAC: gwMAC, Addrs: slices.Clone(given.Addrs), MTU: 1500, ParentMTU: 1500, ParentName: "eth9",
 			Defaults: []Default{
 				{Via: addr("192.168.50.1"), Interface: "eth0", Own: true}, {Via: addr("fd50::1"), Interface: "eth0", Own: true},
 			},
@@ -37,6 +38,23 @@ func TestChanges(t *testing.T) {
 			f.Defaults = append([]Default{{Via: addr("0.0.0.0"), Interface: "tun0"}}, f.Defaults...)
 		}, nil},
 		{"gone", func(_ *Given, f *Found) { *f = Found{} }, []string{"interface-gone start the container again"}},
+		{"its parent removed", func(_ *Given, f *Found) { f.Parent = ParentRemoved },
+			[]string{`interface-gone parent "eth9" was removed from this host: add "eth9" again and run "lanyard reattach"`}},
+		{"its managed parent removed", func(_ *Given, f *Found) { f.Parent = ParentMissing },
+			[]string{`interface-gone run "lanyard reattach", which creates "eth9" again, or start`}},
+		{"its parent replaced", func(_ *Given, f *Found) { *f = Found{Parent: ParentReplaced} },
+			[]string{`interface-gone was removed from this host and added again: run "lanyard reattach", or start`}},
+		{"its parent renamed", func(_ *Given, f *Found) { f.ParentName = "lan9" },
+			[]string{` is on parent "eth9", which is now called "lan9": containers of the network cannot start until`}},
+		{"the parent's MTU lowered", func(_ *Given, f *Found) { f.MTU, f.ParentMTU = 1400, 1400 },
+			[]string{` has MTU 1400 instead of 1500, because that of its parent "eth9" was lowered to 1400`}},
+		{"and raised again", func(_ *Given, f *Found) { f.MTU = 1400 },
+			[]string{` has MTU 1400 instead of 1500: it was set in the container, or that of parent "eth9" was lower for a time`}},
+		{"the parent's MTU raised", func(_ *Given, f *Found) { f.ParentMTU = 9000 },
+			[]string{` has MTU 1500, and containers that start now get 9000`}},
+		{"the parent's MTU raised, and the network's fixed", func(g *Given, f *Found) { g.Fixed, f.ParentMTU = true, 9000 }, nil},
+		{"a guarded container's parent lowered", func(_ *Given, f *Found) { f.ParentMTU = 1400 },
+			[]string{` has MTU 1500, and its parent "eth9" only 1400: larger frames are dropped`}},
 		{"down, and all that follows", func(_ *Given, f *Found) { *f = Found{Exists: true, Name: "eth0", MAC: gwMAC} },
 			[]string{"interface-changed was set down"}},
 		{"flushed, and its routes", func(_ *Given, f *Found) { f.Addrs, f.Defaults = nil, nil },

@@ -3,6 +3,7 @@ package pin
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,9 +16,17 @@ func isBPFFS(path string) bool {
 	return unix.Statfs(path, &st) == nil && int64(st.Type) == unix.BPF_FS_MAGIC
 }
 
-// mountBPFFS mounts a bpffs at its usual mount point, if that is the parent of the root and nothing
-// else is mounted there.
-func mountBPFFS(parent string) error {
+// Check returns nil if the root is on a bpffs, or if the first use can mount one there.
+func (r Root) Check() error {
+	parent := filepath.Dir(string(r))
+	if isBPFFS(parent) {
+		return nil
+	}
+	return mountable(parent)
+}
+
+// mountable returns why a bpffs cannot be mounted at parent, which is on none.
+func mountable(parent string) error {
 	var st unix.Statfs_t
 	if parent != bpffs {
 		return fmt.Errorf("%q is not on a bpffs: choose a directory in %q", parent, bpffs)
@@ -31,6 +40,15 @@ func mountBPFFS(parent string) error {
 	}
 	if int64(st.Type) != unix.SYSFS_MAGIC {
 		return fmt.Errorf("another file system is mounted at %q: mount bpffs there", bpffs)
+	}
+	return nil
+}
+
+// mountBPFFS mounts a bpffs at its usual mount point, if that is the parent of the root and nothing
+// else is mounted there.
+func mountBPFFS(parent string) error {
+	if err := mountable(parent); err != nil {
+		return err
 	}
 	// Two processes must not both mount a bpffs, the second of which would cover the first one's
 	// pins. Both have opened the directory below the mount, which they lock.

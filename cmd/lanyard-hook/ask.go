@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Messages to and from the service, as package hook/broker has them. A request is one packet. The
+// Messages to and from the service, as package hook/service has them. A request is one packet. The
 // reply is one packet, after any number of signs of life. The first byte says what it is, the rest
 // is text.
 const (

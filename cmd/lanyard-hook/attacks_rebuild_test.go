@@ -50,7 +50,7 @@ func wordy(t *testing.T, n *testenv.Namespace, links, heard int) {
 // message.
 const unreadable = 5500
 
-// loseDatabase deletes the database while the broker is down.
+// loseDatabase deletes the database while the service is down.
 func (b *brokered) loseDatabase() {
 	b.tb.Helper()
 	b.kill()
@@ -62,6 +62,7 @@ func (b *brokered) loseDatabase() {
 // rebuild of a lost database. The user loses the attachments there. Root's namespaces are
 // never skipped.
 func TestAttackRebuild(t *testing.T) {
+	testenv.Alone(t)
 	p := newPrisoner(t, direct)
 	rootful := testenv.NewContainer(t)
 	p.MustAttach("rootful", rootful, "network=web", "ip=192.168.50.11")
@@ -127,6 +128,7 @@ func TestAttackRebuild(t *testing.T) {
 // TestAttackFullPool checks that such a namespace does not block addresses either: the
 // leases of other ended containers are released.
 func TestAttackFullPool(t *testing.T) {
+	testenv.Alone(t)
 	b := newBrokered(t, testenv.Config{})
 	b.AddGateway(0, "192.168.50.1/29")
 	b.Define("web", b.Trunk, func(d *network.Definition) {
@@ -147,7 +149,7 @@ func TestAttackFullPool(t *testing.T) {
 	}
 	b.MustAttach("next", testenv.NewContainer(t), "network=web")
 	if !strings.Contains(b.logged(), "could not release all attachments that are not in use") {
-		t.Errorf("the broker logged %s", b.logged())
+		t.Errorf("the service logged %s", b.logged())
 	}
 }
 

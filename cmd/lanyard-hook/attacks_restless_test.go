@@ -48,6 +48,7 @@ func restless(t *testing.T, n *testenv.Namespace) (calm func()) {
 // TestAttackRebuildDuringChanges is TestAttackRebuild, with a time limit, and with links
 // that change while they are read. They may be read completely by chance.
 func TestAttackRebuildDuringChanges(t *testing.T) {
+	testenv.Alone(t)
 	b, _ := lanBrokered(t, direct)
 	victim, next := testenv.NewRootless(t, bob), testenv.NewRootless(t, bob)
 	b.mustAttachBy(bob, "victim", victim.Pid, "network=web")

@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lanyardFile is the program lanyard of the installed system. The build sets it.
-var lanyardFile = "/usr/local/bin/lanyard"
+// attachFile is the program that attaches without a service. It is in the hook's directory, unless
+// its name is a path.
+var attachFile = "lanyard-attach"
 
-// programs are the files to execute, the first that exists: the one that was named, else the one
-// in the hook's directory, else the installed one.
-func (o options) programs() []string {
-	if o.lanyard != "" {
-		return []string{o.lanyard}
+// program returns the file to execute: the one that was named, else attachFile.
+func (o options) program() (string, error) {
+	switch {
+	case o.attach != "":
+		return o.attach, nil
+	case filepath.IsAbs(attachFile):
+		return attachFile, nil
 	}
 	self, err := os.Executable()
-	if err != nil {
-		return []string{lanyardFile}
-	}
-	return []string{filepath.Join(filepath.Dir(self), "lanyard"), lanyardFile}
+	return filepath.Join(filepath.Dir(self), attachFile), err
 }
 
-// execute replaces this process by "lanyard attach", with the state on its stdin and the rest of
+// execute replaces this process by lanyard-attach, with the state on its stdin and the rest of
 // the time. It returns only if that fails.
 func (o options) execute(state []byte) error {
 	left := o.left()
@@ -34,20 +34,16 @@ func (o options) execute(state []byte) error {
 	if err := setStdin(state); err != nil {
 		return errors.New("pass the state on: " + err.Error())
 	}
-	args := []string{"lanyard"}
+	program, err := o.program()
+	if err != nil {
+		return errors.New("find this program's directory: " + err.Error())
+	}
+	args := []string{"lanyard-attach", "--timeout", left.String()}
 	if o.root != "" {
 		args = append(args, "--root", o.root)
 	}
-	args = append(args, "attach", "--timeout", left.String(), o.stage)
-	var failure string
-	for _, program := range o.programs() {
-		err := unix.Exec(program, args, os.Environ())
-		failure = "execute " + program + ": " + err.Error()
-		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EACCES) {
-			break
-		}
-	}
-	return errors.New(failure + ": install lanyard there, or name it with --lanyard")
+	err = unix.Exec(program, append(args, o.stage), os.Environ())
+	return errors.New("execute " + program + ": " + err.Error() + ": install it there, or name it with --attach")
 }
 
 // setStdin makes a file in memory with the state this process's stdin.

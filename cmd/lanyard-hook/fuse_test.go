@@ -113,9 +113,9 @@ func (fs *hangingFS) serve() error {
 	return err
 }
 
-// TestBrokerHangingDescriptor sends a descriptor that hangs the process that closes it.
-// The broker never receives it, so no caller is delayed.
-func TestBrokerHangingDescriptor(t *testing.T) {
+// TestServiceHangingDescriptor sends a descriptor that hangs the process that closes it.
+// The service never receives it, so no caller is delayed.
+func TestServiceHangingDescriptor(t *testing.T) {
 	b, _ := lanBrokered(t, direct)
 	var victim atomic.Int64
 	fs := mountHanging(t, func(tid int) bool {
@@ -130,7 +130,7 @@ func TestBrokerHangingDescriptor(t *testing.T) {
 		defer unix.Close(fd)
 		sent = append(sent, fd)
 	}
-	// More than the broker works on at a time, and more than may wait.
+	// More than the service works on at a time, and more than may wait.
 	for range 200 {
 		b.ask(alice, []byte(`{"version":2,"verb":"attach","container":"c1","pid":1,"wants":[{"network":"nope"}]}`),
 			unix.UnixRights(sent...))
@@ -138,7 +138,7 @@ func TestBrokerHangingDescriptor(t *testing.T) {
 	b.works("after")
 	select {
 	case tid := <-fs.hung:
-		t.Errorf("thread %d of the broker's has closed it", tid)
+		t.Errorf("thread %d of the service's has closed it", tid)
 	default:
 	}
 	b.stop() // without an error

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,7 +80,7 @@ func TestGuardedConflict(t *testing.T) {
 	hooklab.Pings(t, c.Namespace, "fd50::1")
 }
 
-// TestGuardedRestart kills the broker: containers keep running, and the next broker
+// TestGuardedRestart kills the service: containers keep running, and the next service
 // releases what has ended.
 func TestGuardedRestart(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
@@ -187,7 +189,7 @@ func TestGuardedCarrier(t *testing.T) {
 	b.SetTrunk(true)
 	carrier(netlink.OperUp)
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
-	// The next broker reads the parent's carrier itself.
+	// The next service reads the parent's carrier itself.
 	b.kill()
 	b.SetTrunk(false)
 	b.start()
@@ -196,8 +198,8 @@ func TestGuardedCarrier(t *testing.T) {
 	carrier(netlink.OperUp)
 }
 
-// TestBrokerConfined runs the broker with the capabilities of its systemd unit.
-func TestBrokerConfined(t *testing.T) {
+// TestServiceConfined runs the service with the capabilities of its systemd unit.
+func TestServiceConfined(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	b.stop()
 	b.confine = []string{"setpriv", "--bounding-set=-all,+net_admin,+net_raw,+bpf,+sys_admin,+sys_ptrace",
@@ -255,4 +257,39 @@ func TestHostAccessRootless(t *testing.T) {
 	must(t, c.Kill())
 	b.mustDetachBy(alice, "c1")
 	b.WantHostRoutes(b.Definition("web").HostLink())
+}
+
+// TestReattachGuarded checks that a guarded container's interface, which the kernel does not delete
+// with the parent, is reported as gone and created again.
+func TestReattachGuarded(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	b.Unplug()
+	wantGone(t, b, true)
+	b.Replug()
+	wantGone(t, b, true)
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, b.Record().ID)
+		return err
+	}))
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "fd50::1")
+	wantGone(t, b, false)
+	b.detachAndEndBy(t, alice, "c1", c)
+	b.wantNoGuards(t)
+}
+
+// wantGone checks whether the interface of the one attachment is reported as gone.
+func wantGone(t *testing.T, b *brokered, gone bool) {
+	t.Helper()
+	must(t, b.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		a := b.Record()
+		changes, err := l.Changes([]hook.Attachment{a})
+		is := slices.ContainsFunc(changes[a.ID], func(c verify.Change) bool { return c.Code == verify.InterfaceGone })
+		if is != gone {
+			t.Errorf("changes are %+v, want gone: %v", changes[a.ID], gone)
+		}
+		return err
+	}))
 }

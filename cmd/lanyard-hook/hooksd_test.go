@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/hook/oci"
 	"github.com/lanyard-net/lanyard/packaging"
 	"github.com/lanyard-net/lanyard/testenv"
@@ -69,6 +70,46 @@ func TestNearlyOurs(t *testing.T) {
 		if o := w.Run(hooklab.EngineState(t, "c1", 0, map[string]string{key: "web"}), []string{"poststop"}); o.Status != 0 ||
 			o.Stderr != "" {
 			t.Errorf("poststop of %s: %+v", key, o)
+		}
+	}
+}
+
+// TestCDISpec checks the CDI specification for Docker: it is valid JSON, its hooks have stages of
+// lanyard-hook, and a container with the device and without an annotation is refused, instead of
+// being off the LAN without an error.
+func TestCDISpec(t *testing.T) {
+	var spec struct {
+		Kind    string
+		Devices []struct {
+			Name           string
+			ContainerEdits struct {
+				Hooks []struct {
+					HookName, Path string
+					Args, Env      []string
+				}
+			}
+		}
+	}
+	must(t, json.Unmarshal([]byte(packaging.CDISpec(`/opt/a "b"/lanyard-hook`)), &spec))
+	if len(spec.Devices) != 1 || spec.Kind+"="+spec.Devices[0].Name != engines.CDIDevice {
+		t.Fatalf("the specification is %+v", spec)
+	}
+	w := newWorld(t, testenv.Config{})
+	c := testenv.NewContainer(t)
+	hooks := spec.Devices[0].ContainerEdits.Hooks
+	if len(hooks) != 2 {
+		t.Fatalf("the hooks are %+v", hooks)
+	}
+	for i, h := range hooks {
+		if h.HookName != []string{"createRuntime", "poststop"}[i] || h.Path != `/opt/a "b"/lanyard-hook` || len(h.Args) != 2 ||
+			h.Args[1] != h.HookName {
+			t.Errorf("hook %d is %+v", i, h)
+		}
+		o := w.Run(hooklab.State("c1", c.Pid), h.Args[1:], h.Env...)
+		if h.HookName == "createRuntime" {
+			w.Refused("no annotation", o, 1, "asks for Lanyard's device", "add --annotation io.lanyard.network=NETWORK")
+		} else if o.Status != 0 || o.Stderr != "" {
+			t.Errorf("%s without an annotation: %+v", h.HookName, o)
 		}
 	}
 }

@@ -10,14 +10,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if hooklab.AsLanyard() {
+	if hooklab.AsAttach() {
 		hooklab.RunHook()
 	}
 	if hooklab.AsHook() {
-		lanyardFile = "/proc/self/exe"
+		attachFile = "/proc/self/exe"
 		main()
 	}
-	if root := os.Getenv(asBroker); root != "" {
+	if root := os.Getenv(asService); root != "" {
 		serveForTest(root)
 	}
 	os.Exit(m.Run())

@@ -1,6 +1,6 @@
 // Lanyard-hook is the OCI hook: a messenger. Every container start runs it, so it only forwards
 // the runtime's state, which it does not decode: to the service ("lanyard serve"), or, if no
-// service answers, to "lanyard attach", which it executes in its place. It reports by its exit
+// service answers, to lanyard-attach, which it executes in its place. It reports by its exit
 // status and one line on stderr.
 package main
 
@@ -14,7 +14,7 @@ import (
 
 const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; reads the state from stdin)
 
-usage: lanyard-hook [--root DIR] [--timeout DURATION] [--lanyard FILE] createRuntime|prestart|createContainer|poststop
+usage: lanyard-hook [--root DIR] [--timeout DURATION] [--attach FILE] createRuntime|prestart|createContainer|poststop
 
 In config.json:
   "hooks": {
@@ -28,12 +28,13 @@ has --dns and the container's engine provides none.
 io.lanyard.network.
 
 The service attaches, if it runs ("systemctl enable --now lanyard.socket"). Else
-"lanyard attach" does, which the hook executes.
+lanyard-attach does, which the hook executes.
 
 Options:
   --root DIR          directory for definitions, records and pins (for tests)
   --timeout DURATION  maximum time for the hook (default: 10s)
-  --lanyard FILE      the program lanyard (default: in the hook's directory, else the installed one)
+  --attach FILE       the program that attaches without a service (default: lanyard-attach, in the
+                      hook's directory)
 
 With LANYARD_TRACE=1 in the hook's "env", the time of each step is recorded ("lanyard
 inspect --timing ID") and written to stderr.
@@ -47,7 +48,7 @@ type options struct {
 	stage   string
 	root    string // "": the installed system
 	timeout time.Duration
-	lanyard string // the program to execute without a service; "": see programs
+	attach  string // the program to execute without a service; "": attachFile
 	help    bool
 
 	start time.Time // of the hook
@@ -56,7 +57,7 @@ type options struct {
 func main() { os.Exit(run(os.Args[1:])) }
 
 // run returns the exit status: 0, 1 for a failure, 2 for wrong usage. It does not return if it
-// executes "lanyard attach".
+// executes lanyard-attach.
 func run(args []string) int {
 	o, err := parse(args)
 	switch {
@@ -79,7 +80,12 @@ func run(args []string) int {
 		return 1
 	}
 	if !concerns(state) {
-		return 0
+		if os.Getenv("LANYARD_REQUIRED") == "" {
+			return 0
+		}
+		say("the container asks for Lanyard's device, and has no annotation io.lanyard.network: " +
+			"add --annotation io.lanyard.network=NETWORK, or leave the device out")
+		return 1
 	}
 	status, err := o.ask(state)
 	if err == nil {
@@ -115,7 +121,7 @@ func parse(args []string) (o options, err error) {
 		case "-h", "--help":
 			o.help = true
 			return o, nil
-		case "--root", "--timeout", "--lanyard":
+		case "--root", "--timeout", "--attach":
 			if len(args) == 0 {
 				return o, usageError(arg + " needs a value")
 			}
@@ -143,8 +149,8 @@ func (o *options) set(flag, value string) (err error) {
 	switch flag {
 	case "--root":
 		o.root = value
-	case "--lanyard":
-		o.lanyard = value
+	case "--attach":
+		o.attach = value
 	case "--timeout":
 		if o.timeout, err = time.ParseDuration(value); err != nil || o.timeout <= 0 {
 			return usageError("--timeout " + strconv.Quote(value) + ": use a duration such as 10s")

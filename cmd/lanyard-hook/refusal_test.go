@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
@@ -100,6 +100,18 @@ func TestNoAnnotation(t *testing.T) {
 	}
 }
 
+// TestEscapedAnnotation checks that a container whose state has the annotation with escapes, as JSON
+// allows, does not start off the network.
+func TestEscapedAnnotation(t *testing.T) {
+	w, _ := lan(t, nil)
+	text := bytes.Replace(hooklab.State("c1", testenv.NewContainer(t).Pid, "network=web"), []byte("io.lanyard."),
+		[]byte(`\u0069o.\u006canyard.`), 1)
+	if o := w.Run(text, []string{"createRuntime"}); o.Status != 0 || o.Stderr != "" {
+		t.Errorf("%+v", o)
+	}
+	w.Record()
+}
+
 // TestLargeState checks that a large state is read completely: otherwise crun dies of
 // SIGPIPE.
 func TestLargeState(t *testing.T) {
@@ -179,7 +191,7 @@ func selfExe(t *testing.T) string {
 }
 
 // TestRootsFailures checks that the errors of root's containers are kept for "lanyard why",
-// with and without a broker.
+// with and without a service.
 func TestRootsFailures(t *testing.T) {
 	b, _ := lanBrokered(t, nil)
 	for _, w := range []*world{worldOf(hooklab.NewPodLAN(t, nil)), b.world} {
@@ -190,7 +202,7 @@ func TestRootsFailures(t *testing.T) {
 		}
 		w.Attach("c2", pod, "netwrok=web")
 		w.MustAttach("c3", testenv.NewContainer(t), "network="+map[bool]string{true: "web", false: "closed"}[w == b.world])
-		kept, err := broker.Kept(wiring.PathsUnder(w.root).Failures()).All()
+		kept, err := service.Kept(wiring.PathsUnder(w.root).Failures()).All()
 		if err != nil || len(kept) != 2 || kept[0].Container != "c1" || kept[1].Container != "c2" ||
 			!strings.Contains(kept[0].Error, `pods of the Kubernetes namespace "bank" may not use it`) ||
 			!strings.Contains(kept[1].Error, "did you mean") {

@@ -63,7 +63,7 @@ func TestRootlessResolvConf(t *testing.T) {
 		}
 	}
 	// If the image has no file to mount it over, crun says that the hook failed, and the
-	// broker has the reason.
+	// service has the reason.
 	r.runtime = "crun"
 	if out, err := reads("without", "--read-only"); err == nil {
 		t.Errorf("with a read-only root without one the container reads %q", out)
@@ -80,7 +80,7 @@ func TestRootlessResolvConf(t *testing.T) {
 	if text, err := os.ReadFile(secret); err != nil || string(text) != "secret" {
 		t.Errorf("alice's file is %q, %v", text, err)
 	}
-	r.sweepBroker()
+	r.sweepService()
 }
 
 // TestRootlessPodmanPod checks a podman pod: its containers are in the namespace of one
@@ -109,7 +109,7 @@ func TestRootlessPodmanPod(t *testing.T) {
 	r.mustPodman(alice, "kill", "--signal", "KILL", "one")
 	// The other containers still run when everything is removed.
 	r.mustPodman(alice, "system", "reset", "--force")
-	r.sweepBroker()
+	r.sweepService()
 	r.WantNothing("web", before)
 }
 

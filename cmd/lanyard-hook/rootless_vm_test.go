@@ -24,7 +24,7 @@ import (
 var userNames = map[int]string{alice: "alice", bob: "bob", mallory: "mallory"}
 
 // rootless is a user with podman and a directory with Lanyard's hook, in a lab with a
-// broker.
+// service.
 type rootless struct {
 	*brokered
 	t       *testing.T
@@ -95,7 +95,8 @@ func mustAccount(t *testing.T, uid int, home string) {
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		if kept := without(string(text), name+":") + line + "\n"; kept != string(text) {
+		// First: the machine may have another user with this uid.
+		if kept := line + "\n" + without(string(text), name+":"); kept != string(text) {
 			must(t, os.WriteFile(file, []byte(kept), 0o644))
 		}
 	}
@@ -255,13 +256,13 @@ func TestRootlessKilled(t *testing.T) {
 	r.mustCreate(alice, "a2")
 	// Everything of the user, as a logout does, or an interrupted podman system reset.
 	r.killUser(alice)
-	r.sweepBroker()
+	r.sweepService()
 	r.WantNothing("web", before)
 	r.wantNoGuards(t)
 }
 
-// sweepBroker runs the sweep of a new broker.
-func (r *rootless) sweepBroker() {
+// sweepService runs the sweep of a new service.
+func (r *rootless) sweepService() {
 	r.t.Helper()
 	r.kill()
 	r.start()

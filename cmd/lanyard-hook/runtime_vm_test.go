@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/broker"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
@@ -31,7 +31,11 @@ type engine struct {
 func newEngine(t *testing.T) *engine {
 	t.Helper()
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
-	return &engine{t: t, w: w, dir: t.TempDir()}
+	// podman refuses a runroot of more than 50 characters, and t.TempDir contains the test's name.
+	dir, err := os.MkdirTemp("", "engine")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return &engine{t: t, w: w, dir: dir}
 }
 
 // defineVLAN50 defines "web" on VLAN 50, with a gateway. It returns the host's links.
@@ -254,7 +258,7 @@ func TestPodman(t *testing.T) {
 					"true")...); err == nil {
 					t.Errorf("%q started: %s", key, out)
 				}
-				kept, err := broker.Kept(wiring.PathsUnder(e.w.root).Failures()).All()
+				kept, err := service.Kept(wiring.PathsUnder(e.w.root).Failures()).All()
 				if err != nil || len(kept) == 0 || !strings.Contains(kept[len(kept)-1].Error, word) {
 					t.Errorf("%q: kept is %+v, %v", key, kept, err)
 				}

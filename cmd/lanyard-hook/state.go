@@ -27,14 +27,16 @@ func readState(r io.Reader) ([]byte, error) {
 		" bytes: shorten the container's annotations")
 }
 
-// word is in every annotation that the service and "lanyard attach" look at, in some case.
+// word is in every annotation that the service and lanyard-attach look at, in some case.
 const word = "io.lanyard"
 
 // concerns reports whether a state may have an annotation of Lanyard's. It is true for some that
 // have none, such as one that mentions Lanyard in a value, and for what is not an object in JSON:
-// the service or "lanyard attach" decodes the state and decides.
+// the service or lanyard-attach decodes the state and decides.
 func concerns(state []byte) bool {
 	s := bytes.TrimSpace(state)
 	object := len(s) > 1 && s[0] == '{' && s[len(s)-1] == '}'
-	return !object || bytes.Contains(bytes.ToLower(s), []byte(word))
+	// JSON can write every character of the word as an escape. No known runtime does for these.
+	escaped := bytes.Contains(s, []byte(`\u00`))
+	return !object || escaped || bytes.Contains(bytes.ToLower(s), []byte(word))
 }

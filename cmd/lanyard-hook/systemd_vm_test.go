@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -337,7 +338,7 @@ func (s *installed) exposure() {
 	}
 }
 
-// activation checks that alice's podman starts the broker by its socket.
+// activation checks that alice's podman starts the service by its socket.
 func (s *installed) activation(home string) {
 	s.t.Helper()
 	mustRootfs(s.t, home, alice)
@@ -359,7 +360,7 @@ func (s *installed) activation(home string) {
 	for _, want := range []string{fmt.Sprintf("CapEff:\t%016x\n", five), fmt.Sprintf("CapBnd:\t%016x\n", five),
 		"NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
 		if !strings.Contains(status, want) {
-			s.t.Errorf("the broker's status lacks %q: %s", want, status)
+			s.t.Errorf("the service's status lacks %q: %s", want, status)
 		}
 	}
 	s.inside = s.mustAs(alice, alicesPodman+"inspect --format '{{.State.Pid}}' a1")
@@ -400,7 +401,7 @@ func (s *installed) pings() {
 	}
 }
 
-// restarts checks that no attach fails while the broker restarts repeatedly.
+// restarts checks that no attach fails while the service restarts repeatedly.
 func (s *installed) restarts() {
 	s.t.Helper()
 	const attaches, restarts = 6, 2
@@ -423,7 +424,7 @@ func (s *installed) restarts() {
 		s.mustAs(0, "systemctl restart lanyard")
 	}
 	if now := s.mustAs(0, "systemctl show --property MainPID --value lanyard"); now == first {
-		s.t.Errorf("the broker is %s still", now)
+		s.t.Errorf("the service is %s still", now)
 	}
 	if err := <-done; err != nil {
 		s.t.Errorf("attaches during restarts: %v", err)
@@ -467,7 +468,7 @@ func (s *installed) begin(id string) (done chan string) {
 	return done
 }
 
-// finishes checks that the broker finishes its requests when it is told to stop.
+// finishes checks that the service finishes its requests when it is told to stop.
 func (s *installed) finishes() {
 	s.t.Helper()
 	s.mustAs(0, "lanyard network create "+slow+" --parent eth9.60 --subnet 192.168.60.0/24 "+
@@ -487,21 +488,20 @@ func (s *installed) finishes() {
 	s.wants("systemctl show --property Result --value lanyard", "success")
 }
 
-// crashes kills the broker during an attach, and checks that it restarts and undoes the
-// attach.
+// crashes kills the service during an attach, and checks that it restarts, that it undoes the attach,
+// and that the hook has it attach again.
 func (s *installed) crashes() {
 	s.t.Helper()
 	s.mustAs(0, "systemctl start lanyard")
 	done := s.begin("slow2")
 	s.mustAs(0, "systemctl kill --signal KILL lanyard")
-	if out := <-done; !strings.Contains(out, "closed the connection before it replied") {
+	if out := <-done; out != "lanyard: the service ended before it replied: the hook goes on without the service\n" {
 		s.t.Errorf("the hook says %q", out)
 	}
 	patiently(s.t, "the sweeper", func() error {
-		for _, r := range s.rows() {
-			if r.Container == "slow2" {
-				return fmt.Errorf("there is %+v", r)
-			}
+		rows := slices.DeleteFunc(s.rows(), func(r row) bool { return r.Container != "slow2" })
+		if len(rows) != 1 || rows[0].State != hook.Attached {
+			return fmt.Errorf("there are %+v", rows)
 		}
 		return nil
 	})
@@ -524,7 +524,7 @@ func (s *installed) logout() {
 		}
 		return nil
 	})
-	// A broker sweeps when it starts, and every 30 seconds.
+	// A service sweeps when it starts, and every 30 seconds.
 	s.mustAs(0, "systemctl restart lanyard")
 	patiently(s.t, "the sweeper", func() error {
 		if r := s.rows(); len(r) > 0 {

@@ -37,7 +37,7 @@ in the last hour, with the number of frames. A MAC that claims itself is that of
 station with the same MAC; a link's name is one of this host.
 
 The exit status is 1 if UNLEASED, SENT or CLAIMED is not empty.`,
-		Flags:  []cli.Flag{flagFormat()},
+		Flags:  []cli.Flag{flagFormat[auditRow]()},
 		Action: e.runAudit,
 	}
 }
@@ -94,7 +94,7 @@ type sentRow struct {
 }
 
 func (e env) runAudit(c *cli.Context) error {
-	l, inJSON, err := openListing(0, c, "argument")
+	l, format, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}
@@ -118,8 +118,8 @@ func (e env) runAudit(c *cli.Context) error {
 	for _, err := range broken {
 		e.say("%v", err)
 	}
-	if inJSON {
-		err = printJSON(e.stdout, rows)
+	if !format.table() {
+		err = printRows(e.stdout, format, rows)
 	} else {
 		err = printTable(e.stdout, auditTable(rows))
 	}

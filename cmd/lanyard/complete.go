@@ -26,7 +26,7 @@ func (e env) complete(ctx context.Context, app *cli.App, words []string) {
 	}
 	// bash splits --format=js into "--format", "=", "js".
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "=" })
-	before, last := words[:len(words)-1], words[len(words)-1]
+	before, last := words[:len(words)-1], strings.TrimLeft(words[len(words)-1], `'"`) // a quoted template
 	l := line{flags: app.Flags, verbs: app.Commands}
 	if err := l.read(app, before); err != nil && !errors.Is(err, errNoValue) {
 		return
@@ -65,9 +65,10 @@ func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words
 
 // values returns the possible values of the flag before the last word.
 func (l *line) values() []string {
+	if f, ok := l.pending.(formatFlag); ok {
+		return f.values()
+	}
 	switch l.pending.Names()[0] {
-	case "format":
-		return []string{"table", "json"}
 	case "driver":
 		return []string{network.DriverMacvlan, network.DriverIPvlan}
 	case "mode":
@@ -139,6 +140,8 @@ func (l *line) arguments(ctx context.Context) []string {
 		return containerIDs(ctx, p)
 	case "verify", "watch":
 		return append(networkNames(p), containerIDs(ctx, p)...)
+	case "doctor", "lldp":
+		return hostLinks()
 	case "completion":
 		return []string{"bash", "zsh"}
 	}

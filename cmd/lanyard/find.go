@@ -23,6 +23,9 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 	for _, a := range recs {
 		for _, known := range append(ids(a), a.ID.String()) {
 			if strings.HasPrefix(known, id) && id != "" {
+				if c, _, _ := strings.Cut(known, ":"); len(id) <= len(c) {
+					known = c // see withID
+				}
 				candidates = append(candidates, known)
 			}
 		}
@@ -38,10 +41,12 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 	return nil, fmt.Errorf("id %q is ambiguous: it matches %s: give more characters", id, quoteSome(candidates))
 }
 
-// withID returns the attachments that have exactly this id.
+// withID returns the attachments that have exactly this id. The plugins for CNI and netavark write
+// CONTAINER:INTERFACE:NETWORK: there, CONTAINER means all attachments of the container.
 func withID(recs []hook.Attachment, id string) (found []hook.Attachment) {
 	for _, a := range recs {
-		if a.ID.String() == id || slices.Contains(ids(a), id) || a.Pod.Sandbox != "" && a.Pod.String() == id {
+		ofContainer := func(k string) bool { return k == id || strings.HasPrefix(k, id+":") }
+		if a.ID.String() == id || slices.ContainsFunc(ids(a), ofContainer) || a.Pod.Sandbox != "" && a.Pod.String() == id {
 			found = append(found, a)
 		}
 	}
@@ -73,11 +78,12 @@ func quoteSome(words []string) string {
 	return strings.Join(quoted, ", ") + more
 }
 
-// abbreviate shortens an id as podman and docker list it: 64 hexadecimal digits
-// to 12. Other names stay unchanged.
+// abbreviate shortens an id as podman and docker list it: 64 hexadecimal digits, and what
+// the plugins add to them, to 12. Other names stay unchanged.
 func abbreviate(id string, full bool) string {
-	if full || len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
+	container, _, _ := strings.Cut(id, ":")
+	if full || len(container) != 64 || strings.Trim(container, "0123456789abcdef") != "" {
 		return id
 	}
-	return id[:12]
+	return container[:12]
 }

@@ -25,7 +25,7 @@ keeps its interface and address while the network namespace of its sandbox exist
 while none of its containers runs. If an engine has left such a namespace behind, --pod
 releases what the pod holds, unless a container of the pod runs.`,
 		Flags: []cli.Flag{
-			flagFormat(),
+			flagFormat[gcRow](),
 			&cli.StringFlag{Name: "pod",
 				Usage: "`POD` to release, and nothing else: NAMESPACE/NAME, or the id of its sandbox (default: none)"},
 		},
@@ -44,7 +44,7 @@ type gcRow struct {
 }
 
 func (e env) runGC(c *cli.Context) error {
-	l, inJSON, err := openListing(0, c, "argument")
+	l, format, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}
@@ -56,13 +56,13 @@ func (e env) runGC(c *cli.Context) error {
 	}
 	swept, err := sweep(c.Context)
 	done()
-	if inJSON {
+	if !format.table() {
 		var rows []gcRow
 		for _, a := range swept {
 			addrs := append([]netip.Prefix{}, a.Addrs...)
 			rows = append(rows, gcRow{a.ID.String(), ids(a), a.State, a.Network, a.Interface, addrs})
 		}
-		if pErr := printJSON(e.stdout, rows); pErr != nil {
+		if pErr := printRows(e.stdout, format, rows); pErr != nil {
 			return pErr
 		}
 		return err

@@ -64,9 +64,9 @@ func installedEngines() ([]engines.Engine, error) {
 }
 
 // printChanges prints what was done to each file.
-func (e env) printChanges(changes []engines.Change, inJSON bool) error {
-	if inJSON {
-		return printJSON(e.stdout, changes)
+func (e env) printChanges(changes []engines.Change, format rowFormat) error {
+	if !format.table() {
+		return printRows(e.stdout, format, changes)
 	}
 	done := false
 	for _, c := range changes {

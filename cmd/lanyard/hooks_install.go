@@ -17,6 +17,7 @@ func (e env) hooksInstall() *cli.Command {
 		UsageText: "lanyard hooks install [OPTIONS]",
 		Description: `Examples:
   lanyard hooks install
+  lanyard hooks install --docker
   lanyard hooks install --hook /opt/lanyard/libexec/lanyard/lanyard-hook
   lanyard hooks install --format json | jq -r '.[] | select(.action != "unchanged") | .path'
 
@@ -25,12 +26,16 @@ to hooks_dir: for podman in /etc/containers/containers.conf.d/50-lanyard.conf, f
 if it is installed, in /etc/crio/crio.conf.d/50-lanyard.conf. Directories that other files
 have set before stay in the list. Run it again after such a file was changed.
 
+With --docker it also writes /etc/cdi/lanyard.json, the CDI device io.lanyard/lan=on, which
+makes Docker run the hook. Without it, it only corrects a file that exists.
+
 A file that Lanyard did not write is not replaced. If the command fails, it changes
 nothing. A user needs it only if an own containers.conf sets hooks_dir: then it writes
 ~/.config/containers/containers.conf.d/50-lanyard.conf.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "hook", Usage: "`PATH` of lanyard-hook (default: libexec/lanyard/lanyard-hook next to bin)"},
-			flagHooksDir(), flagFormat(),
+			&cli.BoolFlag{Name: "docker", Usage: "write the CDI specification for Docker"},
+			flagHooksDir(), flagFormat[engines.Change](),
 		},
 		Action: e.runHooksInstall,
 	}
@@ -40,7 +45,7 @@ func (e env) runHooksInstall(c *cli.Context) error {
 	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -56,16 +61,37 @@ func (e env) runHooksInstall(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	changes, err := engines.Install(dir, program, list)
+	more, err := forDocker(c, program)
+	if err != nil {
+		return err
+	}
+	changes, err := engines.Install(dir, program, list, more...)
 	if os.IsPermission(err) && os.Geteuid() != 0 {
 		return fmt.Errorf("%w: as root, run \"lanyard hooks install\" first", err)
 	}
 	if err != nil {
 		return err
 	}
-	err = e.printChanges(changes, inJSON)
+	err = e.printChanges(changes, format)
 	e.noteRestart(changes, list)
+	if c.Bool("docker") {
+		e.say("note: Docker before 28.2 reads it only with \"features\": {\"cdi\": true} in /etc/docker/daemon.json: " +
+			"\"lanyard hooks status\" checks that")
+	}
 	return err
+}
+
+// forDocker returns the CDI specification, if --docker is set or if an earlier one exists, which may
+// name another program.
+func forDocker(c *cli.Context, program string) ([]engines.File, error) {
+	_, err := os.Stat(engines.CDISpec)
+	switch root := os.Geteuid() == 0; {
+	case c.Bool("docker") && !root:
+		return nil, usagef("--docker: only root can write %s", engines.CDISpec)
+	case root && (c.Bool("docker") || err == nil):
+		return []engines.File{engines.CDIFile(engines.CDISpec, program)}, nil
+	}
+	return nil, nil
 }
 
 // hookProgram returns the path of lanyard-hook. The engines skip a hook without an error

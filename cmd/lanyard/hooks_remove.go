@@ -21,7 +21,7 @@ func (e env) hooksRemove() *cli.Command {
 Files that were changed since, or that Lanyard did not write, are kept; the exit status is
 then 1. Afterwards a container with an annotation of Lanyard starts off the LAN without an
 error.`,
-		Flags:  []cli.Flag{flagHooksDir(), flagFormat()},
+		Flags:  []cli.Flag{flagHooksDir(), flagFormat[engines.Change]()},
 		Action: e.runHooksRemove,
 	}
 }
@@ -30,7 +30,7 @@ func (e env) runHooksRemove(c *cli.Context) error {
 	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (e env) runHooksRemove(c *cli.Context) error {
 		return err
 	}
 	changes, err := engines.Remove(dir, os.Geteuid() == 0, list) // root's files serve all users
-	if perr := e.printChanges(changes, inJSON); perr != nil {
+	if perr := e.printChanges(changes, format); perr != nil {
 		return perr
 	}
 	e.noteRestart(changes, list)

@@ -34,10 +34,10 @@ is wrong. CHECK is one of these:
   program      lanyard-hook. podman skips a hook without a program, and gives no error
   containers   running containers that have an annotation of Lanyard and no attachment
 
-The last check asks "podman" and "crictl" for running containers. As root it asks root's
-podman, and compares with the records ("lanyard ps"). As a user it asks the user's podman:
-it finds containers with --network none that have no interface.`,
-		Flags:  []cli.Flag{flagHooksDir(), flagFormat()},
+The last check asks "podman", "docker" and "crictl" for running containers. As root it asks
+root's podman, and compares with the records ("lanyard ps"). As a user it asks the user's
+podman: it finds containers with --network none that have no interface.`,
+		Flags:  []cli.Flag{flagHooksDir(), flagFormat[engines.Check]()},
 		Action: e.runHooksStatus,
 	}
 }
@@ -46,31 +46,12 @@ func (e env) runHooksStatus(c *cli.Context) error {
 	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
-	dir, err := hooksDir(c)
-	if err != nil {
-		return err
-	}
-	list, err := installedEngines()
-	if err != nil {
-		return err
-	}
-	var checks []engines.Check
-	for _, engine := range list {
-		if engine.Present() {
-			checks = append(checks, engine.Check(c.Context, dir)...)
-		}
-	}
-	if len(checks) == 0 {
-		checks = append(checks, engines.Check{Check: "engines", State: engines.Warning,
-			Text: "neither podman nor CRI-O is installed: other engines list the hook in config.json"})
-	}
-	found, err := checkContainers(c, checks)
-	checks = append(checks, found...)
-	if perr := e.printChecks(checks, inJSON); perr != nil {
+	checks, err := checkEngines(c)
+	if perr := e.printChecks(checks, format); perr != nil {
 		return perr
 	}
 	if err == nil && slices.ContainsFunc(checks, isWrong) {
@@ -79,11 +60,37 @@ func (e env) runHooksStatus(c *cli.Context) error {
 	return err
 }
 
+// checkEngines checks the configuration of all engines and their running containers.
+func checkEngines(c *cli.Context) (checks []engines.Check, err error) {
+	dir, err := hooksDir(c)
+	if err != nil {
+		return nil, err
+	}
+	list, err := installedEngines()
+	if err != nil {
+		return nil, err
+	}
+	for _, engine := range list {
+		if engine.Present() {
+			checks = append(checks, engine.Check(c.Context, dir)...)
+		}
+	}
+	if os.Geteuid() == 0 {
+		checks = append(checks, engines.CheckDocker(c.Context)...)
+	}
+	if len(checks) == 0 {
+		checks = append(checks, engines.Check{Check: "engines", State: engines.Warning,
+			Text: "neither podman nor CRI-O is installed: other engines list the hook in config.json"})
+	}
+	found, err := checkContainers(c, checks)
+	return append(checks, found...), err
+}
+
 func isWrong(c engines.Check) bool { return c.State == engines.Wrong }
 
-func (e env) printChecks(checks []engines.Check, inJSON bool) error {
-	if inJSON {
-		return printJSON(e.stdout, checks)
+func (e env) printChecks(checks []engines.Check, format rowFormat) error {
+	if !format.table() {
+		return printRows(e.stdout, format, checks)
 	}
 	table := [][]string{{"ENGINE", "CHECK", "STATE", "TEXT"}}
 	for _, c := range checks {
@@ -125,6 +132,10 @@ func checkContainers(c *cli.Context, checks []engines.Check) ([]engines.Check, e
 	if os.Geteuid() != 0 {
 		return all, nil
 	}
+	found, err = engines.DockerRunning(c.Context)
+	all = append(all, checkRunning("Docker", found, err, attached, func(one engines.Container) string {
+		return fmt.Sprintf("%srun it again with --device %s", remedy("Docker"), engines.CDIDevice)
+	})...)
 	pods, err := engines.CRIRunning(c.Context)
 	if err != nil {
 		all = append(all, engines.Check{Engine: "crictl", Check: "containers", State: engines.Warning, Text: err.Error()})

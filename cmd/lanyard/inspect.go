@@ -14,7 +14,7 @@ func (e env) inspect() *cli.Command {
 	return &cli.Command{
 		Name:      "inspect",
 		Usage:     "show everything known about a container's interfaces, as JSON",
-		UsageText: "lanyard inspect [--timing] ID",
+		UsageText: "lanyard inspect [OPTIONS] ID",
 		Description: `ID is the id of a container or of an attachment, or a prefix of one; or NAMESPACE/NAME
 of a Kubernetes pod.
 
@@ -22,6 +22,7 @@ Examples:
   lanyard inspect 3f2a9c
   lanyard inspect prod/web-0
   lanyard inspect 3f2a9c | jq '.[].evidence_now.counters'
+  lanyard inspect --format '{{.Address}}' 3f2a9c
   lanyard inspect --timing 3f2a9c
 
 "evidence" is what the trunk program had seen when the verdict was computed, and
@@ -29,7 +30,10 @@ Examples:
 rootless container's guard passed, and those that it dropped, by reason. --timing
 shows the time of each step of the attach, up to the commit. It is recorded for
 containers with LANYARD_TRACE=1 in the "env" of their hook.`,
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "timing", Usage: "show the time of each step of the attach, as a table"}},
+		Flags: []cli.Flag{
+			flagFormatJSON[inspection](),
+			&cli.BoolFlag{Name: "timing", Usage: "show the time of each step of the attach, as a table"},
+		},
 		Action: e.runInspect,
 	}
 }
@@ -46,8 +50,15 @@ type inspection struct {
 	Guarded *verify.Guarded `json:"guarded_now,omitempty"`
 }
 
+// Address returns the first address, without its prefix length, for templates.
+func (i inspection) Address() string { return firstAddress(i.Addrs) }
+
 func (e env) runInspect(c *cli.Context) error {
 	if err := checkArgs(1, c, "ID"); err != nil {
+		return err
+	}
+	format, err := rowFormatOf(c)
+	if err != nil {
 		return err
 	}
 	l, err := open(c)
@@ -83,7 +94,7 @@ func (e env) runInspect(c *cli.Context) error {
 		}
 		all = append(all, i)
 	}
-	return printJSON(e.stdout, all)
+	return printRows(e.stdout, format, all)
 }
 
 // printTiming prints the time of each step of the attaches.

@@ -41,10 +41,11 @@ func (e env) leasesCheck() *cli.Command {
 		Description: `Examples:
   lanyard leases check
   lanyard leases check --format json | jq -r '.[] | select(.error) | .endpoint'
+  lanyard leases check --format '{{.Endpoint}}\t{{.Version}}'
 
 The exit status is 1 if claims would fail: the configuration is wrong, no majority of the
 cluster answers, the user may not write, or this host has no session.`,
-		Flags:  []cli.Flag{flagFormat()},
+		Flags:  []cli.Flag{flagFormat[etcdstore.Member]()},
 		Action: e.runLeasesCheck,
 	}
 }
@@ -53,7 +54,7 @@ func (e env) runLeasesCheck(c *cli.Context) error {
 	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -71,10 +72,10 @@ func (e env) runLeasesCheck(c *cli.Context) error {
 	if errors.Is(err, ipam.ErrNoSession) {
 		err = fmt.Errorf("%w: run \"systemctl enable --now lanyard.service\"", err)
 	}
-	if inJSON {
-		return errors.Join(printJSON(e.stdout, members), err)
+	if format.table() {
+		return errors.Join(printTable(e.stdout, membersTable(members)), err)
 	}
-	return errors.Join(printTable(e.stdout, membersTable(members)), err)
+	return errors.Join(printRows(e.stdout, format, members), err)
 }
 
 func membersTable(members []etcdstore.Member) [][]string {

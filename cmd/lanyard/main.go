@@ -133,15 +133,15 @@ func open(c *cli.Context) (*wiring.Lanyard, error) {
 
 // openListing checks the arguments and --format of a command that lists, and opens
 // Lanyard.
-func openListing(args int, c *cli.Context, what string) (l *wiring.Lanyard, inJSON bool, err error) {
+func openListing(args int, c *cli.Context, what string) (l *wiring.Lanyard, f rowFormat, err error) {
 	if err = checkArgs(args, c, what); err != nil {
-		return nil, false, err
+		return nil, f, err
 	}
-	if inJSON, err = asJSON(c); err != nil {
-		return nil, false, err
+	if f, err = rowFormatOf(c); err != nil {
+		return nil, f, err
 	}
 	l, err = open(c)
-	return l, inJSON, err
+	return l, f, err
 }
 
 func unprivileged(c *cli.Context) error {

@@ -22,12 +22,13 @@ func (e env) networkInspect() *cli.Command {
 		Description: `Examples:
   lanyard network inspect web50
   lanyard network inspect web50 | jq -r '.[].subnets[].leases[].address'
+  lanyard network inspect --format '{{.Parent.State}}' web50
   lanyard network inspect --summary web50 | jq '.[].subnets[].free'
 
 "free" is the number of addresses that can still be given out. --summary counts leases
 instead of reading them. It counts each as a lease in the range, although a container
 can ask for an address outside of the range.`,
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "summary",
+		Flags: []cli.Flag{flagFormatJSON[networkReport](), &cli.BoolFlag{Name: "summary",
 			Usage: "count leases instead of listing them (fast with a million leases)"}},
 		Action: e.runNetworkInspect,
 	}
@@ -89,6 +90,10 @@ func (e env) runNetworkInspect(c *cli.Context) error {
 	if c.NArg() == 0 {
 		return missingArg(c, "NAME")
 	}
+	format, err := rowFormatOf(c)
+	if err != nil {
+		return err
+	}
 	l, err := open(c)
 	if err != nil {
 		return err
@@ -108,7 +113,7 @@ func (e env) runNetworkInspect(c *cli.Context) error {
 		}
 		reports = append(reports, r)
 	}
-	if pErr := printJSON(e.stdout, reports); pErr != nil {
+	if pErr := printRows(e.stdout, format, reports); pErr != nil {
 		return pErr
 	}
 	return err

@@ -21,7 +21,7 @@ func (e env) networkLs() *cli.Command {
 
 The command needs no privilege. A definition that cannot be read is reported on stderr,
 and the others are listed.`,
-		Flags:  []cli.Flag{flagFormat(), flagQuiet("names")},
+		Flags:  []cli.Flag{flagFormat[networkRow](), flagQuiet("names")},
 		Action: e.runNetworkLs,
 	}
 }
@@ -39,7 +39,7 @@ func (e env) runNetworkLs(c *cli.Context) error {
 	if err := checkArgs(0, c, "argument"); err != nil {
 		return err
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -62,8 +62,8 @@ func (e env) runNetworkLs(c *cli.Context) error {
 	for _, d := range defs {
 		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, inspectParent(l, d), d.Subnets})
 	}
-	if inJSON {
-		return printJSON(e.stdout, rows)
+	if !format.table() {
+		return printRows(e.stdout, format, rows)
 	}
 	table := [][]string{{"NETWORK", "PARENT", "VLAN", "MODE", "SUBNET", "GATEWAY", "STATE"}}
 	for _, r := range rows {

@@ -11,26 +11,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagFormat returns the flag --format, which every listing has.
-func flagFormat() cli.Flag {
-	return &cli.StringFlag{Name: "format", Value: "table", Usage: "`FORMAT` output format: table or json (default: table)"}
-}
-
 // flagQuiet returns the flag --quiet, which prints only what is named.
 func flagQuiet(what string) cli.Flag {
 	return &cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print only " + what}
-}
-
-// asJSON reports whether --format asks for JSON.
-func asJSON(c *cli.Context) (bool, error) {
-	switch f := c.String("format"); f {
-	case "json":
-		return true, nil
-	case "table":
-		return false, nil
-	default:
-		return false, usagef("--format %q: use table or json", f)
-	}
 }
 
 // printJSON writes a list as indented JSON. An empty list is [], not null.
@@ -60,13 +43,16 @@ func printTable(w io.Writer, rows [][]string) error {
 
 // clean replaces control characters: container ids and link names are untrusted and must
 // not break the line or change the terminal.
-func clean(cell string) string {
+func clean(cell string) string { return printable(orDash(cell)) }
+
+// printable is clean for text that may be empty.
+func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return '?'
 		}
 		return r
-	}, orDash(cell))
+	}, text)
 }
 
 func orDash(s string) string {

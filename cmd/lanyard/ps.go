@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/verify"
@@ -27,18 +29,20 @@ func (e env) ps() *cli.Command {
 		UsageText: "lanyard ps [OPTIONS]",
 		Description: `Examples:
   lanyard ps
+  lanyard ps --format '{{.Container}} {{.Address}} {{.Verdict}}'
   lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
 
 CONTAINER is NAMESPACE/NAME of the pod if none of its containers runs. VERDICT and
-GATEWAY-RTT are from the start of the container; "lanyard verify" probes again. If the
-container has changed its interface so that traffic cannot work, VERDICT says so. OUT and
+GATEWAY-RTT are from the start of the container; "lanyard verify" probes again. If traffic
+cannot work now, because the container has changed its interface, or the parent is gone or
+has no carrier, VERDICT says so. OUT and
 IN count frames until now: with the right tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
 "lanyard watch" shows details and times. GUARDED counts the frames of a rootless
 container that its guard dropped; "lanyard inspect" counts them by reason.`,
 		Flags: []cli.Flag{
-			flagFormat(), flagQuiet("container ids"),
+			flagFormat[psRow](), flagQuiet("container ids"),
 			&cli.BoolFlag{Name: "no-trunc", Usage: "print container ids in full"},
 		},
 		Action: e.runPs,
@@ -68,8 +72,18 @@ type psRow struct {
 	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
 }
 
+// Address returns the first address, without its prefix length, for templates.
+func (r psRow) Address() string { return firstAddress(r.Addresses) }
+
+func firstAddress(prefixes []netip.Prefix) string {
+	if len(prefixes) == 0 {
+		return ""
+	}
+	return prefixes[0].Addr().String()
+}
+
 func (e env) runPs(c *cli.Context) error {
-	l, inJSON, err := openListing(0, c, "argument")
+	l, format, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}
@@ -96,8 +110,8 @@ func (e env) runPs(c *cli.Context) error {
 		)
 	})
 	switch {
-	case inJSON:
-		return printJSON(e.stdout, rows)
+	case !format.table():
+		return printRows(e.stdout, format, rows)
 	case c.Bool("quiet"):
 		return e.printIDs(rows, c.Bool("no-trunc"))
 	}
@@ -121,6 +135,9 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 			continue
 		}
 		seen[a.Endpoint.Trunk] = true
+		if _, err := l.Host.ParentAt(a.Endpoint.Trunk); errors.Is(err, link.ErrNoLink) {
+			continue // removed, as its row says
+		}
 		if _, err := l.Evidence(a); err != nil {
 			continue // not watched, as its row says
 		}

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"context"
+
 	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 func (e env) restore() *cli.Command {
@@ -17,8 +22,9 @@ func (e env) restore() *cli.Command {
 The command creates the links that Lanyard had created before: VLAN sub-interfaces and
 dummies. It also loads the trunk programs. A link that existed before its network belongs
 to the administrator: if it is missing, that is an error, and the exit status is 1. The
-first container that asks for a network does the same for that network.`,
-		Flags:  []cli.Flag{flagFormat()},
+first container that asks for a network does the same for that network. Running containers
+that have lost their interface with its parent are notes: see "lanyard reattach".`,
+		Flags:  []cli.Flag{flagFormat[restoreRow]()},
 		Action: e.runRestore,
 	}
 }
@@ -33,7 +39,7 @@ type restoreRow struct {
 }
 
 func (e env) runRestore(c *cli.Context) error {
-	l, inJSON, err := openListing(0, c, "argument")
+	l, format, err := openListing(0, c, "argument")
 	if err != nil {
 		return err
 	}
@@ -41,6 +47,7 @@ func (e env) runRestore(c *cli.Context) error {
 	done := e.slow("creating the networks' links …")
 	all, err := l.Restore(c.Context)
 	done()
+	e.noteLost(c.Context, l)
 	var rows []restoreRow
 	for _, r := range all {
 		row := restoreRow{Network: r.Network, Parent: r.Parent, Created: r.Made, Unwatched: r.Blind}
@@ -53,16 +60,29 @@ func (e env) runRestore(c *cli.Context) error {
 		}
 		rows = append(rows, row)
 	}
-	pErr := printRestored(e, rows, inJSON)
+	pErr := printRestored(e, rows, format)
 	if err == nil {
 		err = pErr
 	}
 	return err
 }
 
-func printRestored(e env, rows []restoreRow, inJSON bool) error {
-	if inJSON {
-		return printJSON(e.stdout, rows)
+// noteLost names the running containers that have lost their interface with its parent.
+func (e env) noteLost(ctx context.Context, l *wiring.Lanyard) {
+	lost, err := l.ParentFaults(ctx)
+	if err != nil {
+		e.say("%v", err)
+	}
+	for _, h := range lost {
+		if h.Kind == verify.Kind(verify.InterfaceGone) {
+			e.say("note: %s on network %q: %s", describe(*h.Attachment), h.Network, h)
+		}
+	}
+}
+
+func printRestored(e env, rows []restoreRow, format rowFormat) error {
+	if !format.table() {
+		return printRows(e.stdout, format, rows)
 	}
 	table := [][]string{{"NETWORK", "PARENT", "STATE"}}
 	for _, r := range rows {

@@ -27,7 +27,8 @@ import (
 //	user PROGRAM ARG…             (with exec) runs a program there, as an ordinary user
 func TestScriptsPodman(t *testing.T) {
 	programs := t.TempDir()
-	for name, dir := range map[string]string{"bin/lanyard": ".", "libexec/lanyard/lanyard-hook": "../lanyard-hook"} {
+	for name, dir := range map[string]string{"bin/lanyard": ".", "libexec/lanyard/lanyard-hook": "../lanyard-hook",
+		"libexec/lanyard/lanyard-attach": "../lanyard-attach"} {
 		build := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-o", filepath.Join(programs, name), dir)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {

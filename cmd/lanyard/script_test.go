@@ -32,6 +32,8 @@ import (
 //
 //	gateway PREFIX…            adds a station with these addresses to the switch
 //	claimant PREFIX ADDR       adds a station that uses an address and pings ADDR from it
+//	trunk on|off               switches the trunk's port of the switch
+//	lldp FILE                  runs lldpd on the switch, with these lines for lldpcli
 //	await FILE PATTERN         waits until a background program's output matches
 //	container ID               creates a network namespace with a process, whose pid is $PID
 //	attach ID KEY=VALUE…       runs the hook with these annotations, as a runtime does
@@ -42,6 +44,9 @@ import (
 //	inlab PROGRAM ARG…         (with exec) runs any program in the host's namespace
 //	foreign DIRECTION ANSWER   attaches a program that runs before Lanyard's on the trunk and
 //	                           returns ANSWER
+//	unplug                     removes the trunk's network card
+//	replug                     adds it again
+//	trunk up|down              switches the carrier of the trunk's network card
 //	mask FILE                  replaces text that differs between runs
 const (
 	varNetns = "NETNS"
@@ -89,8 +94,10 @@ type scriptCmd = func(*testscript.TestScript, bool, []string)
 
 func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string]scriptCmd) {
 	cmds := map[string]scriptCmd{
-		"gateway": cmdGateway, "claimant": cmdClaimant, "await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
-		"etcd": cmdEtcd, "crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
+		"gateway": cmdGateway, "claimant": cmdClaimant, "lldp": cmdLLDP, "etcd": cmdEtcd,
+		"await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
+		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
+		"unplug": cmdUnplug, "replug": cmdReplug, "trunk": cmdTrunk,
 	}
 	for _, m := range more {
 		maps.Copy(cmds, m)
@@ -223,6 +230,10 @@ func cmdClaimant(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 }
 
+func cmdLLDP(ts *testscript.TestScript, neg bool, args []string) {
+	stateOf(ts).lab.SpeakLLDP(strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n")...)
+}
+
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := regexp.Compile(args[1])
 	ts.Check(err)
@@ -302,6 +313,17 @@ func cmdForeign(ts *testscript.TestScript, neg bool, args []string) {
 	answer, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	w.tb.Cleanup(w.lab.Foreign(w.lab.Host, w.lab.Trunk, args[0], int32(answer)))
+}
+
+func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts).lab.Unplug() }
+func cmdReplug(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts).lab.Replug() }
+
+func cmdTrunk(ts *testscript.TestScript, neg bool, args []string) {
+	up := args[0] == "up"
+	stateOf(ts).lab.SetTrunk(up)
+	if up {
+		stateOf(ts).lab.WaitCarrier()
+	}
 }
 
 func cmdFails(ts *testscript.TestScript, neg bool, args []string) {

@@ -14,7 +14,7 @@ import (
 func (e env) serve() *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
-		Usage:     "run the broker, which attaches rootless containers",
+		Usage:     "run the service, which attaches rootless containers",
 		UsageText: "lanyard serve [OPTIONS]",
 		Description: `Examples:
   systemctl enable --now lanyard.socket   the usual way: started when first needed
@@ -23,11 +23,13 @@ func (e env) serve() *cli.Command {
 
 Each network defines who may attach: see --allow-user, --allow-group and --max-per-user
 of "lanyard network create". "lanyard why" shows users their refusals; the full reasons
-are in the log of this command. On SIGTERM, the broker finishes the requests that it has
+are in the log of this command. On SIGTERM, the service finishes the requests that it has
 begun, and ends. Containers keep running.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log", Value: "text",
 				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
+			&cli.StringFlag{Name: "metrics",
+				Usage: "`ADDRESS` to serve metrics at, unix:PATH or HOST:PORT; see \"lanyard metrics\" (default: none)"},
 			&cli.BoolFlag{Name: "prepare",
 				Usage: "only create the namespace for guarded attachments (used by lanyard-guards.service)"},
 			&cli.StringFlag{Name: "sweep", Value: "30s",
@@ -51,6 +53,9 @@ func (e env) runServe(c *cli.Context) error {
 	}
 	if c.Bool("prepare") {
 		return serve.Prepare(paths(c))
+	}
+	if err := serveMetrics(c.Context, paths(c), c.String("metrics"), log); err != nil {
+		return err
 	}
 	err = serve.Run(c.Context, serve.Options{Paths: paths(c), Log: log, Sweep: every})
 	if errors.Is(err, hook.ErrUnprivileged) {

@@ -35,7 +35,7 @@ The command probes each gateway from inside the container's namespace, with the
 container's MAC, and changes nothing there. It first compares the interface with what it
 was given: if traffic cannot work with what a container has changed, that is the verdict,
 and other changes are notes. The exit status is 1 if any verdict is bad.`,
-		Flags:  []cli.Flag{flagFormat(), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"}},
+		Flags:  []cli.Flag{flagFormat[verifyRow](), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"}},
 		Action: e.runVerify,
 	}
 }
@@ -54,26 +54,34 @@ type verifyRow struct {
 	Text       string        `json:"text"`
 }
 
-func (e env) runVerify(c *cli.Context) error {
+// openTargets opens Lanyard and returns the attachments that the command line names: by an ID or a
+// NETWORK, or all with --all.
+func openTargets(c *cli.Context) (l *wiring.Lanyard, format rowFormat, targets []hook.Attachment, err error) {
 	everything, wants := c.Bool("all"), 1
 	if everything {
 		wants = 0
 	}
-	l, inJSON, err := openListing(wants, c, "ID or NETWORK")
+	if l, format, err = openListing(wants, c, "ID or NETWORK"); err != nil {
+		return nil, format, nil, err
+	}
+	if targets, err = verifyTargets(c.Context, l, c.Args().First(), everything); err != nil {
+		return nil, format, nil, errors.Join(err, l.Close())
+	}
+	return l, format, targets, nil
+}
+
+func (e env) runVerify(c *cli.Context) error {
+	l, format, targets, err := openTargets(c)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	targets, err := verifyTargets(c.Context, l, c.Args().First(), everything)
-	if err != nil {
-		return err
-	}
-	if len(targets) == 0 && !everything {
+	if len(targets) == 0 && !c.Bool("all") {
 		e.say("note: nothing is attached to network %q: no container to probe from", c.Args().First())
 	}
 	rows, bad := e.ask(c.Context, l, targets)
-	if inJSON {
-		err = printJSON(e.stdout, rows)
+	if !format.table() {
+		err = printRows(e.stdout, format, rows)
 	} else if len(rows) > 0 {
 		err = printTable(e.stdout, verifyTable(rows))
 	}

@@ -31,10 +31,11 @@ func (e env) watch() *cli.Command {
 this host, uses a container's address (conflict) or its MAC (duplicate-mac), frames sent
 to all come back, by a loop or a hairpin port (returned), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
 wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
-(unleased-mac). It begins with earlier events, also of containers that are gone: the trunk
+(unleased-mac), a network's parent was removed (interface-gone) or has no carrier or is down
+(parent-down). It begins with earlier events, also of containers that are gone: the trunk
 program keeps the last few events of each address and MAC. A repeated event is one line
-with a count. Ctrl-C ends the command. On a terminal, the last line shows the incoming
-frames per second of each VLAN.
+with a count; --format json prints one object per line. Ctrl-C ends the command. On a
+terminal, the last line shows the incoming frames per second of each VLAN.
 
 Examples:
   lanyard watch
@@ -42,8 +43,7 @@ Examples:
   lanyard watch --once --since 24h
   lanyard watch --format json | jq -r 'select(.kind == "conflict") | .mac'`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Value: "table",
-				Usage: "`FORMAT` output format: table, or json with one object per line (default: table)"},
+			flagFormat[watchLine](),
 			&cli.BoolFlag{Name: "once", Usage: "print the events until now, and end"},
 			&cli.DurationFlag{Name: "since",
 				Usage: "`DURATION` maximum age of the first event, such as 10m or 0s (default: all events that are kept)"},
@@ -69,7 +69,7 @@ func (e env) runWatch(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return checkArgs(1, c, "ID or NETWORK")
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -78,12 +78,12 @@ func (e env) runWatch(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	w := watcher{Lanyard: l, out: e.stdout, json: inJSON, filter: c.Args().First(), seen: map[int]map[string]uint64{},
+	w := watcher{Lanyard: l, out: e.stdout, format: format, filter: c.Args().First(), seen: map[int]map[string]uint64{},
 		rateFrames: map[string]uint64{}}
 	if c.IsSet("since") {
 		w.since = time.Now().Add(-c.Duration("since"))
 	}
-	if e.terminal && !inJSON && !c.Bool("once") {
+	if e.terminal && format.table() && !c.Bool("once") {
 		w.rateOutput = e.stderr
 	}
 	tick := time.NewTicker(watchInterval)
@@ -112,10 +112,10 @@ func (e env) runWatch(c *cli.Context) error {
 type watcher struct {
 	*wiring.Lanyard
 	out        io.Writer
-	json       bool
+	format     rowFormat
 	filter     string                    // id or network to watch; "" for all
 	since      time.Time                 // earlier events are not printed
-	hostClaims map[string]bool           // those that were there at the last call
+	hostEvents map[string]bool           // those that were there at the last call
 	rateOutput io.Writer                 // for the line of rates; nil for none
 	seen       map[int]map[string]uint64 // printed frames of each event, by trunk's ifindex
 	rateFrames map[string]uint64         // frames at ratesAt, by trunk and VLAN
@@ -150,30 +150,34 @@ func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 			}
 		}
 	}
-	if err := w.printHostClaims(ctx, targets); err != nil {
+	if err := w.printHostEvents(ctx, targets); err != nil {
 		return err
 	}
 	w.drawRates(w.framesPerVLAN(targets))
 	return nil
 }
 
-// printHostClaims prints the containers' addresses that this host has taken since the last
-// call.
-func (w *watcher) printHostClaims(ctx context.Context, targets []hook.Attachment) error {
+// printHostEvents prints what has become of this host's links since the last call, and no trunk
+// program sees: containers' addresses that the host has taken, and parents that are gone or down.
+func (w *watcher) printHostEvents(ctx context.Context, targets []hook.Attachment) error {
 	claims, err := w.HostClaims(ctx)
 	if err != nil {
 		return err
 	}
+	faults, err := w.ParentFaults(ctx)
+	if err != nil {
+		return err
+	}
 	now := map[string]bool{}
-	for _, h := range claims {
-		key := h.Key()
-		if now[key] = true; !w.hostClaims[key] && w.matches(h, targets) {
+	for _, h := range append(claims, faults...) {
+		key := fmt.Sprint(h.Key(), h.Text, h.Attachment.ID)
+		if now[key] = true; !w.hostEvents[key] && w.matches(h, targets) {
 			if err := w.print(h); err != nil {
 				return err
 			}
 		}
 	}
-	w.hostClaims = now
+	w.hostEvents = now
 	return nil
 }
 
@@ -219,8 +223,11 @@ func (w *watcher) print(h admin.TrunkEvent) error {
 	case h.Network != "":
 		who = fmt.Sprintf("network %q", h.Network)
 	}
-	if w.json {
+	switch {
+	case w.format.json: // one object per line
 		return json.NewEncoder(w.out).Encode(line)
+	case w.format.template != nil:
+		return printRow(w.out, w.format.template, line)
 	}
 	count := fmt.Sprint(h.Frames)
 	if h.At.Sub(h.Since) >= time.Second {

@@ -10,8 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
@@ -22,7 +22,7 @@ func (e env) why() *cli.Command {
 		UsageText: "lanyard why [OPTIONS] [ID]",
 		Description: `Some runtimes (crun) only show that a hook failed, and not its message. Lanyard keeps
 the last messages: for root's containers until the next boot, for a user's rootless
-containers in the broker until it restarts. Each user sees their own.
+containers in the service until it restarts. Each user sees their own.
 
 ID is the id of a container, or a prefix of one. Without it, all messages are shown.
 
@@ -30,7 +30,7 @@ Examples:
   lanyard why
   lanyard why 3f2a9c
   lanyard why --format json | jq -r '.[-1].error'`,
-		Flags:  []cli.Flag{flagFormat()},
+		Flags:  []cli.Flag{flagFormat[service.Failure]()},
 		Action: e.runWhy,
 	}
 }
@@ -39,7 +39,7 @@ func (e env) runWhy(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return checkArgs(1, c, "ID")
 	}
-	inJSON, err := asJSON(c)
+	format, err := rowFormatOf(c)
 	if err != nil {
 		return err
 	}
@@ -47,14 +47,14 @@ func (e env) runWhy(c *cli.Context) error {
 	if len(all) == 0 && err != nil {
 		return err
 	}
-	var failures []broker.Failure
+	var failures []service.Failure
 	for _, f := range all {
 		if strings.HasPrefix(f.Container, c.Args().First()) {
 			failures = append(failures, f)
 		}
 	}
-	if inJSON {
-		return errors.Join(printJSON(e.stdout, failures), err)
+	if !format.table() {
+		return errors.Join(printRows(e.stdout, format, failures), err)
 	}
 	if len(failures) == 0 && err == nil {
 		if netns.HostsRoot() {
@@ -72,10 +72,10 @@ func (e env) runWhy(c *cli.Context) error {
 }
 
 // failuresOf returns the caller's failures, the newest last. Root's are in a directory, all
-// others in the broker.
-func failuresOf(ctx context.Context, p wiring.Paths) ([]broker.Failure, error) {
+// others in the service.
+func failuresOf(ctx context.Context, p wiring.Paths) ([]service.Failure, error) {
 	if netns.HostsRoot() {
-		return broker.Kept(p.Failures()).All()
+		return service.Kept(p.Failures()).All()
 	}
-	return broker.Client{Socket: p.Socket}.Why(ctx)
+	return service.Client{Socket: p.Socket}.Why(ctx)
 }

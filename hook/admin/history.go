@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -20,7 +21,11 @@ type TrunkEvent struct {
 	Trunk      string           // the trunk's name
 	Network    string           // "" if unknown
 	Attachment *hook.Attachment // nil if it concerns none, or one that has been released
+	Text       string           // instead of the event's; "" if that has one
 }
+
+// String returns the event in one line, without its count and times.
+func (h TrunkEvent) String() string { return cmp.Or(h.Text, h.Event.String()) }
 
 // Attribute returns the events of the trunk with an ifindex, each with its attachment and network.
 // It leaves out expected events: routers of one group that take turns, and frames of the host
@@ -161,6 +166,39 @@ func (l *Admin) HostClaims(ctx context.Context) (list []TrunkEvent, err error) {
 		}
 	}
 	return list, nil
+}
+
+// ParentFaults returns an event for each attachment with a parent that is gone or down. No trunk
+// program sees this. The time of the events is now.
+func (l *Admin) ParentFaults(ctx context.Context) (list []TrunkEvent, err error) {
+	recs, err := l.Attachments(ctx)
+	now, faults := time.Now(), map[parentKey]*verify.Change{}
+	for i := range recs {
+		a := &recs[i]
+		if a.State != hook.Attached {
+			continue
+		}
+		key := parentKey{a.Network, a.Interface, a.ParentIdx}
+		fault, known := faults[key]
+		if !known {
+			fault = l.ParentFault(a)
+			faults[key] = fault
+		}
+		if fault == nil {
+			continue
+		}
+		e := verify.Event{Kind: verify.Kind(fault.Code), Frames: 1, Tags: a.Endpoint.Tags, EndpointMAC: a.MAC, Link: a.Parent}
+		list = append(list, TrunkEvent{
+			Event: e, At: now, Since: now, Trunk: a.Trunk, Network: a.Network, Attachment: a, Text: fault.Text,
+		})
+	}
+	return list, err
+}
+
+// parentKey is what the text of a parent's fault depends on.
+type parentKey struct {
+	network, ifname string
+	index           int
 }
 
 // recentTime is how long a check reports an event that does not repeat: a check that fails

@@ -23,7 +23,7 @@ import (
 )
 
 // Local attaches and detaches in the calling process. It implements [hook.Attacher] for root, and
-// [hook.CallerAttacher] for the callers of a broker.
+// [hook.CallerAttacher] for the callers of a service.
 type Local struct {
 	*rebuild.Rebuilder
 }
@@ -38,7 +38,7 @@ var _ hook.Attacher = (*Local)(nil)
 // exited, netns.ErrHostNetns if it is in the host's namespace, and hook.ErrGone if a sweep removed the
 // record. It does not check privileges and never returns ErrUnprivileged.
 func (l *Local) Attach(ctx context.Context, r hook.Request) (got []hook.Attachment, err error) {
-	ns, err := l.Host.OpenNetns(r.Pid)
+	ns, err := l.openNetns(r)
 	if errors.Is(err, netns.ErrHostNetns) && r.Pod != (hook.Pod{}) {
 		return nil, fmt.Errorf("pod %q: hostNetwork is true, and Lanyard adds no interface to the host's network: "+
 			"remove hostNetwork, or the annotations io.lanyard.* of the pod", r.Pod)
@@ -48,6 +48,14 @@ func (l *Local) Attach(ctx context.Context, r hook.Request) (got []hook.Attachme
 	}
 	defer ns.Close()
 	return l.attachAll(ctx, r, ns, nil)
+}
+
+// openNetns opens the namespace of a request, by its path or by the container's process.
+func (l *Local) openNetns(r hook.Request) (*link.Netns, error) {
+	if r.Netns != "" {
+		return l.Host.OpenNetnsPath(r.Netns)
+	}
+	return l.Host.OpenNetns(r.Pid)
 }
 
 // attachAll creates all interfaces of a request in the namespace. by is the caller without

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -20,13 +21,22 @@ func (l *Local) Changes(recs []hook.Attachment) (map[verify.ID][]verify.Change, 
 			byInode[a.Netns.Inode] = append(byInode[a.Netns.Inode], a)
 		}
 	}
-	changes := map[verify.ID][]verify.Change{}
+	changes, parents := map[verify.ID][]verify.Change{}, map[int]parentNow{}
 	err := l.Host.EachNetnsOf(func(inode uint64) bool { return byInode[inode] != nil }, func(ns *link.Netns) {
 		for _, a := range byInode[ns.Inode] {
 			if a.Netns.Cookie != ns.Cookie {
 				continue
 			}
-			if list := l.changesIn(ns, &a); len(list) > 0 {
+			p, known := parents[a.ParentIdx]
+			if !known {
+				p = l.parentNow(&a)
+				parents[a.ParentIdx] = p
+			}
+			list := l.changesIn(ns, &a, p)
+			if p.down != "" {
+				list = append(list, verify.Change{Code: verify.ParentDown, Text: p.down})
+			}
+			if len(list) > 0 {
 				changes[a.ID] = list
 			}
 		}
@@ -34,11 +44,62 @@ func (l *Local) Changes(recs []hook.Attachment) (map[verify.ID][]verify.Change, 
 	return changes, err
 }
 
+// parentNow is the present state of the link that an attachment was created on.
+type parentNow struct {
+	link  link.Parent // zero if it is gone or unknown
+	state verify.ParentState
+	down  string // why no frame can pass; "" if they can, or if the link is gone
+}
+
+// parentNow reads the link that an attachment was created on. What cannot be read is taken as
+// unchanged.
+func (l *Local) parentNow(a *hook.Attachment) (p parentNow) {
+	if a.ParentIdx == 0 {
+		return p
+	}
+	found, err := l.Host.ParentAt(a.ParentIdx)
+	if errors.Is(err, link.ErrNoLink) {
+		p.state = l.removedParent(a)
+	}
+	if err == nil {
+		p.link = found
+		p.down, _ = l.Host.Down(found)
+	}
+	return p
+}
+
+// ParentFault returns why no frame of an attachment can pass through its parent: interface-gone if
+// the link is gone, parent-down if it has no carrier or is down. It returns nil if they can. It does
+// not open the container's namespace.
+func (l *Local) ParentFault(a *hook.Attachment) *verify.Change {
+	switch p := l.parentNow(a); {
+	case p.state != verify.ParentKept:
+		return &verify.Changes(given(a), verify.Found{Parent: p.state})[0]
+	case p.down != "":
+		return &verify.Change{Code: verify.ParentDown, Text: p.down}
+	}
+	return nil
+}
+
+// removedParent returns the state of a parent that has no link any more.
+func (l *Local) removedParent(a *hook.Attachment) verify.ParentState {
+	def, err := network.Load(l.Networks, a.Network)
+	if err != nil {
+		return verify.ParentRemoved
+	}
+	switch _, err := l.Parent(def); {
+	case err == nil:
+		return verify.ParentReplaced
+	case def.Managed:
+		return verify.ParentMissing
+	}
+	return verify.ParentRemoved
+}
+
 // changesIn returns how an attachment's interface differs from what it was given, and whether it has
-// lost its lease. If it cannot be
-// read, that is the only change: the owner of the namespace can cause it, and must not prevent the
-// look at others.
-func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment) []verify.Change {
+// lost its lease. If the interface cannot be read, that is said as a change: the owner of the
+// namespace can cause it, and must not prevent the look at others.
+func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) []verify.Change {
 	lost := lostLease(a)
 	if a.Index == 0 {
 		return lost // the ifindex is unknown
@@ -49,6 +110,7 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment) []verify.Change {
 	if err != nil {
 		return append(lost, verify.Change{Text: fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)})
 	}
+	found.Parent, found.ParentName, found.ParentMTU = parent.state, parent.link.Name, parent.link.MTU
 	return append(lost, verify.Changes(given(a), found)...)
 }
 
@@ -56,6 +118,7 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment) []verify.Change {
 func given(a *hook.Attachment) verify.Given {
 	g := verify.Given{
 		Name: a.Interface, MAC: a.MAC, Addrs: a.Addrs, Defaults: a.Defaults, Addressed: len(a.Addrs) > 0,
+		Parent: a.Parent, MTU: a.MTU, Fixed: a.MTURequested != 0,
 	}
 	if a.Driver == network.DriverIPvlan {
 		g.MAC = [6]byte{} // the parent's, also when that changes
@@ -78,7 +141,7 @@ func found(ns *link.Netns, a *hook.Attachment) (f verify.Found, err error) {
 	default:
 		f.Exists = i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx
 	}
-	f.Up, f.Name, f.MAC = up, i.Name, i.MAC
+	f.Up, f.Name, f.MAC, f.MTU = up, i.Name, i.MAC, i.MTU
 	addrs, err := ns.Addrs(a.Index)
 	if err != nil {
 		return f, err

@@ -2,6 +2,7 @@ package attach_test
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -129,4 +130,31 @@ func TestUnchangedInside(t *testing.T) {
 	w.MustAttach("c3", ns, "network=web")
 	w.change(ns, "addr add 192.168.50.33/24 dev eth0\nroute add default via 192.168.50.1")
 	healthy(w, "without addresses of the network")
+}
+
+// TestChangedMACInPod checks that containers join and leave a pod with an interface that has another
+// MAC than it was given, and that it does not stay in the namespace with the address.
+func TestChangedMACInPod(t *testing.T) {
+	w, _ := lan(t, nil)
+	before := w.Links(w.Host)
+	pod := testenv.NewContainer(t)
+	pod.Pin(t)
+	w.MustAttach("infra", pod, "network=web")
+	w.change(pod, "link set eth0 address 02:00:00:00:00:77")
+	app := testenv.JoinNamespace(t, pod.Namespace)
+	w.Refused("strict", w.Attach("app", app, "network=web", "verify=strict"), 1,
+		"fails verify mode strict: interface-changed", "does not have MAC", "02:00:00:00:00:77")
+	w.MustAttach("app", app, "network=web")
+	if a := w.Record(); len(a.Containers) != 2 {
+		t.Errorf("containers are %+v", a.Containers)
+	}
+	must(t, app.Kill())
+	w.MustDetach("app")
+	app.Reap()
+	must(t, pod.Kill())
+	w.MustDetach("infra")
+	if links := w.Links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+		t.Errorf("a namespace that continues has %v", links)
+	}
+	w.WantNothing("web", before)
 }

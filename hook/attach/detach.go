@@ -12,7 +12,8 @@ import (
 
 // Detach implements [hook.Attacher]. It drops only references to containers with an exited init: an
 // engine that keeps a container's id over a restart calls poststop for the old run after the new
-// one was attached. A pod's attachment stays without references while its interface exists. Detach
+// one was attached. A reference without a process is dropped in any case. A pod's attachment stays
+// without references while its interface exists, unless the dropped one had no process. Detach
 // does not check privileges and never returns ErrUnprivileged.
 func (l *Local) Detach(ctx context.Context, containerID string) error {
 	return l.detach(ctx, containerID, func(*hook.Attachment) bool { return true })
@@ -33,7 +34,7 @@ func (l *Local) detach(ctx context.Context, containerID string, selected func(*h
 					continue
 				}
 				ofPod = ofPod || a.OfPod()
-				over := func(c hook.Container) bool { return c.ID == containerID && !netns.Alive(c.Process) }
+				over := func(c hook.Container) bool { return c.ID == containerID && (c.ByPath() || c.Exited()) }
 				if kept, kerr := l.keepForPod(tx, a, over); kept || kerr != nil {
 					err = errors.Join(err, kerr)
 					continue

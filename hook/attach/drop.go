@@ -100,7 +100,7 @@ func (l *Local) revokePermit(a hook.Attachment) error {
 }
 
 // releaseForRetry clears the process that owns a record, so that the next sweep retries a failed
-// release. Otherwise the record would be locked until this process exits, which for a broker may be
+// release. Otherwise the record would be locked until this process exits, which for a service may be
 // never.
 func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 	return l.DB.Update(ctx, func(tx record.Tx) error {

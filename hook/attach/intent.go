@@ -160,7 +160,7 @@ func (t *attempt) writeIntentOrJoin(
 		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
 		// the same inode: then it is not in use. A container of a pod may have deleted the
 		// interface and exited, before its poststop.
-		if (id.Cookie == 0 || a.OfPod()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
+		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
 			return &a, nil
 		}
 		match, err := t.matches(a)
@@ -235,25 +235,17 @@ func joinPrefixes(ps []netip.Prefix) string {
 	return strings.Join(s, ", ")
 }
 
-// join adds a reference of the container to the attachment. It returns an error if the attachment's
-// verdict is fatal in the container's verify mode, or if its interface does not exist any more.
+// join adds a reference of the container to the attachment, if checkJoined allows it.
 func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
-	if mode := a.Mode.Tighten(t.want.Verify); a.Verdict.Code.Fatal(mode) {
-		return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s",
-			a.Interface, mode, a.Verdict.Code, a.Verdict.Text)
-	}
-	// A process in the namespace may have deleted it.
-	if exists, err := driver.Of(t.Parts, &a).Exists(t.ns, &a); err != nil || !exists {
-		gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
-			"and start them again", a.Interface)
-		return errors.Join(gone, err)
+	if err := t.checkJoined(&a); err != nil {
+		return err
 	}
 	if a.Pod == (hook.Pod{}) {
 		a.Pod = t.r.Pod // a rebuilt record, or the first container's state named no pod
 	}
 	// An earlier reference of the container itself, and in a pod those of exited containers.
 	a.Containers = slices.DeleteFunc(a.Containers, func(c hook.Container) bool {
-		return c.ID == t.r.Container || a.OfPod() && !netns.Alive(c.Process)
+		return c.ID == t.r.Container || a.OfPod() && c.Exited()
 	})
 	if t.caller != nil && len(a.Containers) >= maxSharers {
 		return fmt.Errorf("interface %q is shared by %d containers already: remove one", a.Interface, len(a.Containers))
@@ -261,6 +253,27 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	a.Containers = append(a.Containers, t.container())
 	t.rec, t.joined = a, true
 	return record.Put(tx, &t.rec)
+}
+
+// checkJoined returns an error if the interface of an attachment does not exist any more, or if its
+// verdict is fatal in the container's verify mode: that of its start, or that a process in the
+// namespace has changed the interface.
+func (t *attempt) checkJoined(a *hook.Attachment) error {
+	gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
+		"and start them again", a.Interface)
+	if exists, err := driver.Of(t.Parts, a).Exists(t.ns, a); err != nil || !exists {
+		return errors.Join(gone, err)
+	}
+	mode := a.Mode.Tighten(t.want.Verify)
+	for _, v := range append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict) {
+		if v.Code == verify.InterfaceGone {
+			return gone
+		}
+		if v.Code.Fatal(mode) {
+			return fmt.Errorf("interface %q of this namespace fails verify mode %s: %s: %s", a.Interface, mode, v.Code, v.Text)
+		}
+	}
+	return nil
 }
 
 // container returns the reference of the container that is attached.
@@ -289,7 +302,7 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attachment) hook.Attachment {
 	rec := hook.Attachment{
 		ID: record.NewID(), State: hook.Attaching, Network: t.def.Name, Generation: t.def.ID,
-		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), Netns: id, Hook: self,
+		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), MTURequested: t.mtu(), Netns: id, Hook: self,
 		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
@@ -298,6 +311,8 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 		AtParent:   t.def.GuardsParent(),
 		HostLink:   parts.HostLinkName(t.def),
 		Leases:     t.def.Leases,
+
+		DefaultRoute: t.want.Default,
 	}
 	if t.guarded {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}

@@ -77,10 +77,13 @@ func (l *Local) hasInterface(a *hook.Attachment, exists netnsFinder) bool {
 
 // keepForPod drops the last references to a pod's attachment, which over selects, and keeps
 // the attachment if its interface exists: the next attempt joins it and has the same address.
-// kept is false if nothing was written, and the caller has to drop the references.
+// It does not keep an attachment if a reference without a process is dropped: the runtime has
+// said that the interface ends. kept is false if nothing was written, and the caller has to drop
+// the references.
 func (l *Local) keepForPod(tx record.Tx, a hook.Attachment, over func(hook.Container) bool) (kept bool, err error) {
 	left := slices.DeleteFunc(slices.Clone(a.Containers), over)
-	if len(left) > 0 || a.State != hook.Attached || !a.OfPod() || !l.hasInterface(&a, l.hasNetns) {
+	ended := slices.ContainsFunc(a.Containers, func(c hook.Container) bool { return c.ByPath() && over(c) })
+	if len(left) > 0 || ended || a.State != hook.Attached || !a.OfPod() || !l.hasInterface(&a, l.hasNetns) {
 		return false, nil
 	}
 	row := a
@@ -117,7 +120,10 @@ func (l *Local) ReleasePod(ctx context.Context, pod string) ([]hook.Attachment, 
 		return nil, err
 	}
 	is := func(a *hook.Attachment) bool { return a.OfPod() && (a.Pod.String() == pod || a.Pod.Sandbox == pod) }
-	busy := func(a *hook.Attachment) bool { return a.InUse() || a.State != hook.Attached && netns.Alive(a.Hook) }
+	// Whether containers of a sandbox that was named by path run is unknown.
+	busy := func(a *hook.Attachment) bool {
+		return a.InUse() || a.ByPath() || a.State != hook.Attached && netns.Alive(a.Hook)
+	}
 	if !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return is(&a) }) {
 		return nil, fmt.Errorf("no pod %q has an attachment: \"lanyard ps\" lists the attachments", pod)
 	}

@@ -44,11 +44,12 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 			a.Interface, a.Network)
 	}
 	defer ns.Close()
-	if broken := verdictsOf(l.changesIn(ns, &a)); len(broken) > 0 {
+	if broken := verdictsOf(l.changesIn(ns, &a, l.parentNow(&a))); len(broken) > 0 {
 		return broken, nil
 	}
 	v := &verification{Local: l, def: def, ns: ns, rec: a, configured: true}
-	if v.parent, err = l.Parent(def); err != nil {
+	// By its ifindex: it works also if it has another name now.
+	if v.parent, err = l.Host.ParentAt(a.ParentIdx); err != nil {
 		return nil, err
 	}
 	v.watchAgain()

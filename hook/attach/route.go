@@ -110,21 +110,12 @@ func (t *attempt) defaultRoutes() (routes []link.Route) {
 	return routes
 }
 
-// extraRoutes returns the network's static routes with a router in a subnet of one of the
-// container's addresses.
+// extraRoutes returns the network's static routes that the interface gets.
 func (t *attempt) extraRoutes() (routes []link.Route) {
-	for _, r := range t.def.Routes {
-		near := slices.ContainsFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Masked().Contains(r.Via) })
-		if near || t.def.OnLink && t.hasFamily(hook.FamilyOf(r.Via)) {
-			routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: t.def.OnLink})
-		}
+	for _, r := range t.def.RoutesFor(t.rec.Addrs) {
+		routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: t.def.OnLink})
 	}
 	return routes
-}
-
-// hasFamily reports whether the interface has an address of a family.
-func (t *attempt) hasFamily(f hook.Family) bool {
-	return slices.ContainsFunc(t.rec.Addrs, func(p netip.Prefix) bool { return hook.FamilyOf(p.Addr()) == f })
 }
 
 // ownRoutes returns all routes that the interface would have if it were the only one.

@@ -96,8 +96,8 @@ func (l *Local) Attachments(ctx context.Context) (recs []hook.Attachment, err er
 
 // live reports whether a record is still in use. A record that is being attached or detached
 // is live while the process that does this runs, and an attachment while one of its containers
-// runs. A pod's attachment is also live while its interface exists, and an attachment that was
-// rebuilt, with unknown containers, while its namespace exists.
+// runs. The attachment of a pod, or of a namespace named by path, is also live while its
+// interface exists, and an attachment that was rebuilt, with unknown containers, while its namespace exists.
 func (l *Local) live(a *hook.Attachment, boot string) bool { return l.liveIn(a, boot, l.hasNetns) }
 
 // liveIn is live with another way to look for namespaces.
@@ -109,7 +109,7 @@ func (l *Local) liveIn(a *hook.Attachment, boot string, exists netnsFinder) bool
 		return netns.Alive(a.Hook)
 	case a.InUse():
 		return true
-	case a.OfPod():
+	case a.WithNetns():
 		return l.hasInterface(a, exists)
 	case len(a.Containers) > 0:
 		return false

@@ -12,7 +12,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// guarded is a macvlan that stays in a namespace of the broker. A veth pair leads from there to the
+// guarded is a macvlan that stays in a namespace of the service. A veth pair leads from there to the
 // container's namespace, and the guard passes only frames that carry the lease. Attacker: the root
 // of a rootless container, who can send any frame and configure any link of its namespace.
 type guarded struct{ *parts.Parts }
@@ -45,7 +45,7 @@ func (d guarded) Readdress(ctx context.Context, ns *link.Netns, _ link.Interface
 	return d.Create(ctx, ns, s)
 }
 
-// Exists implements [Driver]. The container's end exists as long as the broker's end does.
+// Exists implements [Driver]. The container's end exists as long as the service's end does.
 func (d guarded) Exists(_ *link.Netns, a *hook.Attachment) (bool, error) {
 	guards, err := d.OpenGuards()
 	if err != nil {

@@ -50,6 +50,7 @@ func (d macvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, fin
 
 func (macvlan) Unwatchable(string) string { return "" }
 func (macvlan) AsksFromParent() bool      { return false }
+
 func findMacvlan(ns *link.Netns, a *hook.Attachment) (*link.Interface, error) {
-	return ns.FindMacvlan(a.ParentIdx, a.MAC)
+	return ns.FindMacvlan(a.ParentIdx, a.Index, a.MAC)
 }

@@ -49,12 +49,12 @@ func remove(
 	return err
 }
 
-// removeHidden deletes a pod's macvlan in a namespace that exists and cannot be opened, because it
-// is pinned in another mount namespace or held by a descriptor only. That of any other container
-// is ending: the kernel deletes the macvlan in the background, and waiting for it here costs
-// two RCU grace periods.
+// removeHidden deletes the macvlan of an attachment that exists with its namespace (WithNetns), in a
+// namespace that exists and cannot be opened, because it is pinned in another mount namespace or held
+// by a descriptor only. That of any other container is ending: the kernel deletes the macvlan in the
+// background, and waiting for it here costs two RCU grace periods.
 func removeHidden(p *parts.Parts, a *hook.Attachment) error {
-	if !a.OfPod() || a.Number == nil || a.Index == 0 {
+	if !a.WithNetns() || a.Number == nil || a.Index == 0 {
 		return nil
 	}
 	i, err := p.Host.LinkIn(*a.Number, a.Index)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -322,19 +323,37 @@ type parentLock struct{ *os.File }
 // lockParent waits for the lock until ctx ends. Close releases it, and so does the end of
 // the process. The file is never deleted, because two processes could then hold the lock.
 func (h *Host) lockParent(ctx context.Context, name string) (*parentLock, error) {
-	if err := os.MkdirAll(h.lockDir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot lock it: %w", err)
-	}
-	f, err := os.OpenFile(filepath.Join(h.lockDir, "parent-"+name+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := h.lock(ctx, "parent-"+name)
 	if err != nil {
 		return nil, fmt.Errorf("cannot lock it: %w", err)
+	}
+	return &parentLock{f}, nil
+}
+
+// Lock waits for a lock with a name, which no parent has, until ctx ends. Close of the result
+// releases it, and so does the end of the process.
+func (h *Host) Lock(ctx context.Context, name string) (io.Closer, error) {
+	f, err := h.lock(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("lock %q: %w", name, err)
+	}
+	return f, nil
+}
+
+func (h *Host) lock(ctx context.Context, name string) (*os.File, error) {
+	if err := os.MkdirAll(h.lockDir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(h.lockDir, name+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
 	}
 	err = retry(ctx, func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }, unix.EWOULDBLOCK,
 		unix.EINTR)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot lock it (%s): %w", f.Name(), err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), f.Close())
 	}
-	return &parentLock{f}, nil
+	return f, nil
 }
 
 func (l *parentLock) begin() error {

@@ -322,17 +322,23 @@ func (n *Netns) Links() ([]string, error) {
 	return names, nil
 }
 
-// FindMacvlan returns the macvlan with that MAC on the host's parent with the ifindex
-// parentIndex, or nil. A killed attach may have created it before it could record the
-// ifindex.
-func (n *Netns) FindMacvlan(parentIndex int, mac ether.MAC) (*Interface, error) {
+// FindMacvlan returns the macvlan on the host's parent with the ifindex parentIndex: the one with
+// the ifindex index, else the one with that MAC; nil if there is neither. A container can change the
+// MAC, and a killed attach may have created the macvlan before it could record the ifindex (0).
+func (n *Netns) FindMacvlan(parentIndex, index int, mac ether.MAC) (found *Interface, err error) {
 	all, err := n.Standing()
 	for _, i := range all {
-		if i.Kind == "macvlan" && i.ParentIndex == parentIndex && i.MAC == mac {
+		if i.Kind != "macvlan" || i.ParentIndex != parentIndex {
+			continue
+		}
+		if i.Index == index {
 			return &i, nil
 		}
+		if i.MAC == mac {
+			found = &i
+		}
 	}
-	return nil, err
+	return found, err
 }
 
 // Standing lists the macvlans and ipvlans in the namespace with a parent on the host. It

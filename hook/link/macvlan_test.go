@@ -128,10 +128,10 @@ func TestCreateMacvlanNameTaken(t *testing.T) {
 	if !errors.Is(err, ErrNameTaken) || !strings.Contains(err.Error(), `the container has a "eth0" already`) {
 		t.Errorf("%v", err)
 	}
-	if i, err := n.FindMacvlan(p.Index, spec.MAC); i != nil || err != nil {
+	if i, err := n.FindMacvlan(p.Index, 0, spec.MAC); i != nil || err != nil {
 		t.Errorf("left behind: %v, %v", i, err)
 	}
-	if i, err := n.FindMacvlan(p.Index, first.MAC); err != nil || i == nil || i.Index != first.Index {
+	if i, err := n.FindMacvlan(p.Index, 0, first.MAC); err != nil || i == nil || i.Index != first.Index {
 		t.Errorf("the first interface: %v, %v", i, err)
 	}
 }
@@ -171,7 +171,7 @@ func TestBusyMACIsWaitedFor(t *testing.T) {
 	var cleanup sync.WaitGroup
 	cleanup.Go(func() {
 		for waiting := false; !waiting; { // mustCreate bounds it
-			i, err := n.FindMacvlan(p.Index, old.MAC)
+			i, err := n.FindMacvlan(p.Index, 0, old.MAC)
 			waiting = err != nil || i != nil
 		}
 		if err := former.DeleteMacvlan(old); err != nil {
@@ -198,7 +198,7 @@ func TestBusyMACTimesOut(t *testing.T) {
 	if took := time.Since(start); took < 50*time.Millisecond || took > 5*time.Second {
 		t.Errorf("gave up after %s", took)
 	}
-	if i, err := n.FindMacvlan(p.Index, mustMAC(t, testMAC)); i != nil || err != nil {
+	if i, err := n.FindMacvlan(p.Index, 0, mustMAC(t, testMAC)); i != nil || err != nil {
 		t.Errorf("left behind: %v, %v", i, err)
 	}
 }

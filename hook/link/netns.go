@@ -33,7 +33,7 @@ func (h *Host) OpenNetns(pid int) (*Netns, error) {
 }
 
 // OpenNetnsPath opens the namespace that is mounted at path. The path must come from the
-// administrator or the runtime, never from a caller of the broker.
+// administrator or the runtime, never from a caller of the service.
 func (h *Host) OpenNetnsPath(path string) (*Netns, error) {
 	ns, err := h.ns.OpenPath(path)
 	if err != nil {

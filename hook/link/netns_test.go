@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// An attach leaves no descriptors and no threads: one broker runs many attaches.
+// An attach leaves no descriptors and no threads: one service runs many attaches.
 func TestNothingLeaks(t *testing.T) {
 	h := mustHost(t)
 	p := mustResolve(t, h, mustVeth(t, h, "trunk"))

@@ -70,7 +70,7 @@ func TestLinkIn(t *testing.T) {
 	}
 	must(t, h.DeleteIn(id, *found))
 	must(t, h.DeleteIn(id, *found))
-	if left, err := n.FindMacvlan(p.Index, i.MAC); left != nil || err != nil {
+	if left, err := n.FindMacvlan(p.Index, 0, i.MAC); left != nil || err != nil {
 		t.Errorf("after DeleteIn there is %+v, %v", left, err)
 	}
 	i = mustCreate(t, h, n, specOn(t, p))

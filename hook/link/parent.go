@@ -111,6 +111,22 @@ func (h *Host) FindRenamed(want ParentSpec) (*Parent, error) {
 	return nil, nil
 }
 
+// ParentAt returns the link with that ifindex, whatever its name is now, or ErrNoLink.
+func (h *Host) ParentAt(index int) (Parent, error) {
+	l, err := linkByIndex(h.handle, index)
+	if err == nil && l == nil {
+		err = ErrNoLink
+	}
+	var chain []netlink.Link
+	if err == nil {
+		chain, err = h.below(l)
+	}
+	if err != nil {
+		return Parent{}, fmt.Errorf("read link %d: %w", index, explainErrno(err))
+	}
+	return parentOf(chain), nil
+}
+
 // Created lists the links that carry our mark.
 func (h *Host) Created() (found []Parent, err error) {
 	links, err := dump(h.handle.LinkList)

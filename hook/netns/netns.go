@@ -59,6 +59,7 @@ type Namespace struct {
 
 	fd    int
 	pidfd *os.File // nil if the namespace was opened by path
+	path  string
 }
 
 // Open opens the network namespace of a process. It opens a pidfd first, and checks after
@@ -101,7 +102,7 @@ func (h *Host) Open(pid int) (n *Namespace, err error) {
 }
 
 // OpenPath opens the namespace that is mounted at path. The path must come from the
-// administrator or the runtime, never from a caller of the broker.
+// administrator or the runtime, never from a caller of the service.
 func (h *Host) OpenPath(path string) (*Namespace, error) {
 	n, err := h.open(path)
 	if err != nil {
@@ -120,7 +121,7 @@ func (h *Host) open(path string) (n *Namespace, err error) {
 	if err == nil && (id == h.id || id == initialNetns()) {
 		err = ErrHostNetns
 	}
-	n = &Namespace{Inode: id.ino, fd: fd}
+	n = &Namespace{Inode: id.ino, fd: fd, path: path}
 	if err == nil {
 		err = n.Do(n.readCookie)
 	}
@@ -178,9 +179,15 @@ func (n *Namespace) readCookie() error {
 	return nil
 }
 
-// Alive reports whether the process that the namespace was opened by still runs. It is
-// always true for a namespace that was opened by path.
-func (n *Namespace) Alive() bool { return n.pidfd == nil || running(n.pidfd) }
+// Alive reports whether the process that the namespace was opened by still runs, or whether
+// the path that it was opened by is still that of this namespace.
+func (n *Namespace) Alive() bool {
+	if n.pidfd != nil {
+		return running(n.pidfd)
+	}
+	var st unix.Stat_t
+	return unix.Stat(n.path, &st) == nil && st.Ino == n.Inode // the inode is not recycled while n.fd is open
+}
 
 // running reports whether the process of a pidfd still runs. A pidfd becomes readable when
 // the last thread has ended (pidfd_open(2)), so a zombie does not run.

@@ -120,6 +120,19 @@ func TestOpenNetnsPath(t *testing.T) {
 		t.Errorf("%+v, by pid %+v", n, byPid)
 	}
 	n.Close()
+	pin := filepath.Join(t.TempDir(), "netns")
+	must(t, os.WriteFile(pin, nil, 0o600))
+	must(t, unix.Mount(fmt.Sprintf("/proc/%d/ns/net", pid), pin, "", unix.MS_BIND, ""))
+	pinned, err := h.OpenPath(pin)
+	must(t, err)
+	defer pinned.Close()
+	if !pinned.Alive() {
+		t.Error("not alive while it is mounted at its path")
+	}
+	must(t, unix.Unmount(pin, unix.MNT_DETACH))
+	if pinned.Alive() {
+		t.Error("alive after the unmount")
+	}
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	must(t, unix.Mkfifo(fifo, 0o600))
 	for path, want := range map[string]string{

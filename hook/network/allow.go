@@ -8,11 +8,11 @@ import (
 	"strconv"
 )
 
-// Brokered selects how the broker attaches containers of unprivileged users.
+// Brokered selects how the service attaches containers of unprivileged users.
 type Brokered string
 
 const (
-	// BrokeredGuarded keeps the macvlan in a namespace of the broker, and forwards only
+	// BrokeredGuarded keeps the macvlan in a namespace of the service, and forwards only
 	// frames with the lease's MAC and addresses.
 	BrokeredGuarded Brokered = "guarded"
 	// BrokeredDirect gives the macvlan to the user, who can then send any frames. It is
@@ -78,9 +78,9 @@ func (d *Definition) PerUser() int {
 	return d.MaxPerUser
 }
 
-// Allows reports whether a user with these ids may attach through the broker: root, and the
+// Allows reports whether a user with these ids may attach through the service: root, and the
 // users and groups that the definition names. A name that the host does not know allows no
-// user. The error lists such names, for the broker's log; ok is valid with an error, too.
+// user. The error lists such names, for the service's log; ok is valid with an error, too.
 //
 // A user's subordinate uids, typically 65,536, are in all groups of the user, and a
 // set-user-ID program lets the user connect with each of them. So groups do not allow

@@ -85,7 +85,7 @@ type Definition struct {
 	DNS       []netip.Addr `json:"dns,omitempty"`
 	DNSSearch []string     `json:"dns-search,omitempty"`
 	// AllowUsers and AllowGroups name the users that may attach rootless containers
-	// through the broker. Both empty: root only.
+	// through the service. Both empty: root only.
 	AllowUsers  []string `json:"allow-user,omitempty"`
 	AllowGroups []string `json:"allow-group,omitempty"`
 	// MaxPerUser is each such user's maximum of attachments; PerUser returns the default.

@@ -17,6 +17,19 @@ type Route struct {
 // String returns the route in the form of the command line: 10.0.0.0/8,192.168.50.254.
 func (r Route) String() string { return r.Dst.String() + "," + r.Via.String() }
 
+// RoutesFor returns the static routes of an interface with these addresses: those with a router in
+// the subnet of one of the addresses, or, with OnLink, of the same family.
+func (d *Definition) RoutesFor(addrs []netip.Prefix) (routes []Route) {
+	for _, r := range d.Routes {
+		if slices.ContainsFunc(addrs, func(p netip.Prefix) bool {
+			return p.Masked().Contains(r.Via) || d.OnLink && p.Addr().Is4() == r.Via.Is4()
+		}) {
+			routes = append(routes, r)
+		}
+	}
+	return routes
+}
+
 func (d *Definition) validRoutes() error {
 	for i, r := range d.Routes {
 		if err := d.validRoute(r); err != nil {

@@ -28,7 +28,7 @@ const maxConfig = 16 << 20
 // one of its image. It is for the stage createContainer: the hook is then in the container's
 // mount namespace, and still sees the host's files. networks is the directory of the definitions.
 // It does nothing if no network has name servers or search domains, or if the engine mounts its
-// own resolv.conf. It needs no privilege on the host, no broker and no pid: every user can read
+// own resolv.conf. It needs no privilege on the host, no service and no pid: every user can read
 // the definitions.
 //
 // The image is hostile: a symbolic link in it can point to a file of the host or of the user.

@@ -8,7 +8,7 @@ import (
 
 // ErrNoGuards is returned if this process has no namespace for guarded attachments. "lanyard serve"
 // creates it.
-var ErrNoGuards = errors.New("only the broker creates guarded attachments: run \"lanyard serve\"")
+var ErrNoGuards = errors.New("only the service creates guarded attachments: run \"lanyard serve\"")
 
 // OpenGuards opens the namespace of guarded attachments. It returns ErrNoGuards if this process
 // creates no guards.

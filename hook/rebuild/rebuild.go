@@ -272,7 +272,7 @@ func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachmen
 	def, parent := s.def, s.parent
 	return hook.Attachment{
 		State: hook.Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
-		Interface: i.Name, Index: i.Index, MTU: i.MTU,
+		Interface: i.Name, Index: i.Index, MTU: i.MTU, MTURequested: def.MTU,
 		Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
 		Quarantine: time.Duration(def.Quarantine), Mode: def.VerifyMode(), Created: time.Now().UTC(),
 		AtParent: def.GuardsParent(), HostLink: parts.HostLinkName(def), Leases: def.Leases,

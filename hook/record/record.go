@@ -138,9 +138,9 @@ func Write(tx Tx, old, a *hook.Attachment) error {
 	return tx.Put(bucketRecords, a.ID.String(), b)
 }
 
-// Replace writes the record if it still exists. It returns hook.ErrGone if a sweep has removed the
-// record or is removing it: the resources that the record names may then belong to another
-// attachment.
+// Replace writes the record if it still exists, with the containers of its row: others may have
+// joined or left. It returns hook.ErrGone if a sweep has removed the record or is removing it: the
+// resources that the record names may then belong to another attachment.
 func Replace(tx Tx, a *hook.Attachment) error {
 	row, err := Get(tx, a.ID)
 	if err == nil && row.State == hook.Detaching {
@@ -149,6 +149,7 @@ func Replace(tx Tx, a *hook.Attachment) error {
 	if err != nil {
 		return err
 	}
+	a.Containers = row.Containers
 	return Write(tx, &row, a)
 }
 

@@ -71,7 +71,7 @@ func TestIndexes(t *testing.T) {
 	})
 	// c10 begins with c1, and is another container.
 	a.Containers, a.MAC = []hook.Container{{ID: "c10"}}, ether.MAC{2, 0, 0, 0, 0, 9}
-	update(t, db, func(tx record.Tx) error { return record.Replace(tx, &a) })
+	update(t, db, func(tx record.Tx) error { return record.Put(tx, &a) })
 	update(t, db, func(tx record.Tx) error {
 		for by, list := range lookups(tx, "c1", 1) {
 			if stays := by == "network" || by == "namespace"; (len(list) == 1) != stays {
@@ -87,6 +87,24 @@ func TestIndexes(t *testing.T) {
 			}
 		}
 		return record.Remove(tx, a.ID) // not an error
+	})
+}
+
+// TestReplaceKeepsContainers checks that containers which joined after a record was read stay.
+func TestReplaceKeepsContainers(t *testing.T) {
+	db, a := open(t), attachment("c1", 1)
+	update(t, db, func(tx record.Tx) error { return record.Put(tx, &a) })
+	joined := a
+	joined.Containers = append(slices.Clone(a.Containers), hook.Container{ID: "c2"})
+	update(t, db, func(tx record.Tx) error { return record.Put(tx, &joined) })
+	a.MTU = 1400
+	update(t, db, func(tx record.Tx) error { return record.Replace(tx, &a) })
+	update(t, db, func(tx record.Tx) error {
+		row, err := record.Get(tx, a.ID)
+		if len(row.Containers) != 2 || row.MTU != 1400 || len(a.Containers) != 2 {
+			t.Errorf("the row is %+v", row)
+		}
+		return err
 	})
 }
 

@@ -1,4 +1,4 @@
-// Package stage carries out one stage of an OCI hook in this process, for "lanyard attach".
+// Package stage carries out one stage of an OCI hook in this process, for lanyard-attach.
 package stage
 
 import (
@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
@@ -78,21 +78,21 @@ func (r *run) close() {
 	}
 }
 
-// keepTime is the deadline for sending a message to the broker.
+// keepTime is the deadline for sending a message to the service.
 const keepTime = time.Second
 
 // keep leaves the error for "lanyard why": crun sends a hook's stderr to /dev/null. A user's
-// error goes to the broker. Root's goes to a directory, because root's containers need no
-// broker.
+// error goes to the service. Root's goes to a directory, because root's containers need no
+// service.
 func (r *run) keep(id string, why error) {
 	// Errors of Add and Tell are ignored: the caller reports why, which matters more.
 	if netns.HostsRoot() {
-		_ = broker.Kept(r.Paths.Failures()).Add(id, oci.Line(why))
+		_ = service.Kept(r.Paths.Failures()).Add(id, oci.Line(why))
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keepTime)
 	defer cancel()
-	_ = broker.Client{Socket: r.Paths.Socket}.Tell(ctx, id, oci.Line(why))
+	_ = service.Client{Socket: r.Paths.Socket}.Tell(ctx, id, oci.Line(why))
 }
 
 // newTrace returns a trace if LANYARD_TRACE=1, else nil.

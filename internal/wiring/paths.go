@@ -3,6 +3,7 @@ package wiring
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"os"
 	"path/filepath"
 )
 
@@ -13,7 +14,7 @@ type Paths struct {
 	HostID   string // file with the host's identity, where that is not the machine id
 	Run      string // directory of the database and locks; lost at a reboot, as all containers are
 	BPF      string // directory of pins, on a bpffs
-	Socket   string // the broker's socket
+	Socket   string // the service's socket
 	Guards   string // mount point of the network namespace for guarded attachments
 }
 
@@ -30,6 +31,15 @@ func DefaultPaths() Paths {
 		BPF:    filepath.Join(bpffs, "lanyard"),
 		Socket: "/run/lanyard/lanyard.sock", Guards: "/run/lanyard/guards",
 	}
+}
+
+// PathsFromEnv returns the paths below the directory LANYARD_ROOT, or DefaultPaths. It is for
+// plugins, which get their arguments from the container engine.
+func PathsFromEnv() Paths {
+	if root := os.Getenv("LANYARD_ROOT"); root != "" {
+		return PathsUnder(root)
+	}
+	return DefaultPaths()
 }
 
 // PathsUnder returns paths below the directory root, separate from those of an installed

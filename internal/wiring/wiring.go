@@ -15,7 +15,6 @@ import (
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
@@ -23,6 +22,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/verify"
@@ -82,11 +82,11 @@ func Open(p Paths) (*Lanyard, error) {
 }
 
 // Attacher returns an attacher in this process, or, if the process has no privilege, one
-// that uses the broker. The caller closes the Closer. Warnings go to log.
+// that uses the service. The caller closes the Closer. Warnings go to log.
 func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 	l, err := OpenPrivileged(p)
 	if errors.Is(err, hook.ErrUnprivileged) {
-		return broker.Client{Socket: p.Socket}, io.NopCloser(nil), nil
+		return service.Client{Socket: p.Socket}, io.NopCloser(nil), nil
 	}
 	if err != nil {
 		return nil, nil, err

@@ -32,6 +32,7 @@ const (
 	guarded  = "lanyard-hook, guarded"
 	former   = "lanyard-hook, the other build"
 	cni      = "CNI macvlan + host-local"
+	oursCNI  = "lanyard-cni"
 	netavark = "netavark"
 	floor    = "bare netlink program"
 )
@@ -48,6 +49,18 @@ func (w *world) contenders() []contender {
 		all = append(all, contender{name: former, attach: w.other("createRuntime"), detach: w.other("poststop"), late: true})
 	}
 	return all
+}
+
+// lanyardCNI runs lanyard-cni, with its default verification.
+func (w *world) lanyardCNI(command string) func(*container) invocation {
+	conf := mustJSON(map[string]any{"cniVersion": "1.0.0", "name": netName, "type": "lanyard-cni", "network": netName})
+	return func(c *container) invocation {
+		return invocation{
+			path: filepath.Join(w.bin, "lanyard-cni"), stdin: conf,
+			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
+				"CNI_PATH=" + w.bin, "LANYARD_ROOT=" + w.root()},
+		}
+	}
 }
 
 // run runs a program of a contender, without the service if the contender is alone.

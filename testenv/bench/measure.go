@@ -34,10 +34,10 @@ func measureAll(o options) error {
 		return err
 	}
 	defer w.gateway.end()
-	if err := w.startBroker(); err != nil {
+	if err := w.startService(); err != nil {
 		return err
 	}
-	defer w.stopBroker()
+	defer w.stopService()
 	r := &results{Quick: o.quick, Machine: thisMachine(w)}
 	for _, s := range subjects {
 		asked := o.only == "" && (!s.slow || !o.quick)
@@ -76,7 +76,8 @@ func attaches(w *world, o options, r *results) error {
 		batches = 5
 	}
 	all := append(w.contenders(), contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"),
-		late: true, rootless: true})
+		late: true, rootless: true},
+		contender{name: oursCNI, attach: w.lanyardCNI("ADD"), detach: w.lanyardCNI("DEL")})
 	attach, detach := make([][]sample, len(all)), make([][]sample, len(all))
 	for b := -1; b < batches; b++ { // the first batch warms up, and is not counted
 		got, gone, err := w.oneBatch(all, b)
@@ -97,6 +98,7 @@ func attaches(w *world, o options, r *results) error {
 		}
 	}
 	r.compare("attach", ours, cni, 0.33)
+	r.compare("attach", oursCNI, cni, 0.5)
 	r.compare("attach", ours, netavark, 0.85)
 	r.compare("attach", ours, floor, 0.9)
 	r.compare("attach", alone, former, 1.1)
@@ -163,7 +165,7 @@ func (w *world) memory(all []contender, r *results) error {
 	const runs = 5
 	for _, c := range all {
 		if c.rootless || c.alone {
-			continue // the broker's memory is not that of one start
+			continue // the service's memory is not that of one start
 		}
 		made, err := w.newContainers(runs)
 		defer endAll(made)

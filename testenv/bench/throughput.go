@@ -27,7 +27,7 @@ func throughput(w *world, o options, r *results) error {
 	if o.quick {
 		turns = 6
 	}
-	if err := w.startBroker(); err != nil {
+	if err := w.startService(); err != nil {
 		return err
 	}
 	if err := w.plugTo(bareTrunk, "eth1", bareGateway); err != nil {

@@ -45,7 +45,7 @@ type world struct {
 	versus   string     // another build of the hook; "" for none
 	gateway  *container // a namespace like those of containers
 	made     int        // containers so far: gives each an id of its own
-	broker   *daemon    // nil until it is needed
+	service  *daemon    // nil until it is needed
 
 	netavarkFile string
 }

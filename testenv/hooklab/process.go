@@ -29,9 +29,9 @@ func AsHook() bool { return os.Getenv(asHook) != "" }
 // HookEnv is the environment in which a runtime runs the test binary as the hook.
 func HookEnv() []string { return append(os.Environ(), asHook+"=1") }
 
-// AsLanyard reports whether this process is "lanyard attach", which a hook executes if there is no
+// AsAttach reports whether this process is lanyard-attach, which a hook executes if there is no
 // service.
-func AsLanyard() bool { return os.Args[0] == "lanyard" }
+func AsAttach() bool { return os.Args[0] == "lanyard-attach" }
 
 // Failpoints are the steps of an attach after which tests kill the process that carries it out.
 var Failpoints = []string{"intent", "lease", "record", "parent", "expect", "ask", "link", "probe", "address", "commit"}
@@ -45,7 +45,7 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// RunHook carries out a stage without a service, and exits as "lanyard attach" does.
+// RunHook carries out a stage without a service, and exits as lanyard-attach does.
 func RunHook() {
 	exit := func(err error) {
 		if err != nil {
@@ -57,13 +57,12 @@ func RunHook() {
 	exit(stage.Run(context.Background(), options(os.Args[1:]), exit))
 }
 
-// options parses the arguments of lanyard-hook or "lanyard attach":
-// [--root DIR] [attach] [--timeout DURATION] STAGE.
+// options parses the arguments of lanyard-hook or lanyard-attach:
+// [--root DIR] [--timeout DURATION] STAGE, in any order of the options.
 func options(args []string) stage.Options {
 	o := stage.Options{Paths: wiring.DefaultPaths(), Timeout: 10 * time.Second, Stdin: os.Stdin, Stderr: os.Stderr}
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
-		case "attach":
 		case "--root":
 			i++
 			o.Paths = wiring.PathsUnder(args[i])

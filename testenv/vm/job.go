@@ -49,7 +49,7 @@ func newJob(o options, k Kernel, userland string) (Job, error) {
 		Env:     carriedEnv(os.Environ()),
 		Verbose: o.verbose,
 	}
-	job.Env = append(job.Env, "LANYARD_VM="+o.series)
+	job.Env = append(job.Env, "LANYARD_VM="+o.series, "LANYARD_SUITE="+o.suite)
 	if o.out != "" {
 		job.Env = append(job.Env, "LANYARD_OUT="+o.out)
 	}

@@ -23,6 +23,21 @@ var suitePackages = []string{
 	"iproute2", "iputils-ping", "kmod", "procps", "make", "xz-utils",
 }
 
+// dockerPackages are installed in the suites with a Docker that knows CDI (bookworm's does not), and
+// dockerUnits are disabled, so that Docker does not start with systemd.
+var (
+	dockerPackages = []string{"docker.io", "docker-cli", "containerd"}
+	dockerUnits    = []string{"docker.service", "docker.socket", "containerd.service"}
+)
+
+// packagesOf returns the packages of a suite.
+func packagesOf(suite string) []string {
+	if suite == "bookworm" {
+		return suitePackages
+	}
+	return append(slices.Clip(suitePackages), dockerPackages...)
+}
+
 // findSuite returns the directory of a suite's userland in the cache. If it is not there, findSuite
 // creates it first. A cached userland needs no network. Its name contains a hash of the list of
 // packages, so that a checkout with another list has another userland.
@@ -34,7 +49,7 @@ func findSuite(ctx context.Context, suite string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	hash := sha256.Sum256([]byte(strings.Join(suitePackages, ",")))
+	hash := sha256.Sum256([]byte(strings.Join(packagesOf(suite), ",")))
 	dir := filepath.Join(cache, "suite", fmt.Sprintf("%s-%x", suite, hash[:4]))
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
@@ -64,10 +79,11 @@ func installSuite(ctx context.Context, cache, suite, dir string) (err error) {
 
 	root := filepath.Join(aside, "root")
 	err = command(ctx, aside, "mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=apt",
-		"--architectures=amd64", "--include="+strings.Join(suitePackages, ","),
+		"--architectures=amd64", "--include="+strings.Join(packagesOf(suite), ","),
 		`--aptopt=Acquire::Languages "none"`, `--aptopt=APT::Sandbox::User ""`,
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
+		`--customize-hook=systemctl --root="$1" disable `+strings.Join(dockerUnits, " ")+" || true",
 		suite, root, apt.sources())
 	if err != nil {
 		return err

@@ -37,11 +37,14 @@ type file struct {
 	ours       func(text string) bool // reports whether Lanyard wrote exactly this
 }
 
-// Install writes the hooks.d files into dir, and a drop-in for each engine that would not
-// read dir otherwise. It returns what it did to each file. It replaces only files that
+// File is a file for Install, such as that of CDIFile.
+type File = file
+
+// Install writes the hooks.d files into dir, a drop-in for each engine that would not read
+// dir otherwise, and more files. It returns what it did to each file. It replaces only files that
 // Lanyard wrote, and on an error it restores what it changed.
-func Install(dir, program string, list []Engine) ([]Change, error) {
-	files := hookFiles(dir, program)
+func Install(dir, program string, list []Engine, more ...File) ([]Change, error) {
+	files := append(hookFiles(dir, program), more...)
 	for _, e := range list {
 		f, err := e.dropIn(dir)
 		if err != nil {
@@ -155,6 +158,7 @@ func Remove(dir string, hooks bool, list []Engine) (changes []Change, err error)
 	}
 	if hooks {
 		files = append(files, hookFiles(dir, "")...)
+		files = append(files, CDIFile(CDISpec, ""))
 	}
 	for _, f := range files {
 		change, rerr := f.remove()

@@ -50,10 +50,13 @@ func output(ctx context.Context, program string, args ...string) ([]byte, error)
 
 // PodmanRunning returns the running containers of the calling user's podman. The list is
 // empty if podman is not installed.
-func PodmanRunning(ctx context.Context) (all []Container, err error) {
+func PodmanRunning(ctx context.Context) ([]Container, error) { return running(ctx, "podman") }
+
+// running returns the running containers of podman or docker, which have the same commands.
+func running(ctx context.Context, program string) (all []Container, err error) {
 	// A container that ends between the two commands is an error of the second.
 	for range 3 {
-		if all, err = podmanRunning(ctx); err == nil {
+		if all, err = runningNow(ctx, program); err == nil {
 			break
 		}
 	}
@@ -63,14 +66,14 @@ func PodmanRunning(ctx context.Context) (all []Container, err error) {
 	return all, err
 }
 
-func podmanRunning(ctx context.Context) ([]Container, error) {
-	ids, err := output(ctx, "podman", "ps", "--quiet", "--no-trunc",
+func runningNow(ctx context.Context, program string) ([]Container, error) {
+	ids, err := output(ctx, program, "ps", "--quiet", "--no-trunc",
 		"--filter", "status=running", "--filter", "status=paused")
 	if err != nil || len(bytes.TrimSpace(ids)) == 0 {
 		return nil, err
 	}
 	inspect := append([]string{"inspect", "--type", "container"}, strings.Fields(string(ids))...)
-	text, err := output(ctx, "podman", inspect...)
+	text, err := output(ctx, program, inspect...)
 	if err != nil {
 		return nil, err
 	}
@@ -78,16 +81,23 @@ func podmanRunning(ctx context.Context) ([]Container, error) {
 		ID         string `json:"Id"`
 		Name       string
 		State      struct{ Pid int }
-		Config     struct{ Annotations map[string]string }
-		HostConfig struct{ NetworkMode string }
+		Config     struct{ Annotations map[string]string } // podman
+		HostConfig struct {
+			NetworkMode string
+			Annotations map[string]string // Docker
+		}
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, fmt.Errorf("output of \"podman inspect\": %w", err)
+		return nil, fmt.Errorf("output of \"%s inspect\": %w", program, err)
 	}
 	var all []Container
 	for _, c := range list {
+		if c.HostConfig.Annotations != nil && c.Config.Annotations == nil {
+			c.Config.Annotations = c.HostConfig.Annotations
+		}
 		all = append(all, Container{
-			ID: c.ID, Name: c.Name, Pid: c.State.Pid, Network: c.HostConfig.NetworkMode, Annotations: c.Config.Annotations,
+			ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Pid: c.State.Pid, Network: c.HostConfig.NetworkMode,
+			Annotations: c.Config.Annotations,
 		})
 	}
 	return all, nil

@@ -15,12 +15,12 @@ import (
 const firstPassed = 3
 
 // listen returns a listener on the socket that systemd passed, or on a new one at path.
-// Every user may connect: the broker authorizes each request.
+// Every user may connect: the service authorizes each request.
 func listen(path string) (*net.UnixListener, error) {
 	if os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
 		return passed(os.Getenv("LISTEN_FDS"))
 	}
-	// No broker uses this socket, because the caller holds the lock. A killed one left it.
+	// No service uses this socket, because the caller holds the lock. A killed one left it.
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func passed(count string) (*net.UnixListener, error) {
 }
 
 // notify sends state to systemd if NOTIFY_SOCKET is set (sd_notify(3)). Errors are
-// ignored: the broker works without systemd.
+// ignored: the service works without systemd.
 func notify(state string) {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {

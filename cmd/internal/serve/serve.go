@@ -1,5 +1,5 @@
-// Package serve runs the broker process: its lock, its socket, the protocol with systemd,
-// and the periodic sweep. Package broker answers the callers.
+// Package serve runs the service process: its lock, its socket, the protocol with systemd,
+// and the periodic sweep. Package service answers the callers.
 package serve
 
 import (
@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/attach"
-	"github.com/lanyard-net/lanyard/hook/broker"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
-// Options are the settings of a broker.
+// Options are the settings of a service.
 type Options struct {
 	Paths wiring.Paths
 	Log   *slog.Logger
@@ -60,10 +60,10 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { keepLeases(background, l, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
-	s := &broker.Server{
+	s := &service.Server{
 		Root: l.Local, Users: l.Local,
 		Networks: o.Paths.Networks, AllowList: network.NewAllowList(o.Paths.Networks),
-		RootFailures: broker.Kept(o.Paths.Failures()),
+		RootFailures: service.Kept(o.Paths.Failures()),
 		Log:          o.Log,
 	}
 	err = s.Serve(ctx, listener)
@@ -83,13 +83,13 @@ func Prepare(p wiring.Paths) error {
 	return link.PinNetns(p.Guards)
 }
 
-// lock prevents a second broker on the same socket. The kernel releases the lock when the
+// lock prevents a second service on the same socket. The kernel releases the lock when the
 // file is closed or the process ends.
 func lock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "broker.lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, "service.lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func mirror(ctx context.Context, guards *link.Netns, o Options) {
 	}
 }
 
-// sweep frees what killed hooks, a killed broker and vanished containers left: once at the
+// sweep frees what killed hooks, a killed service and vanished containers left: once at the
 // start, and then every o.Sweep.
 func sweep(ctx context.Context, l *attach.Local, o Options) {
 	tick := time.NewTicker(o.Sweep)

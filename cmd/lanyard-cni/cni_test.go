@@ -1,0 +1,370 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// TestLifecycle checks ADD, CHECK and DEL as runtimes call them, and that the result says what the
+// namespace has.
+func TestLifecycle(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) {
+		d.Verify, d.MTU = verify.Strict, 1400
+		d.Routes = []network.Route{{Dst: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.50.1")}}
+		d.DNS, d.DNSSearch = []netip.Addr{netip.MustParseAddr("192.168.50.1")}, []string{"lan.example"}
+	})
+	lan, s := w.list("lan", plugin("web")), newSandbox(t)
+	r := w.mustAdd(lan, s.conf("c1"))
+	a := w.records()[0]
+	if a.Verdict.Code != verify.OK || a.Netns.Inode == 0 || !a.Containers[0].ByPath() {
+		t.Errorf("the record is %+v", a)
+	}
+	if len(r.Interfaces) != 1 || *r.Interfaces[0] != (types100.Interface{
+		Name: "eth0", Mac: a.MAC.String(), Mtu: 1400, Sandbox: s.path,
+	}) {
+		t.Errorf("interfaces are %v", r.Interfaces)
+	}
+	if len(r.IPs) != 1 || *r.IPs[0].Interface != 0 || r.IPs[0].Address.String() != "192.168.50.2/24" ||
+		r.IPs[0].Gateway.String() != "192.168.50.1" {
+		t.Errorf("addresses are %v", r.IPs)
+	}
+	if len(r.Routes) != 2 || r.Routes[0].Dst.String() != "0.0.0.0/0" || r.Routes[0].GW.String() != "192.168.50.1" ||
+		r.Routes[1].Dst.String() != "10.0.0.0/8" || fmt.Sprint(r.DNS) != "{[192.168.50.1]  [lan.example] []}" {
+		t.Errorf("routes are %v, dns %v", r.Routes, r.DNS)
+	}
+	for text, args := range map[string][]string{
+		"link/ether " + a.MAC.String():  {"link", "show", "eth0"},
+		"mtu 1400":                      {"link", "show", "eth0"},
+		"inet 192.168.50.2/24":          {"addr", "show", "eth0"},
+		"default via 192.168.50.1":      {"route"},
+		"10.0.0.0/8 via 192.168.50.1 d": {"route"},
+	} {
+		if out := s.ip(t, args...); !strings.Contains(out, text) {
+			t.Errorf("want %q in %s", text, out)
+		}
+	}
+	pings(t, s.Namespace, "192.168.50.1")
+	must(t, w.check(lan, s.conf("c1")))
+	other := newSandbox(t)
+	if r := w.mustAdd(lan, other.conf("c2")); r.IPs[0].Address.String() != "192.168.50.3/24" {
+		t.Errorf("the second container has %v", r.IPs[0])
+	}
+	must(t, w.del(lan, s.conf("c1")))
+	if out := s.ip(t, "link"); strings.Contains(out, "eth0") {
+		t.Errorf("after DEL: %s", out)
+	}
+	must(t, w.del(lan, s.conf("c1")))
+	// A runtime may remove the namespace first, and then give no path.
+	other.unpin()
+	other.Release(t)
+	gone := other.conf("c2")
+	gone.NetNS = ""
+	must(t, w.del(lan, gone))
+	w.wantNothing("web")
+}
+
+// TestCapabilities checks that ips and mac of the runtime are given, or refused.
+func TestCapabilities(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	lan, s := w.list("lan", plugin("web")), newSandbox(t)
+	with := func(s sandbox, id string, ip, mac string) *libcni.RuntimeConf {
+		rt := s.conf(id)
+		rt.CapabilityArgs = map[string]any{"ips": []string{ip}, "mac": mac}
+		return rt
+	}
+	rt := with(s, "c1", "192.168.50.99/24", "02:00:00:00:00:99")
+	r := w.mustAdd(lan, rt)
+	if r.IPs[0].Address.String() != "192.168.50.99/24" || r.Interfaces[0].Mac != "02:00:00:00:00:99" {
+		t.Errorf("got %v, %v", r.IPs, r.Interfaces)
+	}
+	must(t, w.check(lan, rt))
+	other := newSandbox(t)
+	for what, bad := range map[string]struct {
+		ip, mac, word string
+		code          uint
+	}{
+		"taken":            {"192.168.50.99", "02:00:00:00:00:98", "192.168.50.99 is held by", types.ErrInternal},
+		"another subnet":   {"192.168.51.9", "02:00:00:00:00:98", "in none of its subnets", types.ErrInternal},
+		"not an address":   {"web", "02:00:00:00:00:98", "is not an address such as", types.ErrInvalidNetworkConfig},
+		"a multicast MAC":  {"192.168.50.98", "03:00:00:00:00:98", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+		"another one's":    {"192.168.50.98", "02:00:00:00:00:99", "02:00:00:00:00:99 on trunk", types.ErrInternal},
+		"the gateway's IP": {"192.168.50.1", "02:00:00:00:00:98", "192.168.50.1", types.ErrInternal},
+	} {
+		_, err := w.add(lan, with(other, "c2", bad.ip, bad.mac))
+		refused(t, what, err, bad.code, bad.word)
+	}
+	must(t, w.del(lan, s.conf("c1")))
+	w.wantNothing("web")
+}
+
+// TestChain checks the plugin with those of the CNI project: before tuning, which has to understand
+// the result, and after bridge, as a second interface. The CHECK of bridge takes all addresses of
+// the result for its own, so that such a list needs disableCheck.
+func TestChain(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	bridge := map[string]any{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": map[string]any{
+		"type": "host-local", "dataDir": t.TempDir(), "subnet": "10.244.0.0/24", "routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+	}}
+	tuning := map[string]any{"type": "tuning", "sysctl": map[string]string{"net.ipv4.conf.all.arp_notify": "1"}}
+	first, tuned := w.list("lan", plugin("web"), tuning), newSandbox(t)
+	first.CNIVersion = "1.0.0" // of Debian's plugins
+	w.mustAdd(first, tuned.conf("c0"))
+	must(t, w.check(first, tuned.conf("c0")))
+	must(t, w.del(first, tuned.conf("c0")))
+
+	lan, s := w.list("pods", bridge, plugin("web", "interface", "lan0")), newSandbox(t)
+	lan.CNIVersion, lan.DisableCheck = "1.0.0", true
+	r := w.mustAdd(lan, s.conf("c1"))
+	var names []string
+	for _, i := range r.Interfaces {
+		if i.Sandbox != "" {
+			names = append(names, i.Name)
+		}
+	}
+	if !slices.Equal(names, []string{"eth0", "lan0"}) || len(r.IPs) != 2 || r.IPs[1].Address.String() != "192.168.50.3/24" ||
+		r.Interfaces[*r.IPs[1].Interface].Name != "lan0" {
+		t.Errorf("the result is %v", r)
+	}
+	if out := s.ip(t, "route", "show", "default"); strings.TrimSpace(out) != "default via 10.244.0.1 dev eth0" {
+		t.Errorf("default routes are %q", out)
+	}
+	pings(t, s.Namespace, "192.168.50.1")
+	must(t, w.del(lan, s.conf("c1")))
+	w.wantNothing("web")
+}
+
+// TestCheck checks that CHECK finds what "lanyard verify" finds, and a container without attachment.
+func TestCheck(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	gw := w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) { d.Verify = verify.Strict })
+	lan, s := w.list("lan", plugin("web")), newSandbox(t)
+	w.mustAdd(lan, s.conf("c1"))
+	s.ip(t, "addr", "del", "192.168.50.2/24", "dev", "eth0")
+	refused(t, "an address is missing", w.check(lan, s.conf("c1")), errVerdict, "does not have address 192.168.50.2/24")
+	s.ip(t, "addr", "add", "192.168.50.2/24", "dev", "eth0")
+	s.ip(t, "route", "add", "default", "via", "192.168.50.1")
+	must(t, w.check(lan, s.conf("c1")))
+	gw.SetPort(false)
+	refused(t, "the gateway is silent", w.check(lan, s.conf("c1")), errVerdict, "192.168.50.1")
+	gw.SetPort(true)
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1:eth0:lan") }))
+	refused(t, "no attachment", w.check(lan, s.conf("c1")), types.ErrUnknownContainer, `container "c1"`, "add it again")
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Attach(ctx, hook.Request{Container: "c1:eth0:lan", Netns: s.path, Wants: []hook.Want{{
+			Network: "web", Interface: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")},
+		}}})
+		return err
+	}))
+	refused(t, "another address than the runtime's", w.check(lan, s.conf("c1")), types.ErrInternal, "192.168.50.9/24")
+	must(t, w.del(lan, s.conf("c1")))
+}
+
+// TestRefusedADD checks that a fatal verdict is a CNI error and leaves nothing.
+func TestRefusedADD(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) { d.Verify = verify.Strict })
+	lan, s := w.list("lan", plugin("web")), newSandbox(t)
+	_, err := w.add(lan, s.conf("c1"))
+	refused(t, "no gateway", err, errVerdict, `lanyard: network "web": `, "192.168.50.1")
+	if out := s.ip(t, "link"); strings.Contains(out, "eth0") {
+		t.Errorf("the interface is left: %s", out)
+	}
+	must(t, w.del(lan, s.conf("c1"))) // as a runtime does after a failed ADD
+	w.wantNothing("web")
+}
+
+// TestGC checks that GC releases the attachments of its own CNI network that are not valid, and no
+// others.
+func TestGC(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	lan, other := w.list("lan", plugin("web")), w.list("other-lan", plugin("web"))
+	var all []sandbox
+	for _, id := range []string{"c1", "c2", "c3"} {
+		s := newSandbox(t)
+		w.mustAdd(lan, s.conf(id))
+		all = append(all, s)
+	}
+	another := newSandbox(t)
+	w.mustAdd(other, another.conf("c4"))
+	c := testenv.NewContainer(t)
+	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Attach(ctx, hook.Request{Container: "c5", Pid: c.Pid, Wants: []hook.Want{{Network: "web"}}})
+		return err
+	}))
+	all[2].unpin()
+	all[2].Release(t) // valid for the runtime, but the namespace is gone
+	must(t, w.gc(lan, types.GCAttachment{ContainerID: "c2", IfName: "eth0"}, types.GCAttachment{ContainerID: "c3", IfName: "eth0"}))
+	if got := w.holders(); got != "c2:eth0:lan c4:eth0:other-lan c5" {
+		t.Errorf("attached are %s", got)
+	}
+	if out := all[0].ip(t, "link"); strings.Contains(out, "eth0") {
+		t.Errorf("c1 has an interface: %s", out)
+	}
+	pings(t, all[1].Namespace, "192.168.50.1")
+	must(t, w.gc(lan))
+	must(t, w.gc(other))
+	if got := w.holders(); got != "c5" {
+		t.Errorf("attached are %s", got)
+	}
+}
+
+// TestStatus checks that STATUS fails where an ADD would.
+func TestStatus(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/30", nil)
+	lan, s := w.list("lan", plugin("web")), newSandbox(t)
+	must(t, w.status(lan))
+	w.mustAdd(lan, s.conf("c1"))
+	refused(t, "no free address", w.status(lan), errNotAvailable, `network "web"`, "no address is free")
+	must(t, w.del(lan, s.conf("c1")))
+	_, err := w.Host.Exec("ip", "link", "set", w.Trunk, "down")
+	must(t, err)
+	refused(t, "parent down", w.status(lan), errNotAvailable, "ip link set eth9 up")
+	refused(t, "no network", w.status(w.list("lan", plugin("nowhere"))), errNotAvailable, `"nowhere"`)
+}
+
+// TestPods checks that a pod gets only the networks that list its namespace, that the default route
+// stays the cluster's, and that the attachment lives as long as the sandbox, whatever hooks of its
+// containers do.
+func TestPods(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) { d.KubernetesNamespaces = []string{"prod"} })
+	lan, s := w.list("lan", plugin("web", "default-route", true)), newSandbox(t)
+	_, err := w.add(lan, s.pod("sandbox1", "bank", "web-0"))
+	refused(t, "another namespace", err, types.ErrInternal, `pods of the Kubernetes namespace "bank" may not use it`)
+	nameless := s.pod("sandbox1", "prod", "web-0")
+	nameless.Args = [][2]string{{"K8S_POD_NAME", "web-0"}}
+	_, err = w.add(lan, nameless)
+	refused(t, "no namespace", err, types.ErrInvalidEnvironmentVariables, "K8S_POD_NAMESPACE")
+
+	w.mustAdd(lan, s.pod("sandbox1", "prod", "web-0"))
+	if out := s.ip(t, "route", "show", "default"); out != "" {
+		t.Errorf("the pod has the default route %q", out)
+	}
+	a := w.records()[0]
+	if a.Pod != (hook.Pod{Sandbox: "sandbox1", Namespace: "prod", Name: "web-0"}) {
+		t.Errorf("the record is of pod %+v", a.Pod)
+	}
+	c := testenv.JoinNamespace(t, s.Namespace)
+	local := func(f func(context.Context, *wiring.Lanyard) error) { t.Helper(); must(t, w.admin(f)) }
+	local(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Attach(ctx, hook.Request{Container: "app", Pid: c.Pid, Pod: a.Pod, Wants: []hook.Want{{Network: "web"}}})
+		return err
+	})
+	if got := w.holders(); got != "app sandbox1:eth0:lan" {
+		t.Errorf("the attachment is of %s", got)
+	}
+	must(t, c.Kill())
+	local(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "app") })
+	local(func(ctx context.Context, l *wiring.Lanyard) error { _, err := l.Sweep(ctx); return err })
+	if got := w.holders(); got != "sandbox1:eth0:lan" {
+		t.Errorf("after the container has exited: %s", got)
+	}
+	pings(t, s.Namespace, "192.168.50.1")
+	if err := w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.ReleasePod(ctx, "prod/web-0")
+		return err
+	}); err == nil || !strings.Contains(err.Error(), "stop the pod first") {
+		t.Errorf("gc --pod: %v", err)
+	}
+	must(t, w.del(lan, s.pod("sandbox1", "prod", "web-0")))
+	w.wantNothing("web")
+}
+
+// TestSweep checks that a sweep keeps the attachment of a namespace without a process, and releases
+// it when the namespace is gone or its interface was deleted.
+func TestSweep(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	lan := w.list("lan", plugin("web"))
+	sweep := func() (n int) {
+		t.Helper()
+		must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			swept, err := l.Sweep(ctx)
+			n = len(swept)
+			return err
+		}))
+		return n
+	}
+	s, bare := newSandbox(t), newSandbox(t)
+	w.mustAdd(lan, s.conf("c1"))
+	w.mustAdd(lan, bare.conf("c2"))
+	if n := sweep(); n != 0 {
+		t.Errorf("swept %d attachments in use", n)
+	}
+	s.unpin()
+	s.Release(t)
+	bare.ip(t, "link", "del", "eth0")
+	w.mustAdd(lan, bare.conf("c3")) // does not join the attachment without an interface
+	pings(t, bare.Namespace, "192.168.50.1")
+	testenv.Eventually(t, "the sweep of c1", func() error {
+		sweep()
+		if got := w.holders(); got != "c3:eth0:lan" {
+			return fmt.Errorf("attached are %s", got)
+		}
+		return nil
+	})
+	must(t, w.del(lan, bare.conf("c3")))
+	w.wantNothing("web")
+}
+
+// TestConfigurations checks the errors for wrong configurations and environments.
+func TestConfigurations(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	s := newSandbox(t)
+	for what, bad := range map[string]struct {
+		plugin map[string]any
+		code   uint
+		word   string
+	}{
+		"no network":    {plugin(""), types.ErrInvalidNetworkConfig, `key "network" is missing`},
+		"unknown":       {plugin("nowhere"), types.ErrInvalidNetworkConfig, `"nowhere"`},
+		"a path":        {plugin("../web"), types.ErrInvalidNetworkConfig, "../web"},
+		"typo":          {plugin("web", "verfy", "strict"), types.ErrInvalidNetworkConfig, `did you mean "verify"?`},
+		"ipam":          {plugin("web", "ipam", map[string]any{"type": "host-local"}), types.ErrInvalidNetworkConfig, `"ipam"`},
+		"verify":        {plugin("web", "verify", "hard"), types.ErrInvalidNetworkConfig, "hard"},
+		"mtu":           {plugin("web", "mtu", 12), types.ErrInvalidNetworkConfig, "12 is not an MTU"},
+		"wrong type":    {plugin("web", "mtu", "big"), types.ErrDecodingFailure, "mtu"},
+		"its interface": {plugin("web", "interface", "a/b"), types.ErrInvalidNetworkConfig, "a/b"},
+	} {
+		_, err := w.add(w.list("lan", bad.plugin), s.conf("c1"))
+		refused(t, what, err, bad.code, bad.word)
+	}
+	lan := w.list("lan", plugin("web"))
+	nowhere := s.conf("c1")
+	nowhere.NetNS = "/run/netns/nowhere"
+	_, err := w.add(lan, nowhere)
+	refused(t, "no namespace", err, types.ErrInternal, `"/run/netns/nowhere"`, "no such file")
+	hosts := s.conf("c1")
+	hosts.NetNS = w.Host.Path()
+	_, err = w.add(lan, hosts)
+	refused(t, "the host's namespace", err, types.ErrInvalidNetNS, "the host's own namespace")
+	w.wantNothing("web")
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	cniversion "github.com/containernetworking/cni/pkg/version"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// config is the plugin's configuration: the keys of CNI, and those of Lanyard.
+type config struct {
+	types.PluginConf
+	Network       string      `json:"network"`       // of "lanyard network create"
+	Interface     string      `json:"interface"`     // "": CNI_IFNAME
+	MTU           int         `json:"mtu"`           // 0: the network's
+	Verify        verify.Mode `json:"verify"`        // at least as strict as the network
+	DefaultRoute  *bool       `json:"default-route"` // nil: see hook.Want
+	RuntimeConfig struct {
+		IPs []string `json:"ips"`
+		MAC string   `json:"mac"`
+	} `json:"runtimeConfig"`
+}
+
+// Keys of a configuration. Keys with a dot or a slash belong to CNI (cni.dev/valid-attachments) or
+// to the organization that they name.
+var (
+	ownKeys = []string{"network", "interface", "mtu", "verify", "default-route"}
+	cniKeys = []string{"cniVersion", "cniVersions", "name", "type", "capabilities", "args", "dns", "runtimeConfig",
+		"prevResult", "disableCheck", "disableGC"}
+)
+
+// podArgs are the CNI_ARGS that name a pod. The names of the fields are those of the arguments.
+type podArgs struct {
+	types.CommonArgs
+	K8S_POD_NAMESPACE, K8S_POD_NAME types.UnmarshallableString //nolint:staticcheck // see above
+}
+
+// parse decodes the configuration from stdin, without prevResult. It refuses unknown keys: a typo
+// in "verify" must not make the network less strict.
+func parse(stdin []byte) (*config, error) {
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(stdin, &keys); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, oneLine(err), "")
+	}
+	var c config
+	for k := range keys {
+		switch {
+		case k == "ipam":
+			return nil, invalid("key \"ipam\": the Lanyard network assigns the addresses: remove the key")
+		case slices.Contains(ownKeys, k), slices.Contains(cniKeys, k), strings.ContainsAny(k, "./"):
+		default:
+			hint := "use " + strings.Join(ownKeys, ", ")
+			if near := network.Nearest(k, ownKeys); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
+			}
+			return nil, invalid("key %s is unknown: %s", network.Clip(k), hint)
+		}
+	}
+	if err := json.Unmarshal(stdin, &c); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, oneLine(err), "")
+	}
+	if c.Network == "" {
+		return nil, invalid(`key "network" is missing: name a network of "lanyard network ls"`)
+	}
+	if err := cniversion.ParsePrevResult(&c.PluginConf); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, oneLine(err), "")
+	}
+	return &c, nil
+}
+
+// request returns the request of an ADD.
+func (c *config) request(args *skel.CmdArgs) (r hook.Request, err error) {
+	w := hook.Want{Network: c.Network, Interface: c.Interface, MTU: c.MTU, Verify: c.Verify, Default: c.DefaultRoute}
+	if w.Interface == "" {
+		w.Interface = args.IfName
+	}
+	for _, text := range c.RuntimeConfig.IPs {
+		a, err := netip.ParseAddr(text)
+		if p, perr := netip.ParsePrefix(text); perr == nil {
+			a, err = p.Addr(), nil // the network has the length of the prefix
+		}
+		if err != nil {
+			return r, invalid("runtimeConfig.ips: %s is not an address such as 192.168.50.9/24", network.Clip(text))
+		}
+		w.Addrs = append(w.Addrs, a)
+	}
+	if c.RuntimeConfig.MAC != "" {
+		if err := w.MAC.UnmarshalText([]byte(c.RuntimeConfig.MAC)); err != nil {
+			return r, invalid("runtimeConfig.mac: %v", err)
+		}
+	}
+	if err := w.Validate(); err != nil {
+		return r, invalid("%v", err)
+	}
+	pod, err := podOf(args)
+	if err != nil {
+		return r, err
+	}
+	r = hook.Request{Container: c.holder(args.ContainerID, args.IfName), Netns: args.Netns, Pod: pod,
+		Wants: []hook.Want{w}}
+	if err := hook.ValidID(r.Container); err != nil {
+		return r, types.NewError(types.ErrInvalidEnvironmentVariables, oneLine(err), "")
+	}
+	return r, nil
+}
+
+// holder returns the id of a container's reference to the attachment. CNI identifies an attachment
+// by these three words, in which no colon is allowed.
+func (c *config) holder(container, ifname string) string {
+	return container + ":" + ifname + ":" + c.Name
+}
+
+// podOf returns the Kubernetes pod of a container; zero if the runtime names none. The author of a
+// pod cannot change the arguments.
+func podOf(args *skel.CmdArgs) (p hook.Pod, err error) {
+	if !strings.Contains(args.Args, "K8S_POD_") {
+		return p, nil
+	}
+	a := podArgs{CommonArgs: types.CommonArgs{IgnoreUnknown: true}}
+	err = types.LoadArgs(args.Args, &a)
+	p = hook.Pod{Sandbox: args.ContainerID, Namespace: string(a.K8S_POD_NAMESPACE), Name: string(a.K8S_POD_NAME)}
+	if err == nil && (hook.ValidID(p.Namespace) != nil || hook.ValidID(p.Name) != nil) {
+		err = errors.New("K8S_POD_NAMESPACE and K8S_POD_NAME must both name the pod")
+	}
+	if err != nil {
+		err = types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: "+oneLine(err), "")
+	}
+	return p, err
+}
+
+// invalid returns the error for a configuration.
+func invalid(format string, args ...any) error {
+	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf(format, args...), "")
+}

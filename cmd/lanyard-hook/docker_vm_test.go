@@ -1,0 +1,234 @@
+//go:build vm
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/packaging"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// dockerEngine is a dockerd in the host's namespace, with all its files in a directory of the test.
+type dockerEngine struct {
+	*engine
+	daemon *exec.Cmd
+}
+
+// newDocker starts a dockerd that reads the CDI specification as "lanyard hooks install --docker"
+// writes it, and imports an image.
+func newDocker(t *testing.T) *dockerEngine {
+	t.Helper()
+	d := &dockerEngine{engine: newEngine(t)}
+	must(t, os.Mkdir(d.path("cdi"), 0o755))
+	must(t, os.WriteFile(d.path("cdi/lanyard.json"), []byte(packaging.CDISpec(d.hookProgram())), 0o644))
+	settings, err := json.Marshal(map[string]any{
+		"features": map[string]bool{"cdi": true}, "cdi-spec-dirs": []string{d.path("cdi")}, "live-restore": true,
+		"bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false, "userland-proxy": false,
+		"storage-driver": "vfs", "data-root": d.path("data"), "exec-root": d.path("exec"), "pidfile": d.path("pid"),
+		"hosts": []string{d.socket()},
+	})
+	must(t, err)
+	must(t, os.WriteFile(d.path("daemon.json"), settings, 0o644))
+	t.Setenv("DOCKER_HOST", d.socket())
+	d.start()
+	t.Cleanup(d.end)
+	must(t, exec.Command("tar", "-C", d.rootfs(), "-cf", d.path("image.tar"), ".").Run())
+	d.must("docker", "import", d.path("image.tar"), "tiny")
+	return d
+}
+
+func (d *dockerEngine) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *dockerEngine) socket() string { return "unix://" + d.path("sock") }
+
+// hookProgram writes a program that makes the test binary the hook, with the test's files.
+func (d *dockerEngine) hookProgram() string {
+	d.t.Helper()
+	self, err := os.Executable()
+	must(d.t, err)
+	path := d.path("lanyard-hook")
+	text := fmt.Sprintf("#!/bin/sh\nLANYARD_TEST_AS_HOOK=1 exec %s --root %s \"$@\"\n", self, d.w.root)
+	must(d.t, os.WriteFile(path, []byte(text), 0o755))
+	return path
+}
+
+func (d *dockerEngine) start() {
+	d.t.Helper()
+	log, err := os.OpenFile(d.path("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	must(d.t, err)
+	defer log.Close()
+	d.daemon = exec.Command("dockerd", "--config-file", d.path("daemon.json"))
+	d.daemon.Stdout, d.daemon.Stderr = log, log
+	must(d.t, d.w.Host.Start(d.daemon))
+	for range 600 {
+		if _, err = d.run("docker", "version"); err == nil {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	d.t.Fatalf("dockerd does not answer: %v: %s", err, d.log())
+}
+
+func (d *dockerEngine) log() string {
+	text, _ := os.ReadFile(d.path("log"))
+	return string(text)
+}
+
+// stop ends the daemon. Its containers live on (live-restore).
+func (d *dockerEngine) stop() {
+	d.t.Helper()
+	must(d.t, d.daemon.Process.Signal(unix.SIGTERM))
+	timer := time.AfterFunc(time.Minute, func() { d.daemon.Process.Kill() })
+	defer timer.Stop()
+	if err := d.daemon.Wait(); err != nil {
+		d.t.Errorf("dockerd: %v: %s", err, d.log())
+	}
+}
+
+func (d *dockerEngine) end() {
+	if ids, err := d.run("docker", "ps", "--all", "--quiet"); err == nil && ids != "" {
+		d.run(append([]string{"docker", "rm", "--force"}, strings.Fields(ids)...)...)
+	}
+	d.stop()
+	// dockerd leaves the mount of its own namespace.
+	if err := unix.Unmount(d.path("exec/netns/default"), unix.MNT_DETACH); err != nil && !errors.Is(err, unix.ENOENT) {
+		d.t.Error(err)
+	}
+}
+
+// onLAN are the options of docs/engines.md.
+var onLAN = []string{"--network", "none", "--device", "io.lanyard/lan=on", "--annotation", "io.lanyard.network=web"}
+
+// docker runs a container in the background.
+func (d *dockerEngine) docker(name string, command []string, options ...string) (string, error) {
+	d.t.Helper()
+	args := append([]string{"docker", "run", "--detach", "--name", name, "--cap-add", "NET_RAW"}, options...)
+	return d.run(append(append(args, "tiny"), command...)...)
+}
+
+// attached checks that the container is on record with its present process, and that the gateway
+// answers it.
+func (d *dockerEngine) attached(when, name string) (a hook.Attachment) {
+	d.t.Helper()
+	if a = d.w.Record(); a.Verdict.Code != verify.OK || !a.InUse() {
+		d.t.Errorf("%s: the record is %+v", when, a)
+	}
+	d.must("docker", "exec", name, "ping", "-c1", "-W5", "192.168.50.1")
+	return a
+}
+
+// TestDocker checks each way in which Docker starts and ends a container.
+func TestDocker(t *testing.T) {
+	mustBeInVM(t)
+	testenv.InSuite(t, "trixie", "forky")
+	testenv.OnOneKernel(t, "6.12")
+	d := newDocker(t)
+	d.w.AddGateway(50, "192.168.50.1/24")
+	d.w.Define("web", "eth9.50", func(def *network.Definition) {
+		def.DNS = []netip.Addr{netip.MustParseAddr("192.168.50.1")}
+	}, "192.168.50.0/24")
+	before := d.w.Links(d.w.Host)
+	sleep := []string{"sleep", "300"}
+
+	if out, err := d.docker("one", sleep, append([]string{"--dns", "192.168.50.53"}, onLAN...)...); err != nil {
+		t.Fatalf("docker run: %v: %s", err, out)
+	}
+	if a := d.attached("run", "one"); a.Endpoint.Tags.String() != "VLAN 50" {
+		t.Errorf("tags are %v", a.Endpoint.Tags)
+	}
+	// Docker mounts a resolv.conf in every container: its --dns has effect, and not the network's.
+	if out := d.must("docker", "exec", "one", "cat", "/etc/resolv.conf"); !strings.Contains(out, "192.168.50.53") ||
+		strings.Contains(out, "192.168.50.1\n") {
+		t.Errorf("resolv.conf is %q", out)
+	}
+	d.must("docker", "stop", "--time", "0", "one")
+	d.w.WantNothing("web", before)
+	d.must("docker", "start", "one")
+	d.attached("start", "one")
+	d.must("docker", "restart", "--time", "0", "one")
+	d.attached("restart", "one")
+
+	// live-restore: the container outlives the daemon, and the next one ends it.
+	pid := d.w.Record().Containers[0].Process
+	d.stop()
+	if a := d.w.Record(); !a.InUse() || a.Containers[0].Process != pid {
+		t.Errorf("without the daemon the record is %+v", a)
+	}
+	d.start()
+	d.attached("restart of the daemon", "one")
+	d.must("docker", "rm", "--force", "one")
+	d.w.WantNothing("web", before)
+
+	// A restart policy starts the container again.
+	if out, err := d.docker("again", []string{"sleep", "5"}, append([]string{"--restart", "always"}, onLAN...)...); err != nil {
+		t.Fatalf("docker run: %v: %s", err, out)
+	}
+	pid = d.w.Record().Containers[0].Process
+	again := func() bool {
+		recs := d.w.Records()
+		return len(recs) == 1 && recs[0].State == hook.Attached && recs[0].Containers[0].Process != pid
+	}
+	for end := time.Now().Add(time.Minute); !again(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the container does not run again: %+v", d.w.Records())
+		}
+	}
+	d.must("docker", "rm", "--force", "again")
+	d.w.WantNothing("web", before)
+}
+
+// TestDockerRefusals checks that an error of the hook reaches the user of Docker, and that a
+// container off the LAN is found.
+func TestDockerRefusals(t *testing.T) {
+	mustBeInVM(t)
+	testenv.InSuite(t, "trixie", "forky")
+	testenv.OnOneKernel(t, "6.12")
+	d := newDocker(t)
+	before := d.w.defineVLAN50()
+	sleep := []string{"sleep", "300"}
+	for name, refused := range map[string]struct {
+		options []string
+		word    string
+	}{
+		"unknown":    {append(slices.Clone(onLAN[:4]), "--annotation", "io.lanyard.network=nowhere"), `lanyard: network "nowhere"`},
+		"without":    {onLAN[:4], "has no annotation io.lanyard.network"},
+		"misspelt":   {append(slices.Clone(onLAN), "--annotation", "io.lanyard.vrfy=strict"), `did you mean "io.lanyard.verify"?`},
+		"hosts":      {append([]string{"--network", "host"}, onLAN[2:]...), "the host's own"},
+		"wrong-kind": {append(slices.Clone(onLAN[:2]), "--device", "io.lanyard/lan=off"), "unresolvable CDI devices"},
+	} {
+		if out, err := d.docker(name, sleep, refused.options...); err == nil || !strings.Contains(out, refused.word) {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	d.w.WantNothing("web", before)
+
+	// Without the device there is no hook: only "lanyard hooks status" finds the container.
+	if out, err := d.docker("off", sleep, append(slices.Clone(onLAN[:2]), onLAN[4:]...)...); err != nil {
+		t.Fatalf("docker run: %v: %s", err, out)
+	}
+	if recs := d.w.Records(); len(recs) > 0 {
+		t.Errorf("attached without the device: %+v", recs)
+	}
+	found, err := engines.DockerRunning(t.Context())
+	if err != nil || len(found) != 1 || found[0].Name != "off" || found[0].Pid == 0 || found[0].Network != "none" ||
+		found[0].Annotations["io.lanyard.network"] != "web" {
+		t.Errorf("running are %+v, %v", found, errors.Join(err))
+	}
+}

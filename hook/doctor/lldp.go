@@ -1,0 +1,81 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/verify/lldp"
+)
+
+// Heard is what is known of the switch at the other end of a trunk.
+type Heard struct {
+	Trunk     string          `json:"trunk"`
+	Neighbour *lldp.Neighbour `json:"neighbour"` // null if nothing was heard
+	From      string          `json:"from"`      // "lldpd" or "frame"; "" if there was no listen
+}
+
+// Hear returns what lldpd knows of the switch at the other end of a trunk, else what a frame says
+// that comes within wait.
+func Hear(ctx context.Context, host *link.Host, p link.Parent, wait time.Duration) (h Heard, err error) {
+	h.Trunk = p.Trunk
+	n, running, err := lldp.FromDaemon(ctx, p.Trunk)
+	if running {
+		h.Neighbour, h.From = n, "lldpd"
+		return h, err
+	}
+	if wait == 0 {
+		return h, nil
+	}
+	h.From = "frame"
+	err = host.Do(func() (err error) {
+		h.Neighbour, err = lldp.Listen(ctx, p.TrunkIndex, wait)
+		return err
+	})
+	return h, err
+}
+
+// Silent returns what it means that nothing was heard.
+func (h Heard) Silent(wait time.Duration) string {
+	switch {
+	case h.From == "lldpd":
+		return fmt.Sprintf("lldpd has heard nothing on %q: the switch does not speak LLDP, or its port has it off", h.Trunk)
+	case h.From == "":
+		return "not known: lldpd does not run; listen with --lldp 35s"
+	case wait > lldp.Interval:
+		return fmt.Sprintf("no LLDP frame came on %q within %v: the switch does not speak LLDP, or its port has it off",
+			h.Trunk, wait)
+	}
+	return fmt.Sprintf("no LLDP frame came on %q within %v; switches send every %v", h.Trunk, wait, lldp.Interval)
+}
+
+// neighbour reports the switch at the other end of p's trunk, and returns it.
+func (d *Doctor) neighbour(ctx context.Context, s subject, p link.Parent) *lldp.Neighbour {
+	h, err := Hear(ctx, d.Host, p, d.Listen)
+	if err != nil {
+		s.add(Warning, "switch", "%v", err)
+		return nil
+	}
+	n := h.Neighbour
+	if n == nil {
+		s.add(OK, "switch", "%s", h.Silent(d.Listen))
+		return nil
+	}
+	text := n.String()
+	if n.PVID != 0 {
+		text += fmt.Sprintf(", untagged frames in VLAN %d", n.PVID)
+	}
+	if len(n.VLANs) > 0 {
+		text += ", VLANs " + n.List()
+	}
+	s.add(OK, "switch", "%s", text)
+	return n
+}
+
+// checkPort compares the VLANs of the switch's port with the parent's.
+func checkPort(s subject, n lldp.Neighbour, p link.Parent) {
+	if text := n.Differs(p.Tags); text != "" {
+		s.add(Warning, "switch", "%s", text)
+	}
+}

@@ -1,0 +1,143 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// network checks the gateways and the free addresses of a network. usable says that frames can pass
+// through its parent p.
+func (d *Doctor) network(ctx context.Context, s subject, def *network.Definition, p link.Parent, usable bool) {
+	for _, sub := range def.Subnets {
+		switch {
+		case !sub.Gateway.IsValid():
+		case !usable:
+			s.add(Warning, "gateway", "%s was not asked, because its parent %q cannot pass frames", sub.Gateway, def.Parent)
+		default:
+			d.gateway(ctx, s, def, p, sub.Gateway)
+		}
+	}
+	usage, err := d.Summary(ctx, def)
+	if s.addErr("addresses", err) {
+		return
+	}
+	for _, u := range usage {
+		few := new(big.Int).Mul(u.Free, big.NewInt(10)).Cmp(u.Size) < 0
+		text := fmt.Sprintf("%s of %s addresses of %s are free (%d leased, %d in quarantine, %d declined)", u.Free, u.Size,
+			u.Subnet, u.Counts.Held, u.Counts.Quarantined, u.Counts.Declined)
+		switch {
+		case u.Size.Sign() == 0: // containers ask by name
+			s.add(OK, "addresses", "%s has no range: each container names its address", u.Subnet)
+		case u.Free.Sign() == 0:
+			s.add(Wrong, "addresses", "%s: remove containers, or recreate the network with a larger --ip-range", text)
+		case few:
+			s.add(Warning, "addresses", "%s", text)
+		default:
+			s.add(OK, "addresses", "%s", text)
+		}
+	}
+}
+
+// gateway asks for a gateway from the parent, with the parent's MAC.
+func (d *Doctor) gateway(ctx context.Context, s subject, def *network.Definition, p link.Parent, gateway netip.Addr) {
+	own, err := d.Host.HostAddrs()
+	if s.addErr("gateway", err) {
+		return
+	}
+	if at := slices.IndexFunc(own, func(a link.HostAddr) bool { return a.Addr == gateway }); at >= 0 {
+		name, _, err := d.Host.HostLinkAt(own[at].Index)
+		if !s.addErr("gateway", err) {
+			s.add(Wrong, "gateway", "%s is this host's own address (on %q), which containers on %q cannot reach: "+
+				"set the router's address with --gateway", gateway, name, def.Parent)
+		}
+		return
+	}
+	wait := time.Duration(def.Deadline)
+	if wait == 0 {
+		wait = verify.DefaultDeadline
+	}
+	var macs []ether.MAC
+	var took time.Duration
+	err = d.Host.Do(func() (err error) {
+		macs, took, err = d.ask(ctx, p, gateway, wait)
+		return err
+	})
+	switch {
+	case s.addErr("gateway", err):
+	case len(macs) == 0:
+		s.add(Wrong, "gateway", "%s does not answer on %s of trunk %q within %v: check the VLAN of the switch port, and "+
+			"that the gateway is up", gateway, p.Tags, p.Trunk, wait)
+	case len(macs) > 1:
+		s.add(Wrong, "gateway", "%s is used by several stations (%s): remove the address from all but the gateway", gateway,
+			joinMACs(macs))
+	default:
+		s.add(OK, "gateway", "%s (%s) answers in %v on %s", gateway, macs[0], took.Round(10*time.Microsecond),
+			p.Tags)
+	}
+}
+
+// A question is repeated after repeatAfter, and after the first answer others have settle to come.
+const (
+	repeatAfter = 200 * time.Millisecond
+	settle      = 20 * time.Millisecond
+)
+
+// ask returns the MACs that answer for an address, and the time of the first answer. It runs inside
+// the host's namespace.
+func (d *Doctor) ask(
+	ctx context.Context, p link.Parent, addr netip.Addr, wait time.Duration,
+) (macs []ether.MAC, took time.Duration, err error) {
+	prober, err := d.Probers.Exact(p.Index, p.MAC)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, prober.Close()) }()
+	q := verify.Question{Addr: addr}
+	if addr.Is6() {
+		q.From = p.MAC.ProbeLinkLocal()
+	}
+	asked := time.Now()
+	for until := asked.Add(wait); ; {
+		left := time.Until(until)
+		if left <= 0 {
+			return macs, took, nil
+		}
+		if len(macs) == 0 {
+			if err := prober.Ask(q); err != nil && !verify.Dropped(err) {
+				return nil, 0, err
+			}
+		}
+		a, err := prober.Next(ctx, min(left, repeatAfter))
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		case err != nil:
+			return nil, 0, err
+		case a.Addr == addr && !slices.Contains(macs, a.MAC):
+			if len(macs) == 0 {
+				took, until = time.Since(asked), time.Now().Add(settle)
+			}
+			macs = append(macs, a.MAC)
+		}
+	}
+}
+
+func joinMACs(macs []ether.MAC) string {
+	text := ""
+	for i, m := range macs {
+		if i > 0 {
+			text += ", "
+		}
+		text += m.String()
+	}
+	return text
+}

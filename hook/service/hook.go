@@ -1,0 +1,109 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/oci"
+)
+
+// attacher returns what attaches for the caller.
+func (c *call) attacher() (hook.Attacher, error) {
+	if !c.root {
+		return logged{userAttacher{c.server.Users, c.caller}, c}, nil
+	}
+	if c.elsewhere != nil {
+		return nil, fmt.Errorf("the service attaches no containers of another host: %w", c.elsewhere)
+	}
+	return logged{c.server.Root, c}, nil
+}
+
+// userAttacher attaches for one user.
+type userAttacher struct {
+	hook.CallerAttacher
+	caller hook.Caller
+}
+
+// Attach implements [hook.Attacher]. Which pod a container belongs to is for the cluster's engine to
+// say, which is root: a user that names a pod would get the addresses and the networks of one.
+func (u userAttacher) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, error) {
+	r.Pod = hook.Pod{}
+	return u.AttachFor(ctx, u.caller, r)
+}
+
+// Detach implements [hook.Attacher].
+func (u userAttacher) Detach(ctx context.Context, container string) error {
+	return u.DetachFor(ctx, u.caller, container)
+}
+
+// logged logs what an attacher has done for a caller.
+type logged struct {
+	hook.Attacher
+	*call
+}
+
+func (l logged) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, error) {
+	got, err := l.Attacher.Attach(ctx, r)
+	for _, a := range got {
+		l.log.Info("attached", "network", a.Network, "interface", a.Interface,
+			"addresses", a.Addrs, "mac", a.MAC, "verdict", a.Verdict.Code, "attachment", a.ID)
+	}
+	return got, err
+}
+
+func (l logged) Detach(ctx context.Context, container string) error {
+	err := l.Attacher.Detach(ctx, container)
+	if err == nil {
+		l.log.Info("detached")
+	}
+	return err
+}
+
+// hook carries out a stage of an OCI hook.
+func (c *call) hook(ctx context.Context, m *request) []byte {
+	state, err := oci.ReadState(bytes.NewReader(m.State))
+	switch {
+	case err != nil:
+		return append([]byte{replyNotMine}, oci.Line(err)...)
+	case !oci.ValidStage(m.Stage):
+		return append([]byte{replyNotMine}, fmt.Sprintf("%.20q is no stage of a hook", m.Stage)...)
+	case m.Stage == oci.CreateContainer:
+		return c.resolve(state)
+	case c.elsewhere != nil:
+		c.log.Debug("left a container to its hook", "container", state.ID, "why", c.elsewhere)
+		return []byte{replyNotMine}
+	}
+	if m.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, m.Timeout, fmt.Errorf("not done after %s (--timeout)", m.Timeout))
+		defer cancel()
+	}
+	h := oci.Hook{Stage: m.Stage, State: state, Networks: c.server.Networks, Open: c.attacher}
+	if m.Trace {
+		h.Trace = hook.NewTrace()
+	}
+	c.log = c.log.With("stage", m.Stage, "container", state.ID)
+	if err := h.Run(ctx); err != nil {
+		line := oci.Line(errors.New(c.errorText(err)))
+		c.keep(state.ID, line)
+		return append([]byte{replyFailed}, line...)
+	}
+	return append([]byte{replyDone}, h.Trace.String()...)
+}
+
+// resolve answers at createContainer. The resolv.conf is mounted by the hook itself, which is in the
+// container's mount namespace. Most networks name no servers, and then there is nothing to do. A
+// user is not told which do.
+func (c *call) resolve(state *specs.State) []byte {
+	if c.root && c.elsewhere == nil {
+		if names, err := oci.NamesServers(c.server.Networks, state); err == nil && !names {
+			return []byte{replyDone}
+		}
+	}
+	return []byte{replyNotMine}
+}

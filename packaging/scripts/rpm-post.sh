@@ -1,0 +1,4 @@
+systemctl daemon-reload > /dev/null 2>&1 || :
+if [ "$1" = 1 ]; then
+	systemctl preset lanyard.socket lanyard-restore.service > /dev/null 2>&1 || :
+fi
