@@ -3,6 +3,7 @@ package testenv
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -175,8 +176,22 @@ func (e *Etcd) Kill() {
 	e.process = nil
 }
 
-// Pause stops the server's process without ending its connections, and Resume continues it.
-func (e *Etcd) Pause() { must(e.tb, e.process.Signal(unix.SIGSTOP)) }
+// Pause stops the server's process without ending its connections, and Resume continues it. Pause
+// waits until all threads have stopped: the signal alone does not.
+func (e *Etcd) Pause() {
+	e.tb.Helper()
+	must(e.tb, e.process.Signal(unix.SIGSTOP))
+	Eventually(e.tb, "the stop of etcd", func() error {
+		states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", e.process.Pid))
+		for _, path := range states {
+			// The state follows the name in parentheses (proc_pid_stat(5)).
+			if text, _ := os.ReadFile(path); len(text) > 0 && !bytes.Contains(text, []byte(") T ")) {
+				return fmt.Errorf("a thread is %s", text)
+			}
+		}
+		return err
+	})
+}
 
 // Resume continues a server after Pause.
 func (e *Etcd) Resume() { must(e.tb, e.process.Signal(unix.SIGCONT)) }

@@ -11,6 +11,7 @@ package etcdstore
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -40,6 +41,7 @@ type Store struct {
 	prefix string
 	host   Host
 	turn   chan struct{} // one change of this process at a time: others would only repeat theirs
+	kept   *atomic.Bool  // Keep runs in this process
 
 	// renewing is the etcd lease of a session that is being begun, in the Store for renew; else 0.
 	renewing clientv3.LeaseID
@@ -69,7 +71,8 @@ func Open(c Config, h Host) (*Store, error) {
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	return &Store{client: client, config: c, prefix: c.prefix(), host: h, turn: make(chan struct{}, 1)}, nil
+	return &Store{client: client, config: c, prefix: c.prefix(), host: h, turn: make(chan struct{}, 1),
+		kept: new(atomic.Bool)}, nil
 }
 
 // Close implements [ipam.Shared].
@@ -182,6 +185,27 @@ func (s *Store) change(
 		}
 		return err
 	})
+}
+
+// claim is change for a claim. While Keep begins a session, as in the moments after the service has
+// started, claim waits for it.
+func (s *Store) claim(
+	ctx context.Context, reads []clientv3.Op, decide func(context.Context, view) (*write, error),
+) error {
+	limit := time.After(methodTimeout)
+	for {
+		err := s.change(ctx, reads, decide)
+		if !errors.Is(err, ipam.ErrNoSession) || !s.kept.Load() {
+			return err
+		}
+		select {
+		case <-time.After(maxPause):
+		case <-limit:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // read reads in one transaction, for f.

@@ -85,7 +85,11 @@ func linearizable(events []event) porcupine.CheckResult {
 		for _, s := range events {
 			if s.Kind == "session" && s.Host == e.Host && e.Kind == "claim" && e.Call < s.End &&
 				released[e.Owner] > s.End-int64(sessionSlack) {
-				add(e, "expire", e.End, s.End)
+				claimed := e.End
+				if claimed > s.End { // it waited for the session, or the host was paused before the answer
+					claimed = e.Call
+				}
+				add(e, "expire", claimed, s.End)
 			}
 		}
 	}
@@ -115,6 +119,12 @@ func TestCheck(t *testing.T) {
 		{"after the host's session has ended", []event{
 			claim(1, "x", 1, 2), claim(2, "y", 5, 6), {"session", 1, "", "", 7, 7}, release(1, "x", 8, 9),
 		}, porcupine.Ok},
+		{"it waited for the session", []event{
+			{"session", 1, "", "", 2, 2}, claim(1, "x", 1, 3), release(1, "x", 4, 5), claim(2, "y", 6, 7),
+		}, porcupine.Ok},
+		{"before the session was begun", []event{
+			{"session", 1, "", "", 2, 2}, claim(1, "x", 3, 4), claim(2, "y", 5, 6), release(1, "x", 7, 8),
+		}, porcupine.Illegal},
 		{"the session of another host has ended", []event{
 			claim(1, "x", 1, 2), claim(2, "y", 5, 6), {"session", 2, "", "", 3, 3}, release(1, "x", 8, 9),
 		}, porcupine.Illegal},

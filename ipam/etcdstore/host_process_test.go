@@ -87,6 +87,16 @@ func (j job) run() {
 	working.Wait()
 	cancel()
 	kept.Wait()
+	// A session that has ended, and that no other one follows, frees addresses, too.
+	for range 10 {
+		err := store.CheckSession(context.Background())
+		if errors.Is(err, ipam.ErrNoSession) {
+			h.emit(event{Kind: "session", Call: now(), End: now()})
+		}
+		if err == nil || errors.Is(err, ipam.ErrNoSession) {
+			return
+		}
+	}
 }
 
 func (h *hostProcess) emit(e event) {

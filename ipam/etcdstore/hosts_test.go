@@ -3,6 +3,7 @@ package etcdstore_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -154,6 +155,19 @@ func (l *lan) signal(host int, s os.Signal) {
 	}
 }
 
+// keep writes events to a file that outlasts the test, and returns its name.
+func (l *lan) keep(events []event) string {
+	l.t.Helper()
+	f, err := os.CreateTemp("", "lanyard-events-*.json")
+	if err == nil {
+		err = errors.Join(json.NewEncoder(f).Encode(events), f.Close())
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return f.Name()
+}
+
 func (l *lan) check(events []event, faults map[string]int) {
 	l.t.Helper()
 	claims, sessions := 0, 0
@@ -170,7 +184,7 @@ func (l *lan) check(events []event, faults map[string]int) {
 	l.t.Logf("%d claims, %d sessions of %d hosts, faults %v: %s, checked in %s", claims, sessions, hosts, faults, got,
 		time.Since(began).Round(time.Millisecond))
 	if got != porcupine.Ok {
-		l.t.Errorf("an address was held twice, or the check did not end: %s", got)
+		l.t.Errorf("an address was held twice, or the check did not end: %s; all events are in %s", got, l.keep(events))
 	}
 	if claims < 100 || sessions < hosts {
 		l.t.Errorf("only %d claims in %d sessions: nothing was tested", claims, sessions)

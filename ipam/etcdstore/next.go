@@ -24,7 +24,7 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 	reads := []clientv3.Op{
 		clientv3.OpGet(s.hostKey()), clientv3.OpGet(k.next()), clientv3.OpGet(k.ownedBy(l.Owner), clientv3.WithPrefix()),
 	}
-	err = s.change(ctx, reads, func(ctx context.Context, v view) (*write, error) {
+	err = s.claim(ctx, reads, func(ctx context.Context, v view) (*write, error) {
 		session, err := s.session(v.kvs[0])
 		if err != nil {
 			return nil, err

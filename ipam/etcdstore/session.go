@@ -44,6 +44,8 @@ const keepPause = time.Second
 
 // Keep implements [ipam.Shared].
 func (s *Store) Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Shared) error) {
+	s.kept.Store(true)
+	defer s.kept.Store(false)
 	failed := "" // the last error that was logged
 	for ctx.Err() == nil {
 		lease, err := s.begin(ctx, log, renew)

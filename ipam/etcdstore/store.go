@@ -26,7 +26,7 @@ func (s *Store) Claim(ctx context.Context, pool string, l ipam.Lease) error {
 	reads := []clientv3.Op{
 		clientv3.OpGet(s.hostKey()), clientv3.OpGet(k.held(l.Addr)), clientv3.OpGet(k.idle(l.Addr)),
 	}
-	return s.change(ctx, reads, func(_ context.Context, v view) (*write, error) {
+	return s.claim(ctx, reads, func(_ context.Context, v view) (*write, error) {
 		in, err := s.session(v.kvs[0])
 		if err != nil {
 			return nil, err
