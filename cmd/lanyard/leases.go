@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/leases"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -27,8 +30,8 @@ cluster and prefix share the addresses of networks with the same name and subnet
   {"endpoints": ["https://10.0.0.1:2379"], "ca": "/etc/lanyard/ca.pem",
    "cert": "/etc/lanyard/host.pem", "key": "/etc/lanyard/host.key", "ttl": "5m"}
 
-"lanyard serve" keeps the host's session in the cluster and has to run. A host that is
-not heard of for the ttl loses its addresses to others.`,
+The service keeps the host's session in the cluster and has to run (lanyard.socket starts
+it). A host that is not heard of for the ttl loses its addresses to others.`,
 		Subcommands: []*cli.Command{e.leasesCheck(), e.leasesSchema()},
 	}
 }
@@ -65,17 +68,36 @@ func (e env) runLeasesCheck(c *cli.Context) error {
 	defer store.Close()
 	done := e.slow("asking the members of the cluster …")
 	members, err := store.Check(c.Context)
-	done()
 	if err == nil {
-		err = store.CheckSession(c.Context)
+		err = awaitSession(c.Context, store, paths(c).Socket)
 	}
-	if errors.Is(err, ipam.ErrNoSession) {
-		err = fmt.Errorf("%w: run \"systemctl enable --now lanyard.service\"", err)
-	}
+	done()
 	if format.table() {
 		return errors.Join(printTable(e.stdout, membersTable(members)), err)
 	}
 	return errors.Join(printRows(e.stdout, format, members), err)
+}
+
+// sessionWait is how long a service may take to begin the session after it has started.
+const sessionWait = 5 * time.Second
+
+// awaitSession returns nil if the host has a session. A call starts the service if systemd listens for
+// it at the socket.
+func awaitSession(ctx context.Context, store *etcdstore.Store, socket string) error {
+	err := store.CheckSession(ctx)
+	if !errors.Is(err, ipam.ErrNoSession) {
+		return err
+	}
+	if _, err := (service.Client{Socket: socket}).Why(ctx); err != nil {
+		return fmt.Errorf("%w: run \"systemctl enable --now lanyard.socket\"", ipam.ErrNoSession)
+	}
+	for end := time.Now().Add(sessionWait); time.Now().Before(end); {
+		if err = store.CheckSession(ctx); !errors.Is(err, ipam.ErrNoSession) {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("%w: the service runs: see its log (journalctl -u lanyard)", ipam.ErrNoSession)
 }
 
 func membersTable(members []etcdstore.Member) [][]string {

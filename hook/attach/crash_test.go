@@ -66,6 +66,7 @@ func killAtEachStep(t *testing.T, w *world) {
 
 // TestKilledShared kills the hook at each step, as TestKilled does, with leases in a shared store.
 func TestKilledShared(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	w, _ := lanShared(t, "10s")
 	w.keepSession(t)
 	killAtEachStep(t, w)

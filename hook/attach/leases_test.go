@@ -153,6 +153,8 @@ func (w *world) queued() (n int) {
 // TestSharedStoreIsCalledUnlocked checks that everything that calls a store which hosts share does so
 // while the record database is free, from the attach to the removal of the network.
 func TestSharedStoreIsCalledUnlocked(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
 	w, _ := lanShared(t, "10s")
 	w.keepSession(t)
 	before := w.Links(w.Host)
@@ -183,6 +185,8 @@ func TestSharedStoreIsCalledUnlocked(t *testing.T) {
 // TestReleasesWait checks that the end of a container needs no shared store: the release waits, and
 // is delivered by the next sweep.
 func TestReleasesWait(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
 	w, e := lanShared(t, "10s")
 	w.keepSession(t)
 	before := w.Links(w.Host)
@@ -239,6 +243,8 @@ func (w *world) verdictNow() (code verify.Code, changes []verify.Change) {
 // TestLeaseLost checks that a host which comes back after its session has ended learns that another
 // host has got the address of a running container, and says so until the address is its own again.
 func TestLeaseLost(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
 	w, e := lanShared(t, "2s")
 	stop := w.keepSession(t)
 	c := testenv.NewContainer(t)

@@ -2,6 +2,7 @@ package parts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -13,9 +14,14 @@ import (
 type Stores struct {
 	// Own is in the file of the record database.
 	Own ipam.Store
-	// Shared returns a store that hosts share over the network. nil: this program has no client.
+	// Shared returns a store that hosts share over the network. Its error wraps ErrNoClient if this
+	// program does not link the store's client.
 	Shared func(network.LeaseStore) (ipam.Shared, error)
 }
+
+// ErrNoClient is returned by Stores.Shared in programs other than "lanyard": the clients would double
+// the time that they take to start.
+var ErrNoClient = errors.New("only the service reaches it: run \"systemctl enable --now lanyard.socket\"")
 
 // WithStore runs f with the store of a network's leases. f may run transactions of p.DB.
 //
@@ -26,12 +32,9 @@ func (p *Parts) WithStore(ctx context.Context, in network.LeaseStore, f func(ipa
 	if in == "" {
 		return p.DB.Hold(ctx, func() error { return f(p.Leases.Own) })
 	}
-	if p.Leases.Shared == nil {
-		return fmt.Errorf("its leases are in %s, for which this program has no client", in)
-	}
 	store, err := p.Leases.Shared(in)
 	if err != nil {
-		return err
+		return fmt.Errorf("its leases are in %s: %w", in, err)
 	}
 	return f(store)
 }

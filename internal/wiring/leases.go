@@ -2,18 +2,18 @@ package wiring
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
 // clients open the stores that hosts share, see RegisterLeases.
 var clients = map[network.LeaseStore]func(Paths) (ipam.Shared, error){}
 
-// RegisterLeases makes Open offer a kind of store that hosts share. A program registers those that
-// it links, before it calls Open.
+// RegisterLeases makes Open offer a kind of store that hosts share. Only "lanyard", which is the
+// service, registers one, before it calls Open: all other programs start without its client.
 func RegisterLeases(kind network.LeaseStore, open func(Paths) (ipam.Shared, error)) {
 	clients[kind] = open
 }
@@ -34,7 +34,7 @@ func (s *sharedStores) open(kind network.LeaseStore) (ipam.Shared, error) {
 	}
 	client := clients[kind]
 	if client == nil {
-		return nil, fmt.Errorf("its leases are in %s, which only \"lanyard\" reaches: run \"lanyard serve\"", kind)
+		return nil, parts.ErrNoClient
 	}
 	store, err := client(s.paths)
 	if err == nil {

@@ -1,3 +1,5 @@
+//go:build !vm
+
 package etcdstore_test
 
 import (
@@ -13,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,6 +108,7 @@ func wantRefused(t *testing.T, what string, c etcdstore.Config, words ...string)
 
 // TestTLS checks that TLS with certificates of both sides works, and what is said if one is wrong.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	files, foreign := authority(t), authority(t)
 	e := testenv.StartEtcdTLS(t, files)
 	c := etcdstore.Config{Endpoints: []string{e.Endpoint}, CA: files.CA, Cert: files.Cert, Key: files.Key}
@@ -113,24 +117,28 @@ func TestTLS(t *testing.T) {
 		t.Fatalf("%v, %+v", err, members)
 	}
 	keep(t, mustOpen(t, c, "a"), nothing)
-	wrong := c
-	wrong.CA = foreign.CA
-	wantRefused(t, "another authority", wrong, e.Endpoint, "certificate")
-	wrong = c
-	wrong.Cert, wrong.Key = foreign.Cert, foreign.Key
-	wantRefused(t, "a certificate of another authority", wrong, e.Endpoint)
-	wrong.Cert, wrong.Key = "", ""
-	wantRefused(t, "no certificate", wrong, e.Endpoint)
-	wrong.Cert, wrong.Key = files.Cert, foreign.Key
-	wantRefused(t, "the key of another certificate", wrong, "cert, key")
-	wrong = c
-	wrong.CA = files.Key
-	wantRefused(t, "no authority in the file", wrong, "ca: ", files.Key)
+	var all sync.WaitGroup // each takes as long as a method waits for an answer
+	for what, wrong := range map[string]struct {
+		ca, cert, key string
+		words         []string
+	}{
+		"another authority":                  {foreign.CA, files.Cert, files.Key, []string{e.Endpoint, "certificate"}},
+		"a certificate of another authority": {files.CA, foreign.Cert, foreign.Key, []string{e.Endpoint}},
+		"no certificate":                     {files.CA, "", "", []string{e.Endpoint}},
+		"the key of another certificate":     {files.CA, files.Cert, foreign.Key, []string{"cert, key"}},
+		"no authority in the file":           {files.Key, files.Cert, files.Key, []string{"ca: ", files.Key}},
+	} {
+		other := c
+		other.CA, other.Cert, other.Key = wrong.ca, wrong.cert, wrong.key
+		all.Go(func() { wantRefused(t, what, other, wrong.words...) })
+	}
+	all.Wait()
 }
 
 // TestUser checks that a user with rights below the prefix suffices for all methods, and what is
 // said about a wrong user, password or prefix.
 func TestUser(t *testing.T) {
+	t.Parallel()
 	e := testenv.StartEtcd(t)
 	for _, args := range []string{
 		"user add root:rootpw", "user grant-role root root", "user add lan:secret", "role add lanyard",
@@ -166,6 +174,7 @@ func TestUser(t *testing.T) {
 
 // TestTwoClusters checks that endpoints of different clusters are found.
 func TestTwoClusters(t *testing.T) {
+	t.Parallel()
 	one, other := testenv.StartEtcd(t), testenv.StartEtcd(t)
 	c := etcdstore.Config{Endpoints: []string{one.Endpoint, other.Endpoint}}
 	wantRefused(t, "two clusters", c, "2 clusters")

@@ -1,3 +1,5 @@
+//go:build !vm
+
 package etcdstore_test
 
 import (

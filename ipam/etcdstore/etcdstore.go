@@ -167,6 +167,8 @@ func (s *Store) change(
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return s.config.explain(ctx.Err())
+	case <-time.After(methodTimeout): // those before it get no answer, either
+		return s.config.unreachable(context.DeadlineExceeded)
 	}
 	return s.try(ctx, func(ctx context.Context) error {
 		resp, err := s.client.Txn(ctx).Then(reads...).Commit()

@@ -1,9 +1,12 @@
+//go:build !vm
+
 package etcdstore_test
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,6 +35,12 @@ func TestMain(m *testing.M) {
 		}
 		j.run()
 		os.Exit(0)
+	}
+	// The tests mostly wait, each for a cluster of its own.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }

@@ -1,3 +1,5 @@
+//go:build !vm
+
 package etcdstore_test
 
 import (
@@ -35,6 +37,7 @@ const (
 // paused for longer than their time to live. It checks that no address was held twice. One short
 // schedule runs by default.
 func TestHosts(t *testing.T) {
+	t.Parallel()
 	runs, length := 1, 12*time.Second
 	if n, err := strconv.Atoi(os.Getenv(runsVar)); err == nil {
 		runs, length = n, 30*time.Second

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -96,6 +97,10 @@ func (c Config) dial(endpoint string, limit time.Duration) error {
 		name, _, _ = strings.Cut(path.Base(u.Path), ":") // as etcd's client does
 	}
 	conn, err := net.DialTimeout(kind, address, limit)
+	if errors.Is(err, syscall.EAFNOSUPPORT) {
+		return fmt.Errorf("%w: the unit of the service does not allow IP: add a drop-in to lanyard.service.d "+
+			"(docs/leases.md)", err)
+	}
 	if err != nil {
 		return err
 	}

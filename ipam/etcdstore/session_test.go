@@ -1,3 +1,5 @@
+//go:build !vm
+
 package etcdstore_test
 
 import (
@@ -53,6 +55,7 @@ func holders(t *testing.T, s ipam.Store) map[string]string {
 // TestHostGone checks that the addresses of a host that is gone are free after its time to live, and
 // that the host learns which of them others have before it can claim any.
 func TestHostGone(t *testing.T) {
+	t.Parallel()
 	e := testenv.StartEtcd(t)
 	a, b := mustOpen(t, shortest(e), "a"), mustOpen(t, shortest(e), "b")
 	stop := keep(t, a, nothing)
@@ -100,6 +103,7 @@ func TestHostGone(t *testing.T) {
 // TestServiceRestarts checks that a service which ends and begins again within the time to live
 // keeps the session, and all leases.
 func TestServiceRestarts(t *testing.T) {
+	t.Parallel()
 	e := testenv.StartEtcd(t)
 	a := mustOpen(t, shortest(e), "a")
 	stop := keep(t, a, nothing)
@@ -117,6 +121,7 @@ func TestServiceRestarts(t *testing.T) {
 // TestClaimAwaitsSession checks that a claim of the process that keeps the session waits until the
 // session has begun: the first container may come right after the service has started.
 func TestClaimAwaitsSession(t *testing.T) {
+	t.Parallel()
 	e := testenv.StartEtcd(t)
 	a, renewing := mustOpen(t, shortest(e), "a"), make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -137,6 +142,7 @@ func TestClaimAwaitsSession(t *testing.T) {
 // TestOutOfReach checks that claims and releases fail in one line within their time while etcd is
 // killed or does not answer, and that a session goes on or begins again afterwards.
 func TestOutOfReach(t *testing.T) {
+	t.Parallel()
 	e := testenv.StartEtcd(t)
 	a := mustOpen(t, shortest(e), "a")
 	keep(t, a, func(ctx context.Context, s ipam.Shared) error {
@@ -174,6 +180,7 @@ func TestOutOfReach(t *testing.T) {
 
 // TestTidy checks that rows that have run out are removed from the cluster.
 func TestTidy(t *testing.T) {
+	t.Parallel()
 	e := testenv.StartEtcd(t)
 	a := mustOpen(t, shortest(e), "a")
 	keep(t, a, nothing)

@@ -1,3 +1,5 @@
+//go:build !vm
+
 package etcdstore_test
 
 import (
@@ -52,6 +54,7 @@ func nothing(context.Context, ipam.Shared) error { return nil }
 // TestStore runs the suite with one host, and with calls that go to four hosts in turn: what one of
 // them does, the others must see at once.
 func TestStore(t *testing.T) {
+	t.Parallel()
 	e := testenv.StartEtcd(t)
 	var tests atomic.Int32
 	for _, hosts := range []int{1, 4} {
