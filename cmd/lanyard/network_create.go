@@ -48,6 +48,9 @@ func (e env) networkCreate() *cli.Command {
     lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 \
       --host-access --host-address 192.168.50.250
 
+  On the second of 8 hosts, which divide the range and keep their own leases:
+    lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 --host-slice 2/8
+
   From a file of a configuration tool, or of "network inspect"; an array of
   definitions is created completely or not at all:
     lanyard network create --from web50.json
@@ -254,7 +257,7 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	default:
 		return usagef("--ipam (--ipam-driver) %q is not supported: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "leases", "allocate",
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases", "allocate",
 		"mac-from", "source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
 			return usagef("--ipam %s and --%s contradict each other: leave one of them out", network.IPAMNone, flag)
