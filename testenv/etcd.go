@@ -196,6 +196,29 @@ func (e *Etcd) Pause() {
 // Resume continues a server after Pause.
 func (e *Etcd) Resume() { must(e.tb, e.process.Signal(unix.SIGCONT)) }
 
+// Backup saves a snapshot of the server's data to a file, and returns its name.
+func (e *Etcd) Backup() (file string) {
+	e.tb.Helper()
+	file = filepath.Join(e.dir, "backup")
+	e.Ctl("snapshot", "save", file)
+	return file
+}
+
+// Restore replaces the server, a cluster of its own, by one with the data of a backup.
+func (e *Etcd) Restore(file string) {
+	e.tb.Helper()
+	e.Kill()
+	must(e.tb, os.RemoveAll(filepath.Join(e.dir, "data")))
+	program := "etcdutl" // since etcd 3.5
+	if _, err := exec.LookPath(program); err != nil {
+		program = "etcdctl"
+	}
+	_, err := e.ns.Exec(program, "snapshot", "restore", file, "--data-dir", filepath.Join(e.dir, "data"), "--name", e.name,
+		"--initial-cluster", e.cluster, "--initial-cluster-token", e.token, "--initial-advertise-peer-urls", e.peer)
+	must(e.tb, err)
+	e.Start()
+}
+
 // Ctl runs etcdctl and returns its output.
 func (e *Etcd) Ctl(args ...string) string {
 	e.tb.Helper()

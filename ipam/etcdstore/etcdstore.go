@@ -43,6 +43,8 @@ type Store struct {
 	turn   chan struct{} // one change of this process at a time: others would only repeat theirs
 	kept   *atomic.Bool  // Keep runs in this process
 
+	history *history
+	renewal bool // this is the Store for renew
 	// renewing is the etcd lease of a session that is being begun, in the Store for renew; else 0.
 	renewing clientv3.LeaseID
 }
@@ -72,7 +74,7 @@ func Open(c Config, h Host) (*Store, error) {
 		return nil, c.explain(err)
 	}
 	return &Store{client: client, config: c, prefix: c.prefix(), host: h, turn: make(chan struct{}, 1),
-		kept: new(atomic.Bool)}, nil
+		kept: new(atomic.Bool), history: newHistory()}, nil
 }
 
 // Close implements [ipam.Shared].
@@ -171,18 +173,18 @@ func (s *Store) change(
 		return s.config.unreachable(context.DeadlineExceeded)
 	}
 	return s.try(ctx, func(ctx context.Context) error {
-		resp, err := s.client.Txn(ctx).Then(reads...).Commit()
+		resp, err := s.commit(s.client.Txn(ctx).Then(reads...))
 		for err == nil {
 			w, derr := decide(ctx, viewOf(resp))
 			if derr != nil || w == nil {
 				return derr
 			}
-			resp, err = s.client.Txn(ctx).If(w.conditions...).Then(w.then...).Else(reads...).Commit()
+			resp, err = s.commit(s.client.Txn(ctx).If(w.conditions...).Then(w.then...).Else(reads...))
 			switch {
 			case err == nil && resp.Succeeded:
 				return nil
 			case errors.Is(err, rpctypes.ErrLeaseNotFound): // the session has just ended
-				resp, err = s.client.Txn(ctx).Then(reads...).Commit()
+				resp, err = s.commit(s.client.Txn(ctx).Then(reads...))
 			}
 		}
 		return err
@@ -213,7 +215,7 @@ func (s *Store) claim(
 // read reads in one transaction, for f.
 func (s *Store) read(ctx context.Context, reads []clientv3.Op, f func(*clientv3.TxnResponse) error) error {
 	return s.try(ctx, func(ctx context.Context) error {
-		resp, err := s.client.Txn(ctx).Then(reads...).Commit()
+		resp, err := s.commit(s.client.Txn(ctx).Then(reads...))
 		if err != nil {
 			return err
 		}

@@ -25,6 +25,9 @@ type session struct {
 
 // session returns the session of the host for a claim. kvs is the read of the host's key.
 func (s *Store) session(kvs []*mvccpb.KeyValue) (session, error) {
+	if err := s.checkHistory(); err != nil {
+		return session{}, err
+	}
 	switch {
 	case s.renewing != 0 && len(kvs) == 0:
 		return session{s.renewing, absent(s.hostKey())}, nil
@@ -91,7 +94,7 @@ func (s *Store) begin(
 		return lease, s.config.explain(err)
 	}
 	early := *s
-	early.renewing = lease
+	early.renewing, early.renewal = lease, true
 	if err := renew(ctx, &early); err != nil {
 		return lease, err
 	}
@@ -173,11 +176,19 @@ func (s *Store) follow(
 			if !ok {
 				return
 			}
+		case <-s.history.noticed:
+			lost, d := s.history.wait()
+			log.Error("etcd "+lost+": claiming what this host uses, and waiting for the other hosts", "for", d)
+			s.renewNow(ctx, log, renew)
 		case <-tick.C:
-			if err := errors.Join(renew(ctx, s), s.tidy(ctx)); err != nil && ctx.Err() == nil {
-				log.Warn("could not renew leases", "err", err)
-			}
+			s.renewNow(ctx, log, renew)
 		}
+	}
+}
+
+func (s *Store) renewNow(ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Shared) error) {
+	if err := errors.Join(renew(ctx, s.forRenewal()), s.tidy(ctx)); err != nil && ctx.Err() == nil {
+		log.Warn("could not renew leases", "err", err)
 	}
 }
 
@@ -243,11 +254,11 @@ const mineAtOnce = 64
 func (s *Store) Mine(ctx context.Context) (mine map[string][]ipam.Lease, err error) {
 	err = s.try(ctx, func(ctx context.Context) error {
 		mine = map[string][]ipam.Lease{}
-		resp, err := s.client.Get(ctx, s.hostKey())
+		resp, err := s.commit(s.client.Txn(ctx).Then(clientv3.OpGet(s.hostKey())))
 		if err != nil {
 			return err
 		}
-		in, err := s.session(resp.Kvs)
+		in, err := s.session(viewOf(resp).kvs[0])
 		if err != nil {
 			return err
 		}

@@ -139,6 +139,40 @@ func TestClaimAwaitsSession(t *testing.T) {
 	wg.Wait()
 }
 
+// TestRestored checks that a cluster that was restored from a backup, without the last claims, is
+// noticed: the host claims again what it uses, and no address is given until others had the time to.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	a := mustOpen(t, shortest(e), "a")
+	used := lease("1", "192.168.50.9")
+	keep(t, a, func(ctx context.Context, s ipam.Shared) error {
+		if _, err := s.Mine(ctx); err != nil && !errors.Is(err, ipam.ErrNoSession) {
+			return err
+		}
+		return s.Claim(ctx, pool, used)
+	})
+	if err := a.Release(t.Context(), pool, used.Owner, 0); err != nil {
+		t.Fatal(err)
+	}
+	file := e.Backup() // without the address
+	mustClaim(t, a, used)
+	e.Restore(file)
+	err := a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
+	if err == nil || !strings.Contains(err.Error(), "was restored from a backup: it has revision ") {
+		t.Errorf("a claim after the restore: %v", err)
+	}
+	testenv.Eventually(t, "the address that the host uses", func() error {
+		if got := holders(t, a); got["192.168.50.9"] != "a" || len(got) != 1 {
+			return fmt.Errorf("the holders are %v", got)
+		}
+		return nil
+	})
+	testenv.Eventually(t, "a claim after the time to live", func() error {
+		return a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
+	})
+}
+
 // TestOutOfReach checks that claims and releases fail in one line within their time while etcd is
 // killed or does not answer, and that a session goes on or begins again afterwards.
 func TestOutOfReach(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -71,6 +73,52 @@ func TestStore(t *testing.T) {
 				return all
 			})
 		})
+	}
+}
+
+// claimsVar is the environment variable with the number of claims of TestManyHosts.
+const claimsVar = "LANYARD_LEASES_CLAIMS"
+
+// TestManyHosts checks that 16 hosts that claim at the same time get addresses without a gap: none
+// twice, and none passed over.
+func TestManyHosts(t *testing.T) {
+	t.Parallel()
+	const hosts = 16
+	claims := 320
+	if n, err := strconv.Atoi(os.Getenv(claimsVar)); err == nil {
+		claims = n
+	}
+	e := testenv.StartEtcd(t)
+	in := ipam.Pool{Subnet: netip.MustParsePrefix("10.0.0.0/16")}
+	var stores []*etcdstore.Store
+	for i := range hosts {
+		s := mustOpen(t, etcdstore.Config{Endpoints: []string{e.Endpoint}}, fmt.Sprint("host", i))
+		keep(t, s, nothing)
+		stores = append(stores, s)
+	}
+	began := time.Now()
+	var next atomic.Int32
+	var all sync.WaitGroup
+	for _, s := range stores {
+		all.Go(func() {
+			for n := next.Add(1); int(n) <= claims; n = next.Add(1) {
+				l := ipam.Lease{Owner: ipam.Owner{Attachment: fmt.Sprint(n), Network: "web", Interface: "eth0"}}
+				if _, err := s.Next(t.Context(), pool, in, l); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d claims by %d hosts in %s", claims, hosts, time.Since(began).Round(time.Millisecond))
+	list, err := stores[0].Leases(t.Context(), pool)
+	if err != nil || len(list) != claims {
+		t.Fatalf("%d leases, want %d, %v", len(list), claims, err)
+	}
+	for i, a := 0, in.Subnet.Addr().Next(); i < claims; i, a = i+1, a.Next() {
+		if list[i].Addr != a {
+			t.Fatalf("lease %d is of %s, want %s", i, list[i].Addr, a)
+		}
 	}
 }
 
