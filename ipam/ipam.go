@@ -176,7 +176,8 @@ type Store interface {
 	// Next leases the next free address of p, in the order of addresses ([Pool.Spans]), and returns
 	// it. It starts after the last address that Next leased from the pool and continues at the
 	// first after the end. It never leases an address that [Pool.Check] refuses. If the owner
-	// already holds an address of the pool, Next returns that one, or the lowest of several.
+	// already holds an address of the pool, Next returns that one, or the lowest of several. If
+	// hosts call it at the same time, it may pass over addresses, which later calls lease.
 	//
 	// If no address is free, Next ends a quarantine: that of an address with the same last holder
 	// ([Lease.FreeFor]), else the one that ends first. It never leases a held or a declined

@@ -3,6 +3,7 @@ package etcdstore
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 
@@ -24,7 +25,9 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 	reads := []clientv3.Op{
 		clientv3.OpGet(s.hostKey()), clientv3.OpGet(k.next()), clientv3.OpGet(k.ownedBy(l.Owner), clientv3.WithPrefix()),
 	}
+	tries := 0
 	err = s.claim(ctx, reads, func(ctx context.Context, v view) (*write, error) {
+		tries++
 		session, err := s.session(v.kvs[0])
 		if err != nil {
 			return nil, err
@@ -38,7 +41,7 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 			got = r.Addr
 			return session.carryOver(k, r), nil
 		}
-		n := search{s, k, in, l, v.revision}
+		n := search{s, k, in, l, v.revision, skip(tries)}
 		found, idle, moves, err := n.find(ctx, v.kvs[1])
 		if err != nil {
 			return nil, err
@@ -52,7 +55,6 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 		none := clientv3.Compare(clientv3.CreateRevision(k.ownedBy(l.Owner)), "=", 0).WithPrefix()
 		w.conditions = append(w.conditions, none)
 		if moves {
-			w.conditions = append(w.conditions, unchanged(k.next(), revisionOf(v.kvs[1])))
 			w.then = append(w.then, clientv3.OpPut(k.next(), addrKey(found)))
 		}
 		return w, nil
@@ -71,12 +73,17 @@ func compareAddrs(a, b *mvccpb.KeyValue) int {
 	return x.Compare(y)
 }
 
-// revisionOf returns the revision of the last change of a read that has one key, or 0 for none.
-func revisionOf(kvs []*mvccpb.KeyValue) int64 {
-	if len(kvs) == 0 {
+// maxSkip limits the addresses that a repeated search passes over.
+const maxSkip = 256
+
+// skip returns how many addresses to pass over in the search number tries: none in the first two.
+// Another host has got each address that was found until then, so that many hosts look for the next
+// address at this moment: each looks somewhere else. What is passed over is leased later.
+func skip(tries int) int {
+	if tries < 3 {
 		return 0
 	}
-	return kvs[0].ModRevision
+	return rand.IntN(min(1<<min(tries, 10), maxSkip))
 }
 
 // search looks for an address that Next may lease, as the pool was at a revision.
@@ -86,6 +93,7 @@ type search struct {
 	in       ipam.Pool
 	l        ipam.Lease
 	revision int64
+	skip     int // addresses to pass over after the one that Next leased last
 }
 
 // find returns the address to lease, and its row if it has one that is not held. cursor is the read
@@ -98,6 +106,11 @@ func (n *search) find(ctx context.Context, cursor []*mvccpb.KeyValue) (a netip.A
 			return a, nil, false, &ownError{damaged(cursor[0].Key, cursor[0].Value)}
 		}
 		start = last.Next()
+		for range n.skip {
+			if further := start.Next(); n.in.Subnet.Contains(further) {
+				start = further
+			}
+		}
 	}
 	for _, span := range n.in.Spans(start) {
 		a, idle, err := n.freeIn(ctx, span, given)

@@ -35,7 +35,7 @@ var whole = []test{
 			s.Fatalf("%d claims succeeded", got)
 		}
 	}},
-	{"many concurrent nexts: each gets its own address, without gaps", func(s *store) {
+	{"many concurrent nexts: each gets its own address", func(s *store) {
 		p := pool("192.168.50.0/24")
 		var wg sync.WaitGroup
 		for i := range goroutines {
@@ -50,11 +50,10 @@ var whole = []test{
 		if err != nil || len(leases) != goroutines {
 			s.Fatalf("%d leases, %v", len(leases), err)
 		}
-		want := p.Subnet.Addr()
 		owners := map[ipam.Owner]bool{}
 		for _, l := range leases {
-			if want = want.Next(); l.Addr != want || owners[l.Owner] {
-				s.Fatalf("got %s of %v, want %s of a new owner", l.Addr, l.Owner, want)
+			if owners[l.Owner] || p.Check(l.Addr) != nil {
+				s.Fatalf("got %s of %v, want an address of the pool for a new owner", l.Addr, l.Owner)
 			}
 			owners[l.Owner] = true
 		}
