@@ -85,9 +85,6 @@ func (l *Admin) audit(
 			macs = append(macs, mac)
 		}
 	}
-	if l.Guards == nil {
-		return macs, nil, nil
-	}
 	if held, err := l.Guards.Held(p.Index); err != nil || !held {
 		return macs, nil, err
 	}

@@ -7,9 +7,6 @@ import (
 
 // Guarded returns the counters of an attachment's guard, or nil if it has none.
 func (l *Local) Guarded(a hook.Attachment) (*verify.Guarded, error) {
-	if l.Guards == nil {
-		return nil, nil
-	}
 	var g verify.Guarded
 	var err error
 	switch {

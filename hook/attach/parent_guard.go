@@ -8,7 +8,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -34,9 +33,6 @@ func (l *Local) UnleasedOn(parent int, recs []hook.Attachment, host []ether.MAC)
 func (t *attempt) permit(ctx context.Context) error {
 	if !t.rec.AtParent {
 		return nil
-	}
-	if t.Guards == nil {
-		return parts.ErrNoGuards
 	}
 	held, err := t.Guards.Held(t.parent.Index)
 	if err == nil && !held {
