@@ -31,7 +31,7 @@ func (l *Admin) releaseParent(def *network.Definition, n *siblings) (name string
 		return "", l.releaseMissing(def, n)
 	}
 	if def.GuardsParent() {
-		if err := l.Guards.Free(p.Index); err != nil {
+		if err := l.Guards.UnguardParent(p.Index); err != nil {
 			return "", err
 		}
 	}
@@ -85,9 +85,9 @@ func (l *Admin) freeGuards(def *network.Definition, needed map[int]bool) error {
 		if needed[i.Index] {
 			continue
 		}
-		held, herr := l.Guards.Held(i.Index)
+		held, herr := l.Guards.ParentGuarded(i.Index)
 		if held {
-			herr = l.Guards.Free(i.Index)
+			herr = l.Guards.UnguardParent(i.Index)
 		}
 		err = errors.Join(err, herr)
 	}

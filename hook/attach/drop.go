@@ -86,7 +86,7 @@ func (l *Local) revokePermit(a hook.Attachment) error {
 	if !a.AtParent || a.ParentIdx == 0 || a.MAC.IsZero() {
 		return nil
 	}
-	return l.Guards.Unlease(a.ParentIdx, a.MAC)
+	return l.Guards.Revoke(a.ParentIdx, a.MAC)
 }
 
 // releaseForRetry clears the process that owns a record, so that the next sweep retries a failed

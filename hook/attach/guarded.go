@@ -13,7 +13,7 @@ func (l *Local) Guarded(a hook.Attachment) (*verify.Guarded, error) {
 	case a.Guard != nil && a.Guard.Inside != 0:
 		g, err = l.Guards.Guarded(*a.Guard)
 	case a.Guard == nil && a.AtParent && !a.MAC.IsZero():
-		g, err = l.Guards.Leased(a.ParentIdx, a.MAC)
+		g, err = l.Guards.Permitted(a.ParentIdx, a.MAC)
 	default:
 		return nil, nil
 	}

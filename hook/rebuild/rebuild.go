@@ -340,7 +340,7 @@ func (r *Rebuilder) forgetDead(watched []verify.Endpoint, found []hook.Attachmen
 func (r *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
 		if s.carries(e) && e.MAC != s.parent.MAC {
-			err = errors.Join(err, r.Guards.Unlease(s.parent.Index, e.MAC))
+			err = errors.Join(err, r.Guards.Revoke(s.parent.Index, e.MAC))
 		}
 	}
 	return err
