@@ -31,7 +31,8 @@ func sliceSubnets(c *cli.Context, subnets []network.Subnet) error {
 	s.parts, perr = strconv.ParseInt(parts, 10, 64)
 	switch {
 	case err != nil || perr != nil || s.number < 1 || s.number > s.parts || s.parts > maxParts:
-		return usagef("--host-slice %q is not NUMBER/HOSTS, such as 2/8 for the second of 8 hosts (at most %d)", word, maxParts)
+		return usagef("--host-slice %q is not NUMBER/HOSTS, such as 2/8 for the second of 8 hosts (at most %d)", word,
+			maxParts)
 	case c.String("leases") != "":
 		return usagef("--host-slice and --leases contradict each other: hosts that share leases share the whole range")
 	case len(subnets) == 0:

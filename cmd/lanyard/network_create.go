@@ -257,8 +257,8 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	default:
 		return usagef("--ipam (--ipam-driver) %q is not supported: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases", "allocate",
-		"mac-from", "source-routing", "onlink", "host-access", "host-address"} {
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases",
+		"allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
 			return usagef("--ipam %s and --%s contradict each other: leave one of them out", network.IPAMNone, flag)
 		}

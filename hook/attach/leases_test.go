@@ -272,7 +272,8 @@ func TestLeaseLost(t *testing.T) {
 	w.Refused("an attach without a session", w.Attach("c2", testenv.NewContainer(t), "network=web"), 1, "has no session")
 	w.keepSession(t)
 	code, changes := w.verdictNow()
-	if code != verify.LeaseLost || len(changes) != 1 || !strings.Contains(changes[0].Text, `"thief" (attachment x) on host "b"`) {
+	if code != verify.LeaseLost || len(changes) != 1 ||
+		!strings.Contains(changes[0].Text, `"thief" (attachment x) on host "b"`) {
 		t.Errorf("after the loss: %s, %v", code, changes)
 	}
 	must(t, other.Release(ctx, pool, taken.Owner, 0))

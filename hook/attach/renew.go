@@ -121,9 +121,9 @@ func lostLease(a *hook.Attachment) []verify.Change {
 }
 
 // claimAgain claims the addresses that an attachment has. It changes nothing in the store if the
-// attachment holds them.
+// attachment holds them. Which MAC it requested is not known.
 func claimAgain(ctx context.Context, in ipam.Store, a hook.Attachment) (err error) {
-	l := ipam.Lease{Owner: ownerOf(a), MAC: a.MAC.String(), Name: leaseNameOf(a)}
+	l := ipam.Lease{Owner: ownerOf(a), Name: leaseNameOf(a)}
 	for i, p := range a.Addrs {
 		l.Addr = p.Addr()
 		if claimErr := in.Claim(ctx, a.Pools[i], l); claimErr != nil && !errors.Is(claimErr, ipam.ErrTaken) {

@@ -359,8 +359,8 @@ func (r *Rebuilder) forgetDead(watched []verify.Endpoint, found []hook.Attachmen
 // the parent itself, which the host sends with, too.
 func (r *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
-		if r.Guards != nil && s.carries(e) && e.MAC != s.parent.MAC {
-			err = errors.Join(err, r.Guards.Unlease(s.parent.Index, e.MAC))
+		if s.carries(e) && e.MAC != s.parent.MAC {
+			err = errors.Join(err, r.Guards.Revoke(s.parent.Index, e.MAC))
 		}
 	}
 	return err
@@ -393,7 +393,7 @@ func claimAll(ctx context.Context, in ipam.Store, a *hook.Attachment) error {
 	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
 	for i, p := range a.Addrs {
 		// ErrTaken: the container has set an address that is not its own. It gets no lease.
-		err := in.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner, MAC: a.MAC.String()})
+		err := in.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner})
 		if err != nil && !errors.Is(err, ipam.ErrTaken) {
 			return err
 		}

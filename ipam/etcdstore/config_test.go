@@ -79,7 +79,8 @@ func TestConfig(t *testing.T) {
 	}{
 		{`{"endpoints": ["https://10.0.0.1:2379"]}`, "", false},
 		{`{"endpoints": ["unix:///run/etcd:0"], "prefix": "/", "ttl": "90s"}`, "", false},
-		{`{"endpoints": ["https://a:1", "https://b:1"], "ca": "/ca", "cert": "/c", "key": "/k", "user": "u", "password": "p"}`,
+		{`{"endpoints": ["https://a:1", "https://b:1"], "ca": "/ca", "cert": "/c", "key": "/k", "user": "u",
+			"password": "p"}`,
 			"", false},
 		{`{"endpoints": []}`, "endpoints", true},
 		{`{}`, "endpoints", true},
