@@ -126,9 +126,11 @@ func (s *Store) try(ctx context.Context, f func(context.Context) error) error {
 // ownError is an error that is not the client's: the answer of the store, or damage.
 type ownError struct{ error }
 
-// temporary reports whether another attempt, perhaps at another member, may succeed.
+// temporary reports whether another attempt, perhaps at another member, may succeed. A busy server
+// sends the deadline of the attempt as an unknown error.
 func temporary(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrCompacted) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrCompacted) ||
+		status.Convert(err).Message() == context.DeadlineExceeded.Error() {
 		return true
 	}
 	code := status.Code(err)

@@ -61,6 +61,7 @@ func TestStore(t *testing.T) {
 	var tests atomic.Int32
 	for _, hosts := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d hosts", hosts), func(t *testing.T) {
+			t.Parallel()
 			storetest.Run(t, func(t *testing.T, now func() time.Time) ipam.Store {
 				c := etcdstore.Config{Endpoints: []string{e.Endpoint}, Prefix: fmt.Sprintf("/test%d/", tests.Add(1))}
 				all := &inTurn{}
