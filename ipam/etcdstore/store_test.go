@@ -103,7 +103,12 @@ func TestManyHosts(t *testing.T) {
 		all.Go(func() {
 			for n := next.Add(1); int(n) <= claims; n = next.Add(1) {
 				l := ipam.Lease{Owner: ipam.Owner{Attachment: fmt.Sprint(n), Network: "web", Interface: "eth0"}}
-				if _, err := s.Next(t.Context(), pool, in, l); err != nil {
+				_, err := s.Next(t.Context(), pool, in, l)
+				if err != nil { // a busy machine: any method may be called again
+					t.Log(err)
+					_, err = s.Next(t.Context(), pool, in, l)
+				}
+				if err != nil {
 					t.Error(err)
 				}
 			}
@@ -112,8 +117,12 @@ func TestManyHosts(t *testing.T) {
 	all.Wait()
 	t.Logf("%d claims by %d hosts in %s", claims, hosts, time.Since(began).Round(time.Millisecond))
 	list, err := stores[0].Leases(t.Context(), pool)
-	if err != nil || len(list) != claims {
-		t.Fatalf("%d leases, want %d, %v", len(list), claims, err)
+	owners := map[ipam.Owner]bool{}
+	for _, l := range list {
+		owners[l.Owner] = true
+	}
+	if err != nil || len(list) != claims || len(owners) != claims {
+		t.Fatalf("%d leases of %d owners, want %d, %v", len(list), len(owners), claims, err)
 	}
 }
 
