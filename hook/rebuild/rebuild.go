@@ -26,7 +26,7 @@ type Rebuilder struct {
 	rebuilding sync.Mutex
 }
 
-// WithDB runs f. If f returns ipam.ErrCorrupt or record.ErrNotReady, withDB rebuilds the database from
+// WithDB runs f. If f returns ipam.ErrCorrupt or record.ErrNotReady, WithDB rebuilds the database from
 // kernel state and runs f once more.
 func (r *Rebuilder) WithDB(ctx context.Context, f func() error) error {
 	err := f()
