@@ -59,11 +59,19 @@ var model = porcupine.NondeterministicModel{
 	},
 }
 
-// sessionSlack is how long before the beginning of a host's later session its last one may have
-// ended: the longest fault, the time to live, and the time to begin.
-const sessionSlack = 12 * time.Second
+// lastUse returns the beginning of the last claim of a host that has succeeded before one of its
+// sessions was begun: the session before that one had not ended then.
+func lastUse(events []event, session event) (last int64) {
+	for _, e := range events {
+		if e.Kind == "claim" && e.Host == session.Host && e.End <= session.End {
+			last = max(last, e.Call)
+		}
+	}
+	return last
+}
 
-// linearizable reports whether at no moment two owners held one address.
+// linearizable reports whether at no moment two owners held one address. What a host holds may end
+// between the last use of its session and the beginning of the next one.
 func linearizable(events []event) porcupine.CheckResult {
 	var history []porcupine.Operation
 	add := func(e event, kind string, call, end int64) {
@@ -77,23 +85,19 @@ func linearizable(events []event) porcupine.CheckResult {
 			released[e.Owner] = max(released[e.Owner], e.End)
 		}
 	}
-	for _, e := range events {
-		if e.Kind == "session" {
+	for _, s := range events {
+		if s.Kind != "session" {
+			add(s, s.Kind, s.Call, s.End)
 			continue
 		}
-		add(e, e.Kind, e.Call, e.End)
-		held := released[e.Owner]
-		if held < e.End {
-			held = never // a renewal that overlapped the release: until the session ends, or the next renewal
-		}
-		for _, s := range events {
-			if s.Kind == "session" && s.Host == e.Host && e.Kind == "claim" && e.Call < s.End &&
-				held > s.End-int64(sessionSlack) {
-				claimed := e.End
-				if claimed > s.End { // it waited for the session, or the host was paused before the answer
-					claimed = e.Call
-				}
-				add(e, "expire", claimed, s.End)
+		from := lastUse(events, s)
+		for _, e := range events {
+			held := released[e.Owner]
+			if held < e.End {
+				held = never // a renewal that overlapped the release: until the session ends, or the next renewal
+			}
+			if e.Kind == "claim" && e.Host == s.Host && e.Call < s.End && held > from {
+				add(e, "expire", from, s.End)
 			}
 		}
 	}
@@ -102,7 +106,6 @@ func linearizable(events []event) porcupine.CheckResult {
 
 // TestCheck checks that the check finds an address that two owners held, and nothing else.
 func TestCheck(t *testing.T) {
-	const second = int64(time.Second)
 	claim := func(host int, owner string, call, end int64) event {
 		return event{"claim", host, owner, "a", call, end}
 	}
@@ -126,9 +129,9 @@ func TestCheck(t *testing.T) {
 		{"it waited for the session", []event{
 			{"session", 1, "", "", 2, 2}, claim(1, "x", 1, 3), release(1, "x", 4, 5), claim(2, "y", 6, 7),
 		}, porcupine.Ok},
-		{"claimed again after the release, long before the session has ended", []event{
+		{"claimed again after the release", []event{
 			claim(1, "x", 1, 2), release(1, "x", 3, 4), claim(1, "x", 5, 6), claim(2, "y", 7, 8),
-			{"session", 1, "", "", 60 * second, 60 * second},
+			{"session", 1, "", "", 60, 60},
 		}, porcupine.Ok},
 		{"before the session was begun", []event{
 			{"session", 1, "", "", 2, 2}, claim(1, "x", 3, 4), claim(2, "y", 5, 6), release(1, "x", 7, 8),
@@ -136,8 +139,23 @@ func TestCheck(t *testing.T) {
 		{"the session of another host has ended", []event{
 			claim(1, "x", 1, 2), claim(2, "y", 5, 6), {"session", 2, "", "", 3, 3}, release(1, "x", 8, 9),
 		}, porcupine.Illegal},
-		{"long before the session has ended", []event{
-			claim(1, "x", 1, 2), claim(2, "y", 5, 6), release(1, "x", 8, 9), {"session", 1, "", "", 60 * second, 60 * second},
+		{"the session was used later", []event{
+			claim(1, "x", 1, 2), claim(2, "y", 5, 6), release(1, "x", 8, 9), {"claim", 1, "z", "b", 10, 11},
+			{"session", 1, "", "", 20, 20},
+		}, porcupine.Illegal},
+		{"the host was paused before the answer", []event{
+			claim(1, "x", 1, 9), claim(2, "y", 5, 6), release(1, "x", 10, 11), release(2, "y", 12, 13),
+			{"session", 1, "", "", 20, 20},
+		}, porcupine.Ok},
+		{"claimed again after the release", []event{
+			claim(1, "x", 1, 2), release(1, "x", 3, 4), claim(1, "x", 5, 6), claim(2, "y", 7, 8),
+			{"session", 1, "", "", 60, 60},
+		}, porcupine.Ok},
+		{"before the session was begun", []event{
+			{"session", 1, "", "", 2, 2}, claim(1, "x", 3, 4), claim(2, "y", 5, 6), release(1, "x", 7, 8),
+		}, porcupine.Illegal},
+		{"the session of another host has ended", []event{
+			claim(1, "x", 1, 2), claim(2, "y", 5, 6), {"session", 2, "", "", 3, 3}, release(1, "x", 8, 9),
 		}, porcupine.Illegal},
 	} {
 		if got := linearizable(slices.Clone(c.events)); got != c.want {
