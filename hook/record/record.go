@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -56,10 +58,17 @@ const (
 	bucketContainers = "containers"  // container id, NUL, ID
 	bucketNetns      = "namespaces"  // netnsKey, NUL, ID
 	bucketNetworks   = "networks"    // network, NUL, ID
-	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID
+	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID → withAddrs or withoutAddrs
 	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
 	bucketMeta       = "meta"        // facts about the database itself
+)
+
+// Values of bucketMACs: whether the record has addresses. A start asks this about every MAC on its
+// parent, and must not read a thousand records for it. An earlier release wrote empty values.
+const (
+	withAddrs    = "a"
+	withoutAddrs = "-"
 )
 
 // keyReady is the key in bucketMeta of a database that has been rebuilt from kernel state. Without
@@ -69,22 +78,26 @@ const keyReady = "ready"
 // netnsKey returns a namespace's key in bucketNetns.
 func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
 
-// indexesOf returns the {bucket, key} pairs that a record is found by, besides its id.
-func indexesOf(a *hook.Attachment) map[[2]string]bool {
-	keys := map[[2]string]bool{
-		{bucketNetns, netnsKey(a.Netns)}: true,
-		{bucketNetworks, a.Network}:      true,
+// indexesOf returns the {bucket, key} pairs that a record is found by, besides its id, and the values
+// of these rows.
+func indexesOf(a *hook.Attachment) map[[2]string]string {
+	rows := map[[2]string]string{
+		{bucketNetns, netnsKey(a.Netns)}: "",
+		{bucketNetworks, a.Network}:      "",
 	}
 	if !a.MAC.IsZero() && a.Endpoint.Trunk != 0 {
-		keys[[2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}] = true
+		key := [2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}
+		if rows[key] = withoutAddrs; len(a.Addrs) > 0 {
+			rows[key] = withAddrs
+		}
 	}
 	for _, c := range a.Containers {
-		keys[[2]string{bucketContainers, c.ID}] = true
+		rows[[2]string{bucketContainers, c.ID}] = ""
 	}
 	if a.OfPod() {
-		keys[[2]string{bucketPods, a.Pod.String()}] = true
+		rows[[2]string{bucketPods, a.Pod.String()}] = ""
 	}
-	return keys
+	return rows
 }
 
 // indexKey returns the key of a record's row in an index.
@@ -107,9 +120,12 @@ func Put(tx Tx, a *hook.Attachment) error {
 func Write(tx Tx, old, a *hook.Attachment) error {
 	now := indexesOf(a)
 	if old != nil {
-		for k := range indexesOf(old) {
-			if now[k] {
+		for k, value := range indexesOf(old) {
+			same, still := now[k]
+			if still && same == value {
 				delete(now, k)
+			}
+			if still {
 				continue
 			}
 			if err := tx.Delete(k[0], indexKey(k[1], a.ID)); err != nil {
@@ -117,8 +133,8 @@ func Write(tx Tx, old, a *hook.Attachment) error {
 			}
 		}
 	}
-	for k := range now {
-		if err := tx.Put(k[0], indexKey(k[1], a.ID), nil); err != nil {
+	for k, value := range now {
+		if err := tx.Put(k[0], indexKey(k[1], a.ID), []byte(value)); err != nil {
 			return err
 		}
 	}
@@ -223,6 +239,32 @@ func ByNetwork(tx Tx, network string) ([]hook.Attachment, error) {
 // ByMAC returns the records with a MAC on a trunk, which is given by its ifindex.
 func ByMAC(tx Tx, trunk int, mac ether.MAC) ([]hook.Attachment, error) {
 	return find(tx, bucketMACs, macKey(trunk, mac))
+}
+
+// MACsWithAddrs returns the MACs on a trunk, which is given by its ifindex, of the attachments that
+// have addresses.
+func MACsWithAddrs(tx Tx, trunk int) (macs map[ether.MAC]bool, err error) {
+	macs = map[ether.MAC]bool{}
+	prefix := fmt.Sprintf("%d/", trunk)
+	for k, value := range tx.Prefix(bucketMACs, prefix) {
+		text, _, _ := strings.Cut(k[len(prefix):], "\x00")
+		var mac ether.MAC
+		if err := mac.UnmarshalText([]byte(text)); err != nil {
+			return nil, err
+		}
+		with := string(value) == withAddrs
+		if len(value) == 0 {
+			recs, err := ByMAC(tx, trunk, mac)
+			if err != nil {
+				return nil, err
+			}
+			with = slices.ContainsFunc(recs, func(a hook.Attachment) bool { return len(a.Addrs) > 0 })
+		}
+		if with {
+			macs[mac] = true
+		}
+	}
+	return macs, nil
 }
 
 // ByPod returns the attachments of a pod, including those of its earlier sandboxes. A pod that is

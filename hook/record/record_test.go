@@ -3,6 +3,8 @@ package record_test
 import (
 	"context"
 	"errors"
+	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -165,4 +167,46 @@ func TestRemoving(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestMACsWithAddrs checks that the index says which MACs have addresses, also after the record has
+// got or lost them, and for a row that an earlier release wrote.
+func TestMACsWithAddrs(t *testing.T) {
+	db, a, bare := open(t), attachment("c1", 1), attachment("c2", 2)
+	other := attachment("c3", 3)
+	other.Endpoint.Trunk = 33 // its key begins with 3, too
+	addrs := []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")}
+	other.Addrs = addrs
+	check := func(when string, want ...ether.MAC) {
+		t.Helper()
+		update(t, db, func(tx record.Tx) error {
+			got, err := record.MACsWithAddrs(tx, 3)
+			if list := slices.Collect(maps.Keys(got)); err != nil || !slices.Equal(list, want) {
+				t.Errorf("%s: got %v (%v), want %v", when, list, err, want)
+			}
+			return nil
+		})
+	}
+	put := func(a *hook.Attachment) {
+		t.Helper()
+		update(t, db, func(tx record.Tx) error { return record.Put(tx, a) })
+	}
+	put(&a)
+	put(&bare)
+	put(&other)
+	check("without addresses")
+	a.Addrs = addrs
+	put(&a)
+	check("with addresses", a.MAC)
+	update(t, db, func(tx record.Tx) error {
+		for k := range tx.Prefix("macs", "") {
+			if err := tx.Put("macs", k, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	check("with the rows of an earlier release", a.MAC)
+	update(t, db, func(tx record.Tx) error { return record.Remove(tx, a.ID) })
+	check("removed")
 }
