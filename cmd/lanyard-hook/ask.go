@@ -9,27 +9,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
-// Messages to and from the service, as package hook/service has them. A request is one packet. The
-// reply is one packet, after any number of signs of life. The first byte says what it is, the rest
-// is text.
-const (
-	version     = 2
-	maxRequest  = 64 << 10 // bytes
-	maxReply    = 16 << 10 // bytes
-	done        = '0'      // the text is for stderr
-	failed      = '1'      // the text is the reason, in one line
-	tryAgain    = 'r'      // not read: send the request again, after retryWait
-	notMine     = 'x'      // the hook has to go on without the service
-	stillAtWork = '.'
-)
+// maxReply is the maximum length of what the hook reads of a reply, in bytes.
+const maxReply = 16 << 10
 
 const (
 	// connectTime limits the wait for a place in the service's backlog.
 	connectTime = time.Second
-	// signTime is how long the service may give no sign of life. It gives one per second.
-	signTime  = 3 * time.Second
+	// signTime is how long the service may give no sign of life.
+	signTime  = 3 * wire.SignInterval
 	retryWait = 100 * time.Millisecond
 )
 
@@ -48,17 +39,17 @@ func (o options) ask(state []byte) (status int, err error) {
 		}
 		text := string(reply[1:])
 		switch {
-		case reply[0] == done:
+		case reply[0] == wire.Done:
 			_, _ = os.Stderr.WriteString(text)
 			return 0, nil
-		case reply[0] == failed, reply[0] == tryAgain && time.Since(o.start) > o.timeout:
+		case reply[0] == wire.Failed, reply[0] == wire.Later && time.Since(o.start) > o.timeout:
 			say(text)
 			return 1, nil
-		case reply[0] == notMine && text == "":
+		case reply[0] == wire.NotMine && text == "":
 			return 0, errWithout
-		case reply[0] == notMine:
+		case reply[0] == wire.NotMine:
 			return 0, errors.New("the service: " + text)
-		case reply[0] != tryAgain:
+		case reply[0] != wire.Later:
 			return 0, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
 		}
 		time.Sleep(retryWait)
@@ -67,8 +58,8 @@ func (o options) ask(state []byte) (status int, err error) {
 
 // exchange sends the request and returns the reply, which is not empty.
 func (o options) exchange(state []byte) ([]byte, error) {
-	request := o.request(state)
-	if len(request) > maxRequest {
+	request := wire.HookRequest(o.stage, max(o.left(), time.Millisecond), os.Getenv("LANYARD_TRACE") == "1", state)
+	if len(request) > wire.MaxMessage {
 		return nil, errWithout
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -92,22 +83,10 @@ func (o options) exchange(state []byte) ([]byte, error) {
 			return nil, errors.New("the service: " + werr.Error())
 		case len(reply) == 0:
 			return nil, errors.New("the service ended before it replied")
-		case reply[0] != stillAtWork:
+		case reply[0] != wire.StillBusy:
 			return reply, nil
 		}
 	}
-}
-
-// request returns the message. The state is JSON already.
-func (o options) request(state []byte) []byte {
-	head := `{"version":` + strconv.Itoa(version) + `,"verb":"hook","stage":"` + o.stage +
-		`","timeout_ns":` + strconv.FormatInt(int64(max(o.left(), time.Millisecond)), 10)
-	if os.Getenv("LANYARD_TRACE") == "1" {
-		head += `,"trace":true`
-	}
-	b := make([]byte, 0, len(head)+len(state)+len(`,"state":}`))
-	b = append(append(b, head...), `,"state":`...)
-	return append(append(b, state...), '}')
 }
 
 // connect connects to the service. It returns errWithout if none listens, and an error if it is

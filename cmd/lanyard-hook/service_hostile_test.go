@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
@@ -58,9 +59,9 @@ func (b *brokered) ask(uid int, message []byte, oob []byte) string {
 func errorIn(tb testing.TB, packet []byte) string {
 	tb.Helper()
 	switch packet[0] {
-	case failed, tryAgain, notMine:
+	case wire.Failed, wire.Later, wire.NotMine:
 		return string(packet[1:])
-	case done:
+	case wire.Done:
 		return ""
 	}
 	var r struct{ Error string }
