@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -57,15 +57,17 @@ const (
 	bucketRecords    = "attachments" // ID → Attachment
 	bucketContainers = "containers"  // container id, NUL, ID
 	bucketNetns      = "namespaces"  // netnsKey, NUL, ID
-	bucketNetworks   = "networks"    // network, NUL, ID
+	bucketNetworks   = "networks"    // network, NUL, ID → owner's uid
 	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID → withAddrs or withoutAddrs
 	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
 	bucketMeta       = "meta"        // facts about the database itself
 )
 
-// Values of bucketMACs: whether the record has addresses. A start asks this about every MAC on its
-// parent, and must not read a thousand records for it. An earlier release wrote empty values.
+// Rows of indexes have what a start asks about many records, so that it does not read a thousand of
+// them. An earlier release wrote empty values.
+
+// Values of bucketMACs: whether the record has addresses.
 const (
 	withAddrs    = "a"
 	withoutAddrs = "-"
@@ -83,7 +85,7 @@ func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Co
 func indexesOf(a *hook.Attachment) map[[2]string]string {
 	rows := map[[2]string]string{
 		{bucketNetns, netnsKey(a.Netns)}: "",
-		{bucketNetworks, a.Network}:      "",
+		{bucketNetworks, a.Network}:      strconv.FormatUint(uint64(a.Owner), 10),
 	}
 	if !a.MAC.IsZero() && a.Endpoint.Trunk != 0 {
 		key := [2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}
@@ -192,17 +194,22 @@ func Remove(tx Tx, id verify.ID) error {
 // find returns the records that an index has under a key.
 func find(tx Tx, bucket, key string) (found []hook.Attachment, err error) {
 	for k := range tx.Prefix(bucket, key+"\x00") {
-		var id verify.ID
-		if err := id.UnmarshalText([]byte(k[len(key)+1:])); err != nil {
-			return nil, err
-		}
-		a, err := Get(tx, id)
+		a, err := byText(tx, k[len(key)+1:])
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, a)
 	}
 	return found, nil
+}
+
+// byText returns the record with an id in text form, as in the keys of indexes.
+func byText(tx Tx, text string) (a hook.Attachment, err error) {
+	var id verify.ID
+	if err := id.UnmarshalText([]byte(text)); err != nil {
+		return a, err
+	}
+	return Get(tx, id)
 }
 
 // All returns all records.
@@ -236,6 +243,28 @@ func ByNetwork(tx Tx, network string) ([]hook.Attachment, error) {
 	return find(tx, bucketNetworks, network)
 }
 
+// CountOwned returns the number of a user's attachments to a network.
+func CountOwned(tx Tx, network string, uid uint32) (n int, err error) {
+	owner := strconv.FormatUint(uint64(uid), 10)
+	prefix := network + "\x00"
+	for k, value := range tx.Prefix(bucketNetworks, prefix) {
+		if len(value) > 0 {
+			if string(value) == owner {
+				n++
+			}
+			continue
+		}
+		a, err := byText(tx, k[len(prefix):])
+		if err != nil {
+			return 0, err
+		}
+		if a.Owner == uid {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // ByMAC returns the records with a MAC on a trunk, which is given by its ifindex.
 func ByMAC(tx Tx, trunk int, mac ether.MAC) ([]hook.Attachment, error) {
 	return find(tx, bucketMACs, macKey(trunk, mac))
@@ -247,18 +276,18 @@ func MACsWithAddrs(tx Tx, trunk int) (macs map[ether.MAC]bool, err error) {
 	macs = map[ether.MAC]bool{}
 	prefix := fmt.Sprintf("%d/", trunk)
 	for k, value := range tx.Prefix(bucketMACs, prefix) {
-		text, _, _ := strings.Cut(k[len(prefix):], "\x00")
+		text, id, _ := strings.Cut(k[len(prefix):], "\x00")
 		var mac ether.MAC
 		if err := mac.UnmarshalText([]byte(text)); err != nil {
 			return nil, err
 		}
 		with := string(value) == withAddrs
 		if len(value) == 0 {
-			recs, err := ByMAC(tx, trunk, mac)
+			a, err := byText(tx, id)
 			if err != nil {
 				return nil, err
 			}
-			with = slices.ContainsFunc(recs, func(a hook.Attachment) bool { return len(a.Addrs) > 0 })
+			with = len(a.Addrs) > 0
 		}
 		if with {
 			macs[mac] = true

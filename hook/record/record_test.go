@@ -198,15 +198,42 @@ func TestMACsWithAddrs(t *testing.T) {
 	a.Addrs = addrs
 	put(&a)
 	check("with addresses", a.MAC)
-	update(t, db, func(tx record.Tx) error {
-		for k := range tx.Prefix("macs", "") {
-			if err := tx.Put("macs", k, nil); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	update(t, db, func(tx record.Tx) error { return empty(tx, "macs") })
 	check("with the rows of an earlier release", a.MAC)
 	update(t, db, func(tx record.Tx) error { return record.Remove(tx, a.ID) })
 	check("removed")
+}
+
+// TestCountOwned checks that a user's attachments to a network are counted, and no others, also in
+// rows that an earlier release wrote.
+func TestCountOwned(t *testing.T) {
+	db := open(t)
+	for i, owner := range []uint32{0, 1000, 1000, 100} {
+		a := attachment("c", byte(i))
+		a.Owner = owner
+		update(t, db, func(tx record.Tx) error { return record.Put(tx, &a) })
+	}
+	other := attachment("c", 9)
+	other.Network, other.Owner = "web2", 1000
+	update(t, db, func(tx record.Tx) error { return record.Put(tx, &other) })
+	for range 2 {
+		update(t, db, func(tx record.Tx) error {
+			for uid, want := range map[uint32]int{0: 1, 1000: 2, 100: 1, 10: 0} {
+				if n, err := record.CountOwned(tx, "web", uid); n != want || err != nil {
+					t.Errorf("uid %d has %d attachments (%v), want %d", uid, n, err, want)
+				}
+			}
+			return empty(tx, "networks")
+		})
+	}
+}
+
+// empty makes the rows of an index those of an earlier release.
+func empty(tx record.Tx, bucket string) error {
+	for k := range maps.Collect(tx.Prefix(bucket, "")) {
+		if err := tx.Put(bucket, k, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
