@@ -287,6 +287,9 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 	if now.ID != t.def.ID {
 		return errors.New("it was deleted and recreated during the attach: start the container again")
 	}
+	if now.Parent != t.def.Parent {
+		return errors.New("its parent was changed during the attach: start the container again")
+	}
 	return nil
 }
 
