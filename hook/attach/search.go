@@ -111,7 +111,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 		return err
 	}
 	if t.rec.MAC != old.MAC && t.rec.AtParent {
-		if err := t.Guards.Unlease(t.parent.Index, old.MAC); err != nil {
+		if err := t.Guards.Revoke(t.parent.Index, old.MAC); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package link
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/testenv"
@@ -66,6 +67,21 @@ func TestLinkIn(t *testing.T) {
 		"another number": {id + 100000, i.Index}} {
 		if found, err := h.LinkIn(at[0], at[1]); found != nil || err != nil {
 			t.Errorf("%s: got %+v, %v", what, found, err)
+		}
+	}
+	addr := netip.MustParsePrefix("192.0.2.7/24")
+	must(t, n.AddAddr(i.Index, Addr{Prefix: addr}))
+	for _, want := range []struct {
+		id, index int
+		addr      string
+		has       bool
+	}{
+		{id, i.Index, "192.0.2.7/24", true}, {id, i.Index, "192.0.2.8/24", false}, {id, 1, "192.0.2.7/24", false},
+		{id + 100000, i.Index, "192.0.2.7/24", false}, {id, i.Index + 1000, "192.0.2.7/24", false},
+	} {
+		has, err := h.HasAddrIn(want.id, want.index, []netip.Prefix{netip.MustParsePrefix(want.addr)})
+		if has != want.has || err != nil {
+			t.Errorf("%+v: got %t, %v", want, has, err)
 		}
 	}
 	must(t, h.DeleteIn(id, *found))
