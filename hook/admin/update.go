@@ -41,7 +41,9 @@ func (l *Admin) UpdateParent(ctx context.Context, name, parent string) (blind st
 	return blind, nil
 }
 
-func (l *Admin) updateParent(ctx context.Context, def, next *network.Definition, n *siblings) (blind string, err error) {
+func (l *Admin) updateParent(
+	ctx context.Context, def, next *network.Definition, n *siblings,
+) (blind string, err error) {
 	earlier, err := l.earlierParent(ctx, def)
 	if err != nil {
 		return "", err
@@ -132,7 +134,8 @@ func (l *Admin) prepareParent(
 		for _, tag := range p.Tags {
 			name += fmt.Sprintf(".%d", tag.VID)
 		}
-		return p, false, fmt.Errorf("parent %q was created by Lanyard, which names it itself: use --parent %s", def.Parent, name)
+		return p, false, fmt.Errorf("parent %q was created by Lanyard, which names it itself: use --parent %s",
+			def.Parent, name)
 	}
 	return l.ensureParent(ctx, def)
 }

@@ -45,7 +45,8 @@ func TestUpdateParent(t *testing.T) {
 	hooklab.IP(t, w.Host, "link add lan8 type veth peer name lan8p")
 	hooklab.IP(t, w.Host, "link set lan8 up")
 	hooklab.IP(t, w.Host, "link set lan8p up")
-	if err := updateParent(w, "web", "lan8"); err == nil || !strings.Contains(err.Error(), `on "lan9", which is another link`) {
+	if err := updateParent(w, "web", "lan8"); err == nil ||
+		!strings.Contains(err.Error(), `on "lan9", which is another link`) {
 		t.Errorf("moved with containers: %v", err)
 	}
 	w.DetachAndEnd("c1", c)
@@ -61,7 +62,8 @@ func TestUpdateParent(t *testing.T) {
 	}
 	w.RemoveNetwork("web")
 	links := w.Links(w.Host)
-	if len(links) != len(before)+1 || slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "ly-") }) {
+	if len(links) != len(before)+1 ||
+		slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "ly-") }) {
 		t.Errorf("links are %q, and were %q", links, before)
 	}
 }

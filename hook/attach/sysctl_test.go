@@ -63,16 +63,20 @@ func TestSysctlsRefused(t *testing.T) {
 	d.KubernetesNamespaces = []string{"*"}
 	must(t, d.Save(w.Paths().Networks))
 	c := testenv.NewContainer(t)
-	for want, r := range map[string]hook.Request{
-		"cannot be requested": {Wants: []hook.Want{{Sysctls: []hook.Sysctl{{Key: "net.ipv4.conf.IFNAME.proxy_arp", Value: 1}}}}},
-		"cannot be":           {Wants: []hook.Want{{Sysctls: []hook.Sysctl{{Key: "net.../kernel/core_pattern"}}}}},
-		"from 0 to 1":         {Wants: []hook.Want{{Sysctls: []hook.Sysctl{{Key: forwarding, Value: 2}}}}},
-		"is not for pods": {Pod: hook.Pod{Namespace: "shop", Name: "p", Sandbox: "s"},
-			Wants: []hook.Want{{Sysctls: []hook.Sysctl{{Key: forwarding, Value: 1}}}}},
+	for want, r := range map[string]struct {
+		pod    hook.Pod
+		sysctl hook.Sysctl
+	}{
+		"cannot be requested": {hook.Pod{}, hook.Sysctl{Key: "net.ipv4.conf.IFNAME.proxy_arp", Value: 1}},
+		"cannot be":           {hook.Pod{}, hook.Sysctl{Key: "net.../kernel/core_pattern"}},
+		"from 0 to 1":         {hook.Pod{}, hook.Sysctl{Key: forwarding, Value: 2}},
+		"is not for pods": {hook.Pod{Namespace: "shop", Name: "p", Sandbox: "s"},
+			hook.Sysctl{Key: forwarding, Value: 1}},
 	} {
-		r.Container, r.Pid, r.Wants[0].Network = "c1", c.Pid, "web"
+		request := hook.Request{Container: "c1", Pid: c.Pid, Pod: r.pod,
+			Wants: []hook.Want{{Network: "web", Sysctls: []hook.Sysctl{r.sysctl}}}}
 		err := w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
-			_, err := l.Attach(ctx, r)
+			_, err := l.Attach(ctx, request)
 			return err
 		})
 		if err == nil || !strings.Contains(err.Error(), want) {
