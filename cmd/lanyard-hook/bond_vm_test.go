@@ -17,6 +17,7 @@ import (
 // MACs on the other port. On these kernels, the kernel announces the addresses of macvlans on the
 // bond itself; the service announces the others.
 func TestBondMoves(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
 	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60, 70}})
 	gw50 := b.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
 	gw60, gw70 := b.AddGateway(60, "192.168.60.1/24"), b.AddGateway(70, "192.168.70.1/24")
