@@ -27,11 +27,11 @@ func (h *Host) MovedLinks(ctx context.Context, moved func(index int)) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to link changes: %w", explainErrno(err))
 	}
-	defer context.AfterFunc(ctx, s.Close)()
 	defer s.Close()
 	if err := s.SetReceiveBufferSize(movedBuffer, true); err != nil {
 		return fmt.Errorf("enlarge the buffer for link changes: %w", explainErrno(err))
 	}
+	defer context.AfterFunc(ctx, s.Close)() // ends Receive
 	for {
 		msgs, from, err := s.Receive()
 		if ctx.Err() != nil {
