@@ -294,7 +294,7 @@ func (w *world) eventuallyNumberFree(t *testing.T, number int) {
 	t.Helper()
 	testenv.Eventually(t, "the sandbox's end", func() (err error) {
 		must(t, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
-			lives, nerr := l.Host.Numbered(number)
+			lives, nerr := l.Host.HasNSID(number)
 			if lives {
 				err = fmt.Errorf("number %d is in use", number)
 			}

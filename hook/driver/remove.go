@@ -19,7 +19,7 @@ func remove(
 	}
 	if a.Number != nil {
 		// Most containers' namespaces end with them, and then no more is to be done.
-		if exists, err := p.Host.Numbered(*a.Number); err == nil && !exists {
+		if exists, err := p.Host.HasNSID(*a.Number); err == nil && !exists {
 			return nil
 		}
 	}
@@ -39,10 +39,10 @@ func remove(
 	if err != nil || i == nil {
 		return err
 	}
-	if err := ns.RouteNoMore(i.Index, a.Addrs); err != nil {
+	if err := ns.DeleteSourceRules(i.Index, a.Addrs); err != nil {
 		return err
 	}
-	err = ns.DeleteMacvlan(*i)
+	err = ns.DeleteInterface(*i)
 	if errors.Is(err, link.ErrForeign) {
 		return nil // the container has given the name to another link
 	}

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Number returns the nsid of n in the host's namespace, as "ip netns list-id" shows it. If n
+// NSID returns the nsid of n in the host's namespace, as "ip netns list-id" shows it. If n
 // has none, the kernel assigns one first. The nsid is valid until the last process and
 // descriptor of n are closed; then the kernel may give it to another namespace.
-func (h *Host) Number(n *Netns) (int, error) {
+func (h *Host) NSID(n *Netns) (int, error) {
 	err := h.handle.SetNetNsIdByFd(n.Fd(), -1)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return 0, fmt.Errorf("assign an id to a network namespace: %w", explainErrno(err))
@@ -30,10 +30,10 @@ func (h *Host) Number(n *Netns) (int, error) {
 	return id, nil
 }
 
-// Numbered reports whether any existing namespace has the nsid. It is one system call that
+// HasNSID reports whether any existing namespace has the nsid. It is one system call that
 // does not wait for locks (rtnl_net_getid takes no RTNL), while FindNetns reads every
 // process of the host.
-func (h *Host) Numbered(id int) (bool, error) {
+func (h *Host) HasNSID(id int) (bool, error) {
 	value := make([]byte, 4)
 	binary.NativeEndian.PutUint32(value, uint32(id))
 	req := nl.NewNetlinkRequest(unix.RTM_GETNSID, 0)

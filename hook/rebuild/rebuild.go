@@ -175,7 +175,7 @@ func (r *Rebuilder) networkParents() (all []networkParent) {
 func (r *Rebuilder) recordsIn(
 	n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []hook.Attachment, err error) {
-	links, err := n.Standing()
+	links, err := n.OnHostParents()
 	if err != nil {
 		return nil, err
 	}
