@@ -59,6 +59,18 @@ func TestBondMoves(t *testing.T) {
 		{"guarded", gw50, "192.168.50.10", false}, {"guarded, IPv6", gw50, "fd50::10", false},
 		{"on a bridge", gw60, "192.168.60.9", false}, {"ipvlan", gw70, "192.168.70.9", false},
 	}
+	// With permanent neighbour entries, the containers send no questions of their own.
+	for _, n := range []struct {
+		in *testenv.Namespace
+		gw *testenv.Station
+		to string
+	}{
+		{root.Namespace, gw50, "192.168.50.1"}, {root.Namespace, gw50, "fd50::1"},
+		{user.Namespace, gw50, "192.168.50.1"}, {user.Namespace, gw50, "fd50::1"},
+		{bridged.Namespace, gw60, "192.168.60.1"}, {shared.Namespace, gw70, "192.168.70.1"},
+	} {
+		hooklab.IP(t, n.in, "neigh replace "+n.to+" lladdr "+n.gw.MAC.String()+" dev eth0 nud permanent")
+	}
 	// The stations have neighbour entries, and do not ask for the containers again.
 	move := func(to string, served bool) {
 		t.Helper()

@@ -44,7 +44,7 @@ func TestSysctls(t *testing.T) {
 		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 			recs, err := l.Attachments(ctx)
 			for _, a := range recs {
-				if a.Interface == name {
+				if err == nil && a.Network == "web" && a.Interface == name {
 					_, err = l.Reattach(ctx, a.ID)
 				}
 			}
