@@ -127,8 +127,8 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 
 // declineLease declines an address that another station uses: it is not assigned for declineTime.
 func (t *attempt) declineLease(ctx context.Context, a netip.Addr) error {
-	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	return t.Leases.Decline(ctx, parts.PoolName(t.def, t.subnets[i]), a, t.owner(), declineTime)
+	i := slices.IndexFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+	return t.Leases.Decline(ctx, t.rec.Pools[i], a, t.owner(), declineTime)
 }
 
 // replaceAddr declines one address and claims the next of the same subnet.

@@ -28,3 +28,11 @@ func PoolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 func PoolName(def *network.Definition, s network.Subnet) string {
 	return def.Name + "/" + def.ID + "/" + s.Subnet.String()
 }
+
+// PoolNames returns the names of all pools of a network.
+func PoolNames(def *network.Definition) (names []string) {
+	for _, s := range def.Subnets {
+		names = append(names, PoolName(def, s))
+	}
+	return names
+}
