@@ -107,7 +107,9 @@ func (c *Conn) read(a answer, r Request) (Lease, error) {
 
 // request accepts an offer. ok is false if the server does not confirm it, or confirms something that
 // the client cannot use: then the lease is given back.
-func (c *Conn) request(ctx context.Context, r Request, offer Lease, server []byte, failed *NoLease) (l Lease, ok bool, err error) {
+func (c *Conn) request(
+	ctx context.Context, r Request, offer Lease, server []byte, failed *NoLease,
+) (l Lease, ok bool, err error) {
 	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted, dhcpv4.WithGeneric(dhcpv4.OptionServerIdentifier, server))
 	if err != nil {
 		return l, false, err

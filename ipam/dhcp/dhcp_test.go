@@ -51,8 +51,9 @@ func TestLeaseOf(t *testing.T) {
 	now := time.Unix(1000, 0)
 	prefix := netip.MustParsePrefix
 	base := Lease{
-		Addr: prefix("192.168.50.9/24"), Server: netip.MustParseAddr("192.168.50.1"), Gateway: netip.MustParseAddr("192.168.50.1"),
-		Renew: now.Add(1800 * time.Second), Rebind: now.Add(3150 * time.Second), Expires: now.Add(3600 * time.Second),
+		Addr: prefix("192.168.50.9/24"), Server: netip.MustParseAddr("192.168.50.1"),
+		Gateway: netip.MustParseAddr("192.168.50.1"),
+		Renew:   now.Add(1800 * time.Second), Rebind: now.Add(3150 * time.Second), Expires: now.Add(3600 * time.Second),
 	}
 	for name, c := range map[string]struct {
 		options map[uint8]string
@@ -66,7 +67,7 @@ func TestLeaseOf(t *testing.T) {
 				l.Gateway = netip.MustParseAddr("192.168.50.254")
 				l.Routes = []Route{{prefix("10.0.0.0/8"), netip.MustParseAddr("192.168.50.7")}}
 			}},
-		"Microsoft's code, and a route on the link": {map[uint8]string{249: "180a0900" + "00000000"}, Given{}, func(l *Lease) {
+		"Microsoft's code, and a route on the link": {map[uint8]string{249: "180a090000000000"}, Given{}, func(l *Lease) {
 			l.Gateway, l.Routes = netip.Addr{}, []Route{{prefix("10.9.0.0/24"), netip.Addr{}}}
 		}},
 		"MTU, T1 and T2": {map[uint8]string{26: "0578", 58: "00000010", 59: "00000020"}, Given{}, func(l *Lease) {
@@ -80,8 +81,8 @@ func TestLeaseOf(t *testing.T) {
 			func(l *Lease) {
 				l.DNS, l.Search = []netip.Addr{netip.MustParseAddr("192.168.50.5")}, []string{"lan.example"}
 			}},
-		"a domain that would add a line": {map[uint8]string{15: hex.EncodeToString([]byte("lan\nnameserver 6.6.6.6"))}, Given{},
-			func(*Lease) {}},
+		"a domain that would add a line": {map[uint8]string{15: hex.EncodeToString([]byte("lan\nnameserver 6.6.6.6"))},
+			Given{}, func(*Lease) {}},
 		"the network's subnet": {map[uint8]string{1: ""}, Given{Subnet: prefix("192.168.0.0/16")}, func(l *Lease) {
 			l.Addr = prefix("192.168.50.9/16")
 		}},
@@ -119,7 +120,8 @@ func TestBadInput(t *testing.T) {
 		{"", map[uint8]string{1: "ffff00"}, "sends subnet mask 0xffff00"},
 		{"", map[uint8]string{1: "ff00ff00"}, "sends subnet mask 0xff00ff00"},
 		{"", map[uint8]string{1: "00000000"}, "sends subnet mask 0x00000000"},
-		{"", map[uint8]string{1: "ffffffc0", 3: "c0a832fe"}, "sends gateway 192.168.50.254, which is outside of subnet 192.168.50.0/26"},
+		{"", map[uint8]string{1: "ffffffc0", 3: "c0a832fe"},
+			"sends gateway 192.168.50.254, which is outside of subnet 192.168.50.0/26"},
 		{"", map[uint8]string{3: "00000000"}, "sends gateway 0.0.0.0"},
 		{"", map[uint8]string{3: "c0a83209"}, "offers address 192.168.50.9, which is also the gateway"},
 		{"", map[uint8]string{3: "c0a832"}, "sends routers 0xc0a832"},
@@ -131,7 +133,8 @@ func TestBadInput(t *testing.T) {
 		{"", map[uint8]string{26: "05dc00"}, "sends MTU 0x05dc00"},
 		{"", map[uint8]string{121: "21c0a83201"}, "sends classless routes"},
 		{"", map[uint8]string{121: "080a"}, "sends classless routes"},
-		{"", map[uint8]string{121: strings.Repeat("200a0000ffc0a83201", 28) + "0000000000"}, "default route without a gateway"},
+		{"", map[uint8]string{121: strings.Repeat("200a0000ffc0a83201", 28) + "0000000000"},
+			"default route without a gateway"},
 		{"", map[uint8]string{249: "080acb007101"}, "sends router of 10.0.0.0/8 203.0.113.1, which is outside"},
 	} {
 		if c.addr == "" {
@@ -148,7 +151,8 @@ func TestBadInput(t *testing.T) {
 // TestHostname checks that only DNS labels are sent.
 func TestHostname(t *testing.T) {
 	for name, want := range map[string]string{
-		"web-1": "web-1", "web_1.prod": "web-1-prod", "-x-": "x", "ä\n": "", "": "", strings.Repeat("a", 62) + "-b": strings.Repeat("a", 62),
+		"web-1": "web-1", "web_1.prod": "web-1-prod", "-x-": "x", "ä\n": "", "": "",
+		strings.Repeat("a", 62) + "-b": strings.Repeat("a", 62),
 	} {
 		if got := Hostname(name); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)

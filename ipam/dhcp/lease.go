@@ -221,7 +221,8 @@ func (l *Lease) readNames(m *dhcpv4.DHCPv4) {
 
 // isDomain reports whether a name consists of the characters of host names.
 func isDomain(name string) bool {
-	return name != "" && len(name) < 254 && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789-._") == ""
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-._"
+	return name != "" && len(name) < 254 && strings.Trim(strings.ToLower(name), letters) == ""
 }
 
 // readTimes reads the lease time, T1 and T2. If T1 and T2 are missing or do not fit the lease time,
