@@ -30,7 +30,13 @@ const (
 	GatewayConflict Code = "gateway-conflict" // two MACs answer for the gateway
 	Unverified      Code = "unverified"       // verification was off
 
-	// Only a later verification gives these two: the container's root has changed the interface.
+	// Only a start on a network with DHCP gives these two.
+	DHCPSilent    Code = "dhcp-silent"     // no server answered the requests
+	DHCPWrongVLAN Code = "dhcp-wrong-vlan" // the answers had a wrong tag, or are for another subnet
+
+	// Only a later verification gives these: the lease of an address has ended, or the container's root
+	// has changed the interface.
+	LeaseLost        Code = "lease-lost"        // no server extends the lease, or one has ended it
 	InterfaceChanged Code = "interface-changed" // another MAC, set down, without an address or default route
 	InterfaceGone    Code = "interface-gone"    // not in the container's namespace
 )
@@ -39,8 +45,8 @@ const (
 // harm other stations are worst, then faults that hide the most others.
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
-	MACFiltered, GatewaySilent, VLANSilent, NotSent, ParentDown,
-	InterfaceChanged, InterfaceGone, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
+	MACFiltered, GatewaySilent, VLANSilent, DHCPSilent, DHCPWrongVLAN, NotSent, ParentDown,
+	InterfaceChanged, InterfaceGone, LeaseLost, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
 // Good reports whether the gateway answered as expected.
@@ -50,11 +56,14 @@ func (c Code) Good() bool {
 
 // Fatal reports whether an attach must fail with this verdict. A wrong outbound tag, an address
 // conflict and a duplicate MAC harm other stations, so they are fatal in every mode except Off. In
-// mode Strict every code that is not Good is fatal.
+// mode Strict every code that is not Good is fatal. Without a lease there is no address: that is
+// fatal in all modes.
 func (c Code) Fatal(m Mode) bool {
 	switch c {
 	case Untagged, WrongVLAN, UnexpectedTag, AddressConflict, DuplicateMAC:
 		return m != Off
+	case DHCPSilent, DHCPWrongVLAN:
+		return true
 	case Unverified:
 		return false
 	}

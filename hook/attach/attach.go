@@ -181,6 +181,9 @@ func (t *attempt) run(ctx context.Context) error {
 	if err := t.createWithFreeMAC(ctx); err != nil {
 		return err
 	}
+	if err := t.acquireLease(ctx); err != nil {
+		return err
+	}
 	if err := t.verifyAndConfigure(ctx); err != nil {
 		return err
 	}
@@ -198,7 +201,7 @@ func (t *attempt) configure() error {
 	for _, p := range t.rec.Addrs {
 		// The round has just probed the address, so the kernel does not: its own check would
 		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
-		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p}); err != nil {
+		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p, Valid: t.lifetime()}); err != nil {
 			return err
 		}
 	}

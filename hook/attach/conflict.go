@@ -96,7 +96,11 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 		return err
 	}
 	if c := f.Claimants[0]; !t.claimsRequested(c) {
-		return errors.Join(&lateConflict{c}, t.declineLease(ctx, t.addrToDecline(c)))
+		decline := t.declineLease
+		if t.rec.DHCP != nil {
+			decline = t.giveUpLease
+		}
+		return errors.Join(&lateConflict{c}, decline(ctx, t.addrToDecline(c)))
 	}
 	if err := t.judge(ctx, f); err != nil {
 		return err

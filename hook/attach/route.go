@@ -110,12 +110,12 @@ func (t *attempt) defaultRoutes() (routes []link.Route) {
 	return routes
 }
 
-// extraRoutes returns the network's static routes that the interface gets.
+// extraRoutes returns the static routes that the interface gets: the network's, or the DHCP server's.
 func (t *attempt) extraRoutes() (routes []link.Route) {
 	for _, r := range t.def.RoutesFor(t.rec.Addrs) {
 		routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: t.def.OnLink})
 	}
-	return routes
+	return append(routes, t.routesOfLease()...)
 }
 
 // ownRoutes returns all routes that the interface would have if it were the only one.

@@ -11,6 +11,12 @@ type IPAM string
 // IPAMNone disables address management: the workload uses DHCP or router advertisements.
 const IPAMNone IPAM = "none"
 
+// IPAMDHCP gets an IPv4 address for each container from the DHCP servers of the LAN. A subnet is
+// optional: then servers must offer addresses in it, and its gateway is used instead of theirs.
+const IPAMDHCP IPAM = "dhcp"
+
+var ipamValues = []string{string(IPAMNone), string(IPAMDHCP)}
+
 // Allocate selects which free address a container without a request for one gets.
 type Allocate string
 
@@ -54,8 +60,12 @@ func (d *Definition) validAddressing() error {
 		case d.SourceRouting:
 			return fmt.Errorf("source-routing: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		}
+	case IPAMDHCP:
+		if err := d.validDHCP(); err != nil {
+			return err
+		}
 	default:
-		return fmt.Errorf("ipam: %s is not known: write %q or omit it", Clip(string(d.IPAM)), IPAMNone)
+		return fmt.Errorf("ipam: %w", oneOf(string(d.IPAM), ipamValues))
 	}
 	if d.Allocate != "" {
 		if err := oneOf(string(d.Allocate), allocateValues); err != nil {

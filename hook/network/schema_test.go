@@ -82,7 +82,7 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
-		"allocate": allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues,
+		"allocate": allocateValues, "mac-from": macFromValues, "ipam": ipamValues, "verify": verifyValues,
 		"guard":    switchValues,
 		"brokered": brokeredValues,
 	}
@@ -139,7 +139,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"parent": "` + strings.Repeat("x", 128) + `"}`,
 		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`,
 		`{"driver": "ipvlan", "flag": "passthru"}`,
-		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`,
+		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dchp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`,
 		`{"verify": "strickt"}`,
 		`{"brokered": "gaurded"}`, `{"guard": "yes"}`,
 		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`,

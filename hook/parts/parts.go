@@ -32,6 +32,9 @@ type Parts struct {
 	Guards     hook.Guards
 	GuardNetns string
 
+	// Renews reports that this process renews the leases of DHCP servers. The service does.
+	Renews bool
+
 	Log *slog.Logger // for problems that fail no call
 }
 

@@ -24,13 +24,20 @@ func PoolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 }
 
 // PoolName returns the name of a subnet's pool of leases. It contains the network's generation, so
-// that a recreated network starts with an empty pool.
+// that a recreated network starts with an empty pool. A network with DHCP has one pool, because a
+// server may change the subnet.
 func PoolName(def *network.Definition, s network.Subnet) string {
+	if def.IPAM == network.IPAMDHCP {
+		return def.Name + "/" + def.ID + "/dhcp"
+	}
 	return def.Name + "/" + def.ID + "/" + s.Subnet.String()
 }
 
 // PoolNames returns the names of all pools of a network.
 func PoolNames(def *network.Definition) (names []string) {
+	if def.IPAM == network.IPAMDHCP {
+		return []string{PoolName(def, network.Subnet{})}
+	}
 	for _, s := range def.Subnets {
 		names = append(names, PoolName(def, s))
 	}

@@ -58,6 +58,7 @@ const (
 	bucketNetworks   = "networks"    // network, NUL, ID
 	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID
 	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
+	bucketLeased     = "leased"      // "dhcp", NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
 	bucketMeta       = "meta"        // facts about the database itself
 )
@@ -65,6 +66,9 @@ const (
 // keyReady is the key in bucketMeta of a database that has been rebuilt from kernel state. Without
 // it, no address may be claimed: the file may have been deleted while containers ran.
 const keyReady = "ready"
+
+// keyDHCP is the key in bucketLeased of attachments with an address from a DHCP server.
+const keyDHCP = "dhcp"
 
 // netnsKey returns a namespace's key in bucketNetns.
 func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
@@ -80,6 +84,9 @@ func indexesOf(a *hook.Attachment) map[[2]string]bool {
 	}
 	for _, c := range a.Containers {
 		keys[[2]string{bucketContainers, c.ID}] = true
+	}
+	if a.DHCP != nil {
+		keys[[2]string{bucketLeased, keyDHCP}] = true
 	}
 	if a.OfPod() {
 		keys[[2]string{bucketPods, a.Pod.String()}] = true
@@ -224,6 +231,9 @@ func ByNetwork(tx Tx, network string) ([]hook.Attachment, error) {
 func ByMAC(tx Tx, trunk int, mac ether.MAC) ([]hook.Attachment, error) {
 	return find(tx, bucketMACs, macKey(trunk, mac))
 }
+
+// WithDHCP returns the attachments with an address from a DHCP server.
+func WithDHCP(tx Tx) ([]hook.Attachment, error) { return find(tx, bucketLeased, keyDHCP) }
 
 // ByPod returns the attachments of a pod, including those of its earlier sandboxes. A pod that is
 // recreated under its name, as by a StatefulSet, needs the lease of that name.

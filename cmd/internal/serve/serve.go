@@ -35,7 +35,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer l.Close()
-	l.Log = o.Log
+	l.Log, l.Renews = o.Log, true
 	locked, err := lock(o.Paths.Run)
 	if err != nil {
 		return err
@@ -57,6 +57,7 @@ func Run(ctx context.Context, o Options) error {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { sweep(background, l.Local, o) })
 	tasks.Go(func() { mirror(background, guards, o) })
+	tasks.Go(func() { l.RenewLeases(background) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	s := &service.Server{
