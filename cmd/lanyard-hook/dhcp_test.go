@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func (b *brokered) changes() (list []verify.Change) {
 // first process runs, and that the server has the address back after its end.
 func TestDHCPLease(t *testing.T) {
 	b, gw, d := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
-		return gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=26,1400",
+		return gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=26,1400", "--dhcp-option=6,192.168.50.5",
 			"--dhcp-option=121,10.9.0.0/16,192.168.50.7,0.0.0.0/0,192.168.50.1")
 	})
 	before := b.Links(b.Host)
@@ -97,7 +98,14 @@ func TestDHCPLease(t *testing.T) {
 		t.Errorf("the address does not end with its lease, or the MTU is not the server's: %s", addr)
 	}
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	if got, err := hook.ReadNames(b.Paths().Names(), r.Netns.Inode); err != nil || len(got) != 1 ||
+		fmt.Sprint(got[0].DNS) != "[192.168.50.5]" {
+		t.Errorf("the hook reads the names %v, %v", got, err)
+	}
 	b.DetachAndEnd("c1", c)
+	if got, err := os.ReadDir(b.Paths().Names()); err != nil || len(got) > 0 {
+		t.Errorf("files of names are left: %v, %v", got, err)
+	}
 	d.WantLog("DHCPRELEASE(eth0) " + r.Addrs[0].Addr().String() + " " + r.MAC.String())
 	b.WantNothing("web", before)
 	if b.held() != 0 {

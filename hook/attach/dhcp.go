@@ -213,6 +213,9 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 	}); err != nil {
 		return err
 	}
+	if err := t.rec.WriteNames(t.Names); err != nil {
+		return err
+	}
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}

@@ -50,6 +50,7 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment))
 	if err == nil {
 		l.releaseServers(&t.Attachment)
+		err = t.RemoveNames(l.Names)
 	}
 	err = errors.Join(err, l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {

@@ -32,6 +32,8 @@ type Parts struct {
 	Guards     hook.Guards
 	GuardNetns string
 
+	// Names is the directory of hook.Attachment.WriteNames.
+	Names string
 	// Renews reports that this process renews the leases of DHCP servers. The service does.
 	Renews bool
 

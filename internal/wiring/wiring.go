@@ -70,6 +70,8 @@ func Open(p Paths) (*Lanyard, error) {
 			Guards:     bpf.NewGuards(bpf.Options{Root: p.BPF}),
 			GuardNetns: p.Guards,
 
+			Names: p.Names(),
+
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		}),
 		datapath: datapath,
