@@ -23,16 +23,15 @@ import (
 const dhcpWait = 6 * time.Second
 
 // errNotRenewed is returned if no process would renew the lease of a container.
-var errNotRenewed = errors.New("the addresses of this network come from a DHCP server, and only the service renews " +
-	"them: start it with \"systemctl start lanyard\" or \"lanyard serve\", and then the container again")
+var errNotRenewed = errors.New("its addresses come from DHCP servers, and only the service renews them: " +
+	"start it with \"systemctl start lanyard\" or \"lanyard serve\", and then the container again")
 
 // errOutside is the reason of a lease that is not in the network's subnet.
 var errOutside = errors.New("the network's subnet is")
 
-// checkRenewed returns an error if the network's addresses need the service, and this process is not
-// the service.
+// checkRenewed returns an error if the network's addresses need the service, and it does not run.
 func (t *attempt) checkRenewed() error {
-	if t.def.IPAM == network.IPAMDHCP && !t.Renews {
+	if t.def.IPAM == network.IPAMDHCP && !t.renewing {
 		return errNotRenewed
 	}
 	return nil

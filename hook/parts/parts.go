@@ -34,8 +34,8 @@ type Parts struct {
 
 	// Names is the directory of hook.Attachment.WriteNames.
 	Names string
-	// Renews reports that this process renews the leases of DHCP servers. The service does.
-	Renews bool
+	// Renewing reports whether the service runs, which renews the leases of DHCP servers.
+	Renewing func() bool
 
 	Log *slog.Logger // for problems that fail no call
 }

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/hook"
@@ -70,12 +72,23 @@ func Open(p Paths) (*Lanyard, error) {
 			Guards:     bpf.NewGuards(bpf.Options{Root: p.BPF}),
 			GuardNetns: p.Guards,
 
-			Names: p.Names(),
+			Names:    p.Names(),
+			Renewing: func() bool { return listens(p.Socket) },
 
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		}),
 		datapath: datapath,
 	}, nil
+}
+
+// listens reports whether the service listens at a socket, or systemd does and starts it.
+func listens(socket string) bool {
+	c, err := net.DialTimeout("unixpacket", socket, time.Second)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 // Attacher returns an attacher in this process, or, if the process has no privilege, one

@@ -35,7 +35,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer l.Close()
-	l.Log, l.Renews = o.Log, true
+	l.Log, l.Renewing = o.Log, func() bool { return true }
 	locked, err := lock(o.Paths.Run)
 	if err != nil {
 		return err
