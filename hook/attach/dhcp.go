@@ -93,7 +93,7 @@ func (t *attempt) counters() *verify.Counters {
 // request, and before what the trunk had counted then.
 func (t *attempt) refuseWithoutLease(none *dhcp.NoLease, asked verify.Instant, before *verify.Counters) error {
 	ctx := context.Background() // the deadline is over, and no step below waits
-	state, err := t.readHostState(ctx)
+	state, err := t.refreshHostState(ctx)
 	if err != nil {
 		return err
 	}
