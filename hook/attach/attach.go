@@ -127,12 +127,12 @@ type attempt struct {
 	link        link.Interface
 	hostIfindex int // of the host's own link on the network, 0 for none
 
-	hostAddrs  []link.HostAddr // the host's addresses, read when the addresses were claimed
-	macBusy    bool            // another link of the parent has the MAC that belongs to the address
-	conflicts  int             // number of rounds with a claimant
+	hostAddrs     []link.HostAddr // the host's addresses, read when the addresses were claimed
+	macBusy       bool            // another link of the parent has the MAC that belongs to the address
+	conflicts     int             // number of rounds with a claimant
 	seenClaimants []ether.MAC     // the claimants of declined candidates
-	pickRandom bool            // the search for the next candidate starts at a random address
-	ending     endingLink
+	pickRandom    bool            // the search for the next candidate starts at a random address
+	ending        endingLink
 }
 
 // attach creates one interface in the namespace, or joins the attachment of the one that it has.
