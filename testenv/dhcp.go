@@ -29,7 +29,8 @@ func (s *Station) ServeDHCP(leases string, options ...string) *DHCPServer {
 	args := []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--port=0", "--user=root",
 		"--group=root", "--log-facility=-", "--log-dhcp", "--dhcp-authoritative", "--no-ping", "--bind-dynamic",
 		"--interface=" + s.Card, "--dhcp-range=" + leases, "--dhcp-leasefile=" + filepath.Join(dir, "leases")}
-	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "DHCP, sockets bound", args: append(args, options...)}
+	args = append(args, options...)
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "DHCP, sockets bound", args: args}
 	d.Start()
 	return d
 }
@@ -75,7 +76,7 @@ func (d *DHCPServer) Start() {
 	d.cmd = exec.Command(d.args[0], d.args[1:]...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	d.cmd.Stdout, d.cmd.Stderr = f, f
-	must(tb, d.station.Namespace.Start(d.cmd))
+	must(tb, d.station.Start(d.cmd))
 	tb.Cleanup(d.Stop)
 	d.WantLog(d.ready)
 }

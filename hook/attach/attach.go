@@ -130,7 +130,7 @@ type attempt struct {
 	hostAddrs     []link.HostAddr // the host's addresses, read when the addresses were claimed
 	macBusy       bool            // another link of the parent has the MAC that belongs to the address
 	conflicts     int             // number of rounds with a claimant
-	seenClaimants []ether.MAC     // the claimants of declined candidates
+	seenClaimants []ether.MAC     // those that have claimed a candidate
 	pickRandom    bool            // the search for the next candidate starts at a random address
 	ending        endingLink
 }
@@ -195,22 +195,6 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	return t.commit(ctx)
-}
-
-// configure sets addresses and routes. It must run inside the namespace.
-func (t *attempt) configure() error {
-	for _, p := range t.rec.Addrs {
-		// The round has just probed the address, so the kernel does not: its own check would
-		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
-		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p, Valid: t.lifetime()}); err != nil {
-			return err
-		}
-	}
-	if err := t.addRoutes(); err != nil {
-		return err
-	}
-	t.reached("address")
-	return nil
 }
 
 // commit changes the record from intent to attachment. It returns hook.ErrGone if a sweep removed the

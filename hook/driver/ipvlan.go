@@ -36,6 +36,10 @@ func (d ipvlan) OnLAN(_ *link.Netns, a *hook.Attachment, f func(index int) error
 	return d.Host.Do(func() error { return f(a.ParentIdx) })
 }
 
+func (ipvlan) Matches(i *link.Interface, a *hook.Attachment) bool {
+	return i.Kind == "ipvlan" && i.ParentIndex == a.ParentIdx
+}
+
 func (d ipvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, findIPvlan) }
 
 // Unwatchable implements [Driver]: endpoints are distinguished by MAC.

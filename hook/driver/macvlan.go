@@ -56,6 +56,10 @@ func (macvlan) OnLAN(ns *link.Netns, a *hook.Attachment, f func(index int) error
 	return ns.Do(func() error { return f(a.Index) })
 }
 
+func (macvlan) Matches(i *link.Interface, a *hook.Attachment) bool {
+	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx
+}
+
 func (d macvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, findMacvlan) }
 
 func (macvlan) Unwatchable(string) string { return "" }

@@ -106,7 +106,8 @@ func TestResolvConfLeased(t *testing.T) {
 		want string
 	}{
 		{"another namespace", func(a *hook.Attachment) { a.Netns.Inode++ }, "# lanyard: web\nsearch lab.example\n"},
-		{"another network", func(a *hook.Attachment) { a.Network, a.ID[0] = "db", 1 }, "# lanyard: web\nsearch lab.example\n"},
+		{"another network", func(a *hook.Attachment) { a.Network, a.ID[0] = "db", 1 },
+			"# lanyard: web\nsearch lab.example\n"},
 		{"its own", func(*hook.Attachment) {}, "# lanyard: web\nsearch lab.example\nnameserver 192.168.50.5\n"},
 		{"no names any more", func(a *hook.Attachment) { a.DHCP.DNS, a.DHCP.Search = nil, nil },
 			"# lanyard: web\nsearch lab.example\n"},

@@ -109,7 +109,7 @@ func Put(tx Tx, a *hook.Attachment) error {
 	return Write(tx, &old, a)
 }
 
-// Write is put, but takes the record's row from the same transaction. old is that row; nil if
+// Write is Put, but takes the record's row from the same transaction. old is that row; nil if
 // the record is new.
 func Write(tx Tx, old, a *hook.Attachment) error {
 	now := indexesOf(a)
@@ -208,7 +208,7 @@ func All(tx Tx) (found []hook.Attachment, err error) {
 	return found, nil
 }
 
-// ByContainer returns the records with a reference of the container. Like [ready], it returns
+// ByContainer returns the records with a reference of the container. Like [Ready], it returns
 // ErrNotReady for a new database.
 func ByContainer(tx Tx, id string) ([]hook.Attachment, error) {
 	if err := Ready(tx); err != nil {

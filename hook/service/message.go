@@ -1,10 +1,10 @@
 // Package service attaches containers for others: a privileged daemon on a socket, which
 // lanyard-hook asks for root's and for rootless containers, and a client.
 //
-// A connection carries one message each way. The socket is SOCK_SEQPACKET, so a
-// message arrives whole or not at all. The service accepts no file descriptors and no
-// paths from callers, only names and a pid, which it checks itself. The kernel
-// identifies the caller. Package hook decides what the caller may have, and records it.
+// A connection carries one request, signs of life while it is carried out, and one reply. The
+// socket is SOCK_SEQPACKET, so a message arrives whole or not at all. The service accepts no file
+// descriptors and no paths from callers, only names and a pid, which it checks itself. The kernel
+// identifies the caller. Package hook/attach decides what the caller may have, and records it.
 //
 // Requests are JSON. So are replies, but for those to lanyard-hook and the rejection of a
 // request that was not read: a byte that says what the reply is, and text. lanyard-hook
