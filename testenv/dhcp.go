@@ -52,20 +52,6 @@ func (s *Station) ServeISC(subnet, mask, leases, statements string) *DHCPServer 
 	return d
 }
 
-// ServeUDHCPD starts busybox's udhcpd on the station. Lines are those of its configuration.
-func (s *Station) ServeUDHCPD(lines ...string) *DHCPServer {
-	s.lab.tb.Helper()
-	dir := s.lab.tb.TempDir()
-	conf := append([]string{"interface " + s.Card, "lease_file " + filepath.Join(dir, "leases"),
-		"pidfile " + filepath.Join(dir, "pid")}, lines...)
-	must(s.lab.tb, os.WriteFile(filepath.Join(dir, "conf"), []byte(strings.Join(conf, "\n")+"\n"), 0o600))
-	must(s.lab.tb, os.WriteFile(filepath.Join(dir, "leases"), nil, 0o600))
-	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "started", args: []string{
-		"busybox", "udhcpd", "-f", filepath.Join(dir, "conf")}}
-	d.Start()
-	return d
-}
-
 // Start starts the server, also again after Stop: it knows its leases then.
 func (d *DHCPServer) Start() {
 	tb := d.station.lab.tb
