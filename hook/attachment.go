@@ -9,6 +9,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -45,6 +46,7 @@ type Attachment struct {
 	DefaultRoute *bool            `json:"default_route,omitempty"`
 	Others       []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
 	Pools        []string         `json:"pools"`                     // the pools of its leases
+	DHCP         *dhcp.Lease      `json:"dhcp,omitempty"`            // the server's lease of its address; nil without one
 	Quarantine   time.Duration    `json:"quarantine_ns,omitzero"`
 	Parent       string           `json:"parent"`
 	ParentIdx    int              `json:"parent_ifindex"`

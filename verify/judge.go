@@ -305,21 +305,9 @@ func noReply(f Facts) (Code, string) {
 	if f.GatewayLink != "" {
 		return GatewaySilent, f.hostsText()
 	}
-	var heard []string
-	for _, v := range f.VLANs {
-		// A link that was created on the parent after the trunk's last list of such links is local,
-		// too: its frames do not come from the wire.
-		if v.Frames == 0 || f.Now.Sub(v.At) > aliveFor || f.Local(v.MAC) {
-			continue
-		}
-		if v.VID == f.vid() {
-			return GatewaySilent, f.silentText(v.At)
-		}
-		heard = append(heard, vlanName(v.VID))
-	}
-	others := "nothing else was heard"
-	if len(heard) > 0 {
-		others = "heard: " + strings.Join(heard, ", ")
+	alive, others := f.heard()
+	if alive != nil {
+		return GatewaySilent, f.silentText(alive.At)
 	}
 	none, carries := "no frame of "+f.Tags.String(), f.Tags.String()
 	if len(f.Tags) == 0 {
@@ -327,6 +315,27 @@ func noReply(f Facts) (Code, string) {
 	}
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s arrived on trunk %q (%s): check that "+
 		"the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
+}
+
+// heard returns the VLAN of the frames, if it is alive on the switch port, and else the names of the
+// VLANs that are.
+func (f Facts) heard() (own *VLANSeen, others string) {
+	var names []string
+	for _, v := range f.VLANs {
+		// A link that was created on the parent after the trunk's last list of such links is local,
+		// too: its frames do not come from the wire.
+		if v.Frames == 0 || f.Now.Sub(v.At) > aliveFor || f.Local(v.MAC) {
+			continue
+		}
+		if v.VID == f.vid() {
+			return &v, ""
+		}
+		names = append(names, vlanName(v.VID))
+	}
+	if len(names) == 0 {
+		return nil, "nothing else was heard"
+	}
+	return nil, "heard: " + strings.Join(names, ", ")
 }
 
 // routersText returns which router advertises itself while the gateway is silent, "" if routers

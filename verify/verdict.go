@@ -30,9 +30,13 @@ const (
 	GatewayConflict Code = "gateway-conflict" // two MACs answer for the gateway
 	Unverified      Code = "unverified"       // verification was off
 
-	// Only a later verification gives these: the store has given an address to another container, or
-	// the container's root has changed the interface.
-	LeaseLost        Code = "lease-lost"        // the host was cut off from the store of leases for too long
+	// Only a start on a network with DHCP gives these two.
+	DHCPSilent    Code = "dhcp-silent"     // no server answered the requests
+	DHCPWrongVLAN Code = "dhcp-wrong-vlan" // the answers had a wrong tag, or are for another subnet
+
+	// Only a later verification gives these: the lease of an address has ended, or the container's root
+	// has changed the interface.
+	LeaseLost        Code = "lease-lost"        // another host has got the address, or no server extends the lease
 	InterfaceChanged Code = "interface-changed" // another MAC, set down, without an address or default route
 	InterfaceGone    Code = "interface-gone"    // not in the container's namespace
 )
@@ -41,7 +45,7 @@ const (
 // harm other stations are worst, then faults that hide the most others.
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
-	MACFiltered, GatewaySilent, VLANSilent, NotSent, ParentDown,
+	MACFiltered, GatewaySilent, VLANSilent, DHCPSilent, DHCPWrongVLAN, NotSent, ParentDown,
 	InterfaceChanged, InterfaceGone, LeaseLost, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
@@ -52,11 +56,14 @@ func (c Code) Good() bool {
 
 // Fatal reports whether an attach must fail with this verdict. A wrong outbound tag, an address
 // conflict and a duplicate MAC harm other stations, so they are fatal in every mode except Off. In
-// mode Strict every code that is not Good is fatal.
+// mode Strict every code that is not Good is fatal. Without a lease there is no address: that is
+// fatal in all modes.
 func (c Code) Fatal(m Mode) bool {
 	switch c {
 	case Untagged, WrongVLAN, UnexpectedTag, AddressConflict, DuplicateMAC:
 		return m != Off
+	case DHCPSilent, DHCPWrongVLAN:
+		return true
 	case Unverified:
 		return false
 	}

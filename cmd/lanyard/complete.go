@@ -82,7 +82,7 @@ func (l *line) values() []string {
 	case "log":
 		return []string{"text", "json"}
 	case "ipam":
-		return []string{string(network.IPAMNone)}
+		return []string{string(network.IPAMNone), string(network.IPAMDHCP)}
 	case "leases":
 		return []string{string(network.LeasesEtcd)}
 	case "allocate":

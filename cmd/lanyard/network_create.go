@@ -207,7 +207,7 @@ func readAddressing(c *cli.Context, def *network.Definition) (err error) {
 		return err
 	}
 	// An isolated network has a gateway only if the user named one.
-	if def.Subnets, err = readSubnets(c, !def.Internal && !def.Routed()); err != nil {
+	if def.Subnets, err = readSubnets(c, !def.Internal && !def.Routed() && def.IPAM == ""); err != nil {
 		return err
 	}
 	if def.Routed() {
@@ -246,21 +246,32 @@ func readHostAccess(c *cli.Context, def *network.Definition) error {
 	return nil
 }
 
+// withoutIPAM and withDHCP are the flags that contradict --ipam none and --ipam dhcp.
+var (
+	withoutIPAM = []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases",
+		"allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"}
+	withDHCP = []string{"ip-range", "host-slice", "aux-address", "leases", "allocate", "mac-from", "host-access",
+		"host-address"}
+)
+
 // readIPAM reads --ipam and its docker name --ipam-driver. The docker driver "default" is
-// the same as no flag, and "null" gives no addresses.
+// the same as no flag, "null" gives no addresses, and podman's driver "dhcp" is the same as here.
 func readIPAM(c *cli.Context, def *network.Definition) error {
+	excluded := withoutIPAM
 	switch v := c.String("ipam"); v {
 	case "", "default":
 		return nil
 	case string(network.IPAMNone), "null":
 		def.IPAM = network.IPAMNone
+	case string(network.IPAMDHCP):
+		def.IPAM, excluded = network.IPAMDHCP, withDHCP
 	default:
-		return usagef("--ipam (--ipam-driver) %q is not supported: use %q, or leave it out", v, network.IPAMNone)
+		return usagef("--ipam (--ipam-driver) %q is not supported: use %q or %q, or leave it out", v, network.IPAMNone,
+			network.IPAMDHCP)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases",
-		"allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"} {
+	for _, flag := range excluded {
 		if c.IsSet(flag) {
-			return usagef("--ipam %s and --%s contradict each other: leave one of them out", network.IPAMNone, flag)
+			return usagef("--ipam %s and --%s contradict each other: leave one of them out", def.IPAM, flag)
 		}
 	}
 	return nil

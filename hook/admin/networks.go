@@ -332,10 +332,8 @@ func (l *Admin) removeParents(ctx context.Context, all []removal, n *siblings) {
 func (l *Admin) removeDefinitions(ctx context.Context, all []removal) {
 	var pools []string
 	for _, r := range all {
-		for _, s := range r.def.Subnets {
-			if r.err == nil && r.def.Leases == "" {
-				pools = append(pools, parts.PoolName(r.def, s))
-			}
+		if r.err == nil && r.def.Leases == "" {
+			pools = append(pools, parts.PoolNames(r.def)...)
 		}
 	}
 	err := l.Leases.Own.RemovePool(ctx, pools...)

@@ -119,6 +119,7 @@ type attempt struct {
 	usedNames    []string             // interface names that the namespace and the request have
 	loopbackOnly bool                 // the namespace had no link but its loopback
 	noDefault    map[hook.Family]bool // default routes that this interface does not get
+	renewing     bool                 // the service would renew a lease of a DHCP server
 	traceStart   int                  // number of steps in the trace before this attach
 
 	joined      bool // the namespace already had the interface
@@ -187,6 +188,9 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	if err := t.ns.Do(t.setSysctls); err != nil {
+		return err
+	}
+	if err := t.acquireLease(ctx); err != nil {
 		return err
 	}
 	if err := t.verifyAndConfigure(ctx); err != nil {

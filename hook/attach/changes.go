@@ -105,6 +105,10 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) 
 	if a.Index == 0 {
 		return lost // the ifindex is unknown
 	}
+	if a.DHCP != nil && a.DHCP.Lost != "" {
+		return []verify.Change{{Code: verify.LeaseLost, Text: fmt.Sprintf("interface %q has no address: %s: the service "+
+			"asks for one again and again", a.Interface, a.DHCP.Lost)}}
+	}
 	few := *ns
 	few.Tries = 3
 	found, err := l.readInterface(&few, a)

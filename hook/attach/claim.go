@@ -28,6 +28,9 @@ func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []networ
 		return nil, fmt.Errorf("cannot use address %s: the network assigns no addresses: the workload configures its own",
 			asked[0])
 	}
+	if def.IPAM == network.IPAMDHCP {
+		return nil, checkAskedOfServers(def, asked)
+	}
 	have := map[hook.Family]bool{}
 	for _, a := range asked {
 		i := slices.IndexFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
@@ -42,6 +45,20 @@ func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []networ
 		}
 	}
 	return chosen, nil
+}
+
+// checkAskedOfServers returns an error if no DHCP server can give a requested address.
+func checkAskedOfServers(def *network.Definition, asked []netip.Addr) error {
+	for _, a := range asked {
+		switch {
+		case a.Is6():
+			return fmt.Errorf("cannot use address %s: the network's addresses come from DHCP servers, which assign IPv4 "+
+				"addresses: omit io.lanyard.ip6", a)
+		case len(def.Subnets) > 0 && !def.Subnets[0].Subnet.Contains(a):
+			return fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
+		}
+	}
+	return nil
 }
 
 // subnetList returns the network's subnets, separated by ", ".
@@ -147,8 +164,8 @@ func (t *attempt) confirmLeases(ctx context.Context) error {
 
 // declineLease declines an address that another station uses: it is not assigned for declineTime.
 func (t *attempt) declineLease(ctx context.Context, in ipam.Store, a netip.Addr) error {
-	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	return in.Decline(ctx, parts.PoolName(t.def, t.subnets[i]), a, ownerOf(t.rec), declineTime)
+	i := slices.IndexFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+	return in.Decline(ctx, t.rec.Pools[i], a, ownerOf(t.rec), declineTime)
 }
 
 // replaceAddr declines one address and claims the next of the same subnet.

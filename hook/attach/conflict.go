@@ -97,6 +97,9 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 		return err
 	}
 	if c := f.Claimants[0]; !t.claimsRequested(c) {
+		if t.rec.DHCP != nil {
+			return errors.Join(&lateConflict{c}, t.giveUpLease(ctx, t.addrToDecline(c)))
+		}
 		return errors.Join(&lateConflict{c}, t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
 			return t.declineLease(ctx, in, t.addrToDecline(c))
 		}))

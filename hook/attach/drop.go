@@ -48,8 +48,12 @@ func dropReferences(tx record.Tx, a hook.Attachment, over func(hook.Container) b
 // leases are released, so that no address is assigned again while an old interface still answers
 // for it.
 func (l *Local) drop(ctx context.Context, t detaching) error {
-	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment),
-		l.revokePermit(t.Attachment), l.forget(t.Endpoint))
+	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment))
+	if err == nil {
+		l.releaseServers(&t.Attachment)
+		err = t.RemoveNames(l.Names)
+	}
+	err = errors.Join(err, l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC

@@ -61,7 +61,8 @@ func (v *verification) targets() []netip.Addr {
 // parent's in mode passthru and with ipvlan, where the kernel gives no choice; else one
 // that is derived, so that an address keeps its MAC on this host and neighbour caches
 // stay right. By default it is derived from the host's identity, the network and the
-// address: two hosts with the same definition never have the same MAC.
+// address: two hosts with the same definition never have the same MAC. With DHCP it is
+// derived from the container's name: a server gives the same MAC the same address.
 func (t *attempt) chooseMAC(tx record.Tx) (err error) {
 	switch {
 	case t.def.SharesMAC():
@@ -82,7 +83,7 @@ func (t *attempt) chooseMAC(tx record.Tx) (err error) {
 		return err
 	}
 	name := t.leaseName() + "\x00" + t.rec.Interface
-	if len(t.rec.Addrs) > 0 {
+	if len(t.rec.Addrs) > 0 && t.def.IPAM != network.IPAMDHCP {
 		name = t.rec.Addrs[0].Addr().String()
 	}
 	if t.macBusy {

@@ -184,6 +184,9 @@ func (t *attempt) writeIntentOrJoin(
 	if err := checkQuota(tx, t.caller, t.def); err != nil {
 		return nil, err
 	}
+	if err := t.checkRenewed(); err != nil {
+		return nil, err
+	}
 	if !t.loopbackOnly {
 		// Since the names were read, an earlier attachment of the namespace may have been released,
 		// and its interface's name is free again. None can be released before this transaction ends.
@@ -323,6 +326,9 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 	}
 	for _, s := range t.subnets {
 		rec.Pools = append(rec.Pools, parts.PoolName(t.def, s))
+	}
+	if t.def.IPAM == network.IPAMDHCP {
+		rec.Pools = parts.PoolNames(t.def)
 	}
 	// Not an error: without a number, poststop searches for the namespace.
 	if number, err := t.Host.NSID(t.ns); err == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 )
 
@@ -49,6 +50,7 @@ func (t *attempt) resolve() (err error) {
 	if err != nil {
 		return parts.ExplainMissingParent(t.def, err)
 	}
+	t.renewing = t.def.IPAM == network.IPAMDHCP && t.Renewing()
 	return t.readNames()
 }
 

@@ -13,7 +13,7 @@ func (t *attempt) configure() error {
 	for _, p := range t.rec.Addrs {
 		// The round has just probed the address, so the kernel does not: its own check would
 		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
-		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p}); err != nil {
+		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p, Valid: t.lifetime()}); err != nil {
 			return err
 		}
 	}
@@ -126,12 +126,12 @@ func (t *attempt) defaultRoutes() (routes []link.Route) {
 	return routes
 }
 
-// extraRoutes returns the network's static routes that the interface gets.
+// extraRoutes returns the static routes that the interface gets: the network's, or the DHCP server's.
 func (t *attempt) extraRoutes() (routes []link.Route) {
 	for _, r := range t.def.RoutesFor(t.rec.Addrs) {
 		routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: t.def.OnLink})
 	}
-	return routes
+	return append(routes, t.routesOfLease()...)
 }
 
 // ownRoutes returns all routes that the interface would have if it were the only one.

@@ -96,6 +96,11 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	// If two hosts probe at the same time, both decline. In the same order, they would choose
 	// the same address again.
 	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
+	if t.rec.DHCP != nil {
+		err := t.declineServers(ctx, t.addrToDecline(c))
+		t.rec.Former = nil // the MAC is the same
+		return err
+	}
 	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
 		return t.replaceAddr(ctx, in, t.addrToDecline(c))
 	}); err != nil {

@@ -19,7 +19,7 @@ type Driver interface {
 	// error that wraps link.ErrMACBusy if another link of the parent has the MAC until ctx ends.
 	// After an error, Remove deletes an incomplete interface.
 	Create(ctx context.Context, ns *link.Netns, s Spec) (Created, error)
-	// Readdress changes a created interface to the MAC and the addresses of s.
+	// Readdress changes a created interface to the MAC, the MTU and the addresses of s.
 	Readdress(ctx context.Context, ns *link.Netns, i link.Interface, s Spec) (Created, error)
 	// Matches reports whether an interface at the attachment's ifindex can be the attachment's, by
 	// its kind and its parent: a namespace gives the ifindexes of deleted links to others.
@@ -27,6 +27,9 @@ type Driver interface {
 	// Exists reports whether the attachment's interface exists. The owner of the namespace can
 	// delete it.
 	Exists(ns *link.Netns, a *hook.Attachment) (bool, error)
+	// OnLAN runs f in the namespace of the attachment's link whose frames no guard drops, with the
+	// link's ifindex.
+	OnLAN(ns *link.Netns, a *hook.Attachment, f func(index int) error) error
 	// Remove deletes the attachment's interface, complete or not, if its namespace exists: the
 	// kernel deletes the interface together with the namespace. An interface that does not exist
 	// is not an error.

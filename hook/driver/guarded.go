@@ -56,6 +56,16 @@ func (d guarded) Exists(_ *link.Netns, a *hook.Attachment) (bool, error) {
 	return slices.Contains(tags, guardTag(a.ID)), err
 }
 
+// OnLAN implements [Driver]. It runs f in the service's namespace.
+func (d guarded) OnLAN(_ *link.Netns, a *hook.Attachment, f func(index int) error) error {
+	guards, err := d.OpenGuards()
+	if err != nil {
+		return err
+	}
+	defer guards.Close()
+	return guards.Do(func() error { return f(a.Guard.Outside) })
+}
+
 // Remove implements [Driver]. It deletes the links first, because that also drops the frames in
 // their queues, and then the guard.
 func (d guarded) Remove(a hook.Attachment) error {

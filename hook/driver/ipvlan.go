@@ -32,6 +32,10 @@ func (ipvlan) Exists(ns *link.Netns, a *hook.Attachment) (bool, error) {
 	return i != nil, err
 }
 
+func (d ipvlan) OnLAN(_ *link.Netns, a *hook.Attachment, f func(index int) error) error {
+	return d.Host.Do(func() error { return f(a.ParentIdx) })
+}
+
 func (ipvlan) Matches(i *link.Interface, a *hook.Attachment) bool {
 	return i.Kind == "ipvlan" && i.ParentIndex == a.ParentIdx
 }

@@ -32,7 +32,13 @@ func (d macvlan) Create(ctx context.Context, ns *link.Netns, s Spec) (c Created,
 }
 
 func (d macvlan) Readdress(ctx context.Context, ns *link.Netns, i link.Interface, s Spec) (c Created, err error) {
-	mac := s.Attachment.MAC
+	mac, mtu := s.Attachment.MAC, s.Attachment.MTU
+	if mtu != 0 && mtu != i.MTU {
+		if err := ns.SetMTU(i.Index, mtu); err != nil {
+			return Created{Interface: i}, err
+		}
+		i.MTU = mtu
+	}
 	if i.MAC == mac {
 		return Created{Interface: i}, nil
 	}
@@ -44,6 +50,10 @@ func (d macvlan) Readdress(ctx context.Context, ns *link.Netns, i link.Interface
 func (d macvlan) Exists(ns *link.Netns, a *hook.Attachment) (bool, error) {
 	i, err := findMacvlan(ns, a)
 	return i != nil, err
+}
+
+func (macvlan) OnLAN(ns *link.Netns, a *hook.Attachment, f func(index int) error) error {
+	return ns.Do(func() error { return f(a.Index) })
 }
 
 func (macvlan) Matches(i *link.Interface, a *hook.Attachment) bool {

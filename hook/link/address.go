@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"time"
@@ -18,6 +19,9 @@ type Addr struct {
 	// DAD makes the kernel run duplicate address detection; without it an IPv6
 	// address is usable at once. It has no effect for IPv4.
 	DAD bool
+	// Valid is for how long the address is valid, in whole seconds: then the kernel removes it.
+	// 0: for ever.
+	Valid time.Duration
 	// Tentative and Duplicate are set by Addrs only: DAD is in progress, or found
 	// another station with the address.
 	Tentative, Duplicate bool
@@ -30,7 +34,7 @@ const addrBusyWait = 3 * time.Second
 // than two addresses it sets the broadcast address, too (RFC 3021: a subnet of two has
 // none).
 func (n *Netns) AddAddr(index int, a Addr) error {
-	addr := &netlink.Addr{IPNet: ipNet(a.Prefix)} // the library sets Broadcast
+	addr := addrOf(a)
 	if a.Prefix.Addr().Is6() && !a.DAD {
 		addr.Flags = unix.IFA_F_NODAD
 	}
@@ -45,6 +49,20 @@ func (n *Netns) AddAddr(index int, a Addr) error {
 		return fmt.Errorf("add address %s: %w", a.Prefix, explainErrno(err))
 	}
 	return nil
+}
+
+// ExtendAddr changes for how long an address of the interface is valid.
+func (n *Netns) ExtendAddr(index int, a Addr) error {
+	if err := n.handle.AddrReplace(onIndex(index), addrOf(a)); err != nil {
+		return fmt.Errorf("extend address %s: %w", a.Prefix, explainErrno(err))
+	}
+	return nil
+}
+
+// addrOf returns an address for the library, which sets Broadcast.
+func addrOf(a Addr) *netlink.Addr {
+	valid := int(a.Valid / time.Second)
+	return &netlink.Addr{IPNet: ipNet(a.Prefix), ValidLft: valid, PreferedLft: valid}
 }
 
 // DelAddr removes an address from the interface with that ifindex. It returns nil if the
@@ -72,12 +90,21 @@ func (n *Netns) Addrs(index int) ([]Addr, error) {
 	for _, a := range list {
 		addrs = append(addrs, Addr{
 			Prefix:    prefix(a.IPNet),
+			Valid:     validFor(a.ValidLft),
 			DAD:       a.Flags&unix.IFA_F_NODAD == 0,
 			Tentative: a.Flags&unix.IFA_F_TENTATIVE != 0,
 			Duplicate: a.Flags&unix.IFA_F_DADFAILED != 0,
 		})
 	}
 	return addrs, nil
+}
+
+// validFor returns a lifetime of the kernel, in seconds; 0 for one that does not end.
+func validFor(seconds int) time.Duration {
+	if uint32(seconds) == math.MaxUint32 {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 func onIndex(index int) netlink.Link {

@@ -273,6 +273,14 @@ func (n *Netns) SetMAC(ctx context.Context, i Interface, mac ether.MAC) (Interfa
 	return i, nil
 }
 
+// SetMTU sets the MTU of the interface with that ifindex, in bytes.
+func (n *Netns) SetMTU(index, mtu int) error {
+	if err := n.handle.LinkSetMTU(onIndex(index), mtu); err != nil {
+		return fmt.Errorf("set MTU %d: %w", mtu, explainErrno(err))
+	}
+	return nil
+}
+
 func (n *Netns) setMAC(ctx context.Context, i Interface, mac ether.MAC) error {
 	if err := validMAC(mac); err != nil {
 		return err

@@ -11,6 +11,12 @@ type IPAM string
 // IPAMNone disables address management: the workload uses DHCP or router advertisements.
 const IPAMNone IPAM = "none"
 
+// IPAMDHCP gets an IPv4 address for each container from the DHCP servers of the LAN. A subnet is
+// optional: then servers must offer addresses in it, and its gateway is used instead of theirs.
+const IPAMDHCP IPAM = "dhcp"
+
+var ipamValues = []string{string(IPAMNone), string(IPAMDHCP)}
+
 // LeaseStore selects the store of a network's leases. Empty: this host's database.
 type LeaseStore string
 
@@ -65,8 +71,12 @@ func (d *Definition) validAddressing() error {
 		case d.SourceRouting:
 			return fmt.Errorf("source-routing: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		}
+	case IPAMDHCP:
+		if err := d.validDHCP(); err != nil {
+			return err
+		}
 	default:
-		return fmt.Errorf("ipam: %s is not known: write %q or omit it", Clip(string(d.IPAM)), IPAMNone)
+		return fmt.Errorf("ipam: %w", oneOf(string(d.IPAM), ipamValues))
 	}
 	if d.Leases != "" {
 		if err := oneOf(string(d.Leases), leaseStoreValues); err != nil {

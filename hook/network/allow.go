@@ -49,6 +49,8 @@ func (d *Definition) cannotGuardParent() string {
 		return "the parent is shared, and the containers of its other networks would lose their connection"
 	case d.IPAM == IPAMNone:
 		return "the network has no leases to enforce, because ipam is \"none\""
+	case d.IPAM == IPAMDHCP:
+		return "with ipam \"dhcp\", containers send before they have a lease"
 	}
 	return ""
 }

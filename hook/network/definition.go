@@ -40,7 +40,8 @@ type Definition struct {
 	Managed bool `json:"managed,omitzero"`
 	// ShareParent allows a parent that carries other networks.
 	ShareParent bool `json:"share-parent,omitzero"`
-	// IPAM is IPAMNone for a network without address management.
+	// IPAM is IPAMNone for a network without address management, and IPAMDHCP for addresses
+	// from the DHCP servers of the LAN.
 	IPAM    IPAM     `json:"ipam,omitzero"`
 	Subnets []Subnet `json:"subnets,omitempty"`
 	// Leases is empty for leases in this host's database.
@@ -74,7 +75,7 @@ type Definition struct {
 	MTU int `json:"mtu,omitzero"`
 	// Verify is empty for verify.Warn; VerifyMode returns it with the default.
 	Verify verify.Mode `json:"verify,omitzero"`
-	// Deadline is the maximum wait for a silent gateway.
+	// Deadline is the maximum wait for a silent gateway, and for a silent DHCP server.
 	Deadline Duration `json:"deadline,omitzero"`
 	// ConflictWindow is how long a claimant has to answer for an address.
 	ConflictWindow Duration `json:"conflict-window,omitzero"`

@@ -127,7 +127,23 @@ func TestValidate(t *testing.T) {
 			func(d *Definition) { d.VLANProto = "802.1Q" }},
 		{`allocate: "stabel" is not one of sequential, stable; did you mean "stable"?`,
 			func(d *Definition) { d.Allocate = "stabel" }},
-		{`ipam: "dhcp" is not known: write "none" or omit it`, func(d *Definition) { d.IPAM = "dhcp" }},
+		{`ipam: "dchp" is not one of none, dhcp; did you mean`, func(d *Definition) { d.IPAM = "dchp" }},
+		{`ipam: "dhcp" needs driver macvlan`, func(d *Definition) {
+			d.IPAM, d.Driver, d.Mode, d.Subnets = IPAMDHCP, DriverIPvlan, ModeL2, nil
+		}},
+		{`subnets: ipam "dhcp" assigns one address`, func(d *Definition) {
+			d.IPAM, d.Subnets = IPAMDHCP, []Subnet{{Subnet: prefix("10.0.0.0/24")}, {Subnet: prefix("10.1.0.0/24")}}
+		}},
+		{`subnets: ipam "dhcp" assigns IPv4 addresses, and fd50::/64 is IPv6`, func(d *Definition) {
+			d.IPAM, d.Allocate, d.Subnets = IPAMDHCP, "", []Subnet{{Subnet: prefix("fd50::/64")}}
+		}},
+		{`allocate: ipam "dhcp" leaves the choice`, func(d *Definition) {
+			d.IPAM, d.Subnets, d.Allocate = IPAMDHCP, nil, AllocateStable
+		}},
+		{`guard: cannot be on: with ipam "dhcp", containers send before`, func(d *Definition) {
+			d.IPAM, d.Allocate, d.MACFrom, d.Subnets, d.Routes, d.SourceRouting, d.Guard = IPAMDHCP, "", "", nil, nil, false, On
+			d.HostAccess, d.HostAddresses, d.ShareParent = false, nil, false
+		}},
 		{`subnets: 192.168.50.0/24 is of no use, because ipam "none" assigns no addresses`,
 			func(d *Definition) { d.IPAM = IPAMNone }},
 		{`routes: ipam "none" assigns no addresses to route from`, func(d *Definition) { d.IPAM, d.Subnets = IPAMNone, nil }},

@@ -25,6 +25,8 @@ func (d *Definition) cannotHostAccess() string {
 	switch {
 	case d.IPAM == IPAMNone:
 		return "ipam \"none\" assigns no addresses to route to"
+	case d.IPAM == IPAMDHCP:
+		return "with ipam \"dhcp\", the host has no address that the server does not lease to others"
 	case d.Mode == ModePassthru:
 		return "mode passthru needs the parent exclusively"
 	case d.Mode == ModePrivate || d.Flag == ModePrivate:

@@ -83,7 +83,7 @@ func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
 		"driver": Drivers(), "mode": Modes(), "flag": drivers[1].flags,
 		"vlan-proto": vlanProtos,
-		"allocate":   allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues,
+		"allocate":   allocateValues, "mac-from": macFromValues, "ipam": ipamValues, "verify": verifyValues,
 		"guard":    switchValues,
 		"leases":   leaseStoreValues,
 		"brokered": brokeredValues,
@@ -141,7 +141,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"parent": "` + strings.Repeat("x", 128) + `"}`,
 		`{"mode": "brigde"}`, `{"mode": "l2"}`, `{"driver": "ipvlan", "mode": "bridge"}`, `{"flag": "vepa"}`,
 		`{"driver": "ipvlan", "flag": "passthru"}`,
-		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dhcp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`,
+		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dchp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`,
 		`{"verify": "strickt"}`,
 		`{"brokered": "gaurded"}`, `{"guard": "yes"}`,
 		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`,

@@ -26,18 +26,23 @@ const maxConfig = 16 << 20
 
 // GiveResolvConf mounts a resolv.conf with the name servers of the container's networks over the
 // one of its image. It is for the stage createContainer: the hook is then in the container's
-// mount namespace, and still sees the host's files. networks is the directory of the definitions.
+// mount namespace, and still sees the host's files. networks is the directory of the definitions,
+// and leased that of hook.ReadNames.
 // It does nothing if no network has name servers or search domains, or if the engine mounts its
 // own resolv.conf. It needs no privilege on the host, no service and no pid: every user can read
 // the definitions.
 //
 // The image is hostile: a symbolic link in it can point to a file of the host or of the user.
-func GiveResolvConf(networks string, s *specs.State) error {
+func GiveResolvConf(networks, leased string, s *specs.State) error {
 	wants, ours, err := decodeWants(s)
 	if err != nil || !ours {
 		return err
 	}
-	text, err := resolvText(networks, wants)
+	names, err := namesHere(leased)
+	if err != nil {
+		return fmt.Errorf("read the name servers of container %q: %w", s.ID, err)
+	}
+	text, err := resolvText(networks, names, wants)
 	if err != nil || text == "" {
 		return err
 	}
@@ -58,19 +63,35 @@ func GiveResolvConf(networks string, s *specs.State) error {
 	return nil
 }
 
-// NamesServers reports whether a network of the container has name servers or search domains.
+// namesHere returns the names that DHCP servers have given to the interfaces of this process's network
+// namespace, which is the container's.
+func namesHere(leased string) ([]hook.Names, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &st); err != nil {
+		return nil, err
+	}
+	return hook.ReadNames(leased, st.Ino)
+}
+
+// NamesServers reports whether a network of the container has name servers or search domains, or may
+// get them from a DHCP server.
 func NamesServers(networks string, s *specs.State) (bool, error) {
 	wants, _, err := decodeWants(s)
 	if err != nil {
 		return false, err
 	}
-	text, err := resolvText(networks, wants)
+	for _, w := range wants {
+		if def, err := network.Load(networks, w.Network); err == nil && def.IPAM == network.IPAMDHCP {
+			return true, nil
+		}
+	}
+	text, err := resolvText(networks, nil, wants)
 	return text != "", err
 }
 
 // resolvText returns the text of resolv.conf, or "" if no network has name servers or search
-// domains.
-func resolvText(networks string, wants []hook.Want) (string, error) {
+// domains. Those of a definition come before those that a DHCP server has given.
+func resolvText(networks string, leased []hook.Names, wants []hook.Want) (string, error) {
 	var servers, search, names []string
 	for _, w := range wants {
 		def, err := network.Load(networks, w.Network)
@@ -78,10 +99,22 @@ func resolvText(networks string, wants []hook.Want) (string, error) {
 			return "", err
 		}
 		names = append(names, def.Name)
-		for _, a := range def.DNS {
+		dns, domains := def.DNS, def.DNSSearch
+		for _, n := range leased {
+			if n.Network != def.Name || def.IPAM != network.IPAMDHCP {
+				continue
+			}
+			if len(def.DNS) == 0 {
+				dns = append(dns, n.DNS...)
+			}
+			if len(def.DNSSearch) == 0 {
+				domains = append(domains, n.Search...)
+			}
+		}
+		for _, a := range dns {
 			servers = append(servers, "nameserver "+a.String()+"\n")
 		}
-		search = append(search, def.DNSSearch...)
+		search = append(search, domains...)
 	}
 	if len(servers)+len(search) == 0 {
 		return "", nil

@@ -12,7 +12,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
@@ -24,7 +26,7 @@ func must(tb testing.TB, err error) {
 }
 
 // resolvLab is a container in the stage createContainer, and a network with a name server.
-type resolvLab struct{ dir, root, networks string }
+type resolvLab struct{ dir, root, networks, leased string }
 
 func newResolvLab(t *testing.T) *resolvLab {
 	t.Helper()
@@ -66,7 +68,7 @@ func (w *resolvLab) read(prepare ...func() error) (text string, err error) {
 			}
 		}
 		s := &specs.State{ID: "c1", Bundle: w.dir, Annotations: map[string]string{"io.lanyard.network": "web"}}
-		if err := GiveResolvConf(w.networks, s); err != nil {
+		if err := GiveResolvConf(w.networks, w.leased, s); err != nil {
 			return err
 		}
 		if err := errors.Join(unix.Chroot(w.root), unix.Chdir("/")); err != nil {
@@ -77,6 +79,44 @@ func (w *resolvLab) read(prepare ...func() error) (text string, err error) {
 		return err
 	})
 	return text, err
+}
+
+// TestResolvConfLeased checks that the names of a DHCP server reach a container of its namespace, where
+// the definition has none.
+func TestResolvConfLeased(t *testing.T) {
+	w := newResolvLab(t)
+	w.leased = filepath.Join(w.dir, "names")
+	here := func(edit func(*hook.Attachment)) {
+		var st unix.Stat_t
+		must(t, unix.Stat("/proc/self/ns/net", &st))
+		a := hook.Attachment{Network: "web", Netns: hook.Netns{Inode: st.Ino}, DHCP: &dhcp.Lease{
+			DNS: []netip.Addr{netip.MustParseAddr("192.168.50.5")}, Search: []string{"leased.example"},
+		}}
+		edit(&a)
+		must(t, a.WriteNames(w.leased))
+	}
+	def, err := network.Load(w.networks, "web")
+	must(t, err)
+	def.IPAM, def.Subnets, def.DNS = network.IPAMDHCP, nil, nil
+	must(t, network.Remove(w.networks, "web"))
+	must(t, def.Create(w.networks))
+	for _, c := range []struct {
+		name string
+		edit func(*hook.Attachment)
+		want string
+	}{
+		{"another namespace", func(a *hook.Attachment) { a.Netns.Inode++ }, "# lanyard: web\nsearch lab.example\n"},
+		{"another network", func(a *hook.Attachment) { a.Network, a.ID[0] = "db", 1 },
+			"# lanyard: web\nsearch lab.example\n"},
+		{"its own", func(*hook.Attachment) {}, "# lanyard: web\nsearch lab.example\nnameserver 192.168.50.5\n"},
+		{"no names any more", func(a *hook.Attachment) { a.DHCP.DNS, a.DHCP.Search = nil, nil },
+			"# lanyard: web\nsearch lab.example\n"},
+	} {
+		here(c.edit)
+		if got, err := w.read(); err != nil || got != c.want {
+			t.Errorf("%s: the container reads %q, %v, want %q", c.name, got, err, c.want)
+		}
+	}
 }
 
 const wantResolv = "# lanyard: web\nsearch lab.example\nnameserver 192.168.50.1\nnameserver fd50::1\n"

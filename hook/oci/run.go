@@ -29,6 +29,7 @@ type Hook struct {
 	Stage    string
 	State    *specs.State
 	Networks string      // directory of the definitions
+	Names    string      // directory of the name servers from DHCP servers
 	Trace    *hook.Trace // nil: no trace
 	// Open returns the attacher. It is called only if the state has an annotation of Lanyard's.
 	Open func() (hook.Attacher, error)
@@ -47,7 +48,7 @@ func (h Hook) Run(ctx context.Context) error {
 func (h Hook) run(ctx context.Context) error {
 	switch h.Stage {
 	case CreateContainer:
-		return GiveResolvConf(h.Networks, h.State)
+		return GiveResolvConf(h.Networks, h.Names, h.State)
 	case Poststop:
 		if !Ours(h.State) {
 			return nil

@@ -30,6 +30,11 @@ type Parts struct {
 	Guards     hook.Guards
 	GuardNetns string
 
+	// Names is the directory of hook.Attachment.WriteNames.
+	Names string
+	// Renewing reports whether the service runs, which renews the leases of DHCP servers.
+	Renewing func() bool
+
 	Log *slog.Logger // for problems that fail no call
 }
 

@@ -25,10 +25,25 @@ func PoolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 
 // PoolName returns the name of a subnet's pool of leases. In the host's own store it contains the
 // network's generation, so that a recreated network starts with an empty pool. In a shared store it
-// does not, because the network has another generation on every host.
+// does not, because the network has another generation on every host. A network with DHCP has one
+// pool, because a server may change the subnet.
 func PoolName(def *network.Definition, s network.Subnet) string {
-	if def.Leases != "" {
+	switch {
+	case def.IPAM == network.IPAMDHCP:
+		return def.Name + "/" + def.ID + "/dhcp"
+	case def.Leases != "":
 		return def.Name + "/" + s.Subnet.String()
 	}
 	return def.Name + "/" + def.ID + "/" + s.Subnet.String()
+}
+
+// PoolNames returns the names of all pools of a network.
+func PoolNames(def *network.Definition) (names []string) {
+	if def.IPAM == network.IPAMDHCP {
+		return []string{PoolName(def, network.Subnet{})}
+	}
+	for _, s := range def.Subnets {
+		names = append(names, PoolName(def, s))
+	}
+	return names
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -281,6 +282,10 @@ func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachmen
 
 // setAddrs sets a record's addresses, pools and gateways from the addresses of the interface.
 func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
+	if def.IPAM == network.IPAMDHCP {
+		setLease(a, def, addrs)
+		return
+	}
 	for _, has := range addrs {
 		for _, s := range def.Subnets {
 			if !s.Subnet.Contains(has.Prefix.Addr()) {
@@ -293,6 +298,19 @@ func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
 			}
 		}
 	}
+}
+
+// setLease sets the address of a network with DHCP. The server is unknown: the service asks all of them
+// to extend the lease, and learns the rest from the answer.
+func setLease(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
+	i := slices.IndexFunc(addrs, func(has link.Addr) bool { return has.Prefix.Addr().Is4() })
+	if i < 0 {
+		return
+	}
+	now := time.Now()
+	a.Addrs, a.Pools = []netip.Prefix{addrs[i].Prefix}, parts.PoolNames(def)
+	ends := now.Add(max(addrs[i].Valid, time.Minute))
+	a.DHCP = &dhcp.Lease{Addr: addrs[i].Prefix, Renew: now, Rebind: now, Expires: ends}
 }
 
 // lazyDefaults returns a function that reads the default routes of a namespace at its first call.

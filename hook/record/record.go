@@ -65,6 +65,7 @@ const (
 	bucketNetworks   = "networks"    // network, NUL, ID → owner's uid
 	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID → withAddrs or withoutAddrs
 	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
+	bucketLeased     = "leased"      // "dhcp", NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
 	bucketReleases   = "releases"    // number → Release
 	bucketMeta       = "meta"        // facts about the database itself
@@ -85,6 +86,8 @@ const keyReady = "ready"
 
 // keyLastRelease is the key in bucketMeta of the last release's number (8 bytes).
 const keyLastRelease = "last release"
+// keyDHCP is the key in bucketLeased of attachments with an address from a DHCP server.
+const keyDHCP = "dhcp"
 
 // netnsKey returns a namespace's key in bucketNetns.
 func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
@@ -104,6 +107,9 @@ func indexesOf(a *hook.Attachment) map[[2]string]string {
 	}
 	for _, c := range a.Containers {
 		rows[[2]string{bucketContainers, c.ID}] = ""
+	}
+	if a.DHCP != nil {
+		rows[[2]string{bucketLeased, keyDHCP}] = ""
 	}
 	if a.OfPod() {
 		rows[[2]string{bucketPods, a.Pod.String()}] = ""
@@ -278,6 +284,9 @@ func CountOwned(tx Tx, network string, uid uint32) (n int, err error) {
 func ByMAC(tx Tx, trunk int, mac ether.MAC) ([]hook.Attachment, error) {
 	return find(tx, bucketMACs, macKey(trunk, mac))
 }
+
+// WithDHCP returns the attachments with an address from a DHCP server.
+func WithDHCP(tx Tx) ([]hook.Attachment, error) { return find(tx, bucketLeased, keyDHCP) }
 
 // MACsWithAddrs returns the MACs on a trunk, which is given by its ifindex, of the attachments that
 // have addresses.

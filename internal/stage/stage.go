@@ -45,7 +45,9 @@ func Run(ctx context.Context, o Options, expire func(error)) error {
 	}
 	run := &run{Options: o, notes: new(strings.Builder)}
 	defer run.close()
-	h := oci.Hook{Stage: o.Stage, State: state, Networks: o.Paths.Networks, Trace: newTrace(), Open: run.open}
+	h := oci.Hook{
+		Stage: o.Stage, State: state, Networks: o.Paths.Networks, Names: o.Paths.Names(), Trace: newTrace(), Open: run.open,
+	}
 	err = h.Run(ctx)
 	fmt.Fprint(o.Stderr, h.Trace)
 	if err == nil {

@@ -42,6 +42,9 @@ func PathsFromEnv() Paths {
 	return DefaultPaths()
 }
 
+// Names returns the directory of the name servers that containers got from DHCP servers.
+func (p Paths) Names() string { return filepath.Join(p.Run, "names") }
+
 // PathsUnder returns paths below the directory root, separate from those of an installed
 // system and of other roots. Only the pins are elsewhere, because they need a bpffs; the
 // name of their directory is a hash of root's path.

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/lanyard-net/lanyard/bpf"
 	"github.com/lanyard-net/lanyard/hook"
@@ -74,11 +76,24 @@ func Open(p Paths) (*Lanyard, error) {
 			Guards:     bpf.NewGuards(bpf.Options{Root: p.BPF}),
 			GuardNetns: p.Guards,
 
+			Names:    p.Names(),
+			Renewing: func() bool { return listens(p.Socket) },
+
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		}),
 		datapath: datapath,
 		shared:   shared,
 	}, nil
+}
+
+// listens reports whether the service listens at a socket, or systemd does and starts it.
+func listens(socket string) bool {
+	c, err := net.DialTimeout("unixpacket", socket, time.Second)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 // Attacher returns an attacher in this process, or, if the process has no privilege, one

@@ -35,7 +35,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer l.Close()
-	l.Log = o.Log
+	l.Log, l.Renewing = o.Log, func() bool { return true }
 	locked, err := lock(o.Paths.Run)
 	if err != nil {
 		return err
@@ -59,6 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { mirror(background, guards, o) })
 	tasks.Go(func() { keepLeases(background, l, o) })
 	tasks.Go(func() { announceMoved(background, l.Local, o) })
+	tasks.Go(func() { l.RenewLeases(background) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	s := &service.Server{

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// lanDHCP is a lab with a service, a gateway that is also a DHCP server, and network "web" with
+// addresses from it.
+func lanDHCP(
+	t *testing.T, serve func(gw *testenv.Station) *testenv.DHCPServer,
+) (*brokered, *testenv.Station, *testenv.DHCPServer) {
+	t.Helper()
+	b := newBrokered(t, testenv.Config{})
+	gw := b.AddGateway(0, "192.168.50.1/24")
+	d := serve(gw)
+	b.Define("web", b.Trunk, func(d *network.Definition) {
+		d.IPAM, d.AllowUsers = network.IPAMDHCP, []string{fmt.Sprint(alice)}
+	})
+	return b, gw, d
+}
+
+// dnsmasq leases 192.168.50.100 to .150.
+func dnsmasq(gw *testenv.Station) *testenv.DHCPServer {
+	return gw.ServeDHCP("192.168.50.100,192.168.50.150,120")
+}
+
+// isc leases the addresses of a range for a minute, to be renewed after one second.
+func isc(leases string) func(gw *testenv.Station) *testenv.DHCPServer {
+	return func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeISC("192.168.50.0", "255.255.255.0", leases, "option routers 192.168.50.1;")
+	}
+}
+
+// held counts the leases in the pool of network "web".
+func (b *brokered) held() (n int) {
+	b.tb.Helper()
+	must(b.tb, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		def, err := network.Load(l.Networks, "web")
+		if err != nil {
+			return err
+		}
+		counts, err := l.Leases.Own.Count(ctx, def.Name+"/"+def.ID+"/dhcp")
+		n = counts.Held
+		return err
+	}))
+	return n
+}
+
+// changes returns how the only attachment differs from what it was given.
+func (b *brokered) changes() (list []verify.Change) {
+	b.tb.Helper()
+	a := b.Record()
+	must(b.tb, b.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		all, err := l.Changes([]hook.Attachment{a})
+		list = all[a.ID]
+		return err
+	}))
+	return list
+}
+
+// TestDHCPLease checks that a container gets address, gateway, routes and MTU from a server before its
+// first process runs, and that the server has the address back after its end.
+func TestDHCPLease(t *testing.T) {
+	b, gw, d := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=26,1400", "--dhcp-option=6,192.168.50.5",
+			"--dhcp-option=121,10.9.0.0/16,192.168.50.7,0.0.0.0/0,192.168.50.1")
+	})
+	before := b.Links(b.Host)
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	r := b.Record()
+	if len(r.Addrs) != 1 || r.DHCP == nil || r.Addrs[0] != r.DHCP.Addr || r.DHCP.Server.String() != "192.168.50.1" ||
+		r.DHCP.ServerMAC != gw.MAC || r.MTU != 1400 || r.Verdict.Code != "ok" || b.held() != 1 {
+		t.Errorf("the record has %v, lease %+v, MTU %d, verdict %v; %d leases", r.Addrs, r.DHCP, r.MTU, r.Verdict, b.held())
+	}
+	routes, err := c.Exec("ip", "route")
+	must(t, err)
+	for _, want := range []string{"default via 192.168.50.1 ", "10.9.0.0/16 via 192.168.50.7 "} {
+		if !strings.Contains(routes, want) {
+			t.Errorf("routes of the container: %s, want %s", routes, want)
+		}
+	}
+	addr, err := c.Exec("ip", "addr", "show", "eth0")
+	must(t, err)
+	if !strings.Contains(addr, "valid_lft 1") || !strings.Contains(addr, "mtu 1400") {
+		t.Errorf("the address does not end with its lease, or the MTU is not the server's: %s", addr)
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	if got, err := hook.ReadNames(b.Paths().Names(), r.Netns.Inode); err != nil || len(got) != 1 ||
+		fmt.Sprint(got[0].DNS) != "[192.168.50.5]" {
+		t.Errorf("the hook reads the names %v, %v", got, err)
+	}
+	b.DetachAndEnd("c1", c)
+	if got, err := os.ReadDir(b.Paths().Names()); err != nil || len(got) > 0 {
+		t.Errorf("files of names are left: %v, %v", got, err)
+	}
+	d.WantLog("DHCPRELEASE(eth0) " + r.Addrs[0].Addr().String() + " " + r.MAC.String())
+	b.WantNothing("web", before)
+	if b.held() != 0 {
+		t.Error("a lease is left")
+	}
+}
+
+// TestDHCPRequested checks that a container gets the address that it asks for, or does not start.
+func TestDHCPRequested(t *testing.T) {
+	b, _, d := lanDHCP(t, dnsmasq)
+	before := b.Links(b.Host)
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web", "ip=192.168.50.123")
+	if a := b.Record().Addrs; len(a) != 1 || a[0] != mustPrefix("192.168.50.123/24") {
+		t.Errorf("the container has %v", a)
+	}
+	other := testenv.NewContainer(t)
+	b.Refused("an address of another container", b.Attach("c2", other, "network=web", "ip=192.168.50.123"), 1,
+		"instead of the requested 192.168.50.123", "DHCP server 192.168.50.1")
+	b.Refused("an IPv6 address", b.Attach("c2", other, "network=web", "ip6=fd50::9"), 1, "omit io.lanyard.ip6")
+	b.DetachAndEnd("c1", c)
+	b.WantNothing("web", before)
+	d.WantLog("DHCPRELEASE(eth0) 192.168.50.123")
+}
+
+// TestDHCPStable checks that the server knows a container by its name again: it gets the same address
+// after others came and went.
+func TestDHCPStable(t *testing.T) {
+	b, _, _ := lanDHCP(t, dnsmasq)
+	start := func(id string) (*testenv.Container, string) {
+		c := testenv.NewContainer(t)
+		b.MustAttach(id, c, "network=web")
+		recs := b.Records()
+		i := slices.IndexFunc(recs, func(a hook.Attachment) bool { return a.Containers[0].ID == id })
+		return c, recs[i].Addrs[0].String()
+	}
+	c, first := start("web-1")
+	b.DetachAndEnd("web-1", c)
+	_, other := start("web-2")
+	if _, again := start("web-1"); again != first || other == first {
+		t.Errorf("web-1 had %s and has %s; web-2 has %s", first, again, other)
+	}
+}
+
+// TestDHCPWithoutService checks that no container starts with a lease that no process would renew.
+func TestDHCPWithoutService(t *testing.T) {
+	b, _, _ := lanDHCP(t, dnsmasq)
+	before := b.Links(b.Host)
+	b.stop()
+	c := testenv.NewContainer(t)
+	b.Refused("without a service", b.Attach("c1", c, "network=web"), 1, "only the service renews",
+		"systemctl start lanyard")
+	b.WantNothing("web", before)
+	b.start()
+	b.MustAttach("c1", c, "network=web")
+	b.stop()
+	b.DetachAndEnd("c1", c) // without a service
+	b.start()
+	b.WantNothing("web", before)
+}
+
+// TestDHCPConflict checks that an address with a claimant is declined to the server, and that the
+// container gets another one.
+func TestDHCPConflict(t *testing.T) {
+	b, _, d := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeDHCP("192.168.50.100,192.168.50.101,120")
+	})
+	b.AddClaimant(0, "192.168.50.100/24")
+	c := testenv.NewContainer(t)
+	for _, id := range []string{"c1", "c2", "c3"} { // at least one of them is offered the address
+		b.Attach(id, c, "network=web", "interface=eth"+id[1:])
+	}
+	d.WantLog("DHCPDECLINE(eth0) 192.168.50.100 ")
+	got := b.Record().Addrs
+	if len(got) != 1 || got[0] != mustPrefix("192.168.50.101/24") {
+		t.Errorf("the container has %v", got)
+	}
+}
+
+// TestDHCPRenewed checks that the service renews a lease, also after it was killed, that a server that is
+// back later extends it, and that a lease that the server ends is replaced.
+func TestDHCPRenewed(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	first := *b.Record().DHCP
+	renewed := func(after string) {
+		t.Helper()
+		before := b.Record().DHCP.Expires
+		testenv.Eventually(t, "a renewed lease "+after, func() error {
+			if r := b.Record(); !r.DHCP.Expires.After(before) || r.DHCP.Lost != "" {
+				return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+			}
+			return nil
+		})
+	}
+	renewed("at T1")
+	b.kill()
+	b.start()
+	renewed("after the service was killed")
+	if now := b.Record().DHCP; now.Addr != first.Addr {
+		t.Errorf("the address was %s and is %s", first.Addr, now.Addr)
+	}
+	b.LoseDatabase(false)
+	testenv.Eventually(t, "a rebuilt lease", func() error {
+		if r := b.Record(); r.DHCP == nil || r.DHCP.Server != first.Server {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+
+	// Another server, which ends the lease and has no address; then it has a range.
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.0,static")
+	testenv.Eventually(t, "a lost lease", func() error {
+		changes := b.changes()
+		if len(changes) != 1 || changes[0].Code != verify.LeaseLost || !strings.Contains(changes[0].Text, "refuses address") {
+			return fmt.Errorf("the changes are %v: %s", changes, b.logged())
+		}
+		return nil
+	})
+	if out, err := c.Exec("ip", "-4", "addr", "show", "eth0"); err != nil || strings.Contains(out, "inet ") {
+		t.Errorf("the container has an address without a lease: %s, %v", out, err)
+	}
+	d.WantLog("DHCPNAK(eth0) " + first.Addr.Addr().String())
+	d.Stop()
+	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")
+	testenv.Eventually(t, "another lease", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" || r.DHCP.Addr == first.Addr {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	out, err := c.Exec("ip", "-4", "addr", "show", "eth0")
+	must(t, err)
+	if r := b.Record(); !strings.Contains(out, r.DHCP.Addr.String()) || strings.Contains(out, first.Addr.String()) ||
+		r.Addrs[0] != r.DHCP.Addr || b.held() != 1 {
+		t.Errorf("the record has %v, lease %+v; %d are held; the container has %s", r.Addrs, r.DHCP, b.held(), out)
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
+}
+
+// TestDHCPSilent checks the verdict of a start without a server.
+func TestDHCPSilent(t *testing.T) {
+	b, _, d := lanDHCP(t, dnsmasq)
+	before := b.Links(b.Host)
+	d.Stop()
+	b.Define("quick", b.Trunk, func(d *network.Definition) {
+		d.IPAM, d.ShareParent, d.Deadline = network.IPAMDHCP, true, network.Duration(1200*time.Millisecond)
+	})
+	c := testenv.NewContainer(t)
+	b.Refused("no server", b.Attach("c1", c, "network=quick"), 1,
+		"dhcp-silent: no DHCP server answered 2 requests within 1.",
+		"the DHCP server")
+	b.WantNothing("web", before)
+}
+
+// TestDHCPOutside checks the verdict of a start with offers outside of the network's subnet.
+func TestDHCPOutside(t *testing.T) {
+	b, _, _ := lanDHCP(t, dnsmasq)
+	b.Define("other", b.Trunk, func(d *network.Definition) {
+		d.IPAM, d.ShareParent = network.IPAMDHCP, true
+		d.Subnets = []network.Subnet{{Subnet: mustPrefix("10.50.0.0/16")}}
+	})
+	c := testenv.NewContainer(t)
+	b.Refused("another subnet", b.Attach("c1", c, "network=other"), 1, "dhcp-wrong-vlan: ", "192.168.50.1", "10.50.0.0/16")
+}
+
+// TestDHCPGuarded checks that a rootless container has a lease, and that its guard permits nothing else.
+func TestDHCPGuarded(t *testing.T) {
+	b, _, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	r := b.Record()
+	if r.Guard == nil || len(r.Guard.Addrs) != 1 || r.Guard.Addrs[0] != r.DHCP.Addr.Addr() {
+		t.Fatalf("the guard permits %+v, the lease is %+v", r.Guard, r.DHCP)
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	testenv.Eventually(t, "a renewed lease", func() error {
+		if now := b.Record(); !now.DHCP.Expires.After(r.DHCP.Expires) {
+			return fmt.Errorf("the lease is %+v: %s", now.DHCP, b.logged())
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.detachAndEndBy(t, alice, "c1", c)
+	d.WantLog("DHCPRELEASE of " + r.Addrs[0].Addr().String())
+	b.wantNoGuards(t)
+}

@@ -1,0 +1,64 @@
+//go:build vm
+
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+)
+
+// TestDHCPVLAN checks that real containers on a VLAN get a lease and its name server, and the verdicts
+// if the switch port does not carry the VLAN, or if the answers come back without its tag.
+//
+// Row: addresses from the LAN's DHCP servers
+func TestDHCPVLAN(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
+	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})
+	gw := b.AddGateway(50, "192.168.50.1/24")
+	gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=6,192.168.50.5")
+	b.Define("web", b.Trunk+".50", func(d *network.Definition) {
+		d.IPAM, d.Managed, d.Deadline = network.IPAMDHCP, true, network.Duration(2*time.Second)
+	})
+	before := b.Links(b.Host)
+	dir, err := os.MkdirTemp("", "engine")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	e := &engine{t: t, w: b.world, dir: dir}
+	for _, runtime := range []string{"runc", "crun"} {
+		hooks := e.hooks("createRuntime")
+		resolv := hooks.CreateRuntime[0]
+		resolv.Args = append(slices.Clone(resolv.Args[:len(resolv.Args)-1]), "createContainer")
+		hooks.CreateContainer = []specs.Hook{resolv}
+		bundle, root, id := e.bundle(runtime+"1", hooks, "network=web"), dir+"/state-"+runtime, runtime+"1"
+		t.Cleanup(func() { e.run(runtime, "--root", root, "delete", "--force", id) })
+		e.must(runtime, "--root", root, "run", "--detach", "--bundle", bundle, id)
+		r := b.Record()
+		if r.Verdict.Code != "ok" || r.Addrs[0].Masked() != mustPrefix("192.168.50.0/24") {
+			t.Errorf("%s: the container has %v, verdict %v", runtime, r.Addrs, r.Verdict)
+		}
+		inside := e.must(runtime, "--root", root, "exec", id, "sh", "-c", "ip addr show eth0; cat /etc/resolv.conf")
+		for _, want := range []string{r.Addrs[0].String(), "nameserver 192.168.50.5\n"} {
+			if !strings.Contains(inside, want) {
+				t.Errorf("%s: inside is %s, want %s", runtime, inside, want)
+			}
+		}
+		e.must(runtime, "--root", root, "delete", "--force", id)
+	}
+	c := testenv.NewContainer(t)
+	b.TakeOffTrunk(50)
+	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=web"), 1, "dhcp-silent: no DHCP server answered",
+		"VLAN 50 of", "switch port")
+	b.PutOnTrunk(50)
+	b.SetNative(50)
+	b.Refused("answers without a tag", b.Attach("c1", c, "network=web"), 1, "dhcp-wrong-vlan: requests to DHCP servers left",
+		"as VLAN 50 and answers arrived on untagged", "native VLAN")
+	b.WantNothing("web", before)
+}

@@ -1,0 +1,253 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam/dhcp"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+const (
+	// renewPoll is how often the records are read for leases to renew. It is the shortest T1.
+	renewPoll = time.Second
+	// renewWait is how long one attempt waits for an answer. renewRetry is the shortest time between
+	// two attempts, and lostRetry the time if the container has no address.
+	renewWait  = 4 * time.Second
+	renewRetry = 10 * time.Second
+	lostRetry  = time.Second
+	// renewAtOnce is the maximum number of leases that are extended at the same time.
+	renewAtOnce = 16
+)
+
+// RenewLeases extends the leases of DHCP servers when their time has come, until ctx ends. The state of
+// a lease is in the attachment's record, so that another process can continue. A lease that ends is
+// logged and marked in the record, and RenewLeases asks for another one until it gets it.
+func (l *Local) RenewLeases(ctx context.Context) {
+	tried := map[verify.ID]time.Time{} // when to try again, after a failure
+	for ctx.Err() == nil {
+		if err := l.renewDue(ctx, tried); err != nil && ctx.Err() == nil {
+			l.Log.Error("could not read the leases of DHCP servers", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(renewPoll):
+		}
+	}
+}
+
+// renewDue extends the leases whose time has come.
+func (l *Local) renewDue(ctx context.Context, tried map[verify.ID]time.Time) error {
+	var recs []hook.Attachment
+	if err := l.WithDB(ctx, func() error {
+		return l.DB.View(ctx, func(tx record.Tx) (err error) {
+			if err = record.Ready(tx); err == nil {
+				recs, err = record.WithDHCP(tx)
+			}
+			return err
+		})
+	}); err != nil {
+		return err
+	}
+	now := time.Now()
+	maps.DeleteFunc(tried, func(id verify.ID, _ time.Time) bool {
+		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == id })
+	})
+	var all errgroup.Group
+	all.SetLimit(renewAtOnce)
+	failed := make([]time.Time, len(recs))
+	for i, a := range recs {
+		if a.State != hook.Attached || now.Before(tried[a.ID]) || !isDue(a.DHCP, now) {
+			continue
+		}
+		all.Go(func() error {
+			if err := l.renew(ctx, a); err != nil && ctx.Err() == nil && !errors.Is(err, hook.ErrGone) {
+				failed[i] = time.Now().Add(retryAfter(a.DHCP, time.Now(), err))
+				l.Log.Warn("could not renew the lease of a container", "network", a.Network, "attachment", a.ID,
+					"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
+			}
+			return nil
+		})
+	}
+	_ = all.Wait() // no function returns an error
+	for i, a := range recs {
+		if !failed[i].IsZero() {
+			tried[a.ID] = failed[i]
+		}
+	}
+	return nil
+}
+
+// isDue reports whether a lease has to be extended, or replaced.
+func isDue(l *dhcp.Lease, now time.Time) bool {
+	return l.Lost != "" || !l.Renew.IsZero() && !now.Before(l.Renew)
+}
+
+// errNoAddress is returned if a container was left without an address.
+var errNoAddress = errors.New("the container has no address")
+
+// retryAfter returns the time until the next attempt after an error: half of what is left until the
+// next step, and at least renewRetry, unless the lease is about to end (RFC 2131 §4.4.5).
+func retryAfter(l *dhcp.Lease, now time.Time, err error) time.Duration {
+	if errors.Is(err, errNoAddress) {
+		return lostRetry
+	}
+	next := l.Rebind
+	if now.After(next) {
+		next = l.Expires
+	}
+	left := next.Sub(now)
+	return min(max(left/2, renewRetry), left)
+}
+
+// renew extends one lease, or gets another one if it has ended.
+func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
+	def, err := network.Load(l.Networks, a.Network)
+	if err != nil {
+		return err
+	}
+	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
+	if err != nil || ns == nil {
+		return err // without a namespace, the sweep releases the attachment
+	}
+	defer ns.Close()
+	if a.DHCP.Lost != "" {
+		return l.replaceLease(ctx, ns, a, nil)
+	}
+	if !time.Now().Before(a.DHCP.Expires) {
+		return l.loseLease(ctx, ns, a, fmt.Sprintf("the lease of %s ended at %s, and no DHCP server has extended it",
+			a.DHCP.Addr.Addr(), a.DHCP.Expires.UTC().Format(time.TimeOnly)))
+	}
+	var now dhcp.Lease
+	asked, cancel := context.WithTimeout(ctx, renewWait)
+	defer cancel()
+	err = l.withServers(ns, &a, func(c *dhcp.Conn) error {
+		now, err = c.Extend(asked, *a.DHCP, dhcp.Request{Given: givenByNetwork(def)})
+		return err
+	})
+	switch {
+	case errors.Is(err, dhcp.ErrRefused):
+		return l.loseLease(ctx, ns, a, err.Error())
+	case err != nil:
+		return err
+	case a.DHCP.Server.IsValid() && !sameConfiguration(*a.DHCP, now): // of a rebuilt lease, little is known
+		return l.replaceLease(ctx, ns, a, &now)
+	}
+	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(time.Now())}); err != nil {
+		return err
+	}
+	return l.recordLease(ctx, a, now)
+}
+
+// sameConfiguration reports whether two leases give an interface the same addresses and routes.
+func sameConfiguration(a, b dhcp.Lease) bool {
+	return a.Addr == b.Addr && a.Gateway == b.Gateway && slices.Equal(a.Routes, b.Routes)
+}
+
+// recordLease writes a lease to the record of an attachment.
+func (l *Local) recordLease(ctx context.Context, a hook.Attachment, now dhcp.Lease) error {
+	return l.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, a.ID)
+		if err != nil {
+			return err
+		}
+		row.DHCP, row.Addrs = &now, []netip.Prefix{now.Addr}
+		return record.Replace(tx, &row)
+	})
+}
+
+// loseLease removes an address that the container must not use any more, and says so. Then it asks for
+// another lease.
+func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment, why string) error {
+	l.Log.Error("a container has lost its address", "network", a.Network, "attachment", a.ID,
+		"address", a.DHCP.Addr.Addr(), "why", why)
+	lost := *a.DHCP
+	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
+	if err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a), l.recordLease(ctx, a, lost)); err != nil {
+		return err
+	}
+	a.DHCP = &lost
+	return l.replaceLease(ctx, ns, a, nil)
+}
+
+// permitNothing makes the guard of an attachment drop all frames, until it has another lease.
+func (l *Local) permitNothing(a hook.Attachment) error {
+	if a.Guard == nil {
+		return nil
+	}
+	guards, err := l.OpenGuards()
+	if err != nil {
+		return err
+	}
+	defer guards.Close()
+	g := *a.Guard
+	g.Addrs, g.Gateways = nil, nil
+	return guards.Do(func() error { return l.Guards.Admit(g) })
+}
+
+// replaceLease gives a running container another lease: the given one, or the one that a server gives
+// now. It probes the address, and changes interface, guard, datapath and record to it. On an error,
+// the interface has no address, and the record says why.
+func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachment, given *dhcp.Lease) error {
+	t, err := l.attemptAgain(ns, a)
+	if err != nil {
+		return err
+	}
+	if t.parent, err = l.Host.ParentAt(a.ParentIdx); err != nil {
+		return err
+	}
+	old := a.DHCP.Addr
+	t.want.Addrs, t.rec.MTU = nil, a.MTU
+	t.link = link.Interface{Name: a.Interface, Index: a.Index, MAC: a.MAC, MTU: a.MTU}
+	t.unwatched = l.WatchNetwork(t.def, t.parent)
+	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
+		return err
+	}
+	if err := ns.DelAddr(a.Index, old); err != nil {
+		return err
+	}
+	if t.rec.DHCP, t.rec.Addrs = nil, nil; given != nil {
+		err = t.take(ctx, *given)
+	} else {
+		err = t.acquireLease(ctx)
+	}
+	if err == nil {
+		err = t.verifyAndConfigure(ctx)
+	}
+	if err == nil && t.rec.Verdict.Code.Fatal(t.rec.Mode) {
+		err = &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
+	}
+	if err == nil {
+		err = t.commit(ctx)
+	}
+	if err != nil {
+		return errors.Join(errNoAddress, err, t.dropLease(ctx, *a.DHCP))
+	}
+	l.Log.Info("a container has a new lease", "network", a.Network, "attachment", a.ID, "before", old,
+		"address", t.rec.DHCP.Addr, "server", t.rec.DHCP.Server)
+	return nil
+}
+
+// dropLease removes the address of an attempt that failed, and records old as lost.
+func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
+	for _, p := range t.rec.Addrs {
+		err = errors.Join(err, t.ns.DelAddr(t.link.Index, p))
+	}
+	if old.Lost == "" {
+		old.Lost = fmt.Sprintf("the DHCP server has changed the lease of %s, and the new one could not be used",
+			old.Addr.Addr())
+	}
+	return errors.Join(err, t.recordLease(ctx, t.rec, old))
+}

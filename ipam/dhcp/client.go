@@ -1,0 +1,220 @@
+package dhcp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+)
+
+// Request is what a client asks for.
+type Request struct {
+	Given
+	Addr netip.Addr // the address to ask for (option 50); zero: any
+	// Usable returns why the caller cannot use a lease, or nil. Other servers may offer a better one.
+	Usable func(Lease) error
+}
+
+// moreOffers is how long the client waits for other offers after one that it cannot use.
+const moreOffers = time.Second
+
+// maxRounds is the number of offers that a client accepts, if servers do not confirm them.
+const maxRounds = 3
+
+// Acquire gets a lease from the first server with a usable offer. It returns a *NoLease if there is
+// none until ctx ends.
+func (c *Conn) Acquire(ctx context.Context, r Request) (Lease, error) {
+	start := time.Now()
+	failed := &NoLease{}
+	fail := func() error {
+		failed.Sent, failed.Waited = c.sent, time.Since(start)
+		return failed
+	}
+	for range maxRounds {
+		offer, server, err := c.discover(ctx, r, failed)
+		if err != nil {
+			return Lease{}, err
+		}
+		if offer == nil {
+			break
+		}
+		l, ok, err := c.request(ctx, r, *offer, server, failed)
+		if err != nil || ok {
+			return l, err
+		}
+	}
+	return Lease{}, fail()
+}
+
+// add keeps an unusable answer, once.
+func (e *NoLease) add(a answer, err error) {
+	r := Refused{MAC: a.from, Err: err}
+	if a.DHCPv4 != nil {
+		r.Server, _ = netip.AddrFromSlice(a.ServerIdentifier().To4())
+	}
+	same := func(have Refused) bool { return have.Error() == r.Error() }
+	if len(e.Refused) < maxRefused && !slices.ContainsFunc(e.Refused, same) {
+		e.Refused = append(e.Refused, r)
+	}
+}
+
+// discover returns the first usable offer and its server identifier, or nil.
+func (c *Conn) discover(ctx context.Context, r Request, failed *NoLease) (offer *Lease, server []byte, err error) {
+	m, err := c.message(dhcpv4.MessageTypeDiscover, c.wanted)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.Addr.IsValid() {
+		m.UpdateOption(dhcpv4.OptRequestedIPAddress(r.Addr.AsSlice()))
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	_, err = c.ask(ctx, broadcast(c.client.MAC), m, func(a answer) bool {
+		if a.err == nil && a.MessageType() != dhcpv4.MessageTypeOffer {
+			return false
+		}
+		l, err := c.read(a, r)
+		if err != nil {
+			if len(failed.Refused) == 0 {
+				time.AfterFunc(moreOffers, cancel)
+			}
+			failed.add(a, err)
+			return false
+		}
+		offer, server = &l, a.Options.Get(dhcpv4.OptionServerIdentifier)
+		return true
+	})
+	return offer, server, err
+}
+
+// read returns the lease in an answer, if the client can use it.
+func (c *Conn) read(a answer, r Request) (Lease, error) {
+	if a.err != nil {
+		return Lease{}, a.err
+	}
+	l, err := leaseOf(a.DHCPv4, r.Given, time.Now())
+	l.ServerMAC = a.from
+	if err == nil && r.Usable != nil {
+		err = r.Usable(l)
+	}
+	return l, err
+}
+
+// request accepts an offer. ok is false if the server does not confirm it, or confirms something that
+// the client cannot use: then the lease is given back.
+func (c *Conn) request(
+	ctx context.Context, r Request, offer Lease, server []byte, failed *NoLease,
+) (l Lease, ok bool, err error) {
+	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted, dhcpv4.WithGeneric(dhcpv4.OptionServerIdentifier, server))
+	if err != nil {
+		return l, false, err
+	}
+	m.UpdateOption(dhcpv4.OptRequestedIPAddress(offer.Addr.Addr().AsSlice()))
+	answered, err := c.ask(ctx, broadcast(c.client.MAC), m, func(a answer) bool {
+		done, lerr := c.confirmed(a, r, offer, &l)
+		if lerr != nil {
+			failed.add(a, lerr)
+		}
+		ok = done && lerr == nil
+		return done
+	})
+	if err == nil && answered && !ok && l.Addr.IsValid() {
+		err = c.Release(l)
+	}
+	if err == nil && !answered {
+		failed.add(answer{from: offer.ServerMAC}, fmt.Errorf("offers %s and then confirms nothing", offer.Addr.Addr()))
+	}
+	return l, ok, err
+}
+
+// ErrRefused is the reason of a server that ends a lease, or does not grant it (DHCPNAK).
+var ErrRefused = errors.New("refuses")
+
+// confirmed reads the answer to a request for old into l. done is false if the answer is not one.
+func (c *Conn) confirmed(a answer, r Request, old Lease, l *Lease) (done bool, err error) {
+	if a.err != nil {
+		return false, a.err
+	}
+	switch a.MessageType() {
+	case dhcpv4.MessageTypeNak:
+		return true, fmt.Errorf("%w address %s%s", ErrRefused, old.Addr.Addr(), because(a.DHCPv4))
+	case dhcpv4.MessageTypeAck:
+	default:
+		return false, nil
+	}
+	*l, err = c.read(a, r)
+	if err == nil && l.Addr.Addr() != old.Addr.Addr() {
+		err = fmt.Errorf("confirms address %s instead of %s", l.Addr.Addr(), old.Addr.Addr())
+	}
+	return true, err
+}
+
+// because returns the text that a server sends with a refusal.
+func because(m *dhcpv4.DHCPv4) string {
+	text := bytes.TrimRight(m.Options.Get(dhcpv4.OptionMessage), "\x00")
+	if len(text) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%.80q)", text)
+}
+
+// Extend extends a lease: it asks the lease's server, or any server after the time Rebind. The
+// interface has the lease's address. Extend returns a *NoLease if there is no usable answer until ctx
+// ends, with ErrRefused among its reasons if the server ends the lease.
+func (c *Conn) Extend(ctx context.Context, old Lease, r Request) (l Lease, err error) {
+	start := time.Now()
+	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted, dhcpv4.WithClientIP(old.Addr.Addr().AsSlice()))
+	if err != nil {
+		return l, err
+	}
+	w := c.fromLease(old)
+	if !old.Rebind.After(start) || old.ServerMAC.IsZero() {
+		w = broadcast(c.client.MAC)
+		w.from = old.Addr.Addr()
+	}
+	failed, ok := &NoLease{}, false
+	if _, err = c.ask(ctx, w, m, func(a answer) bool {
+		done, lerr := c.confirmed(a, r, old, &l)
+		if lerr != nil {
+			failed.add(a, lerr)
+		}
+		ok = done && lerr == nil
+		return done
+	}); err != nil || ok {
+		return l, err
+	}
+	failed.Sent, failed.Waited = c.sent, time.Since(start)
+	return Lease{}, failed
+}
+
+// fromLease returns the way from the lease's address to its server.
+func (c *Conn) fromLease(l Lease) way {
+	return way{c.client.MAC, l.ServerMAC, l.Addr.Addr(), l.Server}
+}
+
+// Release gives a lease back to its server. There is no answer. The interface may be one without the
+// lease's address, such as the parent of an interface that is gone.
+func (c *Conn) Release(l Lease) error {
+	m, err := c.message(dhcpv4.MessageTypeRelease, dhcpv4.WithClientIP(l.Addr.Addr().AsSlice()),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(l.Server.AsSlice())))
+	if err != nil {
+		return err
+	}
+	return c.send(c.fromLease(l), m)
+}
+
+// Decline tells the server that another station uses the lease's address (RFC 2131 §4.4.4).
+func (c *Conn) Decline(l Lease) error {
+	m, err := c.message(dhcpv4.MessageTypeDecline, dhcpv4.WithOption(dhcpv4.OptServerIdentifier(l.Server.AsSlice())))
+	if err != nil {
+		return err
+	}
+	m.UpdateOption(dhcpv4.OptRequestedIPAddress(l.Addr.Addr().AsSlice()))
+	m.UpdateOption(dhcpv4.OptMessage("address is in use"))
+	return c.send(broadcast(c.client.MAC), m)
+}

@@ -1,0 +1,125 @@
+// Package dhcp gets addresses for containers from the DHCP servers of the LAN (RFC 2131): it asks
+// for a lease, extends it, and gives it back.
+//
+// It knows nothing of networks, records or guards. The caller decides on which interface it asks,
+// which lease is acceptable, and what to do if there is none. A [Conn] sends and receives from a
+// packet socket, so that it works before the interface has an address.
+package dhcp
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
+)
+
+// Client is what identifies a container to servers.
+type Client struct {
+	// MAC is that of the container's interface. The client identifier (option 61) is derived from it.
+	MAC ether.MAC
+	// Hostname is a DNS label, see [Hostname]; "": the client sends none.
+	Hostname string
+}
+
+// id returns the client identifier: the hardware type and the MAC (RFC 2132 §9.14).
+func (c Client) id() []byte { return append([]byte{1}, c.MAC[:]...) }
+
+// Lease is what a server has acknowledged.
+type Lease struct {
+	Addr   netip.Prefix `json:"address"`
+	Server netip.Addr   `json:"server"` // its server identifier
+	// ServerMAC is the source of the server's frames: the server, or the router or relay before it.
+	ServerMAC ether.MAC    `json:"server_mac"`
+	Gateway   netip.Addr   `json:"gateway,omitzero"` // not set if the server names none
+	Routes    []Route      `json:"routes,omitempty"` // without the default route
+	MTU       int          `json:"mtu,omitzero"`     // in bytes; 0 if the server names none
+	DNS       []netip.Addr `json:"dns,omitempty"`
+	Search    []string     `json:"dns_search,omitempty"`
+
+	// Renew and Rebind are the times from which the client asks the server, and any server, to extend
+	// the lease (T1 and T2). All three are zero if the lease does not end.
+	Renew   time.Time `json:"renew,omitzero"`
+	Rebind  time.Time `json:"rebind,omitzero"`
+	Expires time.Time `json:"expires,omitzero"`
+
+	// Lost is why the container does not have the address any more; "" if it has it.
+	Lost string `json:"lost,omitempty"`
+}
+
+// Route is a route that a server names.
+type Route struct {
+	Dst netip.Prefix `json:"dst"`
+	Via netip.Addr   `json:"via,omitzero"` // not set if Dst is on the link
+}
+
+// Remaining returns for how long the lease is valid. It returns 0 for a lease that does not end, and
+// at least one second for any other.
+func (l *Lease) Remaining(now time.Time) time.Duration {
+	if l.Expires.IsZero() {
+		return 0
+	}
+	return max(l.Expires.Sub(now), time.Second)
+}
+
+// Hostname returns a name as a DNS label (RFC 1123 §2.1), or "" if no character of it can be in one.
+func Hostname(name string) string {
+	label := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z', r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		}
+		return '-'
+	}, name)
+	label = strings.TrimLeft(label, "-")
+	return strings.TrimRight(label[:min(len(label), 63)], "-")
+}
+
+// NoLease is the error of a client that got no usable lease before its deadline.
+type NoLease struct {
+	Sent    int           // number of requests
+	Waited  time.Duration // from the first one
+	Refused []Refused     // the unusable answers, at most maxRefused
+}
+
+// Refused is an answer that cannot be used.
+type Refused struct {
+	Server netip.Addr // zero if the answer does not name it
+	MAC    ether.MAC  // source of the frame
+	Err    error
+}
+
+// maxRefused is the maximum number of unusable answers that are kept: a server may send any number.
+const maxRefused = 4
+
+// Error implements error.
+func (e *NoLease) Error() string {
+	if len(e.Refused) == 0 {
+		return fmt.Sprintf("no DHCP server answered %d requests within %s", e.Sent, e.Waited.Round(100*time.Millisecond))
+	}
+	var all []string
+	for _, r := range e.Refused {
+		all = append(all, r.Error())
+	}
+	return strings.Join(all, "; ")
+}
+
+// Unwrap returns the errors of the unusable answers.
+func (e *NoLease) Unwrap() (errs []error) {
+	for _, r := range e.Refused {
+		errs = append(errs, r.Err)
+	}
+	return errs
+}
+
+// Error implements error.
+func (r Refused) Error() string {
+	if !r.Server.IsValid() {
+		return fmt.Sprintf("DHCP server %s: %v", r.MAC, r.Err)
+	}
+	return fmt.Sprintf("DHCP server %s (%s): %v", r.Server, r.MAC, r.Err)
+}
+
+func hexOf(b []byte) string { return hex.EncodeToString(b[:min(len(b), 16)]) }

@@ -1,0 +1,105 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A DHCPServer is a real server on a station.
+type DHCPServer struct {
+	station *Station
+	log     string // file
+	args    []string
+	ready   string // in the log of a server that listens
+	cmd     *exec.Cmd
+}
+
+// ServeDHCP starts a dnsmasq on the station that leases addresses, such as
+// "192.168.50.100,192.168.50.150,120" for a range with a lease time in seconds, which is at least 120.
+// Options are dnsmasq's, such as "--dhcp-option=26,1400". The station has an address already.
+func (s *Station) ServeDHCP(leases string, options ...string) *DHCPServer {
+	s.lab.tb.Helper()
+	dir := s.lab.tb.TempDir()
+	args := []string{"dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--port=0", "--user=root",
+		"--group=root", "--log-facility=-", "--log-dhcp", "--dhcp-authoritative", "--no-ping", "--bind-dynamic",
+		"--interface=" + s.Card, "--dhcp-range=" + leases, "--dhcp-leasefile=" + filepath.Join(dir, "leases")}
+	args = append(args, options...)
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "DHCP, sockets bound", args: args}
+	d.Start()
+	return d
+}
+
+// ServeISC starts an isc-dhcp-server on the station, which leases the addresses of a range for a minute
+// that are to be renewed after one second. Others of its statements go into the subnet's block.
+func (s *Station) ServeISC(subnet, mask, leases, statements string) *DHCPServer {
+	s.lab.tb.Helper()
+	conf := fmt.Sprintf("authoritative; ping-check false; dhcp-cache-threshold 0; min-lease-time 60; "+
+		"default-lease-time 60; option dhcp-renewal-time 1; option dhcp-rebinding-time 30; "+
+		"subnet %s netmask %s { range %s; %s }", subnet, mask, leases, statements)
+	dir := s.lab.tb.TempDir()
+	for name, text := range map[string]string{"conf": conf, "leases": ""} {
+		must(s.lab.tb, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "Server starting service", args: []string{
+		"dhcpd", "-4", "-d", "--no-pid", "-cf", filepath.Join(dir, "conf"), "-lf", filepath.Join(dir, "leases"), s.Card}}
+	d.Start()
+	return d
+}
+
+// Start starts the server, also again after Stop: it knows its leases then.
+func (d *DHCPServer) Start() {
+	tb := d.station.lab.tb
+	tb.Helper()
+	f, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	must(tb, err)
+	defer f.Close()
+	d.cmd = exec.Command(d.args[0], d.args[1:]...)
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	d.cmd.Stdout, d.cmd.Stderr = f, f
+	must(tb, d.station.Start(d.cmd))
+	tb.Cleanup(d.Stop)
+	d.WantLog(d.ready)
+}
+
+// Stop kills the server.
+func (d *DHCPServer) Stop() {
+	if d.cmd == nil {
+		return
+	}
+	unix.Kill(d.cmd.Process.Pid, unix.SIGKILL)
+	d.cmd.Wait()
+	d.cmd = nil
+	if tb := d.station.lab.tb; tb.Failed() {
+		tb.Logf("%s says: %s", d.args[0], d.Log())
+	}
+}
+
+// Log returns what the server has logged.
+func (d *DHCPServer) Log() string {
+	d.station.lab.tb.Helper()
+	text, err := os.ReadFile(d.log)
+	must(d.station.lab.tb, err)
+	return string(text)
+}
+
+// WantLog waits until the server has logged a text.
+func (d *DHCPServer) WantLog(text string) {
+	d.station.lab.tb.Helper()
+	Eventually(d.station.lab.tb, "\""+text+"\" in the DHCP server's log", func() error {
+		if log := d.Log(); !strings.Contains(log, text) {
+			return &missing{log}
+		}
+		return nil
+	})
+}
+
+// missing is the error of a log without the wanted text.
+type missing struct{ log string }
+
+func (m *missing) Error() string { return "it is: " + m.log }
