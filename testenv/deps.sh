@@ -3,7 +3,7 @@
 # missing packages, so that a second run does nothing.
 set -eu
 
-test_="gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins dnsmasq-base isc-dhcp-server"
+test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins dnsmasq-base isc-dhcp-server"
 suite="mmdebstrap debian-archive-keyring"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 bench="netavark iperf3 runc time busybox-static iproute2 util-linux"
@@ -33,10 +33,17 @@ for p in $packages; do
 	*) missing="$missing $p" ;;
 	esac
 done
-# Tests start this server themselves. Installed on a host with systemd, it would also run as a service.
+# Tests start these servers themselves. Installed on a host with systemd, they would also run as
+# services: as "systemctl mask" does.
 case " $missing " in
 *" isc-dhcp-server "*)
-	unit=/etc/systemd/system/isc-dhcp-server.service # as "systemctl mask" does
+	unit=/etc/systemd/system/isc-dhcp-server.service
+	[ "$(id -u)" != 0 ] || [ -e $unit ] || ln -s /dev/null $unit
+	;;
+esac
+case " $missing " in
+*" etcd-server "*)
+	unit=/etc/systemd/system/etcd.service
 	[ "$(id -u)" != 0 ] || [ -e $unit ] || ln -s /dev/null $unit
 	;;
 esac

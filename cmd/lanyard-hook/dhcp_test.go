@@ -52,7 +52,7 @@ func (b *brokered) held() (n int) {
 		if err != nil {
 			return err
 		}
-		counts, err := l.Leases.Count(ctx, def.Name+"/"+def.ID+"/dhcp")
+		counts, err := l.Leases.Own.Count(ctx, def.Name+"/"+def.ID+"/dhcp")
 		n = counts.Held
 		return err
 	}))

@@ -197,10 +197,10 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 		t.rec.MTU = min(l.MTU, t.parent.MTU)
 	}
 	if err := t.DB.Hold(ctx, func() error {
-		lease := ipam.Lease{Addr: l.Addr.Addr(), Owner: t.owner(), Name: t.leaseName(), MAC: t.rec.MAC.String()}
-		err := t.Leases.Release(ctx, t.rec.Pools[0], lease.Owner, 0) // an earlier lease, if it had one
+		lease := ipam.Lease{Addr: l.Addr.Addr(), Owner: ownerOf(t.rec), Name: t.leaseName(), MAC: t.rec.MAC.String()}
+		err := t.Leases.Own.Release(ctx, t.rec.Pools[0], lease.Owner, 0) // an earlier lease, if it had one
 		if err == nil {
-			err = t.Leases.Claim(ctx, t.rec.Pools[0], lease)
+			err = t.Leases.Own.Claim(ctx, t.rec.Pools[0], lease)
 		}
 		if errors.Is(err, ipam.ErrTaken) {
 			err = fmt.Errorf("DHCP server %s (%s) has given an address twice: %w", l.Server, l.ServerMAC, err)
@@ -240,7 +240,7 @@ func (t *attempt) giveUpLease(ctx context.Context, a netip.Addr) error {
 	if err := t.withServers(t.ns, &t.rec, func(c *dhcp.Conn) error { return c.Decline(*l) }); err != nil {
 		return err
 	}
-	err := t.declineLease(ctx, a)
+	err := t.WithStore(ctx, "", func(in ipam.Store) error { return t.declineLease(ctx, in, a) })
 	t.rec.DHCP = nil
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/failpoint"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -100,7 +101,9 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 		t.rec.Former = nil // the MAC is the same
 		return err
 	}
-	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(c)) }); err != nil {
+	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
+		return t.replaceAddr(ctx, in, t.addrToDecline(c))
+	}); err != nil {
 		return err
 	}
 	if err := t.recordEndpoint(ctx); err != nil {

@@ -17,6 +17,13 @@ const IPAMDHCP IPAM = "dhcp"
 
 var ipamValues = []string{string(IPAMNone), string(IPAMDHCP)}
 
+// LeaseStore selects the store of a network's leases. Empty: this host's database.
+type LeaseStore string
+
+// LeasesEtcd keeps leases in an etcd cluster. All hosts that use the cluster share the pools of
+// networks with the same name and subnet.
+const LeasesEtcd LeaseStore = "etcd"
+
 // Allocate selects which free address a container without a request for one gets.
 type Allocate string
 
@@ -42,6 +49,8 @@ const (
 
 var macFromValues = []string{string(MACFromHost), string(MACFromAddress)}
 
+var leaseStoreValues = []string{string(LeasesEtcd)}
+
 var allocateValues = []string{string(AllocateSequential), string(AllocateStable)}
 
 func (d *Definition) validAddressing() error {
@@ -57,6 +66,8 @@ func (d *Definition) validAddressing() error {
 				d.Subnets[0].Subnet, d.IPAM)
 		case len(d.Routes) > 0:
 			return fmt.Errorf("routes: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
+		case d.Leases != "":
+			return fmt.Errorf("leases: ipam %q assigns no addresses to lease: omit one of them", d.IPAM)
 		case d.SourceRouting:
 			return fmt.Errorf("source-routing: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		}
@@ -66,6 +77,11 @@ func (d *Definition) validAddressing() error {
 		}
 	default:
 		return fmt.Errorf("ipam: %w", oneOf(string(d.IPAM), ipamValues))
+	}
+	if d.Leases != "" {
+		if err := oneOf(string(d.Leases), leaseStoreValues); err != nil {
+			return fmt.Errorf("leases: %w", err)
+		}
 	}
 	if d.Allocate != "" {
 		if err := oneOf(string(d.Allocate), allocateValues); err != nil {

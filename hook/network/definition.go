@@ -44,6 +44,8 @@ type Definition struct {
 	// from the DHCP servers of the LAN.
 	IPAM    IPAM     `json:"ipam,omitzero"`
 	Subnets []Subnet `json:"subnets,omitempty"`
+	// Leases is empty for leases in this host's database.
+	Leases LeaseStore `json:"leases,omitzero"`
 	// Allocate is empty for AllocateSequential.
 	Allocate Allocate `json:"allocate,omitzero"`
 	// MACFrom is empty for MACFromHost.

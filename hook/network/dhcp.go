@@ -12,6 +12,8 @@ func (d *Definition) validDHCP() error {
 		return fmt.Errorf("ipam: %q needs a parent that leads to a DHCP server", d.IPAM)
 	case len(d.Subnets) > 1:
 		return fmt.Errorf("subnets: ipam %q assigns one address: omit all but one", d.IPAM)
+	case d.Leases != "":
+		return fmt.Errorf("leases: with ipam %q, servers keep the leases: omit one of them", d.IPAM)
 	case d.Allocate != "":
 		return fmt.Errorf("allocate: ipam %q leaves the choice of addresses to the server: omit one of them", d.IPAM)
 	case d.MACFrom == MACFromAddress:

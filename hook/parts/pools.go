@@ -23,12 +23,16 @@ func PoolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 	return p
 }
 
-// PoolName returns the name of a subnet's pool of leases. It contains the network's generation, so
-// that a recreated network starts with an empty pool. A network with DHCP has one pool, because a
-// server may change the subnet.
+// PoolName returns the name of a subnet's pool of leases. In the host's own store it contains the
+// network's generation, so that a recreated network starts with an empty pool. In a shared store it
+// does not, because the network has another generation on every host. A network with DHCP has one
+// pool, because a server may change the subnet.
 func PoolName(def *network.Definition, s network.Subnet) string {
-	if def.IPAM == network.IPAMDHCP {
+	switch {
+	case def.IPAM == network.IPAMDHCP:
 		return def.Name + "/" + def.ID + "/dhcp"
+	case def.Leases != "":
+		return def.Name + "/" + s.Subnet.String()
 	}
 	return def.Name + "/" + def.ID + "/" + s.Subnet.String()
 }
