@@ -34,9 +34,9 @@ const (
 	DHCPSilent    Code = "dhcp-silent"     // no server answered the requests
 	DHCPWrongVLAN Code = "dhcp-wrong-vlan" // the answers had a wrong tag, or are for another subnet
 
-	// Only a later verification gives these: the lease of an address has ended, or the container's root
-	// has changed the interface.
-	LeaseLost        Code = "lease-lost"        // another host has got the address, or no server extends the lease
+	// Only a later verification gives these: the store or a DHCP server has taken an address back, or the
+	// container's root has changed the interface.
+	LeaseLost        Code = "lease-lost"        // the host was cut off for too long, or the server ended the lease
 	InterfaceChanged Code = "interface-changed" // another MAC, set down, without an address or default route
 	InterfaceGone    Code = "interface-gone"    // not in the container's namespace
 )

@@ -97,12 +97,7 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 		return err
 	}
 	if c := f.Claimants[0]; !t.claimsRequested(c) {
-		if t.rec.DHCP != nil {
-			return errors.Join(&lateConflict{c}, t.giveUpLease(ctx, t.addrToDecline(c)))
-		}
-		return errors.Join(&lateConflict{c}, t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
-			return t.declineLease(ctx, in, t.addrToDecline(c))
-		}))
+		return errors.Join(&lateConflict{c}, t.giveUp(ctx, t.addrToDecline(c)))
 	}
 	if err := t.judge(ctx, f); err != nil {
 		return err
@@ -125,4 +120,12 @@ func (t *attempt) addrToDecline(c verify.Claimant) netip.Addr {
 		return t.rec.Addrs[0].Addr()
 	}
 	return c.Addr
+}
+
+// giveUp declines an address, to the DHCP server, too, if it comes from one.
+func (t *attempt) giveUp(ctx context.Context, a netip.Addr) error {
+	if t.rec.DHCP != nil {
+		return t.giveUpLease(ctx, a)
+	}
+	return t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, in, a) })
 }

@@ -196,11 +196,11 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 	if t.rec.MTURequested == 0 && l.MTU != 0 {
 		t.rec.MTU = min(l.MTU, t.parent.MTU)
 	}
-	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
+	if err := t.DB.Hold(ctx, func() error {
 		lease := ipam.Lease{Addr: l.Addr.Addr(), Owner: ownerOf(t.rec), Name: t.leaseName()}
-		err := in.Release(ctx, t.rec.Pools[0], lease.Owner, 0) // an earlier lease, if it had one
+		err := t.Leases.Own.Release(ctx, t.rec.Pools[0], lease.Owner, 0) // an earlier lease, if it had one
 		if err == nil {
-			err = in.Claim(ctx, t.rec.Pools[0], lease)
+			err = t.Leases.Own.Claim(ctx, t.rec.Pools[0], lease)
 		}
 		if errors.Is(err, ipam.ErrTaken) {
 			err = fmt.Errorf("DHCP server %s (%s) has given an address twice: %w", l.Server, l.ServerMAC, err)
@@ -240,7 +240,7 @@ func (t *attempt) giveUpLease(ctx context.Context, a netip.Addr) error {
 	if err := t.withServers(t.ns, &t.rec, func(c *dhcp.Conn) error { return c.Decline(*l) }); err != nil {
 		return err
 	}
-	err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, in, a) })
+	err := t.WithStore(ctx, "", func(in ipam.Store) error { return t.declineLease(ctx, in, a) })
 	t.rec.DHCP = nil
 	return err
 }

@@ -13,7 +13,7 @@ func (d *Definition) validDHCP() error {
 	case len(d.Subnets) > 1:
 		return fmt.Errorf("subnets: ipam %q assigns one address: omit all but one", d.IPAM)
 	case d.Leases != "":
-		return fmt.Errorf("leases: with ipam %q, the server has the leases: omit one of them", d.IPAM)
+		return fmt.Errorf("leases: with ipam %q, servers keep the leases: omit one of them", d.IPAM)
 	case d.Allocate != "":
 		return fmt.Errorf("allocate: ipam %q leaves the choice of addresses to the server: omit one of them", d.IPAM)
 	case d.MACFrom == MACFromAddress:

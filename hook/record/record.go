@@ -84,10 +84,11 @@ const (
 // it, no address may be claimed: the file may have been deleted while containers ran.
 const keyReady = "ready"
 
-// keyLastRelease is the key in bucketMeta of the last release's number (8 bytes).
-const keyLastRelease = "last release"
 // keyDHCP is the key in bucketLeased of attachments with an address from a DHCP server.
 const keyDHCP = "dhcp"
+
+// keyLastRelease is the key in bucketMeta of the last release's number (8 bytes).
+const keyLastRelease = "last release"
 
 // netnsKey returns a namespace's key in bucketNetns.
 func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
