@@ -56,7 +56,8 @@ type Default struct {
 
 // Change is one way in which an interface is not as it was given.
 type Change struct {
-	// Code is InterfaceGone or InterfaceChanged if traffic cannot work with it; "" if it can.
+	// Code is InterfaceGone, InterfaceChanged or LeaseLost if traffic cannot work with it; "" if it
+	// can.
 	Code Code   `json:"code,omitempty"`
 	Text string `json:"text"`
 }

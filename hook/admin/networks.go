@@ -328,17 +328,17 @@ func (l *Admin) removeParents(ctx context.Context, all []removal, n *siblings) {
 }
 
 // removeDefinitions removes the pools and deletes the files of the definitions last: until then,
-// removing the networks again completes the removal.
+// removing the networks again completes the removal. A pool that hosts share stays: others use it.
 func (l *Admin) removeDefinitions(ctx context.Context, all []removal) {
 	var pools []string
 	for _, r := range all {
 		for _, s := range r.def.Subnets {
-			if r.err == nil {
+			if r.err == nil && r.def.Leases == "" {
 				pools = append(pools, parts.PoolName(r.def, s))
 			}
 		}
 	}
-	err := l.Leases.RemovePool(ctx, pools...)
+	err := l.Leases.Own.RemovePool(ctx, pools...)
 	for i := range all {
 		r := &all[i]
 		if r.err == nil {

@@ -208,6 +208,9 @@ func (t *attempt) commit(ctx context.Context) error {
 	if err := t.checkNotHosts(); err != nil {
 		return err
 	}
+	if err := t.confirmLeases(ctx); err != nil {
+		return err
+	}
 	if t.unwatched == "" {
 		if err := t.Datapath.MarkInUse(t.rec.Endpoint); err != nil {
 			return err
