@@ -36,7 +36,8 @@ type Attachment struct {
 	MAC        ether.MAC `json:"mac"`
 	MTU        int       `json:"mtu,omitzero"`
 	// MTURequested is the MTU of the network or of the container's annotation; 0: the parent's.
-	MTURequested int `json:"mtu_requested,omitzero"`
+	MTURequested int      `json:"mtu_requested,omitzero"`
+	Sysctls      []Sysctl `json:"sysctls,omitempty"` // that the container requested for the interface
 
 	Addrs    []netip.Prefix `json:"addresses"`
 	Gateways []netip.Addr   `json:"gateways,omitempty"`

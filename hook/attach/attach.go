@@ -150,6 +150,11 @@ func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.
 	if err := mayUse(t.def, t.r.Pod); err != nil {
 		return rec, false, err
 	}
+	for _, s := range t.want.Sysctls {
+		if err := s.Check(t.r.Pod != (hook.Pod{})); err != nil {
+			return rec, false, err
+		}
+	}
 	if t.guarded, err = needsGuard(t.caller, t.def); err != nil {
 		return rec, false, err
 	}
@@ -183,6 +188,9 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	if err := t.acquireLease(ctx); err != nil {
+		return err
+	}
+	if err := t.ns.Do(t.setSysctls); err != nil {
 		return err
 	}
 	if err := t.verifyAndConfigure(ctx); err != nil {

@@ -297,6 +297,9 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 	if now.ID != t.def.ID {
 		return errors.New("it was deleted and recreated during the attach: start the container again")
 	}
+	if now.Parent != t.def.Parent {
+		return errors.New("its parent was changed during the attach: start the container again")
+	}
 	return nil
 }
 
@@ -306,6 +309,7 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 	rec := hook.Attachment{
 		ID: record.NewID(), State: hook.Attaching, Network: t.def.Name, Generation: t.def.ID,
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), MTURequested: t.mtu(), Netns: id, Hook: self,
+		Sysctls:    t.want.Sysctls,
 		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),

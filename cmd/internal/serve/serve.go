@@ -59,6 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { mirror(background, guards, o) })
 	tasks.Go(func() { l.RenewLeases(background) })
 	tasks.Go(func() { keepLeases(background, l, o) })
+	tasks.Go(func() { announceMoved(background, l.Local, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	s := &service.Server{
