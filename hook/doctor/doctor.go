@@ -18,7 +18,7 @@ import (
 // State is the result of a check.
 type State string
 
-// The states of a check. Wrong means that containers do not start, or start off the LAN.
+// The states of a check. Wrong means that containers do not start, start off the LAN, or lose packets.
 const (
 	OK      State = "ok"
 	Warning State = "warning"

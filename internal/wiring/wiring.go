@@ -137,6 +137,11 @@ func (probers) Exact(ifindex int, mac ether.MAC) (verify.Prober, error) {
 	return probe.OpenSocket(ifindex, mac)
 }
 
+// Pinger returns a pinger on the link ifindex.
+func (probers) Pinger(ifindex int, ends verify.Ends) (verify.Pinger, error) {
+	return probe.OpenPinger(ifindex, ends)
+}
+
 // announcer sends an ARP or ND announcement, by the family of the address.
 type announcer struct {
 	sender  verify.Sender
