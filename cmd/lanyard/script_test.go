@@ -32,6 +32,7 @@ import (
 //	gateway PREFIX…            adds a station with these addresses to the switch
 //	claimant PREFIX ADDR       adds a station that uses an address and pings ADDR from it
 //	lldp FILE                  runs lldpd on the switch, with these lines for lldpcli
+//	lldp off                   ends it
 //	await FILE PATTERN         waits until a background program's output matches
 //	container ID               creates a network namespace with a process, whose pid is $PID
 //	attach ID KEY=VALUE…       runs the hook with these annotations, as a runtime does
@@ -115,6 +116,7 @@ type scriptState struct {
 	tb         testing.TB
 	lab        *testenv.Lab
 	gateway    *testenv.Station // the last one
+	silence    func()           // ends lldpd
 	containers map[string]*testenv.Container
 	namespaces map[string]*testenv.Namespace // by name
 }
@@ -212,7 +214,11 @@ func cmdClaimant(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdLLDP(ts *testscript.TestScript, neg bool, args []string) {
-	stateOf(ts).lab.SpeakLLDP(strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n")...)
+	if args[0] == "off" {
+		stateOf(ts).silence()
+		return
+	}
+	stateOf(ts).silence = stateOf(ts).lab.SpeakLLDP(strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n")...)
 }
 
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {

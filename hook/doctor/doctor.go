@@ -13,6 +13,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 // State is the result of a check.
@@ -41,6 +42,8 @@ type Doctor struct {
 	TCX func() (bool, error)
 	// Listen is how long to listen for LLDP frames on a trunk that lldpd does not listen on; 0: not.
 	Listen time.Duration
+	// Switches keeps what is heard.
+	Switches lldp.Memory
 	// Pins returns the reason why programs cannot be pinned.
 	Pins func() error
 }

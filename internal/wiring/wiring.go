@@ -67,6 +67,8 @@ func Open(p Paths) (*Lanyard, error) {
 			Datapath: datapath,
 			Probers:  probers{datapath},
 
+			SwitchPort: p.switchPort,
+
 			Guards:     bpf.NewGuards(bpf.Options{Root: p.BPF}),
 			GuardNetns: p.Guards,
 
