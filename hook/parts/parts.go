@@ -31,8 +31,7 @@ type Parts struct {
 	// the parent's VLAN, "" if nothing is.
 	SwitchPort func(ctx context.Context, p link.Parent) string
 	// Guards pass only the frames that carry a lease of a guarded attachment. GuardNetns is the
-	// path that the namespace of guarded attachments is pinned at. Guards is nil if this
-	// process creates no guards.
+	// path that the namespace of guarded attachments is pinned at.
 	Guards     hook.Guards
 	GuardNetns string
 
