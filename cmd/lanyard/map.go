@@ -214,16 +214,13 @@ func (n *mapNode) addRates(before, after []psRow, elapsed time.Duration) {
 	n.OutRate, n.InRate = rate(is.OutBytes-was.OutBytes), rate(is.InBytes-was.InBytes)
 }
 
-// label returns the texts of a node after its name.
-func (n *mapNode) label() (words []string) {
-	if n.Detail != "" {
-		words = append(words, n.Detail)
-	}
+// status returns the texts of a container's node after its name and detail.
+func (n *mapNode) status() (words []string) {
 	if n.Verdict != "" {
 		words = append(words, string(n.Verdict))
 	}
 	if n.Anomalies > 0 {
-		words = append(words, fmt.Sprintf("%d anomalies: \"lanyard watch\"", n.Anomalies))
+		words = append(words, fmt.Sprintf("%d anomalies", n.Anomalies))
 	}
 	if n.OutRate != nil {
 		words = append(words, fmt.Sprintf("out %s/s, in %s/s", bytesText(*n.OutRate), bytesText(*n.InRate)))

@@ -16,7 +16,11 @@ func (n *mapNode) print(w io.Writer, lead, below string) {
 	if n.State == mapBad {
 		mark = "! "
 	}
-	words := append([]string{n.Name}, n.label()...)
+	words := []string{n.Name}
+	if n.Detail != "" {
+		words = append(words, n.Detail)
+	}
+	words = append(words, n.status()...)
 	if n.State == mapBad && n.Text != "" {
 		words = append(words, n.Text)
 	}
@@ -35,7 +39,7 @@ var mapSVG string
 
 // Sizes of the drawing, in pixels.
 const (
-	mapRow    = 44
+	mapRow    = 58
 	mapColumn = 250
 	mapBox    = 210
 )
@@ -48,9 +52,9 @@ type mapBoxes struct {
 }
 
 type mapRect struct {
-	X, Y              int
-	Class             string // the node's state
-	Name, Label, Text string
+	X, Y                       int
+	Class                      string // the node's state
+	Name, Detail, Status, Text string
 }
 
 type mapLine struct{ X1, Y1, X2, Y2 int }
@@ -88,7 +92,8 @@ func (d *mapBoxes) place(n *mapNode, depth int) int {
 		d.Lines = append(d.Lines, mapLine{x + mapBox, y, x + mapColumn, end})
 	}
 	d.Boxes = append(d.Boxes, mapRect{X: x, Y: y, Class: n.State, Name: shorten(printable(n.Name), 28),
-		Label: shorten(printable(strings.Join(n.label(), " · ")), 38), Text: printable(n.Text)})
+		Detail: shorten(printable(n.Detail), 38), Status: shorten(printable(strings.Join(n.status(), " · ")), 38),
+		Text: printable(n.Text)})
 	return y
 }
 
