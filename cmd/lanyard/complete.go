@@ -92,9 +92,9 @@ func (l *line) values(last string) []string {
 	}
 	switch l.pending.Names()[0] {
 	case "driver":
-		return []string{network.DriverMacvlan, network.DriverIPvlan}
+		return network.Drivers()
 	case "mode":
-		return slices.Concat(macvlanModes, ipvlanModes)
+		return network.Modes()
 	case "verify":
 		return []string{"off", "warn", "strict"}
 	case "guard":

@@ -84,8 +84,8 @@ func (e env) runMap(c *cli.Context) error {
 	host := drawMap(l, paths(c).Switches(), rows)
 	if rate > 0 {
 		select {
-		case <-c.Context.Done():
-			return c.Context.Err()
+		case <-c.Done():
+			return c.Err()
 		case <-time.After(rate):
 		}
 		later, err := mapRows(c.Context, l)
@@ -176,8 +176,8 @@ func (n *mapNode) child(kind, name string) *mapNode {
 
 func mapContainer(r psRow) *mapNode {
 	n := &mapNode{
-		Kind: "container", Name: cmp.Or(abbreviate(r.Container, false), r.Pod, r.Attachment), Detail: joinPrefixes(r.Addresses),
-		State: mapBad, Verdict: r.Verdict, Text: r.Text, Anomalies: total(r.Anomalies), attachment: r.Attachment,
+		Kind: "container", Name: cmp.Or(abbreviate(r.Container, false), r.Pod, r.Attachment),
+		Detail: joinPrefixes(r.Addresses), State: mapBad, Verdict: r.Verdict, Text: r.Text, Anomalies: total(r.Anomalies), attachment: r.Attachment,
 	}
 	switch {
 	case r.State != hook.Attached || r.Verdict == verify.Unverified:

@@ -151,8 +151,8 @@ func checkAnnounced(def *network.Definition) error {
 		return fmt.Errorf("--%s is for a parent with one tag, such as eth0.50, not %q", flag, def.Parent)
 	}
 	if !def.Managed {
-		return fmt.Errorf("--%s is for a parent that Lanyard creates, and %q exists: run \"ip link set dev %s type vlan %s on\"",
-			flag, def.Parent, def.Parent, flag)
+		return fmt.Errorf("--%s is for a parent that Lanyard creates, and %q exists: "+
+			"run \"ip link set dev %s type vlan %s on\"", flag, def.Parent, def.Parent, flag)
 	}
 	return nil
 }

@@ -1,14 +1,14 @@
 // Package service attaches containers for others: a privileged daemon on a socket, which
 // lanyard-hook asks for root's and for rootless containers, and a client.
 //
-// A connection carries one message each way. The socket is SOCK_SEQPACKET, so a
-// message arrives whole or not at all. The service accepts no file descriptors and no
-// paths from callers, only names and a pid, which it checks itself. The kernel
-// identifies the caller. Package hook decides what the caller may have, and records it.
+// A connection carries one request, signs of life while it is carried out, and one reply. The
+// socket is SOCK_SEQPACKET, so a message arrives whole or not at all. The service accepts no file
+// descriptors and no paths from callers, only names and a pid, which it checks itself. The kernel
+// identifies the caller. Package hook/attach decides what the caller may have, and records it.
 //
 // Requests are JSON. So are replies, but for those to lanyard-hook and the rejection of a
 // request that was not read: a byte that says what the reply is, and text. lanyard-hook
-// decodes no JSON.
+// decodes no JSON. Package wire has what it must know of the messages.
 package service
 
 import (
@@ -22,17 +22,9 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// maxMessage is the maximum length of a message, in bytes. Most of a request is the
-// container's annotations; lanyard-hook attaches without the service if they are longer.
-// maxText and maxFailures keep replies below the limit.
-const maxMessage = 64 << 10
-
-// version is the version of the messages. Hook and service are installed together, but
-// a service of the previous release may still be running.
-const version = 2
 
 // Verbs of a request.
 const (
@@ -40,16 +32,6 @@ const (
 	verbDetach = "detach"
 	verbWhy    = "why"
 	verbTell   = "tell"
-	verbHook   = "hook" // one stage of an OCI hook
-)
-
-// First bytes of a reply that is not JSON. The same are in cmd/lanyard-hook.
-const (
-	replyDone      = '0' // the stage was carried out; the text is for the hook's stderr
-	replyFailed    = '1' // the text is the reason, in one line
-	replyLater     = 'r' // the request was not read: send it again
-	replyNotMine   = 'x' // the hook has to carry out the stage itself
-	replyStillBusy = '.' // the request is in progress; another reply follows
 )
 
 // request is the message from a caller to the service.
@@ -63,7 +45,7 @@ type request struct {
 	Wants     []want   `json:"wants,omitempty"`
 	Error     string   `json:"error,omitempty"` // of verbTell
 
-	// Of verbHook.
+	// Of wire.VerbHook: see wire.HookRequest.
 	Stage   string          `json:"stage,omitempty"`
 	State   json.RawMessage `json:"state,omitempty"`      // of the container, as the runtime wrote it
 	Timeout time.Duration   `json:"timeout_ns,omitempty"` // that the hook waits
@@ -110,7 +92,7 @@ type Failure struct {
 }
 
 func requestOf(r hook.Request) request {
-	m := request{Version: version, Verb: verbAttach, Container: r.Container, Name: r.Name, Pid: r.Pid, Pod: r.Pod}
+	m := request{Version: wire.Version, Verb: verbAttach, Container: r.Container, Name: r.Name, Pid: r.Pid, Pod: r.Pod}
 	for _, w := range r.Wants {
 		m.Wants = append(m.Wants, want(w))
 	}
@@ -149,12 +131,12 @@ func decode(b []byte) (*request, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("message is not one request in JSON: something follows it")
 	}
-	if m.Version != version {
+	if m.Version != wire.Version {
 		return nil, fmt.Errorf("message has version %d, but the service uses %d: install hook and service of one release",
-			m.Version, version)
+			m.Version, wire.Version)
 	}
 	switch m.Verb {
-	case verbAttach, verbDetach, verbWhy, verbTell, verbHook:
+	case verbAttach, verbDetach, verbWhy, verbTell, wire.VerbHook:
 		return &m, nil
 	}
 	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why, tell or hook", m.Verb)

@@ -1,0 +1,49 @@
+// Package wire has what lanyard-hook and the service say to each other: the request for one stage of
+// a hook, and the first byte of a reply. Every container start loads it with lanyard-hook, so it
+// imports nothing but strconv and time.
+package wire
+
+import (
+	"strconv"
+	"time"
+)
+
+// Version is the version of the messages. Hook and service are installed together, but a service of
+// the previous release may still be running.
+const Version = 2
+
+// MaxMessage is the maximum length of a message, in bytes. Most of a request is the container's
+// annotations; lanyard-hook attaches without the service if they are longer. The service keeps its
+// replies shorter.
+const MaxMessage = 64 << 10
+
+// SignInterval is the interval of the service's signs of life while a request is in progress.
+const SignInterval = time.Second
+
+// VerbHook is the verb of a request for one stage of an OCI hook.
+const VerbHook = "hook"
+
+// A reply to lanyard-hook, and the rejection of any request that was not read, is one of these bytes
+// and text.
+const (
+	Done      = '0' // the stage was carried out; the text is for the hook's stderr
+	Failed    = '1' // the text is the reason, in one line
+	Later     = 'r' // the request was not read: send it again
+	NotMine   = 'x' // the hook has to carry out the stage itself; the text says why, or is empty
+	StillBusy = '.' // the request is in progress; another reply follows
+)
+
+// HookRequest returns the request for one stage. state is the container's state in JSON, as the
+// runtime wrote it; timeout is how long the hook waits; trace asks for the duration of each step.
+// The stage must need no escapes in JSON.
+func HookRequest(stage string, timeout time.Duration, trace bool, state []byte) []byte {
+	head := `{"version":` + strconv.Itoa(Version) + `,"verb":"` + VerbHook + `","stage":"` + stage +
+		`","timeout_ns":` + strconv.FormatInt(int64(timeout), 10)
+	if trace {
+		head += `,"trace":true`
+	}
+	head += `,"state":`
+	b := make([]byte, 0, len(head)+len(state)+1)
+	b = append(append(b, head...), state...)
+	return append(b, '}')
+}
