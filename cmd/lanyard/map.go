@@ -177,7 +177,8 @@ func (n *mapNode) child(kind, name string) *mapNode {
 func mapContainer(r psRow) *mapNode {
 	n := &mapNode{
 		Kind: "container", Name: cmp.Or(abbreviate(r.Container, false), r.Pod, r.Attachment),
-		Detail: joinPrefixes(r.Addresses), State: mapBad, Verdict: r.Verdict, Text: r.Text, Anomalies: total(r.Anomalies), attachment: r.Attachment,
+		Detail: joinPrefixes(r.Addresses), State: mapBad, Verdict: r.Verdict, Text: r.Text,
+		Anomalies: total(r.Anomalies), attachment: r.Attachment,
 	}
 	switch {
 	case r.State != hook.Attached || r.Verdict == verify.Unverified:
