@@ -238,13 +238,24 @@ func TestGC(t *testing.T) {
 func TestStatus(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/30", nil)
+	w.define("web", w.Trunk, "192.168.50.0/30", func(d *network.Definition) { d.ShareParent = true })
 	lan, s := w.list("lan", plugin("web")), newSandbox(t)
 	must(t, w.status(lan))
 	w.mustAdd(lan, s.conf("c1"))
 	refused(t, "no free address", w.status(lan), errNotAvailable, `network "web"`, "no address is free")
 	must(t, w.del(lan, s.conf("c1")))
-	_, err := w.Host.Exec("ip", "link", "set", w.Trunk, "down")
+	w.define("shared", w.Trunk, "192.168.51.0/24", func(d *network.Definition) {
+		d.Leases, d.ShareParent = network.LeasesEtcd, true
+	})
+	const start = `its leases are in etcd: only the service reaches it: run "systemctl enable --now lanyard.socket"`
+	etcd := w.list("lan", plugin("shared"))
+	refused(t, "leases in etcd", w.status(etcd), errNotAvailable, `network "shared"`, start)
+	_, err := w.add(etcd, s.conf("c1"))
+	refused(t, "leases in etcd", err, types.ErrInternal, `network "shared"`, start)
+	must(t, w.del(etcd, s.conf("c1")))
+	must(t, w.gc(etcd))
+	w.wantNothing("web")
+	_, err = w.Host.Exec("ip", "link", "set", w.Trunk, "down")
 	must(t, err)
 	refused(t, "parent down", w.status(lan), errNotAvailable, "ip link set eth9 up")
 	refused(t, "no network", w.status(w.list("lan", plugin("nowhere"))), errNotAvailable, `"nowhere"`)

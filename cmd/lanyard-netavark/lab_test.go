@@ -64,13 +64,16 @@ func (w *world) admin(f func(ctx context.Context, l *wiring.Lanyard) error) {
 }
 
 // define creates the network "web" on a parent, with name servers.
-func (w *world) define(parent string) {
+func (w *world) define(parent string) { w.defineWith(parent, "") }
+
+// defineWith is define with a store of leases.
+func (w *world) defineWith(parent string, leases network.LeaseStore) {
 	w.tb.Helper()
 	gateway := netip.MustParseAddr("192.168.50.1")
 	def := &network.Definition{
 		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: parent, Mode: network.ModeBridge,
 		Subnets: []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24"), Gateway: gateway}},
-		DNS:     []netip.Addr{gateway}, DNSSearch: []string{"lan.example"},
+		DNS:     []netip.Addr{gateway}, DNSSearch: []string{"lan.example"}, Leases: leases,
 	}
 	w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.CreateNetwork(ctx, def)
