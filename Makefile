@@ -148,9 +148,11 @@ install-files:
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 .PHONY: install-completions
 install-completions: build
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR)
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR) \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/lanyard completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lanyard
 	bin/lanyard completion zsh > $(DESTDIR)$(ZSHDIR)/_lanyard
+	bin/lanyard completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lanyard.fish
 
 # A version that dpkg and rpm compare rightly: of the tag, or by the date of the commit.
 PACKAGE_VERSION := $(or $(patsubst v%,%,$(shell git describe --tags --exact-match 2>/dev/null)),\

@@ -19,4 +19,7 @@ type Probers interface {
 	// Exact returns a prober that reads all answers, also several to one question. Its Close
 	// waits for RCU, for up to tens of milliseconds.
 	Exact(ifindex int, mac ether.MAC) (verify.Prober, error)
+	// Pinger returns a pinger between two stations, the interface's own first. Its Close waits for
+	// RCU, too.
+	Pinger(ifindex int, ends verify.Ends) (verify.Pinger, error)
 }

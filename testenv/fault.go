@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"strings"
 	"time"
@@ -93,6 +94,19 @@ func (l *Lab) SetHairpin(on bool) {
 func (l *Lab) SetTrunk(up bool) {
 	l.tb.Helper()
 	l.setPort(l.port, up)
+}
+
+// SetTrunkMTU sets the MTU of the switch's trunk port, not that of the host's card. Linux drops
+// packets of more than the MTU and the 4 bytes of a tag there (is_skb_forwardable).
+func (l *Lab) SetTrunkMTU(mtu int) {
+	l.tb.Helper()
+	// br_netfilter would fragment the packets, as a switch does not.
+	for _, family := range []string{"iptables", "ip6tables"} {
+		if err := l.Switch.Sysctl("net/bridge/bridge-nf-call-"+family, "0"); !errors.Is(err, fs.ErrNotExist) {
+			must(l.tb, err)
+		}
+	}
+	must(l.tb, l.Switch.nl.LinkSetMTU(l.Switch.link(l.tb, l.port), mtu))
 }
 
 // Directions through a port, as the switch sees them: In for frames from the machine behind it, Out

@@ -51,6 +51,9 @@ type Facts struct {
 	Ahead Ahead
 	// Local reports whether a MAC is one of this host: of the parent, or of a link on it.
 	Local func(ether.MAC) bool
+	// Port returns what is known of the switch's port, "" if nothing is; nil is the same. Only the
+	// verdict VLANSilent asks.
+	Port func() string
 }
 
 // Judge returns the verdict: the first line of the table that the facts match. An earlier line
@@ -312,6 +315,11 @@ func noReply(f Facts) (Code, string) {
 	none, carries := "no frame of "+f.Tags.String(), f.Tags.String()
 	if len(f.Tags) == 0 {
 		none, carries = "no untagged frame", "untagged frames"
+	}
+	if f.Port != nil {
+		if port := f.Port(); port != "" {
+			carries += ": " + port
+		}
 	}
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s arrived on trunk %q (%s): check that "+
 		"the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)

@@ -24,8 +24,7 @@ func (e env) complete(ctx context.Context, app *cli.App, words []string) {
 	if len(words) == 0 {
 		words = []string{""}
 	}
-	// bash splits --format=js into "--format", "=", "js".
-	words = slices.DeleteFunc(words, func(w string) bool { return w == "=" })
+	words, key := joinSplit(words)
 	before, last := words[:len(words)-1], strings.TrimLeft(words[len(words)-1], `'"`) // a quoted template
 	l := line{flags: app.Flags, verbs: app.Commands}
 	if err := l.read(app, before); err != nil && !errors.Is(err, errNoValue) {
@@ -35,16 +34,39 @@ func (e env) complete(ctx context.Context, app *cli.App, words []string) {
 	defer cancel()
 	for _, candidate := range l.candidates(ctx, app, last) {
 		if strings.HasPrefix(candidate, last) {
-			fmt.Fprintln(e.stdout, candidate)
+			fmt.Fprintln(e.stdout, strings.TrimPrefix(candidate, key))
 		}
 	}
+}
+
+// joinSplit joins what bash splits: "-o", "parent", "=", "e" for -o parent=e, and "--format", "=", "j"
+// for --format=j. If the last word is such a KEY=VALUE, bash replaces the value only, and key is "KEY=".
+func joinSplit(words []string) (joined []string, key string) {
+	for i := 0; i < len(words); i++ {
+		if words[i] != "=" || i == 0 {
+			joined = append(joined, words[i])
+			key = ""
+			continue
+		}
+		value := ""
+		if i++; i < len(words) {
+			value = words[i]
+		}
+		if before := &joined[len(joined)-1]; strings.HasPrefix(*before, "-") {
+			joined = append(joined, value)
+		} else {
+			key = *before + "="
+			*before = key + value
+		}
+	}
+	return joined, key
 }
 
 // candidates returns the words that may be next: values, flags, commands or arguments.
 func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words []string) {
 	switch {
 	case l.pending != nil:
-		return l.values()
+		return l.values(last)
 	case strings.HasPrefix(last, "-"):
 		for _, f := range l.knownFlags(app) {
 			for _, n := range f.Names() {
@@ -64,7 +86,7 @@ func (l *line) candidates(ctx context.Context, app *cli.App, last string) (words
 }
 
 // values returns the possible values of the flag before the last word.
-func (l *line) values() []string {
+func (l *line) values(last string) []string {
 	if f, ok := l.pending.(formatFlag); ok {
 		return f.values()
 	}
@@ -94,16 +116,38 @@ func (l *line) values() []string {
 	case "gateway":
 		return []string{noGateway}
 	case "option":
-		words := []string{}
-		for _, key := range dockerKeys {
-			words = append(words, key+"=")
-		}
-		return words
+		return optionValues(last)
 	case "parent":
 		return hostLinks()
 	}
 	return nil
 }
+
+// optionValues returns the keys of -o, or, if the word has a key, that key with its values.
+func optionValues(word string) (words []string) {
+	key, _, hasKey := keyValue(word)
+	if !hasKey {
+		for _, key := range dockerKeys {
+			words = append(words, key+"=")
+		}
+		return words
+	}
+	values := map[string][]string{
+		"macvlan_mode": macvlanModes, "ipvlan_mode": ipvlanModes, "ipvlan_flag": macvlanModes[:3], "parent": hostLinks(),
+		"vlan_proto": {string(network.VLANProto8021Q), string(network.VLANProto8021AD)},
+	}
+	for _, v := range values[key] {
+		words = append(words, key+"="+v)
+	}
+	return words
+}
+
+var (
+	macvlanModes = []string{
+		string(network.ModeBridge), string(network.ModePrivate), string(network.ModeVEPA), string(network.ModePassthru),
+	}
+	ipvlanModes = []string{string(network.ModeL2), string(network.ModeL3), string(network.ModeL3S)}
+)
 
 func hostLinks() (names []string) {
 	links, err := net.Interfaces()
@@ -136,7 +180,7 @@ func (l *line) arguments(ctx context.Context) []string {
 	case "doctor", "lldp":
 		return hostLinks()
 	case "completion":
-		return []string{"bash", "zsh"}
+		return []string{"bash", "zsh", "fish"}
 	}
 	return nil
 }

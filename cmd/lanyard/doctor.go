@@ -25,7 +25,7 @@ Each line is one check: ok, warning or wrong, with what to do. With PARENT, of t
 networks only this one and the networks on it are checked. The exit status is for monitoring:
 
   0   nothing is wrong; there may be warnings
-  1   something is wrong: containers do not start, or start off the LAN
+  1   something is wrong: containers do not start, start off the LAN, or lose packets
   2   the command line is wrong
 
 ABOUT is what the line is about:
@@ -36,11 +36,12 @@ ABOUT is what the line is about:
   parent       a link that carries networks: carrier, MTU, which network manager has it
   trunk        the card below: bond mode, Wi-Fi, a hypervisor, VRF, VLAN offload, and the
                switch's port: from lldpd where it runs, else see --lldp and "lanyard lldp"
-  network      gateways, asked on the wire with the parent's MAC, and free addresses
+  network      gateways, asked on the wire with the parent's MAC; whether packets of the full
+               MTU reach them, see "verify --mtu"; free addresses
   podman, CRI-O, containerd   the same as "lanyard hooks status"
 
-No link and no network is changed, and no frame is sent but ARP requests and neighbour
-solicitations for gateways.`,
+No link and no network is changed, and no frame is sent but ARP requests, neighbour
+solicitations and echo requests to gateways, the last from a container's or the host's address.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "lldp",
 				Usage: "`DURATION` how long to listen for the switch's LLDP frame on each trunk " +
@@ -99,7 +100,7 @@ func (e env) runDoctor(c *cli.Context) error {
 
 func newDoctor(l *wiring.Lanyard, p wiring.Paths) *doctor.Doctor {
 	return &doctor.Doctor{
-		Admin: l.Admin,
+		Admin: l.Admin, Switches: p.Switches(),
 		Files: doctor.Files{Run: p.Run, Identity: p.HostID, Socket: p.Socket, BTF: "/sys/kernel/btf/vmlinux"},
 		TCX:   bpf.HasTCX,
 		Pins:  pin.Root(p.BPF).Check,

@@ -16,6 +16,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 // lldpWait is the default time to listen for a frame: switches send every 30 s.
@@ -35,7 +36,8 @@ A switch that speaks LLDP says which port a link is connected to and, if it send
 802.1, its VLANs. Where lldpd runs, its answer is shown; on other trunks the command listens
 until a frame comes. It sends nothing. Without LINK, it shows the trunks of all networks.
 A network on a VLAN that the switch does not name for the port is noted; the switch may leave
-out VLANs, so "lanyard verify" decides. The exit status is 1 if nothing came on a trunk.`,
+out VLANs, so "lanyard verify" decides. The exit status is 1 if nothing came on a trunk. What was
+heard is kept in /run/lanyard/lldp, and the verdict vlan-silent repeats it.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "wait", Value: lldpWait,
 				Usage: "`DURATION` how long to listen for a frame (default: " + lldpWait + ")"},
@@ -73,7 +75,7 @@ func (e env) runLLDP(c *cli.Context) error {
 		return err
 	}
 	done := e.slow("listening for LLDP frames for up to %v", wait)
-	heard, err := hearAll(c.Context, l, trunks, wait)
+	heard, err := hearAll(c.Context, l, trunks, wait, paths(c).Switches())
 	done()
 	if err != nil {
 		return err
@@ -117,13 +119,13 @@ func trunksOf(l *wiring.Lanyard, names []string) (trunks []link.Parent, err erro
 
 // hearAll listens on all trunks at once.
 func hearAll(
-	ctx context.Context, l *wiring.Lanyard, trunks []link.Parent, wait time.Duration,
+	ctx context.Context, l *wiring.Lanyard, trunks []link.Parent, wait time.Duration, keep lldp.Memory,
 ) ([]doctor.Heard, error) {
 	heard := make([]doctor.Heard, len(trunks))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, p := range trunks {
 		group.Go(func() (err error) {
-			if heard[i], err = doctor.Hear(ctx, l.Host, p, wait); err != nil {
+			if heard[i], err = doctor.Hear(ctx, l.Host, p, wait, keep); err != nil {
 				return fmt.Errorf("trunk %q: %w", p.Trunk, err)
 			}
 			return nil

@@ -148,6 +148,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Name: c.Args().First(), ID: network.NewID(), Driver: o.driver,
 		Parent: o.parent.value, VLANProto: network.VLANProto(strings.ToLower(o.vlanProto.value)),
 		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"),
+		GVRP: c.Bool("gvrp"), MVRP: c.Bool("mvrp"),
 		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
 		Leases:               network.LeaseStore(c.String("leases")),
 		Allocate:             network.Allocate(c.String("allocate")),

@@ -35,6 +35,8 @@ func createFlags() []cli.Flag {
 		switchOption("share-parent", "allow a parent that already carries another network"),
 		textOption("vlan-proto",
 			"`PROTOCOL` outer tag of a parent such as eth0.100.200: 802.1q or 802.1ad (default: 802.1q)"),
+		switchOption("gvrp", "announce the VLAN of a parent that Lanyard creates to the switch, with GVRP"),
+		switchOption("mvrp", "the same with MVRP"),
 		listOption("allow-namespace",
 			"`NAMESPACE` Kubernetes namespace of pods that may use the network; * is any (default: no pods)"),
 		switchOption("pod-default-route", "pods get the network's default route instead of the cluster's"),

@@ -32,8 +32,8 @@ import (
 //
 //	gateway PREFIX…            adds a station with these addresses to the switch
 //	claimant PREFIX ADDR       adds a station that uses an address and pings ADDR from it
-//	trunk on|off               switches the trunk's port of the switch
 //	lldp FILE                  runs lldpd on the switch, with these lines for lldpcli
+//	lldp off                   ends it
 //	await FILE PATTERN         waits until a background program's output matches
 //	container ID               creates a network namespace with a process, whose pid is $PID
 //	attach ID KEY=VALUE…       runs the hook with these annotations, as a runtime does
@@ -46,7 +46,9 @@ import (
 //	                           returns ANSWER
 //	unplug                     removes the trunk's network card
 //	replug                     adds it again
-//	trunk up|down              switches the carrier of the trunk's network card
+//	trunk up|down|mtu BYTES    switches the carrier of the trunk's network card, or sets the MTU of
+//	                           the switch's port
+//	station PROGRAM ARG…       runs any program in the namespace of the last gateway
 //	mask FILE                  replaces text that differs between runs
 const (
 	varNetns = "NETNS"
@@ -97,7 +99,7 @@ func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string
 		"gateway": cmdGateway, "claimant": cmdClaimant, "lldp": cmdLLDP, "etcd": cmdEtcd,
 		"await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
 		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
-		"unplug": cmdUnplug, "replug": cmdReplug, "trunk": cmdTrunk,
+		"unplug": cmdUnplug, "replug": cmdReplug, "trunk": cmdTrunk, "station": cmdStation,
 	}
 	for _, m := range more {
 		maps.Copy(cmds, m)
@@ -115,6 +117,8 @@ func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string
 type scriptState struct {
 	tb         testing.TB
 	lab        *testenv.Lab
+	gateway    *testenv.Station // the last one
+	silence    func()           // ends lldpd
 	containers map[string]*testenv.Container
 	namespaces map[string]*testenv.Namespace // by name
 	etcd       *testenv.Etcd
@@ -205,7 +209,7 @@ func cmdGateway(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		args = args[1:]
 	}
-	stateOf(ts).lab.AddGateway(uint16(vlan), args...)
+	stateOf(ts).gateway = stateOf(ts).lab.AddGateway(uint16(vlan), args...)
 }
 
 // cmdEtcd starts a server and writes leases.json, or kills the server.
@@ -231,7 +235,11 @@ func cmdClaimant(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func cmdLLDP(ts *testscript.TestScript, neg bool, args []string) {
-	stateOf(ts).lab.SpeakLLDP(strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n")...)
+	if args[0] == "off" {
+		stateOf(ts).silence()
+		return
+	}
+	stateOf(ts).silence = stateOf(ts).lab.SpeakLLDP(strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n")...)
 }
 
 func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
@@ -318,7 +326,18 @@ func cmdForeign(ts *testscript.TestScript, neg bool, args []string) {
 func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts).lab.Unplug() }
 func cmdReplug(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts).lab.Replug() }
 
+func cmdStation(ts *testscript.TestScript, neg bool, args []string) {
+	_, err := stateOf(ts).gateway.Exec(args[0], args[1:]...)
+	ts.Check(err)
+}
+
 func cmdTrunk(ts *testscript.TestScript, neg bool, args []string) {
+	if args[0] == "mtu" {
+		mtu, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		stateOf(ts).lab.SetTrunkMTU(mtu)
+		return
+	}
 	up := args[0] == "up"
 	stateOf(ts).lab.SetTrunk(up)
 	if up {

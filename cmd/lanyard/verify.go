@@ -30,12 +30,21 @@ Examples:
   lanyard verify web50
   lanyard verify 3f2a9c || echo "the container is off the LAN"
   lanyard verify --all --format json    a monitoring check
+  lanyard verify --mtu web50
 
 The command probes each gateway from inside the container's namespace, with the
 container's MAC, and changes nothing there. It first compares the interface with what it
 was given: if traffic cannot work with what a container has changed, that is the verdict,
-and other changes are notes. The exit status is 1 if any verdict is bad.`,
-		Flags:  []cli.Flag{flagFormat[verifyRow](), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"}},
+and other changes are notes. The exit status is 1 if any verdict is bad.
+
+With --mtu, it also sends echo requests as large as the interface's MTU, which must not be
+fragmented, to each gateway that answers and to another container of the network, and looks for
+the largest size that is answered. The exit status is 1 if that is less than the MTU. A gateway
+that answers no echo request leaves the MTU unknown, which is not a fault.`,
+		Flags: []cli.Flag{
+			flagFormat[verifyRow](), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"},
+			&cli.BoolFlag{Name: "mtu", Usage: "also find the size at which the path to the gateways ends"},
+		},
 		Action: e.runVerify,
 	}
 }
@@ -52,6 +61,8 @@ type verifyRow struct {
 	Good       bool          `json:"good"`
 	RTT        time.Duration `json:"gateway_rtt_ns"`
 	Text       string        `json:"text"`
+	// MTU are the paths to the gateway and to another container of the network, with --mtu.
+	MTU []verify.PathMTU `json:"mtu,omitempty"`
 }
 
 // openTargets opens Lanyard and returns the attachments that the command line names: by an ID or a
@@ -79,7 +90,7 @@ func (e env) runVerify(c *cli.Context) error {
 	if len(targets) == 0 && !c.Bool("all") {
 		e.say("note: nothing is attached to network %q: no container to probe from", c.Args().First())
 	}
-	rows, bad := e.ask(c.Context, l, targets)
+	rows, bad := e.ask(c.Context, l, targets, c.Bool("mtu"))
 	e.noteLinkChanges(l)
 	if !format.table() {
 		err = printRows(e.stdout, format, rows)
@@ -134,9 +145,11 @@ func attached(recs []hook.Attachment) []hook.Attachment {
 	return slices.DeleteFunc(recs, func(a hook.Attachment) bool { return a.State != hook.Attached })
 }
 
-// ask verifies the attachments one after the other. One that cannot be verified counts as
-// bad, and the others are still verified.
-func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment) (rows []verifyRow, bad bool) {
+// ask verifies the attachments one after the other, and measures their paths with mtu. One that cannot
+// be verified counts as bad, and the others are still verified.
+func (e env) ask(
+	ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment, mtu bool,
+) (rows []verifyRow, bad bool) {
 	changes, err := l.Changes(targets)
 	if err != nil {
 		e.say("%v", err)
@@ -146,6 +159,10 @@ func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachme
 		e.noteChanges(a, changes[a.ID])
 		done := e.slow("probing the gateways of %q on network %q (%d of %d) …", a.Interface, a.Network, i+1, len(targets))
 		verdicts, err := l.Verify(ctx, a)
+		var paths []verify.PathMTU
+		if err == nil && mtu {
+			paths, err = l.PathMTUs(ctx, a, answered(verdicts), true)
+		}
 		done()
 		if err != nil {
 			e.say("verify %s: %v", describe(a), err)
@@ -153,14 +170,39 @@ func (e env) ask(ctx context.Context, l *wiring.Lanyard, targets []hook.Attachme
 			continue
 		}
 		for _, v := range verdicts {
+			own := pathsOf(&v, &paths)
 			rows = append(rows, verifyRow{
 				Containers: ids(a), Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface,
-				Gateway: v.Gateway, MAC: v.MAC, Verdict: v.Code, Good: v.Code.Good(), RTT: v.RTT, Text: v.Text,
+				Gateway: v.Gateway, MAC: v.MAC, Verdict: v.Code, Good: v.Code.Good(), RTT: v.RTT, Text: v.Text, MTU: own,
 			})
-			bad = bad || !v.Code.Good()
+			bad = bad || !v.Code.Good() || slices.ContainsFunc(own, verify.PathMTU.Short)
 		}
 	}
 	return rows, bad
+}
+
+// answered returns the MACs of the gateways that have answered.
+func answered(verdicts []verify.Verdict) map[netip.Addr]ether.MAC {
+	macs := map[netip.Addr]ether.MAC{}
+	for _, v := range verdicts {
+		if v.Code.Good() {
+			macs[v.Gateway] = v.MAC
+		}
+	}
+	return macs
+}
+
+// pathsOf takes the paths that belong to the row of a verdict: that to its gateway, and, to the first
+// row, that to a sibling.
+func pathsOf(v *verify.Verdict, paths *[]verify.PathMTU) (own []verify.PathMTU) {
+	*paths = slices.DeleteFunc(*paths, func(p verify.PathMTU) bool {
+		mine := p.Sibling != "" || p.To == v.Gateway
+		if mine {
+			own = append(own, p)
+		}
+		return mine
+	})
+	return own
 }
 
 // noteChanges notes the changes of an interface that traffic can work with.
@@ -179,7 +221,11 @@ func verifyTable(rows []verifyRow) [][]string {
 		if r.Gateway.IsValid() {
 			gateway = r.Gateway.String()
 		}
-		table = append(table, []string{firstOf(r.Containers), r.Network, gateway, rounded(r.RTT), string(r.Verdict), r.Text})
+		text := r.Text
+		for _, p := range r.MTU {
+			text += "; " + p.Text
+		}
+		table = append(table, []string{firstOf(r.Containers), r.Network, gateway, rounded(r.RTT), string(r.Verdict), text})
 	}
 	return table
 }

@@ -131,10 +131,36 @@ func (l *Admin) resolveParent(def *network.Definition, n *siblings) (p link.Pare
 		// A parent that Lanyard was interrupted in creating is managed, too.
 		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
 	}
+	if err := checkAnnounced(def); err != nil {
+		return p, err
+	}
 	if err := def.Conflicts(l.withSameTags(def, p, n)); err != nil {
 		return p, err
 	}
 	return p, def.HostConflicts(slices.Collect(maps.Values(n.byName)))
+}
+
+// checkAnnounced returns an error if the network's VLAN shall be announced to the switch and cannot be.
+func checkAnnounced(def *network.Definition) error {
+	if !def.GVRP && !def.MVRP {
+		return nil
+	}
+	flag := "gvrp"
+	if def.MVRP {
+		flag = "mvrp"
+	}
+	base, vid, err := link.ParseParent(def.Parent)
+	if err != nil {
+		return err
+	}
+	if _, outer, err := link.ParseParent(base); vid == 0 || err != nil || outer != 0 {
+		return fmt.Errorf("--%s is for a parent with one tag, such as eth0.50, not %q", flag, def.Parent)
+	}
+	if !def.Managed {
+		return fmt.Errorf("--%s is for a parent that Lanyard creates, and %q exists: "+
+			"run \"ip link set dev %s type vlan %s on\"", flag, def.Parent, def.Parent, flag)
+	}
+	return nil
 }
 
 // writeDefinition writes the definition, and a note that its links do not exist yet. It returns an

@@ -25,6 +25,7 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 		Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC,
 		Asked: f.Asked, Now: f.Ended, Unwatched: v.unwatched,
 		Down: state.down, Local: func(mac ether.MAC) bool { return v.isLocal(state, mac) }, Proxies: v.proxies,
+		Port: func() string { return v.SwitchPort(ctx, v.parent) },
 	}
 	v.rec.Evidence = nil
 	if v.unwatched == "" {

@@ -13,12 +13,13 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 // State is the result of a check.
 type State string
 
-// The states of a check. Wrong means that containers do not start, or start off the LAN.
+// The states of a check. Wrong means that containers do not start, start off the LAN, or lose packets.
 const (
 	OK      State = "ok"
 	Warning State = "warning"
@@ -41,6 +42,8 @@ type Doctor struct {
 	TCX func() (bool, error)
 	// Listen is how long to listen for LLDP frames on a trunk that lldpd does not listen on; 0: not.
 	Listen time.Duration
+	// Switches keeps what is heard.
+	Switches lldp.Memory
 	// Pins returns the reason why programs cannot be pinned.
 	Pins func() error
 }

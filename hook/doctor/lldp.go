@@ -17,8 +17,10 @@ type Heard struct {
 }
 
 // Hear returns what lldpd knows of the switch at the other end of a trunk, else what a frame says
-// that comes within wait.
-func Hear(ctx context.Context, host *link.Host, p link.Parent, wait time.Duration) (h Heard, err error) {
+// that comes within wait. It keeps the latter for verdicts.
+func Hear(
+	ctx context.Context, host *link.Host, p link.Parent, wait time.Duration, keep lldp.Memory,
+) (h Heard, err error) {
 	h.Trunk = p.Trunk
 	n, running, err := lldp.FromDaemon(ctx, p.Trunk)
 	if running {
@@ -33,6 +35,9 @@ func Hear(ctx context.Context, host *link.Host, p link.Parent, wait time.Duratio
 		h.Neighbour, err = lldp.Listen(ctx, p.TrunkIndex, wait)
 		return err
 	})
+	if err == nil && h.Neighbour != nil {
+		err = keep.Save(p.Trunk, *h.Neighbour)
+	}
 	return h, err
 }
 
@@ -52,7 +57,7 @@ func (h Heard) Silent(wait time.Duration) string {
 
 // neighbour reports the switch at the other end of p's trunk, and returns it.
 func (d *Doctor) neighbour(ctx context.Context, s subject, p link.Parent) *lldp.Neighbour {
-	h, err := Hear(ctx, d.Host, p, d.Listen)
+	h, err := Hear(ctx, d.Host, p, d.Listen, d.Switches)
 	if err != nil {
 		s.add(Warning, "switch", "%v", err)
 		return nil

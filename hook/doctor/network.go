@@ -24,7 +24,9 @@ func (d *Doctor) network(ctx context.Context, s subject, def *network.Definition
 		case !usable:
 			s.add(Warning, "gateway", "%s was not asked, because its parent %q cannot pass frames", sub.Gateway, def.Parent)
 		default:
-			d.gateway(ctx, s, def, p, sub.Gateway)
+			if mac := d.gateway(ctx, s, def, p, sub.Gateway); !mac.IsZero() {
+				d.pathMTU(ctx, s, def, p, sub, mac)
+			}
 		}
 	}
 	usage, err := d.Summary(ctx, def)
@@ -48,11 +50,14 @@ func (d *Doctor) network(ctx context.Context, s subject, def *network.Definition
 	}
 }
 
-// gateway asks for a gateway from the parent, with the parent's MAC.
-func (d *Doctor) gateway(ctx context.Context, s subject, def *network.Definition, p link.Parent, gateway netip.Addr) {
+// gateway asks for a gateway from the parent, with the parent's MAC. It returns the gateway's MAC, zero
+// if something is wrong.
+func (d *Doctor) gateway(
+	ctx context.Context, s subject, def *network.Definition, p link.Parent, gateway netip.Addr,
+) (mac ether.MAC) {
 	own, err := d.Host.HostAddrs()
 	if s.addErr("gateway", err) {
-		return
+		return mac
 	}
 	if at := slices.IndexFunc(own, func(a link.HostAddr) bool { return a.Addr == gateway }); at >= 0 {
 		name, _, err := d.Host.HostLinkAt(own[at].Index)
@@ -60,7 +65,7 @@ func (d *Doctor) gateway(ctx context.Context, s subject, def *network.Definition
 			s.add(Wrong, "gateway", "%s is this host's own address (on %q), which containers on %q cannot reach: "+
 				"set the router's address with --gateway", gateway, name, def.Parent)
 		}
-		return
+		return mac
 	}
 	wait := time.Duration(def.Deadline)
 	if wait == 0 {
@@ -83,7 +88,9 @@ func (d *Doctor) gateway(ctx context.Context, s subject, def *network.Definition
 	default:
 		s.add(OK, "gateway", "%s (%s) answers in %v on %s", gateway, macs[0], took.Round(10*time.Microsecond),
 			p.Tags)
+		return macs[0]
 	}
+	return mac
 }
 
 // A question is repeated after repeatAfter, and after the first answer others have settle to come.

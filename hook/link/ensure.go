@@ -101,7 +101,10 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 		return fmt.Errorf("cannot create it: %q is not an Ethernet link (%s)", base.Name, below.Attrs().EncapType)
 	}
 	attrs.ParentIndex = below.Attrs().Index
-	vlan := &netlink.Vlan{LinkAttrs: attrs, VlanId: int(tag.VID), VlanProtocol: netlink.VlanProtocol(tag.TPID)}
+	vlan := &netlink.Vlan{
+		LinkAttrs: attrs, VlanId: int(tag.VID), VlanProtocol: netlink.VlanProtocol(tag.TPID),
+		Gvrp: &want.GVRP, Mvrp: &want.MVRP,
+	}
 	return h.add(lock, vlan, func(err error) error { return h.explainVLAN(err, below.Attrs(), tag) })
 }
 

@@ -48,6 +48,8 @@ type ParentSpec struct {
 	Outer uint16
 	// Dummy selects a dummy link: containers on it reach one another and no other station.
 	Dummy bool
+	// GVRP and MVRP have the kernel announce a VLAN that is created to the switch.
+	GVRP, MVRP bool
 }
 
 // vlan splits a spec of a VLAN into the spec of the link below it and its tag. tag.VID is 0

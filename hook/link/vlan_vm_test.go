@@ -3,8 +3,11 @@
 package link
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +17,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
 )
@@ -347,5 +352,56 @@ func TestMacvlanOnVLAN(t *testing.T) {
 		if i.ParentIndex != p.Index {
 			t.Errorf("%+v", i)
 		}
+	}
+}
+
+// TestAnnouncedVLAN checks that the switch receives the VLAN of a parent with GVRP or MVRP: frames to
+// the group of IEEE 802.1Q-2018, table 10-1, with a join for VLAN 50.
+func TestAnnouncedVLAN(t *testing.T) {
+	group := net.HardwareAddr{0x01, 0x80, 0xc2, 0, 0, 0x21}
+	for name, c := range map[string]struct {
+		spec ParentSpec
+		want func(frame []byte) bool
+	}{
+		"gvrp": {ParentSpec{Name: "trunk.50", GVRP: true}, func(f []byte) bool {
+			// LLC; GARP: protocol 1, attribute type 1, 4 bytes, event 1 (JoinEmpty) or 2 (JoinIn), VLAN 50.
+			return bytes.HasPrefix(f[14:], []byte{0x42, 0x42, 3, 0, 1, 1, 4}) && (f[21] == 1 || f[21] == 2) &&
+				bytes.Equal(f[22:24], []byte{0, 50})
+		}},
+		"mvrp": {ParentSpec{Name: "trunk.50", MVRP: true}, func(f []byte) bool {
+			// Version 0, attribute type 1, 2 bytes, one value, VLAN 50 first.
+			return bytes.Equal(f[12:21], []byte{0x88, 0xf5, 0, 1, 2, 0, 1, 0, 50})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := mustHost(t)
+			mustVeth(t, h, "trunk")
+			var conn *packet.Conn
+			must(t, h.Do(func() (err error) {
+				peer := &net.Interface{Index: mustLink(t, h, "trunkp").Attrs().Index}
+				conn, err = packet.Listen(peer, packet.Raw, unix.ETH_P_ALL, nil)
+				return err
+			}))
+			defer conn.Close()
+			must(t, conn.JoinGroup(group))
+			must(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+			_, created, err := h.EnsureParent(withTimeout(t, 5*time.Second), c.spec, true)
+			if err != nil || !created {
+				t.Fatalf("created %v, %v", created, err)
+			}
+			var seen []string
+			for buf := make([]byte, 1<<11); ; {
+				n, _, err := conn.ReadFrom(buf)
+				if err != nil {
+					t.Fatalf("%v; frames to the group: %q", err, seen)
+				}
+				if frame := buf[:n]; n > 24 && bytes.Equal(frame[:6], group) {
+					if c.want(frame) {
+						return
+					}
+					seen = append(seen, hex.EncodeToString(frame))
+				}
+			}
+		})
 	}
 }

@@ -31,7 +31,11 @@ type Definition struct {
 	// VLANProto is the protocol of the outermost tag of a parent that is named
 	// BASE.VID: empty for 802.1q.
 	VLANProto VLANProto `json:"vlan-proto,omitzero"`
-	Mode      Mode      `json:"mode"`
+	// GVRP and MVRP have the kernel announce the parent's VLAN to the switch, so that it
+	// adds the VLAN to its port, if Lanyard creates the parent.
+	GVRP bool `json:"gvrp,omitzero"`
+	MVRP bool `json:"mvrp,omitzero"`
+	Mode Mode `json:"mode"`
 	// Flag is for ipvlan: it controls traffic between links on one parent. Empty:
 	// ModeBridge.
 	Flag Mode `json:"flag,omitzero"`

@@ -125,6 +125,7 @@ func TestValidate(t *testing.T) {
 		{"subnets[1].gateway: ff02::1 is not a host address", func(d *Definition) { d.Subnets[1].Gateway = addr("ff02::1") }},
 		{`vlan-proto: "802.1Q" is not one of 802.1q, 802.1ad; did you mean "802.1q"?`,
 			func(d *Definition) { d.VLANProto = "802.1Q" }},
+		{"vlan-proto: 802.1ad cannot be announced with gvrp or mvrp, only 802.1q", func(d *Definition) { d.GVRP = true }},
 		{`allocate: "stabel" is not one of sequential, stable; did you mean "stable"?`,
 			func(d *Definition) { d.Allocate = "stabel" }},
 		{`ipam: "dchp" is not one of none, dhcp; did you mean`, func(d *Definition) { d.IPAM = "dchp" }},

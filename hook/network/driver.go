@@ -114,6 +114,9 @@ func (d *Definition) validDriver() error {
 			return fmt.Errorf("vlan-proto: %w", err)
 		}
 	}
+	if d.VLANProto == VLANProto8021AD && (d.GVRP || d.MVRP) {
+		return fmt.Errorf("vlan-proto: %s cannot be announced with gvrp or mvrp, only 802.1q", d.VLANProto)
+	}
 	return nil
 }
 

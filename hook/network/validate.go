@@ -274,6 +274,9 @@ func (d *Definition) Conflicts(others []*Definition) error {
 		case d.Mode == ModePassthru || o.Mode == ModePassthru:
 			return fmt.Errorf("parent %q carries network %q already: mode passthru needs the parent exclusively", o.Parent,
 				o.Name)
+		case d.GVRP != o.GVRP || d.MVRP != o.MVRP:
+			return fmt.Errorf("parent %q carries network %q already: all networks on it must have the same --gvrp and --mvrp",
+				o.Parent, o.Name)
 		case d.Driver != o.Driver:
 			return fmt.Errorf("parent %q carries network %q of driver %s: it cannot carry %s, too", o.Parent, o.Name, o.Driver,
 				d.Driver)

@@ -20,7 +20,7 @@ func (p *Parts) WatchTrunk(trunk int) (unwatched string) {
 
 // SpecOf returns the description of a network's parent for hook/link.
 func SpecOf(def *network.Definition) link.ParentSpec {
-	s := link.ParentSpec{Name: def.Parent, Dummy: def.Managed && def.Dummy()}
+	s := link.ParentSpec{Name: def.Parent, Dummy: def.Managed && def.Dummy(), GVRP: def.GVRP, MVRP: def.MVRP}
 	if def.VLANProto != "" {
 		s.Outer = def.VLANProto.TPID()
 	}

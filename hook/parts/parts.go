@@ -4,6 +4,7 @@
 package parts
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -25,6 +26,9 @@ type Parts struct {
 	// Datapath watches trunks.
 	Datapath verify.Datapath
 	Probers  hook.Probers
+	// SwitchPort returns what is known of the switch's port at the other end of a parent's trunk and
+	// the parent's VLAN, "" if nothing is.
+	SwitchPort func(ctx context.Context, p link.Parent) string
 	// Guards pass only the frames that carry a lease of a guarded attachment. GuardNetns is the
 	// path that the namespace of guarded attachments is pinned at.
 	Guards     hook.Guards

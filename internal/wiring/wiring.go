@@ -73,6 +73,8 @@ func Open(p Paths) (*Lanyard, error) {
 			Datapath: datapath,
 			Probers:  probers{datapath},
 
+			SwitchPort: p.switchPort,
+
 			Guards:     bpf.NewGuards(bpf.Options{Root: p.BPF}),
 			GuardNetns: p.Guards,
 
@@ -155,6 +157,11 @@ func (p probers) Announcer(ifindex int, mac ether.MAC, watched bool) (verify.Ann
 // Exact returns a prober on the link ifindex that reads every reply from a packet socket.
 func (probers) Exact(ifindex int, mac ether.MAC) (verify.Prober, error) {
 	return probe.OpenSocket(ifindex, mac)
+}
+
+// Pinger returns a pinger on the link ifindex.
+func (probers) Pinger(ifindex int, ends verify.Ends) (verify.Pinger, error) {
+	return probe.OpenPinger(ifindex, ends)
 }
 
 // announcer sends an ARP or ND announcement, by the family of the address.

@@ -3,9 +3,11 @@ package lldp
 import (
 	"encoding/binary"
 	"errors"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
@@ -134,5 +136,48 @@ func TestLLDPD(t *testing.T) {
 	}{{ID: "1", PVID: true}, {ID: "50", Name: "web"}, {ID: "x"}}}.neighbour()
 	if n.PVID != 1 || !slices.Equal(n.VLANs, []uint16{50}) {
 		t.Errorf("got %+v", n)
+	}
+}
+
+func TestSays(t *testing.T) {
+	vlan := func(vid uint16) ether.Tags { return ether.Tags{{TPID: ether.Dot1Q, VID: vid}} }
+	n := Neighbour{Switch: "sw-a", Port: "7", PVID: 1, VLANs: []uint16{10, 50}}
+	for _, c := range []struct {
+		neighbour Neighbour
+		tags      ether.Tags
+		want      string
+	}{
+		{n, vlan(60), `port "7" of switch "sw-a" carries VLANs 10, 50, and not 60: add it there`},
+		{n, vlan(50), `port "7" of switch "sw-a" carries VLAN 50: look at the ports behind it`},
+		{n, vlan(1), `VLAN 1 is the PVID of port "7" of switch "sw-a", for untagged frames: make it tagged there, or use ` +
+			`the trunk itself as parent`},
+		{n, nil, `port "7" of switch "sw-a" has untagged frames in VLAN 1`},
+		{Neighbour{Switch: "sw-a", Port: "7"}, vlan(50), `it is port "7" of switch "sw-a", which does not name its VLANs`},
+		{Neighbour{Switch: "sw-a", Port: "7"}, nil, `it is port "7" of switch "sw-a", which does not name its VLANs`},
+	} {
+		if got := c.neighbour.Says(c.tags); got != c.want {
+			t.Errorf("%v, %s: got %q, want %q", c.neighbour, c.tags, got, c.want)
+		}
+	}
+}
+
+func TestMemory(t *testing.T) {
+	m := Memory(t.TempDir() + "/lldp")
+	if n, _, err := m.Load("eth0"); n != nil || err != nil {
+		t.Fatalf("nothing was heard, and Load returns %v, %v", n, err)
+	}
+	want := Neighbour{Switch: "sw-a", Port: "7", VLANs: []uint16{10}}
+	for _, n := range []Neighbour{{Switch: "old", VLANs: []uint16{}}, want} {
+		if err := m.Save("eth0", n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n, at, err := m.Load("eth0")
+	if err != nil || !reflect.DeepEqual(*n, want) || time.Since(at) > time.Minute {
+		t.Errorf("got %v at %v, %v, want %v", n, at, err, want)
+	}
+	left, err := os.ReadDir(string(m))
+	if err != nil || len(left) != 1 {
+		t.Errorf("files %v, %v, want one", left, err)
 	}
 }

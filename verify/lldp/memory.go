@@ -1,0 +1,78 @@
+package lldp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/ether"
+)
+
+// Memory is a directory with the last frame that was heard on each link. It is below /run: after a
+// boot, the cables may be others.
+type Memory string
+
+func (m Memory) file(link string) string { return filepath.Join(string(m), link+".json") }
+
+// Save keeps what was heard on a link.
+func (m Memory) Save(link string, n Neighbour) (err error) {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(string(m), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(string(m), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if _, err := f.Write(text); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), m.file(link))
+}
+
+// Load returns what was last heard on a link, and when. It returns nil if nothing was.
+func (m Memory) Load(link string) (n *Neighbour, at time.Time, err error) {
+	text, err := os.ReadFile(m.file(link))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, at, nil
+	}
+	if err != nil {
+		return nil, at, err
+	}
+	if err := json.Unmarshal(text, &n); err != nil {
+		return nil, at, fmt.Errorf("%s: %w", m.file(link), err)
+	}
+	info, err := os.Stat(m.file(link))
+	if err != nil {
+		return nil, at, err
+	}
+	return n, info.ModTime(), nil
+}
+
+// Says returns what the switch says of frames with these tags on the port.
+func (n Neighbour) Says(tags ether.Tags) string {
+	switch text := n.Differs(tags); {
+	case text != "":
+		return text
+	case len(tags) == 0 && n.PVID != 0:
+		return fmt.Sprintf("%s has untagged frames in VLAN %d", n, n.PVID)
+	case len(tags) > 0 && len(n.VLANs) > 0 && tags[0].TPID == ether.Dot1Q:
+		return fmt.Sprintf("%s carries VLAN %d: look at the ports behind it", n, tags[0].VID)
+	}
+	return fmt.Sprintf("it is %s, which does not name its VLANs", n)
+}
