@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/messenger"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
@@ -14,7 +15,7 @@ func TestMain(m *testing.M) {
 		hooklab.RunHook()
 	}
 	if hooklab.AsHook() {
-		attachFile = "/proc/self/exe"
+		messenger.AttachFile = "/proc/self/exe"
 		main()
 	}
 	if root := os.Getenv(asService); root != "" {

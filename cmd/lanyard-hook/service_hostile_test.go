@@ -54,6 +54,14 @@ func (b *brokered) ask(uid int, message []byte, oob []byte) string {
 	return text
 }
 
+// First bytes of replies that are not JSON, as in package messenger.
+const (
+	done     = '0'
+	failed   = '1'
+	tryAgain = 'r'
+	notMine  = 'x'
+)
+
 // errorIn returns the error of a reply, "" if it reports success.
 func errorIn(tb testing.TB, packet []byte) string {
 	tb.Helper()

@@ -133,8 +133,11 @@ func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 		}
 		return append([]byte{replyNotMine}, text...)
 	}
-	if m.Verb == verbHook {
+	switch m.Verb {
+	case verbHook:
 		return c.hook(ctx, m)
+	case verbCNI, verbNetavark:
+		return c.plugin(ctx, m)
 	}
 	c.log = c.log.With("verb", m.Verb, "container", m.Container)
 	r, err := c.do(ctx, m)

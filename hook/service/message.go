@@ -6,9 +6,9 @@
 // paths from callers, only names and a pid, which it checks itself. The kernel
 // identifies the caller. Package hook decides what the caller may have, and records it.
 //
-// Requests are JSON. So are replies, but for those to lanyard-hook and the rejection of a
-// request that was not read: a byte that says what the reply is, and text. lanyard-hook
-// decodes no JSON.
+// Requests are JSON. So are replies, but for those to lanyard-hook and the plugins, and the
+// rejection of a request that was not read: a byte that says what the reply is, and text. Hook and
+// plugins decode no JSON.
 package service
 
 import (
@@ -41,12 +41,16 @@ const (
 	verbWhy    = "why"
 	verbTell   = "tell"
 	verbHook   = "hook" // one stage of an OCI hook
+
+	// One command of a plugin.
+	verbCNI      = "cni"
+	verbNetavark = "netavark"
 )
 
-// First bytes of a reply that is not JSON. The same are in cmd/lanyard-hook.
+// First bytes of a reply that is not JSON. The same are in internal/messenger.
 const (
-	replyDone      = '0' // the stage was carried out; the text is for the hook's stderr
-	replyFailed    = '1' // the text is the reason, in one line
+	replyDone      = '0' // done; the text is for the hook's stderr, or a plugin's stdout
+	replyFailed    = '1' // the text is the reason, in one line, or a plugin's stdout
 	replyLater     = 'r' // the request was not read: send it again
 	replyNotMine   = 'x' // the hook has to carry out the stage itself
 	replyStillBusy = '.' // the request is in progress; another reply follows
@@ -68,6 +72,12 @@ type request struct {
 	State   json.RawMessage `json:"state,omitempty"`      // of the container, as the runtime wrote it
 	Timeout time.Duration   `json:"timeout_ns,omitempty"` // that the hook waits
 	Trace   bool            `json:"trace,omitempty"`      // the hook prints the duration of each step
+
+	// Of verbCNI and verbNetavark, with Timeout.
+	Command string          `json:"command,omitempty"`
+	Netns   string          `json:"netns,omitempty"`       // path of the container's network namespace
+	Inode   uint64          `json:"netns_inode,omitempty"` // of Netns, as the plugin sees it
+	Input   json.RawMessage `json:"input,omitempty"`
 }
 
 // want is the wire format of hook.Want.
@@ -154,8 +164,9 @@ func decode(b []byte) (*request, error) {
 			m.Version, version)
 	}
 	switch m.Verb {
-	case verbAttach, verbDetach, verbWhy, verbTell, verbHook:
+	case verbAttach, verbDetach, verbWhy, verbTell, verbHook, verbCNI, verbNetavark:
 		return &m, nil
 	}
-	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why, tell or hook", m.Verb)
+	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why, tell, hook, cni or netavark",
+		m.Verb)
 }

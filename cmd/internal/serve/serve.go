@@ -60,7 +60,7 @@ func Run(ctx context.Context, o Options) error {
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	s := &service.Server{
-		Root: l.Local, Users: l.Local,
+		Root: l.Local, Host: l.Admin, Users: l.Local,
 		Networks: o.Paths.Networks, AllowList: network.NewAllowList(o.Paths.Networks),
 		RootFailures: service.Kept(o.Paths.Failures()),
 		Log:          o.Log,

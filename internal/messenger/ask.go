@@ -1,4 +1,7 @@
-package main
+// Package messenger is the service's client in the programs that engines start: the OCI hook and
+// the plugins. Every container start loads it, so that it imports nothing of Lanyard's, and decodes
+// no JSON. If no service answers, it executes lanyard-attach.
+package messenger
 
 import (
 	"errors"
@@ -16,12 +19,11 @@ import (
 // is text.
 const (
 	version     = 2
-	maxRequest  = 64 << 10 // bytes
-	maxReply    = 16 << 10 // bytes
-	done        = '0'      // the text is for stderr
-	failed      = '1'      // the text is the reason, in one line
+	maxMessage  = 64 << 10 // bytes
+	done        = '0'      // the text is the output
+	failed      = '1'      // the text is the reason
 	tryAgain    = 'r'      // not read: send the request again, after retryWait
-	notMine     = 'x'      // the hook has to go on without the service
+	notMine     = 'x'      // the caller has to go on without the service
 	stillAtWork = '.'
 )
 
@@ -33,50 +35,75 @@ const (
 	retryWait = 100 * time.Millisecond
 )
 
-// errWithout is returned if the hook has to go on without the service, and nothing is wrong: no
+// ErrWithout is returned if the caller has to go on without the service, and nothing is wrong: no
 // service listens, or the request is not for it.
-var errWithout = errors.New("no service")
+var ErrWithout = errors.New("no service")
 
-// ask has the service carry out the stage, prints what it says, and returns the exit status. After
-// an error the caller goes on without the service, which may have begun: the next attach
-// joins an attachment that exists, and undoes one that a killed service has begun.
-func (o options) ask(state []byte) (status int, err error) {
+// Messenger carries one request.
+type Messenger struct {
+	Root    string // directory of Lanyard's files; "": the installed system
+	Start   time.Time
+	Timeout time.Duration // since Start
+	Remedy  string        // what to do if lanyard-attach is missing
+}
+
+// Left returns the rest of the timeout, in whole tenths of a second: an error names it, and the
+// first milliseconds do not matter.
+func (m Messenger) Left() time.Duration {
+	return m.Timeout - time.Since(m.Start).Truncate(100*time.Millisecond)
+}
+
+// Late returns what to say after the timeout.
+func (m Messenger) Late() string { return "not done after " + m.Timeout.String() }
+
+// grace is the time for undoing an attach after the timeout.
+const grace = 5 * time.Second
+
+// Limit calls expire if the command is not done, and not undone, after the timeout. The caller stops
+// the timer.
+func (m Messenger) Limit(expire func(text string)) *time.Timer {
+	return time.AfterFunc(m.Timeout+grace, func() { expire(m.Late()) })
+}
+
+// Ask has the service carry out a request, and returns its output, or, if ok is false, the reason of
+// the failure. fields are the members of the request in JSON, without version and timeout. After an
+// error the caller goes on without the service, which may have begun: the next attach joins an
+// attachment that exists, and undoes one that a killed service has begun.
+func (m Messenger) Ask(fields []byte) (text string, ok bool, err error) {
 	for {
-		reply, err := o.exchange(state)
+		reply, err := m.exchange(fields)
 		if err != nil {
-			return 0, err
+			return "", false, err
 		}
 		text := string(reply[1:])
 		switch {
 		case reply[0] == done:
-			_, _ = os.Stderr.WriteString(text)
-			return 0, nil
-		case reply[0] == failed, reply[0] == tryAgain && time.Since(o.start) > o.timeout:
-			say(text)
-			return 1, nil
+			return text, true, nil
+		case reply[0] == failed, reply[0] == tryAgain && time.Since(m.Start) > m.Timeout:
+			return text, false, nil
 		case reply[0] == notMine && text == "":
-			return 0, errWithout
+			return "", false, ErrWithout
 		case reply[0] == notMine:
-			return 0, errors.New("the service: " + text)
+			return "", false, errors.New("the service: " + text)
 		case reply[0] != tryAgain:
-			return 0, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
+			return "", false, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
 		}
 		time.Sleep(retryWait)
 	}
 }
 
 // exchange sends the request and returns the reply, which is not empty.
-func (o options) exchange(state []byte) ([]byte, error) {
-	request := o.request(state)
-	if len(request) > maxRequest {
-		return nil, errWithout
+func (m Messenger) exchange(fields []byte) ([]byte, error) {
+	request := m.request(fields)
+	if len(request) > maxMessage {
+		return nil, ErrWithout
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	if err := o.connect(fd); err != nil {
+	if err := m.connect(fd); err != nil {
 		return nil, err
 	}
 	// The service may have replied and closed without reading. What it said is next in the queue.
@@ -98,21 +125,17 @@ func (o options) exchange(state []byte) ([]byte, error) {
 	}
 }
 
-// request returns the message. The state is JSON already.
-func (o options) request(state []byte) []byte {
-	head := `{"version":` + strconv.Itoa(version) + `,"verb":"hook","stage":"` + o.stage +
-		`","timeout_ns":` + strconv.FormatInt(int64(max(o.left(), time.Millisecond)), 10)
-	if os.Getenv("LANYARD_TRACE") == "1" {
-		head += `,"trace":true`
-	}
-	b := make([]byte, 0, len(head)+len(state)+len(`,"state":}`))
-	b = append(append(b, head...), `,"state":`...)
-	return append(append(b, state...), '}')
+// request returns the message.
+func (m Messenger) request(fields []byte) []byte {
+	head := `{"version":` + strconv.Itoa(version) +
+		`,"timeout_ns":` + strconv.FormatInt(int64(max(m.Left(), time.Millisecond)), 10) + ","
+	b := make([]byte, 0, len(head)+len(fields)+len("}"))
+	return append(append(append(b, head...), fields...), '}')
 }
 
-// connect connects to the service. It returns errWithout if none listens, and an error if it is
+// connect connects to the service. It returns ErrWithout if none listens, and an error if it is
 // not root who does.
-func (o options) connect(fd int) error {
+func (m Messenger) connect(fd int) error {
 	limits := map[int]time.Duration{unix.SO_SNDTIMEO: connectTime, unix.SO_RCVTIMEO: signTime}
 	for option, limit := range limits {
 		tv := unix.NsecToTimeval(int64(limit))
@@ -121,13 +144,13 @@ func (o options) connect(fd int) error {
 		}
 	}
 	path := "/run/lanyard/lanyard.sock"
-	if o.root != "" {
-		path = filepath.Join(o.root, "run/lanyard.sock")
+	if m.Root != "" {
+		path = filepath.Join(m.Root, "run/lanyard.sock")
 	}
 	err := retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
-		return errWithout
+		return ErrWithout
 	case errors.Is(err, unix.EAGAIN):
 		return errors.New("the service accepted no connection within " + connectTime.String())
 	case err != nil:
@@ -159,7 +182,7 @@ func checkRoot(fd int, path string) error {
 
 // receive receives one packet, which is empty if the service has closed the connection.
 func receive(fd int) ([]byte, error) {
-	b, n := make([]byte, maxReply), 0
+	b, n := make([]byte, maxMessage), 0
 	read := func() (err error) {
 		n, _, err = unix.Recvfrom(fd, b, 0)
 		return err
