@@ -2,9 +2,10 @@
 // lanyard-hook asks for root's and for rootless containers, and a client.
 //
 // A connection carries one message each way. The socket is SOCK_SEQPACKET, so a
-// message arrives whole or not at all. The service accepts no file descriptors and no
-// paths from callers, only names and a pid, which it checks itself. The kernel
-// identifies the caller. Package hook decides what the caller may have, and records it.
+// message arrives whole or not at all. The service accepts no file descriptors from
+// callers, and paths from root's plugins only: from others only names and a pid, which it checks
+// itself. The kernel identifies the caller. Package hook decides what the caller may have, and
+// records it.
 //
 // Requests are JSON. So are replies, but for those to lanyard-hook and the plugins, and the
 // rejection of a request that was not read: a byte that says what the reply is, and text. Hook and

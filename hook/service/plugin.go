@@ -10,10 +10,13 @@ import (
 	"github.com/lanyard-net/lanyard/hook/netavark"
 )
 
-// plugin carries out a command of a plugin. Only root can attach by plugins; the others learn that in
-// their own process.
+// plugin carries out a command of a plugin, for root only. All others are refused before the path of
+// the namespace is used.
 func (c *call) plugin(ctx context.Context, m *request) []byte {
-	if !c.root || c.elsewhere != nil {
+	if !c.root {
+		return append([]byte{replyNotMine}, "only root can attach by a plugin"...)
+	}
+	if c.elsewhere != nil {
 		c.log.Debug("left a command to its plugin", "command", m.Command, "why", c.elsewhere)
 		return []byte{replyNotMine}
 	}
