@@ -16,11 +16,11 @@ import (
 // parentEgress is the egress of a parent, with the filter's handle of the guard.
 var parentEgress = way{"guard", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, guardHandle}
 
-// Hold starts to guard a parent, given by its ifindex: a frame leaves only if it matches a permit,
+// GuardParent starts to guard a parent, given by its ifindex: a frame leaves only if it matches a permit,
 // or carries one of the host's MACs. If it is called again, it adds MACs. It must be called on a
-// thread in the parent's namespace. Call Lease for all existing containers before, since Hold drops
-// the frames of MACs without a permit.
-func (g *Guards) Hold(parent int, host []ether.MAC) error {
+// thread in the parent's namespace. Call Permit for all existing containers before, since GuardParent
+// drops the frames of MACs without a permit.
+func (g *Guards) GuardParent(parent int, host []ether.MAC) error {
 	m, prog, err := g.ready(leasesPin, parentPin)
 	if err != nil {
 		return err
@@ -48,8 +48,8 @@ func (g *Guards) Hold(parent int, host []ether.MAC) error {
 	return addFilter(parent, parentEgress, prog)
 }
 
-// Held reports whether a parent, given by its ifindex, is guarded.
-func (g *Guards) Held(parent int) (bool, error) {
+// ParentGuarded reports whether a parent, given by its ifindex, is guarded.
+func (g *Guards) ParentGuarded(parent int) (bool, error) {
 	m, err := g.open(leasesPin)
 	if err != nil || m == nil {
 		return false, err
@@ -64,9 +64,9 @@ func (g *Guards) Held(parent int) (bool, error) {
 	return id != 0, err
 }
 
-// Lease permits frames that match a to leave by a parent, given by its ifindex. It does not use the
+// Permit lets frames that match a leave by a parent, given by its ifindex. It does not use the
 // links of a. It returns an error if a is incomplete, or if the map is full.
-func (g *Guards) Lease(parent int, a verify.Guard) error {
+func (g *Guards) Permit(parent int, a verify.Guard) error {
 	if err := checkLease(a); err != nil {
 		return fmt.Errorf("guard %s: %w", a.MAC, err)
 	}
@@ -84,9 +84,9 @@ func (g *Guards) Lease(parent int, a verify.Guard) error {
 	return nil
 }
 
-// Unlease removes the permit of a MAC: its frames no longer leave by the parent, given by its
+// Revoke removes the permit of a MAC: its frames no longer leave by the parent, given by its
 // ifindex.
-func (g *Guards) Unlease(parent int, mac ether.MAC) error {
+func (g *Guards) Revoke(parent int, mac ether.MAC) error {
 	m, err := g.open(leasesPin)
 	if err != nil || m == nil {
 		return err
@@ -98,9 +98,9 @@ func (g *Guards) Unlease(parent int, mac ether.MAC) error {
 	return nil
 }
 
-// Leased returns how many frames of a MAC left by a parent, given by its ifindex, and how many were
+// Permitted returns how many frames of a MAC left by a parent, given by its ifindex, and how many were
 // dropped. For the zero MAC it counts the frames of all unleased MACs.
-func (g *Guards) Leased(parent int, mac ether.MAC) (c verify.Guarded, err error) {
+func (g *Guards) Permitted(parent int, mac ether.MAC) (c verify.Guarded, err error) {
 	m, err := g.open(leasesPin)
 	if err != nil || m == nil {
 		return c, err
@@ -117,8 +117,8 @@ func (g *Guards) Leased(parent int, mac ether.MAC) (c verify.Guarded, err error)
 	return verify.Guarded{OutFrames: v.Frames, OutBytes: v.Bytes, OutDropped: byReason(v.Dropped[:])}, nil
 }
 
-// Free stops guarding a parent, given by its ifindex: all frames leave again.
-func (g *Guards) Free(parent int) error {
+// UnguardParent stops guarding a parent, given by its ifindex: all frames leave again.
+func (g *Guards) UnguardParent(parent int) error {
 	m, err := g.open(leasesPin)
 	if err != nil || m == nil {
 		return err

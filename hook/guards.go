@@ -17,18 +17,18 @@ type Guards interface {
 	// Guarded returns the counters of passed and dropped frames.
 	Guarded(verify.Guard) (verify.Guarded, error)
 
-	// Hold guards a parent: only frames with a permit or with one of the host's MACs can leave
+	// GuardParent guards a parent: only frames with a permit or with one of the host's MACs can leave
 	// by it.
-	Hold(parent int, host []ether.MAC) error
-	// Held reports whether a parent is guarded.
-	Held(parent int) (bool, error)
-	// Free removes the guard of a parent, and all frames can leave.
-	Free(parent int) error
-	// Lease adds a permit for g's MAC and addresses at a parent. It does not use g's links.
-	Lease(parent int, g verify.Guard) error
-	// Unlease removes the permit of a MAC.
-	Unlease(parent int, mac ether.MAC) error
-	// Leased returns the counters of the frames that a MAC has sent by a parent, and of those
+	GuardParent(parent int, host []ether.MAC) error
+	// ParentGuarded reports whether a parent is guarded.
+	ParentGuarded(parent int) (bool, error)
+	// UnguardParent removes the guard of a parent, and all frames can leave.
+	UnguardParent(parent int) error
+	// Permit adds a permit for g's MAC and addresses at a parent. It does not use g's links.
+	Permit(parent int, g verify.Guard) error
+	// Revoke removes the permit of a MAC.
+	Revoke(parent int, mac ether.MAC) error
+	// Permitted returns the counters of the frames that a MAC has sent by a parent, and of those
 	// that were dropped. The zero MAC selects the frames of all MACs without a permit.
-	Leased(parent int, mac ether.MAC) (verify.Guarded, error)
+	Permitted(parent int, mac ether.MAC) (verify.Guarded, error)
 }

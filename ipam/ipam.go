@@ -37,9 +37,9 @@ type Lease struct {
 	// spellings and could be leased twice.
 	Addr  netip.Addr `json:"addr"`
 	Owner Owner      `json:"owner"` // for Quarantined and Declined: the last owner
-	// Name is the holder's name, which survives a restart. MAC is the MAC of its interface in colon
-	// form. Both are "" where they are not known. Next gives a quarantined address back at once to a
-	// holder with the same name and the same MAC.
+	// Name is the holder's name, which survives a restart. MAC is the MAC that it requested, in colon
+	// form. Both are "" for none, and after a rebuild of a lost store, where they are not known. Next
+	// gives a quarantined address back at once to a holder with the same name and the same MAC.
 	Name  string    `json:"name,omitempty"`
 	MAC   string    `json:"mac,omitempty"`
 	State State     `json:"state"`

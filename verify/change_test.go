@@ -18,7 +18,8 @@ func TestChanges(t *testing.T) {
 	}
 	found := func() Found {
 		return Found{
-			Exists: true, Up: true, Name: "eth0", MAC: gwMAC, Addrs: slices.Clone(given.Addrs), MTU: 1500, ParentMTU: 1500, ParentName: "eth9",
+			Exists: true, Up: true, Name: "eth0", MAC: gwMAC, Addrs: slices.Clone(given.Addrs),
+			MTU: 1500, ParentMTU: 1500, ParentName: "eth9",
 			Defaults: []Default{
 				{Via: addr("192.168.50.1"), Interface: "eth0", Own: true}, {Via: addr("fd50::1"), Interface: "eth0", Own: true},
 			},
@@ -49,10 +50,12 @@ func TestChanges(t *testing.T) {
 		{"the parent's MTU lowered", func(_ *Given, f *Found) { f.MTU, f.ParentMTU = 1400, 1400 },
 			[]string{` has MTU 1400 instead of 1500, because that of its parent "eth9" was lowered to 1400`}},
 		{"and raised again", func(_ *Given, f *Found) { f.MTU = 1400 },
-			[]string{` has MTU 1400 instead of 1500: it was set in the container, or that of parent "eth9" was lower for a time`}},
+			[]string{` has MTU 1400 instead of 1500: it was set in the container, ` +
+				`or that of parent "eth9" was lower for a time`}},
 		{"the parent's MTU raised", func(_ *Given, f *Found) { f.ParentMTU = 9000 },
 			[]string{` has MTU 1500, and containers that start now get 9000`}},
-		{"the parent's MTU raised, and the network's fixed", func(g *Given, f *Found) { g.Fixed, f.ParentMTU = true, 9000 }, nil},
+		{"the parent's MTU raised, and the network's fixed",
+			func(g *Given, f *Found) { g.Fixed, f.ParentMTU = true, 9000 }, nil},
 		{"a guarded container's parent lowered", func(_ *Given, f *Found) { f.ParentMTU = 1400 },
 			[]string{` has MTU 1500, and its parent "eth9" only 1400: larger frames are dropped`}},
 		{"down, and all that follows", func(_ *Given, f *Found) { *f = Found{Exists: true, Name: "eth0", MAC: gwMAC} },

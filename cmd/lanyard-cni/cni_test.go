@@ -125,7 +125,8 @@ func TestChain(t *testing.T) {
 	w.AddGateway(0, "192.168.50.1/24")
 	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	bridge := map[string]any{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": map[string]any{
-		"type": "host-local", "dataDir": t.TempDir(), "subnet": "10.244.0.0/24", "routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+		"type": "host-local", "dataDir": t.TempDir(), "subnet": "10.244.0.0/24",
+		"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
 	}}
 	tuning := map[string]any{"type": "tuning", "sysctl": map[string]string{"net.ipv4.conf.all.arp_notify": "1"}}
 	first, tuned := w.list("lan", plugin("web"), tuning), newSandbox(t)
@@ -143,7 +144,8 @@ func TestChain(t *testing.T) {
 			names = append(names, i.Name)
 		}
 	}
-	if !slices.Equal(names, []string{"eth0", "lan0"}) || len(r.IPs) != 2 || r.IPs[1].Address.String() != "192.168.50.3/24" ||
+	if !slices.Equal(names, []string{"eth0", "lan0"}) || len(r.IPs) != 2 ||
+		r.IPs[1].Address.String() != "192.168.50.3/24" ||
 		r.Interfaces[*r.IPs[1].Interface].Name != "lan0" {
 		t.Errorf("the result is %v", r)
 	}
@@ -220,7 +222,8 @@ func testGC(t *testing.T, w *world) {
 	}))
 	all[2].unpin()
 	all[2].Release(t) // valid for the runtime, but the namespace is gone
-	must(t, w.gc(lan, types.GCAttachment{ContainerID: "c2", IfName: "eth0"}, types.GCAttachment{ContainerID: "c3", IfName: "eth0"}))
+	must(t, w.gc(lan, types.GCAttachment{ContainerID: "c2", IfName: "eth0"},
+		types.GCAttachment{ContainerID: "c3", IfName: "eth0"}))
 	if got := w.holders(); got != "c2:eth0:lan c4:eth0:other-lan c5" {
 		t.Errorf("attached are %s", got)
 	}
@@ -349,11 +352,12 @@ func TestConfigurations(t *testing.T) {
 		code   uint
 		word   string
 	}{
-		"no network":    {plugin(""), types.ErrInvalidNetworkConfig, `key "network" is missing`},
-		"unknown":       {plugin("nowhere"), types.ErrInvalidNetworkConfig, `"nowhere"`},
-		"a path":        {plugin("../web"), types.ErrInvalidNetworkConfig, "../web"},
-		"typo":          {plugin("web", "verfy", "strict"), types.ErrInvalidNetworkConfig, `did you mean "verify"?`},
-		"ipam":          {plugin("web", "ipam", map[string]any{"type": "host-local"}), types.ErrInvalidNetworkConfig, `"ipam"`},
+		"no network": {plugin(""), types.ErrInvalidNetworkConfig, `key "network" is missing`},
+		"unknown":    {plugin("nowhere"), types.ErrInvalidNetworkConfig, `"nowhere"`},
+		"a path":     {plugin("../web"), types.ErrInvalidNetworkConfig, "../web"},
+		"typo":       {plugin("web", "verfy", "strict"), types.ErrInvalidNetworkConfig, `did you mean "verify"?`},
+		"ipam": {plugin("web", "ipam", map[string]any{"type": "host-local"}),
+			types.ErrInvalidNetworkConfig, `"ipam"`},
 		"verify":        {plugin("web", "verify", "hard"), types.ErrInvalidNetworkConfig, "hard"},
 		"mtu":           {plugin("web", "mtu", 12), types.ErrInvalidNetworkConfig, "12 is not an MTU"},
 		"wrong type":    {plugin("web", "mtu", "big"), types.ErrDecodingFailure, "mtu"},

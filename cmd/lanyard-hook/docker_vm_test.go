@@ -196,7 +196,8 @@ func TestDocker(t *testing.T) {
 	d.w.WantNothing("web", before)
 
 	// A restart policy starts the container again.
-	if out, err := d.docker("again", []string{"sleep", "5"}, append([]string{"--restart", "always"}, onLAN...)...); err != nil {
+	out, err := d.docker("again", []string{"sleep", "5"}, append([]string{"--restart", "always"}, onLAN...)...)
+	if err != nil {
 		t.Fatalf("docker run: %v: %s", err, out)
 	}
 	pid = d.w.Record().Containers[0].Process
@@ -226,9 +227,11 @@ func TestDockerRefusals(t *testing.T) {
 		options []string
 		word    string
 	}{
-		"unknown":    {append(slices.Clone(onLAN[:4]), "--annotation", "io.lanyard.network=nowhere"), `lanyard: network "nowhere"`},
-		"without":    {onLAN[:4], "has no annotation io.lanyard.network"},
-		"misspelt":   {append(slices.Clone(onLAN), "--annotation", "io.lanyard.vrfy=strict"), `did you mean "io.lanyard.verify"?`},
+		"unknown": {append(slices.Clone(onLAN[:4]), "--annotation", "io.lanyard.network=nowhere"),
+			`lanyard: network "nowhere"`},
+		"without": {onLAN[:4], "has no annotation io.lanyard.network"},
+		"misspelt": {append(slices.Clone(onLAN), "--annotation", "io.lanyard.vrfy=strict"),
+			`did you mean "io.lanyard.verify"?`},
 		"hosts":      {append([]string{"--network", "host"}, onLAN[2:]...), "the host's own"},
 		"wrong-kind": {append(slices.Clone(onLAN[:2]), "--device", "io.lanyard/lan=off"), "unresolvable CDI devices"},
 	} {

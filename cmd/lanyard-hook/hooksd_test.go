@@ -101,7 +101,8 @@ func TestCDISpec(t *testing.T) {
 		t.Fatalf("the hooks are %+v", hooks)
 	}
 	for i, h := range hooks {
-		if h.HookName != []string{"createRuntime", "poststop"}[i] || h.Path != `/opt/a "b"/lanyard-hook` || len(h.Args) != 2 ||
+		if h.HookName != []string{"createRuntime", "poststop"}[i] || h.Path != `/opt/a "b"/lanyard-hook` ||
+			len(h.Args) != 2 ||
 			h.Args[1] != h.HookName {
 			t.Errorf("hook %d is %+v", i, h)
 		}

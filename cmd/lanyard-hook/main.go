@@ -19,11 +19,11 @@ const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; reads th
 usage: lanyard-hook [--root DIR] [--timeout DURATION] [--attach FILE] createRuntime|prestart|createContainer|poststop
 
 In config.json:
-  "hooks": {
-    "createRuntime":   [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createRuntime"]}],
-    "createContainer": [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createContainer"]}],
-    "poststop":        [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
-  }
+"hooks": {
+  "createRuntime":   [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createRuntime"]}],
+  "createContainer": [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "createContainer"]}],
+  "poststop":        [{"path": "/usr/local/libexec/lanyard/lanyard-hook", "args": ["lanyard-hook", "poststop"]}]
+}
 createContainer is for name resolution only: it writes /etc/resolv.conf if the network
 has --dns and the container's engine provides none.
 "lanyard network create" defines networks. A container chooses one by the annotation

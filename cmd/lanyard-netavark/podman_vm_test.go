@@ -143,7 +143,8 @@ func TestPodmanNetwork(t *testing.T) {
 
 	// An address and a MAC of the user's choice; a second network; a network for a container
 	// that runs.
-	if out, err := p.start("two", "--network", "web50:ip=192.168.50.9,mac=02:00:00:00:00:09,interface_name=lan0"); err != nil {
+	second := "web50:ip=192.168.50.9,mac=02:00:00:00:00:09,interface_name=lan0"
+	if out, err := p.start("two", "--network", second); err != nil {
 		t.Fatalf("podman run: %v: %s", err, out)
 	}
 	if a := p.attached("options", "two"); fmt.Sprintf("%v %v %s", a.Addrs, a.MAC, a.Interface) !=

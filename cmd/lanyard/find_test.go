@@ -24,7 +24,8 @@ func TestFind(t *testing.T) {
 	}
 	for id, want := range map[string]string{
 		long: "web db", long[:12]: "web db", long + ":eth1:lan": "db", long + ":eth1": "db", long + ":eth": "ambiguous",
-		"c1": "one", "c10": "ten", "c": "ambiguous", "sandbox": "pod", "prod/web-0": "pod", "a2": "one", "nowhere": "no container",
+		"c1": "one", "c10": "ten", "c": "ambiguous", "sandbox": "pod", "prod/web-0": "pod",
+		"a2": "one", "nowhere": "no container",
 	} {
 		found, err := find(recs, id)
 		var names []string

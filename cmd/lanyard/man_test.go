@@ -66,7 +66,8 @@ func TestManFormat(t *testing.T) {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}
 	for _, page := range pages {
-		if out, err := exec.Command("groff", "-man", "-Tutf8", "-ww", "-z", page).CombinedOutput(); err != nil || len(out) > 0 {
+		out, err := exec.Command("groff", "-man", "-Tutf8", "-ww", "-z", page).CombinedOutput()
+		if err != nil || len(out) > 0 {
 			t.Errorf("%s: %v: %s", page, err, out)
 		}
 	}
@@ -226,7 +227,8 @@ func manOfApp(app *cli.App) string {
 	} {
 		m.line(".TP\n.I %s\n%s", roff(f[0]), roff(f[1]))
 	}
-	return m.ending(append(others, "lanyard-network.5", "lanyard-annotations.7", "lanyard-rootless.7", "lanyard-hook.8")...)
+	return m.ending(append(others,
+		"lanyard-network.5", "lanyard-annotations.7", "lanyard-rootless.7", "lanyard-hook.8")...)
 }
 
 // manOfCommand returns the page of a command, with its subcommands.
@@ -292,8 +294,11 @@ func manOfDefinition(t *testing.T) string {
 	}
 	m := newMan("lanyard-network", 5, "definition of a network")
 	m.section("DESCRIPTION")
-	m.text(s.Description + "\n\n" + `"lanyard network schema" prints the JSON Schema. A field that is left out has its default.`)
-	for _, part := range [][2]string{{"definition", "FIELDS"}, {"subnet", "FIELDS OF A SUBNET"}, {"route", "FIELDS OF A ROUTE"}} {
+	m.text(s.Description + "\n\n" +
+		`"lanyard network schema" prints the JSON Schema. A field that is left out has its default.`)
+	for _, part := range [][2]string{
+		{"definition", "FIELDS"}, {"subnet", "FIELDS OF A SUBNET"}, {"route", "FIELDS OF A ROUTE"},
+	} {
 		m.section(part[1])
 		m.fields(t, s.Defs[part[0]].Properties)
 	}

@@ -85,12 +85,9 @@ func (l *Admin) audit(
 			macs = append(macs, mac)
 		}
 	}
-	if l.Guards == nil {
-		return macs, nil, nil
-	}
-	if held, err := l.Guards.Held(p.Index); err != nil || !held {
+	if held, err := l.Guards.ParentGuarded(p.Index); err != nil || !held {
 		return macs, nil, err
 	}
-	g, err := l.Guards.Leased(p.Index, ether.MAC{})
+	g, err := l.Guards.Permitted(p.Index, ether.MAC{})
 	return macs, g.OutDropped, err
 }

@@ -30,8 +30,8 @@ func (l *Admin) releaseParent(def *network.Definition, n *siblings) (name string
 	if missing != nil {
 		return "", l.releaseMissing(def, n)
 	}
-	if def.GuardsParent() && l.Guards != nil {
-		if err := l.Guards.Free(p.Index); err != nil {
+	if def.GuardsParent() {
+		if err := l.Guards.UnguardParent(p.Index); err != nil {
 			return "", err
 		}
 	}
@@ -77,7 +77,7 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 // freeGuards removes the guards of parents that no network needs, if the network guards its parent:
 // they would drop all frames of a parent that has another name now.
 func (l *Admin) freeGuards(def *network.Definition, needed map[int]bool) error {
-	if !def.GuardsParent() || l.Guards == nil {
+	if !def.GuardsParent() {
 		return nil
 	}
 	links, err := l.Host.Interfaces()
@@ -85,9 +85,9 @@ func (l *Admin) freeGuards(def *network.Definition, needed map[int]bool) error {
 		if needed[i.Index] {
 			continue
 		}
-		held, herr := l.Guards.Held(i.Index)
+		held, herr := l.Guards.ParentGuarded(i.Index)
 		if held {
-			herr = l.Guards.Free(i.Index)
+			herr = l.Guards.UnguardParent(i.Index)
 		}
 		err = errors.Join(err, herr)
 	}

@@ -129,7 +129,7 @@ type attempt struct {
 	hostAddrs  []link.HostAddr // the host's addresses, read when the addresses were claimed
 	macBusy    bool            // another link of the parent has the MAC that belongs to the address
 	conflicts  int             // number of rounds with a claimant
-	declinedTo []ether.MAC     // the claimants of declined candidates
+	seenClaimants []ether.MAC     // the claimants of declined candidates
 	pickRandom bool            // the search for the next candidate starts at a random address
 	ending     endingLink
 }

@@ -105,7 +105,7 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) 
 	}
 	few := *ns
 	few.Tries = 3
-	found, err := found(&few, a)
+	found, err := readInterface(&few, a)
 	if err != nil {
 		return []verify.Change{{Text: fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)}}
 	}
@@ -125,9 +125,9 @@ func given(a *hook.Attachment) verify.Given {
 	return g
 }
 
-// found reads the interface of an attachment by its ifindex. Another link may have that ifindex by
+// readInterface reads the interface of an attachment by its ifindex. Another link may have that ifindex by
 // now: then the interface is gone.
-func found(ns *link.Netns, a *hook.Attachment) (f verify.Found, err error) {
+func readInterface(ns *link.Netns, a *hook.Attachment) (f verify.Found, err error) {
 	i, up, err := ns.LinkAt(a.Index)
 	if err != nil || i == nil {
 		return f, err

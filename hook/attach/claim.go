@@ -100,7 +100,10 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 	if err := t.reserveHosts(p.Reserved, s.Subnet, t.hostAddrs); err != nil {
 		return netip.Addr{}, err
 	}
-	l := ipam.Lease{Owner: t.owner(), Name: t.leaseName(), MAC: t.want.MAC.String()}
+	l := ipam.Lease{Owner: t.owner(), Name: t.leaseName()}
+	if !t.want.MAC.IsZero() {
+		l.MAC = t.want.MAC.String()
+	}
 	for _, a := range t.want.Addrs {
 		if !s.Subnet.Contains(a) {
 			continue

@@ -92,7 +92,7 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 	if len(f.Claimants) == 0 {
 		return nil
 	}
-	if excused, err := t.excused(ctx, f); err != nil || excused {
+	if excused, err := t.excuse(ctx, f); err != nil || excused {
 		return err
 	}
 	if c := f.Claimants[0]; !t.claimsRequested(c) {

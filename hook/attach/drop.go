@@ -83,10 +83,10 @@ func (l *Local) forget(e verify.Endpoint) error {
 
 // revokePermit removes the permit of an attachment's MAC, if its network guards the parent.
 func (l *Local) revokePermit(a hook.Attachment) error {
-	if !a.AtParent || l.Guards == nil || a.ParentIdx == 0 || a.MAC.IsZero() {
+	if !a.AtParent || a.ParentIdx == 0 || a.MAC.IsZero() {
 		return nil
 	}
-	return l.Guards.Unlease(a.ParentIdx, a.MAC)
+	return l.Guards.Revoke(a.ParentIdx, a.MAC)
 }
 
 // releaseForRetry clears the process that owns a record, so that the next sweep retries a failed

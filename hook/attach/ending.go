@@ -22,19 +22,19 @@ type endingLink struct {
 	excusedOnce bool      // a claimant was excused because of its MAC
 }
 
-// excused reports whether the first claim of the findings can be ignored: that of a proxy (proxy
+// excuse reports whether the first claim of the findings can be ignored: that of a proxy (proxy
 // ARP), or that of a local container that is ending. The caller then repeats the round.
 //
 // A proxy answers for every address. Where the address was not asked for by name, a
 // claimant is tried as a proxy only when it claims a second candidate: another host's containers
 // each claim one, and the trial is the slowest step of an attach.
-func (t *attempt) excused(ctx context.Context, f verify.Findings) (bool, error) {
+func (t *attempt) excuse(ctx context.Context, f verify.Findings) (bool, error) {
 	c := f.Claimants[0]
 	if c.SameMAC {
 		return t.movedFromTrunk(ctx)
 	}
-	again := slices.Contains(t.declinedTo, c.MAC)
-	t.declinedTo = append(t.declinedTo, c.MAC)
+	again := slices.Contains(t.seenClaimants, c.MAC)
+	t.seenClaimants = append(t.seenClaimants, c.MAC)
 	if again || t.isRequested(c.Addr) {
 		if proxy, err := t.isProxy(ctx, f); proxy || err != nil {
 			return proxy, err

@@ -294,7 +294,7 @@ func (w *world) eventuallyNumberFree(t *testing.T, number int) {
 	t.Helper()
 	testenv.Eventually(t, "the sandbox's end", func() (err error) {
 		must(t, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
-			lives, nerr := l.Host.Numbered(number)
+			lives, nerr := l.Host.HasNSID(number)
 			if lives {
 				err = fmt.Errorf("number %d is in use", number)
 			}
@@ -402,12 +402,25 @@ func TestReleasePod(t *testing.T) {
 
 // TestPodOfHiddenNamespace checks that an attachment is kept in a namespace that has no
 // process and is pinned in another mount namespace only, and that its interface can be
-// removed.
+// removed; also if the container has changed the MAC, which otherwise tells whose it is.
 func TestPodOfHiddenNamespace(t *testing.T) {
-	w := podNetworks(t, nil)
+	for what, command := range map[string][]string{
+		"as attached": {"true"},
+		"another MAC": {"ip", "link", "set", "eth1", "address", "02:00:00:00:00:77"},
+	} {
+		t.Run(what, func(t *testing.T) { podNetworks(t, nil).wantKeptHidden(t, command...) })
+	}
+}
+
+// wantKeptHidden checks that the attachment of a pod whose namespace is hidden from the host is
+// kept until the pod is released, after its container has run a command and exited.
+func (w *world) wantKeptHidden(t *testing.T, command ...string) {
+	t.Helper()
 	before := w.Links(w.Host)
 	pod := testenv.NewNamespace(t, "sandbox") // a descriptor of the test holds it
-	c := w.start(t, "a1", pod, hooklab.CRIOPod("prod", "web-0", "app"), "network=web")
+	c := w.start(t, "a1", pod, hooklab.CRIOPod("prod", "web-0", "app"), "network=web", "interface=eth1")
+	_, err := pod.Exec(command[0], command[1:]...)
+	must(t, err)
 	first := w.Record()
 	must(t, c.Kill())
 	c.Reap()

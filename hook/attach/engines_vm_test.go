@@ -11,9 +11,9 @@ import (
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// TestPodOutlivesContainersIPvlan checks that a pod keeps an ipvlan, and that the ipvlan of
-// another pod is not taken for it. All ipvlans have the MAC of the parent, and a later
-// namespace may have the same number, so only the namespace identifies the pod.
+// TestPodOutlivesContainersIPvlan checks that a pod keeps an ipvlan, also in a hidden namespace, and
+// that the ipvlan of another pod is not taken for it. All ipvlans have the MAC of the parent, and a
+// later namespace may have the same number, so only the addresses and the namespace identify the pod.
 func TestPodOutlivesContainersIPvlan(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
@@ -24,6 +24,7 @@ func TestPodOutlivesContainersIPvlan(t *testing.T) {
 		t.Fatal(err) // the only note: its trunk is not watched
 	}
 	w.wantKept(t, func() {})
+	w.wantKeptHidden(t, "true")
 	// Another namespace gets the number of the first pod's.
 	old, gone := w.sandbox(t)
 	c := w.start(t, "b1", old, hooklab.ContainerdPod("prod", "web-1", "app"), "network=web")

@@ -7,16 +7,13 @@ import (
 
 // Guarded returns the counters of an attachment's guard, or nil if it has none.
 func (l *Local) Guarded(a hook.Attachment) (*verify.Guarded, error) {
-	if l.Guards == nil {
-		return nil, nil
-	}
 	var g verify.Guarded
 	var err error
 	switch {
 	case a.Guard != nil && a.Guard.Inside != 0:
 		g, err = l.Guards.Guarded(*a.Guard)
 	case a.Guard == nil && a.AtParent && !a.MAC.IsZero():
-		g, err = l.Guards.Leased(a.ParentIdx, a.MAC)
+		g, err = l.Guards.Permitted(a.ParentIdx, a.MAC)
 	default:
 		return nil, nil
 	}

@@ -37,10 +37,10 @@ type hostState struct {
 	unrecorded []ether.MAC // those of macs with addresses that are not in the database
 }
 
-// readHostState reads the host's state, and tells the datapath which MACs are this host's. The
+// refreshHostState reads the host's state, and tells the datapath which MACs are this host's. The
 // ingress of the trunk program sees frames of siblings only if the parent is the trunk itself, so
 // it is not told about siblings on a VLAN.
-func (v *verification) readHostState(ctx context.Context) (h *hostState, err error) {
+func (v *verification) refreshHostState(ctx context.Context) (h *hostState, err error) {
 	h = &hostState{}
 	if h.down, err = v.Host.Down(v.parent); err != nil {
 		return nil, err

@@ -313,7 +313,7 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 		rec.Pools = append(rec.Pools, parts.PoolName(t.def, s))
 	}
 	// Not an error: without a number, poststop searches for the namespace.
-	if number, err := t.Host.Number(t.ns); err == nil {
+	if number, err := t.Host.NSID(t.ns); err == nil {
 		rec.Number = &number
 	}
 	if rec.Interface == "" {

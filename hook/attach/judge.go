@@ -17,7 +17,7 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 	v.hostState = nil // valid for one round
 	if state == nil {
 		var err error
-		if state, err = v.readHostState(ctx); err != nil {
+		if state, err = v.refreshHostState(ctx); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -35,15 +34,12 @@ func (t *attempt) permit(ctx context.Context) error {
 	if !t.rec.AtParent {
 		return nil
 	}
-	if t.Guards == nil {
-		return parts.ErrNoGuards
-	}
-	held, err := t.Guards.Held(t.parent.Index)
+	held, err := t.Guards.ParentGuarded(t.parent.Index)
 	if err == nil && !held {
 		err = t.guardParent(ctx)
 	}
 	if err == nil {
-		err = t.Guards.Lease(t.parent.Index, permitOf(&t.rec, t.parent.MTU))
+		err = t.Guards.Permit(t.parent.Index, permitOf(&t.rec, t.parent.MTU))
 	}
 	if err != nil {
 		return fmt.Errorf("guard the egress of parent %q: %w (a network with --guard off needs no guard)", t.parent.Name, err)
@@ -88,9 +84,9 @@ func (t *attempt) guardParent(ctx context.Context) error {
 		if a.ParentIdx != t.parent.Index || a.MAC.IsZero() || a.ID == t.rec.ID {
 			continue
 		}
-		if err := t.Guards.Lease(t.parent.Index, permitOf(a, t.parent.MTU)); err != nil {
+		if err := t.Guards.Permit(t.parent.Index, permitOf(a, t.parent.MTU)); err != nil {
 			return err
 		}
 	}
-	return t.Guards.Hold(t.parent.Index, append(host, t.parent.MAC))
+	return t.Guards.GuardParent(t.parent.Index, append(host, t.parent.MAC))
 }

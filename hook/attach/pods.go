@@ -52,24 +52,18 @@ func (l *Local) netnsFinderFor(recs []hook.Attachment) netnsFinder {
 }
 
 // hasInterface reports whether a pod's interface is still in the sandbox's namespace. In most
-// cases one request by the namespace's number (nsid) decides. The number alone is no proof,
-// because the kernel later gives it to another namespace. The MAC is a proof, because no two
-// macvlans of a parent have the same MAC. An ipvlan has the MAC of its parent, and a container
-// can change the MAC of a macvlan: then the result is whether the namespace exists.
+// cases one request by the namespace's number (nsid) decides, and for others it is whether the
+// namespace exists: a container can change the MAC and the addresses of its interface.
 //
 // It returns false if a container deleted the interface: the next container then attaches
 // again, instead of joining an attachment without an interface.
 func (l *Local) hasInterface(a *hook.Attachment, exists netnsFinder) bool {
-	if a.Number != nil && a.Index != 0 {
-		i, err := l.Host.LinkIn(*a.Number, a.Index)
-		switch {
-		case err != nil:
-			return true // unknown: the address may be in use
-		case i == nil || i.ParentIndex != a.ParentIdx || i.Kind != "macvlan" && i.Kind != "ipvlan":
-			return false
-		case driver.IsMacvlanOf(i, a):
-			return true
-		}
+	i, certain, err := driver.FindByNumber(l.Parts, a)
+	switch {
+	case err != nil:
+		return true // unknown: the address may be in use
+	case certain:
+		return i != nil
 	}
 	found, err := exists(a.Netns)
 	return err != nil || found

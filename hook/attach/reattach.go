@@ -106,7 +106,7 @@ func (t *attempt) moveToParent(ctx context.Context) (err error) {
 	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
-	err = errors.Join(driver.Of(t.Parts, &old).Remove(old), t.ns.RouteNoMore(old.Index, old.Addrs),
+	err = errors.Join(driver.Of(t.Parts, &old).Remove(old), t.ns.DeleteSourceRules(old.Index, old.Addrs),
 		t.revokePermit(old), t.forget(old.Endpoint))
 	if old.Former != nil {
 		err = errors.Join(err, t.forget(*old.Former))

@@ -56,7 +56,7 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 	if len(a.Addrs) == 0 || def.Routed() {
 		return v.verdictWithoutRound(), nil
 	}
-	if v.hostState, err = v.readHostState(ctx); err != nil {
+	if v.hostState, err = v.refreshHostState(ctx); err != nil {
 		return nil, err
 	}
 	f, err := v.repeatUnlessProxy(ctx)

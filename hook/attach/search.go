@@ -36,7 +36,7 @@ func (t *attempt) verifyAndConfigure(ctx context.Context) error {
 			return err
 		}
 		if len(f.Claimants) > 0 {
-			excused, err := t.excused(ctx, f)
+			excused, err := t.excuse(ctx, f)
 			if err != nil {
 				return err
 			}
@@ -61,7 +61,7 @@ func (t *attempt) verifyAndConfigure(ctx context.Context) error {
 // station has them. If the findings have a claimant, the addresses are not set. A conflict that is
 // detected after the addresses were set is an error, see checkLateConflict.
 func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err error) {
-	if t.hostState, err = t.readHostState(ctx); err != nil {
+	if t.hostState, err = t.refreshHostState(ctx); err != nil {
 		return f, err
 	}
 	if f, err = t.probe(ctx); err != nil || len(f.Claimants) > 0 {
@@ -111,7 +111,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 		return err
 	}
 	if t.rec.MAC != old.MAC && t.rec.AtParent {
-		if err := t.Guards.Unlease(t.parent.Index, old.MAC); err != nil {
+		if err := t.Guards.Revoke(t.parent.Index, old.MAC); err != nil {
 			return err
 		}
 	}

@@ -94,8 +94,11 @@ func (s *Spec) multicastGroups() (macs []ether.MAC) {
 // would stay in use.
 func RemoveOrphans(p *parts.Parts, found []hook.Attachment) error {
 	guards, err := p.OpenGuards()
+	if errors.Is(err, parts.ErrNoGuards) {
+		return nil
+	}
 	if err != nil {
-		return nil // there are no guarded attachments
+		return err
 	}
 	defer guards.Close()
 	tags, err := guards.GuardedTags()

@@ -19,7 +19,7 @@ func remove(
 	}
 	if a.Number != nil {
 		// Most containers' namespaces end with them, and then no more is to be done.
-		if exists, err := p.Host.Numbered(*a.Number); err == nil && !exists {
+		if exists, err := p.Host.HasNSID(*a.Number); err == nil && !exists {
 			return nil
 		}
 	}
@@ -39,33 +39,51 @@ func remove(
 	if err != nil || i == nil {
 		return err
 	}
-	if err := ns.RouteNoMore(i.Index, a.Addrs); err != nil {
+	if err := ns.DeleteSourceRules(i.Index, a.Addrs); err != nil {
 		return err
 	}
-	err = ns.DeleteMacvlan(*i)
+	err = ns.DeleteInterface(*i)
 	if errors.Is(err, link.ErrForeign) {
 		return nil // the container has given the name to another link
 	}
 	return err
 }
 
-// removeHidden deletes the macvlan of an attachment that exists with its namespace (WithNetns), in a
+// removeHidden deletes the interface of an attachment that exists with its namespace (WithNetns), in a
 // namespace that exists and cannot be opened, because it is pinned in another mount namespace or held
-// by a descriptor only. That of any other container is ending: the kernel deletes the macvlan in the
+// by a descriptor only. That of any other container is ending: the kernel deletes the interface in the
 // background, and waiting for it here costs two RCU grace periods.
 func removeHidden(p *parts.Parts, a *hook.Attachment) error {
-	if !a.WithNetns() || a.Number == nil || a.Index == 0 {
+	if !a.WithNetns() {
 		return nil
 	}
-	i, err := p.Host.LinkIn(*a.Number, a.Index)
-	if err != nil || i == nil || !IsMacvlanOf(i, a) {
+	i, _, err := FindByNumber(p, a)
+	if err != nil || i == nil {
 		return err
 	}
 	return p.Host.DeleteIn(*a.Number, *i)
 }
 
-// IsMacvlanOf reports whether an interface that was found by the number of its namespace
-// belongs to the attachment.
-func IsMacvlanOf(i *link.Interface, a *hook.Attachment) bool {
-	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx && i.MAC == a.MAC
+// FindByNumber returns the interface of an attachment by the number of its namespace, which need not be
+// one that can be opened; nil if it finds none. The number and the ifindex are no proof, because the
+// kernel gives the numbers of ended namespaces to others. A proof is the MAC of a macvlan, which is
+// unique on its parent, or one of the attachment's addresses: an ipvlan has the MAC of its parent, and
+// a container can change the MAC of a macvlan. An address that is in use there is not free, whosever
+// interface it is. certain is false if the attachment has no number, or if an interface without a
+// proof is on the same parent.
+func FindByNumber(p *parts.Parts, a *hook.Attachment) (i *link.Interface, certain bool, err error) {
+	if a.Number == nil || a.Index == 0 {
+		return nil, false, nil
+	}
+	i, err = p.Host.LinkIn(*a.Number, a.Index)
+	if err != nil || i == nil || i.ParentIndex != a.ParentIdx || i.Kind != "macvlan" && i.Kind != "ipvlan" {
+		return nil, err == nil, err
+	}
+	if i.Kind == "macvlan" && i.MAC == a.MAC {
+		return i, true, nil
+	}
+	if used, err := p.Host.HasAddrIn(*a.Number, a.Index, a.Addrs); err != nil || !used {
+		return nil, false, err
+	}
+	return i, true, nil
 }

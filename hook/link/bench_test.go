@@ -36,7 +36,7 @@ func BenchmarkAttach(b *testing.B) {
 		must(b, n.AddRoute(DefaultRoute(i.Index, netip.MustParseAddr("192.168.50.1"))))
 		step("route")
 		b.StopTimer()
-		must(b, n.DeleteMacvlan(i))
+		must(b, n.DeleteInterface(i))
 		n.Close()
 		b.StartTimer()
 	}

@@ -54,7 +54,7 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 		if err != nil {
 			err = errors.Join(fmt.Errorf("create interface %s: %w", clip(spec.Name), err), guards.DeleteGuarded(spec.Tag))
 			if i = (Interface{}); outside.Index != 0 { // it may still have its temporary name
-				err = errors.Join(err, guards.DeleteMacvlan(outside))
+				err = errors.Join(err, guards.DeleteInterface(outside))
 			}
 		}
 	}()

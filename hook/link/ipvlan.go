@@ -91,7 +91,7 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 	}
 	i = interfaceOf(l)
 	if err = n.bringUp(ctx, &i, spec.Name, mark, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
-		return i, errors.Join(err, n.DeleteMacvlan(i))
+		return i, errors.Join(err, n.DeleteInterface(i))
 	}
 	return i, nil
 }
@@ -113,7 +113,7 @@ func explainIPVlan(err error, spec *IPVlanSpec) error {
 // with the ifindex index or, if that is 0, one with any of the names. It returns nil if no
 // ipvlan matches.
 func (n *Netns) FindIPVlan(parentIndex, index int, names ...string) (*Interface, error) {
-	all, err := n.Standing()
+	all, err := n.OnHostParents()
 	for _, i := range all {
 		if i.Kind != "ipvlan" || i.ParentIndex != parentIndex {
 			continue

@@ -120,7 +120,7 @@ func (h *Host) CreateMacvlan(ctx context.Context, n *Netns, spec MacvlanSpec) (i
 		return i, err
 	}
 	if err = n.bringUp(ctx, &i, spec.Name, mark, func() error { return setIPv6(i.Name, spec.IPv6, spec.RA) }); err != nil {
-		return i, errors.Join(err, n.DeleteMacvlan(i))
+		return i, errors.Join(err, n.DeleteInterface(i))
 	}
 	return i, nil
 }
@@ -177,14 +177,14 @@ func (h *Host) addMacvlan(n *Netns, spec *MacvlanSpec) (name string, err error) 
 	}
 	err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
 	if errors.Is(err, unix.EEXIST) {
-		attrs.Name = temporaryName()
+		attrs.Name = randomName()
 		err = h.handle.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: kernelModes[spec.Mode]})
 	}
 	return attrs.Name, err
 }
 
-// temporaryName returns a link name that no other link has: 60 random bits.
-func temporaryName() string {
+// randomName returns a link name that no other link has: 60 random bits.
+func randomName() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	return hex.EncodeToString(b[:])[:maxName]
@@ -326,7 +326,7 @@ func (n *Netns) Links() ([]string, error) {
 // the ifindex index, else the one with that MAC; nil if there is neither. A container can change the
 // MAC, and a killed attach may have created the macvlan before it could record the ifindex (0).
 func (n *Netns) FindMacvlan(parentIndex, index int, mac ether.MAC) (found *Interface, err error) {
-	all, err := n.Standing()
+	all, err := n.OnHostParents()
 	for _, i := range all {
 		if i.Kind != "macvlan" || i.ParentIndex != parentIndex {
 			continue
@@ -341,10 +341,10 @@ func (n *Netns) FindMacvlan(parentIndex, index int, mac ether.MAC) (found *Inter
 	return found, err
 }
 
-// Standing lists the macvlans and ipvlans in the namespace with a parent on the host. It
+// OnHostParents lists the macvlans and ipvlans in the namespace with a parent on the host. It
 // skips those with a parent in another namespace: their ParentIndex could equal the ifindex
 // of a link of the host.
-func (n *Netns) Standing() (found []Interface, err error) {
+func (n *Netns) OnHostParents() (found []Interface, err error) {
 	links, err := dumpIn(n.Tries, n.handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
@@ -366,10 +366,10 @@ func (n *Netns) Standing() (found []Interface, err error) {
 	return found, nil
 }
 
-// DeleteMacvlan deletes the interface if it is still a macvlan or ipvlan with i's ifindex,
+// DeleteInterface deletes the interface if it is still a macvlan or ipvlan with i's ifindex,
 // MAC and parent. It returns nil if the interface does not exist, and ErrForeign if
 // another one has its ifindex.
-func (n *Netns) DeleteMacvlan(i Interface) error {
+func (n *Netns) DeleteInterface(i Interface) error {
 	l, err := n.current(i)
 	if err == nil && l != nil {
 		err = n.handle.LinkDel(l)

@@ -64,8 +64,8 @@ func TestCreateMacvlan(t *testing.T) {
 				a.ParentIndex != p.Index {
 				t.Errorf("the kernel reports %+v", m)
 			}
-			must(t, n.DeleteMacvlan(i))
-			must(t, n.DeleteMacvlan(i)) // deleted already
+			must(t, n.DeleteInterface(i))
+			must(t, n.DeleteInterface(i)) // deleted already
 		})
 	}
 }
@@ -146,7 +146,7 @@ func TestPassthruNeedsItsParentExclusively(t *testing.T) {
 		!strings.Contains(err.Error(), "mode passthru needs the parent exclusively") {
 		t.Errorf("%v", err)
 	}
-	must(t, n.DeleteMacvlan(first))
+	must(t, n.DeleteInterface(first))
 	i := mustCreate(t, h, n, alone)
 	if _, err := h.CreateMacvlan(context.Background(), n, specOn(t, p)); err == nil ||
 		!strings.Contains(err.Error(), "mode passthru?") {
@@ -174,7 +174,7 @@ func TestBusyMACIsWaitedFor(t *testing.T) {
 			i, err := n.FindMacvlan(p.Index, 0, old.MAC)
 			waiting = err != nil || i != nil
 		}
-		if err := former.DeleteMacvlan(old); err != nil {
+		if err := former.DeleteInterface(old); err != nil {
 			t.Error(err)
 		}
 	})
@@ -238,7 +238,7 @@ func TestForeignLinksAreNotDeleted(t *testing.T) {
 		"another kind": {Index: veth.Attrs().Index, MAC: ether.MACOf(veth.Attrs().HardwareAddr),
 			ParentIndex: veth.Attrs().ParentIndex},
 	} {
-		if err := n.DeleteMacvlan(other); !errors.Is(err, ErrForeign) {
+		if err := n.DeleteInterface(other); !errors.Is(err, ErrForeign) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

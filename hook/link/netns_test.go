@@ -16,7 +16,7 @@ func TestNothingLeaks(t *testing.T) {
 		defer n.Close()
 		i := mustCreate(t, h, n, specOn(t, p))
 		must(t, n.AddAddr(i.Index, Addr{Prefix: subnet}))
-		must(t, n.DeleteMacvlan(i))
+		must(t, n.DeleteInterface(i))
 		if _, err := h.OpenNetns(1); err == nil {
 			t.Error("opened the host's namespace")
 		}

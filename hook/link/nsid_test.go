@@ -2,6 +2,7 @@ package link
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/testenv"
@@ -14,12 +15,12 @@ func TestNumber(t *testing.T) {
 	cmd := mustContainer(t)
 	n, err := h.OpenNetns(cmd.Process.Pid)
 	must(t, err)
-	id, err := h.Number(n)
+	id, err := h.NSID(n)
 	must(t, err)
-	if again, err := h.Number(n); again != id || err != nil {
+	if again, err := h.NSID(n); again != id || err != nil {
 		t.Errorf("second call: %d, %v, want %d", again, err, id)
 	}
-	if other, err := h.Number(mustNetns(t, h)); other == id || err != nil {
+	if other, err := h.NSID(mustNetns(t, h)); other == id || err != nil {
 		t.Errorf("another namespace's nsid is %d, %v", other, err)
 	}
 	wantNumbered(t, h, id)
@@ -29,7 +30,7 @@ func TestNumber(t *testing.T) {
 	n.Close()
 	// A closed netlink socket releases the namespace after an RCU grace period.
 	testenv.Eventually(t, "the namespace's end", func() error {
-		exists, err := h.Numbered(id)
+		exists, err := h.HasNSID(id)
 		if exists {
 			err = fmt.Errorf("nsid %d is in use", id)
 		}
@@ -39,7 +40,7 @@ func TestNumber(t *testing.T) {
 
 func wantNumbered(tb testing.TB, h *Host, id int) {
 	tb.Helper()
-	if exists, err := h.Numbered(id); !exists || err != nil {
+	if exists, err := h.HasNSID(id); !exists || err != nil {
 		tb.Errorf("nsid %d is in use: %v, %v; want true", id, exists, err)
 	}
 }
@@ -52,7 +53,7 @@ func TestLinkIn(t *testing.T) {
 	cmd := mustContainer(t)
 	n, err := h.OpenNetns(cmd.Process.Pid)
 	must(t, err)
-	id, err := h.Number(n)
+	id, err := h.NSID(n)
 	must(t, err)
 	i := mustCreate(t, h, n, specOn(t, p))
 	must(t, cmd.Process.Kill())
@@ -66,6 +67,21 @@ func TestLinkIn(t *testing.T) {
 		"another number": {id + 100000, i.Index}} {
 		if found, err := h.LinkIn(at[0], at[1]); found != nil || err != nil {
 			t.Errorf("%s: got %+v, %v", what, found, err)
+		}
+	}
+	addr := netip.MustParsePrefix("192.0.2.7/24")
+	must(t, n.AddAddr(i.Index, Addr{Prefix: addr}))
+	for _, want := range []struct {
+		id, index int
+		addr      string
+		has       bool
+	}{
+		{id, i.Index, "192.0.2.7/24", true}, {id, i.Index, "192.0.2.8/24", false}, {id, 1, "192.0.2.7/24", false},
+		{id + 100000, i.Index, "192.0.2.7/24", false}, {id, i.Index + 1000, "192.0.2.7/24", false},
+	} {
+		has, err := h.HasAddrIn(want.id, want.index, []netip.Prefix{netip.MustParsePrefix(want.addr)})
+		if has != want.has || err != nil {
+			t.Errorf("%+v: got %t, %v", want, has, err)
 		}
 	}
 	must(t, h.DeleteIn(id, *found))

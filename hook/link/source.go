@@ -19,7 +19,7 @@ const sourceRulePriority = 30000
 
 // RouteBySource makes packets from the addresses use the routes, which it adds to a table
 // for the interface with that ifindex. The kernel deletes the table's routes with the
-// interface. The rules stay until RouteNoMore or until the namespace ends.
+// interface. The rules stay until DeleteSourceRules or until the namespace ends.
 func (n *Netns) RouteBySource(index int, addrs []netip.Prefix, routes []Route) error {
 	table := firstSourceTable + index
 	for _, r := range routes {
@@ -36,8 +36,8 @@ func (n *Netns) RouteBySource(index int, addrs []netip.Prefix, routes []Route) e
 	return nil
 }
 
-// RouteNoMore deletes the rules that RouteBySource added for an ifindex. It ignores missing ones.
-func (n *Netns) RouteNoMore(index int, addrs []netip.Prefix) error {
+// DeleteSourceRules deletes the rules that RouteBySource added for an ifindex. It ignores missing ones.
+func (n *Netns) DeleteSourceRules(index int, addrs []netip.Prefix) error {
 	var errs []error
 	for _, p := range addrs {
 		err := n.handle.RuleDel(sourceRule(index, p.Addr()))

@@ -12,6 +12,9 @@ import (
 // ErrHostNetns is returned for the network namespace of the host.
 var ErrHostNetns = errors.New("it is the host's own namespace")
 
+// ErrNotNetns is returned for a path that is not a network namespace.
+var ErrNotNetns = errors.New("not a network namespace")
+
 // identity identifies a namespace among those that exist now. Inode numbers are recycled,
 // so it is never stored without a cookie and the boot id.
 type identity struct{ dev, ino uint64 }
@@ -138,14 +141,14 @@ func identify(fd int) (identity, error) {
 		return identity{}, err
 	}
 	if fs.Type != unix.NSFS_MAGIC {
-		return identity{}, errors.New("not a namespace")
+		return identity{}, ErrNotNetns
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil {
 		return identity{}, err
 	}
 	if kind != unix.CLONE_NEWNET {
-		return identity{}, errors.New("not a network namespace")
+		return identity{}, ErrNotNetns
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

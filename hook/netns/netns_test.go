@@ -136,8 +136,8 @@ func TestOpenNetnsPath(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	must(t, unix.Mkfifo(fifo, 0o600))
 	for path, want := range map[string]string{
-		"/proc/self/exe":                    "not a namespace",
-		fifo:                                "not a namespace",
+		"/proc/self/exe":                    "not a network namespace",
+		fifo:                                "not a network namespace",
 		fmt.Sprintf("/proc/%d/ns/mnt", pid): "not a network namespace",
 		"/proc/1/ns/net":                    firstNetnsError(),
 		"/nowhere":                          "no such file or directory",

@@ -27,8 +27,7 @@ type Parts struct {
 	Datapath verify.Datapath
 	Probers  hook.Probers
 	// Guards pass only the frames that carry a lease of a guarded attachment. GuardNetns is the
-	// path that the namespace of guarded attachments is pinned at. Guards is nil if this
-	// process creates no guards.
+	// path that the namespace of guarded attachments is pinned at.
 	Guards     hook.Guards
 	GuardNetns string
 

@@ -16,7 +16,7 @@ func (r *Rebuilder) guardedRecordsIn(
 	n *link.Netns, id hook.Netns, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []hook.Attachment, err error) {
 	endpoints := slices.DeleteFunc(slices.Clone(watched), func(e verify.Endpoint) bool { return e.Netns != id.Cookie })
-	if id.Cookie == 0 || r.Guards == nil || len(endpoints) == 0 {
+	if id.Cookie == 0 || len(endpoints) == 0 {
 		return nil, nil // before Linux 5.14 there are no cookies, and endpoints do not name a namespace
 	}
 	ends, err := n.Veths()

@@ -175,7 +175,7 @@ func (r *Rebuilder) networkParents() (all []networkParent) {
 func (r *Rebuilder) recordsIn(
 	n *link.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []hook.Attachment, err error) {
-	links, err := n.Standing()
+	links, err := n.OnHostParents()
 	if err != nil {
 		return nil, err
 	}
@@ -339,8 +339,8 @@ func (r *Rebuilder) forgetDead(watched []verify.Endpoint, found []hook.Attachmen
 // the parent itself, which the host sends with, too.
 func (r *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err error) {
 	for _, s := range all {
-		if r.Guards != nil && s.carries(e) && e.MAC != s.parent.MAC {
-			err = errors.Join(err, r.Guards.Unlease(s.parent.Index, e.MAC))
+		if s.carries(e) && e.MAC != s.parent.MAC {
+			err = errors.Join(err, r.Guards.Revoke(s.parent.Index, e.MAC))
 		}
 	}
 	return err
@@ -365,7 +365,7 @@ func (r *Rebuilder) restoreRecord(ctx context.Context, a *hook.Attachment) error
 	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
 	for i, p := range a.Addrs {
 		// ErrTaken: the container has set an address that is not its own. It gets no lease.
-		err := r.Leases.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner, MAC: a.MAC.String()})
+		err := r.Leases.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner})
 		if err != nil && !errors.Is(err, ipam.ErrTaken) {
 			return err
 		}

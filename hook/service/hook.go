@@ -73,7 +73,7 @@ func (c *call) hook(ctx context.Context, m *request) []byte {
 	case !oci.ValidStage(m.Stage):
 		return append([]byte{replyNotMine}, fmt.Sprintf("%.20q is no stage of a hook", m.Stage)...)
 	case m.Stage == oci.CreateContainer:
-		return c.resolve(state)
+		return c.giveResolvConf(state)
 	case c.elsewhere != nil:
 		c.log.Debug("left a container to its hook", "container", state.ID, "why", c.elsewhere)
 		return []byte{replyNotMine}
@@ -96,10 +96,10 @@ func (c *call) hook(ctx context.Context, m *request) []byte {
 	return append([]byte{replyDone}, h.Trace.String()...)
 }
 
-// resolve answers at createContainer. The resolv.conf is mounted by the hook itself, which is in the
+// giveResolvConf answers at createContainer. The resolv.conf is mounted by the hook itself, which is in the
 // container's mount namespace. Most networks name no servers, and then there is nothing to do. A
 // user is not told which do.
-func (c *call) resolve(state *specs.State) []byte {
+func (c *call) giveResolvConf(state *specs.State) []byte {
 	if c.root && c.elsewhere == nil {
 		if names, err := oci.NamesServers(c.server.Networks, state); err == nil && !names {
 			return []byte{replyDone}

@@ -71,6 +71,8 @@ type options struct {
 	verbose bool
 	perTest time.Duration
 	pattern string
+
+	skipNative bool
 }
 
 func parse(args []string) (options, []string, error) {
@@ -87,6 +89,8 @@ func parse(args []string) (options, []string, error) {
 	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute,
 		"with -tests: time after which one package's tests are stopped")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
+	fs.BoolVar(&o.skipNative, "skip-native", false,
+		"with -tests: leave out the tests that this machine's own kernel can run (of files without the tag vm)")
 	fs.BoolVar(&o.fetch, "fetch", false, "download the kernel and the suite's userland, and nothing else")
 	fs.BoolVar(&o.verbose, "v", false, "show the kernel's console and, with -tests, every test")
 	fs.Usage = func() {

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"time"
 )
+
+// slowTest is how long a test may take before the report names it: the whole has to fit into CI.
+const slowTest = 30 * time.Second
 
 // A report reads the output of `go test -v` and passes on what a person must read: tests that
 // failed or were skipped, with all their output, and output that belongs to no test. Skips are
@@ -14,6 +18,7 @@ type report struct {
 	all bool // pass on everything
 
 	passed, failed, skipped int
+	slow                    []string // "TestName (12.34s)", tests and subtests that took slowTest or more
 
 	partial []byte
 	held    bytes.Buffer // lines since the last moment at which no test was running
@@ -45,6 +50,11 @@ func (r *report) line(line string) error {
 		r.held.WriteString(line)
 	}
 	f := strings.Fields(line)
+	if len(f) == 4 && f[0] == "---" {
+		if took, err := time.ParseDuration(strings.Trim(f[3], "()")); err == nil && took >= slowTest {
+			r.slow = append(r.slow, f[2]+" "+f[3])
+		}
+	}
 	if strings.HasPrefix(strings.TrimSpace(line), "--- SKIP: ") {
 		r.loud = true // the skip of a subtest hides as much
 	}

@@ -12,6 +12,7 @@ func TestReport(t *testing.T) {
 		in, want                string
 		bad                     bool
 		passed, failed, skipped int
+		slow                    []string
 	}{
 		"passing tests are not shown": {
 			in: "=== RUN   TestA\n    a_test.go:1: chat\n--- PASS: TestA (0.00s)\n=== RUN   TestB\n" +
@@ -44,6 +45,12 @@ func TestReport(t *testing.T) {
 			bad:    true,
 			passed: 1, failed: 1,
 		},
+		"slow tests and subtests": {
+			in: "=== RUN   TestA\n=== RUN   TestA/x\n--- PASS: TestA (0.00s)\n    --- PASS: TestA/x (30.00s)\n" +
+				"=== RUN   TestB\n--- PASS: TestB (29.99s)\n",
+			passed: 2,
+			slow:   []string{"TestA/x (30.00s)"},
+		},
 		"a crash shows what was running": {
 			in:   "=== RUN   TestA\npanic: boom\n\ngoroutine 1 [running]:",
 			want: "=== RUN   TestA\npanic: boom\n\ngoroutine 1 [running]:",
@@ -72,6 +79,9 @@ func TestReport(t *testing.T) {
 			got := [3]int{r.passed, r.failed, r.skipped}
 			if want := [3]int{tt.passed, tt.failed, tt.skipped}; got != want {
 				t.Errorf("passed, failed, skipped = %v, want %v", got, want)
+			}
+			if diff := cmp.Diff(tt.slow, r.slow); diff != "" {
+				t.Errorf("slow (-want +got):\n%s", diff)
 			}
 		})
 	}

@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
@@ -26,12 +29,18 @@ func compileTests(ctx context.Context, dir string, patterns []string, o options)
 	if all {
 		patterns = []string{"./..."}
 	}
-	packages, err := listTests(ctx, patterns)
+	packages, err := listTests(ctx, tags, patterns)
 	if err != nil {
 		return nil, err
 	}
 	if all {
 		packages = slices.DeleteFunc(packages, func(p goPackage) bool { return !p.kernelMatters() })
+	}
+	var names map[string][]string
+	if o.skipNative {
+		if packages, names, err = nativeTests(ctx, packages); err != nil {
+			return nil, err
+		}
 	}
 	var steps []Step
 	for i, p := range packages {
@@ -48,6 +57,9 @@ func compileTests(ctx context.Context, dir string, patterns []string, o options)
 		}}
 		if o.pattern != "" {
 			step.Args = append(step.Args, "-test.run="+o.pattern)
+		}
+		if native := names[p.ImportPath]; len(native) > 0 {
+			step.Args = append(step.Args, "-test.skip=^("+strings.Join(native, "|")+")$")
 		}
 		steps = append(steps, step)
 	}
@@ -73,7 +85,7 @@ func (p goPackage) kernelMatters() bool {
 		func(path string) bool { return path == labs || strings.HasPrefix(path, labs+"/") })
 }
 
-func listTests(ctx context.Context, patterns []string) ([]goPackage, error) {
+func listTests(ctx context.Context, tags string, patterns []string) ([]goPackage, error) {
 	cmd := goCommand(ctx, append([]string{"list", "-tags=" + tags,
 		"-json=ImportPath,Dir,TestGoFiles,XTestGoFiles,TestImports,XTestImports"}, patterns...)...)
 	cmd.Stderr = os.Stderr
@@ -93,6 +105,67 @@ func listTests(ctx context.Context, patterns []string) ([]goPackage, error) {
 			packages = append(packages, p)
 		}
 	}
+}
+
+// nativeTests returns the names of the tests, by package, that need no virtual machine: their files
+// lack the tag vm. It returns the packages that have other tests.
+func nativeTests(ctx context.Context, packages []goPackage) (rest []goPackage, names map[string][]string, err error) {
+	var paths []string
+	for _, p := range packages {
+		paths = append(paths, p.ImportPath)
+	}
+	native, err := listTests(ctx, strings.TrimPrefix(tags, "vm,"), paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	files := map[string]bool{}
+	for _, p := range native {
+		for _, name := range p.files() {
+			files[name] = true
+		}
+	}
+	names = map[string][]string{}
+	for _, p := range packages {
+		others := 0
+		for _, file := range p.files() {
+			found, err := testsIn(file)
+			if err != nil {
+				return nil, nil, err
+			}
+			if files[file] {
+				names[p.ImportPath] = append(names[p.ImportPath], found...)
+			} else {
+				others += len(found)
+			}
+		}
+		if others > 0 {
+			rest = append(rest, p)
+		}
+	}
+	return rest, names, nil
+}
+
+// files returns the paths of the package's test files.
+func (p goPackage) files() (paths []string) {
+	for _, name := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
+		paths = append(paths, filepath.Join(p.Dir, name))
+	}
+	return paths
+}
+
+// testsIn returns the names of the tests in a Go file.
+func testsIn(path string) (names []string, err error) {
+	f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range f.Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Test") &&
+			fn.Name.Name != "TestMain" {
+			names = append(names, fn.Name.Name)
+		}
+	}
+	return names, nil
 }
 
 func goCommand(ctx context.Context, args ...string) *exec.Cmd {
@@ -124,5 +197,8 @@ func runTest(job Job, s Step, out io.Writer) bool {
 		line += ", exit status " + strconv.Itoa(code)
 	}
 	fmt.Fprintf(out, "%s  %.1fs  on %s\n", line, time.Since(start).Seconds(), strings.TrimSpace(job.Release+" "+job.Suite))
+	for _, test := range report.slow {
+		fmt.Fprintf(out, "     slow: %s\n", test)
+	}
 	return ok
 }

@@ -44,8 +44,9 @@ func TestParse(t *testing.T) {
 		},
 		"no name": {frame: frame(chassis, port, ttl, end), want: Neighbour{Switch: "02:00:00:00:00:07", Port: "Gi1/0/7"}},
 		"tagged": {
-			frame: append([]byte{1, 0x80, 0xc2, 0, 0, 0xe, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 50}, frame(chassis, port, ttl, end)[12:]...),
-			want:  Neighbour{Switch: "02:00:00:00:00:07", Port: "Gi1/0/7"},
+			frame: append([]byte{1, 0x80, 0xc2, 0, 0, 0xe, 2, 0, 0, 0, 0, 1, 0x81, 0, 0, 50},
+				frame(chassis, port, ttl, end)[12:]...),
+			want: Neighbour{Switch: "02:00:00:00:00:07", Port: "Gi1/0/7"},
 		},
 		"addresses": {
 			frame: frame(tlv(tlvChassis, "\x05\x01\xc0\xa8\x32\x01"), tlv(tlvPort, "\x03\x02\x00\x00\x00\x00\x09"), ttl, end),
@@ -90,9 +91,11 @@ func TestDiffers(t *testing.T) {
 		{n, ether.Tags{{TPID: ether.Dot1Q, VID: 50}, {TPID: ether.Dot1Q, VID: 60}}, ""},
 		{n, ether.Tags{{TPID: ether.Dot1AD, VID: 60}}, ""},
 		{Neighbour{}, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}, ""},
-		{n, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}, `port "7" of switch "sw-a" carries VLANs 10, 50, and not 60: add it there`},
-		{n, ether.Tags{{TPID: ether.Dot1Q, VID: 1}}, `VLAN 1 is the PVID of port "7" of switch "sw-a", for untagged frames: ` +
-			`make it tagged there, or use the trunk itself as parent`},
+		{n, ether.Tags{{TPID: ether.Dot1Q, VID: 60}},
+			`port "7" of switch "sw-a" carries VLANs 10, 50, and not 60: add it there`},
+		{n, ether.Tags{{TPID: ether.Dot1Q, VID: 1}},
+			`VLAN 1 is the PVID of port "7" of switch "sw-a", for untagged frames: ` +
+				`make it tagged there, or use the trunk itself as parent`},
 	} {
 		if got := c.n.Differs(c.tags); got != c.want {
 			t.Errorf("%v: got %q", c.tags, got)
