@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -212,6 +213,31 @@ func TestDocker(t *testing.T) {
 	}
 	d.must("docker", "rm", "--force", "again")
 	d.w.WantNothing("web", before)
+
+	// The file of docs/engines.md.
+	must(t, os.WriteFile(d.path("compose.yaml"), []byte(documentedCompose(t)), 0o644))
+	compose := []string{"docker", "compose", "--project-directory", d.dir, "--project-name", "lan"}
+	for range 2 { // the second time it creates the container again
+		d.must(append(compose, "up", "--detach", "--force-recreate")...)
+		d.attached("compose up", "lan-web-1")
+	}
+	d.must(append(compose, "restart", "--timeout", "0")...)
+	d.attached("compose restart", "lan-web-1")
+	d.must(append(compose, "down", "--timeout", "0")...)
+	d.w.WantNothing("web", before)
+}
+
+// documentedCompose returns the compose file of docs/engines.md, with the test's image and network.
+func documentedCompose(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/engines.md")
+	must(t, err)
+	found := regexp.MustCompile(`(?s)\n    services:\n.*?\n\n`).Find(text)
+	if found == nil {
+		t.Fatal("docs/engines.md has no compose file")
+	}
+	file := strings.ReplaceAll(string(found), "\n    ", "\n")
+	return strings.NewReplacer("IMAGE", "tiny\n    command: sleep 300\n    cap_add: [NET_RAW]", "web50", "web").Replace(file)
 }
 
 // TestDockerRefusals checks that an error of the hook reaches the user of Docker, and that a
