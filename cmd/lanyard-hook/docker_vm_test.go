@@ -237,7 +237,8 @@ func documentedCompose(t *testing.T) string {
 		t.Fatal("docs/engines.md has no compose file")
 	}
 	file := strings.ReplaceAll(string(found), "\n    ", "\n")
-	return strings.NewReplacer("IMAGE", "tiny\n    command: sleep 300\n    cap_add: [NET_RAW]", "web50", "web").Replace(file)
+	image := "tiny\n    command: sleep 300\n    cap_add: [NET_RAW]"
+	return strings.NewReplacer("IMAGE", image, "web50", "web").Replace(file)
 }
 
 // TestDockerRefusals checks that an error of the hook reaches the user of Docker, and that a
