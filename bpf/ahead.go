@@ -3,7 +3,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -37,7 +36,7 @@ func (d *Datapath) Ahead(trunk int) (a verify.Ahead, err error) {
 }
 
 func (t *trunk) ahead(w way) (names []string, err error) {
-	id, err := pinnedID(filepath.Join(t.path, w.name))
+	id, err := t.programID(w)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func (t *trunk) attached() (bool, error) {
 
 // runs reports whether the pinned program of one way is attached there.
 func (t *trunk) runs(w way) (bool, error) {
-	id, err := pinnedID(filepath.Join(t.path, w.name))
+	id, err := t.programID(w)
 	if err != nil {
 		return false, err
 	}

@@ -34,8 +34,7 @@ type Options struct {
 }
 
 // Datapath manages the tc programs and maps below one root. Its methods may be called from any
-// goroutine with a thread in the trunks' network namespace; all methods except Prepare and Release
-// may be called from other threads, too.
+// goroutine; those of Prepare and Release must be on a thread in the trunks' network namespace.
 type Datapath struct {
 	root   pin.Root
 	legacy bool

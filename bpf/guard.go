@@ -38,8 +38,8 @@ var reasons = []string{
 	"nd", "router", "dhcp", "hidden", "echo", "destination",
 }
 
-// Guards enforce the permits of guarded attachments, with one program and one map for all
-// attachments below a root. Admit must be called on a thread in the namespace of the links.
+// Guards enforce permits. For all guarded attachments below a root there are one program and one map,
+// and another pair for the parents that are guarded. Admit must be called on a thread in the namespace of the links.
 type Guards struct{ root pin.Root }
 
 // NewGuards returns the guards below a root. It does nothing yet.

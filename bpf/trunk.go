@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/bpf/pin"
 )
@@ -41,6 +42,7 @@ var mapPins = []string{endpointsPin, sharedPin, addrsPin, hintsPin, timesPin, hi
 type trunk struct {
 	ifindex int
 	dir     *os.File
+	ids     map[string]programID // of the pinned programs, by the name of the way
 	maps
 }
 
@@ -60,7 +62,7 @@ type maps struct {
 
 // openTrunk opens a trunk's pins. It returns nil if there are none.
 func openTrunk(r pin.Root, ifindex int) (_ *trunk, err error) {
-	t := &trunk{ifindex: ifindex}
+	t := &trunk{ifindex: ifindex, ids: map[string]programID{}}
 	t.path = r.TrunkDir(ifindex, layout)
 	t.dir, err = pin.OpenDir(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,6 +120,30 @@ func (t *trunk) close() {
 		t.vlans} {
 		c.Close() // nothing is written that could be lost
 	}
+}
+
+// programID is the id of a pinned program, with the inode of its pin.
+type programID struct {
+	inode uint64
+	id    ebpf.ProgramID
+}
+
+// programID returns the id of the pinned program of one way. It asks the kernel again only if another
+// pin has taken the place of the one that it knows: an upgrade renames one over it.
+func (t *trunk) programID(w way) (ebpf.ProgramID, error) {
+	path := filepath.Join(t.path, w.name)
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return 0, fmt.Errorf("open program %q: %w", path, err)
+	}
+	if known, ok := t.ids[w.name]; ok && known.inode == st.Ino {
+		return known.id, nil
+	}
+	id, err := pinnedID(path)
+	if err == nil {
+		t.ids[w.name] = programID{st.Ino, id}
+	}
+	return id, err
 }
 
 // current reports whether the open pins are still those at the path.

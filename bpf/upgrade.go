@@ -99,7 +99,7 @@ func (t *trunk) replace(name string, prog *ebpf.Program, run func() error) error
 // swap replaces the program on one way of the trunk by another, atomically: no frame passes without
 // a program. If no program is attached, swap does nothing, and attach will attach it.
 func (t *trunk) swap(w way, prog *ebpf.Program) error {
-	id, err := pinnedID(filepath.Join(t.path, w.name))
+	id, err := t.programID(w)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,7 @@
 #define ND_OPT_SOURCE	1
 #define ND_OPT_TARGET	2
 
-#define PROBE_MARK	0x6c79	/* also in verify/guard.go, MAC.ProbeLinkLocal */
+#define PROBE_MARK	0x6c79	/* also in hook/ether/mac.go */
 
 struct sighting {
 	__u64 ns;		/* now() */

@@ -49,13 +49,13 @@ type Facts struct {
 	Unwatched string
 	// Ahead are the programs that may have hidden from the trunk's program what Seen lacks.
 	Ahead Ahead
-	// Local reports whether a MAC is one of this host: of its interfaces, or of other endpoints on
-	// the same trunk.
+	// Local reports whether a MAC is one of this host: of the parent, or of a link on it.
 	Local func(ether.MAC) bool
 }
 
 // Judge returns the verdict: the first line of the table that the facts match. An earlier line
-// explains a later one (a port that is down also makes a gateway silent), so the order matters. If
+// explains a later one (a port that is down also makes a gateway silent), so the order matters. The
+// lines after the one for Unwatched may assume that Seen is not nil. If
 // there are several faults, this one is dominant, and it is the only one that the verdict names.
 func Judge(f Facts) Verdict {
 	if why := f.bypass(); why != "" {

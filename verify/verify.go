@@ -118,8 +118,8 @@ func Now() Instant {
 // Sub returns the duration from o to i.
 func (i Instant) Sub(o Instant) time.Duration { return time.Duration(int64(i) - int64(o)) }
 
-// ID identifies an attachment. It is written as 32 hex digits. The caller makes it; package hook
-// puts the time of the attach into the first four bytes, and random bytes into the rest.
+// ID identifies an attachment. It is written as 32 hex digits. The caller makes it; package
+// hook/record puts the time of the attach into the first four bytes, and random bytes into the rest.
 type ID [16]byte
 
 // String returns the 32 hex digits.
@@ -225,7 +225,7 @@ type Evidence struct {
 	VLANs    []VLANSeen `json:"vlans,omitempty"` // heard inbound, by outermost tag
 	// Routers are the routers that advertised themselves (RA) when they were asked because an IPv6
 	// gateway was silent. The list is empty if none did, and nil if they were not asked. Package
-	// hook fills it in, not the datapath.
+	// hook/attach fills it in, not the datapath.
 	Routers []Answer `json:"routers,omitzero"`
 }
 

@@ -46,7 +46,7 @@ func command(name string) func(*skel.CmdArgs) error {
 		}
 		m := messenger.ForPlugin()
 		defer m.Limit(fail).Stop()
-		output, ok, err := m.Ask(messenger.PluginFields("cni", name, netns, input))
+		output, ok, err := m.AskPlugin("cni", name, netns, input)
 		switch {
 		case ok:
 			_, err := os.Stdout.WriteString(output)

@@ -83,7 +83,7 @@ func run(args []string) int {
 			"add --annotation io.lanyard.network=NETWORK, or leave the device out")
 		return 1
 	}
-	text, ok, err := o.Ask(o.fields(state))
+	text, ok, err := o.AskHook(o.stage, state)
 	switch {
 	case ok:
 		_, _ = os.Stderr.WriteString(text)
@@ -96,15 +96,6 @@ func run(args []string) int {
 	}
 	say(o.Execute(o.attach, state, o.stage).Error())
 	return 1
-}
-
-// fields returns the request to the service. The state is JSON already.
-func (o options) fields(state []byte) []byte {
-	head := `"verb":"hook","stage":"` + o.stage + `",`
-	if os.Getenv("LANYARD_TRACE") == "1" {
-		head += `"trace":true,`
-	}
-	return append([]byte(head+`"state":`), state...)
 }
 
 // say prints one line to stderr.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
@@ -38,37 +39,40 @@ func (b *brokered) ask(uid int, message []byte, oob []byte) string {
 	if _, _, err := c.WriteMsgUnix(message, oob, nil); err != nil {
 		return err.Error()
 	}
-	buf := make([]byte, 64<<10)
-	n, err := c.Read(buf)
-	if errors.Is(err, io.EOF) {
-		n, err = c.Read(buf) // as the client does: the reply may have come with the end
-	}
+	reply, err := readReply(c)
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
 		return ""
 	}
 	must(b.tb, err)
-	text := errorIn(b.tb, buf[:n])
+	text := errorIn(b.tb, reply)
 	if text == "" {
-		b.tb.Errorf("%.100q was answered with %s", message, buf[:n])
+		b.tb.Errorf("%.100q was answered with %s", message, reply)
 	}
 	return text
 }
 
-// First bytes of replies that are not JSON, as in package messenger.
-const (
-	done     = '0'
-	failed   = '1'
-	tryAgain = 'r'
-	notMine  = 'x'
-)
+// readReply returns the packet that comes after any signs of life. Like the client, it reads again
+// after the end: the reply may have come with it.
+func readReply(c io.Reader) ([]byte, error) {
+	buf := make([]byte, wire.MaxMessage)
+	for ended := false; ; {
+		n, err := c.Read(buf)
+		switch {
+		case errors.Is(err, io.EOF) && !ended:
+			ended = true
+		case err != nil || buf[0] != wire.StillBusy:
+			return buf[:n], err
+		}
+	}
+}
 
 // errorIn returns the error of a reply, "" if it reports success.
 func errorIn(tb testing.TB, packet []byte) string {
 	tb.Helper()
 	switch packet[0] {
-	case failed, tryAgain, notMine:
+	case wire.Failed, wire.Later, wire.NotMine:
 		return string(packet[1:])
-	case done:
+	case wire.Done:
 		return ""
 	}
 	var r struct{ Error string }

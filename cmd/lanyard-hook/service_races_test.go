@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -29,13 +27,9 @@ func answer(tb testing.TB, c *net.UnixConn, message []byte) string {
 func reply(tb testing.TB, c *net.UnixConn) string {
 	tb.Helper()
 	must(tb, c.SetDeadline(time.Now().Add(20*time.Second)))
-	buf := make([]byte, 64<<10)
-	n, err := c.Read(buf)
-	if errors.Is(err, io.EOF) {
-		n, err = c.Read(buf) // as the client does: the reply may have come with the end
-	}
+	packet, err := readReply(c)
 	must(tb, err)
-	return errorIn(tb, buf[:n])
+	return errorIn(tb, packet)
 }
 
 // TestServiceIdentifiesConnector checks that the caller is the user who connected, even if

@@ -44,6 +44,23 @@ func TestServiceRootless(t *testing.T) {
 	}
 }
 
+// TestServiceJoins checks that a user's container joins no interface that somebody else holds in the
+// user's namespace, and that 64 containers at most share one: a caller chooses their names freely.
+func TestServiceJoins(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	c := testenv.NewRootless(t, alice)
+	b.MustAttach("r", c, "network=web", "interface=eth0")
+	b.secret("root's interface", b.attachBy(alice, "x", c.Pid, "network=web", "interface=eth0"), "held by uid 0")
+	own := testenv.NewRootless(t, alice)
+	for i := range 64 {
+		b.mustAttachBy(alice, fmt.Sprint("x", i), own.Pid, "network=web")
+	}
+	b.Refused("one more", b.attachBy(alice, "y", own.Pid, "network=web"), 1, "shared by 64 containers already")
+	if recs := b.Records(); len(recs) != 2 || len(recs[0].Containers)+len(recs[1].Containers) != 65 {
+		t.Errorf("records are %+v", recs)
+	}
+}
+
 // TestServiceRefusesCallers checks that all refusals have the same text.
 func TestServiceRefusesCallers(t *testing.T) {
 	b, _ := lanBrokered(t, direct)

@@ -47,7 +47,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	output, ok, err := m.Ask(messenger.PluginFields("netavark", command, netns, input))
+	output, ok, err := m.AskPlugin("netavark", command, netns, input)
 	switch {
 	case ok:
 		_, err := os.Stdout.WriteString(output)

@@ -70,9 +70,9 @@ func (l *line) values() []string {
 	}
 	switch l.pending.Names()[0] {
 	case "driver":
-		return []string{network.DriverMacvlan, network.DriverIPvlan}
+		return network.Drivers()
 	case "mode":
-		return modes()
+		return network.Modes()
 	case "verify":
 		return []string{"off", "warn", "strict"}
 	case "guard":
@@ -101,13 +101,6 @@ func (l *line) values() []string {
 		return hostLinks()
 	}
 	return nil
-}
-
-func modes() []string {
-	return []string{
-		string(network.ModeBridge), string(network.ModePrivate), string(network.ModeVEPA), string(network.ModePassthru),
-		string(network.ModeL2), string(network.ModeL3), string(network.ModeL3S),
-	}
 }
 
 func hostLinks() (names []string) {

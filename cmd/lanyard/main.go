@@ -2,8 +2,7 @@
 // containers got from them, and proves again, now, that they work. One file
 // holds one verb.
 //
-// What it shows and does is package hook's to know; containers are attached by
-// lanyard-hook.
+// Package hook/admin does what a verb says; containers are attached by lanyard-hook.
 package main
 
 import (

@@ -15,7 +15,7 @@ import (
 func (e env) serve() *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
-		Usage:     "run the service, which attaches rootless containers",
+		Usage:     "run the service, which attaches containers, also rootless ones",
 		UsageText: "lanyard serve [OPTIONS]",
 		Description: `Examples:
   systemctl enable --now lanyard.socket   the usual way: started when first needed

@@ -126,12 +126,12 @@ type attempt struct {
 	link        link.Interface
 	hostIfindex int // of the host's own link on the network, 0 for none
 
-	hostAddrs  []link.HostAddr // the host's addresses, read when the addresses were claimed
-	macBusy    bool            // another link of the parent has the MAC that belongs to the address
-	conflicts  int             // number of rounds with a claimant
-	seenClaimants []ether.MAC     // the claimants of declined candidates
-	pickRandom bool            // the search for the next candidate starts at a random address
-	ending     endingLink
+	hostAddrs     []link.HostAddr // the host's addresses, read when the addresses were claimed
+	macBusy       bool            // another link of the parent has the MAC that belongs to the address
+	conflicts     int             // number of rounds with a claimant
+	seenClaimants []ether.MAC     // those that have claimed a candidate
+	pickRandom    bool            // the search for the next candidate starts at a random address
+	ending        endingLink
 }
 
 // attach creates one interface in the namespace, or joins the attachment of the one that it has.
@@ -191,22 +191,6 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	return t.commit(ctx)
-}
-
-// configure sets addresses and routes. It must run inside the namespace.
-func (t *attempt) configure() error {
-	for _, p := range t.rec.Addrs {
-		// The round has just probed the address, so the kernel does not: its own check would
-		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
-		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p}); err != nil {
-			return err
-		}
-	}
-	if err := t.addRoutes(); err != nil {
-		return err
-	}
-	t.reached("address")
-	return nil
 }
 
 // commit changes the record from intent to attachment. It returns hook.ErrGone if a sweep removed the

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
 // refuseCaller returns an error that wraps ErrRefused.
@@ -36,19 +37,17 @@ func (l *Local) AttachFor(ctx context.Context, c hook.Caller, r hook.Request) ([
 	return l.attachAll(ctx, r, ns, &c)
 }
 
-// checkOwns returns an error if the caller does not own the network namespace. Its owner is that of
-// the outermost user namespace above it, just below the host's own. The user namespaces further in
-// may belong to other uids that this user has chosen, such as subordinate uids, and these must not
-// act for the user.
+// checkOwns returns an error if the caller does not own the network namespace (netns.OwnerOf).
 func checkOwns(c hook.Caller, ns *link.Netns) error {
 	owners, err := ns.Owners()
 	if err != nil {
 		return err
 	}
-	if len(owners) < 2 {
+	owner, rootless := netns.OwnerOf(owners)
+	switch {
+	case !rootless:
 		return errors.New("its network namespace is the host's own or a rootful container's")
-	}
-	if owner := owners[len(owners)-2]; owner != c.UID {
+	case owner != c.UID:
 		return fmt.Errorf("its network namespace belongs to uid %d (owners from the inside out: %v)", owner, owners)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -105,7 +106,7 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) 
 	}
 	few := *ns
 	few.Tries = 3
-	found, err := readInterface(&few, a)
+	found, err := l.readInterface(&few, a)
 	if err != nil {
 		return []verify.Change{{Text: fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)}}
 	}
@@ -127,19 +128,12 @@ func given(a *hook.Attachment) verify.Given {
 
 // readInterface reads the interface of an attachment by its ifindex. Another link may have that ifindex by
 // now: then the interface is gone.
-func readInterface(ns *link.Netns, a *hook.Attachment) (f verify.Found, err error) {
+func (l *Local) readInterface(ns *link.Netns, a *hook.Attachment) (f verify.Found, err error) {
 	i, up, err := ns.LinkAt(a.Index)
 	if err != nil || i == nil {
 		return f, err
 	}
-	switch {
-	case a.Guard != nil:
-		f.Exists = i.Kind == "veth"
-	case a.Driver == network.DriverIPvlan:
-		f.Exists = i.Kind == "ipvlan" && i.ParentIndex == a.ParentIdx
-	default:
-		f.Exists = i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx
-	}
+	f.Exists = driver.Of(l.Parts, a).Matches(i, a)
 	f.Up, f.Name, f.MAC, f.MTU = up, i.Name, i.MAC, i.MTU
 	addrs, err := ns.Addrs(a.Index)
 	if err != nil {

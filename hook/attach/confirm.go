@@ -66,7 +66,7 @@ func (v *verification) confirmOne(ctx context.Context, first verify.Findings) er
 		return nil
 	}
 	gateway := v.rec.Verdicts[i].Gateway
-	apart := first.Others[gateway].At.Sub(first.Gateways[gateway].At) // 0 if the prober has heard only one
+	apart := first.Others[gateway].At.Sub(first.Gateways[gateway].At)
 	if v.rec.Evidence != nil {
 		apart = v.rec.Evidence.Gateways[i].Reply.At.Sub(v.rec.Evidence.Gateways[i].OtherAt)
 	}

@@ -113,9 +113,12 @@ const reachTime = 250 * time.Millisecond
 // isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),
 // also for free ones. A proxy's claim is not a conflict.
 func (v *verification) isProxy(ctx context.Context, f verify.Findings) (proxy bool, err error) {
+	if len(v.proxies) == maxProxies {
+		return false, nil
+	}
 	c := f.Claimants[0]
 	free, err := v.freeAddrs(ctx, c.Addr)
-	if err != nil || len(free) == 0 || len(v.proxies) == maxProxies {
+	if err != nil || len(free) == 0 {
 		return false, err
 	}
 	took := max(0, c.At.Sub(f.Asked)) // how long the claimant's answer took

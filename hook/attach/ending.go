@@ -22,8 +22,9 @@ type endingLink struct {
 	excusedOnce bool      // a claimant was excused because of its MAC
 }
 
-// excuse reports whether the first claim of the findings can be ignored: that of a proxy (proxy
-// ARP), or that of a local container that is ending. The caller then repeats the round.
+// excuse finds out whether the first claim of the findings can be ignored: that of a proxy (proxy
+// ARP), or that of a local container that is ending, for whose end it waits. If it returns true, the
+// caller repeats the round.
 //
 // A proxy answers for every address. Where the address was not asked for by name, a
 // claimant is tried as a proxy only when it claims a second candidate: another host's containers
@@ -55,12 +56,12 @@ func (t *attempt) waitForEnding(ctx context.Context, c verify.Claimant) (bool, e
 	if err != nil {
 		return false, err
 	}
-	found, err := t.waitUntilGone(ctx, t.parent.Index, c.MAC, nil)
-	if err != nil || found == macStays {
+	end, err := t.waitUntilGone(ctx, t.parent.Index, c.MAC, nil)
+	if err != nil || end == macStays {
 		return false, err
 	}
 	t.hostState, t.ignoreUntil = nil, verify.Now()
-	return hadAddress || found == macGone, nil
+	return hadAddress || end == macGone, nil
 }
 
 // presence is the result of waiting for a MAC on this host's parents to disappear.

@@ -83,27 +83,19 @@ func (l *Local) unrecordedMACs(
 	if err != nil {
 		return nil, err
 	}
-	err = l.DB.View(ctx, func(tx record.Tx) error {
-		for _, mac := range all {
-			if slices.Contains(own, mac) || slices.Contains(macs, mac) || mac == p.MAC {
-				continue
-			}
-			if known, err := hasAddresses(tx, p.TrunkIndex, mac); err != nil {
-				return err
-			} else if !known {
-				macs = append(macs, mac)
-			}
+	var known map[ether.MAC]bool
+	if err := l.DB.View(ctx, func(tx record.Tx) (err error) {
+		known, err = record.MACsWithAddrs(tx, p.TrunkIndex)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for _, mac := range all {
+		if mac != p.MAC && !known[mac] && !slices.Contains(own, mac) && !slices.Contains(macs, mac) {
+			macs = append(macs, mac)
 		}
-		return nil
-	})
-	return macs, err
-}
-
-// hasAddresses reports whether a MAC on the trunk with an ifindex belongs to an attachment, and its
-// addresses are in the database. They are not if the workload configures its own.
-func hasAddresses(tx record.Tx, trunk int, mac ether.MAC) (bool, error) {
-	recs, err := record.ByMAC(tx, trunk, mac)
-	return slices.ContainsFunc(recs, func(a hook.Attachment) bool { return len(a.Addrs) > 0 }), err
+	}
+	return macs, nil
 }
 
 // hostMACsOn returns the MACs of the host's own links on the network and, if it shares its parent,

@@ -322,14 +322,6 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 	return rec
 }
 
-// mtu returns the MTU that the container requests, else the network's; 0: that of the parent.
-func (t *attempt) mtu() int {
-	if t.want.MTU != 0 {
-		return t.want.MTU
-	}
-	return t.def.MTU
-}
-
 // freeName returns the first of eth0, eth1, … that neither the namespace nor a record for it has.
 func (t *attempt) freeName(here []hook.Attachment) string {
 	for i := 0; ; i++ {

@@ -57,15 +57,9 @@ func checkQuota(tx record.Tx, c *hook.Caller, def *network.Definition) error {
 	if c == nil || c.UID == 0 {
 		return nil
 	}
-	all, err := record.ByNetwork(tx, def.Name)
+	held, err := record.CountOwned(tx, def.Name, c.UID)
 	if err != nil {
 		return err
-	}
-	held := 0
-	for _, a := range all {
-		if a.Owner == c.UID {
-			held++
-		}
 	}
 	if held >= def.PerUser() {
 		return fmt.Errorf("you have %d interfaces on it, and its --max-per-user is %d: %w", held, def.PerUser(), errQuota)

@@ -81,3 +81,11 @@ func (t *attempt) checkMTU() error {
 	}
 	return nil
 }
+
+// mtu returns the MTU that the container requests, else the network's; 0: that of the parent.
+func (t *attempt) mtu() int {
+	if t.want.MTU != 0 {
+		return t.want.MTU
+	}
+	return t.def.MTU
+}

@@ -213,9 +213,9 @@ func (v *verification) ask(ctx context.Context, plan verify.Plan) (f verify.Find
 }
 
 // exactRound runs a round with an exact prober, which reads all answers itself: if two stations
-// answer for one address, it hears both. The slow close of its packet socket does not matter,
-// because no start waits for it. exactRound must run inside the link's namespace. index is the
-// link's ifindex.
+// answer for one address, it hears both. Closing its packet socket waits for RCU, so a start calls
+// it only for answers in doubt, or on a trunk that is not watched. exactRound must run inside the
+// link's namespace. index is the link's ifindex.
 func (l *Local) exactRound(
 	ctx context.Context, index int, name string, mac ether.MAC, plan verify.Plan,
 ) (f verify.Findings, err error) {

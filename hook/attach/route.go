@@ -8,6 +8,22 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
+// configure sets addresses and routes. It must run inside the namespace.
+func (t *attempt) configure() error {
+	for _, p := range t.rec.Addrs {
+		// The round has just probed the address, so the kernel does not: its own check would
+		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
+		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p}); err != nil {
+			return err
+		}
+	}
+	if err := t.addRoutes(); err != nil {
+		return err
+	}
+	t.reached("address")
+	return nil
+}
+
 // addRoutes adds all routes of the interface. It must run inside the namespace.
 func (t *attempt) addRoutes() error {
 	if err := t.addDefaultRoutes(); err != nil || t.def.Routed() {

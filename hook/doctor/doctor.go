@@ -2,7 +2,7 @@
 // kernel, directories, the service, the links that carry networks, and gateways. It changes no link,
 // and no network.
 //
-// Reading a link (facts.go) and saying what the facts mean (parent.go) are separate.
+// Reading a link (facts.go) and saying what the facts mean (trunk.go) are separate.
 package doctor
 
 import (

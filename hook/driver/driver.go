@@ -21,6 +21,9 @@ type Driver interface {
 	Create(ctx context.Context, ns *link.Netns, s Spec) (Created, error)
 	// Readdress changes a created interface to the MAC and the addresses of s.
 	Readdress(ctx context.Context, ns *link.Netns, i link.Interface, s Spec) (Created, error)
+	// Matches reports whether an interface at the attachment's ifindex can be the attachment's, by
+	// its kind and its parent: a namespace gives the ifindexes of deleted links to others.
+	Matches(i *link.Interface, a *hook.Attachment) bool
 	// Exists reports whether the attachment's interface exists. The owner of the namespace can
 	// delete it.
 	Exists(ns *link.Netns, a *hook.Attachment) (bool, error)

@@ -70,6 +70,10 @@ func (d guarded) Remove(a hook.Attachment) error {
 func (guarded) Unwatchable(string) string { return "" }
 func (guarded) AsksFromParent() bool      { return false }
 
+// Matches implements [Driver]. The parent's ifindex is that of the other end of the pair, in the
+// namespace of the guards.
+func (guarded) Matches(i *link.Interface, _ *hook.Attachment) bool { return i.Kind == "veth" }
+
 // guardTag returns the part of an id that the links of a guarded attachment are named after, so
 // that they can be deleted when only the intent is known.
 func guardTag(id verify.ID) string { return id.String()[20:] }

@@ -32,6 +32,10 @@ func (ipvlan) Exists(ns *link.Netns, a *hook.Attachment) (bool, error) {
 	return i != nil, err
 }
 
+func (ipvlan) Matches(i *link.Interface, a *hook.Attachment) bool {
+	return i.Kind == "ipvlan" && i.ParentIndex == a.ParentIdx
+}
+
 func (d ipvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, findIPvlan) }
 
 // Unwatchable implements [Driver]: endpoints are distinguished by MAC.

@@ -46,6 +46,10 @@ func (d macvlan) Exists(ns *link.Netns, a *hook.Attachment) (bool, error) {
 	return i != nil, err
 }
 
+func (macvlan) Matches(i *link.Interface, a *hook.Attachment) bool {
+	return i.Kind == "macvlan" && i.ParentIndex == a.ParentIdx
+}
+
 func (d macvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, findMacvlan) }
 
 func (macvlan) Unwatchable(string) string { return "" }

@@ -76,7 +76,7 @@ func FindByNumber(p *parts.Parts, a *hook.Attachment) (i *link.Interface, certai
 		return nil, false, nil
 	}
 	i, err = p.Host.LinkIn(*a.Number, a.Index)
-	if err != nil || i == nil || i.ParentIndex != a.ParentIdx || i.Kind != "macvlan" && i.Kind != "ipvlan" {
+	if err != nil || i == nil || !Of(p, a).Matches(i, a) {
 		return nil, err == nil, err
 	}
 	if i.Kind == "macvlan" && i.MAC == a.MAC {

@@ -24,6 +24,17 @@ func (n *Namespace) Owners() ([]uint32, error) {
 	return owners, nil
 }
 
+// OwnerOf returns, of the owners that Owners returns, the one whose namespace it is: that of the
+// outermost user namespace below the host's own. Those further in may belong to other uids that this
+// user has chosen, such as subordinate uids, and these must not act for the user. rootless is false,
+// and the uid 0, for a namespace of the host's root, and for the host's own.
+func OwnerOf(owners []uint32) (uid uint32, rootless bool) {
+	if len(owners) < 2 {
+		return 0, false
+	}
+	return owners[len(owners)-2], true
+}
+
 func ownersOf(netns int) (owners []uint32, err error) {
 	fd, err := unix.IoctlRetInt(netns, unix.NS_GET_USERNS)
 	if err != nil {

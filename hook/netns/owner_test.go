@@ -30,3 +30,21 @@ func TestPrivileged(t *testing.T) {
 		t.Errorf("root in its own network namespace: %v, %v", ok, err)
 	}
 }
+
+func TestOwnerOf(t *testing.T) {
+	for _, c := range []struct {
+		owners   []uint32
+		uid      uint32
+		rootless bool
+	}{
+		{nil, 0, false},
+		{[]uint32{0}, 0, false},
+		{[]uint32{1000, 0}, 1000, true},
+		{[]uint32{100000, 1000, 0}, 1000, true}, // a container that a subordinate uid made
+		{[]uint32{1001, 0, 0}, 0, true},         // below a container of root's with a user namespace
+	} {
+		if uid, rootless := OwnerOf(c.owners); uid != c.uid || rootless != c.rootless {
+			t.Errorf("%v: got %d, %t", c.owners, uid, rootless)
+		}
+	}
+}

@@ -11,7 +11,34 @@ const (
 	DriverIPvlan  = "ipvlan"  // all use the parent's MAC, for switch ports that accept only one
 )
 
-var drivers = []string{DriverMacvlan, DriverIPvlan}
+// driver is what a definition may say for a type of link.
+type driver struct {
+	name  string
+	modes []string
+	flags []string // nil: it has none
+}
+
+var drivers = []driver{
+	{DriverMacvlan, []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA), string(ModePassthru)}, nil},
+	{DriverIPvlan, []string{string(ModeL2), string(ModeL3), string(ModeL3S)},
+		[]string{string(ModeBridge), string(ModePrivate), string(ModeVEPA)}},
+}
+
+// Drivers returns the names of all drivers.
+func Drivers() (names []string) {
+	for _, d := range drivers {
+		names = append(names, d.name)
+	}
+	return names
+}
+
+// Modes returns the names of all modes.
+func Modes() (names []string) {
+	for _, d := range drivers {
+		names = append(names, d.modes...)
+	}
+	return names
+}
 
 // Mode is a mode of the driver, with the name that ip-link(8) and Docker use.
 type Mode string
@@ -24,12 +51,6 @@ const (
 	ModeL2       Mode = "l2"
 	ModeL3       Mode = "l3"
 	ModeL3S      Mode = "l3s"
-)
-
-var (
-	modes       = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA), string(ModePassthru)}
-	ipvlanModes = []string{string(ModeL2), string(ModeL3), string(ModeL3S)}
-	ipvlanFlags = []string{string(ModeBridge), string(ModePrivate), string(ModeVEPA)}
 )
 
 // Routed reports whether the host routes between the containers and the parent. Then no
@@ -73,20 +94,13 @@ func DummyParent(id string) string { return "dm-" + id[:12] }
 func (d *Definition) Dummy() bool { return len(d.ID) == 16 && d.Parent == DummyParent(d.ID) }
 
 func (d *Definition) validDriver() error {
-	if err := oneOf(d.Driver, drivers); err != nil {
+	if err := oneOf(d.Driver, Drivers()); err != nil {
 		return fmt.Errorf("driver: %w", err)
 	}
 	if err := validLinkName(d.Parent); err != nil {
 		return fmt.Errorf("parent: %w", err)
 	}
-	known, others, other := modes, ipvlanModes, DriverIPvlan
-	if d.Driver == DriverIPvlan {
-		known, others, other = ipvlanModes, modes, DriverMacvlan
-	}
-	if slices.Contains(others, string(d.Mode)) {
-		return fmt.Errorf("mode: %q is for driver %s, and the driver is %s", d.Mode, other, d.Driver)
-	}
-	if err := oneOf(string(d.Mode), known); err != nil {
+	if err := d.validMode(); err != nil {
 		return fmt.Errorf("mode: %w", err)
 	}
 	if d.Mode == ModePassthru && d.ShareParent {
@@ -103,14 +117,30 @@ func (d *Definition) validDriver() error {
 	return nil
 }
 
+// driver returns what the definition may say. Its driver must be valid.
+func (d *Definition) driver() driver { return drivers[slices.Index(Drivers(), d.Driver)] }
+
+func (d *Definition) validMode() error {
+	for _, of := range drivers {
+		if of.name == d.Driver {
+			continue
+		}
+		if slices.Contains(of.modes, string(d.Mode)) {
+			return fmt.Errorf("%q is for driver %s, and the driver is %s", d.Mode, of.name, d.Driver)
+		}
+	}
+	return oneOf(string(d.Mode), d.driver().modes)
+}
+
 func (d *Definition) validFlag() error {
+	flags := d.driver().flags
 	switch {
 	case d.Flag == "":
 		return nil
-	case d.Driver != DriverIPvlan:
+	case flags == nil:
 		return fmt.Errorf("%s is for driver %s: omit it, or set it as mode", Clip(string(d.Flag)), DriverIPvlan)
 	}
-	return oneOf(string(d.Flag), ipvlanFlags)
+	return oneOf(string(d.Flag), flags)
 }
 
 // validRouted rejects gateways and routes if the host routes.

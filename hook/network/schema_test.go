@@ -81,8 +81,9 @@ func schemaDefs(t *testing.T) map[string]schemaDef {
 // The schema's enums have the values that the code accepts.
 func TestSchemaWords(t *testing.T) {
 	code := map[string][]string{
-		"driver": drivers, "mode": append(slices.Clone(modes), ipvlanModes...), "flag": ipvlanFlags, "vlan-proto": vlanProtos,
-		"allocate": allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues,
+		"driver": Drivers(), "mode": Modes(), "flag": drivers[1].flags,
+		"vlan-proto": vlanProtos,
+		"allocate":   allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues,
 		"guard":    switchValues,
 		"brokered": brokeredValues,
 	}

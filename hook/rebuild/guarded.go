@@ -13,10 +13,10 @@ import (
 // network. The namespace's owner can create links with any MAC and address, so the addresses are
 // those of the endpoint that the datapath has for this namespace's cookie.
 func (r *Rebuilder) guardedRecordsIn(
-	n *link.Netns, id hook.Netns, parents func() []networkParent, watched []verify.Endpoint,
+	n *link.Netns, id hook.Netns, owner uint32, parents func() []networkParent, watched []verify.Endpoint,
 ) (found []hook.Attachment, err error) {
 	endpoints := slices.DeleteFunc(slices.Clone(watched), func(e verify.Endpoint) bool { return e.Netns != id.Cookie })
-	if id.Cookie == 0 || len(endpoints) == 0 {
+	if id.Cookie == 0 || owner == 0 || len(endpoints) == 0 {
 		return nil, nil // before Linux 5.14 there are no cookies, and endpoints do not name a namespace
 	}
 	ends, err := n.Veths()
@@ -28,12 +28,8 @@ func (r *Rebuilder) guardedRecordsIn(
 			if e.MAC != i.MAC {
 				continue
 			}
-			owners, err := n.Owners()
-			if err != nil || len(owners) < 2 {
-				return found, err
-			}
 			for _, a := range guardedRecords(i, id, e, parents()) {
-				a.Owner = owners[len(owners)-2]
+				a.Owner = owner
 				a.Defaults = defaultsVia(lazyDefaults(n)(), i.Index)
 				found = append(found, a)
 			}

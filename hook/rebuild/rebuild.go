@@ -13,6 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -26,7 +27,7 @@ type Rebuilder struct {
 	rebuilding sync.Mutex
 }
 
-// WithDB runs f. If f returns ipam.ErrCorrupt or record.ErrNotReady, withDB rebuilds the database from
+// WithDB runs f. If f returns ipam.ErrCorrupt or record.ErrNotReady, WithDB rebuilds the database from
 // kernel state and runs f once more.
 func (r *Rebuilder) WithDB(ctx context.Context, f func() error) error {
 	err := f()
@@ -138,13 +139,11 @@ func triesFor(owner uint32, skipped bool) int {
 	return 3
 }
 
-// ownerOf returns the uid that owns a namespace, as in checkOwns; 0 for root.
+// ownerOf returns the uid that owns a namespace; 0 for root.
 func ownerOf(n *link.Netns) (uint32, error) {
 	owners, err := n.Owners()
-	if err != nil {
-		return 0, err
-	}
-	return owners[max(len(owners)-2, 0)], nil
+	uid, _ := netns.OwnerOf(owners)
+	return uid, err
 }
 
 // networkParent is a network and its parent as it is now.
@@ -199,7 +198,7 @@ func (r *Rebuilder) recordsIn(
 			}
 		}
 	}
-	guarded, err := r.guardedRecordsIn(n, id, parents, watched)
+	guarded, err := r.guardedRecordsIn(n, id, owner, parents, watched)
 	return append(found, guarded...), err
 }
 

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -55,11 +57,20 @@ const (
 	bucketRecords    = "attachments" // ID → Attachment
 	bucketContainers = "containers"  // container id, NUL, ID
 	bucketNetns      = "namespaces"  // netnsKey, NUL, ID
-	bucketNetworks   = "networks"    // network, NUL, ID
-	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID
+	bucketNetworks   = "networks"    // network, NUL, ID → owner's uid
+	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID → withAddrs or withoutAddrs
 	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
 	bucketMeta       = "meta"        // facts about the database itself
+)
+
+// Rows of indexes have what a start asks about many records, so that it does not read a thousand of
+// them. An earlier release wrote empty values.
+
+// Values of bucketMACs: whether the record has addresses.
+const (
+	withAddrs    = "a"
+	withoutAddrs = "-"
 )
 
 // keyReady is the key in bucketMeta of a database that has been rebuilt from kernel state. Without
@@ -69,22 +80,26 @@ const keyReady = "ready"
 // netnsKey returns a namespace's key in bucketNetns.
 func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }
 
-// indexesOf returns the {bucket, key} pairs that a record is found by, besides its id.
-func indexesOf(a *hook.Attachment) map[[2]string]bool {
-	keys := map[[2]string]bool{
-		{bucketNetns, netnsKey(a.Netns)}: true,
-		{bucketNetworks, a.Network}:      true,
+// indexesOf returns the {bucket, key} pairs that a record is found by, besides its id, and the values
+// of these rows.
+func indexesOf(a *hook.Attachment) map[[2]string]string {
+	rows := map[[2]string]string{
+		{bucketNetns, netnsKey(a.Netns)}: "",
+		{bucketNetworks, a.Network}:      strconv.FormatUint(uint64(a.Owner), 10),
 	}
 	if !a.MAC.IsZero() && a.Endpoint.Trunk != 0 {
-		keys[[2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}] = true
+		key := [2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}
+		if rows[key] = withoutAddrs; len(a.Addrs) > 0 {
+			rows[key] = withAddrs
+		}
 	}
 	for _, c := range a.Containers {
-		keys[[2]string{bucketContainers, c.ID}] = true
+		rows[[2]string{bucketContainers, c.ID}] = ""
 	}
 	if a.OfPod() {
-		keys[[2]string{bucketPods, a.Pod.String()}] = true
+		rows[[2]string{bucketPods, a.Pod.String()}] = ""
 	}
-	return keys
+	return rows
 }
 
 // indexKey returns the key of a record's row in an index.
@@ -102,14 +117,17 @@ func Put(tx Tx, a *hook.Attachment) error {
 	return Write(tx, &old, a)
 }
 
-// Write is put, but takes the record's row from the same transaction. old is that row; nil if
+// Write is Put, but takes the record's row from the same transaction. old is that row; nil if
 // the record is new.
 func Write(tx Tx, old, a *hook.Attachment) error {
 	now := indexesOf(a)
 	if old != nil {
-		for k := range indexesOf(old) {
-			if now[k] {
+		for k, value := range indexesOf(old) {
+			same, still := now[k]
+			if still && same == value {
 				delete(now, k)
+			}
+			if still {
 				continue
 			}
 			if err := tx.Delete(k[0], indexKey(k[1], a.ID)); err != nil {
@@ -117,8 +135,8 @@ func Write(tx Tx, old, a *hook.Attachment) error {
 			}
 		}
 	}
-	for k := range now {
-		if err := tx.Put(k[0], indexKey(k[1], a.ID), nil); err != nil {
+	for k, value := range now {
+		if err := tx.Put(k[0], indexKey(k[1], a.ID), []byte(value)); err != nil {
 			return err
 		}
 	}
@@ -176,17 +194,22 @@ func Remove(tx Tx, id verify.ID) error {
 // find returns the records that an index has under a key.
 func find(tx Tx, bucket, key string) (found []hook.Attachment, err error) {
 	for k := range tx.Prefix(bucket, key+"\x00") {
-		var id verify.ID
-		if err := id.UnmarshalText([]byte(k[len(key)+1:])); err != nil {
-			return nil, err
-		}
-		a, err := Get(tx, id)
+		a, err := byText(tx, k[len(key)+1:])
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, a)
 	}
 	return found, nil
+}
+
+// byText returns the record with an id in text form, as in the keys of indexes.
+func byText(tx Tx, text string) (a hook.Attachment, err error) {
+	var id verify.ID
+	if err := id.UnmarshalText([]byte(text)); err != nil {
+		return a, err
+	}
+	return Get(tx, id)
 }
 
 // All returns all records.
@@ -201,7 +224,7 @@ func All(tx Tx) (found []hook.Attachment, err error) {
 	return found, nil
 }
 
-// ByContainer returns the records with a reference of the container. Like [ready], it returns
+// ByContainer returns the records with a reference of the container. Like [Ready], it returns
 // ErrNotReady for a new database.
 func ByContainer(tx Tx, id string) ([]hook.Attachment, error) {
 	if err := Ready(tx); err != nil {
@@ -220,9 +243,57 @@ func ByNetwork(tx Tx, network string) ([]hook.Attachment, error) {
 	return find(tx, bucketNetworks, network)
 }
 
+// CountOwned returns the number of a user's attachments to a network.
+func CountOwned(tx Tx, network string, uid uint32) (n int, err error) {
+	owner := strconv.FormatUint(uint64(uid), 10)
+	prefix := network + "\x00"
+	for k, value := range tx.Prefix(bucketNetworks, prefix) {
+		if len(value) > 0 {
+			if string(value) == owner {
+				n++
+			}
+			continue
+		}
+		a, err := byText(tx, k[len(prefix):])
+		if err != nil {
+			return 0, err
+		}
+		if a.Owner == uid {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // ByMAC returns the records with a MAC on a trunk, which is given by its ifindex.
 func ByMAC(tx Tx, trunk int, mac ether.MAC) ([]hook.Attachment, error) {
 	return find(tx, bucketMACs, macKey(trunk, mac))
+}
+
+// MACsWithAddrs returns the MACs on a trunk, which is given by its ifindex, of the attachments that
+// have addresses.
+func MACsWithAddrs(tx Tx, trunk int) (macs map[ether.MAC]bool, err error) {
+	macs = map[ether.MAC]bool{}
+	prefix := fmt.Sprintf("%d/", trunk)
+	for k, value := range tx.Prefix(bucketMACs, prefix) {
+		text, id, _ := strings.Cut(k[len(prefix):], "\x00")
+		var mac ether.MAC
+		if err := mac.UnmarshalText([]byte(text)); err != nil {
+			return nil, err
+		}
+		with := string(value) == withAddrs
+		if len(value) == 0 {
+			a, err := byText(tx, id)
+			if err != nil {
+				return nil, err
+			}
+			with = len(a.Addrs) > 0
+		}
+		if with {
+			macs[mac] = true
+		}
+	}
+	return macs, nil
 }
 
 // ByPod returns the attachments of a pod, including those of its earlier sandboxes. A pod that is

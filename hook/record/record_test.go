@@ -3,6 +3,8 @@ package record_test
 import (
 	"context"
 	"errors"
+	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -165,4 +167,73 @@ func TestRemoving(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestMACsWithAddrs checks that the index says which MACs have addresses, also after the record has
+// got or lost them, and for a row that an earlier release wrote.
+func TestMACsWithAddrs(t *testing.T) {
+	db, a, bare := open(t), attachment("c1", 1), attachment("c2", 2)
+	other := attachment("c3", 3)
+	other.Endpoint.Trunk = 33 // its key begins with 3, too
+	addrs := []netip.Prefix{netip.MustParsePrefix("192.168.50.2/24")}
+	other.Addrs = addrs
+	check := func(when string, want ...ether.MAC) {
+		t.Helper()
+		update(t, db, func(tx record.Tx) error {
+			got, err := record.MACsWithAddrs(tx, 3)
+			if list := slices.Collect(maps.Keys(got)); err != nil || !slices.Equal(list, want) {
+				t.Errorf("%s: got %v (%v), want %v", when, list, err, want)
+			}
+			return nil
+		})
+	}
+	put := func(a *hook.Attachment) {
+		t.Helper()
+		update(t, db, func(tx record.Tx) error { return record.Put(tx, a) })
+	}
+	put(&a)
+	put(&bare)
+	put(&other)
+	check("without addresses")
+	a.Addrs = addrs
+	put(&a)
+	check("with addresses", a.MAC)
+	update(t, db, func(tx record.Tx) error { return empty(tx, "macs") })
+	check("with the rows of an earlier release", a.MAC)
+	update(t, db, func(tx record.Tx) error { return record.Remove(tx, a.ID) })
+	check("removed")
+}
+
+// TestCountOwned checks that a user's attachments to a network are counted, and no others, also in
+// rows that an earlier release wrote.
+func TestCountOwned(t *testing.T) {
+	db := open(t)
+	for i, owner := range []uint32{0, 1000, 1000, 100} {
+		a := attachment("c", byte(i))
+		a.Owner = owner
+		update(t, db, func(tx record.Tx) error { return record.Put(tx, &a) })
+	}
+	other := attachment("c", 9)
+	other.Network, other.Owner = "web2", 1000
+	update(t, db, func(tx record.Tx) error { return record.Put(tx, &other) })
+	for range 2 {
+		update(t, db, func(tx record.Tx) error {
+			for uid, want := range map[uint32]int{0: 1, 1000: 2, 100: 1, 10: 0} {
+				if n, err := record.CountOwned(tx, "web", uid); n != want || err != nil {
+					t.Errorf("uid %d has %d attachments (%v), want %d", uid, n, err, want)
+				}
+			}
+			return empty(tx, "networks")
+		})
+	}
+}
+
+// empty makes the rows of an index those of an earlier release.
+func empty(tx record.Tx, bucket string) error {
+	for k := range maps.Collect(tx.Prefix(bucket, "")) {
+		if err := tx.Put(bucket, k, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // call is one connection of a caller, with its request.
@@ -95,14 +96,14 @@ func (c *call) hungUp() bool {
 	return rerr != nil || n <= 0 && !errors.Is(err, unix.EAGAIN)
 }
 
-// giveSigns tells the caller every signTime that its request is in progress, until the timer is
+// giveSigns tells the caller every wire.SignInterval that its request is in progress, until the timer is
 // stopped. A caller reads no further than the reply, so a sign that comes after it does no harm.
 func (c *call) giveSigns() *time.Timer {
 	var sign *time.Timer
-	sign = time.AfterFunc(signTime, func() {
-		_ = c.conn.SetWriteDeadline(time.Now().Add(signTime))
-		if sendBytes(c.conn, []byte{replyStillBusy}) == nil {
-			sign.Reset(signTime)
+	sign = time.AfterFunc(wire.SignInterval, func() {
+		_ = c.conn.SetWriteDeadline(time.Now().Add(wire.SignInterval))
+		if sendBytes(c.conn, []byte{wire.StillBusy}) == nil {
+			sign.Reset(wire.SignInterval)
 		}
 	})
 	return sign
@@ -131,12 +132,12 @@ func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 		if !errors.Is(err, errHungUp) { // the hook was killed, and its container is not known
 			c.keep("", text)
 		}
-		return append([]byte{replyNotMine}, text...)
+		return append([]byte{wire.NotMine}, text...)
 	}
 	switch m.Verb {
-	case verbHook:
+	case wire.VerbHook:
 		return c.hook(ctx, m)
-	case verbCNI, verbNetavark:
+	case wire.VerbCNI, wire.VerbNetavark:
 		return c.plugin(ctx, m)
 	}
 	c.log = c.log.With("verb", m.Verb, "container", m.Container)
@@ -145,7 +146,7 @@ func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 		r = reply{Error: c.errorText(err)}
 		c.keep(m.Container, r.Error)
 	}
-	r.Version = version
+	r.Version = wire.Version
 	return encode(r)
 }
 

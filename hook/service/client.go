@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // Client attaches through the service that listens at Socket.
@@ -36,14 +37,14 @@ func (c Client) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, 
 
 // Detach implements [hook.Attacher].
 func (c Client) Detach(ctx context.Context, containerID string) error {
-	_, err := c.call(ctx, request{Version: version, Verb: verbDetach, Container: containerID})
+	_, err := c.call(ctx, request{Version: wire.Version, Verb: verbDetach, Container: containerID})
 	return err
 }
 
 // Why returns the last failures that the service recorded for the calling user,
 // oldest first.
 func (c Client) Why(ctx context.Context) ([]Failure, error) {
-	got, err := c.call(ctx, request{Version: version, Verb: verbWhy})
+	got, err := c.call(ctx, request{Version: wire.Version, Verb: verbWhy})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func (c Client) Why(ctx context.Context) ([]Failure, error) {
 // Tell records a failure for the calling user, which Why returns later: one that
 // happened before the hook called the service.
 func (c Client) Tell(ctx context.Context, containerID, text string) error {
-	_, err := c.call(ctx, request{Version: version, Verb: verbTell, Container: sanitize(containerID),
+	_, err := c.call(ctx, request{Version: wire.Version, Verb: verbTell, Container: sanitize(containerID),
 		Error: sanitize(text)})
 	return err
 }
@@ -73,8 +74,8 @@ func (c Client) call(ctx context.Context, m request) (*reply, error) {
 			return nil, fmt.Errorf("service: %w", err)
 		}
 		switch b[0] {
-		case replyLater:
-		case replyNotMine:
+		case wire.Later:
+		case wire.NotMine:
 			return nil, errors.New(string(b[1:]))
 		default:
 			return decodeReply(b)
@@ -139,7 +140,7 @@ func (c Client) exchange(ctx context.Context, m request) ([]byte, error) {
 func receiveReply(c *net.UnixConn) ([]byte, error) {
 	for {
 		b, err := receive(c)
-		if err != nil || b[0] != replyStillBusy {
+		if err != nil || b[0] != wire.StillBusy {
 			return b, err
 		}
 	}

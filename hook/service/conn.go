@@ -8,19 +8,21 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // socketType is the name of SOCK_SEQPACKET in package net.
 const socketType = "unixpacket"
 
-// errTooLong is returned by send and receive for a message of more than maxMessage bytes.
-var errTooLong = fmt.Errorf("message is over %d bytes", maxMessage)
+// errTooLong is returned by send and receive for a message of more than wire.MaxMessage bytes.
+var errTooLong = fmt.Errorf("message is over %d bytes", wire.MaxMessage)
 
 // receive reads one message. It passes no buffer for control data, so the kernel
 // drops file descriptors that are sent with the message. It returns io.EOF at the end
 // of the stream and errTooLong for a message that does not fit.
 func receive(c *net.UnixConn) ([]byte, error) {
-	b := make([]byte, maxMessage)
+	b := make([]byte, wire.MaxMessage)
 	n, _, flags, _, err := c.ReadMsgUnix(b, nil)
 	switch {
 	case err != nil:
@@ -49,7 +51,7 @@ func encode(message any) []byte {
 
 // sendBytes sends one message.
 func sendBytes(c *net.UnixConn, b []byte) error {
-	if len(b) > maxMessage {
+	if len(b) > wire.MaxMessage {
 		return errTooLong
 	}
 	n, err := c.Write(b)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // The failures that are kept are bounded, and those of one user fit into one reply.
@@ -27,8 +29,8 @@ func TestFailures(t *testing.T) {
 	if len(last) != maxFailures {
 		t.Errorf("%d failures of one user are kept", len(last))
 	}
-	b, err := json.Marshal(reply{Version: version, Failures: last})
-	if err != nil || len(b) > maxMessage {
+	b, err := json.Marshal(reply{Version: wire.Version, Failures: last})
+	if err != nil || len(b) > wire.MaxMessage {
 		t.Errorf("the reply has %d bytes, %v", len(b), err)
 	}
 	if f.forUID(first) != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // attacher returns what attaches for the caller.
@@ -69,14 +70,14 @@ func (c *call) hook(ctx context.Context, m *request) []byte {
 	state, err := oci.ReadState(bytes.NewReader(m.State))
 	switch {
 	case err != nil:
-		return append([]byte{replyNotMine}, oci.Line(err)...)
+		return append([]byte{wire.NotMine}, oci.Line(err)...)
 	case !oci.ValidStage(m.Stage):
-		return append([]byte{replyNotMine}, fmt.Sprintf("%.20q is no stage of a hook", m.Stage)...)
+		return append([]byte{wire.NotMine}, fmt.Sprintf("%.20q is no stage of a hook", m.Stage)...)
 	case m.Stage == oci.CreateContainer:
 		return c.giveResolvConf(state)
 	case c.elsewhere != nil:
 		c.log.Debug("left a container to its hook", "container", state.ID, "why", c.elsewhere)
-		return []byte{replyNotMine}
+		return []byte{wire.NotMine}
 	}
 	if m.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -91,9 +92,9 @@ func (c *call) hook(ctx context.Context, m *request) []byte {
 	if err := h.Run(ctx); err != nil {
 		line := oci.Line(errors.New(c.errorText(err)))
 		c.keep(state.ID, line)
-		return append([]byte{replyFailed}, line...)
+		return append([]byte{wire.Failed}, line...)
 	}
-	return append([]byte{replyDone}, h.Trace.String()...)
+	return append([]byte{wire.Done}, h.Trace.String()...)
 }
 
 // giveResolvConf answers at createContainer. The resolv.conf is mounted by the hook itself, which is in the
@@ -102,8 +103,8 @@ func (c *call) hook(ctx context.Context, m *request) []byte {
 func (c *call) giveResolvConf(state *specs.State) []byte {
 	if c.root && c.elsewhere == nil {
 		if names, err := oci.NamesServers(c.server.Networks, state); err == nil && !names {
-			return []byte{replyDone}
+			return []byte{wire.Done}
 		}
 	}
-	return []byte{replyNotMine}
+	return []byte{wire.NotMine}
 }

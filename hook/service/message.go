@@ -1,15 +1,15 @@
 // Package service attaches containers for others: a privileged daemon on a socket, which
 // lanyard-hook asks for root's and for rootless containers, and a client.
 //
-// A connection carries one message each way. The socket is SOCK_SEQPACKET, so a
-// message arrives whole or not at all. The service accepts no file descriptors from
-// callers, and paths from root's plugins only: from others only names and a pid, which it checks
-// itself. The kernel identifies the caller. Package hook decides what the caller may have, and
-// records it.
+// A connection carries one request, signs of life while it is carried out, and one reply. The
+// socket is SOCK_SEQPACKET, so a message arrives whole or not at all. The service accepts no file
+// descriptors from callers, and paths from root's plugins only: from others only names and a pid,
+// which it checks itself. The kernel identifies the caller. Package hook/attach decides what the
+// caller may have, and records it.
 //
-// Requests are JSON. So are replies, but for those to lanyard-hook and the plugins, and the
-// rejection of a request that was not read: a byte that says what the reply is, and text. Hook and
-// plugins decode no JSON.
+// Requests are JSON. So are replies, but for those to lanyard-hook and the plugins, and the rejection
+// of a request that was not read: a byte that says what the reply is, and text. Hook and plugins
+// decode no JSON. Package wire has what they must know of the messages.
 package service
 
 import (
@@ -23,17 +23,9 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// maxMessage is the maximum length of a message, in bytes. Most of a request is the
-// container's annotations; lanyard-hook attaches without the service if they are longer.
-// maxText and maxFailures keep replies below the limit.
-const maxMessage = 64 << 10
-
-// version is the version of the messages. Hook and service are installed together, but
-// a service of the previous release may still be running.
-const version = 2
 
 // Verbs of a request.
 const (
@@ -41,20 +33,6 @@ const (
 	verbDetach = "detach"
 	verbWhy    = "why"
 	verbTell   = "tell"
-	verbHook   = "hook" // one stage of an OCI hook
-
-	// One command of a plugin.
-	verbCNI      = "cni"
-	verbNetavark = "netavark"
-)
-
-// First bytes of a reply that is not JSON. The same are in internal/messenger.
-const (
-	replyDone      = '0' // done; the text is for the hook's stderr, or a plugin's stdout
-	replyFailed    = '1' // the text is the reason, in one line, or a plugin's stdout
-	replyLater     = 'r' // the request was not read: send it again
-	replyNotMine   = 'x' // the hook has to carry out the stage itself
-	replyStillBusy = '.' // the request is in progress; another reply follows
 )
 
 // request is the message from a caller to the service.
@@ -68,13 +46,13 @@ type request struct {
 	Wants     []want   `json:"wants,omitempty"`
 	Error     string   `json:"error,omitempty"` // of verbTell
 
-	// Of verbHook.
+	// Of wire.VerbHook: see wire.HookRequest.
 	Stage   string          `json:"stage,omitempty"`
 	State   json.RawMessage `json:"state,omitempty"`      // of the container, as the runtime wrote it
 	Timeout time.Duration   `json:"timeout_ns,omitempty"` // that the hook waits
 	Trace   bool            `json:"trace,omitempty"`      // the hook prints the duration of each step
 
-	// Of verbCNI and verbNetavark, with Timeout.
+	// Of wire.VerbCNI and wire.VerbNetavark, with Timeout.
 	Command string          `json:"command,omitempty"`
 	Netns   string          `json:"netns,omitempty"`       // path of the container's network namespace
 	Inode   uint64          `json:"netns_inode,omitempty"` // of Netns, as the plugin sees it
@@ -121,7 +99,7 @@ type Failure struct {
 }
 
 func requestOf(r hook.Request) request {
-	m := request{Version: version, Verb: verbAttach, Container: r.Container, Name: r.Name, Pid: r.Pid, Pod: r.Pod}
+	m := request{Version: wire.Version, Verb: verbAttach, Container: r.Container, Name: r.Name, Pid: r.Pid, Pod: r.Pod}
 	for _, w := range r.Wants {
 		m.Wants = append(m.Wants, want(w))
 	}
@@ -160,12 +138,12 @@ func decode(b []byte) (*request, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("message is not one request in JSON: something follows it")
 	}
-	if m.Version != version {
+	if m.Version != wire.Version {
 		return nil, fmt.Errorf("message has version %d, but the service uses %d: install hook and service of one release",
-			m.Version, version)
+			m.Version, wire.Version)
 	}
 	switch m.Verb {
-	case verbAttach, verbDetach, verbWhy, verbTell, verbHook, verbCNI, verbNetavark:
+	case verbAttach, verbDetach, verbWhy, verbTell, wire.VerbHook, wire.VerbCNI, wire.VerbNetavark:
 		return &m, nil
 	}
 	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why, tell, hook, cni or netavark",

@@ -8,24 +8,25 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/cni"
 	"github.com/lanyard-net/lanyard/hook/netavark"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // plugin carries out a command of a plugin, for root only. All others are refused before the path of
 // the namespace is used.
 func (c *call) plugin(ctx context.Context, m *request) []byte {
 	if !c.root {
-		return append([]byte{replyNotMine}, "only root can attach by a plugin"...)
+		return append([]byte{wire.NotMine}, "only root can attach by a plugin"...)
 	}
 	if c.elsewhere != nil {
 		c.log.Debug("left a command to its plugin", "command", m.Command, "why", c.elsewhere)
-		return []byte{replyNotMine}
+		return []byte{wire.NotMine}
 	}
 	if err := m.sameNetns(); err != nil {
-		return append([]byte{replyNotMine}, err.Error()...)
+		return append([]byte{wire.NotMine}, err.Error()...)
 	}
 	a, err := c.attacher()
 	if err != nil {
-		return append([]byte{replyNotMine}, err.Error()...)
+		return append([]byte{wire.NotMine}, err.Error()...)
 	}
 	if m.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -35,16 +36,16 @@ func (c *call) plugin(ctx context.Context, m *request) []byte {
 	c.log = c.log.With("plugin", m.Verb, "command", m.Command)
 	var output []byte
 	switch m.Verb {
-	case verbCNI:
+	case wire.VerbCNI:
 		output, err = cni.Plugin{Attacher: a, Host: c.server.Host, Networks: c.server.Networks}.Run(ctx, m.Command, m.Input)
-	case verbNetavark:
+	case wire.VerbNetavark:
 		output, err = netavark.Plugin{Attacher: a, Networks: c.server.Networks}.Run(ctx, m.Command, m.Netns, m.Input)
 	}
 	if err != nil {
 		c.log.Warn("failed", "err", err)
-		return append([]byte{replyFailed}, output...)
+		return append([]byte{wire.Failed}, output...)
 	}
-	return append([]byte{replyDone}, output...)
+	return append([]byte{wire.Done}, output...)
 }
 
 // sameNetns returns an error if the path of the namespace is another file for the service, which has

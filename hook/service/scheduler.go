@@ -8,6 +8,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // Limits of one user: requests that run at a time while no other user has any, and
@@ -42,7 +44,7 @@ const (
 const maxBudgets = 1024
 
 // rateLimitReply is the reply to a user without budget.
-var rateLimitReply = []byte(string(replyLater) + "too many requests per second from your user: try again in a second")
+var rateLimitReply = []byte(string(wire.Later) + "too many requests per second from your user: try again in a second")
 
 // Errors of connect, sent to the caller.
 var (

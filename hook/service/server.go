@@ -14,14 +14,13 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/cni"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 const (
 	// readTime is the time limit for receiving the request, and for sending the
 	// reply. Both fit into a socket buffer.
 	readTime = 2 * time.Second
-	// signTime is the interval of the signs of life while a request is in progress.
-	signTime = time.Second
 	// workTime is the time limit for one request, with the wait in the queue. A hook
 	// gives up after 10 seconds by default.
 	workTime = 30 * time.Second
@@ -110,7 +109,7 @@ func (s *Server) handle(ctx context.Context, fd int) {
 	}
 	if err != nil {
 		c.log.Debug("rejected a caller", "err", err)
-		_ = sendText(c.conn, replyLater, err.Error()) // does not block either
+		_ = sendText(c.conn, wire.Later, err.Error()) // does not block either
 		_ = c.conn.Close()
 		return
 	}

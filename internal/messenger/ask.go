@@ -1,10 +1,11 @@
 // Package messenger is the service's client in the programs that engines start: the OCI hook and
-// the plugins. Every container start loads it, so that it imports nothing of Lanyard's, and decodes
-// no JSON. If no service answers, it executes lanyard-attach.
+// the plugins. Every container start loads it, so that it imports nothing of Lanyard's but the
+// messages, and decodes no JSON. If no service answers, it executes lanyard-attach.
 package messenger
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,26 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// Messages to and from the service, as package hook/service has them. A request is one packet. The
-// reply is one packet, after any number of signs of life. The first byte says what it is, the rest
-// is text.
-const (
-	version     = 2
-	maxMessage  = 64 << 10 // bytes
-	done        = '0'      // the text is the output
-	failed      = '1'      // the text is the reason
-	tryAgain    = 'r'      // not read: send the request again, after retryWait
-	notMine     = 'x'      // the caller has to go on without the service
-	stillAtWork = '.'
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 const (
 	// connectTime limits the wait for a place in the service's backlog.
 	connectTime = time.Second
-	// signTime is how long the service may give no sign of life. It gives one per second.
-	signTime  = 3 * time.Second
+	// signTime is how long the service may give no sign of life.
+	signTime  = 3 * wire.SignInterval
 	retryWait = 100 * time.Millisecond
 )
 
@@ -65,27 +55,34 @@ func (m Messenger) Limit(expire func(text string)) *time.Timer {
 	return time.AfterFunc(m.Timeout+grace, func() { expire(m.Late()) })
 }
 
-// Ask has the service carry out a request, and returns its output, or, if ok is false, the reason of
-// the failure. fields are the members of the request in JSON, without version and timeout. After an
-// error the caller goes on without the service, which may have begun: the next attach joins an
-// attachment that exists, and undoes one that a killed service has begun.
-func (m Messenger) Ask(fields []byte) (text string, ok bool, err error) {
+// AskHook has the service carry out a stage of the hook.
+func (m Messenger) AskHook(stage string, state []byte) (text string, ok bool, err error) {
+	return m.ask(func(left time.Duration) []byte {
+		return wire.HookRequest(stage, left, os.Getenv("LANYARD_TRACE") == "1", state)
+	})
+}
+
+// ask has the service carry out a request, and returns its output, or, if ok is false, the reason of
+// the failure. request returns the message, for the rest of the timeout. After an error the caller
+// goes on without the service, which may have begun: the next attach joins an attachment that exists,
+// and undoes one that a killed service has begun.
+func (m Messenger) ask(request func(left time.Duration) []byte) (text string, ok bool, err error) {
 	for {
-		reply, err := m.exchange(fields)
+		reply, err := m.exchange(request(max(m.Left(), time.Millisecond)))
 		if err != nil {
 			return "", false, err
 		}
 		text := string(reply[1:])
 		switch {
-		case reply[0] == done:
+		case reply[0] == wire.Done:
 			return text, true, nil
-		case reply[0] == failed, reply[0] == tryAgain && time.Since(m.Start) > m.Timeout:
+		case reply[0] == wire.Failed, reply[0] == wire.Later && time.Since(m.Start) > m.Timeout:
 			return text, false, nil
-		case reply[0] == notMine && text == "":
+		case reply[0] == wire.NotMine && text == "":
 			return "", false, ErrWithout
-		case reply[0] == notMine:
+		case reply[0] == wire.NotMine:
 			return "", false, errors.New("the service: " + text)
-		case reply[0] != tryAgain:
+		case reply[0] != wire.Later:
 			return "", false, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
 		}
 		time.Sleep(retryWait)
@@ -93,25 +90,21 @@ func (m Messenger) Ask(fields []byte) (text string, ok bool, err error) {
 }
 
 // exchange sends the request and returns the reply, which is not empty.
-func (m Messenger) exchange(fields []byte) ([]byte, error) {
-	request := m.request(fields)
-	if len(request) > maxMessage {
+func (m Messenger) exchange(request []byte) ([]byte, error) {
+	if len(request) > wire.MaxMessage {
 		return nil, ErrWithout
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	service, err := m.dial()
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd)
-	if err := m.connect(fd); err != nil {
-		return nil, err
-	}
+	defer service.Close()
 	// The service may have replied and closed without reading. What it said is next in the queue.
-	werr := retry(func() error { return unix.Send(fd, request, unix.MSG_NOSIGNAL) })
+	_, werr := service.Write(request)
 	for {
-		reply, err := receive(fd)
+		reply, err := receive(service)
 		switch {
-		case errors.Is(err, unix.EAGAIN):
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, errors.New("the service gave no sign of life for " + signTime.String())
 		case err != nil:
 			return nil, errors.New("the service: " + err.Error())
@@ -119,29 +112,36 @@ func (m Messenger) exchange(fields []byte) ([]byte, error) {
 			return nil, errors.New("the service: " + werr.Error())
 		case len(reply) == 0:
 			return nil, errors.New("the service ended before it replied")
-		case reply[0] != stillAtWork:
+		case reply[0] != wire.StillBusy:
 			return reply, nil
 		}
 	}
 }
 
-// request returns the message.
-func (m Messenger) request(fields []byte) []byte {
-	head := `{"version":` + strconv.Itoa(version) +
-		`,"timeout_ns":` + strconv.FormatInt(int64(max(m.Left(), time.Millisecond)), 10) + ","
-	b := make([]byte, 0, len(head)+len(fields)+len("}"))
-	return append(append(append(b, head...), fields...), '}')
+// dial connects to the service, and returns the socket as a file that the runtime polls. While a
+// thread waits in a system call instead, the runtime's monitor wakes up every 70 µs, and takes
+// processor time from the service.
+func (m Messenger) dial() (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err = m.connect(fd); err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "service"), nil
 }
 
 // connect connects to the service. It returns ErrWithout if none listens, and an error if it is
 // not root who does.
 func (m Messenger) connect(fd int) error {
-	limits := map[int]time.Duration{unix.SO_SNDTIMEO: connectTime, unix.SO_RCVTIMEO: signTime}
-	for option, limit := range limits {
-		tv := unix.NsecToTimeval(int64(limit))
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &tv); err != nil {
-			return err
-		}
+	limit := unix.NsecToTimeval(int64(connectTime))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+		return err
 	}
 	path := "/run/lanyard/lanyard.sock"
 	if m.Root != "" {
@@ -181,20 +181,22 @@ func checkRoot(fd int, path string) error {
 }
 
 // receive receives one packet, which is empty if the service has closed the connection.
-func receive(fd int) ([]byte, error) {
-	b, n := make([]byte, maxMessage), 0
-	read := func() (err error) {
-		n, _, err = unix.Recvfrom(fd, b, 0)
-		return err
+func receive(service *os.File) ([]byte, error) {
+	if err := service.SetReadDeadline(time.Now().Add(signTime)); err != nil {
+		return nil, err
 	}
-	err := retry(read)
+	b := make([]byte, wire.MaxMessage)
+	n, err := service.Read(b)
 	if errors.Is(err, unix.ECONNRESET) {
-		err = retry(read) // the service has closed before it read all: its reply is next
+		n, err = service.Read(b) // the service has closed before it read all: its reply is next
 	}
-	if err == nil && n == 0 {
-		err = retry(read) // it may have replied in the moment between the look and the end
+	if errors.Is(err, io.EOF) {
+		n, err = service.Read(b) // it may have replied in the moment between the look and the end
 	}
-	return b[:max(n, 0)], err
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return b[:n], err
 }
 
 // retry calls f again while a signal interrupts it.

@@ -2,10 +2,11 @@ package messenger
 
 import (
 	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
 // pluginTime is the maximum time for one command of a plugin.
@@ -20,28 +21,15 @@ func ForPlugin() Messenger {
 	}
 }
 
-// PluginFields returns the request to carry out a command of a plugin. input is JSON. netns is the
-// path of the container's network namespace, if the command needs one. The service may see another
-// file there, or none: so it is told which file this process sees.
-func PluginFields(plugin, command, netns string, input []byte) []byte {
-	head := `"verb":"` + plugin + `","command":"` + command + `",`
+// AskPlugin has the service carry out a command of a plugin. netns is the path of the container's
+// network namespace, if the command needs one. The service may see another file there, or none: so it
+// is told which file this process sees.
+func (m Messenger) AskPlugin(plugin, command, netns string, input []byte) (text string, ok bool, err error) {
+	var st unix.Stat_t
 	if netns != "" {
-		var st unix.Stat_t
 		_ = unix.Stat(netns, &st) // no file is inode 0, for which the service does nothing
-		head += `"netns":` + quote(netns) + `,"netns_inode":` + strconv.FormatUint(st.Ino, 10) + `,`
 	}
-	return append([]byte(head+`"input":`), input...)
-}
-
-// quote returns a string of JSON.
-func quote(s string) string {
-	b := []byte{'"'}
-	for _, c := range []byte(s) {
-		if c < ' ' || c == '"' || c == '\\' {
-			b = append(b, '\\', 'u', '0', '0', "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
-			continue
-		}
-		b = append(b, c)
-	}
-	return string(append(b, '"'))
+	return m.ask(func(left time.Duration) []byte {
+		return wire.PluginRequest(plugin, command, netns, st.Ino, left, input)
+	})
 }

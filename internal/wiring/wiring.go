@@ -1,5 +1,5 @@
-// Package wiring connects the concrete parts for both binaries. No other package imports
-// all of them. Each of its imports costs time at every container start, in the hook.
+// Package wiring connects the concrete parts for all programs. No other package imports all of
+// them. Each of its imports costs time at the start of lanyard-attach.
 package wiring
 
 import (
