@@ -63,6 +63,13 @@ matrix-%:
 torture: deps-test ## N=10000 containers, whose hooks and service are killed at random moments and at each step; root
 	LANYARD_TORTURE=$(or $(N),10000) go test -count=1 -timeout 10h -v -tags '$(TAGS) failpoint' -run '^TestTorture$$' ./cmd/lanyard-hook
 
+RUNS ?= 100
+
+.PHONY: leases
+leases: deps-test ## hosts that share leases, and a cluster with faults: no address is held twice; RUNS=100 schedules from SEED=0 on; root
+	LANYARD_LEASES_RUNS=$(RUNS) LANYARD_LEASES_SEED=$(or $(SEED),0) \
+	go test -count=1 -timeout $$(( $(RUNS) + 5 ))m -tags '$(TAGS)' -v -run '^TestHosts$$' ./ipam/etcdstore
+
 FUZZTIME ?= 60s
 
 .PHONY: fuzz

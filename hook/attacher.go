@@ -60,6 +60,7 @@ type Want struct {
 	// that exists stays in place, and each other one goes to the first interface of the
 	// request on a network with a gateway.
 	Default *bool
+	Sysctls []Sysctl // of the interface
 }
 
 // ErrUnprivileged means that the process may not change the host's network. Package wiring checks

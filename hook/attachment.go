@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -34,7 +35,8 @@ type Attachment struct {
 	MAC        ether.MAC `json:"mac"`
 	MTU        int       `json:"mtu,omitzero"`
 	// MTURequested is the MTU of the network or of the container's annotation; 0: the parent's.
-	MTURequested int `json:"mtu_requested,omitzero"`
+	MTURequested int      `json:"mtu_requested,omitzero"`
+	Sysctls      []Sysctl `json:"sysctls,omitempty"` // that the container requested for the interface
 
 	Addrs    []netip.Prefix `json:"addresses"`
 	Gateways []netip.Addr   `json:"gateways,omitempty"`
@@ -64,6 +66,9 @@ type Attachment struct {
 	AtParent     bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent
 	HostLink     string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
 	Owner        uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
+
+	Leases network.LeaseStore `json:"leases,omitempty"`     // the store that has Pools
+	Lost   string             `json:"lease_lost,omitempty"` // why it does not hold its addresses any more; "" if it does
 }
 
 // Netns identifies a network namespace among all existing and earlier ones.

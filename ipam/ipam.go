@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"time"
 	"unicode/utf8"
@@ -38,10 +39,13 @@ type Lease struct {
 	Addr  netip.Addr `json:"addr"`
 	Owner Owner      `json:"owner"` // for Quarantined and Declined: the last owner
 	// Name is the holder's name, which survives a restart. MAC is the MAC that it requested, in colon
-	// form. Both are "" for none, and after a rebuild of a lost store, where they are not known. Next
+	// form. Both are "" for none, and where they are not known, as after a rebuild of a lost store. Next
 	// gives a quarantined address back at once to a holder with the same name and the same MAC.
-	Name  string    `json:"name,omitempty"`
-	MAC   string    `json:"mac,omitempty"`
+	Name string `json:"name,omitempty"`
+	MAC  string `json:"mac,omitempty"`
+	// Host is the name of the host that claimed the address. A store that hosts share sets it, and
+	// ignores it in a claim. It is "" in a host's own store.
+	Host  string    `json:"host,omitempty"`
 	State State     `json:"state"`
 	Until time.Time `json:"until,omitzero"` // when Quarantined or Declined ends; zero if Held
 }
@@ -85,10 +89,14 @@ func (l Lease) FreeFor(asks Lease, now time.Time) bool {
 }
 
 func (l Lease) holder() string {
+	holder := "attachment " + l.Owner.Attachment
 	if l.Name != "" {
-		return fmt.Sprintf("%q (attachment %s)", l.Name, l.Owner.Attachment)
+		holder = fmt.Sprintf("%q (%s)", l.Name, holder)
 	}
-	return "attachment " + l.Owner.Attachment
+	if l.Host != "" {
+		holder += fmt.Sprintf(" on host %q", l.Host)
+	}
+	return holder
 }
 
 // Errors that stores return.
@@ -99,8 +107,8 @@ var (
 	// ErrPoolFull is returned by Next when no address is free or in quarantine. The error around it
 	// is that of [Counts.Full].
 	ErrPoolFull = errors.New("no address is free")
-	// ErrCorrupt is returned by any method when the store's records cannot be read, or contradict
-	// each other. Nothing was changed.
+	// ErrCorrupt is returned by any method of a host's own store when its records cannot be read, or
+	// contradict each other. Nothing was changed.
 	ErrCorrupt = errors.New("database is damaged")
 )
 
@@ -145,10 +153,18 @@ func (c Counts) Full(p Pool) error {
 // A lease that has run out (see [Lease.Over]) counts as free in every method, whether or not the
 // store still has its row.
 //
-// The attachment that holds a lease has a record in a second database, DB of package hook/record.
-// Both must be one file that one value has opened: f of DB.Hold calls methods of the Store, and no
-// other process may see a lease without its record, or the reverse. A Store must therefore accept
-// calls from within a Hold.
+// The attachment that holds a lease has a record in a second database, DB of package hook/record,
+// which is local. A Store is of one of two kinds:
+//
+//   - The host's own Store is the same file as its DB, and one value has opened both. f of DB.Hold
+//     calls methods of the Store, and no other process sees a lease without its record, or the
+//     reverse. This Store accepts calls from within a Hold.
+//   - A Store that hosts share is asked over the network. It is never called while the DB is held or
+//     a transaction of it is open. Its methods return within seconds also if ctx has no deadline and
+//     the Store is out of reach. For some moments a record has no lease yet, or a lease that is to be
+//     released has no record: only the DB knows which attachments exist.
+//
+// Method WithStore of package hook/parts calls each kind in this way.
 type Store interface {
 	// Claim leases l.Addr to l.Owner, or returns an error that wraps ErrTaken if the address is not
 	// free. A quarantined address is free. If the same owner already holds the address, Claim
@@ -160,7 +176,8 @@ type Store interface {
 	// Next leases the next free address of p, in the order of addresses ([Pool.Spans]), and returns
 	// it. It starts after the last address that Next leased from the pool and continues at the
 	// first after the end. It never leases an address that [Pool.Check] refuses. If the owner
-	// already holds an address of the pool, Next returns that one, or the lowest of several.
+	// already holds an address of the pool, Next returns that one, or the lowest of several. If
+	// hosts call it at the same time, it may pass over addresses, which later calls lease.
 	//
 	// If no address is free, Next ends a quarantine: that of an address with the same last holder
 	// ([Lease.FreeFor]), else the one that ends first. It never leases a held or a declined
@@ -187,3 +204,25 @@ type Store interface {
 	// RemovePool deletes pools with all their leases. It returns nil for an unknown pool.
 	RemovePool(ctx context.Context, pools ...string) error
 }
+
+// Shared is a Store that hosts share. The leases of a host depend on its session: they end with it,
+// a time to live after the host was last heard of, and are then free for other hosts.
+type Shared interface {
+	Store
+	// Keep begins the host's session, keeps it until ctx ends, and begins another one whenever it
+	// has ended. One process of a host calls it. Without a session, Claim and Next return an error
+	// that wraps ErrNoSession; all other methods work.
+	//
+	// Before a new session allows the first claim of the host, and from then on regularly, Keep
+	// calls renew with a Shared that may claim already. renew claims the addresses that the host's
+	// containers have, and so learns which of them other hosts have got since the last session
+	// ended. If renew returns an error, Keep begins the session again.
+	Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, Shared) error)
+	// Mine returns the leases that hang on the host's session, by pool.
+	Mine(ctx context.Context) (map[string][]Lease, error)
+	// Close closes the connection. The session outlives it for its time to live.
+	Close() error
+}
+
+// ErrNoSession is returned by Claim and Next of a [Shared] store on a host without a session.
+var ErrNoSession = errors.New("this host has no session in the store of leases")

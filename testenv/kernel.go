@@ -28,8 +28,25 @@ func InSuite(t *testing.T, suites ...string) {
 // the virtual machine, and where -run selects tests, the test runs on every kernel.
 func OnOneKernel(t *testing.T, series string) {
 	t.Helper()
-	here := os.Getenv("LANYARD_VM")
-	if flag.Lookup("test.run").Value.String() == "" && here != "" && here != series {
+	if here := unselected(); here != "" && here != series {
 		t.Skipf("runs only on %s, or with -run", series)
 	}
+}
+
+// OutsideOfVM skips a test in the virtual machine, unless -run selects tests. It is for tests that try
+// nothing of the kernel.
+func OutsideOfVM(t *testing.T) {
+	t.Helper()
+	if unselected() != "" {
+		t.Skip("runs only outside of the virtual machine, or with -run")
+	}
+}
+
+// unselected returns the kernel series of the virtual machine in which all tests run; "" outside of it,
+// and where -run selects tests.
+func unselected() string {
+	if flag.Lookup("test.run").Value.String() != "" {
+		return ""
+	}
+	return os.Getenv("LANYARD_VM")
 }

@@ -56,7 +56,8 @@ type Default struct {
 
 // Change is one way in which an interface is not as it was given.
 type Change struct {
-	// Code is InterfaceGone or InterfaceChanged if traffic cannot work with it; "" if it can.
+	// Code is InterfaceGone, InterfaceChanged or LeaseLost if traffic cannot work with it; "" if it
+	// can.
 	Code Code   `json:"code,omitempty"`
 	Text string `json:"text"`
 }
@@ -73,8 +74,8 @@ func Changes(g Given, f Found) (list []Change) {
 		return list
 	}
 	if f.ParentName != "" && f.ParentName != g.Parent {
-		add("", "is on parent %q, which is now called %q: containers of the network cannot start until a link is "+
-			"called %q again", g.Parent, f.ParentName, g.Parent)
+		add("", "is on parent %q, which is now called %q: containers of the network cannot start until "+
+			"\"lanyard network update\" names it", g.Parent, f.ParentName)
 	}
 	if f.Name != g.Name {
 		add("", "was renamed to %q in the container", f.Name)

@@ -208,7 +208,8 @@ func TestFatal(t *testing.T) {
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
 		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict",
 		ReplyWrongVLAN: "strict", GatewayConflict: "strict", InterfaceChanged: "strict", InterfaceGone: "strict",
-		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
+		LeaseLost: "strict",
+		Untagged:  "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
 	} {
 		for _, m := range []Mode{Off, Warn, Strict} {
 			if got, want := code.Fatal(m), strings.Contains(modes, string(m)); got != want {

@@ -30,7 +30,9 @@ const (
 	GatewayConflict Code = "gateway-conflict" // two MACs answer for the gateway
 	Unverified      Code = "unverified"       // verification was off
 
-	// Only a later verification gives these two: the container's root has changed the interface.
+	// Only a later verification gives these: the store has given an address to another container, or
+	// the container's root has changed the interface.
+	LeaseLost        Code = "lease-lost"        // the host was cut off from the store of leases for too long
 	InterfaceChanged Code = "interface-changed" // another MAC, set down, without an address or default route
 	InterfaceGone    Code = "interface-gone"    // not in the container's namespace
 )
@@ -40,7 +42,7 @@ const (
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
 	MACFiltered, GatewaySilent, VLANSilent, NotSent, ParentDown,
-	InterfaceChanged, InterfaceGone, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
+	InterfaceChanged, InterfaceGone, LeaseLost, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
 // Good reports whether the gateway answered as expected.

@@ -242,13 +242,24 @@ func testGC(t *testing.T, w *world) {
 func TestStatus(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.Define("web", w.Trunk, nil, "192.168.50.0/30")
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.ShareParent = true }, "192.168.50.0/30")
 	lan, s := w.list("lan", plugin("web")), newSandbox(t)
 	must(t, w.status(lan))
 	w.mustAdd(lan, s.conf("c1"))
 	refused(t, "no free address", w.status(lan), errNotAvailable, `network "web"`, "no address is free")
 	must(t, w.del(lan, s.conf("c1")))
-	_, err := w.Host.Exec("ip", "link", "set", w.Trunk, "down")
+	w.Define("shared", w.Trunk, func(d *network.Definition) {
+		d.Leases, d.ShareParent = network.LeasesEtcd, true
+	}, "192.168.51.0/24")
+	const start = `its leases are in etcd: only the service reaches it: run "systemctl enable --now lanyard.socket"`
+	etcd := w.list("lan", plugin("shared"))
+	refused(t, "leases in etcd", w.status(etcd), errNotAvailable, `network "shared"`, start)
+	_, err := w.add(etcd, s.conf("c1"))
+	refused(t, "leases in etcd", err, types.ErrInternal, `network "shared"`, start)
+	must(t, w.del(etcd, s.conf("c1")))
+	must(t, w.gc(etcd))
+	w.wantNothing("web")
+	_, err = w.Host.Exec("ip", "link", "set", w.Trunk, "down")
 	must(t, err)
 	refused(t, "parent down", w.status(lan), errNotAvailable, "ip link set eth9 up")
 	refused(t, "no network", w.status(w.list("lan", plugin("nowhere"))), errNotAvailable, `"nowhere"`)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +26,11 @@ func TestGuarded(t *testing.T) {
 	b, gw := lanBrokered(t, hooklab.MACFromAddress)
 	before := b.Links(b.Host)
 	c := testenv.NewRootless(t, alice)
-	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9")
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9", "ip6=fd50::9",
+		"sysctl.net.ipv4.conf.IFNAME.rp_filter=2")
+	if out, err := c.Exec("cat", "/proc/sys/net/ipv4/conf/eth0/rp_filter"); err != nil || strings.TrimSpace(out) != "2" {
+		t.Errorf("rp_filter is %q, %v", out, err)
+	}
 	a := b.Record()
 	if a.State != hook.Attached || a.Verdict.Code != verify.OK || a.Guard == nil || a.Guard.Inside == 0 ||
 		a.Owner != alice {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/leases"
 	"github.com/lanyard-net/lanyard/internal/messenger"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
@@ -18,6 +19,7 @@ func TestMain(m *testing.M) {
 		messenger.AttachFile = "/proc/self/exe"
 		main()
 	}
+	leases.Register() // as "lanyard" does, which is the service and the administrator's command
 	if root := os.Getenv(asService); root != "" {
 		serveForTest(root)
 	}

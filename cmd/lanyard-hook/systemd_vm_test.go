@@ -368,11 +368,12 @@ func (s *installed) activation(home string) {
 }
 
 // root checks that the confined service attaches root's containers: to a VLAN sub-interface that it
-// creates, with an interface and a route of the host's.
+// creates, with an interface and a route of the host's, and with leases in etcd.
 func (s *installed) root() {
 	s.t.Helper()
 	s.AddGateway(70, "192.168.70.1/24")
-	s.mustAs(0, "lanyard network create web70 --parent eth9.70 --subnet 192.168.70.0/24 --host-access")
+	s.allowEtcd()
+	s.mustAs(0, "lanyard network create web70 --parent eth9.70 --subnet 192.168.70.0/24 --host-access --leases etcd")
 	pid := s.mustAs(0, `unshare --net sleep 600 >/dev/null 2>&1 </dev/null &
 	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
 	echo $!`)
@@ -391,6 +392,26 @@ func (s *installed) root() {
 	s.mustAs(0, "ping -n -c1 -W5 "+got[0].Addrs[0].Addr().String())
 	s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop")
 	s.mustAs(0, "lanyard network rm web70")
+}
+
+// allowEtcd starts etcd at an IP address of the host, and a service that may reach it, as
+// docs/leases.md says. Without the drop-in, "lanyard leases check" sends the administrator to the
+// log, which names it.
+func (s *installed) allowEtcd() {
+	s.t.Helper()
+	e := testenv.StartEtcdCluster(s.t, map[string]*testenv.Station{"127.0.0.1": {Namespace: s.Host}})[0]
+	must(s.t, os.WriteFile(filepath.Join(s.dir, "etc/leases.json"), fmt.Appendf(nil, `{"endpoints": [%q]}`, e.Endpoint),
+		0o600))
+	s.mustAs(0, "systemctl stop lanyard.service")
+	if out, err := s.as(0, "lanyard leases check"); err == nil || !strings.Contains(out, "journalctl -u lanyard") {
+		s.t.Errorf("leases check without the drop-in: %v: %s", err, out)
+	}
+	s.mustAs(0, "journalctl --no-pager -b -u lanyard | grep -q 'lanyard.service.d.*docs/leases.md'")
+	dir := filepath.Join(s.dir, "units/lanyard.service.d")
+	must(s.t, os.MkdirAll(dir, 0o755))
+	must(s.t, os.WriteFile(filepath.Join(dir, "etcd.conf"),
+		[]byte("[Service]\nRestrictAddressFamilies=AF_INET AF_INET6\nIPAddressAllow=127.0.0.1\n"), 0o644))
+	s.mustAs(0, "systemctl daemon-reload; systemctl stop lanyard.service; lanyard leases check")
 }
 
 // pings pings the gateway from alice's container.

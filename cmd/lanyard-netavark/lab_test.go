@@ -53,10 +53,14 @@ func newWorld(tb testing.TB, c testenv.Config) *world {
 }
 
 // define creates the network "web" on a parent, with name servers.
-func (w *world) define(parent string) {
+func (w *world) define(parent string) { w.defineWith(parent, "") }
+
+// defineWith is define with a store of leases.
+func (w *world) defineWith(parent string, leases network.LeaseStore) {
 	w.TB.Helper()
 	w.Define("web", parent, func(d *network.Definition) {
 		d.DNS, d.DNSSearch = []netip.Addr{netip.MustParseAddr("192.168.50.1")}, []string{"lan.example"}
+		d.Leases = leases
 	}, "192.168.50.0/24")
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -80,6 +81,22 @@ func TestCreate(t *testing.T) {
 	}
 	if _, err := w.plugin(nil, "setup"); err == nil || !strings.Contains(err.Error(), "podman network create -d lanyard") {
 		t.Errorf("setup without a namespace: %v", err)
+	}
+}
+
+// TestLeasesInEtcd checks that setup on a network with leases in etcd, which the plugin does not
+// reach, is refused in one line, and that nothing is left.
+func TestLeasesInEtcd(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.defineWith(w.Trunk, network.LeasesEtcd)
+	path, _ := testenv.NewNamespace(t, "container").PinAt(t)
+	_, err := w.plugin(executed("c1", object{}, nil), "setup", path)
+	if err == nil || !strings.Contains(err.Error(), `"systemctl enable --now lanyard.socket"`) ||
+		strings.Contains(err.Error(), "\n") {
+		t.Errorf("setup: %v", err)
+	}
+	if recs := w.Records(); len(recs) > 0 {
+		t.Errorf("records are left: %+v", recs)
 	}
 }
 

@@ -31,7 +31,7 @@ A container asks for it by an annotation, which its runtime passes to lanyard-ho
 		ErrWriter: e.stderr,
 		Commands: []*cli.Command{
 			e.network(), e.ps(), e.inspect(), e.verify(), e.watch(), e.gc(), e.restore(), e.reattach(), e.serve(),
-			e.why(), e.audit(), e.doctor(), e.lldp(), e.metrics(), e.hooks(), e.version(), e.completion(),
+			e.why(), e.audit(), e.doctor(), e.lldp(), e.leases(), e.metrics(), e.hooks(), e.version(), e.completion(),
 		},
 		// Labels and driver options may contain commas. listFlag splits flags that are lists.
 		DisableSliceFlagSeparator: true,

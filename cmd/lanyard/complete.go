@@ -83,6 +83,8 @@ func (l *line) values() []string {
 		return []string{"text", "json"}
 	case "ipam":
 		return []string{string(network.IPAMNone)}
+	case "leases":
+		return []string{string(network.LeasesEtcd)}
 	case "allocate":
 		return []string{string(network.AllocateSequential), string(network.AllocateStable)}
 	case "mac-from":

@@ -19,10 +19,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/internal/leases"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func main() {
+	leases.Register()
 	ctx, _ := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	e := env{stdout: os.Stdout, stderr: os.Stderr, terminal: isTerminal(os.Stderr)}
 	os.Exit(e.status(run(ctx, e, os.Args[1:])))

@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network/schema"
 	"github.com/lanyard-net/lanyard/hook/oci"
 )
@@ -82,8 +83,17 @@ func TestManWritten(t *testing.T) {
 	}
 	keys := regexp.MustCompile(`io\.lanyard\.[a-z0-9-]+`).FindAllString(err.Error(), -1)
 	mustMention(t, "lanyard-annotations.7", keys[1:], 8)
+	mustMention(t, "lanyard-annotations.7", sysctlNames(), 12)
 	help, _ := exec.Command("go", "run", "../lanyard-hook", "--help").CombinedOutput() // its status is 2
 	mustMention(t, "lanyard-hook.8", regexp.MustCompile(`(?m)^  --[a-z]+`).FindAllString(string(help), -1), 2)
+}
+
+// sysctlNames returns the last parts of the keys that containers may request.
+func sysctlNames() (names []string) {
+	for _, key := range hook.SysctlKeys() {
+		names = append(names, key[strings.LastIndexByte(key, '.')+1:])
+	}
+	return names
 }
 
 func mustMention(t *testing.T, page string, words []string, least int) {

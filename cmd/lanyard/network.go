@@ -15,10 +15,11 @@ import (
 func (e env) network() *cli.Command {
 	return &cli.Command{
 		Name:      "network",
-		Usage:     "define, show and remove networks",
+		Usage:     "define, show, change and remove networks",
 		UsageText: "lanyard network COMMAND …",
 		Subcommands: []*cli.Command{
-			e.networkCreate(), e.networkLs(), e.networkInspect(), e.networkRm(), e.networkPrune(), e.networkSchema(),
+			e.networkCreate(), e.networkLs(), e.networkInspect(), e.networkUpdate(), e.networkRm(), e.networkPrune(),
+			e.networkSchema(),
 		},
 	}
 }

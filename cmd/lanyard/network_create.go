@@ -48,6 +48,9 @@ func (e env) networkCreate() *cli.Command {
     lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 \
       --host-access --host-address 192.168.50.250
 
+  On the second of 8 hosts, which divide the range and keep their own leases:
+    lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 --host-slice 2/8
+
   From a file of a configuration tool, or of "network inspect"; an array of
   definitions is created completely or not at all:
     lanyard network create --from web50.json
@@ -69,6 +72,9 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
+	if err := checkLeases(l, defs); err != nil {
+		return err
+	}
 	if len(defs) > 1 {
 		defer e.slow("creating %d networks …", len(defs))()
 	} else {
@@ -143,6 +149,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Parent: o.parent.value, VLANProto: network.VLANProto(strings.ToLower(o.vlanProto.value)),
 		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"),
 		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
+		Leases:               network.LeaseStore(c.String("leases")),
 		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
@@ -250,8 +257,8 @@ func readIPAM(c *cli.Context, def *network.Definition) error {
 	default:
 		return usagef("--ipam (--ipam-driver) %q is not supported: use %q, or leave it out", v, network.IPAMNone)
 	}
-	for _, flag := range []string{"subnet", "gateway", "ip-range", "aux-address", "route", "allocate", "mac-from",
-		"source-routing", "onlink", "host-access", "host-address"} {
+	for _, flag := range []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases",
+		"allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"} {
 		if c.IsSet(flag) {
 			return usagef("--ipam %s and --%s contradict each other: leave one of them out", network.IPAMNone, flag)
 		}

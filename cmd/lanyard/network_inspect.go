@@ -83,6 +83,7 @@ type leaseReport struct {
 	Interface  string     `json:"interface,omitempty"`
 	Attachment string     `json:"attachment,omitempty"`
 	Containers []string   `json:"containers"`
+	Host       string     `json:"host,omitempty"` // that claimed it, in a store that hosts share
 }
 
 func (e env) runNetworkInspect(c *cli.Context) error {
@@ -152,7 +153,7 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 			s.Leases = append(s.Leases, leaseReport{
 				Address: lease.Addr, State: lease.State, Until: lease.Until, MAC: lease.MAC,
 				Interface: lease.Owner.Interface, Attachment: lease.Owner.Attachment,
-				Containers: append([]string{}, containers[lease.Owner.Attachment]...),
+				Containers: append([]string{}, containers[lease.Owner.Attachment]...), Host: lease.Host,
 			})
 		}
 		r.Subnets = append(r.Subnets, s)

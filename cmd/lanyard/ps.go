@@ -123,8 +123,20 @@ func (e env) runPs(c *cli.Context) error {
 			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
 		}
 	}
+	e.noteLinkChanges(l)
 	e.noteAhead(l, recs)
 	return e.noteUnleased(c.Context, l)
+}
+
+// noteLinkChanges notes what other programs have done to the host's links that Lanyard created.
+func (e env) noteLinkChanges(l *wiring.Lanyard) {
+	changes, err := l.LinkChanges()
+	if err != nil {
+		e.say("%v", err)
+	}
+	for _, h := range changes {
+		e.say("note: %s", h)
+	}
 }
 
 // noteAhead names other programs that may hide frames from the trunk programs.

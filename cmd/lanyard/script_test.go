@@ -22,6 +22,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/oci"
+	"github.com/lanyard-net/lanyard/internal/leases"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 )
@@ -39,6 +40,7 @@ import (
 //	crash ID KEY=VALUE…        the same, and kills it while it waits for a silent gateway
 //	end ID                     ends the container's process, without poststop
 //	fails STATUS PROGRAM ARG…  expects this exit status, and "lanyard: " before each line
+//	etcd start|kill|restart    runs the server that leases.json names
 //	inlab PROGRAM ARG…         (with exec) runs any program in the host's namespace
 //	foreign DIRECTION ANSWER   attaches a program that runs before Lanyard's on the trunk and
 //	                           returns ANSWER
@@ -92,7 +94,7 @@ type scriptCmd = func(*testscript.TestScript, bool, []string)
 
 func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string]scriptCmd) {
 	cmds := map[string]scriptCmd{
-		"gateway": cmdGateway, "claimant": cmdClaimant, "lldp": cmdLLDP,
+		"gateway": cmdGateway, "claimant": cmdClaimant, "lldp": cmdLLDP, "etcd": cmdEtcd,
 		"await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
 		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
 		"unplug": cmdUnplug, "replug": cmdReplug, "trunk": cmdTrunk,
@@ -115,6 +117,7 @@ type scriptState struct {
 	lab        *testenv.Lab
 	containers map[string]*testenv.Container
 	namespaces map[string]*testenv.Namespace // by name
+	etcd       *testenv.Etcd
 }
 
 func setup(env *testscript.Env, c testenv.Config) error {
@@ -174,6 +177,7 @@ func runHook() error {
 	if err != nil {
 		return err
 	}
+	leases.Register()
 	l, err := wiring.Open(wiring.PathsUnder(os.Getenv(varRoot)))
 	if err != nil {
 		return err
@@ -202,6 +206,23 @@ func cmdGateway(ts *testscript.TestScript, neg bool, args []string) {
 		args = args[1:]
 	}
 	stateOf(ts).lab.AddGateway(uint16(vlan), args...)
+}
+
+// cmdEtcd starts a server and writes leases.json, or kills the server.
+func cmdEtcd(ts *testscript.TestScript, neg bool, args []string) {
+	w := stateOf(ts)
+	switch args[0] {
+	case "start":
+		w.etcd = testenv.StartEtcd(w.tb)
+		p := wiring.PathsUnder(ts.Getenv(varRoot))
+		ts.Check(os.MkdirAll(filepath.Dir(p.Leases), 0o755))
+		ts.Check(os.WriteFile(p.Leases, fmt.Appendf(nil, `{"endpoints": [%q], "ttl": "2s"}`, w.etcd.Endpoint), 0o600))
+		w.tb.Cleanup(func() { _ = unix.Unmount(p.Guards, unix.MNT_DETACH) }) // where "lanyard serve" ran
+	case "kill":
+		w.etcd.Kill()
+	case "restart":
+		w.etcd.Start()
+	}
 }
 
 func cmdClaimant(ts *testscript.TestScript, neg bool, args []string) {

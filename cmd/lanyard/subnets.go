@@ -17,7 +17,7 @@ const noGateway = "none"
 
 // readSubnets reads --subnet, and assigns gateways, ranges and aux addresses to the
 // subnets that contain them. If inferred is set, subnets without --gateway get their first
-// usable address as gateway.
+// usable address as gateway. With --host-slice, the ranges are this host's part.
 func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err error) {
 	for _, w := range listFlag(c, "subnet") {
 		p, err := parsePrefix("--subnet", w, "192.168.50.0/24")
@@ -51,8 +51,8 @@ func readSubnets(c *cli.Context, inferred bool) (subnets []network.Subnet, err e
 			}
 		}
 	}
-	if !inferred {
-		return subnets, nil
+	if err := sliceSubnets(c, subnets); err != nil || !inferred {
+		return subnets, err
 	}
 	for i := range subnets {
 		if err := inferGateway(&subnets[i]); err != nil {

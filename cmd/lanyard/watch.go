@@ -32,7 +32,8 @@ this host, uses a container's address (conflict) or its MAC (duplicate-mac), fra
 to all come back, by a loop or a hairpin port (returned), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
 wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
 (unleased-mac), a network's parent was removed (interface-gone) or has no carrier or is down
-(parent-down). It begins with earlier events, also of containers that are gone: the trunk
+(parent-down), another program has put an address on a link of the host that Lanyard created
+(link-changed). It begins with earlier events, also of containers that are gone: the trunk
 program keeps the last few events of each address and MAC. A repeated event is one line
 with a count; --format json prints one object per line. Ctrl-C ends the command. On a
 terminal, the last line shows the incoming frames per second of each VLAN.
@@ -158,7 +159,8 @@ func (w *watcher) poll(ctx context.Context, targets []hook.Attachment) error {
 }
 
 // printHostEvents prints what has become of this host's links since the last call, and no trunk
-// program sees: containers' addresses that the host has taken, and parents that are gone or down.
+// program sees: containers' addresses that the host has taken, parents that are gone or down, and
+// addresses of other programs on links that Lanyard created.
 func (w *watcher) printHostEvents(ctx context.Context, targets []hook.Attachment) error {
 	claims, err := w.HostClaims(ctx)
 	if err != nil {
@@ -168,9 +170,16 @@ func (w *watcher) printHostEvents(ctx context.Context, targets []hook.Attachment
 	if err != nil {
 		return err
 	}
+	changes, err := w.LinkChanges()
+	if err != nil {
+		return err
+	}
 	now := map[string]bool{}
-	for _, h := range append(claims, faults...) {
-		key := fmt.Sprint(h.Key(), h.Text, h.Attachment.ID)
+	for _, h := range slices.Concat(claims, faults, changes) {
+		key := fmt.Sprint(h.Key(), h.Text)
+		if h.Attachment != nil {
+			key += h.Attachment.ID.String()
+		}
 		if now[key] = true; !w.hostEvents[key] && w.matches(h, targets) {
 			if err := w.print(h); err != nil {
 				return err

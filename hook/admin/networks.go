@@ -97,20 +97,7 @@ func (l *Admin) createNetwork(ctx context.Context, def *network.Definition, n *s
 // beginNetwork writes the definition of a network that has none, and creates its links. On an
 // error, it removes what it has created.
 func (l *Admin) beginNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
-	p, err = l.Host.Resolve(parts.SpecOf(def))
-	switch {
-	case errors.Is(err, link.ErrNoLink):
-		def.Managed = true
-	case err != nil:
-		return p, err
-	default:
-		// A parent that Lanyard was interrupted in creating is managed, too.
-		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
-	}
-	if err := def.Conflicts(l.withSameTags(def, p, n)); err != nil {
-		return p, err
-	}
-	if err := def.HostConflicts(slices.Collect(maps.Values(n.byName))); err != nil {
+	if p, err = l.resolveParent(def, n); err != nil {
 		return p, err
 	}
 	if err := l.writeDefinition(def); err != nil {
@@ -131,6 +118,25 @@ func (l *Admin) beginNetwork(ctx context.Context, def *network.Definition, n *si
 	return p, nil
 }
 
+// resolveParent finds the parent of a definition, and sets Managed in def. It returns a zero parent
+// if Lanyard is to create it, and an error if the network conflicts with others.
+func (l *Admin) resolveParent(def *network.Definition, n *siblings) (p link.Parent, err error) {
+	p, err = l.Host.Resolve(parts.SpecOf(def))
+	switch {
+	case errors.Is(err, link.ErrNoLink):
+		def.Managed = true
+	case err != nil:
+		return p, err
+	default:
+		// A parent that Lanyard was interrupted in creating is managed, too.
+		def.Managed = p.Ours || l.Host.Unfinished(def.Parent)
+	}
+	if err := def.Conflicts(l.withSameTags(def, p, n)); err != nil {
+		return p, err
+	}
+	return p, def.HostConflicts(slices.Collect(maps.Values(n.byName)))
+}
+
 // writeDefinition writes the definition, and a note that its links do not exist yet. It returns an
 // error that wraps network.ErrExist if the network exists.
 func (l *Admin) writeDefinition(def *network.Definition) error {
@@ -149,13 +155,19 @@ func (l *Admin) writeDefinition(def *network.Definition) error {
 // ensureLinks creates the links of a network on the host that do not exist: its parent and the
 // host's own link. created reports whether it created the parent.
 func (l *Admin) ensureLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
+	p, created, err = l.ensureParent(ctx, def)
+	if err == nil && def.HostAccess {
+		err = l.createHostAccess(ctx, def, p)
+	}
+	return p, created, err
+}
+
+// ensureParent creates the parent of a network if it is managed and does not exist.
+func (l *Admin) ensureParent(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
 	p, created, err = l.Host.EnsureParent(ctx, parts.SpecOf(def), def.Managed)
 	failpoint.At("make")
 	if err == nil && def.MTU > p.MTU {
 		err = fmt.Errorf("--mtu %d is larger than the MTU of parent %q, %d", def.MTU, p.Name, p.MTU)
-	}
-	if err == nil && def.HostAccess {
-		err = l.createHostAccess(ctx, def, p)
 	}
 	return p, created, err
 }
@@ -316,17 +328,17 @@ func (l *Admin) removeParents(ctx context.Context, all []removal, n *siblings) {
 }
 
 // removeDefinitions removes the pools and deletes the files of the definitions last: until then,
-// removing the networks again completes the removal.
+// removing the networks again completes the removal. A pool that hosts share stays: others use it.
 func (l *Admin) removeDefinitions(ctx context.Context, all []removal) {
 	var pools []string
 	for _, r := range all {
 		for _, s := range r.def.Subnets {
-			if r.err == nil {
+			if r.err == nil && r.def.Leases == "" {
 				pools = append(pools, parts.PoolName(r.def, s))
 			}
 		}
 	}
-	err := l.Leases.RemovePool(ctx, pools...)
+	err := l.Leases.Own.RemovePool(ctx, pools...)
 	for i := range all {
 		r := &all[i]
 		if r.err == nil {

@@ -29,7 +29,10 @@ func (l *Admin) Usage(ctx context.Context, def *network.Definition) (all []Usage
 		if err != nil {
 			return nil, err
 		}
-		if u.Leases, err = l.Leases.Leases(ctx, parts.PoolName(def, s)); err != nil {
+		if err := l.WithStore(ctx, def.Leases, func(in ipam.Store) (err error) {
+			u.Leases, err = in.Leases(ctx, parts.PoolName(def, s))
+			return err
+		}); err != nil {
 			return nil, err
 		}
 		p, used := parts.PoolOf(def, s), 0
@@ -59,7 +62,10 @@ func (l *Admin) Summary(ctx context.Context, def *network.Definition) (all []Usa
 // summary returns the use of one subnet, without its leases.
 func (l *Admin) summary(ctx context.Context, def *network.Definition, s network.Subnet) (u Usage, err error) {
 	u = Usage{Subnet: s.Subnet, Size: parts.PoolOf(def, s).Size()}
-	u.Counts, err = l.Leases.Count(ctx, parts.PoolName(def, s))
+	err = l.WithStore(ctx, def.Leases, func(in ipam.Store) (err error) {
+		u.Counts, err = in.Count(ctx, parts.PoolName(def, s))
+		return err
+	})
 	u.Free = freeCount(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
 	return u, err
 }

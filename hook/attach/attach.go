@@ -149,6 +149,11 @@ func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.
 	if err := mayUse(t.def, t.r.Pod); err != nil {
 		return rec, false, err
 	}
+	for _, s := range t.want.Sysctls {
+		if err := s.Check(t.r.Pod != (hook.Pod{})); err != nil {
+			return rec, false, err
+		}
+	}
 	if t.guarded, err = needsGuard(t.caller, t.def); err != nil {
 		return rec, false, err
 	}
@@ -181,6 +186,9 @@ func (t *attempt) run(ctx context.Context) error {
 	if err := t.createWithFreeMAC(ctx); err != nil {
 		return err
 	}
+	if err := t.ns.Do(t.setSysctls); err != nil {
+		return err
+	}
 	if err := t.verifyAndConfigure(ctx); err != nil {
 		return err
 	}
@@ -198,6 +206,9 @@ func (t *attempt) run(ctx context.Context) error {
 // attach.
 func (t *attempt) commit(ctx context.Context) error {
 	if err := t.checkNotHosts(); err != nil {
+		return err
+	}
+	if err := t.confirmLeases(ctx); err != nil {
 		return err
 	}
 	if t.unwatched == "" {

@@ -97,21 +97,22 @@ func (l *Local) removedParent(a *hook.Attachment) verify.ParentState {
 	return verify.ParentRemoved
 }
 
-// changesIn returns how an attachment's interface differs from what it was given. If it cannot be
-// read, that is the only change: the owner of the namespace can cause it, and must not prevent the
-// look at others.
+// changesIn returns how an attachment's interface differs from what it was given, and whether it has
+// lost its lease. If the interface cannot be read, that is said as a change: the owner of the
+// namespace can cause it, and must not prevent the look at others.
 func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) []verify.Change {
+	lost := lostLease(a)
 	if a.Index == 0 {
-		return nil // the ifindex is unknown
+		return lost // the ifindex is unknown
 	}
 	few := *ns
 	few.Tries = 3
 	found, err := l.readInterface(&few, a)
 	if err != nil {
-		return []verify.Change{{Text: fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)}}
+		return append(lost, verify.Change{Text: fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)})
 	}
 	found.Parent, found.ParentName, found.ParentMTU = parent.state, parent.link.Name, parent.link.MTU
-	return verify.Changes(given(a), found)
+	return append(lost, verify.Changes(given(a), found)...)
 }
 
 // given returns what an attachment's interface was given.

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -53,13 +54,13 @@ func subnetList(def *network.Definition) string {
 }
 
 // claimAddrs claims one address in each chosen subnet and adds the subnets' gateways to the record.
-func (t *attempt) claimAddrs(ctx context.Context) (err error) {
+func (t *attempt) claimAddrs(ctx context.Context, in ipam.Store) (err error) {
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
 		return err
 	}
 	t.rec.Addrs, t.rec.Gateways = nil, nil
 	for _, s := range t.subnets {
-		a, err := t.claimIn(ctx, s)
+		a, err := t.claimIn(ctx, in, s)
 		if err != nil {
 			return err
 		}
@@ -71,36 +72,36 @@ func (t *attempt) claimAddrs(ctx context.Context) (err error) {
 	return nil
 }
 
-// owner returns the owner of the attachment's leases.
-func (t *attempt) owner() ipam.Owner {
-	return ipam.Owner{Attachment: t.rec.ID.String(), Network: t.rec.Network, Interface: t.rec.Interface}
+// ownerOf returns the owner of an attachment's leases.
+func ownerOf(a hook.Attachment) ipam.Owner {
+	return ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
 }
 
-// leaseName returns the name of the attachment's leases, by which a container finds its address
-// again after a restart: the engine's name of the container, or its id, which some engines keep.
-// In a pod it is the pod's name, because any of its containers may start first. A caller without
-// privilege chooses its names freely, so its uid is a part of them.
-func (t *attempt) leaseName() string {
-	name := t.r.Name
-	if name == "" {
-		name = t.r.Container
-	}
-	if p := t.r.Pod; p.Name != "" {
+// leaseName returns the name of the attachment's leases.
+func (t *attempt) leaseName() string { return leaseName(t.container(), t.r.Pod, t.caller) }
+
+// leaseName returns the name by which a container finds its address again after a restart: the
+// engine's name of the container, or its id, which some engines keep. In a pod it is the pod's name,
+// because any of its containers may start first. A caller without privilege chooses its names
+// freely, so its uid is a part of them.
+func leaseName(c hook.Container, p hook.Pod, by *hook.Caller) string {
+	name := cmp.Or(c.Name, c.ID)
+	if p.Name != "" {
 		name = p.Namespace + "/" + p.Name
 	}
-	if t.caller == nil {
+	if by == nil {
 		return name
 	}
-	return fmt.Sprintf("uid %d: %s", t.caller.UID, name)
+	return fmt.Sprintf("uid %d: %s", by.UID, name)
 }
 
 // claimIn claims one address of a subnet: the requested one, or the next free one.
-func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, error) {
+func (t *attempt) claimIn(ctx context.Context, in ipam.Store, s network.Subnet) (netip.Addr, error) {
 	name, p := parts.PoolName(t.def, s), parts.PoolOf(t.def, s)
 	if err := t.reserveHosts(p.Reserved, s.Subnet, t.hostAddrs); err != nil {
 		return netip.Addr{}, err
 	}
-	l := ipam.Lease{Owner: t.owner(), Name: t.leaseName()}
+	l := ipam.Lease{Owner: ownerOf(t.rec), Name: t.leaseName()}
 	if !t.want.MAC.IsZero() {
 		l.MAC = t.want.MAC.String()
 	}
@@ -112,7 +113,7 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 			return netip.Addr{}, err
 		}
 		l.Addr = a
-		err := t.Leases.Claim(ctx, name, l)
+		err := in.Claim(ctx, name, l)
 		if t.caller != nil && errors.Is(err, ipam.ErrTaken) {
 			// Without the holder, which the caller may not know.
 			err = fmt.Errorf("address %s is in use: request another one, or none", a)
@@ -125,23 +126,39 @@ func (t *attempt) claimIn(ctx context.Context, s network.Subnet) (netip.Addr, er
 	case t.def.Allocate == network.AllocateStable:
 		l.Addr = p.Start(l.Name)
 	}
-	return t.Leases.Next(ctx, name, p, l)
+	return in.Next(ctx, name, p, l)
+}
+
+// confirmLeases returns an error if another host has got an address since it was claimed: this
+// host's session in the store may have ended during the attach.
+func (t *attempt) confirmLeases(ctx context.Context) error {
+	if t.rec.Leases == "" {
+		return nil
+	}
+	err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return claimAgain(ctx, in, t.rec) })
+	switch {
+	case !errors.Is(err, ipam.ErrTaken):
+		return err
+	case t.caller != nil: // who may not know the holder
+		return errors.New("its address was given to another host during the attach: start the container again")
+	}
+	return fmt.Errorf("during the attach: %w: start the container again", err)
 }
 
 // declineLease declines an address that another station uses: it is not assigned for declineTime.
-func (t *attempt) declineLease(ctx context.Context, a netip.Addr) error {
+func (t *attempt) declineLease(ctx context.Context, in ipam.Store, a netip.Addr) error {
 	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	return t.Leases.Decline(ctx, parts.PoolName(t.def, t.subnets[i]), a, t.owner(), declineTime)
+	return in.Decline(ctx, parts.PoolName(t.def, t.subnets[i]), a, ownerOf(t.rec), declineTime)
 }
 
 // replaceAddr declines one address and claims the next of the same subnet.
-func (t *attempt) replaceAddr(ctx context.Context, a netip.Addr) error {
+func (t *attempt) replaceAddr(ctx context.Context, in ipam.Store, a netip.Addr) error {
 	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
 	s := t.subnets[i]
-	if err := t.declineLease(ctx, a); err != nil {
+	if err := t.declineLease(ctx, in, a); err != nil {
 		return err
 	}
-	next, err := t.claimIn(ctx, s)
+	next, err := t.claimIn(ctx, in, s)
 	if err != nil {
 		return fmt.Errorf("address %s is in use by another station on the LAN: %w", a, err)
 	}

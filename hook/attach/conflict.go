@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -96,7 +97,9 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 		return err
 	}
 	if c := f.Claimants[0]; !t.claimsRequested(c) {
-		return errors.Join(&lateConflict{c}, t.declineLease(ctx, t.addrToDecline(c)))
+		return errors.Join(&lateConflict{c}, t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
+			return t.declineLease(ctx, in, t.addrToDecline(c))
+		}))
 	}
 	if err := t.judge(ctx, f); err != nil {
 		return err

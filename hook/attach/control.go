@@ -139,8 +139,11 @@ func (v *verification) freeAddrs(ctx context.Context, near netip.Addr) (free []n
 		return nil, nil
 	}
 	s, p := v.def.Subnets[i].Subnet, parts.PoolOf(v.def, v.def.Subnets[i])
-	leases, err := v.Leases.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
-	if err != nil {
+	var leases []ipam.Lease
+	if err := v.WithStore(ctx, v.def.Leases, func(in ipam.Store) (err error) {
+		leases, err = in.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	used := func(a netip.Addr) bool {

@@ -3,12 +3,10 @@
 package attach_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
@@ -17,6 +15,11 @@ import (
 // sweep, removes what was left.
 func TestKilled(t *testing.T) {
 	w, _ := lan(t, nil)
+	killAtEachStep(t, w)
+}
+
+func killAtEachStep(t *testing.T, w *world) {
+	t.Helper()
 	before := w.Links(w.Host)
 	for _, step := range hooklab.Failpoints {
 		for _, by := range []string{"next attach", "sweep", "sweep of a dead container"} {
@@ -61,6 +64,14 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestKilledShared kills the hook at each step, as TestKilled does, with leases in a shared store.
+func TestKilledShared(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	w, _ := lanShared(t, "10s")
+	w.keepSession(t)
+	killAtEachStep(t, w)
+}
+
 // TestKilledHostAccess checks that the host's routes to a container are removed at
 // whatever step its hook was killed, also if the next hook of that container finds them.
 func TestKilledHostAccess(t *testing.T) {
@@ -99,12 +110,4 @@ func kill(t *testing.T, w *world, c *testenv.Container, step string) {
 	if o.Status != -1 {
 		t.Fatalf("the hook was not killed at %q: status %d: %s", step, o.Status, o.Stderr)
 	}
-}
-
-func sweep(t *testing.T, w *world) {
-	t.Helper()
-	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		_, err := l.Sweep(ctx)
-		return err
-	}))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
@@ -61,16 +62,25 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 	if t.before == hook.Attaching {
 		quarantine = 0 // the address was never announced
 	}
-	owner := ipam.Owner{Attachment: t.ID.String(), Network: t.Network, Interface: t.Interface}
-	return l.DB.Hold(ctx, func() error {
-		for _, pool := range t.Pools {
-			err = errors.Join(err, l.Leases.Release(ctx, pool, owner, quarantine))
-		}
-		if err != nil {
+	if t.Leases != "" {
+		return l.removeAndRelease(ctx, t.Attachment, quarantine)
+	}
+	return l.WithStore(ctx, t.Leases, func(in ipam.Store) error {
+		if err := releasePools(ctx, in, t.Attachment, quarantine); err != nil {
 			return errors.Join(err, l.releaseForRetry(ctx, t.ID))
 		}
 		return l.DB.Update(ctx, func(tx record.Tx) error { return record.Remove(tx, t.ID) })
 	})
+}
+
+// releasePools releases the leases of an attachment in its pools, up to the first error.
+func releasePools(ctx context.Context, in ipam.Store, a hook.Attachment, quarantine time.Duration) error {
+	for _, pool := range a.Pools {
+		if err := in.Release(ctx, pool, ownerOf(a), quarantine); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forget removes an endpoint from the datapath, if one is set.

@@ -87,7 +87,13 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 		// release of others.
 		return t.caller == nil || a.Owner == t.caller.UID
 	})
-	if len(released) == 0 {
+	delivered := 0
+	if t.def.Leases != "" {
+		var deliverErr error
+		delivered, deliverErr = t.Deliver(ctx)
+		err = errors.Join(err, deliverErr)
+	}
+	if len(released) == 0 && delivered == 0 {
 		return false, err
 	}
 	if err != nil {
@@ -98,13 +104,14 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 	return true, nil
 }
 
-// tryRecordOrJoin is one visit to the database: it writes the intent first, and then the leases that it
-// names. If other is not nil, nothing was written: the caller waits for that record, or drops it,
-// and tries again.
+// tryRecordOrJoin writes the intent first, then claims the leases that it names, and then writes
+// them to the record: in one visit to the database if the leases are in it, else with the database
+// free during the claims. If other is not nil, nothing was written: the caller waits for that
+// record, or drops it, and tries again.
 func (t *attempt) tryRecordOrJoin(
 	ctx context.Context, id hook.Netns, self netns.Process,
 ) (other *hook.Attachment, err error) {
-	err = t.DB.Hold(ctx, func() error {
+	err = t.WithStore(ctx, t.def.Leases, func(in ipam.Store) error {
 		if err := t.DB.Update(ctx, func(tx record.Tx) (err error) {
 			other, err = t.writeIntentOrJoin(tx, id, self)
 			return err
@@ -113,7 +120,7 @@ func (t *attempt) tryRecordOrJoin(
 		}
 		t.recorded = true
 		t.reached("intent")
-		if err := t.claimAddrs(ctx); err != nil {
+		if err := t.claimAddrs(ctx, in); err != nil {
 			return err
 		}
 		t.reached("lease")
@@ -287,6 +294,9 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 	if now.ID != t.def.ID {
 		return errors.New("it was deleted and recreated during the attach: start the container again")
 	}
+	if now.Parent != t.def.Parent {
+		return errors.New("its parent was changed during the attach: start the container again")
+	}
 	return nil
 }
 
@@ -296,6 +306,7 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 	rec := hook.Attachment{
 		ID: record.NewID(), State: hook.Attaching, Network: t.def.Name, Generation: t.def.ID,
 		Driver: t.def.Driver, Interface: t.want.Interface, MTU: t.mtu(), MTURequested: t.mtu(), Netns: id, Hook: self,
+		Sysctls:    t.want.Sysctls,
 		Containers: []hook.Container{t.container()}, Pod: t.r.Pod,
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
@@ -303,6 +314,7 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),
 		HostLink:   parts.HostLinkName(t.def),
+		Leases:     t.def.Leases,
 
 		DefaultRoute: t.want.Default,
 	}

@@ -1,14 +1,19 @@
 package attach_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-func TestMain(m *testing.M) { hooklab.Main(m) }
+func TestMain(m *testing.M) {
+	wiring.RegisterLeases(network.LeasesEtcd, openUnlocked)
+	hooklab.Main(m)
+}
 
 // world is a lab with methods of this package's tests.
 type world struct{ *hooklab.Lab }
@@ -30,4 +35,12 @@ func must(tb testing.TB, err error) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+}
+
+func sweep(t *testing.T, w *world) {
+	t.Helper()
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Sweep(ctx)
+		return err
+	}))
 }

@@ -72,6 +72,7 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 		verification: verification{Local: l, def: def, ns: ns, rec: rec},
 		want: hook.Want{
 			Network: rec.Network, Interface: rec.Interface, MTU: rec.MTURequested, Verify: rec.Mode, Default: rec.DefaultRoute,
+			Sysctls: rec.Sysctls,
 		},
 		r:         hook.Request{Pod: rec.Pod},
 		guarded:   rec.Guard != nil,

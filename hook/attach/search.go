@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/failpoint"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -95,7 +96,9 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	// If two hosts probe at the same time, both decline. In the same order, they would choose
 	// the same address again.
 	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
-	if err := t.DB.Hold(ctx, func() error { return t.replaceAddr(ctx, t.addrToDecline(c)) }); err != nil {
+	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
+		return t.replaceAddr(ctx, in, t.addrToDecline(c))
+	}); err != nil {
 		return err
 	}
 	if err := t.recordEndpoint(ctx); err != nil {

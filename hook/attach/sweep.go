@@ -7,15 +7,22 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // Sweep releases the attachments of crashed hooks and of containers that are gone, and returns
 // them. It reads the records first and looks for processes and namespaces second, and again when it
-// takes a record: an attachment that is created or joined in between stays.
+// takes a record: an attachment that is created or joined in between stays. Sweep also delivers the
+// releases that wait for a store which hosts share. A program without its client leaves them to the
+// service.
 func (l *Local) Sweep(ctx context.Context) ([]hook.Attachment, error) {
-	return l.SweepSelected(ctx, false, func(*hook.Attachment) bool { return true })
+	swept, err := l.SweepSelected(ctx, false, func(*hook.Attachment) bool { return true })
+	if _, deliverErr := l.Deliver(ctx); !errors.Is(deliverErr, parts.ErrNoClient) {
+		err = errors.Join(err, deliverErr)
+	}
+	return swept, err
 }
 
 // SweepSelected is Sweep for the attachments that which selects. If atOnce is true, their addresses are

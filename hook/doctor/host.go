@@ -21,6 +21,11 @@ func (d *Doctor) host(ctx context.Context, s subject, broken []error) {
 	if recs, err := d.Attachments(ctx); !s.addErr("records", err) {
 		s.add(OK, "records", "%d attachments", len(recs))
 	}
+	changes, err := d.LinkChanges()
+	s.addErr("links", err)
+	for _, h := range changes {
+		s.add(Warning, "links", "%s", h)
+	}
 	if _, err := d.HostID(); s.addErr("identity", err) {
 		return
 	}

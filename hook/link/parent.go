@@ -245,6 +245,10 @@ func (h *Host) canCarry(l netlink.Link) error {
 	}
 	switch l.Type() {
 	case "macvlan", "macvtap", "ipvlan", "ipvtap":
+		if a.NetNsID >= 0 {
+			return fmt.Errorf("is of type %s on a link in another network namespace, as in a system container: give this "+
+				"one a network card, or a veth on a bridge, and name that", l.Type())
+		}
 		return fmt.Errorf("is of type %s itself: name the link below it", l.Type())
 	}
 	if a.MasterIndex == 0 {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
@@ -113,6 +114,21 @@ func TestResolveRefuses(t *testing.T) {
 			!strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
+	}
+	// In a system container, whose only link is a macvlan of the machine around it.
+	inner := mustHost(t)
+	l := mustLink(t, h, "mv0")
+	must(t, inner.Do(func() error {
+		self, err := ns.GetCurrentNS()
+		if err != nil {
+			return err
+		}
+		defer self.Close()
+		return h.handle.LinkSetNsFd(l, int(self.Fd()))
+	}))
+	const want = `parent "mv0": is of type macvlan on a link in another network namespace, as in a system container: `
+	if _, err := inner.Resolve(ParentSpec{Name: "mv0"}); err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got  %v\nwant %s", err, want)
 	}
 	if _, err := h.Resolve(ParentSpec{Name: "nowhere"}); !errors.Is(err, ErrNoLink) {
 		t.Errorf("%v", err)

@@ -5,7 +5,24 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
+
+// SetSysctl sets a sysctl of an interface in the calling thread's namespace. key is that of sysctl(8)
+// with IFNAME for the name, such as "net.ipv4.conf.IFNAME.rp_filter". SetSysctl returns an error if
+// the kernel does not have it.
+func SetSysctl(ifname, key string, value int) error {
+	path := strings.TrimPrefix(strings.ReplaceAll(key, ".", "/"), "net/")
+	path = strings.Replace(path, "IFNAME", ifname, 1)
+	if !filepath.IsLocal(path) {
+		return fmt.Errorf("sysctl %s is not below net", clip(path))
+	}
+	if _, err := os.Lstat("/proc/sys/net/" + path); err != nil {
+		return fmt.Errorf("set sysctl net/%s: the interface does not have it: %w", path, errors.Unwrap(err))
+	}
+	return writeSysctl(path, strconv.Itoa(value))
+}
 
 // writeSysctl writes a value below /proc/sys/net ("ipv6/conf/eth0/accept_ra"), in the calling
 // thread's namespace. It returns nil for a missing key: the kernel or the interface does not have

@@ -11,6 +11,13 @@ type IPAM string
 // IPAMNone disables address management: the workload uses DHCP or router advertisements.
 const IPAMNone IPAM = "none"
 
+// LeaseStore selects the store of a network's leases. Empty: this host's database.
+type LeaseStore string
+
+// LeasesEtcd keeps leases in an etcd cluster. All hosts that use the cluster share the pools of
+// networks with the same name and subnet.
+const LeasesEtcd LeaseStore = "etcd"
+
 // Allocate selects which free address a container without a request for one gets.
 type Allocate string
 
@@ -36,6 +43,8 @@ const (
 
 var macFromValues = []string{string(MACFromHost), string(MACFromAddress)}
 
+var leaseStoreValues = []string{string(LeasesEtcd)}
+
 var allocateValues = []string{string(AllocateSequential), string(AllocateStable)}
 
 func (d *Definition) validAddressing() error {
@@ -51,11 +60,18 @@ func (d *Definition) validAddressing() error {
 				d.Subnets[0].Subnet, d.IPAM)
 		case len(d.Routes) > 0:
 			return fmt.Errorf("routes: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
+		case d.Leases != "":
+			return fmt.Errorf("leases: ipam %q assigns no addresses to lease: omit one of them", d.IPAM)
 		case d.SourceRouting:
 			return fmt.Errorf("source-routing: ipam %q assigns no addresses to route from: omit one of them", d.IPAM)
 		}
 	default:
 		return fmt.Errorf("ipam: %s is not known: write %q or omit it", Clip(string(d.IPAM)), IPAMNone)
+	}
+	if d.Leases != "" {
+		if err := oneOf(string(d.Leases), leaseStoreValues); err != nil {
+			return fmt.Errorf("leases: %w", err)
+		}
 	}
 	if d.Allocate != "" {
 		if err := oneOf(string(d.Allocate), allocateValues); err != nil {

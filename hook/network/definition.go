@@ -43,6 +43,8 @@ type Definition struct {
 	// IPAM is IPAMNone for a network without address management.
 	IPAM    IPAM     `json:"ipam,omitzero"`
 	Subnets []Subnet `json:"subnets,omitempty"`
+	// Leases is empty for leases in this host's database.
+	Leases LeaseStore `json:"leases,omitzero"`
 	// Allocate is empty for AllocateSequential.
 	Allocate Allocate `json:"allocate,omitzero"`
 	// MACFrom is empty for MACFromHost.

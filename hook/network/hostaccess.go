@@ -4,11 +4,21 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
+
+// hostLinkPrefix is the prefix of the names of the host's links on networks with HostAccess.
+const hostLinkPrefix = "ly-"
 
 // HostLink returns the name of the host's link on a network with HostAccess. It has 15 bytes,
 // the maximum of Linux.
-func (d *Definition) HostLink() string { return "ly-" + d.ID[:12] }
+func (d *Definition) HostLink() string { return hostLinkPrefix + d.ID[:12] }
+
+// IsHostLink reports whether a link's name has the form that HostLink returns.
+func IsHostLink(name string) bool {
+	id, ok := strings.CutPrefix(name, hostLinkPrefix)
+	return ok && len(id) == 12
+}
 
 // cannotHostAccess returns why a link of the host would not reach the containers, or "".
 func (d *Definition) cannotHostAccess() string {

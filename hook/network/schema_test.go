@@ -85,6 +85,7 @@ func TestSchemaWords(t *testing.T) {
 		"vlan-proto": vlanProtos,
 		"allocate":   allocateValues, "mac-from": macFromValues, "ipam": {string(IPAMNone)}, "verify": verifyValues,
 		"guard":    switchValues,
+		"leases":   leaseStoreValues,
 		"brokered": brokeredValues,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {

@@ -3,6 +3,7 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -114,7 +115,7 @@ func misspeltError(key string) error {
 func checkKeys(ours map[string]string) error {
 	var bad []string
 	for k := range ours {
-		if !slices.Contains(annotationKeys, k) {
+		if !slices.Contains(annotationKeys, k) && !isSysctl(k) {
 			bad = append(bad, k)
 		}
 	}
@@ -125,7 +126,8 @@ func checkKeys(ours map[string]string) error {
 	if near := network.Nearest(bad[0], annotationKeys); near != "" {
 		return fmt.Errorf("annotation %q is unknown: did you mean %q?", bad[0], near)
 	}
-	return fmt.Errorf("annotation %q is unknown: use one of %s", bad[0], strings.Join(annotationKeys, ", "))
+	return fmt.Errorf("annotation %q is unknown: use one of %s, %s…", bad[0], strings.Join(annotationKeys, ", "),
+		sysctlPrefix)
 }
 
 // decodeKeys decodes both forms: io.lanyard.networks for several interfaces, or io.lanyard.network
@@ -137,10 +139,10 @@ func decodeKeys(ours map[string]string) ([]hook.Want, error) {
 		return []hook.Want{w}, err
 	}
 	var mode verify.Mode
-	for _, k := range annotationKeys {
-		v, also := ours[k]
+	for _, k := range slices.Sorted(maps.Keys(ours)) {
+		v := ours[k]
 		switch {
-		case !also || k == prefix+"networks":
+		case k == prefix+"networks":
 		case k != prefix+"verify":
 			return nil, fmt.Errorf("annotations %q and %q contradict each other: put every setting into the first",
 				prefix+"networks", k)
@@ -185,7 +187,8 @@ func decodeWant(ours map[string]string) (w hook.Want, err error) {
 			return w, fmt.Errorf("annotation %q: %w", prefix+d.key, err)
 		}
 	}
-	return w, nil
+	w.Sysctls, err = decodeSysctls(ours)
+	return w, err
 }
 
 // addAddr adds an address to w. family returns whether the address is of the expected family, and

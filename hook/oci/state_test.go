@@ -101,6 +101,18 @@ func TestParseRefusals(t *testing.T) {
 			`"'io.lanyard.ip": the prefix is misspelt`},
 		{map[string]string{"io.lanyard.network": "n", "io.lanyard.verify": "very"}, 1, `use off, warn or strict`},
 		{map[string]string{"io.lanyard.network": "n"}, 0, `has no pid`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.sysctl.net.ipv4.conf.eth0.rp_filter": "1"}, 1,
+			`did you mean "io.lanyard.sysctl.net.ipv4.conf.IFNAME.rp_filter"?`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.sysctl.net.ipv4.conf.IFNAME.proxy_arp": "1"}, 1,
+			`"io.lanyard.sysctl.net.ipv4.conf.IFNAME.proxy_arp": cannot be requested`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.sysctl.kernel.core_pattern": "|/x"}, 1,
+			`cannot be requested: lanyard-annotations(7) lists`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.sysctl.net.ipv4.conf.IFNAME.rp_filter": "3"}, 1,
+			`3 is not a number from 0 to 2`},
+		{map[string]string{"io.lanyard.network": "n", "io.lanyard.sysctl.net.ipv4.conf.IFNAME.rp_filter": "1\n"}, 1,
+			`"1\n" is not a number`},
+		{map[string]string{"io.lanyard.networks": "n", "io.lanyard.sysctl.net.ipv4.conf.IFNAME.rp_filter": "1"}, 1,
+			`contradict each other`},
 	} {
 		_, ok, err := Parse(&specs.State{ID: "c1", Pid: c.pid, Annotations: c.annotations})
 		if !ok || err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {

@@ -11,7 +11,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
-	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -22,7 +21,7 @@ type Parts struct {
 	// HostID returns the key from which MACs are derived.
 	HostID func() (hostid.ID, error)
 	DB     record.DB
-	Leases ipam.Store
+	Leases Stores
 	// Datapath watches trunks.
 	Datapath verify.Datapath
 	Probers  hook.Probers

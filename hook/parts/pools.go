@@ -23,8 +23,12 @@ func PoolOf(def *network.Definition, s network.Subnet) ipam.Pool {
 	return p
 }
 
-// PoolName returns the name of a subnet's pool of leases. It contains the network's generation, so
-// that a recreated network starts with an empty pool.
+// PoolName returns the name of a subnet's pool of leases. In the host's own store it contains the
+// network's generation, so that a recreated network starts with an empty pool. In a shared store it
+// does not, because the network has another generation on every host.
 func PoolName(def *network.Definition, s network.Subnet) string {
+	if def.Leases != "" {
+		return def.Name + "/" + s.Subnet.String()
+	}
 	return def.Name + "/" + def.ID + "/" + s.Subnet.String()
 }

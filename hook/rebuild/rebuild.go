@@ -57,7 +57,8 @@ func (r *Rebuilder) WithDB(ctx context.Context, f func() error) error {
 func (r *Rebuilder) rebuild(ctx context.Context) error {
 	r.rebuilding.Lock()
 	defer r.rebuilding.Unlock()
-	return r.DB.Hold(ctx, func() error {
+	var restored []hook.Attachment
+	if err := r.DB.Hold(ctx, func() error {
 		done := false
 		if err := r.DB.View(ctx, func(tx record.Tx) error {
 			done = record.Ready(tx) == nil
@@ -65,8 +66,28 @@ func (r *Rebuilder) rebuild(ctx context.Context) error {
 		}); err != nil || done {
 			return err
 		}
-		return r.rebuildAll(ctx)
-	})
+		var err error
+		restored, err = r.rebuildAll(ctx)
+		return err
+	}); err != nil {
+		return err
+	}
+	for i := range restored {
+		r.claimShared(ctx, &restored[i])
+	}
+	return nil
+}
+
+// claimShared claims the leases of a restored record in a store that hosts share. The store still
+// has those that the host held when the database was lost.
+func (r *Rebuilder) claimShared(ctx context.Context, a *hook.Attachment) {
+	if a.Leases == "" {
+		return
+	}
+	if err := r.WithStore(ctx, a.Leases, func(in ipam.Store) error { return claimAll(ctx, in, a) }); err != nil {
+		r.Log.Warn("could not claim the leases of a restored attachment",
+			"network", a.Network, "addresses", a.Addrs, "err", err)
+	}
 }
 
 // rebuildAll reads all namespaces. It skips those of unprivileged users that it cannot read:
@@ -78,14 +99,13 @@ func (r *Rebuilder) rebuild(ctx context.Context) error {
 // so that a guarded parent drops its frames. On a parent without a guard, the container can still
 // use the address, as it can use any other. The next container that is assigned the address finds a
 // claimant and gets another one.
-func (r *Rebuilder) rebuildAll(ctx context.Context) error {
+func (r *Rebuilder) rebuildAll(ctx context.Context) (found []hook.Attachment, err error) {
 	watched, err := r.Datapath.Endpoints()
 	if err != nil {
 		r.Log.Warn("could not read the trunks' maps: attachments get new ids", "err", err)
 	}
 	// An interface that is not found loses its lease. So an error here fails the rebuild, and no
 	// address can be claimed.
-	var found []hook.Attachment
 	var missed error
 	parents := sync.OnceValue(r.networkParents)
 	skipped := map[uint32]bool{} // by the namespace's owner
@@ -109,10 +129,10 @@ func (r *Rebuilder) rebuildAll(ctx context.Context) error {
 		}
 	})
 	if err = errors.Join(err, missed); err != nil {
-		return err
+		return nil, err
 	}
 	if err := driver.RemoveOrphans(r.Parts, found); err != nil {
-		return err
+		return nil, err
 	}
 	r.forgetDead(watched, found, parents)
 	for i := range found {
@@ -120,10 +140,10 @@ func (r *Rebuilder) rebuildAll(ctx context.Context) error {
 			r.Log.Warn("could not watch a restored endpoint", "mac", found[i].MAC, "err", err)
 		}
 		if err := r.restoreRecord(ctx, &found[i]); err != nil {
-			return fmt.Errorf("restore %s on network %q: %w", found[i].MAC, found[i].Network, err)
+			return nil, fmt.Errorf("restore %s on network %q: %w", found[i].MAC, found[i].Network, err)
 		}
 	}
-	return r.DB.Update(ctx, record.MarkReady)
+	return found, r.DB.Update(ctx, record.MarkReady)
 }
 
 // triesFor returns the number of reads of a list that changes during each read (link.Netns.Tries).
@@ -254,7 +274,7 @@ func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachmen
 		Interface: i.Name, Index: i.Index, MTU: i.MTU, MTURequested: def.MTU,
 		Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
 		Quarantine: time.Duration(def.Quarantine), Mode: def.VerifyMode(), Created: time.Now().UTC(),
-		AtParent: def.GuardsParent(), HostLink: parts.HostLinkName(def),
+		AtParent: def.GuardsParent(), HostLink: parts.HostLinkName(def), Leases: def.Leases,
 		Verdict: verify.Verdict{Code: verify.Unverified},
 	}
 }
@@ -356,15 +376,23 @@ func (r *Rebuilder) watchAgain(a hook.Attachment) error {
 	return r.Datapath.Expect(a.Endpoint)
 }
 
-// restoreRecord writes a record and claims its leases.
+// restoreRecord writes a record, and claims its leases if they are in the same file.
 func (r *Rebuilder) restoreRecord(ctx context.Context, a *hook.Attachment) error {
 	if err := r.DB.Update(ctx, func(tx record.Tx) error { return record.Put(tx, a) }); err != nil {
 		return err
 	}
+	if a.Leases != "" {
+		return nil // see claimShared
+	}
+	return claimAll(ctx, r.Leases.Own, a)
+}
+
+// claimAll claims the leases of a restored record.
+func claimAll(ctx context.Context, in ipam.Store, a *hook.Attachment) error {
 	owner := ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
 	for i, p := range a.Addrs {
 		// ErrTaken: the container has set an address that is not its own. It gets no lease.
-		err := r.Leases.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner})
+		err := in.Claim(ctx, a.Pools[i], ipam.Lease{Addr: p.Addr(), Owner: owner})
 		if err != nil && !errors.Is(err, ipam.ErrTaken) {
 			return err
 		}

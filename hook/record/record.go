@@ -23,13 +23,18 @@ import (
 // must be short, and none may be open while the caller waits for the network. Its methods return an
 // error that wraps ipam.ErrCorrupt if the file is damaged.
 //
-// The DB and the [ipam.Store] of the leases must be one file, and one value must have opened both:
-// see Hold. TestRecordsAndLeasesAreOneFile in internal/wiring checks this.
+// The DB and the host's own [ipam.Store] must be one file, and one value must have opened both: see
+// Hold. TestRecordsAndLeasesAreOneFile in internal/wiring checks this. A store that hosts share
+// is never called within Hold, View or Update. Therefore a record is written before its leases are
+// claimed there, and its removal queues their release (QueueRelease): whatever process is killed,
+// the record or the queue names every lease that the host may hold.
+// TestSharedStoreIsCalledUnlocked in hook/attach checks this.
 type DB interface {
 	// Hold keeps the database open, and locked for other processes, while f runs several
-	// transactions of it and calls methods of the ipam.Store. With two files, another process could
-	// visit one of them between a lease and its record, and take the lease for one without an
-	// attachment. With one file that two values open, f would wait for the lock that it holds.
+	// transactions of it and calls methods of the host's own ipam.Store. With two files, another
+	// process could visit one of them between a lease and its record, and take the lease for one
+	// without an attachment. With one file that two values open, f would wait for the lock that it
+	// holds.
 	//
 	// Each transaction within f is written by itself: if f returns an error, the earlier ones stay.
 	Hold(ctx context.Context, f func() error) error
@@ -37,7 +42,7 @@ type DB interface {
 	View(ctx context.Context, f func(Tx) error) error
 	// Update runs f in a transaction. It writes nothing if f returns an error.
 	Update(ctx context.Context, f func(Tx) error) error
-	// MoveAside renames the file for which a method of this DB, or of the ipam.Store, has returned
+	// MoveAside renames the file for which a method of this DB, or of its ipam.Store, has returned
 	// ipam.ErrCorrupt, and returns its new name. It returns "" if another process has already
 	// renamed it.
 	MoveAside(ctx context.Context) (string, error)
@@ -61,6 +66,7 @@ const (
 	bucketMACs       = "macs"        // trunk's ifindex, "/", MAC, NUL, ID → withAddrs or withoutAddrs
 	bucketPods       = "pods"        // namespace, "/", name, NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
+	bucketReleases   = "releases"    // number → Release
 	bucketMeta       = "meta"        // facts about the database itself
 )
 
@@ -76,6 +82,9 @@ const (
 // keyReady is the key in bucketMeta of a database that has been rebuilt from kernel state. Without
 // it, no address may be claimed: the file may have been deleted while containers ran.
 const keyReady = "ready"
+
+// keyLastRelease is the key in bucketMeta of the last release's number (8 bytes).
+const keyLastRelease = "last release"
 
 // netnsKey returns a namespace's key in bucketNetns.
 func netnsKey(n hook.Netns) string { return fmt.Sprintf("%s/%x/%x", n.Boot, n.Cookie, n.Inode) }

@@ -68,6 +68,8 @@ type want struct {
 	MTU       int          `json:"mtu,omitempty"`
 	Verify    verify.Mode  `json:"verify,omitempty"`
 	Default   *bool        `json:"default-route,omitempty"`
+
+	Sysctls []hook.Sysctl `json:"sysctls,omitempty"`
 }
 
 // reply is the message from the service to a caller.

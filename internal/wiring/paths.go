@@ -10,6 +10,7 @@ import (
 // Paths are the files and directories that Lanyard uses.
 type Paths struct {
 	Networks string // directory of definitions, one JSON file each, edited by the administrator
+	Leases   string // file that says how to reach the store of leases that hosts share
 	HostID   string // file with the host's identity, where that is not the machine id
 	Run      string // directory of the database and locks; lost at a reboot, as all containers are
 	BPF      string // directory of pins, on a bpffs
@@ -25,7 +26,8 @@ const bpffs = "/sys/fs/bpf"
 // DefaultPaths returns the paths of an installed system.
 func DefaultPaths() Paths {
 	return Paths{
-		Networks: "/etc/lanyard/networks.d", HostID: "/etc/lanyard/host-id", Run: "/run/lanyard",
+		Networks: "/etc/lanyard/networks.d", Leases: "/etc/lanyard/leases.json", HostID: "/etc/lanyard/host-id",
+		Run:    "/run/lanyard",
 		BPF:    filepath.Join(bpffs, "lanyard"),
 		Socket: "/run/lanyard/lanyard.sock", Guards: "/run/lanyard/guards",
 	}
@@ -50,6 +52,7 @@ func PathsUnder(root string) Paths {
 	sum := sha256.Sum256([]byte(root))
 	return Paths{
 		Networks: filepath.Join(root, "networks.d"),
+		Leases:   filepath.Join(root, "leases.json"),
 		HostID:   filepath.Join(root, "host-id"),
 		Run:      filepath.Join(root, "run"),
 		BPF:      filepath.Join(bpffs, "lanyard-"+hex.EncodeToString(sum[:6])),

@@ -19,9 +19,11 @@ import (
 	"github.com/lanyard-net/lanyard/hook/hostid"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/hook/service"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -33,6 +35,7 @@ import (
 type Lanyard struct {
 	*admin.Admin
 	datapath *bpf.Datapath
+	shared   *sharedStores
 }
 
 // OpenPrivileged is Open for changes of the host's network. It returns
@@ -57,13 +60,14 @@ func Open(p Paths) (*Lanyard, error) {
 	}
 	store := boltstore.Open(filepath.Join(p.Run, "lanyard.db"))
 	datapath := bpf.New(bpf.Options{Root: p.BPF})
+	shared := &sharedStores{paths: p, opened: map[network.LeaseStore]ipam.Shared{}}
 	return &Lanyard{
 		Admin: admin.New(&parts.Parts{
 			Host:     host,
 			Networks: p.Networks,
 			HostID:   sync.OnceValues(hostid.Files{Own: p.HostID, Machine: "/etc/machine-id"}.Load),
 			DB:       database{store},
-			Leases:   store,
+			Leases:   parts.Stores{Own: store, Shared: shared.open},
 			Datapath: datapath,
 			Probers:  probers{datapath},
 
@@ -73,6 +77,7 @@ func Open(p Paths) (*Lanyard, error) {
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		}),
 		datapath: datapath,
+		shared:   shared,
 	}, nil
 }
 
@@ -93,7 +98,7 @@ func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 // Close closes everything that Open and later calls opened.
 func (l *Lanyard) Close() error {
 	l.Host.Close()
-	return l.datapath.Close()
+	return errors.Join(l.shared.close(), l.datapath.Close())
 }
 
 // probers implements hook.Probers: it opens the probers for ARP and ND.

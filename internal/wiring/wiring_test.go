@@ -50,7 +50,7 @@ func seen(ctx context.Context, l *Lanyard) (records, leases int, err error) {
 		}); err != nil {
 			return err
 		}
-		all, err := l.Leases.Leases(ctx, pool)
+		all, err := l.Leases.Own.Leases(ctx, pool)
 		leases = len(all)
 		return err
 	})
@@ -86,7 +86,7 @@ func TestRecordsAndLeasesAreOneFile(t *testing.T) {
 				return other.DB.View(ctx, func(record.Tx) error { return nil })
 			},
 			"leases": func(ctx context.Context) error {
-				_, err := other.Leases.Leases(ctx, pool)
+				_, err := other.Leases.Own.Leases(ctx, pool)
 				return err
 			},
 		} {
@@ -96,7 +96,7 @@ func TestRecordsAndLeasesAreOneFile(t *testing.T) {
 			}
 			cancel()
 		}
-		return l.Leases.Claim(ctx, pool, lease)
+		return l.Leases.Own.Claim(ctx, pool, lease)
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestMoveAsideForEither(t *testing.T) {
 	if err := os.Truncate(path, 100); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Leases.Leases(ctx, pool); !errors.Is(err, ipam.ErrCorrupt) {
+	if _, err := l.Leases.Own.Leases(ctx, pool); !errors.Is(err, ipam.ErrCorrupt) {
 		t.Fatalf("got %v", err)
 	}
 	if name, err := l.DB.MoveAside(ctx); !strings.HasPrefix(name, path+".") || err != nil {

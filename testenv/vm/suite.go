@@ -18,7 +18,7 @@ var suitesKnown = []string{"bookworm", "trixie", "forky"}
 // own choice of runtime and network only as recommendations.
 var suitePackages = []string{
 	"runc", "crun", "podman", "conmon", "netavark", "aardvark-dns", "nftables", "passt", "slirp4netns",
-	"uidmap", "fuse-overlayfs", "busybox-static", "ca-certificates",
+	"etcd-server", "etcd-client", "uidmap", "fuse-overlayfs", "busybox-static", "ca-certificates",
 	"systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session",
 	"iproute2", "iputils-ping", "kmod", "procps", "make", "xz-utils",
 }

@@ -61,6 +61,8 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { sweep(background, l.Local, o) })
 	tasks.Go(func() { mirror(background, guards, o) })
 	tasks.Go(func() { watchDocker(background, l.Local, o) })
+	tasks.Go(func() { keepLeases(background, l, o) })
+	tasks.Go(func() { announceMoved(background, l.Local, o) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	s := &service.Server{

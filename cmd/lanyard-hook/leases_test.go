@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
+)
+
+// queued returns the number of releases that wait on the host for the store of leases.
+func (b *brokered) queued() (n int) {
+	b.tb.Helper()
+	must(b.tb, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		return l.DB.View(ctx, func(tx record.Tx) error {
+			list, err := record.Releases(tx, 100)
+			n = len(list)
+			return err
+		})
+	}))
+	return n
+}
+
+// TestLeasesInEtcd checks a network whose leases are in etcd with the hook: the service attaches, also
+// right after it has started. Without a service the hook refuses a container in one line, and the end
+// of one queues its release, which the next service delivers.
+func TestLeasesInEtcd(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	b, _ := lanBrokered(t, func(d *network.Definition) { d.Leases, d.Quarantine = network.LeasesEtcd, 0 })
+	before := b.Links(b.Host)
+	b.stop()
+	e := testenv.StartEtcd(t)
+	config := fmt.Appendf(nil, `{"endpoints": [%q], "ttl": "10s"}`, e.Endpoint)
+	must(t, os.WriteFile(b.Paths().Leases, config, 0o600))
+	b.start()
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web") // while the session begins
+	b.byService(true)
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	if n := b.Held("web"); n != 2 {
+		t.Errorf("%d leases, want 2", n)
+	}
+
+	b.stop()
+	b.Refused("an attach without a service", b.Attach("c2", testenv.NewContainer(t), "network=web"), 1,
+		`network "web": its leases are in etcd: `, `run "systemctl enable --now lanyard.socket"`)
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
+	if len(b.Records()) != 0 || b.queued() != 1 || b.Held("web") != 2 {
+		t.Errorf("after an end without a service: %d records, %d releases wait, %d leases", len(b.Records()), b.queued(),
+			b.Held("web"))
+	}
+
+	b.start()
+	testenv.Eventually(t, "the release", func() error {
+		if n := b.queued(); n > 0 {
+			return fmt.Errorf("%d releases wait", n)
+		}
+		return nil
+	})
+	b.WantNothing("web", before)
+	e.Kill()
+	o := b.Attach("c3", testenv.NewContainer(t), "network=web")
+	b.Refused("an attach without etcd", o, 1, `network "web"`, "etcd at "+e.Endpoint, "connection refused")
+	if strings.Contains(o.Stderr, "systemctl") {
+		t.Errorf("the refusal names the service: %s", o.Stderr)
+	}
+}

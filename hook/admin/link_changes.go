@@ -1,0 +1,108 @@
+package admin
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// LinkChanged is the kind of an event for an address that another program has put on a link of the
+// host that Lanyard created.
+const LinkChanged verify.Kind = "link-changed"
+
+// createdLink is a link of the host that Lanyard created: a parent, or the host's own link on a
+// network.
+type createdLink struct {
+	index int // ifindex
+	name  string
+	own   bool // the host's own link
+}
+
+// LinkChanges returns an event for each address that another program has put on a link of the host
+// that Lanyard created: network managers do so with a rule that matches every link. A link-local
+// address shows that IPv6 was turned on. The time of the events is now.
+func (l *Admin) LinkChanges() (list []TrunkEvent, err error) {
+	links, err := l.createdLinks()
+	if err != nil || len(links) == 0 {
+		return nil, err
+	}
+	addrs, err := l.Host.HostAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var defs []*network.Definition // read only if needed, because there may be thousands
+	now := time.Now()
+	for _, a := range addrs {
+		i := slices.IndexFunc(links, func(c createdLink) bool { return c.index == a.Index })
+		if i < 0 {
+			continue
+		}
+		if defs == nil {
+			defs, _ = network.LoadAll(l.Networks) // other commands report invalid files
+		}
+		c, name := links[i], ""
+		if def := c.network(defs); def != nil {
+			if name = def.Name; c.own && isHosts(def, a.Addr) {
+				continue
+			}
+		}
+		list = append(list, TrunkEvent{
+			Event: verify.Event{Kind: LinkChanged, Frames: 1, Addr: a.Addr, Link: c.name},
+			At:    now, Since: now, Trunk: c.name, Network: name, Text: changedText(c.name, a.Addr),
+		})
+	}
+	return list, nil
+}
+
+// changedText says that another program has put an address on a link, and what to do.
+func changedText(name string, addr netip.Addr) string {
+	const ignore = `let the network manager ignore the link ("lanyard doctor" names it)`
+	if addr.Is6() && addr.IsLinkLocalUnicast() {
+		return fmt.Sprintf("another program has turned on IPv6 on %q, which Lanyard created: %s, and run "+
+			"\"sysctl -w net/ipv6/conf/%s/disable_ipv6=1\"", name, ignore, name)
+	}
+	return fmt.Sprintf("%q, which Lanyard created, has address %s from another program: %s, and delete the address",
+		name, addr, ignore)
+}
+
+// network returns the first network that the link was created for, or nil.
+func (c createdLink) network(defs []*network.Definition) *network.Definition {
+	i := slices.IndexFunc(defs, func(d *network.Definition) bool {
+		return c.own && d.HostLink() == c.name || !c.own && d.Parent == c.name
+	})
+	if i < 0 {
+		return nil
+	}
+	return defs[i]
+}
+
+// isHosts reports whether the host's own link on a network has the address from Lanyard, or from the
+// kernel.
+func isHosts(def *network.Definition, addr netip.Addr) bool {
+	if !addr.IsLinkLocalUnicast() {
+		return slices.Contains(def.HostAddresses, addr)
+	}
+	return slices.ContainsFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Addr().Is6() })
+}
+
+// createdLinks returns the links of the host that Lanyard created.
+func (l *Admin) createdLinks() (links []createdLink, err error) {
+	parents, err := l.Host.Created()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range parents {
+		links = append(links, createdLink{index: p.Index, name: p.Name})
+	}
+	all, err := l.Host.Interfaces()
+	for _, i := range all {
+		if network.IsHostLink(i.Name) {
+			links = append(links, createdLink{i.Index, i.Name, true})
+		}
+	}
+	return links, err
+}

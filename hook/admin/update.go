@@ -1,0 +1,199 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/record"
+)
+
+// UpdateParent gives a network another parent: the same link after it or its trunk was renamed, with
+// the containers on it; or another link, if no container is on the earlier one any more. A
+// sub-interface that Lanyard created is renamed. If the update is interrupted, the same call
+// completes it. blind is that of CreateNetwork.
+func (l *Admin) UpdateParent(ctx context.Context, name, parent string) (blind string, err error) {
+	unlock, err := l.lockDefinitions()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	def, err := network.Load(l.Networks, name)
+	if err != nil {
+		return "", err
+	}
+	if def.Dummy() {
+		return "", fmt.Errorf("network %q is isolated: its containers reach no parent: create another network", name)
+	}
+	existing, _ := network.LoadAll(l.Networks)
+	n := siblingsOf(existing)
+	n.remove(def)
+	next := *def
+	next.Parent, next.HostAddresses = parent, slices.Clone(def.HostAddresses)
+	if blind, err = l.updateParent(ctx, def, &next, n); err != nil {
+		return "", fmt.Errorf("network %q: %w", name, err)
+	}
+	return blind, nil
+}
+
+func (l *Admin) updateParent(
+	ctx context.Context, def, next *network.Definition, n *siblings,
+) (blind string, err error) {
+	earlier, err := l.earlierParent(ctx, def)
+	if err != nil {
+		return "", err
+	}
+	p, created, err := l.prepareParent(ctx, next, n)
+	if err == nil {
+		err = l.saveParent(ctx, next, p)
+	}
+	if err != nil {
+		if created {
+			err = errors.Join(err, l.Host.RemoveParent(ctx, next.Parent, n.hasParent))
+		}
+		return "", err
+	}
+	n.add(next)
+	if earlier != p.Index {
+		if err := l.releaseEarlier(ctx, def, n); err != nil {
+			return "", err
+		}
+	}
+	if next.HostAccess {
+		if err := l.createHostAccess(ctx, next, p); err != nil {
+			return "", err
+		}
+	}
+	return l.WatchNetwork(next, p), nil
+}
+
+// earlierParent returns the ifindex of the link that a network is on, whatever its name is now. It
+// returns 0 if that is gone, or if the network has nothing on it.
+func (l *Admin) earlierParent(ctx context.Context, def *network.Definition) (index int, err error) {
+	if def.HostAccess {
+		own, _, err := l.Host.FindHostLink(def.HostLink())
+		if err != nil {
+			return 0, err
+		}
+		if own != nil {
+			return own.ParentIndex, nil
+		}
+	}
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range recs {
+		if a.Network != def.Name {
+			continue
+		}
+		if p, err := l.Host.ParentAt(a.ParentIdx); err == nil {
+			return p.Index, nil
+		}
+	}
+	if p, err := l.Parent(def); err == nil {
+		return p.Index, nil
+	}
+	if !def.Managed {
+		return 0, nil
+	}
+	renamed, err := l.Host.FindRenamed(parts.SpecOf(def))
+	if err != nil || renamed == nil {
+		return 0, err
+	}
+	return renamed.Index, nil
+}
+
+// prepareParent renames the sub-interface that has the name from before its trunk was renamed, or
+// creates it. It sets Managed in def.
+func (l *Admin) prepareParent(
+	ctx context.Context, def *network.Definition, n *siblings,
+) (p link.Parent, created bool, err error) {
+	inUse := func(name string) bool {
+		return slices.ContainsFunc(n.byParent[name], func(o *network.Definition) bool {
+			_, err := l.Parent(o)
+			return err == nil
+		})
+	}
+	if err := l.Host.RenameParent(ctx, parts.SpecOf(def), inUse); err != nil {
+		return p, false, err
+	}
+	if p, err = l.resolveParent(def, n); err != nil {
+		return p, false, err
+	}
+	if def.Managed && baseOf(def.Parent) == "" {
+		if p.Index == 0 {
+			return p, false, fmt.Errorf("parent %q: %w", def.Parent, link.ErrNoLink)
+		}
+		name := p.Trunk
+		for _, tag := range p.Tags {
+			name += fmt.Sprintf(".%d", tag.VID)
+		}
+		return p, false, fmt.Errorf("parent %q was created by Lanyard, which names it itself: use --parent %s",
+			def.Parent, name)
+	}
+	return l.ensureParent(ctx, def)
+}
+
+// saveParent writes the definition with its new parent p, and p's name to the records of the
+// containers on it. It returns an error if a container is on another link. An attach that has not
+// recorded its intent yet finds that the definition has changed.
+func (l *Admin) saveParent(ctx context.Context, def *network.Definition, p link.Parent) error {
+	return l.WithDB(ctx, func() error {
+		return l.DB.Update(ctx, func(tx record.Tx) error {
+			if err := record.Ready(tx); err != nil {
+				return err
+			}
+			held, err := record.ByNetwork(tx, def.Name)
+			if err != nil {
+				return err
+			}
+			for i := range held {
+				if err := l.renameIn(tx, &held[i], p); err != nil {
+					return err
+				}
+			}
+			return def.Save(l.Networks)
+		})
+	})
+}
+
+// renameIn writes the parent's name to a record. It leaves the record of a container that has lost
+// its parent as it is.
+func (l *Admin) renameIn(tx record.Tx, a *hook.Attachment, p link.Parent) error {
+	if a.State != hook.Attached {
+		return fmt.Errorf("%s is starting or ending: try again", record.Users([]hook.Attachment{*a}))
+	}
+	if a.ParentIdx == p.Index {
+		a.Parent, a.Trunk = p.Name, p.Trunk
+		return record.Put(tx, a)
+	}
+	switch other, err := l.Host.ParentAt(a.ParentIdx); {
+	case errors.Is(err, link.ErrNoLink):
+		return nil
+	case err != nil:
+		return err
+	default:
+		return fmt.Errorf("%s on %q, which is another link than %q: end these containers first",
+			record.Users([]hook.Attachment{*a}), other.Name, p.Name)
+	}
+}
+
+// releaseEarlier removes what the network had on its earlier parent. n has the network with its new
+// one.
+func (l *Admin) releaseEarlier(ctx context.Context, def *network.Definition, n *siblings) error {
+	name, err := l.releaseParent(def, n)
+	if err != nil || name == "" {
+		return err
+	}
+	err = l.Host.RemoveParent(ctx, name, n.hasParent)
+	if errors.Is(err, link.ErrForeign) {
+		return nil
+	}
+	return err
+}

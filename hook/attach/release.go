@@ -1,0 +1,71 @@
+package attach
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
+)
+
+// deliverTimeout is how long the end of an attachment waits for a store that hosts share. If the
+// store is out of reach, the sweep delivers later.
+const deliverTimeout = time.Second
+
+// removeAndRelease removes a record with leases in a store that hosts share, and queues the release
+// of the leases in the same transaction. It tries to deliver the release at once, unless earlier
+// ones wait: then the store was out of reach a moment ago.
+func (l *Local) removeAndRelease(ctx context.Context, a hook.Attachment, quarantine time.Duration) error {
+	first := false
+	if err := l.DB.Update(ctx, func(tx record.Tx) (err error) {
+		if err := record.Remove(tx, a.ID); err != nil {
+			return err
+		}
+		first, err = record.QueueRelease(tx, record.Release{Attachment: a, Quarantine: quarantine, At: time.Now()})
+		return err
+	}); err != nil {
+		return err
+	}
+	if first {
+		soon, cancel := context.WithTimeout(ctx, deliverTimeout)
+		defer cancel()
+		_, _ = l.Deliver(soon) // the queue keeps what was not delivered
+	}
+	return nil
+}
+
+// deliverAtOnce is the number of releases that Deliver reads in one transaction.
+const deliverAtOnce = 64
+
+// Deliver releases in the stores that hosts share what was queued, in the order of the queue, and
+// returns how many releases it delivered. If it is killed, or another process delivers at the same
+// time, a store may get a release twice: the owner holds nothing then, and nothing changes.
+func (l *Local) Deliver(ctx context.Context) (delivered int, err error) {
+	for {
+		var list []record.Release
+		if err := l.DB.View(ctx, func(tx record.Tx) (err error) {
+			list, err = record.Releases(tx, deliverAtOnce)
+			return err
+		}); err != nil || len(list) == 0 {
+			return delivered, err
+		}
+		for _, r := range list {
+			if err := l.deliver(ctx, r); err != nil {
+				return delivered, fmt.Errorf("release %s on network %q: %w (it is tried again later)",
+					joinPrefixes(r.Attachment.Addrs), r.Attachment.Network, err)
+			}
+			delivered++
+		}
+	}
+}
+
+func (l *Local) deliver(ctx context.Context, r record.Release) error {
+	if err := l.WithStore(ctx, r.Attachment.Leases, func(in ipam.Store) error {
+		return releasePools(ctx, in, r.Attachment, r.Left(time.Now()))
+	}); err != nil {
+		return err
+	}
+	return l.DB.Update(ctx, func(tx record.Tx) error { return record.RemoveRelease(tx, r) })
+}

@@ -1,0 +1,149 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// orphanQuarantine is the quarantine of an address that a lost record leaves: for how long it was
+// used is unknown.
+const orphanQuarantine = 30 * time.Second
+
+// Renew makes a store that hosts share agree with the records. It releases what no record and no
+// queued release names, as after the loss of the database, and claims what the attachments have. An
+// attachment with an address that another host has got is marked as such, until it holds it again.
+// Renew returns the first error of the store.
+func (l *Local) Renew(ctx context.Context, kind network.LeaseStore, in ipam.Shared) error {
+	// Before the records: every lease that is seen here was on record before it was claimed.
+	mine, err := in.Mine(ctx)
+	if err != nil {
+		return err
+	}
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return err
+	}
+	if err := l.releaseOrphans(ctx, in, mine, recs); err != nil {
+		return err
+	}
+	for _, a := range recs {
+		if a.Leases != kind || a.State != hook.Attached {
+			continue
+		}
+		err := claimAgain(ctx, in, a)
+		if err != nil && !errors.Is(err, ipam.ErrTaken) {
+			return err
+		}
+		if err := l.markLost(ctx, a, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// releaseOrphans releases those of mine that belong to no record. An attachment with a queued
+// release counts as on record.
+func (l *Local) releaseOrphans(
+	ctx context.Context, in ipam.Store, mine map[string][]ipam.Lease, recs []hook.Attachment,
+) error {
+	known := map[string]bool{}
+	for _, a := range recs {
+		known[a.ID.String()] = true
+	}
+	if err := l.DB.View(ctx, func(tx record.Tx) error {
+		queued, err := record.Releases(tx, math.MaxInt)
+		for _, r := range queued {
+			known[r.Attachment.ID.String()] = true
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	for pool, leases := range mine {
+		for _, lease := range leases {
+			if known[lease.Owner.Attachment] {
+				continue
+			}
+			l.Log.Warn("released an address that no attachment of this host has", "address", lease.Addr, "pool", pool,
+				"name", lease.Name)
+			if err := in.Release(ctx, pool, lease.Owner, orphanQuarantine); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// markLost writes to the record of an attachment that it has lost an address, and to whom, or that
+// it holds all of them again. taken wraps ipam.ErrTaken, or is nil.
+func (l *Local) markLost(ctx context.Context, a hook.Attachment, taken error) error {
+	lost := ""
+	if taken != nil {
+		lost = strings.ReplaceAll(taken.Error(), "\n", "; ")
+	}
+	if lost == a.Lost {
+		return nil
+	}
+	if lost != "" {
+		l.Log.Error("another host has an address of a running container", "network", a.Network, "attachment", a.ID,
+			"err", taken)
+	}
+	err := l.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, a.ID)
+		if err != nil {
+			return err
+		}
+		row.Lost = lost
+		return record.Replace(tx, &row)
+	})
+	if errors.Is(err, hook.ErrGone) {
+		return nil // it has ended
+	}
+	return err
+}
+
+// lostLease returns the change of an attachment that does not hold its addresses any more.
+func lostLease(a *hook.Attachment) []verify.Change {
+	if a.Lost == "" {
+		return nil
+	}
+	return []verify.Change{{Code: verify.LeaseLost, Text: "this host was not heard of by the store of leases for its " +
+		"time to live, and an address was given to another container: " + a.Lost + ": start the container again"}}
+}
+
+// claimAgain claims the addresses that an attachment has. It changes nothing in the store if the
+// attachment holds them. Which MAC it requested is not known.
+func claimAgain(ctx context.Context, in ipam.Store, a hook.Attachment) (err error) {
+	l := ipam.Lease{Owner: ownerOf(a), Name: leaseNameOf(a)}
+	for i, p := range a.Addrs {
+		l.Addr = p.Addr()
+		if claimErr := in.Claim(ctx, a.Pools[i], l); claimErr != nil && !errors.Is(claimErr, ipam.ErrTaken) {
+			return claimErr
+		} else if claimErr != nil {
+			err = errors.Join(err, claimErr)
+		}
+	}
+	return err
+}
+
+// leaseNameOf returns the name that the leases of an attachment were claimed with, or "" after a
+// rebuild, which does not know it.
+func leaseNameOf(a hook.Attachment) string {
+	if len(a.Containers) == 0 {
+		return ""
+	}
+	var by *hook.Caller
+	if a.Owner != 0 {
+		by = &hook.Caller{UID: a.Owner}
+	}
+	return leaseName(a.Containers[0], a.Pod, by)
+}

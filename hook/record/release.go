@@ -1,0 +1,71 @@
+package record
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+)
+
+// Release is the release of an attachment's leases in a store that hosts share. The store is asked
+// over the network, so that the release is delivered after the record is removed, perhaps much
+// later.
+type Release struct {
+	// Attachment is the record that was removed. Its Pools have the leases.
+	Attachment hook.Attachment `json:"attachment"`
+	Quarantine time.Duration   `json:"quarantine_ns,omitzero"` // from At on
+	At         time.Time       `json:"at"`
+
+	key string
+}
+
+// Left returns the part of the quarantine that is not over at a time. A clock that was set back
+// does not make it longer.
+func (r Release) Left(now time.Time) time.Duration {
+	return max(0, min(r.Quarantine, r.Quarantine-now.Sub(r.At)))
+}
+
+// QueueRelease adds a release to those that are not delivered. first reports whether there is no
+// earlier one. Call it in the transaction that removes the record: then at any moment either the
+// record names the leases, or the release does.
+func QueueRelease(tx Tx, r Release) (first bool, err error) {
+	waiting, err := Releases(tx, 1)
+	if err != nil {
+		return false, err
+	}
+	// The number is never used again: a process that still delivers an earlier release removes that
+	// one only.
+	n := uint64(0)
+	if b, ok := tx.Get(bucketMeta, keyLastRelease); ok {
+		n = binary.BigEndian.Uint64(b)
+	}
+	n++
+	if err := tx.Put(bucketMeta, keyLastRelease, binary.BigEndian.AppendUint64(nil, n)); err != nil {
+		return false, err
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return false, err
+	}
+	return len(waiting) == 0, tx.Put(bucketReleases, fmt.Sprintf("%016x", n), b)
+}
+
+// Releases returns the releases that are not delivered, oldest first, and at most n.
+func Releases(tx Tx, n int) (list []Release, err error) {
+	for k, b := range tx.Prefix(bucketReleases, "") {
+		if len(list) == n {
+			break
+		}
+		r := Release{key: k}
+		if err := json.Unmarshal(b, &r); err != nil {
+			return nil, fmt.Errorf("read the release %s: %w", k, err)
+		}
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// RemoveRelease removes a release that was delivered. A missing one is not an error.
+func RemoveRelease(tx Tx, r Release) error { return tx.Delete(bucketReleases, r.key) }
