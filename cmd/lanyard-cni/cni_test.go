@@ -16,22 +16,24 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
 // TestLifecycle checks ADD, CHECK and DEL as runtimes call them, and that the result says what the
 // namespace has.
-func TestLifecycle(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
+func TestLifecycle(t *testing.T) { bothWays(t, testLifecycle) }
+
+func testLifecycle(t *testing.T, w *world) {
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) {
+	w.Define("web", w.Trunk, func(d *network.Definition) {
 		d.Verify, d.MTU = verify.Strict, 1400
 		d.Routes = []network.Route{{Dst: netip.MustParsePrefix("10.0.0.0/8"), Via: netip.MustParseAddr("192.168.50.1")}}
 		d.DNS, d.DNSSearch = []netip.Addr{netip.MustParseAddr("192.168.50.1")}, []string{"lan.example"}
-	})
+	}, "192.168.50.0/24")
 	lan, s := w.list("lan", plugin("web")), newSandbox(t)
 	r := w.mustAdd(lan, s.conf("c1"))
-	a := w.records()[0]
+	a := w.Records()[0]
 	if a.Verdict.Code != verify.OK || a.Netns.Inode == 0 || !a.Containers[0].ByPath() {
 		t.Errorf("the record is %+v", a)
 	}
@@ -59,7 +61,7 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("want %q in %s", text, out)
 		}
 	}
-	pings(t, s.Namespace, "192.168.50.1")
+	hooklab.Pings(t, s.Namespace, "192.168.50.1")
 	must(t, w.check(lan, s.conf("c1")))
 	other := newSandbox(t)
 	if r := w.mustAdd(lan, other.conf("c2")); r.IPs[0].Address.String() != "192.168.50.3/24" {
@@ -83,7 +85,7 @@ func TestLifecycle(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	lan, s := w.list("lan", plugin("web")), newSandbox(t)
 	with := func(s sandbox, id string, ip, mac string) *libcni.RuntimeConf {
 		rt := s.conf(id)
@@ -121,7 +123,7 @@ func TestCapabilities(t *testing.T) {
 func TestChain(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	bridge := map[string]any{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": map[string]any{
 		"type": "host-local", "dataDir": t.TempDir(), "subnet": "10.244.0.0/24",
 		"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
@@ -150,7 +152,7 @@ func TestChain(t *testing.T) {
 	if out := s.ip(t, "route", "show", "default"); strings.TrimSpace(out) != "default via 10.244.0.1 dev eth0" {
 		t.Errorf("default routes are %q", out)
 	}
-	pings(t, s.Namespace, "192.168.50.1")
+	hooklab.Pings(t, s.Namespace, "192.168.50.1")
 	must(t, w.del(lan, s.conf("c1")))
 	w.wantNothing("web")
 }
@@ -159,7 +161,7 @@ func TestChain(t *testing.T) {
 func TestCheck(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	gw := w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) { d.Verify = verify.Strict })
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24")
 	lan, s := w.list("lan", plugin("web")), newSandbox(t)
 	w.mustAdd(lan, s.conf("c1"))
 	s.ip(t, "addr", "del", "192.168.50.2/24", "dev", "eth0")
@@ -170,9 +172,9 @@ func TestCheck(t *testing.T) {
 	gw.SetPort(false)
 	refused(t, "the gateway is silent", w.check(lan, s.conf("c1")), errVerdict, "192.168.50.1")
 	gw.SetPort(true)
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1:eth0:lan") }))
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1:eth0:lan") }))
 	refused(t, "no attachment", w.check(lan, s.conf("c1")), types.ErrUnknownContainer, `container "c1"`, "add it again")
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.Attach(ctx, hook.Request{Container: "c1:eth0:lan", Netns: s.path, Wants: []hook.Want{{
 			Network: "web", Interface: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("192.168.50.9")},
 		}}})
@@ -183,9 +185,10 @@ func TestCheck(t *testing.T) {
 }
 
 // TestRefusedADD checks that a fatal verdict is a CNI error and leaves nothing.
-func TestRefusedADD(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
-	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) { d.Verify = verify.Strict })
+func TestRefusedADD(t *testing.T) { bothWays(t, testRefusedADD) }
+
+func testRefusedADD(t *testing.T, w *world) {
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24")
 	lan, s := w.list("lan", plugin("web")), newSandbox(t)
 	_, err := w.add(lan, s.conf("c1"))
 	refused(t, "no gateway", err, errVerdict, `lanyard: network "web": `, "192.168.50.1")
@@ -198,10 +201,11 @@ func TestRefusedADD(t *testing.T) {
 
 // TestGC checks that GC releases the attachments of its own CNI network that are not valid, and no
 // others.
-func TestGC(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
+func TestGC(t *testing.T) { bothWays(t, testGC) }
+
+func testGC(t *testing.T, w *world) {
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	lan, other := w.list("lan", plugin("web")), w.list("other-lan", plugin("web"))
 	var all []sandbox
 	for _, id := range []string{"c1", "c2", "c3"} {
@@ -212,7 +216,7 @@ func TestGC(t *testing.T) {
 	another := newSandbox(t)
 	w.mustAdd(other, another.conf("c4"))
 	c := testenv.NewContainer(t)
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.Attach(ctx, hook.Request{Container: "c5", Pid: c.Pid, Wants: []hook.Want{{Network: "web"}}})
 		return err
 	}))
@@ -226,7 +230,7 @@ func TestGC(t *testing.T) {
 	if out := all[0].ip(t, "link"); strings.Contains(out, "eth0") {
 		t.Errorf("c1 has an interface: %s", out)
 	}
-	pings(t, all[1].Namespace, "192.168.50.1")
+	hooklab.Pings(t, all[1].Namespace, "192.168.50.1")
 	must(t, w.gc(lan))
 	must(t, w.gc(other))
 	if got := w.holders(); got != "c5" {
@@ -238,15 +242,15 @@ func TestGC(t *testing.T) {
 func TestStatus(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/30", func(d *network.Definition) { d.ShareParent = true })
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.ShareParent = true }, "192.168.50.0/30")
 	lan, s := w.list("lan", plugin("web")), newSandbox(t)
 	must(t, w.status(lan))
 	w.mustAdd(lan, s.conf("c1"))
 	refused(t, "no free address", w.status(lan), errNotAvailable, `network "web"`, "no address is free")
 	must(t, w.del(lan, s.conf("c1")))
-	w.define("shared", w.Trunk, "192.168.51.0/24", func(d *network.Definition) {
+	w.Define("shared", w.Trunk, func(d *network.Definition) {
 		d.Leases, d.ShareParent = network.LeasesEtcd, true
-	})
+	}, "192.168.51.0/24")
 	const start = `its leases are in etcd: only the service reaches it: run "systemctl enable --now lanyard.socket"`
 	etcd := w.list("lan", plugin("shared"))
 	refused(t, "leases in etcd", w.status(etcd), errNotAvailable, `network "shared"`, start)
@@ -264,10 +268,11 @@ func TestStatus(t *testing.T) {
 // TestPods checks that a pod gets only the networks that list its namespace, that the default route
 // stays the cluster's, and that the attachment lives as long as the sandbox, whatever hooks of its
 // containers do.
-func TestPods(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
+func TestPods(t *testing.T) { bothWays(t, testPods) }
+
+func testPods(t *testing.T, w *world) {
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", func(d *network.Definition) { d.KubernetesNamespaces = []string{"prod"} })
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.KubernetesNamespaces = []string{"prod"} }, "192.168.50.0/24")
 	lan, s := w.list("lan", plugin("web", "default-route", true)), newSandbox(t)
 	_, err := w.add(lan, s.pod("sandbox1", "bank", "web-0"))
 	refused(t, "another namespace", err, types.ErrInternal, `pods of the Kubernetes namespace "bank" may not use it`)
@@ -280,12 +285,12 @@ func TestPods(t *testing.T) {
 	if out := s.ip(t, "route", "show", "default"); out != "" {
 		t.Errorf("the pod has the default route %q", out)
 	}
-	a := w.records()[0]
+	a := w.Records()[0]
 	if a.Pod != (hook.Pod{Sandbox: "sandbox1", Namespace: "prod", Name: "web-0"}) {
 		t.Errorf("the record is of pod %+v", a.Pod)
 	}
 	c := testenv.JoinNamespace(t, s.Namespace)
-	local := func(f func(context.Context, *wiring.Lanyard) error) { t.Helper(); must(t, w.admin(f)) }
+	local := func(f func(context.Context, *wiring.Lanyard) error) { t.Helper(); must(t, w.Admin(f)) }
 	local(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.Attach(ctx, hook.Request{Container: "app", Pid: c.Pid, Pod: a.Pod, Wants: []hook.Want{{Network: "web"}}})
 		return err
@@ -299,8 +304,8 @@ func TestPods(t *testing.T) {
 	if got := w.holders(); got != "sandbox1:eth0:lan" {
 		t.Errorf("after the container has exited: %s", got)
 	}
-	pings(t, s.Namespace, "192.168.50.1")
-	if err := w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	hooklab.Pings(t, s.Namespace, "192.168.50.1")
+	if err := w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.ReleasePod(ctx, "prod/web-0")
 		return err
 	}); err == nil || !strings.Contains(err.Error(), "stop the pod first") {
@@ -315,11 +320,11 @@ func TestPods(t *testing.T) {
 func TestSweep(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	lan := w.list("lan", plugin("web"))
 	sweep := func() (n int) {
 		t.Helper()
-		must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 			swept, err := l.Sweep(ctx)
 			n = len(swept)
 			return err
@@ -336,7 +341,7 @@ func TestSweep(t *testing.T) {
 	s.Release(t)
 	bare.ip(t, "link", "del", "eth0")
 	w.mustAdd(lan, bare.conf("c3")) // does not join the attachment without an interface
-	pings(t, bare.Namespace, "192.168.50.1")
+	hooklab.Pings(t, bare.Namespace, "192.168.50.1")
 	testenv.Eventually(t, "the sweep of c1", func() error {
 		sweep()
 		if got := w.holders(); got != "c3:eth0:lan" {
@@ -351,7 +356,7 @@ func TestSweep(t *testing.T) {
 // TestConfigurations checks the errors for wrong configurations and environments.
 func TestConfigurations(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
-	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	s := newSandbox(t)
 	for what, bad := range map[string]struct {
 		plugin map[string]any

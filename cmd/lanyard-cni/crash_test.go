@@ -13,7 +13,7 @@ import (
 func TestKilledADD(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
-	w.define("web", w.Trunk, "192.168.50.0/24", nil)
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	lan := w.list("lan", plugin("web"))
 	for _, step := range []string{"intent", "lease", "link", "address", "commit"} {
 		for verb, end := range map[string]func(sandbox) error{

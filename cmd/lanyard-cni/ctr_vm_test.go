@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -43,11 +41,11 @@ func TestContainerd(t *testing.T) {
 	}
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	w.AddGateway(50, "192.168.50.1/24")
-	w.define("web50", "eth9.50", "192.168.50.0/24", func(d *network.Definition) { d.Verify = verify.Strict })
+	w.Define("web50", "eth9.50", func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24")
 	self, err := os.Executable()
 	must(t, err)
 	for path, text := range map[string]string{
-		"/opt/cni/bin/lanyard-cni":       fmt.Sprintf("#!/bin/sh\nLANYARD_ROOT=%s exec %s \"$@\"\n", w.root, self),
+		"/opt/cni/bin/lanyard-cni":       fmt.Sprintf("#!/bin/sh\nLANYARD_ROOT=%s exec %s \"$@\"\n", w.Root, self),
 		"/etc/cni/net.d/10-lan.conflist": string(documented(t)),
 	} {
 		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -97,9 +95,7 @@ func TestContainerd(t *testing.T) {
 		t.Errorf("ctr run: %v: %s", err, out)
 	}
 	w.wantNothing("web50")
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		return l.RemoveNetwork(ctx, "web50")
-	}))
+	w.RemoveNetwork("web50")
 	out, err = ctr(append(run, "two", "/bin/busybox", "true")...)
 	if err == nil || !strings.Contains(out, `network "web50"`) {
 		t.Errorf("ctr run without the network: %v: %s", err, out)

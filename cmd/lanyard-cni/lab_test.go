@@ -4,27 +4,37 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"net/netip"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/cmd/internal/serve"
+	"github.com/lanyard-net/lanyard/internal/messenger"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // The test binary is the plugin where LANYARD_ROOT is set: libcni runs it by the name lanyard-cni.
 func TestMain(m *testing.M) {
+	if hooklab.AsAttach() {
+		hooklab.RunHook()
+	}
+	if root := hooklab.AsService(); root != "" {
+		hooklab.EndService(serve.Run(hooklab.UntilSIGTERM(), serve.Options{
+			Paths: wiring.PathsUnder(root), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Sweep: time.Hour,
+		}))
+	}
 	if os.Getenv("LANYARD_ROOT") != "" {
+		messenger.AttachFile = "/proc/self/exe"
 		main()
 		os.Exit(0)
 	}
@@ -41,75 +51,56 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// world is a lab, with Lanyard's files in a directory of its own, and a runtime with libcni.
+// Error codes of package cni.
+const (
+	errNotAvailable uint = 50
+	errVerdict      uint = 100
+)
+
+// world is a lab, and a runtime with libcni.
 type world struct {
-	*testenv.Lab
-	tb   testing.TB
-	root string
-	cni  *libcni.CNIConfig
+	*hooklab.Lab
+	cni *libcni.CNIConfig
 }
 
 func newWorld(tb testing.TB, c testenv.Config) *world {
 	tb.Helper()
 	dir := tb.TempDir()
-	w := &world{Lab: testenv.NewLab(tb, c), tb: tb, root: filepath.Join(dir, "root")}
-	bin := filepath.Join(dir, "bin")
-	must(tb, os.Mkdir(bin, 0o700))
 	self, err := os.Executable()
 	must(tb, err)
-	must(tb, os.Symlink(self, filepath.Join(bin, "lanyard-cni")))
-	w.cni = libcni.NewCNIConfigWithCacheDir([]string{bin, debianPlugins}, filepath.Join(dir, "cache"), nil)
-	tb.Cleanup(func() {
-		if err := os.RemoveAll(wiring.PathsUnder(w.root).BPF); err != nil {
-			tb.Errorf("remove pins: %v", err)
-		}
-	})
-	return w
+	must(tb, os.Symlink(self, filepath.Join(dir, "lanyard-cni")))
+	cni := libcni.NewCNIConfigWithCacheDir([]string{dir, debianPlugins}, filepath.Join(dir, "cache"), nil)
+	return &world{hooklab.New(tb, c), cni}
 }
 
-// admin runs f in the host's namespace, as an administrator's command does.
-func (w *world) admin(f func(ctx context.Context, l *wiring.Lanyard) error) error {
-	return w.Host.Do(func() error {
-		l, err := wiring.Open(wiring.PathsUnder(w.root))
-		if err != nil {
-			return err
+// bothWays runs a test without and with the service.
+func bothWays(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Run("alone", func(t *testing.T) { f(t, newWorld(t, testenv.Config{})) })
+	t.Run("service", func(t *testing.T) {
+		w := newWorld(t, testenv.Config{})
+		service := w.StartService()
+		f(t, w)
+		service.Stop()
+		if !strings.Contains(service.Logged(), "plugin=cni command=") {
+			t.Errorf("the service has carried out no command: %s", service.Logged())
 		}
-		return errors.Join(f(context.Background(), l), l.Close())
 	})
-}
-
-// define creates a network on a parent, with the first address of the subnet as gateway.
-func (w *world) define(name, parent, subnet string, edit func(*network.Definition)) {
-	w.tb.Helper()
-	p := netip.MustParsePrefix(subnet)
-	def := &network.Definition{
-		Name: name, ID: network.NewID(), Driver: network.DriverMacvlan, Parent: parent, Mode: network.ModeBridge,
-		Subnets: []network.Subnet{{Subnet: p, Gateway: p.Addr().Next()}},
-	}
-	if edit != nil {
-		edit(def)
-	}
-	must(w.tb, def.Validate())
-	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		_, err := l.CreateNetwork(ctx, def)
-		return err
-	}))
 }
 
 // run runs f as a runtime: in the host's namespace, with a plugin that uses the world's files.
 func (w *world) run(f func(context.Context) error) error {
-	w.tb.Helper()
-	w.tb.(*testing.T).Setenv("LANYARD_ROOT", w.root)
+	w.TB.Helper()
+	w.TB.(*testing.T).Setenv("LANYARD_ROOT", w.Root)
 	return w.Host.Do(func() error { return f(context.Background()) })
 }
 
 // list returns the configuration of a CNI network.
 func (w *world) list(name string, plugins ...map[string]any) *libcni.NetworkConfigList {
-	w.tb.Helper()
+	w.TB.Helper()
 	text, err := json.Marshal(map[string]any{"cniVersion": "1.1.0", "name": name, "plugins": plugins})
-	must(w.tb, err)
+	must(w.TB, err)
 	list, err := libcni.NetworkConfFromBytes(text)
-	must(w.tb, err)
+	must(w.TB, err)
 	return list
 }
 
@@ -124,7 +115,7 @@ func plugin(network string, more ...any) map[string]any {
 }
 
 func (w *world) add(l *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (r *types100.Result, err error) {
-	w.tb.Helper()
+	w.TB.Helper()
 	err = w.run(func(ctx context.Context) error {
 		got, err := w.cni.AddNetworkList(ctx, l, rt)
 		if err != nil {
@@ -137,31 +128,31 @@ func (w *world) add(l *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (r *typ
 }
 
 func (w *world) mustAdd(l *libcni.NetworkConfigList, rt *libcni.RuntimeConf) *types100.Result {
-	w.tb.Helper()
+	w.TB.Helper()
 	r, err := w.add(l, rt)
-	must(w.tb, err)
+	must(w.TB, err)
 	return r
 }
 
 func (w *world) del(l *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
-	w.tb.Helper()
+	w.TB.Helper()
 	return w.run(func(ctx context.Context) error { return w.cni.DelNetworkList(ctx, l, rt) })
 }
 
 func (w *world) check(l *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
-	w.tb.Helper()
+	w.TB.Helper()
 	return w.run(func(ctx context.Context) error { return w.cni.CheckNetworkList(ctx, l, rt) })
 }
 
 func (w *world) gc(l *libcni.NetworkConfigList, valid ...types.GCAttachment) error {
-	w.tb.Helper()
+	w.TB.Helper()
 	return w.run(func(ctx context.Context) error {
 		return w.cni.GCNetworkList(ctx, l, &libcni.GCArgs{ValidAttachments: valid})
 	})
 }
 
 func (w *world) status(l *libcni.NetworkConfigList) error {
-	w.tb.Helper()
+	w.TB.Helper()
 	return w.run(func(ctx context.Context) error { return w.cni.GetStatusNetworkList(ctx, l) })
 }
 
@@ -200,27 +191,11 @@ func (s sandbox) ip(t *testing.T, args ...string) string {
 	return out
 }
 
-func pings(tb testing.TB, n *testenv.Namespace, addr string) {
-	tb.Helper()
-	if out, err := n.Exec("ping", "-n", "-c1", "-W5", addr); err != nil {
-		tb.Errorf("ping %s: %v: %s", addr, err, out)
-	}
-}
-
-func (w *world) records() (recs []hook.Attachment) {
-	w.tb.Helper()
-	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
-		recs, err = l.Attachments(ctx)
-		return err
-	}))
-	return recs
-}
-
 // holders returns the sorted ids of all containers on record.
 func (w *world) holders() string {
-	w.tb.Helper()
+	w.TB.Helper()
 	var ids []string
-	for _, a := range w.records() {
+	for _, a := range w.Records() {
 		for _, c := range a.Containers {
 			ids = append(ids, c.ID)
 		}
@@ -230,28 +205,9 @@ func (w *world) holders() string {
 }
 
 // wantNothing checks that no attachment, lease or endpoint is left.
-func (w *world) wantNothing(networks ...string) {
-	w.tb.Helper()
-	if recs := w.records(); len(recs) > 0 {
-		w.tb.Errorf("records are left: %+v", recs)
-	}
-	must(w.tb, w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		for _, name := range networks {
-			def, err := network.Load(l.Networks, name)
-			if err != nil {
-				return err
-			}
-			all, err := l.Summary(ctx, def)
-			if err != nil || all[0].Counts.Held > 0 {
-				return fmt.Errorf("leases of %s: %+v, %w", name, all, err)
-			}
-		}
-		ends, err := l.Datapath.Endpoints()
-		if len(ends) > 0 {
-			w.tb.Errorf("endpoints are left: %v", ends)
-		}
-		return err
-	}))
+func (w *world) wantNothing(name string) {
+	w.TB.Helper()
+	w.WantNothing(name, w.Links(w.Host))
 }
 
 // refused checks that an error is an error object of CNI, with the code and one line that contains

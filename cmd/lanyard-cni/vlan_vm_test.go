@@ -3,13 +3,12 @@
 package main
 
 import (
-	"context"
 	"slices"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -18,15 +17,15 @@ import (
 func TestVLAN(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	gw := w.AddGateway(50, "192.168.50.1/24")
-	before := links(t, w.Host)
-	w.define("web50", "eth9.50", "192.168.50.0/24", func(d *network.Definition) { d.Verify = verify.Strict })
+	before := w.Links(w.Host)
+	w.Define("web50", "eth9.50", func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24")
 	lan, s := w.list("lan", plugin("web50")), newSandbox(t)
 	w.mustAdd(lan, s.conf("c1"))
-	a := w.records()[0]
+	a := w.Records()[0]
 	if a.Verdict.Code != verify.OK || len(a.Endpoint.Tags) != 1 || a.Evidence == nil || a.Evidence.Counters.OutWrong > 0 {
 		t.Errorf("the record is %+v", a)
 	}
-	pings(t, s.Namespace, "192.168.50.1")
+	hooklab.Pings(t, s.Namespace, "192.168.50.1")
 	must(t, w.status(lan))
 	must(t, w.check(lan, s.conf("c1")))
 	gw.MoveToVLAN(60)
@@ -35,19 +34,8 @@ func TestVLAN(t *testing.T) {
 	refused(t, "an ADD then", err, errVerdict, `network "web50"`)
 	must(t, w.gc(lan))
 	w.wantNothing("web50")
-	must(t, w.admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.RemoveNetwork(ctx, "web50") }))
-	if now := links(t, w.Host); !slices.Equal(now, before) {
+	w.RemoveNetwork("web50")
+	if now := w.Links(w.Host); !slices.Equal(now, before) {
 		t.Errorf("links of the host: %q, want %q", now, before)
 	}
-}
-
-// links returns the names of a namespace's links.
-func links(t *testing.T, n *testenv.Namespace) (names []string) {
-	t.Helper()
-	list, err := n.Netlink().LinkList()
-	must(t, err)
-	for _, l := range list {
-		names = append(names, l.Attrs().Name)
-	}
-	return names
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/packaging"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -134,6 +136,24 @@ func (d *dockerEngine) attached(when, name string) (a hook.Attachment) {
 	return a
 }
 
+// reported waits until the service has reported that a container is off the LAN, for "lanyard why",
+// too.
+func (d *dockerEngine) reported(b *brokered, name string) {
+	d.t.Helper()
+	testenv.Eventually(d.t, "a report of "+name, func() error {
+		failures, err := service.Kept(d.w.Paths().Failures()).All()
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("container %q runs off the LAN", name)
+		if !strings.Contains(b.logged(), strings.ReplaceAll(text, `"`, `\"`)) ||
+			!slices.ContainsFunc(failures, func(f service.Failure) bool { return strings.Contains(f.Error, text) }) {
+			return fmt.Errorf("not reported: %v, %s", failures, b.logged())
+		}
+		return nil
+	})
+}
+
 // TestDocker checks each way in which Docker starts and ends a container.
 func TestDocker(t *testing.T) {
 	mustBeInVM(t)
@@ -193,6 +213,32 @@ func TestDocker(t *testing.T) {
 	}
 	d.must("docker", "rm", "--force", "again")
 	d.w.WantNothing("web", before)
+
+	// The file of docs/engines.md.
+	must(t, os.WriteFile(d.path("compose.yaml"), []byte(documentedCompose(t)), 0o644))
+	compose := []string{"docker", "compose", "--project-directory", d.dir, "--project-name", "lan"}
+	for range 2 { // the second time it creates the container again
+		d.must(append(compose, "up", "--detach", "--force-recreate")...)
+		d.attached("compose up", "lan-web-1")
+	}
+	d.must(append(compose, "restart", "--timeout", "0")...)
+	d.attached("compose restart", "lan-web-1")
+	d.must(append(compose, "down", "--timeout", "0")...)
+	d.w.WantNothing("web", before)
+}
+
+// documentedCompose returns the compose file of docs/engines.md, with the test's image and network.
+func documentedCompose(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/engines.md")
+	must(t, err)
+	found := regexp.MustCompile(`(?s)\n    services:\n.*?\n\n`).Find(text)
+	if found == nil {
+		t.Fatal("docs/engines.md has no compose file")
+	}
+	file := strings.ReplaceAll(string(found), "\n    ", "\n")
+	image := "tiny\n    command: sleep 300\n    cap_add: [NET_RAW]"
+	return strings.NewReplacer("IMAGE", image, "web50", "web").Replace(file)
 }
 
 // TestDockerRefusals checks that an error of the hook reaches the user of Docker, and that a
@@ -222,7 +268,9 @@ func TestDockerRefusals(t *testing.T) {
 	}
 	d.w.WantNothing("web", before)
 
-	// Without the device there is no hook: only "lanyard hooks status" finds the container.
+	// Without the device there is no hook: "lanyard hooks status" finds the container, and a service
+	// reports it, as soon as it starts.
+	b := &brokered{world: d.w, log: d.path("service.log")}
 	if out, err := d.docker("off", sleep, append(slices.Clone(onLAN[:2]), onLAN[4:]...)...); err != nil {
 		t.Fatalf("docker run: %v: %s", err, out)
 	}
@@ -234,4 +282,22 @@ func TestDockerRefusals(t *testing.T) {
 		found[0].Annotations["io.lanyard.network"] != "web" {
 		t.Errorf("running are %+v, %v", found, errors.Join(err))
 	}
+	b.start(dockerOf + "=" + d.dir)
+	t.Cleanup(func() { must(t, unix.Unmount(b.guards(), unix.MNT_DETACH)) })
+	t.Cleanup(b.stop)
+	d.reported(b, "off")
+	if out, err := d.docker("good", sleep, onLAN...); err != nil {
+		t.Fatalf("docker run: %v: %s", err, out)
+	}
+	d.attached("with the service", "good")
+	d.must("docker", "restart", "--time", "0", "off")
+	if out, err := d.docker("late", sleep, append(slices.Clone(onLAN[:2]), onLAN[4:]...)...); err != nil {
+		t.Fatalf("docker run: %v: %s", err, out)
+	}
+	d.reported(b, "late")
+	if n := strings.Count(b.logged(), `container \"off\" runs off the LAN`); n != 2 ||
+		strings.Contains(b.logged(), `container \"good\" runs`) {
+		t.Errorf("\"off\" is reported %d times, want 2: %s", n, b.logged())
+	}
+	d.must("docker", "rm", "--force", "good", "late", "off")
 }

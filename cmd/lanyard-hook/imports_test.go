@@ -36,10 +36,11 @@ func TestEtcdInTheServiceOnly(t *testing.T) {
 	}
 }
 
-// TestImports checks that the hook imports nothing of Lanyard's but the messages, and no package with
-// a long initialization: every container start loads all of it.
+// TestImports checks that the hook imports nothing of Lanyard's but the messenger and the messages,
+// and no package with a long initialization: every container start loads all of it.
 func TestImports(t *testing.T) {
-	own := []string{"github.com/lanyard-net/lanyard/cmd/lanyard-hook", "github.com/lanyard-net/lanyard/hook/service/wire"}
+	const lanyard = "github.com/lanyard-net/lanyard/"
+	own := []string{lanyard + "cmd/lanyard-hook", lanyard + "internal/messenger", lanyard + "hook/service/wire"}
 	for _, d := range depsOf(t, ".") {
 		module, _, outside := strings.Cut(d, ".")
 		outside = outside && !strings.Contains(module, "/") && !strings.HasPrefix(d, "golang.org/x/sys/")

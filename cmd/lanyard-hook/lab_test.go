@@ -6,6 +6,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/leases"
+	"github.com/lanyard-net/lanyard/internal/messenger"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
@@ -15,7 +16,7 @@ func TestMain(m *testing.M) {
 		hooklab.RunHook()
 	}
 	if hooklab.AsHook() {
-		attachFile = "/proc/self/exe"
+		messenger.AttachFile = "/proc/self/exe"
 		main()
 	}
 	leases.Register() // as "lanyard" does, which is the service and the administrator's command

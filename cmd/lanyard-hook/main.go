@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lanyard-net/lanyard/internal/messenger"
 )
 
 const usage = `lanyard-hook: attach containers to the LAN (an OCI hook; reads the state from stdin)
@@ -40,18 +42,12 @@ With LANYARD_TRACE=1 in the hook's "env", the time of each step is recorded ("la
 inspect --timing ID") and written to stderr.
 `
 
-// grace is the time for undoing the attach after the timeout.
-const grace = 5 * time.Second
-
 // options are the parsed arguments of the hook.
 type options struct {
-	stage   string
-	root    string // "": the installed system
-	timeout time.Duration
-	attach  string // the program to execute without a service; "": attachFile
-	help    bool
-
-	start time.Time // of the hook
+	messenger.Messenger
+	stage  string
+	attach string // the program to execute without a service; "": messenger.AttachFile
+	help   bool
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -70,8 +66,8 @@ func run(args []string) int {
 	}
 	// The runtime may have no timeout, and would then wait without end: for a stdin that is
 	// never closed, or for a service that works and works.
-	defer time.AfterFunc(o.timeout+grace, func() {
-		say(o.late())
+	defer o.Limit(func(text string) {
+		say(text + " (--timeout)")
 		os.Exit(1)
 	}).Stop()
 	state, err := readState(os.Stdin)
@@ -87,25 +83,20 @@ func run(args []string) int {
 			"add --annotation io.lanyard.network=NETWORK, or leave the device out")
 		return 1
 	}
-	status, err := o.ask(state)
-	if err == nil {
-		return status
-	}
-	if !errors.Is(err, errWithout) {
+	text, ok, err := o.AskHook(o.stage, state)
+	switch {
+	case ok:
+		_, _ = os.Stderr.WriteString(text)
+		return 0
+	case err == nil:
+		say(text)
+		return 1
+	case !errors.Is(err, messenger.ErrWithout):
 		say(err.Error() + ": the hook goes on without the service")
 	}
-	say(o.execute(state).Error())
+	say(o.Execute(o.attach, state, o.stage).Error())
 	return 1
 }
-
-// left returns the rest of the timeout, in whole tenths of a second: an error names it, and the
-// first milliseconds do not matter.
-func (o options) left() time.Duration {
-	return o.timeout - time.Since(o.start).Truncate(100*time.Millisecond)
-}
-
-// late returns what to say after the timeout.
-func (o options) late() string { return "not done after " + o.timeout.String() + " (--timeout)" }
 
 // say prints one line to stderr.
 func say(text string) {
@@ -113,7 +104,9 @@ func say(text string) {
 }
 
 func parse(args []string) (o options, err error) {
-	o = options{timeout: 10 * time.Second, start: time.Now()}
+	o = options{Messenger: messenger.Messenger{
+		Start: time.Now(), Timeout: 10 * time.Second, Remedy: "install it there, or name it with --attach",
+	}}
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -148,11 +141,11 @@ func parse(args []string) (o options, err error) {
 func (o *options) set(flag, value string) (err error) {
 	switch flag {
 	case "--root":
-		o.root = value
+		o.Root = value
 	case "--attach":
 		o.attach = value
 	case "--timeout":
-		if o.timeout, err = time.ParseDuration(value); err != nil || o.timeout <= 0 {
+		if o.Timeout, err = time.ParseDuration(value); err != nil || o.Timeout <= 0 {
 			return usageError("--timeout " + strconv.Quote(value) + ": use a duration such as 10s")
 		}
 	}

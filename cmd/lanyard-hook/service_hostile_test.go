@@ -140,6 +140,9 @@ func TestServiceMessages(t *testing.T) {
 		{"a multicast MAC", wants(`{"network":"web","mac":"01:00:5e:00:00:01"}`), "unicast"},
 		{"a stage of its own", []byte(`{"version":2,"verb":"hook","stage":"exec","state":{"id":"c1"}}`), "no stage"},
 		{"a state that is none", []byte(`{"version":2,"verb":"hook","stage":"poststop","state":[1]}`), "not an OCI state"},
+		{"a plugin's path", []byte(`{"version":2,"verb":"cni","command":"ADD","netns":"/proc/1/ns/net","input":{}}`),
+			"only root"},
+		{"a plugin's request", []byte(`{"version":2,"verb":"netavark","command":"create","input":null}`), "only root"},
 		{"a mode of its own", wants(`{"network":"web","verify":"never"}`), "verify mode"},
 	} {
 		t.Run(x.what, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/service"
@@ -31,6 +32,9 @@ const asService = "LANYARD_TEST_AS_SERVICE"
 
 // asInstalled makes it log as much as an installed service.
 const asInstalled = "LANYARD_TEST_AS_INSTALLED"
+
+// dockerOf is the directory of a dockerd that it watches.
+const dockerOf = "LANYARD_TEST_DOCKER"
 
 // alice may attach, and so may bob; mallory may not.
 const (
@@ -46,7 +50,11 @@ func serveForTest(root string) {
 		level = slog.LevelInfo
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	if err := serve.Run(ctx, serve.Options{Paths: wiring.PathsUnder(root), Log: log, Sweep: time.Hour}); err != nil {
+	o := serve.Options{Paths: wiring.PathsUnder(root), Log: log, Sweep: time.Hour}
+	if dir := os.Getenv(dockerOf); dir != "" {
+		o.Docker = engines.Docker{Spec: dir + "/cdi/lanyard.json", Socket: dir + "/sock", Pidfile: dir + "/pid"}
+	}
+	if err := serve.Run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "lanyard:", err)
 		os.Exit(1)
 	}

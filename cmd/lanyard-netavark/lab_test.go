@@ -2,24 +2,35 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
+	"time"
 
-	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/cmd/internal/serve"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/messenger"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // The test binary is the plugin where LANYARD_ROOT is set.
 func TestMain(m *testing.M) {
+	if hooklab.AsAttach() {
+		hooklab.RunHook()
+	}
+	if root := hooklab.AsService(); root != "" {
+		hooklab.EndService(serve.Run(hooklab.UntilSIGTERM(), serve.Options{
+			Paths: wiring.PathsUnder(root), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Sweep: time.Hour,
+		}))
+	}
 	if os.Getenv("LANYARD_ROOT") != "" {
+		messenger.AttachFile = "/proc/self/exe"
 		main()
 		os.Exit(0)
 	}
@@ -33,34 +44,12 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// world is a lab, with Lanyard's files in a directory of its own.
-type world struct {
-	*testenv.Lab
-	tb   testing.TB
-	root string
-}
+// world is a lab whose engine has the plugin.
+type world struct{ *hooklab.Lab }
 
 func newWorld(tb testing.TB, c testenv.Config) *world {
 	tb.Helper()
-	w := &world{testenv.NewLab(tb, c), tb, filepath.Join(tb.TempDir(), "root")}
-	tb.Cleanup(func() {
-		if err := os.RemoveAll(wiring.PathsUnder(w.root).BPF); err != nil {
-			tb.Errorf("remove pins: %v", err)
-		}
-	})
-	return w
-}
-
-// admin runs f in the host's namespace, as an administrator's command does.
-func (w *world) admin(f func(ctx context.Context, l *wiring.Lanyard) error) {
-	w.tb.Helper()
-	must(w.tb, w.Host.Do(func() error {
-		l, err := wiring.Open(wiring.PathsUnder(w.root))
-		if err != nil {
-			return err
-		}
-		return errors.Join(f(context.Background(), l), l.Close())
-	}))
+	return &world{hooklab.New(tb, c)}
 }
 
 // define creates the network "web" on a parent, with name servers.
@@ -68,36 +57,21 @@ func (w *world) define(parent string) { w.defineWith(parent, "") }
 
 // defineWith is define with a store of leases.
 func (w *world) defineWith(parent string, leases network.LeaseStore) {
-	w.tb.Helper()
-	gateway := netip.MustParseAddr("192.168.50.1")
-	def := &network.Definition{
-		Name: "web", ID: network.NewID(), Driver: network.DriverMacvlan, Parent: parent, Mode: network.ModeBridge,
-		Subnets: []network.Subnet{{Subnet: netip.MustParsePrefix("192.168.50.0/24"), Gateway: gateway}},
-		DNS:     []netip.Addr{gateway}, DNSSearch: []string{"lan.example"}, Leases: leases,
-	}
-	w.admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		_, err := l.CreateNetwork(ctx, def)
-		return err
-	})
-}
-
-func (w *world) records() (recs []hook.Attachment) {
-	w.tb.Helper()
-	w.admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
-		recs, err = l.Attachments(ctx)
-		return err
-	})
-	return recs
+	w.TB.Helper()
+	w.Define("web", parent, func(d *network.Definition) {
+		d.DNS, d.DNSSearch = []netip.Addr{netip.MustParseAddr("192.168.50.1")}, []string{"lan.example"}
+		d.Leases = leases
+	}, "192.168.50.0/24")
 }
 
 // plugin runs one command of the plugin as netavark does, and returns its output. The error is that
 // of the plugin's error message.
 func (w *world) plugin(in any, args ...string) ([]byte, error) {
-	w.tb.Helper()
+	w.TB.Helper()
 	text, err := json.Marshal(in)
-	must(w.tb, err)
+	must(w.TB, err)
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), "LANYARD_ROOT="+w.root)
+	cmd.Env = append(os.Environ(), "LANYARD_ROOT="+w.Root)
 	cmd.Stdin = bytes.NewReader(text)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, os.Stderr
@@ -108,7 +82,7 @@ func (w *world) plugin(in any, args ...string) ([]byte, error) {
 		Error string `json:"error"`
 	}
 	if err := json.Unmarshal(out.Bytes(), &failed); err != nil || failed.Error == "" {
-		w.tb.Fatalf("%q: the error is %q, %v", args, out.String(), err)
+		w.TB.Fatalf("%q: the error is %q, %v", args, out.String(), err)
 	}
 	return nil, errors.New(failed.Error)
 }

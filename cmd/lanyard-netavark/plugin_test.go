@@ -95,14 +95,25 @@ func TestLeasesInEtcd(t *testing.T) {
 		strings.Contains(err.Error(), "\n") {
 		t.Errorf("setup: %v", err)
 	}
-	if recs := w.records(); len(recs) > 0 {
+	if recs := w.Records(); len(recs) > 0 {
 		t.Errorf("records are left: %+v", recs)
 	}
 }
 
 // TestSetup checks setup and teardown: the status block says what the namespace has.
 func TestSetup(t *testing.T) {
-	w := newWorld(t, testenv.Config{})
+	t.Run("alone", func(t *testing.T) { testSetup(t, newWorld(t, testenv.Config{})) })
+	t.Run("service", func(t *testing.T) {
+		w := newWorld(t, testenv.Config{})
+		service := w.StartService()
+		testSetup(t, w)
+		if !strings.Contains(service.Logged(), "plugin=netavark command=setup") {
+			t.Errorf("the service has carried out no setup: %s", service.Logged())
+		}
+	})
+}
+
+func testSetup(t *testing.T, w *world) {
 	w.AddGateway(0, "192.168.50.1/24")
 	w.define(w.Trunk)
 	n := testenv.NewNamespace(t, "container")
@@ -129,7 +140,7 @@ func TestSetup(t *testing.T) {
 	if _, err := n.Exec("ping", "-n", "-c1", "-W5", "192.168.50.1"); err != nil {
 		t.Error(err)
 	}
-	a := w.records()[0]
+	a := w.Records()[0]
 	if a.Verdict.Code != verify.OK || a.Containers[0].ID != "c1:eth0:lan" || a.Containers[0].Name != "name-of-c1" {
 		t.Errorf("the record is %+v", a)
 	}
@@ -151,7 +162,7 @@ func TestSetup(t *testing.T) {
 			t.Errorf("teardown printed %s", out)
 		}
 	}
-	if recs := w.records(); len(recs) > 0 {
+	if recs := w.Records(); len(recs) > 0 {
 		t.Errorf("records are left: %+v", recs)
 	}
 	if text, err := n.Exec("ip", "link"); err != nil || strings.Contains(text, "eth0") {

@@ -35,7 +35,7 @@ func newPodman(t *testing.T) *podman {
 	must(t, err)
 	must(t, os.MkdirAll(filepath.Dir(pluginPath), 0o755))
 	// podman passes no environment to the process that cleans up.
-	text := fmt.Sprintf("#!/bin/sh\nLANYARD_ROOT=%s exec %s \"$@\"\n", p.root, self)
+	text := fmt.Sprintf("#!/bin/sh\nLANYARD_ROOT=%s exec %s \"$@\"\n", p.Root, self)
 	must(t, os.WriteFile(pluginPath, []byte(text), 0o755))
 	t.Cleanup(func() { must(t, os.Remove(pluginPath)) })
 	t.Cleanup(func() { p.run("rm", "--all", "--force", "--time", "0") })
@@ -92,7 +92,7 @@ func (p *podman) makeRootfs() {
 // attached returns the only attachment, and checks that the gateway answers the container.
 func (p *podman) attached(when, name string) (a hook.Attachment) {
 	p.t.Helper()
-	recs := p.records()
+	recs := p.Records()
 	if len(recs) != 1 || recs[0].Verdict.Code != verify.OK ||
 		recs[0].Endpoint.Tags.String() != "VLAN 50" {
 		p.t.Fatalf("%s: the records are %+v", when, recs)
@@ -103,7 +103,7 @@ func (p *podman) attached(when, name string) (a hook.Attachment) {
 
 func (p *podman) wantNone(when string) {
 	p.t.Helper()
-	if recs := p.records(); len(recs) > 0 {
+	if recs := p.Records(); len(recs) > 0 {
 		p.t.Errorf("%s: records are left: %+v", when, recs)
 	}
 }

@@ -7,14 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
-	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/netns"
-	"github.com/lanyard-net/lanyard/hook/oci"
 )
 
 func (e env) hooksStatus() *cli.Command {
@@ -113,7 +108,7 @@ func checkContainers(c *cli.Context, checks []engines.Check) ([]engines.Check, e
 		if err != nil {
 			return nil, err
 		}
-		attached = func(one engines.Container) bool { return onRecord(recs, one) }
+		attached = func(one engines.Container) bool { return one.AttachedIn(recs) }
 	}
 	remedy := func(engine string) string {
 		of := func(c engines.Check) bool { return c.Engine == engine && isWrong(c) }
@@ -157,7 +152,7 @@ func checkRunning(engine string, found []engines.Container, err error,
 	}
 	annotated := 0
 	for _, one := range found {
-		if !oci.Ours(&specs.State{Annotations: one.Annotations}) {
+		if !one.Ours() {
 			continue
 		}
 		annotated++
@@ -172,39 +167,6 @@ func checkRunning(engine string, found []engines.Container, err error,
 			Text: fmt.Sprintf("%d with an annotation of Lanyard, all attached", annotated)})
 	}
 	return checks
-}
-
-// onRecord reports whether a running container is attached. podman keeps the id of a
-// container that it restarts, and the record of the run before may still exist: so the
-// process must be the same.
-func onRecord(recs []hook.Attachment, one engines.Container) bool {
-	inode := netnsInode(one.Pid)
-	return slices.ContainsFunc(recs, func(a hook.Attachment) bool {
-		if a.State != hook.Attached {
-			return false
-		}
-		if len(a.Containers) == 0 && inode != 0 && a.Netns.Inode == inode {
-			return true // rebuilt from kernel state, without its containers
-		}
-		if one.Sandbox != "" && a.Pod.Sandbox == one.Sandbox {
-			return true // the containers of a pod share the interface
-		}
-		return slices.ContainsFunc(a.Containers, func(c hook.Container) bool {
-			if one.Pid == 0 {
-				return c.ID == one.ID
-			}
-			return c.Process.Pid == one.Pid && netns.Alive(c.Process)
-		})
-	})
-}
-
-// netnsInode returns the inode of a process's network namespace, 0 if it has ended.
-func netnsInode(pid int) uint64 {
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d/ns/net", pid), &st) != nil {
-		return 0
-	}
-	return st.Ino
 }
 
 // hasInterface reports whether a rootless container has an interface that can be

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
 	"github.com/lanyard-net/lanyard/hook"
 )
@@ -23,8 +24,9 @@ func (e env) serve() *cli.Command {
 
 Each network defines who may attach: see --allow-user, --allow-group and --max-per-user
 of "lanyard network create". "lanyard why" shows users their refusals; the full reasons
-are in the log of this command. On SIGTERM, the service finishes the requests that it has
-begun, and ends. Containers keep running.`,
+are in the log of this command, and Docker's containers that start off the LAN because
+they have an annotation and not the device. On SIGTERM, the service finishes the requests
+that it has begun, and ends. Containers keep running.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log", Value: "text",
 				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
@@ -57,7 +59,7 @@ func (e env) runServe(c *cli.Context) error {
 	if err := serveMetrics(c.Context, paths(c), c.String("metrics"), log); err != nil {
 		return err
 	}
-	err = serve.Run(c.Context, serve.Options{Paths: paths(c), Log: log, Sweep: every})
+	err = serve.Run(c.Context, serve.Options{Paths: paths(c), Log: log, Sweep: every, Docker: engines.HostDocker})
 	if errors.Is(err, hook.ErrUnprivileged) {
 		return unprivileged(c)
 	}

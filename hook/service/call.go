@@ -134,8 +134,11 @@ func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 		}
 		return append([]byte{wire.NotMine}, text...)
 	}
-	if m.Verb == wire.VerbHook {
+	switch m.Verb {
+	case wire.VerbHook:
 		return c.hook(ctx, m)
+	case wire.VerbCNI, wire.VerbNetavark:
+		return c.plugin(ctx, m)
 	}
 	c.log = c.log.With("verb", m.Verb, "container", m.Container)
 	r, err := c.do(ctx, m)

@@ -3,12 +3,13 @@
 //
 // A connection carries one request, signs of life while it is carried out, and one reply. The
 // socket is SOCK_SEQPACKET, so a message arrives whole or not at all. The service accepts no file
-// descriptors and no paths from callers, only names and a pid, which it checks itself. The kernel
-// identifies the caller. Package hook/attach decides what the caller may have, and records it.
+// descriptors from callers, and paths from root's plugins only: from others only names and a pid,
+// which it checks itself. The kernel identifies the caller. Package hook/attach decides what the
+// caller may have, and records it.
 //
-// Requests are JSON. So are replies, but for those to lanyard-hook and the rejection of a
-// request that was not read: a byte that says what the reply is, and text. lanyard-hook
-// decodes no JSON. Package wire has what it must know of the messages.
+// Requests are JSON. So are replies, but for those to lanyard-hook and the plugins, and the rejection
+// of a request that was not read: a byte that says what the reply is, and text. Hook and plugins
+// decode no JSON. Package wire has what they must know of the messages.
 package service
 
 import (
@@ -50,6 +51,12 @@ type request struct {
 	State   json.RawMessage `json:"state,omitempty"`      // of the container, as the runtime wrote it
 	Timeout time.Duration   `json:"timeout_ns,omitempty"` // that the hook waits
 	Trace   bool            `json:"trace,omitempty"`      // the hook prints the duration of each step
+
+	// Of wire.VerbCNI and wire.VerbNetavark, with Timeout.
+	Command string          `json:"command,omitempty"`
+	Netns   string          `json:"netns,omitempty"`       // path of the container's network namespace
+	Inode   uint64          `json:"netns_inode,omitempty"` // of Netns, as the plugin sees it
+	Input   json.RawMessage `json:"input,omitempty"`
 }
 
 // want is the wire format of hook.Want.
@@ -138,8 +145,9 @@ func decode(b []byte) (*request, error) {
 			m.Version, wire.Version)
 	}
 	switch m.Verb {
-	case verbAttach, verbDetach, verbWhy, verbTell, wire.VerbHook:
+	case verbAttach, verbDetach, verbWhy, verbTell, wire.VerbHook, wire.VerbCNI, wire.VerbNetavark:
 		return &m, nil
 	}
-	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why, tell or hook", m.Verb)
+	return nil, fmt.Errorf("message has the unknown verb %.20q: use attach, detach, why, tell, hook, cni or netavark",
+		m.Verb)
 }

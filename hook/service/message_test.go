@@ -21,3 +21,18 @@ func TestHookRequest(t *testing.T) {
 		}
 	}
 }
+
+// TestPluginRequest checks that the service reads what a plugin writes, whatever the path.
+func TestPluginRequest(t *testing.T) {
+	const input = `{"a":"b"}`
+	for _, path := range []string{"", "/run/netns/c1", "a \"path\"\\with\nall of ü"} {
+		m, err := decode(wire.PluginRequest(wire.VerbCNI, "ADD", path, 7, time.Second, []byte(input)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Verb != wire.VerbCNI || m.Command != "ADD" || m.Netns != path || path != "" && m.Inode != 7 ||
+			m.Timeout != time.Second || string(m.Input) != input {
+			t.Errorf("decoded %+v", m)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/cni"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
@@ -31,6 +32,7 @@ const (
 // Server attaches containers for root and for the authorized users that connect to it.
 type Server struct {
 	Root         hook.Attacher
+	Host         cni.Host // for plugins, with Root
 	Users        hook.CallerAttacher
 	AllowList    *network.AllowList
 	Networks     string       // directory of the definitions

@@ -45,7 +45,8 @@ func Main(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// RunHook carries out a stage without a service, and exits as lanyard-attach does.
+// RunHook carries out a stage, or a command of a plugin, without a service, and exits as
+// lanyard-attach does.
 func RunHook() {
 	exit := func(err error) {
 		if err != nil {
@@ -54,13 +55,18 @@ func RunHook() {
 		}
 		os.Exit(0)
 	}
-	exit(stage.Run(context.Background(), options(os.Args[1:]), exit))
+	o, args := options(os.Args[1:])
+	if p, ok := stage.PluginOf(o, args); ok {
+		os.Exit(p.Run(context.Background()))
+	}
+	o.Stage = args[0]
+	exit(stage.Run(context.Background(), o, exit))
 }
 
 // options parses the arguments of lanyard-hook or lanyard-attach:
-// [--root DIR] [--timeout DURATION] STAGE, in any order of the options.
-func options(args []string) stage.Options {
-	o := stage.Options{Paths: wiring.DefaultPaths(), Timeout: 10 * time.Second, Stdin: os.Stdin, Stderr: os.Stderr}
+// [--root DIR] [--timeout DURATION] STAGE, in any order of the options. It returns the others.
+func options(args []string) (o stage.Options, rest []string) {
+	o = stage.Options{Paths: wiring.DefaultPaths(), Timeout: 10 * time.Second, Stdin: os.Stdin, Stderr: os.Stderr}
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "--root":
@@ -73,10 +79,10 @@ func options(args []string) stage.Options {
 				panic(err) // the hook has parsed it
 			}
 		default:
-			o.Stage = args[i]
+			rest = append(rest, args[i])
 		}
 	}
-	return o
+	return o, rest
 }
 
 // State returns what a runtime writes to the hook's stdin. Annotations are without their prefix.

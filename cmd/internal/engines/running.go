@@ -77,30 +77,38 @@ func runningNow(ctx context.Context, program string) ([]Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []struct {
-		ID         string `json:"Id"`
-		Name       string
-		State      struct{ Pid int }
-		Config     struct{ Annotations map[string]string } // podman
-		HostConfig struct {
-			NetworkMode string
-			Annotations map[string]string // Docker
-		}
-	}
+	var list []inspected
 	if err := json.Unmarshal(text, &list); err != nil {
 		return nil, fmt.Errorf("output of \"%s inspect\": %w", program, err)
 	}
 	var all []Container
 	for _, c := range list {
-		if c.HostConfig.Annotations != nil && c.Config.Annotations == nil {
-			c.Config.Annotations = c.HostConfig.Annotations
-		}
-		all = append(all, Container{
-			ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Pid: c.State.Pid, Network: c.HostConfig.NetworkMode,
-			Annotations: c.Config.Annotations,
-		})
+		all = append(all, c.container())
 	}
 	return all, nil
+}
+
+// inspected is a container as "podman inspect" and "docker inspect" print it, and as Docker's API
+// describes it.
+type inspected struct {
+	ID         string `json:"Id"`
+	Name       string
+	State      struct{ Pid int }
+	Config     struct{ Annotations map[string]string } // podman
+	HostConfig struct {
+		NetworkMode string
+		Annotations map[string]string // Docker
+	}
+}
+
+func (c inspected) container() Container {
+	if c.HostConfig.Annotations != nil && c.Config.Annotations == nil {
+		c.Config.Annotations = c.HostConfig.Annotations
+	}
+	return Container{
+		ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), Pid: c.State.Pid, Network: c.HostConfig.NetworkMode,
+		Annotations: c.Config.Annotations,
+	}
 }
 
 // criSockets are the sockets of the engines that crictl can ask.

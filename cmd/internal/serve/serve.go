@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -25,6 +26,8 @@ type Options struct {
 	Paths wiring.Paths
 	Log   *slog.Logger
 	Sweep time.Duration // the interval of sweep
+	// Docker is a dockerd whose containers are looked at when they start; zero for none.
+	Docker engines.Docker
 }
 
 // Run serves until ctx ends, and then finishes the requests in progress. It returns
@@ -57,13 +60,14 @@ func Run(ctx context.Context, o Options) error {
 	var tasks sync.WaitGroup
 	tasks.Go(func() { sweep(background, l.Local, o) })
 	tasks.Go(func() { mirror(background, guards, o) })
+	tasks.Go(func() { watchDocker(background, l.Local, o) })
 	tasks.Go(func() { keepLeases(background, l, o) })
 	tasks.Go(func() { announceMoved(background, l.Local, o) })
 	tasks.Go(func() { l.RenewLeases(background) })
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	s := &service.Server{
-		Root: l.Local, Users: l.Local,
+		Root: l.Local, Host: l.Admin, Users: l.Local,
 		Networks: o.Paths.Networks, AllowList: network.NewAllowList(o.Paths.Networks),
 		RootFailures: service.Kept(o.Paths.Failures()),
 		Log:          o.Log,

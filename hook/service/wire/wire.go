@@ -1,6 +1,6 @@
-// Package wire has what lanyard-hook and the service say to each other: the request for one stage of
-// a hook, and the first byte of a reply. Every container start loads it with lanyard-hook, so it
-// imports nothing but strconv and time.
+// Package wire has what lanyard-hook and the plugins, and the service say to each other: the requests
+// for one stage of a hook and for one command of a plugin, and the first byte of a reply. Every
+// container start loads it with lanyard-hook, so it imports nothing but strconv and time.
 package wire
 
 import (
@@ -20,16 +20,20 @@ const MaxMessage = 64 << 10
 // SignInterval is the interval of the service's signs of life while a request is in progress.
 const SignInterval = time.Second
 
-// VerbHook is the verb of a request for one stage of an OCI hook.
-const VerbHook = "hook"
+// Verbs of requests.
+const (
+	VerbHook     = "hook" // one stage of an OCI hook
+	VerbCNI      = "cni"  // one command of a plugin
+	VerbNetavark = "netavark"
+)
 
-// A reply to lanyard-hook, and the rejection of any request that was not read, is one of these bytes
+// A reply to lanyard-hook and to a plugin, and the rejection of any request that was not read, is one of these bytes
 // and text.
 const (
-	Done      = '0' // the stage was carried out; the text is for the hook's stderr
-	Failed    = '1' // the text is the reason, in one line
+	Done      = '0' // done; the text is for the hook's stderr, or for the plugin's stdout
+	Failed    = '1' // the text is the reason, in one line, or for the plugin's stdout
 	Later     = 'r' // the request was not read: send it again
-	NotMine   = 'x' // the hook has to carry out the stage itself; the text says why, or is empty
+	NotMine   = 'x' // hook or plugin have to do it themselves; the text says why, or is empty
 	StillBusy = '.' // the request is in progress; another reply follows
 )
 
@@ -46,4 +50,31 @@ func HookRequest(stage string, timeout time.Duration, trace bool, state []byte) 
 	b := make([]byte, 0, len(head)+len(state)+1)
 	b = append(append(b, head...), state...)
 	return append(b, '}')
+}
+
+// PluginRequest returns the request for one command of a plugin. input is JSON. netns is the path of
+// the container's network namespace, or empty, and inode is the file that the plugin sees there.
+func PluginRequest(plugin, command, netns string, inode uint64, timeout time.Duration, input []byte) []byte {
+	head := `{"version":` + strconv.Itoa(Version) + `,"verb":"` + plugin + `","command":"` + command +
+		`","timeout_ns":` + strconv.FormatInt(int64(timeout), 10)
+	if netns != "" {
+		head += `,"netns":` + quote(netns) + `,"netns_inode":` + strconv.FormatUint(inode, 10)
+	}
+	head += `,"input":`
+	b := make([]byte, 0, len(head)+len(input)+1)
+	b = append(append(b, head...), input...)
+	return append(b, '}')
+}
+
+// quote returns a string of JSON.
+func quote(s string) string {
+	b := []byte{'"'}
+	for _, c := range []byte(s) {
+		if c < ' ' || c == '"' || c == '\\' {
+			b = append(b, '\\', 'u', '0', '0', "0123456789abcdef"[c>>4], "0123456789abcdef"[c&15])
+			continue
+		}
+		b = append(b, c)
+	}
+	return string(append(b, '"'))
 }

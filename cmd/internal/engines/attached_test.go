@@ -1,22 +1,21 @@
-package main
+package engines
 
 import (
 	"testing"
 
-	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
-// TestOnRecord checks which records show that a running container is attached. "Running" is
+// TestAttachedIn checks which records show that a running container is attached. "Running" is
 // this process.
-func TestOnRecord(t *testing.T) {
+func TestAttachedIn(t *testing.T) {
 	self, err := netns.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
-	podman := engines.Container{ID: "c1", Pid: self.Pid}
-	pod := engines.Container{ID: "c1", Sandbox: "s1"}
+	podman := Container{ID: "c1", Pid: self.Pid}
+	pod := Container{ID: "c1", Sandbox: "s1"}
 	before := netns.Process{Pid: self.Pid, Start: self.Start - 1}
 	record := func(state hook.State, containers ...hook.Container) hook.Attachment {
 		return hook.Attachment{State: state, Containers: containers}
@@ -29,7 +28,7 @@ func TestOnRecord(t *testing.T) {
 	sandbox.Pod.Sandbox = "s1"
 	for name, c := range map[string]struct {
 		rec  hook.Attachment
-		one  engines.Container
+		one  Container
 		want bool
 	}{
 		"podman's process":           {record(hook.Attached, hook.Container{ID: "c1", Process: self}), podman, true},
@@ -41,7 +40,7 @@ func TestOnRecord(t *testing.T) {
 		"another container":          {record(hook.Attached, hook.Container{ID: "c2"}), pod, false},
 		"its sandbox":                {sandbox, pod, true},
 	} {
-		if got := onRecord([]hook.Attachment{c.rec}, c.one); got != c.want {
+		if got := c.one.AttachedIn([]hook.Attachment{c.rec}); got != c.want {
 			t.Errorf("%s: attached is %v", name, got)
 		}
 	}

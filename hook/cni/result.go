@@ -1,6 +1,7 @@
-package main
+package cni
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +13,19 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
+
+// encode returns the result of an ADD in the configuration's version of CNI.
+func encode(c *config, def *network.Definition, a hook.Attachment, netns string) ([]byte, error) {
+	r, err := resultOf(c, def, a, netns)
+	if err != nil {
+		return nil, err
+	}
+	versioned, err := r.GetAsVersion(c.CNIVersion)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(versioned)
+}
 
 // resultOf returns the result of an ADD: that of the plugins before this one, and the attachment.
 func resultOf(c *config, def *network.Definition, a hook.Attachment, netns string) (*types100.Result, error) {

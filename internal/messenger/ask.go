@@ -1,4 +1,7 @@
-package main
+// Package messenger is the service's client in the programs that engines start: the OCI hook and
+// the plugins. Every container start loads it, so that it imports nothing of Lanyard's but the
+// messages, and decodes no JSON. If no service answers, it executes lanyard-attach.
+package messenger
 
 import (
 	"errors"
@@ -14,9 +17,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/service/wire"
 )
 
-// maxReply is the maximum length of what the hook reads of a reply, in bytes.
-const maxReply = 16 << 10
-
 const (
 	// connectTime limits the wait for a place in the service's backlog.
 	connectTime = time.Second
@@ -25,45 +25,76 @@ const (
 	retryWait = 100 * time.Millisecond
 )
 
-// errWithout is returned if the hook has to go on without the service, and nothing is wrong: no
+// ErrWithout is returned if the caller has to go on without the service, and nothing is wrong: no
 // service listens, or the request is not for it.
-var errWithout = errors.New("no service")
+var ErrWithout = errors.New("no service")
 
-// ask has the service carry out the stage, prints what it says, and returns the exit status. After
-// an error the caller goes on without the service, which may have begun: the next attach
-// joins an attachment that exists, and undoes one that a killed service has begun.
-func (o options) ask(state []byte) (status int, err error) {
+// Messenger carries one request.
+type Messenger struct {
+	Root    string // directory of Lanyard's files; "": the installed system
+	Start   time.Time
+	Timeout time.Duration // since Start
+	Remedy  string        // what to do if lanyard-attach is missing
+}
+
+// Left returns the rest of the timeout, in whole tenths of a second: an error names it, and the
+// first milliseconds do not matter.
+func (m Messenger) Left() time.Duration {
+	return m.Timeout - time.Since(m.Start).Truncate(100*time.Millisecond)
+}
+
+// Late returns what to say after the timeout.
+func (m Messenger) Late() string { return "not done after " + m.Timeout.String() }
+
+// grace is the time for undoing an attach after the timeout.
+const grace = 5 * time.Second
+
+// Limit calls expire if the command is not done, and not undone, after the timeout. The caller stops
+// the timer.
+func (m Messenger) Limit(expire func(text string)) *time.Timer {
+	return time.AfterFunc(m.Timeout+grace, func() { expire(m.Late()) })
+}
+
+// AskHook has the service carry out a stage of the hook.
+func (m Messenger) AskHook(stage string, state []byte) (text string, ok bool, err error) {
+	return m.ask(func(left time.Duration) []byte {
+		return wire.HookRequest(stage, left, os.Getenv("LANYARD_TRACE") == "1", state)
+	})
+}
+
+// ask has the service carry out a request, and returns its output, or, if ok is false, the reason of
+// the failure. request returns the message, for the rest of the timeout. After an error the caller
+// goes on without the service, which may have begun: the next attach joins an attachment that exists,
+// and undoes one that a killed service has begun.
+func (m Messenger) ask(request func(left time.Duration) []byte) (text string, ok bool, err error) {
 	for {
-		reply, err := o.exchange(state)
+		reply, err := m.exchange(request(max(m.Left(), time.Millisecond)))
 		if err != nil {
-			return 0, err
+			return "", false, err
 		}
 		text := string(reply[1:])
 		switch {
 		case reply[0] == wire.Done:
-			_, _ = os.Stderr.WriteString(text)
-			return 0, nil
-		case reply[0] == wire.Failed, reply[0] == wire.Later && time.Since(o.start) > o.timeout:
-			say(text)
-			return 1, nil
+			return text, true, nil
+		case reply[0] == wire.Failed, reply[0] == wire.Later && time.Since(m.Start) > m.Timeout:
+			return text, false, nil
 		case reply[0] == wire.NotMine && text == "":
-			return 0, errWithout
+			return "", false, ErrWithout
 		case reply[0] == wire.NotMine:
-			return 0, errors.New("the service: " + text)
+			return "", false, errors.New("the service: " + text)
 		case reply[0] != wire.Later:
-			return 0, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
+			return "", false, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
 		}
 		time.Sleep(retryWait)
 	}
 }
 
 // exchange sends the request and returns the reply, which is not empty.
-func (o options) exchange(state []byte) ([]byte, error) {
-	request := wire.HookRequest(o.stage, max(o.left(), time.Millisecond), os.Getenv("LANYARD_TRACE") == "1", state)
+func (m Messenger) exchange(request []byte) ([]byte, error) {
 	if len(request) > wire.MaxMessage {
-		return nil, errWithout
+		return nil, ErrWithout
 	}
-	service, err := o.dial()
+	service, err := m.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +121,12 @@ func (o options) exchange(state []byte) ([]byte, error) {
 // dial connects to the service, and returns the socket as a file that the runtime polls. While a
 // thread waits in a system call instead, the runtime's monitor wakes up every 70 µs, and takes
 // processor time from the service.
-func (o options) dial() (*os.File, error) {
+func (m Messenger) dial() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err = o.connect(fd); err == nil {
+	if err = m.connect(fd); err == nil {
 		err = unix.SetNonblock(fd, true)
 	}
 	if err != nil {
@@ -105,21 +136,21 @@ func (o options) dial() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "service"), nil
 }
 
-// connect connects to the service. It returns errWithout if none listens, and an error if it is
+// connect connects to the service. It returns ErrWithout if none listens, and an error if it is
 // not root who does.
-func (o options) connect(fd int) error {
+func (m Messenger) connect(fd int) error {
 	limit := unix.NsecToTimeval(int64(connectTime))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
 		return err
 	}
 	path := "/run/lanyard/lanyard.sock"
-	if o.root != "" {
-		path = filepath.Join(o.root, "run/lanyard.sock")
+	if m.Root != "" {
+		path = filepath.Join(m.Root, "run/lanyard.sock")
 	}
 	err := retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
-		return errWithout
+		return ErrWithout
 	case errors.Is(err, unix.EAGAIN):
 		return errors.New("the service accepted no connection within " + connectTime.String())
 	case err != nil:
@@ -154,7 +185,7 @@ func receive(service *os.File) ([]byte, error) {
 	if err := service.SetReadDeadline(time.Now().Add(signTime)); err != nil {
 		return nil, err
 	}
-	b := make([]byte, maxReply)
+	b := make([]byte, wire.MaxMessage)
 	n, err := service.Read(b)
 	if errors.Is(err, unix.ECONNRESET) {
 		n, err = service.Read(b) // the service has closed before it read all: its reply is next

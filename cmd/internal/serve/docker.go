@@ -1,0 +1,49 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/hook/attach"
+	"github.com/lanyard-net/lanyard/hook/service"
+)
+
+// dockerRetry is the interval for looking for a dockerd, and for trying again after an error.
+const dockerRetry = 2 * time.Second
+
+// watchDocker reports Docker's containers that start off the LAN: Docker runs the hook for containers
+// with the CDI device only, and ignores the annotation without it.
+func watchDocker(ctx context.Context, l *attach.Local, o Options) {
+	for ctx.Err() == nil {
+		if o.Docker.Runs() {
+			err := o.Docker.Started(ctx, func(c engines.Container) { reportOffLAN(ctx, l, o, c) })
+			if ctx.Err() == nil {
+				o.Log.Debug("no events of Docker", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(dockerRetry):
+		}
+	}
+}
+
+// reportOffLAN logs a container that has an annotation of Lanyard and no attachment, and keeps that for
+// "lanyard why". The hook of a container has attached it before Docker reports the start.
+func reportOffLAN(ctx context.Context, l *attach.Local, o Options, c engines.Container) {
+	if !c.Ours() {
+		return
+	}
+	recs, err := l.Attachments(ctx)
+	if err != nil || c.AttachedIn(recs) || !c.Runs() { // in this order: it may end at any moment
+		return
+	}
+	text := fmt.Sprintf("Docker's container %q runs off the LAN: it has an annotation of Lanyard and not the device: "+
+		"run it again with --device %s", c.Name, engines.CDIDevice)
+	o.Log.Error(text, "container", c.ID)
+	if err := service.Kept(o.Paths.Failures()).Add(c.ID, text); err != nil {
+		o.Log.Error("cannot keep a failure for \"lanyard why\"", "err", err)
+	}
+}
