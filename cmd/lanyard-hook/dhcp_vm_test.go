@@ -54,11 +54,13 @@ func TestDHCPVLAN(t *testing.T) {
 	}
 	c := testenv.NewContainer(t)
 	b.TakeOffTrunk(50)
-	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=web"), 1, "dhcp-silent: no DHCP server answered",
+	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=web"), 1,
+		"dhcp-silent: no DHCP server answered",
 		"VLAN 50 of", "switch port")
 	b.PutOnTrunk(50)
 	b.SetNative(50)
-	b.Refused("answers without a tag", b.Attach("c1", c, "network=web"), 1, "dhcp-wrong-vlan: requests to DHCP servers left",
+	b.Refused("answers without a tag", b.Attach("c1", c, "network=web"), 1,
+		"dhcp-wrong-vlan: requests to DHCP servers left",
 		"as VLAN 50 and answers arrived on untagged", "native VLAN")
 	b.WantNothing("web", before)
 }
