@@ -24,9 +24,11 @@ func TestDHCPVLAN(t *testing.T) {
 	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})
 	gw := b.AddGateway(50, "192.168.50.1/24")
 	gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=6,192.168.50.5")
-	b.Define("web", b.Trunk+".50", func(d *network.Definition) {
-		d.IPAM, d.Managed, d.Deadline = network.IPAMDHCP, true, network.Duration(2*time.Second)
-	})
+	for name, vlan := range map[string]string{"web": ".50", "db": ".60"} {
+		b.Define(name, b.Trunk+vlan, func(d *network.Definition) {
+			d.IPAM, d.Managed, d.Deadline = network.IPAMDHCP, true, network.Duration(2*time.Second)
+		})
+	}
 	before := b.Links(b.Host)
 	dir, err := os.MkdirTemp("", "engine")
 	must(t, err)
@@ -53,14 +55,11 @@ func TestDHCPVLAN(t *testing.T) {
 		e.must(runtime, "--root", root, "delete", "--force", id)
 	}
 	c := testenv.NewContainer(t)
-	b.TakeOffTrunk(50)
-	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=web"), 1,
-		"dhcp-silent: no DHCP server answered",
-		"VLAN 50 of", "switch port")
-	b.PutOnTrunk(50)
+	b.TakeOffTrunk(60)
+	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=db"), 1,
+		"dhcp-silent: no DHCP server answered", "VLAN 60 of", "switch port")
 	b.SetNative(50)
 	b.Refused("answers without a tag", b.Attach("c1", c, "network=web"), 1,
-		"dhcp-wrong-vlan: requests to DHCP servers left",
-		"as VLAN 50 and answers arrived on untagged", "native VLAN")
+		"dhcp-wrong-vlan: requests to DHCP servers left", "as VLAN 50 and answers arrived on untagged", "native VLAN")
 	b.WantNothing("web", before)
 }
