@@ -164,7 +164,7 @@ func drawMap(l *wiring.Lanyard, heard lldp.Memory, rows []psRow) *mapNode {
 	return host
 }
 
-// child returns the child with that name, which it adds if there is none.
+// child returns the child with that name. It adds a missing one.
 func (n *mapNode) child(kind, name string) *mapNode {
 	at := slices.IndexFunc(n.Children, func(c *mapNode) bool { return c.Kind == kind && c.Name == name })
 	if at < 0 {
@@ -206,7 +206,7 @@ func (n *mapNode) addRates(before, after []psRow, elapsed time.Duration) {
 	}
 	was, is := counters(before), counters(after)
 	if was == nil || is == nil || is.OutBytes < was.OutBytes || is.InBytes < was.InBytes {
-		return // not watched, or watched anew
+		return // not watched, or its counters have begun again
 	}
 	rate := func(bytes uint64) *float64 {
 		r := float64(bytes) / elapsed.Seconds()

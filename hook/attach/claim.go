@@ -156,7 +156,7 @@ func (t *attempt) confirmLeases(ctx context.Context) error {
 	switch {
 	case !errors.Is(err, ipam.ErrTaken):
 		return err
-	case t.caller != nil: // who may not know the holder
+	case t.caller != nil: // a caller may not know the holder
 		return errors.New("its address was given to another host during the attach: start the container again")
 	}
 	return fmt.Errorf("during the attach: %w: start the container again", err)

@@ -48,7 +48,7 @@ func (l *Local) RenewLeases(ctx context.Context) {
 	}
 }
 
-// renewDue extends the leases whose time has come.
+// renewDue extends the leases that are due.
 func (l *Local) renewDue(ctx context.Context, tried map[verify.ID]time.Time) error {
 	var recs []hook.Attachment
 	if err := l.WithDB(ctx, func() error {

@@ -23,8 +23,8 @@ type endingLink struct {
 }
 
 // excuse finds out whether the first claim of the findings can be ignored: that of a proxy (proxy
-// ARP), or that of a local container that is ending, for whose end it waits. If it returns true, the
-// caller repeats the round.
+// ARP), or that of a local container that is ending: it waits for the end. If it returns true, the caller
+// repeats the round.
 //
 // A proxy answers for every address. Where the address was not asked for by name, a
 // claimant is tried as a proxy only when it claims a second candidate: another host's containers

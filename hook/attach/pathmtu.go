@@ -14,7 +14,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// pingTarget is a station whose path is measured: a gateway, or a sibling.
+// pingTarget is a station, with what is needed to measure the path to it: a gateway, or a sibling.
 type pingTarget struct {
 	verify.Ends
 	sibling string
@@ -22,7 +22,7 @@ type pingTarget struct {
 
 // PathMTUs measures which packets of an attachment's interface reach gateways, given with the MACs that
 // they have answered from, and, with sibling, one other container of its network. It returns nothing
-// if there is none of them, or if the kernel routes the network's packets.
+// without any of them, or if the kernel routes the network's packets.
 func (l *Local) PathMTUs(
 	ctx context.Context, a hook.Attachment, gateways map[netip.Addr]ether.MAC, sibling bool,
 ) (paths []verify.PathMTU, err error) {

@@ -83,7 +83,7 @@ func (l *Local) releaseOrphans(
 	return nil
 }
 
-// markLost writes to the record of an attachment that it has lost an address, and to whom, or that
+// markLost writes to the record of an attachment that it has lost an address, with its new holder, or that
 // it holds all of them again. taken wraps ipam.ErrTaken, or is nil.
 func (l *Local) markLost(ctx context.Context, a hook.Attachment, taken error) error {
 	lost := ""

@@ -27,8 +27,8 @@ type Driver interface {
 	// Exists reports whether the attachment's interface exists. The owner of the namespace can
 	// delete it.
 	Exists(ns *link.Netns, a *hook.Attachment) (bool, error)
-	// OnLAN runs f in the namespace of the attachment's link whose frames no guard drops, with the
-	// link's ifindex.
+	// OnLAN runs f in the namespace of the attachment's link on the LAN, with that link's ifindex.
+	// Of a guarded attachment this is the macvlan: the guard drops DHCP messages on the pair.
 	OnLAN(ns *link.Netns, a *hook.Attachment, f func(index int) error) error
 	// Remove deletes the attachment's interface, complete or not, if its namespace exists: the
 	// kernel deletes the interface together with the namespace. An interface that does not exist

@@ -19,8 +19,8 @@ type Addr struct {
 	// DAD makes the kernel run duplicate address detection; without it an IPv6
 	// address is usable at once. It has no effect for IPv4.
 	DAD bool
-	// Valid is for how long the address is valid, in whole seconds: then the kernel removes it.
-	// 0: for ever.
+	// Valid is the lifetime of the address, in whole seconds. The kernel removes it then. 0: it has
+	// no end.
 	Valid time.Duration
 	// Tentative and Duplicate are set by Addrs only: DAD is in progress, or found
 	// another station with the address.

@@ -174,7 +174,7 @@ func (h *Host) RemoveParent(ctx context.Context, name string, needed func(name s
 }
 
 // RemoveParents deletes several parents, as RemoveParent does one. It returns an error for
-// each name that it could not delete, or whose outer VLAN it could not delete. The kernel
+// each name that it could not delete, or could delete without its outer VLAN. The kernel
 // waits for RCU once for all of them.
 func (h *Host) RemoveParents(
 	ctx context.Context, names []string, needed func(name string) bool,

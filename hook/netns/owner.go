@@ -24,8 +24,8 @@ func (n *Namespace) Owners() ([]uint32, error) {
 	return owners, nil
 }
 
-// OwnerOf returns, of the owners that Owners returns, the one whose namespace it is: that of the
-// outermost user namespace below the host's own. Those further in may belong to other uids that this
+// OwnerOf returns the user that a network namespace belongs to, out of what Owners returns: the owner
+// of the outermost user namespace below the host's own. Those further in may belong to other uids that this
 // user has chosen, such as subordinate uids, and these must not act for the user. rootless is false,
 // and the uid 0, for a namespace of the host's root, and for the host's own.
 func OwnerOf(owners []uint32) (uid uint32, rootless bool) {

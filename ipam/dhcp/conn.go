@@ -166,7 +166,7 @@ func (c *Conn) receive(m *dhcpv4.DHCPv4) (a answer, err error) {
 	return decode(c.buf[:n], m), nil
 }
 
-// decode returns the answer to a message in a frame. It is empty if there is none.
+// decode returns the answer to a message in a frame. It is empty if the frame has no answer.
 func decode(b []byte, m *dhcpv4.DHCPv4) (a answer) {
 	text, from, err := payload(b)
 	// The transaction and the client's MAC are at fixed places: so a malformed answer is told from

@@ -2,7 +2,7 @@
 // for a lease, extends it, and gives it back.
 //
 // It knows nothing of networks, records or guards. The caller decides on which interface it asks,
-// which lease is acceptable, and what to do if there is none. A [Conn] sends and receives from a
+// which lease is acceptable, and what to do without one. A [Conn] sends and receives from a
 // packet socket, so that it works before the interface has an address.
 package dhcp
 

@@ -133,7 +133,7 @@ const (
 )
 
 // freeIn returns the first address of a span that is free, with its row if it has one. It returns
-// the zero Addr if there is none.
+// the zero Addr if all are in use.
 func (n *search) freeIn(ctx context.Context, s ipam.Span, given bool) (netip.Addr, *row, error) {
 	page := int64(firstPage)
 	for a := s.First; a.IsValid() && !s.Last.Less(a); page = otherPage {
@@ -192,8 +192,8 @@ func (n *search) read(ctx context.Context, from, last netip.Addr, page int64) (*
 	return t, nil
 }
 
-// quarantined returns the row of a quarantined address to lease in a pool without a free one: of the
-// address whose last holder was n.l's, else of the one whose quarantine ends first.
+// quarantined returns the row of a quarantined address to lease in a pool without a free one: that of
+// the address that n.l's holder had last, else the one with the quarantine that ends first.
 func (n *search) quarantined(ctx context.Context) (best *row, err error) {
 	resp, err := n.client.Txn(ctx).Then(n.countReads(n.k, n.revision)...).Commit()
 	if err != nil {

@@ -26,7 +26,7 @@ type Options struct {
 	Paths wiring.Paths
 	Log   *slog.Logger
 	Sweep time.Duration // the interval of sweep
-	// Docker is a dockerd whose containers are looked at when they start; zero for none.
+	// Docker is a dockerd. Its containers are checked when they start. The zero value: no dockerd.
 	Docker engines.Docker
 }
 
