@@ -68,7 +68,7 @@ func (l *Local) EnsureHostLink(
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {
-			return 0, false, fmt.Errorf("host-address: there is none in %s, because creating the network was interrupted: "+
+			return 0, false, fmt.Errorf("host-address: it is missing in %s, because creating the network was interrupted: "+
 				"run the create command again, or remove the network", s.Subnet)
 		}
 		spec.IPv6 = spec.IPv6 || s.Subnet.Addr().Is6()

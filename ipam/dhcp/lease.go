@@ -103,7 +103,7 @@ func maskBits(b []byte) (int, error) {
 		bits++
 	}
 	if len(b) != 4 || bits == 0 || mask<<bits != 0 {
-		return 0, fmt.Errorf("sends subnet mask 0x%s, which is none", hexOf(b))
+		return 0, fmt.Errorf("sends 0x%s as subnet mask", hexOf(b))
 	}
 	return bits, nil
 }
