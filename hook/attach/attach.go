@@ -238,6 +238,17 @@ func (t *attempt) commit(ctx context.Context) error {
 	return nil
 }
 
+// checkNotHosts returns an error if an address was added to a link of this host since it was
+// claimed.
+func (t *attempt) checkNotHosts() error {
+	claims, err := t.HostClaimants(t.rec)
+	if err != nil || len(claims) == 0 {
+		return err
+	}
+	return fmt.Errorf("address %s was added to %q of this host during the attach: start the container again",
+		claims[0].Addr, claims[0].Link)
+}
+
 // reached ends a step of an attach. It is also a failpoint with the name of the step.
 func (t *attempt) reached(step string) {
 	t.r.Trace.Mark(step)

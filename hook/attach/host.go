@@ -2,7 +2,6 @@ package attach
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -13,22 +12,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// reserveHosts adds the host's own addresses to those that the pool must not assign: the host is a
-// station on the LAN, too, but does not answer probes from itself.
-func (l *Local) reserveHosts(reserved map[netip.Addr]string, subnet netip.Prefix, host []link.HostAddr) error {
-	for _, h := range host {
-		if !subnet.Contains(h.Addr) || reserved[h.Addr] != "" {
-			continue
-		}
-		name, _, err := l.Host.HostLinkAt(h.Index)
-		if err != nil {
-			return err
-		}
-		reserved[h.Addr] = fmt.Sprintf("host's own, on %q", name)
-	}
-	return nil
-}
 
 // hostState is the state of this host that a round and its verdict depend on.
 type hostState struct {
@@ -106,17 +89,6 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]ether.MAC, error) {
 		defs, _ = network.LoadAll(l.Networks)
 	}
 	return l.HostMACs(defs)
-}
-
-// checkNotHosts returns an error if an address was added to a link of this host since it was
-// claimed.
-func (t *attempt) checkNotHosts() error {
-	claims, err := t.HostClaimants(t.rec)
-	if err != nil || len(claims) == 0 {
-		return err
-	}
-	return fmt.Errorf("address %s was added to %q of this host during the attach: start the container again",
-		claims[0].Addr, claims[0].Link)
 }
 
 // HostClaimants returns a claimant for each address of the attachment that this host itself has, on

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // prepareLinks creates the parent and the host's own link if they are missing, and loads the
@@ -41,6 +44,32 @@ func (l *Local) WatchNetwork(def *network.Definition, p link.Parent) (unwatched 
 		return why
 	}
 	return l.WatchTrunk(p.TrunkIndex)
+}
+
+// checkNamedMAC looks in the host's neighbour table for a MAC that was asked for by name. A
+// station on the LAN that has it keeps silent until it is asked for its own address, so
+// that neither the trunk nor a question for ours may find it. The entry may be old: only
+// mode strict refuses the MAC for it.
+func (t *attempt) checkNamedMAC() error {
+	if t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Mode == verify.Off {
+		return nil
+	}
+	addrs, err := t.Host.NeighboursOf(t.parent.Index, t.want.MAC)
+	if err != nil {
+		return err
+	}
+	own := t.addrs()
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return slices.Contains(own, a) })
+	if len(addrs) == 0 {
+		return nil
+	}
+	if t.rec.Mode == verify.Strict {
+		return fmt.Errorf("cannot use MAC %s: station %s on %q has it, by this host's neighbour table: "+
+			"choose another with io.lanyard.mac", t.want.MAC, addrs[0], t.parent.Name)
+	}
+	t.Log.Warn("a station on the LAN may have the MAC that the container asks for, by this host's neighbour table",
+		"container", t.r.Container, "network", t.def.Name, "mac", t.want.MAC, "station", addrs[0], "parent", t.parent.Name)
+	return nil
 }
 
 // createWatched creates the interface in the namespace.
