@@ -86,6 +86,9 @@ type Container struct {
 	ID      string        `json:"id"`
 	Name    string        `json:"name,omitempty"`
 	Process netns.Process `json:"process,omitzero"` // zero: see Request.Netns
+	// By is the process that has added the reference. Only this process removes it if its request
+	// fails: another one may have joined for the same container since.
+	By netns.Process `json:"by,omitzero"`
 }
 
 // ByPath reports whether the runtime named the container's namespace by its path, and no process.

@@ -75,13 +75,15 @@ func run(args []string) int {
 		say(err.Error())
 		return 1
 	}
-	if !concerns(state) {
-		if os.Getenv("LANYARD_REQUIRED") == "" {
-			return 0
-		}
+	// Only with Docker's device. What decodes the state later takes a container without the
+	// annotation for one that is not ours.
+	if os.Getenv("LANYARD_REQUIRED") != "" && !choosesNetwork(state) {
 		say("the container asks for Lanyard's device, and has no annotation io.lanyard.network: " +
 			"add --annotation io.lanyard.network=NETWORK, or leave the device out")
 		return 1
+	}
+	if !concerns(state) {
+		return 0
 	}
 	text, ok, err := o.AskHook(o.stage, state)
 	switch {

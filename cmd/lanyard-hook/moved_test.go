@@ -50,10 +50,10 @@ func TestAnnounceMoved(t *testing.T) {
 	}
 	trunk := recs[addrs[0]].Endpoint.Trunk
 	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		if n, err := l.AnnounceMoved(ctx, trunk+1000); n != 0 || err != nil {
+		if n, err := l.AnnounceMoved(ctx, map[int]bool{trunk + 1000: true}); n != 0 || err != nil {
 			return fmt.Errorf("on another trunk: %d announced, %w", n, err)
 		}
-		n, err := l.AnnounceMoved(ctx, trunk)
+		n, err := l.AnnounceMoved(ctx, map[int]bool{trunk: true})
 		if n != 2 && err == nil {
 			err = fmt.Errorf("%d announced", n)
 		}

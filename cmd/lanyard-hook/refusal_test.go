@@ -112,6 +112,27 @@ func TestEscapedAnnotation(t *testing.T) {
 	w.Record()
 }
 
+// TestRequiredAnnotation checks that a container with Docker's device and without a network does not
+// start off the LAN, whatever else its annotations mention.
+func TestRequiredAnnotation(t *testing.T) {
+	w, _ := lan(t, nil)
+	t.Setenv("LANYARD_REQUIRED", "1")
+	c := testenv.NewContainer(t)
+	for what, annotations := range map[string]string{
+		"no annotation":      `"x":"y"`,
+		"an escape":          `"url":"http://x/?a=1\u0026b=2"`,
+		"a key of that sort": `"io.lanyards.network":"web"`,
+		"a value":            `"x":"\"io.lanyard.network\":"`,
+	} {
+		state := fmt.Sprintf(`{"ociVersion":"1.0.2","id":"c1","status":"creating","pid":%d,"annotations":{%s}}`,
+			c.Pid, annotations)
+		w.Refused(what, w.Run([]byte(state), []string{"createRuntime"}), 1, "asks for Lanyard's device")
+	}
+	if o := w.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"createRuntime"}); o.Status != 0 {
+		t.Errorf("with the annotation: %+v", o)
+	}
+}
+
 // TestLargeState checks that a large state is read completely: otherwise crun dies of
 // SIGPIPE.
 func TestLargeState(t *testing.T) {

@@ -40,3 +40,9 @@ func concerns(state []byte) bool {
 	escaped := bytes.Contains(s, []byte(`\u00`))
 	return !object || escaped || bytes.Contains(bytes.ToLower(s), []byte(word))
 }
+
+// choosesNetwork reports whether a state has the annotation io.lanyard.network or
+// io.lanyard.networks, as a key without escapes. In a value, its quotes would have escapes.
+func choosesNetwork(state []byte) bool {
+	return bytes.Contains(state, []byte(`"io.lanyard.network":`)) || bytes.Contains(state, []byte(`"io.lanyard.networks":`))
+}

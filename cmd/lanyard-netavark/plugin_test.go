@@ -141,7 +141,7 @@ func testSetup(t *testing.T, w *world) {
 		t.Error(err)
 	}
 	a := w.Records()[0]
-	if a.Verdict.Code != verify.OK || a.Containers[0].ID != "c1:eth0:lan" || a.Containers[0].Name != "name-of-c1" {
+	if a.Verdict.Code != verify.OK || a.Containers[0].ID != "c1:eth0:podman/lan" || a.Containers[0].Name != "name-of-c1" {
 		t.Errorf("the record is %+v", a)
 	}
 	other := testenv.NewNamespace(t, "other")

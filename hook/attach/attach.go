@@ -111,6 +111,7 @@ type attempt struct {
 	verification
 
 	r      hook.Request
+	self   netns.Process // this process
 	want   hook.Want
 	caller *hook.Caller // the user without privilege that the attach is for; nil: root
 

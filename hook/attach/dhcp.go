@@ -218,9 +218,7 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())
-	t.keep(created)
-	return err
+	return t.readdress(ctx)
 }
 
 // declineServers declines the lease, because another station has its address, and gets another one.

@@ -46,8 +46,20 @@ func dropReferences(tx record.Tx, a hook.Attachment, over func(hook.Container) b
 // It tries every step, and a step without anything to undo succeeds. If a step fails, the record
 // stays for the next sweep. The interface is deleted before its endpoint, and both before the
 // leases are released, so that no address is assigned again while an old interface still answers
-// for it.
+// for it. It does not end with ctx, because the record is marked already: a caller that hangs up would
+// leave it to this process, and a service may run for months.
 func (l *Local) drop(ctx context.Context, t detaching) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	err := l.dropAll(ctx, t)
+	if err != nil {
+		err = errors.Join(err, l.releaseForRetry(ctx, t.ID))
+	}
+	return err
+}
+
+// dropAll is drop without what follows a failure.
+func (l *Local) dropAll(ctx context.Context, t detaching) error {
 	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment))
 	if err == nil {
 		l.releaseServers(&t.Attachment)
@@ -60,7 +72,7 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 		err = errors.Join(err, driver.Of(l.Parts, &former).Remove(former), l.revokePermit(former), l.forget(*t.Former))
 	}
 	if err != nil {
-		return errors.Join(err, l.releaseForRetry(ctx, t.ID))
+		return err
 	}
 	quarantine := t.Quarantine
 	if t.before == hook.Attaching {
@@ -71,7 +83,7 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 	}
 	return l.WithStore(ctx, t.Leases, func(in ipam.Store) error {
 		if err := releasePools(ctx, in, t.Attachment, quarantine); err != nil {
-			return errors.Join(err, l.releaseForRetry(ctx, t.ID))
+			return err
 		}
 		return l.DB.Update(ctx, func(tx record.Tx) error { return record.Remove(tx, t.ID) })
 	})
@@ -107,6 +119,8 @@ func (l *Local) revokePermit(a hook.Attachment) error {
 // release. Otherwise the record would be locked until this process exits, which for a service may be
 // never.
 func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
 	return l.DB.Update(ctx, func(tx record.Tx) error {
 		a, err := record.Get(tx, id)
 		if errors.Is(err, hook.ErrGone) {

@@ -35,6 +35,7 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 	if err != nil {
 		return err
 	}
+	t.self = self
 	wait, swept := recordPoll, false
 	for {
 		other, err := t.tryRecordOrJoin(ctx, id, self)
@@ -281,7 +282,7 @@ func (t *attempt) checkJoined(a *hook.Attachment) error {
 
 // container returns the reference of the container that is attached.
 func (t *attempt) container() hook.Container {
-	return hook.Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process}
+	return hook.Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process, By: t.self}
 }
 
 // checkDefinition reads the definition again, inside the transaction. It returns an error if the

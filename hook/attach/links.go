@@ -100,6 +100,17 @@ func (t *attempt) spec() driver.Spec {
 	return driver.Spec{Attachment: t.rec, Network: t.def, Parent: t.parent}
 }
 
+// readdress gives the created interface the MAC, the MTU and the addresses of the record, and the
+// sysctls that the container requests: a guarded interface is created again.
+func (t *attempt) readdress(ctx context.Context) error {
+	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())
+	t.keep(created)
+	if err != nil {
+		return err
+	}
+	return t.ns.Do(t.setSysctls)
+}
+
 // keep stores the interface and its guard in the record: undo needs them, also after an error.
 func (t *attempt) keep(c driver.Created) {
 	if c.Index != 0 {

@@ -6,16 +6,21 @@ import (
 	"fmt"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// AnnounceMoved announces the addresses of all attachments on a trunk, given by its ifindex, because
-// the trunk is connected to another switch port: the switch has learned their MACs on the earlier
-// one. A recent kernel does this itself for the addresses of a macvlan, but not for ipvlans and
+// AnnounceMoved announces the addresses of all attachments on trunks, given by ifindex (0: on all
+// trunks), because these are connected to another switch port: the switch has learned the MACs on the
+// earlier one. A recent kernel does this itself for the addresses of a macvlan, but not for ipvlans and
 // guarded containers. It returns the number of attachments that it has announced.
-func (l *Local) AnnounceMoved(ctx context.Context, trunk int) (announced int, err error) {
+func (l *Local) AnnounceMoved(ctx context.Context, trunks map[int]bool) (announced int, err error) {
 	recs, err := l.Attachments(ctx)
 	for _, a := range recs {
-		if a.Endpoint.Trunk != trunk || a.State != hook.Attached || len(a.Addrs) == 0 {
+		if ctx.Err() != nil {
+			return announced, ctx.Err()
+		}
+		moved := trunks[0] || trunks[a.Endpoint.Trunk]
+		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 {
 			continue
 		}
 		if aerr := l.announceFromParent(a); aerr != nil {
@@ -30,6 +35,17 @@ func (l *Local) AnnounceMoved(ctx context.Context, trunk int) (announced int, er
 // announceFromParent announces the addresses of one attachment from its parent, once.
 func (l *Local) announceFromParent(a hook.Attachment) error {
 	t := attempt{verification: verification{Local: l, rec: a}}
+	def, err := network.Load(l.Networks, a.Network)
+	if err != nil {
+		return err
+	}
+	if def.SharesMAC() { // a bond takes the MAC of its new port with fail_over_mac
+		p, err := l.Host.ParentAt(a.ParentIdx)
+		if err != nil {
+			return err
+		}
+		t.rec.MAC = p.MAC
+	}
 	if _, err := l.Datapath.Evidence(a.Endpoint); err != nil {
 		t.unwatched = err.Error()
 	}

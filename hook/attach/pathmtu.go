@@ -30,6 +30,13 @@ func (l *Local) PathMTUs(
 	if err != nil || def.Routed() {
 		return nil, err
 	}
+	parent, err := l.Host.ParentAt(a.ParentIdx)
+	if err != nil {
+		return nil, err
+	}
+	if def.SharesMAC() {
+		a.MAC = parent.MAC // which may have changed since the start
+	}
 	targets := gatewayTargets(&a, gateways)
 	if sibling {
 		s, err := l.siblingTarget(ctx, def, &a)
@@ -50,10 +57,7 @@ func (l *Local) PathMTUs(
 	if err != nil || i == nil {
 		return nil, err
 	}
-	v := &verification{Local: l, def: def, ns: ns, rec: a}
-	if v.parent, err = l.Host.ParentAt(a.ParentIdx); err != nil {
-		return nil, err
-	}
+	v := &verification{Local: l, def: def, ns: ns, rec: a, parent: parent}
 	err = v.onProbeLink(func(index int, _ string) error {
 		for _, t := range targets {
 			path, err := l.pathMTU(ctx, index, t, i.MTU)

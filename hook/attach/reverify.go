@@ -52,6 +52,9 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 	if v.parent, err = l.Host.ParentAt(a.ParentIdx); err != nil {
 		return nil, err
 	}
+	if def.SharesMAC() {
+		v.rec.MAC = v.parent.MAC // which may have changed since the start
+	}
 	v.watchAgain()
 	if len(a.Addrs) == 0 || def.Routed() {
 		return v.verdictWithoutRound(), nil

@@ -113,9 +113,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())
-	t.keep(created)
-	if err != nil {
+	if err := t.readdress(ctx); err != nil {
 		return err
 	}
 	if t.rec.MAC != old.MAC && t.rec.AtParent {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 )
 
@@ -15,7 +16,7 @@ const undoTimeout = 5 * time.Second
 
 // undo releases the attachments of one request in reverse order, also if the caller's deadline is
 // over. If another container of the namespace has joined an attachment since, undo only drops the
-// reference of the request's container.
+// reference that this process has added.
 func (l *Local) undo(ctx context.Context, r hook.Request, recs ...hook.Attachment) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -30,21 +31,29 @@ func (l *Local) undo(ctx context.Context, r hook.Request, recs ...hook.Attachmen
 func (l *Local) undoOne(ctx context.Context, r hook.Request, rec hook.Attachment) error {
 	// If the row is missing, the database was lost, and the resources still exist.
 	t := &detaching{rec, rec.State}
-	err := l.DB.Update(ctx, func(tx record.Tx) error {
+	self, err := netns.Self()
+	if err != nil {
+		return err
+	}
+	over := func(c hook.Container) bool { return c.ID == r.Container && c.By == self }
+	err = l.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, rec.ID)
 		if errors.Is(err, hook.ErrGone) {
 			return nil
 		}
 		if err == nil {
-			t, err = dropReferences(tx, row, func(c hook.Container) bool { return c.ID == r.Container })
+			t, err = dropReferences(tx, row, over)
 		}
 		if t != nil {
 			t.Attachment = rec // has fields that are not in the row yet
 		}
 		return err
 	})
-	if t == nil || err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, l.releaseForRetry(ctx, rec.ID))
+	}
+	if t == nil {
+		return nil
 	}
 	return l.drop(ctx, *t)
 }

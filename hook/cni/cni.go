@@ -4,6 +4,7 @@
 package cni
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -116,9 +117,11 @@ func check(ctx context.Context, c call) ([]byte, error) {
 		return nil, err
 	}
 	holder := c.conf.holder(c.args.ContainerID, c.args.IfName)
+	// Two of these plugins in one list have the same holder.
+	name := cmp.Or(c.conf.Interface, c.args.IfName)
 	i := slices.IndexFunc(recs, func(a hook.Attachment) bool {
 		held := slices.ContainsFunc(a.Containers, func(k hook.Container) bool { return k.ID == holder })
-		return held && a.State == hook.Attached
+		return held && a.State == hook.Attached && a.Network == c.conf.Network && a.Interface == name
 	})
 	if i < 0 {
 		return nil, types.NewError(types.ErrUnknownContainer,

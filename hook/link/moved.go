@@ -10,7 +10,7 @@ import (
 )
 
 // movedBuffer is the size of the receive buffer for link changes, in bytes: a bond with thousands of
-// VLANs on it causes thousands of messages at once, and the first of them is the one that matters.
+// VLANs on it causes thousands of messages at once.
 const movedBuffer = 1 << 20
 
 // MovedLinks calls moved with the ifindex of each link of the host that is connected to another port
@@ -55,7 +55,8 @@ func (h *Host) MovedLinks(ctx context.Context, moved func(index int)) error {
 	}
 }
 
-// parseMove reads a message about a link. ok reports whether its event is NETDEV_NOTIFY_PEERS. index
+// parseMove reads a message about a link. ok reports whether its event is NETDEV_NOTIFY_PEERS, or
+// NETDEV_BONDING_FAILOVER, which a bond with num_grat_arp=0 sends alone. index
 // is the link's ifindex, master that of the link which it is a port of; 0: of none.
 func parseMove(data []byte) (index, master int, ok bool) {
 	if len(data) < unix.SizeofIfInfomsg {
@@ -71,7 +72,7 @@ func parseMove(data []byte) (index, master int, ok bool) {
 		}
 		switch value := binary.NativeEndian.Uint32(a.Value); a.Attr.Type {
 		case unix.IFLA_EVENT:
-			ok = value == unix.IFLA_EVENT_NOTIFY_PEERS
+			ok = value == unix.IFLA_EVENT_NOTIFY_PEERS || value == unix.IFLA_EVENT_BONDING_FAILOVER
 		case unix.IFLA_MASTER:
 			master = int(value)
 		}

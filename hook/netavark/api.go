@@ -55,9 +55,10 @@ type netAddress struct {
 }
 
 // holder returns the id of a container's reference to its attachment. A container can be on several
-// networks of podman, and names of interfaces and networks have no colon.
+// networks of podman, and names of interfaces and networks have no colon. CNI names networks without a
+// slash: its garbage collection must not take podman's containers for its own.
 func (e *input) holder() string {
-	return e.Container + ":" + e.Options.Interface + ":" + e.Network.Name
+	return e.Container + ":" + e.Options.Interface + ":podman/" + e.Network.Name
 }
 
 // options are the keys of "podman network create -o".

@@ -57,7 +57,11 @@ var errHungUp = errors.New("the caller hung up")
 // answer receives the request, carries it out and replies. It gives up as soon as the caller hangs
 // up: a killed hook's container does not start, and its pid may soon be another process.
 func (c *call) answer(ctx context.Context) {
-	ctx, cancel := context.WithTimeoutCause(ctx, workTime, fmt.Errorf("not done after %s", workTime))
+	limit := workTime
+	if c.root && c.elsewhere == nil {
+		limit = rootTime
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %s", limit))
 	defer cancel()
 	_ = c.conn.SetReadDeadline(time.Now().Add(readTime))
 	b, err := receive(c.conn)
@@ -73,9 +77,9 @@ func (c *call) answer(ctx context.Context) {
 		_, _ = c.conn.Read(make([]byte, 1)) // ends with the connection
 		hangUp(errHungUp)
 	}()
-	sign := c.giveSigns()
+	stop := c.giveSigns()
 	reply := c.reply(ctx, b, err)
-	sign.Stop()
+	stop()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(readTime))
 	if err := sendBytes(c.conn, reply); err != nil {
 		c.log.Warn("the caller did not wait for the reply", "err", err)
@@ -96,17 +100,25 @@ func (c *call) hungUp() bool {
 	return rerr != nil || n <= 0 && !errors.Is(err, unix.EAGAIN)
 }
 
-// giveSigns tells the caller every wire.SignInterval that its request is in progress, until the timer is
-// stopped. A caller reads no further than the reply, so a sign that comes after it does no harm.
-func (c *call) giveSigns() *time.Timer {
-	var sign *time.Timer
-	sign = time.AfterFunc(wire.SignInterval, func() {
-		_ = c.conn.SetWriteDeadline(time.Now().Add(wire.SignInterval))
-		if sendBytes(c.conn, []byte{wire.StillBusy}) == nil {
-			sign.Reset(wire.SignInterval)
+// giveSigns tells the caller every wire.SignInterval that its request is in progress, until stop is
+// called. A caller reads no further than the reply, so a sign that comes after it does no harm.
+func (c *call) giveSigns() (stop func()) {
+	tick, done := time.NewTicker(wire.SignInterval), make(chan struct{})
+	go func() {
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			_ = c.conn.SetWriteDeadline(time.Now().Add(wire.SignInterval))
+			if sendBytes(c.conn, []byte{wire.StillBusy}) != nil {
+				return
+			}
 		}
-	})
-	return sign
+	}()
+	return func() { close(done) }
 }
 
 // reply waits for the user's turn, and then decodes the message b and carries it out.
@@ -133,6 +145,11 @@ func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 			c.keep("", text)
 		}
 		return append([]byte{wire.NotMine}, text...)
+	}
+	if m.Timeout <= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, workTime, fmt.Errorf("not done after %s", workTime))
+		defer cancel()
 	}
 	switch m.Verb {
 	case wire.VerbHook:
@@ -176,8 +193,11 @@ func (c *call) do(ctx context.Context, m *request) (r reply, err error) {
 	return r, err
 }
 
-// keep keeps an error for "lanyard why".
+// keep keeps an error for "lanyard why". Root of another host would replace what it has of this one's.
 func (c *call) keep(container, text string) {
+	if c.elsewhere != nil {
+		return
+	}
 	if !c.root {
 		c.server.failures.add(c.caller.UID, c.uid, container, text)
 		return

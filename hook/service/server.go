@@ -22,8 +22,9 @@ const (
 	// reply. Both fit into a socket buffer.
 	readTime = 2 * time.Second
 	// workTime is the time limit for one request, with the wait in the queue. A hook
-	// gives up after 10 seconds by default.
+	// gives up after 10 seconds by default. Root's hooks name their own limit, up to rootTime.
 	workTime = 30 * time.Second
+	rootTime = time.Hour
 	// acceptPause is the pause before the next accept(2) when the host or the process
 	// has no file descriptors left.
 	acceptPause = 50 * time.Millisecond
@@ -102,9 +103,12 @@ func (s *Server) handle(ctx context.Context, fd int) {
 		c.log.Error("cannot accept the caller", "err", err)
 		return
 	}
-	if root {
+	switch {
+	case root && c.elsewhere == nil:
 		c.session, err = s.scheduler.connectRoot(c.conn)
-	} else {
+	case root: // a container of root's with the socket in it must not use up root's places
+		c.session, err = s.scheduler.connect(sharedBudgetUID, c.conn)
+	default:
 		c.session, err = s.scheduler.connect(charged, c.conn)
 	}
 	if err != nil {

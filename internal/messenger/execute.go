@@ -48,10 +48,10 @@ func find(named string) (string, error) {
 		return "", err
 	}
 	dir := filepath.Dir(self)
-	if beside := filepath.Join(dir, "../lanyard", AttachFile); unix.Access(beside, unix.X_OK) == nil {
-		return beside, nil
+	if own := filepath.Join(dir, AttachFile); unix.Access(own, unix.X_OK) == nil {
+		return own, nil
 	}
-	return filepath.Join(dir, AttachFile), nil
+	return filepath.Join(dir, "../lanyard", AttachFile), nil
 }
 
 // setStdin makes a file in memory with the input this process's stdin.

@@ -3,7 +3,6 @@ package wiring
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
 	"path/filepath"
 )
 
@@ -31,15 +30,6 @@ func DefaultPaths() Paths {
 		BPF:    filepath.Join(bpffs, "lanyard"),
 		Socket: "/run/lanyard/lanyard.sock", Guards: "/run/lanyard/guards",
 	}
-}
-
-// PathsFromEnv returns the paths below the directory LANYARD_ROOT, or DefaultPaths. It is for
-// plugins, which get their arguments from the container engine.
-func PathsFromEnv() Paths {
-	if root := os.Getenv("LANYARD_ROOT"); root != "" {
-		return PathsUnder(root)
-	}
-	return DefaultPaths()
 }
 
 // Names returns the directory of the name servers that containers got from DHCP servers.

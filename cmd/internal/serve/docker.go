@@ -16,11 +16,13 @@ const dockerRetry = 2 * time.Second
 // watchDocker reports Docker's containers that start off the LAN: Docker runs the hook for containers
 // with the CDI device only, and ignores the annotation without it.
 func watchDocker(ctx context.Context, l *attach.Local, o Options) {
+	said := "" // the last error, which is said once
 	for ctx.Err() == nil {
 		if o.Docker.Runs() {
 			err := o.Docker.Started(ctx, func(c engines.Container) { reportOffLAN(ctx, l, o, c) })
-			if ctx.Err() == nil {
-				o.Log.Debug("no events of Docker", "err", err)
+			if text := fmt.Sprint(err); ctx.Err() == nil && text != said {
+				o.Log.Warn("cannot see whether Docker's containers start off the LAN", "err", err)
+				said = text
 			}
 		}
 		select {
@@ -37,7 +39,11 @@ func reportOffLAN(ctx context.Context, l *attach.Local, o Options, c engines.Con
 		return
 	}
 	recs, err := l.Attachments(ctx)
-	if err != nil || c.AttachedIn(recs) || !c.Runs() { // in this order: it may end at any moment
+	if err != nil {
+		o.Log.Error("cannot tell whether Docker's container is on the LAN", "container", c.ID, "err", err)
+		return
+	}
+	if c.AttachedIn(recs) || !c.Runs() { // in this order: it may end at any moment
 		return
 	}
 	text := fmt.Sprintf("Docker's container %q runs off the LAN: it has an annotation of Lanyard and not the device: "+

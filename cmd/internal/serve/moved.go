@@ -8,56 +8,77 @@ import (
 	"github.com/lanyard-net/lanyard/hook/attach"
 )
 
-// movedPause is the minimum time between two announcements on one trunk, for a bond that changes its
-// port again and again. movedAgain is the time from the last change to a second announcement: the
-// first may be lost, because the new port does not forward yet.
+// movedPause is the time between two looks at what has moved: a bond may change its port again and
+// again, and a link and the VLANs on it move together. movedAgain is the time from a trunk's last change to a second announcement: the first
+// may be lost, because the new port does not forward yet.
 const (
 	movedPause = 100 * time.Millisecond
 	movedAgain = time.Second
 )
 
+// moves are the links that have moved and whose containers are not announced yet, by ifindex. Index
+// 0 stands for all links.
+type moves struct {
+	mu  sync.Mutex
+	due map[int]bool
+}
+
+func (m *moves) add(index int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.due[index] = true
+}
+
+func (m *moves) take() map[int]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	taken := m.due
+	m.due = map[int]bool{}
+	return taken
+}
+
 // announceMoved announces the containers on each trunk that moves to another switch port, until ctx
 // ends.
 func announceMoved(ctx context.Context, l *attach.Local, o Options) {
-	moves := make(chan int, 64)
+	m := &moves{due: map[int]bool{}}
 	var watch sync.WaitGroup
-	watch.Go(func() { watchMoves(ctx, l, o, moves) })
+	watch.Go(func() { watchMoves(ctx, l, o, m) })
 	defer watch.Wait()
-	last := map[int]time.Time{} // by the trunk's ifindex; those that are due once more
-	var again <-chan time.Time
+	again := map[int]time.Time{} // when a link is to be announced once more
+	ticks := time.NewTicker(movedPause)
+	defer ticks.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case trunk := <-moves:
-			if time.Since(last[trunk]) >= movedPause {
-				announce(ctx, l, o, trunk)
-				last[trunk] = time.Now()
+		case <-ticks.C:
+		}
+		due := map[int]bool{}
+		for index, at := range again {
+			if time.Now().After(at) {
+				due[index] = true
+				delete(again, index)
 			}
-			again = time.After(movedAgain)
-		case <-again:
-			for trunk := range last {
-				announce(ctx, l, o, trunk)
-			}
-			clear(last)
+		}
+		for index := range m.take() {
+			due[index], again[index] = true, time.Now().Add(movedAgain)
+		}
+		if len(due) > 0 {
+			announce(ctx, l, o, due)
 		}
 	}
 }
 
-// watchMoves sends the ifindex of each link that has moved. It does not wait for announcements, so
-// that it loses no netlink message: if the channel is full, 64 announcements are due anyway.
-func watchMoves(ctx context.Context, l *attach.Local, o Options, moves chan<- int) {
+// watchMoves adds each link that has moved. After an error it adds all links: netlink messages may
+// be lost.
+func watchMoves(ctx context.Context, l *attach.Local, o Options, m *moves) {
 	for ctx.Err() == nil {
-		err := l.Host.MovedLinks(ctx, func(index int) {
-			select {
-			case moves <- index:
-			default:
-			}
-		})
+		err := l.Host.MovedLinks(ctx, m.add)
 		if err == nil {
 			continue
 		}
-		o.Log.Error("cannot see whether bonds change their port", "err", err)
+		o.Log.Error("cannot see whether bonds change their port: announcing all containers", "err", err)
+		m.add(0)
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
@@ -65,13 +86,13 @@ func watchMoves(ctx context.Context, l *attach.Local, o Options, moves chan<- in
 	}
 }
 
-// announce announces the containers on one trunk.
-func announce(ctx context.Context, l *attach.Local, o Options, trunk int) {
-	n, err := l.AnnounceMoved(ctx, trunk)
+// announce announces the containers on trunks, by ifindex; 0: on all.
+func announce(ctx context.Context, l *attach.Local, o Options, trunks map[int]bool) {
+	n, err := l.AnnounceMoved(ctx, trunks)
 	if n > 0 {
-		o.Log.Info("announced containers: their trunk moved to another switch port", "ifindex", trunk, "attachments", n)
+		o.Log.Info("announced containers: their trunk moved to another switch port", "attachments", n)
 	}
 	if err != nil && ctx.Err() == nil {
-		o.Log.Error("cannot announce containers after their trunk moved", "ifindex", trunk, "err", err)
+		o.Log.Error("cannot announce containers after their trunk moved", "err", err)
 	}
 }
