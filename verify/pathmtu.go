@@ -50,7 +50,7 @@ func (p PathMTU) Short() bool { return p.Passes != 0 && p.Passes < p.Size }
 
 // Times of a measurement. The first answer may wait for the other station's own ARP request.
 const (
-	smallPing = 128 // bytes: fits any path
+	smallPing = 128 // bytes: fits any path, but a link may have a smaller MTU
 	firstPing = time.Second / 2
 	minPing   = 60 * time.Millisecond
 	maxPing   = time.Second
@@ -62,7 +62,8 @@ const (
 // sends at most about fifty packets, one after the other.
 func MeasureMTU(ctx context.Context, p Pinger, size int) (PathMTU, error) {
 	m := &measurement{ctx: ctx, pinger: p, wait: firstPing}
-	small := m.try(smallPing, pingTries)
+	least := min(smallPing, size)
+	small := m.try(least, pingTries)
 	if m.err != nil || small.Size == 0 {
 		return PathMTU{Size: size}, m.err
 	}
@@ -74,7 +75,7 @@ func MeasureMTU(ctx context.Context, p Pinger, size int) (PathMTU, error) {
 		}
 		return path, m.err
 	}
-	passes, lost := smallPing, size
+	passes, lost := least, size
 	for lost-passes > 1 && m.err == nil {
 		if at := (passes + lost) / 2; m.try(at, fewTries).Size != 0 {
 			passes = at
@@ -123,6 +124,8 @@ func (p PathMTU) Describe(tags ether.Tags, trunk string) PathMTU {
 		p.Text = fmt.Sprintf("MTU not known: packets of all sizes to %s are lost at times", who)
 	case p.Passes == 0:
 		p.Text = fmt.Sprintf("MTU not known: %s answers no echo request, which a firewall may drop", who)
+	case p.Sibling != "" && p.Passes < p.Size: // its frames have no tag, and do not leave the host
+		p.Text = fmt.Sprintf("packets over %d bytes to %s are lost, up to the MTU of %d: %s", p.Passes, who, p.Size, remedy)
 	case p.Passes < p.Size:
 		p.Text = fmt.Sprintf("packets over %d bytes to %s are lost, up to the MTU of %d (frames over %d of %d bytes, %s): "+
 			"%s, or recreate the network with --mtu %d",
@@ -130,6 +133,8 @@ func (p PathMTU) Describe(tags ether.Tags, trunk string) PathMTU {
 	case p.Fragment != 0:
 		p.Text = fmt.Sprintf("packets of %d bytes reach %s, which sends smaller ones, of %d bytes: its own MTU differs",
 			p.Size, who, p.Fragment)
+	case p.Sibling != "":
+		p.Text = fmt.Sprintf("packets of %d bytes reach %s", p.Size, who)
 	default:
 		p.Text = fmt.Sprintf("packets of %d bytes reach %s (frames of %d bytes, %s)", p.Size, who, p.Size+overhead, tags)
 	}

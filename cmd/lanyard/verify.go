@@ -160,14 +160,19 @@ func (e env) ask(
 		done := e.slow("probing the gateways of %q on network %q (%d of %d) …", a.Interface, a.Network, i+1, len(targets))
 		verdicts, err := l.Verify(ctx, a)
 		var paths []verify.PathMTU
+		var merr error
 		if err == nil && mtu {
-			paths, err = l.PathMTUs(ctx, a, answered(verdicts), true)
+			paths, merr = l.PathMTUs(ctx, a, answered(verdicts), true)
 		}
 		done()
 		if err != nil {
 			e.say("verify %s: %v", describe(a), err)
 			bad = true
 			continue
+		}
+		if merr != nil {
+			e.say("MTU of %s: %v", describe(a), merr)
+			bad = true
 		}
 		for _, v := range verdicts {
 			own := pathsOf(&v, &paths)

@@ -227,6 +227,13 @@ func (t *attempt) matches(a hook.Attachment) (bool, error) {
 		return false, fmt.Errorf("cannot use MAC %s: interface %q of this namespace already has %s: omit io.lanyard.mac",
 			w.MAC, a.Interface, a.MAC)
 	}
+	for _, s := range w.Sysctls {
+		// The containers of a rebuilt record, and what they requested, are unknown.
+		if len(a.Containers) > 0 && !slices.Contains(a.Sysctls, s) {
+			return false, fmt.Errorf("cannot set sysctl %s=%d: interface %q of this namespace was created without it: "+
+				"request it with the container that starts first", s.Key, s.Value, a.Interface)
+		}
+	}
 	return true, nil
 }
 
@@ -246,6 +253,9 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	}
 	if a.Pod == (hook.Pod{}) {
 		a.Pod = t.r.Pod // a rebuilt record, or the first container's state named no pod
+	}
+	if len(a.Containers) == 0 {
+		a.Sysctls = t.want.Sysctls // of a rebuilt record: it was created with them
 	}
 	// An earlier reference of the container itself, and in a pod those of exited containers.
 	a.Containers = slices.DeleteFunc(a.Containers, func(c hook.Container) bool {

@@ -51,6 +51,8 @@ func TestSysctls(t *testing.T) {
 			return err
 		}))
 		want("reattached")
+		w.Refused("a sysctl that it does not have", w.Attach("j-"+name, c, "network=web", "interface="+name,
+			"sysctl.net.ipv4.conf.IFNAME.rp_filter=1"), 1, "rp_filter=1", "was created without it")
 	}
 }
 

@@ -143,6 +143,9 @@ func decodeKeys(ours map[string]string) ([]hook.Want, error) {
 		v := ours[k]
 		switch {
 		case k == prefix+"networks":
+		case strings.HasPrefix(k, prefix+"sysctl."):
+			return nil, fmt.Errorf("annotations %q and %q contradict each other: sysctls need %q", prefix+"networks", k,
+				prefix+"network")
 		case k != prefix+"verify":
 			return nil, fmt.Errorf("annotations %q and %q contradict each other: put every setting into the first",
 				prefix+"networks", k)

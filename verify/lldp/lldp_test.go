@@ -152,6 +152,10 @@ func TestSays(t *testing.T) {
 		{n, vlan(1), `VLAN 1 is the PVID of port "7" of switch "sw-a", for untagged frames: make it tagged there, or use ` +
 			`the trunk itself as parent`},
 		{n, nil, `port "7" of switch "sw-a" has untagged frames in VLAN 1`},
+		{Neighbour{Switch: "sw-a", Port: "7", VLANs: []uint16{10, 50}}, nil,
+			`port "7" of switch "sw-a" names VLANs 10, 50, and none for untagged frames`},
+		{n, ether.Tags{{TPID: ether.Dot1AD, VID: 60}},
+			`it is port "7" of switch "sw-a", which names VLANs 10, 50 of 802.1Q only`},
 		{Neighbour{Switch: "sw-a", Port: "7"}, vlan(50), `it is port "7" of switch "sw-a", which does not name its VLANs`},
 		{Neighbour{Switch: "sw-a", Port: "7"}, nil, `it is port "7" of switch "sw-a", which does not name its VLANs`},
 	} {

@@ -55,7 +55,8 @@ func (p *Pinger) Ping(ctx context.Context, size int, wait time.Duration) (pong v
 	if err := p.conn.SetReadDeadline(start.Add(wait)); err != nil {
 		return pong, err
 	}
-	if err := write(p.conn, frame); err != nil && !verify.Dropped(err) {
+	// EMSGSIZE: the link's MTU is less than it was. As for a frame that was dropped, no answer comes.
+	if err := write(p.conn, frame); err != nil && !verify.Dropped(err) && !errors.Is(err, unix.EMSGSIZE) {
 		return pong, fmt.Errorf("send %d bytes to %s: %w", size, p.next.To, err)
 	}
 	for time.Since(start) < wait && ctx.Err() == nil {
