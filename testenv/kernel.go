@@ -22,6 +22,15 @@ func InSuite(t *testing.T, suites ...string) {
 	t.Skip(need)
 }
 
+// ByName skips a test unless -run selects tests. It is for tests that take minutes, of which CI has
+// few.
+func ByName(t *testing.T) {
+	t.Helper()
+	if flag.Lookup("test.run").Value.String() == "" {
+		t.Skip("runs only with -run: it takes minutes")
+	}
+}
+
 // OnOneKernel skips a test on all kernels of the virtual machine but one, such as "6.12". It is for
 // expensive tests: podman, systemd, 4,094 links and 64 concurrent hooks take minutes of an emulated
 // processor, and use nothing of the kernel that other tests do not try on each kernel. Outside of

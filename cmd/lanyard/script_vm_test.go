@@ -15,6 +15,6 @@ func TestScriptsVLAN(t *testing.T) {
 // TestScriptsMany runs commands with all VLANs of a trunk. A command whose time is
 // quadratic in the number of networks would not end.
 func TestScriptsMany(t *testing.T) {
-	testenv.OnOneKernel(t, "6.12")
+	testenv.ByName(t)
 	runScripts(t, "testdata/script-many", testenv.Config{VLANs: []uint16{2, 4094}}, runcCmds)
 }
