@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
@@ -58,18 +59,26 @@ func (l *Admin) updateParent(
 		}
 		return "", err
 	}
+	failpoint.At("move")
 	n.add(next)
-	if earlier != p.Index {
-		if err := l.releaseEarlier(ctx, def, n); err != nil {
-			return "", err
-		}
+	again := def.Parent == next.Parent
+	switch {
+	case again:
+		err = l.releaseUnneeded(ctx, next, p, n)
+	case earlier != p.Index:
+		err = l.releaseEarlier(ctx, def, n)
 	}
-	if next.HostAccess {
-		if err := l.createHostAccess(ctx, next, p); err != nil {
-			return "", err
-		}
+	if err == nil && next.HostAccess {
+		err = l.createHostAccess(ctx, next, p)
 	}
-	return l.WatchNetwork(next, p), nil
+	if err != nil {
+		return "", err
+	}
+	blind = l.WatchNetwork(next, p)
+	if again {
+		err = l.reportUnneeded(n)
+	}
+	return blind, err
 }
 
 // earlierParent returns the ifindex of the link that a network is on, whatever its name is now. It
@@ -196,4 +205,39 @@ func (l *Admin) releaseEarlier(ctx context.Context, def *network.Definition, n *
 		return nil
 	}
 	return err
+}
+
+// releaseUnneeded completes an update that was interrupted after the definition was written, so that
+// the earlier parent is unknown: it removes the host's link if that is not on p, and the trunk
+// programs and guards that no network needs.
+func (l *Admin) releaseUnneeded(ctx context.Context, def *network.Definition, p link.Parent, n *siblings) error {
+	if def.HostAccess {
+		own, _, err := l.Host.FindHostLink(def.HostLink())
+		if err == nil && own != nil && own.ParentIndex != p.Index {
+			err = l.Host.RemoveHostLink(def.HostLink())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return err
+	}
+	needed := l.neededLinks(n)
+	for _, a := range recs {
+		needed[a.ParentIdx] = true // its network's definition may be invalid
+	}
+	return errors.Join(l.releaseTrunks(p, true, n), l.freeGuards(def, needed))
+}
+
+// reportUnneeded returns an error if a link that Lanyard created belongs to no network: it may be the
+// parent from before an interrupted update.
+func (l *Admin) reportUnneeded(n *siblings) error {
+	name, err := l.unneededLink(l.neededLinks(n))
+	if err != nil || name == "" {
+		return err
+	}
+	return fmt.Errorf("its parent is changed, but link %q, which Lanyard created, belongs to no network: "+
+		"if that is the earlier parent, delete it (\"ip link del %s\")", name, name)
 }
