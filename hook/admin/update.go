@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -51,6 +53,9 @@ func (l *Admin) updateParent(
 	}
 	p, created, err := l.prepareParent(ctx, next, n)
 	if err == nil {
+		err = l.checkHostAddrs(ctx, next, p)
+	}
+	if err == nil {
 		err = l.saveParent(ctx, next, p)
 	}
 	if err != nil {
@@ -68,8 +73,8 @@ func (l *Admin) updateParent(
 	case earlier != p.Index:
 		err = l.releaseEarlier(ctx, def, n)
 	}
-	if err == nil && next.HostAccess {
-		err = l.createHostAccess(ctx, next, p)
+	if err == nil {
+		err = l.moveHostAccess(ctx, next, p)
 	}
 	if err != nil {
 		return "", err
@@ -147,6 +152,56 @@ func (l *Admin) prepareParent(
 			def.Parent, name)
 	}
 	return l.ensureParent(ctx, def)
+}
+
+// checkHostAddrs returns an error if the host's link has to be created on p, and another station on
+// p's LAN or another link of the host has one of its addresses.
+func (l *Admin) checkHostAddrs(ctx context.Context, def *network.Definition, p link.Parent) error {
+	if !def.HostAccess {
+		return nil
+	}
+	own, _, err := l.Host.FindHostLink(def.HostLink())
+	if err != nil || own != nil && own.ParentIndex == p.Index {
+		return err
+	}
+	addrs, err := l.Host.HostAddrs()
+	if err != nil {
+		return err
+	}
+	if own != nil {
+		addrs = slices.DeleteFunc(addrs, func(h link.HostAddr) bool { return h.Index == own.Index })
+	}
+	links, err := l.Host.Interfaces()
+	if err != nil {
+		return err
+	}
+	const remedy = "recreate the network with another --host-address"
+	for _, a := range def.HostAddresses {
+		if hasAddr(addrs, a) {
+			return fmt.Errorf("the host's address %s: another link of the host has it: %s", a, remedy)
+		}
+		c, err := l.ClaimantOnLAN(ctx, def, p, a)
+		if err != nil {
+			return err
+		}
+		// If both parents are on one LAN, the host itself answers, from any of its links.
+		ours := func(i net.Interface) bool { return ether.MACOf(i.HardwareAddr) == c.MAC }
+		if c != nil && !slices.ContainsFunc(links, ours) {
+			return fmt.Errorf("the host's address %s: station %s on the LAN of %q has it: %s", a, c.MAC, p.Name, remedy)
+		}
+	}
+	return nil
+}
+
+// moveHostAccess creates the host's link on p if it is missing, with the routes to running
+// containers. It chooses the addresses if creating the network was interrupted before that.
+func (l *Admin) moveHostAccess(ctx context.Context, def *network.Definition, p link.Parent) error {
+	unknown := func(s network.Subnet) bool { return !def.HostAddress(s).IsValid() }
+	if def.HostAccess && slices.ContainsFunc(def.Subnets, unknown) {
+		return l.createHostAccess(ctx, def, p)
+	}
+	_, err := l.EnsureHostAccess(ctx, def, p)
+	return err
 }
 
 // saveParent writes the definition with its new parent p, and p's name to the records of the

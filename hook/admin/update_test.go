@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -98,6 +99,31 @@ func TestUpdateParentAgain(t *testing.T) {
 			t.Errorf("host access %v: the host's links are %q, %v", access, out, err)
 		}
 	}
+}
+
+// TestUpdateParentHostAddress checks that a parent is refused, and nothing changed, if a station on its
+// LAN has the host's address, and that a lost link of the host is created with the routes to running
+// containers.
+func TestUpdateParentHostAddress(t *testing.T) {
+	w, _ := hooklab.NewLAN(t, hostAccess)
+	addLink(t, w, "lan8")
+	peer := testenv.NewContainer(t)
+	hooklab.IP(t, w.Host, fmt.Sprintf("link set lan8p netns %d", peer.Pid))
+	host := w.Definition("web").HostAddresses[0]
+	hooklab.IP(t, peer.Namespace, "addr add "+host.String()+"/24 dev lan8p")
+	hooklab.IP(t, peer.Namespace, "link set lan8p up")
+	err := updateParent(w, "web", "lan8")
+	if err == nil || !strings.Contains(err.Error(), "recreate the network with another --host-address") {
+		t.Errorf("moved to where a station has the host's address: %v", err)
+	}
+	if d := w.Definition("web"); d.Parent != "eth9" {
+		t.Errorf("the parent is %q", d.Parent)
+	}
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web", "ip=192.168.50.9")
+	hooklab.IP(t, w.Host, "link del "+w.Definition("web").HostLink())
+	must(t, updateParent(w, "web", "eth9"))
+	hooklab.Pings(t, w.Host, "192.168.50.9")
 }
 
 // addLink adds a veth pair to the host, both ends up. The peer's name ends with "p".
