@@ -129,6 +129,27 @@ func (h *Host) ParentAt(index int) (Parent, error) {
 	return parentOf(chain), nil
 }
 
+// ParentNamed returns the link with that name, also if it cannot carry macvlans, or ErrNoLink.
+func (h *Host) ParentNamed(name string) (Parent, error) {
+	l, err := linkByName(h.handle, name)
+	if err == nil && l == nil {
+		err = ErrNoLink
+	}
+	if err != nil {
+		return Parent{}, fmt.Errorf("link %q: %w", name, explainErrno(err))
+	}
+	return h.ParentAt(l.Attrs().Index)
+}
+
+// IsBridge reports whether the link with that ifindex is a bridge.
+func (h *Host) IsBridge(index int) (bool, error) {
+	l, err := linkByIndex(h.handle, index)
+	if err != nil {
+		return false, fmt.Errorf("read link %d: %w", index, explainErrno(err))
+	}
+	return l != nil && l.Type() == "bridge", nil
+}
+
 // Created lists the links that carry our mark.
 func (h *Host) Created() (found []Parent, err error) {
 	links, err := dump(h.handle.LinkList)
