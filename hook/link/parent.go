@@ -28,6 +28,8 @@ type Parent struct {
 	Up    bool // administratively
 	// Ours reports that the link carries our mark: a VLAN or dummy that we created.
 	Ours bool
+	// GVRP and MVRP report that the kernel announces the VLAN to the switch.
+	GVRP, MVRP bool
 	// Trunk is the first link below that is not a VLAN; the parent itself if that is not
 	// a VLAN.
 	Trunk      string
@@ -299,6 +301,9 @@ func parentOf(chain []netlink.Link) Parent {
 		Name: a.Name, Index: a.Index, MAC: ether.MACOf(a.HardwareAddr), MTU: a.MTU, Up: isUp(chain[0]),
 		Ours:  isOurs(chain[0]),
 		Trunk: trunk.Name, TrunkIndex: trunk.Index,
+	}
+	if v, ok := chain[0].(*netlink.Vlan); ok {
+		p.GVRP, p.MVRP = v.Gvrp != nil && *v.Gvrp, v.Mvrp != nil && *v.Mvrp
 	}
 	for _, l := range chain {
 		p.Chain = append(p.Chain, l.Attrs().Index)
