@@ -81,7 +81,7 @@ func (l *Admin) updateParent(
 	}
 	blind = l.WatchNetwork(next, p)
 	if again {
-		err = l.reportUnneeded(n)
+		err = l.reportUnneeded(ctx, n)
 	}
 	return blind, err
 }
@@ -275,21 +275,32 @@ func (l *Admin) releaseUnneeded(ctx context.Context, def *network.Definition, p 
 			return err
 		}
 	}
-	recs, err := l.Attachments(ctx)
+	needed, err := l.usedLinks(ctx, n)
 	if err != nil {
 		return err
-	}
-	needed := l.neededLinks(n)
-	for _, a := range recs {
-		needed[a.ParentIdx] = true // its network's definition may be invalid
 	}
 	return errors.Join(l.releaseTrunks(p, true, n), l.freeGuards(def, needed))
 }
 
+// usedLinks returns the ifindexes of neededLinks, and of the parents of containers whose network's
+// definition is invalid.
+func (l *Admin) usedLinks(ctx context.Context, n *siblings) (map[int]bool, error) {
+	recs, err := l.Attachments(ctx)
+	used := l.neededLinks(n)
+	for _, a := range recs {
+		used[a.ParentIdx] = true
+	}
+	return used, err
+}
+
 // reportUnneeded returns an error if a link that Lanyard created belongs to no network: it may be the
 // parent from before an interrupted update.
-func (l *Admin) reportUnneeded(n *siblings) error {
-	name, err := l.unneededLink(l.neededLinks(n))
+func (l *Admin) reportUnneeded(ctx context.Context, n *siblings) error {
+	used, err := l.usedLinks(ctx, n)
+	if err != nil {
+		return err
+	}
+	name, err := l.unneededLink(used)
 	if err != nil || name == "" {
 		return err
 	}
