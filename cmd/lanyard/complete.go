@@ -171,11 +171,11 @@ func (l *line) arguments(ctx context.Context) []string {
 		}
 	}
 	switch strings.TrimPrefix(l.path(), "lanyard ") {
-	case "network rm", "network inspect":
+	case "network rm", "network inspect", "network update":
 		return networkNames(p)
 	case "inspect":
 		return containerIDs(ctx, p)
-	case "verify", "watch":
+	case "verify", "watch", "reattach":
 		return append(networkNames(p), containerIDs(ctx, p)...)
 	case "doctor", "lldp":
 		return hostLinks()

@@ -6,15 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lanyard-net/lanyard/hook/doctor"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/verify/lldp"
 )
@@ -70,15 +69,19 @@ func (e env) runLLDP(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	trunks, err := trunksOf(l, c.Args().Slice())
+	trunks, failed, err := trunksOf(l, c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	done := e.slow("listening for LLDP frames for up to %v", wait)
-	heard, err := hearAll(c.Context, l, trunks, wait, paths(c).Switches())
+	heard, more := hearAll(c.Context, l, trunks, wait, paths(c).Switches())
 	done()
-	if err != nil {
+	if err := c.Err(); err != nil {
 		return err
+	}
+	failed = append(failed, more...)
+	for _, err := range failed {
+		e.say("%v", err)
 	}
 	if !format.table() {
 		err = printRows(e.stdout, format, heard)
@@ -88,50 +91,63 @@ func (e env) runLLDP(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.noteLLDP(l, heard, wait)
+	if silent := e.noteLLDP(l, heard, wait); silent || len(failed) > 0 {
+		return errReported
+	}
+	return nil
 }
 
-// trunksOf returns the trunks of the links with these names, or of all networks.
-func trunksOf(l *wiring.Lanyard, names []string) (trunks []link.Parent, err error) {
-	var specs []link.ParentSpec
-	for _, name := range names {
-		specs = append(specs, link.ParentSpec{Name: name})
-	}
-	if len(names) == 0 {
-		defs, _ := network.LoadAll(l.Networks)
-		for _, def := range defs {
-			if !def.Dummy() {
-				specs = append(specs, parts.SpecOf(def))
-			}
-		}
-	}
-	for _, spec := range specs {
-		p, err := l.Host.Resolve(spec)
-		if err != nil {
-			return nil, err
-		}
+// trunksOf returns the trunks of the links with these names, or of all networks. failed has the errors
+// of networks whose trunk is unknown.
+func trunksOf(l *wiring.Lanyard, names []string) (trunks []link.Parent, failed []error, err error) {
+	add := func(p link.Parent) {
 		if !slices.ContainsFunc(trunks, func(t link.Parent) bool { return t.TrunkIndex == p.TrunkIndex }) {
 			trunks = append(trunks, p)
 		}
 	}
-	return trunks, nil
+	for _, name := range names {
+		p, err := l.Host.ParentNamed(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		add(p)
+	}
+	if len(names) > 0 {
+		return trunks, nil, nil
+	}
+	defs, _ := network.LoadAll(l.Networks)
+	for _, def := range defs {
+		if def.Dummy() {
+			continue
+		}
+		p, err := l.Parent(def)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("network %q: %w", def.Name, err))
+			continue
+		}
+		add(p)
+	}
+	return trunks, failed, nil
 }
 
-// hearAll listens on all trunks at once.
+// hearAll listens on all trunks at once. An error on one of them does not prevent the others.
 func hearAll(
 	ctx context.Context, l *wiring.Lanyard, trunks []link.Parent, wait time.Duration, keep lldp.Memory,
-) ([]doctor.Heard, error) {
-	heard := make([]doctor.Heard, len(trunks))
-	group, ctx := errgroup.WithContext(ctx)
+) (heard []doctor.Heard, failed []error) {
+	all, errs := make([]doctor.Heard, len(trunks)), make([]error, len(trunks))
+	var group sync.WaitGroup
 	for i, p := range trunks {
-		group.Go(func() (err error) {
-			if heard[i], err = doctor.Hear(ctx, l.Host, p, wait, keep); err != nil {
-				return fmt.Errorf("trunk %q: %w", p.Trunk, err)
-			}
-			return nil
-		})
+		group.Go(func() { all[i], errs[i] = doctor.Hear(ctx, l.Host, p, wait, keep) })
 	}
-	return heard, group.Wait()
+	group.Wait()
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, fmt.Errorf("trunk %q: %w", trunks[i].Trunk, err))
+		} else {
+			heard = append(heard, all[i])
+		}
+	}
+	return heard, failed
 }
 
 func lldpTable(heard []doctor.Heard) [][]string {
@@ -149,14 +165,14 @@ func lldpTable(heard []doctor.Heard) [][]string {
 	return table
 }
 
-// noteLLDP notes where nothing was heard, and networks on VLANs that the switch does not name.
-func (e env) noteLLDP(l *wiring.Lanyard, heard []doctor.Heard, wait time.Duration) error {
+// noteLLDP notes where nothing was heard, and networks on VLANs that the switch does not name. silent
+// reports whether nothing was heard on a trunk.
+func (e env) noteLLDP(l *wiring.Lanyard, heard []doctor.Heard, wait time.Duration) (silent bool) {
 	defs, _ := network.LoadAll(l.Networks)
-	silent := false
 	for _, h := range heard {
 		if h.Neighbour == nil {
 			silent = true
-			e.say("%s", h.Silent(wait))
+			e.say("%s", h.Silent(wait, "--wait"))
 			continue
 		}
 		for _, def := range defs {
@@ -169,8 +185,5 @@ func (e env) noteLLDP(l *wiring.Lanyard, heard []doctor.Heard, wait time.Duratio
 			}
 		}
 	}
-	if silent {
-		return errReported
-	}
-	return nil
+	return silent
 }

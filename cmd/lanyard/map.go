@@ -76,7 +76,10 @@ func (e env) runMap(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	rows, err := mapRows(c.Context, l)
+	if c.String("out") != "" && !format.table() {
+		return usagef("--out and --format cannot be used together: --out always writes an SVG")
+	}
+	rows, err := e.mapRows(c.Context, l)
 	if err != nil {
 		return err
 	}
@@ -88,7 +91,7 @@ func (e env) runMap(c *cli.Context) error {
 			return c.Err()
 		case <-time.After(rate):
 		}
-		later, err := mapRows(c.Context, l)
+		later, err := e.mapRows(c.Context, l)
 		if err != nil {
 			return err
 		}
@@ -109,14 +112,14 @@ func (e env) runMap(c *cli.Context) error {
 }
 
 // mapRows returns the rows of ps.
-func mapRows(ctx context.Context, l *wiring.Lanyard) (rows []psRow, err error) {
+func (e env) mapRows(ctx context.Context, l *wiring.Lanyard) (rows []psRow, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
 	changes, err := l.Changes(recs)
 	if err != nil {
-		return nil, err
+		e.say("%v", err)
 	}
 	for _, a := range recs {
 		rows = append(rows, psRows(a, changes[a.ID], l)...)
@@ -136,8 +139,8 @@ func drawMap(l *wiring.Lanyard, heard lldp.Memory, rows []psRow) *mapNode {
 	for _, def := range defs {
 		p := inspectParent(l, def)
 		at := host.child("trunk", cmp.Or(p.Trunk, "?"))
-		if n, _, err := heard.Load(at.Name); err == nil && n != nil {
-			at.Detail = n.String()
+		if n, when, err := heard.Load(at.Name); err == nil && n != nil {
+			at.Detail = fmt.Sprintf("%s (heard %v ago)", n, time.Since(when).Round(time.Second))
 		}
 		at = at.child("parent", p.Name)
 		at.Detail = "untagged"
@@ -152,16 +155,37 @@ func drawMap(l *wiring.Lanyard, heard lldp.Memory, rows []psRow) *mapNode {
 		}
 		at = at.child("network", def.Name)
 		at.Detail = joinSubnets(def.Subnets, ", ")
-		for _, r := range rows {
-			if r.Network == def.Name {
-				at.Children = append(at.Children, mapContainer(r))
-			}
-		}
+		at.addContainers(def.Name, rows)
 	}
+	addUndefined(host, defs, rows)
 	for _, err := range broken {
 		host.Children = append(host.Children, &mapNode{Kind: "network", Name: "?", State: mapBad, Text: err.Error()})
 	}
 	return host
+}
+
+// addContainers adds the containers of a network to its node.
+func (n *mapNode) addContainers(network string, rows []psRow) {
+	for _, r := range rows {
+		if r.Network == network {
+			n.Children = append(n.Children, mapContainer(r))
+		}
+	}
+}
+
+// addUndefined adds the containers of networks that are not in defs: the file of such a network is
+// invalid or missing.
+func addUndefined(host *mapNode, defs []*network.Definition, rows []psRow) {
+	for _, r := range rows {
+		if slices.ContainsFunc(defs, func(d *network.Definition) bool { return d.Name == r.Network }) {
+			continue
+		}
+		at := host.child("trunk", "?").child("parent", "?").child("network", r.Network)
+		if at.State == mapGood {
+			at.State, at.Text = mapBad, "its definition is invalid or missing"
+			at.addContainers(r.Network, rows)
+		}
+	}
 }
 
 // child returns the child with that name. It adds a missing one.

@@ -137,6 +137,9 @@ func (l *Admin) resolveParent(def *network.Definition, n *siblings) (p link.Pare
 	if err := def.Conflicts(l.withSameTags(def, p, n)); err != nil {
 		return p, err
 	}
+	if err := checkAnnounces(def, p); err != nil {
+		return p, err
+	}
 	return p, def.HostConflicts(slices.Collect(maps.Values(n.byName)))
 }
 
@@ -161,6 +164,25 @@ func checkAnnounced(def *network.Definition) error {
 			"run \"ip link set dev %s type vlan %s on\"", flag, def.Parent, def.Parent, flag)
 	}
 	return nil
+}
+
+// checkAnnounces returns an error if the network's VLAN shall be announced to the switch, and Lanyard
+// has already created p without that, such as the VLAN below another network's VLAN. p is zero if
+// Lanyard is to create it.
+func checkAnnounces(def *network.Definition, p link.Parent) error {
+	flag := ""
+	switch {
+	case p.Index == 0:
+	case def.GVRP && !p.GVRP:
+		flag = "gvrp"
+	case def.MVRP && !p.MVRP:
+		flag = "mvrp"
+	}
+	if flag == "" {
+		return nil
+	}
+	return fmt.Errorf("parent %q: exists without %s: run \"ip link set dev %s type vlan %s on\"",
+		p.Name, flag, p.Name, flag)
 }
 
 // writeDefinition writes the definition, and a note that its links do not exist yet. It returns an

@@ -53,6 +53,20 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 			return err
 		}
 	}
+	needed := l.neededLinks(n)
+	if err := l.freeGuards(def, needed); err != nil || !def.Managed {
+		return err
+	}
+	name, err := l.unneededLink(needed)
+	if err != nil || name == "" {
+		return err
+	}
+	return fmt.Errorf("its parent %q is gone, and link %q, which Lanyard created, belongs to no network: "+
+		"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, name, name)
+}
+
+// neededLinks returns the ifindexes of the networks' parents and of the links below them.
+func (l *Admin) neededLinks(n *siblings) map[int]bool {
 	needed := map[int]bool{}
 	for _, o := range n.byName {
 		if q, err := l.Parent(o); err == nil {
@@ -61,17 +75,18 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 			}
 		}
 	}
-	if err := l.freeGuards(def, needed); err != nil || !def.Managed {
-		return err
-	}
+	return needed
+}
+
+// unneededLink returns the name of a link that Lanyard created and that is not in needed; "" for none.
+func (l *Admin) unneededLink(needed map[int]bool) (name string, err error) {
 	created, err := l.Host.Created()
 	for _, p := range created {
 		if !needed[p.Index] {
-			return fmt.Errorf("its parent %q is gone, and link %q, which Lanyard created, belongs to no network: "+
-				"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, p.Name, p.Name)
+			return p.Name, nil
 		}
 	}
-	return err
+	return "", err
 }
 
 // freeGuards removes the guards of parents that no network needs, if the network guards its parent:

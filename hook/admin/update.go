@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
@@ -50,6 +53,9 @@ func (l *Admin) updateParent(
 	}
 	p, created, err := l.prepareParent(ctx, next, n)
 	if err == nil {
+		err = l.checkHostAddrs(ctx, next, p)
+	}
+	if err == nil {
 		err = l.saveParent(ctx, next, p)
 	}
 	if err != nil {
@@ -58,18 +64,26 @@ func (l *Admin) updateParent(
 		}
 		return "", err
 	}
+	failpoint.At("move")
 	n.add(next)
-	if earlier != p.Index {
-		if err := l.releaseEarlier(ctx, def, n); err != nil {
-			return "", err
-		}
+	again := def.Parent == next.Parent
+	switch {
+	case again:
+		err = l.releaseUnneeded(ctx, next, p, n)
+	case earlier != p.Index:
+		err = l.releaseEarlier(ctx, def, n)
 	}
-	if next.HostAccess {
-		if err := l.createHostAccess(ctx, next, p); err != nil {
-			return "", err
-		}
+	if err == nil {
+		err = l.moveHostAccess(ctx, next, p)
 	}
-	return l.WatchNetwork(next, p), nil
+	if err != nil {
+		return "", err
+	}
+	blind = l.WatchNetwork(next, p)
+	if again {
+		err = l.reportUnneeded(ctx, n)
+	}
+	return blind, err
 }
 
 // earlierParent returns the ifindex of the link that a network is on, whatever its name is now. It
@@ -140,6 +154,56 @@ func (l *Admin) prepareParent(
 	return l.ensureParent(ctx, def)
 }
 
+// checkHostAddrs returns an error if the host's link has to be created on p, and another station on
+// p's LAN or another link of the host has one of its addresses.
+func (l *Admin) checkHostAddrs(ctx context.Context, def *network.Definition, p link.Parent) error {
+	if !def.HostAccess {
+		return nil
+	}
+	own, _, err := l.Host.FindHostLink(def.HostLink())
+	if err != nil || own != nil && own.ParentIndex == p.Index {
+		return err
+	}
+	addrs, err := l.Host.HostAddrs()
+	if err != nil {
+		return err
+	}
+	if own != nil {
+		addrs = slices.DeleteFunc(addrs, func(h link.HostAddr) bool { return h.Index == own.Index })
+	}
+	links, err := l.Host.Interfaces()
+	if err != nil {
+		return err
+	}
+	const remedy = "recreate the network with another --host-address"
+	for _, a := range def.HostAddresses {
+		if hasAddr(addrs, a) {
+			return fmt.Errorf("the host's address %s: another link of the host has it: %s", a, remedy)
+		}
+		c, err := l.ClaimantOnLAN(ctx, def, p, a)
+		if err != nil {
+			return err
+		}
+		// If both parents are on one LAN, the host itself answers, from any of its links.
+		ours := func(i net.Interface) bool { return ether.MACOf(i.HardwareAddr) == c.MAC }
+		if c != nil && !slices.ContainsFunc(links, ours) {
+			return fmt.Errorf("the host's address %s: station %s on the LAN of %q has it: %s", a, c.MAC, p.Name, remedy)
+		}
+	}
+	return nil
+}
+
+// moveHostAccess creates the host's link on p if it is missing, with the routes to running
+// containers. It chooses the addresses if creating the network was interrupted before that.
+func (l *Admin) moveHostAccess(ctx context.Context, def *network.Definition, p link.Parent) error {
+	unknown := func(s network.Subnet) bool { return !def.HostAddress(s).IsValid() }
+	if def.HostAccess && slices.ContainsFunc(def.Subnets, unknown) {
+		return l.createHostAccess(ctx, def, p)
+	}
+	_, err := l.EnsureHostAccess(ctx, def, p)
+	return err
+}
+
 // saveParent writes the definition with its new parent p, and p's name to the records of the
 // containers on it. It returns an error if a container is on another link. An attach that has not
 // recorded its intent yet finds that the definition has changed.
@@ -196,4 +260,50 @@ func (l *Admin) releaseEarlier(ctx context.Context, def *network.Definition, n *
 		return nil
 	}
 	return err
+}
+
+// releaseUnneeded completes an update that was interrupted after the definition was written, so that
+// the earlier parent is unknown: it removes the host's link if that is not on p, and the trunk
+// programs and guards that no network needs.
+func (l *Admin) releaseUnneeded(ctx context.Context, def *network.Definition, p link.Parent, n *siblings) error {
+	if def.HostAccess {
+		own, _, err := l.Host.FindHostLink(def.HostLink())
+		if err == nil && own != nil && own.ParentIndex != p.Index {
+			err = l.Host.RemoveHostLink(def.HostLink())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	needed, err := l.usedLinks(ctx, n)
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.releaseTrunks(p, true, n), l.freeGuards(def, needed))
+}
+
+// usedLinks returns the ifindexes of neededLinks, and of the parents of containers whose network's
+// definition is invalid.
+func (l *Admin) usedLinks(ctx context.Context, n *siblings) (map[int]bool, error) {
+	recs, err := l.Attachments(ctx)
+	used := l.neededLinks(n)
+	for _, a := range recs {
+		used[a.ParentIdx] = true
+	}
+	return used, err
+}
+
+// reportUnneeded returns an error if a link that Lanyard created belongs to no network: it may be the
+// parent from before an interrupted update.
+func (l *Admin) reportUnneeded(ctx context.Context, n *siblings) error {
+	used, err := l.usedLinks(ctx, n)
+	if err != nil {
+		return err
+	}
+	name, err := l.unneededLink(used)
+	if err != nil || name == "" {
+		return err
+	}
+	return fmt.Errorf("its parent is changed, but link %q, which Lanyard created, belongs to no network: "+
+		"if that is the earlier parent, delete it (\"ip link del %s\")", name, name)
 }

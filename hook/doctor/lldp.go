@@ -14,20 +14,25 @@ type Heard struct {
 	Trunk     string          `json:"trunk"`
 	Neighbour *lldp.Neighbour `json:"neighbour"` // null if nothing was heard
 	From      string          `json:"from"`      // "lldpd" or "frame"; "" if there was no listen
+	bridge    bool            // the trunk is a bridge
 }
 
 // Hear returns what lldpd knows of the switch at the other end of a trunk, else what a frame says
-// that comes within wait. It keeps the latter for verdicts.
+// that comes within wait. It keeps the latter for verdicts. It does not listen on a bridge: frames to
+// LLDP's addresses are received by the bridge's ports alone (br_handle_frame).
 func Hear(
 	ctx context.Context, host *link.Host, p link.Parent, wait time.Duration, keep lldp.Memory,
 ) (h Heard, err error) {
 	h.Trunk = p.Trunk
+	if h.bridge, err = host.IsBridge(p.TrunkIndex); err != nil {
+		return h, err
+	}
 	n, running, err := lldp.FromDaemon(ctx, p.Trunk)
 	if running {
 		h.Neighbour, h.From = n, "lldpd"
 		return h, err
 	}
-	if wait == 0 {
+	if wait == 0 || h.bridge {
 		return h, nil
 	}
 	h.From = "frame"
@@ -41,13 +46,15 @@ func Hear(
 	return h, err
 }
 
-// Silent returns what it means that nothing was heard.
-func (h Heard) Silent(wait time.Duration) string {
+// Silent returns what it means that nothing was heard. flag is the command's flag for wait.
+func (h Heard) Silent(wait time.Duration, flag string) string {
 	switch {
+	case h.bridge:
+		return fmt.Sprintf("%q is a bridge, which receives no LLDP frames: name its port, \"lanyard lldp PORT\"", h.Trunk)
 	case h.From == "lldpd":
 		return fmt.Sprintf("lldpd has heard nothing on %q: the switch does not speak LLDP, or its port has it off", h.Trunk)
 	case h.From == "":
-		return "not known: lldpd does not run; listen with --lldp 35s"
+		return fmt.Sprintf("not known: lldpd does not run; listen with %s 35s", flag)
 	case wait > lldp.Interval:
 		return fmt.Sprintf("no LLDP frame came on %q within %v: the switch does not speak LLDP, or its port has it off",
 			h.Trunk, wait)
@@ -64,7 +71,7 @@ func (d *Doctor) neighbour(ctx context.Context, s subject, p link.Parent) *lldp.
 	}
 	n := h.Neighbour
 	if n == nil {
-		s.add(OK, "switch", "%s", h.Silent(d.Listen))
+		s.add(OK, "switch", "%s", h.Silent(d.Listen, "--lldp"))
 		return nil
 	}
 	text := n.String()

@@ -28,6 +28,8 @@ type Parent struct {
 	Up    bool // administratively
 	// Ours reports that the link carries our mark: a VLAN or dummy that we created.
 	Ours bool
+	// GVRP and MVRP report that the kernel announces the VLAN to the switch.
+	GVRP, MVRP bool
 	// Trunk is the first link below that is not a VLAN; the parent itself if that is not
 	// a VLAN.
 	Trunk      string
@@ -127,6 +129,27 @@ func (h *Host) ParentAt(index int) (Parent, error) {
 		return Parent{}, fmt.Errorf("read link %d: %w", index, explainErrno(err))
 	}
 	return parentOf(chain), nil
+}
+
+// ParentNamed returns the link with that name, also if it cannot carry macvlans, or ErrNoLink.
+func (h *Host) ParentNamed(name string) (Parent, error) {
+	l, err := linkByName(h.handle, name)
+	if err == nil && l == nil {
+		err = ErrNoLink
+	}
+	if err != nil {
+		return Parent{}, fmt.Errorf("link %q: %w", name, explainErrno(err))
+	}
+	return h.ParentAt(l.Attrs().Index)
+}
+
+// IsBridge reports whether the link with that ifindex is a bridge.
+func (h *Host) IsBridge(index int) (bool, error) {
+	l, err := linkByIndex(h.handle, index)
+	if err != nil {
+		return false, fmt.Errorf("read link %d: %w", index, explainErrno(err))
+	}
+	return l != nil && l.Type() == "bridge", nil
 }
 
 // Created lists the links that carry our mark.
@@ -278,6 +301,9 @@ func parentOf(chain []netlink.Link) Parent {
 		Name: a.Name, Index: a.Index, MAC: ether.MACOf(a.HardwareAddr), MTU: a.MTU, Up: isUp(chain[0]),
 		Ours:  isOurs(chain[0]),
 		Trunk: trunk.Name, TrunkIndex: trunk.Index,
+	}
+	if v, ok := chain[0].(*netlink.Vlan); ok {
+		p.GVRP, p.MVRP = v.Gvrp != nil && *v.Gvrp, v.Mvrp != nil && *v.Mvrp
 	}
 	for _, l := range chain {
 		p.Chain = append(p.Chain, l.Attrs().Index)
