@@ -297,3 +297,32 @@ func TestDHCPGuarded(t *testing.T) {
 	d.WantLog("DHCPRELEASE of " + r.Addrs[0].Addr().String())
 	b.wantNoGuards(t)
 }
+
+// TestDHCPGuardedAgain checks that a guarded container gets a lease after a replacement of its lease
+// has failed, which creates its links again.
+func TestDHCPGuardedAgain(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	first := b.Record()
+	b.AddClaimant(0, "192.168.50.200/24")
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.200,192.168.50.200,120") // ends the lease, and offers an address in use
+	testenv.Eventually(t, "a failed replacement", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" || r.Index == first.Index || r.Guard.Outside == first.Guard.Outside {
+			return fmt.Errorf("the record has ifindex %d, guard %+v, lease %+v: %s", r.Index, r.Guard, r.DHCP, b.logged())
+		}
+		return nil
+	})
+	d.Stop()
+	gw.ServeDHCP("192.168.50.210,192.168.50.220,120")
+	testenv.Eventually(t, "another lease", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" || r.DHCP.Addr == first.DHCP.Addr {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.detachAndEndBy(t, alice, "c1", c)
+	b.wantNoGuards(t)
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
@@ -183,7 +184,8 @@ func (t *attempt) usable(l dhcp.Lease) error {
 	return nil
 }
 
-// take makes a lease that of the attachment: it is recorded before it is used.
+// take makes a lease that of the attachment: it is recorded before it is used. The new ifindexes of a
+// guarded interface are recorded again, because [Local.RenewLeases] asks through them.
 func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 	t.rec.DHCP, t.rec.Addrs, t.rec.Gateways = &l, []netip.Prefix{l.Addr}, nil
 	s := network.Subnet{Subnet: l.Addr.Masked(), Gateway: l.Gateway}
@@ -218,9 +220,13 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
+	before := t.rec.Index
 	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())
 	t.keep(created)
-	return err
+	if err != nil || t.rec.Index == before {
+		return err
+	}
+	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &t.rec) })
 }
 
 // declineServers declines the lease, because another station has its address, and gets another one.

@@ -240,8 +240,12 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 	return nil
 }
 
-// dropLease removes the address of an attempt that failed, and records old as lost.
+// dropLease removes the address of an attempt that failed, closes the guard, and records old as lost. It
+// has its own time limit, because ctx may be over. The attempt may have created a guarded interface
+// again, so its ifindexes are recorded, too.
 func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
 	for _, p := range t.rec.Addrs {
 		err = errors.Join(err, t.ns.DelAddr(t.link.Index, p))
 	}
@@ -249,5 +253,13 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 		old.Lost = fmt.Sprintf("the DHCP server has changed the lease of %s, and the new one could not be used",
 			old.Addr.Addr())
 	}
-	return errors.Join(err, t.recordLease(ctx, t.rec, old))
+	return errors.Join(err, t.permitNothing(t.rec), t.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, t.rec.ID)
+		if err != nil {
+			return err
+		}
+		row.Index, row.MTU, row.Guard = t.link.Index, t.link.MTU, t.rec.Guard
+		row.DHCP, row.Addrs = &old, []netip.Prefix{old.Addr}
+		return record.Replace(tx, &row)
+	}))
 }
