@@ -187,6 +187,9 @@ func (t *attempt) usable(l dhcp.Lease) error {
 // take makes a lease that of the attachment: it is recorded before it is used. The new ifindexes of a
 // guarded interface are recorded again, because [Local.RenewLeases] asks through them.
 func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
+	if t.replacing {
+		l.Lost = "it is not configured yet" // until commit: the service may be killed before
+	}
 	t.rec.DHCP, t.rec.Addrs, t.rec.Gateways = &l, []netip.Prefix{l.Addr}, nil
 	s := network.Subnet{Subnet: l.Addr.Masked(), Gateway: l.Gateway}
 	if len(t.def.Subnets) > 0 && t.def.Subnets[0].Gateway.IsValid() {

@@ -209,7 +209,7 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 		return err
 	}
 	old := a.DHCP.Addr
-	t.want.Addrs, t.rec.MTU = nil, a.MTU
+	t.replacing, t.want.Addrs, t.rec.MTU = true, nil, a.MTU
 	t.link = link.Interface{Name: a.Interface, Index: a.Index, MAC: a.MAC, MTU: a.MTU}
 	t.unwatched = l.WatchNetwork(t.def, t.parent)
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
