@@ -204,6 +204,15 @@ func TestDHCPRenewed(t *testing.T) {
 		})
 	}
 	renewed("at T1")
+	_, err := c.Exec("ip", "addr", "del", first.Addr.String(), "dev", "eth0")
+	must(t, err)
+	testenv.Eventually(t, "the address and its routes", func() error {
+		routes, err := c.Exec("ip", "route")
+		if err == nil && !strings.Contains(routes, "default via 192.168.50.1 ") {
+			err = fmt.Errorf("the routes are %q: %s", routes, b.logged())
+		}
+		return err
+	})
 	b.kill()
 	b.start()
 	renewed("after the service was killed")

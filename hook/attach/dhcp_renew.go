@@ -131,7 +131,8 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 			a.DHCP.Addr.Addr(), a.DHCP.Expires.UTC().Format(time.TimeOnly)))
 	}
 	var now dhcp.Lease
-	asked, cancel := context.WithTimeout(ctx, renewWait)
+	// Not after its end: the kernel removes the address then.
+	asked, cancel := context.WithTimeout(ctx, min(renewWait, time.Until(a.DHCP.Expires)))
 	defer cancel()
 	err = l.withServers(ns, &a, func(c *dhcp.Conn) error {
 		now, err = c.Extend(asked, *a.DHCP, dhcp.Request{Given: givenByNetwork(def)})
@@ -144,6 +145,15 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 		return err
 	case a.DHCP.Server.IsValid() && !sameConfiguration(*a.DHCP, now): // of a rebuilt lease, little is known
 		return l.replaceLease(ctx, ns, a, &now)
+	}
+	few := *ns
+	few.Tries = 3
+	addrs, err := few.Addrs(a.Index)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(addrs, func(has link.Addr) bool { return has.Prefix == now.Addr }) {
+		return l.replaceLease(ctx, ns, a, &now) // its routes are gone, too
 	}
 	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(time.Now())}); err != nil {
 		return err
