@@ -101,7 +101,7 @@ var errNoAddress = errors.New("the container has no address")
 // retryAfter returns the time until the next attempt after an error: half of what is left until the
 // next step, and at least renewRetry, unless the lease is about to end (RFC 2131 §4.4.5).
 func retryAfter(l *dhcp.Lease, now time.Time, err error) time.Duration {
-	if errors.Is(err, errNoAddress) {
+	if l.Lost != "" || errors.Is(err, errNoAddress) {
 		return lostRetry
 	}
 	next := l.Rebind
@@ -153,7 +153,7 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 		return err
 	}
 	if !slices.ContainsFunc(addrs, func(has link.Addr) bool { return has.Prefix == now.Addr }) {
-		return l.replaceLease(ctx, ns, a, &now) // its routes are gone, too
+		return withoutAddress(l.replaceLease(ctx, ns, a, &now)) // its routes are gone, too
 	}
 	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(time.Now())}); err != nil {
 		return err
@@ -185,11 +185,20 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment
 		"address", a.DHCP.Addr.Addr(), "why", why)
 	lost := *a.DHCP
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	if err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a), l.recordLease(ctx, a, lost)); err != nil {
+	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a), l.recordLease(ctx, a, lost))
+	if err == nil {
+		a.DHCP = &lost
+		err = l.replaceLease(ctx, ns, a, nil)
+	}
+	return withoutAddress(err)
+}
+
+// withoutAddress returns an error that is also errNoAddress, or nil.
+func withoutAddress(err error) error {
+	if err == nil || errors.Is(err, errNoAddress) {
 		return err
 	}
-	a.DHCP = &lost
-	return l.replaceLease(ctx, ns, a, nil)
+	return errors.Join(errNoAddress, err)
 }
 
 // permitNothing makes the guard of an attachment drop all frames, until it has another lease.
@@ -243,7 +252,7 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 		err = t.commit(ctx)
 	}
 	if err != nil {
-		return errors.Join(errNoAddress, err, t.dropLease(ctx, *a.DHCP))
+		return withoutAddress(errors.Join(err, t.dropLease(ctx, *a.DHCP)))
 	}
 	l.Log.Info("a container has a new lease", "network", a.Network, "attachment", a.ID, "before", old,
 		"address", t.rec.DHCP.Addr, "server", t.rec.DHCP.Server)
