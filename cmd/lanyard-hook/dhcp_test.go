@@ -240,6 +240,9 @@ func TestDHCPRenewed(t *testing.T) {
 	if out, err := c.Exec("ip", "-4", "addr", "show", "eth0"); err != nil || strings.Contains(out, "inet ") {
 		t.Errorf("the container has an address without a lease: %s, %v", out, err)
 	}
+	if r := b.Record(); len(r.Addrs) > 0 && r.DHCP.Lost != "" {
+		t.Errorf("the record has %v without a lease", r.Addrs)
+	}
 	d.WantLog("DHCPNAK(eth0) " + first.Addr.Addr().String())
 	d.Stop()
 	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")

@@ -166,14 +166,16 @@ func sameConfiguration(a, b dhcp.Lease) bool {
 	return a.Addr == b.Addr && a.Gateway == b.Gateway && slices.Equal(a.Routes, b.Routes)
 }
 
-// recordLease writes a lease to the record of an attachment.
+// recordLease writes a lease to the record of an attachment, which has no address if it is lost.
 func (l *Local) recordLease(ctx context.Context, a hook.Attachment, now dhcp.Lease) error {
 	return l.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, a.ID)
 		if err != nil {
 			return err
 		}
-		row.DHCP, row.Addrs = &now, []netip.Prefix{now.Addr}
+		if row.DHCP, row.Addrs = &now, nil; now.Lost == "" {
+			row.Addrs = []netip.Prefix{now.Addr}
+		}
 		return record.Replace(tx, &row)
 	})
 }
@@ -278,7 +280,7 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 			return err
 		}
 		row.Index, row.MTU, row.Guard = t.link.Index, t.link.MTU, t.rec.Guard
-		row.DHCP, row.Addrs = &old, []netip.Prefix{old.Addr}
+		row.DHCP, row.Addrs = &old, nil
 		return record.Replace(tx, &row)
 	}))
 }
