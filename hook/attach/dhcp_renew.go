@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,7 +29,8 @@ const (
 	renewWait  = 4 * time.Second
 	renewRetry = 10 * time.Second
 	lostRetry  = time.Second
-	// renewAtOnce is the maximum number of leases that are extended at the same time.
+	// renewAtOnce is the maximum number of leases that are extended at the same time, and of lost leases
+	// that are replaced.
 	renewAtOnce = 16
 )
 
@@ -36,9 +38,9 @@ const (
 // a lease is in the attachment's record, so that another process can continue. A lease that ends is
 // logged and marked in the record, and RenewLeases asks for another one until it gets it.
 func (l *Local) RenewLeases(ctx context.Context) {
-	tried := map[verify.ID]time.Time{} // when to try again, after a failure
+	r := newRenewals()
 	for ctx.Err() == nil {
-		if err := l.renewDue(ctx, tried); err != nil && ctx.Err() == nil {
+		if err := l.renewDue(ctx, r); err != nil && ctx.Err() == nil {
 			l.Log.Error("could not read the leases of DHCP servers", "err", err)
 		}
 		select {
@@ -46,10 +48,78 @@ func (l *Local) RenewLeases(ctx context.Context) {
 		case <-time.After(renewPoll):
 		}
 	}
+	_, _ = r.lost.Wait(), r.healthy.Wait() // no function returns an error
 }
 
-// renewDue extends the leases that are due.
-func (l *Local) renewDue(ctx context.Context, tried map[verify.ID]time.Time) error {
+// renewals are the leases that are being renewed. Lost leases have their own limit: they wait for a
+// server that may be gone, and must not delay healthy ones.
+type renewals struct {
+	lost, healthy errgroup.Group
+
+	mu   sync.Mutex
+	next map[verify.ID]time.Time // when to try again, after a failure
+	busy map[verify.ID]bool
+}
+
+func newRenewals() *renewals {
+	r := &renewals{next: map[verify.ID]time.Time{}, busy: map[verify.ID]bool{}}
+	r.lost.SetLimit(renewAtOnce)
+	r.healthy.SetLimit(renewAtOnce)
+	return r
+}
+
+// waiting returns the leases of recs that are due and not being renewed, those that have waited longest
+// first. busy are those that were being renewed before recs was read: their rows may be old.
+func (r *renewals) waiting(recs []hook.Attachment, busy map[verify.ID]bool) (due []hook.Attachment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(r.next, func(id verify.ID, _ time.Time) bool {
+		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == id })
+	})
+	for _, a := range recs {
+		if a.State == hook.Attached && !busy[a.ID] && !now.Before(r.next[a.ID]) && isDue(a.DHCP, now) {
+			due = append(due, a)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b hook.Attachment) int { return r.next[a.ID].Compare(r.next[b.ID]) })
+	return due
+}
+
+// inProgress returns the leases that are being renewed.
+func (r *renewals) inProgress() map[verify.ID]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.busy)
+}
+
+// start renews a lease in the background, if fewer than renewAtOnce of its kind are being renewed. f
+// returns the time until the next attempt, 0 after a success.
+func (r *renewals) start(a hook.Attachment, f func() time.Duration) {
+	group := &r.healthy
+	if a.DHCP.Lost != "" {
+		group = &r.lost
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	started := group.TryGo(func() error {
+		wait := f()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.busy, a.ID)
+		if delete(r.next, a.ID); wait != 0 {
+			r.next[a.ID] = time.Now().Add(wait)
+		}
+		return nil
+	})
+	if started {
+		r.busy[a.ID] = true
+	}
+}
+
+// renewDue starts to renew the leases that are due.
+func (l *Local) renewDue(ctx context.Context, r *renewals) error {
+	busy := r.inProgress()
 	var recs []hook.Attachment
 	if err := l.WithDB(ctx, func() error {
 		return l.DB.View(ctx, func(tx record.Tx) (err error) {
@@ -61,31 +131,16 @@ func (l *Local) renewDue(ctx context.Context, tried map[verify.ID]time.Time) err
 	}); err != nil {
 		return err
 	}
-	now := time.Now()
-	maps.DeleteFunc(tried, func(id verify.ID, _ time.Time) bool {
-		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == id })
-	})
-	var all errgroup.Group
-	all.SetLimit(renewAtOnce)
-	failed := make([]time.Time, len(recs))
-	for i, a := range recs {
-		if a.State != hook.Attached || now.Before(tried[a.ID]) || !isDue(a.DHCP, now) {
-			continue
-		}
-		all.Go(func() error {
-			if err := l.renew(ctx, a); err != nil && ctx.Err() == nil && !errors.Is(err, hook.ErrGone) {
-				failed[i] = time.Now().Add(retryAfter(a.DHCP, time.Now(), err))
-				l.Log.Warn("could not renew the lease of a container", "network", a.Network, "attachment", a.ID,
-					"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
+	for _, a := range r.waiting(recs, busy) {
+		r.start(a, func() time.Duration {
+			err := l.renew(ctx, a)
+			if err == nil || ctx.Err() != nil || errors.Is(err, hook.ErrGone) {
+				return 0
 			}
-			return nil
+			l.Log.Warn("could not renew the lease of a container", "network", a.Network, "attachment", a.ID,
+				"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
+			return retryAfter(a.DHCP, time.Now(), err)
 		})
-	}
-	_ = all.Wait() // no function returns an error
-	for i, a := range recs {
-		if !failed[i].IsZero() {
-			tried[a.ID] = failed[i]
-		}
 	}
 	return nil
 }
