@@ -338,3 +338,38 @@ func TestDHCPGuardedAgain(t *testing.T) {
 	b.detachAndEndBy(t, alice, "c1", c)
 	b.wantNoGuards(t)
 }
+
+// TestDHCPReattached checks that an interface whose lease was lost can be created again, with another
+// lease.
+func TestDHCPReattached(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	first := b.Record()
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.0,static") // ends the lease
+	wantChange := func(code verify.Code) {
+		t.Helper()
+		testenv.Eventually(t, string(code), func() error {
+			if list := b.changes(); len(list) != 1 || list[0].Code != code {
+				return fmt.Errorf("the changes are %v: %s", list, b.logged())
+			}
+			return nil
+		})
+	}
+	wantChange(verify.LeaseLost)
+	_, err := c.Exec("ip", "link", "del", "eth0")
+	must(t, err)
+	wantChange(verify.InterfaceGone)
+	d.Stop()
+	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, first.ID)
+		return err
+	}))
+	if r := b.Record(); r.DHCP == nil || r.DHCP.Lost != "" || r.DHCP.Addr == first.DHCP.Addr || len(b.changes()) > 0 {
+		t.Errorf("the lease is %+v, the changes are %v", r.DHCP, b.changes())
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
+}
