@@ -273,12 +273,16 @@ func (l *Local) releaseServers(a *hook.Attachment) {
 	}
 }
 
-// routesOfLease returns the routes that the DHCP server names, if the network has none of its own.
+// routesOfLease returns the routes that the DHCP server names, if the network has none of its own and
+// is not internal. It leaves out halves of a default route for an interface without one.
 func (t *attempt) routesOfLease() (routes []link.Route) {
-	if t.rec.DHCP == nil || len(t.def.Routes) > 0 {
+	if t.rec.DHCP == nil || len(t.def.Routes) > 0 || t.def.Internal {
 		return nil
 	}
 	for _, r := range t.rec.DHCP.Routes {
+		if r.Dst.Bits() <= 1 && t.noDefault[hook.IPv4] {
+			continue
+		}
 		onLink := t.def.OnLink && r.Via.IsValid()
 		routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: onLink})
 	}

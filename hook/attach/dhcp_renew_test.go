@@ -2,11 +2,13 @@ package attach
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -44,6 +46,25 @@ func TestRenewals(t *testing.T) {
 	_, _ = r.lost.Wait(), r.healthy.Wait()
 	if all := waiting(); len(all) != len(recs) || all[0].ID != due[0].ID {
 		t.Errorf("%d leases wait, the first is %v; want %d, %v", len(all), all[0].ID, len(recs), due[0].ID)
+	}
+}
+
+// TestRoutesOfLease checks which routes of a server an interface gets.
+func TestRoutesOfLease(t *testing.T) {
+	via := netip.MustParseAddr("192.168.50.1")
+	lease := dhcp.Lease{}
+	for _, dst := range []string{"0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8"} {
+		lease.Routes = append(lease.Routes, dhcp.Route{Dst: netip.MustParsePrefix(dst), Via: via})
+	}
+	for _, test := range []struct {
+		internal, noDefault bool
+		want                int
+	}{{false, false, 3}, {false, true, 1}, {true, false, 0}} {
+		a := attempt{verification: verification{def: &network.Definition{Internal: test.internal}}}
+		a.rec.DHCP, a.noDefault = &lease, map[hook.Family]bool{hook.IPv4: test.noDefault}
+		if got := a.routesOfLease(); len(got) != test.want {
+			t.Errorf("%+v: got routes %v", test, got)
+		}
 	}
 }
 
