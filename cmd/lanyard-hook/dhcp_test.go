@@ -221,8 +221,9 @@ func TestDHCPRenewed(t *testing.T) {
 	}
 	b.LoseDatabase(false)
 	testenv.Eventually(t, "a rebuilt lease", func() error {
-		if r := b.Record(); r.DHCP == nil || r.DHCP.Server != first.Server {
-			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		if r := b.Record(); r.DHCP == nil || r.DHCP.Server != first.Server || len(r.Gateways) != 1 ||
+			!slices.Equal(r.Endpoint.Gateways, r.Gateways) {
+			return fmt.Errorf("the lease is %+v, gateways %s: %s", r.DHCP, r.Gateways, b.logged())
 		}
 		return nil
 	})
@@ -308,6 +309,25 @@ func TestDHCPGuarded(t *testing.T) {
 	b.detachAndEndBy(t, alice, "c1", c)
 	d.WantLog("DHCPRELEASE of " + r.Addrs[0].Addr().String())
 	b.wantNoGuards(t)
+}
+
+// TestDHCPGuardedRebuilt checks that the lease of a guarded container is renewed after the database was
+// lost.
+func TestDHCPGuardedRebuilt(t *testing.T) {
+	b, _, _ := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	r := b.Record()
+	b.LoseDatabase(false)
+	testenv.Eventually(t, "a rebuilt lease", func() error {
+		now := b.Record()
+		if now.DHCP.Server != r.DHCP.Server || now.DHCP.Addr != r.DHCP.Addr || now.Guard.Outside != r.Guard.Outside ||
+			now.Guard.Inside != r.Guard.Inside {
+			return fmt.Errorf("the lease is %+v, the guard %+v: %s", now.DHCP, now.Guard, b.logged())
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 }
 
 // TestDHCPGuardedAgain checks that a guarded container gets a lease after a replacement of its lease

@@ -191,10 +191,7 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 		l.Lost = "it is not configured yet" // until commit: the service may be killed before
 	}
 	t.rec.DHCP, t.rec.Addrs, t.rec.Gateways = &l, []netip.Prefix{l.Addr}, nil
-	s := network.Subnet{Subnet: l.Addr.Masked(), Gateway: l.Gateway}
-	if len(t.def.Subnets) > 0 && t.def.Subnets[0].Gateway.IsValid() {
-		s.Gateway = t.def.Subnets[0].Gateway
-	}
+	s := subnetOfLease(t.def, l)
 	if t.subnets = []network.Subnet{s}; s.Gateway.IsValid() && !t.def.Internal {
 		t.rec.Gateways = []netip.Addr{s.Gateway}
 	}
@@ -230,6 +227,15 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 		return err
 	}
 	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &t.rec) })
+}
+
+// subnetOfLease returns the subnet of a lease, with the gateway of the definition or of the server.
+func subnetOfLease(def *network.Definition, l dhcp.Lease) network.Subnet {
+	s := network.Subnet{Subnet: l.Addr.Masked(), Gateway: l.Gateway}
+	if len(def.Subnets) > 0 && def.Subnets[0].Gateway.IsValid() {
+		s.Gateway = def.Subnets[0].Gateway
+	}
+	return s
 }
 
 // declineServers declines the lease, because another station has its address, and gets another one.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -213,7 +214,38 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(time.Now())}); err != nil {
 		return err
 	}
+	if !a.DHCP.Server.IsValid() {
+		return l.completeLease(ctx, a, def, now)
+	}
 	return l.recordLease(ctx, a, now)
+}
+
+// completeLease writes the lease of a rebuilt record with what only its server knows: the gateway. The
+// datapath watches for its answers from then on.
+func (l *Local) completeLease(ctx context.Context, a hook.Attachment, def *network.Definition, now dhcp.Lease) error {
+	a.DHCP, a.Addrs, a.Gateways = &now, []netip.Prefix{now.Addr}, nil
+	if s := subnetOfLease(def, now); s.Gateway.IsValid() && !def.Internal {
+		a.Gateways = []netip.Addr{s.Gateway}
+	}
+	v := verification{Local: l, rec: a}
+	a.Endpoint.Addrs, a.Endpoint.Gateways = v.addrs(), v.targets()
+	if err := l.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, a.ID)
+		if err != nil {
+			return err
+		}
+		row.DHCP, row.Addrs, row.Gateways, row.Endpoint = a.DHCP, a.Addrs, a.Gateways, a.Endpoint
+		return record.Replace(tx, &row)
+	}); err != nil {
+		return err
+	}
+	if driver.Of(l.Parts, &a).Unwatchable(a.Parent) != "" {
+		return nil
+	}
+	if err := l.Datapath.Expect(a.Endpoint); err != nil {
+		l.Log.Warn("could not watch a restored endpoint", "mac", a.MAC, "err", err)
+	}
+	return nil
 }
 
 // sameConfiguration reports whether two leases give an interface the same addresses and routes.
