@@ -204,6 +204,15 @@ func TestDHCPRenewed(t *testing.T) {
 		})
 	}
 	renewed("at T1")
+	_, err := c.Exec("ip", "addr", "del", first.Addr.String(), "dev", "eth0")
+	must(t, err)
+	testenv.Eventually(t, "the address and its routes", func() error {
+		routes, err := c.Exec("ip", "route")
+		if err == nil && !strings.Contains(routes, "default via 192.168.50.1 ") {
+			err = fmt.Errorf("the routes are %q: %s", routes, b.logged())
+		}
+		return err
+	})
 	b.kill()
 	b.start()
 	renewed("after the service was killed")
@@ -212,8 +221,9 @@ func TestDHCPRenewed(t *testing.T) {
 	}
 	b.LoseDatabase(false)
 	testenv.Eventually(t, "a rebuilt lease", func() error {
-		if r := b.Record(); r.DHCP == nil || r.DHCP.Server != first.Server {
-			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		if r := b.Record(); r.DHCP == nil || r.DHCP.Server != first.Server || len(r.Gateways) != 1 ||
+			!slices.Equal(r.Endpoint.Gateways, r.Gateways) {
+			return fmt.Errorf("the lease is %+v, gateways %s: %s", r.DHCP, r.Gateways, b.logged())
 		}
 		return nil
 	})
@@ -230,6 +240,9 @@ func TestDHCPRenewed(t *testing.T) {
 	})
 	if out, err := c.Exec("ip", "-4", "addr", "show", "eth0"); err != nil || strings.Contains(out, "inet ") {
 		t.Errorf("the container has an address without a lease: %s, %v", out, err)
+	}
+	if r := b.Record(); len(r.Addrs) > 0 && r.DHCP.Lost != "" {
+		t.Errorf("the record has %v without a lease", r.Addrs)
 	}
 	d.WantLog("DHCPNAK(eth0) " + first.Addr.Addr().String())
 	d.Stop()
@@ -296,4 +309,87 @@ func TestDHCPGuarded(t *testing.T) {
 	b.detachAndEndBy(t, alice, "c1", c)
 	d.WantLog("DHCPRELEASE of " + r.Addrs[0].Addr().String())
 	b.wantNoGuards(t)
+}
+
+// TestDHCPGuardedRebuilt checks that the lease of a guarded container is renewed after the database was
+// lost.
+func TestDHCPGuardedRebuilt(t *testing.T) {
+	b, _, _ := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	r := b.Record()
+	b.LoseDatabase(false)
+	testenv.Eventually(t, "a rebuilt lease", func() error {
+		now := b.Record()
+		if now.DHCP.Server != r.DHCP.Server || now.DHCP.Addr != r.DHCP.Addr || now.Guard.Outside != r.Guard.Outside ||
+			now.Guard.Inside != r.Guard.Inside {
+			return fmt.Errorf("the lease is %+v, the guard %+v: %s", now.DHCP, now.Guard, b.logged())
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+}
+
+// TestDHCPGuardedAgain checks that a guarded container gets a lease after a replacement of its lease
+// has failed, which creates its links again.
+func TestDHCPGuardedAgain(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	first := b.Record()
+	b.AddClaimant(0, "192.168.50.200/24")
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.200,192.168.50.200,120") // ends the lease, and offers an address in use
+	testenv.Eventually(t, "a failed replacement", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" || r.Index == first.Index || r.Guard.Outside == first.Guard.Outside {
+			return fmt.Errorf("the record has ifindex %d, guard %+v, lease %+v: %s", r.Index, r.Guard, r.DHCP, b.logged())
+		}
+		return nil
+	})
+	d.Stop()
+	gw.ServeDHCP("192.168.50.210,192.168.50.220,120")
+	testenv.Eventually(t, "another lease", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" || r.DHCP.Addr == first.DHCP.Addr {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.detachAndEndBy(t, alice, "c1", c)
+	b.wantNoGuards(t)
+}
+
+// TestDHCPReattached checks that an interface whose lease was lost can be created again, with another
+// lease.
+func TestDHCPReattached(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	first := b.Record()
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.0,static") // ends the lease
+	wantChange := func(code verify.Code) {
+		t.Helper()
+		testenv.Eventually(t, string(code), func() error {
+			if list := b.changes(); len(list) != 1 || list[0].Code != code {
+				return fmt.Errorf("the changes are %v: %s", list, b.logged())
+			}
+			return nil
+		})
+	}
+	wantChange(verify.LeaseLost)
+	_, err := c.Exec("ip", "link", "del", "eth0")
+	must(t, err)
+	wantChange(verify.InterfaceGone)
+	d.Stop()
+	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, first.ID)
+		return err
+	}))
+	if r := b.Record(); r.DHCP == nil || r.DHCP.Lost != "" || r.DHCP.Addr == first.DHCP.Addr || len(b.changes()) > 0 {
+		t.Errorf("the lease is %+v, the changes are %v", r.DHCP, b.changes())
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
 }

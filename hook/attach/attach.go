@@ -121,6 +121,7 @@ type attempt struct {
 	loopbackOnly bool                 // the namespace had no link but its loopback
 	noDefault    map[hook.Family]bool // default routes that this interface does not get
 	renewing     bool                 // the service would renew a lease of a DHCP server
+	replacing    bool                 // a running container gets another lease of a DHCP server
 	traceStart   int                  // number of steps in the trace before this attach
 
 	joined      bool // the namespace already had the interface
@@ -223,6 +224,10 @@ func (t *attempt) commit(ctx context.Context) error {
 	}
 	was := t.rec
 	t.rec.State, t.rec.Former, t.rec.Timing = hook.Attached, nil, t.r.Trace.Since(t.traceStart)
+	if was.DHCP != nil {
+		l := *was.DHCP
+		l.Lost, t.rec.DHCP = "", &l
+	}
 	err := t.DB.Update(ctx, func(tx record.Tx) error {
 		// Inside the transaction: a poststop before it leaves the record to this process, and
 		// a poststop after it finds the attachment.

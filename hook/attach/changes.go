@@ -105,10 +105,6 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) 
 	if a.Index == 0 {
 		return lost // the ifindex is unknown
 	}
-	if a.DHCP != nil && a.DHCP.Lost != "" {
-		return []verify.Change{{Code: verify.LeaseLost, Text: fmt.Sprintf("interface %q has no address: %s: the service "+
-			"asks for one again and again", a.Interface, a.DHCP.Lost)}}
-	}
 	few := *ns
 	few.Tries = 3
 	found, err := l.readInterface(&few, a)
@@ -116,8 +112,15 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) 
 		return append(lost, verify.Change{Text: fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)})
 	}
 	found.Parent, found.ParentName, found.ParentMTU = parent.state, parent.link.Name, parent.link.MTU
+	if gone := !found.Exists || found.Parent != verify.ParentKept; !gone && hasLostDHCP(a) {
+		return []verify.Change{{Code: verify.LeaseLost, Text: fmt.Sprintf("interface %q has no address: %s: the service "+
+			"asks for one again and again", a.Interface, a.DHCP.Lost)}}
+	}
 	return append(lost, verify.Changes(given(a), found)...)
 }
+
+// hasLostDHCP reports whether an attachment has lost its lease of a DHCP server.
+func hasLostDHCP(a *hook.Attachment) bool { return a.DHCP != nil && a.DHCP.Lost != "" }
 
 // given returns what an attachment's interface was given.
 func given(a *hook.Attachment) verify.Given {

@@ -13,6 +13,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
@@ -183,13 +184,14 @@ func (t *attempt) usable(l dhcp.Lease) error {
 	return nil
 }
 
-// take makes a lease that of the attachment: it is recorded before it is used.
+// take makes a lease that of the attachment: it is recorded before it is used. The new ifindexes of a
+// guarded interface are recorded again, because [Local.RenewLeases] asks through them.
 func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
-	t.rec.DHCP, t.rec.Addrs, t.rec.Gateways = &l, []netip.Prefix{l.Addr}, nil
-	s := network.Subnet{Subnet: l.Addr.Masked(), Gateway: l.Gateway}
-	if len(t.def.Subnets) > 0 && t.def.Subnets[0].Gateway.IsValid() {
-		s.Gateway = t.def.Subnets[0].Gateway
+	if t.replacing {
+		l.Lost = "it is not configured yet" // until commit: the service may be killed before
 	}
+	t.rec.DHCP, t.rec.Addrs, t.rec.Gateways = &l, []netip.Prefix{l.Addr}, nil
+	s := subnetOfLease(t.def, l)
 	if t.subnets = []network.Subnet{s}; s.Gateway.IsValid() && !t.def.Internal {
 		t.rec.Gateways = []netip.Addr{s.Gateway}
 	}
@@ -218,7 +220,20 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	return t.readdress(ctx)
+	before := t.rec.Index
+	if err := t.readdress(ctx); err != nil || t.rec.Index == before {
+		return err
+	}
+	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &t.rec) })
+}
+
+// subnetOfLease returns the subnet of a lease, with the gateway of the definition or of the server.
+func subnetOfLease(def *network.Definition, l dhcp.Lease) network.Subnet {
+	s := network.Subnet{Subnet: l.Addr.Masked(), Gateway: l.Gateway}
+	if len(def.Subnets) > 0 && def.Subnets[0].Gateway.IsValid() {
+		s.Gateway = def.Subnets[0].Gateway
+	}
+	return s
 }
 
 // declineServers declines the lease, because another station has its address, and gets another one.
@@ -262,12 +277,16 @@ func (l *Local) releaseServers(a *hook.Attachment) {
 	}
 }
 
-// routesOfLease returns the routes that the DHCP server names, if the network has none of its own.
+// routesOfLease returns the routes that the DHCP server names, if the network has none of its own and
+// is not internal. It leaves out halves of a default route for an interface without one.
 func (t *attempt) routesOfLease() (routes []link.Route) {
-	if t.rec.DHCP == nil || len(t.def.Routes) > 0 {
+	if t.rec.DHCP == nil || len(t.def.Routes) > 0 || t.def.Internal {
 		return nil
 	}
 	for _, r := range t.rec.DHCP.Routes {
+		if r.Dst.Bits() <= 1 && t.noDefault[hook.IPv4] {
+			continue
+		}
 		onLink := t.def.OnLink && r.Via.IsValid()
 		routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: onLink})
 	}

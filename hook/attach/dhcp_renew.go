@@ -8,11 +8,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -28,7 +30,8 @@ const (
 	renewWait  = 4 * time.Second
 	renewRetry = 10 * time.Second
 	lostRetry  = time.Second
-	// renewAtOnce is the maximum number of leases that are extended at the same time.
+	// renewAtOnce is the maximum number of leases that are extended at the same time, and of lost leases
+	// that are replaced.
 	renewAtOnce = 16
 )
 
@@ -36,9 +39,9 @@ const (
 // a lease is in the attachment's record, so that another process can continue. A lease that ends is
 // logged and marked in the record, and RenewLeases asks for another one until it gets it.
 func (l *Local) RenewLeases(ctx context.Context) {
-	tried := map[verify.ID]time.Time{} // when to try again, after a failure
+	r := newRenewals()
 	for ctx.Err() == nil {
-		if err := l.renewDue(ctx, tried); err != nil && ctx.Err() == nil {
+		if err := l.renewDue(ctx, r); err != nil && ctx.Err() == nil {
 			l.Log.Error("could not read the leases of DHCP servers", "err", err)
 		}
 		select {
@@ -46,10 +49,78 @@ func (l *Local) RenewLeases(ctx context.Context) {
 		case <-time.After(renewPoll):
 		}
 	}
+	_, _ = r.lost.Wait(), r.healthy.Wait() // no function returns an error
 }
 
-// renewDue extends the leases that are due.
-func (l *Local) renewDue(ctx context.Context, tried map[verify.ID]time.Time) error {
+// renewals are the leases that are being renewed. Lost leases have their own limit: they wait for a
+// server that may be gone, and must not delay healthy ones.
+type renewals struct {
+	lost, healthy errgroup.Group
+
+	mu   sync.Mutex
+	next map[verify.ID]time.Time // when to try again, after a failure
+	busy map[verify.ID]bool
+}
+
+func newRenewals() *renewals {
+	r := &renewals{next: map[verify.ID]time.Time{}, busy: map[verify.ID]bool{}}
+	r.lost.SetLimit(renewAtOnce)
+	r.healthy.SetLimit(renewAtOnce)
+	return r
+}
+
+// waiting returns the leases of recs that are due and not being renewed, those that have waited longest
+// first. busy are those that were being renewed before recs was read: their rows may be old.
+func (r *renewals) waiting(recs []hook.Attachment, busy map[verify.ID]bool) (due []hook.Attachment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(r.next, func(id verify.ID, _ time.Time) bool {
+		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == id })
+	})
+	for _, a := range recs {
+		if a.State == hook.Attached && !busy[a.ID] && !now.Before(r.next[a.ID]) && isDue(a.DHCP, now) {
+			due = append(due, a)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b hook.Attachment) int { return r.next[a.ID].Compare(r.next[b.ID]) })
+	return due
+}
+
+// inProgress returns the leases that are being renewed.
+func (r *renewals) inProgress() map[verify.ID]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.busy)
+}
+
+// start renews a lease in the background, if fewer than renewAtOnce of its kind are being renewed. f
+// returns the time until the next attempt, 0 after a success.
+func (r *renewals) start(a hook.Attachment, f func() time.Duration) {
+	group := &r.healthy
+	if a.DHCP.Lost != "" {
+		group = &r.lost
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	started := group.TryGo(func() error {
+		wait := f()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.busy, a.ID)
+		if delete(r.next, a.ID); wait != 0 {
+			r.next[a.ID] = time.Now().Add(wait)
+		}
+		return nil
+	})
+	if started {
+		r.busy[a.ID] = true
+	}
+}
+
+// renewDue starts to renew the leases that are due.
+func (l *Local) renewDue(ctx context.Context, r *renewals) error {
+	busy := r.inProgress()
 	var recs []hook.Attachment
 	if err := l.WithDB(ctx, func() error {
 		return l.DB.View(ctx, func(tx record.Tx) (err error) {
@@ -61,31 +132,16 @@ func (l *Local) renewDue(ctx context.Context, tried map[verify.ID]time.Time) err
 	}); err != nil {
 		return err
 	}
-	now := time.Now()
-	maps.DeleteFunc(tried, func(id verify.ID, _ time.Time) bool {
-		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == id })
-	})
-	var all errgroup.Group
-	all.SetLimit(renewAtOnce)
-	failed := make([]time.Time, len(recs))
-	for i, a := range recs {
-		if a.State != hook.Attached || now.Before(tried[a.ID]) || !isDue(a.DHCP, now) {
-			continue
-		}
-		all.Go(func() error {
-			if err := l.renew(ctx, a); err != nil && ctx.Err() == nil && !errors.Is(err, hook.ErrGone) {
-				failed[i] = time.Now().Add(retryAfter(a.DHCP, time.Now(), err))
-				l.Log.Warn("could not renew the lease of a container", "network", a.Network, "attachment", a.ID,
-					"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
+	for _, a := range r.waiting(recs, busy) {
+		r.start(a, func() time.Duration {
+			err := l.renew(ctx, a)
+			if err == nil || ctx.Err() != nil || errors.Is(err, hook.ErrGone) {
+				return 0
 			}
-			return nil
+			l.Log.Warn("could not renew the lease of a container", "network", a.Network, "attachment", a.ID,
+				"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
+			return retryAfter(a.DHCP, time.Now(), err)
 		})
-	}
-	_ = all.Wait() // no function returns an error
-	for i, a := range recs {
-		if !failed[i].IsZero() {
-			tried[a.ID] = failed[i]
-		}
 	}
 	return nil
 }
@@ -101,7 +157,7 @@ var errNoAddress = errors.New("the container has no address")
 // retryAfter returns the time until the next attempt after an error: half of what is left until the
 // next step, and at least renewRetry, unless the lease is about to end (RFC 2131 §4.4.5).
 func retryAfter(l *dhcp.Lease, now time.Time, err error) time.Duration {
-	if errors.Is(err, errNoAddress) {
+	if l.Lost != "" || errors.Is(err, errNoAddress) {
 		return lostRetry
 	}
 	next := l.Rebind
@@ -131,7 +187,8 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 			a.DHCP.Addr.Addr(), a.DHCP.Expires.UTC().Format(time.TimeOnly)))
 	}
 	var now dhcp.Lease
-	asked, cancel := context.WithTimeout(ctx, renewWait)
+	// Not after its end: the kernel removes the address then.
+	asked, cancel := context.WithTimeout(ctx, min(renewWait, time.Until(a.DHCP.Expires)))
 	defer cancel()
 	err = l.withServers(ns, &a, func(c *dhcp.Conn) error {
 		now, err = c.Extend(asked, *a.DHCP, dhcp.Request{Given: givenByNetwork(def)})
@@ -145,10 +202,50 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 	case a.DHCP.Server.IsValid() && !sameConfiguration(*a.DHCP, now): // of a rebuilt lease, little is known
 		return l.replaceLease(ctx, ns, a, &now)
 	}
+	few := *ns
+	few.Tries = 3
+	addrs, err := few.Addrs(a.Index)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(addrs, func(has link.Addr) bool { return has.Prefix == now.Addr }) {
+		return withoutAddress(l.replaceLease(ctx, ns, a, &now)) // its routes are gone, too
+	}
 	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(time.Now())}); err != nil {
 		return err
 	}
+	if !a.DHCP.Server.IsValid() {
+		return l.completeLease(ctx, a, def, now)
+	}
 	return l.recordLease(ctx, a, now)
+}
+
+// completeLease writes the lease of a rebuilt record with what only its server knows: the gateway. The
+// datapath watches for its answers from then on.
+func (l *Local) completeLease(ctx context.Context, a hook.Attachment, def *network.Definition, now dhcp.Lease) error {
+	a.DHCP, a.Addrs, a.Gateways = &now, []netip.Prefix{now.Addr}, nil
+	if s := subnetOfLease(def, now); s.Gateway.IsValid() && !def.Internal {
+		a.Gateways = []netip.Addr{s.Gateway}
+	}
+	v := verification{Local: l, rec: a}
+	a.Endpoint.Addrs, a.Endpoint.Gateways = v.addrs(), v.targets()
+	if err := l.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, a.ID)
+		if err != nil {
+			return err
+		}
+		row.DHCP, row.Addrs, row.Gateways, row.Endpoint = a.DHCP, a.Addrs, a.Gateways, a.Endpoint
+		return record.Replace(tx, &row)
+	}); err != nil {
+		return err
+	}
+	if driver.Of(l.Parts, &a).Unwatchable(a.Parent) != "" {
+		return nil
+	}
+	if err := l.Datapath.Expect(a.Endpoint); err != nil {
+		l.Log.Warn("could not watch a restored endpoint", "mac", a.MAC, "err", err)
+	}
+	return nil
 }
 
 // sameConfiguration reports whether two leases give an interface the same addresses and routes.
@@ -156,14 +253,16 @@ func sameConfiguration(a, b dhcp.Lease) bool {
 	return a.Addr == b.Addr && a.Gateway == b.Gateway && slices.Equal(a.Routes, b.Routes)
 }
 
-// recordLease writes a lease to the record of an attachment.
+// recordLease writes a lease to the record of an attachment, which has no address if it is lost.
 func (l *Local) recordLease(ctx context.Context, a hook.Attachment, now dhcp.Lease) error {
 	return l.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, a.ID)
 		if err != nil {
 			return err
 		}
-		row.DHCP, row.Addrs = &now, []netip.Prefix{now.Addr}
+		if row.DHCP, row.Addrs = &now, nil; now.Lost == "" {
+			row.Addrs = []netip.Prefix{now.Addr}
+		}
 		return record.Replace(tx, &row)
 	})
 }
@@ -175,11 +274,20 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment
 		"address", a.DHCP.Addr.Addr(), "why", why)
 	lost := *a.DHCP
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	if err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a), l.recordLease(ctx, a, lost)); err != nil {
+	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a), l.recordLease(ctx, a, lost))
+	if err == nil {
+		a.DHCP = &lost
+		err = l.replaceLease(ctx, ns, a, nil)
+	}
+	return withoutAddress(err)
+}
+
+// withoutAddress returns an error that is also errNoAddress, or nil.
+func withoutAddress(err error) error {
+	if err == nil || errors.Is(err, errNoAddress) {
 		return err
 	}
-	a.DHCP = &lost
-	return l.replaceLease(ctx, ns, a, nil)
+	return errors.Join(errNoAddress, err)
 }
 
 // permitNothing makes the guard of an attachment drop all frames, until it has another lease.
@@ -209,7 +317,7 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 		return err
 	}
 	old := a.DHCP.Addr
-	t.want.Addrs, t.rec.MTU = nil, a.MTU
+	t.replacing, t.want.Addrs, t.rec.MTU = true, nil, a.MTU
 	t.link = link.Interface{Name: a.Interface, Index: a.Index, MAC: a.MAC, MTU: a.MTU}
 	t.unwatched = l.WatchNetwork(t.def, t.parent)
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
@@ -233,15 +341,19 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 		err = t.commit(ctx)
 	}
 	if err != nil {
-		return errors.Join(errNoAddress, err, t.dropLease(ctx, *a.DHCP))
+		return withoutAddress(errors.Join(err, t.dropLease(ctx, *a.DHCP)))
 	}
 	l.Log.Info("a container has a new lease", "network", a.Network, "attachment", a.ID, "before", old,
 		"address", t.rec.DHCP.Addr, "server", t.rec.DHCP.Server)
 	return nil
 }
 
-// dropLease removes the address of an attempt that failed, and records old as lost.
+// dropLease removes the address of an attempt that failed, closes the guard, and records old as lost. It
+// has its own time limit, because ctx may be over. The attempt may have created a guarded interface
+// again, so its ifindexes are recorded, too.
 func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
 	for _, p := range t.rec.Addrs {
 		err = errors.Join(err, t.ns.DelAddr(t.link.Index, p))
 	}
@@ -249,5 +361,13 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 		old.Lost = fmt.Sprintf("the DHCP server has changed the lease of %s, and the new one could not be used",
 			old.Addr.Addr())
 	}
-	return errors.Join(err, t.recordLease(ctx, t.rec, old))
+	return errors.Join(err, t.permitNothing(t.rec), t.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, t.rec.ID)
+		if err != nil {
+			return err
+		}
+		row.Index, row.MTU, row.Guard = t.link.Index, t.link.MTU, t.rec.Guard
+		row.DHCP, row.Addrs = &old, nil
+		return record.Replace(tx, &row)
+	}))
 }

@@ -20,7 +20,8 @@ func (l *Local) AnnounceMoved(ctx context.Context, trunks map[int]bool) (announc
 			return announced, ctx.Err()
 		}
 		moved := trunks[0] || trunks[a.Endpoint.Trunk]
-		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 {
+		lost := a.DHCP != nil && a.DHCP.Lost != ""
+		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 || lost {
 			continue
 		}
 		if aerr := l.announceFromParent(a); aerr != nil {

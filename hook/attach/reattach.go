@@ -59,7 +59,7 @@ func (l *Local) Reattach(ctx context.Context, id verify.ID) (rec hook.Attachment
 }
 
 // attemptAgain returns the attempt to create the interface of a record again. It asks for what the
-// record has, so that no other address or MAC is chosen.
+// record has, so that no other address or MAC is chosen. A lost lease of a DHCP server is left out.
 func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, err error) {
 	def, err := network.Load(l.Networks, rec.Network)
 	if err != nil {
@@ -80,6 +80,9 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 	}
 	if len(rec.Containers) > 0 {
 		t.r.Container, t.r.Name = rec.Containers[0].ID, rec.Containers[0].Name
+	}
+	if hasLostDHCP(&rec) {
+		t.rec.DHCP, t.rec.Addrs = nil, nil
 	}
 	t.rec.MTU, t.want.Addrs = rec.MTURequested, t.addrs()
 	if !def.SharesMAC() {

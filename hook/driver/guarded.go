@@ -84,6 +84,31 @@ func (guarded) AsksFromParent() bool      { return false }
 // namespace of the guards.
 func (guarded) Matches(i *link.Interface, _ *hook.Attachment) bool { return i.Kind == "veth" }
 
+// FindGuards sets the ifindexes of the guards of restored attachments. It finds them by the names of
+// their links.
+func FindGuards(p *parts.Parts, found []hook.Attachment) error {
+	if !slices.ContainsFunc(found, func(a hook.Attachment) bool { return a.Guard != nil }) {
+		return nil
+	}
+	guards, err := p.OpenGuards()
+	if errors.Is(err, parts.ErrNoGuards) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer guards.Close()
+	for _, a := range found {
+		if a.Guard == nil {
+			continue
+		}
+		if a.Guard.Outside, a.Guard.Inside, err = guards.GuardedLinks(guardTag(a.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // guardTag returns the part of an id that the links of a guarded attachment are named after, so
 // that they can be deleted when only the intent is known.
 func guardTag(id verify.ID) string { return id.String()[20:] }

@@ -150,6 +150,19 @@ func (n *Netns) DeleteGuarded(tag string) (err error) {
 	return err
 }
 
+// GuardedLinks returns the ifindexes of the links of a guarded attachment, 0 for one that does not exist.
+func (n *Netns) GuardedLinks(tag string) (outside, inside int, err error) {
+	index := func(name string) int {
+		l, lerr := linkByName(n.handle, name)
+		if err = errors.Join(err, lerr); lerr != nil || l == nil {
+			return 0
+		}
+		return l.Attrs().Index
+	}
+	outside, inside = index(outsidePrefix+tag), index(insidePrefix+tag)
+	return outside, inside, err
+}
+
 // GuardedTags lists the tags of the guarded attachments with a link in the namespace.
 func (n *Netns) GuardedTags() ([]string, error) {
 	names, err := n.Links()

@@ -28,7 +28,11 @@ func (r *Rebuilder) guardedRecordsIn(
 			if e.MAC != i.MAC {
 				continue
 			}
-			for _, a := range guardedRecords(i, id, e, parents()) {
+			addrs, err := n.Addrs(i.Index)
+			if err != nil {
+				return nil, err
+			}
+			for _, a := range guardedRecords(i, id, e, parents(), leasedAddrs(e, addrs)) {
 				a.Owner = owner
 				a.Defaults = defaultsVia(lazyDefaults(n)(), i.Index)
 				found = append(found, a)
@@ -41,7 +45,7 @@ func (r *Rebuilder) guardedRecordsIn(
 // guardedRecords returns a record of a guarded interface for each network that carries its endpoint
 // and has one of its addresses.
 func guardedRecords(
-	i link.Interface, id hook.Netns, e verify.Endpoint, parents []networkParent,
+	i link.Interface, id hook.Netns, e verify.Endpoint, parents []networkParent, addrs []link.Addr,
 ) (found []hook.Attachment) {
 	for _, s := range parents {
 		if !s.carries(e) {
@@ -51,18 +55,24 @@ func guardedRecords(
 		a.ID, a.MAC, a.Endpoint = e.Attachment, e.MAC, e
 		a.Guard = &verify.Guard{Attachment: e.Attachment, MAC: e.MAC}
 		a.Verdict.Text = "restored from its guard: the database was lost"
-		setAddrs(&a, s.def, leasedAddrs(e))
+		setAddrs(&a, s.def, s.possible(addrs, parents))
 		if len(a.Addrs) > 0 {
+			a.Guard.MTU, a.Guard.Addrs, a.Guard.Gateways = i.MTU, e.Addrs, a.Gateways
 			found = append(found, a)
 		}
 	}
 	return found
 }
 
-// leasedAddrs returns an endpoint's addresses in the form of an interface's.
-func leasedAddrs(e verify.Endpoint) (addrs []link.Addr) {
+// leasedAddrs returns an endpoint's addresses in the form of an interface's. Prefix length and lifetime
+// are those of the same address in has, if it is there.
+func leasedAddrs(e verify.Endpoint, has []link.Addr) (addrs []link.Addr) {
 	for _, a := range e.Addrs {
-		addrs = append(addrs, link.Addr{Prefix: netip.PrefixFrom(a, a.BitLen())})
+		one := link.Addr{Prefix: netip.PrefixFrom(a, a.BitLen())}
+		if i := slices.IndexFunc(has, func(h link.Addr) bool { return h.Prefix.Addr() == a }); i >= 0 {
+			one = has[i]
+		}
+		addrs = append(addrs, one)
 	}
 	return addrs
 }

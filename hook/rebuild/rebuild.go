@@ -135,6 +135,9 @@ func (r *Rebuilder) rebuildAll(ctx context.Context) (found []hook.Attachment, er
 	if err := driver.RemoveOrphans(r.Parts, found); err != nil {
 		return nil, err
 	}
+	if err := driver.FindGuards(r.Parts, found); err != nil {
+		return nil, err
+	}
 	r.forgetDead(watched, found, parents)
 	for i := range found {
 		if err := r.watchAgain(found[i]); err != nil {
@@ -178,6 +181,30 @@ func (s networkParent) carries(e verify.Endpoint) bool {
 	return e.Trunk == s.parent.TrunkIndex && e.Tags.Equal(s.parent.Tags)
 }
 
+// possible returns those of an interface's addresses that can be the network's. Lanyard sets a lifetime
+// for the addresses of DHCP servers only. One without a lifetime can be a lease that does not end, if it
+// is in no subnet of another network on the parent.
+func (s networkParent) possible(addrs []link.Addr, all []networkParent) (some []link.Addr) {
+	for _, a := range addrs {
+		isStatic := func(o networkParent) bool {
+			return o.parent.Index == s.parent.Index && o.def.IPAM != network.IPAMDHCP && inSubnets(o.def, a)
+		}
+		switch {
+		case s.def.IPAM != network.IPAMDHCP && a.Valid != 0:
+		case s.def.IPAM == network.IPAMDHCP && len(s.def.Subnets) > 0 && !inSubnets(s.def, a):
+		case s.def.IPAM == network.IPAMDHCP && a.Valid == 0 && slices.ContainsFunc(all, isStatic):
+		default:
+			some = append(some, a)
+		}
+	}
+	return some
+}
+
+// inSubnets reports whether an address is in a subnet of the network.
+func inSubnets(def *network.Definition, a link.Addr) bool {
+	return slices.ContainsFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a.Prefix.Addr()) })
+}
+
 // networkParents returns all networks with an existing parent. With thousands of networks it is
 // slow, so it is called only for a namespace with an interface on a parent.
 func (r *Rebuilder) networkParents() (all []networkParent) {
@@ -213,7 +240,7 @@ func (r *Rebuilder) recordsIn(
 			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind || !r.isOurs(i, id, owner, s, watched) {
 				continue
 			}
-			if a, complete := recordFromLink(i, id, s, addrs, watched); complete {
+			if a, complete := recordFromLink(i, id, s, s.possible(addrs, parents()), watched); complete {
 				a.Owner, a.Defaults = owner, defaultsVia(routes(), i.Index)
 				found = append(found, a)
 			}

@@ -20,9 +20,6 @@ type Request struct {
 	Usable func(Lease) error
 }
 
-// moreOffers is how long the client waits for other offers after one that it cannot use.
-const moreOffers = time.Second
-
 // maxRounds is the number of offers that a client accepts, if servers do not confirm them.
 const maxRounds = 3
 
@@ -72,17 +69,12 @@ func (c *Conn) discover(ctx context.Context, r Request, failed *NoLease) (offer 
 	if r.Addr.IsValid() {
 		m.UpdateOption(dhcpv4.OptRequestedIPAddress(r.Addr.AsSlice()))
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	_, err = c.ask(ctx, broadcast(c.client.MAC), m, func(a answer) bool {
 		if a.err == nil && a.MessageType() != dhcpv4.MessageTypeOffer {
 			return false
 		}
 		l, err := c.read(a, r)
 		if err != nil {
-			if len(failed.Refused) == 0 {
-				time.AfterFunc(moreOffers, cancel)
-			}
 			failed.add(a, err)
 			return false
 		}
