@@ -44,5 +44,6 @@ func concerns(state []byte) bool {
 // choosesNetwork reports whether a state has the annotation io.lanyard.network or
 // io.lanyard.networks, as a key without escapes. In a value, its quotes would have escapes.
 func choosesNetwork(state []byte) bool {
-	return bytes.Contains(state, []byte(`"io.lanyard.network":`)) || bytes.Contains(state, []byte(`"io.lanyard.networks":`))
+	has := func(key string) bool { return bytes.Contains(state, []byte(key)) }
+	return has(`"io.lanyard.network":`) || has(`"io.lanyard.networks":`)
 }

@@ -9,8 +9,9 @@ import (
 )
 
 // movedPause is the time between two looks at what has moved: a bond may change its port again and
-// again, and a link and the VLANs on it move together. movedAgain is the time from a trunk's last change to a second announcement: the first
-// may be lost, because the new port does not forward yet.
+// again, and a link and the VLANs on it move together. movedAgain is the time from a trunk's last
+// change to a second announcement: the first may be lost, because the new port does not forward
+// yet.
 const (
 	movedPause = 100 * time.Millisecond
 	movedAgain = time.Second
