@@ -107,8 +107,12 @@ func TestRootlessPodmanPod(t *testing.T) {
 	}
 	r.mustPodman(alice, "exec", "one", "ping", "-c1", "-W5", "192.168.50.1")
 	r.mustPodman(alice, "kill", "--signal", "KILL", "one")
-	// The other containers still run when everything is removed.
-	r.mustPodman(alice, "system", "reset", "--force")
+	// The other containers still run when everything is removed. On a slow machine, podman 4.3 removes
+	// its store while the file system of the last container is still in use, and fails then.
+	if out, err := r.podman(alice, "system", "reset", "--force"); err != nil {
+		t.Logf("podman system reset: %v: %s", err, out)
+		r.mustPodman(alice, "system", "reset", "--force")
+	}
 	r.sweepService()
 	r.WantNothing("web", before)
 }
