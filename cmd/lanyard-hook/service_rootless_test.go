@@ -44,7 +44,7 @@ func TestServiceRootless(t *testing.T) {
 	}
 }
 
-// TestServiceJoins checks that a user's container joins no interface that somebody else holds in the
+// TestServiceJoins checks that a user's container joins no interface that another uid holds in the
 // user's namespace, and that 64 containers at most share one: a caller chooses their names freely.
 func TestServiceJoins(t *testing.T) {
 	b, _ := lanBrokered(t, direct)

@@ -98,7 +98,7 @@ func (e env) runLLDP(c *cli.Context) error {
 }
 
 // trunksOf returns the trunks of the links with these names, or of all networks. failed has the errors
-// of networks whose trunk is unknown.
+// of networks without a known trunk.
 func trunksOf(l *wiring.Lanyard, names []string) (trunks []link.Parent, failed []error, err error) {
 	add := func(p link.Parent) {
 		if !slices.ContainsFunc(trunks, func(t link.Parent) bool { return t.TrunkIndex == p.TrunkIndex }) {

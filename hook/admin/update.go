@@ -282,8 +282,8 @@ func (l *Admin) releaseUnneeded(ctx context.Context, def *network.Definition, p 
 	return errors.Join(l.releaseTrunks(p, true, n), l.freeGuards(def, needed))
 }
 
-// usedLinks returns the ifindexes of neededLinks, and of the parents of containers whose network's
-// definition is invalid.
+// usedLinks returns the ifindexes of neededLinks, and of the parents of all containers: the definition
+// of a network may be invalid.
 func (l *Admin) usedLinks(ctx context.Context, n *siblings) (map[int]bool, error) {
 	recs, err := l.Attachments(ctx)
 	used := l.neededLinks(n)

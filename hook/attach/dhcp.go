@@ -93,7 +93,8 @@ func (t *attempt) counters() *verify.Counters {
 // refuseWithoutLease returns the *Refusal of a start without a lease. asked is the time of the first
 // request, and before what the trunk had counted then.
 func (t *attempt) refuseWithoutLease(none *dhcp.NoLease, asked verify.Instant, before *verify.Counters) error {
-	ctx := context.Background() // the deadline is over, and no step below waits
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout) // the attach's deadline is over
+	defer cancel()
 	state, err := t.refreshHostState(ctx)
 	if err != nil {
 		return err

@@ -402,7 +402,7 @@ func TestReleasePod(t *testing.T) {
 
 // TestPodOfHiddenNamespace checks that an attachment is kept in a namespace that has no
 // process and is pinned in another mount namespace only, and that its interface can be
-// removed; also if the container has changed the MAC, which otherwise tells whose it is.
+// removed; also if the container has changed the MAC, by which it is found otherwise.
 func TestPodOfHiddenNamespace(t *testing.T) {
 	for what, command := range map[string][]string{
 		"as attached": {"true"},

@@ -28,6 +28,8 @@ func TestPossible(t *testing.T) {
 		want []link.Addr
 	}{
 		{static, []networkParent{static, leased}, []link.Addr{addrs[0], addrs[2]}},
+		{static, []networkParent{static, inSubnet}, []link.Addr{addrs[0], addrs[2], addrs[3]}},
+		{static, []networkParent{static}, addrs},
 		{leased, []networkParent{static, leased}, []link.Addr{addrs[1], addrs[2], addrs[3]}},
 		{leased, []networkParent{leased}, addrs},
 		{inSubnet, []networkParent{static, inSubnet}, []link.Addr{addrs[1]}},

@@ -73,21 +73,24 @@ func (r *Rebuilder) rebuild(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	for i := range restored {
-		r.claimShared(ctx, &restored[i])
-	}
+	r.claimShared(ctx, restored)
 	return nil
 }
 
-// claimShared claims the leases of a restored record in a store that hosts share. The store still
-// has those that the host held when the database was lost.
-func (r *Rebuilder) claimShared(ctx context.Context, a *hook.Attachment) {
-	if a.Leases == "" {
-		return
-	}
-	if err := r.WithStore(ctx, a.Leases, func(in ipam.Store) error { return claimAll(ctx, in, a) }); err != nil {
-		r.Log.Warn("could not claim the leases of a restored attachment",
-			"network", a.Network, "addresses", a.Addrs, "err", err)
+// claimShared claims the leases of restored records in a store that hosts share. The store still has
+// those that the host held when the database was lost. It stops at the first error: each claim would
+// wait for a store that is out of reach, and the service claims again when it renews its session.
+func (r *Rebuilder) claimShared(ctx context.Context, restored []hook.Attachment) {
+	for i := range restored {
+		a := &restored[i]
+		if a.Leases == "" {
+			continue
+		}
+		if err := r.WithStore(ctx, a.Leases, func(in ipam.Store) error { return claimAll(ctx, in, a) }); err != nil {
+			r.Log.Warn("could not claim the leases of restored attachments", "network", a.Network, "addresses", a.Addrs,
+				"err", err)
+			return
+		}
 	}
 }
 
@@ -189,8 +192,13 @@ func (s networkParent) possible(addrs []link.Addr, all []networkParent) (some []
 		isStatic := func(o networkParent) bool {
 			return o.parent.Index == s.parent.Index && o.def.IPAM != network.IPAMDHCP && inSubnets(o.def, a)
 		}
+		isLeased := func(o networkParent) bool {
+			return o.parent.Index == s.parent.Index && o.def.IPAM == network.IPAMDHCP &&
+				(len(o.def.Subnets) == 0 || inSubnets(o.def, a))
+		}
 		switch {
-		case s.def.IPAM != network.IPAMDHCP && a.Valid != 0:
+		// Without such a network, a container's root could free its address by a lifetime, and use it on.
+		case s.def.IPAM != network.IPAMDHCP && a.Valid != 0 && slices.ContainsFunc(all, isLeased):
 		case s.def.IPAM == network.IPAMDHCP && len(s.def.Subnets) > 0 && !inSubnets(s.def, a):
 		case s.def.IPAM == network.IPAMDHCP && a.Valid == 0 && slices.ContainsFunc(all, isStatic):
 		default:

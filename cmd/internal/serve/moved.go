@@ -17,8 +17,8 @@ const (
 	movedAgain = time.Second
 )
 
-// moves are the links that have moved and whose containers are not announced yet, by ifindex. Index
-// 0 stands for all links.
+// moves are links that have moved, by ifindex, with containers to announce. Index 0 stands for all
+// links.
 type moves struct {
 	mu  sync.Mutex
 	due map[int]bool
