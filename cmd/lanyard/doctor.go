@@ -101,9 +101,10 @@ func (e env) runDoctor(c *cli.Context) error {
 func newDoctor(l *wiring.Lanyard, p wiring.Paths) *doctor.Doctor {
 	return &doctor.Doctor{
 		Admin: l.Admin, Switches: p.Switches(),
-		Files: doctor.Files{Run: p.Run, Identity: p.HostID, Socket: p.Socket, BTF: "/sys/kernel/btf/vmlinux"},
-		TCX:   bpf.HasTCX,
-		Pins:  pin.Root(p.BPF).Check,
+		Files: doctor.Files{Run: p.Run, Identity: p.HostID, Socket: p.Socket, BTF: "/sys/kernel/btf/vmlinux",
+			IPv6Off: "/sys/module/ipv6/parameters/disable"},
+		TCX:  bpf.HasTCX,
+		Pins: pin.Root(p.BPF).Check,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/hook/admin"
+	"github.com/lanyard-net/lanyard/hook/doctor"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/verify"
@@ -103,6 +104,11 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		if unwatched[i] != "" {
 			e.say("note: VLAN tags on network %q cannot be observed, so that ARP and ND alone verify gateways: %s",
 				def.Name, unwatched[i])
+		}
+	}
+	for _, r := range newDoctor(l, paths(c)).Links(c.Context, defs) {
+		if r.State != doctor.OK {
+			e.say("note: %s: %s", r.About, r.Text)
 		}
 	}
 	return nil

@@ -54,6 +54,7 @@ type Files struct {
 	Identity string // file with the host's identity, where that is not the machine id
 	Socket   string // of the service
 	BTF      string // the kernel's types
+	IPv6Off  string // contains 1 if the kernel has no IPv6 (ipv6.disable=1)
 }
 
 // Check makes all checks. parent limits those of links and networks to one parent, which need not have

@@ -20,7 +20,31 @@ type carried struct {
 // links checks parents, the trunks below them, and the networks on them. only is the name of the one
 // parent to check, or "".
 func (d *Doctor) links(ctx context.Context, r *results, defs []*network.Definition, only string) {
-	var list []*carried
+	trunks := map[int]*lldp.Neighbour{}
+	for _, c := range carriedBy(defs, only) {
+		p, usable := d.link(ctx, r, c, trunks)
+		for _, def := range c.defs {
+			d.network(ctx, r.about("network "+def.Name), def, p, usable)
+		}
+	}
+}
+
+// Links checks the parents of networks and the trunks below them, as Check does. It asks no gateway, and
+// listens for no LLDP frame.
+func (d *Doctor) Links(ctx context.Context, defs []*network.Definition) []Result {
+	var r results
+	trunks := map[int]*lldp.Neighbour{}
+	for _, c := range carriedBy(defs, "") {
+		d.link(ctx, &r, c, trunks)
+		for _, def := range c.defs {
+			d.checkIPv6(r.about("network "+def.Name), def)
+		}
+	}
+	return r.list
+}
+
+// carriedBy returns the parents with their networks. only is the name of the one parent, or "".
+func carriedBy(defs []*network.Definition, only string) (list []*carried) {
 	if only != "" {
 		list = append(list, &carried{spec: link.ParentSpec{Name: only}})
 	}
@@ -35,17 +59,19 @@ func (d *Doctor) links(ctx context.Context, r *results, defs []*network.Definiti
 			list = append(list, &carried{spec, []*network.Definition{def}})
 		}
 	}
-	trunks := map[int]*lldp.Neighbour{}
-	for _, c := range list {
-		s := r.about("parent " + c.spec.Name)
-		p, usable := d.parent(s, c)
-		if p.Index != 0 && !c.spec.Dummy {
-			d.cards(ctx, s, r.about("trunk "+p.Trunk), c, p, trunks)
-		}
-		for _, def := range c.defs {
-			d.network(ctx, r.about("network "+def.Name), def, p, usable)
-		}
+	return list
+}
+
+// link checks a parent and, unless it is in seen, its trunk. usable says that frames can pass.
+func (d *Doctor) link(
+	ctx context.Context, r *results, c *carried, seen map[int]*lldp.Neighbour,
+) (p link.Parent, usable bool) {
+	s := r.about("parent " + c.spec.Name)
+	p, usable = d.parent(s, c)
+	if p.Index != 0 && !c.spec.Dummy {
+		d.cards(ctx, s, r.about("trunk "+p.Trunk), c, p, seen)
 	}
+	return p, usable
 }
 
 // cards checks what the host knows of a parent and, once, of its trunk.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/big"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
@@ -29,6 +31,7 @@ func (d *Doctor) network(ctx context.Context, s subject, def *network.Definition
 			}
 		}
 	}
+	d.checkIPv6(s, def)
 	usage, err := d.Summary(ctx, def)
 	if s.addErr("addresses", err) {
 		return
@@ -47,6 +50,19 @@ func (d *Doctor) network(ctx context.Context, s subject, def *network.Definition
 		default:
 			s.add(OK, "addresses", "%s", text)
 		}
+	}
+}
+
+// checkIPv6 checks that the kernel can give the network's containers IPv6 addresses. A kernel that is
+// booted with ipv6.disable=1 has no IPv6 in any namespace.
+func (d *Doctor) checkIPv6(s subject, def *network.Definition) {
+	at := slices.IndexFunc(def.Subnets, func(sub network.Subnet) bool { return sub.Subnet.Addr().Is6() })
+	if at < 0 {
+		return
+	}
+	if off, err := os.ReadFile(d.IPv6Off); err == nil && strings.TrimSpace(string(off)) == "1" {
+		s.add(Wrong, "ipv6", "this kernel was booted with ipv6.disable=1, so no container can start with an address of "+
+			"%s: boot without it, or recreate the network without the subnet", def.Subnets[at].Subnet)
 	}
 }
 
