@@ -31,6 +31,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -71,8 +72,7 @@ type options struct {
 	verbose bool
 	perTest time.Duration
 	pattern string
-
-	skipNative bool
+	native  *regexp.Regexp
 }
 
 func parse(args []string) (options, []string, error) {
@@ -89,8 +89,8 @@ func parse(args []string) (options, []string, error) {
 	fs.DurationVar(&o.perTest, "test-timeout", 35*time.Minute,
 		"with -tests: time after which one package's tests are stopped")
 	fs.StringVar(&o.pattern, "run", "", "with -tests: run only the tests that match `regexp`")
-	fs.BoolVar(&o.skipNative, "skip-native", false,
-		"with -tests: leave out the tests that this machine's own kernel can run (of files without the tag vm)")
+	native := fs.String("native", ".", "with -tests: of the tests that this machine's own kernel can run "+
+		"(of files without the tag vm), run only those whose \"hook/link.TestName\" matches `regexp`")
 	fs.BoolVar(&o.fetch, "fetch", false, "download the kernel and the suite's userland, and nothing else")
 	fs.BoolVar(&o.verbose, "v", false, "show the kernel's console and, with -tests, every test")
 	fs.Usage = func() {
@@ -99,6 +99,10 @@ func parse(args []string) (options, []string, error) {
 	}
 	if err := fs.Parse(args); err != nil {
 		return o, nil, err
+	}
+	var err error
+	if o.native, err = regexp.Compile(*native); err != nil {
+		return o, nil, fmt.Errorf("-native: %w", err)
 	}
 	if !o.tests && !o.fetch && fs.NArg() == 0 {
 		fs.Usage()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,11 +37,9 @@ func compileTests(ctx context.Context, dir string, patterns []string, o options)
 	if all {
 		packages = slices.DeleteFunc(packages, func(p goPackage) bool { return !p.kernelMatters() })
 	}
-	var names map[string][]string
-	if o.skipNative {
-		if packages, names, err = nativeTests(ctx, packages); err != nil {
-			return nil, err
-		}
+	packages, skipped, err := selectNative(ctx, packages, o.native)
+	if err != nil {
+		return nil, err
 	}
 	var steps []Step
 	for i, p := range packages {
@@ -58,8 +57,8 @@ func compileTests(ctx context.Context, dir string, patterns []string, o options)
 		if o.pattern != "" {
 			step.Args = append(step.Args, "-test.run="+o.pattern)
 		}
-		if native := names[p.ImportPath]; len(native) > 0 {
-			step.Args = append(step.Args, "-test.skip=^("+strings.Join(native, "|")+")$")
+		if names := skipped[p.ImportPath]; len(names) > 0 {
+			step.Args = append(step.Args, "-test.skip=^("+strings.Join(names, "|")+")$")
 		}
 		steps = append(steps, step)
 	}
@@ -76,7 +75,10 @@ type goPackage struct {
 }
 
 // labs is the package with which tests make namespaces, links and containers.
-const labs = "github.com/lanyard-net/lanyard/testenv"
+const (
+	goModule = "github.com/lanyard-net/lanyard/"
+	labs     = goModule + "testenv"
+)
 
 // kernelMatters reports whether the package's tests use testenv or a package below it, and so more
 // of the kernel than other programs. The results of all other tests are the same on every kernel.
@@ -107,9 +109,12 @@ func listTests(ctx context.Context, tags string, patterns []string) ([]goPackage
 	}
 }
 
-// nativeTests returns the names of the tests, by package, that need no virtual machine: their files
-// lack the tag vm. It returns the packages that have other tests.
-func nativeTests(ctx context.Context, packages []goPackage) (rest []goPackage, names map[string][]string, err error) {
+// selectNative returns the names of the tests, by package, that need no virtual machine (their files
+// lack the tag vm) and whose "hook/link.TestName" does not match selected. It returns the packages that
+// have other tests.
+func selectNative(
+	ctx context.Context, packages []goPackage, selected *regexp.Regexp,
+) (rest []goPackage, skipped map[string][]string, err error) {
 	var paths []string
 	for _, p := range packages {
 		paths = append(paths, p.ImportPath)
@@ -124,7 +129,7 @@ func nativeTests(ctx context.Context, packages []goPackage) (rest []goPackage, n
 			files[name] = true
 		}
 	}
-	names = map[string][]string{}
+	skipped = map[string][]string{}
 	for _, p := range packages {
 		others := 0
 		for _, file := range p.files() {
@@ -132,17 +137,19 @@ func nativeTests(ctx context.Context, packages []goPackage) (rest []goPackage, n
 			if err != nil {
 				return nil, nil, err
 			}
-			if files[file] {
-				names[p.ImportPath] = append(names[p.ImportPath], found...)
-			} else {
-				others += len(found)
+			for _, name := range found {
+				if files[file] && !selected.MatchString(strings.TrimPrefix(p.ImportPath, goModule)+"."+name) {
+					skipped[p.ImportPath] = append(skipped[p.ImportPath], name)
+				} else {
+					others++
+				}
 			}
 		}
 		if others > 0 {
 			rest = append(rest, p)
 		}
 	}
-	return rest, names, nil
+	return rest, skipped, nil
 }
 
 // files returns the paths of the package's test files.

@@ -1,27 +1,36 @@
 package main
 
 import (
+	"regexp"
 	"slices"
-	"strings"
 	"testing"
 )
 
-// TestNativeTests checks that -skip-native leaves out the tests of files without the tag vm, and
-// packages without others.
-func TestNativeTests(t *testing.T) {
+// TestSelectNative checks that -native leaves out the tests of files without the tag vm that do not
+// match, and packages without others.
+func TestSelectNative(t *testing.T) {
 	all, err := listTests(t.Context(), tags, []string{labs + "/vm", labs + "/matrix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	rest, names, err := nativeTests(t.Context(), all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(rest) != 1 || rest[0].ImportPath != labs+"/matrix" {
-		t.Errorf("packages with other tests: %+v", rest)
-	}
-	matrix := names[labs+"/matrix"]
-	if !slices.Contains(names[labs+"/vm"], t.Name()) || slices.Contains(matrix, "TestMatrix") || len(matrix) == 0 {
-		t.Errorf("native tests are %s", strings.Join(matrix, ", "))
+	for pattern, want := range map[string]struct{ packages, here bool }{
+		"^$":                                 {false, false},
+		"^testenv/vm\\.Test.*Native$":        {true, true},
+		"^testenv/(matrix|vm)\\.TestKernel$": {false, false},
+		".":                                  {true, true},
+	} {
+		rest, skipped, err := selectNative(t.Context(), all, regexp.MustCompile(pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := func(path string) bool {
+			return slices.ContainsFunc(rest, func(p goPackage) bool { return p.ImportPath == path })
+		}
+		if !has(labs+"/matrix") || has(labs+"/vm") != want.packages {
+			t.Errorf("%s: packages %+v", pattern, rest)
+		}
+		if slices.Contains(skipped[labs+"/vm"], t.Name()) == want.here || slices.Contains(skipped[labs+"/matrix"], "TestMatrix") {
+			t.Errorf("%s: skipped %v", pattern, skipped)
+		}
 	}
 }
