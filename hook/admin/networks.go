@@ -90,12 +90,12 @@ func (l *Admin) createNetwork(ctx context.Context, def *network.Definition, n *s
 	}
 	n.remove(begun)
 	*def = *begun
-	p, _, err = l.ensureLinks(ctx, def)
+	p, err = l.ensureLinks(ctx, def)
 	return p, err
 }
 
-// beginNetwork writes the definition of a network that has none, and creates its links. On an
-// error, it removes what it has created.
+// beginNetwork writes the definition of a network that has none, and creates its links. On an error, it
+// removes the network, unless a container has been attached to it already.
 func (l *Admin) beginNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
 	if p, err = l.resolveParent(def, n); err != nil {
 		return p, err
@@ -104,16 +104,10 @@ func (l *Admin) beginNetwork(ctx context.Context, def *network.Definition, n *si
 		return p, err
 	}
 	failpoint.At("define")
-	p, created, err := l.ensureLinks(ctx, def)
-	if err != nil {
-		err = errors.Join(err, network.Remove(l.Networks, def.Name))
-		if def.HostAccess {
-			err = errors.Join(err, l.Host.RemoveHostLink(def.HostLink()))
-		}
-		if created {
-			err = errors.Join(err, l.Host.RemoveParent(ctx, def.Parent, n.hasParent))
-		}
-		return p, err
+	if p, err = l.ensureLinks(ctx, def); err != nil {
+		n.add(def)
+		_, errs := l.removeNetworks(context.WithoutCancel(ctx), []*network.Definition{def}, n)
+		return p, errors.Join(append([]error{err}, errs...)...)
 	}
 	return p, nil
 }
@@ -201,13 +195,13 @@ func (l *Admin) writeDefinition(def *network.Definition) error {
 }
 
 // ensureLinks creates the links of a network on the host that do not exist: its parent and the
-// host's own link. created reports whether it created the parent.
-func (l *Admin) ensureLinks(ctx context.Context, def *network.Definition) (p link.Parent, created bool, err error) {
-	p, created, err = l.ensureParent(ctx, def)
+// host's own link.
+func (l *Admin) ensureLinks(ctx context.Context, def *network.Definition) (p link.Parent, err error) {
+	p, _, err = l.ensureParent(ctx, def)
 	if err == nil && def.HostAccess {
 		err = l.createHostAccess(ctx, def, p)
 	}
-	return p, created, err
+	return p, err
 }
 
 // ensureParent creates the parent of a network if it is managed and does not exist.
@@ -351,11 +345,16 @@ func (l *Admin) markAll(ctx context.Context, defs []*network.Definition) (all []
 	return all
 }
 
-// removeParents deletes the managed parents that no remaining network needs.
+// removeParents deletes the managed parents that no remaining network and no container needs.
 func (l *Admin) removeParents(ctx context.Context, all []removal, n *siblings) {
 	names := make([]string, len(all)) // of the links to delete, "" for none
+	var unknown error
+	n.inUse, unknown = l.linksInUse(ctx)
 	for i := range all {
 		r := &all[i]
+		if r.err == nil {
+			r.err = unknown
+		}
 		if r.err != nil {
 			continue
 		}

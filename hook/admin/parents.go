@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -30,19 +31,21 @@ func (l *Admin) releaseParent(def *network.Definition, n *siblings) (name string
 	if missing != nil {
 		return "", l.releaseMissing(def, n)
 	}
-	if def.GuardsParent() {
+	if def.GuardsParent() && !n.inUse[p.Index] {
 		if err := l.Guards.UnguardParent(p.Index); err != nil {
 			return "", err
 		}
 	}
-	// If another network is on a VLAN of the parent, the parent is deleted with that network.
-	if def.Managed && len(l.withSameTags(def, p, n)) == 0 && !n.hasVLANOn(def.Parent) {
-		return p.Name, nil
-	}
 	if def.HostAccess {
-		err = l.Host.RemoveHostLink(def.HostLink())
+		if err := l.Host.RemoveHostLink(def.HostLink()); err != nil {
+			return "", err
+		}
 	}
-	return "", err
+	// If another network is on a VLAN of the parent, the parent is deleted with that network.
+	if def.Managed && !n.inUse[p.Index] && len(l.withSameTags(def, p, n)) == 0 && !n.hasVLANOn(def.Parent) {
+		name = p.Name
+	}
+	return name, nil
 }
 
 // releaseMissing removes what a network has on a parent that is gone, or has another name now. It
@@ -65,9 +68,34 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 		"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, name, name)
 }
 
-// neededLinks returns the ifindexes of the networks' parents and of the links below them.
+// linksInUse returns the ifindexes of the parents of all containers, and of the links below them. The
+// networks do not have them all: a definition may be invalid while its containers run.
+func (l *Admin) linksInUse(ctx context.Context) (map[int]bool, error) {
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inUse := map[int]bool{}
+	for _, a := range recs {
+		if inUse[a.ParentIdx] {
+			continue
+		}
+		inUse[a.ParentIdx] = true
+		p, err := l.Host.ParentAt(a.ParentIdx)
+		if err != nil && !errors.Is(err, link.ErrNoLink) {
+			return nil, err
+		}
+		for _, index := range p.Chain {
+			inUse[index] = true
+		}
+	}
+	return inUse, nil
+}
+
+// neededLinks returns the ifindexes of the networks' parents and of the links below them, and those of
+// linksInUse.
 func (l *Admin) neededLinks(n *siblings) map[int]bool {
-	needed := map[int]bool{}
+	needed := maps.Clone(n.inUse)
 	for _, o := range n.byName {
 		if q, err := l.Parent(o); err == nil {
 			for _, index := range q.Chain {

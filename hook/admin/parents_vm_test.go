@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -80,6 +81,33 @@ func TestShareParent(t *testing.T) {
 		if links := w.Links(w.Host); slices.Contains(links, "eth9.50") || !slices.Contains(links, "foo") {
 			t.Errorf("links are %q", links)
 		}
+	}
+}
+
+// TestInvalidSibling checks that a parent with a container on it stays when another network on it is
+// removed, or fails to be created, while the definition of the container's network is invalid.
+func TestInvalidSibling(t *testing.T) {
+	w := hooklab.New(t, testenv.Config{VLANs: []uint16{50}})
+	w.AddGateway(50, "192.168.50.1/24")
+	share := func(d *network.Definition) { d.ShareParent = true }
+	w.Define("a", "eth9.50", share, "192.168.51.0/24")
+	w.Define("web", "eth9.50", share, "192.168.50.0/24")
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	file := filepath.Join(w.Paths().Networks, "web.json")
+	valid, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte("{"), 0o600))
+	w.RemoveNetwork("a")
+	if err := w.TryDefine("a", "eth9.50", func(d *network.Definition) { d.MTU = 9000 }, "192.168.51.0/24"); err == nil {
+		t.Error("a network with a larger MTU than its parent's was created")
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	must(t, os.WriteFile(file, valid, 0o600))
+	w.DetachAndEnd("c1", c)
+	w.RemoveNetwork("web")
+	if links := w.Links(w.Host); slices.Contains(links, "eth9.50") {
+		t.Errorf("links are %q", links)
 	}
 }
 

@@ -16,13 +16,15 @@ type siblings struct {
 	// notVLAN are the networks with a parent's name that is not LINK.VID: only the kernel
 	// knows which link it is.
 	notVLAN map[string]*network.Definition
+	// inUse is the result of linksInUse; empty if no link is to be removed.
+	inUse map[int]bool
 }
 
 // siblingsOf returns the index of the definitions.
 func siblingsOf(defs []*network.Definition) *siblings {
 	n := &siblings{
 		byName: map[string]*network.Definition{}, byParent: map[string][]*network.Definition{}, vlansOn: map[string]int{},
-		notVLAN: map[string]*network.Definition{},
+		notVLAN: map[string]*network.Definition{}, inUse: map[int]bool{},
 	}
 	for _, d := range defs {
 		n.add(d)

@@ -66,10 +66,13 @@ func (l *Admin) updateParent(
 	}
 	failpoint.At("move")
 	n.add(next)
+	if n.inUse, err = l.linksInUse(ctx); err != nil {
+		return "", err
+	}
 	again := def.Parent == next.Parent
 	switch {
 	case again:
-		err = l.releaseUnneeded(ctx, next, p, n)
+		err = l.releaseUnneeded(next, p, n)
 	case earlier != p.Index:
 		err = l.releaseEarlier(ctx, def, n)
 	}
@@ -81,7 +84,7 @@ func (l *Admin) updateParent(
 	}
 	blind = l.WatchNetwork(next, p)
 	if again {
-		err = l.reportUnneeded(ctx, n)
+		err = l.reportUnneeded(n)
 	}
 	return blind, err
 }
@@ -265,7 +268,7 @@ func (l *Admin) releaseEarlier(ctx context.Context, def *network.Definition, n *
 // releaseUnneeded completes an update that was interrupted after the definition was written, so that
 // the earlier parent is unknown: it removes the host's link if that is not on p, and the trunk
 // programs and guards that no network needs.
-func (l *Admin) releaseUnneeded(ctx context.Context, def *network.Definition, p link.Parent, n *siblings) error {
+func (l *Admin) releaseUnneeded(def *network.Definition, p link.Parent, n *siblings) error {
 	if def.HostAccess {
 		own, _, err := l.Host.FindHostLink(def.HostLink())
 		if err == nil && own != nil && own.ParentIndex != p.Index {
@@ -275,32 +278,13 @@ func (l *Admin) releaseUnneeded(ctx context.Context, def *network.Definition, p 
 			return err
 		}
 	}
-	needed, err := l.usedLinks(ctx, n)
-	if err != nil {
-		return err
-	}
-	return errors.Join(l.releaseTrunks(p, true, n), l.freeGuards(def, needed))
-}
-
-// usedLinks returns the ifindexes of neededLinks, and of the parents of all containers: the definition
-// of a network may be invalid.
-func (l *Admin) usedLinks(ctx context.Context, n *siblings) (map[int]bool, error) {
-	recs, err := l.Attachments(ctx)
-	used := l.neededLinks(n)
-	for _, a := range recs {
-		used[a.ParentIdx] = true
-	}
-	return used, err
+	return errors.Join(l.releaseTrunks(p, true, n), l.freeGuards(def, l.neededLinks(n)))
 }
 
 // reportUnneeded returns an error if a link that Lanyard created belongs to no network: it may be the
 // parent from before an interrupted update.
-func (l *Admin) reportUnneeded(ctx context.Context, n *siblings) error {
-	used, err := l.usedLinks(ctx, n)
-	if err != nil {
-		return err
-	}
-	name, err := l.unneededLink(used)
+func (l *Admin) reportUnneeded(n *siblings) error {
+	name, err := l.unneededLink(l.neededLinks(n))
 	if err != nil || name == "" {
 		return err
 	}
