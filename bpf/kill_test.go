@@ -44,6 +44,7 @@ func afterKilledLoaders(t *testing.T, f func(t *testing.T, b *bench, step string
 // TestKilledLoader kills hooks while they prepare a trunk. The trunk must not look watched
 // afterwards, and the next Prepare must complete it.
 func TestKilledLoader(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	afterKilledLoaders(t, func(t *testing.T, b *bench, step string) {
 		if all, err := b.Endpoints(); err != nil || len(all) > 0 {
 			t.Errorf("killed after %s: endpoints %+v, %v", step, all, err)
@@ -59,6 +60,7 @@ func TestKilledLoader(t *testing.T) {
 
 // TestKilledLoaderReleased releases what a killed hook left, without a Prepare in between.
 func TestKilledLoaderReleased(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	afterKilledLoaders(t, func(t *testing.T, b *bench, step string) {
 		b.do(t, func() error { return b.Release(b.trunk) })
 		if left := append(b.chain(t, egress), b.chain(t, ingress)...); len(left) > 0 {
@@ -70,6 +72,7 @@ func TestKilledLoaderReleased(t *testing.T) {
 // TestKilledRelease kills a process that releases a trunk. The next Release must complete that, and
 // Prepare must watch the trunk again.
 func TestKilledRelease(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, step := range []string{"bpf-detached", "bpf-aside"} {
 			for _, again := range []bool{true, false} {
@@ -158,6 +161,7 @@ func TestKilledShare(t *testing.T) {
 // TestKilledUpgrade kills a process that replaces the programs of an earlier edition. The next
 // Prepare must complete that, and keep the maps.
 func TestKilledUpgrade(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newBench(t, o, testenv.Config{})
 		o.Root = string(b.root)

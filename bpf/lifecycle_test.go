@@ -116,6 +116,7 @@ func TestConcurrentPrepare(t *testing.T) {
 // TestConcurrentRelease runs hooks while others release the trunk. The only error they may get is
 // that the trunk is not watched, and nothing may remain at the end.
 func TestConcurrentRelease(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	onBoth(t, func(t *testing.T, o Options) {
 		b := newIdleBench(t, o, testenv.Config{})
 		o.Root = string(b.root)
@@ -287,6 +288,7 @@ func mustTCX(tb testing.TB, b *bench) (ids []ebpf.ProgramID) {
 
 // TestPinsGone removes some pins, or all. Filters in clsact remain.
 func TestPinsGone(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	onBoth(t, func(t *testing.T, o Options) {
 		for _, pin := range []string{endpointsPin, vlansPin, "egress", emitPin, devicePin, ""} {
 			b := newBench(t, o, testenv.Config{})

@@ -43,7 +43,7 @@ func OnOneKernel(t *testing.T, series string) {
 }
 
 // OutsideOfVM skips a test in the virtual machine, unless -run selects tests. It is for tests that try
-// nothing of the kernel.
+// what this machine's kernel shows as well, such as kills and races of processes.
 func OutsideOfVM(t *testing.T) {
 	t.Helper()
 	if unselected() != "" {

@@ -32,6 +32,7 @@ var runcCmds = map[string]scriptCmd{"run": cmdRun, "inside": cmdInside, "remove"
 // only the name of the program replaced, and shows the rows of docs/parity.md, with real
 // containers.
 func TestScriptsDocker(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
 	runScripts(t, "testdata/script-docker", testenv.Config{
 		Trunk: "eth0", VLANs: []uint16{10, 20, 30, 40, 50, 100, 114, 118, 139, 140, 218},
 	}, runcCmds, switchCmds)
