@@ -44,6 +44,21 @@ func TestServiceRootless(t *testing.T) {
 	}
 }
 
+// TestServiceTakesOver checks that a user who starts a container again with its address, after an end
+// without poststop, gets the address at once, and no other user does.
+func TestServiceTakesOver(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	c, other := testenv.NewRootless(t, alice), testenv.NewRootless(t, bob)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "ip=192.168.50.9")
+	b.Refused("bob's", b.attachBy(bob, "c2", other.Pid, "network=web", "ip=192.168.50.9"), 1, "192.168.50.9 is in use")
+	c.End(t)
+	again := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c3", again.Pid, "network=web", "ip=192.168.50.9")
+	if recs := b.Records(); len(recs) != 1 || recs[0].Containers[0].ID != "c3" {
+		t.Errorf("records are %+v", recs)
+	}
+}
+
 // TestServiceJoins checks that a user's container joins no interface that another uid holds in the
 // user's namespace, and that 64 containers at most share one: a caller chooses their names freely.
 func TestServiceJoins(t *testing.T) {

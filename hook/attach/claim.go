@@ -133,8 +133,7 @@ func (t *attempt) claimIn(ctx context.Context, in ipam.Store, s network.Subnet) 
 		l.Addr = a
 		err := in.Claim(ctx, name, l)
 		if t.caller != nil && errors.Is(err, ipam.ErrTaken) {
-			// Without the holder, which the caller may not know.
-			err = fmt.Errorf("address %s is in use: request another one, or none", a)
+			err = takenError{a}
 		}
 		return a, err
 	}
@@ -146,6 +145,15 @@ func (t *attempt) claimIn(ctx context.Context, in ipam.Store, s network.Subnet) 
 	}
 	return in.Next(ctx, name, p, l)
 }
+
+// takenError is ipam.ErrTaken without the holder, which a caller without privilege may not know.
+type takenError struct{ addr netip.Addr }
+
+func (e takenError) Error() string {
+	return fmt.Sprintf("address %s is in use: request another one, or none", e.addr)
+}
+
+func (takenError) Unwrap() error { return ipam.ErrTaken }
 
 // reserveHosts adds the host's own addresses to those that the pool must not assign: the host is a
 // station on the LAN, too, but does not answer probes from itself.
