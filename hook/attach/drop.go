@@ -69,7 +69,7 @@ func (l *Local) dropAll(ctx context.Context, t detaching) error {
 	if t.Former != nil {
 		former := t.Attachment
 		former.MAC = t.Former.MAC
-		err = errors.Join(err, driver.Of(l.Parts, &former).Remove(former), l.revokePermit(former), l.forget(*t.Former))
+		err = errors.Join(err, driver.Of(l.Parts, &former).Remove(former), l.dropFormer(t.Attachment))
 	}
 	if err != nil {
 		return err
@@ -105,6 +105,17 @@ func (l *Local) forget(e verify.Endpoint) error {
 		return nil
 	}
 	return l.Datapath.Forget(e)
+}
+
+// dropFormer removes the permit and the endpoint that an attachment had before, if it has had
+// another MAC or trunk.
+func (l *Local) dropFormer(a hook.Attachment) error {
+	if a.Former == nil || a.Former.MAC == a.MAC && a.Former.Trunk == a.Endpoint.Trunk {
+		return nil
+	}
+	former := a
+	former.MAC = a.Former.MAC
+	return errors.Join(l.revokePermit(former), l.forget(*a.Former))
 }
 
 // revokePermit removes the permit of an attachment's MAC, if its network guards the parent.

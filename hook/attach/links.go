@@ -147,8 +147,11 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	if err := t.createWatched(ctx); err != nil {
 		return err
 	}
-	t.rec.Former = nil
-	return t.forget(old)
+	err = t.dropFormer(t.rec)
+	if err == nil {
+		t.rec.Former = nil
+	}
+	return err
 }
 
 // expect tells the datapath which frames to expect from the endpoint, if the trunk is watched.

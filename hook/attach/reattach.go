@@ -111,10 +111,7 @@ func (t *attempt) moveToParent(ctx context.Context) (err error) {
 		return err
 	}
 	err = errors.Join(driver.Of(t.Parts, &old).Remove(old), t.ns.DeleteSourceRules(old.Index, old.Addrs),
-		t.revokePermit(old), t.forget(old.Endpoint))
-	if old.Former != nil {
-		err = errors.Join(err, t.forget(*old.Former))
-	}
+		t.revokePermit(old), t.forget(old.Endpoint), t.dropFormer(old))
 	if err != nil {
 		return fmt.Errorf("remove what is left of the earlier interface: %w", err)
 	}

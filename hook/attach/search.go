@@ -116,18 +116,11 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	if err := t.readdress(ctx); err != nil {
 		return err
 	}
-	if t.rec.MAC != old.MAC && t.rec.AtParent {
-		if err := t.Guards.Revoke(t.parent.Index, old.MAC); err != nil {
-			return err
-		}
+	err := t.dropFormer(t.rec)
+	if err == nil {
+		t.rec.Former = nil
 	}
-	if t.rec.MAC != old.MAC && t.unwatched == "" {
-		if err := t.Datapath.Forget(old); err != nil {
-			return err
-		}
-	}
-	t.rec.Former = nil
-	return nil
+	return err
 }
 
 // isRequested reports whether the container requested the address.
