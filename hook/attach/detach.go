@@ -48,8 +48,10 @@ func (l *Local) detach(ctx context.Context, containerID string, selected func(*h
 			return err
 		})
 	})
-	for _, t := range all {
-		err = errors.Join(err, l.drop(ctx, t))
+	if err == nil { // else none is marked as detaching, and another container can join them
+		for _, t := range all {
+			err = errors.Join(err, l.drop(ctx, t))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("detach container %q: %w", containerID, err)

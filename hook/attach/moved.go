@@ -20,35 +20,40 @@ func (l *Local) AnnounceMoved(ctx context.Context, trunks map[int]bool) (announc
 			return announced, ctx.Err()
 		}
 		moved := trunks[0] || trunks[a.Endpoint.Trunk]
-		lost := a.DHCP != nil && a.DHCP.Lost != ""
+		// An address whose lease is lost may be another station's.
+		lost := hasLostDHCP(&a) || a.Lost != ""
 		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 || lost {
 			continue
 		}
-		if aerr := l.announceFromParent(a); aerr != nil {
+		done, aerr := l.announceFromParent(a)
+		if aerr != nil {
 			err = errors.Join(err, fmt.Errorf("%q on network %q: %w", a.Interface, a.Network, aerr))
-			continue
 		}
-		announced++
+		if done {
+			announced++
+		}
 	}
 	return announced, err
 }
 
-// announceFromParent announces the addresses of one attachment from its parent, once.
-func (l *Local) announceFromParent(a hook.Attachment) error {
+// announceFromParent announces the addresses of one attachment from its parent, once. done is false if
+// it is on a network that the host routes, where nothing is announced.
+func (l *Local) announceFromParent(a hook.Attachment) (done bool, err error) {
 	t := attempt{verification: verification{Local: l, rec: a}}
 	def, err := network.Load(l.Networks, a.Network)
-	if err != nil {
-		return err
+	if err != nil || def.Routed() {
+		return false, err
 	}
 	if def.SharesMAC() { // a bond takes the MAC of its new port with fail_over_mac
 		p, err := l.Host.ParentAt(a.ParentIdx)
 		if err != nil {
-			return err
+			return false, err
 		}
 		t.rec.MAC = p.MAC
 	}
 	if _, err := l.Datapath.Evidence(a.Endpoint); err != nil {
 		t.unwatched = err.Error()
 	}
-	return l.Host.Do(func() error { return t.announceFrom(a.ParentIdx, a.Parent, 1) })
+	err = l.Host.Do(func() error { return t.announceFrom(a.ParentIdx, a.Parent, 1) })
+	return err == nil, err
 }

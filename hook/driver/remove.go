@@ -68,8 +68,8 @@ func removeHidden(p *parts.Parts, a *hook.Attachment) error {
 // one that can be opened; nil if it finds none. The number and the ifindex are no proof, because the
 // kernel gives the numbers of ended namespaces to others. A proof is the MAC of a macvlan, which is
 // unique on its parent, or one of the attachment's addresses: an ipvlan has the MAC of its parent, and
-// a container can change the MAC of a macvlan. An address that is in use there is not free, whosever
-// interface it is. certain is false if the attachment has no number, or if an interface without a
+// a container can change the MAC of a macvlan. An address that is in use there is not free,
+// whatever interface has it. certain is false if the attachment has no number, or if an interface without a
 // proof is on the same parent.
 func FindByNumber(p *parts.Parts, a *hook.Attachment) (i *link.Interface, certain bool, err error) {
 	if a.Number == nil || a.Index == 0 {
