@@ -39,7 +39,7 @@ func (l *Admin) CreateNetwork(ctx context.Context, def *network.Definition) (bli
 
 // CreateNetworks creates several networks as CreateNetwork does, or none of them.
 func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) (blind []string, err error) {
-	unlock, err := l.lockDefinitions()
+	unlock, err := l.lockDefinitions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,11 +66,11 @@ func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 
 // lockDefinitions locks the definitions for changes of the host's links. If the host has no
 // identity, lockDefinitions writes it, because the service cannot write to /etc later.
-func (l *Admin) lockDefinitions() (unlock func(), err error) {
+func (l *Admin) lockDefinitions(ctx context.Context) (unlock func(), err error) {
 	if _, err := l.HostID(); err != nil {
 		return nil, err
 	}
-	return network.Lock(l.Networks)
+	return network.Lock(ctx, l.Networks)
 }
 
 // createNetwork creates one network. It writes the definition before it creates the parent: a crash
@@ -224,7 +224,7 @@ func (l *Admin) RemoveNetwork(ctx context.Context, name string) error {
 // RemoveNetworks removes several networks, and returns the names of those that it removed. An error
 // of one network does not prevent the removal of the others.
 func (l *Admin) RemoveNetworks(ctx context.Context, names []string) (gone []string, errs []error) {
-	unlock, err := network.Lock(l.Networks)
+	unlock, err := network.Lock(ctx, l.Networks)
 	if err != nil {
 		return nil, []error{err}
 	}
@@ -257,7 +257,7 @@ func (l *Admin) RemoveNetworks(ctx context.Context, names []string) (gone []stri
 // Prune removes all networks without attachments, and returns their names. An error of one network
 // does not prevent the removal of the others.
 func (l *Admin) Prune(ctx context.Context) (pruned []string, err error) {
-	unlock, err := network.Lock(l.Networks)
+	unlock, err := network.Lock(ctx, l.Networks)
 	if err != nil {
 		return nil, err
 	}

@@ -198,7 +198,7 @@ func (w watchedTrunks) watch(l *Admin, def *network.Definition, p link.Parent) (
 // loads the trunk programs. It never creates a parent of the administrator's. An error of one
 // network is in its own result. err is about invalid definitions.
 func (l *Admin) Restore(ctx context.Context) (all []Restored, err error) {
-	unlock, err := l.lockDefinitions()
+	unlock, err := l.lockDefinitions(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ import (
 // sub-interface that Lanyard created is renamed. If the update is interrupted, the same call
 // completes it. blind is that of CreateNetwork.
 func (l *Admin) UpdateParent(ctx context.Context, name, parent string) (blind string, err error) {
-	unlock, err := l.lockDefinitions()
+	unlock, err := l.lockDefinitions(ctx)
 	if err != nil {
 		return "", err
 	}

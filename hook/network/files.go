@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -273,10 +275,13 @@ func (d *Definition) Begins(made *Definition) bool {
 	return encode(&x, &asked) == nil && encode(&y, &has) == nil && bytes.Equal(x.Bytes(), y.Bytes())
 }
 
-// Lock serialises commands that read all definitions and then write one. It waits for the
-// lock, and holds it until unlock or the end of the process. It removes the unfinished files
-// that killed processes left.
-func Lock(dir string) (unlock func(), err error) {
+// lockPoll is the interval between two attempts to get the lock.
+const lockPoll = 20 * time.Millisecond
+
+// Lock serialises commands that read all definitions and then write one. It waits for the lock until
+// ctx ends: the holder may ask the LAN for seconds. It holds the lock until unlock or the end of the
+// process. It removes the unfinished files that killed processes left.
+func Lock(ctx context.Context, dir string) (unlock func(), err error) {
 	if err = os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("lock networks: %w", err)
 	}
@@ -285,9 +290,15 @@ func Lock(dir string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock networks: %w", err)
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if !errors.Is(err, unix.EINTR) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			break
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("lock networks in %s, which another command changes: %w", dir, ctx.Err())
+		case <-time.After(lockPoll):
 		}
 	}
 	if err != nil {

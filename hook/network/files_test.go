@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -246,7 +247,7 @@ func TestLock(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			unlock, err := Lock(dir)
+			unlock, err := Lock(t.Context(), dir)
 			if err != nil {
 				t.Error(err)
 				return
@@ -320,7 +321,7 @@ func TestLockRemovesLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := Lock(dir)
+	unlock, err := Lock(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,6 +332,25 @@ func TestLockRemovesLeftovers(t *testing.T) {
 	if all, errs := LoadAll(dir); len(all) != 1 || len(errs) > 0 {
 		t.Errorf("networks %v, %v", all, errs)
 	}
+}
+
+// A wait for the lock ends with its context.
+func TestLockGivesUp(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := Lock(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*lockPoll)
+	defer cancel()
+	if _, err := Lock(ctx, dir); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while the lock is held: %v", err)
+	}
+	unlock()
+	if unlock, err = Lock(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	unlock()
 }
 
 // After a killed creation, a network is Begun until it is finished or removed.
@@ -352,7 +372,7 @@ func TestBegun(t *testing.T) {
 	want("nothing", false)
 	must(Begin(dir, "web50"))
 	want("killed before the definition is written", false)
-	unlock, err := Lock(dir)
+	unlock, err := Lock(t.Context(), dir)
 	must(err)
 	unlock()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -360,7 +380,7 @@ func TestBegun(t *testing.T) {
 	}
 	must(Begin(dir, "web50"))
 	must(fullDefinition().Create(dir))
-	unlock, err = Lock(dir)
+	unlock, err = Lock(t.Context(), dir)
 	must(err)
 	unlock()
 	want("killed after it", true)
