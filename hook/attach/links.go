@@ -72,11 +72,16 @@ func (t *attempt) checkNamedMAC() error {
 	return nil
 }
 
-// createWatched creates the interface in the namespace.
+// createWatched creates the interface in the namespace, after guard and datapath know it.
 func (t *attempt) createWatched(ctx context.Context) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
+	return t.create(ctx)
+}
+
+// create creates the interface in the namespace.
+func (t *attempt) create(ctx context.Context) error {
 	created, err := t.driver().Create(ctx, t.ns, t.spec())
 	t.keep(created)
 	t.reached("link")
@@ -133,9 +138,12 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
 		return t.createWatched(ctx)
 	}
+	if err := t.expectFrames(ctx); err != nil {
+		return err
+	}
 	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
 	defer cancel()
-	err := t.createWatched(soon)
+	err := t.create(soon)
 	if !errors.Is(err, link.ErrMACBusy) || ctx.Err() != nil {
 		return err
 	}
