@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -274,7 +275,7 @@ func (l *Local) releaseServers(a *hook.Attachment) {
 	})
 	if err != nil {
 		l.Log.Warn("could not release an address to its DHCP server: the server has it until the lease ends",
-			"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
+			"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
 	}
 }
 
@@ -299,5 +300,5 @@ func (t *attempt) lifetime() time.Duration {
 	if t.rec.DHCP == nil {
 		return 0
 	}
-	return t.rec.DHCP.Remaining(time.Now())
+	return t.rec.DHCP.Remaining(boottime.Now())
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 // Request is what a client asks for.
@@ -89,7 +91,7 @@ func (c *Conn) read(a answer, r Request) (Lease, error) {
 	if a.err != nil {
 		return Lease{}, a.err
 	}
-	l, err := leaseOf(a.DHCPv4, r.Given, time.Now())
+	l, err := leaseOf(a.DHCPv4, r.Given, boottime.Now())
 	l.ServerMAC = a.from
 	if err == nil && r.Usable != nil {
 		err = r.Usable(l)
@@ -165,7 +167,7 @@ func (c *Conn) Extend(ctx context.Context, old Lease, r Request) (l Lease, err e
 		return l, err
 	}
 	w := c.fromLease(old)
-	if !old.Rebind.After(start) || old.ServerMAC.IsZero() {
+	if old.Rebind <= boottime.Now() || old.ServerMAC.IsZero() {
 		w = broadcast(c.client.MAC)
 		w.from = old.Addr.Addr()
 	}
