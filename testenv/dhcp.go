@@ -52,6 +52,18 @@ func (s *Station) ServeISC(subnet, mask, leases, statements string) *DHCPServer 
 	return d
 }
 
+// Change replaces text in the configuration of a server that was started by ServeISC, and starts it again.
+func (d *DHCPServer) Change(old, text string) {
+	tb := d.station.lab.tb
+	tb.Helper()
+	d.Stop()
+	file := filepath.Join(filepath.Dir(d.log), "conf")
+	conf, err := os.ReadFile(file)
+	must(tb, err)
+	must(tb, os.WriteFile(file, []byte(strings.ReplaceAll(string(conf), old, text)), 0o600))
+	d.Start()
+}
+
 // Start starts the server, also again after Stop: it knows its leases then.
 func (d *DHCPServer) Start() {
 	tb := d.station.lab.tb

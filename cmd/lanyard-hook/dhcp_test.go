@@ -263,6 +263,32 @@ func TestDHCPRenewed(t *testing.T) {
 	b.DetachAndEnd("c1", c)
 }
 
+// TestDHCPRefusedAtRenewal checks that a server has a lease back whose change the service refuses, and
+// that the container gets one again when the server is corrected.
+func TestDHCPRefusedAtRenewal(t *testing.T) {
+	b, _, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web", "verify=strict")
+	first := b.Record().Addrs[0].Addr().String()
+	d.Change("routers 192.168.50.1;", "routers 192.168.50.77;") // which does not answer
+	d.WantLog("DHCPRELEASE of " + first + " from ")
+	if log := d.Log(); !strings.Contains(log, "(found)") {
+		t.Errorf("the server did not have the lease: %s", log)
+	}
+	if r := b.Record(); r.DHCP.Lost == "" || len(r.Addrs) > 0 {
+		t.Errorf("the record has %v, lease %+v", r.Addrs, r.DHCP)
+	}
+	d.Change("routers 192.168.50.77;", "routers 192.168.50.1;")
+	testenv.Eventually(t, "a lease again", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
+}
+
 // TestDHCPSilent checks the verdict of a start without a server.
 func TestDHCPSilent(t *testing.T) {
 	b, _, d := lanDHCP(t, dnsmasq)

@@ -284,8 +284,12 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment
 		"address", a.DHCP.Addr.Addr(), "why", why)
 	lost := *a.DHCP
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a), l.recordLease(ctx, a, lost))
+	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a))
 	if err == nil {
+		l.releaseServers(&a) // a server may have extended it in terms that were refused
+		lost.Returned = true
+	}
+	if err = errors.Join(err, l.recordLease(ctx, a, lost)); err == nil {
 		a.DHCP = &lost
 		err = l.replaceLease(ctx, ns, a, nil)
 	}
@@ -336,6 +340,9 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 	if err := ns.DelAddr(a.Index, old); err != nil {
 		return err
 	}
+	if a.DHCP.Lost != "" {
+		l.releaseServers(&a) // the process that got it was killed
+	}
 	if t.rec.DHCP, t.rec.Addrs = nil, nil; given != nil {
 		err = t.take(ctx, *given)
 	} else {
@@ -358,9 +365,9 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 	return nil
 }
 
-// dropLease removes the address of an attempt that failed, closes the guard, and records old as lost. It
-// has its own time limit, because ctx may be over. The attempt may have created a guarded interface
-// again, so its ifindexes are recorded, too.
+// dropLease removes the address of an attempt that failed, closes the guard, gives the lease back unless
+// it was declined, and records old as lost. It has its own time limit, because ctx may be over. The
+// attempt may have created a guarded interface again, so its ifindexes are recorded, too.
 func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -371,7 +378,14 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 		old.Lost = fmt.Sprintf("the DHCP server has changed the lease of %s, and the new one could not be used",
 			old.Addr.Addr())
 	}
-	return errors.Join(err, t.permitNothing(t.rec), t.DB.Update(ctx, func(tx record.Tx) error {
+	if err = errors.Join(err, t.permitNothing(t.rec)); err == nil {
+		t.releaseServers(&t.rec) // the container cannot use it any more
+		old.Returned = true
+	} else if t.rec.DHCP != nil {
+		t.rec.DHCP.Lost = old.Lost
+		old = *t.rec.DHCP // the next attempt gives it back
+	}
+	return errors.Join(err, t.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, t.rec.ID)
 		if err != nil {
 			return err

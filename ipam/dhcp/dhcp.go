@@ -48,6 +48,8 @@ type Lease struct {
 
 	// Lost is why the container does not have the address any more; "" if it has it.
 	Lost string `json:"lost,omitempty"`
+	// Returned is set if the server has ended a lost lease, or has it back.
+	Returned bool `json:"returned,omitzero"`
 }
 
 // Route is a route that a server names.
