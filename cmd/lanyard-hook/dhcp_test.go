@@ -263,6 +263,38 @@ func TestDHCPRenewed(t *testing.T) {
 	b.DetachAndEnd("c1", c)
 }
 
+// TestDHCPServers checks with further servers that a container gets a lease, that the service renews it,
+// and that the server has it back, if it logs that.
+func TestDHCPServers(t *testing.T) {
+	for name, x := range map[string]struct {
+		serve    func(gw *testenv.Station) *testenv.DHCPServer
+		released string // in its log
+	}{
+		"kea": {func(gw *testenv.Station) *testenv.DHCPServer {
+			return gw.ServeKea("192.168.50.0/24", "192.168.50.100", "192.168.50.150", "192.168.50.1")
+		}, "DHCP4_RELEASE "},
+		"udhcpd": {func(gw *testenv.Station) *testenv.DHCPServer {
+			return gw.ServeUdhcpd("192.168.50.100", "192.168.50.150", "192.168.50.1")
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, _, d := lanDHCP(t, x.serve)
+			c := testenv.NewContainer(t)
+			b.MustAttach("c1", c, "network=web")
+			first := *b.Record().DHCP
+			testenv.Eventually(t, "a renewed lease", func() error {
+				if r := b.Record(); r.DHCP.Expires <= first.Expires || r.DHCP.Lost != "" || r.DHCP.Addr != first.Addr {
+					return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+				}
+				return nil
+			})
+			hooklab.Pings(t, c.Namespace, "192.168.50.1")
+			b.DetachAndEnd("c1", c)
+			d.WantLog(x.released)
+		})
+	}
+}
+
 // TestDHCPRefusedAtRenewal checks that a server has a lease back whose change the service refuses, and
 // that the container gets one again when the server is corrected.
 func TestDHCPRefusedAtRenewal(t *testing.T) {
