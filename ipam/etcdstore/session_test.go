@@ -213,6 +213,24 @@ func TestRestored(t *testing.T) {
 	})
 }
 
+// TestAnotherCluster checks that another cluster behind the same endpoint is noticed by its id: its
+// revision is not lower, and it has all leases that this host has seen.
+func TestAnotherCluster(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	a := mustOpen(t, shortest(e), "a")
+	keep(t, a, nothing)
+	mustClaim(t, a, lease("1", "192.168.50.9"))
+	e.Replace(e.Backup())
+	err := a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
+	if err == nil || !strings.Contains(err.Error(), "is another cluster than before: ") {
+		t.Errorf("a claim in the other cluster: %v", err)
+	}
+	testenv.Eventually(t, "a claim after the time to live", func() error {
+		return a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
+	})
+}
+
 // TestOutOfReach checks that claims and releases fail in one line within their time while etcd is
 // killed or does not answer, and that a session goes on or begins again afterwards.
 func TestOutOfReach(t *testing.T) {
