@@ -15,6 +15,7 @@ func ShiftClock(tb testing.TB, c *exec.Cmd, by time.Duration) {
 	tb.Helper()
 	path, err := filepath.EvalSymlinks(c.Path) // /proc/self/exe is another program for unshare
 	must(tb, err)
-	unshare := exec.Command("unshare", "--time", "--boottime", fmt.Sprint(int(by.Seconds())), "--fork", "--kill-child", path)
+	unshare := exec.Command("unshare", "--time", "--boottime", fmt.Sprint(int(by.Seconds())), "--fork", "--kill-child",
+		path)
 	c.Path, c.Args, c.Err = unshare.Path, append(unshare.Args, c.Args[1:]...), unshare.Err
 }

@@ -62,8 +62,8 @@ func (s *Station) ServeKea(subnet, first, last, router string) *DHCPServer {
 			"option-data": [{"name": "routers", "data": %q}]}],
 		"loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}`
 	dir := s.confDir("")
-	must(s.lab.tb, os.WriteFile(filepath.Join(dir, "conf"), fmt.Appendf(nil, conf, s.Card, dir, subnet, first, last, router),
-		0o600))
+	text := fmt.Appendf(nil, conf, s.Card, dir, subnet, first, last, router)
+	must(s.lab.tb, os.WriteFile(filepath.Join(dir, "conf"), text, 0o600))
 	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "DHCP4_STARTED",
 		args: []string{"kea-dhcp4", "-c", filepath.Join(dir, "conf")},
 		env:  []string{"KEA_PIDFILE_DIR=" + dir, "KEA_LOCKFILE_DIR=none", "KEA_DHCP_DATA_DIR=" + dir}}

@@ -120,7 +120,8 @@ func (e env) runPs(c *cli.Context) error {
 	}
 	slices.SortStableFunc(rows, func(a, b psRow) int {
 		return cmp.Or(
-			cmp.Compare(a.Network, b.Network), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface),
+			cmp.Compare(a.Network, b.Network), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Container, b.Container),
+			cmp.Compare(a.Interface, b.Interface),
 		)
 	})
 	switch {

@@ -12,8 +12,8 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// otherHosts returns a row for each container of other hosts, on the networks of defs whose leases hosts
-// share, from the store. recs are the attachments of this host.
+// otherHosts returns a row for each container of another host on those networks of defs that keep
+// their leases in etcd. recs are the attachments of this host.
 func otherHosts(
 	ctx context.Context, l *wiring.Lanyard, defs []*network.Definition, recs []hook.Attachment,
 ) (rows []psRow, err error) {

@@ -59,8 +59,8 @@ func openPool(t *Tx, name string) (*pool, error) {
 		return nil, nil
 	}
 	in := func(bucket string) *bbolt.Bucket { return b.Bucket([]byte(bucket)) }
-	p := &pool{now: t.now, wall: t.wall, leases: in("leases"), owners: in("owners"), blocks: in("blocks"), ends: in("ends"),
-		state: in("state")}
+	p := &pool{now: t.now, wall: t.wall, leases: in("leases"), owners: in("owners"), blocks: in("blocks"),
+		ends: in("ends"), state: in("state")}
 	if p.leases == nil || p.owners == nil || p.blocks == nil || p.ends == nil || p.state == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}

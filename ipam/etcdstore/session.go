@@ -118,7 +118,8 @@ func (s *Store) begin(
 	if err != nil {
 		return lease, err
 	}
-	if err := early.change(ctx, []clientv3.Op{clientv3.OpGet(s.hostKey())}, func(_ context.Context, v view) (*write, error) {
+	reads := []clientv3.Op{clientv3.OpGet(s.hostKey())}
+	if err := early.change(ctx, reads, func(_ context.Context, v view) (*write, error) {
 		if kvs := v.kvs[0]; len(kvs) > 0 && clientv3.LeaseID(kvs[0].Lease) == lease {
 			return nil, nil // an attempt with an unknown end
 		} else if len(kvs) > 0 {
