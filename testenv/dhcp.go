@@ -16,7 +16,8 @@ type DHCPServer struct {
 	station *Station
 	log     string // file
 	args    []string
-	ready   string // in the log of a server that listens
+	env     []string // besides that of this process
+	ready   string   // in the log of a server that listens
 	cmd     *exec.Cmd
 }
 
@@ -42,14 +43,67 @@ func (s *Station) ServeISC(subnet, mask, leases, statements string) *DHCPServer 
 	conf := fmt.Sprintf("authoritative; ping-check false; dhcp-cache-threshold 0; min-lease-time 60; "+
 		"default-lease-time 60; option dhcp-renewal-time 1; option dhcp-rebinding-time 30; "+
 		"subnet %s netmask %s { range %s; %s }", subnet, mask, leases, statements)
-	dir := s.lab.tb.TempDir()
-	for name, text := range map[string]string{"conf": conf, "leases": ""} {
-		must(s.lab.tb, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-	}
+	dir := s.confDir(conf)
 	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "Server starting service", args: []string{
 		"dhcpd", "-4", "-d", "--no-pid", "-cf", filepath.Join(dir, "conf"), "-lf", filepath.Join(dir, "leases"), s.Card}}
 	d.Start()
 	return d
+}
+
+// ServeKea starts a Kea on the station, which leases the addresses from first to last of a subnet for a
+// minute that are to be renewed after one second.
+func (s *Station) ServeKea(subnet, first, last, router string) *DHCPServer {
+	s.lab.tb.Helper()
+	const conf = `{"Dhcp4": {
+		"interfaces-config": {"interfaces": [%q]}, "authoritative": true,
+		"lease-database": {"type": "memfile", "name": "%s/leases"},
+		"valid-lifetime": 60, "renew-timer": 1, "rebind-timer": 30,
+		"subnet4": [{"id": 1, "subnet": %q, "pools": [{"pool": "%s - %s"}],
+			"option-data": [{"name": "routers", "data": %q}]}],
+		"loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}`
+	dir := s.confDir("")
+	text := fmt.Appendf(nil, conf, s.Card, dir, subnet, first, last, router)
+	must(s.lab.tb, os.WriteFile(filepath.Join(dir, "conf"), text, 0o600))
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "DHCP4_STARTED",
+		args: []string{"kea-dhcp4", "-c", filepath.Join(dir, "conf")},
+		env:  []string{"KEA_PIDFILE_DIR=" + dir, "KEA_LOCKFILE_DIR=none", "KEA_DHCP_DATA_DIR=" + dir}}
+	d.Start()
+	return d
+}
+
+// ServeUdhcpd starts busybox's udhcpd on the station, which leases the addresses from first to last for
+// the shortest time that the client takes.
+func (s *Station) ServeUdhcpd(first, last, router string) *DHCPServer {
+	s.lab.tb.Helper()
+	dir := s.confDir("")
+	conf := fmt.Sprintf("interface %s\nstart %s\nend %s\nmin_lease 10\noption lease 10\noption subnet 255.255.255.0\n"+
+		"option router %s\nlease_file %s/leases\npidfile %s/pid\n", s.Card, first, last, router, dir, dir)
+	must(s.lab.tb, os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o600))
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "started",
+		args: []string{"busybox", "udhcpd", "-f", filepath.Join(dir, "conf")}}
+	d.Start()
+	return d
+}
+
+// confDir returns a directory with a server's configuration and its empty file of leases.
+func (s *Station) confDir(conf string) string {
+	dir := s.lab.tb.TempDir()
+	for name, text := range map[string]string{"conf": conf, "leases": ""} {
+		must(s.lab.tb, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	return dir
+}
+
+// Change replaces text in the configuration of a server other than dnsmasq, and starts it again.
+func (d *DHCPServer) Change(old, text string) {
+	tb := d.station.lab.tb
+	tb.Helper()
+	d.Stop()
+	file := filepath.Join(filepath.Dir(d.log), "conf")
+	conf, err := os.ReadFile(file)
+	must(tb, err)
+	must(tb, os.WriteFile(file, []byte(strings.ReplaceAll(string(conf), old, text)), 0o600))
+	d.Start()
 }
 
 // Start starts the server, also again after Stop: it knows its leases then.
@@ -60,6 +114,7 @@ func (d *DHCPServer) Start() {
 	must(tb, err)
 	defer f.Close()
 	d.cmd = exec.Command(d.args[0], d.args[1:]...)
+	d.cmd.Env = append(os.Environ(), d.env...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	d.cmd.Stdout, d.cmd.Stderr = f, f
 	must(tb, d.station.Start(d.cmd))

@@ -219,6 +219,14 @@ func (e *Etcd) Restore(file string) {
 	e.Start()
 }
 
+// Replace replaces the server, a cluster of its own, by another cluster with the data of a backup at the
+// same endpoint.
+func (e *Etcd) Replace(file string) {
+	e.tb.Helper()
+	e.token += "-other"
+	e.Restore(file)
+}
+
 // Ctl runs etcdctl and returns its output.
 func (e *Etcd) Ctl(args ...string) string {
 	e.tb.Helper()

@@ -197,7 +197,7 @@ func TestDHCPRenewed(t *testing.T) {
 		t.Helper()
 		before := b.Record().DHCP.Expires
 		testenv.Eventually(t, "a renewed lease "+after, func() error {
-			if r := b.Record(); !r.DHCP.Expires.After(before) || r.DHCP.Lost != "" {
+			if r := b.Record(); r.DHCP.Expires <= before || r.DHCP.Lost != "" {
 				return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
 			}
 			return nil
@@ -263,6 +263,64 @@ func TestDHCPRenewed(t *testing.T) {
 	b.DetachAndEnd("c1", c)
 }
 
+// TestDHCPServers checks with further servers that a container gets a lease, that the service renews it,
+// and that the server has it back, if it logs that.
+func TestDHCPServers(t *testing.T) {
+	for name, x := range map[string]struct {
+		serve    func(gw *testenv.Station) *testenv.DHCPServer
+		released string // in its log
+	}{
+		"kea": {func(gw *testenv.Station) *testenv.DHCPServer {
+			return gw.ServeKea("192.168.50.0/24", "192.168.50.100", "192.168.50.150", "192.168.50.1")
+		}, "DHCP4_RELEASE "},
+		"udhcpd": {func(gw *testenv.Station) *testenv.DHCPServer {
+			return gw.ServeUdhcpd("192.168.50.100", "192.168.50.150", "192.168.50.1")
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, _, d := lanDHCP(t, x.serve)
+			c := testenv.NewContainer(t)
+			b.MustAttach("c1", c, "network=web")
+			first := *b.Record().DHCP
+			testenv.Eventually(t, "a renewed lease", func() error {
+				if r := b.Record(); r.DHCP.Expires <= first.Expires || r.DHCP.Lost != "" || r.DHCP.Addr != first.Addr {
+					return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+				}
+				return nil
+			})
+			hooklab.Pings(t, c.Namespace, "192.168.50.1")
+			b.DetachAndEnd("c1", c)
+			d.WantLog(x.released)
+		})
+	}
+}
+
+// TestDHCPRefusedAtRenewal checks that a server has a lease back whose change the service refuses, and
+// that the container gets one again when the server is corrected.
+func TestDHCPRefusedAtRenewal(t *testing.T) {
+	b, _, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web", "verify=strict")
+	first := b.Record().Addrs[0].Addr().String()
+	d.Change("routers 192.168.50.1;", "routers 192.168.50.77;") // which does not answer
+	d.WantLog("DHCPRELEASE of " + first + " from ")
+	if log := d.Log(); !strings.Contains(log, "(found)") {
+		t.Errorf("the server did not have the lease: %s", log)
+	}
+	if r := b.Record(); r.DHCP.Lost == "" || len(r.Addrs) > 0 {
+		t.Errorf("the record has %v, lease %+v", r.Addrs, r.DHCP)
+	}
+	d.Change("routers 192.168.50.77;", "routers 192.168.50.1;")
+	testenv.Eventually(t, "a lease again", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
+}
+
 // TestDHCPSilent checks the verdict of a start without a server.
 func TestDHCPSilent(t *testing.T) {
 	b, _, d := lanDHCP(t, dnsmasq)
@@ -300,7 +358,7 @@ func TestDHCPGuarded(t *testing.T) {
 	}
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	testenv.Eventually(t, "a renewed lease", func() error {
-		if now := b.Record(); !now.DHCP.Expires.After(r.DHCP.Expires) {
+		if now := b.Record(); now.DHCP.Expires <= r.DHCP.Expires {
 			return fmt.Errorf("the lease is %+v: %s", now.DHCP, b.logged())
 		}
 		return nil

@@ -43,6 +43,8 @@ type inspection struct {
 	hook.Attachment
 	Now       *verify.Evidence `json:"evidence_now"`        // null if the trunk is not watched
 	Unwatched string           `json:"unwatched,omitempty"` // why not
+	// Expires is when the lease of a DHCP server ends, by the clock as it is set now; zero: never.
+	Expires time.Time `json:"dhcp_expires,omitzero"`
 	// Changes are the ways in which the interface is not as it was given.
 	Changes []verify.Change `json:"changes_now,omitempty"`
 	// Guarded counts the frames that the guard of a rootless container passed and
@@ -84,6 +86,9 @@ func (e env) runInspect(c *cli.Context) error {
 	var all []inspection
 	for _, a := range found {
 		i := inspection{Attachment: a, Changes: changes[a.ID]}
+		if a.DHCP != nil {
+			i.Expires = a.DHCP.Expires.Wall()
+		}
 		if seen, err := l.Evidence(a); err != nil {
 			i.Unwatched = err.Error()
 		} else {

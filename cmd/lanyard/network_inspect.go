@@ -23,6 +23,7 @@ func (e env) networkInspect() *cli.Command {
   lanyard network inspect web50
   lanyard network inspect web50 | jq -r '.[].subnets[].leases[].address'
   lanyard network inspect --format '{{.Parent.State}}' web50
+  lanyard network inspect web50 | jq '.[].subnets[].hosts'
   lanyard network inspect --summary web50 | jq '.[].subnets[].free'
 
 "free" is the number of addresses that can still be given out. --summary counts leases
@@ -68,11 +69,13 @@ func inspectHostLink(l *wiring.Lanyard, def *network.Definition) (*hostLink, err
 }
 
 type subnetReport struct {
-	Subnet netip.Prefix  `json:"subnet"`
-	Size   *big.Int      `json:"size"` // addresses that are given out without a request by name
-	Free   *big.Int      `json:"free"` // of these, not in use
-	Counts ipam.Counts   `json:"counts"`
-	Leases []leaseReport `json:"leases"` // null in a summary
+	Subnet netip.Prefix `json:"subnet"`
+	Size   *big.Int     `json:"size"` // addresses that are given out without a request by name
+	Free   *big.Int     `json:"free"` // of these, not in use
+	Counts ipam.Counts  `json:"counts"`
+	// Hosts is the number of held addresses of each host, in a store that hosts share; not in a summary.
+	Hosts  map[string]int `json:"hosts,omitempty"`
+	Leases []leaseReport  `json:"leases"` // null in a summary
 }
 
 type leaseReport struct {
@@ -145,11 +148,14 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 		return r, err
 	}
 	for _, u := range usage {
-		s := subnetReport{Subnet: u.Subnet, Size: u.Size, Free: u.Free, Counts: u.Counts}
+		s := subnetReport{Subnet: u.Subnet, Size: u.Size, Free: u.Free, Counts: u.Counts, Hosts: map[string]int{}}
 		if !summary {
 			s.Leases = []leaseReport{}
 		}
 		for _, lease := range u.Leases {
+			if lease.Host != "" && lease.State == ipam.Held {
+				s.Hosts[lease.Host]++
+			}
 			s.Leases = append(s.Leases, leaseReport{
 				Address: lease.Addr, State: lease.State, Until: lease.Until, MAC: lease.MAC,
 				Interface: lease.Owner.Interface, Attachment: lease.Owner.Attachment,

@@ -40,9 +40,13 @@ IN count frames until now: with the right tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
 "lanyard watch" shows details and times. GUARDED counts the frames of a rootless
-container that its guard dropped; "lanyard inspect" counts them by reason.`,
+container that its guard dropped; "lanyard inspect" counts them by reason.
+
+--all-hosts adds the containers of the other hosts on networks with --leases etcd, by
+name, interface, address and HOST: the store knows no more of them.`,
 		Flags: []cli.Flag{
 			flagFormat[psRow](), flagQuiet("container ids"),
+			&cli.BoolFlag{Name: "all-hosts", Usage: "also the containers of other hosts that share leases (asks etcd)"},
 			&cli.BoolFlag{Name: "no-trunc", Usage: "print container ids in full"},
 		},
 		Action: e.runPs,
@@ -70,6 +74,9 @@ type psRow struct {
 	Changes    []verify.Change  `json:"changes,omitempty"`   // how the interface is not as it was given
 	Owner      uint32           `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
 	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
+	// Host is the host of a container of another host; "" for this host's. The fields after Interface
+	// are then unknown, except for Addresses, and so are Container and Pod.
+	Host string `json:"host,omitempty"`
 }
 
 // Address returns the first address, without its prefix length, for templates.
@@ -92,7 +99,7 @@ func (e env) runPs(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	_, broken := network.LoadAll(l.Networks)
+	defs, broken := network.LoadAll(l.Networks)
 	for _, err := range broken {
 		e.say("%v", err)
 	}
@@ -104,9 +111,17 @@ func (e env) runPs(c *cli.Context) error {
 	for _, a := range recs {
 		rows = append(rows, psRows(a, changes[a.ID], l)...)
 	}
+	if c.Bool("all-hosts") {
+		others, err := otherHosts(c.Context, l, defs, recs)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, others...)
+	}
 	slices.SortStableFunc(rows, func(a, b psRow) int {
 		return cmp.Or(
-			cmp.Compare(a.Network, b.Network), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Interface, b.Interface),
+			cmp.Compare(a.Network, b.Network), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Container, b.Container),
+			cmp.Compare(a.Interface, b.Interface),
 		)
 	})
 	switch {
@@ -236,7 +251,7 @@ func psTable(rows []psRow, full bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses),
+			cmp.Or(abbreviate(r.Container, full), r.Pod, r.Name), r.Network, r.Interface, joinPrefixes(r.Addresses),
 			macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}
@@ -245,7 +260,7 @@ func psTable(rows []psRow, full bool) [][]string {
 		}
 		table = append(table, row)
 	}
-	return table
+	return withHosts(table, rows)
 }
 
 // droppedFrames returns the number of frames that a guard dropped, "" without a guard.

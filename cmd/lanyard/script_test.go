@@ -41,6 +41,7 @@ import (
 //	end ID                     ends the container's process, without poststop
 //	fails STATUS PROGRAM ARG…  expects this exit status, and "lanyard: " before each line
 //	etcd start|kill|restart    runs the server that leases.json names
+//	etcd claim HOST CONTAINER POOL ADDRESS   claims an address for a container of another host
 //	inlab PROGRAM ARG…         (with exec) runs any program in the host's namespace
 //	foreign DIRECTION ANSWER   attaches a program that runs before Lanyard's on the trunk and
 //	                           returns ANSWER
@@ -226,6 +227,8 @@ func cmdEtcd(ts *testscript.TestScript, neg bool, args []string) {
 		w.etcd.Kill()
 	case "restart":
 		w.etcd.Start()
+	case "claim":
+		ts.Check(claimElsewhere(w, args[1], args[2], args[3], args[4]))
 	}
 }
 

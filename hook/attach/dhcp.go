@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -61,7 +62,9 @@ func (t *attempt) acquireLease(ctx context.Context) error {
 func (t *attempt) askServers(ctx context.Context) (l dhcp.Lease, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(time.Duration(t.def.Deadline), dhcpWait))
 	defer cancel()
-	r := dhcp.Request{Given: givenByNetwork(t.def), Usable: t.usable}
+	r := dhcp.Request{Given: givenByNetwork(t.def), Usable: t.usable, Accept: func(offer dhcp.Lease) error {
+		return t.recordOffer(ctx, offer)
+	}}
 	if len(t.want.Addrs) > 0 {
 		r.Addr = t.want.Addrs[0]
 	}
@@ -75,6 +78,19 @@ func (t *attempt) askServers(ctx context.Context) (l dhcp.Lease, err error) {
 		return l, err
 	}
 	return l, t.refuseWithoutLease(none, asked, before)
+}
+
+// notConfigured is why a container does not have a lease that its server may have given already.
+const notConfigured = "it is not configured yet"
+
+// recordOffer writes an offer to the record before it is accepted: if this process is killed, the sweep
+// or the next service gives the lease back.
+func (t *attempt) recordOffer(ctx context.Context, offer dhcp.Lease) error {
+	row := t.rec
+	if row.DHCP = &offer; t.replacing {
+		offer.Lost = notConfigured
+	}
+	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &row) })
 }
 
 // counters returns what the trunk has counted for the endpoint, or nil if it is not watched.
@@ -189,7 +205,7 @@ func (t *attempt) usable(l dhcp.Lease) error {
 // guarded interface are recorded again, because [Local.RenewLeases] asks through them.
 func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 	if t.replacing {
-		l.Lost = "it is not configured yet" // until commit: the service may be killed before
+		l.Lost = notConfigured // until commit: the service may be killed before
 	}
 	t.rec.DHCP, t.rec.Addrs, t.rec.Gateways = &l, []netip.Prefix{l.Addr}, nil
 	s := subnetOfLease(t.def, l)
@@ -259,10 +275,10 @@ func (t *attempt) giveUpLease(ctx context.Context, a netip.Addr) error {
 	return err
 }
 
-// releaseServers gives the lease of an attachment back, from the parent: its interface is gone by
-// then. There is no answer to wait for. If the message is lost, the lease ends by itself.
+// releaseServers gives the lease of an attachment back, from the parent: its interface may be gone.
+// There is no answer to wait for. If the message is lost, the lease ends by itself.
 func (l *Local) releaseServers(a *hook.Attachment) {
-	if a.DHCP == nil || a.DHCP.ServerMAC.IsZero() || a.DHCP.Lost != "" || a.ParentIdx == 0 {
+	if a.DHCP == nil || a.DHCP.ServerMAC.IsZero() || a.DHCP.Returned || a.ParentIdx == 0 {
 		return
 	}
 	err := l.Host.Do(func() error {
@@ -274,7 +290,7 @@ func (l *Local) releaseServers(a *hook.Attachment) {
 	})
 	if err != nil {
 		l.Log.Warn("could not release an address to its DHCP server: the server has it until the lease ends",
-			"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
+			"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
 	}
 }
 
@@ -299,5 +315,5 @@ func (t *attempt) lifetime() time.Duration {
 	if t.rec.DHCP == nil {
 		return 0
 	}
-	return t.rec.DHCP.Remaining(time.Now())
+	return t.rec.DHCP.Remaining(boottime.Now())
 }

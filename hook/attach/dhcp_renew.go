@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +17,10 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -58,12 +61,12 @@ type renewals struct {
 	lost, healthy errgroup.Group
 
 	mu   sync.Mutex
-	next map[verify.ID]time.Time // when to try again, after a failure
+	next map[verify.ID]boottime.Instant // when to try again, after a failure
 	busy map[verify.ID]bool
 }
 
 func newRenewals() *renewals {
-	r := &renewals{next: map[verify.ID]time.Time{}, busy: map[verify.ID]bool{}}
+	r := &renewals{next: map[verify.ID]boottime.Instant{}, busy: map[verify.ID]bool{}}
 	r.lost.SetLimit(renewAtOnce)
 	r.healthy.SetLimit(renewAtOnce)
 	return r
@@ -74,16 +77,16 @@ func newRenewals() *renewals {
 func (r *renewals) waiting(recs []hook.Attachment, busy map[verify.ID]bool) (due []hook.Attachment) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
-	maps.DeleteFunc(r.next, func(id verify.ID, _ time.Time) bool {
+	now := boottime.Now()
+	maps.DeleteFunc(r.next, func(id verify.ID, _ boottime.Instant) bool {
 		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == id })
 	})
 	for _, a := range recs {
-		if a.State == hook.Attached && !busy[a.ID] && !now.Before(r.next[a.ID]) && isDue(a.DHCP, now) {
+		if a.State == hook.Attached && !busy[a.ID] && now >= r.next[a.ID] && isDue(a.DHCP, now) {
 			due = append(due, a)
 		}
 	}
-	slices.SortStableFunc(due, func(a, b hook.Attachment) int { return r.next[a.ID].Compare(r.next[b.ID]) })
+	slices.SortStableFunc(due, func(a, b hook.Attachment) int { return cmp.Compare(r.next[a.ID], r.next[b.ID]) })
 	return due
 }
 
@@ -109,7 +112,7 @@ func (r *renewals) start(a hook.Attachment, f func() time.Duration) {
 		defer r.mu.Unlock()
 		delete(r.busy, a.ID)
 		if delete(r.next, a.ID); wait != 0 {
-			r.next[a.ID] = time.Now().Add(wait)
+			r.next[a.ID] = boottime.Now().Add(wait)
 		}
 		return nil
 	})
@@ -132,6 +135,12 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 	}); err != nil {
 		return err
 	}
+	boot, err := netns.BootID()
+	if err != nil {
+		return err
+	}
+	// The times of an earlier boot mean nothing: the sweep releases its records.
+	recs = slices.DeleteFunc(recs, func(a hook.Attachment) bool { return a.Netns.Boot != boot })
 	for _, a := range r.waiting(recs, busy) {
 		r.start(a, func() time.Duration {
 			err := l.renew(ctx, a)
@@ -139,16 +148,16 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 				return 0
 			}
 			l.Log.Warn("could not renew the lease of a container", "network", a.Network, "attachment", a.ID,
-				"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires, "err", err)
-			return retryAfter(a.DHCP, time.Now(), err)
+				"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
+			return retryAfter(a.DHCP, boottime.Now(), err)
 		})
 	}
 	return nil
 }
 
 // isDue reports whether a lease has to be extended, or replaced.
-func isDue(l *dhcp.Lease, now time.Time) bool {
-	return l.Lost != "" || !l.Renew.IsZero() && !now.Before(l.Renew)
+func isDue(l *dhcp.Lease, now boottime.Instant) bool {
+	return l.Lost != "" || l.Renew != 0 && now >= l.Renew
 }
 
 // errNoAddress is returned if a container was left without an address.
@@ -156,12 +165,12 @@ var errNoAddress = errors.New("the container has no address")
 
 // retryAfter returns the time until the next attempt after an error: half of what is left until the
 // next step, and at least renewRetry, unless the lease is about to end (RFC 2131 §4.4.5).
-func retryAfter(l *dhcp.Lease, now time.Time, err error) time.Duration {
+func retryAfter(l *dhcp.Lease, now boottime.Instant, err error) time.Duration {
 	if l.Lost != "" || errors.Is(err, errNoAddress) {
 		return lostRetry
 	}
 	next := l.Rebind
-	if now.After(next) {
+	if now > next {
 		next = l.Expires
 	}
 	left := next.Sub(now)
@@ -182,13 +191,14 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 	if a.DHCP.Lost != "" {
 		return l.replaceLease(ctx, ns, a, nil)
 	}
-	if !time.Now().Before(a.DHCP.Expires) {
+	left := a.DHCP.Expires.Sub(boottime.Now())
+	if left <= 0 {
 		return l.loseLease(ctx, ns, a, fmt.Sprintf("the lease of %s ended at %s, and no DHCP server has extended it",
-			a.DHCP.Addr.Addr(), a.DHCP.Expires.UTC().Format(time.TimeOnly)))
+			a.DHCP.Addr.Addr(), a.DHCP.Expires.Wall().Format(time.TimeOnly)))
 	}
 	var now dhcp.Lease
 	// Not after its end: the kernel removes the address then.
-	asked, cancel := context.WithTimeout(ctx, min(renewWait, time.Until(a.DHCP.Expires)))
+	asked, cancel := context.WithTimeout(ctx, min(renewWait, left))
 	defer cancel()
 	err = l.withServers(ns, &a, func(c *dhcp.Conn) error {
 		now, err = c.Extend(asked, *a.DHCP, dhcp.Request{Given: givenByNetwork(def)})
@@ -211,7 +221,7 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 	if !slices.ContainsFunc(addrs, func(has link.Addr) bool { return has.Prefix == now.Addr }) {
 		return withoutAddress(l.replaceLease(ctx, ns, a, &now)) // its routes are gone, too
 	}
-	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(time.Now())}); err != nil {
+	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(boottime.Now())}); err != nil {
 		return err
 	}
 	if !a.DHCP.Server.IsValid() {
@@ -274,8 +284,12 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment
 		"address", a.DHCP.Addr.Addr(), "why", why)
 	lost := *a.DHCP
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a), l.recordLease(ctx, a, lost))
+	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a))
 	if err == nil {
+		l.releaseServers(&a) // a server may have extended it in terms that were refused
+		lost.Returned = true
+	}
+	if err = errors.Join(err, l.recordLease(ctx, a, lost)); err == nil {
 		a.DHCP = &lost
 		err = l.replaceLease(ctx, ns, a, nil)
 	}
@@ -326,6 +340,9 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 	if err := ns.DelAddr(a.Index, old); err != nil {
 		return err
 	}
+	if a.DHCP.Lost != "" {
+		l.releaseServers(&a) // the process that got it was killed
+	}
 	if t.rec.DHCP, t.rec.Addrs = nil, nil; given != nil {
 		err = t.take(ctx, *given)
 	} else {
@@ -348,9 +365,9 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 	return nil
 }
 
-// dropLease removes the address of an attempt that failed, closes the guard, and records old as lost. It
-// has its own time limit, because ctx may be over. The attempt may have created a guarded interface
-// again, so its ifindexes are recorded, too.
+// dropLease removes the address of an attempt that failed, closes the guard, gives the lease back unless
+// it was declined, and records old as lost. It has its own time limit, because ctx may be over. The
+// attempt may have created a guarded interface again, so its ifindexes are recorded, too.
 func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -361,7 +378,14 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 		old.Lost = fmt.Sprintf("the DHCP server has changed the lease of %s, and the new one could not be used",
 			old.Addr.Addr())
 	}
-	return errors.Join(err, t.permitNothing(t.rec), t.DB.Update(ctx, func(tx record.Tx) error {
+	if err = errors.Join(err, t.permitNothing(t.rec)); err == nil {
+		t.releaseServers(&t.rec) // the container cannot use it any more
+		old.Returned = true
+	} else if t.rec.DHCP != nil {
+		t.rec.DHCP.Lost = old.Lost
+		old = *t.rec.DHCP // the next attempt gives it back
+	}
+	return errors.Join(err, t.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, t.rec.ID)
 		if err != nil {
 			return err

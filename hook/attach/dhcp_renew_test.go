@@ -1,15 +1,21 @@
 package attach
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
+	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -17,7 +23,7 @@ import (
 // renewed twice at the same time.
 func TestRenewals(t *testing.T) {
 	var recs []hook.Attachment
-	now := time.Now()
+	now := boottime.Now()
 	for i := range 2*renewAtOnce + 2 {
 		a := hook.Attachment{ID: verify.ID{byte(i)}, State: hook.Attached, DHCP: &dhcp.Lease{Renew: now, Expires: now}}
 		if i > 0 {
@@ -49,6 +55,40 @@ func TestRenewals(t *testing.T) {
 	}
 }
 
+// envLease makes the test binary print whether the lease in it, as JSON, is due.
+const envLease = "LANYARD_TEST_LEASE"
+
+func init() {
+	text := os.Getenv(envLease)
+	if text == "" {
+		return
+	}
+	a := hook.Attachment{State: hook.Attached, DHCP: new(dhcp.Lease)}
+	if err := json.Unmarshal([]byte(text), a.DHCP); err != nil {
+		panic(err)
+	}
+	fmt.Print(len(newRenewals().waiting([]hook.Attachment{a}, nil)))
+	os.Exit(0)
+}
+
+// TestDueAfterClockSetBack checks that a lease that another process has recorded is due at its time also
+// after the wall clock was set back by a minute.
+func TestDueAfterClockSetBack(t *testing.T) {
+	now := boottime.Now()
+	text, err := json.Marshal(dhcp.Lease{Renew: now.Add(50 * time.Second), Expires: now.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for shift, want := range map[time.Duration]string{0: "0", time.Minute: "1"} {
+		c := exec.Command("/proc/self/exe")
+		c.Env = append(os.Environ(), envLease+"="+string(text))
+		testenv.ShiftClock(t, c, shift)
+		if out, err := c.CombinedOutput(); err != nil || string(out) != want {
+			t.Errorf("%s later: %v, %q are due, want %s", shift, err, out, want)
+		}
+	}
+}
+
 // TestRoutesOfLease checks which routes of a server an interface gets.
 func TestRoutesOfLease(t *testing.T) {
 	via := netip.MustParseAddr("192.168.50.1")
@@ -70,7 +110,7 @@ func TestRoutesOfLease(t *testing.T) {
 
 // TestRetryAfter checks that a container without an address does not wait for the times of its lease.
 func TestRetryAfter(t *testing.T) {
-	now := time.Now()
+	now := boottime.Now()
 	healthy := dhcp.Lease{Renew: now, Rebind: now.Add(time.Hour), Expires: now.Add(2 * time.Hour)}
 	lost, late, last := healthy, healthy, healthy
 	lost.Lost = "it ended"

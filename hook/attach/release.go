@@ -8,6 +8,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 // deliverTimeout is how long the end of an attachment waits for a store that hosts share. If the
@@ -23,7 +24,7 @@ func (l *Local) removeAndRelease(ctx context.Context, a hook.Attachment, quarant
 		if err := record.Remove(tx, a.ID); err != nil {
 			return err
 		}
-		first, err = record.QueueRelease(tx, record.Release{Attachment: a, Quarantine: quarantine, At: time.Now()})
+		first, err = record.QueueRelease(tx, record.Release{Attachment: a, Quarantine: quarantine, At: boottime.Now()})
 		return err
 	}); err != nil {
 		return err
@@ -63,7 +64,7 @@ func (l *Local) Deliver(ctx context.Context) (delivered int, err error) {
 
 func (l *Local) deliver(ctx context.Context, r record.Release) error {
 	if err := l.WithStore(ctx, r.Attachment.Leases, func(in ipam.Store) error {
-		return releasePools(ctx, in, r.Attachment, r.Left(time.Now()))
+		return releasePools(ctx, in, r.Attachment, r.Left(boottime.Now()))
 	}); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -342,7 +343,7 @@ func setLease(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
 	if i < 0 {
 		return
 	}
-	now := time.Now()
+	now := boottime.Now()
 	a.Addrs, a.Pools = []netip.Prefix{addrs[i].Prefix}, parts.PoolNames(def)
 	ends := now.Add(max(addrs[i].Valid, time.Minute))
 	a.DHCP = &dhcp.Lease{Addr: addrs[i].Prefix, Renew: now, Rebind: now, Expires: ends}

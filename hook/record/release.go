@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 // Release is the release of an attachment's leases in a store that hosts share. The store is asked
@@ -14,17 +15,16 @@ import (
 // later.
 type Release struct {
 	// Attachment is the record that was removed. Its Pools have the leases.
-	Attachment hook.Attachment `json:"attachment"`
-	Quarantine time.Duration   `json:"quarantine_ns,omitzero"` // from At on
-	At         time.Time       `json:"at"`
+	Attachment hook.Attachment  `json:"attachment"`
+	Quarantine time.Duration    `json:"quarantine_ns,omitzero"` // from At on
+	At         boottime.Instant `json:"at_boottime_ns"`
 
 	key string
 }
 
-// Left returns the part of the quarantine that is not over at a time. A clock that was set back
-// does not make it longer.
-func (r Release) Left(now time.Time) time.Duration {
-	return max(0, min(r.Quarantine, r.Quarantine-now.Sub(r.At)))
+// Left returns the part of the quarantine that is not over at a time.
+func (r Release) Left(now boottime.Instant) time.Duration {
+	return max(0, r.Quarantine-now.Sub(r.At))
 }
 
 // QueueRelease adds a release to those that are not delivered. first reports whether there is no

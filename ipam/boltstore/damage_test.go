@@ -18,6 +18,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boltstore"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 const pageSize = boltstore.PageSize
@@ -60,8 +61,10 @@ func mustRead(tb testing.TB, path string) []byte {
 	return b
 }
 
-// everything returns all that can be read from a database, as text.
+// everything returns all that can be read from a database, as text. Times are those of the file: by
+// the wall clock, they would differ by nanoseconds the next time.
 func everything(ctx context.Context, db *boltstore.DB) (string, error) {
+	db.Now = func() time.Time { return time.Unix(0, int64(boottime.Now())) }
 	var all strings.Builder
 	err := db.Hold(ctx, func() (err error) {
 		for _, pool := range []string{poolName, "six"} {

@@ -26,13 +26,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 // DB is a database file. The file is open only during a visit, so DB has no Close. It is safe for
 // concurrent use.
 type DB struct {
 	// Now returns the time that quarantines are measured by. Set it before the first use; nil means
-	// time.Now.
+	// the host's clock boottime, which cannot be set. Leases are returned with times of the wall clock.
 	Now func() time.Time
 
 	path string
@@ -60,11 +61,20 @@ type session struct {
 // directory if they do not exist.
 func Open(path string) *DB { return &DB{path: path, turn: make(chan struct{}, 1)} }
 
-func (db *DB) now() time.Time {
-	if db.Now == nil {
-		return time.Now()
+// now returns the time that quarantines are measured by, and the time of the wall clock after it.
+func (db *DB) now() (now time.Time, wall time.Duration) {
+	if db.Now != nil {
+		return db.Now(), 0
 	}
-	return db.Now()
+	now = time.Unix(0, int64(boottime.Now()))
+	return now, time.Since(now)
+}
+
+// tx returns a transaction that begins now.
+func (db *DB) tx(tx *bbolt.Tx) *Tx {
+	t := &Tx{tx: tx}
+	t.now, t.wall = db.now()
+	return t
 }
 
 // If holds of several goroutines overlap without a gap, the file is never closed. After longHold,
@@ -133,7 +143,7 @@ func (db *DB) takeTurn(ctx context.Context) error {
 // View runs f in a read-only transaction. f must not begin another transaction.
 func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
-		return s.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
+		return s.bolt.View(func(tx *bbolt.Tx) error { return f(db.tx(tx)) })
 	})
 }
 
@@ -142,7 +152,7 @@ func (db *DB) View(ctx context.Context, f func(*Tx) error) error {
 func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
 	return db.visit(ctx, func(s *session) error {
 		s.wrote = true
-		return s.bolt.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx, db.now()}) })
+		return s.bolt.Update(func(tx *bbolt.Tx) error { return f(db.tx(tx)) })
 	})
 }
 

@@ -182,9 +182,9 @@ func TestAnotherLayoutIsRefused(t *testing.T) {
 		words  []string
 	}{
 		"an earlier layout": {func(tx *bbolt.Tx) error { return tx.Bucket(meta).Put([]byte("layout"), []byte("3=3")) },
-			[]string{`"3=3"`, `"4"`}},
-		"a later layout": {func(tx *bbolt.Tx) error { return tx.Bucket(meta).Put([]byte("layout"), []byte("5")) },
-			[]string{`"5"`, `"4"`}},
+			[]string{`"3=3"`, `"5"`}},
+		"a later layout": {func(tx *bbolt.Tx) error { return tx.Bucket(meta).Put([]byte("layout"), []byte("6")) },
+			[]string{`"6"`, `"5"`}},
 		"no layout":               {func(tx *bbolt.Tx) error { return tx.Bucket(meta).Delete([]byte("layout")) }, nil},
 		"another program's bbolt": {func(tx *bbolt.Tx) error { return tx.DeleteBucket(meta) }, nil},
 	} {

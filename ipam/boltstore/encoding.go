@@ -13,7 +13,7 @@ import (
 )
 
 // encode returns a lease's row; its key is the address. The row has the first letter of the state;
-// unless the lease is held, the time at which it ends, in ns since 1970 (8 bytes); then five texts
+// unless the lease is held, the time at which it ends, in ns of the clock boottime (8 bytes); then five texts
 // (see appendText). JSON would be three times as long. The length decides how much memory a million
 // leases take, and how many pages a claim reads.
 func encode(l ipam.Lease) []byte {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -14,7 +15,7 @@ import (
 
 // layout is the version of the file's contents. A file of another version is refused, never
 // misread.
-const layout = "4"
+const layout = "5"
 
 var (
 	bucketMeta = []byte("boltstore")
@@ -168,7 +169,7 @@ func (db *DB) MoveAside(ctx context.Context) (name string, err error) {
 	if found, ok := db.damaged.Load().(os.FileInfo); !ok || !os.SameFile(found, now) {
 		return "", nil
 	}
-	name = db.path + ".corrupt-" + db.now().UTC().Format("20060102T150405.000000000")
+	name = db.path + ".corrupt-" + time.Now().UTC().Format("20060102T150405.000000000")
 	if err := os.Rename(db.path, name); err != nil {
 		return "", fmt.Errorf("move the damaged database aside: %w", err)
 	}

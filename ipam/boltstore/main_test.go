@@ -22,13 +22,14 @@ const (
 )
 
 var roles = map[string]func(db *boltstore.DB, name string) error{
-	"claim":  claimSome,
-	"churn":  churn,
-	"hog":    hog,
-	"once":   claimOnce,
-	"weigh":  weigh,
-	"remake": remake,
-	"full":   func(db *boltstore.DB, fresh string) error { return fullDisk(db, os.Getenv(envPath), fresh) },
+	"claim":         claimSome,
+	"churn":         churn,
+	"hog":           hog,
+	"once":          claimOnce,
+	"claim address": claimAddr,
+	"weigh":         weigh,
+	"remake":        remake,
+	"full":          func(db *boltstore.DB, fresh string) error { return fullDisk(db, os.Getenv(envPath), fresh) },
 }
 
 func TestMain(m *testing.M) {

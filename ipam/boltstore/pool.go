@@ -47,6 +47,7 @@ const expireAtOnce = 64
 // pool is one pool within a transaction.
 type pool struct {
 	now                                 time.Time
+	wall                                time.Duration // from now to the time of the wall clock
 	leases, owners, blocks, ends, state *bbolt.Bucket
 	counts, stored                      ipam.Counts // as they are now, and as they are in the file
 }
@@ -58,8 +59,8 @@ func openPool(t *Tx, name string) (*pool, error) {
 		return nil, nil
 	}
 	in := func(bucket string) *bbolt.Bucket { return b.Bucket([]byte(bucket)) }
-	p := &pool{now: t.now, leases: in("leases"), owners: in("owners"), blocks: in("blocks"), ends: in("ends"),
-		state: in("state")}
+	p := &pool{now: t.now, wall: t.wall, leases: in("leases"), owners: in("owners"), blocks: in("blocks"),
+		ends: in("ends"), state: in("state")}
 	if p.leases == nil || p.owners == nil || p.blocks == nil || p.ends == nil || p.state == nil {
 		return nil, damaged("pool %q lacks a bucket", name)
 	}
@@ -145,6 +146,14 @@ func (p *pool) lease(a netip.Addr) (*ipam.Lease, error) {
 	}
 	l, err := decode(key, v)
 	return &l, err
+}
+
+// byWall returns a lease with the end that the wall clock will show.
+func (p *pool) byWall(l ipam.Lease) ipam.Lease {
+	if !l.Until.IsZero() {
+		l.Until = l.Until.Add(p.wall)
+	}
+	return l
 }
 
 // put writes a lease and its entries in the other buckets. The address must be free in all of them.

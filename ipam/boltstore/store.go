@@ -32,7 +32,7 @@ func (db *DB) Claim(ctx context.Context, name string, l ipam.Lease) error {
 			return nil
 		}
 		if old != nil {
-			if err := old.BarsClaim(p.now); err != nil {
+			if err := p.byWall(*old).BarsClaim(p.now.Add(p.wall)); err != nil {
 				return err
 			}
 		}
@@ -196,7 +196,7 @@ func (db *DB) Leases(ctx context.Context, name string) (leases []ipam.Lease, err
 				return err
 			}
 			if !l.Over(p.now) {
-				leases = append(leases, l)
+				leases = append(leases, p.byWall(l))
 			}
 		}
 		return nil

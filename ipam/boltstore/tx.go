@@ -11,8 +11,9 @@ import (
 // Tx is one transaction over the rows of other packages: opaque values in buckets, which need not
 // be created first. Values are valid until the transaction ends, and must not be changed.
 type Tx struct {
-	tx  *bbolt.Tx
-	now time.Time
+	tx   *bbolt.Tx
+	now  time.Time
+	wall time.Duration // from now to the time of the wall clock
 }
 
 // rowsPrefix separates the buckets of other packages from this package's own.

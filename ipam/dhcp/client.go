@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 // Request is what a client asks for.
@@ -18,6 +20,9 @@ type Request struct {
 	Addr netip.Addr // the address to ask for (option 50); zero: any
 	// Usable returns why the caller cannot use a lease, or nil. Other servers may offer a better one.
 	Usable func(Lease) error
+	// Accept is called with each offer before the client accepts it. After a success of Acquire, or if
+	// the caller is killed, the server may have given that lease; after an error, it has it back.
+	Accept func(Lease) error
 }
 
 // maxRounds is the number of offers that a client accepts, if servers do not confirm them.
@@ -39,6 +44,11 @@ func (c *Conn) Acquire(ctx context.Context, r Request) (Lease, error) {
 		}
 		if offer == nil {
 			break
+		}
+		if r.Accept != nil {
+			if err := r.Accept(*offer); err != nil {
+				return Lease{}, err
+			}
 		}
 		l, ok, err := c.request(ctx, r, *offer, server, failed)
 		if err != nil || ok {
@@ -89,7 +99,7 @@ func (c *Conn) read(a answer, r Request) (Lease, error) {
 	if a.err != nil {
 		return Lease{}, a.err
 	}
-	l, err := leaseOf(a.DHCPv4, r.Given, time.Now())
+	l, err := leaseOf(a.DHCPv4, r.Given, boottime.Now())
 	l.ServerMAC = a.from
 	if err == nil && r.Usable != nil {
 		err = r.Usable(l)
@@ -98,7 +108,7 @@ func (c *Conn) read(a answer, r Request) (Lease, error) {
 }
 
 // request accepts an offer. ok is false if the server does not confirm it, or confirms something that
-// the client cannot use: then the lease is given back.
+// the client cannot use: then the lease is given back, also if the confirmation may have been lost.
 func (c *Conn) request(
 	ctx context.Context, r Request, offer Lease, server []byte, failed *NoLease,
 ) (l Lease, ok bool, err error) {
@@ -107,15 +117,19 @@ func (c *Conn) request(
 		return l, false, err
 	}
 	m.UpdateOption(dhcpv4.OptRequestedIPAddress(offer.Addr.Addr().AsSlice()))
+	refused := false
 	answered, err := c.ask(ctx, broadcast(c.client.MAC), m, func(a answer) bool {
 		done, lerr := c.confirmed(a, r, offer, &l)
 		if lerr != nil {
 			failed.add(a, lerr)
 		}
-		ok = done && lerr == nil
+		ok, refused = done && lerr == nil, errors.Is(lerr, ErrRefused)
 		return done
 	})
-	if err == nil && answered && !ok && l.Addr.IsValid() {
+	if err == nil && !ok && !refused {
+		if !l.Addr.IsValid() {
+			l = offer
+		}
 		err = c.Release(l)
 	}
 	if err == nil && !answered {
@@ -165,7 +179,7 @@ func (c *Conn) Extend(ctx context.Context, old Lease, r Request) (l Lease, err e
 		return l, err
 	}
 	w := c.fromLease(old)
-	if !old.Rebind.After(start) || old.ServerMAC.IsZero() {
+	if old.Rebind <= boottime.Now() || old.ServerMAC.IsZero() {
 		w = broadcast(c.client.MAC)
 		w.from = old.Addr.Addr()
 	}
@@ -180,8 +194,11 @@ func (c *Conn) Extend(ctx context.Context, old Lease, r Request) (l Lease, err e
 	}); err != nil || ok {
 		return l, err
 	}
+	if l.Addr.IsValid() && l.Addr.Addr() != old.Addr.Addr() {
+		err = c.Release(l)
+	}
 	failed.Sent, failed.Waited = c.sent, time.Since(start)
-	return Lease{}, failed
+	return Lease{}, errors.Join(failed, err)
 }
 
 // fromLease returns the way from the lease's address to its server.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 // Client is what identifies a container to servers.
@@ -41,12 +42,14 @@ type Lease struct {
 
 	// Renew and Rebind are the times from which the client asks the server, and any server, to extend
 	// the lease (T1 and T2). All three are zero if the lease does not end.
-	Renew   time.Time `json:"renew,omitzero"`
-	Rebind  time.Time `json:"rebind,omitzero"`
-	Expires time.Time `json:"expires,omitzero"`
+	Renew   boottime.Instant `json:"renew_boottime_ns,omitzero"`
+	Rebind  boottime.Instant `json:"rebind_boottime_ns,omitzero"`
+	Expires boottime.Instant `json:"expires_boottime_ns,omitzero"`
 
 	// Lost is why the container does not have the address any more; "" if it has it.
 	Lost string `json:"lost,omitempty"`
+	// Returned is set if the server has ended a lost lease, or has it back.
+	Returned bool `json:"returned,omitzero"`
 }
 
 // Route is a route that a server names.
@@ -57,8 +60,8 @@ type Route struct {
 
 // Remaining returns for how long the lease is valid. It returns 0 for a lease that does not end, and
 // at least one second for any other.
-func (l *Lease) Remaining(now time.Time) time.Duration {
-	if l.Expires.IsZero() {
+func (l *Lease) Remaining(now boottime.Instant) time.Duration {
+	if l.Expires == 0 {
 		return 0
 	}
 	return max(l.Expires.Sub(now), time.Second)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/rfc1035label"
+
+	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
 // Limits of what a server may set.
@@ -34,7 +36,7 @@ type Given struct {
 }
 
 // leaseOf reads the lease in an offer or acknowledgement. Its errors name the option and its value.
-func leaseOf(m *dhcpv4.DHCPv4, given Given, now time.Time) (l Lease, err error) {
+func leaseOf(m *dhcpv4.DHCPv4, given Given, now boottime.Instant) (l Lease, err error) {
 	addr, ok := netip.AddrFromSlice(m.YourIPAddr.To4())
 	if !ok || !isHost(addr) {
 		return l, fmt.Errorf("offers address %s, which no host can have", m.YourIPAddr)
@@ -227,7 +229,7 @@ func isDomain(name string) bool {
 
 // readTimes reads the lease time, T1 and T2. If T1 and T2 are missing or do not fit the lease time,
 // they are 1/2 and 7/8 of it (RFC 2131 §4.4.5).
-func (l *Lease) readTimes(m *dhcpv4.DHCPv4, now time.Time) error {
+func (l *Lease) readTimes(m *dhcpv4.DHCPv4, now boottime.Instant) error {
 	b := m.Options.Get(dhcpv4.OptionIPAddressLeaseTime)
 	if b == nil {
 		return errors.New("sends no lease time")

@@ -185,7 +185,7 @@ func (s *Store) change(
 			switch {
 			case err == nil && resp.Succeeded:
 				return nil
-			case errors.Is(err, rpctypes.ErrLeaseNotFound): // the session has just ended
+			case errors.Is(err, rpctypes.ErrLeaseNotFound) && s.renewing == 0: // the session has just ended
 				resp, err = s.commit(s.client.Txn(ctx).Then(reads...))
 			}
 		}

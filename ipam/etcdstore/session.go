@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -49,11 +52,11 @@ const keepPause = time.Second
 func (s *Store) Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Shared) error) {
 	s.kept.Store(true)
 	defer s.kept.Store(false)
-	failed := "" // the last error that was logged
+	failed, next := "", newLeaseID() // the last error that was logged; the etcd lease of the next session
 	for ctx.Err() == nil {
-		lease, err := s.begin(ctx, log, renew)
+		lease, err := s.begin(ctx, next, log, renew)
 		if err == nil {
-			failed = ""
+			failed, next = "", newLeaseID()
 			err = s.keep(ctx, lease, log, renew)
 		}
 		if ctx.Err() != nil {
@@ -70,22 +73,35 @@ func (s *Store) Keep(ctx context.Context, log *slog.Logger, renew func(context.C
 	}
 }
 
-// begin returns the etcd lease of the host's session. If it has none, begin begins one: it renews
-// what the host's containers have before it writes the key that allows other claims.
+// newLeaseID returns an id for an etcd lease. All attempts to begin one session use one id: then they
+// leave one lease in the cluster, and the claims of an attempt that failed stay for the next.
+func newLeaseID() clientv3.LeaseID { return clientv3.LeaseID(1 + rand.Int64N(math.MaxInt64)) }
+
+// grant creates the etcd lease with an id, if it does not exist. The client's Grant lets the server
+// choose the id: each attempt with an unknown end would leave a lease for its time to live.
+func (s *Store) grant(ctx context.Context, id clientv3.LeaseID) error {
+	r := &pb.LeaseGrantRequest{ID: int64(id), TTL: int64(s.config.ttl().Seconds())}
+	return s.try(ctx, func(ctx context.Context) error {
+		_, err := clientv3.RetryLeaseClient(s.client).LeaseGrant(ctx, r)
+		if err = rpctypes.Error(err); errors.Is(err, rpctypes.ErrLeaseExist) {
+			return nil
+		}
+		return err
+	})
+}
+
+// begin returns the etcd lease of the host's session. If it has none, begin begins one, with the
+// lease next: it renews what the host's containers have before it writes the key that allows other
+// claims.
 func (s *Store) begin(
-	ctx context.Context, log *slog.Logger, renew func(context.Context, ipam.Shared) error,
+	ctx context.Context, next clientv3.LeaseID, log *slog.Logger, renew func(context.Context, ipam.Shared) error,
 ) (clientv3.LeaseID, error) {
 	lease, err := s.resume(ctx)
 	if err != nil || lease != clientv3.NoLease {
 		return lease, err
 	}
-	if err := s.try(ctx, func(ctx context.Context) error {
-		granted, err := s.client.Grant(ctx, int64(s.config.ttl().Seconds()))
-		if err == nil {
-			lease = granted.ID
-		}
-		return err
-	}); err != nil {
+	lease = next
+	if err := s.grant(ctx, lease); err != nil {
 		return lease, err
 	}
 	alive, stop := context.WithCancel(ctx)
@@ -102,7 +118,8 @@ func (s *Store) begin(
 	if err != nil {
 		return lease, err
 	}
-	if err := s.change(ctx, []clientv3.Op{clientv3.OpGet(s.hostKey())}, func(_ context.Context, v view) (*write, error) {
+	reads := []clientv3.Op{clientv3.OpGet(s.hostKey())}
+	if err := early.change(ctx, reads, func(_ context.Context, v view) (*write, error) {
 		if kvs := v.kvs[0]; len(kvs) > 0 && clientv3.LeaseID(kvs[0].Lease) == lease {
 			return nil, nil // an attempt with an unknown end
 		} else if len(kvs) > 0 {

@@ -118,6 +118,46 @@ func TestServiceRestarts(t *testing.T) {
 	mustClaim(t, a, lease("1", "192.168.50.9"))
 }
 
+// TestBeginsAgain checks that attempts to begin a session use one etcd lease: those that fail leave no
+// other, and what they have claimed stays claimed. A lease that is gone is noticed at once.
+func TestBeginsAgain(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	a := mustOpen(t, etcdstore.Config{Endpoints: []string{e.Endpoint}}, "a")
+	attempt := 0
+	keep(t, a, func(ctx context.Context, s ipam.Shared) error {
+		attempt++
+		if got := holders(t, a); (attempt == 2 || attempt == 3) && got["192.168.50.9"] != "a" {
+			t.Errorf("attempt %d: the holders are %v", attempt, got)
+		}
+		if err := s.Claim(ctx, pool, lease("1", "192.168.50.9")); err != nil {
+			return err
+		}
+		if ids := etcdLeases(e); len(ids) != 1 {
+			t.Errorf("attempt %d: the etcd leases are %v", attempt, ids)
+		}
+		switch attempt {
+		case 1, 2:
+			return errors.New("the records cannot be read")
+		case 3:
+			e.Ctl("lease", "revoke", etcdLeases(e)[0])
+			began := time.Now()
+			err := s.Claim(ctx, pool, lease("2", "192.168.50.10"))
+			if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "lease not found") || took > time.Second {
+				t.Errorf("a claim without the etcd lease: %v after %s", err, took)
+			}
+			return err
+		}
+		return nil
+	})
+	if ids := etcdLeases(e); len(ids) != 1 {
+		t.Errorf("the etcd leases are %v", ids)
+	}
+}
+
+// etcdLeases returns the ids of all etcd leases.
+func etcdLeases(e *testenv.Etcd) []string { return strings.Fields(e.Ctl("lease", "list"))[3:] }
+
 // TestClaimAwaitsSession checks that a claim of the process that keeps the session waits until the
 // session has begun: the first container may come right after the service has started.
 func TestClaimAwaitsSession(t *testing.T) {
@@ -168,6 +208,24 @@ func TestRestored(t *testing.T) {
 		}
 		return nil
 	})
+	testenv.Eventually(t, "a claim after the time to live", func() error {
+		return a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
+	})
+}
+
+// TestAnotherCluster checks that another cluster behind the same endpoint is noticed by its id: its
+// revision is not lower, and it has all leases that this host has seen.
+func TestAnotherCluster(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	a := mustOpen(t, shortest(e), "a")
+	keep(t, a, nothing)
+	mustClaim(t, a, lease("1", "192.168.50.9"))
+	e.Replace(e.Backup())
+	err := a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
+	if err == nil || !strings.Contains(err.Error(), "is another cluster than before: ") {
+		t.Errorf("a claim in the other cluster: %v", err)
+	}
 	testenv.Eventually(t, "a claim after the time to live", func() error {
 		return a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
 	})
