@@ -60,7 +60,7 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 			continue
 		}
 		needed := func(a *hook.Attachment) bool { return t.needed(a, id.Boot) }
-		if _, err := t.dropUnlessLive(ctx, other.ID, needed, false); err != nil {
+		if _, err := t.dropUnlessLive(ctx, other.ID, needed); err != nil {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
 	}
@@ -73,9 +73,9 @@ func isExhausted(err error) bool {
 		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
 }
 
-// sweepForRoom releases attachments that are not in use, without quarantine, so that this attach
-// can have their addresses. It first undoes the record of this attach. swept is false if it
-// released none, or on an error.
+// sweepForRoom releases attachments that are not in use, so that this attach can have what they hold:
+// a pool without a free address leases one in quarantine. It first undoes the record of this attach.
+// swept is false if it released none, or on an error.
 func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 	if t.recorded {
 		if err := t.undo(ctx, t.r, t.rec); err != nil {
@@ -83,7 +83,7 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 		}
 		t.recorded = false
 	}
-	released, err := t.SweepSelected(ctx, true, func(a *hook.Attachment) bool {
+	released, err := t.SweepSelected(ctx, func(a *hook.Attachment) bool {
 		// A caller without privilege releases only its own, and does not wait for the
 		// release of others.
 		return t.caller == nil || a.Owner == t.caller.UID
