@@ -246,7 +246,7 @@ func (l *Admin) RemoveNetworks(ctx context.Context, names []string) (gone []stri
 	if len(defs) == 0 {
 		return nil, errs
 	}
-	if _, err := l.SweepSelected(ctx, false, func(a *hook.Attachment) bool { return wanted[a.Network] }); err != nil {
+	if _, err := l.SweepSelected(ctx, func(a *hook.Attachment) bool { return wanted[a.Network] }); err != nil {
 		return nil, append(errs, err)
 	}
 	existing, _ := network.LoadAll(l.Networks)

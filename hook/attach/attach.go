@@ -119,6 +119,8 @@ type attempt struct {
 	subnets      []network.Subnet     // one of each family; rec.Addrs is in the same order
 	usedNames    []string             // interface names that the namespace and the request have
 	loopbackOnly bool                 // the namespace had no link but its loopback
+	named        []hook.Attachment    // the namespace's records before usedNames was read
+	checked      hook.Attachment      // the attachment that checkJoined has seen last
 	noDefault    map[hook.Family]bool // default routes that this interface does not get
 	renewing     bool                 // the service would renew a lease of a DHCP server
 	replacing    bool                 // a running container gets another lease of a DHCP server

@@ -56,16 +56,16 @@ func (v *verification) askConflict() error {
 	})
 }
 
-// claimants returns the claimants that the trunk program has seen since the attach last waited for
-// one. In a later verification, probes do not count as claims. On an error it returns none, because
-// the prober also hears claimants.
+// claimants returns the claimants that the trunk program has seen after ignoreUntil, and after their
+// station was excused. In a later verification, probes do not count as claims. On an error it returns
+// none, because the prober also hears claimants.
 func (v *verification) claimants() []verify.Claimant {
 	list, err := v.Datapath.Claimants(v.rec.Endpoint)
 	if err != nil {
 		return nil
 	}
 	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
-		return c.At <= v.ignoreUntil || c.Probing && v.configured
+		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured
 	})
 }
 
@@ -87,14 +87,18 @@ func (t *attempt) checkLateConflict(ctx context.Context, f verify.Findings) erro
 	if t.unwatched != "" {
 		return nil
 	}
-	f.Claimants = slices.DeleteFunc(t.claimants(), func(c verify.Claimant) bool {
-		return slices.Contains(t.proxies, c.MAC)
-	})
-	if len(f.Claimants) == 0 {
-		return nil
-	}
-	if excused, err := t.excuse(ctx, f); err != nil || excused {
-		return err
+	// An excused claimant hides no other: the address of the other family may have one, too.
+	for excused := true; excused; {
+		f.Claimants = slices.DeleteFunc(t.claimants(), func(c verify.Claimant) bool {
+			return slices.Contains(t.proxies, c.MAC)
+		})
+		if len(f.Claimants) == 0 {
+			return nil
+		}
+		var err error
+		if excused, err = t.excuse(ctx, f); err != nil {
+			return err
+		}
 	}
 	if c := f.Claimants[0]; !t.claimsRequested(c) {
 		return errors.Join(&lateConflict{c}, t.giveUp(ctx, t.addrToDecline(c)))

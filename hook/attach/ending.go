@@ -60,8 +60,12 @@ func (t *attempt) waitForEnding(ctx context.Context, c verify.Claimant) (bool, e
 	if err != nil || end == macStays {
 		return false, err
 	}
-	t.hostState, t.ignoreUntil = nil, verify.Now()
-	return hadAddress || end == macGone, nil
+	t.hostState = nil
+	if !hadAddress && end != macGone {
+		return false, nil
+	}
+	t.ignoreUpToNow(c.MAC)
+	return true, nil
 }
 
 // presence is the result of waiting for a MAC on this host's parents to disappear.
@@ -141,6 +145,14 @@ func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
 	if !moved && found == macAbsent || time.Now().After(t.ending.deadline) {
 		return false, nil
 	}
-	t.ignoreUntil = verify.Now()
+	t.ignoreUpToNow(t.rec.MAC)
 	return true, nil
+}
+
+// ignoreUpToNow excuses the claims that a station has made so far. Those of other stations count.
+func (v *verification) ignoreUpToNow(mac ether.MAC) {
+	if v.excused == nil {
+		v.excused = map[ether.MAC]verify.Instant{}
+	}
+	v.excused[mac] = verify.Now()
 }

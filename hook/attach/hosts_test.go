@@ -18,6 +18,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
 const otherIdentity = "00112233445566778899aabbccddeeff"
@@ -478,6 +480,47 @@ func TestOvertakenByAnotherHost(t *testing.T) {
 				t.Errorf("verdict is %+v", v)
 			}
 		}
+	}
+}
+
+// TestExcusedClaimantHidesNoOther checks that an ending container of this host, which has one of the
+// addresses, does not excuse another station, which has the other one.
+func TestExcusedClaimantHidesNoOther(t *testing.T) {
+	w, _ := lan(t, nil)
+	before := w.Links(w.Host)
+	station := w.AddClaimant(0, "192.168.50.77/24").Respond(func(testenv.Asked) []testenv.Reply { return nil })
+	defer station.Stop()
+	ip4, ip6 := netip.MustParseAddr("192.168.50.9"), netip.MustParseAddr("fd50::9")
+	ending, other := ether.MAC{2, 0, 0, 0, 0, 0x66}, ether.MAC{2, 0, 0, 0, 0, 0x77}
+	box := testenv.NewContainer(t)
+	err := w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		l.Probers = afterRound{l.Probers, new(sync.Once), func() {
+			hooklab.IP(t, w.Host, fmt.Sprintf("link add link %s name ending0 address %s type macvlan", w.Trunk, ending))
+			hooklab.IP(t, w.Host, "link set ending0 up")
+			for _, frame := range [][]byte{frameOf(t)(arp.Announce(ending, ip4)), frameOf(t)(ndp.Announce(other, ip6))} {
+				must(t, station.Send(frame))
+			}
+			time.AfterFunc(time.Second, func() { hooklab.IP(t, w.Host, "link del ending0") })
+		}}
+		_, err := l.Attach(ctx, hook.Request{Container: "c1", Pid: box.Pid, Wants: []hook.Want{
+			{Network: "web", Addrs: []netip.Addr{ip4, ip6}},
+		}})
+		return err
+	})
+	var refusal *hook.Refusal
+	if !errors.As(err, &refusal) || refusal.Verdict.Code != verify.AddressConflict ||
+		!strings.Contains(refusal.Verdict.Text, other.String()) {
+		t.Errorf("the attach returned %v", err)
+	}
+	w.WantNothing("web", before)
+}
+
+// frameOf returns a function that returns its first argument, or ends the test.
+func frameOf(t *testing.T) func([]byte, error) []byte {
+	return func(frame []byte, err error) []byte {
+		t.Helper()
+		must(t, err)
+		return frame
 	}
 }
 

@@ -36,6 +36,9 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 		return err
 	}
 	t.self = self
+	if err := t.readNamesAgain(ctx, id); err != nil {
+		return err
+	}
 	wait, swept := recordPoll, false
 	for {
 		other, err := t.tryRecordOrJoin(ctx, id, self)
@@ -60,10 +63,24 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 			continue
 		}
 		needed := func(a *hook.Attachment) bool { return t.needed(a, id.Boot) }
-		if _, err := t.dropUnlessLive(ctx, other.ID, needed, false); err != nil {
+		if _, err := t.dropUnlessLive(ctx, other.ID, needed); err != nil {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
 	}
+}
+
+// readNamesAgain reads the names of the namespace's interfaces, and before them its records.
+func (t *attempt) readNamesAgain(ctx context.Context, id hook.Netns) error {
+	if t.loopbackOnly || t.want.Interface != "" {
+		return nil
+	}
+	if err := t.DB.View(ctx, func(tx record.Tx) (err error) {
+		t.named, err = record.ByNetns(tx, id)
+		return err
+	}); err != nil {
+		return err
+	}
+	return t.readNames()
 }
 
 // isExhausted reports whether an error may be caused by records without running containers: the
@@ -73,9 +90,9 @@ func isExhausted(err error) bool {
 		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
 }
 
-// sweepForRoom releases attachments that are not in use, without quarantine, so that this attach
-// can have their addresses. It first undoes the record of this attach. swept is false if it
-// released none, or on an error.
+// sweepForRoom releases attachments that are not in use, so that this attach can have what they hold:
+// a pool without a free address leases one in quarantine. It first undoes the record of this attach.
+// swept is false if it released none, or on an error.
 func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 	if t.recorded {
 		if err := t.undo(ctx, t.r, t.rec); err != nil {
@@ -83,7 +100,7 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 		}
 		t.recorded = false
 	}
-	released, err := t.SweepSelected(ctx, true, func(a *hook.Attachment) bool {
+	released, err := t.SweepSelected(ctx, func(a *hook.Attachment) bool {
 		// A caller without privilege releases only its own, and does not wait for the
 		// release of others.
 		return t.caller == nil || a.Owner == t.caller.UID
@@ -105,11 +122,45 @@ func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
 	return true, nil
 }
 
-// tryRecordOrJoin writes the intent first, then claims the leases that it names, and then writes
+// errNamesOld is returned by visit if the names of the namespace's interfaces have to be read again.
+var errNamesOld = errors.New("an attachment of the namespace was released after its interfaces were listed")
+
+// An uncheckedJoin is returned by visit for an attachment to join that checkJoined has not seen yet.
+type uncheckedJoin struct{ hook.Attachment }
+
+func (u *uncheckedJoin) Error() string {
+	return fmt.Sprintf("interface %q of the namespace was not checked", u.Interface)
+}
+
+// tryRecordOrJoin repeats visit until it needs nothing more from the container's namespace. That is
+// read here, while the database is free: the namespace's owner can add links and change them without
+// end, and all other hooks of the host would wait for the kernel's lists of them.
+func (t *attempt) tryRecordOrJoin(
+	ctx context.Context, id hook.Netns, self netns.Process,
+) (other *hook.Attachment, err error) {
+	for {
+		other, err = t.visit(ctx, id, self)
+		var unchecked *uncheckedJoin
+		switch {
+		case errors.Is(err, errNamesOld):
+			err = t.readNamesAgain(ctx, id)
+		case errors.As(err, &unchecked):
+			t.checked = unchecked.Attachment
+			err = t.checkJoined(&t.checked)
+		default:
+			return other, err
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// visit writes the intent first, then claims the leases that it names, and then writes
 // them to the record: in one visit to the database if the leases are in it, else with the database
 // free during the claims. If other is not nil, nothing was written: the caller waits for that
 // record, or drops it, and tries again.
-func (t *attempt) tryRecordOrJoin(
+func (t *attempt) visit(
 	ctx context.Context, id hook.Netns, self netns.Process,
 ) (other *hook.Attachment, err error) {
 	err = t.WithStore(ctx, t.def.Leases, func(in ipam.Store) error {
@@ -188,11 +239,11 @@ func (t *attempt) writeIntentOrJoin(
 	if err := t.checkRenewed(); err != nil {
 		return nil, err
 	}
-	if !t.loopbackOnly {
-		// Since the names were read, an earlier attachment of the namespace may have been released,
-		// and its interface's name is free again. None can be released before this transaction ends.
-		if err := t.readNames(); err != nil {
-			return nil, err
+	// Since the names were read, an earlier attachment of the namespace may have been released, and its
+	// interface's name is free again. None can be released before this transaction ends.
+	for _, a := range t.named {
+		if !slices.ContainsFunc(here, func(h hook.Attachment) bool { return h.ID == a.ID }) {
+			return nil, errNamesOld
 		}
 	}
 	t.rec = t.newRecord(id, self, here)
@@ -246,10 +297,11 @@ func joinPrefixes(ps []netip.Prefix) string {
 	return strings.Join(s, ", ")
 }
 
-// join adds a reference of the container to the attachment, if checkJoined allows it.
+// join adds a reference of the container to the attachment. It returns an *uncheckedJoin if checkJoined
+// has not allowed this interface.
 func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
-	if err := t.checkJoined(&a); err != nil {
-		return err
+	if t.checked.ID != a.ID || t.checked.Index != a.Index {
+		return &uncheckedJoin{a}
 	}
 	if a.Pod == (hook.Pod{}) {
 		a.Pod = t.r.Pod // a rebuilt record, or the first container's state named no pod
@@ -275,8 +327,11 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 func (t *attempt) checkJoined(a *hook.Attachment) error {
 	gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
 		"and start them again", a.Interface)
-	if exists, err := driver.Of(t.Parts, a).Exists(t.ns, a); err != nil || !exists {
-		return errors.Join(gone, err)
+	switch exists, err := driver.Of(t.Parts, a).Exists(t.ns, a); {
+	case err != nil:
+		return fmt.Errorf("look for interface %q of this namespace: %w", a.Interface, err)
+	case !exists:
+		return gone
 	}
 	mode := a.Mode.Tighten(t.want.Verify)
 	for _, v := range append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict) {

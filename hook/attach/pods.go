@@ -89,7 +89,7 @@ func (l *Local) keepForPod(tx record.Tx, a hook.Attachment, over func(hook.Conta
 // poststop of a pod while the sandbox exists, and no hook after that. If no service sweeps,
 // the poststop of another pod does.
 func (l *Local) sweepPods(ctx context.Context) {
-	_, err := l.SweepSelected(ctx, false, func(a *hook.Attachment) bool { return a.OfPod() && !a.InUse() })
+	_, err := l.SweepSelected(ctx, func(a *hook.Attachment) bool { return a.OfPod() && !a.InUse() })
 	if err != nil {
 		l.Log.Warn("could not release what earlier pods held: the next sweep tries again", "err", err)
 	}
@@ -127,5 +127,5 @@ func (l *Local) ReleasePod(ctx context.Context, pod string) ([]hook.Attachment, 
 				pod, a.Interface, a.Network, record.Users([]hook.Attachment{a}))
 		}
 	}
-	return l.sweepRecords(ctx, recs, false, is, busy)
+	return l.sweepRecords(ctx, recs, is, busy)
 }

@@ -29,6 +29,8 @@ type verification struct {
 	// askedAt is the time of the conflict question that was sent before the round; 0: none was.
 	askedAt     verify.Instant
 	ignoreUntil verify.Instant // claims that the trunk saw up to then are ignored
+	// excused has the time up to which the claims of a station are ignored.
+	excused map[ether.MAC]verify.Instant
 
 	hostState *hostState // read before the round, for its verdict; nil: read it again
 	control   *control   // the one that runs now

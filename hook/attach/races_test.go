@@ -155,17 +155,29 @@ func TestRangeOfOneAddress(t *testing.T) {
 }
 
 // TestPoolFullOfDeadHolders checks that leases of ended containers are released when the
-// pool is full.
+// pool is full, and that those of another network keep their quarantine.
 func TestPoolFullOfDeadHolders(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24")
 	w.Define("web", w.Trunk, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) },
 		"192.168.50.0/30")
-	dead := testenv.NewContainer(t)
-	w.MustAttach("dead", dead, "network=web")
-	must(t, dead.Kill())
-	dead.End(t)
+	w.Define("db", w.Trunk, func(d *network.Definition) {
+		d.Quarantine, d.ShareParent, d.Verify = network.Duration(30*time.Second), true, verify.Off
+	}, "192.168.60.0/24")
+	for _, name := range []string{"web", "db"} {
+		dead := testenv.NewContainer(t)
+		w.MustAttach("dead-"+name, dead, "network="+name)
+		must(t, dead.Kill())
+		dead.End(t)
+	}
 	w.MustAttach("next", testenv.NewContainer(t), "network=web")
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		usage, err := l.Usage(ctx, w.Definition("db"))
+		if c := usage[0].Counts; c.Held != 0 || c.Quarantined != 1 {
+			t.Errorf("the other network's addresses are %+v", c)
+		}
+		return err
+	}))
 }
 
 // TestMACOnForeignLink has a foreign link on the parent with the MAC that belongs to the

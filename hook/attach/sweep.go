@@ -18,17 +18,16 @@ import (
 // releases that wait for a store which hosts share. A program without its client leaves them to the
 // service.
 func (l *Local) Sweep(ctx context.Context) ([]hook.Attachment, error) {
-	swept, err := l.SweepSelected(ctx, false, func(*hook.Attachment) bool { return true })
+	swept, err := l.SweepSelected(ctx, func(*hook.Attachment) bool { return true })
 	if _, deliverErr := l.Deliver(ctx); !errors.Is(deliverErr, parts.ErrNoClient) {
 		err = errors.Join(err, deliverErr)
 	}
 	return swept, err
 }
 
-// SweepSelected is Sweep for the attachments that which selects. If atOnce is true, their addresses are
-// free at once, without quarantine, because a caller waits for them.
+// SweepSelected is Sweep for the attachments that which selects.
 func (l *Local) SweepSelected(
-	ctx context.Context, atOnce bool, which func(*hook.Attachment) bool,
+	ctx context.Context, which func(*hook.Attachment) bool,
 ) (swept []hook.Attachment, err error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
@@ -39,18 +38,18 @@ func (l *Local) SweepSelected(
 		return nil, err
 	}
 	exists := l.netnsFinderFor(recs)
-	return l.sweepRecords(ctx, recs, atOnce, which, func(a *hook.Attachment) bool { return l.liveIn(a, boot, exists) })
+	return l.sweepRecords(ctx, recs, which, func(a *hook.Attachment) bool { return l.liveIn(a, boot, exists) })
 }
 
 // sweepRecords releases those of recs that which selects and that are not live.
 func (l *Local) sweepRecords(
-	ctx context.Context, recs []hook.Attachment, atOnce bool, which, live func(*hook.Attachment) bool,
+	ctx context.Context, recs []hook.Attachment, which, live func(*hook.Attachment) bool,
 ) (swept []hook.Attachment, err error) {
 	for _, a := range recs {
 		if !which(&a) || live(&a) {
 			continue
 		}
-		dropped, derr := l.dropUnlessLive(ctx, a.ID, live, atOnce)
+		dropped, derr := l.dropUnlessLive(ctx, a.ID, live)
 		if derr != nil {
 			err = errors.Join(err, fmt.Errorf("sweep %q on network %q: %w", a.Interface, a.Network, derr))
 		} else if dropped {
@@ -63,7 +62,7 @@ func (l *Local) sweepRecords(
 // dropUnlessLive drops a record, unless it is live or gone when the transaction reads it. dropped
 // is true if this process has marked the record, also if the release then failed.
 func (l *Local) dropUnlessLive(
-	ctx context.Context, id verify.ID, live func(*hook.Attachment) bool, atOnce bool,
+	ctx context.Context, id verify.ID, live func(*hook.Attachment) bool,
 ) (dropped bool, err error) {
 	var t *detaching
 	err = l.DB.Update(ctx, func(tx record.Tx) error {
@@ -78,9 +77,6 @@ func (l *Local) dropUnlessLive(
 	})
 	if t == nil || err != nil {
 		return false, err
-	}
-	if atOnce {
-		t.Quarantine = 0
 	}
 	return true, l.drop(ctx, *t)
 }
