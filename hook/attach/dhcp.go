@@ -227,7 +227,10 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 		if err != nil {
 			return err
 		}
-		return t.recordEndpoint(ctx)
+		if err = t.recordEndpoint(ctx); err != nil { // a detach may have removed the record meanwhile
+			err = errors.Join(err, t.Leases.Own.Release(ctx, t.rec.Pools[0], lease.Owner, 0))
+		}
+		return err
 	}); err != nil {
 		return err
 	}

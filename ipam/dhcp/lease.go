@@ -169,6 +169,8 @@ func (l *Lease) readRoutes(b []byte, given Given) error {
 			l.Routes = append(l.Routes, Route{to, via})
 		}
 	}
+	// Their order means nothing, and another order in a renewal is no change.
+	slices.SortFunc(l.Routes, func(a, b Route) int { return a.Dst.Compare(b.Dst) })
 	return nil
 }
 
