@@ -38,7 +38,7 @@ func (v *verification) directAddr() netip.Addr {
 	return v.rec.MAC.LinkLocal()
 }
 
-// startControl returns the function that starts the control, for verify.Plan.Doubt. Its parameters
+// startControl returns the function that starts the control, for verify.Plan.OnSilence. Its parameters
 // are the silent gateways and the time that the round has left.
 func (v *verification) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
 	return func(silent []netip.Addr, left time.Duration) {
