@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -186,6 +187,25 @@ func TestReattachDeleted(t *testing.T) {
 	_, err := w.reattach(w.Record())
 	must(t, err)
 	hooklab.Pings(t, ns.Namespace, "192.168.50.1")
+}
+
+// TestReattachOutlivesExec ends another process in the namespace, such as one of podman exec, by which
+// the namespace was found, while the interface is created again.
+func TestReattachOutlivesExec(t *testing.T) {
+	w, _ := lan(t, nil)
+	exec := testenv.NewContainer(t) // has the lower pid
+	w.MustAttach("c1", testenv.JoinNamespace(t, exec.Namespace), "network=web")
+	w.change(exec, "link del eth0")
+	a := w.Record()
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		l.Probers = afterRound{l.Probers, new(sync.Once), func() {
+			must(t, exec.Kill())
+			exec.Reap()
+		}}
+		_, err := l.Reattach(ctx, a.ID)
+		return err
+	}))
+	hooklab.Pings(t, exec.Namespace, "192.168.50.1")
 }
 
 // TestReattachFails checks that an error leaves the record and the lease, and nothing else, so that
