@@ -321,9 +321,10 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	if len(a.Containers) == 0 {
 		a.Sysctls = t.want.Sysctls // of a rebuilt record: it was created with them
 	}
-	// An earlier reference of the container itself, and in a pod those of exited containers.
+	// An earlier reference of the container itself, and those of exited containers: their poststop may
+	// never come, and they must not fill the caller's limit.
 	a.Containers = slices.DeleteFunc(a.Containers, func(c hook.Container) bool {
-		return c.ID == t.r.Container || a.OfPod() && c.Exited()
+		return c.ID == t.r.Container || c.Exited()
 	})
 	if t.caller != nil && len(a.Containers) >= maxSharers {
 		return fmt.Errorf("interface %q is shared by %d containers already: remove one", a.Interface, len(a.Containers))

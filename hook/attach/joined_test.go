@@ -76,6 +76,23 @@ func TestJoinedAfterDamage(t *testing.T) {
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 }
 
+// TestJoinDropsExited checks that containers that have exited without poststop do not stay in the
+// attachment that others join.
+func TestJoinDropsExited(t *testing.T) {
+	w, _ := hooklab.NewLAN(t, nil)
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	crashed := testenv.JoinNamespace(t, c.Namespace)
+	w.MustAttach("c2", crashed, "network=web")
+	must(t, crashed.Kill())
+	w.MustAttach("c3", testenv.JoinNamespace(t, c.Namespace), "network=web")
+	if got := record.Users(w.Records()); got != `container "c1", container "c3"` {
+		t.Errorf("it is held by %s", got)
+	}
+	w.MustDetach("c2") // its poststop comes late
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+}
+
 // TestJoinedBeforeUndo checks that a process does not undo an attachment that another process has
 // joined for the same container since: a hook gives up a service that stalls, and attaches itself.
 func TestJoinedBeforeUndo(t *testing.T) {
