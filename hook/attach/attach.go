@@ -254,7 +254,7 @@ func (t *attempt) checkNotHosts() error {
 	if err != nil || len(claims) == 0 {
 		return err
 	}
-	return fmt.Errorf("address %s was added to %q of this host during the attach: start the container again",
+	return fmt.Errorf("address %s was added to %q of this host: remove it there, or start the container again",
 		claims[0].Addr, claims[0].Link)
 }
 

@@ -242,6 +242,9 @@ func TestReattachFails(t *testing.T) {
 	gw.SetPort(false)
 	fails("strict without a gateway", "silent")
 	gw.SetPort(true)
+	hooklab.IP(t, w.Host, "addr add 192.168.50.77/32 dev lo")
+	fails("the host has the address", `192.168.50.77 was added to "lo" of this host: remove it there`)
+	hooklab.IP(t, w.Host, "addr del 192.168.50.77/32 dev lo")
 	w.change(ns, "link add eth0 type veth peer name other")
 	_, err := w.reattach(first)
 	if err == nil || !strings.Contains(err.Error(), `the container has a "eth0" already`) {

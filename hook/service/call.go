@@ -78,7 +78,10 @@ func (c *call) answer(ctx context.Context) {
 	reply := c.reply(ctx, b, err)
 	stop()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(readTime))
-	if err := sendBytes(c.conn, reply); err != nil {
+	switch err := sendBytes(c.conn, reply); {
+	case errors.Is(err, errTooLong):
+		c.log.Error("cannot send the reply", "err", err)
+	case err != nil:
 		c.log.Warn("the caller did not wait for the reply", "err", err)
 	}
 }
