@@ -27,7 +27,9 @@ func TestRootElsewhereIsLimited(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	s := &Server{AllowList: network.NewAllowList(dir), Networks: dir, RootFailures: Kept(dir), Log: slog.New(slog.DiscardHandler)}
+	s := &Server{
+		AllowList: network.NewAllowList(dir), Networks: dir, RootFailures: Kept(dir), Log: slog.New(slog.DiscardHandler),
+	}
 	go func() { served <- s.Serve(ctx, l) }()
 	defer func() {
 		stop()
