@@ -209,9 +209,9 @@ func (t *attempt) run(ctx context.Context) error {
 	return t.commit(ctx)
 }
 
-// commit changes the record from intent to attachment. It returns hook.ErrGone if a sweep removed the
-// record, and an error if the container has exited: the runtime may have been killed during the
-// attach.
+// commit writes the complete attachment to its record. It returns hook.ErrGone if the record was
+// removed. If it was an intent, it returns an error if the container has exited: the runtime may have
+// been killed during the attach.
 func (t *attempt) commit(ctx context.Context) error {
 	if err := t.checkNotHosts(); err != nil {
 		return err
@@ -232,8 +232,9 @@ func (t *attempt) commit(ctx context.Context) error {
 	}
 	err := t.DB.Update(ctx, func(tx record.Tx) error {
 		// Inside the transaction: a poststop before it leaves the record to this process, and
-		// a poststop after it finds the attachment.
-		if !t.ns.Alive() {
+		// a poststop after it finds the attachment. An earlier attachment is removed by poststop
+		// and sweep, and the process that its namespace was found by may be any in it.
+		if was.State == hook.Attaching && !t.ns.Alive() {
 			return fmt.Errorf("container %q exited during the attach", t.r.Container)
 		}
 		return record.Replace(tx, &t.rec)
@@ -253,7 +254,7 @@ func (t *attempt) checkNotHosts() error {
 	if err != nil || len(claims) == 0 {
 		return err
 	}
-	return fmt.Errorf("address %s was added to %q of this host during the attach: start the container again",
+	return fmt.Errorf("address %s was added to %q of this host: remove it there, or start the container again",
 		claims[0].Addr, claims[0].Link)
 }
 

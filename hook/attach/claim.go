@@ -182,9 +182,9 @@ func (t *attempt) confirmLeases(ctx context.Context) error {
 	case !errors.Is(err, ipam.ErrTaken):
 		return err
 	case t.caller != nil: // a caller may not know the holder
-		return errors.New("its address was given to another host during the attach: start the container again")
+		return errors.New("its address was given to another host: start the container again")
 	}
-	return fmt.Errorf("during the attach: %w: start the container again", err)
+	return fmt.Errorf("%w: start the container again", err)
 }
 
 // declineLease declines an address that another station uses: it is not assigned for declineTime.

@@ -36,6 +36,10 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 		return err
 	}
 	t.self = self
+	// An earlier run has found the database damaged, and its last transaction may be lost.
+	if err := t.startOver(ctx); err != nil {
+		return err
+	}
 	if err := t.readNamesAgain(ctx, id); err != nil {
 		return err
 	}
@@ -83,6 +87,17 @@ func (t *attempt) readNamesAgain(ctx context.Context, id hook.Netns) error {
 	return t.readNames()
 }
 
+// startOver undoes the record of this attach, if there is one.
+func (t *attempt) startOver(ctx context.Context) error {
+	if t.recorded {
+		if err := t.undo(ctx, t.r, t.rec); err != nil {
+			return err
+		}
+	}
+	t.recorded, t.joined = false, false
+	return nil
+}
+
 // isExhausted reports whether an error may be caused by records without running containers: the
 // quota, the address, the pool or the MAC is in use.
 func isExhausted(err error) bool {
@@ -94,11 +109,8 @@ func isExhausted(err error) bool {
 // a pool without a free address leases one in quarantine. It first undoes the record of this attach.
 // swept is false if it released none, or on an error.
 func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
-	if t.recorded {
-		if err := t.undo(ctx, t.r, t.rec); err != nil {
-			return false, err
-		}
-		t.recorded = false
+	if err := t.startOver(ctx); err != nil {
+		return false, err
 	}
 	released, err := t.SweepSelected(ctx, func(a *hook.Attachment) bool {
 		// A caller without privilege releases only its own, and does not wait for the
@@ -309,9 +321,10 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	if len(a.Containers) == 0 {
 		a.Sysctls = t.want.Sysctls // of a rebuilt record: it was created with them
 	}
-	// An earlier reference of the container itself, and in a pod those of exited containers.
+	// An earlier reference of the container itself, and those of exited containers: their poststop may
+	// never come, and they must not fill the caller's limit.
 	a.Containers = slices.DeleteFunc(a.Containers, func(c hook.Container) bool {
-		return c.ID == t.r.Container || a.OfPod() && c.Exited()
+		return c.ID == t.r.Container || c.Exited()
 	})
 	if t.caller != nil && len(a.Containers) >= maxSharers {
 		return fmt.Errorf("interface %q is shared by %d containers already: remove one", a.Interface, len(a.Containers))

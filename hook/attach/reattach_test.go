@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -188,6 +189,25 @@ func TestReattachDeleted(t *testing.T) {
 	hooklab.Pings(t, ns.Namespace, "192.168.50.1")
 }
 
+// TestReattachOutlivesExec ends another process in the namespace, such as one of podman exec, by which
+// the namespace was found, while the interface is created again.
+func TestReattachOutlivesExec(t *testing.T) {
+	w, _ := lan(t, nil)
+	exec := testenv.NewContainer(t) // has the lower pid
+	w.MustAttach("c1", testenv.JoinNamespace(t, exec.Namespace), "network=web")
+	w.change(exec, "link del eth0")
+	a := w.Record()
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		l.Probers = afterRound{l.Probers, new(sync.Once), func() {
+			must(t, exec.Kill())
+			exec.Reap()
+		}}
+		_, err := l.Reattach(ctx, a.ID)
+		return err
+	}))
+	hooklab.Pings(t, exec.Namespace, "192.168.50.1")
+}
+
 // TestReattachFails checks that an error leaves the record and the lease, and nothing else, so that
 // the next call can succeed.
 func TestReattachFails(t *testing.T) {
@@ -222,6 +242,9 @@ func TestReattachFails(t *testing.T) {
 	gw.SetPort(false)
 	fails("strict without a gateway", "silent")
 	gw.SetPort(true)
+	hooklab.IP(t, w.Host, "addr add 192.168.50.77/32 dev lo")
+	fails("the host has the address", `192.168.50.77 was added to "lo" of this host: remove it there`)
+	hooklab.IP(t, w.Host, "addr del 192.168.50.77/32 dev lo")
 	w.change(ns, "link add eth0 type veth peer name other")
 	_, err := w.reattach(first)
 	if err == nil || !strings.Contains(err.Error(), `the container has a "eth0" already`) {

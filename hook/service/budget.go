@@ -13,6 +13,11 @@ import (
 // one user exhaust the service.
 const sharedBudgetUID = overflowUID
 
+// elsewhereBudgetUID is the rate-limit key for root's callers of other hosts, such as a rootful
+// container with the socket in it. They must neither use up root's places, nor wait for unauthorized
+// users. The uid is free, because root of this host has no limit.
+const elsewhereBudgetUID = 0
+
 // allowListInterval is the poll interval for changes of the networks' allow lists. Until
 // the next poll, a newly allowed user shares the budget of the unauthorized callers. That
 // has an effect only during a flood from such callers.

@@ -36,9 +36,6 @@ func (c *call) open(fd int, cred *unix.Ucred) error {
 	refuseRights(fd)
 	f := os.NewFile(uintptr(fd), "caller")
 	defer f.Close()
-	if c.root {
-		c.elsewhere = sameHost(fd, cred)
-	}
 	var err error
 	if c.caller, err = callerOf(fd, cred); err != nil {
 		return err
@@ -81,7 +78,10 @@ func (c *call) answer(ctx context.Context) {
 	reply := c.reply(ctx, b, err)
 	stop()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(readTime))
-	if err := sendBytes(c.conn, reply); err != nil {
+	switch err := sendBytes(c.conn, reply); {
+	case errors.Is(err, errTooLong):
+		c.log.Error("cannot send the reply", "err", err)
+	case err != nil:
 		c.log.Warn("the caller did not wait for the reply", "err", err)
 	}
 }

@@ -15,8 +15,8 @@ const maxGroups = 65536
 
 // peerOf returns the credentials of the caller at fd, as the kernel recorded them at
 // connect(2). A later change, such as running a set-user-ID program, has no effect.
-// Nothing about the caller is read from /proc, so the pid is for the log only: another
-// process may have it by now. peerOf returns an error for overflowUID.
+// Another process may have the pid by now: it is for the log, and for sameHost. peerOf
+// returns an error for overflowUID.
 func peerOf(fd int) (*unix.Ucred, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	// A uid that is not mapped here must not pass for one that is (from_kuid_munged).
@@ -79,13 +79,38 @@ func sameHost(fd int, cred *unix.Ucred) error {
 	if theirs.Ino != ours.Ino {
 		return fmt.Errorf("it is in network namespace %d, not in %d", theirs.Ino, ours.Ino)
 	}
-	// The caller waits for the reply, so the pid is still its own.
 	path := fmt.Sprintf("/proc/%d/ns/pid", cred.Pid)
 	if err := errors.Join(unix.Stat(path, &theirs), unix.Stat("/proc/self/ns/pid", &ours)); err != nil {
 		return fmt.Errorf("pid namespace of the caller: %w", err)
 	}
 	if theirs.Ino != ours.Ino {
 		return fmt.Errorf("it is in pid namespace %d, not in %d", theirs.Ino, ours.Ino)
+	}
+	return peerRuns(fd)
+}
+
+// peerRuns returns an error if the process that has connected has ended: then its pid may be that of
+// another process. A process in another pid namespace can pass its socket on, end, and wait for a
+// process of this host to get its pid. Before Linux 6.5 peerRuns cannot tell, and returns nil.
+func peerRuns(fd int) error {
+	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process of the caller: %w", err)
+	}
+	defer unix.Close(pidfd)
+	ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}} // pidfd_open(2)
+	n, err := unix.Poll(ended, 0)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Poll(ended, 0)
+	}
+	if err == nil && n > 0 {
+		err = errors.New("it has ended")
+	}
+	if err != nil {
+		return fmt.Errorf("process of the caller: %w", err)
 	}
 	return nil
 }

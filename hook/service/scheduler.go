@@ -46,6 +46,10 @@ const maxBudgets = 1024
 // rateLimitReply is the reply to a user without budget.
 var rateLimitReply = []byte(string(wire.Later) + "too many requests per second from your user: try again in a second")
 
+// elsewhereLimitReply is the reply to a caller of root's of another host, if they have no budget left. The
+// service does not attach for it in any case.
+var elsewhereLimitReply = []byte(string(wire.NotMine) + "too many requests per second from containers of root's")
+
 // Errors of connect, sent to the caller.
 var (
 	errBusy = errors.New("your user has too many requests in progress: try again when some are done")

@@ -88,28 +88,28 @@ func (s *Server) handle(ctx context.Context, fd int) {
 		_ = unix.Close(fd)
 		return
 	}
-	root := cred.Uid == 0
-	charged := uint32(0)
-	if !root {
-		charged = s.budgetUID(fd, cred.Uid)
-		if !s.scheduler.spend(charged, time.Now()) {
-			_, _ = unix.Write(fd, rateLimitReply) // does not block: the socket buffer is empty
-			_ = unix.Close(fd)
-			return
-		}
+	c := call{server: s, root: cred.Uid == 0}
+	charged, excess := uint32(elsewhereBudgetUID), elsewhereLimitReply
+	if c.root {
+		c.elsewhere = sameHost(fd, cred)
+	} else {
+		charged, excess = s.budgetUID(fd, cred.Uid), rateLimitReply
 	}
-	c := call{server: s, root: root, log: s.Log.With("uid", cred.Uid, "pid", cred.Pid)}
+	limited := !c.root || c.elsewhere != nil
+	if limited && !s.scheduler.spend(charged, time.Now()) {
+		_, _ = unix.Write(fd, excess) // does not block: the socket buffer is empty
+		_ = unix.Close(fd)
+		return
+	}
+	c.log = s.Log.With("uid", cred.Uid, "pid", cred.Pid)
 	if err := c.open(fd, cred); err != nil {
 		c.log.Error("cannot accept the caller", "err", err)
 		return
 	}
-	switch {
-	case root && c.elsewhere == nil:
-		c.session, err = s.scheduler.connectRoot(c.conn)
-	case root: // a container of root's with the socket in it must not use up root's places
-		c.session, err = s.scheduler.connect(sharedBudgetUID, c.conn)
-	default:
+	if limited {
 		c.session, err = s.scheduler.connect(charged, c.conn)
+	} else {
+		c.session, err = s.scheduler.connectRoot(c.conn)
 	}
 	if err != nil {
 		c.log.Debug("rejected a caller", "err", err)
