@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 )
 
 // flagQuiet returns the flag --quiet, which prints only what is named.
@@ -43,17 +45,7 @@ func printTable(w io.Writer, rows [][]string) error {
 
 // clean replaces control characters: container ids and link names are untrusted and must
 // not break the line or change the terminal.
-func clean(cell string) string { return printable(orDash(cell)) }
-
-// printable is clean for text that may be empty.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
-}
+func clean(cell string) string { return overview.Printable(orDash(cell)) }
 
 func orDash(s string) string {
 	if s == "" {
