@@ -65,7 +65,7 @@ func (e env) runMap(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		host.AddRates(rows, later, time.Since(started))
+		host.AddRates(overview.RatesOf(rows, later, time.Since(started)))
 	}
 	switch out := c.String("out"); {
 	case out != "":

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -52,18 +51,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// rounded formats a duration with three digits, for comparison by eye. JSON has the exact
-// value.
-func rounded(d time.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	for unit := time.Second; unit > time.Nanosecond; unit /= 10 {
-		if d >= unit {
-			return d.Round(unit / 100).String()
-		}
-	}
-	return d.String()
 }

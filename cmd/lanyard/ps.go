@@ -163,7 +163,7 @@ func psTable(rows []overview.Row, full bool) [][]string {
 		row := []string{
 			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, overview.JoinPrefixes(r.Addresses),
 			macOrNone(r.MAC), r.VLAN,
-			verdict, rounded(r.RTT), out, in, anomalies,
+			verdict, overview.Rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {
 			row = append(row, droppedFrames(r.Guarded))

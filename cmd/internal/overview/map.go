@@ -20,7 +20,8 @@ type Node struct {
 	Kind   string `json:"kind"` // host, trunk, parent, network, container
 	Name   string `json:"name"`
 	Detail string `json:"detail"`
-	// State is good, bad, or unknown. A bad container makes nothing else bad.
+	// State is good, bad, or unknown. A network or parent is also bad if none of its containers works;
+	// one bad container of several makes nothing else bad.
 	State string `json:"state"`
 	// Text says why it is bad; for a container, the sentence of its verdict.
 	Text       string      `json:"text,omitempty"`
@@ -71,6 +72,7 @@ func Draw(l *wiring.Lanyard, heard lldp.Memory, rows []Row) *Node {
 		at.addContainers(def.Name, rows)
 	}
 	addUndefined(host, defs, rows)
+	host.judge()
 	for _, err := range broken {
 		host.Children = append(host.Children, &Node{Kind: "network", Name: "?", State: Bad, Text: err.Error()})
 	}
@@ -126,30 +128,60 @@ func containerNode(r Row) *Node {
 	return n
 }
 
-// AddRates adds the rates of the containers below n, from two readings.
-func (n *Node) AddRates(before, after []Row, elapsed time.Duration) {
+// judge marks the networks and parents below n of which no container works, and returns how many
+// containers work and how many do not.
+func (n *Node) judge() (good, bad int) {
+	switch {
+	case n.Kind == "container" && n.Verdict.Good(): // also with anomalies
+		return 1, 0
+	case n.Kind == "container" && n.State == Bad:
+		return 0, 1
+	}
 	for _, c := range n.Children {
-		c.AddRates(before, after, elapsed)
+		g, b := c.judge()
+		good, bad = good+g, bad+b
 	}
-	if n.Attachment == "" {
-		return
+	if (n.Kind == "network" || n.Kind == "parent") && n.State == Good && good == 0 && bad > 0 {
+		n.State, n.Text = Bad, fmt.Sprintf("%d of %d containers work", good, good+bad)
 	}
-	counters := func(rows []Row) *verify.Counters {
-		at := slices.IndexFunc(rows, func(r Row) bool { return r.Attachment == n.Attachment })
-		if at < 0 {
-			return nil
+	return good, bad
+}
+
+// Rates are bytes per second by attachment.
+type Rates map[string]Rate
+
+// Rate are the bytes per second of one attachment.
+type Rate struct{ Out, In float64 }
+
+// RatesOf returns the rates between two readings. An attachment that is not watched, or whose counters
+// have begun again, has none.
+func RatesOf(before, after []Row, elapsed time.Duration) Rates {
+	was := map[string]*verify.Counters{}
+	for _, r := range before {
+		was[r.Attachment] = r.Counters
+	}
+	rates := Rates{}
+	for _, r := range after {
+		was, is := was[r.Attachment], r.Counters
+		if was == nil || is == nil || is.OutBytes < was.OutBytes || is.InBytes < was.InBytes {
+			continue
 		}
-		return rows[at].Counters
+		rates[r.Attachment] = Rate{
+			Out: float64(is.OutBytes-was.OutBytes) / elapsed.Seconds(),
+			In:  float64(is.InBytes-was.InBytes) / elapsed.Seconds(),
+		}
 	}
-	was, is := counters(before), counters(after)
-	if was == nil || is == nil || is.OutBytes < was.OutBytes || is.InBytes < was.InBytes {
-		return // not watched, or its counters have begun again
+	return rates
+}
+
+// AddRates adds the rates of the containers below n.
+func (n *Node) AddRates(rates Rates) {
+	for _, c := range n.Children {
+		c.AddRates(rates)
 	}
-	rate := func(bytes uint64) *float64 {
-		r := float64(bytes) / elapsed.Seconds()
-		return &r
+	if r, ok := rates[n.Attachment]; ok {
+		n.OutRate, n.InRate = &r.Out, &r.In
 	}
-	n.OutRate, n.InRate = rate(is.OutBytes-was.OutBytes), rate(is.InBytes-was.InBytes)
 }
 
 // status returns the texts of a container's node after its name and detail.

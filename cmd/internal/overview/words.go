@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -72,4 +73,18 @@ func Bytes(n float64) string {
 		n /= 1000
 	}
 	return strconv.FormatFloat(n, 'g', 3, 64) + " " + units[at]
+}
+
+// Rounded formats a duration with three digits, for comparison by eye. JSON has the exact
+// value.
+func Rounded(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	for unit := time.Second; unit > time.Nanosecond; unit /= 10 {
+		if d >= unit {
+			return d.Round(unit / 100).String()
+		}
+	}
+	return d.String()
 }

@@ -1,0 +1,149 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// How many gateways are asked: a broken VLAN must be seen within two seconds, and a host with a
+// thousand containers must not flood the LAN. In each turn, one container of each network is asked, for
+// its VLAN, and some others: those that were asked the longest time ago.
+const (
+	othersPerTurn = 16
+	maxRounds     = 16 // at one time
+)
+
+// prober asks the gateways of containers again, as "lanyard verify" does.
+type prober struct {
+	lanyard *wiring.Lanyard
+	log     *slog.Logger
+	changed chan<- struct{} // told of a verdict that is another than before
+
+	rounds sync.WaitGroup
+	mu     sync.Mutex
+	free   int                    // rounds that may be started
+	asking map[string]bool        // attachments
+	found  map[string]found       // by attachment
+	worst  map[string]verify.Code // since takeWorst, by attachment
+}
+
+// found is the result of a round.
+type found struct {
+	verify.Verdict
+	at time.Time // of the question
+}
+
+func newProber(l *wiring.Lanyard, log *slog.Logger, changed chan<- struct{}) *prober {
+	return &prober{lanyard: l, log: log, changed: changed, free: maxRounds, asking: map[string]bool{},
+		found: map[string]found{}, worst: map[string]verify.Code{}}
+}
+
+// turn starts rounds for the attachments that are due, and forgets those that are gone. It does not
+// wait.
+func (p *prober) turn(ctx context.Context, recs []hook.Attachment) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	present := map[string]bool{}
+	for _, a := range recs {
+		present[a.ID.String()] = true
+	}
+	maps.DeleteFunc(p.found, func(id string, _ found) bool { return !present[id] })
+	for _, a := range p.due(recs) {
+		if p.free == 0 {
+			return
+		}
+		p.free--
+		p.asking[a.ID.String()] = true
+		p.rounds.Go(func() { p.ask(ctx, a) })
+	}
+}
+
+// due returns the attachments to ask in this turn. With verification off, none is asked.
+func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
+	recs = slices.DeleteFunc(slices.Clone(recs), func(a hook.Attachment) bool {
+		return a.State != hook.Attached || a.Mode == verify.Off || p.asking[a.ID.String()]
+	})
+	slices.SortStableFunc(recs, func(a, b hook.Attachment) int {
+		return cmp.Or(p.found[a.ID.String()].at.Compare(p.found[b.ID.String()].at), a.Created.Compare(b.Created))
+	})
+	var others []hook.Attachment
+	networks := map[string]bool{}
+	for _, a := range recs {
+		if networks[a.Network] {
+			others = append(others, a)
+			continue
+		}
+		networks[a.Network] = true
+		due = append(due, a)
+	}
+	return append(due, others[:min(len(others), othersPerTurn)]...)
+}
+
+// ask runs a round for an attachment.
+func (p *prober) ask(ctx context.Context, a hook.Attachment) {
+	now := found{at: time.Now()}
+	verdicts, err := p.lanyard.Verify(ctx, a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := a.ID.String()
+	p.free++
+	delete(p.asking, id)
+	if err != nil || len(verdicts) == 0 {
+		// The container has just ended, as a rule; "lanyard verify" says what else it can be.
+		p.log.Debug("cannot ask a gateway", "attachment", id, "err", err)
+		now.Verdict = p.found[id].Verdict
+		p.found[id] = now
+		return
+	}
+	now.Verdict = verify.Worst(verdicts)
+	before := p.found[id]
+	p.found[id] = now
+	if w := p.worst[id]; w == "" || verify.Worst([]verify.Verdict{{Code: w}, now.Verdict}).Code != w {
+		p.worst[id] = now.Code
+	}
+	if before.Code != now.Code {
+		select {
+		case p.changed <- struct{}{}:
+		default: // it has been told already
+		}
+	}
+}
+
+// apply puts the last verdicts into rows. What has become of an interface or its parent since the start
+// comes first: a gateway that cannot be asked says less.
+func (p *prober) apply(rows []overview.Row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range rows {
+		r := &rows[i]
+		if f := p.found[r.Attachment]; f.Code != "" && !overview.Broken(*r) {
+			r.Verdict, r.Text, r.RTT = f.Code, f.Text, f.RTT
+		}
+	}
+}
+
+// asked returns when an attachment was asked last, zero for never.
+func (p *prober) asked(attachment string) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.found[attachment].at
+}
+
+// takeWorst returns the worst verdicts since the last call, by attachment.
+func (p *prober) takeWorst() map[string]verify.Code {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := p.worst
+	p.worst = map[string]verify.Code{}
+	return taken
+}
