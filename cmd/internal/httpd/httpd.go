@@ -3,6 +3,7 @@
 package httpd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func ListenLocal(addr string) (net.Listener, error) {
 	}
 	if !Loopback(host) {
 		return nil, fmt.Errorf("%q is not a loopback address: other machines could read the page: use 127.0.0.1, "+
-			"or unix:PATH, and reach it by \"ssh -L\"", host)
+			"or unix:PATH, and reach it by \"ssh -L\"", cmp.Or(host, addr))
 	}
 	l, err := Listen(addr)
 	if err != nil {

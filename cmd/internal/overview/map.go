@@ -141,7 +141,8 @@ func (n *Node) judge() (good, bad int) {
 		g, b := c.judge()
 		good, bad = good+g, bad+b
 	}
-	if (n.Kind == "network" || n.Kind == "parent") && n.State == Good && good == 0 && bad > 0 {
+	judged := n.Kind == "network" || n.Kind == "parent" && n.Name != "?"
+	if judged && n.State == Good && good == 0 && bad > 0 {
 		n.State, n.Text = Bad, fmt.Sprintf("%d of %d containers work", good, good+bad)
 	}
 	return good, bad

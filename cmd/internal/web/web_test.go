@@ -16,6 +16,7 @@ import (
 
 // TestPage reads the pages of a running service as a browser without a script does.
 func TestPage(t *testing.T) {
+	testenv.OutsideOfVM(t)
 	w := newLab(t, 2)
 
 	t.Run("overview", func(t *testing.T) {
