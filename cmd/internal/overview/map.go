@@ -154,8 +154,8 @@ type Rates map[string]Rate
 // Rate are the bytes per second of one attachment.
 type Rate struct{ Out, In float64 }
 
-// RatesOf returns the rates between two readings. An attachment that is not watched, or whose counters
-// have begun again, has none.
+// RatesOf returns the rates between two readings. It has no rate for an attachment that is not
+// watched, or with counters that have begun again.
 func RatesOf(before, after []Row, elapsed time.Duration) Rates {
 	was := map[string]*verify.Counters{}
 	for _, r := range before {

@@ -39,7 +39,7 @@ func VLAN(t ether.Tags) string {
 	return strings.TrimPrefix(t.String(), "VLAN ")
 }
 
-// FirstAddress returns the first address without its prefix length, "" if there is none.
+// FirstAddress returns the first address without its prefix length, "" for an empty list.
 func FirstAddress(prefixes []netip.Prefix) string {
 	if len(prefixes) == 0 {
 		return ""

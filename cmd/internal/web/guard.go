@@ -12,7 +12,7 @@ import (
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		// Against a container whose name or id is markup: html/template escapes it, and if that failed,
+		// Against a container with markup as its name or id: html/template escapes it, and if that failed,
 		// the browser would run no script and load nothing that is not the service's own.
 		h.Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -23,8 +23,8 @@ func guard(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		if !localHost(r.Host) {
-			// Against DNS rebinding: a web site whose own name leads to 127.0.0.1 is of the page's origin for a
-			// browser, and could read it. The same holds for a socket that ssh forwards.
+			// Against DNS rebinding: if the name of a web site leads to 127.0.0.1, the browser lets the site's
+			// script read the page. The same holds for a socket that ssh forwards.
 			http.Error(w, "the page answers to localhost and loopback addresses only: use http://localhost and the port",
 				http.StatusMisdirectedRequest)
 			return

@@ -20,7 +20,7 @@ const (
 
 // A point is one sample of one attachment.
 type point struct {
-	code      verify.Code // "" if there is none
+	code      verify.Code // "": no sample
 	anomalies uint32      // frames since the sample before
 	rtt       float32     // seconds; 0: no answer
 	bytes     float32     // per second, both directions
@@ -69,9 +69,7 @@ func (h *history) add(now time.Time, rows []overview.Row, worst map[string]verif
 		}
 		present[r.Attachment] = true
 		s.points[h.next] = s.point(r, elapsed)
-		if c := worst[r.Attachment]; c != "" {
-			s.points[h.next].code = verify.Worst([]verify.Verdict{{Code: c}, {Code: r.Verdict}}).Code
-		}
+		s.points[h.next].code = worse(r.Verdict, worst[r.Attachment])
 	}
 	maps.DeleteFunc(h.series, func(id string, _ *series) bool { return !present[id] })
 	h.next, h.at = (h.next+1)%samples, now

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/overview"
-	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -34,6 +33,17 @@ func (i *Item) Label() string {
 		return "Network"
 	}
 	return ""
+}
+
+// AnomalyText counts the anomalies of a container, "" for none.
+func (i *Item) AnomalyText() string {
+	switch i.Anomalies {
+	case 0:
+		return ""
+	case 1:
+		return "1 anomaly"
+	}
+	return fmt.Sprintf("%d anomalies", i.Anomalies)
 }
 
 // Why returns why a node does not work, "" if it does, or if the node above says the same.
@@ -199,12 +209,12 @@ func (i *Item) keep(f filter) (shown int) {
 			shown++
 			return false
 		}
-		below := 0
-		if c.Row == nil {
-			below = c.keep(f)
+		if c.Row != nil {
+			return true
 		}
+		below := c.keep(f)
 		shown += below
-		return below == 0 && (c.Row != nil || !f.none())
+		return below == 0 && !f.none() && !(f == filter{Verdict: onlyBad} && c.broken())
 	})
 	return shown
 }
@@ -216,15 +226,14 @@ type containerPage struct {
 	Rows  []overview.Row // the containers that share the interface
 	Plot  plot
 	Asked time.Time // when the gateways were asked again, zero for never
+	// NotAsked is why they could not be asked, "" if they could.
+	NotAsked string
 }
 
 // RTT formats the round trip to the gateway.
 func (p *containerPage) RTT() string { return overview.Rounded(p.Row.RTT) }
 
-// Attaching reports whether the attachment is not finished.
-func (p *containerPage) Attaching() bool { return p.Row.State != hook.Attached }
-
-// find returns the first item of an attachment, nil if there is none.
+// find returns the first item of an attachment, nil if it has no item.
 func (i *Item) find(attachment string) *Item {
 	if i.Row != nil && i.Row.Attachment == attachment {
 		return i

@@ -17,7 +17,7 @@ type plot struct {
 	RTT           string // path; "" for none
 	Traffic       string
 	Anomalies     []bar
-	// Figures in words, which stand beside the drawing and are read out instead of it.
+	// Figures as text: for the caption, and for screen readers.
 	Works, MostRTT, MedianRTT, MostTraffic string
 	AnomalyCount                           uint64
 }
@@ -54,12 +54,7 @@ func coarse(points []point, n int) (list []point) {
 	for chunk := range slices.Chunk(points, size) {
 		var sum point
 		for _, p := range chunk {
-			switch {
-			case sum.code == "":
-				sum.code = p.code
-			case p.code != "":
-				sum.code = verify.Worst([]verify.Verdict{{Code: sum.code}, {Code: p.code}}).Code
-			}
+			sum.code = worse(sum.code, p.code)
 			sum.rtt = max(sum.rtt, p.rtt)
 			sum.anomalies += p.anomalies
 			sum.bytes += p.bytes / float32(len(chunk))

@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"context"
-	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -21,12 +20,14 @@ import (
 const (
 	othersPerTurn = 16
 	maxRounds     = 16 // at one time
+	// askTimeout ends a round that a container or a station keeps going. Networks can have a deadline of
+	// one minute.
+	askTimeout = 2 * time.Minute
 )
 
 // prober asks the gateways of containers again, as "lanyard verify" does.
 type prober struct {
 	lanyard *wiring.Lanyard
-	log     *slog.Logger
 	changed chan<- struct{} // told of a verdict that is another than before
 
 	rounds sync.WaitGroup
@@ -40,11 +41,12 @@ type prober struct {
 // found is the result of a round.
 type found struct {
 	verify.Verdict
-	at time.Time // of the question
+	at     time.Time // of the question
+	failed error     // why the gateways could not be asked
 }
 
-func newProber(l *wiring.Lanyard, log *slog.Logger, changed chan<- struct{}) *prober {
-	return &prober{lanyard: l, log: log, changed: changed, free: maxRounds, asking: map[string]bool{},
+func newProber(l *wiring.Lanyard, changed chan<- struct{}) *prober {
+	return &prober{lanyard: l, changed: changed, free: maxRounds, asking: map[string]bool{},
 		found: map[string]found{}, worst: map[string]verify.Code{}}
 }
 
@@ -92,24 +94,22 @@ func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
 // ask runs a round for an attachment.
 func (p *prober) ask(ctx context.Context, a hook.Attachment) {
 	now := found{at: time.Now()}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	verdicts, err := p.lanyard.Verify(ctx, a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	id := a.ID.String()
 	p.free++
 	delete(p.asking, id)
-	if err != nil || len(verdicts) == 0 {
-		// The container has just ended, as a rule; "lanyard verify" says what else it can be.
-		p.log.Debug("cannot ask a gateway", "attachment", id, "err", err)
-		now.Verdict = p.found[id].Verdict
-		p.found[id] = now
-		return
+	if err == nil && len(verdicts) > 0 {
+		now.Verdict = verify.Worst(verdicts)
 	}
-	now.Verdict = verify.Worst(verdicts)
+	now.failed = err // as a rule, the container has just ended; the verdict is that of the start, as in ps
 	before := p.found[id]
 	p.found[id] = now
-	if w := p.worst[id]; w == "" || verify.Worst([]verify.Verdict{{Code: w}, now.Verdict}).Code != w {
-		p.worst[id] = now.Code
+	if now.Code != "" {
+		p.worst[id] = worse(p.worst[id], now.Code)
 	}
 	if before.Code != now.Code {
 		select {
@@ -132,11 +132,11 @@ func (p *prober) apply(rows []overview.Row) {
 	}
 }
 
-// asked returns when an attachment was asked last, zero for never.
-func (p *prober) asked(attachment string) time.Time {
+// last returns the result of the last round for an attachment, zero for none.
+func (p *prober) last(attachment string) found {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.found[attachment].at
+	return p.found[attachment]
 }
 
 // takeWorst returns the worst verdicts since the last call, by attachment.
@@ -146,4 +146,12 @@ func (p *prober) takeWorst() map[string]verify.Code {
 	taken := p.worst
 	p.worst = map[string]verify.Code{}
 	return taken
+}
+
+// worse returns the more severe of two codes. "" is less severe than any.
+func worse(a, b verify.Code) verify.Code {
+	if a == "" || b == "" {
+		return cmp.Or(a, b)
+	}
+	return verify.Worst([]verify.Verdict{{Code: a}, {Code: b}}).Code
 }

@@ -71,7 +71,7 @@ func newWatch(l *wiring.Lanyard, heard lldp.Memory, log *slog.Logger) *watch {
 	wake := make(chan struct{}, 1)
 	return &watch{
 		lanyard: l, heard: heard, log: log, wake: wake, newer: make(chan struct{}),
-		prober:  newProber(l, log, wake),
+		prober:  newProber(l, wake),
 		history: newHistory(),
 	}
 }

@@ -83,7 +83,7 @@ func (w *watch) handler() http.Handler {
 }
 
 // wanted returns the view for a request, which may wait for a newer one than it has. It answers itself
-// and returns nil if there is none.
+// and returns nil if nothing could be read.
 func (w *watch) wanted(rw http.ResponseWriter, r *http.Request) *view {
 	after, _ := strconv.ParseUint(r.FormValue("after"), 10, 64) // 0 does not wait
 	v := w.view(r.Context(), after)
@@ -133,7 +133,11 @@ func (w *watch) serveContainer(rw http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p.Title = overview.Printable(p.Name)
-	p.Plot, p.Asked = draw(w.history.of(attachment)), w.prober.asked(attachment)
+	last := w.prober.last(attachment)
+	p.Plot, p.Asked = draw(w.history.of(attachment)), last.at
+	if last.failed != nil {
+		p.NotAsked = last.failed.Error()
+	}
 	w.render(rw, http.StatusOK, "container.html.tmpl", &p)
 }
 
