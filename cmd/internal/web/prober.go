@@ -16,10 +16,11 @@ import (
 
 // How many gateways are asked: a broken VLAN must be seen within two seconds, and a host with a
 // thousand containers must not flood the LAN. In each turn, one container of each network is asked, for
-// its VLAN, and some others: those that were asked the longest time ago.
+// its VLAN; then those that were asked before the last change on their network; then some others.
+// Each time the one that was asked the longest time ago comes first.
 const (
-	othersPerTurn = 16
-	maxRounds     = 16 // at one time
+	othersPerTurn = 4
+	maxRounds     = 32 // at one time
 	// askTimeout ends a round that a container or a station keeps going. Networks can have a deadline of
 	// one minute.
 	askTimeout = 2 * time.Minute
@@ -28,7 +29,7 @@ const (
 // prober asks the gateways of containers again, as "lanyard verify" does.
 type prober struct {
 	lanyard *wiring.Lanyard
-	changed chan<- struct{} // told of a verdict that is another than before
+	changed func() // is called after a verdict that is another than before
 
 	rounds sync.WaitGroup
 	mu     sync.Mutex
@@ -42,10 +43,11 @@ type prober struct {
 type found struct {
 	verify.Verdict
 	at     time.Time // of the question
+	change time.Time // when a good verdict became a bad one, or the reverse
 	failed error     // why the gateways could not be asked
 }
 
-func newProber(l *wiring.Lanyard, changed chan<- struct{}) *prober {
+func newProber(l *wiring.Lanyard, changed func()) *prober {
 	return &prober{lanyard: l, changed: changed, free: maxRounds, asking: map[string]bool{},
 		found: map[string]found{}, worst: map[string]verify.Code{}}
 }
@@ -78,17 +80,26 @@ func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
 	slices.SortStableFunc(recs, func(a, b hook.Attachment) int {
 		return cmp.Or(p.found[a.ID.String()].at.Compare(p.found[b.ID.String()].at), a.Created.Compare(b.Created))
 	})
-	var others []hook.Attachment
+	changes := map[string]time.Time{} // the last one of each network
+	for _, a := range recs {
+		if at := p.found[a.ID.String()].change; at.After(changes[a.Network]) {
+			changes[a.Network] = at
+		}
+	}
+	var old, others []hook.Attachment
 	networks := map[string]bool{}
 	for _, a := range recs {
-		if networks[a.Network] {
+		switch {
+		case !networks[a.Network]:
+			networks[a.Network] = true
+			due = append(due, a)
+		case p.found[a.ID.String()].at.Before(changes[a.Network]):
+			old = append(old, a)
+		case len(others) < othersPerTurn:
 			others = append(others, a)
-			continue
 		}
-		networks[a.Network] = true
-		due = append(due, a)
 	}
-	return append(due, others[:min(len(others), othersPerTurn)]...)
+	return slices.Concat(due, old, others)
 }
 
 // ask runs a round for an attachment.
@@ -107,15 +118,16 @@ func (p *prober) ask(ctx context.Context, a hook.Attachment) {
 	}
 	now.failed = err // as a rule, the container has just ended; the verdict is that of the start, as in ps
 	before := p.found[id]
+	now.change = before.change
+	if now.Code != "" && now.Code.Good() != (before.Code == "" || before.Code.Good()) {
+		now.change = time.Now()
+	}
 	p.found[id] = now
 	if now.Code != "" {
 		p.worst[id] = worse(p.worst[id], now.Code)
 	}
 	if before.Code != now.Code {
-		select {
-		case p.changed <- struct{}{}:
-		default: // it has been told already
-		}
+		p.changed()
 	}
 }
 

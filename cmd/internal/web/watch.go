@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/overview"
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/verify/lldp"
 )
@@ -52,15 +53,15 @@ type watch struct {
 	prober  *prober
 	history *history
 
-	wake     chan struct{} // a page was opened, or a verdict has changed
-	lastSeen atomic.Int64  // time of the last request, by UnixNano
+	readNow, askNow chan struct{} // end a pause
+	lastSeen        atomic.Int64  // time of the last request, by UnixNano
 
 	mu    sync.Mutex
-	now   *view         // nil before the first reading
-	newer chan struct{} // closed when now is replaced
+	now   *view             // nil before the first reading
+	newer chan struct{}     // closed when now is replaced
+	recs  []hook.Attachment // of the last reading
 
 	// Used by run only.
-	asked     time.Time // the last turn of questions
 	seen      []byte    // what a newer view must differ from
 	refreshed time.Time // when rates were computed
 	before    []overview.Row
@@ -68,27 +69,48 @@ type watch struct {
 }
 
 func newWatch(l *wiring.Lanyard, heard lldp.Memory, log *slog.Logger) *watch {
-	wake := make(chan struct{}, 1)
-	return &watch{
-		lanyard: l, heard: heard, log: log, wake: wake, newer: make(chan struct{}),
-		prober:  newProber(l, wake),
-		history: newHistory(),
+	w := &watch{
+		lanyard: l, heard: heard, log: log, newer: make(chan struct{}), history: newHistory(),
+		readNow: make(chan struct{}, 1), askNow: make(chan struct{}, 1),
+	}
+	w.prober = newProber(l, func() { signal(w.readNow) })
+	return w
+}
+
+// signal ends a pause, or the next one.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it has been told already
 	}
 }
 
 // run reads and asks until ctx ends.
 func (w *watch) run(ctx context.Context) {
-	defer w.prober.rounds.Wait()
+	var asking sync.WaitGroup
+	asking.Go(func() { w.ask(ctx) })
+	defer asking.Wait()
 	for ctx.Err() == nil {
 		started := time.Now()
-		w.turn(ctx)
+		w.sample(ctx)
 		took := time.Since(started)
-		interval := w.interval()
-		w.pause(ctx, took, max(interval, idleFactor*took))
+		pause(ctx, took, max(w.interval(), idleFactor*took), w.readNow)
 	}
 }
 
-// interval returns the time from one reading to the next.
+// ask has the gateways of attachments asked until ctx ends, and waits for the answers.
+func (w *watch) ask(ctx context.Context) {
+	defer w.prober.rounds.Wait()
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		recs := w.recs
+		w.mu.Unlock()
+		w.prober.turn(ctx, recs)
+		pause(ctx, watchedInterval, w.interval(), w.askNow)
+	}
+}
+
+// interval returns the time from one reading to the next, and from one turn of questions to the next.
 func (w *watch) interval() time.Duration {
 	if time.Since(time.Unix(0, w.lastSeen.Load())) < watchedFor {
 		return watchedInterval
@@ -96,8 +118,8 @@ func (w *watch) interval() time.Duration {
 	return sampleInterval
 }
 
-// pause waits for most, and at least for least: it ends when there is a reason for a reading.
-func (w *watch) pause(ctx context.Context, least, most time.Duration) {
+// pause waits for most, and at least for least: it ends with a signal.
+func pause(ctx context.Context, least, most time.Duration, wake <-chan struct{}) {
 	select {
 	case <-ctx.Done():
 		return
@@ -105,33 +127,26 @@ func (w *watch) pause(ctx context.Context, least, most time.Duration) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-w.wake:
+	case <-wake:
 	case <-time.After(most - least):
 	}
 }
 
-// turn reads, publishes, starts questions and adds a sample, each if it is due.
-func (w *watch) turn(ctx context.Context) {
+// sample reads, publishes, and adds a sample to the history if it is due.
+func (w *watch) sample(ctx context.Context) {
 	now := time.Now()
-	sampling := now.Sub(w.history.last()) >= sampleInterval
-	r, err := w.read(ctx)
-	if err != nil {
-		if sampling {
-			w.history.miss(now)
-		}
-		return
-	}
-	if sampling {
-		w.history.add(now, r.Rows, w.prober.takeWorst())
-	}
-	if now.Sub(w.asked) >= w.interval() {
-		w.asked = now
-		w.prober.turn(ctx, r.Records)
+	due := now.Sub(w.history.last()) >= sampleInterval
+	rows, err := w.read(ctx)
+	switch {
+	case due && err == nil:
+		w.history.add(now, rows, w.prober.takeWorst())
+	case due:
+		w.history.miss(now)
 	}
 }
 
 // read reads and publishes. After an error the view has the rows of before, and the error.
-func (w *watch) read(ctx context.Context) (overview.Reading, error) {
+func (w *watch) read(ctx context.Context) ([]overview.Row, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	r, changes, err := overview.Read(ctx, w.lanyard)
@@ -144,12 +159,15 @@ func (w *watch) read(ctx context.Context) (overview.Reading, error) {
 			v.host, v.rows = w.now.host, w.now.rows
 		}
 		w.publish(v)
-		return r, err
+		return nil, err
 	}
+	w.mu.Lock()
+	w.recs = r.Records
+	w.mu.Unlock()
 	w.prober.apply(r.Rows)
 	v.rows, v.host = r.Rows, overview.Draw(w.lanyard, w.heard, r.Rows)
 	w.publish(v)
-	return r, nil
+	return r.Rows, nil
 }
 
 // publish makes v the view that pages show, with rates, if it differs from the last one or its rates are
@@ -184,10 +202,8 @@ func (w *watch) publish(v *view) {
 func (w *watch) view(ctx context.Context, after uint64) *view {
 	before := w.lastSeen.Swap(time.Now().UnixNano())
 	if time.Since(time.Unix(0, before)) >= watchedFor {
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+		signal(w.readNow)
+		signal(w.askNow)
 	}
 	timeout := time.NewTimer(waitMost)
 	defer timeout.Stop()
