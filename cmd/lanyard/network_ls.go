@@ -73,7 +73,8 @@ func (e env) runNetworkLs(c *cli.Context) error {
 			state = r.Parent.Why
 		}
 		table = append(table, []string{
-			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), overview.JoinSubnets(r.Subnets, ","), joinGateways(r.Subnets, ","),
+			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), overview.JoinSubnets(r.Subnets, ","),
+			joinGateways(r.Subnets, ","),
 			state,
 		})
 	}

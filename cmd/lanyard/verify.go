@@ -231,7 +231,9 @@ func verifyTable(rows []verifyRow) [][]string {
 		for _, p := range r.MTU {
 			text += "; " + p.Text
 		}
-		table = append(table, []string{firstOf(r.Containers), r.Network, gateway, overview.Rounded(r.RTT), string(r.Verdict), text})
+		table = append(table, []string{
+			firstOf(r.Containers), r.Network, gateway, overview.Rounded(r.RTT), string(r.Verdict), text,
+		})
 	}
 	return table
 }

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
@@ -121,8 +120,9 @@ func TestBrowser(t *testing.T) {
 		w.DetachAndEnd("web-3", w.containers["web-3"])
 		b.await("its end", `return document.querySelector("h1").innerText === "Not attached"`)
 		b.resize(1280, 900, false)
-		b.call(http.MethodPost, "/goog/cdp/execute", map[string]any{"cmd": "Emulation.setEmulatedMedia", "params": map[string]any{
-			"features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}}}}, nil)
+		b.emulate("Emulation.setEmulatedMedia", map[string]any{
+			"features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}},
+		})
 		b.open("/")
 		b.screenshot("dark")
 		w.service.Stop()

@@ -52,7 +52,8 @@ func (h *history) last() time.Time {
 	return h.at
 }
 
-// add adds a sample. worst has the worst verdicts since the sample before, by attachment. The history of an attachment that is gone goes with it.
+// add adds a sample. worst has the worst verdicts since the sample before, by attachment. The history of
+// an attachment that is gone goes with it.
 func (h *history) add(now time.Time, rows []overview.Row, worst map[string]verify.Code) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -214,7 +214,8 @@ func (i *Item) keep(f filter) (shown int) {
 		}
 		below := c.keep(f)
 		shown += below
-		return below == 0 && !f.none() && !(f == filter{Verdict: onlyBad} && c.broken())
+		shows := f.none() || f == filter{Verdict: onlyBad} && c.broken() // also a definition that is broken
+		return below == 0 && !shows
 	})
 	return shown
 }

@@ -74,18 +74,18 @@ func (p *prober) turn(ctx context.Context, recs []hook.Attachment) {
 
 // due returns the attachments to ask in this turn. With verification off, none is asked.
 func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
-	recs = slices.DeleteFunc(slices.Clone(recs), func(a hook.Attachment) bool {
-		return a.State != hook.Attached || a.Mode == verify.Off || p.asking[a.ID.String()]
-	})
-	slices.SortStableFunc(recs, func(a, b hook.Attachment) int {
-		return cmp.Or(p.found[a.ID.String()].at.Compare(p.found[b.ID.String()].at), a.Created.Compare(b.Created))
-	})
 	changes := map[string]time.Time{} // the last one of each network
 	for _, a := range recs {
 		if at := p.found[a.ID.String()].change; at.After(changes[a.Network]) {
 			changes[a.Network] = at
 		}
 	}
+	recs = slices.DeleteFunc(slices.Clone(recs), func(a hook.Attachment) bool {
+		return a.State != hook.Attached || a.Mode == verify.Off || p.asking[a.ID.String()]
+	})
+	slices.SortStableFunc(recs, func(a, b hook.Attachment) int {
+		return cmp.Or(p.found[a.ID.String()].at.Compare(p.found[b.ID.String()].at), a.Created.Compare(b.Created))
+	})
 	var old, others []hook.Attachment
 	networks := map[string]bool{}
 	for _, a := range recs {

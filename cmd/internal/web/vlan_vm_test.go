@@ -42,7 +42,8 @@ func TestVLAN(t *testing.T) {
 	eventually("[good good]")
 	w.TakeOffTrunk(60)
 	eventually("[good bad]")
-	wants(t, w.get(t, "/?q=c60"), "VLAN 60", "192.168.60.1 did not answer", "0 of 1 containers work", "1 of 2 containers work")
+	wants(t, w.get(t, "/?q=c60"), "VLAN 60", "192.168.60.1 did not answer", "0 of 1 containers work",
+		"1 of 2 containers work")
 	w.PutOnTrunk(60)
 	eventually("[good good]")
 }

@@ -125,8 +125,14 @@ func (b *browser) open(path string) {
 // resize sets the size of the page, as a phone's or a desktop's.
 func (b *browser) resize(width, height int, phone bool) {
 	b.t.Helper()
-	b.call(http.MethodPost, "/goog/cdp/execute", map[string]any{"cmd": "Emulation.setDeviceMetricsOverride",
-		"params": map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}}, nil)
+	b.emulate("Emulation.setDeviceMetricsOverride",
+		map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone})
+}
+
+// emulate sends a command of Chromium's own protocol, which has what WebDriver has not.
+func (b *browser) emulate(command string, params map[string]any) {
+	b.t.Helper()
+	b.call(http.MethodPost, "/goog/cdp/execute", map[string]any{"cmd": command, "params": params}, nil)
 }
 
 // run executes a script, which returns a value.
@@ -157,7 +163,9 @@ func (b *browser) keys(keys ...string) {
 	b.t.Helper()
 	var actions []map[string]string
 	for _, k := range keys {
-		actions = append(actions, map[string]string{"type": "keyDown", "value": k}, map[string]string{"type": "keyUp", "value": k})
+		for _, kind := range []string{"keyDown", "keyUp"} {
+			actions = append(actions, map[string]string{"type": kind, "value": k})
+		}
 	}
 	b.call(http.MethodPost, "/actions", map[string]any{"actions": []any{
 		map[string]any{"type": "key", "id": "keyboard", "actions": actions},
@@ -174,17 +182,16 @@ const (
 func (b *browser) await(what, script string) {
 	b.t.Helper()
 	testenv.Eventually(b.t, what, func() error {
-		var ok bool
-		if err := b.try(http.MethodPost, "/execute/sync", map[string]any{"script": script, "args": []any{}}, &ok); err != nil {
-			return err
+		var got struct {
+			OK   bool
+			Text string
 		}
-		if !ok {
-			var text string
-			_ = b.try(http.MethodPost, "/execute/sync",
-				map[string]any{"script": "return document.body.innerText", "args": []any{}}, &text)
-			return fmt.Errorf("the page shows %q", text)
+		err := b.try(http.MethodPost, "/execute/sync", map[string]any{"args": []any{},
+			"script": "return {ok: (() => {" + script + "})(), text: document.body.innerText}"}, &got)
+		if err == nil && !got.OK {
+			err = fmt.Errorf("the page shows %q", got.Text)
 		}
-		return nil
+		return err
 	})
 }
 
