@@ -7,8 +7,10 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/overview"
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
@@ -241,5 +243,38 @@ func TestDraw(t *testing.T) {
 	}
 	if got := coarse(points, 4); len(got) != 4 || got[2].code != verify.VLANSilent || got[2].anomalies != 3 {
 		t.Errorf("coarse points are %+v", got)
+	}
+}
+
+// TestDue checks which gateways are asked next, of two networks with 20 containers each.
+func TestDue(t *testing.T) {
+	p := newProber(nil, nil)
+	var recs []hook.Attachment
+	start := time.Now()
+	for i := range byte(40) {
+		a := hook.Attachment{ID: verify.ID{i + 1}, State: hook.Attached, Network: []string{"web", "db"}[i%2]}
+		recs = append(recs, a)
+		p.found[a.ID.String()] = found{Verdict: verify.Verdict{Code: verify.OK}, at: start.Add(time.Duration(i) * time.Second)}
+	}
+	due := func() (ids []byte) {
+		for _, a := range p.due(recs) {
+			ids = append(ids, a.ID[0])
+		}
+		return ids
+	}
+	if got := fmt.Sprint(due()); got != "[1 2 3 4 5 6]" {
+		t.Errorf("due are %s: want one of each network, and 4 others, the oldest first", got)
+	}
+	recs[0].Mode, recs[1].State = verify.Off, hook.Attaching
+	p.asking[recs[2].ID.String()] = true
+	if got := fmt.Sprint(due()); got != "[4 5 6 7 8 9]" {
+		t.Errorf("due are %s: want none with verification off, not attached or being asked", got)
+	}
+	// The newest of "db" turns bad: the others of "db" come before those of "web".
+	bad := p.found[recs[39].ID.String()]
+	bad.change = bad.at.Add(time.Second)
+	p.found[recs[39].ID.String()] = bad
+	if got := due(); len(got) != 1+19+4 || got[0] != 4 || got[1] != 5 || got[2] != 6 || got[3] != 8 {
+		t.Errorf("due are %v: want all of db", got)
 	}
 }
