@@ -78,6 +78,10 @@ FUZZTIME ?= 60s
 fuzz: deps-test ## every fuzz target in turn, FUZZTIME=60s for each; PKG=./verify/...; finds stay in testdata/fuzz; root
 	testenv/fuzz.sh $(FUZZTIME) $(or $(PKG),./...)
 
+.PHONY: test-browser
+test-browser: deps-browser ## the page of "lanyard serve --web" in Chromium: keyboard, phone, a VLAN that breaks; root
+	go test -count=1 -tags '$(TAGS) failpoint' -run '^TestBrowser$$' ./cmd/internal/web
+
 # go build knows what is fresh; make need not.
 .PHONY: bin/vm
 bin/vm:
@@ -194,8 +198,8 @@ install-drop-in = install -d $(DESTDIR)$(dir $(DROP_IN)) && \
 	sed 's|@DIRS@|"/usr/share/containers/oci/hooks.d", "$(PREFIX)/share/lanyard/hooks.d"|' \
 	packaging/containers.conf.d/50-lanyard.conf.in > $(DESTDIR)$(DROP_IN)
 
-.PHONY: deps-test deps-suite deps-demo deps-bench deps-generate deps-package
-deps-test deps-suite deps-demo deps-bench deps-generate deps-package: deps-%:
+.PHONY: deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package
+deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package: deps-%:
 	@testenv/deps.sh $*
 
 .PHONY: clean

@@ -5,6 +5,7 @@ set -eu
 
 test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins dnsmasq-base isc-dhcp-server kea-dhcp4-server fish"
 suite="mmdebstrap debian-archive-keyring"
+browser="chromium chromium-driver fonts-dejavu-core iproute2 iputils-ping"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 bench="netavark iperf3 runc time busybox-static iproute2 util-linux"
 generate="clang llvm libbpf-dev"
@@ -14,13 +15,14 @@ packages=
 for subject in "$@"; do
 	case $subject in
 	test) packages="$packages $test_" ;;
+	browser) packages="$packages $browser" ;;
 	suite) packages="$packages $suite" ;;
 	demo) packages="$packages $demo" ;;
 	bench) packages="$packages $bench" ;;
 	generate) packages="$packages $generate" ;;
 	package) packages="$packages $package" ;;
 	*)
-		echo "deps.sh: unknown subject \"$subject\": test, suite, demo, bench, generate, package" >&2
+		echo "deps.sh: unknown subject \"$subject\": test, browser, suite, demo, bench, generate, package" >&2
 		exit 2
 		;;
 	esac

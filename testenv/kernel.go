@@ -23,11 +23,11 @@ func InSuite(t *testing.T, suites ...string) {
 }
 
 // ByName skips a test unless -run selects tests. It is for tests that take minutes, of which CI has
-// few.
+// few, or that need a large program, which CI does not install.
 func ByName(t *testing.T) {
 	t.Helper()
 	if flag.Lookup("test.run").Value.String() == "" {
-		t.Skip("runs only with -run: it takes minutes")
+		t.Skip("runs only with -run: it takes minutes, or needs a large program")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 )
 
@@ -78,12 +79,10 @@ func quoteSome(words []string) string {
 	return strings.Join(quoted, ", ") + more
 }
 
-// abbreviate shortens an id as podman and docker list it: 64 hexadecimal digits, and what
-// the plugins add to them, to 12. Other names stay unchanged.
+// abbreviate shortens an id as podman and docker list it, unless full is set.
 func abbreviate(id string, full bool) string {
-	container, _, _ := strings.Cut(id, ":")
-	if full || len(container) != 64 || strings.Trim(container, "0123456789abcdef") != "" {
+	if full {
 		return id
 	}
-	return container[:12]
+	return overview.Abbreviate(id)
 }

@@ -10,6 +10,8 @@ import (
 	"text/template"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 )
 
 // formatFlag is --format of a command that prints rows of one type.
@@ -146,7 +148,7 @@ func printRow[T any](w io.Writer, t *template.Template, row T) error {
 	for i, line := range lines {
 		cells := strings.Split(line, "\t")
 		for i, cell := range cells {
-			cells[i] = printable(cell)
+			cells[i] = overview.Printable(cell)
 		}
 		lines[i] = strings.Join(cells, "\t")
 	}
@@ -154,7 +156,7 @@ func printRow[T any](w io.Writer, t *template.Template, row T) error {
 	return err
 }
 
-// explainTemplate adds to text/template's reason, such as "can't evaluate field X in type main.psRow",
+// explainTemplate adds to text/template's reason, such as "can't evaluate field X in type overview.Row",
 // which fields the row has.
 func explainTemplate(reason string, row reflect.Type) string {
 	field, unknown := strings.CutPrefix(reason, "can't evaluate field ")

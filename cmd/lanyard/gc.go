@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 )
 
@@ -78,7 +79,7 @@ func (e env) runGC(c *cli.Context) error {
 			why = "its interface is gone"
 		}
 		fmt.Fprintf(e.stdout, "released %s on network %q from %s: %s\n",
-			orDash(joinPrefixes(a.Addrs)), a.Network, describe(a), why)
+			orDash(overview.JoinPrefixes(a.Addrs)), a.Network, describe(a), why)
 	}
 	if len(swept) == 0 && err == nil {
 		fmt.Fprintln(e.stdout, "nothing to release")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -53,7 +54,7 @@ type inspection struct {
 }
 
 // Address returns the first address, without its prefix length, for templates.
-func (i inspection) Address() string { return firstAddress(i.Addrs) }
+func (i inspection) Address() string { return overview.FirstAddress(i.Addrs) }
 
 func (e env) runInspect(c *cli.Context) error {
 	if err := checkArgs(1, c, "ID"); err != nil {

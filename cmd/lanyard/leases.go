@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/leases"
@@ -114,7 +115,7 @@ func membersTable(members []etcdstore.Member) [][]string {
 		if m.Revision != 0 {
 			revision = strconv.FormatInt(m.Revision, 10)
 		}
-		table = append(table, []string{m.Endpoint, m.Version, state, rounded(m.RTT), m.Cluster, revision})
+		table = append(table, []string{m.Endpoint, m.Version, state, overview.Rounded(m.RTT), m.Cluster, revision})
 	}
 	return table
 }

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/lanyard-net/lanyard/hook/ether"
-	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func (e env) network() *cli.Command {
@@ -24,60 +20,7 @@ func (e env) network() *cli.Command {
 	}
 }
 
-// parent is the current state of a network's parent.
-type parent struct {
-	Name    string `json:"name"`
-	State   string `json:"state"`         // up, down, missing or refused
-	Why     string `json:"why,omitempty"` // why it is not up
-	Managed bool   `json:"managed"`       // a VLAN sub-interface or dummy that Lanyard created
-	Trunk   string `json:"trunk,omitempty"`
-	VLAN    string `json:"vlan,omitempty"` // "50"; "100.200" for QinQ; "" for none
-	MTU     int    `json:"mtu,omitempty"`
-	MAC     string `json:"mac,omitempty"`
-}
-
-// inspectParent returns the state of a network's parent and changes nothing. Errors are
-// in the state.
-func inspectParent(l *wiring.Lanyard, def *network.Definition) parent {
-	p, err := l.Parent(def)
-	if err != nil {
-		state := "refused"
-		if errors.Is(err, link.ErrNoLink) {
-			state = "missing"
-		}
-		return parent{Name: def.Parent, State: state, Why: err.Error()}
-	}
-	seen := parent{
-		Name: def.Parent, State: "up", Managed: p.Ours, Trunk: p.Trunk,
-		VLAN: vlan(p.Tags), MTU: p.MTU, MAC: p.MAC.String(),
-	}
-	why, err := l.Host.Down(p)
-	if err != nil {
-		why = err.Error()
-	}
-	if why != "" {
-		seen.State, seen.Why = "down", why
-	}
-	return seen
-}
-
-// vlan formats tags for a column: "50", "100.200", "" for none.
-func vlan(t ether.Tags) string {
-	if len(t) == 0 {
-		return ""
-	}
-	return strings.TrimPrefix(t.String(), "VLAN ")
-}
-
-// joinSubnets joins the subnets, and joinGateways their gateways.
-func joinSubnets(subnets []network.Subnet, comma string) string {
-	list := make([]string, len(subnets))
-	for i, s := range subnets {
-		list[i] = s.Subnet.String()
-	}
-	return strings.Join(list, comma)
-}
-
+// joinGateways joins the gateways of subnets by a separator.
 func joinGateways(subnets []network.Subnet, comma string) string {
 	var list []string
 	for _, s := range subnets {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
@@ -38,7 +39,7 @@ can ask for an address outside of the range.`,
 // networkReport is one network in the JSON of "network inspect".
 type networkReport struct {
 	Definition  *network.Definition `json:"definition"`
-	Parent      parent              `json:"parent"`
+	Parent      overview.Parent     `json:"parent"`
 	Subnets     []subnetReport      `json:"subnets"`
 	Host        *hostLink           `json:"host,omitempty"` // the host's own link; nil without --host-access
 	Attachments int                 `json:"attachments"`    // including unfinished ones
@@ -128,7 +129,7 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 	if err != nil {
 		return r, err
 	}
-	r = networkReport{Definition: def, Parent: inspectParent(l, def), Subnets: []subnetReport{}}
+	r = networkReport{Definition: def, Parent: overview.ParentOf(l, def), Subnets: []subnetReport{}}
 	if r.Host, err = inspectHostLink(l, def); err != nil {
 		return r, err
 	}

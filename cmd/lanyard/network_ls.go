@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 )
@@ -31,7 +32,7 @@ type networkRow struct {
 	Name    string           `json:"name"`
 	Driver  string           `json:"driver"`
 	Mode    network.Mode     `json:"mode"`
-	Parent  parent           `json:"parent"`
+	Parent  overview.Parent  `json:"parent"`
 	Subnets []network.Subnet `json:"subnets"`
 }
 
@@ -60,7 +61,7 @@ func (e env) runNetworkLs(c *cli.Context) error {
 	}
 	var rows []networkRow
 	for _, d := range defs {
-		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, inspectParent(l, d), d.Subnets})
+		rows = append(rows, networkRow{d.Name, d.Driver, d.Mode, overview.ParentOf(l, d), d.Subnets})
 	}
 	if !format.table() {
 		return printRows(e.stdout, format, rows)
@@ -72,7 +73,8 @@ func (e env) runNetworkLs(c *cli.Context) error {
 			state = r.Parent.Why
 		}
 		table = append(table, []string{
-			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), joinSubnets(r.Subnets, ","), joinGateways(r.Subnets, ","),
+			r.Name, r.Parent.Name, r.Parent.VLAN, string(r.Mode), overview.JoinSubnets(r.Subnets, ","),
+			joinGateways(r.Subnets, ","),
 			state,
 		})
 	}

@@ -6,9 +6,10 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 )
 
 // flagQuiet returns the flag --quiet, which prints only what is named.
@@ -43,35 +44,11 @@ func printTable(w io.Writer, rows [][]string) error {
 
 // clean replaces control characters: container ids and link names are untrusted and must
 // not break the line or change the terminal.
-func clean(cell string) string { return printable(orDash(cell)) }
-
-// printable is clean for text that may be empty.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, text)
-}
+func clean(cell string) string { return overview.Printable(orDash(cell)) }
 
 func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
 	return s
-}
-
-// rounded formats a duration with three digits, for comparison by eye. JSON has the exact
-// value.
-func rounded(d time.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	for unit := time.Second; unit > time.Nanosecond; unit /= 10 {
-		if d >= unit {
-			return d.Round(unit / 100).String()
-		}
-	}
-	return d.String()
 }

@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/ether"
@@ -45,48 +44,12 @@ container that its guard dropped; "lanyard inspect" counts them by reason.
 --all-hosts adds the containers of the other hosts on networks with --leases etcd, by
 name, interface, address and HOST: the store knows no more of them.`,
 		Flags: []cli.Flag{
-			flagFormat[psRow](), flagQuiet("container ids"),
+			flagFormat[overview.Row](), flagQuiet("container ids"),
 			&cli.BoolFlag{Name: "all-hosts", Usage: "also the containers of other hosts that share leases (asks etcd)"},
 			&cli.BoolFlag{Name: "no-trunc", Usage: "print container ids in full"},
 		},
 		Action: e.runPs,
 	}
-}
-
-// psRow is one container's interface in the JSON of "ps".
-type psRow struct {
-	Container  string           `json:"container"` // "" if no container of the pod runs, or after a rebuild
-	Name       string           `json:"name,omitempty"`
-	Pod        string           `json:"pod,omitempty"` // namespace/name, in Kubernetes
-	Attachment string           `json:"attachment"`
-	State      hook.State       `json:"state"`
-	Network    string           `json:"network"`
-	Interface  string           `json:"interface"`
-	Addresses  []netip.Prefix   `json:"addresses"`
-	MAC        ether.MAC        `json:"mac"`
-	VLAN       string           `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
-	Verdict    verify.Code      `json:"verdict"`
-	Text       string           `json:"text"`
-	RTT        time.Duration    `json:"gateway_rtt_ns"`
-	Counters   *verify.Counters `json:"counters"`            // null if the trunk is not watched
-	Anomalies  []verify.Anomaly `json:"anomalies"`           // since the start
-	Unwatched  string           `json:"unwatched,omitempty"` // why the trunk is not watched
-	Changes    []verify.Change  `json:"changes,omitempty"`   // how the interface is not as it was given
-	Owner      uint32           `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
-	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
-	// Host is the host of a container of another host; "" for this host's. The fields after Interface
-	// are then unknown, except for Addresses, and so are Container and Pod.
-	Host string `json:"host,omitempty"`
-}
-
-// Address returns the first address, without its prefix length, for templates.
-func (r psRow) Address() string { return firstAddress(r.Addresses) }
-
-func firstAddress(prefixes []netip.Prefix) string {
-	if len(prefixes) == 0 {
-		return ""
-	}
-	return prefixes[0].Addr().String()
 }
 
 func (e env) runPs(c *cli.Context) error {
@@ -95,30 +58,26 @@ func (e env) runPs(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	recs, err := l.Attachments(c.Context)
-	if err != nil {
-		return err
-	}
 	defs, broken := network.LoadAll(l.Networks)
 	for _, err := range broken {
 		e.say("%v", err)
 	}
-	var rows []psRow
-	changes, err := l.Changes(recs)
+	r, changes, err := overview.Read(c.Context, l)
 	if err != nil {
-		e.say("%v", err)
+		return err
 	}
-	for _, a := range recs {
-		rows = append(rows, psRows(a, changes[a.ID], l)...)
+	if changes != nil {
+		e.say("%v", changes)
 	}
+	rows := r.Rows
 	if c.Bool("all-hosts") {
-		others, err := otherHosts(c.Context, l, defs, recs)
+		others, err := otherHosts(c.Context, l, defs, r.Records)
 		if err != nil {
 			return err
 		}
 		rows = append(rows, others...)
 	}
-	slices.SortStableFunc(rows, func(a, b psRow) int {
+	slices.SortStableFunc(rows, func(a, b overview.Row) int {
 		return cmp.Or(
 			cmp.Compare(a.Network, b.Network), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Container, b.Container),
 			cmp.Compare(a.Interface, b.Interface),
@@ -133,13 +92,13 @@ func (e env) runPs(c *cli.Context) error {
 	if err := printTable(e.stdout, psTable(rows, c.Bool("no-trunc"))); err != nil {
 		return err
 	}
-	for _, a := range recs {
-		for _, c := range changes[a.ID] {
+	for _, a := range r.Records {
+		for _, c := range r.Changes[a.ID] {
 			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
 		}
 	}
 	e.noteLinkChanges(l)
-	e.noteAhead(l, recs)
+	e.noteAhead(l, r.Records)
 	return e.noteUnleased(c.Context, l)
 }
 
@@ -194,49 +153,12 @@ func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 	return err
 }
 
-// psRows returns a row for each container of an attachment. They share the interface, and
-// users look for each of them by its id.
-func psRows(a hook.Attachment, changes []verify.Change, l *wiring.Lanyard) []psRow {
-	row := psRow{
-		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
-		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
-		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
-		Changes: changes,
-	}
-	if i := slices.IndexFunc(changes, func(c verify.Change) bool { return c.Code != "" }); i >= 0 {
-		row.Verdict, row.Text, row.RTT = changes[i].Code, changes[i].Text, 0
-	}
-	if a.Pod.Sandbox != "" {
-		row.Pod = a.Pod.String()
-	}
-	seen, err := l.Evidence(a)
-	if err == nil {
-		row.Counters, row.Anomalies = &seen.Counters, append(row.Anomalies, anomaliesSince(a, seen)...)
-		_, err = l.Datapath.Ahead(a.Endpoint.Trunk)
-	}
-	if err != nil {
-		row.Unwatched = err.Error()
-	}
-	if row.Guarded, err = l.Guarded(a); err != nil {
-		row.Unwatched = err.Error()
-	}
-	var rows []psRow
-	for _, c := range a.Containers {
-		row.Container, row.Name = c.ID, c.Name
-		rows = append(rows, row)
-	}
-	if len(rows) == 0 {
-		rows = append(rows, row)
-	}
-	return rows
-}
-
-func psTable(rows []psRow, full bool) [][]string {
+func psTable(rows []overview.Row, full bool) [][]string {
 	table := [][]string{{
 		"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "MAC", "VLAN", "VERDICT", "GATEWAY-RTT", "OUT", "IN", "ANOMALIES",
 	}}
 	// The column is left out on the many hosts without rootless containers.
-	guards := slices.ContainsFunc(rows, func(r psRow) bool { return r.Guarded != nil })
+	guards := slices.ContainsFunc(rows, func(r overview.Row) bool { return r.Guarded != nil })
 	if guards {
 		table[0] = append(table[0], "GUARDED")
 	}
@@ -248,12 +170,12 @@ func psTable(rows []psRow, full bool) [][]string {
 		out, in, anomalies := "", "", ""
 		if n := r.Counters; n != nil {
 			out, in = fmt.Sprintf("%d/%d", n.OutFrames, n.OutWrong), fmt.Sprintf("%d/%d", n.InFrames, n.InWrong)
-			anomalies = fmt.Sprint(total(r.Anomalies))
+			anomalies = fmt.Sprint(overview.AnomalyFrames(r))
 		}
 		row := []string{
-			cmp.Or(abbreviate(r.Container, full), r.Pod, r.Name), r.Network, r.Interface, joinPrefixes(r.Addresses),
+			cmp.Or(abbreviate(r.Container, full), r.Pod, r.Name), r.Network, r.Interface, overview.JoinPrefixes(r.Addresses),
 			macOrNone(r.MAC), r.VLAN,
-			verdict, rounded(r.RTT), out, in, anomalies,
+			verdict, overview.Rounded(r.RTT), out, in, anomalies,
 		}
 		if guards {
 			row = append(row, droppedFrames(r.Guarded))
@@ -271,22 +193,7 @@ func droppedFrames(g *verify.Guarded) string {
 	return strconv.FormatUint(g.Dropped(), 10)
 }
 
-// anomaliesSince returns the anomalies of an attachment after its verdict.
-func anomaliesSince(a hook.Attachment, now verify.Evidence) []verify.Anomaly {
-	if a.Evidence == nil {
-		return verify.Anomalies(verify.Evidence{}, now)
-	}
-	return verify.Anomalies(*a.Evidence, now)
-}
-
-func total(list []verify.Anomaly) (n uint64) {
-	for _, a := range list {
-		n += a.Count
-	}
-	return n
-}
-
-func (e env) printIDs(rows []psRow, full bool) error {
+func (e env) printIDs(rows []overview.Row, full bool) error {
 	seen := map[string]bool{"": true}
 	for _, r := range rows {
 		if !seen[r.Container] {
@@ -295,14 +202,6 @@ func (e env) printIDs(rows []psRow, full bool) error {
 		seen[r.Container] = true
 	}
 	return nil
-}
-
-func joinPrefixes(prefixes []netip.Prefix) string {
-	list := make([]string, len(prefixes))
-	for i, p := range prefixes {
-		list[i] = p.String()
-	}
-	return strings.Join(list, ",")
 }
 
 func macOrNone(m ether.MAC) string {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
@@ -16,7 +17,7 @@ import (
 // their leases in etcd. recs are the attachments of this host.
 func otherHosts(
 	ctx context.Context, l *wiring.Lanyard, defs []*network.Definition, recs []hook.Attachment,
-) (rows []psRow, err error) {
+) (rows []overview.Row, err error) {
 	own := map[string]bool{}
 	for _, a := range recs {
 		own[a.ID.String()] = true
@@ -37,7 +38,7 @@ func otherHosts(
 				}
 				i, ok := at[lease.Owner]
 				if !ok {
-					i, rows = len(rows), append(rows, psRow{
+					i, rows = len(rows), append(rows, overview.Row{
 						Name: lease.Name, Attachment: lease.Owner.Attachment, Network: def.Name, Interface: lease.Owner.Interface,
 						Host: cmp.Or(lease.Host, "?"),
 					})
@@ -51,8 +52,8 @@ func otherHosts(
 }
 
 // withHosts adds the column HOST to a table of rows; of this host's own containers it is empty.
-func withHosts(table [][]string, rows []psRow) [][]string {
-	if !slices.ContainsFunc(rows, func(r psRow) bool { return r.Host != "" }) {
+func withHosts(table [][]string, rows []overview.Row) [][]string {
+	if !slices.ContainsFunc(rows, func(r overview.Row) bool { return r.Host != "" }) {
 		return table
 	}
 	table[0] = append(table[0], "HOST")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/internal/wiring"
@@ -102,7 +103,7 @@ func reattachTable(rows []reattachRow) [][]string {
 	table := [][]string{{"CONTAINER", "NETWORK", "INTERFACE", "ADDRESS", "VERDICT", "SEEN"}}
 	for _, r := range rows {
 		table = append(table, []string{
-			firstOf(r.Containers), r.Network, r.Interface, joinPrefixes(r.Addresses), string(r.Verdict), r.Text,
+			firstOf(r.Containers), r.Network, r.Interface, overview.JoinPrefixes(r.Addresses), string(r.Verdict), r.Text,
 		})
 	}
 	return table

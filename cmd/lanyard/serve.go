@@ -1,15 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/cmd/internal/httpd"
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
+	"github.com/lanyard-net/lanyard/cmd/internal/web"
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func (e env) serve() *cli.Command {
@@ -21,12 +26,19 @@ func (e env) serve() *cli.Command {
   systemctl enable --now lanyard.socket   the usual way: started when first needed
   lanyard serve                           in the foreground
   lanyard serve --log json --sweep 10s
+  lanyard serve --web 127.0.0.1:8080      a page that shows "lanyard map", live
 
 Each network defines who may attach: see --allow-user, --allow-group and --max-per-user
 of "lanyard network create". "lanyard why" shows users their refusals; the full reasons
 are in the log of this command, and Docker's containers that start off the LAN because
 they have an annotation and not the device. On SIGTERM, the service finishes the requests
-that it has begun, and ends. Containers keep running.`,
+that it has begun, and ends. Containers keep running.
+
+The page of --web is read-only, and for this machine: it answers on a loopback address or a
+socket for root. lanyard.service allows a socket in /run/lanyard only; "ssh -L
+8080:/run/lanyard/web.sock root@HOST" brings it to http://localhost:8080. While a page is open,
+the service asks gateways twice a second, as "lanyard verify" does; else each 10 s, for the
+plots of the last hour.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log", Value: "text",
 				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
@@ -36,6 +48,8 @@ that it has begun, and ends. Containers keep running.`,
 				Usage: "only create the namespace for guarded attachments (used by lanyard-guards.service)"},
 			&cli.StringFlag{Name: "sweep", Value: "30s",
 				Usage: "`DURATION` interval between sweeps for vanished containers (default: 30s)"},
+			&cli.StringFlag{Name: "web",
+				Usage: "`ADDRESS` to serve the page at, unix:PATH or LOOPBACK:PORT (default: none)"},
 		},
 		Action: e.runServe,
 	}
@@ -56,10 +70,15 @@ func (e env) runServe(c *cli.Context) error {
 	if c.Bool("prepare") {
 		return serve.Prepare(paths(c))
 	}
-	if err := serveMetrics(c.Context, paths(c), c.String("metrics"), log); err != nil {
-		return err
+	err = serveMetrics(c.Context, paths(c), c.String("metrics"), log)
+	stopWeb := func() {}
+	if err == nil {
+		stopWeb, err = serveWeb(c.Context, paths(c), c.String("web"), log)
 	}
-	err = serve.Run(c.Context, serve.Options{Paths: paths(c), Log: log, Sweep: every, Docker: engines.HostDocker})
+	if err == nil {
+		err = serve.Run(c.Context, serve.Options{Paths: paths(c), Log: log, Sweep: every, Docker: engines.HostDocker})
+		stopWeb()
+	}
 	if errors.Is(err, hook.ErrUnprivileged) {
 		return unprivileged(c)
 	}
@@ -74,4 +93,33 @@ func (e env) logger(format string) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(e.stderr, nil)), nil
 	}
 	return nil, usagef("--log %q: use text or json", format)
+}
+
+// serveWeb serves the page at addr in the background, until ctx ends or stop is called, which waits for
+// the end. It does nothing if addr is empty.
+func serveWeb(ctx context.Context, p wiring.Paths, addr string, log *slog.Logger) (stop func(), err error) {
+	if addr == "" {
+		return func() {}, nil
+	}
+	l, err := wiring.OpenPrivileged(p)
+	if err != nil {
+		return nil, err
+	}
+	l.Log = log
+	listener, err := httpd.ListenLocal(addr)
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("--web: %w", err)
+	}
+	log.Info("serving the page", "address", listener.Addr())
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer l.Close()
+		if err := (web.Page{Lanyard: l, Heard: p.Switches(), Log: log}).Serve(ctx, listener); err != nil {
+			log.Error("the page is not served any more", "err", err)
+		}
+	}()
+	return func() { cancel(); <-done }, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam"
 )
@@ -131,7 +132,7 @@ func notInSubnet(flag, word string, subnets []network.Subnet) error {
 	case 1:
 		return usagef("%s %s is not in subnet %s", flag, word, subnets[0].Subnet)
 	}
-	return usagef("%s %s is in none of the subnets %s", flag, word, joinSubnets(subnets, ", "))
+	return usagef("%s %s is in none of the subnets %s", flag, word, overview.JoinSubnets(subnets, ", "))
 }
 
 func addGateway(subnets []network.Subnet, word string, onLink bool) error {
@@ -148,7 +149,7 @@ func addGateway(subnets []network.Subnet, word string, onLink bool) error {
 		return notInSubnet("--gateway", word, subnets)
 	case s == nil && onLink:
 		return usagef("--gateway %s is in none of the subnets %s, and no subnet of its family is without a gateway", word,
-			joinSubnets(subnets, ", "))
+			overview.JoinSubnets(subnets, ", "))
 	case s == nil:
 		return fmt.Errorf("%w; if it is on the link anyway, add --onlink", notInSubnet("--gateway", word, subnets))
 	case s.Gateway.IsValid() && s.Gateway != a:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -230,7 +231,9 @@ func verifyTable(rows []verifyRow) [][]string {
 		for _, p := range r.MTU {
 			text += "; " + p.Text
 		}
-		table = append(table, []string{firstOf(r.Containers), r.Network, gateway, rounded(r.RTT), string(r.Verdict), text})
+		table = append(table, []string{
+			firstOf(r.Containers), r.Network, gateway, overview.Rounded(r.RTT), string(r.Verdict), text,
+		})
 	}
 	return table
 }

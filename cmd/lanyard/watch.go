@@ -38,14 +38,19 @@ program keeps the last few events of each address and MAC. A repeated event is o
 with a count; --format json prints one object per line. Ctrl-C ends the command. On a
 terminal, the last line shows the incoming frames per second of each VLAN.
 
+With --rates, it prints the bytes per second of each VLAN and container instead, each second,
+the highest first. VERDICT is as in "lanyard ps".
+
 Examples:
   lanyard watch
   lanyard watch web50
   lanyard watch --once --since 24h
+  lanyard watch --rates
   lanyard watch --format json | jq -r 'select(.kind == "conflict") | .mac'`,
 		Flags: []cli.Flag{
 			flagFormat[watchLine](),
-			&cli.BoolFlag{Name: "once", Usage: "print the events until now, and end"},
+			&cli.BoolFlag{Name: "once", Usage: "print the events until now, or rates once, and end"},
+			&cli.BoolFlag{Name: "rates", Usage: "print rates instead of events"},
 			&cli.DurationFlag{Name: "since",
 				Usage: "`DURATION` maximum age of the first event, such as 10m or 0s (default: all events that are kept)"},
 		},
@@ -74,11 +79,17 @@ func (e env) runWatch(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("rates") && (c.IsSet("format") || c.IsSet("since")) {
+		return usagef("--rates cannot be used with --format or --since: \"lanyard metrics\" has counters for programs")
+	}
 	l, err := open(c)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+	if c.Bool("rates") {
+		return e.watchRates(c, l)
+	}
 	w := watcher{Lanyard: l, out: e.stdout, format: format, filter: c.Args().First(), seen: map[int]map[string]uint64{},
 		rateFrames: map[string]uint64{}}
 	if c.IsSet("since") {

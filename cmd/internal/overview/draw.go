@@ -1,4 +1,4 @@
-package main
+package overview
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// print writes the tree as text. lead begins the line of n, and below those of its children.
-func (n *mapNode) print(w io.Writer, lead, below string) {
+// Print writes the tree as text. lead begins the line of n, and below those of its children.
+func (n *Node) Print(w io.Writer, lead, below string) {
 	mark := ""
-	if n.State == mapBad {
+	if n.State == Bad {
 		mark = "! "
 	}
 	words := []string{n.Name}
@@ -21,15 +21,15 @@ func (n *mapNode) print(w io.Writer, lead, below string) {
 		words = append(words, n.Detail)
 	}
 	words = append(words, n.status()...)
-	if n.State == mapBad && n.Text != "" {
+	if n.State == Bad && n.Text != "" {
 		words = append(words, n.Text)
 	}
-	fmt.Fprintln(w, lead+mark+printable(strings.Join(words, "  ")))
+	fmt.Fprintln(w, lead+mark+Printable(strings.Join(words, "  ")))
 	for i, c := range n.Children {
 		if i == len(n.Children)-1 {
-			c.print(w, below+"└─ ", below+"   ")
+			c.Print(w, below+"└─ ", below+"   ")
 		} else {
-			c.print(w, below+"├─ ", below+"│  ")
+			c.Print(w, below+"├─ ", below+"│  ")
 		}
 	}
 }
@@ -59,8 +59,8 @@ type mapRect struct {
 
 type mapLine struct{ X1, Y1, X2, Y2 int }
 
-// svg returns the drawing as an SVG.
-func (n *mapNode) svg() ([]byte, error) {
+// SVG returns the drawing as an SVG.
+func (n *Node) SVG() ([]byte, error) {
 	var d mapBoxes
 	d.place(n, 0)
 	d.Width += mapRow
@@ -75,7 +75,7 @@ func (n *mapNode) svg() ([]byte, error) {
 }
 
 // place adds a node and all below it, and returns the y of its middle: that of its children's.
-func (d *mapBoxes) place(n *mapNode, depth int) int {
+func (d *mapBoxes) place(n *Node, depth int) int {
 	x := mapRow/2 + depth*mapColumn
 	d.Width = max(d.Width, x+mapBox)
 	var ends []int
@@ -91,9 +91,9 @@ func (d *mapBoxes) place(n *mapNode, depth int) int {
 	for _, end := range ends {
 		d.Lines = append(d.Lines, mapLine{x + mapBox, y, x + mapColumn, end})
 	}
-	d.Boxes = append(d.Boxes, mapRect{X: x, Y: y, Class: n.State, Name: shorten(printable(n.Name), 28),
-		Detail: shorten(printable(n.Detail), 38), Status: shorten(printable(strings.Join(n.status(), " · ")), 38),
-		Text: printable(n.Text)})
+	d.Boxes = append(d.Boxes, mapRect{X: x, Y: y, Class: n.State, Name: shorten(Printable(n.Name), 28),
+		Detail: shorten(Printable(n.Detail), 38), Status: shorten(Printable(strings.Join(n.status(), " · ")), 38),
+		Text: Printable(n.Text)})
 	return y
 }
 

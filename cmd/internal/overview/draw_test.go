@@ -1,4 +1,4 @@
-package main
+package overview
 
 import (
 	"encoding/xml"
@@ -12,14 +12,14 @@ import (
 // line to each but the first, and the texts as they are.
 func TestMapSVG(t *testing.T) {
 	hostile := `</text><script>"&'` + "\x1b[2J"
-	leaf := func(name string) *mapNode {
-		return &mapNode{Kind: "container", Name: name, State: mapBad, Text: hostile, Detail: "192.168.50.2/24"}
+	leaf := func(name string) *Node {
+		return &Node{Kind: "container", Name: name, State: Bad, Text: hostile, Detail: "192.168.50.2/24"}
 	}
-	host := &mapNode{Name: "host", State: mapGood, Children: []*mapNode{
-		{Name: "eth0", State: mapGood, Children: []*mapNode{leaf(hostile), leaf("c2"), leaf("c3")}},
-		{Name: "eth1", State: mapGood},
+	host := &Node{Name: "host", State: Good, Children: []*Node{
+		{Name: "eth0", State: Good, Children: []*Node{leaf(hostile), leaf("c2"), leaf("c3")}},
+		{Name: "eth1", State: Good},
 	}}
-	svg, err := host.svg()
+	svg, err := host.SVG()
 	if err != nil {
 		t.Fatal(err)
 	}

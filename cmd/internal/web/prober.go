@@ -1,0 +1,169 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// How many gateways are asked: a broken VLAN must be seen within two seconds, and a host with a
+// thousand containers must not flood the LAN. In each turn, one container of each network is asked, for
+// its VLAN; then those that were asked before the last change on their network; then some others.
+// Each time the one that was asked the longest time ago comes first.
+const (
+	othersPerTurn = 4
+	maxRounds     = 32 // at one time
+	// askTimeout ends a round that a container or a station keeps going. Networks can have a deadline of
+	// one minute.
+	askTimeout = 2 * time.Minute
+)
+
+// prober asks the gateways of containers again, as "lanyard verify" does.
+type prober struct {
+	lanyard *wiring.Lanyard
+	changed func() // is called after a verdict that is another than before
+
+	rounds sync.WaitGroup
+	mu     sync.Mutex
+	free   int                    // rounds that may be started
+	asking map[string]bool        // attachments
+	found  map[string]found       // by attachment
+	worst  map[string]verify.Code // since takeWorst, by attachment
+}
+
+// found is the result of a round.
+type found struct {
+	verify.Verdict
+	at     time.Time // of the question
+	change time.Time // when a good verdict became a bad one, or the reverse
+	failed error     // why the gateways could not be asked
+}
+
+func newProber(l *wiring.Lanyard, changed func()) *prober {
+	return &prober{lanyard: l, changed: changed, free: maxRounds, asking: map[string]bool{},
+		found: map[string]found{}, worst: map[string]verify.Code{}}
+}
+
+// turn starts rounds for the attachments that are due, and forgets those that are gone. It does not
+// wait.
+func (p *prober) turn(ctx context.Context, recs []hook.Attachment) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	present := map[string]bool{}
+	for _, a := range recs {
+		present[a.ID.String()] = true
+	}
+	maps.DeleteFunc(p.found, func(id string, _ found) bool { return !present[id] })
+	for _, a := range p.due(recs) {
+		if p.free == 0 {
+			return
+		}
+		p.free--
+		p.asking[a.ID.String()] = true
+		p.rounds.Go(func() { p.ask(ctx, a) })
+	}
+}
+
+// due returns the attachments to ask in this turn. With verification off, none is asked.
+func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
+	changes := map[string]time.Time{} // the last one of each network
+	for _, a := range recs {
+		if at := p.found[a.ID.String()].change; at.After(changes[a.Network]) {
+			changes[a.Network] = at
+		}
+	}
+	recs = slices.DeleteFunc(slices.Clone(recs), func(a hook.Attachment) bool {
+		return a.State != hook.Attached || a.Mode == verify.Off || p.asking[a.ID.String()]
+	})
+	slices.SortStableFunc(recs, func(a, b hook.Attachment) int {
+		return cmp.Or(p.found[a.ID.String()].at.Compare(p.found[b.ID.String()].at), a.Created.Compare(b.Created))
+	})
+	var old, others []hook.Attachment
+	networks := map[string]bool{}
+	for _, a := range recs {
+		switch {
+		case !networks[a.Network]:
+			networks[a.Network] = true
+			due = append(due, a)
+		case p.found[a.ID.String()].at.Before(changes[a.Network]):
+			old = append(old, a)
+		case len(others) < othersPerTurn:
+			others = append(others, a)
+		}
+	}
+	return slices.Concat(due, old, others)
+}
+
+// ask runs a round for an attachment.
+func (p *prober) ask(ctx context.Context, a hook.Attachment) {
+	now := found{at: time.Now()}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	verdicts, err := p.lanyard.Verify(ctx, a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	id := a.ID.String()
+	p.free++
+	delete(p.asking, id)
+	if err == nil && len(verdicts) > 0 {
+		now.Verdict = verify.Worst(verdicts)
+	}
+	now.failed = err // as a rule, the container has just ended; the verdict is that of the start, as in ps
+	before := p.found[id]
+	now.change = before.change
+	if now.Code != "" && now.Code.Good() != (before.Code == "" || before.Code.Good()) {
+		now.change = time.Now()
+	}
+	p.found[id] = now
+	if now.Code != "" {
+		p.worst[id] = worse(p.worst[id], now.Code)
+	}
+	if before.Code != now.Code {
+		p.changed()
+	}
+}
+
+// apply puts the last verdicts into rows. What has become of an interface or its parent since the start
+// comes first: a gateway that cannot be asked says less.
+func (p *prober) apply(rows []overview.Row) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range rows {
+		r := &rows[i]
+		if f := p.found[r.Attachment]; f.Code != "" && !overview.Broken(*r) {
+			r.Verdict, r.Text, r.RTT = f.Code, f.Text, f.RTT
+		}
+	}
+}
+
+// last returns the result of the last round for an attachment, zero for none.
+func (p *prober) last(attachment string) found {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.found[attachment]
+}
+
+// takeWorst returns the worst verdicts since the last call, by attachment.
+func (p *prober) takeWorst() map[string]verify.Code {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := p.worst
+	p.worst = map[string]verify.Code{}
+	return taken
+}
+
+// worse returns the more severe of two codes. "" is less severe than any.
+func worse(a, b verify.Code) verify.Code {
+	if a == "" || b == "" {
+		return cmp.Or(a, b)
+	}
+	return verify.Worst([]verify.Verdict{{Code: a}, {Code: b}}).Code
+}
