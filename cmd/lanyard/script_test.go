@@ -140,6 +140,7 @@ func setup(env *testscript.Env, c testenv.Config) error {
 		if err := os.RemoveAll(wiring.PathsUnder(root).BPF); err != nil {
 			tb.Errorf("remove pins: %v", err)
 		}
+		_ = unix.Unmount(wiring.PathsUnder(root).Guards, unix.MNT_DETACH) // where "lanyard serve" ran
 	})
 	env.Setenv(varRoot, root)
 	env.Setenv("PINS", wiring.PathsUnder(root).BPF)
@@ -222,7 +223,6 @@ func cmdEtcd(ts *testscript.TestScript, neg bool, args []string) {
 		p := wiring.PathsUnder(ts.Getenv(varRoot))
 		ts.Check(os.MkdirAll(filepath.Dir(p.Leases), 0o755))
 		ts.Check(os.WriteFile(p.Leases, fmt.Appendf(nil, `{"endpoints": [%q], "ttl": "2s"}`, w.etcd.Endpoint), 0o600))
-		w.tb.Cleanup(func() { _ = unix.Unmount(p.Guards, unix.MNT_DETACH) }) // where "lanyard serve" ran
 	case "kill":
 		w.etcd.Kill()
 	case "restart":

@@ -64,7 +64,7 @@ func (e env) rateReading(c *cli.Context, l *wiring.Lanyard) (r overview.Reading,
 	return r, err
 }
 
-// screenLines returns the height of the terminal that w is, 0 if it is none.
+// screenLines returns the height of the terminal w, 0 if w is not a terminal.
 func screenLines(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {

@@ -254,11 +254,12 @@ func TestDue(t *testing.T) {
 	for i := range byte(40) {
 		a := hook.Attachment{ID: verify.ID{i + 1}, State: hook.Attached, Network: []string{"web", "db"}[i%2]}
 		recs = append(recs, a)
-		p.found[a.ID.String()] = found{Verdict: verify.Verdict{Code: verify.OK}, at: start.Add(time.Duration(i) * time.Second)}
+		at := start.Add(time.Duration(i) * time.Second)
+		p.found[a.ID.String()] = found{Verdict: verify.Verdict{Code: verify.OK}, at: at}
 	}
-	due := func() (ids []byte) {
+	due := func() (ids []int) {
 		for _, a := range p.due(recs) {
-			ids = append(ids, a.ID[0])
+			ids = append(ids, int(a.ID[0]))
 		}
 		return ids
 	}
