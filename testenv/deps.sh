@@ -3,7 +3,7 @@
 # missing packages, so that a second run does nothing.
 set -eu
 
-test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins dnsmasq-base isc-dhcp-server fish"
+test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins dnsmasq-base isc-dhcp-server radvd fish"
 suite="mmdebstrap debian-archive-keyring"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 bench="netavark iperf3 runc time busybox-static iproute2 util-linux"
@@ -39,6 +39,7 @@ for p in $missing; do
 	case $p in
 	etcd-server) unit=/etc/systemd/system/etcd.service ;; # as "systemctl mask etcd" does
 	isc-dhcp-server) unit=/etc/systemd/system/isc-dhcp-server.service ;;
+	radvd) unit=/etc/systemd/system/radvd.service ;;
 	*) continue ;;
 	esac
 	[ "$(id -u)" != 0 ] || [ -e $unit ] || ln -s /dev/null $unit

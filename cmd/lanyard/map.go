@@ -117,12 +117,12 @@ func (e env) mapRows(ctx context.Context, l *wiring.Lanyard) (rows []psRow, err 
 	if err != nil {
 		return nil, err
 	}
-	changes, err := l.Changes(recs)
+	now, err := l.Now(recs)
 	if err != nil {
 		e.say("%v", err)
 	}
 	for _, a := range recs {
-		rows = append(rows, psRows(a, changes[a.ID], l)...)
+		rows = append(rows, psRows(a, now[a.ID], l)...)
 	}
 	slices.SortStableFunc(rows, func(a, b psRow) int { return cmp.Compare(a.Container, b.Container) })
 	return rows, nil
@@ -201,7 +201,7 @@ func (n *mapNode) child(kind, name string) *mapNode {
 func mapContainer(r psRow) *mapNode {
 	n := &mapNode{
 		Kind: "container", Name: cmp.Or(abbreviate(r.Container, false), r.Pod, r.Attachment),
-		Detail: joinPrefixes(r.Addresses), State: mapBad, Verdict: r.Verdict, Text: r.Text,
+		Detail: r.allAddresses(), State: mapBad, Verdict: r.Verdict, Text: r.Text,
 		Anomalies: total(r.Anomalies), attachment: r.Attachment,
 	}
 	switch {

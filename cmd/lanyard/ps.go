@@ -15,6 +15,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
+	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -39,6 +40,8 @@ has no carrier, VERDICT says so. OUT and
 IN count frames until now: with the right tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
+ADDRESS ends with the addresses that the container has from routers now (--ipv6-mode slaac);
+one that is not for new connections is marked (deprecated).
 "lanyard watch" shows details and times. GUARDED counts the frames of a rootless
 container that its guard dropped; "lanyard inspect" counts them by reason.`,
 		Flags: []cli.Flag{
@@ -51,29 +54,37 @@ container that its guard dropped; "lanyard inspect" counts them by reason.`,
 
 // psRow is one container's interface in the JSON of "ps".
 type psRow struct {
-	Container  string           `json:"container"` // "" if no container of the pod runs, or after a rebuild
-	Name       string           `json:"name,omitempty"`
-	Pod        string           `json:"pod,omitempty"` // namespace/name, in Kubernetes
-	Attachment string           `json:"attachment"`
-	State      hook.State       `json:"state"`
-	Network    string           `json:"network"`
-	Interface  string           `json:"interface"`
-	Addresses  []netip.Prefix   `json:"addresses"`
-	MAC        ether.MAC        `json:"mac"`
-	VLAN       string           `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
-	Verdict    verify.Code      `json:"verdict"`
-	Text       string           `json:"text"`
-	RTT        time.Duration    `json:"gateway_rtt_ns"`
-	Counters   *verify.Counters `json:"counters"`            // null if the trunk is not watched
-	Anomalies  []verify.Anomaly `json:"anomalies"`           // since the start
-	Unwatched  string           `json:"unwatched,omitempty"` // why the trunk is not watched
-	Changes    []verify.Change  `json:"changes,omitempty"`   // how the interface is not as it was given
-	Owner      uint32           `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
-	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
+	Container  string         `json:"container"` // "" if no container of the pod runs, or after a rebuild
+	Name       string         `json:"name,omitempty"`
+	Pod        string         `json:"pod,omitempty"` // namespace/name, in Kubernetes
+	Attachment string         `json:"attachment"`
+	State      hook.State     `json:"state"`
+	Network    string         `json:"network"`
+	Interface  string         `json:"interface"`
+	Addresses  []netip.Prefix `json:"addresses"`
+	// SLAAC are the addresses that the container has from router advertisements now.
+	SLAAC     []verify.AutoAddr `json:"slaac,omitempty"`
+	MAC       ether.MAC         `json:"mac"`
+	VLAN      string            `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
+	Verdict   verify.Code       `json:"verdict"`
+	Text      string            `json:"text"`
+	RTT       time.Duration     `json:"gateway_rtt_ns"`
+	Counters  *verify.Counters  `json:"counters"`            // null if the trunk is not watched
+	Anomalies []verify.Anomaly  `json:"anomalies"`           // since the start
+	Unwatched string            `json:"unwatched,omitempty"` // why the trunk is not watched
+	Changes   []verify.Change   `json:"changes,omitempty"`   // how the interface is not as it was given
+	Owner     uint32            `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
+	Guarded   *verify.Guarded   `json:"guarded,omitempty"`
 }
 
 // Address returns the first address, without its prefix length, for templates.
 func (r psRow) Address() string { return firstAddress(r.Addresses) }
+
+// allAddresses returns the addresses in one line, those from routers with their state.
+func (r psRow) allAddresses() string {
+	auto := strings.NewReplacer(", ", ",", " (", "(").Replace(verify.AutoText(r.SLAAC))
+	return strings.Trim(joinPrefixes(r.Addresses)+","+auto, ",")
+}
 
 func firstAddress(prefixes []netip.Prefix) string {
 	if len(prefixes) == 0 {
@@ -97,12 +108,12 @@ func (e env) runPs(c *cli.Context) error {
 		e.say("%v", err)
 	}
 	var rows []psRow
-	changes, err := l.Changes(recs)
+	now, err := l.Now(recs)
 	if err != nil {
 		e.say("%v", err)
 	}
 	for _, a := range recs {
-		rows = append(rows, psRows(a, changes[a.ID], l)...)
+		rows = append(rows, psRows(a, now[a.ID], l)...)
 	}
 	slices.SortStableFunc(rows, func(a, b psRow) int {
 		return cmp.Or(
@@ -119,7 +130,7 @@ func (e env) runPs(c *cli.Context) error {
 		return err
 	}
 	for _, a := range recs {
-		for _, c := range changes[a.ID] {
+		for _, c := range now[a.ID].Changes {
 			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
 		}
 	}
@@ -181,12 +192,13 @@ func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 
 // psRows returns a row for each container of an attachment. They share the interface, and
 // users look for each of them by its id.
-func psRows(a hook.Attachment, changes []verify.Change, l *wiring.Lanyard) []psRow {
+func psRows(a hook.Attachment, now attach.Now, l *wiring.Lanyard) []psRow {
+	changes := now.Changes
 	row := psRow{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: vlan(a.Endpoint.Tags),
 		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
-		Changes: changes,
+		Changes: changes, SLAAC: now.Auto,
 	}
 	if i := slices.IndexFunc(changes, func(c verify.Change) bool { return c.Code != "" }); i >= 0 {
 		row.Verdict, row.Text, row.RTT = changes[i].Code, changes[i].Text, 0
@@ -236,7 +248,7 @@ func psTable(rows []psRow, full bool) [][]string {
 			anomalies = fmt.Sprint(total(r.Anomalies))
 		}
 		row := []string{
-			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, joinPrefixes(r.Addresses),
+			cmp.Or(abbreviate(r.Container, full), r.Pod), r.Network, r.Interface, r.allAddresses(),
 			macOrNone(r.MAC), r.VLAN,
 			verdict, rounded(r.RTT), out, in, anomalies,
 		}

@@ -1,0 +1,223 @@
+package attach
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/ipam/slaac"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// slaacWait is how long an attach waits for an address from a router on a network without a deadline of
+// its own. The kernel asks for a second whether another station has an address (RFC 4862 §5.4), and many
+// routers send an advertisement every three seconds at most (RFC 4861 §10).
+const slaacWait = 6 * time.Second
+
+// solicitEvery is the time between two solicitations. The kernel solicits routers, too, but not before
+// the link-local address is usable, and then every four seconds (RFC 4861 §6.3.7).
+const solicitEvery = time.Second
+
+// autoconfigure lets the container's kernel take router advertisements, and waits for a usable address.
+// It does nothing on a network without them, or after a fatal verdict: addresses and gateways are
+// verified by then. The verdict is one of the record's.
+func (t *attempt) autoconfigure(ctx context.Context) error {
+	if t.rec.SLAAC == nil || t.rec.Verdict.Code.Fatal(t.rec.Mode) {
+		return nil
+	}
+	metric, err := t.routersMetric()
+	if err != nil {
+		return err
+	}
+	t.rec.SLAAC = &hook.SLAAC{Default: metric != 0}
+	verdict, err := t.awaitAutoconf(ctx, func() error { return link.AcceptRouters(t.rec.Interface, metric) })
+	if err != nil {
+		return err
+	}
+	t.addVerdict(verdict)
+	t.reached("slaac")
+	return nil
+}
+
+// routersMetric returns the metric of the routers' default route, 0 if the interface does not take it,
+// by the rules of other default routes: see chooseDefault. A gateway of the network comes first.
+func (t *attempt) routersMetric() (int, error) {
+	if t.def.Internal || slices.ContainsFunc(t.rec.Gateways, netip.Addr.Is6) {
+		return 0, nil
+	}
+	// Those of an earlier attach, if the interface is created again.
+	t.rec.Others = slices.DeleteFunc(t.rec.Others, func(o hook.OtherDefault) bool { return o.To.Addr().Is6() })
+	others, err := t.defaultsOfOthers()
+	if err != nil {
+		return 0, err
+	}
+	switch takes, over := t.chooseDefault(hook.IPv6, others); {
+	case !takes:
+		return 0, nil
+	case over:
+		return 1, nil
+	}
+	return link.RouterMetric, nil
+}
+
+// addVerdict adds the verdict on router advertisements to those on gateways. It is the only one if the
+// interface has no other addresses. With verification off, it is not one of the record's.
+func (v *verification) addVerdict(verdict verify.Verdict) {
+	switch {
+	case v.rec.Mode == verify.Off:
+		return
+	case len(v.rec.Addrs) == 0 && v.rec.Verdict.Code == verify.Unverified:
+		v.rec.Verdicts = nil
+	}
+	v.rec.Verdicts = append(v.rec.Verdicts, verdict)
+	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
+}
+
+// awaitAutoconf waits until an address from a router is usable, and judges what has come. It calls begin
+// in the namespace, after it listens to routers.
+func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (verdict verify.Verdict, err error) {
+	facts, before := verify.Facts{
+		Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC, Asked: verify.Now(),
+	}, v.counters()
+	var routers *slaac.Listener
+	if err := v.ns.Do(func() (err error) {
+		routers, err = slaac.Listen(v.rec.Index, v.rec.Interface)
+		return errors.Join(err, begin())
+	}); err != nil {
+		return verdict, err
+	}
+	defer routers.Close()
+	a, err := v.listenToRouters(ctx, routers)
+	if err != nil {
+		return verdict, err
+	}
+	a.Heard, a.Waited = routers.Heard(), verify.Now().Sub(facts.Asked)
+	if a.Router.IsValid() && verify.Usable(a.Addrs) {
+		answer, err := v.askRouter(ctx, a.Router)
+		if err != nil {
+			return verdict, err
+		}
+		if a.MAC = answer.MAC; !a.MAC.IsZero() {
+			a.RTT = answer.At.Sub(facts.Asked)
+		}
+	}
+	return v.judgeAutoconf(ctx, facts, a, before)
+}
+
+// listenToRouters solicits routers until an address is usable, or the deadline is over.
+func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Listener) (a verify.Autoconf, err error) {
+	end := time.Now().Add(cmp.Or(time.Duration(v.def.Deadline), slaacWait))
+	var solicited time.Time
+	var pending, duplicates []verify.AutoAddr
+	for {
+		if now := time.Now(); now.Sub(solicited) >= solicitEvery {
+			solicited = now
+			if err := v.ns.Do(func() error {
+				q := verify.Question{Routers: true, From: v.rec.MAC.LinkLocal()}
+				return v.Probers.Ask(v.rec.Index, v.rec.MAC, q)
+			}); err != nil {
+				return a, err
+			}
+		}
+		if err := routers.Read(time.Now().Add(50 * time.Millisecond)); err != nil {
+			return a, err
+		}
+		if a, err = v.readAutoconf(); err != nil {
+			return a, err
+		}
+		duplicates = append(duplicates, vanished(pending, a.Addrs)...)
+		if pending = a.Addrs; len(pending) == 0 && len(duplicates) > 0 {
+			a.Addrs = duplicates
+			return a, nil
+		}
+		complete := !a.Default || a.Router.IsValid() || routers.NoDefault()
+		if verify.Usable(a.Addrs) && complete || !time.Now().Before(end) {
+			return a, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return a, err
+		}
+	}
+}
+
+// vanished returns the addresses that were tentative and are gone: the kernel removes an address from a
+// prefix if another station has it (addrconf.c, addrconf_dad_stop).
+func vanished(before, now []verify.AutoAddr) (gone []verify.AutoAddr) {
+	for _, a := range before {
+		is := func(b verify.AutoAddr) bool { return a.Addr == b.Addr }
+		if a.State == verify.AutoTentative && !slices.ContainsFunc(now, is) {
+			a.State = verify.AutoDuplicate
+			gone = append(gone, a)
+		}
+	}
+	return gone
+}
+
+// readAutoconf reads what the kernel of the container has configured.
+func (v *verification) readAutoconf() (a verify.Autoconf, err error) {
+	a.Default = v.rec.SLAAC.Default
+	addrs, err := v.ns.Addrs(v.rec.Index)
+	if err != nil {
+		return a, err
+	}
+	for _, has := range addrs {
+		if has.Autoconf {
+			a.Addrs = append(a.Addrs, autoAddr(has))
+		}
+	}
+	if !a.Default {
+		return a, nil
+	}
+	routes, err := v.ns.Defaults()
+	if i := slices.IndexFunc(routes, func(r link.Route) bool { return r.RA && r.Index == v.rec.Index }); i >= 0 {
+		a.Router = routes[i].Gateway
+	}
+	return a, err
+}
+
+// autoAddr returns an address with its state.
+func autoAddr(has link.Addr) verify.AutoAddr {
+	a := verify.AutoAddr{Addr: has.Prefix, State: verify.AutoUsable, Valid: has.Valid, Preferred: has.Preferred}
+	switch {
+	case has.Duplicate:
+		a.State = verify.AutoDuplicate
+	case has.Tentative:
+		a.State = verify.AutoTentative
+	case has.Deprecated:
+		a.State = verify.AutoDeprecated
+	}
+	return a
+}
+
+// askRouter asks a router for its MAC, as gateways are asked.
+func (v *verification) askRouter(ctx context.Context, router netip.Addr) (verify.Answer, error) {
+	f, err := v.ask(ctx, verify.Plan{Gateways: []netip.Addr{router}, Direct: v.directAddr()})
+	return f.Gateways[router], err
+}
+
+// judgeAutoconf returns the verdict. before is what the trunk had counted before the first solicitation.
+func (v *verification) judgeAutoconf(
+	ctx context.Context, facts verify.Facts, a verify.Autoconf, before *verify.Counters,
+) (verdict verify.Verdict, err error) {
+	state, err := v.refreshHostState(ctx)
+	if err != nil {
+		return verdict, err
+	}
+	facts.Down, facts.Now = state.down, verify.Now()
+	facts.Local = func(mac ether.MAC) bool { return v.isLocal(state, mac) }
+	seen, e, err := v.seenSince(before)
+	if err != nil {
+		return verdict, err
+	}
+	if a.Seen = seen; seen != nil {
+		facts.VLANs = e.VLANs
+	}
+	facts.Unwatched = v.unwatched
+	return verify.JudgeAutoconf(facts, a), nil
+}
