@@ -17,13 +17,13 @@ type Radvd struct {
 	cmd     *exec.Cmd
 }
 
-// ServeRadvd starts a radvd on the station that advertises itself every three to four seconds. Its
-// statements, such as "AdvDefaultLifetime 0; prefix fd77::/64 { };", go into the interface's block.
+// ServeRadvd starts a radvd on the station that advertises itself several times a second, which RFC 6275
+// §7.5 allows. Its statements, such as "AdvDefaultLifetime 60; prefix fd77::/64 { };", go into the
+// interface's block.
 func (s *Station) ServeRadvd(statements string) *Radvd {
 	tb := s.lab.tb
 	tb.Helper()
-	_, err := s.Exec("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
-	must(tb, err)
+	must(tb, s.Sysctl("net/ipv6/conf/all/forwarding", "1"))
 	dir := tb.TempDir()
 	r := &Radvd{station: s, conf: filepath.Join(dir, "conf")}
 	r.write(statements)
@@ -54,7 +54,7 @@ func (r *Radvd) Change(statements string) {
 
 func (r *Radvd) write(statements string) {
 	r.station.lab.tb.Helper()
-	text := fmt.Sprintf("interface %s { AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; %s };\n",
-		r.station.Card, statements)
+	text := fmt.Sprintf("interface %s { AdvSendAdvert on; AdvIntervalOpt on; MinRtrAdvInterval 0.2; "+
+		"MaxRtrAdvInterval 0.4; MinDelayBetweenRAs 0.1; %s };\n", r.station.Card, statements)
 	must(r.station.lab.tb, os.WriteFile(r.conf, []byte(text), 0o600))
 }

@@ -17,7 +17,6 @@ const (
 	AutoUsable     AutoState = "usable"
 	AutoDeprecated AutoState = "deprecated" // for connections that exist, not for new ones
 	AutoTentative  AutoState = "tentative"  // the kernel still asks whether another station has it
-	AutoDuplicate  AutoState = "duplicate"  // another station has it
 )
 
 // AutoAddr is an address that a container's kernel has configured from router advertisements.
@@ -60,7 +59,6 @@ func JudgeAutoconf(f Facts, a Autoconf) Verdict {
 }
 
 func judgeAutoconf(f Facts, a Autoconf) (Code, string) {
-	duplicate := slices.IndexFunc(a.Addrs, func(x AutoAddr) bool { return x.State == AutoDuplicate })
 	switch {
 	case f.Down != "":
 		return ParentDown, f.Down
@@ -69,9 +67,9 @@ func judgeAutoconf(f Facts, a Autoconf) (Code, string) {
 			"tc filter on %q or %q that changes tags", f.Trunk, f.Tags, f.Parent, f.Trunk)
 	case Usable(a.Addrs):
 		return judgeRouter(f, a)
-	case duplicate >= 0:
-		return AddressConflict, fmt.Sprintf("address %s, which belongs to MAC %s, is held by another station on %s: choose "+
-			"another MAC with io.lanyard.mac", a.Addrs[duplicate].Addr.Addr(), f.MAC, f.where())
+	case len(f.Claimants) > 0:
+		return AddressConflict, fmt.Sprintf("address %s, which a router's prefix gives to MAC %s, is held by %s on %s: choose "+
+			"another MAC with io.lanyard.mac", f.Claimants[0].Addr, f.MAC, f.Claimants[0].MAC.Describe(), f.where())
 	case a.Heard == "":
 		return judgeNoRouter(f, a)
 	case len(a.Addrs) > 0:
@@ -97,7 +95,7 @@ func judgeRouter(f Facts, a Autoconf) (Code, string) {
 			has, a.Router)
 	}
 	if a.Default {
-		has += fmt.Sprintf("; router %s (%s) answered", a.Router, a.MAC.Describe())
+		has += fmt.Sprintf("; router %s (%s) answered", a.Router, a.MAC)
 	}
 	switch {
 	case a.Seen == nil:

@@ -3,7 +3,6 @@ package attach
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,6 +22,9 @@ const slaacWait = 6 * time.Second
 // solicitEvery is the time between two solicitations. The kernel solicits routers, too, but not before
 // the link-local address is usable, and then every four seconds (RFC 4861 §6.3.7).
 const solicitEvery = time.Second
+
+// claimWindow is how long another station has to answer for an address that the kernel removed.
+const claimWindow = 100 * time.Millisecond
 
 // autoconfigure lets the container's kernel take router advertisements, and waits for a usable address.
 // It does nothing on a network without them, or after a fatal verdict: addresses and gateways are
@@ -79,16 +81,18 @@ func (v *verification) addVerdict(verdict verify.Verdict) {
 	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
 }
 
-// awaitAutoconf waits until an address from a router is usable, and judges what has come. It calls begin
-// in the namespace, after it listens to routers.
+// awaitAutoconf waits until an address from a router is usable, and judges what has come. It first
+// calls begin in the namespace: what is heard after it, the kernel takes, too.
 func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (verdict verify.Verdict, err error) {
 	facts, before := verify.Facts{
 		Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC, Asked: verify.Now(),
 	}, v.counters()
 	var routers *slaac.Listener
 	if err := v.ns.Do(func() (err error) {
-		routers, err = slaac.Listen(v.rec.Index, v.rec.Interface)
-		return errors.Join(err, begin())
+		if err = begin(); err == nil {
+			routers, err = slaac.Listen(v.rec.Index, v.rec.Interface)
+		}
+		return err
 	}); err != nil {
 		return verdict, err
 	}
@@ -98,23 +102,34 @@ func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (v
 		return verdict, err
 	}
 	a.Heard, a.Waited = routers.Heard(), verify.Now().Sub(facts.Asked)
-	if a.Router.IsValid() && verify.Usable(a.Addrs) {
-		answer, err := v.askRouter(ctx, a.Router)
+	plan := verify.Plan{Direct: v.directAddr(), Window: claimWindow}
+	switch {
+	case len(a.Addrs) == 0:
+		plan.Addrs = routers.Addrs(v.rec.MAC.LinkLocal())
+	case a.Router.IsValid() && verify.Usable(a.Addrs):
+		plan.Gateways = []netip.Addr{a.Router}
+	}
+	if len(plan.Addrs)+len(plan.Gateways) > 0 {
+		f, err := v.ask(ctx, plan)
 		if err != nil {
 			return verdict, err
 		}
-		if a.MAC = answer.MAC; !a.MAC.IsZero() {
-			a.RTT = answer.At.Sub(facts.Asked)
+		facts.Claimants = f.Claimants
+		if answer := f.Gateways[a.Router]; !answer.MAC.IsZero() {
+			a.MAC, a.RTT = answer.MAC, answer.At.Sub(f.Asked)
 		}
 	}
 	return v.judgeAutoconf(ctx, facts, a, before)
 }
 
-// listenToRouters solicits routers until an address is usable, or the deadline is over.
+// maxRemoved is the number of reads after which an address counts as removed.
+const maxRemoved = 3
+
+// listenToRouters solicits routers until an address is usable or was removed, or the deadline is over.
 func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Listener) (a verify.Autoconf, err error) {
 	end := time.Now().Add(cmp.Or(time.Duration(v.def.Deadline), slaacWait))
 	var solicited time.Time
-	var pending, duplicates []verify.AutoAddr
+	removed := 0 // reads without an address, although a router gives one
 	for {
 		if now := time.Now(); now.Sub(solicited) >= solicitEvery {
 			solicited = now
@@ -131,32 +146,18 @@ func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Liste
 		if a, err = v.readAutoconf(); err != nil {
 			return a, err
 		}
-		duplicates = append(duplicates, vanished(pending, a.Addrs)...)
-		if pending = a.Addrs; len(pending) == 0 && len(duplicates) > 0 {
-			a.Addrs = duplicates
-			return a, nil
+		// The kernel removes an address at once if another station has it (addrconf.c, addrconf_dad_stop).
+		if removed = removed + 1; len(a.Addrs) > 0 || len(routers.Addrs(v.rec.MAC.LinkLocal())) == 0 {
+			removed = 0
 		}
 		complete := !a.Default || a.Router.IsValid() || routers.NoDefault()
-		if verify.Usable(a.Addrs) && complete || !time.Now().Before(end) {
+		if verify.Usable(a.Addrs) && complete || removed == maxRemoved || !time.Now().Before(end) {
 			return a, nil
 		}
 		if err := ctx.Err(); err != nil {
 			return a, err
 		}
 	}
-}
-
-// vanished returns the addresses that were tentative and are gone: the kernel removes an address from a
-// prefix if another station has it (addrconf.c, addrconf_dad_stop).
-func vanished(before, now []verify.AutoAddr) (gone []verify.AutoAddr) {
-	for _, a := range before {
-		is := func(b verify.AutoAddr) bool { return a.Addr == b.Addr }
-		if a.State == verify.AutoTentative && !slices.ContainsFunc(now, is) {
-			a.State = verify.AutoDuplicate
-			gone = append(gone, a)
-		}
-	}
-	return gone
 }
 
 // readAutoconf reads what the kernel of the container has configured.
@@ -185,20 +186,12 @@ func (v *verification) readAutoconf() (a verify.Autoconf, err error) {
 func autoAddr(has link.Addr) verify.AutoAddr {
 	a := verify.AutoAddr{Addr: has.Prefix, State: verify.AutoUsable, Valid: has.Valid, Preferred: has.Preferred}
 	switch {
-	case has.Duplicate:
-		a.State = verify.AutoDuplicate
 	case has.Tentative:
 		a.State = verify.AutoTentative
 	case has.Deprecated:
 		a.State = verify.AutoDeprecated
 	}
 	return a
-}
-
-// askRouter asks a router for its MAC, as gateways are asked.
-func (v *verification) askRouter(ctx context.Context, router netip.Addr) (verify.Answer, error) {
-	f, err := v.ask(ctx, verify.Plan{Gateways: []netip.Addr{router}, Direct: v.directAddr()})
-	return f.Gateways[router], err
 }
 
 // judgeAutoconf returns the verdict. before is what the trunk had counted before the first solicitation.

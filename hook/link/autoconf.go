@@ -22,6 +22,7 @@ func AcceptRouters(name string, metric int) error {
 	}{
 		{"addr_gen_mode", 0},
 		{"use_tempaddr", 0},
+		{"router_solicitation_delay", 0}, // also that before duplicate address detection, up to a second
 		{"max_addresses", MaxAutoconf},
 		{"autoconf", 1},
 		{"accept_ra_pinfo", 1},

@@ -38,9 +38,9 @@ type Listener struct {
 type router struct {
 	addr     netip.Addr
 	lifetime time.Duration
-	prefixes []string // what is wrong with each
-	usable   bool     // one of the prefixes gives an address
-	more     int      // further prefixes
+	prefixes []string       // what is wrong with each
+	usable   []netip.Prefix // those that give an address
+	more     int            // further prefixes
 }
 
 // Listen opens a listener on the interface with that ifindex and name, in the network namespace of the
@@ -93,11 +93,13 @@ func (l *Listener) keep(from netip.Addr, ra *ndp.RouterAdvertisement) {
 		if !is {
 			continue
 		}
-		why := unusable(p)
-		r.usable = r.usable || why == ""
 		if len(r.prefixes) == maxPrefixes {
 			r.more++
 			continue
+		}
+		why := unusable(p)
+		if why == "" {
+			r.usable = append(r.usable, netip.PrefixFrom(p.Prefix, int(p.PrefixLength)))
 		}
 		r.prefixes = append(r.prefixes, strings.TrimSpace(fmt.Sprintf("%s/%d %s", p.Prefix, p.PrefixLength, why)))
 	}
@@ -142,6 +144,20 @@ func (l *Listener) NoDefault() bool {
 	return len(l.routers) > 0
 }
 
+// Addrs returns the addresses that the kernel configures from what was heard, for an interface with a MAC
+// and its link-local address.
+func (l *Listener) Addrs(linkLocal netip.Addr) (addrs []netip.Addr) {
+	host := linkLocal.As16()
+	for _, r := range l.routers {
+		for _, p := range r.usable {
+			a := p.Addr().As16()
+			copy(a[8:], host[8:])
+			addrs = append(addrs, netip.AddrFrom16(a))
+		}
+	}
+	return addrs
+}
+
 // Heard returns what routers have advertised, in one line, or "" if none advertised itself.
 func (l *Listener) Heard() string {
 	var words []string
@@ -166,7 +182,7 @@ func (r router) String() string {
 	switch {
 	case len(r.prefixes) == 0:
 		return is + " advertises no prefix"
-	case r.usable:
+	case len(r.usable) > 0:
 		return is + " advertises " + prefixes
 	}
 	return is + " advertises no prefix for addresses: " + prefixes
