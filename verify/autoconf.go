@@ -40,7 +40,7 @@ type Autoconf struct {
 	Default bool
 	Heard   string // what routers have advertised, in words; "": no router advertised itself
 	Waited  time.Duration
-	// Seen is what the trunk saw of the container's frames meanwhile. It is nil if the trunk was not
+	// Seen is what the trunk saw of the container's frames in this time. It is nil if the trunk was not
 	// watched.
 	Seen *Counters
 }
@@ -68,8 +68,8 @@ func judgeAutoconf(f Facts, a Autoconf) (Code, string) {
 	case Usable(a.Addrs):
 		return judgeRouter(f, a)
 	case len(f.Claimants) > 0:
-		return AddressConflict, fmt.Sprintf("address %s, which a router's prefix gives to MAC %s, is held by %s on %s: choose "+
-			"another MAC with io.lanyard.mac", f.Claimants[0].Addr, f.MAC, f.Claimants[0].MAC.Describe(), f.where())
+		return AddressConflict, fmt.Sprintf("address %s, which a router's prefix gives to MAC %s, is held by %s on %s: "+
+			"choose another MAC with io.lanyard.mac", f.Claimants[0].Addr, f.MAC, f.Claimants[0].MAC.Describe(), f.where())
 	case a.Heard == "":
 		return judgeNoRouter(f, a)
 	case len(a.Addrs) > 0:

@@ -30,13 +30,17 @@ func TestJudgeAutoconf(t *testing.T) {
 		edit func(*Facts, *Autoconf)
 		want string
 	}{
-		{OK, func(*Facts, *Autoconf) {}, "on VLAN 50 of \"eth0\" gave fd77::9/64; router fe80::1 (02:00:00:00:00:02) answered"},
-		{OK, func(_ *Facts, a *Autoconf) { a.Default, a.Router, a.MAC = false, netip.Addr{}, ether.MAC{} }, "gave fd77::9/64"},
+		{OK, func(*Facts, *Autoconf) {},
+			"on VLAN 50 of \"eth0\" gave fd77::9/64; router fe80::1 (02:00:00:00:00:02) answered"},
+		{OK, func(_ *Facts, a *Autoconf) { a.Default, a.Router, a.MAC = false, netip.Addr{}, ether.MAC{} },
+			"gave fd77::9/64"},
 		{OK, func(_ *Facts, a *Autoconf) { a.Addrs = addr(AutoDeprecated) }, "gave fd77::9/64 (deprecated)"},
 		{OKLocal, func(_ *Facts, a *Autoconf) { a.MAC = local }, "nothing about the switch"},
 		{Unobserved, func(f *Facts, a *Autoconf) { f.Unwatched, a.Seen = "no BPF", nil }, "not watched: no BPF"},
-		{GatewaySilent, func(_ *Facts, a *Autoconf) { a.MAC = ether.MAC{} }, "fe80::1, which has advertised itself, does not"},
-		{NoRouter, func(_ *Facts, a *Autoconf) { a.Router = netip.Addr{} }, "lifetime 0), so that IPv6 leads nowhere else: router"},
+		{GatewaySilent, func(_ *Facts, a *Autoconf) { a.MAC = ether.MAC{} },
+			"fe80::1, which has advertised itself, does not"},
+		{NoRouter, func(_ *Facts, a *Autoconf) { a.Router = netip.Addr{} },
+			"lifetime 0), so that IPv6 leads nowhere else: router"},
 		{ParentDown, func(f *Facts, _ *Autoconf) { f.Down = "no carrier" }, "no carrier"},
 		{WrongVLAN, func(_ *Facts, a *Autoconf) { a.Seen.OutWrong = 1 }, "other tags than VLAN 50"},
 		{AddressConflict, func(f *Facts, a *Autoconf) {

@@ -3,6 +3,7 @@ package attach
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -96,30 +97,37 @@ func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (v
 	}); err != nil {
 		return verdict, err
 	}
-	defer routers.Close()
+	defer func() { err = errors.Join(err, routers.Close()) }()
 	a, err := v.listenToRouters(ctx, routers)
 	if err != nil {
 		return verdict, err
 	}
 	a.Heard, a.Waited = routers.Heard(), verify.Now().Sub(facts.Asked)
-	plan := verify.Plan{Direct: v.directAddr(), Window: claimWindow}
-	switch {
-	case len(a.Addrs) == 0:
-		plan.Addrs = routers.Addrs(v.rec.MAC.LinkLocal())
-	case a.Router.IsValid() && verify.Usable(a.Addrs):
-		plan.Gateways = []netip.Addr{a.Router}
-	}
-	if len(plan.Addrs)+len(plan.Gateways) > 0 {
-		f, err := v.ask(ctx, plan)
-		if err != nil {
-			return verdict, err
-		}
-		facts.Claimants = f.Claimants
-		if answer := f.Gateways[a.Router]; !answer.MAC.IsZero() {
-			a.MAC, a.RTT = answer.MAC, answer.At.Sub(f.Asked)
-		}
+	if facts.Claimants, err = v.askAbout(ctx, &a, routers.Addrs(v.rec.MAC.LinkLocal())); err != nil {
+		return verdict, err
 	}
 	return v.judgeAutoconf(ctx, facts, a, before)
+}
+
+// askAbout asks the router for its MAC, as gateways are asked. If the interface has no address, it asks
+// which stations have those that it should have.
+func (v *verification) askAbout(
+	ctx context.Context, a *verify.Autoconf, expected []netip.Addr,
+) ([]verify.Claimant, error) {
+	plan := verify.Plan{Direct: v.directAddr(), Window: claimWindow}
+	switch {
+	case len(a.Addrs) == 0 && len(expected) > 0:
+		plan.Addrs = expected
+	case a.Router.IsValid() && verify.Usable(a.Addrs):
+		plan.Gateways = []netip.Addr{a.Router}
+	default:
+		return nil, nil
+	}
+	f, err := v.ask(ctx, plan)
+	if answer := f.Gateways[a.Router]; !answer.MAC.IsZero() {
+		a.MAC, a.RTT = answer.MAC, answer.At.Sub(f.Asked)
+	}
+	return f.Claimants, err
 }
 
 // maxRemoved is the number of reads after which an address counts as removed.
@@ -133,10 +141,7 @@ func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Liste
 	for {
 		if now := time.Now(); now.Sub(solicited) >= solicitEvery {
 			solicited = now
-			if err := v.ns.Do(func() error {
-				q := verify.Question{Routers: true, From: v.rec.MAC.LinkLocal()}
-				return v.Probers.Ask(v.rec.Index, v.rec.MAC, q)
-			}); err != nil {
+			if err := v.solicit(routers); err != nil {
 				return a, err
 			}
 		}
@@ -158,6 +163,17 @@ func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Liste
 			return a, err
 		}
 	}
+}
+
+// solicit asks all routers to advertise themselves. On a trunk that is watched, it does not wait for the
+// kernel to make the link-local address usable, which takes a second: routers answer to all nodes.
+func (v *verification) solicit(routers *slaac.Listener) error {
+	if v.unwatched != "" {
+		return routers.Solicit(v.rec.MAC.Hardware())
+	}
+	return v.ns.Do(func() error {
+		return v.Probers.Ask(v.rec.Index, v.rec.MAC, verify.Question{Routers: true, From: v.rec.MAC.LinkLocal()})
+	})
 }
 
 // readAutoconf reads what the kernel of the container has configured.

@@ -183,7 +183,8 @@ func TestSLAACDefaultRoute(t *testing.T) {
 		return strings.Join(hooklab.RoutesIn(t, c, "-6", "default"), "; ")
 	}
 	engine := func(c *testenv.Container) {
-		for _, line := range []string{"link add eng type veth peer name eng2", "link set eng up", "link set eng2 up", "addr add fd99::2/64 dev eng nodad",
+		for _, line := range []string{"link add eng type veth peer name eng2", "link set eng up", "link set eng2 up",
+			"addr add fd99::2/64 dev eng nodad",
 			"route add default via fd99::1 dev eng metric 100"} {
 			hooklab.IP(t, c.Namespace, line)
 		}
@@ -234,5 +235,21 @@ func TestSLAACDuplicate(t *testing.T) {
 	holder := w.AddClaimant(0, "fd77::ff:fe00:5009/64")
 	c := testenv.NewContainer(t)
 	w.Refused("a duplicate", w.Attach("c1", c, "network=web", "mac="+mac), 1,
-		"address-conflict: address fd77::ff:fe00:5009, which a router's prefix gives to MAC "+mac, "is held by "+holder.MAC.String())
+		"address-conflict: address fd77::ff:fe00:5009, which a router's prefix gives to MAC "+mac,
+		"is held by "+holder.MAC.String())
+}
+
+// TestSLAACUnobserved checks that a container gets an address if the trunk is not watched, and that the
+// verdict says why.
+func TestSLAACUnobserved(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	c := testenv.NewContainer(t)
+	w.attachUnobserved(c)
+	a := w.Record()
+	if len(a.Verdicts) != 2 || a.Verdicts[1].Code != verify.Unobserved || a.Verdicts[1].MAC != gw.MAC ||
+		!strings.Contains(a.Verdicts[1].Text, "bpf") {
+		t.Errorf("the verdicts are %+v", a.Verdicts)
+	}
+	hooklab.Pings(t, c.Namespace, "2001:db8:f::9")
 }

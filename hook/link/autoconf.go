@@ -10,12 +10,17 @@ import (
 
 // AcceptRouters makes an interface configure addresses and on-link routes from router advertisements
 // (RFC 4862), in the calling thread's namespace. metric is that of the routers' default route: 0, it
-// does not take it. The interface has IPv6 already.
+// does not take it. Another one than RouterMetric needs Linux 5.12. The interface has IPv6 already.
 //
 // An address ends with the EUI-64 of the MAC, which is derived and names no hardware: so a container
 // keeps its address for as long as its MAC. With a random part (RFC 8981), other stations could not
 // find it.
 func AcceptRouters(name string, metric int) error {
+	if metric != 0 && metric != RouterMetric {
+		if err := SetSysctl(name, "net.ipv6.conf.IFNAME.ra_defrtr_metric", metric); err != nil {
+			return err
+		}
+	}
 	for _, s := range []struct {
 		key   string
 		value int
@@ -27,7 +32,6 @@ func AcceptRouters(name string, metric int) error {
 		{"autoconf", 1},
 		{"accept_ra_pinfo", 1},
 		{"accept_ra_defrtr", min(metric, 1)},
-		{"ra_defrtr_metric", max(metric, 1)},
 		{"accept_ra", 2}, // last; 1 would not hold for a container that forwards
 	} {
 		if err := writeSysctl(fmt.Sprintf("ipv6/conf/%s/%s", name, s.key), strconv.Itoa(s.value)); err != nil {

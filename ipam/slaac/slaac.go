@@ -14,6 +14,7 @@ import (
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
 // maxMessage is the size of the largest message that is read, in bytes.
@@ -53,7 +54,8 @@ func Listen(index int, name string) (*Listener, error) {
 	var filter ipv6.ICMPFilter
 	filter.SetAll(true)
 	filter.Accept(ipv6.ICMPTypeRouterAdvertisement)
-	if err = errors.Join(c.SetICMPFilter(&filter), c.SetControlMessage(ipv6.FlagInterface|ipv6.FlagHopLimit, true)); err != nil {
+	flags := ipv6.FlagInterface | ipv6.FlagHopLimit
+	if err = errors.Join(c.SetICMPFilter(&filter), c.SetControlMessage(flags, true)); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen to routers on %q: %w", name, err), c.Close())
 	}
 	return &Listener{conn: c, index: index}, nil
@@ -61,6 +63,18 @@ func Listen(index int, name string) (*Listener, error) {
 
 // Close closes the listener.
 func (l *Listener) Close() error { return l.conn.Close() }
+
+// Solicit asks all routers to advertise themselves, from the interface's link-local address. It does
+// nothing while that is not usable yet.
+func (l *Listener) Solicit(mac net.HardwareAddr) error {
+	err := l.conn.WriteTo(&ndp.RouterSolicitation{
+		Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: mac}},
+	}, nil, netip.IPv6LinkLocalAllRouters())
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("solicit routers: %w", err)
+	}
+	return nil
+}
 
 // Read keeps what arrives until that time. It returns earlier after maxRead messages.
 func (l *Listener) Read(until time.Time) error {

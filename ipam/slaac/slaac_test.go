@@ -29,7 +29,9 @@ func TestHeard(t *testing.T) {
 		},
 		"fd77::/56 is not of 64 bits":          {prefix(func(p *ndp.PrefixInformation) { p.PrefixLength = 56 })},
 		"fd77::/64 with a valid lifetime of 0": {prefix(func(p *ndp.PrefixInformation) { p.ValidLifetime = 0 })},
-		"preferred for longer":                 {prefix(func(p *ndp.PrefixInformation) { p.PreferredLifetime = 2 * time.Hour })},
+		"preferred for longer": {
+			prefix(func(p *ndp.PrefixInformation) { p.PreferredLifetime = 2 * time.Hour }),
+		},
 		"fe80::/64 is no prefix of addresses": {
 			prefix(func(p *ndp.PrefixInformation) { p.Prefix = netip.MustParseAddr("fe80::") }),
 		},
