@@ -71,3 +71,28 @@ func TestFlood(t *testing.T) {
 		t.Errorf("router fe80::1 has changed: %s", got)
 	}
 }
+
+// FuzzKeep checks that what is said of any advertisement is one short line.
+func FuzzKeep(f *testing.F) {
+	for _, options := range [][]ndp.Option{
+		nil, {&ndp.PrefixInformation{PrefixLength: 64, Prefix: netip.MustParseAddr("fd77::")}},
+	} {
+		b, err := ndp.MarshalMessage(&ndp.RouterAdvertisement{RouterLifetime: time.Hour, Options: options})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, message []byte) {
+		m, err := ndp.ParseMessage(message)
+		ra, is := m.(*ndp.RouterAdvertisement)
+		if err != nil || !is {
+			return
+		}
+		l := &Listener{}
+		l.keep(netip.MustParseAddr("fe80::1"), ra)
+		if got := l.Heard(); got == "" || len(got) > 500 || strings.Contains(got, "\n") || len(l.Addrs(netip.IPv6Loopback())) > 4 {
+			t.Errorf("%x gives %q", message, got)
+		}
+	})
+}
