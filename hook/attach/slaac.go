@@ -29,7 +29,7 @@ const claimWindow = 100 * time.Millisecond
 
 // autoconfigure lets the container's kernel take router advertisements, and waits for a usable address.
 // It does nothing on a network without them, or after a fatal verdict: addresses and gateways are
-// verified by then. The verdict is one of the record's.
+// verified by then. The verdict is one of the record's, unless verification is off.
 func (t *attempt) autoconfigure(ctx context.Context) error {
 	if t.rec.SLAAC == nil || t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return nil
@@ -43,7 +43,9 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.addVerdict(verdict)
+	if t.rec.Mode != verify.Off {
+		t.addVerdict(verdict)
+	}
 	t.reached("slaac")
 	return nil
 }
@@ -70,12 +72,9 @@ func (t *attempt) routersMetric() (int, error) {
 }
 
 // addVerdict adds the verdict on router advertisements to those on gateways. It is the only one if the
-// interface has no other addresses. With verification off, it is not one of the record's.
+// interface has no other addresses.
 func (v *verification) addVerdict(verdict verify.Verdict) {
-	switch {
-	case v.rec.Mode == verify.Off:
-		return
-	case len(v.rec.Addrs) == 0 && v.rec.Verdict.Code == verify.Unverified:
+	if len(v.rec.Addrs) == 0 && v.rec.Verdict.Code == verify.Unverified {
 		v.rec.Verdicts = nil
 	}
 	v.rec.Verdicts = append(v.rec.Verdicts, verdict)

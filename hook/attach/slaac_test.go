@@ -53,13 +53,13 @@ func inPrefix(prefix string, a hook.Attachment) netip.Prefix {
 }
 
 // TestSLAACRenumbered checks that a container starts with a usable address and the router's default
-// route, and that both follow the router.
+// route, and that both follow the router. The container forwards packets, which a host does not.
 func TestSLAACRenumbered(t *testing.T) {
 	w, gw := newSLAAC(t, nil)
 	const lasting = "AdvValidLifetime 600; AdvPreferredLifetime 500;"
 	radvd := gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { " + lasting + " };")
 	c := testenv.NewContainer(t)
-	w.MustAttach("c1", c, "network=web", "verify=strict")
+	w.MustAttach("c1", c, "network=web", "verify=strict", "sysctl.net.ipv6.conf.IFNAME.forwarding=1")
 	hooklab.Pings(t, c.Namespace, "2001:db8:f::9") // by the router, at once
 	a := w.Record()
 	old := inPrefix("fd77::/64", a)
