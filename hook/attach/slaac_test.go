@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,17 +146,22 @@ func TestNoRouter(t *testing.T) {
 func TestThousandPrefixes(t *testing.T) {
 	w, gw := newSLAAC(t, nil)
 	done := make(chan struct{})
-	defer close(done)
-	go func() {
+	var flood sync.WaitGroup
+	flood.Go(func() {
 		for i := 0; ; i = (i + 1) % 1000 {
 			select {
 			case <-done:
 				return
 			case <-time.After(time.Millisecond):
-				gw.Advertise(netip.MustParsePrefix(fmt.Sprintf("fd77:0:0:%x::/64", i)))
+				if err := gw.Advertise(netip.MustParsePrefix(fmt.Sprintf("fd77:0:0:%x::/64", i))); err != nil {
+					t.Error(err)
+					return
+				}
 			}
 		}
-	}()
+	})
+	defer flood.Wait()
+	defer close(done)
 	c := testenv.NewContainer(t)
 	w.MustAttach("c1", c, "network=web", "verify=strict")
 	testenv.Eventually(t, "as many addresses as the kernel configures", func() error {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +48,10 @@ type router struct {
 // Listen opens a listener on the interface with that ifindex and name, in the network namespace of the
 // calling thread.
 func Listen(index int, name string) (*Listener, error) {
-	c, _, err := ndp.Listen(&net.Interface{Index: index, Name: name, MTU: maxMessage}, ndp.Unspecified)
+	// Package net caches the ifindexes of names, for the whole process: it may know the name from another
+	// namespace.
+	zone := strconv.Itoa(index)
+	c, _, err := ndp.Listen(&net.Interface{Index: index, Name: zone, MTU: maxMessage}, ndp.Unspecified)
 	if err != nil {
 		return nil, fmt.Errorf("listen to routers on %q: %w", name, err)
 	}
