@@ -47,6 +47,7 @@ type Attachment struct {
 	Others       []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
 	Pools        []string         `json:"pools"`                     // the pools of its leases
 	DHCP         *dhcp.Lease      `json:"dhcp,omitempty"`            // the server's lease of its address; nil without one
+	SLAAC        *SLAAC           `json:"slaac,omitempty"`           // nil: it takes no router advertisements
 	Quarantine   time.Duration    `json:"quarantine_ns,omitzero"`
 	Parent       string           `json:"parent"`
 	ParentIdx    int              `json:"parent_ifindex"`
@@ -71,6 +72,12 @@ type Attachment struct {
 
 	Leases network.LeaseStore `json:"leases,omitempty"`     // the store that has Pools
 	Lost   string             `json:"lease_lost,omitempty"` // why it does not hold its addresses any more; "" if it does
+}
+
+// SLAAC says what an interface takes from router advertisements besides its addresses, which come and
+// go: they are not recorded.
+type SLAAC struct {
+	Default bool `json:"default_route"` // the routers' default route
 }
 
 // Netns identifies a network namespace among all existing and earlier ones.

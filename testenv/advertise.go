@@ -3,6 +3,7 @@ package testenv
 import (
 	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/mdlayher/ndp"
@@ -16,6 +17,7 @@ func (s *Station) Advertise(prefix netip.Prefix) error {
 		if err != nil {
 			return err
 		}
+		ifi.Name = strconv.Itoa(ifi.Index) // package net caches the ifindexes of names, for all namespaces
 		c, _, err := ndp.Listen(ifi, ndp.LinkLocal)
 		if err != nil {
 			return err

@@ -19,6 +19,7 @@ type Given struct {
 	Parent    string         // the host's link that it was created on
 	MTU       int            // 0 if unknown
 	Fixed     bool           // the MTU was requested; otherwise it is the parent's at the start
+	Autoconf  bool           // the kernel adds addresses from router advertisements
 }
 
 // ParentState is what has become of the link that an interface was created on. The kernel deletes
@@ -42,6 +43,7 @@ type Found struct {
 	Addrs    []netip.Prefix
 	Defaults []Default // of the whole namespace
 	Parent   ParentState
+	Auto     []AutoAddr // from router advertisements; Addrs does not have them
 
 	ParentName     string // "" if unknown
 	MTU, ParentMTU int    // 0 if unknown
@@ -56,8 +58,8 @@ type Default struct {
 
 // Change is one way in which an interface is not as it was given.
 type Change struct {
-	// Code is InterfaceGone, InterfaceChanged or LeaseLost if traffic cannot work with it; "" if it
-	// can.
+	// Code is InterfaceGone, InterfaceChanged, LeaseLost or NoRouter if traffic cannot work with it; ""
+	// if it can.
 	Code Code   `json:"code,omitempty"`
 	Text string `json:"text"`
 }
@@ -99,6 +101,9 @@ func Changes(g Given, f Found) (list []Change) {
 	if added := addedAddrs(g, f); len(added) > 0 {
 		add("", "has addresses that it was not given: %s", abridged(added))
 	}
+	if g.Autoconf && !Usable(f.Auto) {
+		add(NoRouter, "%s", noAutoText(f.Auto))
+	}
 	for _, via := range g.Defaults {
 		sameFamily := func(p netip.Prefix) bool { return p.Addr().Is4() == via.Is4() }
 		if slices.ContainsFunc(lost, sameFamily) {
@@ -109,6 +114,15 @@ func Changes(g Given, f Found) (list []Change) {
 		}
 	}
 	return list
+}
+
+// noAutoText returns why an interface has no usable address from router advertisements.
+func noAutoText(addrs []AutoAddr) string {
+	const check = ": check the router, and \"lanyard verify\""
+	if len(addrs) == 0 {
+		return "has no IPv6 address, because no router advertises a prefix" + check
+	}
+	return "has no usable IPv6 address from a router: " + AutoText(addrs) + check
 }
 
 // mtuChange returns how the MTU differs from the one that a container gets that starts now, "" if it

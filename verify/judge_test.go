@@ -208,7 +208,7 @@ func TestFatal(t *testing.T) {
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
 		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict",
 		ReplyWrongVLAN: "strict", GatewayConflict: "strict", InterfaceChanged: "strict", InterfaceGone: "strict",
-		LeaseLost: "strict", DHCPSilent: "off warn strict", DHCPWrongVLAN: "off warn strict",
+		LeaseLost: "strict", NoRouter: "strict", DHCPSilent: "off warn strict", DHCPWrongVLAN: "off warn strict",
 		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
 	} {
 		for _, m := range []Mode{Off, Warn, Strict} {

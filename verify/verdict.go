@@ -34,6 +34,8 @@ const (
 	DHCPSilent    Code = "dhcp-silent"     // no server answered the requests
 	DHCPWrongVLAN Code = "dhcp-wrong-vlan" // the answers had a wrong tag, or are for another subnet
 
+	NoRouter Code = "no-router" // no router advertisement gave a usable address, or a default route
+
 	// Only a later verification gives these: the store or a DHCP server has taken an address back, or the
 	// container's root has changed the interface.
 	LeaseLost        Code = "lease-lost"        // the host was cut off for too long, or the server ended the lease
@@ -45,7 +47,7 @@ const (
 // harm other stations are worst, then faults that hide the most others.
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
-	MACFiltered, GatewaySilent, VLANSilent, DHCPSilent, DHCPWrongVLAN, NotSent, ParentDown,
+	NoRouter, MACFiltered, GatewaySilent, VLANSilent, DHCPSilent, DHCPWrongVLAN, NotSent, ParentDown,
 	InterfaceChanged, InterfaceGone, LeaseLost, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 

@@ -105,6 +105,8 @@ func (l *line) values(last string) []string {
 		return []string{"text", "json"}
 	case "ipam":
 		return []string{string(network.IPAMNone), string(network.IPAMDHCP)}
+	case "ipv6-mode":
+		return []string{string(network.IPv6Leased), string(network.IPv6SLAAC), string(network.IPv6Both)}
 	case "leases":
 		return []string{string(network.LeasesEtcd)}
 	case "allocate":

@@ -65,7 +65,7 @@ func TestRowsAreProven(t *testing.T) {
 		switch first, _, _ := strings.Cut(proof, ","); {
 		case strings.HasPrefix(first, "script-docker/"), strings.HasPrefix(first, "script-many/"):
 			real = readAll(t, "testdata/"+first+".txtar")
-		case first == "TestRuntimes", first == "TestDHCPVLAN":
+		case first == "TestRuntimes", first == "TestDHCPVLAN", first == "TestSLAACVLAN":
 			real = hookTests
 		default:
 			t.Errorf("%q: no test with real containers is named first: %q", behaviour, first)

@@ -27,7 +27,8 @@ Examples:
   lanyard inspect --timing 3f2a9c
 
 "evidence" is what the trunk program had seen when the verdict was computed, and
-"evidence_now" what it has seen until now. "guarded_now" counts the frames that a
+"evidence_now" what it has seen until now. "slaac_now" has the addresses from routers, with
+the time until each is deprecated and removed, in nanoseconds. "guarded_now" counts the frames that a
 rootless container's guard passed, and those that it dropped, by reason. --timing
 shows the time of each step of the attach, up to the commit. It is recorded for
 containers with LANYARD_TRACE=1 in the "env" of their hook.`,
@@ -48,6 +49,8 @@ type inspection struct {
 	Expires time.Time `json:"dhcp_expires,omitzero"`
 	// Changes are the ways in which the interface is not as it was given.
 	Changes []verify.Change `json:"changes_now,omitempty"`
+	// Auto are the addresses from router advertisements.
+	Auto []verify.AutoAddr `json:"slaac_now,omitempty"`
 	// Guarded counts the frames that the guard of a rootless container passed and
 	// dropped; nil if the attachment is not guarded.
 	Guarded *verify.Guarded `json:"guarded_now,omitempty"`
@@ -80,13 +83,13 @@ func (e env) runInspect(c *cli.Context) error {
 	if c.Bool("timing") {
 		return e.printTiming(found)
 	}
-	changes, err := l.Changes(found)
+	now, err := l.Now(found)
 	if err != nil {
 		e.say("%v", err)
 	}
 	var all []inspection
 	for _, a := range found {
-		i := inspection{Attachment: a, Changes: changes[a.ID]}
+		i := inspection{Attachment: a, Changes: now[a.ID].Changes, Auto: now[a.ID].Auto}
 		if a.DHCP != nil {
 			i.Expires = a.DHCP.Expires.Wall()
 		}

@@ -156,6 +156,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		Mode: network.ModeBridge, Flag: network.Mode(o.flag.value), Internal: c.Bool("internal"),
 		GVRP: c.Bool("gvrp"), MVRP: c.Bool("mvrp"),
 		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
+		IPv6Mode:             network.IPv6Mode(c.String("ipv6-mode")),
 		Leases:               network.LeaseStore(c.String("leases")),
 		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),

@@ -142,7 +142,8 @@ func (o *options) check(def *network.Definition) error {
 
 // fieldOf matches the beginning of a definition's errors: "mtu: ",
 // "subnets[0].gateway: ", `subnets[1].aux-address["nas"]: `, "routes[0].via: ".
-var fieldOf = regexp.MustCompile(`^(?:subnets\[\d+\]\.)?([a-z-]+)(?:\[\d+\](?:\.(?:dst|via))?|\["([^"]*)"\])?: (.*)$`)
+var fieldOf = regexp.MustCompile(
+	`^(?:subnets\[\d+\]\.)?([a-z0-9-]+)(?:\[\d+\](?:\.(?:dst|via))?|\["([^"]*)"\])?: (.*)$`)
 
 // inTypedWords turns "field: reason" into "--flag reason".
 func (o *options) inTypedWords(text string) string {

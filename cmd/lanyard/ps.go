@@ -38,6 +38,8 @@ has no carrier, VERDICT says so. OUT and
 IN count frames until now: with the right tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
+ADDRESS ends with the addresses that the container has from routers now (--ipv6-mode slaac);
+one that is not for new connections is marked (deprecated).
 "lanyard watch" shows details and times. GUARDED counts the frames of a rootless
 container that its guard dropped; "lanyard inspect" counts them by reason.
 
@@ -93,7 +95,7 @@ func (e env) runPs(c *cli.Context) error {
 		return err
 	}
 	for _, a := range r.Records {
-		for _, c := range r.Changes[a.ID] {
+		for _, c := range r.Now[a.ID].Changes {
 			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
 		}
 	}
@@ -173,7 +175,7 @@ func psTable(rows []overview.Row, full bool) [][]string {
 			anomalies = fmt.Sprint(overview.AnomalyFrames(r))
 		}
 		row := []string{
-			cmp.Or(abbreviate(r.Container, full), r.Pod, r.Name), r.Network, r.Interface, overview.JoinPrefixes(r.Addresses),
+			cmp.Or(abbreviate(r.Container, full), r.Pod, r.Name), r.Network, r.Interface, r.AllAddresses(),
 			macOrNone(r.MAC), r.VLAN,
 			verdict, overview.Rounded(r.RTT), out, in, anomalies,
 		}

@@ -49,6 +49,7 @@ import (
 //	replug                     adds it again
 //	trunk up|down|mtu BYTES    switches the carrier of the trunk's network card, or sets the MTU of
 //	                           the switch's port
+//	radvd STATEMENTS           runs radvd on the last gateway, or changes what it advertises
 //	station PROGRAM ARG…       runs any program in the namespace of the last gateway
 //	mask FILE                  replaces text that differs between runs
 const (
@@ -100,7 +101,7 @@ func runScripts(t *testing.T, dir string, lab testenv.Config, more ...map[string
 		"gateway": cmdGateway, "claimant": cmdClaimant, "lldp": cmdLLDP, "etcd": cmdEtcd,
 		"await": cmdAwait, "container": cmdContainer, "attach": cmdAttach,
 		"crash": cmdCrash, "end": cmdEnd, "fails": cmdFails, "foreign": cmdForeign, "mask": cmdMask,
-		"unplug": cmdUnplug, "replug": cmdReplug, "trunk": cmdTrunk, "station": cmdStation,
+		"unplug": cmdUnplug, "replug": cmdReplug, "trunk": cmdTrunk, "station": cmdStation, "radvd": cmdRadvd,
 	}
 	for _, m := range more {
 		maps.Copy(cmds, m)
@@ -123,6 +124,7 @@ type scriptState struct {
 	containers map[string]*testenv.Container
 	namespaces map[string]*testenv.Namespace // by name
 	etcd       *testenv.Etcd
+	radvd      *testenv.Radvd
 }
 
 func setup(env *testscript.Env, c testenv.Config) error {
@@ -332,6 +334,15 @@ func cmdReplug(ts *testscript.TestScript, neg bool, args []string) { stateOf(ts)
 func cmdStation(ts *testscript.TestScript, neg bool, args []string) {
 	_, err := stateOf(ts).gateway.Exec(args[0], args[1:]...)
 	ts.Check(err)
+}
+
+func cmdRadvd(ts *testscript.TestScript, neg bool, args []string) {
+	w := stateOf(ts)
+	if w.radvd == nil {
+		w.radvd = w.gateway.ServeRadvd(args[0])
+		return
+	}
+	w.radvd.Change(args[0])
 }
 
 func cmdTrunk(ts *testscript.TestScript, neg bool, args []string) {

@@ -86,6 +86,9 @@ func (l *Local) attachAll(
 		for _, g := range a.Defaults {
 			defaults[hook.FamilyOf(g)] = true
 		}
+		if a.SLAAC != nil && a.SLAAC.Default {
+			defaults[hook.IPv6] = true
+		}
 	}
 	return got, nil
 }
@@ -198,6 +201,9 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	if err := t.verifyAndConfigure(ctx); err != nil {
+		return err
+	}
+	if err := t.autoconfigure(ctx); err != nil {
 		return err
 	}
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {

@@ -253,21 +253,27 @@ func TestAltName(t *testing.T) {
 	}
 }
 
+// attachUnobserved attaches a container to network "web" without bpffs.
+func (w *world) attachUnobserved(c *testenv.Container) {
+	w.TB.Helper()
+	self, err := os.Executable()
+	must(w.TB, err)
+	cmd, stderr := w.Command(hooklab.State("c1", c.Pid, "network=web"), []string{"createRuntime"})
+	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/fs/bpf && exec "$0" "$@"`,
+		self}, cmd.Args[1:]...)
+	cmd.Path, err = exec.LookPath("unshare")
+	must(w.TB, err)
+	if err := w.Host.Run(cmd); err != nil {
+		w.TB.Fatalf("%v: %s", err, stderr)
+	}
+}
+
 // TestUnobserved checks that a container starts without bpffs, verified by ARP only, and
 // that the verdict says why.
 func TestUnobserved(t *testing.T) {
 	w, _ := lan(t, nil)
 	c := testenv.NewContainer(t)
-	self, err := os.Executable()
-	must(t, err)
-	cmd, stderr := w.Command(hooklab.State("c1", c.Pid, "network=web"), []string{"createRuntime"})
-	cmd.Args = append([]string{"unshare", "--mount", "sh", "-c", `mount -t tmpfs none /sys/fs/bpf && exec "$0" "$@"`,
-		self}, cmd.Args[1:]...)
-	cmd.Path, err = exec.LookPath("unshare")
-	must(t, err)
-	if err := w.Host.Run(cmd); err != nil {
-		t.Fatalf("%v: %s", err, stderr)
-	}
+	w.attachUnobserved(c)
 	a := w.Record()
 	if a.Verdict.Code != verify.Unobserved || !strings.Contains(a.Verdict.Text, "bpf") {
 		t.Errorf("verdict is %+v", a.Verdict)

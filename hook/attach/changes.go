@@ -11,18 +11,23 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// Changes returns how the interfaces of attachments differ from what they were given, by the id of
-// the attachment. It looks for all namespaces at once, because each search reads every process.
-// The result leaves out attachments without changes, without a namespace, or in another state than
-// attached.
-func (l *Local) Changes(recs []hook.Attachment) (map[verify.ID][]verify.Change, error) {
+// Now is what the interface of an attachment has become.
+type Now struct {
+	Changes []verify.Change   // how it differs from what it was given
+	Auto    []verify.AutoAddr // its addresses from router advertisements
+}
+
+// Now reads the interfaces of attachments, by the id of the attachment. It looks for all namespaces at
+// once, because each search reads every process. The result leaves out attachments with nothing to
+// say, without a namespace, or in another state than attached.
+func (l *Local) Now(recs []hook.Attachment) (map[verify.ID]Now, error) {
 	byInode := map[uint64][]hook.Attachment{}
 	for _, a := range recs {
 		if a.State == hook.Attached {
 			byInode[a.Netns.Inode] = append(byInode[a.Netns.Inode], a)
 		}
 	}
-	changes, parents := map[verify.ID][]verify.Change{}, map[int]parentNow{}
+	all, parents := map[verify.ID]Now{}, map[int]parentNow{}
 	err := l.Host.EachNetnsOf(func(inode uint64) bool { return byInode[inode] != nil }, func(ns *link.Netns) {
 		for _, a := range byInode[ns.Inode] {
 			if a.Netns.Cookie != ns.Cookie {
@@ -33,15 +38,28 @@ func (l *Local) Changes(recs []hook.Attachment) (map[verify.ID][]verify.Change, 
 				p = l.parentNow(&a)
 				parents[a.ParentIdx] = p
 			}
-			list := l.changesIn(ns, &a, p)
+			now := l.now(ns, &a, p)
 			if p.down != "" {
-				list = append(list, verify.Change{Code: verify.ParentDown, Text: p.down})
+				now.Changes = append(now.Changes, verify.Change{Code: verify.ParentDown, Text: p.down})
 			}
-			if len(list) > 0 {
-				changes[a.ID] = list
+			if len(now.Changes)+len(now.Auto) > 0 {
+				all[a.ID] = now
 			}
 		}
 	})
+	return all, err
+}
+
+// Changes returns how the interfaces of attachments differ from what they were given, as [Local.Now]
+// does.
+func (l *Local) Changes(recs []hook.Attachment) (map[verify.ID][]verify.Change, error) {
+	all, err := l.Now(recs)
+	changes := map[verify.ID][]verify.Change{}
+	for id, now := range all {
+		if len(now.Changes) > 0 {
+			changes[id] = now.Changes
+		}
+	}
 	return changes, err
 }
 
@@ -97,24 +115,31 @@ func (l *Local) removedParent(a *hook.Attachment) verify.ParentState {
 	return verify.ParentRemoved
 }
 
-// changesIn returns how an attachment's interface differs from what it was given, and whether it has
-// lost its lease. If the interface cannot be read, that is said as a change: the owner of the
-// namespace can cause it, and must not prevent the look at others.
+// changesIn returns how an attachment's interface differs from what it was given.
 func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) []verify.Change {
+	return l.now(ns, a, parent).Changes
+}
+
+// now reads an attachment's interface, and whether it has lost its lease. If the interface cannot be
+// read, that is said as a change: the owner of the namespace can cause it, and must not prevent the look
+// at others.
+func (l *Local) now(ns *link.Netns, a *hook.Attachment, parent parentNow) Now {
 	lost := lostLease(a)
 	if a.Index == 0 {
-		return lost // the ifindex is unknown
+		return Now{Changes: lost} // the ifindex is unknown
 	}
 	few := *ns
 	few.Tries = 3
 	found, err := l.readInterface(&few, a)
 	if err != nil {
-		return append(lost, verify.Change{Text: fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)})
+		text := fmt.Sprintf("interface %q could not be read: %v", a.Interface, err)
+		return Now{Changes: append(lost, verify.Change{Text: text})}
 	}
 	found.Parent, found.ParentName, found.ParentMTU = parent.state, parent.link.Name, parent.link.MTU
 	if gone := !found.Exists || found.Parent != verify.ParentKept; !gone && hasLostDHCP(a) {
-		return []verify.Change{{Code: verify.LeaseLost, Text: fmt.Sprintf("interface %q has no address: %s: the service "+
+		lost = []verify.Change{{Code: verify.LeaseLost, Text: fmt.Sprintf("interface %q has no address: %s: the service "+
 			"asks for one again and again", a.Interface, a.DHCP.Lost)}}
+		return Now{Changes: lost, Auto: found.Auto}
 	}
 	g := given(a)
 	if found.MAC == parent.link.MAC {
@@ -122,7 +147,7 @@ func (l *Local) changesIn(ns *link.Netns, a *hook.Attachment, parent parentNow) 
 		// with the parent's (drivers/net/macvlan.c, macvlan_addr_busy).
 		g.MAC = [6]byte{}
 	}
-	return append(lost, verify.Changes(g, found)...)
+	return Now{Changes: append(lost, verify.Changes(g, found)...), Auto: found.Auto}
 }
 
 // hasLostDHCP reports whether an attachment has lost its lease of a DHCP server.
@@ -132,7 +157,7 @@ func hasLostDHCP(a *hook.Attachment) bool { return a.DHCP != nil && a.DHCP.Lost 
 func given(a *hook.Attachment) verify.Given {
 	g := verify.Given{
 		Name: a.Interface, MAC: a.MAC, Addrs: a.Addrs, Defaults: a.Defaults, Addressed: len(a.Addrs) > 0,
-		Parent: a.Parent, MTU: a.MTU, Fixed: a.MTURequested != 0,
+		Parent: a.Parent, MTU: a.MTU, Fixed: a.MTURequested != 0, Autoconf: a.SLAAC != nil,
 	}
 	if a.Driver == network.DriverIPvlan {
 		g.MAC = [6]byte{} // the parent's, also when that changes
@@ -154,7 +179,12 @@ func (l *Local) readInterface(ns *link.Netns, a *hook.Attachment) (f verify.Foun
 		return f, err
 	}
 	for _, has := range addrs {
-		f.Addrs = append(f.Addrs, has.Prefix)
+		switch {
+		case !has.Autoconf || a.SLAAC == nil:
+			f.Addrs = append(f.Addrs, has.Prefix)
+		case len(f.Auto) < link.MaxAutoconf: // the container's root can add any number
+			f.Auto = append(f.Auto, autoAddr(has))
+		}
 	}
 	if len(a.Defaults) == 0 {
 		return f, nil

@@ -94,16 +94,32 @@ func (t *attempt) recordOffer(ctx context.Context, offer dhcp.Lease) error {
 }
 
 // counters returns what the trunk has counted for the endpoint, or nil if it is not watched.
-func (t *attempt) counters() *verify.Counters {
-	if t.unwatched != "" {
+func (v *verification) counters() *verify.Counters {
+	if v.unwatched != "" {
 		return nil
 	}
-	e, err := t.Datapath.Evidence(t.rec.Endpoint)
+	e, err := v.Datapath.Evidence(v.rec.Endpoint)
 	if err != nil {
-		t.unwatched = err.Error()
+		v.unwatched = err.Error()
 		return nil
 	}
 	return &e.Counters
+}
+
+// seenSince returns what the trunk has counted for the endpoint since before, and its evidence; nil if
+// it is not watched.
+func (v *verification) seenSince(before *verify.Counters) (*verify.Counters, *verify.Evidence, error) {
+	if before == nil || v.unwatched != "" {
+		return nil, nil, nil
+	}
+	e, err := v.Datapath.Evidence(v.rec.Endpoint)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read evidence from trunk %q: %w", v.parent.Trunk, err)
+	}
+	return &verify.Counters{
+		OutFrames: e.Counters.OutFrames - before.OutFrames, OutWrong: e.Counters.OutWrong - before.OutWrong,
+		InFrames: e.Counters.InFrames - before.InFrames, InWrong: e.Counters.InWrong - before.InWrong,
+	}, &e, nil
 }
 
 // refuseWithoutLease returns the *Refusal of a start without a lease. asked is the time of the first
@@ -124,16 +140,12 @@ func (t *attempt) refuseWithoutLease(none *dhcp.NoLease, asked verify.Instant, b
 		n.Outside = none.Error()
 	}
 	refusal := &hook.Refusal{}
-	if before != nil && t.unwatched == "" {
-		e, err := t.Datapath.Evidence(t.rec.Endpoint)
-		if err != nil {
-			return fmt.Errorf("read evidence from trunk %q: %w", t.parent.Trunk, err)
-		}
-		refusal.Evidence, facts.VLANs = &e, e.VLANs
-		n.Seen = &verify.Counters{
-			OutFrames: e.Counters.OutFrames - before.OutFrames, OutWrong: e.Counters.OutWrong - before.OutWrong,
-			InFrames: e.Counters.InFrames - before.InFrames, InWrong: e.Counters.InWrong - before.InWrong,
-		}
+	seen, e, err := t.seenSince(before)
+	if err != nil {
+		return err
+	}
+	if n.Seen = seen; seen != nil {
+		refusal.Evidence, facts.VLANs = e, e.VLANs
 	}
 	facts.Unwatched = t.unwatched
 	refusal.Verdict = verify.JudgeLease(facts, n)

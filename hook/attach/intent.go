@@ -400,6 +400,9 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 
 		DefaultRoute: t.want.Default,
 	}
+	if t.def.SLAAC() {
+		rec.SLAAC = &hook.SLAAC{}
+	}
 	if t.guarded {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}
 	}

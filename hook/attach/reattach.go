@@ -91,6 +91,9 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 	for _, via := range rec.Defaults {
 		t.noDefault[hook.FamilyOf(via)] = false
 	}
+	if rec.SLAAC != nil && rec.SLAAC.Default {
+		t.noDefault[hook.IPv6] = false
+	}
 	for _, o := range rec.Others {
 		t.noDefault[hook.FamilyOf(o.To.Addr())] = false
 	}

@@ -76,6 +76,9 @@ const minMTU6 = 1280
 // checkMTU returns an error if the MTU is too small for one of the subnets.
 func (t *attempt) checkMTU() error {
 	mtu := t.mtu()
+	if t.def.SLAAC() && mtu != 0 && mtu < minMTU6 {
+		return fmt.Errorf("MTU %d is too small: IPv6 needs at least %d", mtu, minMTU6)
+	}
 	for _, s := range t.subnets {
 		if s.Subnet.Addr().Is6() && mtu != 0 && mtu < minMTU6 {
 			return fmt.Errorf("MTU %d is too small: IPv6 subnet %s needs at least %d", mtu, s.Subnet, minMTU6)

@@ -44,7 +44,10 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 			a.Interface, a.Network)
 	}
 	defer ns.Close()
-	if broken := verdictsOf(l.changesIn(ns, &a, l.parentNow(&a))); len(broken) > 0 {
+	broken := verdictsOf(l.changesIn(ns, &a, l.parentNow(&a)))
+	// Routers are asked below, and IPv4 works without one.
+	broken = slices.DeleteFunc(broken, func(v verify.Verdict) bool { return v.Code == verify.NoRouter })
+	if len(broken) > 0 {
 		return broken, nil
 	}
 	v := &verification{Local: l, def: def, ns: ns, rec: a, configured: true}
@@ -56,26 +59,37 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 		v.rec.MAC = v.parent.MAC // which may have changed since the start
 	}
 	v.watchAgain()
-	if len(a.Addrs) == 0 || def.Routed() {
-		return v.verdictWithoutRound(), nil
+	if err := v.askAgain(ctx); err != nil || a.SLAAC == nil {
+		return v.rec.Verdicts, err
 	}
-	if v.hostState, err = v.refreshHostState(ctx); err != nil {
-		return nil, err
-	}
-	f, err := v.repeatUnlessProxy(ctx)
+	verdict, err := v.awaitAutoconf(ctx, func() error { return nil })
 	if err != nil {
 		return nil, err
 	}
+	v.addVerdict(verdict)
+	return v.rec.Verdicts, nil
+}
+
+// askAgain asks the gateways of an attachment, and asks for its addresses. The verdicts are the record's.
+func (v *verification) askAgain(ctx context.Context) (err error) {
+	if len(v.rec.Addrs) == 0 || v.def.Routed() {
+		v.rec.Verdicts = v.verdictWithoutRound()
+		return nil
+	}
+	if v.hostState, err = v.refreshHostState(ctx); err != nil {
+		return err
+	}
+	f, err := v.repeatUnlessProxy(ctx)
+	if err != nil {
+		return err
+	}
 	if err := v.addUnheard(&f); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.judge(ctx, f); err != nil {
-		return nil, err
+		return err
 	}
-	if err := v.confirm(ctx, f); err != nil {
-		return nil, err
-	}
-	return v.rec.Verdicts, nil
+	return v.confirm(ctx, f)
 }
 
 // watchAgain makes sure that the trunk program runs and watches the endpoint. If the pins

@@ -45,30 +45,17 @@ func (t *attempt) addRoutes() error {
 // of the addresses, instead of replacing the other route.
 func (t *attempt) addDefaultRoutes() error {
 	t.rec.Defaults, t.rec.Others = nil, nil
-	var others []link.Route
-	if !t.loopbackOnly { // a namespace without another link has no routes
-		var err error
-		if others, err = t.ns.Defaults(); err != nil {
-			return err
-		}
+	others, err := t.defaultsOfOthers()
+	if err != nil {
+		return err
 	}
 	for _, r := range t.defaultRoutes() {
-		fam := hook.FamilyOf(r.Dst.Addr())
-		if t.noDefault[fam] {
-			whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && hook.FamilyOf(o.Dst.Addr()) == fam }
-			if i := slices.IndexFunc(others, whole); i >= 0 && t.clusterHasDefault() {
-				t.recordOther(others[i])
-			}
+		takes, over := t.chooseDefault(hook.FamilyOf(r.Dst.Addr()), others)
+		if !takes {
 			continue
 		}
-		i := slices.IndexFunc(others, func(o link.Route) bool { return hook.FamilyOf(o.Dst.Addr()) == fam })
 		routes := []link.Route{r}
-		switch {
-		case i < 0:
-		case t.leavesInPlace(others[i]):
-			t.recordOther(others[i])
-			continue
-		default:
+		if over {
 			routes = r.Halves()
 		}
 		for _, r := range routes {
@@ -79,6 +66,36 @@ func (t *attempt) addDefaultRoutes() error {
 		t.rec.Defaults = append(t.rec.Defaults, r.Via())
 	}
 	return nil
+}
+
+// defaultsOfOthers returns the default routes of the namespace that are not the interface's own.
+func (t *attempt) defaultsOfOthers() ([]link.Route, error) {
+	if t.loopbackOnly { // a namespace without another link has no routes
+		return nil, nil
+	}
+	return t.ns.Defaults()
+}
+
+// chooseDefault reports whether the interface takes a default route of the family, and whether it takes
+// it over from another manager. It records a default route of another manager that stays.
+func (t *attempt) chooseDefault(fam hook.Family, others []link.Route) (takes, over bool) {
+	of := func(o link.Route) bool { return hook.FamilyOf(o.Dst.Addr()) == fam }
+	if t.noDefault[fam] {
+		whole := func(o link.Route) bool { return o.Dst.Bits() == 0 && of(o) }
+		if i := slices.IndexFunc(others, whole); i >= 0 && t.clusterHasDefault() {
+			t.recordOther(others[i])
+		}
+		return false, false
+	}
+	i := slices.IndexFunc(others, of)
+	switch {
+	case i < 0:
+		return true, false
+	case t.leavesInPlace(others[i]):
+		t.recordOther(others[i])
+		return false, false
+	}
+	return true, true
 }
 
 // recordOther records a default route of another manager that stays in place.

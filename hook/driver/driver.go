@@ -73,6 +73,10 @@ func ForNetwork(p *parts.Parts, def *network.Definition) Driver {
 	return Of(p, &hook.Attachment{Driver: def.Driver})
 }
 
+// keepsRA reports whether the interface keeps the namespace's setting for router advertisements: the
+// workload configures its addresses.
+func (s *Spec) keepsRA() bool { return s.Network.IPAM == network.IPAMNone && !s.Network.SLAAC() }
+
 // addrs returns the attachment's addresses.
 func (s *Spec) addrs() []netip.Addr {
 	addrs := make([]netip.Addr, len(s.Attachment.Addrs))
@@ -82,10 +86,10 @@ func (s *Spec) addrs() []netip.Addr {
 	return addrs
 }
 
-// hasIPv6 reports whether the interface has an IPv6 address, or the workload configures its
-// addresses. For other interfaces IPv6 is off, so that the kernel sets no address itself.
+// hasIPv6 reports whether the interface has an IPv6 address, or gets some from routers or from the
+// workload. For other interfaces IPv6 is off, so that the kernel sets no address itself.
 func (s *Spec) hasIPv6() bool {
-	if s.Network.IPAM == network.IPAMNone {
+	if s.Network.IPAM == network.IPAMNone || s.Network.SLAAC() {
 		return true
 	}
 	for _, a := range s.addrs() {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -18,7 +17,7 @@ func (d ipvlan) Create(ctx context.Context, ns *link.Netns, s Spec) (c Created, 
 	c.Interface, err = d.Host.CreateIPVlan(ctx, ns, link.IPVlanSpec{
 		Name: s.Attachment.Interface, Passing: temporaryName(s.Attachment.ID), Parent: s.Parent,
 		Mode: link.IPVlanMode(s.Network.Mode), Flag: link.IPVlanFlag(s.Network.IPvlanFlag()),
-		MTU: s.Attachment.MTU, IPv6: s.hasIPv6(), RA: s.Network.IPAM == network.IPAMNone,
+		MTU: s.Attachment.MTU, IPv6: s.hasIPv6(), RA: s.keepsRA(),
 	})
 	return c, err
 }

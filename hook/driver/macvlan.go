@@ -6,7 +6,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 )
 
@@ -18,7 +17,7 @@ type macvlan struct{ *parts.Parts }
 func (s *Spec) macvlan() link.MacvlanSpec {
 	m := link.MacvlanSpec{
 		Name: s.Attachment.Interface, Parent: s.Parent, Mode: link.Mode(s.Network.Mode), MTU: s.Attachment.MTU,
-		IPv6: s.hasIPv6(), RA: s.Network.IPAM == network.IPAMNone,
+		IPv6: s.hasIPv6(), RA: s.keepsRA(),
 	}
 	if !s.Network.SharesMAC() {
 		m.MAC = s.Attachment.MAC

@@ -25,6 +25,10 @@ type Addr struct {
 	// Tentative and Duplicate are set by Addrs only: DAD is in progress, or found
 	// another station with the address.
 	Tentative, Duplicate bool
+	// Autoconf, Deprecated and Preferred are set by Addrs only. Autoconf: the kernel configured the
+	// address from a router advertisement. Preferred is as Valid: then the address is deprecated.
+	Autoconf, Deprecated bool
+	Preferred            time.Duration
 }
 
 // addrBusyWait is the maximum wait for an address that an ipvlan in another namespace has.
@@ -94,6 +98,10 @@ func (n *Netns) Addrs(index int) ([]Addr, error) {
 			DAD:       a.Flags&unix.IFA_F_NODAD == 0,
 			Tentative: a.Flags&unix.IFA_F_TENTATIVE != 0,
 			Duplicate: a.Flags&unix.IFA_F_DADFAILED != 0,
+
+			Autoconf:   isAutoconf(a),
+			Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
+			Preferred:  validFor(a.PreferedLft),
 		})
 	}
 	return addrs, nil

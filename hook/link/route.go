@@ -16,6 +16,7 @@ type Route struct {
 	Dst     netip.Prefix // 0.0.0.0/0 or ::/0 for the default route
 	Gateway netip.Addr   // zero if Dst is on the link itself
 	OnLink  bool         // the gateway is on the link although no subnet contains it
+	RA      bool         // the kernel has it from a router advertisement; set by Defaults and Routes only
 }
 
 // DefaultRoute returns the default route by the interface with that ifindex through a gateway, of the
@@ -159,5 +160,6 @@ func routeOf(r netlink.Route) Route {
 		index, gw = r.MultiPath[0].LinkIndex, r.MultiPath[0].Gw
 	}
 	gateway, _ := netip.AddrFromSlice(gw)
-	return Route{Index: index, Dst: prefix(r.Dst), Gateway: gateway.Unmap(), OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0}
+	return Route{Index: index, Dst: prefix(r.Dst), Gateway: gateway.Unmap(), OnLink: r.Flags&int(netlink.FLAG_ONLINK) != 0,
+		RA: r.Protocol == unix.RTPROT_RA}
 }

@@ -17,6 +17,17 @@ const IPAMDHCP IPAM = "dhcp"
 
 var ipamValues = []string{string(IPAMNone), string(IPAMDHCP)}
 
+// IPv6Mode selects how containers get IPv6 addresses. Empty: IPv6Leased.
+type IPv6Mode string
+
+const (
+	IPv6Leased IPv6Mode = "leased" // Lanyard leases them, from the subnets
+	IPv6SLAAC  IPv6Mode = "slaac"  // the container's kernel configures them from router advertisements
+	IPv6Both   IPv6Mode = "both"   // one of each
+)
+
+var ipv6Modes = []string{string(IPv6Leased), string(IPv6SLAAC), string(IPv6Both)}
+
 // LeaseStore selects the store of a network's leases. Empty: this host's database.
 type LeaseStore string
 
@@ -77,6 +88,9 @@ func (d *Definition) validAddressing() error {
 		}
 	default:
 		return fmt.Errorf("ipam: %w", oneOf(string(d.IPAM), ipamValues))
+	}
+	if err := d.validIPv6Mode(); err != nil {
+		return fmt.Errorf("ipv6-mode: %w", err)
 	}
 	if d.Leases != "" {
 		if err := oneOf(string(d.Leases), leaseStoreValues); err != nil {

@@ -48,6 +48,8 @@ type Definition struct {
 	// from the DHCP servers of the LAN.
 	IPAM    IPAM     `json:"ipam,omitzero"`
 	Subnets []Subnet `json:"subnets,omitempty"`
+	// IPv6Mode is empty for IPv6Leased.
+	IPv6Mode IPv6Mode `json:"ipv6-mode,omitzero"`
 	// Leases is empty for leases in this host's database.
 	Leases LeaseStore `json:"leases,omitzero"`
 	// Allocate is empty for AllocateSequential.
@@ -79,7 +81,8 @@ type Definition struct {
 	MTU int `json:"mtu,omitzero"`
 	// Verify is empty for verify.Warn; VerifyMode returns it with the default.
 	Verify verify.Mode `json:"verify,omitzero"`
-	// Deadline is the maximum wait for a silent gateway, and for a silent DHCP server.
+	// Deadline is the maximum wait for a silent gateway, a silent DHCP server, and an address from a
+	// router.
 	Deadline Duration `json:"deadline,omitzero"`
 	// ConflictWindow is how long a claimant has to answer for an address.
 	ConflictWindow Duration `json:"conflict-window,omitzero"`

@@ -129,6 +129,29 @@ func TestValidate(t *testing.T) {
 		{`allocate: "stabel" is not one of sequential, stable; did you mean "stable"?`,
 			func(d *Definition) { d.Allocate = "stabel" }},
 		{`ipam: "dchp" is not one of none, dhcp; did you mean`, func(d *Definition) { d.IPAM = "dchp" }},
+		{`ipv6-mode: "slac" is not one of leased, slaac, both; did you mean`, func(d *Definition) { d.IPv6Mode = "slac" }},
+		{`ipv6-mode: "both" is not possible with ipvlan, mode l2: the containers have the parent's MAC`, func(d *Definition) {
+			d.IPv6Mode, d.Driver, d.Mode, d.Flag, d.MACFrom = IPv6Both, DriverIPvlan, ModeL2, "", ""
+		}},
+		{`ipv6-mode: "slaac" needs a parent that leads to a router`, func(d *Definition) {
+			d.IPv6Mode, d.Parent = IPv6SLAAC, DummyParent(d.ID)
+		}},
+		{`ipv6-mode: "slaac" takes IPv6 addresses from routers only: omit subnet fd50::/64, or use "both"`,
+			func(d *Definition) { d.IPv6Mode = IPv6SLAAC }},
+		{`ipv6-mode: "both" also leases an IPv6 address: add an IPv6 subnet, or use "slaac"`,
+			func(d *Definition) { d.IPv6Mode, d.Subnets = IPv6Both, d.Subnets[:1] }},
+		{`ipv6-mode: "both" has no rules for packets`, func(d *Definition) { d.IPv6Mode, d.SourceRouting = IPv6Both, true }},
+		{`ipv6-mode: "both" is not possible for rootless containers`, func(d *Definition) {
+			d.IPv6Mode, d.SourceRouting, d.Brokered, d.AllowUsers = IPv6Both, false, "", []string{"alice"}
+		}},
+		{`host-access: is not possible: with ipv6-mode "both"`, func(d *Definition) {
+			d.IPv6Mode, d.SourceRouting, d.AllowUsers, d.AllowGroups, d.HostAccess = IPv6Both, false, nil, nil, true
+		}},
+		{`guard: cannot be on: with ipv6-mode "both"`, func(d *Definition) {
+			d.IPv6Mode, d.SourceRouting, d.AllowUsers, d.AllowGroups, d.HostAccess, d.HostAddresses = IPv6Both, false, nil, nil,
+				false, nil
+			d.Guard, d.ShareParent = On, false
+		}},
 		{`ipam: "dhcp" needs driver macvlan`, func(d *Definition) {
 			d.IPAM, d.Driver, d.Mode, d.Subnets = IPAMDHCP, DriverIPvlan, ModeL2, nil
 		}},

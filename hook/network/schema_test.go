@@ -84,9 +84,10 @@ func TestSchemaWords(t *testing.T) {
 		"driver": Drivers(), "mode": Modes(), "flag": drivers[1].flags,
 		"vlan-proto": vlanProtos,
 		"allocate":   allocateValues, "mac-from": macFromValues, "ipam": ipamValues, "verify": verifyValues,
-		"guard":    switchValues,
-		"leases":   leaseStoreValues,
-		"brokered": brokeredValues,
+		"guard":     switchValues,
+		"leases":    leaseStoreValues,
+		"ipv6-mode": ipv6Modes,
+		"brokered":  brokeredValues,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {
 		if !slices.Equal(p.Enum, code[field]) {

@@ -119,6 +119,9 @@ func (d *Definition) validSubnets() error {
 
 func (d *Definition) validMTU() error {
 	least := minMTU4
+	if d.SLAAC() {
+		least = minMTU6
+	}
 	for _, s := range d.Subnets {
 		if s.Subnet.Addr().Is6() {
 			least = minMTU6

@@ -2,6 +2,7 @@
 package rebuild
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -251,6 +253,7 @@ func (r *Rebuilder) recordsIn(
 			}
 			if a, complete := recordFromLink(i, id, s, s.possible(addrs, parents()), watched); complete {
 				a.Owner, a.Defaults = owner, defaultsVia(routes(), i.Index)
+				setRouters(&a, routes())
 				found = append(found, a)
 			}
 		}
@@ -306,12 +309,16 @@ func recordFromLink(
 // baseRecord returns the fields of a record that are known from an interface and its network.
 func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachment {
 	def, parent := s.def, s.parent
+	var slaac *hook.SLAAC
+	if def.SLAAC() {
+		slaac = &hook.SLAAC{}
+	}
 	return hook.Attachment{
 		State: hook.Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
 		Interface: i.Name, Index: i.Index, MTU: i.MTU, MTURequested: def.MTU,
 		Parent: parent.Name, ParentIdx: parent.Index, Trunk: parent.Trunk, Netns: id,
 		Quarantine: time.Duration(def.Quarantine), Mode: def.VerifyMode(), Created: time.Now().UTC(),
-		AtParent: def.GuardsParent(), HostLink: parts.HostLinkName(def), Leases: def.Leases,
+		SLAAC: slaac, AtParent: def.GuardsParent(), HostLink: parts.HostLinkName(def), Leases: def.Leases,
 		Verdict: verify.Verdict{Code: verify.Unverified},
 	}
 }
@@ -324,7 +331,7 @@ func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
 	}
 	for _, has := range addrs {
 		for _, s := range def.Subnets {
-			if !s.Subnet.Contains(has.Prefix.Addr()) {
+			if !s.Subnet.Contains(has.Prefix.Addr()) || def.SLAAC() && isFromRouter(has, a.MAC) {
 				continue
 			}
 			a.Addrs = append(a.Addrs, netip.PrefixFrom(has.Prefix.Addr(), s.Subnet.Bits()))
@@ -334,6 +341,13 @@ func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
 			}
 		}
 	}
+}
+
+// isFromRouter reports whether the kernel has made an address from the prefix of a router and the MAC: it
+// is no lease. A container's root can set the flag of its leased address, too, but not its end.
+func isFromRouter(has link.Addr, mac ether.MAC) bool {
+	a, own := has.Prefix.Addr().As16(), mac.LinkLocal().As16()
+	return has.Autoconf && has.Prefix.Addr().Is6() && bytes.Equal(a[8:], own[8:])
 }
 
 // setLease sets the address of a network with DHCP. The server is unknown: the service asks all of them
@@ -364,11 +378,19 @@ func lazyDefaults(n *link.Netns) func() []link.Route {
 // defaultsVia returns the next hops of the default routes through the interface with an ifindex.
 func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 	for _, r := range routes {
-		if r.Index == index {
+		if r.Index == index && !r.RA {
 			via = append(via, r.Via())
 		}
 	}
 	return via
+}
+
+// setRouters sets whether an interface takes the default route of routers: that comes and goes, so that
+// its next hop is not recorded.
+func setRouters(a *hook.Attachment, routes []link.Route) {
+	if a.SLAAC != nil {
+		a.SLAAC.Default = slices.ContainsFunc(routes, func(r link.Route) bool { return r.RA && r.Index == a.Index })
+	}
 }
 
 // endpointFor returns the endpoint of a restored record. Its id is that of the endpoint with the

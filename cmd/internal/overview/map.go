@@ -116,7 +116,7 @@ func (n *Node) child(kind, name string) *Node {
 func containerNode(r Row) *Node {
 	n := &Node{
 		Kind: "container", Name: cmp.Or(Abbreviate(r.Container), r.Pod, r.Attachment),
-		Detail: JoinPrefixes(r.Addresses), State: Bad, Verdict: r.Verdict, Text: r.Text,
+		Detail: r.AllAddresses(), State: Bad, Verdict: r.Verdict, Text: r.Text,
 		Anomalies: AnomalyFrames(r), Attachment: r.Attachment,
 	}
 	switch {

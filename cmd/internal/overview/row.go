@@ -7,9 +7,11 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/verify"
@@ -17,25 +19,27 @@ import (
 
 // Row is one container's interface. It is a row in the JSON of "ps".
 type Row struct {
-	Container  string           `json:"container"` // "" if no container of the pod runs, or after a rebuild
-	Name       string           `json:"name,omitempty"`
-	Pod        string           `json:"pod,omitempty"` // namespace/name, in Kubernetes
-	Attachment string           `json:"attachment"`
-	State      hook.State       `json:"state"`
-	Network    string           `json:"network"`
-	Interface  string           `json:"interface"`
-	Addresses  []netip.Prefix   `json:"addresses"`
-	MAC        ether.MAC        `json:"mac"`
-	VLAN       string           `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
-	Verdict    verify.Code      `json:"verdict"`
-	Text       string           `json:"text"`
-	RTT        time.Duration    `json:"gateway_rtt_ns"`
-	Counters   *verify.Counters `json:"counters"`            // null if the trunk is not watched
-	Anomalies  []verify.Anomaly `json:"anomalies"`           // since the start
-	Unwatched  string           `json:"unwatched,omitempty"` // why the trunk is not watched
-	Changes    []verify.Change  `json:"changes,omitempty"`   // how the interface is not as it was given
-	Owner      uint32           `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
-	Guarded    *verify.Guarded  `json:"guarded,omitempty"`
+	Container  string         `json:"container"` // "" if no container of the pod runs, or after a rebuild
+	Name       string         `json:"name,omitempty"`
+	Pod        string         `json:"pod,omitempty"` // namespace/name, in Kubernetes
+	Attachment string         `json:"attachment"`
+	State      hook.State     `json:"state"`
+	Network    string         `json:"network"`
+	Interface  string         `json:"interface"`
+	Addresses  []netip.Prefix `json:"addresses"`
+	// SLAAC are the addresses that the container has from router advertisements now.
+	SLAAC     []verify.AutoAddr `json:"slaac,omitempty"`
+	MAC       ether.MAC         `json:"mac"`
+	VLAN      string            `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
+	Verdict   verify.Code       `json:"verdict"`
+	Text      string            `json:"text"`
+	RTT       time.Duration     `json:"gateway_rtt_ns"`
+	Counters  *verify.Counters  `json:"counters"`            // null if the trunk is not watched
+	Anomalies []verify.Anomaly  `json:"anomalies"`           // since the start
+	Unwatched string            `json:"unwatched,omitempty"` // why the trunk is not watched
+	Changes   []verify.Change   `json:"changes,omitempty"`   // how the interface is not as it was given
+	Owner     uint32            `json:"owner_uid,omitempty"` // the user of a rootless container; 0 for root
+	Guarded   *verify.Guarded   `json:"guarded,omitempty"`
 	// Host is the host of a container of another host; "" for this host's. The fields after Interface
 	// are then unknown, except for Addresses, and so are Container and Pod.
 	Host string `json:"host,omitempty"`
@@ -43,6 +47,12 @@ type Row struct {
 
 // Address returns the first address, without its prefix length, for templates.
 func (r Row) Address() string { return FirstAddress(r.Addresses) }
+
+// AllAddresses returns the addresses in one line, those from routers with their state.
+func (r Row) AllAddresses() string {
+	auto := strings.NewReplacer(", ", ",", " (", "(").Replace(verify.AutoText(r.SLAAC))
+	return strings.Trim(JoinPrefixes(r.Addresses)+","+auto, ",")
+}
 
 // Broken reports whether the verdict is that of a change: traffic cannot work with what has become of
 // the interface or its parent since the start.
@@ -62,33 +72,34 @@ func AnomalyFrames(r Row) (n uint64) {
 type Reading struct {
 	At      time.Time
 	Records []hook.Attachment
-	Changes map[verify.ID][]verify.Change
+	Now     map[verify.ID]attach.Now
 	Rows    []Row // in the order of Records
 }
 
 // Read reads the records, and for each one what the trunk program has seen and what has become of the
-// interface. It sends no frames. If changes is not nil, the changes could not be read; the reading is
+// interface. It sends no frames. If unread is not nil, interfaces could not be read; the reading is
 // complete without them.
-func Read(ctx context.Context, l *wiring.Lanyard) (r Reading, changes, err error) {
+func Read(ctx context.Context, l *wiring.Lanyard) (r Reading, unread, err error) {
 	r.At = time.Now()
 	if r.Records, err = l.Attachments(ctx); err != nil {
 		return r, nil, err
 	}
-	r.Changes, changes = l.Changes(r.Records)
+	r.Now, unread = l.Now(r.Records)
 	for _, a := range r.Records {
-		r.Rows = append(r.Rows, rowsOf(a, r.Changes[a.ID], l)...)
+		r.Rows = append(r.Rows, rowsOf(a, r.Now[a.ID], l)...)
 	}
-	return r, changes, nil
+	return r, unread, nil
 }
 
 // rowsOf returns a row for each container of an attachment. They share the interface, and
 // users look for each of them by its id.
-func rowsOf(a hook.Attachment, changes []verify.Change, l *wiring.Lanyard) []Row {
+func rowsOf(a hook.Attachment, now attach.Now, l *wiring.Lanyard) []Row {
+	changes := now.Changes
 	row := Row{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
 		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: VLAN(a.Endpoint.Tags),
 		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
-		Changes: changes,
+		Changes: changes, SLAAC: now.Auto,
 	}
 	if i := slices.IndexFunc(changes, func(c verify.Change) bool { return c.Code != "" }); i >= 0 {
 		row.Verdict, row.Text, row.RTT = changes[i].Code, changes[i].Text, 0

@@ -1,0 +1,231 @@
+package attach
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/ipam/slaac"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// slaacWait is how long an attach waits for an address from a router on a network without a deadline of
+// its own. The kernel asks for a second whether another station has an address (RFC 4862 §5.4), and many
+// routers send an advertisement every three seconds at most (RFC 4861 §10).
+const slaacWait = 6 * time.Second
+
+// solicitEvery is the time between two solicitations. The kernel solicits routers, too, but not before
+// the link-local address is usable, and then every four seconds (RFC 4861 §6.3.7).
+const solicitEvery = time.Second
+
+// claimWindow is how long another station has to answer for an address that the kernel removed.
+const claimWindow = 100 * time.Millisecond
+
+// autoconfigure lets the container's kernel take router advertisements, and waits for a usable address.
+// It does nothing on a network without them, or after a fatal verdict: addresses and gateways are
+// verified by then. The verdict is one of the record's, unless verification is off.
+func (t *attempt) autoconfigure(ctx context.Context) error {
+	if t.rec.SLAAC == nil || t.rec.Verdict.Code.Fatal(t.rec.Mode) {
+		return nil
+	}
+	metric, err := t.routersMetric()
+	if err != nil {
+		return err
+	}
+	t.rec.SLAAC = &hook.SLAAC{Default: metric != 0}
+	verdict, err := t.awaitAutoconf(ctx, func() error { return link.AcceptRouters(t.rec.Interface, metric) })
+	if err != nil {
+		return err
+	}
+	if t.rec.Mode != verify.Off {
+		t.addVerdict(verdict)
+	}
+	t.reached("slaac")
+	return nil
+}
+
+// routersMetric returns the metric of the routers' default route, 0 if the interface does not take it,
+// by the rules of other default routes: see chooseDefault. A gateway of the network comes first.
+func (t *attempt) routersMetric() (int, error) {
+	if t.def.Internal || slices.ContainsFunc(t.rec.Gateways, netip.Addr.Is6) {
+		return 0, nil
+	}
+	// Those of an earlier attach, if the interface is created again.
+	t.rec.Others = slices.DeleteFunc(t.rec.Others, func(o hook.OtherDefault) bool { return o.To.Addr().Is6() })
+	others, err := t.defaultsOfOthers()
+	if err != nil {
+		return 0, err
+	}
+	switch takes, over := t.chooseDefault(hook.IPv6, others); {
+	case !takes:
+		return 0, nil
+	case over:
+		return 1, nil
+	}
+	return link.RouterMetric, nil
+}
+
+// addVerdict adds the verdict on router advertisements to those on gateways. It is the only one if the
+// interface has no other addresses.
+func (v *verification) addVerdict(verdict verify.Verdict) {
+	if len(v.rec.Addrs) == 0 && v.rec.Verdict.Code == verify.Unverified {
+		v.rec.Verdicts = nil
+	}
+	v.rec.Verdicts = append(v.rec.Verdicts, verdict)
+	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
+}
+
+// awaitAutoconf waits until an address from a router is usable, and judges what has come. It first
+// calls begin in the namespace: what is heard after it, the kernel takes, too.
+func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (verdict verify.Verdict, err error) {
+	facts, before := verify.Facts{
+		Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC, Asked: verify.Now(),
+	}, v.counters()
+	var routers *slaac.Listener
+	if err := v.ns.Do(func() (err error) {
+		if err = begin(); err == nil {
+			routers, err = slaac.Listen(v.rec.Index, v.rec.Interface)
+		}
+		return err
+	}); err != nil {
+		return verdict, err
+	}
+	defer func() { err = errors.Join(err, routers.Close()) }()
+	a, err := v.listenToRouters(ctx, routers)
+	if err != nil {
+		return verdict, err
+	}
+	a.Heard, a.Waited = routers.Heard(), verify.Now().Sub(facts.Asked)
+	if facts.Claimants, err = v.askAbout(ctx, &a, routers.Addrs(v.rec.MAC.LinkLocal())); err != nil {
+		return verdict, err
+	}
+	return v.judgeAutoconf(ctx, facts, a, before)
+}
+
+// askAbout asks the router for its MAC, as gateways are asked. If the interface has no address, it asks
+// which stations have those that it should have.
+func (v *verification) askAbout(
+	ctx context.Context, a *verify.Autoconf, expected []netip.Addr,
+) ([]verify.Claimant, error) {
+	plan := verify.Plan{Direct: v.directAddr(), Window: claimWindow}
+	switch {
+	case len(a.Addrs) == 0 && len(expected) > 0:
+		plan.Addrs = expected
+	case a.Router.IsValid() && verify.Usable(a.Addrs):
+		plan.Gateways = []netip.Addr{a.Router}
+	default:
+		return nil, nil
+	}
+	f, err := v.ask(ctx, plan)
+	if answer := f.Gateways[a.Router]; !answer.MAC.IsZero() {
+		a.MAC, a.RTT = answer.MAC, answer.At.Sub(f.Asked)
+	}
+	return f.Claimants, err
+}
+
+// maxRemoved is the number of reads after which an address counts as removed.
+const maxRemoved = 3
+
+// listenToRouters solicits routers until an address is usable or was removed, or the deadline is over.
+func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Listener) (a verify.Autoconf, err error) {
+	end := time.Now().Add(cmp.Or(time.Duration(v.def.Deadline), slaacWait))
+	var solicited time.Time
+	removed := 0 // reads without an address, although a router gives one
+	for {
+		if now := time.Now(); now.Sub(solicited) >= solicitEvery {
+			solicited = now
+			if err := v.solicit(routers); err != nil {
+				return a, err
+			}
+		}
+		if err := routers.Read(time.Now().Add(50 * time.Millisecond)); err != nil {
+			return a, err
+		}
+		if a, err = v.readAutoconf(); err != nil {
+			return a, err
+		}
+		// The kernel removes an address at once if another station has it (addrconf.c, addrconf_dad_stop).
+		if removed = removed + 1; len(a.Addrs) > 0 || len(routers.Addrs(v.rec.MAC.LinkLocal())) == 0 {
+			removed = 0
+		}
+		complete := !a.Default || a.Router.IsValid() || routers.NoDefault()
+		if verify.Usable(a.Addrs) && complete || removed == maxRemoved || !time.Now().Before(end) {
+			return a, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return a, err
+		}
+	}
+}
+
+// solicit asks all routers to advertise themselves. On a trunk that is watched, it does not wait for the
+// kernel to make the link-local address usable, which takes a second: routers answer to all nodes.
+func (v *verification) solicit(routers *slaac.Listener) error {
+	if v.unwatched != "" {
+		return routers.Solicit(v.rec.MAC.Hardware())
+	}
+	return v.ns.Do(func() error {
+		return v.Probers.Ask(v.rec.Index, v.rec.MAC, verify.Question{Routers: true, From: v.rec.MAC.LinkLocal()})
+	})
+}
+
+// readAutoconf reads what the kernel of the container has configured.
+func (v *verification) readAutoconf() (a verify.Autoconf, err error) {
+	a.Default = v.rec.SLAAC.Default
+	addrs, err := v.ns.Addrs(v.rec.Index)
+	if err != nil {
+		return a, err
+	}
+	for _, has := range addrs {
+		if has.Autoconf {
+			a.Addrs = append(a.Addrs, autoAddr(has))
+		}
+	}
+	if !a.Default {
+		return a, nil
+	}
+	routes, err := v.ns.Defaults()
+	if i := slices.IndexFunc(routes, func(r link.Route) bool { return r.RA && r.Index == v.rec.Index }); i >= 0 {
+		a.Router = routes[i].Gateway
+	}
+	return a, err
+}
+
+// autoAddr returns an address with its state.
+func autoAddr(has link.Addr) verify.AutoAddr {
+	a := verify.AutoAddr{Addr: has.Prefix, State: verify.AutoUsable, Valid: has.Valid, Preferred: has.Preferred}
+	switch {
+	case has.Tentative:
+		a.State = verify.AutoTentative
+	case has.Deprecated:
+		a.State = verify.AutoDeprecated
+	}
+	return a
+}
+
+// judgeAutoconf returns the verdict. before is what the trunk had counted before the first solicitation.
+func (v *verification) judgeAutoconf(
+	ctx context.Context, facts verify.Facts, a verify.Autoconf, before *verify.Counters,
+) (verdict verify.Verdict, err error) {
+	state, err := v.refreshHostState(ctx)
+	if err != nil {
+		return verdict, err
+	}
+	facts.Down, facts.Now = state.down, verify.Now()
+	facts.Local = func(mac ether.MAC) bool { return v.isLocal(state, mac) }
+	seen, e, err := v.seenSince(before)
+	if err != nil {
+		return verdict, err
+	}
+	if a.Seen = seen; seen != nil {
+		facts.VLANs = e.VLANs
+	}
+	facts.Unwatched = v.unwatched
+	return verify.JudgeAutoconf(facts, a), nil
+}

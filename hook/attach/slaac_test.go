@@ -1,0 +1,261 @@
+package attach_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/attach"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
+	"github.com/lanyard-net/lanyard/verify"
+)
+
+// newSLAAC makes a lab with network "web" of leased IPv4 addresses and IPv6 addresses from routers.
+func newSLAAC(t *testing.T, edit func(*network.Definition)) (*world, *testenv.Station) {
+	t.Helper()
+	w := newWorld(t, testenv.Config{})
+	gw := w.AddGateway(0, "192.168.50.1/24", "fd77::1/64", "2001:db8:f::9/128")
+	w.Define("web", w.Trunk, func(d *network.Definition) {
+		d.IPv6Mode = network.IPv6SLAAC
+		if edit != nil {
+			edit(d)
+		}
+	}, "192.168.50.0/24")
+	return w, gw
+}
+
+// now returns what the interface of the only attachment has become.
+func (w *world) now() (now attach.Now) {
+	w.TB.Helper()
+	a := w.Record()
+	must(w.TB, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		all, err := l.Now([]hook.Attachment{a})
+		now = all[a.ID]
+		return err
+	}))
+	return now
+}
+
+// inPrefix returns the address of a MAC in a prefix of 64 bits.
+func inPrefix(prefix string, a hook.Attachment) netip.Prefix {
+	p, host := netip.MustParsePrefix(prefix), a.MAC.LinkLocal().As16()
+	b := p.Addr().As16()
+	copy(b[8:], host[8:])
+	return netip.PrefixFrom(netip.AddrFrom16(b), 64)
+}
+
+// TestSLAACRenumbered checks that a container starts with a usable address and the router's default
+// route, and that both follow the router. The container forwards packets, which a host does not.
+func TestSLAACRenumbered(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	const lasting = "AdvValidLifetime 600; AdvPreferredLifetime 500;"
+	radvd := gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { " + lasting + " };")
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web", "verify=strict", "sysctl.net.ipv6.conf.IFNAME.forwarding=1")
+	hooklab.Pings(t, c.Namespace, "2001:db8:f::9") // by the router, at once
+	a := w.Record()
+	old := inPrefix("fd77::/64", a)
+	router := gw.MAC.LinkLocal()
+	if len(a.Addrs) != 1 || a.SLAAC == nil || !a.SLAAC.Default || len(a.Verdicts) != 2 || a.Verdict.Code != verify.OK ||
+		a.Verdicts[1].Gateway != router || a.Verdicts[1].MAC != gw.MAC ||
+		!strings.Contains(a.Verdicts[1].Text, "gave "+old.String()+"; router "+router.String()) {
+		t.Errorf("the record is %+v", a)
+	}
+	if now := w.now(); len(now.Changes) > 0 || len(now.Auto) != 1 || now.Auto[0].Addr != old ||
+		now.Auto[0].State != verify.AutoUsable || now.Auto[0].Valid <= 0 || now.Auto[0].Preferred > 500*time.Second {
+		t.Errorf("now: %+v", now)
+	}
+
+	_, err := gw.Exec("ip", "addr", "add", "fd78::1/64", "dev", testenv.NIC)
+	must(t, err)
+	radvd.Change("AdvDefaultLifetime 60; prefix fd77::/64 { AdvValidLifetime 600; AdvPreferredLifetime 0; }; " +
+		"prefix fd78::/64 { " + lasting + " };")
+	testenv.Eventually(t, "the other prefix", func() error {
+		now := w.now()
+		text := verify.AutoText(now.Auto)
+		if want := fmt.Sprintf("%s, %s (deprecated)", inPrefix("fd78::/64", a), old); text != want || len(now.Changes) > 0 {
+			return fmt.Errorf("it has %s, changes %v; want %s", text, now.Changes, want)
+		}
+		return nil
+	})
+	hooklab.Pings(t, c.Namespace, "fd78::1")
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		verdicts, err := l.Verify(ctx, a)
+		if len(verdicts) != 2 || verdicts[1].Code != verify.OK || !strings.Contains(verdicts[1].Text, "fd78::") {
+			t.Errorf("verified again: %v", verdicts)
+		}
+		return err
+	}))
+
+	// The addresses of routers are no leases.
+	w.LoseDatabase(false)
+	testenv.Eventually(t, "a rebuilt record", func() error {
+		if r := w.Record(); !slices.Equal(r.Addrs, a.Addrs) || r.SLAAC == nil || !r.SLAAC.Default ||
+			len(r.Defaults) != 1 || len(w.now().Changes) > 0 {
+			return fmt.Errorf("it is %+v", r)
+		}
+		return nil
+	})
+	w.DetachAndEnd("c1", c)
+}
+
+// TestNoRouter checks the verdicts on routers that give no address, or no default route.
+func TestNoRouter(t *testing.T) {
+	w, gw := newSLAAC(t, func(d *network.Definition) { d.Deadline = network.Duration(3 * time.Second) })
+	before := w.Links(w.Host)
+	var radvd *testenv.Radvd
+	for _, test := range []struct {
+		statements string // "": no router
+		want       []string
+	}{
+		{"", []string{"no router advertised itself (RA) within 3", "though it is alive"}},
+		{"prefix fd77::/64 { AdvAutonomous off; };", []string{"fd77::/64 without the autonomous flag"}},
+		{"AdvDefaultLifetime 0; prefix fd77::/64 { };",
+			[]string{"gave fd77::", "no router is a default router (lifetime 0)", "leads nowhere else"}},
+	} {
+		switch {
+		case radvd != nil:
+			radvd.Change(test.statements)
+		case test.statements != "":
+			radvd = gw.ServeRadvd(test.statements)
+		}
+		c := testenv.NewContainer(t)
+		w.Refused(test.statements, w.Attach("c1", c, "network=web", "verify=strict"), 1,
+			append(test.want, "no-router: ")...)
+		w.WantNothing("web", before)
+	}
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	if v := w.Record().Verdict; v.Code != verify.NoRouter {
+		t.Errorf("in mode warn, the verdict is %v", v)
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+}
+
+// TestThousandPrefixes checks that a station that advertises a thousand prefixes does not fill the
+// record, the lists and the verdict.
+func TestThousandPrefixes(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	done := make(chan struct{})
+	var flood sync.WaitGroup
+	flood.Go(func() {
+		for i := 0; ; i = (i + 1) % 1000 {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+				if err := gw.Advertise(netip.MustParsePrefix(fmt.Sprintf("fd77:0:0:%x::/64", i))); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	defer flood.Wait()
+	defer close(done)
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	testenv.Eventually(t, "as many addresses as the kernel configures", func() error {
+		if now := w.now(); len(now.Auto) < 14 || len(now.Auto) > 16 || len(now.Changes) > 0 {
+			return fmt.Errorf("%d addresses, changes %v", len(now.Auto), now.Changes)
+		}
+		return nil
+	})
+	if v := w.Record().Verdicts[1]; len(v.Text) > 500 || v.Code != verify.OK {
+		t.Errorf("the verdict is %v", v)
+	}
+}
+
+// TestSLAACDefaultRoute checks that the routers' default route obeys the rules of other default routes.
+func TestSLAACDefaultRoute(t *testing.T) {
+	w, gw := newSLAAC(t, func(d *network.Definition) { d.ShareParent = true })
+	w.Define("inside", w.Trunk, func(d *network.Definition) {
+		d.IPv6Mode, d.ShareParent, d.Internal = network.IPv6SLAAC, true, true
+	}, "192.168.52.0/24")
+	w.Define("both", w.Trunk, func(d *network.Definition) {
+		d.IPv6Mode, d.ShareParent = network.IPv6Both, true
+	}, "192.168.51.0/24", "fd77::/64")
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	routed := func(c *testenv.Container) string {
+		return strings.Join(hooklab.RoutesIn(t, c, "-6", "default"), "; ")
+	}
+	engine := func(c *testenv.Container) {
+		for _, line := range []string{"link add eng type veth peer name eng2", "link set eng up", "link set eng2 up",
+			"addr add fd99::2/64 dev eng nodad",
+			"route add default via fd99::1 dev eng metric 100"} {
+			hooklab.IP(t, c.Namespace, line)
+		}
+	}
+	for _, test := range []struct {
+		network, option string
+		engine          bool
+		want            string // of ip route get
+		gateway         bool
+		left            int
+	}{
+		{"web", "default-route=true", true, "dev eth0", true, 0},
+		{"web", "interface=eth0", true, "via fd99::1", false, 1},
+		{"inside", "interface=eth0", false, "unreachable", false, 0},
+		{"both", "interface=eth0", false, "via fd77::1 ", false, 0},
+	} {
+		t.Run(test.network+" "+test.option, func(t *testing.T) {
+			c := testenv.NewContainer(t)
+			if test.engine {
+				engine(c)
+			}
+			w.MustAttach("c1", c, "network="+test.network, test.option)
+			a := w.Record()
+			out, err := c.Exec("ip", "-6", "route", "get", "2001:db8:f::9")
+			if err != nil {
+				out = err.Error()
+			}
+			if !strings.Contains(out, test.want) || a.SLAAC.Default != test.gateway || len(a.Others) != test.left ||
+				!verify.Usable(w.now().Auto) {
+				t.Errorf("it routes %s (%s), record %+v", out, routed(c), a)
+			}
+			if len(a.Addrs) > 1 { // the address of the router is in the subnet, and no lease
+				w.LoseDatabase(false)
+				if r := w.Record(); !slices.Equal(r.Addrs, a.Addrs) || len(w.now().Changes) > 0 {
+					t.Errorf("the rebuilt record is %+v, changes %v", r, w.now().Changes)
+				}
+			}
+			w.DetachAndEnd("c1", c)
+		})
+	}
+}
+
+// TestSLAACDuplicate checks that an address that another station has is not used, and said.
+func TestSLAACDuplicate(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	const mac = "02:00:00:00:50:09"
+	holder := w.AddClaimant(0, "fd77::ff:fe00:5009/64")
+	c := testenv.NewContainer(t)
+	w.Refused("a duplicate", w.Attach("c1", c, "network=web", "mac="+mac), 1,
+		"address-conflict: address fd77::ff:fe00:5009, which a router's prefix gives to MAC "+mac,
+		"is held by "+holder.MAC.String())
+}
+
+// TestSLAACUnobserved checks that a container gets an address if the trunk is not watched, and that the
+// verdict says why.
+func TestSLAACUnobserved(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	c := testenv.NewContainer(t)
+	w.attachUnobserved(c)
+	a := w.Record()
+	if len(a.Verdicts) != 2 || a.Verdicts[1].Code != verify.Unobserved || a.Verdicts[1].MAC != gw.MAC ||
+		!strings.Contains(a.Verdicts[1].Text, "bpf") {
+		t.Errorf("the verdicts are %+v", a.Verdicts)
+	}
+	hooklab.Pings(t, c.Namespace, "2001:db8:f::9")
+}

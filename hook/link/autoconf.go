@@ -1,0 +1,55 @@
+package link
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// AcceptRouters makes an interface configure addresses and on-link routes from router advertisements
+// (RFC 4862), in the calling thread's namespace. metric is that of the routers' default route: 0, it
+// does not take it. Another one than RouterMetric needs Linux 5.12. The interface has IPv6 already.
+//
+// An address ends with the EUI-64 of the MAC, which is derived and names no hardware: so a container
+// keeps its address for as long as its MAC. With a random part (RFC 8981), other stations could not
+// find it.
+func AcceptRouters(name string, metric int) error {
+	if metric != 0 && metric != RouterMetric {
+		if err := SetSysctl(name, "net.ipv6.conf.IFNAME.ra_defrtr_metric", metric); err != nil {
+			return err
+		}
+	}
+	for _, s := range []struct {
+		key   string
+		value int
+	}{
+		{"addr_gen_mode", 0},
+		{"use_tempaddr", 0},
+		{"router_solicitation_delay", 0}, // also that before duplicate address detection, up to a second
+		{"max_addresses", MaxAutoconf},
+		{"autoconf", 1},
+		{"accept_ra_pinfo", 1},
+		{"accept_ra_defrtr", min(metric, 1)},
+		{"accept_ra", 2}, // last; 1 would not hold for a container that forwards
+	} {
+		if err := writeSysctl(fmt.Sprintf("ipv6/conf/%s/%s", name, s.key), strconv.Itoa(s.value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RouterMetric is the metric of a default route from a router, unless it has to win.
+const RouterMetric = 1024 // IP6_RT_PRIO_USER
+
+// MaxAutoconf is the number of addresses up to which the kernel configures further ones from
+// advertisements: a station can advertise any number of prefixes.
+const MaxAutoconf = 16
+
+// isAutoconf reports whether the kernel has configured an address from an advertisement. The container's
+// root can set the flag, too.
+func isAutoconf(a netlink.Addr) bool {
+	return a.Flags&unix.IFA_F_MANAGETEMPADDR != 0 && a.Flags&unix.IFA_F_PERMANENT == 0
+}

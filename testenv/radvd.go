@@ -1,0 +1,60 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Radvd is a real radvd on a station.
+type Radvd struct {
+	station *Station
+	conf    string // file
+	cmd     *exec.Cmd
+}
+
+// ServeRadvd starts a radvd on the station that advertises itself several times a second, which RFC 6275
+// §7.5 allows. Its statements, such as "AdvDefaultLifetime 60; prefix fd77::/64 { };", go into the
+// interface's block.
+func (s *Station) ServeRadvd(statements string) *Radvd {
+	tb := s.lab.tb
+	tb.Helper()
+	must(tb, s.Sysctl("net/ipv6/conf/all/forwarding", "1"))
+	dir := tb.TempDir()
+	r := &Radvd{station: s, conf: filepath.Join(dir, "conf")}
+	r.write(statements)
+	r.cmd = exec.Command("radvd", "--nodaemon", "--config", r.conf, "--pidfile", filepath.Join(dir, "pid"),
+		"--logmethod", "stderr")
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	must(tb, err)
+	defer log.Close()
+	r.cmd.Stdout, r.cmd.Stderr = log, log
+	must(tb, s.Start(r.cmd))
+	tb.Cleanup(func() {
+		unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) // it is two processes
+		r.cmd.Wait()
+		if text, err := os.ReadFile(log.Name()); err == nil && tb.Failed() {
+			tb.Logf("radvd says: %s", text)
+		}
+	})
+	return r
+}
+
+// Change makes it advertise something else.
+func (r *Radvd) Change(statements string) {
+	r.station.lab.tb.Helper()
+	r.write(statements)
+	must(r.station.lab.tb, unix.Kill(r.cmd.Process.Pid, unix.SIGHUP))
+}
+
+func (r *Radvd) write(statements string) {
+	r.station.lab.tb.Helper()
+	text := fmt.Sprintf("interface %s { AdvSendAdvert on; AdvIntervalOpt on; MinRtrAdvInterval 0.2; "+
+		"MaxRtrAdvInterval 0.4; MinDelayBetweenRAs 0.1; %s };\n", r.station.Card, statements)
+	must(r.station.lab.tb, os.WriteFile(r.conf, []byte(text), 0o600))
+}
