@@ -390,6 +390,8 @@ func (s *installed) root() {
 		s.t.Fatalf("attached is %+v; the service has the pid %s", got, service)
 	}
 	s.mustAs(0, "ping -n -c1 -W5 "+got[0].Addrs[0].Addr().String())
+	s.wants("journalctl --sync && journalctl --no-pager -u lanyard LANYARD_NETWORK=web70 LANYARD_CONTAINER=root1 "+
+		"LANYARD_PARENT=eth9.70 LANYARD_VERDICT=ok --output cat | cut -d ' ' -f 1", "attached")
 	s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop")
 	s.mustAs(0, "lanyard network rm web70")
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/cmd/internal/journal"
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
 	"github.com/lanyard-net/lanyard/hook"
 )
@@ -28,8 +30,8 @@ are in the log of this command, and Docker's containers that start off the LAN b
 they have an annotation and not the device. On SIGTERM, the service finishes the requests
 that it has begun, and ends. Containers keep running.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "log", Value: "text",
-				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
+			&cli.StringFlag{Name: "log",
+				Usage: "`FORMAT` format of the log on stderr: text or json (default: with fields, if stderr is the journal)"},
 			&cli.StringFlag{Name: "metrics",
 				Usage: "`ADDRESS` to serve metrics at, unix:PATH or HOST:PORT; see \"lanyard metrics\" (default: none)"},
 			&cli.BoolFlag{Name: "prepare",
@@ -66,8 +68,19 @@ func (e env) runServe(c *cli.Context) error {
 	return err
 }
 
+// logger returns the service's log. Lines on a unit's stderr become entries of the journal without
+// fields. So entries go to the journal's socket, unless a format is given.
 func (e env) logger(format string) (*slog.Logger, error) {
 	switch format {
+	case "":
+		if !journal.Stderr() {
+			return e.logger("text")
+		}
+		h, err := journal.NewHandler()
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w: log to stderr with --log text", err)
+		}
+		return slog.New(h), nil
 	case "text":
 		return slog.New(slog.NewTextHandler(e.stderr, nil)), nil
 	case "json":
