@@ -197,11 +197,12 @@ tarball:
 	rm -r bin/release/root
 
 .PHONY: test-deb
-test-deb: deps-package ## installs, upgrades and removes the deb in a Debian root, with a container running; SUITE=trixie; root
+test-deb: deps-package ## installs, upgrades and removes the packages in a Debian root with systemd, with a container running; SUITE=trixie; root
 	$(MAKE) deb PACKAGE_VERSION=0.0~git1.old
 	$(MAKE) deb
+	$(MAKE) rpm
 	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
-	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb
+	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb bin/lanyard-$(PACKAGE_VERSION)-1.*.rpm
 
 .PHONY: man
 man: ## docs/man: the pages of commands, from their --help
