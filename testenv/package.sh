@@ -22,7 +22,7 @@ trap clean EXIT
 root=$work/root
 # The mirror that this machine uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | grep '/debian/$' | head -n 1)
-mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io --include=systemd-sysv,dbus,rpm,podman,runc,busybox-static,iproute2,iputils-ping,procps \
+mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io --include=systemd-sysv,dbus,rpm,podman,podman-compose,runc,busybox-static,iproute2,iputils-ping,procps \
 	--aptopt='APT::Sandbox::User ""' "$suite" "$root" "$mirror"
 mkdir -p "$root/repo"
 : > "$root/etc/apt/sources.list"
@@ -63,7 +63,7 @@ cd "$1"
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
 mount -o remount,bind,ro proc/sys
-mount -t sysfs sysfs sys
+mount -t sysfs -o ro sysfs sys
 mount -t bpf bpf sys/fs/bpf
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount --bind /proc/sys/net proc/sys/net
@@ -133,11 +133,26 @@ service=$(property MainPID)
 before=$(counters)
 inside lanyard doctor
 
+# example prints a file of docs/engines.md, by the comment on its first line.
+example() { sed -n "\\|^    # $1|,/^[^ ]/s/^    //p" "$docs/engines.md"; }
+
+# podman 4 has no Quadlet, and the podman-compose of that time no "network_mode: none".
 if [ -e "$root/usr/lib/systemd/system-generators/podman-system-generator" ]; then
-	step start the Quadlet unit of docs/engines.md
+	tar --directory "$root/srv/rootfs" --create --file "$root/image.tar" .
+	inside podman import --quiet --change 'CMD ["sleep","300"]' /image.tar docker.io/library/nginx:stable > /dev/null
+
+	step compose file of docs/engines.md
+	mkdir "$root/srv/compose"
+	example compose.yaml > "$root/srv/compose/compose.yaml"
+	inside env -C /srv/compose podman-compose up --detach
+	test "$(inside lanyard ps --quiet | wc -l)" = 2
+	inside lanyard verify --all
+	inside env -C /srv/compose podman-compose down --timeout 0
+	test "$(inside lanyard ps --quiet | wc -l)" = 1
+
+	step Quadlet unit of docs/engines.md
 	mkdir -p "$root/etc/containers/systemd"
-	sed -n '\|^    # /etc/containers/systemd/web.container|,/^[^ ]/s/^    //p' "$docs/engines.md" |
-		sed 's|^Image=.*|Rootfs=/srv/rootfs\nExec=sleep 300|' > "$root/etc/containers/systemd/web.container"
+	example /etc/containers/systemd/web.container > "$root/etc/containers/systemd/web.container"
 	inside systemctl daemon-reload
 	for verb in start restart; do
 		inside systemctl $verb web.service
@@ -180,6 +195,7 @@ inside podman rm --force --time 0 web > /dev/null
 step rpm
 force=$(inside rpm --help | grep -o -e --force-debian || true) # bookworm's rpm asks for it
 inside rpm --install --nodeps $force /lanyard.rpm
+inside lanyard gc # the container of before has ended without a hook
 inside lanyard network create web50 --parent eth9 --subnet 192.168.50.0/24
 inside systemctl is-enabled lanyard.socket
 inside systemctl start lanyard.socket
