@@ -19,9 +19,12 @@ LINTER    := bin/tools/golangci-lint-$(GOLANGCI)
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
+# Of another architecture, with GOARCH=arm64, in a directory of their own.
+BIN := bin$(if $(GOARCH),/$(GOARCH))
+
 .PHONY: build
 build: ## the programs, static, into bin
-	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ $(PROGRAMS)
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $(BIN)/ $(PROGRAMS)
 
 .PHONY: demo
 demo: deps-demo build bin/vm ## the main job, end to end, in a VM: a runc container on VLAN 50, proven; then broken; then gone
@@ -124,10 +127,10 @@ $(LINTER):
 
 .PHONY: install
 install: build install-files ## into $(DESTDIR)$(PREFIX); podman and CRI-O then run the hook
-	install -D -m 0755 bin/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
-	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/lanyard bin/lanyard-hook bin/lanyard-attach
-	install -D -m 0755 bin/lanyard-cni $(DESTDIR)$(PREFIX)/libexec/cni/lanyard-cni
-	install -D -m 0755 bin/lanyard-netavark $(DESTDIR)$(PREFIX)/libexec/netavark/lanyard
+	install -D -m 0755 $(BIN)/lanyard $(DESTDIR)$(PREFIX)/bin/lanyard
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/libexec/lanyard $(BIN)/lanyard-hook $(BIN)/lanyard-attach
+	install -D -m 0755 $(BIN)/lanyard-cni $(DESTDIR)$(PREFIX)/libexec/cni/lanyard-cni
+	install -D -m 0755 $(BIN)/lanyard-netavark $(DESTDIR)$(PREFIX)/libexec/netavark/lanyard
 	$(if $(DESTDIR),,$(PREFIX)/bin/lanyard hooks install)
 
 # A package ships the drop-in as a file. On this host, "lanyard hooks install" writes it, and
@@ -152,18 +155,20 @@ install-files:
 
 # Into $(DESTDIR)$(PREFIX); Debian's zsh reads another directory than others.
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+# Go on this machine, whatever GOARCH is.
+NATIVE := env -u GOARCH CGO_ENABLED=0 go
 .PHONY: install-completions
-install-completions: build
+install-completions:
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSHDIR) \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	bin/lanyard completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lanyard
-	bin/lanyard completion zsh > $(DESTDIR)$(ZSHDIR)/_lanyard
-	bin/lanyard completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lanyard.fish
+	$(NATIVE) run -tags '$(TAGS)' ./cmd/lanyard completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lanyard
+	$(NATIVE) run -tags '$(TAGS)' ./cmd/lanyard completion zsh > $(DESTDIR)$(ZSHDIR)/_lanyard
+	$(NATIVE) run -tags '$(TAGS)' ./cmd/lanyard completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lanyard.fish
 
 # A version that dpkg and rpm compare rightly: of the tag, or by the date of the commit.
 PACKAGE_VERSION := $(or $(patsubst v%,%,$(shell git describe --tags --exact-match 2>/dev/null)),\
 	0.0~git$(shell git log -1 --format=%cd --date=format:%Y%m%d%H%M%S).$(shell git rev-parse --short HEAD))
-NFPM := go tool -modfile=packaging/nfpm.mod nfpm package --config packaging/nfpm.yaml --target bin/
+NFPM := $(NATIVE) tool -modfile=packaging/nfpm.mod nfpm package --config packaging/nfpm.yaml --target bin/
 
 .PHONY: deb rpm
 deb: ZSHDIR = /usr/share/zsh/vendor-completions
@@ -172,14 +177,38 @@ deb rpm: ## bin/lanyard_*.deb, bin/lanyard-*.rpm
 	$(MAKE) install install-completions PREFIX=/usr VERSION='$(PACKAGE_VERSION)' DESTDIR='$(CURDIR)/bin/package/$@' $(if $(filter deb,$@),ZSHDIR=$(ZSHDIR))
 	$(if $(filter deb,$@),$(deb-files))
 	find bin/package/$@/usr/share/man -type f -exec gzip -9n {} +
-	GOARCH=$$(go env GOARCH) ROOT=bin/package/$@ PACKAGE_VERSION='$(PACKAGE_VERSION)' $(NFPM) --packager $@
+	ARCH=$$(go env GOARCH) ROOT=bin/package/$@ PACKAGE_VERSION='$(PACKAGE_VERSION)' $(NFPM) --packager $@
+
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+RELEASE   := bin/release/lanyard-$(PACKAGE_VERSION)
+
+# The same commit gives the same bytes: files have its time, and no owner or umask of this machine.
+.PHONY: release
+release: ## bin/release: tarballs for amd64 and arm64, an SBOM (CycloneDX), SHA256SUMS
+	rm -rf bin/release
+	$(MAKE) tarball GOARCH=amd64
+	$(MAKE) tarball GOARCH=arm64
+	$(NATIVE) run -trimpath $(CYCLONEDX) mod -licenses -std -json -noserial -notimestamp -short-purls -output $(RELEASE).cdx.json .
+	cd bin/release && sha256sum -- * > SHA256SUMS
+
+.PHONY: tarball
+tarball: root = bin/release/root/lanyard-$(PACKAGE_VERSION)-linux-$(GOARCH)
+tarball:
+	$(MAKE) install install-completions VERSION='$(PACKAGE_VERSION)' DESTDIR='$(CURDIR)/$(root)' PREFIX=/usr/local
+	install -D -m 0644 -t $(root)/usr/local/share/doc/lanyard README.md CHANGELOG.md LICENSE
+	install -D -m 0644 -t $(root)/usr/local/share/doc/lanyard/docs docs/*.md
+	tar --directory $(root)/usr --transform 's|^local|$(notdir $(root))|' --sort name --format gnu --mode u=rwX,go=rX \
+		--owner 0 --group 0 --numeric-owner --mtime @$$(git log -1 --format=%ct) -cf - local | \
+		gzip -9n > bin/release/$(notdir $(root)).tar.gz
+	rm -r bin/release/root
 
 .PHONY: test-deb
-test-deb: deps-package ## installs, upgrades and removes the deb in a Debian root, with a container running; SUITE=trixie; root
+test-deb: deps-package ## installs, upgrades and removes the packages in a Debian root with systemd, with a container running; SUITE=trixie; root
 	$(MAKE) deb PACKAGE_VERSION=0.0~git1.old
 	$(MAKE) deb
+	$(MAKE) rpm
 	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
-	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb
+	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb bin/lanyard-$(PACKAGE_VERSION)-1.*.rpm
 
 .PHONY: man
 man: ## docs/man: the pages of commands, from their --help

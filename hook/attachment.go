@@ -123,6 +123,16 @@ func (a *Attachment) InUse() bool {
 	return slices.ContainsFunc(a.Containers, func(c Container) bool { return !c.ByPath() && netns.Alive(c.Process) })
 }
 
+// LogAttrs returns what a log says of an attachment: pairs of keys and values.
+func (a *Attachment) LogAttrs() []any {
+	var containers []string
+	for _, c := range a.Containers {
+		containers = append(containers, c.ID)
+	}
+	return []any{"network", a.Network, "containers", containers, "interface", a.Interface, "parent", a.Parent,
+		"attachment", a.ID}
+}
+
 // ErrGone is returned if the record to change does not exist any more, because a sweep has removed
 // it.
 var ErrGone = errors.New("attachment is gone from the database")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -71,6 +72,21 @@ func TestWithoutService(t *testing.T) {
 	}
 	must(t, w.del(lan, s.conf("c1")))
 	w.wantNothing("web")
+}
+
+// TestFailedInLog checks that the service's log names container, network and verdict of a failed ADD.
+func TestFailedInLog(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Verify = verify.Strict }, "192.168.50.0/24")
+	service, s := w.StartService(), newSandbox(t)
+	cmd, _ := w.command("c1", s.path)
+	if err := w.Host.Run(cmd); err == nil {
+		t.Error("a container without a gateway was attached")
+	}
+	const said = "msg=failed .*command=ADD container=c1:eth0:lan networks=\\[web\\] verdict=vlan-silent err="
+	if !regexp.MustCompile(said).MatchString(service.Logged()) {
+		t.Errorf("the service did not log %s: %s", said, service.Logged())
+	}
 }
 
 // TestKilledPlugin checks that the service undoes an ADD if the plugin is killed.

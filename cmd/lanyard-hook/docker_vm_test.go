@@ -227,12 +227,12 @@ func TestDocker(t *testing.T) {
 	d.w.WantNothing("web", before)
 }
 
-// documentedCompose returns the compose file of docs/engines.md, with the test's image and network.
+// documentedCompose returns the compose file of docs/engines.md for Docker, with the test's image and network.
 func documentedCompose(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/engines.md")
 	must(t, err)
-	found := regexp.MustCompile(`(?s)\n    services:\n.*?\n\n`).Find(text)
+	found := regexp.MustCompile(`(?s)\n\n    services:\n.*?\n\n`).Find(text)
 	if found == nil {
 		t.Fatal("docs/engines.md has no compose file")
 	}

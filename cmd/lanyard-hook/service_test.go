@@ -46,7 +46,8 @@ func TestService(t *testing.T) {
 	}
 	b.DetachAndEnd("c1", c)
 	b.WantNothing("web", before)
-	for _, did := range []string{"stage=createRuntime", "stage=poststop"} {
+	for _, did := range []string{"stage=createRuntime container=c1 network=web interface=eth0 parent=eth9",
+		"stage=poststop container=c1\n"} {
 		if !strings.Contains(b.logged(), did) {
 			t.Errorf("the service did not log %s: %s", did, b.logged())
 		}
@@ -68,6 +69,12 @@ func TestServiceRefuses(t *testing.T) {
 	gw.RemoveAddr("192.168.50.1/24")
 	o := b.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"--timeout", "300ms", "createRuntime"})
 	b.Refused("a silent gateway", o, 1, "not done after 300ms (--timeout)")
+	for _, said := range []string{"container=c1 networks=[wbe] err=", "container=c1 err=",
+		"container=c1 networks=[web] err="} {
+		if !strings.Contains(b.logged(), said) {
+			t.Errorf("the service did not log %s: %s", said, b.logged())
+		}
+	}
 	b.WantNothing("web", before)
 }
 

@@ -390,6 +390,8 @@ func (s *installed) root() {
 		s.t.Fatalf("attached is %+v; the service has the pid %s", got, service)
 	}
 	s.mustAs(0, "ping -n -c1 -W5 "+got[0].Addrs[0].Addr().String())
+	s.wants("journalctl --sync && journalctl --no-pager -u lanyard LANYARD_NETWORK=web70 LANYARD_CONTAINER=root1 "+
+		"LANYARD_PARENT=eth9.70 LANYARD_VERDICT=ok --output cat | cut -d ' ' -f 1", "attached")
 	s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop")
 	s.mustAs(0, "lanyard network rm web70")
 }
@@ -565,7 +567,7 @@ func (s *installed) reboot(home string) {
 	storage := "[storage]\ndriver = \"vfs\"\ngraphroot = \"" + home + "/storage\"\nrunroot = \"/run/storage\"\n"
 	must(s.t, os.WriteFile("/etc/containers/storage.conf", []byte(storage), 0o644))
 	s.t.Cleanup(func() { must(s.t, os.Remove("/etc/containers/storage.conf")) })
-	s.mustAs(0, "systemctl enable podman-restart.service; podman run --detach --restart always --network none "+
+	s.mustAs(0, "systemctl add-wants multi-user.target podman-restart.service; podman run --detach --restart always --network none "+
 		"--annotation io.lanyard.network=web50 --annotation io.lanyard.ip=192.168.50.77 --rootfs "+
 		mustRootfs(s.t, filepath.Join(home, "root"), 0)+" sleep 600")
 	if out := s.mustAs(0, hookLine("before", s.processes(1)[0], "web50")); out != "" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/cmd/internal/httpd"
+	"github.com/lanyard-net/lanyard/cmd/internal/journal"
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
 	"github.com/lanyard-net/lanyard/cmd/internal/web"
 	"github.com/lanyard-net/lanyard/hook"
@@ -40,8 +41,8 @@ socket for root. lanyard.service allows a socket in /run/lanyard only; "ssh -L
 the service asks gateways twice a second, as "lanyard verify" does; else each 10 s, for the
 plots of the last hour.`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "log", Value: "text",
-				Usage: "`FORMAT` format of the log on stderr: text or json (default: text)"},
+			&cli.StringFlag{Name: "log",
+				Usage: "`FORMAT` format of the log on stderr: text or json (default: with fields, if stderr is the journal)"},
 			&cli.StringFlag{Name: "metrics",
 				Usage: "`ADDRESS` to serve metrics at, unix:PATH or HOST:PORT; see \"lanyard metrics\" (default: none)"},
 			&cli.BoolFlag{Name: "prepare",
@@ -85,8 +86,19 @@ func (e env) runServe(c *cli.Context) error {
 	return err
 }
 
+// logger returns the service's log. Lines on a unit's stderr become entries of the journal without
+// fields. So entries go to the journal's socket, unless a format is given.
 func (e env) logger(format string) (*slog.Logger, error) {
 	switch format {
+	case "":
+		if !journal.Stderr() {
+			return e.logger("text")
+		}
+		h, err := journal.NewHandler()
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w: log to stderr with --log text", err)
+		}
+		return slog.New(h), nil
 	case "text":
 		return slog.New(slog.NewTextHandler(e.stderr, nil)), nil
 	case "json":

@@ -147,7 +147,7 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 			if err == nil || ctx.Err() != nil || errors.Is(err, hook.ErrGone) {
 				return 0
 			}
-			l.Log.Warn("could not renew the lease of a container", "network", a.Network, "attachment", a.ID,
+			l.Log.With(a.LogAttrs()...).Warn("could not renew the lease of a container",
 				"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
 			return retryAfter(a.DHCP, boottime.Now(), err)
 		})
@@ -280,8 +280,8 @@ func (l *Local) recordLease(ctx context.Context, a hook.Attachment, now dhcp.Lea
 // loseLease removes an address that the container must not use any more, and says so. Then it asks for
 // another lease.
 func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment, why string) error {
-	l.Log.Error("a container has lost its address", "network", a.Network, "attachment", a.ID,
-		"address", a.DHCP.Addr.Addr(), "why", why)
+	l.Log.With(a.LogAttrs()...).Error("a container has lost its address",
+		"address", a.DHCP.Addr.Addr(), "verdict", verify.LeaseLost, "why", why)
 	lost := *a.DHCP
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
 	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a))
@@ -360,7 +360,7 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 	if err != nil {
 		return withoutAddress(errors.Join(err, t.dropLease(ctx, *a.DHCP)))
 	}
-	l.Log.Info("a container has a new lease", "network", a.Network, "attachment", a.ID, "before", old,
+	l.Log.With(a.LogAttrs()...).Info("a container has a new lease", "before", old,
 		"address", t.rec.DHCP.Addr, "server", t.rec.DHCP.Server)
 	return nil
 }

@@ -94,8 +94,8 @@ func (l *Local) markLost(ctx context.Context, a hook.Attachment, taken error) er
 		return nil
 	}
 	if lost != "" {
-		l.Log.Error("another host has an address of a running container", "network", a.Network, "attachment", a.ID,
-			"err", taken)
+		l.Log.With(a.LogAttrs()...).Error("another host has an address of a running container", "verdict",
+			verify.LeaseLost, "err", taken)
 	}
 	err := l.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, a.ID)

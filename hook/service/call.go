@@ -23,7 +23,9 @@ type call struct {
 	server *Server
 	conn   *net.UnixConn
 	log    *slog.Logger
-	caller hook.Caller
+	// container is the one that log names; "": a plugin's request is not decoded yet.
+	container string
+	caller    hook.Caller
 	// root is true for root itself, by its uid outside of all user namespaces: the root of a user
 	// namespace is a user.
 	root bool
@@ -157,7 +159,8 @@ func (c *call) reply(ctx context.Context, b []byte, err error) []byte {
 	case wire.VerbCNI, wire.VerbNetavark:
 		return c.plugin(ctx, m)
 	}
-	c.log = c.log.With("verb", m.Verb, "container", m.Container)
+	c.log = c.log.With("verb", m.Verb)
+	c.identify(m.Container)
 	r, err := c.do(ctx, m)
 	if err != nil {
 		r = reply{Error: c.errorText(err)}
@@ -193,6 +196,13 @@ func (c *call) do(ctx context.Context, m *request) (r reply, err error) {
 	return r, err
 }
 
+// identify names the container of the request in the log.
+func (c *call) identify(container string) {
+	if c.container == "" {
+		c.container, c.log = container, c.log.With("container", container)
+	}
+}
+
 // keep keeps an error for "lanyard why". Root of another host would replace what it has of this one's.
 func (c *call) keep(container, text string) {
 	if c.elsewhere != nil {
@@ -207,13 +217,23 @@ func (c *call) keep(container, text string) {
 	}
 }
 
+// logFailed logs why a request failed, and the verdict if that was the reason.
+func (c *call) logFailed(err error) {
+	log := c.log
+	var refusal *hook.Refusal
+	if errors.As(err, &refusal) {
+		log = log.With("verdict", refusal.Verdict.Code)
+	}
+	log.Warn("failed", "err", err)
+}
+
 // errorText logs why a request failed and returns the text for the caller. All refusals
 // have the same text; otherwise it would reveal which networks, processes and namespaces
 // of other users exist. The number in it lets the administrator find the reason in the
 // log.
 func (c *call) errorText(err error) string {
 	if !errors.Is(err, hook.ErrRefused) {
-		c.log.Warn("failed", "err", err)
+		c.logFailed(err)
 		return err.Error()
 	}
 	var b [4]byte

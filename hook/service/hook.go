@@ -49,15 +49,27 @@ type logged struct {
 }
 
 func (l logged) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, error) {
+	l.identify(r.Container)
 	got, err := l.Attacher.Attach(ctx, r)
 	for _, a := range got {
-		l.log.Info("attached", "network", a.Network, "interface", a.Interface,
+		l.log.Info("attached", "network", a.Network, "interface", a.Interface, "parent", a.Parent,
 			"addresses", a.Addrs, "mac", a.MAC, "verdict", a.Verdict.Code, "attachment", a.ID)
+	}
+	if err != nil { // the caller of Attach logs it
+		l.log = l.log.With("networks", networksOf(r))
 	}
 	return got, err
 }
 
+func networksOf(r hook.Request) (names []string) {
+	for _, w := range r.Wants {
+		names = append(names, w.Network)
+	}
+	return names
+}
+
 func (l logged) Detach(ctx context.Context, container string) error {
+	l.identify(container)
 	err := l.Attacher.Detach(ctx, container)
 	if err == nil {
 		l.log.Info("detached")
@@ -88,7 +100,8 @@ func (c *call) hook(ctx context.Context, m *request) []byte {
 	if m.Trace {
 		h.Trace = hook.NewTrace()
 	}
-	c.log = c.log.With("stage", m.Stage, "container", state.ID)
+	c.log = c.log.With("stage", m.Stage)
+	c.identify(state.ID)
 	if err := h.Run(ctx); err != nil {
 		line := oci.Line(errors.New(c.errorText(err)))
 		c.keep(state.ID, line)

@@ -42,7 +42,7 @@ func (c *call) plugin(ctx context.Context, m *request) []byte {
 		output, err = netavark.Plugin{Attacher: a, Networks: c.server.Networks}.Run(ctx, m.Command, m.Netns, m.Input)
 	}
 	if err != nil {
-		c.log.Warn("failed", "err", err)
+		c.logFailed(err)
 		return append([]byte{wire.Failed}, output...)
 	}
 	return append([]byte{wire.Done}, output...)

@@ -48,7 +48,7 @@ func reportOffLAN(ctx context.Context, l *attach.Local, o Options, c engines.Con
 	}
 	text := fmt.Sprintf("Docker's container %q runs off the LAN: it has an annotation of Lanyard and not the device: "+
 		"run it again with --device %s", c.Name, engines.CDIDevice)
-	o.Log.Error(text, "container", c.ID)
+	o.Log.Error("a container of Docker runs off the LAN", "container", c.ID, "err", text)
 	if err := service.Kept(o.Paths.Failures()).Add(c.ID, text); err != nil {
 		o.Log.Error("cannot keep a failure for \"lanyard why\"", "err", err)
 	}

@@ -127,8 +127,7 @@ func sweep(ctx context.Context, l *attach.Local, o Options) {
 	for {
 		swept, err := l.Sweep(ctx)
 		for _, a := range swept {
-			o.Log.Info("swept", "network", a.Network, "interface", a.Interface, "addresses", a.Addrs, "uid", a.Owner,
-				"attachment", a.ID, "state", a.State)
+			o.Log.With(a.LogAttrs()...).Info("swept", "addresses", a.Addrs, "uid", a.Owner, "state", a.State)
 		}
 		if err != nil && ctx.Err() == nil {
 			o.Log.Error("sweep failed", "err", err)
