@@ -231,6 +231,26 @@ func TestAnotherCluster(t *testing.T) {
 	})
 }
 
+// TestClockAhead checks that an address that a host with a wrong clock has declined is not out for as long
+// as that clock is ahead.
+func TestClockAhead(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	a, b := mustOpen(t, shortest(e), "a"), mustOpen(t, shortest(e), "b")
+	a.Now = func() time.Time { return time.Now().AddDate(1, 0, 0) }
+	keep(t, a, nothing)
+	keep(t, b, nothing)
+	l := lease("1", "192.168.50.9")
+	mustClaim(t, a, l)
+	if err := a.Decline(t.Context(), pool, l.Addr, l.Owner, 10*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := b.Count(t.Context(), pool); err != nil || c.Declined != 0 {
+		t.Errorf("counts %+v, %v", c, err)
+	}
+	mustClaim(t, b, lease("2", "192.168.50.9"))
+}
+
 // TestOutOfReach checks that claims and releases fail in one line within their time while etcd is
 // killed or does not answer, and that a session goes on or begins again afterwards.
 func TestOutOfReach(t *testing.T) {
