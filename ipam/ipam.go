@@ -64,8 +64,16 @@ func (l Lease) Validate() error {
 	return nil
 }
 
-// Over reports whether the address is free again although its row still exists: from Until on.
-func (l Lease) Over(now time.Time) bool { return l.State != Held && !now.Before(l.Until) }
+// Over reports whether the address is free again although its row still exists: from Until on, or if
+// Until is more than maxIdle ahead.
+func (l Lease) Over(now time.Time) bool {
+	return l.State != Held && (!now.Before(l.Until) || l.Until.Sub(now) > maxIdle)
+}
+
+// maxIdle is longer than any quarantine, which is at most a day, and than any other time for which an
+// address is out. Hosts that share a store have no other clock in common than the wall clock: a row that
+// ends later was written by a host with a wrong one, and would be out for as long.
+const maxIdle = 48 * time.Hour
 
 // BarsClaim returns why an address that is claimed explicitly is not free, as an error that wraps
 // ErrTaken, or nil if it is free. Quarantine does not bar it: engines give a recreated container

@@ -218,10 +218,26 @@ func (l *Lab) setPort(port string, up bool) {
 // called.
 func (l *Lab) Foreign(n *Namespace, nic, direction string, answer int32) (undo func()) {
 	l.tb.Helper()
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "foreign", Type: ebpf.SchedCLS, License: "GPL",
-		Instructions: asm.Instructions{
-			asm.Mov.Imm(asm.R0, answer), asm.Return(),
-		}})
+	return l.attachFirst(n, nic, direction, "foreign", asm.Instructions{asm.Mov.Imm(asm.R0, answer), asm.Return()})
+}
+
+// LoseACKs drops the DHCP acknowledgements that a server on the station sends, until undo is called. Their
+// first option is the type, as most servers have it.
+func (s *Station) LoseACKs() (undo func()) {
+	s.lab.tb.Helper()
+	const options, ack = 14 + 20 + 8 + 240, 53<<24 | 1<<16 | 5<<8 // of a frame; without the byte after the type
+	return s.lab.attachFirst(s.Namespace, NIC, Out, "lose_acks", asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1), asm.LoadAbs(options, asm.Word), // passes a frame that is shorter
+		asm.RSh.Imm(asm.R0, 8), asm.JNE.Imm(asm.R0, ack>>8, "pass"),
+		asm.Mov.Imm(asm.R0, 2), asm.Return(), // TC_ACT_SHOT
+		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), asm.Return(),
+	})
+}
+
+// attachFirst attaches a program before all others on a link, until undo is called.
+func (l *Lab) attachFirst(n *Namespace, nic, direction, name string, does asm.Instructions) (undo func()) {
+	l.tb.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.SchedCLS, License: "GPL", Instructions: does})
 	must(l.tb, err)
 	at, err := n.Netlink().LinkByName(nic)
 	must(l.tb, err)
@@ -230,7 +246,7 @@ func (l *Lab) Foreign(n *Namespace, nic, direction string, answer int32) (undo f
 		kind, parent = ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS
 	}
 	var tcx link.Link
-	filter := &netlink.BpfFilter{Fd: p.FD(), Name: "foreign", DirectAction: true, FilterAttrs: netlink.FilterAttrs{
+	filter := &netlink.BpfFilter{Fd: p.FD(), Name: name, DirectAction: true, FilterAttrs: netlink.FilterAttrs{
 		LinkIndex: at.Attrs().Index, Parent: parent, Handle: 0xf0, Priority: 1, Protocol: unix.ETH_P_ALL,
 	}}
 	must(l.tb, n.Do(func() (err error) {

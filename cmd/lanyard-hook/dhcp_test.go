@@ -336,6 +336,23 @@ func TestDHCPSilent(t *testing.T) {
 	b.WantNothing("web", before)
 }
 
+// TestDHCPConfirmationLost checks that the server has a lease back whose confirmation did not arrive: the
+// start fails, and the server takes it for given.
+func TestDHCPConfirmationLost(t *testing.T) {
+	b, gw, d := lanDHCP(t, dnsmasq)
+	b.Define("quick", b.Trunk, func(d *network.Definition) {
+		d.IPAM, d.ShareParent, d.Deadline = network.IPAMDHCP, true, network.Duration(1200*time.Millisecond)
+	})
+	before := b.Links(b.Host)
+	undo := gw.LoseACKs()
+	c := testenv.NewContainer(t)
+	b.Refused("a lost confirmation", b.Attach("c1", c, "network=quick"), 1, "and then confirms nothing")
+	undo()
+	d.WantLog("DHCPACK(eth0) 192.168.50.")
+	d.WantLog("DHCPRELEASE(eth0) 192.168.50.")
+	b.WantNothing("quick", before)
+}
+
 // TestDHCPOutside checks the verdict of a start with offers outside of the network's subnet.
 func TestDHCPOutside(t *testing.T) {
 	b, _, _ := lanDHCP(t, dnsmasq)

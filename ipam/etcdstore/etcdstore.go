@@ -44,7 +44,7 @@ type Store struct {
 	kept   *atomic.Bool  // Keep runs in this process
 
 	history *history
-	renewal bool // this is the Store for renew
+	renewal bool // this is the Store for renew, see forRenewal
 	// renewing is the etcd lease of a session that is being begun, in the Store for renew; else 0.
 	renewing clientv3.LeaseID
 }
@@ -201,7 +201,7 @@ func (s *Store) claim(
 	limit := time.After(methodTimeout)
 	for {
 		err := s.change(ctx, reads, decide)
-		if !errors.Is(err, ipam.ErrNoSession) || !s.kept.Load() {
+		if !errors.Is(err, ipam.ErrNoSession) || !s.kept.Load() || s.renewal {
 			return err
 		}
 		select {

@@ -79,11 +79,9 @@ func (s *Store) commit(txn clientv3.Txn) (*clientv3.TxnResponse, error) {
 	return resp, err
 }
 
-// forRenewal returns the store for a regular renewal: while claims wait, one that may claim.
+// forRenewal returns the store for a regular renewal: it may claim while other claims wait, and does not
+// wait for a session, which only its caller begins.
 func (s *Store) forRenewal() *Store {
-	if _, d := s.history.wait(); d == 0 {
-		return s
-	}
 	again := *s
 	again.renewal = true
 	return &again

@@ -158,6 +158,30 @@ func TestBeginsAgain(t *testing.T) {
 // etcdLeases returns the ids of all etcd leases.
 func etcdLeases(e *testenv.Etcd) []string { return strings.Fields(e.Ctl("lease", "list"))[3:] }
 
+// TestRenewalAwaitsNoSession checks that a regular renewal of a host whose session has just ended does not
+// wait for the next one, which cannot begin before the renewal returns.
+func TestRenewalAwaitsNoSession(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	a, took, renewals := mustOpen(t, shortest(e), "a"), make(chan time.Duration, 1), 0
+	keep(t, a, func(ctx context.Context, s ipam.Shared) error {
+		if renewals++; renewals == 2 {
+			e.Ctl("lease", "revoke", etcdLeases(e)[0])
+			began := time.Now()
+			err := s.Claim(ctx, pool, lease("1", "192.168.50.9"))
+			took <- time.Since(began)
+			return err
+		}
+		return nil
+	})
+	if d := <-took; d > time.Second {
+		t.Errorf("the claim took %s", d)
+	}
+	testenv.Eventually(t, "a claim in the next session", func() error {
+		return a.Claim(t.Context(), pool, lease("1", "192.168.50.9"))
+	})
+}
+
 // TestClaimAwaitsSession checks that a claim of the process that keeps the session waits until the
 // session has begun: the first container may come right after the service has started.
 func TestClaimAwaitsSession(t *testing.T) {
@@ -229,6 +253,26 @@ func TestAnotherCluster(t *testing.T) {
 	testenv.Eventually(t, "a claim after the time to live", func() error {
 		return a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
 	})
+}
+
+// TestClockAhead checks that an address that a host with a wrong clock has declined is not out for as long
+// as that clock is ahead.
+func TestClockAhead(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	a, b := mustOpen(t, shortest(e), "a"), mustOpen(t, shortest(e), "b")
+	a.Now = func() time.Time { return time.Now().AddDate(1, 0, 0) }
+	keep(t, a, nothing)
+	keep(t, b, nothing)
+	l := lease("1", "192.168.50.9")
+	mustClaim(t, a, l)
+	if err := a.Decline(t.Context(), pool, l.Addr, l.Owner, 10*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := b.Count(t.Context(), pool); err != nil || c.Declined != 0 {
+		t.Errorf("counts %+v, %v", c, err)
+	}
+	mustClaim(t, b, lease("2", "192.168.50.9"))
 }
 
 // TestOutOfReach checks that claims and releases fail in one line within their time while etcd is
