@@ -113,7 +113,11 @@ func (s *Server) handle(ctx context.Context, fd int) {
 	}
 	if err != nil {
 		c.log.Debug("rejected a caller", "err", err)
-		_ = sendText(c.conn, wire.Later, err.Error()) // does not block either
+		kind := byte(wire.Later)
+		if c.elsewhere != nil {
+			kind = wire.NotMine // it has no reason to wait
+		}
+		_ = sendText(c.conn, kind, err.Error()) // does not block either
 		_ = c.conn.Close()
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,24 +20,7 @@ import (
 // TestRootElsewhereIsLimited checks that a rootful container with the socket in it has a budget, and
 // that root of this host has no limit.
 func TestRootElsewhereIsLimited(t *testing.T) {
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "sock")
-	l, err := net.ListenUnix(socketType, &net.UnixAddr{Name: socket, Net: socketType})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	s := &Server{
-		AllowList: network.NewAllowList(dir), Networks: dir, RootFailures: Kept(dir), Log: slog.New(slog.DiscardHandler),
-	}
-	go func() { served <- s.Serve(ctx, l) }()
-	defer func() {
-		stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	}()
+	socket := mustServe(t)
 	const requests = 2 * budgetBurst
 	if n := mustCount(t, socket, requests, 0); n != 0 {
 		t.Errorf("%d requests of root of this host are rejected", n)
@@ -46,44 +30,91 @@ func TestRootElsewhereIsLimited(t *testing.T) {
 	}
 }
 
+// TestRootElsewhereDoesNotWait checks that a hook in a rootful container goes on without the service while
+// other such containers use up their connections.
+func TestRootElsewhereDoesNotWait(t *testing.T) {
+	socket := mustServe(t)
+	must(t, inNew(unix.CLONE_NEWNET, func() error {
+		for range maxRunning + maxQueued {
+			c, err := Client{Socket: socket}.dial(t.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+		}
+		<-time.After(time.Second / 5) // some budget is left again
+		if reply, err := ask(socket); err != nil || reply != errBusy.Error() {
+			return fmt.Errorf("the reply is %q (%w)", reply, err)
+		}
+		return nil
+	}))
+}
+
+// mustServe starts a service and returns its socket.
+func mustServe(t *testing.T) (socket string) {
+	t.Helper()
+	dir := t.TempDir()
+	socket = filepath.Join(dir, "sock")
+	l, err := net.ListenUnix(socketType, &net.UnixAddr{Name: socket, Net: socketType})
+	must(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	s := &Server{
+		AllowList: network.NewAllowList(dir), Networks: dir, RootFailures: Kept(dir), Log: slog.New(slog.DiscardHandler),
+	}
+	go func() { served <- s.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return socket
+}
+
 // mustCount sends requests, from new namespaces if flags name any, and returns how many are rejected
 // because of the rate.
 func mustCount(t *testing.T, socket string, requests, flags int) (rejected int) {
 	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		if flags != 0 {
-			runtime.LockOSThread() // never unlocked: the thread ends in the new namespace
-			if err := unix.Unshare(flags); err != nil {
-				done <- err
-				return
-			}
-		}
+	must(t, inNew(flags, func() error {
 		for range requests {
 			reply, err := ask(socket)
 			if err != nil {
-				done <- err
-				return
+				return err
 			}
 			if strings.Contains(reply, "too many requests") {
 				rejected++
 			}
 		}
-		done <- nil
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+		return nil
+	}))
 	return rejected
+}
+
+// inNew runs f in new namespaces.
+func inNew(flags int, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		if flags != 0 {
+			runtime.LockOSThread() // never unlocked: the thread ends in the new namespace
+		}
+		err := unix.Unshare(flags)
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // ask sends a request that the service refuses after it has read it, and returns the reply.
 func ask(socket string) (string, error) {
-	c, err := net.DialUnix(socketType, nil, &net.UnixAddr{Name: socket, Net: socketType})
+	conn, err := Client{Socket: socket}.dial(context.Background())
 	if err != nil {
 		return "", err
 	}
-	defer c.Close()
+	defer conn.Close()
+	c := conn.(*net.UnixConn)
 	_ = sendBytes(c, []byte("junk")) // the service may have replied and closed before
 	b, err := receiveReply(c)
 	if err != nil {
