@@ -567,9 +567,9 @@ func (s *installed) reboot(home string) {
 	storage := "[storage]\ndriver = \"vfs\"\ngraphroot = \"" + home + "/storage\"\nrunroot = \"/run/storage\"\n"
 	must(s.t, os.WriteFile("/etc/containers/storage.conf", []byte(storage), 0o644))
 	s.t.Cleanup(func() { must(s.t, os.Remove("/etc/containers/storage.conf")) })
-	s.mustAs(0, "systemctl add-wants multi-user.target podman-restart.service; podman run --detach --restart always --network none "+
-		"--annotation io.lanyard.network=web50 --annotation io.lanyard.ip=192.168.50.77 --rootfs "+
-		mustRootfs(s.t, filepath.Join(home, "root"), 0)+" sleep 600")
+	s.mustAs(0, "systemctl add-wants multi-user.target podman-restart.service; podman run --detach "+
+		"--restart always --network none --annotation io.lanyard.network=web50 "+
+		"--annotation io.lanyard.ip=192.168.50.77 --rootfs "+mustRootfs(s.t, filepath.Join(home, "root"), 0)+" sleep 600")
 	if out := s.mustAs(0, hookLine("before", s.processes(1)[0], "web50")); out != "" {
 		s.t.Errorf("the hook says %q", out)
 	}

@@ -72,7 +72,8 @@ func TestLeaseOf(t *testing.T) {
 			l.Gateway, l.Routes = netip.Addr{}, []Route{{prefix("10.9.0.0/24"), netip.Addr{}}}
 		}},
 		"routes in any order": {map[uint8]string{249: "180a090000000000" + "180a080000000000"}, Given{}, func(l *Lease) {
-			l.Gateway, l.Routes = netip.Addr{}, []Route{{prefix("10.8.0.0/24"), netip.Addr{}}, {prefix("10.9.0.0/24"), netip.Addr{}}}
+			l.Gateway = netip.Addr{}
+			l.Routes = []Route{{prefix("10.8.0.0/24"), netip.Addr{}}, {prefix("10.9.0.0/24"), netip.Addr{}}}
 		}},
 		"MTU, T1 and T2": {map[uint8]string{26: "0578", 58: "00000010", 59: "00000020"}, Given{}, func(l *Lease) {
 			l.MTU, l.Renew, l.Rebind = 1400, now.Add(16*time.Second), now.Add(32*time.Second)
