@@ -47,8 +47,9 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 	for {
 		other, err := t.tryRecordOrJoin(ctx, id, self)
 		if isExhausted(err) && !swept {
-			var sweepErr error
-			if swept, sweepErr = t.sweepForRoom(ctx); swept {
+			swept = true
+			sweepErr := t.sweepForRoom(ctx)
+			if sweepErr == nil {
 				continue
 			}
 			err = errors.Join(err, sweepErr)
@@ -75,6 +76,7 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 
 // readNamesAgain reads the names of the namespace's interfaces, and before them its records.
 func (t *attempt) readNamesAgain(ctx context.Context, id hook.Netns) error {
+	t.named = nil
 	if t.loopbackOnly || t.want.Interface != "" {
 		return nil
 	}
@@ -105,33 +107,54 @@ func isExhausted(err error) bool {
 		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
 }
 
+// releaseWait is how long an attach that finds no room waits for what others are releasing.
+const releaseWait = 2 * time.Second
+
 // sweepForRoom releases attachments that are not in use, so that this attach can have what they hold:
-// a pool without a free address leases one in quarantine. It first undoes the record of this attach.
-// swept is false if it released none, or on an error.
-func (t *attempt) sweepForRoom(ctx context.Context) (swept bool, err error) {
+// a pool without a free address leases one in quarantine. It first undoes the record of this attach. It
+// returns an error if it has released none because of the error.
+func (t *attempt) sweepForRoom(ctx context.Context) error {
 	if err := t.startOver(ctx); err != nil {
-		return false, err
+		return err
 	}
-	released, err := t.SweepSelected(ctx, func(a *hook.Attachment) bool {
-		// A caller without privilege releases only its own, and does not wait for the
-		// release of others.
-		return t.caller == nil || a.Owner == t.caller.UID
-	})
+	// A caller without privilege releases only its own, and does not wait for the release of others.
+	mine := func(a *hook.Attachment) bool { return t.caller == nil || a.Owner == t.caller.UID }
+	if err := t.waitForReleases(ctx, mine); err != nil {
+		return err
+	}
+	released, err := t.SweepSelected(ctx, mine)
 	delivered := 0
 	if t.def.Leases != "" {
 		var deliverErr error
 		delivered, deliverErr = t.Deliver(ctx)
 		err = errors.Join(err, deliverErr)
 	}
-	if len(released) == 0 && delivered == 0 {
-		return false, err
+	if len(released) == 0 && delivered == 0 || err == nil {
+		return err
 	}
-	if err != nil {
-		// Not an error of this attach: the owner of a namespace can prevent the release of
-		// its own attachments.
-		t.Log.Warn("could not release all attachments that are not in use", "err", err)
+	// Not an error of this attach: the owner of a namespace can prevent the release of its own
+	// attachments.
+	t.Log.Warn("could not release all attachments that are not in use", "err", err)
+	return nil
+}
+
+// waitForReleases waits until no other goroutine or process is releasing an attachment that selected
+// selects, such as the sweep of a service that has just started; releaseWait at the most.
+func (t *attempt) waitForReleases(ctx context.Context, selected func(*hook.Attachment) bool) error {
+	end := time.Now().Add(releaseWait)
+	for wait := recordPoll; ; wait = min(2*wait, recordPollMax) {
+		recs, err := t.Attachments(ctx)
+		if err != nil || time.Now().After(end) || !slices.ContainsFunc(recs, func(a hook.Attachment) bool {
+			return a.State == hook.Detaching && selected(&a) && netns.Alive(a.Hook)
+		}) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
 	}
-	return true, nil
 }
 
 // errNamesOld is returned by visit if the names of the namespace's interfaces have to be read again.
@@ -144,13 +167,17 @@ func (u *uncheckedJoin) Error() string {
 	return fmt.Sprintf("interface %q of the namespace was not checked", u.Interface)
 }
 
+// maxVisits is the number of visits of one try. Each further one needs another release or another
+// attachment in the namespace meanwhile.
+const maxVisits = 16
+
 // tryRecordOrJoin repeats visit until it needs nothing more from the container's namespace. That is
 // read here, while the database is free: the namespace's owner can add links and change them without
 // end, and all other hooks of the host would wait for the kernel's lists of them.
 func (t *attempt) tryRecordOrJoin(
 	ctx context.Context, id hook.Netns, self netns.Process,
 ) (other *hook.Attachment, err error) {
-	for {
+	for range maxVisits {
 		other, err = t.visit(ctx, id, self)
 		var unchecked *uncheckedJoin
 		switch {
@@ -166,6 +193,7 @@ func (t *attempt) tryRecordOrJoin(
 			return nil, err
 		}
 	}
+	return nil, errors.New("the attachments of its namespace do not stop changing: start the container again")
 }
 
 // visit writes the intent first, then claims the leases that it names, and then writes

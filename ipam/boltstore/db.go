@@ -130,7 +130,7 @@ func (db *DB) enter(ctx context.Context) error {
 
 func (db *DB) takeTurn(ctx context.Context) error {
 	if ctx.Err() != nil {
-		return db.waited(ctx)
+		return fmt.Errorf("use database %q: %w", db.path, context.Cause(ctx))
 	}
 	select {
 	case db.turn <- struct{}{}:
