@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/attach"
@@ -94,6 +95,9 @@ func (l *Admin) createNetwork(ctx context.Context, def *network.Definition, n *s
 	return p, err
 }
 
+// undoTimeout limits the removal of what a failed command has created.
+const undoTimeout = 10 * time.Second
+
 // beginNetwork writes the definition of a network that has none, and creates its links. On an error, it
 // removes the network, unless a container has been attached to it already.
 func (l *Admin) beginNetwork(ctx context.Context, def *network.Definition, n *siblings) (p link.Parent, err error) {
@@ -105,8 +109,10 @@ func (l *Admin) beginNetwork(ctx context.Context, def *network.Definition, n *si
 	}
 	failpoint.At("define")
 	if p, err = l.ensureLinks(ctx, def); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
 		n.add(def)
-		_, errs := l.removeNetworks(context.WithoutCancel(ctx), []*network.Definition{def}, n)
+		_, errs := l.removeNetworks(ctx, []*network.Definition{def}, n)
 		return p, errors.Join(append([]error{err}, errs...)...)
 	}
 	return p, nil
@@ -348,8 +354,7 @@ func (l *Admin) markAll(ctx context.Context, defs []*network.Definition) (all []
 // removeParents deletes the managed parents that no remaining network and no container needs.
 func (l *Admin) removeParents(ctx context.Context, all []removal, n *siblings) {
 	names := make([]string, len(all)) // of the links to delete, "" for none
-	var unknown error
-	n.inUse, unknown = l.linksInUse(ctx)
+	unknown := l.findLinksInUse(ctx, n)
 	for i := range all {
 		r := &all[i]
 		if r.err == nil {

@@ -31,7 +31,7 @@ func (l *Admin) releaseParent(def *network.Definition, n *siblings) (name string
 	if missing != nil {
 		return "", l.releaseMissing(def, n)
 	}
-	if def.GuardsParent() && !n.inUse[p.Index] {
+	if def.GuardsParent() && !n.parents[p.Index] {
 		if err := l.Guards.UnguardParent(p.Index); err != nil {
 			return "", err
 		}
@@ -60,6 +60,10 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 	if err := l.freeGuards(def, needed); err != nil || !def.Managed {
 		return err
 	}
+	// A network that is still being created has not had its parent.
+	if begun, err := network.Begun(l.Networks, def.Name); begun != nil || err != nil {
+		return err
+	}
 	name, err := l.unneededLink(needed)
 	if err != nil || name == "" {
 		return err
@@ -68,32 +72,32 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 		"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, name, name)
 }
 
-// linksInUse returns the ifindexes of the parents of all containers, and of the links below them. The
-// networks do not have them all: a definition may be invalid while its containers run.
-func (l *Admin) linksInUse(ctx context.Context) (map[int]bool, error) {
+// findLinksInUse fills in parents and inUse of n. The networks do not have them all: a definition may
+// be invalid while its containers run.
+func (l *Admin) findLinksInUse(ctx context.Context, n *siblings) error {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	inUse := map[int]bool{}
+	n.parents, n.inUse = map[int]bool{}, map[int]bool{}
 	for _, a := range recs {
-		if inUse[a.ParentIdx] {
-			continue
+		if a.ParentIdx == 0 || n.parents[a.ParentIdx] {
+			continue // 0: an attach that has no parent yet
 		}
-		inUse[a.ParentIdx] = true
+		n.parents[a.ParentIdx], n.inUse[a.ParentIdx] = true, true
 		p, err := l.Host.ParentAt(a.ParentIdx)
 		if err != nil && !errors.Is(err, link.ErrNoLink) {
-			return nil, err
+			return err
 		}
 		for _, index := range p.Chain {
-			inUse[index] = true
+			n.inUse[index] = true
 		}
 	}
-	return inUse, nil
+	return nil
 }
 
-// neededLinks returns the ifindexes of the networks' parents and of the links below them, and those of
-// linksInUse.
+// neededLinks returns the ifindexes of the networks' parents and of the links below them, and those
+// that containers use.
 func (l *Admin) neededLinks(n *siblings) map[int]bool {
 	needed := maps.Clone(n.inUse)
 	for _, o := range n.byName {

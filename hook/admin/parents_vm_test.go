@@ -102,6 +102,12 @@ func TestInvalidSibling(t *testing.T) {
 	if err := w.TryDefine("a", "eth9.50", func(d *network.Definition) { d.MTU = 9000 }, "192.168.51.0/24"); err == nil {
 		t.Error("a network with a larger MTU than its parent's was created")
 	}
+	if err := w.TryDefine("b", "typo0.50", nil, "192.168.52.0/24"); err == nil {
+		t.Error("a network on a missing link was created")
+	}
+	if left, err := filepath.Glob(filepath.Join(w.Paths().Networks, "*")); len(left) != 1 || err != nil {
+		t.Errorf("definitions are %q, %v", left, err)
+	}
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	must(t, os.WriteFile(file, valid, 0o600))
 	w.DetachAndEnd("c1", c)
@@ -109,6 +115,22 @@ func TestInvalidSibling(t *testing.T) {
 	if links := w.Links(w.Host); slices.Contains(links, "eth9.50") {
 		t.Errorf("links are %q", links)
 	}
+}
+
+// TestGuardedTrunkOfVLAN checks that the guard of a parent is removed with its network, though a
+// container is on a VLAN of that link: the guard would drop its frames.
+func TestGuardedTrunkOfVLAN(t *testing.T) {
+	w := hooklab.New(t, testenv.Config{VLANs: []uint16{50}})
+	w.AddGateway(50, "192.168.50.1/24")
+	w.Define("guarded", w.Trunk, func(d *network.Definition) { d.Guard = network.On }, "192.168.51.0/24")
+	w.Define("web", "eth9.50", nil, "192.168.50.0/24")
+	c, other := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.MustAttach("other", other, "network=guarded")
+	w.DetachAndEnd("other", other)
+	w.MustAttach("c1", c, "network=web")
+	w.RemoveNetwork("guarded")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	w.DetachAndEnd("c1", c)
 }
 
 // boot removes what does not survive a reboot: links, records, leases.

@@ -16,15 +16,16 @@ type siblings struct {
 	// notVLAN are the networks with a parent's name that is not LINK.VID: only the kernel
 	// knows which link it is.
 	notVLAN map[string]*network.Definition
-	// inUse is the result of linksInUse; empty if no link is to be removed.
-	inUse map[int]bool
+	// parents are the ifindexes of the parents of all containers; inUse also has the links below them.
+	// They are empty if no link is to be removed.
+	parents, inUse map[int]bool
 }
 
 // siblingsOf returns the index of the definitions.
 func siblingsOf(defs []*network.Definition) *siblings {
 	n := &siblings{
 		byName: map[string]*network.Definition{}, byParent: map[string][]*network.Definition{}, vlansOn: map[string]int{},
-		notVLAN: map[string]*network.Definition{}, inUse: map[int]bool{},
+		notVLAN: map[string]*network.Definition{}, parents: map[int]bool{}, inUse: map[int]bool{},
 	}
 	for _, d := range defs {
 		n.add(d)

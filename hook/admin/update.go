@@ -66,7 +66,7 @@ func (l *Admin) updateParent(
 	}
 	failpoint.At("move")
 	n.add(next)
-	if n.inUse, err = l.linksInUse(ctx); err != nil {
+	if err := l.findLinksInUse(ctx, n); err != nil {
 		return "", err
 	}
 	again := def.Parent == next.Parent
