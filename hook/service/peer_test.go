@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // connectTo makes the test binary connect to a socket, pass the connection on to another process, and
@@ -45,9 +48,25 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// needsPeerPidfd skips a test before Linux 6.5, where the service cannot find this out (peer.go).
+func needsPeerPidfd(t *testing.T) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	pidfd, err := unix.GetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		t.Skip("no SO_PEERPIDFD before Linux 6.5")
+	}
+	must(t, err)
+	unix.Close(pidfd)
+}
+
 // TestRecycledPidOfCaller checks that a caller that has passed its socket on and ended is not taken for the
 // process that has its pid now.
 func TestRecycledPidOfCaller(t *testing.T) {
+	needsPeerPidfd(t)
 	socket := filepath.Join(t.TempDir(), "sock")
 	l, err := net.ListenUnix(socketType, &net.UnixAddr{Name: socket, Net: socketType})
 	must(t, err)

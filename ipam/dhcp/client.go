@@ -126,11 +126,11 @@ func (c *Conn) request(
 		ok, refused = done && lerr == nil, errors.Is(lerr, ErrRefused)
 		return done
 	})
-	if err == nil && !ok && !refused {
+	if !ok && !refused {
 		if !l.Addr.IsValid() {
 			l = offer
 		}
-		err = c.Release(l)
+		err = errors.Join(err, c.Release(l))
 	}
 	if err == nil && !answered {
 		failed.add(answer{from: offer.ServerMAC}, fmt.Errorf("offers %s and then confirms nothing", offer.Addr.Addr()))
