@@ -49,7 +49,7 @@ func TestSweptDuringAttach(t *testing.T) {
 		db := &sweptDB{DB: l.DB}
 		db.removeLink = func() { hooklab.IP(t, c.Namespace, "link del eth0") }
 		db.removeRecord = func() {
-			must(t, db.DB.Update(ctx, func(tx record.Tx) error { return record.Remove(tx, old.ID) }))
+			must(t, db.Update(ctx, func(tx record.Tx) error { return record.Remove(tx, old.ID) }))
 		}
 		l.DB = db
 		_, err := l.Attach(context.WithValue(ctx, inAttach{}, true),
