@@ -44,8 +44,12 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 		return err
 	}
 	wait, swept := recordPoll, false
+	var waitedFor *hook.Attachment
 	for {
 		other, err := t.tryRecordOrJoin(ctx, id, self)
+		if waitedFor != nil && ctx.Err() != nil {
+			return stillAttaching(ctx, waitedFor)
+		}
 		if isExhausted(err) && !swept {
 			swept = true
 			sweepErr := t.sweepForRoom(ctx)
@@ -58,10 +62,10 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 			return err
 		}
 		if t.needed(other, id.Boot) {
+			waitedFor = other
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("waited for another hook (pid %d) that attaches %q to this namespace: %w",
-					other.Hook.Pid, other.Interface, ctx.Err())
+				return stillAttaching(ctx, other)
 			case <-time.After(wait):
 			}
 			wait = min(2*wait, recordPollMax)
@@ -72,6 +76,12 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
 	}
+}
+
+// stillAttaching returns the error for a wait that ctx ended.
+func stillAttaching(ctx context.Context, a *hook.Attachment) error {
+	return fmt.Errorf("waited for another hook (pid %d) that attaches %q to this namespace: %w",
+		a.Hook.Pid, a.Interface, ctx.Err())
 }
 
 // readNamesAgain reads the names of the namespace's interfaces, and before them its records.
