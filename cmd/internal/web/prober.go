@@ -104,7 +104,7 @@ func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
 
 // ask runs a round for an attachment.
 func (p *prober) ask(ctx context.Context, a hook.Attachment) {
-	now := found{at: time.Now()}
+	at := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	verdicts, err := p.lanyard.Verify(ctx, a)
@@ -113,33 +113,45 @@ func (p *prober) ask(ctx context.Context, a hook.Attachment) {
 	id := a.ID.String()
 	p.free++
 	delete(p.asking, id)
-	if err == nil && len(verdicts) > 0 {
-		now.Verdict = verify.Worst(verdicts)
-	}
-	now.failed = err // as a rule, the container has just ended; the verdict is that of the start, as in ps
 	before := p.found[id]
-	now.change = before.change
-	if now.Code != "" && now.Code.Good() != (before.Code == "" || before.Code.Good()) {
-		now.change = time.Now()
-	}
+	now := before.next(at, verdicts, err)
 	p.found[id] = now
-	if now.Code != "" {
+	if err == nil && now.Code != "" {
 		p.worst[id] = worse(p.worst[id], now.Code)
 	}
-	if before.Code != now.Code {
+	if before.Code != now.Code || (before.failed == nil) != (now.failed == nil) {
 		p.changed()
 	}
 }
 
+// next returns what is known after a round. One that failed says nothing: the verdict stays.
+func (f found) next(at time.Time, verdicts []verify.Verdict, failed error) found {
+	f.at, f.failed = at, failed
+	if failed != nil || len(verdicts) == 0 {
+		return f
+	}
+	good := f.Code == "" || f.Code.Good()
+	f.Verdict = verify.Worst(verdicts)
+	if f.Code.Good() != good {
+		f.change = time.Now()
+	}
+	return f
+}
+
 // apply puts the last verdicts into rows. What has become of an interface or its parent since the start
-// comes first: a gateway that cannot be asked says less.
+// comes first: a gateway that cannot be asked says less. If no round was complete yet, and the last one
+// failed, the good verdict of the start does not say that the container works now.
 func (p *prober) apply(rows []overview.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range rows {
 		r := &rows[i]
-		if f := p.found[r.Attachment]; f.Code != "" && !overview.Broken(*r) {
+		switch f := p.found[r.Attachment]; {
+		case overview.Broken(*r):
+		case f.Code != "":
 			r.Verdict, r.Text, r.RTT = f.Code, f.Text, f.RTT
+		case f.failed != nil && r.Verdict.Good():
+			r.Verdict, r.Text, r.RTT = verify.Unverified, "the gateways could not be asked: "+f.failed.Error(), 0
 		}
 	}
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -39,7 +40,7 @@ func TestPage(t *testing.T) {
 			{"?q=WEB-2", []string{"web-2"}},
 			{"?q=192.168.60.2", []string{"db-1"}},
 			{"?q=eth8+db", []string{"db-1"}},
-			{"?q=db&verdict=ok", []string{"db-1"}},
+			{"?q=db-&verdict=ok", []string{"db-1"}},
 			{"?verdict=bad", nil},
 			{"?verdict=vlan-silent", nil},
 			{"?q=" + url.QueryEscape(hostile), nil},
@@ -243,6 +244,42 @@ func TestDraw(t *testing.T) {
 	}
 	if got := coarse(points, 4); len(got) != 4 || got[2].code != verify.VLANSilent || got[2].anomalies != 3 {
 		t.Errorf("coarse points are %+v", got)
+	}
+}
+
+// TestFailedRound checks that a round that failed changes no verdict: above all, it makes none good.
+func TestFailedRound(t *testing.T) {
+	p := newProber(nil, nil)
+	shown := func() verify.Code {
+		rows := []overview.Row{{Attachment: "a", Verdict: verify.OK}, {Attachment: "b", Verdict: verify.GatewaySilent}}
+		p.apply(rows)
+		if rows[1].Verdict != verify.GatewaySilent {
+			t.Errorf("the start's bad verdict has become %q", rows[1].Verdict)
+		}
+		return rows[0].Verdict
+	}
+	now, failed := time.Now(), errors.New("cannot be asked")
+	p.found["b"] = found{}.next(now, nil, failed)
+	for _, c := range []struct {
+		verdicts []verify.Verdict
+		err      error
+		want     verify.Code
+	}{
+		{nil, failed, verify.Unverified},
+		{[]verify.Verdict{{Code: verify.VLANSilent}}, nil, verify.VLANSilent},
+		{nil, failed, verify.VLANSilent},
+		{[]verify.Verdict{{Code: verify.OK}}, nil, verify.OK},
+		{nil, failed, verify.OK},
+	} {
+		before := p.found["a"]
+		after := before.next(now, c.verdicts, c.err)
+		p.found["a"] = after
+		if got := shown(); got != c.want {
+			t.Errorf("after %v, %v: the page shows %q, want %q", c.verdicts, c.err, got, c.want)
+		}
+		if c.err != nil && after.change != before.change {
+			t.Error("a failed round counts as a change")
+		}
 	}
 }
 
