@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -304,15 +305,41 @@ func TestDue(t *testing.T) {
 		t.Errorf("due are %s: want one of each network, and 4 others, the oldest first", got)
 	}
 	recs[0].Mode, recs[1].State = verify.Off, hook.Attaching
-	p.asking[recs[2].ID.String()] = true
-	if got := fmt.Sprint(due()); got != "[4 5 6 7 8 9]" {
+	p.asking[recs[2].ID.String()] = "web"
+	if got := fmt.Sprint(due()); got != "[4 5 6 7 8]" {
 		t.Errorf("due are %s: want none with verification off, not attached or being asked", got)
 	}
 	// The newest of "db" turns bad: the others of "db" come before those of "web".
 	bad := p.found[recs[39].ID.String()]
 	bad.change = bad.at.Add(time.Second)
 	p.found[recs[39].ID.String()] = bad
-	if got := due(); len(got) != 1+19+4 || got[0] != 4 || got[1] != 5 || got[2] != 6 || got[3] != 8 {
+	if got := due(); len(got) != 19+4 || got[0] != 4 || got[1] != 6 || got[2] != 8 || got[19] != 5 {
 		t.Errorf("due are %v: want all of db", got)
+	}
+}
+
+// TestSilentNetwork checks that a network whose rounds do not end leaves rounds for the others, of which
+// each is asked in the first turn that sees it.
+func TestSilentNetwork(t *testing.T) {
+	p := newProber(nil, nil)
+	var recs []hook.Attachment
+	add := func(network string, n int) {
+		for range n {
+			id := len(recs) + 1
+			recs = append(recs, hook.Attachment{ID: verify.ID{byte(id >> 8), byte(id)}, State: hook.Attached, Network: network})
+		}
+	}
+	add("silent", 100)
+	for range 100 {
+		p.reserve(recs)
+	}
+	if got := len(p.asking); got != maxRounds/2 {
+		t.Errorf("one network has %d of %d rounds", got, maxRounds)
+	}
+	for _, network := range []string{"web", "db", "backup"} {
+		add(network, 10)
+		if !slices.ContainsFunc(p.reserve(recs), func(a hook.Attachment) bool { return a.Network == network }) {
+			t.Errorf("%q is not asked: %d rounds are left", network, p.free)
+		}
 	}
 }
