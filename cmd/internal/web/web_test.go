@@ -1,9 +1,11 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 // TestPage reads the pages of a running service as a browser without a script does.
@@ -245,6 +248,41 @@ func TestDraw(t *testing.T) {
 	}
 	if got := coarse(points, 4); len(got) != 4 || got[2].code != verify.VLANSilent || got[2].anomalies != 3 {
 		t.Errorf("coarse points are %+v", got)
+	}
+}
+
+// TestFailedReading checks that a reading that failed leaves alone what pages show, and its time and
+// rates; and that the error is logged once, not twice a second.
+func TestFailedReading(t *testing.T) {
+	var log bytes.Buffer
+	w := newWatch(nil, lldp.Memory(""), slog.New(slog.NewTextHandler(&log, nil)))
+	start := time.Now()
+	for i := range 2 {
+		at := start.Add(time.Duration(i) * refreshInterval)
+		container := &overview.Node{Kind: "container", Name: "c1", Attachment: "a"}
+		w.publish(&view{at: at, tried: at, host: &overview.Node{Kind: "host", Children: []*overview.Node{container}},
+			rows: []overview.Row{{Attachment: "a", Counters: &verify.Counters{OutBytes: uint64(i) * 1000}}}})
+	}
+	before := w.now
+	failed := errors.New("the database is locked")
+	for i := range 10 {
+		w.logUnread(failed)
+		w.publish(w.unchanged(before.at.Add(time.Duration(i+1)*time.Second), failed))
+	}
+	v := w.now
+	if !errors.Is(v.failed, failed) || v.host != before.host || !v.at.Equal(before.at) || v.version <= before.version {
+		t.Errorf("the view is %+v, want that of before with an error: %+v", v, before)
+	}
+	if got := *v.host.Children[0].OutRate; got != 500 {
+		t.Errorf("the rate is %v, want that of the last two readings: 500", got)
+	}
+	if n := strings.Count(log.String(), "database is locked"); n != 1 {
+		t.Errorf("the error was logged %d times", n)
+	}
+	w.logUnread(nil)
+	w.logUnread(failed)
+	if n := strings.Count(log.String(), "database is locked"); n != 2 {
+		t.Errorf("after a reading without errors, the next one was not logged: %d", n)
 	}
 }
 
