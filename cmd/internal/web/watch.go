@@ -26,8 +26,10 @@ const (
 	// refreshInterval is the interval of new rates and times for pages, if nothing else is new.
 	refreshInterval = 2 * time.Second
 	// idleFactor limits the share of a processor that readings take: they pause for this many times
-	// as long as they took.
-	idleFactor = 10
+	// as long as they took, and hurryFactor if a verdict has changed. A container can change its own
+	// verdict all the time.
+	idleFactor  = 10
+	hurryFactor = 3
 	// readTimeout limits one reading: it waits for the database like every command.
 	readTimeout = 10 * time.Second
 )
@@ -53,6 +55,7 @@ type watch struct {
 	log     *slog.Logger
 	prober  *prober
 	history *history
+	turn    chan struct{} // has an element while an answer is made
 
 	readNow, askNow chan struct{} // end a pause
 	lastSeen        atomic.Int64  // time of the last request, by UnixNano
@@ -73,7 +76,7 @@ type watch struct {
 func newWatch(l *wiring.Lanyard, heard lldp.Memory, log *slog.Logger) *watch {
 	w := &watch{
 		lanyard: l, heard: heard, log: log, newer: make(chan struct{}), history: newHistory(),
-		readNow: make(chan struct{}, 1), askNow: make(chan struct{}, 1),
+		readNow: make(chan struct{}, 1), askNow: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	w.prober = newProber(l, func() { signal(w.readNow) })
 	return w
@@ -96,7 +99,7 @@ func (w *watch) run(ctx context.Context) {
 		started := time.Now()
 		w.sample(ctx)
 		took := time.Since(started)
-		pause(ctx, took, max(w.interval(), idleFactor*took), w.readNow)
+		pause(ctx, hurryFactor*took, max(w.interval(), idleFactor*took), w.readNow)
 	}
 }
 
