@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -42,6 +43,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer l.Close()
 	l.Log, l.Renewing = o.Log, func() bool { return true }
+	l.Detached = func(a *hook.Attachment) {
+		o.Log.With(a.LogAttrs()...).Info("detached", "addresses", a.Addrs, "mac", a.MAC, "uid", a.Owner)
+	}
 	locked, err := lock(o.Paths.Run)
 	if err != nil {
 		return err
