@@ -68,7 +68,7 @@ func (e env) runServe(c *cli.Context) error {
 		return serve.Prepare(paths(c))
 	}
 	o := serve.Options{Paths: paths(c), Log: log, Sweep: every, Docker: engines.HostDocker}
-	if o.Beside, err = besides(c, log); err != nil {
+	if o.Tasks, err = httpTasks(c, log); err != nil {
 		return err
 	}
 	err = serve.Run(c.Context, o)

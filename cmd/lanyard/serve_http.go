@@ -27,8 +27,8 @@ var endpoints = []endpoint{
 	{"web", httpd.CheckLocal, httpd.ListenLocal, servePage},
 }
 
-// besides returns the tasks of the service that answer by HTTP.
-func besides(c *cli.Context, log *slog.Logger) (tasks []func(context.Context), err error) {
+// httpTasks returns the tasks of the service that answer by HTTP.
+func httpTasks(c *cli.Context, log *slog.Logger) (tasks []func(context.Context), err error) {
 	for _, e := range endpoints {
 		addr := c.String(e.option)
 		if addr == "" {

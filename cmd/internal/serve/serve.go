@@ -29,9 +29,9 @@ type Options struct {
 	Sweep time.Duration // the interval of sweep
 	// Docker is a dockerd. Its containers are checked when they start. The zero value: no dockerd.
 	Docker engines.Docker
-	// Beside are further tasks, which run until their context ends, and only while the service has its
+	// Tasks are further tasks, which run until their context ends, and only while the service has its
 	// lock: a second service that is refused must not touch what they have opened.
-	Beside []func(context.Context)
+	Tasks []func(context.Context)
 }
 
 // Run serves until ctx ends, and then finishes the requests in progress. It returns
@@ -71,7 +71,7 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { keepLeases(background, l, o) })
 	tasks.Go(func() { announceMoved(background, l.Local, o) })
 	tasks.Go(func() { l.RenewLeases(background) })
-	for _, task := range o.Beside {
+	for _, task := range o.Tasks {
 		tasks.Go(func() { task(background) })
 	}
 	o.Log.Info("serving", "socket", o.Paths.Socket)
