@@ -182,7 +182,8 @@ deb rpm: ## bin/lanyard_*.deb, bin/lanyard-*.rpm
 CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 RELEASE   := bin/release/lanyard-$(PACKAGE_VERSION)
 
-# The same commit gives the same bytes: files have its time, and no owner or umask of this machine.
+# The same commit gives the same bytes: files have its time, and no owner or umask of this machine. A
+# tarball has no directories: tar would give /usr/local its owner and mode (Debian: root:staff, 2775).
 .PHONY: release
 release: ## bin/release: tarballs for amd64 and arm64, an SBOM (CycloneDX), SHA256SUMS
 	rm -rf bin/release
@@ -197,8 +198,9 @@ tarball:
 	$(MAKE) install install-completions VERSION='$(PACKAGE_VERSION)' DESTDIR='$(CURDIR)/$(root)' PREFIX=/usr/local
 	install -D -m 0644 -t $(root)/usr/local/share/doc/lanyard README.md CHANGELOG.md LICENSE
 	install -D -m 0644 -t $(root)/usr/local/share/doc/lanyard/docs docs/*.md
-	tar --directory $(root)/usr --transform 's|^local|$(notdir $(root))|' --sort name --format gnu --mode u=rwX,go=rX \
-		--owner 0 --group 0 --numeric-owner --mtime @$$(git log -1 --format=%ct) -cf - local | \
+	find $(root)/usr ! -type d -printf '%P\0' | LC_ALL=C sort -z | \
+		tar --directory $(root)/usr --null --files-from - --transform 's|^local|$(notdir $(root))|' --format gnu \
+		--mode u=rwX,go=rX --owner 0 --group 0 --numeric-owner --mtime @$$(git log -1 --format=%ct) -cf - | \
 		gzip -9n > bin/release/$(notdir $(root)).tar.gz
 	rm -r bin/release/root
 

@@ -47,7 +47,7 @@ func TestService(t *testing.T) {
 	b.DetachAndEnd("c1", c)
 	b.WantNothing("web", before)
 	for _, did := range []string{"stage=createRuntime container=c1 network=web interface=eth0 parent=eth9",
-		"stage=poststop container=c1\n"} {
+		"msg=detached network=web containers=[c1] interface=eth0 parent=eth9 attachment="} {
 		if !strings.Contains(b.logged(), did) {
 			t.Errorf("the service did not log %s: %s", did, b.logged())
 		}

@@ -3,7 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"log/slog"
+	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -70,29 +70,8 @@ func (e env) printMetrics(collector metrics.Collector) error {
 	return nil
 }
 
-// serveMetrics answers scrapes at addr in the background, until ctx ends. It does nothing if addr is
-// empty.
-func serveMetrics(ctx context.Context, p wiring.Paths, addr string, log *slog.Logger) error {
-	if addr == "" {
-		return nil
-	}
-	l, err := wiring.OpenPrivileged(p)
-	if err != nil {
-		return err
-	}
-	listener, err := metrics.Listen(addr)
-	if err != nil {
-		l.Close()
-		return err
-	}
-	log.Info("serving metrics", "address", listener.Addr())
-	collector := metrics.Collector{Lanyard: l, Version: cmp.Or(version, "unreleased"),
-		Failed: func(err error) { log.Error("cannot read all metrics", "err", err) }}
-	go func() {
-		defer l.Close()
-		if err := collector.Serve(ctx, listener); err != nil {
-			log.Error("metrics are not served any more", "err", err)
-		}
-	}()
-	return nil
+// serveMetrics answers scrapes until ctx ends.
+func serveMetrics(ctx context.Context, _ wiring.Paths, l *wiring.Lanyard, listener net.Listener) error {
+	return metrics.Collector{Lanyard: l, Version: cmp.Or(version, "unreleased"),
+		Failed: func(err error) { l.Log.Error("cannot read all metrics", "err", err) }}.Serve(ctx, listener)
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,12 +9,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
-	"github.com/lanyard-net/lanyard/cmd/internal/httpd"
 	"github.com/lanyard-net/lanyard/cmd/internal/journal"
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
-	"github.com/lanyard-net/lanyard/cmd/internal/web"
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
 func (e env) serve() *cli.Command {
@@ -71,15 +67,11 @@ func (e env) runServe(c *cli.Context) error {
 	if c.Bool("prepare") {
 		return serve.Prepare(paths(c))
 	}
-	err = serveMetrics(c.Context, paths(c), c.String("metrics"), log)
-	stopWeb := func() {}
-	if err == nil {
-		stopWeb, err = serveWeb(c.Context, paths(c), c.String("web"), log)
+	o := serve.Options{Paths: paths(c), Log: log, Sweep: every, Docker: engines.HostDocker}
+	if o.Tasks, err = httpTasks(c, log); err != nil {
+		return err
 	}
-	if err == nil {
-		err = serve.Run(c.Context, serve.Options{Paths: paths(c), Log: log, Sweep: every, Docker: engines.HostDocker})
-		stopWeb()
-	}
+	err = serve.Run(c.Context, o)
 	if errors.Is(err, hook.ErrUnprivileged) {
 		return unprivileged(c)
 	}
@@ -105,33 +97,4 @@ func (e env) logger(format string) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(e.stderr, nil)), nil
 	}
 	return nil, usagef("--log %q: use text or json", format)
-}
-
-// serveWeb serves the page at addr in the background, until ctx ends or stop is called, which waits for
-// the end. It does nothing if addr is empty.
-func serveWeb(ctx context.Context, p wiring.Paths, addr string, log *slog.Logger) (stop func(), err error) {
-	if addr == "" {
-		return func() {}, nil
-	}
-	l, err := wiring.OpenPrivileged(p)
-	if err != nil {
-		return nil, err
-	}
-	l.Log = log
-	listener, err := httpd.ListenLocal(addr)
-	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("--web: %w", err)
-	}
-	log.Info("serving the page", "address", listener.Addr())
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer l.Close()
-		if err := (web.Page{Lanyard: l, Heard: p.Switches(), Log: log}).Serve(ctx, listener); err != nil {
-			log.Error("the page is not served any more", "err", err)
-		}
-	}()
-	return func() { cancel(); <-done }, nil
 }

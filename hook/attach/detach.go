@@ -50,7 +50,11 @@ func (l *Local) detach(ctx context.Context, containerID string, selected func(*h
 	})
 	if err == nil { // else none is marked as detaching, and another container can join them
 		for _, t := range all {
-			err = errors.Join(err, l.drop(ctx, t))
+			derr := l.drop(ctx, t)
+			if derr == nil && l.Detached != nil {
+				l.Detached(&t.Attachment)
+			}
+			err = errors.Join(err, derr)
 		}
 	}
 	if err != nil {

@@ -305,7 +305,7 @@ func (l *Local) releaseServers(a *hook.Attachment) {
 	})
 	if err != nil {
 		l.Log.Warn("could not release an address to its DHCP server: the server has it until the lease ends",
-			"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
+			"address", a.DHCP.Addr, "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
 	}
 }
 

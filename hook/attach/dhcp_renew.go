@@ -148,7 +148,7 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 				return 0
 			}
 			l.Log.With(a.LogAttrs()...).Warn("could not renew the lease of a container",
-				"address", a.DHCP.Addr.Addr(), "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
+				"address", a.DHCP.Addr, "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
 			return retryAfter(a.DHCP, boottime.Now(), err)
 		})
 	}
@@ -281,7 +281,7 @@ func (l *Local) recordLease(ctx context.Context, a hook.Attachment, now dhcp.Lea
 // another lease.
 func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment, why string) error {
 	l.Log.With(a.LogAttrs()...).Error("a container has lost its address",
-		"address", a.DHCP.Addr.Addr(), "verdict", verify.LeaseLost, "why", why)
+		"address", a.DHCP.Addr, "verdict", verify.LeaseLost, "why", why)
 	lost := *a.DHCP
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
 	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a))

@@ -4,6 +4,7 @@ package attach_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,8 +23,15 @@ import (
 // interposed is a datapath that runs a function once, in the middle of a call.
 type interposed struct {
 	verify.Datapath
-	forget, endpoints func()
-	once              *sync.Once
+	forget, endpoints, evidence func()
+	once                        *sync.Once
+}
+
+func (m interposed) Evidence(e verify.Endpoint) (verify.Evidence, error) {
+	if m.evidence != nil {
+		m.once.Do(m.evidence)
+	}
+	return m.Datapath.Evidence(e)
 }
 
 func (m interposed) Forget(e verify.Endpoint) error {
@@ -74,6 +82,27 @@ func TestJoinDuringRelease(t *testing.T) {
 			}
 			hooklab.Pings(t, pod.Namespace, "192.168.50.1")
 		})
+	}
+}
+
+// TestDetachDuringVerify detaches an attachment whose namespace stays, as that of a pod does, while
+// "lanyard verify" looks for its endpoint: the endpoint does not come back.
+func TestDetachDuringVerify(t *testing.T) {
+	w, _ := lan(t, nil)
+	pod := testenv.NewContainer(t)
+	pod.Pin(t)
+	w.MustAttach("c1", pod, "network=web")
+	a := w.Record()
+	err := w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		l.Datapath = interposed{Datapath: l.Datapath, once: new(sync.Once), evidence: func() { w.DetachAndEnd("c1", pod) }}
+		_, err := l.Verify(ctx, a)
+		return err
+	})
+	if !errors.Is(err, hook.ErrGone) {
+		t.Errorf("got %v, want an error that the attachment is gone", err)
+	}
+	if n := w.Watched(); n != 0 {
+		t.Errorf("%d endpoints are watched, want none", n)
 	}
 }
 

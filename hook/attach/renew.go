@@ -73,7 +73,7 @@ func (l *Local) releaseOrphans(
 			if known[lease.Owner.Attachment] {
 				continue
 			}
-			l.Log.Warn("released an address that no attachment of this host has", "address", lease.Addr, "pool", pool,
+			l.Log.Warn("released an address that no attachment of this host has", "lease", lease.Addr, "pool", pool,
 				"name", lease.Name)
 			if err := in.Release(ctx, pool, lease.Owner, orphanQuarantine); err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -58,7 +59,9 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 	if def.SharesMAC() {
 		v.rec.MAC = v.parent.MAC // which may have changed since the start
 	}
-	v.watchAgain()
+	if err := v.watchAgain(ctx); err != nil {
+		return nil, err
+	}
 	if err := v.askAgain(ctx); err != nil || a.SLAAC == nil {
 		return v.rec.Verdicts, err
 	}
@@ -94,17 +97,31 @@ func (v *verification) askAgain(ctx context.Context) (err error) {
 
 // watchAgain makes sure that the trunk program runs and watches the endpoint. If the pins
 // were removed after the start, the endpoint's row is gone with them, and if the trunk
-// could not be watched at the start, there never was one: then its counters begin now.
-func (v *verification) watchAgain() {
+// could not be watched at the start, there never was one: then its counters begin now. It returns an
+// error if the attachment was removed.
+func (v *verification) watchAgain(ctx context.Context) error {
 	if v.unwatched = v.WatchNetwork(v.def, v.parent); v.unwatched != "" {
-		return
+		return nil
 	}
 	if _, err := v.Datapath.Evidence(v.rec.Endpoint); err == nil {
-		return
+		return nil
 	}
-	if err := errors.Join(v.Datapath.Expect(v.rec.Endpoint), v.Datapath.MarkInUse(v.rec.Endpoint)); err != nil {
-		v.unwatched = err.Error()
-	}
+	// A detach marks the record, and then forgets the endpoint. So the record is read, and the endpoint
+	// added, in one transaction: otherwise the endpoint could stay after the detach, and its MAC would
+	// not count as unleased.
+	return v.DB.View(ctx, func(tx record.Tx) error {
+		now, err := record.Get(tx, v.rec.ID)
+		if err == nil && now.State != hook.Attached {
+			err = hook.ErrGone
+		}
+		if err != nil {
+			return fmt.Errorf("%q of network %q: %w", v.rec.Interface, v.rec.Network, err)
+		}
+		if err := errors.Join(v.Datapath.Expect(now.Endpoint), v.Datapath.MarkInUse(now.Endpoint)); err != nil {
+			v.unwatched = err.Error()
+		}
+		return nil
+	})
 }
 
 // verdictWithoutRound returns the verdict for a network without stations to ask: that of the start,

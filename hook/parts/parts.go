@@ -39,6 +39,9 @@ type Parts struct {
 	// Renewing reports whether the service runs, which renews the leases of DHCP servers.
 	Renewing func() bool
 
+	// Detached is called with each attachment that a call of Detach has removed; nil: not.
+	Detached func(*hook.Attachment)
+
 	Log *slog.Logger // for problems that fail no call
 }
 

@@ -70,11 +70,7 @@ func networksOf(r hook.Request) (names []string) {
 
 func (l logged) Detach(ctx context.Context, container string) error {
 	l.identify(container)
-	err := l.Attacher.Detach(ctx, container)
-	if err == nil {
-		l.log.Info("detached")
-	}
-	return err
+	return l.Attacher.Detach(ctx, container) // which logs what it has removed
 }
 
 // hook carries out a stage of an OCI hook.

@@ -11,15 +11,6 @@ import (
 	"github.com/lanyard-net/lanyard/cmd/internal/httpd"
 )
 
-// Listen opens the listener for Serve: "unix:PATH", for root only, or "HOST:PORT".
-func Listen(addr string) (net.Listener, error) {
-	l, err := httpd.Listen(addr)
-	if err != nil {
-		return nil, fmt.Errorf("metrics: %w", err)
-	}
-	return l, nil
-}
-
 // Serve answers GET /metrics until ctx ends. One collection runs at a time.
 func (c Collector) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()

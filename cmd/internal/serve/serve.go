@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/attach"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -28,6 +29,9 @@ type Options struct {
 	Sweep time.Duration // the interval of sweep
 	// Docker is a dockerd. Its containers are checked when they start. The zero value: no dockerd.
 	Docker engines.Docker
+	// Tasks are further tasks, which run until their context ends, and only while the service has its
+	// lock: a second service that is refused must not touch what they have opened.
+	Tasks []func(context.Context)
 }
 
 // Run serves until ctx ends, and then finishes the requests in progress. It returns
@@ -39,6 +43,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer l.Close()
 	l.Log, l.Renewing = o.Log, func() bool { return true }
+	l.Detached = func(a *hook.Attachment) {
+		o.Log.With(a.LogAttrs()...).Info("detached", "addresses", a.Addrs, "mac", a.MAC, "uid", a.Owner)
+	}
 	locked, err := lock(o.Paths.Run)
 	if err != nil {
 		return err
@@ -64,6 +71,9 @@ func Run(ctx context.Context, o Options) error {
 	tasks.Go(func() { keepLeases(background, l, o) })
 	tasks.Go(func() { announceMoved(background, l.Local, o) })
 	tasks.Go(func() { l.RenewLeases(background) })
+	for _, task := range o.Tasks {
+		tasks.Go(func() { task(background) })
+	}
 	o.Log.Info("serving", "socket", o.Paths.Socket)
 	notify("READY=1")
 	s := &service.Server{

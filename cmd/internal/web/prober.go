@@ -16,8 +16,10 @@ import (
 
 // How many gateways are asked: a broken VLAN must be seen within two seconds, and a host with a
 // thousand containers must not flood the LAN. In each turn, one container of each network is asked, for
-// its VLAN; then those that were asked before the last change on their network; then some others.
-// Each time the one that was asked the longest time ago comes first.
+// its VLAN, unless one is being asked; then those that were asked before the last change on their
+// network; then some others. Each time the one that was asked the longest time ago comes first. A
+// network has at most as many rounds as are left for all other networks: a silent one, with a
+// deadline of a minute, must not keep the others from being asked.
 const (
 	othersPerTurn = 4
 	maxRounds     = 32 // at one time
@@ -34,7 +36,7 @@ type prober struct {
 	rounds sync.WaitGroup
 	mu     sync.Mutex
 	free   int                    // rounds that may be started
-	asking map[string]bool        // attachments
+	asking map[string]string      // networks, by attachment
 	found  map[string]found       // by attachment
 	worst  map[string]verify.Code // since takeWorst, by attachment
 }
@@ -48,7 +50,7 @@ type found struct {
 }
 
 func newProber(l *wiring.Lanyard, changed func()) *prober {
-	return &prober{lanyard: l, changed: changed, free: maxRounds, asking: map[string]bool{},
+	return &prober{lanyard: l, changed: changed, free: maxRounds, asking: map[string]string{},
 		found: map[string]found{}, worst: map[string]verify.Code{}}
 }
 
@@ -62,14 +64,28 @@ func (p *prober) turn(ctx context.Context, recs []hook.Attachment) {
 		present[a.ID.String()] = true
 	}
 	maps.DeleteFunc(p.found, func(id string, _ found) bool { return !present[id] })
-	for _, a := range p.due(recs) {
-		if p.free == 0 {
-			return
-		}
-		p.free--
-		p.asking[a.ID.String()] = true
+	for _, a := range p.reserve(recs) {
 		p.rounds.Go(func() { p.ask(ctx, a) })
 	}
+}
+
+// reserve returns those of the due attachments for which there are rounds, and marks them as being
+// asked.
+func (p *prober) reserve(recs []hook.Attachment) (started []hook.Attachment) {
+	rounds := map[string]int{} // by network
+	for _, network := range p.asking {
+		rounds[network]++
+	}
+	for _, a := range p.due(recs) {
+		if rounds[a.Network] >= p.free {
+			continue
+		}
+		p.free--
+		rounds[a.Network]++
+		p.asking[a.ID.String()] = a.Network
+		started = append(started, a)
+	}
+	return started
 }
 
 // due returns the attachments to ask in this turn. With verification off, none is asked.
@@ -81,13 +97,16 @@ func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
 		}
 	}
 	recs = slices.DeleteFunc(slices.Clone(recs), func(a hook.Attachment) bool {
-		return a.State != hook.Attached || a.Mode == verify.Off || p.asking[a.ID.String()]
+		return a.State != hook.Attached || a.Mode == verify.Off || p.asking[a.ID.String()] != ""
 	})
 	slices.SortStableFunc(recs, func(a, b hook.Attachment) int {
 		return cmp.Or(p.found[a.ID.String()].at.Compare(p.found[b.ID.String()].at), a.Created.Compare(b.Created))
 	})
 	var old, others []hook.Attachment
 	networks := map[string]bool{}
+	for _, network := range p.asking {
+		networks[network] = true
+	}
 	for _, a := range recs {
 		switch {
 		case !networks[a.Network]:
@@ -104,7 +123,7 @@ func (p *prober) due(recs []hook.Attachment) (due []hook.Attachment) {
 
 // ask runs a round for an attachment.
 func (p *prober) ask(ctx context.Context, a hook.Attachment) {
-	now := found{at: time.Now()}
+	at := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	verdicts, err := p.lanyard.Verify(ctx, a)
@@ -113,33 +132,45 @@ func (p *prober) ask(ctx context.Context, a hook.Attachment) {
 	id := a.ID.String()
 	p.free++
 	delete(p.asking, id)
-	if err == nil && len(verdicts) > 0 {
-		now.Verdict = verify.Worst(verdicts)
-	}
-	now.failed = err // as a rule, the container has just ended; the verdict is that of the start, as in ps
 	before := p.found[id]
-	now.change = before.change
-	if now.Code != "" && now.Code.Good() != (before.Code == "" || before.Code.Good()) {
-		now.change = time.Now()
-	}
+	now := before.next(at, verdicts, err)
 	p.found[id] = now
-	if now.Code != "" {
+	if err == nil && now.Code != "" {
 		p.worst[id] = worse(p.worst[id], now.Code)
 	}
-	if before.Code != now.Code {
+	if before.Code != now.Code || (before.failed == nil) != (now.failed == nil) {
 		p.changed()
 	}
 }
 
+// next returns what is known after a round. One that failed says nothing: the verdict stays.
+func (f found) next(at time.Time, verdicts []verify.Verdict, failed error) found {
+	f.at, f.failed = at, failed
+	if failed != nil || len(verdicts) == 0 {
+		return f
+	}
+	good := f.Code == "" || f.Code.Good()
+	f.Verdict = verify.Worst(verdicts)
+	if f.Code.Good() != good {
+		f.change = time.Now()
+	}
+	return f
+}
+
 // apply puts the last verdicts into rows. What has become of an interface or its parent since the start
-// comes first: a gateway that cannot be asked says less.
+// comes first: a gateway that cannot be asked says less. If no round was complete yet, and the last one
+// failed, the good verdict of the start does not say that the container works now.
 func (p *prober) apply(rows []overview.Row) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range rows {
 		r := &rows[i]
-		if f := p.found[r.Attachment]; f.Code != "" && !overview.Broken(*r) {
+		switch f := p.found[r.Attachment]; {
+		case overview.Broken(*r):
+		case f.Code != "":
 			r.Verdict, r.Text, r.RTT = f.Code, f.Text, f.RTT
+		case f.failed != nil && r.Verdict.Good():
+			r.Verdict, r.Text, r.RTT = verify.Unverified, "the gateways could not be asked: "+f.failed.Error(), 0
 		}
 	}
 }

@@ -26,8 +26,10 @@ const (
 	// refreshInterval is the interval of new rates and times for pages, if nothing else is new.
 	refreshInterval = 2 * time.Second
 	// idleFactor limits the share of a processor that readings take: they pause for this many times
-	// as long as they took.
-	idleFactor = 10
+	// as long as they took, and hurryFactor if a verdict has changed. A container can change its own
+	// verdict all the time.
+	idleFactor  = 10
+	hurryFactor = 3
 	// readTimeout limits one reading: it waits for the database like every command.
 	readTimeout = 10 * time.Second
 )
@@ -38,7 +40,8 @@ const waitMost = 2 * refreshInterval
 // view is what pages show at one time. It is not changed after it was published.
 type view struct {
 	version uint64
-	at      time.Time
+	at      time.Time // when host and rows were read
+	tried   time.Time // of the last reading, later than at if it failed
 	host    *overview.Node
 	rows    []overview.Row
 	failed  error // why something could not be read
@@ -52,6 +55,7 @@ type watch struct {
 	log     *slog.Logger
 	prober  *prober
 	history *history
+	turn    chan struct{} // has an element while an answer is made
 
 	readNow, askNow chan struct{} // end a pause
 	lastSeen        atomic.Int64  // time of the last request, by UnixNano
@@ -63,6 +67,7 @@ type watch struct {
 
 	// Used by run only.
 	seen      []byte    // what a newer view must differ from
+	unread    string    // the last error that was logged
 	refreshed time.Time // when rates were computed
 	before    []overview.Row
 	rates     overview.Rates
@@ -71,7 +76,7 @@ type watch struct {
 func newWatch(l *wiring.Lanyard, heard lldp.Memory, log *slog.Logger) *watch {
 	w := &watch{
 		lanyard: l, heard: heard, log: log, newer: make(chan struct{}), history: newHistory(),
-		readNow: make(chan struct{}, 1), askNow: make(chan struct{}, 1),
+		readNow: make(chan struct{}, 1), askNow: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	w.prober = newProber(l, func() { signal(w.readNow) })
 	return w
@@ -94,7 +99,7 @@ func (w *watch) run(ctx context.Context) {
 		started := time.Now()
 		w.sample(ctx)
 		took := time.Since(started)
-		pause(ctx, took, max(w.interval(), idleFactor*took), w.readNow)
+		pause(ctx, hurryFactor*took, max(w.interval(), idleFactor*took), w.readNow)
 	}
 }
 
@@ -149,52 +154,69 @@ func (w *watch) sample(ctx context.Context) {
 func (w *watch) read(ctx context.Context) ([]overview.Row, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	r, changes, err := overview.Read(ctx, w.lanyard)
-	v := &view{at: r.At, failed: errors.Join(err, changes)}
-	if v.failed != nil {
-		w.log.Error("cannot read all that the page shows", "err", v.failed)
-	}
+	r, unread, err := overview.Read(ctx, w.lanyard)
+	w.logUnread(errors.Join(err, unread))
 	if err != nil {
-		if w.now != nil {
-			v.host, v.rows = w.now.host, w.now.rows
-		}
-		w.publish(v)
+		w.publish(w.unchanged(r.At, err))
 		return nil, err
 	}
 	w.mu.Lock()
 	w.recs = r.Records
 	w.mu.Unlock()
 	w.prober.apply(r.Rows)
-	v.rows, v.host = r.Rows, overview.Draw(w.lanyard, w.heard, r.Rows)
-	w.publish(v)
+	w.publish(&view{at: r.At, tried: r.At, rows: r.Rows, host: overview.Draw(w.lanyard, w.heard, r.Rows), failed: unread})
 	return r.Rows, nil
 }
 
-// publish makes v the view that pages show, with rates, if it differs from the last one or its rates are
-// old.
+// logUnread logs an error once, not with each reading that has it.
+func (w *watch) logUnread(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != w.unread && err != nil {
+		w.log.Error("cannot read all that the page shows", "err", err)
+	}
+	w.unread = text
+}
+
+// unchanged returns the view after a reading that failed: what was read before it.
+func (w *watch) unchanged(tried time.Time, failed error) *view {
+	v := &view{tried: tried, failed: failed}
+	if w.now != nil {
+		v.at, v.host, v.rows = w.now.at, w.now.host, w.now.rows
+	}
+	return v
+}
+
+// publish makes v the view that pages show, with rates, if it differs from the last one or that is old.
 func (w *watch) publish(v *view) {
 	seen, err := json.Marshal(struct {
 		Host   *overview.Node
 		Failed string
 	}{v.host, fmt.Sprint(v.failed)})
-	elapsed := v.at.Sub(w.refreshed)
-	if err == nil && bytes.Equal(seen, w.seen) && elapsed < refreshInterval {
+	if err == nil && bytes.Equal(seen, w.seen) && v.tried.Sub(w.now.tried) < refreshInterval {
 		return
 	}
 	w.seen = seen
-	if elapsed >= refreshInterval {
-		w.rates = overview.RatesOf(w.before, v.rows, elapsed)
-		w.before, w.refreshed = v.rows, v.at
-	}
-	if v.host != nil {
-		v.host.AddRates(w.rates)
+	if v.at.Equal(v.tried) { // else, pages show this host already, with its rates
+		w.addRates(v)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	v.version = uint64(v.at.UnixNano())
+	v.version = uint64(v.tried.UnixNano())
 	w.now = v
 	close(w.newer)
 	w.newer = make(chan struct{})
+}
+
+// addRates adds the rates to a view, new ones if those are old.
+func (w *watch) addRates(v *view) {
+	if elapsed := v.at.Sub(w.refreshed); elapsed >= refreshInterval {
+		w.rates = overview.RatesOf(w.before, v.rows, elapsed)
+		w.before, w.refreshed = v.rows, v.at
+	}
+	v.host.AddRates(w.rates)
 }
 
 // view returns what to show. It waits for another version than after, and for a reading if the last
@@ -211,7 +233,7 @@ func (w *watch) view(ctx context.Context, after uint64) *view {
 		w.mu.Lock()
 		v, newer := w.now, w.newer
 		w.mu.Unlock()
-		if v != nil && v.version != after && time.Since(v.at) < watchedFor {
+		if v != nil && v.version != after && time.Since(v.tried) < watchedFor {
 			return v
 		}
 		select {

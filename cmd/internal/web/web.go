@@ -70,10 +70,10 @@ func (p Page) Serve(ctx context.Context, l net.Listener) error {
 
 func (w *watch) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", w.serveOverview)
-	mux.HandleFunc("GET /c/{attachment}", w.serveContainer)
-	mux.HandleFunc("GET /map.json", w.serveJSON)
-	mux.HandleFunc("GET /map.svg", w.serveSVG)
+	mux.HandleFunc("GET /{$}", w.oneByOne(w.serveOverview))
+	mux.HandleFunc("GET /c/{attachment}", w.oneByOne(w.serveContainer))
+	mux.HandleFunc("GET /map.json", w.oneByOne(w.serveJSON))
+	mux.HandleFunc("GET /map.svg", w.oneByOne(w.serveSVG))
 	for _, name := range []string{"page.js", "style.css", "icon.svg"} {
 		mux.HandleFunc("GET /"+name, func(rw http.ResponseWriter, r *http.Request) {
 			http.ServeFileFS(rw, r, assets, "assets/"+name)
@@ -98,11 +98,7 @@ func (w *watch) wanted(rw http.ResponseWriter, r *http.Request) *view {
 	return v
 }
 
-func (w *watch) serveOverview(rw http.ResponseWriter, r *http.Request) {
-	v := w.wanted(rw, r)
-	if v == nil {
-		return
-	}
+func (w *watch) serveOverview(rw http.ResponseWriter, r *http.Request, v *view) {
 	p := overviewPage{common: v.common(), Root: tree(v, w.history)}
 	p.Filter = filter{Text: r.FormValue("q"), Verdict: r.FormValue("verdict")}
 	if len(p.Filter.Text) > maxFilter {
@@ -115,11 +111,7 @@ func (w *watch) serveOverview(rw http.ResponseWriter, r *http.Request) {
 	w.render(rw, http.StatusOK, "overview.html.tmpl", &p)
 }
 
-func (w *watch) serveContainer(rw http.ResponseWriter, r *http.Request) {
-	v := w.wanted(rw, r)
-	if v == nil {
-		return
-	}
+func (w *watch) serveContainer(rw http.ResponseWriter, r *http.Request, v *view) {
 	attachment := r.PathValue("attachment")
 	p := containerPage{common: v.common(), Item: tree(v, w.history).find(attachment)}
 	if p.Item == nil {
@@ -141,20 +133,14 @@ func (w *watch) serveContainer(rw http.ResponseWriter, r *http.Request) {
 	w.render(rw, http.StatusOK, "container.html.tmpl", &p)
 }
 
-func (w *watch) serveJSON(rw http.ResponseWriter, r *http.Request) {
-	if v := w.wanted(rw, r); v != nil {
-		rw.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(rw)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode([]*overview.Node{v.host}) // as "lanyard map --format json"; the client has gone
-	}
+func (w *watch) serveJSON(rw http.ResponseWriter, _ *http.Request, v *view) {
+	rw.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(rw)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode([]*overview.Node{v.host}) // as "lanyard map --format json"; into memory
 }
 
-func (w *watch) serveSVG(rw http.ResponseWriter, r *http.Request) {
-	v := w.wanted(rw, r)
-	if v == nil {
-		return
-	}
+func (w *watch) serveSVG(rw http.ResponseWriter, _ *http.Request, v *view) {
 	svg, err := v.host.SVG()
 	if err != nil {
 		http.Error(rw, err.Error(), http.StatusInternalServerError)

@@ -1,10 +1,14 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +18,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 // TestPage reads the pages of a running service as a browser without a script does.
@@ -39,7 +44,7 @@ func TestPage(t *testing.T) {
 			{"?q=WEB-2", []string{"web-2"}},
 			{"?q=192.168.60.2", []string{"db-1"}},
 			{"?q=eth8+db", []string{"db-1"}},
-			{"?q=db&verdict=ok", []string{"db-1"}},
+			{"?q=db-&verdict=ok", []string{"db-1"}},
 			{"?verdict=bad", nil},
 			{"?verdict=vlan-silent", nil},
 			{"?q=" + url.QueryEscape(hostile), nil},
@@ -246,6 +251,77 @@ func TestDraw(t *testing.T) {
 	}
 }
 
+// TestFailedReading checks that a reading that failed leaves alone what pages show, and its time and
+// rates; and that the error is logged once, not twice a second.
+func TestFailedReading(t *testing.T) {
+	var log bytes.Buffer
+	w := newWatch(nil, lldp.Memory(""), slog.New(slog.NewTextHandler(&log, nil)))
+	start := time.Now()
+	for i := range 2 {
+		at := start.Add(time.Duration(i) * refreshInterval)
+		container := &overview.Node{Kind: "container", Name: "c1", Attachment: "a"}
+		w.publish(&view{at: at, tried: at, host: &overview.Node{Kind: "host", Children: []*overview.Node{container}},
+			rows: []overview.Row{{Attachment: "a", Counters: &verify.Counters{OutBytes: uint64(i) * 1000}}}})
+	}
+	before := w.now
+	failed := errors.New("the database is locked")
+	for i := range 10 {
+		w.logUnread(failed)
+		w.publish(w.unchanged(before.at.Add(time.Duration(i+1)*time.Second), failed))
+	}
+	v := w.now
+	if !errors.Is(v.failed, failed) || v.host != before.host || !v.at.Equal(before.at) || v.version <= before.version {
+		t.Errorf("the view is %+v, want that of before with an error: %+v", v, before)
+	}
+	if got := *v.host.Children[0].OutRate; got != 500 {
+		t.Errorf("the rate is %v, want that of the last two readings: 500", got)
+	}
+	if n := strings.Count(log.String(), "database is locked"); n != 1 {
+		t.Errorf("the error was logged %d times", n)
+	}
+	w.logUnread(nil)
+	w.logUnread(failed)
+	if n := strings.Count(log.String(), "database is locked"); n != 2 {
+		t.Errorf("after a reading without errors, the next one was not logged: %d", n)
+	}
+}
+
+// TestFailedRound checks that a round that failed changes no verdict: above all, it makes none good.
+func TestFailedRound(t *testing.T) {
+	p := newProber(nil, nil)
+	shown := func() verify.Code {
+		rows := []overview.Row{{Attachment: "a", Verdict: verify.OK}, {Attachment: "b", Verdict: verify.GatewaySilent}}
+		p.apply(rows)
+		if rows[1].Verdict != verify.GatewaySilent {
+			t.Errorf("the start's bad verdict has become %q", rows[1].Verdict)
+		}
+		return rows[0].Verdict
+	}
+	now, failed := time.Now(), errors.New("cannot be asked")
+	p.found["b"] = found{}.next(now, nil, failed)
+	for _, c := range []struct {
+		verdicts []verify.Verdict
+		err      error
+		want     verify.Code
+	}{
+		{nil, failed, verify.Unverified},
+		{[]verify.Verdict{{Code: verify.VLANSilent}}, nil, verify.VLANSilent},
+		{nil, failed, verify.VLANSilent},
+		{[]verify.Verdict{{Code: verify.OK}}, nil, verify.OK},
+		{nil, failed, verify.OK},
+	} {
+		before := p.found["a"]
+		after := before.next(now, c.verdicts, c.err)
+		p.found["a"] = after
+		if got := shown(); got != c.want {
+			t.Errorf("after %v, %v: the page shows %q, want %q", c.verdicts, c.err, got, c.want)
+		}
+		if c.err != nil && after.change != before.change {
+			t.Error("a failed round counts as a change")
+		}
+	}
+}
+
 // TestDue checks which gateways are asked next, of two networks with 20 containers each.
 func TestDue(t *testing.T) {
 	p := newProber(nil, nil)
@@ -267,15 +343,41 @@ func TestDue(t *testing.T) {
 		t.Errorf("due are %s: want one of each network, and 4 others, the oldest first", got)
 	}
 	recs[0].Mode, recs[1].State = verify.Off, hook.Attaching
-	p.asking[recs[2].ID.String()] = true
-	if got := fmt.Sprint(due()); got != "[4 5 6 7 8 9]" {
+	p.asking[recs[2].ID.String()] = "web"
+	if got := fmt.Sprint(due()); got != "[4 5 6 7 8]" {
 		t.Errorf("due are %s: want none with verification off, not attached or being asked", got)
 	}
 	// The newest of "db" turns bad: the others of "db" come before those of "web".
 	bad := p.found[recs[39].ID.String()]
 	bad.change = bad.at.Add(time.Second)
 	p.found[recs[39].ID.String()] = bad
-	if got := due(); len(got) != 1+19+4 || got[0] != 4 || got[1] != 5 || got[2] != 6 || got[3] != 8 {
+	if got := due(); len(got) != 19+4 || got[0] != 4 || got[1] != 6 || got[2] != 8 || got[19] != 5 {
 		t.Errorf("due are %v: want all of db", got)
+	}
+}
+
+// TestSilentNetwork checks that a network whose rounds do not end leaves rounds for the others, of which
+// each is asked in the first turn that sees it.
+func TestSilentNetwork(t *testing.T) {
+	p := newProber(nil, nil)
+	var recs []hook.Attachment
+	add := func(network string, n int) {
+		for range n {
+			id := len(recs) + 1
+			recs = append(recs, hook.Attachment{ID: verify.ID{byte(id >> 8), byte(id)}, State: hook.Attached, Network: network})
+		}
+	}
+	add("silent", 100)
+	for range 100 {
+		p.reserve(recs)
+	}
+	if got := len(p.asking); got != maxRounds/2 {
+		t.Errorf("one network has %d of %d rounds", got, maxRounds)
+	}
+	for _, network := range []string{"web", "db", "backup"} {
+		add(network, 10)
+		if !slices.ContainsFunc(p.reserve(recs), func(a hook.Attachment) bool { return a.Network == network }) {
+			t.Errorf("%q is not asked: %d rounds are left", network, p.free)
+		}
 	}
 }
