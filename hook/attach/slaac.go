@@ -132,22 +132,25 @@ func (v *verification) askAbout(
 // maxRemoved is the number of reads after which an address counts as removed.
 const maxRemoved = 3
 
-// listenToRouters solicits routers until an address is usable or was removed, or the deadline is over.
+// listenToRouters solicits routers until an address is usable or was removed, or the deadline is over. It
+// does not wait for the kernel to make the link-local address usable, which takes a second. Until then it
+// solicits from ::, since no station may learn of the address, nor could the kernel take an answer to it
+// (RFC 4862 §5.4).
 func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Listener) (a verify.Autoconf, err error) {
 	end := time.Now().Add(cmp.Or(time.Duration(v.def.Deadline), slaacWait))
-	var solicited time.Time
+	from, solicited := netip.IPv6Unspecified(), time.Time{}
 	removed := 0 // reads without an address, although a router gives one
 	for {
 		if now := time.Now(); now.Sub(solicited) >= solicitEvery {
 			solicited = now
-			if err := v.solicit(routers); err != nil {
+			if err := routers.Solicit(v.rec.MAC, from); err != nil {
 				return a, err
 			}
 		}
 		if err := routers.Read(time.Now().Add(50 * time.Millisecond)); err != nil {
 			return a, err
 		}
-		if a, err = v.readAutoconf(); err != nil {
+		if a, from, err = v.readAutoconf(); err != nil {
 			return a, err
 		}
 		// The kernel removes an address at once if another station has it (addrconf.c, addrconf_dad_stop).
@@ -164,37 +167,29 @@ func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Liste
 	}
 }
 
-// solicit asks all routers to advertise themselves. On a trunk that is watched, it does not wait for the
-// kernel to make the link-local address usable, which takes a second: routers answer to all nodes.
-func (v *verification) solicit(routers *slaac.Listener) error {
-	if v.unwatched != "" {
-		return routers.Solicit(v.rec.MAC.Hardware())
-	}
-	return v.ns.Do(func() error {
-		return v.Probers.Ask(v.rec.Index, v.rec.MAC, verify.Question{Routers: true, From: v.rec.MAC.LinkLocal()})
-	})
-}
-
-// readAutoconf reads what the kernel of the container has configured.
-func (v *verification) readAutoconf() (a verify.Autoconf, err error) {
-	a.Default = v.rec.SLAAC.Default
+// readAutoconf reads what the kernel of the container has configured, and the address to solicit from.
+func (v *verification) readAutoconf() (a verify.Autoconf, from netip.Addr, err error) {
+	a.Default, from = v.rec.SLAAC.Default, netip.IPv6Unspecified()
 	addrs, err := v.ns.Addrs(v.rec.Index)
 	if err != nil {
-		return a, err
+		return a, from, err
 	}
 	for _, has := range addrs {
-		if has.Autoconf {
+		switch {
+		case has.Autoconf:
 			a.Addrs = append(a.Addrs, autoAddr(has))
+		case has.Prefix.Addr() == v.rec.MAC.LinkLocal() && !has.Tentative:
+			from = has.Prefix.Addr()
 		}
 	}
 	if !a.Default {
-		return a, nil
+		return a, from, nil
 	}
 	routes, err := v.ns.Defaults()
 	if i := slices.IndexFunc(routes, func(r link.Route) bool { return r.RA && r.Index == v.rec.Index }); i >= 0 {
 		a.Router = routes[i].Gateway
 	}
-	return a, err
+	return a, from, err
 }
 
 // autoAddr returns an address with its state.
