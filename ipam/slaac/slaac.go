@@ -169,14 +169,17 @@ func unusable(p *wire.PrefixInformation) string {
 	return ""
 }
 
-// NoDefault reports whether routers were heard, and none of them is a default router.
-func (l *Listener) NoDefault() bool {
+// Giver returns a router that was heard, if possible one that gives an address; the zero Addr if none was.
+func (l *Listener) Giver() netip.Addr {
 	for _, r := range l.routers {
-		if r.lifetime > 0 {
-			return false
+		if len(r.usable) > 0 {
+			return r.addr
 		}
 	}
-	return len(l.routers) > 0
+	if len(l.routers) > 0 {
+		return l.routers[0].addr
+	}
+	return netip.Addr{}
 }
 
 // Addrs returns the addresses that the kernel configures from what was heard, for an interface with a MAC

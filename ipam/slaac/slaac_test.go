@@ -40,12 +40,12 @@ func TestHeard(t *testing.T) {
 	} {
 		l := &Listener{}
 		l.keep(ndp.Router{From: from, Lifetime: time.Hour}, options)
-		if got := l.Heard(); !strings.Contains(got, want) || l.NoDefault() {
-			t.Errorf("got %q, want %q; no default router: %v", got, want, l.NoDefault())
+		if got := l.Heard(); !strings.Contains(got, want) || l.Giver() != from {
+			t.Errorf("got %q, want %q; router %s", got, want, l.Giver())
 		}
 	}
-	if l := (&Listener{}); l.Heard() != "" || l.NoDefault() {
-		t.Errorf("without advertisements: %q, no default router: %v", l.Heard(), l.NoDefault())
+	if l := (&Listener{}); l.Heard() != "" || l.Giver().IsValid() {
+		t.Errorf("without advertisements: %q, router %s", l.Heard(), l.Giver())
 	}
 }
 
@@ -69,8 +69,9 @@ func TestFlood(t *testing.T) {
 		}
 	}
 	l.keep(ndp.Router{From: netip.MustParseAddr("fe80::1"), Lifetime: time.Hour}, nil)
-	if got := l.Heard(); l.NoDefault() || !strings.HasPrefix(got, "router fe80::1 advertises no prefix; ") {
-		t.Errorf("router fe80::1 has changed: %s", got)
+	if got := l.Heard(); l.Giver() != netip.MustParseAddr("fe80::2") ||
+		!strings.HasPrefix(got, "router fe80::1 advertises no prefix; ") {
+		t.Errorf("router fe80::1 has changed: %s; router %s", got, l.Giver())
 	}
 }
 
