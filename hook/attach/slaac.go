@@ -71,12 +71,8 @@ func (t *attempt) routersMetric() (int, error) {
 	return link.RouterMetric, nil
 }
 
-// addVerdict adds the verdict on router advertisements to those on gateways. It is the only one if the
-// interface has no other addresses.
+// addVerdict adds the verdict on router advertisements to those on gateways.
 func (v *verification) addVerdict(verdict verify.Verdict) {
-	if len(v.rec.Addrs) == 0 && v.rec.Verdict.Code == verify.Unverified {
-		v.rec.Verdicts = nil
-	}
 	v.rec.Verdicts = append(v.rec.Verdicts, verdict)
 	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
 }

@@ -304,6 +304,46 @@ func TestSLAACTwoRouters(t *testing.T) {
 	}
 }
 
+// TestSLAACVerifiedAgain checks that a later verdict does not repeat that of the start.
+func TestSLAACVerifiedAgain(t *testing.T) {
+	w, gw := newSLAAC(t, func(d *network.Definition) {
+		d.IPAM, d.Subnets, d.Deadline = network.IPAMNone, nil, network.Duration(time.Second)
+	})
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	verified := func(code verify.Code) {
+		t.Helper()
+		a := w.Record()
+		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			verdicts, err := l.Verify(ctx, a)
+			if len(verdicts) != 1 || verdicts[0].Code != code {
+				t.Errorf("verdicts %v, want %s", verdicts, code)
+			}
+			return err
+		}))
+	}
+	verified(verify.NoRouter)
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	testenv.Eventually(t, "an address", func() error {
+		if now := w.now(); !verify.Usable(now.Auto) {
+			return fmt.Errorf("now %+v", now)
+		}
+		return nil
+	})
+	verified(verify.OK)
+	a := w.Record()
+	hooklab.IP(t, c.Namespace, "link del eth0")
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, a.ID)
+		return err
+	}))
+	if a = w.Record(); len(a.Verdicts) != 1 {
+		t.Errorf("created again, it has the verdicts %v", a.Verdicts)
+	}
+	w.LoseDatabase(false)
+	verified(verify.OK)
+}
+
 // TestSLAACInternal checks that a router is asked on a network without default routes, too: an address
 // proves that its frames arrive, not that the container's do.
 func TestSLAACInternal(t *testing.T) {
