@@ -323,6 +323,10 @@ func TestSLAACVerifiedAgain(t *testing.T) {
 		}))
 	}
 	verified(verify.NoRouter)
+	w.LoseDatabase(false)
+	if a := w.Record(); !a.SLAAC.Default {
+		t.Error("a record that was rebuilt without a router does not take the default route of one")
+	}
 	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
 	testenv.Eventually(t, "an address", func() error {
 		if now := w.now(); !verify.Usable(now.Auto) {

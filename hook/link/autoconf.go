@@ -2,7 +2,10 @@ package link
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -39,6 +42,17 @@ func AcceptRouters(name string, metric int) error {
 		}
 	}
 	return nil
+}
+
+// TakesRouters reports whether an interface takes the routers' default route, in the calling thread's
+// namespace. That holds also while no router gives one.
+func TakesRouters(name string) (bool, error) {
+	key := fmt.Sprintf("ipv6/conf/%s/accept_ra_defrtr", name)
+	if !filepath.IsLocal(key) { // containers choose names
+		return false, fmt.Errorf("sysctl %s is not below net", clip(key))
+	}
+	text, err := os.ReadFile("/proc/sys/net/" + key)
+	return strings.TrimSpace(string(text)) == "1", err
 }
 
 // RouterMetric is the metric of a default route from a router, unless it has to win.

@@ -258,7 +258,7 @@ func (r *Rebuilder) recordsIn(
 			}
 			if a, complete := recordFromLink(i, id, s, s.possible(addrs, i.MAC, parents()), watched); complete {
 				a.Owner, a.Defaults = owner, defaultsVia(routes(), i.Index)
-				setRouters(&a, routes())
+				setRouters(n, &a)
 				found = append(found, a)
 			}
 		}
@@ -390,12 +390,17 @@ func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 	return via
 }
 
-// setRouters sets whether an interface takes the default route of routers: that comes and goes, so that
-// its next hop is not recorded.
-func setRouters(a *hook.Attachment, routes []link.Route) {
-	if a.SLAAC != nil {
-		a.SLAAC.Default = slices.ContainsFunc(routes, func(r link.Route) bool { return r.RA && r.Index == a.Index })
+// setRouters sets whether an interface takes the default route of routers. The route itself comes and
+// goes, so that its next hop is not recorded. The name of the interface can be another one by now: then
+// it does not, and this must not prevent the rebuild.
+func setRouters(n *link.Netns, a *hook.Attachment) {
+	if a.SLAAC == nil {
+		return
 	}
+	_ = n.Do(func() (err error) {
+		a.SLAAC.Default, err = link.TakesRouters(a.Interface)
+		return err
+	})
 }
 
 // endpointFor returns the endpoint of a restored record. Its id is that of the endpoint with the
