@@ -50,6 +50,27 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 	return nil
 }
 
+// keepRouters completes the record of a running container that has got another DHCP lease by what
+// concerns routers: the lease changes nothing of that. The verdict is a new one, and never fatal.
+func (t *attempt) keepRouters(ctx context.Context, before hook.Attachment) error {
+	if t.rec.SLAAC == nil {
+		return nil
+	}
+	for _, o := range before.Others {
+		if o.To.Addr().Is6() {
+			t.rec.Others = append(t.rec.Others, o)
+		}
+	}
+	if t.rec.Mode == verify.Off {
+		return nil
+	}
+	verdict, err := t.awaitAutoconf(ctx, func() error { return nil })
+	if err == nil {
+		t.addVerdict(verdict)
+	}
+	return err
+}
+
 // routersMetric returns the metric of the routers' default route, 0 if the interface does not take it,
 // by the rules of other default routes: see chooseDefault. A gateway of the network comes first.
 func (t *attempt) routersMetric() (int, error) {
