@@ -87,8 +87,8 @@ func judgeRouter(f Facts, a Autoconf) (Code, string) {
 	case !a.Router.IsValid() && a.Heard == "":
 		return NoRouter, fmt.Sprintf("%s, but no router advertised itself within %s: check the router", has, round(a.Waited))
 	case !a.Router.IsValid():
-		return NoRouter, fmt.Sprintf("%s, but no router gave a default route within %s, so that IPv6 leads nowhere else: %s: "+
-			"check the router", has, round(a.Waited), a.Heard)
+		return NoRouter, fmt.Sprintf("%s, but no router gave a default route within %s, so that IPv6 leads nowhere else: "+
+			"%s: check the router", has, round(a.Waited), a.Heard)
 	case a.MAC.IsZero() && a.Seen != nil && a.Seen.OutFrames == 0:
 		return NotSent, fmt.Sprintf("%s, but no question from %q for router %s reached trunk %q: look for a tc filter on "+
 			"either that drops it", has, f.Parent, a.Router, f.Trunk)

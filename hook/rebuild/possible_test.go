@@ -45,7 +45,8 @@ func TestPossible(t *testing.T) {
 func TestPossibleSLAAC(t *testing.T) {
 	mac := ether.MAC{2, 0, 0, 0, 0, 9}
 	slaac := networkParent{def: &network.Definition{IPv6Mode: network.IPv6SLAAC}}
-	leased := networkParent{def: &network.Definition{Subnets: []network.Subnet{{Subnet: netip.MustParsePrefix("fd77::/64")}}}}
+	leased := networkParent{def: &network.Definition{Subnets: []network.Subnet{
+		{Subnet: netip.MustParsePrefix("fd77::/64")}}}}
 	addr := func(text string, autoconf bool) link.Addr {
 		return link.Addr{Prefix: netip.MustParsePrefix(text), Autoconf: autoconf, Valid: time.Minute}
 	}
