@@ -32,14 +32,14 @@ type AutoAddr struct {
 // Autoconf is what is known besides Facts after an interface had time to configure addresses from
 // router advertisements.
 type Autoconf struct {
-	Addrs  []AutoAddr
-	Router netip.Addr // the next hop of the default route that the kernel has from a router; zero: none
-	MAC    ether.MAC  // the router's, as it answered; zero: it did not
+	Addrs []AutoAddr
+	// Router is the next hop of the default route that the kernel has from a router. If the interface does
+	// not take that route, it is a router that was heard. Zero: none.
+	Router netip.Addr
+	MAC    ether.MAC // the router's, as it answered; zero: it did not
 	RTT    time.Duration
-	// Default reports that the interface takes the default route of routers.
-	Default bool
-	Heard   string // what routers have advertised, in words; "": no router advertised itself
-	Waited  time.Duration
+	Heard  string // what routers have advertised, in words; "": no router advertised itself
+	Waited time.Duration
 	// Seen is what the trunk saw of the container's frames in this time. It is nil if the trunk was not
 	// watched.
 	Seen *Counters
@@ -84,19 +84,19 @@ func judgeAutoconf(f Facts, a Autoconf) (Code, string) {
 func judgeRouter(f Facts, a Autoconf) (Code, string) {
 	has := fmt.Sprintf("IPv6 autoconfiguration on %s gave %s", f.where(), AutoText(a.Addrs))
 	switch {
-	case a.Default && !a.Router.IsValid():
-		text := has + ", but no router is a default router (lifetime 0), so that IPv6 leads nowhere else"
-		if a.Heard != "" {
-			text += ": " + a.Heard
-		}
-		return NoRouter, text + ": check the router"
-	case a.Default && a.MAC.IsZero():
+	case !a.Router.IsValid() && a.Heard == "":
+		return NoRouter, fmt.Sprintf("%s, but no router advertised itself within %s: check the router", has, round(a.Waited))
+	case !a.Router.IsValid():
+		return NoRouter, fmt.Sprintf("%s, but no router gave a default route within %s, so that IPv6 leads nowhere else: "+
+			"%s: check the router", has, round(a.Waited), a.Heard)
+	case a.MAC.IsZero() && a.Seen != nil && a.Seen.OutFrames == 0:
+		return NotSent, fmt.Sprintf("%s, but no question from %q for router %s reached trunk %q: look for a tc filter on "+
+			"either that drops it", has, f.Parent, a.Router, f.Trunk)
+	case a.MAC.IsZero():
 		return GatewaySilent, fmt.Sprintf("%s, but router %s, which has advertised itself, does not answer: check the router",
 			has, a.Router)
 	}
-	if a.Default {
-		has += fmt.Sprintf("; router %s (%s) answered", a.Router, a.MAC)
-	}
+	has += fmt.Sprintf("; router %s (%s) answered", a.Router, a.MAC)
 	switch {
 	case a.Seen == nil:
 		return Unobserved, has + "; tags were not watched: " + f.Unwatched

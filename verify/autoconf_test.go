@@ -21,7 +21,7 @@ func TestJudgeAutoconf(t *testing.T) {
 		return []AutoAddr{{Addr: netip.MustParsePrefix("fd77::9/64"), State: state}}
 	}
 	good := Autoconf{
-		Addrs: addr(AutoUsable), Router: netip.MustParseAddr("fe80::1"), MAC: mac, Default: true, Waited: 6 * time.Second,
+		Addrs: addr(AutoUsable), Router: netip.MustParseAddr("fe80::1"), MAC: mac, Waited: 6 * time.Second,
 		Heard: "router fe80::1 advertises fd77::/64",
 	}
 	nothing := func(a *Autoconf) { a.Addrs, a.Heard, a.Router, a.MAC = nil, "", netip.Addr{}, ether.MAC{} }
@@ -32,15 +32,18 @@ func TestJudgeAutoconf(t *testing.T) {
 	}{
 		{OK, func(*Facts, *Autoconf) {},
 			"on VLAN 50 of \"eth0\" gave fd77::9/64; router fe80::1 (02:00:00:00:00:02) answered"},
-		{OK, func(_ *Facts, a *Autoconf) { a.Default, a.Router, a.MAC = false, netip.Addr{}, ether.MAC{} },
-			"gave fd77::9/64"},
+		{GatewaySilent, func(_ *Facts, a *Autoconf) { a.MAC = ether.MAC{} }, "fe80::1, which"},
+		{NotSent, func(_ *Facts, a *Autoconf) { a.MAC, a.Seen.OutFrames = ether.MAC{}, 0 },
+			"no question from \"eth0.50\" for router fe80::1 reached trunk \"eth0\""},
 		{OK, func(_ *Facts, a *Autoconf) { a.Addrs = addr(AutoDeprecated) }, "gave fd77::9/64 (deprecated)"},
 		{OKLocal, func(_ *Facts, a *Autoconf) { a.MAC = local }, "nothing about the switch"},
 		{Unobserved, func(f *Facts, a *Autoconf) { f.Unwatched, a.Seen = "no BPF", nil }, "not watched: no BPF"},
 		{GatewaySilent, func(_ *Facts, a *Autoconf) { a.MAC = ether.MAC{} },
 			"fe80::1, which has advertised itself, does not"},
 		{NoRouter, func(_ *Facts, a *Autoconf) { a.Router = netip.Addr{} },
-			"lifetime 0), so that IPv6 leads nowhere else: router"},
+			"no router gave a default route within 6s, so that IPv6 leads nowhere else: router fe80::1 adv"},
+		{NoRouter, func(_ *Facts, a *Autoconf) { nothing(a); a.Addrs = addr(AutoUsable) },
+			"gave fd77::9/64, but no router advertised itself within 6s"},
 		{ParentDown, func(f *Facts, _ *Autoconf) { f.Down = "no carrier" }, "no carrier"},
 		{WrongVLAN, func(_ *Facts, a *Autoconf) { a.Seen.OutWrong = 1 }, "other tags than VLAN 50"},
 		{AddressConflict, func(f *Facts, a *Autoconf) {

@@ -203,6 +203,10 @@ func (t *attempt) usable(l dhcp.Lease) error {
 			return fmt.Errorf("offers address %s, which is the network's gateway", a)
 		}
 	}
+	if t.def.SLAAC() && t.rec.MTURequested == 0 && l.MTU != 0 && l.MTU < minMTU6 {
+		return fmt.Errorf("offers MTU %d, but IPv6 needs at least %d: correct its option 26, or use a network with --mtu",
+			l.MTU, minMTU6)
+	}
 	reserved := map[netip.Addr]string{}
 	if err := t.reserveHosts(reserved, l.Addr.Masked(), t.hostAddrs); err != nil {
 		return err

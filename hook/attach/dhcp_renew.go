@@ -355,6 +355,9 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 		err = &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
 	}
 	if err == nil {
+		err = t.keepRouters(ctx, a)
+	}
+	if err == nil {
 		err = t.commit(ctx)
 	}
 	if err != nil {

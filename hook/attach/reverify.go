@@ -76,7 +76,7 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 // askAgain asks the gateways of an attachment, and asks for its addresses. The verdicts are the record's.
 func (v *verification) askAgain(ctx context.Context) (err error) {
 	if len(v.rec.Addrs) == 0 || v.def.Routed() {
-		v.rec.Verdicts = v.verdictWithoutRound()
+		v.rec.Verdicts = v.verdictsWithoutRound()
 		return nil
 	}
 	if v.hostState, err = v.refreshHostState(ctx); err != nil {
@@ -124,14 +124,18 @@ func (v *verification) watchAgain(ctx context.Context) error {
 	})
 }
 
-// verdictWithoutRound returns the verdict for a network without stations to ask: that of the start,
-// unless another station with the same MAC was seen since.
-func (v *verification) verdictWithoutRound() []verify.Verdict {
+// verdictsWithoutRound returns the verdicts for a network without gateways to ask: that of the start,
+// unless another station with the same MAC was seen since. That on routers is not repeated: they are
+// asked again.
+func (v *verification) verdictsWithoutRound() []verify.Verdict {
 	if c := v.recentDuplicate(); c != nil {
 		return []verify.Verdict{verify.Judge(verify.Facts{
 			Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC,
 			Claimants: []verify.Claimant{*c},
 		})}
+	}
+	if v.rec.SLAAC != nil {
+		return nil
 	}
 	return []verify.Verdict{v.rec.Verdict}
 }

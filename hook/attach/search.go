@@ -20,6 +20,7 @@ const maxCandidates = 8
 // not requested is a *lateConflict.
 func (t *attempt) verifyAndConfigure(ctx context.Context) error {
 	unverified := func(text string) verify.Verdict { return verify.Verdict{Code: verify.Unverified, Text: text} }
+	t.rec.Verdicts = nil // of an earlier attach, if the interface is created again
 	switch {
 	case t.rec.Mode == verify.Off:
 		t.rec.Verdict = unverified("verification is off")

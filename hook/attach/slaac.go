@@ -50,6 +50,27 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 	return nil
 }
 
+// keepRouters completes the record of a running container that has got another DHCP lease by what
+// concerns routers: the lease changes nothing of that. The verdict is a new one, and never fatal.
+func (t *attempt) keepRouters(ctx context.Context, before hook.Attachment) error {
+	if t.rec.SLAAC == nil {
+		return nil
+	}
+	for _, o := range before.Others {
+		if o.To.Addr().Is6() {
+			t.rec.Others = append(t.rec.Others, o)
+		}
+	}
+	if t.rec.Mode == verify.Off {
+		return nil
+	}
+	verdict, err := t.awaitAutoconf(ctx, func() error { return nil })
+	if err == nil {
+		t.addVerdict(verdict)
+	}
+	return err
+}
+
 // routersMetric returns the metric of the routers' default route, 0 if the interface does not take it,
 // by the rules of other default routes: see chooseDefault. A gateway of the network comes first.
 func (t *attempt) routersMetric() (int, error) {
@@ -71,12 +92,8 @@ func (t *attempt) routersMetric() (int, error) {
 	return link.RouterMetric, nil
 }
 
-// addVerdict adds the verdict on router advertisements to those on gateways. It is the only one if the
-// interface has no other addresses.
+// addVerdict adds the verdict on router advertisements to those on gateways.
 func (v *verification) addVerdict(verdict verify.Verdict) {
-	if len(v.rec.Addrs) == 0 && v.rec.Verdict.Code == verify.Unverified {
-		v.rec.Verdicts = nil
-	}
 	v.rec.Verdicts = append(v.rec.Verdicts, verdict)
 	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
 }
@@ -132,69 +149,77 @@ func (v *verification) askAbout(
 // maxRemoved is the number of reads after which an address counts as removed.
 const maxRemoved = 3
 
-// listenToRouters solicits routers until an address is usable or was removed, or the deadline is over.
+// listenToRouters solicits routers until an address is usable or was removed, or the deadline is over. It
+// does not wait for the kernel to make the link-local address usable, which takes a second. Until then it
+// solicits from ::, since no station may learn of the address, nor could the kernel take an answer to it
+// (RFC 4862 §5.4).
 func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Listener) (a verify.Autoconf, err error) {
-	end := time.Now().Add(cmp.Or(time.Duration(v.def.Deadline), slaacWait))
-	var solicited time.Time
+	end, solicited := v.routersBy(ctx), time.Time{}
 	removed := 0 // reads without an address, although a router gives one
 	for {
-		if now := time.Now(); now.Sub(solicited) >= solicitEvery {
-			solicited = now
-			if err := v.solicit(routers); err != nil {
-				return a, err
-			}
-		}
-		if err := routers.Read(time.Now().Add(50 * time.Millisecond)); err != nil {
+		var from netip.Addr
+		if a, from, err = v.readAutoconf(); err != nil {
 			return a, err
 		}
-		if a, err = v.readAutoconf(); err != nil {
-			return a, err
+		if !v.rec.SLAAC.Default {
+			a.Router = routers.Giver()
 		}
 		// The kernel removes an address at once if another station has it (addrconf.c, addrconf_dad_stop).
 		if removed = removed + 1; len(a.Addrs) > 0 || len(routers.Addrs(v.rec.MAC.LinkLocal())) == 0 {
 			removed = 0
 		}
-		complete := !a.Default || a.Router.IsValid() || routers.NoDefault()
-		if verify.Usable(a.Addrs) && complete || removed == maxRemoved || !time.Now().Before(end) {
+		// A router without a default route can answer some seconds before another (RFC 4861 §6.2.6).
+		complete := verify.Usable(a.Addrs) && a.Router.IsValid()
+		if now := time.Now(); complete || removed == maxRemoved || !now.Before(end) {
 			return a, nil
+		} else if now.Sub(solicited) >= solicitEvery {
+			solicited = now
+			if err := routers.Solicit(v.rec.MAC, from); err != nil {
+				return a, err
+			}
 		}
-		if err := ctx.Err(); err != nil {
+		if err := errors.Join(routers.Read(time.Now().Add(50*time.Millisecond)), ctx.Err()); err != nil {
 			return a, err
 		}
 	}
 }
 
-// solicit asks all routers to advertise themselves. On a trunk that is watched, it does not wait for the
-// kernel to make the link-local address usable, which takes a second: routers answer to all nodes.
-func (v *verification) solicit(routers *slaac.Listener) error {
-	if v.unwatched != "" {
-		return routers.Solicit(v.rec.MAC.Hardware())
+// routersBy returns until when to wait for routers. What is left of ctx then is enough to ask the router
+// and to judge: a start that routers do not answer must not fail for that in mode warn.
+func (v *verification) routersBy(ctx context.Context) time.Time {
+	end := time.Now().Add(cmp.Or(time.Duration(v.def.Deadline), slaacWait))
+	if last, has := ctx.Deadline(); has && last.Add(-judgeTime).Before(end) {
+		return last.Add(-judgeTime)
 	}
-	return v.ns.Do(func() error {
-		return v.Probers.Ask(v.rec.Index, v.rec.MAC, verify.Question{Routers: true, From: v.rec.MAC.LinkLocal()})
-	})
+	return end
 }
 
-// readAutoconf reads what the kernel of the container has configured.
-func (v *verification) readAutoconf() (a verify.Autoconf, err error) {
-	a.Default = v.rec.SLAAC.Default
+// judgeTime is the time for a verdict after the wait for routers.
+const judgeTime = verify.DefaultDeadline + 500*time.Millisecond
+
+// readAutoconf reads what the kernel of the container has configured, and the address to solicit from.
+func (v *verification) readAutoconf() (a verify.Autoconf, from netip.Addr, err error) {
+	from = netip.IPv6Unspecified()
 	addrs, err := v.ns.Addrs(v.rec.Index)
 	if err != nil {
-		return a, err
+		return a, from, err
 	}
 	for _, has := range addrs {
-		if has.Autoconf {
+		switch {
+		case has.Autoconf:
 			a.Addrs = append(a.Addrs, autoAddr(has))
+		case has.Prefix.Addr() == v.rec.MAC.LinkLocal() && !has.Tentative:
+			from = has.Prefix.Addr()
 		}
 	}
-	if !a.Default {
-		return a, nil
+	if !v.rec.SLAAC.Default {
+		return a, from, nil
 	}
 	routes, err := v.ns.Defaults()
 	if i := slices.IndexFunc(routes, func(r link.Route) bool { return r.RA && r.Index == v.rec.Index }); i >= 0 {
 		a.Router = routes[i].Gateway
 	}
-	return a, err
+	return a, from, err
 }
 
 // autoAddr returns an address with its state.

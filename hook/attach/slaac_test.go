@@ -120,7 +120,7 @@ func TestNoRouter(t *testing.T) {
 		{"", []string{"no router advertised itself (RA) within 3", "though it is alive"}},
 		{"prefix fd77::/64 { AdvAutonomous off; };", []string{"fd77::/64 without the autonomous flag"}},
 		{"AdvDefaultLifetime 0; prefix fd77::/64 { };",
-			[]string{"gave fd77::", "no router is a default router (lifetime 0)", "leads nowhere else"}},
+			[]string{"gave fd77::", "no router gave a default route within 3", "which is no default router (lifetime 0)"}},
 	} {
 		switch {
 		case radvd != nil:
@@ -138,6 +138,16 @@ func TestNoRouter(t *testing.T) {
 	if v := w.Record().Verdict; v.Code != verify.NoRouter {
 		t.Errorf("in mode warn, the verdict is %v", v)
 	}
+	a := w.Record()
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		ctx, cancel := context.WithTimeout(ctx, 2500*time.Millisecond) // less than the network's deadline
+		defer cancel()
+		verdicts, err := l.Verify(ctx, a)
+		if len(verdicts) != 2 || verdicts[1].Code != verify.NoRouter {
+			t.Errorf("verified in less than the deadline: %v", verdicts)
+		}
+		return err
+	}))
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 }
 
@@ -258,4 +268,98 @@ func TestSLAACUnobserved(t *testing.T) {
 		t.Errorf("the verdicts are %+v", a.Verdicts)
 	}
 	hooklab.Pings(t, c.Namespace, "2001:db8:f::9")
+}
+
+// TestSLAACSolicited checks that a router that advertises itself once a minute answers the solicitation in
+// a way that the kernel takes before the interface has an address.
+func TestSLAACSolicited(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	gw.ServeRadvd("AdvDefaultLifetime 120; MinRtrAdvInterval 45; MaxRtrAdvInterval 60; prefix fd77::/64 { };")
+	witness := testenv.NewContainer(t)
+	w.MustAttach("witness", witness, "network=web", "verify=strict") // radvd runs, and has announced itself
+	c := testenv.NewContainer(t)
+	began := time.Now()
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	hooklab.Pings(t, c.Namespace, "2001:db8:f::9")
+}
+
+// TestSLAACTwoRouters checks that a start waits for the default router if another one answers first.
+func TestSLAACTwoRouters(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	other := w.AddGateway(0, "fd77::2/64")
+	other.ServeRadvd("AdvDefaultLifetime 0; prefix fd77::/64 { };")
+	later := time.AfterFunc(2500*time.Millisecond, func() { // RFC 4861 §6.2.6 permits three seconds
+		if err := gw.Advertise(netip.MustParsePrefix("fd77::/64")); err != nil {
+			t.Error(err)
+		}
+	})
+	defer later.Stop()
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	if v := w.Record().Verdicts[1]; v.Code != verify.OK || v.MAC != gw.MAC {
+		t.Errorf("the verdict is %v", v)
+	}
+}
+
+// TestSLAACVerifiedAgain checks that a later verdict does not repeat that of the start.
+func TestSLAACVerifiedAgain(t *testing.T) {
+	w, gw := newSLAAC(t, func(d *network.Definition) {
+		d.IPAM, d.Subnets, d.Deadline = network.IPAMNone, nil, network.Duration(time.Second)
+	})
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	verified := func(code verify.Code) {
+		t.Helper()
+		a := w.Record()
+		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			verdicts, err := l.Verify(ctx, a)
+			if len(verdicts) != 1 || verdicts[0].Code != code {
+				t.Errorf("verdicts %v, want %s", verdicts, code)
+			}
+			return err
+		}))
+	}
+	verified(verify.NoRouter)
+	w.LoseDatabase(false)
+	if a := w.Record(); !a.SLAAC.Default {
+		t.Error("a record that was rebuilt without a router does not take the default route of one")
+	}
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	testenv.Eventually(t, "an address", func() error {
+		if now := w.now(); !verify.Usable(now.Auto) {
+			return fmt.Errorf("now %+v", now)
+		}
+		return nil
+	})
+	verified(verify.OK)
+	a := w.Record()
+	hooklab.IP(t, c.Namespace, "link del eth0")
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, a.ID)
+		return err
+	}))
+	if a = w.Record(); len(a.Verdicts) != 1 {
+		t.Errorf("created again, it has the verdicts %v", a.Verdicts)
+	}
+	w.LoseDatabase(false)
+	verified(verify.OK)
+}
+
+// TestSLAACInternal checks that a router is asked on a network without default routes, too: an address
+// proves that its frames arrive, not that the container's do.
+func TestSLAACInternal(t *testing.T) {
+	w, gw := newSLAAC(t, func(d *network.Definition) { d.IPAM, d.Subnets, d.Internal = network.IPAMNone, nil, true })
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	if v := w.Record().Verdicts[0]; v.Code != verify.OK || v.MAC != gw.MAC {
+		t.Errorf("the verdict is %v", v)
+	}
+	defer w.Foreign(gw.Namespace, testenv.NIC, testenv.In, 2)() // TC_ACT_SHOT
+	other := testenv.NewContainer(t)
+	w.Refused("a router that hears nothing", w.Attach("c2", other, "network=web", "verify=strict"), 1,
+		"gateway-silent: IPv6 autoconfiguration on", "which has advertised itself, does not answer")
 }

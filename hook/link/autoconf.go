@@ -1,8 +1,12 @@
 package link
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,7 +21,12 @@ import (
 // find it.
 func AcceptRouters(name string, metric int) error {
 	if metric != 0 && metric != RouterMetric {
-		if err := SetSysctl(name, "net.ipv6.conf.IFNAME.ra_defrtr_metric", metric); err != nil {
+		err := SetSysctl(name, "net.ipv6.conf.IFNAME.ra_defrtr_metric", metric)
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("the default route of routers can come before another one only on Linux 5.12 or later: "+
+				"omit io.lanyard.default-route: %w", err)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -31,6 +40,9 @@ func AcceptRouters(name string, metric int) error {
 		{"max_addresses", MaxAutoconf},
 		{"autoconf", 1},
 		{"accept_ra_pinfo", 1},
+		// Any station could lower the MTU to 1280, or divert a prefix from the default route.
+		{"accept_ra_mtu", 0},
+		{"accept_ra_rt_info_max_plen", 0},
 		{"accept_ra_defrtr", min(metric, 1)},
 		{"accept_ra", 2}, // last; 1 would not hold for a container that forwards
 	} {
@@ -39,6 +51,17 @@ func AcceptRouters(name string, metric int) error {
 		}
 	}
 	return nil
+}
+
+// TakesRouters reports whether an interface takes the routers' default route, in the calling thread's
+// namespace. That holds also while no router gives one.
+func TakesRouters(name string) (bool, error) {
+	key := fmt.Sprintf("ipv6/conf/%s/accept_ra_defrtr", name)
+	if !filepath.IsLocal(key) { // containers choose names
+		return false, fmt.Errorf("sysctl %s is not below net", clip(key))
+	}
+	text, err := os.ReadFile("/proc/sys/net/" + key)
+	return strings.TrimSpace(string(text)) == "1", err
 }
 
 // RouterMetric is the metric of a default route from a router, unless it has to win.

@@ -55,7 +55,7 @@ func guardedRecords(
 		a.ID, a.MAC, a.Endpoint = e.Attachment, e.MAC, e
 		a.Guard = &verify.Guard{Attachment: e.Attachment, MAC: e.MAC}
 		a.Verdict.Text = "restored from its guard: the database was lost"
-		setAddrs(&a, s.def, s.possible(addrs, parents))
+		setAddrs(&a, s.def, s.possible(addrs, e.MAC, parents))
 		if len(a.Addrs) > 0 {
 			a.Guard.MTU, a.Guard.Addrs, a.Guard.Gateways = i.MTU, e.Addrs, a.Gateways
 			found = append(found, a)

@@ -189,8 +189,12 @@ func (s networkParent) carries(e verify.Endpoint) bool {
 
 // possible returns those of an interface's addresses that can be the network's. Lanyard sets a lifetime
 // for the addresses of DHCP servers only. One without a lifetime can be a lease that does not end, if it
-// is in no subnet of another network on the parent.
-func (s networkParent) possible(addrs []link.Addr, all []networkParent) (some []link.Addr) {
+// is in no subnet of another network on the parent. If a network there has SLAAC, those that the kernel
+// has made from the interface's MAC are no leases, whatever subnet they are in.
+func (s networkParent) possible(addrs []link.Addr, mac ether.MAC, all []networkParent) (some []link.Addr) {
+	slaac := slices.ContainsFunc(all, func(o networkParent) bool {
+		return o.parent.Index == s.parent.Index && o.def.SLAAC()
+	})
 	for _, a := range addrs {
 		isStatic := func(o networkParent) bool {
 			return o.parent.Index == s.parent.Index && o.def.IPAM != network.IPAMDHCP && inSubnets(o.def, a)
@@ -200,6 +204,7 @@ func (s networkParent) possible(addrs []link.Addr, all []networkParent) (some []
 				(len(o.def.Subnets) == 0 || inSubnets(o.def, a))
 		}
 		switch {
+		case slaac && isFromRouter(a, mac):
 		// Without such a network, a container's root could free its address by a lifetime, and use it on.
 		case s.def.IPAM != network.IPAMDHCP && a.Valid != 0 && slices.ContainsFunc(all, isLeased):
 		case s.def.IPAM == network.IPAMDHCP && len(s.def.Subnets) > 0 && !inSubnets(s.def, a):
@@ -251,9 +256,9 @@ func (r *Rebuilder) recordsIn(
 			if s.parent.Index != i.ParentIndex || s.def.Driver != i.Kind || !r.isOurs(i, id, owner, s, watched) {
 				continue
 			}
-			if a, complete := recordFromLink(i, id, s, s.possible(addrs, parents()), watched); complete {
+			if a, complete := recordFromLink(i, id, s, s.possible(addrs, i.MAC, parents()), watched); complete {
 				a.Owner, a.Defaults = owner, defaultsVia(routes(), i.Index)
-				setRouters(&a, routes())
+				setRouters(n, &a)
 				found = append(found, a)
 			}
 		}
@@ -331,7 +336,7 @@ func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
 	}
 	for _, has := range addrs {
 		for _, s := range def.Subnets {
-			if !s.Subnet.Contains(has.Prefix.Addr()) || def.SLAAC() && isFromRouter(has, a.MAC) {
+			if !s.Subnet.Contains(has.Prefix.Addr()) {
 				continue
 			}
 			a.Addrs = append(a.Addrs, netip.PrefixFrom(has.Prefix.Addr(), s.Subnet.Bits()))
@@ -385,12 +390,17 @@ func defaultsVia(routes []link.Route, index int) (via []netip.Addr) {
 	return via
 }
 
-// setRouters sets whether an interface takes the default route of routers: that comes and goes, so that
-// its next hop is not recorded.
-func setRouters(a *hook.Attachment, routes []link.Route) {
-	if a.SLAAC != nil {
-		a.SLAAC.Default = slices.ContainsFunc(routes, func(r link.Route) bool { return r.RA && r.Index == a.Index })
+// setRouters sets whether an interface takes the default route of routers. The route itself comes and
+// goes, so that its next hop is not recorded. The name of the interface can be another one by now: then
+// it does not, and this must not prevent the rebuild.
+func setRouters(n *link.Netns, a *hook.Attachment) {
+	if a.SLAAC == nil {
+		return
 	}
+	_ = n.Do(func() (err error) {
+		a.SLAAC.Default, err = link.TakesRouters(a.Interface)
+		return err
+	})
 }
 
 // endpointFor returns the endpoint of a restored record. Its id is that of the endpoint with the

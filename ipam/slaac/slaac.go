@@ -9,17 +9,17 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/mdlayher/ndp"
-	"golang.org/x/net/ipv6"
+	wire "github.com/mdlayher/ndp"
+	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
-)
 
-// maxMessage is the size of the largest message that is read, in bytes.
-const maxMessage = 65535
+	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+)
 
 // Limits of what is kept and said of advertisements: any station on the LAN can send any number.
 const (
@@ -30,8 +30,8 @@ const (
 
 // Listener receives the advertisements that arrive on one interface.
 type Listener struct {
-	conn    *ndp.Conn
-	index   int
+	conn    *packet.Conn
+	buf     []byte
 	routers []router
 	more    int // advertisements of further routers
 }
@@ -46,38 +46,55 @@ type router struct {
 }
 
 // Listen opens a listener on the interface with that ifindex and name, in the network namespace of the
-// calling thread.
+// calling thread. All other methods may be called on any thread.
+//
+// It is a packet socket, because the service may use no socket with an IP address.
 func Listen(index int, name string) (*Listener, error) {
-	// Package net caches the ifindexes of names, for the whole process: it may know the name from another
-	// namespace.
-	zone := strconv.Itoa(index)
-	c, _, err := ndp.Listen(&net.Interface{Index: index, Name: zone, MTU: maxMessage}, ndp.Unspecified)
+	f, err := filter()
+	if err != nil {
+		return nil, err
+	}
+	c, err := packet.Listen(&net.Interface{Index: index}, packet.Raw, unix.ETH_P_IPV6, &packet.Config{Filter: f})
 	if err != nil {
 		return nil, fmt.Errorf("listen to routers on %q: %w", name, err)
 	}
-	var filter ipv6.ICMPFilter
-	filter.SetAll(true)
-	filter.Accept(ipv6.ICMPTypeRouterAdvertisement)
-	flags := ipv6.FlagInterface | ipv6.FlagHopLimit
-	if err = errors.Join(c.SetICMPFilter(&filter), c.SetControlMessage(flags, true)); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen to routers on %q: %w", name, err), c.Close())
-	}
-	return &Listener{conn: c, index: index}, nil
+	return &Listener{conn: c, buf: make([]byte, 1<<16)}, nil
 }
+
+// filter returns the program of a packet socket for IPv6 that receives the advertisements that the kernel
+// receives, too: a macvlan on a trunk sees the frames of VLANs for which the host has no interface, as
+// those for another host. An advertisement behind extension headers is not heard: routers send none.
+func filter() ([]bpf.RawInstruction, error) {
+	const ipv6 = 14 // offset of the header
+	return bpf.Assemble([]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpGreaterThan, Val: unix.PACKET_MULTICAST, SkipTrue: 5}, // for others, or outgoing
+		bpf.LoadAbsolute{Off: ipv6 + 6, Size: 1},                                       // next header
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: ipv6 + 40, Size: 1}, // type
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: routerAdvertisement, SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{Val: 0},
+	})
+}
+
+// routerAdvertisement is the type of the message in ICMPv6.
+const routerAdvertisement = 134
 
 // Close closes the listener.
 func (l *Listener) Close() error { return l.conn.Close() }
 
-// Solicit asks all routers to advertise themselves, from the interface's link-local address. It does
-// nothing while that is not usable yet.
-func (l *Listener) Solicit(mac net.HardwareAddr) error {
-	err := l.conn.WriteTo(&ndp.RouterSolicitation{
-		Options: []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Source, Addr: mac}},
-	}, nil, netip.IPv6LinkLocalAllRouters())
-	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+// Solicit asks all routers to advertise themselves, with a MAC and an address of the interface, or ::.
+func (l *Listener) Solicit(mac ether.MAC, from netip.Addr) error {
+	frame, err := ndp.Router{Source: mac, From: from}.Frame()
+	if err != nil {
+		return err
+	}
+	_, err = l.conn.WriteTo(frame, &packet.Addr{HardwareAddr: ndp.GroupMAC(ndp.Routers).Hardware()})
+	if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.ENETDOWN) {
 		return fmt.Errorf("solicit routers: %w", err)
 	}
-	return nil
+	return nil // a frame that this host drops is one without an answer: evidence says why
 }
 
 // Read keeps what arrives until that time. It returns earlier after maxRead messages.
@@ -86,28 +103,28 @@ func (l *Listener) Read(until time.Time) error {
 		return err
 	}
 	for range maxRead {
-		m, cm, from, err := l.conn.ReadFrom()
+		n, _, err := l.conn.ReadFrom(l.buf)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
+		case errors.Is(err, unix.ENETDOWN): // reported once when the link goes down
+			continue
 		case err != nil:
 			return fmt.Errorf("listen to routers: %w", err)
 		}
-		// As the kernel does (RFC 4861 §6.1.2). A raw socket receives from all interfaces.
-		ra, is := m.(*ndp.RouterAdvertisement)
-		if from = from.WithZone(""); is && cm != nil && cm.IfIndex == l.index && cm.HopLimit == ndp.HopLimit &&
-			from.IsLinkLocalUnicast() {
-			l.keep(from, ra)
+		// Any station can send it.
+		if r, options, err := ndp.ParseRouterOptions(l.buf[:n]); err == nil && r.Advert {
+			l.keep(r, options)
 		}
 	}
 	return nil
 }
 
 // keep keeps an advertisement, in the place of the router's last one.
-func (l *Listener) keep(from netip.Addr, ra *ndp.RouterAdvertisement) {
-	r := router{addr: from, lifetime: ra.RouterLifetime}
-	for _, o := range ra.Options {
-		p, is := o.(*ndp.PrefixInformation)
+func (l *Listener) keep(ra ndp.Router, options []wire.Option) {
+	r := router{addr: ra.From, lifetime: ra.Lifetime}
+	for _, o := range options {
+		p, is := o.(*wire.PrefixInformation)
 		if !is {
 			continue
 		}
@@ -122,7 +139,7 @@ func (l *Listener) keep(from netip.Addr, ra *ndp.RouterAdvertisement) {
 		r.prefixes = append(r.prefixes, strings.TrimSpace(fmt.Sprintf("%s/%d %s", p.Prefix, p.PrefixLength, why)))
 	}
 	for i := range l.routers {
-		if l.routers[i].addr == from {
+		if l.routers[i].addr == r.addr {
 			l.routers[i] = r
 			return
 		}
@@ -136,7 +153,7 @@ func (l *Listener) keep(from netip.Addr, ra *ndp.RouterAdvertisement) {
 
 // unusable returns why the kernel configures no address from a prefix, "" if it does (addrconf.c,
 // addrconf_prefix_rcv).
-func unusable(p *ndp.PrefixInformation) string {
+func unusable(p *wire.PrefixInformation) string {
 	switch {
 	case !p.AutonomousAddressConfiguration:
 		return "without the autonomous flag"
@@ -152,14 +169,17 @@ func unusable(p *ndp.PrefixInformation) string {
 	return ""
 }
 
-// NoDefault reports whether routers were heard, and none of them is a default router.
-func (l *Listener) NoDefault() bool {
+// Giver returns a router that was heard, if possible one that gives an address; the zero Addr if none was.
+func (l *Listener) Giver() netip.Addr {
 	for _, r := range l.routers {
-		if r.lifetime > 0 {
-			return false
+		if len(r.usable) > 0 {
+			return r.addr
 		}
 	}
-	return len(l.routers) > 0
+	if len(l.routers) > 0 {
+		return l.routers[0].addr
+	}
+	return netip.Addr{}
 }
 
 // Addrs returns the addresses that the kernel configures from what was heard, for an interface with a MAC

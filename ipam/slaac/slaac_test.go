@@ -7,13 +7,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mdlayher/ndp"
+	wire "github.com/mdlayher/ndp"
+
+	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
 // TestHeard checks what is said of advertisements, which any station can send.
 func TestHeard(t *testing.T) {
-	prefix := func(edit func(*ndp.PrefixInformation)) ndp.Option {
-		p := &ndp.PrefixInformation{
+	prefix := func(edit func(*wire.PrefixInformation)) wire.Option {
+		p := &wire.PrefixInformation{
 			Prefix: netip.MustParseAddr("fd77::"), PrefixLength: 64, OnLink: true, AutonomousAddressConfiguration: true,
 			ValidLifetime: time.Hour, PreferredLifetime: time.Hour,
 		}
@@ -21,29 +23,29 @@ func TestHeard(t *testing.T) {
 		return p
 	}
 	from := netip.MustParseAddr("fe80::1")
-	for want, options := range map[string][]ndp.Option{
-		"router fe80::1 advertises no prefix": {&ndp.MTU{MTU: 1400}},
-		"router fe80::1 advertises fd77::/64": {prefix(func(*ndp.PrefixInformation) {})},
+	for want, options := range map[string][]wire.Option{
+		"router fe80::1 advertises no prefix": {&wire.MTU{MTU: 1400}},
+		"router fe80::1 advertises fd77::/64": {prefix(func(*wire.PrefixInformation) {})},
 		"no prefix for addresses: fd77::/64 without the autonomous flag": {
-			prefix(func(p *ndp.PrefixInformation) { p.AutonomousAddressConfiguration = false }),
+			prefix(func(p *wire.PrefixInformation) { p.AutonomousAddressConfiguration = false }),
 		},
-		"fd77::/56 is not of 64 bits":          {prefix(func(p *ndp.PrefixInformation) { p.PrefixLength = 56 })},
-		"fd77::/64 with a valid lifetime of 0": {prefix(func(p *ndp.PrefixInformation) { p.ValidLifetime = 0 })},
+		"fd77::/56 is not of 64 bits":          {prefix(func(p *wire.PrefixInformation) { p.PrefixLength = 56 })},
+		"fd77::/64 with a valid lifetime of 0": {prefix(func(p *wire.PrefixInformation) { p.ValidLifetime = 0 })},
 		"preferred for longer": {
-			prefix(func(p *ndp.PrefixInformation) { p.PreferredLifetime = 2 * time.Hour }),
+			prefix(func(p *wire.PrefixInformation) { p.PreferredLifetime = 2 * time.Hour }),
 		},
 		"fe80::/64 is no prefix of addresses": {
-			prefix(func(p *ndp.PrefixInformation) { p.Prefix = netip.MustParseAddr("fe80::") }),
+			prefix(func(p *wire.PrefixInformation) { p.Prefix = netip.MustParseAddr("fe80::") }),
 		},
 	} {
 		l := &Listener{}
-		l.keep(from, &ndp.RouterAdvertisement{RouterLifetime: time.Hour, Options: options})
-		if got := l.Heard(); !strings.Contains(got, want) || l.NoDefault() {
-			t.Errorf("got %q, want %q; no default router: %v", got, want, l.NoDefault())
+		l.keep(ndp.Router{From: from, Lifetime: time.Hour}, options)
+		if got := l.Heard(); !strings.Contains(got, want) || l.Giver() != from {
+			t.Errorf("got %q, want %q; router %s", got, want, l.Giver())
 		}
 	}
-	if l := (&Listener{}); l.Heard() != "" || l.NoDefault() {
-		t.Errorf("without advertisements: %q, no default router: %v", l.Heard(), l.NoDefault())
+	if l := (&Listener{}); l.Heard() != "" || l.Giver().IsValid() {
+		t.Errorf("without advertisements: %q, router %s", l.Heard(), l.Giver())
 	}
 }
 
@@ -51,14 +53,14 @@ func TestHeard(t *testing.T) {
 // the last advertisement of a router counts.
 func TestFlood(t *testing.T) {
 	l := &Listener{}
-	ra := &ndp.RouterAdvertisement{}
+	var options []wire.Option
 	for i := range 1000 {
-		p := &ndp.PrefixInformation{PrefixLength: 64, AutonomousAddressConfiguration: true, ValidLifetime: time.Hour}
+		p := &wire.PrefixInformation{PrefixLength: 64, AutonomousAddressConfiguration: true, ValidLifetime: time.Hour}
 		p.Prefix = netip.MustParseAddr(fmt.Sprintf("fd77:0:0:%x::", i))
-		ra.Options = append(ra.Options, p)
+		options = append(options, p)
 	}
 	for i := range 1000 {
-		l.keep(netip.MustParseAddr(fmt.Sprintf("fe80::%x", i+1)), ra)
+		l.keep(ndp.Router{From: netip.MustParseAddr(fmt.Sprintf("fe80::%x", i+1))}, options)
 	}
 	for _, want := range []string{"router fe80::1, which is no default router (lifetime 0), advertises fd77::/64, ",
 		" and 996 more; router fe80::2", "; 996 advertisements of further routers"} {
@@ -66,31 +68,32 @@ func TestFlood(t *testing.T) {
 			t.Errorf("%q is not in %d bytes: %s", want, len(got), got)
 		}
 	}
-	l.keep(netip.MustParseAddr("fe80::1"), &ndp.RouterAdvertisement{RouterLifetime: time.Hour})
-	if got := l.Heard(); l.NoDefault() || !strings.HasPrefix(got, "router fe80::1 advertises no prefix; ") {
-		t.Errorf("router fe80::1 has changed: %s", got)
+	l.keep(ndp.Router{From: netip.MustParseAddr("fe80::1"), Lifetime: time.Hour}, nil)
+	if got := l.Heard(); l.Giver() != netip.MustParseAddr("fe80::2") ||
+		!strings.HasPrefix(got, "router fe80::1 advertises no prefix; ") {
+		t.Errorf("router fe80::1 has changed: %s; router %s", got, l.Giver())
 	}
 }
 
 // FuzzKeep checks that what is said of any advertisement is one short line.
 func FuzzKeep(f *testing.F) {
-	for _, options := range [][]ndp.Option{
-		nil, {&ndp.PrefixInformation{PrefixLength: 64, Prefix: netip.MustParseAddr("fd77::")}},
+	for _, options := range [][]wire.Option{
+		nil, {&wire.PrefixInformation{PrefixLength: 64, Prefix: netip.MustParseAddr("fd77::")}},
 	} {
-		b, err := ndp.MarshalMessage(&ndp.RouterAdvertisement{RouterLifetime: time.Hour, Options: options})
+		b, err := wire.MarshalMessage(&wire.RouterAdvertisement{RouterLifetime: time.Hour, Options: options})
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, message []byte) {
-		m, err := ndp.ParseMessage(message)
-		ra, is := m.(*ndp.RouterAdvertisement)
+		m, err := wire.ParseMessage(message)
+		ra, is := m.(*wire.RouterAdvertisement)
 		if err != nil || !is {
 			return
 		}
 		l := &Listener{}
-		l.keep(netip.MustParseAddr("fe80::1"), ra)
+		l.keep(ndp.Router{From: netip.MustParseAddr("fe80::1"), Lifetime: ra.RouterLifetime}, ra.Options)
 		got, addrs := l.Heard(), l.Addrs(netip.IPv6Loopback())
 		if got == "" || len(got) > 500 || strings.Contains(got, "\n") || len(addrs) > maxPrefixes {
 			t.Errorf("%x gives %q", message, got)

@@ -23,6 +23,9 @@ func TestRouterFrames(t *testing.T) {
 	solicitation := toAllR + "60000000 0010 3aff" + fe80 + routers + "85 00 0000 00000000" + "01 01 0a0000320001"
 	for want, r := range map[string]ndp.Router{
 		solicitation: {Source: peer, From: linkLocal},
+		toAllR + "60000000 0008 3aff" + none + routers + "85 00 0000 00000000": {
+			Source: peer, From: netip.IPv6Unspecified(),
+		},
 		toAll + "60000000 0018 3aff" + fe80 + nodes + "86 00 0000 00 00 0708 00000000 00000000" + "01 01 0a0000320001": {
 			Source: peer, From: linkLocal, Advert: true, Lifetime: 30 * time.Minute,
 		},
