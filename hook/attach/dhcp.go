@@ -243,7 +243,7 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 		if err != nil {
 			return err
 		}
-		if err = t.recordEndpoint(ctx); err != nil { // a detach may have removed the record meanwhile
+		if err = t.recordEndpoint(ctx); err != nil { // a detach may have removed the record by now
 			err = errors.Join(err, t.Leases.Own.Release(ctx, t.rec.Pools[0], lease.Owner, 0))
 		}
 		return err

@@ -178,7 +178,7 @@ func (u *uncheckedJoin) Error() string {
 }
 
 // maxVisits is the number of visits of one try. Each further one needs another release or another
-// attachment in the namespace meanwhile.
+// attachment in the namespace in that time.
 const maxVisits = 16
 
 // tryRecordOrJoin repeats visit until it needs nothing more from the container's namespace. That is

@@ -20,7 +20,7 @@ func (l *Local) AnnounceMoved(ctx context.Context, trunks map[int]bool) (announc
 			return announced, ctx.Err()
 		}
 		moved := trunks[0] || trunks[a.Endpoint.Trunk]
-		// An address whose lease is lost may be another station's.
+		// Another station may have the address of a lost lease.
 		lost := hasLostDHCP(&a) || a.Lost != ""
 		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 || lost {
 			continue

@@ -110,8 +110,8 @@ func listTests(ctx context.Context, tags string, patterns []string) ([]goPackage
 }
 
 // selectNative returns the names of the tests, by package, that need no virtual machine (their files
-// lack the tag vm) and whose "hook/link.TestName" does not match selected. It returns the packages that
-// have other tests.
+// lack the tag vm), unless selected matches their "hook/link.TestName". It returns the packages that have
+// other tests.
 func selectNative(
 	ctx context.Context, packages []goPackage, selected *regexp.Regexp,
 ) (rest []goPackage, skipped map[string][]string, err error) {
