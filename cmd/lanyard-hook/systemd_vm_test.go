@@ -371,29 +371,49 @@ func (s *installed) activation(home string) {
 // creates, with an interface and a route of the host's, and with leases in etcd.
 func (s *installed) root() {
 	s.t.Helper()
-	s.AddGateway(70, "192.168.70.1/24")
+	gw := s.AddGateway(70, "192.168.70.1/24", "fd70::1/64")
+	s.slaac(gw)
 	s.allowEtcd()
 	s.mustAs(0, "lanyard network create web70 --parent eth9.70 --subnet 192.168.70.0/24 --host-access --leases etcd")
-	pid := s.mustAs(0, `unshare --net sleep 600 >/dev/null 2>&1 </dev/null &
-	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
-	echo $!`)
-	pid = strings.TrimSpace(pid)
-	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":"root1","pid":%s,"annotations":{"io.lanyard.network":"web70"}}' |
-		/usr/local/libexec/lanyard/lanyard-hook `, pid)
-	if out := s.mustAs(0, call+"createRuntime"); out != "" {
-		s.t.Errorf("the hook says %s", out)
-	}
+	got, end := s.attached("web70")
 	service := s.mustAs(0, "systemctl show --property MainPID --value lanyard")
-	var got []hook.Attachment
-	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard inspect root1")), &got))
 	if len(got) != 1 || strconv.Itoa(got[0].Hook.Pid) != strings.TrimSpace(service) || got[0].Verdict.Code != verify.OK {
 		s.t.Fatalf("attached is %+v; the service has the pid %s", got, service)
 	}
 	s.mustAs(0, "ping -n -c1 -W5 "+got[0].Addrs[0].Addr().String())
 	s.wants("journalctl --sync && journalctl --no-pager -u lanyard LANYARD_NETWORK=web70 LANYARD_CONTAINER=root1 "+
 		"LANYARD_PARENT=eth9.70 LANYARD_VERDICT=ok --output cat | cut -d ' ' -f 1", "attached")
-	s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop")
+	end()
 	s.mustAs(0, "lanyard network rm web70")
+}
+
+// attached attaches root's container "root1" to a network, by the service. end ends it.
+func (s *installed) attached(network string) (got []hook.Attachment, end func()) {
+	s.t.Helper()
+	pid := s.mustAs(0, `unshare --net sleep 600 >/dev/null 2>&1 </dev/null &
+	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+	echo $!`)
+	pid = strings.TrimSpace(pid)
+	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":"root1","pid":%s,"annotations":{"io.lanyard.network":%q}}' |
+		/usr/local/libexec/lanyard/lanyard-hook `, pid, network)
+	if out := s.mustAs(0, call+"createRuntime"); out != "" {
+		s.t.Errorf("the hook says %s", out)
+	}
+	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard inspect root1")), &got))
+	return got, func() { s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop") }
+}
+
+// slaac checks that the confined service, which may use no IPv6 socket, hears a router.
+func (s *installed) slaac(gw *testenv.Station) {
+	s.t.Helper()
+	gw.ServeRadvd("AdvDefaultLifetime 120; prefix fd70::/64 { };")
+	s.mustAs(0, "lanyard network create auto70 --parent eth9.70 --subnet 192.168.70.0/24 --ipv6-mode slaac")
+	got, end := s.attached("auto70")
+	if len(got) != 1 || len(got[0].Verdicts) != 2 || got[0].Verdicts[1].Code != verify.OK {
+		s.t.Errorf("attached with an address from a router is %+v", got)
+	}
+	end()
+	s.mustAs(0, "lanyard network rm auto70")
 }
 
 // allowEtcd starts etcd at an IP address of the host, and a service that may reach it, as
