@@ -30,11 +30,11 @@ func TestClockSetBack(t *testing.T) {
 	if got := mustLeases(t, db); len(got) != 1 || got[0].Until.Sub(end).Abs() > time.Second {
 		t.Errorf("leases %+v, want one until %s", got, end)
 	}
-	for shift, want := range map[time.Duration]bool{0: false, time.Minute: true} {
+	for _, shift := range []time.Duration{0, time.Minute} {
 		c := command("claim address", path, a.String())
 		c.Stderr = nil
 		testenv.ShiftClock(t, c, shift)
-		if out, err := c.Output(); (err == nil) != want {
+		if out, err := c.Output(); (err == nil) != (shift > left) {
 			t.Errorf("%s later: %v %s", shift, err, out)
 		}
 	}
