@@ -53,6 +53,26 @@ func TestGuarded(t *testing.T) {
 	hooklab.Pings(t, gw.Namespace, "192.168.50.10")
 }
 
+// TestGuardedTakesParentsMAC checks that a guarded container that gives its interface the MAC of the
+// parent is reported: its guard drops its frames.
+func TestGuardedTakesParentsMAC(t *testing.T) {
+	b, _ := lanBrokered(t, nil)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	parent, err := b.Host.Netlink().LinkByName(b.Trunk)
+	must(t, err)
+	hooklab.IP(t, c.Namespace, "link set eth0 address "+parent.Attrs().HardwareAddr.String())
+	a := b.Record()
+	must(t, b.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		all, err := l.Changes([]hook.Attachment{a})
+		if list := all[a.ID]; len(list) != 1 || list[0].Code != verify.InterfaceChanged {
+			t.Errorf("changes are %+v", list)
+		}
+		return err
+	}))
+	b.detachAndEndBy(t, alice, "c1", c)
+}
+
 // TestGuardedSiblings checks that guarded containers and root's containers reach each
 // other.
 func TestGuardedSiblings(t *testing.T) {

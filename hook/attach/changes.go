@@ -142,9 +142,10 @@ func (l *Local) now(ns *link.Netns, a *hook.Attachment, parent parentNow) Now {
 		return Now{Changes: lost, Auto: found.Auto}
 	}
 	g := given(a)
-	if found.MAC == parent.link.MAC {
+	if a.Guard == nil && found.MAC == parent.link.MAC {
 		// The kernel lets no macvlan have its parent's MAC except in mode passthru, where it changes
-		// with the parent's (drivers/net/macvlan.c, macvlan_addr_busy).
+		// with the parent's (drivers/net/macvlan.c, macvlan_addr_busy). A guarded container has a veth,
+		// to which its root can give any MAC.
 		g.MAC = [6]byte{}
 	}
 	return Now{Changes: append(lost, verify.Changes(g, found)...), Auto: found.Auto}
