@@ -102,6 +102,9 @@ func judgeRouter(f Facts, a Autoconf) (Code, string) {
 		return Unobserved, has + "; tags were not watched: " + f.Unwatched
 	case f.Local(a.MAC):
 		return OKLocal, has + ", which is on this host: this proves nothing about the switch"
+	case a.Seen.OutFrames == 0 || a.Seen.InFrames == 0:
+		return Unobserved, fmt.Sprintf("%s, but trunk %q did not see question and answer: look for a program that hides "+
+			"frames there", has, f.Trunk)
 	}
 	return OK, has
 }

@@ -38,6 +38,8 @@ func TestJudgeAutoconf(t *testing.T) {
 		{OK, func(_ *Facts, a *Autoconf) { a.Addrs = addr(AutoDeprecated) }, "gave fd77::9/64 (deprecated)"},
 		{OKLocal, func(_ *Facts, a *Autoconf) { a.MAC = local }, "nothing about the switch"},
 		{Unobserved, func(f *Facts, a *Autoconf) { f.Unwatched, a.Seen = "no BPF", nil }, "not watched: no BPF"},
+		{Unobserved, func(_ *Facts, a *Autoconf) { a.Seen.OutFrames = 0 }, "trunk \"eth0\" did not see"},
+		{Unobserved, func(_ *Facts, a *Autoconf) { a.Seen.InFrames = 0 }, "trunk \"eth0\" did not see"},
 		{GatewaySilent, func(_ *Facts, a *Autoconf) { a.MAC = ether.MAC{} },
 			"fe80::1, which has advertised itself, does not"},
 		{NoRouter, func(_ *Facts, a *Autoconf) { a.Router = netip.Addr{} },
@@ -59,7 +61,7 @@ func TestJudgeAutoconf(t *testing.T) {
 			"within 6s on VLAN 50 of \"eth0\", though it is alive"},
 	} {
 		f, a := facts, good
-		a.Seen = &Counters{OutFrames: 3}
+		a.Seen = &Counters{OutFrames: 3, InFrames: 1}
 		c.edit(&f, &a)
 		if got := JudgeAutoconf(f, a); got.Code != c.code || !strings.Contains(got.Text, c.want) ||
 			strings.Contains(got.Text, "%!") {
