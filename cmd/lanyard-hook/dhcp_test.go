@@ -295,7 +295,7 @@ func TestDHCPServers(t *testing.T) {
 	}
 }
 
-// TestDHCPRefusedAtRenewal checks that a server has a lease back whose change the service refuses, and
+// TestDHCPRefusedAtRenewal checks that the service gives a lease back if it refuses a change of it, and
 // that the container gets one again when the server is corrected.
 func TestDHCPRefusedAtRenewal(t *testing.T) {
 	b, _, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
@@ -339,8 +339,8 @@ func TestDHCPSilent(t *testing.T) {
 	b.WantNothing("web", before)
 }
 
-// TestDHCPConfirmationLost checks that the server has a lease back whose confirmation did not arrive: the
-// start fails, and the server takes it for given.
+// TestDHCPConfirmationLost checks that a lease goes back to the server if its confirmation did not arrive:
+// the start fails, and the server counts the lease as given.
 func TestDHCPConfirmationLost(t *testing.T) {
 	b, gw, d := lanDHCP(t, dnsmasq)
 	b.Define("quick", b.Trunk, func(d *network.Definition) {

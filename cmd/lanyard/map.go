@@ -83,9 +83,9 @@ func (e env) runMap(c *cli.Context) error {
 
 // mapRows returns the rows of ps.
 func (e env) mapRows(ctx context.Context, l *wiring.Lanyard) ([]overview.Row, error) {
-	r, changes, err := overview.Read(ctx, l)
-	if changes != nil {
-		e.say("%v", changes)
+	r, unread, err := overview.Read(ctx, l)
+	if unread != nil {
+		e.say("%v", unread)
 	}
 	return r.Rows, err
 }

@@ -64,12 +64,12 @@ func (e env) runPs(c *cli.Context) error {
 	for _, err := range broken {
 		e.say("%v", err)
 	}
-	r, changes, err := overview.Read(c.Context, l)
+	r, unread, err := overview.Read(c.Context, l)
 	if err != nil {
 		return err
 	}
-	if changes != nil {
-		e.say("%v", changes)
+	if unread != nil {
+		e.say("%v", unread)
 	}
 	rows := r.Rows
 	if c.Bool("all-hosts") {

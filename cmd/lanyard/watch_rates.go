@@ -56,9 +56,9 @@ func (e env) rateReading(c *cli.Context, l *wiring.Lanyard) (r overview.Reading,
 	for _, a := range targets {
 		wanted[a.ID.String()] = true
 	}
-	r, changes, err := overview.Read(c.Context, l)
-	if changes != nil {
-		e.say("%v", changes)
+	r, unread, err := overview.Read(c.Context, l)
+	if unread != nil {
+		e.say("%v", unread)
 	}
 	r.Rows = slices.DeleteFunc(r.Rows, func(row overview.Row) bool { return !wanted[row.Attachment] })
 	return r, err

@@ -37,8 +37,8 @@ func TestBusyMACHasNoPermit(t *testing.T) {
 	w.DetachAndEnd("c1", c)
 }
 
-// TestPassthruFollowsParent changes the MAC of a parent, as a bond with fail_over_mac does: the kernel
-// changes that of a passthru macvlan, too, and nobody has changed the container.
+// TestPassthruFollowsParent changes the MAC of a parent, as a bond with fail_over_mac does. The kernel
+// then changes that of a passthru macvlan, which is no change in the container.
 func TestPassthruFollowsParent(t *testing.T) {
 	w, _ := lan(t, func(d *network.Definition) { d.Mode = network.ModePassthru })
 	c := testenv.NewContainer(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// sweptDB is a database whose first View also removes an interface, and whose next Hold the record of
-// it: a sweep does so, of an attach whose process was killed.
+// sweptDB is a database with a sweep of a killed attach at a bad time: the first View also removes the
+// interface, and the next Hold removes the record.
 type sweptDB struct {
 	record.DB
 	removeLink, removeRecord func()

@@ -85,8 +85,8 @@ func TestJoinDuringRelease(t *testing.T) {
 	}
 }
 
-// TestDetachDuringVerify detaches an attachment whose namespace stays, as that of a pod does, while
-// "lanyard verify" looks for its endpoint: the endpoint does not come back.
+// TestDetachDuringVerify detaches an attachment while "lanyard verify" looks for its endpoint. The
+// namespace stays, as with a pod. The endpoint does not come back.
 func TestDetachDuringVerify(t *testing.T) {
 	w, _ := lan(t, nil)
 	pod := testenv.NewContainer(t)

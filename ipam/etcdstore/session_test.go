@@ -158,8 +158,8 @@ func TestBeginsAgain(t *testing.T) {
 // etcdLeases returns the ids of all etcd leases.
 func etcdLeases(e *testenv.Etcd) []string { return strings.Fields(e.Ctl("lease", "list"))[3:] }
 
-// TestRenewalAwaitsNoSession checks that a regular renewal of a host whose session has just ended does not
-// wait for the next one, which cannot begin before the renewal returns.
+// TestRenewalAwaitsNoSession checks that a regular renewal does not wait for a session, if the last one
+// has just ended: the next one cannot begin before the renewal returns.
 func TestRenewalAwaitsNoSession(t *testing.T) {
 	t.Parallel()
 	e := testenv.StartEtcd(t)

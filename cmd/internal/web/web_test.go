@@ -356,8 +356,8 @@ func TestDue(t *testing.T) {
 	}
 }
 
-// TestSilentNetwork checks that a network whose rounds do not end leaves rounds for the others, of which
-// each is asked in the first turn that sees it.
+// TestSilentNetwork checks that a network with rounds that do not end leaves rounds for the others: each
+// of them is asked in the first turn that sees it.
 func TestSilentNetwork(t *testing.T) {
 	p := newProber(nil, nil)
 	var recs []hook.Attachment
