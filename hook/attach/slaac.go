@@ -149,16 +149,16 @@ func (v *verification) askAbout(
 // maxRemoved is the number of reads after which an address counts as removed.
 const maxRemoved = 3
 
-// listenToRouters solicits routers until an address is usable or was removed, or the deadline is over. It
-// does not wait for the kernel to make the link-local address usable, which takes a second. Until then it
-// solicits from ::, since no station may learn of the address, nor could the kernel take an answer to it
-// (RFC 4862 §5.4).
+// listenToRouters solicits routers until an address and the link-local one are usable, or the address was
+// removed, or the deadline is over. It does not wait for the link-local address before it solicits, which
+// takes a second. Until then it solicits from ::, since no station may learn of the address, nor could the
+// kernel take an answer to it (RFC 4862 §5.4).
 func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Listener) (a verify.Autoconf, err error) {
 	end, solicited := v.routersBy(ctx), time.Time{}
 	removed := 0 // reads without an address, although a router gives one
 	for {
-		var from netip.Addr
-		if a, from, err = v.readAutoconf(); err != nil {
+		var local link.Addr
+		if a, local, err = v.readAutoconf(); err != nil {
 			return a, err
 		}
 		if !v.rec.SLAAC.Default {
@@ -169,11 +169,16 @@ func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Liste
 			removed = 0
 		}
 		// A router without a default route can answer some seconds before another (RFC 4861 §6.2.6).
-		complete := verify.Usable(a.Addrs) && a.Router.IsValid()
+		// The kernel takes a random time for each address (RFC 4862 §5.4.2): either can be usable first.
+		complete := verify.Usable(a.Addrs) && a.Router.IsValid() && (!local.Tentative || local.Duplicate)
 		if now := time.Now(); complete || removed == maxRemoved || !now.Before(end) {
 			return a, nil
 		} else if now.Sub(solicited) >= solicitEvery {
 			solicited = now
+			from := netip.IPv6Unspecified()
+			if local.Prefix.IsValid() && !local.Tentative {
+				from = local.Prefix.Addr()
+			}
 			if err := routers.Solicit(v.rec.MAC, from); err != nil {
 				return a, err
 			}
@@ -197,29 +202,29 @@ func (v *verification) routersBy(ctx context.Context) time.Time {
 // judgeTime is the time for a verdict after the wait for routers.
 const judgeTime = verify.DefaultDeadline + 500*time.Millisecond
 
-// readAutoconf reads what the kernel of the container has configured, and the address to solicit from.
-func (v *verification) readAutoconf() (a verify.Autoconf, from netip.Addr, err error) {
-	from = netip.IPv6Unspecified()
+// readAutoconf reads what the kernel of the container has configured, and the state of the link-local
+// address, which is zero if there is none.
+func (v *verification) readAutoconf() (a verify.Autoconf, local link.Addr, err error) {
 	addrs, err := v.ns.Addrs(v.rec.Index)
 	if err != nil {
-		return a, from, err
+		return a, local, err
 	}
 	for _, has := range addrs {
 		switch {
 		case has.Autoconf:
 			a.Addrs = append(a.Addrs, autoAddr(has))
-		case has.Prefix.Addr() == v.rec.MAC.LinkLocal() && !has.Tentative:
-			from = has.Prefix.Addr()
+		case has.Prefix.Addr() == v.rec.MAC.LinkLocal():
+			local = has
 		}
 	}
 	if !v.rec.SLAAC.Default {
-		return a, from, nil
+		return a, local, nil
 	}
 	routes, err := v.ns.Defaults()
 	if i := slices.IndexFunc(routes, func(r link.Route) bool { return r.RA && r.Index == v.rec.Index }); i >= 0 {
 		a.Router = routes[i].Gateway
 	}
-	return a, from, err
+	return a, local, err
 }
 
 // autoAddr returns an address with its state.

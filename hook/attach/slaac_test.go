@@ -291,14 +291,23 @@ func TestSLAACTwoRouters(t *testing.T) {
 	w, gw := newSLAAC(t, nil)
 	other := w.AddGateway(0, "fd77::2/64")
 	other.ServeRadvd("AdvDefaultLifetime 0; prefix fd77::/64 { };")
-	var later sync.WaitGroup
+	attached, later := make(chan struct{}), sync.WaitGroup{}
 	later.Go(func() {
-		time.Sleep(2500 * time.Millisecond) // RFC 4861 §6.2.6 permits three seconds
-		if err := gw.Advertise(netip.MustParsePrefix("fd77::/64")); err != nil {
-			t.Error(err)
+		wait := time.After(2500 * time.Millisecond) // RFC 4861 §6.2.6 permits three seconds
+		for {
+			select {
+			case <-attached:
+				return
+			case <-wait:
+			}
+			if err := gw.Advertise(netip.MustParsePrefix("fd77::/64")); err != nil {
+				t.Error(err)
+			}
+			wait = time.After(500 * time.Millisecond)
 		}
 	})
 	defer later.Wait()
+	defer close(attached)
 	c := testenv.NewContainer(t)
 	w.MustAttach("c1", c, "network=web", "verify=strict")
 	if v := w.Record().Verdicts[1]; v.Code != verify.OK || v.MAC != gw.MAC {
