@@ -42,6 +42,15 @@ func OnOneKernel(t *testing.T, series string) {
 	}
 }
 
+// OneRuntime returns both runtimes, or that of this kernel where all tests run in the virtual machine.
+// It is for tests of podman, which take half a minute with each, where other tests try the other one.
+func OneRuntime(of map[string]string) []string {
+	if runtime, has := of[unselected()]; has {
+		return []string{runtime}
+	}
+	return []string{"runc", "crun"}
+}
+
 // OutsideOfVM skips a test in the virtual machine, unless -run selects tests. It is for tests that try
 // what this machine's kernel shows as well, such as kills and races of processes.
 func OutsideOfVM(t *testing.T) {

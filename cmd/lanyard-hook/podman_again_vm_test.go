@@ -22,7 +22,7 @@ const containersConf = "/etc/containers/containers.conf.d/60-lanyard-test.conf"
 func TestPodmanStartsAgain(t *testing.T) {
 	mustBeInVM(t)
 	testenv.OnOneKernel(t, "6.12")
-	for _, runtime := range []string{"runc", "crun"} {
+	for _, runtime := range testenv.OneRuntime(map[string]string{"6.12": "runc"}) {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)
 			e.w.AddGateway(50, "192.168.50.1/24")

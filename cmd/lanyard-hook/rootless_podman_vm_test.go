@@ -86,7 +86,7 @@ func TestRootlessResolvConf(t *testing.T) {
 // TestRootlessPodmanPod checks a podman pod: its containers are in the namespace of one
 // that has no hook, and share one interface. "podman system reset" removes everything.
 func TestRootlessPodmanPod(t *testing.T) {
-	testenv.OnOneKernel(t, "6.1")
+	testenv.OnOneKernel(t, "6.12")
 	r := newRootless(t, "crun", nil)
 	before := r.Links(r.Host)
 	r.image(alice, "plain", func(string) error { return nil })

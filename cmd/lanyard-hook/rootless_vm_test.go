@@ -205,7 +205,7 @@ func (r *rootless) mustCreate(uid int, name string, annotations ...string) {
 // TestRootlessPodman checks that a user's podman, with no configuration but the directory
 // of hooks, attaches to VLAN 50 before the first process runs, and leaves nothing.
 func TestRootlessPodman(t *testing.T) {
-	for _, runtime := range []string{"crun", "runc"} {
+	for _, runtime := range testenv.OneRuntime(map[string]string{"6.1": "crun", "6.12": "runc"}) {
 		t.Run(runtime, func(t *testing.T) {
 			r := newRootless(t, runtime, nil)
 			before := r.Links(r.Host)

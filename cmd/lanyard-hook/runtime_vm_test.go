@@ -278,7 +278,7 @@ func TestPodman(t *testing.T) {
 // one interface, and it has the default route.
 func TestPodmanPod(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
-	for _, runtime := range []string{"runc", "crun"} {
+	for _, runtime := range testenv.OneRuntime(map[string]string{"6.12": "crun"}) {
 		t.Run(runtime, func(t *testing.T) {
 			e := newEngine(t)
 			before := e.w.defineVLAN50()

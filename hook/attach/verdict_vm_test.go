@@ -133,6 +133,7 @@ var faults = []fault{
 // state on stdin to the hook's output, with gateways of both families in turn. The matrix
 // has every fault with each family.
 func TestVerdicts(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
 	for i, f := range faults {
 		subnet := []string{"192.168.50.0/24", "fd50::/64"}[i%2]
 		t.Run(f.name+", "+subnet, func(t *testing.T) { testVerdict(t, f, subnet) })

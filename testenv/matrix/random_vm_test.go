@@ -19,6 +19,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -228,6 +229,7 @@ func (m randomLab) silence(parentReaches, answers, toAll, rightly bool) verify.C
 // depends only on the seed and on its number. The part that "make test" has time for is small, and
 // always the same.
 func TestRandom(t *testing.T) {
+	testenv.OnOneKernel(t, "6.12")
 	n, seed := number(t, "LANYARD_RANDOM", 12), number(t, "LANYARD_SEED", 1)
 	tally := tally{confusion: map[verify.Code]map[verify.Code]int{}}
 	var next atomic.Int32
