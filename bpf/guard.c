@@ -56,6 +56,7 @@ enum reason {
 /* Flags of a guard. */
 #define OUTBOUND	1	/* the frame comes from the inside link */
 #define HOST		2	/* a MAC of the host on a parent: may send anything */
+#define AUTOCONF	4	/* routers give addresses, too */
 
 struct guard {
 	__u32 to;		/* ifindex of the link that sends the frame on */
@@ -216,6 +217,27 @@ static __always_inline bool contains6(const __u8 list[][16], const void *addr)
 		if (same16(list[i], addr))
 			return true;
 	return false;
+}
+
+/*
+ * is_autoconf reports whether the container's kernel can have made an IPv6 address from a router's
+ * prefix: it is global (2000::/3) or unique local (fc00::/7), and ends as the link-local address does,
+ * with the EUI-64 of the MAC (RFC 4862 §5.5.3). The prefix does not matter: no other station's address
+ * ends so.
+ */
+static __always_inline bool is_autoconf(const struct guard *g, const void *addr)
+{
+	const __u32 *a = addr, *local = (const __u32 *)g->link_local;
+	const __u8 *first = addr;
+
+	return g->flags & AUTOCONF && ((*first & 0xe0) == 0x20 || (*first & 0xfe) == 0xfc) &&
+	       a[2] == local[2] && a[3] == local[3];
+}
+
+/* permits6 reports whether an IPv6 address is one of the permit's. */
+static __always_inline bool permits6(const struct guard *g, const void *addr)
+{
+	return contains6(g->addrs, addr) || same16(g->link_local, addr) || is_autoconf(g, addr);
 }
 
 /* contains4 reports whether an IPv4 address is in a list. addr is in network byte order. */
@@ -390,14 +412,14 @@ static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct
 	if (m[1] || h->hops != 255 || load(skb, off, m, sizeof(m)))
 		return ND;
 	if (m[0] == ND_ADVERT) {
-		if (no_source || (!contains6(g->addrs, m + 8) && !same16(g->link_local, m + 8)))
+		if (no_source || !permits6(g, m + 8))
 			return ND;
 		return options(skb, g, off + 24, end, OPT_TARGET);
 	}
 	if (!no_source)
 		return options(skb, g, off + 24, end, OPT_SOURCE);
 	/* DAD, and a solicitation for the gateway from a container that has no address yet. */
-	if (!contains6(g->addrs, m + 8) && !same16(g->link_local, m + 8) && !contains6(g->gateways, m + 8))
+	if (!permits6(g, m + 8) && !contains6(g->gateways, m + 8))
 		return ND;
 	return options(skb, g, off + 24, end, 0);
 }
@@ -417,7 +439,7 @@ static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct g
 		return SHORT;
 	if ((h.version_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
 		return IPV6;
-	if (!contains6(g->addrs, h.source) && !same16(g->link_local, h.source) &&
+	if (!permits6(g, h.source) &&
 	    !(is_zero16(h.source) && (h.next == IPPROTO_ICMPV6 || h.next == IPPROTO_HOPOPTS)))
 		return IPV6;
 	if (h.next != IPPROTO_ICMPV6 && h.next != IPPROTO_HOPOPTS && h.next != IPPROTO_FRAGMENT)
@@ -501,7 +523,7 @@ static __always_inline enum reason inbound(const struct guard *g, const struct e
 	/* All nodes. */
 	if (to[0] == 0x33 && to[1] == 0x33 && !(to[2] | to[3] | to[4]) && to[5] == 1)
 		return PASS;
-	if (solicited(to, g->link_local))
+	if (solicited(to, g->link_local)) /* and of the addresses that routers give */
 		return PASS;
 #pragma unroll
 	for (i = 0; i < MAX_ADDRS; i++)

@@ -16,7 +16,7 @@ import (
 )
 
 // guardLayout is part of the pin directory's name. Raise it whenever guard.c changes what it does.
-const guardLayout = 3
+const guardLayout = 4
 
 // Names of the pins in the guards' directory.
 const (
@@ -30,6 +30,7 @@ const (
 const (
 	guardOutbound = 1
 	guardHost     = 2
+	guardAutoconf = 4
 )
 
 // reasons are the names of enum reason in guard.c, in its order.
@@ -62,7 +63,7 @@ func (g *Guards) Admit(a verify.Guard) error {
 		flags    uint32
 	}{{a.Inside, a.Outside, guardOutbound}, {a.Outside, a.Inside, 0}} {
 		key, value := uint32(side.from), guardOf(a)
-		value.To, value.Flags = uint32(side.to), side.flags
+		value.To, value.Flags = uint32(side.to), value.Flags|side.flags
 		if err := update(m, &key, value, ebpf.UpdateAny); err != nil {
 			if errors.Is(err, unix.E2BIG) {
 				err = fmt.Errorf("the map is full, with %d guarded attachments", m.MaxEntries()/2)
@@ -154,6 +155,9 @@ func byReason(counts []uint64) map[string]uint64 {
 
 func guardOf(a verify.Guard) *guardGuard {
 	v := &guardGuard{Mtu: uint32(a.MTU), Mac: a.MAC, LinkLocal: a.MAC.LinkLocal().As16(), Attachment: a.Attachment}
+	if a.Autoconf {
+		v.Flags = guardAutoconf
+	}
 	for i, addr := range a.Addrs {
 		v.Addrs[i] = addr.As16()
 	}

@@ -44,7 +44,7 @@ func lease() verify.Guard {
 }
 
 // pass runs the program on a frame and returns the reason for which it was dropped, "" if it was
-// passed.
+// passed. flags are those of the guard.
 func (k *guardKit) pass(tb testing.TB, flags uint32, frame []byte) string {
 	tb.Helper()
 	key, v := uint32(1), guardOf(lease())
@@ -291,6 +291,44 @@ func TestGuardIn(t *testing.T) {
 		}
 	}
 }
+
+// TestGuardAutoconf checks that a permit with addresses from routers is for those that the kernel makes
+// from the MAC, with any prefix, and for no other address of a prefix.
+func TestGuardAutoconf(t *testing.T) {
+	k := mustGuardKit(t)
+	ending := func(prefix string) netip.Addr {
+		a, local := netip.MustParseAddr(prefix).As16(), ownLocal.As16()
+		copy(a[8:], local[8:])
+		return netip.AddrFrom16(a)
+	}
+	for addr, why := range map[netip.Addr]string{
+		ending("2001:db8::"): "", ending("fd77::"): "", ending("fc00::"): "", ending("3fff::"): "",
+		ending("::"): "ipv6", ending("4000::"): "ipv6", ending("fec0::"): "ipv6", ending("fe80:0:0:1::"): "ipv6",
+		ending("ff02::"): "ipv6", sibling.LinkLocal(): "ipv6", netip.MustParseAddr("2001:db8::9"): "ipv6",
+		ending("fd77::").Next(): "ipv6",
+	} {
+		nd := map[string]string{"ipv6": "nd"}[why]
+		frames := map[string]struct {
+			frame []byte
+			why   string
+		}{
+			"TCP":              {ip6(addr, 6, make([]byte, 20)...), why},
+			"DAD":              {mustFrame(t)(ndp.Probe(ownMAC, addr)), nd},
+			"an advertisement": {ip6(ownLocal, 58, nd136(addr)...), nd},
+		}
+		for what, f := range frames {
+			if got := k.pass(t, guardOutbound|guardAutoconf, f.frame); got != f.why {
+				t.Errorf("%s of %s: dropped for %q, want %q", what, addr, got, f.why)
+			}
+			if got := k.pass(t, guardOutbound, f.frame); got == "" {
+				t.Errorf("without addresses from routers, %s of %s was passed", what, addr)
+			}
+		}
+	}
+}
+
+// nd136 returns an advertisement of an address.
+func nd136(target netip.Addr) []byte { return nd(136, target, linkLayer(2, ownMAC)...) }
 
 // TestGuardSegments checks that the segments of an unsegmented buffer are compared with the MTU.
 func TestGuardSegments(t *testing.T) {

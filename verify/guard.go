@@ -15,6 +15,7 @@ type Guard struct {
 	MTU        int          `json:"mtu"`
 	Addrs      []netip.Addr `json:"addrs"`              // leased addresses; at most MaxAddrs
 	Gateways   []netip.Addr `json:"gateways,omitempty"` // may be asked for without a source address; at most MaxGateways
+	Autoconf   bool         `json:"autoconf,omitempty"` // routers give addresses, too, which end with the MAC's EUI-64
 	Attachment ID           `json:"attachment"`
 }
 

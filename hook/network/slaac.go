@@ -32,10 +32,6 @@ func (d *Definition) validIPv6Mode() error {
 		return fmt.Errorf("%q also leases an IPv6 address: add an IPv6 subnet, or use %q", d.IPv6Mode, IPv6SLAAC)
 	case d.SourceRouting:
 		return fmt.Errorf("%q has no rules for packets from addresses that come and go: omit source-routing", d.IPv6Mode)
-	case len(d.AllowUsers)+len(d.AllowGroups) > 0 && d.BrokeredMode() == BrokeredGuarded:
-		return fmt.Errorf("%q is not possible for rootless containers, which are guarded: their root could take the address "+
-			"of another station in the prefix: omit allow-user and allow-group, or set brokered to %q", d.IPv6Mode,
-			BrokeredDirect)
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ func (r *Rebuilder) guardedRecordsIn(
 			}
 			for _, a := range guardedRecords(i, id, e, parents(), leasedAddrs(e, addrs)) {
 				a.Owner = owner
+				setRouters(n, &a)
 				a.Defaults = defaultsVia(lazyDefaults(n)(), i.Index)
 				found = append(found, a)
 			}
@@ -58,6 +59,7 @@ func guardedRecords(
 		setAddrs(&a, s.def, s.possible(addrs, e.MAC, parents))
 		if len(a.Addrs) > 0 {
 			a.Guard.MTU, a.Guard.Addrs, a.Guard.Gateways = i.MTU, e.Addrs, a.Gateways
+			a.Guard.Autoconf = a.SLAAC != nil
 			found = append(found, a)
 		}
 	}
