@@ -11,6 +11,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -40,6 +41,8 @@ type options struct {
 	check    string // baseline to compare with
 	versus   string // another build of the hook
 	netavark string // the program
+	fetch    bool
+	docs     string // directory with README.md and docs
 }
 
 func run(args []string) error {
@@ -49,12 +52,16 @@ func run(args []string) error {
 	fs.StringVar(&o.out, "out", "", "`directory` that gets latest.json, latest.md and latest.svg")
 	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and no growth curves")
 	fs.StringVar(&o.only, "only", "",
-		"`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
+		"`subjects` to measure: attach, dhcp, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
 	fs.StringVar(&o.versus, "versus", "", "`file` of another build of lanyard-hook, measured in the same turns")
-	fs.StringVar(&o.netavark, "netavark", "/usr/lib/podman/netavark", "`file` of netavark")
+	fs.StringVar(&o.netavark, "netavark", "/usr/lib/podman/netavark", "`file` of this machine's netavark")
+	fs.BoolVar(&o.fetch, "fetch", false, "download the programs of Debian "+peerSuite+" into the directory of -bin, and nothing else")
 	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail if a ratio is worse by more than its margin")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if o.fetch {
+		return fetchPeers(context.Background(), o.bin)
 	}
 	if os.Getenv(inWorld) == "" {
 		return enter(args)

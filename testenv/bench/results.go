@@ -49,6 +49,11 @@ func (r *results) atLeast(name string, a, b []float64, target float64) {
 	r.Ratios = append(r.Ratios, Ratio{Name: name, Value: v, Low: low, High: high, Target: target, AtLeast: true})
 }
 
+// most adds a value that is to be at most target.
+func (r *results) most(name string, value, target float64) {
+	r.Ratios = append(r.Ratios, Ratio{Name: name, Value: value, Low: value, High: value, Target: target})
+}
+
 // series is the times of one contender's runs.
 type series struct {
 	Subject string  `json:"subject"`
