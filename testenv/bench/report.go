@@ -135,15 +135,7 @@ func (r *results) markdown() string {
 	fmt.Fprintln(&b, "\n| ratio | | 95 % interval | target | |")
 	fmt.Fprintln(&b, "|---|--:|--:|--:|---|")
 	for _, x := range r.Ratios {
-		bound, verdict := "≤", "met"
-		if x.AtLeast {
-			bound = "≥"
-		}
-		if !x.met() {
-			verdict = "**missed**"
-		}
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target,
-			verdict)
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s | %s |\n", x.Name, x.Value, x.Low, x.High, x.bound(), x.verdict())
 	}
 	if r.find("attach", ours) != nil {
 		fmt.Fprintln(&b, "\n![attach and detach](latest.svg)")
