@@ -118,9 +118,10 @@ func (d *dockerd) prepare(w *world) error {
 	}
 	err = d.post("/images/create?fromSrc=-&repo=tiny", "application/x-tar", image)
 	for name, l := range map[string]lan{"lan": w.lans[docker], "aux": w.lans[dockerAux]} {
+		pool := map[string]string{"Subnet": l.subnet.String(), "IPRange": l.at(240, 0) + "/20"}
 		err = errors.Join(err, d.call("/networks/create", map[string]any{
 			"Name": name, "Driver": "macvlan", "Options": map[string]string{"parent": l.trunk},
-			"IPAM": map[string]any{"Config": []map[string]string{{"Subnet": l.subnet.String(), "IPRange": l.at(240, 0) + "/20"}}},
+			"IPAM": map[string]any{"Config": []map[string]string{pool}},
 		}))
 	}
 	return errors.Join(err,

@@ -12,10 +12,12 @@ import (
 // updateDocs writes the results into the tables of the documentation, which are found by their first
 // line. A subject that was not measured leaves its table or its row as it was.
 func (r *results) updateDocs(dir string) error {
-	return errors.Join(
-		updateTable(filepath.Join(dir, "README.md"), "| | lanyard-hook | "+cni+" | "+netavark+" | "+floor+" |", r.costRow),
-		updateTable(filepath.Join(dir, "docs", "notes", "performance.md"), "| ratio | target | measured | | why |", r.targetRow),
+	const (
+		costs   = "| | lanyard-hook | " + cni + " | " + netavark + " | " + floor + " |"
+		targets = "| ratio | target | measured | | why |"
 	)
+	return errors.Join(updateTable(filepath.Join(dir, "README.md"), costs, r.costRow),
+		updateTable(filepath.Join(dir, "docs", "notes", "performance.md"), targets, r.targetRow))
 }
 
 // updateTable calls change with the cells of each row of the table in a Markdown file.

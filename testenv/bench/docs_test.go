@@ -11,11 +11,10 @@ import (
 
 func TestUpdateTable(t *testing.T) {
 	const head = "| ratio | target | measured | | why |"
-	const before = "# Notes\n\n" + head + "\n|---|--:|--:|---|---|\n" +
-		"| attach: a / b | ≤ 0.85 | 1.00 | met | it waits |\n| not measured | ≤ 1.00 | 0.90 | met | |\n\n| attach: a / b | other |\n"
-	const want = "# Notes\n\n" + head + "\n|---|--:|--:|---|---|\n" +
-		"| attach: a / b | ≤ 0.80 | 0.90 (0.70 – 1.10) | **missed** | it waits |\n| not measured | ≤ 1.00 | 0.90 | met | |\n\n" +
-		"| attach: a / b | other |\n"
+	const above = "# Notes\n\n" + head + "\n|---|--:|--:|---|---|\n"
+	const below = "| not measured | ≤ 1.00 | 0.90 | met | |\n\n| attach: a / b | other |\n"
+	const before = above + "| attach: a / b | ≤ 0.85 | 1.00 | met | it waits |\n" + below
+	const want = above + "| attach: a / b | ≤ 0.80 | 0.90 (0.70 – 1.10) | **missed** | it waits |\n" + below
 	file := filepath.Join(t.TempDir(), "notes.md")
 	if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
 		t.Fatal(err)

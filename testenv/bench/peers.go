@@ -12,11 +12,12 @@ import (
 	"github.com/lanyard-net/lanyard/testenv/debian"
 )
 
-// peerSuite is the Debian suite of the peers: programs that are newer than this machine's.
+// peerSuite is the Debian suite of the peers: programs that are newer than this machine's. They are
+// of amd64, as testenv/debian downloads no other.
 const peerSuite = "forky"
 
-// peers are the packages of peerSuite that the bench compares with, and their versions: the figures
-// of one version are not comparable with those of another.
+// peers are the packages of peerSuite that the bench compares with, and their versions: figures of
+// one version cannot be compared with those of another.
 var peers = []struct{ name, version string }{
 	{"netavark", "1.17.2"},
 	{"runc", "1.3.6"},

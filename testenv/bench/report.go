@@ -87,9 +87,10 @@ func (r *results) writeGrowth(path string) error {
 func (r *results) markdown() string {
 	var b bytes.Buffer
 	v := r.Machine.Versions
-	fmt.Fprintf(&b, "%s, %d cores, Linux %s; CNI plugins %s, netavark %s (this machine's: %s), runc %s (this machine's: %s). "+
-		"Whole processes, in turn, each contender on a trunk of its own; milliseconds.\n\n", r.Machine.CPU, r.Machine.Cores,
-		r.Machine.Kernel, v["CNI plugins"], v[netavark], v[oldNetavark], v["runc"], v["runc of this machine"])
+	fmt.Fprintf(&b, "%s, %d cores, Linux %s; CNI plugins %s, netavark %s (this machine's: %s), runc %s (this "+
+		"machine's: %s). Whole processes, in turn, each contender on a trunk of its own; milliseconds.\n\n",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, v["CNI plugins"], v[netavark], v[oldNetavark], v["runc"],
+		v["runc of this machine"])
 	fmt.Fprintln(&b, "| | | runs | median | p10 | p90 | user+sys | peak RSS |")
 	fmt.Fprintln(&b, "|---|---|--:|--:|--:|--:|--:|--:|")
 	subject := ""
