@@ -40,11 +40,23 @@ func updateTable(file, head string, change func(cells []string)) error {
 				cells[i] = strings.TrimSpace(cells[i])
 			}
 			change(cells)
-			line = strings.ReplaceAll("| "+strings.Join(cells, " | ")+" |\n", "|  |", "| |")
+			line = row(cells)
 		}
 		out.WriteString(line)
 	}
 	return os.WriteFile(file, out.Bytes(), 0o644)
+}
+
+// row returns a line of a table.
+func row(cells []string) string {
+	line := "|"
+	for _, c := range cells {
+		if c != "" {
+			line += " " + c
+		}
+		line += " |"
+	}
+	return line + "\n"
 }
 
 // costRow fills the row "attach" or "detach" of README's table.

@@ -12,7 +12,7 @@ import (
 func TestUpdateTable(t *testing.T) {
 	const head = "| ratio | target | measured | | why |"
 	const above = "# Notes\n\n" + head + "\n|---|--:|--:|---|---|\n"
-	const below = "| not measured | ≤ 1.00 | 0.90 | met | |\n\n| attach: a / b | other |\n"
+	const below = "| not measured | ≤ 1.00 | | | |\n\n| attach: a / b | other |\n"
 	const before = above + "| attach: a / b | ≤ 0.85 | 1.00 | met | it waits |\n" + below
 	const want = above + "| attach: a / b | ≤ 0.80 | 0.90 (0.70 – 1.10) | **missed** | it waits |\n" + below
 	file := filepath.Join(t.TempDir(), "notes.md")
