@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 // Names of the series of attaches with an address from a DHCP server.
@@ -24,6 +26,14 @@ func dhcps(w *world, o options, r *results) (err error) {
 	batches := 10
 	if o.quick {
 		batches = 3
+	}
+	if err := w.plugIn(dhcpLAN(ours), dhcpLAN(cni), dhcpLAN(netavark)); err != nil {
+		return err
+	}
+	if err := w.define(w.lans[dhcpLAN(ours)], func(d *network.Definition) {
+		d.IPAM, d.Subnets = network.IPAMDHCP, nil
+	}); err != nil {
+		return err
 	}
 	stop, err := w.startDHCP()
 	defer func() { err = errors.Join(err, stop()) }()

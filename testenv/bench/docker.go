@@ -42,6 +42,9 @@ func dockers(w *world, o options, r *results) error {
 		return nil
 	}
 	defer d.stop()
+	if err := w.plugIn(docker, dockerAux); err != nil {
+		return err
+	}
 	if err := d.prepare(w); err != nil {
 		return err
 	}

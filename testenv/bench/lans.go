@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -21,26 +22,42 @@ type lan struct {
 	gateway netip.Addr
 }
 
-// plugAll makes the lans of all contenders, and lanyard's networks on its own.
-func (w *world) plugAll() error {
-	for _, name := range []string{
-		ours, alone, former, guarded, oursCNI, dhcpLAN(ours), cni, netavark, oldNetavark, floor, dhcpLAN(cni),
-		dhcpLAN(netavark), docker, dockerAux,
-	} {
-		n := len(w.lans)
+// lanNames are the names of all lans, in the order of their subnets.
+var lanNames = []string{
+	ours, alone, guarded, oursCNI, cni, netavark, oldNetavark, floor, former,
+	dhcpLAN(ours), dhcpLAN(cni), dhcpLAN(netavark), docker, dockerAux,
+}
+
+// plugIn makes lans, which stay. A subject makes its own when it begins: each link of the host adds
+// to what lanyard reads for an attach.
+func (w *world) plugIn(names ...string) error {
+	for _, name := range names {
+		n := slices.Index(lanNames, name)
 		l := lan{trunk: fmt.Sprintf("trunk%d", n), gateway: netip.AddrFrom4([4]byte{10, byte(50 + n), 0, 1})}
 		l.subnet = netip.PrefixFrom(l.gateway, 16).Masked()
-		w.lans[name] = l
 		if err := w.plug(l); err != nil {
 			return err
 		}
+		w.lans[name] = l
 	}
-	for _, name := range []string{ours, alone, former, guarded, oursCNI} {
+	return nil
+}
+
+// plugContenders makes the lans of the contenders, and lanyard's networks on its own.
+func (w *world) plugContenders() error {
+	lanyards := []string{ours, alone, guarded, oursCNI}
+	if w.versus != "" {
+		lanyards = append(lanyards, former)
+	}
+	if err := w.plugIn(append(lanyards, cni, netavark, oldNetavark, floor)...); err != nil {
+		return err
+	}
+	for _, name := range lanyards {
 		if err := w.define(w.lans[name], nil); err != nil {
 			return err
 		}
 	}
-	return w.define(w.lans[dhcpLAN(ours)], func(d *network.Definition) { d.IPAM, d.Subnets = network.IPAMDHCP, nil })
+	return nil
 }
 
 // plug joins a lan's trunk and an interface of the gateway.

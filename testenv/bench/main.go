@@ -53,7 +53,7 @@ func run(args []string) error {
 	fs.StringVar(&o.docs, "docs", "", "`directory` of README.md and docs, with tables to fill in")
 	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and no growth curves")
 	fs.StringVar(&o.only, "only", "",
-		"`subjects` to measure: attach, dhcp, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
+		"`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, dhcp, vlans, atonce, growth")
 	fs.StringVar(&o.versus, "versus", "", "`file` of another build of lanyard-hook, measured in the same turns")
 	fs.StringVar(&o.netavark, "netavark", "/usr/lib/podman/netavark", "`file` of this machine's netavark")
 	fs.BoolVar(&o.fetch, "fetch", false,

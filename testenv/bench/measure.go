@@ -16,7 +16,6 @@ var subjects = []struct {
 	measure func(*world, options, *results) error
 }{
 	{"attach", false, attaches},
-	{"dhcp", false, dhcps},
 	{"steps", false, stepsOf},
 	{"runc", false, runcs},
 	{"crowd", false, crowds},
@@ -24,6 +23,7 @@ var subjects = []struct {
 	{"throughput", false, throughput},
 	{"claims", false, claims},
 	{"docker", false, dockers},
+	{"dhcp", false, dhcps},
 	{"vlans", true, vlans},
 	{"atonce", true, atOnce},
 	{"growth", true, growth},

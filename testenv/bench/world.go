@@ -71,7 +71,7 @@ func newWorld(o options) (w *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return w, errors.Join(netlink.LinkSetUp(lo), w.plugAll())
+	return w, errors.Join(netlink.LinkSetUp(lo), w.plugContenders())
 }
 
 // root is the value of lanyard's --root.
