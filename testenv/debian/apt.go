@@ -2,7 +2,6 @@
 package debian
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -126,7 +125,8 @@ func (a Apt) command(ctx context.Context, cwd, name string, args ...string) *exe
 
 func (a Apt) run(ctx context.Context, cwd, name string, args ...string) error {
 	if out, err := a.command(ctx, cwd, name, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, bytes.ReplaceAll(bytes.TrimSpace(out), []byte("\n"), []byte("; ")))
+		text := strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", "; ")
+		return fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, text)
 	}
 	return nil
 }
