@@ -68,7 +68,7 @@ type series struct {
 	walls []float64
 }
 
-// A Ratio compares two series, and has the target for the ratio of their medians; 0 if there is none.
+// A Ratio compares two series, and has the target for the ratio of their medians; 0 without a target.
 type Ratio struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"ratio"`
@@ -87,7 +87,7 @@ func (r Ratio) met() bool {
 	return r.Target == 0 || r.Value <= r.Target
 }
 
-// bound returns the target as a condition; "" if there is none.
+// bound returns the target as a condition; "" without a target.
 func (r Ratio) bound() string {
 	switch {
 	case r.Target == 0:
@@ -106,7 +106,7 @@ func (r Ratio) measured() string {
 	return fmt.Sprintf("%.2f (%.2f – %.2f)", r.Value, r.Low, r.High)
 }
 
-// verdict says whether the target is reached; "" if there is none.
+// verdict says whether the target is reached; "" without a target.
 func (r Ratio) verdict() string {
 	switch {
 	case r.Target == 0:
