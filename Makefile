@@ -91,23 +91,25 @@ bin/vm:
 	CGO_ENABLED=0 go build -o $@ ./testenv/vm
 
 .PHONY: bench
-bench: deps-bench build bin/bench ## attach and detach, compared with CNI, netavark and runc, into testenv/bench/latest.*; QUICK=1; root
-	bin/bench $(if $(QUICK),-quick) -out testenv/bench
+bench: deps-bench build bin/bench ## attach and detach, compared with CNI, netavark and runc, into testenv/bench/latest.* and the tables of docs; QUICK=1; root
+	bin/bench $(if $(QUICK),-quick) -out testenv/bench -docs .
 
 .PHONY: bench-check
 bench-check: deps-bench build bin/bench ## the quick bench, failing where a ratio is worse than testenv/bench/latest.json; root
 	bin/bench -quick -only attach,runc -check testenv/bench/latest.json
 
 CNI := github.com/containernetworking/plugins/plugins
-bin/cni/macvlan bin/cni/host-local:
-	CGO_ENABLED=0 GOBIN=$(abspath bin/cni) go install -trimpath -ldflags '-s -w' $(CNI)/main/macvlan@v1.9.1 $(CNI)/ipam/host-local@v1.9.1
+bin/cni/macvlan bin/cni/host-local bin/cni/dhcp:
+	CGO_ENABLED=0 GOBIN=$(abspath bin/cni) go install -trimpath -ldflags '-s -w' $(CNI)/main/macvlan@v1.9.1 \
+		$(CNI)/ipam/host-local@v1.9.1 $(CNI)/ipam/dhcp@v1.9.1
 
 .PHONY: bin/bench
-bin/bench: bin/cni/macvlan bin/cni/host-local
+bin/bench: bin/cni/macvlan bin/cni/host-local bin/cni/dhcp
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-floor ./testenv/bench/floor
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-hello ./testenv/bench/hello
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $@-claim ./testenv/bench/claim
+	bin/bench -fetch
 
 .PHONY: lint
 lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files

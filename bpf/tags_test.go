@@ -1,6 +1,8 @@
 package bpf
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -185,9 +187,25 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// TestHistogram checks which VLANs inbound frames count for.
+// mappedMaps returns how many BPF maps are in the memory of this process.
+func mappedMaps(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/maps")
+	must(t, err)
+	return strings.Count(string(b), "bpf-map")
+}
+
+// TestHistogram checks which VLANs inbound frames count for, also after the table was read, and that
+// closing the trunk takes the table out of memory.
 func TestHistogram(t *testing.T) {
+	mapped := mappedMaps(t)
 	k := mustKit(t)
+	if got, err := k.histogram(); err != nil || len(got) > 0 {
+		t.Fatalf("before the first frame, heard %v (%v)", got, err)
+	}
+	if n := mappedMaps(t); n != mapped+1 {
+		t.Errorf("%d maps are in memory after the table was read, want %d", n, mapped+1)
+	}
 	before := verify.Now()
 	for _, f := range [][]byte{
 		data(claimant, router), data(broadcast, router), tagged(data(claimant, router), tag50),
@@ -208,5 +226,9 @@ func TestHistogram(t *testing.T) {
 		if v.Frames != want[v.VID] || v.At < before || v.At > after {
 			t.Errorf("VLAN %d: %+v, want %d frames between %d and %d", v.VID, v, want[v.VID], before, after)
 		}
+	}
+	(&trunk{maps: k.maps}).close()
+	if n := mappedMaps(t); n != mapped {
+		t.Errorf("%d maps are in memory after the trunk was closed, want %d", n, mapped)
 	}
 }

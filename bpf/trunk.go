@@ -57,6 +57,7 @@ type maps struct {
 	former    *ebpf.Map
 	locals    *ebpf.Map
 	vlans     *ebpf.Map
+	vlanRows  []byte // the rows of vlans in memory; nil until histogram needs them
 	path      string // of the directory with the pins
 }
 
@@ -119,6 +120,9 @@ func (t *trunk) close() {
 	for _, c := range []io.Closer{t.dir, t.endpoints, t.shared, t.addrs, t.hints, t.times, t.history, t.former, t.locals,
 		t.vlans} {
 		c.Close() // nothing is written that could be lost
+	}
+	if t.vlanRows != nil {
+		_ = unix.Munmap(t.vlanRows) // fails only for other arguments
 	}
 }
 

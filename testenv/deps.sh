@@ -7,7 +7,7 @@ test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils
 suite="mmdebstrap debian-archive-keyring"
 browser="chromium chromium-driver fonts-dejavu-core iproute2 iputils-ping"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
-bench="netavark iperf3 runc time busybox-static iproute2 util-linux"
+bench="debian-archive-keyring dnsmasq-base patchelf netavark iperf3 runc time busybox-static iproute2 util-linux"
 generate="clang llvm libbpf-dev"
 package="mmdebstrap debian-archive-keyring dpkg-dev lintian iproute2 iputils-ping util-linux"
 

@@ -11,6 +11,8 @@ import (
 const (
 	subjClaim = "claim an address"
 	hostLocal = "host-local"
+	// claimNet is the name of the pool in host-local's files.
+	claimNet = "web"
 )
 
 // claims measures what an address costs while others are held: with lanyard's store, in a process
@@ -82,10 +84,10 @@ func (w *world) hostLocal(dir string, n int) invocation {
 	return invocation{
 		path: filepath.Join(w.cniDir, "host-local"),
 		stdin: mustJSON(map[string]any{
-			"cniVersion": "1.0.0", "name": netName, "type": "macvlan",
+			"cniVersion": "1.0.0", "name": claimNet, "type": "macvlan",
 			"ipam": map[string]any{"type": "host-local", "dataDir": dir, "subnet": "10.16.0.0/12"},
 		}),
-		env: []string{"CNI_COMMAND=ADD", fmt.Sprintf("CNI_CONTAINERID=new%d", n), "CNI_NETNS=/proc/self/ns/net",
+		env: []string{"CNI_COMMAND=ADD", fmt.Sprintf("CNI_CONTAINERID=new%d", n), "CNI_NETNS=" + w.gateway.path(),
 			"CNI_IFNAME=eth0", "CNI_PATH=" + w.cniDir},
 	}
 }
@@ -93,7 +95,7 @@ func (w *world) hostLocal(dir string, n int) invocation {
 // fillHostLocal makes the files in which host-local records holders: one for each address, with the
 // holder's id, and the address given last.
 func fillHostLocal(dir string, n int) error {
-	dir = filepath.Join(dir, netName)
+	dir = filepath.Join(dir, claimNet)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

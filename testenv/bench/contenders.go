@@ -33,27 +33,46 @@ const (
 	former   = "lanyard-hook, the other build"
 	cni      = "CNI macvlan + host-local"
 	oursCNI  = "lanyard-cni"
-	netavark = "netavark"
+	netavark = "netavark" // of peerSuite
 	floor    = "bare netlink program"
+	// oldNetavark is the netavark that is installed on this machine.
+	oldNetavark = "netavark of this machine"
 )
 
 func (w *world) contenders() []contender {
+	without := w.hookOn(alone, w.lans[alone])
+	without.alone = true
 	all := []contender{
-		{name: ours, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true},
-		{name: cni, attach: w.cni("ADD"), detach: w.cni("DEL")},
-		{name: netavark, attach: w.netavark("setup"), detach: w.netavark("teardown")},
-		{name: floor, attach: w.floor},
-		{name: alone, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, alone: true},
+		w.hookOn(ours, w.lans[ours]),
+		w.cni(cni, w.lans[cni], w.hostLocalIPAM(w.lans[cni])),
+		w.netavark(netavark, w.lans[netavark], w.peer(netavarkFile), "host-local"),
+		{name: floor, attach: w.floor(w.lans[floor])},
+		without,
 	}
 	if w.versus != "" {
-		all = append(all, contender{name: former, attach: w.other("createRuntime"), detach: w.other("poststop"), late: true})
+		other := w.hookOn(former, w.lans[former])
+		other.attach, other.detach = w.other(other.attach), w.other(other.detach)
+		all = append(all, other)
 	}
 	return all
 }
 
+// hookOn is the hook on a network of lanyard's.
+func (w *world) hookOn(name string, l lan) contender {
+	return contender{name: name, attach: w.hook(l, "createRuntime"), detach: w.hook(l, "poststop"), late: true}
+}
+
+// guarded is the hook in containers of an unprivileged user.
+func (w *world) guarded() contender {
+	c := w.hookOn(guarded, w.lans[guarded])
+	c.rootless = true
+	return c
+}
+
 // lanyardCNI runs lanyard-cni, with its default verification.
 func (w *world) lanyardCNI(command string) func(*container) invocation {
-	conf := mustJSON(map[string]any{"cniVersion": "1.0.0", "name": netName, "type": "lanyard-cni", "network": netName})
+	name := w.lans[oursCNI].trunk
+	conf := mustJSON(map[string]any{"cniVersion": "1.0.0", "name": name, "type": "lanyard-cni", "network": name})
 	return func(c *container) invocation {
 		return invocation{
 			path: filepath.Join(w.bin, "lanyard-cni"), stdin: conf,
@@ -77,8 +96,7 @@ func (w *world) run(c contender, v invocation) (s sample, err error) {
 }
 
 // other runs the other build of the hook (-versus).
-func (w *world) other(stage string) func(*container) invocation {
-	same := w.hook(stage)
+func (w *world) other(same func(*container) invocation) func(*container) invocation {
 	return func(c *container) invocation {
 		v := same(c)
 		v.path = w.versus
@@ -95,11 +113,11 @@ func mustJSON(v any) []byte {
 }
 
 // hook runs lanyard-hook, with its default verification.
-func (w *world) hook(stage string) func(*container) invocation {
+func (w *world) hook(l lan, stage string) func(*container) invocation {
 	return func(c *container) invocation {
 		s := specs.State{
 			Version: specs.Version, ID: c.id, Status: specs.StateCreating, Pid: c.pid,
-			Annotations: map[string]string{"io.lanyard.network": netName},
+			Annotations: map[string]string{"io.lanyard.network": l.trunk},
 		}
 		if stage == "poststop" {
 			s.Status, s.Pid = specs.StateStopped, 0
@@ -132,51 +150,68 @@ func (w *world) proven() error {
 	return nil
 }
 
-// cni does what a CNI runtime does: it runs the plugin, which starts host-local.
-func (w *world) cni(command string) func(*container) invocation {
-	conf := mustJSON(map[string]any{
-		"cniVersion": "1.0.0", "name": netName, "type": "macvlan", "master": trunk, "mode": "bridge",
-		"ipam": map[string]any{
-			"type": "host-local", "dataDir": filepath.Join(state, "cni"),
-			"ranges": [][]map[string]string{{{
-				"subnet": subnet.String(), "rangeStart": "10.50.64.1", "rangeEnd": "10.50.127.254", "gateway": gateway.String(),
-			}}},
-			"routes": []map[string]string{{"dst": "0.0.0.0/0"}},
-		},
-	})
-	return func(c *container) invocation {
-		return invocation{
-			path: filepath.Join(w.cniDir, "macvlan"), stdin: conf,
-			env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
-				"CNI_PATH=" + w.cniDir},
-		}
+// hostLocalIPAM is the configuration of CNI's host-local on a lan.
+func (w *world) hostLocalIPAM(l lan) map[string]any {
+	return map[string]any{
+		"type": "host-local", "dataDir": filepath.Join(state, "cni"),
+		"ranges": [][]map[string]string{{{
+			"subnet": l.subnet.String(), "rangeStart": l.at(64, 1), "rangeEnd": l.at(127, 254), "gateway": l.gateway.String(),
+		}}},
+		"routes": []map[string]string{{"dst": "0.0.0.0/0"}},
 	}
 }
 
-// netavark runs netavark, which gets its address from its caller: podman has allocated one.
-func (w *world) netavark(verb string) func(*container) invocation {
-	return func(c *container) invocation {
-		options := mustJSON(map[string]any{
-			"container_id": c.id, "container_name": c.id,
-			"networks": map[string]any{netName: map[string]any{"static_ips": []string{c.addr.String()},
-				"interface_name": "eth0"}},
-			"network_info": map[string]any{netName: map[string]any{
-				"name": netName, "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
-				"driver": "macvlan", "network_interface": trunk,
-				"subnets":      []map[string]string{{"subnet": subnet.String(), "gateway": gateway.String()}},
-				"ipv6_enabled": false, "internal": false, "dns_enabled": false,
-				"ipam_options": map[string]string{"driver": "host-local"},
-			}},
-		})
-		return invocation{path: w.netavarkFile, args: []string{"--config", filepath.Join(state, "netavark"), verb, c.path()},
-			stdin: options}
+// cni does what a CNI runtime does: it runs the plugin, which starts the plugin of ipam.
+func (w *world) cni(name string, l lan, ipam map[string]any) contender {
+	conf := mustJSON(map[string]any{
+		"cniVersion": "1.0.0", "name": l.trunk, "type": "macvlan", "master": l.trunk, "mode": "bridge", "ipam": ipam,
+	})
+	run := func(command string) func(*container) invocation {
+		return func(c *container) invocation {
+			return invocation{
+				path: filepath.Join(w.cniDir, "macvlan"), stdin: conf,
+				env: []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + c.id, "CNI_NETNS=" + c.path(), "CNI_IFNAME=eth0",
+					"CNI_PATH=" + w.cniDir},
+			}
+		}
 	}
+	return contender{name: name, attach: run("ADD"), detach: run("DEL")}
+}
+
+// netavark runs a netavark program. With driver host-local, it gets the address from its caller:
+// podman has allocated one. With dhcp, it asks its proxy.
+func (w *world) netavark(name string, l lan, program, driver string) contender {
+	run := func(verb string) func(*container) invocation {
+		return func(c *container) invocation {
+			net := map[string]any{
+				"name": l.trunk, "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
+				"driver": "macvlan", "network_interface": l.trunk,
+				"ipv6_enabled": false, "internal": false, "dns_enabled": false,
+				"ipam_options": map[string]string{"driver": driver},
+			}
+			one := map[string]any{"interface_name": "eth0"}
+			if driver == "host-local" {
+				net["subnets"] = []map[string]string{{"subnet": l.subnet.String(), "gateway": l.gateway.String()}}
+				one["static_ips"] = []string{l.addr(c).String()}
+			}
+			return invocation{
+				path: program, args: []string{"--config", filepath.Join(state, "netavark-"+l.trunk), verb, c.path()},
+				stdin: mustJSON(map[string]any{
+					"container_id": c.id, "container_name": c.id,
+					"networks": map[string]any{l.trunk: one}, "network_info": map[string]any{l.trunk: net},
+				}),
+			}
+		}
+	}
+	return contender{name: name, attach: run("setup"), detach: run("teardown")}
 }
 
 // floor runs the bare program, the least that a Go program can take.
-func (w *world) floor(c *container) invocation {
-	return invocation{
-		path: filepath.Join(w.bin, "bench-floor"),
-		args: []string{fmt.Sprint(c.pid), trunk, fmt.Sprintf("%s/%d", c.addr, subnet.Bits()), gateway.String()},
+func (w *world) floor(l lan) func(*container) invocation {
+	return func(c *container) invocation {
+		return invocation{
+			path: filepath.Join(w.bin, "bench-floor"),
+			args: []string{fmt.Sprint(c.pid), l.trunk, fmt.Sprintf("%s/%d", l.addr(c), l.subnet.Bits()), l.gateway.String()},
+		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,6 +51,33 @@ func startDaemon(cmd *exec.Cmd, timeout time.Duration, ask func() error) (*daemo
 	}
 	text, _ := os.ReadFile(log.Name())
 	return nil, errors.Join(fmt.Errorf("%s does not listen: %s", cmd.Path, text), d.stop())
+}
+
+// logged returns a function that looks for text in the log of a daemon, which is started by a file of
+// the given name.
+func logged(name, text string) func() error {
+	return func() error {
+		log, err := os.ReadFile(filepath.Join(state, name+".log"))
+		if err == nil && !strings.Contains(string(log), text) {
+			err = fmt.Errorf("no %q in its log", text)
+		}
+		return err
+	}
+}
+
+// rss returns the memory of the daemon in MiB.
+func (d *daemon) rss() (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
+			kib, err := strconv.Atoi(f[1])
+			return float64(kib) / 1024, err
+		}
+	}
+	return 0, fmt.Errorf("process %d has no VmRSS", d.cmd.Process.Pid)
 }
 
 // dialed returns a function that makes a connection and closes it.

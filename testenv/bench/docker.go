@@ -13,12 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 // docker is the name of Docker's series. They measure calls of its API, not processes.
 const docker = "Docker's API, macvlan driver"
+
+// dockerAux is the lan that Docker's container is on when it starts.
+const dockerAux = "Docker's container"
 
 // dockers measures how long Docker takes to connect a running container to a macvlan network, and
 // lanyard in turn. The daemon is started by the bench: without a bridge and a packet filter, and
@@ -41,6 +42,9 @@ func dockers(w *world, o options, r *results) error {
 		return nil
 	}
 	defer d.stop()
+	if err := w.plugIn(docker, dockerAux); err != nil {
+		return err
+	}
 	if err := d.prepare(w); err != nil {
 		return err
 	}
@@ -72,7 +76,7 @@ func dockers(w *world, o options, r *results) error {
 	r.add(subject, ours, attach)
 	r.add(subject, docker, connect)
 	r.add("with Docker: detach", docker, disconnect)
-	return errors.Join(w.clear(c, made), netlink.LinkDel(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: bareTrunk}}))
+	return w.clear(c, made)
 }
 
 // dockerd is a daemon with a client of its API.
@@ -104,11 +108,9 @@ func (w *world) startDocker(unpacked string) (*dockerd, error) {
 	return &dockerd{d, &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: time.Minute}}, nil
 }
 
-// prepare makes an image, a network on each trunk, and a container that runs on the second.
+// prepare makes an image, a network on each of Docker's trunks, and a container that runs on the
+// second.
 func (d *dockerd) prepare(w *world) error {
-	if err := w.plugTo(bareTrunk, "eth1", bareGateway); err != nil {
-		return err
-	}
 	rootfs, err := makeRootfs()
 	if err != nil {
 		return err
@@ -118,12 +120,11 @@ func (d *dockerd) prepare(w *world) error {
 		return fmt.Errorf("tar: %w", err)
 	}
 	err = d.post("/images/create?fromSrc=-&repo=tiny", "application/x-tar", image)
-	for name, parent := range map[string]string{"lan": trunk, "aux": bareTrunk} {
-		cidr := map[string]string{trunk: subnet.String(), bareTrunk: bareGateway.Masked().String()}[parent]
+	for name, l := range map[string]lan{"lan": w.lans[docker], "aux": w.lans[dockerAux]} {
+		pool := map[string]string{"Subnet": l.subnet.String(), "IPRange": l.at(240, 0) + "/20"}
 		err = errors.Join(err, d.call("/networks/create", map[string]any{
-			"Name": name, "Driver": "macvlan", "Options": map[string]string{"parent": parent},
-			// The last sixteenth: lanyard leases from the beginning.
-			"IPAM": map[string]any{"Config": []map[string]string{{"Subnet": cidr, "IPRange": lastOf(cidr)}}},
+			"Name": name, "Driver": "macvlan", "Options": map[string]string{"parent": l.trunk},
+			"IPAM": map[string]any{"Config": []map[string]string{pool}},
 		}))
 	}
 	return errors.Join(err,
@@ -131,14 +132,6 @@ func (d *dockerd) prepare(w *world) error {
 			"Image": "tiny", "Cmd": []string{"/bin/sleep", "600"}, "HostConfig": map[string]any{"NetworkMode": "aux"},
 		}),
 		d.call("/containers/bench/start", nil))
-}
-
-// lastOf returns a range at the end of one of the bench's subnets.
-func lastOf(cidr string) string {
-	if cidr == subnet.String() {
-		return "10.50.240.0/20"
-	}
-	return "10.51.0.240/28"
 }
 
 func (d *dockerd) call(path string, body any) error {

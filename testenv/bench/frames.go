@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -38,18 +40,18 @@ func frames(w *world, o options, r *results) error {
 	defer empty.Close()
 	programs := map[string]*ebpf.Program{}
 	for _, way := range []string{"out", "in"} {
-		p, err := pinnedOnTrunk(map[string]string{"out": "egress", "in": "ingress"}[way])
+		p, err := w.pinnedOnTrunk(map[string]string{"out": "egress", "in": "ingress"}[way])
 		if err != nil {
 			return err
 		}
 		defer p.Close()
 		programs[way] = p
 	}
-	if err := endProbeTime(); err != nil {
+	if err := w.endProbeTime(); err != nil {
 		return err
 	}
 	worst := 0.0
-	for _, f := range framesOf(mac) {
+	for _, f := range framesOf(mac, w.lans[ours].gateway) {
 		above, base, err := above(programs[f.way], empty, f.bytes, o.quick)
 		if err != nil {
 			return fmt.Errorf("%s, %s: %w", f.way, f.what, err)
@@ -58,36 +60,44 @@ func frames(w *world, o options, r *results) error {
 		r.figure("program on the trunk, a frame "+f.way, f.what, above,
 			fmt.Sprintf("ns above the %.0f of an empty one", base))
 	}
-	r.Ratios = append(r.Ratios, Ratio{Name: "program on the trunk above an empty one, worst frame, ns", Value: worst,
-		Low: worst, High: worst, Target: 45})
+	r.most("program on the trunk above an empty one, worst frame, ns", worst, 40)
 	return w.clear(c, made)
 }
 
-// pinnedOnTrunk opens a program that the hook has attached to the bench's trunk, which is the only
-// trunk in its bpffs.
-func pinnedOnTrunk(name string) (*ebpf.Program, error) {
-	pins, err := filepath.Glob("/sys/fs/bpf/*/trunk-*/" + name)
-	if err == nil && len(pins) != 1 {
-		err = fmt.Errorf("%d programs %q are pinned, want 1", len(pins), name)
+// pinned returns the path of what the hook has pinned under a name for the hook's trunk.
+func (w *world) pinned(name string) (string, error) {
+	trunk, err := netlink.LinkByName(w.lans[ours].trunk)
+	if err != nil {
+		return "", err
 	}
+	pins, err := filepath.Glob(fmt.Sprintf("/sys/fs/bpf/*/trunk-%d-v*/%s", trunk.Attrs().Index, name))
+	if err == nil && len(pins) != 1 {
+		err = fmt.Errorf("%d objects %q are pinned, want 1", len(pins), name)
+	}
+	if err != nil {
+		return "", err
+	}
+	return pins[0], nil
+}
+
+// pinnedOnTrunk opens a program that the hook has attached to its trunk.
+func (w *world) pinnedOnTrunk(name string) (*ebpf.Program, error) {
+	path, err := w.pinned(name)
 	if err != nil {
 		return nil, err
 	}
-	return ebpf.LoadPinnedProgram(pins[0], nil)
+	return ebpf.LoadPinnedProgram(path, nil)
 }
 
 // endProbeTime ends the time after a start during which the program reads the exact clock for each
 // question and answer (bpf/wire.c, struct clock): the frames of a container that started a while
 // ago are to be measured.
-func endProbeTime() error {
-	pins, err := filepath.Glob("/sys/fs/bpf/*/trunk-*/times")
-	if err == nil && len(pins) != 1 {
-		err = fmt.Errorf("%d maps of times are pinned, want 1", len(pins))
-	}
+func (w *world) endProbeTime() error {
+	path, err := w.pinned("times")
 	if err != nil {
 		return err
 	}
-	m, err := ebpf.LoadPinnedMap(pins[0], nil)
+	m, err := ebpf.LoadPinnedMap(path, nil)
 	if err != nil {
 		return err
 	}
@@ -124,7 +134,7 @@ type frame struct {
 }
 
 // framesOf returns kinds of frames on a trunk with a container of the given MAC.
-func framesOf(mac ether.MAC) []frame {
+func framesOf(mac ether.MAC, gateway netip.Addr) []frame {
 	unleased, router, all := ether.MAC{0x0a, 1}, ether.MAC{0x0a, 2}, ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	data := func(to, from ether.MAC, tags ...byte) []byte {
 		b := append(append(append([]byte{}, to[:]...), from[:]...), tags...)

@@ -1,16 +1,17 @@
 // Bench measures what an attach costs, and compares it with programs that attach without looking at
 // the wire: CNI's macvlan with host-local, netavark, and a bare Go program that makes the same
 // link. All are real processes, run in turn in one network namespace that stands for the host, with
-// a gateway behind its trunk. Only the ratios between them carry over to another machine.
+// a gateway behind its trunks. Only the ratios between them carry over to another machine.
 //
-//	make bench            # everything, under ten minutes
-//	make bench QUICK=1    # under two
+//	make bench            # everything, under a quarter of an hour
+//	make bench QUICK=1    # under four minutes
 //	make bench-check      # the quick bench, against the committed baseline
 //
 // Everything happens in namespaces of its own, mounts included, which end with it. It needs root.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -40,6 +41,8 @@ type options struct {
 	check    string // baseline to compare with
 	versus   string // another build of the hook
 	netavark string // the program
+	fetch    bool
+	docs     string // directory with README.md and docs
 }
 
 func run(args []string) error {
@@ -47,14 +50,20 @@ func run(args []string) error {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.StringVar(&o.bin, "bin", "bin", "`directory` of lanyard-hook and the bench's own programs")
 	fs.StringVar(&o.out, "out", "", "`directory` that gets latest.json, latest.md and latest.svg")
+	fs.StringVar(&o.docs, "docs", "", "`directory` of README.md and docs, with tables to fill in")
 	fs.BoolVar(&o.quick, "quick", false, "fewer runs, and no growth curves")
 	fs.StringVar(&o.only, "only", "",
-		"`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, vlans, atonce, growth")
+		"`subjects` to measure: attach, steps, runc, crowd, frames, throughput, claims, docker, dhcp, vlans, atonce, growth")
 	fs.StringVar(&o.versus, "versus", "", "`file` of another build of lanyard-hook, measured in the same turns")
-	fs.StringVar(&o.netavark, "netavark", "/usr/lib/podman/netavark", "`file` of netavark")
+	fs.StringVar(&o.netavark, "netavark", "/usr/lib/podman/netavark", "`file` of this machine's netavark")
+	fs.BoolVar(&o.fetch, "fetch", false,
+		"download the programs of Debian "+peerSuite+" into the directory of -bin, and nothing else")
 	fs.StringVar(&o.check, "check", "", "`file` of an earlier run; fail if a ratio is worse by more than its margin")
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if o.fetch {
+		return fetchPeers(context.Background(), o.bin)
 	}
 	if os.Getenv(inWorld) == "" {
 		return enter(args)

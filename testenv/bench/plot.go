@@ -7,7 +7,7 @@ import (
 
 // plot draws the medians of attach and detach as bars, with p10 to p90 as a line.
 func (r *results) plot() []byte {
-	const width, left, line, top = 720, 210, 22, 34
+	const width, left, line, top = 780, 270, 22, 34
 	var rows []series
 	longest := 0.0
 	for _, s := range r.Series {
@@ -21,7 +21,7 @@ func (r *results) plot() []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" `+
 		`font-size="12">`+"\n", width, top+line*len(rows)+30)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/><text x="10" y="20" font-size="14">Whole `+
-		`processes, ms: median, and p10 to p90. Only lanyard-hook looks at the wire.</text>`+"\n")
+		`processes, ms: median, and p10 to p90. Only Lanyard looks at the wire.</text>`+"\n")
 	for i, s := range rows {
 		y, color := top+line*i, "#9aa5b1"
 		if s.Name == ours {

@@ -41,11 +41,13 @@ func thisMachine(w *world) machine {
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
 		m.Load = strings.Join(strings.Fields(string(b))[:3], " ")
 	}
-	if out, err := exec.Command("dpkg-query", "-W", "-f", "${Version}", "runc").Output(); err == nil {
-		m.Versions["runc"] = string(out)
-	}
-	if out, err := exec.Command(w.netavarkFile, "--version").Output(); err == nil {
-		m.Versions["netavark"] = strings.TrimPrefix(strings.TrimSpace(string(out)), "netavark ")
+	for name, program := range map[string]string{
+		"runc": w.peer(runcFile), "runc of this machine": "runc", netavark: w.peer(netavarkFile), oldNetavark: w.netavarkFile,
+	} {
+		if out, err := exec.Command(program, "--version").Output(); err == nil {
+			first, _, _ := strings.Cut(string(out), "\n") // "runc version 1.3.6+ds1", "netavark 1.17.2"
+			m.Versions[name] = first[strings.LastIndexByte(first, ' ')+1:]
+		}
 	}
 	if info, err := buildinfo.ReadFile(filepath.Join(w.cniDir, "macvlan")); err == nil {
 		m.Versions["CNI plugins"] = info.Main.Version
@@ -84,10 +86,11 @@ func (r *results) writeGrowth(path string) error {
 // markdown returns the tables of latest.md.
 func (r *results) markdown() string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, %d cores, Linux %s; CNI plugins %s, netavark %s, runc %s. Whole processes, in "+
-		"turn; milliseconds.\n\n",
-		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Machine.Versions["CNI plugins"],
-		r.Machine.Versions["netavark"], r.Machine.Versions["runc"])
+	v := r.Machine.Versions
+	fmt.Fprintf(&b, "%s, %d cores, Linux %s; CNI plugins %s, netavark %s (this machine's: %s), runc %s (this "+
+		"machine's: %s). Whole processes, in turn, each contender on a trunk of its own; milliseconds.\n\n",
+		r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, v["CNI plugins"], v[netavark], v[oldNetavark], v["runc"],
+		v["runc of this machine"])
 	fmt.Fprintln(&b, "| | | runs | median | p10 | p90 | user+sys | peak RSS |")
 	fmt.Fprintln(&b, "|---|---|--:|--:|--:|--:|--:|--:|")
 	subject := ""
@@ -133,15 +136,7 @@ func (r *results) markdown() string {
 	fmt.Fprintln(&b, "\n| ratio | | 95 % interval | target | |")
 	fmt.Fprintln(&b, "|---|--:|--:|--:|---|")
 	for _, x := range r.Ratios {
-		bound, verdict := "≤", "met"
-		if x.AtLeast {
-			bound = "≥"
-		}
-		if !x.met() {
-			verdict = "**missed**"
-		}
-		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s %.2f | %s |\n", x.Name, x.Value, x.Low, x.High, bound, x.Target,
-			verdict)
+		fmt.Fprintf(&b, "| %s | %.2f | %.2f – %.2f | %s | %s |\n", x.Name, x.Value, x.Low, x.High, x.bound(), x.verdict())
 	}
 	if r.find("attach", ours) != nil {
 		fmt.Fprintln(&b, "\n![attach and detach](latest.svg)")

@@ -49,6 +49,11 @@ func (r *results) atLeast(name string, a, b []float64, target float64) {
 	r.Ratios = append(r.Ratios, Ratio{Name: name, Value: v, Low: low, High: high, Target: target, AtLeast: true})
 }
 
+// most adds a value that is to be at most target.
+func (r *results) most(name string, value, target float64) {
+	r.Ratios = append(r.Ratios, Ratio{Name: name, Value: value, Low: value, High: value, Target: target})
+}
+
 // series is the times of one contender's runs.
 type series struct {
 	Subject string  `json:"subject"`
@@ -63,13 +68,13 @@ type series struct {
 	walls []float64
 }
 
-// A Ratio compares two series, and has the target for the ratio of their medians.
+// A Ratio compares two series, and has the target for the ratio of their medians; 0 without a target.
 type Ratio struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"ratio"`
 	Low    float64 `json:"low"` // 95 % interval
 	High   float64 `json:"high"`
-	Target float64 `json:"target"`
+	Target float64 `json:"target,omitzero"`
 	// AtLeast says that the target is a lower bound.
 	AtLeast bool `json:"at_least,omitzero"`
 }
@@ -79,7 +84,37 @@ func (r Ratio) met() bool {
 	if r.AtLeast {
 		return r.Value >= r.Target
 	}
-	return r.Value <= r.Target
+	return r.Target == 0 || r.Value <= r.Target
+}
+
+// bound returns the target as a condition; "" without a target.
+func (r Ratio) bound() string {
+	switch {
+	case r.Target == 0:
+		return ""
+	case r.AtLeast:
+		return fmt.Sprintf("≥ %.2f", r.Target)
+	}
+	return fmt.Sprintf("≤ %.2f", r.Target)
+}
+
+// measured returns the value with its interval.
+func (r Ratio) measured() string {
+	if r.Low == r.High {
+		return fmt.Sprintf("%.2f", r.Value)
+	}
+	return fmt.Sprintf("%.2f (%.2f – %.2f)", r.Value, r.Low, r.High)
+}
+
+// verdict says whether the target is reached; "" without a target.
+func (r Ratio) verdict() string {
+	switch {
+	case r.Target == 0:
+		return ""
+	case r.met():
+		return "met"
+	}
+	return "**missed**"
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

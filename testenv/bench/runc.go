@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,8 +19,18 @@ const (
 	subjRunc  = "runc create + start"
 )
 
-// runcs measures whole starts, which is the time that a user of runc waits.
+// runcs measures whole starts, which is the time that a user of runc waits, with the runc of
+// peerSuite and that of this machine.
 func runcs(w *world, o options, r *results) error {
+	rootfs, err := makeRootfs()
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.runcsOf(w.peer(runcFile), subjRunc, rootfs, o, r),
+		w.runcsOf("runc", subjRunc+", this machine's", rootfs, o, r))
+}
+
+func (w *world) runcsOf(runc, subject, rootfs string, o options, r *results) error {
 	runs := 60
 	if o.quick {
 		runs = 20
@@ -37,17 +48,13 @@ func runcs(w *world, o options, r *results) error {
 		{withHello, &specs.Hooks{CreateRuntime: hook(hello), Poststop: hook(hello)}},
 		{bare, nil},
 	}
-	rootfs, err := makeRootfs()
-	if err != nil {
-		return err
-	}
 	took := make([][]sample, len(kinds))
 	for n := range runs + 2 {
 		for k := range kinds {
 			i := (k + n) % len(kinds)
-			s, err := w.runcOnce(rootfs, kinds[i].hooks)
+			s, err := w.runcOnce(runc, rootfs, kinds[i].hooks)
 			if err != nil {
-				return fmt.Errorf("%s: %w", kinds[i].name, err)
+				return fmt.Errorf("%s, %s: %w", subject, kinds[i].name, err)
 			}
 			if n >= 2 { // the first two turns warm up
 				took[i] = append(took[i], s)
@@ -55,9 +62,9 @@ func runcs(w *world, o options, r *results) error {
 		}
 	}
 	for i, k := range kinds {
-		r.add(subjRunc, k.name, took[i])
+		r.add(subject, k.name, took[i])
 	}
-	r.compare(subjRunc, ours, withHello, 1.06)
+	r.compare(subject, ours, withHello, 1.06)
 	return nil
 }
 
@@ -76,16 +83,16 @@ func makeRootfs() (string, error) {
 }
 
 // runcOnce creates and starts a container, which is measured, and deletes it.
-func (w *world) runcOnce(rootfs string, hooks *specs.Hooks) (s sample, err error) {
+func (w *world) runcOnce(program, rootfs string, hooks *specs.Hooks) (s sample, err error) {
 	w.made++
 	id := fmt.Sprintf("bench%d", w.made)
 	dir := filepath.Join(state, id)
-	if err := makeBundle(dir, rootfs, hooks); err != nil {
+	if err := makeBundle(dir, program, rootfs, w.lans[ours].trunk, hooks); err != nil {
 		return s, err
 	}
 	defer os.RemoveAll(dir)
 	runc := func(args ...string) invocation {
-		return invocation{path: "runc", args: append([]string{"--root", filepath.Join(state, "runc")}, args...)}
+		return invocation{path: program, args: append([]string{"--root", filepath.Join(state, "runc")}, args...)}
 	}
 	began := time.Now()
 	for _, args := range [][]string{{"create", "--bundle", dir, id}, {"start", id}} {
@@ -102,11 +109,11 @@ func (w *world) runcOnce(rootfs string, hooks *specs.Hooks) (s sample, err error
 	return s, w.drain()
 }
 
-func makeBundle(dir, rootfs string, hooks *specs.Hooks) error {
+func makeBundle(dir, runc, rootfs, network string, hooks *specs.Hooks) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if out, err := exec.Command("runc", "spec", "--bundle", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command(runc, "spec", "--bundle", dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("runc spec: %w: %s", err, out)
 	}
 	path := filepath.Join(dir, "config.json")
@@ -121,6 +128,6 @@ func makeBundle(dir, rootfs string, hooks *specs.Hooks) error {
 	spec.Process.Terminal, spec.Process.Args = false, []string{"/bin/sleep", "300"}
 	spec.Root.Path = rootfs
 	spec.Hooks = hooks
-	spec.Annotations = map[string]string{"io.lanyard.network": netName}
+	spec.Annotations = map[string]string{"io.lanyard.network": network}
 	return os.WriteFile(path, mustJSON(spec), 0o600)
 }

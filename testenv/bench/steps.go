@@ -14,7 +14,11 @@ type step struct {
 	Late float64 `json:"late_ms,omitzero"`
 }
 
-// A trace is what the hook itself has measured, for several attaches.
+// messenger is the step of the hook's own process: its start, the connection to the service, and its
+// end.
+const messenger = "messenger"
+
+// A trace is what the service has measured, for several attaches, and what remains of the hook's time.
 type trace struct {
 	names []string
 	took  map[string][]float64
@@ -30,6 +34,7 @@ func (t *trace) attach(v invocation) (sample, error) {
 	if t.took == nil {
 		t.took = map[string][]float64{}
 	}
+	sum := 0.0
 	for line := range strings.Lines(output) {
 		f := strings.Fields(line)
 		if len(f) != 4 || f[0] != "lanyard-trace:" {
@@ -39,12 +44,18 @@ func (t *trace) attach(v invocation) (sample, error) {
 		if err != nil {
 			return s, fmt.Errorf("read the trace: %w", err)
 		}
-		if t.took[f[1]] == nil {
-			t.names = append(t.names, f[1])
-		}
-		t.took[f[1]] = append(t.took[f[1]], ms)
+		t.add(f[1], ms)
+		sum = ms // the last line has the sum
 	}
+	t.add(messenger, millis(s.wall)-sum)
 	return s, nil
+}
+
+func (t *trace) add(name string, ms float64) {
+	if t.took[name] == nil {
+		t.names = append(t.names, name)
+	}
+	t.took[name] = append(t.took[name], ms)
 }
 
 // stepsOf measures how long each step of an attach takes.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 // Names of the series of a TCP stream, in GB/s.
@@ -16,9 +14,6 @@ const (
 	withoutProgram = "trunk without"
 	subjStream     = "TCP stream, GB/s"
 )
-
-// bareTrunk is a second trunk to the same gateway, without a program.
-const bareTrunk = "eth8"
 
 // throughput makes iperf3 send a TCP stream from containers to the gateway, in short turns: over a
 // trunk with the program, over one without, and through a guard.
@@ -30,17 +25,13 @@ func throughput(w *world, o options, r *results) error {
 	if err := w.startService(); err != nil {
 		return err
 	}
-	if err := w.plugTo(bareTrunk, "eth1", bareGateway); err != nil {
-		return err
-	}
 	all := []struct {
 		contender
-		to string
+		lan
 	}{
-		{w.contenders()[0], gateway.String()},
-		{contender{name: withoutProgram, attach: w.bareFloor}, bareGateway.Addr().String()},
-		{contender{name: guarded, attach: w.hook("createRuntime"), detach: w.hook("poststop"), late: true, rootless: true},
-			gateway.String()},
+		{w.contenders()[0], w.lans[ours]},
+		{contender{name: withoutProgram, attach: w.floor(w.lans[floor])}, w.lans[floor]},
+		{w.guarded(), w.lans[guarded]},
 	}
 	all[0].name = withProgram
 	took := make([][]float64, len(all))
@@ -63,7 +54,7 @@ func throughput(w *world, o options, r *results) error {
 	for n := range turns + 1 {
 		for k := range all {
 			i := (k + n) % len(all)
-			rate, err := send(made[i], all[i].to, stream)
+			rate, err := send(made[i], all[i].gateway.String(), stream)
 			if err != nil {
 				return fmt.Errorf("%s: %w", all[i].name, err)
 			}
@@ -82,14 +73,7 @@ func throughput(w *world, o options, r *results) error {
 			return err
 		}
 	}
-	return netlink.LinkDel(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: bareTrunk}})
-}
-
-// bareFloor is floor on the second trunk.
-func (w *world) bareFloor(c *container) invocation {
-	v := w.floor(c)
-	v.args[1], v.args[2], v.args[3] = bareTrunk, bareGateway.Addr().Next().String()+"/24", bareGateway.Addr().String()
-	return v
+	return nil
 }
 
 // stream is the number of bytes that one turn sends, and streamPort the port of iperf3.

@@ -38,7 +38,7 @@ func vlans(w *world, _ options, r *results) error {
 		if err != nil {
 			return err
 		}
-		c := w.inVLAN(w.contenders()[0])
+		c := w.hookOn(ours, lan{trunk: vlanNet})
 		for _, one := range made {
 			s, err := c.attach(one).run()
 			if err != nil {
@@ -61,23 +61,12 @@ func vlans(w *world, _ options, r *results) error {
 // vlanNet is the network of the first VLAN, which has the gateway.
 const vlanNet = "vlan1"
 
-// inVLAN returns the contender, changed to attach to the first VLAN.
-func (w *world) inVLAN(c contender) contender {
-	attach := c.attach
-	c.attach = func(one *container) invocation {
-		v := attach(one)
-		v.stdin = []byte(strings.Replace(string(v.stdin), `"io.lanyard.network":"`+netName+`"`,
-			`"io.lanyard.network":"`+vlanNet+`"`, 1))
-		return v
-	}
-	return c
-}
-
 var errNoVLANs = errors.New("the kernel has no 802.1Q VLANs")
 
 // addVLANs makes sub-interfaces and networks, from VID first to last.
 func (w *world) addVLANs(first, last int) error {
 	probe := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "probe"}, VlanId: 4094}
+	trunk := w.lans[ours].trunk
 	lower, err := netlink.LinkByName(trunk)
 	if err != nil {
 		return err
@@ -114,14 +103,14 @@ func (w *world) addVLANs(first, last int) error {
 		return nil
 	}
 	return w.gateway.within(func(h handle) error {
-		nic, err := h.LinkByName("eth0")
+		nic, err := h.LinkByName(w.lans[ours].nic())
 		if err != nil {
 			return err
 		}
-		v := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0.1", ParentIndex: nic.Attrs().Index}, VlanId: 1}
+		v := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "to-vlan1", ParentIndex: nic.Attrs().Index}, VlanId: 1}
 		if err := h.LinkAdd(v); err != nil {
 			return err
 		}
-		return h.address("eth0.1", netip.MustParsePrefix("10.64.1.1/24"))
+		return h.address("to-vlan1", netip.MustParsePrefix("10.64.1.1/24"))
 	})
 }

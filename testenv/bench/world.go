@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -17,24 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
-	"github.com/lanyard-net/lanyard/hook/network"
 )
 
-// The only network of the bench. It has IPv4 only, which all contenders support, and no tags, which
-// every kernel supports.
-var (
-	subnet  = netip.MustParsePrefix("10.50.0.0/16")
-	gateway = netip.MustParseAddr("10.50.0.1")
-	// bareGateway is the gateway's address on the trunk without a program.
-	bareGateway = netip.MustParsePrefix("10.51.0.1/24")
-)
-
-const (
-	netName = "web"
-	trunk   = "eth9"
-	// state is on a tmpfs of the bench, for lanyard and for all other contenders.
-	state = "/run/bench"
-)
+// state is on a tmpfs of the bench, for lanyard and for all other contenders.
+const state = "/run/bench"
 
 // world is the bench's namespaces and programs.
 type world struct {
@@ -44,16 +29,17 @@ type world struct {
 	cniDir   string     // of the CNI plugins
 	versus   string     // another build of the hook; "" for none
 	gateway  *container // a namespace like those of containers
-	made     int        // containers so far: gives each an id of its own
-	service  *daemon    // nil until it is needed
+	lans     map[string]lan
+	made     int     // containers so far: gives each an id of its own
+	service  *daemon // nil until it is needed
 
 	netavarkFile string
 }
 
-// newWorld turns this process's namespaces into a host with a trunk, and a gateway at the trunk's
-// other end.
+// newWorld turns this process's namespaces into a host with trunks, and a gateway at their other
+// ends.
 func newWorld(o options) (w *world, err error) {
-	w = &world{netavarkFile: o.netavark}
+	w = &world{netavarkFile: o.netavark, lans: map[string]lan{}}
 	if w.bin, err = filepath.Abs(o.bin); err != nil {
 		return nil, err
 	}
@@ -81,43 +67,23 @@ func newWorld(o options) (w *world, err error) {
 	if w.gateway, err = w.newContainer(); err != nil {
 		return nil, err
 	}
-	if err := w.plugTo(trunk, "eth0", netip.PrefixFrom(gateway, subnet.Bits())); err != nil {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
 		return nil, err
 	}
-	def := &network.Definition{
-		Name: netName, ID: network.NewID(), Driver: network.DriverMacvlan, Parent: trunk, Mode: network.ModeBridge,
-		Subnets:    []network.Subnet{{Subnet: subnet, Gateway: gateway}},
-		AllowUsers: []string{strconv.Itoa(alice)}, MaxPerUser: 1 << 10,
-	}
-	return w, errors.Join(def.Validate(), def.Create(filepath.Join(w.root(), "networks.d")))
+	return w, errors.Join(netlink.LinkSetUp(lo), w.plugContenders())
 }
 
 // root is the value of lanyard's --root.
 func (w *world) root() string { return filepath.Join(state, "lanyard") }
 
-// plugTo makes a trunk that is connected to the gateway.
-func (w *world) plugTo(trunk, nic string, addr netip.Prefix) error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	veth := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: trunk}, PeerName: nic,
-		PeerNamespace: netlink.NsPid(w.gateway.pid),
-	}
-	if err := errors.Join(netlink.LinkSetUp(lo), netlink.LinkAdd(veth), netlink.LinkSetUp(veth)); err != nil {
-		return fmt.Errorf("join trunk %s and gateway: %w", trunk, err)
-	}
-	return w.gateway.within(func(h handle) error { return h.address(nic, addr) })
-}
-
 // A container is a network namespace with lo up and one process, which waits as a runtime's init
 // does while hooks run.
 type container struct {
 	id   string
+	n    int // its number
 	pid  int
-	uid  uint32     // the owner
-	addr netip.Addr // for contenders that do not allocate one themselves
+	uid  uint32 // the owner
 	cmd  *exec.Cmd
 	done func()
 }
@@ -156,11 +122,8 @@ func (w *world) start(cmd *exec.Cmd, uid uint32) (*container, error) {
 		return nil, fmt.Errorf("start a container's process: %w", err)
 	}
 	w.made++
-	n := w.made % (1 << 15)
 	c := &container{
-		id: fmt.Sprintf("c%d", w.made), pid: cmd.Process.Pid, uid: uid, cmd: cmd, done: func() { stdin.Close() },
-		// The upper half of the subnet: lanyard and host-local lease from the lower half.
-		addr: netip.AddrFrom4([4]byte{10, 50, byte(128 + n>>8), byte(n)}),
+		id: fmt.Sprintf("c%d", w.made), n: w.made, pid: cmd.Process.Pid, uid: uid, cmd: cmd, done: func() { stdin.Close() },
 	}
 	return c, c.within(func(h handle) error {
 		lo, err := h.LinkByName("lo")

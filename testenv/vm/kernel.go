@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/lanyard-net/lanyard/testenv/debian"
 )
 
 // suites maps a kernel series to the Debian suite that has it. A suite outlives the name of any one
@@ -122,6 +125,29 @@ func unpackKernel(ctx context.Context, cache, suite, dir string) (err error) {
 	}
 	return os.Rename(root, dir)
 }
+
+// downloadKernel downloads the package that linux-image-amd64 of a suite depends on into dir, and
+// returns the file's path.
+func downloadKernel(ctx context.Context, cache, suite, dir string) (string, error) {
+	apt, err := debian.NewApt(ctx, filepath.Join(cache, "apt", suite), suite)
+	if err != nil {
+		return "", err
+	}
+	if err := apt.Update(ctx); err != nil {
+		return "", err
+	}
+	depends, err := apt.Show(ctx, "linux-image-amd64", "Depends")
+	if err != nil {
+		return "", err
+	}
+	name := kernelPackage.FindString(depends)
+	if name == "" {
+		return "", fmt.Errorf("look up linux-image-amd64 in %s: it does not depend on a kernel", suite)
+	}
+	return apt.Download(ctx, name, dir)
+}
+
+var kernelPackage = regexp.MustCompile(`linux-image-[^\s,]+-amd64`)
 
 // command runs a program. If it fails, the error contains its output.
 func command(ctx context.Context, dir, name string, args ...string) error {

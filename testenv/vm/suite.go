@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/lanyard-net/lanyard/testenv/debian"
 )
 
 // suitesKnown are the Debian suites that a virtual machine can have the userland of.
@@ -64,7 +66,7 @@ func findSuite(ctx context.Context, suite string) (string, error) {
 // installSuite installs a suite's packages into dir. It works in a temporary directory and renames
 // that at the end, as unpackKernel does.
 func installSuite(ctx context.Context, cache, suite, dir string) (err error) {
-	apt, err := newPrivateApt(ctx, filepath.Join(cache, "apt", suite), suite)
+	apt, err := debian.NewApt(ctx, filepath.Join(cache, "apt", suite), suite)
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,7 @@ func installSuite(ctx context.Context, cache, suite, dir string) (err error) {
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		`--customize-hook=systemctl --root="$1" disable `+strings.Join(dockerUnits, " ")+" || true",
-		suite, root, apt.sources())
+		suite, root, apt.Sources())
 	if err != nil {
 		return err
 	}

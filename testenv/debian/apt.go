@@ -1,4 +1,5 @@
-package main
+// Package debian downloads packages of a Debian suite other than this machine's.
+package debian
 
 import (
 	"context"
@@ -11,44 +12,15 @@ import (
 	"strings"
 )
 
-// A privateApt uses package lists and sources of its own, so that it can look at another suite than
+// An Apt uses package lists and sources of its own, so that it can look at another suite than
 // this machine's. It does not change the machine's configuration, and needs no right to do so.
-type privateApt struct {
+type Apt struct {
 	dir string
 }
 
-// downloadKernel downloads the package that linux-image-amd64 of a suite depends on into dir, and
-// returns the file's path.
-func downloadKernel(ctx context.Context, cache, suite, dir string) (string, error) {
-	apt, err := newPrivateApt(ctx, filepath.Join(cache, "apt", suite), suite)
-	if err != nil {
-		return "", err
-	}
-	if err := apt.run(ctx, dir, "apt-get", "update"); err != nil {
-		return "", err
-	}
-	out, err := apt.command(ctx, dir, "apt-cache", "show", "--no-all-versions", "linux-image-amd64").Output()
-	if err != nil {
-		return "", fmt.Errorf("look up linux-image-amd64 in %s: %w", suite, err)
-	}
-	name := kernelDepends.FindSubmatch(out)
-	if name == nil {
-		return "", fmt.Errorf("look up linux-image-amd64 in %s: it does not depend on a kernel", suite)
-	}
-	if err := apt.run(ctx, dir, "apt-get", "download", string(name[1])); err != nil {
-		return "", err
-	}
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		return "", fmt.Errorf("download %s: got %d packages, want 1", name[1], len(debs))
-	}
-	return debs[0], nil
-}
-
-var kernelDepends = regexp.MustCompile(`(?m)^Depends: .*?(linux-image-[^\s,]+-amd64)`)
-
-func newPrivateApt(ctx context.Context, dir, suite string) (privateApt, error) {
-	apt := privateApt{dir}
+// NewApt returns an Apt for a suite with its lists and its cache in dir.
+func NewApt(ctx context.Context, dir, suite string) (Apt, error) {
+	apt := Apt{dir}
 	for _, sub := range []string{"lists/partial", "archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			return apt, err
@@ -63,11 +35,41 @@ func newPrivateApt(ctx context.Context, dir, suite string) (privateApt, error) {
 	if err != nil {
 		return apt, err
 	}
-	return apt, os.WriteFile(apt.sources(), []byte(sources), 0o644)
+	return apt, os.WriteFile(apt.Sources(), []byte(sources), 0o644)
 }
 
-// sources returns the path of the sources list.
-func (a privateApt) sources() string { return filepath.Join(a.dir, "sources.list") }
+// Sources returns the path of the sources list.
+func (a Apt) Sources() string { return filepath.Join(a.dir, "sources.list") }
+
+// Update downloads the suite's lists of packages.
+func (a Apt) Update(ctx context.Context) error { return a.run(ctx, a.dir, "apt-get", "update") }
+
+// Show returns a field of a package's newest version, such as "Version".
+func (a Apt) Show(ctx context.Context, name, field string) (string, error) {
+	out, err := a.command(ctx, a.dir, "apt-cache", "show", "--no-all-versions", name).Output()
+	if err != nil {
+		return "", fmt.Errorf("look up package %s: %w", name, err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if value, ok := strings.CutPrefix(line, field+": "); ok {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("look up package %s: it has no field %s", name, field)
+}
+
+// Download downloads the newest version of a package into dir, which must have no other, and returns
+// the file's path.
+func (a Apt) Download(ctx context.Context, name, dir string) (string, error) {
+	if err := a.run(ctx, dir, "apt-get", "download", name); err != nil {
+		return "", err
+	}
+	debs, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
+	if err != nil || len(debs) != 1 {
+		return "", fmt.Errorf("download %s: got %d packages, want 1", name, len(debs))
+	}
+	return debs[0], nil
+}
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -99,11 +101,11 @@ func deriveSources(targets, suite string) (string, error) {
 	return list.String(), nil
 }
 
-func (a privateApt) command(ctx context.Context, cwd, name string, args ...string) *exec.Cmd {
+func (a Apt) command(ctx context.Context, cwd, name string, args ...string) *exec.Cmd {
 	config := []string{
 		"Dir::State::lists=" + filepath.Join(a.dir, "lists"),
 		"Dir::Cache=" + a.dir,
-		"Dir::Etc::sourcelist=" + a.sources(),
+		"Dir::Etc::sourcelist=" + a.Sources(),
 		"Dir::Etc::sourceparts=-",
 		"Acquire::Languages=none",
 		"Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
@@ -121,9 +123,10 @@ func (a privateApt) command(ctx context.Context, cwd, name string, args ...strin
 	return cmd
 }
 
-func (a privateApt) run(ctx context.Context, cwd, name string, args ...string) error {
+func (a Apt) run(ctx context.Context, cwd, name string, args ...string) error {
 	if out, err := a.command(ctx, cwd, name, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, oneLine(out))
+		text := strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", "; ")
+		return fmt.Errorf("run %s %s: %w: %s", name, strings.Join(args, " "), err, text)
 	}
 	return nil
 }
