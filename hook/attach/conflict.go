@@ -31,44 +31,6 @@ func (t *attempt) openWindow() error {
 	return nil
 }
 
-// askConflict asks the LAN, from the parent and with the parent's MAC, whether another station has
-// one of the addresses. The trunk program sees the answers. They go to the parent's MAC, so that a
-// station with the interface's own MAC answers, too. The parent's frames do not reach the macvlans
-// on it: the addresses of Lanyard's are known from their leases, and the others are asked from
-// inside the namespace (see unrecordedMACs).
-func (v *verification) askConflict() error {
-	mac := v.parent.MAC
-	return v.Host.Do(func() error {
-		for _, a := range v.addrs() {
-			questions := []verify.Question{{Addr: a, Conflict: true}}
-			if a.Is6() {
-				// The answer to one station also passes a network card that has not joined
-				// the group of all nodes.
-				questions = append(questions, verify.Question{Addr: a, Conflict: true, From: mac.ProbeLinkLocal()})
-			}
-			for _, q := range questions {
-				if err := v.Probers.Ask(v.parent.Index, mac, q); err != nil {
-					return fmt.Errorf("ask from parent %q: %w", v.parent.Name, err)
-				}
-			}
-		}
-		return nil
-	})
-}
-
-// claimants returns the claimants that the trunk program has seen after ignoreUntil, and after their
-// station was excused. In a later verification, probes do not count as claims. On an error it returns
-// none, because the prober also hears claimants.
-func (v *verification) claimants() []verify.Claimant {
-	list, err := v.Datapath.Claimants(v.rec.Endpoint)
-	if err != nil {
-		return nil
-	}
-	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
-		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured
-	})
-}
-
 // A lateConflict is returned for a conflict over an address that was not requested, if it is
 // detected after the address was set: another host has started a container with it at the same
 // time. The address is declined, and the caller repeats the attach from its beginning.

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -23,19 +22,6 @@ const closeTime = 25 * time.Millisecond
 type control struct {
 	cancel  context.CancelFunc
 	answers chan verify.Findings
-}
-
-// sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with
-// ipvlan: no filter for MACs can then distinguish them.
-func (v *verification) sharesMAC() bool { return v.rec.MAC == v.parent.MAC }
-
-// directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes
-// to the container's MAC only. It is not valid if the trunk program cannot observe that.
-func (v *verification) directAddr() netip.Addr {
-	if v.unwatched != "" || v.sharesMAC() {
-		return netip.Addr{}
-	}
-	return v.rec.MAC.LinkLocal()
 }
 
 // startControl returns the function that starts the control, for verify.Plan.OnSilence. Its parameters
@@ -64,15 +50,6 @@ func (v *verification) startControl(ctx context.Context) func([]netip.Addr, time
 			v.control.answers <- f
 		}()
 	}
-}
-
-// askAsParent runs one round from a parent, with the parent's MAC.
-func (l *Local) askAsParent(ctx context.Context, p link.Parent, plan verify.Plan) (f verify.Findings, err error) {
-	err = l.Host.Do(func() error {
-		f, err = l.exactRound(ctx, p.Index, p.Name, p.MAC, plan)
-		return err
-	})
-	return f, err
 }
 
 // finishControl waits for the control, if one runs, and keeps its answers. If all gateways have

@@ -45,12 +45,6 @@ func (v *verification) refreshHostState(ctx context.Context) (h *hostState, err 
 	return h, nil // openWindow has reported the parent's MAC
 }
 
-// tellLocals reports the MACs of this host to the trunk program: the parent's, and those of siblings
-// if the list is not nil.
-func (v *verification) tellLocals(siblings []ether.MAC) error {
-	return v.Datapath.Locals(v.parent.TrunkIndex, verify.Locals{Parents: []ether.MAC{v.parent.MAC}, Siblings: siblings})
-}
-
 // unrecordedMACs returns those of all, the MACs of links on the parent, with addresses that are not
 // in the database: they belong neither to an attachment with addresses nor to the host. They are
 // macvlans of other programs, macvlans nested in containers, and remains of containers that are
