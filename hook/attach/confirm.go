@@ -5,9 +5,14 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
+
+// reachTime is the time for the answer to the parent of a gateway that has just answered to all
+// nodes.
+const reachTime = 250 * time.Millisecond
 
 // confirm asks again if the answers of a round have two explanations.
 func (v *verification) confirm(ctx context.Context, f verify.Findings) error {
