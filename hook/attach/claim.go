@@ -95,9 +95,6 @@ func ownerOf(a hook.Attachment) ipam.Owner {
 	return ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
 }
 
-// leaseName returns the name of the attachment's leases.
-func (t *attempt) leaseName() string { return leaseName(t.container(), t.r.Pod, t.caller) }
-
 // leaseName returns the name by which a container finds its address again after a restart: the
 // engine's name of the container, or its id, which some engines keep. In a pod it is the pod's name,
 // because any of its containers may start first. A caller without privilege chooses its names
@@ -169,22 +166,6 @@ func (l *Local) reserveHosts(reserved map[netip.Addr]string, subnet netip.Prefix
 		reserved[h.Addr] = fmt.Sprintf("host's own, on %q", name)
 	}
 	return nil
-}
-
-// confirmLeases returns an error if another host has got an address since it was claimed: this
-// host's session in the store may have ended during the attach.
-func (t *attempt) confirmLeases(ctx context.Context) error {
-	if t.rec.Leases == "" {
-		return nil
-	}
-	err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return claimAgain(ctx, in, t.rec) })
-	switch {
-	case !errors.Is(err, ipam.ErrTaken):
-		return err
-	case t.caller != nil: // a caller may not know the holder
-		return errors.New("its address was given to another host: start the container again")
-	}
-	return fmt.Errorf("%w: start the container again", err)
 }
 
 // declineLease declines an address that another station uses: it is not assigned for declineTime.

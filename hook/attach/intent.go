@@ -396,11 +396,6 @@ func (t *attempt) checkJoined(a *hook.Attachment) error {
 	return nil
 }
 
-// container returns the reference of the container that is attached.
-func (t *attempt) container() hook.Container {
-	return hook.Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process, By: t.self}
-}
-
 // checkDefinition reads the definition again, inside the transaction. It returns an error if the
 // network is being removed, or was deleted or recreated after the attach had loaded it.
 func (t *attempt) checkDefinition(tx record.Tx) error {

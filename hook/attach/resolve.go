@@ -4,21 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 )
-
-// claimedDefaults returns the families in which an interface without a default-route setting leaves
-// the default route alone: both if any interface of the request asks for the default routes.
-// attachAll adds the families of default routes that an earlier interface has taken.
-func claimedDefaults(r hook.Request) map[hook.Family]bool {
-	requested := slices.ContainsFunc(r.Wants, func(w hook.Want) bool { return w.Default != nil && *w.Default })
-	return map[hook.Family]bool{hook.IPv4: requested, hook.IPv6: requested}
-}
 
 // familiesWithoutDefault returns the families in which the interface gets no default route.
 func (t *attempt) familiesWithoutDefault() map[hook.Family]bool {
@@ -85,12 +76,4 @@ func (t *attempt) checkMTU() error {
 		}
 	}
 	return nil
-}
-
-// mtu returns the MTU that the container requests, else the network's; 0: that of the parent.
-func (t *attempt) mtu() int {
-	if t.want.MTU != 0 {
-		return t.want.MTU
-	}
-	return t.def.MTU
 }

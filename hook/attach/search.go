@@ -3,8 +3,6 @@ package attach
 import (
 	"context"
 	"fmt"
-	"net/netip"
-	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -123,6 +121,3 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	}
 	return err
 }
-
-// isRequested reports whether the container requested the address.
-func (t *attempt) isRequested(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
