@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
@@ -16,11 +15,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/ipam"
 )
-
-// declineTime is how long an address with a claimant is not assigned: long enough that starts do
-// not try it again and again, short enough that an address that its claimant gives up is soon
-// usable again.
-const declineTime = 10 * time.Minute
 
 // chooseSubnets returns the subnets to claim addresses from: those of the requested addresses, and
 // the first one of each family without a requested address.
@@ -165,26 +159,5 @@ func (l *Local) reserveHosts(reserved map[netip.Addr]string, subnet netip.Prefix
 		}
 		reserved[h.Addr] = fmt.Sprintf("host's own, on %q", name)
 	}
-	return nil
-}
-
-// declineLease declines an address that another station uses: it is not assigned for declineTime.
-func (t *attempt) declineLease(ctx context.Context, in ipam.Store, a netip.Addr) error {
-	i := slices.IndexFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
-	return in.Decline(ctx, t.rec.Pools[i], a, ownerOf(t.rec), declineTime)
-}
-
-// replaceAddr declines one address and claims the next of the same subnet.
-func (t *attempt) replaceAddr(ctx context.Context, in ipam.Store, a netip.Addr) error {
-	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	s := t.subnets[i]
-	if err := t.declineLease(ctx, in, a); err != nil {
-		return err
-	}
-	next, err := t.claimIn(ctx, in, s)
-	if err != nil {
-		return fmt.Errorf("address %s is in use by another station on the LAN: %w", a, err)
-	}
-	t.rec.Addrs[i] = netip.PrefixFrom(next, s.Subnet.Bits())
 	return nil
 }

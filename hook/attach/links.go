@@ -88,18 +88,6 @@ func (t *attempt) create(ctx context.Context) error {
 	return err
 }
 
-// expectFrames gives the guard the permit and tells the datapath which frames to expect, so that the
-// interface's first frame is covered. Then it asks the conflict question for the first time.
-func (t *attempt) expectFrames(ctx context.Context) error {
-	if err := t.permit(ctx); err != nil {
-		return err
-	}
-	if err := t.expect(); err != nil {
-		return err
-	}
-	return t.openWindow()
-}
-
 // spec returns the description of the interface for its driver.
 func (t *attempt) spec() driver.Spec {
 	return driver.Spec{Attachment: t.rec, Network: t.def, Parent: t.parent}
@@ -160,16 +148,4 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 		t.rec.Former = nil
 	}
 	return err
-}
-
-// expect tells the datapath which frames to expect from the endpoint, if the trunk is watched.
-func (t *attempt) expect() error {
-	if t.unwatched != "" {
-		return nil
-	}
-	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
-		return fmt.Errorf("watch trunk %q: %w", t.parent.Trunk, err)
-	}
-	t.reached("expect")
-	return nil
 }

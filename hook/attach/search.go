@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/lanyard-net/lanyard/hook/failpoint"
-	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -81,43 +79,4 @@ func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err
 	}
 	t.r.Trace.Mark("announce")
 	return f, t.checkLateConflict(ctx, f)
-}
-
-// pickRandomAfter is the number of candidates with a claimant after which the search continues at
-// a random address: another host may assign addresses of the same range in order.
-const pickRandomAfter = 3
-
-// decline declines the address that a claimant has, claims the next one, and changes record,
-// guard, datapath and interface to it.
-func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
-	old := t.rec.Endpoint
-	t.rec.Former = &old // undo needs it until the interface has changed and the old endpoint is removed
-	// If two hosts probe at the same time, both decline. In the same order, they would choose
-	// the same address again.
-	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
-	if t.rec.DHCP != nil {
-		err := t.declineServers(ctx, t.addrToDecline(c))
-		t.rec.Former = nil // the MAC is the same
-		return err
-	}
-	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
-		return t.replaceAddr(ctx, in, t.addrToDecline(c))
-	}); err != nil {
-		return err
-	}
-	if err := t.recordEndpoint(ctx); err != nil {
-		return err
-	}
-	failpoint.At("decline")
-	if err := t.expectFrames(ctx); err != nil {
-		return err
-	}
-	if err := t.readdress(ctx); err != nil {
-		return err
-	}
-	err := t.dropFormer(t.rec)
-	if err == nil {
-		t.rec.Former = nil
-	}
-	return err
 }
