@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -145,19 +144,3 @@ func (e takenError) Error() string {
 }
 
 func (takenError) Unwrap() error { return ipam.ErrTaken }
-
-// reserveHosts adds the host's own addresses to those that the pool must not assign: the host is a
-// station on the LAN, too, but does not answer probes from itself.
-func (l *Local) reserveHosts(reserved map[netip.Addr]string, subnet netip.Prefix, host []link.HostAddr) error {
-	for _, h := range host {
-		if !subnet.Contains(h.Addr) || reserved[h.Addr] != "" {
-			continue
-		}
-		name, _, err := l.Host.HostLinkAt(h.Index)
-		if err != nil {
-			return err
-		}
-		reserved[h.Addr] = fmt.Sprintf("host's own, on %q", name)
-	}
-	return nil
-}

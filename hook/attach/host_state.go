@@ -2,15 +2,12 @@ package attach
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 
-	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
-	"github.com/lanyard-net/lanyard/verify"
 )
 
 // hostState is the state of this host that a round and its verdict depend on.
@@ -85,38 +82,8 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]ether.MAC, error) {
 	return l.HostMACs(defs)
 }
 
-// HostClaimants returns a claimant for each address of the attachment that this host itself has, on
-// any link.
-func (l *Local) HostClaimants(a hook.Attachment) (list []verify.Claimant, err error) {
-	addrs, err := l.Host.HostAddrs()
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range a.Addrs {
-		for _, h := range addrs {
-			if h.Addr != p.Addr() {
-				continue
-			}
-			name, mac, err := l.Host.HostLinkAt(h.Index)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, verify.Claimant{Addr: h.Addr, MAC: mac, At: verify.Now(), Count: 1, Link: name})
-		}
-	}
-	return list, nil
-}
-
-// HostLinkOf returns the name of this host's link that has an address, "" if none has it.
-func (l *Local) HostLinkOf(a netip.Addr) (name string, err error) {
-	addrs, err := l.Host.HostAddrs()
-	if err != nil {
-		return "", err
-	}
-	i := slices.IndexFunc(addrs, func(h link.HostAddr) bool { return h.Addr == a })
-	if i < 0 {
-		return "", nil
-	}
-	name, _, err = l.Host.HostLinkAt(addrs[i].Index)
-	return name, err
+// isLocal reports whether a MAC is that of the parent or of a link on it.
+func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
+	return mac == v.parent.MAC ||
+		slices.Contains(state.macs, mac)
 }
