@@ -42,15 +42,6 @@ func (l *Local) sweepPods(ctx context.Context) {
 	}
 }
 
-// needed reports whether a record that conflicts with this attempt is in use. A record of an
-// earlier sandbox of the same pod is not in use after its containers have exited, even if its
-// namespace still exists: the kubelet stops a pod's sandbox before it creates another.
-func (t *attempt) needed(a *hook.Attachment, boot string) bool {
-	earlier := a.State == hook.Attached && a.OfPod() && a.Pod.Name != "" && !a.InUse() &&
-		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
-	return !earlier && t.live(a, boot)
-}
-
 // ReleasePod releases the attachments of a pod that has no running container, and returns
 // them. pod is "namespace/name", or the id of the sandbox. ReleasePod is for namespaces that
 // stay pinned after their pod is gone, which Sweep takes for those of running pods. It returns

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
+	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
@@ -76,4 +78,53 @@ func (t *attempt) checkMTU() error {
 		}
 	}
 	return nil
+}
+
+// chooseSubnets returns the subnets to claim addresses from: those of the requested addresses, and
+// the first one of each family without a requested address.
+func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
+	if def.IPAM == network.IPAMNone && len(asked) > 0 {
+		return nil, fmt.Errorf("cannot use address %s: the network assigns no addresses: the workload configures its own",
+			asked[0])
+	}
+	if def.IPAM == network.IPAMDHCP {
+		return nil, checkAskedOfServers(def, asked)
+	}
+	have := map[hook.Family]bool{}
+	for _, a := range asked {
+		i := slices.IndexFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
+		if i < 0 {
+			return nil, fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
+		}
+		chosen, have[hook.FamilyOf(a)] = append(chosen, def.Subnets[i]), true
+	}
+	for _, s := range def.Subnets {
+		if f := hook.FamilyOf(s.Subnet.Addr()); !have[f] {
+			chosen, have[f] = append(chosen, s), true
+		}
+	}
+	return chosen, nil
+}
+
+// checkAskedOfServers returns an error if no DHCP server can give a requested address.
+func checkAskedOfServers(def *network.Definition, asked []netip.Addr) error {
+	for _, a := range asked {
+		switch {
+		case a.Is6():
+			return fmt.Errorf("cannot use address %s: the network's addresses come from DHCP servers, which assign IPv4 "+
+				"addresses: omit io.lanyard.ip6", a)
+		case len(def.Subnets) > 0 && !def.Subnets[0].Subnet.Contains(a):
+			return fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
+		}
+	}
+	return nil
+}
+
+// subnetList returns the network's subnets, separated by ", ".
+func subnetList(def *network.Definition) string {
+	ps := make([]netip.Prefix, len(def.Subnets))
+	for i, s := range def.Subnets {
+		ps[i] = s.Subnet
+	}
+	return joinPrefixes(ps)
 }
