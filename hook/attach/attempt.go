@@ -51,9 +51,6 @@ func (t *attempt) container() hook.Container {
 	return hook.Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process, By: t.self}
 }
 
-// leaseName returns the name of the attachment's leases.
-func (t *attempt) leaseName() string { return leaseName(t.container(), t.r.Pod, t.caller) }
-
 // isRequested reports whether the container requested the address.
 func (t *attempt) isRequested(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }
 

@@ -1,14 +1,12 @@
 package attach
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
 
-	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -31,26 +29,6 @@ func (t *attempt) claimAddrs(ctx context.Context, in ipam.Store) (err error) {
 		}
 	}
 	return nil
-}
-
-// ownerOf returns the owner of an attachment's leases.
-func ownerOf(a hook.Attachment) ipam.Owner {
-	return ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
-}
-
-// leaseName returns the name by which a container finds its address again after a restart: the
-// engine's name of the container, or its id, which some engines keep. In a pod it is the pod's name,
-// because any of its containers may start first. A caller without privilege chooses its names
-// freely, so its uid is a part of them.
-func leaseName(c hook.Container, p hook.Pod, by *hook.Caller) string {
-	name := cmp.Or(c.Name, c.ID)
-	if p.Name != "" {
-		name = p.Namespace + "/" + p.Name
-	}
-	if by == nil {
-		return name
-	}
-	return fmt.Sprintf("uid %d: %s", by.UID, name)
 }
 
 // claimIn claims one address of a subnet: the requested one, or the next free one.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -293,15 +292,6 @@ func (t *attempt) matches(a hook.Attachment) (bool, error) {
 // maxSharers is the number of containers that can hold one attachment of a caller. A caller can
 // invent any number of container ids, and each is a row in the database.
 const maxSharers = 64
-
-// joinPrefixes returns the prefixes, separated by ", ".
-func joinPrefixes(ps []netip.Prefix) string {
-	s := make([]string, len(ps))
-	for i, p := range ps {
-		s[i] = p.String()
-	}
-	return strings.Join(s, ", ")
-}
 
 // join adds a reference of the container to the attachment. It returns an *uncheckedJoin if checkJoined
 // has not allowed this interface.
