@@ -15,7 +15,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
-	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/rebuild"
 )
@@ -117,27 +116,9 @@ func (l *Local) attachWant(ctx context.Context, t attempt, id hook.Netns) (rec h
 // attach creates one interface in the namespace, or joins the attachment of the one that it has.
 // On an error, it undoes its record. fresh is false if the namespace already had the interface.
 func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, fresh bool, err error) {
-	if t.def, err = network.Load(l.Networks, t.want.Network); err != nil {
-		if t.caller != nil {
-			err = refuseCaller("%w", err)
-		}
+	if err := t.loadNetwork(); err != nil {
 		return rec, false, err
 	}
-	if err := authorize(t.caller, t.def, t.want); err != nil {
-		return rec, false, err
-	}
-	if err := mayUse(t.def, t.r.Pod); err != nil {
-		return rec, false, err
-	}
-	for _, s := range t.want.Sysctls {
-		if err := s.Check(t.r.Pod != (hook.Pod{})); err != nil {
-			return rec, false, err
-		}
-	}
-	if t.guarded, err = needsGuard(t.caller, t.def); err != nil {
-		return rec, false, err
-	}
-	t.noDefault = t.familiesWithoutDefault()
 	t.r.Trace.Mark("definition")
 	t.traceStart = t.r.Trace.Count()
 	if err := t.resolve(); err != nil {

@@ -10,6 +10,30 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
+// loadNetwork loads the definition of the requested network. It returns an error if the caller or the
+// pod may not use the network as requested.
+func (t *attempt) loadNetwork() (err error) {
+	if t.def, err = network.Load(t.Networks, t.want.Network); err != nil {
+		if t.caller != nil {
+			err = refuseCaller("%w", err)
+		}
+		return err
+	}
+	if err := authorize(t.caller, t.def, t.want); err != nil {
+		return err
+	}
+	if err := mayUse(t.def, t.r.Pod); err != nil {
+		return err
+	}
+	for _, s := range t.want.Sysctls {
+		if err := s.Check(t.r.Pod != (hook.Pod{})); err != nil {
+			return err
+		}
+	}
+	t.guarded, err = needsGuard(t.caller, t.def)
+	return err
+}
+
 // mayUse returns an error if the network does not list the Kubernetes namespace of the pod: any
 // author of a pod can set io.lanyard. annotations. The engine names the Kubernetes namespace, not
 // the author (hook/oci, originOf).

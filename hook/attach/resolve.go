@@ -27,9 +27,10 @@ func (t *attempt) familiesWithoutDefault() map[hook.Family]bool {
 	return both
 }
 
-// resolve reads what the attach depends on: subnets, parent and the names in the namespace. It
-// changes nothing on the host.
+// resolve reads what the attach depends on: default routes, subnets, parent and the names in the
+// namespace. It changes nothing on the host.
 func (t *attempt) resolve() (err error) {
+	t.noDefault = t.familiesWithoutDefault()
 	if t.subnets, err = chooseSubnets(t.def, t.want.Addrs); err != nil {
 		return err
 	}
