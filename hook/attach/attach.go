@@ -138,16 +138,7 @@ func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.
 // run acquires the resources that the intent names, step by step, and commits the attachment. It
 // returns a *Refusal if the verdict is fatal. On an error, the caller undoes the record.
 func (t *attempt) run(ctx context.Context) error {
-	if err := t.prepareLinks(ctx); err != nil {
-		return err
-	}
-	if err := t.checkNamedMAC(); err != nil {
-		return err
-	}
-	if err := t.createWithFreeMAC(ctx); err != nil {
-		return err
-	}
-	if err := t.ns.Do(t.setSysctls); err != nil {
+	if err := t.createInterface(ctx); err != nil {
 		return err
 	}
 	if err := t.acquireLease(ctx); err != nil {

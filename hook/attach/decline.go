@@ -45,11 +45,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	if err := t.readdress(ctx); err != nil {
 		return err
 	}
-	err := t.dropFormer(t.rec)
-	if err == nil {
-		t.rec.Former = nil
-	}
-	return err
+	return t.forgetFormer()
 }
 
 // claimsRequested reports whether the claimant has the address or MAC that the container requested.

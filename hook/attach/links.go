@@ -14,6 +14,21 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
+// createInterface creates the interface in the namespace, and before it what it needs on the host. The
+// interface has its sysctls then, and no address.
+func (t *attempt) createInterface(ctx context.Context) error {
+	if err := t.prepareLinks(ctx); err != nil {
+		return err
+	}
+	if err := t.checkNamedMAC(); err != nil {
+		return err
+	}
+	if err := t.createWithFreeMAC(ctx); err != nil {
+		return err
+	}
+	return t.ns.Do(t.setSysctls)
+}
+
 // prepareLinks creates the parent and the host's own link if they are missing, and loads the
 // trunk program. A managed parent is missing after a boot, and may be incomplete after its
 // creator was killed.
@@ -88,6 +103,16 @@ func (t *attempt) create(ctx context.Context) error {
 	return err
 }
 
+// setSysctls sets what the container requests for its interface. It must run inside the namespace.
+func (t *attempt) setSysctls() error {
+	for _, s := range t.rec.Sysctls {
+		if err := link.SetSysctl(t.rec.Interface, s.Key, s.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // spec returns the description of the interface for its driver.
 func (t *attempt) spec() driver.Spec {
 	return driver.Spec{Attachment: t.rec, Network: t.def, Parent: t.parent}
@@ -143,9 +168,5 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	if err := t.createWatched(ctx); err != nil {
 		return err
 	}
-	err = t.dropFormer(t.rec)
-	if err == nil {
-		t.rec.Former = nil
-	}
-	return err
+	return t.forgetFormer()
 }
