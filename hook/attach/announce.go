@@ -14,6 +14,20 @@ import (
 // spaces them by two seconds, which a start cannot wait for.
 const announcements = 3
 
+// announceUnlessClaimed announces the addresses, and looks for a late conflict before and after it.
+func (t *attempt) announceUnlessClaimed(ctx context.Context, f verify.Findings) error {
+	// On a busy host, setting the addresses took longer than another host's whole conflict window.
+	// Without this check, the announcement would be a conflict for a host that uses the address by now.
+	if err := t.checkLateConflict(ctx, f); err != nil {
+		return err
+	}
+	if err := t.announceAll(); err != nil {
+		return err
+	}
+	t.r.Trace.Mark("announce")
+	return t.checkLateConflict(ctx, f)
+}
+
 // ownAnnouncements returns how many announcements the interface itself sends. The kernel copies
 // each to all siblings on the parent during the send call. Such a copy is not lost, so one is
 // enough. The parent sends the others, which go to the LAN only.

@@ -14,8 +14,12 @@ import (
 // nodes.
 const reachTime = 250 * time.Millisecond
 
-// confirm asks again if the answers of a round have two explanations.
-func (v *verification) confirm(ctx context.Context, f verify.Findings) error {
+// judgeAndConfirm judges the findings of a round. It asks again, and judges again, if the answers have
+// two explanations.
+func (v *verification) judgeAndConfirm(ctx context.Context, f verify.Findings) error {
+	if err := v.judge(ctx, f); err != nil {
+		return err
+	}
 	if err := v.confirmFiltered(ctx, f); err != nil {
 		return err
 	}

@@ -88,10 +88,7 @@ func (v *verification) askAgain(ctx context.Context) (err error) {
 	if err := v.addUnheard(&f); err != nil {
 		return err
 	}
-	if err := v.judge(ctx, f); err != nil {
-		return err
-	}
-	return v.confirm(ctx, f)
+	return v.judgeAndConfirm(ctx, f)
 }
 
 // watchAgain makes sure that the trunk program runs and watches the endpoint. If the pins

@@ -44,10 +44,7 @@ func (t *attempt) verifyAndConfigure(ctx context.Context) error {
 			t.conflicts++
 		}
 		if len(f.Claimants) == 0 || t.conflicts == maxCandidates || t.claimsRequested(f.Claimants[0]) {
-			if err := t.judge(ctx, f); err != nil {
-				return err
-			}
-			return t.confirm(ctx, f)
+			return t.judgeAndConfirm(ctx, f)
 		}
 		if err := t.decline(ctx, f.Claimants[0]); err != nil {
 			return err
@@ -69,14 +66,5 @@ func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err
 	if err := t.ns.Do(t.configure); err != nil {
 		return f, err
 	}
-	// On a busy host, that took longer than another host's whole conflict window. Without this
-	// check, the announcement would be a conflict for a host that uses the address by now.
-	if err := t.checkLateConflict(ctx, f); err != nil {
-		return f, err
-	}
-	if err := t.announceAll(); err != nil {
-		return f, err
-	}
-	t.r.Trace.Mark("announce")
-	return f, t.checkLateConflict(ctx, f)
+	return f, t.announceUnlessClaimed(ctx, f)
 }
