@@ -8,15 +8,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/netns"
-	"github.com/lanyard-net/lanyard/ipam"
 )
-
-// isExhausted reports whether an error may be caused by records without running containers: the
-// quota, the address, the pool or the MAC is in use.
-func isExhausted(err error) bool {
-	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) ||
-		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
-}
 
 // releaseWait is how long an attach that finds no room waits for what others are releasing.
 const releaseWait = 2 * time.Second

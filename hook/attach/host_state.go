@@ -10,13 +10,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/record"
 )
 
-// hostState is the state of this host that a round and its verdict depend on.
-type hostState struct {
-	down       string      // why no frame can pass through the parent; "" if they can
-	macs       []ether.MAC // of the links on the parent
-	unrecorded []ether.MAC // those of macs with addresses that are not in the database
-}
-
 // refreshHostState reads the host's state, and tells the datapath which MACs are this host's. The
 // ingress of the trunk program sees frames of siblings only if the parent is the trunk itself, so
 // it is not told about siblings on a VLAN.
@@ -80,10 +73,4 @@ func (l *Local) hostMACsOn(def *network.Definition) ([]ether.MAC, error) {
 		defs, _ = network.LoadAll(l.Networks)
 	}
 	return l.HostMACs(defs)
-}
-
-// isLocal reports whether a MAC is that of the parent or of a link on it.
-func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
-	return mac == v.parent.MAC ||
-		slices.Contains(state.macs, mac)
 }

@@ -77,6 +77,13 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 	}
 }
 
+// isExhausted reports whether an error may be caused by records without running containers: the
+// quota, the address, the pool or the MAC is in use.
+func isExhausted(err error) bool {
+	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) ||
+		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
+}
+
 // stillAttaching returns the error for a wait that ctx ended.
 func stillAttaching(ctx context.Context, a *hook.Attachment) error {
 	return fmt.Errorf("waited for another hook (pid %d) that attaches %q to this namespace: %w",

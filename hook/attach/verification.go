@@ -2,6 +2,7 @@ package attach
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
@@ -69,4 +70,17 @@ func (v *verification) directAddr() netip.Addr {
 		return netip.Addr{}
 	}
 	return v.rec.MAC.LinkLocal()
+}
+
+// hostState is the state of this host that a round and its verdict depend on.
+type hostState struct {
+	down       string      // why no frame can pass through the parent; "" if they can
+	macs       []ether.MAC // of the links on the parent
+	unrecorded []ether.MAC // those of macs with addresses that are not in the database
+}
+
+// isLocal reports whether a MAC is that of the parent or of a link on it.
+func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
+	return mac == v.parent.MAC ||
+		slices.Contains(state.macs, mac)
 }
