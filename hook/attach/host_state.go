@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
-	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 )
@@ -21,7 +20,7 @@ func (v *verification) refreshHostState(ctx context.Context) (h *hostState, err 
 	if h.macs, err = v.Host.ParentUnicast(v.parent.Index); err != nil {
 		return nil, err
 	}
-	if h.unrecorded, err = v.unrecordedMACs(ctx, v.def, v.parent, h.macs); err != nil {
+	if h.unrecorded, err = v.unrecordedMACs(ctx, h.macs); err != nil {
 		return nil, err
 	}
 	switch {
@@ -39,26 +38,24 @@ func (v *verification) refreshHostState(ctx context.Context) (h *hostState, err 
 // in the database: they belong neither to an attachment with addresses nor to the host. They are
 // macvlans of other programs, macvlans nested in containers, and remains of containers that are
 // ending.
-func (l *Local) unrecordedMACs(
-	ctx context.Context, def *network.Definition, p link.Parent, all []ether.MAC,
-) (macs []ether.MAC, err error) {
+func (v *verification) unrecordedMACs(ctx context.Context, all []ether.MAC) (macs []ether.MAC, err error) {
 	macs = []ether.MAC{}
 	if len(all) == 0 {
 		return macs, nil
 	}
-	own, err := l.hostMACsOn(def)
+	own, err := v.hostMACsOn(v.def)
 	if err != nil {
 		return nil, err
 	}
 	var known map[ether.MAC]bool
-	if err := l.DB.View(ctx, func(tx record.Tx) (err error) {
-		known, err = record.MACsWithAddrs(tx, p.TrunkIndex)
+	if err := v.DB.View(ctx, func(tx record.Tx) (err error) {
+		known, err = record.MACsWithAddrs(tx, v.parent.TrunkIndex)
 		return err
 	}); err != nil {
 		return nil, err
 	}
 	for _, mac := range all {
-		if mac != p.MAC && !known[mac] && !slices.Contains(own, mac) && !slices.Contains(macs, mac) {
+		if mac != v.parent.MAC && !known[mac] && !slices.Contains(own, mac) && !slices.Contains(macs, mac) {
 			macs = append(macs, mac)
 		}
 	}

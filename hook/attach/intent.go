@@ -399,12 +399,14 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
-		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),
 		HostLink:   parts.HostLinkName(t.def),
 		Leases:     t.def.Leases,
 
 		DefaultRoute: t.want.Default,
+	}
+	if t.caller != nil {
+		rec.Owner = t.caller.UID
 	}
 	if t.def.SLAAC() {
 		rec.SLAAC = &hook.SLAAC{}
@@ -438,12 +440,4 @@ func (t *attempt) freeName(here []hook.Attachment) string {
 			return name
 		}
 	}
-}
-
-// callerUID returns the uid that owns the attachments of the caller; 0 for root, with a nil caller.
-func callerUID(c *hook.Caller) uint32 {
-	if c == nil {
-		return 0
-	}
-	return c.UID
 }

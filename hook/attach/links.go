@@ -87,15 +87,7 @@ func (t *attempt) checkNamedMAC() error {
 	return nil
 }
 
-// createWatched creates the interface in the namespace, after guard and datapath know it.
-func (t *attempt) createWatched(ctx context.Context) error {
-	if err := t.expectFrames(ctx); err != nil {
-		return err
-	}
-	return t.create(ctx)
-}
-
-// create creates the interface in the namespace.
+// create creates the interface in the namespace, after guard and datapath know it.
 func (t *attempt) create(ctx context.Context) error {
 	created, err := t.driver().Create(ctx, t.ns, t.spec())
 	t.keep(created)
@@ -148,11 +140,11 @@ const busyMACTimeout = time.Second
 // creates the interface with another one: Docker derives the MACs of containers on the same
 // parent in the same way. A MAC that the container requested is not replaced.
 func (t *attempt) createWithFreeMAC(ctx context.Context) error {
-	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
-		return t.createWatched(ctx)
-	}
 	if err := t.expectFrames(ctx); err != nil {
 		return err
+	}
+	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
+		return t.create(ctx)
 	}
 	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
 	defer cancel()
@@ -165,7 +157,10 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
-	if err := t.createWatched(ctx); err != nil {
+	if err := t.expectFrames(ctx); err != nil {
+		return err
+	}
+	if err := t.create(ctx); err != nil {
 		return err
 	}
 	return t.forgetFormer()

@@ -81,6 +81,5 @@ type hostState struct {
 
 // isLocal reports whether a MAC is that of the parent or of a link on it.
 func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
-	return mac == v.parent.MAC ||
-		slices.Contains(state.macs, mac)
+	return mac == v.parent.MAC || slices.Contains(state.macs, mac)
 }
