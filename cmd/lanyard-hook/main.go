@@ -70,19 +70,12 @@ func run(args []string) int {
 		say(text + " (--timeout)")
 		os.Exit(1)
 	}).Stop()
-	state, err := readState(os.Stdin)
-	if err != nil {
+	state, ours, err := stateOf(os.Stdin, os.Getenv("LANYARD_REQUIRED") != "")
+	switch {
+	case err != nil:
 		say(err.Error())
 		return 1
-	}
-	// Only with Docker's device. What decodes the state later takes a container without the
-	// annotation for one that is not ours.
-	if os.Getenv("LANYARD_REQUIRED") != "" && !choosesNetwork(state) {
-		say("the container asks for Lanyard's device, and has no annotation io.lanyard.network: " +
-			"add --annotation io.lanyard.network=NETWORK, or leave the device out")
-		return 1
-	}
-	if !concerns(state) {
+	case !ours:
 		return 0
 	}
 	text, ok, err := o.AskHook(o.stage, state)

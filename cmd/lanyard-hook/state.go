@@ -10,6 +10,20 @@ import (
 // maxState is the maximum size of a state, in bytes, as in package hook/oci.
 const maxState = 1 << 20
 
+// stateOf reads the state, and reports whether it may have an annotation of Lanyard's. required is true
+// only with Docker's device: a state that chooses no network is an error then. What decodes the state
+// later would take the container for one that is not ours.
+func stateOf(r io.Reader, required bool) (state []byte, ours bool, err error) {
+	if state, err = readState(r); err != nil {
+		return nil, false, err
+	}
+	if required && !choosesNetwork(state) {
+		return nil, false, errors.New("the container asks for Lanyard's device, and has no annotation " +
+			"io.lanyard.network: add --annotation io.lanyard.network=NETWORK, or leave the device out")
+	}
+	return state, concerns(state), nil
+}
+
 // readState reads the state to its end, also if it is too large: a runtime that still writes when
 // its hook exits is killed by SIGPIPE.
 func readState(r io.Reader) ([]byte, error) {

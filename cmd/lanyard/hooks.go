@@ -25,6 +25,22 @@ func flagHooksDir() cli.Flag {
 		Usage: "`DIR` directory of the hooks.d files (default: share/lanyard/hooks.d next to bin)"}
 }
 
+// openHooks checks the arguments and --format of a command that changes hooks. It returns the directory
+// of Lanyard's hooks.d files and the engines that they are for.
+func openHooks(c *cli.Context) (f rowFormat, dir string, list []engines.Engine, err error) {
+	if err = checkArgs(0, c, "argument"); err != nil {
+		return f, "", nil, err
+	}
+	if f, err = rowFormatOf(c); err != nil {
+		return f, "", nil, err
+	}
+	if dir, err = hooksDir(c); err != nil {
+		return f, "", nil, err
+	}
+	list, err = installedEngines()
+	return f, dir, list, err
+}
+
 // hooksDir returns the directory of Lanyard's hooks.d files.
 func hooksDir(c *cli.Context) (string, error) {
 	return absolute(c, "dir", "share/lanyard/hooks.d")

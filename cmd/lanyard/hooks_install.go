@@ -42,22 +42,11 @@ nothing. A user needs it only if an own containers.conf sets hooks_dir: then it 
 }
 
 func (e env) runHooksInstall(c *cli.Context) error {
-	if err := checkArgs(0, c, "argument"); err != nil {
-		return err
-	}
-	format, err := rowFormatOf(c)
-	if err != nil {
-		return err
-	}
-	dir, err := hooksDir(c)
+	format, dir, list, err := openHooks(c)
 	if err != nil {
 		return err
 	}
 	program, err := hookProgram(c)
-	if err != nil {
-		return err
-	}
-	list, err := installedEngines()
 	if err != nil {
 		return err
 	}

@@ -27,18 +27,7 @@ error.`,
 }
 
 func (e env) runHooksRemove(c *cli.Context) error {
-	if err := checkArgs(0, c, "argument"); err != nil {
-		return err
-	}
-	format, err := rowFormatOf(c)
-	if err != nil {
-		return err
-	}
-	dir, err := hooksDir(c)
-	if err != nil {
-		return err
-	}
-	list, err := installedEngines()
+	format, dir, list, err := openHooks(c)
 	if err != nil {
 		return err
 	}

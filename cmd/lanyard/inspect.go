@@ -60,14 +60,7 @@ type inspection struct {
 func (i inspection) Address() string { return overview.FirstAddress(i.Addrs) }
 
 func (e env) runInspect(c *cli.Context) error {
-	if err := checkArgs(1, c, "ID"); err != nil {
-		return err
-	}
-	format, err := rowFormatOf(c)
-	if err != nil {
-		return err
-	}
-	l, err := open(c)
+	l, format, err := openListing(1, c, "ID")
 	if err != nil {
 		return err
 	}

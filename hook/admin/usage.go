@@ -24,11 +24,11 @@ type Usage struct {
 // Usage returns the use of each subnet of a network, with its leases. Callers do not need the names
 // of the pools.
 func (l *Admin) Usage(ctx context.Context, def *network.Definition) (all []Usage, err error) {
-	for _, s := range def.Subnets {
-		u, err := l.summary(ctx, def, s)
-		if err != nil {
-			return nil, err
-		}
+	if all, err = l.Summary(ctx, def); err != nil {
+		return nil, err
+	}
+	for i, s := range def.Subnets {
+		u := &all[i]
 		if err := l.WithStore(ctx, def.Leases, func(in ipam.Store) (err error) {
 			u.Leases, err = in.Leases(ctx, parts.PoolName(def, s))
 			return err
@@ -42,7 +42,6 @@ func (l *Admin) Usage(ctx context.Context, def *network.Definition) (all []Usage
 			}
 		}
 		u.Free = freeCount(u.Size, used)
-		all = append(all, u)
 	}
 	return all, nil
 }
@@ -50,24 +49,17 @@ func (l *Admin) Usage(ctx context.Context, def *network.Definition) (all []Usage
 // Summary is Usage without the leases. Its cost does not depend on their number.
 func (l *Admin) Summary(ctx context.Context, def *network.Definition) (all []Usage, err error) {
 	for _, s := range def.Subnets {
-		u, err := l.summary(ctx, def, s)
-		if err != nil {
+		u := Usage{Subnet: s.Subnet, Size: parts.PoolOf(def, s).Size()}
+		if err := l.WithStore(ctx, def.Leases, func(in ipam.Store) (err error) {
+			u.Counts, err = in.Count(ctx, parts.PoolName(def, s))
+			return err
+		}); err != nil {
 			return nil, err
 		}
+		u.Free = freeCount(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
 		all = append(all, u)
 	}
 	return all, nil
-}
-
-// summary returns the use of one subnet, without its leases.
-func (l *Admin) summary(ctx context.Context, def *network.Definition, s network.Subnet) (u Usage, err error) {
-	u = Usage{Subnet: s.Subnet, Size: parts.PoolOf(def, s).Size()}
-	err = l.WithStore(ctx, def.Leases, func(in ipam.Store) (err error) {
-		u.Counts, err = in.Count(ctx, parts.PoolName(def, s))
-		return err
-	})
-	u.Free = freeCount(u.Size, u.Counts.Held+u.Counts.Quarantined+u.Counts.Declined)
-	return u, err
 }
 
 // SubnetsWithoutRange returns the subnets of a network with no address for a container that

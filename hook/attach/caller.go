@@ -15,10 +15,6 @@ func refuseCaller(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{hook.ErrRefused}, args...)...)
 }
 
-// maxSharers is the number of containers that can hold one attachment of a caller. A caller can
-// invent any number of container ids, and each is a row in the database.
-const maxSharers = 64
-
 // AttachFor is Attach for an untrusted caller: the process must be in a network namespace that the
 // caller owns, and the networks must allow the caller. It returns an error that wraps ErrRefused if
 // one of these is not so.

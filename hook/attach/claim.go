@@ -1,75 +1,16 @@
 package attach
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"time"
 
-	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/ipam"
 )
-
-// declineTime is how long an address with a claimant is not assigned: long enough that starts do
-// not try it again and again, short enough that an address that its claimant gives up is soon
-// usable again.
-const declineTime = 10 * time.Minute
-
-// chooseSubnets returns the subnets to claim addresses from: those of the requested addresses, and
-// the first one of each family without a requested address.
-func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
-	if def.IPAM == network.IPAMNone && len(asked) > 0 {
-		return nil, fmt.Errorf("cannot use address %s: the network assigns no addresses: the workload configures its own",
-			asked[0])
-	}
-	if def.IPAM == network.IPAMDHCP {
-		return nil, checkAskedOfServers(def, asked)
-	}
-	have := map[hook.Family]bool{}
-	for _, a := range asked {
-		i := slices.IndexFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-		if i < 0 {
-			return nil, fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
-		}
-		chosen, have[hook.FamilyOf(a)] = append(chosen, def.Subnets[i]), true
-	}
-	for _, s := range def.Subnets {
-		if f := hook.FamilyOf(s.Subnet.Addr()); !have[f] {
-			chosen, have[f] = append(chosen, s), true
-		}
-	}
-	return chosen, nil
-}
-
-// checkAskedOfServers returns an error if no DHCP server can give a requested address.
-func checkAskedOfServers(def *network.Definition, asked []netip.Addr) error {
-	for _, a := range asked {
-		switch {
-		case a.Is6():
-			return fmt.Errorf("cannot use address %s: the network's addresses come from DHCP servers, which assign IPv4 "+
-				"addresses: omit io.lanyard.ip6", a)
-		case len(def.Subnets) > 0 && !def.Subnets[0].Subnet.Contains(a):
-			return fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
-		}
-	}
-	return nil
-}
-
-// subnetList returns the network's subnets, separated by ", ".
-func subnetList(def *network.Definition) string {
-	ps := make([]netip.Prefix, len(def.Subnets))
-	for i, s := range def.Subnets {
-		ps[i] = s.Subnet
-	}
-	return joinPrefixes(ps)
-}
 
 // claimAddrs claims one address in each chosen subnet and adds the subnets' gateways to the record.
 func (t *attempt) claimAddrs(ctx context.Context, in ipam.Store) (err error) {
@@ -88,29 +29,6 @@ func (t *attempt) claimAddrs(ctx context.Context, in ipam.Store) (err error) {
 		}
 	}
 	return nil
-}
-
-// ownerOf returns the owner of an attachment's leases.
-func ownerOf(a hook.Attachment) ipam.Owner {
-	return ipam.Owner{Attachment: a.ID.String(), Network: a.Network, Interface: a.Interface}
-}
-
-// leaseName returns the name of the attachment's leases.
-func (t *attempt) leaseName() string { return leaseName(t.container(), t.r.Pod, t.caller) }
-
-// leaseName returns the name by which a container finds its address again after a restart: the
-// engine's name of the container, or its id, which some engines keep. In a pod it is the pod's name,
-// because any of its containers may start first. A caller without privilege chooses its names
-// freely, so its uid is a part of them.
-func leaseName(c hook.Container, p hook.Pod, by *hook.Caller) string {
-	name := cmp.Or(c.Name, c.ID)
-	if p.Name != "" {
-		name = p.Namespace + "/" + p.Name
-	}
-	if by == nil {
-		return name
-	}
-	return fmt.Sprintf("uid %d: %s", by.UID, name)
 }
 
 // claimIn claims one address of a subnet: the requested one, or the next free one.
@@ -154,56 +72,3 @@ func (e takenError) Error() string {
 }
 
 func (takenError) Unwrap() error { return ipam.ErrTaken }
-
-// reserveHosts adds the host's own addresses to those that the pool must not assign: the host is a
-// station on the LAN, too, but does not answer probes from itself.
-func (l *Local) reserveHosts(reserved map[netip.Addr]string, subnet netip.Prefix, host []link.HostAddr) error {
-	for _, h := range host {
-		if !subnet.Contains(h.Addr) || reserved[h.Addr] != "" {
-			continue
-		}
-		name, _, err := l.Host.HostLinkAt(h.Index)
-		if err != nil {
-			return err
-		}
-		reserved[h.Addr] = fmt.Sprintf("host's own, on %q", name)
-	}
-	return nil
-}
-
-// confirmLeases returns an error if another host has got an address since it was claimed: this
-// host's session in the store may have ended during the attach.
-func (t *attempt) confirmLeases(ctx context.Context) error {
-	if t.rec.Leases == "" {
-		return nil
-	}
-	err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return claimAgain(ctx, in, t.rec) })
-	switch {
-	case !errors.Is(err, ipam.ErrTaken):
-		return err
-	case t.caller != nil: // a caller may not know the holder
-		return errors.New("its address was given to another host: start the container again")
-	}
-	return fmt.Errorf("%w: start the container again", err)
-}
-
-// declineLease declines an address that another station uses: it is not assigned for declineTime.
-func (t *attempt) declineLease(ctx context.Context, in ipam.Store, a netip.Addr) error {
-	i := slices.IndexFunc(t.rec.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
-	return in.Decline(ctx, t.rec.Pools[i], a, ownerOf(t.rec), declineTime)
-}
-
-// replaceAddr declines one address and claims the next of the same subnet.
-func (t *attempt) replaceAddr(ctx context.Context, in ipam.Store, a netip.Addr) error {
-	i := slices.IndexFunc(t.subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
-	s := t.subnets[i]
-	if err := t.declineLease(ctx, in, a); err != nil {
-		return err
-	}
-	next, err := t.claimIn(ctx, in, s)
-	if err != nil {
-		return fmt.Errorf("address %s is in use by another station on the LAN: %w", a, err)
-	}
-	t.rec.Addrs[i] = netip.PrefixFrom(next, s.Subnet.Bits())
-	return nil
-}

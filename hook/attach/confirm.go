@@ -5,12 +5,21 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// confirm asks again if the answers of a round have two explanations.
-func (v *verification) confirm(ctx context.Context, f verify.Findings) error {
+// reachTime is the time for the answer to the parent of a gateway that has just answered to all
+// nodes.
+const reachTime = 250 * time.Millisecond
+
+// judgeAndConfirm judges the findings of a round. It asks again, and judges again, if the answers have
+// two explanations.
+func (v *verification) judgeAndConfirm(ctx context.Context, f verify.Findings) error {
+	if err := v.judge(ctx, f); err != nil {
+		return err
+	}
 	if err := v.confirmFiltered(ctx, f); err != nil {
 		return err
 	}

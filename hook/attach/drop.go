@@ -118,6 +118,15 @@ func (l *Local) dropFormer(a hook.Attachment) error {
 	return errors.Join(l.revokePermit(former), l.forget(*a.Former))
 }
 
+// forgetFormer is dropFormer for an attempt, which then has none any more.
+func (t *attempt) forgetFormer() error {
+	err := t.dropFormer(t.rec)
+	if err == nil {
+		t.rec.Former = nil
+	}
+	return err
+}
+
 // revokePermit removes the permit of an attachment's MAC, if its network guards the parent.
 func (l *Local) revokePermit(a hook.Attachment) error {
 	if !a.AtParent || a.ParentIdx == 0 || a.MAC.IsZero() {

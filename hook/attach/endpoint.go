@@ -39,24 +39,6 @@ func (t *attempt) recordEndpoint(ctx context.Context) error {
 	return nil
 }
 
-// addrs returns the addresses of the record.
-func (v *verification) addrs() []netip.Addr {
-	addrs := make([]netip.Addr, len(v.rec.Addrs))
-	for i, p := range v.rec.Addrs {
-		addrs[i] = p.Addr()
-	}
-	return addrs
-}
-
-// targets returns the addresses that the datapath watches the questions for: the gateways or,
-// without any, the container's own addresses.
-func (v *verification) targets() []netip.Addr {
-	if len(v.rec.Gateways) > 0 {
-		return v.rec.Gateways
-	}
-	return v.addrs()
-}
-
 // chooseMAC chooses the interface's MAC: the one that the container asked for; the
 // parent's in mode passthru and with ipvlan, where the kernel gives no choice; else one
 // that is derived, so that an address keeps its MAC on this host and neighbour caches

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -78,10 +77,26 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 	}
 }
 
+// isExhausted reports whether an error may be caused by records without running containers: the
+// quota, the address, the pool or the MAC is in use.
+func isExhausted(err error) bool {
+	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) ||
+		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
+}
+
 // stillAttaching returns the error for a wait that ctx ended.
 func stillAttaching(ctx context.Context, a *hook.Attachment) error {
 	return fmt.Errorf("waited for another hook (pid %d) that attaches %q to this namespace: %w",
 		a.Hook.Pid, a.Interface, ctx.Err())
+}
+
+// needed reports whether a record that conflicts with this attempt is in use. A record of an
+// earlier sandbox of the same pod is not in use after its containers have exited, even if its
+// namespace still exists: the kubelet stops a pod's sandbox before it creates another.
+func (t *attempt) needed(a *hook.Attachment, boot string) bool {
+	earlier := a.State == hook.Attached && a.OfPod() && a.Pod.Name != "" && !a.InUse() &&
+		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
+	return !earlier && t.live(a, boot)
 }
 
 // readNamesAgain reads the names of the namespace's interfaces, and before them its records.
@@ -108,63 +123,6 @@ func (t *attempt) startOver(ctx context.Context) error {
 	}
 	t.recorded, t.joined = false, false
 	return nil
-}
-
-// isExhausted reports whether an error may be caused by records without running containers: the
-// quota, the address, the pool or the MAC is in use.
-func isExhausted(err error) bool {
-	return errors.Is(err, errQuota) || errors.Is(err, ipam.ErrTaken) ||
-		errors.Is(err, ipam.ErrPoolFull) || errors.Is(err, errMACTaken)
-}
-
-// releaseWait is how long an attach that finds no room waits for what others are releasing.
-const releaseWait = 2 * time.Second
-
-// sweepForRoom releases attachments that are not in use, so that this attach can have what they hold:
-// a pool without a free address leases one in quarantine. It first undoes the record of this attach. It
-// returns an error if it has released none because of the error.
-func (t *attempt) sweepForRoom(ctx context.Context) error {
-	if err := t.startOver(ctx); err != nil {
-		return err
-	}
-	// A caller without privilege releases only its own, and does not wait for the release of others.
-	mine := func(a *hook.Attachment) bool { return t.caller == nil || a.Owner == t.caller.UID }
-	if err := t.waitForReleases(ctx, mine); err != nil {
-		return err
-	}
-	released, err := t.SweepSelected(ctx, mine)
-	delivered := 0
-	if t.def.Leases != "" {
-		var deliverErr error
-		delivered, deliverErr = t.Deliver(ctx)
-		err = errors.Join(err, deliverErr)
-	}
-	if len(released) == 0 && delivered == 0 || err == nil {
-		return err
-	}
-	// Not an error of this attach: the owner of a namespace can prevent the release of its own
-	// attachments.
-	t.Log.Warn("could not release all attachments that are not in use", "err", err)
-	return nil
-}
-
-// waitForReleases waits until no other goroutine or process is releasing an attachment that selected
-// selects, such as the sweep of a service that has just started; releaseWait at the most.
-func (t *attempt) waitForReleases(ctx context.Context, selected func(*hook.Attachment) bool) error {
-	end := time.Now().Add(releaseWait)
-	for wait := recordPoll; ; wait = min(2*wait, recordPollMax) {
-		recs, err := t.Attachments(ctx)
-		if err != nil || time.Now().After(end) || !slices.ContainsFunc(recs, func(a hook.Attachment) bool {
-			return a.State == hook.Detaching && selected(&a) && netns.Alive(a.Hook)
-		}) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
 }
 
 // errNamesOld is returned by visit if the names of the namespace's interfaces have to be read again.
@@ -338,14 +296,9 @@ func (t *attempt) matches(a hook.Attachment) (bool, error) {
 	return true, nil
 }
 
-// joinPrefixes returns the prefixes, separated by ", ".
-func joinPrefixes(ps []netip.Prefix) string {
-	s := make([]string, len(ps))
-	for i, p := range ps {
-		s[i] = p.String()
-	}
-	return strings.Join(s, ", ")
-}
+// maxSharers is the number of containers that can hold one attachment of a caller. A caller can
+// invent any number of container ids, and each is a row in the database.
+const maxSharers = 64
 
 // join adds a reference of the container to the attachment. It returns an *uncheckedJoin if checkJoined
 // has not allowed this interface.
@@ -396,11 +349,6 @@ func (t *attempt) checkJoined(a *hook.Attachment) error {
 	return nil
 }
 
-// container returns the reference of the container that is attached.
-func (t *attempt) container() hook.Container {
-	return hook.Container{ID: t.r.Container, Name: t.r.Name, Process: t.ns.Process, By: t.self}
-}
-
 // checkDefinition reads the definition again, inside the transaction. It returns an error if the
 // network is being removed, or was deleted or recreated after the attach had loaded it.
 func (t *attempt) checkDefinition(tx record.Tx) error {
@@ -420,6 +368,26 @@ func (t *attempt) checkDefinition(tx record.Tx) error {
 	return nil
 }
 
+// checkQuota returns an error that wraps errQuota if the caller has as many attachments as the
+// network allows. It runs inside the intent's transaction, so that simultaneous hooks cannot exceed
+// the quota.
+func checkQuota(tx record.Tx, c *hook.Caller, def *network.Definition) error {
+	if c == nil || c.UID == 0 {
+		return nil
+	}
+	held, err := record.CountOwned(tx, def.Name, c.UID)
+	if err != nil {
+		return err
+	}
+	if held >= def.PerUser() {
+		return fmt.Errorf("you have %d interfaces on it, and its --max-per-user is %d: %w", held, def.PerUser(), errQuota)
+	}
+	return nil
+}
+
+// errQuota is returned if the caller has as many attachments as the network allows.
+var errQuota = errors.New("remove a container first")
+
 // newRecord returns the intent: container, namespace, network, and the pools of its leases. Each
 // resource is added to the record before it is acquired.
 func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attachment) hook.Attachment {
@@ -431,12 +399,14 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 		Quarantine: time.Duration(t.def.Quarantine),
 		Mode:       t.def.VerifyMode().Tighten(t.want.Verify),
 		Created:    time.Now().UTC(),
-		Owner:      callerUID(t.caller),
 		AtParent:   t.def.GuardsParent(),
 		HostLink:   parts.HostLinkName(t.def),
 		Leases:     t.def.Leases,
 
 		DefaultRoute: t.want.Default,
+	}
+	if t.caller != nil {
+		rec.Owner = t.caller.UID
 	}
 	if t.def.SLAAC() {
 		rec.SLAAC = &hook.SLAAC{}

@@ -92,9 +92,3 @@ func (v *verification) claimantsOf(f verify.Findings, gateway netip.Addr) (list 
 	}
 	return list
 }
-
-// isLocal reports whether a MAC is that of the parent or of a link on it.
-func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
-	return mac == v.parent.MAC ||
-		slices.Contains(state.macs, mac)
-}

@@ -14,6 +14,21 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
+// createInterface creates the interface in the namespace, and before it what it needs on the host. The
+// interface has its sysctls then, and no address.
+func (t *attempt) createInterface(ctx context.Context) error {
+	if err := t.prepareLinks(ctx); err != nil {
+		return err
+	}
+	if err := t.checkNamedMAC(); err != nil {
+		return err
+	}
+	if err := t.createWithFreeMAC(ctx); err != nil {
+		return err
+	}
+	return t.ns.Do(t.setSysctls)
+}
+
 // prepareLinks creates the parent and the host's own link if they are missing, and loads the
 // trunk program. A managed parent is missing after a boot, and may be incomplete after its
 // creator was killed.
@@ -72,15 +87,7 @@ func (t *attempt) checkNamedMAC() error {
 	return nil
 }
 
-// createWatched creates the interface in the namespace, after guard and datapath know it.
-func (t *attempt) createWatched(ctx context.Context) error {
-	if err := t.expectFrames(ctx); err != nil {
-		return err
-	}
-	return t.create(ctx)
-}
-
-// create creates the interface in the namespace.
+// create creates the interface in the namespace, after guard and datapath know it.
 func (t *attempt) create(ctx context.Context) error {
 	created, err := t.driver().Create(ctx, t.ns, t.spec())
 	t.keep(created)
@@ -88,16 +95,14 @@ func (t *attempt) create(ctx context.Context) error {
 	return err
 }
 
-// expectFrames gives the guard the permit and tells the datapath which frames to expect, so that the
-// interface's first frame is covered. Then it asks the conflict question for the first time.
-func (t *attempt) expectFrames(ctx context.Context) error {
-	if err := t.permit(ctx); err != nil {
-		return err
+// setSysctls sets what the container requests for its interface. It must run inside the namespace.
+func (t *attempt) setSysctls() error {
+	for _, s := range t.rec.Sysctls {
+		if err := link.SetSysctl(t.rec.Interface, s.Key, s.Value); err != nil {
+			return err
+		}
 	}
-	if err := t.expect(); err != nil {
-		return err
-	}
-	return t.openWindow()
+	return nil
 }
 
 // spec returns the description of the interface for its driver.
@@ -135,11 +140,11 @@ const busyMACTimeout = time.Second
 // creates the interface with another one: Docker derives the MACs of containers on the same
 // parent in the same way. A MAC that the container requested is not replaced.
 func (t *attempt) createWithFreeMAC(ctx context.Context) error {
-	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
-		return t.createWatched(ctx)
-	}
 	if err := t.expectFrames(ctx); err != nil {
 		return err
+	}
+	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
+		return t.create(ctx)
 	}
 	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
 	defer cancel()
@@ -152,24 +157,11 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	if err := t.recordEndpoint(ctx); err != nil {
 		return err
 	}
-	if err := t.createWatched(ctx); err != nil {
+	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	err = t.dropFormer(t.rec)
-	if err == nil {
-		t.rec.Former = nil
+	if err := t.create(ctx); err != nil {
+		return err
 	}
-	return err
-}
-
-// expect tells the datapath which frames to expect from the endpoint, if the trunk is watched.
-func (t *attempt) expect() error {
-	if t.unwatched != "" {
-		return nil
-	}
-	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
-		return fmt.Errorf("watch trunk %q: %w", t.parent.Trunk, err)
-	}
-	t.reached("expect")
-	return nil
+	return t.forgetFormer()
 }

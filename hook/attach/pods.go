@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/driver"
-	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 )
@@ -18,56 +15,6 @@ import (
 // its interface is in that namespace, also while no container of the pod runs: in
 // CrashLoopBackOff, or during a restart of the only container. containerd calls poststop at
 // each exit.
-
-// netnsFinder reports whether a namespace exists. An error means that this is unknown.
-type netnsFinder func(hook.Netns) (bool, error)
-
-// hasNetns is a netnsFinder that searches all processes and pins at each call.
-func (l *Local) hasNetns(n hook.Netns) (bool, error) {
-	ns, err := l.Host.FindNetns(n.Inode, n.Cookie)
-	if ns != nil {
-		ns.Close()
-	}
-	return ns != nil, err
-}
-
-// netnsFinderFor returns a netnsFinder for the namespaces of recs. It searches all processes
-// and pins once, at the first call. A namespace that is gone then does not come back.
-func (l *Local) netnsFinderFor(recs []hook.Attachment) netnsFinder {
-	existing := sync.OnceValues(func() (map[[2]uint64]bool, error) {
-		inodes, found := map[uint64]bool{}, map[[2]uint64]bool{}
-		for _, a := range recs {
-			inodes[a.Netns.Inode] = true
-		}
-		err := l.Host.EachNetnsOf(
-			func(inode uint64) bool { return inodes[inode] },
-			func(n *link.Netns) { found[[2]uint64{n.Inode, n.Cookie}] = true },
-		)
-		return found, err
-	})
-	return func(n hook.Netns) (bool, error) {
-		found, err := existing()
-		return found[[2]uint64{n.Inode, n.Cookie}], err
-	}
-}
-
-// hasInterface reports whether a pod's interface is still in the sandbox's namespace. In most
-// cases one request by the namespace's number (nsid) decides, and for others it is whether the
-// namespace exists: a container can change the MAC and the addresses of its interface.
-//
-// It returns false if a container deleted the interface: the next container then attaches
-// again, instead of joining an attachment without an interface.
-func (l *Local) hasInterface(a *hook.Attachment, exists netnsFinder) bool {
-	i, certain, err := driver.FindByNumber(l.Parts, a)
-	switch {
-	case err != nil:
-		return true // unknown: the address may be in use
-	case certain:
-		return i != nil
-	}
-	found, err := exists(a.Netns)
-	return err != nil || found
-}
 
 // keepForPod drops the last references to a pod's attachment, which over selects, and keeps
 // the attachment if its interface exists: the next attempt joins it and has the same address.
@@ -93,15 +40,6 @@ func (l *Local) sweepPods(ctx context.Context) {
 	if err != nil {
 		l.Log.Warn("could not release what earlier pods held: the next sweep tries again", "err", err)
 	}
-}
-
-// needed reports whether a record that conflicts with this attempt is in use. A record of an
-// earlier sandbox of the same pod is not in use after its containers have exited, even if its
-// namespace still exists: the kubelet stops a pod's sandbox before it creates another.
-func (t *attempt) needed(a *hook.Attachment, boot string) bool {
-	earlier := a.State == hook.Attached && a.OfPod() && a.Pod.Name != "" && !a.InUse() &&
-		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
-	return !earlier && t.live(a, boot)
 }
 
 // ReleasePod releases the attachments of a pod that has no running container, and returns

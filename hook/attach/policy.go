@@ -8,8 +8,31 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/record"
 )
+
+// loadNetwork loads the definition of the requested network. It returns an error if the caller or the
+// pod may not use the network as requested.
+func (t *attempt) loadNetwork() (err error) {
+	if t.def, err = network.Load(t.Networks, t.want.Network); err != nil {
+		if t.caller != nil {
+			err = refuseCaller("%w", err)
+		}
+		return err
+	}
+	if err := authorize(t.caller, t.def, t.want); err != nil {
+		return err
+	}
+	if err := mayUse(t.def, t.r.Pod); err != nil {
+		return err
+	}
+	for _, s := range t.want.Sysctls {
+		if err := s.Check(t.r.Pod != (hook.Pod{})); err != nil {
+			return err
+		}
+	}
+	t.guarded, err = needsGuard(t.caller, t.def)
+	return err
+}
 
 // mayUse returns an error if the network does not list the Kubernetes namespace of the pod: any
 // author of a pod can set io.lanyard. annotations. The engine names the Kubernetes namespace, not
@@ -50,37 +73,9 @@ func authorize(c *hook.Caller, def *network.Definition, w hook.Want) error {
 	return nil
 }
 
-// checkQuota returns an error that wraps errQuota if the caller has as many attachments as the
-// network allows. It runs inside the intent's transaction, so that simultaneous hooks cannot exceed
-// the quota.
-func checkQuota(tx record.Tx, c *hook.Caller, def *network.Definition) error {
-	if c == nil || c.UID == 0 {
-		return nil
-	}
-	held, err := record.CountOwned(tx, def.Name, c.UID)
-	if err != nil {
-		return err
-	}
-	if held >= def.PerUser() {
-		return fmt.Errorf("you have %d interfaces on it, and its --max-per-user is %d: %w", held, def.PerUser(), errQuota)
-	}
-	return nil
-}
-
-// errQuota is returned if the caller has as many attachments as the network allows.
-var errQuota = errors.New("remove a container first")
-
 // inRanges reports whether the network assigns the address.
 func inRanges(s network.Subnet, a netip.Addr) bool {
 	return len(s.Ranges) == 0 || slices.ContainsFunc(s.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
-}
-
-// callerUID returns the uid that owns the attachments of the caller; 0 for root, with a nil caller.
-func callerUID(c *hook.Caller) uint32 {
-	if c == nil {
-		return 0
-	}
-	return c.UID
 }
 
 // needsGuard reports whether the caller's attachment to a network is guarded. It returns an error

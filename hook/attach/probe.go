@@ -4,44 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
-	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/driver"
-	"github.com/lanyard-net/lanyard/hook/ether"
-	"github.com/lanyard-net/lanyard/hook/link"
-	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// A verification asks the LAN about one attachment and judges the answers: at its start, as a part
-// of an [attempt], and later. Its record has the evidence and the verdicts.
-type verification struct {
-	*Local
-	def    *network.Definition
-	ns     *link.Netns
-	parent link.Parent
-	rec    hook.Attachment
-	trace  *hook.Trace
-
-	configured bool   // the addresses are set: the round is that of a later verification
-	unwatched  string // why the trunk is not watched; "" if it is
-	// askedAt is the time of the conflict question that was sent before the round; 0: none was.
-	askedAt     verify.Instant
-	ignoreUntil verify.Instant // claims that the trunk saw up to then are ignored
-	// excused has the time up to which the claims of a station are ignored.
-	excused map[ether.MAC]verify.Instant
-
-	hostState *hostState // read before the round, for its verdict; nil: read it again
-	control   *control   // the one that runs now
-	controls  map[netip.Addr]verify.Answer
-	routers   []verify.Answer // advertisements of routers; nil: not asked
-	proxies   []ether.MAC     // stations that answer for any address (proxy ARP)
-	indirect  []netip.Addr    // gateways that have answered only to all nodes
-}
-
-// driver returns the driver of the interface.
-func (v *verification) driver() driver.Driver { return driver.Of(v.Parts, &v.rec) }
 
 // probe runs one round: it asks whether another station has the addresses, and asks the gateways.
 func (v *verification) probe(ctx context.Context) (f verify.Findings, err error) {
@@ -82,28 +49,64 @@ func (v *verification) askBlind(ctx context.Context, f *verify.Findings) error {
 	return err
 }
 
-// onProbeLink runs f in the namespace of the link that sends probes, with the link's ifindex and
-// name: the new interface in the container's namespace, or the parent if the driver asks from there.
-func (v *verification) onProbeLink(f func(index int, name string) error) error {
-	if v.driver().AsksFromParent() {
-		return v.Host.Do(func() error { return f(v.parent.Index, v.parent.Name) })
-	}
-	return v.ns.Do(func() error { return f(v.rec.Index, v.rec.Interface) })
+// closeTime is the time that closing an exact prober takes: its packet socket waits for RCU.
+const closeTime = 25 * time.Millisecond
+
+// A control asks the gateways that have not answered the container again, from the parent's own
+// MAC. This distinguishes a silent gateway from a filter for MACs on the way, if the container has
+// another MAC than the parent. It runs during the container's own round, and only if gateways are
+// silent.
+//
+// For a silent IPv6 gateway it also solicits routers: a router that advertises itself may be the
+// gateway, with another address than the one in the definition.
+type control struct {
+	cancel  context.CancelFunc
+	answers chan verify.Findings
 }
 
-// plan returns the plan of a round for the addresses and gateways of the record.
-func (v *verification) plan() verify.Plan {
-	p := verify.Plan{
-		Addrs:    v.addrs(),
-		Held:     v.configured,
-		Gateways: v.rec.Gateways,
-		Window:   time.Duration(v.def.ConflictWindow),
-		Deadline: time.Duration(v.def.Deadline),
-		Proxies:  v.proxies,
+// startControl returns the function that starts the control, for verify.Plan.OnSilence. Its parameters
+// are the silent gateways and the time that the round has left.
+func (v *verification) startControl(ctx context.Context) func([]netip.Addr, time.Duration) {
+	return func(silent []netip.Addr, left time.Duration) {
+		plan := verify.Plan{
+			// The answer to :: would go to all nodes, also to the container.
+			From:     v.parent.MAC.LinkLocal(),
+			Routers:  slices.ContainsFunc(silent, netip.Addr.Is6),
+			Deadline: max(left-closeTime, closeTime),
+		}
+		if !v.sharesMAC() {
+			plan.Gateways = silent
+		} else if !plan.Routers {
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		v.control = &control{cancel, make(chan verify.Findings, 1)}
+		go func() {
+			f, err := v.askAsParent(ctx, v.parent, plan)
+			if err != nil && ctx.Err() == nil {
+				v.Log.Warn("could not ask the gateways from the parent's MAC", "parent", v.parent.Name, "err", err)
+				f.Routers = nil // not asked
+			}
+			v.control.answers <- f
+		}()
 	}
-	if v.unwatched == "" {
-		p.Observed, p.Ask = v.claimants, v.askConflict
-		p.FromContainer = v.hostState == nil || len(v.hostState.unrecorded) > 0
+}
+
+// finishControl waits for the control, if one runs, and keeps its answers. If all gateways have
+// answered the container itself, or if there is a claimant, it cancels the control and keeps none.
+func (v *verification) finishControl(f verify.Findings, plan verify.Plan) {
+	v.controls, v.routers = nil, nil
+	if v.control == nil {
+		return
 	}
-	return p
+	needless := len(f.Claimants) > 0 || len(f.Gateways) == len(plan.Gateways)
+	if needless {
+		v.control.cancel()
+	}
+	answers := <-v.control.answers
+	v.control.cancel()
+	v.control = nil
+	if !needless {
+		v.controls, v.routers = answers.Gateways, answers.Routers
+	}
 }

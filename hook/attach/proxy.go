@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
@@ -14,6 +15,11 @@ import (
 
 // maxProxies is the number of proxies that one attach excuses.
 const maxProxies = 4
+
+// controlSlack is added to the expected time of a control question's answer, which is that of the
+// claimant's, for a busy router or a busy host. A claimant that is no proxy delays its attach by this
+// time.
+const controlSlack = 250 * time.Millisecond
 
 // isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),
 // also for free ones. A proxy's claim is not a conflict.

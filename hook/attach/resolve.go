@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -11,14 +12,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 )
-
-// claimedDefaults returns the families in which an interface without a default-route setting leaves
-// the default route alone: both if any interface of the request asks for the default routes.
-// attachAll adds the families of default routes that an earlier interface has taken.
-func claimedDefaults(r hook.Request) map[hook.Family]bool {
-	requested := slices.ContainsFunc(r.Wants, func(w hook.Want) bool { return w.Default != nil && *w.Default })
-	return map[hook.Family]bool{hook.IPv4: requested, hook.IPv6: requested}
-}
 
 // familiesWithoutDefault returns the families in which the interface gets no default route.
 func (t *attempt) familiesWithoutDefault() map[hook.Family]bool {
@@ -34,9 +27,10 @@ func (t *attempt) familiesWithoutDefault() map[hook.Family]bool {
 	return both
 }
 
-// resolve reads what the attach depends on: subnets, parent and the names in the namespace. It
-// changes nothing on the host.
+// resolve reads what the attach depends on: default routes, subnets, parent and the names in the
+// namespace. It changes nothing on the host.
 func (t *attempt) resolve() (err error) {
+	t.noDefault = t.familiesWithoutDefault()
 	if t.subnets, err = chooseSubnets(t.def, t.want.Addrs); err != nil {
 		return err
 	}
@@ -87,10 +81,51 @@ func (t *attempt) checkMTU() error {
 	return nil
 }
 
-// mtu returns the MTU that the container requests, else the network's; 0: that of the parent.
-func (t *attempt) mtu() int {
-	if t.want.MTU != 0 {
-		return t.want.MTU
+// chooseSubnets returns the subnets to claim addresses from: those of the requested addresses, and
+// the first one of each family without a requested address.
+func chooseSubnets(def *network.Definition, asked []netip.Addr) (chosen []network.Subnet, err error) {
+	if def.IPAM == network.IPAMNone && len(asked) > 0 {
+		return nil, fmt.Errorf("cannot use address %s: the network assigns no addresses: the workload configures its own",
+			asked[0])
 	}
-	return t.def.MTU
+	if def.IPAM == network.IPAMDHCP {
+		return nil, checkAskedOfServers(def, asked)
+	}
+	have := map[hook.Family]bool{}
+	for _, a := range asked {
+		i := slices.IndexFunc(def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(a) })
+		if i < 0 {
+			return nil, fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
+		}
+		chosen, have[hook.FamilyOf(a)] = append(chosen, def.Subnets[i]), true
+	}
+	for _, s := range def.Subnets {
+		if f := hook.FamilyOf(s.Subnet.Addr()); !have[f] {
+			chosen, have[f] = append(chosen, s), true
+		}
+	}
+	return chosen, nil
+}
+
+// checkAskedOfServers returns an error if no DHCP server can give a requested address.
+func checkAskedOfServers(def *network.Definition, asked []netip.Addr) error {
+	for _, a := range asked {
+		switch {
+		case a.Is6():
+			return fmt.Errorf("cannot use address %s: the network's addresses come from DHCP servers, which assign IPv4 "+
+				"addresses: omit io.lanyard.ip6", a)
+		case len(def.Subnets) > 0 && !def.Subnets[0].Subnet.Contains(a):
+			return fmt.Errorf("address %s is in none of its subnets (%s)", a, subnetList(def))
+		}
+	}
+	return nil
+}
+
+// subnetList returns the network's subnets, separated by ", ".
+func subnetList(def *network.Definition) string {
+	ps := make([]netip.Prefix, len(def.Subnets))
+	for i, s := range def.Subnets {
+		ps[i] = s.Subnet
+	}
+	return joinPrefixes(ps)
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
-	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
@@ -89,10 +88,7 @@ func (v *verification) askAgain(ctx context.Context) (err error) {
 	if err := v.addUnheard(&f); err != nil {
 		return err
 	}
-	if err := v.judge(ctx, f); err != nil {
-		return err
-	}
-	return v.confirm(ctx, f)
+	return v.judgeAndConfirm(ctx, f)
 }
 
 // watchAgain makes sure that the trunk program runs and watches the endpoint. If the pins
@@ -235,32 +231,4 @@ func (v *verification) patientPlan(ctx context.Context) verify.Plan {
 	plan.Window = max(plan.Window, 100*time.Millisecond)
 	plan.OnSilence, plan.Direct = v.startControl(ctx), v.directAddr()
 	return plan
-}
-
-// ask runs a round from the container's probe link, with an exact prober. It loads the trunk
-// program again if it is missing, because the last round may have been long ago.
-func (v *verification) ask(ctx context.Context, plan verify.Plan) (f verify.Findings, err error) {
-	if v.unwatched == "" {
-		v.unwatched = v.WatchTrunk(v.parent.TrunkIndex)
-	}
-	err = v.onProbeLink(func(index int, name string) error {
-		f, err = v.exactRound(ctx, index, name, v.rec.MAC, plan)
-		return err
-	})
-	return f, err
-}
-
-// exactRound runs a round with an exact prober, which reads all answers itself: if two stations
-// answer for one address, it hears both. Closing its packet socket waits for RCU, so a start calls
-// it only for answers in doubt, or on a trunk that is not watched. exactRound must run inside the
-// link's namespace. index is the link's ifindex.
-func (l *Local) exactRound(
-	ctx context.Context, index int, name string, mac ether.MAC, plan verify.Plan,
-) (f verify.Findings, err error) {
-	p, err := l.Probers.Exact(index, mac)
-	if err != nil {
-		return f, fmt.Errorf("open a prober on %q: %w", name, err)
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	return verify.Round(ctx, p, plan)
 }

@@ -105,9 +105,6 @@ func (t *attempt) recordOther(other link.Route) {
 	})
 }
 
-// clusterHasDefault reports whether the default routes of this pod stay those of the cluster.
-func (t *attempt) clusterHasDefault() bool { return t.r.Pod.Sandbox != "" && !t.def.PodDefaultRoute }
-
 // leavesInPlace reports whether a default route of another manager stays in place. An interface
 // with default-route true takes it over. A network with --pod-default-route takes it over once in
 // each pod.

@@ -3,11 +3,7 @@ package attach
 import (
 	"context"
 	"fmt"
-	"net/netip"
-	"slices"
 
-	"github.com/lanyard-net/lanyard/hook/failpoint"
-	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -48,10 +44,7 @@ func (t *attempt) verifyAndConfigure(ctx context.Context) error {
 			t.conflicts++
 		}
 		if len(f.Claimants) == 0 || t.conflicts == maxCandidates || t.claimsRequested(f.Claimants[0]) {
-			if err := t.judge(ctx, f); err != nil {
-				return err
-			}
-			return t.confirm(ctx, f)
+			return t.judgeAndConfirm(ctx, f)
 		}
 		if err := t.decline(ctx, f.Claimants[0]); err != nil {
 			return err
@@ -73,56 +66,5 @@ func (t *attempt) probeAndConfigure(ctx context.Context) (f verify.Findings, err
 	if err := t.ns.Do(t.configure); err != nil {
 		return f, err
 	}
-	// On a busy host, that took longer than another host's whole conflict window. Without this
-	// check, the announcement would be a conflict for a host that uses the address by now.
-	if err := t.checkLateConflict(ctx, f); err != nil {
-		return f, err
-	}
-	if err := t.announceAll(); err != nil {
-		return f, err
-	}
-	t.r.Trace.Mark("announce")
-	return f, t.checkLateConflict(ctx, f)
+	return f, t.announceUnlessClaimed(ctx, f)
 }
-
-// pickRandomAfter is the number of candidates with a claimant after which the search continues at
-// a random address: another host may assign addresses of the same range in order.
-const pickRandomAfter = 3
-
-// decline declines the address that a claimant has, claims the next one, and changes record,
-// guard, datapath and interface to it.
-func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
-	old := t.rec.Endpoint
-	t.rec.Former = &old // undo needs it until the interface has changed and the old endpoint is removed
-	// If two hosts probe at the same time, both decline. In the same order, they would choose
-	// the same address again.
-	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
-	if t.rec.DHCP != nil {
-		err := t.declineServers(ctx, t.addrToDecline(c))
-		t.rec.Former = nil // the MAC is the same
-		return err
-	}
-	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
-		return t.replaceAddr(ctx, in, t.addrToDecline(c))
-	}); err != nil {
-		return err
-	}
-	if err := t.recordEndpoint(ctx); err != nil {
-		return err
-	}
-	failpoint.At("decline")
-	if err := t.expectFrames(ctx); err != nil {
-		return err
-	}
-	if err := t.readdress(ctx); err != nil {
-		return err
-	}
-	err := t.dropFormer(t.rec)
-	if err == nil {
-		t.rec.Former = nil
-	}
-	return err
-}
-
-// isRequested reports whether the container requested the address.
-func (t *attempt) isRequested(a netip.Addr) bool { return slices.Contains(t.want.Addrs, a) }

@@ -70,10 +70,7 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	if err != nil {
 		return i, err
 	}
-	l, err := linkByName(container.handle, spec.Name)
-	if err == nil && l == nil {
-		err = fmt.Errorf("it was deleted during its creation: %w", ErrNoLink)
-	}
+	l, err := container.createdLink(spec.Name)
 	if err != nil {
 		return i, err
 	}

@@ -82,10 +82,7 @@ func (h *Host) CreateIPVlan(ctx context.Context, n *Netns, spec IPVlanSpec) (i I
 	if err != nil {
 		return i, explainIPVlan(err, &spec)
 	}
-	l, err := linkByName(n.handle, link.Name)
-	if err == nil && l == nil {
-		err = fmt.Errorf("it was deleted during its creation: %w", ErrNoLink)
-	}
+	l, err := n.createdLink(link.Name)
 	if err != nil {
 		return i, err
 	}

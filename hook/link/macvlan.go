@@ -134,15 +134,21 @@ func (h *Host) makeMacvlan(ctx context.Context, n *Netns, spec *MacvlanSpec) (i 
 	if err != nil {
 		return i, explainMacvlan(err, spec)
 	}
-	// LinkAdd cannot return the index, which it looks up in the host's namespace.
-	l, err := linkByName(n.handle, name)
-	if err == nil && l == nil {
-		err = fmt.Errorf("it was deleted during its creation: %w", ErrNoLink)
-	}
+	l, err := n.createdLink(name)
 	if err != nil {
 		return i, err
 	}
 	return interfaceOf(l), nil
+}
+
+// createdLink returns the link that was just created with a name. LinkAdd cannot return its ifindex,
+// which it looks up in the host's namespace.
+func (n *Netns) createdLink(name string) (netlink.Link, error) {
+	l, err := linkByName(n.handle, name)
+	if err == nil && l == nil {
+		err = fmt.Errorf("it was deleted during its creation: %w", ErrNoLink)
+	}
+	return l, err
 }
 
 // passthruWait is the maximum wait for the kernel to delete a passthru macvlan of an ended

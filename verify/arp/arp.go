@@ -32,23 +32,19 @@ var (
 // Probe returns the frame that asks for the holder of target without changing any station's cache:
 // its sender IP is 0.0.0.0 (RFC 5227 §2.1.1). It returns an error if target is not an IPv4 address.
 func Probe(mac ether.MAC, target netip.Addr) ([]byte, error) {
-	return request(mac, unspecified, target)
+	return Request(mac, unspecified, target)
 }
 
 // Request returns the frame that asks for target on behalf of src. The station that answers may
 // cache src with mac. Request returns an error if an address is not IPv4.
 func Request(mac ether.MAC, src, target netip.Addr) ([]byte, error) {
-	return request(mac, src, target)
+	return Packet{Destination: broadcast, Source: mac, Sender: mac, SenderIP: src, TargetIP: target}.Frame()
 }
 
 // Announce returns the gratuitous ARP that tells all stations that addr is now at mac, in the form
 // of a request (RFC 5227 §2.3). It returns an error if addr is not an IPv4 address.
 func Announce(mac ether.MAC, addr netip.Addr) ([]byte, error) {
-	return request(mac, addr, addr)
-}
-
-func request(mac ether.MAC, src, target netip.Addr) ([]byte, error) {
-	return Packet{Destination: broadcast, Source: mac, Sender: mac, SenderIP: src, TargetIP: target}.Frame()
+	return Request(mac, addr, addr)
 }
 
 // Frame returns the packet as an Ethernet frame without a tag, padded with zeros to the 60 bytes
