@@ -158,6 +158,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
 		IPv6Mode:             network.IPv6Mode(c.String("ipv6-mode")),
 		Leases:               network.LeaseStore(c.String("leases")),
+		OnOutage:             network.OnOutage(c.String("on-outage")),
 		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
@@ -234,6 +235,11 @@ func readAddressing(c *cli.Context, def *network.Definition) (err error) {
 		}
 		def.Subnets = []network.Subnet{{Subnet: p}}
 	}
+	if def.OnOutage == network.OnOutageSlice {
+		if def.HostSlice, err = readHostSlice(c); err != nil {
+			return err
+		}
+	}
 	def.Routes, err = readRoutes(c)
 	return err
 }
@@ -257,9 +263,9 @@ func readHostAccess(c *cli.Context, def *network.Definition) error {
 // withoutIPAM and withDHCP are the flags that contradict --ipam none and --ipam dhcp.
 var (
 	withoutIPAM = []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases",
-		"allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"}
-	withDHCP = []string{"ip-range", "host-slice", "aux-address", "leases", "allocate", "mac-from", "host-access",
-		"host-address"}
+		"on-outage", "allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"}
+	withDHCP = []string{"ip-range", "host-slice", "aux-address", "leases", "on-outage", "allocate", "mac-from",
+		"host-access", "host-address"}
 )
 
 // readIPAM reads --ipam and its docker name --ipam-driver. The docker driver "default" is

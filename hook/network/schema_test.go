@@ -86,6 +86,7 @@ func TestSchemaWords(t *testing.T) {
 		"allocate":   allocateValues, "mac-from": macFromValues, "ipam": ipamValues, "verify": verifyValues,
 		"guard":     switchValues,
 		"leases":    leaseStoreValues,
+		"on-outage": onOutageValues,
 		"ipv6-mode": ipv6Modes,
 		"brokered":  brokeredValues,
 	}
