@@ -131,5 +131,5 @@ func (t *attempt) giveUp(ctx context.Context, a netip.Addr) error {
 	if t.rec.DHCP != nil {
 		return t.giveUpLease(ctx, a)
 	}
-	return t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, in, a) })
+	return t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, t.withShare(in), a) })
 }

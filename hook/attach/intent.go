@@ -134,7 +134,7 @@ func (t *attempt) sweepForRoom(ctx context.Context) error {
 	}
 	released, err := t.SweepSelected(ctx, mine)
 	delivered := 0
-	if t.def.Leases != "" {
+	if t.def.Leases != "" && t.outage == nil {
 		var deliverErr error
 		delivered, deliverErr = t.Deliver(ctx)
 		err = errors.Join(err, deliverErr)
@@ -222,12 +222,12 @@ func (t *attempt) visit(
 		}
 		t.recorded = true
 		t.reached("intent")
-		if err := t.claimAddrs(ctx, in); err != nil {
+		if err := t.claimAddrs(ctx, t.withShare(in)); err != nil {
 			return err
 		}
 		t.reached("lease")
 		if t.parent.Index == 0 {
-			return nil // the parent does not exist yet: see prepareLinks
+			return t.recordAddrs(ctx) // the parent does not exist yet: see prepareLinks
 		}
 		return t.recordEndpoint(ctx)
 	})

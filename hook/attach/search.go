@@ -103,7 +103,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 		return err
 	}
 	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
-		return t.replaceAddr(ctx, in, t.addrToDecline(c))
+		return t.replaceAddr(ctx, t.withShare(in), t.addrToDecline(c))
 	}); err != nil {
 		return err
 	}
