@@ -61,6 +61,7 @@ func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 	}
 	if err := l.ReserveShares(ctx, defs); err != nil {
 		_, errs := l.removeNetworks(ctx, defs, n)
+		l.giveBackSoon(ctx, defs)
 		return nil, errors.Join(append([]error{err}, errs...)...)
 	}
 	for _, def := range defs {

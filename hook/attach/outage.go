@@ -290,6 +290,8 @@ func (l *Local) confirmPending(ctx context.Context, in ipam.Shares, a hook.Attac
 	if len(confirmed) == 0 {
 		return err
 	}
+	l.Log.With(a.LogAttrs()...).Info("the store has the addresses of a container that started while it was out of reach",
+		"addresses", confirmed)
 	return errors.Join(err, l.DB.Update(ctx, func(tx record.Tx) error {
 		row, rerr := record.Get(tx, a.ID)
 		if rerr == nil {

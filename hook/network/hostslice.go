@@ -111,12 +111,12 @@ func (d *Definition) validOnOutage() error {
 	given := d.HostSlice != HostSlice{}
 	switch {
 	case d.OnOutage != "" && d.Leases == "":
-		return fmt.Errorf("on-outage: %q needs \"leases\": %q: this host's database is always in reach", d.OnOutage,
+		return fmt.Errorf("on-outage: %q needs leases %q: this host's database is always in reach", d.OnOutage,
 			LeasesEtcd)
 	case d.OnOutage == OnOutageSlice && !given:
-		return fmt.Errorf("on-outage: %q needs \"host-slice\", such as \"2/8\" for the second of 8 hosts", d.OnOutage)
+		return fmt.Errorf("on-outage: %q needs a host-slice, such as 2/8 for the second of 8 hosts", d.OnOutage)
 	case given && d.OnOutage != OnOutageSlice:
-		return fmt.Errorf("host-slice: needs \"on-outage\": %q: hosts without shared leases divide the range by ip-range",
+		return fmt.Errorf("host-slice: needs on-outage %q: hosts that keep their own leases divide the range by ip-range",
 			OnOutageSlice)
 	case !given:
 		return nil
