@@ -143,7 +143,7 @@ func (s *Store) Reserve(ctx context.Context, pool string, ranges []netip.Prefix)
 		if err := s.checkHistory(); err != nil {
 			return nil, err
 		}
-		except, err := heldByOthers(v)
+		except, err := s.heldByOthers(v)
 		if err != nil {
 			return nil, err
 		}
@@ -165,8 +165,8 @@ func (s *Store) Reserve(ctx context.Context, pool string, ranges []netip.Prefix)
 }
 
 // heldByOthers returns the addresses in a read of Reserve that do not belong to this host's session.
-func heldByOthers(v view) (except []netip.Addr, err error) {
-	mine := int64(0)
+func (s *Store) heldByOthers(v view) (except []netip.Addr, err error) {
+	mine := int64(s.renewing)
 	if len(v.kvs[0]) > 0 {
 		mine = v.kvs[0][0].Lease
 	}
