@@ -181,7 +181,7 @@ func (h *hostProcess) work(worker int) {
 		owner := fmt.Sprintf("%d-%d-%d", h.Host, worker, n)
 		h.set(owner, holding{})
 		a, err := h.claim(owner, r)
-		if errors.Is(err, ipam.ErrOutOfReach) {
+		if err != nil && !errors.Is(err, ipam.ErrTaken) && !errors.Is(err, ipam.ErrPoolFull) {
 			if mine, ok := h.claimInShare(owner); ok {
 				a, err = mine, nil
 			}
@@ -200,12 +200,17 @@ func (h *hostProcess) work(worker int) {
 
 // claim claims the next address, or one by name.
 func (h *hostProcess) claim(owner string, r *rand.Rand) (a netip.Addr, err error) {
-	l, call := h.lease(owner), now()
+	l, call, ctx := h.lease(owner), now(), context.Background()
+	if len(h.Share) > 0 { // it need not wait long, and may leave a claim with an unknown end
+		soon, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		ctx = soon
+	}
 	if r.IntN(4) == 0 {
 		l.Addr = netip.AddrFrom4([4]byte{192, 168, 50, byte(8 + r.IntN(7))})
-		a, err = l.Addr, h.store.Claim(context.Background(), pool, l)
+		a, err = l.Addr, h.store.Claim(ctx, pool, l)
 	} else {
-		a, err = h.store.Next(context.Background(), pool, h.pool(), l)
+		a, err = h.store.Next(ctx, pool, h.pool(), l)
 	}
 	if err != nil {
 		return netip.Addr{}, err // if it has an effect, that only keeps others out until the release
