@@ -39,9 +39,9 @@ type Shares interface {
 	// Reserved returns the pools that this host has shares of.
 	Reserved(ctx context.Context) (pools []string, err error)
 	// Confirm is Claim for an address that the owner uses already, which the host has chosen in its
-	// share. It replaces the lease of another owner of this host, whose claim had an unknown end, and
-	// those of other addresses of the pool that the owner has by such claims. It also takes an address
-	// that is declined.
+	// share. It replaces a lease of the address that another owner of this host has by a claim with an
+	// unknown end, and leases of other addresses of the pool that the owner has by such claims. It also
+	// takes an address that is declined.
 	Confirm(ctx context.Context, pool string, l Lease) error
 }
 

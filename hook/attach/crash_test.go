@@ -73,9 +73,9 @@ func TestKilledShared(t *testing.T) {
 }
 
 // TestKilledInOutage kills the hook after it has got an address of the host's share: the sweep, or the
-// next attach of the container, removes what was left.
+// next attach of the container, removes what was left. It runs by name: each start waits for the store.
 func TestKilledInOutage(t *testing.T) {
-	testenv.OutsideOfVM(t)
+	testenv.ByName(t)
 	w, e := lanSharedWith(t, "10s", sliced(2, 128)) // two addresses
 	stop := w.keepSession(t)
 	w.awaitShares(t)

@@ -236,8 +236,9 @@ func (c *choice) next(p ipam.Pool, start netip.Addr, outage error) (netip.Addr, 
 		joinPrefixes(c.share.Ranges), inUse, outage)
 }
 
-// checkOwnAddrs returns an error that wraps ipam.ErrTaken if another container of this host got one of
-// the addresses from the host's share while this attach claimed it in the store.
+// checkOwnAddrs returns an error that wraps ipam.ErrTaken if another container of this host has one of
+// the addresses that this attach claimed in the store: it got it from the host's share at that moment,
+// or it still uses one that the store has lost.
 func (t *attempt) checkOwnAddrs(tx record.Tx) error {
 	if t.def.OnOutage != network.OnOutageSlice {
 		return nil
@@ -247,7 +248,7 @@ func (t *attempt) checkOwnAddrs(tx record.Tx) error {
 		return err
 	}
 	for _, a := range recs {
-		for _, addr := range a.Pending {
+		for _, addr := range addrsOf(&a) {
 			if a.ID != t.rec.ID && slices.Contains(t.addrs(), addr) {
 				return fmt.Errorf("%w: %s is held by %s", ipam.ErrTaken, addr, record.Users([]hook.Attachment{a}))
 			}
@@ -272,6 +273,19 @@ func (t *attempt) recordAddrs(ctx context.Context) error {
 // confirmPending claims in the store the addresses that an attachment got from this host's share. The
 // error wraps ipam.ErrTaken if another host has one of them: the cluster has lost the share.
 func (l *Local) confirmPending(ctx context.Context, in ipam.Shares, a hook.Attachment) (err error) {
+	if len(a.Pending) == 0 {
+		return nil
+	}
+	// It may have ended since the records were read, and another container has its address.
+	if err := l.DB.View(ctx, func(tx record.Tx) error {
+		_, err := record.Get(tx, a.ID)
+		return err
+	}); err != nil {
+		if errors.Is(err, hook.ErrGone) {
+			return nil
+		}
+		return err
+	}
 	lease := ipam.Lease{Owner: ownerOf(a), Name: leaseNameOf(a)}
 	var confirmed []netip.Addr
 	for i, p := range a.Addrs {

@@ -124,15 +124,16 @@ func TestOutage(t *testing.T) {
 	w.DetachAndEnd("running", running)
 	w.WantNothing("web", before)
 	w.RemoveNetwork("web")
-	if rows := e.Ctl("get", "--prefix", "--keys-only", "/lanyard/share/"); strings.TrimSpace(rows) != "" || len(w.shares()) != 0 {
+	rows := strings.TrimSpace(e.Ctl("get", "--prefix", "--keys-only", "/lanyard/share/"))
+	if rows != "" || len(w.shares()) != 0 {
 		t.Errorf("after the network was removed: %s, %+v", rows, w.shares())
 	}
 }
 
 // TestShareExhausted checks what is said if the share has no address left, and that the end of a
-// container gives its address to the next one.
+// container gives its address to the next one. It runs by name: each start waits for the store.
 func TestShareExhausted(t *testing.T) {
-	testenv.OutsideOfVM(t)
+	testenv.ByName(t)
 	t.Parallel()
 	w, _ := lanSharedWith(t, "10s", sliced(2, 128)) // 192.168.50.2 and .3
 	stop := w.keepSession(t)
@@ -207,18 +208,54 @@ func TestShareLost(t *testing.T) {
 	defer wg.Wait()
 	defer cancel()
 	taken := ipam.Lease{Addr: addr, Name: "thief", Owner: ipam.Owner{Attachment: "x", Network: "web", Interface: "eth0"}}
-	testenv.Eventually(t, "the claim of another host", func() error { return other.Claim(ctx, "web/192.168.50.0/24", taken) })
+	const pool = "web/192.168.50.0/24"
+	testenv.Eventually(t, "the claim of another host", func() error { return other.Claim(ctx, pool, taken) })
 	w.useEtcd(e.Endpoint, "2s")
 	w.keepSession(t)
 	if code, changes := w.verdictNow(); code != verify.LeaseLost || !strings.Contains(changes[0].Text, `on host "b"`) {
 		t.Errorf("after the loss: %s, %v", code, changes)
 	}
-	must(t, other.Release(ctx, "web/192.168.50.0/24", taken.Owner, 0))
+	must(t, other.Release(ctx, pool, taken.Owner, 0))
 	testenv.Eventually(t, "the confirmation", func() error {
 		if a := w.Record(); a.Lost != "" || len(a.Pending) > 0 {
 			return errors.New(a.Lost)
 		}
 		return nil
 	})
+	w.DetachAndEnd("c1", c)
+}
+
+// TestShareGivenBack checks that a share that the definition does not ask for any more is given back, but
+// not before the store has the addresses that containers got from it.
+func TestShareGivenBack(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
+	w, e := lanSharedWith(t, "10s", sliced(2, 8))
+	stop := w.keepSession(t)
+	w.awaitShares(t)
+	stop()
+	w.useEtcd(nowhere, "10s")
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web")
+	w.useEtcd(e.Endpoint, "10s")
+	def := w.Definition("web")
+	def.OnOutage, def.HostSlice = "", network.HostSlice{}
+	must(t, def.Save(w.Paths().Networks))
+	rows := func() int { return len(strings.Fields(e.Ctl("get", "--prefix", "--keys-only", "/lanyard/share/"))) }
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		store, err := l.Leases.Shared(network.LeasesEtcd)
+		if err != nil {
+			return err
+		}
+		return l.RenewShares(ctx, network.LeasesEtcd, store)
+	}))
+	if n := rows(); n != 2 {
+		t.Errorf("%d shares while addresses are pending", n)
+	}
+	w.keepSession(t)
+	w.renew()
+	if n := rows(); n != 0 || len(w.shares()) != 0 || len(w.Record().Pending) != 0 {
+		t.Errorf("%d shares, %+v, pending %v", n, w.shares(), w.Record().Pending)
+	}
 	w.DetachAndEnd("c1", c)
 }

@@ -149,7 +149,8 @@ func TestCheck(t *testing.T) {
 			claim(1, "x", 1, 2), claim(2, "y", 5, 6), session(2, 3), release(1, "x", 8, 9),
 		}, porcupine.Illegal},
 		{"the session was used later", []event{
-			claim(1, "x", 1, 2), claim(2, "y", 5, 6), release(1, "x", 8, 9), {Kind: "claim", Host: 1, Owner: "z", Addr: "b", Call: 10, End: 11},
+			claim(1, "x", 1, 2), claim(2, "y", 5, 6), release(1, "x", 8, 9),
+			{Kind: "claim", Host: 1, Owner: "z", Addr: "b", Call: 10, End: 11},
 			session(1, 20),
 		}, porcupine.Illegal},
 		{"the host was paused before the answer", []event{

@@ -84,6 +84,7 @@ type hostProcess struct {
 type holding struct {
 	addr    netip.Addr
 	pending bool // the store does not have it yet
+	ending  bool // it is being released: no other owner of this host gets it, and it is not renewed
 }
 
 func (j job) run() {
@@ -161,7 +162,7 @@ func (h *hostProcess) claimInShare(owner string) (a netip.Addr, ok bool) {
 	for _, r := range share.Ranges {
 		for a := r.Addr(); r.Contains(a); a = a.Next() {
 			call := now()
-			if share.Contains(a) && h.set(owner, holding{a, true}) {
+			if share.Contains(a) && h.set(owner, holding{addr: a, pending: true}) {
 				h.emit(event{Kind: "claim", Owner: owner, Addr: a.String(), Call: call, End: now(), Pending: true})
 				return a, true
 			}
@@ -191,6 +192,7 @@ func (h *hostProcess) work(worker int) {
 		} else {
 			<-time.After(time.Duration(r.IntN(20)) * time.Millisecond)
 		}
+		h.set(owner, holding{addr: a, ending: true})
 		h.release(owner, a, time.Duration(r.IntN(2))*50*time.Millisecond)
 		h.mu.Lock()
 		delete(h.active, owner)
@@ -215,7 +217,7 @@ func (h *hostProcess) claim(owner string, r *rand.Rand) (a netip.Addr, err error
 	if err != nil {
 		return netip.Addr{}, err // if it has an effect, that only keeps others out until the release
 	}
-	if !h.set(owner, holding{a, false}) { // another worker got it from the share at this moment
+	if !h.set(owner, holding{addr: a}) { // another worker got it from the share at this moment
 		return netip.Addr{}, errors.New("it is pending")
 	}
 	h.emit(event{Kind: "claim", Owner: owner, Addr: a.String(), Call: call, End: now()})
@@ -264,7 +266,7 @@ func (h *hostProcess) renew(ctx context.Context, in ipam.Shared) error {
 		}
 	}
 	for owner, a := range active {
-		if !a.addr.IsValid() {
+		if !a.addr.IsValid() || a.ending {
 			continue
 		}
 		l, call := h.lease(owner), now()
@@ -274,8 +276,7 @@ func (h *hostProcess) renew(ctx context.Context, in ipam.Shared) error {
 			claim = in.Confirm
 		}
 		if err := claim(ctx, pool, l); err == nil {
-			h.emit(event{Kind: "claim", Owner: owner, Addr: a.addr.String(), Call: call, End: now()})
-			h.confirmed(owner)
+			h.confirmed(owner, event{Kind: "claim", Owner: owner, Addr: a.addr.String(), Call: call})
 		} else if !errors.Is(err, ipam.ErrTaken) {
 			return err
 		}
@@ -292,11 +293,14 @@ func (h *hostProcess) renew(ctx context.Context, in ipam.Shared) error {
 	return err
 }
 
-// confirmed notes that the store has what an owner has, unless that was released.
-func (h *hostProcess) confirmed(owner string) {
+// confirmed notes that the store has what an owner has. If that was released by now, no container uses
+// the address: the next renewal releases it again.
+func (h *hostProcess) confirmed(owner string, e event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if has, ok := h.active[owner]; ok {
-		h.active[owner] = holding{has.addr, false}
+	if has, ok := h.active[owner]; ok && !has.ending {
+		h.active[owner] = holding{addr: has.addr}
+		e.Host, e.End = h.Host, now()
+		_ = h.out.Encode(e)
 	}
 }

@@ -209,8 +209,8 @@ func (s *Store) checkShares(
 		// Of this host before a boot, or of a clone of it.
 		resp, err := s.client.Get(ctx, s.prefix+kindHost+own.Host, clientv3.WithCountOnly())
 		if err == nil && resp.Count > 0 {
-			err = &ownError{fmt.Errorf("host %q has the share %s of pool %s with this host's identity: after a boot, its session "+
-				"ends after the ttl; else one machine is a clone: write another /etc/lanyard/host-id there", own.Name,
+			err = &ownError{fmt.Errorf("host %q has the share %s of pool %s with this host's identity: after a boot, its "+
+				"session ends after the ttl; else one machine is a clone: write another /etc/lanyard/host-id there", own.Name,
 				joined(own.Ranges), k.name)}
 		}
 		return own, err

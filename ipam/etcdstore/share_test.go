@@ -112,8 +112,8 @@ func TestShareOverlaps(t *testing.T) {
 	a, b := mustOpen(t, shortest(e), "a"), mustOpen(t, shortest(e), "b")
 	mustReserve(t, a, half)
 	_, err := b.Reserve(t.Context(), pool, small.Ranges)
-	if err == nil || !strings.Contains(err.Error(), `host "a" has the share 192.168.50.16/29 of pool web/192.168.50.0/24, `+
-		`which overlaps this host's share 192.168.50.16/28: give each host another --host-slice`) {
+	if err == nil || !strings.Contains(err.Error(), `host "a" has the share 192.168.50.16/29 of pool `+pool+
+		`, which overlaps this host's share 192.168.50.16/28: give each host another --host-slice`) {
 		t.Errorf("overlapping shares: %v", err)
 	}
 	mustReserve(t, b, otherHalf)
