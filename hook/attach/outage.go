@@ -127,7 +127,10 @@ func (t *attempt) claimInShare(
 		if err != nil {
 			return err
 		}
-		c := &choice{share: share, used: map[netip.Addr]bool{}, idle: map[netip.Addr]bool{}, now: boottime.Now()}
+		c := &choice{
+			share: ipam.Share{Ranges: share.Ranges, Except: share.Except}, declined: share.Declined,
+			used: map[netip.Addr]bool{}, idle: map[netip.Addr]bool{}, now: boottime.Now(),
+		}
 		if err := c.read(tx, t.def.Name); err != nil {
 			return err
 		}
@@ -163,10 +166,11 @@ func (t *attempt) checkShare(share *record.Share, pool string) error {
 
 // choice is what decides on an address of a share.
 type choice struct {
-	share *record.Share
-	used  map[netip.Addr]bool // by a container of this host
-	idle  map[netip.Addr]bool // released, with a quarantine that is not over
-	now   boottime.Instant
+	share    ipam.Share
+	declined map[netip.Addr]boottime.Instant // until when another station is taken to have it
+	used     map[netip.Addr]bool             // by a container of this host
+	idle     map[netip.Addr]bool             // released, with a quarantine that is not over
+	now      boottime.Instant
 }
 
 // read reads what the containers of this host have and had on a network.
@@ -204,7 +208,7 @@ func addrsOf(a *hook.Attachment) []netip.Addr {
 // free reports whether no container of this host uses an address of the share, and no other station
 // that is known.
 func (c *choice) free(a netip.Addr) bool {
-	return c.share.Contains(a) && !c.used[a] && c.share.Declined[a] <= c.now
+	return c.share.Contains(a) && !c.used[a] && c.declined[a] <= c.now
 }
 
 // next returns the first free address from start on or, if there is none, the first in quarantine. A

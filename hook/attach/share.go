@@ -119,8 +119,7 @@ func (l *Local) reserveShare(ctx context.Context, in ipam.Shares, w wantedShare)
 		case err != nil || s != nil && !slices.Equal(s.Ranges, w.ranges):
 			return err
 		case s == nil:
-			s = &record.Share{Share: ipam.Share{Ranges: w.ranges}, Pool: w.pool, Network: w.network,
-				Attempt: record.NewID().String()}
+			s = &record.Share{Pool: w.pool, Network: w.network, Ranges: w.ranges, Attempt: record.NewID().String()}
 			err = record.PutShare(tx, s)
 		}
 		attempt = s.Attempt
@@ -141,7 +140,8 @@ func (l *Local) reserveShare(ctx context.Context, in ipam.Shares, w wantedShare)
 			l.Log.Info("has a share of a pool for outages of the store", "pool", w.pool, "share", joinPrefixes(got.Ranges),
 				"revision", got.Revision)
 		}
-		s.Share, s.Confirmed, s.Why = got, true, ""
+		s.Except, s.Cluster, s.Revision = got.Except, got.Cluster, got.Revision
+		s.Confirmed, s.Why = true, ""
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
@@ -13,10 +12,14 @@ import (
 // before the store is asked for the share, and removed before the share is given back: a process that
 // gets the store's answer after that finds another Attempt, or none.
 type Share struct {
-	ipam.Share
-	Pool    string `json:"pool"`
-	Network string `json:"network"`
-	Attempt string `json:"attempt"`
+	Pool    string         `json:"pool"`
+	Network string         `json:"network"`
+	Ranges  []netip.Prefix `json:"ranges"`
+	Attempt string         `json:"attempt"`
+	// Except, Cluster and Revision are those of the store's answer, see ipam.Share.
+	Except   []netip.Addr `json:"except,omitempty"`
+	Cluster  uint64       `json:"cluster"`
+	Revision int64        `json:"revision"`
 	// Confirmed reports whether the store has the share: only then may it be used. Why is why not, ""
 	// if the store was not asked yet.
 	Confirmed bool   `json:"confirmed"`
