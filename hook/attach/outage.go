@@ -253,7 +253,11 @@ func (t *attempt) checkOwnAddrs(tx record.Tx) error {
 	}
 	for _, a := range recs {
 		for _, addr := range addrsOf(&a) {
-			if a.ID != t.rec.ID && slices.Contains(t.addrs(), addr) {
+			switch {
+			case a.ID == t.rec.ID || !slices.Contains(t.addrs(), addr):
+			case t.caller != nil: // a caller may not know the holder
+				return takenError{addr}
+			default:
 				return fmt.Errorf("%w: %s is held by %s", ipam.ErrTaken, addr, record.Users([]hook.Attachment{a}))
 			}
 		}
