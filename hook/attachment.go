@@ -72,6 +72,9 @@ type Attachment struct {
 
 	Leases network.LeaseStore `json:"leases,omitempty"`     // the store that has Pools
 	Lost   string             `json:"lease_lost,omitempty"` // why it does not hold its addresses any more; "" if it does
+	// Pending are those of its addresses that are from this host's share of the range, and that the store
+	// does not have yet, because it was out of reach. An intent has them here before they are in Addrs.
+	Pending []netip.Addr `json:"lease_pending,omitempty"`
 }
 
 // SLAAC says what an interface takes from router advertisements besides its addresses, which come and

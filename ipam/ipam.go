@@ -177,7 +177,7 @@ type Store interface {
 	// Claim leases l.Addr to l.Owner, or returns an error that wraps ErrTaken if the address is not
 	// free. A quarantined address is free. If the same owner already holds the address, Claim
 	// returns nil and changes nothing. An owner may claim several addresses, one by one. l.State and
-	// l.Until are ignored.
+	// l.Until are ignored. An address in the [Share] of another host is not free.
 	//
 	// Claim does not check whether the address belongs to the subnet: see [Pool.Check].
 	Claim(ctx context.Context, pool string, l Lease) error
@@ -217,6 +217,7 @@ type Store interface {
 // a time to live after the host was last heard of, and are then free for other hosts.
 type Shared interface {
 	Store
+	Shares
 	// Keep begins the host's session, keeps it until ctx ends, and begins another one whenever it
 	// has ended. One process of a host calls it. Without a session, Claim and Next return an error
 	// that wraps ErrNoSession; all other methods work.

@@ -109,6 +109,8 @@ func (l *line) values(last string) []string {
 		return []string{string(network.IPv6Leased), string(network.IPv6SLAAC), string(network.IPv6Both)}
 	case "leases":
 		return []string{string(network.LeasesEtcd)}
+	case "on-outage":
+		return []string{string(network.OnOutageRefuse), string(network.OnOutageSlice)}
 	case "allocate":
 		return []string{string(network.AllocateSequential), string(network.AllocateStable)}
 	case "mac-from":

@@ -48,7 +48,8 @@ func (e env) leasesCheck() *cli.Command {
   lanyard leases check --format '{{.Endpoint}}\t{{.Version}}'
 
 The exit status is 1 if claims would fail: the configuration is wrong, no majority of the
-cluster answers, the user may not write, or this host has no session.`,
+cluster answers, the user may not write, or this host has no session; or if the cluster
+does not keep this host's share of a network with --on-outage slice.`,
 		Flags:  []cli.Flag{flagFormat[etcdstore.Member]()},
 		Action: e.runLeasesCheck,
 	}
@@ -72,11 +73,41 @@ func (e env) runLeasesCheck(c *cli.Context) error {
 	if err == nil {
 		err = awaitSession(c.Context, store, paths(c).Socket)
 	}
+	if err == nil {
+		err = e.checkShares(c)
+	}
 	done()
 	if format.table() {
 		return errors.Join(printTable(e.stdout, membersTable(members)), err)
 	}
 	return errors.Join(printRows(e.stdout, format, members), err)
+}
+
+// checkShares reserves this host's shares again and says what the cluster has confirmed.
+func (e env) checkShares(c *cli.Context) error {
+	l, err := open(c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	defs, _ := network.LoadAll(l.Networks) // other commands report invalid files
+	if err := l.ReserveShares(c.Context, defs); err != nil {
+		return err
+	}
+	for _, def := range defs {
+		shares, err := reportShares(c.Context, l, def)
+		if err != nil {
+			return err
+		}
+		for _, s := range shares {
+			if !s.Confirmed {
+				return fmt.Errorf("network %q: share %s is not confirmed: %s", def.Name, overview.JoinPrefixes(s.Ranges), s.Why)
+			}
+			e.say("note: network %q: etcd keeps %s for this host (revision %d)", def.Name, overview.JoinPrefixes(s.Ranges),
+				s.Revision)
+		}
+	}
+	return nil
 }
 
 // sessionWait is how long a service may take to begin the session after it has started.

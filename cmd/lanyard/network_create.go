@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook/admin"
 	"github.com/lanyard-net/lanyard/hook/doctor"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -51,6 +53,10 @@ func (e env) networkCreate() *cli.Command {
 
   On the second of 8 hosts, which divide the range and keep their own leases:
     lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 --host-slice 2/8
+
+  Hosts share the range; this one has a part of it for the time when etcd is out of reach:
+    lanyard network create web50 --parent eth0.50 --subnet 192.168.50.0/24 \
+      --leases etcd --on-outage slice --host-slice 2/8
 
   From a file of a configuration tool, or of "network inspect"; an array of
   definitions is created completely or not at all:
@@ -101,6 +107,9 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		if err := e.noteHostsGateways(l, def); err != nil {
 			return err
 		}
+		if err := e.noteShares(c.Context, l, def); err != nil {
+			return err
+		}
 		if unwatched[i] != "" {
 			e.say("note: VLAN tags on network %q cannot be observed, so that ARP and ND alone verify gateways: %s",
 				def.Name, unwatched[i])
@@ -112,6 +121,18 @@ func (e env) runNetworkCreate(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// noteShares notes the shares of a network that the store of leases has not confirmed.
+func (e env) noteShares(ctx context.Context, l *wiring.Lanyard, def *network.Definition) error {
+	shares, err := reportShares(ctx, l, def)
+	for _, s := range shares {
+		if !s.Confirmed {
+			e.say("note: network %q: share %s of this host is not confirmed: %s: the service asks again", def.Name,
+				overview.JoinPrefixes(s.Ranges), s.Why)
+		}
+	}
+	return err
 }
 
 // noteHostsGateways notes the gateways that are addresses of this host.
@@ -158,6 +179,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
 		IPv6Mode:             network.IPv6Mode(c.String("ipv6-mode")),
 		Leases:               network.LeaseStore(c.String("leases")),
+		OnOutage:             network.OnOutage(c.String("on-outage")),
 		Allocate:             network.Allocate(c.String("allocate")),
 		MACFrom:              network.MACFrom(c.String("mac-from")),
 		KubernetesNamespaces: listFlag(c, "allow-namespace"), PodDefaultRoute: c.Bool("pod-default-route"),
@@ -234,6 +256,11 @@ func readAddressing(c *cli.Context, def *network.Definition) (err error) {
 		}
 		def.Subnets = []network.Subnet{{Subnet: p}}
 	}
+	if def.OnOutage == network.OnOutageSlice {
+		if def.HostSlice, err = readHostSlice(c); err != nil {
+			return err
+		}
+	}
 	def.Routes, err = readRoutes(c)
 	return err
 }
@@ -257,9 +284,9 @@ func readHostAccess(c *cli.Context, def *network.Definition) error {
 // withoutIPAM and withDHCP are the flags that contradict --ipam none and --ipam dhcp.
 var (
 	withoutIPAM = []string{"subnet", "gateway", "ip-range", "host-slice", "aux-address", "route", "leases",
-		"allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"}
-	withDHCP = []string{"ip-range", "host-slice", "aux-address", "leases", "allocate", "mac-from", "host-access",
-		"host-address"}
+		"on-outage", "allocate", "mac-from", "source-routing", "onlink", "host-access", "host-address"}
+	withDHCP = []string{"ip-range", "host-slice", "aux-address", "leases", "on-outage", "allocate", "mac-from",
+		"host-access", "host-address"}
 )
 
 // readIPAM reads --ipam and its docker name --ipam-driver. The docker driver "default" is

@@ -11,9 +11,11 @@ func createFlags() []cli.Flag {
 		listOption("gateway", "`ADDRESS` gateway of a subnet, or none (default: the subnet's first usable address)"),
 		listOption("ip-range", "`PREFIX` part of a subnet for containers' addresses (default: the whole subnet)"),
 		textOption("host-slice", "`NUMBER/HOSTS` this host's part of the ranges, such as 2/8 for the second of 8 hosts that "+
-			"keep their own leases (default: all)"),
+			"keep their own leases, or with --on-outage slice (default: all)"),
 		listOption("aux-address", "`NAME=ADDRESS` address of another machine, not for containers"),
 		textOption("leases", "`STORE` store of the leases: etcd, which hosts share (default: this host's database)"),
+		textOption("on-outage", "`HOW` new containers while that store is out of reach: refuse, or slice for addresses of "+
+			"--host-slice, which it keeps for this host (default: refuse)"),
 		textOption("allocate",
 			"`HOW` allocation of addresses: sequential, or stable, by the container's name (default: sequential)"),
 		textOption("mac-from", "`SOURCE` source of MACs: host, or address for 02:42 and the IPv4 address (default: host)"),

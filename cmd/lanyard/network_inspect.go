@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/big"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -11,6 +12,8 @@ import (
 	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/ipam"
 )
@@ -29,7 +32,9 @@ func (e env) networkInspect() *cli.Command {
 
 "free" is the number of addresses that can still be given out. --summary counts leases
 instead of reading them. It counts each as a lease in the range, although a container
-can ask for an address outside of the range.`,
+can ask for an address outside of the range. With --on-outage slice, "shares" are this
+host's parts of the ranges, and "pending" are addresses that etcd does not have yet; both
+are shown also while etcd is out of reach.`,
 		Flags: []cli.Flag{flagFormatJSON[networkReport](), &cli.BoolFlag{Name: "summary",
 			Usage: "count leases instead of listing them (fast with a million leases)"}},
 		Action: e.runNetworkInspect,
@@ -43,6 +48,19 @@ type networkReport struct {
 	Subnets     []subnetReport      `json:"subnets"`
 	Host        *hostLink           `json:"host,omitempty"` // the host's own link; nil without --host-access
 	Attachments int                 `json:"attachments"`    // including unfinished ones
+	// Shares are this host's shares of the ranges, with --on-outage slice, and Pending are addresses of
+	// its containers that the store of leases does not have yet.
+	Shares  []shareReport `json:"shares,omitempty"`
+	Pending []netip.Addr  `json:"pending,omitempty"`
+}
+
+// shareReport is what the host knows of its share of a subnet's ranges.
+type shareReport struct {
+	Ranges    []netip.Prefix `json:"ranges"`
+	Except    []netip.Addr   `json:"except,omitempty"` // other hosts have them since before the share existed
+	Confirmed bool           `json:"confirmed"`
+	Why       string         `json:"why,omitempty"` // why it is not confirmed
+	Revision  int64          `json:"revision,omitzero"`
 }
 
 // hostLink is the current state of the host's own link on a network.
@@ -113,7 +131,9 @@ func (e env) runNetworkInspect(c *cli.Context) error {
 		if rErr != nil {
 			e.say("%v", rErr)
 			err = errReported
-			continue
+			if len(r.Shares) == 0 {
+				continue
+			}
 		}
 		reports = append(reports, r)
 	}
@@ -137,8 +157,12 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 	for _, a := range recs {
 		if a.Network == name {
 			r.Attachments++
+			r.Pending = append(r.Pending, a.Pending...)
 			containers[a.ID.String()] = ids(a)
 		}
+	}
+	if r.Shares, err = reportShares(ctx, l, def); err != nil {
+		return r, err
 	}
 	use := l.Usage
 	if summary {
@@ -166,4 +190,27 @@ func reportNetwork(ctx context.Context, l *wiring.Lanyard, name string, recs []h
 		r.Subnets = append(r.Subnets, s)
 	}
 	return r, nil
+}
+
+// reportShares returns the host's shares of a network.
+func reportShares(ctx context.Context, l *wiring.Lanyard, def *network.Definition) (list []shareReport, err error) {
+	if def.OnOutage != network.OnOutageSlice {
+		return nil, nil
+	}
+	all, err := l.Shares(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range def.Subnets {
+		r := shareReport{Ranges: def.Share(s), Why: "the store has not answered since the host booted"}
+		i := slices.IndexFunc(all, func(known record.Share) bool {
+			return known.Pool == parts.PoolName(def, s) && slices.Equal(known.Ranges, r.Ranges)
+		})
+		if i >= 0 && (all[i].Confirmed || all[i].Why != "") {
+			r.Confirmed, r.Why = all[i].Confirmed, all[i].Why
+			r.Except, r.Revision = all[i].Except, all[i].Revision
+		}
+		list = append(list, r)
+	}
+	return list, nil
 }

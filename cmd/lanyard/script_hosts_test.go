@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -35,4 +36,15 @@ func claimElsewhere(w *scriptState, host, name, pool, addr string) error {
 	network, _, _ := strings.Cut(pool, "/")
 	return s.Claim(ctx, pool, ipam.Lease{Addr: netip.MustParseAddr(addr), Name: name,
 		Owner: ipam.Owner{Attachment: record.NewID().String(), Network: network, Interface: "eth0"}})
+}
+
+// reserveElsewhere reserves a share of a pool for another host.
+func reserveElsewhere(w *scriptState, host, pool, ranges string) error {
+	s, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{w.etcd.Endpoint}},
+		etcdstore.Host{ID: host, Name: host})
+	if err != nil {
+		return err
+	}
+	_, err = s.Reserve(context.Background(), pool, []netip.Prefix{netip.MustParsePrefix(ranges)})
+	return errors.Join(err, s.Close())
 }

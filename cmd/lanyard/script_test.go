@@ -229,6 +229,8 @@ func cmdEtcd(ts *testscript.TestScript, neg bool, args []string) {
 		w.etcd.Kill()
 	case "restart":
 		w.etcd.Start()
+	case "reserve":
+		ts.Check(reserveElsewhere(w, args[1], args[2], args[3]))
 	case "claim":
 		ts.Check(claimElsewhere(w, args[1], args[2], args[3], args[4]))
 	}

@@ -59,6 +59,11 @@ func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 		n.add(def)
 		blind = append(blind, trunks.watch(l, def, p))
 	}
+	if err := l.ReserveShares(ctx, defs); err != nil {
+		_, errs := l.removeNetworks(ctx, defs, n)
+		l.giveBackSoon(ctx, defs)
+		return nil, errors.Join(append([]error{err}, errs...)...)
+	}
 	for _, def := range defs {
 		err = errors.Join(err, network.Finish(l.Networks, def.Name))
 	}
@@ -257,7 +262,27 @@ func (l *Admin) RemoveNetworks(ctx context.Context, names []string) (gone []stri
 	}
 	existing, _ := network.LoadAll(l.Networks)
 	gone, more := l.removeNetworks(ctx, defs, siblingsOf(existing))
+	l.giveBackSoon(ctx, defs)
 	return gone, append(errs, more...)
+}
+
+// giveBackTimeout is how long a removal waits for a store that hosts share. If it is out of reach, the
+// service gives the shares of removed networks back later.
+const giveBackTimeout = time.Second
+
+// giveBackSoon gives back the shares of those of defs that were removed.
+func (l *Admin) giveBackSoon(ctx context.Context, defs []*network.Definition) {
+	i := slices.IndexFunc(defs, func(d *network.Definition) bool { return d.OnOutage == network.OnOutageSlice })
+	if i < 0 {
+		return
+	}
+	store, err := l.Leases.Shared(defs[i].Leases)
+	if err != nil {
+		return
+	}
+	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBackTimeout)
+	defer cancel()
+	_ = l.RenewShares(soon, defs[i].Leases, store) // the service repeats it
 }
 
 // Prune removes all networks without attachments, and returns their names. An error of one network
@@ -273,6 +298,7 @@ func (l *Admin) Prune(ctx context.Context) (pruned []string, err error) {
 	}
 	defs, _ := network.LoadAll(l.Networks) // networks with an invalid file stay
 	pruned, errs := l.removeNetworks(ctx, defs, siblingsOf(defs))
+	l.giveBackSoon(ctx, defs)
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, errInUse) })
 	return pruned, errors.Join(errs...)
 }

@@ -72,6 +72,42 @@ func TestKilledShared(t *testing.T) {
 	killAtEachStep(t, w)
 }
 
+// TestKilledInOutage kills the hook after it has got an address of the host's share: the sweep, or the
+// next attach of the container, removes what was left. It runs by name: each start waits for the store.
+func TestKilledInOutage(t *testing.T) {
+	testenv.ByName(t)
+	w, e := lanSharedWith(t, "10s", sliced(2, 128)) // two addresses
+	stop := w.keepSession(t)
+	w.awaitShares(t)
+	before := w.Links(w.Host)
+	stop()
+	w.useEtcd(nowhere, "10s")
+	for _, step := range []string{"share", "record", "commit"} {
+		c := testenv.NewContainer(t)
+		kill(t, w, c, step)
+		if step == "commit" {
+			must(t, c.Kill())
+			c.End(t)
+			c = testenv.NewContainer(t)
+		}
+		w.MustAttach("c1", c, "network=web")
+		if a := w.Record(); len(a.Pending) != 2 || len(a.Addrs) != 2 {
+			t.Errorf("%s: the next attach has %v, pending %v", step, a.Addrs, a.Pending)
+		}
+		w.DetachAndEnd("c1", c)
+	}
+	c := testenv.NewContainer(t)
+	kill(t, w, c, "share")
+	must(t, c.Kill())
+	c.End(t)
+	w.useEtcd(e.Endpoint, "10s")
+	sweep(t, w)
+	if w.queued() != 0 || len(w.Records()) != 0 {
+		t.Errorf("%d releases wait, %d records", w.queued(), len(w.Records()))
+	}
+	w.WantNothing("web", before)
+}
+
 // TestKilledHostAccess checks that the host's routes to a container are removed at
 // whatever step its hook was killed, also if the next hook of that container finds them.
 func TestKilledHostAccess(t *testing.T) {

@@ -31,7 +31,7 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 		return err
 	}
 	if err := t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error {
-		return t.replaceAddr(ctx, in, t.addrToDecline(c))
+		return t.replaceAddr(ctx, t.withShare(in), t.addrToDecline(c))
 	}); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (t *attempt) giveUp(ctx context.Context, a netip.Addr) error {
 	if t.rec.DHCP != nil {
 		return t.giveUpLease(ctx, a)
 	}
-	return t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, in, a) })
+	return t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, t.withShare(in), a) })
 }
 
 // declineTime is how long an address with a claimant is not assigned: long enough that starts do

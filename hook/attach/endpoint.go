@@ -21,6 +21,9 @@ import (
 func (t *attempt) recordEndpoint(ctx context.Context) error {
 	t.rec.Parent, t.rec.ParentIdx, t.rec.Trunk = t.parent.Name, t.parent.Index, t.parent.Trunk
 	if err := t.DB.Update(ctx, func(tx record.Tx) error {
+		if err := t.checkOwnAddrs(tx); err != nil {
+			return err
+		}
 		if err := t.chooseMAC(tx); err != nil {
 			return err
 		}

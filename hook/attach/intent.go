@@ -180,12 +180,12 @@ func (t *attempt) visit(
 		}
 		t.recorded = true
 		t.reached("intent")
-		if err := t.claimAddrs(ctx, in); err != nil {
+		if err := t.claimAddrs(ctx, t.withShare(in)); err != nil {
 			return err
 		}
 		t.reached("lease")
 		if t.parent.Index == 0 {
-			return nil // the parent does not exist yet: see prepareLinks
+			return t.recordAddrs(ctx) // the parent does not exist yet: see prepareLinks
 		}
 		return t.recordEndpoint(ctx)
 	})

@@ -83,6 +83,21 @@ func (u unlocked) Count(ctx context.Context, pool string) (ipam.Counts, error) {
 	return u.Shared.Count(ctx, pool)
 }
 
+func (u unlocked) Reserve(ctx context.Context, pool string, ranges []netip.Prefix) (ipam.Share, error) {
+	if err := u.check(); err != nil {
+		return ipam.Share{}, err
+	}
+	return u.Shared.Reserve(ctx, pool, ranges)
+}
+
+func (u unlocked) Confirm(ctx context.Context, pool string, l ipam.Lease) error {
+	return errors.Join(u.check(), u.Shared.Confirm(ctx, pool, l))
+}
+
+func (u unlocked) GiveBack(ctx context.Context, pool string) error {
+	return errors.Join(u.check(), u.Shared.GiveBack(ctx, pool))
+}
+
 func (u unlocked) RemovePool(context.Context, ...string) error {
 	return errors.New("a pool that hosts share is removed")
 }
@@ -90,14 +105,28 @@ func (u unlocked) RemovePool(context.Context, ...string) error {
 // lanShared is lan with leases in a cluster of one server. keepSession begins the host's session.
 func lanShared(t *testing.T, ttl string) (*world, *testenv.Etcd) {
 	t.Helper()
+	return lanSharedWith(t, ttl, func(*network.Definition) {})
+}
+
+// lanSharedWith is lanShared with an edited definition.
+func lanSharedWith(t *testing.T, ttl string, edit func(*network.Definition)) (*world, *testenv.Etcd) {
+	t.Helper()
 	w, e := newWorld(t, testenv.Config{}), testenv.StartEtcd(t)
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
 	must(t, os.MkdirAll(w.Root, 0o755))
-	config := fmt.Appendf(nil, `{"endpoints": [%q], "ttl": %q}`, e.Endpoint, ttl)
-	must(t, os.WriteFile(w.Paths().Leases, config, 0o600))
-	w.Define("web", w.Trunk, func(d *network.Definition) { d.Leases, d.Quarantine = network.LeasesEtcd, 0 },
-		"192.168.50.0/24", "fd50::/64")
+	w.useEtcd(e.Endpoint, ttl)
+	w.Define("web", w.Trunk, func(d *network.Definition) {
+		d.Leases, d.Quarantine = network.LeasesEtcd, 0
+		edit(d)
+	}, "192.168.50.0/24", "fd50::/64")
 	return w, e
+}
+
+// useEtcd writes the host's configuration of the store.
+func (w *world) useEtcd(endpoint, ttl string) {
+	w.TB.Helper()
+	config := fmt.Appendf(nil, `{"endpoints": [%q], "ttl": %q}`, endpoint, ttl)
+	must(w.TB, os.WriteFile(w.Paths().Leases, config, 0o600))
 }
 
 // keepSession keeps the host's session as "lanyard serve" does, and returns when it has begun. The

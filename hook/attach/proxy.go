@@ -51,11 +51,14 @@ func (v *verification) freeAddrs(ctx context.Context, near netip.Addr) (free []n
 	}
 	s, p := v.def.Subnets[i].Subnet, parts.PoolOf(v.def, v.def.Subnets[i])
 	var leases []ipam.Lease
-	if err := v.WithStore(ctx, v.def.Leases, func(in ipam.Store) (err error) {
-		leases, err = in.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
-		return err
-	}); err != nil {
-		return nil, err
+	if v.outage == nil {
+		err := v.WithStore(ctx, v.def.Leases, func(in ipam.Store) (err error) {
+			leases, err = in.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
+			return err
+		})
+		if err != nil && !v.noteOutage(err) {
+			return nil, err
+		}
 	}
 	used := func(a netip.Addr) bool {
 		leased := slices.ContainsFunc(leases, func(l ipam.Lease) bool { return l.Addr == a })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,15 +40,19 @@ func (l *Local) Renew(ctx context.Context, kind network.LeaseStore, in ipam.Shar
 		if a.Leases != kind || a.State != hook.Attached {
 			continue
 		}
+		pendingErr := l.confirmPending(ctx, in, a)
+		if pendingErr != nil && !errors.Is(pendingErr, ipam.ErrTaken) {
+			return pendingErr
+		}
 		err := claimAgain(ctx, in, a)
 		if err != nil && !errors.Is(err, ipam.ErrTaken) {
 			return err
 		}
-		if err := l.markLost(ctx, a, err); err != nil {
+		if err := l.markLost(ctx, a, errors.Join(pendingErr, err)); err != nil {
 			return err
 		}
 	}
-	return nil
+	return l.RenewShares(ctx, kind, in)
 }
 
 // releaseOrphans releases those of mine that belong to no record. An attachment with a queued
@@ -111,21 +116,27 @@ func (l *Local) markLost(ctx context.Context, a hook.Attachment, taken error) er
 	return err
 }
 
-// lostLease returns the change of an attachment that does not hold its addresses any more.
+// lostLease returns the change of an attachment that does not hold its addresses any more, or not yet.
 func lostLease(a *hook.Attachment) []verify.Change {
-	if a.Lost == "" {
+	switch {
+	case a.Lost == "" && len(a.Pending) > 0:
+		return []verify.Change{{Text: "the store of leases does not have its address yet, because it was out of reach at " +
+			"the start: the address is in this host's share"}}
+	case a.Lost == "":
 		return nil
 	}
 	return []verify.Change{{Code: verify.LeaseLost, Text: "this host was not heard of by the store of leases for its " +
 		"time to live, and an address was given to another container: " + a.Lost + ": start the container again"}}
 }
 
-// claimAgain claims the addresses that an attachment has. It changes nothing in the store if the
-// attachment holds them. Which MAC it requested is not known.
+// claimAgain claims the addresses that an attachment has, without those that are pending. It changes
+// nothing in the store if the attachment holds them. Which MAC it requested is not known.
 func claimAgain(ctx context.Context, in ipam.Store, a hook.Attachment) (err error) {
 	l := ipam.Lease{Owner: ownerOf(a), Name: leaseNameOf(a)}
 	for i, p := range a.Addrs {
-		l.Addr = p.Addr()
+		if l.Addr = p.Addr(); slices.Contains(a.Pending, l.Addr) {
+			continue
+		}
 		if claimErr := in.Claim(ctx, a.Pools[i], l); claimErr != nil && !errors.Is(claimErr, ipam.ErrTaken) {
 			return claimErr
 		} else if claimErr != nil {

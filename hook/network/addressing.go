@@ -97,6 +97,9 @@ func (d *Definition) validAddressing() error {
 			return fmt.Errorf("leases: %w", err)
 		}
 	}
+	if err := d.validOnOutage(); err != nil {
+		return err
+	}
 	if d.Allocate != "" {
 		if err := oneOf(string(d.Allocate), allocateValues); err != nil {
 			return fmt.Errorf("allocate: %w", err)

@@ -52,6 +52,9 @@ type Definition struct {
 	IPv6Mode IPv6Mode `json:"ipv6-mode,omitzero"`
 	// Leases is empty for leases in this host's database.
 	Leases LeaseStore `json:"leases,omitzero"`
+	// OnOutage is empty for OnOutageRefuse; HostSlice is for OnOutageSlice.
+	OnOutage  OnOutage  `json:"on-outage,omitzero"`
+	HostSlice HostSlice `json:"host-slice,omitzero"`
 	// Allocate is empty for AllocateSequential.
 	Allocate Allocate `json:"allocate,omitzero"`
 	// MACFrom is empty for MACFromHost.

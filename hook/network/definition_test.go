@@ -76,6 +76,16 @@ func TestValidate(t *testing.T) {
 			d.Driver, d.Mode, d.Subnets = DriverIPvlan, ModeL3S, []Subnet{{Subnet: prefix("192.168.50.0/24")}}
 		}},
 		{"parent: is missing", func(d *Definition) { d.Parent = "" }},
+		{`on-outage: "slcie" is not one of refuse, slice; did you mean "slice"?`,
+			func(d *Definition) { d.Leases, d.OnOutage = LeasesEtcd, "slcie" }},
+		{`on-outage: "slice" needs leases "etcd"`,
+			func(d *Definition) { d.OnOutage, d.HostSlice = OnOutageSlice, HostSlice{2, 8} }},
+		{`on-outage: "slice" needs a host-slice`, func(d *Definition) { d.Leases, d.OnOutage = LeasesEtcd, OnOutageSlice }},
+		{`host-slice: needs on-outage "slice"`,
+			func(d *Definition) { d.Leases, d.HostSlice = LeasesEtcd, HostSlice{2, 8} }},
+		{"subnets[0]: host-slice 1/100: 192.168.50.64/26 has fewer than 100 addresses", func(d *Definition) {
+			d.Leases, d.OnOutage, d.HostSlice = LeasesEtcd, OnOutageSlice, HostSlice{1, 100}
+		}},
 		{`parent: "` + strings.Repeat("x", 80) + `"… has 128 bytes: Linux allows 127`,
 			func(d *Definition) { d.Parent = strings.Repeat("x", 128) }},
 		{"parent: ", func(d *Definition) { d.Parent = "a/b" }},

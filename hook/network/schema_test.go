@@ -86,6 +86,7 @@ func TestSchemaWords(t *testing.T) {
 		"allocate":   allocateValues, "mac-from": macFromValues, "ipam": ipamValues, "verify": verifyValues,
 		"guard":     switchValues,
 		"leases":    leaseStoreValues,
+		"on-outage": onOutageValues,
 		"ipv6-mode": ipv6Modes,
 		"brokered":  brokeredValues,
 	}
@@ -107,6 +108,7 @@ func TestSchemaAccepts(t *testing.T) {
 	open := fullDefinition()
 	open.Subnets[1].Gateway, open.Guard, open.KubernetesNamespaces = netip.MustParseAddr("fd50::ffff:1"), On, []string{"*"}
 	open.ShareParent = false
+	open.Leases, open.OnOutage, open.HostSlice = LeasesEtcd, OnOutageSlice, HostSlice{2, 8}
 	for _, d := range []*Definition{fullDefinition(), ipvlan, none, open} {
 		if err := d.Validate(); err != nil {
 			t.Fatal(err)
@@ -144,6 +146,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`{"driver": "ipvlan", "flag": "passthru"}`,
 		`{"vlan-proto": "802.1Q"}`, `{"ipam": "dchp"}`, `{"allocate": "stabel"}`, `{"mac-from": "hosts"}`,
 		`{"verify": "strickt"}`,
+		`{"leases": "etcd", "on-outage": "slcie"}`, `{"leases": "etcd", "on-outage": "slice", "host-slice": "2"}`,
 		`{"brokered": "gaurded"}`, `{"guard": "yes"}`,
 		`{"mtu": "big"}`, `{"mtu": 1.5}`, `{"mtu": -1}`, `{"mtu": 65536}`, `{"max-per-user": -1}`, `{"deadline": "soon"}`,
 		`{"deadline": 1500}`, `{"deadline": "-1s"}`,

@@ -68,6 +68,7 @@ const (
 	bucketLeased     = "leased"      // "dhcp", NUL, ID
 	bucketRemoving   = "removing"    // network → generation that is being removed
 	bucketReleases   = "releases"    // number → Release
+	bucketShares     = "shares"      // pool → Share
 	bucketMeta       = "meta"        // facts about the database itself
 )
 

@@ -28,6 +28,8 @@ import (
 type Host struct {
 	ID   string // unique, also after a boot and among clones of a machine
 	Name string // for people
+	// Machine is the same after a boot. "" is ID.
+	Machine string
 }
 
 // Store is a connection to an etcd cluster. It is safe for concurrent use.
@@ -143,12 +145,13 @@ func temporary(err error) bool {
 
 // view is what a transaction has read: the keys of each read, at one revision.
 type view struct {
+	cluster  uint64
 	revision int64
 	kvs      [][]*mvccpb.KeyValue
 }
 
 func viewOf(resp *clientv3.TxnResponse) view {
-	v := view{revision: resp.Header.Revision}
+	v := view{cluster: resp.Header.ClusterId, revision: resp.Header.Revision}
 	for _, r := range resp.Responses {
 		v.kvs = append(v.kvs, r.GetResponseRange().GetKvs())
 	}

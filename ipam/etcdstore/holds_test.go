@@ -18,6 +18,9 @@ type event struct {
 	Addr  string `json:"addr,omitempty"`
 	Call  int64  `json:"call"`
 	End   int64  `json:"end"`
+	// Pending marks a claim of an address of the host's share, without the store: it does not depend on
+	// a session.
+	Pending bool `json:"pending,omitempty"`
 }
 
 // never is the end of a release of which no answer came.
@@ -63,7 +66,7 @@ var model = porcupine.NondeterministicModel{
 // sessions was begun: the session before that one had not ended then.
 func lastUse(events []event, session event) (last int64) {
 	for _, e := range events {
-		if e.Kind == "claim" && e.Host == session.Host && e.End <= session.End {
+		if e.Kind == "claim" && !e.Pending && e.Host == session.Host && e.End <= session.End {
 			last = max(last, e.Call)
 		}
 	}
@@ -96,7 +99,7 @@ func linearizable(events []event) porcupine.CheckResult {
 			if held < e.End {
 				held = never // a renewal that overlapped the release: until the session ends, or the next renewal
 			}
-			if e.Kind == "claim" && e.Host == s.Host && e.Call < s.End && held > from {
+			if e.Kind == "claim" && !e.Pending && e.Host == s.Host && e.Call < s.End && held > from {
 				add(e, "expire", from, s.End)
 			}
 		}
@@ -107,11 +110,14 @@ func linearizable(events []event) porcupine.CheckResult {
 // TestCheck checks that the check finds an address that two owners held, and nothing else.
 func TestCheck(t *testing.T) {
 	claim := func(host int, owner string, call, end int64) event {
-		return event{"claim", host, owner, "a", call, end}
+		return event{Kind: "claim", Host: host, Owner: owner, Addr: "a", Call: call, End: end}
 	}
 	release := func(host int, owner string, call, end int64) event {
-		return event{"release", host, owner, "a", call, end}
+		return event{Kind: "release", Host: host, Owner: owner, Addr: "a", Call: call, End: end}
 	}
+	session := func(host int, at int64) event { return event{Kind: "session", Host: host, Call: at, End: at} }
+	pending := claim(1, "x", 1, 2)
+	pending.Pending = true
 	for _, c := range []struct {
 		name   string
 		events []event
@@ -124,38 +130,42 @@ func TestCheck(t *testing.T) {
 		{"held twice, never released", []event{claim(1, "x", 1, 2), claim(2, "y", 5, 6)}, porcupine.Illegal},
 		{"again by the same owner", []event{claim(1, "x", 1, 2), claim(1, "x", 5, 6)}, porcupine.Ok},
 		{"after the host's session has ended", []event{
-			claim(1, "x", 1, 2), claim(2, "y", 5, 6), {"session", 1, "", "", 7, 7}, release(1, "x", 8, 9),
+			claim(1, "x", 1, 2), claim(2, "y", 5, 6), session(1, 7), release(1, "x", 8, 9),
 		}, porcupine.Ok},
 		{"it waited for the session", []event{
-			{"session", 1, "", "", 2, 2}, claim(1, "x", 1, 3), release(1, "x", 4, 5), claim(2, "y", 6, 7),
+			session(1, 2), claim(1, "x", 1, 3), release(1, "x", 4, 5), claim(2, "y", 6, 7),
 		}, porcupine.Ok},
+		{"a pending address does not end with a session", []event{
+			pending, claim(2, "y", 5, 6), session(1, 7), release(1, "x", 8, 9),
+		}, porcupine.Illegal},
 		{"claimed again after the release", []event{
 			claim(1, "x", 1, 2), release(1, "x", 3, 4), claim(1, "x", 5, 6), claim(2, "y", 7, 8),
-			{"session", 1, "", "", 60, 60},
+			session(1, 60),
 		}, porcupine.Ok},
 		{"before the session was begun", []event{
-			{"session", 1, "", "", 2, 2}, claim(1, "x", 3, 4), claim(2, "y", 5, 6), release(1, "x", 7, 8),
+			session(1, 2), claim(1, "x", 3, 4), claim(2, "y", 5, 6), release(1, "x", 7, 8),
 		}, porcupine.Illegal},
 		{"the session of another host has ended", []event{
-			claim(1, "x", 1, 2), claim(2, "y", 5, 6), {"session", 2, "", "", 3, 3}, release(1, "x", 8, 9),
+			claim(1, "x", 1, 2), claim(2, "y", 5, 6), session(2, 3), release(1, "x", 8, 9),
 		}, porcupine.Illegal},
 		{"the session was used later", []event{
-			claim(1, "x", 1, 2), claim(2, "y", 5, 6), release(1, "x", 8, 9), {"claim", 1, "z", "b", 10, 11},
-			{"session", 1, "", "", 20, 20},
+			claim(1, "x", 1, 2), claim(2, "y", 5, 6), release(1, "x", 8, 9),
+			{Kind: "claim", Host: 1, Owner: "z", Addr: "b", Call: 10, End: 11},
+			session(1, 20),
 		}, porcupine.Illegal},
 		{"the host was paused before the answer", []event{
 			claim(1, "x", 1, 9), claim(2, "y", 5, 6), release(1, "x", 10, 11), release(2, "y", 12, 13),
-			{"session", 1, "", "", 20, 20},
+			session(1, 20),
 		}, porcupine.Ok},
 		{"claimed again after the release", []event{
 			claim(1, "x", 1, 2), release(1, "x", 3, 4), claim(1, "x", 5, 6), claim(2, "y", 7, 8),
-			{"session", 1, "", "", 60, 60},
+			session(1, 60),
 		}, porcupine.Ok},
 		{"before the session was begun", []event{
-			{"session", 1, "", "", 2, 2}, claim(1, "x", 3, 4), claim(2, "y", 5, 6), release(1, "x", 7, 8),
+			session(1, 2), claim(1, "x", 3, 4), claim(2, "y", 5, 6), release(1, "x", 7, 8),
 		}, porcupine.Illegal},
 		{"the session of another host has ended", []event{
-			claim(1, "x", 1, 2), claim(2, "y", 5, 6), {"session", 2, "", "", 3, 3}, release(1, "x", 8, 9),
+			claim(1, "x", 1, 2), claim(2, "y", 5, 6), session(2, 3), release(1, "x", 8, 9),
 		}, porcupine.Illegal},
 	} {
 		if got := linearizable(slices.Clone(c.events)); got != c.want {

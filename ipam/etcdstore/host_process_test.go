@@ -50,7 +50,8 @@ type job struct {
 	Host      int
 	Endpoints []string
 	Seed      uint64
-	Skew      time.Duration // of the host's clock
+	Skew      time.Duration  // of the host's clock
+	Share     []netip.Prefix // for outages; none for most hosts
 	For       time.Duration
 }
 
@@ -75,7 +76,15 @@ type hostProcess struct {
 	store  *etcdstore.Store
 	mu     sync.Mutex
 	out    *json.Encoder
-	active map[string]netip.Addr // by owner, as records are: before the claim, with no address
+	active map[string]holding // by owner, as records are: before the claim, with no address
+	share  *ipam.Share        // nil: not confirmed
+}
+
+// holding is what a host's record of an owner has.
+type holding struct {
+	addr    netip.Addr
+	pending bool // the store does not have it yet
+	ending  bool // it is being released: no other owner of this host gets it, and it is not renewed
 }
 
 func (j job) run() {
@@ -86,7 +95,7 @@ func (j job) run() {
 		os.Exit(1)
 	}
 	store.Now = func() time.Time { return time.Now().Add(j.Skew) }
-	h := &hostProcess{job: j, store: store, out: json.NewEncoder(os.Stdout), active: map[string]netip.Addr{}}
+	h := &hostProcess{job: j, store: store, out: json.NewEncoder(os.Stdout), active: map[string]holding{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var kept, working sync.WaitGroup
 	kept.Go(func() { store.Keep(ctx, slog.New(slog.NewTextHandler(io.Discard, nil)), h.renew) })
@@ -115,10 +124,51 @@ func (h *hostProcess) emit(e event) {
 	_ = h.out.Encode(e)
 }
 
-func (h *hostProcess) set(owner string, a netip.Addr) {
+// set records what an owner has, unless another one of this host has the address: then it returns false.
+func (h *hostProcess) set(owner string, a holding) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for other, has := range h.active {
+		if other != owner && a.addr.IsValid() && has.addr == a.addr {
+			return false
+		}
+	}
 	h.active[owner] = a
+	return true
+}
+
+// pool returns the pool without the addresses that are pending.
+func (h *hostProcess) pool() ipam.Pool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := contested
+	p.Reserved = map[netip.Addr]string{}
+	for _, has := range h.active {
+		if has.pending {
+			p.Reserved[has.addr] = "pending"
+		}
+	}
+	return p
+}
+
+// claimInShare takes an address of the host's share while etcd is out of reach.
+func (h *hostProcess) claimInShare(owner string) (a netip.Addr, ok bool) {
+	h.mu.Lock()
+	share := h.share
+	h.mu.Unlock()
+	if share == nil {
+		return a, false
+	}
+	for _, r := range share.Ranges {
+		for a := r.Addr(); r.Contains(a); a = a.Next() {
+			call := now()
+			if share.Contains(a) && h.set(owner, holding{addr: a, pending: true}) {
+				h.emit(event{Kind: "claim", Owner: owner, Addr: a.String(), Call: call, End: now(), Pending: true})
+				return a, true
+			}
+		}
+	}
+	return a, false
 }
 
 func (h *hostProcess) lease(owner string) ipam.Lease {
@@ -130,14 +180,19 @@ func (h *hostProcess) work(worker int) {
 	r := rand.New(rand.NewPCG(h.Seed, uint64(h.Host*workers+worker)))
 	for n, end := 0, time.Now().Add(h.For); time.Now().Before(end); n++ {
 		owner := fmt.Sprintf("%d-%d-%d", h.Host, worker, n)
-		h.set(owner, netip.Addr{})
+		h.set(owner, holding{})
 		a, err := h.claim(owner, r)
+		if err != nil && !errors.Is(err, ipam.ErrTaken) && !errors.Is(err, ipam.ErrPoolFull) {
+			if mine, ok := h.claimInShare(owner); ok {
+				a, err = mine, nil
+			}
+		}
 		if err == nil {
-			h.set(owner, a)
 			<-time.After(time.Duration(r.IntN(30)) * time.Millisecond)
 		} else {
 			<-time.After(time.Duration(r.IntN(20)) * time.Millisecond)
 		}
+		h.set(owner, holding{addr: a, ending: true})
 		h.release(owner, a, time.Duration(r.IntN(2))*50*time.Millisecond)
 		h.mu.Lock()
 		delete(h.active, owner)
@@ -147,15 +202,23 @@ func (h *hostProcess) work(worker int) {
 
 // claim claims the next address, or one by name.
 func (h *hostProcess) claim(owner string, r *rand.Rand) (a netip.Addr, err error) {
-	l, call := h.lease(owner), now()
+	l, call, ctx := h.lease(owner), now(), context.Background()
+	if len(h.Share) > 0 { // it need not wait long, and may leave a claim with an unknown end
+		soon, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		ctx = soon
+	}
 	if r.IntN(4) == 0 {
 		l.Addr = netip.AddrFrom4([4]byte{192, 168, 50, byte(8 + r.IntN(7))})
-		a, err = l.Addr, h.store.Claim(context.Background(), pool, l)
+		a, err = l.Addr, h.store.Claim(ctx, pool, l)
 	} else {
-		a, err = h.store.Next(context.Background(), pool, contested, l)
+		a, err = h.store.Next(ctx, pool, h.pool(), l)
 	}
 	if err != nil {
 		return netip.Addr{}, err // if it has an effect, that only keeps others out until the release
+	}
+	if !h.set(owner, holding{addr: a}) { // another worker got it from the share at this moment
+		return netip.Addr{}, errors.New("it is pending")
 	}
 	h.emit(event{Kind: "claim", Owner: owner, Addr: a.String(), Call: call, End: now()})
 	return a, nil
@@ -191,7 +254,7 @@ func (h *hostProcess) renew(ctx context.Context, in ipam.Shared) error {
 		h.emit(event{Kind: "session", Call: now(), End: now()})
 	}
 	h.mu.Lock()
-	active := map[string]netip.Addr{}
+	active := map[string]holding{}
 	for owner, a := range h.active {
 		active[owner] = a
 	}
@@ -203,16 +266,41 @@ func (h *hostProcess) renew(ctx context.Context, in ipam.Shared) error {
 		}
 	}
 	for owner, a := range active {
-		if !a.IsValid() {
+		if !a.addr.IsValid() || a.ending {
 			continue
 		}
 		l, call := h.lease(owner), now()
-		l.Addr = a
-		if err := in.Claim(ctx, pool, l); err == nil {
-			h.emit(event{Kind: "claim", Owner: owner, Addr: a.String(), Call: call, End: now()})
+		l.Addr = a.addr
+		claim := in.Claim
+		if a.pending {
+			claim = in.Confirm
+		}
+		if err := claim(ctx, pool, l); err == nil {
+			h.confirmed(owner, event{Kind: "claim", Owner: owner, Addr: a.addr.String(), Call: call})
 		} else if !errors.Is(err, ipam.ErrTaken) {
 			return err
 		}
 	}
-	return nil
+	if len(h.Share) == 0 {
+		return nil
+	}
+	share, err := in.Reserve(ctx, pool, h.Share)
+	if err == nil {
+		h.mu.Lock()
+		h.share = &share
+		h.mu.Unlock()
+	}
+	return err
+}
+
+// confirmed notes that the store has what an owner has. If that was released by now, no container uses
+// the address: the next renewal releases it again.
+func (h *hostProcess) confirmed(owner string, e event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if has, ok := h.active[owner]; ok && !has.ending {
+		h.active[owner] = holding{addr: has.addr}
+		e.Host, e.End = h.Host, now()
+		_ = h.out.Encode(e)
+	}
 }

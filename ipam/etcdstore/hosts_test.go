@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -30,6 +31,7 @@ const (
 const (
 	hosts   = 5
 	members = 3
+	sharing = 2 // hosts with a share of two addresses for outages
 )
 
 // TestHosts runs hosts, as processes in namespaces of their own with clocks that differ, and a
@@ -95,6 +97,13 @@ func runSchedule(t *testing.T, seed uint64, length time.Duration) {
 func (l *lan) startHost(s *testenv.Station, i int, seed uint64, length time.Duration) {
 	l.t.Helper()
 	j := job{Host: i, Seed: seed, For: length, Skew: time.Duration(l.r.IntN(7200)-3600) * time.Second}
+	if i < sharing {
+		first := contested.Ranges[0].Addr()
+		for range 2 * i {
+			first = first.Next()
+		}
+		j.Share = []netip.Prefix{netip.PrefixFrom(first, 31)}
+	}
 	for _, m := range l.members {
 		j.Endpoints = append(j.Endpoints, m.Endpoint)
 	}
@@ -173,19 +182,21 @@ func (l *lan) keep(events []event) string {
 
 func (l *lan) check(events []event, faults map[string]int) {
 	l.t.Helper()
-	claims, sessions := 0, 0
+	claims, pending, sessions := 0, 0, 0
 	for _, e := range events {
-		switch e.Kind {
-		case "claim":
+		switch {
+		case e.Pending:
+			pending++
+		case e.Kind == "claim":
 			claims++
-		case "session":
+		case e.Kind == "session":
 			sessions++
 		}
 	}
 	began := time.Now()
 	got := linearizable(events)
-	l.t.Logf("%d claims, %d sessions of %d hosts, faults %v: %s, checked in %s", claims, sessions, hosts, faults, got,
-		time.Since(began).Round(time.Millisecond))
+	l.t.Logf("%d claims, %d in shares, %d sessions of %d hosts, faults %v: %s, checked in %s", claims, pending, sessions,
+		hosts, faults, got, time.Since(began).Round(time.Millisecond))
 	if got != porcupine.Ok {
 		l.t.Errorf("an address was held twice, or the check did not end: %s; all events are in %s", got, l.keep(events))
 	}

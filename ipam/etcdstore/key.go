@@ -23,6 +23,7 @@ import (
 //	held/POOL/ADDRESS             a lease that is held: row
 //	owner/POOL/OWNER/ADDRESS      the same lease by its owner, see ownerKey; empty
 //	idle/POOL/ADDRESS             a lease that is quarantined or declined: row
+//	share/POOL/MACHINE            the share of a host: shareRow
 //
 // host, held and owner are attached to the host's etcd lease, and end with it.
 const (
@@ -31,6 +32,7 @@ const (
 	kindHeld  = "held/"
 	kindOwner = "owner/"
 	kindIdle  = "idle/"
+	kindShare = "share/"
 )
 
 // keys builds the keys of one pool.
@@ -46,6 +48,7 @@ func (k keys) idle(a netip.Addr) string    { return k.allIdle() + addrKey(a) }
 func (k keys) allOwners() string           { return k.prefix + kindOwner + k.pool + "/" }
 func (k keys) ownedBy(o ipam.Owner) string { return k.allOwners() + ownerKey(o) + "/" }
 func (k keys) owner(l *ipam.Lease) string  { return k.ownedBy(l.Owner) + addrKey(l.Addr) }
+func (k keys) allShares() string           { return k.prefix + kindShare + k.pool + "/" }
 func (s *Store) hostKey() string           { return s.prefix + kindHost + s.host.ID }
 func addrKey(a netip.Addr) string          { return hex.EncodeToString(a.AsSlice()) }
 func damaged(key []byte, value []byte) error {

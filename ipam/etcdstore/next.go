@@ -24,6 +24,7 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 	k := s.keys(pool)
 	reads := []clientv3.Op{
 		clientv3.OpGet(s.hostKey()), clientv3.OpGet(k.next()), clientv3.OpGet(k.ownedBy(l.Owner), clientv3.WithPrefix()),
+		k.getShares(),
 	}
 	tries := 0
 	err = s.claim(ctx, reads, func(ctx context.Context, v view) (*write, error) {
@@ -41,14 +42,18 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 			got = r.Addr
 			return session.carryOver(k, r), nil
 		}
-		n := search{s, k, in, l, v.revision, skip(tries)}
+		others, err := s.otherShares(v.kvs[3])
+		if err != nil {
+			return nil, err
+		}
+		n := search{s, k, in, l, v.revision, skip(tries), others}
 		found, idle, moves, err := n.find(ctx, v.kvs[1])
 		if err != nil {
 			return nil, err
 		}
 		l := l
 		l.Addr, got = found, found
-		w, err := s.take(k, session, idle, l)
+		w, err := s.take(k, session, nil, idle, l, k.sharesUnchanged(v.revision))
 		if err != nil {
 			return nil, err
 		}
@@ -94,6 +99,7 @@ type search struct {
 	l        ipam.Lease
 	revision int64
 	skip     int // addresses to pass over after the one that Next leased last
+	others   otherShares
 }
 
 // find returns the address to lease, and its row if it has one that is not held. cursor is the read
@@ -112,7 +118,7 @@ func (n *search) find(ctx context.Context, cursor []*mvccpb.KeyValue) (a netip.A
 			}
 		}
 	}
-	for _, span := range n.in.Spans(start) {
+	for _, span := range n.others.without(n.in.Spans(start)) {
 		a, idle, err := n.freeIn(ctx, span, given)
 		if err != nil || a.IsValid() {
 			return a, idle, !given, err
@@ -204,7 +210,8 @@ func (n *search) quarantined(ctx context.Context) (best *row, err error) {
 		if err != nil {
 			return nil, &ownError{err}
 		}
-		if r.State != ipam.Quarantined || !n.in.InRanges(r.Addr) || n.in.Check(r.Addr) != nil {
+		if r.State != ipam.Quarantined || !n.in.InRanges(r.Addr) || n.in.Check(r.Addr) != nil ||
+			n.others.at(r.Addr) != nil {
 			continue
 		}
 		if r.FreeFor(n.l, n.now()) {
@@ -219,7 +226,7 @@ func (n *search) quarantined(ctx context.Context) (best *row, err error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, &ownError{c.Full(n.in)}
+		return nil, &ownError{n.others.explain(c.Full(n.in))}
 	}
 	return best, nil
 }

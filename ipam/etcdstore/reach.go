@@ -17,6 +17,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/lanyard-net/lanyard/ipam"
 )
 
 // tls returns the TLS settings, nil for connections without TLS.
@@ -81,9 +83,15 @@ func (c Config) unreachable(err error) error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		reasons = append(reasons, err.Error())
 	}
-	return fmt.Errorf("etcd at %s gives no answer within %s: %s", strings.Join(c.Endpoints, ", "), methodTimeout,
-		strings.Join(reasons, "; "))
+	return &unreachableError{fmt.Sprintf("etcd at %s gives no answer within %s: %s", strings.Join(c.Endpoints, ", "),
+		methodTimeout, strings.Join(reasons, "; "))}
 }
+
+// unreachableError is ipam.ErrOutOfReach with the reasons.
+type unreachableError struct{ text string }
+
+func (e *unreachableError) Error() string { return e.text }
+func (*unreachableError) Unwrap() error   { return ipam.ErrOutOfReach }
 
 // dial connects to an endpoint and returns why that failed, or nil.
 func (c Config) dial(endpoint string, limit time.Duration) error {

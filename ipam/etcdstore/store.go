@@ -24,7 +24,7 @@ func (s *Store) Claim(ctx context.Context, pool string, l ipam.Lease) error {
 	}
 	k := s.keys(pool)
 	reads := []clientv3.Op{
-		clientv3.OpGet(s.hostKey()), clientv3.OpGet(k.held(l.Addr)), clientv3.OpGet(k.idle(l.Addr)),
+		clientv3.OpGet(s.hostKey()), clientv3.OpGet(k.held(l.Addr)), clientv3.OpGet(k.idle(l.Addr)), k.getShares(),
 	}
 	return s.claim(ctx, reads, func(_ context.Context, v view) (*write, error) {
 		in, err := s.session(v.kvs[0])
@@ -49,20 +49,31 @@ func (s *Store) Claim(ctx context.Context, pool string, l ipam.Lease) error {
 				return nil, &ownError{err}
 			}
 		}
-		return s.take(k, in, idle, l)
+		others, err := s.otherShares(v.kvs[3])
+		if err != nil {
+			return nil, err
+		}
+		if err := others.barsClaim(l.Addr); err != nil {
+			return nil, &ownError{err}
+		}
+		return s.take(k, in, nil, idle, l, k.sharesUnchanged(v.revision))
 	})
 }
 
-// take leases l's address to its owner, in a session. idle is the row of the address that is not
-// held, or nil.
-func (s *Store) take(k keys, in session, idle *row, l ipam.Lease) (*write, error) {
+// take leases l's address to its owner, in a session, if more holds. held and idle are the rows of the
+// address, or nil.
+func (s *Store) take(k keys, in session, held, idle *row, l ipam.Lease, more clientv3.Cmp) (*write, error) {
 	l.State, l.Until, l.Host = ipam.Held, time.Time{}, s.host.Name
 	value, err := k.encode(l)
 	if err != nil {
 		return nil, &ownError{err}
 	}
+	was := int64(0)
+	if held != nil {
+		was = held.revision
+	}
 	w := &write{
-		conditions: []clientv3.Cmp{in.exists, absent(k.held(l.Addr))},
+		conditions: []clientv3.Cmp{in.exists, unchanged(k.held(l.Addr), was), more},
 		then: []clientv3.Op{
 			clientv3.OpPut(k.held(l.Addr), value, clientv3.WithLease(in.lease)),
 			clientv3.OpPut(k.owner(&l), "", clientv3.WithLease(in.lease)),

@@ -27,6 +27,9 @@ type Row struct {
 	Network    string         `json:"network"`
 	Interface  string         `json:"interface"`
 	Addresses  []netip.Prefix `json:"addresses"`
+	// Pending are those of Addresses that the store of leases does not have yet, because it was out of
+	// reach.
+	Pending []netip.Addr `json:"pending,omitempty"`
 	// SLAAC are the addresses that the container has from router advertisements now.
 	SLAAC     []verify.AutoAddr `json:"slaac,omitempty"`
 	MAC       ether.MAC         `json:"mac"`
@@ -48,10 +51,19 @@ type Row struct {
 // Address returns the first address, without its prefix length, for templates.
 func (r Row) Address() string { return FirstAddress(r.Addresses) }
 
-// AllAddresses returns the addresses in one line, those from routers with their state.
+// AllAddresses returns the addresses in one line, those from routers and those that are pending with
+// their state.
 func (r Row) AllAddresses() string {
+	var all []string
+	for _, p := range r.Addresses {
+		text := p.String()
+		if slices.Contains(r.Pending, p.Addr()) {
+			text += "(pending)"
+		}
+		all = append(all, text)
+	}
 	auto := strings.NewReplacer(", ", ",", " (", "(").Replace(verify.AutoText(r.SLAAC))
-	return strings.Trim(JoinPrefixes(r.Addresses)+","+auto, ",")
+	return strings.Trim(strings.Join(all, ",")+","+auto, ",")
 }
 
 // Broken reports whether the verdict is that of a change: traffic cannot work with what has become of
@@ -97,7 +109,7 @@ func rowsOf(a hook.Attachment, now attach.Now, l *wiring.Lanyard) []Row {
 	changes := now.Changes
 	row := Row{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
-		Addresses: append([]netip.Prefix{}, a.Addrs...), MAC: a.MAC, VLAN: VLAN(a.Endpoint.Tags),
+		Addresses: append([]netip.Prefix{}, a.Addrs...), Pending: a.Pending, MAC: a.MAC, VLAN: VLAN(a.Endpoint.Tags),
 		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
 		Changes: changes, SLAAC: now.Auto,
 	}

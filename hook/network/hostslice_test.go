@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"fmt"
@@ -21,11 +21,11 @@ func TestHostSlice(t *testing.T) {
 		"0.0.0.0/0 2/2":         "[128.0.0.0/1]",
 	} {
 		var p string
-		var s hostSlice
-		if _, err := fmt.Sscanf(word, "%s %d/%d", &p, &s.number, &s.parts); err != nil {
+		var s HostSlice
+		if _, err := fmt.Sscanf(word, "%s %d/%d", &p, &s.Number, &s.Hosts); err != nil {
 			t.Fatal(err)
 		}
-		if got := fmt.Sprint(s.of(netip.MustParsePrefix(p))); got != want {
+		if got := fmt.Sprint(s.Of(netip.MustParsePrefix(p))); got != want {
 			t.Errorf("%s: %s, want %s", word, got, want)
 		}
 	}
@@ -33,7 +33,7 @@ func TestHostSlice(t *testing.T) {
 	for _, parts := range []int64{1, 2, 3, 7, 8, 13, 100, 255, 256} {
 		var all []netip.Prefix
 		for n := int64(1); n <= parts; n++ {
-			own, size := hostSlice{n, parts}.of(subnet), int64(0)
+			own, size := HostSlice{n, parts}.Of(subnet), int64(0)
 			for _, p := range own {
 				size += 1 << (32 - p.Bits())
 			}

@@ -1,0 +1,328 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
+	"github.com/lanyard-net/lanyard/ipam/boottime"
+)
+
+// storeOrShare is the store of an attach on a network with OnOutageSlice. While the store is out of
+// reach, it claims addresses of this host's share: the record alone has them then, in Pending, and
+// [Local.Renew] confirms them later. No other host can claim them, and no other attach on this host,
+// because each looks for an address and records it in one transaction. An attach that has claimed an
+// address in the store looks for it in the other records when it records it (checkOwnAddrs).
+type storeOrShare struct {
+	ipam.Store
+	t *attempt
+}
+
+// withShare returns the store for the claims of the attach.
+func (t *attempt) withShare(in ipam.Store) ipam.Store {
+	if t.def.OnOutage != network.OnOutageSlice {
+		return in
+	}
+	return storeOrShare{in, t}
+}
+
+// noteOutage reports whether an error of the store is an outage that this attach can go on in.
+func (v *verification) noteOutage(err error) bool {
+	if v.def.OnOutage != network.OnOutageSlice || !errors.Is(err, ipam.ErrOutOfReach) {
+		return false
+	}
+	v.outage = err
+	return true
+}
+
+// Claim implements [ipam.Store].
+func (s storeOrShare) Claim(ctx context.Context, pool string, l ipam.Lease) error {
+	err := s.t.outage
+	if err == nil {
+		if err = s.Store.Claim(ctx, pool, l); !s.t.noteOutage(err) {
+			return err
+		}
+	}
+	_, err = s.t.claimInShare(ctx, pool, func(c *choice) (netip.Addr, error) {
+		if !c.free(l.Addr) {
+			return netip.Addr{}, fmt.Errorf("%w: %s is not a free one of this host's share %s, and %w", ipam.ErrTaken, l.Addr,
+				joinPrefixes(c.share.Ranges), s.t.outage)
+		}
+		return l.Addr, nil
+	})
+	return err
+}
+
+// Next implements [ipam.Store].
+func (s storeOrShare) Next(ctx context.Context, pool string, p ipam.Pool, l ipam.Lease) (a netip.Addr, err error) {
+	choose := func(c *choice) (netip.Addr, error) { return c.next(p, l.Addr, s.t.outage) }
+	if s.t.outage != nil {
+		return s.t.claimInShare(ctx, pool, choose)
+	}
+	pending, err := s.t.pendingOnHost(ctx)
+	if err != nil {
+		return a, err
+	}
+	for _, a := range pending {
+		p.Reserved[a] = "address of a container that started while the store was out of reach"
+	}
+	if a, err = s.Store.Next(ctx, pool, p, l); s.t.noteOutage(err) {
+		return s.t.claimInShare(ctx, pool, choose)
+	}
+	return a, err
+}
+
+// Decline implements [ipam.Store].
+func (s storeOrShare) Decline(ctx context.Context, pool string, a netip.Addr, o ipam.Owner, d time.Duration) error {
+	pending := slices.Contains(s.t.rec.Pending, a)
+	if !pending && s.t.outage == nil {
+		err := s.Store.Decline(ctx, pool, a, o, d)
+		if !s.t.noteOutage(err) {
+			return err
+		}
+	}
+	s.t.rec.Pending = slices.DeleteFunc(slices.Clone(s.t.rec.Pending), func(p netip.Addr) bool { return p == a })
+	now := boottime.Now()
+	return s.t.updateShare(ctx, pool, func(share *record.Share) {
+		declined := map[netip.Addr]boottime.Instant{a: now.Add(d)}
+		for a, until := range share.Declined {
+			if until > now {
+				declined[a] = max(until, declined[a])
+			}
+		}
+		share.Declined = declined
+	})
+}
+
+// pendingOnHost returns the addresses of this host's containers on the network that the store does not
+// have yet.
+func (t *attempt) pendingOnHost(ctx context.Context) (pending []netip.Addr, err error) {
+	err = t.DB.View(ctx, func(tx record.Tx) error {
+		recs, err := record.ByNetwork(tx, t.def.Name)
+		for _, a := range recs {
+			pending = append(pending, a.Pending...)
+		}
+		return err
+	})
+	return pending, err
+}
+
+// claimInShare records an address of this host's share that choose has chosen, and returns it.
+func (t *attempt) claimInShare(
+	ctx context.Context, pool string, choose func(*choice) (netip.Addr, error),
+) (a netip.Addr, err error) {
+	err = t.DB.Update(ctx, func(tx record.Tx) error {
+		share, err := record.ShareOf(tx, pool)
+		if err == nil {
+			err = t.checkShare(share, pool)
+		}
+		if err != nil {
+			return err
+		}
+		c := &choice{
+			share: ipam.Share{Ranges: share.Ranges, Except: share.Except}, declined: share.Declined,
+			used: map[netip.Addr]bool{}, idle: map[netip.Addr]bool{}, now: boottime.Now(),
+		}
+		if err := c.read(tx, t.def.Name); err != nil {
+			return err
+		}
+		if a, err = choose(c); err != nil {
+			return err
+		}
+		row := t.rec
+		row.Pending = append(slices.Clone(t.rec.Pending), a)
+		if err := record.Replace(tx, &row); err != nil {
+			return err
+		}
+		t.rec.Pending = row.Pending
+		return nil
+	})
+	if err == nil {
+		t.reached("share")
+	}
+	return a, err
+}
+
+// checkShare returns an error if the host may not use its share of a pool.
+func (t *attempt) checkShare(share *record.Share, pool string) error {
+	for _, w := range sharesOf(t.def) {
+		if w.pool == pool && share != nil && share.Confirmed && slices.Equal(share.Ranges, w.ranges) {
+			return nil
+		}
+	}
+	if share != nil && share.Why != "" {
+		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outage, share.Why)
+	}
+	return fmt.Errorf("%w, and this host's share of the range was not confirmed since the host booted", t.outage)
+}
+
+// choice is what decides on an address of a share.
+type choice struct {
+	share    ipam.Share
+	declined map[netip.Addr]boottime.Instant // until when another station is taken to have it
+	used     map[netip.Addr]bool             // by a container of this host
+	idle     map[netip.Addr]bool             // released, with a quarantine that is not over
+	now      boottime.Instant
+}
+
+// read reads what the containers of this host have and had on a network.
+func (c *choice) read(tx record.Tx, network string) error {
+	recs, err := record.ByNetwork(tx, network)
+	if err != nil {
+		return err
+	}
+	for _, a := range recs {
+		for _, addr := range addrsOf(&a) {
+			c.used[addr] = true
+		}
+	}
+	queued, err := record.Releases(tx, math.MaxInt)
+	for _, r := range queued {
+		if r.Attachment.Network != network || r.Left(c.now) == 0 {
+			continue
+		}
+		for _, addr := range addrsOf(&r.Attachment) {
+			c.idle[addr] = true
+		}
+	}
+	return err
+}
+
+// addrsOf returns the addresses that a record names.
+func addrsOf(a *hook.Attachment) []netip.Addr {
+	all := slices.Clone(a.Pending)
+	for _, p := range a.Addrs {
+		all = append(all, p.Addr())
+	}
+	return all
+}
+
+// free reports whether no container of this host uses an address of the share, and no other station
+// that is known.
+func (c *choice) free(a netip.Addr) bool {
+	return c.share.Contains(a) && !c.used[a] && c.declined[a] <= c.now
+}
+
+// next returns the first free address from start on or, if there is none, the first in quarantine. A
+// start outside of the share stands for one inside. The search ends early, because each address that is
+// not free has a row of its own.
+func (c *choice) next(p ipam.Pool, start netip.Addr, outage error) (netip.Addr, error) {
+	in := ipam.Pool{Subnet: p.Subnet, Ranges: c.share.Ranges}
+	if start.IsValid() && !c.share.Contains(start) {
+		start = in.Start(start.String())
+	}
+	idle, inUse := netip.Addr{}, 0
+	for _, s := range in.Spans(start) {
+		for a := s.First; a.IsValid() && !s.Last.Less(a); a = a.Next() {
+			switch {
+			case p.Check(a) != nil:
+			case !c.free(a):
+				inUse++
+			case !c.idle[a]:
+				return a, nil
+			case !idle.IsValid():
+				idle = a
+			}
+		}
+	}
+	if idle.IsValid() {
+		return idle, nil
+	}
+	return idle, fmt.Errorf("%w in this host's share %s: %d in use, and %w", ipam.ErrPoolFull,
+		joinPrefixes(c.share.Ranges), inUse, outage)
+}
+
+// checkOwnAddrs returns an error that wraps ipam.ErrTaken if another container of this host has one of
+// the addresses that this attach claimed in the store: it got it from the host's share at that moment,
+// or it still uses one that the store has lost.
+func (t *attempt) checkOwnAddrs(tx record.Tx) error {
+	if t.def.OnOutage != network.OnOutageSlice {
+		return nil
+	}
+	recs, err := record.ByNetwork(tx, t.def.Name)
+	if err != nil {
+		return err
+	}
+	for _, a := range recs {
+		for _, addr := range addrsOf(&a) {
+			switch {
+			case a.ID == t.rec.ID || !slices.Contains(t.addrs(), addr):
+			case t.caller != nil: // a caller may not know the holder
+				return takenError{addr}
+			default:
+				return fmt.Errorf("%w: %s is held by %s", ipam.ErrTaken, addr, record.Users([]hook.Attachment{a}))
+			}
+		}
+	}
+	return nil
+}
+
+// recordAddrs records the addresses of an attach before its parent exists: see checkOwnAddrs.
+func (t *attempt) recordAddrs(ctx context.Context) error {
+	if t.def.OnOutage != network.OnOutageSlice {
+		return nil
+	}
+	return t.DB.Update(ctx, func(tx record.Tx) error {
+		if err := t.checkOwnAddrs(tx); err != nil {
+			return err
+		}
+		return record.Replace(tx, &t.rec)
+	})
+}
+
+// confirmPending claims in the store the addresses that an attachment got from this host's share. The
+// error wraps ipam.ErrTaken if another host has one of them: the cluster has lost the share.
+func (l *Local) confirmPending(ctx context.Context, in ipam.Shares, a hook.Attachment) (err error) {
+	if len(a.Pending) == 0 {
+		return nil
+	}
+	// It may have ended since the records were read, and another container has its address.
+	if err := l.DB.View(ctx, func(tx record.Tx) error {
+		_, err := record.Get(tx, a.ID)
+		return err
+	}); err != nil {
+		if errors.Is(err, hook.ErrGone) {
+			return nil
+		}
+		return err
+	}
+	lease := ipam.Lease{Owner: ownerOf(a), Name: leaseNameOf(a)}
+	var confirmed []netip.Addr
+	for i, p := range a.Addrs {
+		if lease.Addr = p.Addr(); !slices.Contains(a.Pending, lease.Addr) {
+			continue
+		}
+		cerr := in.Confirm(ctx, a.Pools[i], lease)
+		switch {
+		case cerr == nil:
+			confirmed = append(confirmed, lease.Addr)
+		case !errors.Is(cerr, ipam.ErrTaken):
+			return cerr
+		}
+		err = errors.Join(err, cerr)
+	}
+	if len(confirmed) == 0 {
+		return err
+	}
+	l.Log.With(a.LogAttrs()...).Info("the store has the addresses of a container that started while it was out of reach",
+		"addresses", confirmed)
+	return errors.Join(err, l.DB.Update(ctx, func(tx record.Tx) error {
+		row, rerr := record.Get(tx, a.ID)
+		if rerr == nil {
+			row.Pending = slices.DeleteFunc(row.Pending, func(p netip.Addr) bool { return slices.Contains(confirmed, p) })
+			rerr = record.Replace(tx, &row)
+		}
+		if errors.Is(rerr, hook.ErrGone) {
+			return nil // it has ended
+		}
+		return rerr
+	}))
+}
