@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,16 @@ func deriveSources(targets, suite string) (string, error) {
 		return "", errors.New("no Debian package source in this machine's apt configuration")
 	}
 	return list.String(), nil
+}
+
+// checkValidUntil returns this machine's setting of whether apt refuses package lists that have
+// expired. Those of a snapshot have: a suite that is installed from it needs the same setting.
+func checkValidUntil(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "apt-config", "dump", "--format", "%v", "Acquire::Check-Valid-Until").Output()
+	if err != nil {
+		return "", fmt.Errorf("read this machine's apt configuration: %w", err)
+	}
+	return cmp.Or(strings.TrimSpace(string(out)), "true"), nil
 }
 
 func (a privateApt) command(ctx context.Context, cwd, name string, args ...string) *exec.Cmd {
