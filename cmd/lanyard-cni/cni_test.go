@@ -117,8 +117,8 @@ func TestCapabilities(t *testing.T) {
 	w.wantNothing("web")
 }
 
-// TestArguments checks that the address and the MAC in CNI_ARGS, as nerdctl passes those of --ip and
-// --mac-address, are those of the interface, and that a capability takes precedence.
+// TestArguments checks that the interface gets the address and the MAC in CNI_ARGS, where nerdctl
+// passes that of --ip, and that a capability takes precedence.
 func TestArguments(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
 	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
