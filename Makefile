@@ -102,16 +102,13 @@ CNI := github.com/containernetworking/plugins/plugins
 bin/cni/macvlan bin/cni/host-local:
 	CGO_ENABLED=0 GOBIN=$(abspath bin/cni) go install -trimpath -ldflags '-s -w' $(CNI)/main/macvlan@v1.9.1 $(CNI)/ipam/host-local@v1.9.1
 
-# For TestMultus and TestNerdctl, which run by name. Built in a module of its own, because "go install"
-# asks for the list of all versions, which not every proxy has.
-bin/cni/multus: module = gopkg.in/k8snetworkplumbingwg/multus-cni.v4
-bin/cni/multus: module_version = v4.2.2
-bin/nerdctl: module = github.com/containerd/nerdctl/v2
-bin/nerdctl: module_version = v2.2.1
-bin/cni/multus bin/nerdctl:
-	mkdir -p bin/module/$(@F)
-	printf 'module build\n\ngo 1.26\n\nrequire %s %s\n' $(module) $(module_version) > bin/module/$(@F)/go.mod
-	CGO_ENABLED=0 go -C bin/module/$(@F) build -mod=mod -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ $(module)/cmd/$(@F)
+# For TestMultus, which runs by name. In a module of its own, because "go install" asks for the list of
+# all versions, which not every proxy has.
+MULTUS := gopkg.in/k8snetworkplumbingwg/multus-cni.v4
+bin/cni/multus:
+	mkdir -p bin/module/multus
+	printf 'module build\n\ngo 1.26\n\nrequire $(MULTUS) v4.2.2\n' > bin/module/multus/go.mod
+	CGO_ENABLED=0 go -C bin/module/multus build -mod=mod -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ $(MULTUS)/cmd/multus
 
 .PHONY: bin/bench
 bin/bench: bin/cni/macvlan bin/cni/host-local
