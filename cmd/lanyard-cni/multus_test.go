@@ -53,7 +53,8 @@ func TestMultus(t *testing.T) {
 	// A pod of a namespace that the network does not list gets no interface at all.
 	other := newSandbox(t)
 	_, err = w.add(pods, other.pod("c2", "test", "web-0"))
-	if err == nil || !strings.Contains(err.Error(), `network "web50"`) || !strings.Contains(err.Error(), "--allow-namespace") {
+	if err == nil || !strings.Contains(err.Error(), `network "web50"`) ||
+		!strings.Contains(err.Error(), "--allow-namespace") {
 		t.Errorf("the ADD of another namespace's pod: %v", err)
 	}
 	if links := w.Links(other.Namespace); !slices.Equal(links, []string{"lo"}) {
