@@ -103,6 +103,14 @@ bin/cni/macvlan bin/cni/host-local bin/cni/dhcp:
 	CGO_ENABLED=0 GOBIN=$(abspath bin/cni) go install -trimpath -ldflags '-s -w' $(CNI)/main/macvlan@v1.9.1 \
 		$(CNI)/ipam/host-local@v1.9.1 $(CNI)/ipam/dhcp@v1.9.1
 
+# For TestMultus, which runs by name. In a module of its own, because "go install" asks for the list of
+# all versions, which not every proxy has.
+MULTUS := gopkg.in/k8snetworkplumbingwg/multus-cni.v4
+bin/cni/multus:
+	mkdir -p bin/module/multus
+	printf 'module build\n\ngo 1.26\n\nrequire $(MULTUS) v4.2.2\n' > bin/module/multus/go.mod
+	CGO_ENABLED=0 go -C bin/module/multus build -mod=mod -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ $(MULTUS)/cmd/multus
+
 .PHONY: bin/bench
 bin/bench: bin/cni/macvlan bin/cni/host-local bin/cni/dhcp
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench

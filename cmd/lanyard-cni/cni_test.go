@@ -117,6 +117,49 @@ func TestCapabilities(t *testing.T) {
 	w.wantNothing("web")
 }
 
+// TestArguments checks that the interface gets the address and the MAC in CNI_ARGS, where nerdctl
+// passes that of --ip, and that a capability takes precedence.
+func TestArguments(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24", "fd50::1/64")
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24", "fd50::/64")
+	lan, s := w.list("lan", plugin("web")), newSandbox(t)
+	with := func(s sandbox, id, ip, mac string) *libcni.RuntimeConf {
+		rt := s.conf(id)
+		rt.Args = [][2]string{{"IgnoreUnknown", "1"}, {"NERDCTL_CNI_DHCP_HOSTNAME", "web"}, {"IP", ip}, {"MAC", mac}}
+		return rt
+	}
+	rt := with(s, "c1", "192.168.50.99,fd50::99", "02:00:00:00:00:99")
+	r := w.mustAdd(lan, rt)
+	if len(r.IPs) != 2 || r.IPs[0].Address.String() != "192.168.50.99/24" || r.IPs[1].Address.String() != "fd50::99/64" ||
+		r.Interfaces[0].Mac != "02:00:00:00:00:99" {
+		t.Errorf("got %v, %v", r.IPs, r.Interfaces)
+	}
+	must(t, w.check(lan, rt))
+	other := newSandbox(t)
+	for what, bad := range map[string]struct {
+		ip, mac, word string
+		code          uint
+	}{
+		"taken":           {"192.168.50.99", "", "192.168.50.99 is held by", types.ErrInternal},
+		"not an address":  {"web", "", "CNI_ARGS: IP: \"web\" is not an address such as", types.ErrInvalidNetworkConfig},
+		"a short MAC":     {"", "02:00", "CNI_ARGS: MAC: ", types.ErrInvalidNetworkConfig},
+		"a multicast MAC": {"", "03:00:00:00:00:98", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+	} {
+		_, err := w.add(lan, with(other, "c2", bad.ip, bad.mac))
+		refused(t, what, err, bad.code, bad.word)
+	}
+	both := with(other, "c2", "192.168.50.97", "02:00:00:00:00:97")
+	both.CapabilityArgs = map[string]any{"ips": []string{"192.168.50.98"}, "mac": "02:00:00:00:00:98"}
+	if r := w.mustAdd(lan, both); r.IPs[0].Address.String() != "192.168.50.98/24" ||
+		r.Interfaces[0].Mac != "02:00:00:00:00:98" {
+		t.Errorf("with capabilities: got %v, %v", r.IPs, r.Interfaces)
+	}
+	must(t, w.del(lan, s.conf("c1")))
+	must(t, w.del(lan, other.conf("c2")))
+	w.wantNothing("web")
+}
+
 // TestChain checks the plugin with those of the CNI project: before tuning, which has to understand
 // the result, and after bridge, as a second interface. The CHECK of bridge takes all addresses of
 // the result for its own, so that such a list needs disableCheck.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -18,18 +17,6 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 )
-
-// documented returns the first configuration of docs/engines.md with "cniVersion".
-func documented(t *testing.T) []byte {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/engines.md")
-	must(t, err)
-	found := regexp.MustCompile(`(?s)\n    \{\n      "cniVersion".*?\n    \}\n`).Find(text)
-	if found == nil {
-		t.Fatal("docs/engines.md has no configuration")
-	}
-	return found
-}
 
 // TestContainerd runs a container with containerd's "ctr run --cni", and with the configuration of
 // docs/engines.md.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -60,7 +61,8 @@ const (
 // world is a lab, and a runtime with libcni.
 type world struct {
 	*hooklab.Lab
-	cni *libcni.CNIConfig
+	cni     *libcni.CNIConfig
+	plugins string // directory of lanyard-cni
 }
 
 func newWorld(tb testing.TB, c testenv.Config) *world {
@@ -70,7 +72,7 @@ func newWorld(tb testing.TB, c testenv.Config) *world {
 	must(tb, err)
 	must(tb, os.Symlink(self, filepath.Join(dir, "lanyard-cni")))
 	cni := libcni.NewCNIConfigWithCacheDir([]string{dir, debianPlugins}, filepath.Join(dir, "cache"), nil)
-	return &world{hooklab.New(tb, c), cni}
+	return &world{hooklab.New(tb, c), cni, dir}
 }
 
 // bothWays runs a test without and with the service.
@@ -154,6 +156,18 @@ func (w *world) gc(l *libcni.NetworkConfigList, valid ...types.GCAttachment) err
 func (w *world) status(l *libcni.NetworkConfigList) error {
 	w.TB.Helper()
 	return w.run(func(ctx context.Context) error { return w.cni.GetStatusNetworkList(ctx, l) })
+}
+
+// documented returns the first configuration of docs/engines.md with "cniVersion".
+func documented(t *testing.T) []byte {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/engines.md")
+	must(t, err)
+	found := regexp.MustCompile(`(?s)\n    \{\n      "cniVersion".*?\n    \}\n`).Find(text)
+	if found == nil {
+		t.Fatal("docs/engines.md has no configuration")
+	}
+	return found
 }
 
 // sandbox is a network namespace that a runtime has made, without a process.

@@ -79,11 +79,10 @@ func (d *dockerEngine) start() {
 	d.daemon = exec.Command("dockerd", "--config-file", d.path("daemon.json"))
 	d.daemon.Stdout, d.daemon.Stderr = log, log
 	must(d.t, d.w.Host.Start(d.daemon))
-	for range 600 {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if _, err = d.run("docker", "version"); err == nil {
 			return
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	d.t.Fatalf("dockerd does not answer: %v: %s", err, d.log())
 }

@@ -28,7 +28,11 @@ func TestNetworkdSubInterface(t *testing.T) {
 			w.Define("web", "eth9.50", nil, "192.168.50.0/24")
 			c := testenv.NewContainer(t)
 			w.MustAttach("c1", c, "network=web")
-			w.networkd(t, files)
+			configured := []string{"eth9"}
+			if what == "without" {
+				configured = append(configured, "eth9.50")
+			}
+			w.networkd(t, files, configured...)
 			if what == "without" {
 				testenv.Eventually(t, "the report of its address", func() error {
 					if told := w.linkChanges(t); !strings.Contains(told, `"eth9.50", which Lanyard created, has address 10.77.0.9`) {

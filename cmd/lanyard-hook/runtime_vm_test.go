@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,27 +95,35 @@ func (e *engine) bundle(id string, hooks *specs.Hooks, annotations ...string) st
 	if out, err := cmd.CombinedOutput(); err != nil {
 		e.t.Fatalf("runc spec: %v: %s", err, out)
 	}
-	path := filepath.Join(dir, "config.json")
-	text, err := os.ReadFile(path)
-	must(e.t, err)
-	var spec specs.Spec
-	must(e.t, json.Unmarshal(text, &spec))
-	spec.Process.Args, spec.Process.Terminal = []string{"sleep", "300"}, false
-	for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Effective,
-		&spec.Process.Capabilities.Permitted} {
-		*set = append(*set, "CAP_NET_RAW") // to ping
-	}
-	spec.Root.Path = e.rootfs()
-	spec.Hooks = hooks
-	spec.Annotations = map[string]string{}
-	for _, a := range annotations {
-		k, v, _ := strings.Cut(a, "=")
-		spec.Annotations["io.lanyard."+k] = v
-	}
-	text, err = json.Marshal(spec)
-	must(e.t, err)
-	must(e.t, os.WriteFile(path, text, 0o600))
+	edit(e.t, dir, func(spec *specs.Spec) {
+		spec.Process.Args, spec.Process.Terminal = []string{"sleep", "300"}, false
+		for _, set := range []*[]string{&spec.Process.Capabilities.Bounding, &spec.Process.Capabilities.Effective,
+			&spec.Process.Capabilities.Permitted} {
+			*set = append(*set, "CAP_NET_RAW") // to ping
+		}
+		spec.Root.Path = e.rootfs()
+		spec.Hooks = hooks
+		spec.Annotations = map[string]string{}
+		for _, a := range annotations {
+			k, v, _ := strings.Cut(a, "=")
+			spec.Annotations["io.lanyard."+k] = v
+		}
+	})
 	return dir
+}
+
+// edit changes a bundle's config.json.
+func edit(t *testing.T, bundle string, change func(*specs.Spec)) {
+	t.Helper()
+	path := filepath.Join(bundle, "config.json")
+	text, err := os.ReadFile(path)
+	must(t, err)
+	var spec specs.Spec
+	must(t, json.Unmarshal(text, &spec))
+	change(&spec)
+	text, err = json.Marshal(spec)
+	must(t, err)
+	must(t, os.WriteFile(path, text, 0o600))
 }
 
 // run runs a program in the host's namespace; output goes to a file, which a
@@ -193,6 +202,38 @@ func TestRuntimeRefusal(t *testing.T) {
 			t.Errorf("runc says %q", out)
 		}
 		e.w.WantNothing("web", before)
+	}
+}
+
+// TestNetDevices checks a container with a device in linux.netDevices that is to be eth0. A runtime
+// that knows the key moves the device before it runs hooks, so the hook takes the next name. An
+// older runtime leaves the device on the host.
+func TestNetDevices(t *testing.T) {
+	for _, runtime := range []string{"runc", "crun"} {
+		t.Run(runtime, func(t *testing.T) {
+			e := newEngine(t)
+			before := e.w.defineVLAN50()
+			e.must("ip", "link", "add", "spare0", "type", "dummy")
+			bundle := e.bundle("web1", e.hooks("createRuntime"), "network=web", "verify=strict")
+			edit(t, bundle, func(spec *specs.Spec) {
+				spec.Linux.NetDevices = map[string]specs.LinuxNetDevice{"spare0": {Name: "eth0"}}
+			})
+			state := e.dir + "/state"
+			t.Cleanup(func() { e.run(runtime, "--root", state, "delete", "--force", "web1") })
+			e.must(runtime, "--root", state, "run", "--detach", "--bundle", bundle, "web1")
+			want := "eth1"
+			if slices.Contains(e.w.Links(e.w.Host), "spare0") {
+				want = "eth0"
+			}
+			t.Logf("the interface should be %s, by %s", want, e.must(runtime, "--version"))
+			if a := e.w.Record(); a.Interface != want || a.Verdict.Code != verify.OK {
+				t.Errorf("record is %+v, want interface %s", a, want)
+			}
+			e.must(runtime, "--root", state, "exec", "web1", "ping", "-c1", "-W5", "192.168.50.1")
+			e.must(runtime, "--root", state, "delete", "--force", "web1")
+			e.run("ip", "link", "del", "spare0") // gone with the container if it was moved
+			e.w.WantNothing("web", before)
+		})
 	}
 }
 

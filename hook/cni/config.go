@@ -39,10 +39,12 @@ var (
 		"prevResult", "disableCheck", "disableGC"}
 )
 
-// podArgs are the CNI_ARGS that name a pod. The names of the fields are those of the arguments.
-type podArgs struct {
+// cniArgs are the CNI_ARGS that name a pod, and those by which some runtimes choose an address and
+// a MAC (nerdctl; the plugins host-local and macvlan read them). The names of the fields are those
+// of the arguments.
+type cniArgs struct {
 	types.CommonArgs
-	K8S_POD_NAMESPACE, K8S_POD_NAME types.UnmarshallableString //nolint:staticcheck // see above
+	K8S_POD_NAMESPACE, K8S_POD_NAME, IP, MAC types.UnmarshallableString //nolint:staticcheck // see above
 }
 
 // parse decodes the configuration from stdin, without prevResult. It refuses unknown keys: a typo
@@ -84,25 +86,17 @@ func (c *config) request(args *skel.CmdArgs) (r hook.Request, err error) {
 	if w.Interface == "" {
 		w.Interface = args.IfName
 	}
-	for _, text := range c.RuntimeConfig.IPs {
-		a, err := netip.ParseAddr(text)
-		if p, perr := netip.ParsePrefix(text); perr == nil {
-			a, err = p.Addr(), nil // the network has the length of the prefix
-		}
-		if err != nil {
-			return r, invalid("runtimeConfig.ips: %s is not an address such as 192.168.50.9/24", network.Clip(text))
-		}
-		w.Addrs = append(w.Addrs, a)
+	extra, err := parseArgs(args.Args)
+	if err != nil {
+		return r, err
 	}
-	if c.RuntimeConfig.MAC != "" {
-		if err := w.MAC.UnmarshalText([]byte(c.RuntimeConfig.MAC)); err != nil {
-			return r, invalid("runtimeConfig.mac: %v", err)
-		}
+	if err := c.choose(&w, extra); err != nil {
+		return r, err
 	}
 	if err := w.Validate(); err != nil {
 		return r, invalid("%v", err)
 	}
-	pod, err := podOf(args)
+	pod, err := podOf(args, extra)
 	if err != nil {
 		return r, err
 	}
@@ -114,28 +108,67 @@ func (c *config) request(args *skel.CmdArgs) (r hook.Request, err error) {
 	return r, nil
 }
 
+// choose sets the addresses and the MAC that the runtime chooses: by capabilities, or by CNI_ARGS
+// where a capability does not say it.
+func (c *config) choose(w *hook.Want, extra cniArgs) error {
+	key, ips := "runtimeConfig.ips", c.RuntimeConfig.IPs
+	if len(ips) == 0 && extra.IP != "" {
+		key, ips = "CNI_ARGS: IP", strings.Split(string(extra.IP), ",")
+	}
+	for _, text := range ips {
+		a, err := netip.ParseAddr(text)
+		if p, perr := netip.ParsePrefix(text); perr == nil {
+			a, err = p.Addr(), nil // the network has the length of the prefix
+		}
+		if err != nil {
+			return invalid("%s: %s is not an address such as 192.168.50.9/24", key, network.Clip(text))
+		}
+		w.Addrs = append(w.Addrs, a)
+	}
+	key, mac := "runtimeConfig.mac", c.RuntimeConfig.MAC
+	if mac == "" {
+		key, mac = "CNI_ARGS: MAC", string(extra.MAC)
+	}
+	if mac == "" {
+		return nil
+	}
+	if err := w.MAC.UnmarshalText([]byte(mac)); err != nil {
+		return invalid("%s: %v", key, err)
+	}
+	return nil
+}
+
 // holder returns the id of a container's reference to the attachment. CNI identifies an attachment
 // by these three words, in which no colon is allowed.
 func (c *config) holder(container, ifname string) string {
 	return container + ":" + ifname + ":" + c.Name
 }
 
+// parseArgs decodes CNI_ARGS. Arguments that are not Lanyard's are ignored.
+func parseArgs(text string) (a cniArgs, err error) {
+	a.IgnoreUnknown = true
+	if err := types.LoadArgs(text, &a); err != nil {
+		return a, invalidArgs(err)
+	}
+	return a, nil
+}
+
 // podOf returns the Kubernetes pod of a container; zero if the runtime names none. The author of a
 // pod cannot change the arguments.
-func podOf(args *skel.CmdArgs) (p hook.Pod, err error) {
+func podOf(args *skel.CmdArgs, extra cniArgs) (p hook.Pod, err error) {
 	if !strings.Contains(args.Args, "K8S_POD_") {
 		return p, nil
 	}
-	a := podArgs{CommonArgs: types.CommonArgs{IgnoreUnknown: true}}
-	err = types.LoadArgs(args.Args, &a)
-	p = hook.Pod{Sandbox: args.ContainerID, Namespace: string(a.K8S_POD_NAMESPACE), Name: string(a.K8S_POD_NAME)}
-	if err == nil && (hook.ValidID(p.Namespace) != nil || hook.ValidID(p.Name) != nil) {
-		err = errors.New("K8S_POD_NAMESPACE and K8S_POD_NAME must both name the pod")
+	p = hook.Pod{Sandbox: args.ContainerID, Namespace: string(extra.K8S_POD_NAMESPACE), Name: string(extra.K8S_POD_NAME)}
+	if hook.ValidID(p.Namespace) != nil || hook.ValidID(p.Name) != nil {
+		return p, invalidArgs(errors.New("K8S_POD_NAMESPACE and K8S_POD_NAME must both name the pod"))
 	}
-	if err != nil {
-		err = types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: "+oneLine(err), "")
-	}
-	return p, err
+	return p, nil
+}
+
+// invalidArgs returns the error for CNI_ARGS.
+func invalidArgs(err error) error {
+	return types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS: "+oneLine(err), "")
 }
 
 // invalid returns the error for a configuration.

@@ -2,6 +2,7 @@
 package debian
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,6 +100,16 @@ func deriveSources(targets, suite string) (string, error) {
 		return "", errors.New("no Debian package source in this machine's apt configuration")
 	}
 	return list.String(), nil
+}
+
+// CheckValidUntil returns this machine's setting of whether apt refuses package lists that have
+// expired. Those of a snapshot have: a suite that is installed from it needs the same setting.
+func CheckValidUntil(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "apt-config", "dump", "--format", "%v", "Acquire::Check-Valid-Until").Output()
+	if err != nil {
+		return "", fmt.Errorf("read this machine's apt configuration: %w", err)
+	}
+	return cmp.Or(strings.TrimSpace(string(out)), "true"), nil
 }
 
 func (a Apt) command(ctx context.Context, cwd, name string, args ...string) *exec.Cmd {

@@ -79,10 +79,15 @@ func installSuite(ctx context.Context, cache, suite, dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(aside)) }()
 
+	valid, err := debian.CheckValidUntil(ctx)
+	if err != nil {
+		return err
+	}
 	root := filepath.Join(aside, "root")
 	err = command(ctx, aside, "mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=apt",
 		"--architectures=amd64", "--include="+strings.Join(packagesOf(suite), ","),
 		`--aptopt=Acquire::Languages "none"`, `--aptopt=APT::Sandbox::User ""`,
+		fmt.Sprintf("--aptopt=Acquire::Check-Valid-Until %q", valid),
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		`--customize-hook=systemctl --root="$1" disable `+strings.Join(dockerUnits, " ")+" || true",
