@@ -69,7 +69,7 @@ func (t *attempt) askServers(ctx context.Context) (l dhcp.Lease, err error) {
 		r.Addr = t.want.Addrs[0]
 	}
 	asked, before := verify.Now(), t.counters()
-	err = t.withServers(t.ns, &t.rec, func(c *dhcp.Conn) error {
+	err = t.withServers(t.ns, &t.rec, func(c dhcp.Conn) error {
 		l, err = c.Acquire(ctx, r)
 		return err
 	})
@@ -153,8 +153,8 @@ func (t *attempt) refuseWithoutLease(none *dhcp.NoLease, asked verify.Instant, b
 }
 
 // withServers runs f with a connection to the servers from the attachment's link on the LAN.
-func (l *Local) withServers(ns *link.Netns, a *hook.Attachment, f func(*dhcp.Conn) error) error {
-	var c *dhcp.Conn
+func (l *Local) withServers(ns *link.Netns, a *hook.Attachment, f func(dhcp.Conn) error) error {
+	var c dhcp.Conn
 	err := driver.Of(l.Parts, a).OnLAN(ns, a, func(index int) (err error) {
 		c, err = dhcp.Open(index, clientOf(a))
 		return err
@@ -286,7 +286,7 @@ func (t *attempt) declineServers(ctx context.Context, a netip.Addr) error {
 // giveUpLease tells the server, and keeps in the database, that another station has the address.
 func (t *attempt) giveUpLease(ctx context.Context, a netip.Addr) error {
 	l := t.rec.DHCP
-	if err := t.withServers(t.ns, &t.rec, func(c *dhcp.Conn) error { return c.Decline(*l) }); err != nil {
+	if err := t.withServers(t.ns, &t.rec, func(c dhcp.Conn) error { return c.Decline(*l) }); err != nil {
 		return err
 	}
 	err := t.WithStore(ctx, "", func(in ipam.Store) error { return t.declineLease(ctx, in, a) })

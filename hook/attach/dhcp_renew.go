@@ -200,7 +200,7 @@ func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
 	// Not after its end: the kernel removes the address then.
 	asked, cancel := context.WithTimeout(ctx, min(renewWait, left))
 	defer cancel()
-	err = l.withServers(ns, &a, func(c *dhcp.Conn) error {
+	err = l.withServers(ns, &a, func(c dhcp.Conn) error {
 		now, err = c.Extend(asked, *a.DHCP, dhcp.Request{Given: givenByNetwork(def)})
 		return err
 	})

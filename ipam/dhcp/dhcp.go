@@ -80,18 +80,26 @@ func Hostname(name string) string {
 	return strings.TrimRight(label[:min(len(label), 63)], "-")
 }
 
+// Protocol is the name of a protocol in errors.
+type Protocol string
+
+// V4 is DHCPv4 (RFC 2131).
+const V4 Protocol = "DHCP"
+
 // NoLease is the error of a client that got no usable lease before its deadline.
 type NoLease struct {
-	Sent    int           // number of requests
-	Waited  time.Duration // from the first one
-	Refused []Refused     // the unusable answers, at most maxRefused
+	Protocol Protocol
+	Sent     int           // number of requests
+	Waited   time.Duration // from the first one
+	Refused  []Refused     // the unusable answers, at most maxRefused
 }
 
 // Refused is an answer that cannot be used.
 type Refused struct {
-	Server netip.Addr // zero if the answer does not name it
-	MAC    ether.MAC  // source of the frame
-	Err    error
+	Protocol Protocol
+	Server   netip.Addr // zero if the answer does not name it
+	MAC      ether.MAC  // source of the frame
+	Err      error
 }
 
 // maxRefused is the maximum number of unusable answers that are kept: a server may send any number.
@@ -100,7 +108,7 @@ const maxRefused = 4
 // Error implements error.
 func (e *NoLease) Error() string {
 	if len(e.Refused) == 0 {
-		return fmt.Sprintf("no DHCP server answered %d requests within %s", e.Sent, e.Waited.Round(100*time.Millisecond))
+		return fmt.Sprintf("no %s server answered %d requests within %s", e.Protocol, e.Sent, e.Waited.Round(100*time.Millisecond))
 	}
 	var all []string
 	for _, r := range e.Refused {
@@ -120,9 +128,9 @@ func (e *NoLease) Unwrap() (errs []error) {
 // Error implements error.
 func (r Refused) Error() string {
 	if !r.Server.IsValid() {
-		return fmt.Sprintf("DHCP server %s: %v", r.MAC, r.Err)
+		return fmt.Sprintf("%s server %s: %v", r.Protocol, r.MAC, r.Err)
 	}
-	return fmt.Sprintf("DHCP server %s (%s): %v", r.Server, r.MAC, r.Err)
+	return fmt.Sprintf("%s server %s (%s): %v", r.Protocol, r.Server, r.MAC, r.Err)
 }
 
 func hexOf(b []byte) string { return hex.EncodeToString(b[:min(len(b), 16)]) }
