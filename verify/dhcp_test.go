@@ -16,7 +16,7 @@ func TestJudgeLease(t *testing.T) {
 		Local: func(ether.MAC) bool { return false },
 	}
 	heard := func(vid uint16, at Instant) []VLANSeen { return []VLANSeen{{VID: vid, At: at, Frames: 1}} }
-	none := NoLease{Sent: 3, Waited: 6 * time.Second, Seen: &Counters{OutFrames: 3}}
+	none := NoLease{Protocol: "DHCP", Sent: 3, Waited: 6 * time.Second, Seen: &Counters{OutFrames: 3}}
 	for _, c := range []struct {
 		code Code
 		edit func(*Facts, *NoLease)

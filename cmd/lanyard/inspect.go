@@ -46,7 +46,8 @@ type inspection struct {
 	Now       *verify.Evidence `json:"evidence_now"`        // null if the trunk is not watched
 	Unwatched string           `json:"unwatched,omitempty"` // why not
 	// Expires is when the lease of a DHCP server ends, by the clock as it is set now; zero: never.
-	Expires time.Time `json:"dhcp_expires,omitzero"`
+	Expires  time.Time `json:"dhcp_expires,omitzero"`
+	Expires6 time.Time `json:"dhcp6_expires,omitzero"`
 	// Changes are the ways in which the interface is not as it was given.
 	Changes []verify.Change `json:"changes_now,omitempty"`
 	// Auto are the addresses from router advertisements.
@@ -92,6 +93,9 @@ func (e env) runInspect(c *cli.Context) error {
 		i := inspection{Attachment: a, Changes: now[a.ID].Changes, Auto: now[a.ID].Auto}
 		if a.DHCP != nil {
 			i.Expires = a.DHCP.Expires.Wall()
+		}
+		if a.DHCP6 != nil {
+			i.Expires6 = a.DHCP6.Expires.Wall()
 		}
 		if seen, err := l.Evidence(a); err != nil {
 			i.Unwatched = err.Error()

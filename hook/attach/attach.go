@@ -126,7 +126,7 @@ type attempt struct {
 	checked      hook.Attachment      // the attachment that checkJoined has seen last
 	noDefault    map[hook.Family]bool // default routes that this interface does not get
 	renewing     bool                 // the service would renew a lease of a DHCP server
-	replacing    bool                 // a running container gets another lease of a DHCP server
+	replacing    hook.Family          // a running container gets another lease of a DHCP server; 0: it does not
 	traceStart   int                  // number of steps in the trace before this attach
 
 	joined      bool // the namespace already had the interface
@@ -197,7 +197,7 @@ func (t *attempt) run(ctx context.Context) error {
 	if err := t.ns.Do(t.setSysctls); err != nil {
 		return err
 	}
-	if err := t.acquireLease(ctx); err != nil {
+	if err := t.acquireLeases(ctx); err != nil {
 		return err
 	}
 	if err := t.verifyAndConfigure(ctx); err != nil {
@@ -232,9 +232,10 @@ func (t *attempt) commit(ctx context.Context) error {
 	}
 	was := t.rec
 	t.rec.State, t.rec.Former, t.rec.Timing = hook.Attached, nil, t.r.Trace.Since(t.traceStart)
-	if was.DHCP != nil {
-		l := *was.DHCP
-		l.Lost, t.rec.DHCP = "", &l
+	if l := t.rec.ServerLease(t.replacing); t.replacing != 0 && l != nil {
+		now := *l
+		now.Lost = ""
+		t.rec.SetServerLease(t.replacing, &now)
 	}
 	err := t.DB.Update(ctx, func(tx record.Tx) error {
 		// Inside the transaction: a poststop before it leaves the record to this process, and

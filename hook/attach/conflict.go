@@ -65,7 +65,7 @@ func (v *verification) claimants() []verify.Claimant {
 		return nil
 	}
 	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
-		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured
+		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured || v.isKept(c.Addr)
 	})
 }
 
@@ -128,7 +128,7 @@ func (t *attempt) addrToDecline(c verify.Claimant) netip.Addr {
 
 // giveUp declines an address, to the DHCP server, too, if it comes from one.
 func (t *attempt) giveUp(ctx context.Context, a netip.Addr) error {
-	if t.rec.DHCP != nil {
+	if t.rec.ServerLease(hook.FamilyOf(a)) != nil {
 		return t.giveUpLease(ctx, a)
 	}
 	return t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, in, a) })

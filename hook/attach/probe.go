@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -38,7 +39,12 @@ type verification struct {
 	routers   []verify.Answer // advertisements of routers; nil: not asked
 	proxies   []ether.MAC     // stations that answer for any address (proxy ARP)
 	indirect  []netip.Addr    // gateways that have answered only to all nodes
+
+	kept []netip.Addr // addresses of the interface that the verification is not about
 }
+
+// isKept reports whether the verification is not about the address.
+func (v *verification) isKept(a netip.Addr) bool { return slices.Contains(v.kept, a) }
 
 // driver returns the driver of the interface.
 func (v *verification) driver() driver.Driver { return driver.Of(v.Parts, &v.rec) }
@@ -94,7 +100,7 @@ func (v *verification) onProbeLink(f func(index int, name string) error) error {
 // plan returns the plan of a round for the addresses and gateways of the record.
 func (v *verification) plan() verify.Plan {
 	p := verify.Plan{
-		Addrs:    v.addrs(),
+		Addrs:    slices.DeleteFunc(v.addrs(), v.isKept),
 		Held:     v.configured,
 		Gateways: v.rec.Gateways,
 		Window:   time.Duration(v.def.ConflictWindow),
@@ -103,7 +109,10 @@ func (v *verification) plan() verify.Plan {
 	}
 	if v.unwatched == "" {
 		p.Observed, p.Ask = v.claimants, v.askConflict
-		p.FromContainer = v.hostState == nil || len(v.hostState.unrecorded) > 0
+		// Without a gateway, the trunk watches for the question for an address. An announcement is one for
+		// IPv4 only.
+		noQuestion := len(v.rec.Gateways) == 0 && !slices.ContainsFunc(p.Addrs, netip.Addr.Is4)
+		p.FromContainer = noQuestion || v.hostState == nil || len(v.hostState.unrecorded) > 0
 	}
 	return p
 }

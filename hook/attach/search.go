@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
@@ -92,13 +93,13 @@ const pickRandomAfter = 3
 // decline declines the address that a claimant has, claims the next one, and changes record,
 // guard, datapath and interface to it.
 func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
-	old := t.rec.Endpoint
+	before, old := t.rec, t.rec.Endpoint
 	t.rec.Former = &old // undo needs it until the interface has changed and the old endpoint is removed
 	// If two hosts probe at the same time, both decline. In the same order, they would choose
 	// the same address again.
 	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
-	if t.rec.DHCP != nil {
-		err := t.declineServers(ctx, t.addrToDecline(c))
+	if a := t.addrToDecline(c); t.rec.ServerLease(hook.FamilyOf(a)) != nil {
+		err := t.declineServers(ctx, a)
 		t.rec.Former = nil // the MAC is the same
 		return err
 	}
@@ -120,8 +121,21 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	err := t.dropFormer(t.rec)
 	if err == nil {
 		t.rec.Former = nil
+		err = t.renewForMAC(ctx, &before)
 	}
 	return err
+}
+
+// renewForMAC gets another lease from a DHCPv6 server if the MAC is another one than before: for servers,
+// the interface is another client then, and the kernel has removed its IPv6 addresses.
+func (t *attempt) renewForMAC(ctx context.Context, before *hook.Attachment) error {
+	if t.rec.DHCP6 == nil || t.rec.MAC == before.MAC {
+		return nil
+	}
+	t.releaseServer(before, hook.IPv6)
+	t.rec.DHCP6 = nil
+	t.rec.SetServerAddr(hook.IPv6, netip.Prefix{})
+	return t.acquireLease(ctx, hook.IPv6)
 }
 
 // isRequested reports whether the container requested the address.

@@ -129,7 +129,7 @@ func TestValidate(t *testing.T) {
 		{`allocate: "stabel" is not one of sequential, stable; did you mean "stable"?`,
 			func(d *Definition) { d.Allocate = "stabel" }},
 		{`ipam: "dchp" is not one of none, dhcp; did you mean`, func(d *Definition) { d.IPAM = "dchp" }},
-		{`ipv6-mode: "slac" is not one of leased, slaac, both; did you mean`, func(d *Definition) { d.IPv6Mode = "slac" }},
+		{`ipv6-mode: "slac" is not one of leased, slaac, both, dhcp; did you mean`, func(d *Definition) { d.IPv6Mode = "slac" }},
 		{`ipv6-mode: "both" is not possible with ipvlan, mode l2: the containers have the parent's MAC`, func(d *Definition) {
 			d.IPv6Mode, d.Driver, d.Mode, d.Flag, d.MACFrom = IPv6Both, DriverIPvlan, ModeL2, "", ""
 		}},
