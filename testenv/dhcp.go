@@ -94,6 +94,19 @@ func (s *Station) ServeKea6(subnet, pool string) *DHCPServer {
 	return d
 }
 
+// ServeISC6 starts an isc-dhcp-server for DHCPv6 on the station, which leases the addresses of a range, such
+// as "fd78::100 fd78::1ff", for a minute that are to be renewed after one second.
+func (s *Station) ServeISC6(subnet, leases string) *DHCPServer {
+	s.lab.tb.Helper()
+	dir := s.confDir(fmt.Sprintf("authoritative; server-duid LL; default-lease-time 60; preferred-lifetime 40; "+
+		"option dhcp-renewal-time 1; option dhcp-rebinding-time 30; "+
+		"subnet6 %s { range6 %s; option dhcp6.name-servers fd78::53; }", subnet, leases))
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "Server starting service", args: []string{
+		"dhcpd", "-6", "-d", "--no-pid", "-cf", filepath.Join(dir, "conf"), "-lf", filepath.Join(dir, "leases"), s.Card}}
+	d.Start()
+	return d
+}
+
 // ServeUdhcpd starts busybox's udhcpd on the station, which leases the addresses from first to last for
 // the shortest time that the client takes.
 func (s *Station) ServeUdhcpd(first, last, router string) *DHCPServer {
@@ -126,6 +139,15 @@ func (d *DHCPServer) Change(old, text string) {
 	conf, err := os.ReadFile(file)
 	must(tb, err)
 	must(tb, os.WriteFile(file, []byte(strings.ReplaceAll(string(conf), old, text)), 0o600))
+	d.Start()
+}
+
+// Forget starts the server again without the leases that it has given.
+func (d *DHCPServer) Forget() {
+	tb := d.station.lab.tb
+	tb.Helper()
+	d.Stop()
+	must(tb, os.WriteFile(filepath.Join(filepath.Dir(d.log), "leases"), nil, 0o600))
 	d.Start()
 }
 

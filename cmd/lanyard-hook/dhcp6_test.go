@@ -44,6 +44,10 @@ func kea6(gw *testenv.Station) *testenv.DHCPServer {
 	return gw.ServeKea6("fd78::/64", "fd78::100 - fd78::1ff")
 }
 
+func isc6(gw *testenv.Station) *testenv.DHCPServer {
+	return gw.ServeISC6("fd78::/64", "fd78::100 fd78::1ff")
+}
+
 // lease6 returns the address of the only attachment, which must be a lease that its container can use.
 func (b *brokered) lease6(c *testenv.Container) (r hook.Attachment, addr string) {
 	b.tb.Helper()
@@ -77,7 +81,9 @@ func (b *brokered) verified() (v verify.Verdict) {
 // prefix and the default route of the router, before its first process runs; that a container of the same
 // name gets the same address; and that the server has the address back.
 func TestDHCP6Lease(t *testing.T) {
-	for name, serve := range map[string]func(gw *testenv.Station) *testenv.DHCPServer{"dnsmasq": dnsmasq6, "kea": kea6} {
+	for name, serve := range map[string]func(gw *testenv.Station) *testenv.DHCPServer{
+		"dnsmasq": dnsmasq6, "kea": kea6, "isc": isc6,
+	} {
 		t.Run(name, func(t *testing.T) {
 			b, _, d := lanDHCP6(t, serve)
 			before := b.Links(b.Host)
@@ -101,12 +107,18 @@ func TestDHCP6Lease(t *testing.T) {
 				t.Errorf("later, the verdict is %v", v)
 			}
 			b.DetachAndEnd("c1", c)
-			if name == "dnsmasq" {
-				d.WantLog("DHCPRELEASE(eth0) 00:03:00:01:" + r.MAC.String())
-			} else {
-				d.WantLog("binding for address " + addr + " and iaid")
-			}
+			d.WantLog(map[string]string{
+				"dnsmasq": "DHCPRELEASE(eth0) 00:03:00:01:" + r.MAC.String(),
+				"kea":     "binding for address " + addr + " and iaid",
+				"isc":     "Client 00:03:00:01:" + r.MAC.String() + " releases address " + addr,
+			}[name])
 			b.WantNothing("web", before)
+			again := testenv.NewContainer(t)
+			b.MustAttach("c1", again, "network=web")
+			if _, now := b.lease6(again); now != addr && name != "kea" { // Kea 2.2 deletes a released lease
+				t.Errorf("a container of the same name had %s, and has %s", addr, now)
+			}
+			b.DetachAndEnd("c1", again)
 			if files, err := os.ReadDir(b.Paths().Names()); err != nil || len(files) > 0 {
 				t.Errorf("files of names are left: %v, %v", files, err)
 			}
@@ -162,6 +174,29 @@ func TestDHCP6Renewed(t *testing.T) {
 	hooklab.Pings(t, c.Namespace, "fd60::1")
 	b.DetachAndEnd("c1", c)
 	d.WantLog(addr)
+}
+
+// TestDHCP6Forgotten checks that a container keeps its address if its server has lost its leases.
+func TestDHCP6Forgotten(t *testing.T) {
+	for name, serve := range map[string]func(gw *testenv.Station) *testenv.DHCPServer{"kea": kea6, "isc": isc6} {
+		t.Run(name, func(t *testing.T) {
+			b, _, d := lanDHCP6(t, serve)
+			c := testenv.NewContainer(t)
+			b.MustAttach("c1", c, "network=web")
+			_, addr := b.lease6(c)
+			d.Forget()
+			before := b.Record().DHCP6.Expires
+			testenv.Eventually(t, "a renewed lease", func() error {
+				if r := b.Record(); r.DHCP6.Expires <= before || r.DHCP6.Lost != "" {
+					return fmt.Errorf("the record has %+v: %s", r.DHCP6, b.logged())
+				}
+				return nil
+			})
+			if _, now := b.lease6(c); now != addr || strings.Contains(b.logged(), "lost its address") {
+				t.Errorf("the container had %s, and has %s: %s", addr, now, b.logged())
+			}
+		})
+	}
 }
 
 // TestDHCP6Conflict checks that an address with a claimant is declined to the server, and that the
