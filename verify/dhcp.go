@@ -36,8 +36,8 @@ func judgeLease(f Facts, n NoLease) (Code, string) {
 	case n.Seen == nil:
 		return DHCPSilent, fmt.Sprintf("%s on %s; tags were not watched: %s", n.silence(), f.where(), f.Unwatched)
 	case n.Seen.OutWrong > 0:
-		return WrongVLAN, fmt.Sprintf("requests to %s servers leave trunk %q with other tags than %s: "+tags, n.Protocol, f.Trunk,
-			f.Tags, f.Parent, f.Trunk, "changes tags")
+		return WrongVLAN, fmt.Sprintf("requests to %s servers leave trunk %q with other tags than %s: "+tags, n.Protocol,
+			f.Trunk, f.Tags, f.Parent, f.Trunk, "changes tags")
 	case n.Seen.OutFrames == 0:
 		return NotSent, fmt.Sprintf("no request to %s servers from %q reached trunk %q: "+tags, n.Protocol, f.Parent, f.Trunk,
 			f.Parent, f.Trunk, "drops it")

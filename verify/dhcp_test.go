@@ -36,6 +36,9 @@ func TestJudgeLease(t *testing.T) {
 		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs = heard(60, 99*second) },
 			[]string{"no frame of another station", "heard: VLAN 60", "switch port carries it"}},
 		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs = heard(50, 99*second) }, []string{"though it is alive", "relay"}},
+		{DHCPSilent, func(f *Facts, n *NoLease) {
+			n.Protocol, n.Routers, f.VLANs = "DHCPv6", "router fe80::1 names such servers by its M flag", heard(50, 99*second)
+		}, []string{"no DHCPv6 server answered 3 requests within 6s (router fe80::1 names such", "check the DHCPv6 server"}},
 	} {
 		f, n, seen := facts, none, *none.Seen
 		n.Seen = &seen

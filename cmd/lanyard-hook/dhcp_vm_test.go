@@ -22,13 +22,19 @@ import (
 func TestDHCPVLAN(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})
-	gw := b.AddGateway(50, "192.168.50.1/24")
-	gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=6,192.168.50.5")
+	gw := b.AddGateway(50, "192.168.50.1/24", "fd78::1/64")
+	gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=6,192.168.50.5",
+		"--dhcp-range=fd78::100,fd78::1ff,64,120")
+	gw.ServeRadvd(managed)
 	for name, vlan := range map[string]string{"web": ".50", "db": ".60"} {
 		b.Define(name, b.Trunk+vlan, func(d *network.Definition) {
 			d.IPAM, d.Managed, d.Deadline = network.IPAMDHCP, true, network.Duration(2*time.Second)
 		})
 	}
+	b.Define("six", b.Trunk+".50", func(d *network.Definition) {
+		d.IPAM, d.IPv6Mode, d.ShareParent, d.Managed = network.IPAMNone, network.IPv6DHCP, true, true
+		d.Deadline = network.Duration(20 * time.Second)
+	})
 	before := b.Links(b.Host)
 	dir, err := os.MkdirTemp("", "engine")
 	must(t, err)
@@ -55,6 +61,13 @@ func TestDHCPVLAN(t *testing.T) {
 		e.must(runtime, "--root", root, "delete", "--force", id)
 	}
 	c := testenv.NewContainer(t)
+	b.MustAttach("six", c, "network=six", "verify=strict")
+	if r, _ := b.lease6(c); r.DHCP6.Addr.Masked() != mustPrefix("fd78::/64") ||
+		!strings.Contains(r.Verdict.Text, "on VLAN 50 of") {
+		t.Errorf("the container has %v, verdict %v", r.Addrs, r.Verdict)
+	}
+	b.DetachAndEnd("six", c)
+	c = testenv.NewContainer(t)
 	b.TakeOffTrunk(60)
 	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=db"), 1,
 		"dhcp-silent: no DHCP server answered", "VLAN 60 of", "switch port")

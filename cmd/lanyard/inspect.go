@@ -28,7 +28,8 @@ Examples:
 
 "evidence" is what the trunk program had seen when the verdict was computed, and
 "evidence_now" what it has seen until now. "slaac_now" has the addresses from routers, with
-the time until each is deprecated and removed, in nanoseconds. "guarded_now" counts the frames that a
+the time until each is deprecated and removed, in nanoseconds. "dhcp" and "dhcp6" are leases of
+DHCP servers. "guarded_now" counts the frames that a
 rootless container's guard passed, and those that it dropped, by reason. --timing
 shows the time of each step of the attach, up to the commit. It is recorded for
 containers with LANYARD_TRACE=1 in the "env" of their hook.`,

@@ -131,8 +131,8 @@ func (t *attempt) refuseTentative(own netip.Addr) error {
 	case state.down != "":
 		return &hook.Refusal{Verdict: verify.Verdict{Code: verify.ParentDown, Text: state.down}}
 	}
-	return fmt.Errorf("link-local address %s is not usable yet, from which DHCPv6 servers are asked: use a longer --deadline",
-		own)
+	return fmt.Errorf("link-local address %s, from which DHCPv6 servers are asked, is not usable yet: use a longer "+
+		"--deadline", own)
 }
 
 // prefixOf returns an address with the length of the prefix on the link that has it. Without such a prefix

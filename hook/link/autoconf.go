@@ -13,8 +13,9 @@ import (
 )
 
 // AcceptRouters makes an interface configure on-link routes from router advertisements, and with
-// addresses also addresses (RFC 4862), in the calling thread's namespace. metric is that of the routers' default route: 0, it
-// does not take it. Another one than RouterMetric needs Linux 5.12. The interface has IPv6 already.
+// addresses also addresses (RFC 4862), in the calling thread's namespace. metric is that of the
+// routers' default route: 0, it does not take it. Another one than RouterMetric needs Linux 5.12. The
+// interface has IPv6 already.
 //
 // An address ends with the EUI-64 of the MAC, which is derived and names no hardware: so a container
 // keeps its address for as long as its MAC. With a random part (RFC 8981), other stations could not

@@ -126,7 +126,8 @@ func (c *conn4) read(a answer, r Request) (Lease, error) {
 func (c *conn4) request(
 	ctx context.Context, r Request, offer Lease, failed *NoLease,
 ) (l Lease, ok bool, err error) {
-	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted, dhcpv4.WithOption(dhcpv4.OptServerIdentifier(offer.Server.AsSlice())))
+	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted,
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(offer.Server.AsSlice())))
 	if err != nil {
 		return l, false, err
 	}

@@ -115,7 +115,8 @@ const maxRefused = 4
 // Error implements error.
 func (e *NoLease) Error() string {
 	if len(e.Refused) == 0 {
-		return fmt.Sprintf("no %s server answered %d requests within %s", e.Protocol, e.Sent, e.Waited.Round(100*time.Millisecond))
+		return fmt.Sprintf("no %s server answered %d requests within %s", e.Protocol, e.Sent,
+			e.Waited.Round(100*time.Millisecond))
 	}
 	var all []string
 	for _, r := range e.Refused {

@@ -63,13 +63,16 @@ func TestLeaseOf6(t *testing.T) {
 		old  netip.Prefix
 		want func(l *Lease)
 	}{
-		"plain":                {},
-		"the same address":     {old: netip.PrefixFrom(addr, 64), want: func(l *Lease) { l.Addr = netip.PrefixFrom(addr, 64) }},
-		"another address":      {old: netip.MustParsePrefix("fd78::8/64")},
-		"a further address":    {edit: func(m *dhcpv6.Message) { addAddr(m, "fd78::a", valid) }},
-		"the ended old one":    {old: netip.MustParsePrefix("fd78::a/64"), edit: func(m *dhcpv6.Message) { addAddr(m, "fd78::a", 0) }},
+		"plain": {},
+		"the same address": {old: netip.PrefixFrom(addr, 64),
+			want: func(l *Lease) { l.Addr = netip.PrefixFrom(addr, 64) }},
+		"another address":   {old: netip.MustParsePrefix("fd78::8/64")},
+		"a further address": {edit: func(m *dhcpv6.Message) { addAddr(m, "fd78::a", valid) }},
+		"the ended old one": {old: netip.MustParsePrefix("fd78::a/64"),
+			edit: func(m *dhcpv6.Message) { addAddr(m, "fd78::a", 0) }},
 		"a useless one before": {edit: func(m *dhcpv6.Message) { addAddrBefore(m, "fe80::a", valid) }},
-		"the old one after": {old: netip.MustParsePrefix("fd78::a/64"), edit: func(m *dhcpv6.Message) { addAddr(m, "fd78::a", valid) },
+		"the old one after": {old: netip.MustParsePrefix("fd78::a/64"),
+			edit: func(m *dhcpv6.Message) { addAddr(m, "fd78::a", valid) },
 			want: func(l *Lease) { l.Addr = netip.MustParsePrefix("fd78::a/64") }},
 		"times of the client's choice": {edit: func(m *dhcpv6.Message) { ia(m).T1, ia(m).T2 = 0, 0 },
 			want: func(l *Lease) { l.Renew, l.Rebind = now.Add(150*time.Second), now.Add(240*time.Second) }},
@@ -139,7 +142,8 @@ func TestBadInput6(t *testing.T) {
 		"IPv4-mapped": {set("::ffff:192.168.50.9"), "which no host can have", false},
 		"no address":  {func(m *dhcpv6.Message) { ia(m).Options.Options = nil }, "sends no address", false},
 		"no IA_NA":    {func(m *dhcpv6.Message) { ia(m).IaId[0]++ }, "no addresses for the container", false},
-		"no server":   {func(m *dhcpv6.Message) { m.Options.Del(dhcpv6.OptionServerID) }, "sends no server identifier", false},
+		"no server": {func(m *dhcpv6.Message) { m.Options.Del(dhcpv6.OptionServerID) },
+			"sends no server identifier", false},
 		"long server": {func(m *dhcpv6.Message) {
 			m.UpdateOption(generic6(dhcpv6.OptionServerID, make([]byte, 131)))
 		}, "sends no server identifier, or a malformed one", false},
@@ -171,7 +175,8 @@ func TestBadInput6(t *testing.T) {
 		}
 	}
 	ended := reply6(t, 0, 0, "fd78::9")
-	if _, err := leaseOf6(ended, Client{MAC: mac}.iaid(), netip.MustParsePrefix("fd78::9/64"), 0); !errors.Is(err, ErrRefused) {
+	old := netip.MustParsePrefix("fd78::9/64")
+	if _, err := leaseOf6(ended, Client{MAC: mac}.iaid(), old, 0); !errors.Is(err, ErrRefused) {
 		t.Errorf("the end of a lease: %v", err)
 	}
 }
