@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -20,18 +21,22 @@ import (
 // managed are the statements of a router that names DHCPv6 servers, for a link without SLAAC.
 const managed = "AdvManagedFlag on; AdvDefaultLifetime 60; prefix fd78::/64 { AdvAutonomous off; };"
 
+// deadline6 is enough for the link-local address and a server.
+const deadline6 = network.Duration(4 * time.Second)
+
 // lanDHCP6 is a lab with a service, a router that is also a DHCPv6 server, and network "web" with IPv6
 // addresses from it, and without others.
 func lanDHCP6(
 	t *testing.T, serve func(gw *testenv.Station) *testenv.DHCPServer,
 ) (*brokered, *testenv.Station, *testenv.DHCPServer) {
 	t.Helper()
+	testenv.OnOneKernel(t, "6.12")
 	b := newBrokered(t, testenv.Config{})
 	gw := b.AddGateway(0, "192.168.50.1/24", "fd78::1/64", "fd60::1/128")
 	d := serve(gw)
 	gw.ServeRadvd(managed)
 	b.Define("web", b.Trunk, func(d *network.Definition) {
-		d.IPAM, d.IPv6Mode = network.IPAMNone, network.IPv6DHCP
+		d.IPAM, d.IPv6Mode, d.Deadline = network.IPAMNone, network.IPv6DHCP, deadline6
 	})
 	return b, gw, d
 }
@@ -85,6 +90,9 @@ func TestDHCP6Lease(t *testing.T) {
 		"dnsmasq": dnsmasq6, "kea": kea6, "isc": isc6,
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "kea" { // dnsmasq is in TestDHCP6Killed
+				testenv.ByName(t)
+			}
 			b, _, d := lanDHCP6(t, serve)
 			before := b.Links(b.Host)
 			c := testenv.NewContainer(t)
@@ -178,6 +186,7 @@ func TestDHCP6Renewed(t *testing.T) {
 
 // TestDHCP6Forgotten checks that a container keeps its address if its server has lost its leases.
 func TestDHCP6Forgotten(t *testing.T) {
+	testenv.ByName(t)
 	for name, serve := range map[string]func(gw *testenv.Station) *testenv.DHCPServer{"kea": kea6, "isc": isc6} {
 		t.Run(name, func(t *testing.T) {
 			b, _, d := lanDHCP6(t, serve)
@@ -253,6 +262,22 @@ func TestDHCP6Silent(t *testing.T) {
 	b.Refused("a silent server", b.Attach("c1", c, "network=web"), 1, string(verify.DHCPSilent),
 		"no DHCPv6 server answered", "names such servers by its M flag", "check the DHCPv6 server")
 	b.WantNothing("web", before)
+}
+
+// TestDHCP6Full checks the words about a server without a free address, and that the next container gets
+// the one that is released.
+func TestDHCP6Full(t *testing.T) {
+	b, _, d := lanDHCP6(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeKea6("fd78::/64", "fd78::100 - fd78::100")
+	})
+	first, second := testenv.NewContainer(t), testenv.NewContainer(t)
+	b.MustAttach("c1", first, "network=web")
+	b.Refused("a pool without a free address", b.Attach("c2", second, "network=web"), 1,
+		"DHCPv6 server fe80::", "it has no address for the container (NoAddrsAvail")
+	b.DetachAndEnd("c1", first)
+	d.WantLog("binding for address fd78::100 and iaid")
+	b.MustAttach("c2", second, "network=web")
+	b.lease6(second)
 }
 
 // TestDHCP6Both checks a container with both addresses from servers, of which one is lost and replaced

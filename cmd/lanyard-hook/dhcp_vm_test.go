@@ -19,6 +19,7 @@ import (
 // if the switch port does not carry the VLAN, or if the answers come back without its tag.
 //
 // Row: addresses from the LAN's DHCP servers
+// Row: IPv6 addresses from the LAN's DHCPv6 servers
 func TestDHCPVLAN(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})
@@ -60,14 +61,16 @@ func TestDHCPVLAN(t *testing.T) {
 		}
 		e.must(runtime, "--root", root, "delete", "--force", id)
 	}
-	c := testenv.NewContainer(t)
-	b.MustAttach("six", c, "network=six", "verify=strict")
-	if r, _ := b.lease6(c); r.DHCP6.Addr.Masked() != mustPrefix("fd78::/64") ||
-		!strings.Contains(r.Verdict.Text, "on VLAN 50 of") {
-		t.Errorf("the container has %v, verdict %v", r.Addrs, r.Verdict)
+	bundle, root := e.bundle("six", e.hooks("createRuntime"), "network=six"), dir+"/state-six"
+	t.Cleanup(func() { e.run("runc", "--root", root, "delete", "--force", "six") })
+	e.must("runc", "--root", root, "run", "--detach", "--bundle", bundle, "six")
+	r, inside := b.Record(), e.must("runc", "--root", root, "exec", "six", "ip", "-6", "addr", "show", "eth0")
+	if r.DHCP6 == nil || r.DHCP6.Addr.Masked() != mustPrefix("fd78::/64") || r.Verdict.Code != "ok" ||
+		!strings.Contains(r.Verdict.Text, "on VLAN 50 of") || !strings.Contains(inside, " "+r.DHCP6.Addr.String()) {
+		t.Errorf("the container has %v, verdict %v: %s", r.Addrs, r.Verdict, inside)
 	}
-	b.DetachAndEnd("six", c)
-	c = testenv.NewContainer(t)
+	e.must("runc", "--root", root, "delete", "--force", "six")
+	c := testenv.NewContainer(t)
 	b.TakeOffTrunk(60)
 	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=db"), 1,
 		"dhcp-silent: no DHCP server answered", "VLAN 60 of", "switch port")
