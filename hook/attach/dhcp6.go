@@ -24,7 +24,6 @@ const prefixWait = time.Second
 func (t *attempt) askServers6(ctx context.Context) (l dhcp.Lease, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(time.Duration(t.def.Deadline), dhcpWait))
 	defer cancel()
-	asked, before := verify.Now(), t.counters()
 	routers, err := t.openRouters()
 	if err != nil {
 		return l, err
@@ -33,6 +32,7 @@ func (t *attempt) askServers6(ctx context.Context) (l dhcp.Lease, err error) {
 	if err := t.awaitLinkLocal(ctx, routers); err != nil {
 		return l, err
 	}
+	asked, before := verify.Now(), t.counters()
 	r := dhcp.Request{Usable: t.usableHere, Accept: func(offer dhcp.Lease) error {
 		return t.recordOffer(ctx, hook.IPv6, offer)
 	}}
@@ -42,14 +42,15 @@ func (t *attempt) askServers6(ctx context.Context) (l dhcp.Lease, err error) {
 	})
 	var none *dhcp.NoLease
 	if errors.As(err, &none) && len(none.Refused) == 0 {
-		err = routers.Read(time.Now()) // what has arrived by now
-		return l, errors.Join(err, t.refuseWithoutLease(none, routers.Managed(), asked, before))
+		if err := routers.Read(time.Now()); err != nil { // what has arrived by now
+			return l, err
+		}
+		return l, t.refuseWithoutLease(none, routers.Managed(), asked, before)
 	}
 	if err != nil {
 		return l, err
 	}
-	bits, err := t.prefixOf(ctx, routers, l.Addr.Addr())
-	l.Addr = bits
+	l.Addr, err = t.prefixOf(ctx, routers, l.Addr.Addr())
 	return l, err
 }
 
