@@ -55,7 +55,7 @@ func frame6(mac ether.MAC, message []byte) []byte {
 
 // payload6 returns the message in a frame from a server or relay to a client, and its source. It does
 // not check the UDP checksum: frames from stations on this host have none yet. A message behind
-// extension headers is none: servers send no such headers.
+// extension headers is not found: servers send no such headers.
 func payload6(b []byte) (message []byte, mac ether.MAC, from netip.Addr, err error) {
 	if len(b) < etherSize+ip6Size+udpSize || binary.BigEndian.Uint16(b[12:]) != unix.ETH_P_IPV6 {
 		return nil, mac, from, errNotDHCP
