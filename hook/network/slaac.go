@@ -37,6 +37,9 @@ func (d *Definition) validIPv6Mode() error {
 			d.Subnets[leased].Subnet)
 	case d.IPv6Mode == IPv6DHCP && d.Leases != "":
 		return fmt.Errorf("%q leaves IPv6 leases to the servers: omit leases %q", d.IPv6Mode, d.Leases)
+	case d.IPv6Mode == IPv6DHCP && len(d.AllowUsers)+len(d.AllowGroups) > 0 && d.BrokeredMode() == BrokeredGuarded:
+		return fmt.Errorf("%q is not possible for rootless containers, which are guarded: the guard passes no DHCPv6: omit "+
+			"allow-user and allow-group, or set brokered to %q", d.IPv6Mode, BrokeredDirect)
 	case d.IPv6Mode == IPv6Both && leased < 0:
 		return fmt.Errorf("%q also leases an IPv6 address: add an IPv6 subnet, or use %q", d.IPv6Mode, IPv6SLAAC)
 	case d.SourceRouting:
