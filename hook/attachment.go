@@ -47,6 +47,7 @@ type Attachment struct {
 	Others       []OtherDefault   `json:"default_left_to,omitempty"` // see OtherDefault
 	Pools        []string         `json:"pools"`                     // the pools of its leases
 	DHCP         *dhcp.Lease      `json:"dhcp,omitempty"`            // the server's lease of its address; nil without one
+	DHCP6        *dhcp.Lease      `json:"dhcp6,omitempty"`           // the same for its IPv6 address
 	SLAAC        *SLAAC           `json:"slaac,omitempty"`           // nil: it takes no router advertisements
 	Quarantine   time.Duration    `json:"quarantine_ns,omitzero"`
 	Parent       string           `json:"parent"`
@@ -81,6 +82,44 @@ type Attachment struct {
 // go: they are not recorded.
 type SLAAC struct {
 	Default bool `json:"default_route"` // the routers' default route
+	// Managed is set if its IPv6 address is from a DHCPv6 server, and none from routers.
+	Managed bool `json:"managed,omitzero"`
+}
+
+// IsAutoconf reports whether routers give the interface addresses.
+func (a *Attachment) IsAutoconf() bool { return a.SLAAC != nil && !a.SLAAC.Managed }
+
+// Families are the address families, in the order of an attachment's addresses.
+var Families = []Family{IPv4, IPv6}
+
+// ServerLease returns the lease of a DHCP server for a family; nil without one.
+func (a *Attachment) ServerLease(f Family) *dhcp.Lease {
+	if f == IPv6 {
+		return a.DHCP6
+	}
+	return a.DHCP
+}
+
+// SetServerLease sets the lease of a DHCP server for a family, without its address.
+func (a *Attachment) SetServerLease(f Family, l *dhcp.Lease) {
+	if f == IPv6 {
+		a.DHCP6 = l
+		return
+	}
+	a.DHCP = l
+}
+
+// SetServerAddr replaces the address of a family; the zero Prefix removes it.
+func (a *Attachment) SetServerAddr(f Family, p netip.Prefix) {
+	addrs := slices.DeleteFunc(slices.Clone(a.Addrs), func(has netip.Prefix) bool { return FamilyOf(has.Addr()) == f })
+	switch {
+	case !p.IsValid():
+	case f == IPv4:
+		addrs = append([]netip.Prefix{p}, addrs...)
+	default:
+		addrs = append(addrs, p)
+	}
+	a.Addrs = addrs
 }
 
 // Netns identifies a network namespace among all existing and earlier ones.

@@ -26,12 +26,18 @@ func (a *Attachment) namesFile(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf("%d-%s.json", a.Netns.Inode, a.ID))
 }
 
-// WriteNames writes the names of the attachment's lease to a file in dir.
+// WriteNames writes the names of the attachment's leases to a file in dir.
 func (a *Attachment) WriteNames(dir string) error {
-	if a.DHCP == nil || len(a.DHCP.DNS)+len(a.DHCP.Search) == 0 {
+	n := Names{Network: a.Network}
+	for _, f := range Families {
+		if l := a.ServerLease(f); l != nil {
+			n.DNS, n.Search = append(n.DNS, l.DNS...), append(n.Search, l.Search...)
+		}
+	}
+	if len(n.DNS)+len(n.Search) == 0 {
 		return a.RemoveNames(dir)
 	}
-	text, err := json.Marshal(Names{a.Network, a.DHCP.DNS, a.DHCP.Search})
+	text, err := json.Marshal(n)
 	if err != nil {
 		return err
 	}

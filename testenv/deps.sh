@@ -3,7 +3,7 @@
 # missing packages, so that a second run does nothing.
 set -eu
 
-test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins dnsmasq-base isc-dhcp-server kea-dhcp4-server fish radvd"
+test_="etcd-server etcd-client gcc libc6-dev iproute2 iputils-ping kmod xz-utils qemu-system-x86 runc crun podman uidmap busybox-static procps systemd dbus libpam-systemd dbus-user-session slirp4netns network-manager ethtool iw lldpd prometheus curl groff-base containernetworking-plugins dnsmasq-base isc-dhcp-server kea-dhcp4-server kea-dhcp6-server fish radvd"
 suite="mmdebstrap debian-archive-keyring"
 browser="chromium chromium-driver fonts-dejavu-core iproute2 iputils-ping"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
@@ -40,7 +40,7 @@ done
 for p in $missing; do
 	case $p in
 	etcd-server) unit=/etc/systemd/system/etcd.service ;; # as "systemctl mask etcd" does
-	isc-dhcp-server | kea-dhcp4-server) unit=/etc/systemd/system/$p.service ;;
+	isc-dhcp-server | kea-dhcp4-server | kea-dhcp6-server) unit=/etc/systemd/system/$p.service ;;
 	radvd) unit=/etc/systemd/system/radvd.service ;;
 	*) continue ;;
 	esac

@@ -22,7 +22,8 @@ type DHCPServer struct {
 }
 
 // ServeDHCP starts a dnsmasq on the station that leases addresses, such as
-// "192.168.50.100,192.168.50.150,120" for a range with a lease time in seconds, which is at least 120.
+// "192.168.50.100,192.168.50.150,120" for a range with a lease time in seconds, which is at least 120; or
+// IPv6 addresses by DHCPv6, such as "fd78::100,fd78::1ff,64,120".
 // Options are dnsmasq's, such as "--dhcp-option=26,1400". The station has an address already.
 func (s *Station) ServeDHCP(leases string, options ...string) *DHCPServer {
 	s.lab.tb.Helper()
@@ -71,6 +72,41 @@ func (s *Station) ServeKea(subnet, first, last, router string) *DHCPServer {
 	return d
 }
 
+// ServeKea6 starts a Kea for DHCPv6 on the station, which leases the addresses of a pool, such as
+// "fd78::100 - fd78::1ff", for a minute that are to be renewed after one second.
+func (s *Station) ServeKea6(subnet, pool string) *DHCPServer {
+	s.lab.tb.Helper()
+	const conf = `{"Dhcp6": {
+		"interfaces-config": {"interfaces": [%q]},
+		"lease-database": {"type": "memfile", "name": "%s/leases"},
+		"server-id": {"type": "LL", "persist": false},
+		"preferred-lifetime": 40, "valid-lifetime": 60, "renew-timer": 1, "rebind-timer": 30,
+		"subnet6": [{"id": 1, "interface": %q, "subnet": %q, "pools": [{"pool": %q}]}],
+		"option-data": [{"name": "dns-servers", "data": "fd78::53"}],
+		"loggers": [{"name": "kea-dhcp6", "severity": "INFO", "output_options": [{"output": "stdout"}]}]}}`
+	dir := s.confDir("")
+	text := fmt.Appendf(nil, conf, s.Card, dir, s.Card, subnet, pool)
+	must(s.lab.tb, os.WriteFile(filepath.Join(dir, "conf"), text, 0o600))
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "DHCP6_STARTED",
+		args: []string{"kea-dhcp6", "-c", filepath.Join(dir, "conf")},
+		env:  []string{"KEA_PIDFILE_DIR=" + dir, "KEA_LOCKFILE_DIR=none", "KEA_DHCP_DATA_DIR=" + dir}}
+	d.Start()
+	return d
+}
+
+// ServeISC6 starts an isc-dhcp-server for DHCPv6 on the station, which leases the addresses of a range, such
+// as "fd78::100 fd78::1ff", for a minute that are to be renewed after one second.
+func (s *Station) ServeISC6(subnet, leases string) *DHCPServer {
+	s.lab.tb.Helper()
+	dir := s.confDir(fmt.Sprintf("authoritative; server-duid LL; default-lease-time 60; preferred-lifetime 40; "+
+		"option dhcp-renewal-time 1; option dhcp-rebinding-time 30; "+
+		"subnet6 %s { range6 %s; option dhcp6.name-servers fd78::53; }", subnet, leases))
+	d := &DHCPServer{station: s, log: filepath.Join(dir, "log"), ready: "Server starting service", args: []string{
+		"dhcpd", "-6", "-d", "--no-pid", "-cf", filepath.Join(dir, "conf"), "-lf", filepath.Join(dir, "leases"), s.Card}}
+	d.Start()
+	return d
+}
+
 // ServeUdhcpd starts busybox's udhcpd on the station, which leases the addresses from first to last for
 // the shortest time that the client takes.
 func (s *Station) ServeUdhcpd(first, last, router string) *DHCPServer {
@@ -103,6 +139,15 @@ func (d *DHCPServer) Change(old, text string) {
 	conf, err := os.ReadFile(file)
 	must(tb, err)
 	must(tb, os.WriteFile(file, []byte(strings.ReplaceAll(string(conf), old, text)), 0o600))
+	d.Start()
+}
+
+// Forget starts the server again without the leases that it has given.
+func (d *DHCPServer) Forget() {
+	tb := d.station.lab.tb
+	tb.Helper()
+	d.Stop()
+	must(tb, os.WriteFile(filepath.Join(filepath.Dir(d.log), "leases"), nil, 0o600))
 	d.Start()
 }
 

@@ -32,7 +32,8 @@ type AutoAddr struct {
 // Autoconf is what is known besides Facts after an interface had time to configure addresses from
 // router advertisements.
 type Autoconf struct {
-	Addrs []AutoAddr
+	Addrs   []AutoAddr
+	Managed bool // Addrs are from a DHCPv6 server
 	// Router is the next hop of the default route that the kernel has from a router. If the interface does
 	// not take that route, it is a router that was heard. Zero: none.
 	Router netip.Addr
@@ -83,6 +84,9 @@ func judgeAutoconf(f Facts, a Autoconf) (Code, string) {
 // judgeRouter is for an interface with a usable address.
 func judgeRouter(f Facts, a Autoconf) (Code, string) {
 	has := fmt.Sprintf("IPv6 autoconfiguration on %s gave %s", f.where(), AutoText(a.Addrs))
+	if a.Managed {
+		has = fmt.Sprintf("a DHCPv6 server on %s gave %s", f.where(), AutoText(a.Addrs))
+	}
 	switch {
 	case !a.Router.IsValid() && a.Heard == "":
 		return NoRouter, fmt.Sprintf("%s, but no router advertised itself within %s: check the router", has, round(a.Waited))

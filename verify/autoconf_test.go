@@ -32,6 +32,8 @@ func TestJudgeAutoconf(t *testing.T) {
 	}{
 		{OK, func(*Facts, *Autoconf) {},
 			"on VLAN 50 of \"eth0\" gave fd77::9/64; router fe80::1 (02:00:00:00:00:02) answered"},
+		{OK, func(_ *Facts, a *Autoconf) { a.Managed = true },
+			"a DHCPv6 server on VLAN 50 of \"eth0\" gave fd77::9/64; router"},
 		{GatewaySilent, func(_ *Facts, a *Autoconf) { a.MAC = ether.MAC{} }, "fe80::1, which"},
 		{NotSent, func(_ *Facts, a *Autoconf) { a.MAC, a.Seen.OutFrames = ether.MAC{}, 0 },
 			"no question from \"eth0.50\" for router fe80::1 reached trunk \"eth0\""},

@@ -8,9 +8,11 @@ import (
 
 // NoLease is what is known besides Facts after DHCP servers were asked, and gave no usable lease.
 type NoLease struct {
-	Sent    int           // requests
-	Waited  time.Duration // from the first one
-	Outside string        // an offer outside of the network's subnet, in words; "" if there was none
+	Protocol string        // "DHCP" or "DHCPv6"
+	Routers  string        // what routers say of servers, in words; "": nothing
+	Sent     int           // requests
+	Waited   time.Duration // from the first one
+	Outside  string        // an offer outside of the network's subnet, in words; "" if there was none
 	// Seen is what the trunk saw of the container's frames since the first request. It is nil if the
 	// trunk was not watched.
 	Seen *Counters
@@ -34,26 +36,30 @@ func judgeLease(f Facts, n NoLease) (Code, string) {
 	case n.Seen == nil:
 		return DHCPSilent, fmt.Sprintf("%s on %s; tags were not watched: %s", n.silence(), f.where(), f.Unwatched)
 	case n.Seen.OutWrong > 0:
-		return WrongVLAN, fmt.Sprintf("requests to DHCP servers leave trunk %q with other tags than %s: "+tags, f.Trunk,
-			f.Tags, f.Parent, f.Trunk, "changes tags")
+		return WrongVLAN, fmt.Sprintf("requests to %s servers leave trunk %q with other tags than %s: "+tags, n.Protocol,
+			f.Trunk, f.Tags, f.Parent, f.Trunk, "changes tags")
 	case n.Seen.OutFrames == 0:
-		return NotSent, fmt.Sprintf("no request to DHCP servers from %q reached trunk %q: "+tags, f.Parent, f.Trunk,
+		return NotSent, fmt.Sprintf("no request to %s servers from %q reached trunk %q: "+tags, n.Protocol, f.Parent, f.Trunk,
 			f.Parent, f.Trunk, "drops it")
 	case n.Seen.InWrong > 0:
-		return DHCPWrongVLAN, fmt.Sprintf("requests to DHCP servers left as %s and answers arrived on %s: compare the "+
-			"native VLAN on both ends of trunk %q", f.Tags, f.answeredOn(), f.Trunk)
+		return DHCPWrongVLAN, fmt.Sprintf("requests to %s servers left as %s and answers arrived on %s: compare the "+
+			"native VLAN on both ends of trunk %q", n.Protocol, f.Tags, f.answeredOn(), f.Trunk)
 	}
 	if alive, others := f.heard(); alive == nil {
 		return DHCPSilent, fmt.Sprintf("%s on %s, and no frame of another station arrived there (%s): check that the switch "+
-			"port carries it, and the DHCP server", n.silence(), f.where(), others)
+			"port carries it, and the %s server", n.silence(), f.where(), others, n.Protocol)
 	}
-	return DHCPSilent, fmt.Sprintf("%s on %s, though it is alive: check the DHCP server, or its relay", n.silence(),
-		f.where())
+	return DHCPSilent, fmt.Sprintf("%s on %s, though it is alive: check the %s server, or its relay", n.silence(),
+		f.where(), n.Protocol)
 }
 
 // silence returns the first words about servers that do not answer.
 func (n NoLease) silence() string {
-	return fmt.Sprintf("no DHCP server answered %d requests within %s", n.Sent, round(n.Waited))
+	words := fmt.Sprintf("no %s server answered %d requests within %s", n.Protocol, n.Sent, round(n.Waited))
+	if n.Routers != "" {
+		words += " (" + n.Routers + ")"
+	}
+	return words
 }
 
 // answeredOn returns the names of the other VLANs with frames since the first request.

@@ -16,7 +16,7 @@ func TestJudgeLease(t *testing.T) {
 		Local: func(ether.MAC) bool { return false },
 	}
 	heard := func(vid uint16, at Instant) []VLANSeen { return []VLANSeen{{VID: vid, At: at, Frames: 1}} }
-	none := NoLease{Sent: 3, Waited: 6 * time.Second, Seen: &Counters{OutFrames: 3}}
+	none := NoLease{Protocol: "DHCP", Sent: 3, Waited: 6 * time.Second, Seen: &Counters{OutFrames: 3}}
 	for _, c := range []struct {
 		code Code
 		edit func(*Facts, *NoLease)
@@ -36,6 +36,9 @@ func TestJudgeLease(t *testing.T) {
 		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs = heard(60, 99*second) },
 			[]string{"no frame of another station", "heard: VLAN 60", "switch port carries it"}},
 		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs = heard(50, 99*second) }, []string{"though it is alive", "relay"}},
+		{DHCPSilent, func(f *Facts, n *NoLease) {
+			n.Protocol, n.Routers, f.VLANs = "DHCPv6", "router fe80::1 names such servers by its M flag", heard(50, 99*second)
+		}, []string{"no DHCPv6 server answered 3 requests within 6s (router fe80::1 names such", "check the DHCPv6 server"}},
 	} {
 		f, n, seen := facts, none, *none.Seen
 		n.Seen = &seen

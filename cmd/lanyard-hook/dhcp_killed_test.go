@@ -52,3 +52,23 @@ func TestDHCPKilledAtReplacement(t *testing.T) {
 	b.start()
 	d.WantLog("DHCPRELEASE(eth0) " + a.Addr.Addr().String())
 }
+
+// TestDHCP6Killed is TestDHCPKilled for DHCPv6, with the same address for both attaches.
+func TestDHCP6Killed(t *testing.T) {
+	b, _, d := lanDHCP6(t, dnsmasq6)
+	before := b.Links(b.Host)
+	c := testenv.NewContainer(t)
+	b.stop()
+	b.start("LANYARD_FAILPOINT=dhcp")
+	b.Attach("c1", c, "network=web")
+	b.cmd.Wait() // "signal: killed"
+	b.start()
+	b.WantNothing("web", before)
+	d.WantLog("DHCPRELEASE(eth0) 00:03:00:01:")
+	b.MustAttach("c1", c, "network=web")
+	if _, addr := b.lease6(c); strings.Count(d.Log(), "DHCPREPLY(eth0) "+addr) != 2 {
+		t.Errorf("not one address for both attaches: %s", d.Log())
+	}
+	b.DetachAndEnd("c1", c)
+	b.WantNothing("web", before)
+}

@@ -19,16 +19,23 @@ import (
 // if the switch port does not carry the VLAN, or if the answers come back without its tag.
 //
 // Row: addresses from the LAN's DHCP servers
+// Row: IPv6 addresses from the LAN's DHCPv6 servers
 func TestDHCPVLAN(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})
-	gw := b.AddGateway(50, "192.168.50.1/24")
-	gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=6,192.168.50.5")
+	gw := b.AddGateway(50, "192.168.50.1/24", "fd78::1/64")
+	gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=6,192.168.50.5",
+		"--dhcp-range=fd78::100,fd78::1ff,64,120")
+	gw.ServeRadvd(managed)
 	for name, vlan := range map[string]string{"web": ".50", "db": ".60"} {
 		b.Define(name, b.Trunk+vlan, func(d *network.Definition) {
 			d.IPAM, d.Managed, d.Deadline = network.IPAMDHCP, true, network.Duration(2*time.Second)
 		})
 	}
+	b.Define("six", b.Trunk+".50", func(d *network.Definition) {
+		d.IPAM, d.IPv6Mode, d.ShareParent, d.Managed = network.IPAMNone, network.IPv6DHCP, true, true
+		d.Deadline = network.Duration(20 * time.Second)
+	})
 	before := b.Links(b.Host)
 	dir, err := os.MkdirTemp("", "engine")
 	must(t, err)
@@ -54,6 +61,15 @@ func TestDHCPVLAN(t *testing.T) {
 		}
 		e.must(runtime, "--root", root, "delete", "--force", id)
 	}
+	bundle, root := e.bundle("six", e.hooks("createRuntime"), "network=six"), dir+"/state-six"
+	t.Cleanup(func() { e.run("runc", "--root", root, "delete", "--force", "six") })
+	e.must("runc", "--root", root, "run", "--detach", "--bundle", bundle, "six")
+	r, inside := b.Record(), e.must("runc", "--root", root, "exec", "six", "ip", "-6", "addr", "show", "eth0")
+	if r.DHCP6 == nil || r.DHCP6.Addr.Masked() != mustPrefix("fd78::/64") || r.Verdict.Code != "ok" ||
+		!strings.Contains(r.Verdict.Text, "on VLAN 50 of") || !strings.Contains(inside, " "+r.DHCP6.Addr.String()) {
+		t.Errorf("the container has %v, verdict %v: %s", r.Addrs, r.Verdict, inside)
+	}
+	e.must("runc", "--root", root, "delete", "--force", "six")
 	c := testenv.NewContainer(t)
 	b.TakeOffTrunk(60)
 	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=db"), 1,

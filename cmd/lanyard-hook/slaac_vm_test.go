@@ -41,7 +41,7 @@ func TestSLAACVLAN(t *testing.T) {
 		if len(r.Verdicts) != 2 || r.Verdict.Code != verify.OK || !strings.Contains(r.Verdicts[1].Text, "on VLAN 50 of") {
 			t.Errorf("%s: the verdicts are %v", runtime, r.Verdicts)
 		}
-		inside := e.must(runtime, "--root", root, "exec", id, "ip", "addr", "show", "eth0")
+		inside := e.must(runtime, "--root", root, "exec", id, "ip", "addr", "show", "dev", "eth0", "scope", "global")
 		if !strings.Contains(inside, " fd77::") || strings.Contains(inside, "tentative") {
 			t.Errorf("%s: inside is %s", runtime, inside)
 		}

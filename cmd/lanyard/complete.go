@@ -106,7 +106,8 @@ func (l *line) values(last string) []string {
 	case "ipam":
 		return []string{string(network.IPAMNone), string(network.IPAMDHCP)}
 	case "ipv6-mode":
-		return []string{string(network.IPv6Leased), string(network.IPv6SLAAC), string(network.IPv6Both)}
+		return []string{string(network.IPv6Leased), string(network.IPv6SLAAC), string(network.IPv6Both),
+			string(network.IPv6DHCP)}
 	case "leases":
 		return []string{string(network.LeasesEtcd)}
 	case "on-outage":

@@ -28,7 +28,8 @@ Examples:
 
 "evidence" is what the trunk program had seen when the verdict was computed, and
 "evidence_now" what it has seen until now. "slaac_now" has the addresses from routers, with
-the time until each is deprecated and removed, in nanoseconds. "guarded_now" counts the frames that a
+the time until each is deprecated and removed, in nanoseconds. "dhcp" and "dhcp6" are leases of
+DHCP servers. "guarded_now" counts the frames that a
 rootless container's guard passed, and those that it dropped, by reason. --timing
 shows the time of each step of the attach, up to the commit. It is recorded for
 containers with LANYARD_TRACE=1 in the "env" of their hook.`,
@@ -46,7 +47,8 @@ type inspection struct {
 	Now       *verify.Evidence `json:"evidence_now"`        // null if the trunk is not watched
 	Unwatched string           `json:"unwatched,omitempty"` // why not
 	// Expires is when the lease of a DHCP server ends, by the clock as it is set now; zero: never.
-	Expires time.Time `json:"dhcp_expires,omitzero"`
+	Expires  time.Time `json:"dhcp_expires,omitzero"`
+	Expires6 time.Time `json:"dhcp6_expires,omitzero"`
 	// Changes are the ways in which the interface is not as it was given.
 	Changes []verify.Change `json:"changes_now,omitempty"`
 	// Auto are the addresses from router advertisements.
@@ -85,6 +87,9 @@ func (e env) runInspect(c *cli.Context) error {
 		i := inspection{Attachment: a, Changes: now[a.ID].Changes, Auto: now[a.ID].Auto}
 		if a.DHCP != nil {
 			i.Expires = a.DHCP.Expires.Wall()
+		}
+		if a.DHCP6 != nil {
+			i.Expires6 = a.DHCP6.Expires.Wall()
 		}
 		if seen, err := l.Evidence(a); err != nil {
 			i.Unwatched = err.Error()

@@ -23,7 +23,8 @@ func createFlags() []cli.Flag {
 			"`MODE` dhcp: addresses from the LAN's DHCP servers; none: workloads configure their own (default: Lanyard's own)",
 			"ipam-driver"),
 		textOption("ipv6-mode",
-			"`MODE` IPv6 addresses: leased; slaac, from router advertisements; or both (default: leased)"),
+			"`MODE` IPv6 addresses: leased; slaac, from router advertisements; both; or dhcp, from DHCPv6 servers "+
+				"(default: leased)"),
 		textOption("mode",
 			"`MODE` macvlan mode: bridge, private, vepa, passthru (default: bridge); ipvlan: l2, l3, l3s (default: l2)"),
 		textOption("mtu", "`BYTES` MTU of containers' interfaces (default: the parent's)"),

@@ -85,12 +85,13 @@ func listFlag(c *cli.Context, flag string) (words []string) {
 // checkIPv6 compares --ipv6 with the subnets. Lanyard does not need the flag, which exists
 // for Docker's command lines: an IPv6 subnet is enough.
 func checkIPv6(c *cli.Context, subnets []network.Subnet) error {
-	routed := c.String("ipv6-mode") == string(network.IPv6SLAAC)
+	mode := network.IPv6Mode(c.String("ipv6-mode"))
+	routed := mode == network.IPv6SLAAC || mode == network.IPv6DHCP
 	if !c.IsSet("ipv6") || routed && c.Bool("ipv6") {
 		return nil
 	}
 	if routed {
-		return usagef("--ipv6=false and --ipv6-mode %s contradict each other: leave one of them out", network.IPv6SLAAC)
+		return usagef("--ipv6=false and --ipv6-mode %s contradict each other: leave one of them out", mode)
 	}
 	for _, s := range subnets {
 		if s.Subnet.Addr().Is6() && !c.Bool("ipv6") {

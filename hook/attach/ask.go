@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ func (v *verification) onProbeLink(f func(index int, name string) error) error {
 // plan returns the plan of a round for the addresses and gateways of the record.
 func (v *verification) plan() verify.Plan {
 	p := verify.Plan{
-		Addrs:    v.addrs(),
+		Addrs:    slices.DeleteFunc(v.addrs(), v.isKept),
 		Held:     v.configured,
 		Gateways: v.rec.Gateways,
 		Window:   time.Duration(v.def.ConflictWindow),
@@ -33,7 +34,10 @@ func (v *verification) plan() verify.Plan {
 	}
 	if v.unwatched == "" {
 		p.Observed, p.Ask = v.claimants, v.askConflict
-		p.FromContainer = v.hostState == nil || len(v.hostState.unrecorded) > 0
+		// Without a gateway, the trunk watches for the question for an address. An announcement is one for
+		// IPv4 only.
+		noQuestion := len(v.rec.Gateways) == 0 && !slices.ContainsFunc(p.Addrs, netip.Addr.Is4)
+		p.FromContainer = noQuestion || v.hostState == nil || len(v.hostState.unrecorded) > 0
 	}
 	return p
 }
@@ -72,7 +76,7 @@ func (v *verification) claimants() []verify.Claimant {
 		return nil
 	}
 	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
-		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured
+		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured || v.isKept(c.Addr)
 	})
 }
 

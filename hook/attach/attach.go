@@ -141,7 +141,7 @@ func (t *attempt) run(ctx context.Context) error {
 	if err := t.createInterface(ctx); err != nil {
 		return err
 	}
-	if err := t.acquireLease(ctx); err != nil {
+	if err := t.acquireLeases(ctx); err != nil {
 		return err
 	}
 	if err := t.verifyAndConfigure(ctx); err != nil {

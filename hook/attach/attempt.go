@@ -30,7 +30,7 @@ type attempt struct {
 	checked      hook.Attachment      // the attachment that checkJoined has seen last
 	noDefault    map[hook.Family]bool // default routes that this interface does not get
 	renewing     bool                 // the service would renew a lease of a DHCP server
-	replacing    bool                 // a running container gets another lease of a DHCP server
+	replacing    hook.Family          // a running container gets another lease of a DHCP server; 0: it does not
 	traceStart   int                  // number of steps in the trace before this attach
 
 	joined      bool // the namespace already had the interface

@@ -1,8 +1,11 @@
 package attach
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
@@ -136,10 +139,11 @@ func (l *Local) now(ns *link.Netns, a *hook.Attachment, parent parentNow) Now {
 		return Now{Changes: append(lost, verify.Change{Text: text})}
 	}
 	found.Parent, found.ParentName, found.ParentMTU = parent.state, parent.link.Name, parent.link.MTU
-	if gone := !found.Exists || found.Parent != verify.ParentKept; !gone && hasLostDHCP(a) {
-		lost = []verify.Change{{Code: verify.LeaseLost, Text: fmt.Sprintf("interface %q has no address: %s: the service "+
-			"asks for one again and again", a.Interface, a.DHCP.Lost)}}
-		return Now{Changes: lost, Auto: found.Auto}
+	if gone := !found.Exists || found.Parent != verify.ParentKept; !gone {
+		lost = append(lost, lostDHCP(a)...)
+		if hasLost(a, hook.IPv4) { // its default routes are gone with the address
+			return Now{Changes: lost, Auto: found.Auto}
+		}
 	}
 	g := given(a)
 	if a.Guard == nil && found.MAC == parent.link.MAC {
@@ -151,14 +155,32 @@ func (l *Local) now(ns *link.Netns, a *hook.Attachment, parent parentNow) Now {
 	return Now{Changes: append(lost, verify.Changes(g, found)...), Auto: found.Auto}
 }
 
-// hasLostDHCP reports whether an attachment has lost its lease of a DHCP server.
-func hasLostDHCP(a *hook.Attachment) bool { return a.DHCP != nil && a.DHCP.Lost != "" }
+// hasLost reports whether an attachment has lost its lease of a DHCP server for a family.
+func hasLost(a *hook.Attachment, f hook.Family) bool {
+	l := a.ServerLease(f)
+	return l != nil && l.Lost != ""
+}
+
+// lostDHCP returns a change for each lease of a DHCP server that an attachment has lost.
+func lostDHCP(a *hook.Attachment) (list []verify.Change) {
+	for f, address := range map[hook.Family]string{hook.IPv4: "address", hook.IPv6: "IPv6 address"} {
+		if hasLost(a, f) {
+			list = append(list, verify.Change{Code: verify.LeaseLost, Text: fmt.Sprintf("interface %q has no %s: %s: the "+
+				"service asks for one again and again", a.Interface, address, a.ServerLease(f).Lost)})
+		}
+	}
+	slices.SortFunc(list, func(a, b verify.Change) int { return cmp.Compare(a.Text, b.Text) })
+	return list
+}
 
 // given returns what an attachment's interface was given.
 func given(a *hook.Attachment) verify.Given {
 	g := verify.Given{
 		Name: a.Interface, MAC: a.MAC, Addrs: a.Addrs, Defaults: a.Defaults, Addressed: len(a.Addrs) > 0,
-		Parent: a.Parent, MTU: a.MTU, Fixed: a.MTURequested != 0, Autoconf: a.SLAAC != nil,
+		Parent: a.Parent, MTU: a.MTU, Fixed: a.MTURequested != 0, Autoconf: a.IsAutoconf(),
+	}
+	if hasLost(a, hook.IPv6) { // an attempt may have recorded the address before it configures it
+		g.Addrs = slices.DeleteFunc(slices.Clone(a.Addrs), func(p netip.Prefix) bool { return p.Addr().Is6() })
 	}
 	if a.Driver == network.DriverIPvlan {
 		g.MAC = [6]byte{} // the parent's, also when that changes

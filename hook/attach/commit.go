@@ -27,9 +27,10 @@ func (t *attempt) commit(ctx context.Context) error {
 	}
 	was := t.rec
 	t.rec.State, t.rec.Former, t.rec.Timing = hook.Attached, nil, t.r.Trace.Since(t.traceStart)
-	if was.DHCP != nil {
-		l := *was.DHCP
-		l.Lost, t.rec.DHCP = "", &l
+	if l := t.rec.ServerLease(t.replacing); t.replacing != 0 && l != nil {
+		now := *l
+		now.Lost = ""
+		t.rec.SetServerLease(t.replacing, &now)
 	}
 	err := t.DB.Update(ctx, func(tx record.Tx) error {
 		// Inside the transaction: a poststop before it leaves the record to this process, and

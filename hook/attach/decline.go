@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -20,13 +21,13 @@ const pickRandomAfter = 3
 // decline declines the address that a claimant has, claims the next one, and changes record,
 // guard, datapath and interface to it.
 func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
-	old := t.rec.Endpoint
+	before, old := t.rec, t.rec.Endpoint
 	t.rec.Former = &old // undo needs it until the interface has changed and the old endpoint is removed
 	// If two hosts probe at the same time, both decline. In the same order, they would choose
 	// the same address again.
 	t.pickRandom = c.Probing || t.conflicts >= pickRandomAfter
-	if t.rec.DHCP != nil {
-		err := t.declineServers(ctx, t.addrToDecline(c))
+	if a := t.addrToDecline(c); t.rec.ServerLease(hook.FamilyOf(a)) != nil {
+		err := t.declineServers(ctx, a)
 		t.rec.Former = nil // the MAC is the same
 		return err
 	}
@@ -45,7 +46,22 @@ func (t *attempt) decline(ctx context.Context, c verify.Claimant) error {
 	if err := t.readdress(ctx); err != nil {
 		return err
 	}
-	return t.forgetFormer()
+	if err := t.forgetFormer(); err != nil {
+		return err
+	}
+	return t.renewForMAC(ctx, &before)
+}
+
+// renewForMAC gets another lease from a DHCPv6 server if the MAC is another one than before: for servers,
+// the interface is another client then, and the kernel has removed its IPv6 addresses.
+func (t *attempt) renewForMAC(ctx context.Context, before *hook.Attachment) error {
+	if t.rec.DHCP6 == nil || t.rec.MAC == before.MAC {
+		return nil
+	}
+	t.releaseServer(before, hook.IPv6)
+	t.rec.DHCP6 = nil
+	t.rec.SetServerAddr(hook.IPv6, netip.Prefix{})
+	return t.acquireLease(ctx, hook.IPv6)
 }
 
 // claimsRequested reports whether the claimant has the address or MAC that the container requested.
@@ -67,7 +83,7 @@ func (t *attempt) addrToDecline(c verify.Claimant) netip.Addr {
 
 // giveUp declines an address, to the DHCP server, too, if it comes from one.
 func (t *attempt) giveUp(ctx context.Context, a netip.Addr) error {
-	if t.rec.DHCP != nil {
+	if t.rec.ServerLease(hook.FamilyOf(a)) != nil {
 		return t.giveUpLease(ctx, a)
 	}
 	return t.WithStore(ctx, t.rec.Leases, func(in ipam.Store) error { return t.declineLease(ctx, t.withShare(in), a) })

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -13,6 +14,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boottime"
@@ -33,8 +35,18 @@ var errOutside = errors.New("the network's subnet is")
 
 // checkRenewed returns an error if the network's addresses need the service, and it does not run.
 func (t *attempt) checkRenewed() error {
-	if t.def.IPAM == network.IPAMDHCP && !t.renewing {
+	if t.def.AsksServers() && !t.renewing {
 		return errNotRenewed
+	}
+	return nil
+}
+
+// acquireLeases gets an address from a DHCP server in each family that the network has them in.
+func (t *attempt) acquireLeases(ctx context.Context) error {
+	for _, f := range hook.Families {
+		if err := t.acquireLease(ctx, f); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -42,34 +54,35 @@ func (t *attempt) checkRenewed() error {
 // acquireLease gets an address from a DHCP server, for an interface that exists, and changes record,
 // guard and datapath to it. It does nothing on a network with other addresses, or if the attachment
 // has its lease.
-func (t *attempt) acquireLease(ctx context.Context) error {
-	if t.def.IPAM != network.IPAMDHCP || t.rec.DHCP != nil {
+func (t *attempt) acquireLease(ctx context.Context, f hook.Family) error {
+	if !t.def.FromServers(int(f)) || t.rec.ServerLease(f) != nil {
 		return nil
 	}
 	var err error
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
 		return err
 	}
-	l, err := t.askServers(ctx)
+	l, err := t.askServers(ctx, f)
 	if err != nil {
 		return err
 	}
 	t.reached("dhcp")
-	return t.take(ctx, l)
+	return t.take(ctx, f, l)
 }
 
 // askServers returns the lease that a DHCP server has given to the interface.
-func (t *attempt) askServers(ctx context.Context) (l dhcp.Lease, err error) {
+func (t *attempt) askServers(ctx context.Context, f hook.Family) (l dhcp.Lease, err error) {
+	if f == hook.IPv6 {
+		return t.askServers6(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(time.Duration(t.def.Deadline), dhcpWait))
 	defer cancel()
 	r := dhcp.Request{Given: givenByNetwork(t.def), Usable: t.usable, Accept: func(offer dhcp.Lease) error {
-		return t.recordOffer(ctx, offer)
+		return t.recordOffer(ctx, hook.IPv4, offer)
 	}}
-	if len(t.want.Addrs) > 0 {
-		r.Addr = t.want.Addrs[0]
-	}
+	r.Addr = t.requested(hook.IPv4)
 	asked, before := verify.Now(), t.counters()
-	err = t.withServers(t.ns, &t.rec, func(c *dhcp.Conn) error {
+	err = t.withServers(t.ns, &t.rec, hook.IPv4, func(c dhcp.Conn) error {
 		l, err = c.Acquire(ctx, r)
 		return err
 	})
@@ -77,7 +90,7 @@ func (t *attempt) askServers(ctx context.Context) (l dhcp.Lease, err error) {
 	if !errors.As(err, &none) || len(none.Refused) > 0 && !errors.Is(none, errOutside) {
 		return l, err
 	}
-	return l, t.refuseWithoutLease(none, asked, before)
+	return l, t.refuseWithoutLease(none, "", asked, before)
 }
 
 // notConfigured is why a container does not have a lease that its server may have given already.
@@ -85,9 +98,9 @@ const notConfigured = "it is not configured yet"
 
 // recordOffer writes an offer to the record before it is accepted: if this process is killed, the sweep
 // or the next service gives the lease back.
-func (t *attempt) recordOffer(ctx context.Context, offer dhcp.Lease) error {
+func (t *attempt) recordOffer(ctx context.Context, f hook.Family, offer dhcp.Lease) error {
 	row := t.rec
-	if row.DHCP = &offer; t.replacing {
+	if row.SetServerLease(f, &offer); t.replacing != 0 {
 		offer.Lost = notConfigured
 	}
 	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &row) })
@@ -122,9 +135,11 @@ func (v *verification) seenSince(before *verify.Counters) (*verify.Counters, *ve
 	}, &e, nil
 }
 
-// refuseWithoutLease returns the *Refusal of a start without a lease. asked is the time of the first
-// request, and before what the trunk had counted then.
-func (t *attempt) refuseWithoutLease(none *dhcp.NoLease, asked verify.Instant, before *verify.Counters) error {
+// refuseWithoutLease returns the *Refusal of a start without a lease. routers is what they say of servers,
+// asked the time of the first request, and before what the trunk had counted then.
+func (t *attempt) refuseWithoutLease(
+	none *dhcp.NoLease, routers string, asked verify.Instant, before *verify.Counters,
+) error {
 	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout) // the attach's deadline is over
 	defer cancel()
 	state, err := t.refreshHostState(ctx)
@@ -135,7 +150,7 @@ func (t *attempt) refuseWithoutLease(none *dhcp.NoLease, asked verify.Instant, b
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Asked: asked,
 		Now: verify.Now(), Down: state.down, Local: func(mac ether.MAC) bool { return t.isLocal(state, mac) },
 	}
-	n := verify.NoLease{Sent: none.Sent, Waited: none.Waited}
+	n := verify.NoLease{Protocol: string(none.Protocol), Routers: routers, Sent: none.Sent, Waited: none.Waited}
 	if len(none.Refused) > 0 {
 		n.Outside = none.Error()
 	}
@@ -152,17 +167,25 @@ func (t *attempt) refuseWithoutLease(none *dhcp.NoLease, asked verify.Instant, b
 	return refusal
 }
 
-// withServers runs f with a connection to the servers from the attachment's link on the LAN.
-func (l *Local) withServers(ns *link.Netns, a *hook.Attachment, f func(*dhcp.Conn) error) error {
-	var c *dhcp.Conn
+// withServers runs do with a connection to the servers of a family from the attachment's link on the LAN.
+func (l *Local) withServers(ns *link.Netns, a *hook.Attachment, f hook.Family, do func(dhcp.Conn) error) error {
+	var c dhcp.Conn
 	err := driver.Of(l.Parts, a).OnLAN(ns, a, func(index int) (err error) {
-		c, err = dhcp.Open(index, clientOf(a))
+		c, err = openConn(f, index, clientOf(a))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c), c.Close())
+	return errors.Join(do(c), c.Close())
+}
+
+// openConn opens a connection to the servers of a family, as dhcp.Open does.
+func openConn(f hook.Family, index int, c dhcp.Client) (dhcp.Conn, error) {
+	if f == hook.IPv6 {
+		return dhcp.Open6(index, c)
+	}
+	return dhcp.Open(index, c)
 }
 
 // clientOf returns what identifies an attachment to servers. A caller without privilege chooses the
@@ -191,9 +214,8 @@ func givenByNetwork(def *network.Definition) (g dhcp.Given) {
 // usable returns why the container cannot have a lease, or nil.
 func (t *attempt) usable(l dhcp.Lease) error {
 	a := l.Addr.Addr()
-	if len(t.want.Addrs) > 0 && t.want.Addrs[0] != a {
-		return fmt.Errorf("offers address %s instead of the requested %s: request another address, or none", a,
-			t.want.Addrs[0])
+	if want := t.requested(hook.IPv4); want.IsValid() && want != a {
+		return fmt.Errorf("offers address %s instead of the requested %s: request another address, or none", a, want)
 	}
 	for _, s := range t.def.Subnets {
 		if !s.Subnet.Contains(a) {
@@ -203,11 +225,16 @@ func (t *attempt) usable(l dhcp.Lease) error {
 			return fmt.Errorf("offers address %s, which is the network's gateway", a)
 		}
 	}
-	if t.def.SLAAC() && t.rec.MTURequested == 0 && l.MTU != 0 && l.MTU < minMTU6 {
+	if t.def.TakesRouters() && t.rec.MTURequested == 0 && l.MTU != 0 && l.MTU < minMTU6 {
 		return fmt.Errorf("offers MTU %d, but IPv6 needs at least %d: correct its option 26, or use a network with --mtu",
 			l.MTU, minMTU6)
 	}
-	reserved := map[netip.Addr]string{}
+	return t.usableHere(l)
+}
+
+// usableHere returns an error for a lease of an address of this host.
+func (t *attempt) usableHere(l dhcp.Lease) error {
+	a, reserved := l.Addr.Addr(), map[netip.Addr]string{}
 	if err := t.reserveHosts(reserved, l.Addr.Masked(), t.hostAddrs); err != nil {
 		return err
 	}
@@ -217,37 +244,28 @@ func (t *attempt) usable(l dhcp.Lease) error {
 	return nil
 }
 
+// requested returns the address of a family that the container requests, or the zero Addr.
+func (t *attempt) requested(f hook.Family) netip.Addr {
+	for _, a := range t.want.Addrs {
+		if hook.FamilyOf(a) == f {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
 // take makes a lease that of the attachment: it is recorded before it is used. The new ifindexes of a
 // guarded interface are recorded again, because [Local.RenewLeases] asks through them.
-func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
-	if t.replacing {
+func (t *attempt) take(ctx context.Context, f hook.Family, l dhcp.Lease) error {
+	if t.replacing != 0 {
 		l.Lost = notConfigured // until commit: the service may be killed before
 	}
-	t.rec.DHCP, t.rec.Addrs, t.rec.Gateways = &l, []netip.Prefix{l.Addr}, nil
-	s := subnetOfLease(t.def, l)
-	if t.subnets = []network.Subnet{s}; s.Gateway.IsValid() && !t.def.Internal {
-		t.rec.Gateways = []netip.Addr{s.Gateway}
+	t.rec.SetServerLease(f, &l)
+	t.rec.SetServerAddr(f, l.Addr)
+	if f == hook.IPv4 {
+		t.takeSubnet(l)
 	}
-	if t.rec.MTURequested == 0 && l.MTU != 0 {
-		t.rec.MTU = min(l.MTU, t.parent.MTU)
-	}
-	if err := t.DB.Hold(ctx, func() error {
-		lease := ipam.Lease{Addr: l.Addr.Addr(), Owner: ownerOf(t.rec), Name: t.leaseName()}
-		err := t.Leases.Own.Release(ctx, t.rec.Pools[0], lease.Owner, 0) // an earlier lease, if it had one
-		if err == nil {
-			err = t.Leases.Own.Claim(ctx, t.rec.Pools[0], lease)
-		}
-		if errors.Is(err, ipam.ErrTaken) {
-			err = fmt.Errorf("DHCP server %s (%s) has given an address twice: %w", l.Server, l.ServerMAC, err)
-		}
-		if err != nil {
-			return err
-		}
-		if err = t.recordEndpoint(ctx); err != nil { // a detach may have removed the record by now
-			err = errors.Join(err, t.Leases.Own.Release(ctx, t.rec.Pools[0], lease.Owner, 0))
-		}
-		return err
-	}); err != nil {
+	if err := t.claimLease(ctx, f, l); err != nil {
 		return err
 	}
 	if err := t.rec.WriteNames(t.Names); err != nil {
@@ -261,6 +279,43 @@ func (t *attempt) take(ctx context.Context, l dhcp.Lease) error {
 		return err
 	}
 	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &t.rec) })
+}
+
+// takeSubnet sets what a lease for IPv4 brings besides its address.
+func (t *attempt) takeSubnet(l dhcp.Lease) {
+	t.rec.Gateways = nil
+	s := subnetOfLease(t.def, l)
+	if t.subnets = []network.Subnet{s}; s.Gateway.IsValid() && !t.def.Internal {
+		t.rec.Gateways = []netip.Addr{s.Gateway}
+	}
+	if t.rec.MTURequested == 0 && l.MTU != 0 {
+		t.rec.MTU = min(l.MTU, t.parent.MTU)
+	}
+}
+
+// claimLease claims the address of a server's lease in the pool of the network, and writes the record.
+func (t *attempt) claimLease(ctx context.Context, f hook.Family, l dhcp.Lease) error {
+	pool := parts.ServerPool(t.def, int(f))
+	if !slices.Contains(t.rec.Pools, pool) { // of a rebuilt record
+		t.rec.Pools = append(slices.Clone(t.rec.Pools), pool)
+	}
+	return t.DB.Hold(ctx, func() error {
+		lease := ipam.Lease{Addr: l.Addr.Addr(), Owner: ownerOf(t.rec), Name: t.leaseName()}
+		err := t.Leases.Own.Release(ctx, pool, lease.Owner, 0) // an earlier lease, if it had one
+		if err == nil {
+			err = t.Leases.Own.Claim(ctx, pool, lease)
+		}
+		if errors.Is(err, ipam.ErrTaken) {
+			err = fmt.Errorf("DHCP server %s (%s) has given an address twice: %w", l.Server, l.ServerMAC, err)
+		}
+		if err != nil {
+			return err
+		}
+		if err = t.recordEndpoint(ctx); err != nil { // a detach may have removed the record by now
+			err = errors.Join(err, t.Leases.Own.Release(ctx, pool, lease.Owner, 0))
+		}
+		return err
+	})
 }
 
 // subnetOfLease returns the subnet of a lease, with the gateway of the definition or of the server.
@@ -277,7 +332,7 @@ func (t *attempt) declineServers(ctx context.Context, a netip.Addr) error {
 	if err := t.giveUpLease(ctx, a); err != nil {
 		return err
 	}
-	if err := t.acquireLease(ctx); err != nil {
+	if err := t.acquireLease(ctx, hook.FamilyOf(a)); err != nil {
 		return fmt.Errorf("address %s is in use by another station on the LAN: %w", a, err)
 	}
 	return nil
@@ -285,31 +340,42 @@ func (t *attempt) declineServers(ctx context.Context, a netip.Addr) error {
 
 // giveUpLease tells the server, and keeps in the database, that another station has the address.
 func (t *attempt) giveUpLease(ctx context.Context, a netip.Addr) error {
-	l := t.rec.DHCP
-	if err := t.withServers(t.ns, &t.rec, func(c *dhcp.Conn) error { return c.Decline(*l) }); err != nil {
+	f := hook.FamilyOf(a)
+	l := t.rec.ServerLease(f)
+	if err := t.withServers(t.ns, &t.rec, f, func(c dhcp.Conn) error { return c.Decline(*l) }); err != nil {
 		return err
 	}
-	err := t.WithStore(ctx, "", func(in ipam.Store) error { return t.declineLease(ctx, in, a) })
-	t.rec.DHCP = nil
+	err := t.WithStore(ctx, "", func(in ipam.Store) error {
+		return in.Decline(ctx, parts.ServerPool(t.def, int(f)), a, ownerOf(t.rec), declineTime)
+	})
+	t.rec.SetServerLease(f, nil)
 	return err
 }
 
-// releaseServers gives the lease of an attachment back, from the parent: its interface may be gone.
-// There is no answer to wait for. If the message is lost, the lease ends by itself.
+// releaseServers gives the leases of an attachment back.
 func (l *Local) releaseServers(a *hook.Attachment) {
-	if a.DHCP == nil || a.DHCP.ServerMAC.IsZero() || a.DHCP.Returned || a.ParentIdx == 0 {
+	for _, f := range hook.Families {
+		l.releaseServer(a, f)
+	}
+}
+
+// releaseServer gives the lease of an attachment for one family back, from the parent: its interface may
+// be gone. It waits for no answer. If the message is lost, the lease ends by itself.
+func (l *Local) releaseServer(a *hook.Attachment, f hook.Family) {
+	lease := a.ServerLease(f)
+	if lease == nil || lease.ServerMAC.IsZero() || lease.Returned || a.ParentIdx == 0 {
 		return
 	}
 	err := l.Host.Do(func() error {
-		c, err := dhcp.Open(a.ParentIdx, clientOf(a))
+		c, err := openConn(f, a.ParentIdx, clientOf(a))
 		if err != nil {
 			return err
 		}
-		return errors.Join(c.Release(*a.DHCP), c.Close())
+		return errors.Join(c.Release(*lease), c.Close())
 	})
 	if err != nil {
 		l.Log.Warn("could not release an address to its DHCP server: the server has it until the lease ends",
-			"address", a.DHCP.Addr, "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
+			"address", lease.Addr, "server", lease.Server, "ends", lease.Expires.Wall(), "err", err)
 	}
 }
 
@@ -329,10 +395,22 @@ func (t *attempt) routesOfLease() (routes []link.Route) {
 	return routes
 }
 
-// lifetime returns for how long the address is valid: until the lease ends; 0 if it does not end.
-func (t *attempt) lifetime() time.Duration {
-	if t.rec.DHCP == nil {
-		return 0
+// addrFor returns an address of the record for the interface: that of a lease ends with the lease.
+func (t *attempt) addrFor(p netip.Prefix) link.Addr {
+	l := t.rec.ServerLease(hook.FamilyOf(p.Addr()))
+	if l == nil || l.Addr.Addr() != p.Addr() {
+		return link.Addr{Prefix: p}
 	}
-	return t.rec.DHCP.Remaining(boottime.Now())
+	return addrOfLease(l)
+}
+
+// addrOfLease returns the address of a lease, with the times that remain.
+func addrOfLease(l *dhcp.Lease) link.Addr {
+	now := boottime.Now()
+	a := link.Addr{Prefix: l.Addr, Valid: l.Remaining(now)}
+	if l.Deprecated != 0 && l.Deprecated < l.Expires {
+		a.Preferred = max(l.Deprecated.Sub(now), 0).Truncate(time.Second)
+		a.Deprecated = a.Preferred == 0
+	}
+	return a
 }

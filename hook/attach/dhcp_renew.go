@@ -61,12 +61,12 @@ type renewals struct {
 	lost, healthy errgroup.Group
 
 	mu   sync.Mutex
-	next map[verify.ID]boottime.Instant // when to try again, after a failure
+	next map[renewalKey]boottime.Instant // when to try again, after a failure
 	busy map[verify.ID]bool
 }
 
 func newRenewals() *renewals {
-	r := &renewals{next: map[verify.ID]boottime.Instant{}, busy: map[verify.ID]bool{}}
+	r := &renewals{next: map[renewalKey]boottime.Instant{}, busy: map[verify.ID]bool{}}
 	r.lost.SetLimit(renewAtOnce)
 	r.healthy.SetLimit(renewAtOnce)
 	return r
@@ -74,21 +74,47 @@ func newRenewals() *renewals {
 
 // waiting returns the leases of recs that are due and not being renewed, those that have waited longest
 // first. busy are those that were being renewed before recs was read: their rows may be old.
-func (r *renewals) waiting(recs []hook.Attachment, busy map[verify.ID]bool) (due []hook.Attachment) {
+func (r *renewals) waiting(recs []hook.Attachment, busy map[verify.ID]bool) (all []due) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := boottime.Now()
-	maps.DeleteFunc(r.next, func(id verify.ID, _ boottime.Instant) bool {
-		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == id })
+	maps.DeleteFunc(r.next, func(k renewalKey, _ boottime.Instant) bool {
+		return !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == k.id })
 	})
 	for _, a := range recs {
-		if a.State == hook.Attached && !busy[a.ID] && now >= r.next[a.ID] && isDue(a.DHCP, now) {
-			due = append(due, a)
+		if a.State != hook.Attached || busy[a.ID] {
+			continue
+		}
+		for _, f := range hook.Families {
+			if d := (due{a, f}); now >= r.next[d.key()] && isDue(d.lease(), now) {
+				all = append(all, d)
+			}
 		}
 	}
-	slices.SortStableFunc(due, func(a, b hook.Attachment) int { return cmp.Compare(r.next[a.ID], r.next[b.ID]) })
-	return due
+	slices.SortStableFunc(all, func(a, b due) int { return cmp.Compare(r.next[a.key()], r.next[b.key()]) })
+	// The second lease of an attachment has its turn after the first one has changed the record.
+	seen := map[verify.ID]bool{}
+	return slices.DeleteFunc(all, func(d due) bool {
+		second := seen[d.ID]
+		seen[d.ID] = true
+		return second
+	})
 }
+
+// due is an attachment with a lease of a family that has to be extended or replaced.
+type due struct {
+	hook.Attachment
+	family hook.Family
+}
+
+// renewalKey identifies a lease of an attachment.
+type renewalKey struct {
+	id     verify.ID
+	family hook.Family
+}
+
+func (d *due) key() renewalKey    { return renewalKey{d.ID, d.family} }
+func (d *due) lease() *dhcp.Lease { return d.ServerLease(d.family) }
 
 // inProgress returns the leases that are being renewed.
 func (r *renewals) inProgress() map[verify.ID]bool {
@@ -99,9 +125,9 @@ func (r *renewals) inProgress() map[verify.ID]bool {
 
 // start renews a lease in the background, if fewer than renewAtOnce of its kind are being renewed. f
 // returns the time until the next attempt, 0 after a success.
-func (r *renewals) start(a hook.Attachment, f func() time.Duration) {
+func (r *renewals) start(d due, f func() time.Duration) {
 	group := &r.healthy
-	if a.DHCP.Lost != "" {
+	if d.lease().Lost != "" {
 		group = &r.lost
 	}
 	r.mu.Lock()
@@ -110,14 +136,14 @@ func (r *renewals) start(a hook.Attachment, f func() time.Duration) {
 		wait := f()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.busy, a.ID)
-		if delete(r.next, a.ID); wait != 0 {
-			r.next[a.ID] = boottime.Now().Add(wait)
+		delete(r.busy, d.ID)
+		if delete(r.next, d.key()); wait != 0 {
+			r.next[d.key()] = boottime.Now().Add(wait)
 		}
 		return nil
 	})
 	if started {
-		r.busy[a.ID] = true
+		r.busy[d.ID] = true
 	}
 }
 
@@ -141,15 +167,16 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 	}
 	// The times of an earlier boot mean nothing: the sweep releases its records.
 	recs = slices.DeleteFunc(recs, func(a hook.Attachment) bool { return a.Netns.Boot != boot })
-	for _, a := range r.waiting(recs, busy) {
-		r.start(a, func() time.Duration {
-			err := l.renew(ctx, a)
+	for _, d := range r.waiting(recs, busy) {
+		r.start(d, func() time.Duration {
+			err := l.renew(ctx, d)
 			if err == nil || ctx.Err() != nil || errors.Is(err, hook.ErrGone) {
 				return 0
 			}
-			l.Log.With(a.LogAttrs()...).Warn("could not renew the lease of a container",
-				"address", a.DHCP.Addr, "server", a.DHCP.Server, "ends", a.DHCP.Expires.Wall(), "err", err)
-			return retryAfter(a.DHCP, boottime.Now(), err)
+			lease := d.lease()
+			l.Log.With(d.LogAttrs()...).Warn("could not renew the lease of a container",
+				"address", lease.Addr, "server", lease.Server, "ends", lease.Expires.Wall(), "err", err)
+			return retryAfter(lease, boottime.Now(), err)
 		})
 	}
 	return nil
@@ -157,7 +184,7 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 
 // isDue reports whether a lease has to be extended, or replaced.
 func isDue(l *dhcp.Lease, now boottime.Instant) bool {
-	return l.Lost != "" || l.Renew != 0 && now >= l.Renew
+	return l != nil && (l.Lost != "" || l.Renew != 0 && now >= l.Renew)
 }
 
 // errNoAddress is returned if a container was left without an address.
@@ -178,62 +205,71 @@ func retryAfter(l *dhcp.Lease, now boottime.Instant, err error) time.Duration {
 }
 
 // renew extends one lease, or gets another one if it has ended.
-func (l *Local) renew(ctx context.Context, a hook.Attachment) error {
-	def, err := network.Load(l.Networks, a.Network)
+func (l *Local) renew(ctx context.Context, d due) error {
+	def, err := network.Load(l.Networks, d.Network)
 	if err != nil {
 		return err
 	}
-	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
+	ns, err := l.Host.FindNetns(d.Netns.Inode, d.Netns.Cookie)
 	if err != nil || ns == nil {
 		return err // without a namespace, the sweep releases the attachment
 	}
 	defer ns.Close()
-	if a.DHCP.Lost != "" {
-		return l.replaceLease(ctx, ns, a, nil)
+	old := d.lease()
+	if old.Lost != "" {
+		return l.replaceLease(ctx, ns, d, nil)
 	}
-	left := a.DHCP.Expires.Sub(boottime.Now())
+	left := old.Expires.Sub(boottime.Now())
 	if left <= 0 {
-		return l.loseLease(ctx, ns, a, fmt.Sprintf("the lease of %s ended at %s, and no DHCP server has extended it",
-			a.DHCP.Addr.Addr(), a.DHCP.Expires.Wall().Format(time.TimeOnly)))
+		return l.loseLease(ctx, ns, d, fmt.Sprintf("the lease of %s ended at %s, and no DHCP server has extended it",
+			old.Addr.Addr(), old.Expires.Wall().Format(time.TimeOnly)))
 	}
 	var now dhcp.Lease
 	// Not after its end: the kernel removes the address then.
 	asked, cancel := context.WithTimeout(ctx, min(renewWait, left))
 	defer cancel()
-	err = l.withServers(ns, &a, func(c *dhcp.Conn) error {
-		now, err = c.Extend(asked, *a.DHCP, dhcp.Request{Given: givenByNetwork(def)})
+	err = l.withServers(ns, &d.Attachment, d.family, func(c dhcp.Conn) error {
+		now, err = c.Extend(asked, *old, dhcp.Request{Given: givenByNetwork(def)})
 		return err
 	})
 	switch {
 	case errors.Is(err, dhcp.ErrRefused):
-		return l.loseLease(ctx, ns, a, err.Error())
+		return l.loseLease(ctx, ns, d, err.Error())
 	case err != nil:
 		return err
-	case a.DHCP.Server.IsValid() && !sameConfiguration(*a.DHCP, now): // of a rebuilt lease, little is known
-		return l.replaceLease(ctx, ns, a, &now)
+	case old.Server.IsValid() && !sameConfiguration(*old, now): // of a rebuilt lease, little is known
+		return l.replaceLease(ctx, ns, d, &now)
 	}
+	return l.extended(ctx, ns, d, def, now)
+}
+
+// extended changes the address in the container and the record to a lease that was extended.
+func (l *Local) extended(
+	ctx context.Context, ns *link.Netns, d due, def *network.Definition, now dhcp.Lease,
+) error {
 	few := *ns
 	few.Tries = 3
-	addrs, err := few.Addrs(a.Index)
+	addrs, err := few.Addrs(d.Index)
 	if err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(addrs, func(has link.Addr) bool { return has.Prefix == now.Addr }) {
-		return withoutAddress(l.replaceLease(ctx, ns, a, &now)) // its routes are gone, too
+		return withoutAddress(l.replaceLease(ctx, ns, d, &now)) // its routes are gone, too
 	}
-	if err := ns.ExtendAddr(a.Index, link.Addr{Prefix: now.Addr, Valid: now.Remaining(boottime.Now())}); err != nil {
+	if err := ns.ExtendAddr(d.Index, addrOfLease(&now)); err != nil {
 		return err
 	}
-	if !a.DHCP.Server.IsValid() {
-		return l.completeLease(ctx, a, def, now)
+	if !d.lease().Server.IsValid() && d.family == hook.IPv4 {
+		return l.completeLease(ctx, d.Attachment, def, now)
 	}
-	return l.recordLease(ctx, a, now)
+	return l.recordLease(ctx, d, now)
 }
 
 // completeLease writes the lease of a rebuilt record with what only its server knows: the gateway. The
 // datapath watches for its answers from then on.
 func (l *Local) completeLease(ctx context.Context, a hook.Attachment, def *network.Definition, now dhcp.Lease) error {
-	a.DHCP, a.Addrs, a.Gateways = &now, []netip.Prefix{now.Addr}, nil
+	a.DHCP, a.Gateways = &now, nil
+	a.SetServerAddr(hook.IPv4, now.Addr)
 	if s := subnetOfLease(def, now); s.Gateway.IsValid() && !def.Internal {
 		a.Gateways = []netip.Addr{s.Gateway}
 	}
@@ -263,35 +299,44 @@ func sameConfiguration(a, b dhcp.Lease) bool {
 	return a.Addr == b.Addr && a.Gateway == b.Gateway && slices.Equal(a.Routes, b.Routes)
 }
 
-// recordLease writes a lease to the record of an attachment, which has no address if it is lost.
-func (l *Local) recordLease(ctx context.Context, a hook.Attachment, now dhcp.Lease) error {
+// recordLease writes a lease to the record of an attachment, which has no address of the family if it is
+// lost.
+func (l *Local) recordLease(ctx context.Context, d due, now dhcp.Lease) error {
 	return l.DB.Update(ctx, func(tx record.Tx) error {
-		row, err := record.Get(tx, a.ID)
+		row, err := record.Get(tx, d.ID)
 		if err != nil {
 			return err
 		}
-		if row.DHCP, row.Addrs = &now, nil; now.Lost == "" {
-			row.Addrs = []netip.Prefix{now.Addr}
-		}
+		setLease(&row, d.family, &now)
 		return record.Replace(tx, &row)
 	})
 }
 
+// setLease sets a lease of a record, and its address if it is not lost.
+func setLease(row *hook.Attachment, f hook.Family, l *dhcp.Lease) {
+	var addr netip.Prefix
+	if l.Lost == "" {
+		addr = l.Addr
+	}
+	row.SetServerLease(f, l)
+	row.SetServerAddr(f, addr)
+}
+
 // loseLease removes an address that the container must not use any more, and says so. Then it asks for
 // another lease.
-func (l *Local) loseLease(ctx context.Context, ns *link.Netns, a hook.Attachment, why string) error {
-	l.Log.With(a.LogAttrs()...).Error("a container has lost its address",
-		"address", a.DHCP.Addr, "verdict", verify.LeaseLost, "why", why)
-	lost := *a.DHCP
+func (l *Local) loseLease(ctx context.Context, ns *link.Netns, d due, why string) error {
+	lost := *d.lease()
+	l.Log.With(d.LogAttrs()...).Error("a container has lost its address",
+		"address", lost.Addr, "verdict", verify.LeaseLost, "why", why)
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	err := errors.Join(ns.DelAddr(a.Index, lost.Addr), l.permitNothing(a))
+	err := errors.Join(ns.DelAddr(d.Index, lost.Addr), l.permitNothing(d.Attachment))
 	if err == nil {
-		l.releaseServers(&a) // a server may have extended it in terms that were refused
+		l.releaseServer(&d.Attachment, d.family) // a server may have extended it in terms that were refused
 		lost.Returned = true
 	}
-	if err = errors.Join(err, l.recordLease(ctx, a, lost)); err == nil {
-		a.DHCP = &lost
-		err = l.replaceLease(ctx, ns, a, nil)
+	if err = errors.Join(err, l.recordLease(ctx, d, lost)); err == nil {
+		d.SetServerLease(d.family, &lost)
+		err = l.replaceLease(ctx, ns, d, nil)
 	}
 	return withoutAddress(err)
 }
@@ -321,32 +366,26 @@ func (l *Local) permitNothing(a hook.Attachment) error {
 
 // replaceLease gives a running container another lease: the given one, or the one that a server gives
 // now. It probes the address, and changes interface, guard, datapath and record to it. On an error,
-// the interface has no address, and the record says why.
-func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachment, given *dhcp.Lease) error {
-	t, err := l.attemptAgain(ns, a)
+// the interface has no address of the family, and the record says why. The addresses of the other family
+// stay as they are.
+func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *dhcp.Lease) error {
+	t, err := l.replacement(ns, d)
 	if err != nil {
 		return err
 	}
-	if t.parent, err = l.Host.ParentAt(a.ParentIdx); err != nil {
-		return err
+	old := d.lease()
+	if old.Addr.IsValid() { // of a rebuilt record, it may not be known
+		if err := ns.DelAddr(d.Index, old.Addr); err != nil {
+			return err
+		}
 	}
-	old := a.DHCP.Addr
-	t.replacing, t.want.Addrs, t.rec.MTU = true, nil, a.MTU
-	t.link = link.Interface{Name: a.Interface, Index: a.Index, MAC: a.MAC, MTU: a.MTU}
-	t.unwatched = l.WatchNetwork(t.def, t.parent)
-	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
-		return err
+	if old.Lost != "" {
+		l.releaseServer(&d.Attachment, d.family) // the process that got it was killed
 	}
-	if err := ns.DelAddr(a.Index, old); err != nil {
-		return err
-	}
-	if a.DHCP.Lost != "" {
-		l.releaseServers(&a) // the process that got it was killed
-	}
-	if t.rec.DHCP, t.rec.Addrs = nil, nil; given != nil {
-		err = t.take(ctx, *given)
+	if given != nil {
+		err = t.takeGiven(ctx, *given)
 	} else {
-		err = t.acquireLease(ctx)
+		err = t.acquireLease(ctx, d.family)
 	}
 	if err == nil {
 		err = t.verifyAndConfigure(ctx)
@@ -355,17 +394,52 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, a hook.Attachm
 		err = &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
 	}
 	if err == nil {
-		err = t.keepRouters(ctx, a)
+		err = t.keepRouters(ctx, d.Attachment)
 	}
 	if err == nil {
 		err = t.commit(ctx)
 	}
 	if err != nil {
-		return withoutAddress(errors.Join(err, t.dropLease(ctx, *a.DHCP)))
+		return withoutAddress(errors.Join(err, t.dropLease(ctx, *old)))
 	}
-	l.Log.With(a.LogAttrs()...).Info("a container has a new lease", "before", old,
-		"address", t.rec.DHCP.Addr, "server", t.rec.DHCP.Server)
+	now := t.rec.ServerLease(d.family)
+	l.Log.With(d.LogAttrs()...).Info("a container has a new lease", "before", old.Addr,
+		"address", now.Addr, "server", now.Server)
 	return nil
+}
+
+// replacement returns the attempt to replace one lease of an attachment. Its record is without that lease.
+func (l *Local) replacement(ns *link.Netns, d due) (*attempt, error) {
+	t, err := l.attemptAgain(ns, d.Attachment)
+	if err != nil {
+		return nil, err
+	}
+	if t.parent, err = l.Host.ParentAt(d.ParentIdx); err != nil {
+		return nil, err
+	}
+	t.replacing, t.want.Addrs, t.rec.MTU = d.family, nil, d.MTU
+	t.link = link.Interface{Name: d.Interface, Index: d.Index, MAC: d.MAC, MTU: d.MTU}
+	t.unwatched = l.WatchNetwork(t.def, t.parent)
+	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
+		return nil, err
+	}
+	for _, f := range hook.Families { // also a lost one of the other family
+		t.rec.SetServerLease(f, d.ServerLease(f))
+	}
+	t.rec.SetServerLease(d.family, nil)
+	t.rec.SetServerAddr(d.family, netip.Prefix{})
+	t.kept = t.addrs()
+	return t, nil
+}
+
+// takeGiven makes a lease that a server has given, in place of another one, that of the attachment.
+func (t *attempt) takeGiven(ctx context.Context, l dhcp.Lease) (err error) {
+	if t.replacing == hook.IPv6 {
+		if l.Addr, err = t.withPrefix(ctx, l.Addr); err != nil {
+			return err
+		}
+	}
+	return t.take(ctx, t.replacing, l)
 }
 
 // dropLease removes the address of an attempt that failed, closes the guard, gives the lease back unless
@@ -375,18 +449,21 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	for _, p := range t.rec.Addrs {
-		err = errors.Join(err, t.ns.DelAddr(t.link.Index, p))
+		if !t.isKept(p.Addr()) {
+			err = errors.Join(err, t.ns.DelAddr(t.link.Index, p))
+		}
 	}
 	if old.Lost == "" {
 		old.Lost = fmt.Sprintf("the DHCP server has changed the lease of %s, and the new one could not be used",
 			old.Addr.Addr())
 	}
+	now := t.rec.ServerLease(t.replacing)
 	if err = errors.Join(err, t.permitNothing(t.rec)); err == nil {
-		t.releaseServers(&t.rec) // the container cannot use it any more
+		t.releaseServer(&t.rec, t.replacing) // the container cannot use it any more
 		old.Returned = true
-	} else if t.rec.DHCP != nil {
-		t.rec.DHCP.Lost = old.Lost
-		old = *t.rec.DHCP // the next attempt gives it back
+	} else if now != nil {
+		now.Lost = old.Lost
+		old = *now // the next attempt gives it back
 	}
 	return errors.Join(err, t.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, t.rec.ID)
@@ -394,7 +471,7 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 			return err
 		}
 		row.Index, row.MTU, row.Guard = t.link.Index, t.link.MTU, t.rec.Guard
-		row.DHCP, row.Addrs = &old, nil
+		setLease(&row, t.replacing, &old)
 		return record.Replace(tx, &row)
 	}))
 }

@@ -32,7 +32,7 @@ func TestRenewals(t *testing.T) {
 		recs = append(recs, a)
 	}
 	r := newRenewals()
-	waiting := func() []hook.Attachment { return r.waiting(recs, r.inProgress()) }
+	waiting := func() []due { return r.waiting(recs, r.inProgress()) }
 	release, healthy := make(chan struct{}), make(chan struct{})
 	for _, a := range slices.Backward(waiting()) {
 		r.start(a, func() time.Duration {
@@ -44,14 +44,37 @@ func TestRenewals(t *testing.T) {
 		})
 	}
 	<-healthy
-	due := waiting()
-	if got, want := len(due), renewAtOnce+1; got != want {
+	left := waiting()
+	if got, want := len(left), renewAtOnce+1; got != want {
 		t.Fatalf("%d leases wait, want %d", got, want)
 	}
 	close(release)
 	_, _ = r.lost.Wait(), r.healthy.Wait()
-	if all := waiting(); len(all) != len(recs) || all[0].ID != due[0].ID {
-		t.Errorf("%d leases wait, the first is %v; want %d, %v", len(all), all[0].ID, len(recs), due[0].ID)
+	if all := waiting(); len(all) != len(recs) || all[0].ID != left[0].ID {
+		t.Errorf("%d leases wait, the first is %v; want %d, %v", len(all), all[0].ID, len(recs), left[0].ID)
+	}
+}
+
+// TestRenewalsOfBoth checks that the two leases of one attachment are renewed one after the other, and that
+// a failure of one does not delay the other.
+func TestRenewalsOfBoth(t *testing.T) {
+	now := boottime.Now()
+	lease := func() *dhcp.Lease { return &dhcp.Lease{Renew: now, Expires: now} }
+	recs := []hook.Attachment{{ID: verify.ID{1}, State: hook.Attached, DHCP: lease(), DHCP6: lease()}}
+	r := newRenewals()
+	first := r.waiting(recs, r.inProgress())
+	if len(first) != 1 || first[0].family != hook.IPv4 {
+		t.Fatalf("%+v is renewed first", first)
+	}
+	release := make(chan struct{})
+	r.start(first[0], func() time.Duration { <-release; return time.Hour })
+	if busy := r.waiting(recs, r.inProgress()); len(busy) != 0 {
+		t.Errorf("%+v is renewed at the same time", busy)
+	}
+	close(release)
+	_ = r.healthy.Wait()
+	if next := r.waiting(recs, r.inProgress()); len(next) != 1 || next[0].family != hook.IPv6 {
+		t.Errorf("%+v is renewed next", next)
 	}
 }
 

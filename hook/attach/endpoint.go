@@ -68,7 +68,7 @@ func (t *attempt) chooseMAC(tx record.Tx) (err error) {
 		return err
 	}
 	name := t.leaseName() + "\x00" + t.rec.Interface
-	if len(t.rec.Addrs) > 0 && t.def.IPAM != network.IPAMDHCP {
+	if len(t.rec.Addrs) > 0 && !t.def.FromServers(int(hook.FamilyOf(t.rec.Addrs[0].Addr()))) {
 		name = t.rec.Addrs[0].Addr().String()
 	}
 	if t.macBusy {

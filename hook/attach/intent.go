@@ -408,8 +408,8 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 	if t.caller != nil {
 		rec.Owner = t.caller.UID
 	}
-	if t.def.SLAAC() {
-		rec.SLAAC = &hook.SLAAC{}
+	if t.def.TakesRouters() {
+		rec.SLAAC = &hook.SLAAC{Managed: t.def.FromServers(6)}
 	}
 	if t.guarded {
 		rec.Guard = &verify.Guard{Attachment: rec.ID}
@@ -417,9 +417,7 @@ func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attac
 	for _, s := range t.subnets {
 		rec.Pools = append(rec.Pools, parts.PoolName(t.def, s))
 	}
-	if t.def.IPAM == network.IPAMDHCP {
-		rec.Pools = parts.PoolNames(t.def)
-	}
+	rec.Pools = append(rec.Pools, parts.ServerPools(t.def)...)
 	// Not an error: without a number, poststop searches for the namespace.
 	if number, err := t.Host.NSID(t.ns); err == nil {
 		rec.Number = &number

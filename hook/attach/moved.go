@@ -21,7 +21,7 @@ func (l *Local) AnnounceMoved(ctx context.Context, trunks map[int]bool) (announc
 		}
 		moved := trunks[0] || trunks[a.Endpoint.Trunk]
 		// Another station may have the address of a lost lease.
-		lost := hasLostDHCP(&a) || a.Lost != ""
+		lost := hasLost(&a, hook.IPv4) || hasLost(&a, hook.IPv6) || a.Lost != ""
 		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 || lost {
 			continue
 		}

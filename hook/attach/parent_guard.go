@@ -50,7 +50,7 @@ func (t *attempt) permit(ctx context.Context) error {
 // permitOf returns an attachment's permit. mtu is the parent's MTU in bytes, for an attachment
 // without its own.
 func permitOf(a *hook.Attachment, mtu int) verify.Guard {
-	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Autoconf: a.SLAAC != nil, Attachment: a.ID}
+	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Autoconf: a.IsAutoconf(), Attachment: a.ID}
 	if g.MTU == 0 {
 		g.MTU = mtu
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -81,8 +82,11 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 	if len(rec.Containers) > 0 {
 		t.r.Container, t.r.Name = rec.Containers[0].ID, rec.Containers[0].Name
 	}
-	if hasLostDHCP(&rec) {
-		t.rec.DHCP, t.rec.Addrs = nil, nil
+	for _, f := range hook.Families {
+		if hasLost(&rec, f) {
+			t.rec.SetServerLease(f, nil)
+			t.rec.SetServerAddr(f, netip.Prefix{})
+		}
 	}
 	t.rec.MTU, t.want.Addrs = rec.MTURequested, t.addrs()
 	if !def.SharesMAC() {

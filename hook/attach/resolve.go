@@ -44,7 +44,7 @@ func (t *attempt) resolve() (err error) {
 	if err != nil {
 		return parts.ExplainMissingParent(t.def, err)
 	}
-	t.renewing = t.def.IPAM == network.IPAMDHCP && t.Renewing()
+	t.renewing = t.def.AsksServers() && t.Renewing()
 	return t.readNames()
 }
 
@@ -70,7 +70,7 @@ const minMTU6 = 1280
 // checkMTU returns an error if the MTU is too small for one of the subnets.
 func (t *attempt) checkMTU() error {
 	mtu := t.mtu()
-	if t.def.SLAAC() && mtu != 0 && mtu < minMTU6 {
+	if t.def.TakesRouters() && mtu != 0 && mtu < minMTU6 {
 		return fmt.Errorf("MTU %d is too small: IPv6 needs at least %d", mtu, minMTU6)
 	}
 	for _, s := range t.subnets {

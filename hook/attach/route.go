@@ -11,14 +11,19 @@ import (
 // configure sets addresses and routes. It must run inside the namespace.
 func (t *attempt) configure() error {
 	for _, p := range t.rec.Addrs {
+		if t.isKept(p.Addr()) {
+			continue
+		}
 		// The round has just probed the address, so the kernel does not: its own check would
 		// leave an IPv6 address unusable for a second (RFC 4862 §5.4).
-		if err := t.ns.AddAddr(t.link.Index, link.Addr{Prefix: p, Valid: t.lifetime()}); err != nil {
+		if err := t.ns.AddAddr(t.link.Index, t.addrFor(p)); err != nil {
 			return err
 		}
 	}
-	if err := t.addRoutes(); err != nil {
-		return err
+	if t.replacing != hook.IPv6 { // routes of IPv6 are from routers then
+		if err := t.addRoutes(); err != nil {
+			return err
+		}
 	}
 	t.reached("address")
 	return nil

@@ -38,8 +38,8 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.rec.SLAAC = &hook.SLAAC{Default: metric != 0}
-	verdict, err := t.awaitAutoconf(ctx, func() error { return link.AcceptRouters(t.rec.Interface, metric) })
+	t.rec.SLAAC = &hook.SLAAC{Default: metric != 0, Managed: t.rec.SLAAC.Managed}
+	verdict, err := t.awaitAutoconf(ctx, func() error { return t.acceptRouters(metric) })
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (t *attempt) keepRouters(ctx context.Context, before hook.Attachment) error
 		return nil
 	}
 	for _, o := range before.Others {
-		if o.To.Addr().Is6() {
+		if o.To.Addr().Is6() && t.replacing == hook.IPv4 {
 			t.rec.Others = append(t.rec.Others, o)
 		}
 	}
@@ -83,6 +83,7 @@ func (t *attempt) routersMetric() (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	others = slices.DeleteFunc(others, func(r link.Route) bool { return r.Index == t.rec.Index && r.RA })
 	switch takes, over := t.chooseDefault(hook.IPv6, others); {
 	case !takes:
 		return 0, nil
@@ -92,8 +93,12 @@ func (t *attempt) routersMetric() (int, error) {
 	return link.RouterMetric, nil
 }
 
-// addVerdict adds the verdict on router advertisements to those on gateways.
+// addVerdict adds the verdict on router advertisements to those on gateways. With an address from a DHCPv6
+// server and without gateways, it says all that the good verdict on the link does.
 func (v *verification) addVerdict(verdict verify.Verdict) {
+	if v.rec.SLAAC.Managed && len(v.rec.Gateways) == 0 && v.rec.Verdict.Code.Good() {
+		v.rec.Verdicts = nil
+	}
 	v.rec.Verdicts = append(v.rec.Verdicts, verdict)
 	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
 }
@@ -118,6 +123,7 @@ func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (v
 	if err != nil {
 		return verdict, err
 	}
+	a.Managed = v.rec.SLAAC.Managed
 	a.Heard, a.Waited = routers.Heard(), verify.Now().Sub(facts.Asked)
 	if facts.Claimants, err = v.askAbout(ctx, &a, routers.Addrs(v.rec.MAC.LinkLocal())); err != nil {
 		return verdict, err
@@ -211,7 +217,7 @@ func (v *verification) readAutoconf() (a verify.Autoconf, local link.Addr, err e
 	}
 	for _, has := range addrs {
 		switch {
-		case has.Autoconf:
+		case has.Autoconf, v.rec.SLAAC.Managed && slices.Contains(v.rec.Addrs, has.Prefix) && has.Prefix.Addr().Is6():
 			a.Addrs = append(a.Addrs, autoAddr(has))
 		case has.Prefix.Addr() == v.rec.MAC.LinkLocal():
 			local = has

@@ -37,7 +37,12 @@ type verification struct {
 	routers   []verify.Answer // advertisements of routers; nil: not asked
 	proxies   []ether.MAC     // stations that answer for any address (proxy ARP)
 	indirect  []netip.Addr    // gateways that have answered only to all nodes
+
+	kept []netip.Addr // addresses of the interface that the verification is not about
 }
+
+// isKept reports whether the verification is not about the address.
+func (v *verification) isKept(a netip.Addr) bool { return slices.Contains(v.kept, a) }
 
 // driver returns the driver of the interface.
 func (v *verification) driver() driver.Driver { return driver.Of(v.Parts, &v.rec) }

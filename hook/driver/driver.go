@@ -75,7 +75,7 @@ func ForNetwork(p *parts.Parts, def *network.Definition) Driver {
 
 // keepsRA reports whether the interface keeps the namespace's setting for router advertisements: the
 // workload configures its addresses.
-func (s *Spec) keepsRA() bool { return s.Network.IPAM == network.IPAMNone && !s.Network.SLAAC() }
+func (s *Spec) keepsRA() bool { return s.Network.IPAM == network.IPAMNone && !s.Network.TakesRouters() }
 
 // addrs returns the attachment's addresses.
 func (s *Spec) addrs() []netip.Addr {
@@ -89,7 +89,7 @@ func (s *Spec) addrs() []netip.Addr {
 // hasIPv6 reports whether the interface has an IPv6 address, or gets some from routers or from the
 // workload. For other interfaces IPv6 is off, so that the kernel sets no address itself.
 func (s *Spec) hasIPv6() bool {
-	if s.Network.IPAM == network.IPAMNone || s.Network.SLAAC() {
+	if s.Network.IPAM == network.IPAMNone || s.Network.TakesRouters() {
 		return true
 	}
 	for _, a := range s.addrs() {

@@ -29,7 +29,7 @@ func (d guarded) Create(ctx context.Context, ns *link.Netns, s Spec) (c Created,
 		Admit: func(outside, inside, mtu int) error {
 			c.Guard = &verify.Guard{
 				Outside: outside, Inside: inside, MAC: a.MAC, MTU: mtu,
-				Addrs: s.addrs(), Gateways: a.Gateways, Autoconf: a.SLAAC != nil, Attachment: a.ID,
+				Addrs: s.addrs(), Gateways: a.Gateways, Autoconf: a.IsAutoconf(), Attachment: a.ID,
 			}
 			return d.Guards.Admit(*c.Guard)
 		},

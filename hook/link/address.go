@@ -20,15 +20,14 @@ type Addr struct {
 	// address is usable at once. It has no effect for IPv4.
 	DAD bool
 	// Valid is the lifetime of the address, in whole seconds. The kernel removes it then. 0: it has
-	// no end.
-	Valid time.Duration
+	// no end. Preferred is as Valid, and not longer: then the address is deprecated. A deprecated address
+	// that is valid needs Deprecated.
+	Valid, Preferred time.Duration
 	// Tentative and Duplicate are set by Addrs only: DAD is in progress, or found
 	// another station with the address.
 	Tentative, Duplicate bool
-	// Autoconf, Deprecated and Preferred are set by Addrs only. Autoconf: the kernel configured the
-	// address from a router advertisement. Preferred is as Valid: then the address is deprecated.
+	// Autoconf is set by Addrs only: the kernel configured the address from a router advertisement.
 	Autoconf, Deprecated bool
-	Preferred            time.Duration
 }
 
 // addrBusyWait is the maximum wait for an address that an ipvlan in another namespace has.
@@ -65,8 +64,11 @@ func (n *Netns) ExtendAddr(index int, a Addr) error {
 
 // addrOf returns an address for the library, which sets Broadcast.
 func addrOf(a Addr) *netlink.Addr {
-	valid := int(a.Valid / time.Second)
-	return &netlink.Addr{IPNet: ipNet(a.Prefix), ValidLft: valid, PreferedLft: valid}
+	valid, preferred := int(a.Valid/time.Second), int(a.Preferred/time.Second)
+	if preferred == 0 && !a.Deprecated {
+		preferred = valid
+	}
+	return &netlink.Addr{IPNet: ipNet(a.Prefix), ValidLft: valid, PreferedLft: preferred}
 }
 
 // DelAddr removes an address from the interface with that ifindex. It returns nil if the

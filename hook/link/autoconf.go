@@ -12,14 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AcceptRouters makes an interface configure addresses and on-link routes from router advertisements
-// (RFC 4862), in the calling thread's namespace. metric is that of the routers' default route: 0, it
-// does not take it. Another one than RouterMetric needs Linux 5.12. The interface has IPv6 already.
+// AcceptRouters makes an interface configure on-link routes from router advertisements, and with
+// addresses also addresses (RFC 4862), in the calling thread's namespace. metric is that of the
+// routers' default route: 0, it does not take it. Another one than RouterMetric needs Linux 5.12. The
+// interface has IPv6 already.
 //
 // An address ends with the EUI-64 of the MAC, which is derived and names no hardware: so a container
 // keeps its address for as long as its MAC. With a random part (RFC 8981), other stations could not
 // find it.
-func AcceptRouters(name string, metric int) error {
+func AcceptRouters(name string, metric int, addresses bool) error {
+	autoconf := 0
+	if addresses {
+		autoconf = 1
+	}
 	if metric != 0 && metric != RouterMetric {
 		err := SetSysctl(name, "net.ipv6.conf.IFNAME.ra_defrtr_metric", metric)
 		if errors.Is(err, os.ErrNotExist) {
@@ -38,7 +43,7 @@ func AcceptRouters(name string, metric int) error {
 		{"use_tempaddr", 0},
 		{"router_solicitation_delay", 0}, // also that before duplicate address detection, up to a second
 		{"max_addresses", MaxAutoconf},
-		{"autoconf", 1},
+		{"autoconf", autoconf},
 		{"accept_ra_pinfo", 1},
 		// Any station could lower the MTU to 1280, or divert a prefix from the default route.
 		{"accept_ra_mtu", 0},

@@ -24,9 +24,10 @@ const (
 	IPv6Leased IPv6Mode = "leased" // Lanyard leases them, from the subnets
 	IPv6SLAAC  IPv6Mode = "slaac"  // the container's kernel configures them from router advertisements
 	IPv6Both   IPv6Mode = "both"   // one of each
+	IPv6DHCP   IPv6Mode = "dhcp"   // the DHCPv6 servers of the LAN lease them; the default route is from routers
 )
 
-var ipv6Modes = []string{string(IPv6Leased), string(IPv6SLAAC), string(IPv6Both)}
+var ipv6Modes = []string{string(IPv6Leased), string(IPv6SLAAC), string(IPv6Both), string(IPv6DHCP)}
 
 // LeaseStore selects the store of a network's leases. Empty: this host's database.
 type LeaseStore string

@@ -51,6 +51,8 @@ func (d *Definition) cannotGuardParent() string {
 		return "the network has no leases to enforce, because ipam is \"none\""
 	case d.IPAM == IPAMDHCP:
 		return "with ipam \"dhcp\", containers send before they have a lease"
+	case d.IPv6Mode == IPv6DHCP:
+		return "with ipv6-mode \"dhcp\", containers send before they have a lease"
 	}
 	return ""
 }

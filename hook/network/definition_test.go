@@ -139,7 +139,8 @@ func TestValidate(t *testing.T) {
 		{`allocate: "stabel" is not one of sequential, stable; did you mean "stable"?`,
 			func(d *Definition) { d.Allocate = "stabel" }},
 		{`ipam: "dchp" is not one of none, dhcp; did you mean`, func(d *Definition) { d.IPAM = "dchp" }},
-		{`ipv6-mode: "slac" is not one of leased, slaac, both; did you mean`, func(d *Definition) { d.IPv6Mode = "slac" }},
+		{`ipv6-mode: "slac" is not one of leased, slaac, both, dhcp; did you mean`,
+			func(d *Definition) { d.IPv6Mode = "slac" }},
 		{`ipv6-mode: "both" is not possible with ipvlan, mode l2: the containers have the parent's MAC`, func(d *Definition) {
 			d.IPv6Mode, d.Driver, d.Mode, d.Flag, d.MACFrom = IPv6Both, DriverIPvlan, ModeL2, "", ""
 		}},
@@ -150,6 +151,22 @@ func TestValidate(t *testing.T) {
 			func(d *Definition) { d.IPv6Mode = IPv6SLAAC }},
 		{`ipv6-mode: "both" also leases an IPv6 address: add an IPv6 subnet, or use "slaac"`,
 			func(d *Definition) { d.IPv6Mode, d.Subnets = IPv6Both, d.Subnets[:1] }},
+		{`ipv6-mode: "dhcp" takes IPv6 addresses from DHCPv6 servers only: omit subnet fd50::/64`,
+			func(d *Definition) { d.IPv6Mode = IPv6DHCP }},
+		{`ipv6-mode: "dhcp" leaves IPv6 leases to the servers: omit leases "etcd"`, func(d *Definition) {
+			d.IPv6Mode, d.Subnets, d.Leases = IPv6DHCP, d.Subnets[:1], LeasesEtcd
+		}},
+		{`ipv6-mode: "dhcp" is not possible with ipvlan, mode l2: the containers have the parent's MAC`, func(d *Definition) {
+			d.IPv6Mode, d.Driver, d.Mode, d.Flag, d.MACFrom = IPv6DHCP, DriverIPvlan, ModeL2, "", ""
+		}},
+		{`ipv6-mode: "dhcp" is not possible for rootless containers, which are guarded: the guard`, func(d *Definition) {
+			d.IPv6Mode, d.Subnets, d.SourceRouting, d.Brokered, d.AllowUsers = IPv6DHCP, d.Subnets[:1], false, "",
+				[]string{"alice"}
+		}},
+		{`guard: cannot be on: with ipv6-mode "dhcp", containers send before they have a lease`, func(d *Definition) {
+			d.IPv6Mode, d.Subnets, d.SourceRouting, d.AllowUsers, d.AllowGroups = IPv6DHCP, d.Subnets[:1], false, nil, nil
+			d.HostAccess, d.HostAddresses, d.Guard, d.ShareParent = false, nil, On, false
+		}},
 		{`ipv6-mode: "both" has no rules for packets`, func(d *Definition) { d.IPv6Mode, d.SourceRouting = IPv6Both, true }},
 		{`ipv6-mode: "both" is not possible for rootless containers`, func(d *Definition) {
 			d.IPv6Mode, d.SourceRouting, d.Brokered, d.AllowUsers = IPv6Both, false, "", []string{"alice"}

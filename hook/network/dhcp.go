@@ -2,6 +2,17 @@ package network
 
 import "fmt"
 
+// FromServers reports whether addresses of a family, 4 or 6, come from DHCP servers.
+func (d *Definition) FromServers(family int) bool {
+	if family == 6 {
+		return d.IPv6Mode == IPv6DHCP
+	}
+	return d.IPAM == IPAMDHCP
+}
+
+// AsksServers reports whether addresses come from DHCP servers.
+func (d *Definition) AsksServers() bool { return d.FromServers(4) || d.FromServers(6) }
+
 // validDHCP checks the fields of a network with addresses from DHCP servers.
 func (d *Definition) validDHCP() error {
 	switch {

@@ -27,7 +27,7 @@ func (d *Definition) cannotHostAccess() string {
 		return "ipam \"none\" assigns no addresses to route to"
 	case d.IPAM == IPAMDHCP:
 		return "with ipam \"dhcp\", the host has no address that the server does not lease to others"
-	case d.SLAAC():
+	case d.TakesRouters():
 		return fmt.Sprintf("with ipv6-mode %q, containers have addresses that the host has no route to", d.IPv6Mode)
 	case d.Mode == ModePassthru:
 		return "mode passthru needs the parent exclusively"

@@ -8,14 +8,18 @@ import (
 // SLAAC reports whether the containers' kernels configure addresses from router advertisements.
 func (d *Definition) SLAAC() bool { return d.IPv6Mode == IPv6SLAAC || d.IPv6Mode == IPv6Both }
 
-// validIPv6Mode checks the fields of a network with addresses from router advertisements.
+// TakesRouters reports whether the containers' kernels take routes, and possibly addresses, from router
+// advertisements.
+func (d *Definition) TakesRouters() bool { return d.SLAAC() || d.IPv6Mode == IPv6DHCP }
+
+// validIPv6Mode checks the fields of a network that takes router advertisements.
 func (d *Definition) validIPv6Mode() error {
 	if d.IPv6Mode != "" {
 		if err := oneOf(string(d.IPv6Mode), ipv6Modes); err != nil {
 			return err
 		}
 	}
-	if !d.SLAAC() {
+	if !d.TakesRouters() {
 		return nil
 	}
 	leased := slices.IndexFunc(d.Subnets, func(s Subnet) bool { return s.Subnet.Addr().Is6() })
@@ -28,6 +32,14 @@ func (d *Definition) validIPv6Mode() error {
 	case d.IPv6Mode == IPv6SLAAC && leased >= 0:
 		return fmt.Errorf("%q takes IPv6 addresses from routers only: omit subnet %s, or use %q", d.IPv6Mode,
 			d.Subnets[leased].Subnet, IPv6Both)
+	case d.IPv6Mode == IPv6DHCP && leased >= 0:
+		return fmt.Errorf("%q takes IPv6 addresses from DHCPv6 servers only: omit subnet %s", d.IPv6Mode,
+			d.Subnets[leased].Subnet)
+	case d.IPv6Mode == IPv6DHCP && d.Leases != "":
+		return fmt.Errorf("%q leaves IPv6 leases to the servers: omit leases %q", d.IPv6Mode, d.Leases)
+	case d.IPv6Mode == IPv6DHCP && len(d.AllowUsers)+len(d.AllowGroups) > 0 && d.BrokeredMode() == BrokeredGuarded:
+		return fmt.Errorf("%q is not possible for rootless containers, which are guarded: the guard passes no DHCPv6: omit "+
+			"allow-user and allow-group, or set brokered to %q", d.IPv6Mode, BrokeredDirect)
 	case d.IPv6Mode == IPv6Both && leased < 0:
 		return fmt.Errorf("%q also leases an IPv6 address: add an IPv6 subnet, or use %q", d.IPv6Mode, IPv6SLAAC)
 	case d.SourceRouting:

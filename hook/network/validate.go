@@ -119,7 +119,7 @@ func (d *Definition) validSubnets() error {
 
 func (d *Definition) validMTU() error {
 	least := minMTU4
-	if d.SLAAC() {
+	if d.TakesRouters() {
 		least = minMTU6
 	}
 	for _, s := range d.Subnets {

@@ -81,7 +81,7 @@ func NamesServers(networks string, s *specs.State) (bool, error) {
 		return false, err
 	}
 	for _, w := range wants {
-		if def, err := network.Load(networks, w.Network); err == nil && def.IPAM == network.IPAMDHCP {
+		if def, err := network.Load(networks, w.Network); err == nil && def.AsksServers() {
 			return true, nil
 		}
 	}
@@ -101,7 +101,7 @@ func resolvText(networks string, leased []hook.Names, wants []hook.Want) (string
 		names = append(names, def.Name)
 		dns, domains := def.DNS, def.DNSSearch
 		for _, n := range leased {
-			if n.Network != def.Name || def.IPAM != network.IPAMDHCP {
+			if n.Network != def.Name || !def.AsksServers() {
 				continue
 			}
 			if len(def.DNS) == 0 {

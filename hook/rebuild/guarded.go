@@ -59,7 +59,7 @@ func guardedRecords(
 		setAddrs(&a, s.def, s.possible(addrs, e.MAC, parents))
 		if len(a.Addrs) > 0 {
 			a.Guard.MTU, a.Guard.Addrs, a.Guard.Gateways = i.MTU, e.Addrs, a.Gateways
-			a.Guard.Autoconf = a.SLAAC != nil
+			a.Guard.Autoconf = a.IsAutoconf()
 			found = append(found, a)
 		}
 	}

@@ -196,19 +196,21 @@ func (s networkParent) possible(addrs []link.Addr, mac ether.MAC, all []networkP
 		return o.parent.Index == s.parent.Index && o.def.SLAAC()
 	})
 	for _, a := range addrs {
+		family := int(hook.FamilyOf(a.Prefix.Addr()))
 		isStatic := func(o networkParent) bool {
-			return o.parent.Index == s.parent.Index && o.def.IPAM != network.IPAMDHCP && inSubnets(o.def, a)
+			return o.parent.Index == s.parent.Index && !o.def.FromServers(family) && inSubnets(o.def, a)
 		}
 		isLeased := func(o networkParent) bool {
-			return o.parent.Index == s.parent.Index && o.def.IPAM == network.IPAMDHCP &&
-				(len(o.def.Subnets) == 0 || inSubnets(o.def, a))
+			return o.parent.Index == s.parent.Index && o.def.FromServers(family) &&
+				(family == 6 || len(o.def.Subnets) == 0 || inSubnets(o.def, a))
 		}
+		served := s.def.FromServers(family)
 		switch {
 		case slaac && isFromRouter(a, mac):
 		// Without such a network, a container's root could free its address by a lifetime, and use it on.
-		case s.def.IPAM != network.IPAMDHCP && a.Valid != 0 && slices.ContainsFunc(all, isLeased):
-		case s.def.IPAM == network.IPAMDHCP && len(s.def.Subnets) > 0 && !inSubnets(s.def, a):
-		case s.def.IPAM == network.IPAMDHCP && a.Valid == 0 && slices.ContainsFunc(all, isStatic):
+		case !served && a.Valid != 0 && slices.ContainsFunc(all, isLeased):
+		case served && family == 4 && len(s.def.Subnets) > 0 && !inSubnets(s.def, a):
+		case served && a.Valid == 0 && slices.ContainsFunc(all, isStatic):
 		default:
 			some = append(some, a)
 		}
@@ -315,8 +317,8 @@ func recordFromLink(
 func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachment {
 	def, parent := s.def, s.parent
 	var slaac *hook.SLAAC
-	if def.SLAAC() {
-		slaac = &hook.SLAAC{}
+	if def.TakesRouters() {
+		slaac = &hook.SLAAC{Managed: def.FromServers(6)}
 	}
 	return hook.Attachment{
 		State: hook.Attached, Network: def.Name, Generation: def.ID, Driver: def.Driver,
@@ -330,13 +332,9 @@ func baseRecord(i link.Interface, id hook.Netns, s networkParent) hook.Attachmen
 
 // setAddrs sets a record's addresses, pools and gateways from the addresses of the interface.
 func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
-	if def.IPAM == network.IPAMDHCP {
-		setLease(a, def, addrs)
-		return
-	}
 	for _, has := range addrs {
 		for _, s := range def.Subnets {
-			if !s.Subnet.Contains(has.Prefix.Addr()) {
+			if !s.Subnet.Contains(has.Prefix.Addr()) || def.FromServers(4) {
 				continue
 			}
 			a.Addrs = append(a.Addrs, netip.PrefixFrom(has.Prefix.Addr(), s.Subnet.Bits()))
@@ -344,6 +342,11 @@ func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
 			if s.Gateway.IsValid() && !def.Internal {
 				a.Gateways = append(a.Gateways, s.Gateway)
 			}
+		}
+	}
+	for _, f := range hook.Families {
+		if def.FromServers(int(f)) {
+			setLease(a, def, f, addrs)
 		}
 	}
 }
@@ -355,17 +358,24 @@ func isFromRouter(has link.Addr, mac ether.MAC) bool {
 	return has.Autoconf && has.Prefix.Addr().Is6() && bytes.Equal(a[8:], own[8:])
 }
 
-// setLease sets the address of a network with DHCP. The server is unknown: the service asks all of them
-// to extend the lease, and learns the rest from the answer.
-func setLease(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
-	i := slices.IndexFunc(addrs, func(has link.Addr) bool { return has.Prefix.Addr().Is4() })
+// setLease sets the address that a DHCP server has leased. The server is unknown: the service asks all of
+// them to extend the lease, and learns the rest from the answer. If a container with another address has
+// none for IPv6, the service asks for one.
+func setLease(a *hook.Attachment, def *network.Definition, f hook.Family, addrs []link.Addr) {
+	i := slices.IndexFunc(addrs, func(has link.Addr) bool {
+		own := has.Prefix.Addr()
+		return hook.FamilyOf(own) == f && (f == hook.IPv4 || own.IsGlobalUnicast() && !has.Autoconf)
+	})
 	if i < 0 {
+		if f == hook.IPv6 {
+			a.DHCP6 = &dhcp.Lease{Lost: "the database was lost, and the interface had none", Returned: true}
+		}
 		return
 	}
 	now := boottime.Now()
-	a.Addrs, a.Pools = []netip.Prefix{addrs[i].Prefix}, parts.PoolNames(def)
+	a.Addrs, a.Pools = append(a.Addrs, addrs[i].Prefix), append(a.Pools, parts.ServerPool(def, int(f)))
 	ends := now.Add(max(addrs[i].Valid, time.Minute))
-	a.DHCP = &dhcp.Lease{Addr: addrs[i].Prefix, Renew: now, Rebind: now, Expires: ends}
+	a.SetServerLease(f, &dhcp.Lease{Addr: addrs[i].Prefix, Renew: now, Rebind: now, Expires: ends})
 }
 
 // lazyDefaults returns a function that reads the default routes of a namespace at its first call.

@@ -110,7 +110,7 @@ func indexesOf(a *hook.Attachment) map[[2]string]string {
 	for _, c := range a.Containers {
 		rows[[2]string{bucketContainers, c.ID}] = ""
 	}
-	if a.DHCP != nil {
+	if a.DHCP != nil || a.DHCP6 != nil {
 		rows[[2]string{bucketLeased, keyDHCP}] = ""
 	}
 	if a.OfPod() {

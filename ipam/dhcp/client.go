@@ -11,6 +11,7 @@ import (
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
@@ -28,17 +29,21 @@ type Request struct {
 // maxRounds is the number of offers that a client accepts, if servers do not confirm them.
 const maxRounds = 3
 
-// Acquire gets a lease from the first server with a usable offer. It returns a *NoLease if there is
-// none until ctx ends.
-func (c *Conn) Acquire(ctx context.Context, r Request) (Lease, error) {
+// asker asks the servers of one family for a lease.
+type asker interface {
+	// discover returns the first usable offer, or nil.
+	discover(ctx context.Context, r Request, failed *NoLease) (*Lease, error)
+	// request accepts an offer. ok is false if the server does not confirm it, or confirms something
+	// that the client cannot use: then the lease is given back, also if the confirmation may have been
+	// lost.
+	request(ctx context.Context, r Request, offer Lease, failed *NoLease) (l Lease, ok bool, err error)
+}
+
+// acquire is Acquire of a Conn, which sends through s.
+func acquire(ctx context.Context, a asker, s *socket, r Request, failed *NoLease) (Lease, error) {
 	start := time.Now()
-	failed := &NoLease{}
-	fail := func() error {
-		failed.Sent, failed.Waited = c.sent, time.Since(start)
-		return failed
-	}
 	for range maxRounds {
-		offer, server, err := c.discover(ctx, r, failed)
+		offer, err := a.discover(ctx, r, failed)
 		if err != nil {
 			return Lease{}, err
 		}
@@ -50,31 +55,42 @@ func (c *Conn) Acquire(ctx context.Context, r Request) (Lease, error) {
 				return Lease{}, err
 			}
 		}
-		l, ok, err := c.request(ctx, r, *offer, server, failed)
+		l, ok, err := a.request(ctx, r, *offer, failed)
 		if err != nil || ok {
 			return l, err
 		}
 	}
-	return Lease{}, fail()
+	failed.Sent, failed.Waited = s.sent, time.Since(start)
+	return Lease{}, failed
 }
 
-// add keeps an unusable answer, once.
+// Acquire implements Conn.
+func (c *conn4) Acquire(ctx context.Context, r Request) (Lease, error) {
+	return acquire(ctx, c, c.socket, r, &NoLease{Protocol: V4})
+}
+
+// add keeps an unusable answer of a DHCPv4 server.
 func (e *NoLease) add(a answer, err error) {
-	r := Refused{MAC: a.from, Err: err}
+	var server netip.Addr
 	if a.DHCPv4 != nil {
-		r.Server, _ = netip.AddrFromSlice(a.ServerIdentifier().To4())
+		server, _ = netip.AddrFromSlice(a.ServerIdentifier().To4())
 	}
+	e.keep(server, a.from, err)
+}
+
+// keep keeps an unusable answer, once.
+func (e *NoLease) keep(server netip.Addr, mac ether.MAC, err error) {
+	r := Refused{e.Protocol, server, mac, err}
 	same := func(have Refused) bool { return have.Error() == r.Error() }
 	if len(e.Refused) < maxRefused && !slices.ContainsFunc(e.Refused, same) {
 		e.Refused = append(e.Refused, r)
 	}
 }
 
-// discover returns the first usable offer and its server identifier, or nil.
-func (c *Conn) discover(ctx context.Context, r Request, failed *NoLease) (offer *Lease, server []byte, err error) {
+func (c *conn4) discover(ctx context.Context, r Request, failed *NoLease) (offer *Lease, err error) {
 	m, err := c.message(dhcpv4.MessageTypeDiscover, c.wanted)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if r.Addr.IsValid() {
 		m.UpdateOption(dhcpv4.OptRequestedIPAddress(r.Addr.AsSlice()))
@@ -88,14 +104,14 @@ func (c *Conn) discover(ctx context.Context, r Request, failed *NoLease) (offer 
 			failed.add(a, err)
 			return false
 		}
-		offer, server = &l, a.Options.Get(dhcpv4.OptionServerIdentifier)
+		offer = &l
 		return true
 	})
-	return offer, server, err
+	return offer, err
 }
 
 // read returns the lease in an answer, if the client can use it.
-func (c *Conn) read(a answer, r Request) (Lease, error) {
+func (c *conn4) read(a answer, r Request) (Lease, error) {
 	if a.err != nil {
 		return Lease{}, a.err
 	}
@@ -107,12 +123,11 @@ func (c *Conn) read(a answer, r Request) (Lease, error) {
 	return l, err
 }
 
-// request accepts an offer. ok is false if the server does not confirm it, or confirms something that
-// the client cannot use: then the lease is given back, also if the confirmation may have been lost.
-func (c *Conn) request(
-	ctx context.Context, r Request, offer Lease, server []byte, failed *NoLease,
+func (c *conn4) request(
+	ctx context.Context, r Request, offer Lease, failed *NoLease,
 ) (l Lease, ok bool, err error) {
-	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted, dhcpv4.WithGeneric(dhcpv4.OptionServerIdentifier, server))
+	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted,
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(offer.Server.AsSlice())))
 	if err != nil {
 		return l, false, err
 	}
@@ -142,7 +157,7 @@ func (c *Conn) request(
 var ErrRefused = errors.New("refuses")
 
 // confirmed reads the answer to a request for old into l. done is false if the answer is not one.
-func (c *Conn) confirmed(a answer, r Request, old Lease, l *Lease) (done bool, err error) {
+func (c *conn4) confirmed(a answer, r Request, old Lease, l *Lease) (done bool, err error) {
 	if a.err != nil {
 		return false, a.err
 	}
@@ -169,10 +184,8 @@ func because(m *dhcpv4.DHCPv4) string {
 	return fmt.Sprintf(" (%.80q)", text)
 }
 
-// Extend extends a lease: it asks the lease's server, or any server after the time Rebind. The
-// interface has the lease's address. Extend returns a *NoLease if there is no usable answer until ctx
-// ends, with ErrRefused among its reasons if the server ends the lease.
-func (c *Conn) Extend(ctx context.Context, old Lease, r Request) (l Lease, err error) {
+// Extend implements Conn.
+func (c *conn4) Extend(ctx context.Context, old Lease, r Request) (l Lease, err error) {
 	start := time.Now()
 	m, err := c.message(dhcpv4.MessageTypeRequest, c.wanted, dhcpv4.WithClientIP(old.Addr.Addr().AsSlice()))
 	if err != nil {
@@ -183,7 +196,7 @@ func (c *Conn) Extend(ctx context.Context, old Lease, r Request) (l Lease, err e
 		w = broadcast(c.client.MAC)
 		w.from = old.Addr.Addr()
 	}
-	failed, ok := &NoLease{}, false
+	failed, ok := &NoLease{Protocol: V4}, false
 	if _, err = c.ask(ctx, w, m, func(a answer) bool {
 		done, lerr := c.confirmed(a, r, old, &l)
 		if lerr != nil {
@@ -202,13 +215,12 @@ func (c *Conn) Extend(ctx context.Context, old Lease, r Request) (l Lease, err e
 }
 
 // fromLease returns the way from the lease's address to its server.
-func (c *Conn) fromLease(l Lease) way {
+func (c *conn4) fromLease(l Lease) way {
 	return way{c.client.MAC, l.ServerMAC, l.Addr.Addr(), l.Server}
 }
 
-// Release gives a lease back to its server. There is no answer. The interface may be one without the
-// lease's address, such as the parent of an interface that is gone.
-func (c *Conn) Release(l Lease) error {
+// Release implements Conn.
+func (c *conn4) Release(l Lease) error {
 	m, err := c.message(dhcpv4.MessageTypeRelease, dhcpv4.WithClientIP(l.Addr.Addr().AsSlice()),
 		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(l.Server.AsSlice())))
 	if err != nil {
@@ -217,8 +229,8 @@ func (c *Conn) Release(l Lease) error {
 	return c.send(c.fromLease(l), m)
 }
 
-// Decline tells the server that another station uses the lease's address (RFC 2131 §4.4.4).
-func (c *Conn) Decline(l Lease) error {
+// Decline implements Conn. It broadcasts (RFC 2131 §4.4.4).
+func (c *conn4) Decline(l Lease) error {
 	m, err := c.message(dhcpv4.MessageTypeDecline, dhcpv4.WithOption(dhcpv4.OptServerIdentifier(l.Server.AsSlice())))
 	if err != nil {
 		return err

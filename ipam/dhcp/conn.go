@@ -3,14 +3,9 @@ package dhcp
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"os"
-	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -19,30 +14,41 @@ import (
 
 // Conn exchanges messages with servers for one client, on one interface. Closing it waits for RCU,
 // about 16 ms.
-type Conn struct {
-	client Client
-	conn   *packet.Conn
-	buf    []byte
-	sent   int // number of messages
+type Conn interface {
+	// Acquire gets a lease from the first server with a usable offer. It returns a *NoLease if there is
+	// none until ctx ends.
+	Acquire(ctx context.Context, r Request) (Lease, error)
+	// Extend extends a lease: it asks the lease's server, or any server after the time Rebind. The
+	// interface has the lease's address. Extend returns a *NoLease if there is no usable answer until
+	// ctx ends, with ErrRefused among its reasons if the server ends the lease.
+	Extend(ctx context.Context, old Lease, r Request) (Lease, error)
+	// Release gives a lease back to its server. There is no answer to wait for. The interface may be one
+	// without the lease's address, such as the parent of an interface that is gone.
+	Release(l Lease) error
+	// Decline tells the server that another station uses the lease's address.
+	Decline(l Lease) error
+	Close() error
 }
 
-// Open opens a Conn on an interface of the calling thread's network namespace, given by ifindex. All
-// other methods may be called on any thread.
-func Open(ifindex int, c Client) (*Conn, error) {
+// conn4 is a Conn for DHCPv4 (RFC 2131).
+type conn4 struct {
+	*socket
+	client Client
+}
+
+// Open opens a Conn for DHCPv4 on an interface of the calling thread's network namespace, given by
+// ifindex. All other functions may be called on any thread.
+func Open(ifindex int, c Client) (Conn, error) {
 	f, err := filter()
 	if err != nil {
 		return nil, err
 	}
-	// All protocols: a guard drops some frames before sockets of one protocol receive them.
-	conn, err := packet.Listen(&net.Interface{Index: ifindex}, packet.Raw, unix.ETH_P_ALL, &packet.Config{Filter: f})
+	s, err := openSocket(ifindex, f)
 	if err != nil {
-		return nil, fmt.Errorf("open packet socket: %w", err)
+		return nil, err
 	}
-	return &Conn{client: c, conn: conn, buf: make([]byte, 1<<16)}, nil
+	return &conn4{s, c}, nil
 }
-
-// Close closes the socket.
-func (c *Conn) Close() error { return c.conn.Close() }
 
 // filter returns the program of a packet socket that receives what servers send to clients, without
 // a tag: a macvlan on a trunk receives the frames of VLANs for which the host has no interface.
@@ -65,7 +71,7 @@ func filter() ([]bpf.RawInstruction, error) {
 }
 
 // message returns a message of the client.
-func (c *Conn) message(kind dhcpv4.MessageType, modifiers ...dhcpv4.Modifier) (*dhcpv4.DHCPv4, error) {
+func (c *conn4) message(kind dhcpv4.MessageType, modifiers ...dhcpv4.Modifier) (*dhcpv4.DHCPv4, error) {
 	m, err := dhcpv4.New(
 		dhcpv4.WithHwAddr(c.client.MAC.Hardware()),
 		dhcpv4.WithMessageType(kind),
@@ -82,7 +88,7 @@ func (c *Conn) message(kind dhcpv4.MessageType, modifiers ...dhcpv4.Modifier) (*
 
 // wanted adds what a message that asks for a lease has besides: the hostname, and which options the
 // client uses.
-func (c *Conn) wanted(m *dhcpv4.DHCPv4) {
+func (c *conn4) wanted(m *dhcpv4.DHCPv4) {
 	if c.client.Hostname != "" {
 		m.UpdateOption(dhcpv4.OptHostName(c.client.Hostname))
 	}
@@ -96,21 +102,7 @@ func (c *Conn) wanted(m *dhcpv4.DHCPv4) {
 }
 
 // send sends a message once.
-func (c *Conn) send(w way, m *dhcpv4.DHCPv4) error {
-	// The frame has its addresses; the library requires one all the same.
-	_, err := c.conn.WriteTo(frame(w, m.ToBytes()), &packet.Addr{HardwareAddr: w.dest.Hardware()})
-	if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.ENETDOWN) {
-		return fmt.Errorf("send to DHCP servers: %w", err)
-	}
-	c.sent++
-	return nil // a frame that this host drops is one without an answer: evidence says why
-}
-
-// Intervals between two messages: short at first, because a start waits.
-const (
-	firstWait = time.Second
-	maxWait   = 4 * time.Second
-)
+func (c *conn4) send(w way, m *dhcpv4.DHCPv4) error { return c.write(w.dest, frame(w, m.ToBytes())) }
 
 // answer is a message of a server.
 type answer struct {
@@ -121,49 +113,11 @@ type answer struct {
 
 // ask sends a message and repeats it. It passes each answer to it to done, until that returns true or
 // ctx ends: then ask returns false.
-func (c *Conn) ask(ctx context.Context, w way, m *dhcpv4.DHCPv4, done func(answer) bool) (answered bool, err error) {
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }) // ends a read
-	defer stop()
-	for wait := firstWait; ctx.Err() == nil; wait = min(2*wait, maxWait) {
-		if err := c.send(w, m); err != nil {
-			return false, err
-		}
-		until := time.Now().Add(wait)
-		for {
-			if err := c.conn.SetReadDeadline(until); err != nil {
-				return false, err
-			}
-			if ctx.Err() != nil {
-				return false, nil
-			}
-			a, err := c.receive(m)
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				break
-			}
-			if err != nil {
-				return false, err
-			}
-			if (a.DHCPv4 != nil || a.err != nil) && done(a) {
-				return true, nil
-			}
-			if !time.Now().Before(until) {
-				break // a flood of other frames must not prevent the next message
-			}
-		}
-	}
-	return false, nil
-}
-
-// receive reads one frame. The answer is empty if the frame is not an answer to the message.
-func (c *Conn) receive(m *dhcpv4.DHCPv4) (a answer, err error) {
-	n, _, err := c.conn.ReadFrom(c.buf)
-	if errors.Is(err, unix.ENETDOWN) { // reported once when the link goes down
-		return a, nil
-	}
-	if err != nil {
-		return a, fmt.Errorf("read from packet socket: %w", err)
-	}
-	return decode(c.buf[:n], m), nil
+func (c *conn4) ask(ctx context.Context, w way, m *dhcpv4.DHCPv4, done func(answer) bool) (answered bool, err error) {
+	return c.exchange(ctx, func() error { return c.send(w, m) }, func(b []byte) bool {
+		a := decode(b, m)
+		return (a.DHCPv4 != nil || a.err != nil) && done(a)
+	})
 }
 
 // decode returns the answer to a message in a frame. It is empty if the frame has no answer.

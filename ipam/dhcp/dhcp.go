@@ -1,5 +1,5 @@
-// Package dhcp gets addresses for containers from the DHCP servers of the LAN (RFC 2131): it asks
-// for a lease, extends it, and gives it back.
+// Package dhcp gets addresses for containers from the DHCP servers of the LAN (RFC 2131, and
+// RFC 8415 for IPv6): it asks for a lease, extends it, and gives it back.
 //
 // It knows nothing of networks, records or guards. The caller decides on which interface it asks,
 // which lease is acceptable, and what to do without one. A [Conn] sends and receives from a
@@ -30,8 +30,11 @@ func (c Client) id() []byte { return append([]byte{1}, c.MAC[:]...) }
 
 // Lease is what a server has acknowledged.
 type Lease struct {
-	Addr   netip.Prefix `json:"address"`
-	Server netip.Addr   `json:"server"` // its server identifier
+	Addr netip.Prefix `json:"address"`
+	// Server is its server identifier (DHCPv4), or the source of its answer (DHCPv6).
+	Server netip.Addr `json:"server"`
+	// ServerID is its server identifier; DHCPv6 only.
+	ServerID DUID `json:"server_duid,omitempty"`
 	// ServerMAC is the source of the server's frames: the server, or the router or relay before it.
 	ServerMAC ether.MAC    `json:"server_mac"`
 	Gateway   netip.Addr   `json:"gateway,omitzero"` // not set if the server names none
@@ -45,6 +48,8 @@ type Lease struct {
 	Renew   boottime.Instant `json:"renew_boottime_ns,omitzero"`
 	Rebind  boottime.Instant `json:"rebind_boottime_ns,omitzero"`
 	Expires boottime.Instant `json:"expires_boottime_ns,omitzero"`
+	// Deprecated is the time from which new connections do not use the address; DHCPv6 only.
+	Deprecated boottime.Instant `json:"deprecated_boottime_ns,omitzero"`
 
 	// Lost is why the container does not have the address any more; "" if it has it.
 	Lost string `json:"lost,omitempty"`
@@ -80,18 +85,28 @@ func Hostname(name string) string {
 	return strings.TrimRight(label[:min(len(label), 63)], "-")
 }
 
+// Protocol is the name of a protocol in errors.
+type Protocol string
+
+const (
+	V4 Protocol = "DHCP"   // DHCPv4 (RFC 2131)
+	V6 Protocol = "DHCPv6" // for addresses that are not temporary (IA_NA, RFC 8415)
+)
+
 // NoLease is the error of a client that got no usable lease before its deadline.
 type NoLease struct {
-	Sent    int           // number of requests
-	Waited  time.Duration // from the first one
-	Refused []Refused     // the unusable answers, at most maxRefused
+	Protocol Protocol
+	Sent     int           // number of requests
+	Waited   time.Duration // from the first one
+	Refused  []Refused     // the unusable answers, at most maxRefused
 }
 
 // Refused is an answer that cannot be used.
 type Refused struct {
-	Server netip.Addr // zero if the answer does not name it
-	MAC    ether.MAC  // source of the frame
-	Err    error
+	Protocol Protocol
+	Server   netip.Addr // zero if the answer does not name it
+	MAC      ether.MAC  // source of the frame
+	Err      error
 }
 
 // maxRefused is the maximum number of unusable answers that are kept: a server may send any number.
@@ -100,7 +115,8 @@ const maxRefused = 4
 // Error implements error.
 func (e *NoLease) Error() string {
 	if len(e.Refused) == 0 {
-		return fmt.Sprintf("no DHCP server answered %d requests within %s", e.Sent, e.Waited.Round(100*time.Millisecond))
+		return fmt.Sprintf("no %s server answered %d requests within %s", e.Protocol, e.Sent,
+			e.Waited.Round(100*time.Millisecond))
 	}
 	var all []string
 	for _, r := range e.Refused {
@@ -120,9 +136,9 @@ func (e *NoLease) Unwrap() (errs []error) {
 // Error implements error.
 func (r Refused) Error() string {
 	if !r.Server.IsValid() {
-		return fmt.Sprintf("DHCP server %s: %v", r.MAC, r.Err)
+		return fmt.Sprintf("%s server %s: %v", r.Protocol, r.MAC, r.Err)
 	}
-	return fmt.Sprintf("DHCP server %s (%s): %v", r.Server, r.MAC, r.Err)
+	return fmt.Sprintf("%s server %s (%s): %v", r.Protocol, r.Server, r.MAC, r.Err)
 }
 
 func hexOf(b []byte) string { return hex.EncodeToString(b[:min(len(b), 16)]) }

@@ -25,6 +25,7 @@ import (
 const (
 	maxRouters  = 4
 	maxPrefixes = 4  // of one router
+	maxOnLink   = 16 // of one router, without words
 	maxRead     = 64 // by one call of Read
 )
 
@@ -42,7 +43,9 @@ type router struct {
 	lifetime time.Duration
 	prefixes []string       // what is wrong with each
 	usable   []netip.Prefix // those that give an address
-	more     int            // further prefixes
+	onLink   []netip.Prefix // those with hosts on the link
+	managed  bool
+	more     int // further prefixes
 }
 
 // Listen opens a listener on the interface with that ifindex and name, in the network namespace of the
@@ -122,11 +125,14 @@ func (l *Listener) Read(until time.Time) error {
 
 // keep keeps an advertisement, in the place of the router's last one.
 func (l *Listener) keep(ra ndp.Router, options []wire.Option) {
-	r := router{addr: ra.From, lifetime: ra.Lifetime}
+	r := router{addr: ra.From, lifetime: ra.Lifetime, managed: ra.Managed}
 	for _, o := range options {
 		p, is := o.(*wire.PrefixInformation)
 		if !is {
 			continue
+		}
+		if on := netip.PrefixFrom(p.Prefix, int(p.PrefixLength)); isOnLink(p) && len(r.onLink) < maxOnLink {
+			r.onLink = append(r.onLink, on.Masked())
 		}
 		if len(r.prefixes) == maxPrefixes {
 			r.more++
@@ -167,6 +173,38 @@ func unusable(p *wire.PrefixInformation) string {
 		return "is preferred for longer than it is valid"
 	}
 	return ""
+}
+
+// isOnLink reports whether the addresses of a prefix are those of stations on the link (RFC 4861 §6.3.4).
+func isOnLink(p *wire.PrefixInformation) bool {
+	return p.OnLink && p.ValidLifetime > 0 && p.PrefixLength > 0 && p.PrefixLength <= 128 && p.Prefix.Is6() &&
+		!p.Prefix.IsLinkLocalUnicast() && !p.Prefix.IsMulticast()
+}
+
+// OnLink returns the longest prefix on the link that has the address; the zero Prefix if routers have
+// advertised none.
+func (l *Listener) OnLink(a netip.Addr) (longest netip.Prefix) {
+	for _, r := range l.routers {
+		for _, p := range r.onLink {
+			if p.Contains(a) && p.Bits() > longest.Bits() {
+				longest = p
+			}
+		}
+	}
+	return longest
+}
+
+// Managed returns what routers say of DHCPv6 servers, in one line, or "" if none advertised itself.
+func (l *Listener) Managed() string {
+	var words []string
+	for _, r := range l.routers {
+		names := "does not name"
+		if r.managed {
+			names = "names"
+		}
+		words = append(words, fmt.Sprintf("router %s %s such servers by its M flag", r.addr, names))
+	}
+	return strings.Join(words, "; ")
 }
 
 // Giver returns a router that was heard, if possible one that gives an address; the zero Addr if none was.

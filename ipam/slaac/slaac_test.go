@@ -49,6 +49,32 @@ func TestHeard(t *testing.T) {
 	}
 }
 
+// TestOnLink checks which prefix holds an address on the link, and what is said of DHCPv6 servers.
+func TestOnLink(t *testing.T) {
+	prefix := func(p string, on bool, valid time.Duration) wire.Option {
+		n := netip.MustParsePrefix(p)
+		return &wire.PrefixInformation{Prefix: n.Addr(), PrefixLength: uint8(n.Bits()), OnLink: on, ValidLifetime: valid}
+	}
+	l := &Listener{}
+	l.keep(ndp.Router{From: netip.MustParseAddr("fe80::1"), Managed: true}, []wire.Option{
+		prefix("fd78::/64", true, time.Hour), prefix("fd78::/56", true, time.Hour), prefix("fd78::/80", false, time.Hour),
+		prefix("fd78::/72", true, 0), prefix("fd79::/48", false, time.Hour), prefix("fe80::/64", true, time.Hour),
+		prefix("::/0", true, time.Hour),
+	})
+	l.keep(ndp.Router{From: netip.MustParseAddr("fe80::2")}, nil)
+	for addr, want := range map[string]string{
+		"fd78::9": "fd78::/64", "fd78:0:0:1::9": "fd78::/56", "fd79::9": "", "fe80::9": "",
+	} {
+		if got := l.OnLink(netip.MustParseAddr(addr)); got.IsValid() != (want != "") || want != "" && got.String() != want {
+			t.Errorf("%s is in %s, want %q", addr, got, want)
+		}
+	}
+	const want = "router fe80::1 names such servers by its M flag; router fe80::2 does not name such servers by its M flag"
+	if got := l.Managed(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestFlood checks that what is kept of a thousand routers with a thousand prefixes is short, and that
 // the last advertisement of a router counts.
 func TestFlood(t *testing.T) {

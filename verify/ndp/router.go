@@ -20,6 +20,7 @@ type Router struct {
 	// Lifetime is how long the sender of an advertisement may be used as a default router, in whole
 	// seconds up to 18 hours; 0: not at all.
 	Lifetime time.Duration
+	Managed  bool // the advertisement says that servers give addresses (DHCPv6, RFC 4861 §4.2)
 }
 
 // Routers is the multicast group of all routers of a link.
@@ -35,7 +36,9 @@ func (r Router) Frame() ([]byte, error) {
 	}
 	var body wire.Message = &wire.RouterSolicitation{Options: option}
 	if r.Advert {
-		m.To, body = allNodes, &wire.RouterAdvertisement{RouterLifetime: r.Lifetime, Options: option}
+		m.To, body = allNodes, &wire.RouterAdvertisement{
+			RouterLifetime: r.Lifetime, ManagedConfiguration: r.Managed, Options: option,
+		}
 	}
 	m.Destination = GroupMAC(m.To)
 	return m.frame(body)
@@ -59,7 +62,7 @@ func ParseRouterOptions(frame []byte) (Router, []wire.Option, error) {
 	switch body := body.(type) {
 	case *wire.RouterSolicitation:
 	case *wire.RouterAdvertisement:
-		r.Advert, r.Lifetime, options = true, body.RouterLifetime, body.Options
+		r.Advert, r.Lifetime, r.Managed, options = true, body.RouterLifetime, body.ManagedConfiguration, body.Options
 	default:
 		return Router{}, nil, fmt.Errorf("read ND: a %T is not a router solicitation or advertisement", body)
 	}
