@@ -168,16 +168,8 @@ func TestValidate(t *testing.T) {
 			d.HostAccess, d.HostAddresses, d.Guard, d.ShareParent = false, nil, On, false
 		}},
 		{`ipv6-mode: "both" has no rules for packets`, func(d *Definition) { d.IPv6Mode, d.SourceRouting = IPv6Both, true }},
-		{`ipv6-mode: "both" is not possible for rootless containers`, func(d *Definition) {
-			d.IPv6Mode, d.SourceRouting, d.Brokered, d.AllowUsers = IPv6Both, false, "", []string{"alice"}
-		}},
 		{`host-access: is not possible: with ipv6-mode "both"`, func(d *Definition) {
 			d.IPv6Mode, d.SourceRouting, d.AllowUsers, d.AllowGroups, d.HostAccess = IPv6Both, false, nil, nil, true
-		}},
-		{`guard: cannot be on: with ipv6-mode "both"`, func(d *Definition) {
-			d.IPv6Mode, d.SourceRouting, d.AllowUsers, d.AllowGroups, d.HostAccess, d.HostAddresses = IPv6Both, false, nil, nil,
-				false, nil
-			d.Guard, d.ShareParent = On, false
 		}},
 		{`ipam: "dhcp" needs driver macvlan`, func(d *Definition) {
 			d.IPAM, d.Driver, d.Mode, d.Subnets = IPAMDHCP, DriverIPvlan, ModeL2, nil
