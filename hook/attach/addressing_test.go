@@ -284,3 +284,15 @@ func TestAnnouncements(t *testing.T) {
 	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
 	heard.WantThree(t)
 }
+
+// TestInternalOfBothFamilies checks the verdict of a container with an address of each family and no
+// gateway: the trunk sees a question for each.
+func TestInternalOfBothFamilies(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.Internal = true }, "192.168.50.0/24", "fd50::/64")
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	if r := w.Record(); len(r.Verdicts) != 2 || r.Verdict.Code != verify.OK {
+		t.Errorf("the verdicts are %v", r.Verdicts)
+	}
+}

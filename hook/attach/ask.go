@@ -34,9 +34,9 @@ func (v *verification) plan() verify.Plan {
 	}
 	if v.unwatched == "" {
 		p.Observed, p.Ask = v.claimants, v.askConflict
-		// Without a gateway, the trunk watches for the question for an address. An announcement is one for
-		// IPv4 only.
-		noQuestion := len(v.rec.Gateways) == 0 && !slices.ContainsFunc(p.Addrs, netip.Addr.Is4)
+		// Without a gateway, the trunk watches for the question for each address. An announcement is one
+		// for IPv4 only.
+		noQuestion := len(v.rec.Gateways) == 0 && slices.ContainsFunc(p.Addrs, netip.Addr.Is6)
 		p.FromContainer = noQuestion || v.hostState == nil || len(v.hostState.unrecorded) > 0
 	}
 	return p
@@ -76,7 +76,8 @@ func (v *verification) claimants() []verify.Claimant {
 		return nil
 	}
 	return slices.DeleteFunc(list, func(c verify.Claimant) bool {
-		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured || v.isKept(c.Addr)
+		return c.At <= max(v.ignoreUntil, v.excused[c.MAC]) || c.Probing && v.configured ||
+			!c.SameMAC && v.isKept(c.Addr)
 	})
 }
 

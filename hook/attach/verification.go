@@ -62,7 +62,7 @@ func (v *verification) targets() []netip.Addr {
 	if len(v.rec.Gateways) > 0 {
 		return v.rec.Gateways
 	}
-	return v.addrs()
+	return slices.DeleteFunc(v.addrs(), v.isKept)
 }
 
 // sharesMAC reports whether the container has the parent's MAC, as in mode passthru and with
