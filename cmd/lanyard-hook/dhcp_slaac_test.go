@@ -62,3 +62,32 @@ func TestDHCPSLAACReplaced(t *testing.T) {
 	}
 	b.DetachAndEnd("c1", c)
 }
+
+// TestDHCPSLAACGuarded checks that a guarded container, with an interface that is created again for another
+// lease, has addresses from routers again.
+func TestDHCPSLAACGuarded(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	gw.AddAddr("192.168.50.7/24")
+	gw.AddAddr("fd77::1/64")
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	b.Define("both", b.Trunk, func(d *network.Definition) {
+		d.IPAM, d.IPv6Mode, d.ShareParent = network.IPAMDHCP, network.IPv6SLAAC, true
+		d.AllowUsers = []string{fmt.Sprint(alice)}
+	})
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=both")
+	before := b.Record()
+	d.Change("routers 192.168.50.1;", "routers 192.168.50.7;")
+	testenv.Eventually(t, "another gateway", func() error {
+		r := b.Record()
+		if r.DHCP.Lost != "" || fmt.Sprint(r.Gateways) != "[192.168.50.7]" || len(r.Verdicts) != 2 ||
+			r.Verdicts[1].Code != verify.OK {
+			return fmt.Errorf("the record has %v, lease %+v, verdicts %v: %s", r.Gateways, r.DHCP, r.Verdicts, b.logged())
+		}
+		return nil
+	})
+	if b.Record().Index == before.Index {
+		t.Error("the interface was not created again: this test tries nothing")
+	}
+	hooklab.Pings(t, c.Namespace, "fd77::1")
+}

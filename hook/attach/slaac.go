@@ -51,10 +51,14 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 }
 
 // keepRouters completes the record of a running container that has got another DHCP lease by what
-// concerns routers: the lease changes nothing of that. The verdict is a new one, and never fatal.
+// concerns routers: the lease changes nothing of that, unless a guarded interface was created again for
+// it. The verdict is a new one, and never fatal.
 func (t *attempt) keepRouters(ctx context.Context, before hook.Attachment) error {
 	if t.rec.SLAAC == nil {
 		return nil
+	}
+	if t.rec.Index != before.Index {
+		return t.autoconfigure(ctx)
 	}
 	for _, o := range before.Others {
 		if o.To.Addr().Is6() && t.replacing == hook.IPv4 {
