@@ -10,6 +10,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam/dhcp"
 )
 
 // attempt is the attach of one interface: what is asked for, what it has found on the host, and the
@@ -22,16 +23,17 @@ type attempt struct {
 	want   hook.Want
 	caller *hook.Caller // the user without privilege that the attach is for; nil: root
 
-	guarded      bool                 // the attachment is guarded
-	subnets      []network.Subnet     // one of each family; rec.Addrs is in the same order
-	usedNames    []string             // interface names that the namespace and the request have
-	loopbackOnly bool                 // the namespace had no link but its loopback
-	named        []hook.Attachment    // the namespace's records before usedNames was read
-	checked      hook.Attachment      // the attachment that checkJoined has seen last
-	noDefault    map[hook.Family]bool // default routes that this interface does not get
-	renewing     bool                 // the service would renew a lease of a DHCP server
-	replacing    hook.Family          // a running container gets another lease of a DHCP server; 0: it does not
-	traceStart   int                  // number of steps in the trace before this attach
+	guarded      bool                        // the attachment is guarded
+	subnets      []network.Subnet            // one of each family; rec.Addrs is in the same order
+	usedNames    []string                    // interface names that the namespace and the request have
+	loopbackOnly bool                        // the namespace had no link but its loopback
+	named        []hook.Attachment           // the namespace's records before usedNames was read
+	checked      hook.Attachment             // the attachment that checkJoined has seen last
+	noDefault    map[hook.Family]bool        // default routes that this interface does not get
+	renewing     bool                        // the service would renew a lease of a DHCP server
+	replacing    hook.Family                 // a running container gets another lease of a DHCP server; 0: it does not
+	lost         map[hook.Family]*dhcp.Lease // the leases that the attachment had lost before it is made again
+	traceStart   int                         // number of steps in the trace before this attach
 
 	joined      bool // the namespace already had the interface
 	recorded    bool // rec is in the database

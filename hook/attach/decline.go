@@ -64,12 +64,14 @@ func (t *attempt) renewForMAC(ctx context.Context, before *hook.Attachment) erro
 	return t.acquireLease(ctx, hook.IPv6)
 }
 
-// claimsRequested reports whether the claimant has the address or MAC that the container requested.
+// claimsRequested reports whether the claimant has the address or MAC that the container requested, or a
+// MAC that another address would not change, because it is not derived from one.
 func (t *attempt) claimsRequested(c verify.Claimant) bool {
 	if c.SameMAC && !t.want.MAC.IsZero() || len(t.rec.Addrs) == 0 {
 		return true
 	}
-	return slices.Contains(t.want.Addrs, t.addrToDecline(c))
+	a := t.addrToDecline(c)
+	return slices.Contains(t.want.Addrs, a) || c.SameMAC && t.rec.ServerLease(hook.FamilyOf(a)) != nil
 }
 
 // addrToDecline returns the address to decline because of a claimant: the one that it claims or, if

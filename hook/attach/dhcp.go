@@ -41,10 +41,18 @@ func (t *attempt) checkRenewed() error {
 	return nil
 }
 
-// acquireLeases gets an address from a DHCP server in each family that the network has them in.
+// acquireLeases gets an address from a DHCP server in each family that the network has them in. An
+// attachment that is made again and had lost one of its addresses goes on with the other.
 func (t *attempt) acquireLeases(ctx context.Context) error {
 	for _, f := range hook.Families {
-		if err := t.acquireLease(ctx, f); err != nil {
+		err := t.acquireLease(ctx, f)
+		lost := t.lost[f]
+		if err != nil && lost != nil && len(t.rec.Addrs) > 0 && t.rec.ServerLease(f) == nil {
+			t.Log.With(t.rec.LogAttrs()...).Warn("no other lease for the one that was lost", "lost", lost.Addr, "err", err)
+			t.rec.SetServerLease(f, lost) // the service asks again
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -288,7 +296,8 @@ func (t *attempt) takeSubnet(l dhcp.Lease) {
 	if t.subnets = []network.Subnet{s}; s.Gateway.IsValid() && !t.def.Internal {
 		t.rec.Gateways = []netip.Addr{s.Gateway}
 	}
-	if t.rec.MTURequested == 0 && l.MTU != 0 {
+	// Below the least MTU of IPv6, the kernel turns that off. A first lease is refused for it: see usable.
+	if t.rec.MTURequested == 0 && l.MTU != 0 && !(t.def.TakesRouters() && l.MTU < minMTU6) {
 		t.rec.MTU = min(l.MTU, t.parent.MTU)
 	}
 }

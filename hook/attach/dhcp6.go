@@ -50,8 +50,10 @@ func (t *attempt) askServers6(ctx context.Context) (l dhcp.Lease, err error) {
 	if err != nil {
 		return l, err
 	}
-	l.Addr, err = t.prefixOf(ctx, routers, l.Addr.Addr())
-	return l, err
+	if p, err := t.prefixOf(ctx, routers, l.Addr.Addr()); err == nil {
+		l.Addr = p
+	} // else a later step fails for the same reason, and gives the lease back
+	return l, nil
 }
 
 // openRouters makes the interface take router advertisements, but no addresses from them, and listens to

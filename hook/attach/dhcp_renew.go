@@ -19,6 +19,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam/boottime"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
@@ -333,12 +334,25 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, d due, why string
 	if err == nil {
 		l.releaseServer(&d.Attachment, d.family) // a server may have extended it in terms that were refused
 		lost.Returned = true
+		err = l.freeLost(ctx, &d.Attachment, d.family)
 	}
 	if err = errors.Join(err, l.recordLease(ctx, d, lost)); err == nil {
 		d.SetServerLease(d.family, &lost)
 		err = l.replaceLease(ctx, ns, d, nil)
 	}
 	return withoutAddress(err)
+}
+
+// freeLost frees the address of a lost lease in the network's pool, which a server may give to another
+// container then.
+func (l *Local) freeLost(ctx context.Context, a *hook.Attachment, f hook.Family) error {
+	def, err := network.Load(l.Networks, a.Network)
+	if err != nil {
+		return err
+	}
+	return l.DB.Hold(ctx, func() error {
+		return l.Leases.Own.Release(ctx, parts.ServerPool(def, int(f)), ownerOf(*a), 0)
+	})
 }
 
 // withoutAddress returns an error that is also errNoAddress, or nil.
@@ -432,8 +446,13 @@ func (l *Local) replacement(ns *link.Netns, d due) (*attempt, error) {
 	return t, nil
 }
 
-// takeGiven makes a lease that a server has given, in place of another one, that of the attachment.
+// takeGiven makes a lease that a server has given, in place of another one, that of the attachment. It is
+// in the record before it is checked, so that it goes back to the server after an error.
 func (t *attempt) takeGiven(ctx context.Context, l dhcp.Lease) (err error) {
+	t.rec.SetServerLease(t.replacing, &l)
+	if err := t.usableHere(l); err != nil {
+		return fmt.Errorf("DHCP server %s (%s): %w", l.Server, l.ServerMAC, err)
+	}
 	if t.replacing == hook.IPv6 {
 		if l.Addr, err = t.withPrefix(ctx, l.Addr); err != nil {
 			return err
@@ -461,6 +480,7 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	if err = errors.Join(err, t.permitNothing(t.rec)); err == nil {
 		t.releaseServer(&t.rec, t.replacing) // the container cannot use it any more
 		old.Returned = true
+		err = t.freeLost(ctx, &t.rec, t.replacing)
 	} else if now != nil {
 		now.Lost = old.Lost
 		old = *now // the next attempt gives it back

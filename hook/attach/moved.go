@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -20,9 +21,12 @@ func (l *Local) AnnounceMoved(ctx context.Context, trunks map[int]bool) (announc
 			return announced, ctx.Err()
 		}
 		moved := trunks[0] || trunks[a.Endpoint.Trunk]
-		// Another station may have the address of a lost lease.
-		lost := hasLost(&a, hook.IPv4) || hasLost(&a, hook.IPv6) || a.Lost != ""
-		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 || lost {
+		for _, f := range hook.Families { // another station may have the address of a lost lease
+			if hasLost(&a, f) {
+				a.SetServerAddr(f, netip.Prefix{})
+			}
+		}
+		if !moved || a.State != hook.Attached || len(a.Addrs) == 0 || a.Lost != "" {
 			continue
 		}
 		done, aerr := l.announceFromParent(a)

@@ -12,6 +12,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -77,6 +78,7 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 		},
 		r:         hook.Request{Pod: rec.Pod},
 		guarded:   rec.Guard != nil,
+		lost:      map[hook.Family]*dhcp.Lease{},
 		noDefault: map[hook.Family]bool{hook.IPv4: true, hook.IPv6: true},
 	}
 	if len(rec.Containers) > 0 {
@@ -84,6 +86,7 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 	}
 	for _, f := range hook.Families {
 		if hasLost(&rec, f) {
+			t.lost[f] = rec.ServerLease(f)
 			t.rec.SetServerLease(f, nil)
 			t.rec.SetServerAddr(f, netip.Prefix{})
 		}
