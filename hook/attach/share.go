@@ -132,17 +132,29 @@ func (l *Local) reserveShare(ctx context.Context, in ipam.Shares, w wantedShare)
 		return err
 	}
 	return l.updateShare(ctx, w.pool, func(s *record.Share) {
-		older := s.Confirmed && s.Cluster == got.Cluster && got.Revision < s.Revision
-		if s.Attempt != attempt || older {
+		if s.Attempt != attempt {
 			return
 		}
 		if !s.Confirmed {
 			l.Log.Info("has a share of a pool for outages of the store", "pool", w.pool, "share", joinPrefixes(got.Ranges),
 				"revision", got.Revision)
 		}
-		s.Except, s.Cluster, s.Revision = got.Except, got.Cluster, got.Revision
-		s.Confirmed, s.Why = true, ""
+		confirmShare(s, got)
 	})
+}
+
+// confirmShare writes an answer of the store to a share. An answer that is older than the last one is
+// late, or the store was restored from a backup. Other hosts may have the addresses of both answers
+// then, until there is a newer one.
+func confirmShare(s *record.Share, got ipam.Share) {
+	if s.Confirmed && s.Cluster == got.Cluster && got.Revision < s.Revision {
+		s.Except = slices.Concat(s.Except, got.Except)
+		slices.SortFunc(s.Except, netip.Addr.Compare)
+		s.Except = slices.Compact(s.Except)
+		return
+	}
+	s.Except, s.Cluster, s.Revision = got.Except, got.Cluster, got.Revision
+	s.Confirmed, s.Why = true, ""
 }
 
 // refuseShare records that the store refuses a share.
