@@ -242,20 +242,55 @@ func TestShareGivenBack(t *testing.T) {
 	def.OnOutage, def.HostSlice = "", network.HostSlice{}
 	must(t, def.Save(w.Paths().Networks))
 	rows := func() int { return len(strings.Fields(e.Ctl("get", "--prefix", "--keys-only", "/lanyard/share/"))) }
-	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	w.renewShares()
+	if n := rows(); n != 2 {
+		t.Errorf("%d shares while addresses are pending", n)
+	}
+	stop = w.keepSession(t)
+	w.renew()
+	stop()
+	if n := rows(); n != 0 || len(w.shares()) != 0 || len(w.Record().Pending) != 0 {
+		t.Errorf("%d shares, %+v, pending %v", n, w.shares(), w.Record().Pending)
+	}
+	w.DetachAndEnd("c1", c)
+}
+
+// renewShares reserves the shares that the definitions ask for, and gives the others back.
+func (w *world) renewShares() {
+	w.TB.Helper()
+	must(w.TB, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		store, err := l.Leases.Shared(network.LeasesEtcd)
 		if err != nil {
 			return err
 		}
 		return l.RenewShares(ctx, network.LeasesEtcd, store)
 	}))
-	if n := rows(); n != 2 {
-		t.Errorf("%d shares while addresses are pending", n)
+}
+
+// TestShareExchanged checks that a host that wants the share of another host gives its own back first: the
+// other one may want that.
+func TestShareExchanged(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
+	w, e := lanSharedWith(t, "10s", sliced(2, 8))
+	w.renewShares()
+	w.awaitShares(t)
+	other, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{e.Endpoint}}, etcdstore.Host{ID: "b", Name: "b"})
+	must(t, err)
+	defer other.Close()
+	const pool = "web/192.168.50.0/24"
+	second, third := netip.MustParsePrefix("192.168.50.32/27"), netip.MustParsePrefix("192.168.50.64/27")
+	_, err = other.Reserve(t.Context(), pool, []netip.Prefix{third})
+	must(t, err)
+	def := w.Definition("web")
+	sliced(3, 8)(def)
+	must(t, def.Save(w.Paths().Networks))
+	w.renewShares()
+	if all := w.shares(); slices.ContainsFunc(all, func(s record.Share) bool { return s.Pool == pool && s.Confirmed }) {
+		t.Errorf("with a share of another host: %+v", all)
 	}
-	w.keepSession(t)
-	w.renew()
-	if n := rows(); n != 0 || len(w.shares()) != 0 || len(w.Record().Pending) != 0 {
-		t.Errorf("%d shares, %+v, pending %v", n, w.shares(), w.Record().Pending)
-	}
-	w.DetachAndEnd("c1", c)
+	_, err = other.Reserve(t.Context(), pool, []netip.Prefix{second})
+	must(t, err)
+	w.renewShares()
+	w.awaitShares(t)
 }

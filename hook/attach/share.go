@@ -97,14 +97,23 @@ func (l *Local) giveBackShares(ctx context.Context, in ipam.Shares, wanted []wan
 	if err != nil {
 		return err
 	}
-	for _, pool := range reserved {
-		if keep[pool] != nil {
+	// Those that another process has recorded by now stay, too.
+	known, err := l.Shares(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range known {
+		keep[s.Pool] = s.Ranges
+	}
+	for _, r := range reserved {
+		// One with other ranges would prevent that of another host, which may wait for it.
+		if slices.Equal(keep[r.Pool], r.Ranges) {
 			continue
 		}
-		if err := in.GiveBack(ctx, pool); err != nil {
+		if err := in.GiveBack(ctx, r); err != nil {
 			return err
 		}
-		l.Log.Info("gave back this host's share of a pool", "pool", pool)
+		l.Log.Info("gave back this host's share of a pool", "pool", r.Pool, "share", joinPrefixes(r.Ranges))
 	}
 	return nil
 }
