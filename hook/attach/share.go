@@ -203,8 +203,8 @@ func (l *Local) Shares(ctx context.Context) (all []record.Share, err error) {
 	return all, err
 }
 
-// ReserveShares reserves the shares of new networks. It returns an error that names the network if the
-// store refuses one. If the store is out of reach, the service reserves them later.
+// ReserveShares reserves the shares of networks, up to the first error, which names the network. If it
+// wraps ipam.ErrOutOfReach, the service reserves the shares later.
 func (l *Local) ReserveShares(ctx context.Context, defs []*network.Definition) error {
 	for _, def := range defs {
 		for _, w := range sharesOf(def) {
@@ -212,7 +212,7 @@ func (l *Local) ReserveShares(ctx context.Context, defs []*network.Definition) e
 			if err == nil {
 				err = l.reserveShare(ctx, store, w)
 			}
-			if err != nil && !errors.Is(err, ipam.ErrOutOfReach) {
+			if err != nil {
 				return fmt.Errorf("network %q: %w", def.Name, err)
 			}
 		}
