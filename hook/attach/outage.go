@@ -293,7 +293,7 @@ func (t *attempt) recordAddrs(ctx context.Context) error {
 
 // confirmPending claims in the store the addresses that an attachment got from this host's share. The
 // error wraps ipam.ErrTaken if another host has one of them: the cluster has lost the share.
-func (l *Local) confirmPending(ctx context.Context, in ipam.Shares, a hook.Attachment) (err error) {
+func (l *Local) confirmPending(ctx context.Context, in ipam.Shared, a hook.Attachment) (err error) {
 	if len(a.Pending) == 0 {
 		return nil
 	}
@@ -327,15 +327,18 @@ func (l *Local) confirmPending(ctx context.Context, in ipam.Shares, a hook.Attac
 	}
 	l.Log.With(a.LogAttrs()...).Info("the store has the addresses of a container that started while it was out of reach",
 		"addresses", confirmed)
-	return errors.Join(err, l.DB.Update(ctx, func(tx record.Tx) error {
+	rerr := l.DB.Update(ctx, func(tx record.Tx) error {
 		row, rerr := record.Get(tx, a.ID)
 		if rerr == nil {
 			row.Pending = slices.DeleteFunc(row.Pending, func(p netip.Addr) bool { return slices.Contains(confirmed, p) })
 			rerr = record.Replace(tx, &row)
 		}
-		if errors.Is(rerr, hook.ErrGone) {
-			return nil // it has ended
-		}
 		return rerr
-	}))
+	})
+	if !errors.Is(rerr, hook.ErrGone) {
+		return errors.Join(err, rerr)
+	}
+	// It has ended, and its release may have been delivered before the lease was added. Another container
+	// of this host may have the address.
+	return releasePools(ctx, in, a, orphanQuarantine)
 }

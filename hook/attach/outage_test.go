@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/internal/leases"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/etcdstore"
@@ -135,7 +136,7 @@ func TestOutage(t *testing.T) {
 func TestShareExhausted(t *testing.T) {
 	testenv.ByName(t)
 	t.Parallel()
-	w, _ := lanSharedWith(t, "10s", sliced(2, 128)) // 192.168.50.2 and .3
+	w, e := lanSharedWith(t, "10s", sliced(2, 128)) // 192.168.50.2 and .3
 	stop := w.keepSession(t)
 	w.awaitShares(t)
 	stop()
@@ -150,6 +151,59 @@ func TestShareExhausted(t *testing.T) {
 	if got := w.of(t, "c4").Addrs[0].Addr(); got.String() != "192.168.50.2" {
 		t.Errorf("c4 has %s", got)
 	}
+
+	// A container ends, and its release is delivered, while the service adds its lease.
+	w.useEtcd(e.Endpoint, "10s")
+	id, renewed := w.of(t, "c2").ID.String(), make(chan struct{})
+	store, err := leases.OpenEtcd(w.Paths())
+	must(t, err)
+	defer store.Close()
+	l, err := wiring.Open(w.Paths())
+	must(t, err)
+	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		var once sync.Once
+		store.Keep(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context, in ipam.Shared) (err error) {
+			once.Do(func() {
+				defer close(renewed)
+				err = l.Renew(ctx, network.LeasesEtcd, endsFirst{in, id, sync.OnceFunc(func() {
+					w.DetachAndEnd("c2", c2)
+					_, err := l.Deliver(ctx)
+					must(t, err)
+				})})
+			})
+			return err
+		})
+	})
+	<-renewed
+	testenv.Eventually(t, "a session", func() error { return store.CheckSession(ctx) })
+	mine, err := store.Mine(t.Context())
+	must(t, err)
+	for pool, list := range mine {
+		for _, lease := range list {
+			if lease.Owner.Attachment == id {
+				t.Errorf("pool %s has %s for a container that has ended", pool, lease.Addr)
+			}
+		}
+	}
+}
+
+// endsFirst is a store in which an attachment ends before its pending address is confirmed.
+type endsFirst struct {
+	ipam.Shared
+	attachment string
+	end        func()
+}
+
+func (s endsFirst) Confirm(ctx context.Context, pool string, l ipam.Lease) error {
+	if l.Owner.Attachment == s.attachment {
+		s.end()
+	}
+	return s.Shared.Confirm(ctx, pool, l)
 }
 
 // TestShareNotConfirmed checks that a host does not use a share that the store has not confirmed, or
