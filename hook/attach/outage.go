@@ -66,8 +66,8 @@ func (s storeOrShare) Claim(ctx context.Context, pool string, l ipam.Lease) erro
 	}
 	_, err = s.t.claimInShare(ctx, pool, func(c *choice) (netip.Addr, error) {
 		if !c.free(l.Addr) {
-			return netip.Addr{}, fmt.Errorf("%w: %s is not a free one of this host's share %s, and %w", ipam.ErrTaken, l.Addr,
-				joinPrefixes(c.share.Ranges), s.t.outageOf())
+			return netip.Addr{}, fmt.Errorf("%w: %s is not a free address of this host's share %s, and no "+
+				"other can be requested during the outage: %w", ipam.ErrTaken, l.Addr, joinPrefixes(c.share.Ranges), s.t.outageOf())
 		}
 		return l.Addr, nil
 	})
@@ -166,15 +166,16 @@ func (t *attempt) claimInShare(
 
 // checkShare returns an error if the host may not use its share of a pool.
 func (t *attempt) checkShare(share *record.Share, pool string) error {
+	var wanted []netip.Prefix
 	for _, w := range sharesOf(t.def) {
-		if w.pool == pool && share != nil && share.Confirmed && slices.Equal(share.Ranges, w.ranges) {
-			return nil
+		if w.pool == pool {
+			wanted = w.ranges
 		}
 	}
-	if share != nil && share.Why != "" {
-		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outageOf(), share.Why)
+	if why := share.WhyNot(wanted); why != "" {
+		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outageOf(), why)
 	}
-	return fmt.Errorf("%w, and this host's share of the range was not confirmed since the host booted", t.outageOf())
+	return nil
 }
 
 // choice is what decides on an address of a share.

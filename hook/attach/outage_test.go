@@ -87,7 +87,7 @@ func TestOutage(t *testing.T) {
 	w.MustAttach("c1", first, "network=web")
 	w.MustAttach("c2", named, "network=web", "ip=192.168.50.40")
 	w.Refused("an address outside of the share", w.Attach("c3", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"),
-		1, "192.168.50.9 is not a free one of this host's share 192.168.50.32/27", "etcd at unix:")
+		1, "192.168.50.9 is not a free address of this host's share 192.168.50.32/27", "etcd at unix:")
 	a := w.of(t, "c1")
 	if got := a.Addrs[0].Addr(); got.String() != "192.168.50.33" || len(a.Pending) != 2 || !share.Contains(a.Pending[1]) {
 		t.Errorf("c1 has %v, pending %v", a.Addrs, a.Pending)
@@ -219,7 +219,7 @@ func TestShareNotConfirmed(t *testing.T) {
 		sliced(2, 8)(d)
 	}, "192.168.50.0/24", "fd50::/64")
 	w.Refused("before the share is confirmed", w.Attach("c1", testenv.NewContainer(t), "network=web"), 1,
-		"and this host's share of the range was not confirmed since the host booted")
+		"and this host has no share of the range: the store has not answered yet")
 	w.useEtcd(e.Endpoint, "10s")
 	other, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{e.Endpoint}}, etcdstore.Host{ID: "b", Name: "b"})
 	must(t, err)
@@ -266,7 +266,8 @@ func TestShareLost(t *testing.T) {
 	testenv.Eventually(t, "the claim of another host", func() error { return other.Claim(ctx, pool, taken) })
 	w.useEtcd(e.Endpoint, "2s")
 	w.keepSession(t)
-	if code, changes := w.verdictNow(); code != verify.LeaseLost || !strings.Contains(changes[0].Text, `on host "b"`) {
+	if code, changes := w.verdictNow(); code != verify.LeaseLost || !strings.Contains(changes[0].Text, `on host "b"`) ||
+		!strings.Contains(changes[0].Text, "an address of this host's share") {
 		t.Errorf("after the loss: %s, %v", code, changes)
 	}
 	must(t, other.Release(ctx, pool, taken.Owner, 0))
