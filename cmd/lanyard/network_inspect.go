@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/big"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
