@@ -30,7 +30,8 @@ func TestConfirmShare(t *testing.T) {
 		{2, 5, nil, nil, 5},
 	} {
 		confirmShare(&s, ipam.Share{Except: step.except, Cluster: step.cluster, Revision: step.revision})
-		if !slices.Equal(s.Except, step.want) || s.Revision != step.at || s.Cluster != step.cluster || !s.Confirmed || s.Why != "" {
+		if !slices.Equal(s.Except, step.want) || s.Revision != step.at || s.Cluster != step.cluster || !s.Confirmed ||
+			s.Why != "" {
 			t.Errorf("after an answer of revision %d: %+v, want %v at %d", step.revision, s, step.want, step.at)
 		}
 	}
@@ -46,7 +47,8 @@ func TestNoteOutage(t *testing.T) {
 	if plain.noteOutage(ipam.ErrOutOfReach) || first.noteOutage(ipam.ErrTaken) || later.outageOf() != nil {
 		t.Errorf("noted %v", outage)
 	}
-	if !first.noteOutage(ipam.ErrOutOfReach) || !errors.Is(later.outageOf(), ipam.ErrOutOfReach) || plain.outageOf() != nil {
+	if !first.noteOutage(ipam.ErrOutOfReach) || !errors.Is(later.outageOf(), ipam.ErrOutOfReach) ||
+		plain.outageOf() != nil {
 		t.Errorf("the later attempt has %v, the one without a share %v", later.outageOf(), plain.outageOf())
 	}
 	alone := verification{def: sliced}

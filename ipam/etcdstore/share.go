@@ -242,7 +242,10 @@ func (s *Store) GiveBack(ctx context.Context, r ipam.Reserved) error {
 		if len(v.kvs[0]) == 0 || v.kvs[0][0].ModRevision != r.Revision {
 			return nil, nil
 		}
-		return &write{conditions: []clientv3.Cmp{unchanged(key, r.Revision)}, then: []clientv3.Op{clientv3.OpDelete(key)}}, nil
+		return &write{
+			conditions: []clientv3.Cmp{unchanged(key, r.Revision)},
+			then:       []clientv3.Op{clientv3.OpDelete(key)},
+		}, nil
 	})
 }
 
