@@ -26,6 +26,13 @@ func (s Share) Contains(a netip.Addr) bool {
 		!slices.Contains(s.Except, a)
 }
 
+// Reserved is a share of this host in the store.
+type Reserved struct {
+	Pool     string
+	Ranges   []netip.Prefix
+	Revision int64 // of its last change
+}
+
 // Shares are the methods of a [Shared] store for hosts that go on while it is out of reach.
 //
 // A host records a share before it uses it, and forgets it before it gives it back: then every share
@@ -34,10 +41,10 @@ type Shares interface {
 	// Reserve keeps ranges of a pool for this host, or returns the share that it has, as it is now. Its
 	// error names the other host if that has a share with addresses of the ranges.
 	Reserve(ctx context.Context, pool string, ranges []netip.Prefix) (Share, error)
-	// GiveBack ends the host's share of a pool. It returns nil if it has none.
-	GiveBack(ctx context.Context, pool string) error
-	// Reserved returns the pools that this host has shares of.
-	Reserved(ctx context.Context) (pools []string, err error)
+	// GiveBack ends a share that Reserved has returned. It does nothing if the share has changed since.
+	GiveBack(ctx context.Context, r Reserved) error
+	// Reserved returns the shares that this host has.
+	Reserved(ctx context.Context) ([]Reserved, error)
 	// Confirm is Claim for an address that the owner uses already, which the host has chosen in its
 	// share. It replaces a lease of the address that another owner of this host has by a claim with an
 	// unknown end, and leases of other addresses of the pool that the owner has by such claims. It also

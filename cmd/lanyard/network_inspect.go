@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/big"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -202,13 +201,16 @@ func reportShares(ctx context.Context, l *wiring.Lanyard, def *network.Definitio
 		return nil, err
 	}
 	for _, s := range def.Subnets {
-		r := shareReport{Ranges: def.Share(s), Why: "the store has not answered since the host booted"}
-		i := slices.IndexFunc(all, func(known record.Share) bool {
-			return known.Pool == parts.PoolName(def, s) && slices.Equal(known.Ranges, r.Ranges)
-		})
-		if i >= 0 && (all[i].Confirmed || all[i].Why != "") {
-			r.Confirmed, r.Why = all[i].Confirmed, all[i].Why
-			r.Except, r.Revision = all[i].Except, all[i].Revision
+		r := shareReport{Ranges: def.Share(s)}
+		var known *record.Share
+		for i := range all {
+			if all[i].Pool == parts.PoolName(def, s) {
+				known = &all[i]
+			}
+		}
+		r.Why = known.WhyNot(r.Ranges)
+		if r.Confirmed = r.Why == ""; r.Confirmed {
+			r.Except, r.Revision = known.Except, known.Revision
 		}
 		list = append(list, r)
 	}

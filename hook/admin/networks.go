@@ -17,6 +17,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/ipam"
 )
 
 // Admin changes and reports the networks of one host.
@@ -59,7 +60,7 @@ func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 		n.add(def)
 		blind = append(blind, trunks.watch(l, def, p))
 	}
-	if err := l.ReserveShares(ctx, defs); err != nil {
+	if err := l.ReserveShares(ctx, defs); err != nil && !errors.Is(err, ipam.ErrOutOfReach) {
 		_, errs := l.removeNetworks(ctx, defs, n)
 		l.giveBackSoon(ctx, defs)
 		return nil, errors.Join(append([]error{err}, errs...)...)

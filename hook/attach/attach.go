@@ -67,9 +67,10 @@ func (l *Local) attachAll(
 	r.Trace.Mark("namespace")
 	defaults := claimedDefaults(r)
 	var fresh []hook.Attachment
+	var outage error
 	for _, w := range r.Wants {
 		t := attempt{
-			verification: verification{Local: l, ns: ns, trace: r.Trace},
+			verification: verification{Local: l, ns: ns, trace: r.Trace, outage: &outage},
 			want:         w, r: r, caller: by, noDefault: defaults,
 		}
 		a, created, err := l.attachWant(ctx, t, id)

@@ -50,7 +50,8 @@ func (t *attempt) claimIn(ctx context.Context, in ipam.Store, s network.Subnet) 
 		}
 		l.Addr = a
 		err := in.Claim(ctx, name, l)
-		if t.caller != nil && errors.Is(err, ipam.ErrTaken) {
+		// The error about a share names no holder.
+		if t.caller != nil && t.outageOf() == nil && errors.Is(err, ipam.ErrTaken) {
 			err = takenError{a}
 		}
 		return a, err

@@ -27,7 +27,7 @@ func (t *attempt) sweepForRoom(ctx context.Context) error {
 	}
 	released, err := t.SweepSelected(ctx, mine)
 	delivered := 0
-	if t.def.Leases != "" && t.outage == nil {
+	if t.def.Leases != "" && t.outageOf() == nil {
 		var deliverErr error
 		delivered, deliverErr = t.Deliver(ctx)
 		err = errors.Join(err, deliverErr)

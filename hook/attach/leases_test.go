@@ -94,8 +94,8 @@ func (u unlocked) Confirm(ctx context.Context, pool string, l ipam.Lease) error 
 	return errors.Join(u.check(), u.Shared.Confirm(ctx, pool, l))
 }
 
-func (u unlocked) GiveBack(ctx context.Context, pool string) error {
-	return errors.Join(u.check(), u.Shared.GiveBack(ctx, pool))
+func (u unlocked) GiveBack(ctx context.Context, r ipam.Reserved) error {
+	return errors.Join(u.check(), u.Shared.GiveBack(ctx, r))
 }
 
 func (u unlocked) RemovePool(context.Context, ...string) error {

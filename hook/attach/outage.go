@@ -34,18 +34,31 @@ func (t *attempt) withShare(in ipam.Store) ipam.Store {
 	return storeOrShare{in, t}
 }
 
-// noteOutage reports whether an error of the store is an outage that this attach can go on in.
+// noteOutage reports whether an error of the store is an outage that this attach can go on in. The
+// later networks and attempts of the request do not wait for the store again.
 func (v *verification) noteOutage(err error) bool {
 	if v.def.OnOutage != network.OnOutageSlice || !errors.Is(err, ipam.ErrOutOfReach) {
 		return false
 	}
-	v.outage = err
+	if v.outage == nil {
+		v.outage = new(error)
+	}
+	*v.outage = err
 	return true
+}
+
+// outageOf returns why the network's store is out of reach, nil if it is in reach, or was not asked, or
+// the network has no share.
+func (v *verification) outageOf() error {
+	if v.outage == nil || v.def.OnOutage != network.OnOutageSlice {
+		return nil
+	}
+	return *v.outage
 }
 
 // Claim implements [ipam.Store].
 func (s storeOrShare) Claim(ctx context.Context, pool string, l ipam.Lease) error {
-	err := s.t.outage
+	err := s.t.outageOf()
 	if err == nil {
 		if err = s.Store.Claim(ctx, pool, l); !s.t.noteOutage(err) {
 			return err
@@ -53,8 +66,8 @@ func (s storeOrShare) Claim(ctx context.Context, pool string, l ipam.Lease) erro
 	}
 	_, err = s.t.claimInShare(ctx, pool, func(c *choice) (netip.Addr, error) {
 		if !c.free(l.Addr) {
-			return netip.Addr{}, fmt.Errorf("%w: %s is not a free one of this host's share %s, and %w", ipam.ErrTaken, l.Addr,
-				joinPrefixes(c.share.Ranges), s.t.outage)
+			return netip.Addr{}, fmt.Errorf("%w: %s is not a free address of this host's share %s, and no "+
+				"other can be requested during the outage: %w", ipam.ErrTaken, l.Addr, joinPrefixes(c.share.Ranges), s.t.outageOf())
 		}
 		return l.Addr, nil
 	})
@@ -63,8 +76,8 @@ func (s storeOrShare) Claim(ctx context.Context, pool string, l ipam.Lease) erro
 
 // Next implements [ipam.Store].
 func (s storeOrShare) Next(ctx context.Context, pool string, p ipam.Pool, l ipam.Lease) (a netip.Addr, err error) {
-	choose := func(c *choice) (netip.Addr, error) { return c.next(p, l.Addr, s.t.outage) }
-	if s.t.outage != nil {
+	choose := func(c *choice) (netip.Addr, error) { return c.next(p, l.Addr, s.t.outageOf()) }
+	if s.t.outageOf() != nil {
 		return s.t.claimInShare(ctx, pool, choose)
 	}
 	pending, err := s.t.pendingOnHost(ctx)
@@ -83,7 +96,7 @@ func (s storeOrShare) Next(ctx context.Context, pool string, p ipam.Pool, l ipam
 // Decline implements [ipam.Store].
 func (s storeOrShare) Decline(ctx context.Context, pool string, a netip.Addr, o ipam.Owner, d time.Duration) error {
 	pending := slices.Contains(s.t.rec.Pending, a)
-	if !pending && s.t.outage == nil {
+	if !pending && s.t.outageOf() == nil {
 		err := s.Store.Decline(ctx, pool, a, o, d)
 		if !s.t.noteOutage(err) {
 			return err
@@ -153,15 +166,16 @@ func (t *attempt) claimInShare(
 
 // checkShare returns an error if the host may not use its share of a pool.
 func (t *attempt) checkShare(share *record.Share, pool string) error {
+	var wanted []netip.Prefix
 	for _, w := range sharesOf(t.def) {
-		if w.pool == pool && share != nil && share.Confirmed && slices.Equal(share.Ranges, w.ranges) {
-			return nil
+		if w.pool == pool {
+			wanted = w.ranges
 		}
 	}
-	if share != nil && share.Why != "" {
-		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outage, share.Why)
+	if why := share.WhyNot(wanted); why != "" {
+		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outageOf(), why)
 	}
-	return fmt.Errorf("%w, and this host's share of the range was not confirmed since the host booted", t.outage)
+	return nil
 }
 
 // choice is what decides on an address of a share.
@@ -280,7 +294,7 @@ func (t *attempt) recordAddrs(ctx context.Context) error {
 
 // confirmPending claims in the store the addresses that an attachment got from this host's share. The
 // error wraps ipam.ErrTaken if another host has one of them: the cluster has lost the share.
-func (l *Local) confirmPending(ctx context.Context, in ipam.Shares, a hook.Attachment) (err error) {
+func (l *Local) confirmPending(ctx context.Context, in ipam.Shared, a hook.Attachment) (err error) {
 	if len(a.Pending) == 0 {
 		return nil
 	}
@@ -314,15 +328,18 @@ func (l *Local) confirmPending(ctx context.Context, in ipam.Shares, a hook.Attac
 	}
 	l.Log.With(a.LogAttrs()...).Info("the store has the addresses of a container that started while it was out of reach",
 		"addresses", confirmed)
-	return errors.Join(err, l.DB.Update(ctx, func(tx record.Tx) error {
+	rerr := l.DB.Update(ctx, func(tx record.Tx) error {
 		row, rerr := record.Get(tx, a.ID)
 		if rerr == nil {
 			row.Pending = slices.DeleteFunc(row.Pending, func(p netip.Addr) bool { return slices.Contains(confirmed, p) })
 			rerr = record.Replace(tx, &row)
 		}
-		if errors.Is(rerr, hook.ErrGone) {
-			return nil // it has ended
-		}
 		return rerr
-	}))
+	})
+	if !errors.Is(rerr, hook.ErrGone) {
+		return errors.Join(err, rerr)
+	}
+	// It has ended, and its release may have been delivered before the lease was added. Another container
+	// of this host may have the address.
+	return releasePools(ctx, in, a, orphanQuarantine)
 }

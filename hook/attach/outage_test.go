@@ -15,6 +15,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/internal/leases"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/etcdstore"
@@ -86,7 +87,7 @@ func TestOutage(t *testing.T) {
 	w.MustAttach("c1", first, "network=web")
 	w.MustAttach("c2", named, "network=web", "ip=192.168.50.40")
 	w.Refused("an address outside of the share", w.Attach("c3", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"),
-		1, "192.168.50.9 is not a free one of this host's share 192.168.50.32/27", "etcd at unix:")
+		1, "192.168.50.9 is not a free address of this host's share 192.168.50.32/27", "etcd at unix:")
 	a := w.of(t, "c1")
 	if got := a.Addrs[0].Addr(); got.String() != "192.168.50.33" || len(a.Pending) != 2 || !share.Contains(a.Pending[1]) {
 		t.Errorf("c1 has %v, pending %v", a.Addrs, a.Pending)
@@ -135,7 +136,7 @@ func TestOutage(t *testing.T) {
 func TestShareExhausted(t *testing.T) {
 	testenv.ByName(t)
 	t.Parallel()
-	w, _ := lanSharedWith(t, "10s", sliced(2, 128)) // 192.168.50.2 and .3
+	w, e := lanSharedWith(t, "10s", sliced(2, 128)) // 192.168.50.2 and .3
 	stop := w.keepSession(t)
 	w.awaitShares(t)
 	stop()
@@ -150,6 +151,59 @@ func TestShareExhausted(t *testing.T) {
 	if got := w.of(t, "c4").Addrs[0].Addr(); got.String() != "192.168.50.2" {
 		t.Errorf("c4 has %s", got)
 	}
+
+	// A container ends, and its release is delivered, while the service adds its lease.
+	w.useEtcd(e.Endpoint, "10s")
+	id, renewed := w.of(t, "c2").ID.String(), make(chan struct{})
+	store, err := leases.OpenEtcd(w.Paths())
+	must(t, err)
+	defer store.Close()
+	l, err := wiring.Open(w.Paths())
+	must(t, err)
+	defer l.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		var once sync.Once
+		store.Keep(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context, in ipam.Shared) (err error) {
+			once.Do(func() {
+				defer close(renewed)
+				err = l.Renew(ctx, network.LeasesEtcd, endsFirst{in, id, sync.OnceFunc(func() {
+					w.DetachAndEnd("c2", c2)
+					_, err := l.Deliver(ctx)
+					must(t, err)
+				})})
+			})
+			return err
+		})
+	})
+	<-renewed
+	testenv.Eventually(t, "a session", func() error { return store.CheckSession(ctx) })
+	mine, err := store.Mine(t.Context())
+	must(t, err)
+	for pool, list := range mine {
+		for _, lease := range list {
+			if lease.Owner.Attachment == id {
+				t.Errorf("pool %s has %s for a container that has ended", pool, lease.Addr)
+			}
+		}
+	}
+}
+
+// endsFirst is a store in which an attachment ends before its pending address is confirmed.
+type endsFirst struct {
+	ipam.Shared
+	attachment string
+	end        func()
+}
+
+func (s endsFirst) Confirm(ctx context.Context, pool string, l ipam.Lease) error {
+	if l.Owner.Attachment == s.attachment {
+		s.end()
+	}
+	return s.Shared.Confirm(ctx, pool, l)
 }
 
 // TestShareNotConfirmed checks that a host does not use a share that the store has not confirmed, or
@@ -165,7 +219,7 @@ func TestShareNotConfirmed(t *testing.T) {
 		sliced(2, 8)(d)
 	}, "192.168.50.0/24", "fd50::/64")
 	w.Refused("before the share is confirmed", w.Attach("c1", testenv.NewContainer(t), "network=web"), 1,
-		"and this host's share of the range was not confirmed since the host booted")
+		"and this host has no share of the range: the store has not answered yet")
 	w.useEtcd(e.Endpoint, "10s")
 	other, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{e.Endpoint}}, etcdstore.Host{ID: "b", Name: "b"})
 	must(t, err)
@@ -212,7 +266,8 @@ func TestShareLost(t *testing.T) {
 	testenv.Eventually(t, "the claim of another host", func() error { return other.Claim(ctx, pool, taken) })
 	w.useEtcd(e.Endpoint, "2s")
 	w.keepSession(t)
-	if code, changes := w.verdictNow(); code != verify.LeaseLost || !strings.Contains(changes[0].Text, `on host "b"`) {
+	if code, changes := w.verdictNow(); code != verify.LeaseLost || !strings.Contains(changes[0].Text, `on host "b"`) ||
+		!strings.Contains(changes[0].Text, "an address of this host's share") {
 		t.Errorf("after the loss: %s, %v", code, changes)
 	}
 	must(t, other.Release(ctx, pool, taken.Owner, 0))
@@ -242,20 +297,55 @@ func TestShareGivenBack(t *testing.T) {
 	def.OnOutage, def.HostSlice = "", network.HostSlice{}
 	must(t, def.Save(w.Paths().Networks))
 	rows := func() int { return len(strings.Fields(e.Ctl("get", "--prefix", "--keys-only", "/lanyard/share/"))) }
-	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+	w.renewShares()
+	if n := rows(); n != 2 {
+		t.Errorf("%d shares while addresses are pending", n)
+	}
+	stop = w.keepSession(t)
+	w.renew()
+	stop()
+	if n := rows(); n != 0 || len(w.shares()) != 0 || len(w.Record().Pending) != 0 {
+		t.Errorf("%d shares, %+v, pending %v", n, w.shares(), w.Record().Pending)
+	}
+	w.DetachAndEnd("c1", c)
+}
+
+// renewShares reserves the shares that the definitions ask for, and gives the others back.
+func (w *world) renewShares() {
+	w.TB.Helper()
+	must(w.TB, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
 		store, err := l.Leases.Shared(network.LeasesEtcd)
 		if err != nil {
 			return err
 		}
 		return l.RenewShares(ctx, network.LeasesEtcd, store)
 	}))
-	if n := rows(); n != 2 {
-		t.Errorf("%d shares while addresses are pending", n)
+}
+
+// TestShareExchanged checks that a host that wants the share of another host gives its own back first: the
+// other one may want that.
+func TestShareExchanged(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
+	w, e := lanSharedWith(t, "10s", sliced(2, 8))
+	w.renewShares()
+	w.awaitShares(t)
+	other, err := etcdstore.Open(etcdstore.Config{Endpoints: []string{e.Endpoint}}, etcdstore.Host{ID: "b", Name: "b"})
+	must(t, err)
+	defer other.Close()
+	const pool = "web/192.168.50.0/24"
+	second, third := netip.MustParsePrefix("192.168.50.32/27"), netip.MustParsePrefix("192.168.50.64/27")
+	_, err = other.Reserve(t.Context(), pool, []netip.Prefix{third})
+	must(t, err)
+	def := w.Definition("web")
+	sliced(3, 8)(def)
+	must(t, def.Save(w.Paths().Networks))
+	w.renewShares()
+	if all := w.shares(); slices.ContainsFunc(all, func(s record.Share) bool { return s.Pool == pool && s.Confirmed }) {
+		t.Errorf("with a share of another host: %+v", all)
 	}
-	w.keepSession(t)
-	w.renew()
-	if n := rows(); n != 0 || len(w.shares()) != 0 || len(w.Record().Pending) != 0 {
-		t.Errorf("%d shares, %+v, pending %v", n, w.shares(), w.Record().Pending)
-	}
-	w.DetachAndEnd("c1", c)
+	_, err = other.Reserve(t.Context(), pool, []netip.Prefix{second})
+	must(t, err)
+	w.renewShares()
+	w.awaitShares(t)
 }

@@ -51,7 +51,7 @@ func (v *verification) freeAddrs(ctx context.Context, near netip.Addr) (free []n
 	}
 	s, p := v.def.Subnets[i].Subnet, parts.PoolOf(v.def, v.def.Subnets[i])
 	var leases []ipam.Lease
-	if v.outage == nil {
+	if v.outageOf() == nil {
 		err := v.WithStore(ctx, v.def.Leases, func(in ipam.Store) (err error) {
 			leases, err = in.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
 			return err

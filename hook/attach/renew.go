@@ -124,6 +124,10 @@ func lostLease(a *hook.Attachment) []verify.Change {
 			"the start: the address is in this host's share"}}
 	case a.Lost == "":
 		return nil
+	case len(a.Pending) > 0:
+		return []verify.Change{{Code: verify.LeaseLost, Text: "it started with an address of this host's share while the " +
+			"store of leases was out of reach, and the store gave the address to another container: " + a.Lost +
+			": start the container again"}}
 	}
 	return []verify.Change{{Code: verify.LeaseLost, Text: "this host was not heard of by the store of leases for its " +
 		"time to live, and an address was given to another container: " + a.Lost + ": start the container again"}}

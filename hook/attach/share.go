@@ -97,14 +97,23 @@ func (l *Local) giveBackShares(ctx context.Context, in ipam.Shares, wanted []wan
 	if err != nil {
 		return err
 	}
-	for _, pool := range reserved {
-		if keep[pool] != nil {
+	// Those that another process has recorded by now stay, too.
+	known, err := l.Shares(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range known {
+		keep[s.Pool] = s.Ranges
+	}
+	for _, r := range reserved {
+		// One with other ranges would prevent that of another host, which may wait for it.
+		if slices.Equal(keep[r.Pool], r.Ranges) {
 			continue
 		}
-		if err := in.GiveBack(ctx, pool); err != nil {
+		if err := in.GiveBack(ctx, r); err != nil {
 			return err
 		}
-		l.Log.Info("gave back this host's share of a pool", "pool", pool)
+		l.Log.Info("gave back this host's share of a pool", "pool", r.Pool, "share", joinPrefixes(r.Ranges))
 	}
 	return nil
 }
@@ -132,17 +141,29 @@ func (l *Local) reserveShare(ctx context.Context, in ipam.Shares, w wantedShare)
 		return err
 	}
 	return l.updateShare(ctx, w.pool, func(s *record.Share) {
-		older := s.Confirmed && s.Cluster == got.Cluster && got.Revision < s.Revision
-		if s.Attempt != attempt || older {
+		if s.Attempt != attempt {
 			return
 		}
 		if !s.Confirmed {
 			l.Log.Info("has a share of a pool for outages of the store", "pool", w.pool, "share", joinPrefixes(got.Ranges),
 				"revision", got.Revision)
 		}
-		s.Except, s.Cluster, s.Revision = got.Except, got.Cluster, got.Revision
-		s.Confirmed, s.Why = true, ""
+		confirmShare(s, got)
 	})
+}
+
+// confirmShare writes an answer of the store to a share. An answer that is older than the last one is
+// late, or the store was restored from a backup. Other hosts may have the addresses of both answers
+// then, until there is a newer one.
+func confirmShare(s *record.Share, got ipam.Share) {
+	if s.Confirmed && s.Cluster == got.Cluster && got.Revision < s.Revision {
+		s.Except = slices.Concat(s.Except, got.Except)
+		slices.SortFunc(s.Except, netip.Addr.Compare)
+		s.Except = slices.Compact(s.Except)
+		return
+	}
+	s.Except, s.Cluster, s.Revision = got.Except, got.Cluster, got.Revision
+	s.Confirmed, s.Why = true, ""
 }
 
 // refuseShare records that the store refuses a share.
@@ -182,8 +203,8 @@ func (l *Local) Shares(ctx context.Context) (all []record.Share, err error) {
 	return all, err
 }
 
-// ReserveShares reserves the shares of new networks. It returns an error that names the network if the
-// store refuses one. If the store is out of reach, the service reserves them later.
+// ReserveShares reserves the shares of networks, up to the first error, which names the network. If it
+// wraps ipam.ErrOutOfReach, the service reserves the shares later.
 func (l *Local) ReserveShares(ctx context.Context, defs []*network.Definition) error {
 	for _, def := range defs {
 		for _, w := range sharesOf(def) {
@@ -191,7 +212,7 @@ func (l *Local) ReserveShares(ctx context.Context, defs []*network.Definition) e
 			if err == nil {
 				err = l.reserveShare(ctx, store, w)
 			}
-			if err != nil && !errors.Is(err, ipam.ErrOutOfReach) {
+			if err != nil {
 				return fmt.Errorf("network %q: %w", def.Name, err)
 			}
 		}

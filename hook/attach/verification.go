@@ -22,7 +22,7 @@ type verification struct {
 	rec    hook.Attachment
 	trace  *hook.Trace
 
-	outage     error  // why the store of leases is out of reach; nil: it is in reach, or was not asked
+	outage     *error // why the store of leases is out of reach, for all networks of the request: see outageOf
 	configured bool   // the addresses are set: the round is that of a later verification
 	unwatched  string // why the trunk is not watched; "" if it is
 	// askedAt is the time of the conflict question that was sent before the round; 0: none was.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
@@ -26,6 +27,22 @@ type Share struct {
 	Why       string `json:"why,omitempty"`
 	// Declined are the addresses that another station used, with the end of their time.
 	Declined map[netip.Addr]boottime.Instant `json:"declined,omitempty"`
+}
+
+// WhyNot returns why the host may not use the ranges as its share of a pool, "" if it may. s is what it
+// knows of the pool, or nil.
+func (s *Share) WhyNot(ranges []netip.Prefix) string {
+	switch {
+	case s == nil:
+		return "the store has not answered yet"
+	case !slices.Equal(s.Ranges, ranges):
+		return "the host still has another one, of which containers may have pending addresses"
+	case s.Confirmed:
+		return ""
+	case s.Why == "":
+		return "the store has not answered yet"
+	}
+	return s.Why
 }
 
 // ShareOf returns the share of a pool, nil if there is none.

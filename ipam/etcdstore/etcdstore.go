@@ -43,6 +43,7 @@ type Store struct {
 	prefix string
 	host   Host
 	turn   chan struct{} // one change of this process at a time: others would only repeat theirs
+	outage *outage       // the last one, for those that waited for their turn during it
 	kept   *atomic.Bool  // Keep runs in this process
 
 	history *history
@@ -76,7 +77,7 @@ func Open(c Config, h Host) (*Store, error) {
 		return nil, c.explain(err)
 	}
 	return &Store{client: client, config: c, prefix: c.prefix(), host: h, turn: make(chan struct{}, 1),
-		kept: new(atomic.Bool), history: newHistory()}, nil
+		outage: &outage{}, kept: new(atomic.Bool), history: newHistory()}, nil
 }
 
 // Close implements [ipam.Shared].
@@ -169,6 +170,7 @@ type write struct {
 func (s *Store) change(
 	ctx context.Context, reads []clientv3.Op, decide func(context.Context, view) (*write, error),
 ) error {
+	began := time.Now()
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -177,7 +179,10 @@ func (s *Store) change(
 	case <-time.After(methodTimeout): // those before it get no answer, either
 		return s.config.unreachable(context.DeadlineExceeded)
 	}
-	return s.try(ctx, func(ctx context.Context) error {
+	if began.Before(s.outage.at) {
+		return s.outage.err
+	}
+	err := s.try(ctx, func(ctx context.Context) error {
 		resp, err := s.commit(s.client.Txn(ctx).Then(reads...))
 		for err == nil {
 			w, derr := decide(ctx, viewOf(resp))
@@ -194,6 +199,16 @@ func (s *Store) change(
 		}
 		return err
 	})
+	if errors.Is(err, ipam.ErrOutOfReach) {
+		s.outage.at, s.outage.err = time.Now(), err
+	}
+	return err
+}
+
+// outage is when and why a change got no answer. It belongs to the one with the turn.
+type outage struct {
+	at  time.Time
+	err error
 }
 
 // claim is change for a claim. While Keep begins a session, as in the moments after the service has

@@ -236,18 +236,24 @@ func (s *Store) writeShare(k keys, own *shareRow, revision int64, ranges []netip
 }
 
 // GiveBack implements [ipam.Shares].
-func (s *Store) GiveBack(ctx context.Context, pool string) error {
-	key := s.shareKey(s.keys(pool))
-	return s.change(ctx, nil, func(context.Context, view) (*write, error) {
-		return &write{then: []clientv3.Op{clientv3.OpDelete(key)}}, nil
+func (s *Store) GiveBack(ctx context.Context, r ipam.Reserved) error {
+	key := s.shareKey(s.keys(r.Pool))
+	return s.change(ctx, []clientv3.Op{clientv3.OpGet(key)}, func(_ context.Context, v view) (*write, error) {
+		if len(v.kvs[0]) == 0 || v.kvs[0][0].ModRevision != r.Revision {
+			return nil, nil
+		}
+		return &write{
+			conditions: []clientv3.Cmp{unchanged(key, r.Revision)},
+			then:       []clientv3.Op{clientv3.OpDelete(key)},
+		}, nil
 	})
 }
 
 // Reserved implements [ipam.Shares].
-func (s *Store) Reserved(ctx context.Context) (pools []string, err error) {
+func (s *Store) Reserved(ctx context.Context) (list []ipam.Reserved, err error) {
 	reads := []clientv3.Op{clientv3.OpGet(s.prefix+kindShare, clientv3.WithPrefix())}
 	err = s.read(ctx, reads, func(resp *clientv3.TxnResponse) error {
-		pools = nil
+		list = nil
 		for _, kv := range viewOf(resp).kvs[0] {
 			if !strings.HasSuffix(string(kv.Key), "/"+s.machine()) {
 				continue
@@ -256,11 +262,11 @@ func (s *Store) Reserved(ctx context.Context) (pools []string, err error) {
 			if err != nil {
 				return err
 			}
-			pools = append(pools, string(r.Pool))
+			list = append(list, ipam.Reserved{Pool: string(r.Pool), Ranges: r.Ranges, Revision: r.revision})
 		}
 		return nil
 	})
-	return pools, err
+	return list, err
 }
 
 // Confirm implements [ipam.Shares].

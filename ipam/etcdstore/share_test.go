@@ -90,10 +90,18 @@ func TestShare(t *testing.T) {
 	if _, err = next(t, b, "9"); !errors.Is(err, ipam.ErrPoolFull) { // a quarantined one of the share, too
 		t.Errorf("a claim beside a share: %v", err)
 	}
-	if pools, err := a.Reserved(t.Context()); err != nil || !slices.Equal(pools, []string{pool}) {
-		t.Errorf("reserved: %v, %v", pools, err)
+	got, err := a.Reserved(t.Context())
+	if err != nil || len(got) != 1 || got[0].Pool != pool || !slices.Equal(got[0].Ranges, half) {
+		t.Fatalf("reserved: %v, %v", got, err)
 	}
-	if err := errors.Join(b.GiveBack(t.Context(), pool), a.GiveBack(t.Context(), pool)); err != nil {
+	mustReserve(t, a, small.Ranges)
+	if err := errors.Join(b.GiveBack(t.Context(), got[0]), a.GiveBack(t.Context(), got[0])); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = a.Reserved(t.Context()); err != nil || len(got) != 1 || !slices.Equal(got[0].Ranges, small.Ranges) {
+		t.Fatalf("reserved again with other ranges, and then given back as before: %v, %v", got, err)
+	}
+	if err := a.GiveBack(t.Context(), got[0]); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := next(t, b, "9"); err != nil || !half[0].Contains(got) {
@@ -138,7 +146,11 @@ func TestShareOverlaps(t *testing.T) {
 		_, err := second.Reserve(t.Context(), pool, third)
 		return err
 	})
-	if err := second.GiveBack(t.Context(), pool); err != nil {
+	got, err := second.Reserved(t.Context())
+	if err != nil || len(got) != 1 {
+		t.Fatalf("reserved: %v, %v", got, err)
+	}
+	if err := second.GiveBack(t.Context(), got[0]); err != nil {
 		t.Error(err)
 	}
 }
