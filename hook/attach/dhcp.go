@@ -297,7 +297,7 @@ func (t *attempt) takeSubnet(l dhcp.Lease) {
 		t.rec.Gateways = []netip.Addr{s.Gateway}
 	}
 	// Below the least MTU of IPv6, the kernel turns that off. A first lease is refused for it: see usable.
-	if t.rec.MTURequested == 0 && l.MTU != 0 && !(t.def.TakesRouters() && l.MTU < minMTU6) {
+	if t.rec.MTURequested == 0 && l.MTU != 0 && (!t.def.TakesRouters() || l.MTU >= minMTU6) {
 		t.rec.MTU = min(l.MTU, t.parent.MTU)
 	}
 }

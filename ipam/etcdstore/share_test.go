@@ -227,12 +227,12 @@ func TestShareRace(t *testing.T) {
 	a, b := mustOpen(t, shortest(e), "a"), mustOpen(t, shortest(e), "b")
 	keep(t, b, nothing)
 	var claims sync.WaitGroup
+	in := ipam.Pool{Subnet: netip.MustParsePrefix("192.168.50.0/24")}
 	for i := range 4 {
 		claims.Go(func() {
 			for j := range 50 {
 				l := ipam.Lease{Owner: ipam.Owner{Attachment: fmt.Sprint(i, j)}}
-				if _, err := b.Next(t.Context(), pool, ipam.Pool{Subnet: netip.MustParsePrefix("192.168.50.0/24")}, l); err != nil &&
-					!errors.Is(err, ipam.ErrPoolFull) {
+				if _, err := b.Next(t.Context(), pool, in, l); err != nil && !errors.Is(err, ipam.ErrPoolFull) {
 					t.Error(err)
 				}
 			}
