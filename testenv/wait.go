@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"os"
 	"testing"
 	"time"
 )
@@ -14,6 +15,12 @@ const eventTimeout = 10 * time.Second
 func Eventually(tb testing.TB, what string, ask func() error) {
 	tb.Helper()
 	eventually(tb.Fatalf, eventTimeout, what, ask)
+}
+
+// RemoveAll removes a directory of an engine. The engine's last processes may still end, and write there.
+func RemoveAll(tb testing.TB, dir string) {
+	tb.Helper()
+	Eventually(tb, "the end of processes that write to "+dir, func() error { return os.RemoveAll(dir) })
 }
 
 // eventually calls ask often at first, since most events come within a moment, and then less often:

@@ -39,7 +39,7 @@ func TestDHCPVLAN(t *testing.T) {
 	before := b.Links(b.Host)
 	dir, err := os.MkdirTemp("", "engine")
 	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	t.Cleanup(func() { testenv.RemoveAll(t, dir) })
 	e := &engine{t: t, w: b.world, dir: dir}
 	for _, runtime := range []string{"runc", "crun"} {
 		hooks := e.hooks("createRuntime")

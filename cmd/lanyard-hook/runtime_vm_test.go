@@ -35,7 +35,7 @@ func newEngine(t *testing.T) *engine {
 	// podman refuses a runroot of more than 50 characters, and t.TempDir contains the test's name.
 	dir, err := os.MkdirTemp("", "engine")
 	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	t.Cleanup(func() { testenv.RemoveAll(t, dir) })
 	return &engine{t: t, w: w, dir: dir}
 }
 

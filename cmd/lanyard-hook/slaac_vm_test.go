@@ -31,7 +31,7 @@ func TestSLAACVLAN(t *testing.T) {
 	before := w.Links(w.Host)
 	dir, err := os.MkdirTemp("", "engine")
 	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	t.Cleanup(func() { testenv.RemoveAll(t, dir) })
 	e := &engine{t: t, w: w, dir: dir}
 	for _, runtime := range []string{"runc", "crun"} {
 		bundle, root, id := e.bundle(runtime+"1", e.hooks("createRuntime"), "network=web"), dir+"/state-"+runtime, runtime+"1"

@@ -293,7 +293,7 @@ func TestSystemd(t *testing.T) {
 	s.AddGateway(50, "192.168.50.1/24", "fd50::1/64")
 	home, err := os.MkdirTemp("/srv", "lanyard-test") // no other mount is over it
 	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(home)) })
+	t.Cleanup(func() { testenv.RemoveAll(t, home) })
 	mustAccount(t, alice, home)
 	s.boot()
 	s.mustAs(0, "systemctl enable --no-reload lanyard-restore.service; systemctl enable --now lanyard.socket")
