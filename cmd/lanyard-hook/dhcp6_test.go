@@ -228,8 +228,8 @@ func TestDHCP6Conflict(t *testing.T) {
 	}
 }
 
-// TestDHCP6NewMAC checks that a container whose leased IPv4 address has a claimant, so that it gets another
-// MAC, gets an IPv6 address as that client, and that the server has the first one back.
+// TestDHCP6NewMAC checks a container that gets another MAC, because its leased IPv4 address has a claimant:
+// it has an IPv6 address as the client with that MAC, and the server has the first one back.
 func TestDHCP6NewMAC(t *testing.T) {
 	b, _, d := lanDHCP6(t, kea6)
 	b.Define("four", b.Trunk, func(d *network.Definition) {

@@ -225,9 +225,9 @@ func (c *choice) free(a netip.Addr) bool {
 	return c.share.Contains(a) && !c.used[a] && c.declined[a] <= c.now
 }
 
-// next returns the first free address from start on or, if there is none, the first in quarantine. A
-// start outside of the share stands for one inside. The search ends early, because each address that is
-// not free has a row of its own.
+// next returns the first free address from start on. In a share without a free one, it returns the first
+// in quarantine. A start outside of the share stands for one inside. The search ends early, because each
+// address that is not free has a row of its own.
 func (c *choice) next(p ipam.Pool, start netip.Addr, outage error) (netip.Addr, error) {
 	in := ipam.Pool{Subnet: p.Subnet, Ranges: c.share.Ranges}
 	if start.IsValid() && !c.share.Contains(start) {

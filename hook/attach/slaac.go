@@ -213,7 +213,7 @@ func (v *verification) routersBy(ctx context.Context) time.Time {
 const judgeTime = verify.DefaultDeadline + 500*time.Millisecond
 
 // readAutoconf reads what the kernel of the container has configured, and the state of the link-local
-// address, which is zero if there is none.
+// address. Without a link-local address, local is zero.
 func (v *verification) readAutoconf() (a verify.Autoconf, local link.Addr, err error) {
 	addrs, err := v.ns.Addrs(v.rec.Index)
 	if err != nil {

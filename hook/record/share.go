@@ -45,7 +45,7 @@ func (s *Share) WhyNot(ranges []netip.Prefix) string {
 	return s.Why
 }
 
-// ShareOf returns the share of a pool, nil if there is none.
+// ShareOf returns the share of a pool, or nil.
 func ShareOf(tx Tx, pool string) (*Share, error) {
 	b, ok := tx.Get(bucketShares, pool)
 	if !ok {

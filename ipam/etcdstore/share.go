@@ -3,7 +3,6 @@ package etcdstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -271,10 +270,7 @@ func (s *Store) Reserved(ctx context.Context) (list []ipam.Reserved, err error) 
 
 // Confirm implements [ipam.Shares].
 func (s *Store) Confirm(ctx context.Context, pool string, l ipam.Lease) error {
-	if !l.Addr.IsValid() {
-		return errors.New("confirm: no address")
-	}
-	if err := l.Validate(); err != nil {
+	if err := checkClaim(l); err != nil {
 		return fmt.Errorf("confirm: %w", err)
 	}
 	k := s.keys(pool)

@@ -14,12 +14,17 @@ import (
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
+// checkClaim returns an error for a lease without an address, or with one that cannot be stored.
+func checkClaim(l ipam.Lease) error {
+	if !l.Addr.IsValid() {
+		return errors.New("no address")
+	}
+	return l.Validate()
+}
+
 // Claim implements [ipam.Store].
 func (s *Store) Claim(ctx context.Context, pool string, l ipam.Lease) error {
-	if !l.Addr.IsValid() {
-		return errors.New("claim: no address")
-	}
-	if err := l.Validate(); err != nil {
+	if err := checkClaim(l); err != nil {
 		return fmt.Errorf("claim: %w", err)
 	}
 	k := s.keys(pool)
