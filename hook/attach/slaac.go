@@ -39,6 +39,9 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 		return err
 	}
 	t.rec.SLAAC = &hook.SLAAC{Default: metric != 0, Managed: t.rec.SLAAC.Managed}
+	if t.rec.SLAAC.Managed && hasLost(&t.rec, hook.IPv6) { // there is no address to wait for, see acquireLeases
+		return t.ns.Do(func() error { return t.acceptRouters(metric) })
+	}
 	verdict, err := t.awaitAutoconf(ctx, func() error { return t.acceptRouters(metric) })
 	if err != nil {
 		return err

@@ -78,7 +78,7 @@ func wholeOf(b *bench) (list []cell) {
 var orderedFaults = slices.SortedStableFunc(slices.Values(faults), func(a, b *fault) int {
 	return cmp.Or(
 		cmp.Compare(rank(a.newNetwork), rank(b.newNetwork)), cmp.Compare(rank(a.noBPF), rank(b.noBPF)),
-		cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.window, b.window),
+		cmp.Compare(a.deadline, b.deadline), cmp.Compare(a.window, b.window), cmp.Compare(a.from, b.from),
 	)
 })
 
