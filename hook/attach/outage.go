@@ -172,7 +172,11 @@ func (t *attempt) checkShare(share *record.Share, pool string) error {
 			wanted = w.ranges
 		}
 	}
-	if why := share.WhyNot(wanted); why != "" {
+	store, err := t.Leases.Shared(t.def.Leases)
+	if err != nil {
+		return err
+	}
+	if why := share.WhyNot(wanted, store.Place()); why != "" {
 		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outageOf(), why)
 	}
 	return nil
