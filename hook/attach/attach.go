@@ -23,10 +23,11 @@ import (
 // [hook.CallerAttacher] for the callers of a service.
 type Local struct {
 	*rebuild.Rebuilder
+	outages outages // of stores that hosts share
 }
 
 // New returns a Local for the host of p.
-func New(p *parts.Parts) *Local { return &Local{&rebuild.Rebuilder{Parts: p}} }
+func New(p *parts.Parts) *Local { return &Local{Rebuilder: &rebuild.Rebuilder{Parts: p}} }
 
 var _ hook.Attacher = (*Local)(nil)
 
