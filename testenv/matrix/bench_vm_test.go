@@ -318,5 +318,10 @@ func attachRequest(ctx context.Context, l *wiring.Lanyard, r hook.Request) (o ou
 		return o, err
 	}
 	o.verdict, o.evidence = got[0].Verdict, got[0].Evidence
+	if len(got[0].Addrs) == 0 { // the record has none of a start without a round for addresses
+		if e, err := l.Evidence(got[0]); err == nil {
+			o.evidence = &e
+		}
+	}
 	return o, nil
 }
