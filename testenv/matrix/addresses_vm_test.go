@@ -93,12 +93,21 @@ func (c cell) definition() *network.Definition {
 
 // serve runs a DHCP server of the cell's family on the gateway, and for IPv6 a router that names it.
 func serve(b *bench, c cell) (undo func()) {
+	stop := serveAlone(b, c)
 	if !isIPv6(c) {
-		return c.segment.gateway.ServeDHCP("192.168.50.100,192.168.50.150,120").Stop
+		return stop
 	}
-	stop := c.segment.gateway.ServeDHCP("fd50::100,fd50::1ff,64,120").Stop
 	end := advertise("AdvManagedFlag on; AdvDefaultLifetime 60; prefix fd50::/64 { AdvAutonomous off; };")(b, c)
 	return func() { end(); stop() }
+}
+
+// serveAlone runs a DHCP server of the cell's family on the gateway.
+func serveAlone(_ *bench, c cell) (undo func()) {
+	leases := "192.168.50.100,192.168.50.150,120"
+	if isIPv6(c) {
+		leases = "fd50::100,fd50::1ff,64,120"
+	}
+	return c.segment.gateway.ServeDHCP(leases).Stop
 }
 
 // advertise has the gateway run a router with a radvd of these statements.
@@ -218,6 +227,21 @@ var serverFaults = []*fault{
 		want: answersOn("another VLAN"),
 	},
 	{
+		// Before it answers, it asks all stations for the MAC of the container, which a router has heard.
+		name:       "DHCP server that is no router, and the switch changes the tag of its answers",
+		newNetwork: true, only: func(c cell) bool { return isIPv6(c) && tagged(c) },
+		make: func(b *bench, c cell) func() {
+			_, err := c.segment.gateway.Exec("ip", "-6", "neigh", "flush", "all") // of earlier cells
+			must(b.tb, err)
+			return with(serveAlone, retagAnswers)(b, c)
+		},
+		want: func(b *bench, c cell) want {
+			w := silentServer(false, 77)(b, c)
+			w.words = append(w.words, "heard: VLAN 77")
+			return w
+		},
+	},
+	{
 		name: "DHCP server of another subnet", only: func(c cell) bool { return !isIPv6(c) },
 		make: func(_ *bench, c cell) func() {
 			c.segment.gateway.AddAddr("10.9.0.1/24")
@@ -258,7 +282,7 @@ var serverFaults = []*fault{
 	},
 	{
 		name: "DHCP server, and no router", only: isIPv6,
-		make: func(_ *bench, c cell) func() { return c.segment.gateway.ServeDHCP("fd50::100,fd50::1ff,64,120").Stop },
+		make: serveAlone,
 		want: func(_ *bench, c cell) want {
 			return want{verify.NoRouter, []string{"a DHCPv6 server on", "gave fd50::1", "but no router advertised itself"},
 				&seen{asked: &c.segment.tags}}
