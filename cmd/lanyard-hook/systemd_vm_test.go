@@ -475,7 +475,8 @@ func (s *installed) renewed(container string) {
 	patiently(s.t, "renewed leases", func() error {
 		a := s.inspected(container)
 		for _, f := range hook.Families {
-			if old, now := before.ServerLease(f), a.ServerLease(f); old != nil && (now.Lost != "" || now.Expires <= old.Expires) {
+			old, now := before.ServerLease(f), a.ServerLease(f)
+			if old != nil && (now.Lost != "" || now.Expires <= old.Expires) {
 				return fmt.Errorf("it has %+v", now)
 			}
 		}

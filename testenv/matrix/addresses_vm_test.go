@@ -367,8 +367,8 @@ var routerFaults = []*fault{
 		make: with(advertise(autonomous), sendOutOfOther),
 		want: func(_ *bench, c cell) want {
 			// A refusal has the evidence of a round for addresses, and there is none.
-			return want{verify.WrongVLAN, []string{"IPv6 autoconfiguration leave trunk", c.segment.tags.String(), "changes tags"},
-				nil}
+			words := []string{"IPv6 autoconfiguration leave trunk", c.segment.tags.String(), "changes tags"}
+			return want{verify.WrongVLAN, words, nil}
 		},
 	},
 }
