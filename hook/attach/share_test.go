@@ -86,7 +86,7 @@ func TestOutages(t *testing.T) {
 		if step.note {
 			o.note(network.LeasesEtcd, step.why, now)
 		}
-		if got := o.recent(network.LeasesEtcd, now); got != step.want {
+		if got := o.recent(network.LeasesEtcd, now); !errors.Is(got, step.want) {
 			t.Errorf("step %d: got %v, want %v", i, got, step.want)
 		}
 	}
