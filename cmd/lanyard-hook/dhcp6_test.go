@@ -347,7 +347,7 @@ func TestDHCP6Both(t *testing.T) {
 // TestDHCP6Rebound is TestDHCPRebound for DHCPv6.
 func TestDHCP6Rebound(t *testing.T) {
 	b, _, d := lanDHCP6(t, kea6)
-	d.Change(`"rebind-timer": 30`, `"rebind-timer": 8`)
+	d.Change(`"rebind-timer": 30`, `"rebind-timer": 6`)
 	other := b.AddGateway(0, "fd78::2/64")
 	c := testenv.NewContainer(t)
 	b.MustAttach("c1", c, "network=web")

@@ -534,7 +534,7 @@ func TestDHCPRebound(t *testing.T) {
 	b, _, d := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
 		return gw.ServeKea(subnet, first, last, router)
 	})
-	d.Change(`"rebind-timer": 30`, `"rebind-timer": 8`)
+	d.Change(`"rebind-timer": 30`, `"rebind-timer": 6`)
 	other := b.AddGateway(0, "192.168.50.2/24")
 	c := testenv.NewContainer(t)
 	b.MustAttach("c1", c, "network=web")
