@@ -153,10 +153,22 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
-		return &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
+		return t.refusal()
 	}
 	if err := t.routeFromHost(); err != nil {
 		return err
 	}
 	return t.commit(ctx)
+}
+
+// refusal returns the refusal for the verdict of the record. Without a round of probes, its evidence is what
+// the trunk has seen by now.
+func (t *attempt) refusal() *hook.Refusal {
+	r := &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
+	if r.Evidence == nil && t.unwatched == "" {
+		if e, err := t.Datapath.Evidence(t.rec.Endpoint); err == nil {
+			r.Evidence = &e
+		}
+	}
+	return r
 }

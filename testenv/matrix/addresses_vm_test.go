@@ -366,9 +366,8 @@ var routerFaults = []*fault{
 		name: "router, and a filter sends frames out of another VLAN", only: tagged,
 		make: with(advertise(autonomous), sendOutOfOther),
 		want: func(_ *bench, c cell) want {
-			// A refusal has the evidence of a round for addresses, and there is none.
-			words := []string{"IPv6 autoconfiguration leave trunk", c.segment.tags.String(), "changes tags"}
-			return want{verify.WrongVLAN, words, nil}
+			return want{verify.WrongVLAN, []string{"IPv6 autoconfiguration leave trunk", c.segment.tags.String(),
+				"changes tags"}, &seen{counted: &counted{outWrong: true}, dropped: true}}
 		},
 	},
 }
