@@ -131,3 +131,25 @@ func TestConfigFile(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 }
+
+// TestPlace checks what makes a configuration one of another place.
+func TestPlace(t *testing.T) {
+	c := Config{Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}}
+	for name, test := range map[string]struct {
+		edit func(*Config)
+		same bool
+	}{
+		"the order of the endpoints": {func(c *Config) { c.Endpoints = []string{c.Endpoints[1], c.Endpoints[0]} }, true},
+		"the default prefix":         {func(c *Config) { c.Prefix = DefaultPrefix }, true},
+		"the time to live":           {func(c *Config) { c.TTL = "5m" }, true},
+		"another prefix":             {func(c *Config) { c.Prefix = "/other/" }, false},
+		"another endpoint":           {func(c *Config) { c.Endpoints = []string{c.Endpoints[0], "http://10.0.0.3:2379"} }, false},
+		"an endpoint less":           {func(c *Config) { c.Endpoints = c.Endpoints[:1] }, false},
+	} {
+		other := c
+		test.edit(&other)
+		if same := other.place() == c.place(); same != test.same {
+			t.Errorf("%s: the place is the same: %v", name, same)
+		}
+	}
+}
