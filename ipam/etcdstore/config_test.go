@@ -134,22 +134,33 @@ func TestConfigFile(t *testing.T) {
 
 // TestPlace checks what makes a configuration one of another place.
 func TestPlace(t *testing.T) {
-	c := Config{Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}}
+	c := etcdstore.Config{Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}}
 	for name, test := range map[string]struct {
-		edit func(*Config)
+		edit func(*etcdstore.Config)
 		same bool
 	}{
-		"the order of the endpoints": {func(c *Config) { c.Endpoints = []string{c.Endpoints[1], c.Endpoints[0]} }, true},
-		"the default prefix":         {func(c *Config) { c.Prefix = DefaultPrefix }, true},
-		"the time to live":           {func(c *Config) { c.TTL = "5m" }, true},
-		"another prefix":             {func(c *Config) { c.Prefix = "/other/" }, false},
-		"another endpoint":           {func(c *Config) { c.Endpoints = []string{c.Endpoints[0], "http://10.0.0.3:2379"} }, false},
-		"an endpoint less":           {func(c *Config) { c.Endpoints = c.Endpoints[:1] }, false},
+		"the order of the endpoints": {func(c *etcdstore.Config) { c.Endpoints = []string{c.Endpoints[1], c.Endpoints[0]} }, true},
+		"the default prefix":         {func(c *etcdstore.Config) { c.Prefix = etcdstore.DefaultPrefix }, true},
+		"the time to live":           {func(c *etcdstore.Config) { c.TTL = "5m" }, true},
+		"another prefix":             {func(c *etcdstore.Config) { c.Prefix = "/other/" }, false},
+		"another endpoint":           {func(c *etcdstore.Config) { c.Endpoints = []string{c.Endpoints[0], "http://10.0.0.3:2379"} }, false},
+		"an endpoint less":           {func(c *etcdstore.Config) { c.Endpoints = c.Endpoints[:1] }, false},
 	} {
 		other := c
 		test.edit(&other)
-		if same := other.place() == c.place(); same != test.same {
+		if same := place(t, other) == place(t, c); same != test.same {
 			t.Errorf("%s: the place is the same: %v", name, same)
 		}
 	}
+}
+
+// place opens the store of a configuration, which connects to no server, and returns its place.
+func place(t *testing.T, c etcdstore.Config) string {
+	t.Helper()
+	s, err := etcdstore.Open(c, etcdstore.Host{ID: "a", Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	return s.Place()
 }
