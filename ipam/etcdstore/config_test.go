@@ -134,17 +134,18 @@ func TestConfigFile(t *testing.T) {
 
 // TestPlace checks what makes a configuration one of another place.
 func TestPlace(t *testing.T) {
-	c := etcdstore.Config{Endpoints: []string{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}}
+	const first, second, third = "http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"
+	c := etcdstore.Config{Endpoints: []string{first, second}}
 	for name, test := range map[string]struct {
 		edit func(*etcdstore.Config)
 		same bool
 	}{
-		"the order of the endpoints": {func(c *etcdstore.Config) { c.Endpoints = []string{c.Endpoints[1], c.Endpoints[0]} }, true},
+		"the order of the endpoints": {func(c *etcdstore.Config) { c.Endpoints = []string{second, first} }, true},
 		"the default prefix":         {func(c *etcdstore.Config) { c.Prefix = etcdstore.DefaultPrefix }, true},
 		"the time to live":           {func(c *etcdstore.Config) { c.TTL = "5m" }, true},
 		"another prefix":             {func(c *etcdstore.Config) { c.Prefix = "/other/" }, false},
-		"another endpoint":           {func(c *etcdstore.Config) { c.Endpoints = []string{c.Endpoints[0], "http://10.0.0.3:2379"} }, false},
-		"an endpoint less":           {func(c *etcdstore.Config) { c.Endpoints = c.Endpoints[:1] }, false},
+		"another endpoint":           {func(c *etcdstore.Config) { c.Endpoints = []string{first, third} }, false},
+		"an endpoint less":           {func(c *etcdstore.Config) { c.Endpoints = []string{first} }, false},
 	} {
 		other := c
 		test.edit(&other)
