@@ -439,20 +439,20 @@ func (s *installed) dhcp(gw *testenv.Station) {
 
 	s.mustAs(0, "lanyard network create user70 --parent eth9.70 --ipam dhcp --ipv6-mode slaac "+
 		"--allow-user alice")
-	s.mustAs(alice, alicesPodman+"run --detach --name d1 --network none --cap-add NET_RAW --annotation "+
+	id := s.mustAs(alice, alicesPodman+"run --detach --network none --cap-add NET_RAW --annotation "+
 		"io.lanyard.network=user70 --rootfs ~/rootfs sleep 600")
-	a := s.inspected("d1")
+	a := s.inspected(id)
 	if a.Guard == nil || a.DHCP == nil || len(a.Verdicts) != 2 || a.Verdict.Code != verify.OK {
 		s.t.Errorf("alice's container is %+v", a)
 	}
-	inside := s.mustAs(alice, alicesPodman+"exec d1 cat /etc/resolv.conf")
+	inside := s.mustAs(alice, alicesPodman+"exec "+id+" cat /etc/resolv.conf")
 	if !strings.Contains(inside, "nameserver 192.168.70.5") {
 		s.t.Errorf("its resolv.conf is %s", inside)
 	}
-	s.renewed("d1")
-	pid := s.mustAs(alice, alicesPodman+"inspect --format '{{.State.Pid}}' d1")
+	s.renewed(id)
+	pid := s.mustAs(alice, alicesPodman+"inspect --format '{{.State.Pid}}' "+id)
 	s.mustAs(0, "nsenter --net=/proc/"+pid+"/ns/net ping -n -c1 -W5 192.168.70.1")
-	s.mustAs(alice, alicesPodman+"rm --force --time 0 d1")
+	s.mustAs(alice, alicesPodman+"rm --force --time 0 "+id)
 	server.WantLog("DHCPRELEASE of " + a.Addrs[0].Addr().String())
 	s.mustAs(0, "lanyard network rm user70")
 }
