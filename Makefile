@@ -120,7 +120,7 @@ bin/bench: bin/cni/macvlan bin/cni/host-local bin/cni/dhcp
 	bin/bench -fetch
 
 .PHONY: lint
-lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
+lint: deps-generate vagrant-validate $(LINTER) ## linters, vet under every tag, freshness of generated files
 	$(LINTER) run --allow-parallel-runners
 	$(LINTER) run --allow-parallel-runners --build-tags vm,failpoint
 	go vet -tags vm,failpoint ./...
@@ -221,6 +221,14 @@ test-deb: deps-package ## installs, upgrades and removes the packages in a Debia
 	$(MAKE) rpm
 	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
 	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb bin/lanyard-$(PACKAGE_VERSION)-1.*.rpm
+
+VAGRANT_BOX := bin/vagrant/lanyard.box
+# Where the state of the machines is, and the box that they start from.
+VAGRANT := cd testenv/vagrant && VAGRANT_DOTFILE_PATH='$(CURDIR)/bin/vagrant/state' vagrant
+
+.PHONY: vagrant-validate
+vagrant-validate: deps-vagrant ## testenv/vagrant/Vagrantfile, for libvirt and VirtualBox, without either
+	$(VAGRANT) validate
 
 .PHONY: man
 man: ## docs/man: the pages of commands, from their --help
