@@ -222,13 +222,22 @@ test-deb: deps-package ## installs, upgrades and removes the packages in a Debia
 	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
 	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb bin/lanyard-$(PACKAGE_VERSION)-1.*.rpm
 
-VAGRANT_BOX := bin/vagrant/lanyard.box
-# Where the state of the machines is, and the box that they start from.
-VAGRANT := cd testenv/vagrant && VAGRANT_DOTFILE_PATH='$(CURDIR)/bin/vagrant/state' vagrant
+# Vagrant does not ask its maker for a newer version. The state of "vagrant up" in testenv/vagrant is
+# another.
+VAGRANT_ENV := VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_DOTFILE_PATH='$(CURDIR)/bin/vagrant/state'
 
 .PHONY: vagrant-validate
-vagrant-validate: deps-vagrant ## testenv/vagrant/Vagrantfile, for libvirt and VirtualBox, without either
-	$(VAGRANT) validate
+vagrant-validate: deps-vagrant ## testenv/vagrant/Vagrantfile, for libvirt, which need not be installed
+	cd testenv/vagrant && $(VAGRANT_ENV) vagrant validate
+
+.PHONY: vagrant-box
+vagrant-box: deps-box ## a box for libvirt from Debian's packages, added as lanyard-debian; SUITE=trixie; root
+	testenv/vagrant/box.sh $(or $(SUITE),bookworm) "$$(dpkg -L vagrant | grep '/keys/vagrant\.pub$$')" bin/vagrant/lanyard.box
+	$(VAGRANT_ENV) vagrant box add --force --name lanyard-debian bin/vagrant/lanyard.box
+
+.PHONY: vagrant-test
+vagrant-test: deps-vagrant deb ## starts the LAN of docs/vagrant.md, breaks it, and removes it; needs libvirtd, or VirtualBox
+	$(VAGRANT_ENV) testenv/vagrant/test.sh
 
 .PHONY: man
 man: ## docs/man: the pages of commands, from their --help
@@ -247,8 +256,8 @@ install-drop-in = install -d $(DESTDIR)$(dir $(DROP_IN)) && \
 	sed 's|@DIRS@|"/usr/share/containers/oci/hooks.d", "$(PREFIX)/share/lanyard/hooks.d"|' \
 	packaging/containers.conf.d/50-lanyard.conf.in > $(DESTDIR)$(DROP_IN)
 
-.PHONY: deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package
-deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package: deps-%:
+.PHONY: deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package deps-vagrant deps-box
+deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package deps-vagrant deps-box: deps-%:
 	@testenv/deps.sh $*
 
 .PHONY: clean
