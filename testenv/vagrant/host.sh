@@ -30,5 +30,5 @@ systemctl restart lldpd
 
 # A root file system for containers.
 mkdir -p /srv/rootfs/bin
-cp /usr/bin/busybox /srv/rootfs/bin/
+install /usr/bin/busybox /srv/rootfs/bin/busybox
 for tool in sh ip ping sleep; do ln -sf busybox /srv/rootfs/bin/$tool; done
