@@ -231,8 +231,8 @@ vagrant-validate: deps-vagrant ## testenv/vagrant/Vagrantfile, for libvirt, whic
 	cd testenv/vagrant && $(VAGRANT_ENV) vagrant validate
 
 .PHONY: vagrant-box
-vagrant-box: deps-box ## a box for libvirt from Debian's packages, added as lanyard-debian; SUITE=trixie; root
-	testenv/vagrant/box.sh $(or $(SUITE),bookworm) "$$(dpkg -L vagrant | grep '/keys/vagrant\.pub$$')" bin/vagrant/lanyard.box
+vagrant-box: deps-box ## a box for libvirt from Debian's packages, added as lanyard-debian; root
+	testenv/vagrant/box.sh bookworm "$$(dpkg -L vagrant | grep '/keys/vagrant\.pub$$')" bin/vagrant/lanyard.box
 	$(VAGRANT_ENV) vagrant box add --force --name lanyard-debian bin/vagrant/lanyard.box
 
 .PHONY: vagrant-test
