@@ -222,9 +222,9 @@ test-deb: deps-package ## installs, upgrades and removes the packages in a Debia
 	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
 	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb bin/lanyard-$(PACKAGE_VERSION)-1.*.rpm
 
-# Vagrant does not ask its maker for a newer version. The state of "vagrant up" in testenv/vagrant is
-# another.
-VAGRANT_ENV := VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_DOTFILE_PATH='$(CURDIR)/bin/vagrant/state'
+# Vagrant does not ask its maker for a newer version. Each target has a state of its own: where a
+# machine exists, "vagrant validate" connects to libvirt.
+VAGRANT_ENV = VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_DOTFILE_PATH='$(CURDIR)/bin/vagrant/$@'
 
 .PHONY: vagrant-validate
 vagrant-validate: deps-vagrant ## testenv/vagrant/Vagrantfile, for libvirt, which need not be installed
