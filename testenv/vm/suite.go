@@ -21,7 +21,7 @@ var suitesKnown = []string{"bookworm", "trixie", "forky"}
 var suitePackages = []string{
 	"runc", "crun", "podman", "conmon", "netavark", "aardvark-dns", "nftables", "passt", "slirp4netns",
 	"etcd-server", "etcd-client", "uidmap", "fuse-overlayfs", "busybox-static", "ca-certificates",
-	"systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session",
+	"systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "radvd",
 	"iproute2", "iputils-ping", "kmod", "procps", "make", "xz-utils",
 }
 
