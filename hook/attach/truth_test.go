@@ -1,0 +1,101 @@
+package attach_test
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify"
+	"github.com/lanyard-net/lanyard/verify/arp"
+	"github.com/lanyard-net/lanyard/verify/ndp"
+)
+
+// wantAll checks that there is a verdict for each gateway, and that all have the code.
+func wantAll(t *testing.T, what string, verdicts []verify.Verdict, gateways int, code verify.Code) {
+	t.Helper()
+	if len(verdicts) != gateways {
+		t.Fatalf("%s: %+v, want %d verdicts", what, verdicts, gateways)
+	}
+	for _, v := range verdicts {
+		if v.Code != code {
+			t.Errorf("%s: %+v, want %s", what, v, code)
+		}
+	}
+}
+
+// TestAnswerNotDelivered drops incoming frames behind the trunk's program: the trunk sees the gateway's
+// answers, and the container does not.
+func TestAnswerNotDelivered(t *testing.T) {
+	w, _ := lan(t, nil)
+	undo := w.DropLast(w.Host, w.Trunk, testenv.In)
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	wantAll(t, "attached", w.Record().Verdicts, 2, verify.NotDelivered)
+	wantAll(t, "verified again", w.verifyAgain(), 2, verify.NotDelivered)
+	w.Refused("strict", w.Attach("c2", testenv.NewContainer(t), "network=web", "verify=strict"), 1,
+		"not-delivered", "did not reach the container", `on "eth9" that drops it`)
+	undo()
+	wantAll(t, "without the filter", w.verifyAgain(), 2, verify.OK)
+}
+
+// repeat has a station send frames again and again until the test ends.
+func repeat(t *testing.T, s *testenv.Station, frames ...[]byte) {
+	t.Helper()
+	r := s.Respond(func(testenv.Asked) []testenv.Reply { return nil })
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			for _, f := range frames {
+				_ = r.Send(f) // a frame that is lost is sent again
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(done)
+		<-ended
+		r.Stop()
+	})
+}
+
+// TestGatewayOnlyAnnouncesItself has the switch drop all frames of the host, while the gateway announces
+// itself to all, as a VRRP router does. That is no answer, whatever asks, and whether or not the trunk is
+// watched.
+func TestGatewayOnlyAnnouncesItself(t *testing.T) {
+	for _, mode := range []network.Mode{network.ModeBridge, network.ModePassthru} {
+		t.Run(string(mode), func(t *testing.T) {
+			w, gw := lan(t, func(d *network.Definition) { d.Mode = mode })
+			defer w.Foreign(w.Switch, "trunk", testenv.In, 2)() // TC_ACT_SHOT
+			gateway4, gateway6 := netip.MustParseAddr("192.168.50.1"), netip.MustParseAddr("fd50::1")
+			advert, err := ndp.Announce(gw.MAC, gateway6)
+			must(t, err)
+			all := [6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+			reply, err := arp.Packet{Destination: all, Source: gw.MAC, Reply: true,
+				Sender: gw.MAC, SenderIP: gateway4, Target: all, TargetIP: gateway4}.Frame()
+			must(t, err)
+			repeat(t, gw, advert, reply)
+			c1 := testenv.NewContainer(t)
+			w.MustAttach("c1", c1, "network=web")
+			wantAll(t, "attached", w.Record().Verdicts, 2, verify.GatewaySilent)
+			wantAll(t, "verified again", w.verifyAgain(), 2, verify.GatewaySilent)
+			w.DetachAndEnd("c1", c1)
+			w.attachUnobserved(testenv.NewContainer(t))
+			wantAll(t, "not watched", w.Record().Verdicts, 2, verify.GatewaySilent)
+		})
+	}
+}
+
+// TestGatewayAnswersPassthru checks that a gateway is good in mode passthru, where the container has the
+// parent's MAC.
+func TestGatewayAnswersPassthru(t *testing.T) {
+	w, _ := lan(t, func(d *network.Definition) { d.Mode = network.ModePassthru })
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web", "verify=strict")
+	wantAll(t, "attached", w.Record().Verdicts, 2, verify.OK)
+	wantAll(t, "verified again", w.verifyAgain(), 2, verify.OK)
+}
