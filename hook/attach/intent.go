@@ -286,14 +286,40 @@ func (t *attempt) matches(a hook.Attachment) (bool, error) {
 		return false, fmt.Errorf("cannot use MAC %s: interface %q of this namespace already has %s: omit io.lanyard.mac",
 			w.MAC, a.Interface, a.MAC)
 	}
-	for _, s := range w.Sysctls {
-		// The containers of a rebuilt record, and what they requested, are unknown.
-		if len(a.Containers) > 0 && !slices.Contains(a.Sysctls, s) {
-			return false, fmt.Errorf("cannot set sysctl %s=%d: interface %q of this namespace was created without it: "+
-				"request it with the container that starts first", s.Key, s.Value, a.Interface)
-		}
+	if err := t.checkSettings(a); err != nil {
+		return false, err
 	}
 	return true, nil
+}
+
+// checkSettings returns an error if the container requests sysctls, an MTU or a default route that the
+// interface of an attachment was not created with. The containers of a rebuilt record, and what they
+// requested, are unknown.
+func (t *attempt) checkSettings(a hook.Attachment) error {
+	const first = "request it with the container that starts first"
+	w := t.want
+	if len(a.Containers) == 0 {
+		return nil
+	}
+	for _, s := range w.Sysctls {
+		if !slices.Contains(a.Sysctls, s) {
+			return fmt.Errorf("cannot set sysctl %s=%d: interface %q of this namespace was created without it: %s",
+				s.Key, s.Value, a.Interface, first)
+		}
+	}
+	if w.MTU != 0 && w.MTU != a.MTU && w.MTU != a.MTURequested {
+		return fmt.Errorf("cannot use MTU %d: interface %q of this namespace was created with %d: %s",
+			w.MTU, a.Interface, a.MTU, first)
+	}
+	if w.Default == nil || t.clusterHasDefault() || a.DefaultRoute != nil && *a.DefaultRoute == *w.Default {
+		return nil
+	}
+	given := len(a.Gateways) > 0 || a.SLAAC != nil || t.def.Routed()
+	if has := len(a.Defaults) > 0 || a.SLAAC != nil && a.SLAAC.Default; given && has != *w.Default {
+		return fmt.Errorf("cannot use default-route=%t: interface %q of this namespace was created otherwise: %s",
+			*w.Default, a.Interface, first)
+	}
+	return nil
 }
 
 // maxSharers is the number of containers that can hold one attachment of a caller. A caller can

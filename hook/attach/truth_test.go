@@ -99,3 +99,22 @@ func TestGatewayAnswersPassthru(t *testing.T) {
 	wantAll(t, "attached", w.Record().Verdicts, 2, verify.OK)
 	wantAll(t, "verified again", w.verifyAgain(), 2, verify.OK)
 }
+
+// TestJoinedWithOtherSettings has a second container of a namespace request what the interface was not
+// created with. Without an error, the container would start without the route or the MTU that it needs.
+func TestJoinedWithOtherSettings(t *testing.T) {
+	w, _ := lan(t, nil)
+	plain, routed := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.MustAttach("c1", plain, "network=web", "default-route=false", "mtu=1400")
+	w.Refused("default route", w.Attach("c2", plain, "network=web", "default-route=true"), 1,
+		"default-route=true", `"eth0"`, "starts first")
+	w.Refused("MTU", w.Attach("c3", plain, "network=web", "mtu=1300"), 1, "MTU 1300", "1400", "starts first")
+	w.MustAttach("c4", routed, "network=web")
+	w.Refused("no default route", w.Attach("c5", routed, "network=web", "default-route=false"), 1, "default-route=false")
+	w.MustAttach("c1", plain, "network=web", "default-route=false", "mtu=1400") // again, as prestart and createRuntime do
+	w.MustAttach("c6", plain, "network=web")
+	w.MustAttach("c7", routed, "network=web", "default-route=true", "mtu=1500")
+	if recs := w.Records(); len(recs) != 2 {
+		t.Errorf("got %d attachments, want 2", len(recs))
+	}
+}
