@@ -284,8 +284,8 @@ func heardOnly(f Facts) (Code, string) {
 	case f.Local(f.Seen.MAC):
 		return "", ""
 	}
-	return GatewaySilent, fmt.Sprintf("gateway %s (%s) announces itself on %s, but answers no question: check that frames "+
-		"of this host reach it, and that its unicast frames come back", f.Gateway, f.Seen.MAC, f.where())
+	return GatewaySilent, fmt.Sprintf("gateway %s (%s) announces itself on %s, but answers no question: check that "+
+		"frames of this host reach it, and that its unicast frames come back", f.Gateway, f.Seen.MAC, f.where())
 }
 
 // Undelivered reports whether the trunk has seen an answer that the container did not receive.
@@ -302,8 +302,8 @@ func notDelivered(f Facts) (Code, string) {
 	if f.Parent != f.Trunk {
 		on = fmt.Sprintf("%q or %q", f.Parent, f.Trunk)
 	}
-	return NotDelivered, fmt.Sprintf("gateway %s (%s) answered on %s, but its answer did not reach the container: look for "+
-		"a tc filter or nftables netdev rule on %s that drops it", f.Gateway, f.Seen.MAC, f.where(), on)
+	return NotDelivered, fmt.Sprintf("gateway %s (%s) answered on %s, but its answer did not reach the container: look "+
+		"for a tc filter or nftables netdev rule on %s that drops it", f.Gateway, f.Seen.MAC, f.where(), on)
 }
 
 // macFiltered is the line for a path to the gateway that works for the parent's MAC, but not for

@@ -49,7 +49,8 @@ const (
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
 	NoRouter, MACFiltered, GatewaySilent, VLANSilent, DHCPSilent, DHCPWrongVLAN, NotDelivered, NotSent,
-	ParentDown, InterfaceChanged, InterfaceGone, LeaseLost, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
+	ParentDown, InterfaceChanged, InterfaceGone, LeaseLost,
+	UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
 // Good reports whether the gateway answered as expected.

@@ -42,7 +42,8 @@ func FuzzHooksD(f *testing.F) {
 		"io.lanyrd.network", "com.example.io.lanyard.network", "xio.lanyard.network", "io-lanyard.network",
 		"ioXlanyard.network", "",
 		"io.lanyard/network", "io.lanyard-network", "io.lanyard_network", "io.lanyard:network", "io.lanyard network",
-		"io.lanyards.network", "io.lanyard2.network", "io.lanyard\xff", "io.lanyard\u00e9", "io/lanyard.network", "\u212aio.lanyard.x", "\u017fio.lanyard.x",
+		"io.lanyards.network", "io.lanyard2.network", "io.lanyard\xff", "io.lanyard\u00e9", "io/lanyard.network",
+		"\u212aio.lanyard.x", "\u017fio.lanyard.x",
 	} {
 		f.Add(key)
 	}

@@ -153,7 +153,7 @@ func (t *attempt) tryRecordOrJoin(
 			err = t.readNamesAgain(ctx, id)
 		case errors.As(err, &unchecked):
 			t.checked = unchecked.Attachment
-			err = t.checkJoined(&t.checked)
+			err = t.checkJoined(ctx, &t.checked)
 		default:
 			return other, err
 		}
@@ -351,10 +351,15 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	return record.Put(tx, &t.rec)
 }
 
+// provenFor is how long a container that joins an attachment relies on the attachment's verdict. It covers
+// a runtime that calls the hook twice, and the containers of a pod that start together.
+const provenFor = 10 * time.Second
+
 // checkJoined returns an error if the interface of an attachment does not exist any more, or if its
 // verdict is fatal in the container's verify mode: that of its start, or that a process in the
-// namespace has changed the interface.
-func (t *attempt) checkJoined(a *hook.Attachment) error {
+// namespace has changed the interface. In mode strict the gateways are asked again, unless the start
+// was within provenFor.
+func (t *attempt) checkJoined(ctx context.Context, a *hook.Attachment) error {
 	gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
 		"and start them again", a.Interface)
 	switch exists, err := driver.Of(t.Parts, a).Exists(t.ns, a); {
@@ -364,7 +369,15 @@ func (t *attempt) checkJoined(a *hook.Attachment) error {
 		return gone
 	}
 	mode := a.Mode.Tighten(t.want.Verify)
-	for _, v := range append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict) {
+	verdicts := append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict)
+	// The host's clock may have been set back.
+	if age := time.Since(a.Created); mode == verify.Strict && (age < 0 || age > provenFor) {
+		var err error
+		if verdicts, err = t.verifyIn(ctx, *a, t.ns); err != nil {
+			return fmt.Errorf("verify interface %q of this namespace: %w", a.Interface, err)
+		}
+	}
+	for _, v := range verdicts {
 		if v.Code == verify.InterfaceGone {
 			return gone
 		}

@@ -1,11 +1,14 @@
 package attach_test
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/arp"
@@ -117,4 +120,26 @@ func TestJoinedWithOtherSettings(t *testing.T) {
 	if recs := w.Records(); len(recs) != 2 {
 		t.Errorf("got %d attachments, want 2", len(recs))
 	}
+}
+
+// TestJoinProvesAgain has a container in mode strict join an interface with a verdict of long ago: the LAN
+// of now decides, not that of then.
+func TestJoinProvesAgain(t *testing.T) {
+	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(300 * time.Millisecond) })
+	pod := testenv.NewContainer(t)
+	w.MustAttach("c1", pod, "network=web", "verify=strict")
+	a := w.Record()
+	a.Created = a.Created.Add(-time.Hour)
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		return l.DB.Update(ctx, func(tx record.Tx) error { return record.Put(tx, &a) })
+	}))
+	gw.SetPort(false)
+	next := testenv.JoinNamespace(t, pod.Namespace)
+	w.Refused("gateway off", w.Attach("c2", next, "network=web", "verify=strict"), 1,
+		"verify mode strict", "-silent", "192.168.50.1")
+	w.SetTrunk(false)
+	w.Refused("no carrier", w.Attach("c3", next, "network=web"), 1, "verify mode strict", "parent-down")
+	w.SetTrunk(true)
+	gw.SetPort(true)
+	w.MustAttach("c4", next, "network=web")
 }

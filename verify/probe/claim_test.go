@@ -139,7 +139,8 @@ func TestAnswersToOthers(t *testing.T) {
 		{"ARP reply to the parent", func() ([]byte, error) { return reply(p.mac) }, verify.Question{Addr: free4}, true},
 		{"ARP reply to a container", func() ([]byte, error) { return reply(other.mac) }, verify.Question{Addr: free4}, false},
 		{"NA to the parent", func() ([]byte, error) { return advert(p.mac) }, verify.Question{Addr: free6, From: from}, true},
-		{"NA to a container", func() ([]byte, error) { return advert(other.mac) }, verify.Question{Addr: free6, From: from}, false},
+		{"NA to a container", func() ([]byte, error) { return advert(other.mac) },
+			verify.Question{Addr: free6, From: from}, false},
 		{"unsolicited NA", func() ([]byte, error) { return ndp.Announce(claimant.MAC, free6) },
 			verify.Question{Addr: free6, From: from}, false},
 	} {
