@@ -217,7 +217,7 @@ func TestFatal(t *testing.T) {
 	for code, modes := range map[Code]string{
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
 		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict",
-		NotDelivered: "strict",
+		NotDelivered:   "strict",
 		ReplyWrongVLAN: "strict", GatewayConflict: "strict", InterfaceChanged: "strict", InterfaceGone: "strict",
 		LeaseLost: "strict", NoRouter: "strict", DHCPSilent: "off warn strict", DHCPWrongVLAN: "off warn strict",
 		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",
