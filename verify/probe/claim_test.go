@@ -67,6 +67,14 @@ var claims = []struct {
 		},
 		conflict: []string{"socket"},
 	}, {
+		name: "ARP reply with a priority and no VLAN", addr: free4,
+		frame: func(claimant, own ether.MAC, addr netip.Addr) ([]byte, error) {
+			frame, err := arp.Packet{Destination: own, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr,
+				Target: own, TargetIP: netip.IPv4Unspecified()}.Frame()
+			return withTag(frame, []byte{0x81, 0x00, 0xa0, 0}), err
+		},
+		gateway: []string{"table", "socket"}, conflict: []string{"table", "socket"},
+	}, {
 		name: "gratuitous ARP of VLAN 60", addr: free4,
 		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return tagged(arp.Announce(claimant, addr))
@@ -87,8 +95,11 @@ func tagged(frame []byte, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(frame[:12], []byte{0x81, 0x00, 0, 60}, frame[12:]), nil
+	return withTag(frame, []byte{0x81, 0x00, 0, 60}), nil
 }
+
+// withTag returns a frame with a tag of 4 bytes.
+func withTag(frame, tag []byte) []byte { return slices.Concat(frame[:12], tag, frame[12:]) }
 
 // TestClaims checks for each frame and prober which questions it answers.
 func TestClaims(t *testing.T) {
