@@ -242,6 +242,17 @@ func (s *Station) LoseACKs() (undo func()) {
 	})
 }
 
+// TagPriority has all frames of the station leave with a tag that has a priority and no VLAN (VID 0), as some
+// hypervisors' cards do, until undo is called.
+func (s *Station) TagPriority() (undo func()) {
+	s.lab.tb.Helper()
+	return s.lab.attachFirst(s.Namespace, NIC, Out, "tag_priority", asm.Instructions{
+		asm.Mov.Imm(asm.R2, 0x0081), // 802.1Q, in network order
+		asm.Mov.Imm(asm.R3, 5<<13), asm.FnSkbVlanPush.Call(),
+		asm.Mov.Imm(asm.R0, -1), asm.Return(),
+	})
+}
+
 // attachFirst attaches a program before all others on a link, until undo is called.
 func (l *Lab) attachFirst(n *Namespace, nic, direction, name string, does asm.Instructions) (undo func()) {
 	l.tb.Helper()

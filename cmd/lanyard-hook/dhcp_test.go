@@ -114,6 +114,22 @@ func TestDHCPLease(t *testing.T) {
 	}
 }
 
+// TestDHCPPriorityTag has gateways and servers of which each frame has a priority and no VLAN, which the
+// kernel takes as one without a tag.
+func TestDHCPPriorityTag(t *testing.T) {
+	for name, lan := range map[string]func() (*brokered, *testenv.Station){
+		"DHCP":   func() (*brokered, *testenv.Station) { b, gw, _ := lanDHCP(t, dnsmasq); return b, gw },
+		"DHCPv6": func() (*brokered, *testenv.Station) { b, gw, _ := lanDHCP6(t, dnsmasq6); return b, gw },
+	} {
+		b, gw := lan()
+		defer gw.TagPriority()()
+		b.MustAttach("c-"+name, testenv.NewContainer(t), "network=web", "verify=strict")
+		if r := b.Record(); r.Verdict.Code != verify.OK {
+			t.Errorf("%s: the verdict is %+v", name, r.Verdict)
+		}
+	}
+}
+
 // TestDHCPRequested checks that a container gets the address that it asks for, or does not start.
 func TestDHCPRequested(t *testing.T) {
 	b, _, d := lanDHCP(t, dnsmasq)
