@@ -340,6 +340,33 @@ func TestDHCPRefusedAtRenewal(t *testing.T) {
 	b.DetachAndEnd("c1", c)
 }
 
+// TestDHCPJoinAfterLoss checks that no container joins an interface without an address, in mode warn
+// either: a container without a lease does not start.
+func TestDHCPJoinAfterLoss(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.0,static") // which ends the lease, and has no address
+	testenv.Eventually(t, "the loss in the record", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" || len(r.Addrs) > 0 {
+			return fmt.Errorf("the record has %v, lease %+v", r.Addrs, r.DHCP)
+		}
+		return nil
+	})
+	next := testenv.JoinNamespace(t, c.Namespace)
+	b.Refused("no address", b.Attach("c2", next, "network=web"), 1, "lease-lost", "has no address")
+	d.Stop()
+	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")
+	testenv.Eventually(t, "another lease", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	b.MustAttach("c2", next, "network=web")
+}
+
 // TestDHCPSilent checks the verdict of a start without a server.
 func TestDHCPSilent(t *testing.T) {
 	b, _, d := lanDHCP(t, dnsmasq)

@@ -368,6 +368,9 @@ func (t *attempt) checkJoined(ctx context.Context, a *hook.Attachment) error {
 	case !exists:
 		return gone
 	}
+	if lost := lostDHCP(a); len(lost) > 0 { // fatal in all modes, as at a start
+		return fmt.Errorf("%s: %s: start the container again when it has one", lost[0].Code, lost[0].Text)
+	}
 	mode := a.Mode.Tighten(t.want.Verify)
 	verdicts := append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict)
 	// The host's clock may have been set back.
