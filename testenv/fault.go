@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -237,6 +238,19 @@ func (s *Station) LoseACKs() (undo func()) {
 	return s.lab.attachFirst(s.Namespace, NIC, Out, "lose_acks", asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1), asm.LoadAbs(options, asm.Word), // passes a frame that is shorter
 		asm.RSh.Imm(asm.R0, 8), asm.JNE.Imm(asm.R0, ack>>8, "pass"),
+		asm.Mov.Imm(asm.R0, 2), asm.Return(), // TC_ACT_SHOT
+		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), asm.Return(),
+	})
+}
+
+// DropTo drops the frames to a MAC that a link receives, until undo is called: a port with port security
+// forwards the frames of all other stations.
+func (l *Lab) DropTo(n *Namespace, nic, direction string, mac ether.MAC) (undo func()) {
+	l.tb.Helper()
+	return l.attachFirst(n, nic, direction, "drop_to", asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadAbs(0, asm.Word), asm.JNE.Imm32(asm.R0, int32(binary.BigEndian.Uint32(mac[:4])), "pass"),
+		asm.LoadAbs(4, asm.Half), asm.JNE.Imm(asm.R0, int32(binary.BigEndian.Uint16(mac[4:])), "pass"),
 		asm.Mov.Imm(asm.R0, 2), asm.Return(), // TC_ACT_SHOT
 		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), asm.Return(),
 	})

@@ -94,6 +94,17 @@ func TestGatewayOnlyAnnouncesItself(t *testing.T) {
 	}
 }
 
+// TestUnicastFiltered has the switch drop the frames to a container, and not those to the parent or to all
+// nodes.
+func TestUnicastFiltered(t *testing.T) {
+	w, _ := lan(t, nil)
+	w.MustAttach("c1", testenv.NewContainer(t), "network=web")
+	undo := w.DropTo(w.Switch, "trunk", testenv.Out, w.Record().MAC)
+	wantAll(t, "filtered", w.verifyAgain(), 2, verify.MACFiltered)
+	undo()
+	wantAll(t, "not filtered", w.verifyAgain(), 2, verify.OK)
+}
+
 // TestGatewayAnswersPassthru checks that a gateway is good in mode passthru, where the container has the
 // parent's MAC.
 func TestGatewayAnswersPassthru(t *testing.T) {
