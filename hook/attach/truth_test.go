@@ -3,6 +3,7 @@ package attach_test
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,4 +154,27 @@ func TestJoinProvesAgain(t *testing.T) {
 	w.SetTrunk(true)
 	gw.SetPort(true)
 	w.MustAttach("c4", next, "network=web")
+}
+
+// TestEndedContainerIsNotOK ends a container without its poststop hook. What "lanyard ps" says of it is not
+// the verdict of its start.
+func TestEndedContainerIsNotOK(t *testing.T) {
+	w, _ := lan(t, nil)
+	running, c := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.MustAttach("c1", running, "network=web")
+	w.MustAttach("c2", c, "network=web")
+	must(t, c.Kill())
+	c.End(t)
+	must(t, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		recs := w.Records()
+		changes, err := l.Changes(recs)
+		for _, a := range recs {
+			list, ended := changes[a.ID], a.Containers[0].ID == "c2"
+			if ended && (len(list) != 1 || list[0].Code != verify.InterfaceGone || !strings.Contains(list[0].Text, "lanyard gc")) ||
+				!ended && len(list) > 0 {
+				t.Errorf("%s: the changes are %+v", a.Containers[0].ID, list)
+			}
+		}
+		return err
+	}))
 }
