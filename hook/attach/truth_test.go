@@ -169,9 +169,9 @@ func TestEndedContainerIsNotOK(t *testing.T) {
 		recs := w.Records()
 		changes, err := l.Changes(recs)
 		for _, a := range recs {
-			list, ended := changes[a.ID], a.Containers[0].ID == "c2"
-			if ended && (len(list) != 1 || list[0].Code != verify.InterfaceGone || !strings.Contains(list[0].Text, "lanyard gc")) ||
-				!ended && len(list) > 0 {
+			list := changes[a.ID]
+			gone := len(list) == 1 && list[0].Code == verify.InterfaceGone && strings.Contains(list[0].Text, "lanyard gc")
+			if ended := a.Containers[0].ID == "c2"; ended != gone || !ended && len(list) > 0 {
 				t.Errorf("%s: the changes are %+v", a.Containers[0].ID, list)
 			}
 		}
