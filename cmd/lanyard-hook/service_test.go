@@ -141,6 +141,33 @@ func TestServiceStopped(t *testing.T) {
 	b.WantNothing("web", before)
 }
 
+// TestServiceBesideSystemd checks that a service that is started by hand does not take the place of the
+// socket on which systemd listens: that would be gone with the service, for all later hooks.
+func TestServiceBesideSystemd(t *testing.T) {
+	t.Parallel()
+	b := newBrokered(t, testenv.Config{})
+	b.stop()
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: b.socket(), Net: "unixpacket"})
+	must(t, err)
+	defer l.Close()
+	b.startOnly()
+	defer time.AfterFunc(10*time.Second, func() { _ = b.cmd.Process.Kill() }).Stop() // if it serves
+	if err := b.cmd.Wait(); err == nil || !strings.Contains(b.logged(), "systemctl stop lanyard.socket") {
+		t.Errorf("the service ended with %v: %s", err, b.logged())
+	}
+	raw, err := l.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) {
+		waiting := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(waiting, 0); n != 0 || err != nil {
+			t.Errorf("the service has connected to systemd's socket, which starts another one: %v", err)
+		}
+	}))
+	c, err := net.Dial("unixpacket", b.socket())
+	must(t, err)
+	c.Close()
+}
+
 // TestServiceStoppedHalfway checks that a start is refused if the service is stopped in the middle
 // of the attach, and that the service undoes it when it goes on.
 func TestServiceStoppedHalfway(t *testing.T) {
