@@ -53,10 +53,16 @@ func QueueRelease(tx Tx, r Release) (first bool, err error) {
 }
 
 // Releases returns the releases that are not delivered, oldest first, and at most n.
-func Releases(tx Tx, n int) (list []Release, err error) {
+func Releases(tx Tx, n int) ([]Release, error) { return ReleasesAfter(tx, Release{}, n) }
+
+// ReleasesAfter is Releases for those after last.
+func ReleasesAfter(tx Tx, last Release, n int) (list []Release, err error) {
 	for k, b := range tx.Prefix(bucketReleases, "") {
 		if len(list) == n {
 			break
+		}
+		if k <= last.key {
+			continue
 		}
 		r := Release{key: k}
 		if err := json.Unmarshal(b, &r); err != nil {
