@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -60,10 +61,15 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 
 // dropAll is drop without what follows a failure.
 func (l *Local) dropAll(ctx context.Context, t detaching) error {
+	quarantine := t.Quarantine
+	if t.before == hook.Attaching {
+		quarantine = 0 // the address was never announced
+	}
 	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment))
 	if err == nil {
-		l.releaseServers(&t.Attachment)
-		err = t.RemoveNames(l.Names)
+		err = l.giveBackAll(ctx, &t.Attachment, quarantine)
+		failpoint.At("released")
+		err = errors.Join(err, t.RemoveNames(l.Names))
 	}
 	err = errors.Join(err, l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
@@ -73,10 +79,6 @@ func (l *Local) dropAll(ctx context.Context, t detaching) error {
 	}
 	if err != nil {
 		return err
-	}
-	quarantine := t.Quarantine
-	if t.before == hook.Attaching {
-		quarantine = 0 // the address was never announced
 	}
 	if t.Leases != "" {
 		return l.removeAndRelease(ctx, t.Attachment, quarantine)
