@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
@@ -166,6 +169,48 @@ func TestServiceBesideSystemd(t *testing.T) {
 	c, err := net.Dial("unixpacket", b.socket())
 	must(t, err)
 	c.Close()
+}
+
+// TestServiceUndoFails checks that a record is released which the service could neither remove nor give
+// free, because the database was locked for longer than an undo may take: the service runs on, so that
+// the record would be in use for as long.
+func TestServiceUndoFails(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
+	b := newBrokered(t, testenv.Config{})
+	b.Define("web", b.Trunk, nil, "192.168.50.0/24") // no station answers
+	before := b.Links(b.Host)
+	c := testenv.NewContainer(t)
+	go b.Attach("c1", c, "network=web", "verify=strict")
+	testenv.Eventually(t, "the record", func() error {
+		if n := len(b.Records()); n != 1 {
+			return fmt.Errorf("%d records", n)
+		}
+		return nil
+	})
+	db := boltstore.Open(filepath.Join(b.Paths().Run, "lanyard.db"))
+	must(t, db.Hold(t.Context(), func() error {
+		for end := time.Now().Add(time.Minute); !strings.Contains(b.logged(), "msg=failed"); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				return errors.New("the attach does not end: " + b.logged())
+			}
+		}
+		return nil
+	}))
+	if !strings.Contains(b.logged(), "it is in use") {
+		t.Errorf("the undo did not fail: %s", b.logged())
+	}
+	testenv.Eventually(t, "the release", func() error {
+		return b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			_, err := l.Sweep(ctx)
+			recs, rerr := l.Attachments(ctx)
+			if len(recs) > 0 {
+				rerr = errors.Join(rerr, fmt.Errorf("a record is left in state %s", recs[0].State))
+			}
+			return errors.Join(err, rerr)
+		})
+	})
+	b.WantNothing("web", before)
 }
 
 // TestServiceStoppedHalfway checks that a start is refused if the service is stopped in the middle

@@ -139,10 +139,27 @@ func (l *Local) revokePermit(a hook.Attachment) error {
 
 // releaseForRetry clears the process that owns a record, so that the next sweep retries a failed
 // release. Otherwise the record would be locked until this process exits, which for a service may be
-// never.
+// never. If that fails, too, because the database is locked or has no space, it goes on in the
+// background until it succeeds or the process exits.
 func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
+	err := l.clearOwner(ctx, id)
+	if err != nil {
+		go func() {
+			for l.clearOwner(context.Background(), id) != nil {
+				time.Sleep(clearRetry)
+			}
+		}()
+	}
+	return err
+}
+
+// clearRetry is the time between two tries to clear the owner of a record.
+const clearRetry = time.Second
+
+// clearOwner clears the process that owns a record, if the record exists.
+func (l *Local) clearOwner(ctx context.Context, id verify.ID) error {
 	return l.DB.Update(ctx, func(tx record.Tx) error {
 		a, err := record.Get(tx, id)
 		if errors.Is(err, hook.ErrGone) {
