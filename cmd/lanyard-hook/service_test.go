@@ -190,10 +190,11 @@ func TestServiceUndoFails(t *testing.T) {
 	})
 	db := boltstore.Open(filepath.Join(b.Paths().Run, "lanyard.db"))
 	must(t, db.Hold(t.Context(), func() error {
-		for end := time.Now().Add(time.Minute); !strings.Contains(b.logged(), "msg=failed"); time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !strings.Contains(b.logged(), "msg=failed"); {
 			if time.Now().After(end) {
 				return errors.New("the attach does not end: " + b.logged())
 			}
+			time.Sleep(10 * time.Millisecond)
 		}
 		return nil
 	}))

@@ -53,7 +53,7 @@ func removeUnused(path string) error {
 		case err != nil && !errors.Is(err, unix.EPROTOTYPE) && !errors.Is(err, unix.EAGAIN):
 			return err
 		case err == nil:
-			c.Close()
+			_ = c.Close()
 		}
 		if time.Now().After(end) {
 			return fmt.Errorf("a program listens on %s already: for systemd's socket, use \"systemctl start lanyard\", or "+
