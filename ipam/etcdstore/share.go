@@ -146,7 +146,7 @@ func (s *Store) Reserve(ctx context.Context, pool string, ranges []netip.Prefix)
 		if err != nil {
 			return nil, err
 		}
-		share = ipam.Share{Ranges: ranges, Except: except, Cluster: v.cluster, Revision: v.revision}
+		share = ipam.Share{Ranges: ranges, Except: except, Cluster: v.cluster, Revision: v.revision, Place: s.Place()}
 		own, err := s.checkShares(ctx, k, v.kvs[1], ranges)
 		if err != nil {
 			return nil, err
@@ -233,6 +233,9 @@ func (s *Store) writeShare(k keys, own *shareRow, revision int64, ranges []netip
 		then:       []clientv3.Op{clientv3.OpPut(s.shareKey(k), string(value))},
 	}, nil
 }
+
+// Place implements [ipam.Shares].
+func (s *Store) Place() string { return s.config.place() }
 
 // GiveBack implements [ipam.Shares].
 func (s *Store) GiveBack(ctx context.Context, r ipam.Reserved) error {
