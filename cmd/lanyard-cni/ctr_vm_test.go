@@ -73,7 +73,8 @@ func TestCRI(t *testing.T) {
 	must(t, os.WriteFile(dir+"/lanyard-cni", []byte(text), 0o755))
 	must(t, os.Symlink(debianPlugins+"/loopback", dir+"/loopback")) // containerd runs it, too
 	must(t, os.WriteFile(dir+"/10-lan.conflist", documented(t), 0o600))
-	c := w.StartContainerd(fmt.Sprintf("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = %q\nconf_dir = %[1]q\n", dir))
+	c := w.StartContainerd(fmt.Sprintf("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = %q\nconf_dir = %[1]q\n",
+		dir))
 	c.ImportImage()
 
 	pod, err := c.RunPod(hooklab.Pod{Namespace: "prod", Name: "web-0"})

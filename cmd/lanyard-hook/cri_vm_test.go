@@ -200,11 +200,13 @@ func TestCRIRefusals(t *testing.T) {
 		word string
 	}{
 		"another-namespace": {hooklab.Pod{Namespace: "bank", Annotations: onWeb50()}, may},
-		"containerds-keys": {hooklab.Pod{Namespace: "bank", Annotations: onWeb50("io.kubernetes.cri.sandbox-namespace", "prod",
-			"io.kubernetes.cri.sandbox-id", "", "io.kubernetes.pod.namespace", "prod")}, may},
+		"containerds-keys": {hooklab.Pod{Namespace: "bank", Annotations: onWeb50(
+			"io.kubernetes.cri.sandbox-namespace", "prod", "io.kubernetes.cri.sandbox-id", "",
+			"io.kubernetes.pod.namespace", "prod")}, may},
 		"podmans-keys": {hooklab.Pod{Namespace: "bank", Annotations: onWeb50("io.container.manager", "libpod")}, may},
-		"host-network": {hooklab.Pod{Namespace: "prod", HostNetwork: true, Annotations: onWeb50()}, "hostNetwork is true"},
-		"misspelt":     {hooklab.Pod{Namespace: "prod", Annotations: onWeb50("IO.Lanyard.mtu", "1400")}, "lower case"},
+		"host-network": {hooklab.Pod{Namespace: "prod", HostNetwork: true, Annotations: onWeb50()},
+			"hostNetwork is true"},
+		"misspelt": {hooklab.Pod{Namespace: "prod", Annotations: onWeb50("IO.Lanyard.mtu", "1400")}, "lower case"},
 		"slash": {hooklab.Pod{Namespace: "prod", Annotations: map[string]string{"io.lanyard/network": "web50"}},
 			`write "io.lanyard."`},
 	} {

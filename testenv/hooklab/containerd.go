@@ -47,8 +47,8 @@ func (w *Lab) StartContainerd(config string) *Containerd {
 	daemon.Stdout, daemon.Stderr = log, log
 	must(w.TB, w.Host.Start(daemon))
 	w.TB.Cleanup(func() {
-		if text, _ := os.ReadFile(log.Name()); w.TB.Failed() {
-			w.TB.Logf("containerd says: %s", text)
+		if w.TB.Failed() {
+			w.TB.Logf("containerd says: %s", c.complaints())
 		}
 		_ = daemon.Process.Signal(unix.SIGTERM)
 		timer := time.AfterFunc(time.Minute, func() { _ = daemon.Process.Kill() })
@@ -63,6 +63,18 @@ func (w *Lab) StartContainerd(config string) *Containerd {
 			w.TB.Fatalf("containerd does not answer: %v", err)
 		}
 	}
+}
+
+// complaints returns the warnings and errors of containerd's log.
+func (c *Containerd) complaints() string {
+	text, _ := os.ReadFile(c.Dir + "/log")
+	var lines strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "level=info") {
+			lines.WriteString(line)
+		}
+	}
+	return lines.String()
 }
 
 func (c *Containerd) socket() string { return c.Dir + "/sock" }
