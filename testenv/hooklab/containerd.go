@@ -115,7 +115,8 @@ func (c *Containerd) ImportImage() {
 	must(c.lab.TB, err)
 	for name, content := range map[string]any{
 		"config.json": map[string]any{
-			"architecture": runtime.GOARCH, "os": "linux", "config": map[string]any{"Entrypoint": []string{"sleep", "3600"}},
+			"architecture": runtime.GOARCH, "os": "linux",
+			"config": map[string]any{"Env": []string{"PATH=/bin"}, "Entrypoint": []string{"sleep", "3600"}},
 			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
 		},
 		"manifest.json": []map[string]any{
