@@ -146,7 +146,8 @@ func (c *Containerd) Crictl(args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err = c.lab.Host.Run(cmd); err != nil {
-		err = fmt.Errorf("crictl %q: %w: %s", args, err, strings.TrimSpace(stderr.String()))
+		said := strings.ReplaceAll(stderr.String(), `\"`, `"`) // it logs errors in quotes
+		err = fmt.Errorf("crictl %q: %w: %s", args, err, strings.TrimSpace(said))
 	}
 	return strings.TrimSpace(stdout.String()), err
 }
