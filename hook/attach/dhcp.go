@@ -185,7 +185,8 @@ func (l *Local) withServers(ns *link.Netns, a *hook.Attachment, f hook.Family, d
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(c), c.Close())
+	defer c.Close()
+	return do(c)
 }
 
 // openConn opens a connection to the servers of a family, as dhcp.Open does.
@@ -380,7 +381,8 @@ func (l *Local) releaseServer(a *hook.Attachment, f hook.Family) {
 		if err != nil {
 			return err
 		}
-		return errors.Join(c.Release(*lease), c.Close())
+		defer c.Close()
+		return c.Release(*lease)
 	})
 	if err != nil {
 		l.Log.Warn("could not release an address to its DHCP server: the server has it until the lease ends",

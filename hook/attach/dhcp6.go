@@ -28,7 +28,7 @@ func (t *attempt) askServers6(ctx context.Context) (l dhcp.Lease, err error) {
 	if err != nil {
 		return l, err
 	}
-	defer func() { err = errors.Join(err, routers.Close()) }()
+	defer routers.Close()
 	if err := t.awaitLinkLocal(ctx, routers); err != nil {
 		return l, err
 	}
@@ -162,6 +162,6 @@ func (t *attempt) withPrefix(ctx context.Context, a netip.Prefix) (p netip.Prefi
 	if err != nil {
 		return p, err
 	}
-	p, err = t.prefixOf(ctx, routers, a.Addr())
-	return p, errors.Join(err, routers.Close())
+	defer routers.Close()
+	return t.prefixOf(ctx, routers, a.Addr())
 }

@@ -122,7 +122,7 @@ func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (v
 	}); err != nil {
 		return verdict, err
 	}
-	defer func() { err = errors.Join(err, routers.Close()) }()
+	defer routers.Close()
 	a, err := v.listenToRouters(ctx, routers)
 	if err != nil {
 		return verdict, err

@@ -27,7 +27,7 @@ type Conn interface {
 	Release(l Lease) error
 	// Decline tells the server that another station uses the lease's address.
 	Decline(l Lease) error
-	Close() error
+	Close()
 }
 
 // conn4 is a Conn for DHCPv4 (RFC 2131).
