@@ -148,10 +148,15 @@ func TestQuadlet(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { testenv.RemoveAll(t, home) })
 	mustAccount(t, alice, home)
-	storage := fmt.Sprintf("[storage]\ndriver = \"vfs\"\ngraphroot = %q\nrunroot = \"/run/storage\"\n"+
-		"rootless_storage_path = %q\n", home+"/storage", home+"/alice")
+	const storage = "[storage]\ndriver = \"vfs\"\ngraphroot = \"%s/storage\"\nrunroot = \"%s/storage\"\n"
+	settings := filepath.Join(home, ".config/containers/storage.conf") // podman 5.8 reads root's for users, too
+	must(t, os.MkdirAll(filepath.Dir(settings), 0o755))
+	must(t, os.WriteFile(settings, fmt.Appendf(nil, storage, home, fmt.Sprintf("/run/user/%d", alice)), 0o644))
+	for _, dir := range []string{settings, filepath.Dir(settings), filepath.Join(home, ".config")} {
+		must(t, os.Chown(dir, alice, alice))
+	}
 	for path, text := range map[string]string{
-		"/etc/containers/storage.conf":          storage,
+		"/etc/containers/storage.conf":          fmt.Sprintf(storage, home+"/root", "/run"),
 		"/etc/containers/systemd/web.container": documentedQuadlet(t, mustRootfs(t, filepath.Join(home, "root"), 0)),
 		fmt.Sprintf("/etc/containers/systemd/users/%d/web.container", alice): strings.ReplaceAll(
 			documentedQuadlet(t, mustRootfs(t, home, alice)), "Network=none\n", ""),
