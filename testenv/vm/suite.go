@@ -28,7 +28,7 @@ var suitePackages = []string{
 // dockerPackages are installed in the suites with a Docker that knows CDI (bookworm's does not), and
 // dockerUnits are disabled, so that Docker does not start with systemd.
 var (
-	dockerPackages = []string{"docker.io", "docker-cli", "docker-compose", "containerd"}
+	dockerPackages = []string{"docker.io", "docker-cli", "docker-compose", "containerd", "containernetworking-plugins"}
 	dockerUnits    = []string{"docker.service", "docker.socket", "containerd.service"}
 )
 
