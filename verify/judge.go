@@ -51,8 +51,8 @@ type Facts struct {
 	Ahead Ahead
 	// Local reports whether a MAC is one of this host: of the parent, or of a link on it.
 	Local func(ether.MAC) bool
-	// Port returns what is known of the switch's port, "" if nothing is; nil is the same. Only the
-	// verdict VLANSilent asks.
+	// Port returns what is known of the switch's port, "" if nothing is; nil is the same. It is called
+	// only if the port may lack the VLAN.
 	Port func() string
 }
 
@@ -341,13 +341,20 @@ func noReply(f Facts) (Code, string) {
 	if len(f.Tags) == 0 {
 		none, carries = "no untagged frame", "untagged frames"
 	}
-	if f.Port != nil {
-		if port := f.Port(); port != "" {
-			carries += ": " + port
-		}
-	}
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s arrived on trunk %q (%s): check that "+
-		"the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
+		"the switch port carries %s%s", f.Gateway, f.waited(), none, f.Trunk, others, carries, f.portText())
+}
+
+// portText returns what is known of the switch's port as the end of a sentence, "" if nothing is.
+func (f Facts) portText() string {
+	if f.Port == nil {
+		return ""
+	}
+	port := f.Port()
+	if port == "" {
+		return ""
+	}
+	return ": " + port
 }
 
 // heard returns the VLAN of the frames, if it is alive on the switch port, and else the names of the
@@ -394,7 +401,8 @@ func (f Facts) silentText(heard Instant) string {
 		alive, also = f.Tags[:1].String(), fmt.Sprintf(", and that %s is carried inside", f.Tags[n-1:])
 	}
 	if heard < f.Asked {
-		also += fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago", alive, round(f.Now.Sub(heard)))
+		also += fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago%s", alive,
+			round(f.Now.Sub(heard)), f.portText())
 	}
 	if len(f.Routers) > 0 {
 		also = " and its address" + also

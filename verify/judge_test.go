@@ -161,6 +161,11 @@ func TestJudge(t *testing.T) {
 		{"failed over long ago", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked-5 }, OK, nil},
 		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{VID: 50, At: f.Now - 5, Frames: 9}} },
 			GatewaySilent, []string{"1s", "alive"}},
+		{"silent, VLAN heard before the question, and the switch names its VLANs", func(f *Facts) {
+			silence(f)
+			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked - 5, Frames: 9}}
+			f.Port = func() string { return "port 7 carries VLAN 60" }
+		}, GatewaySilent, []string{"still carries VLAN 50, last heard 1s ago: port 7 carries VLAN 60"}},
 		{"silent, VLAN heard too long ago", func(f *Facts) {
 			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 9}}
 			silence(f)
