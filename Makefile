@@ -111,6 +111,13 @@ bin/cni/multus:
 	printf 'module build\n\ngo 1.26\n\nrequire $(MULTUS) v4.2.2\n' > bin/module/multus/go.mod
 	CGO_ENABLED=0 go -C bin/module/multus build -mod=mod -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ $(MULTUS)/cmd/multus
 
+# For tests of containerd's CRI, which run by name.
+CRI_TOOLS := sigs.k8s.io/cri-tools
+bin/crictl:
+	mkdir -p bin/module/crictl
+	printf 'module build\n\ngo 1.26\n\nrequire $(CRI_TOOLS) v1.37.0\n' > bin/module/crictl/go.mod
+	CGO_ENABLED=0 go -C bin/module/crictl build -mod=mod -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ $(CRI_TOOLS)/cmd/crictl
+
 .PHONY: bin/bench
 bin/bench: bin/cni/macvlan bin/cni/host-local bin/cni/dhcp
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench

@@ -32,6 +32,8 @@
 
 #define MAX_ADDRS	4
 #define MAX_GATEWAYS	4
+#define MAX_PREFIXES	16	/* the number of addresses that the kernel configures on an interface */
+#define PREFIX_NS	(600 * 1000000000ULL)
 
 /* Why a frame was dropped: the index of its counter. guard.go has the names. */
 enum reason {
@@ -58,6 +60,12 @@ enum reason {
 #define HOST		2	/* a MAC of the host on a parent: may send anything */
 #define AUTOCONF	4	/* routers give addresses, too */
 
+/* A prefix that a router gives, while the container uses an address of it. */
+struct prefix {
+	__u64 bits;	/* 0: none yet */
+	__u64 until;	/* the time from which another one may have its place */
+};
+
 struct guard {
 	__u32 to;		/* ifindex of the link that sends the frame on */
 	__u32 flags;
@@ -67,6 +75,7 @@ struct guard {
 	__u8 link_local[16];
 	__u8 addrs[MAX_ADDRS][16];	/* IPv4 as ::ffff:a.b.c.d; :: for none */
 	__u8 gateways[MAX_GATEWAYS][16];
+	struct prefix prefixes[MAX_PREFIXES];
 	__u8 attachment[16];	/* the attachment's id, for user space */
 	__u32 pad;
 	__u64 frames;
@@ -220,22 +229,49 @@ static __always_inline bool contains6(const __u8 list[][16], const void *addr)
 }
 
 /*
+ * keeps_prefix reports whether the container may use a prefix: it has a place for it. Each address is an
+ * entry in the neighbour tables of other stations. Two processors that take one place at the same time
+ * both pass a frame, but only one prefix keeps the place.
+ */
+static __noinline bool keeps_prefix(struct guard *g, __u64 bits)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u32 i, place = MAX_PREFIXES;
+
+	if (!g)
+		return false;
+	for (i = 0; i < MAX_PREFIXES; i++) {
+		if (g->prefixes[i].bits == bits) {
+			place = i;
+			break;
+		}
+		if (place == MAX_PREFIXES && g->prefixes[i].until < now)
+			place = i;
+	}
+	if (place >= MAX_PREFIXES)
+		return false;
+	g->prefixes[place].bits = bits;
+	g->prefixes[place].until = now + PREFIX_NS;
+	return true;
+}
+
+/*
  * is_autoconf reports whether the container's kernel can have made an IPv6 address from a router's
  * prefix: it is global (2000::/3) or unique local (fc00::/7), and ends as the link-local address does,
- * with the EUI-64 of the MAC (RFC 4862 §5.5.3). The prefix does not matter: no other station's address
- * ends so.
+ * with the EUI-64 of the MAC (RFC 4862 §5.5.3). Which prefix it is does not matter: no other station's
+ * address ends so.
  */
-static __always_inline bool is_autoconf(const struct guard *g, const void *addr)
+static __always_inline bool is_autoconf(struct guard *g, const void *addr)
 {
 	const __u32 *a = addr, *local = (const __u32 *)g->link_local;
 	const __u8 *first = addr;
 
 	return g->flags & AUTOCONF && ((*first & 0xe0) == 0x20 || (*first & 0xfe) == 0xfc) &&
-	       a[2] == local[2] && a[3] == local[3];
+	       a[2] == local[2] && a[3] == local[3] && keeps_prefix(g, (__u64)a[0] << 32 | a[1]);
 }
 
 /* permits6 reports whether an IPv6 address is one of the permit's. */
-static __always_inline bool permits6(const struct guard *g, const void *addr)
+static __always_inline bool permits6(struct guard *g, const void *addr)
 {
 	return contains6(g->addrs, addr) || same16(g->link_local, addr) || is_autoconf(g, addr);
 }
@@ -380,7 +416,7 @@ static __always_inline enum reason options(struct __sk_buff *skb, const struct g
 	return off == end ? PASS : ND;
 }
 
-static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct guard *g,
+static __always_inline enum reason out_icmp6(struct __sk_buff *skb, struct guard *g,
 					     const struct ip6 *h, __u32 off, bool after_options)
 {
 	__u32 end = ETH_HLEN + sizeof(*h) + bpf_ntohs(h->len);
@@ -429,7 +465,7 @@ static __always_inline enum reason out_icmp6(struct __sk_buff *skb, const struct
  * gives the type of the whole packet (RFC 8200 §4.5). No fragment may be of ICMPv6, or announce yet
  * another header: the reassembled message could then be of a type that no fragment shows.
  */
-static __always_inline enum reason out_ip6(struct __sk_buff *skb, const struct guard *g, __u32 *checked)
+static __always_inline enum reason out_ip6(struct __sk_buff *skb, struct guard *g, __u32 *checked)
 {
 	__u32 off = ETH_HLEN + sizeof(struct ip6);
 	struct ip6 h;
@@ -485,7 +521,7 @@ static __always_inline bool too_long(struct __sk_buff *skb, const struct guard *
 	return skb->len > g->mtu + ETH_HLEN;
 }
 
-static __always_inline enum reason outbound(struct __sk_buff *skb, const struct guard *g, const struct ethhdr *eth)
+static __always_inline enum reason outbound(struct __sk_buff *skb, struct guard *g, const struct ethhdr *eth)
 {
 	/* No host leaves the checksum of ICMP, fragments and ARP to the device. */
 	__u32 checked = skb->len;

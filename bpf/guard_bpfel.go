@@ -14,17 +14,24 @@ import (
 )
 
 type guardGuard struct {
-	_          structs.HostLayout
-	To         uint32
-	Flags      uint32
-	Mtu        uint32
-	Mac        [6]uint8
-	Zero       uint16
-	LinkLocal  [16]uint8
-	Addrs      [4][16]uint8
-	Gateways   [4][16]uint8
+	_         structs.HostLayout
+	To        uint32
+	Flags     uint32
+	Mtu       uint32
+	Mac       [6]uint8
+	Zero      uint16
+	LinkLocal [16]uint8
+	Addrs     [4][16]uint8
+	Gateways  [4][16]uint8
+	_         [4]byte
+	Prefixes  [16]struct {
+		_     structs.HostLayout
+		Bits  uint64
+		Until uint64
+	}
 	Attachment [16]uint8
 	Pad        uint32
+	_          [4]byte
 	Frames     uint64
 	Bytes      uint64
 	Dropped    [15]uint64

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -296,11 +297,6 @@ func TestGuardIn(t *testing.T) {
 // from the MAC, with any prefix, and for no other address of a prefix.
 func TestGuardAutoconf(t *testing.T) {
 	k := mustGuardKit(t)
-	ending := func(prefix string) netip.Addr {
-		a, local := netip.MustParseAddr(prefix).As16(), ownLocal.As16()
-		copy(a[8:], local[8:])
-		return netip.AddrFrom16(a)
-	}
 	for addr, why := range map[netip.Addr]string{
 		ending("2001:db8::"): "", ending("fd77::"): "", ending("fc00::"): "", ending("3fff::"): "",
 		ending("::"): "ipv6", ending("4000::"): "ipv6", ending("fec0::"): "ipv6", ending("fe80:0:0:1::"): "ipv6",
@@ -325,6 +321,48 @@ func TestGuardAutoconf(t *testing.T) {
 			}
 		}
 	}
+}
+
+// ending returns the address of a prefix that ends as the link-local address does.
+func ending(prefix string) netip.Addr {
+	a, local := netip.MustParseAddr(prefix).As16(), ownLocal.As16()
+	copy(a[8:], local[8:])
+	return netip.AddrFrom16(a)
+}
+
+// TestGuardPrefixes checks that a container can use addresses of 16 prefixes, and of another one after one of
+// these was not used for some time.
+func TestGuardPrefixes(t *testing.T) {
+	k := mustGuardKit(t)
+	key, v := uint32(1), guardOf(lease())
+	v.To, v.Flags = 2, guardOutbound|guardAutoconf
+	must(t, update(k.guards, &key, v, ebpf.UpdateAny))
+	wants := func(i int, frame func(netip.Addr) []byte, want uint32) {
+		t.Helper()
+		addr := ending(fmt.Sprintf("fd77:0:0:%x::", i))
+		if ret := mustRet(t, k.Pass, frame(addr), 0, 0); ret != want {
+			t.Errorf("%s: the program returned %d, want %d", addr, ret, want)
+		}
+	}
+	tcp := func(addr netip.Addr) []byte { return ip6(addr, 6, make([]byte, 20)...) }
+	probe := func(addr netip.Addr) []byte { return mustFrame(t)(ndp.Probe(ownMAC, addr)) }
+	for i := range len(v.Prefixes) {
+		wants(i, probe, redirect)
+	}
+	wants(16, tcp, shot)
+	wants(17, probe, shot)
+	wants(18, func(addr netip.Addr) []byte { return ip6(ownLocal, 58, nd136(addr)...) }, shot)
+	for i := range len(v.Prefixes) {
+		wants(i, tcp, redirect)
+	}
+	_, err := lookup(k.guards, &key, v, 0)
+	must(t, err)
+	v.Prefixes[7].Until = 1
+	must(t, update(k.guards, &key, v, ebpf.UpdateAny))
+	wants(16, tcp, redirect)
+	wants(7, tcp, shot)
+	wants(0, tcp, redirect)
+	wants(16, tcp, redirect)
 }
 
 // nd136 returns an advertisement of an address.

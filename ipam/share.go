@@ -15,9 +15,11 @@ type Share struct {
 	// Except are the addresses that other hosts have claimed before the share existed. They may hold
 	// them still.
 	Except []netip.Addr `json:"except,omitempty"`
-	// Cluster and Revision are the state of the store that has confirmed the share.
+	// Cluster and Revision are the state of the store that has confirmed the share, and Place is where
+	// that is.
 	Cluster  uint64 `json:"cluster"`
 	Revision int64  `json:"revision"`
+	Place    string `json:"place"`
 }
 
 // Contains reports whether the host may use the address.
@@ -45,6 +47,9 @@ type Shares interface {
 	GiveBack(ctx context.Context, r Reserved) error
 	// Reserved returns the shares that this host has.
 	Reserved(ctx context.Context) ([]Reserved, error)
+	// Place identifies where the configuration says that the store is: two places are not known to be one
+	// store. It asks no server.
+	Place() string
 	// Confirm is Claim for an address that the owner uses already, which the host has chosen in its
 	// share. It replaces a lease of the address that another owner of this host has by a claim with an
 	// unknown end, and leases of other addresses of the pool that the owner has by such claims. It also

@@ -14,6 +14,7 @@ import (
 type Radvd struct {
 	station *Station
 	conf    string // file
+	log     string // file
 	cmd     *exec.Cmd
 }
 
@@ -25,24 +26,32 @@ func (s *Station) ServeRadvd(statements string) *Radvd {
 	tb.Helper()
 	must(tb, s.Sysctl("net/ipv6/conf/all/forwarding", "1"))
 	dir := tb.TempDir()
-	r := &Radvd{station: s, conf: filepath.Join(dir, "conf")}
+	r := &Radvd{station: s, conf: filepath.Join(dir, "conf"), log: filepath.Join(dir, "log")}
 	r.write(statements)
 	r.cmd = exec.Command("radvd", "--nodaemon", "--config", r.conf, "--pidfile", filepath.Join(dir, "pid"),
 		"--logmethod", "stderr")
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	log, err := os.Create(filepath.Join(dir, "log"))
+	log, err := os.Create(r.log)
 	must(tb, err)
 	defer log.Close()
 	r.cmd.Stdout, r.cmd.Stderr = log, log
 	must(tb, s.Start(r.cmd))
-	tb.Cleanup(func() {
-		unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) // it is two processes
-		r.cmd.Wait()
-		if text, err := os.ReadFile(log.Name()); err == nil && tb.Failed() {
-			tb.Logf("radvd says: %s", text)
-		}
-	})
+	tb.Cleanup(r.Stop)
 	return r
+}
+
+// Stop kills it: it does not say that it ends. The station still forwards packets.
+func (r *Radvd) Stop() {
+	if r.cmd == nil {
+		return
+	}
+	unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) // it is two processes
+	r.cmd.Wait()
+	r.cmd = nil
+	tb := r.station.lab.tb
+	if text, err := os.ReadFile(r.log); err == nil && tb.Failed() {
+		tb.Logf("radvd says: %s", text)
+	}
 }
 
 // Change makes it advertise something else.

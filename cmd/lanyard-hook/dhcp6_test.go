@@ -343,3 +343,71 @@ func TestDHCP6Both(t *testing.T) {
 	b.lease6(c)
 	b.DetachAndEnd("c1", c)
 }
+
+// TestDHCP6Rebound is TestDHCPRebound for DHCPv6.
+func TestDHCP6Rebound(t *testing.T) {
+	b, _, d := lanDHCP6(t, kea6)
+	d.Change(`"rebind-timer": 30`, `"rebind-timer": 6`)
+	other := b.AddGateway(0, "fd78::2/64")
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	old, addr := b.lease6(c)
+	d.Stop()
+	dnsmasq6(other)
+	testenv.Eventually(t, "the other server", func() error {
+		if r := b.Record(); r.DHCP6.ServerMAC != other.MAC {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP6, b.logged())
+		}
+		return nil
+	})
+	r, now := b.lease6(c)
+	if now != addr || r.DHCP6.Expires <= old.DHCP6.Expires || strings.Contains(b.logged(), "lost its address") {
+		t.Errorf("the container had %s and has %s, lease %+v: %s", addr, now, r.DHCP6, b.logged())
+	}
+	hooklab.Pings(t, c.Namespace, "fd60::1")
+	b.DetachAndEnd("c1", c)
+}
+
+// TestDHCP6HalfReattached checks that an interface with a lost lease of one family is created again without
+// it, if no server gives another one, and that the service goes on asking for that.
+func TestDHCP6HalfReattached(t *testing.T) {
+	b, gw, _ := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	gw.AddAddr("fd78::1/64")
+	six := kea6(gw)
+	gw.ServeRadvd(managed)
+	b.Define("both", b.Trunk, func(d *network.Definition) {
+		d.IPAM, d.IPv6Mode, d.ShareParent = network.IPAMDHCP, network.IPv6DHCP, true
+	})
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=both", "verify=strict")
+	first := b.Record()
+	six.Change(`{"pool": "fd78::100 - fd78::1ff"}`, "")
+	wantLost := func() {
+		t.Helper()
+		testenv.Eventually(t, "the loss of the IPv6 address", func() error {
+			if r := b.Record(); r.DHCP6 == nil || r.DHCP6.Lost == "" || len(r.Addrs) != 1 || r.Addrs[0] != first.Addrs[0] {
+				return fmt.Errorf("the record has %v, lease %+v: %s", r.Addrs, r.DHCP6, b.logged())
+			}
+			return nil
+		})
+	}
+	wantLost()
+	_, err := c.Exec("ip", "link", "del", "eth0")
+	must(t, err)
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, first.ID)
+		return err
+	}))
+	wantLost()
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	six.Change(`"pools": []`, `"pools": [{"pool": "fd78::100 - fd78::1ff"}]`)
+	testenv.Eventually(t, "the IPv6 address again", func() error {
+		if r := b.Record(); r.DHCP6.Lost != "" || len(r.Addrs) != 2 {
+			return fmt.Errorf("the record has %v, lease %+v: %s", r.Addrs, r.DHCP6, b.logged())
+		}
+		return nil
+	})
+	b.lease6(c)
+	hooklab.Pings(t, c.Namespace, "fd78::1")
+	b.DetachAndEnd("c1", c)
+}

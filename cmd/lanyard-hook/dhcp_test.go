@@ -114,6 +114,22 @@ func TestDHCPLease(t *testing.T) {
 	}
 }
 
+// TestDHCPPriorityTag has gateways and servers of which each frame has a priority and no VLAN, which the
+// kernel takes as one without a tag.
+func TestDHCPPriorityTag(t *testing.T) {
+	for name, lan := range map[string]func() (*brokered, *testenv.Station){
+		"DHCP":   func() (*brokered, *testenv.Station) { b, gw, _ := lanDHCP(t, dnsmasq); return b, gw },
+		"DHCPv6": func() (*brokered, *testenv.Station) { b, gw, _ := lanDHCP6(t, dnsmasq6); return b, gw },
+	} {
+		b, gw := lan()
+		defer gw.TagPriority()()
+		b.MustAttach("c-"+name, testenv.NewContainer(t), "network=web", "verify=strict")
+		if r := b.Record(); r.Verdict.Code != verify.OK {
+			t.Errorf("%s: the verdict is %+v", name, r.Verdict)
+		}
+	}
+}
+
 // TestDHCPRequested checks that a container gets the address that it asks for, or does not start.
 func TestDHCPRequested(t *testing.T) {
 	b, _, d := lanDHCP(t, dnsmasq)
@@ -324,6 +340,33 @@ func TestDHCPRefusedAtRenewal(t *testing.T) {
 	b.DetachAndEnd("c1", c)
 }
 
+// TestDHCPJoinAfterLoss checks that no container joins an interface without an address, in mode warn
+// either: a container without a lease does not start.
+func TestDHCPJoinAfterLoss(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.0,static") // which ends the lease, and has no address
+	testenv.Eventually(t, "the loss in the record", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" || len(r.Addrs) > 0 {
+			return fmt.Errorf("the record has %v, lease %+v", r.Addrs, r.DHCP)
+		}
+		return nil
+	})
+	next := testenv.JoinNamespace(t, c.Namespace)
+	b.Refused("no address", b.Attach("c2", next, "network=web"), 1, "lease-lost", "has no address")
+	d.Stop()
+	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")
+	testenv.Eventually(t, "another lease", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	b.MustAttach("c2", next, "network=web")
+}
+
 // TestDHCPSilent checks the verdict of a start without a server.
 func TestDHCPSilent(t *testing.T) {
 	b, _, d := lanDHCP(t, dnsmasq)
@@ -469,5 +512,88 @@ func TestDHCPReattached(t *testing.T) {
 		t.Errorf("the lease is %+v, the changes are %v", r.DHCP, b.changes())
 	}
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
+}
+
+// TestDHCPHostAddress checks that a container loses its lease if this host has the address when the server
+// changes the lease, that the server has the lease back, and that the container gets one again.
+func TestDHCPHostAddress(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.100"))
+	gw.AddAddr("192.168.50.7/24")
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	addr := b.Record().Addrs[0].Addr().String()
+	must(t, b.Host.Sysctl("net/ipv4/conf/all/arp_ignore", "1")) // the server's answers go to the container
+	_, err := b.Host.Exec("ip", "addr", "add", addr+"/32", "dev", "lo")
+	must(t, err)
+	d.Change("routers 192.168.50.1;", "routers 192.168.50.7;")
+	testenv.Eventually(t, "the loss", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" || len(r.Addrs) > 0 {
+			return fmt.Errorf("the record has %v, lease %+v: %s", r.Addrs, r.DHCP, b.logged())
+		}
+		return nil
+	})
+	if log := b.logged(); !strings.Contains(log, "offers address "+addr+", which is the ") {
+		t.Errorf("the log does not name the reason: %s", log)
+	}
+	d.WantLog("DHCPRELEASE of " + addr)
+	if out, err := c.Exec("ip", "-4", "addr", "show", "eth0"); err != nil || strings.Contains(out, "inet ") {
+		t.Errorf("the container has the host's address: %s, %v", out, err)
+	}
+	_, err = b.Host.Exec("ip", "addr", "del", addr+"/32", "dev", "lo")
+	must(t, err)
+	testenv.Eventually(t, "a lease again", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" || fmt.Sprint(r.Gateways) != "[192.168.50.7]" {
+			return fmt.Errorf("the record has %v, lease %+v: %s", r.Gateways, r.DHCP, b.logged())
+		}
+		return nil
+	})
+	b.DetachAndEnd("c1", c)
+}
+
+// TestDHCPDuplicateMAC checks that a start is refused, and no lease declined, if another station has the
+// container's MAC: with each further lease, the container would have the same one.
+func TestDHCPDuplicateMAC(t *testing.T) {
+	b, _, d := lanDHCP(t, dnsmasq)
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	r := b.Record()
+	b.DetachAndEnd("c1", c)
+	b.AddClaimant(0, r.Addrs[0].String()).SetMAC(r.MAC)
+	before := b.Links(b.Host)
+	again := testenv.NewContainer(t)
+	b.Refused("a duplicate MAC", b.Attach("c1", again, "network=web"), 1, "duplicate-mac: ", r.MAC.String())
+	d.WantLog("DHCPRELEASE(eth0) " + r.Addrs[0].Addr().String())
+	if log := d.Log(); strings.Contains(log, "DHCPDECLINE") {
+		t.Errorf("a lease was declined: %s", log)
+	}
+	b.WantNothing("web", before)
+}
+
+// TestDHCPRebound checks that after T2 another server extends the lease of a server that is gone, and that
+// the container keeps its address.
+func TestDHCPRebound(t *testing.T) {
+	const subnet, first, last, router = "192.168.50.0/24", "192.168.50.100", "192.168.50.150", "192.168.50.1"
+	b, _, d := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeKea(subnet, first, last, router)
+	})
+	d.Change(`"rebind-timer": 30`, `"rebind-timer": 6`)
+	other := b.AddGateway(0, "192.168.50.2/24")
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	old := *b.Record().DHCP
+	d.Stop()
+	other.ServeKea(subnet, first, last, router)
+	testenv.Eventually(t, "the other server", func() error {
+		if r := b.Record(); r.DHCP.Server.String() != "192.168.50.2" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	if r := b.Record(); r.DHCP.Addr != old.Addr || r.DHCP.ServerMAC != other.MAC || r.DHCP.Expires <= old.Expires ||
+		strings.Contains(b.logged(), "lost its address") {
+		t.Errorf("the lease was %+v and is %+v: %s", old, r.DHCP, b.logged())
+	}
+	hooklab.Pings(t, c.Namespace, router)
 	b.DetachAndEnd("c1", c)
 }

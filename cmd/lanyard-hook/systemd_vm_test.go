@@ -82,6 +82,11 @@ func newInstalled(t *testing.T) *installed {
 	if err != nil {
 		t.Fatalf("make install: %v: %s", err, out)
 	}
+	t.Cleanup(func() { // other tests run podman without hooks
+		if out, err := exec.Command("/usr/local/bin/lanyard", "hooks", "remove").CombinedOutput(); err != nil {
+			t.Errorf("lanyard hooks remove: %v: %s", err, out)
+		}
+	})
 	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60, 70}}), t: t, dir: t.TempDir(),
 		cgroup: "/sys/fs/cgroup/lanyard-systemd"}
 	for _, sub := range []string{"etc", "units"} {
@@ -373,6 +378,7 @@ func (s *installed) root() {
 	s.t.Helper()
 	gw := s.AddGateway(70, "192.168.70.1/24", "fd70::1/64")
 	s.slaac(gw)
+	s.dhcp(gw)
 	s.allowEtcd()
 	s.mustAs(0, "lanyard network create web70 --parent eth9.70 --subnet 192.168.70.0/24 --host-access --leases etcd")
 	got, end := s.attached("web70")
@@ -414,6 +420,73 @@ func (s *installed) slaac(gw *testenv.Station) {
 	}
 	end()
 	s.mustAs(0, "lanyard network rm auto70")
+}
+
+// dhcp checks that the confined service, which may use no IP socket, gets leases of servers for a container of
+// root and for a guarded one of alice's podman, and that it renews them, also after a restart.
+func (s *installed) dhcp(gw *testenv.Station) {
+	s.t.Helper()
+	server := gw.ServeISC("192.168.70.0", "255.255.255.0", "192.168.70.100 192.168.70.150",
+		"option routers 192.168.70.1; option domain-name-servers 192.168.70.5;")
+	gw.ServeISC6("fd70::/64", "fd70::100 fd70::1ff")
+	s.mustAs(0, "lanyard network create both70 --parent eth9.70 --ipam dhcp --ipv6-mode dhcp --deadline 4s")
+	got, end := s.attached("both70")
+	if len(got) != 1 || got[0].DHCP == nil || got[0].DHCP6 == nil || len(got[0].Verdicts) != 2 ||
+		got[0].Verdict.Code != verify.OK {
+		s.t.Errorf("attached with leases of servers is %+v", got)
+	}
+	s.renewed("root1")
+	s.mustAs(0, "systemctl restart lanyard")
+	s.renewed("root1")
+	end()
+	server.WantLog("DHCPRELEASE of " + got[0].Addrs[0].Addr().String())
+	s.mustAs(0, "lanyard network rm both70")
+
+	s.mustAs(0, "lanyard network create user70 --parent eth9.70 --ipam dhcp --ipv6-mode slaac "+
+		"--allow-user alice")
+	id := s.mustAs(alice, alicesPodman+"run --detach --network none --cap-add NET_RAW --annotation "+
+		"io.lanyard.network=user70 --rootfs ~/rootfs sleep 600")
+	a := s.inspected(id)
+	if a.Guard == nil || a.DHCP == nil || len(a.Verdicts) != 2 || a.Verdict.Code != verify.OK {
+		s.t.Errorf("alice's container is %+v", a)
+	}
+	inside := s.mustAs(alice, alicesPodman+"exec "+id+" cat /etc/resolv.conf")
+	if !strings.Contains(inside, "nameserver 192.168.70.5") {
+		s.t.Errorf("its resolv.conf is %s", inside)
+	}
+	s.renewed(id)
+	pid := s.mustAs(alice, alicesPodman+"inspect --format '{{.State.Pid}}' "+id)
+	s.mustAs(0, "nsenter --net=/proc/"+pid+"/ns/net ping -n -c1 -W5 192.168.70.1")
+	s.mustAs(alice, alicesPodman+"rm --force --time 0 "+id)
+	server.WantLog("DHCPRELEASE of " + a.Addrs[0].Addr().String())
+	s.mustAs(0, "lanyard network rm user70")
+}
+
+// inspected returns the only attachment of a container.
+func (s *installed) inspected(container string) hook.Attachment {
+	s.t.Helper()
+	var got []hook.Attachment
+	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard inspect "+container)), &got))
+	if len(got) != 1 {
+		s.t.Fatalf("container %s has %+v", container, got)
+	}
+	return got[0]
+}
+
+// renewed waits until the service has renewed all leases of a container.
+func (s *installed) renewed(container string) {
+	s.t.Helper()
+	before := s.inspected(container)
+	patiently(s.t, "renewed leases", func() error {
+		a := s.inspected(container)
+		for _, f := range hook.Families {
+			old, now := before.ServerLease(f), a.ServerLease(f)
+			if old != nil && (now.Lost != "" || now.Expires <= old.Expires) {
+				return fmt.Errorf("it has %+v", now)
+			}
+		}
+		return nil
+	})
 }
 
 // allowEtcd starts etcd at an IP address of the host, and a service that may reach it, as

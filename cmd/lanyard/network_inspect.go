@@ -200,6 +200,10 @@ func reportShares(ctx context.Context, l *wiring.Lanyard, def *network.Definitio
 	if err != nil {
 		return nil, err
 	}
+	store, err := l.Leases.Shared(def.Leases)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range def.Subnets {
 		r := shareReport{Ranges: def.Share(s)}
 		var known *record.Share
@@ -208,7 +212,7 @@ func reportShares(ctx context.Context, l *wiring.Lanyard, def *network.Definitio
 				known = &all[i]
 			}
 		}
-		r.Why = known.WhyNot(r.Ranges)
+		r.Why = known.WhyNot(r.Ranges, store.Place())
 		if r.Confirmed = r.Why == ""; r.Confirmed {
 			r.Except, r.Revision = known.Except, known.Revision
 		}

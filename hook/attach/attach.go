@@ -23,10 +23,11 @@ import (
 // [hook.CallerAttacher] for the callers of a service.
 type Local struct {
 	*rebuild.Rebuilder
+	outages outages // of stores that hosts share
 }
 
 // New returns a Local for the host of p.
-func New(p *parts.Parts) *Local { return &Local{&rebuild.Rebuilder{Parts: p}} }
+func New(p *parts.Parts) *Local { return &Local{Rebuilder: &rebuild.Rebuilder{Parts: p}} }
 
 var _ hook.Attacher = (*Local)(nil)
 
@@ -152,10 +153,22 @@ func (t *attempt) run(ctx context.Context) error {
 		return err
 	}
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
-		return &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
+		return t.refusal()
 	}
 	if err := t.routeFromHost(); err != nil {
 		return err
 	}
 	return t.commit(ctx)
+}
+
+// refusal returns the refusal for the verdict of the record. Without a round of probes, its evidence is what
+// the trunk has seen by now.
+func (t *attempt) refusal() *hook.Refusal {
+	r := &hook.Refusal{Verdict: t.rec.Verdict, Evidence: t.rec.Evidence}
+	if r.Evidence == nil && t.unwatched == "" {
+		if e, err := t.Datapath.Evidence(t.rec.Endpoint); err == nil {
+			r.Evidence = &e
+		}
+	}
+	return r
 }

@@ -81,7 +81,7 @@ func TestKilledInOutage(t *testing.T) {
 	w.awaitShares(t)
 	before := w.Links(w.Host)
 	stop()
-	w.useEtcd(nowhere, "10s")
+	e.Kill()
 	for _, step := range []string{"share", "record", "commit"} {
 		c := testenv.NewContainer(t)
 		kill(t, w, c, step)
@@ -100,7 +100,7 @@ func TestKilledInOutage(t *testing.T) {
 	kill(t, w, c, "share")
 	must(t, c.Kill())
 	c.End(t)
-	w.useEtcd(e.Endpoint, "10s")
+	e.Start()
 	sweep(t, w)
 	if w.queued() != 0 || len(w.Records()) != 0 {
 		t.Errorf("%d releases wait, %d records", w.queued(), len(w.Records()))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -84,42 +83,26 @@ func (t *attempt) acceptRouters(metric int) error {
 }
 
 // awaitLinkLocal waits until the kernel has asked whether another station has the interface's link-local
-// address (RFC 4862 §5.4): servers answer to it. Routers are solicited in this time, from ::.
+// address (RFC 4862 §5.4): servers answer to it. Routers are solicited in this time.
 func (t *attempt) awaitLinkLocal(ctx context.Context, routers *slaac.Listener) error {
-	own := t.rec.MAC.LinkLocal()
-	solicited := time.Time{}
+	asks := t.solicitor(routers)
 	for {
-		addrs, err := t.ns.Addrs(t.rec.Index)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(addrs, func(a link.Addr) bool { return a.Prefix.Addr() == own })
+		_, local, err := t.readAutoconf()
 		switch {
-		case i >= 0 && addrs[i].Duplicate:
+		case err != nil:
+			return err
+		case local.Duplicate:
 			return fmt.Errorf("another station on the LAN has link-local address %s: choose another MAC with io.lanyard.mac",
-				own)
-		case i >= 0 && !addrs[i].Tentative:
+				local.Prefix.Addr())
+		case local.Prefix.IsValid() && !local.Tentative:
 			return nil
 		case ctx.Err() != nil:
-			return t.refuseTentative(own)
+			return t.refuseTentative(t.rec.MAC.LinkLocal())
 		}
-		if solicited, err = t.solicit(routers, netip.IPv6Unspecified(), solicited); err != nil {
-			return err
-		}
-		if err := routers.Read(time.Now().Add(50 * time.Millisecond)); err != nil {
+		if err := asks.listen(local); err != nil {
 			return err
 		}
 	}
-}
-
-// solicit asks routers to advertise themselves, if the last time was long enough ago. It returns the new
-// last time.
-func (t *attempt) solicit(routers *slaac.Listener, from netip.Addr, last time.Time) (time.Time, error) {
-	now := time.Now()
-	if now.Sub(last) < solicitEvery {
-		return last, nil
-	}
-	return now, routers.Solicit(t.rec.MAC, from)
 }
 
 // refuseTentative returns the error of an interface with a link-local address that is not usable in time:
@@ -141,16 +124,17 @@ func (t *attempt) refuseTentative(own netip.Addr) error {
 // prefixOf returns an address with the length of the prefix on the link that has it. Without such a prefix
 // it is 128: other stations are then reached through routers, or by the routes of later advertisements.
 func (t *attempt) prefixOf(ctx context.Context, routers *slaac.Listener, a netip.Addr) (p netip.Prefix, err error) {
-	end, solicited := time.Now().Add(prefixWait), time.Time{}
-	for until := time.Now(); ; until = time.Now().Add(50 * time.Millisecond) {
-		if err := routers.Read(until); err != nil {
-			return p, err
-		}
+	if err := routers.Read(time.Now()); err != nil { // what has arrived by now
+		return p, err
+	}
+	end, asks := time.Now().Add(prefixWait), t.solicitor(routers)
+	usable := link.Addr{Prefix: netip.PrefixFrom(t.rec.MAC.LinkLocal(), 64)}
+	for {
 		on := routers.OnLink(a)
 		if on.IsValid() || routers.Giver().IsValid() || ctx.Err() != nil || time.Now().After(end) {
 			return netip.PrefixFrom(a, cmp.Or(max(on.Bits(), 0), a.BitLen())), nil
 		}
-		if solicited, err = t.solicit(routers, t.rec.MAC.LinkLocal(), solicited); err != nil {
+		if err := asks.listen(usable); err != nil {
 			return p, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -34,17 +35,72 @@ func (t *attempt) withShare(in ipam.Store) ipam.Store {
 	return storeOrShare{in, t}
 }
 
+// askAgainAfter is for how long requests do not wait for a store that has not answered another one.
+const askAgainAfter = 10 * time.Second
+
+// outages are the stores that have not answered lately, for all requests of this process: without it, each
+// start in an outage would wait for the store. It is safe for concurrent use. The zero value has none.
+type outages struct {
+	mu   sync.Mutex
+	last map[network.LeaseStore]outage
+}
+
+// outage is why a store gave no answer, and until when it is not asked again.
+type outage struct {
+	why   error
+	until time.Time
+}
+
+// recent returns the outage of a store, nil if it is to be asked. After an outage, one request asks it, and
+// the others do not wait for that.
+func (o *outages) recent(kind network.LeaseStore, now time.Time) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	last, has := o.last[kind]
+	if !has {
+		return nil
+	}
+	if now.Before(last.until) {
+		return last.why
+	}
+	o.last[kind] = outage{last.why, now.Add(askAgainAfter)}
+	return nil
+}
+
+// note keeps that a store gave no answer, or with a nil error that it gave one.
+func (o *outages) note(kind network.LeaseStore, why error, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if why == nil {
+		delete(o.last, kind)
+		return
+	}
+	if o.last == nil {
+		o.last = map[network.LeaseStore]outage{}
+	}
+	o.last[kind] = outage{why, now.Add(askAgainAfter)}
+}
+
 // noteOutage reports whether an error of the store is an outage that this attach can go on in. The
-// later networks and attempts of the request do not wait for the store again.
+// later networks and attempts of the request do not wait for the store again, nor do the next requests.
 func (v *verification) noteOutage(err error) bool {
-	if v.def.OnOutage != network.OnOutageSlice || !errors.Is(err, ipam.ErrOutOfReach) {
+	if v.def.OnOutage != network.OnOutageSlice {
 		return false
 	}
+	if !errors.Is(err, ipam.ErrOutOfReach) {
+		v.outages.note(v.def.Leases, nil, time.Now())
+		return false
+	}
+	v.outages.note(v.def.Leases, err, time.Now())
+	v.setOutage(err)
+	return true
+}
+
+func (v *verification) setOutage(err error) {
 	if v.outage == nil {
 		v.outage = new(error)
 	}
 	*v.outage = err
-	return true
 }
 
 // outageOf returns why the network's store is out of reach, nil if it is in reach, or was not asked, or
@@ -56,9 +112,21 @@ func (v *verification) outageOf() error {
 	return *v.outage
 }
 
+// outageBefore is outageOf, before the store is asked. It can be that of another request.
+func (v *verification) outageBefore() error {
+	if err := v.outageOf(); err != nil || v.def.OnOutage != network.OnOutageSlice {
+		return err
+	}
+	err := v.outages.recent(v.def.Leases, time.Now())
+	if err != nil {
+		v.setOutage(err)
+	}
+	return err
+}
+
 // Claim implements [ipam.Store].
 func (s storeOrShare) Claim(ctx context.Context, pool string, l ipam.Lease) error {
-	err := s.t.outageOf()
+	err := s.t.outageBefore()
 	if err == nil {
 		if err = s.Store.Claim(ctx, pool, l); !s.t.noteOutage(err) {
 			return err
@@ -77,7 +145,7 @@ func (s storeOrShare) Claim(ctx context.Context, pool string, l ipam.Lease) erro
 // Next implements [ipam.Store].
 func (s storeOrShare) Next(ctx context.Context, pool string, p ipam.Pool, l ipam.Lease) (a netip.Addr, err error) {
 	choose := func(c *choice) (netip.Addr, error) { return c.next(p, l.Addr, s.t.outageOf()) }
-	if s.t.outageOf() != nil {
+	if s.t.outageBefore() != nil {
 		return s.t.claimInShare(ctx, pool, choose)
 	}
 	pending, err := s.t.pendingOnHost(ctx)
@@ -96,7 +164,7 @@ func (s storeOrShare) Next(ctx context.Context, pool string, p ipam.Pool, l ipam
 // Decline implements [ipam.Store].
 func (s storeOrShare) Decline(ctx context.Context, pool string, a netip.Addr, o ipam.Owner, d time.Duration) error {
 	pending := slices.Contains(s.t.rec.Pending, a)
-	if !pending && s.t.outageOf() == nil {
+	if !pending && s.t.outageBefore() == nil {
 		err := s.Store.Decline(ctx, pool, a, o, d)
 		if !s.t.noteOutage(err) {
 			return err
@@ -172,7 +240,11 @@ func (t *attempt) checkShare(share *record.Share, pool string) error {
 			wanted = w.ranges
 		}
 	}
-	if why := share.WhyNot(wanted); why != "" {
+	store, err := t.Leases.Shared(t.def.Leases)
+	if err != nil {
+		return err
+	}
+	if why := share.WhyNot(wanted, store.Place()); why != "" {
 		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outageOf(), why)
 	}
 	return nil

@@ -29,6 +29,7 @@ func (l *Local) Renew(ctx context.Context, kind network.LeaseStore, in ipam.Shar
 	if err != nil {
 		return err
 	}
+	l.outages.note(kind, nil, time.Now())
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return err

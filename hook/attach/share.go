@@ -162,7 +162,7 @@ func confirmShare(s *record.Share, got ipam.Share) {
 		s.Except = slices.Compact(s.Except)
 		return
 	}
-	s.Except, s.Cluster, s.Revision = got.Except, got.Cluster, got.Revision
+	s.Except, s.Cluster, s.Revision, s.Place = got.Except, got.Cluster, got.Revision, got.Place
 	s.Confirmed, s.Why = true, ""
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
@@ -42,8 +43,10 @@ func TestConfirmShare(t *testing.T) {
 func TestNoteOutage(t *testing.T) {
 	var outage error
 	sliced := &network.Definition{OnOutage: network.OnOutageSlice}
-	first, later, plain := verification{def: sliced, outage: &outage}, verification{def: sliced, outage: &outage},
-		verification{def: &network.Definition{}, outage: &outage}
+	l := &Local{}
+	first, later, plain := verification{Local: l, def: sliced, outage: &outage},
+		verification{Local: l, def: sliced, outage: &outage},
+		verification{Local: l, def: &network.Definition{}, outage: &outage}
 	if plain.noteOutage(ipam.ErrOutOfReach) || first.noteOutage(ipam.ErrTaken) || later.outageOf() != nil {
 		t.Errorf("noted %v", outage)
 	}
@@ -51,8 +54,43 @@ func TestNoteOutage(t *testing.T) {
 		plain.outageOf() != nil {
 		t.Errorf("the later attempt has %v, the one without a share %v", later.outageOf(), plain.outageOf())
 	}
-	alone := verification{def: sliced}
+	if next := (verification{Local: l, def: sliced}); next.outageOf() != nil || next.outageBefore() == nil {
+		t.Error("the next request asks the store again")
+	}
+	alone := verification{Local: l, def: sliced}
 	if alone.outageOf() != nil || !alone.noteOutage(ipam.ErrOutOfReach) || alone.outageOf() == nil {
 		t.Errorf("an attempt of no request has %v", alone.outageOf())
+	}
+}
+
+// TestOutages checks that in an outage one request asks the store at a time, and that all do after an answer.
+func TestOutages(t *testing.T) {
+	var o outages
+	start, down := time.Now(), errors.New("no answer")
+	for i, step := range []struct {
+		after time.Duration
+		note  bool
+		why   error
+		want  error
+	}{
+		{0, false, nil, nil},
+		{0, true, down, down},
+		{askAgainAfter - 1, false, nil, down},
+		{askAgainAfter, false, nil, nil}, // this request asks
+		{askAgainAfter, false, nil, down},
+		{askAgainAfter + 4*time.Second, true, down, down},
+		{2*askAgainAfter + 4*time.Second - 1, false, nil, down},
+		{2*askAgainAfter + 4*time.Second - 1, true, nil, nil},
+	} {
+		now := start.Add(step.after)
+		if step.note {
+			o.note(network.LeasesEtcd, step.why, now)
+		}
+		if got := o.recent(network.LeasesEtcd, now); !errors.Is(got, step.want) {
+			t.Errorf("step %d: got %v, want %v", i, got, step.want)
+		}
+	}
+	if got := o.recent("other", start); got != nil {
+		t.Errorf("another store has %v", got)
 	}
 }

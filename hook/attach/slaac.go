@@ -39,6 +39,9 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 		return err
 	}
 	t.rec.SLAAC = &hook.SLAAC{Default: metric != 0, Managed: t.rec.SLAAC.Managed}
+	if t.rec.SLAAC.Managed && hasLost(&t.rec, hook.IPv6) { // there is no address to wait for, see acquireLeases
+		return t.ns.Do(func() error { return t.acceptRouters(metric) })
+	}
 	verdict, err := t.awaitAutoconf(ctx, func() error { return t.acceptRouters(metric) })
 	if err != nil {
 		return err
@@ -140,7 +143,7 @@ func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (v
 func (v *verification) askAbout(
 	ctx context.Context, a *verify.Autoconf, expected []netip.Addr,
 ) ([]verify.Claimant, error) {
-	plan := verify.Plan{Direct: v.directAddr(), Window: claimWindow}
+	plan := verify.Plan{From: v.rec.MAC.LinkLocal(), Window: claimWindow}
 	switch {
 	case len(a.Addrs) == 0 && len(expected) > 0:
 		plan.Addrs = expected
@@ -161,10 +164,9 @@ const maxRemoved = 3
 
 // listenToRouters solicits routers until an address and the link-local one are usable, or the address was
 // removed, or the deadline is over. It does not wait for the link-local address before it solicits, which
-// takes a second. Until then it solicits from ::, since no station may learn of the address, nor could the
-// kernel take an answer to it (RFC 4862 §5.4).
+// takes a second.
 func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Listener) (a verify.Autoconf, err error) {
-	end, solicited := v.routersBy(ctx), time.Time{}
+	end, asks := v.routersBy(ctx), v.solicitor(routers)
 	removed := 0 // reads without an address, although a router gives one
 	for {
 		var local link.Addr
@@ -181,22 +183,44 @@ func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Liste
 		// A router without a default route can answer some seconds before another (RFC 4861 §6.2.6).
 		// The kernel takes a random time for each address (RFC 4862 §5.4.2): either can be usable first.
 		complete := verify.Usable(a.Addrs) && a.Router.IsValid() && (!local.Tentative || local.Duplicate)
-		if now := time.Now(); complete || removed == maxRemoved || !now.Before(end) {
+		if complete || removed == maxRemoved || !time.Now().Before(end) {
 			return a, nil
-		} else if now.Sub(solicited) >= solicitEvery {
-			solicited = now
-			from := netip.IPv6Unspecified()
-			if local.Prefix.IsValid() && !local.Tentative {
-				from = local.Prefix.Addr()
-			}
-			if err := routers.Solicit(v.rec.MAC, from); err != nil {
-				return a, err
-			}
 		}
-		if err := errors.Join(routers.Read(time.Now().Add(50*time.Millisecond)), ctx.Err()); err != nil {
+		if err := errors.Join(asks.listen(local), ctx.Err()); err != nil {
 			return a, err
 		}
 	}
+}
+
+// A solicitor asks the routers on a link to advertise themselves, and hears them.
+type solicitor struct {
+	routers *slaac.Listener
+	mac     ether.MAC
+	last    time.Time // when it asked last
+}
+
+// listenFor is how long one call of solicitor.listen takes.
+const listenFor = 50 * time.Millisecond
+
+func (v *verification) solicitor(routers *slaac.Listener) *solicitor {
+	return &solicitor{routers: routers, mac: v.rec.MAC}
+}
+
+// listen keeps what arrives for listenFor. Before, it asks if solicitEvery is over: from the interface's
+// link-local address, or from :: until that is usable, since no station may learn of it before, nor could the
+// kernel take an answer to it (RFC 4862 §5.4).
+func (s *solicitor) listen(local link.Addr) error {
+	if now := time.Now(); now.Sub(s.last) >= solicitEvery {
+		s.last = now
+		from := netip.IPv6Unspecified()
+		if local.Prefix.IsValid() && !local.Tentative {
+			from = local.Prefix.Addr()
+		}
+		if err := s.routers.Solicit(s.mac, from); err != nil {
+			return err
+		}
+	}
+	return s.routers.Read(time.Now().Add(listenFor))
 }
 
 // routersBy returns until when to wait for routers. What is left of ctx then is enough to ask the router

@@ -17,10 +17,11 @@ type Share struct {
 	Network string         `json:"network"`
 	Ranges  []netip.Prefix `json:"ranges"`
 	Attempt string         `json:"attempt"`
-	// Except, Cluster and Revision are those of the store's answer, see ipam.Share.
+	// Except, Cluster, Revision and Place are those of the store's answer, see ipam.Share.
 	Except   []netip.Addr `json:"except,omitempty"`
 	Cluster  uint64       `json:"cluster"`
 	Revision int64        `json:"revision"`
+	Place    string       `json:"place,omitempty"`
 	// Confirmed reports whether the store has the share: only then may it be used. Why is why not, ""
 	// if the store was not asked yet.
 	Confirmed bool   `json:"confirmed"`
@@ -29,14 +30,16 @@ type Share struct {
 	Declined map[netip.Addr]boottime.Instant `json:"declined,omitempty"`
 }
 
-// WhyNot returns why the host may not use the ranges as its share of a pool, "" if it may. s is what it
-// knows of the pool, or nil.
-func (s *Share) WhyNot(ranges []netip.Prefix) string {
+// WhyNot returns why the host may not use the ranges as its share of a pool in the store at a place, "" if it
+// may. s is what it knows of the pool, or nil.
+func (s *Share) WhyNot(ranges []netip.Prefix, place string) string {
 	switch {
 	case s == nil:
 		return "the store has not answered yet"
 	case !slices.Equal(s.Ranges, ranges):
 		return "the host still has another one, of which containers may have pending addresses"
+	case s.Confirmed && s.Place != place:
+		return "the store has not answered since leases.json has other endpoints or another prefix"
 	case s.Confirmed:
 		return ""
 	case s.Why == "":

@@ -2,6 +2,8 @@ package etcdstore
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +11,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,6 +47,13 @@ func (c Config) prefix() string {
 		return DefaultPrefix
 	}
 	return c.Prefix
+}
+
+// place is a digest of what decides in which cluster, and where in it, the leases are.
+func (c Config) place() string {
+	endpoints := slices.Sorted(slices.Values(c.Endpoints))
+	sum := sha256.Sum256([]byte(strings.Join(append(endpoints, c.prefix()), "\x00")))
+	return hex.EncodeToString(sum[:8])
 }
 
 func (c Config) ttl() time.Duration {

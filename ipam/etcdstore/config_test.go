@@ -131,3 +131,37 @@ func TestConfigFile(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 }
+
+// TestPlace checks what makes a configuration one of another place.
+func TestPlace(t *testing.T) {
+	const first, second, third = "http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"
+	c := etcdstore.Config{Endpoints: []string{first, second}}
+	for name, test := range map[string]struct {
+		edit func(*etcdstore.Config)
+		same bool
+	}{
+		"the order of the endpoints": {func(c *etcdstore.Config) { c.Endpoints = []string{second, first} }, true},
+		"the default prefix":         {func(c *etcdstore.Config) { c.Prefix = etcdstore.DefaultPrefix }, true},
+		"the time to live":           {func(c *etcdstore.Config) { c.TTL = "5m" }, true},
+		"another prefix":             {func(c *etcdstore.Config) { c.Prefix = "/other/" }, false},
+		"another endpoint":           {func(c *etcdstore.Config) { c.Endpoints = []string{first, third} }, false},
+		"an endpoint less":           {func(c *etcdstore.Config) { c.Endpoints = []string{first} }, false},
+	} {
+		other := c
+		test.edit(&other)
+		if same := place(t, other) == place(t, c); same != test.same {
+			t.Errorf("%s: the place is the same: %v", name, same)
+		}
+	}
+}
+
+// place opens the store of a configuration, which connects to no server, and returns its place.
+func place(t *testing.T, c etcdstore.Config) string {
+	t.Helper()
+	s, err := etcdstore.Open(c, etcdstore.Host{ID: "a", Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	return s.Place()
+}

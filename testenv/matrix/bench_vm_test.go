@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,10 @@ func newBench(tb testing.TB) *bench {
 			tags: append(ether.Tags{{TPID: ether.Dot1AD, VID: serviceVLAN}}, tags(innerVLAN)...)},
 	}
 	b.otherVLANStation = b.AddGateway(otherVLAN)
+	// The routers of cells are for containers. Links that are created later have the default.
+	for _, link := range []string{"default", b.Trunk} {
+		must(tb, b.Host.Sysctl("net/ipv6/conf/"+link+"/accept_ra", "0"))
+	}
 	addParents(tb, b.Lab)
 	for range 2 {
 		b.otherHosts = append(b.otherHosts, newOtherHost(b))
@@ -111,10 +116,13 @@ func (b *bench) station(p *segment) *testenv.Station {
 	case len(p.tags) > 1:
 		s.Nest(innerVLAN)
 	}
-	must(b.tb, s.TC(
-		"qdisc add dev "+s.Card+" clsact",
-		"filter add dev "+s.Card+" egress protocol ipv6 flower ip_proto icmpv6 type 143 action drop",
-	))
+	for _, link := range slices.Compact([]string{testenv.NIC, s.Card}) {
+		must(b.tb, s.TC(
+			"qdisc add dev "+link+" clsact",
+			"filter add dev "+link+" egress protocol ipv6 flower ip_proto icmpv6 type 143 action drop",
+		))
+	}
+	must(b.tb, s.Sysctl("net/ipv6/conf/"+s.Card+"/accept_ra", "0")) // the routers of cells are for containers
 	must(b.tb, s.Sysctl("net/ipv6/neigh/"+s.Card+"/ucast_solicit", "0"))
 	return s
 }
@@ -187,6 +195,7 @@ func (b *bench) admin(c cell, f func(ctx context.Context, l *wiring.Lanyard) err
 		if err != nil {
 			return err
 		}
+		l.Renewing = func() bool { return true } // no cell lasts until T1
 		if c.legacy {
 			l.Datapath = bpf.New(bpf.Options{Root: b.paths.BPF, Legacy: true})
 		}
@@ -213,10 +222,11 @@ type setting struct {
 	blind    bool
 	deadline time.Duration
 	window   time.Duration
+	from     source
 }
 
 func (c cell) setting() setting {
-	return setting{c.segment, c.family, c.mode, c.legacy, c.fault.noBPF, c.deadline(), c.fault.window}
+	return setting{c.segment, c.family, c.mode, c.legacy, c.fault.noBPF, c.deadline(), c.fault.window, c.fault.from}
 }
 
 // ensureNetwork makes the network of a cell, unless the previous cell has left it.
@@ -226,12 +236,7 @@ func (b *bench) ensureNetwork(c cell) {
 		return
 	}
 	b.removeNetwork()
-	p := c.family.subnet
-	def := &network.Definition{
-		Name: "web", ID: network.NewID(), Driver: c.driver(), Parent: c.segment.parent, Mode: c.mode,
-		Subnets:  []network.Subnet{{Subnet: p, Gateway: p.Addr().Next()}},
-		Deadline: network.Duration(c.deadline()), ConflictWindow: network.Duration(c.fault.window),
-	}
+	def := c.definition()
 	must(b.tb, def.Validate())
 	must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error {
 		_, err := l.CreateNetwork(ctx, def)
@@ -265,7 +270,10 @@ func (b *bench) attachCell(c cell) (o outcome, err error) {
 	}
 	request := hook.Request{
 		Container: "c1", Name: "c1", Pid: container.Pid,
-		Wants: []hook.Want{{Network: "web", Addrs: []netip.Addr{c.family.own}, MAC: c.fault.mac}},
+		Wants: []hook.Want{{Network: "web", MAC: c.fault.mac}},
+	}
+	if c.fault.from == fromDatabase {
+		request.Wants[0].Addrs = []netip.Addr{c.family.own}
 	}
 	if c.fault.afterStart {
 		must(b.tb, b.admin(c, func(ctx context.Context, l *wiring.Lanyard) error {
@@ -310,5 +318,10 @@ func attachRequest(ctx context.Context, l *wiring.Lanyard, r hook.Request) (o ou
 		return o, err
 	}
 	o.verdict, o.evidence = got[0].Verdict, got[0].Evidence
+	if len(got[0].Addrs) == 0 { // the record has none of a start without a round for addresses
+		if e, err := l.Evidence(got[0]); err == nil {
+			o.evidence = &e
+		}
+	}
 	return o, nil
 }

@@ -58,10 +58,15 @@ func (c cell) want(b *bench) want {
 // deadline is short for cells that wait for the end of a silence, but many round trips of an
 // emulated machine.
 func (c cell) deadline() time.Duration {
-	if c.fault.deadline != 0 {
+	switch {
+	case c.fault.deadline != 0:
 		return c.fault.deadline
+	case c.fault.from == fromDatabase:
+		return 400 * time.Millisecond
+	case isIPv6(c):
+		return addressWait6
 	}
-	return 400 * time.Millisecond
+	return addressWait4
 }
 
 // seen is what a cell's evidence must contain.
@@ -77,6 +82,7 @@ type seen struct {
 	optional bool        // the claimant may be slower than the window, and is then not found
 	roundCut bool        // the round ended early: the gateway's answer does not matter
 	hostLink bool        // the claimant is a link of this host
+	counted  *counted    // the frames of the container, instead of a question and its answer
 	routers  []ether.MAC // routers that advertised themselves when asked; nil: not checked
 }
 
@@ -111,7 +117,12 @@ func (w want) wrong(o outcome) string {
 }
 
 func (s *seen) wrong(o outcome, say func(string, ...any)) {
-	g := o.evidence.Gateways[0]
+	g := verify.GatewaySeen{}
+	if s.counted != nil {
+		s.counted.wrong(o.evidence.Counters, say)
+	} else {
+		g = o.evidence.Gateways[0]
+	}
 	sighting := func(frame string, got verify.Sighting, want *ether.Tags) {
 		switch {
 		case want == nil && got.Count > 0:

@@ -35,6 +35,7 @@ type fault struct {
 	mac        ether.MAC     // requested by the container; zero: the default
 	afterStart bool          // made after the attach: the verdict is a later verification's
 	siblings   bool          // two other containers are on the network
+	from       source        // of the container's address
 }
 
 func noUndo() {}
@@ -67,7 +68,9 @@ func (p *segment) gatewayMAC() ether.MAC { return p.gateway.MAC }
 
 // faults contains all faults, in the order of the verdict table.
 var faults = func() (all []*fault) {
-	for _, list := range [][]*fault{healthy, localFaults, silentFaults, tagFaults, claimFaults, hostFaults} {
+	for _, list := range [][]*fault{
+		healthy, localFaults, silentFaults, tagFaults, claimFaults, hostFaults, addressFaults,
+	} {
 		all = append(all, list...)
 	}
 	return all
@@ -83,26 +86,14 @@ func healthyWant(c cell, words ...string) want {
 var localFaults = []*fault{
 	{
 		name: "trunk's port down", allModes: true,
-		make: func(b *bench, _ cell) func() {
-			b.SetTrunk(false)
-			testenv.Eventually(b.tb, "the trunk to lose its carrier", func() error {
-				l, err := b.Host.Netlink().LinkByName(b.Trunk)
-				if err == nil && l.Attrs().OperState == netlink.OperUp {
-					err = errors.New("it is up")
-				}
-				return err
-			})
-			return func() { b.SetTrunk(true) }
-		},
+		make: trunkDown,
 		want: func(b *bench, c cell) want {
 			return want{verify.ParentDown, []string{b.Trunk, "carrier"}, &seen{}}
 		},
 	},
 	{
 		name: "a filter on the parent drops frames", only: tagged,
-		make: func(b *bench, c cell) func() {
-			return b.FilterLink(b.Host, c.segment.parent, testenv.Out, "matchall action drop")
-		},
+		make: dropOnParent,
 		want: func(b *bench, c cell) want {
 			return want{verify.NotSent, []string{c.segment.parent, "tc filter"}, &seen{}}
 		},
@@ -127,11 +118,7 @@ var localFaults = []*fault{
 	},
 	{
 		name: "a filter sends frames out of another VLAN", allModes: true, only: tagged,
-		make: func(b *bench, c cell) func() {
-			b.ip("link", "add", "link", b.Trunk, "name", "other0", "up", "type", "vlan", "id", fmt.Sprint(otherVLAN))
-			undo := b.FilterLink(b.Host, c.segment.parent, testenv.Out, "matchall action mirred egress redirect dev other0")
-			return func() { undo(); b.ip("link", "del", "other0") }
-		},
+		make: sendOutOfOther,
 		want: wrongTag(verify.WrongVLAN, tags(otherVLAN)),
 	},
 	{
@@ -154,6 +141,28 @@ var localFaults = []*fault{
 		make: removeGatewayAddr,
 		want: func(*bench, cell) want { return want{verify.GatewaySilent, []string{"tags were not watched"}, nil} },
 	},
+}
+
+func trunkDown(b *bench, _ cell) (undo func()) {
+	b.SetTrunk(false)
+	testenv.Eventually(b.tb, "the trunk to lose its carrier", func() error {
+		l, err := b.Host.Netlink().LinkByName(b.Trunk)
+		if err == nil && l.Attrs().OperState == netlink.OperUp {
+			err = errors.New("it is up")
+		}
+		return err
+	})
+	return func() { b.SetTrunk(true) }
+}
+
+func dropOnParent(b *bench, c cell) (undo func()) {
+	return b.FilterLink(b.Host, c.segment.parent, testenv.Out, "matchall action drop")
+}
+
+func sendOutOfOther(b *bench, c cell) (undo func()) {
+	b.ip("link", "add", "link", b.Trunk, "name", "other0", "up", "type", "vlan", "id", fmt.Sprint(otherVLAN))
+	end := b.FilterLink(b.Host, c.segment.parent, testenv.Out, "matchall action mirred egress redirect dev other0")
+	return func() { end(); b.ip("link", "del", "other0") }
 }
 
 // dropAhead attaches a program of another owner that drops frames on the trunk before Lanyard's
@@ -206,6 +215,14 @@ func takeOffTrunk(b *bench, c cell) func() {
 	return func() { b.PutOnTrunk(c.segment.vid) }
 }
 
+func announceOther(b *bench, _ cell) { b.announce(b.otherVLANStation) }
+
+// moveGateway moves the gateway's port to another VLAN.
+func moveGateway(_ *bench, c cell) (undo func()) {
+	c.segment.gateway.MoveToVLAN(otherVLAN)
+	return func() { c.segment.gateway.MoveToVLAN(c.segment.vid) }
+}
+
 func removeGatewayAddr(_ *bench, c cell) func() {
 	c.segment.gateway.RemoveAddr(c.family.gateway)
 	return func() { c.segment.gateway.AddAddr(c.family.gateway) }
@@ -252,16 +269,13 @@ var silentFaults = []*fault{
 	},
 	{
 		name: "gateway's port in another VLAN", newNetwork: true,
-		make: func(b *bench, c cell) func() {
-			c.segment.gateway.MoveToVLAN(otherVLAN)
-			return func() { c.segment.gateway.MoveToVLAN(c.segment.vid) }
-		},
+		make: moveGateway,
 		want: vlanSilent("nothing else was heard"),
 	},
 	{
 		name: "VLAN not on the trunk, another alive", allModes: true, newNetwork: true,
 		make:     takeOffTrunk,
-		announce: func(b *bench, _ cell) { b.announce(b.otherVLANStation) },
+		announce: announceOther,
 		want:     vlanSilent("heard: VLAN 60", otherVLAN),
 	},
 	{
@@ -351,24 +365,12 @@ var tagFaults = []*fault{
 	{
 		name:     "native VLAN mismatch: answers come without a tag",
 		allModes: true, only: func(c cell) bool { return len(c.segment.tags) == 1 },
-		make: func(b *bench, c cell) func() {
-			b.SetNative(c.segment.vid)
-			return func() {
-				b.SetNative(untaggedVLAN)
-				b.PutOnTrunk(c.segment.vid)
-			}
-		},
+		make: untagAnswers,
 		want: replyOn(nil),
 	},
 	{
 		name: "switch changes the tag of answers", allModes: true, only: tagged,
-		make: func(b *bench, c cell) func() {
-			proto := " protocol 802.1Q"
-			if c.segment.usesAD() {
-				proto = " protocol 802.1ad"
-			}
-			return b.FilterTrunk(testenv.Out, "matchall action vlan modify id 77"+proto)
-		},
+		make: retagAnswers,
 		want: func(b *bench, c cell) want {
 			got := append(ether.Tags{{TPID: c.segment.tags[0].TPID, VID: 77}}, c.segment.tags[1:]...)
 			return replyOn(got)(b, c)
@@ -376,22 +378,43 @@ var tagFaults = []*fault{
 	},
 	{
 		name: "switch tags answers that should have none", only: untagged,
-		make: func(b *bench, _ cell) func() {
-			return b.FilterTrunk(testenv.Out, "matchall action vlan push id 77")
-		},
+		make: tagAnswers,
 		want: replyOn(tags(77)),
 	},
 	{
 		name: "switch changes the inner tag of answers", only: func(c cell) bool { return len(c.segment.tags) == 2 },
-		make: func(b *bench, c cell) func() {
-			// Frames on the link of the outer VLAN have only the inner tag.
-			outer := fmt.Sprintf("%s.%d", testenv.NIC, c.segment.outer())
-			return b.FilterLink(c.segment.gateway.Namespace, outer, testenv.Out, "matchall action vlan modify id 77")
-		},
+		make: retagInner,
 		want: func(b *bench, c cell) want {
 			return replyOn(append(ether.Tags{c.segment.tags[0]}, tags(77)...))(b, c)
 		},
 	},
+}
+
+// untagAnswers makes the cell's VLAN the native one of the switch's port, but not of the host's.
+func untagAnswers(b *bench, c cell) (undo func()) {
+	b.SetNative(c.segment.vid)
+	return func() {
+		b.SetNative(untaggedVLAN)
+		b.PutOnTrunk(c.segment.vid)
+	}
+}
+
+func retagAnswers(b *bench, c cell) (undo func()) {
+	proto := " protocol 802.1Q"
+	if c.segment.usesAD() {
+		proto = " protocol 802.1ad"
+	}
+	return b.FilterTrunk(testenv.Out, "matchall action vlan modify id 77"+proto)
+}
+
+func tagAnswers(b *bench, _ cell) (undo func()) {
+	return b.FilterTrunk(testenv.Out, "matchall action vlan push id 77")
+}
+
+func retagInner(b *bench, c cell) (undo func()) {
+	// Frames on the link of the outer VLAN have only the inner tag.
+	outer := fmt.Sprintf("%s.%d", testenv.NIC, c.segment.outer())
+	return b.FilterLink(c.segment.gateway.Namespace, outer, testenv.Out, "matchall action vlan modify id 77")
 }
 
 func replyOn(got ether.Tags) func(*bench, cell) want {
