@@ -111,6 +111,13 @@ bin/cni/multus:
 	printf 'module build\n\ngo 1.26\n\nrequire $(MULTUS) v4.2.2\n' > bin/module/multus/go.mod
 	CGO_ENABLED=0 go -C bin/module/multus build -mod=mod -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ $(MULTUS)/cmd/multus
 
+# For tests of containerd's CRI, which run by name.
+CRI_TOOLS := sigs.k8s.io/cri-tools
+bin/crictl:
+	mkdir -p bin/module/crictl
+	printf 'module build\n\ngo 1.26\n\nrequire $(CRI_TOOLS) v1.37.0\n' > bin/module/crictl/go.mod
+	CGO_ENABLED=0 go -C bin/module/crictl build -mod=mod -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ $(CRI_TOOLS)/cmd/crictl
+
 .PHONY: bin/bench
 bin/bench: bin/cni/macvlan bin/cni/host-local bin/cni/dhcp
 	CGO_ENABLED=0 go build -o $@ ./testenv/bench
@@ -120,7 +127,7 @@ bin/bench: bin/cni/macvlan bin/cni/host-local bin/cni/dhcp
 	bin/bench -fetch
 
 .PHONY: lint
-lint: deps-generate $(LINTER) ## linters, vet under every tag, freshness of generated files
+lint: deps-generate vagrant-validate $(LINTER) ## linters, vet under every tag, freshness of generated files
 	$(LINTER) run --allow-parallel-runners
 	$(LINTER) run --allow-parallel-runners --build-tags vm,failpoint
 	go vet -tags vm,failpoint ./...
@@ -222,6 +229,23 @@ test-deb: deps-package ## installs, upgrades and removes the packages in a Debia
 	lintian --fail-on error bin/lanyard_$(PACKAGE_VERSION)_*.deb
 	testenv/package.sh $(or $(SUITE),bookworm) bin/lanyard_0.0~git1.old_*.deb bin/lanyard_$(PACKAGE_VERSION)_*.deb bin/lanyard-$(PACKAGE_VERSION)-1.*.rpm
 
+# Vagrant does not ask its maker for a newer version. Each target has a state of its own: where a
+# machine exists, "vagrant validate" connects to libvirt.
+VAGRANT_ENV = VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_DOTFILE_PATH='$(CURDIR)/bin/vagrant/$@'
+
+.PHONY: vagrant-validate
+vagrant-validate: deps-vagrant ## testenv/vagrant/Vagrantfile, for libvirt, which need not be installed
+	cd testenv/vagrant && $(VAGRANT_ENV) vagrant validate
+
+.PHONY: vagrant-box
+vagrant-box: deps-box ## a box for libvirt from Debian's packages, added as lanyard-debian; root
+	testenv/vagrant/box.sh bookworm "$$(dpkg -L vagrant | grep '/keys/vagrant\.pub$$')" bin/vagrant/lanyard.box
+	$(VAGRANT_ENV) vagrant box add --force --name lanyard-debian bin/vagrant/lanyard.box
+
+.PHONY: vagrant-test
+vagrant-test: deps-vagrant deb ## starts the LAN of docs/vagrant.md, breaks it, and removes it; needs libvirtd, or VirtualBox
+	$(VAGRANT_ENV) testenv/vagrant/test.sh
+
 .PHONY: man
 man: ## docs/man: the pages of commands, from their --help
 	go test -count=1 -tags '$(TAGS) failpoint' -run '^TestMan$$' ./cmd/lanyard -update-man
@@ -239,8 +263,8 @@ install-drop-in = install -d $(DESTDIR)$(dir $(DROP_IN)) && \
 	sed 's|@DIRS@|"/usr/share/containers/oci/hooks.d", "$(PREFIX)/share/lanyard/hooks.d"|' \
 	packaging/containers.conf.d/50-lanyard.conf.in > $(DESTDIR)$(DROP_IN)
 
-.PHONY: deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package
-deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package: deps-%:
+.PHONY: deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package deps-vagrant deps-box
+deps-test deps-browser deps-suite deps-demo deps-bench deps-generate deps-package deps-vagrant deps-box: deps-%:
 	@testenv/deps.sh $*
 
 .PHONY: clean

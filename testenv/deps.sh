@@ -9,6 +9,8 @@ browser="chromium chromium-driver fonts-dejavu-core iproute2 iputils-ping"
 demo="iproute2 kmod xz-utils qemu-system-x86 runc busybox-static jq"
 bench="debian-archive-keyring dnsmasq-base patchelf netavark iperf3 runc time busybox-static iproute2 util-linux"
 generate="clang llvm libbpf-dev"
+vagrant="vagrant vagrant-libvirt"
+box="vagrant vagrant-libvirt mmdebstrap debian-archive-keyring grub-common grub-pc-bin fdisk e2fsprogs qemu-utils"
 package="mmdebstrap debian-archive-keyring dpkg-dev lintian iproute2 iputils-ping util-linux"
 
 packages=
@@ -21,8 +23,10 @@ for subject in "$@"; do
 	bench) packages="$packages $bench" ;;
 	generate) packages="$packages $generate" ;;
 	package) packages="$packages $package" ;;
+	vagrant) packages="$packages $vagrant" ;;
+	box) packages="$packages $box" ;;
 	*)
-		echo "deps.sh: unknown subject \"$subject\": test, browser, suite, demo, bench, generate, package" >&2
+		echo "deps.sh: unknown subject \"$subject\": test, browser, suite, demo, bench, generate, package, vagrant, box" >&2
 		exit 2
 		;;
 	esac

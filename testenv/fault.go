@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -221,6 +222,14 @@ func (l *Lab) Foreign(n *Namespace, nic, direction string, answer int32) (undo f
 	return l.attachFirst(n, nic, direction, "foreign", asm.Instructions{asm.Mov.Imm(asm.R0, answer), asm.Return()})
 }
 
+// DropLast attaches a program after all others on a link that drops every frame, until undo is called:
+// programs before it see the frames pass.
+func (l *Lab) DropLast(n *Namespace, nic, direction string) (undo func()) {
+	l.tb.Helper()
+	drop := asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()} // TC_ACT_SHOT
+	return l.attach(n, nic, direction, "drop_last", drop, link.Tail(), 0xfff0)
+}
+
 // LoseACKs drops the DHCP acknowledgements that a server on the station sends, until undo is called. Their
 // first option is the type, as most servers have it.
 func (s *Station) LoseACKs() (undo func()) {
@@ -234,8 +243,41 @@ func (s *Station) LoseACKs() (undo func()) {
 	})
 }
 
+// DropTo drops the frames to a MAC that a link receives, until undo is called: a port with port security
+// forwards the frames of all other stations.
+func (l *Lab) DropTo(n *Namespace, nic, direction string, mac ether.MAC) (undo func()) {
+	l.tb.Helper()
+	return l.attachFirst(n, nic, direction, "drop_to", asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadAbs(0, asm.Word), asm.JNE.Imm32(asm.R0, int32(binary.BigEndian.Uint32(mac[:4])), "pass"),
+		asm.LoadAbs(4, asm.Half), asm.JNE.Imm(asm.R0, int32(binary.BigEndian.Uint16(mac[4:])), "pass"),
+		asm.Mov.Imm(asm.R0, 2), asm.Return(), // TC_ACT_SHOT
+		asm.Mov.Imm(asm.R0, -1).WithSymbol("pass"), asm.Return(),
+	})
+}
+
+// TagPriority has all frames of the station leave with a tag that has a priority and no VLAN (VID 0), as some
+// hypervisors' cards do, until undo is called.
+func (s *Station) TagPriority() (undo func()) {
+	s.lab.tb.Helper()
+	return s.lab.attachFirst(s.Namespace, NIC, Out, "tag_priority", asm.Instructions{
+		asm.Mov.Imm(asm.R2, 0x0081), // 802.1Q, in network order
+		asm.Mov.Imm(asm.R3, 5<<13), asm.FnSkbVlanPush.Call(),
+		asm.Mov.Imm(asm.R0, -1), asm.Return(),
+	})
+}
+
 // attachFirst attaches a program before all others on a link, until undo is called.
 func (l *Lab) attachFirst(n *Namespace, nic, direction, name string, does asm.Instructions) (undo func()) {
+	l.tb.Helper()
+	return l.attach(n, nic, direction, name, does, link.Head(), 1)
+}
+
+// attach attaches a program at a place in the chain of a link: by TCX at an anchor, or where the kernel has
+// no TCX, in clsact with a priority.
+func (l *Lab) attach(
+	n *Namespace, nic, direction, name string, does asm.Instructions, place link.Anchor, priority uint16,
+) (undo func()) {
 	l.tb.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.SchedCLS, License: "GPL", Instructions: does})
 	must(l.tb, err)
@@ -247,10 +289,10 @@ func (l *Lab) attachFirst(n *Namespace, nic, direction, name string, does asm.In
 	}
 	var tcx link.Link
 	filter := &netlink.BpfFilter{Fd: p.FD(), Name: name, DirectAction: true, FilterAttrs: netlink.FilterAttrs{
-		LinkIndex: at.Attrs().Index, Parent: parent, Handle: 0xf0, Priority: 1, Protocol: unix.ETH_P_ALL,
+		LinkIndex: at.Attrs().Index, Parent: parent, Handle: 0xf0, Priority: priority, Protocol: unix.ETH_P_ALL,
 	}}
 	must(l.tb, n.Do(func() (err error) {
-		tcx, err = link.AttachTCX(link.TCXOptions{Interface: at.Attrs().Index, Program: p, Attach: kind, Anchor: link.Head()})
+		tcx, err = link.AttachTCX(link.TCXOptions{Interface: at.Attrs().Index, Program: p, Attach: kind, Anchor: place})
 		if errors.Is(err, ebpf.ErrNotSupported) {
 			return netlink.FilterAdd(filter)
 		}

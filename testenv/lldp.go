@@ -44,7 +44,8 @@ func (l *Lab) SpeakLLDP(lines ...string) (stop func()) {
 	// lldpd starts paused, and its own lldpcli resumes it. Every command sends the whole configuration
 	// back as it has read it, so no other one may run at that time.
 	Eventually(l.tb, "lldpd's own lldpcli", func() error { return resumed(log.Name(), daemon.Process.Pid) })
-	for _, line := range append(lines, "configure lldp tx-interval 1") {
+	// A frame is valid for tx-hold times the interval: two minutes, as it is without these lines.
+	for _, line := range append(lines, "configure lldp tx-hold 120", "configure lldp tx-interval 1") {
 		args := append([]string{"--mount", "--target", strconv.Itoa(daemon.Process.Pid), "lldpcli"}, strings.Fields(line)...)
 		if out, err := exec.Command("nsenter", args...).CombinedOutput(); err != nil {
 			l.tb.Fatalf("lldpcli %s: %v: %s", line, err, out)

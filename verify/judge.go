@@ -51,8 +51,8 @@ type Facts struct {
 	Ahead Ahead
 	// Local reports whether a MAC is one of this host: of the parent, or of a link on it.
 	Local func(ether.MAC) bool
-	// Port returns what is known of the switch's port, "" if nothing is; nil is the same. Only the
-	// verdict VLANSilent asks.
+	// Port returns what is known of the switch's port, "" if nothing is; nil is the same. It is called
+	// only if the port may lack the VLAN.
 	Port func() string
 }
 
@@ -67,7 +67,8 @@ func Judge(f Facts) Verdict {
 	v := Verdict{Gateway: f.Gateway, MAC: f.Answer.MAC}
 	v.RTT = f.rtt()
 	for _, line := range []func(Facts) (Code, string){
-		conflict, parentDown, unwatched, notSent, wrongTag, replyWrongTag, unicastFiltered, answered, macFiltered, noReply,
+		conflict, parentDown, unwatched, notSent, wrongTag, replyWrongTag, heardOnly, notDelivered, answered, macFiltered,
+		noReply,
 	} {
 		if v.Code, v.Text = line(f); v.Code != "" {
 			break
@@ -227,11 +228,10 @@ func answered(f Facts) (Code, string) {
 	if !f.Gateway.IsValid() {
 		return OK, fmt.Sprintf("frames leave trunk %q as %s; the network has no gateway to ask", f.Trunk, f.Tags)
 	}
-	replied := f.Seen.fresh(f.Asked)
-	if !replied && f.Answer.MAC.IsZero() {
+	if f.Answer.MAC.IsZero() {
 		return "", ""
 	}
-	mac := f.Seen.MAC
+	replied, mac := f.Seen.fresh(f.Asked), f.Seen.MAC
 	if !f.Seen.Reply.Tags.Equal(f.Tags) {
 		mac = f.Answer.MAC // see replyWrongTag
 	}
@@ -266,19 +266,44 @@ func (f Facts) contradicts(a, b ether.MAC) bool {
 	return !group && !slices.Contains(f.Proxies, a) && !slices.Contains(f.Proxies, b)
 }
 
-// Indirect reports whether all answers of an IPv6 gateway were sent to all nodes. Such answers do
-// not prove that the gateway can reach the container's own MAC.
+// Indirect reports whether all answers of a gateway were sent to all nodes. Such answers prove neither
+// that the gateway can reach the container's own MAC, nor that it has heard the question: a router
+// announces itself at any time (RFC 4861 §7.2.6; some with ARP replies to all).
 func (f Facts) Indirect() bool {
-	return f.Gateway.Is6() && f.Seen != nil && f.Seen.fresh(f.Asked) && f.Seen.Direct < f.Asked
+	return f.Gateway.IsValid() && f.Seen != nil && f.Seen.fresh(f.Asked) && f.Seen.Direct < f.Asked
 }
 
-// unicastFiltered is the line for a gateway that reaches the host with answers to all nodes, but
-// not with unicast to the container.
-func unicastFiltered(f Facts) (Code, string) {
-	if !f.Indirect() {
+// heardOnly is the line for a gateway with frames to all nodes that arrive, and no answer to the
+// container's MAC.
+func heardOnly(f Facts) (Code, string) {
+	switch {
+	case !f.Indirect():
+		return "", ""
+	case !f.Control.MAC.IsZero():
+		return macFiltered(f)
+	case f.Local(f.Seen.MAC):
 		return "", ""
 	}
-	return macFiltered(f)
+	return GatewaySilent, fmt.Sprintf("gateway %s (%s) announces itself on %s, but answers no question: check that "+
+		"frames of this host reach it, and that its unicast frames come back", f.Gateway, f.Seen.MAC, f.where())
+}
+
+// Undelivered reports whether the trunk has seen an answer that the container did not receive.
+func (f Facts) Undelivered() bool {
+	return f.Gateway.IsValid() && f.Seen != nil && f.Seen.fresh(f.Asked) && f.Answer.MAC.IsZero()
+}
+
+// notDelivered is the line for an answer that this host has dropped behind the trunk's program.
+func notDelivered(f Facts) (Code, string) {
+	if !f.Undelivered() {
+		return "", ""
+	}
+	on := strconv.Quote(f.Trunk)
+	if f.Parent != f.Trunk {
+		on = fmt.Sprintf("%q or %q", f.Parent, f.Trunk)
+	}
+	return NotDelivered, fmt.Sprintf("gateway %s (%s) answered on %s, but its answer did not reach the container: look "+
+		"for a tc filter or nftables netdev rule on %s that drops it", f.Gateway, f.Seen.MAC, f.where(), on)
 }
 
 // macFiltered is the line for a path to the gateway that works for the parent's MAC, but not for
@@ -316,13 +341,20 @@ func noReply(f Facts) (Code, string) {
 	if len(f.Tags) == 0 {
 		none, carries = "no untagged frame", "untagged frames"
 	}
-	if f.Port != nil {
-		if port := f.Port(); port != "" {
-			carries += ": " + port
-		}
-	}
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s arrived on trunk %q (%s): check that "+
-		"the switch port carries %s", f.Gateway, f.waited(), none, f.Trunk, others, carries)
+		"the switch port carries %s%s", f.Gateway, f.waited(), none, f.Trunk, others, carries, f.portText())
+}
+
+// portText returns what is known of the switch's port as the end of a sentence, "" if nothing is.
+func (f Facts) portText() string {
+	if f.Port == nil {
+		return ""
+	}
+	port := f.Port()
+	if port == "" {
+		return ""
+	}
+	return ": " + port
 }
 
 // heard returns the VLAN of the frames, if it is alive on the switch port, and else the names of the
@@ -369,7 +401,8 @@ func (f Facts) silentText(heard Instant) string {
 		alive, also = f.Tags[:1].String(), fmt.Sprintf(", and that %s is carried inside", f.Tags[n-1:])
 	}
 	if heard < f.Asked {
-		also += fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago", alive, round(f.Now.Sub(heard)))
+		also += fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago%s", alive,
+			round(f.Now.Sub(heard)), f.portText())
 	}
 	if len(f.Routers) > 0 {
 		also = " and its address" + also

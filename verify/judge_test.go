@@ -27,7 +27,7 @@ func healthy() Facts {
 		Seen: &GatewaySeen{
 			Addr: gateway, MAC: gwMAC,
 			Asked: Sighting{At: at + 1000, Count: 1, Tags: vlan50},
-			Reply: Sighting{At: at + 201000, Count: 1, Tags: vlan50},
+			Reply: Sighting{At: at + 201000, Count: 1, Tags: vlan50}, Direct: at + 201000,
 		},
 		VLANs: []VLANSeen{{VID: 50, At: at, Frames: 1}},
 		Local: func(ether.MAC) bool { return false },
@@ -49,7 +49,10 @@ func TestJudge(t *testing.T) {
 		{"healthy", func(*Facts) {}, OK, []string{"192.168.50.1", gwMAC.String(), "200µs", "VLAN 50"}},
 		{"untagged network", func(f *Facts) { f.Tags, f.Seen.Asked.Tags, f.Seen.Reply.Tags = nil, nil, nil }, OK,
 			[]string{"untagged"}},
-		{"the trunk alone saw the reply", func(f *Facts) { f.Answer = Answer{} }, OK, []string{"200µs"}},
+		{"the trunk alone saw the reply", func(f *Facts) { f.Answer = Answer{} }, NotDelivered,
+			[]string{gwMAC.String(), "did not reach the container", `"eth0.50"`, `"eth0"`}},
+		{"the trunk alone saw the reply, and the parent's socket heard one",
+			func(f *Facts) { f.Answer, f.Control = Answer{}, Answer{MAC: gwMAC} }, NotDelivered, nil},
 		{"claimant", func(f *Facts) {
 			f.Claimants = []Claimant{{Addr: netip.MustParseAddr("192.168.50.9"), MAC: other}}
 		}, AddressConflict, []string{"192.168.50.9", other.String()}},
@@ -138,9 +141,16 @@ func TestJudge(t *testing.T) {
 		{"filtered", func(f *Facts) { silence(f); f.Control, f.MAC = Answer{MAC: gwMAC}, other }, MACFiltered,
 			[]string{gwMAC.String(), other.String(), "port security"}},
 		{"filtered on the way back", func(f *Facts) {
-			f.Gateway, f.Control = netip.MustParseAddr("fd50::1"), Answer{MAC: gwMAC}
+			f.Gateway, f.Control, f.Seen.Direct = netip.MustParseAddr("fd50::1"), Answer{MAC: gwMAC}, f.Asked-1
 		}, MACFiltered, nil},
-		{"answered only to all nodes", func(f *Facts) { f.Gateway = netip.MustParseAddr("fd50::1") }, OK, nil},
+		{"announces itself to all nodes", func(f *Facts) { f.Gateway, f.Seen.Direct = netip.MustParseAddr("fd50::1"), 0 },
+			GatewaySilent, []string{gwMAC.String(), "answers no question"}},
+		{"announces itself by ARP replies to all", func(f *Facts) { f.Answer, f.Seen.Direct = Answer{}, 0 }, GatewaySilent,
+			[]string{"answers no question"}},
+		{"announces itself to all nodes, from this host", func(f *Facts) {
+			f.Gateway, f.Seen.Direct = netip.MustParseAddr("fd50::1"), 0
+			f.Local = func(m ether.MAC) bool { return m == gwMAC }
+		}, OKLocal, nil},
 		{"answered to all nodes and to the container", func(f *Facts) {
 			f.Gateway, f.Control, f.Seen.Direct = netip.MustParseAddr("fd50::1"), Answer{MAC: gwMAC}, f.Asked+7
 		}, OK, nil},
@@ -151,6 +161,11 @@ func TestJudge(t *testing.T) {
 		{"failed over long ago", func(f *Facts) { f.Seen.Other, f.Seen.OtherAt = other, f.Asked-5 }, OK, nil},
 		{"silent, VLAN alive", func(f *Facts) { silence(f); f.VLANs = []VLANSeen{{VID: 50, At: f.Now - 5, Frames: 9}} },
 			GatewaySilent, []string{"1s", "alive"}},
+		{"silent, VLAN heard before the question, and the switch names its VLANs", func(f *Facts) {
+			silence(f)
+			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked - 5, Frames: 9}}
+			f.Port = func() string { return "port 7 carries VLAN 60" }
+		}, GatewaySilent, []string{"still carries VLAN 50, last heard 1s ago: port 7 carries VLAN 60"}},
 		{"silent, VLAN heard too long ago", func(f *Facts) {
 			f.VLANs = []VLANSeen{{VID: 50, At: f.Asked, Frames: 9}}
 			silence(f)
@@ -207,6 +222,7 @@ func TestFatal(t *testing.T) {
 	for code, modes := range map[Code]string{
 		OK: "", OKLocal: "", Unobserved: "", Unverified: "",
 		MACFiltered: "strict", GatewaySilent: "strict", VLANSilent: "strict", ParentDown: "strict", NotSent: "strict",
+		NotDelivered:   "strict",
 		ReplyWrongVLAN: "strict", GatewayConflict: "strict", InterfaceChanged: "strict", InterfaceGone: "strict",
 		LeaseLost: "strict", NoRouter: "strict", DHCPSilent: "off warn strict", DHCPWrongVLAN: "off warn strict",
 		Untagged: "warn strict", WrongVLAN: "warn strict", UnexpectedTag: "warn strict", AddressConflict: "warn strict",

@@ -18,6 +18,7 @@ const (
 	Unobserved      Code = "unobserved"       // the gateway answered, but the trunk could not be watched
 	ParentDown      Code = "parent-down"      // the parent has no carrier or is administratively down
 	NotSent         Code = "not-sent"         // no probe reached the trunk
+	NotDelivered    Code = "not-delivered"    // the answer reached the trunk, and not the container
 	Untagged        Code = "untagged"         // probes left without the tag they need
 	WrongVLAN       Code = "wrong-vlan"       // probes left with a wrong tag
 	UnexpectedTag   Code = "unexpected-tag"   // probes left with one tag too many
@@ -47,8 +48,9 @@ const (
 // harm other stations are worst, then faults that hide the most others.
 var severity = []Code{
 	Unverified, OK, OKLocal, Unobserved, GatewayConflict, ReplyWrongVLAN,
-	NoRouter, MACFiltered, GatewaySilent, VLANSilent, DHCPSilent, DHCPWrongVLAN, NotSent, ParentDown,
-	InterfaceChanged, InterfaceGone, LeaseLost, UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
+	NoRouter, MACFiltered, GatewaySilent, VLANSilent, DHCPSilent, DHCPWrongVLAN, NotDelivered, NotSent,
+	ParentDown, InterfaceChanged, InterfaceGone, LeaseLost,
+	UnexpectedTag, WrongVLAN, Untagged, DuplicateMAC, AddressConflict,
 }
 
 // Good reports whether the gateway answered as expected.

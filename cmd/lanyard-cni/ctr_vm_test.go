@@ -5,16 +5,14 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -39,52 +37,57 @@ func TestContainerd(t *testing.T) {
 		must(t, os.WriteFile(path, []byte(text), 0o755))
 		t.Cleanup(func() { must(t, os.Remove(path)) })
 	}
-	dir := t.TempDir()
-	log, err := os.Create(filepath.Join(dir, "log"))
-	must(t, err)
-	defer log.Close()
-	socket := filepath.Join(dir, "sock")
-	daemon := exec.Command("containerd", "--root", dir+"/root", "--state", dir+"/state", "--address", socket)
-	daemon.Stdout, daemon.Stderr = log, log
-	must(t, w.Host.Start(daemon))
-	t.Cleanup(func() {
-		daemon.Process.Signal(unix.SIGTERM)
-		daemon.Wait()
-	})
-	ctr := func(args ...string) (string, error) {
-		return w.Host.Exec("ctr", append([]string{"--address", socket}, args...)...)
-	}
+	c := w.StartContainerd("")
 	t.Cleanup(func() {
 		for _, id := range []string{"one", "two"} { // "ctr run" leaves a container whose ADD fails
-			ctr("tasks", "delete", "--force", id)
-			ctr("containers", "delete", id)
+			c.Ctr("tasks", "delete", "--force", id)
+			c.Ctr("containers", "delete", id)
 		}
 	})
-	for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if _, err = ctr("version"); err == nil {
-			break
-		}
-		if text, _ := os.ReadFile(log.Name()); time.Now().After(end) {
-			t.Fatalf("containerd does not answer: %v: %s", err, text)
-		}
-	}
-	rootfs := filepath.Join(dir, "rootfs")
-	for _, d := range []string{"bin", "proc", "sys", "dev", "etc", "run"} {
-		must(t, os.MkdirAll(filepath.Join(rootfs, d), 0o755))
-	}
-	box, err := os.ReadFile("/bin/busybox")
-	must(t, err)
-	must(t, os.WriteFile(rootfs+"/bin/busybox", box, 0o755))
-
-	run := []string{"run", "--rm", "--cni", "--rootfs", rootfs}
-	out, err := ctr(append(run, "one", "/bin/busybox", "ping", "-c1", "-W5", "192.168.50.1")...)
+	run := []string{"run", "--rm", "--cni", "--rootfs", c.Rootfs()}
+	out, err := c.Ctr(append(run, "one", "/bin/busybox", "ping", "-c1", "-W5", "192.168.50.1")...)
 	if err != nil || !strings.Contains(out, "1 packets received") {
 		t.Errorf("ctr run: %v: %s", err, out)
 	}
 	w.wantNothing("web50")
 	w.RemoveNetwork("web50")
-	out, err = ctr(append(run, "two", "/bin/busybox", "true")...)
+	out, err = c.Ctr(append(run, "two", "/bin/busybox", "true")...)
 	if err == nil || !strings.Contains(out, `network "web50"`) {
 		t.Errorf("ctr run without the network: %v: %s", err, out)
 	}
+}
+
+// TestCRI runs pods of containerd whose only network is lanyard-cni, by crictl, as the kubelet does.
+func TestCRI(t *testing.T) {
+	testenv.InSuite(t, "trixie", "forky")
+	testenv.ByName(t) // crictl takes minutes to build
+	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	w.AddGateway(50, "192.168.50.1/24")
+	w.Define("web50", "eth9.50", func(d *network.Definition) {
+		d.Verify, d.KubernetesNamespaces = verify.Strict, []string{"prod"}
+	}, "192.168.50.0/24")
+	dir := t.TempDir()
+	self, err := os.Executable()
+	must(t, err)
+	text := fmt.Sprintf("#!/bin/sh\nLANYARD_ROOT=%s exec %s \"$@\"\n", w.Root, self)
+	must(t, os.WriteFile(dir+"/lanyard-cni", []byte(text), 0o755))
+	must(t, os.Symlink(debianPlugins+"/loopback", dir+"/loopback")) // containerd runs it, too
+	must(t, os.WriteFile(dir+"/10-lan.conflist", documented(t), 0o600))
+	c := w.StartContainerd(fmt.Sprintf("[plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = %q\nconf_dir = %[1]q\n",
+		dir))
+	c.ImportImage()
+
+	pod, err := c.RunPod(hooklab.Pod{Namespace: "prod", Name: "web-0"})
+	must(t, err)
+	c.Exec(pod.MustStart("app", "sleep", "300"), "ping", "-c1", "-W5", "-I", "eth0", "192.168.50.1")
+	if recs := w.Records(); len(recs) != 1 || recs[0].Verdict.Code != verify.OK || recs[0].Interface != "eth0" ||
+		recs[0].Pod != (hook.Pod{Sandbox: pod.ID, Namespace: "prod", Name: "web-0"}) {
+		t.Errorf("the records are %+v", recs)
+	}
+	if _, err := c.RunPod(hooklab.Pod{Namespace: "bank", Name: "web-0"}); err == nil ||
+		!strings.Contains(err.Error(), `pods of the Kubernetes namespace "bank" may not use it`) {
+		t.Errorf("a pod of another namespace: %v", err)
+	}
+	pod.Remove()
+	w.wantNothing("web50")
 }

@@ -3,10 +3,13 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"testing"
 
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
 // TestDHCPKilled checks that nothing is left of an attach that was killed after the server's answer:
@@ -29,6 +32,38 @@ func TestDHCPKilled(t *testing.T) {
 		t.Errorf("not one address for both attaches: %s", d.Log())
 	}
 	b.DetachAndEnd("c1", c)
+	b.WantNothing("web", before)
+}
+
+// TestDHCPKilledAtRelease checks that the next container can have the address that the server has back,
+// before the rest of the one that had it is swept.
+func TestDHCPKilledAtRelease(t *testing.T) {
+	b, _, d := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeDHCP("192.168.50.100,192.168.50.100,120")
+	})
+	before := b.Links(b.Host)
+	c, next := testenv.NewContainer(t), testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	must(t, c.Kill())
+	c.End(t)
+	goOn := b.mustStop() // the hook goes on by itself
+	o := b.Run(hooklab.State("c1", c.Pid, "network=web"), []string{"poststop"}, "LANYARD_FAILPOINT=released")
+	goOn()
+	if o.Status != -1 {
+		t.Fatalf("the hook was not killed: %+v", o)
+	}
+	d.WantLog("DHCPRELEASE(eth0) 192.168.50.100")
+	b.MustAttach("c2", next, "network=web")
+	hooklab.Pings(t, next.Namespace, "192.168.50.1")
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Sweep(ctx)
+		return err
+	}))
+	hooklab.Pings(t, next.Namespace, "192.168.50.1")
+	if b.held() != 1 || b.Watched() != 1 {
+		t.Errorf("after the sweep: %d leases, %d endpoints", b.held(), b.Watched())
+	}
+	b.DetachAndEnd("c2", next)
 	b.WantNothing("web", before)
 }
 

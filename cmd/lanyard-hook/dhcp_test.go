@@ -114,6 +114,22 @@ func TestDHCPLease(t *testing.T) {
 	}
 }
 
+// TestDHCPPriorityTag has gateways and servers of which each frame has a priority and no VLAN, which the
+// kernel takes as one without a tag.
+func TestDHCPPriorityTag(t *testing.T) {
+	for name, lan := range map[string]func() (*brokered, *testenv.Station){
+		"DHCP":   func() (*brokered, *testenv.Station) { b, gw, _ := lanDHCP(t, dnsmasq); return b, gw },
+		"DHCPv6": func() (*brokered, *testenv.Station) { b, gw, _ := lanDHCP6(t, dnsmasq6); return b, gw },
+	} {
+		b, gw := lan()
+		defer gw.TagPriority()()
+		b.MustAttach("c-"+name, testenv.NewContainer(t), "network=web", "verify=strict")
+		if r := b.Record(); r.Verdict.Code != verify.OK {
+			t.Errorf("%s: the verdict is %+v", name, r.Verdict)
+		}
+	}
+}
+
 // TestDHCPRequested checks that a container gets the address that it asks for, or does not start.
 func TestDHCPRequested(t *testing.T) {
 	b, _, d := lanDHCP(t, dnsmasq)
@@ -322,6 +338,33 @@ func TestDHCPRefusedAtRenewal(t *testing.T) {
 	})
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	b.DetachAndEnd("c1", c)
+}
+
+// TestDHCPJoinAfterLoss checks that no container joins an interface without an address, in mode warn
+// either: a container without a lease does not start.
+func TestDHCPJoinAfterLoss(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.0,static") // which ends the lease, and has no address
+	testenv.Eventually(t, "the loss in the record", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" || len(r.Addrs) > 0 {
+			return fmt.Errorf("the record has %v, lease %+v", r.Addrs, r.DHCP)
+		}
+		return nil
+	})
+	next := testenv.JoinNamespace(t, c.Namespace)
+	b.Refused("no address", b.Attach("c2", next, "network=web"), 1, "lease-lost", "has no address")
+	d.Stop()
+	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")
+	testenv.Eventually(t, "another lease", func() error {
+		if r := b.Record(); r.DHCP.Lost != "" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	b.MustAttach("c2", next, "network=web")
 }
 
 // TestDHCPSilent checks the verdict of a start without a server.

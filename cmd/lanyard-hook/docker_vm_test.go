@@ -40,20 +40,37 @@ func newDocker(t *testing.T) *dockerEngine {
 	d := &dockerEngine{engine: newEngine(t)}
 	must(t, os.Mkdir(d.path("cdi"), 0o755))
 	must(t, os.WriteFile(d.path("cdi/lanyard.json"), []byte(packaging.CDISpec(d.hookProgram())), 0o644))
-	settings, err := json.Marshal(map[string]any{
-		"features": map[string]bool{"cdi": true}, "cdi-spec-dirs": []string{d.path("cdi")}, "live-restore": true,
+	settings := map[string]any{
+		"cdi-spec-dirs": []string{d.path("cdi")}, "live-restore": true,
 		"bridge": "none", "iptables": false, "ip6tables": false, "ip-forward": false, "userland-proxy": false,
 		"storage-driver": "vfs", "data-root": d.path("data"), "exec-root": d.path("exec"), "pidfile": d.path("pid"),
 		"hosts": []string{d.socket()},
-	})
+	}
+	if needsFeature(t) {
+		settings["features"] = map[string]bool{"cdi": true}
+	}
+	text, err := json.Marshal(settings)
 	must(t, err)
-	must(t, os.WriteFile(d.path("daemon.json"), settings, 0o644))
+	must(t, os.WriteFile(d.path("daemon.json"), text, 0o644))
 	t.Setenv("DOCKER_HOST", d.socket())
 	d.start()
 	t.Cleanup(d.end)
 	must(t, exec.Command("tar", "-C", d.rootfs(), "-cf", d.path("image.tar"), ".").Run())
 	d.must("docker", "import", d.path("image.tar"), "tiny")
 	return d
+}
+
+// needsFeature reports whether Docker reads CDI specifications only with a feature of its
+// configuration: before 28.2, as docs/engines.md says.
+func needsFeature(t *testing.T) bool {
+	t.Helper()
+	out, err := exec.Command("dockerd", "--version").Output()
+	must(t, err)
+	var major, minor int
+	if _, err := fmt.Sscanf(string(out), "Docker version %d.%d", &major, &minor); err != nil {
+		t.Fatalf("dockerd says %q: %v", out, err)
+	}
+	return major < 28 || major == 28 && minor < 2
 }
 
 func (d *dockerEngine) path(name string) string { return filepath.Join(d.dir, name) }

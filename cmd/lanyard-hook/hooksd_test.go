@@ -41,7 +41,9 @@ func FuzzHooksD(f *testing.F) {
 		"IO.Lanyard.network", "\u00a0'Io.lanyard.x",
 		"io.lanyrd.network", "com.example.io.lanyard.network", "xio.lanyard.network", "io-lanyard.network",
 		"ioXlanyard.network", "",
-		"io.lanyard/network", "io/lanyard.network", "\u212aio.lanyard.x", "\u017fio.lanyard.x",
+		"io.lanyard/network", "io.lanyard-network", "io.lanyard_network", "io.lanyard:network", "io.lanyard network",
+		"io.lanyards.network", "io.lanyard2.network", "io.lanyard\xff", "io.lanyard\u00e9", "io/lanyard.network",
+		"\u212aio.lanyard.x", "\u017fio.lanyard.x",
 	} {
 		f.Add(key)
 	}
@@ -61,6 +63,10 @@ func TestNearlyOurs(t *testing.T) {
 		`"io.lanyard.networks`: {`"\"io.lanyard.networks"`, "begins with a quote", "podman 5.0"},
 		" io.lanyard.network":  {`" io.lanyard.network"`, "lower case"},
 		"IO.Lanyard.network":   {`"IO.Lanyard.network"`, "lower case"},
+		"io.lanyard":           {`"io.lanyard"`, `write "io.lanyard."`, `such as "network"`},
+		"io.lanyard-network":   {`"io.lanyard-network"`, `write "io.lanyard."`},
+		"io.lanyard_network":   {`"io.lanyard_network"`, `write "io.lanyard."`},
+		"io.lanyard:network":   {`"io.lanyard:network"`, `write "io.lanyard."`},
 		"io.lanyard/network":   {`"io.lanyard/network"`, `write "io.lanyard."`},
 	} {
 		for _, stage := range []string{"createRuntime", "createContainer"} {

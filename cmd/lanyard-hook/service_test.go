@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/ipam/boltstore"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
@@ -138,6 +141,76 @@ func TestServiceStopped(t *testing.T) {
 	b.MustAttach("c2", c, "network=web")
 	b.byService(true)
 	b.DetachAndEnd("c2", c)
+	b.WantNothing("web", before)
+}
+
+// TestServiceBesideSystemd checks that a service that is started by hand does not take the place of the
+// socket on which systemd listens: that would be gone with the service, for all later hooks.
+func TestServiceBesideSystemd(t *testing.T) {
+	t.Parallel()
+	b := newBrokered(t, testenv.Config{})
+	b.stop()
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: b.socket(), Net: "unixpacket"})
+	must(t, err)
+	defer l.Close()
+	b.startOnly()
+	defer time.AfterFunc(10*time.Second, func() { _ = b.cmd.Process.Kill() }).Stop() // if it serves
+	if err := b.cmd.Wait(); err == nil || !strings.Contains(b.logged(), "systemctl stop lanyard.socket") {
+		t.Errorf("the service ended with %v: %s", err, b.logged())
+	}
+	raw, err := l.SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) {
+		waiting := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(waiting, 0); n != 0 || err != nil {
+			t.Errorf("the service has connected to systemd's socket, which starts another one: %v", err)
+		}
+	}))
+	c, err := net.Dial("unixpacket", b.socket())
+	must(t, err)
+	c.Close()
+}
+
+// TestServiceUndoFails checks that a record is released which the service could neither remove nor give
+// free, because the database was locked for longer than an undo may take: the service runs on, so that
+// the record would be in use for as long.
+func TestServiceUndoFails(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
+	b := newBrokered(t, testenv.Config{})
+	b.Define("web", b.Trunk, nil, "192.168.50.0/24") // no station answers
+	before := b.Links(b.Host)
+	c := testenv.NewContainer(t)
+	go b.Attach("c1", c, "network=web", "verify=strict")
+	testenv.Eventually(t, "the record", func() error {
+		if n := len(b.Records()); n != 1 {
+			return fmt.Errorf("%d records", n)
+		}
+		return nil
+	})
+	db := boltstore.Open(filepath.Join(b.Paths().Run, "lanyard.db"))
+	must(t, db.Hold(t.Context(), func() error {
+		for end := time.Now().Add(time.Minute); !strings.Contains(b.logged(), "msg=failed"); {
+			if time.Now().After(end) {
+				return errors.New("the attach does not end: " + b.logged())
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return nil
+	}))
+	if !strings.Contains(b.logged(), "it is in use") {
+		t.Errorf("the undo did not fail: %s", b.logged())
+	}
+	testenv.Eventually(t, "the release", func() error {
+		return b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			_, err := l.Sweep(ctx)
+			recs, rerr := l.Attachments(ctx)
+			if len(recs) > 0 {
+				rerr = errors.Join(rerr, fmt.Errorf("a record is left in state %s", recs[0].State))
+			}
+			return errors.Join(err, rerr)
+		})
+	})
 	b.WantNothing("web", before)
 }
 

@@ -82,6 +82,11 @@ func newInstalled(t *testing.T) *installed {
 	if err != nil {
 		t.Fatalf("make install: %v: %s", err, out)
 	}
+	t.Cleanup(func() { // other tests run podman without hooks
+		if out, err := exec.Command("/usr/local/bin/lanyard", "hooks", "remove").CombinedOutput(); err != nil {
+			t.Errorf("lanyard hooks remove: %v: %s", err, out)
+		}
+	})
 	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60, 70}}), t: t, dir: t.TempDir(),
 		cgroup: "/sys/fs/cgroup/lanyard-systemd"}
 	for _, sub := range []string{"etc", "units"} {

@@ -36,7 +36,7 @@ A switch that speaks LLDP says which port a link is connected to and, if it send
 until a frame comes. It sends nothing. Without LINK, it shows the trunks of all networks.
 A network on a VLAN that the switch does not name for the port is noted; the switch may leave
 out VLANs, so "lanyard verify" decides. The exit status is 1 if nothing came on a trunk. What was
-heard is kept in /run/lanyard/lldp, and the verdict vlan-silent repeats it.`,
+heard is kept in /run/lanyard/lldp, and the verdict vlan-silent repeats it while it is valid.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "wait", Value: lldpWait,
 				Usage: "`DURATION` how long to listen for a frame (default: " + lldpWait + ")"},

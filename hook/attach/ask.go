@@ -38,6 +38,9 @@ func (v *verification) plan() verify.Plan {
 		// for IPv4 only.
 		noQuestion := len(v.rec.Gateways) == 0 && slices.ContainsFunc(p.Addrs, netip.Addr.Is6)
 		p.FromContainer = noQuestion || v.hostState == nil || len(v.hostState.unrecorded) > 0
+	} else {
+		// What a router announces to all nodes is no answer, and no program tells the two apart.
+		p.From = v.rec.MAC.LinkLocal()
 	}
 	return p
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -22,7 +23,7 @@ type Now struct {
 
 // Now reads the interfaces of attachments, by the id of the attachment. It looks for all namespaces at
 // once, because each search reads every process. The result leaves out attachments with nothing to
-// say, without a namespace, or in another state than attached.
+// say, or in another state than attached.
 func (l *Local) Now(recs []hook.Attachment) (map[verify.ID]Now, error) {
 	byInode := map[uint64][]hook.Attachment{}
 	for _, a := range recs {
@@ -30,12 +31,13 @@ func (l *Local) Now(recs []hook.Attachment) (map[verify.ID]Now, error) {
 			byInode[a.Netns.Inode] = append(byInode[a.Netns.Inode], a)
 		}
 	}
-	all, parents := map[verify.ID]Now{}, map[int]parentNow{}
+	all, parents, found := map[verify.ID]Now{}, map[int]parentNow{}, map[verify.ID]bool{}
 	err := l.Host.EachNetnsOf(func(inode uint64) bool { return byInode[inode] != nil }, func(ns *link.Netns) {
 		for _, a := range byInode[ns.Inode] {
 			if a.Netns.Cookie != ns.Cookie {
 				continue
 			}
+			found[a.ID] = true
 			p, known := parents[a.ParentIdx]
 			if !known {
 				p = l.parentNow(&a)
@@ -50,7 +52,27 @@ func (l *Local) Now(recs []hook.Attachment) (map[verify.ID]Now, error) {
 			}
 		}
 	})
+	if err == nil {
+		err = l.addEnded(recs, found, all)
+	}
 	return all, err
+}
+
+// addEnded says of attachments without a namespace that they have ended, if a sweep would release them. The
+// runtime has not called poststop, or the container was killed with its runtime.
+func (l *Local) addEnded(recs []hook.Attachment, found map[verify.ID]bool, all map[verify.ID]Now) error {
+	boot, err := netns.BootID()
+	if err != nil {
+		return err
+	}
+	none := func(hook.Netns) (bool, error) { return false, nil }
+	for _, a := range recs {
+		if a.State == hook.Attached && !found[a.ID] && !l.liveIn(&a, boot, none) {
+			all[a.ID] = Now{Changes: []verify.Change{{Code: verify.InterfaceGone, Text: fmt.Sprintf("interface %q is gone "+
+				"with its container: the next sweep, or \"lanyard gc\", removes the record", a.Interface)}}}
+		}
+	}
+	return nil
 }
 
 // Changes returns how the interfaces of attachments differ from what they were given, as [Local.Now]

@@ -10,8 +10,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// reachTime is the time for the answer to the parent of a gateway that has just answered to all
-// nodes.
+// reachTime is the time for the answer of a gateway that has just been heard, unless the network's deadline
+// is longer.
 const reachTime = 250 * time.Millisecond
 
 // judgeAndConfirm judges the findings of a round. It asks again, and judges again, if the answers have
@@ -20,39 +20,43 @@ func (v *verification) judgeAndConfirm(ctx context.Context, f verify.Findings) e
 	if err := v.judge(ctx, f); err != nil {
 		return err
 	}
-	if err := v.confirmFiltered(ctx, f); err != nil {
+	if err := v.confirmReach(ctx, f); err != nil {
 		return err
 	}
 	return v.confirmOne(ctx, f)
 }
 
-// confirmFiltered asks gateways that answered the parent's MAC, but not the container's, once more
-// from the container's MAC. The parent asked later, so a switch port that had just begun to
-// forward, or a lost frame, may be the reason. IPv6 gateways that have answered only to all nodes
-// are asked from the parent first.
-func (v *verification) confirmFiltered(ctx context.Context, f verify.Findings) error {
-	if v.sharesMAC() || len(v.indirect)+len(v.controls) == 0 {
-		return nil
-	}
-	suspects := map[netip.Addr]verify.Answer{}
-	for g, a := range v.controls {
+// confirmReach asks gateways once more, from the container's MAC, that were heard while the container got no
+// answer: they answered the parent's MAC, or all nodes, or the trunk alone saw the answer.
+// A switch port that had just begun to forward, or a lost frame, may be the reason. The exact prober also
+// hears answers to an address that the interface does not have yet. IPv6 gateways that have answered only
+// to all nodes are asked from the parent first.
+func (v *verification) confirmReach(ctx context.Context, f verify.Findings) error {
+	doubtful := slices.Concat(v.indirect, v.undelivered)
+	for g := range v.controls {
 		if f.Gateways[g].MAC.IsZero() {
-			suspects[g] = a
+			doubtful = append(doubtful, g)
+		} else {
+			delete(v.controls, g)
 		}
 	}
-	plan := verify.Plan{Gateways: v.indirect, From: v.parent.MAC.LinkLocal(), Deadline: reachTime}
-	if len(v.indirect) > 0 {
+	if len(doubtful) == 0 || len(f.Claimants) > 0 {
+		return nil
+	}
+	plan := verify.Plan{Deadline: max(reachTime, time.Duration(v.def.Deadline))}
+	if len(v.indirect) > 0 && !v.sharesMAC() {
+		plan.Gateways, plan.From = v.indirect, v.parent.MAC.LinkLocal()
 		g, err := v.askAsParent(ctx, v.parent, plan)
 		if err != nil {
 			return err
 		}
-		maps.Copy(suspects, g.Gateways)
+		if v.controls == nil {
+			v.controls = map[netip.Addr]verify.Answer{}
+		}
+		maps.Copy(v.controls, g.Gateways)
 	}
-	v.controls = suspects
-	if len(suspects) == 0 {
-		return nil
-	}
-	plan.Gateways, plan.From = slices.Collect(maps.Keys(suspects)), v.rec.MAC.LinkLocal()
+	slices.SortFunc(doubtful, netip.Addr.Compare)
+	plan.Gateways, plan.From = slices.Compact(doubtful), v.rec.MAC.LinkLocal()
 	again, err := v.ask(ctx, plan)
 	if err != nil {
 		return err
@@ -84,6 +88,7 @@ func (v *verification) confirmOne(ctx context.Context, first verify.Findings) er
 		return err
 	}
 	plan := v.plan()
+	plan.Direct = v.directAddr()
 	plan.Observed, plan.Ask = nil, nil // the trunk program does not watch free addresses
 	plan.Addrs = free
 	if len(free) == 0 {
@@ -95,7 +100,10 @@ func (v *verification) confirmOne(ctx context.Context, first verify.Findings) er
 		return err
 	}
 	if len(f.Claimants) == 0 {
-		return v.judge(ctx, f)
+		if err := v.judge(ctx, f); err != nil {
+			return err
+		}
+		return v.confirmReach(ctx, f)
 	}
 	for _, c := range f.Claimants {
 		if slices.Contains(free, c.Addr) {

@@ -58,7 +58,9 @@ func (t *attempt) renewForMAC(ctx context.Context, before *hook.Attachment) erro
 	if t.rec.DHCP6 == nil || t.rec.MAC == before.MAC {
 		return nil
 	}
-	t.releaseServer(before, hook.IPv6)
+	if err := t.giveBack(ctx, before, hook.IPv6, 0); err != nil {
+		return err
+	}
 	t.rec.DHCP6 = nil
 	t.rec.SetServerAddr(hook.IPv6, netip.Prefix{})
 	return t.acquireLease(ctx, hook.IPv6)

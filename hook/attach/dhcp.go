@@ -362,11 +362,27 @@ func (t *attempt) giveUpLease(ctx context.Context, a netip.Addr) error {
 	return err
 }
 
-// releaseServers gives the leases of an attachment back.
-func (l *Local) releaseServers(a *hook.Attachment) {
+// giveBackAll is giveBack for both families.
+func (l *Local) giveBackAll(ctx context.Context, a *hook.Attachment, quarantine time.Duration) (err error) {
 	for _, f := range hook.Families {
-		l.releaseServer(a, f)
+		if a.ServerLease(f) != nil {
+			err = errors.Join(err, l.giveBack(ctx, a, f, quarantine))
+		}
 	}
+	return err
+}
+
+// giveBack ends the lease of an attachment for one family: first in the network's pool, and then at the
+// server, which may give the address to another container at once.
+func (l *Local) giveBack(ctx context.Context, a *hook.Attachment, f hook.Family, quarantine time.Duration) error {
+	pool := parts.ServerPool(&network.Definition{Name: a.Network, ID: a.Generation}, int(f))
+	if err := l.WithStore(ctx, "", func(in ipam.Store) error {
+		return in.Release(ctx, pool, ownerOf(*a), quarantine)
+	}); err != nil {
+		return err
+	}
+	l.releaseServer(a, f)
+	return nil
 }
 
 // releaseServer gives the lease of an attachment for one family back, from the parent: its interface may

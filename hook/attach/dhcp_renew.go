@@ -19,7 +19,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam/boottime"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
@@ -332,27 +331,15 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, d due, why string
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
 	err := errors.Join(ns.DelAddr(d.Index, lost.Addr), l.permitNothing(d.Attachment))
 	if err == nil {
-		l.releaseServer(&d.Attachment, d.family) // a server may have extended it in terms that were refused
-		lost.Returned = true
-		err = l.freeLost(ctx, &d.Attachment, d.family)
+		// A server may have extended it in terms that were refused.
+		err = l.giveBack(ctx, &d.Attachment, d.family, 0)
+		lost.Returned = err == nil
 	}
 	if err = errors.Join(err, l.recordLease(ctx, d, lost)); err == nil {
 		d.SetServerLease(d.family, &lost)
 		err = l.replaceLease(ctx, ns, d, nil)
 	}
 	return withoutAddress(err)
-}
-
-// freeLost frees the address of a lost lease in the network's pool, which a server may give to another
-// container then.
-func (l *Local) freeLost(ctx context.Context, a *hook.Attachment, f hook.Family) error {
-	def, err := network.Load(l.Networks, a.Network)
-	if err != nil {
-		return err
-	}
-	return l.DB.Hold(ctx, func() error {
-		return l.Leases.Own.Release(ctx, parts.ServerPool(def, int(f)), ownerOf(*a), 0)
-	})
 }
 
 // withoutAddress returns an error that is also errNoAddress, or nil.
@@ -393,8 +380,11 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *
 			return err
 		}
 	}
-	if old.Lost != "" {
-		l.releaseServer(&d.Attachment, d.family) // the process that got it was killed
+	if old.Lost != "" && !old.Returned {
+		// The process that got it was killed.
+		if err := l.giveBack(ctx, &d.Attachment, d.family, 0); err != nil {
+			return err
+		}
 	}
 	if given != nil {
 		err = t.takeGiven(ctx, *given)
@@ -478,9 +468,10 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	}
 	now := t.rec.ServerLease(t.replacing)
 	if err = errors.Join(err, t.permitNothing(t.rec)); err == nil {
-		t.releaseServer(&t.rec, t.replacing) // the container cannot use it any more
+		err = t.giveBack(ctx, &t.rec, t.replacing, 0) // the container cannot use it any more
+	}
+	if err == nil {
 		old.Returned = true
-		err = t.freeLost(ctx, &t.rec, t.replacing)
 	} else if now != nil {
 		now.Lost = old.Lost
 		old = *now // the next attempt gives it back

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
+	"github.com/lanyard-net/lanyard/hook/failpoint"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
@@ -60,10 +61,15 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 
 // dropAll is drop without what follows a failure.
 func (l *Local) dropAll(ctx context.Context, t detaching) error {
+	quarantine := t.Quarantine
+	if t.before == hook.Attaching {
+		quarantine = 0 // the address was never announced
+	}
 	err := errors.Join(l.removeHostRoutes(t.Attachment), driver.Of(l.Parts, &t.Attachment).Remove(t.Attachment))
 	if err == nil {
-		l.releaseServers(&t.Attachment)
-		err = t.RemoveNames(l.Names)
+		err = l.giveBackAll(ctx, &t.Attachment, quarantine)
+		failpoint.At("released")
+		err = errors.Join(err, t.RemoveNames(l.Names))
 	}
 	err = errors.Join(err, l.revokePermit(t.Attachment), l.forget(t.Endpoint))
 	if t.Former != nil {
@@ -73,10 +79,6 @@ func (l *Local) dropAll(ctx context.Context, t detaching) error {
 	}
 	if err != nil {
 		return err
-	}
-	quarantine := t.Quarantine
-	if t.before == hook.Attaching {
-		quarantine = 0 // the address was never announced
 	}
 	if t.Leases != "" {
 		return l.removeAndRelease(ctx, t.Attachment, quarantine)
@@ -137,10 +139,27 @@ func (l *Local) revokePermit(a hook.Attachment) error {
 
 // releaseForRetry clears the process that owns a record, so that the next sweep retries a failed
 // release. Otherwise the record would be locked until this process exits, which for a service may be
-// never.
+// never. If that fails, too, because the database is locked or has no space, it goes on in the
+// background until it succeeds or the process exits.
 func (l *Local) releaseForRetry(ctx context.Context, id verify.ID) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
+	err := l.clearOwner(ctx, id)
+	if err != nil {
+		go func() {
+			for l.clearOwner(context.Background(), id) != nil {
+				time.Sleep(clearRetry)
+			}
+		}()
+	}
+	return err
+}
+
+// clearRetry is the time between two tries to clear the owner of a record.
+const clearRetry = time.Second
+
+// clearOwner clears the process that owns a record, if the record exists.
+func (l *Local) clearOwner(ctx context.Context, id verify.ID) error {
 	return l.DB.Update(ctx, func(tx record.Tx) error {
 		a, err := record.Get(tx, id)
 		if errors.Is(err, hook.ErrGone) {

@@ -153,7 +153,7 @@ func (t *attempt) tryRecordOrJoin(
 			err = t.readNamesAgain(ctx, id)
 		case errors.As(err, &unchecked):
 			t.checked = unchecked.Attachment
-			err = t.checkJoined(&t.checked)
+			err = t.checkJoined(ctx, &t.checked)
 		default:
 			return other, err
 		}
@@ -286,14 +286,40 @@ func (t *attempt) matches(a hook.Attachment) (bool, error) {
 		return false, fmt.Errorf("cannot use MAC %s: interface %q of this namespace already has %s: omit io.lanyard.mac",
 			w.MAC, a.Interface, a.MAC)
 	}
-	for _, s := range w.Sysctls {
-		// The containers of a rebuilt record, and what they requested, are unknown.
-		if len(a.Containers) > 0 && !slices.Contains(a.Sysctls, s) {
-			return false, fmt.Errorf("cannot set sysctl %s=%d: interface %q of this namespace was created without it: "+
-				"request it with the container that starts first", s.Key, s.Value, a.Interface)
-		}
+	if err := t.checkSettings(a); err != nil {
+		return false, err
 	}
 	return true, nil
+}
+
+// checkSettings returns an error if the container requests sysctls, an MTU or a default route that the
+// interface of an attachment was not created with. The containers of a rebuilt record, and what they
+// requested, are unknown.
+func (t *attempt) checkSettings(a hook.Attachment) error {
+	const first = "request it with the container that starts first"
+	w := t.want
+	if len(a.Containers) == 0 {
+		return nil
+	}
+	for _, s := range w.Sysctls {
+		if !slices.Contains(a.Sysctls, s) {
+			return fmt.Errorf("cannot set sysctl %s=%d: interface %q of this namespace was created without it: %s",
+				s.Key, s.Value, a.Interface, first)
+		}
+	}
+	if w.MTU != 0 && w.MTU != a.MTU && w.MTU != a.MTURequested {
+		return fmt.Errorf("cannot use MTU %d: interface %q of this namespace was created with %d: %s",
+			w.MTU, a.Interface, a.MTU, first)
+	}
+	if w.Default == nil || t.clusterHasDefault() || a.DefaultRoute != nil && *a.DefaultRoute == *w.Default {
+		return nil
+	}
+	given := len(a.Gateways) > 0 || a.SLAAC != nil || t.def.Routed()
+	if has := len(a.Defaults) > 0 || a.SLAAC != nil && a.SLAAC.Default; given && has != *w.Default {
+		return fmt.Errorf("cannot use default-route=%t: interface %q of this namespace was created otherwise: %s",
+			*w.Default, a.Interface, first)
+	}
+	return nil
 }
 
 // maxSharers is the number of containers that can hold one attachment of a caller. A caller can
@@ -325,10 +351,15 @@ func (t *attempt) join(tx record.Tx, a hook.Attachment) error {
 	return record.Put(tx, &t.rec)
 }
 
+// provenFor is how long a container that joins an attachment relies on the attachment's verdict. It covers
+// a runtime that calls the hook twice, and the containers of a pod that start together.
+const provenFor = 10 * time.Second
+
 // checkJoined returns an error if the interface of an attachment does not exist any more, or if its
 // verdict is fatal in the container's verify mode: that of its start, or that a process in the
-// namespace has changed the interface.
-func (t *attempt) checkJoined(a *hook.Attachment) error {
+// namespace has changed the interface. In mode strict the gateways are asked again, unless the start
+// was within provenFor.
+func (t *attempt) checkJoined(ctx context.Context, a *hook.Attachment) error {
 	gone := fmt.Errorf("interface %q of this namespace is gone: stop the containers that share the namespace, "+
 		"and start them again", a.Interface)
 	switch exists, err := driver.Of(t.Parts, a).Exists(t.ns, a); {
@@ -337,8 +368,19 @@ func (t *attempt) checkJoined(a *hook.Attachment) error {
 	case !exists:
 		return gone
 	}
+	if lost := lostDHCP(a); len(lost) > 0 { // fatal in all modes, as at a start
+		return fmt.Errorf("%s: %s: start the container again when it has one", lost[0].Code, lost[0].Text)
+	}
 	mode := a.Mode.Tighten(t.want.Verify)
-	for _, v := range append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict) {
+	verdicts := append(verdictsOf(t.changesIn(t.ns, a, t.parentNow(a))), a.Verdict)
+	// The host's clock may have been set back.
+	if age := time.Since(a.Created); mode == verify.Strict && (age < 0 || age > provenFor) {
+		var err error
+		if verdicts, err = t.verifyIn(ctx, *a, t.ns); err != nil {
+			return fmt.Errorf("verify interface %q of this namespace: %w", a.Interface, err)
+		}
+	}
+	for _, v := range verdicts {
 		if v.Code == verify.InterfaceGone {
 			return gone
 		}

@@ -41,7 +41,7 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 		}
 		v.rec.Evidence, facts.VLANs = &e, e.VLANs
 	}
-	v.rec.Verdicts, v.indirect = nil, nil
+	v.rec.Verdicts, v.indirect, v.undelivered = nil, nil, nil
 	for i, g := range v.targets() {
 		each := facts
 		each.Claimants = v.claimantsOf(f, g)
@@ -73,6 +73,9 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 		}
 		if each.Indirect() {
 			v.indirect = append(v.indirect, g)
+		}
+		if each.Undelivered() {
+			v.undelivered = append(v.undelivered, g)
 		}
 		v.rec.Verdicts = append(v.rec.Verdicts, verify.Judge(each))
 	}

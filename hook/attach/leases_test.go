@@ -254,6 +254,38 @@ func TestReleasesWait(t *testing.T) {
 	w.WantNothing("web", before)
 }
 
+// TestReleaseRefused checks that a release which the store cannot carry out does not keep the addresses
+// of containers that end later.
+func TestReleaseRefused(t *testing.T) {
+	testenv.OutsideOfVM(t)
+	t.Parallel()
+	w, e := lanShared(t, "10s")
+	w.keepSession(t)
+	before := w.Links(w.Host)
+	first, second := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.MustAttach("c1", first, "network=web", "ip=192.168.50.9")
+	w.MustAttach("c2", second, "network=web", "ip=192.168.50.10")
+	const key = "/lanyard/held/web%2F192.168.50.0%2F24/c0a83209"
+	row := strings.TrimSpace(e.Ctl("get", "--print-value-only", key))
+	e.Ctl("put", "--ignore-lease", key, "nonsense")
+	w.DetachAndEnd("c1", first)
+	w.DetachAndEnd("c2", second)
+	err := w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Sweep(ctx)
+		return err
+	})
+	rows := strings.Fields(e.Ctl("get", "--prefix", "--keys-only", "/lanyard/held/"))
+	if err == nil || !strings.Contains(err.Error(), key) || w.queued() != 1 || len(rows) != 2 {
+		t.Errorf("a sweep: %v, %d releases wait, %q are held", err, w.queued(), rows)
+	}
+	e.Ctl("put", "--ignore-lease", key, row)
+	sweep(t, w)
+	if w.queued() != 0 {
+		t.Errorf("%d releases wait", w.queued())
+	}
+	w.WantNothing("web", before)
+}
+
 // verdictNow returns the code of the only attachment's worst verdict, by "lanyard verify", and what
 // "ps" shows of changes.
 func (w *world) verdictNow() (code verify.Code, changes []verify.Change) {

@@ -1,11 +1,14 @@
 package attach
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/parts"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boottime"
@@ -41,24 +44,34 @@ func (l *Local) removeAndRelease(ctx context.Context, a hook.Attachment, quarant
 const deliverAtOnce = 64
 
 // Deliver releases in the stores that hosts share what was queued, in the order of the queue, and
-// returns how many releases it delivered. If it is killed, or another process delivers at the same
-// time, a store may get a release twice: the owner holds nothing then, and nothing changes.
+// returns how many releases it delivered. It stops if a store is out of reach. One that the store cannot
+// carry out, such as of a row that it cannot read, stays in the queue, and does not stop the others. If
+// Deliver is killed, or another process delivers at the same time, a store may get a release twice: the
+// owner holds nothing then, and nothing changes.
 func (l *Local) Deliver(ctx context.Context) (delivered int, err error) {
+	var last record.Release
 	for {
 		var list []record.Release
-		if err := l.DB.View(ctx, func(tx record.Tx) (err error) {
-			list, err = record.Releases(tx, deliverAtOnce)
+		if verr := l.DB.View(ctx, func(tx record.Tx) (err error) {
+			list, err = record.ReleasesAfter(tx, last, deliverAtOnce)
 			return err
-		}); err != nil || len(list) == 0 {
-			return delivered, err
+		}); verr != nil || len(list) == 0 {
+			return delivered, errors.Join(err, verr)
 		}
 		for _, r := range list {
-			if err := l.deliver(ctx, r); err != nil {
-				return delivered, fmt.Errorf("release %s on network %q: %w (it is tried again later)",
-					joinPrefixes(r.Attachment.Addrs), r.Attachment.Network, err)
+			derr := l.deliver(ctx, r)
+			if derr == nil {
+				delivered++
+				continue
 			}
-			delivered++
+			derr = fmt.Errorf("release %s on network %q: %w (it is tried again later)",
+				joinPrefixes(r.Attachment.Addrs), r.Attachment.Network, derr)
+			if ctx.Err() != nil || errors.Is(derr, ipam.ErrOutOfReach) || errors.Is(derr, parts.ErrNoClient) {
+				return delivered, derr
+			}
+			err = cmp.Or(err, derr) // the first is enough: the others may have the same reason
 		}
+		last = list[len(list)-1]
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
@@ -31,10 +32,6 @@ func (l *Local) Evidence(a hook.Attachment) (verify.Evidence, error) {
 // interface was changed so that traffic cannot work, the verdicts are those changes, and it does not
 // ask.
 func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict, error) {
-	def, err := network.Load(l.Networks, a.Network)
-	if err != nil {
-		return nil, err
-	}
 	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
 	if err != nil {
 		return nil, err
@@ -44,6 +41,15 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 			a.Interface, a.Network)
 	}
 	defer ns.Close()
+	return l.verifyIn(ctx, a, ns)
+}
+
+// verifyIn is Verify in the attachment's namespace.
+func (l *Local) verifyIn(ctx context.Context, a hook.Attachment, ns *link.Netns) ([]verify.Verdict, error) {
+	def, err := network.Load(l.Networks, a.Network)
+	if err != nil {
+		return nil, err
+	}
 	broken := verdictsOf(l.changesIn(ns, &a, l.parentNow(&a)))
 	// Routers are asked below, and IPv4 works without one.
 	broken = slices.DeleteFunc(broken, func(v verify.Verdict) bool { return v.Code == verify.NoRouter })

@@ -143,7 +143,7 @@ func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (v
 func (v *verification) askAbout(
 	ctx context.Context, a *verify.Autoconf, expected []netip.Addr,
 ) ([]verify.Claimant, error) {
-	plan := verify.Plan{Direct: v.directAddr(), Window: claimWindow}
+	plan := verify.Plan{From: v.rec.MAC.LinkLocal(), Window: claimWindow}
 	switch {
 	case len(a.Addrs) == 0 && len(expected) > 0:
 		plan.Addrs = expected

@@ -38,6 +38,8 @@ type verification struct {
 	proxies   []ether.MAC     // stations that answer for any address (proxy ARP)
 	indirect  []netip.Addr    // gateways that have answered only to all nodes
 
+	undelivered []netip.Addr // gateways with an answer that only the trunk saw
+
 	kept []netip.Addr // addresses of the interface that the verification is not about
 }
 
@@ -70,9 +72,10 @@ func (v *verification) targets() []netip.Addr {
 func (v *verification) sharesMAC() bool { return v.rec.MAC == v.parent.MAC }
 
 // directAddr returns the address to ask IPv6 gateways from, to find out whether their answer goes
-// to the container's MAC only. It is not valid if the trunk program cannot observe that.
+// to the container's MAC only. It is not valid if the trunk program cannot observe that: plan has the
+// gateways asked from that address alone then.
 func (v *verification) directAddr() netip.Addr {
-	if v.unwatched != "" || v.sharesMAC() {
+	if v.unwatched != "" {
 		return netip.Addr{}
 	}
 	return v.rec.MAC.LinkLocal()

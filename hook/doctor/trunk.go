@@ -70,6 +70,7 @@ func (f facts) checkManagers(s subject, ours bool) {
 	} {
 		switch {
 		case m.state == "" || m.state == "unmanaged" || strings.Contains(m.state, "externally"):
+		case m.state == "pending" || m.state == "initialized": // networkd has not looked for a .network file yet
 		case ours:
 			s.add(Warning, "manager", "%s manages %q (%s), which Lanyard created: it adds addresses, and can set it down: %s",
 				m.name, f.name, m.state, m.remedy)

@@ -20,6 +20,8 @@ func TestTrunk(t *testing.T) {
 		"a hypervisor's card": {facts: facts{driver: "virtio_net"}, want: []string{"warning hypervisor: allow MAC changes"}},
 		"balance-tlb":         {facts: facts{bondMode: "balance-tlb"}, want: []string{"wrong bond: use active-backup"}},
 		"external":            {facts: facts{manager: "connected (externally)", networkd: "unmanaged"}},
+		"before udev":         {facts: facts{networkd: "pending"}},
+		"before networkd":     {facts: facts{networkd: "initialized"}},
 	} {
 		var r results
 		c.facts.name = "eth0"

@@ -25,7 +25,14 @@ func (n *Netns) MirrorCarriers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to link changes: %w", explainErrno(err))
 	}
-	defer close(done)
+	// The subscription's goroutine ends only when it has passed on all that it has read.
+	defer func() {
+		close(done)
+		go func() {
+			for range reports {
+			}
+		}()
+	}()
 	for {
 		select {
 		case <-ctx.Done():

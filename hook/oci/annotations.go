@@ -85,20 +85,23 @@ func Ours(s *specs.State) bool {
 	return false
 }
 
-// isMisspelt reports whether a key has the prefix io.lanyard. in another case, with a slash
-// instead of the last dot, as most keys of Kubernetes have, or after characters that are
-// neither letters nor digits, such as a quote or a space. The hooks.d files match the same
+// isMisspelt reports whether a key has the prefix io.lanyard. in another case, without its last dot,
+// with another character instead of that dot, such as the slash that most keys of Kubernetes have, or
+// after characters that are neither letters nor digits, such as a quote or a space. A letter or digit
+// instead of the dot makes it the key of another program. The hooks.d files match the same
 // keys (packaging/hooks.d/lanyard.json.in): otherwise the engine would not run the hook, and the
 // container would start off the network without an error.
 func isMisspelt(key string) bool {
 	if strings.HasPrefix(key, prefix) {
 		return false
 	}
-	word := strings.TrimLeftFunc(key, func(r rune) bool {
+	other := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
-	})
+	}
+	word := strings.TrimLeftFunc(key, other)
 	last := len(prefix) - 1
-	return len(word) > last && strings.EqualFold(word[:last], prefix[:last]) && (word[last] == '.' || word[last] == '/')
+	return len(word) >= last && strings.EqualFold(word[:last], prefix[:last]) &&
+		(len(word) == last || other(rune(word[last])))
 }
 
 // misspeltError returns the error for a key that isMisspelt reports.
@@ -107,8 +110,8 @@ func misspeltError(key string) error {
 		return fmt.Errorf("annotation %s: the key begins with a quote: podman 5.0 and later takes --annotation literally; "+
 			"leave out the CSV quotes that podman 4 needs", network.Clip(key))
 	}
-	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q, in lower case and with nothing before it",
-		network.Clip(key), prefix)
+	return fmt.Errorf("annotation %s: the prefix is misspelt: write %q, in lower case and with nothing before it, "+
+		"and then a name such as \"network\"", network.Clip(key), prefix)
 }
 
 // checkKeys returns an error if an io.lanyard. key is unknown, naming the nearest known key.

@@ -14,7 +14,7 @@ import (
 // over the network, so that the release is delivered after the record is removed, perhaps much
 // later.
 type Release struct {
-	// Attachment is the record that was removed. Its Pools have the leases.
+	// Attachment is what the release needs of the record that was removed: see released.
 	Attachment hook.Attachment  `json:"attachment"`
 	Quarantine time.Duration    `json:"quarantine_ns,omitzero"` // from At on
 	At         boottime.Instant `json:"at_boottime_ns"`
@@ -45,6 +45,7 @@ func QueueRelease(tx Tx, r Release) (first bool, err error) {
 	if err := tx.Put(bucketMeta, keyLastRelease, binary.BigEndian.AppendUint64(nil, n)); err != nil {
 		return false, err
 	}
+	r.Attachment = released(r.Attachment)
 	b, err := json.Marshal(r)
 	if err != nil {
 		return false, err
@@ -52,11 +53,27 @@ func QueueRelease(tx Tx, r Release) (first bool, err error) {
 	return len(waiting) == 0, tx.Put(bucketReleases, fmt.Sprintf("%016x", n), b)
 }
 
+// released returns what the release of an attachment's leases needs of its record: the store, the pools,
+// the owner and the addresses. While a store is out of reach, each container that ends adds a release,
+// and each start reads them all.
+func released(a hook.Attachment) hook.Attachment {
+	return hook.Attachment{
+		ID: a.ID, Network: a.Network, Interface: a.Interface, Addrs: a.Addrs, Pools: a.Pools, Leases: a.Leases,
+		Pending: a.Pending,
+	}
+}
+
 // Releases returns the releases that are not delivered, oldest first, and at most n.
-func Releases(tx Tx, n int) (list []Release, err error) {
+func Releases(tx Tx, n int) ([]Release, error) { return ReleasesAfter(tx, Release{}, n) }
+
+// ReleasesAfter is Releases for those after last.
+func ReleasesAfter(tx Tx, last Release, n int) (list []Release, err error) {
 	for k, b := range tx.Prefix(bucketReleases, "") {
 		if len(list) == n {
 			break
+		}
+		if k <= last.key {
+			continue
 		}
 		r := Release{key: k}
 		if err := json.Unmarshal(b, &r); err != nil {

@@ -2,7 +2,6 @@ package wiring
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"time"
 
@@ -29,5 +28,5 @@ func (p Paths) switchPort(ctx context.Context, parent link.Parent) string {
 	if n == nil || err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%s (heard %v ago)", n.Says(parent.Tags), time.Since(at).Round(time.Second))
+	return n.SaidAgo(time.Since(at), parent.Trunk, parent.Tags)
 }

@@ -50,11 +50,15 @@ func Open(ifindex int, c Client) (Conn, error) {
 	return &conn4{s, c}, nil
 }
 
-// filter returns the program of a packet socket that receives what servers send to clients, without
-// a tag: a macvlan on a trunk receives the frames of VLANs for which the host has no interface.
+// filter returns the program of a packet socket that receives what servers send to clients, of no
+// VLAN: a macvlan on a trunk receives the frames of VLANs for which the host has no interface. A tag with
+// VID 0 has a priority only.
 func filter() ([]bpf.RawInstruction, error) {
 	return bpf.Assemble([]bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
+		bpf.LoadExtension{Num: bpf.ExtVLANTag},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 10},
 		bpf.LoadExtension{Num: bpf.ExtType},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 8},

@@ -84,6 +84,13 @@ func TestLeaseOf6(t *testing.T) {
 			}},
 		"no end": {edit: func(m *dhcpv6.Message) { first(m).ValidLifetime, first(m).PreferredLifetime = infinite, infinite },
 			want: func(l *Lease) { l.Renew, l.Rebind, l.Expires, l.Deprecated = 0, 0, 0, 0 }},
+		"136 years": {edit: func(m *dhcpv6.Message) {
+			ia(m).T1, first(m).ValidLifetime, first(m).PreferredLifetime = 0, 0xfffffffe*time.Second, 0xfffffffe*time.Second
+		}, want: func(l *Lease) {
+			const second = boottime.Instant(time.Second)
+			l.Renew, l.Rebind = now+second/2*0xfffffffe, now+second/5*4*0xfffffffe
+			l.Expires, l.Deprecated = now+second*0xfffffffe, now+second*0xfffffffe
+		}},
 		"names": {edit: func(m *dhcpv6.Message) {
 			dhcpv6.WithDNS(net.ParseIP("fe80::1"), net.ParseIP("fd78::53"))(m)
 			dhcpv6.WithDomainSearchList("lan.example", "bad domain")(m)

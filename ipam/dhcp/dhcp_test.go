@@ -82,6 +82,10 @@ func TestLeaseOf(t *testing.T) {
 		"a lease that does not end": {map[uint8]string{51: "ffffffff"}, Given{}, func(l *Lease) {
 			l.Renew, l.Rebind, l.Expires = 0, 0, 0
 		}},
+		"a lease of 68 years": {map[uint8]string{51: "7fffffff"}, Given{}, func(l *Lease) {
+			const second = boottime.Instant(time.Second)
+			l.Renew, l.Rebind, l.Expires = now+second/2*0x7fffffff, now+second/8*7*0x7fffffff, now+second*0x7fffffff
+		}},
 		"names": {map[uint8]string{6: "c0a83205" + "00000000", 119: "036c616e076578616d706c6500" + "036120620000"}, Given{},
 			func(l *Lease) {
 				l.DNS, l.Search = []netip.Addr{netip.MustParseAddr("192.168.50.5")}, []string{"lan.example"}

@@ -246,7 +246,7 @@ func (l *Lease) readTimes(m *dhcpv4.DHCPv4, now boottime.Instant) error {
 	t1, ok1 := seconds(m.Options.Get(dhcpv4.OptionRenewTimeValue))
 	t2, ok2 := seconds(m.Options.Get(dhcpv4.OptionRebindingTimeValue))
 	if !ok1 || !ok2 || t1 < time.Second || t1 > t2 || t2 > whole {
-		t1, t2 = whole/2, whole*7/8
+		t1, t2 = whole/2, whole/8*7 // in this order: seven times 68 years overflow
 	}
 	l.Renew, l.Rebind, l.Expires = now.Add(t1), now.Add(t2), now.Add(whole)
 	return nil

@@ -140,7 +140,7 @@ func (l *Lease) readTimes6(ia *dhcpv6.OptIANA, a *dhcpv6.OptIAAddress, now boott
 		if base < minTime {
 			base = whole
 		}
-		t1, t2 = base/2, base*4/5
+		t1, t2 = base/2, base/5*4 // in this order: four times 136 years overflow
 	}
 	l.Renew, l.Rebind, l.Expires = now.Add(t1), now.Add(t2), now.Add(whole)
 	l.Deprecated = now.Add(preferred)

@@ -30,6 +30,13 @@ func authority(t *testing.T) testenv.EtcdTLS {
 	files := testenv.EtcdTLS{
 		CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"),
 	}
+	issue(t, files)
+	return files
+}
+
+// issue writes a new authority and a new certificate by it to the files.
+func issue(t *testing.T, files testenv.EtcdTLS) {
+	t.Helper()
 	caKey, key := newKey(t), newKey(t)
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour),
@@ -48,7 +55,6 @@ func authority(t *testing.T) testenv.EtcdTLS {
 		t.Fatal(err)
 	}
 	write(t, files.Key, "EC PRIVATE KEY", der)
-	return files
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -133,6 +139,24 @@ func TestTLS(t *testing.T) {
 		all.Go(func() { wantRefused(t, what, other, wrong.words...) })
 	}
 	all.Wait()
+}
+
+// TestRenewedCertificates checks that a store that is open uses the files of TLS that replace earlier
+// ones: certificates expire, and a service runs for longer.
+func TestRenewedCertificates(t *testing.T) {
+	t.Parallel()
+	files := authority(t)
+	e := testenv.StartEtcdTLS(t, files)
+	c := etcdstore.Config{Endpoints: []string{e.Endpoint}, CA: files.CA, Cert: files.Cert, Key: files.Key}
+	a := mustOpen(t, c, "a")
+	keep(t, a, nothing)
+	mustClaim(t, a, lease("1", "192.168.50.9"))
+	e.Kill()
+	issue(t, files)
+	e.Start()
+	testenv.Eventually(t, "a claim with the new certificates", func() error {
+		return a.Claim(t.Context(), pool, lease("2", "192.168.50.10"))
+	})
 }
 
 // TestUser checks that a user with rights below the prefix suffices for all methods, and what is

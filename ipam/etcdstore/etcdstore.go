@@ -18,7 +18,9 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/lanyard-net/lanyard/ipam"
@@ -62,16 +64,21 @@ const (
 	maxPause       = 200 * time.Millisecond
 )
 
-// Open returns the store in a cluster. It connects only if the configuration has a user.
+// Open returns the store in a cluster. It connects only if the configuration has a user. It reads the
+// files of TLS, and each connection reads them again.
 func Open(c Config, h Host) (*Store, error) {
 	secret, err := c.tls()
 	if err != nil {
 		return nil, err
 	}
+	var options []grpc.DialOption
+	if secret != nil {
+		options = append(options, grpc.WithTransportCredentials(renewed{credentials.NewTLS(secret), c}))
+	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: secret, Username: c.User, Password: c.Password,
 		DialTimeout: methodTimeout, DialKeepAliveTime: 5 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
-		Logger: zap.NewNop(),
+		DialOptions: options, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		return nil, c.explain(err)

@@ -33,14 +33,15 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 		if err != nil {
 			return nil, err
 		}
-		if owned := v.kvs[2]; len(owned) > 0 {
-			lowest := slices.MinFunc(owned, compareAddrs)
-			r, err := s.heldAt(ctx, k, lowest, v.revision)
+		for _, owned := range slices.SortedFunc(slices.Values(v.kvs[2]), compareAddrs) {
+			r, err := s.heldAt(ctx, k, owned, l.Owner, v.revision)
 			if err != nil {
 				return nil, err
 			}
-			got = r.Addr
-			return session.carryOver(k, r), nil
+			if r != nil {
+				got = r.Addr
+				return session.carryOver(k, r), nil
+			}
 		}
 		others, err := s.otherShares(v.kvs[3])
 		if err != nil {
@@ -57,8 +58,8 @@ func (s *Store) Next(ctx context.Context, pool string, in ipam.Pool, l ipam.Leas
 		if err != nil {
 			return nil, err
 		}
-		none := clientv3.Compare(clientv3.CreateRevision(k.ownedBy(l.Owner)), "=", 0).WithPrefix()
-		w.conditions = append(w.conditions, none)
+		noMore := clientv3.Compare(clientv3.ModRevision(k.ownedBy(l.Owner)), "<", v.revision+1).WithPrefix()
+		w.conditions = append(w.conditions, noMore)
 		if moves {
 			w.then = append(w.then, clientv3.OpPut(k.next(), addrKey(found)))
 		}

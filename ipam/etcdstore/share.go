@@ -309,7 +309,7 @@ func (s *Store) Confirm(ctx context.Context, pool string, l ipam.Lease) error {
 				return nil, err
 			}
 		}
-		if err := s.endOthers(ctx, k, w, v, l.Addr); err != nil || len(w.then) == 0 {
+		if err := s.endOthers(ctx, k, w, v, l.Owner, l.Addr); err != nil || len(w.then) == 0 {
 			return nil, err
 		}
 		return w, nil
@@ -330,7 +330,9 @@ func (s *Store) replace(k keys, in session, held *row, v view, l ipam.Lease) (*w
 }
 
 // endOthers adds to w the end of the leases that the owner has besides that of an address.
-func (s *Store) endOthers(ctx context.Context, k keys, w *write, v view, keep netip.Addr) error {
+func (s *Store) endOthers(
+	ctx context.Context, k keys, w *write, v view, o ipam.Owner, keep netip.Addr,
+) error {
 	for _, owned := range v.kvs[4] {
 		a, err := addrOf(owned.Key)
 		if err != nil {
@@ -339,11 +341,7 @@ func (s *Store) endOthers(ctx context.Context, k keys, w *write, v view, keep ne
 		if a == keep {
 			continue
 		}
-		r, err := s.heldAt(ctx, k, owned, v.revision)
-		if err != nil {
-			return err
-		}
-		end, err := s.end(k, r, ipam.Quarantined, 0)
+		end, err := s.endOwned(ctx, k, owned, o, v.revision, 0)
 		if err != nil {
 			return err
 		}

@@ -122,11 +122,7 @@ func (s *Store) Release(ctx context.Context, pool string, o ipam.Owner, quaranti
 		}
 		all := &write{}
 		for _, owned := range v.kvs[0] {
-			r, err := s.heldAt(ctx, k, owned, v.revision)
-			if err != nil {
-				return nil, err
-			}
-			w, err := s.end(k, r, ipam.Quarantined, quarantine)
+			w, err := s.endOwned(ctx, k, owned, o, v.revision, quarantine)
 			if err != nil {
 				return nil, err
 			}
@@ -136,8 +132,26 @@ func (s *Store) Release(ctx context.Context, pool string, o ipam.Owner, quaranti
 	})
 }
 
-// heldAt returns the lease that a key of an owner stands for, at a revision.
-func (s *Store) heldAt(ctx context.Context, k keys, owned *mvccpb.KeyValue, revision int64) (*row, error) {
+// endOwned ends the lease that a key of an owner stands for. Without one, it removes the key.
+func (s *Store) endOwned(
+	ctx context.Context, k keys, owned *mvccpb.KeyValue, o ipam.Owner, revision int64, quarantine time.Duration,
+) (*write, error) {
+	r, err := s.heldAt(ctx, k, owned, o, revision)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return &write{[]clientv3.Cmp{unchanged(string(owned.Key), owned.ModRevision)},
+			[]clientv3.Op{clientv3.OpDelete(string(owned.Key))}}, nil
+	}
+	return s.end(k, r, ipam.Quarantined, quarantine)
+}
+
+// heldAt returns the lease that a key of an owner stands for, at a revision. It returns nil if the owner
+// does not have the lease: it was deleted by hand, and another owner may have the address.
+func (s *Store) heldAt(
+	ctx context.Context, k keys, owned *mvccpb.KeyValue, o ipam.Owner, revision int64,
+) (*row, error) {
 	a, err := addrOf(owned.Key)
 	if err != nil {
 		return nil, &ownError{err}
@@ -146,14 +160,14 @@ func (s *Store) heldAt(ctx context.Context, k keys, owned *mvccpb.KeyValue, revi
 	if err != nil {
 		return nil, err
 	}
-	if len(resp.Kvs) == 0 {
-		return nil, &ownError{fmt.Errorf("key %q has no lease", owned.Key)}
-	}
-	r, err := decode(resp.Kvs[0])
+	r, err := decodeOne(resp.Kvs)
 	if err != nil {
 		return nil, &ownError{err}
 	}
-	return &r, nil
+	if r == nil || r.Owner != o {
+		return nil, nil
+	}
+	return r, nil
 }
 
 // Decline implements [ipam.Store].

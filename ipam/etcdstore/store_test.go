@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,6 +75,51 @@ func TestStore(t *testing.T) {
 				return all
 			})
 		})
+	}
+}
+
+// TestDeletedLease checks that a lease that was deleted by hand neither prevents what its owner does
+// next, nor lets it end the lease of the one that has got the address since.
+func TestDeletedLease(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	c := etcdstore.Config{Endpoints: []string{e.Endpoint}}
+	a, b := mustOpen(t, c, "a"), mustOpen(t, c, "b")
+	keep(t, a, nothing)
+	keep(t, b, nothing)
+	released, again, confirms := lease("1", "192.168.50.9"), lease("2", "192.168.50.10"), lease("3", "192.168.50.11")
+	for _, l := range []ipam.Lease{released, again, confirms} {
+		mustClaim(t, a, l)
+	}
+	e.Ctl("del", "--prefix", "/lanyard/held/")
+	others := []ipam.Lease{lease("4", "192.168.50.9"), lease("5", "192.168.50.10"), lease("6", "192.168.50.11")}
+	for _, l := range others {
+		mustClaim(t, b, l)
+	}
+	if err := a.Release(t.Context(), pool, released.Owner, 0); err != nil {
+		t.Error(err)
+	}
+	again.Addr = netip.Addr{}
+	in := ipam.Pool{Subnet: netip.MustParsePrefix("192.168.50.0/28")}
+	if got, err := a.Next(t.Context(), pool, in, again); err != nil || got.String() != "192.168.50.1" {
+		t.Errorf("the next address is %s, %v", got, err)
+	}
+	confirms.Addr = netip.MustParseAddr("192.168.50.12")
+	if err := a.Confirm(t.Context(), pool, confirms); err != nil {
+		t.Error(err)
+	}
+	for _, l := range others {
+		if host := holders(t, a)[l.Addr.String()]; host != "b" {
+			t.Errorf("%s is held by host %q", l.Addr, host)
+		}
+	}
+	for _, o := range []ipam.Owner{again.Owner, confirms.Owner} {
+		if err := a.Release(t.Context(), pool, o, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := strings.Count(e.Ctl("get", "--prefix", "--keys-only", "/lanyard/owner/"), "/lanyard/"); n != len(others) {
+		t.Errorf("%d keys of owners are left, want %d", n, len(others))
 	}
 }
 

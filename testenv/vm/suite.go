@@ -21,14 +21,14 @@ var suitesKnown = []string{"bookworm", "trixie", "forky"}
 var suitePackages = []string{
 	"runc", "crun", "podman", "conmon", "netavark", "aardvark-dns", "nftables", "passt", "slirp4netns",
 	"etcd-server", "etcd-client", "uidmap", "fuse-overlayfs", "busybox-static", "ca-certificates",
-	"systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session",
+	"systemd", "systemd-sysv", "libpam-systemd", "dbus", "dbus-user-session", "radvd",
 	"iproute2", "iputils-ping", "kmod", "procps", "make", "xz-utils",
 }
 
 // dockerPackages are installed in the suites with a Docker that knows CDI (bookworm's does not), and
 // dockerUnits are disabled, so that Docker does not start with systemd.
 var (
-	dockerPackages = []string{"docker.io", "docker-cli", "docker-compose", "containerd"}
+	dockerPackages = []string{"docker.io", "docker-cli", "docker-compose", "containerd", "containernetworking-plugins"}
 	dockerUnits    = []string{"docker.service", "docker.socket", "containerd.service"}
 )
 

@@ -25,6 +25,8 @@ type Neighbour struct {
 	PVID uint16 `json:"pvid,omitzero"`
 	// VLANs are those that the switch names for the port, sorted. Empty: it does not say.
 	VLANs []uint16 `json:"vlans"`
+	// TTL is for how many seconds a frame says this; 0 if it is not from a frame.
+	TTL uint16 `json:"ttl,omitzero"`
 }
 
 // EtherType is the protocol of LLDP frames.
@@ -88,7 +90,7 @@ func Parse(frame []byte) (n Neighbour, err error) {
 			if len(value) != 2 {
 				return Neighbour{}, errShort
 			}
-			if binary.BigEndian.Uint16(value) == 0 {
+			if n.TTL = binary.BigEndian.Uint16(value); n.TTL == 0 {
 				return Neighbour{}, ErrLeaves
 			}
 		case tlvSystemName:

@@ -75,6 +75,9 @@ func TestParse(t *testing.T) {
 		if len(got.VLANs) == 0 {
 			got.VLANs = nil
 		}
+		if c.err == nil {
+			c.want.TTL = 120
+		}
 		if !errors.Is(err, c.err) || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
@@ -183,5 +186,23 @@ func TestMemory(t *testing.T) {
 	left, err := os.ReadDir(string(m))
 	if err != nil || len(left) != 1 {
 		t.Errorf("files %v, %v, want one", left, err)
+	}
+}
+
+// TestSaidAgo checks that what a frame says is not repeated as true when the frame is not valid any more.
+func TestSaidAgo(t *testing.T) {
+	n, err := Parse(frame(chassis, port, ttl, end))
+	if err != nil || n.TTL != 120 {
+		t.Fatalf("%+v, %v: want a TTL of 120 s", n, err)
+	}
+	n = Neighbour{Switch: "sw-a", Port: "7", VLANs: []uint16{50}, TTL: n.TTL}
+	tags := ether.Tags{{TPID: ether.Dot1Q, VID: 50}}
+	for age, want := range map[time.Duration]string{
+		2 * time.Minute: `port "7" of switch "sw-a" carries VLAN 50: look at the ports behind it (heard 2m0s ago)`,
+		3 * time.Minute: `it was port "7" of switch "sw-a" 3m0s ago: "lanyard lldp eth0" hears what it carries now`,
+	} {
+		if got := n.SaidAgo(age, "eth0", tags); got != want {
+			t.Errorf("after %v: %s, want %s", age, got, want)
+		}
 	}
 }

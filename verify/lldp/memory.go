@@ -80,3 +80,13 @@ func (n Neighbour) Says(tags ether.Tags) string {
 	}
 	return fmt.Sprintf("it is %s, which does not name its VLANs", n)
 }
+
+// SaidAgo returns what the switch said in a frame that a link received some time ago: what Says does,
+// while the frame is valid. After that, the port may carry other VLANs (IEEE 802.1AB-2016, TTL TLV).
+func (n Neighbour) SaidAgo(age time.Duration, link string, tags ether.Tags) string {
+	age = age.Round(time.Second)
+	if age > time.Duration(n.TTL)*time.Second {
+		return fmt.Sprintf("it was %s %v ago: \"lanyard lldp %s\" hears what it carries now", n, age, link)
+	}
+	return fmt.Sprintf("%s (heard %v ago)", n.Says(tags), age)
+}

@@ -35,7 +35,7 @@ var claims = []struct {
 			return arp.Packet{Destination: broadcast, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr,
 				Target: broadcast, TargetIP: addr}.Frame()
 		},
-		gateway: []string{"socket"}, conflict: []string{"table", "socket"},
+		conflict: []string{"table", "socket"},
 	}, {
 		name: "ARP request for another", addr: free4,
 		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
@@ -67,6 +67,14 @@ var claims = []struct {
 		},
 		conflict: []string{"socket"},
 	}, {
+		name: "ARP reply with a priority and no VLAN", addr: free4,
+		frame: func(claimant, own ether.MAC, addr netip.Addr) ([]byte, error) {
+			frame, err := arp.Packet{Destination: own, Source: claimant, Reply: true, Sender: claimant, SenderIP: addr,
+				Target: own, TargetIP: netip.IPv4Unspecified()}.Frame()
+			return withTag(frame, []byte{0x81, 0x00, 0xa0, 0}), err
+		},
+		gateway: []string{"table", "socket"}, conflict: []string{"table", "socket"},
+	}, {
 		name: "gratuitous ARP of VLAN 60", addr: free4,
 		frame: func(claimant, _ ether.MAC, addr netip.Addr) ([]byte, error) {
 			return tagged(arp.Announce(claimant, addr))
@@ -87,8 +95,11 @@ func tagged(frame []byte, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(frame[:12], []byte{0x81, 0x00, 0, 60}, frame[12:]), nil
+	return withTag(frame, []byte{0x81, 0x00, 0, 60}), nil
 }
+
+// withTag returns a frame with a tag of 4 bytes.
+func withTag(frame, tag []byte) []byte { return slices.Concat(frame[:12], tag, frame[12:]) }
 
 // TestClaims checks for each frame and prober which questions it answers.
 func TestClaims(t *testing.T) {
@@ -109,6 +120,44 @@ func TestClaims(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestAnswersToOthers has a station send what a parent's socket hears and no answer to the parent is: replies
+// to a container on it, and announcements while a gateway is asked from an address.
+func TestAnswersToOthers(t *testing.T) {
+	l, _ := mustLab(t)
+	claimant := l.AddClaimant(0)
+	other := mustContainerLink(t, l)
+	trunk, err := l.Host.Netlink().LinkByName(l.Trunk)
+	must(t, err)
+	p := containerLink{l.Host, trunk.Attrs().Index, ether.MAC(trunk.Attrs().HardwareAddr)}
+	from := p.mac.ProbeLinkLocal()
+	reply := func(to ether.MAC) ([]byte, error) {
+		return arp.Packet{Destination: to, Source: claimant.MAC, Reply: true, Sender: claimant.MAC, SenderIP: free4,
+			Target: to, TargetIP: netip.IPv4Unspecified()}.Frame()
+	}
+	advert := func(to ether.MAC) ([]byte, error) {
+		return ndp.Message{Destination: to, Source: claimant.MAC, From: free6, To: from, Target: free6,
+			Advert: true, Solicited: true, LinkLayer: claimant.MAC}.Frame()
+	}
+	for _, c := range []struct {
+		name  string
+		frame func() ([]byte, error)
+		q     verify.Question
+		want  bool
+	}{
+		{"ARP reply to the parent", func() ([]byte, error) { return reply(p.mac) }, verify.Question{Addr: free4}, true},
+		{"ARP reply to a container", func() ([]byte, error) { return reply(other.mac) }, verify.Question{Addr: free4}, false},
+		{"NA to the parent", func() ([]byte, error) { return advert(p.mac) }, verify.Question{Addr: free6, From: from}, true},
+		{"NA to a container", func() ([]byte, error) { return advert(other.mac) },
+			verify.Question{Addr: free6, From: from}, false},
+		{"unsolicited NA", func() ([]byte, error) { return ndp.Announce(claimant.MAC, free6) },
+			verify.Question{Addr: free6, From: from}, false},
+	} {
+		frame, err := c.frame()
+		must(t, err)
+		p.do(t, func() error { return claim(t, p, claimant, c.name, "socket", frame, c.q, c.want) })
 	}
 }
 

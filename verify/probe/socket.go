@@ -173,13 +173,22 @@ func (s *Socket) claim(frame []byte) (netip.Addr, ether.MAC) {
 	switch {
 	case !ok, mac == s.mac: // an own frame that a switch has returned
 		return addr, ether.MAC{}
-	case !q.Conflict && kind != isReply:
-		// A gateway must answer: its own question does not prove that frames reach it.
+	case !q.Conflict && (kind != isReply || !s.isTo(frame, q)):
+		// A gateway must answer this interface: its own questions, its announcements and its answers to
+		// other stations do not prove that frames reach it. A parent and a link in mode passthru hear those, too.
 		return addr, ether.MAC{}
 	case q.Held && kind == isProbe:
 		return addr, ether.MAC{}
 	}
 	return addr, mac
+}
+
+// isTo reports whether a frame has the destination that an answer to a question has: the MAC that asked,
+// or all nodes if an IPv6 gateway was asked from :: (RFC 4861 §7.2.4).
+func (s *Socket) isTo(frame []byte, q verify.Question) bool {
+	to := ether.MAC(frame[:6])
+	toAll := q.Addr.Is6() && !q.From.IsValid() && to[0]&1 != 0
+	return to == s.mac || toAll
 }
 
 // kind says how a frame claims an address.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,8 +21,7 @@ func listen(path string) (*net.UnixListener, error) {
 	if os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
 		return passed(os.Getenv("LISTEN_FDS"))
 	}
-	// No service uses this socket, because the caller holds the lock. A killed one left it.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeUnused(path); err != nil {
 		return nil, err
 	}
 	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
@@ -32,6 +32,34 @@ func listen(path string) (*net.UnixListener, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// endTime is the time in which the kernel closes the socket of a service that was killed. It closes
+// the file with its lock first, so that the next service may have the lock by then.
+const endTime = time.Second
+
+// removeUnused removes the socket that a killed service left. No other service uses it, because the
+// caller holds the lock. But systemd may listen there, and would not notice that its socket is gone:
+// after the end of this service, hooks would find none.
+func removeUnused(path string) error {
+	for end := time.Now().Add(endTime); ; time.Sleep(endTime / 100) {
+		// With another type of socket, connect(2) fails, and systemd starts no service for it.
+		c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case errors.Is(err, unix.ECONNREFUSED):
+			return os.Remove(path)
+		case err != nil && !errors.Is(err, unix.EPROTOTYPE) && !errors.Is(err, unix.EAGAIN):
+			return err
+		case err == nil:
+			_ = c.Close()
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("a program listens on %s already: for systemd's socket, use \"systemctl start lanyard\", or "+
+				"run \"systemctl stop lanyard.socket\" first", path)
+		}
+	}
 }
 
 func passed(count string) (*net.UnixListener, error) {
