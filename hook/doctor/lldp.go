@@ -79,7 +79,7 @@ func (d *Doctor) neighbour(ctx context.Context, s subject, p link.Parent) *lldp.
 		text += fmt.Sprintf(", untagged frames in VLAN %d", n.PVID)
 	}
 	if len(n.VLANs) > 0 {
-		text += ", VLANs " + n.List()
+		text += ", " + n.Named()
 	}
 	s.add(OK, "switch", "%s", text)
 	return n

@@ -33,8 +33,8 @@ expect 0 ' 0% packet loss' host1 sudo podman exec on-web50 ping -c 3 "$address"
 # gateway-silent. Both say what the switch says of its port.
 step a wrong VLAN on the port of host1
 on switch sudo set-vlan host1 60
-expect 1 'carries VLANs 60, and not 50: add it there' host1 sudo lanyard doctor eth1.50
-expect 1 'carries VLANs 60, and not 10: add it there' host1 sudo lanyard verify --all
+expect 1 'carries VLAN 60, and not 50: add it there' host1 sudo lanyard doctor eth1.50
+expect 1 'carries VLAN 60, and not 10: add it there' host1 sudo lanyard verify --all
 expect 0 ' ok ' host2 sudo lanyard verify --all
 expect 0 '' host1 sudo podman restart on-web50
 expect 0 'web50 .* \(vlan\|gateway\)-silent ' host1 sudo lanyard ps

@@ -196,6 +196,14 @@ func (n Neighbour) List() string {
 	return strings.Join(words, ", ")
 }
 
+// Named returns the VLANs as sentences name them: "VLAN 60", or "VLANs 10, 50".
+func (n Neighbour) Named() string {
+	if len(n.VLANs) == 1 {
+		return "VLAN " + n.List()
+	}
+	return "VLANs " + n.List()
+}
+
 // Differs says how the VLANs of the port differ from what frames with these tags need. It returns
 // "" if they do not, or if the switch does not say. A switch may leave out VLANs that do not fit its
 // frame, so only frames on the wire prove that a VLAN is missing.
@@ -208,7 +216,7 @@ func (n Neighbour) Differs(tags ether.Tags) string {
 		return fmt.Sprintf("VLAN %d is the PVID of %s, for untagged frames: make it tagged there, or use the trunk itself "+
 			"as parent", vid, n)
 	case len(n.VLANs) > 0 && !slices.Contains(n.VLANs, vid):
-		return fmt.Sprintf("%s carries VLANs %s, and not %d: add it there", n, n.List(), vid)
+		return fmt.Sprintf("%s carries %s, and not %d: add it there", n, n.Named(), vid)
 	}
 	return ""
 }

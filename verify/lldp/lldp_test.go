@@ -151,6 +151,8 @@ func TestSays(t *testing.T) {
 		want      string
 	}{
 		{n, vlan(60), `port "7" of switch "sw-a" carries VLANs 10, 50, and not 60: add it there`},
+		{Neighbour{Switch: "sw-a", Port: "7", VLANs: []uint16{10}}, vlan(60),
+			`port "7" of switch "sw-a" carries VLAN 10, and not 60: add it there`},
 		{n, vlan(50), `port "7" of switch "sw-a" carries VLAN 50: look at the ports behind it`},
 		{n, vlan(1), `VLAN 1 is the PVID of port "7" of switch "sw-a", for untagged frames: make it tagged there, or use ` +
 			`the trunk itself as parent`},

@@ -74,9 +74,9 @@ func (n Neighbour) Says(tags ether.Tags) string {
 	case len(tags) > 0 && len(n.VLANs) > 0 && tags[0].TPID == ether.Dot1Q:
 		return fmt.Sprintf("%s carries VLAN %d: look at the ports behind it", n, tags[0].VID)
 	case len(tags) == 0 && len(n.VLANs) > 0:
-		return fmt.Sprintf("%s names VLANs %s, and none for untagged frames", n, n.List())
+		return fmt.Sprintf("%s names %s, and none for untagged frames", n, n.Named())
 	case len(n.VLANs) > 0:
-		return fmt.Sprintf("it is %s, which names VLANs %s of 802.1Q only", n, n.List())
+		return fmt.Sprintf("it is %s, which names %s of 802.1Q only", n, n.Named())
 	}
 	return fmt.Sprintf("it is %s, which does not name its VLANs", n)
 }
