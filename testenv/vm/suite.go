@@ -34,10 +34,14 @@ var (
 
 // packagesOf returns the packages of a suite.
 func packagesOf(suite string) []string {
-	if suite == "bookworm" {
-		return suitePackages
+	all := slices.Clip(suitePackages)
+	if suite != "bookworm" {
+		all = append(all, dockerPackages...)
 	}
-	return append(slices.Clip(suitePackages), dockerPackages...)
+	if suite != "forky" { // which has no ISC server any more
+		all = append(all, "isc-dhcp-server")
+	}
+	return all
 }
 
 // findSuite returns the directory of a suite's userland in the cache. If it is not there, findSuite
