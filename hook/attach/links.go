@@ -138,12 +138,15 @@ const busyMACTimeout = time.Second
 
 // createWithFreeMAC creates the interface. If the derived MAC stays in use on the parent, it
 // creates the interface with another one: Docker derives the MACs of containers on the same
-// parent in the same way. A MAC that the container requested is not replaced.
+// parent in the same way.
 func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
+	if !t.want.MAC.IsZero() && !t.def.SharesMAC() {
+		return t.createWithNamedMAC(ctx)
+	}
+	if t.def.SharesMAC() || t.rec.Guard != nil {
 		return t.create(ctx)
 	}
 	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
@@ -164,4 +167,24 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 		return err
 	}
 	return t.forgetFormer()
+}
+
+// createWithNamedMAC creates the interface with the MAC that the container requests, which is not
+// replaced. A link of the host keeps its MAC, and the attach fails at once. The MAC of an ended
+// container is free as soon as the kernel has deleted its namespace.
+func (t *attempt) createWithNamedMAC(ctx context.Context) error {
+	holder, err := t.Host.MacvlanWithMAC(t.parent.Index, t.want.MAC)
+	if err != nil {
+		return err
+	}
+	if holder != "" {
+		return fmt.Errorf("cannot use MAC %s: link %q of this host has it on %q: delete that link, or choose another "+
+			"with io.lanyard.mac", t.want.MAC, holder, t.parent.Name)
+	}
+	err = t.create(ctx)
+	if errors.Is(err, link.ErrMACBusy) {
+		return fmt.Errorf("cannot use MAC %s: a macvlan on %q in another network namespace has it: end the processes "+
+			"of that namespace, or choose another with io.lanyard.mac (%w)", t.want.MAC, t.parent.Name, err)
+	}
+	return err
 }
