@@ -95,10 +95,34 @@ func (t *attempt) create(ctx context.Context) error {
 	return err
 }
 
-// setSysctls sets what the container requests for its interface. It must run inside the namespace.
+// setSysctls sets what the container requests for its interface, and before it what several interfaces
+// need. It must run inside the namespace.
 func (t *attempt) setSysctls() error {
+	if err := t.separateARP(); err != nil {
+		return err
+	}
 	for _, s := range t.rec.Sysctls {
 		if err := link.SetSysctl(t.rec.Interface, s.Key, s.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// separateARP makes the interfaces of a container with several networks answer ARP requests for their
+// own addresses only. By default Linux answers for every address of the namespace on every interface,
+// so that stations of a LAN with two of them learn the MAC of either, and see an address conflict.
+func (t *attempt) separateARP() error {
+	list, err := t.ns.OnHostParents()
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(i link.Interface) bool { return !i.Marked })
+	if len(list) < 2 {
+		return nil
+	}
+	for _, i := range list {
+		if err := link.SeparateARP(i.Name); err != nil {
 			return err
 		}
 	}
