@@ -65,7 +65,7 @@ func run(args []string) int {
 		return 0
 	}
 	// The runtime may have no timeout, and would then wait without end: for a stdin that is
-	// never closed, or for a service that works and works.
+	// never closed, or for a service that never finishes.
 	defer o.Limit(func(text string) {
 		say(text + " (--timeout)")
 		os.Exit(1)
@@ -119,7 +119,7 @@ func parse(args []string) (o options, err error) {
 			args = args[1:]
 		case "createRuntime", "prestart", "createContainer", "poststop":
 			if o.stage != "" {
-				return o, usageError(arg + ": the stage is " + o.stage + " already: name one")
+				return o, usageError("two stages, " + o.stage + " and " + arg + ": name one")
 			}
 			o.stage = arg
 		default:

@@ -254,7 +254,7 @@ func TestServiceAbsent(t *testing.T) {
 		want  string
 	}{
 		"another release": {0, `{"version":1,"error":"message has version 2"}`, "of another release"},
-		"a user":          {1000, "0", "listens uid 1000, not root"},
+		"a user":          {1000, "0", "uid 1000, not root, listens at"},
 		"an end":          {0, "", "the service ended before it replied"},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -12,7 +12,7 @@ const maxState = 1 << 20
 
 // stateOf reads the state, and reports whether it may have an annotation of Lanyard's. required is true
 // only with Docker's device: a state that chooses no network is an error then. What decodes the state
-// later would take the container for one that is not ours.
+// later would ignore the container.
 func stateOf(r io.Reader, required bool) (state []byte, ours bool, err error) {
 	if state, err = readState(r); err != nil {
 		return nil, false, err

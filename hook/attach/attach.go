@@ -67,7 +67,7 @@ func (l *Local) attachAll(
 	}
 	r.Trace.Mark("namespace")
 	defaults := claimedDefaults(r)
-	var fresh []hook.Attachment
+	var createdSoFar []hook.Attachment
 	var outage error
 	for _, w := range r.Wants {
 		t := attempt{
@@ -76,11 +76,11 @@ func (l *Local) attachAll(
 		}
 		a, created, err := l.attachWant(ctx, t, id)
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, r, fresh...))
+			return nil, errors.Join(fmt.Errorf("network %q: %w", w.Network, err), l.undo(ctx, r, createdSoFar...))
 		}
 		got = append(got, a)
 		if created {
-			fresh = append(fresh, a)
+			createdSoFar = append(createdSoFar, a)
 		}
 		for _, g := range a.Defaults {
 			defaults[hook.FamilyOf(g)] = true
@@ -101,23 +101,25 @@ func claimedDefaults(r hook.Request) map[hook.Family]bool {
 }
 
 // attachWant attaches one interface. After a late conflict it starts again with another address:
-// another host has started a container with the same address at the same time. fresh is false if
+// another host has started a container with the same address at the same time. created is false if
 // the namespace already had the interface.
-func (l *Local) attachWant(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, fresh bool, err error) {
+func (l *Local) attachWant(
+	ctx context.Context, t attempt, id hook.Netns,
+) (rec hook.Attachment, created bool, err error) {
 	for range maxCandidates {
-		rec, fresh, err = l.attach(ctx, t, id)
+		rec, created, err = l.attach(ctx, t, id)
 		var late *lateConflict
 		if !errors.As(err, &late) {
 			break
 		}
 		t.pickRandom = true // in the same order, both hosts would choose the same address again
 	}
-	return rec, fresh, err
+	return rec, created, err
 }
 
 // attach creates one interface in the namespace, or joins the attachment of the one that it has.
-// On an error, it undoes its record. fresh is false if the namespace already had the interface.
-func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, fresh bool, err error) {
+// On an error, it undoes its record. created is false if the namespace already had the interface.
+func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, created bool, err error) {
 	if err := t.loadNetwork(); err != nil {
 		return rec, false, err
 	}

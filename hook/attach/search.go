@@ -7,7 +7,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// maxCandidates is the number of addresses that one attach tries while each has a claimant.
+// maxCandidates is the number of addresses that one attach tries while each has a claimant, and how often
+// a request attaches while each attach ends with a late conflict.
 const maxCandidates = 8
 
 // verifyAndConfigure probes the LAN, sets addresses and routes, and judges the answers. If a

@@ -23,20 +23,21 @@ const (
 )
 
 // ErrWithout is returned if the caller has to go on without the service, and nothing is wrong: no
-// service listens, or the request is not for it.
+// service listens, the service is not responsible for the container, or the request is longer than a
+// message may be.
 var ErrWithout = errors.New("no service")
 
-// AskHook has the service carry out a stage of the hook.
+// AskHook has the service carry out a stage of the hook. The results are those of ask.
 func (m Messenger) AskHook(stage string, state []byte) (text string, ok bool, err error) {
 	return m.ask(func(left time.Duration) []byte {
 		return wire.HookRequest(stage, left, os.Getenv("LANYARD_TRACE") == "1", state)
 	})
 }
 
-// ask has the service carry out a request, and returns its output, or, if ok is false, the reason of
-// the failure. request returns the message, for the rest of the timeout. After an error the caller
-// goes on without the service, which may have begun: the next attach joins an attachment that exists,
-// and undoes one that a killed service has begun.
+// ask has the service carry out a request, and returns its output, or, if ok is false, the reason for
+// the failure. request returns the message, with the remaining time. After an error, which is
+// ErrWithout if nothing is wrong, the caller goes on without the service. The service may have begun:
+// the next attach joins an attachment that exists, and undoes one that a killed service has begun.
 func (m Messenger) ask(request func(left time.Duration) []byte) (text string, ok bool, err error) {
 	for {
 		reply, err := m.exchange(request(max(m.Left(), time.Millisecond)))
@@ -52,7 +53,7 @@ func (m Messenger) ask(request func(left time.Duration) []byte) (text string, ok
 		case reply[0] == wire.NotMine && text == "":
 			return "", false, ErrWithout
 		case reply[0] == wire.NotMine:
-			return "", false, errors.New("the service: " + text)
+			return "", false, errors.New("the service declined: " + text)
 		case reply[0] != wire.Later:
 			return "", false, errors.New("the service is of another release: run \"systemctl restart lanyard\"")
 		}
@@ -70,7 +71,7 @@ func (m Messenger) exchange(request []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer service.Close()
-	// The service may have replied and closed without reading. What it said is next in the queue.
+	// The service may have replied and closed without reading. Its reply is still in the socket's queue.
 	_, werr := service.Write(request)
 	for {
 		reply, err := receive(service)
@@ -78,9 +79,9 @@ func (m Messenger) exchange(request []byte) ([]byte, error) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil, errors.New("the service gave no sign of life for " + signTime.String())
 		case err != nil:
-			return nil, errors.New("the service: " + err.Error())
+			return nil, errors.New("read from the service: " + err.Error())
 		case len(reply) == 0 && werr != nil:
-			return nil, errors.New("the service: " + werr.Error())
+			return nil, errors.New("write to the service: " + werr.Error())
 		case len(reply) == 0:
 			return nil, errors.New("the service ended before it replied")
 		case reply[0] != wire.StillBusy:
@@ -107,8 +108,8 @@ func (m Messenger) dial() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "service"), nil
 }
 
-// connect connects to the service. It returns ErrWithout if none listens, and an error if it is
-// not root who does.
+// connect connects to the service. It returns ErrWithout if none listens, and an error if the
+// listener is not root.
 func (m Messenger) connect(fd int) error {
 	limit := unix.NsecToTimeval(int64(connectTime))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
@@ -130,9 +131,9 @@ func (m Messenger) connect(fd int) error {
 	return checkRoot(fd, path)
 }
 
-// checkRoot stops a user who listens in the place of the service, and would be told what root's
-// containers are, and would say that they are attached. In a user namespace root has no uid, but
-// there the user could replace the hook itself.
+// checkRoot returns an error if the listener is not root: a user who listens in place of the service
+// would read the states of root's containers, and could report attachments that do not exist. In a user
+// namespace root has no uid, but there the user could replace the hook itself.
 func checkRoot(fd int, path string) error {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -148,7 +149,7 @@ func checkRoot(fd int, path string) error {
 	if strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295" {
 		return nil
 	}
-	return errors.New("at " + path + " listens uid " + strconv.Itoa(int(peer.Uid)) + ", not root: remove the socket")
+	return errors.New("uid " + strconv.Itoa(int(peer.Uid)) + ", not root, listens at " + path + ": remove the socket")
 }
 
 // receive receives one packet, which is empty if the service has closed the connection.
@@ -162,7 +163,7 @@ func receive(service *os.File) ([]byte, error) {
 		n, err = service.Read(b) // the service has closed before it read all: its reply is next
 	}
 	if errors.Is(err, io.EOF) {
-		n, err = service.Read(b) // it may have replied in the moment between the look and the end
+		n, err = service.Read(b) // it may have replied between the read and its close
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil

@@ -13,8 +13,8 @@ type Messenger struct {
 	Remedy  string        // what to do if lanyard-attach is missing
 }
 
-// Left returns the rest of the timeout, in whole tenths of a second: an error names it, and the
-// first milliseconds do not matter.
+// Left returns the remaining time, rounded up to a tenth of a second, because errors name it. It is
+// zero or less after the timeout.
 func (m Messenger) Left() time.Duration {
 	return m.Timeout - time.Since(m.Start).Truncate(100*time.Millisecond)
 }
@@ -25,8 +25,8 @@ func (m Messenger) Late() string { return "not done after " + m.Timeout.String()
 // grace is the time for undoing an attach after the timeout.
 const grace = 5 * time.Second
 
-// Limit calls expire if the command is not done, and not undone, after the timeout. The caller stops
-// the timer.
+// Limit calls expire at the end of the timeout and of the time for undoing, unless the caller stops the
+// timer by then.
 func (m Messenger) Limit(expire func(text string)) *time.Timer {
 	return time.AfterFunc(m.Timeout+grace, func() { expire(m.Late()) })
 }

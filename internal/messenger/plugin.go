@@ -23,11 +23,11 @@ func ForPlugin() Messenger {
 
 // AskPlugin has the service carry out a command of a plugin. netns is the path of the container's
 // network namespace, if the command needs one. The service may see another file there, or none: so it
-// is told which file this process sees.
+// is told which file this process sees. The results are those of ask.
 func (m Messenger) AskPlugin(plugin, command, netns string, input []byte) (text string, ok bool, err error) {
 	var st unix.Stat_t
 	if netns != "" {
-		_ = unix.Stat(netns, &st) // no file is inode 0, for which the service does nothing
+		_ = unix.Stat(netns, &st) // without a file, the inode is 0, which the service declines
 	}
 	return m.ask(func(left time.Duration) []byte {
 		return wire.PluginRequest(plugin, command, netns, st.Ino, left, input)
