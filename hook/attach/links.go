@@ -95,10 +95,34 @@ func (t *attempt) create(ctx context.Context) error {
 	return err
 }
 
-// setSysctls sets what the container requests for its interface. It must run inside the namespace.
+// setSysctls sets what the container requests for its interface, and before it what several interfaces
+// need. It must run inside the namespace.
 func (t *attempt) setSysctls() error {
+	if err := t.separateARP(); err != nil {
+		return err
+	}
 	for _, s := range t.rec.Sysctls {
 		if err := link.SetSysctl(t.rec.Interface, s.Key, s.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// separateARP makes the interfaces of a container with several networks answer ARP requests for their
+// own addresses only. By default Linux answers for every address of the namespace on every interface,
+// so that stations of a LAN with two of them learn the MAC of either, and see an address conflict.
+func (t *attempt) separateARP() error {
+	list, err := t.ns.OnHostParents()
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(i link.Interface) bool { return !i.Marked })
+	if len(list) < 2 {
+		return nil
+	}
+	for _, i := range list {
+		if err := link.SeparateARP(i.Name); err != nil {
 			return err
 		}
 	}
@@ -138,12 +162,15 @@ const busyMACTimeout = time.Second
 
 // createWithFreeMAC creates the interface. If the derived MAC stays in use on the parent, it
 // creates the interface with another one: Docker derives the MACs of containers on the same
-// parent in the same way. A MAC that the container requested is not replaced.
+// parent in the same way.
 func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	if !t.want.MAC.IsZero() || t.def.SharesMAC() || t.rec.Guard != nil {
+	if !t.want.MAC.IsZero() && !t.def.SharesMAC() {
+		return t.createWithNamedMAC(ctx)
+	}
+	if t.def.SharesMAC() || t.rec.Guard != nil {
 		return t.create(ctx)
 	}
 	soon, cancel := context.WithTimeout(ctx, busyMACTimeout)
@@ -164,4 +191,24 @@ func (t *attempt) createWithFreeMAC(ctx context.Context) error {
 		return err
 	}
 	return t.forgetFormer()
+}
+
+// createWithNamedMAC creates the interface with the MAC that the container requests, which is not
+// replaced. A link of the host keeps its MAC, and the attach fails at once. The MAC of an ended
+// container is free as soon as the kernel has deleted its namespace.
+func (t *attempt) createWithNamedMAC(ctx context.Context) error {
+	holder, err := t.Host.MacvlanWithMAC(t.parent.Index, t.want.MAC)
+	if err != nil {
+		return err
+	}
+	if holder != "" {
+		return fmt.Errorf("cannot use MAC %s: link %q of this host has it on %q: delete that link, or choose another "+
+			"with io.lanyard.mac", t.want.MAC, holder, t.parent.Name)
+	}
+	err = t.create(ctx)
+	if errors.Is(err, link.ErrMACBusy) {
+		return fmt.Errorf("cannot use MAC %s: a macvlan on %q in another network namespace has it: end the processes "+
+			"of that namespace, or choose another with io.lanyard.mac (%w)", t.want.MAC, t.parent.Name, err)
+	}
+	return err
 }

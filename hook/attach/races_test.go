@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -224,6 +225,28 @@ func TestMACOnForeignLink(t *testing.T) {
 		t.Errorf("record is %+v, %d endpoints", a, w.Watched())
 	}
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+}
+
+// TestNamedMACOnForeignLink requests the MAC of a link that Lanyard did not create, in the host's
+// namespace and in another one, as containers of an engine that were not cleaned up have
+// (containers/netavark#1308, lxc/lxc#4694).
+func TestNamedMACOnForeignLink(t *testing.T) {
+	w, _ := lan(t, nil)
+	const mac = "02:00:00:00:00:30"
+	hooklab.IP(t, w.Host, "link add mv0 link "+w.Trunk+" address "+mac+" type macvlan mode bridge")
+	hooklab.IP(t, w.Host, "link set mv0 up")
+	c := testenv.NewContainer(t)
+	w.Refused("on the host", w.Attach("c1", c, "network=web", "mac="+mac), 1, "cannot use MAC "+mac,
+		`link "mv0" of this host has it`, "io.lanyard.mac")
+
+	left := testenv.NewContainer(t)
+	hooklab.IP(t, w.Host, "link set mv0 netns "+strconv.Itoa(left.Pid))
+	hooklab.IP(t, left.Namespace, "link set mv0 up")
+	o := w.Run(hooklab.State("c1", c.Pid, "network=web", "mac="+mac), []string{"--timeout", "2s", "createRuntime"})
+	w.Refused("in a namespace", o, 1, "cannot use MAC "+mac, "in another network namespace has it", "io.lanyard.mac")
+	left.End(t)
+	w.MustAttach("c1", c, "network=web", "mac="+mac)
+	w.DetachAndEnd("c1", c)
 }
 
 // TestJoinIsJudged checks that a container that joins an interface has its own verify

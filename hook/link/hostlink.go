@@ -231,3 +231,23 @@ func (h *Host) HostLinkAt(index int) (name string, mac ether.MAC, err error) {
 	}
 	return l.Attrs().Name, ether.MACOf(l.Attrs().HardwareAddr), nil
 }
+
+// MacvlanWithMAC returns the name of the macvlan or macvtap in the host's namespace that is up on the
+// link with the ifindex parent and has that MAC, or "". A macvlan that is down does not hold its MAC
+// (macvlan_open in drivers/net/macvlan.c).
+func (h *Host) MacvlanWithMAC(parent int, mac ether.MAC) (name string, err error) {
+	links, err := dump(h.handle.LinkList)
+	if err != nil {
+		return "", fmt.Errorf("list the host's links: %w", explainErrno(err))
+	}
+	for _, l := range links {
+		if kind := l.Type(); kind != "macvlan" && kind != "macvtap" {
+			continue
+		}
+		a := l.Attrs()
+		if a.ParentIndex == parent && a.NetNsID < 0 && isUp(l) && ether.MACOf(a.HardwareAddr) == mac {
+			return a.Name, nil
+		}
+	}
+	return "", nil
+}

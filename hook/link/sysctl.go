@@ -24,6 +24,20 @@ func SetSysctl(ifname, key string, value int) error {
 	return writeSysctl(path, strconv.Itoa(value))
 }
 
+// SeparateARP makes an interface in the calling thread's namespace answer ARP requests for its own
+// addresses only (arp_ignore 1). It keeps another value than the default, 0: the container requested it.
+func SeparateARP(ifname string) error {
+	key := "ipv4/conf/" + ifname + "/arp_ignore"
+	if !filepath.IsLocal(key) {
+		return fmt.Errorf("sysctl %s is not below net", clip(key))
+	}
+	now, err := os.ReadFile("/proc/sys/net/" + key)
+	if err != nil || strings.TrimSpace(string(now)) != "0" {
+		return nil // a kernel without the sysctl, or an interface that is gone, has nothing to set
+	}
+	return writeSysctl(key, "1")
+}
+
 // writeSysctl writes a value below /proc/sys/net ("ipv6/conf/eth0/accept_ra"), in the calling
 // thread's namespace. It returns nil for a missing key: the kernel or the interface does not have
 // that protocol.
