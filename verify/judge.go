@@ -125,7 +125,8 @@ func (s *GatewaySeen) fresh(asked Instant) bool {
 // the time that the prober slept. If several questions were sent, it is unknown which of them a
 // reply answers; the time then counts from the first.
 func (f Facts) rtt() time.Duration {
-	if s := f.Seen; s != nil && s.fresh(f.Asked) && s.Reply.At >= s.Asked.At && s.Asked.At >= f.Asked && f.Probes <= 1 {
+	s := f.Seen
+	if s != nil && s.fresh(f.Asked) && s.Reply.At >= s.Asked.At && s.Asked.At >= f.Asked && f.Probes <= 1 && !f.stray() {
 		return s.Reply.At.Sub(s.Asked.At)
 	}
 	if !f.Answer.MAC.IsZero() {
@@ -213,9 +214,11 @@ func wrongTag(f Facts) (Code, string) {
 	return WrongVLAN, text
 }
 
-// replyWrongTag ignores a wrong tag if the container itself has received an answer: that answer had
-// the right tags, or it would not have arrived. Then a router of another VLAN, which has the same
-// address (fe80::1 is common), announced it to all nodes at that time.
+// stray reports whether the last reply that the trunk saw is not the one that the container received:
+// it has other tags, and would not have arrived. A router of another VLAN, which has the same address
+// (fe80::1 is common), announced it to all nodes. Seen has neither the gateway's MAC nor its time then.
+func (f Facts) stray() bool { return !f.Answer.MAC.IsZero() && !f.Seen.Reply.Tags.Equal(f.Tags) }
+
 func replyWrongTag(f Facts) (Code, string) {
 	if !f.Seen.fresh(f.Asked) || f.Seen.Reply.Tags.Equal(f.Tags) || !f.Answer.MAC.IsZero() {
 		return "", ""
@@ -231,14 +234,14 @@ func answered(f Facts) (Code, string) {
 	if f.Answer.MAC.IsZero() {
 		return "", ""
 	}
-	replied, mac := f.Seen.fresh(f.Asked), f.Seen.MAC
-	if !f.Seen.Reply.Tags.Equal(f.Tags) {
-		mac = f.Answer.MAC // see replyWrongTag
+	replied, mac, stray := f.Seen.fresh(f.Asked), f.Seen.MAC, f.stray()
+	if stray {
+		mac = f.Answer.MAC
 	}
 	if !replied || f.Local(mac) {
 		return OKLocal, f.localText()
 	}
-	if s := f.Seen; !s.Other.IsZero() && s.OtherAt >= f.Asked && f.contradicts(s.MAC, s.Other) {
+	if s := f.Seen; !stray && !s.Other.IsZero() && s.OtherAt >= f.Asked && f.contradicts(s.MAC, s.Other) {
 		return GatewayConflict, f.conflictText(s.MAC, s.Other)
 	}
 	text := fmt.Sprintf("gateway %s (%s) answered in %s on %s", f.Gateway, mac, round(f.rtt()), f.Tags)

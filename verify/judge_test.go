@@ -106,6 +106,10 @@ func TestJudge(t *testing.T) {
 		{"another VLAN's router has the address", func(f *Facts) {
 			f.Seen.MAC, f.Seen.Reply.Tags = other, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}
 		}, OK, []string{gwMAC.String()}},
+		{"another VLAN's router has the address, and announces it after the gateway's answer", func(f *Facts) {
+			f.Seen.MAC, f.Seen.Reply.Tags = other, ether.Tags{{TPID: ether.Dot1Q, VID: 60}}
+			f.Seen.Other, f.Seen.OtherAt = gwMAC, f.Asked+5
+		}, OK, []string{gwMAC.String(), "400µs"}},
 		{"sibling answers", func(f *Facts) { f.Seen.Reply, f.Seen.MAC = Sighting{}, ether.MAC{} }, OKLocal,
 			[]string{"on this host"}},
 		{"sibling answers unseen", func(f *Facts) { f.Seen = &GatewaySeen{} }, OKLocal, nil},
