@@ -57,7 +57,8 @@ func TestContainerd(t *testing.T) {
 	}
 }
 
-// TestCRI runs pods of containerd whose only network is lanyard-cni, by crictl, as the kubelet does.
+// TestCRI has crictl run pods in containerd, as the kubelet does. Their only network is that of
+// lanyard-cni.
 func TestCRI(t *testing.T) {
 	testenv.InSuite(t, "trixie", "forky")
 	testenv.ByName(t) // crictl takes minutes to build

@@ -87,7 +87,7 @@ func newCRIWorld(t *testing.T) *world {
 	return w
 }
 
-// TestCRI runs pods of containerd by crictl, as the kubelet does. A pod that crashes again and again
+// TestCRI has crictl run pods in containerd, as the kubelet does. A pod that crashes again and again
 // keeps its interface and address. The end of the pod releases them.
 func TestCRI(t *testing.T) {
 	w := newCRIWorld(t)

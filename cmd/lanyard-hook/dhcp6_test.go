@@ -280,19 +280,28 @@ func TestDHCP6Full(t *testing.T) {
 	b.lease6(second)
 }
 
-// TestDHCP6Both checks a container with both addresses from servers, of which one is lost and replaced
-// while the other one stays.
-func TestDHCP6Both(t *testing.T) {
-	b, gw, four := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+// lanBoth is lanDHCP with a network that has addresses of both families from servers, and a container on it.
+func lanBoth(t *testing.T) (
+	b *brokered, gw *testenv.Station, four, six *testenv.DHCPServer, c *testenv.Container,
+) {
+	t.Helper()
+	b, gw, four = lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
 	gw.AddAddr("fd78::1/64")
-	gw.AddAddr("192.168.50.7/24")
-	six := kea6(gw)
+	six = kea6(gw)
 	gw.ServeRadvd(managed)
 	b.Define("both", b.Trunk, func(d *network.Definition) {
 		d.IPAM, d.IPv6Mode, d.ShareParent = network.IPAMDHCP, network.IPv6DHCP, true
 	})
-	c := testenv.NewContainer(t)
+	c = testenv.NewContainer(t)
 	b.MustAttach("c1", c, "network=both", "verify=strict")
+	return b, gw, four, six, c
+}
+
+// TestDHCP6Both checks a container with both addresses from servers, of which one is lost and replaced
+// while the other one stays.
+func TestDHCP6Both(t *testing.T) {
+	b, gw, four, six, c := lanBoth(t)
+	gw.AddAddr("192.168.50.7/24")
 	first, addr := b.lease6(c)
 	if len(first.Addrs) != 2 || len(first.Verdicts) != 2 || first.Verdict.Code != verify.OK {
 		t.Fatalf("the record has %v, verdicts %v", first.Addrs, first.Verdicts)
@@ -371,15 +380,7 @@ func TestDHCP6Rebound(t *testing.T) {
 // TestDHCP6HalfReattached checks that an interface with a lost lease of one family is created again without
 // it, if no server gives another one, and that the service goes on asking for that.
 func TestDHCP6HalfReattached(t *testing.T) {
-	b, gw, _ := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
-	gw.AddAddr("fd78::1/64")
-	six := kea6(gw)
-	gw.ServeRadvd(managed)
-	b.Define("both", b.Trunk, func(d *network.Definition) {
-		d.IPAM, d.IPv6Mode, d.ShareParent = network.IPAMDHCP, network.IPv6DHCP, true
-	})
-	c := testenv.NewContainer(t)
-	b.MustAttach("c1", c, "network=both", "verify=strict")
+	b, _, _, six, c := lanBoth(t)
 	first := b.Record()
 	six.Change(`{"pool": "fd78::100 - fd78::1ff"}`, "")
 	wantLost := func() {

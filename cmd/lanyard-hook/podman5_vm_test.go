@@ -28,9 +28,9 @@ func podmanVersion(t *testing.T) (major, minor int) {
 	return major, minor
 }
 
-// TestPodmanRestartPolicy checks a container with --restart=always whose process exits. podman before
-// 5.6 does not keep --hooks-dir for the next start: the container is then off the LAN. hooks_dir in
-// containers.conf holds with every podman.
+// TestPodmanRestartPolicy checks that a container with --restart=always is attached again after its
+// process has exited, if containers.conf has hooks_dir. With --hooks-dir alone it is off the LAN before
+// podman 5.6, which does not use that option for the next start.
 func TestPodmanRestartPolicy(t *testing.T) {
 	mustBeInVM(t)
 	testenv.ByName(t)

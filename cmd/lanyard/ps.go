@@ -34,8 +34,8 @@ func (e env) ps() *cli.Command {
 CONTAINER is NAMESPACE/NAME of the pod if none of its containers runs. VERDICT and
 GATEWAY-RTT are from the start of the container; "lanyard verify" probes again. If traffic
 cannot work now, because the container has ended or has changed its interface, or the parent
-is gone or has no carrier, VERDICT says so. OUT and
-IN count frames until now: with the right tag / with a wrong tag.
+is gone or has no carrier, VERDICT says so. OUT and IN count frames until now: with the right
+tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
 ADDRESS ends with the addresses that the container has from routers now (--ipv6-mode slaac);

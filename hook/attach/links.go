@@ -109,9 +109,11 @@ func (t *attempt) setSysctls() error {
 	return nil
 }
 
-// separateARP makes the interfaces of a container with several networks answer ARP requests for their
-// own addresses only. By default Linux answers for every address of the namespace on every interface,
-// so that stations of a LAN with two of them learn the MAC of either, and see an address conflict.
+// separateARP makes each interface of a container with several networks answer ARP requests for its
+// own addresses only. By default, Linux answers on every interface for all addresses of the namespace.
+// If two interfaces are on the same LAN, other stations then get two MACs for one address.
+// For IPv6, the kernel answers on the interface with the address only (ndisc_recv_ns). A guard drops
+// such answers, so guarded interfaces, which are not on a parent of the host, are not in the list.
 func (t *attempt) separateARP() error {
 	list, err := t.ns.OnHostParents()
 	if err != nil {

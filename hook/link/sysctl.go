@@ -27,10 +27,7 @@ func SetSysctl(ifname, key string, value int) error {
 // SeparateARP makes an interface in the calling thread's namespace answer ARP requests for its own
 // addresses only (arp_ignore 1). It keeps another value than the default, 0: the container requested it.
 func SeparateARP(ifname string) error {
-	key := "ipv4/conf/" + ifname + "/arp_ignore"
-	if !filepath.IsLocal(key) {
-		return fmt.Errorf("sysctl %s is not below net", clip(key))
-	}
+	key := "ipv4/conf/" + ifname + "/arp_ignore" // the kernel allows no slash in a name (dev_valid_name)
 	now, err := os.ReadFile("/proc/sys/net/" + key)
 	if err != nil || strings.TrimSpace(string(now)) != "0" {
 		return nil // a kernel without the sysctl, or an interface that is gone, has nothing to set

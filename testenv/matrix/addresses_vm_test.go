@@ -25,7 +25,7 @@ const (
 	addressWait6 = 5 * time.Second
 )
 
-// addressFaults are those of networks whose addresses come from servers or routers of the LAN, and
+// addressFaults are the faults of networks with addresses from servers or routers of the LAN, and such
 // networks without a fault.
 var addressFaults = func() (all []*fault) {
 	for _, f := range serverFaults {
@@ -151,8 +151,8 @@ func silentServer(alive bool, heard ...uint16) func(*bench, cell) want {
 	}
 }
 
-// answersOn is the expected result of a server whose answers have other tags. outer is what the
-// verdict says of the outermost.
+// answersOn is the expected result if the server's answers arrive with other tags. outer is the outermost
+// tag, as the verdict names it.
 func answersOn(outer string) func(*bench, cell) want {
 	return func(_ *bench, c cell) want {
 		return want{verify.DHCPWrongVLAN, []string{"left as " + c.segment.tags.String(), "answers arrived on " + outer,
