@@ -53,7 +53,7 @@ func command(name string) func(*skel.CmdArgs) error {
 			return err
 		case err == nil:
 			return failure(output)
-		case !errors.Is(err, messenger.ErrWithout):
+		case !errors.Is(err, messenger.ErrNoService):
 			fmt.Fprintf(os.Stderr, "lanyard: %v: the plugin goes on without the service\n", err)
 		}
 		return failure(m.Execute("", input, "cni", name).Error())

@@ -86,7 +86,7 @@ func run(args []string) int {
 	case err == nil:
 		say(text)
 		return 1
-	case !errors.Is(err, messenger.ErrWithout):
+	case !errors.Is(err, messenger.ErrNoService):
 		say(err.Error() + ": the hook goes on without the service")
 	}
 	say(o.Execute(o.attach, state, o.stage).Error())

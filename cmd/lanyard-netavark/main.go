@@ -57,7 +57,7 @@ func run(args []string) error {
 		os.Exit(1)
 	case err == nil:
 		return errors.New(output)
-	case !errors.Is(err, messenger.ErrWithout):
+	case !errors.Is(err, messenger.ErrNoService):
 		fmt.Fprintf(os.Stderr, "lanyard: %v: the plugin goes on without the service\n", err)
 	}
 	return m.Execute("", input, "netavark", command, netns)

@@ -285,7 +285,7 @@ func (l *Local) completeLease(ctx context.Context, a hook.Attachment, def *netwo
 	}); err != nil {
 		return err
 	}
-	if driver.Of(l.Parts, &a).Unwatchable(a.Parent) != "" {
+	if driver.Of(l.Parts, &a).WhyUnwatchable(a.Parent) != "" {
 		return nil
 	}
 	if err := l.Datapath.Expect(a.Endpoint); err != nil {

@@ -55,7 +55,7 @@ func (t *attempt) prepareLinks(ctx context.Context) (err error) {
 // WatchNetwork loads the trunk program for a network. It returns "", or the reason why the
 // frames of the network's containers cannot be watched.
 func (l *Local) WatchNetwork(def *network.Definition, p link.Parent) (unwatched string) {
-	if why := driver.ForNetwork(l.Parts, def).Unwatchable(p.Name); why != "" {
+	if why := driver.ForNetwork(l.Parts, def).WhyUnwatchable(p.Name); why != "" {
 		return why
 	}
 	return l.WatchTrunk(p.TrunkIndex)

@@ -35,9 +35,9 @@ type Driver interface {
 	// is not an error.
 	Remove(a hook.Attachment) error
 
-	// Unwatchable returns why the datapath cannot tell the interface's frames from those of a
+	// WhyUnwatchable returns why the datapath cannot tell the interface's frames from those of a
 	// parent with this name; "" if it can.
-	Unwatchable(parent string) string
+	WhyUnwatchable(parent string) string
 	// AsksFromParent reports whether the parent asks and announces for the interface, because the
 	// interface does not receive the answers.
 	AsksFromParent() bool

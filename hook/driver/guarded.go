@@ -77,8 +77,8 @@ func (d guarded) Remove(a hook.Attachment) error {
 	return errors.Join(guards.DeleteGuarded(guardTag(a.ID)), d.Guards.Forget(*a.Guard))
 }
 
-func (guarded) Unwatchable(string) string { return "" }
-func (guarded) AsksFromParent() bool      { return false }
+func (guarded) WhyUnwatchable(string) string { return "" }
+func (guarded) AsksFromParent() bool         { return false }
 
 // Matches implements [Driver]. The parent's ifindex is that of the other end of the pair, in the
 // namespace of the guards.

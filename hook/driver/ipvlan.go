@@ -41,8 +41,8 @@ func (ipvlan) Matches(i *link.Interface, a *hook.Attachment) bool {
 
 func (d ipvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, findIPvlan) }
 
-// Unwatchable implements [Driver]: endpoints are distinguished by MAC.
-func (ipvlan) Unwatchable(parent string) string {
+// WhyUnwatchable implements [Driver]: endpoints are distinguished by MAC.
+func (ipvlan) WhyUnwatchable(parent string) string {
 	return fmt.Sprintf("driver ipvlan sends with the MAC of parent %q, as the host does", parent)
 }
 

@@ -61,8 +61,8 @@ func (macvlan) Matches(i *link.Interface, a *hook.Attachment) bool {
 
 func (d macvlan) Remove(a hook.Attachment) error { return remove(d.Parts, a, findMacvlan) }
 
-func (macvlan) Unwatchable(string) string { return "" }
-func (macvlan) AsksFromParent() bool      { return false }
+func (macvlan) WhyUnwatchable(string) string { return "" }
+func (macvlan) AsksFromParent() bool         { return false }
 
 func findMacvlan(ns *link.Netns, a *hook.Attachment) (*link.Interface, error) {
 	return ns.FindMacvlan(a.ParentIdx, a.Index, a.MAC)

@@ -289,7 +289,7 @@ func (r *Rebuilder) isOurs(
 		return true
 	}
 	onTrunk := func(e verify.Endpoint) bool { return e.Trunk == s.parent.TrunkIndex }
-	unwatched := driver.ForNetwork(r.Parts, s.def).Unwatchable(s.def.Parent) != "" ||
+	unwatched := driver.ForNetwork(r.Parts, s.def).WhyUnwatchable(s.def.Parent) != "" ||
 		!slices.ContainsFunc(watched, onTrunk)
 	return i.Marked && (owner == 0 || unwatched)
 }
@@ -463,7 +463,7 @@ func (r *Rebuilder) revokeDead(e verify.Endpoint, all []networkParent) (err erro
 
 // watchAgain makes the datapath watch a restored endpoint, also if the maps were lost.
 func (r *Rebuilder) watchAgain(a hook.Attachment) error {
-	if driver.Of(r.Parts, &a).Unwatchable(a.Parent) != "" {
+	if driver.Of(r.Parts, &a).WhyUnwatchable(a.Parent) != "" {
 		return nil
 	}
 	if err := r.Datapath.Prepare(a.Endpoint.Trunk); err != nil {

@@ -22,10 +22,10 @@ const (
 	retryWait = 100 * time.Millisecond
 )
 
-// ErrWithout is returned if the caller has to go on without the service, and nothing is wrong: no
+// ErrNoService is returned if the caller has to go on without the service, and nothing is wrong: no
 // service listens, the service is not responsible for the container, or the request is longer than a
 // message may be.
-var ErrWithout = errors.New("no service")
+var ErrNoService = errors.New("no service")
 
 // AskHook has the service carry out a stage of the hook. The results are those of ask.
 func (m Messenger) AskHook(stage string, state []byte) (text string, ok bool, err error) {
@@ -36,7 +36,7 @@ func (m Messenger) AskHook(stage string, state []byte) (text string, ok bool, er
 
 // ask has the service carry out a request, and returns its output, or, if ok is false, the reason for
 // the failure. request returns the message, with the remaining time. After an error, which is
-// ErrWithout if nothing is wrong, the caller goes on without the service. The service may have begun:
+// ErrNoService if nothing is wrong, the caller goes on without the service. The service may have begun:
 // the next attach joins an attachment that exists, and undoes one that a killed service has begun.
 func (m Messenger) ask(request func(left time.Duration) []byte) (text string, ok bool, err error) {
 	for {
@@ -51,7 +51,7 @@ func (m Messenger) ask(request func(left time.Duration) []byte) (text string, ok
 		case reply[0] == wire.Failed, reply[0] == wire.Later && time.Since(m.Start) > m.Timeout:
 			return text, false, nil
 		case reply[0] == wire.NotMine && text == "":
-			return "", false, ErrWithout
+			return "", false, ErrNoService
 		case reply[0] == wire.NotMine:
 			return "", false, errors.New("the service declined: " + text)
 		case reply[0] != wire.Later:
@@ -64,7 +64,7 @@ func (m Messenger) ask(request func(left time.Duration) []byte) (text string, ok
 // exchange sends the request and returns the reply, which is not empty.
 func (m Messenger) exchange(request []byte) ([]byte, error) {
 	if len(request) > wire.MaxMessage {
-		return nil, ErrWithout
+		return nil, ErrNoService
 	}
 	service, err := m.dial()
 	if err != nil {
@@ -108,7 +108,7 @@ func (m Messenger) dial() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "service"), nil
 }
 
-// connect connects to the service. It returns ErrWithout if none listens, and an error if the
+// connect connects to the service. It returns ErrNoService if none listens, and an error if the
 // listener is not root.
 func (m Messenger) connect(fd int) error {
 	limit := unix.NsecToTimeval(int64(connectTime))
@@ -122,7 +122,7 @@ func (m Messenger) connect(fd int) error {
 	err := retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
-		return ErrWithout
+		return ErrNoService
 	case errors.Is(err, unix.EAGAIN):
 		return errors.New("the service accepted no connection within " + connectTime.String())
 	case err != nil:
