@@ -197,46 +197,19 @@ func (t *attempt) visit(
 func (t *attempt) writeIntentOrJoin(
 	tx record.Tx, id hook.Netns, self netns.Process,
 ) (other *hook.Attachment, err error) {
-	former, err := record.ByContainer(tx, t.r.Container)
-	if err != nil {
-		return nil, err
-	}
-	earlier, err := record.ByPod(tx, t.r.Pod)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range append(former, earlier...) {
-		// The same container id in another namespace, which is not in use any more: its
-		// poststop is late, or never comes.
-		if a.Netns != id && !t.needed(&a, id.Boot) {
-			return &a, nil
-		}
+	if other, err = t.unusedElsewhere(tx, id); err != nil || other != nil {
+		return other, err
 	}
 	here, err := record.ByNetns(tx, id)
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range here {
-		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
-		// the same inode: then it is not in use. A container of a pod may have deleted the
-		// interface and exited, before its poststop.
-		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
-			return &a, nil
-		}
-		match, err := t.matches(a)
-		if err != nil {
-			return nil, err
-		}
-		if !match {
-			continue
-		}
-		if a.State != hook.Attached {
-			return &a, nil
-		}
-		if t.caller != nil && a.Owner != t.caller.UID {
-			return nil, refuseCaller("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
-		}
-		return nil, t.join(tx, a)
+	match, other, err := t.findMatch(here, id)
+	switch {
+	case err != nil || other != nil:
+		return other, err
+	case match != nil:
+		return nil, t.join(tx, *match)
 	}
 	if err := t.checkDefinition(tx); err != nil {
 		return nil, err
@@ -256,6 +229,53 @@ func (t *attempt) writeIntentOrJoin(
 	}
 	t.rec = t.newRecord(id, self, here)
 	return nil, record.Write(tx, nil, &t.rec)
+}
+
+// unusedElsewhere returns a record that the container, or its pod, has in another namespace, and that is
+// not in use any more: its poststop is late, or never comes.
+func (t *attempt) unusedElsewhere(tx record.Tx, id hook.Netns) (*hook.Attachment, error) {
+	former, err := record.ByContainer(tx, t.r.Container)
+	if err != nil {
+		return nil, err
+	}
+	earlier, err := record.ByPod(tx, t.r.Pod)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range append(former, earlier...) {
+		if a.Netns != id && !t.needed(&a, id.Boot) {
+			return &a, nil
+		}
+	}
+	return nil, nil
+}
+
+// findMatch returns the attachment of the namespace that the request matches, if the container may
+// join it. other is a record that has to be released or completed first.
+func (t *attempt) findMatch(
+	here []hook.Attachment, id hook.Netns,
+) (match, other *hook.Attachment, err error) {
+	for _, a := range here {
+		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
+		// the same inode: then it is not in use. A container of a pod may have deleted the
+		// interface and exited, before its poststop.
+		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
+			return nil, &a, nil
+		}
+		matches, err := t.matches(a)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case !matches:
+			continue
+		case a.State != hook.Attached:
+			return nil, &a, nil
+		case t.caller != nil && a.Owner != t.caller.UID:
+			return nil, nil, refuseCaller("interface %q of its namespace is held by uid %d", a.Interface, a.Owner)
+		}
+		return &a, nil, nil
+	}
+	return nil, nil, nil
 }
 
 // matches reports whether an attachment of the namespace is the one that the container wants. It

@@ -27,49 +27,18 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 		Down: state.down, Local: func(mac ether.MAC) bool { return v.isLocal(state, mac) }, Proxies: v.proxies,
 		Port: func() string { return v.SwitchPort(ctx, v.parent) },
 	}
-	v.rec.Evidence = nil
-	if v.unwatched == "" {
-		e, err := v.Datapath.Evidence(v.rec.Endpoint)
-		if err != nil {
-			return fmt.Errorf("read evidence from trunk %q: %w", v.parent.Trunk, err)
-		}
-		e.Routers = v.routers
-		for _, c := range f.Claimants {
-			if c.Probing || c.Link != "" {
-				e.Claimants = append(e.Claimants, c) // the trunk program does not keep these claims
-			}
-		}
-		v.rec.Evidence, facts.VLANs = &e, e.VLANs
+	e, err := v.readEvidence(f)
+	if err != nil {
+		return err
+	}
+	if v.rec.Evidence = e; e != nil {
+		facts.VLANs = e.VLANs
 	}
 	v.rec.Verdicts, v.indirect, v.undelivered = nil, nil, nil
 	for i, g := range v.targets() {
-		each := facts
-		each.Claimants = v.claimantsOf(f, g)
-		if len(v.rec.Gateways) > 0 {
-			each.Gateway, each.Answer, each.Other, each.Probes = g, f.Gateways[g], f.Others[g], f.Probes[g]
-			each.Control = v.controls[g]
-			var err error
-			if each.Answer.MAC.IsZero() {
-				each.GatewayLink, err = v.HostLinkOf(g)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if g.Is6() {
-			each.Routers = v.routers
-		}
-		if v.rec.Evidence != nil {
-			each.Seen = &v.rec.Evidence.Gateways[i]
-		}
-		if each.MissedFrames() {
-			// An error means that the program was removed during the round. The next start
-			// or verification loads it again.
-			ahead, err := v.Datapath.Ahead(v.parent.TrunkIndex)
-			each.Ahead = ahead
-			if err != nil {
-				each.Seen, each.Unwatched = nil, err.Error()
-			}
+		each, err := v.factsOf(facts, f, i, g)
+		if err != nil {
+			return err
 		}
 		if each.Indirect() {
 			v.indirect = append(v.indirect, g)
@@ -82,6 +51,59 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
 	v.trace.Mark("judge")
 	return nil
+}
+
+// readEvidence returns what the trunk program has seen, and with it the round's claims that the program
+// does not keep. It returns nil if the datapath does not watch the interface.
+func (v *verification) readEvidence(f verify.Findings) (*verify.Evidence, error) {
+	if v.unwatched != "" {
+		return nil, nil
+	}
+	e, err := v.Datapath.Evidence(v.rec.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("read evidence from trunk %q: %w", v.parent.Trunk, err)
+	}
+	e.Routers = v.routers
+	for _, c := range f.Claimants {
+		if c.Probing || c.Link != "" {
+			e.Claimants = append(e.Claimants, c)
+		}
+	}
+	return &e, nil
+}
+
+// factsOf adds to the facts of the whole round those of target i: a gateway, or the link of an interface
+// without one.
+func (v *verification) factsOf(
+	facts verify.Facts, f verify.Findings, i int, target netip.Addr,
+) (verify.Facts, error) {
+	facts.Claimants = v.claimantsOf(f, target)
+	if len(v.rec.Gateways) > 0 {
+		facts.Gateway, facts.Answer, facts.Other = target, f.Gateways[target], f.Others[target]
+		facts.Probes, facts.Control = f.Probes[target], v.controls[target]
+		if facts.Answer.MAC.IsZero() {
+			var err error
+			if facts.GatewayLink, err = v.HostLinkOf(target); err != nil {
+				return facts, err
+			}
+		}
+	}
+	if target.Is6() {
+		facts.Routers = v.routers
+	}
+	if v.rec.Evidence != nil {
+		facts.Seen = &v.rec.Evidence.Gateways[i]
+	}
+	if facts.MissedFrames() {
+		// An error means that the program was removed during the round. The next start
+		// or verification loads it again.
+		ahead, err := v.Datapath.Ahead(v.parent.TrunkIndex)
+		facts.Ahead = ahead
+		if err != nil {
+			facts.Seen, facts.Unwatched = nil, err.Error()
+		}
+	}
+	return facts, nil
 }
 
 // claimantsOf returns the claimants that belong to the verdict of a gateway: those of addresses in
