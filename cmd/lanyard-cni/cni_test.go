@@ -281,6 +281,52 @@ func testGC(t *testing.T, w *world) {
 	}
 }
 
+// TestGCWithoutList checks that a GC that does not say which attachments are in use releases none of them, and that
+// it still releases what is left of a namespace that is gone.
+func TestGCWithoutList(t *testing.T) { bothWays(t, testGCWithoutList) }
+
+func testGCWithoutList(t *testing.T, w *world) {
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
+	used, gone := newSandbox(t), newSandbox(t)
+	w.mustAdd(w.list("lan", plugin("web")), used.conf("c1"))
+	w.mustAdd(w.list("lan", plugin("web")), gone.conf("c2"))
+	gone.unpin()
+	gone.Release(t)
+	// As "cnitool gc" does. libcni itself deletes what is in its cache: so the cache is another runtime's.
+	gc := func(more ...any) error {
+		t.Helper()
+		cni := libcni.NewCNIConfigWithCacheDir([]string{w.plugins}, t.TempDir(), nil)
+		return w.run(func(ctx context.Context) error {
+			return cni.GCNetworkList(ctx, w.list("lan", plugin("web", more...)), nil)
+		})
+	}
+	c1 := map[string]string{"containerID": "c1", "ifname": "eth0"}
+	for _, bad := range []struct {
+		word string
+		keys []any
+	}{
+		{`"cni.dev/valid-attachments" is missing`, nil},
+		{"cni.dev/attachments[1]: containerID and ifname", []any{"cni.dev/attachments",
+			[]any{c1, map[string]string{"containerID": "c1"}}}},
+	} {
+		testenv.Eventually(t, "the sweep of c2", func() error {
+			refused(t, bad.word, gc(bad.keys...), types.ErrInvalidNetworkConfig, bad.word)
+			if got := w.holders(); got != "c1:eth0:lan" {
+				return fmt.Errorf("attached are %q", got)
+			}
+			return nil
+		})
+		hooklab.Pings(t, used.Namespace, "192.168.50.1")
+	}
+	must(t, gc("cni.dev/attachments", []any{c1}))
+	if got := w.holders(); got != "c1:eth0:lan" {
+		t.Errorf("with the former key, attached are %s", got)
+	}
+	must(t, gc("cni.dev/valid-attachments", nil, "cni.dev/attachments", []any{c1}))
+	w.wantNothing("web")
+}
+
 // TestStatus checks that STATUS fails where an ADD would.
 func TestStatus(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
