@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
@@ -352,6 +353,37 @@ func TestStatus(t *testing.T) {
 	must(t, err)
 	refused(t, "parent down", w.status(lan), errNotAvailable, "ip link set eth9 up")
 	refused(t, "no network", w.status(w.list("lan", plugin("nowhere"))), errNotAvailable, `"nowhere"`)
+}
+
+// TestStatusWithRoom checks that STATUS succeeds where an ADD finds an address although none is free: in quarantine, of
+// a container that is gone, or with a requested address outside of the range.
+func TestStatusWithRoom(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, func(d *network.Definition) {
+		d.Quarantine = network.Duration(time.Hour)
+		d.Subnets[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.168.50.8/32")}
+	}, "192.168.50.0/24")
+	lan := w.list("lan", plugin("web"))
+	step := func(what string, s sandbox, id string) {
+		t.Helper()
+		if err := w.status(lan); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if r := w.mustAdd(lan, s.conf(id)); r.IPs[0].Address.String() != "192.168.50.8/24" {
+			t.Errorf("%s: got %v", what, r.IPs)
+		}
+		refused(t, "a full range after "+what, w.status(lan), errNotAvailable, "no address is free")
+	}
+	s, outside, last := newSandbox(t), newSandbox(t), newSandbox(t)
+	requests := outside.conf("c1")
+	requests.CapabilityArgs = map[string]any{"ips": []string{"192.168.50.20"}}
+	w.mustAdd(lan, requests)
+	step("an address outside of the range", s, "c2")
+	must(t, w.del(lan, s.conf("c2")))
+	step("an address in quarantine", s, "c3")
+	s.ip(t, "link", "del", "eth0")
+	step("a container without its interface", last, "c4")
 }
 
 // TestPods checks that a pod gets only the networks that list its namespace, that the default route
