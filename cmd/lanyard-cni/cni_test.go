@@ -108,6 +108,10 @@ func TestCapabilities(t *testing.T) {
 		"another subnet":   {"192.168.51.9", "02:00:00:00:00:98", "in none of its subnets", types.ErrInternal},
 		"not an address":   {"web", "02:00:00:00:00:98", "is not an address such as", types.ErrInvalidNetworkConfig},
 		"a multicast MAC":  {"192.168.50.98", "03:00:00:00:00:98", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+		"a zero MAC":       {"192.168.50.98", "00:00:00:00:00:00", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+		"the broadcast":    {"192.168.50.98", "ff:ff:ff:ff:ff:ff", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+		"unspecified":      {"0.0.0.0", "02:00:00:00:00:98", "is not an address such as", types.ErrInvalidNetworkConfig},
+		"unspecified IPv6": {"::/64", "02:00:00:00:00:98", "is not an address such as", types.ErrInvalidNetworkConfig},
 		"another one's":    {"192.168.50.98", "02:00:00:00:00:99", "02:00:00:00:00:99 on trunk", types.ErrInternal},
 		"the gateway's IP": {"192.168.50.1", "02:00:00:00:00:98", "192.168.50.1", types.ErrInternal},
 	} {
@@ -145,6 +149,7 @@ func TestArguments(t *testing.T) {
 		"taken":           {"192.168.50.99", "", "192.168.50.99 is held by", types.ErrInternal},
 		"not an address":  {"web", "", "CNI_ARGS: IP: \"web\" is not an address such as", types.ErrInvalidNetworkConfig},
 		"a short MAC":     {"", "02:00", "CNI_ARGS: MAC: ", types.ErrInvalidNetworkConfig},
+		"a zero MAC":      {"", "00:00:00:00:00:00", "not a unicast MAC", types.ErrInvalidNetworkConfig},
 		"a multicast MAC": {"", "03:00:00:00:00:98", "not a unicast MAC", types.ErrInvalidNetworkConfig},
 	} {
 		_, err := w.add(lan, with(other, "c2", bad.ip, bad.mac))

@@ -147,9 +147,11 @@ func testSetup(t *testing.T, w *world) {
 	other := testenv.NewNamespace(t, "other")
 	otherPath, _ := other.PinAt(t)
 	for word, options := range map[string]object{
-		"192.168.50.9 is held by": {"static_ips": []string{"192.168.50.9"}},
-		"not a unicast MAC":       {"static_mac": "03:00:00:00:00:09"},
-		"in none of its subnets":  {"static_ips": []string{"10.0.0.9"}},
+		"192.168.50.9 is held by":                  {"static_ips": []string{"192.168.50.9"}},
+		`"03:00:00:00:00:09" is not a unicast MAC`: {"static_mac": "03:00:00:00:00:09"},
+		`"00:00:00:00:00:00" is not a unicast MAC`: {"static_mac": "00:00:00:00:00:00"},
+		`"::" is not an address such as`:           {"static_ips": []string{"::"}},
+		"in none of its subnets":                   {"static_ips": []string{"10.0.0.9"}},
 	} {
 		if _, err := w.plugin(executed("c2", options, nil), "setup", otherPath); err == nil ||
 			!strings.Contains(err.Error(), word) {

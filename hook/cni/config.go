@@ -132,7 +132,7 @@ func (c *config) choose(w *hook.Want, extra cniArgs) error {
 	if mac == "" {
 		return nil
 	}
-	if err := w.MAC.UnmarshalText([]byte(mac)); err != nil {
+	if err := w.SetMAC(mac); err != nil {
 		return invalid("%s: %v", key, err)
 	}
 	return nil

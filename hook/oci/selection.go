@@ -131,7 +131,7 @@ func decodeSelection(text []byte) (w hook.Want, err error) {
 		return w, errors.New("ips: two addresses have the same family: an interface has at most one of each family")
 	}
 	if _, set := keys["mac"]; set {
-		if err := setMAC(&w, s.MAC); err != nil {
+		if err := w.SetMAC(s.MAC); err != nil {
 			return w, fmt.Errorf("mac: %w", err)
 		}
 	}
