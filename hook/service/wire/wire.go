@@ -13,8 +13,7 @@ import (
 const Version = 2
 
 // MaxMessage is the maximum length of a message, in bytes. Most of a request is the container's
-// annotations; lanyard-hook attaches without the service if they are longer. The service keeps its
-// replies shorter.
+// annotations; lanyard-attach carries it out if it is longer. The service keeps its replies shorter.
 const MaxMessage = 64 << 10
 
 // SignInterval is the interval of the service's signs of life while a request is in progress.
