@@ -99,7 +99,7 @@ func TestLeasesInEtcd(t *testing.T) {
 	in := executed("c1", object{}, nil)
 	in["notes"] = strings.Repeat("x", 70<<10)
 	if _, err = w.plugin(in, "setup", path); err == nil || strings.Contains(err.Error(), "systemctl") ||
-		!strings.Contains(err.Error(), "only the service reaches it, and takes requests of up to 64 KiB: shorten the request") {
+		!strings.Contains(err.Error(), "and takes requests of up to 64 KiB: shorten the request") {
 		t.Errorf("a request that is too long for the service: %v", err)
 	}
 	if recs := w.Records(); len(recs) > 0 {
