@@ -88,5 +88,5 @@ func (t *attempt) guardParent(ctx context.Context) error {
 			return err
 		}
 	}
-	return t.Guards.GuardParent(t.parent.Index, append(host, t.parent.MAC))
+	return t.Guards.GuardParent(t.parent.Index, host)
 }
