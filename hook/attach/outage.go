@@ -51,8 +51,8 @@ type outage struct {
 	until time.Time
 }
 
-// recent returns the outage of a store, nil if it is to be asked. After an outage, one request asks it, and
-// the others do not wait for that.
+// recent returns the error of a store's last outage, or nil if the caller is to ask the store. Once per
+// askAgainAfter one caller gets nil; the others get the error and do not wait.
 func (o *outages) recent(kind network.LeaseStore, now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

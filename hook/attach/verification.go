@@ -32,7 +32,7 @@ type verification struct {
 	excused map[ether.MAC]verify.Instant
 
 	hostState *hostState // read before the round, for its verdict; nil: read it again
-	control   *control   // the one that runs now
+	control   *control   // the control question in progress; nil: none
 	controls  map[netip.Addr]verify.Answer
 	routers   []verify.Answer // advertisements of routers; nil: not asked
 	proxies   []ether.MAC     // stations that answer for any address (proxy ARP)
