@@ -23,7 +23,8 @@ func TestDockerCommandsAreRun(t *testing.T) {
 		if !strings.HasPrefix(line, "lanyard network create ") {
 			continue
 		}
-		if shown++; !run[line] {
+		shown++
+		if !run[line] {
 			t.Errorf("no script runs %q", line)
 		}
 	}

@@ -344,7 +344,8 @@ func TestHostConflicts(t *testing.T) {
 	} {
 		d, o := fullDefinition(), fullDefinition()
 		o.Name = "db"
-		if edit(d, o); d.HostConflicts([]*Definition{o}) != nil {
+		edit(d, o)
+		if d.HostConflicts([]*Definition{o}) != nil {
 			t.Errorf("%v with %v: %v", d, o, d.HostConflicts([]*Definition{o}))
 		}
 	}
