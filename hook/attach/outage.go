@@ -284,11 +284,7 @@ func (c *choice) read(tx record.Tx, network string) error {
 
 // addrsOf returns the addresses that a record names.
 func addrsOf(a *hook.Attachment) []netip.Addr {
-	all := slices.Clone(a.Pending)
-	for _, p := range a.Addrs {
-		all = append(all, p.Addr())
-	}
-	return all
+	return append(a.Addresses(), a.Pending...)
 }
 
 // free reports whether no container of this host uses an address of the share, and no other station
