@@ -1,7 +1,6 @@
 package attach
 
 import (
-
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
