@@ -30,8 +30,8 @@ func sharesOf(def *network.Definition) (all []wantedShare) {
 	return all
 }
 
-// RenewShares reserves the shares that the definitions ask for, or reads again what the store has of
-// them, and gives all others back. It returns the first error of the store. A share that the store
+// RenewShares reserves the shares that the definitions request, or reads them again, and gives back all
+// other shares of the host. It returns the first error of the store. A share that the store
 // refuses is no error of it: the reason is recorded, and logged once.
 func (l *Local) RenewShares(ctx context.Context, kind network.LeaseStore, in ipam.Shares) error {
 	defs, broken := network.LoadAll(l.Networks)
@@ -73,7 +73,7 @@ func (l *Local) giveBackShares(ctx context.Context, in ipam.Shares, wanted []wan
 	if err != nil {
 		return err
 	}
-	// Those that another process has recorded by now stay, too.
+	// Keep the shares that another process has recorded since.
 	known, err := l.Shares(ctx)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (l *Local) giveBackShares(ctx context.Context, in ipam.Shares, wanted []wan
 		keep[s.Pool] = s.Ranges
 	}
 	for _, r := range reserved {
-		// One with other ranges would prevent that of another host, which may wait for it.
+		// A share with other ranges could block the reservation of another host.
 		if slices.Equal(keep[r.Pool], r.Ranges) {
 			continue
 		}

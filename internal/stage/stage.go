@@ -1,4 +1,5 @@
-// Package stage carries out one stage of an OCI hook in this process, for lanyard-attach.
+// Package stage carries out one stage of an OCI hook, or one command of a plugin, in this process.
+// lanyard-attach uses it.
 package stage
 
 import (

@@ -1,4 +1,4 @@
-// Package wire has what lanyard-hook and the plugins, and the service say to each other: the requests
+// Package wire has the messages between the service and lanyard-hook or a plugin: the requests
 // for one stage of a hook and for one command of a plugin, and the first byte of a reply. Every
 // container start loads it with lanyard-hook, so it imports nothing but strconv and time.
 package wire
