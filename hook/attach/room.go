@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/big"
 	"net/netip"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -22,10 +23,7 @@ func (l *Local) FullSubnets(ctx context.Context, def *network.Definition) (full 
 		return nil, err
 	}
 	for _, s := range subnets {
-		free, err := l.hasRoom(ctx, def, s)
-		if err != nil && def.OnOutage == network.OnOutageSlice && errors.Is(err, ipam.ErrOutOfReach) {
-			free, err = l.shareHasRoom(ctx, def, s, err)
-		}
+		free, err := l.hasRoomOrShare(ctx, def, s)
 		if err != nil {
 			return nil, err
 		}
@@ -34,6 +32,24 @@ func (l *Local) FullSubnets(ctx context.Context, def *network.Definition) (full 
 		}
 	}
 	return full, nil
+}
+
+// hasRoomOrShare reports whether a subnet has an address, or this host's share of it while the store is out of reach.
+func (l *Local) hasRoomOrShare(ctx context.Context, def *network.Definition, s network.Subnet) (free bool, err error) {
+	if def.OnOutage != network.OnOutageSlice {
+		return l.hasRoom(ctx, def, s)
+	}
+	outage := l.outages.recent(def.Leases, time.Now())
+	if outage == nil {
+		free, err = l.hasRoom(ctx, def, s)
+		if !errors.Is(err, ipam.ErrOutOfReach) {
+			l.outages.note(def.Leases, nil, time.Now())
+			return free, err
+		}
+		outage = err
+		l.outages.note(def.Leases, outage, time.Now())
+	}
+	return l.shareHasRoom(ctx, def, s, outage)
 }
 
 // hasRoom reports whether a subnet has an address. Without a range, containers request theirs.
@@ -45,15 +61,17 @@ func (l *Local) hasRoom(ctx context.Context, def *network.Definition, s network.
 	}
 	more := func(used int) bool { return size.Cmp(big.NewInt(int64(used))) > 0 }
 	var leases []ipam.Lease
-	if err := l.WithStore(ctx, def.Leases, func(in ipam.Store) error {
+	err = l.WithStore(ctx, def.Leases, func(in ipam.Store) error {
 		// The counts cost nothing, but include requested addresses outside of the range.
 		counts, err := in.Count(ctx, name)
-		if free = more(counts.Held + counts.Declined); free || err != nil {
+		free = more(counts.Held + counts.Declined)
+		if free || err != nil {
 			return err
 		}
 		leases, err = in.Leases(ctx, name)
 		return err
-	}); free || err != nil {
+	})
+	if free || err != nil {
 		return free, err
 	}
 	ends, err := l.ending(ctx)

@@ -41,7 +41,8 @@ func (l *Local) SweepSelected(
 func (l *Local) recordsWithLiveness(
 	ctx context.Context,
 ) (recs []hook.Attachment, live func(*hook.Attachment) bool, err error) {
-	if recs, err = l.Attachments(ctx); err != nil {
+	recs, err = l.Attachments(ctx)
+	if err != nil {
 		return nil, nil, err
 	}
 	boot, err := netns.BootID()
