@@ -19,6 +19,10 @@ const MaxMessage = 64 << 10
 // SignInterval is the interval of the service's signs of life while a request is in progress.
 const SignInterval = time.Second
 
+// Grace is the time from an attach's timeout to the end of the process that waits for it. An undo has at
+// most as long (undoTimeout in hook/attach).
+const Grace = 5 * time.Second
+
 // Verbs of requests.
 const (
 	VerbHook     = "hook" // one stage of an OCI hook
