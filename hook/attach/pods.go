@@ -20,7 +20,9 @@ import (
 // remains and the interface exists: the next attempt joins it and has the same address. It does not
 // keep the attachment if a removed reference was by path: the runtime has detached the interface then.
 // kept is false if nothing was written; the caller has to drop the references.
-func (l *Local) keepForPod(tx record.Tx, a hook.Attachment, isDropped func(hook.Container) bool) (kept bool, err error) {
+func (l *Local) keepForPod(
+	tx record.Tx, a hook.Attachment, isDropped func(hook.Container) bool,
+) (kept bool, err error) {
 	remaining := slices.DeleteFunc(slices.Clone(a.Containers), isDropped)
 	ended := slices.ContainsFunc(a.Containers, func(c hook.Container) bool { return c.ByPath() && isDropped(c) })
 	if len(remaining) > 0 || ended || a.State != hook.Attached || !a.OfPod() || !l.hasInterface(&a, l.hasNetns) {
