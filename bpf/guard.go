@@ -16,7 +16,7 @@ import (
 )
 
 // guardLayout is part of the pin directory's name. Raise it whenever guard.c changes what it does.
-const guardLayout = 5
+const guardLayout = 6
 
 // Names of the pins in the guards' directory.
 const (
@@ -31,6 +31,7 @@ const (
 	guardOutbound = 1
 	guardHost     = 2
 	guardAutoconf = 4
+	guardAsks     = 8
 )
 
 // reasons are the names of enum reason in guard.c, in its order.
@@ -157,6 +158,9 @@ func guardOf(a verify.Guard) *guardGuard {
 	v := &guardGuard{Mtu: uint32(a.MTU), Mac: a.MAC, LinkLocal: a.MAC.LinkLocal().As16(), Attachment: a.Attachment}
 	if a.Autoconf {
 		v.Flags = guardAutoconf
+	}
+	if a.Asks {
+		v.Flags |= guardAsks
 	}
 	for i, addr := range a.Addrs {
 		v.Addrs[i] = addr.As16()
