@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,8 +20,9 @@ import (
 //
 // An address ends with the EUI-64 of the MAC, which is derived and names no hardware: so a container
 // keeps its address for as long as its MAC. With a random part (RFC 8981), other stations could not
-// find it.
-func AcceptRouters(name string, metric int, addresses bool) error {
+// find it. With a secret, it ends with a value of secret and prefix instead (RFC 7217). The link-local
+// address ends with the EUI-64 in both cases.
+func AcceptRouters(name string, metric int, addresses bool, secret *[16]byte) error {
 	autoconf := 0
 	if addresses {
 		autoconf = 1
@@ -55,7 +57,16 @@ func AcceptRouters(name string, metric int, addresses bool) error {
 			return err
 		}
 	}
-	return nil
+	if secret == nil {
+		return nil
+	}
+	// Other stations may have the address with the MAC of an earlier interface: the kernel announces it after
+	// duplicate address detection (addrconf.c, addrconf_dad_completed).
+	if err := writeSysctl(fmt.Sprintf("ipv6/conf/%s/ndisc_notify", name), "1"); err != nil {
+		return err
+	}
+	// It also sets addr_gen_mode, which makes no other link-local address then.
+	return writeSysctl(fmt.Sprintf("ipv6/conf/%s/stable_secret", name), netip.AddrFrom16(*secret).String())
 }
 
 // TakesRouters reports whether an interface takes the routers' default route, in the calling thread's

@@ -20,7 +20,7 @@ func TestAcceptRouters(t *testing.T) {
 	}))
 	for metric, want := range map[int]string{0: "0", RouterMetric: "1", 1: "1"} {
 		must(t, n.Do(func() error {
-			if err := AcceptRouters("eth0", metric, true); err != nil {
+			if err := AcceptRouters("eth0", metric, true, nil); err != nil {
 				return err
 			}
 			if takes, err := TakesRouters("eth0"); err != nil || takes != (metric != 0) {
@@ -37,7 +37,7 @@ func TestAcceptRouters(t *testing.T) {
 		}
 	}
 	// As on a kernel without that sysctl.
-	err := n.Do(func() error { return AcceptRouters("eth1", 1, true) })
+	err := n.Do(func() error { return AcceptRouters("eth1", 1, true, nil) })
 	if err == nil || !strings.Contains(err.Error(), "Linux 5.12 or later: omit io.lanyard.default-route") {
 		t.Errorf("without the sysctl: %v", err)
 	}
