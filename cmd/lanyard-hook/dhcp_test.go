@@ -480,6 +480,35 @@ func TestDHCPGuardedAgain(t *testing.T) {
 	b.wantNoGuards(t)
 }
 
+// TestDHCPGuardedDeleted checks that the service asks for no other lease for a guarded container that has deleted
+// its interface, and that the interface has one when it is created again.
+func TestDHCPGuardedDeleted(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	first := b.Record()
+	_, err := c.Exec("ip", "link", "del", "eth0")
+	must(t, err)
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.200,192.168.50.210,120") // ends the lease, and offers others
+	testenv.Eventually(t, "the loss of the lease", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, first.ID)
+		return err
+	}))
+	if r := b.Record(); r.DHCP.Lost != "" || strings.Count(d.Log(), "DHCPACK") != 1 {
+		t.Errorf("the lease is %+v: %s", r.DHCP, d.Log())
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.detachAndEndBy(t, alice, "c1", c)
+	b.wantNoGuards(t)
+}
+
 // TestDHCPReattached checks that an interface whose lease was lost can be created again, with another
 // lease.
 func TestDHCPReattached(t *testing.T) {

@@ -188,6 +188,9 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 			if err == nil || ctx.Err() != nil || errors.Is(err, hook.ErrGone) {
 				return 0
 			}
+			if errors.Is(err, errInterfaceGone) { // lists of containers say so
+				return renewRetry
+			}
 			lease := d.lease()
 			l.Log.With(d.LogAttrs()...).Warn("could not renew the lease of a container",
 				"address", lease.Addr, "server", lease.Server, "ends", lease.Expires.Wall(), "err", err)
@@ -200,6 +203,19 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 // isDue reports whether a lease has to be extended, or replaced.
 func isDue(l *dhcp.Lease, now boottime.Instant) bool {
 	return l != nil && (l.Lost != "" || l.Renew != 0 && now >= l.Renew)
+}
+
+// errInterfaceGone is returned for a lease that an interface would have to get, which the container has deleted.
+// A reattach creates it again.
+var errInterfaceGone = errors.New("the interface is gone")
+
+// checkExists returns an error that wraps errInterfaceGone if the interface of an attachment does not exist.
+func (l *Local) checkExists(ns *link.Netns, a *hook.Attachment) error {
+	i, _, err := ns.LinkAt(a.Index)
+	if err == nil && (i == nil || !driver.Of(l.Parts, a).Matches(i, a)) {
+		err = errInterfaceGone
+	}
+	return err
 }
 
 // errNoAddress is returned if a container was left without an address.
@@ -389,8 +405,11 @@ func (l *Local) permitWithout(a hook.Attachment, f hook.Family) error {
 // replaceLease gives a running container another lease: the given one, or the one that a server gives
 // now. It probes the address, and changes interface, guard, datapath and record to it. On an error,
 // the interface has no address of the family, and the record says why. The addresses of the other family
-// stay as they are.
+// stay as they are. It asks no server for an interface that is gone.
 func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *dhcp.Lease) error {
+	if err := l.checkExists(ns, &d.Attachment); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.untilOther(boottime.Now()))
 	defer cancel()
 	t, err := l.replacement(ns, d)
