@@ -6,12 +6,16 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
+
+// patient waits for a kernel that takes seconds to check the link-local address, as on a busy machine.
+func patient(d *network.Definition) { d.Deadline = network.Duration(20 * time.Second) }
 
 // wantPermit checks that the guard of the only attachment permits these addresses only.
 func (b *brokered) wantPermit(addrs ...netip.Addr) {
@@ -37,7 +41,7 @@ func cannotUse(t *testing.T, c *testenv.Container, addr string) {
 // permits this address from its first lease to its last, and no other: also after a renewal, after another
 // lease and after the end of one.
 func TestDHCP6Guarded(t *testing.T) {
-	b, _, d := lanDHCP6(t, kea6)
+	b, _, d := lanDHCP6(t, kea6, patient)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "verify=strict")
 	first, addr := b.lease6(c)
@@ -89,7 +93,7 @@ func TestDHCP6Guarded(t *testing.T) {
 
 // TestDHCP6GuardedRebuilt checks that the lease of a rootless container is renewed after the database was lost.
 func TestDHCP6GuardedRebuilt(t *testing.T) {
-	b, _, _ := lanDHCP6(t, kea6)
+	b, _, _ := lanDHCP6(t, kea6, patient)
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
 	before, _ := b.lease6(c)
@@ -109,7 +113,7 @@ func TestDHCP6GuardedRebuilt(t *testing.T) {
 // TestDHCP6GuardedBoth checks that the loss and the change of one lease of a rootless container leave the
 // address of the other family in its guard and in its interface.
 func TestDHCP6GuardedBoth(t *testing.T) {
-	b, gw, four, six := lanBoth(t)
+	b, gw, four, six := lanBoth(t, patient)
 	gw.AddAddr("192.168.50.7/24")
 	c := testenv.NewRootless(t, alice)
 	b.mustAttachBy(alice, "c1", c.Pid, "network=both", "verify=strict")
@@ -147,7 +151,7 @@ func TestDHCP6GuardedBoth(t *testing.T) {
 // TestDHCP6GuardedParent checks that the guard of a parent permits the leased address of a container of root
 // until the lease ends, and no other.
 func TestDHCP6GuardedParent(t *testing.T) {
-	b, _, d := lanDHCP6(t, kea6, func(d *network.Definition) { d.AllowUsers, d.Guard = nil, network.On })
+	b, _, d := lanDHCP6(t, kea6, patient, func(d *network.Definition) { d.AllowUsers, d.Guard = nil, network.On })
 	c := testenv.NewContainer(t)
 	b.MustAttach("c1", c, "network=web", "verify=strict")
 	first, _ := b.lease6(c)
