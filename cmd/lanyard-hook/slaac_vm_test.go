@@ -23,7 +23,8 @@ func TestSLAACVLAN(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	gw := w.AddGateway(50, "192.168.50.1/24", "fd77::1/64")
-	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { }; RDNSS fd77::53 { }; DNSSL lab.example { };")
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { }; RDNSS fd77::53 { AdvRDNSSLifetime 600; }; " +
+		"DNSSL lab.example { AdvDNSSLLifetime 600; };")
 	w.Define("web", w.Trunk+".50", func(d *network.Definition) {
 		d.IPv6Mode, d.Managed, d.Deadline = network.IPv6SLAAC, true, network.Duration(20*time.Second)
 	}, "192.168.50.0/24")
