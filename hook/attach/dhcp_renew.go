@@ -189,6 +189,7 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 				return 0
 			}
 			if errors.Is(err, errInterfaceGone) { // lists of containers say so
+				l.Log.With(d.LogAttrs()...).Debug("asked for no lease", "err", err)
 				return renewRetry
 			}
 			lease := d.lease()
