@@ -432,6 +432,28 @@ func TestDHCPGuarded(t *testing.T) {
 	b.wantNoGuards(t)
 }
 
+// TestDHCPGuardedMTU checks that a guarded container has the MTU of its lease, and that its guard passes frames
+// of that size and no longer ones.
+func TestDHCPGuardedMTU(t *testing.T) {
+	b, _, _ := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=26,1400")
+	})
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	if r := b.Record(); r.MTU != 1400 || r.Guard.MTU != 1400 {
+		t.Errorf("the record has MTU %d, the guard %+v", r.MTU, r.Guard)
+	}
+	out, err := c.Exec("ping", "-c1", "-W5", "-M", "do", "-s", "1372", "192.168.50.1")
+	if err != nil {
+		t.Errorf("a packet of 1400 bytes: %v: %s", err, out)
+	}
+	_, err = c.Exec("ip", "link", "set", "eth0", "mtu", "1500")
+	must(t, err)
+	if out, err := c.Exec("ping", "-c1", "-W1", "-M", "do", "-s", "1373", "192.168.50.1"); err == nil {
+		t.Errorf("a packet of 1401 bytes was passed: %s", out)
+	}
+}
+
 // TestDHCPGuardedRebuilt checks that the lease of a guarded container is renewed after the database was
 // lost.
 func TestDHCPGuardedRebuilt(t *testing.T) {

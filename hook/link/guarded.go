@@ -78,7 +78,8 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	i = interfaceOf(l)
 	i.ParentIndex = 0 // an ifindex in its peer's namespace has no meaning here
 	if err = guards.Do(func() error {
-		return errors.Join(spec.Admit(outside.Index, inside, i.MTU), changeGroups(unix.SIOCADDMULTI, outside.Name, spec.Groups))
+		return errors.Join(spec.Admit(outside.Index, inside, i.MTU),
+			changeGroups(unix.SIOCADDMULTI, outside.Name, spec.Groups))
 	}); err != nil {
 		return i, err
 	}

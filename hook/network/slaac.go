@@ -64,7 +64,7 @@ func (d *Definition) validIPv6Form() error {
 		return fmt.Errorf("%q is a form of addresses from routers: use ipv6-mode %q or %q, or omit it", d.IPv6Addresses,
 			IPv6SLAAC, IPv6Both)
 	case d.StablePrivacy() && len(d.AllowUsers)+len(d.AllowGroups) > 0 && d.BrokeredMode() == BrokeredGuarded:
-		return fmt.Errorf("%q is not possible for rootless containers, which are guarded: the guard knows addresses by their "+
+		return fmt.Errorf("%q is not possible for rootless containers, which are guarded: the guard knows addresses by the "+
 			"MAC: omit allow-user and allow-group, set brokered to %q, or use %q", d.IPv6Addresses, BrokeredDirect, IPv6EUI64)
 	}
 	return nil
