@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +109,29 @@ func TestDHCP6GuardedRebuilt(t *testing.T) {
 		t.Errorf("the record had %+v, and has %+v", before.DHCP6, r.DHCP6)
 	}
 	hooklab.Pings(t, c.Namespace, "fd78::1")
+}
+
+// TestDHCP6GuardedConflict checks that the guard of a rootless container permits the next address, if another
+// station has the first one.
+func TestDHCP6GuardedConflict(t *testing.T) {
+	b, _, d := lanDHCP6(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeKea6("fd78::/64", "fd78::100 - fd78::101")
+	}, patient)
+	b.AddClaimant(0, "fd78::100/64")
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web", "verify=strict")
+	if !strings.Contains(d.Log(), "DHCP6_DECLINE_LEASE") { // Kea has begun with the other address
+		b.detachAndEndBy(t, alice, "c1", c)
+		c = testenv.NewRootless(t, alice)
+		b.mustAttachBy(alice, "c2", c.Pid, "network=web", "verify=strict")
+	}
+	d.WantLog("DHCP6_DECLINE_LEASE")
+	if r, addr := b.lease6(c); addr != "fd78::101" {
+		t.Errorf("the record has %v", r.Addrs)
+	}
+	b.wantPermit(netip.MustParseAddr("fd78::101"))
+	hooklab.Pings(t, c.Namespace, "fd60::1")
+	cannotUse(t, c, "fd78::100")
 }
 
 // TestDHCP6GuardedBoth checks that the loss and the change of one lease of a rootless container leave the
