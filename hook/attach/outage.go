@@ -51,8 +51,8 @@ type outage struct {
 	until time.Time
 }
 
-// recent returns the outage of a store, nil if it is to be asked. After an outage, one request asks it, and
-// the others do not wait for that.
+// recent returns the error of a store's last outage, or nil if the caller is to ask the store. Once per
+// askAgainAfter one caller gets nil; the others get the error and do not wait.
 func (o *outages) recent(kind network.LeaseStore, now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -284,11 +284,7 @@ func (c *choice) read(tx record.Tx, network string) error {
 
 // addrsOf returns the addresses that a record names.
 func addrsOf(a *hook.Attachment) []netip.Addr {
-	all := slices.Clone(a.Pending)
-	for _, p := range a.Addrs {
-		all = append(all, p.Addr())
-	}
-	return all
+	return append(a.Addresses(), a.Pending...)
 }
 
 // free reports whether no container of this host uses an address of the share, and no other station

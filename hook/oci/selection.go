@@ -69,7 +69,8 @@ func decodeShort(v string) (wants []hook.Want, err error) {
 		if err := checkNames(&w); err != nil {
 			return nil, err
 		}
-		if wants = append(wants, w); len(wants) > hook.MaxWants {
+		wants = append(wants, w)
+		if len(wants) > hook.MaxWants {
 			return nil, fmt.Errorf("there are more than %d networks", hook.MaxWants)
 		}
 	}
