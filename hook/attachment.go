@@ -9,6 +9,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -83,7 +84,8 @@ type Attachment struct {
 type SLAAC struct {
 	Default bool `json:"default_route"` // the routers' default route
 	// Managed is set if its IPv6 address is from a DHCPv6 server, and none from routers.
-	Managed bool `json:"managed,omitzero"`
+	Managed       bool `json:"managed,omitzero"`
+	ipam.Resolver      // that routers had advertised at the start
 }
 
 // IsAutoconf reports whether routers give the interface addresses.

@@ -263,8 +263,7 @@ func (t *attempt) requested(f hook.Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// take makes a lease that of the attachment: it is recorded before it is used. The new ifindexes of a
-// guarded interface are recorded again, because [Local.RenewLeases] asks through them.
+// take makes a lease that of the attachment: it is recorded before it is used.
 func (t *attempt) take(ctx context.Context, f hook.Family, l dhcp.Lease) error {
 	if t.replacing != 0 {
 		l.Lost = notConfigured // until commit: the service may be killed before
@@ -283,11 +282,7 @@ func (t *attempt) take(ctx context.Context, f hook.Family, l dhcp.Lease) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	before := t.rec.Index
-	if err := t.readdress(ctx); err != nil || t.rec.Index == before {
-		return err
-	}
-	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &t.rec) })
+	return t.readdress(ctx)
 }
 
 // takeSubnet sets what a lease for IPv4 brings besides its address.

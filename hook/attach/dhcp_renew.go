@@ -116,6 +116,21 @@ type renewalKey struct {
 func (d *due) key() renewalKey    { return renewalKey{d.ID, d.family} }
 func (d *due) lease() *dhcp.Lease { return d.ServerLease(d.family) }
 
+// noLimit is longer than any replacement takes.
+const noLimit = time.Hour
+
+// untilOther returns for how long a replacement may go on. The lease of the other family, which is not renewed
+// at the same time, waits for it until T2 at the latest.
+func (d *due) untilOther(now boottime.Instant) time.Duration {
+	for _, f := range hook.Families {
+		l := d.ServerLease(f)
+		if f != d.family && l != nil && l.Lost == "" && l.Rebind > now {
+			return min(l.Rebind.Sub(now), noLimit)
+		}
+	}
+	return noLimit
+}
+
 // inProgress returns the leases that are being renewed.
 func (r *renewals) inProgress() map[verify.ID]bool {
 	r.mu.Lock()
@@ -173,6 +188,10 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 			if err == nil || ctx.Err() != nil || errors.Is(err, hook.ErrGone) {
 				return 0
 			}
+			if errors.Is(err, errInterfaceGone) { // lists of containers say so
+				l.Log.With(d.LogAttrs()...).Debug("asked for no lease", "err", err)
+				return renewRetry
+			}
 			lease := d.lease()
 			l.Log.With(d.LogAttrs()...).Warn("could not renew the lease of a container",
 				"address", lease.Addr, "server", lease.Server, "ends", lease.Expires.Wall(), "err", err)
@@ -185,6 +204,19 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 // isDue reports whether a lease has to be extended, or replaced.
 func isDue(l *dhcp.Lease, now boottime.Instant) bool {
 	return l != nil && (l.Lost != "" || l.Renew != 0 && now >= l.Renew)
+}
+
+// errInterfaceGone is returned for a lease that an interface would have to get, which the container has deleted.
+// A reattach creates it again.
+var errInterfaceGone = errors.New("the interface is gone")
+
+// checkExists returns an error that wraps errInterfaceGone if the interface of an attachment does not exist.
+func (l *Local) checkExists(ns *link.Netns, a *hook.Attachment) error {
+	i, _, err := ns.LinkAt(a.Index)
+	if err == nil && (i == nil || !driver.Of(l.Parts, a).Matches(i, a)) {
+		err = errInterfaceGone
+	}
+	return err
 }
 
 // errNoAddress is returned if a container was left without an address.
@@ -329,7 +361,7 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, d due, why string
 	l.Log.With(d.LogAttrs()...).Error("a container has lost its address",
 		"address", lost.Addr, "verdict", verify.LeaseLost, "why", why)
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	err := errors.Join(ns.DelAddr(d.Index, lost.Addr), l.permitNothing(d.Attachment))
+	err := errors.Join(ns.DelAddr(d.Index, lost.Addr), l.permitWithout(d.Attachment, d.family))
 	if err == nil {
 		// A server may have extended it in terms that were refused.
 		err = l.giveBack(ctx, &d.Attachment, d.family, 0)
@@ -350,8 +382,15 @@ func withoutAddress(err error) error {
 	return errors.Join(errNoAddress, err)
 }
 
-// permitNothing makes the guard of an attachment drop all frames, until it has another lease.
-func (l *Local) permitNothing(a hook.Attachment) error {
+// permitWithout makes the guard of an attachment drop all frames from the address of a family, until it has
+// another lease.
+func (l *Local) permitWithout(a hook.Attachment, f hook.Family) error {
+	a.SetServerAddr(f, netip.Prefix{})
+	a.Gateways = slices.DeleteFunc(slices.Clone(a.Gateways), func(g netip.Addr) bool { return hook.FamilyOf(g) == f })
+	p := permitOf(&a, a.MTU)
+	if a.AtParent {
+		return l.Guards.Permit(a.ParentIdx, p)
+	}
 	if a.Guard == nil {
 		return nil
 	}
@@ -360,16 +399,20 @@ func (l *Local) permitNothing(a hook.Attachment) error {
 		return err
 	}
 	defer guards.Close()
-	g := *a.Guard
-	g.Addrs, g.Gateways = nil, nil
-	return guards.Do(func() error { return l.Guards.Admit(g) })
+	p.Outside, p.Inside, p.MTU = a.Guard.Outside, a.Guard.Inside, a.Guard.MTU
+	return guards.Do(func() error { return l.Guards.Admit(p) })
 }
 
 // replaceLease gives a running container another lease: the given one, or the one that a server gives
 // now. It probes the address, and changes interface, guard, datapath and record to it. On an error,
 // the interface has no address of the family, and the record says why. The addresses of the other family
-// stay as they are.
+// stay as they are. It asks no server for an interface that is gone.
 func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *dhcp.Lease) error {
+	if err := l.checkExists(ns, &d.Attachment); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.untilOther(boottime.Now()))
+	defer cancel()
 	t, err := l.replacement(ns, d)
 	if err != nil {
 		return err
@@ -452,8 +495,7 @@ func (t *attempt) takeGiven(ctx context.Context, l dhcp.Lease) (err error) {
 }
 
 // dropLease removes the address of an attempt that failed, closes the guard, gives the lease back unless
-// it was declined, and records old as lost. It has its own time limit, because ctx may be over. The
-// attempt may have created a guarded interface again, so its ifindexes are recorded, too.
+// it was declined, and records old as lost. It has its own time limit, because ctx may be over.
 func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
@@ -467,7 +509,7 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 			old.Addr.Addr())
 	}
 	now := t.rec.ServerLease(t.replacing)
-	if err = errors.Join(err, t.permitNothing(t.rec)); err == nil {
+	if err = errors.Join(err, t.permitWithout(t.rec, t.replacing)); err == nil {
 		err = t.giveBack(ctx, &t.rec, t.replacing, 0) // the container cannot use it any more
 	}
 	if err == nil {
@@ -481,7 +523,7 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 		if err != nil {
 			return err
 		}
-		row.Index, row.MTU, row.Guard = t.link.Index, t.link.MTU, t.rec.Guard
+		row.MTU, row.Guard = t.link.MTU, t.rec.Guard
 		setLease(&row, t.replacing, &old)
 		return record.Replace(tx, &row)
 	}))

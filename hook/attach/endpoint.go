@@ -67,7 +67,7 @@ func (t *attempt) chooseMAC(tx record.Tx) (err error) {
 	if t.rec.MAC, err = t.addressMAC(tx); err != nil || !t.rec.MAC.IsZero() {
 		return err
 	}
-	name := t.leaseName() + "\x00" + t.rec.Interface
+	name := t.ownName()
 	if len(t.rec.Addrs) > 0 && !t.def.FromServers(int(hook.FamilyOf(t.rec.Addrs[0].Addr()))) {
 		name = t.rec.Addrs[0].Addr().String()
 	}

@@ -137,7 +137,7 @@ func (t *attempt) spec() driver.Spec {
 }
 
 // readdress gives the created interface the MAC, the MTU and the addresses of the record, and the
-// sysctls that the container requests: a guarded interface is created again.
+// sysctls that the container requests. For another MAC, a guarded interface is created again.
 func (t *attempt) readdress(ctx context.Context) error {
 	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())
 	t.keep(created)

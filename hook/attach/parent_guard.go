@@ -51,6 +51,7 @@ func (t *attempt) permit(ctx context.Context) error {
 // without its own.
 func permitOf(a *hook.Attachment, mtu int) verify.Guard {
 	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Autoconf: a.IsAutoconf(), Attachment: a.ID}
+	g.Asks = a.AtParent && a.SLAAC != nil && a.SLAAC.Managed
 	if g.MTU == 0 {
 		g.MTU = mtu
 	}

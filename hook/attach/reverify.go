@@ -70,7 +70,7 @@ func (l *Local) verifyIn(ctx context.Context, a hook.Attachment, ns *link.Netns)
 	if err := v.askAgain(ctx); err != nil || a.SLAAC == nil {
 		return v.rec.Verdicts, err
 	}
-	verdict, err := v.awaitAutoconf(ctx, func() error { return nil })
+	verdict, _, err := v.awaitAutoconf(ctx, func() error { return nil })
 	if err != nil {
 		return nil, err
 	}
