@@ -37,13 +37,26 @@ func (a *Attachment) Resolver() (r ipam.Resolver) {
 	return r
 }
 
-// ResolverFor returns the name servers and search domains for an engine that writes resolv.conf itself: those of the
-// network's definition, or those of the LAN where that has none. It leaves out link-local addresses, which
-// engines cannot parse.
+// ResolverFor returns the name servers and search domains for an engine that writes resolv.conf itself. It leaves out
+// link-local addresses, which engines cannot parse.
 func (a *Attachment) ResolverFor(def *network.Definition) ipam.Resolver {
-	r, learned := ipam.Resolver{DNS: def.DNS, Search: def.DNSSearch}, a.Resolver()
+	r := ResolverOf(def, Names{a.Network, a.Resolver()})
+	r.DNS = slices.DeleteFunc(slices.Clone(r.DNS), func(a netip.Addr) bool { return a.Zone() != "" })
+	return r
+}
+
+// ResolverOf returns the name servers and search domains of a network's containers: those of its definition, or
+// those that its attachments have learned where that has none.
+func ResolverOf(def *network.Definition, all ...Names) ipam.Resolver {
+	var learned ipam.Resolver
+	for _, n := range all {
+		if n.Network == def.Name && def.LearnsNames() {
+			learned.Add(n.Resolver)
+		}
+	}
+	r := ipam.Resolver{DNS: def.DNS, Search: def.DNSSearch}
 	if len(r.DNS) == 0 {
-		r.DNS = slices.DeleteFunc(learned.DNS, func(a netip.Addr) bool { return a.Zone() != "" })
+		r.DNS = learned.DNS
 	}
 	if len(r.Search) == 0 {
 		r.Search = learned.Search

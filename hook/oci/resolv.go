@@ -99,22 +99,11 @@ func resolvText(networks string, leased []hook.Names, wants []hook.Want) (string
 			return "", err
 		}
 		names = append(names, def.Name)
-		dns, domains := def.DNS, def.DNSSearch
-		for _, n := range leased {
-			if n.Network != def.Name || !def.LearnsNames() {
-				continue
-			}
-			if len(def.DNS) == 0 {
-				dns = append(dns, n.DNS...)
-			}
-			if len(def.DNSSearch) == 0 {
-				domains = append(domains, n.Search...)
-			}
-		}
-		for _, a := range dns {
+		r := hook.ResolverOf(def, leased...)
+		for _, a := range r.DNS {
 			servers = append(servers, "nameserver "+a.String()+"\n")
 		}
-		search = append(search, domains...)
+		search = append(search, r.Search...)
 	}
 	if len(servers)+len(search) == 0 {
 		return "", nil
