@@ -60,7 +60,7 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 		if err != nil || other == nil {
 			return err
 		}
-		if t.needed(other, id.Boot) {
+		if t.needed(other, id) {
 			waitedFor = other
 			select {
 			case <-ctx.Done():
@@ -70,7 +70,7 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 			wait = min(2*wait, recordPollMax)
 			continue
 		}
-		needed := func(a *hook.Attachment) bool { return t.needed(a, id.Boot) }
+		needed := func(a *hook.Attachment) bool { return t.needed(a, id) }
 		if _, err := t.dropUnlessLive(ctx, other.ID, needed); err != nil {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
@@ -92,11 +92,15 @@ func stillAttaching(ctx context.Context, a *hook.Attachment) error {
 
 // needed reports whether a record that conflicts with this attempt is in use. A record of an
 // earlier sandbox of the same pod is not in use after its containers have exited, even if its
-// namespace still exists: the kubelet stops a pod's sandbox before it creates another.
-func (t *attempt) needed(a *hook.Attachment, boot string) bool {
-	earlier := a.State == hook.Attached && a.OfPod() && a.Pod.Name != "" && !a.InUse() &&
+// namespace still exists: the kubelet stops a pod's sandbox before it creates another. Nor is one of
+// this namespace, id, if its interface went with its parent and no container is known to run: this
+// attempt creates the interface, unless Reattach does so already.
+func (t *attempt) needed(a *hook.Attachment, id hook.Netns) bool {
+	unused := a.State == hook.Attached && a.WithNetns() && !a.InUse()
+	earlier := unused && a.OfPod() && a.Pod.Name != "" &&
 		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
-	return !earlier && t.live(a, boot)
+	lost := unused && a.Netns == id && a.Former == nil && !t.hasParent(a)
+	return !earlier && !lost && t.live(a, id.Boot)
 }
 
 // readNamesAgain reads the names of the namespace's interfaces, and before them its records.
@@ -243,7 +247,7 @@ func (t *attempt) unusedElsewhere(tx record.Tx, id hook.Netns) (*hook.Attachment
 		return nil, err
 	}
 	for _, a := range append(former, earlier...) {
-		if a.Netns != id && !t.needed(&a, id.Boot) {
+		if a.Netns != id && !t.needed(&a, id) {
 			return &a, nil
 		}
 	}
@@ -258,8 +262,8 @@ func (t *attempt) findMatch(
 	for _, a := range here {
 		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
 		// the same inode: then it is not in use. A container of a pod may have deleted the
-		// interface and exited, before its poststop.
-		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
+		// interface and exited, before its poststop, or the interface went with its parent.
+		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.needed(&a, id) {
 			return nil, &a, nil
 		}
 		matches, err := t.matches(a)

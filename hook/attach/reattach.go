@@ -55,7 +55,7 @@ func (l *Local) Reattach(ctx context.Context, id verify.ID) (rec hook.Attachment
 		return rec, err
 	}
 	if err := t.run(ctx); err != nil {
-		return rec, errors.Join(err, t.removeAgain(ctx, err))
+		return rec, errors.Join(err, t.removeAgain(ctx, &rec, err))
 	}
 	return t.rec, nil
 }
@@ -129,9 +129,10 @@ func (t *attempt) moveToParent(ctx context.Context) (err error) {
 	return nil
 }
 
-// removeAgain removes what the attempt has created, after its error cause. If the record is gone,
-// the endpoint may already be that of another attachment.
-func (t *attempt) removeAgain(ctx context.Context, cause error) error {
+// removeAgain removes what the attempt has created, after its error cause, and gives the record the
+// parent of old again: a sweep then sees that the interface went with it. If the record is gone, the
+// endpoint may already be that of another attachment.
+func (t *attempt) removeAgain(ctx context.Context, old *hook.Attachment, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
 	err := driver.Of(t.Parts, &t.rec).Remove(t.rec)
@@ -142,7 +143,8 @@ func (t *attempt) removeAgain(ctx context.Context, cause error) error {
 		t.DB.Update(ctx, func(tx record.Tx) error {
 			row, err := record.Get(tx, t.rec.ID)
 			if err == nil {
-				row.Former = nil // what it had is removed
+				row.Parent, row.ParentIdx, row.Trunk, row.Index = old.Parent, old.ParentIdx, old.Trunk, old.Index
+				row.MAC, row.Endpoint, row.Former = old.MAC, old.Endpoint, nil
 				err = record.Replace(tx, &row)
 			}
 			return err
