@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 
@@ -71,4 +72,13 @@ func (t *attempt) clusterHasDefault() bool { return t.r.Pod.Sandbox != "" && !t.
 func (t *attempt) reached(step string) {
 	t.r.Trace.Mark(step)
 	failpoint.At(step)
+}
+
+// acquire runs f, which acquires what the record names. A detach leaves an intent to its hook, but it can
+// remove an attachment at any moment: see [Local.whileAttached].
+func (t *attempt) acquire(ctx context.Context, f func() error) error {
+	if t.rec.State != hook.Attached {
+		return f()
+	}
+	return t.whileAttached(ctx, &t.rec, func(*hook.Attachment) error { return f() })
 }

@@ -288,7 +288,8 @@ func (l *Local) completeLease(ctx context.Context, a hook.Attachment, def *netwo
 	if driver.Of(l.Parts, &a).WhyUnwatchable(a.Parent) != "" {
 		return nil
 	}
-	if err := l.Datapath.Expect(a.Endpoint); err != nil {
+	err := l.whileAttached(ctx, &a, func(now *hook.Attachment) error { return l.Datapath.Expect(now.Endpoint) })
+	if err != nil && !errors.Is(err, hook.ErrGone) {
 		l.Log.Warn("could not watch a restored endpoint", "mac", a.MAC, "err", err)
 	}
 	return nil

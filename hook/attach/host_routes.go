@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -9,11 +10,12 @@ import (
 
 // routeFromHost adds the host's routes to the new attachment. Its record already names the
 // host's link.
-func (t *attempt) routeFromHost() error {
+func (t *attempt) routeFromHost(ctx context.Context) error {
 	if t.hostIfindex == 0 {
 		return nil
 	}
-	if err := t.addHostRoutes(t.def, t.hostIfindex, &t.rec); err != nil {
+	err := t.acquire(ctx, func() error { return t.addHostRoutes(t.def, t.hostIfindex, &t.rec) })
+	if err != nil {
 		return err
 	}
 	t.reached("host")

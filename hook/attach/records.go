@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -104,4 +105,22 @@ func (l *Local) hasInterface(a *hook.Attachment, exists netnsFinder) bool {
 func (l *Local) hasParent(a *hook.Attachment) bool {
 	_, err := l.Host.ParentAt(a.ParentIdx)
 	return !errors.Is(err, link.ErrNoLink)
+}
+
+// whileAttached runs f, which adds or removes what the record of an attachment names, such as its
+// endpoint, with the record as it is now. It returns an error that wraps hook.ErrGone if the attachment
+// was removed. A detach marks the record first, and then removes what it names. So the record is read,
+// and f runs, in one transaction: otherwise what f adds could stay after the detach, and what f removes
+// could be that of another attachment. f must not begin another transaction.
+func (l *Local) whileAttached(ctx context.Context, a *hook.Attachment, f func(now *hook.Attachment) error) error {
+	return l.DB.View(ctx, func(tx record.Tx) error {
+		now, err := record.Get(tx, a.ID)
+		if err == nil && now.State != hook.Attached {
+			err = hook.ErrGone
+		}
+		if err != nil {
+			return fmt.Errorf("%q of network %q: %w", a.Interface, a.Network, err)
+		}
+		return f(&now)
+	})
 }
