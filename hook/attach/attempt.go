@@ -33,6 +33,7 @@ type attempt struct {
 	noDefault    map[hook.Family]bool        // default routes that this interface does not get
 	renewing     bool                        // the service would renew a lease of a DHCP server
 	replacing    hook.Family                 // a running container gets another lease of a DHCP server; 0: it does not
+	rowIndex     int                         // replacing: the ifindex in the record, as it was read or written last
 	lost         map[hook.Family]*dhcp.Lease // the leases that the attachment had lost before it is made again
 	traceStart   int                         // number of steps in the trace before this attach
 
