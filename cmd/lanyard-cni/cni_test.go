@@ -396,6 +396,28 @@ func TestSweep(t *testing.T) {
 	w.wantNothing("web")
 }
 
+// TestPodRecreated checks that a pod that was deleted by force keeps its interface until DEL, also if
+// a pod of its name has another sandbox by then: its containers may still be ending.
+func TestPodRecreated(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.KubernetesNamespaces = []string{"prod"} }, "192.168.50.0/24")
+	lan := w.list("lan", plugin("web"))
+	old, again := newSandbox(t), newSandbox(t)
+	w.mustAdd(lan, old.pod("sandbox1", "prod", "web-0"))
+	testenv.JoinNamespace(t, old.Namespace)
+	w.mustAdd(lan, again.pod("sandbox2", "prod", "web-0"))
+	if got := w.holders(); got != "sandbox1:eth0:lan sandbox2:eth0:lan" {
+		t.Errorf("attached are %s", got)
+	}
+	for _, s := range []sandbox{old, again} {
+		hooklab.Pings(t, s.Namespace, "192.168.50.1")
+	}
+	must(t, w.del(lan, old.pod("sandbox1", "prod", "web-0")))
+	must(t, w.del(lan, again.pod("sandbox2", "prod", "web-0")))
+	w.wantNothing("web")
+}
+
 // TestParentGone checks that an interface that went with its parent is reported, and can be created
 // again, and that the container has its address until DEL.
 func TestParentGone(t *testing.T) {
