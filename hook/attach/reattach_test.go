@@ -306,3 +306,26 @@ func TestReattachByPath(t *testing.T) {
 	w.Replug()
 	w.WantNothing("web", before)
 }
+
+// TestReattachMACInUse checks that Reattach ends if another link of the parent has the MAC. It runs by
+// name: it waits for the MAC.
+func TestReattachMACInUse(t *testing.T) {
+	testenv.ByName(t)
+	w, _ := lan(t, nil)
+	ns, other := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.MustAttach("c1", ns, "network=web")
+	a := w.Record()
+	w.replugged()
+	hooklab.IP(t, w.Host, fmt.Sprintf("link add mv0 link %s address %s type macvlan mode bridge", w.Trunk, a.MAC))
+	hooklab.IP(t, w.Host, fmt.Sprintf("link set mv0 netns %d", other.Pid))
+	hooklab.IP(t, other.Namespace, "link set mv0 up")
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		_, err := l.Reattach(ctx, a.ID)
+		if err == nil || !strings.Contains(err.Error(), "in another network namespace has it") || ctx.Err() != nil {
+			t.Errorf("got %v, %v", err, ctx.Err())
+		}
+		return nil
+	}))
+}
