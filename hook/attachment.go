@@ -167,8 +167,8 @@ func (a *Attachment) OfPod() bool { return a.Pod.Sandbox != "" }
 // ByPath reports whether the attachment has a container without a process.
 func (a *Attachment) ByPath() bool { return slices.ContainsFunc(a.Containers, Container.ByPath) }
 
-// WithNetns reports whether the attachment exists for as long as its interface is in the namespace,
-// instead of as long as a process runs.
+// WithNetns reports whether the attachment exists until a container deletes its interface or the
+// namespace ends, instead of as long as a process runs.
 func (a *Attachment) WithNetns() bool { return a.OfPod() || a.ByPath() }
 
 // InUse reports whether the init of any of the attachment's containers runs.

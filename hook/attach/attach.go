@@ -157,7 +157,7 @@ func (t *attempt) run(ctx context.Context) error {
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return t.refusal()
 	}
-	if err := t.routeFromHost(); err != nil {
+	if err := t.routeFromHost(ctx); err != nil {
 		return err
 	}
 	return t.commit(ctx)

@@ -111,7 +111,7 @@ func (t *attempt) recordOffer(ctx context.Context, f hook.Family, offer dhcp.Lea
 	if row.SetServerLease(f, &offer); t.replacing != 0 {
 		offer.Lost = notConfigured
 	}
-	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &row) })
+	return t.DB.Update(ctx, func(tx record.Tx) error { return t.replaceRow(tx, &row) })
 }
 
 // counters returns what the trunk has counted for the endpoint, or nil if it is not watched.
@@ -305,6 +305,11 @@ func (t *attempt) claimLease(ctx context.Context, f hook.Family, l dhcp.Lease) e
 		t.rec.Pools = append(slices.Clone(t.rec.Pools), pool)
 	}
 	return t.DB.Hold(ctx, func() error {
+		if t.replacing != 0 {
+			if err := t.whileAttached(ctx, &t.rec, t.checkSame); err != nil {
+				return err
+			}
+		}
 		lease := ipam.Lease{Addr: l.Addr.Addr(), Owner: ownerOf(t.rec), Name: t.leaseName()}
 		err := t.Leases.Own.Release(ctx, pool, lease.Owner, 0) // an earlier lease, if it had one
 		if err == nil {

@@ -320,7 +320,8 @@ func (l *Local) completeLease(ctx context.Context, a hook.Attachment, def *netwo
 	if driver.Of(l.Parts, &a).WhyUnwatchable(a.Parent) != "" {
 		return nil
 	}
-	if err := l.Datapath.Expect(a.Endpoint); err != nil {
+	err := l.whileAttached(ctx, &a, func(now *hook.Attachment) error { return l.Datapath.Expect(now.Endpoint) })
+	if err != nil && !errors.Is(err, hook.ErrGone) {
 		l.Log.Warn("could not watch a restored endpoint", "mac", a.MAC, "err", err)
 	}
 	return nil
@@ -464,7 +465,7 @@ func (l *Local) replacement(ns *link.Netns, d due) (*attempt, error) {
 	if t.parent, err = l.Host.ParentAt(d.ParentIdx); err != nil {
 		return nil, err
 	}
-	t.replacing, t.want.Addrs, t.rec.MTU = d.family, nil, d.MTU
+	t.replacing, t.rowIndex, t.want.Addrs, t.rec.MTU = d.family, d.Index, nil, d.MTU
 	t.link = link.Interface{Name: d.Interface, Index: d.Index, MAC: d.MAC, MTU: d.MTU}
 	t.unwatched = l.WatchNetwork(t.def, t.parent)
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
@@ -477,6 +478,37 @@ func (l *Local) replacement(ns *link.Netns, d due) (*attempt, error) {
 	t.rec.SetServerAddr(d.family, netip.Prefix{})
 	t.kept = t.addrs()
 	return t, nil
+}
+
+// errRecreated is returned if Reattach has created an interface again while its lease was replaced: the
+// record and the lease are those of the new interface.
+var errRecreated = errors.New("its interface was created again")
+
+// checkSame returns errRecreated if now, the record as it is now, has another interface than when this
+// attempt read or wrote it.
+func (t *attempt) checkSame(now *hook.Attachment) error {
+	if now.Index != t.rowIndex {
+		return errRecreated
+	}
+	return nil
+}
+
+// replaceRow is record.Replace. If the attempt replaces a lease, it returns errRecreated as checkSame does.
+func (t *attempt) replaceRow(tx record.Tx, a *hook.Attachment) error {
+	if t.replacing == 0 {
+		return record.Replace(tx, a)
+	}
+	now, err := record.Get(tx, a.ID)
+	if err == nil {
+		err = t.checkSame(&now)
+	}
+	if err == nil {
+		err = record.Replace(tx, a)
+	}
+	if err == nil {
+		t.rowIndex = a.Index
+	}
+	return err
 }
 
 // takeGiven makes a lease that a server has given, in place of another one, that of the attachment. It is
@@ -495,10 +527,20 @@ func (t *attempt) takeGiven(ctx context.Context, l dhcp.Lease) (err error) {
 }
 
 // dropLease removes the address of an attempt that failed, closes the guard, gives the lease back unless
-// it was declined, and records old as lost. It has its own time limit, because ctx may be over.
+// it was declined, and records old as lost. It has its own time limit, because ctx may be over. If a
+// detach has removed the record, only the interface is left. What Reattach has created since stays.
 func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
+	defer func() {
+		if errors.Is(err, hook.ErrGone) {
+			err = errors.Join(err, t.removeLink())
+		}
+	}()
+	err = t.whileAttached(ctx, &t.rec, t.checkSame)
+	if errors.Is(err, hook.ErrGone) || errors.Is(err, errRecreated) {
+		return err
+	}
 	for _, p := range t.rec.Addrs {
 		if !t.isKept(p.Addr()) {
 			err = errors.Join(err, t.ns.DelAddr(t.link.Index, p))
@@ -521,6 +563,9 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	return errors.Join(err, t.DB.Update(ctx, func(tx record.Tx) error {
 		row, err := record.Get(tx, t.rec.ID)
 		if err != nil {
+			return err
+		}
+		if err := t.checkSame(&row); err != nil {
 			return err
 		}
 		row.MTU, row.Guard = t.link.MTU, t.rec.Guard

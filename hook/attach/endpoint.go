@@ -34,7 +34,7 @@ func (t *attempt) recordEndpoint(ctx context.Context) error {
 			// If the MAC is the parent's, frames of the host with other tags carry it, too.
 			Enforce: t.rec.Mode != verify.Off && !t.def.SharesMAC(),
 		}
-		return record.Replace(tx, &t.rec)
+		return t.replaceRow(tx, &t.rec)
 	}); err != nil {
 		return err
 	}
