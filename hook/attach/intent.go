@@ -285,6 +285,14 @@ func checkQuota(tx record.Tx, c *hook.Caller, def *network.Definition) error {
 // errQuota is returned if the caller has as many attachments as the network allows.
 var errQuota = errors.New("remove a container first")
 
+// checkRenewed returns an error if the network's addresses need the service, and it does not run.
+func (t *attempt) checkRenewed() error {
+	if t.def.AsksServers() && !t.renewing {
+		return errNotRenewed
+	}
+	return nil
+}
+
 // newRecord returns the intent: container, namespace, network, and the pools of its leases. Each
 // resource is added to the record before it is acquired.
 func (t *attempt) newRecord(id hook.Netns, self netns.Process, here []hook.Attachment) hook.Attachment {
