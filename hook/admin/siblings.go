@@ -17,7 +17,7 @@ type siblings struct {
 	// knows which link it is.
 	notVLAN map[string]*network.Definition
 	// inUse are the ifindexes of the parents of all containers, and of the links below them. guarded are
-	// the parents of containers whose network guards them. They are empty if no link is to be removed.
+	// the parents with permits of containers. Both are empty if no link is to be removed.
 	inUse, guarded map[int]bool
 }
 

@@ -29,7 +29,8 @@ const solicitEvery = time.Second
 const claimWindow = 100 * time.Millisecond
 
 // autoconfigure lets the container's kernel take router advertisements, and waits for a usable address.
-// It does nothing after a fatal verdict: addresses and gateways are verified by then. The verdict is one of the record's, unless verification is off.
+// It does nothing after a fatal verdict: addresses and gateways are verified by then. The verdict is one
+// of the record's, unless verification is off.
 func (t *attempt) autoconfigure(ctx context.Context) error {
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return nil

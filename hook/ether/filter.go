@@ -6,8 +6,8 @@ import (
 )
 
 // FromLAN returns the first instructions of a packet socket's filter. They reject what this host sends,
-// and the frames of a VLAN, whose tag the kernel keeps in metadata: a macvlan on a trunk receives the
-// frames of VLANs for which the host has no interface. A tag with VID 0 has a priority only (IEEE
+// and the frames of a VLAN, which the kernel marks in metadata: a macvlan on a trunk receives the frames
+// of VLANs for which the host has no interface. A tag with VID 0 has a priority only (IEEE
 // 802.1Q), and the kernel takes its frame as one without a tag. All other frames reach the instruction
 // that the caller appends.
 func FromLAN() []bpf.Instruction {

@@ -78,7 +78,7 @@ func Open(p Paths) (*Lanyard, error) {
 			Guards:     bpf.NewGuards(bpf.Options{Root: p.BPF}),
 			GuardNetns: p.Guards,
 
-			Names:    p.Names(),
+			Names:         p.Names(),
 			ServiceRenews: func() bool { return listens(p.Socket) },
 
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
