@@ -95,10 +95,10 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 		return err
 	case below == nil:
 		return fmt.Errorf("%w, and no link %q to create it on", ErrNoLink, base.Name)
-	case !isUp(below):
-		return fmt.Errorf("cannot create it: %q is down: run \"ip link set %s up\"", base.Name, base.Name)
 	case below.Attrs().EncapType != "ether":
 		return fmt.Errorf("cannot create it: %q is not an Ethernet link (%s)", base.Name, below.Attrs().EncapType)
+	case !isUp(below):
+		return fmt.Errorf("cannot create it: %q is down: run \"ip link set %s up\"", base.Name, base.Name)
 	}
 	attrs.ParentIndex = below.Attrs().Index
 	vlan := &netlink.Vlan{
