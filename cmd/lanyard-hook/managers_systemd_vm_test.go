@@ -48,7 +48,6 @@ func newManaged(t *testing.T, files map[string]string, commands string) *managed
 	m.mustAs(0, commands)
 	m.await("eth9", "10.77.0.9")
 	m.await("bond0", "10.88.0.9")
-	m.mustAs(0, "systemctl start lanyard.socket")
 	m.create("card", "eth9", "10.77.0.0/24")
 	m.create("web50", "eth9.50", "192.168.50.0/24 --subnet fd50::/64")
 	m.create("web60", "bond0.60", "192.168.60.0/24")
@@ -219,7 +218,9 @@ iface bond0.70
 // TestIfupdown2 checks what survives the commands of ifupdown2.
 func TestIfupdown2(t *testing.T) {
 	const file = "/etc/network/interfaces"
-	m := newManaged(t, map[string]string{file: interfaces}, "ifup -a")
+	// It writes a file there, which Debian's iproute2 has not created since trixie.
+	const dir = "mkdir -p /etc/iproute2/rt_tables.d; "
+	m := newManaged(t, map[string]string{file: interfaces}, dir+"systemctl start networking")
 	m.survives("reload", "ifreload -a")
 	m.survives("up again", "ifup -a")
 	m.write(map[string]string{file: strings.Replace(interfaces, "/24\n", "/24\n\taddress 10.77.0.10/24\n", 1)})
@@ -296,18 +297,32 @@ func TestNetplanNetworkManager(t *testing.T) {
 	m.losesBond("nmcli connection down netplan-bond0; nmcli connection up netplan-bond0")
 }
 
-// TestCloudInit checks what survives the network configuration of cloud-init on a host with netplan.
+// TestCloudInit checks what survives the network configuration of cloud-init on a host with netplan: a new
+// instance, another definition, one that renames cards by their MAC, which sub-interfaces have, too, and
+// none, so that cloud-init looks for a card itself.
 func TestCloudInit(t *testing.T) {
-	const seed = "/var/lib/cloud/seed/nocloud/"
+	const (
+		seed = "/var/lib/cloud/seed/nocloud/"
+		init = "cloud-init init --local; cloud-init init; netplan apply"
+	)
+	lan := strings.TrimPrefix(fmt.Sprintf(plan, "networkd", "active-backup"), "network:\n")
 	m := newManaged(t, map[string]string{
-		"/etc/cloud/cloud.cfg.d/99-test.cfg": "datasource_list: [NoCloud]\n",
-		seed + "meta-data":                   "instance-id: one\n",
-		seed + "user-data":                   "#cloud-config\n{}\n",
-		seed + "network-config": strings.TrimPrefix(strings.ReplaceAll(strings.Replace(
-			fmt.Sprintf(plan, "networkd", "active-backup"), "network:\n", "", 1), "\n  ", "\n"), "  "),
-	}, "cloud-init init --local; cloud-init init")
-	t.Logf("%s", m.mustAs(0, "grep . /etc/netplan/* /etc/network/interfaces.d/* /run/systemd/network/*; networkctl"))
-	m.survives("init again", "cloud-init clean; cloud-init init --local; cloud-init init")
-	m.t.Cleanup(func() { os.Remove("/etc/netplan/50-cloud-init.yaml") })
-	m.survives("another instance", "echo instance-id: two > "+seed+"meta-data; cloud-init init --local; cloud-init init")
+		"/etc/cloud/cloud.cfg.d/99-test.cfg": "datasource_list: [NoCloud]\nssh_genkeytypes: []\n" +
+			"system_info: {network: {renderers: [netplan], activators: [netplan]}}\n",
+		seed + "meta-data":      "instance-id: one\n",
+		seed + "user-data":      "#cloud-config\n{}\n",
+		seed + "network-config": strings.ReplaceAll("\n"+lan, "\n  ", "\n"),
+	}, init)
+	t.Cleanup(func() { os.Remove("/etc/netplan/50-cloud-init.yaml") })
+	m.survives("clean", "cloud-init clean; "+init)
+	m.survives("another instance", "echo instance-id: two > "+seed+"meta-data; "+init)
+	mac := m.mustAs(0, "cat /sys/class/net/eth9/address")
+	m.write(map[string]string{seed + "network-config": "version: 2\nethernets:\n  eth9:\n    match: {macaddress: \"" + mac +
+		"\"}\n    set-name: eth9\n    addresses: [10.77.0.9/24]\n"})
+	m.survives("names by MAC", "echo instance-id: three > "+seed+"meta-data; cloud-init init --local; cloud-init init")
+	m.survives("no definition", "rm "+seed+"network-config; cloud-init clean; cloud-init init --local; cloud-init init")
+	if out := m.mustAs(0, "cat /etc/netplan/50-cloud-init.yaml"); !strings.Contains(out, "eth") ||
+		strings.Contains(out, "ly-") || strings.Contains(out, "eth9.50") {
+		t.Errorf("without a definition, cloud-init configures %s", out)
+	}
 }
