@@ -199,6 +199,21 @@ func (m *managedHost) losesBond(commands string) {
 	m.survives("bond", "true")
 }
 
+// waitsForBond checks what "reattach" says while bond0 is missing, and while it is down. It leaves a bond0
+// without ports, and without the networks on it.
+func (m *managedHost) waitsForBond() {
+	m.t.Helper()
+	for _, step := range []struct{ command, want string }{
+		{"ip link del bond0", `parent "bond0.60": no such link, and no link "bond0" to create it on`},
+		{"ip link add bond0 type bond", `parent "bond0.60": cannot create it: "bond0" is down: run "ip link set bond0 up"`},
+	} {
+		m.mustAs(0, step.command)
+		if out, err := m.as(0, "lanyard reattach web60"); err == nil || !strings.Contains(out, step.want) {
+			m.t.Errorf("reattach after %q: %v: %s", step.command, err, out)
+		}
+	}
+}
+
 // interfaces is the file of ifupdown2.
 const interfaces = `auto lo
 iface lo inet loopback
@@ -227,8 +242,9 @@ func TestIfupdown2(t *testing.T) {
 	m.survives("reload with a new address", "ifreload -a")
 	m.survives("down and up of the card", "ifdown eth9; ifup eth9")
 	m.losesCarrier()
+	m.waitsForBond()
 	m.losesBond("ifdown bond0; ifup bond0")
-	m.survives("restart", "systemctl restart networking")
+	m.losesBond("systemctl restart networking")
 }
 
 // plan is a file of netplan. Its match is for a name that sub-interfaces of the card have, too.
