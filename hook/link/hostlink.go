@@ -35,7 +35,7 @@ type HostLinkSpec struct {
 
 func (s *HostLinkSpec) link() netlink.Link {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.MTU = s.Name, s.Parent.Index, s.MTU
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Group = s.Name, s.Parent.Index, s.MTU, group
 	if s.IPVlan {
 		return &netlink.IPVlan{LinkAttrs: attrs, Mode: netlink.IPVLAN_MODE_L2, Flag: netlink.IPVLAN_FLAG_BRIDGE}
 	}
