@@ -336,8 +336,8 @@ func TestCloudInit(t *testing.T) {
 	m.survives("the same again", init+"; netplan apply")
 	m.survives("another instance", "echo instance-id: two > "+seed+"meta-data; "+init+"; netplan apply")
 	mac := m.mustAs(0, "cat /sys/class/net/eth9/address")
-	m.write(map[string]string{seed + "network-config": fmt.Sprintf(
-		"version: 2\nethernets:\n  eth9:\n    match: {macaddress: %q}\n    set-name: eth9\n    addresses: [10.77.0.9/24]\n", mac)})
+	m.write(map[string]string{seed + "network-config": fmt.Sprintf("version: 2\nethernets:\n  eth9:\n"+
+		"    match: {macaddress: %q}\n    set-name: eth9\n    addresses: [10.77.0.9/24]\n", mac)})
 	m.survives("names by MAC", init+"; grep set-name "+rendered)
 	m.survives("no definition", "rm "+seed+"network-config; "+init+"; grep dhcp "+rendered)
 	if out := m.mustAs(0, "cat "+rendered); strings.Contains(out, "ly-") || strings.Contains(out, "eth9.50") {
