@@ -158,7 +158,9 @@ install-files:
 	for unit in lanyard lanyard-guards lanyard-restore; do \
 		sed 's|@PREFIX@|$(PREFIX)|' cmd/lanyard/systemd/$$unit.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit 1; \
 	done
-	install -D -m 0644 packaging/systemd-network/05-lanyard.network $(DESTDIR)$(PREFIX)/lib/systemd/network/05-lanyard.network
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/network packaging/systemd-network/05-lanyard.network \
+		packaging/systemd-network/05-lanyard-alias.network
+	install -D -m 0644 packaging/udev/95-lanyard.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d/95-lanyard.rules
 	install -D -m 0644 packaging/NetworkManager/90-lanyard.conf $(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-lanyard.conf
 	install -d $(DESTDIR)$(PREFIX)/share/lanyard/hooks.d
 	for stage in createRuntime createContainer poststop; do \

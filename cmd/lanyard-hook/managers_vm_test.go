@@ -51,8 +51,8 @@ func TestNetworkdSubInterface(t *testing.T) {
 // linkChanges returns what "ps" says of the host's links that Lanyard created.
 func (w *world) linkChanges(t *testing.T) (told string) {
 	t.Helper()
-	must(t, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
-		changes, err := l.LinkChanges()
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		changes, err := l.LinkChanges(ctx)
 		for _, h := range changes {
 			told += h.String() + "\n"
 		}

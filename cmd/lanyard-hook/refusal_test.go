@@ -54,7 +54,7 @@ func TestBadInput(t *testing.T) {
 		{"anycast", hooklab.State("c1", c.Pid, "network=web", "ip6=fd50::"), []string{"anycast"}},
 		{"interface of 16 bytes", hooklab.State("c1", c.Pid, "network=web", "interface=sixteen-bytes-xx"),
 			[]string{"16 bytes", "15"}},
-		{"interface that is there", hooklab.State("c1", c.Pid, "network=web", "interface=lo"), []string{`"lo" cannot be`}},
+		{"interface that is there", hooklab.State("c1", c.Pid, "network=web", "interface=lo"), []string{"the loopback link"}},
 		{"MTU over the parent's", hooklab.State("c1", c.Pid, "network=web", "mtu=9000"), []string{"9000", "1500", w.Trunk}},
 		{"MTU too small for IPv6", hooklab.State("c1", c.Pid, "network=web", "mtu=1000"), []string{"1000", "1280"}},
 		{"the parent's MAC", hooklab.State("c1", c.Pid, "network=web", "mac="+w.trunkMAC()), []string{w.trunkMAC(), w.Trunk}},

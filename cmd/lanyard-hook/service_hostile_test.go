@@ -131,7 +131,7 @@ func TestServiceMessages(t *testing.T) {
 		{"a path for a network", wants(`{"network":"../../etc/shadow"}`), "network name"},
 		{"a path for an interface", wants(`{"network":"web","interface":"../../x"}`), "link's name"},
 		{"a numbered interface", wants(`{"network":"web","interface":"eth%d"}`), "link's name"},
-		{"lo", wants(`{"network":"web","interface":"lo"}`), "link's name"},
+		{"lo", wants(`{"network":"web","interface":"lo"}`), "loopback link"},
 		{"two addresses of a family", wants(`{"network":"web","addresses":["192.168.50.8","192.168.50.9"]}`),
 			"second address"},
 		{"an address with a zone", wants(`{"network":"web","addresses":["fe80::1%eth0"]}`), "not an address"},

@@ -37,6 +37,7 @@ type installed struct {
 	log    *os.File
 	inside string   // pid inside of podman's container
 	others []string // pids inside of containers that are not podman's
+	masked []string // units that systemd does not start
 }
 
 // bootScript prepares new namespaces for systemd. It mounts over everything that systemd
@@ -88,7 +89,7 @@ func newInstalled(t *testing.T) *installed {
 		}
 	})
 	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60, 70}}), t: t, dir: t.TempDir(),
-		cgroup: "/sys/fs/cgroup/lanyard-systemd"}
+		cgroup: "/sys/fs/cgroup/lanyard-systemd", masked: masked}
 	for _, sub := range []string{"etc", "units"} {
 		must(t, os.Mkdir(filepath.Join(s.dir, sub), 0o755))
 	}
@@ -117,7 +118,7 @@ func (s *installed) boot() {
 	must(s.t, err)
 	defer group.Close()
 	s.cmd = exec.Command("unshare", "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--fork", "--kill-child",
-		"sh", "-c", bootScript, "boot", s.dir, strings.Join(masked, " "))
+		"sh", "-c", bootScript, "boot", s.dir, strings.Join(s.masked, " "))
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
 	stdin, err := s.cmd.StdinPipe()
@@ -398,17 +399,23 @@ func (s *installed) root() {
 // attached attaches root's container "root1" to a network, by the service. end ends it.
 func (s *installed) attached(network string) (got []hook.Attachment, end func()) {
 	s.t.Helper()
-	pid := s.mustAs(0, `unshare --net sleep 600 >/dev/null 2>&1 </dev/null &
+	_, end = s.attach("root1", network)
+	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard inspect root1")), &got))
+	return got, end
+}
+
+// attach attaches a container of root to a network, and returns its pid inside. end ends it.
+func (s *installed) attach(id, network string) (pid string, end func()) {
+	s.t.Helper()
+	pid = s.mustAs(0, `unshare --net sleep 1800 >/dev/null 2>&1 </dev/null &
 	until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
 	echo $!`)
-	pid = strings.TrimSpace(pid)
-	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":"root1","pid":%s,"annotations":{"io.lanyard.network":%q}}' |
-		/usr/local/libexec/lanyard/lanyard-hook `, pid, network)
+	call := fmt.Sprintf(`echo '{"ociVersion":"1.0.2","id":%q,"pid":%s,"annotations":{"io.lanyard.network":%q}}' |
+		/usr/local/libexec/lanyard/lanyard-hook `, id, pid, network)
 	if out := s.mustAs(0, call+"createRuntime"); out != "" {
 		s.t.Errorf("the hook says %s", out)
 	}
-	must(s.t, json.Unmarshal([]byte(s.mustAs(0, "lanyard inspect root1")), &got))
-	return got, func() { s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop") }
+	return pid, func() { s.mustAs(0, "kill -9 "+pid+"; "+call+"poststop") }
 }
 
 // slaac checks that the confined service, which may use no IPv6 socket, hears a router.

@@ -99,14 +99,14 @@ func (e env) runPs(c *cli.Context) error {
 			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
 		}
 	}
-	e.noteLinkChanges(l)
+	e.noteLinkChanges(c.Context, l)
 	e.noteAhead(l, r.Records)
 	return e.noteUnleased(c.Context, l)
 }
 
 // noteLinkChanges notes what other programs have done to the host's links that Lanyard created.
-func (e env) noteLinkChanges(l *wiring.Lanyard) {
-	changes, err := l.LinkChanges()
+func (e env) noteLinkChanges(ctx context.Context, l *wiring.Lanyard) {
+	changes, err := l.LinkChanges(ctx)
 	if err != nil {
 		e.say("%v", err)
 	}

@@ -92,7 +92,7 @@ func (e env) runVerify(c *cli.Context) error {
 		e.say("note: nothing is attached to network %q: no container to probe from", c.Args().First())
 	}
 	rows, bad := e.ask(c.Context, l, targets, c.Bool("mtu"))
-	e.noteLinkChanges(l)
+	e.noteLinkChanges(c.Context, l)
 	if !format.table() {
 		err = printRows(e.stdout, format, rows)
 	} else if len(rows) > 0 {

@@ -32,11 +32,12 @@ this host, uses a container's address (conflict) or its MAC (duplicate-mac), fra
 to all come back, by a loop or a hairpin port (returned), frames leave or arrive with a wrong VLAN tag (wrong-tag-out,
 wrong-tag-in), a gateway has another MAC (gateway-moved), an unleased MAC sends frames
 (unleased-mac), a network's parent was removed (interface-gone) or has no carrier or is down
-(parent-down), another program has put an address on a link of the host that Lanyard created
-(link-changed). It begins with earlier events, also of containers that are gone: the trunk
-program keeps the last few events of each address and MAC. A repeated event is one line
-with a count; --format json prints one object per line. Ctrl-C ends the command. On a
-terminal, the last line shows the incoming frames per second of each VLAN.
+(parent-down), another program has put an address on a link of the host that Lanyard created,
+or has deleted the host's own link on a network or its routes (link-changed). It begins with
+earlier events, also of containers that are gone: the trunk program keeps the last few events
+of each address and MAC. A repeated event is one line with a count; --format json prints one
+object per line. Ctrl-C ends the command. On a terminal, the last line shows the incoming
+frames per second of each VLAN.
 
 With --rates, it prints the bytes per second of each VLAN and container instead, each second,
 the highest first. VERDICT is as in "lanyard ps".
@@ -181,7 +182,7 @@ func (w *watcher) printHostEvents(ctx context.Context, targets []hook.Attachment
 	if err != nil {
 		return err
 	}
-	changes, err := w.LinkChanges()
+	changes, err := w.LinkChanges(ctx)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -10,8 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// LinkChanged is the kind of an event for an address that another program has put on a link of the
-// host that Lanyard created.
+// LinkChanged is the kind of an event for what another program has done to a link of the host that
+// Lanyard created: an address that it has put there, or a link or route of the host's that it has
+// deleted.
 const LinkChanged verify.Kind = "link-changed"
 
 // createdLink is a link of the host that Lanyard created: a parent, or the host's own link on a
@@ -20,15 +23,30 @@ type createdLink struct {
 	index int // ifindex
 	name  string
 	own   bool // the host's own link
+	up    bool // administratively; known of the host's own links only
 }
 
 // LinkChanges returns an event for each address that another program has put on a link of the host
 // that Lanyard created: network managers do so with a rule that matches every link. A link-local
-// address shows that IPv6 was turned on. The time of the events is now.
-func (l *Admin) LinkChanges() (list []TrunkEvent, err error) {
+// address shows that IPv6 was turned on. It also returns an event for each network that has lost the
+// host's own link on it, or routes to its containers. The time of the events is now.
+func (l *Admin) LinkChanges(ctx context.Context) (list []TrunkEvent, err error) {
 	links, err := l.createdLinks()
-	if err != nil || len(links) == 0 {
+	if err != nil {
 		return nil, err
+	}
+	list, err = l.addedAddrs(links)
+	if err != nil {
+		return nil, err
+	}
+	lost, err := l.lostHostAccess(ctx, links)
+	return append(list, lost...), err
+}
+
+// addedAddrs returns an event for each address that another program has put on one of the links.
+func (l *Admin) addedAddrs(links []createdLink) (list []TrunkEvent, err error) {
+	if len(links) == 0 {
+		return nil, nil
 	}
 	addrs, err := l.Host.HostAddrs()
 	if err != nil {
@@ -51,12 +69,17 @@ func (l *Admin) LinkChanges() (list []TrunkEvent, err error) {
 				continue
 			}
 		}
-		list = append(list, TrunkEvent{
-			Event: verify.Event{Kind: LinkChanged, Frames: 1, Addr: a.Addr, Link: c.name},
-			At:    now, Since: now, Trunk: c.name, Network: name, Text: changedText(c.name, a.Addr),
-		})
+		list = append(list, changeOf(c.name, name, a.Addr, now, changedText(c.name, a.Addr)))
 	}
 	return list, nil
+}
+
+// changeOf returns an event for a link and its network; addr is the address that it is about, if any.
+func changeOf(name, network string, addr netip.Addr, at time.Time, text string) TrunkEvent {
+	return TrunkEvent{
+		Event: verify.Event{Kind: LinkChanged, Frames: 1, Addr: addr, Link: name},
+		At:    at, Since: at, Trunk: name, Network: network, Text: text,
+	}
 }
 
 // changedText says that another program has put an address on a link, and what to do.
@@ -102,7 +125,7 @@ func (l *Admin) createdLinks() (links []createdLink, err error) {
 	all, err := l.Host.Interfaces()
 	for _, i := range all {
 		if network.IsHostLink(i.Name) {
-			links = append(links, createdLink{i.Index, i.Name, true})
+			links = append(links, createdLink{i.Index, i.Name, true, i.Flags&net.FlagUp != 0})
 		}
 	}
 	return links, err

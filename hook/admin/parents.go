@@ -201,21 +201,26 @@ func (w watchedTrunks) watch(l *Admin, def *network.Definition, p link.Parent) (
 }
 
 // Restore creates the managed parents and the host's own links, which are missing after a boot, and
-// loads the trunk programs. It never creates a parent of the administrator's. An error of one
-// network is in its own result. err is about invalid definitions.
+// loads the trunk programs. It gives the host's own links what another program has taken from them.
+// It never creates a parent of the administrator's. An error of one network is in its own result. err
+// is about invalid definitions, or the records.
 func (l *Admin) Restore(ctx context.Context) (all []Restored, err error) {
 	unlock, err := l.lockDefinitions(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return nil, err
+	}
 	defs, broken := network.LoadAll(l.Networks)
 	watched := watchedTrunks{}
 	for _, def := range defs {
 		r := Restored{Network: def.Name, Parent: def.Parent}
 		var p link.Parent
 		if p, r.Made, r.Err = l.EnsureParent(ctx, def); r.Err == nil {
-			_, r.Err = l.EnsureHostAccess(ctx, def, p)
+			r.Err = l.RestoreHostAccess(ctx, def, p, recs)
 			r.Blind = watched.watch(l, def, p)
 		}
 		all = append(all, r)

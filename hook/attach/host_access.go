@@ -45,6 +45,34 @@ func (l *Local) EnsureHostAccess(ctx context.Context, def *network.Definition, p
 		return index, err
 	}
 	recs, err := l.Attachments(ctx)
+	return index, errors.Join(err, l.routeToAll(ctx, def, index, recs))
+}
+
+// RestoreHostAccess is EnsureHostAccess that also gives an existing link its settings, addresses and
+// routes again, which another program may have changed or deleted. recs are all attachments.
+func (l *Local) RestoreHostAccess(
+	ctx context.Context, def *network.Definition, p link.Parent, recs []hook.Attachment,
+) error {
+	if !def.HostAccess {
+		return nil
+	}
+	spec, err := l.hostLinkSpec(def, p)
+	if err != nil {
+		return err
+	}
+	spec.Again = true
+	index, _, err := l.Host.EnsureHostLink(ctx, spec)
+	if err != nil {
+		return err
+	}
+	return l.routeToAll(ctx, def, index, recs)
+}
+
+// routeToAll adds the host's routes to those of the attachments that are on the network, through the
+// host's own link with an ifindex.
+func (l *Local) routeToAll(
+	ctx context.Context, def *network.Definition, index int, recs []hook.Attachment,
+) (err error) {
 	for i := range recs {
 		if a := &recs[i]; a.Network == def.Name && a.State == hook.Attached && a.HostLink != "" {
 			aerr := l.whileAttached(ctx, a, func(now *hook.Attachment) error { return l.addHostRoutes(def, index, now) })
@@ -53,7 +81,7 @@ func (l *Local) EnsureHostAccess(ctx context.Context, def *network.Definition, p
 			}
 		}
 	}
-	return index, err
+	return err
 }
 
 // EnsureHostLink creates the host's own link if it is missing. It returns the link's ifindex, and
@@ -61,20 +89,29 @@ func (l *Local) EnsureHostAccess(ctx context.Context, def *network.Definition, p
 func (l *Local) EnsureHostLink(
 	ctx context.Context, def *network.Definition, p link.Parent,
 ) (index int, created bool, err error) {
-	mac, err := l.HostMAC(def)
+	spec, err := l.hostLinkSpec(def, p)
 	if err != nil {
 		return 0, false, err
 	}
-	spec := link.HostLinkSpec{
+	return l.Host.EnsureHostLink(ctx, spec)
+}
+
+// hostLinkSpec describes the host's own link on a network.
+func (l *Local) hostLinkSpec(def *network.Definition, p link.Parent) (spec link.HostLinkSpec, err error) {
+	mac, err := l.HostMAC(def)
+	if err != nil {
+		return spec, err
+	}
+	spec = link.HostLinkSpec{
 		Name: def.HostLink(), Parent: p, IPVlan: def.Driver == network.DriverIPvlan,
 		MAC: mac, MTU: def.MTU, Addrs: def.HostAddresses,
 	}
 	for _, s := range def.Subnets {
 		if !def.HostAddress(s).IsValid() {
-			return 0, false, fmt.Errorf("host-address: it is missing in %s, because creating the network was interrupted: "+
+			return spec, fmt.Errorf("host-address: it is missing in %s, because creating the network was interrupted: "+
 				"run the create command again, or remove the network", s.Subnet)
 		}
 		spec.IPv6 = spec.IPv6 || s.Subnet.Addr().Is6()
 	}
-	return l.Host.EnsureHostLink(ctx, spec)
+	return spec, nil
 }

@@ -26,6 +26,7 @@ type facts struct {
 	wireless   bool
 	vlanFilter bool   // the card passes only VLANs that have a sub-interface (rx-vlan-filter)
 	networkd   string // what systemd-networkd says of the link: "configured", "unmanaged"; "" if it does not run
+	networkdBy string // the .network file that it configures the link by, or ""
 	manager    string // the same for NetworkManager: "connected", "connected (externally)"
 }
 
@@ -35,7 +36,8 @@ func readFacts(ctx context.Context, index int) (f facts, err error) {
 	if err != nil {
 		return f, err
 	}
-	f = facts{name: l.Attrs().Name, mtu: l.Attrs().MTU, networkd: networkdState(index)}
+	f = facts{name: l.Attrs().Name, mtu: l.Attrs().MTU}
+	f.networkd, f.networkdBy = networkdState(index)
 	if b, ok := l.(*netlink.Bond); ok {
 		f.bondMode = b.Mode.String()
 	}
@@ -96,19 +98,23 @@ func isWireless(index int) (bool, error) {
 	return err == nil, err
 }
 
-// networkdState returns what systemd-networkd says of a link (networkctl(1)), or "".
-func networkdState(index int) string {
+// networkdState returns what systemd-networkd says of a link (networkctl(1)), and the .network file that it
+// has chosen for it; "" without one.
+func networkdState(index int) (state, file string) {
 	// sd_network_link_get_setup_state of libsystemd reads the same file.
 	text, err := os.ReadFile("/run/systemd/netif/links/" + strconv.Itoa(index))
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	for line := range strings.Lines(string(text)) {
-		if state, ok := strings.CutPrefix(line, "ADMIN_STATE="); ok {
-			return strings.TrimSpace(state)
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "ADMIN_STATE":
+			state = value
+		case "NETWORK_FILE":
+			file = value
 		}
 	}
-	return ""
+	return state, file
 }
 
 // nmcliTimeout limits the wait for NetworkManager.

@@ -21,7 +21,7 @@ func (d *Doctor) host(ctx context.Context, s subject, broken []error) {
 	if recs, err := d.Attachments(ctx); !s.addErr("records", err) {
 		s.add(OK, "records", "%d attachments", len(recs))
 	}
-	changes, err := d.LinkChanges()
+	changes, err := d.LinkChanges(ctx)
 	s.addErr("links", err)
 	for _, h := range changes {
 		s.add(Warning, "links", "%s", h)

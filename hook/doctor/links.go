@@ -71,7 +71,25 @@ func (d *Doctor) link(
 	if p.Index != 0 && !c.spec.Dummy {
 		d.cards(ctx, s, r.about("trunk "+p.Trunk), c, p, seen)
 	}
+	for _, def := range c.defs {
+		d.hostLink(ctx, r.about("network "+def.Name), def)
+	}
 	return p, usable
+}
+
+// hostLink checks who manages the host's own link on a network, if it has one.
+func (d *Doctor) hostLink(ctx context.Context, s subject, def *network.Definition) {
+	if !def.HostAccess {
+		return
+	}
+	own, _, err := d.Host.FindHostLink(def.HostLink())
+	if s.addErr("manager", err) || own == nil {
+		return
+	}
+	f, err := d.facts(ctx, own.Index)
+	if !s.addErr("manager", err) {
+		f.checkManagers(s, true)
+	}
 }
 
 // cards checks what the host knows of a parent and, once, of its trunk.

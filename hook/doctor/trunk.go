@@ -64,16 +64,20 @@ func (f facts) checkCard(s subject) {
 
 // checkManagers says which network manager controls the link. ours says that Lanyard created it.
 func (f facts) checkManagers(s subject, ours bool) {
-	for _, m := range []struct{ name, state, remedy string }{
-		{"NetworkManager", f.manager, `"nmcli device set ` + f.name + ` managed no"`},
-		{"systemd-networkd", f.networkd, "add a .network file with Unmanaged=yes for it"},
+	by := ""
+	if f.networkdBy != "" {
+		by = " by " + f.networkdBy
+	}
+	for _, m := range []struct{ name, state, by, remedy string }{
+		{"NetworkManager", f.manager, "", `"nmcli device set ` + f.name + ` managed no"`},
+		{"systemd-networkd", f.networkd, by, "add a .network file with Unmanaged=yes for it, and run \"networkctl reload\""},
 	} {
 		switch {
 		case m.state == "" || m.state == "unmanaged" || strings.Contains(m.state, "externally"):
 		case m.state == "pending" || m.state == "initialized": // networkd has not looked for a .network file yet
 		case ours:
-			s.add(Warning, "manager", "%s manages %q (%s), which Lanyard created: it adds addresses, and can set it down: %s",
-				m.name, f.name, m.state, m.remedy)
+			s.add(Warning, "manager", "%s manages %q (%s%s), which Lanyard created: it adds addresses, and can set it down: "+
+				"%s", m.name, f.name, m.state, m.by, m.remedy)
 		case m.state == "connected" || m.state == "configured":
 			s.add(OK, "manager", "%s manages %q (%s): containers lose the LAN when it sets the link down", m.name, f.name,
 				m.state)

@@ -41,8 +41,10 @@ func TestTrunk(t *testing.T) {
 // TestManagersOfOurs checks that a manager of a link that Lanyard created causes a warning.
 func TestManagersOfOurs(t *testing.T) {
 	var r results
-	facts{name: "eth0.50", networkd: "configured"}.checkManagers(r.about("parent eth0.50"), true)
-	if len(r.list) != 1 || r.list[0].State != Warning {
+	facts{name: "eth0.50", networkd: "configured", networkdBy: "/etc/systemd/network/50-all.network"}.
+		checkManagers(r.about("parent eth0.50"), true)
+	if len(r.list) != 1 || r.list[0].State != Warning ||
+		!strings.Contains(r.list[0].Text, `"eth0.50" (configured by /etc/systemd/network/50-all.network), which Lanyard`) {
 		t.Errorf("got %+v", r.list)
 	}
 }

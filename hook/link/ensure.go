@@ -69,7 +69,7 @@ func (h *Host) ensureOurs(ctx context.Context, want, base ParentSpec, tag ether.
 // inner VLAN to the outer: eth0.100.200 before eth0.100.
 func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base ParentSpec, tag ether.Tag) (err error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = want.Name
+	attrs.Name, attrs.Group = want.Name, group
 	if want.Dummy {
 		return h.add(lock, &netlink.Dummy{LinkAttrs: attrs}, func(err error) error {
 			if errors.Is(err, unix.EOPNOTSUPP) {
@@ -95,10 +95,10 @@ func (h *Host) makeOurs(ctx context.Context, lock *parentLock, want, base Parent
 		return err
 	case below == nil:
 		return fmt.Errorf("%w, and no link %q to create it on", ErrNoLink, base.Name)
-	case !isUp(below):
-		return fmt.Errorf("cannot create it: %q is down: run \"ip link set %s up\"", base.Name, base.Name)
 	case below.Attrs().EncapType != "ether":
 		return fmt.Errorf("cannot create it: %q is not an Ethernet link (%s)", base.Name, below.Attrs().EncapType)
+	case !isUp(below):
+		return fmt.Errorf("cannot create it: %q is down: run \"ip link set %s up\"", base.Name, base.Name)
 	}
 	attrs.ParentIndex = below.Attrs().Index
 	vlan := &netlink.Vlan{
@@ -251,13 +251,13 @@ func (h *Host) delete(links []removal) (err error) {
 		err = h.handle.LinkDel(links[0].link)
 	default:
 		// A random number of 31 bits, so that no other link is in the group.
-		group := rand.Int32() | 1<<30
+		own := rand.Int32() | 1<<30
 		for _, g := range links {
-			if err := h.handle.LinkSetGroup(g.link, int(group)); err != nil && !errors.Is(err, unix.ENODEV) {
+			if err := h.handle.LinkSetGroup(g.link, int(own)); err != nil && !errors.Is(err, unix.ENODEV) {
 				return explainErrno(err)
 			}
 		}
-		err = h.deleteGroup(uint32(group))
+		err = h.deleteGroup(uint32(own))
 	}
 	if errors.Is(err, unix.ENODEV) {
 		return nil
@@ -265,9 +265,9 @@ func (h *Host) delete(links []removal) (err error) {
 	return explainErrno(err)
 }
 
-func (h *Host) deleteGroup(group uint32) error {
+func (h *Host) deleteGroup(number uint32) error {
 	value := make([]byte, 4)
-	binary.NativeEndian.PutUint32(value, group)
+	binary.NativeEndian.PutUint32(value, number)
 	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, value))

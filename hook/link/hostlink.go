@@ -28,11 +28,14 @@ type HostLinkSpec struct {
 	// Addrs are the host's addresses. They are added without a route to their subnets,
 	// which would divert the host's own traffic from the parent.
 	Addrs []netip.Addr
+	// Again gives an existing link its settings and addresses again: another program may have
+	// changed them.
+	Again bool
 }
 
 func (s *HostLinkSpec) link() netlink.Link {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.ParentIndex, attrs.MTU = s.Name, s.Parent.Index, s.MTU
+	attrs.Name, attrs.ParentIndex, attrs.MTU, attrs.Group = s.Name, s.Parent.Index, s.MTU, group
 	if s.IPVlan {
 		return &netlink.IPVlan{LinkAttrs: attrs, Mode: netlink.IPVLAN_MODE_L2, Flag: netlink.IPVLAN_FLAG_BRIDGE}
 	}
@@ -69,7 +72,7 @@ func (h *Host) EnsureHostLink(ctx context.Context, spec HostLinkSpec) (index int
 		err = h.explainHostLink(err, &spec)
 	case !spec.matches(l):
 		err = fmt.Errorf("%w: a link of type %q has its name: rename that link", ErrForeign, l.Type())
-	case !isUp(l):
+	case !isUp(l) || spec.Again:
 		err = h.finishHostLink(ctx, l, &spec)
 	}
 	if err != nil {
@@ -183,6 +186,29 @@ func (h *Host) routesTo(to netip.Addr) ([]netlink.Route, error) {
 	})
 }
 
+// HostRoutes returns the addresses to which the host has a route of their own, with the ifindex of the
+// link that it goes through: RouteHost adds such routes.
+func (h *Host) HostRoutes() (map[HostAddr]bool, error) {
+	to, main := map[HostAddr]bool{}, &netlink.Route{Table: unix.RT_TABLE_MAIN}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := dump(func() ([]netlink.Route, error) {
+			return h.handle.RouteListFiltered(family, main, netlink.RT_FILTER_TABLE)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list the host's routes: %w", explainErrno(err))
+		}
+		for _, r := range routes {
+			if r.Dst == nil {
+				continue
+			}
+			if p := prefix(r.Dst); p.IsSingleIP() {
+				to[HostAddr{p.Addr(), r.LinkIndex}] = true
+			}
+		}
+	}
+	return to, nil
+}
+
 // UnrouteHost deletes the routes to the addresses that RouteHost added through the link
 // called name. It ignores a missing link or route.
 func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
@@ -201,7 +227,7 @@ func (h *Host) UnrouteHost(name string, to []netip.Addr) error {
 	return errors.Join(errs...)
 }
 
-// HostAddr is an address of the host.
+// HostAddr is an address of the host, or one that it has a route to.
 type HostAddr struct {
 	Addr  netip.Addr
 	Index int // ifindex of its link

@@ -25,10 +25,13 @@ func validName(name string, longest int) error {
 		return fmt.Errorf("a link's name is missing")
 	case len(name) > longest:
 		return fmt.Errorf("%s has %d bytes: Linux allows %d for a link's name", clip(name), len(name), longest)
-	case name == "." || name == "..":
+	case name == "lo":
+		return fmt.Errorf("%q is the loopback link, which is on no LAN: choose another", name)
 	// devinet_sysctl_register in net/ipv4/devinet.c: /proc/sys/net/ipv4/conf
 	// has entries of these names.
-	case name == "lo" || name == "all" || name == "default":
+	case name == "all" || name == "default":
+		return fmt.Errorf("%q has the settings of several links in /proc/sys/net: choose another name", name)
+	case name == "." || name == "..":
 	// The kernel replaces '%d' by a number (dev_alloc_name).
 	case strings.ContainsAny(name, "/:% \t\n\v\f\r\x00"):
 	default:

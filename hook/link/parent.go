@@ -19,6 +19,11 @@ var ErrNoLink = errors.New("no such link")
 // record it cannot be lost while the link exists, and `ip link` shows it.
 const mark = "lanyard"
 
+// group is the group (ip-link(8)) of the host's links that this package created. The alias is set a moment
+// after the kernel has announced the link, and udev may look at the link before that; the group is part of
+// the message that creates the link. The udev rule that keeps network managers off tests both.
+const group = 0x6c79
+
 // Parent is a host link that can carry a network.
 type Parent struct {
 	Name  string

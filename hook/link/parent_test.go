@@ -103,7 +103,9 @@ func TestResolveRefuses(t *testing.T) {
 	for name, want := range map[string]string{
 		"nowhere":    `parent "nowhere": no such link`,
 		"nowhere.50": `parent "nowhere.50": no such link, and no link "nowhere" to create it on`,
-		"lo":         `parent "lo" cannot be a link's name`,
+		"lo":         `parent "lo" is the loopback link, which is on no LAN: choose another`,
+		"all":        `parent "all" has the settings of several links in /proc/sys/net: choose another name`,
+		"lo.50":      `parent "lo.50": cannot create it: "lo" is not an Ethernet link (loopback)`,
 		"eth0.4095":  `parent "eth0.4095": VLAN 4095 is not between 1 and 4094`,
 		"eth0.50": `parent "eth0.50": is a link of type "veth", not VLAN 50 on "eth0": ` +
 			`rename that link or choose another parent`,

@@ -55,7 +55,7 @@ func TestEnsureParentMakesVLAN(t *testing.T) {
 	}
 	v := l.(*netlink.Vlan)
 	if v.VlanId != 50 || v.VlanProtocol != netlink.VLAN_PROTOCOL_8021Q || v.ParentIndex != trunk.Index ||
-		v.Alias != "lanyard" || !isUp(v) {
+		v.Alias != "lanyard" || v.Group != group || !isUp(v) {
 		t.Errorf("the kernel reports %+v", v)
 	}
 	for key, want := range map[string]string{"ipv6/conf/trunk.50/disable_ipv6": "1",

@@ -18,4 +18,6 @@ if [ -d /run/systemd/system ]; then
 	systemctl --system daemon-reload > /dev/null || true
 	deb-systemd-invoke start lanyard.socket > /dev/null || true
 	[ -z "$2" ] || deb-systemd-invoke try-restart lanyard.service > /dev/null || true
+	# 05-lanyard*.network; only systemd-networkd knows the command.
+	! systemctl --quiet is-active systemd-networkd.service || networkctl reload > /dev/null || true
 fi

@@ -25,6 +25,10 @@ var suitePackages = []string{
 	"iproute2", "iputils-ping", "kmod", "procps", "make", "xz-utils",
 }
 
+// managerPackages are what manages a host's network, for the tests of docs/network-managers.md. Their
+// units do not start in those of other tests, which have an empty /etc/systemd/system.
+var managerPackages = []string{"udev", "ifupdown2", "netplan.io", "network-manager", "cloud-init"}
+
 // dockerPackages are installed in the suites with a Docker that knows CDI (bookworm's does not), and
 // dockerUnits are disabled, so that Docker does not start with systemd.
 var (
@@ -34,7 +38,7 @@ var (
 
 // packagesOf returns the packages of a suite.
 func packagesOf(suite string) []string {
-	all := slices.Clip(suitePackages)
+	all := slices.Concat(suitePackages, managerPackages)
 	if suite != "bookworm" {
 		all = append(all, dockerPackages...)
 	}
@@ -95,6 +99,7 @@ func installSuite(ctx context.Context, cache, suite, dir string) (err error) {
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*",
 		`--customize-hook=systemctl --root="$1" disable `+strings.Join(dockerUnits, " ")+" || true",
+		`--customize-hook=touch "$1/etc/cloud/cloud-init.disabled"`, // its generator would start it
 		suite, root, apt.Sources())
 	if err != nil {
 		return err
