@@ -370,7 +370,7 @@ func (l *Local) permitNothing(a hook.Attachment) error {
 // the interface has no address of the family, and the record says why. The addresses of the other family
 // stay as they are.
 func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *dhcp.Lease) error {
-	t, err := l.replacement(ns, d)
+	t, err := l.replacement(ctx, ns, d)
 	if err != nil {
 		return err
 	}
@@ -413,8 +413,8 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *
 }
 
 // replacement returns the attempt to replace one lease of an attachment. Its record is without that lease.
-func (l *Local) replacement(ns *link.Netns, d due) (*attempt, error) {
-	t, err := l.attemptAgain(ns, d.Attachment)
+func (l *Local) replacement(ctx context.Context, ns *link.Netns, d due) (*attempt, error) {
+	t, err := l.attemptAgain(ctx, ns, d.Attachment)
 	if err != nil {
 		return nil, err
 	}
