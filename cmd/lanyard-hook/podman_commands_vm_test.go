@@ -80,8 +80,12 @@ func TestPodmanCommands(t *testing.T) {
 	e := newEngine(t)
 	before := e.w.defineVLAN50()
 	e.configured("crun")
+	// An image: podman 5.8.6 updates no container with --rootfs ("healthcheck-timeout must be …").
+	image := filepath.Join(e.dir, "image.tar")
+	e.must("tar", "-C", e.rootfs(), "-cf", image, ".")
+	e.must("podman", "import", image, "localhost/plain")
 	e.must("podman", "run", "--detach", "--name", "w1", "--network", "none", "--cap-add", "NET_RAW", "--annotation",
-		"io.lanyard.network=web", "--rootfs", e.rootfs(), "sleep", "600")
+		"io.lanyard.network=web", "localhost/plain", "sleep", "600")
 	first := e.w.Record()
 	e.keeps("podman", e.changes())
 	e.must("podman", "exec", "w2", "ping", "-c1", "-W5", "192.168.50.1")

@@ -189,7 +189,7 @@ func TestPodmanNetworkKept(t *testing.T) {
 		t.Errorf("after the restore, the addresses are %s", got)
 	}
 	for _, line := range []string{
-		"pause one", "unpause one", "rename one two", "rename two one", "update --cpu-shares 512 one", "system renumber",
+		"pause one", "unpause one", "rename one two", "rename two one", "system renumber",
 	} {
 		p.must(strings.Fields(line)...)
 		if recs := p.Records(); len(recs) != 1 || recs[0].ID != first.ID {
