@@ -184,7 +184,12 @@ static __always_inline long load(struct __sk_buff *skb, __u32 off, void *to, __u
 }
 
 /* The fields that are read. Their offsets are those of the running kernel (CO-RE). */
+struct net_device {
+	unsigned char *dev_addr;
+} __attribute__((preserve_access_index));
+
 struct sk_buff {
+	struct net_device *dev;
 	unsigned char *head, *data;
 	__u16 csum_start, csum_offset;
 	__u8 ip_summed : 2;
@@ -596,6 +601,19 @@ int pass(struct __sk_buff *skb)
 	return bpf_redirect(g->to, 0);
 }
 
+/*
+ * from_parent reports whether a frame has the parent's own MAC, as the kernel has it now: the
+ * administrator can change it, and so does a bond that fails over.
+ */
+static __always_inline bool from_parent(struct __sk_buff *skb, const struct ethhdr *eth)
+{
+	const struct sk_buff *b = (const void *)skb;
+	__u8 mac[ETH_ALEN];
+
+	return !bpf_probe_read_kernel(mac, sizeof(mac), BPF_CORE_READ(b, dev, dev_addr)) &&
+	       same_mac(eth->h_source, mac);
+}
+
 SEC("tc")
 int parent(struct __sk_buff *skb)
 {
@@ -612,6 +630,8 @@ int parent(struct __sk_buff *skb)
 	} else {
 		__builtin_memcpy(key.mac, eth.h_source, sizeof(key.mac));
 		g = bpf_map_lookup_elem(&leases, &key);
+		if (!g && from_parent(skb, &eth))
+			return TC_ACT_UNSPEC;
 		if (!g)
 			why = SOURCE;
 		else if (g->flags & HOST)

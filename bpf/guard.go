@@ -15,8 +15,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// guardLayout is part of the pin directory's name. Raise it whenever guard.c changes what it does.
-const guardLayout = 5
+// guardLayout is the version of guard.c: of its code and of its maps' types. It is part of the pin
+// directory's name. Increment it when either changes.
+const guardLayout = 6
 
 // Names of the pins in the guards' directory.
 const (

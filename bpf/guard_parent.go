@@ -17,9 +17,9 @@ import (
 var parentEgress = way{"guard", ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, guardHandle}
 
 // GuardParent starts to guard a parent, given by its ifindex: a frame leaves only if it matches a permit,
-// or carries one of the host's MACs. If it is called again, it adds MACs. It must be called on a
-// thread in the parent's namespace. Call Permit for all existing containers before, since GuardParent
-// drops the frames of MACs without a permit.
+// or carries the parent's MAC or one of the host's other MACs on it. If it is called again, it adds
+// MACs. It must be called on a thread in the parent's namespace. Call Permit for all existing containers
+// before, since GuardParent drops the frames of MACs without a permit.
 func (g *Guards) GuardParent(parent int, host []ether.MAC) error {
 	m, prog, err := g.ready(leasesPin, parentPin)
 	if err != nil {

@@ -102,7 +102,7 @@ func addrOf(b [16]byte) netip.Addr {
 // checkEndpoint returns an error for an endpoint that the maps cannot hold.
 func checkEndpoint(e verify.Endpoint) error {
 	switch {
-	case e.MAC.IsZero() || e.MAC[0]&1 != 0:
+	case !e.MAC.IsUnicast():
 		return fmt.Errorf("MAC %q is not a unicast address", e.MAC)
 	case len(e.Addrs) > verify.MaxAddrs:
 		return fmt.Errorf("%d addresses: at most %d are watched", len(e.Addrs), verify.MaxAddrs)

@@ -150,6 +150,15 @@ func (c Container) Exited() bool { return !c.ByPath() && !netns.Alive(c.Process)
 // String returns "namespace/name".
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
 
+// Addresses returns the addresses of Addrs, without the lengths of their prefixes.
+func (a *Attachment) Addresses() []netip.Addr {
+	addrs := make([]netip.Addr, len(a.Addrs))
+	for i, p := range a.Addrs {
+		addrs[i] = p.Addr()
+	}
+	return addrs
+}
+
 // OfPod reports whether the attachment belongs to a pod.
 func (a *Attachment) OfPod() bool { return a.Pod.Sandbox != "" }
 

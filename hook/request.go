@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/verify"
@@ -82,8 +83,8 @@ func (w *Want) Validate() error {
 			return err
 		}
 	}
-	if !w.MAC.IsZero() && w.MAC[0]&1 != 0 {
-		return fmt.Errorf("%q is not a unicast MAC address: its first byte must be even", w.MAC)
+	if !w.MAC.IsZero() && !w.MAC.IsUnicast() {
+		return notUnicast(w.MAC)
 	}
 	if w.MTU != 0 && (w.MTU < MinMTU || w.MTU > MaxMTU) {
 		return fmt.Errorf("%d is not an MTU: use a number of bytes from %d to %d", w.MTU, MinMTU, MaxMTU)
@@ -91,12 +92,33 @@ func (w *Want) Validate() error {
 	return validAddrs(w.Addrs)
 }
 
-// validAddrs returns an error if there are two addresses of one family, or if an address has a zone
-// or is IPv4-mapped (::ffff:a.b.c.d).
+// SetMAC sets the MAC that is requested. It returns an error unless that is a unicast address: the zero MAC would
+// request none.
+func (w *Want) SetMAC(text string) error {
+	if err := w.MAC.UnmarshalText([]byte(text)); err != nil {
+		return err
+	}
+	if !w.MAC.IsUnicast() {
+		return notUnicast(w.MAC)
+	}
+	return nil
+}
+
+func notUnicast(m ether.MAC) error {
+	return fmt.Errorf("%q is not a unicast MAC address: use one such as 02:42:c0:a8:32:02", m.Hardware())
+}
+
+// Requestable reports whether a container can request the address: it is unicast, without a zone and not
+// IPv4-mapped (::ffff:a.b.c.d). The unspecified address would request none.
+func Requestable(a netip.Addr) bool {
+	return a.IsValid() && !a.Is4In6() && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback()
+}
+
+// validAddrs returns an error if there are two addresses of one family, or one that is not Requestable.
 func validAddrs(addrs []netip.Addr) error {
 	seen := map[Family]bool{}
 	for _, a := range addrs {
-		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+		if !Requestable(a) {
 			return fmt.Errorf("%q is not an address such as 192.168.50.9 or fd50::9", a)
 		}
 		if seen[FamilyOf(a)] {

@@ -213,8 +213,8 @@ type Store interface {
 	RemovePool(ctx context.Context, pools ...string) error
 }
 
-// Shared is a Store that hosts share. The leases of a host depend on its session: they end with it,
-// a time to live after the host was last heard of, and are then free for other hosts.
+// Shared is a Store that several hosts use. A host's leases end with its session, one time to live after
+// the session's last keepalive, and are then free for other hosts.
 type Shared interface {
 	Store
 	Shares
@@ -227,7 +227,7 @@ type Shared interface {
 	// containers have, and so learns which of them other hosts have got since the last session
 	// ended. If renew returns an error, Keep begins the session again.
 	Keep(ctx context.Context, log *slog.Logger, renew func(context.Context, Shared) error)
-	// Mine returns the leases that hang on the host's session, by pool.
+	// Mine returns the leases that end with the host's session, by pool.
 	Mine(ctx context.Context) (map[string][]Lease, error)
 	// Close closes the connection. The session outlives it for its time to live.
 	Close() error

@@ -60,7 +60,8 @@ func shareMachine(tb testing.TB) {
 	tb.Cleanup(func() {
 		machine.Lock()
 		defer machine.Unlock()
-		if machine.labs--; machine.labs == 0 {
+		machine.labs--
+		if machine.labs == 0 {
 			machine.held.Close()
 		}
 	})

@@ -146,7 +146,8 @@ func (l *Lab) filterIn(n *Namespace, port, direction string, filters []string) (
 	l.tb.Helper()
 	key := n.Name + " " + port // both directions of a port share a qdisc
 	var batch []string
-	if l.filtered[key]++; l.filtered[key] == 1 {
+	l.filtered[key]++
+	if l.filtered[key] == 1 {
 		batch = append(batch, "qdisc add dev "+port+" clsact")
 	}
 	for i, f := range filters {
@@ -155,7 +156,8 @@ func (l *Lab) filterIn(n *Namespace, port, direction string, filters []string) (
 	must(l.tb, n.TC(batch...))
 	return func() {
 		l.tb.Helper()
-		if l.filtered[key]--; l.filtered[key] > 0 {
+		l.filtered[key]--
+		if l.filtered[key] > 0 {
 			must(l.tb, n.TC("filter del dev "+port+" "+direction))
 			return
 		}

@@ -18,7 +18,8 @@ type counted struct {
 }
 
 func (c *counted) Ping(_ context.Context, size int, _ time.Duration) (p Pong, err error) {
-	if c.n++; c.pingFunc(c.n, size) {
+	c.n++
+	if c.pingFunc(c.n, size) {
 		p.Size = size
 	}
 	return p, nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
@@ -107,6 +108,10 @@ func TestCapabilities(t *testing.T) {
 		"another subnet":   {"192.168.51.9", "02:00:00:00:00:98", "in none of its subnets", types.ErrInternal},
 		"not an address":   {"web", "02:00:00:00:00:98", "is not an address such as", types.ErrInvalidNetworkConfig},
 		"a multicast MAC":  {"192.168.50.98", "03:00:00:00:00:98", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+		"a zero MAC":       {"192.168.50.98", "00:00:00:00:00:00", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+		"the broadcast":    {"192.168.50.98", "ff:ff:ff:ff:ff:ff", "not a unicast MAC", types.ErrInvalidNetworkConfig},
+		"unspecified":      {"0.0.0.0", "02:00:00:00:00:98", "is not an address such as", types.ErrInvalidNetworkConfig},
+		"unspecified IPv6": {"::/64", "02:00:00:00:00:98", "is not an address such as", types.ErrInvalidNetworkConfig},
 		"another one's":    {"192.168.50.98", "02:00:00:00:00:99", "02:00:00:00:00:99 on trunk", types.ErrInternal},
 		"the gateway's IP": {"192.168.50.1", "02:00:00:00:00:98", "192.168.50.1", types.ErrInternal},
 	} {
@@ -144,6 +149,7 @@ func TestArguments(t *testing.T) {
 		"taken":           {"192.168.50.99", "", "192.168.50.99 is held by", types.ErrInternal},
 		"not an address":  {"web", "", "CNI_ARGS: IP: \"web\" is not an address such as", types.ErrInvalidNetworkConfig},
 		"a short MAC":     {"", "02:00", "CNI_ARGS: MAC: ", types.ErrInvalidNetworkConfig},
+		"a zero MAC":      {"", "00:00:00:00:00:00", "not a unicast MAC", types.ErrInvalidNetworkConfig},
 		"a multicast MAC": {"", "03:00:00:00:00:98", "not a unicast MAC", types.ErrInvalidNetworkConfig},
 	} {
 		_, err := w.add(lan, with(other, "c2", bad.ip, bad.mac))
@@ -281,6 +287,52 @@ func testGC(t *testing.T, w *world) {
 	}
 }
 
+// TestGCWithoutList checks that a GC that does not say which attachments are in use releases none of them, and that
+// it still releases what is left of a namespace that is gone.
+func TestGCWithoutList(t *testing.T) { bothWays(t, testGCWithoutList) }
+
+func testGCWithoutList(t *testing.T, w *world) {
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
+	used, gone := newSandbox(t), newSandbox(t)
+	w.mustAdd(w.list("lan", plugin("web")), used.conf("c1"))
+	w.mustAdd(w.list("lan", plugin("web")), gone.conf("c2"))
+	gone.unpin()
+	gone.Release(t)
+	// As "cnitool gc" does. libcni itself deletes what is in its cache: so the cache is another runtime's.
+	gc := func(more ...any) error {
+		t.Helper()
+		cni := libcni.NewCNIConfigWithCacheDir([]string{w.plugins}, t.TempDir(), nil)
+		return w.run(func(ctx context.Context) error {
+			return cni.GCNetworkList(ctx, w.list("lan", plugin("web", more...)), nil)
+		})
+	}
+	c1 := map[string]string{"containerID": "c1", "ifname": "eth0"}
+	for _, bad := range []struct {
+		word string
+		keys []any
+	}{
+		{`"cni.dev/valid-attachments" is missing`, nil},
+		{"cni.dev/attachments[1]: containerID and ifname", []any{"cni.dev/attachments",
+			[]any{c1, map[string]string{"containerID": "c1"}}}},
+	} {
+		testenv.Eventually(t, "the sweep of c2", func() error {
+			refused(t, bad.word, gc(bad.keys...), types.ErrInvalidNetworkConfig, bad.word)
+			if got := w.holders(); got != "c1:eth0:lan" {
+				return fmt.Errorf("attached are %q", got)
+			}
+			return nil
+		})
+		hooklab.Pings(t, used.Namespace, "192.168.50.1")
+	}
+	must(t, gc("cni.dev/attachments", []any{c1}))
+	if got := w.holders(); got != "c1:eth0:lan" {
+		t.Errorf("with the former key, attached are %s", got)
+	}
+	must(t, gc("cni.dev/valid-attachments", nil, "cni.dev/attachments", []any{c1}))
+	w.wantNothing("web")
+}
+
 // TestStatus checks that STATUS fails where an ADD would.
 func TestStatus(t *testing.T) {
 	w := newWorld(t, testenv.Config{})
@@ -306,6 +358,37 @@ func TestStatus(t *testing.T) {
 	must(t, err)
 	refused(t, "parent down", w.status(lan), errNotAvailable, "ip link set eth9 up")
 	refused(t, "no network", w.status(w.list("lan", plugin("nowhere"))), errNotAvailable, `"nowhere"`)
+}
+
+// TestStatusWithRoom checks that STATUS succeeds where an ADD finds an address although none is free: in quarantine, of
+// a container that is gone, or with a requested address outside of the range.
+func TestStatusWithRoom(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, func(d *network.Definition) {
+		d.Quarantine = network.Duration(time.Hour)
+		d.Subnets[0].Ranges = []netip.Prefix{netip.MustParsePrefix("192.168.50.8/32")}
+	}, "192.168.50.0/24")
+	lan := w.list("lan", plugin("web"))
+	step := func(what string, s sandbox, id string) {
+		t.Helper()
+		if err := w.status(lan); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if r := w.mustAdd(lan, s.conf(id)); r.IPs[0].Address.String() != "192.168.50.8/24" {
+			t.Errorf("%s: got %v", what, r.IPs)
+		}
+		refused(t, "a full range after "+what, w.status(lan), errNotAvailable, "no address is free")
+	}
+	s, outside, last := newSandbox(t), newSandbox(t), newSandbox(t)
+	requests := outside.conf("c1")
+	requests.CapabilityArgs = map[string]any{"ips": []string{"192.168.50.20"}}
+	w.mustAdd(lan, requests)
+	step("an address outside of the range", s, "c2")
+	must(t, w.del(lan, s.conf("c2")))
+	step("an address in quarantine", s, "c3")
+	s.ip(t, "link", "del", "eth0")
+	step("a container without its interface", last, "c4")
 }
 
 // TestPods checks that a pod gets only the networks that list its namespace, that the default route

@@ -18,28 +18,16 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
-	"github.com/lanyard-net/lanyard/internal/messenger"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// The test binary is the plugin where LANYARD_ROOT is set: libcni runs it by the name lanyard-cni.
+// TestMain makes the test binary the plugin, which libcni runs by the name lanyard-cni.
 func TestMain(m *testing.M) {
-	if hooklab.AsAttach() {
-		hooklab.RunHook()
-	}
-	if root := hooklab.AsService(); root != "" {
-		hooklab.EndService(serve.Run(hooklab.UntilSIGTERM(), serve.Options{
-			Paths: wiring.PathsUnder(root), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Sweep: time.Hour,
-		}))
-	}
-	if os.Getenv("LANYARD_ROOT") != "" {
-		messenger.AttachFile = "/proc/self/exe"
-		main()
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	hooklab.PluginMain(m, main, func(ctx context.Context, p wiring.Paths, log *slog.Logger) error {
+		return serve.Run(ctx, serve.Options{Paths: p, Log: log, Sweep: time.Hour})
+	})
 }
 
 // debianPlugins is where Debian installs the plugins of the CNI project.

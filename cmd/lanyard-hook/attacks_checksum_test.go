@@ -196,7 +196,8 @@ func TestAttackRing(t *testing.T) {
 		if !bytes.Contains(f, mark) {
 			continue
 		}
-		if passed++; f[29] != 9 {
+		passed++
+		if f[29] != 9 {
 			forged++
 		}
 	}

@@ -128,6 +128,18 @@ func TestAttackLinksDirect(t *testing.T) {
 		hooklab.Pings(t, p.victim.Namespace, "192.168.50.1")
 		p.ip(t, "link set eth0 promisc off allmulticast off")
 	})
+	t.Run("remains: as the host, by the parent's MAC", func(t *testing.T) {
+		parent, err := p.Host.Netlink().LinkByName(p.Trunk)
+		must(t, err)
+		p.shout(t, "eth0", ether.MACOf(parent.Attrs().HardwareAddr), mark)
+		seen := false
+		for _, f := range tap.until(t, p.end(t, honest)) {
+			seen = seen || bytes.Contains(f, mark)
+		}
+		if !seen {
+			t.Error("the frame was dropped: the guide says that it is not")
+		}
+	})
 	t.Run("remains: what the gateway sends to siblings, by source mode", func(t *testing.T) {
 		p.ip(t, "link add spy link eth0 type macvlan mode source")
 		p.ip(t, "link set spy type macvlan macaddr add "+p.router.String())

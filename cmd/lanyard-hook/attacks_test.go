@@ -156,6 +156,7 @@ type prisoner struct {
 	gw               *testenv.Station
 	c, victim        *testenv.Container
 	own, its, router ether.MAC
+	ends             int // number of frames that end has sent
 }
 
 func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
@@ -175,10 +176,11 @@ func newPrisoner(t *testing.T, edit func(*network.Definition)) *prisoner {
 }
 
 // end broadcasts a permitted frame on the same path, which tells the wiretaps that no
-// more frames follow.
+// more frames follow. Each has another mark: a wiretap on a switch sees a frame at several ports.
 func (p *prisoner) end(t *testing.T, r *raw) []byte {
 	t.Helper()
-	mark := []byte("-the-end-of-it-")
+	p.ends++
+	mark := fmt.Appendf(nil, "-the-end-%d-", p.ends)
 	r.mustSend(t, etherFrame(broadcast, p.own, 0x0800, packet4("192.168.50.9", "255.255.255.255", 17,
 		append(udpPorts(4242, 4242), mark...)...)))
 	return mark

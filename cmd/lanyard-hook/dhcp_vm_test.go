@@ -19,7 +19,7 @@ import (
 // if the switch port does not carry the VLAN, or if the answers come back without its tag.
 //
 // Row: addresses from the LAN's DHCP servers
-// Row: IPv6 addresses from the LAN's DHCPv6 servers
+// Row: IPv6 addresses from DHCPv6 servers
 func TestDHCPVLAN(t *testing.T) {
 	testenv.OnOneKernel(t, "6.12")
 	b := newBrokered(t, testenv.Config{VLANs: []uint16{50, 60}})

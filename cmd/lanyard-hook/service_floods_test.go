@@ -250,7 +250,8 @@ func (f flood) ask(socket string) error {
 		unix.Close(fd)
 		switch {
 		case err == nil, f.Nobody && errors.Is(err, unix.ENOENT):
-			if asked++; asked == 100 {
+			asked++
+			if asked == 100 {
 				fmt.Println("flooding")
 			}
 		case !errors.Is(err, unix.EAGAIN): // that is a line which is full, as a flood would have it
@@ -279,7 +280,8 @@ func mustFlood(tb testing.TB, socket string, floods ...flood) (calm func()) {
 	calm = sync.OnceFunc(func() {
 		for _, cmd := range all {
 			must(tb, cmd.Process.Kill())
-			if cmd.Wait(); cmd.ProcessState.Exited() {
+			cmd.Wait()
+			if cmd.ProcessState.Exited() {
 				tb.Errorf("a flood ended by itself: %v", cmd.ProcessState)
 			}
 		}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/lanyard-net/lanyard/hook"
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
@@ -141,6 +143,33 @@ func TestServiceRefusesCallers(t *testing.T) {
 	}
 	if lines := b.why(bob); len(lines) != 2 || !strings.HasPrefix(lines[0], "x: refused") {
 		t.Errorf("bob is told %q", lines)
+	}
+}
+
+// TestGuardedParentChangesMAC checks that a guarded parent passes the host's frames after the administrator, or
+// a bond that fails over, has changed its MAC, and no frames with the former MAC.
+func TestGuardedParentChangesMAC(t *testing.T) {
+	b, _ := lanBrokered(t, direct)
+	_, err := b.Host.Exec("ip", "addr", "add", "192.168.50.250/24", "dev", b.Trunk)
+	must(t, err)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	hooklab.Pings(t, b.Host, "192.168.50.1")
+	parent, err := b.Host.Netlink().LinkByName(b.Trunk)
+	must(t, err)
+	former := ether.MACOf(parent.Attrs().HardwareAddr)
+	_, err = b.Host.Exec("ip", "link", "set", b.Trunk, "address", "02:00:00:00:00:88")
+	must(t, err)
+	hooklab.Pings(t, b.Host, "192.168.50.1")
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+
+	tap, raw := mustTap(t, b.Switch), mustRaw(t, b.Host, b.Trunk)
+	raw.mustSend(t, toAll(former, []byte("former")))
+	raw.mustSend(t, toAll(ether.MAC{2, 0, 0, 0, 0, 0x88}, []byte("current")))
+	for _, f := range tap.until(t, []byte("current")) {
+		if bytes.Contains(f, []byte("former")) {
+			t.Errorf("the guard passes the MAC that the parent had: %x", f)
+		}
 	}
 }
 

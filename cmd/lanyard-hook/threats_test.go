@@ -15,7 +15,7 @@ func TestThreatsAreTested(t *testing.T) {
 	must(t, err)
 	_, section, _ := strings.Cut(string(text), "## Threats")
 	section, _, _ = strings.Cut(section, "\n## ")
-	named := regexp.MustCompile("`(?:([a-z/]+): )?((?:Test|Fuzz)[A-Za-z]+)`")
+	named := regexp.MustCompile("`(?:([a-z/]+): )?((?:Test|Fuzz)\\w+)`")
 	threats := strings.Split(section, "\n- **")[1:]
 	for _, threat := range threats {
 		_, proof, _ := strings.Cut(strings.Join(strings.Fields(threat), " "), "*Test")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -13,28 +14,15 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/internal/messenger"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
 )
 
-// The test binary is the plugin where LANYARD_ROOT is set.
 func TestMain(m *testing.M) {
-	if hooklab.AsAttach() {
-		hooklab.RunHook()
-	}
-	if root := hooklab.AsService(); root != "" {
-		hooklab.EndService(serve.Run(hooklab.UntilSIGTERM(), serve.Options{
-			Paths: wiring.PathsUnder(root), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Sweep: time.Hour,
-		}))
-	}
-	if os.Getenv("LANYARD_ROOT") != "" {
-		messenger.AttachFile = "/proc/self/exe"
-		main()
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
+	hooklab.PluginMain(m, main, func(ctx context.Context, p wiring.Paths, log *slog.Logger) error {
+		return serve.Run(ctx, serve.Options{Paths: p, Log: log, Sweep: time.Hour})
+	})
 }
 
 func must(tb testing.TB, err error) {

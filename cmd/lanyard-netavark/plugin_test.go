@@ -95,6 +95,13 @@ func TestLeasesInEtcd(t *testing.T) {
 		strings.Contains(err.Error(), "\n") {
 		t.Errorf("setup: %v", err)
 	}
+	w.StartService()
+	in := executed("c1", object{}, nil)
+	in["notes"] = strings.Repeat("x", 70<<10)
+	if _, err = w.plugin(in, "setup", path); err == nil || strings.Contains(err.Error(), "systemctl") ||
+		!strings.Contains(err.Error(), "and takes requests of up to 64 KiB: shorten the request") {
+		t.Errorf("a request that is too long for the service: %v", err)
+	}
 	if recs := w.Records(); len(recs) > 0 {
 		t.Errorf("records are left: %+v", recs)
 	}
@@ -149,9 +156,11 @@ func testSetup(t *testing.T, w *world) {
 	other := testenv.NewNamespace(t, "other")
 	otherPath, _ := other.PinAt(t)
 	for word, options := range map[string]object{
-		"192.168.50.9 is held by": {"static_ips": []string{"192.168.50.9"}},
-		"not a unicast MAC":       {"static_mac": "03:00:00:00:00:09"},
-		"in none of its subnets":  {"static_ips": []string{"10.0.0.9"}},
+		"192.168.50.9 is held by":                  {"static_ips": []string{"192.168.50.9"}},
+		`"03:00:00:00:00:09" is not a unicast MAC`: {"static_mac": "03:00:00:00:00:09"},
+		`"00:00:00:00:00:00" is not a unicast MAC`: {"static_mac": "00:00:00:00:00:00"},
+		`"::" is not an address such as`:           {"static_ips": []string{"::"}},
+		"in none of its subnets":                   {"static_ips": []string{"10.0.0.9"}},
 	} {
 		if _, err := w.plugin(executed("c2", options, nil), "setup", otherPath); err == nil ||
 			!strings.Contains(err.Error(), word) {

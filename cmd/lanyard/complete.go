@@ -49,7 +49,8 @@ func joinSplit(words []string) (joined []string, key string) {
 			continue
 		}
 		value := ""
-		if i++; i < len(words) {
+		i++
+		if i < len(words) {
 			value = words[i]
 		}
 		if before := &joined[len(joined)-1]; strings.HasPrefix(*before, "-") {

@@ -23,7 +23,8 @@ func TestDockerCommandsAreRun(t *testing.T) {
 		if !strings.HasPrefix(line, "lanyard network create ") {
 			continue
 		}
-		if shown++; !run[line] {
+		shown++
+		if !run[line] {
 			t.Errorf("no script runs %q", line)
 		}
 	}
@@ -125,6 +126,23 @@ func TestFilesOfArchitectureExist(t *testing.T) {
 	}
 	if len(named) < 40 {
 		t.Errorf("%d files are named, want 40 or more", len(named))
+	}
+	// Functions of the table's rows: "`DIR/FILE`: `FUNCTION`, …", or without DIR for that of the file before.
+	functions, dir := 0, ""
+	for _, m := range regexp.MustCompile("`([\\w/]+\\.go)`(: `\\w+`(?:, `\\w+`)*)?").FindAllStringSubmatch(text, -1) {
+		if strings.Contains(m[1], "/") {
+			dir = filepath.Dir(m[1])
+		}
+		for _, name := range regexp.MustCompile(`\w+`).FindAllString(m[2], -1) {
+			functions++
+			source := readAll(t, filepath.Join("../..", dir, filepath.Base(m[1])))
+			if !regexp.MustCompile(`func (\([^)]+\) )?` + name + `\(`).MatchString(source) {
+				t.Errorf("docs/architecture.md: %s has no function %s", m[1], name)
+			}
+		}
+	}
+	if functions < 10 {
+		t.Errorf("%d functions are named, want 10 or more", functions)
 	}
 }
 

@@ -32,7 +32,7 @@ cluster and prefix share the addresses of networks with the same name and subnet
    "cert": "/etc/lanyard/host.pem", "key": "/etc/lanyard/host.key", "ttl": "5m"}
 
 The service keeps the host's session in the cluster and has to run (lanyard.socket starts
-it). A host that is not heard of for the ttl loses its addresses to others.`,
+it). A host that sends no keepalive for the ttl loses its addresses to others.`,
 		Subcommands: []*cli.Command{e.leasesCheck(), e.leasesSchema()},
 	}
 }

@@ -2,7 +2,7 @@
 // containers got from them, and proves again, now, that they work. One file
 // holds one verb.
 //
-// Package hook/admin does what a verb says; containers are attached by lanyard-hook.
+// Package hook/admin carries out the verbs. "lanyard serve" or lanyard-attach attaches containers.
 package main
 
 import (

@@ -47,7 +47,7 @@ container that its guard dropped; "lanyard inspect" counts them by reason.
 name, interface, address and HOST: the store knows no more of them.`,
 		Flags: []cli.Flag{
 			flagFormat[overview.Row](), flagQuiet("container ids"),
-			&cli.BoolFlag{Name: "all-hosts", Usage: "also the containers of other hosts that share leases (asks etcd)"},
+			&cli.BoolFlag{Name: "all-hosts", Usage: "containers of other hosts with shared leases, too (asks etcd)"},
 			&cli.BoolFlag{Name: "no-trunc", Usage: "print container ids in full"},
 		},
 		Action: e.runPs,
@@ -145,7 +145,7 @@ func (e env) noteAhead(l *wiring.Lanyard, recs []hook.Attachment) {
 	}
 }
 
-// noteUnleased says that there is more to see, which is no container's.
+// noteUnleased notes frames from unleased MACs, which belong to no row.
 func (e env) noteUnleased(ctx context.Context, l *wiring.Lanyard) error {
 	sent, err := l.RecentEvents(ctx)
 	sent = slices.DeleteFunc(sent, func(h admin.TrunkEvent) bool { return h.Kind != verify.UnleasedMAC })

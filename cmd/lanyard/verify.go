@@ -46,7 +46,7 @@ the largest size that is answered. The exit status is 1 if that is less than the
 that answers no echo request leaves the MTU unknown, which is not a fault.`,
 		Flags: []cli.Flag{
 			flagFormat[verifyRow](), &cli.BoolFlag{Name: "all", Usage: "verify all attachments"},
-			&cli.BoolFlag{Name: "mtu", Usage: "also find the size at which the path to the gateways ends"},
+			&cli.BoolFlag{Name: "mtu", Usage: "also find the largest packet (path MTU) that each gateway answers"},
 		},
 		Action: e.runVerify,
 	}

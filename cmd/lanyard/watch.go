@@ -217,7 +217,8 @@ func (w *watcher) printHostEvents(ctx context.Context, targets []hook.Attachment
 		if h.Attachment != nil {
 			key += h.Attachment.ID.String()
 		}
-		if now[key] = true; !w.hostEvents[key] && w.matches(h, targets) {
+		now[key] = true
+		if !w.hostEvents[key] && w.matches(h, targets) {
 			if err := w.print(h); err != nil {
 				return err
 			}

@@ -23,7 +23,8 @@ func TestHostAccessVLAN(t *testing.T) {
 			before := w.Links(w.Host)
 			err := w.TryDefine("web", "eth9.50", func(d *network.Definition) {
 				hostAccess(d)
-				if d.Driver = driver; driver == network.DriverIPvlan {
+				d.Driver = driver
+				if driver == network.DriverIPvlan {
 					d.Mode = network.ModeL2
 				}
 			}, "192.168.50.0/24", "fd50::/64")

@@ -46,7 +46,8 @@ func (l *Admin) LinkChanges() (list []TrunkEvent, err error) {
 		}
 		c, name := links[i], ""
 		if def := c.network(defs); def != nil {
-			if name = def.Name; c.own && isHosts(def, a.Addr) {
+			name = def.Name
+			if c.own && isHosts(def, a.Addr) {
 				continue
 			}
 		}

@@ -54,16 +54,15 @@ func (l *Admin) CreateNetworks(ctx context.Context, defs []*network.Definition) 
 			if len(defs) > 1 {
 				err = fmt.Errorf("network %q: %w", def.Name, err)
 			}
-			_, errs := l.removeNetworks(ctx, defs[:i], n)
-			return nil, errors.Join(append([]error{err}, errs...)...)
+			return nil, errors.Join(err, l.undoCreate(ctx, defs[:i], n))
 		}
 		n.add(def)
 		blind = append(blind, trunks.watch(l, def, p))
 	}
 	if err := l.ReserveShares(ctx, defs); err != nil && !errors.Is(err, ipam.ErrOutOfReach) {
-		_, errs := l.removeNetworks(ctx, defs, n)
+		err = errors.Join(err, l.undoCreate(ctx, defs, n))
 		l.giveBackSoon(ctx, defs)
-		return nil, errors.Join(append([]error{err}, errs...)...)
+		return nil, err
 	}
 	for _, def := range defs {
 		err = errors.Join(err, network.Finish(l.Networks, def.Name))
@@ -101,8 +100,17 @@ func (l *Admin) createNetwork(ctx context.Context, def *network.Definition, n *s
 	return p, err
 }
 
-// undoTimeout limits the removal of what a failed command has created.
+// undoTimeout limits the removal of a batch of networks that a failed command has created.
 const undoTimeout = 10 * time.Second
+
+// undoCreate removes networks that a failed command has created, also if the command was interrupted.
+func (l *Admin) undoCreate(ctx context.Context, defs []*network.Definition, n *siblings) error {
+	batches := 1 + len(defs)/removeBatchSize
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(batches)*undoTimeout)
+	defer cancel()
+	_, errs := l.removeNetworks(ctx, defs, n)
+	return errors.Join(errs...)
+}
 
 // beginNetwork writes the definition of a network that has none, and creates its links. On an error, it
 // removes the network, unless a container has been attached to it already.
@@ -115,11 +123,8 @@ func (l *Admin) beginNetwork(ctx context.Context, def *network.Definition, n *si
 	}
 	failpoint.At("define")
 	if p, err = l.ensureLinks(ctx, def); err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
 		n.add(def)
-		_, errs := l.removeNetworks(ctx, []*network.Definition{def}, n)
-		return p, errors.Join(append([]error{err}, errs...)...)
+		return p, errors.Join(err, l.undoCreate(ctx, []*network.Definition{def}, n))
 	}
 	return p, nil
 }
@@ -258,8 +263,9 @@ func (l *Admin) RemoveNetworks(ctx context.Context, names []string) (gone []stri
 	if len(defs) == 0 {
 		return nil, errs
 	}
+	// A record that cannot be released keeps its own network only.
 	if _, err := l.SweepSelected(ctx, func(a *hook.Attachment) bool { return wanted[a.Network] }); err != nil {
-		return nil, append(errs, err)
+		errs = append(errs, err)
 	}
 	existing, _ := network.LoadAll(l.Networks)
 	gone, more := l.removeNetworks(ctx, defs, siblingsOf(existing))
@@ -294,14 +300,12 @@ func (l *Admin) Prune(ctx context.Context) (pruned []string, err error) {
 		return nil, err
 	}
 	defer unlock()
-	if _, err := l.Sweep(ctx); err != nil {
-		return nil, err
-	}
+	_, swept := l.Sweep(ctx)               // a record that cannot be released keeps its own network only
 	defs, _ := network.LoadAll(l.Networks) // networks with an invalid file stay
 	pruned, errs := l.removeNetworks(ctx, defs, siblingsOf(defs))
 	l.giveBackSoon(ctx, defs)
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, errInUse) })
-	return pruned, errors.Join(errs...)
+	return pruned, errors.Join(append(errs, swept)...)
 }
 
 // removeBatchSize is the number of networks that are removed together: deleting a link waits for

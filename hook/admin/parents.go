@@ -31,7 +31,7 @@ func (l *Admin) releaseParent(def *network.Definition, n *siblings) (name string
 	if missing != nil {
 		return "", l.releaseMissing(def, n)
 	}
-	if def.GuardsParent() && !n.parents[p.Index] {
+	if def.GuardsParent() && !n.guarded[p.Index] {
 		if err := l.Guards.UnguardParent(p.Index); err != nil {
 			return "", err
 		}
@@ -72,19 +72,21 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 		"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, name, name)
 }
 
-// findLinksInUse fills in parents and inUse of n. The networks do not have them all: a definition may
+// findLinksInUse fills in inUse and guarded of n. The networks do not have them all: a definition may
 // be invalid while its containers run.
 func (l *Admin) findLinksInUse(ctx context.Context, n *siblings) error {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return err
 	}
-	n.parents, n.inUse = map[int]bool{}, map[int]bool{}
+	n.inUse, n.guarded = map[int]bool{}, map[int]bool{}
+	parents := map[int]bool{}
 	for _, a := range recs {
-		if a.ParentIdx == 0 || n.parents[a.ParentIdx] {
+		n.guarded[a.ParentIdx] = n.guarded[a.ParentIdx] || a.AtParent
+		if a.ParentIdx == 0 || parents[a.ParentIdx] {
 			continue // 0: an attach that has no parent yet
 		}
-		n.parents[a.ParentIdx], n.inUse[a.ParentIdx] = true, true
+		parents[a.ParentIdx], n.inUse[a.ParentIdx] = true, true
 		p, err := l.Host.ParentAt(a.ParentIdx)
 		if err != nil && !errors.Is(err, link.ErrNoLink) {
 			return err

@@ -25,14 +25,12 @@ func (l *Admin) Ready(ctx context.Context, name string) error {
 	case !parent.Up:
 		return fmt.Errorf("network %q: parent %q is set down: run \"ip link set %s up\"", name, parent.Name, parent.Name)
 	}
-	all, err := l.Summary(ctx, def)
+	full, err := l.FullSubnets(ctx, def)
 	if err != nil {
 		return fmt.Errorf("network %q: %w", name, err)
 	}
-	for _, u := range all {
-		if u.Free.Sign() == 0 {
-			err = errors.Join(err, fmt.Errorf("network %q: subnet %s: %w", name, u.Subnet, ipam.ErrPoolFull))
-		}
+	for _, subnet := range full {
+		err = errors.Join(err, fmt.Errorf("network %q: subnet %s: %w", name, subnet, ipam.ErrPoolFull))
 	}
 	return err
 }

@@ -16,16 +16,16 @@ type siblings struct {
 	// notVLAN are the networks with a parent's name that is not LINK.VID: only the kernel
 	// knows which link it is.
 	notVLAN map[string]*network.Definition
-	// parents are the ifindexes of the parents of all containers; inUse also has the links below them.
-	// They are empty if no link is to be removed.
-	parents, inUse map[int]bool
+	// inUse are the ifindexes of the parents of all containers, and of the links below them. guarded are
+	// the parents of containers whose network guards them. They are empty if no link is to be removed.
+	inUse, guarded map[int]bool
 }
 
 // siblingsOf returns the index of the definitions.
 func siblingsOf(defs []*network.Definition) *siblings {
 	n := &siblings{
 		byName: map[string]*network.Definition{}, byParent: map[string][]*network.Definition{}, vlansOn: map[string]int{},
-		notVLAN: map[string]*network.Definition{}, parents: map[int]bool{}, inUse: map[int]bool{},
+		notVLAN: map[string]*network.Definition{}, inUse: map[int]bool{}, guarded: map[int]bool{},
 	}
 	for _, d := range defs {
 		n.add(d)

@@ -32,7 +32,7 @@ func New(p *parts.Parts) *Local { return &Local{Rebuilder: &rebuild.Rebuilder{Pa
 var _ hook.Attacher = (*Local)(nil)
 
 // Attach implements [hook.Attacher]. On an error, it undoes all steps before it returns. It returns a
-// *Refusal if the verdict is fatal, and wraps netns.ErrExited if the container's process has
+// *hook.Refusal if the verdict is fatal, and wraps netns.ErrExited if the container's process has
 // exited, netns.ErrHostNetns if it is in the host's namespace, and hook.ErrGone if a sweep removed the
 // record. It does not check privileges and never returns ErrUnprivileged.
 func (l *Local) Attach(ctx context.Context, r hook.Request) (got []hook.Attachment, err error) {
@@ -117,8 +117,8 @@ func (l *Local) attachWant(
 	return rec, created, err
 }
 
-// attach creates one interface in the namespace, or joins the attachment of the one that it has.
-// On an error, it undoes its record. created is false if the namespace already had the interface.
+// attach creates one interface in the namespace, or joins an existing attachment: created is false then.
+// On an error, it undoes the record. t is a copy, so that the next try begins with the same values.
 func (l *Local) attach(ctx context.Context, t attempt, id hook.Netns) (rec hook.Attachment, created bool, err error) {
 	if err := t.loadNetwork(); err != nil {
 		return rec, false, err

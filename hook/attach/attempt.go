@@ -13,8 +13,9 @@ import (
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 )
 
-// attempt is the attach of one interface: what is asked for, what it has found on the host, and the
-// search for an address that no other station has. Its record has what was or will be acquired.
+// attempt is the attach of one interface: the request, what was read of the host, and the state of the
+// search for an address that no other station has. rec names each resource that the attempt has
+// acquired or will acquire.
 type attempt struct {
 	verification
 

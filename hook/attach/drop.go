@@ -59,7 +59,7 @@ func (l *Local) drop(ctx context.Context, t detaching) error {
 	return err
 }
 
-// dropAll is drop without what follows a failure.
+// dropAll is drop, but does not clear the owner of the record after an error.
 func (l *Local) dropAll(ctx context.Context, t detaching) error {
 	quarantine := t.Quarantine
 	if t.before == hook.Attaching {

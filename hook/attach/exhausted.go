@@ -10,12 +10,13 @@ import (
 	"github.com/lanyard-net/lanyard/hook/netns"
 )
 
-// releaseWait is how long an attach that finds no room waits for what others are releasing.
+// releaseWait is the maximum wait for releases in progress, of an attach that finds the pool, the quota or
+// the MAC in use.
 const releaseWait = 2 * time.Second
 
-// sweepForRoom releases attachments that are not in use, so that this attach can have what they hold:
-// a pool without a free address leases one in quarantine. It first undoes the record of this attach. It
-// returns an error if it has released none because of the error.
+// sweepForRoom releases unused attachments, so that this attach can have their address, MAC or place in
+// the quota: a pool without a free address leases one in quarantine. It first undoes the record of this
+// attach. It returns an error only if it has released nothing because of it.
 func (t *attempt) sweepForRoom(ctx context.Context) error {
 	if err := t.startOver(ctx); err != nil {
 		return err

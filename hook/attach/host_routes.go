@@ -1,8 +1,6 @@
 package attach
 
 import (
-	"net/netip"
-
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
@@ -41,9 +39,5 @@ func (l *Local) removeHostRoutes(a hook.Attachment) error {
 	if a.HostLink == "" {
 		return nil
 	}
-	var to []netip.Addr
-	for _, p := range a.Addrs {
-		to = append(to, p.Addr())
-	}
-	return l.Host.UnrouteHost(a.HostLink, to)
+	return l.Host.UnrouteHost(a.HostLink, a.Addresses())
 }

@@ -347,8 +347,8 @@ func TestTwoUplinks(t *testing.T) {
 	}
 }
 
-// A container that is started again on another trunk of its host has its MAC again: the
-// last frames of the one before it are no other station's.
+// TestMovesToAnotherTrunk starts a container again on another trunk of its host, with the same MAC: the
+// last frames of its predecessor are not taken for another station's.
 func TestMovesToAnotherTrunk(t *testing.T) {
 	w, _ := lan(t, nil)
 	w.AddUplink("eth8")
@@ -365,6 +365,11 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 	next, done := testenv.NewContainer(t), make(chan hooklab.Outcome, 1)
 	go func() { done <- w.Attach("c1", next, "network=web", "mac="+mac, "ip=192.168.50.9") }()
 	time.Sleep(time.Second)
+	select {
+	case o := <-done:
+		t.Fatalf("the attach has not waited for the first container's end: %+v", o)
+	default:
+	}
 	c.End(t)
 	if o := <-done; o.Status != 0 {
 		t.Fatalf("after the first container is gone: %+v", o)
@@ -374,7 +379,8 @@ func TestMovesToAnotherTrunk(t *testing.T) {
 	}
 }
 
-// Siblings on an untagged network talk while the wire is dead: that is no life of it.
+// TestSiblingsOnDeadWire checks that frames between siblings on an untagged network do not count as life on
+// the wire.
 func TestSiblingsOnDeadWire(t *testing.T) {
 	w := newWorld(t, testenv.Config{}) // with no other station
 	w.Define("web", w.Trunk, func(d *network.Definition) { d.Deadline = network.Duration(400 * time.Millisecond) },

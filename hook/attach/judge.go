@@ -31,7 +31,8 @@ func (v *verification) judge(ctx context.Context, f verify.Findings) error {
 	if err != nil {
 		return err
 	}
-	if v.rec.Evidence = e; e != nil {
+	v.rec.Evidence = e
+	if e != nil {
 		facts.VLANs = e.VLANs
 	}
 	v.rec.Verdicts, v.indirect, v.undelivered = nil, nil, nil

@@ -63,6 +63,9 @@ func TestHostileNamespaceIsReadUnlocked(t *testing.T) {
 		})
 		close(stop)
 		churn.Wait()
+		if list == 0 {
+			t.Fatalf("%s: the database was not locked: %v", id, err)
+		}
 		if db.longest > 10*list {
 			t.Errorf("%s: the database was locked for %s, and one list takes %s (%v)", id, db.longest, list, err)
 		}

@@ -51,8 +51,8 @@ type outage struct {
 	until time.Time
 }
 
-// recent returns the outage of a store, nil if it is to be asked. After an outage, one request asks it, and
-// the others do not wait for that.
+// recent returns the error of a store's last outage, or nil if the caller is to ask the store. Once per
+// askAgainAfter one caller gets nil; the others get the error and do not wait.
 func (o *outages) recent(kind network.LeaseStore, now time.Time) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -201,18 +201,8 @@ func (t *attempt) claimInShare(
 	ctx context.Context, pool string, choose func(*choice) (netip.Addr, error),
 ) (a netip.Addr, err error) {
 	err = t.DB.Update(ctx, func(tx record.Tx) error {
-		share, err := record.ShareOf(tx, pool)
-		if err == nil {
-			err = t.checkShare(share, pool)
-		}
+		c, err := t.choiceIn(tx, t.def, pool, t.outageOf())
 		if err != nil {
-			return err
-		}
-		c := &choice{
-			share: ipam.Share{Ranges: share.Ranges, Except: share.Except}, declined: share.Declined,
-			used: map[netip.Addr]bool{}, idle: map[netip.Addr]bool{}, now: boottime.Now(),
-		}
-		if err := c.read(tx, t.def.Name); err != nil {
 			return err
 		}
 		if a, err = choose(c); err != nil {
@@ -232,20 +222,37 @@ func (t *attempt) claimInShare(
 	return a, err
 }
 
+// choiceIn returns what decides on an address of this host's share of a pool. It returns an error if the host
+// may not use the share in the outage.
+func (l *Local) choiceIn(tx record.Tx, def *network.Definition, pool string, outage error) (*choice, error) {
+	share, err := record.ShareOf(tx, pool)
+	if err == nil {
+		err = l.checkShare(share, def, pool, outage)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &choice{
+		share: ipam.Share{Ranges: share.Ranges, Except: share.Except}, declined: share.Declined,
+		used: map[netip.Addr]bool{}, idle: map[netip.Addr]bool{}, now: boottime.Now(),
+	}
+	return c, c.read(tx, def.Name)
+}
+
 // checkShare returns an error if the host may not use its share of a pool.
-func (t *attempt) checkShare(share *record.Share, pool string) error {
+func (l *Local) checkShare(share *record.Share, def *network.Definition, pool string, outage error) error {
 	var wanted []netip.Prefix
-	for _, w := range sharesOf(t.def) {
+	for _, w := range sharesOf(def) {
 		if w.pool == pool {
 			wanted = w.ranges
 		}
 	}
-	store, err := t.Leases.Shared(t.def.Leases)
+	store, err := l.Leases.Shared(def.Leases)
 	if err != nil {
 		return err
 	}
 	if why := share.WhyNot(wanted, store.Place()); why != "" {
-		return fmt.Errorf("%w, and this host has no share of the range: %s", t.outageOf(), why)
+		return fmt.Errorf("%w, and this host has no share of the range: %s", outage, why)
 	}
 	return nil
 }
@@ -284,11 +291,7 @@ func (c *choice) read(tx record.Tx, network string) error {
 
 // addrsOf returns the addresses that a record names.
 func addrsOf(a *hook.Attachment) []netip.Addr {
-	all := slices.Clone(a.Pending)
-	for _, p := range a.Addrs {
-		all = append(all, p.Addr())
-	}
-	return all
+	return append(a.Addresses(), a.Pending...)
 }
 
 // free reports whether no container of this host uses an address of the share, and no other station

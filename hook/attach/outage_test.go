@@ -56,6 +56,11 @@ func (w *world) awaitShares(t *testing.T) {
 	})
 }
 
+// ready returns an error if an attach to a network would fail.
+func (w *world) ready(name string) error {
+	return w.Admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Ready(ctx, name) })
+}
+
 // of returns the record of a container.
 func (w *world) of(t *testing.T, container string) hook.Attachment {
 	t.Helper()
@@ -84,6 +89,7 @@ func TestOutage(t *testing.T) {
 	w.MustAttach("running", running, "network=web")
 
 	e.Kill()
+	must(t, w.ready("web"))
 	w.MustAttach("c1", first, "network=web")
 	w.MustAttach("c2", named, "network=web", "ip=192.168.50.40")
 	w.Refused("an address outside of the share", w.Attach("c3", testenv.NewContainer(t), "network=web", "ip=192.168.50.9"),
@@ -146,6 +152,9 @@ func TestShareExhausted(t *testing.T) {
 	w.MustAttach("c2", c2, "network=web")
 	w.Refused("a third container", w.Attach("c3", testenv.NewContainer(t), "network=web"), 1,
 		"no address is free in this host's share 192.168.50.2/31: 2 in use, and etcd at "+e.Endpoint)
+	if err := w.ready("web"); !errors.Is(err, ipam.ErrPoolFull) {
+		t.Errorf("with a full share, ready: %v", err)
+	}
 	w.DetachAndEnd("c1", c1)
 	w.MustAttach("c4", testenv.NewContainer(t), "network=web")
 	if got := w.of(t, "c4").Addrs[0].Addr(); got.String() != "192.168.50.2" {

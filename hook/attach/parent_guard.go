@@ -54,9 +54,7 @@ func permitOf(a *hook.Attachment, mtu int) verify.Guard {
 	if g.MTU == 0 {
 		g.MTU = mtu
 	}
-	for _, p := range a.Addrs {
-		g.Addrs = append(g.Addrs, p.Addr())
-	}
+	g.Addrs = a.Addresses()
 	return g
 }
 
@@ -88,5 +86,5 @@ func (t *attempt) guardParent(ctx context.Context) error {
 			return err
 		}
 	}
-	return t.Guards.GuardParent(t.parent.Index, append(host, t.parent.MAC))
+	return t.Guards.GuardParent(t.parent.Index, host)
 }

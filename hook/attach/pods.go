@@ -16,19 +16,20 @@ import (
 // CrashLoopBackOff, or during a restart of the only container. containerd calls poststop at
 // each exit.
 
-// keepForPod drops the last references to a pod's attachment, which over selects, and keeps
-// the attachment if its interface exists: the next attempt joins it and has the same address.
-// It does not keep an attachment if a reference without a process is dropped: the runtime has
-// said that the interface ends. kept is false if nothing was written, and the caller has to drop
-// the references.
-func (l *Local) keepForPod(tx record.Tx, a hook.Attachment, over func(hook.Container) bool) (kept bool, err error) {
-	left := slices.DeleteFunc(slices.Clone(a.Containers), over)
-	ended := slices.ContainsFunc(a.Containers, func(c hook.Container) bool { return c.ByPath() && over(c) })
-	if len(left) > 0 || ended || a.State != hook.Attached || !a.OfPod() || !l.hasInterface(&a, l.hasNetns) {
+// keepForPod removes the references that isDropped selects and keeps the attachment, if no reference
+// remains and the interface exists: the next attempt joins it and has the same address. It does not
+// keep the attachment if a removed reference was by path: the runtime has detached the interface then.
+// kept is false if nothing was written; the caller has to drop the references.
+func (l *Local) keepForPod(
+	tx record.Tx, a hook.Attachment, isDropped func(hook.Container) bool,
+) (kept bool, err error) {
+	remaining := slices.DeleteFunc(slices.Clone(a.Containers), isDropped)
+	ended := slices.ContainsFunc(a.Containers, func(c hook.Container) bool { return c.ByPath() && isDropped(c) })
+	if len(remaining) > 0 || ended || a.State != hook.Attached || !a.OfPod() || !l.hasInterface(&a, l.hasNetns) {
 		return false, nil
 	}
 	row := a
-	a.Containers = left
+	a.Containers = remaining
 	return true, record.Write(tx, &row, &a)
 }
 
@@ -44,26 +45,26 @@ func (l *Local) sweepPods(ctx context.Context) {
 
 // ReleasePod releases the attachments of a pod that has no running container, and returns
 // them. pod is "namespace/name", or the id of the sandbox. ReleasePod is for namespaces that
-// stay pinned after their pod is gone, which Sweep takes for those of running pods. It returns
+// stay pinned after their pod was deleted: Sweep takes them for those of running pods. It returns
 // an error, and releases nothing, while a container of the pod runs.
 func (l *Local) ReleasePod(ctx context.Context, pod string) ([]hook.Attachment, error) {
 	recs, err := l.Attachments(ctx)
 	if err != nil {
 		return nil, err
 	}
-	is := func(a *hook.Attachment) bool { return a.OfPod() && (a.Pod.String() == pod || a.Pod.Sandbox == pod) }
+	belongsToPod := func(a *hook.Attachment) bool { return a.OfPod() && (a.Pod.String() == pod || a.Pod.Sandbox == pod) }
 	// Whether containers of a sandbox that was named by path run is unknown.
 	busy := func(a *hook.Attachment) bool {
 		return a.InUse() || a.ByPath() || a.State != hook.Attached && netns.Alive(a.Hook)
 	}
-	if !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return is(&a) }) {
+	if !slices.ContainsFunc(recs, func(a hook.Attachment) bool { return belongsToPod(&a) }) {
 		return nil, fmt.Errorf("no pod %q has an attachment: \"lanyard ps\" lists the attachments", pod)
 	}
 	for _, a := range recs {
-		if is(&a) && busy(&a) {
+		if belongsToPod(&a) && busy(&a) {
 			return nil, fmt.Errorf("pod %q: %q on network %q is in use by %s: stop the pod first",
 				pod, a.Interface, a.Network, record.Users([]hook.Attachment{a}))
 		}
 	}
-	return l.sweepRecords(ctx, recs, is, busy)
+	return l.sweepRecords(ctx, recs, belongsToPod, busy)
 }

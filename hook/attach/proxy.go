@@ -16,9 +16,8 @@ import (
 // maxProxies is the number of proxies that one attach excuses.
 const maxProxies = 4
 
-// controlSlack is added to the expected time of a control question's answer, which is that of the
-// claimant's, for a busy router or a busy host. A claimant that is no proxy delays its attach by this
-// time.
+// controlSlack is added to the claimant's response time: the sum is the timeout of the control question.
+// It is for a busy router or a busy host. A claimant that is no proxy delays the attach by this time.
 const controlSlack = 250 * time.Millisecond
 
 // isProxy reports whether the first claimant of the findings answers for all addresses (proxy ARP),

@@ -130,8 +130,8 @@ func lostLease(a *hook.Attachment) []verify.Change {
 			"store of leases was out of reach, and the store gave the address to another container: " + a.Lost +
 			": start the container again"}}
 	}
-	return []verify.Change{{Code: verify.LeaseLost, Text: "this host was not heard of by the store of leases for its " +
-		"time to live, and an address was given to another container: " + a.Lost + ": start the container again"}}
+	return []verify.Change{{Code: verify.LeaseLost, Text: "this host's session in the store of leases has ended, and " +
+		"another container got the address: " + a.Lost + ": start the container again"}}
 }
 
 // claimAgain claims the addresses that an attachment has, without those that are pending. It changes

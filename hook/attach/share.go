@@ -30,8 +30,8 @@ func sharesOf(def *network.Definition) (all []wantedShare) {
 	return all
 }
 
-// RenewShares reserves the shares that the definitions ask for, or reads again what the store has of
-// them, and gives all others back. It returns the first error of the store. A share that the store
+// RenewShares reserves the shares that the definitions request, or reads them again, and gives back all
+// other shares of the host. It returns the first error of the store. A share that the store
 // refuses is no error of it: the reason is recorded, and logged once.
 func (l *Local) RenewShares(ctx context.Context, kind network.LeaseStore, in ipam.Shares) error {
 	defs, broken := network.LoadAll(l.Networks)
@@ -66,38 +66,14 @@ func (l *Local) giveBackShares(ctx context.Context, in ipam.Shares, wanted []wan
 	for _, w := range wanted {
 		keep[w.pool] = w.ranges
 	}
-	if err := l.DB.Update(ctx, func(tx record.Tx) error {
-		recs, err := record.All(tx)
-		if err != nil {
-			return err
-		}
-		for _, a := range recs {
-			if len(a.Pending) == 0 {
-				continue
-			}
-			for _, pool := range a.Pools {
-				if s, err := record.ShareOf(tx, pool); err != nil {
-					return err
-				} else if s != nil {
-					keep[pool] = s.Ranges
-				}
-			}
-		}
-		all, err := record.Shares(tx)
-		for _, s := range all {
-			if !slices.Equal(keep[s.Pool], s.Ranges) {
-				err = errors.Join(err, record.RemoveShare(tx, s.Pool))
-			}
-		}
-		return err
-	}); err != nil {
+	if err := l.DB.Update(ctx, func(tx record.Tx) error { return removeShares(tx, keep) }); err != nil {
 		return err
 	}
 	reserved, err := in.Reserved(ctx)
 	if err != nil {
 		return err
 	}
-	// Those that another process has recorded by now stay, too.
+	// Keep the shares that another process has recorded since.
 	known, err := l.Shares(ctx)
 	if err != nil {
 		return err
@@ -106,7 +82,7 @@ func (l *Local) giveBackShares(ctx context.Context, in ipam.Shares, wanted []wan
 		keep[s.Pool] = s.Ranges
 	}
 	for _, r := range reserved {
-		// One with other ranges would prevent that of another host, which may wait for it.
+		// A share with other ranges could block the reservation of another host.
 		if slices.Equal(keep[r.Pool], r.Ranges) {
 			continue
 		}
@@ -116,6 +92,36 @@ func (l *Local) giveBackShares(ctx context.Context, in ipam.Shares, wanted []wan
 		l.Log.Info("gave back this host's share of a pool", "pool", r.Pool, "share", joinPrefixes(r.Ranges))
 	}
 	return nil
+}
+
+// removeShares removes the records of the shares that are not in keep, ranges by pool. It adds to keep
+// those of pools with pending addresses.
+func removeShares(tx record.Tx, keep map[string][]netip.Prefix) error {
+	recs, err := record.All(tx)
+	if err != nil {
+		return err
+	}
+	for _, a := range recs {
+		if len(a.Pending) == 0 {
+			continue
+		}
+		for _, pool := range a.Pools {
+			s, err := record.ShareOf(tx, pool)
+			if err != nil {
+				return err
+			}
+			if s != nil {
+				keep[pool] = s.Ranges
+			}
+		}
+	}
+	all, err := record.Shares(tx)
+	for _, s := range all {
+		if !slices.Equal(keep[s.Pool], s.Ranges) {
+			err = errors.Join(err, record.RemoveShare(tx, s.Pool))
+		}
+	}
+	return err
 }
 
 // reserveShare reserves a share, and records what the store answers. It does nothing if the host still

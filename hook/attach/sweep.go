@@ -29,16 +29,28 @@ func (l *Local) Sweep(ctx context.Context) ([]hook.Attachment, error) {
 func (l *Local) SweepSelected(
 	ctx context.Context, which func(*hook.Attachment) bool,
 ) (swept []hook.Attachment, err error) {
-	recs, err := l.Attachments(ctx)
+	recs, live, err := l.recordsWithLiveness(ctx)
 	if err != nil {
 		return nil, err
+	}
+	return l.sweepRecords(ctx, recs, which, live)
+}
+
+// recordsWithLiveness returns all records, and then a function that reports whether one of them is live. It
+// searches all namespaces at most once.
+func (l *Local) recordsWithLiveness(
+	ctx context.Context,
+) (recs []hook.Attachment, live func(*hook.Attachment) bool, err error) {
+	recs, err = l.Attachments(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	boot, err := netns.BootID()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	exists := l.netnsFinderFor(recs)
-	return l.sweepRecords(ctx, recs, which, func(a *hook.Attachment) bool { return l.liveIn(a, boot, exists) })
+	return recs, func(a *hook.Attachment) bool { return l.liveIn(a, boot, exists) }, nil
 }
 
 // sweepRecords releases those of recs that which selects and that are not live.

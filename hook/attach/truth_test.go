@@ -134,8 +134,8 @@ func TestJoinedWithOtherSettings(t *testing.T) {
 	}
 }
 
-// TestJoinProvesAgain has a container in mode strict join an interface with a verdict of long ago: the LAN
-// of now decides, not that of then.
+// TestJoinProvesAgain checks that the gateway is asked again when a container in mode strict joins an
+// interface whose verdict is old.
 func TestJoinProvesAgain(t *testing.T) {
 	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(300 * time.Millisecond) })
 	pod := testenv.NewContainer(t)

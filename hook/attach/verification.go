@@ -32,7 +32,7 @@ type verification struct {
 	excused map[ether.MAC]verify.Instant
 
 	hostState *hostState // read before the round, for its verdict; nil: read it again
-	control   *control   // the one that runs now
+	control   *control   // the control question in progress; nil: none
 	controls  map[netip.Addr]verify.Answer
 	routers   []verify.Answer // advertisements of routers; nil: not asked
 	proxies   []ether.MAC     // stations that answer for any address (proxy ARP)
@@ -50,13 +50,7 @@ func (v *verification) isKept(a netip.Addr) bool { return slices.Contains(v.kept
 func (v *verification) driver() driver.Driver { return driver.Of(v.Parts, &v.rec) }
 
 // addrs returns the addresses of the record.
-func (v *verification) addrs() []netip.Addr {
-	addrs := make([]netip.Addr, len(v.rec.Addrs))
-	for i, p := range v.rec.Addrs {
-		addrs[i] = p.Addr()
-	}
-	return addrs
-}
+func (v *verification) addrs() []netip.Addr { return v.rec.Addresses() }
 
 // targets returns the addresses that the datapath watches the questions for: the gateways or,
 // without any, the container's own addresses.

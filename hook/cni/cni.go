@@ -141,25 +141,34 @@ func check(ctx context.Context, c call) ([]byte, error) {
 }
 
 // gc releases this CNI network's attachments that the runtime does not list as valid, and what a
-// killed plugin has left.
+// killed plugin has left; only the latter if the runtime gives no list.
 func gc(ctx context.Context, c call) ([]byte, error) {
+	err := c.releaseInvalid(ctx)
+	_, swept := c.Sweep(ctx)
+	return nil, errors.Join(err, swept)
+}
+
+func (c *call) releaseInvalid(ctx context.Context) error {
+	valid, err := validAttachments(c.args.StdinData)
+	if err != nil {
+		return err
+	}
 	recs, err := c.Attachments(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	valid := map[string]bool{}
-	for _, a := range c.conf.ValidAttachments {
-		valid[c.conf.holder(a.ContainerID, a.IfName)] = true
+	keep := map[string]bool{}
+	for _, a := range valid {
+		keep[c.conf.holder(a.ContainerID, a.IfName)] = true
 	}
 	for _, a := range recs {
 		for _, k := range a.Containers {
-			if k.ByPath() && strings.HasSuffix(k.ID, ":"+c.conf.Name) && !valid[k.ID] {
+			if k.ByPath() && strings.HasSuffix(k.ID, ":"+c.conf.Name) && !keep[k.ID] {
 				err = errors.Join(err, c.Detach(ctx, k.ID))
 			}
 		}
 	}
-	_, swept := c.Sweep(ctx)
-	return nil, errors.Join(err, swept)
+	return err
 }
 
 // status returns an error if an ADD would fail.

@@ -132,10 +132,38 @@ func (c *config) choose(w *hook.Want, extra cniArgs) error {
 	if mac == "" {
 		return nil
 	}
-	if err := w.MAC.UnmarshalText([]byte(mac)); err != nil {
+	if err := w.SetMAC(mac); err != nil {
 		return invalid("%s: %v", key, err)
 	}
 	return nil
+}
+
+// gcKeys are the keys of the attachments that a GC keeps. The specification has had the second one until
+// libcni 1.2.3, which sends both.
+var gcKeys = []string{"cni.dev/valid-attachments", "cni.dev/attachments"}
+
+// validAttachments returns the attachments that a GC keeps. null is an empty list. Without a list it returns an
+// error: the runtime has not said which attachments are in use ("cnitool gc").
+func validAttachments(stdin []byte) ([]types.GCAttachment, error) {
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(stdin, &keys); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, oneLine(err), "")
+	}
+	i := slices.IndexFunc(gcKeys, func(k string) bool { _, has := keys[k]; return has })
+	if i < 0 {
+		return nil, invalid("key %q is missing: all attachments that exist are kept: list those in use, or [] for none",
+			gcKeys[0])
+	}
+	var valid []types.GCAttachment
+	if err := json.Unmarshal(keys[gcKeys[i]], &valid); err != nil {
+		return nil, types.NewError(types.ErrDecodingFailure, gcKeys[i]+": "+oneLine(err), "")
+	}
+	for n, a := range valid {
+		if a.ContainerID == "" || a.IfName == "" {
+			return nil, invalid("%s[%d]: containerID and ifname must both be set", gcKeys[i], n)
+		}
+	}
+	return valid, nil
 }
 
 // holder returns the id of a container's reference to the attachment. CNI identifies an attachment

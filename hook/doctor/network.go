@@ -36,6 +36,10 @@ func (d *Doctor) network(ctx context.Context, s subject, def *network.Definition
 	if s.addErr("addresses", err) {
 		return
 	}
+	full, err := d.FullSubnets(ctx, def)
+	if s.addErr("addresses", err) {
+		return
+	}
 	for _, u := range usage {
 		few := new(big.Int).Mul(u.Free, big.NewInt(10)).Cmp(u.Size) < 0
 		text := fmt.Sprintf("%s of %s addresses of %s are free (%d leased, %d in quarantine, %d declined)", u.Free, u.Size,
@@ -43,7 +47,7 @@ func (d *Doctor) network(ctx context.Context, s subject, def *network.Definition
 		switch {
 		case u.Size.Sign() == 0: // containers ask by name
 			s.add(OK, "addresses", "%s has no range: each container names its address", u.Subnet)
-		case u.Free.Sign() == 0:
+		case slices.Contains(full, u.Subnet):
 			s.add(Wrong, "addresses", "%s: remove containers, or recreate the network with a larger --ip-range", text)
 		case few:
 			s.add(Warning, "addresses", "%s", text)

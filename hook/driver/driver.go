@@ -78,13 +78,7 @@ func ForNetwork(p *parts.Parts, def *network.Definition) Driver {
 func (s *Spec) keepsRA() bool { return s.Network.IPAM == network.IPAMNone && !s.Network.TakesRouters() }
 
 // addrs returns the attachment's addresses.
-func (s *Spec) addrs() []netip.Addr {
-	addrs := make([]netip.Addr, len(s.Attachment.Addrs))
-	for i, p := range s.Attachment.Addrs {
-		addrs[i] = p.Addr()
-	}
-	return addrs
-}
+func (s *Spec) addrs() []netip.Addr { return s.Attachment.Addresses() }
 
 // hasIPv6 reports whether the interface has an IPv6 address, or gets some from routers or from the
 // workload. For other interfaces IPv6 is off, so that the kernel sets no address itself.

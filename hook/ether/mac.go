@@ -22,6 +22,9 @@ func MACOf(a net.HardwareAddr) (m MAC) {
 // IsZero reports whether m is the zero value.
 func (m MAC) IsZero() bool { return m == MAC{} }
 
+// IsUnicast reports whether a station can have the address: it is not zero, and neither multicast nor broadcast.
+func (m MAC) IsUnicast() bool { return !m.IsZero() && m[0]&1 == 0 }
+
 // Hardware returns the address in the form that package net uses.
 func (m MAC) Hardware() net.HardwareAddr { return net.HardwareAddr(m[:]) }
 

@@ -19,11 +19,11 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 )
 
-// EnsureParent finds the parent, checks that it can carry macvlans and, if it is named
-// BASE.VID, that it is that VLAN on that base. With create, it creates a missing VLAN or
-// dummy, marks it as ours and sets it up; also the missing VLAN below a VLAN (QinQ). It
-// sets a marked link up that is down. It never changes a link that is not ours. It
-// returns ErrNoLink if the parent does not exist, and whether it created the parent.
+// EnsureParent finds the parent, checks that it can carry macvlans or ipvlans and, if it is named
+// BASE.VID, that it is that VLAN on that base. If create is true, it creates a missing VLAN or
+// dummy, marks it with Lanyard's alias and sets it up; for QinQ also the missing VLAN below it. It
+// sets a link with that mark up if it is down, and changes no other link. It returns an error that
+// wraps ErrNoLink if the parent does not exist. created reports whether it created the parent.
 func (h *Host) EnsureParent(ctx context.Context, want ParentSpec, create bool) (p Parent, created bool, err error) {
 	base, tag, err := want.vlan()
 	if err != nil {

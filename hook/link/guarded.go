@@ -53,7 +53,8 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("create interface %s: %w", clip(spec.Name), err), guards.DeleteGuarded(spec.Tag))
-			if i = (Interface{}); outside.Index != 0 { // it may still have its temporary name
+			i = Interface{}
+			if outside.Index != 0 { // it may still have its temporary name
 				err = errors.Join(err, guards.DeleteInterface(outside))
 			}
 		}

@@ -96,7 +96,7 @@ func (s *MacvlanSpec) validate() error {
 }
 
 func validMAC(mac ether.MAC) error {
-	if mac.IsZero() || mac[0]&1 != 0 {
+	if !mac.IsUnicast() {
 		return fmt.Errorf("MAC %q is not a unicast Ethernet address", mac.String())
 	}
 	return nil

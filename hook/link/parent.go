@@ -75,7 +75,7 @@ func (s ParentSpec) vlan() (base ParentSpec, tag ether.Tag, err error) {
 }
 
 // Resolve finds an existing parent and its trunk, and changes nothing. It returns ErrNoLink
-// if the parent does not exist, and an error with the reason if it cannot carry macvlans.
+// if the parent does not exist, and an error with the reason if it cannot carry macvlans or ipvlans.
 func (h *Host) Resolve(want ParentSpec) (Parent, error) {
 	base, tag, err := want.vlan()
 	if err != nil {

@@ -114,7 +114,7 @@ func (p Plugin) setup(ctx context.Context, in input, netns string) (any, error) 
 		}
 	}
 	if in.Options.StaticMAC != "" {
-		if err := w.MAC.UnmarshalText([]byte(in.Options.StaticMAC)); err != nil {
+		if err := w.SetMAC(in.Options.StaticMAC); err != nil {
 			return nil, fmt.Errorf("--mac-address: %w", err)
 		}
 	}

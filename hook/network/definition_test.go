@@ -309,6 +309,12 @@ func TestConflicts(t *testing.T) {
 		{other(func(o *Definition) { o.Subnets = far }), ""},
 		{other(func(o *Definition) { o.Subnets, o.Mode = far, ModePassthru }),
 			`parent "eth0.50" carries network "db" already: mode passthru needs the parent exclusively`},
+		{other(func(o *Definition) { o.Subnets, o.ShareParent, o.Guard = far, false, On }),
+			`parent "eth0.50" carries network "db" already, whose guard would drop the frames of this network's containers: ` +
+				`use another parent`},
+		{other(func(o *Definition) { o.Subnets, o.ShareParent, o.Brokered = far, false, BrokeredDirect }),
+			`parent "eth0.50" carries network "db" already, whose guard would drop the frames of this network's containers: ` +
+				`use another parent`},
 	} {
 		if got := errText(d.Conflicts([]*Definition{test.other})); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
@@ -338,7 +344,8 @@ func TestHostConflicts(t *testing.T) {
 	} {
 		d, o := fullDefinition(), fullDefinition()
 		o.Name = "db"
-		if edit(d, o); d.HostConflicts([]*Definition{o}) != nil {
+		edit(d, o)
+		if d.HostConflicts([]*Definition{o}) != nil {
 			t.Errorf("%v with %v: %v", d, o, d.HostConflicts([]*Definition{o}))
 		}
 	}

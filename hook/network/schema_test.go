@@ -178,7 +178,8 @@ func complete(d *Definition) *Definition {
 		}
 	}
 	if c.Mode == "" {
-		if c.Mode = ModeBridge; c.Driver == DriverIPvlan {
+		c.Mode = ModeBridge
+		if c.Driver == DriverIPvlan {
 			c.Mode = ModeL2
 		}
 	}

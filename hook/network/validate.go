@@ -272,6 +272,9 @@ func (d *Definition) Conflicts(others []*Definition) error {
 			}
 		}
 		switch {
+		case o.GuardsParent():
+			return fmt.Errorf("parent %q carries network %q already, whose guard would drop the frames of this network's "+
+				"containers: use another parent", o.Parent, o.Name)
 		case !d.ShareParent:
 			return fmt.Errorf("parent %q carries network %q already: use another parent, or --share-parent", o.Parent, o.Name)
 		case d.Mode == ModePassthru || o.Mode == ModePassthru:

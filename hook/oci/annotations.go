@@ -178,7 +178,7 @@ func decodeWant(ours map[string]string) (w hook.Want, err error) {
 		{"network", network.ValidName},
 		{"ip", func(v string) error { return addAddr(&w, v, netip.Addr.Is4, "an IPv4 address such as 192.168.50.9") }},
 		{"ip6", func(v string) error { return addAddr(&w, v, netip.Addr.Is6, "an IPv6 address such as fd50::9") }},
-		{"mac", func(v string) error { return setMAC(&w, v) }},
+		{"mac", w.SetMAC},
 		{"interface", func(v string) error { w.Interface = v; return link.ValidName(v) }},
 		{"mtu", func(v string) error { return setMTU(&w, v) }},
 		{"verify", func(v string) (err error) { w.Verify, err = verify.ParseMode(v); return err }},
@@ -201,21 +201,10 @@ func decodeWant(ours map[string]string) (w hook.Want, err error) {
 // example completes the error.
 func addAddr(w *hook.Want, v string, family func(netip.Addr) bool, example string) error {
 	a, err := netip.ParseAddr(v)
-	if err != nil || !family(a) || a.Is4In6() || a.Zone() != "" {
+	if err != nil || !family(a) || !hook.Requestable(a) {
 		return fmt.Errorf("%q is not %s", v, example)
 	}
 	w.Addrs = append(w.Addrs, a)
-	return nil
-}
-
-// setMAC sets the MAC of w, which must be unicast.
-func setMAC(w *hook.Want, v string) error {
-	if err := w.MAC.UnmarshalText([]byte(v)); err != nil {
-		return err
-	}
-	if w.MAC.IsZero() || w.MAC[0]&1 != 0 {
-		return fmt.Errorf("%q is not a unicast MAC address: its first byte must be even", v)
-	}
 	return nil
 }
 

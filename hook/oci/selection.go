@@ -69,7 +69,8 @@ func decodeShort(v string) (wants []hook.Want, err error) {
 		if err := checkNames(&w); err != nil {
 			return nil, err
 		}
-		if wants = append(wants, w); len(wants) > hook.MaxWants {
+		wants = append(wants, w)
+		if len(wants) > hook.MaxWants {
 			return nil, fmt.Errorf("there are more than %d networks", hook.MaxWants)
 		}
 	}
@@ -131,7 +132,7 @@ func decodeSelection(text []byte) (w hook.Want, err error) {
 		return w, errors.New("ips: two addresses have the same family: an interface has at most one of each family")
 	}
 	if _, set := keys["mac"]; set {
-		if err := setMAC(&w, s.MAC); err != nil {
+		if err := w.SetMAC(s.MAC); err != nil {
 			return w, fmt.Errorf("mac: %w", err)
 		}
 	}

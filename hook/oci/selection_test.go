@@ -71,6 +71,7 @@ func TestSelectionsRefused(t *testing.T) {
 		`[{"name":"web","ips":"10.0.0.1"}]`: "ips: cannot be a JSON string",
 		`[{"name":"web","ips":["10.0.0"]}]`: `ips: "10.0.0" is not an address`,
 		`[{"name":"web","ips":["10.0.0.1","10.0.0.2"]}]`: "two addresses have the same family",
+		`[{"name":"web","ips":["0.0.0.0"]}]`:             `ips: "0.0.0.0" is not an address`,
 		`[{"name":"web","mac":""}]`:                      "not a unicast MAC",
 		`[{"name":"web","mtu":1}]`:                       "not an MTU",
 		`[{"name":"a","default-route":true},{"name":"b","default-route":true}]`: `network "a" and network "b" ` +

@@ -20,8 +20,8 @@ type Stores struct {
 }
 
 // ErrNoClient is returned by Stores.Shared in programs other than "lanyard": the clients would double
-// the time that they take to start.
-var ErrNoClient = errors.New("only the service reaches it: run \"systemctl enable --now lanyard.socket\"")
+// the time that they take to start. The error around it says what to do.
+var ErrNoClient = errors.New("only the service reaches it")
 
 // WithStore runs f with the store of a network's leases. f may run transactions of p.DB.
 //

@@ -421,9 +421,7 @@ func endpointFor(a hook.Attachment, parent link.Parent, watched []verify.Endpoin
 		Trunk: parent.TrunkIndex, Tags: parent.Tags, MAC: a.MAC, Gateways: a.Gateways,
 		Attachment: record.NewID(), Netns: a.Netns.Cookie,
 	}
-	for _, p := range a.Addrs {
-		want.Addrs = append(want.Addrs, p.Addr())
-	}
+	want.Addrs = a.Addresses()
 	if len(want.Gateways) == 0 {
 		want.Gateways = want.Addrs // as in targets
 	}

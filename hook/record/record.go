@@ -103,7 +103,8 @@ func indexesOf(a *hook.Attachment) map[[2]string]string {
 	}
 	if !a.MAC.IsZero() && a.Endpoint.Trunk != 0 {
 		key := [2]string{bucketMACs, macKey(a.Endpoint.Trunk, a.MAC)}
-		if rows[key] = withoutAddrs; len(a.Addrs) > 0 {
+		rows[key] = withoutAddrs
+		if len(a.Addrs) > 0 {
 			rows[key] = withAddrs
 		}
 	}

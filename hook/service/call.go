@@ -23,13 +23,14 @@ type call struct {
 	server *Server
 	conn   *net.UnixConn
 	log    *slog.Logger
-	// container is the one that log names; "": a plugin's request is not decoded yet.
+	// container is the id that log names; "": a plugin's request is not decoded yet.
 	container string
 	caller    hook.Caller
 	// root is true for root itself, by its uid outside of all user namespaces: the root of a user
 	// namespace is a user.
 	root bool
-	// elsewhere is why the service cannot attach for this caller of root's: its host is another one.
+	// elsewhere is why the service cannot attach for this caller of root: its network or pid namespace is
+	// not the service's. nil: it is.
 	elsewhere error
 }
 
@@ -203,7 +204,8 @@ func (c *call) identify(container string) {
 	}
 }
 
-// keep keeps an error for "lanyard why". Root of another host would replace what it has of this one's.
+// keep keeps an error for "lanyard why". It ignores callers with elsewhere set: the ids of their containers
+// may be those of containers of this host.
 func (c *call) keep(container, text string) {
 	if c.elsewhere != nil {
 		return

@@ -47,7 +47,8 @@ func (f *failures) add(uid, charged uint32, container, text string) {
 	if charged == sharedBudgetUID {
 		order = &f.order.unauthorized
 	}
-	if *order = append(*order, uid); len(*order) > maxUsers {
+	*order = append(*order, uid)
+	if len(*order) > maxUsers {
 		delete(f.byUID, (*order)[0])
 		*order = (*order)[1:]
 	}

@@ -1,5 +1,5 @@
-// Package service attaches containers for others: a privileged daemon on a socket, which
-// lanyard-hook asks for root's and for rootless containers, and a client.
+// Package service is the privileged service on a Unix socket, and its client. lanyard-hook asks it for
+// the containers of root and of users, the plugins for those of root.
 //
 // A connection carries one request, signs of life while it is carried out, and one reply. The
 // socket is SOCK_SEQPACKET, so a message arrives whole or not at all. The service accepts no file

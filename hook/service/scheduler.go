@@ -165,7 +165,8 @@ func (s *scheduler) remove(sess *session) {
 	if sess.user == &s.root {
 		return
 	}
-	if s.conns--; sess.conns == 0 {
+	s.conns--
+	if sess.conns == 0 {
 		delete(s.users, sess.uid)
 	}
 }

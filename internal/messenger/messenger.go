@@ -3,7 +3,11 @@
 // messages, and decodes no JSON. If no service answers, it executes lanyard-attach.
 package messenger
 
-import "time"
+import (
+	"time"
+
+	"github.com/lanyard-net/lanyard/hook/service/wire"
+)
 
 // Messenger carries one request.
 type Messenger struct {
@@ -22,11 +26,8 @@ func (m Messenger) Left() time.Duration {
 // Late returns what to say after the timeout.
 func (m Messenger) Late() string { return "not done after " + m.Timeout.String() }
 
-// grace is the time for undoing an attach after the timeout.
-const grace = 5 * time.Second
-
 // Limit calls expire at the end of the timeout and of the time for undoing, unless the caller stops the
 // timer by then.
 func (m Messenger) Limit(expire func(text string)) *time.Timer {
-	return time.AfterFunc(m.Timeout+grace, func() { expire(m.Late()) })
+	return time.AfterFunc(m.Timeout+wire.Grace, func() { expire(m.Late()) })
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook/cni"
 	"github.com/lanyard-net/lanyard/hook/netavark"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 )
 
@@ -42,7 +43,7 @@ func (p Plugin) Run(ctx context.Context) (status int) {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
 	// Some operations ignore the context. The runtime calls DEL, and the sweep removes what is on record.
-	defer time.AfterFunc(p.Timeout+Grace, func() {
+	defer time.AfterFunc(p.Timeout+wire.Grace, func() {
 		_, _ = p.Stdout.Write(p.failure(context.DeadlineExceeded))
 		os.Exit(1)
 	}).Stop()

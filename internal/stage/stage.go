@@ -1,4 +1,5 @@
-// Package stage carries out one stage of an OCI hook in this process, for lanyard-attach.
+// Package stage carries out one stage of an OCI hook, or one command of a plugin, in this process.
+// lanyard-attach uses it.
 package stage
 
 import (
@@ -17,11 +18,9 @@ import (
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/oci"
 	"github.com/lanyard-net/lanyard/hook/service"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 )
-
-// Grace is the time for undoing the attach after the timeout.
-const Grace = 5 * time.Second
 
 // Options are the settings of Run.
 type Options struct {
@@ -32,13 +31,13 @@ type Options struct {
 	Stderr  io.Writer // for warnings and the trace
 }
 
-// Run carries out the stage. The error is one line of bounded length. If it has not returned Grace
+// Run carries out the stage. The error is one line of bounded length. If it has not returned [wire.Grace]
 // after the timeout, it calls expire with an error: some operations ignore the context, such as
 // reading a stdin that is never closed. The sweep removes what is on record then.
 func Run(ctx context.Context, o Options, expire func(error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("not done after %s (--timeout)", o.Timeout))
 	defer cancel()
-	defer time.AfterFunc(o.Timeout+Grace, func() { expire(context.Cause(ctx)) }).Stop()
+	defer time.AfterFunc(o.Timeout+wire.Grace, func() { expire(context.Cause(ctx)) }).Stop()
 	state, err := oci.ReadState(o.Stdin)
 	if err != nil {
 		return err

@@ -2,10 +2,12 @@ package wiring
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/service/wire"
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
@@ -34,13 +36,23 @@ func (s *sharedStores) open(kind network.LeaseStore) (ipam.Shared, error) {
 	}
 	client := clients[kind]
 	if client == nil {
-		return nil, parts.ErrNoClient
+		return nil, s.noClient()
 	}
 	store, err := client(s.paths)
 	if err == nil {
 		s.opened[kind] = store
 	}
 	return store, err
+}
+
+// noClient returns what to do where this program links no client. If the service listens, it has left the request to
+// this program.
+func (s *sharedStores) noClient() error {
+	if listens(s.paths.Socket) {
+		return fmt.Errorf("%w, and takes requests of up to %d KiB: shorten the request, or see \"journalctl -u lanyard\"",
+			parts.ErrNoClient, wire.MaxMessage>>10)
+	}
+	return fmt.Errorf("%w: run \"systemctl enable --now lanyard.socket\"", parts.ErrNoClient)
 }
 
 // close closes the stores that were opened.

@@ -109,7 +109,23 @@ func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 		return nil, nil, err
 	}
 	l.Log = log
-	return l, l, nil
+	return orByService{l, service.Client{Socket: p.Socket}}, l, nil
+}
+
+// orByService attaches in this process, and what needs the client of a store by the service. A state that is longer
+// than a message may be comes to this process although the service runs: the service gets it decoded.
+type orByService struct {
+	*Lanyard
+	service service.Client
+}
+
+// Attach implements [hook.Attacher].
+func (o orByService) Attach(ctx context.Context, r hook.Request) ([]hook.Attachment, error) {
+	got, err := o.Lanyard.Attach(ctx, r)
+	if errors.Is(err, parts.ErrNoClient) && listens(o.service.Socket) {
+		return o.service.Attach(ctx, r)
+	}
+	return got, err
 }
 
 // Close closes everything that Open and later calls opened.

@@ -168,7 +168,8 @@ func TestDamage(t *testing.T) {
 			unused++
 		}
 	}
-	if t.Logf("one page overwritten: %d found, %d not read", found, unused); found == 0 {
+	t.Logf("one page overwritten: %d found, %d not read", found, unused)
+	if found == 0 {
 		t.Error("no overwritten page was found")
 	}
 }

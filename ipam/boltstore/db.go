@@ -95,7 +95,8 @@ func (db *DB) Hold(ctx context.Context, f func() error) (err error) {
 	defer func() {
 		db.turn <- struct{}{}
 		defer func() { <-db.turn }()
-		if db.open.holds--; db.open.holds > 0 {
+		db.open.holds--
+		if db.open.holds > 0 {
 			return
 		}
 		if cerr := db.close(); cerr != nil {

@@ -115,7 +115,8 @@ func TestClaimCost(t *testing.T) {
 		if empty == 0 {
 			empty = weight
 		}
-		if t.Logf("%s: a process takes %d KB", m.name, weight); weight > empty+2<<10 {
+		t.Logf("%s: a process takes %d KB", m.name, weight)
+		if weight > empty+2<<10 {
 			t.Errorf("%s: a process takes %d KB, and %d with an empty pool", m.name, weight, empty)
 		}
 	}

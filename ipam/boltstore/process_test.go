@@ -82,7 +82,8 @@ func churn(db *boltstore.DB, name string) error {
 		}); err != nil {
 			return err
 		}
-		if mine = append(mine, id); len(mine) > 20 {
+		mine = append(mine, id)
+		if len(mine) > 20 {
 			fmt.Fprintln(os.Stdout, "-", mine[0])
 			if err := db.Release(ctx, poolName, lease(mine[0]).Owner, time.Duration(i%2)*time.Minute); err != nil {
 				return err

@@ -50,18 +50,9 @@ func Open(ifindex int, c Client) (Conn, error) {
 	return &conn4{s, c}, nil
 }
 
-// filter returns the program of a packet socket that receives what servers send to clients, of no
-// VLAN: a macvlan on a trunk receives the frames of VLANs for which the host has no interface. A tag with
-// VID 0 has a priority only.
+// filter returns the program of a packet socket that receives what servers send to clients.
 func filter() ([]bpf.RawInstruction, error) {
-	return bpf.Assemble([]bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
-		bpf.LoadExtension{Num: bpf.ExtVLANTag},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 10},
-		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 8},
+	return bpf.Assemble(append(ether.FromLAN(),
 		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 6},
 		bpf.LoadAbsolute{Off: etherSize + 9, Size: 1}, // protocol
@@ -71,7 +62,7 @@ func filter() ([]bpf.RawInstruction, error) {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: serverPort<<16 | clientPort, SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 16},
 		bpf.RetConstant{Val: 0},
-	})
+	))
 }
 
 // message returns a message of the client.

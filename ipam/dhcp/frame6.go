@@ -75,17 +75,9 @@ func payload6(b []byte) (message []byte, mac ether.MAC, from netip.Addr, err err
 	return udp[udpSize:length], mac, from, nil
 }
 
-// filter6 returns the program of a packet socket that receives what servers and relays send to clients,
-// of no VLAN, as [filter] does.
+// filter6 returns the program of a packet socket that receives what servers and relays send to clients.
 func filter6() ([]bpf.RawInstruction, error) {
-	return bpf.Assemble([]bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
-		bpf.LoadExtension{Num: bpf.ExtVLANTag},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x0fff},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 9},
-		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 7},
+	return bpf.Assemble(append(ether.FromLAN(),
 		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IPV6, SkipTrue: 5},
 		bpf.LoadAbsolute{Off: etherSize + 6, Size: 1}, // next header
@@ -94,5 +86,5 @@ func filter6() ([]bpf.RawInstruction, error) {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: clientPort6, SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 16},
 		bpf.RetConstant{Val: 0},
-	})
+	))
 }

@@ -25,7 +25,8 @@ func (s *Store) Check(ctx context.Context) (members []Member, err error) {
 	clusters := map[string]string{} // an endpoint of each cluster
 	for _, e := range s.config.Endpoints {
 		m := s.status(ctx, e)
-		if members = append(members, m); m.Error == "" {
+		members = append(members, m)
+		if m.Error == "" {
 			clusters[m.Cluster] = e
 		}
 	}

@@ -30,7 +30,7 @@ type Config struct {
 	Password string `json:"password,omitempty"`
 	// Prefix begins all keys. Empty: DefaultPrefix.
 	Prefix string `json:"prefix,omitempty"`
-	// TTL is how long a host that is not heard of keeps its addresses. Empty: DefaultTTL.
+	// TTL is the time from a host's last keepalive to the end of its leases. Empty: DefaultTTL.
 	TTL string `json:"ttl,omitempty"`
 }
 

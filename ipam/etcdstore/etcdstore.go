@@ -1,7 +1,7 @@
 // Package etcdstore keeps leases in an etcd cluster that several hosts share.
 //
 // Each method that changes something is one transaction, which checks that nothing it depends on
-// has changed since it was read, and is repeated if something has. What a host holds hangs on the
+// has changed since it was read, and is repeated if something has. What a host holds ends with the
 // host's etcd lease, its session, which [Store.Keep] keeps alive. A transaction that claims an address
 // requires the session by the revision of its key. No decision about a held address depends on a
 // clock: an etcd server that was restarted gives leases their whole time again, and clocks of hosts

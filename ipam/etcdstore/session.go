@@ -169,7 +169,7 @@ func (s *Store) keep(
 		// The stream has ended: etcd was out of reach for the time to live, or the lease is gone.
 		_, err = s.client.KeepAliveOnce(ctx, lease)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			return errors.New("the session has ended: this host was not heard of for its time to live")
+			return errors.New("the session has ended: no keepalive reached the store within its time to live")
 		}
 		if err != nil {
 			select {

@@ -165,7 +165,8 @@ func TestRenewalAwaitsNoSession(t *testing.T) {
 	e := testenv.StartEtcd(t)
 	a, took, renewals := mustOpen(t, shortest(e), "a"), make(chan time.Duration, 1), 0
 	keep(t, a, func(ctx context.Context, s ipam.Shared) error {
-		if renewals++; renewals == 2 {
+		renewals++
+		if renewals == 2 {
 			e.Ctl("lease", "revoke", etcdLeases(e)[0])
 			began := time.Now()
 			err := s.Claim(ctx, pool, lease("1", "192.168.50.9"))

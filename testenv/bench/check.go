@@ -54,7 +54,8 @@ func (r *results) check(file string) error {
 		if !known || !fit(x.Name) {
 			continue
 		}
-		if compared++; x.Low > old*marginOf(x.Name) {
+		compared++
+		if x.Low > old*marginOf(x.Name) {
 			worse = append(worse, fmt.Sprintf("%s is %.2f (at least %.2f), in the baseline %.2f", x.Name, x.Value, x.Low, old))
 		}
 	}

@@ -37,7 +37,8 @@ func startDaemon(cmd *exec.Cmd, timeout time.Duration, ask func() error) (*daemo
 		// Pdeathsig is sent when the thread ends that started the process.
 		runtime.LockOSThread()
 		err := cmd.Start()
-		if started <- err; err == nil {
+		started <- err
+		if err == nil {
 			d.ended <- cmd.Wait()
 		}
 	}()

@@ -61,7 +61,8 @@ func (l *Listener) read(conn *packet.Conn) {
 			l.nads++
 		}
 		if l.garps+l.nads > before {
-			if l.last = time.Now(); before == 0 {
+			l.last = time.Now()
+			if before == 0 {
 				l.first = l.last
 			}
 		}

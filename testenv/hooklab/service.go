@@ -4,37 +4,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/internal/messenger"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
 // asService makes a test binary run the service, below the named directory.
 const asService = "LANYARD_TEST_AS_SERVICE"
 
-// AsService returns the directory of the service that this process is to run; "" for none. TestMain
-// of a command then runs it: only commands can.
-func AsService() string { return os.Getenv(asService) }
+// A Serve runs the service with the given files until ctx ends. Only commands have one.
+type Serve func(ctx context.Context, p wiring.Paths, log *slog.Logger) error
 
-// UntilSIGTERM returns a context that ends with SIGTERM.
-func UntilSIGTERM() context.Context {
+// RunService runs the service until SIGTERM and exits, if a test has started this process for that.
+func RunService(serve Serve) {
+	root := os.Getenv(asService)
+	if root == "" {
+		return
+	}
 	ctx, _ := signal.NotifyContext(context.Background(), unix.SIGTERM)
-	return ctx
-}
-
-// EndService ends the process of a service that has ended with err.
-func EndService(err error) {
-	if err != nil {
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if err := serve(ctx, wiring.PathsUnder(root), log); err != nil {
 		fmt.Fprintln(os.Stderr, "lanyard:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// PluginMain runs the tests of a plugin: its TestMain calls PluginMain. In processes that the tests start, it
+// runs lanyard-attach, the service, or the plugin, which is the test binary where LANYARD_ROOT is set.
+func PluginMain(m *testing.M, plugin func(), serve Serve) {
+	if AsAttach() {
+		RunHook()
+	}
+	RunService(serve)
+	if os.Getenv("LANYARD_ROOT") != "" {
+		messenger.AttachFile = "/proc/self/exe"
+		plugin()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
 }
 
 // Service is a service in the host's namespace of a lab.

@@ -72,15 +72,17 @@ func (n *otherHost) attach(b *bench, c cell, mode verify.Mode, w hook.Want) (und
 		if _, err := l.CreateNetwork(ctx, def); err != nil {
 			return err
 		}
-		// The last frames of this host's container with the same MAC may be a reason to refuse.
+		// The last frames of the first host's container, or of the station before it, may be a reason to refuse.
 		for range 5 {
 			_, err := l.Attach(ctx, hook.Request{Container: "n1", Name: "n1", Pid: box.Pid, Wants: []hook.Want{w}})
 			var refusal *hook.Refusal
-			if !errors.As(err, &refusal) || refusal.Verdict.Code != verify.DuplicateMAC {
+			if !errors.As(err, &refusal) ||
+				refusal.Verdict.Code != verify.DuplicateMAC && refusal.Verdict.Code != verify.AddressConflict {
 				return err
 			}
+			b.tb.Logf("the other host tries again: %v", err)
 		}
-		return errors.New("duplicate-mac, again and again")
+		return errors.New("the other host is refused again and again")
 	}))
 	return func() {
 		// The kernel would take it away with the namespace, some time after the next cell began.

@@ -111,7 +111,8 @@ func field(rows []row) string {
 		if x.Wrong != "" {
 			code = fmt.Sprintf("**%s** (%s)", x.Got, x.Mode)
 		}
-		if count[code]++; count[code] == 1 {
+		count[code]++
+		if count[code] == 1 {
 			list = append(list, code)
 		}
 	}

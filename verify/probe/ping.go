@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/verify"
 	"github.com/lanyard-net/lanyard/verify/echo"
 )
@@ -81,13 +82,8 @@ func (p *Pinger) Ping(ctx context.Context, size int, wait time.Duration) (pong v
 func (p *Pinger) Close() error { return p.conn.Close() }
 
 // echoFilter returns the program of a packet socket that receives ICMP, and of IPv6 also fragments.
-// The frames must come from another station and have no tag.
 func echoFilter() ([]bpf.RawInstruction, error) {
-	return bpf.Assemble([]bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: 11},
-		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: 9},
+	return bpf.Assemble(append(ether.FromLAN(),
 		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_IPV6, SkipTrue: 3},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 6},
@@ -98,5 +94,5 @@ func echoFilter() ([]bpf.RawInstruction, error) {
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_FRAGMENT, SkipTrue: 1},
 		bpf.RetConstant{Val: 1 << 16},
 		bpf.RetConstant{Val: 0},
-	})
+	))
 }

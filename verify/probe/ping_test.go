@@ -46,6 +46,9 @@ func TestMTU(t *testing.T) {
 		}
 	}
 	both("the same MTU everywhere", verify.PathMTU{Size: 1500, Passes: 1500})
+	untag := gw.TagPriority()
+	both("answers with a priority and no VLAN", verify.PathMTU{Size: 1500, Passes: 1500})
+	untag()
 
 	l.SetTrunkMTU(1333)
 	both("a smaller MTU of the port", verify.PathMTU{Size: 1500, Passes: 1337})

@@ -62,7 +62,7 @@ var all = []*prometheus.Desc{buildInfo, success, attachments, verdict, good, rtt
 type Collector struct {
 	Lanyard *wiring.Lanyard
 	Version string
-	// Failed is told what could not be read.
+	// Failed is called with each error of reading.
 	Failed func(error)
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/attach"
 )
 
-// movedPause is the time between two looks at what has moved: a bond may change its port again and
+// movedPause is the interval at which moved links are announced: a bond may change its port again and
 // again, and a link and the VLANs on it move together. movedAgain is the time from a trunk's last
 // change to a second announcement: the first may be lost, because the new port does not forward
 // yet.

@@ -1,5 +1,6 @@
-// Package serve runs the service process: its lock, its socket, the protocol with systemd,
-// and the periodic sweep. Package service answers the callers.
+// Package serve runs the service process: its lock, its socket, the protocol with systemd, and the
+// tasks in the background: sweeps, renewals, the session in a shared store of leases, announcements,
+// and the watch on Docker. Package service answers the callers.
 package serve
 
 import (

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -25,15 +24,12 @@ import (
 const pageAt = "127.0.0.1:8080"
 
 func TestMain(m *testing.M) {
-	if root := hooklab.AsService(); root != "" {
-		hooklab.EndService(runService(hooklab.UntilSIGTERM(), wiring.PathsUnder(root)))
-	}
+	hooklab.RunService(runService)
 	hooklab.Main(m)
 }
 
 // runService does what "lanyard serve --web" does.
-func runService(ctx context.Context, p wiring.Paths) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+func runService(ctx context.Context, p wiring.Paths, log *slog.Logger) error {
 	l, err := wiring.OpenPrivileged(p)
 	if err != nil {
 		return err

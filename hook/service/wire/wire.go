@@ -1,4 +1,4 @@
-// Package wire has what lanyard-hook and the plugins, and the service say to each other: the requests
+// Package wire has the messages between the service and lanyard-hook or a plugin: the requests
 // for one stage of a hook and for one command of a plugin, and the first byte of a reply. Every
 // container start loads it with lanyard-hook, so it imports nothing but strconv and time.
 package wire
@@ -13,12 +13,15 @@ import (
 const Version = 2
 
 // MaxMessage is the maximum length of a message, in bytes. Most of a request is the container's
-// annotations; lanyard-hook attaches without the service if they are longer. The service keeps its
-// replies shorter.
+// annotations; lanyard-attach carries it out if it is longer. The service keeps its replies shorter.
 const MaxMessage = 64 << 10
 
 // SignInterval is the interval of the service's signs of life while a request is in progress.
 const SignInterval = time.Second
+
+// Grace is the time from an attach's timeout to the end of the process that waits for it. An undo has at
+// most as long (undoTimeout in hook/attach).
+const Grace = 5 * time.Second
 
 // Verbs of requests.
 const (
