@@ -30,7 +30,9 @@ func TestLastAnswerOfEndedContainer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, _ := lan(t, test.edit)
-			w.Define("keeps-trunk", w.Trunk, func(d *network.Definition) { d.ShareParent = true }, "192.168.60.0/24")
+			if test.recreated { // another network keeps the trunk watched
+				w.Define("other", w.Trunk, func(d *network.Definition) { d.ShareParent = true }, "192.168.60.0/24")
+			}
 			dead := testenv.NewContainer(t)
 			w.MustAttach("c1", dead, append(test.before, "network=web", "ip="+addr)...)
 			mac := w.Record().MAC
