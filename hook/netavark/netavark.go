@@ -107,7 +107,7 @@ func (p Plugin) setup(ctx context.Context, in input, netns string) (any, error) 
 		return nil, err
 	}
 	w.Interface = in.Options.Interface
-	// "podman network reload" lists a requested address twice: as requested, and as what the container has.
+	// After a restore, "podman network reload" lists a requested address twice.
 	for _, a := range in.Options.StaticIPs {
 		if !slices.Contains(w.Addrs, a) {
 			w.Addrs = append(w.Addrs, a)
