@@ -197,9 +197,10 @@ func TestPodmanNetworkKept(t *testing.T) {
 		}
 	}
 	p.must("network", "reload", "one")
-	p.attached("network reload", "one")
-	p.must("system", "migrate")
-	p.wantNone("migrate")
+	if now := p.attached("network reload", "one"); now.Addrs[0] != first.Addrs[0] {
+		t.Errorf("after network reload, the addresses are %v", now.Addrs)
+	}
+	p.must("system", "migrate") // stops it
 	p.must("start", "one")
 	p.attached("start", "one")
 	p.must("rm", "--force", "--time", "0", "one")
