@@ -92,7 +92,11 @@ func TestPodmanCommands(t *testing.T) {
 	if out, err := e.run(e.lanyard("verify", "w1")...); err == nil || !strings.Contains(out, `or network "w1"`) {
 		t.Errorf("verify by the earlier name: %v: %s", err, out)
 	}
-	e.keeps("podman", [][2]string{{"system renumber", "w2"}})
+	// podman 5.4.2 changes the numbers, and then cannot close its storage: "layer is in use by a container".
+	if out, err := e.run("podman", "system", "renumber"); err != nil {
+		t.Logf("podman system renumber: %v: %s", err, out)
+	}
+	e.keeps("podman", [][2]string{{"ps", "w2"}})
 
 	// It stops all containers. podman runs their poststop in the background.
 	e.must("podman", "system", "migrate", "--new-runtime", "runc")
@@ -114,9 +118,10 @@ func TestPodmanCommands(t *testing.T) {
 	e.w.WantNothing("web", before)
 }
 
-// TestPodmanCheckpoint checks that a checkpoint releases what the container has, unless it goes on running,
-// and that the runtime runs the hook when it restores the container. CRIU ends a system call that waits, so
-// the container's process runs one after the other.
+// TestPodmanCheckpoint checks that a checkpoint releases what the container has, unless it goes on running.
+// runc runs the hook when it restores a container. With crun, CRIU is to create the macvlan itself, and
+// cannot: "a macvlan parent for eth0 is required". The container can then be started. CRIU ends a system
+// call that waits, so the container's process runs one after the other.
 func TestPodmanCheckpoint(t *testing.T) {
 	mustBeInVM(t)
 	testenv.InSuite(t, "trixie", "forky")
@@ -133,15 +138,15 @@ func TestPodmanCheckpoint(t *testing.T) {
 			first := e.w.Record()
 			e.must("podman", "container", "checkpoint", "w1")
 			e.w.WantNothing("web", before)
-			out, err := e.run("podman", "container", "restore", "--keep", "w1")
-			t.Logf("restore: %v: %s", err, out)
-			for _, line := range []string{"podman ps -a", "podman exec w1 ip addr", "../../bin/lanyard hooks status",
-				"for f in $(find " + e.dir + " -name restore.log); do grep -iE 'error|warn|hook|script' $f | tail -30; done"} {
-				out, err := e.run("sh", "-c", line)
-				t.Logf("%s: %v:\n%s", line, err, out)
+			out, err := e.run("podman", "container", "restore", "w1")
+			if works := runtime == "runc"; (err == nil) != works {
+				t.Errorf("podman container restore: %v: %s", err, out)
+			} else if !works {
+				e.w.WantNothing("web", before)
+				e.must("podman", "start", "w1")
 			}
 			if a := e.w.Record(); a.ID == first.ID || a.Verdict.Code != verify.OK || a.Addrs[0] != first.Addrs[0] {
-				t.Errorf("after the restore, the record is %+v", a)
+				t.Errorf("after that, the record is %+v", a)
 			}
 			e.must("podman", "exec", "w1", "ping", "-c1", "-W5", "192.168.50.1")
 			e.keeps("podman", [][2]string{{"pause w1", "w1"}, {"unpause w1", "w1"}})
