@@ -48,7 +48,7 @@ enum reason {
 	IPV6,
 	ND,		/* a neighbour message that does not match the permit, or is malformed */
 	ROUTER,		/* only routers send it: advertisements, redirects, queries, routing */
-	DHCP,		/* only servers send it */
+	DHCP,		/* only servers send it, or the service, to ask for leases */
 	HIDDEN,		/* headers or fragments hide its type (RFC 7113), or its bytes may change */
 	ECHO,		/* a frame of its own that was reflected */
 	DESTINATION,	/* inbound, for another station */
@@ -59,6 +59,7 @@ enum reason {
 #define OUTBOUND	1	/* the frame comes from the inside link */
 #define HOST		2	/* a MAC of the host on a parent: may send anything */
 #define AUTOCONF	4	/* routers give addresses, too */
+#define ASKS		8	/* the service asks DHCP servers from the container's own interface */
 
 /* A prefix that a router gives, while the container uses an address of it. */
 struct prefix {
@@ -335,14 +336,20 @@ static __always_inline bool is_routers_protocol(__u8 protocol)
 	return protocol == 88 || protocol == 89 || protocol == 103 || protocol == 112;
 }
 
-/* ports returns DHCP for the UDP ports of a DHCP server's answer, ROUTER for those of routers. */
-static __always_inline enum reason ports(struct __sk_buff *skb, __u32 off, __u16 server, __u16 client)
+/*
+ * ports returns DHCP for the UDP ports of a DHCP server's answer, and of a client's message: a container could
+ * give its lease back and use the address on, or take all leases of a server. It returns ROUTER for the ports of
+ * routers.
+ */
+static __always_inline enum reason ports(struct __sk_buff *skb, const struct guard *g, __u32 off,
+					 __u16 server, __u16 client)
 {
 	__be16 p[2];
 
 	if (load(skb, off, p, sizeof(p)))
 		return SHORT;
-	if (p[0] == bpf_htons(server) || p[1] == bpf_htons(client))
+	if (p[0] == bpf_htons(server) || p[1] == bpf_htons(client) ||
+	    (p[1] == bpf_htons(server) && !(g->flags & ASKS)))
 		return DHCP;
 	return is_routers_port(p[1]) ? ROUTER : PASS;
 }
@@ -373,7 +380,7 @@ static __always_inline enum reason out_ip4(struct __sk_buff *skb, const struct g
 	if (h.frag & bpf_htons(FRAG_OFFSET))
 		return PASS;
 	if (h.protocol == IPPROTO_UDP)
-		return ports(skb, off, 67, 68);
+		return ports(skb, g, off, 67, 68);
 	if (h.protocol != IPPROTO_ICMP && h.protocol != IPPROTO_IGMP)
 		return PASS;
 	if (load(skb, off, &type, 1))
@@ -489,7 +496,7 @@ static __always_inline enum reason out_ip6(struct __sk_buff *skb, struct guard *
 	case IPPROTO_ICMPV6:
 		return out_icmp6(skb, g, &h, off, false);
 	case IPPROTO_UDP:
-		return ports(skb, off, 547, 546);
+		return ports(skb, g, off, 547, 546);
 	case IPPROTO_TCP: case IPPROTO_SCTP: case IPPROTO_UDPLITE: case IPPROTO_ESP:
 	case IPPROTO_GRE: case IPPROTO_IPIP: case IPPROTO_IPV6: case IPPROTO_NONE:
 		return PASS;
@@ -507,7 +514,7 @@ static __always_inline enum reason out_ip6(struct __sk_buff *skb, struct guard *
 		if (x[0] != IPPROTO_UDP)
 			return HIDDEN;
 		/* The offset is in units of 8 bytes, in the upper 13 bits. */
-		return x[2] || x[3] & 0xf8 ? PASS : ports(skb, off + 8, 547, 546);
+		return x[2] || x[3] & 0xf8 ? PASS : ports(skb, g, off + 8, 547, 546);
 	}
 	return HIDDEN;
 }

@@ -17,7 +17,7 @@ import (
 
 // guardLayout is the version of guard.c: of its code and of its maps' types. It is part of the pin
 // directory's name. Increment it when either changes.
-const guardLayout = 6
+const guardLayout = 7
 
 // Names of the pins in the guards' directory.
 const (
@@ -32,6 +32,7 @@ const (
 	guardOutbound = 1
 	guardHost     = 2
 	guardAutoconf = 4
+	guardAsks     = 8
 )
 
 // reasons are the names of enum reason in guard.c, in its order.
@@ -158,6 +159,9 @@ func guardOf(a verify.Guard) *guardGuard {
 	v := &guardGuard{Mtu: uint32(a.MTU), Mac: a.MAC, LinkLocal: a.MAC.LinkLocal().As16(), Attachment: a.Attachment}
 	if a.Autoconf {
 		v.Flags = guardAutoconf
+	}
+	if a.Asks {
+		v.Flags |= guardAsks
 	}
 	for i, addr := range a.Addrs {
 		v.Addrs[i] = addr.As16()

@@ -133,7 +133,6 @@ func TestGuardOut(t *testing.T) {
 		{"UDP", ip4(addr4, 17, 0, udp(5353, 53)...), ""},
 		{"a ping", ip4(addr4, 1, 0, 8, 0, 0, 0), ""},
 		{"a fragment", ip4(addr4, 17, 0x2001, udp(67, 68)...), ""},
-		{"a DHCP client's request", ip4(addr4, 17, 0, udp(68, 67)...), ""},
 		{"an ARP probe for its own address", mustF(arp.Probe(ownMAC, addr4)), ""},
 		{"an ARP probe for its gateway", mustF(arp.Probe(ownMAC, gw4)), ""},
 		{"an ARP request", mustF(arp.Request(ownMAC, addr4, other4)), ""},
@@ -203,6 +202,8 @@ func TestGuardOut(t *testing.T) {
 		{"0.0.0.0", ip4(netip.IPv4Unspecified(), 17, 0, udp(68, 67)...), "ipv4"},
 		{"a header of 16 bytes", edited(ip4(addr4, 6, 0, make([]byte, 20)...), 14, 0x44), "ipv4"},
 		{"an IPv6 version field in an IPv4 frame", edited(ip4(addr4, 6, 0, make([]byte, 20)...), 14, 0x65), "ipv4"},
+		{"a DHCP client's request", ip4(addr4, 17, 0, udp(68, 67)...), "dhcp"},
+		{"a DHCP client's request from another port", ip4(addr4, 17, 0, udp(1068, 67)...), "dhcp"},
 		{"a DHCP offer", ip4(addr4, 17, 0, udp(67, 68)...), "dhcp"},
 		{"a DHCP offer from another port", ip4(addr4, 17, 0, udp(1067, 68)...), "dhcp"},
 		{"a DHCP offer in a first fragment", ip4(addr4, 17, 0x2000, udp(67, 68)...), "dhcp"},
@@ -218,6 +219,9 @@ func TestGuardOut(t *testing.T) {
 		{"TCP from ::", ip6(zero6, 6, make([]byte, 20)...), "ipv6"},
 		{"a ping from ::", ip6(zero6, 58, icmp6(128)...), "ipv6"},
 		{"its IPv4 address, IPv4-mapped", ip6(netip.AddrFrom16(addr4.As16()), 6, make([]byte, 20)...), "ipv6"},
+		{"a DHCPv6 client's request", ip6(ownLocal, 17, udp(546, 547)...), "dhcp"},
+		{"a DHCPv6 client's request in a first fragment",
+			ip6(addr6, 44, concat([]byte{17, 0, 0, 1, 0, 0, 0, 1}, udp(546, 547))...), "dhcp"},
 		{"a DHCPv6 answer", ip6(ownLocal, 17, udp(547, 546)...), "dhcp"},
 		{"a DHCPv6 answer in a first fragment", ip6(addr6, 44, concat([]byte{17, 0, 0, 1, 0, 0, 0, 1}, udp(547, 546))...),
 			"dhcp"},
@@ -263,6 +267,19 @@ func TestGuardOut(t *testing.T) {
 	} {
 		if why := k.pass(t, guardOutbound, x.frame); why != x.why {
 			t.Errorf("%s: dropped for %q, want %q", x.what, why, x.why)
+		}
+	}
+}
+
+// TestGuardAsks checks that the service can ask DHCPv6 servers from an interface behind a guarded parent, and
+// that no answer of a server is passed there.
+func TestGuardAsks(t *testing.T) {
+	k := mustGuardKit(t)
+	for why, f := range map[string][]byte{
+		"": ip6(ownLocal, 17, udp(546, 547)...), "dhcp": ip6(ownLocal, 17, udp(547, 546)...),
+	} {
+		if got := k.pass(t, guardOutbound|guardAsks, f); got != why {
+			t.Errorf("dropped for %q, want %q", got, why)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -83,7 +84,8 @@ type Attachment struct {
 type SLAAC struct {
 	Default bool `json:"default_route"` // the routers' default route
 	// Managed is set if its IPv6 address is from a DHCPv6 server, and none from routers.
-	Managed bool `json:"managed,omitzero"`
+	Managed       bool `json:"managed,omitzero"`
+	ipam.Resolver      // that routers had advertised at the start
 }
 
 // IsAutoconf reports whether routers give the interface addresses.
@@ -165,8 +167,8 @@ func (a *Attachment) OfPod() bool { return a.Pod.Sandbox != "" }
 // ByPath reports whether the attachment has a container without a process.
 func (a *Attachment) ByPath() bool { return slices.ContainsFunc(a.Containers, Container.ByPath) }
 
-// WithNetns reports whether the attachment exists for as long as its interface is in the namespace,
-// instead of as long as a process runs.
+// WithNetns reports whether the attachment exists until a container deletes its interface or the
+// namespace ends, instead of as long as a process runs.
 func (a *Attachment) WithNetns() bool { return a.OfPod() || a.ByPath() }
 
 // InUse reports whether the init of any of the attachment's containers runs.

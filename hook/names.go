@@ -8,16 +8,60 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
 )
 
-// Names are the name servers and search domains that a DHCP server has given to an attachment. They
+// Names are the name servers and search domains that DHCP servers and routers have given to an attachment. They
 // are in a file, because the hook that mounts a resolv.conf has no access to the database: it runs in
 // the container's namespaces, possibly as a user. Every user of the host can read the file.
 type Names struct {
-	Network string       `json:"network"`
-	DNS     []netip.Addr `json:"dns,omitempty"`
-	Search  []string     `json:"search,omitempty"`
+	Network string `json:"network"`
+	ipam.Resolver
+}
+
+// Resolver returns the name servers and search domains that the LAN has given to the attachment: those of DHCP
+// servers before those of routers (RFC 8106 §5.3.1).
+func (a *Attachment) Resolver() (r ipam.Resolver) {
+	for _, f := range Families {
+		if l := a.ServerLease(f); l != nil {
+			r.Add(l.Resolver)
+		}
+	}
+	if a.SLAAC != nil {
+		r.Add(a.SLAAC.Resolver)
+	}
+	return r
+}
+
+// ResolverFor returns the name servers and search domains for an engine that writes resolv.conf itself. It leaves out
+// link-local addresses, which engines cannot parse.
+func (a *Attachment) ResolverFor(def *network.Definition) ipam.Resolver {
+	r := ResolverOf(def, Names{a.Network, a.Resolver()})
+	r.DNS = slices.DeleteFunc(slices.Clone(r.DNS), func(a netip.Addr) bool { return a.Zone() != "" })
+	return r
+}
+
+// ResolverOf returns the name servers and search domains of a network's containers: those of its definition, or
+// those that its attachments have learned where that has none.
+func ResolverOf(def *network.Definition, all ...Names) ipam.Resolver {
+	var learned ipam.Resolver
+	for _, n := range all {
+		if n.Network == def.Name && def.LearnsNames() {
+			learned.Add(n.Resolver)
+		}
+	}
+	r := ipam.Resolver{DNS: def.DNS, Search: def.DNSSearch}
+	if len(r.DNS) == 0 {
+		r.DNS = learned.DNS
+	}
+	if len(r.Search) == 0 {
+		r.Search = learned.Search
+	}
+	return r
 }
 
 // namesFile returns the path of the file for an attachment. Its name begins with the inode of the
@@ -26,14 +70,9 @@ func (a *Attachment) namesFile(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf("%d-%s.json", a.Netns.Inode, a.ID))
 }
 
-// WriteNames writes the names of the attachment's leases to a file in dir.
+// WriteNames writes the names of the attachment to a file in dir.
 func (a *Attachment) WriteNames(dir string) error {
-	n := Names{Network: a.Network}
-	for _, f := range Families {
-		if l := a.ServerLease(f); l != nil {
-			n.DNS, n.Search = append(n.DNS, l.DNS...), append(n.Search, l.Search...)
-		}
-	}
+	n := Names{a.Network, a.Resolver()}
 	if len(n.DNS)+len(n.Search) == 0 {
 		return a.RemoveNames(dir)
 	}

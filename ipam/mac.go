@@ -23,12 +23,22 @@ func AddressMAC(a netip.Addr) ether.MAC {
 // MAC is unicast and locally administered (IEEE 802-2014 §8.4), and never begins with 02:42, which
 // is the prefix of [AddressMAC].
 func DerivedMAC(key []byte, network, name string) ether.MAC {
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte(network + "\x00" + name))
-	sum := h.Sum(nil)
+	sum := derive(key, network+"\x00"+name)
 	sum[0] = sum[0]&^0x03 | 0x02
 	if sum[0] == 0x02 && sum[1] == 0x42 {
 		sum[1]++
 	}
 	return ether.MAC(sum[:6])
+}
+
+// DerivedSecret derives the secret of an interface's addresses (RFC 7217) from what DerivedMAC derives its MAC.
+// Neither reveals the other, nor the key.
+func DerivedSecret(key []byte, network, name string) [16]byte {
+	return [16]byte(derive(key, "stable-privacy\x00"+network+"\x00"+name)[:16])
+}
+
+func derive(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
 }

@@ -17,6 +17,9 @@ type Guard struct {
 	Gateways   []netip.Addr `json:"gateways,omitempty"` // may be asked for without a source address; at most MaxGateways
 	Autoconf   bool         `json:"autoconf,omitempty"` // routers give addresses, too, which end with the MAC's EUI-64
 	Attachment ID           `json:"attachment"`
+	// Asks is set if the service asks DHCP servers from the container's own interface, and not from outside of the
+	// guard: then the container can do so, too.
+	Asks bool `json:"asks,omitempty"`
 }
 
 // Guarded counts the frames and bytes that a guard has passed and dropped.

@@ -479,6 +479,62 @@ func TestSweep(t *testing.T) {
 	w.wantNothing("web")
 }
 
+// TestPodRecreated checks that a pod that was deleted by force keeps its interface until DEL, also if
+// a pod of its name has another sandbox by then: its containers may still be ending.
+func TestPodRecreated(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, func(d *network.Definition) { d.KubernetesNamespaces = []string{"prod"} }, "192.168.50.0/24")
+	lan := w.list("lan", plugin("web"))
+	old, again := newSandbox(t), newSandbox(t)
+	w.mustAdd(lan, old.pod("sandbox1", "prod", "web-0"))
+	testenv.JoinNamespace(t, old.Namespace)
+	w.mustAdd(lan, again.pod("sandbox2", "prod", "web-0"))
+	if got := w.holders(); got != "sandbox1:eth0:lan sandbox2:eth0:lan" {
+		t.Errorf("attached are %s", got)
+	}
+	for _, s := range []sandbox{old, again} {
+		hooklab.Pings(t, s.Namespace, "192.168.50.1")
+	}
+	must(t, w.del(lan, old.pod("sandbox1", "prod", "web-0")))
+	must(t, w.del(lan, again.pod("sandbox2", "prod", "web-0")))
+	w.wantNothing("web")
+}
+
+// TestParentGone checks that an interface that went with its parent is reported, and can be created
+// again, and that the container has its address until DEL.
+func TestParentGone(t *testing.T) {
+	w := newWorld(t, testenv.Config{})
+	w.AddGateway(0, "192.168.50.1/24")
+	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
+	lan := w.list("lan", plugin("web"))
+	s, other := newSandbox(t), newSandbox(t)
+	w.mustAdd(lan, s.conf("c1"))
+	a := w.Records()[0]
+	w.Unplug()
+	w.Replug()
+	swept := func() {
+		t.Helper()
+		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error { _, err := l.Sweep(ctx); return err }))
+	}
+	swept()
+	refused(t, "the parent was removed", w.check(lan, s.conf("c1")), errVerdict, "interface-gone", "lanyard reattach")
+	if r := w.mustAdd(lan, other.conf("c2")); r.IPs[0].Address.String() != "192.168.50.3/24" {
+		t.Errorf("the next container has %v", r.IPs[0])
+	}
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, a.ID)
+		return err
+	}))
+	swept()
+	must(t, w.check(lan, s.conf("c1")))
+	hooklab.Pings(t, s.Namespace, "192.168.50.1")
+	w.Unplug()
+	must(t, w.del(lan, s.conf("c1")))
+	must(t, w.del(lan, other.conf("c2")))
+	w.wantNothing("web")
+}
+
 // TestConfigurations checks the errors for wrong configurations and environments.
 func TestConfigurations(t *testing.T) {
 	w := newWorld(t, testenv.Config{})

@@ -27,7 +27,7 @@ const deadline6 = network.Duration(4 * time.Second)
 // lanDHCP6 is a lab with a service, a router that is also a DHCPv6 server, and network "web" with IPv6
 // addresses from it, and without others.
 func lanDHCP6(
-	t *testing.T, serve func(gw *testenv.Station) *testenv.DHCPServer,
+	t *testing.T, serve func(gw *testenv.Station) *testenv.DHCPServer, edit ...func(*network.Definition),
 ) (*brokered, *testenv.Station, *testenv.DHCPServer) {
 	t.Helper()
 	testenv.OnOneKernel(t, "6.12")
@@ -37,6 +37,10 @@ func lanDHCP6(
 	gw.ServeRadvd(managed)
 	b.Define("web", b.Trunk, func(d *network.Definition) {
 		d.IPAM, d.IPv6Mode, d.Deadline = network.IPAMNone, network.IPv6DHCP, deadline6
+		d.AllowUsers = []string{fmt.Sprint(alice)}
+		for _, f := range edit {
+			f(d)
+		}
 	})
 	return b, gw, d
 }
@@ -280,9 +284,9 @@ func TestDHCP6Full(t *testing.T) {
 	b.lease6(second)
 }
 
-// lanBoth is lanDHCP with a network that has addresses of both families from servers, and a container on it.
-func lanBoth(t *testing.T) (
-	b *brokered, gw *testenv.Station, four, six *testenv.DHCPServer, c *testenv.Container,
+// lanBoth is lanDHCP with a network that has addresses of both families from servers.
+func lanBoth(t *testing.T, edit ...func(*network.Definition)) (
+	b *brokered, gw *testenv.Station, four, six *testenv.DHCPServer,
 ) {
 	t.Helper()
 	b, gw, four = lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
@@ -291,16 +295,20 @@ func lanBoth(t *testing.T) (
 	gw.ServeRadvd(managed)
 	b.Define("both", b.Trunk, func(d *network.Definition) {
 		d.IPAM, d.IPv6Mode, d.ShareParent = network.IPAMDHCP, network.IPv6DHCP, true
+		d.AllowUsers = []string{fmt.Sprint(alice)}
+		for _, f := range edit {
+			f(d)
+		}
 	})
-	c = testenv.NewContainer(t)
-	b.MustAttach("c1", c, "network=both", "verify=strict")
-	return b, gw, four, six, c
+	return b, gw, four, six
 }
 
 // TestDHCP6Both checks a container with both addresses from servers, of which one is lost and replaced
 // while the other one stays.
 func TestDHCP6Both(t *testing.T) {
-	b, gw, four, six, c := lanBoth(t)
+	b, gw, four, six := lanBoth(t)
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=both", "verify=strict")
 	gw.AddAddr("192.168.50.7/24")
 	first, addr := b.lease6(c)
 	if len(first.Addrs) != 2 || len(first.Verdicts) != 2 || first.Verdict.Code != verify.OK {
@@ -353,6 +361,35 @@ func TestDHCP6Both(t *testing.T) {
 	b.DetachAndEnd("c1", c)
 }
 
+// TestDHCP6WhileOtherLost checks that a lost IPv4 lease, for which the service waits a minute each time, does not
+// keep the service from extending the IPv6 lease.
+func TestDHCP6WhileOtherLost(t *testing.T) {
+	b, gw, four, six := lanBoth(t, func(d *network.Definition) { d.Deadline = network.Duration(time.Minute) })
+	six.Change(`"rebind-timer": 30`, `"rebind-timer": 4`)
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=both", "verify=strict")
+	four.Stop()
+	gw.ServeDHCP("192.168.50.0,static") // ends the lease, and offers none
+	testenv.Eventually(t, "the loss of the IPv4 address", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	for range 2 {
+		before := b.Record().DHCP6.Expires
+		testenv.Eventually(t, "an extended IPv6 lease", func() error {
+			if r := b.Record(); r.DHCP6.Lost != "" || r.DHCP6.Expires <= before {
+				return fmt.Errorf("the lease is %+v: %s", r.DHCP6, b.logged())
+			}
+			return nil
+		})
+	}
+	if r := b.Record(); r.DHCP.Lost == "" {
+		t.Errorf("the IPv4 lease is not lost any more: %+v", r.DHCP)
+	}
+}
+
 // TestDHCP6Rebound is TestDHCPRebound for DHCPv6.
 func TestDHCP6Rebound(t *testing.T) {
 	b, _, d := lanDHCP6(t, kea6)
@@ -380,7 +417,9 @@ func TestDHCP6Rebound(t *testing.T) {
 // TestDHCP6HalfReattached checks that an interface with a lost lease of one family is created again without
 // it, if no server gives another one, and that the service goes on asking for that.
 func TestDHCP6HalfReattached(t *testing.T) {
-	b, _, _, six, c := lanBoth(t)
+	b, _, _, six := lanBoth(t)
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=both", "verify=strict")
 	first := b.Record()
 	six.Change(`{"pool": "fd78::100 - fd78::1ff"}`, "")
 	wantLost := func() {

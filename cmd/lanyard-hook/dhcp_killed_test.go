@@ -4,12 +4,18 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
+	"github.com/lanyard-net/lanyard/verify"
 )
 
 // TestDHCPKilled checks that nothing is left of an attach that was killed after the server's answer:
@@ -86,6 +92,82 @@ func TestDHCPKilledAtReplacement(t *testing.T) {
 	must(t, c.Kill())
 	b.start()
 	d.WantLog("DHCPRELEASE(eth0) " + a.Addr.Addr().String())
+}
+
+// holdAtLease restarts the service, with another server that ends all leases and gives others, and waits
+// until it has the new lease of a running container. It replaces the old one when goOn is called.
+func (b *brokered) holdAtLease(d *testenv.DHCPServer, gw *testenv.Station) (goOn func()) {
+	b.tb.Helper()
+	b.stop()
+	d.Stop()
+	gw.ServeDHCP("192.168.50.200,192.168.50.210,120")
+	path := filepath.Join(b.tb.TempDir(), "socket")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	must(b.tb, err)
+	b.tb.Cleanup(func() { l.Close() })
+	b.start("LANYARD_FAILPOINT=dhcp", "LANYARD_FAILPOINT_SOCKET="+path)
+	must(b.tb, l.SetDeadline(time.Now().Add(20*time.Second)))
+	c, err := l.Accept()
+	if err != nil {
+		b.tb.Fatalf("%v: %s", err, b.logged())
+	}
+	return func() { must(b.tb, errors.Join(l.Close(), c.Close())) }
+}
+
+// TestDHCPReattachedAtReplacement creates an interface again while the service replaces its lease: the
+// record is that of the new interface.
+func TestDHCPReattachedAtReplacement(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewContainer(t)
+	b.MustAttach("c1", c, "network=web")
+	goOn := b.holdAtLease(d, gw)
+	hooklab.IP(t, c.Namespace, "link del eth0")
+	var again hook.Attachment
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) (err error) {
+		again, err = l.Reattach(ctx, b.Record().ID)
+		return err
+	}))
+	goOn()
+	testenv.Eventually(t, "the end of the replacement", func() error {
+		if !strings.Contains(b.logged(), "could not renew the lease of a container") {
+			return errors.New(b.logged())
+		}
+		return nil
+	})
+	if r := b.Record(); r.Index != again.Index || r.DHCP.Lost != "" || r.DHCP.Addr != again.DHCP.Addr || b.held() != 1 {
+		t.Errorf("the record has ifindex %d, lease %+v; want %d, %+v", r.Index, r.DHCP, again.Index, again.DHCP)
+	}
+	if list := b.changes(); len(list) > 0 {
+		t.Errorf("changes are %+v", list)
+	}
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.DetachAndEnd("c1", c)
+}
+
+// TestDHCPDetachedAtReplacement detaches a guarded container while the service replaces its lease: no
+// guard is left.
+func TestDHCPDetachedAtReplacement(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	before := b.Links(b.Host)
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	goOn := b.holdAtLease(d, gw)
+	guard := *b.Record().Guard
+	must(t, c.Kill())
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error { return l.Detach(ctx, "c1") }))
+	goOn()
+	b.stop() // waits for the replacement
+	c.End(t)
+	b.wantNoGuards(t)
+	must(t, b.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		for _, index := range []int{guard.Inside, guard.Outside} {
+			if n, err := l.Guards.Guarded(verify.Guard{Inside: index, Outside: index}); err == nil {
+				t.Errorf("the guard of link %d is left: %+v", index, n)
+			}
+		}
+		return nil
+	}))
+	b.WantNothing("web", before)
 }
 
 // TestDHCP6Killed is TestDHCPKilled for DHCPv6, with the same address for both attaches.

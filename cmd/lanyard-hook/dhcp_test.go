@@ -432,6 +432,28 @@ func TestDHCPGuarded(t *testing.T) {
 	b.wantNoGuards(t)
 }
 
+// TestDHCPGuardedMTU checks that a guarded container has the MTU of its lease, and that its guard passes frames
+// of that size and no longer ones.
+func TestDHCPGuardedMTU(t *testing.T) {
+	b, _, _ := lanDHCP(t, func(gw *testenv.Station) *testenv.DHCPServer {
+		return gw.ServeDHCP("192.168.50.100,192.168.50.150,120", "--dhcp-option=26,1400")
+	})
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	if r := b.Record(); r.MTU != 1400 || r.Guard.MTU != 1400 {
+		t.Errorf("the record has MTU %d, the guard %+v", r.MTU, r.Guard)
+	}
+	out, err := c.Exec("ping", "-c1", "-W5", "-M", "do", "-s", "1372", "192.168.50.1")
+	if err != nil {
+		t.Errorf("a packet of 1400 bytes: %v: %s", err, out)
+	}
+	_, err = c.Exec("ip", "link", "set", "eth0", "mtu", "1500")
+	must(t, err)
+	if out, err := c.Exec("ping", "-c1", "-W1", "-M", "do", "-s", "1373", "192.168.50.1"); err == nil {
+		t.Errorf("a packet of 1401 bytes was passed: %s", out)
+	}
+}
+
 // TestDHCPGuardedRebuilt checks that the lease of a guarded container is renewed after the database was
 // lost.
 func TestDHCPGuardedRebuilt(t *testing.T) {
@@ -452,7 +474,7 @@ func TestDHCPGuardedRebuilt(t *testing.T) {
 }
 
 // TestDHCPGuardedAgain checks that a guarded container gets a lease after a replacement of its lease
-// has failed, which creates its links again.
+// has failed.
 func TestDHCPGuardedAgain(t *testing.T) {
 	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
 	c := testenv.NewRootless(t, alice)
@@ -462,7 +484,7 @@ func TestDHCPGuardedAgain(t *testing.T) {
 	d.Stop()
 	d = gw.ServeDHCP("192.168.50.200,192.168.50.200,120") // ends the lease, and offers an address in use
 	testenv.Eventually(t, "a failed replacement", func() error {
-		if r := b.Record(); r.DHCP.Lost == "" || r.Index == first.Index || r.Guard.Outside == first.Guard.Outside {
+		if r := b.Record(); !strings.Contains(r.DHCP.Lost, "192.168.50.") || !strings.Contains(b.logged(), "192.168.50.200") {
 			return fmt.Errorf("the record has ifindex %d, guard %+v, lease %+v: %s", r.Index, r.Guard, r.DHCP, b.logged())
 		}
 		return nil
@@ -475,6 +497,35 @@ func TestDHCPGuardedAgain(t *testing.T) {
 		}
 		return nil
 	})
+	hooklab.Pings(t, c.Namespace, "192.168.50.1")
+	b.detachAndEndBy(t, alice, "c1", c)
+	b.wantNoGuards(t)
+}
+
+// TestDHCPGuardedDeleted checks that the service asks for no other lease for a guarded container that has deleted
+// its interface, and that the interface has one when it is created again.
+func TestDHCPGuardedDeleted(t *testing.T) {
+	b, gw, d := lanDHCP(t, isc("192.168.50.100 192.168.50.150"))
+	c := testenv.NewRootless(t, alice)
+	b.mustAttachBy(alice, "c1", c.Pid, "network=web")
+	first := b.Record()
+	_, err := c.Exec("ip", "link", "del", "eth0")
+	must(t, err)
+	d.Stop()
+	d = gw.ServeDHCP("192.168.50.200,192.168.50.210,120") // ends the lease, and offers others
+	testenv.Eventually(t, "the loss of the lease", func() error {
+		if r := b.Record(); r.DHCP.Lost == "" || !strings.Contains(b.logged(), "asked for no lease") {
+			return fmt.Errorf("the lease is %+v: %s", r.DHCP, b.logged())
+		}
+		return nil
+	})
+	must(t, b.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, first.ID)
+		return err
+	}))
+	if r := b.Record(); r.DHCP.Lost != "" || strings.Count(d.Log(), "DHCPACK") != 1 {
+		t.Errorf("the lease is %+v: %s", r.DHCP, d.Log())
+	}
 	hooklab.Pings(t, c.Namespace, "192.168.50.1")
 	b.detachAndEndBy(t, alice, "c1", c)
 	b.wantNoGuards(t)

@@ -4,12 +4,9 @@ package main
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/testenv"
@@ -42,10 +39,7 @@ func TestDHCPVLAN(t *testing.T) {
 	t.Cleanup(func() { testenv.RemoveAll(t, dir) })
 	e := &engine{t: t, w: b.world, dir: dir}
 	for _, runtime := range []string{"runc", "crun"} {
-		hooks := e.hooks("createRuntime")
-		resolv := hooks.CreateRuntime[0]
-		resolv.Args = append(slices.Clone(resolv.Args[:len(resolv.Args)-1]), "createContainer")
-		hooks.CreateContainer = []specs.Hook{resolv}
+		hooks := e.hooks("createRuntime", "createContainer")
 		bundle, root, id := e.bundle(runtime+"1", hooks, "network=web"), dir+"/state-"+runtime, runtime+"1"
 		t.Cleanup(func() { e.run(runtime, "--root", root, "delete", "--force", id) })
 		e.must(runtime, "--root", root, "run", "--detach", "--bundle", bundle, id)

@@ -31,7 +31,12 @@ type engine struct {
 
 func newEngine(t *testing.T) *engine {
 	t.Helper()
-	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
+	return newEngineOf(t, newWorld(t, testenv.Config{VLANs: []uint16{50, 60}}))
+}
+
+// newEngineOf returns an engine in an existing lab.
+func newEngineOf(t *testing.T, w *world) *engine {
+	t.Helper()
 	// podman refuses a runroot of more than 50 characters, and t.TempDir contains the test's name.
 	dir, err := os.MkdirTemp("", "engine")
 	must(t, err)
@@ -81,6 +86,8 @@ func (e *engine) hooks(stages ...string) *specs.Hooks {
 		case "prestart":
 			//nolint:staticcheck // deprecated, and still what many configurations list
 			all.Prestart = h(s)
+		case "createContainer":
+			all.CreateContainer = h(s)
 		}
 	}
 	return all
@@ -242,8 +249,10 @@ func (e *engine) hooksDir() string {
 	e.t.Helper()
 	hooks := filepath.Join(e.dir, "hooks.d")
 	must(e.t, os.MkdirAll(hooks, 0o755))
-	h := e.hooks("createRuntime")
-	for stage, hook := range map[string]specs.Hook{"createRuntime": h.CreateRuntime[0], "poststop": h.Poststop[0]} {
+	h := e.hooks("createRuntime", "createContainer")
+	for stage, hook := range map[string]specs.Hook{
+		"createRuntime": h.CreateRuntime[0], "createContainer": h.CreateContainer[0], "poststop": h.Poststop[0],
+	} {
 		text, err := json.Marshal(map[string]any{
 			"version": "1.0.0", "hook": hook, "stages": []string{stage},
 			"when": map[string]any{"annotations": map[string]string{shippedWhen(e.t): ".*"}},

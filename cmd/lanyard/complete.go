@@ -109,6 +109,8 @@ func (l *line) values(last string) []string {
 	case "ipv6-mode":
 		return []string{string(network.IPv6Leased), string(network.IPv6SLAAC), string(network.IPv6Both),
 			string(network.IPv6DHCP)}
+	case "ipv6-addresses":
+		return []string{string(network.IPv6EUI64), string(network.IPv6StablePrivacy)}
 	case "leases":
 		return []string{string(network.LeasesEtcd)}
 	case "on-outage":

@@ -75,7 +75,7 @@ func (e env) runGC(c *cli.Context) error {
 			why = "its hook was killed"
 		case c.String("pod") != "":
 			why = "none of its containers runs"
-		case a.Pod.Sandbox != "":
+		case a.WithNetns():
 			why = "its interface is gone"
 		}
 		fmt.Fprintf(e.stdout, "released %s on network %q from %s: %s\n",

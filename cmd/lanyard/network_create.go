@@ -178,6 +178,7 @@ func define(c *cli.Context) (*network.Definition, error) {
 		GVRP: c.Bool("gvrp"), MVRP: c.Bool("mvrp"),
 		ShareParent: c.Bool("share-parent"), OnLink: c.Bool("onlink"), SourceRouting: c.Bool("source-routing"),
 		IPv6Mode:             network.IPv6Mode(c.String("ipv6-mode")),
+		IPv6Addresses:        network.IPv6Form(c.String("ipv6-addresses")),
 		Leases:               network.LeaseStore(c.String("leases")),
 		OnOutage:             network.OnOutage(c.String("on-outage")),
 		Allocate:             network.Allocate(c.String("allocate")),

@@ -25,6 +25,9 @@ func createFlags() []cli.Flag {
 		textOption("ipv6-mode",
 			"`MODE` IPv6 addresses: leased; slaac, from router advertisements; both; or dhcp, from DHCPv6 servers "+
 				"(default: leased)"),
+		textOption("ipv6-addresses",
+			"`FORM` addresses from routers: eui64, by the MAC; or stable-privacy, by the container's name and the prefix "+
+				"(default: eui64)"),
 		textOption("mode",
 			"`MODE` macvlan mode: bridge, private, vepa, passthru (default: bridge); ipvlan: l2, l3, l3s (default: l2)"),
 		textOption("mtu", "`BYTES` MTU of containers' interfaces (default: the parent's)"),

@@ -58,13 +58,17 @@ func (e env) runReattach(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	rows, bad := e.createAgain(c.Context, l, targets)
+	rows, exist, bad := e.createAgain(c.Context, l, targets)
 	switch {
 	case !format.table():
 		err = printRows(e.stdout, format, rows)
 	case len(rows) > 0:
 		err = printTable(e.stdout, reattachTable(rows))
-	case !bad:
+	case len(targets) == 0 && c.Bool("all"):
+		e.say("note: nothing is attached: no interface to create")
+	case len(targets) == 0:
+		e.say("note: nothing is attached to network %q: no interface to create", c.Args().First())
+	case exist == len(targets):
 		e.say("note: all interfaces exist: there is nothing to create")
 	}
 	if err == nil && bad {
@@ -73,18 +77,23 @@ func (e env) runReattach(c *cli.Context) error {
 	return err
 }
 
-// createAgain creates the interfaces that are gone. An error of one does not prevent the others.
+// createAgain creates the interfaces that are gone, and counts those that exist. An error of one does not
+// prevent the others.
 func (e env) createAgain(
 	ctx context.Context, l *wiring.Lanyard, targets []hook.Attachment,
-) (rows []reattachRow, bad bool) {
+) (rows []reattachRow, exist int, bad bool) {
 	for _, a := range targets {
 		done := e.slow("creating %q of %s on network %q …", a.Interface, describe(a), a.Network)
 		now, err := l.Reattach(ctx, a.ID)
 		done()
-		if errors.Is(err, attach.ErrNotGone) || errors.Is(err, hook.ErrGone) {
+		switch {
+		case errors.Is(err, attach.ErrNotGone):
+			exist++
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, hook.ErrGone):
+			e.say("note: %s on network %q was detached during the call: nothing was created", describe(a), a.Network)
+			continue
+		case err != nil:
 			e.say("reattach %s to network %q: %v", describe(a), a.Network, err)
 			bad = true
 			continue
@@ -96,7 +105,7 @@ func (e env) createAgain(
 		})
 		bad = bad || !v.Code.Good() && v.Code != verify.Unverified
 	}
-	return rows, bad
+	return rows, exist, bad
 }
 
 func reattachTable(rows []reattachRow) [][]string {

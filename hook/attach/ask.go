@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -125,4 +129,52 @@ func (l *Local) exactRound(
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	return verify.Round(ctx, p, plan)
+}
+
+// controlSlack is added to the claimant's response time: the sum is the timeout of the control question.
+// It is for a busy router or a busy host. A claimant that is no proxy delays the attach by this time.
+const controlSlack = 250 * time.Millisecond
+
+// freeAddrs returns two random addresses of the subnet of near that have no lease. A host often has
+// several adjacent addresses, but rarely two random ones. It returns none if the subnet is too
+// small.
+func (v *verification) freeAddrs(ctx context.Context, near netip.Addr) (free []netip.Addr, err error) {
+	i := slices.IndexFunc(v.def.Subnets, func(s network.Subnet) bool { return s.Subnet.Contains(near) })
+	if i < 0 {
+		return nil, nil
+	}
+	s, p := v.def.Subnets[i].Subnet, parts.PoolOf(v.def, v.def.Subnets[i])
+	var leases []ipam.Lease
+	if v.outageOf() == nil {
+		err := v.WithStore(ctx, v.def.Leases, func(in ipam.Store) (err error) {
+			leases, err = in.Leases(ctx, parts.PoolName(v.def, v.def.Subnets[i]))
+			return err
+		})
+		if err != nil && !v.noteOutage(err) {
+			return nil, err
+		}
+	}
+	used := func(a netip.Addr) bool {
+		leased := slices.ContainsFunc(leases, func(l ipam.Lease) bool { return l.Addr == a })
+		return leased || a == near || slices.Contains(free, a)
+	}
+	for range 32 {
+		if a := randomAddr(s); p.Check(a) == nil && !used(a) {
+			free = append(free, a)
+		}
+		if len(free) == 2 {
+			return free, nil
+		}
+	}
+	return nil, nil
+}
+
+// randomAddr returns a random address of a subnet.
+func randomAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= byte(rand.IntN(2)) << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }

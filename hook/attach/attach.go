@@ -145,19 +145,23 @@ func (t *attempt) run(ctx context.Context) error {
 	if err := t.createInterface(ctx); err != nil {
 		return err
 	}
-	if err := t.acquireLeases(ctx); err != nil {
-		return err
+	if t.def.AsksServers() {
+		if err := t.acquireLeases(ctx); err != nil {
+			return err
+		}
 	}
 	if err := t.verifyAndConfigure(ctx); err != nil {
 		return err
 	}
-	if err := t.autoconfigure(ctx); err != nil {
-		return err
+	if t.rec.SLAAC != nil {
+		if err := t.autoconfigure(ctx); err != nil {
+			return err
+		}
 	}
 	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return t.refusal()
 	}
-	if err := t.routeFromHost(); err != nil {
+	if err := t.routeFromHost(ctx); err != nil {
 		return err
 	}
 	return t.commit(ctx)

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 
@@ -34,6 +35,7 @@ type attempt struct {
 	noDefault    map[hook.Family]bool        // default routes that this interface does not get
 	renewing     bool                        // the service would renew a lease of a DHCP server
 	replacing    hook.Family                 // a running container gets another lease of a DHCP server; 0: it does not
+	rowIndex     int                         // replacing: the ifindex in the record, as it was read or written last
 	lost         map[hook.Family]*dhcp.Lease // the leases that the attachment had lost before it is made again
 	traceStart   int                         // number of steps in the trace before this attach
 
@@ -73,4 +75,13 @@ func (t *attempt) clusterHasDefault() bool { return t.r.Pod.Sandbox != "" && !t.
 func (t *attempt) reached(step string) {
 	t.r.Trace.Mark(step)
 	failpoint.At(step)
+}
+
+// acquire runs f, which acquires what the record names. A detach leaves an intent to its hook, but it can
+// remove an attachment at any moment: see [Local.whileAttached].
+func (t *attempt) acquire(ctx context.Context, f func() error) error {
+	if t.rec.State != hook.Attached {
+		return f()
+	}
+	return t.whileAttached(ctx, &t.rec, func(*hook.Attachment) error { return f() })
 }

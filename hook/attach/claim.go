@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/hook/parts"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/ipam"
 )
 
@@ -73,3 +76,41 @@ func (e takenError) Error() string {
 }
 
 func (takenError) Unwrap() error { return ipam.ErrTaken }
+
+// checkOwnAddrs returns an error that wraps ipam.ErrTaken if another container of this host has one of
+// the addresses that this attach claimed in the store: it got it from the host's share at that moment,
+// or it still uses one that the store has lost.
+func (t *attempt) checkOwnAddrs(tx record.Tx) error {
+	if t.def.OnOutage != network.OnOutageSlice {
+		return nil
+	}
+	recs, err := record.ByNetwork(tx, t.def.Name)
+	if err != nil {
+		return err
+	}
+	for _, a := range recs {
+		for _, addr := range addrsOf(&a) {
+			switch {
+			case a.ID == t.rec.ID || !slices.Contains(t.addrs(), addr):
+			case t.caller != nil: // a caller may not know the holder
+				return takenError{addr}
+			default:
+				return fmt.Errorf("%w: %s is held by %s", ipam.ErrTaken, addr, record.Users([]hook.Attachment{a}))
+			}
+		}
+	}
+	return nil
+}
+
+// recordAddrs records the addresses of an attach before its parent exists: see checkOwnAddrs.
+func (t *attempt) recordAddrs(ctx context.Context) error {
+	if t.def.OnOutage != network.OnOutageSlice {
+		return nil
+	}
+	return t.DB.Update(ctx, func(tx record.Tx) error {
+		if err := t.checkOwnAddrs(tx); err != nil {
+			return err
+		}
+		return record.Replace(tx, &t.rec)
+	})
+}

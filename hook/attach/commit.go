@@ -39,7 +39,7 @@ func (t *attempt) commit(ctx context.Context) error {
 		if was.State == hook.Attaching && !t.ns.Alive() {
 			return fmt.Errorf("container %q exited during the attach", t.r.Container)
 		}
-		return record.Replace(tx, &t.rec)
+		return t.replaceRow(tx, &t.rec)
 	})
 	if err != nil {
 		t.rec = was

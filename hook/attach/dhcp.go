@@ -33,14 +33,6 @@ var errNotRenewed = errors.New("its addresses come from DHCP servers, and only t
 // errOutside is the reason of a lease that is not in the network's subnet.
 var errOutside = errors.New("the network's subnet is")
 
-// checkRenewed returns an error if the network's addresses need the service, and it does not run.
-func (t *attempt) checkRenewed() error {
-	if t.def.AsksServers() && !t.renewing {
-		return errNotRenewed
-	}
-	return nil
-}
-
 // acquireLeases gets an address from a DHCP server in each family that the network has them in. An
 // attachment that is made again and had lost one of its addresses goes on with the other.
 func (t *attempt) acquireLeases(ctx context.Context) error {
@@ -111,36 +103,7 @@ func (t *attempt) recordOffer(ctx context.Context, f hook.Family, offer dhcp.Lea
 	if row.SetServerLease(f, &offer); t.replacing != 0 {
 		offer.Lost = notConfigured
 	}
-	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &row) })
-}
-
-// counters returns what the trunk has counted for the endpoint, or nil if it is not watched.
-func (v *verification) counters() *verify.Counters {
-	if v.unwatched != "" {
-		return nil
-	}
-	e, err := v.Datapath.Evidence(v.rec.Endpoint)
-	if err != nil {
-		v.unwatched = err.Error()
-		return nil
-	}
-	return &e.Counters
-}
-
-// seenSince returns what the trunk has counted for the endpoint since before, and its evidence; nil if
-// it is not watched.
-func (v *verification) seenSince(before *verify.Counters) (*verify.Counters, *verify.Evidence, error) {
-	if before == nil || v.unwatched != "" {
-		return nil, nil, nil
-	}
-	e, err := v.Datapath.Evidence(v.rec.Endpoint)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read evidence from trunk %q: %w", v.parent.Trunk, err)
-	}
-	return &verify.Counters{
-		OutFrames: e.Counters.OutFrames - before.OutFrames, OutWrong: e.Counters.OutWrong - before.OutWrong,
-		InFrames: e.Counters.InFrames - before.InFrames, InWrong: e.Counters.InWrong - before.InWrong,
-	}, &e, nil
+	return t.DB.Update(ctx, func(tx record.Tx) error { return t.replaceRow(tx, &row) })
 }
 
 // refuseWithoutLease returns the *Refusal of a start without a lease. routers is what they say of servers,
@@ -263,8 +226,7 @@ func (t *attempt) requested(f hook.Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// take makes a lease that of the attachment: it is recorded before it is used. The new ifindexes of a
-// guarded interface are recorded again, because [Local.RenewLeases] asks through them.
+// take makes a lease that of the attachment: it is recorded before it is used.
 func (t *attempt) take(ctx context.Context, f hook.Family, l dhcp.Lease) error {
 	if t.replacing != 0 {
 		l.Lost = notConfigured // until commit: the service may be killed before
@@ -283,11 +245,7 @@ func (t *attempt) take(ctx context.Context, f hook.Family, l dhcp.Lease) error {
 	if err := t.expectFrames(ctx); err != nil {
 		return err
 	}
-	before := t.rec.Index
-	if err := t.readdress(ctx); err != nil || t.rec.Index == before {
-		return err
-	}
-	return t.DB.Update(ctx, func(tx record.Tx) error { return record.Replace(tx, &t.rec) })
+	return t.readdress(ctx)
 }
 
 // takeSubnet sets what a lease for IPv4 brings besides its address.
@@ -310,6 +268,11 @@ func (t *attempt) claimLease(ctx context.Context, f hook.Family, l dhcp.Lease) e
 		t.rec.Pools = append(slices.Clone(t.rec.Pools), pool)
 	}
 	return t.DB.Hold(ctx, func() error {
+		if t.replacing != 0 {
+			if err := t.whileAttached(ctx, &t.rec, t.checkSame); err != nil {
+				return err
+			}
+		}
 		lease := ipam.Lease{Addr: l.Addr.Addr(), Owner: ownerOf(t.rec), Name: t.leaseName()}
 		err := t.Leases.Own.Release(ctx, pool, lease.Owner, 0) // an earlier lease, if it had one
 		if err == nil {
@@ -404,31 +367,6 @@ func (l *Local) releaseServer(a *hook.Attachment, f hook.Family) {
 		l.Log.Warn("could not release an address to its DHCP server: the server has it until the lease ends",
 			"address", lease.Addr, "server", lease.Server, "ends", lease.Expires.Wall(), "err", err)
 	}
-}
-
-// routesOfLease returns the routes that the DHCP server names, if the network has none of its own and
-// is not internal. It leaves out halves of a default route for an interface without one.
-func (t *attempt) routesOfLease() (routes []link.Route) {
-	if t.rec.DHCP == nil || len(t.def.Routes) > 0 || t.def.Internal {
-		return nil
-	}
-	for _, r := range t.rec.DHCP.Routes {
-		if r.Dst.Bits() <= 1 && t.noDefault[hook.IPv4] {
-			continue
-		}
-		onLink := t.def.OnLink && r.Via.IsValid()
-		routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: onLink})
-	}
-	return routes
-}
-
-// addrFor returns an address of the record for the interface: that of a lease ends with the lease.
-func (t *attempt) addrFor(p netip.Prefix) link.Addr {
-	l := t.rec.ServerLease(hook.FamilyOf(p.Addr()))
-	if l == nil || l.Addr.Addr() != p.Addr() {
-		return link.Addr{Prefix: p}
-	}
-	return addrOfLease(l)
 }
 
 // addrOfLease returns the address of a lease, with the times that remain.

@@ -79,7 +79,15 @@ func (t *attempt) openRouters() (routers *slaac.Listener, err error) {
 
 // acceptRouters is link.AcceptRouters for the interface. It must run inside the namespace.
 func (t *attempt) acceptRouters(metric int) error {
-	return link.AcceptRouters(t.rec.Interface, metric, !t.rec.SLAAC.Managed)
+	var secret *[16]byte
+	if t.def.StablePrivacy() {
+		s, err := t.DerivedSecret(t.def.Name, t.ownName())
+		if err != nil {
+			return err
+		}
+		secret = &s
+	}
+	return link.AcceptRouters(t.rec.Interface, metric, !t.rec.SLAAC.Managed, secret)
 }
 
 // awaitLinkLocal waits until the kernel has asked whether another station has the interface's link-local

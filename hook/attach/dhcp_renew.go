@@ -116,6 +116,21 @@ type renewalKey struct {
 func (d *due) key() renewalKey    { return renewalKey{d.ID, d.family} }
 func (d *due) lease() *dhcp.Lease { return d.ServerLease(d.family) }
 
+// noLimit is longer than any replacement takes.
+const noLimit = time.Hour
+
+// untilOther returns for how long a replacement may go on. The lease of the other family, which is not renewed
+// at the same time, waits for it until T2 at the latest.
+func (d *due) untilOther(now boottime.Instant) time.Duration {
+	for _, f := range hook.Families {
+		l := d.ServerLease(f)
+		if f != d.family && l != nil && l.Lost == "" && l.Rebind > now {
+			return min(l.Rebind.Sub(now), noLimit)
+		}
+	}
+	return noLimit
+}
+
 // inProgress returns the leases that are being renewed.
 func (r *renewals) inProgress() map[verify.ID]bool {
 	r.mu.Lock()
@@ -173,6 +188,10 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 			if err == nil || ctx.Err() != nil || errors.Is(err, hook.ErrGone) {
 				return 0
 			}
+			if errors.Is(err, errInterfaceGone) { // lists of containers say so
+				l.Log.With(d.LogAttrs()...).Debug("asked for no lease", "err", err)
+				return renewRetry
+			}
 			lease := d.lease()
 			l.Log.With(d.LogAttrs()...).Warn("could not renew the lease of a container",
 				"address", lease.Addr, "server", lease.Server, "ends", lease.Expires.Wall(), "err", err)
@@ -185,6 +204,19 @@ func (l *Local) renewDue(ctx context.Context, r *renewals) error {
 // isDue reports whether a lease has to be extended, or replaced.
 func isDue(l *dhcp.Lease, now boottime.Instant) bool {
 	return l != nil && (l.Lost != "" || l.Renew != 0 && now >= l.Renew)
+}
+
+// errInterfaceGone is returned for a lease that an interface would have to get, which the container has deleted.
+// A reattach creates it again.
+var errInterfaceGone = errors.New("the interface is gone")
+
+// checkExists returns an error that wraps errInterfaceGone if the interface of an attachment does not exist.
+func (l *Local) checkExists(ns *link.Netns, a *hook.Attachment) error {
+	i, _, err := ns.LinkAt(a.Index)
+	if err == nil && (i == nil || !driver.Of(l.Parts, a).Matches(i, a)) {
+		err = errInterfaceGone
+	}
+	return err
 }
 
 // errNoAddress is returned if a container was left without an address.
@@ -288,7 +320,8 @@ func (l *Local) completeLease(ctx context.Context, a hook.Attachment, def *netwo
 	if driver.Of(l.Parts, &a).WhyUnwatchable(a.Parent) != "" {
 		return nil
 	}
-	if err := l.Datapath.Expect(a.Endpoint); err != nil {
+	err := l.whileAttached(ctx, &a, func(now *hook.Attachment) error { return l.Datapath.Expect(now.Endpoint) })
+	if err != nil && !errors.Is(err, hook.ErrGone) {
 		l.Log.Warn("could not watch a restored endpoint", "mac", a.MAC, "err", err)
 	}
 	return nil
@@ -329,7 +362,7 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, d due, why string
 	l.Log.With(d.LogAttrs()...).Error("a container has lost its address",
 		"address", lost.Addr, "verdict", verify.LeaseLost, "why", why)
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	err := errors.Join(ns.DelAddr(d.Index, lost.Addr), l.permitNothing(d.Attachment))
+	err := errors.Join(ns.DelAddr(d.Index, lost.Addr), l.permitWithout(d.Attachment, d.family))
 	if err == nil {
 		// A server may have extended it in terms that were refused.
 		err = l.giveBack(ctx, &d.Attachment, d.family, 0)
@@ -350,8 +383,15 @@ func withoutAddress(err error) error {
 	return errors.Join(errNoAddress, err)
 }
 
-// permitNothing makes the guard of an attachment drop all frames, until it has another lease.
-func (l *Local) permitNothing(a hook.Attachment) error {
+// permitWithout makes the guard of an attachment drop all frames from the address of a family, until it has
+// another lease.
+func (l *Local) permitWithout(a hook.Attachment, f hook.Family) error {
+	a.SetServerAddr(f, netip.Prefix{})
+	a.Gateways = slices.DeleteFunc(slices.Clone(a.Gateways), func(g netip.Addr) bool { return hook.FamilyOf(g) == f })
+	p := permitOf(&a, a.MTU)
+	if a.AtParent {
+		return l.Guards.Permit(a.ParentIdx, p)
+	}
 	if a.Guard == nil {
 		return nil
 	}
@@ -360,16 +400,20 @@ func (l *Local) permitNothing(a hook.Attachment) error {
 		return err
 	}
 	defer guards.Close()
-	g := *a.Guard
-	g.Addrs, g.Gateways = nil, nil
-	return guards.Do(func() error { return l.Guards.Admit(g) })
+	p.Outside, p.Inside, p.MTU = a.Guard.Outside, a.Guard.Inside, a.Guard.MTU
+	return guards.Do(func() error { return l.Guards.Admit(p) })
 }
 
 // replaceLease gives a running container another lease: the given one, or the one that a server gives
 // now. It probes the address, and changes interface, guard, datapath and record to it. On an error,
 // the interface has no address of the family, and the record says why. The addresses of the other family
-// stay as they are.
+// stay as they are. It asks no server for an interface that is gone.
 func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *dhcp.Lease) error {
+	if err := l.checkExists(ns, &d.Attachment); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.untilOther(boottime.Now()))
+	defer cancel()
 	t, err := l.replacement(ctx, ns, d)
 	if err != nil {
 		return err
@@ -421,7 +465,7 @@ func (l *Local) replacement(ctx context.Context, ns *link.Netns, d due) (*attemp
 	if t.parent, err = l.Host.ParentAt(d.ParentIdx); err != nil {
 		return nil, err
 	}
-	t.replacing, t.want.Addrs, t.rec.MTU = d.family, nil, d.MTU
+	t.replacing, t.rowIndex, t.want.Addrs, t.rec.MTU = d.family, d.Index, nil, d.MTU
 	t.link = link.Interface{Name: d.Interface, Index: d.Index, MAC: d.MAC, MTU: d.MTU}
 	t.unwatched = l.WatchNetwork(t.def, t.parent)
 	if t.hostAddrs, err = t.Host.HostAddrs(); err != nil {
@@ -434,6 +478,37 @@ func (l *Local) replacement(ctx context.Context, ns *link.Netns, d due) (*attemp
 	t.rec.SetServerAddr(d.family, netip.Prefix{})
 	t.kept = t.addrs()
 	return t, nil
+}
+
+// errRecreated is returned if Reattach has created an interface again while its lease was replaced: the
+// record and the lease are those of the new interface.
+var errRecreated = errors.New("its interface was created again")
+
+// checkSame returns errRecreated if now, the record as it is now, has another interface than when this
+// attempt read or wrote it.
+func (t *attempt) checkSame(now *hook.Attachment) error {
+	if now.Index != t.rowIndex {
+		return errRecreated
+	}
+	return nil
+}
+
+// replaceRow is record.Replace. If the attempt replaces a lease, it returns errRecreated as checkSame does.
+func (t *attempt) replaceRow(tx record.Tx, a *hook.Attachment) error {
+	if t.replacing == 0 {
+		return record.Replace(tx, a)
+	}
+	now, err := record.Get(tx, a.ID)
+	if err == nil {
+		err = t.checkSame(&now)
+	}
+	if err == nil {
+		err = record.Replace(tx, a)
+	}
+	if err == nil {
+		t.rowIndex = a.Index
+	}
+	return err
 }
 
 // takeGiven makes a lease that a server has given, in place of another one, that of the attachment. It is
@@ -452,11 +527,20 @@ func (t *attempt) takeGiven(ctx context.Context, l dhcp.Lease) (err error) {
 }
 
 // dropLease removes the address of an attempt that failed, closes the guard, gives the lease back unless
-// it was declined, and records old as lost. It has its own time limit, because ctx may be over. The
-// attempt may have created a guarded interface again, so its ifindexes are recorded, too.
+// it was declined, and records old as lost. It has its own time limit, because ctx may be over. If a
+// detach has removed the record, only the interface is left. What Reattach has created since stays.
 func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
+	defer func() {
+		if errors.Is(err, hook.ErrGone) {
+			err = errors.Join(err, t.removeLink())
+		}
+	}()
+	err = t.whileAttached(ctx, &t.rec, t.checkSame)
+	if errors.Is(err, hook.ErrGone) || errors.Is(err, errRecreated) {
+		return err
+	}
 	for _, p := range t.rec.Addrs {
 		if !t.isKept(p.Addr()) {
 			err = errors.Join(err, t.ns.DelAddr(t.link.Index, p))
@@ -467,7 +551,7 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 			old.Addr.Addr())
 	}
 	now := t.rec.ServerLease(t.replacing)
-	if err = errors.Join(err, t.permitNothing(t.rec)); err == nil {
+	if err = errors.Join(err, t.permitWithout(t.rec, t.replacing)); err == nil {
 		err = t.giveBack(ctx, &t.rec, t.replacing, 0) // the container cannot use it any more
 	}
 	if err == nil {
@@ -481,7 +565,10 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 		if err != nil {
 			return err
 		}
-		row.Index, row.MTU, row.Guard = t.link.Index, t.link.MTU, t.rec.Guard
+		if err := t.checkSame(&row); err != nil {
+			return err
+		}
+		row.MTU, row.Guard = t.link.MTU, t.rec.Guard
 		setLease(&row, t.replacing, &old)
 		return record.Replace(tx, &row)
 	}))

@@ -78,6 +78,29 @@ func TestRenewalsOfBoth(t *testing.T) {
 	}
 }
 
+// TestUntilOther checks that the replacement of one lease ends in time for the other one.
+func TestUntilOther(t *testing.T) {
+	now := boottime.Now()
+	lease := func(rebind time.Duration, lost string) *dhcp.Lease {
+		return &dhcp.Lease{Rebind: now.Add(rebind), Expires: now.Add(time.Hour), Lost: lost}
+	}
+	for name, test := range map[string]struct {
+		other *dhcp.Lease
+		want  time.Duration
+	}{
+		"no other lease":        {nil, noLimit},
+		"a lost one":            {lease(time.Minute, "it ended"), noLimit},
+		"before T2":             {lease(time.Minute, ""), time.Minute},
+		"after T2":              {lease(-time.Minute, ""), noLimit},
+		"one that does not end": {&dhcp.Lease{}, noLimit},
+	} {
+		d := due{hook.Attachment{DHCP: lease(0, "it ended"), DHCP6: test.other}, hook.IPv4}
+		if got := d.untilOther(now); got != test.want {
+			t.Errorf("%s: got %s, want %s", name, got, test.want)
+		}
+	}
+}
+
 // envLease makes the test binary print whether the lease in it, as JSON, is due.
 const envLease = "LANYARD_TEST_LEASE"
 

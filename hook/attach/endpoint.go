@@ -34,7 +34,7 @@ func (t *attempt) recordEndpoint(ctx context.Context) error {
 			// If the MAC is the parent's, frames of the host with other tags carry it, too.
 			Enforce: t.rec.Mode != verify.Off && !t.def.SharesMAC(),
 		}
-		return record.Replace(tx, &t.rec)
+		return t.replaceRow(tx, &t.rec)
 	}); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (t *attempt) chooseMAC(tx record.Tx) (err error) {
 	if t.rec.MAC, err = t.addressMAC(tx); err != nil || !t.rec.MAC.IsZero() {
 		return err
 	}
-	name := t.leaseName() + "\x00" + t.rec.Interface
+	name := t.ownName()
 	if len(t.rec.Addrs) > 0 && !t.def.FromServers(int(hook.FamilyOf(t.rec.Addrs[0].Addr()))) {
 		name = t.rec.Addrs[0].Addr().String()
 	}

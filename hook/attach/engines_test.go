@@ -501,3 +501,46 @@ func TestPodDeletesInterface(t *testing.T) {
 		t.Errorf("after the late poststop: %+v", a)
 	}
 }
+
+// TestPodOutlivesParent checks that a pod keeps its lease if its interface went with its parent, also
+// while none of its containers runs. The next attempt gets an interface, if Reattach has not created it.
+func TestPodOutlivesParent(t *testing.T) {
+	for _, by := range []string{"reattach", "next attempt"} {
+		t.Run(by, func(t *testing.T) {
+			w := podNetworks(t, nil)
+			pod, gone := w.sandbox(t)
+			app := hooklab.ContainerdPod("prod", "web-0", "app")
+			c := w.start(t, "a1", pod, app, "network=web")
+			first := w.Record()
+			w.Unplug()
+			must(t, c.Kill())
+			c.Reap()
+			if n := w.sweep(); n != 0 {
+				t.Fatalf("gc took %d attachments with all containers dead", n)
+			}
+			w.MustDetach("a1")
+			w.Replug()
+			if n := w.sweep(); n != 0 || w.Record().ID != first.ID || w.Held("web") != 1 {
+				t.Fatalf("gc took %d attachments after the last poststop", n)
+			}
+			if by == "reattach" {
+				_, err := w.reattach(first)
+				must(t, err)
+				w.wantSame(t, "after reattach", pod, first)
+			}
+			c = w.start(t, "a2", pod, app, "network=web")
+			if a := w.Record(); (a.ID == first.ID) != (by == "reattach") || w.Held("web") != 1 {
+				t.Errorf("the next attempt has %+v", a)
+			}
+			hooklab.Pings(t, pod, "192.168.50.1")
+			w.Unplug()
+			must(t, c.Kill())
+			c.Reap()
+			gone()
+			w.eventuallySwept(t)
+			if w.Held("web") != 0 {
+				t.Errorf("%d leases are left", w.Held("web"))
+			}
+		})
+	}
+}

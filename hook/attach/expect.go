@@ -13,18 +13,19 @@ func (t *attempt) expectFrames(ctx context.Context) error {
 	if err := t.permit(ctx); err != nil {
 		return err
 	}
-	if err := t.expect(); err != nil {
+	if err := t.expect(ctx); err != nil {
 		return err
 	}
 	return t.openWindow()
 }
 
 // expect tells the datapath which frames to expect from the endpoint, if the trunk is watched.
-func (t *attempt) expect() error {
+func (t *attempt) expect(ctx context.Context) error {
 	if t.unwatched != "" {
 		return nil
 	}
-	if err := t.Datapath.Expect(t.rec.Endpoint); err != nil {
+	err := t.acquire(ctx, func() error { return t.Datapath.Expect(t.rec.Endpoint) })
+	if err != nil {
 		return fmt.Errorf("watch trunk %q: %w", t.parent.Trunk, err)
 	}
 	t.reached("expect")

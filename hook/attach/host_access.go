@@ -47,7 +47,10 @@ func (l *Local) EnsureHostAccess(ctx context.Context, def *network.Definition, p
 	recs, err := l.Attachments(ctx)
 	for i := range recs {
 		if a := &recs[i]; a.Network == def.Name && a.State == hook.Attached && a.HostLink != "" {
-			err = errors.Join(err, l.addHostRoutes(def, index, a))
+			aerr := l.whileAttached(ctx, a, func(now *hook.Attachment) error { return l.addHostRoutes(def, index, now) })
+			if !errors.Is(aerr, hook.ErrGone) {
+				err = errors.Join(err, aerr)
+			}
 		}
 	}
 	return index, err

@@ -1,17 +1,20 @@
 package attach
 
 import (
+	"context"
+
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
 // routeFromHost adds the host's routes to the new attachment. Its record already names the
 // host's link.
-func (t *attempt) routeFromHost() error {
+func (t *attempt) routeFromHost(ctx context.Context) error {
 	if t.hostIfindex == 0 {
 		return nil
 	}
-	if err := t.addHostRoutes(t.def, t.hostIfindex, &t.rec); err != nil {
+	err := t.acquire(ctx, func() error { return t.addHostRoutes(t.def, t.hostIfindex, &t.rec) })
+	if err != nil {
 		return err
 	}
 	t.reached("host")

@@ -58,7 +58,7 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 		if err != nil || other == nil {
 			return err
 		}
-		if t.needed(other, id.Boot) {
+		if t.needed(other, id) {
 			waitedFor = other
 			select {
 			case <-ctx.Done():
@@ -68,7 +68,7 @@ func (t *attempt) recordOrJoin(ctx context.Context, id hook.Netns) error {
 			wait = min(2*wait, recordPollMax)
 			continue
 		}
-		needed := func(a *hook.Attachment) bool { return t.needed(a, id.Boot) }
+		needed := func(a *hook.Attachment) bool { return t.needed(a, id) }
 		if _, err := t.dropUnlessLive(ctx, other.ID, needed); err != nil {
 			return fmt.Errorf("release an earlier attachment that is not in use: %w", err)
 		}
@@ -90,11 +90,16 @@ func stillAttaching(ctx context.Context, a *hook.Attachment) error {
 
 // needed reports whether a record that conflicts with this attempt is in use. A record of an
 // earlier sandbox of the same pod is not in use after its containers have exited, even if its
-// namespace still exists: the kubelet stops a pod's sandbox before it creates another.
-func (t *attempt) needed(a *hook.Attachment, boot string) bool {
-	earlier := a.State == hook.Attached && a.OfPod() && a.Pod.Name != "" && !a.InUse() &&
+// namespace still exists: no hook may come for it any more. With a reference by path (CNI), DEL comes,
+// and whether its containers have exited is unknown: a pod that was deleted by force is still ending
+// when another one has its name. Nor is a record of this namespace, id, in use if its interface went with
+// its parent and no container is known to run: this attempt creates the interface, unless Reattach does.
+func (t *attempt) needed(a *hook.Attachment, id hook.Netns) bool {
+	unused := a.State == hook.Attached && a.WithNetns() && !a.InUse()
+	earlier := unused && !a.ByPath() && a.OfPod() && a.Pod.Name != "" &&
 		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
-	return !earlier && t.live(a, boot)
+	lost := unused && a.Netns == id && a.Former == nil && !t.hasParent(a)
+	return !earlier && !lost && t.live(a, id.Boot)
 }
 
 // readNamesAgain reads the names of the namespace's interfaces, and before them its records.
@@ -234,7 +239,7 @@ func (t *attempt) unusedElsewhere(tx record.Tx, id hook.Netns) (*hook.Attachment
 		return nil, err
 	}
 	for _, a := range append(former, earlier...) {
-		if a.Netns != id && !t.needed(&a, id.Boot) {
+		if a.Netns != id && !t.needed(&a, id) {
 			return &a, nil
 		}
 	}
@@ -279,6 +284,14 @@ func checkQuota(tx record.Tx, c *hook.Caller, def *network.Definition) error {
 
 // errQuota is returned if the caller has as many attachments as the network allows.
 var errQuota = errors.New("remove a container first")
+
+// checkRenewed returns an error if the network's addresses need the service, and it does not run.
+func (t *attempt) checkRenewed() error {
+	if t.def.AsksServers() && !t.renewing {
+		return errNotRenewed
+	}
+	return nil
+}
 
 // newRecord returns the intent: container, namespace, network, and the pools of its leases. Each
 // resource is added to the record before it is acquired.

@@ -21,8 +21,8 @@ func (t *attempt) findMatch(
 	for _, a := range here {
 		// Before Linux 5.14 (no cookie), the record may be that of an earlier namespace with
 		// the same inode: then it is not in use. A container of a pod may have deleted the
-		// interface and exited, before its poststop.
-		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.live(&a, id.Boot) {
+		// interface and exited, before its poststop, or the interface went with its parent.
+		if (id.Cookie == 0 || a.WithNetns()) && a.State == hook.Attached && !t.needed(&a, id) {
 			return nil, &a, nil
 		}
 		matches, err := t.matches(a)

@@ -16,7 +16,16 @@ func ownerOf(a hook.Attachment) ipam.Owner {
 }
 
 // leaseName returns the name of the attachment's leases.
-func (t *attempt) leaseName() string { return leaseName(t.container(), t.r.Pod, t.caller) }
+func (t *attempt) leaseName() string {
+	by := t.caller
+	if by == nil && t.rec.Owner != 0 { // it is made again, for no caller
+		by = &hook.Caller{UID: t.rec.Owner}
+	}
+	return leaseName(t.container(), t.r.Pod, by)
+}
+
+// ownName returns a name of the interface that no other one on the network has at the same time.
+func (t *attempt) ownName() string { return t.leaseName() + "\x00" + t.rec.Interface }
 
 // leaseName returns the name by which a container finds its address again after a restart: the
 // engine's name of the container, or its id, which some engines keep. In a pod it is the pod's name,

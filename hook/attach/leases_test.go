@@ -141,7 +141,7 @@ func (w *world) keepSession(t *testing.T) (stop func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		store.Keep(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context, in ipam.Shared) error {
-			return l.Renew(ctx, network.LeasesEtcd, in)
+			return l.RenewShared(ctx, network.LeasesEtcd, in)
 		})
 	})
 	stop = sync.OnceFunc(func() {
@@ -162,7 +162,7 @@ func (w *world) renew() {
 		if err != nil {
 			return err
 		}
-		return l.Renew(ctx, network.LeasesEtcd, store)
+		return l.RenewShared(ctx, network.LeasesEtcd, store)
 	}))
 }
 

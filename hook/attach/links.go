@@ -169,7 +169,7 @@ func (t *attempt) spec() driver.Spec {
 }
 
 // readdress gives the created interface the MAC, the MTU and the addresses of the record, and the
-// sysctls that the container requests: a guarded interface is created again.
+// sysctls that the container requests. For another MAC, a guarded interface is created again.
 func (t *attempt) readdress(ctx context.Context) error {
 	created, err := t.driver().Readdress(ctx, t.ns, t.link, t.spec())
 	t.keep(created)
@@ -193,6 +193,10 @@ func (t *attempt) keep(c driver.Created) {
 // has. The kernel frees the MAC of an ended container within milliseconds. The MAC of a link that
 // Lanyard did not create stays in use.
 const busyMACTimeout = time.Second
+
+// namedMACTimeout is how long an attach waits for a MAC that is not replaced by another one. A hook has
+// its own time limit, and "lanyard reattach" has none.
+const namedMACTimeout = 5 * time.Second
 
 // createWithFreeMAC creates the interface. If the derived MAC stays in use on the parent, it
 // creates the interface with another one: Docker derives the MACs of containers on the same
@@ -239,7 +243,9 @@ func (t *attempt) createWithNamedMAC(ctx context.Context) error {
 		return fmt.Errorf("cannot use MAC %s: link %q of this host has it on %q: delete that link, or choose another "+
 			"with io.lanyard.mac", t.want.MAC, holder, t.parent.Name)
 	}
-	err = t.create(ctx)
+	soon, cancel := context.WithTimeout(ctx, namedMACTimeout)
+	defer cancel()
+	err = t.create(soon)
 	if errors.Is(err, link.ErrMACBusy) {
 		return fmt.Errorf("cannot use MAC %s: a macvlan on %q in another network namespace has it: end the processes "+
 			"of that namespace, or choose another with io.lanyard.mac (%w)", t.want.MAC, t.parent.Name, err)

@@ -19,7 +19,7 @@ import (
 
 // storeOrShare is the store of an attach on a network with OnOutageSlice. While the store is out of
 // reach, it claims addresses of this host's share: the record alone has them then, in Pending, and
-// [Local.Renew] confirms them later. No other host can claim them, and no other attach on this host,
+// [Local.RenewShared] confirms them later. No other host can claim them, and no other attach on this host,
 // because each looks for an address and records it in one transaction. An attach that has claimed an
 // address in the store looks for it in the other records when it records it (checkOwnAddrs).
 type storeOrShare struct {
@@ -327,44 +327,6 @@ func (c *choice) next(p ipam.Pool, start netip.Addr, outage error) (netip.Addr, 
 	}
 	return idle, fmt.Errorf("%w in this host's share %s: %d in use, and %w", ipam.ErrPoolFull,
 		joinPrefixes(c.share.Ranges), inUse, outage)
-}
-
-// checkOwnAddrs returns an error that wraps ipam.ErrTaken if another container of this host has one of
-// the addresses that this attach claimed in the store: it got it from the host's share at that moment,
-// or it still uses one that the store has lost.
-func (t *attempt) checkOwnAddrs(tx record.Tx) error {
-	if t.def.OnOutage != network.OnOutageSlice {
-		return nil
-	}
-	recs, err := record.ByNetwork(tx, t.def.Name)
-	if err != nil {
-		return err
-	}
-	for _, a := range recs {
-		for _, addr := range addrsOf(&a) {
-			switch {
-			case a.ID == t.rec.ID || !slices.Contains(t.addrs(), addr):
-			case t.caller != nil: // a caller may not know the holder
-				return takenError{addr}
-			default:
-				return fmt.Errorf("%w: %s is held by %s", ipam.ErrTaken, addr, record.Users([]hook.Attachment{a}))
-			}
-		}
-	}
-	return nil
-}
-
-// recordAddrs records the addresses of an attach before its parent exists: see checkOwnAddrs.
-func (t *attempt) recordAddrs(ctx context.Context) error {
-	if t.def.OnOutage != network.OnOutageSlice {
-		return nil
-	}
-	return t.DB.Update(ctx, func(tx record.Tx) error {
-		if err := t.checkOwnAddrs(tx); err != nil {
-			return err
-		}
-		return record.Replace(tx, &t.rec)
-	})
 }
 
 // confirmPending claims in the store the addresses that an attachment got from this host's share. The

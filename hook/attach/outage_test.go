@@ -179,7 +179,7 @@ func TestShareExhausted(t *testing.T) {
 		store.Keep(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context, in ipam.Shared) (err error) {
 			once.Do(func() {
 				defer close(renewed)
-				err = l.Renew(ctx, network.LeasesEtcd, endsFirst{in, id, sync.OnceFunc(func() {
+				err = l.RenewShared(ctx, network.LeasesEtcd, endsFirst{in, id, sync.OnceFunc(func() {
 					w.DetachAndEnd("c2", c2)
 					_, err := l.Deliver(ctx)
 					must(t, err)

@@ -39,7 +39,7 @@ func (t *attempt) permit(ctx context.Context) error {
 		err = t.guardParent(ctx)
 	}
 	if err == nil {
-		err = t.Guards.Permit(t.parent.Index, permitOf(&t.rec, t.parent.MTU))
+		err = t.acquire(ctx, func() error { return t.Guards.Permit(t.parent.Index, permitOf(&t.rec, t.parent.MTU)) })
 	}
 	if err != nil {
 		return fmt.Errorf("guard the egress of parent %q: %w (a network with --guard off needs no guard)", t.parent.Name, err)
@@ -51,6 +51,7 @@ func (t *attempt) permit(ctx context.Context) error {
 // without its own.
 func permitOf(a *hook.Attachment, mtu int) verify.Guard {
 	g := verify.Guard{MAC: a.MAC, MTU: a.MTU, Gateways: a.Gateways, Autoconf: a.IsAutoconf(), Attachment: a.ID}
+	g.Asks = a.AtParent && a.SLAAC != nil && a.SLAAC.Managed
 	if g.MTU == 0 {
 		g.MTU = mtu
 	}

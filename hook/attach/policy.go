@@ -84,7 +84,7 @@ func needsGuard(c *hook.Caller, def *network.Definition) (bool, error) {
 	if c == nil || def.BrokeredMode() == network.BrokeredDirect {
 		return false, nil
 	}
-	if def.IPAM == network.IPAMNone {
+	if !def.HasLeases() {
 		return false, fmt.Errorf("a network without IPAM cannot be guarded, because there is no lease to enforce: "+
 			"use another network for rootless containers, or one with --brokered %s", network.BrokeredDirect)
 	}

@@ -107,6 +107,60 @@ func TestDetachDuringVerify(t *testing.T) {
 	}
 }
 
+// TestDetachDuringReattach detaches an attachment during Reattach, before and after the interface is
+// created. The namespace stays. Nothing is left, and what another container has got by then stays.
+func TestDetachDuringReattach(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		t.Run(when, func(t *testing.T) {
+			w, _ := lan(t, func(d *network.Definition) { d.HostAccess, d.Guard = true, network.On })
+			before, host := w.Links(w.Host), w.Definition("web").HostLink()
+			pod, next := testenv.NewContainer(t), testenv.NewContainer(t)
+			pod.Pin(t)
+			w.MustAttach("c1", pod, "network=web", "ip=192.168.50.9")
+			w.replugged()
+			a := w.Record()
+			detach := func() {
+				ended := pod.Kill()
+				o := w.Run(hooklab.State("c1", 0, "network=web"), []string{"poststop"})
+				then := w.Attach("c2", next, "network=web", "ip=192.168.50.9", "mac="+a.MAC.String())
+				if ended != nil || o.Status+then.Status != 0 {
+					t.Errorf("the containers: %v, %+v, %+v", ended, o, then)
+				}
+			}
+			err := w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+				if when == "before" {
+					l.Datapath = interposed{Datapath: l.Datapath, once: new(sync.Once), forget: detach}
+				} else {
+					l.Probers = afterRound{l.Probers, new(sync.Once), detach}
+				}
+				ctx, cancel := context.WithTimeout(ctx, 3*time.Second) // it waits for a MAC that is in use
+				defer cancel()
+				_, err := l.Reattach(ctx, a.ID)
+				return err
+			})
+			if !errors.Is(err, hook.ErrGone) {
+				t.Errorf("got %v, want an error that the attachment is gone", err)
+			}
+			if links := w.Links(pod.Namespace); fmt.Sprint(links) != "[lo]" {
+				t.Errorf("links of the container: %v", links)
+			}
+			now := w.Record()
+			w.WantHostRoutes(host, hooklab.Addresses(now)...)
+			must(t, w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+				_, err := l.Guards.Permitted(now.ParentIdx, now.MAC)
+				if found, eerr := l.Datapath.Endpoints(); len(found) != 1 || found[0].Attachment != now.ID {
+					t.Errorf("the endpoints are %+v, %v", found, eerr)
+				}
+				return err
+			}))
+			hooklab.Pings(t, next.Namespace, "192.168.50.1")
+			w.DetachAndEnd("c2", next)
+			w.WantHostRoutes(host)
+			w.WantNothing("web", before)
+		})
+	}
+}
+
 // TestOrphanedHook deletes the container while its hook still runs. poststop does not
 // touch what that hook works with, and the hook undoes it itself.
 func TestOrphanedHook(t *testing.T) {

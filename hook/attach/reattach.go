@@ -55,7 +55,7 @@ func (l *Local) Reattach(ctx context.Context, id verify.ID) (rec hook.Attachment
 		return rec, err
 	}
 	if err := t.run(ctx); err != nil {
-		return rec, errors.Join(err, t.removeAgain(ctx, err))
+		return rec, errors.Join(err, t.removeAgain(ctx, &rec))
 	}
 	return t.rec, nil
 }
@@ -137,22 +137,41 @@ func (t *attempt) moveToParent(ctx context.Context) (err error) {
 	return nil
 }
 
-// removeAgain removes what the attempt has created, after its error cause. If the record is gone,
-// the endpoint may already be that of another attachment.
-func (t *attempt) removeAgain(ctx context.Context, cause error) error {
+// removeAgain removes what the attempt has created, and gives the record the parent of old again: a sweep
+// then sees that the interface went with it. If a detach has removed the record, only the interface is
+// left of the attempt, and removeAgain returns an error that wraps hook.ErrGone.
+func (t *attempt) removeAgain(ctx context.Context, old *hook.Attachment) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	err := driver.Of(t.Parts, &t.rec).Remove(t.rec)
-	if errors.Is(cause, hook.ErrGone) {
+	err := errors.Join(t.removeLink(), t.whileAttached(ctx, &t.rec, func(*hook.Attachment) error {
+		return errors.Join(t.removeHostRoutes(t.rec), t.revokePermit(t.rec), t.forget(t.rec.Endpoint))
+	}))
+	if errors.Is(err, hook.ErrGone) {
 		return err
 	}
-	return errors.Join(err, t.removeHostRoutes(t.rec), t.revokePermit(t.rec), t.forget(t.rec.Endpoint),
-		t.DB.Update(ctx, func(tx record.Tx) error {
-			row, err := record.Get(tx, t.rec.ID)
-			if err == nil {
-				row.Former = nil // what it had is removed
-				err = record.Replace(tx, &row)
-			}
-			return err
-		}))
+	return errors.Join(err, driver.Of(t.Parts, &t.rec).Remove(t.rec), t.DB.Update(ctx, func(tx record.Tx) error {
+		row, err := record.Get(tx, t.rec.ID)
+		if err == nil {
+			row.Parent, row.ParentIdx, row.Trunk, row.Index = old.Parent, old.ParentIdx, old.Trunk, old.Index
+			row.MAC, row.Endpoint, row.Former = old.MAC, old.Endpoint, nil
+			err = record.Replace(tx, &row)
+		}
+		return err
+	}))
+}
+
+// removeLink removes the interface that the attempt has created. Another one with its MAC stays: after a
+// detach, it may be that of the namespace's next attachment.
+func (t *attempt) removeLink() error {
+	if t.rec.Guard != nil {
+		return driver.Of(t.Parts, &t.rec).Remove(t.rec) // which finds it by the attachment's id
+	}
+	if t.link.Index == 0 {
+		return nil
+	}
+	err := errors.Join(t.ns.DeleteSourceRules(t.link.Index, t.rec.Addrs), t.ns.DeleteInterface(t.link))
+	if errors.Is(err, link.ErrForeign) {
+		return nil
+	}
+	return err
 }

@@ -257,3 +257,75 @@ func TestReattachFails(t *testing.T) {
 		t.Errorf("verdict %+v", again.Verdict)
 	}
 }
+
+// TestReattachByPath removes the parent of an attachment in a namespace that the runtime names by its
+// path, as CNI and netavark do: sweeps keep the record, also during and after a Reattach, and release
+// it when the namespace is gone.
+func TestReattachByPath(t *testing.T) {
+	w, gw := lan(t, func(d *network.Definition) { d.Verify = verify.Strict })
+	before := w.Links(w.Host)
+	ns := testenv.NewNamespace(t, "sandbox")
+	path, unpin := ns.PinAt(t)
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Attach(ctx, hook.Request{Container: "c1:eth0:lan", Netns: path, Wants: []hook.Want{{Network: "web"}}})
+		return err
+	}))
+	first := w.Record()
+	kept := func(when string) {
+		t.Helper()
+		if n := w.sweep(); n != 0 {
+			t.Fatalf("%s: swept %d attachments", when, n)
+		}
+	}
+	w.Unplug()
+	kept("without a parent")
+	w.wantChange(verify.InterfaceGone, `parent "eth9" was removed from this host`, "lanyard reattach")
+	w.Replug()
+	kept("with another parent")
+	gw.SetPort(false)
+	if _, err := w.reattach(first); err == nil || !strings.Contains(err.Error(), "silent") {
+		t.Errorf("strict without a gateway: %v", err)
+	}
+	kept("after an error")
+	w.wantChange(verify.InterfaceGone, `parent "eth9" was removed from this host and added again`)
+	gw.SetPort(true)
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		l.Probers = afterRound{l.Probers, new(sync.Once), func() { kept("during Reattach") }}
+		_, err := l.Reattach(ctx, first.ID)
+		return err
+	}))
+	hooklab.Pings(t, ns, "192.168.50.1")
+	kept("after Reattach")
+	if a := w.Record(); a.ID != first.ID || fmt.Sprint(a.Addrs) != fmt.Sprint(first.Addrs) || w.Held("web") != 2 {
+		t.Errorf("the record is %+v", a)
+	}
+	w.Unplug()
+	unpin()
+	ns.Release(t)
+	w.eventuallySwept(t)
+	w.Replug()
+	w.WantNothing("web", before)
+}
+
+// TestReattachMACInUse checks that Reattach ends if another link of the parent has the MAC. It runs by
+// name: it waits for the MAC.
+func TestReattachMACInUse(t *testing.T) {
+	testenv.ByName(t)
+	w, _ := lan(t, nil)
+	ns, other := testenv.NewContainer(t), testenv.NewContainer(t)
+	w.MustAttach("c1", ns, "network=web")
+	a := w.Record()
+	w.replugged()
+	hooklab.IP(t, w.Host, fmt.Sprintf("link add mv0 link %s address %s type macvlan mode bridge", w.Trunk, a.MAC))
+	hooklab.IP(t, w.Host, fmt.Sprintf("link set mv0 netns %d", other.Pid))
+	hooklab.IP(t, other.Namespace, "link set mv0 up")
+	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		_, err := l.Reattach(ctx, a.ID)
+		if err == nil || !strings.Contains(err.Error(), "in another network namespace has it") || ctx.Err() != nil {
+			t.Errorf("got %v, %v", err, ctx.Err())
+		}
+		return nil
+	}))
+}

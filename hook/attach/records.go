@@ -2,6 +2,8 @@ package attach
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -26,8 +28,8 @@ func (l *Local) Attachments(ctx context.Context) (recs []hook.Attachment, err er
 
 // live reports whether a record is still in use. A record that is being attached or detached
 // is live while the process that does this runs, and an attachment while one of its containers
-// runs. The attachment of a pod, or of a namespace named by path, is also live while its
-// interface exists, and an attachment that was rebuilt, with unknown containers, while its namespace exists.
+// runs. The attachment of a pod, or of a namespace named by path, is also live until a container deletes
+// its interface, and an attachment that was rebuilt, with unknown containers, while its namespace exists.
 func (l *Local) live(a *hook.Attachment, boot string) bool { return l.liveIn(a, boot, l.hasNetns) }
 
 // liveIn is live with another way to look for namespaces.
@@ -80,20 +82,45 @@ func (l *Local) netnsFinderFor(recs []hook.Attachment) netnsFinder {
 	}
 }
 
-// hasInterface reports whether a pod's interface is still in the sandbox's namespace. In most
-// cases one request by the namespace's number (nsid) decides, and for others it is whether the
-// namespace exists: a container can change the MAC and the addresses of its interface.
+// hasInterface reports whether a pod's interface is still in the sandbox's namespace, or can be created
+// there again. In most cases one request by the namespace's number (nsid) decides, and for others it is
+// whether the namespace exists: a container can change the MAC and the addresses of its interface.
 //
 // It returns false if a container deleted the interface: the next container then attaches
-// again, instead of joining an attachment without an interface.
+// again, instead of joining an attachment without an interface. An interface that went with its parent
+// was not deleted by a container: Reattach needs the record and the lease.
 func (l *Local) hasInterface(a *hook.Attachment, exists netnsFinder) bool {
 	i, certain, err := driver.FindByNumber(l.Parts, a)
 	switch {
-	case err != nil:
-		return true // unknown: the address may be in use
-	case certain:
-		return i != nil
+	case err != nil || i != nil:
+		return true // with an error it is unknown: the address may be in use
+	case certain && a.Former == nil && l.hasParent(a): // Former: Reattach is creating it
+		return false
 	}
 	found, err := exists(a.Netns)
 	return err != nil || found
+}
+
+// hasParent reports whether the link that an attachment was created on exists. An error counts as yes.
+func (l *Local) hasParent(a *hook.Attachment) bool {
+	_, err := l.Host.ParentAt(a.ParentIdx)
+	return !errors.Is(err, link.ErrNoLink)
+}
+
+// whileAttached runs f, which adds or removes what the record of an attachment names, such as its
+// endpoint, with the record as it is now. It returns an error that wraps hook.ErrGone if the attachment
+// was removed. A detach marks the record first, and then removes what it names. So the record is read,
+// and f runs, in one transaction: otherwise what f adds could stay after the detach, and what f removes
+// could be that of another attachment. f must not begin another transaction.
+func (l *Local) whileAttached(ctx context.Context, a *hook.Attachment, f func(now *hook.Attachment) error) error {
+	return l.DB.View(ctx, func(tx record.Tx) error {
+		now, err := record.Get(tx, a.ID)
+		if err == nil && now.State != hook.Attached {
+			err = hook.ErrGone
+		}
+		if err != nil {
+			return fmt.Errorf("%q of network %q: %w", a.Interface, a.Network, err)
+		}
+		return f(&now)
+	})
 }

@@ -44,7 +44,7 @@ func (t *attempt) resolve() (err error) {
 	if err != nil {
 		return parts.ExplainMissingParent(t.def, err)
 	}
-	t.renewing = t.def.AsksServers() && t.Renewing()
+	t.renewing = t.def.AsksServers() && t.ServiceRenews()
 	return t.readNames()
 }
 

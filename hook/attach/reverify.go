@@ -10,7 +10,6 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
-	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -70,7 +69,7 @@ func (l *Local) verifyIn(ctx context.Context, a hook.Attachment, ns *link.Netns)
 	if err := v.askAgain(ctx); err != nil || a.SLAAC == nil {
 		return v.rec.Verdicts, err
 	}
-	verdict, err := v.awaitAutoconf(ctx, func() error { return nil })
+	verdict, _, err := v.awaitAutoconf(ctx, func() error { return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -108,17 +107,7 @@ func (v *verification) watchAgain(ctx context.Context) error {
 	if _, err := v.Datapath.Evidence(v.rec.Endpoint); err == nil {
 		return nil
 	}
-	// A detach marks the record, and then forgets the endpoint. So the record is read, and the endpoint
-	// added, in one transaction: otherwise the endpoint could stay after the detach, and its MAC would
-	// not count as unleased.
-	return v.DB.View(ctx, func(tx record.Tx) error {
-		now, err := record.Get(tx, v.rec.ID)
-		if err == nil && now.State != hook.Attached {
-			err = hook.ErrGone
-		}
-		if err != nil {
-			return fmt.Errorf("%q of network %q: %w", v.rec.Interface, v.rec.Network, err)
-		}
+	return v.whileAttached(ctx, &v.rec, func(now *hook.Attachment) error {
 		if err := errors.Join(v.Datapath.Expect(now.Endpoint), v.Datapath.MarkInUse(now.Endpoint)); err != nil {
 			v.unwatched = err.Error()
 		}

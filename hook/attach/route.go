@@ -160,3 +160,28 @@ func (t *attempt) ownRoutes() (routes []link.Route) {
 	}
 	return append(append(routes, t.defaultRoutes()...), t.extraRoutes()...)
 }
+
+// addrFor returns an address of the record for the interface: that of a lease ends with the lease.
+func (t *attempt) addrFor(p netip.Prefix) link.Addr {
+	l := t.rec.ServerLease(hook.FamilyOf(p.Addr()))
+	if l == nil || l.Addr.Addr() != p.Addr() {
+		return link.Addr{Prefix: p}
+	}
+	return addrOfLease(l)
+}
+
+// routesOfLease returns the routes that the DHCP server names, if the network has none of its own and
+// is not internal. It leaves out halves of a default route for an interface without one.
+func (t *attempt) routesOfLease() (routes []link.Route) {
+	if t.rec.DHCP == nil || len(t.def.Routes) > 0 || t.def.Internal {
+		return nil
+	}
+	for _, r := range t.rec.DHCP.Routes {
+		if r.Dst.Bits() <= 1 && t.noDefault[hook.IPv4] {
+			continue
+		}
+		onLink := t.def.OnLink && r.Via.IsValid()
+		routes = append(routes, link.Route{Index: t.link.Index, Dst: r.Dst, Gateway: r.Via, OnLink: onLink})
+	}
+	return routes
+}

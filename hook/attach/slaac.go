@@ -11,6 +11,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/ether"
 	"github.com/lanyard-net/lanyard/hook/link"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/slaac"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -28,10 +29,9 @@ const solicitEvery = time.Second
 const claimWindow = 100 * time.Millisecond
 
 // autoconfigure lets the container's kernel take router advertisements, and waits for a usable address.
-// It does nothing on a network without them, or after a fatal verdict: addresses and gateways are
-// verified by then. The verdict is one of the record's, unless verification is off.
+// It does nothing after a fatal verdict: addresses and gateways are verified by then. The verdict is one of the record's, unless verification is off.
 func (t *attempt) autoconfigure(ctx context.Context) error {
-	if t.rec.SLAAC == nil || t.rec.Verdict.Code.Fatal(t.rec.Mode) {
+	if t.rec.Verdict.Code.Fatal(t.rec.Mode) {
 		return nil
 	}
 	metric, err := t.routersMetric()
@@ -42,8 +42,12 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 	if t.rec.SLAAC.Managed && hasLost(&t.rec, hook.IPv6) { // there is no address to wait for, see acquireLeases
 		return t.ns.Do(func() error { return t.acceptRouters(metric) })
 	}
-	verdict, err := t.awaitAutoconf(ctx, func() error { return t.acceptRouters(metric) })
+	verdict, names, err := t.awaitAutoconf(ctx, func() error { return t.acceptRouters(metric) })
 	if err != nil {
+		return err
+	}
+	t.rec.SLAAC.Resolver = names
+	if err := t.rec.WriteNames(t.Names); err != nil {
 		return err
 	}
 	if t.rec.Mode != verify.Off {
@@ -54,14 +58,10 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 }
 
 // keepRouters completes the record of a running container that has got another DHCP lease by what
-// concerns routers: the lease changes nothing of that, unless a guarded interface was created again for
-// it. The verdict is a new one, and never fatal.
+// concerns routers: the lease changes nothing of that. The verdict is a new one, and never fatal.
 func (t *attempt) keepRouters(ctx context.Context, before hook.Attachment) error {
 	if t.rec.SLAAC == nil {
 		return nil
-	}
-	if t.rec.Index != before.Index {
-		return t.autoconfigure(ctx)
 	}
 	for _, o := range before.Others {
 		if o.To.Addr().Is6() && t.replacing == hook.IPv4 {
@@ -71,7 +71,7 @@ func (t *attempt) keepRouters(ctx context.Context, before hook.Attachment) error
 	if t.rec.Mode == verify.Off {
 		return nil
 	}
-	verdict, err := t.awaitAutoconf(ctx, func() error { return nil })
+	verdict, _, err := t.awaitAutoconf(ctx, func() error { return nil })
 	if err == nil {
 		t.addVerdict(verdict)
 	}
@@ -110,9 +110,12 @@ func (v *verification) addVerdict(verdict verify.Verdict) {
 	v.rec.Verdict = verify.Worst(v.rec.Verdicts)
 }
 
-// awaitAutoconf waits until an address from a router is usable, and judges what has come. It first
-// calls begin in the namespace: what is heard after it, the kernel takes, too.
-func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (verdict verify.Verdict, err error) {
+// awaitAutoconf waits until an address from a router is usable, and judges what has come. It also returns the
+// names that routers advertise. It first calls begin in the namespace: what is heard after it, the kernel
+// takes, too.
+func (v *verification) awaitAutoconf(
+	ctx context.Context, begin func() error,
+) (verdict verify.Verdict, names ipam.Resolver, err error) {
 	facts, before := verify.Facts{
 		Parent: v.parent.Name, Trunk: v.parent.Trunk, Tags: v.rec.Endpoint.Tags, MAC: v.rec.MAC, Asked: verify.Now(),
 	}, v.counters()
@@ -123,19 +126,20 @@ func (v *verification) awaitAutoconf(ctx context.Context, begin func() error) (v
 		}
 		return err
 	}); err != nil {
-		return verdict, err
+		return verdict, names, err
 	}
 	defer routers.Close()
 	a, err := v.listenToRouters(ctx, routers)
 	if err != nil {
-		return verdict, err
+		return verdict, names, err
 	}
 	a.Managed = v.rec.SLAAC.Managed
 	a.Heard, a.Waited = routers.Heard(), verify.Now().Sub(facts.Asked)
-	if facts.Claimants, err = v.askAbout(ctx, &a, routers.Addrs(v.rec.MAC.LinkLocal())); err != nil {
-		return verdict, err
+	if facts.Claimants, err = v.askAbout(ctx, &a, v.expected(routers)); err != nil {
+		return verdict, names, err
 	}
-	return v.judgeAutoconf(ctx, facts, a, before)
+	verdict, err = v.judgeAutoconf(ctx, facts, a, before)
+	return verdict, routers.Resolver(), err
 }
 
 // askAbout asks the router for its MAC, as gateways are asked. If the interface has no address, it asks
@@ -159,6 +163,15 @@ func (v *verification) askAbout(
 	return f.Claimants, err
 }
 
+// expected returns the addresses that the kernel makes from what was heard. Those of the form stable-privacy are
+// not known before: if another station has one, the kernel makes another one (RFC 7217 §6).
+func (v *verification) expected(routers *slaac.Listener) []netip.Addr {
+	if v.def.StablePrivacy() {
+		return nil
+	}
+	return routers.Addrs(v.rec.MAC.LinkLocal())
+}
+
 // maxRemoved is the number of reads after which an address counts as removed.
 const maxRemoved = 3
 
@@ -177,7 +190,7 @@ func (v *verification) listenToRouters(ctx context.Context, routers *slaac.Liste
 			a.Router = routers.Giver()
 		}
 		// The kernel removes an address at once if another station has it (addrconf.c, addrconf_dad_stop).
-		if removed = removed + 1; len(a.Addrs) > 0 || len(routers.Addrs(v.rec.MAC.LinkLocal())) == 0 {
+		if removed = removed + 1; len(a.Addrs) > 0 || len(v.expected(routers)) == 0 {
 			removed = 0
 		}
 		// A router without a default route can answer some seconds before another (RFC 4861 §6.2.6).

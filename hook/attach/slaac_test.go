@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -281,6 +282,94 @@ func TestSLAACSolicited(t *testing.T) {
 	must(t, c.Sysctl("net/ipv6/conf/default/router_solicitations", "0"))
 	w.MustAttach("c1", c, "network=web", "verify=strict")
 	hooklab.Pings(t, c.Namespace, "2001:db8:f::9")
+}
+
+// TestSLAACNames checks that the record and the file for the hook have the name servers and search domains of a
+// router, and that engines get none with a zone.
+func TestSLAACNames(t *testing.T) {
+	w, gw := newSLAAC(t, nil)
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { }; RDNSS fd77::53 fe80::53 { AdvRDNSSLifetime 600; }; " +
+		"RDNSS fd77::54 { AdvRDNSSLifetime 0; }; DNSSL lab.example { AdvDNSSLLifetime 600; };")
+	c := testenv.NewContainer(t)
+	w.MustAttach("c1", c, "network=web", "verify=strict")
+	a := w.Record()
+	const want = "[fd77::53 fe80::53%eth0] [lab.example]"
+	if r := a.Resolver(); fmt.Sprint(r.DNS, r.Search) != want {
+		t.Errorf("the record has %v, want %s", r, want)
+	}
+	if got, err := hook.ReadNames(w.Paths().Names(), a.Netns.Inode); err != nil || len(got) != 1 ||
+		fmt.Sprint(got[0].DNS, got[0].Search) != want {
+		t.Errorf("the hook reads the names %v, %v, want %s", got, err, want)
+	}
+	def := w.Definition("web")
+	if r := a.ResolverFor(def); fmt.Sprint(r.DNS, r.Search) != "[fd77::53] [lab.example]" {
+		t.Errorf("engines get %v", r)
+	}
+	def.DNS = []netip.Addr{netip.MustParseAddr("192.168.50.5")}
+	if r := a.ResolverFor(def); fmt.Sprint(r.DNS, r.Search) != "[192.168.50.5] [lab.example]" {
+		t.Errorf("engines get %v for a network with a name server", r)
+	}
+	w.DetachAndEnd("c1", c)
+	if files, err := os.ReadDir(w.Paths().Names()); err != nil || len(files) > 0 {
+		t.Errorf("files of names are left: %v, %v", files, err)
+	}
+}
+
+// TestSLAACStablePrivacy checks that addresses of this form are other ones in each prefix and for each name, that a
+// container of the same name gets the same ones again, that the kernel makes another one if a station has the
+// first, and that none of them is a lease.
+func TestSLAACStablePrivacy(t *testing.T) {
+	w, gw := newSLAAC(t, func(d *network.Definition) {
+		d.IPv6Mode, d.IPv6Addresses, d.Deadline = network.IPv6Both, network.IPv6StablePrivacy, network.Duration(9*time.Second)
+		d.Subnets = append(d.Subnets, network.Subnet{
+			Subnet: netip.MustParsePrefix("fd77::/64"), Gateway: netip.MustParseAddr("fd77::1"),
+		})
+	})
+	gw.AddAddr("fd78::1/64")
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { }; prefix fd78::/64 { };")
+	addrsOf := func(id string, c *testenv.Container) (all []netip.Addr) {
+		t.Helper()
+		w.MustAttach(id, c, "network=web", "verify=strict")
+		testenv.Eventually(t, "an address of each prefix", func() error {
+			if now := w.now(); len(now.Auto) != 2 || len(now.Changes) > 0 || slices.ContainsFunc(now.Auto,
+				func(a verify.AutoAddr) bool { return a.State != verify.AutoUsable }) {
+				return fmt.Errorf("now %+v", now)
+			}
+			return nil
+		})
+		for _, a := range w.now().Auto {
+			all = append(all, a.Addr.Addr())
+		}
+		slices.SortFunc(all, netip.Addr.Compare)
+		hooklab.Pings(t, c.Namespace, "2001:db8:f::9")
+		return all
+	}
+	addrs := func(id string) []netip.Addr {
+		t.Helper()
+		c := testenv.NewContainer(t)
+		defer w.DetachAndEnd(id, c)
+		return addrsOf(id, c)
+	}
+	end := func(a netip.Addr) string { b := a.As16(); return string(b[8:]) }
+	first := addrs("c1")
+	if end(first[0]) == end(first[1]) || end(first[0])[3:5] == "\xff\xfe" {
+		t.Errorf("the addresses are %v", first)
+	}
+	if again := addrs("c1"); !slices.Equal(again, first) {
+		t.Errorf("a container of the same name had %v, and has %v", first, again)
+	}
+	if other := addrs("c2"); end(other[0]) == end(first[0]) || end(other[1]) == end(first[1]) {
+		t.Errorf("a container of another name has %v, the first %v", other, first)
+	}
+	w.AddClaimant(0, first[0].String()+"/64")
+	if third := addrsOf("c1", testenv.NewContainer(t)); third[0] == first[0] || third[1] != first[1] {
+		t.Errorf("with another station with %s, the container has %v", first[0], third)
+	}
+	before := w.Record()
+	w.LoseDatabase(false)
+	if r := w.Record(); !slices.Equal(r.Addrs, before.Addrs) || len(w.now().Changes) > 0 {
+		t.Errorf("the rebuilt record has %v, changes %v; it had %v", r.Addrs, w.now().Changes, before.Addrs)
+	}
 }
 
 // TestSLAACTwoRouters checks that a start waits for the default router if another one answers first.

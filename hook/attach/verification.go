@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -85,4 +86,33 @@ type hostState struct {
 // isLocal reports whether a MAC is that of the parent or of a link on it.
 func (v *verification) isLocal(state *hostState, mac ether.MAC) bool {
 	return mac == v.parent.MAC || slices.Contains(state.macs, mac)
+}
+
+// counters returns what the trunk has counted for the endpoint, or nil if it is not watched.
+func (v *verification) counters() *verify.Counters {
+	if v.unwatched != "" {
+		return nil
+	}
+	e, err := v.Datapath.Evidence(v.rec.Endpoint)
+	if err != nil {
+		v.unwatched = err.Error()
+		return nil
+	}
+	return &e.Counters
+}
+
+// seenSince returns what the trunk has counted for the endpoint since before, and its evidence; nil if
+// it is not watched.
+func (v *verification) seenSince(before *verify.Counters) (*verify.Counters, *verify.Evidence, error) {
+	if before == nil || v.unwatched != "" {
+		return nil, nil, nil
+	}
+	e, err := v.Datapath.Evidence(v.rec.Endpoint)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read evidence from trunk %q: %w", v.parent.Trunk, err)
+	}
+	return &verify.Counters{
+		OutFrames: e.Counters.OutFrames - before.OutFrames, OutWrong: e.Counters.OutWrong - before.OutWrong,
+		InFrames: e.Counters.InFrames - before.InFrames, InWrong: e.Counters.InWrong - before.InWrong,
+	}, &e, nil
 }

@@ -54,10 +54,11 @@ func resultOf(c *config, def *network.Definition, a hook.Attachment, netns strin
 	for _, s := range def.RoutesFor(a.Addrs) {
 		r.Routes = append(r.Routes, route(s.Dst, s.Via))
 	}
-	for _, server := range def.DNS {
+	names := a.ResolverFor(def)
+	for _, server := range names.DNS {
 		r.DNS.Nameservers = append(r.DNS.Nameservers, server.String())
 	}
-	r.DNS.Search = append(r.DNS.Search, def.DNSSearch...)
+	r.DNS.Search = append(r.DNS.Search, names.Search...)
 	return r, nil
 }
 

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"github.com/lanyard-net/lanyard/hook"
@@ -23,26 +24,62 @@ func (d guarded) Create(ctx context.Context, ns *link.Netns, s Spec) (c Created,
 		return c, err
 	}
 	defer guards.Close()
-	a := &s.Attachment
 	c.Interface, err = d.Host.CreateGuarded(ctx, guards, ns, link.GuardedSpec{
-		MacvlanSpec: s.macvlan(), Tag: guardTag(a.ID), Groups: s.multicastGroups(),
+		MacvlanSpec: s.macvlan(), Tag: guardTag(s.Attachment.ID), Groups: s.multicastGroups(s.addrs()),
 		Admit: func(outside, inside, mtu int) error {
-			c.Guard = &verify.Guard{
-				Outside: outside, Inside: inside, MAC: a.MAC, MTU: mtu,
-				Addrs: s.addrs(), Gateways: a.Gateways, Autoconf: a.IsAutoconf(), Attachment: a.ID,
-			}
+			c.Guard = s.guard(outside, inside, mtu)
 			return d.Guards.Admit(*c.Guard)
 		},
 	})
 	return c, err
 }
 
-// Readdress implements [Driver]: it deletes the links and creates them again.
-func (d guarded) Readdress(ctx context.Context, ns *link.Netns, _ link.Interface, s Spec) (Created, error) {
-	if err := d.Remove(s.Attachment); err != nil {
-		return Created{}, err
+// guard returns the permit of the attachment between two links, given by ifindex. mtu is in bytes.
+func (s *Spec) guard(outside, inside, mtu int) *verify.Guard {
+	a := &s.Attachment
+	return &verify.Guard{
+		Outside: outside, Inside: inside, MAC: a.MAC, MTU: mtu,
+		Addrs: s.addrs(), Gateways: a.Gateways, Autoconf: a.IsAutoconf(), Attachment: a.ID,
 	}
-	return d.Create(ctx, ns, s)
+}
+
+// Readdress implements [Driver]. For another MAC, it deletes the links and creates them again.
+func (d guarded) Readdress(ctx context.Context, ns *link.Netns, i link.Interface, s Spec) (Created, error) {
+	if i.MAC != s.Attachment.MAC {
+		if err := d.Remove(s.Attachment); err != nil {
+			return Created{}, err
+		}
+		return d.Create(ctx, ns, s)
+	}
+	guards, err := d.OpenGuards()
+	if err != nil {
+		return Created{Interface: i}, err
+	}
+	defer guards.Close()
+	return d.readdress(guards, ns, i, s)
+}
+
+// readdress gives the existing links another MTU and another permit. So the interface keeps its link-local
+// address, and the addresses of the other family.
+func (d guarded) readdress(guards, ns *link.Netns, i link.Interface, s Spec) (c Created, err error) {
+	c.Interface = i
+	before := s.Attachment.Guard
+	if mtu := s.Attachment.MTU; mtu != 0 && mtu != i.MTU {
+		if err := errors.Join(guards.SetMTU(before.Outside, mtu), guards.SetMTU(before.Inside, mtu),
+			ns.SetMTU(i.Index, mtu)); err != nil {
+			return c, err
+		}
+		c.MTU = mtu
+	}
+	now := s.guard(before.Outside, before.Inside, c.MTU)
+	err = guards.Do(func() error {
+		return errors.Join(d.Guards.Admit(*now),
+			link.ChangeGroups(guardTag(now.Attachment), s.multicastGroups(before.Addrs), s.multicastGroups(now.Addrs)))
+	})
+	if err == nil {
+		c.Guard = now
+	}
+	return c, err
 }
 
 // Exists implements [Driver]. The container's end exists as long as the service's end does.
@@ -113,15 +150,15 @@ func FindGuards(p *parts.Parts, found []hook.Attachment) error {
 // that they can be deleted when only the intent is known.
 func guardTag(id verify.ID) string { return id.String()[20:] }
 
-// multicastGroups returns the multicast MACs that a guarded container receives: those of all nodes
-// and of its addresses' solicited nodes, which IPv6 neighbour discovery needs. The macvlan does not
+// multicastGroups returns the multicast MACs that a guarded container with these addresses receives: those of
+// all nodes and of its addresses' solicited nodes, which IPv6 neighbour discovery needs. The macvlan does not
 // learn the groups that the container joins itself.
-func (s *Spec) multicastGroups() (macs []ether.MAC) {
+func (s *Spec) multicastGroups(addrs []netip.Addr) (macs []ether.MAC) {
 	if !s.hasIPv6() {
 		return nil
 	}
 	macs = append(macs, ether.MAC{0x33, 0x33, 0, 0, 0, 1})
-	for _, a := range append(s.addrs(), s.Attachment.MAC.LinkLocal()) {
+	for _, a := range append(slices.Clone(addrs), s.Attachment.MAC.LinkLocal()) {
 		if b := a.As16(); a.Is6() {
 			macs = append(macs, ether.MAC{0x33, 0x33, 0xff, b[13], b[14], b[15]})
 		}

@@ -28,6 +28,9 @@ type Addr struct {
 	Tentative, Duplicate bool
 	// Autoconf is set by Addrs only: the kernel configured the address from a router advertisement.
 	Autoconf, Deprecated bool
+	// StablePrivacy is set by Addrs only: the kernel made the address from a secret (RFC 7217). No process
+	// can set the flag.
+	StablePrivacy bool
 }
 
 // addrBusyWait is the maximum wait for an address that an ipvlan in another namespace has.
@@ -104,6 +107,8 @@ func (n *Netns) Addrs(index int) ([]Addr, error) {
 			Autoconf:   isAutoconf(a),
 			Deprecated: a.Flags&unix.IFA_F_DEPRECATED != 0,
 			Preferred:  validFor(a.PreferedLft),
+
+			StablePrivacy: a.Flags&unix.IFA_F_STABLE_PRIVACY != 0,
 		})
 	}
 	return addrs, nil

@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,8 +20,9 @@ import (
 //
 // An address ends with the EUI-64 of the MAC, which is derived and names no hardware: so a container
 // keeps its address for as long as its MAC. With a random part (RFC 8981), other stations could not
-// find it.
-func AcceptRouters(name string, metric int, addresses bool) error {
+// find it. With a secret, it ends with a value of secret and prefix instead (RFC 7217). The link-local
+// address ends with the EUI-64 in both cases.
+func AcceptRouters(name string, metric int, addresses bool, secret *[16]byte) error {
 	autoconf := 0
 	if addresses {
 		autoconf = 1
@@ -35,28 +37,37 @@ func AcceptRouters(name string, metric int, addresses bool) error {
 			return err
 		}
 	}
-	for _, s := range []struct {
-		key   string
-		value int
-	}{
-		{"addr_gen_mode", 0},
-		{"use_tempaddr", 0},
-		{"router_solicitation_delay", 0}, // also that before duplicate address detection, up to a second
-		{"max_addresses", MaxAutoconf},
-		{"autoconf", autoconf},
-		{"accept_ra_pinfo", 1},
+	settings := []setting{{"addr_gen_mode", "0"}}
+	if secret != nil {
+		settings = append(settings,
+			// Other stations may have the address with the MAC of an earlier interface: the kernel announces it after
+			// duplicate address detection (addrconf.c, addrconf_dad_completed).
+			setting{"ndisc_notify", "1"},
+			// It also sets addr_gen_mode, and makes no other link-local address then.
+			setting{"stable_secret", netip.AddrFrom16(*secret).String()})
+	}
+	settings = append(settings, []setting{
+		{"use_tempaddr", "0"},
+		{"router_solicitation_delay", "0"}, // also that before duplicate address detection, up to a second
+		{"max_addresses", strconv.Itoa(MaxAutoconf)},
+		{"autoconf", strconv.Itoa(autoconf)},
+		{"accept_ra_pinfo", "1"},
 		// Any station could lower the MTU to 1280, or divert a prefix from the default route.
-		{"accept_ra_mtu", 0},
-		{"accept_ra_rt_info_max_plen", 0},
-		{"accept_ra_defrtr", min(metric, 1)},
-		{"accept_ra", 2}, // last; 1 would not hold for a container that forwards
-	} {
-		if err := writeSysctl(fmt.Sprintf("ipv6/conf/%s/%s", name, s.key), strconv.Itoa(s.value)); err != nil {
+		{"accept_ra_mtu", "0"},
+		{"accept_ra_rt_info_max_plen", "0"},
+		{"accept_ra_defrtr", strconv.Itoa(min(metric, 1))},
+		{"accept_ra", "2"}, // last; 1 would not hold for a container that forwards
+	}...)
+	for _, s := range settings {
+		if err := writeSysctl(fmt.Sprintf("ipv6/conf/%s/%s", name, s.key), s.value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// setting is a sysctl of an interface.
+type setting struct{ key, value string }
 
 // TakesRouters reports whether an interface takes the routers' default route, in the calling thread's
 // namespace. That holds also while no router gives one.

@@ -20,7 +20,7 @@ func TestAcceptRouters(t *testing.T) {
 	}))
 	for metric, want := range map[int]string{0: "0", RouterMetric: "1", 1: "1"} {
 		must(t, n.Do(func() error {
-			if err := AcceptRouters("eth0", metric, true); err != nil {
+			if err := AcceptRouters("eth0", metric, true, nil); err != nil {
 				return err
 			}
 			if takes, err := TakesRouters("eth0"); err != nil || takes != (metric != 0) {
@@ -36,8 +36,15 @@ func TestAcceptRouters(t *testing.T) {
 			}
 		}
 	}
+	must(t, n.Do(func() error { return AcceptRouters("eth0", 0, true, &[16]byte{0xab}) }))
+	for key, want := range map[string]string{"addr_gen_mode": "2", "ndisc_notify": "1",
+		"stable_secret": "ab00:0000:0000:0000:0000:0000:0000:0000"} {
+		if got := readSysctl(t, n, "ipv6/conf/eth0/"+key); got != want {
+			t.Errorf("with a secret: %s is %s, want %s", key, got, want)
+		}
+	}
 	// As on a kernel without that sysctl.
-	err := n.Do(func() error { return AcceptRouters("eth1", 1, true) })
+	err := n.Do(func() error { return AcceptRouters("eth1", 1, true, nil) })
 	if err == nil || !strings.Contains(err.Error(), "Linux 5.12 or later: omit io.lanyard.default-route") {
 		t.Errorf("without the sysctl: %v", err)
 	}

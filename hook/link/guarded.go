@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -78,7 +79,8 @@ func (h *Host) CreateGuarded(ctx context.Context, guards, container *Netns, spec
 	i = interfaceOf(l)
 	i.ParentIndex = 0 // an ifindex in its peer's namespace has no meaning here
 	if err = guards.Do(func() error {
-		return errors.Join(spec.Admit(outside.Index, inside, i.MTU), joinGroups(outside.Name, spec.Groups))
+		return errors.Join(spec.Admit(outside.Index, inside, i.MTU),
+			changeGroups(unix.SIOCADDMULTI, outside.Name, spec.Groups))
 	}); err != nil {
 		return i, err
 	}
@@ -187,8 +189,21 @@ func (n *Netns) Veths() (found []Interface, err error) {
 	return found, nil
 }
 
-// joinGroups makes a link receive multicast MACs until it is deleted.
-func joinGroups(name string, groups []ether.MAC) error {
+// ChangeGroups makes the macvlan of a guarded attachment receive the multicast MACs now instead of before. It
+// must be called on a thread in the macvlan's namespace.
+func ChangeGroups(tag string, before, now []ether.MAC) error {
+	in := func(list []ether.MAC) func(ether.MAC) bool {
+		return func(g ether.MAC) bool { return slices.Contains(list, g) }
+	}
+	name := outsidePrefix + tag
+	return errors.Join(
+		changeGroups(unix.SIOCADDMULTI, name, slices.DeleteFunc(slices.Clone(now), in(before))),
+		changeGroups(unix.SIOCDELMULTI, name, slices.DeleteFunc(slices.Clone(before), in(now))))
+}
+
+// changeGroups makes a link receive multicast MACs, by SIOCADDMULTI, until it is deleted, or no longer, by
+// SIOCDELMULTI.
+func changeGroups(how uintptr, name string, groups []ether.MAC) error {
 	// The ioctl works on a socket of any family (net/socket.c, sock_do_ioctl).
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -205,9 +220,9 @@ func joinGroups(name string, groups []ether.MAC) error {
 		}
 		copy(request.name[:unix.IFNAMSIZ-1], name)
 		copy(request.mac[:], g[:])
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCADDMULTI, uintptr(unsafe.Pointer(&request)))
-		if errno != 0 && errno != unix.EEXIST {
-			return fmt.Errorf("join multicast group %s: %w", g, errno)
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), how, uintptr(unsafe.Pointer(&request)))
+		if errno != 0 && errno != unix.EEXIST && errno != unix.ENOENT {
+			return fmt.Errorf("receive multicast group %s: %w", g, errno)
 		}
 	}
 	return nil

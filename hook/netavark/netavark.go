@@ -145,8 +145,9 @@ func statusOf(def *network.Definition, a hook.Attachment) status {
 		}
 		i.Subnets = append(i.Subnets, n)
 	}
+	names := a.ResolverFor(def)
 	return status{
-		Search: append([]string{}, def.DNSSearch...), Servers: append([]netip.Addr{}, def.DNS...),
+		Search: append([]string{}, names.Search...), Servers: append([]netip.Addr{}, names.DNS...),
 		Interfaces: map[string]netInterface{a.Interface: i},
 	}
 }

@@ -29,6 +29,19 @@ const (
 
 var ipv6Modes = []string{string(IPv6Leased), string(IPv6SLAAC), string(IPv6Both), string(IPv6DHCP)}
 
+// IPv6Form selects how a container's kernel makes an address from the prefix of a router. Empty: IPv6EUI64.
+type IPv6Form string
+
+const (
+	// IPv6EUI64 ends the address with the EUI-64 of the container's MAC.
+	IPv6EUI64 IPv6Form = "eui64"
+	// IPv6StablePrivacy derives its end from the host's identity, the network, the container's name and the prefix
+	// (RFC 7217): it is another one in each prefix, and the same again for a container of the same name.
+	IPv6StablePrivacy IPv6Form = "stable-privacy"
+)
+
+var ipv6Forms = []string{string(IPv6EUI64), string(IPv6StablePrivacy)}
+
 // LeaseStore selects the store of a network's leases. Empty: this host's database.
 type LeaseStore string
 
@@ -92,6 +105,9 @@ func (d *Definition) validAddressing() error {
 	}
 	if err := d.validIPv6Mode(); err != nil {
 		return fmt.Errorf("ipv6-mode: %w", err)
+	}
+	if err := d.validIPv6Form(); err != nil {
+		return fmt.Errorf("ipv6-addresses: %w", err)
 	}
 	if d.Leases != "" {
 		if err := oneOf(string(d.Leases), leaseStoreValues); err != nil {

@@ -47,12 +47,12 @@ func (d *Definition) cannotGuardParent() string {
 		return "the interfaces have the parent's MAC, which is the host's, too"
 	case d.ShareParent:
 		return "the parent is shared, and the containers of its other networks would lose their connection"
-	case d.IPAM == IPAMNone:
+	case !d.HasLeases():
 		return "the network has no leases to enforce, because ipam is \"none\""
 	case d.IPAM == IPAMDHCP:
-		return "with ipam \"dhcp\", containers send before they have a lease"
-	case d.IPv6Mode == IPv6DHCP:
-		return "with ipv6-mode \"dhcp\", containers send before they have a lease"
+		return "with ipam \"dhcp\", containers send from 0.0.0.0 before they have a lease"
+	case d.StablePrivacy():
+		return "the guard knows addresses from routers by the MAC, and those of ipv6-addresses \"stable-privacy\" have none"
 	}
 	return ""
 }

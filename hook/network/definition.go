@@ -50,6 +50,8 @@ type Definition struct {
 	Subnets []Subnet `json:"subnets,omitempty"`
 	// IPv6Mode is empty for IPv6Leased.
 	IPv6Mode IPv6Mode `json:"ipv6-mode,omitzero"`
+	// IPv6Addresses is empty for IPv6EUI64.
+	IPv6Addresses IPv6Form `json:"ipv6-addresses,omitzero"`
 	// Leases is empty for leases in this host's database.
 	Leases LeaseStore `json:"leases,omitzero"`
 	// OnOutage is empty for OnOutageRefuse; HostSlice is for OnOutageSlice.

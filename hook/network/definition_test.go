@@ -159,13 +159,18 @@ func TestValidate(t *testing.T) {
 		{`ipv6-mode: "dhcp" is not possible with ipvlan, mode l2: the containers have the parent's MAC`, func(d *Definition) {
 			d.IPv6Mode, d.Driver, d.Mode, d.Flag, d.MACFrom = IPv6DHCP, DriverIPvlan, ModeL2, "", ""
 		}},
-		{`ipv6-mode: "dhcp" is not possible for rootless containers, which are guarded: the guard`, func(d *Definition) {
-			d.IPv6Mode, d.Subnets, d.SourceRouting, d.Brokered, d.AllowUsers = IPv6DHCP, d.Subnets[:1], false, "",
-				[]string{"alice"}
+		{`ipv6-addresses: "stable-private" is not one of eui64, stable-privacy; did you mean`,
+			func(d *Definition) { d.IPv6Addresses = "stable-private" }},
+		{`ipv6-addresses: "stable-privacy" is a form of addresses from routers`,
+			func(d *Definition) { d.IPv6Addresses = IPv6StablePrivacy }},
+		{`ipv6-addresses: "stable-privacy" is not possible for rootless containers, which are guarded`, func(d *Definition) {
+			d.IPv6Mode, d.SourceRouting, d.Brokered, d.AllowUsers = IPv6Both, false, "", []string{"alice"}
+			d.IPv6Addresses = IPv6StablePrivacy
 		}},
-		{`guard: cannot be on: with ipv6-mode "dhcp", containers send before they have a lease`, func(d *Definition) {
-			d.IPv6Mode, d.Subnets, d.SourceRouting, d.AllowUsers, d.AllowGroups = IPv6DHCP, d.Subnets[:1], false, nil, nil
-			d.HostAccess, d.HostAddresses, d.Guard, d.ShareParent = false, nil, On, false
+		{`guard: cannot be on: the guard knows addresses from routers by the MAC`, func(d *Definition) {
+			d.IPv6Mode, d.SourceRouting, d.AllowUsers, d.AllowGroups = IPv6Both, false, nil, nil
+			d.IPv6Addresses, d.Guard, d.ShareParent = IPv6StablePrivacy, On, false
+			d.HostAccess, d.HostAddresses = false, nil
 		}},
 		{`ipv6-mode: "both" has no rules for packets`, func(d *Definition) { d.IPv6Mode, d.SourceRouting = IPv6Both, true }},
 		{`host-access: is not possible: with ipv6-mode "both"`, func(d *Definition) {
@@ -183,7 +188,7 @@ func TestValidate(t *testing.T) {
 		{`allocate: ipam "dhcp" leaves the choice`, func(d *Definition) {
 			d.IPAM, d.Subnets, d.Allocate = IPAMDHCP, nil, AllocateStable
 		}},
-		{`guard: cannot be on: with ipam "dhcp", containers send before`, func(d *Definition) {
+		{`guard: cannot be on: with ipam "dhcp", containers send from 0.0.0.0 before`, func(d *Definition) {
 			d.IPAM, d.Allocate, d.MACFrom, d.Subnets, d.Routes, d.SourceRouting, d.Guard = IPAMDHCP, "", "", nil, nil, false, On
 			d.HostAccess, d.HostAddresses, d.ShareParent = false, nil, false
 		}},

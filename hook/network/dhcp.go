@@ -13,6 +13,10 @@ func (d *Definition) FromServers(family int) bool {
 // AsksServers reports whether addresses come from DHCP servers.
 func (d *Definition) AsksServers() bool { return d.FromServers(4) || d.FromServers(6) }
 
+// HasLeases reports whether containers have addresses that a guard can enforce: Lanyard's or those of DHCP
+// servers.
+func (d *Definition) HasLeases() bool { return d.IPAM != IPAMNone || d.FromServers(6) }
+
 // validDHCP checks the fields of a network with addresses from DHCP servers.
 func (d *Definition) validDHCP() error {
 	switch {

@@ -89,6 +89,8 @@ func TestSchemaWords(t *testing.T) {
 		"on-outage": onOutageValues,
 		"ipv6-mode": ipv6Modes,
 		"brokered":  brokeredValues,
+
+		"ipv6-addresses": ipv6Forms,
 	}
 	for field, p := range schemaDefs(t)["definition"].Properties {
 		if !slices.Equal(p.Enum, code[field]) {

@@ -63,7 +63,7 @@ func GiveResolvConf(networks, leased string, s *specs.State) error {
 	return nil
 }
 
-// namesHere returns the names that DHCP servers have given to the interfaces of this process's network
+// namesHere returns the names that DHCP servers and routers have given to the interfaces of this process's network
 // namespace, which is the container's.
 func namesHere(leased string) ([]hook.Names, error) {
 	var st unix.Stat_t
@@ -74,14 +74,14 @@ func namesHere(leased string) ([]hook.Names, error) {
 }
 
 // NamesServers reports whether a network of the container has name servers or search domains, or may
-// get them from a DHCP server.
+// get them from a DHCP server or a router.
 func NamesServers(networks string, s *specs.State) (bool, error) {
 	wants, _, err := decodeWants(s)
 	if err != nil {
 		return false, err
 	}
 	for _, w := range wants {
-		if def, err := network.Load(networks, w.Network); err == nil && def.AsksServers() {
+		if def, err := network.Load(networks, w.Network); err == nil && def.LearnsNames() {
 			return true, nil
 		}
 	}
@@ -90,7 +90,7 @@ func NamesServers(networks string, s *specs.State) (bool, error) {
 }
 
 // resolvText returns the text of resolv.conf, or "" if no network has name servers or search
-// domains. Those of a definition come before those that a DHCP server has given.
+// domains. Those of a definition come before those that the LAN has given.
 func resolvText(networks string, leased []hook.Names, wants []hook.Want) (string, error) {
 	var servers, search, names []string
 	for _, w := range wants {
@@ -99,22 +99,11 @@ func resolvText(networks string, leased []hook.Names, wants []hook.Want) (string
 			return "", err
 		}
 		names = append(names, def.Name)
-		dns, domains := def.DNS, def.DNSSearch
-		for _, n := range leased {
-			if n.Network != def.Name || !def.AsksServers() {
-				continue
-			}
-			if len(def.DNS) == 0 {
-				dns = append(dns, n.DNS...)
-			}
-			if len(def.DNSSearch) == 0 {
-				domains = append(domains, n.Search...)
-			}
-		}
-		for _, a := range dns {
+		r := hook.ResolverOf(def, leased...)
+		for _, a := range r.DNS {
 			servers = append(servers, "nameserver "+a.String()+"\n")
 		}
-		search = append(search, domains...)
+		search = append(search, r.Search...)
 	}
 	if len(servers)+len(search) == 0 {
 		return "", nil

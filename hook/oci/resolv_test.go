@@ -14,6 +14,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/dhcp"
 	"github.com/lanyard-net/lanyard/testenv"
 )
@@ -81,8 +82,8 @@ func (w *resolvLab) read(prepare ...func() error) (text string, err error) {
 	return text, err
 }
 
-// TestResolvConfLeased checks that the names of a DHCP server reach a container of its namespace, where
-// the definition has none.
+// TestResolvConfLeased checks that the names of a DHCP server and of a router reach a container of its
+// namespace, where the definition has none.
 func TestResolvConfLeased(t *testing.T) {
 	w := newResolvLab(t)
 	w.leased = filepath.Join(w.dir, "names")
@@ -90,7 +91,9 @@ func TestResolvConfLeased(t *testing.T) {
 		var st unix.Stat_t
 		must(t, unix.Stat("/proc/self/ns/net", &st))
 		a := hook.Attachment{Network: "web", Netns: hook.Netns{Inode: st.Ino}, DHCP: &dhcp.Lease{
-			DNS: []netip.Addr{netip.MustParseAddr("192.168.50.5")}, Search: []string{"leased.example"},
+			Resolver: ipam.Resolver{
+				DNS: []netip.Addr{netip.MustParseAddr("192.168.50.5")}, Search: []string{"leased.example"},
+			},
 		}}
 		edit(&a)
 		must(t, a.WriteNames(w.leased))
@@ -109,6 +112,9 @@ func TestResolvConfLeased(t *testing.T) {
 		{"another network", func(a *hook.Attachment) { a.Network, a.ID[0] = "db", 1 },
 			"# lanyard: web\nsearch lab.example\n"},
 		{"its own", func(*hook.Attachment) {}, "# lanyard: web\nsearch lab.example\nnameserver 192.168.50.5\n"},
+		{"also a router's", func(a *hook.Attachment) {
+			a.SLAAC = &hook.SLAAC{Resolver: ipam.Resolver{DNS: []netip.Addr{netip.MustParseAddr("fe80::53%eth0")}}}
+		}, "# lanyard: web\nsearch lab.example\nnameserver 192.168.50.5\nnameserver fe80::53%eth0\n"},
 		{"no names any more", func(a *hook.Attachment) { a.DHCP.DNS, a.DHCP.Search = nil, nil },
 			"# lanyard: web\nsearch lab.example\n"},
 	} {

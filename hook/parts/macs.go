@@ -44,3 +44,12 @@ func (p *Parts) DerivedMAC(network, name string) (ether.MAC, error) {
 	}
 	return ipam.DerivedMAC(id[:], network, name), nil
 }
+
+// DerivedSecret derives the secret of addresses (RFC 7217) in the same way.
+func (p *Parts) DerivedSecret(network, name string) (secret [16]byte, err error) {
+	id, err := p.HostID()
+	if err != nil {
+		return secret, err
+	}
+	return ipam.DerivedSecret(id[:], network, name), nil
+}

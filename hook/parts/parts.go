@@ -36,8 +36,8 @@ type Parts struct {
 
 	// Names is the directory of hook.Attachment.WriteNames.
 	Names string
-	// Renewing reports whether the service runs, which renews the leases of DHCP servers.
-	Renewing func() bool
+	// ServiceRenews reports whether the service runs, which renews the leases of DHCP servers.
+	ServiceRenews func() bool
 
 	// Detached is called with each attachment that a call of Detach has removed; nil: not.
 	Detached func(*hook.Attachment)

@@ -190,7 +190,7 @@ func (s networkParent) carries(e verify.Endpoint) bool {
 // possible returns those of an interface's addresses that can be the network's. Lanyard sets a lifetime
 // for the addresses of DHCP servers only. One without a lifetime can be a lease that does not end, if it
 // is in no subnet of another network on the parent. If a network there has SLAAC, those that the kernel
-// has made from the interface's MAC are no leases, whatever subnet they are in.
+// has made from the interface's MAC or from a secret are no leases, whatever subnet they are in.
 func (s networkParent) possible(addrs []link.Addr, mac ether.MAC, all []networkParent) (some []link.Addr) {
 	slaac := slices.ContainsFunc(all, func(o networkParent) bool {
 		return o.parent.Index == s.parent.Index && o.def.SLAAC()
@@ -351,11 +351,11 @@ func setAddrs(a *hook.Attachment, def *network.Definition, addrs []link.Addr) {
 	}
 }
 
-// isFromRouter reports whether the kernel has made an address from the prefix of a router and the MAC: it
-// is no lease. A container's root can set the flag of its leased address, too, but not its end.
+// isFromRouter reports whether the kernel has made an address from the prefix of a router, and the MAC or a secret:
+// it is no lease. A container's root can set the flag of its leased address, too, but not its end.
 func isFromRouter(has link.Addr, mac ether.MAC) bool {
 	a, own := has.Prefix.Addr().As16(), mac.LinkLocal().As16()
-	return has.Autoconf && has.Prefix.Addr().Is6() && bytes.Equal(a[8:], own[8:])
+	return has.Autoconf && has.Prefix.Addr().Is6() && (has.StablePrivacy || bytes.Equal(a[8:], own[8:]))
 }
 
 // setLease sets the address that a DHCP server has leased. The server is unknown: the service asks all of

@@ -79,7 +79,7 @@ func Open(p Paths) (*Lanyard, error) {
 			GuardNetns: p.Guards,
 
 			Names:    p.Names(),
-			Renewing: func() bool { return listens(p.Socket) },
+			ServiceRenews: func() bool { return listens(p.Socket) },
 
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		}),

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/ipam/boottime"
 )
 
@@ -36,12 +37,11 @@ type Lease struct {
 	// ServerID is its server identifier; DHCPv6 only.
 	ServerID DUID `json:"server_duid,omitempty"`
 	// ServerMAC is the source of the server's frames: the server, or the router or relay before it.
-	ServerMAC ether.MAC    `json:"server_mac"`
-	Gateway   netip.Addr   `json:"gateway,omitzero"` // not set if the server names none
-	Routes    []Route      `json:"routes,omitempty"` // without the default route
-	MTU       int          `json:"mtu,omitzero"`     // in bytes; 0 if the server names none
-	DNS       []netip.Addr `json:"dns,omitempty"`
-	Search    []string     `json:"dns_search,omitempty"`
+	ServerMAC ether.MAC  `json:"server_mac"`
+	Gateway   netip.Addr `json:"gateway,omitzero"` // not set if the server names none
+	Routes    []Route    `json:"routes,omitempty"` // without the default route
+	MTU       int        `json:"mtu,omitzero"`     // in bytes; 0 if the server names none
+	ipam.Resolver
 
 	// Renew and Rebind are the times from which the client asks the server, and any server, to extend
 	// the lease (T1 and T2). All three are zero if the lease does not end.

@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -19,11 +18,9 @@ import (
 const (
 	// minTime is the shortest lease. It must be renewed at half of it, and a server that is busy must
 	// not cost the container its address.
-	minTime    = 10 * time.Second
-	minMTU     = 68 // RFC 791 §3.2
-	maxRoutes  = 64
-	maxServers = 3 // resolv.conf(5) has no more
-	maxSearch  = 6
+	minTime   = 10 * time.Second
+	minMTU    = 68 // RFC 791 §3.2
+	maxRoutes = 64
 )
 
 // classlessMicrosoft is the code under which some servers send option 121.
@@ -206,8 +203,8 @@ func (l *Lease) readMTU(m *dhcpv4.DHCPv4) error {
 // container works without.
 func (l *Lease) readNames(m *dhcpv4.DHCPv4) {
 	for _, ip := range dhcpv4.GetIPs(dhcpv4.OptionDomainNameServer, m.Options) {
-		if a, ok := netip.AddrFromSlice(ip.To4()); ok && isHost(a) && len(l.DNS) < maxServers {
-			l.DNS = append(l.DNS, a)
+		if a, ok := netip.AddrFromSlice(ip.To4()); ok && isHost(a) {
+			l.AddServer(a)
 		}
 	}
 	domains := []string{string(m.Options.Get(dhcpv4.OptionDomainName))}
@@ -217,16 +214,8 @@ func (l *Lease) readNames(m *dhcpv4.DHCPv4) {
 		}
 	}
 	for _, d := range domains {
-		if d = strings.TrimRight(d, ".\x00"); isDomain(d) && len(l.Search) < maxSearch {
-			l.Search = append(l.Search, d)
-		}
+		l.AddDomain(d)
 	}
-}
-
-// isDomain reports whether a name consists of the characters of host names.
-func isDomain(name string) bool {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-._"
-	return name != "" && len(name) < 254 && strings.Trim(strings.ToLower(name), letters) == ""
 }
 
 // readTimes reads the lease time, T1 and T2. If T1 and T2 are missing or do not fit the lease time,

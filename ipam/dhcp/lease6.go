@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -101,8 +100,8 @@ func chooseAddr(all []*dhcpv6.OptIAAddress, old netip.Addr) (*dhcpv6.OptIAAddres
 // readNames6 reads name servers and search domains. It leaves out what cannot be in resolv.conf.
 func (l *Lease) readNames6(m *dhcpv6.Message) {
 	for _, ip := range m.Options.DNS() {
-		if a, ok := netip.AddrFromSlice(ip); ok && len(ip) == net.IPv6len && isHost6(a) && len(l.DNS) < maxServers {
-			l.DNS = append(l.DNS, a)
+		if a, ok := netip.AddrFromSlice(ip); ok && len(ip) == net.IPv6len && isHost6(a) {
+			l.AddServer(a)
 		}
 	}
 	labels := m.Options.DomainSearchList()
@@ -110,9 +109,7 @@ func (l *Lease) readNames6(m *dhcpv6.Message) {
 		return
 	}
 	for _, d := range labels.Labels {
-		if d = strings.TrimRight(d, "."); isDomain(d) && len(l.Search) < maxSearch {
-			l.Search = append(l.Search, d)
-		}
+		l.AddDomain(d)
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package slaac hears router advertisements (RFC 4861 §6.2), and says why a host gets no address from
 // them (RFC 4862 §5.5.3). The kernel of the container configures the addresses: this package is there
-// for the words of a verdict.
+// for the words of a verdict, and for name servers (RFC 8106).
 package slaac
 
 import (
@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lanyard-net/lanyard/hook/ether"
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
@@ -35,6 +36,7 @@ type Listener struct {
 	buf     []byte
 	routers []router
 	more    int // advertisements of further routers
+	name    string
 }
 
 // router is the last advertisement of a router.
@@ -46,6 +48,7 @@ type router struct {
 	onLink   []netip.Prefix // those with hosts on the link
 	managed  bool
 	more     int // further prefixes
+	resolver ipam.Resolver
 }
 
 // Listen opens a listener on the interface with that ifindex and name, in the network namespace of the
@@ -61,7 +64,7 @@ func Listen(index int, name string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen to routers on %q: %w", name, err)
 	}
-	return &Listener{conn: c, buf: make([]byte, 1<<16)}, nil
+	return &Listener{conn: c, buf: make([]byte, 1<<16), name: name}, nil
 }
 
 // filter returns the program of a packet socket for IPv6 that receives the advertisements that the kernel
@@ -132,6 +135,7 @@ func (l *Listener) keep(ra ndp.Router, options []wire.Option) {
 	for _, o := range options {
 		p, is := o.(*wire.PrefixInformation)
 		if !is {
+			l.keepNames(&r.resolver, o)
 			continue
 		}
 		if on := netip.PrefixFrom(p.Prefix, int(p.PrefixLength)); isOnLink(p) && len(r.onLink) < maxOnLink {
@@ -158,6 +162,37 @@ func (l *Listener) keep(ra ndp.Router, options []wire.Option) {
 		return
 	}
 	l.routers = append(l.routers, r)
+}
+
+// keepNames keeps the name servers or search domains of an option (RFC 8106). A lifetime of 0 ends their use.
+// A link-local address is used on the interface only.
+func (l *Listener) keepNames(r *ipam.Resolver, o wire.Option) {
+	switch o := o.(type) {
+	case *wire.RecursiveDNSServer:
+		for _, a := range o.Servers {
+			switch {
+			case o.Lifetime == 0 || !a.Is6() || a.Is4In6():
+			case a.IsLinkLocalUnicast():
+				r.AddServer(a.WithZone(l.name))
+			case a.IsGlobalUnicast():
+				r.AddServer(a)
+			}
+		}
+	case *wire.DNSSearchList:
+		for _, d := range o.DomainNames {
+			if o.Lifetime > 0 {
+				r.AddDomain(d)
+			}
+		}
+	}
+}
+
+// Resolver returns the name servers and search domains that routers advertise.
+func (l *Listener) Resolver() (all ipam.Resolver) {
+	for _, r := range l.routers {
+		all.Add(r.resolver)
+	}
+	return all
 }
 
 // unusable returns why the kernel configures no address from a prefix, "" if it does (addrconf.c,

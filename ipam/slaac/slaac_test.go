@@ -9,6 +9,7 @@ import (
 
 	wire "github.com/mdlayher/ndp"
 
+	"github.com/lanyard-net/lanyard/ipam"
 	"github.com/lanyard-net/lanyard/verify/ndp"
 )
 
@@ -75,6 +76,34 @@ func TestOnLink(t *testing.T) {
 	}
 }
 
+// TestResolver checks which name servers and search domains are kept of advertisements.
+func TestResolver(t *testing.T) {
+	servers := func(lifetime time.Duration, addrs ...string) wire.Option {
+		o := &wire.RecursiveDNSServer{Lifetime: lifetime}
+		for _, a := range addrs {
+			o.Servers = append(o.Servers, netip.MustParseAddr(a))
+		}
+		return o
+	}
+	domains := func(lifetime time.Duration, names ...string) wire.Option {
+		return &wire.DNSSearchList{Lifetime: lifetime, DomainNames: names}
+	}
+	l := &Listener{name: "eth0"}
+	first := ndp.Router{From: netip.MustParseAddr("fe80::1")}
+	l.keep(first, []wire.Option{servers(time.Hour, "fd77::99"), domains(time.Hour, "old.example")})
+	l.keep(first, []wire.Option{
+		servers(0, "fd77::51"), servers(time.Hour, "::", "ff02::1", "::1", "::ffff:192.0.2.1", "fd77::53", "fe80::53"),
+		domains(0, "gone.example"), domains(time.Hour, "lab.example", "a b", "x\nnameserver", "", "münchen.example"),
+	})
+	l.keep(ndp.Router{From: netip.MustParseAddr("fe80::2")}, []wire.Option{
+		servers(time.Hour, "fd77::53", "fd77::54", "fd77::55"), domains(time.Hour, "lab.example", "2.example"),
+	})
+	const want = "[fd77::53 fe80::53%eth0 fd77::54] [lab.example 2.example]"
+	if r := l.Resolver(); fmt.Sprint(r.DNS, r.Search) != want {
+		t.Errorf("got %v %v, want %s", r.DNS, r.Search, want)
+	}
+}
+
 // TestFlood checks that what is kept of a thousand routers with a thousand prefixes is short, and that
 // the last advertisement of a router counts.
 func TestFlood(t *testing.T) {
@@ -101,10 +130,13 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// FuzzKeep checks that what is said of any advertisement is one short line.
+// FuzzKeep checks that what is said of any advertisement is one short line, and that its names fit into a
+// resolv.conf.
 func FuzzKeep(f *testing.F) {
 	for _, options := range [][]wire.Option{
 		nil, {&wire.PrefixInformation{PrefixLength: 64, Prefix: netip.MustParseAddr("fd77::")}},
+		{&wire.RecursiveDNSServer{Lifetime: time.Hour, Servers: []netip.Addr{netip.MustParseAddr("fe80::53")}}},
+		{&wire.DNSSearchList{Lifetime: time.Hour, DomainNames: []string{"lab.example", "xn--mnchen-3ya.example"}}},
 	} {
 		b, err := wire.MarshalMessage(&wire.RouterAdvertisement{RouterLifetime: time.Hour, Options: options})
 		if err != nil {
@@ -123,6 +155,11 @@ func FuzzKeep(f *testing.F) {
 		got, addrs := l.Heard(), l.Addrs(netip.IPv6Loopback())
 		if got == "" || len(got) > 500 || strings.Contains(got, "\n") || len(addrs) > maxPrefixes {
 			t.Errorf("%x gives %q", message, got)
+		}
+		r := l.Resolver()
+		if strings.ContainsAny(strings.Join(r.Search, ""), " \n\t#;") || len(r.DNS) > ipam.MaxServers ||
+			len(r.Search) > ipam.MaxSearch {
+			t.Errorf("%x gives %q", message, r)
 		}
 	})
 }

@@ -195,7 +195,7 @@ func (b *bench) admin(c cell, f func(ctx context.Context, l *wiring.Lanyard) err
 		if err != nil {
 			return err
 		}
-		l.Renewing = func() bool { return true } // no cell lasts until T1
+		l.ServiceRenews = func() bool { return true } // no cell lasts until T1
 		if c.legacy {
 			l.Datapath = bpf.New(bpf.Options{Root: b.paths.BPF, Legacy: true})
 		}

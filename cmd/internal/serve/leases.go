@@ -23,7 +23,7 @@ func keepLeases(ctx context.Context, l *wiring.Lanyard, o Options) {
 		store, err := openShared(l, o)
 		if err == nil && store != nil {
 			store.Keep(ctx, o.Log, func(ctx context.Context, in ipam.Shared) error {
-				return l.Renew(ctx, network.LeasesEtcd, in)
+				return l.RenewShared(ctx, network.LeasesEtcd, in)
 			})
 			return
 		}

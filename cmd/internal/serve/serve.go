@@ -43,7 +43,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer l.Close()
-	l.Log, l.Renewing = o.Log, func() bool { return true }
+	l.Log, l.ServiceRenews = o.Log, func() bool { return true }
 	l.Detached = func(a *hook.Attachment) {
 		o.Log.With(a.LogAttrs()...).Info("detached", "addresses", a.Addrs, "mac", a.MAC, "uid", a.Owner)
 	}

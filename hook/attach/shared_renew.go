@@ -19,11 +19,11 @@ import (
 // used is unknown.
 const orphanQuarantine = 30 * time.Second
 
-// Renew makes a store that hosts share agree with the records. It releases what no record and no
+// RenewShared makes a store that hosts share agree with the records. It releases what no record and no
 // queued release names, as after the loss of the database, and claims what the attachments have. An
 // attachment with an address that another host has got is marked as such, until it holds it again.
-// Renew returns the first error of the store.
-func (l *Local) Renew(ctx context.Context, kind network.LeaseStore, in ipam.Shared) error {
+// RenewShared returns the first error of the store.
+func (l *Local) RenewShared(ctx context.Context, kind network.LeaseStore, in ipam.Shared) error {
 	// Before the records: every lease that is seen here was on record before it was claimed.
 	mine, err := in.Mine(ctx)
 	if err != nil {
