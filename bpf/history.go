@@ -114,8 +114,9 @@ func (m *maps) firstEnd(mac ether.MAC, before wireEnds, now uint64) (uint64, err
 	return first, nil
 }
 
-// Ended returns when the watch of e.MAC last ended on a trunk other than e's, 0 if that is unknown.
-func (d *Datapath) Ended(e verify.Endpoint) (last verify.Instant, err error) {
+// Ended returns when the watch of a MAC last ended on any trunk but that with the ifindex except, 0 if
+// that is unknown.
+func (d *Datapath) Ended(mac ether.MAC, except int) (last verify.Instant, err error) {
 	trunks, err := d.Trunks()
 	if err != nil {
 		return 0, err
@@ -123,17 +124,17 @@ func (d *Datapath) Ended(e verify.Endpoint) (last verify.Instant, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, trunk := range trunks {
-		if trunk == e.Trunk {
+		if trunk == except {
 			continue
 		}
 		t, err := d.open(trunk)
 		if err != nil {
-			return 0, fmt.Errorf("look for %s on trunk %s: %w", e.MAC, nameOf(trunk), err)
+			return 0, fmt.Errorf("look for %s on trunk %s: %w", mac, nameOf(trunk), err)
 		}
 		if t == nil {
 			continue // released in the meantime
 		}
-		at, err := t.ended(e.MAC)
+		at, err := t.ended(mac)
 		if err != nil {
 			return 0, err
 		}

@@ -187,9 +187,9 @@ type Datapath interface {
 	Ahead(trunk int) (Ahead, error)
 	// Trunks returns the trunks that are watched.
 	Trunks() ([]int, error)
-	// Ended returns when the watch of e.MAC last ended on a trunk other than e's, 0 if that is
-	// unknown.
-	Ended(e Endpoint) (Instant, error)
+	// Ended returns when the watch of a MAC last ended on any trunk but that with the ifindex except,
+	// 0 if that is unknown.
+	Ended(mac ether.MAC, except int) (Instant, error)
 	// MarkInUse says that e uses its addresses from now on. Before, a claim of another station is
 	// not an event, but a reason to choose another address.
 	MarkInUse(e Endpoint) error

@@ -200,6 +200,9 @@ func TestDocker(t *testing.T) {
 	d.attached("start", "one")
 	d.must("docker", "restart", "--time", "0", "one")
 	d.attached("restart", "one")
+	d.keeps("docker", [][2]string{{"rename one w1", "w1"}})
+	d.keeps("docker", d.changes())
+	d.keeps("docker", [][2]string{{"rename w2 one", "one"}})
 
 	// live-restore: the container outlives the daemon, and the next one ends it.
 	pid := d.w.Record().Containers[0].Process

@@ -125,7 +125,9 @@ func testSetup(t *testing.T, w *world) {
 	w.define(w.Trunk)
 	n := testenv.NewNamespace(t, "container")
 	path, _ := n.PinAt(t)
-	in := executed("c1", object{"static_ips": []string{"192.168.50.9"}, "static_mac": "02:00:00:00:00:09"}, nil)
+	// The address twice, as "podman network reload" has it after a restore.
+	in := executed("c1", object{"static_ips": []string{"192.168.50.9", "192.168.50.9"}, "static_mac": "02:00:00:00:00:09"},
+		nil)
 	out, err := w.plugin(in, "setup", path)
 	must(t, err)
 	want := object{

@@ -168,3 +168,41 @@ func TestPodmanNetwork(t *testing.T) {
 	p.must("rm", "--force", "--time", "0", "four")
 	p.must("network", "rm", "web50")
 }
+
+// TestPodmanNetworkKept checks that the commands of podman that change a running container leave it on the
+// plugin's network, and that a restored container is there again.
+func TestPodmanNetworkKept(t *testing.T) {
+	testenv.InSuite(t, "trixie", "forky")
+	testenv.ByName(t)
+	p := newPodman(t)
+	p.AddGateway(50, "192.168.50.1/24")
+	p.define("eth9.50")
+	p.must("network", "create", "-d", "lanyard", "-o", "network=web", "web50")
+	// CRIU ends a system call that waits.
+	p.must("--runtime", "runc", "run", "--detach", "--name", "one", "--cap-add", "NET_RAW", "--network",
+		"web50:ip=192.168.50.9", "--rootfs", p.dir+"/rootfs", "sh", "-c", "while :; do sleep 1; done")
+	p.must("container", "checkpoint", "one")
+	p.wantNone("checkpoint")
+	p.must("container", "restore", "one")
+	first := p.attached("restore", "one")
+	if got := fmt.Sprint(first.Addrs); got != "[192.168.50.9/24]" {
+		t.Errorf("after the restore, the addresses are %s", got)
+	}
+	for _, line := range []string{
+		"pause one", "unpause one", "rename one two", "rename two one", "system renumber",
+	} {
+		p.must(strings.Fields(line)...)
+		if recs := p.Records(); len(recs) != 1 || recs[0].ID != first.ID {
+			t.Errorf("%s: the records are %+v", line, recs)
+		}
+	}
+	p.must("network", "reload", "one")
+	if now := p.attached("network reload", "one"); now.Addrs[0] != first.Addrs[0] {
+		t.Errorf("after network reload, the addresses are %v", now.Addrs)
+	}
+	p.must("system", "migrate") // stops it
+	p.must("start", "one")
+	p.attached("start", "one")
+	p.must("rm", "--force", "--time", "0", "one")
+	p.wantNone("rm")
+}

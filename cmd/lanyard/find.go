@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
 	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook"
 )
@@ -40,6 +42,26 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 		return withID(recs, candidates[0]), nil
 	}
 	return nil, fmt.Errorf("id %q is ambiguous: it matches %s: give more characters", id, quoteSome(candidates))
+}
+
+// idOf returns the word by which find finds attachments: id itself, or the id of the container with that
+// name. No runtime tells a hook that name, so idOf asks the caller's podman and Docker, unless id is the
+// whole of an id or what "lanyard ps" lists of one. A name is more than the beginning of another
+// container's id: "db" is both. The error is that of find if they do not know the name.
+func idOf(ctx context.Context, recs []hook.Attachment, id string) (string, error) {
+	_, err := find(recs, id)
+	if err == nil && (len(id) >= overview.ShownID || len(withID(recs, id)) > 0) {
+		return id, nil
+	}
+	named := engines.ContainerID(ctx, id)
+	switch {
+	case named == "" || err == nil && strings.HasPrefix(named, id):
+		return id, err
+	case len(withID(recs, named)) == 0:
+		return "", fmt.Errorf("container %q (%s) is not attached: \"lanyard why %[1]s\" and \"lanyard hooks status\" "+
+			"say more", id, abbreviate(named, false))
+	}
+	return named, nil
 }
 
 // withID returns the attachments that have exactly this id. The plugins for CNI and netavark write

@@ -16,8 +16,9 @@ func (e env) inspect() *cli.Command {
 		Name:      "inspect",
 		Usage:     "show everything known about a container's interfaces, as JSON",
 		UsageText: "lanyard inspect [OPTIONS] ID",
-		Description: `ID is the id of a container or of an attachment, or a prefix of one; or NAMESPACE/NAME
-of a Kubernetes pod.
+		Description: `ID is the id of a container or of an attachment, or a prefix of one; NAMESPACE/NAME
+of a Kubernetes pod; or the name of a container of root's podman or of Docker, which are asked
+for it if it is no id.
 
 Examples:
   lanyard inspect 3f2a9c
@@ -71,7 +72,11 @@ func (e env) runInspect(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := find(recs, c.Args().First())
+	id, err := idOf(c.Context, recs, c.Args().First())
+	if err != nil {
+		return err
+	}
+	found, err := find(recs, id)
 	if err != nil {
 		return err
 	}

@@ -23,12 +23,14 @@ func (e env) verify() *cli.Command {
 		Name:      "verify",
 		Usage:     "probe the gateways again, now, and print verdicts",
 		UsageText: "lanyard verify [OPTIONS] ID|NETWORK\n       lanyard verify [OPTIONS] --all",
-		Description: `ID is the id of a container or of an attachment, or a prefix of one; or NAMESPACE/NAME
-of a Kubernetes pod. NETWORK means all attachments of a network. A name that is both means
-the network.
+		Description: `ID is the id of a container or of an attachment, or a prefix of one; NAMESPACE/NAME
+of a Kubernetes pod; or the name of a container of root's podman or of Docker, which are asked
+for it if it is no id. NETWORK means all attachments of a network. A name that is both means the
+network.
 
 Examples:
   lanyard verify web50
+  lanyard verify my-container
   lanyard verify 3f2a9c || echo "the container is off the LAN"
   lanyard verify --all --format json    a monitoring check
   lanyard verify --mtu web50
@@ -127,10 +129,14 @@ func verifyTargets(ctx context.Context, l *wiring.Lanyard, word string, everythi
 	case network.ValidName(word) == nil && !errors.Is(err, network.ErrNotExist):
 		return nil, err // its file is broken
 	}
-	found, err := find(recs, word)
+	id, err := idOf(ctx, recs, word)
 	if errors.Is(err, errNoAttachment) {
 		err = fmt.Errorf("no container, attachment or network %q: \"lanyard ps\" and \"lanyard network ls\" list them", word)
 	}
+	if err != nil {
+		return nil, err
+	}
+	found, err := find(recs, id)
 	if err != nil {
 		return nil, err
 	}

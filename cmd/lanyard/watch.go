@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/admin"
+	"github.com/lanyard-net/lanyard/hook/network"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/verify"
 )
@@ -88,10 +90,14 @@ func (e env) runWatch(c *cli.Context) error {
 		return err
 	}
 	defer l.Close()
-	if c.Bool("rates") {
-		return e.watchRates(c, l)
+	filter, err := watched(c.Context, l, c.Args().First())
+	if err != nil {
+		return err
 	}
-	w := watcher{Lanyard: l, out: e.stdout, format: format, filter: c.Args().First(), seen: map[int]map[string]uint64{},
+	if c.Bool("rates") {
+		return e.watchRates(c, l, filter)
+	}
+	w := watcher{Lanyard: l, out: e.stdout, format: format, filter: filter, seen: map[int]map[string]uint64{},
 		rateFrames: map[string]uint64{}}
 	if c.IsSet("since") {
 		w.since = time.Now().Add(-c.Duration("since"))
@@ -119,6 +125,26 @@ func (e env) runWatch(c *cli.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// watched returns the word that a watch looks up at each look: for the name of a container its id, because
+// its engine is asked once.
+func watched(ctx context.Context, l *wiring.Lanyard, word string) (string, error) {
+	if word == "" {
+		return "", nil
+	}
+	if _, err := network.Load(l.Networks, word); err == nil {
+		return word, nil
+	}
+	recs, err := l.Attachments(ctx)
+	if err != nil {
+		return "", err
+	}
+	id, err := idOf(ctx, recs, word)
+	if errors.Is(err, errNoAttachment) {
+		return word, nil // verifyTargets says what is wrong
+	}
+	return id, err
 }
 
 // A watcher prints the events that it has not printed before.

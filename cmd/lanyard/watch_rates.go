@@ -20,10 +20,10 @@ import (
 // clearScreen moves the cursor to the top and erases what is below it (ECMA-48, CUP and ED).
 const clearScreen = "\x1b[H\x1b[J"
 
-// watchRates prints the rates of VLANs and containers once a second. On a terminal, each table replaces
-// the one before.
-func (e env) watchRates(c *cli.Context, l *wiring.Lanyard) error {
-	before, err := e.rateReading(c, l)
+// watchRates prints the rates of VLANs and containers once a second, of all or of what filter names. On a
+// terminal, each table replaces the one before.
+func (e env) watchRates(c *cli.Context, l *wiring.Lanyard, filter string) error {
+	before, err := e.rateReading(c, l, filter)
 	for lines := screenLines(e.stdout); err == nil; {
 		select {
 		case <-c.Done():
@@ -31,7 +31,7 @@ func (e env) watchRates(c *cli.Context, l *wiring.Lanyard) error {
 		case <-time.After(rateInterval):
 		}
 		var now overview.Reading
-		if now, err = e.rateReading(c, l); err != nil {
+		if now, err = e.rateReading(c, l, filter); err != nil {
 			break
 		}
 		rates := overview.RatesOf(before.Rows, now.Rows, now.At.Sub(before.At))
@@ -46,9 +46,9 @@ func (e env) watchRates(c *cli.Context, l *wiring.Lanyard) error {
 	return err
 }
 
-// rateReading reads the attachments that the command line names.
-func (e env) rateReading(c *cli.Context, l *wiring.Lanyard) (r overview.Reading, err error) {
-	targets, err := verifyTargets(c.Context, l, c.Args().First(), c.NArg() == 0)
+// rateReading reads the attachments that filter names.
+func (e env) rateReading(c *cli.Context, l *wiring.Lanyard, filter string) (r overview.Reading, err error) {
+	targets, err := verifyTargets(c.Context, l, filter, c.NArg() == 0)
 	if err != nil {
 		return r, err
 	}

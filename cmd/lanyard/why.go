@@ -1,15 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lanyard-net/lanyard/cmd/internal/engines"
+	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/hook/netns"
 	"github.com/lanyard-net/lanyard/hook/service"
 	"github.com/lanyard-net/lanyard/internal/wiring"
@@ -24,11 +28,13 @@ func (e env) why() *cli.Command {
 the last messages: for root's containers until the next boot, for a user's rootless
 containers in the service until it restarts. Each user sees their own.
 
-ID is the id of a container, or a prefix of one. Without it, all messages are shown.
+ID is the id of a container, or a prefix of one; or its name, if your podman or Docker still has
+the container. Without it, all messages are shown.
 
 Examples:
   lanyard why
   lanyard why 3f2a9c
+  lanyard why my-container
   lanyard why --format json | jq -r '.[-1].error'`,
 		Flags:  []cli.Flag{flagFormat[service.Failure]()},
 		Action: e.runWhy,
@@ -47,20 +53,20 @@ func (e env) runWhy(c *cli.Context) error {
 	if len(all) == 0 && err != nil {
 		return err
 	}
-	var failures []service.Failure
-	for _, f := range all {
-		if strings.HasPrefix(f.Container, c.Args().First()) {
-			failures = append(failures, f)
-		}
-	}
+	id := c.Args().First()
+	failures := failuresOfContainer(c.Context, all, id)
 	if !format.table() {
 		return errors.Join(printRows(e.stdout, format, failures), err)
 	}
 	if len(failures) == 0 && err == nil {
+		of := ""
+		if id != "" {
+			of = fmt.Sprintf(" of container %q", id)
+		}
 		if netns.HostsRoot() {
-			fmt.Fprintln(e.stdout, "no failures are recorded for root since the boot")
+			fmt.Fprintf(e.stdout, "no failures%s are recorded for root since the boot\n", of)
 		} else {
-			fmt.Fprintf(e.stdout, "no failures are recorded for uid %d\n", os.Getuid())
+			fmt.Fprintf(e.stdout, "no failures%s are recorded for uid %d\n", of, os.Getuid())
 		}
 		return nil
 	}
@@ -69,6 +75,21 @@ func (e env) runWhy(c *cli.Context) error {
 		table = append(table, []string{f.At.Local().Format(time.DateTime), abbreviate(f.Container, false), f.Error})
 	}
 	return errors.Join(printTable(e.stdout, table), err)
+}
+
+// failuresOfContainer returns the failures of a container by its id, a prefix of it, or its name, as idOf
+// does; all of them for "".
+func failuresOfContainer(ctx context.Context, all []service.Failure, id string) (found []service.Failure) {
+	exact := func(f service.Failure) bool { return f.Container == id }
+	if id != "" && len(id) < overview.ShownID && !slices.ContainsFunc(all, exact) {
+		id = cmp.Or(engines.ContainerID(ctx, id), id)
+	}
+	for _, f := range all {
+		if strings.HasPrefix(f.Container, id) {
+			found = append(found, f)
+		}
+	}
+	return found
 }
 
 // failuresOf returns the caller's failures, the newest last. Root's are in a directory, all

@@ -30,6 +30,7 @@ type attempt struct {
 	usedNames    []string                    // interface names that the namespace and the request have
 	loopbackOnly bool                        // the namespace had no link but its loopback
 	named        []hook.Attachment           // the namespace's records before usedNames was read
+	here         []hook.Attachment           // the namespace's records when the intent was written
 	checked      hook.Attachment             // the attachment that checkJoined has seen last
 	noDefault    map[hook.Family]bool        // default routes that this interface does not get
 	renewing     bool                        // the service would renew a lease of a DHCP server

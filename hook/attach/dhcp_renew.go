@@ -414,7 +414,7 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.untilOther(boottime.Now()))
 	defer cancel()
-	t, err := l.replacement(ns, d)
+	t, err := l.replacement(ctx, ns, d)
 	if err != nil {
 		return err
 	}
@@ -457,8 +457,8 @@ func (l *Local) replaceLease(ctx context.Context, ns *link.Netns, d due, given *
 }
 
 // replacement returns the attempt to replace one lease of an attachment. Its record is without that lease.
-func (l *Local) replacement(ns *link.Netns, d due) (*attempt, error) {
-	t, err := l.attemptAgain(ns, d.Attachment)
+func (l *Local) replacement(ctx context.Context, ns *link.Netns, d due) (*attempt, error) {
+	t, err := l.attemptAgain(ctx, ns, d.Attachment)
 	if err != nil {
 		return nil, err
 	}

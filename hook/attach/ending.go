@@ -17,9 +17,8 @@ const endingTimeout = 5 * time.Second
 
 // endingLink is an attach's state of waiting for a claimant that is a link of an ended container.
 type endingLink struct {
-	busyMAC     ether.MAC // the derived MAC that was in use on the parent; zero: none was
-	deadline    time.Time // the end of all waits; zero: no wait has begun
-	excusedOnce bool      // a claimant was excused because of its MAC
+	busyMAC  ether.MAC // the derived MAC that was in use on the parent; zero: none was
+	deadline time.Time // the end of all waits; zero: no wait has begun
 }
 
 // excuse finds out whether the first claim of the findings can be ignored: that of a proxy (proxy
@@ -52,7 +51,7 @@ func (t *attempt) waitForEnding(ctx context.Context, c verify.Claimant) (bool, e
 	if !t.isRequested(c.Addr) {
 		return false, nil
 	}
-	hadAddress, err := t.hadAddressHere(c)
+	hadAddress, err := t.hadAddressHere(c.MAC)
 	if err != nil {
 		return false, err
 	}
@@ -109,34 +108,37 @@ func (t *attempt) waitUntilGone(
 	}
 }
 
-// hadAddressHere reports whether the claimant's MAC is one that the last container with this
-// address had on this host: its link may have disappeared between its answer and the search for it.
-// This excuses the claimant once, because a station elsewhere answers again.
-func (t *attempt) hadAddressHere(c verify.Claimant) (bool, error) {
-	if t.ending.excusedOnce {
+// hadAddressHere reports whether the claimant's MAC is one that a container of this host had until a
+// moment ago, on any of its networks: its link may have disappeared between its answer and the search
+// for it. This excuses a MAC once, because a station elsewhere answers again.
+func (t *attempt) hadAddressHere(mac ether.MAC) (bool, error) {
+	if _, again := t.excused[mac]; again {
 		return false, nil
 	}
-	alternative, err := t.DerivedMAC(t.def.Name, c.Addr.String()+alternativeMAC)
-	if err != nil {
-		return false, err
+	if mac == t.ending.busyMAC {
+		return true, nil
 	}
-	t.ending.excusedOnce = c.MAC == t.ending.busyMAC || c.MAC == alternative
-	return t.ending.excusedOnce, nil
+	return t.endedRecently(mac, 0)
 }
 
-// lastFrames is how long frames of a container that has ended on another trunk of this host may
-// still arrive on this one.
+// lastFrames is how long frames of a container that has ended on this host may still arrive.
 const lastFrames = 10 * time.Second
+
+// endedRecently reports whether the watch of a MAC ended within lastFrames on any trunk but that with the
+// ifindex except.
+func (t *attempt) endedRecently(mac ether.MAC, except int) (bool, error) {
+	ended, err := t.Datapath.Ended(mac, except)
+	return ended != 0 && verify.Now().Sub(ended) < lastFrames, err
+}
 
 // movedFromTrunk reports whether a container of this host had the MAC on another trunk until a
 // moment ago: then the frames with the MAC were that container's last ones. It waits until the
 // container's link is gone.
 func (t *attempt) movedFromTrunk(ctx context.Context) (bool, error) {
-	ended, err := t.Datapath.Ended(t.rec.Endpoint)
+	moved, err := t.endedRecently(t.rec.MAC, t.rec.Endpoint.Trunk)
 	if err != nil {
 		return false, err
 	}
-	moved := ended != 0 && verify.Now().Sub(ended) < lastFrames
 	elsewhere := func(index int) bool { return !slices.Contains(t.parent.Chain, index) }
 	found, err := t.waitUntilGone(ctx, 0, t.rec.MAC, elsewhere)
 	if err != nil || found == macStays {

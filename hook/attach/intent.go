@@ -223,7 +223,7 @@ func (t *attempt) writeIntentOrJoin(
 			return nil, errNamesOld
 		}
 	}
-	t.rec = t.newRecord(id, self, here)
+	t.rec, t.here = t.newRecord(id, self, here), here
 	return nil, record.Write(tx, nil, &t.rec)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/driver"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
@@ -26,7 +27,7 @@ func (t *attempt) createInterface(ctx context.Context) error {
 	if err := t.createWithFreeMAC(ctx); err != nil {
 		return err
 	}
-	return t.ns.Do(t.setSysctls)
+	return t.setSysctls()
 }
 
 // prepareLinks creates the parent and the host's own link if they are missing, and loads the
@@ -96,39 +97,70 @@ func (t *attempt) create(ctx context.Context) error {
 }
 
 // setSysctls sets what the container requests for its interface, and before it what several interfaces
-// need. It must run inside the namespace.
+// need.
 func (t *attempt) setSysctls() error {
-	if err := t.separateARP(); err != nil {
-		return err
-	}
-	for _, s := range t.rec.Sysctls {
-		if err := link.SetSysctl(t.rec.Interface, s.Key, s.Value); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// separateARP makes each interface of a container with several networks answer ARP requests for its
-// own addresses only. By default, Linux answers on every interface for all addresses of the namespace.
-// If two interfaces are on the same LAN, other stations then get two MACs for one address.
-// For IPv6, the kernel answers on the interface with the address only (ndisc_recv_ns). A guard drops
-// such answers, so guarded interfaces, which are not on a parent of the host, are not in the list.
-func (t *attempt) separateARP() error {
-	list, err := t.ns.OnHostParents()
+	separate, err := t.toSeparate()
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(i link.Interface) bool { return !i.Marked })
-	if len(list) < 2 {
+	return t.ns.Do(func() error {
+		for _, name := range separate {
+			if err := link.SeparateARP(name); err != nil {
+				return err
+			}
+		}
+		for _, s := range t.rec.Sysctls {
+			if err := link.SetSysctl(t.rec.Interface, s.Key, s.Value); err != nil {
+				return err
+			}
+		}
 		return nil
+	})
+}
+
+// toSeparate returns the interfaces that are to answer ARP requests for their own addresses only: those
+// of a container with several networks. By default, Linux answers on every interface for all addresses of
+// the namespace. If two interfaces are on the same LAN, other stations then get two MACs for one address.
+// For IPv6, the kernel answers on the interface with the address only (ndisc_recv_ns). A guard drops
+// such answers, so guarded interfaces, which are not on a parent of the host, are not in the list.
+//
+// An interface is left out if its annotations request the sysctl. The attach of the second network
+// separates both interfaces. Later ones, and those that create an interface again, leave the others as
+// they are: the container may have changed them.
+func (t *attempt) toSeparate() (names []string, err error) {
+	list, err := t.ns.OnHostParents()
+	if err != nil {
+		return nil, err
 	}
-	for _, i := range list {
-		if err := link.SeparateARP(i.Name); err != nil {
-			return err
+	list = slices.DeleteFunc(list, func(i link.Interface) bool { return !i.Marked })
+	others, again := 0, false
+	for _, a := range t.here {
+		switch {
+		case a.ID == t.rec.ID:
+			again = true
+		case a.State == hook.Attached && a.Guard == nil:
+			others++
 		}
 	}
-	return nil
+	if len(list) < 2 && others == 0 {
+		return nil, nil
+	}
+	separated := again || others > 1
+	for _, i := range list {
+		if own := i.Index == t.rec.Index; (own || !separated) && !t.requestsARP(i) {
+			names = append(names, i.Name)
+		}
+	}
+	return names, nil
+}
+
+// requestsARP reports whether the annotations for an interface of the namespace request the sysctl that
+// SeparateARP sets.
+func (t *attempt) requestsARP(i link.Interface) bool {
+	return slices.ContainsFunc(append(slices.Clip(t.here), t.rec), func(a hook.Attachment) bool {
+		of := a.Index == i.Index || a.Index == 0 && a.Interface == i.Name // 0: the other hook still attaches it
+		return of && slices.ContainsFunc(a.Sysctls, func(s hook.Sysctl) bool { return s.Key == link.KeyARPIgnore })
+	})
 }
 
 // spec returns the description of the interface for its driver.
@@ -144,7 +176,7 @@ func (t *attempt) readdress(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.ns.Do(t.setSysctls)
+	return t.setSysctls()
 }
 
 // keep stores the interface and its guard in the record: undo needs them, also after an error.

@@ -188,18 +188,24 @@ func TestOrphanedHook(t *testing.T) {
 }
 
 // TestDeadHolder checks that a container gets the address or MAC that it asks for if its
-// holder ended without poststop.
+// holder ended without poststop, also if the two ask for different MACs.
 func TestDeadHolder(t *testing.T) {
-	w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
-	for i, want := range []string{"ip=192.168.50.9", "mac=02:00:00:00:00:09"} {
-		dead := testenv.NewContainer(t)
-		w.MustAttach(fmt.Sprintf("dead%d", i), dead, "network=web", want)
-		must(t, dead.Kill())
-		dead.End(t)
-		w.MustAttach(fmt.Sprintf("next%d", i), testenv.NewContainer(t), "network=web", want)
-		if n := len(w.Records()); n != i+1 {
-			t.Errorf("%d records", n)
-		}
+	const ip = "ip=192.168.50.9"
+	for name, test := range map[string]struct{ before, after []string }{
+		"address":   {[]string{ip}, []string{ip}},
+		"MAC":       {[]string{"mac=02:00:00:00:00:09"}, []string{"mac=02:00:00:00:00:09"}},
+		"other MAC": {[]string{ip, "mac=02:00:00:00:00:09"}, []string{ip, "mac=02:00:00:00:00:0a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, _ := lan(t, func(d *network.Definition) { d.Quarantine = network.Duration(30 * time.Second) })
+			dead := testenv.NewContainer(t)
+			w.MustAttach("dead", dead, append(test.before, "network=web")...)
+			dead.End(t)
+			w.MustAttach("next", testenv.NewContainer(t), append(test.after, "network=web")...)
+			if a := w.Record(); a.Containers[0].ID != "next" {
+				t.Errorf("the record is %+v", a)
+			}
+		})
 	}
 }
 

@@ -47,7 +47,7 @@ func (l *Local) Reattach(ctx context.Context, id verify.ID) (rec hook.Attachment
 	if !slices.ContainsFunc(l.changesIn(ns, &rec, l.parentNow(&rec)), gone) {
 		return rec, ErrNotGone
 	}
-	t, err := l.attemptAgain(ns, rec)
+	t, err := l.attemptAgain(ctx, ns, rec)
 	if err != nil {
 		return rec, err
 	}
@@ -62,7 +62,9 @@ func (l *Local) Reattach(ctx context.Context, id verify.ID) (rec hook.Attachment
 
 // attemptAgain returns the attempt to create the interface of a record again. It asks for what the
 // record has, so that no other address or MAC is chosen. A lost lease of a DHCP server is left out.
-func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, err error) {
+func (l *Local) attemptAgain(
+	ctx context.Context, ns *link.Netns, rec hook.Attachment,
+) (t *attempt, err error) {
 	def, err := network.Load(l.Networks, rec.Network)
 	if err != nil {
 		return nil, err
@@ -103,6 +105,12 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 	}
 	for _, o := range rec.Others {
 		t.noDefault[hook.FamilyOf(o.To.Addr())] = false
+	}
+	if err := l.DB.View(ctx, func(tx record.Tx) (err error) {
+		t.here, err = record.ByNetns(tx, rec.Netns)
+		return err
+	}); err != nil {
+		return nil, err
 	}
 	names, err := ns.Links()
 	t.loopbackOnly = len(names) == 1

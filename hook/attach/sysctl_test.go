@@ -2,6 +2,7 @@ package attach_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -53,6 +54,76 @@ func TestSysctls(t *testing.T) {
 		want("reattached")
 		w.Refused("a sysctl that it does not have", w.Attach("j-"+name, c, "network=web", "interface="+name,
 			"sysctl.net.ipv4.conf.IFNAME.rp_filter=1"), 1, "rp_filter=1", "was created without it")
+	}
+}
+
+// TestARPIgnore checks that an interface of a container with several networks answers for its own
+// addresses only, unless an annotation or a process in the container has set the sysctl otherwise.
+func TestARPIgnore(t *testing.T) {
+	const key = "sysctl.net.ipv4.conf.IFNAME.arp_ignore="
+	w, _ := hooklab.NewLAN(t, nil)
+	for i, name := range []string{"db", "dmz"} {
+		w.Define(name, w.Trunk, func(d *network.Definition) { d.ShareParent = true },
+			fmt.Sprintf("192.168.%d.0/24", 60+i))
+	}
+	path := func(name string) string { return "/proc/sys/net/ipv4/conf/" + name + "/arp_ignore" }
+	for name, test := range map[string]struct {
+		requests []string // of the first network
+		want     string   // of eth0, after all are attached
+	}{
+		"nothing requested": {nil, "1"}, "0 requested": {[]string{key + "0"}, "0"}, "2 requested": {[]string{key + "2"}, "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := testenv.NewContainer(t)
+			want := func(when string, values ...string) {
+				t.Helper()
+				for i, value := range values {
+					out, err := pod.Exec("cat", path(fmt.Sprintf("eth%d", i)))
+					if got := strings.TrimSpace(out); err != nil || got != value {
+						t.Errorf("%s: arp_ignore of eth%d is %s, %v, want %s", when, i, got, err, value)
+					}
+				}
+			}
+			reattach := func(network string) {
+				t.Helper()
+				must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+					recs, err := l.Attachments(ctx)
+					for _, a := range recs {
+						if err == nil && a.Network == network {
+							_, err = l.Reattach(ctx, a.ID)
+						}
+					}
+					return err
+				}))
+			}
+			alone := "0"
+			if test.requests != nil {
+				alone = test.want
+			}
+			w.MustAttach("c1", pod, append(test.requests, "network=web")...)
+			want("alone", alone)
+			hooklab.IP(t, pod.Namespace, "link del eth0")
+			reattach("web")
+			want("alone, reattached", alone)
+			second := testenv.JoinNamespace(t, pod.Namespace)
+			w.MustAttach("c2", second, "network=db")
+			want("two", test.want, "1")
+
+			_, err := pod.Exec("sh", "-c", "echo 0 > "+path("eth1"))
+			must(t, err)
+			third := testenv.JoinNamespace(t, pod.Namespace)
+			w.MustAttach("c3", third, "network=dmz")
+			want("three", test.want, "0", "1")
+			hooklab.IP(t, pod.Namespace, "link del eth2")
+			reattach("dmz")
+			want("reattached", test.want, "0", "1")
+			for id, c := range map[string]*testenv.Container{"c2": second, "c3": third} {
+				must(t, c.Kill())
+				w.MustDetach(id)
+				c.Reap()
+			}
+			w.DetachAndEnd("c1", pod)
+		})
 	}
 }
 

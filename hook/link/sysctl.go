@@ -24,6 +24,9 @@ func SetSysctl(ifname, key string, value int) error {
 	return writeSysctl(path, strconv.Itoa(value))
 }
 
+// KeyARPIgnore is the key of the sysctl that SeparateARP sets, for SetSysctl.
+const KeyARPIgnore = "net.ipv4.conf.IFNAME.arp_ignore"
+
 // SeparateARP makes an interface in the calling thread's namespace answer ARP requests for its own
 // addresses only (arp_ignore 1). It keeps another value than the default, 0: the container requested it.
 func SeparateARP(ifname string) error {

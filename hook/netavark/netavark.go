@@ -106,7 +106,13 @@ func (p Plugin) setup(ctx context.Context, in input, netns string) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	w.Interface, w.Addrs = in.Options.Interface, in.Options.StaticIPs
+	w.Interface = in.Options.Interface
+	// After a restore, "podman network reload" lists a requested address twice.
+	for _, a := range in.Options.StaticIPs {
+		if !slices.Contains(w.Addrs, a) {
+			w.Addrs = append(w.Addrs, a)
+		}
+	}
 	if in.Options.StaticMAC != "" {
 		if err := w.SetMAC(in.Options.StaticMAC); err != nil {
 			return nil, fmt.Errorf("--mac-address: %w", err)

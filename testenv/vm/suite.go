@@ -36,11 +36,14 @@ var (
 	dockerUnits    = []string{"docker.service", "docker.socket", "containerd.service"}
 )
 
+// criuPackages are for checkpoints: crun loads the library, and bookworm's crun does not know it.
+var criuPackages = []string{"criu", "libcriu2"}
+
 // packagesOf returns the packages of a suite.
 func packagesOf(suite string) []string {
 	all := slices.Concat(suitePackages, managerPackages)
 	if suite != "bookworm" {
-		all = append(all, dockerPackages...)
+		all = slices.Concat(all, dockerPackages, criuPackages)
 	}
 	if suite != "forky" { // which has no ISC server any more
 		all = append(all, "isc-dhcp-server")

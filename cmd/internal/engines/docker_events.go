@@ -23,15 +23,17 @@ type Docker struct {
 // HostDocker is the dockerd that Debian and Docker's own packages install.
 var HostDocker = Docker{Spec: CDISpec, Socket: "/run/docker.sock", Pidfile: "/run/docker.pid"}
 
-// Runs reports whether dockerd runs, and is to run Lanyard's hooks. Connecting would start a dockerd
-// that systemd starts by its socket.
+// Runs reports whether dockerd runs, and is to run Lanyard's hooks.
 func (d Docker) Runs() bool {
-	for _, file := range []string{d.Spec, d.Pidfile} {
-		if _, err := os.Stat(file); err != nil {
-			return false
-		}
-	}
-	return d.Socket != ""
+	_, err := os.Stat(d.Spec)
+	return err == nil && d.running() && d.Socket != ""
+}
+
+// running reports whether dockerd runs. Connecting would start a dockerd that systemd starts by its
+// socket.
+func (d Docker) running() bool {
+	_, err := os.Stat(d.Pidfile)
+	return err == nil
 }
 
 // Started calls f with each running container, and then with each that starts, until ctx ends or

@@ -111,6 +111,23 @@ func (c inspected) container() Container {
 	}
 }
 
+// ContainerID returns the id of the container with a name, or with a part of an id, in podman, or else in
+// Docker, if that runs: those of the calling user. It returns "" if neither knows the container.
+func ContainerID(ctx context.Context, name string) string {
+	programs := []string{"podman"}
+	if HostDocker.running() || os.Getenv("DOCKER_HOST") != "" {
+		programs = append(programs, "docker")
+	}
+	for _, program := range programs {
+		// "--": the name may begin with a dash.
+		out, err := output(ctx, program, "container", "inspect", "--format", "{{.Id}}", "--", name)
+		if id := strings.TrimSpace(string(out)); err == nil && id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
 // criSockets are the sockets of the engines that crictl can ask.
 var criSockets = map[string]string{"CRI-O": "/run/crio/crio.sock", "containerd": "/run/containerd/containerd.sock"}
 

@@ -10,14 +10,17 @@ import (
 	"github.com/lanyard-net/lanyard/hook/network"
 )
 
+// ShownID is the length to which podman and docker shorten ids.
+const ShownID = 12
+
 // Abbreviate shortens an id as podman and docker list it: 64 hexadecimal digits, and what
-// the plugins add to them, to 12. Other names stay unchanged.
+// the plugins add to them, to ShownID. Other names stay unchanged.
 func Abbreviate(id string) string {
 	container, _, _ := strings.Cut(id, ":")
 	if len(container) != 64 || strings.Trim(container, "0123456789abcdef") != "" {
 		return id
 	}
-	return container[:12]
+	return container[:ShownID]
 }
 
 // Printable replaces control characters: container ids and link names are untrusted and must not
