@@ -22,7 +22,7 @@ trap clean EXIT
 root=$work/root
 # The mirror that this machine uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | grep '/debian/$' | head -n 1)
-mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io --include=systemd-sysv,dbus,rpm,podman,podman-compose,runc,busybox-static,iproute2,iputils-ping,procps \
+mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io --include=systemd-sysv,dbus,rpm,podman,podman-compose,ansible-core,python3-apt,runc,busybox-static,iproute2,iputils-ping,procps \
 	--aptopt='APT::Sandbox::User ""' "$suite" "$root" "$mirror"
 mkdir -p "$root/repo"
 : > "$root/etc/apt/sources.list"
@@ -161,6 +161,24 @@ if [ -e "$root/usr/lib/systemd/system-generators/podman-system-generator" ]; the
 	done
 	inside systemctl stop web.service
 	test "$(inside lanyard ps --format '{{.Network}}')" = web50
+	rm "$root/etc/containers/systemd/web.container"
+
+	step Ansible playbook of docs/engines.md
+	nsenter --net --target $gateway ip addr add 192.168.51.1/24 dev router
+	mkdir "$root/srv/play"
+	cp "$old" "$root/srv/play/lanyard.deb"
+	for file in playbook.yaml /etc/containers/systemd/web.container; do
+		example $file | sed 's|web50|play51|
+			s|eth0.50 --subnet 192.168.50.0/24|eth9 --share-parent --subnet 192.168.51.0/24|
+			s|hosts: lan|hosts: localhost|' > "$root/srv/play/${file##*/}"
+	done
+	for changed in 'changed=[1-9]' changed=0; do
+		inside env -C /srv/play LANG=C.UTF-8 ansible-playbook --connection local playbook.yaml > "$root/play.log" || { cat "$root/play.log"; exit 1; } >&2
+		grep -qE "$changed .*failed=0" "$root/play.log" || { cat "$root/play.log"; exit 1; } >&2
+	done
+	inside lanyard verify play51
+	inside systemctl stop web.service
+	inside lanyard network rm play51
 fi
 
 step upgrade with the container running

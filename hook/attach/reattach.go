@@ -91,7 +91,7 @@ func (l *Local) attemptAgain(ns *link.Netns, rec hook.Attachment) (t *attempt, e
 			t.rec.SetServerAddr(f, netip.Prefix{})
 		}
 	}
-	t.rec.MTU, t.want.Addrs = rec.MTURequested, t.addrs()
+	t.rec.MTU, t.want.Addrs, t.rec.Latest = rec.MTURequested, t.addrs(), nil
 	if !def.SharesMAC() {
 		t.want.MAC = rec.MAC
 	}

@@ -89,6 +89,7 @@ func (d *Doctor) gateway(
 	}
 	var macs []ether.MAC
 	var took time.Duration
+	asked := verify.Now()
 	err = d.Host.Do(func() (err error) {
 		macs, took, err = d.ask(ctx, p, gateway, wait)
 		return err
@@ -96,8 +97,7 @@ func (d *Doctor) gateway(
 	switch {
 	case s.addErr("gateway", err):
 	case len(macs) == 0:
-		s.add(Wrong, "gateway", "%s does not answer on %s of trunk %q within %v: check the VLAN of the switch port, and "+
-			"that the gateway is up", gateway, p.Tags, p.Trunk, wait)
+		s.add(Wrong, "gateway", "%s", d.silence(ctx, p, gateway, asked, wait))
 	case len(macs) > 1:
 		s.add(Wrong, "gateway", "%s is used by several stations (%s): remove the address from all but the gateway", gateway,
 			joinMACs(macs))
@@ -107,6 +107,28 @@ func (d *Doctor) gateway(
 		return macs[0]
 	}
 	return mac
+}
+
+// silence returns what it means that a gateway did not answer: the verdict that a container would get. On
+// a trunk that is not watched, because no network is on it yet, no VLAN can be told from another.
+func (d *Doctor) silence(
+	ctx context.Context, p link.Parent, gateway netip.Addr, asked verify.Instant, wait time.Duration,
+) string {
+	vlans, err := d.Datapath.VLANs(p.TrunkIndex)
+	if err != nil {
+		return fmt.Sprintf("%s does not answer on %s of trunk %q within %v: check the VLAN of the switch port, and that "+
+			"the gateway is up", gateway, p.Tags, p.Trunk, wait)
+	}
+	own, err := d.Host.ParentUnicast(p.Index)
+	if err != nil {
+		return err.Error()
+	}
+	v := verify.JudgeSilence(verify.Facts{
+		Parent: p.Name, Trunk: p.Trunk, Tags: p.Tags, Gateway: gateway, Asked: asked, Now: verify.Now(), VLANs: vlans,
+		Local: func(mac ether.MAC) bool { return mac == p.MAC || slices.Contains(own, mac) },
+		Port:  func() string { return d.SwitchPort(ctx, p) },
+	})
+	return fmt.Sprintf("%s: %s", v.Code, v.Text)
 }
 
 // A question is repeated after repeatAfter, and after the first answer others have settle to come.
