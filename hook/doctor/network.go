@@ -176,6 +176,27 @@ func (d *Doctor) ask(
 	}
 }
 
+// others checks who else is on the networks: stations with an address of a container, and MACs on the
+// parent that Lanyard did not give out.
+func (d *Doctor) others(ctx context.Context, r *results, some, all []*network.Definition) {
+	found, err := d.AuditOf(ctx, some, all)
+	r.about("host").addErr("audit", err)
+	for _, a := range found {
+		s := r.about("network " + a.Network)
+		for _, e := range a.Claims {
+			s.add(Warning, "stations", "%s, last seen %v ago: remove it there, see \"lanyard audit\"", e,
+				time.Since(e.At).Round(time.Second))
+		}
+		if n := len(a.Unleased); n > 0 {
+			s.add(Warning, "stations", "%q has links with MACs that Lanyard did not give out (%d): see \"lanyard audit\"",
+				a.Parent, n)
+		}
+		if a.Err == nil && len(a.Claims)+len(a.Unleased) == 0 {
+			s.add(OK, "stations", "no other station has used an address or a MAC of a container in the last hour")
+		}
+	}
+}
+
 func joinMACs(macs []ether.MAC) string {
 	text := ""
 	for i, m := range macs {
