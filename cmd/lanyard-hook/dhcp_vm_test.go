@@ -88,14 +88,14 @@ func TestDHCPVLAN(t *testing.T) {
 // hearSwitch keeps what a frame of the switch says of the trunk's port, as "lanyard lldp" does. Then the
 // switch is silent: its frames show that the link works.
 func (b *brokered) hearSwitch() {
-	b.TB.Helper()
+	b.tb.Helper()
 	defer b.SpeakLLDP("configure system hostname sw-a", "configure lldp portidsubtype local Gi1/0/7")()
-	must(b.TB.(*testing.T), b.Host.Do(func() error {
+	must(b.tb, b.Host.Do(func() error {
 		trunk, err := net.InterfaceByName(b.Trunk)
 		if err != nil {
 			return err
 		}
-		n, err := lldp.Listen(b.TB.Context(), trunk.Index, lldp.Interval)
+		n, err := lldp.Listen(b.tb.Context(), trunk.Index, lldp.Interval)
 		if err != nil {
 			return err
 		}

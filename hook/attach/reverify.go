@@ -66,7 +66,7 @@ func (l *Local) recordVerdict(ctx context.Context, a *hook.Attachment, now verif
 		if err != nil {
 			return err
 		}
-		rec.Latest = &hook.Later{At: time.Now(), Verdict: now}
+		rec.Latest = &hook.Later{At: time.Now().UTC(), Verdict: now}
 		return record.Replace(tx, &rec)
 	})
 }
