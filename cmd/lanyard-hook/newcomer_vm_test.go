@@ -88,17 +88,18 @@ func readmeCommands(t *testing.T) []string {
 // image, which it would download elsewhere.
 func (s *installed) newcomersHome() string {
 	s.t.Helper()
-	built, err := filepath.Glob("../../bin/lanyard_*_amd64.deb")
+	built, err := exec.Command("sh", "-c", "ls -t ../../bin/lanyard_*_amd64.deb | head -n 1").Output()
 	must(s.t, err)
-	if len(built) != 1 {
-		s.t.Fatalf("bin has the packages %v: remove them, and run \"make deb\"", built)
+	deb := strings.TrimSpace(string(built))
+	if deb == "" {
+		s.t.Fatal("bin has no package: run \"make deb\" first")
 	}
 	dir, err := os.MkdirTemp("/srv", "lanyard-test") // no other mount is over it
 	must(s.t, err)
 	s.t.Cleanup(func() { testenv.RemoveAll(s.t, dir) })
-	text, err := os.ReadFile(built[0])
+	text, err := os.ReadFile(deb)
 	must(s.t, err)
-	must(s.t, os.WriteFile(filepath.Join(dir, filepath.Base(built[0])), text, 0o644))
+	must(s.t, os.WriteFile(filepath.Join(dir, filepath.Base(deb)), text, 0o644))
 	must(s.t, os.WriteFile("/etc/containers/storage.conf", fmt.Appendf(nil,
 		"[storage]\ndriver = \"vfs\"\ngraphroot = \"%s/storage\"\nrunroot = \"/run/storage\"\n", dir), 0o644))
 	s.t.Cleanup(func() { must(s.t, os.Remove("/etc/containers/storage.conf")) })
