@@ -166,7 +166,7 @@ if [ -e "$root/usr/lib/systemd/system-generators/podman-system-generator" ]; the
 	step Ansible playbook of docs/engines.md
 	nsenter --net --target $gateway ip addr add 192.168.51.1/24 dev router
 	mkdir "$root/srv/play"
-	cp "$old" "$root/srv/play/lanyard.deb"
+	cp "$root"/repo/lanyard_*.deb "$root/srv/play/lanyard.deb"
 	for file in playbook.yaml /etc/containers/systemd/web.container; do
 		example $file | sed 's|web50|play51|
 			s|eth0.50 --subnet 192.168.50.0/24|eth9 --share-parent --subnet 192.168.51.0/24|
