@@ -40,7 +40,8 @@ func TestNewcomer(t *testing.T) {
 			s.mustAs(0, "podman rm --force --time 0 web")
 		}
 	})
-	if len(commands) != 5 || !regexp.MustCompile(`(?m)^[0-9a-f]{12} +web50 +eth0 +192.168.50.2/24 .* 50 +ok `).MatchString(out) {
+	works := regexp.MustCompile(`(?m)^[0-9a-f]{12} +web50 +eth0 +192.168.50.2/24 .* 50 +ok `)
+	if len(commands) != 5 || !works.MatchString(out) {
 		t.Fatalf("%d commands; the last one says %s", len(commands), out)
 	}
 	s.mustAs(0, "nsenter --net=/proc/$(podman inspect --format '{{.State.Pid}}' web)/ns/net ping -c1 -W5 192.168.50.1")
@@ -148,8 +149,11 @@ func (s *installed) said() (map[string]string, error) {
 	var rows []struct{ Verdict, Text string }
 	read := func(who, line string) error {
 		out, _ := s.as(0, line+" 2> /dev/null") // its status says whether the verdict is good
-		if err := json.Unmarshal([]byte(out), &rows); err != nil || len(rows) != 1 {
-			return fmt.Errorf("%s: %v: %s", who, err, out)
+		if err := json.Unmarshal([]byte(out), &rows); err != nil {
+			return fmt.Errorf("%s: %w: %s", who, err, out)
+		}
+		if len(rows) != 1 {
+			return fmt.Errorf("%s says %s", who, out)
 		}
 		said[who] = rows[0].Verdict + ": " + rows[0].Text
 		return nil
