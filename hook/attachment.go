@@ -86,8 +86,8 @@ type Later struct {
 	Verdict verify.Verdict `json:"verdict"`
 }
 
-// LastVerdict returns the last verdict whose code differs from the one before it, and its time: that of
-// the start, or of a later verification.
+// LastVerdict returns the verdict of the start or, if a later verification has found another code, that
+// one. since is when the code was found first.
 func (a *Attachment) LastVerdict() (v verify.Verdict, since time.Time) {
 	if a.Latest != nil {
 		return a.Latest.Verdict, a.Latest.At
