@@ -129,9 +129,42 @@ inside lanyard verify web50
 test "$(property ActiveState)" = active
 inside journalctl --sync
 test "$(inside journalctl --quiet --unit lanyard --output cat LANYARD_NETWORK=web50 LANYARD_VERDICT=ok | wc -l)" = 1
+inside lanyard doctor
+
+step page and metrics, by the drop-in of docs/monitoring.md
+mkdir "$root/etc/systemd/system/lanyard.service.d"
+# lldpd is not installed.
+sed -n '/^    \[Service\]/,/^$/s/^    //p' "$docs/monitoring.md" | grep -v SupplementaryGroups \
+	> "$root/etc/systemd/system/lanyard.service.d/override.conf"
+inside systemctl daemon-reload
+inside systemctl restart lanyard.service
+fetch() { curl --silent --unix-socket "/proc/${systemd% }/root/run/lanyard/$1" "http://localhost/$2"; }
+# agree waits until page, metrics and ps show a verdict.
+agree() {
+	for i in $(seq 60); do
+		page=$(fetch web.sock map.json | sed -n 's/.*"verdict": "\([a-z-]*\)".*/\1/p')
+		metrics=$(fetch metrics.sock metrics | sed -n 's/^lanyard_attachment_verdict{.*verdict="\([a-z-]*\)".*/\1/p')
+		said="$page $metrics $(inside lanyard ps --format '{{.Verdict}}')"
+		[ "$said" != "$1 $1 $1" ] || return 0
+		sleep 1
+	done
+	echo "page, metrics and ps say: $said; want $1" >&2
+	return 1
+}
+agree ok
+nsenter --net --target $gateway ip addr del 192.168.50.1/24 dev router
+agree gateway-silent
+inside lanyard ps 2>&1 | grep -F ': gateway-silent since '
+inside sh -c 'lanyard doctor | grep -F "gateway-silent: gateway 192.168.50.1 did not answer"'
+nsenter --net --target $gateway ip addr add 192.168.50.1/24 dev router
+agree ok
+inside journalctl --sync
+test "$(inside journalctl --quiet --unit lanyard --output cat LANYARD_VERDICT=gateway-silent | wc -l)" = 1
+rm -r "$root/etc/systemd/system/lanyard.service.d"
+inside systemctl daemon-reload
+inside systemctl restart lanyard.service
 service=$(property MainPID)
 before=$(counters)
-inside lanyard doctor
 
 # example prints a file of docs/engines.md, by the comment on its first line.
 example() { sed -n "\\|^    # $1|,/^[^ ]/s/^    //p" "$docs/engines.md"; }
