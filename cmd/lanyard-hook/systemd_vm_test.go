@@ -3,13 +3,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -322,7 +318,6 @@ func TestSystemd(t *testing.T) {
 	}{
 		{"exposure", s.exposure},
 		{"activation", func() { s.activation(home) }},
-		{"page", s.page},
 		{"root", s.root},
 		{"restarts", s.restarts},
 		{"finishes", s.finishes},
@@ -500,77 +495,6 @@ func (s *installed) renewed(container string) {
 		}
 		return nil
 	})
-}
-
-// documentedOptions is the drop-in of docs/monitoring.md that gives the service a page and metrics.
-func documentedOptions(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/monitoring.md")
-	must(t, err)
-	found := regexp.MustCompile(`(?s)\n    (\[Service\]\n    ExecStart=\n.*?)\n\n`).FindSubmatch(text)
-	if found == nil {
-		t.Fatal("docs/monitoring.md has no drop-in for the service")
-	}
-	return strings.ReplaceAll(string(found[1]), "\n    ", "\n") + "\n"
-}
-
-// override writes a drop-in as "systemctl edit" does, and restarts the service with it.
-func (s *installed) override(text string) {
-	s.t.Helper()
-	dir := filepath.Join(s.dir, "units/lanyard.service.d")
-	must(s.t, os.MkdirAll(dir, 0o755))
-	must(s.t, os.WriteFile(filepath.Join(dir, "override.conf"), []byte(text), 0o644))
-	s.mustAs(0, "systemctl daemon-reload; systemctl restart lanyard.service")
-}
-
-// get asks for a page at a socket of the system.
-func (s *installed) get(socket, path string) (string, error) {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", fmt.Sprintf("/proc/%d/root/run/lanyard/%s", s.pid, socket))
-		}}}
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://localhost"+path, nil)
-	if err != nil {
-		return "", err
-	}
-	got, err := client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer got.Body.Close()
-	body, err := io.ReadAll(got.Body)
-	if err == nil && got.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s at %s: %s: %s", path, socket, got.Status, body)
-	}
-	return string(body), err
-}
-
-// page checks that the confined service serves page and metrics with the drop-in of the guide, and that
-// the page has the switch port from lldpd, whose group the service then has.
-func (s *installed) page() {
-	s.t.Helper()
-	defer s.SpeakLLDP("configure system hostname sw-a", "configure lldp portidsubtype local Gi1/0/7")()
-	s.mustAs(0, "mkdir -p /run/lldpd; systemctl start lldpd")
-	s.override(strings.ReplaceAll(documentedOptions(s.t), "/usr/bin/", "/usr/local/bin/"))
-	for _, want := range []struct{ socket, path, text string }{
-		{"web.sock", "/", "192.168.50.2/24"},
-		{"web.sock", "/map.json", `port \"Gi1/0/7\" of switch \"sw-a\" (by lldpd)`},
-		{"metrics.sock", "/metrics", `network="web50",verdict="ok"} 1`},
-	} {
-		patiently(s.t, want.text, func() error {
-			got, err := s.get(want.socket, want.path)
-			if err == nil && !strings.Contains(got, want.text) {
-				err = errors.New(got)
-			}
-			return err
-		})
-	}
-	if out, err := s.as(0, "lanyard map"); err != nil || !strings.Contains(out, "(by lldpd)") {
-		s.t.Errorf("lanyard map: %v: %s", err, out)
-	}
-	s.mustAs(0, "systemctl stop lldpd")
-	must(s.t, os.RemoveAll(filepath.Join(s.dir, "units/lanyard.service.d")))
-	s.mustAs(0, "systemctl daemon-reload; systemctl restart lanyard.service")
 }
 
 // allowEtcd starts etcd at an IP address of the host, and a service that may reach it, as
