@@ -195,6 +195,8 @@ deb rpm: ## bin/lanyard_*.deb, bin/lanyard-*.rpm
 	rm -rf bin/package/$@
 	$(MAKE) install install-completions PREFIX=/usr VERSION='$(PACKAGE_VERSION)' DESTDIR='$(CURDIR)/bin/package/$@' $(if $(filter deb,$@),ZSHDIR=$(ZSHDIR))
 	$(if $(filter deb,$@),$(deb-files))
+	install -D -m 0644 -t bin/package/$@/usr/share/doc/lanyard README.md
+	install -D -m 0644 -t bin/package/$@/usr/share/doc/lanyard/docs docs/*.md
 	find bin/package/$@/usr/share/man -type f -exec gzip -9n {} +
 	ARCH=$$(go env GOARCH) ROOT=bin/package/$@ PACKAGE_VERSION='$(PACKAGE_VERSION)' $(NFPM) --packager $@
 

@@ -43,22 +43,36 @@ func (d *Datapath) Claimants(e verify.Endpoint) (list []verify.Claimant, err err
 	return list, err
 }
 
+// VLANs returns which VLANs a trunk has heard.
+func (d *Datapath) VLANs(ifindex int) (list []verify.VLANSeen, err error) {
+	err = d.onWatched(ifindex, func(t *trunk) error {
+		list, err = t.histogram()
+		return err
+	})
+	return list, err
+}
+
 // withWatched runs f on the trunk on which e is watched. It returns an error if the trunk is not
 // watched.
 func (d *Datapath) withWatched(e verify.Endpoint, f func(*trunk) error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	t, err := d.open(e.Trunk)
-	if err == nil && t == nil {
-		err = errors.New("its trunk is not watched") // for example in a container, where another link has the ifindex
-	}
-	if err == nil {
-		err = f(t)
-	}
-	if err != nil {
+	if err := d.onWatched(e.Trunk, f); err != nil {
 		return fmt.Errorf("read evidence of %s: %w", e.MAC, err)
 	}
 	return nil
+}
+
+// onWatched runs f on a trunk. It returns an error if the trunk is not watched.
+func (d *Datapath) onWatched(ifindex int, f func(*trunk) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t, err := d.open(ifindex)
+	if err == nil && t == nil {
+		err = errors.New("its trunk is not watched") // for example in a container, where another link has the ifindex
+	}
+	if err != nil {
+		return err
+	}
+	return f(t)
 }
 
 func (m *maps) evidence(e verify.Endpoint) (ev verify.Evidence, err error) {

@@ -64,19 +64,36 @@ type Attachment struct {
 	Verdict      verify.Verdict   `json:"verdict"`
 	Verdicts     []verify.Verdict `json:"verdicts,omitempty"` // one for each gateway
 	Evidence     *verify.Evidence `json:"evidence,omitempty"` // at the time of the verdict
-	Created      time.Time        `json:"created"`
-	Timing       []Step           `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
-	Pod          Pod              `json:"pod,omitzero"`
-	Guard        *verify.Guard    `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
-	AtParent     bool             `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent
-	HostLink     string           `json:"host_link,omitempty"`        // the host's link, with a route to each address
-	Owner        uint32           `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
+	// Latest is the verdict of a later verification; nil if none has found another code than the start.
+	Latest   *Later        `json:"latest,omitempty"`
+	Created  time.Time     `json:"created"`
+	Timing   []Step        `json:"timing,omitempty"` // of the steps up to the commit, if the attach was traced
+	Pod      Pod           `json:"pod,omitzero"`
+	Guard    *verify.Guard `json:"guard,omitempty"`            // nil if it is not guarded; its links' ifindexes
+	AtParent bool          `json:"guarded_at_parent,omitzero"` // it has a permit in the guard of the parent
+	HostLink string        `json:"host_link,omitempty"`        // the host's link, with a route to each address
+	Owner    uint32        `json:"owner_uid,omitzero"`         // the user of the rootless container; 0 for root
 
 	Leases network.LeaseStore `json:"leases,omitempty"`     // the store that has Pools
 	Lost   string             `json:"lease_lost,omitempty"` // why it does not hold its addresses any more; "" if it does
 	// Pending are those of its addresses that are from this host's share of the range, and that the store
 	// does not have yet, because it was out of reach. An intent has them here before they are in Addrs.
 	Pending []netip.Addr `json:"lease_pending,omitempty"`
+}
+
+// Later is the worst verdict of a verification after the start.
+type Later struct {
+	At      time.Time      `json:"at"` // when this code was found first
+	Verdict verify.Verdict `json:"verdict"`
+}
+
+// LastVerdict returns the verdict of the start or, if a later verification has found another code, that
+// one. since is when the code was found first.
+func (a *Attachment) LastVerdict() (v verify.Verdict, since time.Time) {
+	if a.Latest != nil {
+		return a.Latest.Verdict, a.Latest.At
+	}
+	return a.Verdict, a.Created
 }
 
 // SLAAC says what an interface takes from router advertisements besides its addresses, which come and

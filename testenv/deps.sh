@@ -11,7 +11,7 @@ bench="debian-archive-keyring dnsmasq-base patchelf netavark iperf3 runc time bu
 generate="clang llvm libbpf-dev"
 vagrant="vagrant vagrant-libvirt"
 box="vagrant vagrant-libvirt mmdebstrap debian-archive-keyring grub-common grub-pc-bin fdisk e2fsprogs qemu-utils"
-package="mmdebstrap debian-archive-keyring dpkg-dev lintian iproute2 iputils-ping util-linux"
+package="mmdebstrap debian-archive-keyring dpkg-dev lintian curl iproute2 iputils-ping util-linux"
 
 packages=
 for subject in "$@"; do

@@ -22,7 +22,7 @@ trap clean EXIT
 root=$work/root
 # The mirror that this machine uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | grep '/debian/$' | head -n 1)
-mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io --include=systemd-sysv,dbus,rpm,podman,podman-compose,runc,busybox-static,iproute2,iputils-ping,procps \
+mmdebstrap --quiet --variant=apt --dpkgopt=force-unsafe-io --include=systemd-sysv,dbus,rpm,podman,podman-compose,ansible-core,python3-apt,runc,busybox-static,iproute2,iputils-ping,procps \
 	--aptopt='APT::Sandbox::User ""' "$suite" "$root" "$mirror"
 mkdir -p "$root/repo"
 : > "$root/etc/apt/sources.list"
@@ -129,9 +129,42 @@ inside lanyard verify web50
 test "$(property ActiveState)" = active
 inside journalctl --sync
 test "$(inside journalctl --quiet --unit lanyard --output cat LANYARD_NETWORK=web50 LANYARD_VERDICT=ok | wc -l)" = 1
+inside lanyard doctor
+
+step page and metrics, by the drop-in of docs/monitoring.md
+mkdir "$root/etc/systemd/system/lanyard.service.d"
+# lldpd is not installed.
+sed -n '/^    \[Service\]/,/^$/s/^    //p' "$docs/monitoring.md" | grep -v SupplementaryGroups \
+	> "$root/etc/systemd/system/lanyard.service.d/override.conf"
+inside systemctl daemon-reload
+inside systemctl restart lanyard.service
+fetch() { curl --silent --unix-socket "/proc/${systemd% }/root/run/lanyard/$1" "http://localhost/$2"; }
+# agree waits until page, metrics and ps show a verdict.
+agree() {
+	for i in $(seq 60); do
+		page=$(fetch web.sock map.json | sed -n 's/.*"verdict": "\([a-z-]*\)".*/\1/p')
+		metrics=$(fetch metrics.sock metrics | sed -n 's/^lanyard_attachment_verdict{.*verdict="\([a-z-]*\)".*/\1/p')
+		said="$page $metrics $(inside lanyard ps --format '{{.Verdict}}')"
+		[ "$said" != "$1 $1 $1" ] || return 0
+		sleep 1
+	done
+	echo "page, metrics and ps say: $said; want $1" >&2
+	return 1
+}
+agree ok
+nsenter --net --target $gateway ip addr del 192.168.50.1/24 dev router
+agree gateway-silent
+inside lanyard ps 2>&1 | grep -F ': gateway-silent since '
+inside sh -c 'lanyard doctor | grep -F "gateway-silent: gateway 192.168.50.1 did not answer"'
+nsenter --net --target $gateway ip addr add 192.168.50.1/24 dev router
+agree ok
+inside journalctl --sync
+test "$(inside journalctl --quiet --unit lanyard --output cat LANYARD_VERDICT=gateway-silent | wc -l)" = 1
+rm -r "$root/etc/systemd/system/lanyard.service.d"
+inside systemctl daemon-reload
+inside systemctl restart lanyard.service
 service=$(property MainPID)
 before=$(counters)
-inside lanyard doctor
 
 # example prints a file of docs/engines.md, by the comment on its first line.
 example() { sed -n "\\|^    # $1|,/^[^ ]/s/^    //p" "$docs/engines.md"; }
@@ -161,6 +194,24 @@ if [ -e "$root/usr/lib/systemd/system-generators/podman-system-generator" ]; the
 	done
 	inside systemctl stop web.service
 	test "$(inside lanyard ps --format '{{.Network}}')" = web50
+	rm "$root/etc/containers/systemd/web.container"
+
+	step Ansible playbook of docs/engines.md
+	nsenter --net --target $gateway ip addr add 192.168.51.1/24 dev router
+	mkdir "$root/srv/play"
+	cp "$root"/repo/lanyard_*.deb "$root/srv/play/lanyard.deb"
+	for file in playbook.yaml /etc/containers/systemd/web.container; do
+		example $file | sed 's|web50|play51|
+			s|eth0.50 --subnet 192.168.50.0/24|eth9 --share-parent --subnet 192.168.51.0/24|
+			s|hosts: lan|hosts: localhost|' > "$root/srv/play/${file##*/}"
+	done
+	for changed in 'changed=[1-9]' changed=0; do
+		inside env -C /srv/play LANG=C.UTF-8 ansible-playbook --connection local playbook.yaml > "$root/play.log" || { cat "$root/play.log"; exit 1; } >&2
+		grep -qE "$changed .*failed=0" "$root/play.log" || { cat "$root/play.log"; exit 1; } >&2
+	done
+	inside lanyard verify play51
+	inside systemctl stop web.service
+	inside lanyard network rm play51
 fi
 
 step upgrade with the container running

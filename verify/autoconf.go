@@ -123,11 +123,12 @@ func judgeNoRouter(f Facts, a Autoconf) (Code, string) {
 		return NotSent, fmt.Sprintf("no router solicitation from %q reached trunk %q: look for a tc filter on either that "+
 			"drops it", f.Parent, f.Trunk)
 	}
-	if alive, others := f.heard(); alive == nil {
-		return NoRouter, fmt.Sprintf("%s, and no frame of another station arrived there (%s): check that the switch port "+
-			"carries it, and the router", silence, others)
+	alive, others := f.heard()
+	if alive == nil {
+		return NoRouter, fmt.Sprintf("%s, and no frame of another station arrived there (%s): check the router, and that "+
+			"the switch port carries %s%s", silence, others, f.carried(), f.portText())
 	}
-	return NoRouter, silence + ", though it is alive: check the router"
+	return NoRouter, silence + ", though it is alive: check the router" + f.lastHeard(f.carried(), alive.At)
 }
 
 // maxAutoText is the number of addresses that AutoText names: the kernel configures 16, and the root

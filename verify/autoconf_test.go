@@ -57,8 +57,11 @@ func TestJudgeAutoconf(t *testing.T) {
 		{NoRouter, func(_ *Facts, a *Autoconf) { a.Addrs = nil }, "within 6s: router fe80::1 advertises fd77::/64: check"},
 		{NoRouter, func(f *Facts, a *Autoconf) { nothing(a); f.Unwatched, a.Seen = "no BPF", nil }, "not watched: no BPF"},
 		{NotSent, func(_ *Facts, a *Autoconf) { nothing(a); a.Seen.OutFrames = 0 }, "reached trunk \"eth0\""},
-		{NoRouter, func(f *Facts, a *Autoconf) { nothing(a); f.VLANs = []VLANSeen{{VID: 60, At: 101 * second, Frames: 1}} },
-			"heard: VLAN 60): check that the switch port"},
+		{NoRouter, func(f *Facts, a *Autoconf) {
+			nothing(a)
+			f.VLANs = []VLANSeen{{VID: 60, At: 101 * second, Frames: 1}}
+			f.Port = func() string { return "port 7 carries 60" }
+		}, "heard: VLAN 60): check the router, and that the switch port carries VLAN 50: port 7 carries 60"},
 		{NoRouter, func(f *Facts, a *Autoconf) { nothing(a); f.VLANs = []VLANSeen{{VID: 50, At: 101 * second, Frames: 1}} },
 			"within 6s on VLAN 50 of \"eth0\", though it is alive"},
 	} {

@@ -45,12 +45,13 @@ func judgeLease(f Facts, n NoLease) (Code, string) {
 		return DHCPWrongVLAN, fmt.Sprintf("requests to %s servers left as %s and answers arrived on %s: compare the "+
 			"native VLAN on both ends of trunk %q", n.Protocol, f.Tags, f.answeredOn(), f.Trunk)
 	}
-	if alive, others := f.heard(); alive == nil {
-		return DHCPSilent, fmt.Sprintf("%s on %s, and no frame of another station arrived there (%s): check that the switch "+
-			"port carries it, and the %s server", n.silence(), f.where(), others, n.Protocol)
+	alive, others := f.heard()
+	if alive == nil {
+		return DHCPSilent, fmt.Sprintf("%s on %s, and no frame of another station arrived there (%s): check the %s server, "+
+			"and that the switch port carries %s%s", n.silence(), f.where(), others, n.Protocol, f.carried(), f.portText())
 	}
-	return DHCPSilent, fmt.Sprintf("%s on %s, though it is alive: check the %s server, or its relay", n.silence(),
-		f.where(), n.Protocol)
+	return DHCPSilent, fmt.Sprintf("%s on %s, though it is alive: check the %s server, or its relay%s", n.silence(),
+		f.where(), n.Protocol, f.lastHeard(f.carried(), alive.At))
 }
 
 // silence returns the first words about servers that do not answer.

@@ -16,6 +16,7 @@ func TestJudgeLease(t *testing.T) {
 		Local: func(ether.MAC) bool { return false },
 	}
 	heard := func(vid uint16, at Instant) []VLANSeen { return []VLANSeen{{VID: vid, At: at, Frames: 1}} }
+	port := func() string { return "port 7 carries 60" }
 	none := NoLease{Protocol: "DHCP", Sent: 3, Waited: 6 * time.Second, Seen: &Counters{OutFrames: 3}}
 	for _, c := range []struct {
 		code Code
@@ -33,8 +34,10 @@ func TestJudgeLease(t *testing.T) {
 			[]string{"left as VLAN 50 and answers arrived on untagged", "native VLAN"}},
 		{DHCPWrongVLAN, func(f *Facts, n *NoLease) { f.VLANs, n.Seen.InWrong = heard(60, 99*second), 1 },
 			[]string{"answers arrived on another VLAN"}},
-		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs = heard(60, 99*second) },
-			[]string{"no frame of another station", "heard: VLAN 60", "switch port carries it"}},
+		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs, f.Port = heard(60, 99*second), port },
+			[]string{"no frame of another station", "heard: VLAN 60", "the switch port carries VLAN 50: port 7 carries 60"}},
+		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs, f.Port = heard(50, 97*second), port },
+			[]string{"relay, and that the switch port still carries VLAN 50, last heard 9s ago: port 7 carries 60"}},
 		{DHCPSilent, func(f *Facts, _ *NoLease) { f.VLANs = heard(50, 99*second) }, []string{"though it is alive", "relay"}},
 		{DHCPSilent, func(f *Facts, n *NoLease) {
 			n.Protocol, n.Routers, f.VLANs = "DHCPv6", "router fe80::1 names such servers by its M flag", heard(50, 99*second)

@@ -80,6 +80,14 @@ func Judge(f Facts) Verdict {
 	return v
 }
 
+// JudgeSilence returns the verdict on a gateway that did not answer the parent's own question, on a
+// trunk that is watched. The trunk's program does not count such questions: Seen is not used.
+func JudgeSilence(f Facts) Verdict {
+	v := Verdict{Gateway: f.Gateway}
+	v.Code, v.Text = noReply(f)
+	return v
+}
+
 // MissedFrames reports whether the trunk's program has missed frames: it saw no question, or it did
 // not see an answer that arrived. The caller should then fill in Ahead.
 func (f Facts) MissedFrames() bool {
@@ -340,12 +348,20 @@ func noReply(f Facts) (Code, string) {
 	if alive != nil {
 		return GatewaySilent, f.silentText(alive.At)
 	}
-	none, carries := "no frame of "+f.Tags.String(), f.Tags.String()
+	none := "no frame of " + f.Tags.String()
 	if len(f.Tags) == 0 {
-		none, carries = "no untagged frame", "untagged frames"
+		none = "no untagged frame"
 	}
 	return VLANSilent, fmt.Sprintf("gateway %s did not answer within %s and %s arrived on trunk %q (%s): check that "+
-		"the switch port carries %s%s", f.Gateway, f.waited(), none, f.Trunk, others, carries, f.portText())
+		"the switch port carries %s%s", f.Gateway, f.waited(), none, f.Trunk, others, f.carried(), f.portText())
+}
+
+// carried returns what the switch port has to carry: "VLAN 50", or "untagged frames".
+func (f Facts) carried() string {
+	if len(f.Tags) == 0 {
+		return "untagged frames"
+	}
+	return f.Tags.String()
 }
 
 // portText returns what is known of the switch's port as the end of a sentence, "" if nothing is.
@@ -403,15 +419,22 @@ func (f Facts) silentText(heard Instant) string {
 	if n := len(f.Tags); n > 1 {
 		alive, also = f.Tags[:1].String(), fmt.Sprintf(", and that %s is carried inside", f.Tags[n-1:])
 	}
-	if heard < f.Asked {
-		also += fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago%s", alive,
-			round(f.Now.Sub(heard)), f.portText())
-	}
+	also += f.lastHeard(alive, heard)
 	if len(f.Routers) > 0 {
 		also = " and its address" + also
 	}
 	return fmt.Sprintf("gateway %s did not answer within %s on %s, though %s is alive%s: check the gateway%s",
 		f.Gateway, f.waited(), f.where(), alive, f.routersText(), also)
+}
+
+// lastHeard returns what to check about the switch port if the VLAN was last heard before the question:
+// the port may have lost it since. It returns "" if it was heard after the question.
+func (f Facts) lastHeard(vlan string, at Instant) string {
+	if at >= f.Asked {
+		return ""
+	}
+	return fmt.Sprintf(", and that the switch port still carries %s, last heard %s ago%s", vlan, round(f.Now.Sub(at)),
+		f.portText())
 }
 
 func (f Facts) localText() string {

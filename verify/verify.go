@@ -172,6 +172,9 @@ type Datapath interface {
 	Expect(e Endpoint) error
 	// Evidence returns what has been seen of e since Expect.
 	Evidence(e Endpoint) (Evidence, error)
+	// VLANs returns which VLANs a trunk has heard, as the evidence of its endpoints does. Its error says
+	// why the trunk is not watched.
+	VLANs(trunk int) ([]VLANSeen, error)
 	// Claimants returns the claimants of the evidence at a fraction of its cost, and in addition
 	// the stations that only probe for an address.
 	Claimants(e Endpoint) ([]Claimant, error)

@@ -3,13 +3,16 @@
 package main
 
 import (
+	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 // TestDHCPVLAN checks that real containers on a VLAN get a lease and its name server, and the verdicts
@@ -66,10 +69,30 @@ func TestDHCPVLAN(t *testing.T) {
 	e.must("runc", "--root", root, "delete", "--force", "six")
 	c := testenv.NewContainer(t)
 	b.TakeOffTrunk(60)
+	b.hearSwitch()
 	b.Refused("a VLAN that the port does not carry", b.Attach("c1", c, "network=db"), 1,
-		"dhcp-silent: no DHCP server answered", "VLAN 60 of", "switch port")
+		"dhcp-silent: no DHCP server answered", "that the switch port carries VLAN 60: port \"Gi1/0/7\" of switch \"sw-a\" "+
+			"carries VLANs 1, 50, and not 60: add it there (heard ")
 	b.SetNative(50)
 	b.Refused("answers without a tag", b.Attach("c1", c, "network=web"), 1,
 		"dhcp-wrong-vlan: requests to DHCP servers left", "as VLAN 50 and answers arrived on untagged", "native VLAN")
 	b.WantNothing("web", before)
+}
+
+// hearSwitch keeps what a frame of the switch says of the trunk's port, as "lanyard lldp" does. Then the
+// switch is silent: its frames show that the link works.
+func (b *brokered) hearSwitch() {
+	b.tb.Helper()
+	defer b.SpeakLLDP("configure system hostname sw-a", "configure lldp portidsubtype local Gi1/0/7")()
+	must(b.tb, b.Host.Do(func() error {
+		trunk, err := net.InterfaceByName(b.Trunk)
+		if err != nil {
+			return err
+		}
+		n, err := lldp.Listen(b.tb.Context(), trunk.Index, lldp.Interval)
+		if err != nil {
+			return err
+		}
+		return wiring.PathsUnder(b.Root).Switches().Save(b.Trunk, *n)
+	}))
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// installed is a system with Lanyard installed by "make install": the files of the
+// installed is a system with Lanyard installed, by "make install" or from its package: the files of the
 // virtual machine, and a systemd that is process 1 of its own namespaces, with the host
 // of a lab as its network. Its files in memory end with it, as at a reboot.
 type installed struct {
@@ -88,12 +88,19 @@ func newInstalled(t *testing.T) *installed {
 			t.Errorf("lanyard hooks remove: %v: %s", err, out)
 		}
 	})
-	s := &installed{Lab: testenv.NewLab(t, testenv.Config{VLANs: []uint16{50, 60, 70}}), t: t, dir: t.TempDir(),
-		cgroup: "/sys/fs/cgroup/lanyard-systemd", masked: masked}
+	return newSystem(t, testenv.Config{VLANs: []uint16{50, 60, 70}})
+}
+
+// newSystem makes the system, without Lanyard.
+func newSystem(t *testing.T, c testenv.Config) *installed {
+	t.Helper()
+	s := &installed{Lab: testenv.NewLab(t, c), t: t, dir: t.TempDir(), cgroup: "/sys/fs/cgroup/lanyard-systemd",
+		masked: masked}
 	for _, sub := range []string{"etc", "units"} {
 		must(t, os.Mkdir(filepath.Join(s.dir, sub), 0o755))
 	}
 	must(t, os.MkdirAll("/etc/lanyard", 0o755))
+	var err error
 	s.log, err = os.Create(filepath.Join(s.dir, "systemd.log"))
 	must(t, err)
 	t.Cleanup(func() {

@@ -32,12 +32,13 @@ ABOUT is what the line is about:
 
   kernel       modules, BTF, TCX and bpffs
   host         directories, definitions, records, and the identity that MACs are derived from
-  service      "lanyard serve": its socket and its program
+  service      "lanyard serve": its socket, its program, and the network namespace that it serves
   parent       a link that carries networks: carrier, MTU, which network manager has it
   trunk        the card below: bond mode, Wi-Fi, a hypervisor, VRF, VLAN offload, and the
                switch's port: from lldpd where it runs, else see --lldp and "lanyard lldp"
-  network      gateways, asked on the wire with the parent's MAC; whether packets of the full
-               MTU reach them, see "verify --mtu"; free addresses
+  network      gateways, asked on the wire with the parent's MAC, with the verdict of a silent one;
+               whether packets of the full MTU reach them, see "verify --mtu"; free addresses; and
+               other stations that use a container's address or MAC, see "lanyard audit"
   podman, CRI-O, containerd   the same as "lanyard hooks status"
 
 No link and no network is changed, and no frame is sent but ARP requests, neighbour

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lanyard-net/lanyard/cmd/internal/overview"
 	"github.com/lanyard-net/lanyard/internal/wiring"
+	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
 func (e env) mapping() *cli.Command {
@@ -23,7 +24,8 @@ func (e env) mapping() *cli.Command {
 
 A container's line has its address, its verdict as in "lanyard ps", and how many anomalies the
 trunk has seen since its start, such as another station with its address. Each line that does not
-work begins with "!". A trunk's line has the switch's port, if "lanyard lldp" has heard it.
+work begins with "!". A trunk's line has the switch's port: from lldpd where it runs, else as
+"lanyard lldp" or "doctor --lldp" has last heard it.
 
 With --rate the command counts each container's bytes on the trunk for that time.
 With --out it draws the same as an SVG that needs no other file.`,
@@ -54,7 +56,14 @@ func (e env) runMap(c *cli.Context) error {
 		return err
 	}
 	started := time.Now()
-	host := overview.Draw(l, paths(c).Switches(), rows)
+	port := func(trunk string) lldp.Known {
+		k, err := paths(c).Switches().Ask(c.Context, trunk)
+		if err != nil {
+			e.say("switch port of trunk %q: %v", trunk, err)
+		}
+		return k
+	}
+	host := overview.Draw(l, port, rows)
 	if rate > 0 {
 		select {
 		case <-c.Done():

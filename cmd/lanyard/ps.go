@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,9 +33,11 @@ func (e env) ps() *cli.Command {
   lanyard ps --format json | jq -r '.[] | select(.verdict != "ok") | .container'
 
 CONTAINER is NAMESPACE/NAME of the pod if none of its containers runs. VERDICT and
-GATEWAY-RTT are from the start of the container; "lanyard verify" probes again. If traffic
-cannot work now, because the container has ended or has changed its interface, or the parent
-is gone or has no carrier, VERDICT says so. OUT and IN count frames until now: with the right
+GATEWAY-RTT are from the start of the container, or from a later verification that found
+another verdict: by "lanyard verify", or by the service if it serves --web or --metrics. A note
+below the table has the sentence of a bad verdict, and its time. If traffic cannot work now,
+because the container has ended or has changed its interface, or the parent is gone or has no
+carrier, VERDICT says so. OUT and IN count frames until now: with the right
 tag / with a wrong tag.
 ANOMALIES counts what the trunk program has seen since the start and should not be:
 another station that uses the address, a wrong tag, a gateway with another MAC.
@@ -99,9 +102,43 @@ func (e env) runPs(c *cli.Context) error {
 			e.say("note: %s on network %q: %s", describe(a), a.Network, c.Text)
 		}
 	}
+	e.noteVerdicts(r)
 	e.noteLinkChanges(c.Context, l)
 	e.noteAhead(l, r.Records)
 	return e.noteUnleased(c.Context, l)
+}
+
+// noteVerdicts notes the sentences of bad verdicts: one for each network and code, because a fault of a
+// VLAN is that of all its containers. Those of changes are noted already.
+func (e env) noteVerdicts(r overview.Reading) {
+	type fault struct {
+		network string
+		code    verify.Code
+	}
+	counts, shown := map[fault]int{}, map[verify.ID]bool{}
+	var first []hook.Attachment
+	for _, a := range r.Records {
+		v, _ := a.LastVerdict()
+		changed := slices.ContainsFunc(r.Now[a.ID].Changes, func(c verify.Change) bool { return c.Code != "" })
+		if a.State != hook.Attached || v.Code.Good() || v.Code == verify.Unverified || changed || shown[a.ID] {
+			continue
+		}
+		shown[a.ID] = true
+		f := fault{a.Network, v.Code}
+		counts[f]++
+		if counts[f] == 1 {
+			first = append(first, a)
+		}
+	}
+	for _, a := range first {
+		v, since := a.LastVerdict()
+		others := ""
+		if n := counts[fault{a.Network, v.Code}] - 1; n > 0 {
+			others = fmt.Sprintf(" (and %d more)", n)
+		}
+		e.say("note: %s%s on network %q: %s since %s: %s", describe(a), others, a.Network, v.Code,
+			since.Local().Format(time.TimeOnly), v.Text)
+	}
 }
 
 // noteLinkChanges notes what other programs have done to the host's links that Lanyard created.

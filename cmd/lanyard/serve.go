@@ -32,10 +32,22 @@ they have an annotation and not the device. On SIGTERM, the service finishes the
 that it has begun, and ends. Containers keep running.
 
 The page of --web is read-only, and for this machine: it answers on a loopback address or a
-socket for root. lanyard.service allows a socket in /run/lanyard only; "ssh -L
-8080:/run/lanyard/web.sock root@HOST" brings it to http://localhost:8080. While a page is open,
-the service asks gateways twice a second, as "lanyard verify" does; else each 10 s, for the
-plots of the last hour.`,
+socket for root; "ssh -L 8080:/run/lanyard/web.sock root@HOST" brings a socket to
+http://localhost:8080. While a page is open, the service asks gateways twice a second, as
+"lanyard verify" does; else each 10 s, for the plots of the last hour. With --metrics alone it
+asks each 10 s. "lanyard ps", "map" and the metrics then show the last verdicts.
+
+lanyard.service allows sockets in /run/lanyard only. "systemctl edit lanyard.service" opens an
+editor for its options; the path is the one that "systemctl cat lanyard.service" shows:
+
+  [Service]
+  ExecStart=
+  ExecStart=/usr/bin/lanyard serve --web unix:/run/lanyard/web.sock \
+      --metrics unix:/run/lanyard/metrics.sock
+
+"systemctl restart lanyard.service" starts it with them; containers keep running. Where lldpd
+runs, its group lets the page and the verdicts show the switch port: SupplementaryGroups=_lldpd
+in the same section (Debian's name of the group).`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "log",
 				Usage: "`FORMAT` format of the log on stderr: text or json (default: with fields, if stderr is the journal)"},

@@ -23,7 +23,7 @@ type endpoint struct {
 }
 
 var endpoints = []endpoint{
-	{"metrics", httpd.Check, httpd.Listen, serveMetrics},
+	{"metrics", httpd.Check, httpd.Listen, serveMetrics}, // without a page, askAgain asks for them
 	{"web", httpd.CheckLocal, httpd.ListenLocal, servePage},
 }
 
@@ -40,7 +40,22 @@ func httpTasks(c *cli.Context, log *slog.Logger) (tasks []func(context.Context),
 		log := log.With("option", "--"+e.option)
 		tasks = append(tasks, func(ctx context.Context) { e.keep(ctx, paths(c), addr, log) })
 	}
+	if c.String("metrics") != "" && c.String("web") == "" { // the page asks itself
+		tasks = append(tasks, func(ctx context.Context) { askAgain(ctx, paths(c), log) })
+	}
 	return tasks, nil
+}
+
+// askAgain has gateways asked again until ctx ends, so that metrics show the verdicts of now.
+func askAgain(ctx context.Context, p wiring.Paths, log *slog.Logger) {
+	l, err := wiring.OpenPrivileged(p)
+	if err != nil {
+		log.Error("cannot ask gateways again: metrics show the verdicts of the starts", "err", err)
+		return
+	}
+	defer l.Close()
+	l.Log = log
+	pageOf(p, l).Ask(ctx)
 }
 
 // keep answers at addr until ctx ends.
@@ -58,5 +73,9 @@ func (e endpoint) keep(ctx context.Context, p wiring.Paths, addr string, log *sl
 }
 
 func servePage(ctx context.Context, p wiring.Paths, l *wiring.Lanyard, listener net.Listener) error {
-	return web.Page{Lanyard: l, Heard: p.Switches(), Log: l.Log}.Serve(ctx, listener)
+	return pageOf(p, l).Serve(ctx, listener)
+}
+
+func pageOf(p wiring.Paths, l *wiring.Lanyard) web.Page {
+	return web.Page{Lanyard: l, Heard: p.Switches(), Log: l.Log}
 }

@@ -33,15 +33,21 @@ type Audited struct {
 // the audit is not reported as unleased.
 func (l *Admin) Audit(ctx context.Context) (found []Audited, broken []error) {
 	defs, broken := network.LoadAll(l.Networks)
-	host, err := l.HostMACs(defs)
-	if err != nil {
-		return nil, append(broken, err)
-	}
-	recent, err := l.RecentEvents(ctx)
+	found, err := l.AuditOf(ctx, defs, defs)
 	if err != nil {
 		broken = append(broken, err)
 	}
-	for _, def := range defs {
+	return found, broken
+}
+
+// AuditOf is Audit of some of all definitions. If err is not nil, the results lack what it is about.
+func (l *Admin) AuditOf(ctx context.Context, some, all []*network.Definition) (found []Audited, err error) {
+	host, err := l.HostMACs(all)
+	if err != nil {
+		return nil, err
+	}
+	recent, err := l.RecentEvents(ctx)
+	for _, def := range some {
 		a := Audited{Network: def.Name, Parent: def.Parent}
 		a.Unleased, a.Dropped, a.Err = l.audit(ctx, def, host)
 		for _, e := range recent {
@@ -55,7 +61,7 @@ func (l *Admin) Audit(ctx context.Context) (found []Audited, broken []error) {
 		}
 		found = append(found, a)
 	}
-	return found, broken
+	return found, err
 }
 
 // audit returns the unleased MACs of a network's parent, and what its guard dropped of them.

@@ -120,6 +120,7 @@ func (t *attempt) refuseWithoutLease(
 	facts := verify.Facts{
 		Parent: t.parent.Name, Trunk: t.parent.Trunk, Tags: t.rec.Endpoint.Tags, MAC: t.rec.MAC, Asked: asked,
 		Now: verify.Now(), Down: state.down, Local: func(mac ether.MAC) bool { return t.isLocal(state, mac) },
+		Port: func() string { return t.SwitchPort(ctx, t.parent) },
 	}
 	n := verify.NoLease{Protocol: string(none.Protocol), Routers: routers, Sent: none.Sent, Waited: none.Waited}
 	if len(none.Refused) > 0 {

@@ -93,7 +93,7 @@ func (l *Local) attemptAgain(
 			t.rec.SetServerAddr(f, netip.Prefix{})
 		}
 	}
-	t.rec.MTU, t.want.Addrs = rec.MTURequested, t.addrs()
+	t.rec.MTU, t.want.Addrs, t.rec.Latest = rec.MTURequested, t.addrs(), nil
 	if !def.SharesMAC() {
 		t.want.MAC = rec.MAC
 	}

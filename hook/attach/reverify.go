@@ -10,6 +10,7 @@ import (
 	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/hook/link"
 	"github.com/lanyard-net/lanyard/hook/network"
+	"github.com/lanyard-net/lanyard/hook/record"
 	"github.com/lanyard-net/lanyard/verify"
 )
 
@@ -27,9 +28,9 @@ func (l *Local) Evidence(a hook.Attachment) (verify.Evidence, error) {
 
 // Verify asks the gateways of an attachment again, from inside its namespace and with its MAC, and
 // judges the answers. It also asks for the addresses, because a claimant may have come after the
-// start. It does not change the record, and does not disturb the container's own traffic. If the
-// interface was changed so that traffic cannot work, the verdicts are those changes, and it does not
-// ask.
+// start. It does not disturb the container's own traffic. If the interface was changed so that traffic
+// cannot work, the verdicts are those changes, and it does not ask. If the code of the worst verdict
+// differs from the last one, it is recorded, for all that shows verdicts without asking.
 func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict, error) {
 	ns, err := l.Host.FindNetns(a.Netns.Inode, a.Netns.Cookie)
 	if err != nil {
@@ -40,7 +41,34 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 			a.Interface, a.Network)
 	}
 	defer ns.Close()
-	return l.verifyIn(ctx, a, ns)
+	verdicts, err := l.verifyIn(ctx, a, ns)
+	if err == nil && len(verdicts) > 0 {
+		if err := l.recordVerdict(ctx, &a, verify.Worst(verdicts)); err != nil {
+			l.Log.With(a.LogAttrs()...).Warn("cannot record a verdict", "err", err)
+		}
+	}
+	return verdicts, err
+}
+
+// recordVerdict records the verdict of a later verification if its code differs from the last one. It
+// leaves out what [Local.Now] finds without asking, which would outlast its cause in the record.
+func (l *Local) recordVerdict(ctx context.Context, a *hook.Attachment, now verify.Verdict) error {
+	last, _ := a.LastVerdict()
+	switch now.Code {
+	case last.Code, verify.ParentDown, verify.InterfaceChanged, verify.InterfaceGone, verify.LeaseLost:
+		return nil
+	}
+	return l.DB.Update(ctx, func(tx record.Tx) error {
+		rec, err := record.Get(tx, a.ID)
+		if errors.Is(err, hook.ErrGone) || err == nil && rec.State != hook.Attached {
+			return nil // it was detached during the verification
+		}
+		if err != nil {
+			return err
+		}
+		rec.Latest = &hook.Later{At: time.Now().UTC(), Verdict: now}
+		return record.Replace(tx, &rec)
+	})
 }
 
 // verifyIn is Verify in the attachment's namespace.

@@ -297,6 +297,7 @@ func (v *verification) judgeAutoconf(
 	}
 	facts.Down, facts.Now = state.down, verify.Now()
 	facts.Local = func(mac ether.MAC) bool { return v.isLocal(state, mac) }
+	facts.Port = func() string { return v.SwitchPort(ctx, v.parent) }
 	seen, e, err := v.seenSince(before)
 	if err != nil {
 		return verdict, err

@@ -21,12 +21,15 @@ type carried struct {
 // parent to check, or "".
 func (d *Doctor) links(ctx context.Context, r *results, defs []*network.Definition, only string) {
 	trunks := map[int]*lldp.Neighbour{}
+	var checked []*network.Definition
 	for _, c := range carriedBy(defs, only) {
 		p, usable := d.link(ctx, r, c, trunks)
 		for _, def := range c.defs {
 			d.network(ctx, r.about("network "+def.Name), def, p, usable)
 		}
+		checked = append(checked, c.defs...)
 	}
+	d.others(ctx, r, checked, defs)
 }
 
 // Links checks the parents of networks and the trunks below them, as Check does. It asks no gateway, and

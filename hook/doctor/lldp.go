@@ -12,14 +12,16 @@ import (
 // Heard is what is known of the switch at the other end of a trunk.
 type Heard struct {
 	Trunk     string          `json:"trunk"`
-	Neighbour *lldp.Neighbour `json:"neighbour"` // null if nothing was heard
-	From      string          `json:"from"`      // "lldpd" or "frame"; "" if there was no listen
+	Neighbour *lldp.Neighbour `json:"neighbour"`   // null if nothing was heard
+	From      string          `json:"from"`        // "lldpd" or "frame"; "" if there was no listen
+	At        time.Time       `json:"at,omitzero"` // of a frame that was heard earlier
 	bridge    bool            // the trunk is a bridge
 }
 
 // Hear returns what lldpd knows of the switch at the other end of a trunk, else what a frame says
-// that comes within wait. It keeps the latter for verdicts. It does not listen on a bridge: frames to
-// LLDP's addresses are received by the bridge's ports alone (br_handle_frame).
+// that comes within wait, or without a wait, one that was heard earlier and is valid still. It keeps
+// frames for verdicts. It does not listen on a bridge: frames to LLDP's addresses are received by the
+// bridge's ports alone (br_handle_frame).
 func Hear(
 	ctx context.Context, host *link.Host, p link.Parent, wait time.Duration, keep lldp.Memory,
 ) (h Heard, err error) {
@@ -27,9 +29,9 @@ func Hear(
 	if h.bridge, err = host.IsBridge(p.TrunkIndex); err != nil {
 		return h, err
 	}
-	n, running, err := lldp.FromDaemon(ctx, p.Trunk)
-	if running {
-		h.Neighbour, h.From = n, "lldpd"
+	known, err := keep.Ask(ctx, p.Trunk)
+	if err != nil || known.From == "lldpd" || wait == 0 && known.Valid() {
+		h.Neighbour, h.From, h.At = known.Neighbour, known.From, known.At
 		return h, err
 	}
 	if wait == 0 || h.bridge {
@@ -80,6 +82,9 @@ func (d *Doctor) neighbour(ctx context.Context, s subject, p link.Parent) *lldp.
 	}
 	if len(n.VLANs) > 0 {
 		text += ", " + n.Named()
+	}
+	if !h.At.IsZero() {
+		text += fmt.Sprintf(" (heard %v ago)", time.Since(h.At).Round(time.Second))
 	}
 	s.add(OK, "switch", "%s", text)
 	return n

@@ -93,6 +93,7 @@ func (d *Doctor) gateway(
 	}
 	var macs []ether.MAC
 	var took time.Duration
+	asked := verify.Now()
 	err = d.Host.Do(func() (err error) {
 		macs, took, err = d.ask(ctx, p, gateway, wait)
 		return err
@@ -100,8 +101,7 @@ func (d *Doctor) gateway(
 	switch {
 	case s.addErr("gateway", err):
 	case len(macs) == 0:
-		s.add(Wrong, "gateway", "%s does not answer on %s of trunk %q within %v: check the VLAN of the switch port, and "+
-			"that the gateway is up", gateway, p.Tags, p.Trunk, wait)
+		s.add(Wrong, "gateway", "%s", d.silence(ctx, p, gateway, asked, wait))
 	case len(macs) > 1:
 		s.add(Wrong, "gateway", "%s is used by several stations (%s): remove the address from all but the gateway", gateway,
 			joinMACs(macs))
@@ -111,6 +111,28 @@ func (d *Doctor) gateway(
 		return macs[0]
 	}
 	return mac
+}
+
+// silence returns what it means that a gateway did not answer: the verdict that a container would get. On
+// a trunk that is not watched, because no network is on it yet, no VLAN can be told from another.
+func (d *Doctor) silence(
+	ctx context.Context, p link.Parent, gateway netip.Addr, asked verify.Instant, wait time.Duration,
+) string {
+	vlans, err := d.Datapath.VLANs(p.TrunkIndex)
+	if err != nil {
+		return fmt.Sprintf("%s does not answer on %s of trunk %q within %v: check the VLAN of the switch port, and that "+
+			"the gateway is up", gateway, p.Tags, p.Trunk, wait)
+	}
+	own, err := d.Host.ParentUnicast(p.Index)
+	if err != nil {
+		return err.Error()
+	}
+	v := verify.JudgeSilence(verify.Facts{
+		Parent: p.Name, Trunk: p.Trunk, Tags: p.Tags, Gateway: gateway, Asked: asked, Now: verify.Now(), VLANs: vlans,
+		Local: func(mac ether.MAC) bool { return mac == p.MAC || slices.Contains(own, mac) },
+		Port:  func() string { return d.SwitchPort(ctx, p) },
+	})
+	return fmt.Sprintf("%s: %s", v.Code, v.Text)
 }
 
 // A question is repeated after repeatAfter, and after the first answer others have settle to come.
@@ -154,6 +176,27 @@ func (d *Doctor) ask(
 				took, until = time.Since(asked), time.Now().Add(settle)
 			}
 			macs = append(macs, a.MAC)
+		}
+	}
+}
+
+// others checks who else is on the networks: stations with an address of a container, and MACs on the
+// parent that Lanyard did not give out.
+func (d *Doctor) others(ctx context.Context, r *results, some, all []*network.Definition) {
+	found, err := d.AuditOf(ctx, some, all)
+	r.about("host").addErr("audit", err)
+	for _, a := range found {
+		s := r.about("network " + a.Network)
+		for _, e := range a.Claims {
+			s.add(Warning, "stations", "%s, last seen %v ago: remove it there, see \"lanyard audit\"", e,
+				time.Since(e.At).Round(time.Second))
+		}
+		if n := len(a.Unleased); n > 0 {
+			s.add(Warning, "stations", "%q has links with MACs that Lanyard did not give out (%d): see \"lanyard audit\"",
+				a.Parent, n)
+		}
+		if a.Err == nil && len(a.Claims)+len(a.Unleased) == 0 {
+			s.add(OK, "stations", "no other station has used an address or a MAC of a container in the last hour")
 		}
 	}
 }

@@ -52,12 +52,26 @@ func (d *Doctor) serviceProgram(s subject) {
 	if err != nil {
 		return // it has ended
 	}
+	if other, err := inOtherNetns(pid); err == nil && other {
+		s.add(Warning, "namespace", "process %s serves another network namespace than this one, so that hooks here go on "+
+			"without it: start the service in the host's namespace", pid)
+	}
 	if was, gone := strings.CutSuffix(program, " (deleted)"); gone {
 		s.add(Warning, "program", "process %s runs a version of %s that was replaced: \"systemctl restart lanyard\"; "+
 			"containers keep running", pid, was)
 		return
 	}
 	s.add(OK, "program", "%s, process %s", program, pid)
+}
+
+// inOtherNetns reports whether a process is in another network namespace than this one.
+func inOtherNetns(pid string) (bool, error) {
+	theirs, err := os.Stat("/proc/" + pid + "/ns/net")
+	if err != nil {
+		return false, err
+	}
+	ours, err := os.Stat("/proc/thread-self/ns/net")
+	return err == nil && !os.SameFile(theirs, ours), err
 }
 
 // lockHolder returns the process that holds a lock on a file (flock(2), proc_locks(5)), or "".

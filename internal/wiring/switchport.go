@@ -20,13 +20,9 @@ const lldpdWait = time.Second
 func (p Paths) switchPort(ctx context.Context, parent link.Parent) string {
 	ctx, cancel := context.WithTimeout(ctx, lldpdWait)
 	defer cancel()
-	n, _, err := lldp.FromDaemon(ctx, parent.Trunk)
-	if n != nil && err == nil {
-		return n.Says(parent.Tags)
-	}
-	n, at, err := p.Switches().Load(parent.Trunk)
-	if n == nil || err != nil {
+	k, err := p.Switches().Ask(ctx, parent.Trunk)
+	if err != nil {
 		return ""
 	}
-	return n.SaidAgo(time.Since(at), parent.Trunk, parent.Tags)
+	return k.Says(parent.Trunk, parent.Tags)
 }

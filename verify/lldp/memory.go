@@ -1,6 +1,7 @@
 package lldp
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,6 +63,54 @@ func (m Memory) Load(link string) (n *Neighbour, at time.Time, err error) {
 		return nil, at, err
 	}
 	return n, info.ModTime(), nil
+}
+
+// Known is what is known of the switch port at the other end of a link.
+type Known struct {
+	Neighbour *Neighbour // nil if nothing is known
+	From      string     // "lldpd" if it listens on the link, or "frame"; "" if nothing is known
+	At        time.Time  // when the frame was heard; zero for lldpd, which knows what is valid now
+}
+
+// Ask returns what lldpd knows of a link. If it does not run or does not listen there, Ask returns what
+// was last heard.
+func (m Memory) Ask(ctx context.Context, link string) (k Known, err error) {
+	n, running, err := FromDaemon(ctx, link)
+	if running {
+		return Known{Neighbour: n, From: "lldpd"}, err
+	}
+	n, at, err := m.Load(link)
+	if n != nil {
+		k = Known{Neighbour: n, From: "frame", At: at}
+	}
+	return k, err
+}
+
+// Valid reports whether the port may not have changed since: from lldpd, or by the frame's time to live.
+func (k Known) Valid() bool {
+	return k.Neighbour != nil && (k.At.IsZero() || time.Since(k.At) <= time.Duration(k.Neighbour.TTL)*time.Second)
+}
+
+// String returns the port and how it is known, "" if it is not.
+func (k Known) String() string {
+	switch {
+	case k.Neighbour == nil:
+		return ""
+	case k.At.IsZero():
+		return fmt.Sprintf("%s (by lldpd)", k.Neighbour)
+	}
+	return fmt.Sprintf("%s (heard %v ago)", k.Neighbour, time.Since(k.At).Round(time.Second))
+}
+
+// Says returns what the switch says of frames with these tags on the link's port, "" if nothing is known.
+func (k Known) Says(link string, tags ether.Tags) string {
+	switch {
+	case k.Neighbour == nil:
+		return ""
+	case k.At.IsZero():
+		return k.Neighbour.Says(tags)
+	}
+	return k.Neighbour.SaidAgo(time.Since(k.At), link, tags)
 }
 
 // Says returns what the switch says of frames with these tags on the port.

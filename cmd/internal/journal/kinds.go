@@ -10,6 +10,7 @@ var kinds = map[string]string{
 	"swept":                            "03dae23da2a24f0081f2588ebdbb9be4",
 	"a container has lost its address": "8b6846621ad84631b82c5454420464cc",
 	"a container has a new lease":      "5c43cc0c3580411ab2447ab9962ec087",
+	"a verdict has changed":            "9b94978aebe74a688d898c2849d41c66", // of a container that runs
 	"could not renew the lease of a container":                       "2c8408917e8448b78e9f1bdc4297598a",
 	"another host has an address of a running container":             "95e2e57656d449a7a37fe5646ce5cf58",
 	"announced containers: their trunk moved to another switch port": "287866ce5ad0448b92d6a48cf4108bab",

@@ -169,7 +169,8 @@ func labelsOf(a hook.Attachment) []string {
 func (r *reading) attachment(a hook.Attachment, changes []verify.Change) {
 	labels := labelsOf(a)
 	with := func(more ...string) []string { return append(labels[:3:3], more...) }
-	code, took := a.Verdict.Code, a.Verdict.RTT
+	last, _ := a.LastVerdict()
+	code, took := last.Code, last.RTT
 	for _, c := range changes {
 		if c.Code != "" {
 			code, took = c.Code, 0

@@ -40,8 +40,9 @@ const (
 	Unknown = "unknown"
 )
 
-// Draw returns the host's node with all others. The containers of a network are sorted by their ids.
-func Draw(l *wiring.Lanyard, heard lldp.Memory, rows []Row) *Node {
+// Draw returns the host's node with all others. The containers of a network are sorted by their ids. port
+// returns what is known of the switch port of a trunk.
+func Draw(l *wiring.Lanyard, port func(trunk string) lldp.Known, rows []Row) *Node {
 	rows = slices.Clone(rows)
 	slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(a.Container, b.Container) })
 	name, err := os.Hostname()
@@ -52,9 +53,10 @@ func Draw(l *wiring.Lanyard, heard lldp.Memory, rows []Row) *Node {
 	defs, broken := network.LoadAll(l.Networks)
 	for _, def := range defs {
 		p := ParentOf(l, def)
+		trunks := len(host.Children)
 		at := host.child("trunk", cmp.Or(p.Trunk, "?"))
-		if n, when, err := heard.Load(at.Name); err == nil && n != nil {
-			at.Detail = fmt.Sprintf("%s (heard %v ago)", n, time.Since(when).Round(time.Second))
+		if len(host.Children) > trunks && p.Trunk != "" {
+			at.Detail = port(p.Trunk).String()
 		}
 		at = at.child("parent", p.Name)
 		at.Detail = "untagged"

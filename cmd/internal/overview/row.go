@@ -36,6 +36,7 @@ type Row struct {
 	VLAN      string            `json:"vlan"` // "50"; "100.200" for QinQ; "" for none
 	Verdict   verify.Code       `json:"verdict"`
 	Text      string            `json:"text"`
+	Since     time.Time         `json:"verdict_since,omitzero"` // zero if the verdict is that of a change
 	RTT       time.Duration     `json:"gateway_rtt_ns"`
 	Counters  *verify.Counters  `json:"counters"`            // null if the trunk is not watched
 	Anomalies []verify.Anomaly  `json:"anomalies"`           // since the start
@@ -107,14 +108,15 @@ func Read(ctx context.Context, l *wiring.Lanyard) (r Reading, unread, err error)
 // users look for each of them by its id.
 func rowsOf(a hook.Attachment, now attach.Now, l *wiring.Lanyard) []Row {
 	changes := now.Changes
+	last, since := a.LastVerdict()
 	row := Row{
 		Attachment: a.ID.String(), State: a.State, Network: a.Network, Interface: a.Interface,
 		Addresses: append([]netip.Prefix{}, a.Addrs...), Pending: a.Pending, MAC: a.MAC, VLAN: VLAN(a.Endpoint.Tags),
-		Verdict: a.Verdict.Code, Text: a.Verdict.Text, RTT: a.Verdict.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
+		Verdict: last.Code, Text: last.Text, Since: since, RTT: last.RTT, Owner: a.Owner, Anomalies: []verify.Anomaly{},
 		Changes: changes, SLAAC: now.Auto,
 	}
 	if i := slices.IndexFunc(changes, func(c verify.Change) bool { return c.Code != "" }); i >= 0 {
-		row.Verdict, row.Text, row.RTT = changes[i].Code, changes[i].Text, 0
+		row.Verdict, row.Text, row.RTT, row.Since = changes[i].Code, changes[i].Text, 0, time.Time{}
 	}
 	if a.Pod.Sandbox != "" {
 		row.Pod = a.Pod.String()

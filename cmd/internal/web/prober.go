@@ -138,6 +138,10 @@ func (p *prober) ask(ctx context.Context, a hook.Attachment) {
 	if err == nil && now.Code != "" {
 		p.worst[id] = worse(p.worst[id], now.Code)
 	}
+	if last, _ := a.LastVerdict(); err == nil && now.Code != "" && now.Code != cmp.Or(before.Code, last.Code) {
+		p.lanyard.Log.With(a.LogAttrs()...).Info("a verdict has changed", "verdict", now.Code,
+			"before", cmp.Or(before.Code, last.Code), "text", now.Text)
+	}
 	if before.Code != now.Code || (before.failed == nil) != (now.failed == nil) {
 		p.changed()
 	}

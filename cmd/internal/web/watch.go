@@ -51,7 +51,7 @@ type view struct {
 // otherwise.
 type watch struct {
 	lanyard *wiring.Lanyard
-	heard   lldp.Memory
+	ports   *ports
 	log     *slog.Logger
 	prober  *prober
 	history *history
@@ -75,7 +75,7 @@ type watch struct {
 
 func newWatch(l *wiring.Lanyard, heard lldp.Memory, log *slog.Logger) *watch {
 	w := &watch{
-		lanyard: l, heard: heard, log: log, newer: make(chan struct{}), history: newHistory(),
+		lanyard: l, ports: newPorts(heard, log), log: log, newer: make(chan struct{}), history: newHistory(),
 		readNow: make(chan struct{}, 1), askNow: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	w.prober = newProber(l, func() { signal(w.readNow) })
@@ -94,6 +94,7 @@ func signal(c chan<- struct{}) {
 func (w *watch) run(ctx context.Context) {
 	var asking sync.WaitGroup
 	asking.Go(func() { w.ask(ctx) })
+	asking.Go(func() { w.ports.run(ctx) })
 	defer asking.Wait()
 	for ctx.Err() == nil {
 		started := time.Now()
@@ -164,7 +165,8 @@ func (w *watch) read(ctx context.Context) ([]overview.Row, error) {
 	w.recs = r.Records
 	w.mu.Unlock()
 	w.prober.apply(r.Rows)
-	w.publish(&view{at: r.At, tried: r.At, rows: r.Rows, host: overview.Draw(w.lanyard, w.heard, r.Rows), failed: unread})
+	host := overview.Draw(w.lanyard, w.ports.of, r.Rows)
+	w.publish(&view{at: r.At, tried: r.At, rows: r.Rows, host: host, failed: unread})
 	return r.Rows, nil
 }
 

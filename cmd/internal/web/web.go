@@ -68,6 +68,9 @@ func (p Page) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
+// Ask has gateways asked every 10 s until ctx ends, as Serve does while no page is open.
+func (p Page) Ask(ctx context.Context) { newWatch(p.Lanyard, p.Heard, p.Log).run(ctx) }
+
 func (w *watch) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", w.oneByOne(w.serveOverview))
