@@ -448,19 +448,10 @@ func TestSweep(t *testing.T) {
 	w.AddGateway(0, "192.168.50.1/24")
 	w.Define("web", w.Trunk, nil, "192.168.50.0/24")
 	lan := w.list("lan", plugin("web"))
-	sweep := func() (n int) {
-		t.Helper()
-		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
-			swept, err := l.Sweep(ctx)
-			n = len(swept)
-			return err
-		}))
-		return n
-	}
 	s, bare := newSandbox(t), newSandbox(t)
 	w.mustAdd(lan, s.conf("c1"))
 	w.mustAdd(lan, bare.conf("c2"))
-	if n := sweep(); n != 0 {
+	if n := w.sweep(); n != 0 {
 		t.Errorf("swept %d attachments in use", n)
 	}
 	s.unpin()
@@ -469,7 +460,7 @@ func TestSweep(t *testing.T) {
 	w.mustAdd(lan, bare.conf("c3")) // does not join the attachment without an interface
 	hooklab.Pings(t, bare.Namespace, "192.168.50.1")
 	testenv.Eventually(t, "the sweep of c1", func() error {
-		sweep()
+		w.sweep()
 		if got := w.holders(); got != "c3:eth0:lan" {
 			return fmt.Errorf("attached are %s", got)
 		}
@@ -513,20 +504,13 @@ func TestParentGone(t *testing.T) {
 	a := w.Records()[0]
 	w.Unplug()
 	w.Replug()
-	swept := func() {
-		t.Helper()
-		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error { _, err := l.Sweep(ctx); return err }))
-	}
-	swept()
+	w.sweep()
 	refused(t, "the parent was removed", w.check(lan, s.conf("c1")), errVerdict, "interface-gone", "lanyard reattach")
 	if r := w.mustAdd(lan, other.conf("c2")); r.IPs[0].Address.String() != "192.168.50.3/24" {
 		t.Errorf("the next container has %v", r.IPs[0])
 	}
-	must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
-		_, err := l.Reattach(ctx, a.ID)
-		return err
-	}))
-	swept()
+	w.reattach(a)
+	w.sweep()
 	must(t, w.check(lan, s.conf("c1")))
 	hooklab.Pings(t, s.Namespace, "192.168.50.1")
 	w.Unplug()

@@ -18,6 +18,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/lanyard-net/lanyard/cmd/internal/serve"
+	"github.com/lanyard-net/lanyard/hook"
 	"github.com/lanyard-net/lanyard/internal/wiring"
 	"github.com/lanyard-net/lanyard/testenv"
 	"github.com/lanyard-net/lanyard/testenv/hooklab"
@@ -204,6 +205,26 @@ func (w *world) holders() string {
 	}
 	slices.Sort(ids)
 	return strings.Join(ids, " ")
+}
+
+// sweep does what "lanyard gc" does, and returns how many attachments it released.
+func (w *world) sweep() (n int) {
+	w.TB.Helper()
+	must(w.TB, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		swept, err := l.Sweep(ctx)
+		n = len(swept)
+		return err
+	}))
+	return n
+}
+
+// reattach does what "lanyard reattach" does for one attachment.
+func (w *world) reattach(a hook.Attachment) {
+	w.TB.Helper()
+	must(w.TB, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+		_, err := l.Reattach(ctx, a.ID)
+		return err
+	}))
 }
 
 // wantNothing checks that no attachment, lease or endpoint is left.

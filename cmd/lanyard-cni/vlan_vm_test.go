@@ -12,8 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// TestVLAN checks an ADD on VLAN 50: the tags are seen on the trunk, CHECK finds a switch port in
-// another VLAN, and after DEL and "network rm" nothing is left.
+// TestVLAN checks an ADD on VLAN 50: the tags are seen on the trunk, the interface is created again after
+// the sub-interface was deleted, CHECK finds a switch port in another VLAN, and after DEL and "network rm"
+// nothing is left.
 func TestVLAN(t *testing.T) {
 	w := newWorld(t, testenv.Config{VLANs: []uint16{50, 60}})
 	gw := w.AddGateway(50, "192.168.50.1/24")
@@ -28,6 +29,12 @@ func TestVLAN(t *testing.T) {
 	hooklab.Pings(t, s.Namespace, "192.168.50.1")
 	must(t, w.status(lan))
 	must(t, w.check(lan, s.conf("c1")))
+	hooklab.IP(t, w.Host, "link del eth9.50")
+	w.sweep()
+	w.reattach(a)
+	w.sweep()
+	must(t, w.check(lan, s.conf("c1")))
+	hooklab.Pings(t, s.Namespace, "192.168.50.1")
 	gw.MoveToVLAN(60)
 	refused(t, "the gateway's port is in VLAN 60", w.check(lan, s.conf("c1")), errVerdict, "192.168.50.1")
 	_, err := w.add(lan, newSandbox(t).conf("c2"))
