@@ -45,16 +45,18 @@ func find(recs []hook.Attachment, id string) ([]hook.Attachment, error) {
 }
 
 // idOf returns the word by which find finds attachments: id itself, or the id of the container with that
-// name. No runtime tells a hook that name, so idOf asks the caller's podman and Docker, unless id is the
-// whole of an id or what "lanyard ps" lists of one. A name is more than the beginning of another
-// container's id: "db" is both. The error is that of find if they do not know the name.
+// name. Runtimes do not pass the name to hooks, so idOf asks the caller's podman and Docker, unless id is
+// a full id or has the 12 digits of "lanyard ps". A name takes precedence over a prefix of an id: "db" is
+// both. The error is that of find if they do not know the name.
 func idOf(ctx context.Context, recs []hook.Attachment, id string) (string, error) {
 	_, err := find(recs, id)
 	if err == nil && (len(id) >= overview.ShownID || len(withID(recs, id)) > 0) {
 		return id, nil
 	}
-	named := engines.ContainerID(ctx, id)
+	named, askErr := engines.ContainerID(ctx, id)
 	switch {
+	case askErr != nil && err != nil:
+		return "", fmt.Errorf("container %q: %w: give the id that \"lanyard ps\" lists", id, askErr)
 	case named == "" || err == nil && strings.HasPrefix(named, id):
 		return id, err
 	case len(withID(recs, named)) == 0:

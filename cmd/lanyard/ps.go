@@ -108,8 +108,8 @@ func (e env) runPs(c *cli.Context) error {
 	return e.noteUnleased(c.Context, l)
 }
 
-// noteVerdicts notes the sentences of bad verdicts: one for each network and code, because a fault of a
-// VLAN is that of all its containers. Those of changes are noted already.
+// noteVerdicts notes the sentences of bad verdicts: one for each network and code, because a VLAN's fault
+// affects all its containers. runPs has already noted changes of interfaces.
 func (e env) noteVerdicts(r overview.Reading) {
 	type fault struct {
 		network string
@@ -137,7 +137,7 @@ func (e env) noteVerdicts(r overview.Reading) {
 			others = fmt.Sprintf(" (and %d more)", n)
 		}
 		e.say("note: %s%s on network %q: %s since %s: %s", describe(a), others, a.Network, v.Code,
-			since.Local().Format(time.TimeOnly), v.Text)
+			since.Local().Format(time.DateTime), v.Text)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -23,7 +24,7 @@ type endpoint struct {
 }
 
 var endpoints = []endpoint{
-	{"metrics", httpd.Check, httpd.Listen, serveMetrics}, // without a page, askAgain asks for them
+	{"metrics", httpd.Check, httpd.Listen, serveMetrics}, // without --web, askAgain probes the gateways
 	{"web", httpd.CheckLocal, httpd.ListenLocal, servePage},
 }
 
@@ -40,17 +41,27 @@ func httpTasks(c *cli.Context, log *slog.Logger) (tasks []func(context.Context),
 		log := log.With("option", "--"+e.option)
 		tasks = append(tasks, func(ctx context.Context) { e.keep(ctx, paths(c), addr, log) })
 	}
-	if c.String("metrics") != "" && c.String("web") == "" { // the page asks itself
+	if c.String("metrics") != "" && c.String("web") == "" { // with --web, the page probes the gateways
 		tasks = append(tasks, func(ctx context.Context) { askAgain(ctx, paths(c), log) })
 	}
 	return tasks, nil
 }
 
-// askAgain has gateways asked again until ctx ends, so that metrics show the verdicts of now.
+// askRetry is the interval at which askAgain tries to begin.
+const askRetry = 10 * time.Second
+
+// askAgain probes gateways until ctx ends, so that metrics show current verdicts.
 func askAgain(ctx context.Context, p wiring.Paths, log *slog.Logger) {
 	l, err := wiring.OpenPrivileged(p)
-	if err != nil {
+	for err != nil && ctx.Err() == nil {
 		log.Error("cannot ask gateways again: metrics show the verdicts of the starts", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(askRetry):
+			l, err = wiring.OpenPrivileged(p)
+		}
+	}
+	if err != nil {
 		return
 	}
 	defer l.Close()

@@ -127,8 +127,8 @@ func (e env) runWatch(c *cli.Context) error {
 	}
 }
 
-// watched returns the word that a watch looks up at each look: for the name of a container its id, because
-// its engine is asked once.
+// watched resolves the command's argument once: to the network, or to the id of the container or attachment
+// that it names. A watch looks its result up four times a second, and must ask no engine for it.
 func watched(ctx context.Context, l *wiring.Lanyard, word string) (string, error) {
 	if word == "" {
 		return "", nil
@@ -144,7 +144,19 @@ func watched(ctx context.Context, l *wiring.Lanyard, word string) (string, error
 	if errors.Is(err, errNoAttachment) {
 		return word, nil // verifyTargets says what is wrong
 	}
-	return id, err
+	if err != nil || len(withID(recs, id)) > 0 {
+		return id, err
+	}
+	found, err := find(recs, id) // id is a prefix
+	if err != nil {
+		return "", err
+	}
+	for _, whole := range append(ids(found[0]), found[0].ID.String()) {
+		if strings.HasPrefix(whole, id) {
+			return whole, nil
+		}
+	}
+	return id, nil
 }
 
 // A watcher prints the events that it has not printed before.

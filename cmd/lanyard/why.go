@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,9 +79,14 @@ func (e env) runWhy(c *cli.Context) error {
 // failuresOfContainer returns the failures of a container by its id, a prefix of it, or its name, as idOf
 // does; all of them for "".
 func failuresOfContainer(ctx context.Context, all []service.Failure, id string) (found []service.Failure) {
-	exact := func(f service.Failure) bool { return f.Container == id }
-	if id != "" && len(id) < overview.ShownID && !slices.ContainsFunc(all, exact) {
-		id = cmp.Or(engines.ContainerID(ctx, id), id)
+	known := func(f service.Failure) bool {
+		return f.Container == id || len(id) >= overview.ShownID && strings.HasPrefix(f.Container, id)
+	}
+	if id != "" && !slices.ContainsFunc(all, known) {
+		named, err := engines.ContainerID(ctx, id)
+		if err == nil && named != "" && !strings.HasPrefix(named, id) {
+			id = named
+		}
 	}
 	for _, f := range all {
 		if strings.HasPrefix(f.Container, id) {

@@ -40,7 +40,8 @@ func (l *Admin) Audit(ctx context.Context) (found []Audited, broken []error) {
 	return found, broken
 }
 
-// AuditOf is Audit of some of all definitions. If err is not nil, the results lack what it is about.
+// AuditOf audits the networks in some; all are the definitions of this host. On an error, the results are
+// incomplete.
 func (l *Admin) AuditOf(ctx context.Context, some, all []*network.Definition) (found []Audited, err error) {
 	host, err := l.HostMACs(all)
 	if err != nil {

@@ -12,9 +12,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify"
 )
 
-// LinkChanged is the kind of an event for what another program has done to a link of the host that
-// Lanyard created: an address that it has put there, or a link or route of the host's that it has
-// deleted.
+// LinkChanged is the kind of an event for what another program has done to a link that Lanyard created: an
+// added address, or a deleted link or route of the host.
 const LinkChanged verify.Kind = "link-changed"
 
 // createdLink is a link of the host that Lanyard created: a parent, or the host's own link on a
@@ -74,7 +73,8 @@ func (l *Admin) addedAddrs(links []createdLink) (list []TrunkEvent, err error) {
 	return list, nil
 }
 
-// changeOf returns an event for a link and its network; addr is the address that it is about, if any.
+// changeOf returns an event for a link and its network; addr is the added address, or the
+// destination of the route; zero for none.
 func changeOf(name, network string, addr netip.Addr, at time.Time, text string) TrunkEvent {
 	return TrunkEvent{
 		Event: verify.Event{Kind: LinkChanged, Frames: 1, Addr: addr, Link: name},

@@ -13,7 +13,8 @@ import (
 )
 
 // lostHostAccess returns an event for each network with containers that this host cannot reach any more:
-// its own link is gone or down, or routes to containers are. A parent that is gone is not its subject.
+// its own link is gone or down, or routes to containers are gone. It skips attachments whose parent is
+// gone.
 func (l *Admin) lostHostAccess(ctx context.Context, links []createdLink) ([]TrunkEvent, error) {
 	recs, err := l.reachable(ctx)
 	if err != nil || len(recs) == 0 {
@@ -27,8 +28,12 @@ func (l *Admin) lostHostAccess(ctx context.Context, links []createdLink) ([]Trun
 	if len(lost) == 0 {
 		return nil, nil
 	}
-	// A container may have ended since: its routes are removed before its record.
+	// A container may have ended since: its routes are removed before its record. Or another one has
+	// started.
 	if recs, err = l.reachable(ctx); err != nil {
+		return nil, err
+	}
+	if routes, err = l.Host.HostRoutes(); err != nil {
 		return nil, err
 	}
 	var list []TrunkEvent
@@ -40,7 +45,7 @@ func (l *Admin) lostHostAccess(ctx context.Context, links []createdLink) ([]Trun
 	return list, nil
 }
 
-// reachable returns the attachments that the host has its own link for, on parents that exist.
+// reachable returns the attachments on networks with host access whose parent exists.
 func (l *Admin) reachable(ctx context.Context) ([]hook.Attachment, error) {
 	recs, err := l.Attachments(ctx)
 	missing := map[int]bool{}

@@ -72,7 +72,7 @@ func (l *Admin) releaseMissing(def *network.Definition, n *siblings) error {
 		"if that is the parent under another name, delete it (\"ip link del %s\")", def.Parent, name, name)
 }
 
-// findLinksInUse fills in inUse and guarded of n. The networks do not have them all: a definition may
+// findLinksInUse fills in inUse and guarded of n. The definitions do not name all parents: one may
 // be invalid while its containers run.
 func (l *Admin) findLinksInUse(ctx context.Context, n *siblings) error {
 	recs, err := l.Attachments(ctx)
@@ -201,7 +201,8 @@ func (w watchedTrunks) watch(l *Admin, def *network.Definition, p link.Parent) (
 }
 
 // Restore creates the managed parents and the host's own links, which are missing after a boot, and
-// loads the trunk programs. It gives the host's own links what another program has taken from them.
+// loads the trunk programs. It restores addresses, routes and settings of the host's own links that other
+// programs have changed.
 // It never creates a parent of the administrator's. An error of one network is in its own result. err
 // is about invalid definitions, or the records.
 func (l *Admin) Restore(ctx context.Context) (all []Restored, err error) {

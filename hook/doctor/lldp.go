@@ -19,7 +19,7 @@ type Heard struct {
 }
 
 // Hear returns what lldpd knows of the switch at the other end of a trunk, else what a frame says
-// that comes within wait, or without a wait, one that was heard earlier and is valid still. It keeps
+// that comes within wait. With wait 0, that is the last frame whose TTL has not expired. It keeps
 // frames for verdicts. It does not listen on a bridge: frames to LLDP's addresses are received by the
 // bridge's ports alone (br_handle_frame).
 func Hear(

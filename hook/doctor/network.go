@@ -113,8 +113,8 @@ func (d *Doctor) gateway(
 	return mac
 }
 
-// silence returns what it means that a gateway did not answer: the verdict that a container would get. On
-// a trunk that is not watched, because no network is on it yet, no VLAN can be told from another.
+// silence returns the verdict on a silent gateway, as a container would get it. Without a watched trunk,
+// because no network is on it yet, the evidence for each VLAN is missing.
 func (d *Doctor) silence(
 	ctx context.Context, p link.Parent, gateway netip.Addr, asked verify.Instant, wait time.Duration,
 ) string {
@@ -180,8 +180,7 @@ func (d *Doctor) ask(
 	}
 }
 
-// others checks who else is on the networks: stations with an address of a container, and MACs on the
-// parent that Lanyard did not give out.
+// others checks for other stations with a container's address or MAC, and for unleased MACs on the parent.
 func (d *Doctor) others(ctx context.Context, r *results, some, all []*network.Definition) {
 	found, err := d.AuditOf(ctx, some, all)
 	r.about("host").addErr("audit", err)
@@ -195,7 +194,7 @@ func (d *Doctor) others(ctx context.Context, r *results, some, all []*network.De
 			s.add(Warning, "stations", "%q has links with MACs that Lanyard did not give out (%d): see \"lanyard audit\"",
 				a.Parent, n)
 		}
-		if a.Err == nil && len(a.Claims)+len(a.Unleased) == 0 {
+		if err == nil && a.Err == nil && len(a.Claims)+len(a.Unleased) == 0 {
 			s.add(OK, "stations", "no other station has used an address or a MAC of a container in the last hour")
 		}
 	}

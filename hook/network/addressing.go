@@ -35,8 +35,8 @@ type IPv6Form string
 const (
 	// IPv6EUI64 ends the address with the EUI-64 of the container's MAC.
 	IPv6EUI64 IPv6Form = "eui64"
-	// IPv6StablePrivacy derives its end from the host's identity, the network, the container's name and the prefix
-	// (RFC 7217): it is another one in each prefix, and the same again for a container of the same name.
+	// IPv6StablePrivacy derives its end from the host's identity, the network, the container's name and the
+	// prefix (RFC 7217): it differs between prefixes, and is stable for a container's name.
 	IPv6StablePrivacy IPv6Form = "stable-privacy"
 )
 

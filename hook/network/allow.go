@@ -52,7 +52,7 @@ func (d *Definition) cannotGuardParent() string {
 	case d.IPAM == IPAMDHCP:
 		return "with ipam \"dhcp\", containers send from 0.0.0.0 before they have a lease"
 	case d.StablePrivacy():
-		return "the guard knows addresses from routers by the MAC, and those of ipv6-addresses \"stable-privacy\" have none"
+		return "the guard recognizes addresses from routers by the MAC, which those of ipv6-addresses \"stable-privacy\" do not contain"
 	}
 	return ""
 }

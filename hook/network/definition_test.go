@@ -167,7 +167,7 @@ func TestValidate(t *testing.T) {
 			d.IPv6Mode, d.SourceRouting, d.Brokered, d.AllowUsers = IPv6Both, false, "", []string{"alice"}
 			d.IPv6Addresses = IPv6StablePrivacy
 		}},
-		{`guard: cannot be on: the guard knows addresses from routers by the MAC`, func(d *Definition) {
+		{`guard: cannot be on: the guard recognizes addresses from routers by the MAC`, func(d *Definition) {
 			d.IPv6Mode, d.SourceRouting, d.AllowUsers, d.AllowGroups = IPv6Both, false, nil, nil
 			d.IPv6Addresses, d.Guard, d.ShareParent = IPv6StablePrivacy, On, false
 			d.HostAccess, d.HostAddresses = false, nil

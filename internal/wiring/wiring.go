@@ -112,8 +112,9 @@ func Attacher(p Paths, log *slog.Logger) (hook.Attacher, io.Closer, error) {
 	return orByService{l, service.Client{Socket: p.Socket}}, l, nil
 }
 
-// orByService attaches in this process, and what needs the client of a store by the service. A state that is longer
-// than a message may be comes to this process although the service runs: the service gets it decoded.
+// orByService attaches in this process. It forwards requests that need the client of a store to the
+// service. A state that is longer than a message may be comes to this process although the service runs:
+// the service gets it decoded.
 type orByService struct {
 	*Lanyard
 	service service.Client

@@ -86,12 +86,12 @@ func (m Memory) Ask(ctx context.Context, link string) (k Known, err error) {
 	return k, err
 }
 
-// Valid reports whether the port may not have changed since: from lldpd, or by the frame's time to live.
+// Valid reports whether lldpd knows the port, or the frame's TTL has not expired.
 func (k Known) Valid() bool {
 	return k.Neighbour != nil && (k.At.IsZero() || time.Since(k.At) <= time.Duration(k.Neighbour.TTL)*time.Second)
 }
 
-// String returns the port and how it is known, "" if it is not.
+// String returns the port and its source; "" if the port is unknown.
 func (k Known) String() string {
 	switch {
 	case k.Neighbour == nil:

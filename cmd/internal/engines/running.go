@@ -111,21 +111,31 @@ func (c inspected) container() Container {
 	}
 }
 
+// nameTime limits the time for the lookup of a name. An engine that hangs must not prevent a diagnosis.
+const nameTime = 3 * time.Second
+
 // ContainerID returns the id of the container with a name, or with a part of an id, in podman, or else in
-// Docker, if that runs: those of the calling user. It returns "" if neither knows the container.
-func ContainerID(ctx context.Context, name string) string {
+// Docker, if that runs: those of the calling user. It returns "" if neither knows the container, and an
+// error if one did not answer within nameTime.
+func ContainerID(ctx context.Context, name string) (string, error) {
 	programs := []string{"podman"}
 	if HostDocker.running() || os.Getenv("DOCKER_HOST") != "" {
 		programs = append(programs, "docker")
 	}
 	for _, program := range programs {
+		soon, cancel := context.WithTimeout(ctx, nameTime)
 		// "--": the name may begin with a dash.
-		out, err := output(ctx, program, "container", "inspect", "--format", "{{.Id}}", "--", name)
+		out, err := output(soon, program, "container", "inspect", "--format", "{{.Id}}", "--", name)
+		late := soon.Err()
+		cancel()
 		if id := strings.TrimSpace(string(out)); err == nil && id != "" {
-			return id
+			return id, nil
+		}
+		if late != nil {
+			return "", fmt.Errorf("%s did not answer within %s", program, nameTime)
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // criSockets are the sockets of the engines that crictl can ask.

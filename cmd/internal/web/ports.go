@@ -10,8 +10,8 @@ import (
 	"github.com/lanyard-net/lanyard/verify/lldp"
 )
 
-// ports keeps what is known of the switch ports of trunks. To ask lldpd takes two processes, and up to
-// seconds: too much for each reading.
+// ports keeps what is known of the switch ports of trunks. A query of lldpd starts two processes and can
+// take seconds, so readings use the last result.
 type ports struct {
 	heard lldp.Memory
 	log   *slog.Logger
