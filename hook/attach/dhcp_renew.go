@@ -362,7 +362,11 @@ func (l *Local) loseLease(ctx context.Context, ns *link.Netns, d due, why string
 	l.Log.With(d.LogAttrs()...).Error("a container has lost its address",
 		"address", lost.Addr, "verdict", verify.LeaseLost, "why", why)
 	lost.Lost = strings.ReplaceAll(why, "\n", "; ")
-	err := errors.Join(ns.DelAddr(d.Index, lost.Addr), l.permitWithout(d.Attachment, d.family))
+	err := l.permitWithout(ctx, d.Attachment, d.family)
+	if errors.Is(err, errRecreated) {
+		return err
+	}
+	err = errors.Join(err, ns.DelAddr(d.Index, lost.Addr))
 	if err == nil {
 		// A server may have extended it in terms that were refused.
 		err = l.giveBack(ctx, &d.Attachment, d.family, 0)
@@ -383,25 +387,34 @@ func withoutAddress(err error) error {
 	return errors.Join(errNoAddress, err)
 }
 
-// permitWithout makes the guard of an attachment drop all frames from the address of a family, until it has
-// another lease.
-func (l *Local) permitWithout(a hook.Attachment, f hook.Family) error {
+// permitWithout makes the guards of an attachment drop all frames from the address of a family, until it
+// has another lease. It returns errRecreated if the record has another interface by now.
+func (l *Local) permitWithout(ctx context.Context, a hook.Attachment, f hook.Family) error {
+	return l.whileAttached(ctx, &a, func(now *hook.Attachment) error {
+		if now.Index != a.Index {
+			return errRecreated
+		}
+		return l.withdrawPermit(a, f)
+	})
+}
+
+func (l *Local) withdrawPermit(a hook.Attachment, f hook.Family) (err error) {
 	a.SetServerAddr(f, netip.Prefix{})
 	a.Gateways = slices.DeleteFunc(slices.Clone(a.Gateways), func(g netip.Addr) bool { return hook.FamilyOf(g) == f })
 	p := permitOf(&a, a.MTU)
 	if a.AtParent {
-		return l.Guards.Permit(a.ParentIdx, p)
+		err = l.Guards.Permit(a.ParentIdx, p)
 	}
 	if a.Guard == nil {
-		return nil
-	}
-	guards, err := l.OpenGuards()
-	if err != nil {
 		return err
 	}
+	guards, gerr := l.OpenGuards()
+	if gerr != nil {
+		return errors.Join(err, gerr)
+	}
 	defer guards.Close()
-	p.Outside, p.Inside, p.MTU = a.Guard.Outside, a.Guard.Inside, a.Guard.MTU
-	return guards.Do(func() error { return l.Guards.Admit(p) })
+	p.Outside, p.Inside, p.MTU, p.Asks = a.Guard.Outside, a.Guard.Inside, a.Guard.MTU, false
+	return errors.Join(err, guards.Do(func() error { return l.Guards.Admit(p) }))
 }
 
 // replaceLease gives a running container another lease: the given one, or the one that a server gives
@@ -551,7 +564,7 @@ func (t *attempt) dropLease(ctx context.Context, old dhcp.Lease) (err error) {
 			old.Addr.Addr())
 	}
 	now := t.rec.ServerLease(t.replacing)
-	if err = errors.Join(err, t.permitWithout(t.rec, t.replacing)); err == nil {
+	if err = errors.Join(err, t.permitWithout(ctx, t.rec, t.replacing)); err == nil {
 		err = t.giveBack(ctx, &t.rec, t.replacing, 0) // the container cannot use it any more
 	}
 	if err == nil {

@@ -93,12 +93,13 @@ func stillAttaching(ctx context.Context, a *hook.Attachment) error {
 // namespace still exists: no hook may come for it any more. With a reference by path (CNI), DEL comes,
 // and whether its containers have exited is unknown: a pod that was deleted by force is still ending
 // when another one has its name. Nor is a record of this namespace, id, in use if its interface went with
-// its parent and no container is known to run: this attempt creates the interface, unless Reattach does.
+// its parent, no container is known to run, and this attempt creates the interface, unless Reattach does.
 func (t *attempt) needed(a *hook.Attachment, id hook.Netns) bool {
 	unused := a.State == hook.Attached && a.WithNetns() && !a.InUse()
 	earlier := unused && !a.ByPath() && a.OfPod() && a.Pod.Name != "" &&
 		a.Pod.String() == t.r.Pod.String() && a.Pod.Sandbox != t.r.Pod.Sandbox
-	lost := unused && a.Netns == id && a.Former == nil && !t.hasParent(a)
+	wanted := a.Network == t.want.Network && (t.want.Interface == "" || t.want.Interface == a.Interface)
+	lost := unused && wanted && a.Netns == id && a.Former == nil && !t.hasParent(a)
 	return !earlier && !lost && t.live(a, id.Boot)
 }
 

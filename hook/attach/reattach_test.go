@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -305,6 +306,31 @@ func TestReattachByPath(t *testing.T) {
 	w.eventuallySwept(t)
 	w.Replug()
 	w.WantNothing("web", before)
+}
+
+// TestAttachBesideLostInterface attaches a container to another network while the parent of its first one is
+// gone: the first attachment and its address stay.
+func TestAttachBesideLostInterface(t *testing.T) {
+	w, _ := lan(t, nil)
+	w.AddUplink("eth8")
+	w.Define("db", "eth8", nil, "192.168.60.0/24")
+	path, _ := testenv.NewNamespace(t, "sandbox").PinAt(t)
+	attach := func(id string, want hook.Want) {
+		t.Helper()
+		must(t, w.Admin(func(ctx context.Context, l *wiring.Lanyard) error {
+			_, err := l.Attach(ctx, hook.Request{Container: id, Netns: path, Wants: []hook.Want{want}})
+			return err
+		}))
+	}
+	attach("c1:eth0:lan", hook.Want{Network: "web", Interface: "eth0"})
+	first := w.Record()
+	w.Unplug()
+	attach("c1:eth1:lan", hook.Want{Network: "db", Interface: "eth1"})
+	recs := w.Records()
+	kept := slices.ContainsFunc(recs, func(a hook.Attachment) bool { return a.ID == first.ID })
+	if len(recs) != 2 || !kept || w.Held("web") != 2 {
+		t.Errorf("the records are %+v", recs)
+	}
 }
 
 // TestReattachMACInUse checks that Reattach ends if another link of the parent has the MAC. It runs by

@@ -53,9 +53,11 @@ func (l *Local) Verify(ctx context.Context, a hook.Attachment) ([]verify.Verdict
 // recordVerdict records the verdict of a later verification if its code differs from the last one. It
 // leaves out what [Local.Now] finds without asking, which would outlast its cause in the record.
 func (l *Local) recordVerdict(ctx context.Context, a *hook.Attachment, now verify.Verdict) error {
-	last, _ := a.LastVerdict()
 	switch now.Code {
-	case last.Code, verify.ParentDown, verify.InterfaceChanged, verify.InterfaceGone, verify.LeaseLost:
+	case verify.ParentDown, verify.InterfaceChanged, verify.InterfaceGone, verify.LeaseLost:
+		return nil
+	}
+	if last, _ := a.LastVerdict(); last.Code == now.Code {
 		return nil
 	}
 	return l.DB.Update(ctx, func(tx record.Tx) error {
@@ -63,8 +65,11 @@ func (l *Local) recordVerdict(ctx context.Context, a *hook.Attachment, now verif
 		if errors.Is(err, hook.ErrGone) || err == nil && rec.State != hook.Attached {
 			return nil // it was detached during the verification
 		}
-		if err != nil {
-			return err
+		if err != nil || rec.Index != a.Index || rec.ParentIdx != a.ParentIdx {
+			return err // created again, with a verdict of its own
+		}
+		if last, _ := rec.LastVerdict(); last.Code == now.Code {
+			return nil
 		}
 		rec.Latest = &hook.Later{At: time.Now().UTC(), Verdict: now}
 		return record.Replace(tx, &rec)

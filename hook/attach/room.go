@@ -43,7 +43,9 @@ func (l *Local) hasRoomOrShare(ctx context.Context, def *network.Definition, s n
 	if outage == nil {
 		free, err = l.hasRoom(ctx, def, s)
 		if !errors.Is(err, ipam.ErrOutOfReach) {
-			l.outages.note(def.Leases, nil, time.Now())
+			if err == nil {
+				l.outages.note(def.Leases, nil, time.Now())
+			}
 			return free, err
 		}
 		outage = err
