@@ -52,7 +52,8 @@ func (d *Definition) cannotGuardParent() string {
 	case d.IPAM == IPAMDHCP:
 		return "with ipam \"dhcp\", containers send from 0.0.0.0 before they have a lease"
 	case d.StablePrivacy():
-		return "the guard recognizes addresses from routers by the MAC, which those of ipv6-addresses \"stable-privacy\" do not contain"
+		return "the guard recognizes addresses from routers by the MAC, which those of ipv6-addresses " +
+			"\"stable-privacy\" do not contain"
 	}
 	return ""
 }
