@@ -101,8 +101,11 @@ func (a *Attachment) LastVerdict() (v verify.Verdict, since time.Time) {
 type SLAAC struct {
 	Default bool `json:"default_route"` // the routers' default route
 	// Managed is set if its IPv6 address is from a DHCPv6 server, and none from routers.
-	Managed       bool `json:"managed,omitzero"`
-	ipam.Resolver      // that routers had advertised at the start
+	Managed bool `json:"managed,omitzero"`
+	// SecretName is the name that the secret of its addresses is derived from (RFC 7217). It outlives the
+	// container with that name.
+	SecretName    string `json:"secret_name,omitzero"`
+	ipam.Resolver        // that routers had advertised at the start
 }
 
 // IsAutoconf reports whether routers give the interface addresses.

@@ -63,7 +63,7 @@ func (t *attempt) openRouters() (routers *slaac.Listener, err error) {
 		if metric, err = t.routersMetric(); err != nil {
 			return nil, err
 		}
-		t.rec.SLAAC = &hook.SLAAC{Default: metric != 0, Managed: true}
+		t.setDefault(metric != 0)
 	}
 	err = t.ns.Do(func() (err error) {
 		if t.replacing == 0 {
@@ -77,11 +77,22 @@ func (t *attempt) openRouters() (routers *slaac.Listener, err error) {
 	return routers, err
 }
 
+// setDefault records whether the interface takes the routers' default route. Other copies of the record
+// keep their value.
+func (t *attempt) setDefault(takes bool) {
+	s := *t.rec.SLAAC
+	s.Default = takes
+	t.rec.SLAAC = &s
+}
+
 // acceptRouters is link.AcceptRouters for the interface. It must run inside the namespace.
 func (t *attempt) acceptRouters(metric int) error {
 	var secret *[16]byte
 	if t.def.StablePrivacy() {
-		s, err := t.DerivedSecret(t.def.Name, t.ownName())
+		if t.rec.SLAAC.SecretName == "" {
+			t.rec.SLAAC.SecretName = t.secretName()
+		}
+		s, err := t.DerivedSecret(t.def.Name, t.rec.SLAAC.SecretName)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,15 @@ func (t *attempt) leaseName() string {
 // ownName returns a name of the interface that no other one on the network has at the same time.
 func (t *attempt) ownName() string { return t.leaseName() + "\x00" + t.rec.Interface }
 
+// secretName returns the name that the secret of the interface's addresses is derived from: its own name, by
+// which a container finds its addresses again. The names of a rebuilt record are lost, but its MAC is not.
+func (t *attempt) secretName() string {
+	if len(t.rec.Containers) == 0 {
+		return t.rec.MAC.String()
+	}
+	return t.ownName()
+}
+
 // leaseName returns the name by which a container finds its address again after a restart: the
 // engine's name of the container, or its id, which some engines keep. In a pod it is the pod's name,
 // because any of its containers may start first. A caller without privilege chooses its names

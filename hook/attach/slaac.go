@@ -39,7 +39,7 @@ func (t *attempt) autoconfigure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.rec.SLAAC = &hook.SLAAC{Default: metric != 0, Managed: t.rec.SLAAC.Managed}
+	t.setDefault(metric != 0)
 	if t.rec.SLAAC.Managed && hasLost(&t.rec, hook.IPv6) { // there is no address to wait for, see acquireLeases
 		return t.ns.Do(func() error { return t.acceptRouters(metric) })
 	}

@@ -315,6 +315,21 @@ func TestSLAACNames(t *testing.T) {
 	}
 }
 
+// noMacvlans returns an error while the trunk has a macvlan.
+func (w *world) noMacvlans() error {
+	return w.Admin(func(_ context.Context, l *wiring.Lanyard) error {
+		trunk, err := w.Host.Netlink().LinkByName(w.Trunk)
+		if err != nil {
+			return err
+		}
+		macs, err := l.Host.ParentUnicast(trunk.Attrs().Index)
+		if err == nil && len(macs) > 0 {
+			err = fmt.Errorf("%q receives frames for %v", w.Trunk, macs)
+		}
+		return err
+	})
+}
+
 // TestSLAACStablePrivacy checks that addresses of this form are other ones in each prefix and for each name, that a
 // container of the same name gets the same ones again, that the kernel makes another one if a station has the
 // first, and that none of them is a lease.
@@ -347,7 +362,10 @@ func TestSLAACStablePrivacy(t *testing.T) {
 	addrs := func(id string) []netip.Addr {
 		t.Helper()
 		c := testenv.NewContainer(t)
-		defer w.DetachAndEnd(id, c)
+		defer func() {
+			w.DetachAndEnd(id, c)
+			testenv.Eventually(t, "the end of the interface, which answers for its addresses until then", w.noMacvlans)
+		}()
 		return addrsOf(id, c)
 	}
 	end := func(a netip.Addr) string { b := a.As16(); return string(b[8:]) }
@@ -369,6 +387,55 @@ func TestSLAACStablePrivacy(t *testing.T) {
 	w.LoseDatabase(false)
 	if r := w.Record(); !slices.Equal(r.Addrs, before.Addrs) || len(w.now().Changes) > 0 {
 		t.Errorf("the rebuilt record has %v, changes %v; it had %v", r.Addrs, w.now().Changes, before.Addrs)
+	}
+}
+
+// TestSLAACStablePrivacyReattached checks that an interface that is created again has the same address, also if
+// the container that gave it its name has ended, and that two of a rebuilt database differ.
+func TestSLAACStablePrivacyReattached(t *testing.T) {
+	w, gw := newSLAAC(t, func(d *network.Definition) {
+		d.IPv6Mode, d.IPv6Addresses, d.Deadline = network.IPv6Both, network.IPv6StablePrivacy, network.Duration(9*time.Second)
+		d.Subnets = append(d.Subnets, network.Subnet{
+			Subnet: netip.MustParsePrefix("fd77::/64"), Gateway: netip.MustParseAddr("fd77::1"),
+		})
+	})
+	gw.ServeRadvd("AdvDefaultLifetime 60; prefix fd77::/64 { };")
+	cs := []*testenv.Container{testenv.NewContainer(t), testenv.NewContainer(t)}
+	w.MustAttach("c1", cs[0], "network=web")
+	w.MustAttach("c2", cs[1], "network=web")
+	w.MustAttach("sidecar", cs[0], "network=web")
+	addrs := func() (all []string) {
+		for _, c := range cs {
+			out, err := c.Exec("ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global", "dynamic")
+			must(t, err)
+			all = append(all, strings.Join(slices.DeleteFunc(strings.Fields(out), func(s string) bool {
+				return !strings.HasPrefix(s, "fd77:")
+			}), " "))
+		}
+		return all
+	}
+	reattach := func() {
+		w.Unplug()
+		w.Replug()
+		for _, a := range w.Records() {
+			if _, err := w.reattach(a); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	before := addrs()
+	w.MustDetach("c1")
+	reattach()
+	if !slices.Equal(addrs(), before) || before[0] == "" {
+		t.Errorf("after reattach %q, before %q", addrs(), before)
+	}
+	w.LoseDatabase(false)
+	if n := len(w.Records()); n != 2 {
+		t.Fatalf("%d records are rebuilt", n)
+	}
+	reattach()
+	if addrs()[0] == addrs()[1] {
+		t.Errorf("two containers of a rebuilt database have %q", addrs())
 	}
 }
 
