@@ -112,7 +112,7 @@ func (c inspected) container() Container {
 }
 
 // nameTime limits the time for the lookup of a name. An engine that hangs must not prevent a diagnosis.
-const nameTime = 3 * time.Second
+const nameTime = 10 * time.Second
 
 // ContainerID returns the id of the container with a name, or with a part of an id, in podman, or else in
 // Docker, if that runs: those of the calling user. It returns "" if neither knows the container, and an
