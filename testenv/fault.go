@@ -290,15 +290,24 @@ func (l *Lab) attach(
 		kind, parent = ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS
 	}
 	var tcx link.Link
+	qdisc := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: at.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+	added := false
 	filter := &netlink.BpfFilter{Fd: p.FD(), Name: name, DirectAction: true, FilterAttrs: netlink.FilterAttrs{
 		LinkIndex: at.Attrs().Index, Parent: parent, Handle: 0xf0, Priority: priority, Protocol: unix.ETH_P_ALL,
 	}}
 	must(l.tb, n.Do(func() (err error) {
 		tcx, err = link.AttachTCX(link.TCXOptions{Interface: at.Attrs().Index, Program: p, Attach: kind, Anchor: place})
-		if errors.Is(err, ebpf.ErrNotSupported) {
-			return netlink.FilterAdd(filter)
+		if !errors.Is(err, ebpf.ErrNotSupported) {
+			return err
 		}
-		return err
+		err = netlink.QdiscAdd(qdisc)
+		added = err == nil
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		return netlink.FilterAdd(filter)
 	}))
 	return func() {
 		l.tb.Helper()
@@ -306,6 +315,11 @@ func (l *Lab) attach(
 			must(l.tb, errors.Join(tcx.Close(), p.Close()))
 			return
 		}
-		must(l.tb, errors.Join(n.Do(func() error { return netlink.FilterDel(filter) }), p.Close()))
+		must(l.tb, errors.Join(n.Do(func() error {
+			if added {
+				return netlink.QdiscDel(qdisc)
+			}
+			return netlink.FilterDel(filter)
+		}), p.Close()))
 	}
 }
