@@ -339,8 +339,4 @@ func TestCloudInit(t *testing.T) {
 	m.write(map[string]string{seed + "network-config": fmt.Sprintf("version: 2\nethernets:\n  eth9:\n"+
 		"    match: {macaddress: %q}\n    set-name: eth9\n    addresses: [10.77.0.9/24]\n", mac)})
 	m.survives("names by MAC", init+"; grep set-name "+rendered)
-	m.survives("no definition", "rm "+seed+"network-config; "+init+"; grep dhcp "+rendered)
-	if out := m.mustAs(0, "cat "+rendered); strings.Contains(out, "ly-") || strings.Contains(out, "eth9.50") {
-		t.Errorf("without a definition, cloud-init configures %s", out)
-	}
 }

@@ -3,9 +3,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,6 +119,49 @@ func newSystem(t *testing.T, c testenv.Config) *installed {
 		s.log.Close()
 	})
 	return s
+}
+
+// override writes a drop-in as "systemctl edit" does, and restarts the service with it.
+func (s *installed) override(text string) {
+	s.t.Helper()
+	dir := filepath.Join(s.dir, "units/lanyard.service.d")
+	must(s.t, os.MkdirAll(dir, 0o755))
+	must(s.t, os.WriteFile(filepath.Join(dir, "override.conf"), []byte(text), 0o644))
+	s.mustAs(0, "systemctl daemon-reload; systemctl restart lanyard.service")
+}
+
+// documentedOptions is the drop-in of docs/monitoring.md that gives the service a page and metrics.
+func documentedOptions(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/monitoring.md")
+	must(t, err)
+	found := regexp.MustCompile(`(?s)\n    (\[Service\]\n    ExecStart=\n.*?)\n\n`).FindSubmatch(text)
+	if found == nil {
+		t.Fatal("docs/monitoring.md has no drop-in for the service")
+	}
+	return strings.ReplaceAll(string(found[1]), "\n    ", "\n") + "\n"
+}
+
+// get asks for a page at a socket of the system.
+func (s *installed) get(socket, path string) (string, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", fmt.Sprintf("/proc/%d/root/run/lanyard/%s", s.pid, socket))
+		}}}
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "http://localhost"+path, nil)
+	if err != nil {
+		return "", err
+	}
+	got, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer got.Body.Close()
+	body, err := io.ReadAll(got.Body)
+	if err == nil && got.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s at %s: %s: %s", path, socket, got.Status, body)
+	}
+	return string(body), err
 }
 
 // boot starts systemd and waits for its default units.
