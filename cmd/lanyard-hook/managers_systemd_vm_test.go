@@ -16,7 +16,7 @@ import (
 	"github.com/lanyard-net/lanyard/testenv"
 )
 
-// managedHost is an installed system with udev, whose network a manager configures: eth9, bond0 with the port
+// managedHost is an installed system with udev. A manager configures its network: eth9, bond0 with the port
 // eth8, and its sub-interface bond0.70. Four networks are on it, each with host access and a container: on
 // eth9, on sub-interfaces of eth9 and bond0 that Lanyard creates, and on that of the manager.
 type managedHost struct {

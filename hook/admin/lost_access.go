@@ -12,9 +12,9 @@ import (
 	"github.com/lanyard-net/lanyard/hook/link"
 )
 
-// lostHostAccess returns an event for each network with containers that this host cannot reach any more:
-// its own link is gone or down, or routes to containers are gone. It skips attachments whose parent is
-// gone.
+// lostHostAccess returns an event for each network with containers that this host cannot reach any more,
+// because its own link is missing or down, or routes to containers are missing. It skips attachments
+// without a parent.
 func (l *Admin) lostHostAccess(ctx context.Context, links []createdLink) ([]TrunkEvent, error) {
 	recs, err := l.reachable(ctx)
 	if err != nil || len(recs) == 0 {
@@ -45,7 +45,7 @@ func (l *Admin) lostHostAccess(ctx context.Context, links []createdLink) ([]Trun
 	return list, nil
 }
 
-// reachable returns the attachments on networks with host access whose parent exists.
+// reachable returns the attachments on networks with host access, if their parent exists.
 func (l *Admin) reachable(ctx context.Context) ([]hook.Attachment, error) {
 	recs, err := l.Attachments(ctx)
 	missing := map[int]bool{}

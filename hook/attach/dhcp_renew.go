@@ -398,6 +398,7 @@ func (l *Local) permitWithout(ctx context.Context, a hook.Attachment, f hook.Fam
 	})
 }
 
+// withdrawPermit writes the permits of an attachment without the address and the gateways of a family.
 func (l *Local) withdrawPermit(a hook.Attachment, f hook.Family) (err error) {
 	a.SetServerAddr(f, netip.Prefix{})
 	a.Gateways = slices.DeleteFunc(slices.Clone(a.Gateways), func(g netip.Addr) bool { return hook.FamilyOf(g) == f })

@@ -135,7 +135,7 @@ func TestJoinedWithOtherSettings(t *testing.T) {
 }
 
 // TestJoinProvesAgain checks that the gateway is asked again when a container in mode strict joins an
-// interface whose verdict is old.
+// interface with an old verdict.
 func TestJoinProvesAgain(t *testing.T) {
 	w, gw := lan(t, func(d *network.Definition) { d.Deadline = network.Duration(300 * time.Millisecond) })
 	pod := testenv.NewContainer(t)

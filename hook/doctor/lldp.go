@@ -18,8 +18,8 @@ type Heard struct {
 	bridge    bool            // the trunk is a bridge
 }
 
-// Hear returns what lldpd knows of the switch at the other end of a trunk, else what a frame says
-// that comes within wait. With wait 0, that is the last frame whose TTL has not expired. It keeps
+// Hear returns what lldpd knows of the switch at the other end of a trunk. Without lldpd, it returns
+// what a frame says that arrives within wait; with wait 0, the last frame with a valid TTL. It keeps
 // frames for verdicts. It does not listen on a bridge: frames to LLDP's addresses are received by the
 // bridge's ports alone (br_handle_frame).
 func Hear(

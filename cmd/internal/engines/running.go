@@ -131,7 +131,7 @@ func ContainerID(ctx context.Context, name string) (string, error) {
 		if id := strings.TrimSpace(string(out)); err == nil && id != "" {
 			return id, nil
 		}
-		if late != nil {
+		if late != nil && ctx.Err() == nil { // the caller is not interrupted
 			return "", fmt.Errorf("%s did not answer within %s", program, nameTime)
 		}
 	}
